@@ -1,0 +1,62 @@
+//! The questions that every chain family answers, and the exhaustive dispatch
+//! to it. Pure: a chain's answers come in as [`facts::Facts`], and a rule that
+//! lacks one says which.
+
+pub mod evm;
+pub mod facts;
+pub mod quorum;
+pub mod svm;
+pub mod trace;
+pub mod wire;
+
+use crate::address::{Address, Family, TxId};
+use crate::network::Network;
+use crate::time::UnixSeconds;
+use facts::{Call, Facts, Unknown};
+use trace::{Party, PartyFacts, Trace};
+
+/// Distinct parties that are looked at beyond the transaction itself (code,
+/// blacklist): two calls each in the same batch, so at most 16 more items.
+pub const PARTIES_MAX: usize = 8;
+
+/// What the chain says about one transaction: all that could matter to any recipient.
+///
+/// # Errors
+/// [`Unknown::Missing`] names the calls that are still to be made, in one
+/// round; [`Unknown::Malformed`] says that the node talked nonsense.
+pub fn trace(network: &Network, tx: &TxId, facts: &Facts, now: UnixSeconds) -> Result<Trace, Unknown> {
+    match network.family {
+        Family::Evm => evm::trace(network, tx, facts, now),
+        Family::Svm => svm::trace(network, tx, facts, now),
+    }
+}
+
+/// The parties of the registered asset's transfers as far as the facts name
+/// them, `first` before all others, at most [`PARTIES_MAX`]. Empty where the
+/// facts do not tell yet; never an error.
+#[must_use]
+pub fn parties(network: &Network, tx: &TxId, facts: &Facts, first: Option<&Address>) -> Vec<Party> {
+    match network.family {
+        Family::Evm => evm::parties(network, tx, facts, first),
+        Family::Svm => svm::parties(network, tx, facts, first),
+    }
+}
+
+/// The calls that tell a party's code and whether the issuer has blocked it.
+/// They may fail without harm: what they would have told is then unknown.
+#[must_use]
+pub fn party_calls(network: &Network, party: &Party) -> Vec<Call> {
+    match network.family {
+        Family::Evm => evm::party_calls(network, party),
+        Family::Svm => svm::party_calls(network, party),
+    }
+}
+
+/// What the answers to [`party_calls`] say; unknown where they do not.
+#[must_use]
+pub fn read_party(network: &Network, party: &Party, facts: &Facts) -> PartyFacts {
+    match network.family {
+        Family::Evm => evm::read_party(network, party, facts),
+        Family::Svm => svm::read_party(network, party, facts),
+    }
+}

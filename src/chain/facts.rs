@@ -1,0 +1,132 @@
+//! Questions to a chain and its answers, as data.
+//!
+//! One [`Facts`] holds the answers of one node: reads of one decision never mix
+//! two nodes.
+
+use core::fmt;
+use serde_json::value::RawValue;
+use std::collections::BTreeMap;
+
+/// One JSON-RPC call: a method and its parameters as the text of a JSON array.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Call {
+    /// The method: `eth_getTransactionReceipt`.
+    pub method: &'static str,
+    /// The parameters: `["0x…"]`.
+    pub params: String,
+}
+
+impl Call {
+    /// A call with its parameters.
+    #[must_use]
+    pub fn new(method: &'static str, params: &serde_json::Value) -> Self {
+        Self { method, params: params.to_string() }
+    }
+}
+
+/// What kind of error a node answered with (CHAINS section 1.5 and 2.4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorClass {
+    /// The call was executed and reverted: an answer about the contract.
+    Revert,
+    /// Too many requests for now.
+    RateLimited,
+    /// The plan's day or month is used up.
+    Exhausted,
+    /// The node does not keep the state or history asked for.
+    Pruned,
+    /// The node is behind, or does not know the block or tag yet.
+    Behind,
+    /// The node does not know the method, the parameters or the transaction version.
+    Unsupported,
+    /// Anything else.
+    Other,
+}
+
+/// A node's error answer. The message is for the log, cut to 200 characters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RpcError {
+    /// Its class.
+    pub class: ErrorClass,
+    /// The JSON-RPC code, where it had one.
+    pub code: Option<i64>,
+    /// The node's words.
+    pub message: String,
+}
+
+/// What a node said to a call.
+#[derive(Clone, Debug)]
+pub enum Reply {
+    /// The `result` member, `null` included.
+    Value(Box<RawValue>),
+    /// The `error` member.
+    Error(RpcError),
+}
+
+/// Why a rule cannot decide yet, or not with this node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unknown {
+    /// These calls must be made first, in one round.
+    Missing(Vec<Call>),
+    /// The node talked nonsense; another must be asked. Never held against the payer.
+    Malformed(Nonsense),
+}
+
+/// What was wrong with a node's answer: the hazard's name and the node's words, for the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Nonsense {
+    /// The hazard's name: `receipt_of_another_transaction`.
+    pub hazard: &'static str,
+    /// More about it; empty where the name says all.
+    pub detail: String,
+}
+
+impl Unknown {
+    /// Nonsense by the hazard's name.
+    #[must_use]
+    pub fn nonsense(hazard: &'static str) -> Self {
+        Self::Malformed(Nonsense { hazard, detail: String::new() })
+    }
+
+    /// Nonsense by the hazard's name, with more about it.
+    #[must_use]
+    pub fn nonsense_about(hazard: &'static str, detail: impl fmt::Display) -> Self {
+        Self::Malformed(Nonsense { hazard, detail: detail.to_string() })
+    }
+}
+
+/// The answers of one node, by call.
+#[derive(Clone, Debug, Default)]
+pub struct Facts(BTreeMap<Call, Reply>);
+
+impl Facts {
+    /// Nothing known.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Notes an answer.
+    pub fn learn(&mut self, call: Call, reply: Reply) {
+        self.0.insert(call, reply);
+    }
+
+    /// The answer to a call, if it was made.
+    #[must_use]
+    pub fn get(&self, call: &Call) -> Option<&Reply> {
+        self.0.get(call)
+    }
+
+    /// All answers, or the calls that are missing.
+    ///
+    /// # Errors
+    /// [`Unknown::Missing`] with every call that has no answer yet.
+    pub fn all<'a, const N: usize>(&'a self, calls: &[Call; N]) -> Result<[&'a Reply; N], Unknown> {
+        let missing: Vec<Call> = calls.iter().filter(|call| !self.0.contains_key(call)).cloned().collect();
+        if !missing.is_empty() {
+            return Err(Unknown::Missing(missing));
+        }
+        let found: Vec<&Reply> = calls.iter().filter_map(|call| self.0.get(call)).collect();
+        found.try_into().map_err(|_| Unknown::Missing(calls.to_vec()))
+    }
+}

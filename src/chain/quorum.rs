@@ -1,0 +1,1 @@
+//! Which node's word counts, and when another must be asked.

@@ -1,0 +1,143 @@
+//! Identifiers: what they look like, how they are read. Randomness is an argument.
+
+use crate::time::UnixMillis;
+use core::fmt;
+use serde::{Deserialize, Serialize};
+use ulid::Ulid;
+
+/// A tenant: 12 bytes, the first six its birth in unix milliseconds, so that
+/// tenants sort by age. Written `ten_` and 24 lower-case hex digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TenantId(pub [u8; 12]);
+
+impl TenantId {
+    const PREFIX: &'static str = "ten_";
+
+    /// A new id from its birth and six random bytes.
+    #[must_use]
+    pub fn new(now: UnixMillis, random: [u8; 6]) -> Self {
+        let [_, _, t0, t1, t2, t3, t4, t5] = now.0.to_be_bytes();
+        let [r0, r1, r2, r3, r4, r5] = random;
+        Self([t0, t1, t2, t3, t4, t5, r0, r1, r2, r3, r4, r5])
+    }
+
+    /// Reads the written form.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let digits = text.strip_prefix(Self::PREFIX)?;
+        let mut bytes = [0_u8; 12];
+        let lower = !digits.bytes().any(|c| c.is_ascii_uppercase());
+        (lower && hex::decode_to_slice(digits, &mut bytes).is_ok()).then_some(Self(bytes))
+    }
+}
+
+impl fmt::Display for TenantId {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}{}", Self::PREFIX, hex::encode(self.0))
+    }
+}
+
+impl Serialize for TenantId {
+    fn serialize<S: serde::Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
+        out.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for TenantId {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(from)?;
+        Self::parse(&text).ok_or_else(|| serde::de::Error::custom("not a tenant id"))
+    }
+}
+
+/// Declares an id that is a ULID behind a prefix: sorted by time, 26 characters.
+macro_rules! ulid_id {
+    ($name:ident $prefix:literal $doc:literal) => {
+        #[doc = $doc]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(Ulid);
+
+        impl $name {
+            /// A new id from its birth and 80 bits of randomness (the upper bits are dropped).
+            #[must_use]
+            pub fn new(now: UnixMillis, random: u128) -> Self {
+                Self(Ulid::from_parts(now.0, random))
+            }
+
+            /// The instant of its birth.
+            #[must_use]
+            pub fn born(self) -> UnixMillis {
+                UnixMillis(self.0.timestamp_ms())
+            }
+
+            /// The next id after this one; itself at the end of all ids.
+            #[must_use]
+            pub fn next(self) -> Self {
+                Self(Ulid(self.0.0.saturating_add(1)))
+            }
+
+            /// Reads the written form, in upper case only.
+            #[must_use]
+            pub fn parse(text: &str) -> Option<Self> {
+                let id = Self(Ulid::from_string(text.strip_prefix($prefix)?).ok()?);
+                (id.to_string() == text).then_some(id)
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(out, "{}{}", $prefix, self.0)
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
+                out.collect_str(self)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+                let text = String::deserialize(from)?;
+                Self::parse(&text).ok_or_else(|| serde::de::Error::custom(concat!("not an id of the form ", $prefix, "…")))
+            }
+        }
+    };
+}
+
+ulid_id!(KeyId "key_" "An API key's public name; not the key.");
+ulid_id!(VerificationId "ver_" "One answered verification.");
+ulid_id!(RequestId "req_" "One HTTP request, for support and logs.");
+ulid_id!(EventId "evt_" "Something that happened to a record after it was answered.");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn ids_read_back_what_they_write(at in 0_u64..1 << 47, random in any::<u128>(), tail in any::<[u8; 6]>()) {
+            let now = UnixMillis(at);
+            let tenant = TenantId::new(now, tail);
+            prop_assert_eq!(TenantId::parse(&tenant.to_string()), Some(tenant));
+            let id = VerificationId::new(now, random);
+            prop_assert_eq!(id.born(), now);
+            prop_assert_eq!(VerificationId::parse(&id.to_string()), Some(id));
+            prop_assert!(id.next() > id);
+            prop_assert!(id.next().to_string() > id.to_string());
+        }
+
+        #[test]
+        fn no_text_panics(text in ".*") {
+            let _ = (TenantId::parse(&text), KeyId::parse(&text), RequestId::parse(&text));
+        }
+    }
+
+    #[test]
+    fn another_kind_of_id_is_not_this_kind() {
+        let key = KeyId::new(UnixMillis(1), 0xabcdef);
+        assert_eq!(VerificationId::parse(&key.to_string()), None);
+        assert_eq!(KeyId::parse(&key.to_string().to_lowercase()), None);
+    }
+}

@@ -1,0 +1,70 @@
+//! Why a payment is refused, in the order in which reasons are looked for.
+
+use crate::error::Retry;
+use serde::{Deserialize, Serialize};
+
+/// Declares [`Refusal`] from its rows: variant, wire name, retry, doc.
+macro_rules! refusals {
+    ($($variant:ident $wire:literal $retry:ident $doc:literal;)+) => {
+        /// The verdict on a payment that is not good, in order of precedence:
+        /// of several broken rules the first named here is the answer's code.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+        #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+        pub enum Refusal {
+            $(#[doc = $doc] #[serde(rename = $wire)] $variant,)+
+        }
+
+        impl Refusal {
+            /// All refusals, by precedence.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+
+            /// The name on the wire.
+            #[must_use]
+            pub const fn wire(self) -> &'static str {
+                match self { $(Self::$variant => $wire,)+ }
+            }
+
+            /// Whether asking again later could bring another verdict.
+            #[must_use]
+            pub const fn retry(self) -> Retry {
+                match self { $(Self::$variant => Retry::$retry,)+ }
+            }
+
+            /// The sentence that the documentation prints.
+            #[must_use]
+            pub const fn doc(self) -> &'static str {
+                match self { $(Self::$variant => $doc,)+ }
+            }
+        }
+    };
+}
+
+refusals! {
+    TxNotFound "TX_NOT_FOUND" Later "No node knows the transaction.";
+    TxPending "TX_PENDING" Later "The transaction is known but not in a block that the node's head has reached.";
+    TxFailed "TX_FAILED" Never "The transaction was executed and failed; nothing moved.";
+    WrongAsset "WRONG_ASSET" Never "Nothing of the registered asset reached the recipient, but a bridged form or another token did.";
+    NoMatchingTransfer "NO_MATCHING_TRANSFER" Never "Nothing reached the recipient.";
+    RecipientForwarded "RECIPIENT_FORWARDED" Never "The recipient passed everything on in the same transaction.";
+    ConfidentialAmount "CONFIDENTIAL_AMOUNT" Never "The transfer's amount is encrypted and cannot be verified.";
+    AmountTooLow "AMOUNT_TOO_LOW" Never "Less than the expected amount arrived.";
+    PayerMismatch "PAYER_MISMATCH" Never "The money did not come, or not enough of it, from the named payer.";
+    MemoMismatch "MEMO_MISMATCH" Never "The transaction does not carry the named memo.";
+    AuthorizationMismatch "AUTHORIZATION_MISMATCH" Never "The transaction did not use the named EIP-3009 nonce.";
+    TooOld "TOO_OLD" Never "The payment is older than the request accepts.";
+    NotFinal "NOT_FINAL" Later "The payment has not reached the finality asked for.";
+    SanctionedAddress "SANCTIONED_ADDRESS" Never "A payer is on the sanctions list.";
+    AlreadyClaimed "ALREADY_CLAIMED" Never "The payment was claimed before, under another reference or none.";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_time_can_change_is_worth_a_repeat() {
+        let later: Vec<_> =
+            Refusal::ALL.iter().filter(|refusal| refusal.retry() == Retry::Later).map(|refusal| refusal.wire()).collect();
+        assert_eq!(later, ["TX_NOT_FOUND", "TX_PENDING", "NOT_FINAL"]);
+    }
+}
