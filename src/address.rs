@@ -65,8 +65,7 @@ fn parse_evm(text: &str) -> Option<Address20> {
     let mut bytes = [0_u8; 20];
     hex::decode_to_slice(digits, &mut bytes).ok()?;
     let address = Address20::from(bytes);
-    let one_case =
-        !digits.bytes().any(|c| c.is_ascii_uppercase()) || !digits.bytes().any(|c| c.is_ascii_lowercase());
+    let one_case = !digits.bytes().any(|c| c.is_ascii_uppercase()) || !digits.bytes().any(|c| c.is_ascii_lowercase());
     let checksum = address.to_checksum(None);
     (one_case || checksum.strip_prefix("0x") == Some(digits)).then_some(address)
 }
@@ -188,7 +187,8 @@ mod tests {
 
     #[test]
     fn what_is_not_an_address_is_refused() {
-        for wrong in ["", "0x", "833589fCD6eDb6E08f4c7C32D4f71b54bdA02913", "0x833589fcd6edb6e08f4c7c32d4f71b54bda0291"] {
+        for wrong in ["", "0x", "833589fCD6eDb6E08f4c7C32D4f71b54bdA02913", "0x833589fcd6edb6e08f4c7c32d4f71b54bda0291"]
+        {
             assert_eq!(Address::parse(Family::Evm, wrong), None, "{wrong}");
             assert_eq!(Address::parse(Family::Svm, wrong), None, "{wrong}");
         }

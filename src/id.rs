@@ -99,7 +99,8 @@ macro_rules! ulid_id {
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
                 let text = String::deserialize(from)?;
-                Self::parse(&text).ok_or_else(|| serde::de::Error::custom(concat!("not an id of the form ", $prefix, "…")))
+                Self::parse(&text)
+                    .ok_or_else(|| serde::de::Error::custom(concat!("not an id of the form ", $prefix, "…")))
             }
         }
     };

@@ -63,8 +63,11 @@ mod tests {
 
     #[test]
     fn only_what_time_can_change_is_worth_a_repeat() {
-        let later: Vec<_> =
-            Refusal::ALL.iter().filter(|refusal| refusal.retry() == Retry::Later).map(|refusal| refusal.wire()).collect();
+        let later: Vec<_> = Refusal::ALL
+            .iter()
+            .filter(|refusal| refusal.retry() == Retry::Later)
+            .map(|refusal| refusal.wire())
+            .collect();
         assert_eq!(later, ["TX_NOT_FOUND", "TX_PENDING", "NOT_FINAL"]);
     }
 }

@@ -1,0 +1,1 @@
+//! The only I/O: moves bytes between the core and the platform.
