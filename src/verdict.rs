@@ -57,6 +57,18 @@ refusals! {
     AlreadyClaimed "ALREADY_CLAIMED" Never "The payment was claimed before, under another reference or none.";
 }
 
+/// What a listed payer means to the tenant.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum SanctionsPolicy {
+    /// No success, no claim.
+    #[default]
+    Refuse,
+    /// Told in the risk factors only.
+    Report,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

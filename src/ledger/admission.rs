@@ -1,0 +1,269 @@
+//! Whether a request may be answered at all, in the order that the design
+//! fixes: key, tenant, scope, idempotency record, chain, recipient, rates, quota.
+
+use super::rate::{HOUR, MINUTE, Rate, Window};
+use crate::address::Address;
+use crate::error::{Code, Fault};
+use crate::id::{KeyId, VerificationId};
+use crate::network::{Environment, Network};
+use crate::payment::Claim;
+use crate::tenant::key::KeyHash;
+use crate::tenant::{Key, Scope, Tenant, TenantStatus};
+use crate::tier::PLANS;
+use crate::time::{Period, UnixMillis};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// How often a key's last use is noted.
+const LAST_USED_EVERY_MS: u64 = 60_000;
+/// How long an idempotency record holds: 24 hours.
+pub const IDEMPOTENCY_MS: u64 = 86_400_000;
+
+/// All that admission remembers, in one row.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Admission {
+    /// The period that `used` counts.
+    pub period: Period,
+    /// Final verdicts counted in the period.
+    pub used: u64,
+    /// Requests admitted in the period.
+    pub requests: u64,
+    /// Requests of the last minute.
+    pub minute: Window,
+    /// Requests of the last hour.
+    pub hour: Window,
+    /// The newest verification's id, so that the next is greater.
+    pub last_id: Option<VerificationId>,
+    /// When each key was last used, to the minute.
+    pub last_used: BTreeMap<KeyId, UnixMillis>,
+}
+
+/// A period that is over, with its totals.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Closed {
+    /// Which.
+    pub period: Period,
+    /// Final verdicts counted.
+    pub used: u64,
+    /// Requests admitted.
+    pub requests: u64,
+}
+
+impl Admission {
+    /// A new ledger's.
+    #[must_use]
+    pub fn new(now: UnixMillis) -> Self {
+        Self {
+            period: Period::of(now),
+            used: 0,
+            requests: 0,
+            minute: Window::default(),
+            hour: Window::default(),
+            last_id: None,
+            last_used: BTreeMap::new(),
+        }
+    }
+
+    /// Enters the period of `now`; answers the one that is over. A clock that
+    /// went back changes nothing.
+    pub fn roll(&mut self, now: UnixMillis) -> Option<Closed> {
+        let period = Period::of(now);
+        if period <= self.period {
+            return None;
+        }
+        let closed = Closed { period: self.period, used: self.used, requests: self.requests };
+        (self.period, self.used, self.requests) = (period, 0, 0);
+        Some(closed)
+    }
+
+    /// Counts an admitted request.
+    pub fn count(&mut self, key: KeyId, now: UnixMillis) {
+        self.requests = self.requests.saturating_add(1);
+        self.minute.count(MINUTE, now);
+        self.hour.count(HOUR, now);
+        self.touch(key, now);
+    }
+
+    /// Notes a key's use, at most once a minute; answers whether it did.
+    pub fn touch(&mut self, key: KeyId, now: UnixMillis) -> bool {
+        let last = self.last_used.get(&key).copied();
+        let due = last.is_none_or(|last| now.since(last) >= LAST_USED_EVERY_MS);
+        if due {
+            self.last_used.insert(key, now);
+        }
+        due
+    }
+
+    /// Both windows as callers are told of them.
+    #[must_use]
+    pub fn rates(&self, tenant: &Tenant, now: UnixMillis) -> Rates {
+        let limits = tenant.limits();
+        let minute = Rate {
+            limit: limits.per_minute,
+            used: self.minute.used(MINUTE, now),
+            resets_at: self.minute.resets_at(MINUTE, now),
+        };
+        let hour =
+            Rate { limit: limits.per_hour, used: self.hour.used(HOUR, now), resets_at: self.hour.resets_at(HOUR, now) };
+        Rates { minute, hour }
+    }
+
+    /// The next verification's id: born now, and greater than any before.
+    #[must_use]
+    pub fn next_id(&mut self, now: UnixMillis, random: u128) -> VerificationId {
+        let fresh = VerificationId::new(now, random);
+        let id = match self.last_id {
+            Some(last) if fresh <= last => last.next(),
+            Some(_) | None => fresh,
+        };
+        self.last_id = Some(id);
+        id
+    }
+}
+
+/// Both windows as callers are told of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rates {
+    /// The last minute.
+    pub minute: Rate,
+    /// The last hour.
+    pub hour: Rate,
+}
+
+/// An idempotency record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// SHA-256 of the request's body, hex.
+    pub body_hash: String,
+    /// The answer, if it was final: status and body.
+    pub answer: Option<(u16, String)>,
+    /// When it was written.
+    pub at: UnixMillis,
+}
+
+/// Why a request goes no further.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// Refused.
+    Fault(Box<Fault>),
+    /// Answered before: status and body.
+    Repeat(u16, String),
+    /// In test, an address that may be nobody's: register it, then step again.
+    Register(Address),
+}
+
+impl From<Fault> for Stop {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(Box::new(fault))
+    }
+}
+
+/// The key that a request carries, if it may be used on a route.
+///
+/// # Errors
+/// `INVALID_API_KEY` for unknown, revoked and expired keys alike,
+/// `TENANT_SUSPENDED`, `INSUFFICIENT_SCOPE`.
+pub fn authorise<'a>(
+    tenant: &'a Tenant,
+    hash: &KeyHash,
+    scope: Option<Scope>,
+    now: UnixMillis,
+) -> Result<&'a Key, Fault> {
+    let key = tenant.key(hash, now).ok_or_else(invalid_key)?;
+    if tenant.status != TenantStatus::Active {
+        return Err(Fault::new(Code::TenantSuspended, "this tenant is not active; ask the operator"));
+    }
+    match scope.filter(|scope| !key.scopes.contains(scope)) {
+        Some(missing) => {
+            let detail = format!("this key lacks the scope '{}'", missing.name());
+            Err(Fault::new(Code::InsufficientScope, detail))
+        }
+        None => Ok(key),
+    }
+}
+
+/// The one sentence that every bad key gets.
+#[must_use]
+pub fn invalid_key() -> Fault {
+    Fault::new(Code::InvalidApiKey, "the API key is missing or not valid")
+}
+
+/// What an idempotency record says of a request.
+///
+/// # Errors
+/// [`Stop::Repeat`] with the recorded answer, or `IDEMPOTENCY_CONFLICT`.
+pub fn recall(stored: Option<&Stored>, body_hash: &str, now: UnixMillis) -> Result<(), Stop> {
+    let Some(stored) = stored.filter(|stored| now.since(stored.at) < IDEMPOTENCY_MS) else { return Ok(()) };
+    if stored.body_hash != body_hash {
+        let detail = "this Idempotency-Key came before with another body";
+        return Err(Fault::new(Code::IdempotencyConflict, detail).at("Idempotency-Key").into());
+    }
+    match &stored.answer {
+        Some((status, body)) => Err(Stop::Repeat(*status, body.clone())),
+        None => Ok(()),
+    }
+}
+
+/// Who must have been paid: the recipient named, or the tenant's own.
+///
+/// # Errors
+/// `CHAIN_NOT_ENABLED`, `RECIPIENT_NOT_REGISTERED`, or [`Stop::Register`] in test.
+pub fn recipient(claim: &Claim, chain_on: bool, tenant: &Tenant) -> Result<Address, Stop> {
+    let network = claim.network;
+    if !tenant.tier.includes(network) {
+        let fault = Fault::new(Code::ChainNotEnabled, format!("the tier does not include '{}'", network.key));
+        return Err(fault.at("chain").upgradable().into());
+    }
+    if !chain_on {
+        let detail = format!("'{}' is off until the registry check has passed", network.key);
+        return Err(Fault::new(Code::ChainNotEnabled, detail).at("chain").into());
+    }
+    match claim.recipient {
+        Some(named) if tenant.holds(&named) => Ok(named),
+        Some(named) if tenant.environment == Environment::Test => Err(Stop::Register(named)),
+        Some(named) => Err(not_registered(format!("{named} is not registered to this tenant"))),
+        None => tenant.default_recipient(network).ok_or_else(|| no_default(network)),
+    }
+}
+
+fn no_default(network: &Network) -> Stop {
+    not_registered(format!("this tenant has no recipient for '{}'; name one", network.key))
+}
+
+/// The refusal of a recipient.
+#[must_use]
+pub fn not_registered(detail: String) -> Stop {
+    Fault::new(Code::RecipientNotRegistered, detail).at("recipient").into()
+}
+
+/// Both rate windows, then the quota.
+///
+/// # Errors
+/// `RATE_LIMITED`, `QUOTA_EXCEEDED`.
+pub fn within_limits(admission: &Admission, tenant: &Tenant, now: UnixMillis) -> Result<(), Fault> {
+    let limits = tenant.limits();
+    for (window, span, limit) in
+        [(&admission.minute, MINUTE, limits.per_minute), (&admission.hour, HOUR, limits.per_hour)]
+    {
+        let free = window.frees_at(span, limit, now);
+        if free > now {
+            let wait = free.since(now).div_ceil(1_000);
+            let fault =
+                Fault::new(Code::RateLimited, format!("{limit} requests a {} are allowed", span.name)).after(wait);
+            return Err(if is_top(tenant) { fault } else { fault.upgradable() });
+        }
+    }
+    match limits.per_month {
+        Some(limit) if admission.used >= limit => {
+            let wait = admission.period.end().since(now).div_ceil(1_000);
+            let detail = format!("{} of {limit} verifications used in {}", admission.used, admission.period);
+            let fault = Fault::new(Code::QuotaExceeded, detail).after(wait);
+            Err(if is_top(tenant) { fault } else { fault.upgradable() })
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+fn is_top(tenant: &Tenant) -> bool {
+    PLANS.last().is_some_and(|plan| plan.tier == tenant.tier)
+}

@@ -1,0 +1,289 @@
+//! One verification, booked: the claim, the chain's story and the rows that the
+//! ledger has about it go in, an answer and the rows to write come out.
+
+use super::admission::{Admission, Stop, Stored, authorise, recall, recipient, within_limits};
+use crate::address::Address;
+use crate::chain::trace::{Place, Screening, Trace};
+use crate::error::{Code, Fault, Retry};
+use crate::id::{KeyId, RequestId, VerificationId};
+use crate::judge::{Context, Judgement, Prior, judge};
+use crate::network::FinalityRule;
+use crate::payment::{Answer, Claim, ClaimedBy, Finality, Status, TransferLine, TransferPlace};
+use crate::sanctions;
+use crate::tenant::key::KeyHash;
+use crate::tenant::{Scope, Tenant};
+use crate::time::{UnixMillis, UnixSeconds};
+use serde::{Deserialize, Serialize};
+
+/// The longest `Idempotency-Key`.
+pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
+
+/// One verification as the Worker hands it to the ledger.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Request {
+    /// The key that asks.
+    pub key: KeyHash,
+    /// The HTTP request.
+    pub request_id: RequestId,
+    /// The `Idempotency-Key`, with the SHA-256 of the body.
+    pub idempotency: Option<Idempotency>,
+    /// What is asked.
+    pub claim: Claim,
+    /// Whether the registry check lets the chain be used.
+    pub chain_on: bool,
+    /// What the chain said.
+    pub seen: Seen,
+    /// 80 random bits for the id, as decimal digits.
+    pub random: String,
+}
+
+/// The `Idempotency-Key` with what it stands for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Idempotency {
+    /// The caller's key.
+    pub key: String,
+    /// SHA-256 of the body, hex.
+    pub body_hash: String,
+}
+
+/// What the chain said.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Seen {
+    /// It was not asked yet: only say whether it should be.
+    Deferred,
+    /// No provider gave a usable answer.
+    Unavailable,
+    /// Its story.
+    Traced(Box<Traced>),
+}
+
+/// The chain's story with how it came about.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Traced {
+    /// The story.
+    pub trace: Trace,
+    /// What was read of the parties.
+    pub screening: Screening,
+    /// Whether only one provider is configured.
+    pub single_provider: bool,
+}
+
+/// A request that may be answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Admitted {
+    /// The key that asks.
+    pub key: KeyId,
+    /// Who must have been paid.
+    pub recipient: Address,
+}
+
+/// Admits a request, in the design's order. Counts nothing.
+///
+/// # Errors
+/// A [`Stop`] with the first reason not to go on.
+pub fn admit(
+    request: &Request,
+    tenant: &Tenant,
+    admission: &Admission,
+    stored: Option<&Stored>,
+    now: UnixMillis,
+) -> Result<Admitted, Stop> {
+    let key = authorise(tenant, &request.key, Some(Scope::Verify), now)?.id;
+    if let Some(idempotency) = &request.idempotency {
+        recall(stored, &idempotency.body_hash, now)?;
+    }
+    let recipient = recipient(&request.claim, request.chain_on, tenant)?;
+    within_limits(admission, tenant, now)?;
+    Ok(Admitted { key, recipient })
+}
+
+/// A claim to write: this payment is bound to this reference for good.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClaimRow {
+    /// CAIP-2.
+    pub network: String,
+    /// The transaction.
+    pub tx: String,
+    /// Who was paid.
+    pub recipient: String,
+    /// The verification that claims it.
+    pub id: VerificationId,
+    /// Its reference.
+    pub reference: Option<String>,
+    /// When.
+    pub at: UnixMillis,
+}
+
+/// What a booked verification leaves behind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Booked {
+    /// The answer.
+    pub answer: Answer,
+    /// The claim to write.
+    pub claim: Option<ClaimRow>,
+    /// Whether the answer is a new record; a replay carries the first one's id.
+    pub is_record: bool,
+    /// Whether the payment must be followed until it is final.
+    pub follow: bool,
+    /// Payers that this tenant had not seen.
+    pub new_payers: Vec<Address>,
+}
+
+/// The rows that the ledger has about a payment.
+#[derive(Clone, Copy, Debug)]
+pub struct Known<'a> {
+    /// The earlier claim.
+    pub prior: Option<&'a Prior>,
+    /// Those of the payers that the tenant knows.
+    pub payers: &'a [Address],
+    /// The sanctions list.
+    pub sanctions: Option<&'a sanctions::List>,
+}
+
+/// Judges an admitted request, counts it and says what to write.
+///
+/// # Errors
+/// `CHAIN_UNAVAILABLE` where the chain gave no story: the request is counted
+/// against the rates, not against the quota.
+pub fn conclude(
+    request: &Request,
+    admitted: Admitted,
+    tenant: &Tenant,
+    admission: &mut Admission,
+    known: Known<'_>,
+    now: UnixMillis,
+) -> Result<Booked, Fault> {
+    admission.count(admitted.key, now);
+    let Seen::Traced(traced) = &request.seen else {
+        let detail = format!("no provider of '{}' gave a usable answer", request.claim.network.key);
+        return Err(Fault::new(Code::ChainUnavailable, detail).after(CHAIN_RETRY_S));
+    };
+    let context = Context {
+        recipient: admitted.recipient,
+        screening: &traced.screening,
+        single_provider: traced.single_provider,
+        sanctions: known.sanctions,
+        policy: tenant.sanctions,
+        prior: known.prior,
+        known_payers: known.payers,
+        now,
+    };
+    let judgement = judge(&request.claim, &traced.trace, &context);
+    let is_final = judgement.refusal.as_ref().is_none_or(|(refusal, _)| refusal.retry() == Retry::Never);
+    if is_final && !judgement.replayed {
+        admission.used = admission.used.saturating_add(1);
+    }
+    let first = known.prior.filter(|_| judgement.replayed).map(|prior| prior.id);
+    let id = first.unwrap_or_else(|| admission.next_id(now, request.random.parse().unwrap_or_default()));
+    let paid = judgement.is_paid();
+    let claims = paid && request.claim.claim && !judgement.replayed;
+    let claim = claims.then(|| claim_row(&request.claim, &admitted.recipient, id, now));
+    let new_payers = if paid {
+        judgement.payers.iter().filter(|payer| !known.payers.contains(payer)).copied().collect()
+    } else {
+        Vec::new()
+    };
+    let follow = paid
+        && !judgement.replayed
+        && judgement.finality == Some(Finality::Confirmed)
+        && request.claim.network.finality != FinalityRule::Instant;
+    let is_record = first.is_none();
+    let answer = answer(request, &admitted.recipient, judgement, known.prior, id);
+    Ok(Booked { answer, claim, is_record, follow, new_payers })
+}
+
+/// Seconds after which a chain that gave no answer is worth another try.
+pub const CHAIN_RETRY_S: u64 = 5;
+
+fn claim_row(claim: &Claim, recipient: &Address, id: VerificationId, at: UnixMillis) -> ClaimRow {
+    ClaimRow {
+        network: claim.network.caip2.to_owned(),
+        tx: claim.tx.to_string(),
+        recipient: recipient.to_string(),
+        id,
+        reference: claim.reference.clone(),
+        at,
+    }
+}
+
+fn answer(
+    request: &Request,
+    recipient: &Address,
+    judgement: Judgement,
+    prior: Option<&Prior>,
+    id: VerificationId,
+) -> Answer {
+    let claim = &request.claim;
+    let mined = match &request.seen {
+        Seen::Traced(traced) => traced.trace.mined(),
+        Seen::Deferred | Seen::Unavailable => None,
+    };
+    let paid = judgement.is_paid();
+    let refusal = judgement.refusal.as_ref().map(|(refusal, _)| *refusal);
+    let status = match (refusal.map(crate::verdict::Refusal::retry), judgement.finality) {
+        (None, Some(Finality::Finalized)) => Status::Finalized,
+        (None, Some(Finality::Confirmed) | None) => Status::Confirmed,
+        (Some(Retry::Never), _) => Status::Rejected,
+        (Some(Retry::Later | Retry::Same), _) => Status::Pending,
+    };
+    let claimed_by = prior.filter(|_| !paid && refusal == Some(crate::verdict::Refusal::AlreadyClaimed));
+    Answer {
+        id,
+        request_id: request.request_id,
+        success: paid,
+        status,
+        tx_hash: claim.tx.to_string(),
+        chain: claim.network.key.to_owned(),
+        network: claim.network.caip2.to_owned(),
+        amount_usdc: mined.map(|_| judgement.amount.usdc()),
+        amount: mined.map(|_| judgement.amount.to_string()),
+        asset: claim.network.asset.address.to_string(),
+        from_address: match judgement.payers.as_slice() {
+            [only] => Some(only.to_string()),
+            _ => None,
+        },
+        to_address: Some(recipient.to_string()),
+        transfers: mined.map(|mined| lines(mined, recipient)).unwrap_or_default(),
+        payers: judgement.payers.iter().map(Address::to_string).collect(),
+        overpaid: judgement.overpaid.map(|over| over.to_string()),
+        confirmations: mined.map(crate::chain::trace::Mined::confirmations),
+        block_number: mined.map(|mined| mined.block.number),
+        block_hash: mined.and_then(|mined| mined.block.hash.clone()),
+        block_time: mined.and_then(|mined| mined.block.time).map(|time| UnixSeconds::millis(time).rfc3339()),
+        finality: judgement.finality,
+        binding: judgement.binding,
+        claimed: paid && (claim.claim || judgement.replayed),
+        claimed_by: claimed_by.map(|prior| ClaimedBy {
+            id: prior.id,
+            reference: prior.reference.clone(),
+            claimed_at: prior.at.rfc3339(),
+        }),
+        reference: claim.reference.clone(),
+        replayed: judgement.replayed,
+        risk_score: judgement.risk.score,
+        risk_level: judgement.risk.level,
+        risk_factors: judgement.risk.factors,
+        checks: judgement.checks,
+        error_code: refusal,
+        retry: refusal.map(crate::verdict::Refusal::retry),
+        error: judgement.refusal.map(|(_, told)| told),
+    }
+}
+
+fn lines(mined: &crate::chain::trace::Mined, recipient: &Address) -> Vec<TransferLine> {
+    let reached = mined
+        .transfers
+        .iter()
+        .filter(|transfer| transfer.to.as_ref() == Some(recipient) && transfer.from.as_ref() != Some(recipient));
+    reached
+        .map(|transfer| TransferLine {
+            place: match &transfer.place {
+                Place::LogIndex(log_index) => TransferPlace::Log { log_index: *log_index },
+                Place::TokenAccount(account) => TransferPlace::Account { token_account: account.to_string() },
+            },
+            payer: transfer.from.map(|from| from.to_string()),
+            amount: transfer.amount.to_string(),
+        })
+        .collect()
+}

@@ -1,0 +1,54 @@
+//! What a seller asks about one transaction, parsed once at the door.
+
+use super::answer::Finality;
+use crate::address::{Address, TxId};
+use crate::amount::Amount;
+use crate::network::{self, Network};
+use alloy_primitives::B256;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// Bytes of a seller's reference.
+pub const REFERENCE_BYTES_MAX: usize = 256;
+/// Bytes of a memo: the size of a whole legacy Solana transaction.
+pub const MEMO_BYTES_MAX: usize = 1_232;
+/// A day.
+pub const MAX_AGE_SECONDS_DEFAULT: u64 = 86_400;
+/// Ten years of 365 days: 10 × 365 × 86,400.
+pub const MAX_AGE_SECONDS_MAX: u64 = 315_360_000;
+
+/// One question: "has this transaction paid me?"
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claim {
+    /// The chain to ask.
+    #[serde(serialize_with = "write_network", deserialize_with = "read_network")]
+    pub network: &'static Network,
+    /// The transaction.
+    pub tx: TxId,
+    /// The least that must have arrived.
+    pub expected: Option<Amount>,
+    /// Who must have been paid; the tenant's own for the chain where absent.
+    pub recipient: Option<Address>,
+    /// Who must have paid.
+    pub payer: Option<Address>,
+    /// The memo that the transaction must carry (Solana).
+    pub memo: Option<String>,
+    /// The EIP-3009 nonce that the transaction must have used (EVM).
+    pub authorization_nonce: Option<B256>,
+    /// The seller's own name for what is paid for.
+    pub reference: Option<String>,
+    /// How deep it must lie.
+    pub finality: Finality,
+    /// How old it may be.
+    pub max_age_s: u64,
+    /// Whether to bind the payment to the reference.
+    pub claim: bool,
+}
+
+fn write_network<S: Serializer>(network: &&'static Network, out: S) -> Result<S::Ok, S::Error> {
+    out.serialize_str(network.key)
+}
+
+fn read_network<'de, D: Deserializer<'de>>(from: D) -> Result<&'static Network, D::Error> {
+    let key = String::deserialize(from)?;
+    network::by_key(&key).ok_or_else(|| serde::de::Error::custom("no such chain"))
+}
