@@ -1,1 +1,53 @@
-//! api
+//! The HTTP contract, pure: routes, request bodies, answers, headers.
+
+pub mod admin;
+pub mod body;
+pub mod chains;
+pub mod docs;
+pub mod endpoint;
+pub mod headers;
+pub mod health;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod openapi;
+pub mod problem;
+pub mod records;
+pub mod verify;
+pub mod whoami;
+
+use serde::Serialize;
+
+/// An answer on its way out: what every route makes and the shell sends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reply {
+    /// The HTTP status.
+    pub status: u16,
+    /// The media type.
+    pub content_type: &'static str,
+    /// The body.
+    pub body: String,
+    /// Headers besides those that every answer has.
+    pub headers: Vec<(&'static str, String)>,
+}
+
+impl Reply {
+    /// JSON.
+    #[must_use]
+    pub fn json(status: u16, body: &impl Serialize) -> Self {
+        // Our own types hold no map with other keys than text, the one thing that cannot be written.
+        let body = serde_json::to_string(body).unwrap_or_default();
+        Self { status, content_type: "application/json", body, headers: Vec::new() }
+    }
+
+    /// HTML.
+    #[must_use]
+    pub const fn html(body: String) -> Self {
+        Self { status: 200, content_type: "text/html; charset=utf-8", body, headers: Vec::new() }
+    }
+
+    /// Adds a header.
+    #[must_use]
+    pub fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.headers.push((name, value.into()));
+        self
+    }
+}

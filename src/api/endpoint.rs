@@ -1,0 +1,347 @@
+//! The route table: one row an endpoint. Routing, body limits, scopes, the
+//! OpenAPI document and the tests of refusals all read it.
+
+use crate::tenant::Scope;
+use core::fmt;
+use matchit::Router;
+
+/// An HTTP method that some endpoint takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Method {
+    /// Read.
+    Get,
+    /// Make.
+    Post,
+    /// Change.
+    Patch,
+    /// Remove.
+    Delete,
+}
+
+impl Method {
+    /// Reads the method's name; `HEAD` asks for what `GET` would answer.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        match name {
+            "GET" | "HEAD" => Some(Self::Get),
+            "POST" => Some(Self::Post),
+            "PATCH" => Some(Self::Patch),
+            "DELETE" => Some(Self::Delete),
+            _ => None,
+        }
+    }
+
+    /// Whether a body comes with it.
+    #[must_use]
+    pub const fn has_body(self) -> bool {
+        matches!(self, Self::Post | Self::Patch)
+    }
+}
+
+impl fmt::Display for Method {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            Self::Get => "GET",
+            Self::Post => "POST",
+            Self::Patch => "PATCH",
+            Self::Delete => "DELETE",
+        })
+    }
+}
+
+/// Who may call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Anybody.
+    Public,
+    /// A tenant's key, with the scope if one is named.
+    Key(Option<Scope>),
+    /// The operator.
+    Admin,
+}
+
+/// Every endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Endpoint {
+    /// Has this transaction paid me?
+    Verify,
+    /// The tenant's verifications, the newest first.
+    Verifications,
+    /// One verification.
+    Verification,
+    /// What was used in the period.
+    Usage,
+    /// The chains and which of them the key may name.
+    SupportedChains,
+    /// Whom the key names.
+    Whoami,
+    /// Whether the service is well.
+    Health,
+    /// The contract.
+    OpenApi,
+    /// What error codes mean.
+    ErrorDocs,
+    /// What tiers include.
+    TierDocs,
+    /// Makes a tenant.
+    TenantCreate,
+    /// All tenants, the newest first.
+    TenantList,
+    /// One tenant.
+    TenantRead,
+    /// Changes a tenant.
+    TenantPatch,
+    /// A tenant's keys.
+    KeyList,
+    /// Makes a key.
+    KeyCreate,
+    /// Revokes a key.
+    KeyRevoke,
+    /// A tenant's recipients.
+    RecipientList,
+    /// Registers a recipient.
+    RecipientCreate,
+    /// Removes a recipient.
+    RecipientRemove,
+    /// Compares the registry with the chains.
+    ChainsCheck,
+}
+
+/// One row of the table.
+#[derive(Clone, Copy, Debug)]
+pub struct Row {
+    /// Which.
+    pub endpoint: Endpoint,
+    /// How.
+    pub method: Method,
+    /// Where.
+    pub path: &'static str,
+    /// Where it was once.
+    pub alias: Option<&'static str>,
+    /// Who.
+    pub access: Access,
+    /// The largest body, in bytes.
+    pub body_max: usize,
+    /// The chapter of the documentation.
+    pub tag: &'static str,
+    /// One line.
+    pub summary: &'static str,
+}
+
+/// A request has at most a few hundred bytes of members, a 256-byte reference
+/// and a 1,232-byte memo; 16 KiB leaves room for escapes.
+const BODY_MAX: usize = 16 * 1_024;
+
+const fn row(endpoint: Endpoint, method: Method, path: &'static str, access: Access, text: [&'static str; 2]) -> Row {
+    let [tag, summary] = text;
+    Row { endpoint, method, path, alias: None, access, body_max: BODY_MAX, tag, summary }
+}
+
+const fn was(mut row: Row, alias: &'static str) -> Row {
+    row.alias = Some(alias);
+    row
+}
+
+const KEY: Access = Access::Key(None);
+const VERIFY: Access = Access::Key(Some(Scope::Verify));
+
+/// All endpoints.
+pub const ENDPOINTS: &[Row] = &[
+    was(
+        row(Endpoint::Verify, Method::Post, "/v1/verify", VERIFY, ["Verify", "Has this transaction paid me?"]),
+        "/api/v1/x402/verify",
+    ),
+    row(
+        Endpoint::Verifications,
+        Method::Get,
+        "/v1/verifications",
+        VERIFY,
+        ["Verify", "List verifications, the newest first"],
+    ),
+    row(Endpoint::Verification, Method::Get, "/v1/verifications/{id}", VERIFY, ["Verify", "Read one verification"]),
+    was(
+        row(Endpoint::Usage, Method::Get, "/v1/usage", KEY, ["Account", "What was used in the period"]),
+        "/api/v1/x402/usage",
+    ),
+    was(
+        row(
+            Endpoint::SupportedChains,
+            Method::Get,
+            "/v1/supported-chains",
+            KEY,
+            ["Account", "The chains, and which of them this key may name"],
+        ),
+        "/api/v1/x402/supported-chains",
+    ),
+    row(Endpoint::Whoami, Method::Get, "/v1/whoami", KEY, ["Account", "Whom this key names"]),
+    was(
+        row(Endpoint::Health, Method::Get, "/v1/health", Access::Public, ["Service", "Whether the service is well"]),
+        "/api/v1/x402/health",
+    ),
+    row(Endpoint::OpenApi, Method::Get, "/v1/openapi.json", Access::Public, ["Service", "This document"]),
+    row(Endpoint::ErrorDocs, Method::Get, "/docs/errors", Access::Public, ["Service", "What error codes mean"]),
+    row(Endpoint::TierDocs, Method::Get, "/docs/tiers", Access::Public, ["Service", "What tiers include"]),
+    was(
+        row(
+            Endpoint::TenantCreate,
+            Method::Post,
+            "/v1/admin/tenants",
+            Access::Admin,
+            ["Operators", "Make a tenant with its first keys"],
+        ),
+        "/api/v1/x402/admin/create-tenant",
+    ),
+    row(
+        Endpoint::TenantList,
+        Method::Get,
+        "/v1/admin/tenants",
+        Access::Admin,
+        ["Operators", "List tenants, the newest first"],
+    ),
+    row(Endpoint::TenantRead, Method::Get, "/v1/admin/tenants/{id}", Access::Admin, ["Operators", "Read a tenant"]),
+    row(
+        Endpoint::TenantPatch,
+        Method::Patch,
+        "/v1/admin/tenants/{id}",
+        Access::Admin,
+        ["Operators", "Change a tenant"],
+    ),
+    row(
+        Endpoint::KeyList,
+        Method::Get,
+        "/v1/admin/tenants/{id}/api-keys",
+        Access::Admin,
+        ["Operators", "List a tenant's keys"],
+    ),
+    row(
+        Endpoint::KeyCreate,
+        Method::Post,
+        "/v1/admin/tenants/{id}/api-keys",
+        Access::Admin,
+        ["Operators", "Make a key; it is shown once"],
+    ),
+    row(
+        Endpoint::KeyRevoke,
+        Method::Delete,
+        "/v1/admin/tenants/{id}/api-keys/{key_id}",
+        Access::Admin,
+        ["Operators", "Revoke a key"],
+    ),
+    row(
+        Endpoint::RecipientList,
+        Method::Get,
+        "/v1/admin/tenants/{id}/recipients",
+        Access::Admin,
+        ["Operators", "List a tenant's recipients"],
+    ),
+    row(
+        Endpoint::RecipientCreate,
+        Method::Post,
+        "/v1/admin/tenants/{id}/recipients",
+        Access::Admin,
+        ["Operators", "Register a recipient"],
+    ),
+    row(
+        Endpoint::RecipientRemove,
+        Method::Delete,
+        "/v1/admin/tenants/{id}/recipients/{address}",
+        Access::Admin,
+        ["Operators", "Remove a recipient"],
+    ),
+    row(
+        Endpoint::ChainsCheck,
+        Method::Post,
+        "/v1/admin/chains/check",
+        Access::Admin,
+        ["Operators", "Compare the registry with the chains"],
+    ),
+];
+
+/// What a path and a method name.
+#[derive(Clone, Debug)]
+pub enum Route {
+    /// An endpoint, with the path's parameters in their order.
+    Found(&'static Row, Vec<String>),
+    /// A path whose methods are others.
+    OtherMethods(Vec<Method>),
+    /// Nothing.
+    Nowhere,
+}
+
+/// The table as a matcher.
+#[derive(Debug)]
+pub struct Routes(Router<Vec<&'static Row>>);
+
+impl Routes {
+    /// Builds the matcher.
+    ///
+    /// # Errors
+    /// Where two rows of the table conflict; a test holds that they do not.
+    pub fn build() -> Result<Self, matchit::InsertError> {
+        let mut router: Router<Vec<&'static Row>> = Router::new();
+        for row in ENDPOINTS {
+            for path in [Some(row.path), row.alias].into_iter().flatten() {
+                let rows = ENDPOINTS.iter().filter(|other| other.path == path || other.alias == Some(path)).collect();
+                if router.at(path).is_err() || path.contains('{') {
+                    match router.insert(path, rows) {
+                        Ok(()) | Err(matchit::InsertError::Conflict { .. }) => {}
+                        Err(error) => return Err(error),
+                    }
+                }
+            }
+        }
+        Ok(Self(router))
+    }
+
+    /// What a path and a method name. One slash at the end is forgiven.
+    #[must_use]
+    pub fn find(&self, method: &str, path: &str) -> Route {
+        let path = path.strip_suffix('/').filter(|rest| !rest.is_empty()).unwrap_or(path);
+        let Ok(found) = self.0.at(path) else { return Route::Nowhere };
+        let wanted = Method::parse(method);
+        match found.value.iter().find(|row| Some(row.method) == wanted) {
+            Some(row) => Route::Found(row, found.params.iter().map(|(_, value)| value.to_owned()).collect()),
+            None => Route::OtherMethods(found.value.iter().map(|row| row.method).collect()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(method: &str, path: &str) -> Option<(Endpoint, Vec<String>)> {
+        match Routes::build().expect("a table without conflicts").find(method, path) {
+            Route::Found(row, params) => Some((row.endpoint, params)),
+            Route::OtherMethods(_) | Route::Nowhere => None,
+        }
+    }
+
+    #[test]
+    fn every_row_is_found_under_its_path_and_its_alias() {
+        for row in ENDPOINTS {
+            for path in [Some(row.path), row.alias].into_iter().flatten() {
+                let found = found(&row.method.to_string(), path);
+                assert_eq!(found.map(|(endpoint, _)| endpoint), Some(row.endpoint), "{} {path}", row.method);
+            }
+        }
+    }
+
+    #[test]
+    fn parameters_come_in_the_order_of_the_path() {
+        let want = Some((Endpoint::KeyRevoke, vec!["a".to_owned(), "b".to_owned()]));
+        assert_eq!(found("DELETE", "/v1/admin/tenants/a/api-keys/b"), want);
+        assert_eq!(found("GET", "/v1/usage/").map(|(endpoint, _)| endpoint), Some(Endpoint::Usage));
+        assert_eq!(found("HEAD", "/v1/health").map(|(endpoint, _)| endpoint), Some(Endpoint::Health));
+    }
+
+    #[test]
+    fn another_method_is_not_another_path() {
+        let routes = Routes::build().expect("a table without conflicts");
+        assert!(matches!(routes.find("GET", "/v1/verify"), Route::OtherMethods(methods) if methods == [Method::Post]));
+        assert!(matches!(routes.find("PUT", "/v1/admin/tenants"), Route::OtherMethods(methods) if methods.len() == 2));
+        for nowhere in ["/", "//", "/v1", "/v2/verify", "/v1/verify/x"] {
+            assert!(matches!(routes.find("GET", nowhere), Route::Nowhere), "{nowhere}");
+        }
+    }
+}
