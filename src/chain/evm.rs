@@ -10,7 +10,7 @@ pub mod abi;
 mod block;
 mod log;
 mod quantity;
-mod question;
+pub(super) mod question;
 mod receipt;
 
 use super::PARTIES_MAX;

@@ -8,7 +8,7 @@ use serde_json::json;
 const IS_BLACKLISTED: &str = "0xfe575a87";
 
 /// Which chain the node is of.
-pub(super) fn chain_id() -> Call {
+pub(in crate::chain) fn chain_id() -> Call {
     Call::new("eth_chainId", &json!([]))
 }
 
@@ -48,7 +48,7 @@ pub(super) fn blacklisted(asset: Address, address: Address) -> Call {
 }
 
 /// A contract's view function, called now with the calldata.
-pub(super) fn view(contract: Address, data: String) -> Call {
+pub(in crate::chain) fn view(contract: Address, data: String) -> Call {
     Call::new("eth_call", &json!([{ "to": lower(contract.as_slice()), "data": data }, "latest"]))
 }
 
