@@ -62,8 +62,9 @@ mod tests {
     use proptest::prelude::*;
 
     fn dynamic_of(text: &str) -> String {
-        let padding = text.len().next_multiple_of(32) - text.len();
-        format!("0x{:064x}{:064x}{}{}", 32, text.len(), hex::encode(text), "00".repeat(padding))
+        let mut padded = text.as_bytes().to_vec();
+        padded.resize(text.len().next_multiple_of(32), 0);
+        format!("0x{:064x}{:064x}{}", 32, text.len(), hex::encode(padded))
     }
 
     #[test]
