@@ -1,55 +1,98 @@
-//! Turns `data/chains.json` into the table of `src/network.rs`.
-use std::fmt::Write as _;
-fn main() {
-    println!("cargo::rerun-if-changed=data/chains.json");
-    let text = std::fs::read_to_string("data/chains.json").expect("data/chains.json");
-    let root: serde_json::Value = serde_json::from_str(&text).expect("JSON");
-    let mut out = String::from("/// All chains.\npub const NETWORKS: &[Network] = &[\n");
-    let q = |v: &serde_json::Value| v.as_str().map_or("None".into(), |s| format!("Some({s:?})"));
-    let addr = |evm: bool, s: &str| {
-        if evm {
-            let b = hex::decode(&s[2..]).unwrap();
-            format!("Address::Evm(alloy_primitives::Address::new({b:?}))")
-        } else {
-            format!("Address::Svm({:?})", bs58::decode(s).into_vec().unwrap())
-        }
-    };
-    for c in root["chains"].as_array().unwrap() {
-        let evm = c["kind"] == "evm";
-        let u = &c["usdc"];
-        let local = c["key"].as_str().unwrap().starts_with("local-");
-        let sep = u["domain_separator"]
-            .as_str()
-            .map_or("None".into(), |s| format!("Some({:?})", hex::decode(&s[2..]).unwrap()));
-        let e712 = u["eip712_name"]
-            .as_str()
-            .map_or("None".into(), |s| format!("Some(({s:?},{:?}))", u["eip712_version"].as_str().unwrap()));
-        let fin = if c["finality"] == "instant" {
-            "Instant"
-        } else if c["finality_tag"].is_string() {
-            "Tag"
-        } else {
-            "Unknown"
-        };
-        let rpc: Vec<&str> = c["rpc"].as_array().unwrap().iter().map(|r| r.as_str().unwrap()).collect();
-        let br: String = c["bridged"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .map(|b| {
-                format!(
-                    "Bridged {{ address: {}, name: {:?} }},",
-                    addr(evm, b["address"].as_str().unwrap()),
-                    b["name"].as_str().unwrap()
-                )
-            })
-            .collect();
-        writeln!(out, "Network {{ key: {:?}, name: {:?}, caip2: {:?}, family: Family::{}, chain_id: {}, v1_name: {}, environment: Environment::{}, local: {local}, live_chain: {}, asset: Asset {{ address: {}, symbol: \"USDC\", decimals: {}, eip712: {e712}, separator: {sep} }}, proven: {}, block_time_ms: {}, confirmations: {}, finality: FinalityRule::{fin}, rpc: &{rpc:?}, bridged: &[{br}] }},",
-            c["key"].as_str().unwrap(), c["name"].as_str().unwrap(), c["caip2"].as_str().unwrap(), if evm {"Evm"} else {"Svm"},
-            c["chain_id"].as_u64().map_or("None".into(), |n| format!("Some({n})")), q(&c["v1_name"]),
-            if c["testnet"] == true {"Test"} else {"Live"}, q(&c["live_chain"]), addr(evm, u["address"].as_str().unwrap()), u["decimals"],
-            local || !evm || u["separator_matches_a_chain_reading"] == true, c["block_time_ms"], c["confirmations"].as_u64().unwrap_or(1)).unwrap();
+//! Turns `data/chains.json` into the table of `src/network.rs`. A row that
+//! breaks a rule of `build/registry.rs` fails the build by its key and the rule.
+
+#[path = "build/registry.rs"]
+mod registry;
+#[path = "src/network/separator.rs"]
+mod separator;
+
+use registry::{Finality, Kind, Row};
+use std::fmt;
+use std::path::Path;
+
+const DATA: &str = "data/chains.json";
+
+/// Why there is no table, a line each.
+struct Mistakes(Vec<String>);
+
+impl fmt::Debug for Mistakes {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|mistake| write!(out, "\n  {DATA}: {mistake}"))
     }
-    out.push_str("];\n");
-    std::fs::write(std::path::Path::new(&std::env::var("OUT_DIR").unwrap()).join("networks.rs"), out).unwrap();
+}
+
+impl<E: std::error::Error> From<E> for Mistakes {
+    fn from(error: E) -> Self {
+        Self(vec![error.to_string()])
+    }
+}
+
+fn main() -> Result<(), Mistakes> {
+    println!("cargo::rerun-if-changed={DATA}");
+    let rows = registry::read(&std::fs::read_to_string(DATA)?).map_err(Mistakes)?;
+    let entries: Vec<String> =
+        rows.iter().map(|row| entry(row).ok_or_else(|| unwritable(row))).collect::<Result<_, _>>()?;
+    let table = format!("/// All chains.\npub const NETWORKS: &[Network] = &[\n{}];\n", entries.concat());
+    std::fs::write(Path::new(&std::env::var("OUT_DIR")?).join("networks.rs"), table)?;
+    Ok(())
+}
+
+/// The rules make this impossible; it is a defect of theirs.
+fn unwritable(row: &Row) -> Mistakes {
+    Mistakes(vec![format!("{}: the row keeps every rule and cannot be written", row.key)])
+}
+
+/// One row as Rust.
+fn entry(row: &Row) -> Option<String> {
+    let Row { key, name, caip2, chain_id, v1_name, live_chain, block_time_ms, rpc, .. } = row;
+    let family = match row.kind {
+        Kind::Evm => "Evm",
+        Kind::Svm => "Svm",
+    };
+    let finality = match row.finality {
+        Finality::Tag => "Tag",
+        Finality::Instant => "Instant",
+        Finality::Unknown => "Unknown",
+    };
+    let environment = if row.testnet { "Test" } else { "Live" };
+    let local = row.is_local();
+    // What no separator can prove is proven by reading the chain, or is our own.
+    let proven = row.usdc.separator_matches_a_chain_reading.unwrap_or(true);
+    // Solana counts by status, not by blocks.
+    let confirmations = row.confirmations.unwrap_or(1);
+    let asset = asset(row)?;
+    let bridged = row
+        .bridged
+        .iter()
+        .map(|token| {
+            Some(format!("Bridged {{ address: {}, name: {:?} }}, ", address(row.kind, &token.address)?, token.name))
+        })
+        .collect::<Option<String>>()?;
+    Some(format!(
+        "    Network {{ key: {key:?}, name: {name:?}, caip2: {caip2:?}, family: Family::{family}, \
+         chain_id: {chain_id:?}, v1_name: {v1_name:?}, environment: Environment::{environment}, local: {local}, \
+         live_chain: {live_chain:?}, asset: {asset}, proven: {proven}, block_time_ms: {block_time_ms}, \
+         confirmations: {confirmations}, finality: FinalityRule::{finality}, rpc: &{rpc:?}, bridged: &[{bridged}] }},\n"
+    ))
+}
+
+fn asset(row: &Row) -> Option<String> {
+    let usdc = &row.usdc;
+    let eip712 = usdc.eip712_name.as_ref().zip(usdc.eip712_version.as_ref());
+    let separator = match &usdc.domain_separator {
+        None => None,
+        Some(text) => Some(registry::separator(text)?),
+    };
+    Some(format!(
+        "Asset {{ address: {}, symbol: \"USDC\", decimals: {}, eip712: {eip712:?}, separator: {separator:?} }}",
+        address(row.kind, &usdc.address)?,
+        usdc.decimals
+    ))
+}
+
+fn address(kind: Kind, text: &str) -> Option<String> {
+    Some(match kind {
+        Kind::Evm => format!("Address::Evm(alloy_primitives::Address::new({:?}))", registry::evm_address(text)?.0.0),
+        Kind::Svm => format!("Address::Svm({:?})", registry::svm_address(text)?),
+    })
 }

@@ -7,6 +7,13 @@
 use crate::address::{Address, Family};
 use serde::{Deserialize, Serialize};
 
+#[cfg(test)]
+#[path = "../build/registry.rs"]
+mod registry;
+mod separator;
+
+pub(crate) use separator::domain_separator;
+
 include!(concat!(env!("OUT_DIR"), "/networks.rs"));
 
 /// Which money a key, a recipient or a chain deals in.
@@ -143,4 +150,146 @@ pub fn find(name: &str) -> Option<&'static Network> {
 #[must_use]
 pub fn rpc_setting(network: &Network) -> String {
     format!("RPC_{}", network.key.to_uppercase().replace('-', "_"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    const DATA: &str = include_str!("../data/chains.json");
+
+    /// PROTOCOL appendix A, and the local chain's.
+    const SEPARATORS: &[(&str, &str)] = &[
+        ("base", "02fa7265e7c5d81118673727957699e4d68f74cd74b7db77da710fe8a2c7834f"),
+        ("polygon", "caa2ce1a5703ccbe253a34eb3166df60a705c561b44b192061e28f2a985be2ca"),
+        ("arbitrum", "08d11903f8419e68b1b8721bcbe2e9fc68569122a77ef18c216f10b3b5112c78"),
+        ("monad", "fe22123edc0dd4aeb912eb7948c5f0e531592c2053b3067612f427db342c93c6"),
+        ("celo", "b2ce31d2838445fa765a491f550e7c78ac7280ab0f3bc9d6063a86df9c3fb578"),
+        ("avalanche", "bbea200329a938bc3438984a49cb0732e66d66d7bd59c127abacc1710e77f7b3"),
+        ("sei", "0a19136106ae98d2c245cbbd451f3cb2bbbb1670e1ee191abacb5a5e255c0255"),
+        ("optimism", "26d9c34bb1a1c312f69c53b2d93b8be20faafba63af2438c6811713c9b1f933f"),
+        ("ethereum", "06c37168a7db5138defc7866392bb87a741f9b3d104deb5094588ce041cae335"),
+        ("world", "936533d5f85622a8261854e20bb87f4e849dde486f429bc1fb66202b7cde09ec"),
+        ("hyperevm", "70a72998ad787d1a9152a8f88ccfe0766b1cb293b6b4011b34523035da10b0a3"),
+        ("unichain", "565b4c4095d739dada6adeb9a89bc6dc4d102500ebd4a88bef1ec1d0f69d83b8"),
+        ("sonic", "47ff53f4cb866f027068ac56dedd98f6818c3ea4f1f60a1850d746944543ac12"),
+        ("xlayer", "b1671065a2ea487729c4ff0e2f8beb2105e3ce63315ad07483374a3476b83972"),
+        ("base-sepolia", "71f17a3b2ff373b803d70a5a07c046c1a2bc8e89c09ef722fcb047abe94c9818"),
+        ("polygon-amoy", "5cddc98319864e897e4469bd1d13c2288c677047b54b8cca12bd342adb6be9eb"),
+        ("avalanche-fuji", "fe9fa105a0e9629446730e544caa6b8d05d8d4fc93451750dc50e2ddd6d374b3"),
+        ("arbitrum-sepolia", "85944e1292d007732838d6eadfa67589b78ffcededbd4df60488d0af251308bb"),
+        ("sepolia", "b90e5057db141a932946e64d09ccb7ffc9b00bd79fec26f698d29af0c83320a6"),
+        ("skale-base", "e182bdd83730d37cc41c779b38c22661c4c347f647925627d97926ee54dd4044"),
+        ("sei-testnet", "154bb5980ce1d584a1067dc67730720e6046d0364a2ade0b692dd488e71fe653"),
+        ("iotex", "1fe7a84df16e817c1ad4382cf5e2ae126022a073a3d547352184405dcb4943bf"),
+        ("peaq", "a7d03bc6a028c2db6a63276917c088f148317e450676587d0832046fd959f2ca"),
+        ("skale-base-sepolia", "9c66d10c4bfde137b77b28f21e155cb5aa5acec7c1ae89d30a5467e11a74fc86"),
+        ("local-evm", "e33727b4ad030c5b0ea9983725a1badb1416464b1995d38a0aba2b2960151573"),
+    ];
+
+    #[test]
+    fn separators_are_pinned() {
+        for network in NETWORKS {
+            let found = network.asset.separator.map(hex::encode);
+            let want = SEPARATORS.iter().find(|(key, _)| *key == network.key).map(|(_, hex)| *hex);
+            assert_eq!(found.as_deref(), want, "{}", network.key);
+        }
+    }
+
+    #[test]
+    fn a_separator_is_that_of_its_row() {
+        for network in NETWORKS.iter().filter(|network| network.family == Family::Evm) {
+            let ((name, version), id) = (network.asset.eip712.unwrap(), network.chain_id.unwrap());
+            let Address::Evm(contract) = network.asset.address else { panic!("{}", network.key) };
+            let separator = domain_separator(name, version, id, contract);
+            assert_eq!(Some(separator.0), network.asset.separator, "{}", network.key);
+        }
+    }
+
+    #[test]
+    fn every_chain_of_the_product_is_there() {
+        let keys: Vec<&str> = NETWORKS.iter().map(|network| network.key).collect();
+        for key in [
+            "solana",
+            "base",
+            "ethereum",
+            "polygon",
+            "avalanche",
+            "sei",
+            "iotex",
+            "peaq",
+            "xlayer",
+            "skale-base",
+            "arbitrum",
+            "optimism",
+            "monad",
+            "celo",
+            "world",
+            "unichain",
+            "sonic",
+            "hyperevm",
+            "local-evm",
+            "local-solana",
+        ] {
+            assert!(keys.contains(&key), "{key}");
+        }
+        let off: Vec<&str> = NETWORKS.iter().filter(|network| !network.proven).map(|network| network.key).collect();
+        assert_eq!(off, ["sei-testnet", "iotex", "peaq", "skale-base-sepolia"]);
+    }
+
+    #[test]
+    fn a_chain_is_found_by_either_name_and_by_no_other() {
+        for network in NETWORKS {
+            assert_eq!(find(network.key), Some(network));
+            assert_eq!(find(network.caip2), Some(network));
+        }
+        for unknown in ["", "Base", "8453", "eip155:8454", "bsc"] {
+            assert_eq!(find(unknown), None, "{unknown}");
+        }
+        assert_eq!(find("base-sepolia").map(rpc_setting).as_deref(), Some("RPC_BASE_SEPOLIA"));
+    }
+
+    /// The mistakes of a registry whose row `base` has `member` replaced.
+    #[track_caller]
+    fn check(pointer: &str, new: Value, rule: &str) {
+        let mut root: Value = serde_json::from_str(DATA).unwrap();
+        let at = root["chains"].as_array().unwrap().iter().position(|row| row["key"] == "base").unwrap();
+        *root.pointer_mut(&format!("/chains/{at}{pointer}")).unwrap() = new;
+        let mistakes = registry::read(&root.to_string()).err().unwrap_or_default();
+        assert!(mistakes.iter().any(|mistake| mistake.contains(rule)), "{rule}: {mistakes:?}");
+    }
+
+    #[test]
+    fn a_row_that_breaks_a_rule_is_refused() {
+        assert!(registry::read(DATA).is_ok());
+        assert!(registry::read("{").is_err());
+        let checksum = "base: usdc.address has its EIP-55 checksum";
+        check("/usdc/address", json!("0x833589fcd6edb6e08f4c7c32d4f71b54bda02913"), checksum);
+        check("/usdc/address", json!("EPjFWdd5AufqSSqeM2qN1xzybapC8G4wEGGkZwyTDt1v"), checksum);
+        let separator = "base: usdc.domain_separator is the recomputed one";
+        check("/usdc/eip712_name", json!("USDC"), separator);
+        check("/usdc/eip712_version", json!("1"), separator);
+        check("/usdc/domain_separator", json!("0x02"), separator);
+        check("/usdc/domain_separator", Value::Null, "base: usdc has the EIP-712 members");
+        check("/usdc/separator_matches_a_chain_reading", Value::Null, "base: usdc has the EIP-712 members");
+        check("/usdc/decimals", json!(18), "base: usdc.decimals is 6");
+        check("/key", json!("polygon"), "polygon: key is unique");
+        check("/key", json!("Base"), "Base: key is lower-case");
+        check("/key", json!("base2"), "base-sepolia: live_chain is the key of a live chain");
+        check("/caip2", json!("eip155:1"), "base: caip2 is unique");
+        check("/caip2", json!("eip155:08453"), "base: caip2 is eip155:<chain_id>");
+        check("/chain_id", json!(1), "base: chain_id is unique");
+        check("/v1_name", json!("polygon"), "polygon: v1_name is unique");
+        check("/kind", json!("svm"), "base: usdc.address");
+        check("/testnet", json!(true), "base: a test network names its live chain");
+        check("/confirmations", json!(0), "base: confirmations is above zero");
+        check("/confirmations", Value::Null, "base: confirmations is above zero");
+        check("/block_time_ms", json!(0), "base: block_time_ms");
+        check("/rpc", json!([]), "base: rpc names providers");
+        check("/rpc/0", json!("http://127.0.0.1:8545"), "base: rpc names providers");
+        check("/bridged/0/address", json!("0x833589fCD6eDb6E08f4c7C32D4f71b54bdA02913"), "base: a bridged token");
+        check("/finality", json!("safe"), "unknown variant");
+        check("/name", json!(""), "base: name is not empty");
+    }
 }

@@ -1,0 +1,230 @@
+//! A receipt's logs, and which of them move the registered asset (CHAINS 1.3
+//! rows 3, 8 to 12, 18, 19, 23).
+//!
+//! A log that contradicts its receipt is the node's nonsense. One that is sound
+//! and of another shape is somebody else's event, and passed over.
+
+use super::quantity;
+use super::receipt::Receipt;
+use crate::address::Address;
+use crate::amount::Amount;
+use crate::chain::facts::Unknown;
+use crate::chain::trace::{Authorization, DETAILS_MAX, Foreign, Place, Transfer, ZeroTransfer};
+use crate::network::Network;
+use alloy_primitives::{B256, U256, b256};
+use serde::Deserialize;
+
+/// keccak-256 of `Transfer(address,address,uint256)` (ERC-20).
+const TRANSFER: B256 = b256!("ddf252ad1be2c89b69c2b068fc378daa952ba7f163c4a11628f55a4df523b3ef");
+
+/// keccak-256 of `AuthorizationUsed(address,bytes32)` (EIP-3009).
+const AUTHORIZATION_USED: B256 = b256!("98de503528ee59b575ef0c0a2576a82497bfc029a5685b209e9ec333479b10a5");
+
+/// What a receipt's logs say.
+#[derive(Default)]
+pub(super) struct Movements {
+    /// All movements of the registered asset, by log index.
+    pub(super) transfers: Vec<Transfer>,
+    /// Movements of other tokens: those the registry can name first, then by
+    /// log index, at most [`DETAILS_MAX`].
+    pub(super) foreign: Vec<Foreign>,
+    /// Movements of nothing, by log index, at most [`DETAILS_MAX`].
+    pub(super) zero: Vec<ZeroTransfer>,
+    /// All authorizations used up: a payment may be bound to any of them.
+    pub(super) authorizations: Vec<Authorization>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Wire<'a> {
+    #[serde(borrow)]
+    address: &'a str,
+    #[serde(borrow)]
+    topics: Vec<&'a str>,
+    #[serde(borrow)]
+    data: &'a str,
+    #[serde(borrow)]
+    log_index: &'a str,
+    #[serde(borrow)]
+    block_hash: &'a str,
+    #[serde(borrow)]
+    block_number: Option<&'a str>,
+    #[serde(borrow)]
+    transaction_hash: &'a str,
+    removed: Option<bool>,
+}
+
+/// A log that is of this receipt.
+struct Log<'a> {
+    index: u64,
+    address: Address,
+    topics: Vec<B256>,
+    data: &'a str,
+}
+
+/// An event of the shape of an ERC-20 transfer, of whatever contract.
+struct Moved {
+    from: Address,
+    to: Address,
+    value: U256,
+}
+
+/// Reads the logs of an executed transaction.
+///
+/// # Errors
+/// `malformed_log`, `malformed_quantity`, `log_of_another_transaction`,
+/// `log_of_another_block`, `duplicate_log`.
+pub(super) fn movements(network: &Network, receipt: &Receipt<'_>) -> Result<Movements, Unknown> {
+    let mut out = Movements::default();
+    let mut named = Vec::new();
+    for log in &logs(receipt)? {
+        if let Some(moved) = transfer(log)? {
+            if log.address == network.asset.address {
+                out.keep(log.index, &moved);
+            } else if !moved.value.is_zero() {
+                let bridged = network.bridged.iter().find(|bridged| bridged.address == log.address);
+                let list = if bridged.is_some() { &mut named } else { &mut out.foreign };
+                push(list, foreign(log.address, bridged.map(|bridged| bridged.name), &moved));
+            }
+        } else if log.address == network.asset.address
+            && let Some(authorization) = authorization(log)
+        {
+            out.authorizations.push(authorization);
+        }
+    }
+    named.append(&mut out.foreign);
+    named.truncate(DETAILS_MAX);
+    out.foreign = named;
+    Ok(out)
+}
+
+impl Movements {
+    /// Row 10: anybody can emit a transfer of nothing in anybody's name.
+    fn keep(&mut self, index: u64, moved: &Moved) {
+        if moved.value.is_zero() {
+            push(&mut self.zero, ZeroTransfer { from: moved.from, to: moved.to });
+        } else {
+            self.transfers.push(Transfer {
+                place: Place::LogIndex(index),
+                from: Some(moved.from),
+                to: Some(moved.to),
+                amount: Amount(moved.value),
+            });
+        }
+    }
+}
+
+fn push<T>(list: &mut Vec<T>, item: T) {
+    if list.len() < DETAILS_MAX {
+        list.push(item);
+    }
+}
+
+fn foreign(asset: Address, name: Option<&str>, moved: &Moved) -> Foreign {
+    Foreign {
+        asset,
+        name: name.map(str::to_owned),
+        from: Some(moved.from),
+        to: Some(moved.to),
+        amount: Amount(moved.value),
+    }
+}
+
+/// The receipt's own logs, by index. A node that lists one twice would count it
+/// twice; one that lists another transaction's would count that.
+fn logs<'a>(receipt: &Receipt<'a>) -> Result<Vec<Log<'a>>, Unknown> {
+    let wire: Vec<Wire<'a>> =
+        serde_json::from_str(receipt.logs.get()).map_err(|error| malformed(&error.to_string()))?;
+    let mut logs = Vec::with_capacity(wire.len());
+    for wire in wire {
+        // Row 23: only subscriptions produce it; what was removed did not happen.
+        if wire.removed == Some(true) {
+            continue;
+        }
+        logs.push(sound(receipt, wire)?);
+    }
+    logs.sort_unstable_by_key(|log| log.index);
+    if logs.windows(2).any(|pair| matches!(pair, [a, b] if a.index == b.index)) {
+        return Err(Unknown::nonsense("duplicate_log"));
+    }
+    Ok(logs)
+}
+
+fn sound<'a>(receipt: &Receipt<'_>, wire: Wire<'a>) -> Result<Log<'a>, Unknown> {
+    let hash = |text: &str| quantity::hash(text).ok_or_else(|| malformed(text));
+    if hash(wire.transaction_hash)? != receipt.hash {
+        return Err(Unknown::nonsense("log_of_another_transaction"));
+    }
+    let number = wire.block_number.map(quantity::number).transpose()?;
+    let block_hash = hash(wire.block_hash)?;
+    let same_block = receipt.block.is_some_and(|(n, h)| h == block_hash && number.is_none_or(|number| number == n));
+    if !same_block {
+        return Err(Unknown::nonsense("log_of_another_block"));
+    }
+    Ok(Log {
+        index: quantity::number(wire.log_index)?,
+        address: Address::Evm(quantity::address(wire.address).ok_or_else(|| malformed(wire.address))?),
+        topics: wire.topics.into_iter().map(hash).collect::<Result<_, _>>()?,
+        data: wire.data,
+    })
+}
+
+/// Row 9: three topics, addresses in twenty bytes, a value of one word.
+fn transfer(log: &Log<'_>) -> Result<Option<Moved>, Unknown> {
+    let [TRANSFER, from, to] = log.topics.as_slice() else {
+        return Ok(None);
+    };
+    let data = quantity::bytes(log.data).ok_or_else(|| malformed(log.data))?;
+    let value: Option<[u8; 32]> = data.try_into().ok();
+    Ok(match (address_in(from), address_in(to), value) {
+        (Some(from), Some(to), Some(value)) => Some(Moved { from, to, value: U256::from_be_bytes(value) }),
+        (None, _, _) | (_, None, _) | (_, _, None) => None,
+    })
+}
+
+/// Both of its arguments are indexed, so it has no data.
+fn authorization(log: &Log<'_>) -> Option<Authorization> {
+    match log.topics.as_slice() {
+        [AUTHORIZATION_USED, authorizer, nonce] if log.data == "0x" => {
+            Some(Authorization { authorizer: address_in(authorizer)?, nonce: *nonce })
+        }
+        _ => None,
+    }
+}
+
+/// The address in a topic, whose first twelve bytes must be zero.
+fn address_in(topic: &B256) -> Option<Address> {
+    let (padding, address) = topic.split_first_chunk::<12>()?;
+    let address: [u8; 20] = address.try_into().ok()?;
+    (*padding == [0; 12]).then(|| Address::Evm(address.into()))
+}
+
+fn malformed(what: &str) -> Unknown {
+    Unknown::nonsense_about("malformed_log", quantity::words(what))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloy_primitives::keccak256;
+
+    #[test]
+    fn topics_are_the_hashes_of_their_signatures() {
+        assert_eq!(TRANSFER, keccak256("Transfer(address,address,uint256)"));
+        assert_eq!(AUTHORIZATION_USED, keccak256("AuthorizationUsed(address,bytes32)"));
+    }
+
+    #[test]
+    fn an_address_topic_has_twelve_zero_bytes() {
+        let word = b256!("000000000000000000000000833589fCD6eDb6E08f4c7C32D4f71b54bdA02913");
+        assert_eq!(
+            address_in(&word).map(|a| a.to_string()).as_deref(),
+            Some("0x833589fCD6eDb6E08f4c7C32D4f71b54bdA02913")
+        );
+        for byte in 0..12 {
+            let mut wrong = word;
+            wrong[byte] = 1;
+            assert_eq!(address_in(&wrong), None, "{byte}");
+        }
+    }
+}

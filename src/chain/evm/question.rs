@@ -1,0 +1,57 @@
+//! The calls that the EVM reader makes (CHAINS 1.1), in lower-case hex.
+
+use crate::chain::facts::Call;
+use alloy_primitives::{Address, B256};
+use serde_json::json;
+
+/// `isBlacklisted(address)` of Circle's FiatToken.
+const IS_BLACKLISTED: &str = "0xfe575a87";
+
+/// Which chain the node is of.
+pub(in crate::chain) fn chain_id() -> Call {
+    Call::new("eth_chainId", &json!([]))
+}
+
+/// The node's head.
+pub(super) fn head() -> Call {
+    Call::new("eth_blockNumber", &json!([]))
+}
+
+/// The newest block that cannot be reversed.
+pub(super) fn finalized() -> Call {
+    Call::new("eth_getBlockByNumber", &json!(["finalized", false]))
+}
+
+/// The canonical block at a height, without its transactions.
+pub(super) fn block_at(number: u64) -> Call {
+    Call::new("eth_getBlockByNumber", &json!([format!("{number:#x}"), false]))
+}
+
+/// A transaction's receipt.
+pub(super) fn receipt(hash: B256) -> Call {
+    Call::new("eth_getTransactionReceipt", &json!([lower(hash.as_slice())]))
+}
+
+/// The transaction itself, which a node knows before its receipt.
+pub(super) fn transaction(hash: B256) -> Call {
+    Call::new("eth_getTransactionByHash", &json!([lower(hash.as_slice())]))
+}
+
+/// The code at an address now.
+pub(super) fn code(address: Address) -> Call {
+    Call::new("eth_getCode", &json!([lower(address.as_slice()), "latest"]))
+}
+
+/// Whether the token's issuer has blocked an address now.
+pub(super) fn blacklisted(asset: Address, address: Address) -> Call {
+    view(asset, format!("{IS_BLACKLISTED}{}", hex::encode(address.into_word())))
+}
+
+/// A contract's view function, called now with the calldata.
+pub(in crate::chain) fn view(contract: Address, data: String) -> Call {
+    Call::new("eth_call", &json!([{ "to": lower(contract.as_slice()), "data": data }, "latest"]))
+}
+
+fn lower(bytes: &[u8]) -> String {
+    format!("0x{}", hex::encode(bytes))
+}
