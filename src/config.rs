@@ -1,1 +1,275 @@
-//! config
+//! The settings: one table, read once, every mistake told at once and no value
+//! ever told back.
+
+use crate::amount::Amount;
+use crate::network::{NETWORKS, Network, rpc_setting};
+use core::fmt;
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use subtle::ConstantTimeEq;
+
+/// One row of the table.
+#[derive(Clone, Copy, Debug)]
+pub struct Setting {
+    /// Its name; `<CHAIN>` stands for a chain's key in capitals.
+    pub name: &'static str,
+    /// Whether it belongs among the secrets.
+    pub secret: bool,
+    /// Whether the service needs it.
+    pub required: bool,
+    /// What holds where it is absent.
+    pub default: &'static str,
+    /// What it means.
+    pub meaning: &'static str,
+}
+
+const ADMIN_KEY: &str = "ADMIN_KEY";
+const KEY_PEPPERS: &str = "KEY_PEPPERS";
+const QUORUM_USDC: &str = "QUORUM_USDC";
+const PUBLIC_URL: &str = "PUBLIC_URL";
+
+/// Characters that an operators' key must have at least.
+const ADMIN_KEY_MIN: usize = 32;
+/// Providers of a chain at most: a verification asks two or three.
+const PROVIDERS_MAX: usize = 8;
+
+/// All settings.
+pub const SETTINGS: &[Setting] = &[
+    Setting {
+        name: ADMIN_KEY,
+        secret: true,
+        required: true,
+        default: "",
+        meaning: "Operators' key for `X-Admin-Key`; at least 32 characters.",
+    },
+    Setting {
+        name: KEY_PEPPERS,
+        secret: true,
+        required: true,
+        default: "",
+        meaning: "Comma-separated hex of 32 bytes each; the first signs new API keys, all verify.",
+    },
+    Setting {
+        name: "RPC_<CHAIN>",
+        secret: true,
+        required: false,
+        default: "the registry's public providers",
+        meaning: "The chain's providers in order of preference, comma-separated `https` URLs (`http` on loopback), \
+                  in place of the registry's; the chain's key in capitals with `_` for `-`: `RPC_BASE_SEPOLIA`.",
+    },
+    Setting {
+        name: QUORUM_USDC,
+        secret: false,
+        required: false,
+        default: "100",
+        meaning: "From this amount of USDC on, two providers must agree.",
+    },
+    Setting {
+        name: PUBLIC_URL,
+        secret: false,
+        required: false,
+        default: "the request's origin",
+        meaning: "The origin that links in answers name.",
+    },
+];
+
+/// A setting that is missing or malformed. The value itself is never told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mistake {
+    /// Which.
+    pub setting: String,
+    /// What it must be.
+    pub rule: &'static str,
+}
+
+impl fmt::Display for Mistake {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{} {}", self.setting, self.rule)
+    }
+}
+
+/// The service's settings, parsed.
+pub struct Settings {
+    admin_key: [u8; 32],
+    peppers: Vec<[u8; 32]>,
+    providers: BTreeMap<&'static str, Vec<String>>,
+    quorum: Amount,
+    public_url: Option<String>,
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("Settings(…)")
+    }
+}
+
+impl Settings {
+    /// Reads all settings; an empty one is as good as absent.
+    ///
+    /// # Errors
+    /// Every mistake at once.
+    pub fn read(get: impl Fn(&str) -> Option<String>) -> Result<Self, Vec<Mistake>> {
+        let mut mistakes = Vec::new();
+        let get = |name: &str| get(name).map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
+        let mut wrong = |setting: &str, rule| mistakes.push(Mistake { setting: setting.to_owned(), rule });
+        let admin_key = get(ADMIN_KEY).unwrap_or_default();
+        if admin_key.chars().count() < ADMIN_KEY_MIN {
+            wrong(ADMIN_KEY, "must have at least 32 characters");
+        }
+        let peppers = peppers(&get(KEY_PEPPERS).unwrap_or_default());
+        if peppers.is_none() {
+            wrong(KEY_PEPPERS, "must be comma-separated hex of 32 bytes each, at least one");
+        }
+        let mut providers = BTreeMap::new();
+        for network in NETWORKS {
+            let name = rpc_setting(network);
+            if let Some(text) = get(&name) {
+                match urls(&text) {
+                    Some(urls) => drop(providers.insert(network.key, urls)),
+                    None => wrong(&name, "must be 1 to 8 comma-separated https URLs (http on loopback only)"),
+                }
+            }
+        }
+        let quorum = Amount::parse_usdc(&get(QUORUM_USDC).unwrap_or_else(|| "100".to_owned()));
+        if quorum.is_none() {
+            wrong(QUORUM_USDC, "must be a decimal number of USDC");
+        }
+        let public_url = get(PUBLIC_URL);
+        if public_url.as_deref().is_some_and(|url| !is_url(url)) {
+            wrong(PUBLIC_URL, "must be an https origin (http on loopback only)");
+        }
+        match (peppers, quorum, mistakes.is_empty()) {
+            (Some(peppers), Some(quorum), true) => {
+                let admin_key = Sha256::digest(admin_key.as_bytes()).into();
+                Ok(Self { admin_key, peppers, providers, quorum, public_url })
+            }
+            (..) => Err(mistakes),
+        }
+    }
+
+    /// Whether this is the operators' key; compared in constant time.
+    #[must_use]
+    pub fn is_admin_key(&self, text: &str) -> bool {
+        let given: [u8; 32] = Sha256::digest(text.as_bytes()).into();
+        self.admin_key.ct_eq(&given).into()
+    }
+
+    /// The peppers: the first signs, all verify.
+    #[must_use]
+    pub fn peppers(&self) -> &[[u8; 32]] {
+        &self.peppers
+    }
+
+    /// A chain's providers in order of preference.
+    #[must_use]
+    pub fn providers(&self, network: &'static Network) -> Vec<&str> {
+        match self.providers.get(network.key) {
+            Some(urls) => urls.iter().map(String::as_str).collect(),
+            None => network.rpc.to_vec(),
+        }
+    }
+
+    /// Whether the operator has named providers for the chain.
+    #[must_use]
+    pub fn has_own_providers(&self, network: &Network) -> bool {
+        self.providers.contains_key(network.key)
+    }
+
+    /// From this amount on, two providers must agree.
+    #[must_use]
+    pub const fn quorum(&self) -> Amount {
+        self.quorum
+    }
+
+    /// The origin that links name.
+    #[must_use]
+    pub fn public_url(&self) -> Option<&str> {
+        self.public_url.as_deref()
+    }
+}
+
+fn peppers(text: &str) -> Option<Vec<[u8; 32]>> {
+    let read = |part: &str| {
+        let mut pepper = [0_u8; 32];
+        hex::decode_to_slice(part.trim(), &mut pepper).ok().map(|()| pepper)
+    };
+    text.split(',').map(read).collect()
+}
+
+fn urls(text: &str) -> Option<Vec<String>> {
+    let urls: Vec<String> = text.split(',').map(|url| url.trim().to_owned()).collect();
+    (urls.len() <= PROVIDERS_MAX && urls.iter().all(|url| is_url(url))).then_some(urls)
+}
+
+fn is_url(text: &str) -> bool {
+    let plain = !text.chars().any(|c| c.is_whitespace() || c.is_control());
+    let host = |rest: &str| !rest.is_empty() && !rest.starts_with(['/', ':', '?', '#']);
+    let secure = text.strip_prefix("https://").is_some_and(host);
+    let local = text.strip_prefix("http://").is_some_and(|rest| {
+        let authority = rest.split(['/', '?', '#']).next().unwrap_or("");
+        let name = authority.rsplit_once(':').map_or(authority, |(name, _)| name);
+        ["127.0.0.1", "localhost", "[::1]"].contains(&name)
+    });
+    plain && (secure || local)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(pairs: &[(&str, &str)]) -> Result<Settings, Vec<Mistake>> {
+        Settings::read(|name| pairs.iter().find(|(each, _)| *each == name).map(|(_, value)| (*value).to_owned()))
+    }
+
+    const ADMIN: (&str, &str) = ("ADMIN_KEY", "an-operators-key-of-32-characters!");
+    const PEPPERS: (&str, &str) = (
+        "KEY_PEPPERS",
+        "0101010101010101010101010101010101010101010101010101010101010101, 0202020202020202020202020202020202020202020202020202020202020202",
+    );
+
+    #[test]
+    fn two_settings_are_enough() {
+        let settings = read(&[ADMIN, PEPPERS]).expect("reads");
+        assert_eq!(settings.peppers(), [[1; 32], [2; 32]]);
+        assert!(settings.is_admin_key(ADMIN.1) && !settings.is_admin_key("") && !settings.is_admin_key("x"));
+        assert_eq!(settings.quorum().usdc(), "100.000000");
+        let base = crate::network::by_key("base").expect("registered");
+        assert_eq!(settings.providers(base), base.rpc);
+    }
+
+    #[test]
+    fn every_mistake_is_told_at_once_and_no_value_with_it() {
+        let pairs = [
+            ("ADMIN_KEY", "short"),
+            ("KEY_PEPPERS", "0xbeef"),
+            ("RPC_BASE", "ftp://secret.example"),
+            ("QUORUM_USDC", "1e3"),
+            ("PUBLIC_URL", "x"),
+        ];
+        let mistakes = read(&pairs).expect_err("five mistakes");
+        let names: Vec<&str> = mistakes.iter().map(|mistake| mistake.setting.as_str()).collect();
+        assert_eq!(names, ["ADMIN_KEY", "KEY_PEPPERS", "RPC_BASE", "QUORUM_USDC", "PUBLIC_URL"]);
+        let told: String = mistakes.iter().map(ToString::to_string).collect();
+        for value in ["short", "beef", "secret", "1e3"] {
+            assert!(!told.contains(value), "{value}");
+        }
+        assert_eq!(read(&[]).expect_err("two are required").len(), 2);
+    }
+
+    #[test]
+    fn a_chain_takes_the_operators_providers() {
+        let own = ("RPC_BASE_SEPOLIA", "https://a.example/key, http://127.0.0.1:8545");
+        let settings = read(&[ADMIN, PEPPERS, own]).expect("reads");
+        let chain = crate::network::by_key("base-sepolia").expect("registered");
+        assert_eq!(settings.providers(chain), ["https://a.example/key", "http://127.0.0.1:8545"]);
+        for wrong in ["http://a.example", "https://", "http://127.0.0.1.evil.example", "https://a,,https://b", "a b"] {
+            assert!(read(&[ADMIN, PEPPERS, ("RPC_BASE", wrong)]).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn nothing_of_it_is_printed() {
+        let settings = read(&[ADMIN, PEPPERS]).expect("reads");
+        assert_eq!(format!("{settings:?}"), "Settings(…)");
+    }
+}

@@ -1,1 +1,29 @@
 //! The only I/O: moves bytes between the core and the platform.
+
+mod app;
+mod chain;
+mod cron;
+mod directory;
+mod handle;
+mod health;
+mod http;
+mod isolate;
+mod ledger;
+mod ledgers;
+mod log;
+mod registry;
+mod rpc;
+
+use worker::{Context, Env, Request, Response, ScheduleContext, ScheduledEvent, event};
+
+/// Every HTTP request.
+#[event(fetch)]
+async fn fetch(request: Request, env: Env, context: Context) -> worker::Result<Response> {
+    http::serve(request, env, context).await
+}
+
+/// Every timed event of `wrangler.toml`.
+#[event(scheduled)]
+async fn scheduled(event: ScheduledEvent, env: Env, _context: ScheduleContext) {
+    cron::run(&event.cron(), env).await;
+}

@@ -1,1 +1,184 @@
-//! sql
+//! Every SQL statement, named. `ledger` is a tenant's own SQLite, `directory` is D1.
+//!
+//! Amounts and ids are TEXT; times are integers of unix milliseconds.
+
+/// Statements of a tenant's ledger (SQLite of its Durable Object).
+pub mod ledger {
+    /// The schema; harmless when repeated. One row holds what changes with every
+    /// request, a claim is one row, a record is one row: rows written are the bill.
+    pub const SCHEMA: &str = "
+        CREATE TABLE IF NOT EXISTS state (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+        CREATE TABLE IF NOT EXISTS claims (network TEXT NOT NULL, tx TEXT NOT NULL, recipient TEXT NOT NULL,
+            id TEXT NOT NULL, reference TEXT, claimed_ms INTEGER NOT NULL,
+            PRIMARY KEY (network, tx, recipient)) WITHOUT ROWID;
+        CREATE TABLE IF NOT EXISTS records (id TEXT PRIMARY KEY, revision INTEGER NOT NULL, body TEXT NOT NULL) WITHOUT ROWID;
+        CREATE TABLE IF NOT EXISTS idempotency (route TEXT NOT NULL, key TEXT NOT NULL, body_hash TEXT NOT NULL,
+            status INTEGER, body TEXT, created_ms INTEGER NOT NULL, PRIMARY KEY (route, key)) WITHOUT ROWID;
+        CREATE TABLE IF NOT EXISTS payers (address TEXT PRIMARY KEY) WITHOUT ROWID;
+        CREATE TABLE IF NOT EXISTS watches (id TEXT PRIMARY KEY, next_ms INTEGER NOT NULL) WITHOUT ROWID;
+        CREATE TABLE IF NOT EXISTS outbox (seq INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, body TEXT NOT NULL);
+    ";
+    /// Binds a name; returns the value.
+    pub const STATE_GET: &str = "SELECT value FROM state WHERE name = ?";
+    /// Binds a name and a value.
+    pub const STATE_PUT: &str =
+        "INSERT INTO state (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value";
+    /// Binds network, transaction, recipient; returns id, reference, time.
+    pub const CLAIM_GET: &str =
+        "SELECT id, reference, claimed_ms FROM claims WHERE network = ? AND tx = ? AND recipient = ?";
+    /// Binds network, transaction, recipient, id, reference, time. Fails where the payment is claimed.
+    pub const CLAIM_PUT: &str =
+        "INSERT INTO claims (network, tx, recipient, id, reference, claimed_ms) VALUES (?, ?, ?, ?, ?, ?)";
+    /// Binds an id; returns the body and its revision.
+    pub const RECORD_GET: &str = "SELECT body, revision FROM records WHERE id = ?";
+    /// Binds id and body.
+    pub const RECORD_PUT: &str = "INSERT INTO records (id, revision, body) VALUES (?, 0, ?)";
+    /// Binds body and id.
+    pub const RECORD_UPDATE: &str = "UPDATE records SET body = ?, revision = revision + 1 WHERE id = ?";
+    /// Binds the last id shipped and a limit; returns id, revision, body.
+    pub const RECORDS_AFTER: &str = "SELECT id, revision, body FROM records WHERE id > ? ORDER BY id LIMIT ?";
+    /// Binds the newest id to let go and a limit. Followed records stay.
+    pub const RECORDS_PURGE: &str = "DELETE FROM records WHERE id IN (SELECT id FROM records WHERE id <= ?
+        AND id NOT IN (SELECT id FROM watches) ORDER BY id LIMIT ?)";
+    /// Binds route and key; returns body hash, status, body, time.
+    pub const IDEMPOTENCY_GET: &str =
+        "SELECT body_hash, status, body, created_ms FROM idempotency WHERE route = ? AND key = ?";
+    /// Binds route, key, body hash, status, body, time.
+    pub const IDEMPOTENCY_PUT: &str = "INSERT INTO idempotency (route, key, body_hash, status, body, created_ms)
+        VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (route, key) DO UPDATE SET body_hash = excluded.body_hash,
+        status = excluded.status, body = excluded.body, created_ms = excluded.created_ms";
+    /// Binds the newest time to let go and a limit.
+    pub const IDEMPOTENCY_PURGE: &str = "DELETE FROM idempotency WHERE (route, key) IN
+        (SELECT route, key FROM idempotency WHERE created_ms <= ? LIMIT ?)";
+    /// Binds an address; returns 1 if the tenant was paid by it before.
+    pub const PAYER_GET: &str = "SELECT 1 FROM payers WHERE address = ?";
+    /// Binds an address.
+    pub const PAYER_PUT: &str = "INSERT INTO payers (address) VALUES (?) ON CONFLICT (address) DO NOTHING";
+    /// Binds id and time.
+    pub const WATCH_PUT: &str = "INSERT INTO watches (id, next_ms) VALUES (?, ?)
+        ON CONFLICT (id) DO UPDATE SET next_ms = excluded.next_ms";
+    /// Binds an id.
+    pub const WATCH_DELETE: &str = "DELETE FROM watches WHERE id = ?";
+    /// Binds a time and a limit; returns the ids due by then. The table holds
+    /// only what is not yet final, so it is scanned.
+    pub const WATCHES_DUE: &str = "SELECT id FROM watches WHERE next_ms <= ? ORDER BY next_ms LIMIT ?";
+    /// Returns the earliest time that a payment is due to be looked at.
+    pub const WATCH_NEXT: &str = "SELECT MIN(next_ms) FROM watches";
+    /// Binds kind and body.
+    pub const OUTBOX_PUT: &str = "INSERT INTO outbox (kind, body) VALUES (?, ?)";
+    /// Binds a limit; returns seq, kind, body, the oldest first.
+    pub const OUTBOX_GET: &str = "SELECT seq, kind, body FROM outbox ORDER BY seq LIMIT ?";
+    /// Binds the newest seq that was shipped.
+    pub const OUTBOX_DELETE: &str = "DELETE FROM outbox WHERE seq <= ?";
+}
+
+/// Statements of the directory and the records (D1).
+pub mod directory {
+    /// A trivial question, for health.
+    pub const PING: &str = "SELECT 1 AS one";
+    /// Binds id, email, company name, tier, region, limits, sanctions, now, now.
+    pub const TENANT_PUT: &str =
+        "INSERT INTO tenants (id, email, company_name, tier, status, region, limits, sanctions,
+        version, created_ms, updated_ms) VALUES (?, ?, ?, ?, 'active', ?, ?, ?, 1, ?, ?)";
+    /// Binds an id; returns the row.
+    pub const TENANT_GET: &str = "SELECT id, email, company_name, tier, status, region, limits, sanctions, version,
+        created_ms FROM tenants WHERE id = ?";
+    /// Binds an id and a limit; returns older tenants, the newest first.
+    pub const TENANTS_BEFORE: &str = "SELECT id, email, company_name, tier, status, region, limits, sanctions, version,
+        created_ms FROM tenants WHERE id < ? ORDER BY id DESC LIMIT ?";
+    /// Binds email, whether to set the name, name, tier, status, limits patch, sanctions, now, id;
+    /// `null` leaves a member as it is.
+    pub const TENANT_PATCH: &str = "UPDATE tenants SET email = COALESCE(?, email),
+        company_name = CASE WHEN ? = 1 THEN ? ELSE company_name END, tier = COALESCE(?, tier),
+        status = COALESCE(?, status), limits = json_patch(limits, ?), sanctions = COALESCE(?, sanctions),
+        version = version + 1, updated_ms = ? WHERE id = ?";
+    /// Binds now and id: something of the tenant has changed.
+    pub const TENANT_TOUCH: &str = "UPDATE tenants SET version = version + 1, updated_ms = ? WHERE id = ?";
+
+    /// Binds id, tenant, environment, name, hash, scopes, now, end.
+    pub const KEY_PUT: &str =
+        "INSERT INTO api_keys (id, tenant_id, environment, name, hash, scopes, created_ms, expires_ms)
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?)";
+    /// Binds a tenant; returns its keys, the newest first.
+    pub const KEYS_OF: &str =
+        "SELECT id, environment, name, hash, scopes, created_ms, expires_ms, revoked_ms, last_used_ms
+        FROM api_keys WHERE tenant_id = ? ORDER BY id DESC LIMIT 1000";
+    /// Binds tenant and environment; returns keys that are not revoked.
+    pub const KEYS_IN_FORCE: &str = "SELECT id, name, hash, scopes, created_ms, expires_ms FROM api_keys
+        WHERE tenant_id = ? AND environment = ? AND revoked_ms IS NULL LIMIT 1000";
+    /// Binds now, tenant, id. A key that is revoked keeps its time.
+    pub const KEY_REVOKE: &str =
+        "UPDATE api_keys SET revoked_ms = COALESCE(revoked_ms, ?) WHERE tenant_id = ? AND id = ?";
+    /// Binds time, tenant, id; never goes back.
+    pub const KEY_USED: &str =
+        "UPDATE api_keys SET last_used_ms = MAX(COALESCE(last_used_ms, 0), ?) WHERE tenant_id = ? AND id = ?";
+
+    /// Binds environment, address, tenant: a removed address of the tenant comes back.
+    pub const RECIPIENT_RESTORE: &str =
+        "UPDATE recipients SET removed_ms = NULL WHERE environment = ? AND address = ? AND tenant_id = ?";
+    /// Binds environment, address, tenant, now, and again environment, address, tenant. Fails where another
+    /// tenant holds the address, or held it.
+    pub const RECIPIENT_PUT: &str = "INSERT INTO recipients (environment, address, tenant_id, created_ms)
+        SELECT ?, ?, ?, ? WHERE NOT EXISTS
+        (SELECT 1 FROM recipients WHERE environment = ? AND address = ? AND tenant_id = ?)";
+    /// Binds tenant; returns its addresses, removed ones too.
+    pub const RECIPIENTS_OF: &str = "SELECT environment, address, created_ms, removed_ms FROM recipients
+        WHERE tenant_id = ? ORDER BY environment, created_ms LIMIT 5000";
+    /// Binds tenant and environment; returns its addresses.
+    pub const RECIPIENTS_IN_FORCE: &str = "SELECT address FROM recipients
+        WHERE tenant_id = ? AND environment = ? AND removed_ms IS NULL ORDER BY created_ms, address LIMIT 5000";
+    /// Binds now, tenant, address: in both environments, retired for good.
+    pub const RECIPIENT_REMOVE: &str =
+        "UPDATE recipients SET removed_ms = COALESCE(removed_ms, ?) WHERE tenant_id = ? AND address = ?";
+    /// Binds tenant, chain, address.
+    pub const DEFAULT_PUT: &str = "INSERT INTO default_recipients (tenant_id, chain, address) VALUES (?, ?, ?)
+        ON CONFLICT (tenant_id, chain) DO UPDATE SET address = excluded.address";
+    /// Binds tenant, chain, address: only where the chain has none.
+    pub const DEFAULT_PUT_FIRST: &str = "INSERT INTO default_recipients (tenant_id, chain, address) VALUES (?, ?, ?)
+        ON CONFLICT (tenant_id, chain) DO NOTHING";
+    /// Binds tenant and address.
+    pub const DEFAULTS_REMOVE: &str = "DELETE FROM default_recipients WHERE tenant_id = ? AND address = ?";
+    /// Binds tenant; returns chain and address.
+    pub const DEFAULTS_OF: &str = "SELECT chain, address FROM default_recipients WHERE tenant_id = ? ORDER BY chain";
+    /// Binds a JSON list of tenants; returns tenant, chain, address.
+    pub const DEFAULTS_OF_MANY: &str = "SELECT tenant_id, chain, address FROM default_recipients
+        WHERE tenant_id IN (SELECT value FROM json_each(?)) ORDER BY tenant_id, chain";
+
+    /// Binds id, tenant, environment, time, chain, transaction, success, status, code, revision, body;
+    /// an older revision changes nothing.
+    pub const RECORD_PUT: &str =
+        "INSERT INTO verifications (id, tenant_id, environment, created_ms, chain, tx_hash, success,
+        status, error_code, revision, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+        ON CONFLICT (id) DO UPDATE SET success = excluded.success, status = excluded.status,
+        error_code = excluded.error_code, revision = excluded.revision, body = excluded.body
+        WHERE excluded.revision > verifications.revision";
+    /// Binds tenant, environment, id; returns the body.
+    pub const RECORD_GET: &str = "SELECT body FROM verifications WHERE tenant_id = ? AND environment = ? AND id = ?";
+    /// Binds tenant, environment, id, limit; returns older records, the newest first.
+    pub const RECORDS_BEFORE: &str = "SELECT id, body FROM verifications
+        WHERE tenant_id = ? AND environment = ? AND id < ? ORDER BY id DESC LIMIT ?";
+    /// Binds id, tenant, environment, kind, verification, time, body; harmless when repeated.
+    pub const EVENT_PUT: &str =
+        "INSERT INTO events (id, tenant_id, environment, kind, verification_id, created_ms, body)
+        VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING";
+    /// Binds tenant, environment, period, verifications, requests, now; totals never shrink.
+    pub const USAGE_PUT: &str =
+        "INSERT INTO period_usage (tenant_id, environment, period, verifications, requests, updated_ms)
+        VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (tenant_id, environment, period) DO UPDATE SET
+        verifications = MAX(verifications, excluded.verifications), requests = MAX(requests, excluded.requests),
+        updated_ms = excluded.updated_ms";
+    /// Binds the current period and a limit; returns tenants and environments of periods not yet closed.
+    pub const USAGE_OPEN: &str = "SELECT tenant_id, environment, period FROM period_usage
+        WHERE closed_ms IS NULL AND period < ? ORDER BY period, tenant_id LIMIT ?";
+    /// Binds now, tenant, environment, period.
+    pub const USAGE_CLOSE: &str = "UPDATE period_usage SET closed_ms = ?
+        WHERE tenant_id = ? AND environment = ? AND period = ? AND closed_ms IS NULL";
+
+    /// Returns chain, outcome and whether it ever passed.
+    pub const CHECKS_GET: &str = "SELECT chain, outcome FROM chain_checks";
+    /// Binds chain, outcome, report, now. An unreachable chain keeps its last definite outcome.
+    pub const CHECK_PUT: &str = "INSERT INTO chain_checks (chain, outcome, report, checked_ms) VALUES (?, ?, ?, ?)
+        ON CONFLICT (chain) DO UPDATE SET
+        outcome = CASE WHEN excluded.outcome = 'unreachable' THEN chain_checks.outcome ELSE excluded.outcome END,
+        report = excluded.report, checked_ms = excluded.checked_ms";
+}

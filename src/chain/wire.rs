@@ -1,1 +1,311 @@
-//! JSON-RPC on the wire: requests and answers.
+//! JSON-RPC on the wire: calls as request bodies, answers as replies, every
+//! error shape of CHAINS sections 1.5 and 2.4 given its class.
+
+use super::facts::{Call, ErrorClass, Reply, RpcError};
+use crate::address::Family;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use std::collections::BTreeMap;
+
+/// Characters of a node's message that are kept for the log.
+const MESSAGE_MAX: usize = 200;
+
+/// Whether a family's nodes are asked in batches. Solana's providers advise
+/// against batching calls into the archive (CHAINS 2.1).
+#[must_use]
+pub const fn batches(family: Family) -> bool {
+    match family {
+        Family::Evm => true,
+        Family::Svm => false,
+    }
+}
+
+/// The body of one request; a single call goes without a batch. A call's id is
+/// its place, from 1.
+#[must_use]
+pub fn encode(calls: &[Call]) -> String {
+    let one = |(at, call): (usize, &Call)| {
+        let id = at.saturating_add(1);
+        format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"{}","params":{}}}"#, call.method, call.params)
+    };
+    let encoded: Vec<String> = calls.iter().enumerate().map(one).collect();
+    match encoded.as_slice() {
+        [single] => single.clone(),
+        _ => format!("[{}]", encoded.join(",")),
+    }
+}
+
+/// An answer of any node or gateway: what is there, unparsed.
+#[derive(Deserialize)]
+struct Item {
+    id: Option<Box<RawValue>>,
+    // Present and `null` is an answer, absent is none: the outer Option tells.
+    #[serde(default, deserialize_with = "present")]
+    result: Option<Box<RawValue>>,
+    error: Option<Box<RawValue>>,
+    status: Option<Box<RawValue>>,
+    message: Option<Box<RawValue>>,
+}
+
+fn present<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Box<RawValue>>, D::Error> {
+    Box::<RawValue>::deserialize(from).map(Some)
+}
+
+#[derive(Deserialize)]
+struct ErrorObject {
+    code: Option<Box<RawValue>>,
+    message: Option<String>,
+    data: Option<Box<RawValue>>,
+}
+
+/// Answers in the order of the calls; `None` where the node left one out.
+pub type Replies = Vec<Option<Reply>>;
+
+/// Reads a node's answer to `calls`.
+///
+/// # Errors
+/// Where the whole is no answer to any call: HTML, truncated JSON, a gateway's
+/// refusal, one error for a whole batch. What a single item says stands in the replies.
+pub fn decode(family: Family, calls: &[Call], status: u16, body: &[u8]) -> Result<Replies, RpcError> {
+    let items: Vec<Item> = if body.trim_ascii_start().starts_with(b"[") {
+        serde_json::from_slice(body).map_err(|_| transport(status, "an answer that is no JSON-RPC"))?
+    } else {
+        vec![serde_json::from_slice(body).map_err(|_| transport(status, "an answer that is no JSON-RPC"))?]
+    };
+    if let ([item], true) = (items.as_slice(), calls.len() > 1) {
+        // One object for a batch is about the whole of it.
+        if let Some(error) = error_of(family, item, status) {
+            return Err(error);
+        }
+    }
+    let mut by_place: BTreeMap<usize, Reply> = BTreeMap::new();
+    for item in items {
+        let place = match (&item.id, calls.len()) {
+            (id, 1) => id.as_deref().and_then(place).or(Some(1)),
+            (Some(id), _) => place(id),
+            (None, _) => None,
+        };
+        let (Some(place), Some(reply)) = (place, reply_of(family, item, status)) else { continue };
+        // Two answers with one id: the first stands.
+        by_place.entry(place).or_insert(reply);
+    }
+    let replies: Replies = (1..=calls.len()).map(|place| by_place.remove(&place)).collect();
+    if replies.iter().all(Option::is_none) {
+        return Err(transport(status, "an answer without an answer"));
+    }
+    Ok(replies)
+}
+
+/// The place that an id names, as a number or as text.
+fn place(id: &RawValue) -> Option<usize> {
+    id.get().trim_matches('"').parse().ok()
+}
+
+fn reply_of(family: Family, item: Item, status: u16) -> Option<Reply> {
+    match error_of(family, &item, status) {
+        Some(error) => Some(Reply::Error(error)),
+        None => item.result.map(Reply::Value),
+    }
+}
+
+fn error_of(family: Family, item: &Item, status: u16) -> Option<RpcError> {
+    let error = item.error.as_deref().map(RawValue::get).filter(|text| *text != "null");
+    if let Some(text) = error {
+        return Some(error_value(family, text, status));
+    }
+    // Etherscan's way: HTTP 200 with status "0", NOTOK and the reason as the result.
+    let refused = item.status.as_deref().is_some_and(|status| place(status) == Some(0));
+    if refused {
+        let words = item.result.as_deref().or(item.message.as_deref()).map_or("", RawValue::get);
+        return Some(RpcError { class: class_of(family, None, words, status), code: None, message: cut(words) });
+    }
+    None
+}
+
+fn error_value(family: Family, text: &str, status: u16) -> RpcError {
+    if let Ok(words) = serde_json::from_str::<String>(text) {
+        return RpcError { class: class_of(family, None, &words, status), code: None, message: cut(&words) };
+    }
+    let Ok(object) = serde_json::from_str::<ErrorObject>(text) else {
+        return RpcError { class: ErrorClass::Other, code: None, message: cut(text) };
+    };
+    let code = object.code.and_then(|code| code.get().trim_matches('"').parse::<i64>().ok());
+    let words = object.message.unwrap_or_default();
+    let has_data = object.data.is_some_and(|data| data.get().len() > 4);
+    let class = if code == Some(3) && has_data { ErrorClass::Revert } else { class_of(family, code, &words, status) };
+    RpcError { class, code, message: cut(&words) }
+}
+
+fn class_of(family: Family, code: Option<i64>, words: &str, status: u16) -> ErrorClass {
+    let words = words.to_lowercase();
+    let says = |needles: &[&str]| needles.iter().any(|needle| words.contains(needle));
+    if says(&["monthly", "daily request count exceeded", "free api access", "quota", "upgrade your plan"]) {
+        return ErrorClass::Exhausted;
+    }
+    if says(&["execution reverted", "revert"]) || code == Some(3) {
+        return ErrorClass::Revert;
+    }
+    let by_code = match (family, code) {
+        (_, Some(429 | -32029 | -32097)) => Some(ErrorClass::RateLimited),
+        (Family::Evm, Some(-32005 | -32007)) => Some(ErrorClass::RateLimited),
+        (Family::Evm, Some(-39001)) => Some(ErrorClass::Behind),
+        (Family::Evm, Some(-32002 | -32801)) => Some(ErrorClass::Pruned),
+        (Family::Svm, Some(-32005 | -32014 | -32016)) => Some(ErrorClass::Behind),
+        (Family::Svm, Some(-32001 | -32004 | -32007 | -32009 | -32011 | -32019)) => Some(ErrorClass::Pruned),
+        (Family::Svm, Some(-32015)) | (_, Some(-32601 | -32602)) => Some(ErrorClass::Unsupported),
+        (_, Some(_) | None) => None,
+    };
+    if let Some(class) = by_code {
+        return class;
+    }
+    if status == 429 || says(&["rate limit", "ratelimit", "capacity", "too many", "limit exceeded", "max rate"]) {
+        ErrorClass::RateLimited
+    } else if says(&["missing trie node", "no state available", "pruned", "historical state"]) {
+        ErrorClass::Pruned
+    } else if says(&["unknown block", "block not found", "header not found", "behind by"]) {
+        ErrorClass::Behind
+    } else {
+        ErrorClass::Other
+    }
+}
+
+/// The whole answer was no answer.
+fn transport(status: u16, words: &str) -> RpcError {
+    let class = if status == 429 { ErrorClass::RateLimited } else { ErrorClass::Other };
+    RpcError { class, code: None, message: format!("{words} (HTTP {status})") }
+}
+
+/// A node's words for the log: short, and without addresses that may hold a key.
+fn cut(words: &str) -> String {
+    let plain = words.split_whitespace().map(|word| if word.contains("://") { "…" } else { word });
+    plain.collect::<Vec<_>>().join(" ").chars().filter(|c| !c.is_control()).take(MESSAGE_MAX).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    fn calls(n: usize) -> Vec<Call> {
+        (0..n).map(|at| Call::new("eth_call", &json!([at]))).collect()
+    }
+
+    fn read(n: usize, body: &str) -> Result<Vec<Option<String>>, ErrorClass> {
+        let told = |reply: Option<Reply>| {
+            reply.map(|reply| match reply {
+                Reply::Value(value) => value.get().to_owned(),
+                Reply::Error(error) => format!("{:?}", error.class),
+            })
+        };
+        decode(Family::Evm, &calls(n), 200, body.as_bytes())
+            .map(|replies| replies.into_iter().map(told).collect())
+            .map_err(|error| error.class)
+    }
+
+    #[track_caller]
+    fn check(n: usize, body: &str, want: &[Option<&str>]) {
+        let want: Vec<Option<String>> = want.iter().map(|each| each.map(str::to_owned)).collect();
+        assert_eq!(read(n, body), Ok(want), "{body}");
+    }
+
+    #[test]
+    fn one_call_goes_alone_and_several_as_a_batch() {
+        assert_eq!(encode(&calls(1)), r#"{"jsonrpc":"2.0","id":1,"method":"eth_call","params":[0]}"#);
+        let batch: serde_json::Value = serde_json::from_str(&encode(&calls(3))).expect("JSON");
+        assert_eq!(batch[2]["id"], 3);
+    }
+
+    #[test]
+    fn answers_are_matched_by_id_in_any_order() {
+        check(2, r#"[{"id":2,"result":"b"},{"id":1,"result":"a"}]"#, &[Some("\"a\""), Some("\"b\"")]);
+        check(2, r#"[{"id":"1","result":null}]"#, &[Some("null"), None]);
+        check(2, r#"[{"id":1,"result":1},{"id":1,"result":2},{"id":9,"result":3}]"#, &[Some("1"), None]);
+        check(1, r#"{"result":1}"#, &[Some("1")]);
+        check(1, r#"[{"id":1,"result":1}]"#, &[Some("1")]);
+        check(
+            2,
+            r#"[{"id":1,"result":1},{"id":2,"error":{"code":429,"message":"slow"}}]"#,
+            &[Some("1"), Some("RateLimited")],
+        );
+    }
+
+    #[test]
+    fn what_answers_no_call_is_an_error_of_the_whole() {
+        for body in ["", "<html>", "{}", "[]", "[1]", "null", "{\"id\":1,", r#"{"id":1}"#, r#"[{"id":7,"result":1}]"#] {
+            assert_eq!(read(2, body), Err(ErrorClass::Other), "{body}");
+        }
+        let whole = r#"{"jsonrpc":"2.0","id":null,"error":{"code":-32600,"message":"batch not supported"}}"#;
+        assert_eq!(read(2, whole), Err(ErrorClass::Other));
+        assert_eq!(read(1, "{\"result\":".to_owned().as_str()), Err(ErrorClass::Other));
+    }
+
+    #[track_caller]
+    fn class(family: Family, error: &str, want: ErrorClass) {
+        let body = format!(r#"{{"id":1,"error":{error}}}"#);
+        let replies = decode(family, &calls(1), 200, body.as_bytes()).expect("an answer");
+        match replies.first() {
+            Some(Some(Reply::Error(found))) => assert_eq!(found.class, want, "{error}"),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn every_error_shape_has_its_class() {
+        use ErrorClass::{Behind, Exhausted, Other, Pruned, RateLimited, Revert, Unsupported};
+        class(Family::Evm, r#"{"code":429,"message":"exceeded its compute units per second capacity"}"#, RateLimited);
+        class(Family::Evm, r#"{"code":-32005,"message":"daily request count exceeded"}"#, Exhausted);
+        class(Family::Evm, r#"{"code":-32000,"message":"Monthly capacity limit exceeded"}"#, Exhausted);
+        class(Family::Evm, r#""Too many requests""#, RateLimited);
+        class(Family::Evm, r#"{"code":3,"message":"execution reverted","data":"0x08c379a0"}"#, Revert);
+        class(Family::Evm, r#"{"code":-32000,"message":"missing trie node 00"}"#, Pruned);
+        class(Family::Evm, r#"{"code":-32002,"message":"No state available for block"}"#, Pruned);
+        class(Family::Evm, r#"{"code":-39001,"message":"Unknown block"}"#, Behind);
+        class(Family::Evm, r#"{"code":-32000,"message":"finalized block not found"}"#, Behind);
+        class(Family::Evm, r#"{"code":-32602,"message":"invalid params"}"#, Unsupported);
+        class(Family::Svm, r#"{"code":-32015,"message":"Transaction version (1) is not supported"}"#, Unsupported);
+        class(Family::Svm, r#"{"code":-32005,"message":"Node is behind by 42 slots"}"#, Behind);
+        class(Family::Svm, r#"{"code":-32007,"message":"Slot 1 was skipped"}"#, Pruned);
+        class(Family::Evm, "17", Other);
+        class(Family::Evm, r#"{"code":"x"}"#, Other);
+    }
+
+    #[test]
+    fn a_gateways_refusal_is_no_result() {
+        let body = r#"{"status":"0","message":"NOTOK","result":"Free API access is not supported for this chain"}"#;
+        check(1, body, &[Some("Exhausted")]);
+        assert_eq!(read(3, body), Err(ErrorClass::Exhausted));
+    }
+
+    #[test]
+    fn deep_nesting_does_not_overflow() {
+        for body in [
+            "[".repeat(1_000_000),
+            format!(r#"{{"id":1,"result":{}"#, "[".repeat(1_000_000)),
+            format!(r#"{{"id":1,"error":{}{}}}"#, "[".repeat(100_000), "]".repeat(100_000)),
+        ] {
+            let _ = read(1, &body);
+        }
+    }
+
+    #[test]
+    fn a_nodes_words_are_cut_and_hold_no_address() {
+        let error =
+            error_value(Family::Evm, &json!(format!("see https://x.test/key=1 {}", "y".repeat(999))).to_string(), 200);
+        assert!(error.message.chars().count() <= 200 && !error.message.contains("key=1"), "{}", error.message);
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_panic(n in 1_usize..4, status in 100_u16..600, body in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let _ = decode(Family::Evm, &calls(n), status, &body);
+        }
+
+        #[test]
+        fn no_json_panics(id in "[0-9a-z\"]{0,4}", value in "[ -~]{0,60}") {
+            for text in [format!(r#"{{"id":{id},"result":{value}}}"#), format!(r#"[{{"id":{id},"error":{value}}}]"#)] {
+                let _ = decode(Family::Svm, &calls(2), 200, text.as_bytes());
+            }
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! Requests in, answers out: the refusals that need no tenant, in the design's
+//! order (route, size, media type, key, body), the headers of every answer and
+//! its one log line.
+
+use super::app::{self, App};
+use super::{handle, isolate, log};
+use crate::api::endpoint::{Access, Method, Route, Row};
+use crate::api::problem::{self, Asked};
+use crate::api::{Reply, headers};
+use crate::error::{Code, Fault};
+use crate::id::RequestId;
+use crate::ledger::admission::invalid_key;
+use crate::tenant::key::{self, Caller};
+use crate::time::UnixMillis;
+use futures_util::StreamExt;
+use worker::{Context, Env, Headers, Request, Response, ResponseBody};
+
+/// One request, as far as it is read.
+pub(crate) struct Incoming {
+    /// The row of the route table.
+    pub(crate) row: &'static Row,
+    /// The path's parameters.
+    pub(crate) params: Vec<String>,
+    /// The query string.
+    pub(crate) query: String,
+    /// The body, within the route's limit.
+    pub(crate) body: Vec<u8>,
+    /// Whom the key names; `None` on public and operators' routes.
+    pub(crate) caller: Option<Caller>,
+    /// The `Idempotency-Key`.
+    pub(crate) idempotency_key: Option<String>,
+    /// The path as asked for.
+    pub(crate) path: String,
+    /// This request.
+    pub(crate) request_id: RequestId,
+    /// When it came.
+    pub(crate) now: UnixMillis,
+}
+
+impl Incoming {
+    /// A parameter of the path; the row's path fixes how many there are.
+    pub(crate) fn param(&self, index: usize) -> &str {
+        self.params.get(index).map_or("", String::as_str)
+    }
+
+    /// Whom the key names.
+    ///
+    /// # Errors
+    /// `INVALID_API_KEY` on a route that takes none.
+    pub(crate) fn caller(&self) -> Result<Caller, Fault> {
+        self.caller.ok_or_else(invalid_key)
+    }
+}
+
+/// Serves one request.
+///
+/// # Errors
+/// Only where the platform cannot make a response at all.
+pub(crate) async fn serve(mut request: Request, env: Env, context: Context) -> worker::Result<Response> {
+    let now = app::now();
+    let request_id = app::request_id(now);
+    let url = request.url()?;
+    let path = url.path().to_owned();
+    let method = request.inner().method();
+    #[cfg(x402_bench)]
+    if path.starts_with("/bench/") {
+        return super::bench::serve(&path, request, env).await;
+    }
+    if method == "OPTIONS" {
+        let reply = Reply { status: 204, content_type: "", body: String::new(), headers: headers::PREFLIGHT.map(|(name, value)| (name, value.to_owned())).to_vec() };
+        return respond(reply, request_id, false);
+    }
+    let request_origin = url.origin().ascii_serialization();
+    let outcome = match App::new(env, &request_origin) {
+        Ok(app) => {
+            let asked = Asked { origin: &app.origin, path: &path, request_id };
+            match admit(&mut request, &app, url.query().unwrap_or(""), asked, now).await {
+                Ok(incoming) => {
+                    let row = incoming.row;
+                    let result = handle::dispatch(&app, &context, incoming).await;
+                    (result.unwrap_or_else(|fault| refuse(&fault, asked)), Some(row))
+                }
+                Err((fault, allow)) => {
+                    let reply = refuse(&fault, asked);
+                    (if allow.is_empty() { reply } else { reply.with("Allow", allow) }, None)
+                }
+            }
+        }
+        Err(fault) => (refuse(&fault, Asked { origin: &request_origin, path: &path, request_id }), None),
+    };
+    let (reply, row) = outcome;
+    log::line(
+        "request",
+        &[
+            ("requestId", request_id.to_string().into()),
+            ("method", method.as_str().into()),
+            ("endpoint", row.map_or("none", |row| row.path).into()),
+            ("status", reply.status.into()),
+            ("ms", app::now().since(now).into()),
+        ],
+    );
+    respond(reply, request_id, method == "HEAD")
+}
+
+/// The answer to a fault; its cause goes to the log, once.
+pub(crate) fn refuse(fault: &Fault, asked: Asked<'_>) -> Reply {
+    if let Some(cause) = fault.cause() {
+        let fields = [
+            ("requestId", asked.request_id.to_string().into()),
+            ("code", fault.code.wire().into()),
+            ("cause", cause.into()),
+        ];
+        if fault.code.status() >= 500 {
+            log::error("fault", &fields);
+        } else {
+            log::line("fault", &fields);
+        }
+    }
+    problem::reply(fault, asked)
+}
+
+/// A refusal with the methods that the path has, where that is the matter.
+type Refusal = (Fault, String);
+
+fn plain(fault: Fault) -> Refusal {
+    (fault, String::new())
+}
+
+async fn admit(
+    request: &mut Request,
+    app: &App,
+    query: &str,
+    asked: Asked<'_>,
+    now: UnixMillis,
+) -> Result<Incoming, Refusal> {
+    let (row, params) = route(&request.inner().method(), asked.path)?;
+    let headers = request.headers();
+    let header = |name: &str| headers.get(name).ok().flatten();
+    let length = header("content-length").map(|text| text.parse::<u64>().unwrap_or(u64::MAX));
+    let max = u64::try_from(row.body_max).unwrap_or(u64::MAX);
+    if length.is_some_and(|length| length > max) {
+        return Err(plain(too_large(row)));
+    }
+    let content_type = header("content-type");
+    let authorization = header("authorization");
+    let admin_key = header("x-admin-key");
+    let idempotency_key = header("idempotency-key");
+    let body = if row.method.has_body() { body(request, row, length).await.map_err(plain)? } else { Vec::new() };
+    if row.method.has_body() && !body.is_empty() && !is_json(content_type.as_deref()) {
+        return Err(plain(Fault::new(Code::UnsupportedMediaType, "the body must be application/json")));
+    }
+    let caller = match row.access {
+        Access::Public => None,
+        Access::Admin => {
+            if !app.settings.is_admin_key(admin_key.as_deref().unwrap_or("")) {
+                return Err(plain(Fault::new(Code::InvalidAdminKey, "the admin key is missing or not valid")));
+            }
+            None
+        }
+        Access::Key(_) => Some(who(authorization.as_deref(), app).map_err(plain)?),
+    };
+    Ok(Incoming {
+        row,
+        params,
+        query: query.to_owned(),
+        body,
+        caller,
+        idempotency_key,
+        path: asked.path.to_owned(),
+        request_id: asked.request_id,
+        now,
+    })
+}
+
+fn route(method: &str, path: &str) -> Result<(&'static Row, Vec<String>), Refusal> {
+    let routes = isolate::routes().ok_or_else(|| plain(Fault::internal("the route table conflicts")))?;
+    match routes.find(method, path) {
+        Route::Found(row, params) => Ok((row, params)),
+        Route::Nowhere => Err(plain(Fault::new(Code::NotFound, "no such route"))),
+        Route::OtherMethods(methods) => {
+            let mut allow: Vec<String> = methods.iter().map(Method::to_string).collect();
+            if methods.contains(&Method::Get) {
+                allow.push("HEAD".to_owned());
+            }
+            allow.push("OPTIONS".to_owned());
+            let allow = allow.join(", ");
+            Err((Fault::new(Code::MethodNotAllowed, format!("this route takes {allow}")), allow))
+        }
+    }
+}
+
+/// Whom the request's key names. A forged key ends here, without I/O.
+fn who(authorization: Option<&str>, app: &App) -> Result<Caller, Fault> {
+    let (scheme, key) = authorization.and_then(|value| value.split_once(' ')).ok_or_else(invalid_key)?;
+    if !scheme.eq_ignore_ascii_case("bearer") {
+        return Err(invalid_key());
+    }
+    key::read(key.trim(), app.settings.peppers()).ok_or_else(invalid_key)
+}
+
+fn is_json(content_type: Option<&str>) -> bool {
+    let media = content_type.unwrap_or("").split(';').next().unwrap_or("");
+    media.trim().eq_ignore_ascii_case("application/json")
+}
+
+fn too_large(row: &Row) -> Fault {
+    Fault::new(Code::PayloadTooLarge, format!("the body may have {} bytes at most", row.body_max))
+}
+
+/// Reads a body; where its length is not told, as a stream that is cut at the limit.
+async fn body(request: &mut Request, row: &Row, length: Option<u64>) -> Result<Vec<u8>, Fault> {
+    let broken = |error: worker::Error| Fault::new(Code::InvalidJson, "the body could not be read").because(error);
+    if length.is_some() {
+        return request.bytes().await.map_err(broken);
+    }
+    let Ok(mut stream) = request.stream() else { return Ok(Vec::new()) };
+    let mut body = Vec::new();
+    while let Some(chunk) = stream.next().await {
+        body.extend(chunk.map_err(broken)?);
+        if body.len() > row.body_max {
+            return Err(too_large(row));
+        }
+    }
+    Ok(body)
+}
+
+/// Sends an answer with the headers that every answer has.
+fn respond(reply: Reply, request_id: RequestId, head: bool) -> worker::Result<Response> {
+    let out = Headers::new();
+    for (name, value) in headers::ALWAYS {
+        out.set(name, value)?;
+    }
+    out.set("X-Request-Id", &request_id.to_string())?;
+    out.set("Cache-Control", "no-store")?;
+    if !reply.content_type.is_empty() {
+        out.set("Content-Type", reply.content_type)?;
+    }
+    for (name, value) in &reply.headers {
+        out.set(name, value)?;
+    }
+    let body = if head || reply.body.is_empty() { ResponseBody::Empty } else { ResponseBody::Body(reply.body.into_bytes()) };
+    Ok(Response::from_body(body)?.with_headers(out).with_status(reply.status))
+}

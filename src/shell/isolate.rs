@@ -1,0 +1,159 @@
+//! What an isolate remembers between requests. All of it can be lost at any
+//! time and is bounded; nothing exact lives here.
+
+use super::registry::Checks;
+use crate::address::Address;
+use crate::api::endpoint::Routes;
+use crate::chain::trace::{PartyFacts, Trace};
+use crate::config::{Mistake, Settings};
+use crate::ledger::admission::Rates;
+use crate::sanctions;
+use crate::tenant::key::KeyHash;
+use crate::time::UnixMillis;
+use serde::{Deserialize, Serialize};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
+
+/// Finalized traces kept: about 1 KiB each, so 16 MiB of the isolate's 128.
+const TRACES_MAX: usize = 16_384;
+/// A finalized trace is used again for a day.
+const TRACE_MS: u64 = 86_400_000;
+/// Parties kept.
+const PARTIES_MAX: usize = 16_384;
+/// What depends on time is read again after five minutes.
+const PARTY_MS: u64 = 300_000;
+/// Refused callers remembered.
+const REFUSED_MAX: usize = 8_192;
+
+/// A map that forgets its oldest entries.
+struct Bounded<K, V> {
+    map: BTreeMap<K, (V, UnixMillis)>,
+    order: VecDeque<K>,
+    max: usize,
+    keep_ms: u64,
+}
+
+impl<K: Ord + Clone, V: Clone> Bounded<K, V> {
+    const fn new(max: usize, keep_ms: u64) -> Self {
+        Self { map: BTreeMap::new(), order: VecDeque::new(), max, keep_ms }
+    }
+
+    fn get(&self, key: &K, now: UnixMillis) -> Option<V> {
+        self.map.get(key).filter(|(_, at)| now.since(*at) < self.keep_ms).map(|(value, _)| value.clone())
+    }
+
+    fn put(&mut self, key: K, value: V, now: UnixMillis) {
+        if self.map.insert(key.clone(), (value, now)).is_none() {
+            self.order.push_back(key);
+        }
+        while self.order.len() > self.max {
+            if let Some(oldest) = self.order.pop_front() {
+                self.map.remove(&oldest);
+            }
+        }
+    }
+}
+
+/// A finalized trace with the number of providers that agreed on it.
+#[derive(Clone)]
+pub(crate) struct Kept {
+    pub(crate) trace: Rc<Trace>,
+    pub(crate) agreed: usize,
+}
+
+/// What an isolate remembers of a caller whom the ledger refused.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum Refused {
+    /// Refused from memory until then.
+    Limited { until: UnixMillis, detail: String, upgrade: bool, rates: Rates },
+    /// The ledger is asked before the chain.
+    AskFirst,
+}
+
+/// How long a refusal other than a rate limit makes the ledger be asked first.
+const ASK_FIRST_MS: u64 = 60_000;
+
+/// A chain and a transaction on it.
+type TraceKey = (&'static str, String);
+/// A chain and an address on it.
+type PartyKey = (&'static str, Address);
+
+thread_local! {
+    static SETTINGS: RefCell<Option<Result<Rc<Settings>, Rc<Vec<Mistake>>>>> = const { RefCell::new(None) };
+    static ROUTES: RefCell<Option<Rc<Routes>>> = const { RefCell::new(None) };
+    static SANCTIONS: RefCell<Option<Option<Rc<sanctions::List>>>> = const { RefCell::new(None) };
+    static TRACES: RefCell<Bounded<TraceKey, Kept>> = const { RefCell::new(Bounded::new(TRACES_MAX, TRACE_MS)) };
+    static PARTIES: RefCell<Bounded<PartyKey, PartyFacts>> = const { RefCell::new(Bounded::new(PARTIES_MAX, PARTY_MS)) };
+    static REFUSED: RefCell<Bounded<KeyHash, Refused>> = const { RefCell::new(Bounded::new(REFUSED_MAX, 3_700_000)) };
+    static CHECKS: RefCell<Option<(Rc<Checks>, UnixMillis)>> = const { RefCell::new(None) };
+}
+
+/// The settings, read once.
+pub(crate) fn settings(
+    read: impl FnOnce() -> Result<Settings, Vec<Mistake>>,
+) -> Result<Rc<Settings>, Rc<Vec<Mistake>>> {
+    SETTINGS.with_borrow_mut(|kept| kept.get_or_insert_with(|| read().map(Rc::new).map_err(Rc::new)).clone())
+}
+
+/// The routes, built once; `None` only if the table conflicts with itself, which a test rules out.
+pub(crate) fn routes() -> Option<Rc<Routes>> {
+    ROUTES.with_borrow_mut(|kept| {
+        if kept.is_none() {
+            *kept = Routes::build().ok().map(Rc::new);
+        }
+        kept.clone()
+    })
+}
+
+/// The sanctions list, read once.
+pub(crate) fn sanctions() -> Option<Rc<sanctions::List>> {
+    SANCTIONS.with_borrow_mut(|kept| kept.get_or_insert_with(|| sanctions::List::builtin().map(Rc::new)).clone())
+}
+
+/// A finalized trace, if it is kept.
+pub(crate) fn trace(chain: &'static str, tx: &str, now: UnixMillis) -> Option<Kept> {
+    TRACES.with_borrow(|kept| kept.get(&(chain, tx.to_owned()), now))
+}
+
+/// Keeps a finalized trace.
+pub(crate) fn keep_trace(chain: &'static str, tx: String, kept: Kept, now: UnixMillis) {
+    TRACES.with_borrow_mut(|traces| traces.put((chain, tx), kept, now));
+}
+
+/// What was read of a party in the last five minutes.
+pub(crate) fn party(chain: &'static str, address: Address, now: UnixMillis) -> Option<PartyFacts> {
+    PARTIES.with_borrow(|kept| kept.get(&(chain, address), now))
+}
+
+/// Keeps what was read of a party, unless nothing was.
+pub(crate) fn keep_party(chain: &'static str, address: Address, facts: PartyFacts, now: UnixMillis) {
+    if facts != PartyFacts::default() {
+        PARTIES.with_borrow_mut(|kept| kept.put((chain, address), facts, now));
+    }
+}
+
+/// What is remembered of a caller.
+pub(crate) fn refused(key: KeyHash, now: UnixMillis) -> Option<Refused> {
+    let (refused, at) = REFUSED.with_borrow(|kept| kept.map.get(&key).cloned())?;
+    let holds = match &refused {
+        Refused::Limited { until, .. } => now < *until,
+        Refused::AskFirst => now.since(at) < ASK_FIRST_MS,
+    };
+    holds.then_some(refused)
+}
+
+/// Remembers a refused caller.
+pub(crate) fn remember_refused(key: KeyHash, refused: Refused, now: UnixMillis) {
+    REFUSED.with_borrow_mut(|kept| kept.put(key, refused, now));
+}
+
+/// The registry check's results, with the time they were read.
+pub(crate) fn checks() -> Option<(Rc<Checks>, UnixMillis)> {
+    CHECKS.with_borrow(Clone::clone)
+}
+
+/// Keeps the registry check's results.
+pub(crate) fn keep_checks(checks: Checks, now: UnixMillis) {
+    CHECKS.with_borrow_mut(|kept| *kept = Some((Rc::new(checks), now)));
+}

@@ -1,0 +1,201 @@
+//! `TenantLedger`: one Durable Object per tenant and environment, because its
+//! single thread and its own SQLite make rates, quota and claims exact without
+//! any lock. It loads, steps, stores, and awaits nothing in between.
+
+mod account;
+mod alarm;
+mod ship;
+mod store;
+mod verify;
+mod watch;
+
+use super::app::{self, db};
+use super::directory;
+use super::http::refuse;
+use super::ledgers::{Ask, Envelope};
+use crate::api::Reply;
+use crate::api::problem::Asked;
+use crate::error::{Code, Fault};
+use crate::id::TenantId;
+use crate::ledger::admission::{Admission, invalid_key};
+use crate::network::Environment;
+use crate::tenant::Tenant;
+use crate::time::UnixMillis;
+use std::cell::{Cell, RefCell};
+use store::Store;
+use worker::{DurableObject, Env, Headers, Request, Response, ResponseBody, State, durable_object};
+
+/// What the object holds while it lives: all of it is in its storage too.
+struct Memory {
+    tenant: Tenant,
+    admission: Admission,
+}
+
+/// One tenant's ledger in one environment.
+#[durable_object]
+pub struct TenantLedger {
+    state: State,
+    env: Env,
+    memory: RefCell<Option<Memory>>,
+    /// When the next alarm is set for, as far as this life of the object knows.
+    alarm_at: Cell<Option<UnixMillis>>,
+    opened: Cell<bool>,
+}
+
+impl DurableObject for TenantLedger {
+    fn new(state: State, env: Env) -> Self {
+        Self { state, env, memory: RefCell::new(None), alarm_at: Cell::new(None), opened: Cell::new(false) }
+    }
+
+    async fn fetch(&self, mut request: Request) -> worker::Result<Response> {
+        let now = app::now();
+        let body = request.text().await?;
+        let reply = match serde_json::from_str::<Envelope>(&body) {
+            Ok(envelope) => {
+                let asked =
+                    Asked { origin: &envelope.origin, path: &envelope.path, request_id: envelope.request_id };
+                self.answer(&envelope, now).await.unwrap_or_else(|fault| refuse(&fault, asked))
+            }
+            Err(error) => {
+                let asked = Asked { origin: "", path: "", request_id: app::request_id(now) };
+                refuse(&Fault::internal(format!("a ledger could not read what it was asked: {error}")), asked)
+            }
+        };
+        respond(reply)
+    }
+
+    async fn alarm(&self) -> worker::Result<Response> {
+        self.wake().await;
+        Response::empty()
+    }
+}
+
+impl TenantLedger {
+    fn store(&self) -> Store {
+        Store::new(&self.state.storage())
+    }
+
+    async fn answer(&self, envelope: &Envelope, now: UnixMillis) -> Result<Reply, Fault> {
+        self.open()?;
+        match &envelope.ask {
+            Ask::Ping => return Ok(nothing()),
+            #[cfg(x402_bench)]
+            Ask::BenchRow { id } => return self.bench_row(id).map(|()| nothing()),
+            Ask::Reload { version } => return self.reload(envelope, *version).await,
+            Ask::Verify(_) | Ask::Account { .. } | Ask::Record { .. } | Ask::List { .. } | Ask::Flush => {}
+        }
+        self.load(envelope.tenant, envelope.environment, now).await?;
+        match &envelope.ask {
+            Ask::Verify(request) => self.verify(request, envelope, now).await,
+            Ask::Account { key, view, off } => self.account(key, *view, off, now),
+            Ask::Record { key, id } => self.record(key, *id, now),
+            Ask::List { key } => self.list(key, now).await,
+            Ask::Flush => self.flush(now).await,
+            Ask::Reload { .. } | Ask::Ping => Ok(nothing()),
+            #[cfg(x402_bench)]
+            Ask::BenchRow { .. } => Ok(nothing()),
+        }
+    }
+
+    /// Makes the schema once a life, and reads what the storage holds.
+    fn open(&self) -> Result<(), Fault> {
+        if self.opened.get() {
+            return Ok(());
+        }
+        let store = self.store();
+        store.make()?;
+        if let (Some(tenant), Some(admission)) = (store.tenant()?, store.admission()?) {
+            self.memory.replace(Some(Memory { tenant, admission }));
+        }
+        self.opened.set(true);
+        Ok(())
+    }
+
+    /// An empty ledger takes the directory's copy before it steps, while nothing else enters.
+    async fn load(&self, tenant: TenantId, environment: Environment, now: UnixMillis) -> Result<(), Fault> {
+        if self.memory.borrow().is_some() {
+            return Ok(());
+        }
+        let env = self.env.clone();
+        let loading = async move {
+            let loaded = match db(&env) {
+                Ok(db) => directory::load(&db, tenant, environment).await,
+                Err(fault) => Err(fault),
+            };
+            Ok(loaded)
+        };
+        let loaded = self.state.block_concurrency_while(loading).await.map_err(unread)?;
+        self.take(loaded.map_err(unread_because)?.ok_or_else(invalid_key)?, now)
+    }
+
+    /// Takes a copy of a higher version than its own.
+    fn take(&self, tenant: Tenant, now: UnixMillis) -> Result<(), Fault> {
+        let mut memory = self.memory.borrow_mut();
+        let store = self.store();
+        match memory.as_mut() {
+            Some(memory) if memory.tenant.version >= tenant.version => {}
+            Some(memory) => {
+                store.atomically(|| store.put_tenant(&tenant))?;
+                memory.tenant = tenant;
+            }
+            None => {
+                let admission = Admission::new(now);
+                store.atomically(|| {
+                    store.put_tenant(&tenant)?;
+                    store.put_admission(&admission)
+                })?;
+                *memory = Some(Memory { tenant, admission });
+            }
+        }
+        Ok(())
+    }
+
+    async fn reload(&self, envelope: &Envelope, version: u64) -> Result<Reply, Fault> {
+        let loaded = directory::load(&db(&self.env)?, envelope.tenant, envelope.environment).await;
+        let tenant = loaded.map_err(unread_because)?.ok_or_else(|| unread("the tenant is not in the directory"))?;
+        if tenant.version < version {
+            return Err(unread("the directory is behind"));
+        }
+        self.take(tenant, app::now())?;
+        Ok(nothing())
+    }
+
+    /// Runs `work` on what the object holds.
+    fn with<T>(&self, work: impl FnOnce(&mut Memory) -> Result<T, Fault>) -> Result<T, Fault> {
+        match self.memory.borrow_mut().as_mut() {
+            Some(memory) => work(memory),
+            None => Err(unread("the ledger is empty")),
+        }
+    }
+
+    #[cfg(x402_bench)]
+    fn bench_row(&self, id: &str) -> Result<(), Fault> {
+        let store = self.store();
+        store.atomically(|| store.bench_row(id))
+    }
+}
+
+fn unread(cause: impl core::fmt::Display) -> Fault {
+    Fault::new(Code::LedgerUnavailable, "the tenant's ledger could not load its tenant").after(1).because(cause)
+}
+
+fn unread_because(fault: Fault) -> Fault {
+    unread(fault.cause().unwrap_or(&fault.detail))
+}
+
+/// 204.
+fn nothing() -> Reply {
+    Reply { status: 204, content_type: "", body: String::new(), headers: Vec::new() }
+}
+
+fn respond(reply: Reply) -> worker::Result<Response> {
+    let headers = Headers::new();
+    if !reply.content_type.is_empty() {
+        headers.set("Content-Type", reply.content_type)?;
+    }
+    for (name, value) in &reply.headers {
+        headers.set(name, value)?;
+    }
+    let body = if reply.body.is_empty() { ResponseBody::Empty } else { ResponseBody::Body(reply.body.into_bytes()) };
+    Ok(Response::from_body(body)?.with_headers(headers).with_status(reply.status))
+}

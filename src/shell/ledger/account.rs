@@ -1,0 +1,81 @@
+//! What a ledger tells of its tenant and its records.
+
+use super::TenantLedger;
+use crate::api::{Reply, chains, headers, whoami};
+use crate::error::{Code, Fault};
+use crate::id::VerificationId;
+use crate::ledger::admission::authorise;
+use crate::ledger::usage;
+use crate::network::Network;
+use crate::shell::ledgers::View;
+use crate::tenant::Scope;
+use crate::tenant::key::KeyHash;
+use crate::time::UnixMillis;
+
+impl TenantLedger {
+    /// Lets a key in, notes its use (at most once a minute) and tells what it asks.
+    fn known<T>(
+        &self,
+        key: &KeyHash,
+        scope: Option<Scope>,
+        now: UnixMillis,
+        tell: impl FnOnce(&super::Memory, &crate::tenant::Key) -> Result<T, Fault>,
+    ) -> Result<(T, Vec<(&'static str, String)>), Fault> {
+        let store = self.store();
+        self.with(|memory| {
+            let id = authorise(&memory.tenant, key, scope, now)?.id;
+            let mut admission = memory.admission.clone();
+            if admission.touch(id, now) {
+                store.atomically(|| store.put_admission(&admission))?;
+                memory.admission = admission;
+            }
+            let key = authorise(&memory.tenant, key, scope, now)?;
+            let told = tell(memory, key)?;
+            Ok((told, headers::rate(&memory.admission.rates(&memory.tenant, now), now)))
+        })
+    }
+
+    /// Tells of the account.
+    pub(super) fn account(&self, key: &KeyHash, view: View, off: &[String], now: UnixMillis) -> Result<Reply, Fault> {
+        let is_on = |network: &Network| !off.iter().any(|chain| chain == network.key);
+        let (mut reply, headers) = self.known(key, None, now, |memory, key| {
+            let (tenant, admission) = (&memory.tenant, &memory.admission);
+            Ok(match view {
+                View::Usage => Reply::json(200, &usage::usage(tenant, admission, is_on, now)),
+                View::Chains => Reply::json(200, &chains::supported(tenant, is_on))
+                    .with("Cache-Control", "private, max-age=3600"),
+                View::Whoami => {
+                    let last_used = admission.last_used.get(&key.id).copied();
+                    Reply::json(200, &whoami::whoami(tenant, key, last_used))
+                }
+            })
+        })?;
+        reply.headers.extend(headers);
+        Ok(reply)
+    }
+
+    /// Tells a record; 404 where this ledger does not hold it (any more).
+    pub(super) fn record(&self, key: &KeyHash, id: VerificationId, now: UnixMillis) -> Result<Reply, Fault> {
+        let store = self.store();
+        let (row, headers) = self.known(key, Some(Scope::Verify), now, |_, _| store.record(&id.to_string()))?;
+        let mut reply = match row {
+            Some(row) => {
+                Reply { status: 200, content_type: "application/json", body: row.body, headers: Vec::new() }
+            }
+            None => {
+                let fault = Fault::new(Code::NotFound, "no such verification");
+                Reply { status: fault.code.status(), content_type: "", body: String::new(), headers: Vec::new() }
+            }
+        };
+        reply.headers.extend(headers);
+        Ok(reply)
+    }
+
+    /// Lets a key list records: all of them are in the directory when this answers.
+    pub(super) async fn list(&self, key: &KeyHash, now: UnixMillis) -> Result<Reply, Fault> {
+        let ((), headers) = self.known(key, Some(Scope::Verify), now, |_, _| Ok(()))?;
+        let mut reply = self.flush(now).await?;
+        reply.headers.extend(headers);
+        Ok(reply)
+    }
+}

@@ -1,0 +1,268 @@
+//! The ledger's rows: typed access to its SQLite, and the transaction that a
+//! whole step runs in.
+
+use crate::error::Fault;
+use crate::id::VerificationId;
+use crate::judge::Prior;
+use crate::ledger::admission::{Admission, Stored};
+use crate::ledger::book::ClaimRow;
+use crate::sql::ledger as sql;
+use crate::tenant::Tenant;
+use crate::time::UnixMillis;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use wasm_bindgen::prelude::*;
+use worker::{SqlStorage, SqlStorageValue as Value, Storage};
+
+#[wasm_bindgen]
+extern "C" {
+    /// The storage with the one method that `worker` does not bind.
+    type Transactional;
+
+    /// Commits what the closure wrote, or nothing if it throws.
+    #[wasm_bindgen(method, catch, js_name = transactionSync)]
+    fn transaction_sync(
+        this: &Transactional,
+        step: &mut dyn FnMut() -> Result<(), JsValue>,
+    ) -> Result<JsValue, JsValue>;
+}
+
+/// The ledger's rows.
+pub(super) struct Store {
+    sql: SqlStorage,
+    raw: JsValue,
+}
+
+/// A record as stored.
+pub(super) struct RecordRow {
+    pub(super) id: String,
+    pub(super) revision: i64,
+    pub(super) body: String,
+}
+
+/// An entry of the outbox.
+pub(super) struct OutboxRow {
+    pub(super) seq: i64,
+    pub(super) kind: String,
+    pub(super) body: String,
+}
+
+fn broken(error: impl core::fmt::Debug) -> Fault {
+    Fault::internal(format!("the ledger's storage: {error:?}"))
+}
+
+fn text(value: Option<&Value>) -> String {
+    match value {
+        Some(Value::String(text)) => text.clone(),
+        _ => String::new(),
+    }
+}
+
+fn optional(value: Option<&Value>) -> Option<String> {
+    match value {
+        Some(Value::String(text)) => Some(text.clone()),
+        _ => None,
+    }
+}
+
+fn integer(value: Option<&Value>) -> i64 {
+    match value {
+        Some(Value::Integer(number)) => *number,
+        _ => 0,
+    }
+}
+
+fn millis(value: Option<&Value>) -> UnixMillis {
+    UnixMillis(u64::try_from(integer(value)).unwrap_or(0))
+}
+
+fn ms(at: UnixMillis) -> Value {
+    Value::Integer(i64::try_from(at.0).unwrap_or(i64::MAX))
+}
+
+impl Store {
+    pub(super) fn new(storage: &Storage) -> Self {
+        Self { sql: storage.sql(), raw: JsValue::from(storage.as_raw()) }
+    }
+
+    /// Runs a step as one transaction: all its writes, or none.
+    pub(super) fn atomically<T>(&self, step: impl FnOnce() -> Result<T, Fault>) -> Result<T, Fault> {
+        let (mut step, mut outcome) = (Some(step), None);
+        let mut run = || {
+            let Some(step) = step.take() else { return Err(JsValue::from_str("a step runs once")) };
+            let result = step();
+            let thrown = result.as_ref().err().map(|_| JsValue::from_str("the step failed"));
+            outcome = Some(result);
+            thrown.map_or(Ok(()), Err)
+        };
+        let transactional: &Transactional = self.raw.unchecked_ref();
+        let committed = transactional.transaction_sync(&mut run);
+        match (committed, outcome) {
+            (_, Some(Err(fault))) => Err(fault),
+            (Ok(_), Some(Ok(value))) => Ok(value),
+            (Err(error), _) => Err(broken(error)),
+            (Ok(_), None) => Err(broken("a step did not run")),
+        }
+    }
+
+    fn rows(&self, statement: &str, bind: Vec<Value>) -> Result<Vec<Vec<Value>>, Fault> {
+        let cursor = self.sql.exec(statement, Some(bind)).map_err(broken)?;
+        cursor.raw().collect::<worker::Result<Vec<Vec<Value>>>>().map_err(broken)
+    }
+
+    fn run(&self, statement: &str, bind: Vec<Value>) -> Result<(), Fault> {
+        self.sql.exec(statement, Some(bind)).map(|_| ()).map_err(broken)
+    }
+
+    pub(super) fn make(&self) -> Result<(), Fault> {
+        self.sql.exec(sql::SCHEMA, None).map(|_| ()).map_err(broken)
+    }
+
+    /// A value of the state table.
+    pub(super) fn state<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, Fault> {
+        let rows = self.rows(sql::STATE_GET, vec![name.into()])?;
+        let Some(row) = rows.first() else { return Ok(None) };
+        serde_json::from_str(&text(row.first())).map(Some).map_err(broken)
+    }
+
+    pub(super) fn put_state(&self, name: &str, value: &impl Serialize) -> Result<(), Fault> {
+        let value = serde_json::to_string(value).map_err(broken)?;
+        self.run(sql::STATE_PUT, vec![name.into(), value.into()])
+    }
+
+    pub(super) fn tenant(&self) -> Result<Option<Tenant>, Fault> {
+        self.state("tenant")
+    }
+
+    pub(super) fn put_tenant(&self, tenant: &Tenant) -> Result<(), Fault> {
+        self.put_state("tenant", tenant)
+    }
+
+    pub(super) fn admission(&self) -> Result<Option<Admission>, Fault> {
+        self.state("admission")
+    }
+
+    pub(super) fn put_admission(&self, admission: &Admission) -> Result<(), Fault> {
+        self.put_state("admission", admission)
+    }
+
+    pub(super) fn claim(&self, network: &str, tx: &str, recipient: &str) -> Result<Option<Prior>, Fault> {
+        let rows = self.rows(sql::CLAIM_GET, vec![network.into(), tx.into(), recipient.into()])?;
+        let Some(row) = rows.first() else { return Ok(None) };
+        let id = VerificationId::parse(&text(row.first())).ok_or_else(|| broken("a claim without an id"))?;
+        Ok(Some(Prior { id, reference: optional(row.get(1)), at: millis(row.get(2)) }))
+    }
+
+    pub(super) fn put_claim(&self, claim: &ClaimRow) -> Result<(), Fault> {
+        let bind = vec![
+            claim.network.as_str().into(),
+            claim.tx.as_str().into(),
+            claim.recipient.as_str().into(),
+            claim.id.to_string().into(),
+            claim.reference.clone().into(),
+            ms(claim.at),
+        ];
+        self.run(sql::CLAIM_PUT, bind)
+    }
+
+    pub(super) fn record(&self, id: &str) -> Result<Option<RecordRow>, Fault> {
+        let rows = self.rows(sql::RECORD_GET, vec![id.into()])?;
+        Ok(rows.first().map(|row| RecordRow {
+            id: id.to_owned(),
+            body: text(row.first()),
+            revision: integer(row.get(1)),
+        }))
+    }
+
+    pub(super) fn put_record(&self, id: &str, body: &str) -> Result<(), Fault> {
+        self.run(sql::RECORD_PUT, vec![id.into(), body.into()])
+    }
+
+    pub(super) fn update_record(&self, id: &str, body: &str) -> Result<(), Fault> {
+        self.run(sql::RECORD_UPDATE, vec![body.into(), id.into()])
+    }
+
+    pub(super) fn records_after(&self, id: &str, limit: i64) -> Result<Vec<RecordRow>, Fault> {
+        let rows = self.rows(sql::RECORDS_AFTER, vec![id.into(), limit.into()])?;
+        let read = |row: &Vec<Value>| RecordRow {
+            id: text(row.first()),
+            revision: integer(row.get(1)),
+            body: text(row.get(2)),
+        };
+        Ok(rows.iter().map(read).collect())
+    }
+
+    pub(super) fn purge_records(&self, upto: &str, limit: i64) -> Result<(), Fault> {
+        self.run(sql::RECORDS_PURGE, vec![upto.into(), limit.into()])
+    }
+
+    pub(super) fn idempotency(&self, route: &str, key: &str) -> Result<Option<Stored>, Fault> {
+        let rows = self.rows(sql::IDEMPOTENCY_GET, vec![route.into(), key.into()])?;
+        Ok(rows.first().map(|row| Stored {
+            body_hash: text(row.first()),
+            answer: optional(row.get(2)).and_then(|body| Some((u16::try_from(integer(row.get(1))).ok()?, body))),
+            at: millis(row.get(3)),
+        }))
+    }
+
+    pub(super) fn put_idempotency(&self, route: &str, key: &str, stored: &Stored) -> Result<(), Fault> {
+        let (status, body) = match &stored.answer {
+            Some((status, body)) => (Value::Integer(i64::from(*status)), body.as_str().into()),
+            None => (Value::Null, Value::Null),
+        };
+        let bind =
+            vec![route.into(), key.into(), stored.body_hash.as_str().into(), status, body, ms(stored.at)];
+        self.run(sql::IDEMPOTENCY_PUT, bind)
+    }
+
+    pub(super) fn purge_idempotency(&self, upto: UnixMillis, limit: i64) -> Result<(), Fault> {
+        self.run(sql::IDEMPOTENCY_PURGE, vec![ms(upto), limit.into()])
+    }
+
+    pub(super) fn knows_payer(&self, address: &str) -> Result<bool, Fault> {
+        Ok(!self.rows(sql::PAYER_GET, vec![address.into()])?.is_empty())
+    }
+
+    pub(super) fn put_payer(&self, address: &str) -> Result<(), Fault> {
+        self.run(sql::PAYER_PUT, vec![address.into()])
+    }
+
+    pub(super) fn watch(&self, id: &str, at: UnixMillis) -> Result<(), Fault> {
+        self.run(sql::WATCH_PUT, vec![id.into(), ms(at)])
+    }
+
+    pub(super) fn unwatch(&self, id: &str) -> Result<(), Fault> {
+        self.run(sql::WATCH_DELETE, vec![id.into()])
+    }
+
+    pub(super) fn watches_due(&self, now: UnixMillis, limit: i64) -> Result<Vec<String>, Fault> {
+        let rows = self.rows(sql::WATCHES_DUE, vec![ms(now), limit.into()])?;
+        Ok(rows.iter().map(|row| text(row.first())).collect())
+    }
+
+    pub(super) fn next_watch(&self) -> Result<Option<UnixMillis>, Fault> {
+        let rows = self.rows(sql::WATCH_NEXT, Vec::new())?;
+        let next = rows.first().and_then(|row| row.first());
+        Ok(matches!(next, Some(Value::Integer(_))).then(|| millis(next)))
+    }
+
+    pub(super) fn put_outbox(&self, kind: &str, body: &str) -> Result<(), Fault> {
+        self.run(sql::OUTBOX_PUT, vec![kind.into(), body.into()])
+    }
+
+    pub(super) fn outbox(&self, limit: i64) -> Result<Vec<OutboxRow>, Fault> {
+        let rows = self.rows(sql::OUTBOX_GET, vec![limit.into()])?;
+        let read =
+            |row: &Vec<Value>| OutboxRow { seq: integer(row.first()), kind: text(row.get(1)), body: text(row.get(2)) };
+        Ok(rows.iter().map(read).collect())
+    }
+
+    pub(super) fn clear_outbox(&self, upto: i64) -> Result<(), Fault> {
+        self.run(sql::OUTBOX_DELETE, vec![upto.into()])
+    }
+
+    #[cfg(x402_bench)]
+    pub(super) fn bench_row(&self, id: &str) -> Result<(), Fault> {
+        self.run(sql::PAYER_PUT, vec![id.into()])
+    }
+}

@@ -1,0 +1,248 @@
+//! One verification in one step: look up, decide, write, all in one transaction.
+
+use super::store::Store;
+use super::{Memory, TenantLedger, nothing};
+use crate::api::{Reply, headers, problem};
+use crate::error::{Code, Fault, Retry};
+use crate::judge::Prior;
+use crate::ledger::admission::{Admission, Stop, Stored, not_registered};
+use crate::ledger::book::{self, Booked, Known, Request, Seen};
+use crate::ledger::follow;
+use crate::payment::{Answer, Status};
+use crate::shell::app::db;
+use crate::shell::http::refuse;
+use crate::shell::isolate::{self, Refused};
+use crate::shell::ledgers::{Envelope, REMEMBER};
+use crate::shell::directory;
+use crate::tenant::Recipient;
+use crate::time::UnixMillis;
+
+/// The route's name in the idempotency table.
+const ROUTE: &str = "verify";
+
+/// How a step came out.
+enum Step {
+    Done(Reply),
+    /// In test: register the recipient first, then step again.
+    Register(crate::address::Address),
+}
+
+impl TenantLedger {
+    /// Books one verification.
+    pub(super) async fn verify(
+        &self,
+        request: &Request,
+        envelope: &Envelope,
+        now: UnixMillis,
+    ) -> Result<Reply, Fault> {
+        let mut step = self.step(request, envelope, now)?;
+        if let Step::Register(address) = &step {
+            self.register(address, now).await?;
+            step = self.step(request, envelope, now)?;
+        }
+        match step {
+            Step::Done(reply) => {
+                self.wake_within_a_second(now).await;
+                Ok(reply)
+            }
+            Step::Register(_) => Err(Fault::internal("a recipient was registered and is not there")),
+        }
+    }
+
+    fn step(&self, request: &Request, envelope: &Envelope, now: UnixMillis) -> Result<Step, Fault> {
+        let store = self.store();
+        self.with(|memory| {
+            let mut admission = memory.admission.clone();
+            let step = store.atomically(|| {
+                if let Some(closed) = admission.roll(now) {
+                    let body = serde_json::to_string(&closed).map_err(Fault::internal)?;
+                    store.put_outbox("period", &body)?;
+                }
+                Booking { store: &store, memory, request, envelope, now }.run(&mut admission)
+            })?;
+            memory.admission = admission;
+            Ok(step)
+        })
+    }
+
+    /// Registers an address that nobody holds to this tenant (test only).
+    async fn register(&self, address: &crate::address::Address, now: UnixMillis) -> Result<(), Fault> {
+        let (id, environment) = self.with(|memory| Ok((memory.tenant.id, memory.tenant.environment)))?;
+        let outcome = directory::register_first_use(&db(&self.env)?, id, environment, address, now).await?;
+        let Some(version) = outcome else {
+            let detail = format!("{address} is registered to another tenant");
+            return match not_registered(detail) {
+                Stop::Fault(fault) => Err(*fault),
+                Stop::Repeat(..) | Stop::Register(_) => Err(Fault::internal("a refusal is a fault")),
+            };
+        };
+        let store = self.store();
+        self.with(|memory| {
+            let mut tenant = memory.tenant.clone();
+            if !tenant.holds(address) {
+                tenant.recipients.push(Recipient { address: *address, default_for: Vec::new() });
+            }
+            tenant.version = tenant.version.max(version);
+            store.atomically(|| store.put_tenant(&tenant))?;
+            memory.tenant = tenant;
+            Ok(())
+        })
+    }
+}
+
+/// One step's view.
+struct Booking<'a> {
+    store: &'a Store,
+    memory: &'a Memory,
+    request: &'a Request,
+    envelope: &'a Envelope,
+    now: UnixMillis,
+}
+
+impl Booking<'_> {
+    fn run(&self, admission: &mut Admission) -> Result<Step, Fault> {
+        let (request, tenant) = (self.request, &self.memory.tenant);
+        let stored = match &request.idempotency {
+            Some(idempotency) => self.store.idempotency(ROUTE, &idempotency.key)?,
+            None => None,
+        };
+        let admitted = match book::admit(request, tenant, admission, stored.as_ref(), self.now) {
+            Ok(admitted) => admitted,
+            Err(Stop::Register(address)) => return Ok(Step::Register(address)),
+            Err(Stop::Repeat(status, body)) => {
+                let mut reply = Reply { status, content_type: content_type(status), body, headers: Vec::new() };
+                reply = reply.with("Idempotent-Replayed", "true");
+                return Ok(Step::Done(self.told(reply, admission)));
+            }
+            Err(Stop::Fault(fault)) => return self.refused(&fault, admission).map(Step::Done),
+        };
+        if request.seen == Seen::Deferred {
+            return Ok(Step::Done(nothing()));
+        }
+        let recipient = admitted.recipient.to_string();
+        let claim = &request.claim;
+        let prior = self.store.claim(claim.network.caip2, &claim.tx.to_string(), &recipient)?;
+        let known = self.known_payers()?;
+        let sanctions = isolate::sanctions();
+        let known = Known { prior: prior.as_ref(), payers: &known, sanctions: sanctions.as_deref() };
+        let reply = match book::conclude(request, admitted, tenant, admission, known, self.now) {
+            Ok(booked) => self.write(&booked, prior.as_ref())?,
+            Err(fault) => refuse(&fault, self.asked()),
+        };
+        self.store.put_admission(admission)?;
+        self.remember_answer(&reply)?;
+        Ok(Step::Done(self.told(reply, admission)))
+    }
+
+    fn asked(&self) -> problem::Asked<'_> {
+        let envelope = self.envelope;
+        problem::Asked { origin: &envelope.origin, path: &envelope.path, request_id: envelope.request_id }
+    }
+
+    /// Those who moved the asset in this transaction and have paid the tenant before.
+    fn known_payers(&self) -> Result<Vec<crate::address::Address>, Fault> {
+        let Seen::Traced(traced) = &self.request.seen else { return Ok(Vec::new()) };
+        let Some(mined) = traced.trace.mined() else { return Ok(Vec::new()) };
+        let mut known = Vec::new();
+        // Beyond this many a payer reads as a stranger, which only adds caution.
+        let mut givers: Vec<_> = mined.transfers.iter().filter_map(|transfer| transfer.from).take(64).collect();
+        givers.sort_unstable();
+        givers.dedup();
+        for giver in givers {
+            if self.store.knows_payer(&giver.to_string())? {
+                known.push(giver);
+            }
+        }
+        Ok(known)
+    }
+
+    fn write(&self, booked: &Booked, prior: Option<&Prior>) -> Result<Reply, Fault> {
+        let reply = Reply::json(200, &booked.answer);
+        let id = booked.answer.id.to_string();
+        if let Some(claim) = &booked.claim {
+            self.store.put_claim(claim)?;
+        }
+        if booked.is_record {
+            self.store.put_record(&id, &reply.body)?;
+        } else if prior.is_some() {
+            self.revive(&id)?;
+        }
+        if booked.follow
+            && let Some(at) = follow::next_look(self.request.claim.network, &booked.answer, self.now, self.now)
+        {
+            self.store.watch(&id, at)?;
+        }
+        for payer in &booked.new_payers {
+            self.store.put_payer(&payer.to_string())?;
+        }
+        Ok(reply)
+    }
+
+    /// A payment that had left its chain and is found again under its own reference.
+    fn revive(&self, id: &str) -> Result<(), Fault> {
+        let Seen::Traced(traced) = &self.request.seen else { return Ok(()) };
+        let Some(row) = self.store.record(id)? else { return Ok(()) };
+        let mut record: Answer = serde_json::from_str(&row.body).map_err(Fault::internal)?;
+        if record.status != Status::Reorged {
+            return Ok(());
+        }
+        let network = self.request.claim.network;
+        let (changed, event) = follow::update(&mut record, network, &traced.trace);
+        if changed {
+            super::watch::note(self.store, &record, event, self.now)?;
+            if let Some(at) = follow::next_look(network, &record, record.id.born(), self.now) {
+                self.store.watch(id, at)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Successes and answers that no repeat can change are kept whole; of others only the body's hash.
+    fn remember_answer(&self, reply: &Reply) -> Result<(), Fault> {
+        let Some(idempotency) = &self.request.idempotency else { return Ok(()) };
+        let told: Retried = serde_json::from_str(&reply.body).map_err(Fault::internal)?;
+        let is_final = matches!(told.retry, None | Some(Retry::Never));
+        let answer = is_final.then(|| (reply.status, reply.body.clone()));
+        let stored = Stored { body_hash: idempotency.body_hash.clone(), answer, at: self.now };
+        self.store.put_idempotency(ROUTE, &idempotency.key, &stored)
+    }
+
+    /// A refusal at admission; the isolate that asked is told to remember it.
+    fn refused(&self, fault: &Fault, admission: &Admission) -> Result<Reply, Fault> {
+        let reply = refuse(fault, self.asked());
+        // Chain and recipient are looked at after the idempotency record: such a
+        // refusal is final, and repeated like any other final answer.
+        if matches!(fault.code, Code::ChainNotEnabled | Code::RecipientNotRegistered) {
+            self.remember_answer(&reply)?;
+        }
+        let refused = match fault.code {
+            Code::RateLimited => Refused::Limited {
+                until: self.now.plus(fault.retry_after_s.unwrap_or(1).saturating_mul(1_000)),
+                detail: fault.detail.to_string(),
+                upgrade: fault.upgrade,
+                rates: admission.rates(&self.memory.tenant, self.now),
+            },
+            _ => Refused::AskFirst,
+        };
+        let reply = match serde_json::to_string(&refused) {
+            Ok(told) if fault.code != Code::IdempotencyConflict => reply.with(REMEMBER, told),
+            Ok(_) | Err(_) => reply,
+        };
+        Ok(self.told(reply, admission))
+    }
+
+    fn told(&self, mut reply: Reply, admission: &Admission) -> Reply {
+        reply.headers.extend(headers::rate(&admission.rates(&self.memory.tenant, self.now), self.now));
+        reply
+    }
+}
+
+/// The one member of an answer that says whether it is final.
+#[derive(serde::Deserialize)]
+struct Retried {
+    retry: Option<Retry>,
+}
+
+const fn content_type(status: u16) -> &'static str {
+    if status == 200 { "application/json" } else { "application/problem+json" }
+}

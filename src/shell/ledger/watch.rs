@@ -1,0 +1,92 @@
+//! Verified payments that are not final yet are looked at again until they are.
+
+use super::TenantLedger;
+use super::ship::Event;
+use super::store::Store;
+use crate::address::TxId;
+use crate::config::Settings;
+use crate::error::Fault;
+use crate::id::EventId;
+use crate::ledger::follow::{self, EventKind};
+use crate::network::{self, Network};
+use crate::payment::Answer;
+use crate::shell::app::{self, App};
+use crate::shell::{chain, log};
+use crate::time::UnixMillis;
+use futures_util::future::join_all;
+use std::rc::Rc;
+
+/// Payments looked at in one waking; each is a few requests, and the platform
+/// opens six connections at once.
+const LOOKS: i64 = 12;
+
+/// Writes a record's new text, its event, and what makes the outbox ship both.
+pub(super) fn note(store: &Store, record: &Answer, event: Option<EventKind>, now: UnixMillis) -> Result<(), Fault> {
+    let id = record.id.to_string();
+    store.update_record(&id, &serde_json::to_string(record).map_err(Fault::internal)?)?;
+    store.put_outbox("record", &id)?;
+    if let Some(kind) = event {
+        let random = u128::from_be_bytes(app::random()?);
+        let event = Event { id: EventId::new(now, random), kind, record: Box::new(record.clone()), at: now };
+        store.put_outbox("event", &serde_json::to_string(&event).map_err(Fault::internal)?)?;
+    }
+    Ok(())
+}
+
+/// A record with the transaction it is about.
+struct Followed {
+    record: Answer,
+    network: &'static Network,
+    tx: TxId,
+}
+
+fn followed(store: &Store, id: &str) -> Result<Option<Followed>, Fault> {
+    let Some(row) = store.record(id)? else { return Ok(None) };
+    let record: Answer = serde_json::from_str(&row.body).map_err(Fault::internal)?;
+    let network = network::by_key(&record.chain);
+    let tx = network.and_then(|network| TxId::parse(network.family, &record.tx_hash));
+    Ok(network.zip(tx).map(|(network, tx)| Followed { record, network, tx }))
+}
+
+impl TenantLedger {
+    /// Looks at what is due.
+    pub(super) async fn look(&self, now: UnixMillis) -> Result<(), Fault> {
+        let store = self.store();
+        let due = store.watches_due(now, LOOKS)?;
+        if due.is_empty() {
+            return Ok(());
+        }
+        let settings = App::new(self.env.clone(), "")?.settings;
+        let looks = due.iter().map(|id| self.look_at(id, Rc::clone(&settings), now));
+        for (id, looked) in due.iter().zip(join_all(looks).await) {
+            if let Err(fault) = looked {
+                let cause = fault.cause().unwrap_or(&fault.detail);
+                log::error("a payment could not be followed", &[("id", id.as_str().into()), ("cause", cause.into())]);
+                // Not again at once, and not never.
+                store.atomically(|| store.watch(id, now.plus(60_000)))?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn look_at(&self, id: &str, settings: Rc<Settings>, now: UnixMillis) -> Result<(), Fault> {
+        let store = self.store();
+        let Some(seen) = followed(&store, id)? else { return store.atomically(|| store.unwatch(id)) };
+        let trace = chain::look(&settings, seen.network, &seen.tx, now).await;
+        // The record may have changed while the chain was asked: step from its newest text.
+        let now = app::now();
+        let Some(mut fresh) = followed(&store, id)? else { return store.atomically(|| store.unwatch(id)) };
+        store.atomically(|| {
+            if let Some(trace) = &trace {
+                let (changed, event) = follow::update(&mut fresh.record, fresh.network, trace);
+                if changed {
+                    note(&store, &fresh.record, event, now)?;
+                }
+            }
+            match follow::next_look(fresh.network, &fresh.record, fresh.record.id.born(), now) {
+                Some(at) => store.watch(id, at),
+                None => store.unwatch(id),
+            }
+        })
+    }
+}

@@ -1,0 +1,23 @@
+//! One JSON line an event. Never keys, bodies or e-mail addresses.
+
+use serde_json::{Map, Value};
+
+/// Writes one line.
+pub(crate) fn line(message: &str, fields: &[(&str, Value)]) {
+    let mut entry = Map::new();
+    entry.insert("message".to_owned(), message.into());
+    for (name, value) in fields {
+        entry.insert((*name).to_owned(), value.clone());
+    }
+    worker::console_log!("{}", Value::Object(entry));
+}
+
+/// Writes one line about what should not have happened.
+pub(crate) fn error(message: &str, fields: &[(&str, Value)]) {
+    let mut entry = Map::new();
+    entry.insert("message".to_owned(), message.into());
+    for (name, value) in fields {
+        entry.insert((*name).to_owned(), value.clone());
+    }
+    worker::console_error!("{}", Value::Object(entry));
+}
