@@ -1,7 +1,7 @@
 //! Turns `data/chains.json` into the table of `src/network.rs`. A row that
-//! breaks a rule of `build/registry.rs` fails the build by its key and the rule.
+//! breaks a rule of `src/network/registry.rs` fails the build by its key and the rule.
 
-#[path = "build/registry.rs"]
+#[path = "src/network/registry.rs"]
 mod registry;
 #[path = "src/network/separator.rs"]
 mod separator;

@@ -8,7 +8,6 @@ use crate::address::{Address, Family};
 use serde::{Deserialize, Serialize};
 
 #[cfg(test)]
-#[path = "../build/registry.rs"]
 mod registry;
 mod separator;
 

@@ -102,7 +102,12 @@ fn mutate(value: &mut Value, path: &[usize], new: &Value) {
             }
         }
         Value::String(text) if new.is_boolean() => drop(text.pop()),
-        leaf => *leaf = new.clone(),
+        leaf @ (Value::Null
+        | Value::Bool(_)
+        | Value::Number(_)
+        | Value::String(_)
+        | Value::Array(_)
+        | Value::Object(_)) => *leaf = new.clone(),
     }
 }
 
