@@ -62,3 +62,23 @@ pub fn read_party(network: &Network, party: &Party, facts: &Facts) -> PartyFacts
         Family::Svm => svm::read_party(network, party, facts),
     }
 }
+
+/// The call that tells a chain's newest block.
+#[must_use]
+pub fn head_call(network: &Network) -> Call {
+    match network.family {
+        Family::Evm => Call::new("eth_blockNumber", &serde_json::json!([])),
+        Family::Svm => Call::new("getSlot", &serde_json::json!([{"commitment": "confirmed"}])),
+    }
+}
+
+/// The newest block, as `0x` hex or a number; `None` for anything else.
+#[must_use]
+pub fn read_head(facts: &Facts, call: &Call) -> Option<u64> {
+    let Some(facts::Reply::Value(value)) = facts.get(call) else { return None };
+    let text = value.get().trim_matches('"');
+    match text.strip_prefix("0x") {
+        Some(digits) => u64::from_str_radix(digits, 16).ok(),
+        None => text.parse().ok(),
+    }
+}

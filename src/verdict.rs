@@ -69,6 +69,23 @@ pub enum SanctionsPolicy {
     Report,
 }
 
+impl SanctionsPolicy {
+    /// The name on the wire.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Refuse => "refuse",
+            Self::Report => "report",
+        }
+    }
+
+    /// Reads the name.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Refuse, Self::Report].into_iter().find(|policy| policy.name() == text)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

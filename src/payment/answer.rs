@@ -24,6 +24,20 @@ pub enum Status {
     Reorged,
 }
 
+impl Status {
+    /// The name on the wire.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Confirmed => "confirmed",
+            Self::Finalized => "finalized",
+            Self::Pending => "pending",
+            Self::Rejected => "rejected",
+            Self::Reorged => "reorged",
+        }
+    }
+}
+
 /// How deep a payment lies, or must lie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]

@@ -13,6 +13,7 @@ use crate::ledger::admission::invalid_key;
 use crate::tenant::key::{self, Caller};
 use crate::time::UnixMillis;
 use futures_util::StreamExt;
+use std::rc::Rc;
 use worker::{Context, Env, Headers, Request, Response, ResponseBody};
 
 /// One request, as far as it is read.
@@ -67,12 +68,18 @@ pub(crate) async fn serve(mut request: Request, env: Env, context: Context) -> w
         return super::bench::serve(&path, request, env).await;
     }
     if method == "OPTIONS" {
-        let reply = Reply { status: 204, content_type: "", body: String::new(), headers: headers::PREFLIGHT.map(|(name, value)| (name, value.to_owned())).to_vec() };
+        let reply = Reply {
+            status: 204,
+            content_type: "",
+            body: String::new(),
+            headers: headers::PREFLIGHT.map(|(name, value)| (name, value.to_owned())).to_vec(),
+        };
         return respond(reply, request_id, false);
     }
     let request_origin = url.origin().ascii_serialization();
     let outcome = match App::new(env, &request_origin) {
         Ok(app) => {
+            let app = Rc::new(app);
             let asked = Asked { origin: &app.origin, path: &path, request_id };
             match admit(&mut request, &app, url.query().unwrap_or(""), asked, now).await {
                 Ok(incoming) => {
@@ -238,6 +245,7 @@ fn respond(reply: Reply, request_id: RequestId, head: bool) -> worker::Result<Re
     for (name, value) in &reply.headers {
         out.set(name, value)?;
     }
-    let body = if head || reply.body.is_empty() { ResponseBody::Empty } else { ResponseBody::Body(reply.body.into_bytes()) };
+    let body =
+        if head || reply.body.is_empty() { ResponseBody::Empty } else { ResponseBody::Body(reply.body.into_bytes()) };
     Ok(Response::from_body(body)?.with_headers(out).with_status(reply.status))
 }

@@ -21,7 +21,9 @@ use crate::ledger::admission::{Admission, invalid_key};
 use crate::network::Environment;
 use crate::tenant::Tenant;
 use crate::time::UnixMillis;
+pub(crate) use ship::Event;
 use std::cell::{Cell, RefCell};
+pub(crate) use store::Record;
 use store::Store;
 use worker::{DurableObject, Env, Headers, Request, Response, ResponseBody, State, durable_object};
 
@@ -52,8 +54,7 @@ impl DurableObject for TenantLedger {
         let body = request.text().await?;
         let reply = match serde_json::from_str::<Envelope>(&body) {
             Ok(envelope) => {
-                let asked =
-                    Asked { origin: &envelope.origin, path: &envelope.path, request_id: envelope.request_id };
+                let asked = Asked { origin: &envelope.origin, path: &envelope.path, request_id: envelope.request_id };
                 self.answer(&envelope, now).await.unwrap_or_else(|fault| refuse(&fault, asked))
             }
             Err(error) => {

@@ -75,7 +75,8 @@ pub(crate) enum View {
 }
 
 fn unavailable(cause: impl core::fmt::Display) -> Fault {
-    let detail = "the tenant's ledger did not answer; the request may have been booked: repeat it with its Idempotency-Key";
+    let detail =
+        "the tenant's ledger did not answer; the request may have been booked: repeat it with its Idempotency-Key";
     Fault::new(Code::LedgerUnavailable, detail).after(1).because(cause)
 }
 
@@ -111,7 +112,7 @@ pub(crate) async fn ask(app: &App, envelope: &Envelope, region: Option<&str>) ->
     let answered = async {
         let mut response = stub.fetch_with_request(request).await?;
         let body = response.text().await?;
-        worker::Result::Ok((response, body))
+        Ok::<_, worker::Error>((response, body))
     };
     let deadline = Delay::from(Duration::from_millis(limit_ms));
     match select(pin!(answered), pin!(deadline)).await {

@@ -42,8 +42,9 @@ impl TenantLedger {
             let (tenant, admission) = (&memory.tenant, &memory.admission);
             Ok(match view {
                 View::Usage => Reply::json(200, &usage::usage(tenant, admission, is_on, now)),
-                View::Chains => Reply::json(200, &chains::supported(tenant, is_on))
-                    .with("Cache-Control", "private, max-age=3600"),
+                View::Chains => {
+                    Reply::json(200, &chains::supported(tenant, is_on)).with("Cache-Control", "private, max-age=3600")
+                }
                 View::Whoami => {
                     let last_used = admission.last_used.get(&key.id).copied();
                     Reply::json(200, &whoami::whoami(tenant, key, last_used))
@@ -59,9 +60,7 @@ impl TenantLedger {
         let store = self.store();
         let (row, headers) = self.known(key, Some(Scope::Verify), now, |_, _| store.record(&id.to_string()))?;
         let mut reply = match row {
-            Some(row) => {
-                Reply { status: 200, content_type: "application/json", body: row.body, headers: Vec::new() }
-            }
+            Some(row) => Reply { status: 200, content_type: "application/json", body: row.body, headers: Vec::new() },
             None => {
                 let fault = Fault::new(Code::NotFound, "no such verification");
                 Reply { status: fault.code.status(), content_type: "", body: String::new(), headers: Vec::new() }

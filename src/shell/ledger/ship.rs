@@ -34,11 +34,11 @@ pub(super) struct Shipped {
 
 /// An event on its way.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct Event {
-    pub(super) id: EventId,
-    pub(super) kind: EventKind,
-    pub(super) record: Box<Answer>,
-    pub(super) at: UnixMillis,
+pub(crate) struct Event {
+    pub(crate) id: EventId,
+    pub(crate) kind: EventKind,
+    pub(crate) record: Box<Answer>,
+    pub(crate) at: UnixMillis,
 }
 
 impl TenantLedger {
@@ -57,24 +57,23 @@ impl TenantLedger {
         let store = self.store();
         let mut shipped: Shipped = store.state("shipped")?.unwrap_or_default();
         let before = shipped.clone();
-        let (tenant, environment, admission) = self.with(|memory| {
-            Ok((memory.tenant.id, memory.tenant.environment, memory.admission.clone()))
-        })?;
+        let (tenant, environment, admission) =
+            self.with(|memory| Ok((memory.tenant.id, memory.tenant.environment, memory.admission.clone())))?;
         let from = if shipped.record.is_empty() { NO_RECORD } else { &shipped.record };
         let records = store.records_after(from, BATCH)?;
         let outbox = store.outbox(BATCH)?;
         let mut shipment = Shipment::new(tenant, environment, now);
         for row in &records {
-            shipment.record(&row.id, row.revision, &row.body)?;
+            shipment.record(row.clone());
         }
         for row in &outbox {
             match row.kind.as_str() {
-                "period" => shipment.usage(&serde_json::from_str::<Closed>(&row.body).map_err(Fault::internal)?),
-                "event" => shipment.event(&serde_json::from_str::<Event>(&row.body).map_err(Fault::internal)?)?,
+                "period" => shipment.usage(serde_json::from_str::<Closed>(&row.body).map_err(Fault::internal)?),
+                "event" => shipment.event(serde_json::from_str::<Event>(&row.body).map_err(Fault::internal)?),
                 // The record's newest text, whatever the entry was written for.
                 "record" => {
                     if let Some(record) = store.record(&row.body)? {
-                        shipment.record(&record.id, record.revision, &record.body)?;
+                        shipment.record(record);
                     }
                 }
                 other => return Err(Fault::internal(format!("an outbox entry of kind '{other}'"))),
@@ -82,7 +81,7 @@ impl TenantLedger {
         }
         let usage = (admission.period, admission.used, admission.requests);
         if shipped.usage != Some(usage) {
-            shipment.usage(&Closed { period: usage.0, used: usage.1, requests: usage.2 });
+            shipment.usage(Closed { period: usage.0, used: usage.1, requests: usage.2 });
             shipped.usage = Some(usage);
         }
         for (key, at) in &admission.last_used {

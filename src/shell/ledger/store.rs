@@ -34,10 +34,11 @@ pub(super) struct Store {
 }
 
 /// A record as stored.
-pub(super) struct RecordRow {
-    pub(super) id: String,
-    pub(super) revision: i64,
-    pub(super) body: String,
+#[derive(Clone, Debug)]
+pub(crate) struct Record {
+    pub(crate) id: String,
+    pub(crate) revision: i64,
+    pub(crate) body: String,
 }
 
 /// An entry of the outbox.
@@ -165,13 +166,9 @@ impl Store {
         self.run(sql::CLAIM_PUT, bind)
     }
 
-    pub(super) fn record(&self, id: &str) -> Result<Option<RecordRow>, Fault> {
+    pub(super) fn record(&self, id: &str) -> Result<Option<Record>, Fault> {
         let rows = self.rows(sql::RECORD_GET, vec![id.into()])?;
-        Ok(rows.first().map(|row| RecordRow {
-            id: id.to_owned(),
-            body: text(row.first()),
-            revision: integer(row.get(1)),
-        }))
+        Ok(rows.first().map(|row| Record { id: id.to_owned(), body: text(row.first()), revision: integer(row.get(1)) }))
     }
 
     pub(super) fn put_record(&self, id: &str, body: &str) -> Result<(), Fault> {
@@ -182,13 +179,10 @@ impl Store {
         self.run(sql::RECORD_UPDATE, vec![body.into(), id.into()])
     }
 
-    pub(super) fn records_after(&self, id: &str, limit: i64) -> Result<Vec<RecordRow>, Fault> {
+    pub(super) fn records_after(&self, id: &str, limit: i64) -> Result<Vec<Record>, Fault> {
         let rows = self.rows(sql::RECORDS_AFTER, vec![id.into(), limit.into()])?;
-        let read = |row: &Vec<Value>| RecordRow {
-            id: text(row.first()),
-            revision: integer(row.get(1)),
-            body: text(row.get(2)),
-        };
+        let read =
+            |row: &Vec<Value>| Record { id: text(row.first()), revision: integer(row.get(1)), body: text(row.get(2)) };
         Ok(rows.iter().map(read).collect())
     }
 
@@ -210,8 +204,7 @@ impl Store {
             Some((status, body)) => (Value::Integer(i64::from(*status)), body.as_str().into()),
             None => (Value::Null, Value::Null),
         };
-        let bind =
-            vec![route.into(), key.into(), stored.body_hash.as_str().into(), status, body, ms(stored.at)];
+        let bind = vec![route.into(), key.into(), stored.body_hash.as_str().into(), status, body, ms(stored.at)];
         self.run(sql::IDEMPOTENCY_PUT, bind)
     }
 

@@ -10,10 +10,10 @@ use crate::ledger::book::{self, Booked, Known, Request, Seen};
 use crate::ledger::follow;
 use crate::payment::{Answer, Status};
 use crate::shell::app::db;
+use crate::shell::directory;
 use crate::shell::http::refuse;
 use crate::shell::isolate::{self, Refused};
 use crate::shell::ledgers::{Envelope, REMEMBER};
-use crate::shell::directory;
 use crate::tenant::Recipient;
 use crate::time::UnixMillis;
 
@@ -29,12 +29,7 @@ enum Step {
 
 impl TenantLedger {
     /// Books one verification.
-    pub(super) async fn verify(
-        &self,
-        request: &Request,
-        envelope: &Envelope,
-        now: UnixMillis,
-    ) -> Result<Reply, Fault> {
+    pub(super) async fn verify(&self, request: &Request, envelope: &Envelope, now: UnixMillis) -> Result<Reply, Fault> {
         let mut step = self.step(request, envelope, now)?;
         if let Step::Register(address) = &step {
             self.register(address, now).await?;

@@ -1,0 +1,608 @@
+//! The directory (D1): executes `sql::directory`. Related writes are one batch,
+//! every write is harmless when repeated, every tenant query names its tenant.
+
+mod rows;
+
+use super::ledger::{Event, Record};
+use crate::address::Address;
+use crate::api::admin::{KeyView, NewTenant, RecipientView, TenantChange, TenantView};
+use crate::api::records::Page;
+use crate::error::{Code, Fault};
+use crate::id::{KeyId, TenantId, VerificationId};
+use crate::ledger::admission::Closed;
+use crate::network::{self, Environment, Network};
+use crate::sql::directory as sql;
+use crate::tenant::key::KeyHash;
+use crate::tenant::{Key, Recipient, Scope, Tenant};
+use crate::time::UnixMillis;
+use rows::{DefaultRow, KeyRow, RecipientRow, TenantRow};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
+use std::collections::BTreeMap;
+use wasm_bindgen::JsValue;
+use worker::{D1Database, D1PreparedStatement, D1Result};
+
+/// A value to bind.
+enum Bind<'a> {
+    Text(&'a str),
+    Maybe(Option<&'a str>),
+    Ms(UnixMillis),
+    Number(u64),
+}
+
+impl From<&Bind<'_>> for JsValue {
+    fn from(bind: &Bind<'_>) -> Self {
+        match bind {
+            Bind::Text(text) | Bind::Maybe(Some(text)) => Self::from_str(text),
+            Bind::Maybe(None) => Self::NULL,
+            Bind::Ms(UnixMillis(number)) | Bind::Number(number) => number_of(*number),
+        }
+    }
+}
+
+/// JavaScript's numbers are exact to 2^53; times and counts stay far below.
+fn number_of(number: u64) -> JsValue {
+    let [high, low] = [number >> 32, number & 0xffff_ffff].map(|half| u32::try_from(half).unwrap_or(u32::MAX));
+    JsValue::from_f64(f64::from(high).mul_add(4_294_967_296.0, f64::from(low)))
+}
+
+fn statement(db: &D1Database, sql: &str, bind: &[Bind<'_>]) -> Result<D1PreparedStatement, Fault> {
+    let values: Vec<JsValue> = bind.iter().map(JsValue::from).collect();
+    db.prepare(sql).bind(&values).map_err(Fault::internal)
+}
+
+/// The directory could not do it; whether it did is not known.
+fn down(error: impl core::fmt::Display) -> Fault {
+    Fault::new(Code::LedgerUnavailable, "the directory is not available").after(1).because(error)
+}
+
+async fn all<T: DeserializeOwned>(db: &D1Database, sql: &str, bind: &[Bind<'_>]) -> Result<Vec<T>, Fault> {
+    let result = statement(db, sql, bind)?.all().await.map_err(down)?;
+    rows_of(&result)
+}
+
+fn rows_of<T: DeserializeOwned>(result: &D1Result) -> Result<Vec<T>, Fault> {
+    result.results::<T>().map_err(Fault::internal)
+}
+
+async fn batch(db: &D1Database, statements: Vec<D1PreparedStatement>) -> Result<Vec<D1Result>, Fault> {
+    db.batch(statements).await.map_err(|error| {
+        let told = error.to_string();
+        if told.contains("tenants.email") {
+            Fault::new(Code::EmailTaken, "another tenant has this e-mail address").at("email")
+        } else if told.contains("recipients.environment") {
+            let detail = "an address belongs, or belonged, to another tenant in this environment";
+            Fault::new(Code::RecipientTaken, detail).at("recipients")
+        } else {
+            down(told)
+        }
+    })
+}
+
+/// Whether the directory answers.
+pub(crate) async fn ping(db: &D1Database) -> Result<(), Fault> {
+    #[derive(Deserialize)]
+    struct One {
+        #[expect(dead_code, reason = "that there is a row is the answer")]
+        one: f64,
+    }
+    all::<One>(db, sql::PING, &[]).await.map(|_| ())
+}
+
+/// A tenant's copy for one environment; `None` if there is no such tenant.
+pub(crate) async fn load(db: &D1Database, tenant: TenantId, environment: Environment) -> Result<Option<Tenant>, Fault> {
+    let (id, name) = (tenant.to_string(), environment.name());
+    let of_tenant = [Bind::Text(&id)];
+    let in_environment = [Bind::Text(&id), Bind::Text(name)];
+    let results = batch(
+        db,
+        vec![
+            statement(db, sql::TENANT_GET, &of_tenant)?,
+            statement(db, sql::KEYS_IN_FORCE, &in_environment)?,
+            statement(db, sql::RECIPIENTS_IN_FORCE, &in_environment)?,
+            statement(db, sql::DEFAULTS_OF, &of_tenant)?,
+        ],
+    )
+    .await?;
+    let [tenants, keys, recipients, defaults] = results.as_slice() else {
+        return Err(Fault::internal("four statements, and not four results"));
+    };
+    let Some(row) = rows_of::<TenantRow>(tenants)?.into_iter().next() else { return Ok(None) };
+    let keys: Vec<Key> = rows_of::<KeyRow>(keys)?.into_iter().map(KeyRow::key).collect::<Result<_, _>>()?;
+    let defaults = rows_of::<DefaultRow>(defaults)?;
+    let recipients = rows_of::<RecipientRow>(recipients)?;
+    let recipients = recipients.iter().filter_map(|row| recipient(row, environment, &defaults)).collect();
+    Ok(Some(row.tenant(environment, keys, recipients)?))
+}
+
+fn recipient(row: &RecipientRow, environment: Environment, defaults: &[DefaultRow]) -> Option<Recipient> {
+    let address = row.address()?;
+    let own = defaults.iter().filter(|default| default.address == row.address);
+    let chains =
+        own.filter(|default| network::by_key(&default.chain).is_some_and(|network| network.environment == environment));
+    Some(Recipient { address, default_for: chains.map(|default| default.chain.clone()).collect() })
+}
+
+/// In test, registers an address that nobody holds; answers the tenant's new
+/// version, or `None` where another tenant holds it.
+pub(crate) async fn register_first_use(
+    db: &D1Database,
+    tenant: TenantId,
+    environment: Environment,
+    address: &Address,
+    now: UnixMillis,
+) -> Result<Option<u64>, Fault> {
+    let mut statements = recipient_statements(db, tenant, environment, address, now)?;
+    statements.push(statement(db, sql::TENANT_TOUCH, &[Bind::Ms(now), Bind::Text(&tenant.to_string())])?);
+    match batch(db, statements).await {
+        Ok(_) => version(db, tenant).await.map(Some),
+        Err(fault) if fault.code == Code::RecipientTaken => Ok(None),
+        Err(fault) => Err(fault),
+    }
+}
+
+fn recipient_statements(
+    db: &D1Database,
+    tenant: TenantId,
+    environment: Environment,
+    address: &Address,
+    now: UnixMillis,
+) -> Result<Vec<D1PreparedStatement>, Fault> {
+    let (id, name, text) = (tenant.to_string(), environment.name(), address.to_string());
+    let (id, name, text) = (id.as_str(), name, text.as_str());
+    let restore = [Bind::Text(name), Bind::Text(text), Bind::Text(id)];
+    let put = [
+        Bind::Text(name),
+        Bind::Text(text),
+        Bind::Text(id),
+        Bind::Ms(now),
+        Bind::Text(name),
+        Bind::Text(text),
+        Bind::Text(id),
+    ];
+    Ok(vec![statement(db, sql::RECIPIENT_RESTORE, &restore)?, statement(db, sql::RECIPIENT_PUT, &put)?])
+}
+
+async fn version(db: &D1Database, tenant: TenantId) -> Result<u64, Fault> {
+    row(db, tenant).await?.map(|row| row.version()).ok_or_else(|| Fault::internal("a tenant without a row"))
+}
+
+async fn row(db: &D1Database, tenant: TenantId) -> Result<Option<TenantRow>, Fault> {
+    Ok(all(db, sql::TENANT_GET, &[Bind::Text(&tenant.to_string())]).await?.into_iter().next())
+}
+
+/// A tenant as operators see it, with its version.
+pub(crate) async fn tenant(db: &D1Database, tenant: TenantId) -> Result<(TenantView, u64), Fault> {
+    let Some(row) = row(db, tenant).await? else { return Err(no_tenant()) };
+    let defaults: Vec<DefaultRow> = all(db, sql::DEFAULTS_OF, &[Bind::Text(&tenant.to_string())]).await?;
+    let version = row.version();
+    Ok((row.view(defaults.iter())?, version))
+}
+
+fn no_tenant() -> Fault {
+    Fault::new(Code::NotFound, "no such tenant")
+}
+
+/// Tenants, the newest first, one more than asked for.
+pub(crate) async fn tenants(db: &D1Database, page: &Page) -> Result<Vec<TenantView>, Fault> {
+    // Above every id, for the first page.
+    let before = page.before.as_deref().unwrap_or("ten_g");
+    let limit = u64::from(page.limit).saturating_add(1);
+    let rows: Vec<TenantRow> = all(db, sql::TENANTS_BEFORE, &[Bind::Text(before), Bind::Number(limit)]).await?;
+    let ids: Vec<&str> = rows.iter().map(TenantRow::id).collect();
+    let ids = serde_json::to_string(&ids).map_err(Fault::internal)?;
+    let defaults: Vec<DefaultRow> = all(db, sql::DEFAULTS_OF_MANY, &[Bind::Text(&ids)]).await?;
+    let mut of: BTreeMap<String, Vec<DefaultRow>> = BTreeMap::new();
+    for default in defaults {
+        of.entry(default.tenant_id.clone().unwrap_or_default()).or_default().push(default);
+    }
+    rows.iter().map(|row| row.view(of.get(row.id()).map_or(&[][..], Vec::as_slice).iter())).collect()
+}
+
+/// A key to write.
+pub(crate) struct KeyToPut<'a> {
+    pub(crate) id: KeyId,
+    pub(crate) environment: Environment,
+    pub(crate) name: &'a str,
+    pub(crate) hash: KeyHash,
+    pub(crate) scopes: &'a [Scope],
+    pub(crate) expires_at: Option<UnixMillis>,
+}
+
+fn key_statement(
+    db: &D1Database,
+    tenant: TenantId,
+    key: &KeyToPut<'_>,
+    now: UnixMillis,
+) -> Result<D1PreparedStatement, Fault> {
+    let scopes = serde_json::to_string(key.scopes).map_err(Fault::internal)?;
+    let (id, tenant, hash) = (key.id.to_string(), tenant.to_string(), key.hash.to_string());
+    let bind = [
+        Bind::Text(&id),
+        Bind::Text(&tenant),
+        Bind::Text(key.environment.name()),
+        Bind::Text(key.name),
+        Bind::Text(&hash),
+        Bind::Text(&scopes),
+        Bind::Ms(now),
+        key.expires_at.map_or(Bind::Maybe(None), Bind::Ms),
+    ];
+    statement(db, sql::KEY_PUT, &bind)
+}
+
+/// Makes a tenant with its first keys.
+pub(crate) async fn create_tenant(
+    db: &D1Database,
+    id: TenantId,
+    tenant: &NewTenant,
+    keys: &[KeyToPut<'_>],
+    now: UnixMillis,
+) -> Result<(), Fault> {
+    let text = id.to_string();
+    let limits = serde_json::to_string(&tenant.limits).map_err(Fault::internal)?;
+    let bind = [
+        Bind::Text(&text),
+        Bind::Text(&tenant.email),
+        Bind::Maybe(tenant.company_name.as_deref()),
+        Bind::Text(tenant.tier.plan().name),
+        Bind::Maybe(tenant.region),
+        Bind::Text(&limits),
+        Bind::Text(tenant.sanctions.name()),
+        Bind::Ms(now),
+        Bind::Ms(now),
+    ];
+    let mut statements = vec![statement(db, sql::TENANT_PUT, &bind)?];
+    for key in keys {
+        statements.push(key_statement(db, id, key, now)?);
+    }
+    for (network, address) in &tenant.recipients {
+        statements.extend(recipient_statements(db, id, network.environment, address, now)?);
+        statements.push(default_statement(db, id, network, address, true)?);
+    }
+    batch(db, statements).await.map(|_| ())
+}
+
+fn default_statement(
+    db: &D1Database,
+    tenant: TenantId,
+    network: &Network,
+    address: &Address,
+    replace: bool,
+) -> Result<D1PreparedStatement, Fault> {
+    let (tenant, address) = (tenant.to_string(), address.to_string());
+    let sql = if replace { sql::DEFAULT_PUT } else { sql::DEFAULT_PUT_FIRST };
+    statement(db, sql, &[Bind::Text(&tenant), Bind::Text(network.key), Bind::Text(&address)])
+}
+
+/// Changes a tenant.
+pub(crate) async fn change_tenant(
+    db: &D1Database,
+    id: TenantId,
+    change: &TenantChange,
+    now: UnixMillis,
+) -> Result<(), Fault> {
+    let text = id.to_string();
+    if row(db, id).await?.is_none() {
+        return Err(no_tenant());
+    }
+    let limits = serde_json::to_string(&change.limits).map_err(Fault::internal)?;
+    let bind = [
+        Bind::Maybe(change.email.as_deref()),
+        Bind::Number(u64::from(change.company_name.is_some())),
+        Bind::Maybe(change.company_name.as_ref().and_then(Option::as_deref)),
+        Bind::Maybe(change.tier.map(|tier| tier.plan().name)),
+        Bind::Maybe(change.status.map(crate::tenant::TenantStatus::name)),
+        Bind::Text(&limits),
+        Bind::Maybe(change.sanctions.map(crate::verdict::SanctionsPolicy::name)),
+        Bind::Ms(now),
+        Bind::Text(&text),
+    ];
+    let mut statements = vec![statement(db, sql::TENANT_PATCH, &bind)?];
+    let defaults: Vec<DefaultRow> = all(db, sql::DEFAULTS_OF, &[Bind::Text(&text)]).await?;
+    for (network, address) in &change.recipients {
+        match address {
+            Some(address) => {
+                statements.extend(recipient_statements(db, id, network.environment, address, now)?);
+                statements.push(default_statement(db, id, network, address, true)?);
+            }
+            None => {
+                let removed = defaults.iter().filter(|default| default.chain == network.key);
+                for default in removed {
+                    statements.extend(removal_statements(db, &text, &default.address, now)?);
+                }
+            }
+        }
+    }
+    batch(db, statements).await.map(|_| ())
+}
+
+fn removal_statements(
+    db: &D1Database,
+    tenant: &str,
+    address: &str,
+    now: UnixMillis,
+) -> Result<[D1PreparedStatement; 2], Fault> {
+    Ok([
+        statement(db, sql::RECIPIENT_REMOVE, &[Bind::Ms(now), Bind::Text(tenant), Bind::Text(address)])?,
+        statement(db, sql::DEFAULTS_REMOVE, &[Bind::Text(tenant), Bind::Text(address)])?,
+    ])
+}
+
+/// A tenant's keys, the newest first.
+pub(crate) async fn keys(db: &D1Database, tenant: TenantId) -> Result<Vec<KeyView>, Fault> {
+    if row(db, tenant).await?.is_none() {
+        return Err(no_tenant());
+    }
+    let rows: Vec<KeyRow> = all(db, sql::KEYS_OF, &[Bind::Text(&tenant.to_string())]).await?;
+    rows.iter().map(KeyRow::view).collect()
+}
+
+/// Makes a key.
+pub(crate) async fn create_key(
+    db: &D1Database,
+    tenant: TenantId,
+    key: &KeyToPut<'_>,
+    now: UnixMillis,
+) -> Result<(), Fault> {
+    let touch = statement(db, sql::TENANT_TOUCH, &[Bind::Ms(now), Bind::Text(&tenant.to_string())])?;
+    batch(db, vec![key_statement(db, tenant, key, now)?, touch]).await.map(|_| ())
+}
+
+/// Revokes a key; a key that is revoked stays so.
+pub(crate) async fn revoke_key(db: &D1Database, tenant: TenantId, key: KeyId, now: UnixMillis) -> Result<(), Fault> {
+    let (tenant, key) = (tenant.to_string(), key.to_string());
+    let revoke = statement(db, sql::KEY_REVOKE, &[Bind::Ms(now), Bind::Text(&tenant), Bind::Text(&key)])?;
+    let touch = statement(db, sql::TENANT_TOUCH, &[Bind::Ms(now), Bind::Text(&tenant)])?;
+    batch(db, vec![revoke, touch]).await.map(|_| ())
+}
+
+/// A tenant's recipients, removed ones too.
+pub(crate) async fn recipients(db: &D1Database, tenant: TenantId) -> Result<Vec<RecipientView>, Fault> {
+    if row(db, tenant).await?.is_none() {
+        return Err(no_tenant());
+    }
+    let text = tenant.to_string();
+    let rows: Vec<RecipientRow> = all(db, sql::RECIPIENTS_OF, &[Bind::Text(&text)]).await?;
+    let defaults: Vec<DefaultRow> = all(db, sql::DEFAULTS_OF, &[Bind::Text(&text)]).await?;
+    rows.iter().map(|row| row.view(&defaults)).collect()
+}
+
+/// Registers a recipient.
+pub(crate) async fn create_recipient(
+    db: &D1Database,
+    tenant: TenantId,
+    new: &crate::api::admin::NewRecipient,
+    now: UnixMillis,
+) -> Result<(), Fault> {
+    let mut statements = recipient_statements(db, tenant, new.network.environment, &new.address, now)?;
+    if new.default != Some(false) {
+        statements.push(default_statement(db, tenant, new.network, &new.address, new.default == Some(true))?);
+    }
+    statements.push(statement(db, sql::TENANT_TOUCH, &[Bind::Ms(now), Bind::Text(&tenant.to_string())])?);
+    batch(db, statements).await.map(|_| ())
+}
+
+/// Removes a recipient, in both environments and for good.
+pub(crate) async fn remove_recipient(
+    db: &D1Database,
+    tenant: TenantId,
+    address: &Address,
+    now: UnixMillis,
+) -> Result<(), Fault> {
+    let text = tenant.to_string();
+    let mut statements: Vec<_> = removal_statements(db, &text, &address.to_string(), now)?.into();
+    statements.push(statement(db, sql::TENANT_TOUCH, &[Bind::Ms(now), Bind::Text(&text)])?);
+    batch(db, statements).await.map(|_| ())
+}
+
+/// A record's text.
+pub(crate) async fn record(
+    db: &D1Database,
+    tenant: TenantId,
+    environment: Environment,
+    id: VerificationId,
+) -> Result<Option<String>, Fault> {
+    #[derive(Deserialize)]
+    struct Body {
+        body: String,
+    }
+    let (tenant, id) = (tenant.to_string(), id.to_string());
+    let bind = [Bind::Text(&tenant), Bind::Text(environment.name()), Bind::Text(&id)];
+    let rows: Vec<Body> = all(db, sql::RECORD_GET, &bind).await?;
+    Ok(rows.into_iter().next().map(|row| row.body))
+}
+
+/// Records, the newest first, one more than asked for: id and text.
+pub(crate) async fn records(
+    db: &D1Database,
+    tenant: TenantId,
+    environment: Environment,
+    page: &Page,
+) -> Result<Vec<(String, Box<RawValue>)>, Fault> {
+    #[derive(Deserialize)]
+    struct Row {
+        id: String,
+        body: String,
+    }
+    let tenant = tenant.to_string();
+    // Above every id, for the first page.
+    let before = page.before.as_deref().unwrap_or("ver_a");
+    let limit = u64::from(page.limit).saturating_add(1);
+    let bind = [Bind::Text(&tenant), Bind::Text(environment.name()), Bind::Text(before), Bind::Number(limit)];
+    let rows: Vec<Row> = all(db, sql::RECORDS_BEFORE, &bind).await?;
+    let read = |row: Row| Ok((row.id, RawValue::from_string(row.body).map_err(Fault::internal)?));
+    rows.into_iter().map(read).collect()
+}
+
+/// What a ledger ships in one batch.
+pub(crate) struct Shipment {
+    tenant: TenantId,
+    environment: Environment,
+    now: UnixMillis,
+    records: Vec<Record>,
+    events: Vec<Event>,
+    usage: Vec<Closed>,
+    last_used: Vec<(KeyId, UnixMillis)>,
+}
+
+impl Shipment {
+    pub(crate) const fn new(tenant: TenantId, environment: Environment, now: UnixMillis) -> Self {
+        Self {
+            tenant,
+            environment,
+            now,
+            records: Vec::new(),
+            events: Vec::new(),
+            usage: Vec::new(),
+            last_used: Vec::new(),
+        }
+    }
+
+    pub(crate) fn record(&mut self, record: Record) {
+        self.records.push(record);
+    }
+
+    pub(crate) fn event(&mut self, event: Event) {
+        self.events.push(event);
+    }
+
+    pub(crate) fn usage(&mut self, closed: Closed) {
+        self.usage.push(closed);
+    }
+
+    pub(crate) fn last_used(&mut self, key: KeyId, at: UnixMillis) {
+        self.last_used.push((key, at));
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.records.is_empty() && self.events.is_empty() && self.usage.is_empty() && self.last_used.is_empty()
+    }
+}
+
+/// The members of a record that have columns of their own.
+#[derive(Deserialize)]
+struct Columns {
+    chain: String,
+    tx_hash: String,
+    success: bool,
+    status: crate::payment::Status,
+    error_code: Option<crate::verdict::Refusal>,
+}
+
+/// Writes a shipment; harmless when repeated.
+pub(crate) async fn ship(db: &D1Database, shipment: Shipment) -> Result<(), Fault> {
+    let (tenant, environment) = (shipment.tenant.to_string(), shipment.environment.name());
+    let own = [Bind::Text(&tenant), Bind::Text(environment)];
+    let [tenant, environment] = own;
+    let mut statements = Vec::new();
+    for record in &shipment.records {
+        statements.push(record_statement(db, &tenant, &environment, record)?);
+    }
+    for event in &shipment.events {
+        let (id, record) = (event.id.to_string(), event.record.id.to_string());
+        let body = serde_json::to_string(&event.record).map_err(Fault::internal)?;
+        let bind = [
+            Bind::Text(&id),
+            copy(&tenant),
+            copy(&environment),
+            Bind::Text(event.kind.name()),
+            Bind::Text(&record),
+            Bind::Ms(event.at),
+            Bind::Text(&body),
+        ];
+        statements.push(statement(db, sql::EVENT_PUT, &bind)?);
+    }
+    for usage in &shipment.usage {
+        let period = usage.period.to_string();
+        let bind = [
+            copy(&tenant),
+            copy(&environment),
+            Bind::Text(&period),
+            Bind::Number(usage.used),
+            Bind::Number(usage.requests),
+            Bind::Ms(shipment.now),
+        ];
+        statements.push(statement(db, sql::USAGE_PUT, &bind)?);
+    }
+    for (key, at) in &shipment.last_used {
+        let key = key.to_string();
+        statements.push(statement(db, sql::KEY_USED, &[Bind::Ms(*at), copy(&tenant), Bind::Text(&key)])?);
+    }
+    batch(db, statements).await.map(|_| ())
+}
+
+const fn copy<'a>(bind: &Bind<'a>) -> Bind<'a> {
+    match bind {
+        Bind::Text(text) => Bind::Text(text),
+        Bind::Maybe(text) => Bind::Maybe(*text),
+        Bind::Ms(at) => Bind::Ms(*at),
+        Bind::Number(number) => Bind::Number(*number),
+    }
+}
+
+fn record_statement(
+    db: &D1Database,
+    tenant: &Bind<'_>,
+    environment: &Bind<'_>,
+    record: &Record,
+) -> Result<D1PreparedStatement, Fault> {
+    let columns: Columns = serde_json::from_str(&record.body).map_err(Fault::internal)?;
+    let id = VerificationId::parse(&record.id).ok_or_else(|| Fault::internal("a record without an id"))?;
+    let bind = [
+        Bind::Text(&record.id),
+        copy(tenant),
+        copy(environment),
+        Bind::Ms(id.born()),
+        Bind::Text(&columns.chain),
+        Bind::Text(&columns.tx_hash),
+        Bind::Number(u64::from(columns.success)),
+        Bind::Text(columns.status.name()),
+        Bind::Maybe(columns.error_code.map(crate::verdict::Refusal::wire)),
+        Bind::Number(u64::try_from(record.revision).unwrap_or(0)),
+        Bind::Text(&record.body),
+    ];
+    statement(db, sql::RECORD_PUT, &bind)
+}
+
+/// A tenant's ledger whose period is over and not closed in the directory.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct OpenPeriod {
+    pub(crate) tenant_id: String,
+    pub(crate) environment: String,
+    pub(crate) period: String,
+}
+
+/// Periods before `current` that are not closed.
+pub(crate) async fn open_periods(db: &D1Database, current: &str, limit: u64) -> Result<Vec<OpenPeriod>, Fault> {
+    all(db, sql::USAGE_OPEN, &[Bind::Text(current), Bind::Number(limit)]).await
+}
+
+/// Closes a period.
+pub(crate) async fn close_period(db: &D1Database, open: &OpenPeriod, now: UnixMillis) -> Result<(), Fault> {
+    let bind = [Bind::Ms(now), Bind::Text(&open.tenant_id), Bind::Text(&open.environment), Bind::Text(&open.period)];
+    batch(db, vec![statement(db, sql::USAGE_CLOSE, &bind)?]).await.map(|_| ())
+}
+
+/// The registry check's last definite outcomes, by chain.
+pub(crate) async fn checks(db: &D1Database) -> Result<BTreeMap<String, String>, Fault> {
+    #[derive(Deserialize)]
+    struct Row {
+        chain: String,
+        outcome: String,
+    }
+    let rows: Vec<Row> = all(db, sql::CHECKS_GET, &[]).await?;
+    Ok(rows.into_iter().map(|row| (row.chain, row.outcome)).collect())
+}
+
+/// Writes the registry check's outcomes: chain, outcome, report.
+pub(crate) async fn put_checks(
+    db: &D1Database,
+    reports: &[(&str, &str, String)],
+    now: UnixMillis,
+) -> Result<(), Fault> {
+    let statements = reports.iter().map(|(chain, outcome, report)| {
+        statement(db, sql::CHECK_PUT, &[Bind::Text(chain), Bind::Text(outcome), Bind::Text(report), Bind::Ms(now)])
+    });
+    batch(db, statements.collect::<Result<_, _>>()?).await.map(|_| ())
+}

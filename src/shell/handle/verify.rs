@@ -1,0 +1,117 @@
+//! `POST /v1/verify`.
+
+use crate::api::problem::Asked;
+use crate::api::{Reply, headers, verify as body};
+use crate::error::{Code, Fault};
+use crate::ledger::book::{IDEMPOTENCY_KEY_BYTES_MAX, Idempotency, Request, Seen};
+use crate::payment::Claim;
+use crate::shell::app::{self, App};
+use crate::shell::http::{Incoming, refuse};
+use crate::shell::isolate::{self, Refused};
+use crate::shell::ledgers::{self, Ask, Envelope};
+use crate::shell::{chain, registry};
+use crate::tenant::key::Caller;
+use sha2::{Digest, Sha256};
+use worker::Context;
+
+/// Answers whether a transaction has paid the tenant.
+///
+/// # Errors
+/// What is wrong with the request, or `LEDGER_UNAVAILABLE`; everything else the ledger tells.
+pub(super) async fn verify(app: &App, context: &Context, incoming: &Incoming) -> Result<Reply, Fault> {
+    let caller = incoming.caller()?; // who
+    let claim = body::read(&incoming.body)?; // what
+    let idempotency = idempotency(incoming)?;
+    if claim.network.environment != caller.environment {
+        return Err(mismatch(&claim, &caller));
+    }
+    guard(app, &caller).await?;
+    let mut request = Request {
+        key: caller.hash,
+        request_id: incoming.request_id,
+        idempotency,
+        chain_on: registry::allows(app, context, claim.network, incoming.now).await,
+        claim,
+        seen: Seen::Deferred,
+        random: u128::from_be_bytes(app::random()?).to_string(),
+    };
+    match isolate::refused(caller.hash, incoming.now) {
+        Some(refused @ Refused::Limited { .. }) => return Ok(limited(app, incoming, &refused)),
+        Some(Refused::AskFirst) => {
+            let reply = book(app, incoming, &caller, &request).await?;
+            if reply.status != 204 {
+                return Ok(reply);
+            }
+        }
+        None => {}
+    }
+    // A chain that is off is not asked: the ledger refuses before it would look at the trace.
+    request.seen = if request.chain_on {
+        chain::see(&app.settings, &request.claim, incoming.now).await
+    } else {
+        Seen::Unavailable
+    }; // good
+    book(app, incoming, &caller, &request).await // book, tell
+}
+
+async fn book(app: &App, incoming: &Incoming, caller: &Caller, request: &Request) -> Result<Reply, Fault> {
+    let envelope = Envelope {
+        tenant: caller.tenant,
+        environment: caller.environment,
+        request_id: incoming.request_id,
+        origin: app.origin.clone(),
+        path: incoming.path.clone(),
+        ask: Ask::Verify(Box::new(request.clone())),
+    };
+    let reply = ledgers::ask(app, &envelope, None).await?;
+    Ok(ledgers::remember(reply, caller, incoming.now))
+}
+
+fn idempotency(incoming: &Incoming) -> Result<Option<Idempotency>, Fault> {
+    let Some(key) = &incoming.idempotency_key else { return Ok(None) };
+    let shaped = (1..=IDEMPOTENCY_KEY_BYTES_MAX).contains(&key.len())
+        && key.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ');
+    if !shaped {
+        let rule = format!("an Idempotency-Key is 1 to {IDEMPOTENCY_KEY_BYTES_MAX} printable ASCII characters");
+        return Err(Fault::new(Code::InvalidRequest, rule).at("Idempotency-Key"));
+    }
+    Ok(Some(Idempotency { key: key.clone(), body_hash: hex::encode(Sha256::digest(&incoming.body)) }))
+}
+
+fn mismatch(claim: &Claim, caller: &Caller) -> Fault {
+    let detail = format!(
+        "'{}' is a {} chain, and this is a {} key",
+        claim.network.key,
+        claim.network.environment.name(),
+        caller.environment.name()
+    );
+    Fault::new(Code::EnvironmentMismatch, detail).at("chain")
+}
+
+/// The coarse guard: per location, permissive, far above any tier.
+async fn guard(app: &App, caller: &Caller) -> Result<(), Fault> {
+    let Some(guard) = app.guard() else { return Ok(()) };
+    match guard.limit(caller.tenant.to_string()).await {
+        Ok(outcome) if !outcome.success => {
+            Err(Fault::new(Code::RateLimited, "far too many requests from this tenant").after(60))
+        }
+        // A guard that cannot tell lets everybody in: the ledger is exact.
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
+
+/// A rate limit that the isolate remembers: no chain call and no ledger call until it ends.
+fn limited(app: &App, incoming: &Incoming, refused: &Refused) -> Reply {
+    let asked = Asked { origin: &app.origin, path: &incoming.path, request_id: incoming.request_id };
+    match refused {
+        Refused::Limited { until, detail, upgrade, rates } => {
+            let wait = until.since(incoming.now).div_ceil(1_000);
+            let mut fault = Fault::new(Code::RateLimited, detail.clone()).after(wait);
+            fault.upgrade = *upgrade;
+            let mut reply = refuse(&fault, asked);
+            reply.headers.extend(headers::rate(rates, incoming.now));
+            reply
+        }
+        Refused::AskFirst => refuse(&Fault::internal("only a rate limit is answered from memory"), asked),
+    }
+}

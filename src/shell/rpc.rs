@@ -1,0 +1,329 @@
+//! JSON-RPC over fetch: one provider asked in rounds, several in turn. Every
+//! call has a deadline and a bound; which word counts `chain::quorum` decides.
+
+mod post;
+
+use super::app::now;
+use crate::address::TxId;
+use crate::amount::Amount;
+use crate::chain::breaker::{self, Ending, Health};
+use crate::chain::facts::{Call, ErrorClass, Facts, Reply, Unknown};
+use crate::chain::quorum::{self, Decision, Word};
+use crate::chain::trace::{Party, PartyFacts, Screening, Trace};
+use crate::chain::{self, wire};
+use crate::network::Network;
+use crate::time::UnixMillis;
+use futures_util::future::{Either, join_all, select};
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use post::{Failure, post};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::pin::pin;
+use std::time::Duration;
+use worker::Delay;
+
+/// Rounds of one trace: the receipt, its block, and one for what the second leaves open.
+const READ_ROUNDS_MAX: usize = 3;
+/// When the next provider is asked though the first has not failed.
+const HEDGE_MS: u64 = 800;
+/// All of a verification's asking.
+const DEADLINE_MS: u64 = 8_000;
+
+thread_local! {
+    static HEALTH: RefCell<BTreeMap<String, Health>> = const { RefCell::new(BTreeMap::new()) };
+    /// Providers that refuse batches.
+    static SINGLY: RefCell<BTreeSet<String>> = const { RefCell::new(BTreeSet::new()) };
+}
+
+/// What a chain's providers said of a transaction.
+pub(crate) struct Observation {
+    /// The story that counts; `None` where no provider gave a usable answer.
+    pub(crate) trace: Option<Trace>,
+    /// How many told the same.
+    pub(crate) agreed: usize,
+    /// What was read of the parties by the way.
+    pub(crate) screening: Screening,
+    /// Why providers failed, for the log: host names, classes, no address.
+    pub(crate) failures: Vec<String>,
+}
+
+/// What to ask about.
+pub(crate) struct Question<'a> {
+    pub(crate) network: &'static Network,
+    pub(crate) tx: &'a TxId,
+    pub(crate) providers: &'a [&'a str],
+    /// From this amount on two must agree.
+    pub(crate) threshold: Amount,
+    /// Whose standing is wanted first.
+    pub(crate) first: Option<crate::address::Address>,
+    /// Whether a party's standing is known already.
+    pub(crate) is_known: &'a dyn Fn(&Party) -> bool,
+}
+
+struct Told {
+    place: usize,
+    outcome: Result<Trace, String>,
+    screening: Screening,
+}
+
+/// A provider's host, the only part of its URL that a log may hold.
+fn host(url: &str) -> &str {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or("");
+    authority.rsplit_once('@').map_or(authority, |(_, host)| host)
+}
+
+fn note(url: &str, ending: Ending) {
+    HEALTH.with_borrow_mut(|all| all.entry(url.to_owned()).or_default().note(ending, now()));
+}
+
+fn order(providers: &[&str], at: UnixMillis) -> Vec<usize> {
+    let known: Vec<Health> =
+        HEALTH.with_borrow(|all| providers.iter().map(|url| all.get(*url).copied().unwrap_or_default()).collect());
+    breaker::order(&known, at)
+}
+
+/// Asks a chain's providers about a transaction until one word counts.
+pub(crate) async fn ask(question: &Question<'_>) -> Observation {
+    let deadline = Delay::from(Duration::from_millis(DEADLINE_MS));
+    let mut words: Vec<Option<Word>> = Vec::new();
+    let mut observation = Observation { trace: None, agreed: 0, screening: Screening::new(), failures: Vec::new() };
+    let settled = {
+        let asking = gather(question, &mut words, &mut observation);
+        match select(pin!(asking), pin!(deadline)).await {
+            Either::Left((settled, _)) => settled,
+            Either::Right(_) => None,
+        }
+    };
+    match settled {
+        Some((index, agreed)) => {
+            observation.agreed = agreed;
+            if let Some(Some(Word::Trace(trace))) = words.into_iter().nth(index) {
+                observation.trace = Some(trace);
+            }
+        }
+        None => observation.failures.push("no word counted in time".to_owned()),
+    }
+    observation
+}
+
+/// Asks one after another, the next when one fails, is slow, or is not enough.
+/// Answers which word counts and how many agree.
+async fn gather(
+    question: &Question<'_>,
+    words: &mut Vec<Option<Word>>,
+    observation: &mut Observation,
+) -> Option<(usize, usize)> {
+    let order = order(question.providers, now());
+    let mut asked = FuturesUnordered::new();
+    let mut next = order.iter();
+    loop {
+        match quorum::decide(words, order.len(), question.threshold) {
+            Decision::Settled { index, agreed } => return Some((index, agreed)),
+            Decision::Unavailable => return None,
+            Decision::Ask => start(question, words, &mut asked, &mut next),
+            Decision::Wait if words.is_empty() => start(question, words, &mut asked, &mut next),
+            Decision::Wait => {}
+        }
+        let hedge = Delay::from(Duration::from_millis(HEDGE_MS));
+        let told = match select(asked.next(), pin!(hedge)).await {
+            Either::Left((Some(told), _)) => told,
+            Either::Left((None, _)) => return None,
+            Either::Right(_) => {
+                start(question, words, &mut asked, &mut next);
+                continue;
+            }
+        };
+        let Told { place, outcome, screening } = told;
+        observation.screening.extend(screening);
+        let word = match outcome {
+            Ok(trace) => Word::Trace(trace),
+            Err(why) => {
+                observation.failures.push(why);
+                Word::Failed
+            }
+        };
+        if let Some(slot) = words.get_mut(place) {
+            *slot = Some(word);
+        }
+    }
+}
+
+type Asked<'a> = FuturesUnordered<std::pin::Pin<Box<dyn Future<Output = Told> + 'a>>>;
+
+fn start<'a>(
+    question: &'a Question<'a>,
+    words: &mut Vec<Option<Word>>,
+    asked: &mut Asked<'a>,
+    next: &mut core::slice::Iter<'_, usize>,
+) {
+    if let Some(url) = next.next().and_then(|at| question.providers.get(*at)) {
+        let place = words.len();
+        words.push(None);
+        asked.push(Box::pin(one(question, url, place)));
+    }
+}
+
+/// Asks one provider in rounds.
+async fn one(question: &Question<'_>, url: &str, place: usize) -> Told {
+    let began = now();
+    let mut facts = Facts::new();
+    let mut screening = Screening::new();
+    let outcome = rounds(question, url, &mut facts, &mut screening).await;
+    let outcome = match outcome {
+        Ok(trace) => {
+            let head = trace.mined().map(|mined| mined.head);
+            note(url, Ending::Answered { took_ms: now().since(began), head });
+            Ok(trace)
+        }
+        Err(failure) => {
+            note(url, failure.ending());
+            Err(format!("{}: {failure}", host(url)))
+        }
+    };
+    Told { place, outcome, screening }
+}
+
+async fn rounds(
+    question: &Question<'_>,
+    url: &str,
+    facts: &mut Facts,
+    screening: &mut Screening,
+) -> Result<Trace, Failure> {
+    let network = question.network;
+    let mut parties: Vec<Party> = Vec::new();
+    for round in 0..=READ_ROUNDS_MAX {
+        match chain::trace(network, question.tx, facts, now().seconds()) {
+            Ok(trace) => {
+                if parties.is_empty() && !wire::batches(network.family) {
+                    // Families without batches learn of parties in a step of its own, which may fail.
+                    parties = unknown_parties(question, facts);
+                    let calls: Vec<Call> =
+                        parties.iter().flat_map(|party| chain::party_calls(network, party)).collect();
+                    let _ = round_of(network, url, &[], &calls, facts).await;
+                }
+                for party in &parties {
+                    screening.insert(party.address, chain::read_party(network, party, facts));
+                }
+                return Ok(trace);
+            }
+            Err(Unknown::Malformed(nonsense)) => {
+                return Err(Failure::Nonsense(format!("{} {}", nonsense.hazard, nonsense.detail)));
+            }
+            Err(Unknown::Missing(calls)) if round < READ_ROUNDS_MAX => {
+                let mut optional = Vec::new();
+                if round > 0 && wire::batches(network.family) {
+                    parties = unknown_parties(question, facts);
+                    optional = parties.iter().flat_map(|party| chain::party_calls(network, party)).collect();
+                }
+                round_of(network, url, &calls, &optional, facts).await?;
+            }
+            Err(Unknown::Missing(_)) => {}
+        }
+    }
+    Err(Failure::Nonsense("questions without end".to_owned()))
+}
+
+fn unknown_parties(question: &Question<'_>, facts: &Facts) -> Vec<Party> {
+    let parties = chain::parties(question.network, question.tx, facts, question.first.as_ref());
+    parties.into_iter().filter(|party| !(question.is_known)(party)).collect()
+}
+
+/// Makes the calls and learns the answers; those to `optional` may be missing.
+async fn round_of(
+    network: &Network,
+    url: &str,
+    required: &[Call],
+    optional: &[Call],
+    facts: &mut Facts,
+) -> Result<(), Failure> {
+    let calls: Vec<Call> = required.iter().chain(optional).cloned().collect();
+    if calls.is_empty() {
+        return Ok(());
+    }
+    let batched = wire::batches(network.family) && !SINGLY.with_borrow(|singly| singly.contains(url));
+    if batched {
+        match batch(network, url, &calls).await {
+            Ok(replies) => learn(facts, &calls, replies),
+            // A refusal of the batch itself: the calls go singly from now on.
+            Err(Failure::Refused(_)) if calls.len() > 1 => {
+                SINGLY.with_borrow_mut(|singly| drop(singly.insert(url.to_owned())));
+            }
+            Err(failure) => return Err(failure),
+        }
+    }
+    let open = |facts: &Facts, calls: &[Call]| -> Vec<Call> {
+        let left = calls.iter().filter(|call| match facts.get(call) {
+            None => true,
+            Some(Reply::Error(error)) => error.class == ErrorClass::RateLimited,
+            Some(Reply::Value(_)) => false,
+        });
+        left.cloned().collect()
+    };
+    // What the batch left out, once more and singly; of a single-asking provider, all.
+    let wanted = if batched { open(facts, required) } else { calls.clone() };
+    let asked = join_all(wanted.iter().map(|call| batch(network, url, std::slice::from_ref(call)))).await;
+    for (call, outcome) in wanted.iter().zip(asked) {
+        match outcome {
+            Ok(replies) => learn(facts, std::slice::from_ref(call), replies),
+            Err(failure) if required.contains(call) => return Err(failure),
+            Err(_) => {}
+        }
+    }
+    for call in required {
+        match facts.get(call) {
+            Some(Reply::Error(error)) if matches!(error.class, ErrorClass::RateLimited | ErrorClass::Exhausted) => {
+                return Err(Failure::of(error, None));
+            }
+            Some(_) => {}
+            None => return Err(Failure::Nonsense(format!("no answer to {}", call.method))),
+        }
+    }
+    Ok(())
+}
+
+async fn batch(network: &Network, url: &str, calls: &[Call]) -> Result<wire::Replies, Failure> {
+    let answer = post(url, &wire::encode(calls)).await?;
+    wire::decode(network.family, calls, answer.status, &answer.body)
+        .map_err(|error| Failure::of(&error, answer.retry_after_s))
+}
+
+fn learn(facts: &mut Facts, calls: &[Call], replies: wire::Replies) {
+    for (call, reply) in calls.iter().zip(replies) {
+        if let Some(reply) = reply {
+            facts.learn(call.clone(), reply);
+        }
+    }
+}
+
+/// Makes calls of one round, to the first provider that answers any of them.
+pub(crate) async fn call_all(network: &'static Network, providers: &[&str], calls: &[Call]) -> Facts {
+    for at in order(providers, now()) {
+        let Some(url) = providers.get(at) else { continue };
+        let (began, mut facts) = (now(), Facts::new());
+        match round_of(network, url, calls, &[], &mut facts).await {
+            Ok(()) => {
+                note(url, Ending::Answered { took_ms: now().since(began), head: None });
+                return facts;
+            }
+            Err(failure) => note(url, failure.ending()),
+        }
+    }
+    Facts::new()
+}
+
+/// Reads the standing of parties from the first provider that tells.
+pub(crate) async fn standing(
+    network: &'static Network,
+    providers: &[&str],
+    parties: &[Party],
+) -> Vec<(crate::address::Address, PartyFacts)> {
+    let calls: Vec<Call> = parties.iter().flat_map(|party| chain::party_calls(network, party)).collect();
+    let asking = call_all(network, providers, &calls);
+    let deadline = Delay::from(Duration::from_millis(post::ATTEMPT_MS));
+    let facts = match select(pin!(asking), pin!(deadline)).await {
+        Either::Left((facts, _)) => facts,
+        Either::Right(_) => Facts::new(),
+    };
+    parties.iter().map(|party| (party.address, chain::read_party(network, party, &facts))).collect()
+}
