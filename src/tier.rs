@@ -53,47 +53,50 @@ pub struct Plan {
     pub chains: Chains,
 }
 
+const FREE: Plan = Plan {
+    tier: Tier::Free,
+    name: "free",
+    price_usd: 0,
+    limits: Limits { per_minute: 10, per_hour: 100, per_month: Some(1_000) },
+    chains: Chains::Only(&["solana", "base"]),
+};
+
+const STARTER: Plan = Plan {
+    tier: Tier::Starter,
+    name: "starter",
+    price_usd: 99,
+    limits: Limits { per_minute: 100, per_hour: 5_000, per_month: Some(50_000) },
+    chains: Chains::Only(&["solana", "base", "ethereum"]),
+};
+
+const PRO: Plan = Plan {
+    tier: Tier::Pro,
+    name: "pro",
+    price_usd: 299,
+    limits: Limits { per_minute: 500, per_hour: 50_000, per_month: Some(500_000) },
+    chains: Chains::Only(&["solana", "base", "ethereum", "polygon", "avalanche", "sei"]),
+};
+
+const ENTERPRISE: Plan = Plan {
+    tier: Tier::Enterprise,
+    name: "enterprise",
+    price_usd: 999,
+    limits: Limits { per_minute: 2_000, per_hour: 200_000, per_month: None },
+    chains: Chains::All,
+};
+
 /// All tiers, the smallest first.
-pub const PLANS: &[Plan] = &[
-    Plan {
-        tier: Tier::Free,
-        name: "free",
-        price_usd: 0,
-        limits: Limits { per_minute: 10, per_hour: 100, per_month: Some(1_000) },
-        chains: Chains::Only(&["solana", "base"]),
-    },
-    Plan {
-        tier: Tier::Starter,
-        name: "starter",
-        price_usd: 99,
-        limits: Limits { per_minute: 100, per_hour: 5_000, per_month: Some(50_000) },
-        chains: Chains::Only(&["solana", "base", "ethereum"]),
-    },
-    Plan {
-        tier: Tier::Pro,
-        name: "pro",
-        price_usd: 299,
-        limits: Limits { per_minute: 500, per_hour: 50_000, per_month: Some(500_000) },
-        chains: Chains::Only(&["solana", "base", "ethereum", "polygon", "avalanche", "sei"]),
-    },
-    Plan {
-        tier: Tier::Enterprise,
-        name: "enterprise",
-        price_usd: 999,
-        limits: Limits { per_minute: 2_000, per_hour: 200_000, per_month: None },
-        chains: Chains::All,
-    },
-];
+pub const PLANS: &[Plan] = &[FREE, STARTER, PRO, ENTERPRISE];
 
 impl Tier {
     /// The tier's row.
     #[must_use]
     pub const fn plan(self) -> &'static Plan {
         match self {
-            Self::Free => &PLANS[0],
-            Self::Starter => &PLANS[1],
-            Self::Pro => &PLANS[2],
-            Self::Enterprise => &PLANS[3],
+            Self::Free => &FREE,
+            Self::Starter => &STARTER,
+            Self::Pro => &PRO,
+            Self::Enterprise => &ENTERPRISE,
         }
     }
 

@@ -130,9 +130,11 @@ pub struct Booked {
     pub new_payers: Vec<Address>,
 }
 
-/// The rows that the ledger has about a payment.
+/// What the ledger knows when it judges a payment.
 #[derive(Clone, Copy, Debug)]
 pub struct Known<'a> {
+    /// The tenant.
+    pub tenant: &'a Tenant,
     /// The earlier claim.
     pub prior: Option<&'a Prior>,
     /// Those of the payers that the tenant knows.
@@ -149,7 +151,6 @@ pub struct Known<'a> {
 pub fn conclude(
     request: &Request,
     admitted: Admitted,
-    tenant: &Tenant,
     admission: &mut Admission,
     known: Known<'_>,
     now: UnixMillis,
@@ -164,7 +165,7 @@ pub fn conclude(
         screening: &traced.screening,
         single_provider: traced.single_provider,
         sanctions: known.sanctions,
-        policy: tenant.sanctions,
+        policy: known.tenant.sanctions,
         prior: known.prior,
         known_payers: known.payers,
         now,

@@ -22,8 +22,8 @@ pub struct Span {
 }
 
 impl Span {
-    const fn bucket(self, now: UnixMillis) -> u64 {
-        now.0 / self.bucket_ms
+    fn bucket(self, now: UnixMillis) -> u64 {
+        now.0.checked_div(self.bucket_ms).unwrap_or(0)
     }
 
     /// When a bucket no longer overlaps the window: 60 whole buckets after its own.

@@ -74,13 +74,15 @@ pub(crate) enum Refused {
 /// How long a refusal other than a rate limit makes the ledger be asked first.
 const ASK_FIRST_MS: u64 = 60_000;
 
+/// The settings, or what is wrong with them.
+type SettingsRead = Result<Rc<Settings>, Rc<Vec<Mistake>>>;
 /// A chain and a transaction on it.
 type TraceKey = (&'static str, String);
 /// A chain and an address on it.
 type PartyKey = (&'static str, Address);
 
 thread_local! {
-    static SETTINGS: RefCell<Option<Result<Rc<Settings>, Rc<Vec<Mistake>>>>> = const { RefCell::new(None) };
+    static SETTINGS: RefCell<Option<SettingsRead>> = const { RefCell::new(None) };
     static ROUTES: RefCell<Option<Rc<Routes>>> = const { RefCell::new(None) };
     static SANCTIONS: RefCell<Option<Option<Rc<sanctions::List>>>> = const { RefCell::new(None) };
     static TRACES: RefCell<Bounded<TraceKey, Kept>> = const { RefCell::new(Bounded::new(TRACES_MAX, TRACE_MS)) };
@@ -90,9 +92,7 @@ thread_local! {
 }
 
 /// The settings, read once.
-pub(crate) fn settings(
-    read: impl FnOnce() -> Result<Settings, Vec<Mistake>>,
-) -> Result<Rc<Settings>, Rc<Vec<Mistake>>> {
+pub(crate) fn settings(read: impl FnOnce() -> Result<Settings, Vec<Mistake>>) -> SettingsRead {
     SETTINGS.with_borrow_mut(|kept| kept.get_or_insert_with(|| read().map(Rc::new).map_err(Rc::new)).clone())
 }
 

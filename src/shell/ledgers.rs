@@ -105,10 +105,8 @@ pub(crate) async fn ask(app: &App, envelope: &Envelope, region: Option<&str>) ->
     let mut init = RequestInit::new();
     init.with_method(Method::Post).with_body(Some(JsValue::from_str(&body)));
     let request = Request::new_with_init("https://ledger/", &init).map_err(unavailable)?;
-    let limit_ms = match envelope.ask {
-        Ask::List { .. } | Ask::Flush => FLUSH_DEADLINE_MS,
-        _ => DEADLINE_MS,
-    };
+    let flushes = matches!(envelope.ask, Ask::List { .. } | Ask::Flush);
+    let limit_ms = if flushes { FLUSH_DEADLINE_MS } else { DEADLINE_MS };
     let answered = async {
         let mut response = stub.fetch_with_request(request).await?;
         let body = response.text().await?;

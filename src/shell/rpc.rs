@@ -247,7 +247,9 @@ async fn round_of(
             Ok(replies) => learn(facts, &calls, replies),
             // A refusal of the batch itself: the calls go singly from now on.
             Err(Failure::Refused(_)) if calls.len() > 1 => {
-                SINGLY.with_borrow_mut(|singly| drop(singly.insert(url.to_owned())));
+                SINGLY.with_borrow_mut(|singly| {
+                    singly.insert(url.to_owned());
+                });
             }
             Err(failure) => return Err(failure),
         }

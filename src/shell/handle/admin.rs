@@ -180,10 +180,9 @@ pub(super) async fn create_recipient(app: &App, incoming: &Incoming) -> Result<R
     if directory::recipients(&db, tenant).await?.len() >= RECIPIENTS_MAX {
         return Err(invalid("address", &format!("is one too many: a tenant can have {RECIPIENTS_MAX} addresses")));
     }
-    directory::create_recipient(&db, tenant, &new, incoming.now).await.map_err(|fault| match fault.code {
-        Code::RecipientTaken => fault.at("address"),
-        _ => fault,
-    })?;
+    directory::create_recipient(&db, tenant, &new, incoming.now)
+        .await
+        .map_err(|fault| if fault.code == Code::RecipientTaken { fault.at("address") } else { fault })?;
     let (_, version) = directory::tenant(&db, tenant).await?;
     spread(app, incoming, tenant, version, None).await?;
     let recipient = one_recipient(app, tenant, &new.address, Some(new.network.environment)).await?;

@@ -12,6 +12,9 @@ use crate::tenant::Scope;
 use crate::tenant::key::KeyHash;
 use crate::time::UnixMillis;
 
+/// Headers that tell of the rates.
+type Told = Vec<(&'static str, String)>;
+
 impl TenantLedger {
     /// Lets a key in, notes its use (at most once a minute) and tells what it asks.
     fn known<T>(
@@ -20,7 +23,7 @@ impl TenantLedger {
         scope: Option<Scope>,
         now: UnixMillis,
         tell: impl FnOnce(&super::Memory, &crate::tenant::Key) -> Result<T, Fault>,
-    ) -> Result<(T, Vec<(&'static str, String)>), Fault> {
+    ) -> Result<(T, Told), Fault> {
         let store = self.store();
         self.with(|memory| {
             let id = authorise(&memory.tenant, key, scope, now)?.id;

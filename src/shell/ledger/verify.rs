@@ -119,8 +119,8 @@ impl Booking<'_> {
         let prior = self.store.claim(claim.network.caip2, &claim.tx.to_string(), &recipient)?;
         let known = self.known_payers()?;
         let sanctions = isolate::sanctions();
-        let known = Known { prior: prior.as_ref(), payers: &known, sanctions: sanctions.as_deref() };
-        let reply = match book::conclude(request, admitted, tenant, admission, known, self.now) {
+        let known = Known { tenant, prior: prior.as_ref(), payers: &known, sanctions: sanctions.as_deref() };
+        let reply = match book::conclude(request, admitted, admission, known, self.now) {
             Ok(booked) => self.write(&booked, prior.as_ref())?,
             Err(fault) => refuse(&fault, self.asked()),
         };
@@ -210,14 +210,15 @@ impl Booking<'_> {
         if matches!(fault.code, Code::ChainNotEnabled | Code::RecipientNotRegistered) {
             self.remember_answer(&reply)?;
         }
-        let refused = match fault.code {
-            Code::RateLimited => Refused::Limited {
+        let refused = if fault.code == Code::RateLimited {
+            Refused::Limited {
                 until: self.now.plus(fault.retry_after_s.unwrap_or(1).saturating_mul(1_000)),
                 detail: fault.detail.to_string(),
                 upgrade: fault.upgrade,
                 rates: admission.rates(&self.memory.tenant, self.now),
-            },
-            _ => Refused::AskFirst,
+            }
+        } else {
+            Refused::AskFirst
         };
         let reply = match serde_json::to_string(&refused) {
             Ok(told) if fault.code != Code::IdempotencyConflict => reply.with(REMEMBER, told),
