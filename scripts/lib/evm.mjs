@@ -1,0 +1,156 @@
+// A local EVM chain: anvil with a token like USDC.
+import { spawn } from "node:child_process";
+import { existsSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { createPublicClient, createWalletClient, defineChain, encodeFunctionData, http, toHex } from "viem";
+import { privateKeyToAccount } from "viem/accounts";
+import { contracts } from "./contract.mjs";
+import { freePort } from "./ports.mjs";
+
+const ROOT = join(dirname(fileURLToPath(import.meta.url)), "..", "..");
+
+/** Where the registry has the local token. */
+export const TOKEN = "0x4020000000000000000000000000000000000001";
+
+/** anvil's well-known development keys. */
+export const KEYS = [
+  "0xac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80",
+  "0x59c6995e998f97a5a0044966f0945389dc9e86dae88c7a8412f4603b6b78690d",
+  "0x5de4111afa1a4b94908f83103eb1f1706367c2e68ca870fc3fb9a804cdab365a",
+  "0x7c852118294e51e653712a81e05800f419141751be58f605c371e15141b007a6",
+];
+
+export const ACCOUNTS = KEYS.map((key) => privateKeyToAccount(key));
+
+function binary() {
+  const names = { "linux-x64": "linux-amd64", "linux-arm64": "linux-arm64", "darwin-arm64": "darwin-arm64", "darwin-x64": "darwin-amd64" };
+  const platform = names[`${process.platform}-${process.arch}`];
+  const path = join(ROOT, "node_modules", "@foundry-rs", `anvil-${platform}`, "bin", "anvil");
+  if (!existsSync(path)) throw new Error(`anvil is not installed for ${process.platform}-${process.arch}`);
+  return path;
+}
+
+/** Starts anvil and waits until it answers; the token stands at `token`. */
+export async function startEvm({ port = 0, chainId = 31337, blockTime, slotsInAnEpoch = 1, token = TOKEN, say } = {}) {
+  port = await freePort(port, "the local EVM chain", say);
+  const args = ["--port", port, "--host", "127.0.0.1", "--chain-id", chainId, "--slots-in-an-epoch", slotsInAnEpoch, "--silent"];
+  if (blockTime) args.push("--block-time", blockTime);
+  const child = spawn(binary(), args.map(String), { stdio: "ignore" });
+  const url = `http://127.0.0.1:${port}`;
+  const chain = new Evm(url, chainId, token, child);
+  for (let tries = 0; ; tries++) {
+    try {
+      await chain.rpc("eth_chainId");
+      break;
+    } catch (error) {
+      if (child.exitCode !== null || tries > 400) throw new Error(`anvil does not answer: ${error.message}`);
+      await new Promise((resolve) => setTimeout(resolve, 25));
+    }
+  }
+  await chain.placeToken(token);
+  return chain;
+}
+
+/** A running local EVM chain. */
+export class Evm {
+  constructor(url, chainId, token, child) {
+    Object.assign(this, { url, chainId, token, child });
+    this.definition = defineChain({
+      id: chainId,
+      name: "local",
+      nativeCurrency: { name: "Ether", symbol: "ETH", decimals: 18 },
+      rpcUrls: { default: { http: [url] } },
+    });
+    this.client = createPublicClient({ chain: this.definition, transport: http(url), pollingInterval: 50 });
+  }
+
+  async rpc(method, params = []) {
+    const response = await fetch(this.url, {
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body: JSON.stringify({ jsonrpc: "2.0", id: 1, method, params }),
+    });
+    const { result, error } = await response.json();
+    if (error) throw new Error(`${method}: ${error.message}`);
+    return result;
+  }
+
+  async placeToken(address = this.token) {
+    const { LocalUSDC } = await contracts();
+    await this.rpc("anvil_setCode", [address, LocalUSDC.runtime]);
+  }
+
+  /** Sends a call of a contract from an account; answers the hash. */
+  async send(account, to, abi, functionName, args) {
+    const wallet = createWalletClient({ account, chain: this.definition, transport: http(this.url) });
+    return wallet.sendTransaction({ to, data: encodeFunctionData({ abi, functionName, args }), gas: 1_000_000n });
+  }
+
+  async call(functionName, args = []) {
+    const { LocalUSDC } = await contracts();
+    return this.client.readContract({ address: this.token, abi: LocalUSDC.abi, functionName, args });
+  }
+
+  async tokenCall(account, functionName, args) {
+    const { LocalUSDC } = await contracts();
+    return this.send(account, this.token, LocalUSDC.abi, functionName, args);
+  }
+
+  async mined(hash) {
+    return this.client.waitForTransactionReceipt({ hash, timeout: 20_000 });
+  }
+
+  async mint(to, value) {
+    const hash = await this.tokenCall(ACCOUNTS[0], "mint", [to, value]);
+    await this.mined(hash);
+    return hash;
+  }
+
+  /** An ordinary transfer; answers the hash once it is mined, unless told not to wait. */
+  async pay({ from = ACCOUNTS[1], to, amount, wait = true }) {
+    const hash = await this.tokenCall(from, "transfer", [to, amount]);
+    if (wait) await this.mined(hash);
+    return hash;
+  }
+
+  /** An EIP-3009 payment signed by `from` and sent by another. */
+  async payWithAuthorization({ from = ACCOUNTS[1], to, amount, nonce = toHex(crypto.getRandomValues(new Uint8Array(32))), submitter = ACCOUNTS[0] }) {
+    const message = { from: from.address, to, value: amount, validAfter: 0n, validBefore: 2_000_000_000n, nonce };
+    const signature = await from.signTypedData({
+      domain: { name: "USDC", version: "2", chainId: this.chainId, verifyingContract: this.token },
+      types: {
+        TransferWithAuthorization: [
+          { name: "from", type: "address" },
+          { name: "to", type: "address" },
+          { name: "value", type: "uint256" },
+          { name: "validAfter", type: "uint256" },
+          { name: "validBefore", type: "uint256" },
+          { name: "nonce", type: "bytes32" },
+        ],
+      },
+      primaryType: "TransferWithAuthorization",
+      message,
+    });
+    const args = [message.from, to, amount, 0n, message.validBefore, nonce, signature];
+    const hash = await this.tokenCall(submitter, "transferWithAuthorization", args);
+    await this.mined(hash);
+    return { hash, nonce };
+  }
+
+  /** Deploys contracts/Hazards.sol; answers its address. */
+  async deployHazards() {
+    const { Hazards } = await contracts();
+    const wallet = createWalletClient({ account: ACCOUNTS[0], chain: this.definition, transport: http(this.url) });
+    const hash = await wallet.deployContract({ abi: Hazards.abi, bytecode: Hazards.creation });
+    return (await this.mined(hash)).contractAddress;
+  }
+
+  async mine(blocks = 1) {
+    await this.rpc("anvil_mine", [toHex(blocks)]);
+  }
+
+  stop() {
+    this.child?.kill("SIGKILL");
+  }
+}
