@@ -1,22 +1,209 @@
-//! Solana: what balances tell.
-use super::facts::{Call, Facts, Unknown};
-use super::trace::{Party, PartyFacts, Trace};
+//! Solana: what a transaction's balances tell, by the rules of CHAINS section 2.
+//!
+//! Differences of token balances by owner and mint count, and nothing else:
+//! never instructions (rows 4, 5; a `batch` hides several transfers in one) and
+//! never logs (the Token program prints none). Instructions are read for memos
+//! and to name transfers whose amount is hidden.
+
+mod account;
+mod balances;
+mod instruction;
+mod transaction;
+
+use super::PARTIES_MAX;
+use super::facts::{Call, Facts, Reply, Unknown};
+use super::trace::{Block, Depth, Found, Mined, Party, PartyFacts, Place, Trace, Transfer};
 use crate::address::{Address, TxId};
 use crate::network::Network;
 use crate::time::UnixSeconds;
-/// To be replaced by the family.
-pub fn trace(_n: &Network, _tx: &TxId, _f: &Facts, _now: UnixSeconds) -> Result<Trace, Unknown> {
-    Err(Unknown::nonsense("x"))
+use balances::Movements;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::json;
+use transaction::Transaction;
+
+/// Seconds that a block may lie ahead of our clock: 15 minutes.
+const FUTURE_S_MAX: u64 = 900;
+/// Characters of a failure that are told.
+const FAILURE_MAX: usize = 120;
+
+/// Version-1 transactions are live since 2026-09-15; a node refuses what is
+/// above the version asked for (row 1).
+fn transaction_call(tx: &TxId) -> Call {
+    let options = json!({"encoding": "json", "commitment": "confirmed", "maxSupportedTransactionVersion": 1});
+    Call::new("getTransaction", &json!([tx.to_string(), options]))
 }
-/// To be replaced by the family.
-pub fn parties(_n: &Network, _tx: &TxId, _f: &Facts, _first: Option<&Address>) -> Vec<Party> {
-    vec![]
+
+fn status_call(tx: &TxId) -> Call {
+    Call::new("getSignatureStatuses", &json!([[tx.to_string()], {"searchTransactionHistory": true}]))
 }
-/// To be replaced by the family.
-pub fn party_calls(_n: &Network, _p: &Party) -> Vec<Call> {
-    vec![]
+
+#[derive(Deserialize)]
+struct Statuses {
+    context: Context,
+    value: Vec<Option<Status>>,
 }
-/// To be replaced by the family.
-pub fn read_party(_n: &Network, _p: &Party, _f: &Facts) -> PartyFacts {
-    PartyFacts::default()
+
+#[derive(Deserialize)]
+struct Context {
+    slot: u64,
 }
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Status {
+    slot: u64,
+    confirmation_status: Option<String>,
+}
+
+/// Reads one transaction.
+///
+/// # Errors
+/// [`Unknown::Missing`] with both calls of the one round; [`Unknown::Malformed`]
+/// names the hazard where the node's answer is not evidence:
+/// `transaction_of_another_family`, `node_error`,
+/// `unsupported_transaction_version`, `malformed_transaction`,
+/// `malformed_status`, `transaction_missing_from_history`,
+/// `receipt_of_another_transaction`, `status_of_another_slot`,
+/// `meta_unavailable`, `balances_unavailable`, `owner_unavailable`,
+/// `malformed_balance`, `duplicate_balance`, `account_out_of_range`,
+/// `block_time_in_the_future`.
+pub fn trace(network: &Network, tx: &TxId, facts: &Facts, now: UnixSeconds) -> Result<Trace, Unknown> {
+    let TxId::Svm(_) = tx else { return Err(Unknown::nonsense("transaction_of_another_family")) };
+    let [transaction, statuses] = facts.all(&[transaction_call(tx), status_call(tx)])?;
+    let statuses: Statuses = read(statuses, "malformed_status")?;
+    let transaction: Option<Transaction> = read(transaction, "malformed_transaction")?;
+    let status = statuses.value.into_iter().next().flatten();
+    let found = match transaction {
+        None => unmined(status.as_ref())?,
+        Some(transaction) => {
+            let mined = mined(network, tx, &transaction, now)?;
+            Found::Mined(Box::new(deepen(mined, status.as_ref(), statuses.context.slot)?))
+        }
+    };
+    Ok(Trace { tx: *tx, found })
+}
+
+/// A node's answer as a type, or the hazard's name.
+fn read<T: DeserializeOwned>(reply: &Reply, hazard: &'static str) -> Result<T, Unknown> {
+    match reply {
+        Reply::Value(value) => {
+            serde_json::from_str(value.get()).map_err(|error| Unknown::nonsense_about(hazard, error))
+        }
+        Reply::Error(error) if error.code == Some(-32015) => {
+            Err(Unknown::nonsense_about("unsupported_transaction_version", &error.message))
+        }
+        Reply::Error(error) => {
+            Err(Unknown::nonsense_about("node_error", format!("{:?} {}", error.class, error.message)))
+        }
+    }
+}
+
+/// No transaction: unknown, not confirmed yet, or lost by this node (rows 3, 23, 24).
+fn unmined(status: Option<&Status>) -> Result<Found, Unknown> {
+    match status.map(|status| status.confirmation_status.as_deref()) {
+        None => Ok(Found::Unknown),
+        Some(Some("processed")) => Ok(Found::Pending),
+        Some(Some(_) | None) => Err(Unknown::nonsense("transaction_missing_from_history")),
+    }
+}
+
+fn mined(network: &Network, tx: &TxId, transaction: &Transaction, now: UnixSeconds) -> Result<Mined, Unknown> {
+    // Row 29: the first signature is the transaction's name.
+    if transaction.name() != Some(tx.to_string().as_str()) {
+        return Err(Unknown::nonsense("receipt_of_another_transaction"));
+    }
+    let time = transaction.block_time.and_then(|seconds| u64::try_from(seconds).ok()).map(UnixSeconds);
+    if time.is_some_and(|time| time > now.plus(FUTURE_S_MAX)) {
+        return Err(Unknown::nonsense("block_time_in_the_future"));
+    }
+    let meta = transaction.meta.as_ref().ok_or_else(|| Unknown::nonsense("meta_unavailable"))?;
+    let keys = transaction.keys()?;
+    let failure = meta.err.as_ref().map(|error| error.to_string().chars().take(FAILURE_MAX).collect::<String>());
+    // Row 2: of a failed one the balances are listed, and nothing moved.
+    let movements = match failure {
+        None => Movements::of(network, meta, &keys)?,
+        Some(_) => Movements::default(),
+    };
+    let instructions = if failure.is_none() { instruction::read(transaction, meta, &keys) } else { Default::default() };
+    Ok(Mined {
+        failure,
+        block: Block { number: transaction.slot, hash: None, time },
+        head: transaction.slot,
+        depth: Depth::Confirmed,
+        submitter: keys.first().copied(),
+        transfers: movements.transfers,
+        foreign: movements.foreign,
+        zero: Vec::new(),
+        confidential: instructions.confidential,
+        memos: instructions.memos,
+        authorizations: Vec::new(),
+    })
+}
+
+/// How deep it lies (rows 20 to 22). The transaction was asked for at
+/// `confirmed`, so it is at least that.
+fn deepen(mut mined: Mined, status: Option<&Status>, head: u64) -> Result<Mined, Unknown> {
+    if status.is_some_and(|status| status.slot != mined.block.number) {
+        return Err(Unknown::nonsense("status_of_another_slot"));
+    }
+    let is_final = status.is_some_and(|status| status.confirmation_status.as_deref() == Some("finalized"));
+    if is_final {
+        mined.depth = Depth::Finalized;
+    }
+    mined.head = head.max(mined.block.number);
+    Ok(mined)
+}
+
+/// The owners of the registered asset's movements as far as the facts tell.
+#[must_use]
+pub fn parties(network: &Network, tx: &TxId, facts: &Facts, first: Option<&Address>) -> Vec<Party> {
+    let Some(Reply::Value(value)) = facts.get(&transaction_call(tx)) else { return Vec::new() };
+    let transaction: Option<Transaction> = serde_json::from_str(value.get()).ok().flatten();
+    let transfers = transaction.and_then(|transaction| {
+        let keys = transaction.keys().ok()?;
+        Some(Movements::of(network, transaction.meta.as_ref()?, &keys).ok()?.transfers)
+    });
+    let mut transfers = transfers.unwrap_or_default();
+    transfers.sort_by_key(|transfer| (transfer.to.as_ref() != first, transfer.to.is_none()));
+    let mut parties: Vec<Party> = Vec::new();
+    for transfer in &transfers {
+        let account = account_of(transfer);
+        for address in [transfer.to, transfer.from].into_iter().flatten() {
+            let known = parties.iter().any(|party| party.address == address);
+            if !known && parties.len() < PARTIES_MAX {
+                parties.push(Party { address, account });
+            }
+        }
+    }
+    parties
+}
+
+const fn account_of(transfer: &Transfer) -> Option<Address> {
+    match &transfer.place {
+        Place::TokenAccount(account) => Some(*account),
+        Place::LogIndex(_) => None,
+    }
+}
+
+/// The call that tells whether the issuer has frozen a party's token account.
+#[must_use]
+pub fn party_calls(_network: &Network, party: &Party) -> Vec<Call> {
+    let options = json!({"encoding": "base64", "commitment": "confirmed"});
+    let call = |account: &Address| Call::new("getAccountInfo", &json!([account.to_string(), options]));
+    party.account.iter().map(call).collect()
+}
+
+/// What the token account's state says. Solana has no code question.
+#[must_use]
+pub fn read_party(network: &Network, party: &Party, facts: &Facts) -> PartyFacts {
+    let call = party_calls(network, party).into_iter().next();
+    let blocked = match call.and_then(|call| facts.get(&call)) {
+        Some(Reply::Value(value)) => account::is_frozen(value.get()),
+        Some(Reply::Error(_)) | None => None,
+    };
+    PartyFacts { blocked, code: None }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,50 @@
+//! A token account's state, from its bytes.
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use borsh::BorshDeserialize;
+use serde::Deserialize;
+
+/// A token account of 165 bytes is 220 characters; extensions of Token-2022 make it longer.
+const CHARS_MAX: usize = 8_192;
+const INITIALIZED: u8 = 1;
+const FROZEN: u8 = 2;
+
+/// The fixed layout of an SPL token account, the part that both token programs
+/// share (spl-token `state.rs`): 108 bytes before the state.
+#[derive(BorshDeserialize)]
+struct Layout {
+    _mint: [u8; 32],
+    _owner: [u8; 32],
+    _amount: u64,
+    _delegate_tag: u32,
+    _delegate: [u8; 32],
+    state: u8,
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    value: Option<Info>,
+}
+
+#[derive(Deserialize)]
+struct Info {
+    data: (String, String),
+}
+
+/// Whether the issuer has frozen the account; `None` where the answer does not
+/// tell, and of an account that is closed by now.
+pub(super) fn is_frozen(answer: &str) -> Option<bool> {
+    let info = serde_json::from_str::<Answer>(answer).ok()?.value?;
+    let (text, encoding) = info.data;
+    if encoding != "base64" || text.len() > CHARS_MAX {
+        return None;
+    }
+    let bytes = BASE64_STANDARD.decode(text).ok()?;
+    let layout = Layout::deserialize(&mut bytes.as_slice()).ok()?;
+    match layout.state {
+        INITIALIZED => Some(false),
+        FROZEN => Some(true),
+        _ => None,
+    }
+}

@@ -1,0 +1,256 @@
+use super::*;
+use crate::amount::Amount;
+use crate::chain::facts::{ErrorClass, RpcError};
+use crate::network::by_key;
+use proptest::prelude::*;
+use serde_json::Value;
+use serde_json::value::to_raw_value;
+
+const NOW: UnixSeconds = UnixSeconds(1_795_000_000);
+const MINT: &str = "EPjFWdd5AufqSSqeM2qN1xzybapC8G4wEGGkZwyTDt1v";
+const MERCHANT: [u8; 32] = [3; 32];
+const BUYER: [u8; 32] = [4; 32];
+
+fn solana() -> &'static Network {
+    by_key("solana").expect("registered")
+}
+
+fn tx() -> TxId {
+    TxId::Svm([7; 64])
+}
+
+fn text(bytes: [u8; 32]) -> String {
+    Address::Svm(bytes).to_string()
+}
+
+fn balance(index: usize, owner: [u8; 32], amount: &str) -> Value {
+    json!({"accountIndex": index, "mint": MINT, "owner": text(owner), "uiTokenAmount": {"amount": amount, "decimals": 6}})
+}
+
+/// A payment of 1.5 USDC with a memo, at slot 100.
+fn payment() -> Value {
+    json!({
+        "slot": 100, "blockTime": 1_794_999_990, "version": 1,
+        "meta": {
+            "err": null, "innerInstructions": [], "loadedAddresses": {"writable": [text([9; 32])], "readonly": []},
+            "preTokenBalances": [balance(1, BUYER, "2000000")],
+            "postTokenBalances": [balance(1, BUYER, "500000"), balance(3, MERCHANT, "1500000")]
+        },
+        "transaction": {
+            "signatures": [tx().to_string()],
+            "message": {
+                "accountKeys": [text(BUYER), text([1; 32]), MEMO],
+                "instructions": [{"programIdIndex": 2, "accounts": [], "data": bs58::encode("order-1").into_string()}]
+            }
+        }
+    })
+}
+
+const MEMO: &str = "MemoSq4gqABAXKb96qnH8TysNcWxMyWCqXgDLGmfcHr";
+
+fn facts(transaction: &Value, status: &Value) -> Facts {
+    let mut facts = Facts::new();
+    let value = |value: &Value| Reply::Value(to_raw_value(value).expect("JSON"));
+    facts.learn(transaction_call(&tx()), value(transaction));
+    facts.learn(status_call(&tx()), value(&json!({"context": {"slot": 131}, "value": [status]})));
+    facts
+}
+
+fn finalized() -> Value {
+    json!({"slot": 100, "confirmationStatus": "finalized"})
+}
+
+fn run(transaction: &Value, status: &Value) -> Result<Found, Unknown> {
+    trace(solana(), &tx(), &facts(transaction, status), NOW).map(|trace| trace.found)
+}
+
+fn mined_of(transaction: &Value) -> Mined {
+    match run(transaction, &finalized()) {
+        Ok(Found::Mined(mined)) => *mined,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[track_caller]
+fn refused(change: impl Fn(&mut Value), hazard: &str) {
+    let mut transaction = payment();
+    change(&mut transaction);
+    match run(&transaction, &finalized()) {
+        Err(Unknown::Malformed(nonsense)) => assert_eq!(nonsense.hazard, hazard),
+        other => panic!("{hazard}: {other:?}"),
+    }
+}
+
+#[test]
+fn both_questions_go_out_in_one_round() {
+    match trace(solana(), &tx(), &Facts::new(), NOW) {
+        Err(Unknown::Missing(calls)) => {
+            assert_eq!(calls.len(), 2);
+            assert!(calls[0].params.contains("\"maxSupportedTransactionVersion\":1"));
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_payment_is_read_from_its_balances() {
+    let mined = mined_of(&payment());
+    assert_eq!((mined.depth, mined.head, mined.block.number), (Depth::Finalized, 131, 100));
+    let [debit, credit] = mined.transfers.as_slice() else { panic!("{:?}", mined.transfers) };
+    assert_eq!((debit.from, credit.to), (Some(Address::Svm(BUYER)), Some(Address::Svm(MERCHANT))));
+    assert_eq!(credit.amount, Amount::atomic(1_500_000));
+    // Index 3 is the first address that a lookup table loaded.
+    assert_eq!(credit.place, Place::TokenAccount(Address::Svm([9; 32])));
+    assert_eq!(mined.memos, ["order-1"]);
+    assert_eq!(mined.submitter, Some(Address::Svm(BUYER)));
+}
+
+#[test]
+fn an_account_that_changed_hands_is_no_payment() {
+    let mut transaction = payment();
+    transaction["meta"]["preTokenBalances"] = json!([balance(3, BUYER, "0")]);
+    transaction["meta"]["postTokenBalances"] = json!([balance(3, MERCHANT, "1500000")]);
+    assert_eq!(mined_of(&transaction).transfers, []);
+}
+
+#[test]
+fn a_failed_transaction_moved_nothing() {
+    let mut transaction = payment();
+    transaction["meta"]["err"] = json!({"InstructionError": [0, {"Custom": 1}]});
+    let mined = mined_of(&transaction);
+    assert!(mined.failure.is_some_and(|told| told.contains("Custom")));
+    assert_eq!(mined.transfers, []);
+}
+
+#[test]
+fn what_is_no_evidence_is_the_nodes_fault() {
+    refused(|t| t["transaction"]["signatures"] = json!([]), "receipt_of_another_transaction");
+    refused(|t| t["slot"] = json!(99), "status_of_another_slot");
+    refused(|t| t["meta"] = Value::Null, "meta_unavailable");
+    refused(|t| t["meta"]["preTokenBalances"] = Value::Null, "balances_unavailable");
+    refused(|t| t["meta"]["postTokenBalances"][0]["owner"] = Value::Null, "owner_unavailable");
+    refused(|t| t["meta"]["postTokenBalances"][0]["uiTokenAmount"]["amount"] = json!("-1"), "malformed_balance");
+    refused(
+        |t| t["meta"]["postTokenBalances"][0]["uiTokenAmount"]["amount"] = json!("99999999999999999999"),
+        "malformed_balance",
+    );
+    refused(
+        |t| t["meta"]["postTokenBalances"] = json!([balance(1, BUYER, "1"), balance(1, BUYER, "1")]),
+        "duplicate_balance",
+    );
+    refused(|t| t["meta"]["postTokenBalances"] = json!([balance(4, BUYER, "1")]), "account_out_of_range");
+    refused(|t| t["blockTime"] = json!(1_795_000_901), "block_time_in_the_future");
+    refused(|t| t["transaction"]["message"]["accountKeys"] = json!(["x"]), "malformed_transaction");
+    refused(|t| *t = json!([]), "malformed_transaction");
+}
+
+#[test]
+fn null_is_told_apart_by_the_status() {
+    assert_eq!(run(&Value::Null, &Value::Null), Ok(Found::Unknown));
+    assert_eq!(run(&Value::Null, &json!({"slot": 1, "confirmationStatus": "processed"})), Ok(Found::Pending));
+    let lost = Err(Unknown::nonsense("transaction_missing_from_history"));
+    assert_eq!(run(&Value::Null, &finalized()), lost);
+}
+
+#[test]
+fn an_error_answer_is_named() {
+    let mut facts = facts(&payment(), &finalized());
+    let error = |code| Reply::Error(RpcError { class: ErrorClass::Other, code: Some(code), message: String::new() });
+    for (code, hazard) in [(-32015, "unsupported_transaction_version"), (-32004, "node_error")] {
+        facts.learn(transaction_call(&tx()), error(code));
+        match trace(solana(), &tx(), &facts, NOW) {
+            Err(Unknown::Malformed(nonsense)) => assert_eq!(nonsense.hazard, hazard),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_hidden_amount_is_named_with_its_recipient() {
+    let mut transaction = payment();
+    let program = "TokenzQdBNbLqP5VEhdkAS6EPFLC1PHnBqCXEpPxuEb";
+    transaction["transaction"]["message"]["accountKeys"] = json!([text(BUYER), text([1; 32]), MEMO, program]);
+    transaction["meta"]["loadedAddresses"] = json!({"writable": [text([9; 32])], "readonly": []});
+    transaction["meta"]["postTokenBalances"] = json!([balance(4, MERCHANT, "0")]);
+    transaction["meta"]["preTokenBalances"] = json!([balance(4, MERCHANT, "0")]);
+    transaction["meta"]["innerInstructions"] = json!([{"index": 0, "instructions": [
+        {"programIdIndex": 3, "accounts": [1, 0, 4], "data": bs58::encode([27, 7, 0]).into_string()}]}]);
+    let mined = mined_of(&transaction);
+    assert_eq!(mined.confidential.first().and_then(|each| each.to), Some(Address::Svm(MERCHANT)));
+}
+
+#[test]
+fn a_frozen_account_is_told_from_one_in_use() {
+    let mut bytes = vec![0_u8; 165];
+    for (state, want) in [(0, None), (1, Some(false)), (2, Some(true)), (3, None)] {
+        bytes[108] = state;
+        let answer =
+            json!({"value": {"data": [base64::Engine::encode(&base64::prelude::BASE64_STANDARD, &bytes), "base64"]}});
+        assert_eq!(account::is_frozen(&answer.to_string()), want);
+    }
+    for nothing in ["null", "{\"value\":null}", "{\"value\":{\"data\":[\"AA==\",\"base64\"]}}", "[]"] {
+        assert_eq!(account::is_frozen(nothing), None);
+    }
+}
+
+#[test]
+fn parties_come_with_their_token_accounts_the_named_one_first() {
+    let facts = facts(&payment(), &finalized());
+    let first = Address::Svm(MERCHANT);
+    let parties = parties(solana(), &tx(), &facts, Some(&first));
+    assert_eq!(parties.iter().map(|party| party.address).collect::<Vec<_>>(), [first, Address::Svm(BUYER)]);
+    assert_eq!(parties[0].account, Some(Address::Svm([9; 32])));
+    assert_eq!(party_calls(solana(), &parties[0]).len(), 1);
+}
+
+proptest! {
+    #[test]
+    fn no_json_panics(transaction in json_value(), status in json_value()) {
+        let _ = run(&transaction, &status);
+        let facts = facts(&transaction, &status);
+        let _ = parties(solana(), &tx(), &facts, None);
+        let _ = account::is_frozen(&transaction.to_string());
+    }
+
+    #[test]
+    fn the_order_of_balances_changes_nothing(order in Just((0..4).collect::<Vec<usize>>()).prop_shuffle()) {
+        let all = [balance(0, [5; 32], "1"), balance(1, BUYER, "500000"), balance(2, [6; 32], "2"), balance(3, MERCHANT, "1500000")];
+        let mut transaction = payment();
+        transaction["meta"]["postTokenBalances"] = order.iter().map(|at| all[*at].clone()).collect();
+        let mut sorted = payment();
+        sorted["meta"]["postTokenBalances"] = all.to_vec().into();
+        prop_assert_eq!(mined_of(&transaction).transfers, mined_of(&sorted).transfers);
+    }
+
+    #[test]
+    fn another_owner_or_mint_is_never_the_merchants_credit(at in 0_usize..32, bit in 0_u8..8, of_mint in any::<bool>()) {
+        let mut transaction = payment();
+        let entry = &mut transaction["meta"]["postTokenBalances"][1];
+        let member = if of_mint { "mint" } else { "owner" };
+        let Some(Address::Svm(mut bytes)) = Address::parse(crate::address::Family::Svm, entry[member].as_str().expect("text")) else { panic!("an address") };
+        bytes[at] ^= 1 << bit;
+        entry[member] = json!(text(bytes));
+        let credited = mined_of(&transaction).transfers.iter().any(|transfer| transfer.to == Some(Address::Svm(MERCHANT)));
+        prop_assert!(!credited);
+    }
+}
+
+fn json_value() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::Bool),
+        any::<i64>().prop_map(Into::into),
+        "[a-zA-Z0-9]{0,50}".prop_map(Value::String),
+    ];
+    leaf.prop_recursive(4, 40, 6, |inner| {
+        prop_oneof![
+            proptest::collection::vec(inner.clone(), 0..4).prop_map(Value::Array),
+            proptest::collection::btree_map(
+                "(slot|blockTime|meta|transaction|signatures|message|accountKeys|err|preTokenBalances|postTokenBalances|value|data|mint)",
+                inner,
+                0..6
+            )
+            .prop_map(|map| Value::Object(map.into_iter().collect())),
+        ]
+    })
+}
