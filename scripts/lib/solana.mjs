@@ -1,0 +1,451 @@
+// A local Solana chain: LiteSVM with the real SPL programs, behind a JSON-RPC
+// server of ours that answers in a node's own shape (CHAINS 6.2).
+import { createServer } from "node:http";
+import {
+  AccountRole,
+  appendTransactionMessageInstructions,
+  compileTransaction,
+  createKeyPairSignerFromPrivateKeyBytes,
+  createTransactionMessage,
+  getAddressDecoder,
+  getAddressEncoder,
+  getBase58Decoder,
+  getBase58Encoder,
+  getCompiledTransactionMessageDecoder,
+  getTransactionDecoder,
+  pipe,
+  setTransactionMessageConfig,
+  setTransactionMessageFeePayerSigner,
+  setTransactionMessageLifetimeUsingBlockhash,
+  signTransactionMessageWithSigners,
+  lamports,
+} from "@solana/kit";
+import {
+  AuthorityType,
+  findAssociatedTokenPda,
+  getBatchInstruction,
+  getCloseAccountInstruction,
+  getCreateAssociatedTokenIdempotentInstruction,
+  getFreezeAccountInstruction,
+  getMintToInstruction,
+  getSetAuthorityInstruction,
+  getTransferCheckedInstruction,
+} from "@solana-program/token";
+import { FailedTransactionMetadata, LiteSVM } from "litesvm";
+import { freePort } from "./ports.mjs";
+
+/** Where the registry has the local token. */
+export const MINT = "71bbmk2nBz3PmkqbicKiYuqXBtH5XTRzcKjQKZLwPTJY";
+export const TOKEN_PROGRAM = "TokenkegQfeZyiNwAJbNbGKPFXCWuBvf9Ss623VQ5DA";
+export const TOKEN_2022_PROGRAM = "TokenzQdBNbLqP5VEhdkAS6EPFLC1PHnBqCXEpPxuEb";
+export const MEMO_PROGRAM = "MemoSq4gqABAXKb96qnH8TysNcWxMyWCqXgDLGmfcHr";
+const COMPUTE_BUDGET = "ComputeBudget111111111111111111111111111111";
+const SYSTEM = "11111111111111111111111111111111";
+const SLOT_MS = 400;
+/** Signatures cost this many lamports each. */
+const SIGNATURE_FEE = 5000n;
+
+const base58 = getBase58Decoder();
+const addressOf = getAddressDecoder();
+const bytesOf = getAddressEncoder();
+
+/** A key pair from 32 equal bytes, for tests and the local chain. */
+export const signer = (seed) => createKeyPairSignerFromPrivateKeyBytes(new Uint8Array(32).fill(seed));
+
+function u64(bytes, at) {
+  return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength).getBigUint64(at, true);
+}
+
+/** A mint account's 82 bytes (SPL token state.rs). */
+function mintBytes(authority, decimals) {
+  const data = new Uint8Array(82);
+  const view = new DataView(data.buffer);
+  view.setUint32(0, 1, true);
+  data.set(bytesOf.encode(authority), 4);
+  data[44] = decimals;
+  data[45] = 1;
+  view.setUint32(46, 1, true);
+  data.set(bytesOf.encode(authority), 50);
+  return data;
+}
+
+/** An error as a node writes it: `{"InstructionError":[0,{"Custom":1}]}`. */
+function errorOf(failed) {
+  const error = failed.err();
+  if (typeof error === "number") return { TransactionError: error };
+  const index = typeof error.index === "function" ? error.index() : error.index;
+  const inner = typeof error.err === "function" ? error.err() : undefined;
+  if (inner === undefined) return String(error);
+  const code = typeof inner === "object" && inner !== null && "code" in inner ? inner.code : undefined;
+  if (code !== undefined) return { InstructionError: [index, { Custom: Number(code) }] };
+  return { InstructionError: [index, String(inner)] };
+}
+
+class RpcError extends Error {
+  constructor(code, message) {
+    super(message);
+    this.code = code;
+  }
+}
+
+/** Starts the chain and its server. */
+export async function startSolana({ port = 0, finalityAfter = 32, say } = {}) {
+  port = await freePort(port, "the local Solana chain", say);
+  const chain = new Solana(await signer(0x11), `http://127.0.0.1:${port}`, finalityAfter);
+  const server = createServer((request, response) => chain.serve(request, response));
+  await new Promise((resolve, reject) => {
+    server.once("error", reject);
+    server.listen(port, "127.0.0.1", resolve);
+  });
+  chain.server = server;
+  return chain;
+}
+
+/** A running local Solana chain. */
+export class Solana {
+  constructor(authority, url, finalityAfter) {
+    this.url = url;
+    this.authority = authority;
+    this.finalityAfter = finalityAfter;
+    this.began = Date.now();
+    this.landed = new Map();
+    this.svm = new LiteSVM().withTransactionHistory(0n);
+    this.svm.airdrop(authority.address, lamports(1_000_000_000_000n));
+    this.placeMint(MINT, TOKEN_PROGRAM, mintBytes(authority.address, 6));
+  }
+
+  placeMint(address, program, data) {
+    const space = BigInt(data.length);
+    this.svm.setAccount({
+      address, data, executable: false, lamports: lamports(10_000_000n), programAddress: program, space,
+    });
+  }
+
+  get slot() {
+    return 1_000 + Math.floor((Date.now() - this.began) / SLOT_MS);
+  }
+
+  /** Runs a wire transaction and keeps what a node would tell of it. */
+  land(bytes) {
+    const transaction = getTransactionDecoder().decode(bytes);
+    const message = getCompiledTransactionMessageDecoder().decode(transaction.messageBytes);
+    const signatures = Object.values(transaction.signatures).map((one) => base58.decode(one ?? new Uint8Array(64)));
+    const [signature] = signatures;
+    if (this.landed.has(signature)) return signature;
+    const keys = message.staticAccounts;
+    const before = keys.map((key) => this.snapshot(key));
+    const slot = this.slot;
+    const clock = this.svm.getClock();
+    clock.slot = BigInt(slot);
+    clock.unixTimestamp = BigInt(Math.floor(Date.now() / 1000));
+    this.svm.setClock(clock);
+    const outcome = this.svm.sendTransaction(transaction);
+    const failed = outcome instanceof FailedTransactionMetadata;
+    const meta = failed ? outcome.meta() : outcome;
+    const after = keys.map((key) => this.snapshot(key));
+    const err = failed ? errorOf(outcome) : null;
+    const config = Object.fromEntries((message.configValues ?? []).map((value) => [value.kind, value.value]));
+    const priority = typeof config.u64 === "bigint" ? config.u64 : 0n;
+    this.landed.set(signature, {
+      slot, signatures, message, version: message.version, err, gone: false,
+      blockTime: Math.floor(Date.now() / 1000),
+      meta: {
+        err,
+        status: err === null ? { Ok: null } : { Err: err },
+        fee: Number(SIGNATURE_FEE * BigInt(signatures.length) + priority),
+        preBalances: before.map((account) => account.lamports),
+        postBalances: after.map((account) => account.lamports),
+        preTokenBalances: tokenBalances(before),
+        postTokenBalances: tokenBalances(after),
+        innerInstructions: innerInstructions(meta),
+        logMessages: meta.logs(),
+        loadedAddresses: { writable: [], readonly: [] },
+        computeUnitsConsumed: Number(meta.computeUnitsConsumed()),
+        rewards: [],
+      },
+    });
+    this.svm.expireBlockhash();
+    return signature;
+  }
+
+  snapshot(key) {
+    const account = this.svm.getAccount(key);
+    if (!account.exists) return { lamports: 0 };
+    const program = account.programAddress;
+    const isToken = [TOKEN_PROGRAM, TOKEN_2022_PROGRAM].includes(program);
+    const length = account.data.length;
+    const isAccount = isToken && (length === 165 || (length > 165 && account.data[165] === 2));
+    const token = isAccount && {
+      mint: addressOf.decode(account.data.slice(0, 32)),
+      owner: addressOf.decode(account.data.slice(32, 64)),
+      amount: u64(account.data, 64),
+      program,
+      decimals: this.decimals(addressOf.decode(account.data.slice(0, 32))),
+    };
+    return { lamports: Number(account.lamports), token: token || undefined };
+  }
+
+  decimals(mint) {
+    const account = this.svm.getAccount(mint);
+    return account.exists ? account.data[44] : 0;
+  }
+
+  confirmation(landed) {
+    return this.slot - landed.slot >= this.finalityAfter ? "finalized" : "confirmed";
+  }
+
+  answer(method, params = []) {
+    const [first, second] = params;
+    const context = () => ({ apiVersion: "4.3.2", slot: this.slot });
+    const known = (signature) => {
+      const landed = this.landed.get(signature);
+      return landed && !landed.gone ? landed : undefined;
+    };
+    switch (method) {
+      case "getTransaction": {
+        const landed = known(first);
+        if (!landed) return null;
+        const version = landed.version === "legacy" ? -1 : landed.version;
+        const most = second?.maxSupportedTransactionVersion;
+        if (version > (most ?? -1)) {
+          throw new RpcError(-32015, `Transaction version (${version}) is not supported by the requesting client. Please try the request again with the following configuration parameter: "maxSupportedTransactionVersion": ${version}`);
+        }
+        return transactionJson(landed);
+      }
+      case "getSignatureStatuses":
+        return {
+          context: context(),
+          value: first.map((signature) => {
+            const landed = known(signature);
+            if (!landed) return null;
+            const confirmationStatus = this.confirmation(landed);
+            const confirmations = confirmationStatus === "finalized" ? null : this.slot - landed.slot;
+            return { slot: landed.slot, confirmations, err: landed.err, status: landed.meta.status, confirmationStatus };
+          }),
+        };
+      case "getSlot":
+      case "getBlockHeight":
+        return this.slot;
+      case "getHealth":
+        return "ok";
+      case "getVersion":
+        return { "solana-core": "4.3.2", "feature-set": 0 };
+      case "getGenesisHash":
+        return base58.decode(new Uint8Array(32).fill(0x2a));
+      case "getLatestBlockhash":
+        return { context: context(), value: { blockhash: this.svm.latestBlockhash(), lastValidBlockHeight: this.slot + 150 } };
+      case "isBlockhashValid":
+        return { context: context(), value: first === this.svm.latestBlockhash() };
+      case "getBalance":
+        return { context: context(), value: Number(this.svm.getBalance(first) ?? 0) };
+      case "getAccountInfo":
+        return { context: context(), value: this.accountJson(first) };
+      case "getMultipleAccounts":
+        return { context: context(), value: first.map((each) => this.accountJson(each)) };
+      case "getTokenAccountBalance": {
+        const { token } = this.snapshot(first);
+        if (!token) throw new RpcError(-32602, "Invalid param: could not find account");
+        return { context: context(), value: uiAmount(token) };
+      }
+      case "getMinimumBalanceForRentExemption":
+        return Number(this.svm.minimumBalanceForRentExemption(BigInt(first)));
+      case "requestAirdrop": {
+        this.svm.airdrop(first, lamports(BigInt(second)));
+        return base58.decode(crypto.getRandomValues(new Uint8Array(64)));
+      }
+      case "sendTransaction": {
+        const bytes = Buffer.from(first, "base64");
+        const signature = this.land(bytes);
+        const { err } = this.landed.get(signature);
+        if (err && !second?.skipPreflight) {
+          this.landed.delete(signature);
+          throw new RpcError(-32002, `Transaction simulation failed: ${JSON.stringify(err)}`);
+        }
+        return signature;
+      }
+      case "simulateTransaction": {
+        this.svm.withSigverify(false);
+        try {
+          const outcome = this.svm.simulateTransaction(getTransactionDecoder().decode(Buffer.from(first, "base64")));
+          const failed = outcome instanceof FailedTransactionMetadata;
+          const err = failed ? errorOf(outcome) : null;
+          return { context: context(), value: { err, logs: outcome.meta().logs(), unitsConsumed: Number(outcome.meta().computeUnitsConsumed()) } };
+        } finally {
+          this.svm.withSigverify(true);
+        }
+      }
+      // Cheats, for tests of finality and reorganisations.
+      case "local_setFinality":
+        this.finalityAfter = first;
+        return null;
+      case "local_forget":
+        this.landed.get(first).gone = true;
+        return null;
+      case "local_remember": {
+        const landed = this.landed.get(first);
+        Object.assign(landed, { gone: false, slot: this.slot });
+        return landed.slot;
+      }
+      default:
+        throw new RpcError(-32601, "Method not found");
+    }
+  }
+
+  accountJson(key) {
+    const account = this.svm.getAccount(key);
+    if (!account.exists) return null;
+    return {
+      data: [Buffer.from(account.data).toString("base64"), "base64"],
+      executable: account.executable,
+      lamports: Number(account.lamports),
+      owner: account.programAddress,
+      rentEpoch: 0,
+      space: account.data.length,
+    };
+  }
+
+  async serve(request, response) {
+    const chunks = [];
+    for await (const chunk of request) chunks.push(chunk);
+    const one = ({ id = null, method, params }) => {
+      try {
+        return { jsonrpc: "2.0", result: this.answer(method, params), id };
+      } catch (error) {
+        return { jsonrpc: "2.0", error: { code: error.code ?? -32603, message: error.message }, id };
+      }
+    };
+    let answer;
+    try {
+      const asked = JSON.parse(Buffer.concat(chunks).toString("utf8"));
+      answer = Array.isArray(asked) ? asked.map(one) : one(asked);
+    } catch {
+      answer = { jsonrpc: "2.0", error: { code: -32700, message: "Parse error" }, id: null };
+    }
+    response.writeHead(200, { "content-type": "application/json" }).end(JSON.stringify(answer));
+  }
+
+  /** Signs and lands instructions; answers the signature. `version`: "legacy", 0 or 1. */
+  async run(payer, instructions, { version = 0 } = {}) {
+    const lifetime = { blockhash: this.svm.latestBlockhash(), lastValidBlockHeight: 1_000_000n };
+    const message = pipe(
+      createTransactionMessage({ version }),
+      (m) => setTransactionMessageFeePayerSigner(payer, m),
+      (m) => setTransactionMessageLifetimeUsingBlockhash(lifetime, m),
+      (m) => (version === 1 ? setTransactionMessageConfig({ computeUnitLimit: 200_000, heapSize: 32_768, loadedAccountsDataSizeLimit: 1_048_576, priorityFeeLamports: 7n }, m) : m),
+      (m) => appendTransactionMessageInstructions(instructions, m),
+    );
+    const signed = await signTransactionMessageWithSigners(message);
+    const { getTransactionEncoder } = await import("@solana/kit");
+    return this.land(getTransactionEncoder().encode(signed));
+  }
+
+  async ata(owner, mint = MINT, tokenProgram = TOKEN_PROGRAM) {
+    const [address] = await findAssociatedTokenPda({ owner, mint, tokenProgram });
+    return address;
+  }
+
+  async createAta(owner, mint = MINT) {
+    return getCreateAssociatedTokenIdempotentInstruction({ payer: this.authority, ata: await this.ata(owner, mint), owner, mint });
+  }
+
+  /** Gives an owner lamports and tokens. */
+  async fund(owner, amount) {
+    this.svm.airdrop(owner, lamports(10_000_000_000n));
+    return this.run(this.authority, [
+      await this.createAta(owner),
+      getMintToInstruction({ mint: MINT, token: await this.ata(owner), mintAuthority: this.authority, amount }),
+    ]);
+  }
+
+  /** A payment as a wallet makes it; answers the signature. */
+  async pay({ from, to, amount, memo, version = 0, feePayer = from }) {
+    const instructions = [
+      getCreateAssociatedTokenIdempotentInstruction({ payer: feePayer, ata: await this.ata(to), owner: to, mint: MINT }),
+      getTransferCheckedInstruction({
+        source: await this.ata(from.address), mint: MINT, destination: await this.ata(to), authority: from, amount, decimals: 6,
+      }),
+    ];
+    if (memo) instructions.push({ programAddress: MEMO_PROGRAM, accounts: [], data: new TextEncoder().encode(memo) });
+    return this.run(feePayer, instructions, { version });
+  }
+
+  stop() {
+    this.server?.closeAllConnections();
+    this.server?.close();
+  }
+}
+
+function uiAmount({ amount, decimals }) {
+  const digits = amount.toString().padStart(decimals + 1, "0");
+  const cut = digits.length - decimals;
+  const uiAmountString = `${digits.slice(0, cut)}.${digits.slice(cut)}`.replace(/\.?0+$/, "");
+  const zero = amount === 0n;
+  return { amount: amount.toString(), decimals, uiAmount: zero ? null : Number(uiAmountString), uiAmountString: zero ? "0" : uiAmountString };
+}
+
+function tokenBalances(accounts) {
+  return accounts.flatMap(({ token }, accountIndex) =>
+    token
+      ? [{ accountIndex, mint: token.mint, owner: token.owner, programId: token.program, uiTokenAmount: uiAmount(token) }]
+      : [],
+  );
+}
+
+function innerInstructions(meta) {
+  return meta.innerInstructions().flatMap((list, index) =>
+    list.length
+      ? [{
+          index,
+          instructions: list.map((inner) => ({
+            programIdIndex: inner.instruction().programIdIndex(),
+            accounts: [...inner.instruction().accounts()],
+            data: base58.decode(inner.instruction().data()),
+            stackHeight: inner.stackHeight(),
+          })),
+        }]
+      : [],
+  );
+}
+
+function instructionsOf(message) {
+  if (message.version === 1) {
+    return message.instructionHeaders.map((header, at) => ({
+      programIdIndex: header.programAccountIndex,
+      accounts: [...(message.instructionPayloads[at].instructionAccountIndices ?? [])],
+      data: base58.decode(message.instructionPayloads[at].instructionData ?? new Uint8Array()),
+      stackHeight: 1,
+    }));
+  }
+  return message.instructions.map((one) => ({
+    programIdIndex: one.programAddressIndex,
+    accounts: [...(one.accountIndices ?? [])],
+    data: base58.decode(one.data ?? new Uint8Array()),
+    stackHeight: 1,
+  }));
+}
+
+function transactionJson({ slot, blockTime, meta, message, signatures, version }) {
+  const { header } = message;
+  return {
+    slot,
+    blockTime,
+    version,
+    meta,
+    transaction: {
+      signatures,
+      message: {
+        accountKeys: message.staticAccounts,
+        header: {
+          numRequiredSignatures: header.numSignerAccounts,
+          numReadonlySignedAccounts: header.numReadonlySignerAccounts,
+          numReadonlyUnsignedAccounts: header.numReadonlyNonSignerAccounts,
+        },
+        recentBlockhash: message.lifetimeToken,
+        instructions: instructionsOf(message),
+        ...(version === 0 ? { addressTableLookups: [] } : {}),
+      },
+    },
+  };
+}
+
+export { AuthorityType, getBatchInstruction, getCloseAccountInstruction, getFreezeAccountInstruction, getSetAuthorityInstruction, getTransferCheckedInstruction };
