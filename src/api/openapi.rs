@@ -1,1 +1,212 @@
-//! The OpenAPI document.
+//! The OpenAPI 3.1 document, made from the route table and the types. Native
+//! only: `npm run generate` writes it, a test holds it, the Worker serves it.
+
+use super::endpoint::{Access, ENDPOINTS, Endpoint, Row};
+use super::{admin, chains, health, problem, records, verify, whoami};
+use crate::ledger::usage;
+use crate::payment::Answer;
+use schemars::generate::SchemaSettings;
+use schemars::{JsonSchema, SchemaGenerator};
+use serde_json::{Map, Value, json};
+
+/// An address.
+const ADDRESS: &str = "An EVM address or a Solana wallet.";
+
+fn limits_body() -> Value {
+    let limit = |low: i64| json!({"type": ["integer", "null"], "minimum": low, "maximum": 1_000_000_000});
+    json!({
+        "type": "object", "additionalProperties": false,
+        "properties": {"per_minute": limit(0), "per_hour": limit(0), "per_month": limit(-1)}
+    })
+}
+
+fn tenant_body(change: bool) -> Value {
+    let text = |most: u64| json!({"type": ["string", "null"], "minLength": 1, "maxLength": most});
+    let address = if change { json!({"type": ["string", "null"]}) } else { json!({"type": "string"}) };
+    let mut properties = json!({
+        "email": {"type": "string", "format": "email", "maxLength": 254},
+        "company_name": text(200),
+        "tier": {"enum": ["free", "starter", "pro", "enterprise", null]},
+        "recipients": {
+            "type": ["object", "null"], "additionalProperties": address,
+            "description": "Default recipients by chain; on a change null removes one, for good."
+        },
+        "limits": limits_body(),
+        "sanctions": {"enum": ["refuse", "report", null], "description": "What a payer on the sanctions list means."}
+    });
+    let (name, value) = if change {
+        ("status", json!({"enum": ["active", "suspended", "cancelled", null]}))
+    } else {
+        ("region", json!({"enum": ["wnam", "enam", "sam", "weur", "eeur", "apac", "oc", "afr", "me", null]}))
+    };
+    if let Some(map) = properties.as_object_mut() {
+        map.insert(name.to_owned(), value);
+    }
+    let mut body = json!({"type": "object", "additionalProperties": false, "properties": properties});
+    if !change && let Some(map) = body.as_object_mut() {
+        map.insert("required".to_owned(), json!(["email"]));
+    }
+    body
+}
+
+fn key_body() -> Value {
+    json!({
+        "type": "object", "additionalProperties": false, "required": ["name", "environment"],
+        "properties": {
+            "name": {"type": "string", "minLength": 1, "maxLength": 200},
+            "environment": {"enum": ["live", "test"]},
+            "scopes": {"type": ["array", "null"], "minItems": 1, "items": {"enum": ["verify", "settle", "analytics", "manage"]}},
+            "expires_at": {"type": ["string", "null"], "format": "date-time"}
+        }
+    })
+}
+
+fn recipient_body() -> Value {
+    json!({
+        "type": "object", "additionalProperties": false, "required": ["chain", "address"],
+        "properties": {
+            "chain": {"type": "string", "minLength": 1, "maxLength": 64},
+            "address": {"type": "string", "minLength": 1, "maxLength": 64, "description": ADDRESS},
+            "default": {"type": ["boolean", "null"]}
+        }
+    })
+}
+
+fn check_body() -> Value {
+    json!({
+        "type": "object", "additionalProperties": false,
+        "properties": {"chains": {"type": ["array", "null"], "items": {"type": "string"}}}
+    })
+}
+
+/// What an endpoint takes and gives: request schema, success status, response schema.
+fn shapes(endpoint: Endpoint, make: &mut SchemaGenerator) -> (Option<Value>, u16, Value) {
+    match endpoint {
+        Endpoint::Verify => (Some(of::<verify::VerifyRequest>(make)), 200, of::<Answer>(make)),
+        Endpoint::Verifications => (None, 200, list(of::<Answer>(make))),
+        Endpoint::Verification => (None, 200, of::<Answer>(make)),
+        Endpoint::Usage => (None, 200, of::<usage::Usage>(make)),
+        Endpoint::SupportedChains => (None, 200, of::<chains::SupportedChains>(make)),
+        Endpoint::Whoami => (None, 200, of::<whoami::Whoami>(make)),
+        Endpoint::Health => (None, 200, of::<health::Health>(make)),
+        Endpoint::OpenApi => (None, 200, json!({"type": "object"})),
+        Endpoint::ErrorDocs | Endpoint::TierDocs => (None, 200, Value::Null),
+        Endpoint::TenantCreate => (Some(tenant_body(false)), 201, of::<admin::TenantCreated>(make)),
+        Endpoint::TenantList => (None, 200, of::<records::List<admin::TenantView>>(make)),
+        Endpoint::TenantRead => (None, 200, of::<admin::TenantAlone>(make)),
+        Endpoint::TenantPatch => (Some(tenant_body(true)), 200, of::<admin::TenantAlone>(make)),
+        Endpoint::KeyList => (None, 200, of::<records::List<admin::KeyView>>(make)),
+        Endpoint::KeyCreate => (Some(key_body()), 201, of::<admin::KeyCreated>(make)),
+        Endpoint::KeyRevoke => (None, 200, of::<admin::KeyAlone>(make)),
+        Endpoint::RecipientList => (None, 200, of::<records::List<admin::RecipientView>>(make)),
+        Endpoint::RecipientCreate => (Some(recipient_body()), 201, of::<admin::RecipientAlone>(make)),
+        Endpoint::RecipientRemove => (None, 200, of::<admin::RecipientAlone>(make)),
+        Endpoint::ChainsCheck => (Some(check_body()), 200, json!({"type": "object", "required": ["chains"]})),
+    }
+}
+
+fn of<T: JsonSchema>(make: &mut SchemaGenerator) -> Value {
+    make.subschema_for::<T>().to_value()
+}
+
+fn list(item: Value) -> Value {
+    json!({
+        "type": "object", "required": ["data", "next_cursor"],
+        "properties": {"data": {"type": "array", "items": item}, "next_cursor": {"type": ["string", "null"]}}
+    })
+}
+
+fn parameters(row: &Row) -> Vec<Value> {
+    let names = row.path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
+    let mut all: Vec<Value> = names
+        .map(|name| json!({"name": name, "in": "path", "required": true, "schema": {"type": "string", "minLength": 1}}))
+        .collect();
+    if matches!(row.endpoint, Endpoint::Verifications | Endpoint::TenantList) {
+        all.push(json!({"name": "limit", "in": "query", "schema": {"type": "integer", "minimum": 1, "maximum": 100}}));
+        all.push(json!({"name": "cursor", "in": "query", "schema": {"type": "string"}}));
+    }
+    if row.endpoint == Endpoint::Verify {
+        let schema = json!({"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[ -~]+$"});
+        all.push(json!({"name": "Idempotency-Key", "in": "header", "schema": schema}));
+    }
+    all
+}
+
+/// Statuses that an endpoint can answer besides its success.
+fn faults(row: &Row) -> Vec<u16> {
+    let mut all = vec![405, 500, 503];
+    match row.access {
+        Access::Public => {}
+        Access::Key(_) => all.extend([401, 403, 404, 422, 429]),
+        Access::Admin => all.extend([401, 404, 409, 422]),
+    }
+    if row.method.has_body() {
+        all.extend([400, 409, 413, 415, 422]);
+    }
+    all.sort_unstable();
+    all.dedup();
+    all
+}
+
+fn operation(row: &Row, make: &mut SchemaGenerator) -> Value {
+    let (request, success, response) = shapes(row.endpoint, make);
+    let problem = of::<problem::Problem<'static>>(make);
+    let media = if response.is_null() { "text/html" } else { "application/json" };
+    let schema = if response.is_null() { json!({"type": "string"}) } else { response };
+    let mut responses = Map::new();
+    responses
+        .insert(success.to_string(), json!({"description": "The answer.", "content": {media: {"schema": schema}}}));
+    for status in faults(row) {
+        let content = json!({"application/problem+json": {"schema": problem}});
+        responses.insert(status.to_string(), json!({"description": "A problem (RFC 9457).", "content": content}));
+    }
+    let security = match row.access {
+        Access::Public => json!([]),
+        Access::Key(_) => json!([{"apiKey": []}]),
+        Access::Admin => json!([{"adminKey": []}]),
+    };
+    let mut operation = json!({
+        "operationId": format!("{:?}", row.endpoint), "summary": row.summary, "tags": [row.tag],
+        "security": security, "parameters": parameters(row), "responses": responses
+    });
+    if let (Some(schema), Some(map)) = (request, operation.as_object_mut()) {
+        let required = row.endpoint != Endpoint::ChainsCheck;
+        let body = json!({"required": required, "content": {"application/json": {"schema": schema}}});
+        map.insert("requestBody".to_owned(), body);
+    }
+    operation
+}
+
+/// The whole document.
+#[must_use]
+pub fn document() -> Value {
+    let mut settings = SchemaSettings::draft2020_12();
+    settings.definitions_path = "/components/schemas".into();
+    settings.meta_schema = None;
+    let mut make = settings.into_generator();
+    let mut paths: Map<String, Value> = Map::new();
+    for row in ENDPOINTS {
+        let operation = operation(row, &mut make);
+        let path = paths.entry(row.path).or_insert_with(|| json!({}));
+        if let Some(path) = path.as_object_mut() {
+            path.insert(row.method.to_string().to_lowercase(), operation);
+        }
+    }
+    let schemas = make.take_definitions(true);
+    json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "x402-edge", "version": env!("CARGO_PKG_VERSION"),
+            "description": "Payment verification for the HTTP 402 economy, at the edge.",
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"}
+        },
+        "paths": paths,
+        "components": {
+            "schemas": schemas,
+            "securitySchemes": {
+                "apiKey": {"type": "http", "scheme": "bearer", "description": "x402_live_… or x402_test_…"},
+                "adminKey": {"type": "apiKey", "in": "header", "name": "X-Admin-Key"}
+            }
+        }
+    })
+}

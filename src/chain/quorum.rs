@@ -194,7 +194,7 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_settled_was_told_and_enough_agree(words in proptest::collection::vec(word(), 1..5), more in 0_usize..3) {
-            let configured = words.len() + more;
+            let configured = words.len().saturating_add(more);
             match decide(&words, configured, Amount::atomic(LARGE)) {
                 Decision::Settled { index, agreed } => {
                     let told = words.get(index).and_then(|word| match word { Some(Word::Trace(trace)) => Some(trace), Some(Word::Failed) | None => None });

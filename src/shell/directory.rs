@@ -1,24 +1,23 @@
 //! The directory (D1): executes `sql::directory`. Related writes are one batch,
 //! every write is harmless when repeated, every tenant query names its tenant.
 
+mod records;
 mod rows;
 
-use super::ledger::{Event, Record};
 use crate::address::Address;
 use crate::api::admin::{KeyView, NewTenant, RecipientView, TenantChange, TenantView};
 use crate::api::records::Page;
 use crate::error::{Code, Fault};
-use crate::id::{KeyId, TenantId, VerificationId};
-use crate::ledger::admission::Closed;
+use crate::id::{KeyId, TenantId};
 use crate::network::{self, Environment, Network};
 use crate::sql::directory as sql;
 use crate::tenant::key::KeyHash;
 use crate::tenant::{Key, Recipient, Scope, Tenant};
 use crate::time::UnixMillis;
+pub(crate) use records::{OpenPeriod, Shipment, checks, close_period, open_periods, put_checks, record, records, ship};
 use rows::{DefaultRow, KeyRow, RecipientRow, TenantRow};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde_json::value::RawValue;
 use std::collections::BTreeMap;
 use wasm_bindgen::JsValue;
 use worker::{D1Database, D1PreparedStatement, D1Result};
@@ -394,215 +393,4 @@ pub(crate) async fn remove_recipient(
     let mut statements: Vec<_> = removal_statements(db, &text, &address.to_string(), now)?.into();
     statements.push(statement(db, sql::TENANT_TOUCH, &[Bind::Ms(now), Bind::Text(&text)])?);
     batch(db, statements).await.map(|_| ())
-}
-
-/// A record's text.
-pub(crate) async fn record(
-    db: &D1Database,
-    tenant: TenantId,
-    environment: Environment,
-    id: VerificationId,
-) -> Result<Option<String>, Fault> {
-    #[derive(Deserialize)]
-    struct Body {
-        body: String,
-    }
-    let (tenant, id) = (tenant.to_string(), id.to_string());
-    let bind = [Bind::Text(&tenant), Bind::Text(environment.name()), Bind::Text(&id)];
-    let rows: Vec<Body> = all(db, sql::RECORD_GET, &bind).await?;
-    Ok(rows.into_iter().next().map(|row| row.body))
-}
-
-/// Records, the newest first, one more than asked for: id and text.
-pub(crate) async fn records(
-    db: &D1Database,
-    tenant: TenantId,
-    environment: Environment,
-    page: &Page,
-) -> Result<Vec<(String, Box<RawValue>)>, Fault> {
-    #[derive(Deserialize)]
-    struct Row {
-        id: String,
-        body: String,
-    }
-    let tenant = tenant.to_string();
-    // Above every id, for the first page.
-    let before = page.before.as_deref().unwrap_or("ver_a");
-    let limit = u64::from(page.limit).saturating_add(1);
-    let bind = [Bind::Text(&tenant), Bind::Text(environment.name()), Bind::Text(before), Bind::Number(limit)];
-    let rows: Vec<Row> = all(db, sql::RECORDS_BEFORE, &bind).await?;
-    let read = |row: Row| Ok((row.id, RawValue::from_string(row.body).map_err(Fault::internal)?));
-    rows.into_iter().map(read).collect()
-}
-
-/// What a ledger ships in one batch.
-pub(crate) struct Shipment {
-    tenant: TenantId,
-    environment: Environment,
-    now: UnixMillis,
-    records: Vec<Record>,
-    events: Vec<Event>,
-    usage: Vec<Closed>,
-    last_used: Vec<(KeyId, UnixMillis)>,
-}
-
-impl Shipment {
-    pub(crate) const fn new(tenant: TenantId, environment: Environment, now: UnixMillis) -> Self {
-        Self {
-            tenant,
-            environment,
-            now,
-            records: Vec::new(),
-            events: Vec::new(),
-            usage: Vec::new(),
-            last_used: Vec::new(),
-        }
-    }
-
-    pub(crate) fn record(&mut self, record: Record) {
-        self.records.push(record);
-    }
-
-    pub(crate) fn event(&mut self, event: Event) {
-        self.events.push(event);
-    }
-
-    pub(crate) fn usage(&mut self, closed: Closed) {
-        self.usage.push(closed);
-    }
-
-    pub(crate) fn last_used(&mut self, key: KeyId, at: UnixMillis) {
-        self.last_used.push((key, at));
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.records.is_empty() && self.events.is_empty() && self.usage.is_empty() && self.last_used.is_empty()
-    }
-}
-
-/// The members of a record that have columns of their own.
-#[derive(Deserialize)]
-struct Columns {
-    chain: String,
-    tx_hash: String,
-    success: bool,
-    status: crate::payment::Status,
-    error_code: Option<crate::verdict::Refusal>,
-}
-
-/// Writes a shipment; harmless when repeated.
-pub(crate) async fn ship(db: &D1Database, shipment: Shipment) -> Result<(), Fault> {
-    let (tenant, environment) = (shipment.tenant.to_string(), shipment.environment.name());
-    let own = [Bind::Text(&tenant), Bind::Text(environment)];
-    let [tenant, environment] = own;
-    let mut statements = Vec::new();
-    for record in &shipment.records {
-        statements.push(record_statement(db, &tenant, &environment, record)?);
-    }
-    for event in &shipment.events {
-        let (id, record) = (event.id.to_string(), event.record.id.to_string());
-        let body = serde_json::to_string(&event.record).map_err(Fault::internal)?;
-        let bind = [
-            Bind::Text(&id),
-            copy(&tenant),
-            copy(&environment),
-            Bind::Text(event.kind.name()),
-            Bind::Text(&record),
-            Bind::Ms(event.at),
-            Bind::Text(&body),
-        ];
-        statements.push(statement(db, sql::EVENT_PUT, &bind)?);
-    }
-    for usage in &shipment.usage {
-        let period = usage.period.to_string();
-        let bind = [
-            copy(&tenant),
-            copy(&environment),
-            Bind::Text(&period),
-            Bind::Number(usage.used),
-            Bind::Number(usage.requests),
-            Bind::Ms(shipment.now),
-        ];
-        statements.push(statement(db, sql::USAGE_PUT, &bind)?);
-    }
-    for (key, at) in &shipment.last_used {
-        let key = key.to_string();
-        statements.push(statement(db, sql::KEY_USED, &[Bind::Ms(*at), copy(&tenant), Bind::Text(&key)])?);
-    }
-    batch(db, statements).await.map(|_| ())
-}
-
-const fn copy<'a>(bind: &Bind<'a>) -> Bind<'a> {
-    match bind {
-        Bind::Text(text) => Bind::Text(text),
-        Bind::Maybe(text) => Bind::Maybe(*text),
-        Bind::Ms(at) => Bind::Ms(*at),
-        Bind::Number(number) => Bind::Number(*number),
-    }
-}
-
-fn record_statement(
-    db: &D1Database,
-    tenant: &Bind<'_>,
-    environment: &Bind<'_>,
-    record: &Record,
-) -> Result<D1PreparedStatement, Fault> {
-    let columns: Columns = serde_json::from_str(&record.body).map_err(Fault::internal)?;
-    let id = VerificationId::parse(&record.id).ok_or_else(|| Fault::internal("a record without an id"))?;
-    let bind = [
-        Bind::Text(&record.id),
-        copy(tenant),
-        copy(environment),
-        Bind::Ms(id.born()),
-        Bind::Text(&columns.chain),
-        Bind::Text(&columns.tx_hash),
-        Bind::Number(u64::from(columns.success)),
-        Bind::Text(columns.status.name()),
-        Bind::Maybe(columns.error_code.map(crate::verdict::Refusal::wire)),
-        Bind::Number(u64::try_from(record.revision).unwrap_or(0)),
-        Bind::Text(&record.body),
-    ];
-    statement(db, sql::RECORD_PUT, &bind)
-}
-
-/// A tenant's ledger whose period is over and not closed in the directory.
-#[derive(Clone, Debug, Deserialize)]
-pub(crate) struct OpenPeriod {
-    pub(crate) tenant_id: String,
-    pub(crate) environment: String,
-    pub(crate) period: String,
-}
-
-/// Periods before `current` that are not closed.
-pub(crate) async fn open_periods(db: &D1Database, current: &str, limit: u64) -> Result<Vec<OpenPeriod>, Fault> {
-    all(db, sql::USAGE_OPEN, &[Bind::Text(current), Bind::Number(limit)]).await
-}
-
-/// Closes a period.
-pub(crate) async fn close_period(db: &D1Database, open: &OpenPeriod, now: UnixMillis) -> Result<(), Fault> {
-    let bind = [Bind::Ms(now), Bind::Text(&open.tenant_id), Bind::Text(&open.environment), Bind::Text(&open.period)];
-    batch(db, vec![statement(db, sql::USAGE_CLOSE, &bind)?]).await.map(|_| ())
-}
-
-/// The registry check's last definite outcomes, by chain.
-pub(crate) async fn checks(db: &D1Database) -> Result<BTreeMap<String, String>, Fault> {
-    #[derive(Deserialize)]
-    struct Row {
-        chain: String,
-        outcome: String,
-    }
-    let rows: Vec<Row> = all(db, sql::CHECKS_GET, &[]).await?;
-    Ok(rows.into_iter().map(|row| (row.chain, row.outcome)).collect())
-}
-
-/// Writes the registry check's outcomes: chain, outcome, report.
-pub(crate) async fn put_checks(
-    db: &D1Database,
-    reports: &[(&str, &str, String)],
-    now: UnixMillis,
-) -> Result<(), Fault> {
-    let statements = reports.iter().map(|(chain, outcome, report)| {
-        statement(db, sql::CHECK_PUT, &[Bind::Text(chain), Bind::Text(outcome), Bind::Text(report), Bind::Ms(now)])
-    });
-    batch(db, statements.collect::<Result<_, _>>()?).await.map(|_| ())
 }

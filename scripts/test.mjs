@@ -1,0 +1,102 @@
+// npm test [steps…]: everything, as CI runs it. `npm test -- rust worker` runs
+// only those steps; `npm run check` the quick ones.
+import { spawn } from "node:child_process";
+import { existsSync, readdirSync } from "node:fs";
+import { join } from "node:path";
+import { ROOT, cargoTool, environment, node, run, say, setUp, underNewNode } from "./lib/tools.mjs";
+
+/** A test file's patience: no file takes a minute on two cores. */
+const FILE_MS = 240_000;
+const totals = { passed: 0, failed: 0 };
+
+/** Runs a command, shows it, and counts what `count` finds in its output. */
+function counted(command, args, count, env = {}) {
+  return new Promise((resolve) => {
+    const child = spawn(command, args, { cwd: ROOT, env: { ...process.env, ...environment(), ...env }, stdio: ["ignore", "pipe", "pipe"] });
+    let output = "";
+    for (const stream of [child.stdout, child.stderr]) {
+      stream.on("data", (chunk) => {
+        output += chunk;
+        process.stdout.write(chunk);
+      });
+    }
+    child.once("exit", (code) => {
+      const { passed, failed } = count(output);
+      totals.passed += passed;
+      totals.failed += failed;
+      if (code !== 0 && failed === 0) totals.failed++;
+      resolve(code === 0);
+    });
+  });
+}
+
+/** A step that passes or fails as a whole. */
+const whole = (command, args, env) => counted(command, args, () => ({ passed: 0, failed: 0 }), env);
+
+const sum = (output, pattern) => [...output.matchAll(pattern)].reduce((all, [, number]) => all + Number(number), 0);
+const cargoCounts = (output) => ({
+  passed: sum(output, /^test result: .*?(\d+) passed/gm),
+  failed: sum(output, /^test result: .*?(\d+) failed/gm),
+});
+const nodeCounts = (output) => ({ passed: sum(output, /^(?:#|ℹ) pass (\d+)/gm), failed: sum(output, /^(?:#|ℹ) fail (\d+)/gm) });
+const pytestCounts = (output) => ({ passed: sum(output, /(\d+) passed/g), failed: sum(output, /(\d+) (?:failed|errors?)\b/g) });
+
+/** What the coverage is of: the core, not the platform's shell, tests or scripts. */
+const NOT_CORE = "(src/shell|tests/|build\\.rs|network/registry\\.rs|examples/|api/openapi\\.rs)";
+
+const STEPS = {
+  fmt: () => whole("cargo", ["fmt", "--check"]),
+  clippy: async () =>
+    (await whole("cargo", ["clippy", "--quiet", "--all-targets", "--", "-D", "warnings"])) &&
+    whole("cargo", ["clippy", "--quiet", "--target", "wasm32-unknown-unknown", "--", "-D", "warnings"]),
+  deny: async () => whole(await cargoTool("cargo-deny"), ["--offline", "check", "licenses", "bans", "sources"]),
+  rust: async () => {
+    const coverage = await cargoTool("cargo-llvm-cov");
+    const args = ["llvm-cov", "--ignore-filename-regex", NOT_CORE, "--fail-under-lines", "90", "--summary-only"];
+    return counted(coverage, args, cargoCounts, { CARGO_LLVM_COV_TARGET_DIR: join(ROOT, "target", "coverage") });
+  },
+  build: async () => {
+    const { build, size } = await import("./lib/build.mjs");
+    say(size(await build()));
+  },
+  worker: async () => {
+    for (const folder of ["tests", "tests/workerd"]) {
+      for (const file of readdirSync(join(ROOT, folder)).filter((name) => name.endsWith(".test.mjs")).sort()) {
+        const args = ["--test", "--test-force-exit", `--test-timeout=${FILE_MS}`, "--test-reporter=spec", join(folder, file)];
+        await counted(node(), args, nodeCounts);
+      }
+    }
+  },
+  openapi: async () => {
+    const folder = join(ROOT, "tests", "openapi");
+    if (!existsSync(folder)) return;
+    const python = join(ROOT, ".venv", "bin", "python");
+    if (!existsSync(python)) await run("python3", ["-m", "venv", join(ROOT, ".venv")]);
+    await run(python, ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", join(folder, "requirements.txt")], { quiet: true });
+    await counted(node(), [join(folder, "run.mjs"), python], pytestCounts);
+  },
+};
+
+const QUICK = ["fmt", "clippy", "rust"];
+
+await setUp();
+if (!(await underNewNode(import.meta.url))) {
+  const asked = process.argv.slice(2);
+  const names = asked.length === 0 ? Object.keys(STEPS) : asked.includes("check") ? QUICK : asked;
+  for (const name of names) {
+    if (!STEPS[name]) throw new Error(`no step '${name}'; there are ${Object.keys(STEPS).join(", ")}`);
+    const began = Date.now();
+    say(`\n== ${name}`);
+    try {
+      await STEPS[name]();
+    } catch (error) {
+      totals.failed++;
+      say(error.message);
+    }
+    say(`== ${name}: ${Math.round((Date.now() - began) / 1000)} s`);
+  }
+  process.exitCode = totals.failed ? 1 : 0;
+  console.log(`${totals.passed} passed, ${totals.failed} failed`);
+  // Whatever a test left open must not keep this alive.
+  setTimeout(() => process.exit(), 500).unref();
+}

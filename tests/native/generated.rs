@@ -1,0 +1,93 @@
+//! What is generated from the code is current. `npm run generate` rewrites it.
+
+use std::fmt::Write as _;
+use std::path::Path;
+use x402_edge::config::SETTINGS;
+use x402_edge::error::Code;
+use x402_edge::network::{FinalityRule, NETWORKS};
+use x402_edge::tier::{Chains, PLANS};
+use x402_edge::verdict::Refusal;
+
+#[track_caller]
+fn check(path: &str, want: &str) {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    if std::env::var_os("UPDATE_GENERATED").is_some() {
+        std::fs::write(&file, want).expect("writable");
+    }
+    let found = std::fs::read_to_string(&file).unwrap_or_default();
+    assert!(found == want, "{path} is stale: run `npm run generate`");
+}
+
+#[test]
+fn the_contract_is_current() {
+    let document = x402_edge::api::openapi::document();
+    check("docs/reference/openapi.json", &format!("{document:#}\n"));
+}
+
+#[test]
+fn the_settings_are_documented() {
+    let mut text =
+        "# Settings\n\n| setting | secret | required | default | meaning |\n|---|---|---|---|---|\n".to_owned();
+    let mut example = "# Local settings; `npm start` makes them with random secrets.\n".to_owned();
+    let yes = |is: bool| if is { "yes" } else { "no" };
+    for setting in SETTINGS {
+        let row = (setting.name, yes(setting.secret), yes(setting.required), setting.default, setting.meaning);
+        writeln!(text, "| `{}` | {} | {} | {} | {} |", row.0, row.1, row.2, row.3, row.4).expect("text");
+        let mark = if setting.required { "" } else { "# " };
+        let name = setting.name.replace("<CHAIN>", "BASE");
+        writeln!(example, "\n# {}\n{mark}{name}=\"\"", setting.meaning).expect("text");
+    }
+    check("docs/reference/settings.md", &text);
+    check(".dev.vars.example", &example);
+}
+
+#[test]
+fn the_codes_are_documented() {
+    let mut text =
+        "# Errors: the request was not answered\n\n| code | status | retry | meaning |\n|---|---|---|---|\n".to_owned();
+    for code in Code::ALL {
+        writeln!(text, "| <a id=\"{code}\"></a>`{code}` | {} | {:?} | {} |", code.status(), code.retry(), code.doc())
+            .expect("text");
+    }
+    text.push_str("\n# Verdicts: the payment is not good\n\nIn the order in which they are looked for; HTTP 200.\n\n");
+    text.push_str("| code | retry | meaning |\n|---|---|---|\n");
+    for refusal in Refusal::ALL {
+        writeln!(text, "| <a id=\"{0}\"></a>`{0}` | {1:?} | {2} |", refusal.wire(), refusal.retry(), refusal.doc())
+            .expect("text");
+    }
+    check("docs/reference/errors.md", &text);
+}
+
+#[test]
+fn the_chains_and_tiers_are_documented() {
+    let mut text =
+        "# Chains\n\n| key | network | name | environment | USDC | confirmed after | finalized by | proven |\n|---|---|---|---|---|---|---|---|\n"
+            .to_owned();
+    for n in NETWORKS {
+        let finality = match n.finality {
+            FinalityRule::Tag => "tag",
+            FinalityRule::Instant => "inclusion",
+            FinalityRule::Unknown => "not established",
+        };
+        let (environment, asset) = (n.environment.name(), n.asset.address);
+        writeln!(
+            text,
+            "| `{}` | `{}` | {} | {environment} | `{asset}` | {} | {finality} | {} |",
+            n.key, n.caip2, n.name, n.confirmations, n.proven
+        )
+        .expect("text");
+    }
+    check("docs/reference/networks.md", &text);
+    let mut text = "# Tiers\n\n| tier | a month | verifications a month | a minute / an hour | live chains |\n|---|---|---|---|---|\n".to_owned();
+    for plan in PLANS {
+        let month = plan.limits.per_month.map_or("unlimited".to_owned(), |limit| limit.to_string());
+        let chains = match plan.chains {
+            Chains::All => "all".to_owned(),
+            Chains::Only(keys) => keys.join(", "),
+        };
+        let (minute, hour) = (plan.limits.per_minute, plan.limits.per_hour);
+        writeln!(text, "| {} | ${} | {month} | {minute} / {hour} | {chains} |", plan.name, plan.price_usd)
+            .expect("text");
+    }
+    check("docs/reference/tiers.md", &text);
+}

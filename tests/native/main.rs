@@ -1,0 +1,15 @@
+//! Laws about the repository as a whole: generated files, levels, schema.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::as_conversions,
+    reason = "a test fails by panicking"
+)]
+
+mod generated;
+mod schema;
+mod settings;
+mod tidy;

@@ -1,0 +1,104 @@
+//! Migrations apply, every statement prepares against them, and none of the hot ones scans.
+
+use rusqlite::Connection;
+use x402_edge::sql::{directory, ledger};
+
+fn directory_db() -> Connection {
+    let db = Connection::open_in_memory().expect("SQLite");
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations");
+    let mut files: Vec<_> =
+        std::fs::read_dir(folder).expect("migrations").map(|entry| entry.expect("file").path()).collect();
+    files.sort();
+    for file in files {
+        db.execute_batch(&std::fs::read_to_string(file).expect("text")).expect("a migration applies");
+    }
+    db
+}
+
+fn ledger_db() -> Connection {
+    let db = Connection::open_in_memory().expect("SQLite");
+    db.execute_batch(ledger::SCHEMA).expect("the schema applies");
+    db.execute_batch(ledger::SCHEMA).expect("and again");
+    db
+}
+
+/// Every `pub const NAME: &str = "…"` of a module of `src/sql.rs`, by its text.
+fn statements(module: &str) -> Vec<(String, String)> {
+    let source = include_str!("../../src/sql.rs");
+    let body = source.split(&format!("pub mod {module} {{")).nth(1).expect("the module");
+    let body = body.split("\n}\n").next().expect("its end");
+    let mut found = Vec::new();
+    for part in body.split("pub const ").skip(1) {
+        let name = part.split(':').next().expect("a name").to_owned();
+        let text = part.split('"').nth(1).expect("a text").to_owned();
+        found.push((name, text));
+    }
+    found
+}
+
+#[track_caller]
+fn check(db: &Connection, module: &str, scans_allowed: &[&str]) {
+    let all = statements(module);
+    assert!(all.len() > 15, "{}", all.len());
+    for (name, text) in all {
+        if name == "SCHEMA" {
+            continue;
+        }
+        db.prepare(&text).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let mut plan = db.prepare(&format!("EXPLAIN QUERY PLAN {text}")).expect("a plan");
+        let unbound = plan.parameter_count();
+        let rows = plan
+            .query_map(rusqlite::params_from_iter(vec![rusqlite::types::Null; unbound]), |row| row.get::<_, String>(3));
+        let scans: Vec<String> = rows
+            .expect("a plan")
+            .map(|row| row.expect("a row"))
+            .filter(|step| {
+                step.starts_with("SCAN")
+                    && !step.contains("USING")
+                    && !step.contains("CONSTANT")
+                    && !step.contains("json_each")
+            })
+            .collect();
+        assert!(scans.is_empty() || scans_allowed.contains(&name.as_str()), "{name} scans: {scans:?}");
+    }
+}
+
+#[test]
+fn the_ledgers_statements_prepare_and_find_their_rows() {
+    // Small tables: what is not final yet, the outbox, and purges of a day.
+    check(&ledger_db(), "ledger", &["WATCHES_DUE", "WATCH_NEXT", "OUTBOX_GET", "IDEMPOTENCY_PURGE"]);
+}
+
+#[test]
+fn the_directorys_statements_prepare_and_find_their_rows() {
+    check(&directory_db(), "directory", &["CHECKS_GET"]);
+    assert_eq!(directory::PING, "SELECT 1 AS one");
+}
+
+#[test]
+fn a_recipient_is_never_two_tenants() {
+    let db = directory_db();
+    let put = |tenant: &str| {
+        let bind = ("live", "0xAB", tenant, 1, "live", "0xAB", tenant);
+        db.execute(directory::RECIPIENT_RESTORE, ("live", "0xAB", tenant)).expect("runs");
+        db.execute(directory::RECIPIENT_PUT, bind)
+    };
+    assert_eq!(put("ten_a"), Ok(1));
+    assert_eq!(put("ten_a"), Ok(0));
+    assert!(put("ten_b").is_err());
+    db.execute(directory::RECIPIENT_REMOVE, (2, "ten_a", "0xAB")).expect("runs");
+    assert!(put("ten_b").is_err());
+    assert_eq!(put("ten_a"), Ok(0));
+}
+
+#[test]
+fn an_older_revision_changes_nothing() {
+    let db = directory_db();
+    let put = |revision: i64, status: &str| {
+        let bind = ("ver_1", "ten_a", "live", 1, "base", "0x1", 1, status, None::<String>, revision, status);
+        db.execute(directory::RECORD_PUT, bind).expect("runs")
+    };
+    assert_eq!((put(0, "confirmed"), put(2, "reorged"), put(1, "finalized"), put(2, "again")), (1, 1, 0, 0));
+    let status: String = db.query_row("SELECT status FROM verifications", [], |row| row.get(0)).expect("a row");
+    assert_eq!(status, "reorged");
+}

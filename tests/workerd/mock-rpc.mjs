@@ -1,0 +1,121 @@
+// A provider that answers as told, and misbehaves as told: for what no real
+// chain can be made to do.
+import { createServer } from "node:http";
+
+const TRANSFER = "0xddf252ad1be2c89b69c2b068fc378daa952ba7f163c4a11628f55a4df523b3ef";
+const hex = (number) => `0x${BigInt(number).toString(16)}`;
+const word = (value) => `0x${BigInt(value).toString(16).padStart(64, "0")}`;
+
+/** Starts a mock EVM provider of a chain. */
+export async function startMock({ chainId = 8453, token = "0x833589fcd6edb6e08f4c7c32d4f71b54bda02913" } = {}) {
+  const mock = new Mock(chainId, token.toLowerCase());
+  const server = createServer((request, response) => mock.serve(request, response));
+  await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
+  mock.server = server;
+  mock.url = `http://127.0.0.1:${server.address().port}`;
+  return mock;
+}
+
+class Mock {
+  constructor(chainId, token) {
+    Object.assign(this, { chainId, token, head: 1000, finalized: 990, receipts: new Map(), pending: new Set() });
+    this.reset();
+  }
+
+  reset() {
+    this.requests = 0;
+    this.calls = [];
+    this.fault = undefined;
+  }
+
+  hashOf(block) {
+    return word(BigInt(block) + 0xb10c000000n);
+  }
+
+  /** A payment in a block; answers the transaction's hash. */
+  addTransfer({ hash, from, to, amount, block = 900, status = "0x1", transfers }) {
+    hash ??= `0x${Buffer.from(crypto.getRandomValues(new Uint8Array(32))).toString("hex")}`;
+    const list = transfers ?? [{ from, to, amount }];
+    const logs = list.map((one, at) => ({
+      address: one.token ?? this.token,
+      topics: [TRANSFER, word(one.from), word(one.to)],
+      data: word(one.amount),
+      logIndex: hex(at),
+      blockHash: this.hashOf(block),
+      blockNumber: hex(block),
+      transactionHash: hash,
+      transactionIndex: "0x0",
+      removed: false,
+    }));
+    this.receipts.set(hash, {
+      transactionHash: hash, blockHash: this.hashOf(block), blockNumber: hex(block), status,
+      from: list[0].from.toLowerCase(), to: this.token, logs: status === "0x1" ? logs : [], type: "0x2",
+      gasUsed: "0x5208", cumulativeGasUsed: "0x5208", transactionIndex: "0x0", logsBloom: "0x",
+    });
+    return hash;
+  }
+
+  answer(method, [first]) {
+    switch (method) {
+      case "eth_chainId":
+        return hex(this.chainId);
+      case "eth_blockNumber":
+        return hex(this.head);
+      case "eth_getTransactionReceipt":
+        return this.receipts.get(first) ?? null;
+      case "eth_getTransactionByHash":
+        return this.pending.has(first) ? { hash: first, blockNumber: null, blockHash: null } : null;
+      case "eth_getBlockByNumber": {
+        const number = first === "finalized" ? this.finalized : Number(first);
+        return { number: hex(number), hash: this.hashOf(number), timestamp: hex(Math.floor(Date.now() / 1000) - 60) };
+      }
+      case "eth_getCode":
+        return "0x";
+      case "eth_call":
+        return word(0);
+      default:
+        throw new Error(`no such method: ${method}`);
+    }
+  }
+
+  async serve(request, response) {
+    const chunks = [];
+    for await (const chunk of request) chunks.push(chunk);
+    this.requests++;
+    const asked = JSON.parse(Buffer.concat(chunks).toString());
+    for (const call of [asked].flat()) this.calls.push(call.method);
+    const one = (call) => ({ jsonrpc: "2.0", id: call.id, result: this.answer(call.method, call.params) });
+    const good = Array.isArray(asked) ? asked.map(one) : one(asked);
+    const send = (status, body, headers = {}) =>
+      response.writeHead(status, { "content-type": "application/json", ...headers }).end(body);
+    const faults = {
+      slow: () => setTimeout(() => send(200, JSON.stringify(good)), 3000),
+      silent: () => {},
+      html: () => send(200, "<html><body>Welcome</body></html>", { "content-type": "text/html" }),
+      "http-429": () => send(429, JSON.stringify({ error: "Too many requests" }), { "retry-after": "7" }),
+      "http-500": () => send(500, ""),
+      "string-error": () => send(200, JSON.stringify({ jsonrpc: "2.0", id: 1, error: "rate limit of your plan" })),
+      truncated: () => send(200, JSON.stringify(good).slice(0, -20)),
+      enormous: () => {
+        response.writeHead(200, { "content-type": "application/json" });
+        const chunk = Buffer.alloc(1 << 20, " ");
+        for (let at = 0; at < 6; at++) response.write(chunk);
+        response.end(JSON.stringify(good));
+      },
+      nested: () => send(200, `{"jsonrpc":"2.0","id":1,"result":${"[".repeat(200_000)}`),
+      lie: () => send(200, JSON.stringify(good).replaceAll(this.hashOf(900), word(0xbad))),
+      "other-chain": () => send(200, JSON.stringify(good).replaceAll(hex(this.chainId), "0x1")),
+      redirect: () => send(302, "", { location: "http://127.0.0.1:1/" }),
+      garbage: () => send(200, '[{"id":1,"result":7},{"id":2,"result":[]},{"id":3,"result":"x"},{"id":4,"result":{}}]'),
+      "nulls": () => send(200, JSON.stringify([asked].flat().map((call) => ({ jsonrpc: "2.0", id: call.id, result: null })))),
+    };
+    const act = faults[this.fault];
+    if (act) act();
+    else send(200, JSON.stringify(good));
+  }
+
+  stop() {
+    this.server.closeAllConnections();
+    this.server.close();
+  }
+}

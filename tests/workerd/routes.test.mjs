@@ -1,0 +1,213 @@
+// Every route of the real Worker: who may call it, what it answers.
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { startWorker } from "./worker.mjs";
+
+let worker;
+before(async () => (worker = await startWorker()));
+after(() => worker.stop());
+
+const HASH = `0x${"ab".repeat(32)}`;
+const MERCHANT = "0x209693Bc6afc0C5328bA36FaF03C514EF312287C";
+
+const routes = async () => {
+  const { body } = await worker.call("GET", "/v1/openapi.json");
+  return Object.entries(body.paths).flatMap(([path, methods]) =>
+    Object.entries(methods).filter(([method]) => ["get", "post", "patch", "delete"].includes(method)).map(([method, operation]) => ({
+      method: method.toUpperCase(),
+      path: path.replaceAll(/\{[a-z_]+\}/g, "x"),
+      access: operation.security?.length ? Object.keys(operation.security[0])[0] : "public",
+      takesBody: operation.requestBody !== undefined,
+    })),
+  );
+};
+
+test("every route refuses those who may not call it", async () => {
+  const all = await routes();
+  assert.ok(all.length >= 20, `${all.length} routes`);
+  for (const { method, path, access, takesBody } of all) {
+    if (access === "public") continue;
+    const options = takesBody ? { body: {} } : {};
+    const wanted = access === "adminKey" ? "INVALID_ADMIN_KEY" : "INVALID_API_KEY";
+    for (const more of [{}, { key: "x402_live_forged" }, { key: "x402_test_1111", admin: "wrong" }]) {
+      const answer = await worker.call(method, path, { ...options, ...more });
+      assert.equal(answer.status, 401, `${method} ${path}`);
+      assert.equal(answer.body.error_code, wanted, `${method} ${path}`);
+      if (wanted === "INVALID_API_KEY") assert.equal(answer.headers.get("www-authenticate"), "Bearer");
+    }
+  }
+});
+
+test("every route names the methods it has", async () => {
+  for (const { path } of await routes()) {
+    const answer = await worker.call("PUT", path);
+    assert.equal(answer.status, 405, path);
+    assert.equal(answer.body.error_code, "METHOD_NOT_ALLOWED");
+    assert.match(answer.headers.get("allow"), /OPTIONS/);
+  }
+  assert.equal((await worker.call("GET", "/v1/nowhere")).body.error_code, "NOT_FOUND");
+});
+
+test("size, media type, key and body are looked at in that order", async () => {
+  const { test: key } = await worker.tenant();
+  const large = "x".repeat(20_000);
+  const post = (options) => worker.call("POST", "/v1/verify", options);
+  assert.equal((await post({ raw: large })).body.error_code, "PAYLOAD_TOO_LARGE");
+  assert.equal((await post({ raw: "{}", headers: { "content-type": "text/plain" } })).body.error_code, "UNSUPPORTED_MEDIA_TYPE");
+  assert.equal((await post({ raw: "{", headers: { "content-type": "application/json" } })).body.error_code, "INVALID_API_KEY");
+  assert.equal((await post({ key, raw: "{", headers: { "content-type": "application/json" } })).body.error_code, "INVALID_JSON");
+  assert.equal((await post({ key, raw: "[]", headers: { "content-type": "application/json; charset=utf-8" } })).body.error_code, "INVALID_JSON");
+  assert.equal((await post({ key, body: { tx_hash: HASH, chain: "dogecoin" } })).body.error_code, "INVALID_CHAIN");
+  assert.equal((await post({ key, body: { tx_hash: "0x1", chain: "base-sepolia" } })).body.error_code, "INVALID_TX_HASH");
+  assert.equal((await post({ key, body: { tx_hash: HASH, chain: "base" } })).body.error_code, "ENVIRONMENT_MISMATCH");
+});
+
+test("an error is a whole problem and every answer has its headers", async () => {
+  const answer = await worker.call("POST", "/v1/verify", { body: {} });
+  assert.equal(answer.headers.get("content-type"), "application/problem+json");
+  for (const member of ["type", "title", "status", "detail", "instance", "success", "error", "error_code", "retry", "retry_after_s", "param", "request_id", "docs_url"]) {
+    assert.ok(member in answer.body, member);
+  }
+  assert.equal(answer.body.error, answer.body.detail);
+  assert.equal(answer.body.instance, "/v1/verify");
+  assert.equal(answer.headers.get("x-request-id"), answer.body.request_id);
+  for (const name of ["strict-transport-security", "content-security-policy", "x-content-type-options", "access-control-allow-origin"]) {
+    assert.ok(answer.headers.get(name), name);
+  }
+  const preflight = await worker.call("OPTIONS", "/v1/verify");
+  assert.equal(preflight.status, 204);
+  assert.match(preflight.headers.get("access-control-allow-headers"), /Idempotency-Key/);
+  const docs = await worker.call("GET", new URL(answer.body.docs_url).pathname);
+  assert.match(docs.text, /id="INVALID_API_KEY"/);
+});
+
+test("the older paths answer the same", async () => {
+  const { test: key } = await worker.tenant();
+  for (const path of ["usage", "supported-chains"]) {
+    const [now, then] = await Promise.all([worker.call("GET", `/v1/${path}`, { key }), worker.call("GET", `/api/v1/x402/${path}`, { key })]);
+    assert.equal(now.status, 200);
+    assert.deepEqual(now.body, then.body);
+  }
+  assert.equal((await worker.call("GET", "/api/v1/x402/health")).status, 200);
+  assert.equal((await worker.call("POST", "/api/v1/x402/verify", { key, body: {} })).body.error_code, "INVALID_REQUEST");
+  const made = await worker.call("POST", "/api/v1/x402/admin/create-tenant", { admin: true, body: { email: "old@example.test" } });
+  assert.equal(made.status, 201);
+  assert.match(made.body.api_keys.live, /^x402_live_/);
+});
+
+test("a tenant is made, read, changed and listed", async () => {
+  const made = await worker.call("POST", "/v1/admin/tenants", {
+    admin: true,
+    body: { email: "Ann@Example.test", company_name: "Ann", tier: "starter", region: "weur", recipients: { base: MERCHANT.toLowerCase() }, limits: { per_minute: 7 } },
+  });
+  assert.equal(made.status, 201);
+  const { tenant } = made.body;
+  assert.deepEqual(Object.keys(made.body.api_keys).sort(), ["live", "test"]);
+  assert.equal(tenant.email, "ann@example.test");
+  assert.equal(tenant.recipients.base, MERCHANT);
+  assert.deepEqual(tenant.limits, { per_minute: 7, per_hour: 5000, per_month: 50000 });
+  const path = `/v1/admin/tenants/${tenant.id}`;
+  assert.deepEqual((await worker.call("GET", path, { admin: true })).body.tenant, tenant);
+  const changed = await worker.call("PATCH", path, { admin: true, body: { tier: "pro", company_name: null, limits: { per_minute: null }, recipients: { base: null } } });
+  assert.equal(changed.status, 200);
+  assert.equal(changed.body.tenant.tier, "pro");
+  assert.equal(changed.body.tenant.company_name, null);
+  assert.equal(changed.body.tenant.limits.per_minute, 500);
+  assert.deepEqual(changed.body.tenant.recipients, {});
+  assert.equal((await worker.call("PATCH", path, { admin: true, body: { region: "apac" } })).status, 422);
+  assert.equal((await worker.call("POST", "/v1/admin/tenants", { admin: true, body: { email: "ann@example.test" } })).body.error_code, "EMAIL_TAKEN");
+  assert.equal((await worker.call("GET", "/v1/admin/tenants/ten_000000000000000000000000", { admin: true })).status, 404);
+  const first = await worker.call("GET", "/v1/admin/tenants?limit=1", { admin: true });
+  assert.equal(first.body.data.length, 1);
+  const second = await worker.call("GET", `/v1/admin/tenants?limit=1&cursor=${first.body.next_cursor}`, { admin: true });
+  assert.notEqual(second.body.data[0].id, first.body.data[0].id);
+});
+
+test("an address belongs to one tenant in an environment, for good", async () => {
+  const own = `0x${Buffer.from(crypto.getRandomValues(new Uint8Array(20))).toString("hex")}`;
+  const [ann, bob] = [await worker.tenant({ recipients: { base: own } }), await worker.tenant()];
+  const recipients = (id) => `/v1/admin/tenants/${id}/recipients`;
+  const take = (id, chain) => worker.call("POST", recipients(id), { admin: true, body: { chain, address: own } });
+  assert.equal((await take(bob.id, "polygon")).body.error_code, "RECIPIENT_TAKEN");
+  assert.equal((await take(bob.id, "base-sepolia")).status, 201);
+  assert.equal((await worker.call("DELETE", `${recipients(ann.id)}/${own}`, { admin: true })).status, 200);
+  assert.equal((await take(bob.id, "base")).body.error_code, "RECIPIENT_TAKEN");
+  assert.equal((await take(ann.id, "base")).status, 201);
+  const listed = await worker.call("GET", recipients(ann.id), { admin: true });
+  assert.deepEqual(listed.body.data[0].default_for, ["base"]);
+  const clash = await worker.call("POST", "/v1/admin/tenants", { admin: true, body: { email: "clash@example.test", recipients: { base: own } } });
+  assert.equal(clash.body.error_code, "RECIPIENT_TAKEN");
+  assert.deepEqual(await worker.sql("SELECT * FROM tenants WHERE email = 'clash@example.test'"), []);
+});
+
+test("keys have scopes and an end, and a revoked one is refused at once", async () => {
+  const { id } = await worker.tenant();
+  const keys = `/v1/admin/tenants/${id}/api-keys`;
+  const make = (body) => worker.call("POST", keys, { admin: true, body: { name: "one", environment: "test", ...body } });
+  const made = await make({ scopes: ["analytics"] });
+  assert.equal(made.status, 201);
+  const { key, api_key: view } = made.body;
+  assert.equal((await worker.call("GET", "/v1/usage", { key })).status, 200);
+  const scope = await worker.verify(key, { tx_hash: HASH, chain: "local-evm" });
+  assert.equal(scope.body.error_code, "INSUFFICIENT_SCOPE");
+  const listed = await worker.call("GET", keys, { admin: true });
+  assert.equal(listed.body.data.length, 3);
+  assert.ok(!listed.text.includes(key), "a key is shown once");
+  assert.equal((await worker.call("DELETE", `${keys}/${view.id}`, { admin: true })).status, 200);
+  const after = await worker.call("GET", "/v1/usage", { key });
+  assert.equal(after.body.error_code, "INVALID_API_KEY");
+  const soon = new Date(Date.now() + 1500).toISOString();
+  const brief = (await make({ expires_at: soon })).body.key;
+  assert.equal((await worker.call("GET", "/v1/whoami", { key: brief })).status, 200);
+  const { until } = await import("./worker.mjs");
+  await until(async () => (await worker.call("GET", "/v1/whoami", { key: brief })).status === 401, "the key's end");
+});
+
+test("a suspended tenant is refused at once, and served again", async () => {
+  const { id, test: key } = await worker.tenant();
+  const set = (status) => worker.call("PATCH", `/v1/admin/tenants/${id}`, { admin: true, body: { status } });
+  assert.equal((await set("suspended")).status, 200);
+  assert.equal((await worker.call("GET", "/v1/usage", { key })).body.error_code, "TENANT_SUSPENDED");
+  await set("active");
+  assert.equal((await worker.call("GET", "/v1/usage", { key })).status, 200);
+});
+
+test("usage, chains and whoami tell of the key's own tenant", async () => {
+  const { id, test: key, live } = await worker.tenant({ tier: "free" });
+  const usage = (await worker.call("GET", "/v1/usage", { key: live })).body;
+  assert.deepEqual([usage.tier, usage.environment, usage.verifications_limit, usage.verifications_remaining], ["free", "live", 1000, 1000]);
+  assert.deepEqual(usage.enabled_chains, ["base", "solana"]);
+  assert.deepEqual(usage.rate, { minute: { limit: 10, used: 0 }, hour: { limit: 100, used: 0 } });
+  assert.equal((await worker.call("GET", "/v1/usage", { key })).body.verifications_limit, -1);
+  const chains = await worker.call("GET", "/v1/supported-chains", { key });
+  assert.match(chains.headers.get("cache-control"), /max-age=3600/);
+  const row = chains.body.all_chains.find((chain) => chain.chain === "base-sepolia");
+  assert.deepEqual(row, {
+    chain: "base-sepolia", network: "eip155:84532", name: "Base Sepolia", environment: "test", enabled: true, reason: null,
+    asset: { address: "0x036CbD53842c5426634e7929541eC2318f3dCF7e", symbol: "USDC", decimals: 6 }, confirmations: 2, finality: "tag",
+  });
+  assert.equal(chains.body.all_chains.length, 28);
+  const me = (await worker.call("GET", "/v1/whoami", { key })).body;
+  assert.equal(me.tenant.id, id);
+  assert.deepEqual(me.api_key.scopes, ["verify", "settle", "analytics"]);
+});
+
+test("a chain whose row is not proven is off", async () => {
+  const { live } = await worker.tenant();
+  const chains = (await worker.call("GET", "/v1/supported-chains", { key: live })).body;
+  const reasons = Object.fromEntries(chains.all_chains.map((chain) => [chain.chain, chain.reason]));
+  assert.deepEqual([reasons.iotex, reasons.peaq, reasons.base], ["registry_check", "registry_check", null]);
+  const answer = await worker.verify(live, { tx_hash: HASH, chain: "peaq" });
+  assert.equal(answer.body.error_code, "CHAIN_NOT_ENABLED");
+});
+
+test("health answers at once and says what it knows", async () => {
+  const began = performance.now();
+  const { status, body } = await worker.call("GET", "/v1/health");
+  assert.equal(status, 200);
+  assert.ok(performance.now() - began < 1000);
+  assert.deepEqual(Object.keys(body.checks).sort(), ["chains", "database", "ledger", "sanctions"]);
+  assert.equal(body.checks.database.status, "ok");
+  assert.equal(body.checks.ledger.status, "ok");
+  assert.equal(Object.keys(body.checks.chains).length, 28);
+});

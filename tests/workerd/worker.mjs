@@ -1,0 +1,164 @@
+// The built Worker on real workerd (Miniflare), with real D1 and Durable Objects.
+import { execFileSync } from "node:child_process";
+import { mkdtempSync, readFileSync, readdirSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { Miniflare, convertV4MiniflareOptions } from "miniflare";
+
+export const ROOT = join(dirname(fileURLToPath(import.meta.url)), "..", "..");
+export const ADMIN_KEY = "an-operators-key-for-tests-of-40-letters";
+export const PEPPERS = "01".repeat(32);
+
+/** Counts what the Worker asks of the platform; the ledger's own calls are not its. */
+const COUNTING = `
+import Inner, { TenantLedger } from "./index.js";
+export { TenantLedger };
+const counts = { ledger: 0, directory: 0 };
+function watched(target, methods, name) {
+  return new Proxy(target, {
+    get(object, property) {
+      const value = object[property];
+      if (typeof value !== "function" || property === "constructor") return value;
+      return (...args) => {
+        if (methods.includes(property)) counts[name]++;
+        return value.apply(object, args);
+      };
+    },
+  });
+}
+export default {
+  async fetch(request, env, context) {
+    if (new URL(request.url).pathname === "/__counts") {
+      const told = Response.json(counts);
+      counts.ledger = counts.directory = 0;
+      return told;
+    }
+    const own = { ...env };
+    if (env.LEDGERS) own.LEDGERS = watched(env.LEDGERS, ["get", "getByName"], "ledger");
+    if (env.DB) own.DB = watched(env.DB, ["prepare", "batch", "exec"], "directory");
+    return new Inner(context, own).fetch(request);
+  },
+  scheduled: (event, env, context) => new Inner(context, env).scheduled(event),
+};
+`;
+
+/** Starts the Worker. `vars` are further settings; `bindings: false` leaves D1 and ledgers out. */
+export async function startWorker({ vars = {}, bindings = true, state, build = "build" } = {}) {
+  const folder = join(ROOT, build);
+  const own = state ?? mkdtempSync(join(tmpdir(), "x402-edge-"));
+  const modules = [
+    { type: "ESModule", path: join(folder, "counting.js"), contents: COUNTING },
+    { type: "ESModule", path: join(folder, "index.js"), contents: readFileSync(join(folder, "index.js"), "utf8") },
+    { type: "CompiledWasm", path: join(folder, "index_bg.wasm"), contents: readFileSync(join(folder, "index_bg.wasm")) },
+  ];
+  const options = {
+    modules,
+    modulesRoot: folder,
+    compatibilityDate: "2026-11-01",
+    host: "127.0.0.1",
+    port: 0,
+    ...(bindings
+      ? {
+          d1Databases: { DB: "x402-edge" },
+          durableObjects: { LEDGERS: { className: "TenantLedger", useSQLite: true } },
+        }
+      : {}),
+    bindings: { ADMIN_KEY, KEY_PEPPERS: PEPPERS, ...vars },
+    resourcePersistencePath: own,
+    handleRuntimeStdio: (stdout, stderr) => {
+      for (const stream of [stdout, stderr]) stream.on("data", (chunk) => log.lines.push(String(chunk)));
+    },
+  };
+  const log = { lines: [] };
+  const mf = new Miniflare(convertV4MiniflareOptions(options));
+  const url = (await mf.ready).origin;
+  const worker = new Worker(mf, url, own, log, state === undefined);
+  if (bindings) await worker.migrate();
+  return worker;
+}
+
+export class Worker {
+  constructor(mf, url, state, log, ownsState) {
+    Object.assign(this, { mf, url, state, log, ownsState });
+  }
+
+  async migrate() {
+    const db = await this.mf.getD1Database("DB");
+    const { results } = await db.prepare("SELECT name FROM sqlite_master WHERE name = 'tenants'").all();
+    if (results.length) return;
+    for (const file of readdirSync(join(ROOT, "migrations")).sort()) {
+      const sql = readFileSync(join(ROOT, "migrations", file), "utf8").replace(/^--.*$/gm, "");
+      for (const statement of sql.split(";").map((one) => one.trim()).filter(Boolean)) await db.prepare(statement).run();
+    }
+  }
+
+  async sql(statement, ...bind) {
+    const db = await this.mf.getD1Database("DB");
+    return (await db.prepare(statement).bind(...bind).all()).results;
+  }
+
+  /** Any request; the body as JSON. Answers `{ status, headers, body, text }`. */
+  async call(method, path, { key, admin, body, headers = {}, raw } = {}) {
+    const sent = { ...headers };
+    if (key !== undefined) sent.authorization = `Bearer ${key}`;
+    if (admin) sent["x-admin-key"] = admin === true ? ADMIN_KEY : admin;
+    if (body !== undefined && raw === undefined) sent["content-type"] ??= "application/json";
+    const response = await fetch(`${this.url}${path}`, {
+      method,
+      headers: sent,
+      body: raw ?? (body === undefined ? undefined : JSON.stringify(body)),
+    });
+    const text = await response.text();
+    let parsed;
+    try {
+      parsed = JSON.parse(text);
+    } catch {
+      parsed = undefined;
+    }
+    return { status: response.status, headers: response.headers, body: parsed, text };
+  }
+
+  async tenant(more = {}) {
+    const email = `${crypto.randomUUID()}@example.test`;
+    const made = await this.call("POST", "/v1/admin/tenants", { admin: true, body: { email, tier: "enterprise", ...more } });
+    if (made.status !== 201) throw new Error(`no tenant: ${made.text}`);
+    return { id: made.body.tenant.id, live: made.body.api_keys.live, test: made.body.api_keys.test, view: made.body.tenant };
+  }
+
+  verify(key, body, headers) {
+    return this.call("POST", "/v1/verify", { key, body, headers });
+  }
+
+  async counts() {
+    return (await fetch(`${this.url}/__counts`)).json();
+  }
+
+  /** Fires a cron trigger. */
+  async cron(pattern) {
+    const fetcher = await this.mf.getWorker();
+    return fetcher.scheduled({ cron: pattern });
+  }
+
+  /** Kills workerd as a crash would; the state stays on disk. */
+  crash() {
+    const pids = execFileSync("pgrep", ["-P", String(process.pid), "workerd"], { encoding: "utf8" }).trim().split("\n");
+    for (const pid of pids) process.kill(Number(pid), "SIGKILL");
+  }
+
+  async stop() {
+    await this.mf.dispose().catch(() => {});
+    if (this.ownsState) rmSync(this.state, { recursive: true, force: true });
+  }
+}
+
+/** Waits for a condition; the condition's truth is the answer. */
+export async function until(condition, what, patience = 20_000) {
+  const end = Date.now() + patience;
+  for (;;) {
+    const value = await condition();
+    if (value) return value;
+    if (Date.now() > end) throw new Error(`waited in vain for ${what}`);
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+}
