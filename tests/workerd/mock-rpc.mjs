@@ -103,11 +103,11 @@ class Mock {
         response.end(JSON.stringify(good));
       },
       nested: () => send(200, `{"jsonrpc":"2.0","id":1,"result":${"[".repeat(200_000)}`),
-      lie: () => send(200, JSON.stringify(good).replaceAll(this.hashOf(900), word(0xbad))),
+      lie: () => send(200, JSON.stringify(good).replace(/"hash":"0x[0-9a-f]{64}"/g, `"hash":"${word(0xbad)}"`)),
       "other-chain": () => send(200, JSON.stringify(good).replaceAll(hex(this.chainId), "0x1")),
       redirect: () => send(302, "", { location: "http://127.0.0.1:1/" }),
       garbage: () => send(200, '[{"id":1,"result":7},{"id":2,"result":[]},{"id":3,"result":"x"},{"id":4,"result":{}}]'),
-      "nulls": () => send(200, JSON.stringify([asked].flat().map((call) => ({ jsonrpc: "2.0", id: call.id, result: null })))),
+      nulls: () => send(200, JSON.stringify([asked].flat().map((call) => ({ jsonrpc: "2.0", id: call.id, result: null })))),
     };
     const act = faults[this.fault];
     if (act) act();

@@ -1,0 +1,56 @@
+// A killed workerd loses nothing that was answered.
+import assert from "node:assert/strict";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { test } from "node:test";
+import { startMock } from "./mock-rpc.mjs";
+import { startWorker, until } from "./worker.mjs";
+
+test("every answered verification is in ledger and directory after a SIGKILL under load", async () => {
+  const state = mkdtempSync(join(tmpdir(), "x402-crash-"));
+  const mock = await startMock();
+  const vars = { RPC_BASE: mock.url };
+  let worker = await startWorker({ vars, state });
+  try {
+    const to = `0x${"5a".repeat(20)}`;
+    const tenant = await worker.tenant({ recipients: { base: to }, limits: { per_minute: 100000, per_hour: 1000000 } });
+    const answered = [];
+    let dead = false;
+    const load = async () => {
+      while (!dead) {
+        const hash = mock.addTransfer({ from: `0x${"7b".repeat(20)}`, to, amount: 1_000000, block: 900 });
+        try {
+          const { status, body } = await worker.verify(tenant.live, { tx_hash: hash, chain: "base", reference: hash });
+          if (status === 200 && body?.success) answered.push(body.id);
+        } catch {
+          return;
+        }
+      }
+    };
+    const loads = Array.from({ length: 16 }, load);
+    await until(() => answered.length >= 150, "load");
+    worker.crash();
+    dead = true;
+    await Promise.all(loads);
+    await worker.stop();
+    worker = await startWorker({ vars, state });
+    const key = tenant.live;
+    for (const id of answered) {
+      const { status } = await worker.call("GET", `/v1/verifications/${id}`, { key });
+      assert.equal(status, 200, `${id} is in the ledger`);
+    }
+    const usage = (await worker.call("GET", "/v1/usage", { key })).body;
+    assert.ok(usage.verifications_used >= answered.length, `${usage.verifications_used} of ${answered.length} are counted`);
+    await until(async () => {
+      const [{ n }] = await worker.sql("SELECT COUNT(*) AS n FROM verifications WHERE tenant_id = ?", tenant.id);
+      return n >= answered.length;
+    }, "the alarm's shipment");
+    const rows = new Set((await worker.sql("SELECT id FROM verifications WHERE tenant_id = ?", tenant.id)).map(({ id }) => id));
+    assert.deepEqual(answered.filter((id) => !rows.has(id)), []);
+  } finally {
+    await worker.stop();
+    mock.stop();
+    rmSync(state, { recursive: true, force: true });
+  }
+});

@@ -1,0 +1,138 @@
+// Providers that are slow, lie, lag or answer nonsense: the right error, nothing
+// counted; and what the platform is asked for a verification.
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { startMock } from "./mock-rpc.mjs";
+import { startWorker } from "./worker.mjs";
+
+const BUYER = "0x70997970c51812dc3a010c7d01b50e0d17dc79c8";
+const address = () => `0x${Buffer.from(crypto.getRandomValues(new Uint8Array(20))).toString("hex")}`;
+let one, two, worker;
+
+before(async () => {
+  [one, two] = [await startMock(), await startMock()];
+  worker = await startWorker({ vars: { RPC_BASE: `${one.url},${two.url}` } });
+});
+after(async () => {
+  await worker?.stop();
+  one?.stop();
+  two?.stop();
+});
+
+/** A tenant of its own with a payment that both providers know. */
+async function paid({ amount = 1_000000, block = 995, more } = {}) {
+  for (const mock of [one, two]) mock.reset();
+  const to = address();
+  const tenant = await worker.tenant({ recipients: { base: to }, ...more });
+  const hash = one.addTransfer({ from: BUYER, to, amount, block });
+  two.receipts.set(hash, one.receipts.get(hash));
+  const ask = (body) => worker.verify(tenant.live, { tx_hash: hash, chain: "base", ...body });
+  const used = async () => (await worker.call("GET", "/v1/usage", { key: tenant.live })).body.verifications_used;
+  return { ...tenant, to, hash, ask, used };
+}
+
+test("a verification makes two HTTP requests, one ledger call and none to the directory", async () => {
+  const { ask } = await paid();
+  await ask({ reference: "warm the ledger", claim: false });
+  const next = await paid();
+  await worker.counts();
+  assert.equal((await next.ask()).body.success, true);
+  assert.deepEqual(await worker.counts(), { ledger: 1, directory: 0 });
+  assert.deepEqual([one.requests + two.requests], [2]);
+});
+
+test("a finalized trace is asked for once, for everybody", async () => {
+  const { ask } = await paid({ block: 900 });
+  assert.equal((await ask({ reference: "a" })).body.status, "finalized");
+  const asked = one.requests + two.requests;
+  for (let at = 0; at < 3; at++) assert.equal((await ask({ reference: "a" })).body.replayed, true);
+  assert.equal(one.requests + two.requests, asked);
+});
+
+test("a rate-limited caller costs no chain call and no ledger call", async () => {
+  const { ask } = await paid({ more: { limits: { per_minute: 2 } } });
+  await ask({ claim: false });
+  await ask({ claim: false });
+  assert.equal((await ask()).body.error_code, "RATE_LIMITED");
+  const asked = one.requests + two.requests;
+  await worker.counts();
+  const again = await ask();
+  assert.equal(again.body.error_code, "RATE_LIMITED");
+  assert.ok(again.headers.get("retry-after") && again.headers.get("x-ratelimit-remaining") === "0");
+  assert.deepEqual(await worker.counts(), { ledger: 0, directory: 0 });
+  assert.equal(one.requests + two.requests, asked);
+});
+
+test("a provider that misbehaves is passed over", async () => {
+  for (const fault of ["html", "http-429", "http-500", "string-error", "truncated", "enormous", "nested", "lie", "other-chain", "redirect", "garbage"]) {
+    const { ask, used } = await paid();
+    one.fault = fault;
+    const { status, body } = await ask();
+    assert.deepEqual([status, body.success], [200, true], `${fault}: ${JSON.stringify(body)}`);
+    assert.equal(await used(), 1);
+  }
+});
+
+test("when all misbehave the chain is unavailable, and nothing is counted", async () => {
+  for (const fault of ["html", "http-429", "truncated", "enormous", "nested", "lie", "garbage"]) {
+    const { ask, used } = await paid();
+    one.fault = two.fault = fault;
+    const { status, body, headers } = await ask();
+    assert.deepEqual([status, body.error_code, body.retry], [503, "CHAIN_UNAVAILABLE", "later"], fault);
+    assert.ok(headers.get("retry-after"));
+    assert.ok(!JSON.stringify(body).includes("127.0.0.1:") || !JSON.stringify(body.detail).includes("127.0.0.1"));
+    assert.equal(await used(), 0);
+  }
+});
+
+test("a slow provider is hedged", async () => {
+  const { ask } = await paid();
+  one.fault = two.fault = undefined;
+  one.fault = "silent";
+  const began = performance.now();
+  assert.equal((await ask()).body.success, true);
+  assert.ok(performance.now() - began < 4000);
+});
+
+test("null from one is no answer until another agrees", async () => {
+  const { ask, hash } = await paid();
+  one.receipts.delete(hash);
+  assert.equal((await ask({ claim: false })).body.success, true);
+  two.receipts.delete(hash);
+  const gone = (await ask()).body;
+  assert.deepEqual([gone.error_code, gone.retry], ["TX_NOT_FOUND", "later"]);
+  const lost = await paid();
+  one.receipts.delete(lost.hash);
+  two.fault = "http-500";
+  assert.equal((await lost.ask()).body.error_code, "CHAIN_UNAVAILABLE");
+});
+
+test("a large payment needs two that agree", async () => {
+  const large = await paid({ amount: 100_000000 });
+  assert.equal((await large.ask()).body.success, true);
+  assert.ok(one.requests > 0 && two.requests > 0);
+  const alone = await paid({ amount: 100_000000 });
+  two.fault = "http-500";
+  assert.equal((await alone.ask()).body.error_code, "CHAIN_UNAVAILABLE");
+  const small = await paid({ amount: 99_999999 });
+  two.fault = "http-500";
+  assert.equal((await small.ask()).body.success, true);
+});
+
+test("a block ahead of the head is pending", async () => {
+  const { ask } = await paid({ block: 1005 });
+  assert.equal((await ask()).body.error_code, "TX_PENDING");
+});
+
+test("a listed payer is refused, or reported where the tenant wishes so", async () => {
+  for (const mock of [one, two]) mock.reset();
+  const listed = "0x098b716b8aaf21512996dc57eb0615e2383e2f96";
+  for (const [sanctions, wanted] of [["refuse", "SANCTIONED_ADDRESS"], ["report", null]]) {
+    const to = address();
+    const tenant = await worker.tenant({ recipients: { base: to }, sanctions });
+    const hash = one.addTransfer({ from: listed, to, amount: 5_000000, block: 990 });
+    two.receipts.set(hash, one.receipts.get(hash));
+    const { body } = await worker.verify(tenant.live, { tx_hash: hash, chain: "base" });
+    assert.deepEqual([body.error_code, body.claimed, body.risk_score], [wanted, wanted === null, 1]);
+  }
+});
