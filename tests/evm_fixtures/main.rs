@@ -12,6 +12,7 @@
 )]
 
 mod case;
+mod judged;
 mod property;
 
 use case::{CASES, Case, FOLDER, Sum, code, manifest, network, recorded, reply};

@@ -1,0 +1,226 @@
+//! Recorded answers of Solana's clusters, read and judged: every row of the
+//! manifest comes to what it expects, and no mutation of one panics. Without the
+//! recordings the tests pass and say so.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::as_conversions,
+    reason = "a test fails by panicking"
+)]
+
+use base64::Engine;
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+use x402_edge::address::{Address, Family, TxId};
+use x402_edge::chain;
+use x402_edge::chain::facts::{Facts, Nonsense, Reply, Unknown};
+use x402_edge::chain::trace::{Screening, Trace};
+use x402_edge::judge::{Context, judge};
+use x402_edge::network::{self, Network};
+use x402_edge::payment::{Claim, Finality, MAX_AGE_SECONDS_MAX};
+use x402_edge::time::{UnixMillis, UnixSeconds};
+use x402_edge::verdict::SanctionsPolicy;
+
+const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/fixtures/solana");
+const NOW: UnixSeconds = UnixSeconds(1_795_000_000);
+
+struct Case {
+    id: String,
+    network: &'static Network,
+    tx: TxId,
+    result: Value,
+    row: Value,
+}
+
+static CASES: LazyLock<Vec<Case>> = LazyLock::new(|| {
+    let Ok(text) = std::fs::read_to_string(format!("{FOLDER}/manifest.json")) else {
+        println!("solana fixtures: 0 rows read, all skipped: no recordings at {FOLDER}");
+        return Vec::new();
+    };
+    let rows: Vec<Value> = serde_json::from_str(&text).unwrap();
+    rows.into_iter().map(case).collect()
+});
+
+fn case(row: Value) -> Case {
+    let text = std::fs::read_to_string(format!("{FOLDER}/{}", row["file"].as_str().unwrap())).unwrap();
+    let whole: Value = serde_json::from_str(&text).unwrap();
+    let result = plain(whole.get("result").cloned().unwrap_or(whole));
+    let key = if row["cluster"] == "devnet" { "solana-devnet" } else { "solana" };
+    let tx = TxId::parse(Family::Svm, row["signature"].as_str().unwrap()).unwrap();
+    Case { id: row["id"].as_str().unwrap().to_owned(), network: network::by_key(key).unwrap(), tx, result, row }
+}
+
+/// A recording in `base64` encoding, its message decoded into the members that are read.
+fn plain(mut result: Value) -> Value {
+    let Some(text) = result["transaction"][0].as_str() else { return result };
+    let bytes = base64::prelude::BASE64_STANDARD.decode(text).unwrap();
+    let mut at = 0;
+    let count = |at: &mut usize| {
+        let (mut value, mut shift) = (0_usize, 0);
+        loop {
+            let byte = bytes[*at];
+            *at += 1;
+            value |= usize::from(byte & 0x7f) << shift;
+            shift += 7;
+            if byte & 0x80 == 0 {
+                return value;
+            }
+        }
+    };
+    let signatures = count(&mut at);
+    let names: Vec<String> =
+        (0..signatures).map(|n| bs58::encode(&bytes[at + 64 * n..at + 64 * (n + 1)]).into_string()).collect();
+    at += 64 * signatures;
+    // A version byte has the highest bit, a legacy header begins with its signers.
+    at += usize::from(bytes[at] & 0x80 != 0) + 3;
+    let keys = count(&mut at);
+    let keys: Vec<String> =
+        (0..keys).map(|n| bs58::encode(&bytes[at + 32 * n..at + 32 * (n + 1)]).into_string()).collect();
+    result["transaction"] = json!({"signatures": names, "message": {"accountKeys": keys, "instructions": []}});
+    result
+}
+
+fn read(case: &Case, result: &Value) -> Result<Trace, Nonsense> {
+    let status = json!({"context": {"slot": u64::MAX >> 12}, "value": [
+        {"slot": case.result["slot"], "confirmationStatus": "finalized", "err": null}]});
+    let mut facts = Facts::new();
+    for _ in 0..3 {
+        match chain::trace(case.network, &case.tx, &facts, NOW) {
+            Ok(trace) => return Ok(trace),
+            Err(Unknown::Malformed(nonsense)) => return Err(nonsense),
+            Err(Unknown::Missing(calls)) => {
+                for call in calls {
+                    let value = if call.method == "getTransaction" { result } else { &status };
+                    let raw = serde_json::value::to_raw_value(value).unwrap();
+                    facts.learn(call, Reply::Value(raw));
+                }
+            }
+        }
+    }
+    panic!("{}: questions without end", case.id)
+}
+
+/// The recorder's word in ours (`fixtures/README.md`).
+fn ours(code: &str) -> &str {
+    match code {
+        "WRONG_MINT" => "WRONG_ASSET",
+        "NO_TOKEN_TRANSFER" | "ZERO_AMOUNT" => "NO_MATCHING_TRANSFER",
+        other => other,
+    }
+}
+
+#[test]
+fn every_recording_gets_the_verdict_it_expects() {
+    for case in CASES.iter() {
+        let want = &case.row["expected"];
+        let trace = read(case, &case.result).unwrap_or_else(|nonsense| panic!("{}: {nonsense:?}", case.id));
+        let Some(recipient) = want["recipient"].as_str().and_then(|text| Address::parse(Family::Svm, text)) else {
+            continue;
+        };
+        let claim = Claim {
+            network: case.network,
+            tx: case.tx,
+            expected: None,
+            recipient: None,
+            payer: None,
+            memo: None,
+            authorization_nonce: None,
+            reference: None,
+            finality: Finality::Finalized,
+            max_age_s: MAX_AGE_SECONDS_MAX,
+            claim: true,
+        };
+        let screening = Screening::new();
+        let context = Context {
+            recipient,
+            screening: &screening,
+            single_provider: false,
+            sanctions: None,
+            policy: SanctionsPolicy::Refuse,
+            prior: None,
+            known_payers: &[],
+            now: UnixMillis(NOW.0 * 1_000),
+        };
+        let judgement = judge(&claim, &trace, &context);
+        let found = judgement.refusal.as_ref().map(|(refusal, _)| refusal.wire());
+        assert_eq!(found, want["error_code"].as_str().map(ours), "{}: {:?}", case.id, judgement.checks);
+        if judgement.is_paid() {
+            assert_eq!(Value::from(judgement.amount.to_string()), want["amount"], "{}", case.id);
+            let payers: Vec<String> = judgement.payers.iter().map(Address::to_string).collect();
+            let mut wanted: Vec<String> =
+                want["payers"].as_array().unwrap().iter().map(|payer| payer.as_str().unwrap().to_owned()).collect();
+            let mut payers = payers;
+            payers.sort();
+            wanted.sort();
+            assert_eq!(payers, wanted, "{}", case.id);
+        }
+    }
+    println!("solana fixtures: {} verdicts", CASES.len());
+}
+
+#[test]
+fn owners_differences_are_the_recorders() {
+    for case in CASES.iter().filter(|case| case.row["err"].is_null()) {
+        let mut sums: BTreeMap<String, i128> = BTreeMap::new();
+        let trace = read(case, &case.result).unwrap();
+        for transfer in &trace.mined().unwrap().transfers {
+            let amount: i128 = transfer.amount.to_string().parse().unwrap();
+            if let Some(to) = transfer.to {
+                *sums.entry(to.to_string()).or_default() += amount;
+            }
+            if let Some(from) = transfer.from {
+                *sums.entry(from.to_string()).or_default() -= amount;
+            }
+        }
+        sums.retain(|_, sum| *sum != 0);
+        if case.row["mint"] != case.network.asset.address.to_string() {
+            continue;
+        }
+        for (owner, delta) in case.row["owner_deltas"].as_object().unwrap() {
+            let delta: i128 = delta.to_string().trim_matches('"').parse().unwrap();
+            assert_eq!(sums.remove(owner).unwrap_or(0), delta, "{}: {owner}", case.id);
+        }
+        assert!(sums.is_empty(), "{}: {sums:?}", case.id);
+    }
+}
+
+/// Every place of a JSON value, as a path of indexes.
+fn mutate(value: &mut Value, path: &[usize], change: &Value) {
+    let next = match (path.first(), &mut *value) {
+        (Some(at), Value::Array(list)) if !list.is_empty() => {
+            let at = at % list.len();
+            list.get_mut(at)
+        }
+        (Some(at), Value::Object(map)) if !map.is_empty() => {
+            let at = at % map.len();
+            map.values_mut().nth(at)
+        }
+        _ => None,
+    };
+    match next {
+        Some(next) => mutate(next, &path[1..], change),
+        None => *value = change.clone(),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn no_mutation_of_a_recording_panics(
+        at in any::<prop::sample::Index>(),
+        path in proptest::collection::vec(0_usize..50, 1..7),
+        change in prop_oneof![Just(Value::Null), Just(json!([])), Just(json!({})), Just(json!("x")), Just(json!(-1)), Just(json!(u64::MAX))],
+    ) {
+        if !CASES.is_empty() {
+            let case = at.get(&CASES);
+            let mut result = case.result.clone();
+            mutate(&mut result, &path, &change);
+            let _ = read(case, &result);
+        }
+    }
+}
