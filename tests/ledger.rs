@@ -1,0 +1,486 @@
+//! The pure ledger against a plain model: quota, claims, replays, periods,
+//! idempotency and what becomes of a followed payment; and what it tells.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::as_conversions,
+    reason = "a test fails by panicking"
+)]
+
+use alloy_primitives::B256;
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+use x402_edge::address::{Address, TxId};
+use x402_edge::amount::Amount;
+use x402_edge::api::{chains, docs, whoami};
+use x402_edge::chain::trace::{Block, Depth, Found, Mined, Place, Screening, Trace, Transfer};
+use x402_edge::error::{Code, Retry};
+use x402_edge::id::{KeyId, RequestId, TenantId, VerificationId};
+use x402_edge::judge::Prior;
+use x402_edge::ledger::admission::{Admission, Stop, Stored};
+use x402_edge::ledger::book::{Booked, Idempotency, Known, Request, Seen, Traced, admit, conclude};
+use x402_edge::ledger::follow::{EventKind, next_look, update};
+use x402_edge::ledger::usage::usage;
+use x402_edge::network::{Environment, Network, by_key};
+use x402_edge::payment::{Answer, Claim, Finality, Status};
+use x402_edge::tenant::key::KeyHash;
+use x402_edge::tenant::{Key, OwnLimits, Recipient, Scope, Tenant, TenantStatus};
+use x402_edge::tier::Tier;
+use x402_edge::time::{Period, UnixMillis, UnixSeconds};
+use x402_edge::verdict::{Refusal, SanctionsPolicy};
+
+const NOW: UnixMillis = UnixMillis(1_795_000_000_000);
+const KEY: KeyHash = KeyHash([7; 32]);
+
+fn evm(byte: u8) -> Address {
+    Address::Evm([byte; 20].into())
+}
+
+fn base() -> &'static Network {
+    by_key("base").unwrap()
+}
+
+fn tenant() -> Tenant {
+    Tenant {
+        id: TenantId([1; 12]),
+        environment: Environment::Live,
+        version: 1,
+        company_name: Some("Ann".to_owned()),
+        status: TenantStatus::Active,
+        tier: Tier::Free,
+        region: None,
+        limits: OwnLimits { per_minute: Some(1_000), per_hour: Some(100_000), per_month: Some(10) },
+        sanctions: SanctionsPolicy::Refuse,
+        recipients: vec![Recipient { address: evm(3), default_for: vec!["base".to_owned()] }],
+        keys: vec![Key {
+            id: KeyId::new(NOW, 1),
+            name: "one".to_owned(),
+            hash: KEY,
+            scopes: vec![Scope::Verify],
+            created_at: NOW,
+            expires_at: Some(NOW.plus(1_000_000)),
+        }],
+    }
+}
+
+fn mined(number: u64, amount: u64, depth: Depth) -> Mined {
+    Mined {
+        failure: None,
+        block: Block { number, hash: Some(format!("0x{number}")), time: Some(UnixSeconds(1_794_999_990)) },
+        head: number + 8,
+        depth,
+        submitter: None,
+        transfers: vec![Transfer {
+            place: Place::LogIndex(0),
+            from: Some(evm(4)),
+            to: Some(evm(3)),
+            amount: Amount::atomic(amount),
+        }],
+        foreign: vec![],
+        zero: vec![],
+        confidential: vec![],
+        memos: vec![],
+        authorizations: vec![],
+    }
+}
+
+fn trace(tx: u8, found: Found) -> Trace {
+    Trace { tx: TxId::Evm(B256::repeat_byte(tx)), found }
+}
+
+fn request(tx: u8, reference: Option<&str>, found: Found) -> Request {
+    Request {
+        key: KEY,
+        request_id: RequestId::new(NOW, 1),
+        idempotency: None,
+        claim: Claim {
+            network: base(),
+            tx: TxId::Evm(B256::repeat_byte(tx)),
+            expected: None,
+            recipient: None,
+            payer: None,
+            memo: None,
+            authorization_nonce: None,
+            reference: reference.map(str::to_owned),
+            finality: Finality::Confirmed,
+            max_age_s: 86_400,
+            claim: true,
+        },
+        chain_on: true,
+        seen: Seen::Traced(Box::new(Traced {
+            trace: trace(tx, found),
+            screening: Screening::new(),
+            single_provider: false,
+        })),
+        random: "5".to_owned(),
+    }
+}
+
+fn good(tx: u8, reference: Option<&str>) -> Request {
+    request(tx, reference, Found::Mined(Box::new(mined(100, 5_000_000, Depth::Confirmed))))
+}
+
+/// A ledger as its rows: what the shell does around the pure steps.
+struct Ledger {
+    tenant: Tenant,
+    admission: Admission,
+    claims: BTreeMap<(String, String, String), Prior>,
+}
+
+impl Ledger {
+    fn new() -> Self {
+        Self { tenant: tenant(), admission: Admission::new(NOW), claims: BTreeMap::new() }
+    }
+
+    fn ask(&mut self, request: &Request, now: UnixMillis) -> Result<Booked, Code> {
+        let code = |stop| match stop {
+            Stop::Fault(fault) => fault.code,
+            Stop::Repeat(..) | Stop::Register(_) => panic!("not here"),
+        };
+        let mut admission = self.admission.clone();
+        admission.roll(now);
+        let admitted = admit(request, &self.tenant, &admission, None, now).map_err(code)?;
+        let key = |recipient: String| ("eip155:8453".to_owned(), request.claim.tx.to_string(), recipient);
+        let prior = self.claims.get(&key(admitted.recipient.to_string()));
+        let known = Known { tenant: &self.tenant, prior, payers: &[], sanctions: None };
+        let booked = conclude(request, admitted, &mut admission, known, now);
+        self.admission = admission;
+        let booked = booked.map_err(|fault| fault.code)?;
+        if let Some(row) = &booked.claim {
+            let prior = Prior { id: row.id, reference: row.reference.clone(), at: row.at };
+            assert!(self.claims.insert((row.network.clone(), row.tx.clone(), row.recipient.clone()), prior).is_none());
+        }
+        Ok(booked)
+    }
+}
+
+#[test]
+fn a_request_crosses_to_the_ledger_unchanged() {
+    let sent = good(1, Some("order-1"));
+    let text = serde_json::to_string(&sent).unwrap();
+    assert_eq!(serde_json::from_str::<Request>(&text).unwrap(), sent);
+    let solana = Request {
+        claim: Claim {
+            network: by_key("solana").unwrap(),
+            tx: TxId::Svm([9; 64]),
+            recipient: Some(Address::Svm([2; 32])),
+            ..sent.claim.clone()
+        },
+        seen: Seen::Unavailable,
+        ..sent
+    };
+    let text = serde_json::to_string(&solana).unwrap();
+    assert_eq!(serde_json::from_str::<Request>(&text).unwrap(), solana);
+}
+
+#[test]
+fn an_answer_reads_back_what_it_writes() {
+    let booked = Ledger::new().ask(&good(1, Some("order-1")), NOW).unwrap();
+    let text = serde_json::to_string(&booked.answer).unwrap();
+    assert_eq!(serde_json::from_str::<Answer>(&text).unwrap(), booked.answer);
+}
+
+#[test]
+fn admission_looks_in_the_designs_order() {
+    let code = |change: fn(&mut Request, &mut Tenant)| {
+        let (mut request, mut ledger) = (good(1, None), Ledger::new());
+        change(&mut request, &mut ledger.tenant);
+        ledger.ask(&request, NOW).err()
+    };
+    assert_eq!(code(|_, _| {}), None);
+    assert_eq!(
+        code(|request, tenant| {
+            request.key = KeyHash([8; 32]);
+            tenant.status = TenantStatus::Suspended
+        }),
+        Some(Code::InvalidApiKey)
+    );
+    assert_eq!(code(|_, tenant| tenant.keys[0].expires_at = Some(NOW)), Some(Code::InvalidApiKey));
+    assert_eq!(
+        code(|_, tenant| {
+            tenant.status = TenantStatus::Cancelled;
+            tenant.keys[0].scopes.clear()
+        }),
+        Some(Code::TenantSuspended)
+    );
+    assert_eq!(
+        code(|request, tenant| {
+            tenant.keys[0].scopes.clear();
+            request.chain_on = false
+        }),
+        Some(Code::InsufficientScope)
+    );
+    assert_eq!(
+        code(|request, tenant| {
+            request.chain_on = false;
+            tenant.limits.per_minute = Some(0)
+        }),
+        Some(Code::ChainNotEnabled)
+    );
+    assert_eq!(code(|request, _| request.claim.network = by_key("ethereum").unwrap()), Some(Code::ChainNotEnabled));
+    assert_eq!(
+        code(|request, tenant| {
+            request.claim.recipient = Some(evm(9));
+            tenant.limits.per_minute = Some(0)
+        }),
+        Some(Code::RecipientNotRegistered)
+    );
+    assert_eq!(code(|_, tenant| tenant.recipients.clear()), Some(Code::RecipientNotRegistered));
+    assert_eq!(
+        code(|_, tenant| {
+            tenant.limits.per_minute = Some(0);
+            tenant.limits.per_month = Some(0)
+        }),
+        Some(Code::RateLimited)
+    );
+    assert_eq!(code(|_, tenant| tenant.limits.per_hour = Some(0)), Some(Code::RateLimited));
+    assert_eq!(code(|_, tenant| tenant.limits.per_month = Some(0)), Some(Code::QuotaExceeded));
+    assert_eq!(code(|request, _| request.seen = Seen::Unavailable), Some(Code::ChainUnavailable));
+    assert_eq!(
+        code(|_, tenant| {
+            tenant.tier = Tier::Enterprise;
+            tenant.limits = OwnLimits { per_month: Some(-1), ..OwnLimits::default() }
+        }),
+        None
+    );
+}
+
+#[test]
+fn in_test_an_unknown_recipient_is_to_be_registered() {
+    let (mut request, mut tenant) = (good(1, None), tenant());
+    tenant.environment = Environment::Test;
+    request.claim.recipient = Some(evm(9));
+    let stop = admit(&request, &tenant, &Admission::new(NOW), None, NOW);
+    assert_eq!(stop, Err(Stop::Register(evm(9))));
+}
+
+#[test]
+fn an_idempotency_record_repeats_conflicts_or_has_ended() {
+    let mut request = good(1, None);
+    request.idempotency = Some(Idempotency { key: "k".to_owned(), body_hash: "aa".to_owned() });
+    let ask = |stored: Stored, now| admit(&request, &tenant(), &Admission::new(NOW), Some(&stored), now);
+    let stored = |hash: &str, answer: Option<&str>| Stored {
+        body_hash: hash.to_owned(),
+        answer: answer.map(|body| (200, body.to_owned())),
+        at: NOW,
+    };
+    assert_eq!(ask(stored("aa", Some("{}")), NOW), Err(Stop::Repeat(200, "{}".to_owned())));
+    assert!(ask(stored("aa", None), NOW).is_ok());
+    match ask(stored("bb", None), NOW) {
+        Err(Stop::Fault(fault)) => assert_eq!(fault.code, Code::IdempotencyConflict),
+        other => panic!("{other:?}"),
+    }
+    let mut late = request.clone();
+    late.claim.max_age_s = u64::MAX;
+    let mut tenant = tenant();
+    tenant.keys[0].expires_at = None;
+    let tomorrow = NOW.plus(86_400_000);
+    assert!(admit(&late, &tenant, &Admission::new(NOW), Some(&stored("bb", None)), tomorrow).is_ok());
+}
+
+#[test]
+fn only_final_verdicts_count_and_a_replay_is_free() {
+    let mut ledger = Ledger::new();
+    let first = ledger.ask(&good(1, Some("a")), NOW).unwrap();
+    assert!(first.answer.claimed && first.follow && first.is_record);
+    let again = ledger.ask(&good(1, Some("a")), NOW).unwrap();
+    assert_eq!((again.answer.id, again.answer.replayed, again.is_record), (first.answer.id, true, false));
+    let other = ledger.ask(&good(1, Some("b")), NOW).unwrap();
+    assert_eq!(other.answer.error_code, Some(Refusal::AlreadyClaimed));
+    assert_eq!(other.answer.claimed_by.map(|by| by.id), Some(first.answer.id));
+    for found in [Found::Unknown, Found::Pending, Found::Mined(Box::new(mined(100, 5, Depth::Seen)))] {
+        let later = ledger.ask(&request(2, None, found), NOW).unwrap();
+        assert_eq!((later.answer.retry, later.answer.status), (Some(Retry::Later), Status::Pending));
+    }
+    let mut unavailable = good(3, None);
+    unavailable.seen = Seen::Unavailable;
+    assert_eq!(ledger.ask(&unavailable, NOW).err(), Some(Code::ChainUnavailable));
+    // Two final verdicts; seven requests, that of the unavailable chain too.
+    assert_eq!((ledger.admission.used, ledger.admission.requests), (2, 7));
+}
+
+#[test]
+fn a_month_rolls_by_itself() {
+    let mut ledger = Ledger::new();
+    ledger.tenant.keys[0].expires_at = None;
+    for tx in 0..10 {
+        assert!(ledger.ask(&good(tx, None), NOW).is_ok());
+    }
+    assert_eq!(ledger.ask(&good(11, None), NOW).err(), Some(Code::QuotaExceeded));
+    let next = Period::of(NOW).end();
+    let mut fresh = good(12, None);
+    fresh.claim.max_age_s = 315_360_000;
+    assert!(ledger.ask(&fresh, next).is_ok());
+    assert_eq!((ledger.admission.period, ledger.admission.used), (Period::of(next), 1));
+    let mut admission = Admission::new(NOW);
+    assert_eq!(admission.roll(NOW), None);
+    assert!(admission.roll(next).is_some_and(|closed| closed.period == Period::of(NOW)));
+    assert_eq!(admission.roll(NOW), None);
+}
+
+proptest! {
+    #[test]
+    fn quota_and_claims_hold_under_any_sequence(
+        steps in proptest::collection::vec((0_u8..6, 0_usize..4, any::<bool>(), 0_u64..60_000), 1..60)
+    ) {
+        let references = [None, Some("a"), Some("b"), Some("c")];
+        let (mut ledger, mut now) = (Ledger::new(), NOW);
+        let mut owners: BTreeMap<u8, (VerificationId, Option<&str>)> = BTreeMap::new();
+        let (mut counted, mut ids) = (0, Vec::new());
+        for (tx, reference, is_pending, step) in steps {
+            now = now.plus(step / 100);
+            let reference = references[reference];
+            let asked = if is_pending { request(tx, reference, Found::Pending) } else { good(tx, reference) };
+            match ledger.ask(&asked, now) {
+                Ok(booked) => {
+                    let answer = booked.answer;
+                    if answer.replayed {
+                        prop_assert_eq!(owners.get(&tx), Some(&(answer.id, reference)));
+                        continue;
+                    }
+                    prop_assert!(!ids.contains(&answer.id));
+                    prop_assert!(ids.last().is_none_or(|last| *last < answer.id));
+                    ids.push(answer.id);
+                    counted += u64::from(answer.retry != Some(Retry::Later));
+                    if answer.success {
+                        prop_assert!(owners.insert(tx, (answer.id, reference)).is_none());
+                    } else if !is_pending {
+                        prop_assert!(owners.contains_key(&tx));
+                    }
+                }
+                Err(code) => prop_assert!(code == Code::QuotaExceeded && counted == 10),
+            }
+            prop_assert!(counted <= 10);
+            prop_assert_eq!(ledger.admission.used, counted);
+        }
+    }
+}
+
+fn record() -> Answer {
+    Ledger::new().ask(&good(1, Some("a")), NOW).unwrap().answer
+}
+
+fn found(number: u64, amount: u64, depth: Depth) -> Trace {
+    trace(1, Found::Mined(Box::new(mined(number, amount, depth))))
+}
+
+#[test]
+fn a_followed_payment_becomes_final() {
+    let mut answer = record();
+    assert_eq!(update(&mut answer, base(), &found(100, 5_000_000, Depth::Confirmed)), (false, None));
+    assert_eq!(
+        update(&mut answer, base(), &found(100, 5_000_000, Depth::Finalized)),
+        (true, Some(EventKind::Finalized))
+    );
+    assert_eq!((answer.status, answer.finality), (Status::Finalized, Some(Finality::Finalized)));
+    assert_eq!(next_look(base(), &answer, NOW, NOW), None);
+}
+
+#[test]
+fn a_payment_that_is_gone_is_reorged_once_and_comes_back() {
+    let mut answer = record();
+    assert_eq!(update(&mut answer, base(), &trace(1, Found::Unknown)), (true, Some(EventKind::Reorged)));
+    assert_eq!((answer.status, answer.success), (Status::Reorged, false));
+    assert_eq!(update(&mut answer, base(), &trace(1, Found::Pending)), (false, None));
+    assert_eq!(
+        update(&mut answer, base(), &found(102, 5_000_000, Depth::Confirmed)),
+        (true, Some(EventKind::Restored))
+    );
+    assert_eq!((answer.status, answer.block_number), (Status::Confirmed, Some(102)));
+}
+
+#[test]
+fn another_block_alone_only_updates_the_block() {
+    let mut answer = record();
+    assert_eq!(update(&mut answer, base(), &found(101, 5_000_000, Depth::Confirmed)), (true, None));
+    assert_eq!(answer.block_hash.as_deref(), Some("0x101"));
+}
+
+#[test]
+fn a_payment_that_comes_back_smaller_is_not_the_payment() {
+    let mut answer = record();
+    assert_eq!(update(&mut answer, base(), &found(101, 4_999_999, Depth::Confirmed)).1, Some(EventKind::Reorged));
+    let mut failed = mined(101, 5_000_000, Depth::Confirmed);
+    failed.failure = Some("reverted".to_owned());
+    let mut answer = record();
+    assert_eq!(update(&mut answer, base(), &trace(1, Found::Mined(Box::new(failed)))).1, Some(EventKind::Reorged));
+}
+
+#[test]
+fn looks_grow_rarer_and_end() {
+    let answer = record();
+    let pause = |age: u64| next_look(base(), &answer, NOW, NOW.plus(age)).map(|at| at.since(NOW.plus(age)));
+    assert_eq!(pause(0), Some(4_000));
+    assert_eq!(pause(60_000), Some(15_000));
+    assert_eq!(pause(3_600_000), Some(60_000));
+    assert_eq!(pause(86_400_000), Some(1_800_000));
+    assert_eq!(pause(604_800_000), None);
+    let unruled = by_key("sonic").unwrap();
+    assert_eq!(next_look(unruled, &answer, NOW, NOW.plus(3_600_000)), None);
+    for kind in [EventKind::Finalized, EventKind::Reorged, EventKind::Restored] {
+        assert_eq!(serde_json::to_value(kind).unwrap(), kind.name());
+    }
+}
+
+#[test]
+fn usage_tells_limits_and_what_is_left() {
+    let mut ledger = Ledger::new();
+    ledger.ask(&good(1, None), NOW).unwrap();
+    let told = serde_json::to_value(usage(&ledger.tenant, &ledger.admission, |_| true, NOW)).unwrap();
+    assert_eq!(told["verifications_used"], 1);
+    assert_eq!(told["verifications_remaining"], 9);
+    assert_eq!(told["enabled_chains"], serde_json::json!(["base", "solana"]));
+    assert_eq!(told["rate"]["minute"], serde_json::json!({"limit": 1_000, "used": 1}));
+    ledger.tenant.environment = Environment::Test;
+    let told = serde_json::to_value(usage(&ledger.tenant, &ledger.admission, |_| true, NOW)).unwrap();
+    assert_eq!(told["verifications_limit"], -1);
+}
+
+#[test]
+fn a_key_sees_chains_itself_and_the_pages() {
+    let tenant = tenant();
+    let told = chains::supported(&tenant, |network| network.key != "base");
+    let reason = |key: &str| told.all_chains.iter().find(|chain| chain.chain == key).unwrap().reason;
+    assert_eq!(
+        (reason("base"), reason("ethereum"), reason("base-sepolia"), reason("solana")),
+        (Some("registry_check"), Some("tier"), Some("environment"), None)
+    );
+    let me = serde_json::to_value(whoami::whoami(&tenant, &tenant.keys[0], Some(NOW))).unwrap();
+    assert_eq!(me["tenant"]["recipients"]["base"], evm(3).to_string());
+    assert_eq!(me["api_key"]["last_used_at"], NOW.rfc3339());
+    for code in Code::ALL {
+        assert!(docs::errors().contains(&format!("id=\"{code}\"")));
+    }
+    assert!(docs::tiers().contains("enterprise"));
+}
+
+#[test]
+fn a_lone_address_of_the_family_is_the_default() {
+    let mut tenant = tenant();
+    assert_eq!(tenant.default_recipient(by_key("polygon").unwrap()), Some(evm(3)));
+    assert_eq!(tenant.default_recipient(by_key("solana").unwrap()), None);
+    tenant.recipients.push(Recipient { address: evm(5), default_for: vec![] });
+    assert_eq!(tenant.default_recipient(by_key("polygon").unwrap()), None);
+    assert_eq!(tenant.default_recipient(base()), Some(evm(3)));
+    for status in [TenantStatus::Active, TenantStatus::Suspended, TenantStatus::Cancelled] {
+        assert_eq!(TenantStatus::parse(status.name()), Some(status));
+    }
+    for scope in Scope::ALL {
+        assert_eq!(Scope::parse(scope.name()), Some(scope));
+    }
+    for policy in [SanctionsPolicy::Refuse, SanctionsPolicy::Report] {
+        assert_eq!(SanctionsPolicy::parse(policy.name()), Some(policy));
+    }
+}
+
+#[test]
+fn a_keys_use_is_noted_once_a_minute() {
+    let mut admission = Admission::new(NOW);
+    let key = KeyId::new(NOW, 1);
+    assert!(admission.touch(key, NOW));
+    assert!(!admission.touch(key, NOW.plus(59_999)));
+    assert!(admission.touch(key, NOW.plus(60_000)));
+}
