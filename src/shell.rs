@@ -1,6 +1,8 @@
 //! The only I/O: moves bytes between the core and the platform.
 
 mod app;
+#[cfg(x402_bench)]
+mod bench;
 mod chain;
 mod cron;
 mod directory;

@@ -43,12 +43,13 @@ export default {
 };
 `;
 
-/** Starts the Worker. `vars` are further settings; `bindings: false` leaves D1 and ledgers out. */
-export async function startWorker({ vars = {}, bindings = true, state, build = "build" } = {}) {
+/** Starts the Worker. `vars` are further settings; `bindings: false` leaves D1 and
+ * ledgers out; `direct` opens workerd's own socket beside Miniflare's. */
+export async function startWorker({ vars = {}, bindings = true, state, build = "build", direct = false } = {}) {
   const folder = join(ROOT, build);
   const own = state ?? mkdtempSync(join(tmpdir(), "x402-edge-"));
   const modules = [
-    { type: "ESModule", path: join(folder, "counting.js"), contents: COUNTING },
+    ...(direct ? [] : [{ type: "ESModule", path: join(folder, "counting.js"), contents: COUNTING }]),
     { type: "ESModule", path: join(folder, "index.js"), contents: readFileSync(join(folder, "index.js"), "utf8") },
     { type: "CompiledWasm", path: join(folder, "index_bg.wasm"), contents: readFileSync(join(folder, "index_bg.wasm")) },
   ];
@@ -66,6 +67,7 @@ export async function startWorker({ vars = {}, bindings = true, state, build = "
       : {}),
     bindings: { ADMIN_KEY, KEY_PEPPERS: PEPPERS, ...vars },
     resourcePersistencePath: own,
+    ...(direct ? { unsafeDirectSockets: [{ host: "127.0.0.1", port: 0 }] } : {}),
     handleRuntimeStdio: (stdout, stderr) => {
       for (const stream of [stdout, stderr]) stream.on("data", (chunk) => log.lines.push(String(chunk)));
     },
@@ -74,6 +76,7 @@ export async function startWorker({ vars = {}, bindings = true, state, build = "
   const mf = new Miniflare(convertV4MiniflareOptions(options));
   const url = (await mf.ready).origin;
   const worker = new Worker(mf, url, own, log, state === undefined);
+  if (direct) worker.direct = (await mf.unsafeGetDirectURL()).href;
   if (bindings) await worker.migrate();
   return worker;
 }

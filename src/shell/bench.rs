@@ -1,0 +1,43 @@
+//! Bare routes of the benchmark's build (`--cfg x402_bench`), to measure ours
+//! against: one row in an object, and the same fetches with one such row.
+
+use super::app::{self, App};
+use super::ledgers::{self, Ask, Envelope};
+use super::rpc;
+use crate::chain::facts::Call;
+use crate::id::TenantId;
+use crate::network::{Environment, by_key};
+use serde_json::json;
+use std::rc::Rc;
+use worker::{Env, Request, Response};
+
+/// Serves `/bench/row/{n}` and `/bench/fetch/{n}`: `n` picks the object, as a tenant would.
+pub(crate) async fn serve(path: &str, _request: Request, env: Env) -> worker::Result<Response> {
+    let failed = |what: &str| Response::error(what, 500);
+    let Ok(app) = App::new(env, "").map(Rc::new) else { return failed("settings") };
+    let mut parts = path.split('/').skip(2);
+    let (kind, object) =
+        (parts.next().unwrap_or(""), parts.next().and_then(|text| text.parse::<u8>().ok()).unwrap_or(0));
+    if kind == "fetch" {
+        let Some(network) = by_key("base") else { return failed("base") };
+        let providers = app.settings.providers(network);
+        let calls = |methods: &[&'static str]| -> Vec<Call> {
+            methods.iter().map(|method| Call::new(method, &json!(["0x1", false]))).collect()
+        };
+        rpc::call_all(network, &providers, &calls(&["eth_chainId", "eth_blockNumber", "eth_getBlockByNumber"])).await;
+        rpc::call_all(network, &providers, &calls(&["eth_getBlockByNumber", "eth_getCode", "eth_call"])).await;
+    }
+    let now = app::now();
+    let envelope = Envelope {
+        tenant: TenantId([object; 12]),
+        environment: Environment::Test,
+        request_id: app::request_id(now),
+        origin: String::new(),
+        path: String::new(),
+        ask: Ask::BenchRow { id: app::request_id(now).to_string() },
+    };
+    match ledgers::ask(&app, &envelope, None).await {
+        Ok(reply) if reply.status == 204 => Response::ok("{}"),
+        Ok(_) | Err(_) => failed("row"),
+    }
+}
