@@ -144,11 +144,12 @@ pub mod directory {
     pub const DEFAULTS_OF_MANY: &str = "SELECT tenant_id, chain, address FROM default_recipients
         WHERE tenant_id IN (SELECT value FROM json_each(?)) ORDER BY tenant_id, chain";
 
-    /// Binds id, tenant, environment, time, chain, transaction, success, status, code, revision, body;
-    /// an older revision changes nothing.
-    pub const RECORD_PUT: &str =
-        "INSERT INTO verifications (id, tenant_id, environment, created_ms, chain, tx_hash, success,
-        status, error_code, revision, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+    /// Binds tenant, environment, and a JSON list of records: id, time, chain, transaction, success, status,
+    /// code, revision, body. An older revision changes nothing.
+    pub const RECORDS_PUT: &str = "INSERT INTO verifications (id, tenant_id, environment, created_ms, chain, tx_hash,
+        success, status, error_code, revision, body)
+        SELECT value ->> 0, ?, ?, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6,
+        value ->> 7, value ->> 8 FROM json_each(?) WHERE true
         ON CONFLICT (id) DO UPDATE SET success = excluded.success, status = excluded.status,
         error_code = excluded.error_code, revision = excluded.revision, body = excluded.body
         WHERE excluded.revision > verifications.revision";

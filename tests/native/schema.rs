@@ -95,8 +95,8 @@ fn a_recipient_is_never_two_tenants() {
 fn an_older_revision_changes_nothing() {
     let db = directory_db();
     let put = |revision: i64, status: &str| {
-        let bind = ("ver_1", "ten_a", "live", 1, "base", "0x1", 1, status, None::<String>, revision, status);
-        db.execute(directory::RECORD_PUT, bind).expect("runs")
+        let rows = format!(r#"[["ver_1",1,"base","0x1",1,"{status}",null,{revision},"text"]]"#);
+        db.execute(directory::RECORDS_PUT, ("ten_a", "live", rows)).expect("runs")
     };
     assert_eq!((put(0, "confirmed"), put(2, "reorged"), put(1, "finalized"), put(2, "again")), (1, 1, 0, 0));
     let status: String = db.query_row("SELECT status FROM verifications", [], |row| row.get(0)).expect("a row");

@@ -69,7 +69,10 @@ export async function startWorker({ vars = {}, bindings = true, state, build = "
     resourcePersistencePath: own,
     ...(direct ? { unsafeDirectSockets: [{ host: "127.0.0.1", port: 0 }] } : {}),
     handleRuntimeStdio: (stdout, stderr) => {
-      for (const stream of [stdout, stderr]) stream.on("data", (chunk) => log.lines.push(String(chunk)));
+      for (const stream of [stdout, stderr]) {
+        if (direct) stream.resume();
+        else stream.on("data", (chunk) => log.lines.push(String(chunk)));
+      }
     },
   };
   const log = { lines: [] };

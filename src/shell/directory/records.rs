@@ -13,7 +13,7 @@ use crate::time::UnixMillis;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
-use worker::{D1Database, D1PreparedStatement};
+use worker::D1Database;
 
 /// A record's text.
 pub(crate) async fn record(
@@ -115,8 +115,10 @@ pub(crate) async fn ship(db: &D1Database, shipment: Shipment) -> Result<(), Faul
     let own = [Bind::Text(&tenant), Bind::Text(environment)];
     let [tenant, environment] = own;
     let mut statements = Vec::new();
-    for record in &shipment.records {
-        statements.push(record_statement(db, &tenant, &environment, record)?);
+    if !shipment.records.is_empty() {
+        let rows = shipment.records.iter().map(row).collect::<Result<Vec<_>, _>>()?;
+        let rows = serde_json::to_string(&rows).map_err(Fault::internal)?;
+        statements.push(statement(db, sql::RECORDS_PUT, &[copy(&tenant), copy(&environment), Bind::Text(&rows)])?);
     }
     for event in &shipment.events {
         let (id, record) = (event.id.to_string(), event.record.id.to_string());
@@ -160,28 +162,23 @@ const fn copy<'a>(bind: &Bind<'a>) -> Bind<'a> {
     }
 }
 
-fn record_statement(
-    db: &D1Database,
-    tenant: &Bind<'_>,
-    environment: &Bind<'_>,
-    record: &Record,
-) -> Result<D1PreparedStatement, Fault> {
+/// A record as the statement takes it: its columns in order.
+type Row<'a> = (&'a str, UnixMillis, String, String, u8, &'static str, Option<&'static str>, i64, &'a str);
+
+fn row(record: &Record) -> Result<Row<'_>, Fault> {
     let columns: Columns = serde_json::from_str(&record.body).map_err(Fault::internal)?;
     let id = VerificationId::parse(&record.id).ok_or_else(|| Fault::internal("a record without an id"))?;
-    let bind = [
-        Bind::Text(&record.id),
-        copy(tenant),
-        copy(environment),
-        Bind::Ms(id.born()),
-        Bind::Text(&columns.chain),
-        Bind::Text(&columns.tx_hash),
-        Bind::Number(u64::from(columns.success)),
-        Bind::Text(columns.status.name()),
-        Bind::Maybe(columns.error_code.map(crate::verdict::Refusal::wire)),
-        Bind::Number(u64::try_from(record.revision).unwrap_or(0)),
-        Bind::Text(&record.body),
-    ];
-    statement(db, sql::RECORD_PUT, &bind)
+    Ok((
+        &record.id,
+        id.born(),
+        columns.chain,
+        columns.tx_hash,
+        u8::from(columns.success),
+        columns.status.name(),
+        columns.error_code.map(crate::verdict::Refusal::wire),
+        record.revision,
+        &record.body,
+    ))
 }
 
 /// A tenant's ledger whose period is over and not closed in the directory.

@@ -37,7 +37,7 @@ impl TenantLedger {
         }
         match step {
             Step::Done(reply) => {
-                self.wake_within_a_second(now).await;
+                self.wake_soon(now).await;
                 Ok(reply)
             }
             Step::Register(_) => Err(Fault::internal("a recipient was registered and is not there")),

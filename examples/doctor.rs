@@ -1,0 +1,32 @@
+//! `cargo run --example doctor -- .dev.vars`: every mistake in a file of
+//! settings at once, by the Worker's own rules; no value is printed.
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+use x402_edge::config::Settings;
+
+fn main() -> ExitCode {
+    let path = std::env::args().nth(1).unwrap_or_else(|| ".dev.vars".to_owned());
+    let Ok(text) = std::fs::read_to_string(&path) else {
+        eprintln!("{path} cannot be read");
+        return ExitCode::FAILURE;
+    };
+    let pair = |line: &str| {
+        let (name, value) = line.split_once('=')?;
+        let is_name = name.trim().chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_');
+        is_name.then(|| (name.trim().to_owned(), value.trim().trim_matches('"').to_owned()))
+    };
+    let values: BTreeMap<String, String> = text.lines().filter_map(pair).collect();
+    match Settings::read(|name| values.get(name).cloned().or_else(|| std::env::var(name).ok())) {
+        Ok(_) => {
+            println!("settings: ok");
+            ExitCode::SUCCESS
+        }
+        Err(mistakes) => {
+            for mistake in mistakes {
+                println!("{mistake}");
+            }
+            ExitCode::FAILURE
+        }
+    }
+}

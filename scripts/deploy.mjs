@@ -1,0 +1,19 @@
+// npm run deploy -- <wrangler flags>: migrations first, then the Worker.
+import { environment, run, say, setUp, wrangler } from "./lib/tools.mjs";
+import { build, size } from "./lib/build.mjs";
+
+await setUp();
+await build();
+say(size());
+const [node, script] = wrangler();
+const flags = process.argv.slice(2);
+try {
+  const env = flags.includes("--env") ? ["--env", flags[flags.indexOf("--env") + 1]] : [];
+  if (!flags.includes("--dry-run")) {
+    await run(node, [script, "d1", "migrations", "apply", "DB", "--remote", ...env], { env: environment() });
+  }
+  await run(node, [script, "deploy", ...flags], { env: environment() });
+} catch {
+  say("\nThe deployment ended early. Is `npx wrangler login` done, and does wrangler.toml hold your D1 database's id?");
+  process.exit(1);
+}
