@@ -15,7 +15,7 @@ const ADDRESS: &str = "An EVM address or a Solana wallet.";
 fn limits_body() -> Value {
     let limit = |low: i64| json!({"type": ["integer", "null"], "minimum": low, "maximum": 1_000_000_000});
     json!({
-        "type": "object", "additionalProperties": false,
+        "type": ["object", "null"], "additionalProperties": false,
         "properties": {"per_minute": limit(0), "per_hour": limit(0), "per_month": limit(-1)}
     })
 }

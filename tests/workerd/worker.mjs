@@ -10,6 +10,14 @@ export const ROOT = join(dirname(fileURLToPath(import.meta.url)), "..", "..");
 export const ADMIN_KEY = "an-operators-key-for-tests-of-40-letters";
 export const PEPPERS = "01".repeat(32);
 
+/** No test leaves this machine: every chain's provider is a port that nobody listens on, unless a test names one. */
+const NOWHERE = Object.fromEntries(
+  JSON.parse(readFileSync(join(ROOT, "data", "chains.json"), "utf8")).chains.map(({ key }) => [
+    `RPC_${key.toUpperCase().replaceAll("-", "_")}`,
+    "http://127.0.0.1:1",
+  ]),
+);
+
 /** Counts what the Worker asks of the platform; the ledger's own calls are not its. */
 const COUNTING = `
 import Inner, { TenantLedger } from "./index.js";
@@ -65,7 +73,7 @@ export async function startWorker({ vars = {}, bindings = true, state, build = "
           durableObjects: { LEDGERS: { className: "TenantLedger", useSQLite: true } },
         }
       : {}),
-    bindings: { ADMIN_KEY, KEY_PEPPERS: PEPPERS, ...vars },
+    bindings: { ADMIN_KEY, KEY_PEPPERS: PEPPERS, ...NOWHERE, ...vars },
     resourcePersistencePath: own,
     ...(direct ? { unsafeDirectSockets: [{ host: "127.0.0.1", port: 0 }] } : {}),
     handleRuntimeStdio: (stdout, stderr) => {
