@@ -24,7 +24,7 @@ fn tenant_body(change: bool) -> Value {
     let text = |most: u64| json!({"type": ["string", "null"], "minLength": 1, "maxLength": most});
     let address = if change { json!({"type": ["string", "null"]}) } else { json!({"type": "string"}) };
     let mut properties = json!({
-        "email": {"type": "string", "format": "email", "maxLength": 254},
+        "email": {"type": if change { json!(["string", "null"]) } else { json!("string") }, "format": "email", "maxLength": 254},
         "company_name": text(200),
         "tier": {"enum": ["free", "starter", "pro", "enterprise", null]},
         "recipients": {
