@@ -6,27 +6,30 @@ import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { ROOT, say, setUp, underNewNode } from "./lib/tools.mjs";
 
-const MERCHANT_EVM = "0x209693Bc6afc0C5328bA36FaF03C514EF312287C";
 const STATE = join(ROOT, ".local");
+const SEED = join(STATE, "seed.json");
 const VARS = join(ROOT, ".dev.vars");
+
+/** What runs, to be stopped in reverse. */
+const parts = [];
+let stopping = false;
+
+async function stop(code) {
+  if (stopping) return;
+  stopping = true;
+  for (const part of parts.reverse()) await part.stop();
+  process.exit(code);
+}
 
 await setUp();
 if (!(await underNewNode(import.meta.url))) {
   await main().catch((error) => {
     say(`\n${error.message}`);
-    process.exit(1);
+    return stop(1);
   });
 }
 
 async function main() {
-  const parts = [];
-  let stopping = false;
-  const stop = async (code) => {
-    if (stopping) return;
-    stopping = true;
-    for (const part of parts.reverse()) await part.stop();
-    process.exit(code);
-  };
   for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) process.on(signal, () => stop(0));
   process.once("uncaughtException", (error) => {
     say(error.stack);
@@ -34,8 +37,8 @@ async function main() {
   });
 
   const { build } = await import("./lib/build.mjs");
-  const { startEvm, ACCOUNTS } = await import("./lib/evm.mjs");
-  const { startSolana, signer } = await import("./lib/solana.mjs");
+  const { startEvm, ACCOUNTS, randomAccount } = await import("./lib/evm.mjs");
+  const { startSolana, randomSigner } = await import("./lib/solana.mjs");
   const { answering, migrate, startWorker } = await import("./lib/worker.mjs");
   const { freePort } = await import("./lib/ports.mjs");
 
@@ -43,13 +46,17 @@ async function main() {
   await build();
   say("starting the local chains and the Worker …");
   const wished = (name, usual) => Number(process.env[name] ?? usual);
+  const running = async (starting) => {
+    const part = await starting;
+    parts.push(part);
+    return part;
+  };
   const [evm, solana, port] = await Promise.all([
-    startEvm({ port: wished("EVM_PORT", 8545), blockTime: 1, say }),
-    startSolana({ port: wished("SOLANA_PORT", 8899), say }),
+    running(startEvm({ port: wished("EVM_PORT", 8545), blockTime: 1, say })),
+    running(startSolana({ port: wished("SOLANA_PORT", 8899), say })),
     freePort(wished("PORT", 8787), "the Worker", say),
     migrate(),
   ]);
-  parts.push(evm, solana);
   const worker = startWorker(
     ["--port", String(port), "--var", `RPC_LOCAL_EVM:${evm.url}`, "--var", `RPC_LOCAL_SOLANA:${solana.url}`, "--log-level", "warn"],
     { stdio: "ignore" },
@@ -62,21 +69,28 @@ async function main() {
     }
   });
   const url = `http://127.0.0.1:${port}`;
-  const [buyer, merchant] = await Promise.all([signer(5), signer(6)]);
+  const kept = seeded();
+  const merchants = kept?.merchants ?? {
+    "local-evm": randomAccount().address,
+    "local-solana": (await randomSigner()).address,
+  };
+  // The chains start anew and the ledgers do not: with the same buyer a payment
+  // would have the hash of one that was claimed before.
+  const [evmBuyer, solanaBuyer] = [randomAccount(), await randomSigner()];
   const paid = Promise.all([
     (async () => {
-      const [, buyer] = ACCOUNTS;
-      const minted = await evm.tokenCall(ACCOUNTS[0], "mint", [buyer.address, 1_000_000000n]);
+      await evm.rpc("anvil_setBalance", [evmBuyer.address, "0xde0b6b3a7640000"]);
+      const minted = await evm.tokenCall(ACCOUNTS[0], "mint", [evmBuyer.address, 1_000_000000n]);
       await evm.mined(minted);
-      return evm.pay({ from: buyer, to: MERCHANT_EVM, amount: 1_500000n });
+      return evm.pay({ from: evmBuyer, to: merchants["local-evm"], amount: 1_500000n });
     })(),
     (async () => {
-      await solana.fund(buyer.address, 1_000_000000n);
-      return solana.pay({ from: buyer, to: merchant.address, amount: 1_500000n, memo: "order-1", version: 1 });
+      await solana.fund(solanaBuyer.address, 1_000_000000n);
+      return solana.pay({ from: solanaBuyer, to: merchants["local-solana"], amount: 1_500000n, memo: "order-1", version: 1 });
     })(),
   ]);
   await answering(url, worker);
-  const key = await seed(url, secrets.ADMIN_KEY, { "local-evm": MERCHANT_EVM, "local-solana": merchant.address });
+  const key = await seed(url, secrets.ADMIN_KEY, kept, merchants);
   const [evmHash, solanaSignature] = await paid;
   print(url, key, [["local-evm", evmHash], ["local-solana", solanaSignature]]);
 }
@@ -93,28 +107,27 @@ function settings() {
   return Object.fromEntries([...lines].map(([, name, value]) => [name, value]));
 }
 
-/** The seeded tenant's test key: the kept one if it still works. */
-async function seed(url, adminKey, recipients) {
-  mkdirSync(STATE, { recursive: true });
-  const file = join(STATE, "seed.json");
-  if (existsSync(file)) {
-    const { key } = JSON.parse(readFileSync(file, "utf8"));
-    const answer = await fetch(`${url}/v1/whoami`, { headers: { authorization: `Bearer ${key}` } });
-    if (answer.status === 200) return key;
+/** The tenant that an earlier start has seeded: its test key and its addresses. */
+function seeded() {
+  return existsSync(SEED) ? JSON.parse(readFileSync(SEED, "utf8")) : undefined;
+}
+
+/** The seeded tenant's test key: the kept one if it still works, else a new tenant's. */
+async function seed(url, adminKey, kept, merchants) {
+  if (kept) {
+    const answer = await fetch(`${url}/v1/whoami`, { headers: { authorization: `Bearer ${kept.key}` } });
+    if (answer.status === 200) return kept.key;
   }
-  const make = (email, own) =>
-    fetch(`${url}/v1/admin/tenants`, {
-      method: "POST",
-      headers: { "x-admin-key": adminKey, "content-type": "application/json" },
-      body: JSON.stringify({ email, company_name: "Local Dev", tier: "enterprise", recipients: own }),
-    });
-  let answer = await make("dev@localhost.test", recipients);
-  if (answer.status === 409) {
-    throw new Error("the local directory has the seeded tenant and .local/seed.json is lost: remove .wrangler/state and start again");
-  }
+  const email = `dev-${randomBytes(4).toString("hex")}@localhost.test`;
+  const answer = await fetch(`${url}/v1/admin/tenants`, {
+    method: "POST",
+    headers: { "x-admin-key": adminKey, "content-type": "application/json" },
+    body: JSON.stringify({ email, company_name: "Local Dev", tier: "enterprise", recipients: merchants }),
+  });
   if (answer.status !== 201) throw new Error(`the tenant could not be seeded: ${await answer.text()}`);
   const { api_keys: keys } = await answer.json();
-  writeFileSync(file, JSON.stringify({ key: keys.test }), { mode: 0o600 });
+  mkdirSync(STATE, { recursive: true });
+  writeFileSync(SEED, JSON.stringify({ key: keys.test, merchants }), { mode: 0o600 });
   return keys.test;
 }
 

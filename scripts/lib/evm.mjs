@@ -4,7 +4,7 @@ import { existsSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { createPublicClient, createWalletClient, defineChain, encodeFunctionData, http, toHex } from "viem";
-import { privateKeyToAccount } from "viem/accounts";
+import { generatePrivateKey, privateKeyToAccount } from "viem/accounts";
 import { contracts } from "./contract.mjs";
 import { freePort } from "./ports.mjs";
 
@@ -20,6 +20,9 @@ export const KEYS = [
   "0x5de4111afa1a4b94908f83103eb1f1706367c2e68ca870fc3fb9a804cdab365a",
   "0x7c852118294e51e653712a81e05800f419141751be58f605c371e15141b007a6",
 ];
+
+/** An account that nobody has used. */
+export const randomAccount = () => privateKeyToAccount(generatePrivateKey());
 
 export const ACCOUNTS = KEYS.map((key) => privateKeyToAccount(key));
 

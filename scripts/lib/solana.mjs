@@ -52,6 +52,9 @@ const bytesOf = getAddressEncoder();
 /** A key pair from 32 equal bytes, for tests and the local chain. */
 export const signer = (seed) => createKeyPairSignerFromPrivateKeyBytes(new Uint8Array(32).fill(seed));
 
+/** A key pair that nobody has used. */
+export const randomSigner = () => createKeyPairSignerFromPrivateKeyBytes(crypto.getRandomValues(new Uint8Array(32)));
+
 function u64(bytes, at) {
   return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength).getBigUint64(at, true);
 }
@@ -66,6 +69,22 @@ function mintBytes(authority, decimals) {
   data[45] = 1;
   view.setUint32(46, 1, true);
   data.set(bytesOf.encode(authority), 50);
+  return data;
+}
+
+/** A Token-2022 mint that keeps back a part of every transfer (TransferFeeConfig, extension type 1). */
+export function feeMintBytes(authority, decimals, basisPoints) {
+  const data = new Uint8Array(166 + 4 + 108);
+  data.set(mintBytes(authority, decimals));
+  data[165] = 1;
+  const view = new DataView(data.buffer);
+  view.setUint16(166, 1, true);
+  view.setUint16(168, 108, true);
+  // Two authorities of nobody, nothing withheld, then the older and the newer fee: epoch, most, basis points.
+  for (const at of [170 + 72, 170 + 90]) {
+    view.setBigUint64(at + 8, 1_000_000_000n, true);
+    view.setUint16(at + 16, basisPoints, true);
+  }
   return data;
 }
 

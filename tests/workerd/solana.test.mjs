@@ -1,7 +1,8 @@
 // Payments on a real Solana runtime (LiteSVM), judged by the real Worker.
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { AuthorityType, MINT, getCloseAccountInstruction, getSetAuthorityInstruction, getTransferCheckedInstruction, getBatchInstruction, signer, startSolana } from "../../scripts/lib/solana.mjs";
+import { getCreateAssociatedTokenIdempotentInstruction, getMintToInstruction } from "@solana-program/token";
+import { AuthorityType, MINT, TOKEN_2022_PROGRAM, feeMintBytes, getCloseAccountInstruction, getSetAuthorityInstruction, getTransferCheckedInstruction, getBatchInstruction, signer, startSolana } from "../../scripts/lib/solana.mjs";
 import { startWorker, until } from "./worker.mjs";
 
 let chain, worker, buyer;
@@ -70,6 +71,26 @@ test("a payer whose account is closed in the same transaction has paid", async (
   ]);
   const body = await ask(signature, { payer: giver.address });
   assert.deepEqual([body.success, body.amount, body.from_address], [true, "4000000", giver.address]);
+});
+
+test("another token, whatever it withholds, is the wrong asset", async () => {
+  const { to, ask } = await merchant();
+  const mint = (await signer(seeds++)).address;
+  chain.placeMint(mint, TOKEN_2022_PROGRAM, feeMintBytes(chain.authority.address, 6, 400));
+  const config = { programAddress: TOKEN_2022_PROGRAM };
+  const account = async (owner) => ({ payer: chain.authority, ata: await chain.ata(owner, mint, TOKEN_2022_PROGRAM), owner, mint, tokenProgram: TOKEN_2022_PROGRAM });
+  const [source, destination] = [await account(buyer.address), await account(to)];
+  const signature = await chain.run(chain.authority, [
+    getCreateAssociatedTokenIdempotentInstruction(source),
+    getCreateAssociatedTokenIdempotentInstruction(destination),
+    getMintToInstruction({ mint, token: source.ata, mintAuthority: chain.authority, amount: 400_000000n }, config),
+    getTransferCheckedInstruction({ source: source.ata, mint, destination: destination.ata, authority: buyer, amount: 384_000000n, decimals: 6 }, config),
+  ]);
+  const balance = await (await fetch(chain.url, { method: "POST", body: JSON.stringify({ id: 1, method: "getTokenAccountBalance", params: [destination.ata] }) })).json();
+  assert.equal(balance.result.value.amount, "368640000", "four per cent are withheld");
+  const body = await ask(signature);
+  assert.equal(body.error_code, "WRONG_ASSET");
+  assert.match(body.error, new RegExp(mint));
 });
 
 test("the fee payer is not the payer", async () => {
