@@ -8,8 +8,8 @@ use alloy_primitives::B256;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// Entries kept of what is only told in a refusal (other tokens, zero-value
-/// transfers, memos, authorizations); the rest is dropped.
+/// Entries kept of what does not move the asset (other tokens, zero-value
+/// transfers, memos, hidden amounts); the rest is dropped. Authorizations are all kept.
 pub const DETAILS_MAX: usize = 64;
 
 /// One transaction as its chain tells it.
