@@ -71,14 +71,15 @@ struct Status {
 pub fn trace(network: &Network, tx: &TxId, facts: &Facts, now: UnixSeconds) -> Result<Trace, Unknown> {
     let TxId::Svm(_) = tx else { return Err(Unknown::nonsense("transaction_of_another_family")) };
     let [transaction, statuses] = facts.all(&[transaction_call(tx), status_call(tx)])?;
-    let statuses: Statuses = read(statuses, "malformed_status")?;
+    let Statuses { context, value } = read(statuses, "malformed_status")?;
+    // One signature was asked about: an answer without its entry is not "unknown".
+    let [status]: [Option<Status>; 1] = value.try_into().map_err(|_| Unknown::nonsense("malformed_status"))?;
     let transaction: Option<Transaction> = read(transaction, "malformed_transaction")?;
-    let status = statuses.value.into_iter().next().flatten();
     let found = match transaction {
         None => unmined(status.as_ref())?,
         Some(transaction) => {
             let mined = mined(network, tx, &transaction, now)?;
-            Found::Mined(Box::new(deepen(mined, status.as_ref(), statuses.context.slot)?))
+            Found::Mined(Box::new(deepen(mined, status.as_ref(), context.slot)?))
         }
     };
     Ok(Trace { tx: *tx, found })
@@ -155,17 +156,20 @@ fn deepen(mut mined: Mined, status: Option<&Status>, head: u64) -> Result<Mined,
     Ok(mined)
 }
 
-/// The owners of the registered asset's movements as far as the facts tell.
+/// The owners of the registered asset's movements as far as the facts tell, at
+/// most [`PARTIES_MAX`]: `first`'s credits, other receivers, then payers. None
+/// of a failed transaction, which moved nothing.
 #[must_use]
 pub fn parties(network: &Network, tx: &TxId, facts: &Facts, first: Option<&Address>) -> Vec<Party> {
     let Some(Reply::Value(value)) = facts.get(&transaction_call(tx)) else { return Vec::new() };
     let transaction: Option<Transaction> = serde_json::from_str(value.get()).ok().flatten();
     let transfers = transaction.and_then(|transaction| {
         let keys = transaction.keys().ok()?;
-        Some(Movements::of(network, transaction.meta.as_ref()?, &keys).ok()?.transfers)
+        let meta = transaction.meta.as_ref().filter(|meta| meta.err.is_none())?;
+        Some(Movements::of(network, meta, &keys).ok()?.transfers)
     });
     let mut transfers = transfers.unwrap_or_default();
-    transfers.sort_by_key(|transfer| (transfer.to.as_ref() != first, transfer.to.is_none()));
+    transfers.sort_by_key(|transfer| (transfer.to.is_none(), transfer.to.as_ref() != first));
     let mut parties: Vec<Party> = Vec::new();
     for transfer in &transfers {
         let account = account_of(transfer);

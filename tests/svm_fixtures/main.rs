@@ -116,12 +116,17 @@ fn ours(code: &str) -> &str {
 
 #[test]
 fn every_recording_gets_the_verdict_it_expects() {
+    let mut judged = 0;
     for case in CASES.iter() {
         let want = &case.row["expected"];
         let trace = read(case, &case.result).unwrap_or_else(|nonsense| panic!("{}: {nonsense:?}", case.id));
+        let failed = trace.mined().unwrap().failure.is_some();
+        assert_eq!(failed, want["error_code"] == "TX_FAILED", "{}", case.id);
+        // Without a recipient there is nobody to judge for; the owners' differences are compared apart.
         let Some(recipient) = want["recipient"].as_str().and_then(|text| Address::parse(Family::Svm, text)) else {
             continue;
         };
+        judged += 1;
         let claim = Claim {
             network: case.network,
             tx: case.tx,
@@ -160,7 +165,7 @@ fn every_recording_gets_the_verdict_it_expects() {
             assert_eq!(payers, wanted, "{}", case.id);
         }
     }
-    println!("solana fixtures: {} verdicts", CASES.len());
+    println!("solana fixtures: {} read, {judged} judged for their recipient", CASES.len());
 }
 
 #[test]

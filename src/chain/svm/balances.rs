@@ -31,17 +31,11 @@ impl Movements {
         // An account holds one mint at a time, but may be closed and made anew
         // for another in one transaction: both mints' differences stand.
         let mut accounts: BTreeMap<(usize, &str), Account<'_>> = BTreeMap::new();
-        for balance in before {
-            let account = accounts.entry((balance.account_index, &balance.mint)).or_default();
-            if account.before.replace(balance).is_some() {
-                return Err(Unknown::nonsense("duplicate_balance"));
-            }
+        for (index, balance) in by_index(before)? {
+            accounts.entry((index, &balance.mint)).or_default().before = Some(balance);
         }
-        for balance in after {
-            let account = accounts.entry((balance.account_index, &balance.mint)).or_default();
-            if account.after.replace(balance).is_some() {
-                return Err(Unknown::nonsense("duplicate_balance"));
-            }
+        for (index, balance) in by_index(after)? {
+            accounts.entry((index, &balance.mint)).or_default().after = Some(balance);
         }
         let mut movements = Self::default();
         for ((index, mint), account) in accounts {
@@ -55,6 +49,17 @@ impl Movements {
         }
         Ok(movements)
     }
+}
+
+/// One list by account: an account stands in it once, whatever its mint.
+fn by_index(list: &[Balance]) -> Result<BTreeMap<usize, &Balance>, Unknown> {
+    let mut accounts = BTreeMap::new();
+    for balance in list {
+        if accounts.insert(balance.account_index, balance).is_some() {
+            return Err(Unknown::nonsense("duplicate_balance"));
+        }
+    }
+    Ok(accounts)
 }
 
 fn address(text: &str) -> Result<Address, Unknown> {

@@ -16,8 +16,13 @@ const CONFIDENTIAL_TRANSFERS: [u8; 2] = [7, 13];
 /// Accounts of a confidential transfer: source, mint, destination, …
 const MINT_AT: usize = 1;
 const DESTINATION_AT: usize = 2;
-/// base58 makes 138 characters of 100 bytes; a memo fills a transaction at most.
-const DATA_CHARS_MAX: usize = 4_096;
+/// What `MEMO_BYTES_MAX` bytes are in base58 at most; one character more is a
+/// byte too many. Decoding costs the square of the length, so it is bounded before.
+const MEMO_CHARS_MAX: usize = 1_683;
+/// A confidential transfer's data is a few ciphertexts of fixed size and offsets, far below 375 bytes.
+const CONFIDENTIAL_CHARS_MAX: usize = 512;
+/// Token-2022 instructions that are looked into: a transaction runs 64 at most, a node may list any number.
+const LOOKED_INTO_MAX: usize = 256;
 
 /// What was found.
 #[derive(Default)]
@@ -28,10 +33,11 @@ pub(super) struct Instructions {
 
 pub(super) fn read(transaction: &Transaction, meta: &Meta, keys: &[Address]) -> Instructions {
     let top = transaction.instructions();
-    let memos = top.iter().filter(|each| is_memo(each, keys)).filter_map(memo);
-    let memos = memos.filter(|memo| memo.len() <= MEMO_BYTES_MAX).take(DETAILS_MAX).collect();
+    let memos = top.iter().filter(|each| is_memo(each, keys)).take(DETAILS_MAX).filter_map(memo);
+    let memos = memos.filter(|memo| memo.len() <= MEMO_BYTES_MAX).collect();
     let inner = meta.inner_instructions.iter().flatten().flat_map(|inner| &inner.instructions);
-    let confidential = top.iter().chain(inner).filter_map(|each| confidential(each, meta, keys));
+    let of_token = top.iter().chain(inner).filter(|each| program(each, keys).as_deref() == Some(TOKEN_2022));
+    let confidential = of_token.take(LOOKED_INTO_MAX).filter_map(|each| confidential(each, meta, keys));
     Instructions { memos, confidential: confidential.take(DETAILS_MAX).collect() }
 }
 
@@ -43,8 +49,8 @@ fn is_memo(instruction: &Instruction, keys: &[Address]) -> bool {
     program(instruction, keys).is_some_and(|program| MEMO_PROGRAMS.contains(&program.as_str()))
 }
 
-fn data(instruction: &Instruction) -> Option<Vec<u8>> {
-    let text = instruction.data.as_deref().filter(|text| text.len() <= DATA_CHARS_MAX)?;
+fn data(instruction: &Instruction, chars_max: usize) -> Option<Vec<u8>> {
+    let text = instruction.data.as_deref().filter(|text| text.len() <= chars_max)?;
     bs58::decode(text).into_vec().ok()
 }
 
@@ -53,15 +59,12 @@ fn memo(instruction: &Instruction) -> Option<String> {
     match &instruction.parsed {
         Some(Value::String(text)) => Some(text.clone()),
         Some(_) => None,
-        None => String::from_utf8(data(instruction)?).ok(),
+        None => String::from_utf8(data(instruction, MEMO_CHARS_MAX)?).ok(),
     }
 }
 
 fn confidential(instruction: &Instruction, meta: &Meta, keys: &[Address]) -> Option<Confidential> {
-    if program(instruction, keys).as_deref() != Some(TOKEN_2022) {
-        return None;
-    }
-    let data = data(instruction)?;
+    let data = data(instruction, CONFIDENTIAL_CHARS_MAX)?;
     let [extension, kind] = *data.first_chunk::<2>()?;
     if extension != CONFIDENTIAL || !CONFIDENTIAL_TRANSFERS.contains(&kind) {
         return None;

@@ -1,7 +1,9 @@
 use super::*;
 use crate::amount::Amount;
 use crate::chain::facts::{ErrorClass, RpcError};
+use crate::chain::trace::DETAILS_MAX;
 use crate::network::by_key;
+use crate::payment::MEMO_BYTES_MAX;
 use proptest::prelude::*;
 use serde_json::Value;
 use serde_json::value::to_raw_value;
@@ -25,6 +27,13 @@ fn text(bytes: [u8; 32]) -> String {
 
 fn balance(index: usize, owner: [u8; 32], amount: &str) -> Value {
     json!({"accountIndex": index, "mint": MINT, "owner": text(owner), "uiTokenAmount": {"amount": amount, "decimals": 6}})
+}
+
+/// A balance of a mint that is not registered.
+fn foreign(index: usize, owner: [u8; 32], amount: &str) -> Value {
+    let mut balance = balance(index, owner, amount);
+    balance["mint"] = json!(text([0x77; 32]));
+    balance
 }
 
 /// A payment of 1.5 USDC with a memo, at slot 100.
@@ -106,6 +115,31 @@ fn a_payment_is_read_from_its_balances() {
 }
 
 #[test]
+fn a_memo_is_read_up_to_its_last_allowed_byte() {
+    for (length, want) in [(MEMO_BYTES_MAX, 1), (MEMO_BYTES_MAX.saturating_add(1), 0)] {
+        // Of all texts, the highest bytes make the longest base58.
+        for letter in ["~", "\u{0}"] {
+            let mut transaction = payment();
+            let data = bs58::encode(letter.repeat(length)).into_string();
+            transaction["transaction"]["message"]["instructions"][0]["data"] = json!(data);
+            assert_eq!(mined_of(&transaction).memos.len(), want, "{length} of {letter:?}");
+        }
+    }
+}
+
+#[test]
+fn memo_instructions_beyond_the_limit_are_not_even_decoded() {
+    let memo = |text: &[u8]| json!({"programIdIndex": 2, "accounts": [], "data": bs58::encode(text).into_string()});
+    for (junk, want) in [(DETAILS_MAX.saturating_sub(1), vec!["order-1"]), (DETAILS_MAX, Vec::new())] {
+        let mut instructions = vec![memo(&[0xff]); junk];
+        instructions.push(memo(b"order-1"));
+        let mut transaction = payment();
+        transaction["transaction"]["message"]["instructions"] = json!(instructions);
+        assert_eq!(mined_of(&transaction).memos, want);
+    }
+}
+
+#[test]
 fn an_account_that_changed_hands_is_no_payment() {
     let mut transaction = payment();
     transaction["meta"]["preTokenBalances"] = json!([balance(3, BUYER, "0")]);
@@ -139,6 +173,11 @@ fn what_is_no_evidence_is_the_nodes_fault() {
         "duplicate_balance",
     );
     refused(|t| t["meta"]["postTokenBalances"] = json!([balance(4, BUYER, "1")]), "account_out_of_range");
+    // An account holds one mint at a time: two in one list are no balance sheet.
+    refused(
+        |t| t["meta"]["postTokenBalances"] = json!([balance(3, MERCHANT, "1"), foreign(3, MERCHANT, "1")]),
+        "duplicate_balance",
+    );
     refused(|t| t["blockTime"] = json!(1_795_000_901), "block_time_in_the_future");
     refused(|t| t["transaction"]["message"]["accountKeys"] = json!(["x"]), "malformed_transaction");
     refused(|t| *t = json!([]), "malformed_transaction");
@@ -150,6 +189,19 @@ fn null_is_told_apart_by_the_status() {
     assert_eq!(run(&Value::Null, &json!({"slot": 1, "confirmationStatus": "processed"})), Ok(Found::Pending));
     let lost = Err(Unknown::nonsense("transaction_missing_from_history"));
     assert_eq!(run(&Value::Null, &finalized()), lost);
+}
+
+#[test]
+fn a_status_answer_without_the_one_entry_asked_for_is_no_absence() {
+    for entries in [json!([]), json!([null, null]), json!([null, finalized()])] {
+        let mut facts = facts(&Value::Null, &Value::Null);
+        let answer = json!({"context": {"slot": 131}, "value": entries});
+        facts.learn(status_call(&tx()), Reply::Value(to_raw_value(&answer).expect("JSON")));
+        match trace(solana(), &tx(), &facts, NOW) {
+            Err(Unknown::Malformed(nonsense)) => assert_eq!(nonsense.hazard, "malformed_status"),
+            other => panic!("{entries}: {other:?}"),
+        }
+    }
 }
 
 #[test]
@@ -203,7 +255,87 @@ fn parties_come_with_their_token_accounts_the_named_one_first() {
     assert_eq!(party_calls(solana(), &parties[0]).len(), 1);
 }
 
+#[test]
+fn without_a_named_party_receivers_come_before_payers() {
+    let facts = facts(&payment(), &finalized());
+    let parties = parties(solana(), &tx(), &facts, None);
+    let found: Vec<Address> = parties.iter().map(|party| party.address).collect();
+    assert_eq!(found, [Address::Svm(MERCHANT), Address::Svm(BUYER)]);
+}
+
+#[test]
+fn many_payers_never_crowd_out_the_receiver() {
+    let mut transaction = payment();
+    let keys: Vec<String> = (100..120).map(|n| text([n; 32])).collect();
+    transaction["transaction"]["message"]["accountKeys"] = json!(keys);
+    let payers = (20..39).enumerate().map(|(index, n)| balance(index, [n; 32], "100"));
+    transaction["meta"]["preTokenBalances"] = payers.collect();
+    transaction["meta"]["postTokenBalances"] = json!([balance(19, MERCHANT, "1900")]);
+    let facts = facts(&transaction, &finalized());
+    for first in [None, Some(Address::Svm(MERCHANT))] {
+        let parties = parties(solana(), &tx(), &facts, first.as_ref());
+        assert_eq!(parties.len(), PARTIES_MAX);
+        assert_eq!(parties[0].address, Address::Svm(MERCHANT));
+    }
+}
+
+#[test]
+fn a_failed_transaction_has_no_parties() {
+    let mut transaction = payment();
+    transaction["meta"]["err"] = json!("AccountNotFound");
+    assert_eq!(parties(solana(), &tx(), &facts(&transaction, &finalized()), None), []);
+}
+
+/// The same transaction as `jsonParsed` writes it: keys as objects, the looked-up
+/// ones among them, programs by name, memos as text.
+fn parsed(mut transaction: Value) -> Value {
+    let message = &transaction["transaction"]["message"];
+    let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+    let loaded = &transaction["meta"]["loadedAddresses"];
+    let keys = [list(&message["accountKeys"]), list(&loaded["writable"]), list(&loaded["readonly"])].concat();
+    let parsed = |each: &Value| {
+        let at = usize::try_from(each["programIdIndex"].as_u64().expect("index")).expect("small");
+        let memo = bs58::decode(each["data"].as_str().expect("data")).into_vec().expect("base58");
+        json!({"program": "spl-memo", "programId": keys[at], "parsed": String::from_utf8(memo).expect("text")})
+    };
+    let instructions: Vec<Value> = list(&message["instructions"]).iter().map(parsed).collect();
+    transaction["transaction"]["message"]["instructions"] = json!(instructions);
+    transaction["transaction"]["message"]["accountKeys"] =
+        keys.iter().map(|key| json!({"pubkey": key, "signer": false, "source": "transaction"})).collect();
+    transaction
+}
+
+#[test]
+fn both_encodings_tell_the_same_story() {
+    assert_eq!(mined_of(&payment()), mined_of(&parsed(payment())));
+    let mut closed = payment();
+    closed["meta"]["preTokenBalances"] = json!([balance(3, BUYER, "7")]);
+    closed["meta"]["postTokenBalances"] = json!([]);
+    assert_eq!(mined_of(&closed), mined_of(&parsed(closed.clone())));
+}
+
 proptest! {
+    #[test]
+    fn unrelated_balances_never_change_the_transfers(
+        added in proptest::collection::vec((any::<u64>(), any::<u64>(), any::<[u8; 32]>()), 0..20),
+    ) {
+        let mut transaction = payment();
+        let mut keys = vec![text(BUYER), text([1; 32]), MEMO.to_owned()];
+        keys.extend((150..).take(added.len()).map(|n| text([n; 32])));
+        let looked_up = keys.len();
+        transaction["transaction"]["message"]["accountKeys"] = json!(keys);
+        let (mut pre, mut post) = (vec![balance(1, BUYER, "2000000")], vec![balance(1, BUYER, "500000")]);
+        for (index, (before, after, owner)) in (3..).zip(&added) {
+            pre.push(foreign(index, *owner, &before.to_string()));
+            post.push(foreign(index, *owner, &after.to_string()));
+        }
+        // The merchant's account is looked up, so it comes after all added keys.
+        post.push(balance(looked_up, MERCHANT, "1500000"));
+        transaction["meta"]["preTokenBalances"] = json!(pre);
+        transaction["meta"]["postTokenBalances"] = json!(post);
+        prop_assert_eq!(mined_of(&transaction).transfers, mined_of(&payment()).transfers);
+    }
+
     #[test]
     fn no_json_panics(transaction in json_value(), status in json_value()) {
         let _ = run(&transaction, &status);
