@@ -84,8 +84,9 @@ fn asset(row: &Row) -> Option<String> {
         Some(text) => Some(registry::separator(text)?),
     };
     Some(format!(
-        "Asset {{ address: {}, symbol: \"USDC\", decimals: {}, eip712: {eip712:?}, separator: {separator:?} }}",
+        "Asset {{ address: {}, text: {:?}, symbol: \"USDC\", decimals: {}, eip712: {eip712:?}, separator: {separator:?} }}",
         address(row.kind, &usdc.address)?,
+        usdc.address,
         usdc.decimals
     ))
 }

@@ -66,8 +66,8 @@ fn parse_evm(text: &str) -> Option<Address20> {
     hex::decode_to_slice(digits, &mut bytes).ok()?;
     let address = Address20::from(bytes);
     let one_case = !digits.bytes().any(|c| c.is_ascii_uppercase()) || !digits.bytes().any(|c| c.is_ascii_lowercase());
-    let checksum = address.to_checksum(None);
-    (one_case || checksum.strip_prefix("0x") == Some(digits)).then_some(address)
+    // The checksum costs a hash, and one case has none.
+    (one_case || address.to_checksum(None).strip_prefix("0x") == Some(digits)).then_some(address)
 }
 
 fn base58<const N: usize>(text: &str, chars_max: usize) -> Option<[u8; N]> {
@@ -93,9 +93,13 @@ impl fmt::Debug for Address {
     }
 }
 
+/// The form between our own parts: without the checksum, which costs a hash. Callers are told [`fmt::Display`]'s.
 impl Serialize for Address {
     fn serialize<S: serde::Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
-        out.collect_str(self)
+        match self {
+            Self::Evm(address) => out.collect_str(&format_args!("{address:#x}")),
+            Self::Svm(_) => out.collect_str(self),
+        }
     }
 }
 

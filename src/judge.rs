@@ -193,7 +193,7 @@ fn arrival(out: &mut Outcomes, claim: &Claim, mined: &Mined, flow: &Flow<'_>, co
             let name = foreign.name.clone().unwrap_or_else(|| "another token".to_owned());
             (Some(Refusal::WrongAsset), format!("the recipient got {name} ({}), not USDC", foreign.asset))
         }
-        Some(_) | None => (None, format!("the registered asset is {}", claim.network.asset.address)),
+        Some(_) | None => (None, format!("the registered asset is {}", claim.network.asset.text)),
     };
     out.rule("asset_registered", asset, told);
     let missing = (nothing && asset.is_none()).then_some(Refusal::NoMatchingTransfer);

@@ -62,6 +62,8 @@ pub enum FinalityRule {
 pub struct Asset {
     /// The contract or mint.
     pub address: Address,
+    /// The same as text, with its checksum.
+    pub text: &'static str,
     /// Always `USDC`.
     pub symbol: &'static str,
     /// Digits after the point; six for every registered asset.

@@ -14,13 +14,14 @@ mod ledger;
 mod ledgers;
 mod log;
 mod registry;
+mod response;
 mod rpc;
 
-use worker::{Context, Env, Request, Response, ScheduleContext, ScheduledEvent, event};
+use worker::{Context, Env, Request, ScheduleContext, ScheduledEvent, event, web_sys};
 
 /// Every HTTP request.
 #[event(fetch)]
-async fn fetch(request: Request, env: Env, context: Context) -> worker::Result<Response> {
+async fn fetch(request: Request, env: Env, context: Context) -> worker::Result<web_sys::Response> {
     http::serve(request, env, context).await
 }
 

@@ -82,7 +82,7 @@ fn view(tenant: &Tenant, network: &'static Network, is_on: bool) -> ChainView {
         name: network.name,
         environment: network.environment,
         asset: AssetView {
-            address: network.asset.address.to_string(),
+            address: network.asset.text.to_owned(),
             symbol: network.asset.symbol,
             decimals: network.asset.decimals,
         },

@@ -1,8 +1,10 @@
 //! Headers: what every answer carries, and how the rate windows are told.
 
+use super::Reply;
 use crate::ledger::admission::Rates;
 use crate::ledger::rate::{HOUR, MINUTE, Rate, Span};
 use crate::time::UnixMillis;
+use std::collections::BTreeMap;
 
 /// Headers that pages of other origins may read.
 const EXPOSED: &str = "X-Request-Id, RateLimit, RateLimit-Policy, X-RateLimit-Limit, X-RateLimit-Remaining, \
@@ -27,12 +29,29 @@ pub const ALWAYS: [(&str, &str); 9] = [
     ("Access-Control-Expose-Headers", EXPOSED),
 ];
 
+/// Headers that tell how the rate windows stand.
+pub const RATE: [&str; 5] =
+    ["RateLimit-Policy", "RateLimit", "X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset"];
+
 /// Headers of a preflight's answer, besides.
 pub const PREFLIGHT: [(&str, &str); 3] = [
     ("Access-Control-Allow-Methods", "GET, POST, PATCH, DELETE, OPTIONS"),
     ("Access-Control-Allow-Headers", ALLOWED),
     ("Access-Control-Max-Age", "86400"),
 ];
+
+/// All headers of an answer by name: those of every answer, then its own.
+#[must_use]
+pub fn complete<'a>(reply: &'a Reply, request_id: &'a str) -> BTreeMap<&'a str, &'a str> {
+    let mut headers: BTreeMap<&str, &str> = ALWAYS.into_iter().collect();
+    headers.insert("X-Request-Id", request_id);
+    headers.insert("Cache-Control", "no-store");
+    if !reply.content_type.is_empty() {
+        headers.insert("Content-Type", reply.content_type);
+    }
+    headers.extend(reply.headers.iter().map(|(name, value)| (*name, value.as_str())));
+    headers
+}
 
 /// How the rate windows are told: `RateLimit` and `RateLimit-Policy` (IETF
 /// draft, structured fields) and the customary `X-RateLimit-*` of the minute.
@@ -45,18 +64,29 @@ pub fn rate(rates: &Rates, now: UnixMillis) -> Vec<(&'static str, String)> {
     };
     let both =
         |told: &dyn Fn(&Rate, Span) -> String| format!("{}, {}", told(&rates.minute, MINUTE), told(&rates.hour, HOUR));
-    vec![
-        ("RateLimit-Policy", both(&policy)),
-        ("RateLimit", both(&state)),
-        ("X-RateLimit-Limit", rates.minute.limit.to_string()),
-        ("X-RateLimit-Remaining", rates.minute.remaining().to_string()),
-        ("X-RateLimit-Reset", rates.minute.resets_at.0.div_ceil(1_000).to_string()),
-    ]
+    let told = [
+        both(&policy),
+        both(&state),
+        rates.minute.limit.to_string(),
+        rates.minute.remaining().to_string(),
+        rates.minute.resets_at.0.div_ceil(1_000).to_string(),
+    ];
+    RATE.into_iter().zip(told).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_answers_own_headers_come_last() {
+        let reply = Reply::json(200, &()).with("Cache-Control", "private, max-age=3600");
+        let told = complete(&reply, "req_1");
+        assert_eq!(told["Cache-Control"], "private, max-age=3600");
+        assert_eq!(told["X-Request-Id"], "req_1");
+        assert_eq!(told["X-Content-Type-Options"], "nosniff");
+        assert_eq!(complete(&Reply::json(200, &()), "req_1")["Cache-Control"], "no-store");
+    }
 
     #[test]
     fn the_windows_are_told_as_the_draft_writes_them() {

@@ -228,6 +228,13 @@ fn answer(
         (Some(Retry::Never), _) => Status::Rejected,
         (Some(Retry::Later | Retry::Same), _) => Status::Pending,
     };
+    // An address in its checksummed form costs a hash: each is written once.
+    let payers: Vec<String> = judgement.payers.iter().map(Address::to_string).collect();
+    let payer = |address: &Address| {
+        let known = judgement.payers.iter().position(|payer| payer == address);
+        known.and_then(|at| payers.get(at).cloned()).unwrap_or_else(|| address.to_string())
+    };
+    let transfers = mined.map(|mined| lines(mined, recipient, payer)).unwrap_or_default();
     let claimed_by = prior.filter(|_| !paid && refusal == Some(crate::verdict::Refusal::AlreadyClaimed));
     Answer {
         id,
@@ -239,14 +246,14 @@ fn answer(
         network: claim.network.caip2.to_owned(),
         amount_usdc: mined.map(|_| judgement.amount.usdc()),
         amount: mined.map(|_| judgement.amount.to_string()),
-        asset: claim.network.asset.address.to_string(),
-        from_address: match judgement.payers.as_slice() {
-            [only] => Some(only.to_string()),
+        asset: claim.network.asset.text.to_owned(),
+        from_address: match payers.as_slice() {
+            [only] => Some(only.clone()),
             _ => None,
         },
         to_address: Some(recipient.to_string()),
-        transfers: mined.map(|mined| lines(mined, recipient)).unwrap_or_default(),
-        payers: judgement.payers.iter().map(Address::to_string).collect(),
+        transfers,
+        payers,
         overpaid: judgement.overpaid.map(|over| over.to_string()),
         confirmations: mined.map(crate::chain::trace::Mined::confirmations),
         block_number: mined.map(|mined| mined.block.number),
@@ -272,7 +279,11 @@ fn answer(
     }
 }
 
-fn lines(mined: &crate::chain::trace::Mined, recipient: &Address) -> Vec<TransferLine> {
+fn lines(
+    mined: &crate::chain::trace::Mined,
+    recipient: &Address,
+    payer: impl Fn(&Address) -> String,
+) -> Vec<TransferLine> {
     let reached = mined
         .transfers
         .iter()
@@ -283,7 +294,7 @@ fn lines(mined: &crate::chain::trace::Mined, recipient: &Address) -> Vec<Transfe
                 Place::LogIndex(log_index) => TransferPlace::Log { log_index: *log_index },
                 Place::TokenAccount(account) => TransferPlace::Account { token_account: account.to_string() },
             },
-            payer: transfer.from.map(|from| from.to_string()),
+            payer: transfer.from.as_ref().map(&payer),
             amount: transfer.amount.to_string(),
         })
         .collect()

@@ -9,11 +9,11 @@ use crate::id::TenantId;
 use crate::network::{Environment, by_key};
 use serde_json::json;
 use std::rc::Rc;
-use worker::{Env, Request, Response};
+use worker::{Env, Response, web_sys};
 
 /// Serves `/bench/row/{n}` and `/bench/fetch/{n}`: `n` picks the object, as a tenant would.
-pub(crate) async fn serve(path: &str, _request: Request, env: Env) -> worker::Result<Response> {
-    let failed = |what: &str| Response::error(what, 500);
+pub(crate) async fn serve(path: &str, env: Env) -> worker::Result<web_sys::Response> {
+    let failed = |what: &str| Ok(Response::error(what, 500)?.into());
     let Ok(app) = App::new(env, "").map(Rc::new) else { return failed("settings") };
     let mut parts = path.split('/').skip(2);
     let (kind, object) =
@@ -37,7 +37,7 @@ pub(crate) async fn serve(path: &str, _request: Request, env: Env) -> worker::Re
         ask: Ask::BenchRow { id: app::request_id(now).to_string() },
     };
     match ledgers::ask(&app, &envelope, None).await {
-        Ok(reply) if reply.status == 204 => Response::ok("{}"),
+        Ok(told) if told.status() == 204 => Ok(Response::ok("{}")?.into()),
         Ok(_) | Err(_) => failed("row"),
     }
 }

@@ -8,6 +8,7 @@ mod verify;
 use super::app::App;
 use super::health;
 use super::http::Incoming;
+use super::response::Outgoing;
 use crate::api::endpoint::Endpoint;
 use crate::api::{Reply, docs};
 use crate::error::Fault;
@@ -21,33 +22,34 @@ const OPENAPI: &str = include_str!("../../docs/reference/openapi.json");
 ///
 /// # Errors
 /// Any fault; the caller makes its answer.
-pub(crate) async fn dispatch(app: &Rc<App>, context: &Context, incoming: Incoming) -> Result<Reply, Fault> {
-    match incoming.row.endpoint {
-        Endpoint::Verify => verify::verify(app, context, &incoming).await,
-        Endpoint::Verifications => account::list(app, &incoming).await,
-        Endpoint::Verification => account::record(app, &incoming).await,
-        Endpoint::Usage => account::usage(app, context, &incoming).await,
-        Endpoint::SupportedChains => account::chains(app, context, &incoming).await,
-        Endpoint::Whoami => account::whoami(app, &incoming).await,
-        Endpoint::Health => Ok(Reply::json(200, &health::health(Rc::clone(app), context, incoming.now).await)),
-        Endpoint::OpenApi => Ok(Reply {
+pub(crate) async fn dispatch(app: &Rc<App>, context: &Context, incoming: Incoming) -> Result<Outgoing, Fault> {
+    let reply = match incoming.row.endpoint {
+        Endpoint::Verify => return verify::verify(app, context, &incoming).await,
+        Endpoint::Verifications => return account::list(app, &incoming).await,
+        Endpoint::Verification => return account::record(app, &incoming).await,
+        Endpoint::Usage => return account::usage(app, context, &incoming).await,
+        Endpoint::SupportedChains => return account::chains(app, context, &incoming).await,
+        Endpoint::Whoami => return account::whoami(app, &incoming).await,
+        Endpoint::Health => Reply::json(200, &health::health(Rc::clone(app), context, incoming.now).await),
+        Endpoint::OpenApi => Reply {
             status: 200,
             content_type: "application/json",
             body: OPENAPI.to_owned(),
             headers: vec![("Cache-Control", "public, max-age=3600".to_owned())],
-        }),
-        Endpoint::ErrorDocs => Ok(Reply::html(docs::errors())),
-        Endpoint::TierDocs => Ok(Reply::html(docs::tiers())),
-        Endpoint::TenantCreate => admin::create_tenant(app, &incoming).await,
-        Endpoint::TenantList => admin::list_tenants(app, &incoming).await,
-        Endpoint::TenantRead => admin::read_tenant(app, &incoming).await,
-        Endpoint::TenantPatch => admin::patch_tenant(app, &incoming).await,
-        Endpoint::KeyList => admin::list_keys(app, &incoming).await,
-        Endpoint::KeyCreate => admin::create_key(app, &incoming).await,
-        Endpoint::KeyRevoke => admin::revoke_key(app, &incoming).await,
-        Endpoint::RecipientList => admin::list_recipients(app, &incoming).await,
-        Endpoint::RecipientCreate => admin::create_recipient(app, &incoming).await,
-        Endpoint::RecipientRemove => admin::remove_recipient(app, &incoming).await,
-        Endpoint::ChainsCheck => admin::check_chains(app, &incoming).await,
-    }
+        },
+        Endpoint::ErrorDocs => Reply::html(docs::errors()),
+        Endpoint::TierDocs => Reply::html(docs::tiers()),
+        Endpoint::TenantCreate => admin::create_tenant(app, &incoming).await?,
+        Endpoint::TenantList => admin::list_tenants(app, &incoming).await?,
+        Endpoint::TenantRead => admin::read_tenant(app, &incoming).await?,
+        Endpoint::TenantPatch => admin::patch_tenant(app, &incoming).await?,
+        Endpoint::KeyList => admin::list_keys(app, &incoming).await?,
+        Endpoint::KeyCreate => admin::create_key(app, &incoming).await?,
+        Endpoint::KeyRevoke => admin::revoke_key(app, &incoming).await?,
+        Endpoint::RecipientList => admin::list_recipients(app, &incoming).await?,
+        Endpoint::RecipientCreate => admin::create_recipient(app, &incoming).await?,
+        Endpoint::RecipientRemove => admin::remove_recipient(app, &incoming).await?,
+        Endpoint::ChainsCheck => admin::check_chains(app, &incoming).await?,
+    };
+    Ok(reply.into())
 }

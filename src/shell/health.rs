@@ -100,7 +100,7 @@ async fn look_at_core(app: &App, now: UnixMillis) -> Core {
         path: String::new(),
         ask: Ask::Ping,
     };
-    let ledger = timed(async { ledgers::ask(app, &envelope, None).await.is_ok_and(|reply| reply.status == 204) });
+    let ledger = timed(async { ledgers::ask(app, &envelope, None).await.is_ok_and(|told| told.status() == 204) });
     let (database, ledger) = join(database, ledger).await;
     Core { database, ledger, at: now }
 }

@@ -1,8 +1,8 @@
 //! Requests in, answers out: the refusals that need no tenant, in the design's
-//! order (route, size, media type, key, body), the headers of every answer and
-//! its one log line.
+//! order (route, size, media type, key, body), and what is logged of them.
 
 use super::app::{self, App};
+use super::response::Outgoing;
 use super::{handle, isolate, log};
 use crate::api::endpoint::{Access, Method, Route, Row};
 use crate::api::problem::{self, Asked};
@@ -14,7 +14,11 @@ use crate::tenant::key::{self, Caller};
 use crate::time::UnixMillis;
 use futures_util::StreamExt;
 use std::rc::Rc;
-use worker::{Context, Env, Headers, Request, Response, ResponseBody};
+use worker::{Context, Env, Request, web_sys};
+
+/// The platform logs every invocation by itself; we add a line to those that
+/// failed, or took this long.
+const SLOW_MS: u64 = 1_000;
 
 /// One request, as far as it is read.
 pub(crate) struct Incoming {
@@ -57,7 +61,7 @@ impl Incoming {
 ///
 /// # Errors
 /// Only where the platform cannot make a response at all.
-pub(crate) async fn serve(mut request: Request, env: Env, context: Context) -> worker::Result<Response> {
+pub(crate) async fn serve(mut request: Request, env: Env, context: Context) -> worker::Result<web_sys::Response> {
     let now = app::now();
     let request_id = app::request_id(now);
     let url = request.url()?;
@@ -65,7 +69,7 @@ pub(crate) async fn serve(mut request: Request, env: Env, context: Context) -> w
     let method = request.inner().method();
     #[cfg(x402_bench)]
     if path.starts_with("/bench/") {
-        return super::bench::serve(&path, request, env).await;
+        return super::bench::serve(&path, env).await;
     }
     if method == "OPTIONS" {
         let reply = Reply {
@@ -74,7 +78,7 @@ pub(crate) async fn serve(mut request: Request, env: Env, context: Context) -> w
             body: String::new(),
             headers: headers::PREFLIGHT.map(|(name, value)| (name, value.to_owned())).to_vec(),
         };
-        return respond(reply, request_id, false);
+        return Outgoing::from(reply).into_response(request_id, false);
     }
     let request_origin = url.origin().ascii_serialization();
     let outcome = match App::new(env, &request_origin) {
@@ -85,28 +89,29 @@ pub(crate) async fn serve(mut request: Request, env: Env, context: Context) -> w
                 Ok(incoming) => {
                     let row = incoming.row;
                     let result = handle::dispatch(&app, &context, incoming).await;
-                    (result.unwrap_or_else(|fault| refuse(&fault, asked)), Some(row))
+                    (result.unwrap_or_else(|fault| refuse(&fault, asked).into()), Some(row))
                 }
                 Err((fault, allow)) => {
                     let reply = refuse(&fault, asked);
-                    (if allow.is_empty() { reply } else { reply.with("Allow", allow) }, None)
+                    (if allow.is_empty() { reply } else { reply.with("Allow", allow) }.into(), None)
                 }
             }
         }
-        Err(fault) => (refuse(&fault, Asked { origin: &request_origin, path: &path, request_id }), None),
+        Err(fault) => (refuse(&fault, Asked { origin: &request_origin, path: &path, request_id }).into(), None),
     };
-    let (reply, row) = outcome;
-    log::line(
-        "request",
-        &[
+    let (outgoing, row): (Outgoing, _) = outcome;
+    let (status, ms) = (outgoing.status(), app::now().since(now));
+    if status >= 400 || ms >= SLOW_MS {
+        let fields = [
             ("requestId", request_id.to_string().into()),
             ("method", method.as_str().into()),
             ("endpoint", row.map_or("none", |row| row.path).into()),
-            ("status", reply.status.into()),
-            ("ms", app::now().since(now).into()),
-        ],
-    );
-    respond(reply, request_id, method == "HEAD")
+            ("status", status.into()),
+            ("ms", ms.into()),
+        ];
+        log::line("request", &fields);
+    }
+    outgoing.into_response(request_id, method == "HEAD")
 }
 
 /// The answer to a fault; its cause goes to the log, once.
@@ -229,23 +234,4 @@ async fn body(request: &mut Request, row: &Row, length: Option<u64>) -> Result<V
         }
     }
     Ok(body)
-}
-
-/// Sends an answer with the headers that every answer has.
-fn respond(reply: Reply, request_id: RequestId, head: bool) -> worker::Result<Response> {
-    let out = Headers::new();
-    for (name, value) in headers::ALWAYS {
-        out.set(name, value)?;
-    }
-    out.set("X-Request-Id", &request_id.to_string())?;
-    out.set("Cache-Control", "no-store")?;
-    if !reply.content_type.is_empty() {
-        out.set("Content-Type", reply.content_type)?;
-    }
-    for (name, value) in &reply.headers {
-        out.set(name, value)?;
-    }
-    let body =
-        if head || reply.body.is_empty() { ResponseBody::Empty } else { ResponseBody::Body(reply.body.into_bytes()) };
-    Ok(Response::from_body(body)?.with_headers(out).with_status(reply.status))
 }

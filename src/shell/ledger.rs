@@ -13,6 +13,8 @@ use super::app::{self, db};
 use super::directory;
 use super::http::refuse;
 use super::ledgers::{Ask, Envelope};
+use super::response::respond;
+use crate::address::Address;
 use crate::api::Reply;
 use crate::api::problem::Asked;
 use crate::error::{Code, Fault};
@@ -23,14 +25,33 @@ use crate::tenant::Tenant;
 use crate::time::UnixMillis;
 pub(crate) use ship::Event;
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
 pub(crate) use store::Record;
 use store::Store;
-use worker::{DurableObject, Env, Headers, Request, Response, ResponseBody, State, durable_object};
+use worker::{DurableObject, Env, Request, Response, State, durable_object};
 
 /// What the object holds while it lives: all of it is in its storage too.
 struct Memory {
     tenant: Tenant,
     admission: Admission,
+    /// Some of those who have paid before, to spare reading their rows.
+    payers: BTreeSet<Address>,
+}
+
+/// Payers kept in memory.
+const PAYERS_MAX: usize = 4_096;
+
+impl Memory {
+    const fn new(tenant: Tenant, admission: Admission) -> Self {
+        Self { tenant, admission, payers: BTreeSet::new() }
+    }
+
+    fn remember_payers(&mut self, known: Vec<Address>) {
+        if self.payers.len() > PAYERS_MAX {
+            self.payers.clear();
+        }
+        self.payers.extend(known);
+    }
 }
 
 /// One tenant's ledger in one environment.
@@ -52,17 +73,18 @@ impl DurableObject for TenantLedger {
     async fn fetch(&self, mut request: Request) -> worker::Result<Response> {
         let now = app::now();
         let body = request.text().await?;
-        let reply = match serde_json::from_str::<Envelope>(&body) {
+        match serde_json::from_str::<Envelope>(&body) {
             Ok(envelope) => {
                 let asked = Asked { origin: &envelope.origin, path: &envelope.path, request_id: envelope.request_id };
-                self.answer(&envelope, now).await.unwrap_or_else(|fault| refuse(&fault, asked))
+                let reply = self.answer(&envelope, now).await.unwrap_or_else(|fault| refuse(&fault, asked));
+                respond(reply, envelope.request_id)
             }
             Err(error) => {
                 let asked = Asked { origin: "", path: "", request_id: app::request_id(now) };
-                refuse(&Fault::internal(format!("a ledger could not read what it was asked: {error}")), asked)
+                let fault = Fault::internal(format!("a ledger could not read what it was asked: {error}"));
+                respond(refuse(&fault, asked), asked.request_id)
             }
-        };
-        respond(reply)
+        }
     }
 
     async fn alarm(&self) -> worker::Result<Response> {
@@ -106,7 +128,7 @@ impl TenantLedger {
         let store = self.store();
         store.make()?;
         if let (Some(tenant), Some(admission)) = (store.tenant()?, store.admission()?) {
-            self.memory.replace(Some(Memory { tenant, admission }));
+            self.memory.replace(Some(Memory::new(tenant, admission)));
         }
         self.opened.set(true);
         Ok(())
@@ -145,7 +167,7 @@ impl TenantLedger {
                     store.put_tenant(&tenant)?;
                     store.put_admission(&admission)
                 })?;
-                *memory = Some(Memory { tenant, admission });
+                *memory = Some(Memory::new(tenant, admission));
             }
         }
         Ok(())
@@ -187,16 +209,4 @@ fn unread_because(fault: Fault) -> Fault {
 /// 204.
 fn nothing() -> Reply {
     Reply { status: 204, content_type: "", body: String::new(), headers: Vec::new() }
-}
-
-fn respond(reply: Reply) -> worker::Result<Response> {
-    let headers = Headers::new();
-    if !reply.content_type.is_empty() {
-        headers.set("Content-Type", reply.content_type)?;
-    }
-    for (name, value) in &reply.headers {
-        headers.set(name, value)?;
-    }
-    let body = if reply.body.is_empty() { ResponseBody::Empty } else { ResponseBody::Body(reply.body.into_bytes()) };
-    Ok(Response::from_body(body)?.with_headers(headers).with_status(reply.status))
 }

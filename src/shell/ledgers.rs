@@ -2,7 +2,7 @@
 
 use super::app::App;
 use super::isolate::{self, Refused};
-use crate::api::Reply;
+use crate::api::headers;
 use crate::error::{Code, Fault};
 use crate::id::{RequestId, TenantId, VerificationId};
 use crate::ledger::book;
@@ -13,8 +13,10 @@ use futures_util::future::{Either, select};
 use serde::{Deserialize, Serialize};
 use std::pin::pin;
 use std::time::Duration;
-use wasm_bindgen::JsValue;
-use worker::{Delay, Headers, Method, Request, RequestInit, Response, Stub};
+use wasm_bindgen::prelude::*;
+use worker::wasm_bindgen_futures::JsFuture;
+use worker::web_sys::{self, RequestInit};
+use worker::{Delay, Stub, js_sys};
 
 /// How long a ledger may take: its own work is a few milliseconds, a first call
 /// loads the tenant from the directory, and callers of an object that panicked
@@ -95,63 +97,80 @@ fn stub(app: &App, tenant: TenantId, environment: Environment, region: Option<&s
     .map_err(unavailable)
 }
 
-/// Asks a ledger and gives its answer as it is.
-///
-/// # Errors
-/// `LEDGER_UNAVAILABLE`.
-pub(crate) async fn ask(app: &App, envelope: &Envelope, region: Option<&str>) -> Result<Reply, Fault> {
-    let stub = stub(app, envelope.tenant, envelope.environment, region)?;
-    let body = serde_json::to_string(envelope).map_err(Fault::internal)?;
-    let mut init = RequestInit::new();
-    init.with_method(Method::Post).with_body(Some(JsValue::from_str(&body)));
-    let request = Request::new_with_init("https://ledger/", &init).map_err(unavailable)?;
-    let flushes = matches!(envelope.ask, Ask::List { .. } | Ask::Flush);
-    let limit_ms = if flushes { FLUSH_DEADLINE_MS } else { DEADLINE_MS };
-    let answered = async {
-        let mut response = stub.fetch_with_request(request).await?;
-        let body = response.text().await?;
-        Ok::<_, worker::Error>((response, body))
-    };
-    let deadline = Delay::from(Duration::from_millis(limit_ms));
-    match select(pin!(answered), pin!(deadline)).await {
-        Either::Left((Ok((response, body)), _)) => Ok(reply(&response, body)),
-        Either::Left((Err(error), _)) => Err(unavailable(error)),
-        Either::Right(_) => Err(unavailable(format!("no answer in {limit_ms} ms"))),
+#[wasm_bindgen]
+extern "C" {
+    /// A ledger's stub, called without the request object that `worker` would make.
+    type Ledger;
+
+    #[wasm_bindgen(method, catch)]
+    fn fetch(this: &Ledger, url: &str, init: &RequestInit) -> Result<js_sys::Promise, JsValue>;
+}
+
+/// A ledger's answer. It is complete, so that it can go out to the caller
+/// without being read: its body never enters this Worker's memory.
+#[derive(Debug)]
+pub(crate) struct Told(web_sys::Response);
+
+impl Told {
+    /// The HTTP status.
+    pub(crate) fn status(&self) -> u16 {
+        self.0.status()
     }
-}
 
-/// Headers that a ledger's answer may carry on.
-const PASSED: [&str; 11] = [
-    "Allow",
-    "Cache-Control",
-    "Idempotent-Replayed",
-    "RateLimit",
-    "RateLimit-Policy",
-    "Retry-After",
-    "WWW-Authenticate",
-    "X-RateLimit-Limit",
-    "X-RateLimit-Remaining",
-    "X-RateLimit-Reset",
-    REMEMBER,
-];
+    /// How the rate windows stand, for an answer that is made of more than the ledger's.
+    pub(crate) fn rates(&self) -> Vec<(&'static str, String)> {
+        let headers = self.0.headers();
+        headers::RATE.into_iter().filter_map(|name| Some((name, headers.get(name).ok().flatten()?))).collect()
+    }
 
-fn reply(response: &Response, body: String) -> Reply {
-    let headers: &Headers = response.headers();
-    let passed = PASSED.into_iter().filter_map(|name| Some((name, headers.get(name).ok().flatten()?)));
-    let content_type = match headers.get("content-type").ok().flatten().as_deref() {
-        Some("application/problem+json") => "application/problem+json",
-        _ => "application/json",
-    };
-    Reply { status: response.status_code(), content_type, body, headers: passed.collect() }
-}
-
-/// Takes out of an answer what the isolate is to remember of its caller.
-pub(crate) fn remember(mut reply: Reply, caller: &Caller, now: UnixMillis) -> Reply {
-    if let Some(at) = reply.headers.iter().position(|(name, _)| *name == REMEMBER) {
-        let (_, told) = reply.headers.swap_remove(at);
+    /// Takes out what the isolate is to remember of a refused caller.
+    ///
+    /// # Errors
+    /// Where the platform refuses to copy the answer.
+    pub(crate) fn remember(self, caller: &Caller, now: UnixMillis) -> Result<Self, Fault> {
+        if self.status() < 400 {
+            return Ok(self);
+        }
+        let Some(told) = self.0.headers().get(REMEMBER).ok().flatten() else { return Ok(self) };
         if let Ok(refused) = serde_json::from_str::<Refused>(&told) {
             isolate::remember_refused(caller.hash, refused, now);
         }
+        // An answer that came in cannot be changed, only a copy of it.
+        let init: &web_sys::ResponseInit = self.0.unchecked_ref();
+        let copy = web_sys::Response::new_with_opt_readable_stream_and_init(self.0.body().as_ref(), init);
+        let copy = copy.map_err(broken)?;
+        copy.headers().delete(REMEMBER).map_err(broken)?;
+        Ok(Self(copy))
     }
-    reply
+
+    /// What goes out.
+    pub(crate) fn into_response(self) -> web_sys::Response {
+        self.0
+    }
+}
+
+fn broken(error: JsValue) -> Fault {
+    Fault::internal(worker::Error::from(error))
+}
+
+/// Asks a ledger.
+///
+/// # Errors
+/// `LEDGER_UNAVAILABLE`.
+pub(crate) async fn ask(app: &App, envelope: &Envelope, region: Option<&str>) -> Result<Told, Fault> {
+    let stub = stub(app, envelope.tenant, envelope.environment, region)?;
+    let body = serde_json::to_string(envelope).map_err(Fault::internal)?;
+    let init = RequestInit::new();
+    init.set_method("POST");
+    init.set_body(&JsValue::from_str(&body));
+    let ledger: Ledger = stub.into_rpc();
+    let asked = ledger.fetch("https://ledger/", &init).map_err(|error| unavailable(worker::Error::from(error)))?;
+    let flushes = matches!(envelope.ask, Ask::List { .. } | Ask::Flush);
+    let limit_ms = if flushes { FLUSH_DEADLINE_MS } else { DEADLINE_MS };
+    let deadline = Delay::from(Duration::from_millis(limit_ms));
+    match select(JsFuture::from(asked), pin!(deadline)).await {
+        Either::Left((Ok(response), _)) => Ok(Told(response.unchecked_into())),
+        Either::Left((Err(error), _)) => Err(unavailable(worker::Error::from(error))),
+        Either::Right(_) => Err(unavailable(format!("no answer in {limit_ms} ms"))),
+    }
 }

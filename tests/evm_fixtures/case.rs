@@ -34,7 +34,11 @@ pub(crate) const fn bridged(address: alloy_primitives::Address) -> Bridged {
 pub(crate) fn network(key: &str) -> Network {
     let unregistered = |key, chain_id, bridged| {
         let base = *network::by_key("base").unwrap();
-        let asset = Asset { address: Address::Evm(address!("4020000000000000000000000000000000000001")), ..base.asset };
+        let asset = Asset {
+            address: Address::Evm(address!("4020000000000000000000000000000000000001")),
+            text: "0x4020000000000000000000000000000000000001",
+            ..base.asset
+        };
         Network { key, chain_id: Some(chain_id), asset, bridged, ..base }
     };
     match key {

@@ -6,11 +6,12 @@ use crate::error::{Code, Fault};
 use crate::id::VerificationId;
 use crate::shell::app::App;
 use crate::shell::http::Incoming;
-use crate::shell::ledgers::{self, Ask, Envelope, View};
+use crate::shell::ledgers::{self, Ask, Envelope, Told, View};
+use crate::shell::response::Outgoing;
 use crate::shell::{directory, registry};
 use worker::Context;
 
-async fn ask(app: &App, incoming: &Incoming, ask: Ask) -> Result<Reply, Fault> {
+async fn ask(app: &App, incoming: &Incoming, ask: Ask) -> Result<Told, Fault> {
     let caller = incoming.caller()?;
     let envelope = Envelope {
         tenant: caller.tenant,
@@ -24,51 +25,51 @@ async fn ask(app: &App, incoming: &Incoming, ask: Ask) -> Result<Reply, Fault> {
 }
 
 /// `GET /v1/usage`.
-pub(super) async fn usage(app: &App, context: &Context, incoming: &Incoming) -> Result<Reply, Fault> {
+pub(super) async fn usage(app: &App, context: &Context, incoming: &Incoming) -> Result<Outgoing, Fault> {
     let off = registry::off(app, context, incoming.now).await;
-    ask(app, incoming, Ask::Account { key: incoming.caller()?.hash, view: View::Usage, off }).await
+    ask(app, incoming, Ask::Account { key: incoming.caller()?.hash, view: View::Usage, off }).await.map(Outgoing::from)
 }
 
 /// `GET /v1/supported-chains`.
-pub(super) async fn chains(app: &App, context: &Context, incoming: &Incoming) -> Result<Reply, Fault> {
+pub(super) async fn chains(app: &App, context: &Context, incoming: &Incoming) -> Result<Outgoing, Fault> {
     let off = registry::off(app, context, incoming.now).await;
-    ask(app, incoming, Ask::Account { key: incoming.caller()?.hash, view: View::Chains, off }).await
+    ask(app, incoming, Ask::Account { key: incoming.caller()?.hash, view: View::Chains, off }).await.map(Outgoing::from)
 }
 
 /// `GET /v1/whoami`.
-pub(super) async fn whoami(app: &App, incoming: &Incoming) -> Result<Reply, Fault> {
+pub(super) async fn whoami(app: &App, incoming: &Incoming) -> Result<Outgoing, Fault> {
     let key = incoming.caller()?.hash;
-    ask(app, incoming, Ask::Account { key, view: View::Whoami, off: Vec::new() }).await
+    ask(app, incoming, Ask::Account { key, view: View::Whoami, off: Vec::new() }).await.map(Outgoing::from)
 }
 
 /// `GET /v1/verifications/{id}`: the ledger's, else the directory's.
-pub(super) async fn record(app: &App, incoming: &Incoming) -> Result<Reply, Fault> {
+pub(super) async fn record(app: &App, incoming: &Incoming) -> Result<Outgoing, Fault> {
     let caller = incoming.caller()?;
     let none = || Fault::new(Code::NotFound, "no such verification");
     let id = VerificationId::parse(incoming.param(0));
     // A key that is not good is refused before an id that is not one.
     let asked = id.unwrap_or_else(|| VerificationId::new(incoming.now, 0));
-    let reply = ask(app, incoming, Ask::Record { key: caller.hash, id: asked }).await?;
-    if reply.status != 404 {
-        return Ok(reply);
+    let told = ask(app, incoming, Ask::Record { key: caller.hash, id: asked }).await?;
+    if told.status() != 404 {
+        return Ok(told.into());
     }
     let body = directory::record(&app.db()?, caller.tenant, caller.environment, id.ok_or_else(none)?).await?;
     let body = body.ok_or_else(none)?;
-    Ok(Reply { status: 200, content_type: "application/json", body, headers: reply.headers })
+    Ok(Reply { status: 200, content_type: "application/json", body, headers: told.rates() }.into())
 }
 
 /// `GET /v1/verifications`.
-pub(super) async fn list(app: &App, incoming: &Incoming) -> Result<Reply, Fault> {
+pub(super) async fn list(app: &App, incoming: &Incoming) -> Result<Outgoing, Fault> {
     let caller = incoming.caller()?;
     let page = page(&incoming.query, |text| VerificationId::parse(text).is_some())?;
     let admitted = ask(app, incoming, Ask::List { key: caller.hash }).await?;
-    if admitted.status != 204 {
-        return Ok(admitted);
+    if admitted.status() != 204 {
+        return Ok(admitted.into());
     }
     let rows = directory::records(&app.db()?, caller.tenant, caller.environment, &page).await?;
     let List { data, next_cursor } = List::of(rows, page.limit, |(id, _)| id.clone());
     let list = List { data: data.into_iter().map(|(_, body)| body).collect::<Vec<_>>(), next_cursor };
     let mut reply = Reply::json(200, &list);
-    reply.headers = admitted.headers;
-    Ok(reply)
+    reply.headers = admitted.rates();
+    Ok(reply.into())
 }

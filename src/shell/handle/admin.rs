@@ -59,8 +59,8 @@ async fn spread(
         };
         ledgers::ask(app, &envelope, region).await
     };
-    for reply in join_all(Environment::ALL.map(one)).await {
-        if reply?.status != 204 {
+    for told in join_all(Environment::ALL.map(one)).await {
+        if told?.status() != 204 {
             let detail = "written, but a ledger has not taken it yet: send the same again";
             return Err(Fault::new(Code::LedgerUnavailable, detail).after(1));
         }

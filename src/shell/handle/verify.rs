@@ -8,7 +8,8 @@ use crate::payment::Claim;
 use crate::shell::app::{self, App};
 use crate::shell::http::{Incoming, refuse};
 use crate::shell::isolate::{self, Refused};
-use crate::shell::ledgers::{self, Ask, Envelope};
+use crate::shell::ledgers::{self, Ask, Envelope, Told};
+use crate::shell::response::Outgoing;
 use crate::shell::{chain, registry};
 use crate::tenant::key::Caller;
 use sha2::{Digest, Sha256};
@@ -18,7 +19,7 @@ use worker::Context;
 ///
 /// # Errors
 /// What is wrong with the request, or `LEDGER_UNAVAILABLE`; everything else the ledger tells.
-pub(super) async fn verify(app: &App, context: &Context, incoming: &Incoming) -> Result<Reply, Fault> {
+pub(super) async fn verify(app: &App, context: &Context, incoming: &Incoming) -> Result<Outgoing, Fault> {
     let caller = incoming.caller()?; // who
     let claim = body::read(&incoming.body)?; // what
     let idempotency = idempotency(incoming)?;
@@ -26,7 +27,7 @@ pub(super) async fn verify(app: &App, context: &Context, incoming: &Incoming) ->
         return Err(mismatch(&claim, &caller));
     }
     guard(app, &caller).await?;
-    let mut request = Request {
+    let mut request = Box::new(Request {
         key: caller.hash,
         request_id: incoming.request_id,
         idempotency,
@@ -34,13 +35,13 @@ pub(super) async fn verify(app: &App, context: &Context, incoming: &Incoming) ->
         claim,
         seen: Seen::Deferred,
         random: u128::from_be_bytes(app::random()?).to_string(),
-    };
+    });
     match isolate::refused(caller.hash, incoming.now) {
-        Some(refused @ Refused::Limited { .. }) => return Ok(limited(app, incoming, &refused)),
+        Some(refused @ Refused::Limited { .. }) => return Ok(limited(app, incoming, &refused).into()),
         Some(Refused::AskFirst) => {
-            let reply = book(app, incoming, &caller, &request).await?;
-            if reply.status != 204 {
-                return Ok(reply);
+            let told = book(app, incoming, &caller, request.clone()).await?;
+            if told.status() != 204 {
+                return Ok(told.into());
             }
         }
         None => {}
@@ -51,20 +52,20 @@ pub(super) async fn verify(app: &App, context: &Context, incoming: &Incoming) ->
     } else {
         Seen::Unavailable
     }; // good
-    book(app, incoming, &caller, &request).await // book, tell
+    let told = book(app, incoming, &caller, request).await?; // book
+    Ok(told.into()) // tell
 }
 
-async fn book(app: &App, incoming: &Incoming, caller: &Caller, request: &Request) -> Result<Reply, Fault> {
+async fn book(app: &App, incoming: &Incoming, caller: &Caller, request: Box<Request>) -> Result<Told, Fault> {
     let envelope = Envelope {
         tenant: caller.tenant,
         environment: caller.environment,
         request_id: incoming.request_id,
         origin: app.origin.clone(),
         path: incoming.path.clone(),
-        ask: Ask::Verify(Box::new(request.clone())),
+        ask: Ask::Verify(request),
     };
-    let reply = ledgers::ask(app, &envelope, None).await?;
-    Ok(ledgers::remember(reply, caller, incoming.now))
+    ledgers::ask(app, &envelope, None).await?.remember(caller, incoming.now)
 }
 
 fn idempotency(incoming: &Incoming) -> Result<Option<Idempotency>, Fault> {

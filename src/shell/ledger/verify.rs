@@ -2,6 +2,7 @@
 
 use super::store::Store;
 use super::{Memory, TenantLedger, nothing};
+use crate::address::Address;
 use crate::api::{Reply, headers, problem};
 use crate::error::{Code, Fault, Retry};
 use crate::judge::Prior;
@@ -16,6 +17,7 @@ use crate::shell::isolate::{self, Refused};
 use crate::shell::ledgers::{Envelope, REMEMBER};
 use crate::tenant::Recipient;
 use crate::time::UnixMillis;
+use std::collections::BTreeSet;
 
 /// The route's name in the idempotency table.
 const ROUTE: &str = "verify";
@@ -24,7 +26,7 @@ const ROUTE: &str = "verify";
 enum Step {
     Done(Reply),
     /// In test: register the recipient first, then step again.
-    Register(crate::address::Address),
+    Register(Address),
 }
 
 impl TenantLedger {
@@ -47,21 +49,23 @@ impl TenantLedger {
     fn step(&self, request: &Request, envelope: &Envelope, now: UnixMillis) -> Result<Step, Fault> {
         let store = self.store();
         self.with(|memory| {
+            let payers = known_payers(&store, &memory.payers, request)?;
             let mut admission = memory.admission.clone();
             let step = store.atomically(|| {
                 if let Some(closed) = admission.roll(now) {
                     let body = serde_json::to_string(&closed).map_err(Fault::internal)?;
                     store.put_outbox("period", &body)?;
                 }
-                Booking { store: &store, memory, request, envelope, now }.run(&mut admission)
+                Booking { store: &store, memory, payers: &payers, request, envelope, now }.run(&mut admission)
             })?;
             memory.admission = admission;
+            memory.remember_payers(payers);
             Ok(step)
         })
     }
 
     /// Registers an address that nobody holds to this tenant (test only).
-    async fn register(&self, address: &crate::address::Address, now: UnixMillis) -> Result<(), Fault> {
+    async fn register(&self, address: &Address, now: UnixMillis) -> Result<(), Fault> {
         let (id, environment) = self.with(|memory| Ok((memory.tenant.id, memory.tenant.environment)))?;
         let outcome = directory::register_first_use(&db(&self.env)?, id, environment, address, now).await?;
         let Some(version) = outcome else {
@@ -85,10 +89,28 @@ impl TenantLedger {
     }
 }
 
+/// Those who moved the asset in this transaction and have paid the tenant before.
+fn known_payers(store: &Store, remembered: &BTreeSet<Address>, request: &Request) -> Result<Vec<Address>, Fault> {
+    let Seen::Traced(traced) = &request.seen else { return Ok(Vec::new()) };
+    let Some(mined) = traced.trace.mined() else { return Ok(Vec::new()) };
+    // Beyond this many a payer reads as a stranger, which only adds caution.
+    let mut givers: Vec<_> = mined.transfers.iter().filter_map(|transfer| transfer.from).take(64).collect();
+    givers.sort_unstable();
+    givers.dedup();
+    let mut known = Vec::new();
+    for giver in givers {
+        if remembered.contains(&giver) || store.knows_payer(&giver.to_string())? {
+            known.push(giver);
+        }
+    }
+    Ok(known)
+}
+
 /// One step's view.
 struct Booking<'a> {
     store: &'a Store,
     memory: &'a Memory,
+    payers: &'a [Address],
     request: &'a Request,
     envelope: &'a Envelope,
     now: UnixMillis,
@@ -117,9 +139,8 @@ impl Booking<'_> {
         let recipient = admitted.recipient.to_string();
         let claim = &request.claim;
         let prior = self.store.claim(claim.network.caip2, &claim.tx.to_string(), &recipient)?;
-        let known = self.known_payers()?;
         let sanctions = isolate::sanctions();
-        let known = Known { tenant, prior: prior.as_ref(), payers: &known, sanctions: sanctions.as_deref() };
+        let known = Known { tenant, prior: prior.as_ref(), payers: self.payers, sanctions: sanctions.as_deref() };
         let reply = match book::conclude(request, admitted, admission, known, self.now) {
             Ok(booked) => self.write(&booked, prior.as_ref())?,
             Err(fault) => refuse(&fault, self.asked()),
@@ -132,23 +153,6 @@ impl Booking<'_> {
     fn asked(&self) -> problem::Asked<'_> {
         let envelope = self.envelope;
         problem::Asked { origin: &envelope.origin, path: &envelope.path, request_id: envelope.request_id }
-    }
-
-    /// Those who moved the asset in this transaction and have paid the tenant before.
-    fn known_payers(&self) -> Result<Vec<crate::address::Address>, Fault> {
-        let Seen::Traced(traced) = &self.request.seen else { return Ok(Vec::new()) };
-        let Some(mined) = traced.trace.mined() else { return Ok(Vec::new()) };
-        let mut known = Vec::new();
-        // Beyond this many a payer reads as a stranger, which only adds caution.
-        let mut givers: Vec<_> = mined.transfers.iter().filter_map(|transfer| transfer.from).take(64).collect();
-        givers.sort_unstable();
-        givers.dedup();
-        for giver in givers {
-            if self.store.knows_payer(&giver.to_string())? {
-                known.push(giver);
-            }
-        }
-        Ok(known)
     }
 
     fn write(&self, booked: &Booked, prior: Option<&Prior>) -> Result<Reply, Fault> {

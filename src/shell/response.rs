@@ -1,0 +1,88 @@
+//! Answers as the platform takes them. Every call into JavaScript costs, so
+//! status and headers cross as one text.
+
+use super::ledgers::Told;
+use crate::api::{Reply, headers};
+use crate::id::RequestId;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use wasm_bindgen::{JsCast, JsValue};
+use worker::web_sys::{self, ResponseInit};
+use worker::{Response, ResponseBody, js_sys};
+
+/// What a handler answers with.
+pub(crate) enum Outgoing {
+    /// An answer made here.
+    Made(Reply),
+    /// A ledger's, complete, that goes out as it came.
+    Passed(Told),
+}
+
+impl From<Reply> for Outgoing {
+    fn from(reply: Reply) -> Self {
+        Self::Made(reply)
+    }
+}
+
+impl From<Told> for Outgoing {
+    fn from(told: Told) -> Self {
+        Self::Passed(told)
+    }
+}
+
+impl Outgoing {
+    /// The HTTP status.
+    pub(crate) fn status(&self) -> u16 {
+        match self {
+            Self::Made(reply) => reply.status,
+            Self::Passed(told) => told.status(),
+        }
+    }
+
+    /// The response to the caller; `head` leaves the body out.
+    ///
+    /// # Errors
+    /// Where the platform refuses it.
+    pub(crate) fn into_response(self, request_id: RequestId, head: bool) -> worker::Result<web_sys::Response> {
+        match self {
+            Self::Made(reply) => {
+                let body = (!head && !reply.body.is_empty()).then_some(reply.body.as_str());
+                Ok(web_sys::Response::new_with_opt_str_and_init(body, &init(&reply, request_id)?)?)
+            }
+            Self::Passed(told) if head => {
+                let response = told.into_response();
+                Ok(web_sys::Response::new_with_opt_str_and_init(None, response.unchecked_ref())?)
+            }
+            Self::Passed(told) => Ok(told.into_response()),
+        }
+    }
+}
+
+/// A `ResponseInit`.
+#[derive(Serialize)]
+struct Init<'a> {
+    status: u16,
+    headers: BTreeMap<&'a str, &'a str>,
+}
+
+fn parsed(text: &str) -> worker::Result<JsValue> {
+    Ok(js_sys::JSON::parse(text)?)
+}
+
+fn init(reply: &Reply, request_id: RequestId) -> worker::Result<ResponseInit> {
+    let request_id = request_id.to_string();
+    let init = Init { status: reply.status, headers: headers::complete(reply, &request_id) };
+    Ok(parsed(&serde_json::to_string(&init)?)?.unchecked_into())
+}
+
+/// An answer of an object, with the headers that every answer has: it can go out as it is.
+///
+/// # Errors
+/// Where the platform refuses it.
+pub(crate) fn respond(reply: Reply, request_id: RequestId) -> worker::Result<Response> {
+    let request_id = request_id.to_string();
+    let record = parsed(&serde_json::to_string(&headers::complete(&reply, &request_id))?)?;
+    let headers = web_sys::Headers::new_with_record_from_str_to_str(record.unchecked_ref())?;
+    let body = if reply.body.is_empty() { ResponseBody::Empty } else { ResponseBody::Body(reply.body.into_bytes()) };
+    Ok(Response::from_body(body)?.with_headers(worker::Headers(headers)).with_status(reply.status))
+}
