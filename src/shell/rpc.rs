@@ -85,17 +85,9 @@ fn order(providers: &[&str], at: UnixMillis) -> Vec<usize> {
 
 /// Asks a chain's providers about a transaction until one word counts.
 pub(crate) async fn ask(question: &Question<'_>) -> Observation {
-    let deadline = Delay::from(Duration::from_millis(DEADLINE_MS));
     let mut words: Vec<Option<Word>> = Vec::new();
     let mut observation = Observation { trace: None, agreed: 0, screening: Screening::new(), failures: Vec::new() };
-    let settled = {
-        let asking = gather(question, &mut words, &mut observation);
-        match select(pin!(asking), pin!(deadline)).await {
-            Either::Left((settled, _)) => settled,
-            Either::Right(_) => None,
-        }
-    };
-    match settled {
+    match gather(question, &mut words, &mut observation).await {
         Some((index, agreed)) => {
             observation.agreed = agreed;
             if let Some(Some(Word::Trace(trace))) = words.into_iter().nth(index) {
@@ -114,7 +106,8 @@ async fn gather(
     words: &mut Vec<Option<Word>>,
     observation: &mut Observation,
 ) -> Option<(usize, usize)> {
-    let order = order(question.providers, now());
+    let began = now();
+    let order = order(question.providers, began);
     let mut asked = FuturesUnordered::new();
     let mut next = order.iter();
     loop {
@@ -125,8 +118,9 @@ async fn gather(
             Decision::Wait if words.is_empty() => start(question, words, &mut asked, &mut next),
             Decision::Wait => {}
         }
-        let hedge = Delay::from(Duration::from_millis(HEDGE_MS));
-        let told = match select(asked.next(), pin!(hedge)).await {
+        let left = DEADLINE_MS.checked_sub(now().since(began)).filter(|left| *left > 0)?;
+        let patience = Delay::from(Duration::from_millis(left.min(HEDGE_MS)));
+        let told = match select(asked.next(), pin!(patience)).await {
             Either::Left((Some(told), _)) => told,
             Either::Left((None, _)) => return None,
             Either::Right(_) => {

@@ -8,8 +8,25 @@ use futures_util::StreamExt;
 use futures_util::future::{Either, select};
 use std::pin::pin;
 use std::time::Duration;
-use wasm_bindgen::JsValue;
-use worker::{AbortController, Delay, Fetch, Headers, Method, Request, RequestInit, RequestRedirect};
+use wasm_bindgen::prelude::*;
+use worker::wasm_bindgen_futures::JsFuture;
+use worker::web_sys::{AbortController, AbortSignal, RequestInit, RequestRedirect, Response};
+use worker::{Delay, js_sys};
+
+#[wasm_bindgen]
+extern "C" {
+    /// The platform's fetch, without the request object that `worker` would make.
+    fn fetch(url: &str, init: &RequestInit) -> js_sys::Promise;
+}
+
+thread_local! {
+    static JSON_HEADERS: JsValue = {
+        let headers = js_sys::Object::new();
+        // Setting a member of a new object cannot fail.
+        let _ = js_sys::Reflect::set(&headers, &"content-type".into(), &"application/json".into());
+        headers.into()
+    };
+}
 
 /// One attempt's patience.
 pub(super) const ATTEMPT_MS: u64 = 2_500;
@@ -73,7 +90,7 @@ pub(super) struct Answer {
 
 /// Posts a body and reads the answer.
 pub(super) async fn post(url: &str, body: &str) -> Result<Answer, Failure> {
-    let abort = AbortController::default();
+    let abort = AbortController::new().map_err(|_| Failure::Transport("the platform has no abort".to_owned()))?;
     let signal = abort.signal();
     let deadline = Delay::from(Duration::from_millis(ATTEMPT_MS));
     match select(pin!(exchange(url, body, &signal)), pin!(deadline)).await {
@@ -85,35 +102,53 @@ pub(super) async fn post(url: &str, body: &str) -> Result<Answer, Failure> {
     }
 }
 
-async fn exchange(url: &str, body: &str, signal: &worker::AbortSignal) -> Result<Answer, Failure> {
+async fn exchange(url: &str, body: &str, signal: &AbortSignal) -> Result<Answer, Failure> {
     // The platform's words may hold the URL, and the URL a key: only that it failed is told.
-    let broken = |_: worker::Error| Failure::Transport("the request failed".to_owned());
-    let headers = Headers::new();
-    headers.set("content-type", "application/json").map_err(broken)?;
-    let mut init = RequestInit::new();
-    init.with_method(Method::Post)
-        .with_headers(headers)
-        .with_redirect(RequestRedirect::Manual)
-        .with_body(Some(JsValue::from_str(body)));
-    let request = Request::new_with_init(url, &init).map_err(broken)?;
-    let mut response = Fetch::Request(request).send_with_signal(signal).await.map_err(broken)?;
-    let status = response.status_code();
+    let broken = |_: JsValue| Failure::Transport("the request failed".to_owned());
+    let init = RequestInit::new();
+    init.set_method("POST");
+    init.set_headers(&JSON_HEADERS.with(JsValue::clone));
+    init.set_redirect(RequestRedirect::Manual);
+    init.set_body(&JsValue::from_str(body));
+    init.set_signal(Some(signal));
+    let response = JsFuture::from(fetch(url, &init)).await.map_err(broken)?;
+    let response: Response = response.unchecked_into();
+    let status = response.status();
     if (300..400).contains(&status) {
         return Err(Failure::Transport(format!("a redirect (HTTP {status})")));
     }
-    let header = response.headers().get("retry-after").ok().flatten();
-    let retry_after_s = header.and_then(|text| text.trim().parse().ok());
-    let length = response.headers().get("content-length").ok().flatten();
-    if length.and_then(|text| text.parse::<usize>().ok()).is_some_and(|length| length > BODY_MAX) {
-        return Err(Failure::Transport(format!("more than {BODY_MAX} bytes")));
-    }
+    let headers = response.headers();
+    let number = |name| headers.get(name).ok().flatten().and_then(|text| text.trim().parse::<u64>().ok());
+    let retry_after_s = if status == 200 { None } else { number("retry-after") };
+    let length = number("content-length").map(|length| usize::try_from(length).unwrap_or(usize::MAX));
+    let is_coded = headers.has("content-encoding").unwrap_or(true);
+    let body = match length {
+        Some(length) if length > BODY_MAX => return Err(too_long()),
+        // HTTP holds the sender to the length, so nothing needs to be cut.
+        Some(_) if !is_coded => {
+            let whole = JsFuture::from(response.array_buffer().map_err(broken)?).await.map_err(broken)?;
+            js_sys::Uint8Array::new(&whole).to_vec()
+        }
+        Some(_) | None => streamed(response).await?,
+    };
+    Ok(Answer { status, retry_after_s, body })
+}
+
+/// Reads a body of unknown length and stops at the limit.
+async fn streamed(response: Response) -> Result<Vec<u8>, Failure> {
+    let broken = |_: worker::Error| Failure::Transport("the answer broke off".to_owned());
+    let mut response = worker::Response::from(response);
     let mut body = Vec::new();
     let mut stream = response.stream().map_err(broken)?;
     while let Some(chunk) = stream.next().await {
         body.extend(chunk.map_err(broken)?);
         if body.len() > BODY_MAX {
-            return Err(Failure::Transport(format!("more than {BODY_MAX} bytes")));
+            return Err(too_long());
         }
     }
-    Ok(Answer { status, retry_after_s, body })
+    Ok(body)
+}
+
+fn too_long() -> Failure {
+    Failure::Transport(format!("more than {BODY_MAX} bytes"))
 }
