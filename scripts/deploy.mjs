@@ -7,8 +7,13 @@ await build();
 say(size());
 const [node, script] = wrangler();
 const flags = process.argv.slice(2);
+const named = flags.find((flag) => flag === "--env" || flag === "-e" || flag.startsWith("--env="));
+if (!named) {
+  say("Which environment? npm run deploy -- --env production (or staging)");
+  process.exit(2);
+}
 try {
-  const env = flags.includes("--env") ? ["--env", flags[flags.indexOf("--env") + 1]] : [];
+  const env = named.includes("=") ? [named] : ["--env", flags[flags.indexOf(named) + 1]];
   if (!flags.includes("--dry-run")) {
     await run(node, [script, "d1", "migrations", "apply", "DB", "--remote", ...env], { env: environment() });
   }

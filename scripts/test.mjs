@@ -5,14 +5,28 @@ import { existsSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { ROOT, cargoTool, environment, node, run, say, setUp, underNewNode } from "./lib/tools.mjs";
 
-/** A test file's patience: no file takes a minute on two cores. */
+/** A test file's patience: no file takes a minute on two cores. The runner's own
+ * limit cannot end a file whose loop is busy, so the process group is ended too. */
 const FILE_MS = 240_000;
 const totals = { passed: 0, failed: 0 };
 
+/** How to end each process group that a Ctrl-C does not reach. */
+const groups = new Set();
+for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) process.once(signal, () => process.exit(130));
+process.once("exit", () => groups.forEach((end) => end()));
+
 /** Runs a command, shows it, and counts what `count` finds in its output. */
-function counted(command, args, count, env = {}) {
+function counted(command, args, count, env = {}, limit_ms = undefined) {
   return new Promise((resolve) => {
-    const child = spawn(command, args, { cwd: ROOT, env: { ...process.env, ...environment(), ...env }, stdio: ["ignore", "pipe", "pipe"] });
+    const child = spawn(command, args, {
+      cwd: ROOT,
+      env: { ...process.env, ...environment(), ...env },
+      stdio: ["ignore", "pipe", "pipe"],
+      detached: limit_ms !== undefined,
+    });
+    const end = () => process.kill(-child.pid, "SIGKILL");
+    if (limit_ms !== undefined) groups.add(end);
+    const limit = limit_ms && setTimeout(() => (say(`ended after ${limit_ms / 1000} s: ${args.at(-1)}`), end()), limit_ms);
     let output = "";
     for (const stream of [child.stdout, child.stderr]) {
       stream.on("data", (chunk) => {
@@ -21,6 +35,8 @@ function counted(command, args, count, env = {}) {
       });
     }
     child.once("exit", (code) => {
+      clearTimeout(limit);
+      groups.delete(end);
       const { passed, failed } = count(output);
       totals.passed += passed;
       totals.failed += failed;
@@ -64,7 +80,7 @@ const STEPS = {
     for (const folder of ["tests", "tests/workerd"]) {
       for (const file of readdirSync(join(ROOT, folder)).filter((name) => name.endsWith(".test.mjs")).sort()) {
         const args = ["--test", "--test-force-exit", `--test-timeout=${FILE_MS}`, "--test-reporter=spec", join(folder, file)];
-        await counted(node(), args, nodeCounts);
+        await counted(node(), args, nodeCounts, {}, FILE_MS + 30_000);
       }
     }
   },

@@ -3,7 +3,8 @@
 //! Only `Transfer` logs of the registered contract count (rows 7 to 12, 16 to
 //! 19); calldata, `to` and gas are never read (rows 16, 17, 29). Two rounds:
 //! the receipt with the head and the finality tag, then the canonical block at
-//! the receipt's height. Who was paid, and whether it is enough, is not decided
+//! the receipt's height; of a receipt that is too large to be read, the
+//! contract's events in its block (row 31). Who was paid, and whether it is enough, is not decided
 //! here.
 
 pub mod abi;
@@ -14,7 +15,7 @@ pub(super) mod question;
 mod receipt;
 
 use super::PARTIES_MAX;
-use super::facts::{Call, Facts, Reply, Unknown};
+use super::facts::{Call, ErrorClass, Facts, Reply, Unknown};
 use super::trace::{Block, CodeKind, Depth, Found, Mined, Party, PartyFacts, Trace, Transfer};
 use crate::address::{Address, TxId};
 use crate::network::{FinalityRule, Network};
@@ -38,7 +39,8 @@ const DELEGATION: &str = "0xef0100";
 /// Reads one transaction.
 ///
 /// # Errors
-/// [`Unknown::Missing`] with the calls of the next round (at most two rounds);
+/// [`Unknown::Missing`] with the calls of the next round (two rounds, three
+/// where the receipt is too large to be read);
 /// [`Unknown::Malformed`] names the hazard where the node's answer is not
 /// evidence: `wrong_chain`, `node_error`, `malformed_quantity`,
 /// `malformed_receipt`, `malformed_log`, `malformed_block`,
@@ -46,7 +48,7 @@ const DELEGATION: &str = "0xef0100";
 /// `receipt_without_status`, `receipt_not_canonical`,
 /// `log_of_another_transaction`, `log_of_another_block`, `duplicate_log`,
 /// `block_of_another_height`, `block_time_in_the_future`,
-/// `transaction_of_another_hash`, `transaction_of_another_family`.
+/// `transaction_of_another_hash`, `receipt_without_transaction`, `transaction_of_another_family`.
 pub fn trace(network: &Network, tx: &TxId, facts: &Facts, now: UnixSeconds) -> Result<Trace, Unknown> {
     let TxId::Evm(hash) = *tx else {
         return Err(Unknown::nonsense("transaction_of_another_family"));
@@ -62,8 +64,15 @@ fn found(network: &Network, hash: B256, facts: &Facts, now: UnixSeconds) -> Resu
     if network.chain_id != Some(chain_id) {
         return Err(Unknown::nonsense_about("wrong_chain", chain_id));
     }
-    let Some(receipt) = receipt::read(value(first.receipt, "eth_getTransactionReceipt")?)? else {
-        return without_receipt(hash, facts);
+    let receipt = match first.receipt {
+        Reply::Error(error) if error.class == ErrorClass::TooLarge => match of_events(network, hash, facts)? {
+            Some(receipt) => receipt,
+            None => return Ok(Found::Pending),
+        },
+        told @ (Reply::Value(_) | Reply::Error(_)) => match receipt::read(value(told, "eth_getTransactionReceipt")?)? {
+            Some(receipt) => receipt,
+            None => return without_receipt(hash, facts),
+        },
     };
     // Row 3: a proxy's cache may answer with another transaction's receipt.
     if receipt.hash != hash {
@@ -157,11 +166,30 @@ fn canonical(number: u64, hash: B256, facts: &Facts, now: UnixSeconds) -> Result
 /// that it has in a block, but has no receipt for yet, is as good as pending.
 fn without_receipt(hash: B256, facts: &Facts) -> Result<Found, Unknown> {
     let [reply] = facts.all(&[question::transaction(hash)])?;
-    match receipt::transaction_hash(value(reply, "eth_getTransactionByHash")?)? {
+    match receipt::transaction(value(reply, "eth_getTransactionByHash")?)? {
         None => Ok(Found::Unknown),
-        Some(known) if known == hash => Ok(Found::Pending),
-        Some(other) => Err(Unknown::nonsense_about("transaction_of_another_hash", other)),
+        Some(known) if known.hash == hash => Ok(Found::Pending),
+        Some(other) => Err(Unknown::nonsense_about("transaction_of_another_hash", other.hash)),
     }
+}
+
+/// Row 31: of a receipt that is too large to be read, the registered contract's
+/// events in its block; `None` where the transaction is in no block. Other
+/// tokens are not seen then, so a bridged one is not named.
+fn of_events<'a>(network: &Network, hash: B256, facts: &'a Facts) -> Result<Option<Receipt<'a>>, Unknown> {
+    let Address::Evm(asset) = network.asset.address else {
+        return Err(Unknown::nonsense("transaction_of_another_family"));
+    };
+    let [reply] = facts.all(&[question::transaction(hash)])?;
+    let Some(known) = receipt::transaction(value(reply, "eth_getTransactionByHash")?)? else {
+        return Err(Unknown::nonsense("receipt_without_transaction"));
+    };
+    if known.hash != hash {
+        return Err(Unknown::nonsense_about("transaction_of_another_hash", known.hash));
+    }
+    let Some((number, block)) = known.block else { return Ok(None) };
+    let [events, _] = facts.all(&[question::events(block, asset), question::block_at(number)])?;
+    Ok(Some(Receipt::of_logs(&known, value(events, "eth_getLogs")?)))
 }
 
 /// CHAINS 1.4, for a block that is canonical and not above the head.

@@ -39,6 +39,8 @@ pub enum ErrorClass {
     Behind,
     /// The node does not know the method, the parameters or the transaction version.
     Unsupported,
+    /// The answer is larger than is read: our own word, no node's.
+    TooLarge,
     /// Anything else.
     Other,
 }
@@ -52,6 +54,14 @@ pub struct RpcError {
     pub code: Option<i64>,
     /// The node's words.
     pub message: String,
+}
+
+impl RpcError {
+    /// What stands for an answer that was cut off.
+    #[must_use]
+    pub const fn too_large() -> Self {
+        Self { class: ErrorClass::TooLarge, code: None, message: String::new() }
+    }
 }
 
 /// What a node said to a call.

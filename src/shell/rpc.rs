@@ -7,7 +7,7 @@ use super::app::now;
 use crate::address::TxId;
 use crate::amount::Amount;
 use crate::chain::breaker::{self, Ending, Health};
-use crate::chain::facts::{Call, ErrorClass, Facts, Reply, Unknown};
+use crate::chain::facts::{Call, ErrorClass, Facts, Reply, RpcError, Unknown};
 use crate::chain::quorum::{self, Decision, Word};
 use crate::chain::trace::{Party, PartyFacts, Screening, Trace};
 use crate::chain::{self, wire};
@@ -245,6 +245,8 @@ async fn round_of(
                     singly.insert(url.to_owned());
                 });
             }
+            // One answer makes it so: singly it shows which, and the others are had.
+            Err(Failure::TooLarge) => {}
             Err(failure) => return Err(failure),
         }
     }
@@ -262,6 +264,7 @@ async fn round_of(
     for (call, outcome) in wanted.iter().zip(asked) {
         match outcome {
             Ok(replies) => learn(facts, std::slice::from_ref(call), replies),
+            Err(Failure::TooLarge) => facts.learn(call.clone(), Reply::Error(RpcError::too_large())),
             Err(failure) if required.contains(call) => return Err(failure),
             Err(_) => {}
         }

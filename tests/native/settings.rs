@@ -1,21 +1,54 @@
-//! `wrangler.toml` names only settings that exist, and no secret.
+//! `wrangler.toml`: every environment has the same bindings and a configuration
+//! that the Worker starts with, so that a bad deployment fails here.
 
-use x402_edge::config::SETTINGS;
+use std::collections::BTreeMap;
+use toml::{Table, Value};
+use x402_edge::config::{SETTINGS, Settings};
+
+/// The top (development) and every `[env.*]`, by name.
+fn environments() -> BTreeMap<String, Table> {
+    let top: Table = include_str!("../../wrangler.toml").parse().expect("TOML");
+    let named = top["env"].as_table().expect("environments").clone();
+    let mut all: BTreeMap<String, Table> =
+        named.into_iter().map(|(name, env)| (name, env.as_table().expect("a table").clone())).collect();
+    all.insert("dev".to_owned(), top);
+    all
+}
+
+/// The names under which an environment binds things of a kind.
+fn bound(env: &Table, path: &[&str], name: &str) -> Vec<String> {
+    let start = env.get(path[0]);
+    let list = path[1..].iter().fold(start, |at, key| at.and_then(|at| at.get(key)));
+    let entries = list.and_then(Value::as_array).cloned().unwrap_or_default();
+    entries.iter().map(|entry| entry[name].as_str().expect("text").to_owned()).collect()
+}
 
 #[test]
-fn the_vars_are_settings_and_no_secrets() {
-    let text = include_str!("../../wrangler.toml");
-    let mut inside = false;
-    let mut seen = 0;
-    for line in text.lines() {
-        if line.starts_with('[') {
-            inside = line.ends_with("vars]");
-            continue;
-        }
-        let Some((name, _)) = line.split_once('=').filter(|_| inside && !line.starts_with('#')) else { continue };
-        let setting = SETTINGS.iter().find(|setting| setting.name == name.trim());
-        assert!(setting.is_some_and(|setting| !setting.secret), "{name}");
-        seen += 1;
+fn there_are_three_environments() {
+    let names: Vec<String> = environments().into_keys().collect();
+    assert_eq!(names, ["dev", "production", "staging"]);
+}
+
+#[test]
+fn every_environment_binds_all_that_the_worker_reaches() {
+    for (name, env) in environments() {
+        assert_eq!(bound(&env, &["d1_databases"], "binding"), ["DB"], "{name}");
+        assert_eq!(bound(&env, &["durable_objects", "bindings"], "name"), ["LEDGERS"], "{name}");
+        assert_eq!(bound(&env, &["ratelimits"], "name"), ["GUARD"], "{name}");
     }
-    assert!(seen > 0);
+}
+
+#[test]
+fn every_environment_is_a_configuration_to_start_with() {
+    let secrets = BTreeMap::from([("ADMIN_KEY", "x".repeat(32)), ("KEY_PEPPERS", "01".repeat(32))]);
+    for (name, env) in environments() {
+        let vars = env["vars"].as_table().expect("vars");
+        for var in vars.keys() {
+            let setting = SETTINGS.iter().find(|setting| setting.name == var);
+            assert!(setting.is_some_and(|setting| !setting.secret), "{name}: {var}");
+        }
+        let value = |name: &str| vars.get(name).and_then(Value::as_str).map(str::to_owned);
+        let read = Settings::read(|name| secrets.get(name).cloned().or_else(|| value(name)));
+        assert!(read.is_ok(), "{name}: {:?}", read.err());
+    }
 }

@@ -18,7 +18,7 @@ export async function startMock({ chainId = 8453, token = "0x833589fcd6edb6e08f4
 
 class Mock {
   constructor(chainId, token) {
-    Object.assign(this, { chainId, token, head: 1000, finalized: 990, receipts: new Map(), pending: new Set() });
+    Object.assign(this, { chainId, token, head: 1000, finalized: 990, receipts: new Map(), pending: new Set(), large: new Set() });
     this.reset();
   }
 
@@ -55,6 +55,13 @@ class Mock {
     return hash;
   }
 
+  /** A receipt above 4 MiB: one more log, with much data, of another contract. */
+  padded(hash) {
+    const receipt = this.receipts.get(hash);
+    const log = { ...receipt.logs[0], address: `0x${"99".repeat(20)}`, topics: [], data: `0x${"00".repeat(5 << 19)}`, logIndex: "0xffff" };
+    return { ...receipt, logs: [...receipt.logs, log] };
+  }
+
   answer(method, [first]) {
     switch (method) {
       case "eth_chainId":
@@ -62,8 +69,16 @@ class Mock {
       case "eth_blockNumber":
         return hex(this.head);
       case "eth_getTransactionReceipt":
-        return this.receipts.get(first) ?? null;
+        return this.large.has(first) ? this.padded(first) : (this.receipts.get(first) ?? null);
+      case "eth_getLogs": {
+        const logs = [...this.receipts.values()].flatMap((receipt) => receipt.logs);
+        return logs.filter((log) => log.blockHash === first.blockHash && log.address === first.address);
+      }
       case "eth_getTransactionByHash":
+        if (this.receipts.has(first)) {
+          const { transactionHash, blockHash, blockNumber, from } = this.receipts.get(first);
+          return { hash: transactionHash, blockHash, blockNumber, from };
+        }
         return this.pending.has(first) ? { hash: first, blockNumber: null, blockHash: null } : null;
       case "eth_getBlockByNumber": {
         const number = first === "finalized" ? this.finalized : Number(first);

@@ -85,6 +85,16 @@ test("when all misbehave the chain is unavailable, and nothing is counted", asyn
   }
 });
 
+test("a receipt above 4 MiB is pieced together from the token's events in its block", async () => {
+  const { ask, hash, to } = await paid({ amount: 2_500000, block: 991 });
+  const other = one.addTransfer({ from: BUYER, to, amount: 9_000000, block: 991 });
+  two.receipts.set(other, one.receipts.get(other));
+  for (const mock of [one, two]) mock.large.add(hash);
+  const { status, body } = await ask({ expected_amount: "2.5" });
+  assert.deepEqual([status, body.success, body.amount_usdc], [200, true, "2.500000"], JSON.stringify(body));
+  assert.ok([...one.calls, ...two.calls].includes("eth_getLogs"));
+});
+
 test("a slow provider is hedged", async () => {
   const { ask } = await paid();
   one.fault = two.fault = undefined;

@@ -141,6 +141,9 @@ fn logs<'a>(receipt: &Receipt<'a>) -> Result<Vec<Log<'a>>, Unknown> {
         if wire.removed == Some(true) {
             continue;
         }
+        if receipt.of_block && quantity::hash(wire.transaction_hash).is_some_and(|hash| hash != receipt.hash) {
+            continue;
+        }
         logs.push(sound(receipt, wire)?);
     }
     logs.sort_unstable_by_key(|log| log.index);

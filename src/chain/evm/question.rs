@@ -37,6 +37,12 @@ pub(super) fn transaction(hash: B256) -> Call {
     Call::new("eth_getTransactionByHash", &json!([lower(hash.as_slice())]))
 }
 
+/// All events of a contract in a block.
+pub(super) fn events(block: B256, contract: Address) -> Call {
+    let filter = json!({ "blockHash": lower(block.as_slice()), "address": lower(contract.as_slice()) });
+    Call::new("eth_getLogs", &json!([filter]))
+}
+
 /// The code at an address now.
 pub(super) fn code(address: Address) -> Call {
     Call::new("eth_getCode", &json!([lower(address.as_slice()), "latest"]))

@@ -41,6 +41,8 @@ pub(super) enum Failure {
     RateLimited(Option<u64>),
     /// The plan is used up.
     Exhausted,
+    /// More than [`BODY_MAX`] bytes.
+    TooLarge,
     /// An error about the whole request.
     Refused(String),
     /// An answer that cannot be true.
@@ -52,6 +54,7 @@ impl Failure {
         match error.class {
             ErrorClass::RateLimited => Self::RateLimited(retry_after_s),
             ErrorClass::Exhausted => Self::Exhausted,
+            ErrorClass::TooLarge => Self::TooLarge,
             ErrorClass::Revert
             | ErrorClass::Pruned
             | ErrorClass::Behind
@@ -64,7 +67,7 @@ impl Failure {
         match self {
             Self::RateLimited(retry_after_s) => Ending::RateLimited { retry_after_s: *retry_after_s },
             Self::Exhausted => Ending::Exhausted,
-            Self::Transport(_) | Self::Refused(_) | Self::Nonsense(_) => Ending::Failed,
+            Self::Transport(_) | Self::TooLarge | Self::Refused(_) | Self::Nonsense(_) => Ending::Failed,
         }
     }
 }
@@ -73,6 +76,7 @@ impl fmt::Display for Failure {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Transport(why) => write!(out, "no answer: {why}"),
+            Self::TooLarge => write!(out, "more than {BODY_MAX} bytes"),
             Self::RateLimited(_) => out.write_str("rate limited"),
             Self::Exhausted => out.write_str("plan used up"),
             Self::Refused(why) => write!(out, "refused: {why}"),
@@ -123,7 +127,7 @@ async fn exchange(url: &str, body: &str, signal: &AbortSignal) -> Result<Answer,
     let length = number("content-length").map(|length| usize::try_from(length).unwrap_or(usize::MAX));
     let is_coded = headers.has("content-encoding").unwrap_or(true);
     let body = match length {
-        Some(length) if length > BODY_MAX => return Err(too_long()),
+        Some(length) if length > BODY_MAX => return Err(Failure::TooLarge),
         // HTTP holds the sender to the length, so nothing needs to be cut.
         Some(_) if !is_coded => {
             let whole = JsFuture::from(response.array_buffer().map_err(broken)?).await.map_err(broken)?;
@@ -143,12 +147,8 @@ async fn streamed(response: Response) -> Result<Vec<u8>, Failure> {
     while let Some(chunk) = stream.next().await {
         body.extend(chunk.map_err(broken)?);
         if body.len() > BODY_MAX {
-            return Err(too_long());
+            return Err(Failure::TooLarge);
         }
     }
     Ok(body)
-}
-
-fn too_long() -> Failure {
-    Failure::Transport(format!("more than {BODY_MAX} bytes"))
 }
