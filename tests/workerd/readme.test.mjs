@@ -1,10 +1,11 @@
 // What the README tells a newcomer to type: the request is made as it stands,
 // and every command exists.
 import assert from "node:assert/strict";
-import { execFileSync } from "node:child_process";
+import { execFile } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
+import { promisify } from "node:util";
 import { startMock } from "./mock-rpc.mjs";
 import { ROOT, startWorker } from "./worker.mjs";
 
@@ -30,7 +31,9 @@ test("the request of the README verifies a payment", async () => {
   assert.equal(curls.length, 1);
   const command = curls[0].replace("https://…", worker.url).replace("x402_live_…", tenant.live).replace("0x…", hash);
   assert.ok(!command.includes("…"), command);
-  const answer = JSON.parse(execFileSync("sh", ["-c", command], { encoding: "utf8", timeout: 20_000 }));
+  // The chain lives in this process, so it must not wait.
+  const { stdout } = await promisify(execFile)("sh", ["-c", command], { timeout: 20_000 });
+  const answer = JSON.parse(stdout);
   assert.deepEqual([answer.success, answer.amount_usdc, answer.reference], [true, "1.500000", "order-17"]);
 });
 
