@@ -1,9 +1,12 @@
 //! Addresses and transaction ids of both chain families, parsed once at the
 //! door and compared as bytes ever after.
 
+mod xpub;
+
 use alloy_primitives::{Address as Address20, B256};
 use core::fmt;
 use serde::{Deserialize, Serialize};
+pub use xpub::Xpub;
 
 /// A family of chains that share address, transaction and node formats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

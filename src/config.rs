@@ -1,6 +1,7 @@
 //! The settings: one table, read once, every mistake told at once and no value
 //! ever told back.
 
+use crate::address::Xpub;
 use crate::amount::Amount;
 use crate::network::{NETWORKS, Network, rpc_setting};
 use core::fmt;
@@ -26,6 +27,7 @@ pub struct Setting {
 const ADMIN_KEY: &str = "ADMIN_KEY";
 const KEY_PEPPERS: &str = "KEY_PEPPERS";
 const QUORUM_USDC: &str = "QUORUM_USDC";
+const EVM_XPUB: &str = "EVM_XPUB";
 const PUBLIC_URL: &str = "PUBLIC_URL";
 
 /// Characters that an operators' key must have at least.
@@ -65,6 +67,14 @@ pub const SETTINGS: &[Setting] = &[
         meaning: "From this amount of USDC on, two providers must agree.",
     },
     Setting {
+        name: EVM_XPUB,
+        secret: false,
+        required: false,
+        default: "none: nothing is derived",
+        meaning: "BIP-32 extended public key of an account (`xpub…`); its children `0/<index>` become recipients \
+                  of tenants that ask for `\"derive\"`. Never a private key.",
+    },
+    Setting {
         name: PUBLIC_URL,
         secret: false,
         required: false,
@@ -94,6 +104,7 @@ pub struct Settings {
     peppers: Vec<[u8; 32]>,
     providers: BTreeMap<&'static str, Vec<String>>,
     quorum: Amount,
+    xpub: Option<Xpub>,
     public_url: Option<String>,
 }
 
@@ -134,6 +145,11 @@ impl Settings {
         if quorum.is_none() {
             wrong(QUORUM_USDC, "must be a decimal number of USDC");
         }
+        let xpub_text = get(EVM_XPUB);
+        let xpub = xpub_text.as_deref().and_then(Xpub::parse);
+        if xpub_text.is_some() && xpub.is_none() {
+            wrong(EVM_XPUB, "must be an extended public key (xpub…), never a private one");
+        }
         let public_url = get(PUBLIC_URL);
         if public_url.as_deref().is_some_and(|url| !is_url(url)) {
             wrong(PUBLIC_URL, "must be an https origin (http on loopback only)");
@@ -141,7 +157,7 @@ impl Settings {
         match (peppers, quorum, mistakes.is_empty()) {
             (Some(peppers), Some(quorum), true) => {
                 let admin_key = Sha256::digest(admin_key.as_bytes()).into();
-                Ok(Self { admin_key, peppers, providers, quorum, public_url })
+                Ok(Self { admin_key, peppers, providers, quorum, xpub, public_url })
             }
             (..) => Err(mistakes),
         }
@@ -179,6 +195,12 @@ impl Settings {
     #[must_use]
     pub const fn quorum(&self) -> Amount {
         self.quorum
+    }
+
+    /// Whose children become recipients.
+    #[must_use]
+    pub const fn xpub(&self) -> Option<&Xpub> {
+        self.xpub.as_ref()
     }
 
     /// The origin that links name.

@@ -121,6 +121,9 @@ pub mod directory {
     pub const RECIPIENT_PUT: &str = "INSERT INTO recipients (environment, address, tenant_id, created_ms)
         SELECT ?, ?, ?, ? WHERE NOT EXISTS
         (SELECT 1 FROM recipients WHERE environment = ? AND address = ? AND tenant_id = ?)";
+    /// Binds tenant, environment, now; returns the index of a child that nobody had.
+    pub const DERIVED_PUT: &str =
+        "INSERT INTO derived_recipients (tenant_id, environment, created_ms) VALUES (?, ?, ?) RETURNING id AS number";
     /// Binds tenant; returns its addresses, removed ones too.
     pub const RECIPIENTS_OF: &str = "SELECT environment, address, created_ms, removed_ms FROM recipients
         WHERE tenant_id = ? ORDER BY environment, created_ms LIMIT 5000";

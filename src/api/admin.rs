@@ -1,16 +1,21 @@
-//! The operators' routes: request bodies and views.
+//! The operators' routes: request bodies, and what they are answered with.
+
+mod view;
 
 use super::body::{Members, invalid, missing};
-use crate::address::Address;
+use crate::address::{Address, Family};
 use crate::error::{Code, Fault};
 use crate::network::{self, Environment, NETWORKS, Network};
 use crate::tenant::{OwnLimits, REGIONS, Scope, TenantStatus};
 use crate::tier::Tier;
 use crate::time::UnixMillis;
 use crate::verdict::SanctionsPolicy;
-use serde::Serialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
+pub use view::{
+    FirstKeys, KeyAlone, KeyCreated, KeyView, LimitsView, RecipientAlone, RecipientView, TenantAlone, TenantCreated,
+    TenantView,
+};
 
 const EMAIL_BYTES_MAX: usize = 254;
 const NAME_BYTES_MAX: usize = 200;
@@ -21,8 +26,20 @@ pub const RECIPIENTS_MAX: usize = 1_000;
 /// Far above what one ledger can serve.
 const LIMIT_MAX: u64 = 1_000_000_000;
 
+/// What stands in an address's place where the service is to derive one.
+const DERIVE: &str = "derive";
+
+/// An address to register.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// This one.
+    Given(Address),
+    /// The next child of the operator's extended public key (EVM).
+    Derived,
+}
+
 /// A default recipient to set (`Some`) or to remove (`None`).
-pub type RecipientChange = (&'static Network, Option<Address>);
+pub type RecipientChange = (&'static Network, Option<Wanted>);
 
 /// The body of `POST /v1/admin/tenants`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,7 +53,7 @@ pub struct NewTenant {
     /// Where its ledgers are to live.
     pub region: Option<&'static str>,
     /// Its default recipients.
-    pub recipients: Vec<(&'static Network, Address)>,
+    pub recipients: Vec<(&'static Network, Wanted)>,
     /// Its own limits.
     pub limits: OwnLimits,
     /// What a listed payer means to it.
@@ -81,7 +98,7 @@ pub struct NewRecipient {
     /// The chain.
     pub network: &'static Network,
     /// The address.
-    pub address: Address,
+    pub address: Wanted,
     /// Whether it is the chain's default; where absent: if the chain has none.
     pub default: Option<bool>,
 }
@@ -175,11 +192,16 @@ fn find(chain: &str, param: &str) -> Result<&'static Network, Fault> {
     network::find(chain).ok_or_else(|| Fault::new(Code::InvalidChain, "no such chain").at(param))
 }
 
-fn address(network: &Network, text: &str, param: &str) -> Result<Address, Fault> {
+fn address(network: &Network, text: &str, param: &str) -> Result<Wanted, Fault> {
+    if text == DERIVE {
+        let derivable = network.family == Family::Evm;
+        return if derivable { Ok(Wanted::Derived) } else { Err(invalid(param, "cannot be derived on this chain")) };
+    }
     let address = Address::parse(network.family, text).filter(|address| !address.is_zero());
     let of_token = address == Some(network.asset.address);
     address
         .filter(|_| !of_token)
+        .map(Wanted::Given)
         .ok_or_else(|| invalid(param, "must be an address of the chain, not zero, not the token"))
 }
 
@@ -276,146 +298,6 @@ pub fn chains_to_check(body: &[u8]) -> Result<Vec<&'static Network>, Fault> {
     }
 }
 
-/// Effective limits as operators see them; −1 is unlimited.
-#[derive(Clone, Copy, Debug, Serialize)]
-#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
-pub struct LimitsView {
-    /// Requests in any 60 seconds.
-    pub per_minute: u64,
-    /// Requests in any 60 minutes.
-    pub per_hour: u64,
-    /// Final verdicts in a period.
-    pub per_month: i64,
-}
-
-impl LimitsView {
-    /// A tier's limits with a tenant's own in place of them.
-    #[must_use]
-    pub fn of(tier: Tier, own: &OwnLimits) -> Self {
-        let limits = own.over(tier.plan().limits);
-        let per_month = limits.per_month.map_or(-1, |limit| i64::try_from(limit).unwrap_or(i64::MAX));
-        Self { per_minute: limits.per_minute, per_hour: limits.per_hour, per_month }
-    }
-}
-
-/// A tenant as operators see it.
-#[derive(Clone, Debug, Serialize)]
-#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
-pub struct TenantView {
-    /// Its id.
-    pub id: String,
-    /// Its e-mail address.
-    pub email: String,
-    /// Its name.
-    pub company_name: Option<String>,
-    /// What it pays for.
-    pub tier: Tier,
-    /// Whether it is served.
-    pub status: TenantStatus,
-    /// Where its ledgers live.
-    pub region: Option<String>,
-    /// Its default recipients by chain.
-    pub recipients: BTreeMap<String, String>,
-    /// Its effective limits.
-    pub limits: LimitsView,
-    /// What a listed payer means to it.
-    pub sanctions: SanctionsPolicy,
-    /// When it was made.
-    pub created_at: String,
-}
-
-/// Both keys of a new tenant, shown this once.
-#[derive(Clone, Debug, Serialize)]
-#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
-pub struct FirstKeys {
-    /// For money.
-    pub live: String,
-    /// For play money.
-    pub test: String,
-}
-
-/// The answer to `POST /v1/admin/tenants`.
-#[derive(Clone, Debug, Serialize)]
-#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
-pub struct TenantCreated {
-    /// The tenant.
-    pub tenant: TenantView,
-    /// Its keys.
-    pub api_keys: FirstKeys,
-}
-
-/// A tenant alone.
-#[derive(Clone, Debug, Serialize)]
-#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
-pub struct TenantAlone {
-    /// The tenant.
-    pub tenant: TenantView,
-}
-
-/// A key as operators see it.
-#[derive(Clone, Debug, Serialize)]
-#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
-pub struct KeyView {
-    /// Its public name.
-    pub id: String,
-    /// What its owner calls it.
-    pub name: String,
-    /// Which money.
-    pub environment: Environment,
-    /// What it may do.
-    pub scopes: Vec<Scope>,
-    /// When it was made.
-    pub created_at: String,
-    /// When it ends.
-    pub expires_at: Option<String>,
-    /// When it was revoked.
-    pub revoked_at: Option<String>,
-    /// When it was last used, to the minute and as far as it was shipped.
-    pub last_used_at: Option<String>,
-}
-
-/// The answer to `POST …/api-keys`: the key is shown this once.
-#[derive(Clone, Debug, Serialize)]
-#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
-pub struct KeyCreated {
-    /// What is known of it from now on.
-    pub api_key: KeyView,
-    /// The key.
-    pub key: String,
-}
-
-/// A key alone.
-#[derive(Clone, Debug, Serialize)]
-#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
-pub struct KeyAlone {
-    /// The key.
-    pub api_key: KeyView,
-}
-
-/// A recipient as operators see it.
-#[derive(Clone, Debug, Serialize)]
-#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
-pub struct RecipientView {
-    /// The address.
-    pub address: String,
-    /// Which money.
-    pub environment: Environment,
-    /// The chains for which it is the default.
-    pub default_for: Vec<String>,
-    /// When it was registered.
-    pub created_at: String,
-    /// When it was removed.
-    pub removed_at: Option<String>,
-}
-
-/// A recipient alone.
-#[derive(Clone, Debug, Serialize)]
-#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
-pub struct RecipientAlone {
-    /// The recipient.
-    pub recipient: RecipientView,
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -435,6 +317,8 @@ mod tests {
             "recipients": {"base": MERCHANT, "eip155:137": MERCHANT}, "limits": {"per_minute": 5, "per_month": -1}});
         let tenant = create(&full).expect("reads");
         assert_eq!(tenant.recipients.len(), 2);
+        let derived = create(&json!({"email": "a@b", "recipients": {"base": "derive"}})).expect("reads");
+        assert_eq!(derived.recipients.first().map(|(_, address)| *address), Some(Wanted::Derived));
         assert_eq!(tenant.limits, OwnLimits { per_minute: Some(5), per_hour: None, per_month: Some(-1) });
     }
 
@@ -447,6 +331,7 @@ mod tests {
             (json!({"email": "a@b", "region": "mars"}), "region"),
             (json!({"email": "a@b", "recipients": {"base": "0x1"}}), "recipients.base"),
             (json!({"email": "a@b", "recipients": {"doge": MERCHANT}}), "recipients.doge"),
+            (json!({"email": "a@b", "recipients": {"solana": "derive"}}), "recipients.solana"),
             (json!({"email": "a@b", "limits": {"per_minute": -1}}), "limits.per_minute"),
             (json!({"email": "a@b", "limits": {"per_day": 1}}), "limits.per_day"),
             (json!({"email": "a@b", "status": "active"}), "status"),

@@ -29,7 +29,7 @@ fn tenant_body(change: bool) -> Value {
         "tier": {"enum": ["free", "starter", "pro", "enterprise", null]},
         "recipients": {
             "type": ["object", "null"], "additionalProperties": address,
-            "description": "Default recipients by chain; on a change null removes one, for good."
+            "description": "Default recipients by chain; on a change null removes one, for good. `derive` in an address's place: the next child of the operator's EVM_XPUB."
         },
         "limits": limits_body(),
         "sanctions": {"enum": ["refuse", "report", null], "description": "What a payer on the sanctions list means."}
@@ -66,7 +66,7 @@ fn recipient_body() -> Value {
         "type": "object", "additionalProperties": false, "required": ["chain", "address"],
         "properties": {
             "chain": {"type": "string", "minLength": 1, "maxLength": 64},
-            "address": {"type": "string", "minLength": 1, "maxLength": 64, "description": ADDRESS},
+            "address": {"type": "string", "minLength": 1, "maxLength": 64, "description": format!("{ADDRESS} `derive`: the next child of the operator's EVM_XPUB.")},
             "default": {"type": ["boolean", "null"]}
         }
     })

@@ -15,7 +15,7 @@ use crate::tenant::key::KeyHash;
 use crate::tenant::{Key, Recipient, Scope, Tenant};
 use crate::time::UnixMillis;
 pub(crate) use records::{OpenPeriod, Shipment, checks, close_period, open_periods, put_checks, record, records, ship};
-use rows::{DefaultRow, KeyRow, RecipientRow, TenantRow};
+use rows::{DefaultRow, KeyRow, NumberRow, RecipientRow, TenantRow};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
@@ -230,12 +230,18 @@ fn key_statement(
     statement(db, sql::KEY_PUT, &bind)
 }
 
+/// What a tenant begins with.
+pub(crate) struct FirstRows<'a> {
+    pub(crate) recipients: &'a [(&'static Network, Address)],
+    pub(crate) keys: &'a [KeyToPut<'a>],
+}
+
 /// Makes a tenant with its first keys.
 pub(crate) async fn create_tenant(
     db: &D1Database,
     id: TenantId,
     tenant: &NewTenant,
-    keys: &[KeyToPut<'_>],
+    first: &FirstRows<'_>,
     now: UnixMillis,
 ) -> Result<(), Fault> {
     let text = id.to_string();
@@ -252,10 +258,10 @@ pub(crate) async fn create_tenant(
         Bind::Ms(now),
     ];
     let mut statements = vec![statement(db, sql::TENANT_PUT, &bind)?];
-    for key in keys {
+    for key in first.keys {
         statements.push(key_statement(db, id, key, now)?);
     }
-    for (network, address) in &tenant.recipients {
+    for (network, address) in first.recipients {
         statements.extend(recipient_statements(db, id, network.environment, address, now)?);
         statements.push(default_statement(db, id, network, address, true)?);
     }
@@ -279,6 +285,7 @@ pub(crate) async fn change_tenant(
     db: &D1Database,
     id: TenantId,
     change: &TenantChange,
+    recipients: &[(&'static Network, Option<Address>)],
     now: UnixMillis,
 ) -> Result<(), Fault> {
     let text = id.to_string();
@@ -299,7 +306,7 @@ pub(crate) async fn change_tenant(
     ];
     let mut statements = vec![statement(db, sql::TENANT_PATCH, &bind)?];
     let defaults: Vec<DefaultRow> = all(db, sql::DEFAULTS_OF, &[Bind::Text(&text)]).await?;
-    for (network, address) in &change.recipients {
+    for (network, address) in recipients {
         match address {
             Some(address) => {
                 statements.extend(recipient_statements(db, id, network.environment, address, now)?);
@@ -371,15 +378,30 @@ pub(crate) async fn recipients(db: &D1Database, tenant: TenantId) -> Result<Vec<
 pub(crate) async fn create_recipient(
     db: &D1Database,
     tenant: TenantId,
-    new: &crate::api::admin::NewRecipient,
+    (network, address): (&'static Network, &Address),
+    default: Option<bool>,
     now: UnixMillis,
 ) -> Result<(), Fault> {
-    let mut statements = recipient_statements(db, tenant, new.network.environment, &new.address, now)?;
-    if new.default != Some(false) {
-        statements.push(default_statement(db, tenant, new.network, &new.address, new.default == Some(true))?);
+    let mut statements = recipient_statements(db, tenant, network.environment, address, now)?;
+    if default != Some(false) {
+        statements.push(default_statement(db, tenant, network, address, default == Some(true))?);
     }
     statements.push(statement(db, sql::TENANT_TOUCH, &[Bind::Ms(now), Bind::Text(&tenant.to_string())])?);
     batch(db, statements).await.map(|_| ())
+}
+
+/// Gives out the index of a child of the operator's key, never the same twice.
+pub(crate) async fn next_child(
+    db: &D1Database,
+    tenant: TenantId,
+    environment: Environment,
+    now: UnixMillis,
+) -> Result<u32, Fault> {
+    let tenant = tenant.to_string();
+    let bind = [Bind::Text(&tenant), Bind::Text(environment.name()), Bind::Ms(now)];
+    let rows: Vec<NumberRow> = all(db, sql::DERIVED_PUT, &bind).await?;
+    let number = rows.first().map(|row| row.number).and_then(|number| u32::try_from(number).ok());
+    number.ok_or_else(|| Fault::internal("the operator's key has no more children"))
 }
 
 /// Removes a recipient, in both environments and for good.

@@ -3,6 +3,8 @@ import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { startWorker } from "./worker.mjs";
 
+/** The account m/44'/60'/0' of "test test … junk". */
+const XPUB = "xpub6Ce9NcJvTk36xtLSrJLZqE7wtgA5deCeYs7rSQtreh4cj6ByPtrg9sD7V2FNFLPnf8heNP3FGkeV9qwfzvZNSd54JoNXVsXFYSYwHsnJxqP";
 let worker;
 before(async () => (worker = await startWorker()));
 after(() => worker.stop());
@@ -138,6 +140,28 @@ test("an address belongs to one tenant in an environment, for good", async () =>
   const clash = await worker.call("POST", "/v1/admin/tenants", { admin: true, body: { email: "clash@example.test", recipients: { base: own } } });
   assert.equal(clash.body.error_code, "RECIPIENT_TAKEN");
   assert.deepEqual(await worker.sql("SELECT * FROM tenants WHERE email = 'clash@example.test'"), []);
+});
+
+test("an address can be derived from the operator's extended public key", async () => {
+  const none = await worker.call("POST", "/v1/admin/tenants", { admin: true, body: { email: "none@example.test", recipients: { base: "derive" } } });
+  assert.deepEqual([none.status, none.body.param], [422, "address"]);
+  const own = await startWorker({ vars: { EVM_XPUB: XPUB } });
+  try {
+    // Children 1, 2 and 3 of the account that every development chain knows.
+    const [first, second, third] = ["0x70997970C51812dc3A010C7d01b50e0d17dc79C8", "0x3C44CdDdB6a900fa2b585dd299e03d12FA4293BC", "0x90F79bf6EB2c4f870365E785982E1f101E93b906"];
+    const tenant = await own.tenant({ recipients: { base: "derive", polygon: "derive", "base-sepolia": "derive" } });
+    const read = await own.call("GET", `/v1/admin/tenants/${tenant.id}`, { admin: true });
+    const { base, polygon } = read.body.tenant.recipients;
+    assert.equal(base, polygon);
+    assert.deepEqual([base, read.body.tenant.recipients["base-sepolia"]].sort(), [first, second].sort());
+    const more = await own.call("POST", `/v1/admin/tenants/${tenant.id}/recipients`, { admin: true, body: { chain: "base", address: "derive" } });
+    assert.deepEqual([more.status, more.body.recipient?.address], [201, third]);
+    await own.call("DELETE", `/v1/admin/tenants/${tenant.id}/recipients/${third}`, { admin: true });
+    const next = await own.call("POST", `/v1/admin/tenants/${tenant.id}/recipients`, { admin: true, body: { chain: "base", address: "derive" } });
+    assert.equal(next.body.recipient.address, "0x15d34AAf54267DB7D7c367839AAf71A00a2C6A65");
+  } finally {
+    await own.stop();
+  }
 });
 
 test("keys have scopes and an end, and a revoked one is refused at once", async () => {

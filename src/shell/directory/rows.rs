@@ -170,6 +170,12 @@ impl RecipientRow {
     }
 }
 
+/// A number by itself.
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub(super) struct NumberRow {
+    pub(super) number: u64,
+}
+
 #[derive(Clone, Debug, Deserialize)]
 pub(super) struct DefaultRow {
     pub(super) tenant_id: Option<String>,

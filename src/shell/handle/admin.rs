@@ -4,16 +4,16 @@
 use crate::address::{Address, Family};
 use crate::api::Reply;
 use crate::api::admin::{
-    self, FirstKeys, KEYS_MAX, KeyAlone, KeyCreated, RECIPIENTS_MAX, RecipientAlone, TenantAlone, TenantCreated,
+    self, FirstKeys, KEYS_MAX, KeyAlone, KeyCreated, RECIPIENTS_MAX, RecipientAlone, TenantAlone, TenantCreated, Wanted,
 };
 use crate::api::body::invalid;
 use crate::api::records::{List, page};
 use crate::chain::check::{Difference, Outcome};
 use crate::error::{Code, Fault};
 use crate::id::{KeyId, TenantId};
-use crate::network::Environment;
+use crate::network::{Environment, Network};
 use crate::shell::app::{self, App};
-use crate::shell::directory::{self, KeyToPut};
+use crate::shell::directory::{self, FirstRows, KeyToPut};
 use crate::shell::http::Incoming;
 use crate::shell::ledgers::{self, Ask, Envelope};
 use crate::shell::registry;
@@ -86,7 +86,13 @@ pub(super) async fn create_tenant(app: &App, incoming: &Incoming) -> Result<Repl
     };
     let keys = [first(Environment::Live, &live)?, first(Environment::Test, &test)?];
     let db = app.db()?;
-    directory::create_tenant(&db, id, &new, &keys, incoming.now).await?;
+    let mut deriving = Deriving::new(app, id, incoming.now);
+    let mut recipients = Vec::new();
+    for (network, wanted) in &new.recipients {
+        recipients.push((*network, deriving.address(network, *wanted).await?));
+    }
+    let first = FirstRows { recipients: &recipients, keys: &keys };
+    directory::create_tenant(&db, id, &new, &first, incoming.now).await?;
     let (tenant, version) = directory::tenant(&db, id).await?;
     spread(app, incoming, id, version, new.region).await?;
     Ok(Reply::json(201, &TenantCreated { tenant, api_keys: FirstKeys { live, test } }))
@@ -110,7 +116,16 @@ pub(super) async fn patch_tenant(app: &App, incoming: &Incoming) -> Result<Reply
     let id = tenant_of(incoming)?;
     let change = admin::tenant_change(&incoming.body)?;
     let db = app.db()?;
-    directory::change_tenant(&db, id, &change, incoming.now).await?;
+    let mut deriving = Deriving::new(app, id, incoming.now);
+    let mut recipients = Vec::new();
+    for (network, wanted) in &change.recipients {
+        let address = match wanted {
+            Some(wanted) => Some(deriving.address(network, *wanted).await?),
+            None => None,
+        };
+        recipients.push((*network, address));
+    }
+    directory::change_tenant(&db, id, &change, &recipients, incoming.now).await?;
     let (tenant, version) = directory::tenant(&db, id).await?;
     spread(app, incoming, id, version, None).await?;
     Ok(Reply::json(200, &TenantAlone { tenant }))
@@ -166,6 +181,38 @@ pub(super) async fn revoke_key(app: &App, incoming: &Incoming) -> Result<Reply, 
     Ok(Reply::json(200, &KeyAlone { api_key: one_key(app, tenant, id).await? }))
 }
 
+/// Turns what was asked for into addresses, deriving one an environment at most.
+struct Deriving<'a> {
+    app: &'a App,
+    tenant: TenantId,
+    now: UnixMillis,
+    derived: Vec<(Environment, Address)>,
+}
+
+impl<'a> Deriving<'a> {
+    const fn new(app: &'a App, tenant: TenantId, now: UnixMillis) -> Self {
+        Self { app, tenant, now, derived: Vec::new() }
+    }
+
+    async fn address(&mut self, network: &Network, wanted: Wanted) -> Result<Address, Fault> {
+        let environment = network.environment;
+        match wanted {
+            Wanted::Given(address) => Ok(address),
+            Wanted::Derived => {
+                if let Some((_, address)) = self.derived.iter().find(|(known, _)| *known == environment) {
+                    return Ok(*address);
+                }
+                let xpub = self.app.settings.xpub();
+                let xpub = xpub.ok_or_else(|| invalid("address", "cannot be derived: EVM_XPUB is not set"))?;
+                let index = directory::next_child(&self.app.db()?, self.tenant, environment, self.now).await?;
+                let address = xpub.address(index).ok_or_else(|| Fault::internal("a child without address"))?;
+                self.derived.push((environment, address));
+                Ok(address)
+            }
+        }
+    }
+}
+
 /// `GET …/recipients`.
 pub(super) async fn list_recipients(app: &App, incoming: &Incoming) -> Result<Reply, Fault> {
     let data = directory::recipients(&app.db()?, tenant_of(incoming)?).await?;
@@ -180,12 +227,13 @@ pub(super) async fn create_recipient(app: &App, incoming: &Incoming) -> Result<R
     if directory::recipients(&db, tenant).await?.len() >= RECIPIENTS_MAX {
         return Err(invalid("address", &format!("is one too many: a tenant can have {RECIPIENTS_MAX} addresses")));
     }
-    directory::create_recipient(&db, tenant, &new, incoming.now)
+    let address = Deriving::new(app, tenant, incoming.now).address(new.network, new.address).await?;
+    directory::create_recipient(&db, tenant, (new.network, &address), new.default, incoming.now)
         .await
         .map_err(|fault| if fault.code == Code::RecipientTaken { fault.at("address") } else { fault })?;
     let (_, version) = directory::tenant(&db, tenant).await?;
     spread(app, incoming, tenant, version, None).await?;
-    let recipient = one_recipient(app, tenant, &new.address, Some(new.network.environment)).await?;
+    let recipient = one_recipient(app, tenant, &address, Some(new.network.environment)).await?;
     Ok(Reply::json(201, &RecipientAlone { recipient }))
 }
 
