@@ -6,7 +6,7 @@ mod registry;
 #[path = "src/network/separator.rs"]
 mod separator;
 
-use registry::{Finality, Kind, Row};
+use registry::{Fees, Finality, Kind, Row};
 use std::fmt;
 use std::path::Path;
 
@@ -61,6 +61,7 @@ fn entry(row: &Row) -> Option<String> {
     // Solana counts by status, not by blocks.
     let confirmations = row.confirmations.unwrap_or(1);
     let asset = asset(row)?;
+    let settle = settle(row)?;
     let bridged = row
         .bridged
         .iter()
@@ -72,7 +73,22 @@ fn entry(row: &Row) -> Option<String> {
         "    Network {{ key: {key:?}, name: {name:?}, caip2: {caip2:?}, family: Family::{family}, \
          chain_id: {chain_id:?}, v1_name: {v1_name:?}, environment: Environment::{environment}, local: {local}, \
          live_chain: {live_chain:?}, asset: {asset}, proven: {proven}, block_time_ms: {block_time_ms}, \
-         confirmations: {confirmations}, finality: FinalityRule::{finality}, rpc: &{rpc:?}, bridged: &[{bridged}] }},\n"
+         confirmations: {confirmations}, finality: FinalityRule::{finality}, rpc: &{rpc:?}, bridged: &[{bridged}], \
+         settle: {settle} }},\n"
+    ))
+}
+
+fn settle(row: &Row) -> Option<String> {
+    let Some(settle) = &row.settle else { return Some("None".to_owned()) };
+    let least: u64 = settle.min_atomic.parse().ok()?;
+    let fees = match settle.fees {
+        Fees::Eip1559 => "Eip1559",
+        Fees::Legacy => "Legacy",
+    };
+    let max_fee_wei = u128::from(settle.max_fee_gwei).checked_mul(1_000_000_000)?;
+    Some(format!(
+        "Some(Settle {{ min_atomic: {least}, gas_limit: {}, fees: Fees::{fees}, max_fee_wei: {max_fee_wei} }})",
+        settle.gas_limit
     ))
 }
 

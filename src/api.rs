@@ -5,6 +5,7 @@ pub mod body;
 pub mod chains;
 pub mod docs;
 pub mod endpoint;
+pub mod facilitator;
 pub mod headers;
 pub mod health;
 #[cfg(not(target_arch = "wasm32"))]

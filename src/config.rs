@@ -3,10 +3,11 @@
 
 use crate::address::Xpub;
 use crate::amount::Amount;
-use crate::network::{NETWORKS, Network, rpc_setting};
+use crate::network::{Environment, NETWORKS, Network, rpc_setting};
+use crate::signer::Signer;
 use core::fmt;
 use sha2::{Digest, Sha256};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use subtle::ConstantTimeEq;
 
 /// One row of the table.
@@ -28,12 +29,16 @@ const ADMIN_KEY: &str = "ADMIN_KEY";
 const KEY_PEPPERS: &str = "KEY_PEPPERS";
 const QUORUM_USDC: &str = "QUORUM_USDC";
 const EVM_XPUB: &str = "EVM_XPUB";
+/// Live, then test.
+const EVM_SIGNERS: [&str; 2] = ["EVM_SIGNERS_LIVE", "EVM_SIGNERS_TEST"];
 const PUBLIC_URL: &str = "PUBLIC_URL";
 
 /// Characters that an operators' key must have at least.
 const ADMIN_KEY_MIN: usize = 32;
 /// Providers of a chain at most: a verification asks two or three.
 const PROVIDERS_MAX: usize = 8;
+/// Signers of an environment at most: each is an object of its own a chain.
+const SIGNERS_MAX: usize = 16;
 
 /// All settings.
 pub const SETTINGS: &[Setting] = &[
@@ -75,6 +80,20 @@ pub const SETTINGS: &[Setting] = &[
                   of tenants that ask for `\"derive\"`. Never a private key.",
     },
     Setting {
+        name: EVM_SIGNERS[0],
+        secret: true,
+        required: false,
+        default: "none: nothing is settled on live EVM chains",
+        meaning: "Comma-separated hex private keys that pay gas on live EVM chains.",
+    },
+    Setting {
+        name: EVM_SIGNERS[1],
+        secret: true,
+        required: false,
+        default: "none: nothing is settled on EVM test networks",
+        meaning: "The same for test networks.",
+    },
+    Setting {
         name: PUBLIC_URL,
         secret: false,
         required: false,
@@ -105,6 +124,8 @@ pub struct Settings {
     providers: BTreeMap<&'static str, Vec<String>>,
     quorum: Amount,
     xpub: Option<Xpub>,
+    /// Live, then test.
+    evm_signers: [Vec<Signer>; 2],
     public_url: Option<String>,
 }
 
@@ -150,6 +171,13 @@ impl Settings {
         if xpub_text.is_some() && xpub.is_none() {
             wrong(EVM_XPUB, "must be an extended public key (xpub…), never a private one");
         }
+        let evm_signers = EVM_SIGNERS.map(|name| match get(name) {
+            None => Vec::new(),
+            Some(text) => signers(&text).unwrap_or_else(|| {
+                wrong(name, "must be 1 to 16 different comma-separated private keys of 32 bytes of hex");
+                Vec::new()
+            }),
+        });
         let public_url = get(PUBLIC_URL);
         if public_url.as_deref().is_some_and(|url| !is_url(url)) {
             wrong(PUBLIC_URL, "must be an https origin (http on loopback only)");
@@ -157,7 +185,7 @@ impl Settings {
         match (peppers, quorum, mistakes.is_empty()) {
             (Some(peppers), Some(quorum), true) => {
                 let admin_key = Sha256::digest(admin_key.as_bytes()).into();
-                Ok(Self { admin_key, peppers, providers, quorum, xpub, public_url })
+                Ok(Self { admin_key, peppers, providers, quorum, xpub, evm_signers, public_url })
             }
             (..) => Err(mistakes),
         }
@@ -197,6 +225,16 @@ impl Settings {
         self.quorum
     }
 
+    /// The keys that pay gas on EVM chains of an environment.
+    #[must_use]
+    pub const fn evm_signers(&self, environment: Environment) -> &[Signer] {
+        let [live, test] = &self.evm_signers;
+        match environment {
+            Environment::Live => live.as_slice(),
+            Environment::Test => test.as_slice(),
+        }
+    }
+
     /// Whose children become recipients.
     #[must_use]
     pub const fn xpub(&self) -> Option<&Xpub> {
@@ -216,6 +254,12 @@ fn peppers(text: &str) -> Option<Vec<[u8; 32]>> {
         hex::decode_to_slice(part.trim(), &mut pepper).ok().map(|()| pepper)
     };
     text.split(',').map(read).collect()
+}
+
+fn signers(text: &str) -> Option<Vec<Signer>> {
+    let signers: Vec<Signer> = text.split(',').map(|part| Signer::parse(part.trim())).collect::<Option<_>>()?;
+    let distinct: BTreeSet<_> = signers.iter().map(Signer::address).collect();
+    (signers.len() <= SIGNERS_MAX && distinct.len() == signers.len()).then_some(signers)
 }
 
 fn urls(text: &str) -> Option<Vec<String>> {
@@ -257,6 +301,24 @@ mod tests {
         assert_eq!(settings.quorum().usdc(), "100.000000");
         let base = crate::network::by_key("base").expect("registered");
         assert_eq!(settings.providers(base), base.rpc);
+    }
+
+    #[test]
+    fn signers_are_read_for_each_environment_and_never_told() {
+        const KEY: &str = "ac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80";
+        const OTHER: &str = "0x59c6995e998f97a5a0044966f0945389dc9e86dae88c7a8412f4603b6b78690d";
+        let both = format!("{KEY}, {OTHER}");
+        let settings = read(&[ADMIN, PEPPERS, ("EVM_SIGNERS_TEST", &both)]).expect("reads");
+        assert_eq!(settings.evm_signers(Environment::Test).len(), 2);
+        assert!(settings.evm_signers(Environment::Live).is_empty() && settings.xpub().is_none());
+        assert!(!format!("{settings:?}").contains("f39F"));
+        for wrong in [format!("{KEY},{KEY}"), "beef".to_owned(), ",".to_owned()] {
+            let mistakes = read(&[ADMIN, PEPPERS, ("EVM_SIGNERS_LIVE", &wrong)]).expect_err("refused");
+            assert_eq!(mistakes.len(), 1);
+            assert!(!mistakes.iter().any(|mistake| mistake.to_string().contains(KEY)));
+        }
+        let private = read(&[ADMIN, PEPPERS, ("EVM_XPUB", "xprv9s21")]).expect_err("refused");
+        assert!(private.iter().any(|mistake| mistake.setting == "EVM_XPUB"));
     }
 
     #[test]

@@ -108,8 +108,37 @@ macro_rules! ulid_id {
 
 ulid_id!(KeyId "key_" "An API key's public name; not the key.");
 ulid_id!(VerificationId "ver_" "One answered verification.");
+ulid_id!(SettlementId "stl_" "One x402 payment taken to the chain.");
 ulid_id!(RequestId "req_" "One HTTP request, for support and logs.");
 ulid_id!(EventId "evt_" "Something that happened to a record after it was answered.");
+
+/// What holds a claim: the verification or the settlement that made it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum ClaimId {
+    /// A verification.
+    Verification(VerificationId),
+    /// A settlement.
+    Settlement(SettlementId),
+}
+
+impl ClaimId {
+    /// Reads either form.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let settlement = || SettlementId::parse(text).map(Self::Settlement);
+        VerificationId::parse(text).map(Self::Verification).or_else(settlement)
+    }
+
+    /// The verification, if it is one.
+    #[must_use]
+    pub const fn verification(self) -> Option<VerificationId> {
+        match self {
+            Self::Verification(id) => Some(id),
+            Self::Settlement(_) => None,
+        }
+    }
+}
 
 #[cfg(test)]
 mod tests {

@@ -7,7 +7,7 @@ pub mod risk;
 use crate::address::{Address, Family};
 use crate::amount::Amount;
 use crate::chain::trace::{Depth, Found, Mined, Screening, Trace};
-use crate::id::VerificationId;
+use crate::id::ClaimId;
 use crate::payment::{Binding, Check, Claim, Finality};
 use crate::sanctions;
 use crate::time::{UnixMillis, UnixSeconds};
@@ -17,8 +17,8 @@ use flow::Flow;
 /// An earlier claim of the same payment in this ledger.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Prior {
-    /// The verification that claimed it.
-    pub id: VerificationId,
+    /// The verification or settlement that claimed it.
+    pub id: ClaimId,
     /// Its reference.
     pub reference: Option<String>,
     /// When.

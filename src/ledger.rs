@@ -5,5 +5,6 @@
 pub mod admission;
 pub mod book;
 pub mod follow;
+pub mod payment;
 pub mod rate;
 pub mod usage;

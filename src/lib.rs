@@ -7,11 +7,11 @@
 //!
 //! | level | modules |
 //! |---|---|
-//! | 0 words | `address` `amount` `error` `id` `sql` `time` |
-//! | 1 tables | `config` `network` `sanctions` `tier` `verdict` |
+//! | 0 words | `address` `amount` `error` `id` `signer` `sql` `time` |
+//! | 1 tables | `config` `network` `reason` `sanctions` `tier` `verdict` |
 //! | 2 the one internal form | `payment` |
 //! | 3 chains, pure | `chain` |
-//! | 4 the business, pure | `judge` `ledger` `tenant` |
+//! | 4 the business, pure | `judge` `ledger` `settle` `tenant` |
 //! | 5 the HTTP contract, pure | `api` |
 //! | 7 the only I/O | `shell` |
 //!
@@ -28,7 +28,10 @@ pub mod judge;
 pub mod ledger;
 pub mod network;
 pub mod payment;
+pub mod reason;
 pub mod sanctions;
+pub mod settle;
+pub mod signer;
 pub mod sql;
 pub mod tenant;
 pub mod tier;

@@ -74,6 +74,28 @@ pub struct Asset {
     pub separator: Option<[u8; 32]>,
 }
 
+/// What taking a payment to a chain may cost.
+#[derive(Clone, Copy, Debug)]
+pub struct Settle {
+    /// The least that is settled, atomic units.
+    pub min_atomic: u64,
+    /// The most gas that one settlement may use.
+    pub gas_limit: u64,
+    /// How fees are named.
+    pub fees: Fees,
+    /// The most for a unit of gas, wei; our own cap.
+    pub max_fee_wei: u128,
+}
+
+/// How a chain's transactions name their fee.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fees {
+    /// EIP-1559: a cap and a tip.
+    Eip1559,
+    /// One gas price.
+    Legacy,
+}
+
 /// A token that people mistake for the registered one; only to name it in a refusal.
 #[derive(Clone, Copy, Debug)]
 pub struct Bridged {
@@ -119,6 +141,8 @@ pub struct Network {
     pub rpc: &'static [&'static str],
     /// Tokens to name in a refusal.
     pub bridged: &'static [Bridged],
+    /// What taking a payment to the chain may cost; `None`: only verified.
+    pub settle: Option<Settle>,
 }
 
 impl PartialEq for Network {
@@ -188,6 +212,18 @@ mod tests {
         ("skale-base-sepolia", "9c66d10c4bfde137b77b28f21e155cb5aa5acec7c1ae89d30a5467e11a74fc86"),
         ("local-evm", "e33727b4ad030c5b0ea9983725a1badb1416464b1995d38a0aba2b2960151573"),
     ];
+
+    #[test]
+    fn what_settling_may_cost_is_the_rows() {
+        let rows = registry::read(DATA).expect("reads");
+        for (row, network) in rows.iter().zip(NETWORKS) {
+            let row = row.settle.as_ref().map(|settle| (settle.gas_limit, settle.fees == registry::Fees::Legacy));
+            let table = network.settle.map(|settle| (settle.gas_limit, settle.fees == Fees::Legacy));
+            assert_eq!(table, row, "{}", network.key);
+        }
+        let least = by_key("ethereum").and_then(|network| network.settle).map(|settle| settle.min_atomic);
+        assert_eq!(least, Some(100_000));
+    }
 
     #[test]
     fn separators_are_pinned() {

@@ -1,8 +1,10 @@
 //! The one internal form of a verification: what is asked ([`Claim`]) and what
-//! is answered ([`Answer`]).
+//! is answered ([`Answer`]); and of an x402 payment ([`x402::Payment`]).
 
 mod answer;
 mod claim;
+pub mod settlement;
+pub mod x402;
 
 pub use answer::{
     Answer, Binding, Check, ClaimedBy, Finality, Hundredths, RiskFactor, RiskLevel, Status, TransferLine, TransferPlace,

@@ -16,6 +16,9 @@ mod log;
 mod registry;
 mod response;
 mod rpc;
+mod settler;
+mod settlers;
+mod sqlite;
 
 use worker::{Context, Env, Request, ScheduleContext, ScheduledEvent, event, web_sys};
 

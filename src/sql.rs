@@ -16,6 +16,9 @@ pub mod ledger {
             status INTEGER, body TEXT, created_ms INTEGER NOT NULL, PRIMARY KEY (route, key)) WITHOUT ROWID;
         CREATE TABLE IF NOT EXISTS payers (address TEXT PRIMARY KEY) WITHOUT ROWID;
         CREATE TABLE IF NOT EXISTS watches (id TEXT PRIMARY KEY, next_ms INTEGER NOT NULL) WITHOUT ROWID;
+        CREATE TABLE IF NOT EXISTS payments (authorization TEXT PRIMARY KEY, fingerprint TEXT NOT NULL,
+            settlement_id TEXT) WITHOUT ROWID;
+        CREATE TABLE IF NOT EXISTS settlements (id TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID;
         CREATE TABLE IF NOT EXISTS outbox (seq INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, body TEXT NOT NULL);
     ";
     /// Binds a name; returns the value.
@@ -29,6 +32,9 @@ pub mod ledger {
     /// Binds network, transaction, recipient, id, reference, time. Fails where the payment is claimed.
     pub const CLAIM_PUT: &str =
         "INSERT INTO claims (network, tx, recipient, id, reference, claimed_ms) VALUES (?, ?, ?, ?, ?, ?)";
+    /// The same; a payment that is claimed stays so.
+    pub const CLAIM_PUT_FIRST: &str = "INSERT INTO claims (network, tx, recipient, id, reference, claimed_ms)
+        VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (network, tx, recipient) DO NOTHING";
     /// Binds an id; returns the body and its revision.
     pub const RECORD_GET: &str = "SELECT body, revision FROM records WHERE id = ?";
     /// Binds id and body.
@@ -54,6 +60,18 @@ pub mod ledger {
     pub const PAYER_GET: &str = "SELECT 1 FROM payers WHERE address = ?";
     /// Binds an address.
     pub const PAYER_PUT: &str = "INSERT INTO payers (address) VALUES (?) ON CONFLICT (address) DO NOTHING";
+    /// Binds an authorization; returns its fingerprint and settlement.
+    pub const PAYMENT_GET: &str = "SELECT p.fingerprint, s.body FROM payments p
+        LEFT JOIN settlements s ON s.id = p.settlement_id WHERE p.authorization = ?";
+    /// Binds authorization, fingerprint, settlement. A payment that is known takes the requirements that reserve it.
+    pub const PAYMENT_PUT: &str = "INSERT INTO payments (authorization, fingerprint, settlement_id) VALUES (?, ?, ?)
+        ON CONFLICT (authorization) DO UPDATE SET fingerprint = excluded.fingerprint,
+        settlement_id = COALESCE(excluded.settlement_id, settlement_id)";
+    /// Binds an id; returns the body.
+    pub const SETTLEMENT_GET: &str = "SELECT body FROM settlements WHERE id = ?";
+    /// Binds id and body.
+    pub const SETTLEMENT_PUT: &str =
+        "INSERT INTO settlements (id, body) VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET body = excluded.body";
     /// Binds id and time.
     pub const WATCH_PUT: &str = "INSERT INTO watches (id, next_ms) VALUES (?, ?)
         ON CONFLICT (id) DO UPDATE SET next_ms = excluded.next_ms";
@@ -70,6 +88,37 @@ pub mod ledger {
     pub const OUTBOX_GET: &str = "SELECT seq, kind, body FROM outbox ORDER BY seq LIMIT ?";
     /// Binds the newest seq that was shipped.
     pub const OUTBOX_DELETE: &str = "DELETE FROM outbox WHERE seq <= ?";
+}
+
+/// Statements of a Settler (SQLite of its Durable Object).
+pub mod settler {
+    /// The schema; harmless when repeated.
+    pub const SCHEMA: &str = "
+        CREATE TABLE IF NOT EXISTS state (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+        CREATE TABLE IF NOT EXISTS flights (key TEXT PRIMARY KEY, nonce INTEGER NOT NULL, flight TEXT NOT NULL,
+            sent TEXT NOT NULL, report TEXT, told INTEGER NOT NULL DEFAULT 0, changed_ms INTEGER NOT NULL) WITHOUT ROWID;
+    ";
+    /// Binds a name; returns the value.
+    pub const STATE_GET: &str = "SELECT value FROM state WHERE name = ?";
+    /// Binds a name and a value.
+    pub const STATE_PUT: &str =
+        "INSERT INTO state (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value";
+    /// Binds key, nonce, flight, what was sent, time.
+    pub const FLIGHT_PUT: &str = "INSERT INTO flights (key, nonce, flight, sent, changed_ms) VALUES (?, ?, ?, ?, ?)";
+    /// Binds a key; returns nonce, flight, what was sent, report, whether the ledger holds it.
+    pub const FLIGHT_GET: &str = "SELECT nonce, flight, sent, report, told FROM flights WHERE key = ?";
+    /// Binds nonce, what was sent, time, key.
+    pub const FLIGHT_SENT: &str = "UPDATE flights SET nonce = ?, sent = ?, changed_ms = ? WHERE key = ?";
+    /// Binds report, time, key. The first report stands.
+    pub const FLIGHT_END: &str = "UPDATE flights SET report = ?, changed_ms = ? WHERE key = ? AND report IS NULL";
+    /// Binds a key: the ledger holds the report.
+    pub const FLIGHT_TOLD: &str = "UPDATE flights SET told = 1 WHERE key = ?";
+    /// Returns the keys of flights that the ledger does not hold yet, by nonce. The table keeps a day of flights.
+    pub const FLIGHTS_OPEN: &str = "SELECT key FROM flights WHERE told = 0 ORDER BY nonce LIMIT 200";
+    /// Returns how many are on their way.
+    pub const FLIGHTS_COUNT: &str = "SELECT COUNT(*) FROM flights WHERE report IS NULL";
+    /// Binds a time: what was told before it is let go.
+    pub const FLIGHTS_PURGE: &str = "DELETE FROM flights WHERE told = 1 AND changed_ms < ?";
 }
 
 /// Statements of the directory and the records (D1).

@@ -18,7 +18,7 @@ use x402_edge::amount::Amount;
 use x402_edge::api::{chains, docs, whoami};
 use x402_edge::chain::trace::{Block, Depth, Found, Mined, Place, Screening, Trace, Transfer};
 use x402_edge::error::{Code, Retry};
-use x402_edge::id::{KeyId, RequestId, TenantId, VerificationId};
+use x402_edge::id::{ClaimId, KeyId, RequestId, TenantId, VerificationId};
 use x402_edge::judge::Prior;
 use x402_edge::ledger::admission::{Admission, Stop, Stored};
 use x402_edge::ledger::book::{Booked, Idempotency, Known, Request, Seen, Traced, admit, conclude};
@@ -150,7 +150,7 @@ impl Ledger {
         self.admission = admission;
         let booked = booked.map_err(|fault| fault.code)?;
         if let Some(row) = &booked.claim {
-            let prior = Prior { id: row.id, reference: row.reference.clone(), at: row.at };
+            let prior = Prior { id: ClaimId::Verification(row.id), reference: row.reference.clone(), at: row.at };
             assert!(self.claims.insert((row.network.clone(), row.tx.clone(), row.recipient.clone()), prior).is_none());
         }
         Ok(booked)
@@ -290,7 +290,7 @@ fn only_final_verdicts_count_and_a_replay_is_free() {
     assert_eq!((again.answer.id, again.answer.replayed, again.is_record), (first.answer.id, true, false));
     let other = ledger.ask(&good(1, Some("b")), NOW).unwrap();
     assert_eq!(other.answer.error_code, Some(Refusal::AlreadyClaimed));
-    assert_eq!(other.answer.claimed_by.map(|by| by.id), Some(first.answer.id));
+    assert_eq!(other.answer.claimed_by.map(|by| by.id), Some(ClaimId::Verification(first.answer.id)));
     for found in [Found::Unknown, Found::Pending, Found::Mined(Box::new(mined(100, 5, Depth::Seen)))] {
         let later = ledger.ask(&request(2, None, found), NOW).unwrap();
         assert_eq!((later.answer.retry, later.answer.status), (Some(Retry::Later), Status::Pending));

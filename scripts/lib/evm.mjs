@@ -100,6 +100,11 @@ export class Evm {
     return this.send(account, this.token, LocalUSDC.abi, functionName, args);
   }
 
+  /** What an address holds of the token. */
+  async balance(address) {
+    return this.call("balanceOf", [address]);
+  }
+
   async mined(hash) {
     return this.client.waitForTransactionReceipt({ hash, timeout: 20_000 });
   }

@@ -56,6 +56,8 @@ pub enum Access {
     Public,
     /// A tenant's key, with the scope if one is named.
     Key(Option<Scope>),
+    /// Anybody; a key, if there is one, narrows the answer.
+    Either,
     /// The operator.
     Admin,
 }
@@ -65,6 +67,18 @@ pub enum Access {
 pub enum Endpoint {
     /// Has this transaction paid me?
     Verify,
+    /// Is this x402 payment good?
+    FacilitatorVerify,
+    /// What `/facilitator/verify` takes.
+    FacilitatorVerifyHint,
+    /// Takes an x402 payment to the chain.
+    FacilitatorSettle,
+    /// What `/facilitator/settle` takes.
+    FacilitatorSettleHint,
+    /// The kinds of payment that are settled.
+    FacilitatorSupported,
+    /// One settlement.
+    Settlement,
     /// The tenant's verifications, the newest first.
     Verifications,
     /// One verification.
@@ -144,6 +158,22 @@ const fn was(mut row: Row, alias: &'static str) -> Row {
 
 const KEY: Access = Access::Key(None);
 const VERIFY: Access = Access::Key(Some(Scope::Verify));
+const SETTLE: Access = Access::Key(Some(Scope::Settle));
+
+/// A route of the x402 protocol, under both its bases. A Solana transaction of
+/// version 1 is 4 KiB, a wallet's signature 8 KiB, extensions come on top.
+const fn facilitator(endpoint: Endpoint, method: Method, access: Access, paths: Paths, summary: &'static str) -> Row {
+    let [path, alias] = paths;
+    let mut row = was(row(endpoint, method, path, access, ["Facilitator", summary]), alias);
+    row.body_max = 64 * 1_024;
+    row
+}
+
+/// A path under both bases.
+type Paths = [&'static str; 2];
+const VERIFY_PATHS: Paths = ["/facilitator/verify", "/v1/facilitator/verify"];
+const SETTLE_PATHS: Paths = ["/facilitator/settle", "/v1/facilitator/settle"];
+const SUPPORTED_PATHS: Paths = ["/facilitator/supported", "/v1/facilitator/supported"];
 
 /// All endpoints.
 pub const ENDPOINTS: &[Row] = &[
@@ -151,6 +181,18 @@ pub const ENDPOINTS: &[Row] = &[
         row(Endpoint::Verify, Method::Post, "/v1/verify", VERIFY, ["Verify", "Has this transaction paid me?"]),
         "/api/v1/x402/verify",
     ),
+    facilitator(Endpoint::FacilitatorVerify, Method::Post, VERIFY, VERIFY_PATHS, "Is this x402 payment good?"),
+    facilitator(Endpoint::FacilitatorVerifyHint, Method::Get, Access::Public, VERIFY_PATHS, "What the route takes"),
+    facilitator(Endpoint::FacilitatorSettle, Method::Post, SETTLE, SETTLE_PATHS, "Take an x402 payment to the chain"),
+    facilitator(Endpoint::FacilitatorSettleHint, Method::Get, Access::Public, SETTLE_PATHS, "What the route takes"),
+    facilitator(
+        Endpoint::FacilitatorSupported,
+        Method::Get,
+        Access::Either,
+        SUPPORTED_PATHS,
+        "The kinds of payment that are settled",
+    ),
+    row(Endpoint::Settlement, Method::Get, "/v1/settlements/{id}", SETTLE, ["Facilitator", "Read one settlement"]),
     row(
         Endpoint::Verifications,
         Method::Get,

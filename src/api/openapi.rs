@@ -2,7 +2,7 @@
 //! only: `npm run generate` writes it, a test holds it, the Worker serves it.
 
 use super::endpoint::{Access, ENDPOINTS, Endpoint, Row};
-use super::{admin, chains, health, problem, records, verify, whoami};
+use super::{admin, chains, facilitator, health, problem, records, verify, whoami};
 use crate::ledger::usage;
 use crate::payment::Answer;
 use schemars::generate::SchemaSettings;
@@ -49,6 +49,14 @@ fn tenant_body(change: bool) -> Value {
     body
 }
 
+/// What is wrong inside is refused in the protocol's words, with status 200.
+fn payment_body() -> Value {
+    json!({
+        "type": "object",
+        "description": "x402Version (1 or 2), paymentPayload, paymentRequirements, as the x402 specification has them."
+    })
+}
+
 fn key_body() -> Value {
     json!({
         "type": "object", "additionalProperties": false, "required": ["name", "environment"],
@@ -87,6 +95,11 @@ fn shapes(endpoint: Endpoint, make: &mut SchemaGenerator) -> (Option<Value>, u16
         Endpoint::Verification => (None, 200, of::<Answer>(make)),
         Endpoint::Usage => (None, 200, of::<usage::Usage>(make)),
         Endpoint::SupportedChains => (None, 200, of::<chains::SupportedChains>(make)),
+        Endpoint::FacilitatorVerify => (Some(payment_body()), 200, of::<facilitator::VerifyResponse>(make)),
+        Endpoint::FacilitatorSettle => (Some(payment_body()), 200, of::<facilitator::SettleResponse>(make)),
+        Endpoint::FacilitatorVerifyHint | Endpoint::FacilitatorSettleHint => (None, 200, json!({"type": "object"})),
+        Endpoint::FacilitatorSupported => (None, 200, of::<facilitator::Supported>(make)),
+        Endpoint::Settlement => (None, 200, of::<crate::payment::settlement::Settlement>(make)),
         Endpoint::Whoami => (None, 200, of::<whoami::Whoami>(make)),
         Endpoint::Health => (None, 200, of::<health::Health>(make)),
         Endpoint::OpenApi => (None, 200, json!({"type": "object"})),
@@ -137,7 +150,7 @@ fn faults(row: &Row) -> Vec<u16> {
     let mut all = vec![405, 500, 503];
     match row.access {
         Access::Public => {}
-        Access::Key(_) => all.extend([401, 403, 404, 422, 429]),
+        Access::Key(_) | Access::Either => all.extend([401, 403, 404, 422, 429]),
         Access::Admin => all.extend([401, 404, 409, 422]),
     }
     if row.method.has_body() {
@@ -163,6 +176,7 @@ fn operation(row: &Row, make: &mut SchemaGenerator) -> Value {
     let security = match row.access {
         Access::Public => json!([]),
         Access::Key(_) => json!([{"apiKey": []}]),
+        Access::Either => json!([{"apiKey": []}, {}]),
         Access::Admin => json!([{"adminKey": []}]),
     };
     let mut operation = json!({

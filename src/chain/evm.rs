@@ -9,10 +9,13 @@
 
 pub mod abi;
 mod block;
+mod eip3009;
+pub mod exact;
 mod log;
 mod quantity;
 pub(super) mod question;
 mod receipt;
+pub mod tx;
 
 use super::PARTIES_MAX;
 use super::facts::{Call, ErrorClass, Facts, Reply, Unknown};

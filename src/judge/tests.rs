@@ -74,7 +74,11 @@ fn paid(amount: u64) -> Mined {
 }
 
 fn prior(reference: Option<&str>) -> Prior {
-    Prior { id: VerificationId::new(NOW, 1), reference: reference.map(str::to_owned), at: NOW }
+    Prior {
+        id: ClaimId::Verification(crate::id::VerificationId::new(NOW, 1)),
+        reference: reference.map(str::to_owned),
+        at: NOW,
+    }
 }
 
 type Change = fn(&mut Claim, &mut Mined);

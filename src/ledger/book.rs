@@ -175,7 +175,7 @@ pub fn conclude(
     if is_final && !judgement.replayed {
         admission.used = admission.used.saturating_add(1);
     }
-    let first = known.prior.filter(|_| judgement.replayed).map(|prior| prior.id);
+    let first = known.prior.filter(|_| judgement.replayed).and_then(|prior| prior.id.verification());
     let id = first.unwrap_or_else(|| admission.next_id(now, request.random.parse().unwrap_or_default()));
     let paid = judgement.is_paid();
     let claims = paid && request.claim.claim && !judgement.replayed;

@@ -38,6 +38,25 @@ pub(crate) struct Row {
     pub(crate) rpc: Vec<String>,
     #[serde(default)]
     pub(crate) bridged: Vec<Token>,
+    pub(crate) settle: Option<Settle>,
+}
+
+/// What taking a payment to the chain may cost.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Settle {
+    pub(crate) min_atomic: String,
+    pub(crate) gas_limit: u64,
+    pub(crate) fees: Fees,
+    pub(crate) max_fee_gwei: u64,
+}
+
+/// How a chain's transactions name their fee.
+#[derive(Clone, Copy, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Fees {
+    Eip1559,
+    Legacy,
 }
 
 /// Which family's rules a chain follows.
@@ -107,6 +126,7 @@ const RULES: &[Rule] = &[
         row.live_chain.is_some() == (row.testnet && !row.is_local())
     }),
     ("finality on Solana is told by the node's status", |row| row.is_evm() || row.finality == Finality::Tag),
+    ("settle has a least amount, and gas between a transfer's 21,000 and 1,000,000", settle_fits),
     ("local-* is a test network", |row| row.testnet || !row.is_local()),
 ];
 
@@ -210,6 +230,15 @@ fn separator_fits(row: &Row) -> bool {
 fn bridged_fits(row: &Row) -> bool {
     row.bridged.iter().all(|token| {
         !token.name.is_empty() && is_address(row.kind, &token.address) && token.address != row.usdc.address
+    })
+}
+
+fn settle_fits(row: &Row) -> bool {
+    row.settle.as_ref().is_none_or(|settle| {
+        row.is_evm()
+            && settle.min_atomic.parse::<u64>().is_ok_and(|least| least > 0)
+            && (21_000..=1_000_000).contains(&settle.gas_limit)
+            && settle.max_fee_gwei > 0
     })
 }
 

@@ -1,7 +1,7 @@
 //! What a seller is answered, member for member as on the wire.
 
 use crate::error::Retry;
-use crate::id::{RequestId, VerificationId};
+use crate::id::{ClaimId, RequestId, VerificationId};
 use crate::verdict::Refusal;
 use core::fmt;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -170,9 +170,9 @@ pub struct RiskFactor {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 pub struct ClaimedBy {
-    /// The verification that claimed it.
+    /// The verification or settlement that claimed it.
     #[cfg_attr(not(target_arch = "wasm32"), schemars(with = "String"))]
-    pub id: VerificationId,
+    pub id: ClaimId,
     /// Its reference.
     pub reference: Option<String>,
     /// When, RFC 3339.

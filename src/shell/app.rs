@@ -54,6 +54,14 @@ impl App {
         self.env.durable_object("LEDGERS").map_err(|error| unbound("LEDGERS").because(error))
     }
 
+    /// The Settlers.
+    ///
+    /// # Errors
+    /// `MISCONFIGURED` where the binding is missing.
+    pub(crate) fn settlers(&self) -> Result<ObjectNamespace, Fault> {
+        self.env.durable_object("SETTLERS").map_err(|error| unbound("SETTLERS").because(error))
+    }
+
     /// The coarse guard in front of everything; absent, nothing is guarded.
     pub(crate) fn guard(&self) -> Option<worker::RateLimiter> {
         self.env.rate_limiter("GUARD").ok()

@@ -163,13 +163,14 @@ async fn admit(
     }
     let caller = match row.access {
         Access::Public => None,
+        Access::Either if authorization.is_none() => None,
         Access::Admin => {
             if !app.settings.is_admin_key(admin_key.as_deref().unwrap_or("")) {
                 return Err(plain(Fault::new(Code::InvalidAdminKey, "the admin key is missing or not valid")));
             }
             None
         }
-        Access::Key(_) => Some(who(authorization.as_deref(), app).map_err(plain)?),
+        Access::Key(_) | Access::Either => Some(who(authorization.as_deref(), app).map_err(plain)?),
     };
     Ok(Incoming {
         row,

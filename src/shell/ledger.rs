@@ -4,6 +4,7 @@
 
 mod account;
 mod alarm;
+mod payment;
 mod ship;
 mod store;
 mod verify;
@@ -105,11 +106,21 @@ impl TenantLedger {
             #[cfg(x402_bench)]
             Ask::BenchRow { id } => return self.bench_row(id).map(|()| nothing()),
             Ask::Reload { version } => return self.reload(envelope, *version).await,
-            Ask::Verify(_) | Ask::Account { .. } | Ask::Record { .. } | Ask::List { .. } | Ask::Flush => {}
+            Ask::Verify(_)
+            | Ask::Payment(_)
+            | Ask::Settled(_)
+            | Ask::Settlement { .. }
+            | Ask::Account { .. }
+            | Ask::Record { .. }
+            | Ask::List { .. }
+            | Ask::Flush => {}
         }
         self.load(envelope.tenant, envelope.environment, now).await?;
         match &envelope.ask {
             Ask::Verify(request) => self.verify(request, envelope, now).await,
+            Ask::Payment(asked) => self.payment(asked, envelope, now).await,
+            Ask::Settled(report) => self.settled(report, now).await,
+            Ask::Settlement { key, id } => self.settlement(key, *id, now),
             Ask::Account { key, view, off } => self.account(key, *view, off, now),
             Ask::Record { key, id } => self.record(key, *id, now),
             Ask::List { key } => self.list(key, now).await,

@@ -4,9 +4,10 @@ use super::app::App;
 use super::isolate::{self, Refused};
 use crate::api::headers;
 use crate::error::{Code, Fault};
-use crate::id::{RequestId, TenantId, VerificationId};
-use crate::ledger::book;
+use crate::id::{RequestId, SettlementId, TenantId, VerificationId};
+use crate::ledger::{book, payment};
 use crate::network::Environment;
+use crate::settle::Report;
 use crate::tenant::key::{Caller, KeyHash};
 use crate::time::UnixMillis;
 use futures_util::future::{Either, select};
@@ -47,6 +48,12 @@ pub(crate) struct Envelope {
 pub(crate) enum Ask {
     /// Book a verification.
     Verify(Box<book::Request>),
+    /// Book an x402 payment.
+    Payment(Box<payment::Asked>),
+    /// Note how a settlement stands.
+    Settled(Box<Report>),
+    /// Tell a settlement.
+    Settlement { key: KeyHash, id: SettlementId },
     /// Tell of the account; `off` names chains that the registry check has switched off.
     Account { key: KeyHash, view: View, off: Vec<String> },
     /// Tell a record.
@@ -115,6 +122,16 @@ impl Told {
     /// The HTTP status.
     pub(crate) fn status(&self) -> u16 {
         self.0.status()
+    }
+
+    /// The body, for a caller that must read it.
+    ///
+    /// # Errors
+    /// `LEDGER_UNAVAILABLE` where it broke off.
+    pub(crate) async fn text(&self) -> Result<String, Fault> {
+        let reading = self.0.text().map_err(|error| unavailable(worker::Error::from(error)))?;
+        let text = JsFuture::from(reading).await.map_err(|error| unavailable(worker::Error::from(error)))?;
+        Ok(text.as_string().unwrap_or_default())
     }
 
     /// How the rate windows stand, for an answer that is made of more than the ledger's.

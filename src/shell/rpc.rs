@@ -4,6 +4,7 @@
 mod post;
 
 use super::app::now;
+use super::log;
 use crate::address::TxId;
 use crate::amount::Amount;
 use crate::chain::breaker::{self, Ending, Health};
@@ -293,6 +294,53 @@ fn learn(facts: &mut Facts, calls: &[Call], replies: wire::Replies) {
             facts.learn(call.clone(), reply);
         }
     }
+}
+
+/// Lets a rule decide on what providers say, one after another until one lets it.
+pub(crate) async fn decide<T>(
+    network: &'static Network,
+    providers: &[&str],
+    rule: impl Fn(&Facts) -> Result<T, Unknown>,
+) -> Option<T> {
+    let began = now();
+    for at in order(providers, began) {
+        let Some(url) = providers.get(at) else { continue };
+        if now().since(began) >= DEADLINE_MS {
+            return None;
+        }
+        let mut facts = Facts::new();
+        let mut outcome = Err(Failure::Nonsense("questions without end".to_owned()));
+        for _ in 0..=READ_ROUNDS_MAX {
+            match rule(&facts) {
+                Ok(decided) => {
+                    outcome = Ok(decided);
+                    break;
+                }
+                Err(Unknown::Missing(calls)) => {
+                    if let Err(failure) = round_of(network, url, &calls, &[], &mut facts).await {
+                        outcome = Err(failure);
+                        break;
+                    }
+                }
+                Err(Unknown::Malformed(nonsense)) => {
+                    outcome = Err(Failure::Nonsense(format!("{} {}", nonsense.hazard, nonsense.detail)));
+                    break;
+                }
+            }
+        }
+        match outcome {
+            Ok(decided) => {
+                note(url, Ending::Answered { took_ms: now().since(began), head: None });
+                return Some(decided);
+            }
+            Err(failure) => {
+                note(url, failure.ending());
+                let fields = [("chain", network.key.into()), ("failures", format!("{}: {failure}", host(url)).into())];
+                log::line("a provider failed", &fields);
+            }
+        }
+    }
+    None
 }
 
 /// Makes calls of one round, to the first provider that answers any of them.

@@ -20,8 +20,8 @@ const NOWHERE = Object.fromEntries(
 
 /** Counts what the Worker asks of the platform; the ledger's own calls are not its. */
 const COUNTING = `
-import Inner, { TenantLedger } from "./index.js";
-export { TenantLedger };
+import Inner, { Settler, TenantLedger } from "./index.js";
+export { Settler, TenantLedger };
 const counts = { ledger: 0, directory: 0 };
 function watched(target, methods, name) {
   return new Proxy(target, {
@@ -70,7 +70,10 @@ export async function startWorker({ vars = {}, bindings = true, state, build = "
     ...(bindings
       ? {
           d1Databases: { DB: "x402-edge" },
-          durableObjects: { LEDGERS: { className: "TenantLedger", useSQLite: true } },
+          durableObjects: {
+            LEDGERS: { className: "TenantLedger", useSQLite: true },
+            SETTLERS: { className: "Settler", useSQLite: true },
+          },
         }
       : {}),
     bindings: { ADMIN_KEY, KEY_PEPPERS: PEPPERS, ...NOWHERE, ...vars },

@@ -53,11 +53,18 @@ pub(super) fn blacklisted(asset: Address, address: Address) -> Call {
     view(asset, format!("{IS_BLACKLISTED}{}", hex::encode(address.into_word())))
 }
 
+/// A call of a contract, made now in a sender's name; nothing is sent.
+pub(super) fn simulation(contract: Address, sender: Address, data: &[u8]) -> Call {
+    let transaction =
+        json!({ "from": lower(sender.as_slice()), "to": lower(contract.as_slice()), "data": lower(data) });
+    Call::new("eth_call", &json!([transaction, "latest"]))
+}
+
 /// A contract's view function, called now with the calldata.
 pub(in crate::chain) fn view(contract: Address, data: String) -> Call {
     Call::new("eth_call", &json!([{ "to": lower(contract.as_slice()), "data": data }, "latest"]))
 }
 
-fn lower(bytes: &[u8]) -> String {
+pub(super) fn lower(bytes: &[u8]) -> String {
     format!("0x{}", hex::encode(bytes))
 }

@@ -3,7 +3,7 @@
 use crate::api::Reply;
 use crate::api::records::{List, page};
 use crate::error::{Code, Fault};
-use crate::id::VerificationId;
+use crate::id::{SettlementId, VerificationId};
 use crate::shell::app::App;
 use crate::shell::http::Incoming;
 use crate::shell::ledgers::{self, Ask, Envelope, Told, View};
@@ -56,6 +56,14 @@ pub(super) async fn record(app: &App, incoming: &Incoming) -> Result<Outgoing, F
     let body = directory::record(&app.db()?, caller.tenant, caller.environment, id.ok_or_else(none)?).await?;
     let body = body.ok_or_else(none)?;
     Ok(Reply { status: 200, content_type: "application/json", body, headers: told.rates() }.into())
+}
+
+/// `GET /v1/settlements/{id}`.
+pub(super) async fn settlement(app: &App, incoming: &Incoming) -> Result<Outgoing, Fault> {
+    let key = incoming.caller()?.hash;
+    // A key that is not good is refused before an id that is not one.
+    let id = SettlementId::parse(incoming.param(0)).unwrap_or_else(|| SettlementId::new(incoming.now, 0));
+    ask(app, incoming, Ask::Settlement { key, id }).await.map(Outgoing::from)
 }
 
 /// `GET /v1/verifications`.

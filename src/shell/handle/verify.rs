@@ -90,7 +90,7 @@ fn mismatch(claim: &Claim, caller: &Caller) -> Fault {
 }
 
 /// The coarse guard: per location, permissive, far above any tier.
-async fn guard(app: &App, caller: &Caller) -> Result<(), Fault> {
+pub(super) async fn guard(app: &App, caller: &Caller) -> Result<(), Fault> {
     let Some(guard) = app.guard() else { return Ok(()) };
     match guard.limit(caller.tenant.to_string()).await {
         Ok(outcome) if !outcome.success => {
@@ -102,7 +102,7 @@ async fn guard(app: &App, caller: &Caller) -> Result<(), Fault> {
 }
 
 /// A rate limit that the isolate remembers: no chain call and no ledger call until it ends.
-fn limited(app: &App, incoming: &Incoming, refused: &Refused) -> Reply {
+pub(super) fn limited(app: &App, incoming: &Incoming, refused: &Refused) -> Reply {
     let asked = Asked { origin: &app.origin, path: &incoming.path, request_id: incoming.request_id };
     match refused {
         Refused::Limited { until, detail, upgrade, rates } => {

@@ -1,36 +1,23 @@
-//! The ledger's rows: typed access to its SQLite, and the transaction that a
-//! whole step runs in.
+//! The ledger's rows: typed access to its SQLite.
 
 use crate::error::Fault;
-use crate::id::VerificationId;
+use crate::id::{ClaimId, SettlementId};
 use crate::judge::Prior;
 use crate::ledger::admission::{Admission, Stored};
 use crate::ledger::book::ClaimRow;
+use crate::ledger::payment;
+use crate::payment::settlement::Settlement;
+use crate::shell::sqlite::{Sqlite, broken, integer, millis, ms, optional, text};
 use crate::sql::ledger as sql;
 use crate::tenant::Tenant;
 use crate::time::UnixMillis;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use wasm_bindgen::prelude::*;
-use worker::{SqlStorage, SqlStorageValue as Value, Storage};
-
-#[wasm_bindgen]
-extern "C" {
-    /// The storage with the one method that `worker` does not bind.
-    type Transactional;
-
-    /// Commits what the closure wrote, or nothing if it throws.
-    #[wasm_bindgen(method, catch, js_name = transactionSync)]
-    fn transaction_sync(
-        this: &Transactional,
-        step: &mut dyn FnMut() -> Result<(), JsValue>,
-    ) -> Result<JsValue, JsValue>;
-}
+use worker::{SqlStorageValue as Value, Storage};
 
 /// The ledger's rows.
 pub(super) struct Store {
-    sql: SqlStorage,
-    raw: JsValue,
+    db: Sqlite,
 }
 
 /// A record as stored.
@@ -48,75 +35,26 @@ pub(super) struct OutboxRow {
     pub(super) body: String,
 }
 
-fn broken(error: impl core::fmt::Debug) -> Fault {
-    Fault::internal(format!("the ledger's storage: {error:?}"))
-}
-
-fn text(value: Option<&Value>) -> String {
-    match value {
-        Some(Value::String(text)) => text.clone(),
-        _ => String::new(),
-    }
-}
-
-fn optional(value: Option<&Value>) -> Option<String> {
-    match value {
-        Some(Value::String(text)) => Some(text.clone()),
-        _ => None,
-    }
-}
-
-fn integer(value: Option<&Value>) -> i64 {
-    match value {
-        Some(Value::Integer(number)) => *number,
-        _ => 0,
-    }
-}
-
-fn millis(value: Option<&Value>) -> UnixMillis {
-    UnixMillis(u64::try_from(integer(value)).unwrap_or(0))
-}
-
-fn ms(at: UnixMillis) -> Value {
-    Value::Integer(i64::try_from(at.0).unwrap_or(i64::MAX))
-}
-
 impl Store {
     pub(super) fn new(storage: &Storage) -> Self {
-        Self { sql: storage.sql(), raw: JsValue::from(storage.as_raw()) }
+        Self { db: Sqlite::new(storage) }
     }
 
     /// Runs a step as one transaction: all its writes, or none.
     pub(super) fn atomically<T>(&self, step: impl FnOnce() -> Result<T, Fault>) -> Result<T, Fault> {
-        let (mut step, mut outcome) = (Some(step), None);
-        let mut run = || {
-            let Some(step) = step.take() else { return Err(JsValue::from_str("a step runs once")) };
-            let result = step();
-            let thrown = result.as_ref().err().map(|_| JsValue::from_str("the step failed"));
-            outcome = Some(result);
-            thrown.map_or(Ok(()), Err)
-        };
-        let transactional: &Transactional = self.raw.unchecked_ref();
-        let committed = transactional.transaction_sync(&mut run);
-        match (committed, outcome) {
-            (_, Some(Err(fault))) => Err(fault),
-            (Ok(_), Some(Ok(value))) => Ok(value),
-            (Err(error), _) => Err(broken(error)),
-            (Ok(_), None) => Err(broken("a step did not run")),
-        }
+        self.db.atomically(step)
     }
 
     fn rows(&self, statement: &str, bind: Vec<Value>) -> Result<Vec<Vec<Value>>, Fault> {
-        let cursor = self.sql.exec(statement, Some(bind)).map_err(broken)?;
-        cursor.raw().collect::<worker::Result<Vec<Vec<Value>>>>().map_err(broken)
+        self.db.rows(statement, bind)
     }
 
     fn run(&self, statement: &str, bind: Vec<Value>) -> Result<(), Fault> {
-        self.sql.exec(statement, Some(bind)).map(|_| ()).map_err(broken)
+        self.db.run(statement, bind)
     }
 
     pub(super) fn make(&self) -> Result<(), Fault> {
-        self.sql.exec(sql::SCHEMA, None).map(|_| ()).map_err(broken)
+        self.db.make(sql::SCHEMA)
     }
 
     /// A value of the state table.
@@ -150,7 +88,7 @@ impl Store {
     pub(super) fn claim(&self, network: &str, tx: &str, recipient: &str) -> Result<Option<Prior>, Fault> {
         let rows = self.rows(sql::CLAIM_GET, vec![network.into(), tx.into(), recipient.into()])?;
         let Some(row) = rows.first() else { return Ok(None) };
-        let id = VerificationId::parse(&text(row.first())).ok_or_else(|| broken("a claim without an id"))?;
+        let id = ClaimId::parse(&text(row.first())).ok_or_else(|| broken("a claim without an id"))?;
         Ok(Some(Prior { id, reference: optional(row.get(1)), at: millis(row.get(2)) }))
     }
 
@@ -218,6 +156,46 @@ impl Store {
 
     pub(super) fn put_payer(&self, address: &str) -> Result<(), Fault> {
         self.run(sql::PAYER_PUT, vec![address.into()])
+    }
+
+    pub(super) fn payment(&self, authorization: &str) -> Result<Option<payment::Row>, Fault> {
+        let rows = self.rows(sql::PAYMENT_GET, vec![authorization.into()])?;
+        let Some(row) = rows.first() else { return Ok(None) };
+        let settlement = optional(row.get(1)).map(|body| serde_json::from_str(&body)).transpose().map_err(broken)?;
+        Ok(Some(payment::Row { fingerprint: text(row.first()), settlement }))
+    }
+
+    pub(super) fn put_payment(
+        &self,
+        authorization: &str,
+        fingerprint: &str,
+        settlement: Option<SettlementId>,
+    ) -> Result<(), Fault> {
+        let settlement = settlement.map(|id| id.to_string());
+        self.run(sql::PAYMENT_PUT, vec![authorization.into(), fingerprint.into(), settlement.into()])
+    }
+
+    pub(super) fn settlement(&self, id: SettlementId) -> Result<Option<Settlement>, Fault> {
+        let rows = self.rows(sql::SETTLEMENT_GET, vec![id.to_string().into()])?;
+        rows.first().map(|row| serde_json::from_str(&text(row.first())).map_err(broken)).transpose()
+    }
+
+    pub(super) fn put_settlement(&self, settlement: &Settlement) -> Result<(), Fault> {
+        let body = serde_json::to_string(settlement).map_err(broken)?;
+        self.run(sql::SETTLEMENT_PUT, vec![settlement.id.to_string().into(), body.into()])
+    }
+
+    /// Binds a settled payment's transaction to its settlement: its hash cannot be spent again.
+    pub(super) fn claim_settled(&self, settlement: &Settlement, tx: &str, at: UnixMillis) -> Result<(), Fault> {
+        let bind = vec![
+            settlement.network.as_str().into(),
+            tx.into(),
+            settlement.pay_to.as_str().into(),
+            settlement.id.to_string().into(),
+            Value::Null,
+            ms(at),
+        ];
+        self.run(sql::CLAIM_PUT_FIRST, bind)
     }
 
     pub(super) fn watch(&self, id: &str, at: UnixMillis) -> Result<(), Fault> {

@@ -5,10 +5,12 @@ use super::{Memory, TenantLedger, nothing};
 use crate::address::Address;
 use crate::api::{Reply, headers, problem};
 use crate::error::{Code, Fault, Retry};
+use crate::id::ClaimId;
 use crate::judge::Prior;
 use crate::ledger::admission::{Admission, Stop, Stored, not_registered};
 use crate::ledger::book::{self, Booked, Known, Request, Seen};
 use crate::ledger::follow;
+use crate::ledger::payment::authorization;
 use crate::payment::{Answer, Status};
 use crate::shell::app::db;
 use crate::shell::directory;
@@ -65,7 +67,7 @@ impl TenantLedger {
     }
 
     /// Registers an address that nobody holds to this tenant (test only).
-    async fn register(&self, address: &Address, now: UnixMillis) -> Result<(), Fault> {
+    pub(super) async fn register(&self, address: &Address, now: UnixMillis) -> Result<(), Fault> {
         let (id, environment) = self.with(|memory| Ok((memory.tenant.id, memory.tenant.environment)))?;
         let outcome = directory::register_first_use(&db(&self.env)?, id, environment, address, now).await?;
         let Some(version) = outcome else {
@@ -138,7 +140,10 @@ impl Booking<'_> {
         }
         let recipient = admitted.recipient.to_string();
         let claim = &request.claim;
-        let prior = self.store.claim(claim.network.caip2, &claim.tx.to_string(), &recipient)?;
+        let prior = match self.store.claim(claim.network.caip2, &claim.tx.to_string(), &recipient)? {
+            Some(prior) => Some(prior),
+            None => self.settled_by()?,
+        };
         let sanctions = isolate::sanctions();
         let known = Known { tenant, prior: prior.as_ref(), payers: self.payers, sanctions: sanctions.as_deref() };
         let reply = match book::conclude(request, admitted, admission, known, self.now) {
@@ -148,6 +153,20 @@ impl Booking<'_> {
         self.store.put_admission(admission)?;
         self.remember_answer(&reply)?;
         Ok(Step::Done(self.told(reply, admission)))
+    }
+
+    /// The settlement of an authorization that this transaction has used, also before its receipt was seen.
+    fn settled_by(&self) -> Result<Option<Prior>, Fault> {
+        let Seen::Traced(traced) = &self.request.seen else { return Ok(None) };
+        let Some(mined) = traced.trace.mined() else { return Ok(None) };
+        for used in &mined.authorizations {
+            let key = authorization(self.request.claim.network, &used.authorizer, &used.nonce);
+            if let Some(settlement) = self.store.payment(&key)?.and_then(|row| row.settlement) {
+                let at = UnixMillis::parse(&settlement.created_at).unwrap_or(self.now);
+                return Ok(Some(Prior { id: ClaimId::Settlement(settlement.id), reference: None, at }));
+            }
+        }
+        Ok(None)
     }
 
     fn asked(&self) -> problem::Asked<'_> {

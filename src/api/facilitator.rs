@@ -1,0 +1,220 @@
+//! The facilitator's own bodies (PROTOCOL 1.4): a refusal is an answer with
+//! status 200, and both stay in the protocol's words.
+
+use super::Reply;
+use crate::ledger::payment::{Asked, Outcome, Verb};
+use crate::network::Network;
+use crate::payment::Check;
+use crate::payment::settlement::{Settlement, SettlementStatus};
+use crate::reason::Reason;
+use serde::Serialize;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+
+/// What both answers add for people: each rule and how it came out, and where the settlement is read.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct Extra {
+    /// Each rule and how it came out.
+    pub checks: Vec<Check>,
+    /// What `GET /v1/settlements/{id}` reads.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub settlement_id: Option<String>,
+}
+
+/// The answer to `/verify`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct VerifyResponse {
+    /// Whether the payment is good.
+    pub is_valid: bool,
+    /// Why not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub invalid_reason: Option<Reason>,
+    /// The same in a sentence.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub invalid_message: Option<String>,
+    /// Who pays.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub payer: Option<String>,
+    /// For people.
+    pub extra: Extra,
+}
+
+/// The answer to `/settle`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct SettleResponse {
+    /// Whether the money moved.
+    pub success: bool,
+    /// Why not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error_reason: Option<Reason>,
+    /// The same in a sentence.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error_message: Option<String>,
+    /// Who pays.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub payer: Option<String>,
+    /// The transaction's hash; empty where none was sent.
+    pub transaction: String,
+    /// The network as the request wrote it.
+    pub network: String,
+    /// Atomic units.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub amount: Option<String>,
+    /// For people.
+    pub extra: Extra,
+}
+
+/// One kind of payment that is settled.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct Kind {
+    /// 1 or 2.
+    #[serde(rename = "x402Version")]
+    pub version: u8,
+    /// `exact`.
+    pub scheme: &'static str,
+    /// A name in version 1, CAIP-2 in version 2.
+    pub network: &'static str,
+}
+
+/// The answer to `/supported`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+pub struct Supported {
+    /// What is settled.
+    pub kinds: Vec<Kind>,
+    /// Extensions of the protocol.
+    pub extensions: Vec<&'static str>,
+    /// Who sends the transactions, by family.
+    pub signers: BTreeMap<&'static str, Vec<String>>,
+}
+
+/// The kinds on some networks; `signers` are the addresses that pay gas.
+#[must_use]
+pub fn supported(networks: &[&'static Network], signers: Vec<String>) -> Supported {
+    let mut kinds = Vec::new();
+    for network in networks {
+        kinds.push(Kind { version: 2, scheme: "exact", network: network.caip2 });
+        if let Some(name) = network.v1_name {
+            kinds.push(Kind { version: 1, scheme: "exact", network: name });
+        }
+    }
+    let signers = if signers.is_empty() { BTreeMap::new() } else { BTreeMap::from([("eip155:*", signers)]) };
+    Supported { kinds, extensions: Vec::new(), signers }
+}
+
+/// The ledger's outcome in the protocol's words; `None` where the Settler has the next word.
+#[must_use]
+pub fn reply(asked: &Asked, outcome: &Outcome) -> Option<Reply> {
+    let payer = asked.terms.as_ref().map(|terms| terms.payer.to_string());
+    Some(match (asked.verb, outcome) {
+        (Verb::Verify, Outcome::Refused(checks, reason, told)) => verified(payer, checks, Some((*reason, told))),
+        (Verb::Verify, Outcome::Valid(checks)) => verified(payer, checks, None),
+        (Verb::Settle, Outcome::Refused(checks, reason, told)) => refused(asked, payer, checks, *reason, told),
+        (Verb::Settle, Outcome::Settled(settlement)) => settled(&asked.network_text, settlement, ""),
+        (Verb::Settle, Outcome::Settle(_)) => return None,
+        (Verb::Settle, Outcome::Valid(checks)) => {
+            refused(asked, payer, checks, Reason::InvalidPayload, "there is nothing to settle")
+        }
+        (Verb::Verify, Outcome::Settle(_) | Outcome::Settled(_)) => verified(payer, &[], None),
+    })
+}
+
+fn verified(payer: Option<String>, checks: &[Check], refusal: Option<(Reason, &String)>) -> Reply {
+    let body = VerifyResponse {
+        is_valid: refusal.is_none(),
+        invalid_reason: refusal.map(|(reason, _)| reason),
+        invalid_message: refusal.map(|(_, told)| told.clone()),
+        payer,
+        extra: Extra { checks: checks.to_vec(), settlement_id: None },
+    };
+    Reply::json(200, &body)
+}
+
+fn refused(asked: &Asked, payer: Option<String>, checks: &[Check], reason: Reason, told: &str) -> Reply {
+    let body = SettleResponse {
+        success: false,
+        error_reason: Some(reason),
+        error_message: Some(told.to_owned()),
+        payer,
+        transaction: String::new(),
+        network: asked.network_text.clone(),
+        amount: None,
+        extra: Extra { checks: checks.to_vec(), settlement_id: None },
+    };
+    Reply::json(200, &body)
+}
+
+/// How a settlement stands, in the protocol's words; `told` is a sentence about a failure.
+#[must_use]
+pub fn settled(network_text: &str, settlement: &Settlement, told: &str) -> Reply {
+    let (success, reason) = match settlement.status {
+        SettlementStatus::Completed => (true, None),
+        SettlementStatus::Pending => (false, Some(Reason::SettlementPending)),
+        SettlementStatus::Failed => (false, Some(settlement.reason.unwrap_or(Reason::EvmFailed))),
+    };
+    let told = if told.is_empty() { reason.map(Reason::doc) } else { Some(told) };
+    let body = SettleResponse {
+        success,
+        error_reason: reason,
+        error_message: told.filter(|_| !success).map(str::to_owned),
+        payer: Some(settlement.payer.clone()),
+        transaction: settlement.transaction.clone().unwrap_or_default(),
+        network: network_text.to_owned(),
+        amount: success.then(|| settlement.amount.clone()),
+        extra: Extra { checks: Vec::new(), settlement_id: Some(settlement.id.to_string()) },
+    };
+    Reply::json(200, &body)
+}
+
+/// A body that is no payment: refused without counting anything.
+#[must_use]
+pub fn malformed(verb: Verb, network: &str, reason: Reason, told: &str) -> Reply {
+    Reply::json(200, &members(verb, network, reason, Some(told)))
+}
+
+/// The protocol's members of a refusal; errors of ours carry them too, so that a buyer reads a word and no key.
+#[must_use]
+pub fn members(verb: Verb, network: &str, reason: Reason, told: Option<&str>) -> Value {
+    let (mut members, message) = match verb {
+        Verb::Verify => (json!({"isValid": false, "invalidReason": reason}), "invalidMessage"),
+        Verb::Settle => {
+            (json!({"success": false, "errorReason": reason, "transaction": "", "network": network}), "errorMessage")
+        }
+    };
+    if let (Some(told), Some(map)) = (told, members.as_object_mut()) {
+        map.insert(message.to_owned(), told.into());
+    }
+    members
+}
+
+/// What a route takes, for whoever looks at it with a browser.
+#[must_use]
+pub fn hint(path: &str) -> Reply {
+    let body = json!({
+        "endpoint": path,
+        "method": "POST",
+        "body": {"x402Version": "1 or 2", "paymentPayload": "what the buyer sent", "paymentRequirements": "what was asked for"},
+        "authorization": "Bearer x402_live_… or x402_test_…"
+    });
+    Reply::json(200, &body)
+}
+
+/// What a path under `/facilitator` wants, by its last part.
+#[must_use]
+pub fn verb_of(path: &str) -> Option<Verb> {
+    let path = path.strip_suffix('/').unwrap_or(path);
+    let last = path.rsplit_once("facilitator/").map(|(_, last)| last)?;
+    match last {
+        "verify" => Some(Verb::Verify),
+        "settle" => Some(Verb::Settle),
+        _ => None,
+    }
+}

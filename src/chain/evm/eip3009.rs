@@ -1,0 +1,143 @@
+//! EIP-3009 `transferWithAuthorization`: the typed data that a payer signs, the
+//! signature in its forms, and the calldata that carries both to the token.
+
+use alloy_primitives::{Address, B256, Bytes, Signature, U256, keccak256};
+use alloy_sol_types::{SolCall, SolStruct, SolValue, sol};
+
+sol! {
+    /// The struct that is signed (EIP-3009).
+    #[derive(Debug, PartialEq, Eq)]
+    struct TransferWithAuthorization {
+        address from;
+        address to;
+        uint256 value;
+        uint256 validAfter;
+        uint256 validBefore;
+        bytes32 nonce;
+    }
+
+    /// The token's function for signatures of 65 bytes.
+    function transferWithAuthorization(address from, address to, uint256 value, uint256 validAfter,
+        uint256 validBefore, bytes32 nonce, uint8 v, bytes32 r, bytes32 s) external;
+    /// Whether an authorization was used or cancelled.
+    function authorizationState(address authorizer, bytes32 nonce) external view returns (bool);
+    /// What an address holds.
+    function balanceOf(address account) external view returns (uint256);
+    /// A contract's own judgement of a signature (ERC-1271).
+    function isValidSignature(bytes32 hash, bytes signature) external view returns (bytes4);
+}
+
+mod of_bytes {
+    alloy_sol_types::sol! {
+        /// The token's function for signatures of any length (FiatToken 2.2).
+        function transferWithAuthorization(address from, address to, uint256 value, uint256 validAfter,
+            uint256 validBefore, bytes32 nonce, bytes signature) external;
+    }
+}
+
+/// What a wrapped signature of a wallet that is not deployed ends with (ERC-6492).
+const ERC6492_MAGIC: [u8; 32] = [
+    0x64, 0x92, 0x64, 0x92, 0x64, 0x92, 0x64, 0x92, 0x64, 0x92, 0x64, 0x92, 0x64, 0x92, 0x64, 0x92, 0x64, 0x92, 0x64,
+    0x92, 0x64, 0x92, 0x64, 0x92, 0x64, 0x92, 0x64, 0x92, 0x64, 0x92, 0x64, 0x92,
+];
+
+/// The longest signature that is read: a multisignature wallet's of some hundred owners.
+pub(super) const SIGNATURE_BYTES_MAX: usize = 8_192;
+
+/// What the payer signed for a token whose EIP-712 domain has this separator.
+pub(super) fn digest(separator: [u8; 32], signed: &TransferWithAuthorization) -> B256 {
+    let mut text = Vec::with_capacity(66);
+    text.extend([0x19, 0x01]);
+    text.extend(separator);
+    text.extend(signed.eip712_hash_struct());
+    keccak256(text)
+}
+
+/// A signature as it came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Signed {
+    /// Without the ERC-6492 wrapper.
+    bytes: Vec<u8>,
+    /// Whether it came in such a wrapper.
+    pub(super) wrapped: bool,
+}
+
+impl Signed {
+    /// Reads hex of at most [`SIGNATURE_BYTES_MAX`] bytes.
+    pub(super) fn read(text: &str) -> Option<Self> {
+        if text.len() > SIGNATURE_BYTES_MAX.saturating_mul(2).saturating_add(2) {
+            return None;
+        }
+        let bytes = hex::decode(text.strip_prefix("0x")?).ok()?;
+        if bytes.ends_with(&ERC6492_MAGIC) {
+            let content = bytes.get(..bytes.len().saturating_sub(ERC6492_MAGIC.len()))?;
+            let (_, _, inner) = <(Address, Bytes, Bytes)>::abi_decode_params(content).ok()?;
+            return Some(Self { bytes: inner.to_vec(), wrapped: true });
+        }
+        Some(Self { bytes, wrapped: false })
+    }
+
+    /// As r, s and v of 27 or 28, if it has the length of one: 65 bytes, or 64 (EIP-2098).
+    fn parts(&self) -> Option<(B256, B256, u8)> {
+        match self.bytes.len() {
+            65 => {
+                let (r, rest) = self.bytes.split_first_chunk::<32>()?;
+                let (s, v) = rest.split_first_chunk::<32>()?;
+                let v = match v {
+                    [v @ (27 | 28)] => *v,
+                    [v @ (0 | 1)] => v.checked_add(27)?,
+                    _ => return None,
+                };
+                Some((B256::from(*r), B256::from(*s), v))
+            }
+            64 => {
+                let (r, s) = self.bytes.split_first_chunk::<32>()?;
+                let mut s: [u8; 32] = s.try_into().ok()?;
+                let (odd, low) = (s.first()? >> 7, s.first()? & 0x7f);
+                *s.first_mut()? = low;
+                Some((B256::from(*r), B256::from(s), odd.checked_add(27)?))
+            }
+            _ => None,
+        }
+    }
+
+    /// Who signed, for an account without code. High s is refused: the token refuses it too.
+    pub(super) fn signer(&self, digest: B256) -> Option<Address> {
+        let (r, s, v) = self.parts()?;
+        let signature = Signature::new(U256::from_be_bytes(r.0), U256::from_be_bytes(s.0), v == 28);
+        if signature.normalize_s().is_some() {
+            return None;
+        }
+        signature.recover_address_from_prehash(&digest).ok()
+    }
+
+    /// The question to a wallet whether this is its signature.
+    pub(super) fn question(&self, digest: B256) -> Vec<u8> {
+        isValidSignatureCall { hash: digest, signature: self.bytes.clone().into() }.abi_encode()
+    }
+
+    /// The call that moves the money.
+    pub(super) fn transfer(&self, signed: &TransferWithAuthorization) -> Vec<u8> {
+        let TransferWithAuthorization { from, to, value, validAfter, validBefore, nonce } = *signed;
+        match self.parts() {
+            Some((r, s, v)) => {
+                transferWithAuthorizationCall { from, to, value, validAfter, validBefore, nonce, v, r, s }.abi_encode()
+            }
+            None => {
+                let signature = self.bytes.clone().into();
+                of_bytes::transferWithAuthorizationCall { from, to, value, validAfter, validBefore, nonce, signature }
+                    .abi_encode()
+            }
+        }
+    }
+}
+
+/// The question whether an authorization was used.
+pub(super) fn state(authorizer: Address, nonce: B256) -> Vec<u8> {
+    authorizationStateCall { authorizer, nonce }.abi_encode()
+}
+
+/// The question what an address holds.
+pub(super) fn balance(account: Address) -> Vec<u8> {
+    balanceOfCall { account }.abi_encode()
+}

@@ -1,0 +1,328 @@
+//! The scheme `exact` with EIP-3009 (PROTOCOL 2.1): what is free first, then
+//! one round of questions to the chain.
+
+use super::eip3009::{self, Signed, TransferWithAuthorization};
+use super::{abi, code_kind, question, said};
+use crate::address::{Address, Family};
+use crate::amount::Amount;
+use crate::chain::facts::{Call, ErrorClass, Facts, Reply, Unknown};
+use crate::chain::trace::CodeKind;
+use crate::network::Network;
+use crate::payment::Check;
+use crate::payment::x402::{Accepted, Eip3009, Payload, Payment, Requirements, Version};
+use crate::reason::Reason;
+use crate::time::UnixSeconds;
+use alloy_primitives::{Address as Address20, B256, U256};
+
+/// Seconds that an authorization must last beyond now: the reference's margin for three blocks of two.
+const MARGIN_S: u64 = 6;
+/// What a wallet answers to its own signature (ERC-1271).
+const ERC1271_MAGIC: &str = "0x1626ba7e";
+
+/// An authorization whose every member is of its type.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Terms {
+    signed: TransferWithAuthorization,
+    signature: Signed,
+    asset: Address20,
+    separator: [u8; 32],
+}
+
+impl Terms {
+    /// Who pays.
+    #[must_use]
+    pub const fn payer(&self) -> Address {
+        Address::Evm(self.signed.from)
+    }
+
+    /// Who is paid.
+    #[must_use]
+    pub const fn pay_to(&self) -> Address {
+        Address::Evm(self.signed.to)
+    }
+
+    /// How much.
+    #[must_use]
+    pub const fn amount(&self) -> Amount {
+        Amount(self.signed.value)
+    }
+
+    /// The authorization's nonce.
+    #[must_use]
+    pub const fn nonce(&self) -> B256 {
+        self.signed.nonce
+    }
+
+    /// The token's call that moves the money.
+    #[must_use]
+    pub fn calldata(&self) -> Vec<u8> {
+        self.signature.transfer(&self.signed)
+    }
+}
+
+/// How the rules came out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Judged {
+    /// Each rule that was looked at, with its outcome.
+    pub checks: Vec<Check>,
+    /// The first broken rule with its sentence; `None`: good.
+    pub refusal: Option<(Reason, String)>,
+    /// Who pays, where the payload says.
+    pub payer: Option<Address>,
+    /// The authorization, if all that is free to check was good.
+    pub terms: Option<Terms>,
+}
+
+/// The rules' outcomes so far; after a broken one the rest is not looked at.
+#[derive(Default)]
+struct Rules {
+    checks: Vec<Check>,
+    refusal: Option<(Reason, String)>,
+}
+
+impl Rules {
+    /// Notes a rule; answers whether it holds.
+    fn rule(&mut self, name: &str, holds: bool, reason: Reason, detail: impl Into<String>) -> bool {
+        let detail = detail.into();
+        if !holds {
+            self.refusal = Some((reason, detail.clone()));
+        }
+        self.checks.push(Check { name: name.to_owned(), passed: holds, detail });
+        holds
+    }
+
+    fn end(self, payer: Option<Address>, terms: Option<Terms>) -> Judged {
+        Judged { checks: self.checks, refusal: self.refusal, payer, terms }
+    }
+}
+
+/// Judges a payment. `sender` is the address that would send the transaction.
+///
+/// # Errors
+/// [`Unknown::Missing`] with the calls of one round (a second where a wallet is
+/// asked for its signature, or a failure is looked into); [`Unknown::Malformed`]
+/// where the node's answer is no evidence.
+pub fn judge(
+    payment: &Payment,
+    network: &Network,
+    sender: &Address,
+    facts: &Facts,
+    now: UnixSeconds,
+) -> Result<Judged, Unknown> {
+    let judged = judge_free(payment, network, now);
+    let (Some(terms), None) = (&judged.terms, &judged.refusal) else { return Ok(judged) };
+    let Address::Evm(sender) = *sender else { return Err(Unknown::nonsense("sender_of_another_family")) };
+    let mut rules = Rules { checks: judged.checks, refusal: None };
+    on_chain(&mut rules, terms, sender, facts)?;
+    Ok(rules.end(judged.payer, judged.terms))
+}
+
+/// All that can be judged without the chain.
+#[must_use]
+pub fn judge_free(payment: &Payment, network: &Network, now: UnixSeconds) -> Judged {
+    let mut rules = Rules::default();
+    let payer = match &payment.payload {
+        Payload::Eip3009(signed) => Address::parse(Family::Evm, &signed.from),
+        Payload::Other => None,
+    };
+    let terms = free(&mut rules, payment, network, now);
+    rules.end(payer, terms)
+}
+
+fn free(rules: &mut Rules, payment: &Payment, network: &Network, now: UnixSeconds) -> Option<Terms> {
+    let wanted = &payment.requirements;
+    let asset = Address::parse(Family::Evm, &wanted.asset).filter(|asset| *asset == network.asset.address);
+    let told = format!("the registered asset is {}", network.asset.text);
+    rules.rule("asset", asset.is_some(), Reason::AssetNotAllowed, told).then_some(())?;
+    let scheme = wanted.scheme == "exact" && payment.accepted.scheme() == wanted.scheme;
+    rules.rule("scheme", scheme, Reason::EvmScheme, "the scheme is exact on both sides").then_some(())?;
+    domain(rules, wanted, network).then_some(())?;
+    let same = payment.accepted.network() == wanted.network;
+    rules.rule("network", same, Reason::EvmNetworkMismatch, "one network on both sides").then_some(())?;
+    let accepted = match &payment.accepted {
+        Accepted::Named { .. } => true,
+        Accepted::Whole(accepted) => agree(accepted, wanted),
+    };
+    let told = "the buyer accepted these requirements";
+    rules.rule("accepted", accepted, Reason::InvalidRequirements, told).then_some(())?;
+    let terms = typed(rules, payment, network)?;
+    conditions(rules, payment, &terms, now).then_some(terms)
+}
+
+/// A name or version that is given must be the token's; one that is missing is filled in from the registry.
+fn domain(rules: &mut Rules, wanted: &Requirements, network: &Network) -> bool {
+    let Some((name, version)) = network.asset.eip712 else {
+        return rules.rule("eip712_domain", false, Reason::EvmMissingDomain, "the token has no EIP-712 domain");
+    };
+    let same = |given: &Option<String>, own: &str| given.as_deref().is_none_or(|given| given == own);
+    rules.rule("token_name", same(&wanted.name, name), Reason::EvmTokenName, format!("the token is named '{name}'"))
+        && rules.rule(
+            "token_version",
+            same(&wanted.version, version),
+            Reason::EvmTokenVersion,
+            format!("the token's version is '{version}'"),
+        )
+}
+
+fn agree(accepted: &Requirements, wanted: &Requirements) -> bool {
+    let same = |a: &str, b: &str| a.eq_ignore_ascii_case(b);
+    accepted.amount == wanted.amount
+        && same(&accepted.asset, &wanted.asset)
+        && same(&accepted.pay_to, &wanted.pay_to)
+        && accepted.name == wanted.name
+        && accepted.version == wanted.version
+}
+
+/// The authorization with every member parsed; the amount and `payTo` of the requirements must parse too.
+fn typed(rules: &mut Rules, payment: &Payment, network: &Network) -> Option<Terms> {
+    let Payload::Eip3009(given) = &payment.payload else {
+        rules.rule("payload", false, Reason::InvalidPayload, "an authorization and its signature are expected");
+        return None;
+    };
+    let told = "addresses of 20 bytes, decimal numbers and a nonce of 32 bytes";
+    let signed = authorization(given);
+    rules.rule("payload", signed.is_some(), Reason::InvalidPayload, told).then_some(())?;
+    let signature = Signed::read(&given.signature);
+    let told = "the signature is hex";
+    rules.rule("signature_form", signature.is_some(), Reason::EvmUnparsedSignature, told).then_some(())?;
+    let (Address::Evm(asset), Some(separator)) = (network.asset.address, network.asset.separator) else { return None };
+    Some(Terms { signed: signed?, signature: signature?, asset, separator })
+}
+
+fn authorization(given: &Eip3009) -> Option<TransferWithAuthorization> {
+    let address = |text: &str| match Address::parse(Family::Evm, text)? {
+        Address::Evm(address) => Some(address),
+        Address::Svm(_) => None,
+    };
+    let number = |text: &str| Amount::parse_atomic(text).map(|Amount(number)| number);
+    let mut nonce = [0_u8; 32];
+    hex::decode_to_slice(given.nonce.strip_prefix("0x")?, &mut nonce).ok()?;
+    Some(TransferWithAuthorization {
+        from: address(&given.from)?,
+        to: address(&given.to)?,
+        value: number(&given.value)?,
+        validAfter: number(&given.valid_after)?,
+        validBefore: number(&given.valid_before)?,
+        nonce: nonce.into(),
+    })
+}
+
+fn conditions(rules: &mut Rules, payment: &Payment, terms: &Terms, now: UnixSeconds) -> bool {
+    let wanted = &payment.requirements;
+    let signed = &terms.signed;
+    let to = Address::parse(Family::Evm, &wanted.pay_to);
+    let now_s = U256::from(now.0);
+    let soonest = now_s.saturating_add(U256::from(MARGIN_S));
+    let value_reason = match payment.version {
+        Version::One => Reason::EvmValueV1,
+        Version::Two => Reason::EvmValue,
+    };
+    let amount = Amount::parse_atomic(&wanted.amount);
+    rules.rule("recipient", to == Some(terms.pay_to()), Reason::EvmRecipient, format!("it pays {}", terms.pay_to()))
+        && rules.rule(
+            "valid_before",
+            signed.validBefore >= soonest,
+            Reason::EvmValidBefore,
+            format!("valid until {}, it is {}", signed.validBefore, now.0),
+        )
+        && rules.rule(
+            "valid_after",
+            signed.validAfter < now_s,
+            Reason::EvmValidAfter,
+            format!("valid after {}, it is {}", signed.validAfter, now.0),
+        )
+        && rules.rule(
+            "value",
+            amount == Some(terms.amount()),
+            value_reason,
+            format!("{} signed, {} required", signed.value, wanted.amount),
+        )
+}
+
+/// The code at the payer, the authorization's state and the transfer itself, all in one round.
+fn on_chain(rules: &mut Rules, terms: &Terms, sender: Address20, facts: &Facts) -> Result<(), Unknown> {
+    let signed = &terms.signed;
+    let digest = eip3009::digest(terms.separator, signed);
+    let code = question::code(signed.from);
+    let state = view(terms.asset, &eip3009::state(signed.from, signed.nonce));
+    let simulation = question::simulation(terms.asset, sender, &terms.calldata());
+    facts.all(&[code.clone(), state.clone(), simulation.clone()])?;
+    let code = said(facts, &code).and_then(|text| code_kind(&text));
+    let code = code.ok_or_else(|| Unknown::nonsense("malformed_code"))?;
+    if !signature(rules, terms, digest, code, facts)? || !unused(rules, &state, facts)? {
+        return Ok(());
+    }
+    match facts.get(&simulation) {
+        Some(Reply::Value(_)) => {
+            rules.rule("simulation", true, Reason::EvmSimulation, "the transfer would succeed");
+            Ok(())
+        }
+        Some(Reply::Error(error)) if error.class == ErrorClass::Revert => {
+            let held = view(terms.asset, &eip3009::balance(signed.from));
+            let [_] = facts.all(core::array::from_ref(&held))?;
+            let held = said(facts, &held).and_then(|text| abi::word(&text)).map(U256::from_be_bytes);
+            let enough = held.is_none_or(|held| held >= signed.value);
+            let told = format!("the payer holds {}", held.map_or_else(|| "?".to_owned(), |held| held.to_string()));
+            if rules.rule("balance", enough, Reason::EvmBalance, told) {
+                let told = format!("the transfer would fail: {}", error.message);
+                rules.rule("simulation", false, Reason::EvmSimulation, told);
+            }
+            Ok(())
+        }
+        Some(Reply::Error(error)) => Err(Unknown::nonsense_about("node_error", &error.message)),
+        None => Err(Unknown::Missing(vec![simulation])),
+    }
+}
+
+/// An account without code signs by itself; one with code is asked (ERC-1271),
+/// an EIP-7702 delegation too: the token would ask it as well.
+fn signature(rules: &mut Rules, terms: &Terms, digest: B256, code: CodeKind, facts: &Facts) -> Result<bool, Unknown> {
+    let name = "signature";
+    match code {
+        CodeKind::None if terms.signature.wrapped => {
+            let told = "the payer's wallet is not deployed, and no factory is on the list";
+            Ok(rules.rule("wallet_deployed", false, Reason::EvmFactory, told))
+        }
+        CodeKind::None => {
+            let signer = terms.signature.signer(digest);
+            let told = signer.map_or_else(|| "nobody's".to_owned(), |signer| Address::Evm(signer).to_string());
+            Ok(rules.rule(name, signer == Some(terms.signed.from), Reason::EvmSignature, format!("signed by {told}")))
+        }
+        CodeKind::Delegated | CodeKind::Contract => {
+            let ask = view(terms.signed.from, &terms.signature.question(digest));
+            let [answer] = facts.all(core::array::from_ref(&ask))?;
+            let good = match answer {
+                Reply::Value(_) => said(facts, &ask).is_some_and(|text| text.starts_with(ERC1271_MAGIC)),
+                Reply::Error(error) if error.class == ErrorClass::Revert => false,
+                Reply::Error(error) => return Err(Unknown::nonsense_about("node_error", &error.message)),
+            };
+            Ok(rules.rule(name, good, Reason::EvmSignature, "the payer is a contract, and was asked"))
+        }
+    }
+}
+
+fn unused(rules: &mut Rules, state: &Call, facts: &Facts) -> Result<bool, Unknown> {
+    match facts.get(state) {
+        Some(Reply::Value(_)) => {
+            let text = said(facts, state).unwrap_or_default();
+            let told = "there is a contract at the asset's address";
+            if !rules.rule("asset_deployed", text != "0x", Reason::EvmAsset, told) {
+                return Ok(false);
+            }
+            let used = abi::boolean(&text).ok_or_else(|| Unknown::nonsense("malformed_authorization_state"))?;
+            Ok(rules.rule("authorization_unused", !used, Reason::EvmNonceUsed, "the authorization was not used before"))
+        }
+        Some(Reply::Error(error)) if error.class == ErrorClass::Revert => {
+            Ok(rules.rule("eip3009", false, Reason::EvmNoEip3009, "the token does not know EIP-3009"))
+        }
+        Some(Reply::Error(error)) => Err(Unknown::nonsense_about("node_error", &error.message)),
+        None => Err(Unknown::Missing(vec![state.clone()])),
+    }
+}
+
+fn view(contract: Address20, data: &[u8]) -> Call {
+    question::view(contract, format!("0x{}", hex::encode(data)))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,279 @@
+use super::*;
+use crate::chain::facts::RpcError;
+use crate::network::by_key;
+use crate::payment::x402::read;
+use k256::ecdsa::SigningKey;
+use proptest::prelude::*;
+use serde_json::value::to_raw_value;
+use serde_json::{Value, json};
+
+/// Key 0 of every development chain.
+const KEY: &str = "ac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80";
+const PAYER: &str = "0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266";
+const PAY_TO: &str = "0x70997970C51812dc3A010C7d01b50e0d17dc79C8";
+const NOW: UnixSeconds = UnixSeconds(1_795_000_000);
+
+fn network() -> &'static Network {
+    by_key("base-sepolia").expect("registered")
+}
+
+fn signed(before: u64) -> TransferWithAuthorization {
+    let address = |text: &str| match Address::parse(Family::Evm, text) {
+        Some(Address::Evm(address)) => address,
+        _ => panic!("an address"),
+    };
+    TransferWithAuthorization {
+        from: address(PAYER),
+        to: address(PAY_TO),
+        value: U256::from(10_000),
+        validAfter: U256::ZERO,
+        validBefore: U256::from(before),
+        nonce: B256::repeat_byte(0x11),
+    }
+}
+
+fn sign(signed: &TransferWithAuthorization) -> String {
+    let key = SigningKey::from_slice(&hex::decode(KEY).expect("hex")).expect("a key");
+    let digest = eip3009::digest(network().asset.separator.expect("a separator"), signed);
+    let (signature, parity) = key.sign_prehash_recoverable(digest.as_slice()).expect("signs");
+    format!("0x{}{:02x}", hex::encode(signature.to_bytes()), parity.to_byte().saturating_add(27))
+}
+
+/// A good request of version 2.
+fn body() -> Value {
+    let signed = signed(NOW.0.saturating_add(60));
+    let requirements = json!({"scheme": "exact", "network": "eip155:84532", "amount": "10000",
+        "asset": network().asset.text, "payTo": PAY_TO, "maxTimeoutSeconds": 60,
+        "extra": {"name": "USDC", "version": "2"}});
+    json!({"x402Version": 2, "paymentRequirements": requirements, "paymentPayload": {"x402Version": 2,
+        "accepted": requirements, "payload": {"signature": sign(&signed), "authorization": {
+            "from": PAYER, "to": PAY_TO, "value": "10000", "validAfter": "0",
+            "validBefore": signed.validBefore.to_string(), "nonce": format!("0x{}", "11".repeat(32))}}}})
+}
+
+fn payment(body: &Value) -> Payment {
+    read(body).expect("a payment")
+}
+
+fn sender() -> Address {
+    Address::Evm(Address20::repeat_byte(0x55))
+}
+
+fn value(value: &Value) -> Reply {
+    Reply::Value(to_raw_value(value).expect("JSON"))
+}
+
+fn revert() -> Reply {
+    Reply::Error(RpcError { class: ErrorClass::Revert, code: Some(3), message: "execution reverted: no".to_owned() })
+}
+
+const FALSE: &str = "0x0000000000000000000000000000000000000000000000000000000000000000";
+const TRUE: &str = "0x0000000000000000000000000000000000000000000000000000000000000001";
+
+/// What a node says: code, state, simulation; then anything else that is asked.
+fn judged(body: &Value, answers: &[(&str, Reply)]) -> Judged {
+    let payment = payment(body);
+    let mut facts = Facts::new();
+    for _ in 0..4 {
+        match judge(&payment, network(), &sender(), &facts, NOW) {
+            Ok(judged) => return judged,
+            Err(Unknown::Missing(calls)) => {
+                for call in calls {
+                    let kind = kind(&call);
+                    let answer = answers.iter().find(|(name, _)| *name == kind).map(|(_, reply)| reply.clone());
+                    facts.learn(call, answer.unwrap_or_else(|| good(kind)));
+                }
+            }
+            Err(Unknown::Malformed(nonsense)) => panic!("{nonsense:?}"),
+        }
+    }
+    panic!("questions without end")
+}
+
+fn kind(call: &Call) -> &'static str {
+    let has = |selector: &str| call.params.contains(&format!("\"0x{selector}"));
+    match call.method {
+        "eth_getCode" => "code",
+        _ if has("e94a0102") => "state",
+        _ if has("e3ee160e") || has("cf092995") => "transfer",
+        _ if has("70a08231") => "balance",
+        _ if has("1626ba7e") => "wallet",
+        _ => "other",
+    }
+}
+
+fn good(kind: &str) -> Reply {
+    match kind {
+        "state" => value(&json!(FALSE)),
+        "balance" => value(&json!(format!("0x{:064x}", 1_000_000))),
+        _ => value(&json!("0x")),
+    }
+}
+
+fn reason(body: &Value, answers: &[(&str, Reply)]) -> Option<Reason> {
+    judged(body, answers).refusal.map(|(reason, _)| reason)
+}
+
+#[test]
+fn a_good_payment_passes_every_check_in_one_round() {
+    let found = judged(&body(), &[]);
+    assert_eq!(found.refusal, None);
+    assert!(found.checks.iter().all(|check| check.passed));
+    assert_eq!(found.payer.map(|payer| payer.to_string()).as_deref(), Some(PAYER));
+    let asked = judge(&payment(&body()), network(), &sender(), &Facts::new(), NOW);
+    assert!(matches!(asked, Err(Unknown::Missing(calls)) if calls.len() == 3));
+    let terms = found.terms.expect("terms");
+    assert_eq!(hex::encode(&terms.calldata()[..4]), "e3ee160e");
+    assert_eq!(terms.amount(), Amount::atomic(10_000));
+}
+
+#[test]
+fn our_own_vector_has_the_digest_that_the_reference_computed() {
+    let digest = eip3009::digest(network().asset.separator.expect("a separator"), &signed(1_893_456_000));
+    assert_eq!(hex::encode(digest), "7418c5730e5b1d28b3a3b5616f476479526a4668612cb2deb15e58e8cce0956b");
+}
+
+#[test]
+fn every_free_rule_has_its_reason() {
+    let check = |pointer: &str, new: Value, want: Reason| {
+        let mut body = body();
+        *body.pointer_mut(pointer).expect("a member") = new;
+        assert_eq!(reason(&body, &[]), Some(want), "{pointer}");
+    };
+    let both = |pointer: &str, new: Value, want: Reason| {
+        let mut body = body();
+        for side in ["/paymentRequirements", "/paymentPayload/accepted"] {
+            *body.pointer_mut(&format!("{side}{pointer}")).expect("a member") = new.clone();
+        }
+        assert_eq!(reason(&body, &[]), Some(want), "{pointer}");
+    };
+    both("/asset", json!(PAYER), Reason::AssetNotAllowed);
+    both("/scheme", json!("upto"), Reason::EvmScheme);
+    check("/paymentPayload/accepted/scheme", json!("upto"), Reason::EvmScheme);
+    both("/extra/name", json!("USD Coin"), Reason::EvmTokenName);
+    both("/extra/version", json!("1"), Reason::EvmTokenVersion);
+    check("/paymentPayload/accepted/network", json!("eip155:8453"), Reason::EvmNetworkMismatch);
+    check("/paymentPayload/accepted/amount", json!("1"), Reason::InvalidRequirements);
+    both("/payTo", json!(PAYER), Reason::EvmRecipient);
+    both("/amount", json!("9999"), Reason::EvmValue);
+    let authorization = "/paymentPayload/payload/authorization";
+    check(&format!("{authorization}/from"), json!("0x12"), Reason::InvalidPayload);
+    check(&format!("{authorization}/value"), json!("-1"), Reason::InvalidPayload);
+    check(&format!("{authorization}/nonce"), json!("0x11"), Reason::InvalidPayload);
+    check(&format!("{authorization}/to"), json!(PAYER), Reason::EvmRecipient);
+    check(&format!("{authorization}/validBefore"), json!(NOW.0.saturating_add(5).to_string()), Reason::EvmValidBefore);
+    check(&format!("{authorization}/validAfter"), json!(NOW.0.to_string()), Reason::EvmValidAfter);
+    check("/paymentPayload/payload/signature", json!("nonsense"), Reason::EvmUnparsedSignature);
+    check("/paymentPayload/payload/authorization", json!({}), Reason::InvalidPayload);
+}
+
+#[test]
+fn a_domain_that_is_not_named_is_filled_in() {
+    let mut body = body();
+    body["paymentRequirements"]["extra"] = Value::Null;
+    body["paymentPayload"]["accepted"]["extra"] = Value::Null;
+    assert_eq!(reason(&body, &[]), None);
+}
+
+#[test]
+fn only_the_payers_own_low_signature_is_one() {
+    let with = |signature: String| {
+        let mut body = body();
+        body["paymentPayload"]["payload"]["signature"] = json!(signature);
+        reason(&body, &[])
+    };
+    let signature = sign(&signed(NOW.0.saturating_add(60)));
+    let raw = hex::decode(&signature[2..]).expect("hex");
+    assert_eq!(with(signature), None);
+    // v of 0 and 1 is the same signature; so is the short form (EIP-2098).
+    let mut small = raw.clone();
+    small[64] = small[64].saturating_sub(27);
+    assert_eq!(with(format!("0x{}", hex::encode(&small))), None);
+    let mut short = raw[..64].to_vec();
+    short[32] |= raw[64].saturating_sub(27) << 7;
+    assert_eq!(with(format!("0x{}", hex::encode(&short))), None);
+    // The other root is as good to the curve, and refused by the token.
+    let order =
+        U256::from_str_radix("fffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd0364141", 16).expect("hex");
+    let high = order.saturating_sub(U256::from_be_slice(&raw[32..64]));
+    let mut other = raw.clone();
+    other[32..64].copy_from_slice(&high.to_be_bytes::<32>());
+    other[64] = 55_u8.saturating_sub(raw[64]);
+    assert_eq!(with(format!("0x{}", hex::encode(&other))), Some(Reason::EvmSignature));
+    let mut flipped = raw;
+    flipped[5] ^= 1;
+    assert_eq!(with(format!("0x{}", hex::encode(&flipped))), Some(Reason::EvmSignature));
+    assert_eq!(with("0x".to_owned()), Some(Reason::EvmSignature));
+}
+
+#[test]
+fn a_payer_with_code_is_asked_and_nothing_else_counts() {
+    let contract = |code: &str, wallet: Reply| reason(&body(), &[("code", value(&json!(code))), ("wallet", wallet)]);
+    let yes = || value(&json!(format!("0x1626ba7e{}", "0".repeat(56))));
+    assert_eq!(contract("0x6001", yes()), None);
+    assert_eq!(contract("0x6001", value(&json!(FALSE))), Some(Reason::EvmSignature));
+    assert_eq!(contract("0x6001", revert()), Some(Reason::EvmSignature));
+    // A delegated account's own signature is good only if its code says so.
+    let delegated = format!("0xef0100{}", "22".repeat(20));
+    assert_eq!(contract(&delegated, revert()), Some(Reason::EvmSignature));
+    assert_eq!(contract(&delegated, yes()), None);
+}
+
+#[test]
+fn a_wallet_that_is_not_deployed_is_named() {
+    use alloy_sol_types::SolValue;
+    let inner = hex::decode(&sign(&signed(NOW.0.saturating_add(60)))[2..]).expect("hex");
+    let wrapped = (Address20::repeat_byte(1), alloy_primitives::Bytes::new(), alloy_primitives::Bytes::from(inner));
+    let text = format!("0x{}{}", hex::encode(wrapped.abi_encode_params()), "6492".repeat(16));
+    let mut body = body();
+    body["paymentPayload"]["payload"]["signature"] = json!(text);
+    assert_eq!(reason(&body, &[]), Some(Reason::EvmFactory));
+    let yes = value(&json!(format!("0x1626ba7e{}", "0".repeat(56))));
+    assert_eq!(reason(&body, &[("code", value(&json!("0x60"))), ("wallet", yes)]), None);
+}
+
+#[test]
+fn what_the_chain_refuses_is_looked_into() {
+    let check = |answers: &[(&str, Reply)], want: Reason| assert_eq!(reason(&body(), answers), Some(want));
+    check(&[("state", value(&json!(TRUE)))], Reason::EvmNonceUsed);
+    check(&[("state", value(&json!("0x")))], Reason::EvmAsset);
+    check(&[("state", revert())], Reason::EvmNoEip3009);
+    let poor = || value(&json!(format!("0x{:064x}", 9_999)));
+    check(&[("transfer", revert()), ("balance", poor())], Reason::EvmBalance);
+    check(&[("transfer", revert())], Reason::EvmSimulation);
+    let told = judged(&body(), &[("transfer", revert())]).refusal.expect("a refusal").1;
+    assert!(told.contains("execution reverted"), "{told}");
+}
+
+proptest! {
+    #[test]
+    fn no_answer_panics(code in "\\PC{0,40}", state in "(0x)?[0-9a-f]{0,70}", transfer in any::<bool>()) {
+        let payment = payment(&body());
+        let mut facts = Facts::new();
+        for _ in 0..3 {
+            match judge(&payment, network(), &sender(), &facts, NOW) {
+                Err(Unknown::Missing(calls)) => for call in calls {
+                    let reply = match kind(&call) {
+                        "code" => value(&json!(code)),
+                        "transfer" if transfer => revert(),
+                        _ => value(&json!(state)),
+                    };
+                    facts.learn(call, reply);
+                },
+                Ok(_) | Err(Unknown::Malformed(_)) => break,
+            }
+        }
+    }
+
+    #[test]
+    fn no_signature_panics(bytes in proptest::collection::vec(any::<u8>(), 0..200), wrapped in any::<bool>()) {
+        let mut text = format!("0x{}", hex::encode(&bytes));
+        if wrapped {
+            text.push_str(&"6492".repeat(16));
+        }
+        if let Some(signature) = Signed::read(&text) {
+            let _ = signature.signer(B256::ZERO);
+            let _ = signature.transfer(&signed(1));
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! Transactions of our own: what they may cost, their signature and the bytes
+//! that are sent.
+
+use super::{quantity, question};
+use crate::chain::facts::{Call, Facts, Reply};
+use crate::network::{Fees, Network};
+use crate::signer::Signer;
+use alloy_consensus::{SignableTransaction, TxEip1559, TxLegacy};
+use alloy_eips::eip2718::Encodable2718;
+use alloy_primitives::{Address, B256, Bytes, TxKind, keccak256};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+/// The least tip, wei: some chains take none, and a node's own minimum is seldom above.
+const TIP_WEI_MIN: u128 = 1_000_000;
+
+/// What a unit of gas may cost, wei.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Price {
+    /// The most in all; the only number of a legacy transaction.
+    pub max_wei: u128,
+    /// Of it, the most for the block's maker.
+    pub tip_wei: u128,
+}
+
+impl Price {
+    /// A price that a node takes in place of this one: an eighth more, within the cap.
+    #[must_use]
+    pub fn bumped(self, cap_wei: u128) -> Option<Self> {
+        let more = |wei: u128| wei.saturating_add(wei.div_ceil(8)).saturating_add(1);
+        let bumped = Self { max_wei: more(self.max_wei), tip_wei: more(self.tip_wei) };
+        (bumped.max_wei <= cap_wei).then_some(bumped)
+    }
+}
+
+/// What a transaction does.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Message {
+    /// The contract.
+    pub to: Address,
+    /// The call.
+    pub data: Bytes,
+    /// The most gas it may use.
+    pub gas_limit: u64,
+}
+
+/// A signed transaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Signed {
+    /// What is sent, hex.
+    pub raw: String,
+    /// Its hash.
+    pub hash: B256,
+}
+
+/// Signs; the same arguments give the same bytes. `None` where the chain has no id or is only verified.
+#[must_use]
+pub fn sign(network: &Network, signer: &Signer, nonce: u64, message: &Message, price: Price) -> Option<Signed> {
+    let chain_id = network.chain_id?;
+    let (to, input, gas_limit) = (TxKind::Call(message.to), message.data.clone(), message.gas_limit);
+    match network.settle?.fees {
+        Fees::Eip1559 => signed(
+            TxEip1559 {
+                chain_id,
+                nonce,
+                gas_limit,
+                max_fee_per_gas: price.max_wei,
+                max_priority_fee_per_gas: price.tip_wei.min(price.max_wei),
+                to,
+                input,
+                ..TxEip1559::default()
+            },
+            signer,
+        ),
+        Fees::Legacy => signed(
+            TxLegacy {
+                chain_id: Some(chain_id),
+                nonce,
+                gas_limit,
+                gas_price: price.max_wei,
+                to,
+                input,
+                ..TxLegacy::default()
+            },
+            signer,
+        ),
+    }
+}
+
+fn signed<T: SignableTransaction<alloy_primitives::Signature>>(transaction: T, signer: &Signer) -> Option<Signed>
+where
+    alloy_consensus::Signed<T>: Encodable2718,
+{
+    let signature = signer.sign(transaction.signature_hash())?;
+    let raw = transaction.into_signed(signature).encoded_2718();
+    Some(Signed { raw: format!("0x{}", hex::encode(&raw)), hash: keccak256(raw) })
+}
+
+/// What must be known to name a price.
+#[must_use]
+pub fn price_calls() -> Vec<Call> {
+    vec![Call::new("eth_gasPrice", &json!([])), Call::new("eth_maxPriorityFeePerGas", &json!([])), latest()]
+}
+
+fn latest() -> Call {
+    Call::new("eth_getBlockByNumber", &json!(["latest", false]))
+}
+
+/// A price that lasts through several full blocks, within the chain's cap.
+/// `None` where the node does not tell, or even the base fee is above the cap.
+#[must_use]
+pub fn price(network: &Network, facts: &Facts) -> Option<Price> {
+    let settle = network.settle?;
+    let said = |call: &Call| match facts.get(call) {
+        Some(Reply::Value(value)) => quantity::text(value).ok().and_then(|text| wei(&text)),
+        Some(Reply::Error(_)) | None => None,
+    };
+    let [gas_price, tip] =
+        ["eth_gasPrice", "eth_maxPriorityFeePerGas"].map(|method| said(&Call::new(method, &json!([]))));
+    let price = match settle.fees {
+        Fees::Legacy => Price { max_wei: gas_price?, tip_wei: 0 },
+        Fees::Eip1559 => {
+            let tip_wei = tip.unwrap_or(0).max(TIP_WEI_MIN);
+            let base = base_fee(facts).or(gas_price)?;
+            Price { max_wei: base.saturating_mul(2).saturating_add(tip_wei), tip_wei }
+        }
+    };
+    let least = match settle.fees {
+        Fees::Legacy => price.max_wei,
+        Fees::Eip1559 => base_fee(facts).unwrap_or(0).saturating_add(TIP_WEI_MIN),
+    };
+    let max_wei = price.max_wei.min(settle.max_fee_wei);
+    (least <= settle.max_fee_wei).then_some(Price { max_wei, tip_wei: price.tip_wei.min(max_wei) })
+}
+
+fn base_fee(facts: &Facts) -> Option<u128> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Head {
+        base_fee_per_gas: Option<String>,
+    }
+    let Some(Reply::Value(value)) = facts.get(&latest()) else { return None };
+    let head: Option<Head> = serde_json::from_str(value.get()).ok()?;
+    wei(&head?.base_fee_per_gas?)
+}
+
+fn wei(text: &str) -> Option<u128> {
+    u128::from_str_radix(text.strip_prefix("0x")?, 16).ok()
+}
+
+/// How many transactions an address has sent, those that wait included.
+#[must_use]
+pub fn count_call(address: Address) -> Call {
+    Call::new("eth_getTransactionCount", &json!([question::lower(address.as_slice()), "pending"]))
+}
+
+/// What an address holds of the chain's own coin.
+#[must_use]
+pub fn coin_call(address: Address) -> Call {
+    Call::new("eth_getBalance", &json!([question::lower(address.as_slice()), "latest"]))
+}
+
+/// Hands a transaction to the chain.
+#[must_use]
+pub fn send_call(raw: &str) -> Call {
+    Call::new("eth_sendRawTransaction", &json!([raw]))
+}
+
+/// A number that was asked for.
+#[must_use]
+pub fn number(facts: &Facts, call: &Call) -> Option<u64> {
+    match facts.get(call) {
+        Some(Reply::Value(value)) => quantity::text(value).ok().and_then(|text| quantity::number(&text).ok()),
+        Some(Reply::Error(_)) | None => None,
+    }
+}
+
+/// An amount of wei that was asked for.
+#[must_use]
+pub fn coin(facts: &Facts, call: &Call) -> Option<u128> {
+    match facts.get(call) {
+        Some(Reply::Value(value)) => quantity::text(value).ok().and_then(|text| wei(&text)),
+        Some(Reply::Error(_)) | None => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::network::by_key;
+    use alloy_consensus::TxEnvelope;
+    use alloy_eips::eip2718::Decodable2718;
+    use serde_json::Value;
+    use serde_json::value::to_raw_value;
+
+    fn signer() -> Signer {
+        Signer::parse("ac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80").expect("a key")
+    }
+
+    fn message() -> Message {
+        Message { to: Address::repeat_byte(2), data: Bytes::from_static(&[1, 2, 3]), gas_limit: 120_000 }
+    }
+
+    #[test]
+    fn what_is_sent_is_ours_and_names_its_chain() {
+        let price = Price { max_wei: 5, tip_wei: 9 };
+        for (key, kind) in [("base", 2_u8), ("skale-base", 0)] {
+            let network = by_key(key).expect("registered");
+            let signed = sign(network, &signer(), 7, &message(), price).expect("signs");
+            let raw = hex::decode(&signed.raw[2..]).expect("hex");
+            let envelope = TxEnvelope::decode_2718(&mut raw.as_slice()).expect("a transaction");
+            assert_eq!(u8::from(envelope.tx_type()), kind);
+            assert_eq!(*envelope.tx_hash(), signed.hash);
+            let sender = envelope.signature().recover_address_from_prehash(&envelope.signature_hash());
+            assert_eq!(sender.expect("recovers"), signer().address());
+            assert_eq!(alloy_consensus::Transaction::chain_id(&envelope), network.chain_id);
+            assert_eq!(sign(network, &signer(), 7, &message(), price).expect("signs"), signed);
+        }
+    }
+
+    #[test]
+    fn a_price_lasts_and_stays_within_the_cap() {
+        let priced = |base: &str, tip: Value| {
+            let mut facts = Facts::new();
+            let mut learn = |call: &Call, value: &Value| {
+                facts.learn(call.clone(), Reply::Value(to_raw_value(value).expect("JSON")));
+            };
+            learn(&latest(), &json!({"baseFeePerGas": base}));
+            learn(&Call::new("eth_maxPriorityFeePerGas", &json!([])), &tip);
+            price(by_key("base").expect("registered"), &facts)
+        };
+        assert_eq!(
+            priced("0x3b9aca00", json!("0x5f5e100")),
+            Some(Price { max_wei: 2_100_000_000, tip_wei: 100_000_000 })
+        );
+        assert_eq!(priced("0xee6b2800", json!("0x0")), Some(Price { max_wei: 5_000_000_000, tip_wei: 1_000_000 }));
+        assert_eq!(priced("0x174876e800", json!("0x0")), None);
+        assert_eq!(priced("nonsense", json!(null)), None);
+        let bumped = Price { max_wei: 80, tip_wei: 8 }.bumped(1_000).expect("within the cap");
+        assert_eq!(bumped, Price { max_wei: 91, tip_wei: 10 });
+        assert_eq!(bumped.bumped(100), None);
+    }
+}

@@ -1,0 +1,59 @@
+//! An x402 payment taken to the chain, as its seller reads it.
+
+use crate::id::SettlementId;
+use crate::reason::Reason;
+use serde::{Deserialize, Serialize};
+
+/// How far a settlement is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum SettlementStatus {
+    /// Reserved, or sent and not yet in a block.
+    Pending,
+    /// In a block, with the transfer that was signed.
+    Completed,
+    /// It moved nothing.
+    Failed,
+}
+
+/// One transaction that was sent for it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+pub struct Attempt {
+    /// Its hash.
+    pub transaction: String,
+    /// When it was signed, RFC 3339.
+    pub at: String,
+}
+
+/// One settlement.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+pub struct Settlement {
+    /// Its id.
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(with = "String"))]
+    pub id: SettlementId,
+    /// How far it is.
+    pub status: SettlementStatus,
+    /// Why it failed.
+    pub reason: Option<Reason>,
+    /// CAIP-2.
+    pub network: String,
+    /// The transaction that counts, or was sent last.
+    pub transaction: Option<String>,
+    /// Who pays.
+    pub payer: String,
+    /// Who is paid.
+    pub pay_to: String,
+    /// Atomic units.
+    pub amount: String,
+    /// The token.
+    pub asset: String,
+    /// When it was reserved, RFC 3339.
+    pub created_at: String,
+    /// When it was completed or failed, RFC 3339.
+    pub completed_at: Option<String>,
+    /// Every transaction that was sent.
+    pub attempts: Vec<Attempt>,
+}

@@ -1,0 +1,339 @@
+//! An x402 request, versions 1 and 2 read into one form (PROTOCOL sections 1.2
+//! to 1.4). Only its shape is judged here: which member is missing, not whether
+//! the payment is good.
+
+use crate::network::{self, NETWORKS, Network};
+use crate::reason::Reason;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+/// How deep a body may nest; the protocol's own objects nest seven deep.
+const DEPTH_MAX: usize = 16;
+
+/// The protocol's version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Version {
+    /// Networks by name, `maxAmountRequired`.
+    One,
+    /// Networks by CAIP-2, `amount`, `accepted` in the payload.
+    Two,
+}
+
+/// What the seller asks for, as written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Requirements {
+    /// `exact`.
+    pub scheme: String,
+    /// The network as written.
+    pub network: String,
+    /// Atomic units as written.
+    pub amount: String,
+    /// The token's address as written.
+    pub asset: String,
+    /// Who is to be paid, as written.
+    pub pay_to: String,
+    /// `extra.name`: the EIP-712 domain's.
+    pub name: Option<String>,
+    /// `extra.version`: the EIP-712 domain's.
+    pub version: Option<String>,
+}
+
+/// An EIP-3009 authorization with its signature, as written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Eip3009 {
+    /// Who pays.
+    pub from: String,
+    /// Who is paid.
+    pub to: String,
+    /// Atomic units.
+    pub value: String,
+    /// Unix seconds.
+    pub valid_after: String,
+    /// Unix seconds.
+    pub valid_before: String,
+    /// 32 bytes of hex.
+    pub nonce: String,
+    /// Hex.
+    pub signature: String,
+}
+
+/// What the buyer signed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Payload {
+    /// `exact` on EVM.
+    Eip3009(Box<Eip3009>),
+    /// Anything else.
+    Other,
+}
+
+/// One payment to verify or settle.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Payment {
+    /// The protocol's version.
+    pub version: Version,
+    /// What the seller asks for.
+    pub requirements: Requirements,
+    /// What the buyer says to have accepted: whole in version 2, scheme and network in version 1.
+    pub accepted: Accepted,
+    /// What the buyer signed.
+    pub payload: Payload,
+    /// What is paid for: a URL.
+    pub resource: Option<String>,
+    /// The `payment-identifier` extension's id.
+    pub identifier: Option<String>,
+}
+
+/// What the buyer says to have accepted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Accepted {
+    /// Version 1.
+    Named {
+        /// The scheme.
+        scheme: String,
+        /// The network as written.
+        network: String,
+    },
+    /// Version 2.
+    Whole(Box<Requirements>),
+}
+
+impl Accepted {
+    /// The scheme.
+    #[must_use]
+    pub fn scheme(&self) -> &str {
+        match self {
+            Self::Named { scheme, .. } => scheme,
+            Self::Whole(requirements) => &requirements.scheme,
+        }
+    }
+
+    /// The network as written.
+    #[must_use]
+    pub fn network(&self) -> &str {
+        match self {
+            Self::Named { network, .. } => network,
+            Self::Whole(requirements) => &requirements.network,
+        }
+    }
+}
+
+/// A body that is no payment: why, in the protocol's words, and what it said of the network.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Malformed {
+    /// The protocol's word.
+    pub reason: Reason,
+    /// One sentence.
+    pub message: String,
+    /// The network that the requirements name; empty where they name none.
+    pub network: String,
+}
+
+/// A network as either version writes it: `base-sepolia` or `eip155:84532`; our own keys are taken too.
+#[must_use]
+pub fn network_named(text: &str) -> Option<&'static Network> {
+    network::by_caip2(text)
+        .or_else(|| NETWORKS.iter().find(|network| network.v1_name == Some(text)))
+        .or_else(|| network::by_key(text))
+}
+
+/// Reads the body of `/verify` and `/settle`, which is alike.
+///
+/// # Errors
+/// [`Malformed`] with `invalid_x402_version`, `invalid_payment_requirements` or `invalid_payload`.
+pub fn read(body: &Value) -> Result<Payment, Malformed> {
+    let requirements = member(body, "paymentRequirements");
+    let network = requirements.and_then(|map| text(map, "network")).unwrap_or_default();
+    let malformed = |reason, message: &str| Malformed { reason, message: message.to_owned(), network: network.clone() };
+    if deeper_than(body, DEPTH_MAX) {
+        return Err(malformed(Reason::InvalidPayload, "the body nests too deep"));
+    }
+    let payload = member(body, "paymentPayload");
+    let version = version(body.get("x402Version"), payload.and_then(|map| map.get("x402Version")));
+    let version =
+        version.ok_or_else(|| malformed(Reason::InvalidVersion, "x402Version must be 1 or 2, and one only"))?;
+    let wanted = "paymentRequirements needs scheme, network, amount, asset and payTo";
+    let requirements = requirements.and_then(|map| requirements_of(map, version));
+    let requirements = requirements.ok_or_else(|| malformed(Reason::InvalidRequirements, wanted))?;
+    let payload = payload.ok_or_else(|| malformed(Reason::InvalidPayload, "paymentPayload must be an object"))?;
+    let accepted = accepted(payload, version)
+        .ok_or_else(|| malformed(Reason::InvalidPayload, "paymentPayload does not say what was accepted"))?;
+    let inner = payload.get("payload").and_then(Value::as_object);
+    let inner = inner.ok_or_else(|| malformed(Reason::InvalidPayload, "paymentPayload.payload must be an object"))?;
+    let resource = match version {
+        Version::One => member(body, "paymentRequirements").and_then(|map| text(map, "resource")),
+        Version::Two => payload.get("resource").and_then(Value::as_object).and_then(|map| text(map, "url")),
+    };
+    Ok(Payment {
+        version,
+        requirements,
+        resource,
+        accepted,
+        payload: eip3009(inner).map_or(Payload::Other, |signed| Payload::Eip3009(Box::new(signed))),
+        identifier: identifier(payload),
+    })
+}
+
+fn member<'a>(body: &'a Value, name: &str) -> Option<&'a Map<String, Value>> {
+    body.get(name).and_then(Value::as_object)
+}
+
+fn text(map: &Map<String, Value>, name: &str) -> Option<String> {
+    map.get(name).and_then(Value::as_str).filter(|text| !text.is_empty()).map(str::to_owned)
+}
+
+fn deeper_than(value: &Value, levels: usize) -> bool {
+    let Some(left) = levels.checked_sub(1) else { return true };
+    match value {
+        Value::Array(items) => items.iter().any(|item| deeper_than(item, left)),
+        Value::Object(map) => map.values().any(|item| deeper_than(item, left)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
+    }
+}
+
+/// The outer and the inner number must agree; old clients send only one.
+fn version(outer: Option<&Value>, inner: Option<&Value>) -> Option<Version> {
+    let outer = outer.filter(|value| !value.is_null());
+    let inner = inner.filter(|value| !value.is_null());
+    let told = match (outer, inner) {
+        (Some(outer), Some(inner)) if outer != inner => return None,
+        (Some(one), _) | (None, Some(one)) => one,
+        (None, None) => return None,
+    };
+    match told.as_u64() {
+        Some(1) => Some(Version::One),
+        Some(2) => Some(Version::Two),
+        Some(_) | None => None,
+    }
+}
+
+fn requirements_of(map: &Map<String, Value>, version: Version) -> Option<Requirements> {
+    let amount = match version {
+        Version::One => "maxAmountRequired",
+        Version::Two => "amount",
+    };
+    let extra = map.get("extra").and_then(Value::as_object);
+    let of_extra = |name: &str| extra.and_then(|extra| text(extra, name));
+    Some(Requirements {
+        scheme: text(map, "scheme")?,
+        network: text(map, "network")?,
+        amount: text(map, amount)?,
+        asset: text(map, "asset")?,
+        pay_to: text(map, "payTo")?,
+        name: of_extra("name"),
+        version: of_extra("version"),
+    })
+}
+
+fn accepted(payload: &Map<String, Value>, version: Version) -> Option<Accepted> {
+    match version {
+        Version::One => Some(Accepted::Named { scheme: text(payload, "scheme")?, network: text(payload, "network")? }),
+        Version::Two => {
+            let map = payload.get("accepted").and_then(Value::as_object)?;
+            requirements_of(map, version).map(|all| Accepted::Whole(Box::new(all)))
+        }
+    }
+}
+
+fn eip3009(inner: &Map<String, Value>) -> Option<Eip3009> {
+    let signed = inner.get("authorization").and_then(Value::as_object)?;
+    Some(Eip3009 {
+        from: text(signed, "from")?,
+        to: text(signed, "to")?,
+        value: text(signed, "value")?,
+        valid_after: text(signed, "validAfter")?,
+        valid_before: text(signed, "validBefore")?,
+        nonce: text(signed, "nonce")?,
+        signature: text(inner, "signature")?,
+    })
+}
+
+/// `extensions.payment-identifier.info.id`: 16 to 128 letters, digits, `_` and `-`.
+fn identifier(payload: &Map<String, Value>) -> Option<String> {
+    let info = payload.get("extensions")?.get("payment-identifier")?.get("info")?;
+    let id = info.get("id").and_then(Value::as_str)?;
+    let shaped = (16..=128).contains(&id.len())
+        && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-');
+    shaped.then(|| id.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    fn second() -> Value {
+        let requirements = json!({"scheme": "exact", "network": "eip155:84532", "amount": "1000",
+            "asset": "0x036CbD53842c5426634e7929541eC2318f3dCF7e", "payTo": "0x3C44CdDdB6a900fa2b585dd299e03d12FA4293BC",
+            "maxTimeoutSeconds": 60, "extra": {"name": "USDC", "version": "2"}});
+        json!({"x402Version": 2, "paymentRequirements": requirements, "paymentPayload": {"x402Version": 2,
+            "accepted": requirements, "resource": null, "extensions": {"payment-identifier": {"info": {"id": "pay_0123456789abcdef"}}},
+            "payload": {"signature": "0xab", "authorization": {"from": "0x1", "to": "0x2", "value": "1000",
+                "validAfter": "0", "validBefore": "1", "nonce": "0x3"}}}})
+    }
+
+    fn first() -> Value {
+        let mut body = second();
+        body["x402Version"] = json!(1);
+        body["paymentRequirements"]["maxAmountRequired"] = json!("1000");
+        body["paymentRequirements"]["network"] = json!("base-sepolia");
+        body["paymentPayload"] = json!({"x402Version": 1, "scheme": "exact", "network": "base-sepolia",
+            "payload": body["paymentPayload"]["payload"]});
+        body
+    }
+
+    #[test]
+    fn both_versions_read_into_one_form() {
+        let two = read(&second()).expect("reads");
+        assert_eq!((two.version, two.accepted.network()), (Version::Two, "eip155:84532"));
+        assert_eq!(two.identifier.as_deref(), Some("pay_0123456789abcdef"));
+        let one = read(&first()).expect("reads");
+        assert_eq!(
+            (one.version, one.accepted.scheme(), one.requirements.amount.as_str()),
+            (Version::One, "exact", "1000")
+        );
+        assert_eq!(one.payload, two.payload);
+    }
+
+    #[test]
+    fn what_is_no_payment_is_named() {
+        let check = |change: &dyn Fn(&mut Value), want: Reason| {
+            let mut body = second();
+            change(&mut body);
+            assert_eq!(read(&body).map_err(|malformed| malformed.reason), Err(want), "{body}");
+        };
+        check(&|body| body["x402Version"] = json!(3), Reason::InvalidVersion);
+        check(&|body| body["x402Version"] = json!(1), Reason::InvalidVersion);
+        check(&|body| body["x402Version"] = json!("2"), Reason::InvalidVersion);
+        check(&|body| body["paymentRequirements"] = json!([]), Reason::InvalidRequirements);
+        check(&|body| body["paymentRequirements"]["payTo"] = json!(""), Reason::InvalidRequirements);
+        check(&|body| body["paymentRequirements"]["amount"] = json!(1000), Reason::InvalidRequirements);
+        check(&|body| body["paymentPayload"]["accepted"] = Value::Null, Reason::InvalidPayload);
+        check(&|body| body["paymentPayload"]["payload"] = json!("x"), Reason::InvalidPayload);
+        let mut deep = json!(1);
+        for _ in 0..20 {
+            deep = json!([deep]);
+        }
+        check(&|body| body["extra"] = deep.clone(), Reason::InvalidPayload);
+        let mut old = second();
+        old.as_object_mut().expect("an object").remove("x402Version");
+        assert!(read(&old).is_ok());
+    }
+
+    #[test]
+    fn networks_are_known_by_either_name() {
+        for name in ["base-sepolia", "eip155:84532"] {
+            assert_eq!(network_named(name).map(|network| network.key), Some("base-sepolia"));
+        }
+        assert!(network_named("eip155:1 ").is_none());
+    }
+
+    proptest! {
+        #[test]
+        fn no_json_panics(text in "\\PC*") {
+            if let Ok(value) = serde_json::from_str::<Value>(&text) {
+                let _ = read(&value);
+            }
+        }
+    }
+}

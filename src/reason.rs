@@ -1,0 +1,92 @@
+//! Why an x402 payment is refused: the protocol's own strings (PROTOCOL section
+//! 1.7), which the reference shares character for character, and ours.
+
+use serde::{Deserialize, Serialize};
+
+/// Declares [`Reason`] from its rows: variant, wire name, doc.
+macro_rules! reasons {
+    ($($variant:ident $wire:literal $doc:literal;)+) => {
+        /// Why a payment is refused, in the order in which reasons are looked for.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+        #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+        pub enum Reason {
+            $(#[doc = $doc] #[serde(rename = $wire)] $variant,)+
+        }
+
+        impl Reason {
+            /// All reasons, by precedence.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+
+            /// The name on the wire.
+            #[must_use]
+            pub const fn wire(self) -> &'static str {
+                match self { $(Self::$variant => $wire,)+ }
+            }
+
+            /// The sentence that the documentation prints.
+            #[must_use]
+            pub const fn doc(self) -> &'static str {
+                match self { $(Self::$variant => $doc,)+ }
+            }
+        }
+    };
+}
+
+reasons! {
+    InvalidVersion "invalid_x402_version" "The body names no version, another than 1 or 2, or two that differ.";
+    InvalidRequirements "invalid_payment_requirements" "The requirements are malformed, or are not those that the buyer accepted.";
+    InvalidPayload "invalid_payload" "The payload is malformed.";
+    UnsupportedScheme "unsupported_scheme" "The scheme is not served on this network.";
+    InvalidNetwork "invalid_network" "The network is not known.";
+    NetworkNotEnabled "network_not_enabled" "The network is not open to this key.";
+    AssetNotAllowed "asset_not_allowed" "The asset is not the registered one of its network.";
+    PayToNotAllowed "pay_to_not_allowed" "The money would go to an address that is not registered to the caller.";
+    BelowMinimum "below_minimum_amount" "The amount is less than what is settled on this network.";
+    SanctionedAddress "sanctioned_address" "A party is on the sanctions list.";
+    EvmScheme "invalid_exact_evm_scheme" "The payload and the requirements name different schemes.";
+    EvmMissingDomain "invalid_exact_evm_missing_eip712_domain" "The token's EIP-712 name or version is missing.";
+    EvmNetworkMismatch "invalid_exact_evm_network_mismatch" "The payload and the requirements name different networks.";
+    EvmTokenName "invalid_exact_evm_token_name_mismatch" "The EIP-712 name is not the token's.";
+    EvmTokenVersion "invalid_exact_evm_token_version_mismatch" "The EIP-712 version is not the token's.";
+    EvmUnparsedSignature "invalid_exact_evm_failed_to_parse_signature" "The signature is not hex.";
+    EvmRecipient "invalid_exact_evm_recipient_mismatch" "The authorization pays another address than payTo.";
+    EvmValidBefore "invalid_exact_evm_payload_authorization_valid_before" "The authorization expires too soon, or has expired.";
+    EvmValidAfter "invalid_exact_evm_payload_authorization_valid_after" "The authorization is not valid yet.";
+    EvmValueV1 "invalid_exact_evm_authorization_value" "The authorization is over another amount (version 1).";
+    EvmValue "invalid_exact_evm_payload_authorization_value_mismatch" "The authorization is over another amount.";
+    EvmSignature "invalid_exact_evm_signature" "The payer did not sign this authorization.";
+    EvmFactory "eip6492_factory_not_allowed" "The wallet is not deployed, and its factory is not on the list.";
+    EvmAsset "asset_not_deployed_contract" "There is no contract at the asset's address.";
+    EvmNoEip3009 "invalid_exact_evm_eip3009_not_supported" "The token does not know EIP-3009.";
+    EvmNonceUsed "invalid_exact_evm_nonce_already_used" "The authorization was used or cancelled.";
+    EvmBalance "invalid_exact_evm_insufficient_balance" "The payer does not hold the amount.";
+    EvmSimulation "invalid_exact_evm_transaction_simulation_failed" "The transfer would fail.";
+    EvmFailed "invalid_exact_evm_transaction_failed" "The transaction failed on the chain.";
+    EvmEventMismatch "invalid_exact_evm_transfer_event_mismatch" "The transaction succeeded without the transfer that was signed.";
+    DuplicateSettlement "duplicate_settlement" "This payment is settled, or being settled, for other requirements.";
+    SettlementPending "settlement_pending" "The transaction is sent and not yet confirmed: ask again.";
+    UnexpectedVerify "unexpected_verify_error" "It could not be checked now: ask again.";
+    UnexpectedSettle "unexpected_settle_error" "It could not be settled now: ask again.";
+    FacilitatorUnavailable "facilitator_unavailable" "A part of the service does not answer: ask again.";
+    IdentifierConflict "payment_identifier_conflict" "This payment identifier came before with another payment.";
+    QuotaExceeded "quota_exceeded" "The seller's plan is used up for this period.";
+    RateLimited "rate_limited" "Too many requests from the seller.";
+    Unauthorized "unauthorized" "The seller's key is not good for this.";
+    TenantSuspended "tenant_suspended" "The seller is not served now.";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn reasons_have_names_of_their_own() {
+        let names: BTreeSet<&str> = Reason::ALL.iter().map(|reason| reason.wire()).collect();
+        assert_eq!(names.len(), Reason::ALL.len());
+        for reason in Reason::ALL {
+            assert!(!reason.doc().is_empty());
+            assert_eq!(serde_json::to_string(reason).expect("writes"), format!("\"{}\"", reason.wire()));
+        }
+    }
+}

@@ -1,0 +1,259 @@
+//! What a Settler decides: which nonce is next, what a node's refusal means, how
+//! a transaction's story ends a settlement. Pure; the shell signs, sends and waits.
+
+use crate::address::Address;
+use crate::amount::Amount;
+use crate::chain::evm::tx::Message;
+use crate::chain::trace::{Found, Trace};
+use crate::id::{SettlementId, TenantId};
+use crate::network::Environment;
+use crate::payment::settlement::{Attempt, SettlementStatus};
+use crate::reason::Reason;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+
+/// One payment on its way, as the Worker hands it to the Settler.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Flight {
+    /// Whose.
+    pub settlement: SettlementId,
+    /// How many attempts the ledger knew when it reserved this one.
+    pub attempt: usize,
+    /// The seller.
+    pub tenant: TenantId,
+    /// Which money.
+    pub environment: Environment,
+    /// Our key of the network.
+    pub network: String,
+    /// Which of the environment's signers, from 0.
+    pub signer: usize,
+    /// What is sent.
+    pub message: Message,
+    /// Who pays.
+    pub payer: Address,
+    /// Who is paid.
+    pub pay_to: Address,
+    /// How much.
+    pub amount: Amount,
+}
+
+impl Flight {
+    /// Its name in the Settler's storage: the same request finds the same flight.
+    #[must_use]
+    pub fn key(&self) -> String {
+        format!("{}/{}", self.settlement, self.attempt)
+    }
+}
+
+/// How a flight stands, as the Settler tells the ledger and the Worker.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// Whose.
+    pub settlement: SettlementId,
+    /// How far it is.
+    pub status: SettlementStatus,
+    /// Why it failed.
+    pub reason: Option<Reason>,
+    /// A sentence about a failure.
+    pub told: String,
+    /// The transaction that counts, or was sent last.
+    pub transaction: Option<String>,
+    /// Every transaction that was sent for this attempt.
+    pub attempts: Vec<Attempt>,
+}
+
+/// The nonces that one signer has to give on one chain.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Nonces {
+    /// The first that was never given.
+    pub next: Option<u64>,
+    /// Given, and never sent: the next payments fill them.
+    pub free: BTreeSet<u64>,
+}
+
+impl Nonces {
+    /// Takes the next. `chain` is how many the chain has seen, those that wait
+    /// included; `idle` says that nothing is on its way, so that only the chain counts.
+    #[must_use]
+    pub fn take(&mut self, chain: u64, idle: bool) -> u64 {
+        if idle {
+            self.free.clear();
+            self.next = Some(chain);
+        }
+        self.free.retain(|nonce| *nonce >= chain);
+        if let Some(free) = self.free.pop_first() {
+            return free;
+        }
+        let nonce = self.next.unwrap_or(chain).max(chain);
+        self.next = Some(nonce.saturating_add(1));
+        nonce
+    }
+
+    /// Gives one back that was never sent.
+    pub fn give_back(&mut self, nonce: u64) {
+        if self.next == Some(nonce.saturating_add(1)) {
+            self.next = Some(nonce);
+        } else {
+            self.free.insert(nonce);
+        }
+    }
+}
+
+/// What a node's refusal of a transaction means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// It has it already.
+    Known,
+    /// Another transaction has used the nonce.
+    NonceUsed,
+    /// It wants a higher price.
+    Underpriced,
+    /// The signer cannot pay the gas.
+    Poor,
+    /// It may have been taken, or not.
+    Unclear,
+}
+
+/// Reads a node's words (geth, its kin, and those that imitate them).
+#[must_use]
+pub fn refusal(words: &str) -> Refused {
+    let words = words.to_lowercase();
+    let says = |text: &str| words.contains(text);
+    if says("already known") || says("already imported") || says("known transaction") {
+        Refused::Known
+    } else if says("nonce too low") || says("nonce is too low") || says("old nonce") {
+        Refused::NonceUsed
+    } else if says("underpriced") || says("less than block base fee") || says("fee too low") {
+        Refused::Underpriced
+    } else if says("insufficient funds") {
+        Refused::Poor
+    } else {
+        Refused::Unclear
+    }
+}
+
+/// How a transaction's story ends a flight; `None` while it has no end.
+#[must_use]
+pub fn ending(flight: &Flight, trace: &Trace) -> Option<(SettlementStatus, Option<Reason>, String)> {
+    let Found::Mined(mined) = &trace.found else { return None };
+    if let Some(failure) = &mined.failure {
+        let told = format!("the transaction failed: {failure}");
+        return Some((SettlementStatus::Failed, Some(Reason::EvmFailed), told));
+    }
+    let moved = mined.transfers.iter().any(|transfer| {
+        transfer.from == Some(flight.payer) && transfer.to == Some(flight.pay_to) && transfer.amount == flight.amount
+    });
+    Some(if moved {
+        (SettlementStatus::Completed, None, String::new())
+    } else {
+        let told = "the transaction succeeded without the transfer that was signed".to_owned();
+        (SettlementStatus::Failed, Some(Reason::EvmEventMismatch), told)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::address::TxId;
+    use crate::chain::trace::{Block, Depth, Mined, Place, Transfer};
+    use proptest::prelude::*;
+
+    #[test]
+    fn nonces_follow_one_another_and_returned_ones_are_filled() {
+        let mut nonces = Nonces::default();
+        assert_eq!((nonces.take(7, true), nonces.take(7, false), nonces.take(7, false)), (7, 8, 9));
+        nonces.give_back(8);
+        nonces.give_back(9);
+        assert_eq!((nonces.take(7, false), nonces.take(7, false), nonces.take(7, false)), (8, 9, 10));
+        // Somebody else has used the key.
+        assert_eq!(nonces.take(20, false), 20);
+        // A chain that began anew.
+        assert_eq!(nonces.take(0, true), 0);
+    }
+
+    #[test]
+    fn a_nodes_words_are_understood() {
+        for (words, want) in [
+            ("already known", Refused::Known),
+            ("nonce too low: next nonce 5, tx nonce 4", Refused::NonceUsed),
+            ("replacement transaction underpriced", Refused::Underpriced),
+            ("max fee per gas less than block base fee", Refused::Underpriced),
+            ("Insufficient funds for gas * price + value", Refused::Poor),
+            ("internal error", Refused::Unclear),
+        ] {
+            assert_eq!(refusal(words), want, "{words}");
+        }
+    }
+
+    fn flight() -> Flight {
+        let address = |byte| Address::Evm([byte; 20].into());
+        Flight {
+            settlement: SettlementId::new(crate::time::UnixMillis(1), 1),
+            attempt: 2,
+            tenant: TenantId([1; 12]),
+            environment: Environment::Test,
+            network: "base".to_owned(),
+            signer: 0,
+            message: Message { to: [9; 20].into(), data: vec![1].into(), gas_limit: 1 },
+            payer: address(1),
+            pay_to: address(2),
+            amount: Amount::atomic(7),
+        }
+    }
+
+    fn mined(failure: Option<&str>, transfers: Vec<Transfer>) -> Trace {
+        let block = Block { number: 1, hash: None, time: None };
+        let found = Found::Mined(Box::new(Mined {
+            failure: failure.map(str::to_owned),
+            block,
+            head: 1,
+            depth: Depth::Seen,
+            submitter: None,
+            transfers,
+            foreign: Vec::new(),
+            zero: Vec::new(),
+            confidential: Vec::new(),
+            memos: Vec::new(),
+            authorizations: Vec::new(),
+        }));
+        Trace { tx: TxId::Evm([1; 32].into()), found }
+    }
+
+    #[test]
+    fn only_the_transfer_that_was_signed_completes_a_settlement() {
+        let flight = flight();
+        assert!(flight.key().starts_with("stl_") && flight.key().ends_with("/2"));
+        let moved = |to, amount| Transfer {
+            place: Place::LogIndex(0),
+            from: Some(flight.payer),
+            to: Some(to),
+            amount: Amount::atomic(amount),
+        };
+        let status = |trace: &Trace| ending(&flight, trace).map(|(status, reason, _)| (status, reason));
+        let good = mined(None, vec![moved(flight.payer, 7), moved(flight.pay_to, 7)]);
+        assert_eq!(status(&good), Some((SettlementStatus::Completed, None)));
+        for wrong in [vec![], vec![moved(flight.pay_to, 6)], vec![moved(flight.payer, 7)]] {
+            let want = Some((SettlementStatus::Failed, Some(Reason::EvmEventMismatch)));
+            assert_eq!(status(&mined(None, wrong)), want);
+        }
+        let want = Some((SettlementStatus::Failed, Some(Reason::EvmFailed)));
+        assert_eq!(status(&mined(Some("reverted"), Vec::new())), want);
+        assert_eq!(status(&Trace { found: Found::Pending, ..good }), None);
+    }
+
+    proptest! {
+        #[test]
+        fn no_nonce_is_given_twice(back in proptest::collection::vec(any::<bool>(), 1..60)) {
+            let mut nonces = Nonces::default();
+            let mut held = BTreeSet::new();
+            for (at, give_back) in back.iter().enumerate() {
+                let nonce = nonces.take(5, at == 0);
+                prop_assert!(held.insert(nonce), "{nonce} twice");
+                if *give_back {
+                    held.remove(&nonce);
+                    nonces.give_back(nonce);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,258 @@
+//! `/facilitator/*`: the open x402 protocol, on the same key, quota and ledger.
+
+use super::verify::{guard, limited};
+use crate::address::{Address, Family};
+use crate::api::{Reply, facilitator};
+use crate::chain::evm::exact;
+use crate::chain::evm::tx::Message;
+use crate::error::{Code, Fault};
+use crate::ledger::payment::{Asked, Finding, Terms, Verb, authorization};
+use crate::network::{Environment, NETWORKS, Network};
+use crate::payment::settlement::Settlement;
+use crate::payment::x402::{self, Payment};
+use crate::reason::Reason;
+use crate::settle::Flight;
+use crate::shell::app::{self, App};
+use crate::shell::http::Incoming;
+use crate::shell::isolate::{self, Refused};
+use crate::shell::ledgers::{self, Ask, Envelope, Told, View};
+use crate::shell::response::Outgoing;
+use crate::shell::{registry, rpc, settlers};
+use crate::tenant::key::Caller;
+use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
+use std::collections::BTreeSet;
+use worker::Context;
+
+/// `POST /facilitator/verify`.
+pub(super) async fn verify(app: &App, context: &Context, incoming: &Incoming) -> Result<Outgoing, Fault> {
+    let (outgoing, _) = book(app, context, incoming, Verb::Verify).await?;
+    Ok(outgoing)
+}
+
+/// `POST /facilitator/settle`: the ledger reserves, the Settler sends, the ledger holds the end.
+pub(super) async fn settle(app: &App, context: &Context, incoming: &Incoming) -> Result<Outgoing, Fault> {
+    let (outgoing, ready) = book(app, context, incoming, Verb::Settle).await?;
+    let (told, ready) = match (outgoing, ready) {
+        (Outgoing::Passed(told), Some(ready)) if told.status() == 202 => (told, ready),
+        (outgoing, _) => return Ok(outgoing),
+    };
+    let mut settlement: Settlement = serde_json::from_str(&told.text().await?).map_err(Fault::internal)?;
+    let caller = incoming.caller()?;
+    let Address::Evm(to) = ready.network.asset.address else { return Err(Fault::internal("a settlement off EVM")) };
+    let gas_limit = ready.network.settle.map_or(0, |settle| settle.gas_limit);
+    let flight = Flight {
+        settlement: settlement.id,
+        attempt: settlement.attempts.len(),
+        tenant: caller.tenant,
+        environment: caller.environment,
+        network: ready.network.key.to_owned(),
+        signer: ready.signer,
+        message: Message { to, data: ready.terms.calldata().into(), gas_limit },
+        payer: ready.terms.payer(),
+        pay_to: ready.terms.pay_to(),
+        amount: ready.terms.amount(),
+    };
+    let report = settlers::settle(app, &flight, ready.network).await?;
+    settlement.status = report.status;
+    settlement.reason = report.reason;
+    settlement.transaction = report.transaction;
+    let mut reply = facilitator::settled(&ready.network_text, &settlement, &report.told);
+    reply.headers.extend(told.rates());
+    Ok(reply.into())
+}
+
+/// `GET /facilitator/supported`: what is settled here; with a key, what is open to its tenant.
+pub(super) async fn supported(app: &App, context: &Context, incoming: &Incoming) -> Result<Reply, Fault> {
+    let off = registry::off(app, context, incoming.now).await;
+    let settles = |network: &&'static Network| {
+        network.settle.is_some()
+            && !app.settings.evm_signers(network.environment).is_empty()
+            && !off.iter().any(|chain| chain == network.key)
+    };
+    let mut networks: Vec<&'static Network> = NETWORKS.iter().filter(settles).collect();
+    let mut headers = Vec::new();
+    if let Some(caller) = &incoming.caller {
+        let envelope = envelope(app, incoming, caller, Ask::Account { key: caller.hash, view: View::Chains, off });
+        let told = ledgers::ask(app, &envelope, None).await?;
+        if told.status() != 200 {
+            let fault = Fault::new(Code::InvalidApiKey, "the API key is missing or not valid");
+            return Err(if told.status() == 403 {
+                Fault::new(Code::TenantSuspended, "this tenant is not active")
+            } else {
+                fault
+            });
+        }
+        let chains: Chains = serde_json::from_str(&told.text().await?).map_err(Fault::internal)?;
+        networks.retain(|network| {
+            network.environment == caller.environment && chains.enabled_chains.iter().any(|chain| chain == network.key)
+        });
+        headers = told.rates();
+    }
+    let environments = Environment::ALL.into_iter().filter(|own| networks.iter().any(|each| each.environment == *own));
+    let signers =
+        environments.flat_map(|own| app.settings.evm_signers(own)).map(|signer| Address::Evm(signer.address()));
+    let signers: BTreeSet<String> = signers.map(|address| address.to_string()).collect();
+    let mut reply = Reply::json(200, &facilitator::supported(&networks, signers.into_iter().collect()));
+    reply.headers = headers;
+    Ok(reply)
+}
+
+/// The one member that is read of `supported-chains`.
+#[derive(serde::Deserialize)]
+struct Chains {
+    enabled_chains: Vec<String>,
+}
+
+/// What a request was found to be, and the payment where it is one that can go on.
+async fn book(
+    app: &App,
+    context: &Context,
+    incoming: &Incoming,
+    verb: Verb,
+) -> Result<(Outgoing, Option<Ready>), Fault> {
+    let caller = incoming.caller()?;
+    let body: Map<String, Value> = serde_json::from_slice(&incoming.body)
+        .map_err(|error| Fault::new(Code::InvalidJson, "the body must be a JSON object").because(error))?;
+    let body = Value::Object(body);
+    guard(app, &caller).await?;
+    let read = x402::read(&body);
+    let mut asked = Asked {
+        key: caller.hash,
+        request_id: incoming.request_id,
+        verb,
+        network_text: match &read {
+            Ok(payment) => payment.requirements.network.clone(),
+            Err(malformed) => malformed.network.clone(),
+        },
+        network: None,
+        pay_to_taken: false,
+        chain_on: true,
+        terms: None,
+        finding: Finding::Unavailable,
+        random: u128::from_be_bytes(app::random()?).to_string(),
+    };
+    match isolate::refused(caller.hash, incoming.now) {
+        Some(refused @ Refused::Limited { .. }) => return Ok((limited(app, incoming, &refused).into(), None)),
+        Some(Refused::AskFirst) => {
+            let deferred = Asked { finding: Finding::Deferred, ..asked.clone() };
+            let told = ask(app, incoming, &caller, deferred).await?;
+            if told.status() != 204 {
+                return Ok((told.into(), None));
+            }
+        }
+        None => {}
+    }
+    let mut ready = None;
+    match read {
+        Ok(payment) => ready = find(app, context, incoming, &payment, &mut asked).await,
+        Err(malformed) => asked.finding = Finding::Refused(Vec::new(), malformed.reason, malformed.message),
+    }
+    let told = ask(app, incoming, &caller, asked).await?; // book
+    Ok((told.into(), ready))
+}
+
+/// A payment whose authorization is whole.
+struct Ready {
+    network: &'static Network,
+    network_text: String,
+    terms: exact::Terms,
+    /// Which of the environment's signers sends it.
+    signer: usize,
+}
+
+/// Judges a payment: what is free, then what the chain must tell.
+async fn find(
+    app: &App,
+    context: &Context,
+    incoming: &Incoming,
+    payment: &Payment,
+    asked: &mut Asked,
+) -> Option<Ready> {
+    let refuse = |reason: Reason, told: &str| Finding::Refused(Vec::new(), reason, told.to_owned());
+    let Some(network) = x402::network_named(&payment.requirements.network) else {
+        asked.finding = refuse(Reason::InvalidNetwork, "the network is not known");
+        return None;
+    };
+    asked.network = Some(network.key.to_owned());
+    if incoming.caller.is_none_or(|caller| caller.environment != network.environment) {
+        asked.finding = refuse(Reason::NetworkNotEnabled, "the network belongs to the other environment");
+        return None;
+    }
+    if network.family != Family::Evm {
+        asked.finding = refuse(Reason::UnsupportedScheme, "payments on this network are not served yet");
+        return None;
+    }
+    asked.chain_on = registry::allows(app, context, network, incoming.now).await;
+    let now = incoming.now.seconds();
+    let free = exact::judge_free(payment, network, now);
+    let Some(terms) = free.terms else {
+        let (reason, told) = free.refusal.unwrap_or((Reason::InvalidPayload, "the payload is malformed".to_owned()));
+        asked.finding = Finding::Refused(free.checks, reason, told);
+        return None;
+    };
+    asked.terms = Some(brief(payment, network, &terms));
+    if !asked.chain_on {
+        return None;
+    }
+    let signers = app.settings.evm_signers(network.environment);
+    if asked.verb == Verb::Settle && (signers.is_empty() || network.settle.is_none()) {
+        asked.finding = refuse(Reason::NetworkNotEnabled, "nothing is settled on this network");
+        return None;
+    }
+    let signer = pick(asked, signers.len());
+    // Where nobody would send it, the recipient stands in for the sender.
+    let sender = signers.get(signer).map_or_else(|| terms.pay_to(), |signer| Address::Evm(signer.address()));
+    let judge = |facts: &crate::chain::facts::Facts| exact::judge(payment, network, &sender, facts, now);
+    asked.finding = match rpc::decide(network, &app.settings.providers(network), judge).await {
+        None => Finding::Unavailable,
+        Some(judged) => match judged.refusal {
+            None => Finding::Good(judged.checks),
+            Some((reason, told)) => Finding::Refused(judged.checks, reason, told),
+        },
+    };
+    Some(Ready { network, network_text: asked.network_text.clone(), terms, signer })
+}
+
+/// Which signer serves an authorization: always the same, and each as often as the others.
+fn pick(asked: &Asked, signers: usize) -> usize {
+    let text = asked.terms.as_ref().map_or("", |terms| terms.authorization.as_str());
+    let [first, second, ..]: [u8; 32] = Sha256::digest(text).into();
+    usize::from(u16::from_be_bytes([first, second])).checked_rem(signers).unwrap_or(0)
+}
+
+/// What the ledger decides by. Both texts are of parsed values: spelling makes no second payment.
+fn brief(payment: &Payment, network: &Network, terms: &exact::Terms) -> Terms {
+    let asset = network.asset.text;
+    let (payer, pay_to, amount) = (terms.payer(), terms.pay_to(), terms.amount());
+    let resource = payment.resource.as_deref().unwrap_or("");
+    let required = format!("exact\n{}\n{asset}\n{amount}\n{pay_to}\n{resource}", network.caip2);
+    Terms {
+        authorization: authorization(network, &payer, &terms.nonce()),
+        fingerprint: hex::encode(Sha256::digest(required)),
+        payer,
+        pay_to,
+        amount,
+    }
+}
+
+fn envelope(app: &App, incoming: &Incoming, caller: &Caller, ask: Ask) -> Envelope {
+    Envelope {
+        tenant: caller.tenant,
+        environment: caller.environment,
+        request_id: incoming.request_id,
+        origin: app.origin.clone(),
+        path: incoming.path.clone(),
+        ask,
+    }
+}
+
+async fn ask(app: &App, incoming: &Incoming, caller: &Caller, asked: Asked) -> Result<Told, Fault> {
+    let envelope = envelope(app, incoming, caller, Ask::Payment(Box::new(asked)));
+    ledgers::ask(app, &envelope, None).await?.remember(caller, incoming.now)
+}
+
+/// `GET` on a `POST` route: what it takes.
+pub(super) fn hint(incoming: &Incoming) -> Outgoing {
+    facilitator::hint(&incoming.path).into()
+}

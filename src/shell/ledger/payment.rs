@@ -1,0 +1,137 @@
+//! One x402 payment in one step, and what the Settler reports of it.
+
+use super::{TenantLedger, nothing};
+use crate::address::Address;
+use crate::api::{Reply, facilitator, headers, problem};
+use crate::error::{Code, Fault};
+use crate::ledger::admission::{Admission, Stop};
+use crate::ledger::payment::{self, Asked, Finding, Known, Outcome};
+use crate::payment::settlement::SettlementStatus;
+use crate::settle::Report;
+use crate::shell::http::refuse;
+use crate::shell::isolate;
+use crate::shell::ledgers::Envelope;
+use crate::time::UnixMillis;
+
+/// How a step came out.
+enum Step {
+    Done(Reply),
+    /// In test: register the address first, then step again.
+    Register(Address),
+}
+
+impl TenantLedger {
+    /// Books one x402 payment. 202 with the settlement where the Settler has the next word.
+    pub(super) async fn payment(&self, asked: &Asked, envelope: &Envelope, now: UnixMillis) -> Result<Reply, Fault> {
+        let mut step = self.payment_step(asked, envelope, now)?;
+        if let Step::Register(address) = &step {
+            step = match self.register(address, now).await {
+                Ok(()) => self.payment_step(asked, envelope, now)?,
+                Err(fault) if fault.code == Code::RecipientNotRegistered => {
+                    let taken = Asked { pay_to_taken: true, ..asked.clone() };
+                    self.payment_step(&taken, envelope, now)?
+                }
+                Err(fault) => return Err(fault),
+            };
+        }
+        match step {
+            Step::Done(reply) => {
+                self.wake_soon(now).await;
+                Ok(reply)
+            }
+            Step::Register(_) => Err(Fault::internal("a recipient was registered and is not there")),
+        }
+    }
+
+    fn payment_step(&self, asked: &Asked, envelope: &Envelope, now: UnixMillis) -> Result<Step, Fault> {
+        let store = self.store();
+        self.with(|memory| {
+            let mut admission = memory.admission.clone();
+            let step = store.atomically(|| {
+                if let Some(closed) = admission.roll(now) {
+                    store.put_outbox("period", &serde_json::to_string(&closed).map_err(Fault::internal)?)?;
+                }
+                let row = match &asked.terms {
+                    Some(terms) => store.payment(&terms.authorization)?,
+                    None => None,
+                };
+                let origin =
+                    problem::Asked { origin: &envelope.origin, path: &envelope.path, request_id: envelope.request_id };
+                let admitted = match payment::admit(asked, &memory.tenant, &admission, row.as_ref(), now) {
+                    Ok(admitted) => admitted,
+                    Err(Stop::Register(address)) => return Ok(Step::Register(address)),
+                    Err(Stop::Fault(fault)) => {
+                        return Ok(Step::Done(told(refuse(&fault, origin), memory, &admission, now)));
+                    }
+                    Err(Stop::Repeat(..)) => return Err(Fault::internal("a payment has no idempotency record yet")),
+                };
+                if asked.finding == Finding::Deferred {
+                    return Ok(Step::Done(nothing()));
+                }
+                let sanctions = isolate::sanctions();
+                let known = Known { tenant: &memory.tenant, sanctions: sanctions.as_deref(), row: row.as_ref() };
+                let reply = match payment::conclude(asked, admitted, &mut admission, known, now) {
+                    Ok(booked) => {
+                        if let Some((authorization, fingerprint, settlement)) = &booked.row {
+                            store.put_payment(authorization, fingerprint, *settlement)?;
+                        }
+                        if let Some(settlement) = &booked.settlement {
+                            store.put_settlement(settlement)?;
+                        }
+                        answer(asked, &booked.outcome)
+                    }
+                    Err(fault) => refuse(&fault, origin),
+                };
+                store.put_admission(&admission)?;
+                Ok(Step::Done(told(reply, memory, &admission, now)))
+            })?;
+            memory.admission = admission;
+            Ok(step)
+        })
+    }
+}
+
+impl TenantLedger {
+    /// Notes what the Settler reports: once it is completed, its transaction is claimed.
+    pub(super) async fn settled(&self, report: &Report, now: UnixMillis) -> Result<Reply, Fault> {
+        let store = self.store();
+        store.atomically(|| {
+            let Some(mut settlement) = store.settlement(report.settlement)? else { return Ok(()) };
+            // A completed settlement is over: a late report of another attempt changes nothing.
+            if settlement.status == SettlementStatus::Completed {
+                return Ok(());
+            }
+            settlement.status = report.status;
+            settlement.reason = report.reason;
+            settlement.transaction = report.transaction.clone().or(settlement.transaction);
+            settlement.completed_at = (report.status != SettlementStatus::Pending).then(|| now.rfc3339());
+            // An attempt is listed when it has ended: how many there are names the next one.
+            let ended = if report.status == SettlementStatus::Pending { &[][..] } else { report.attempts.as_slice() };
+            for attempt in ended {
+                if !settlement.attempts.contains(attempt) {
+                    settlement.attempts.push(attempt.clone());
+                }
+            }
+            store.put_settlement(&settlement)?;
+            match (report.status, &settlement.transaction) {
+                (SettlementStatus::Completed, Some(transaction)) => store.claim_settled(&settlement, transaction, now),
+                _ => Ok(()),
+            }
+        })?;
+        self.wake_soon(now).await;
+        Ok(nothing())
+    }
+}
+
+fn answer(asked: &Asked, outcome: &Outcome) -> Reply {
+    match (facilitator::reply(asked, outcome), outcome) {
+        (Some(reply), _) => reply,
+        (None, Outcome::Settle(settlement)) => Reply::json(202, settlement),
+        (None, _) => Reply::json(202, &()),
+    }
+}
+
+fn told(mut reply: Reply, memory: &super::Memory, admission: &Admission, now: UnixMillis) -> Reply {
+    reply.headers.extend(headers::rate(&admission.rates(&memory.tenant, now), now));
+    reply
+}

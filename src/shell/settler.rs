@@ -1,0 +1,455 @@
+//! `Settler`: one Durable Object per network and signer, because only a single
+//! thread can give out nonces without a gap. It stores the signed bytes before
+//! it sends them; whoever asked may leave, the alarm carries on to the end.
+
+use super::app::{self, App};
+use super::ledgers::{self, Ask, Envelope};
+use super::sqlite::{Sqlite, broken, integer, ms, optional, text};
+use super::{log, rpc};
+use crate::address::TxId;
+use crate::chain::evm::tx::{self, Price};
+use crate::chain::facts::{Call, Facts, Reply as Said};
+use crate::chain::trace::Party;
+use crate::error::{Code, Fault};
+use crate::network::{Network, by_key};
+use crate::payment::settlement::{Attempt, SettlementStatus};
+use crate::reason::Reason;
+use crate::settle::{self, Flight, Nonces, Refused, Report};
+use crate::signer::Signer;
+use crate::sql::settler as sql;
+use crate::time::UnixMillis;
+use alloy_primitives::B256;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use std::cell::Cell;
+use std::time::Duration;
+use worker::{Delay, DurableObject, Env, Request, Response, ScheduledTime, State, durable_object};
+
+/// How long a caller waits for the receipt; stock clients wait 90 s.
+const WAIT_MS: u64 = 20_000;
+/// The alarm comes back this often while something is on its way.
+const ALARM_MS: u64 = 5_000;
+/// The same bytes are sent again after this long without a receipt.
+const RESEND_MS: u64 = 10_000;
+/// A higher price is offered after this long, and again.
+const BUMP_MS: u64 = 30_000;
+/// What has ended is remembered for a day, for callers that come late.
+const KEEP_MS: u64 = 86_400_000;
+
+/// Every version of a flight's transaction, the newest last: all carry the same
+/// nonce and call, so at most one is mined.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Sent {
+    versions: Vec<Version>,
+}
+
+/// One signed version.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Version {
+    raw: String,
+    hash: B256,
+    price: Price,
+    at: UnixMillis,
+}
+
+impl Sent {
+    fn attempts(&self) -> Vec<Attempt> {
+        let attempt = |version: &Version| Attempt { transaction: version.hash.to_string(), at: version.at.rfc3339() };
+        self.versions.iter().map(attempt).collect()
+    }
+
+    fn newest(&self) -> Option<&Version> {
+        self.versions.last()
+    }
+}
+
+/// One row.
+struct Row {
+    key: String,
+    nonce: u64,
+    flight: Flight,
+    sent: Sent,
+    report: Option<Report>,
+    told: bool,
+}
+
+/// One signer on one network.
+#[durable_object]
+pub struct Settler {
+    state: State,
+    env: Env,
+    opened: Cell<bool>,
+    alarm_at: Cell<Option<UnixMillis>>,
+}
+
+impl DurableObject for Settler {
+    fn new(state: State, env: Env) -> Self {
+        Self { state, env, opened: Cell::new(false), alarm_at: Cell::new(None) }
+    }
+
+    async fn fetch(&self, mut request: Request) -> worker::Result<Response> {
+        let body = request.text().await?;
+        let flight: Flight = serde_json::from_str(&body)?;
+        match self.settle(flight).await {
+            Ok(report) => Response::from_json(&report),
+            Err(fault) => {
+                log::error("a settlement failed", &[("cause", fault.cause().unwrap_or(&fault.detail).into())]);
+                Response::error(fault.code.wire(), 503)
+            }
+        }
+    }
+
+    async fn alarm(&self) -> worker::Result<Response> {
+        self.alarm_at.set(None);
+        if let Err(fault) = self.carry_on().await {
+            log::error("a settler's alarm failed", &[("cause", fault.cause().unwrap_or(&fault.detail).into())]);
+        }
+        Response::empty()
+    }
+}
+
+impl Settler {
+    fn db(&self) -> Sqlite {
+        Sqlite::new(&self.state.storage())
+    }
+
+    fn open(&self) -> Result<(), Fault> {
+        if !self.opened.get() {
+            self.db().make(sql::SCHEMA)?;
+            self.opened.set(true);
+        }
+        Ok(())
+    }
+
+    fn row(&self, key: &str) -> Result<Option<Row>, Fault> {
+        let rows = self.db().rows(sql::FLIGHT_GET, vec![key.into()])?;
+        let Some(row) = rows.first() else { return Ok(None) };
+        let report = optional(row.get(3)).map(|text| serde_json::from_str(&text)).transpose().map_err(broken)?;
+        Ok(Some(Row {
+            key: key.to_owned(),
+            nonce: u64::try_from(integer(row.first())).map_err(broken)?,
+            flight: serde_json::from_str(&text(row.get(1))).map_err(broken)?,
+            sent: serde_json::from_str(&text(row.get(2))).map_err(broken)?,
+            report,
+            told: integer(row.get(4)) != 0,
+        }))
+    }
+
+    fn nonces(&self) -> Result<Nonces, Fault> {
+        let rows = self.db().rows(sql::STATE_GET, vec!["nonces".into()])?;
+        rows.first().map_or(Ok(Nonces::default()), |row| serde_json::from_str(&text(row.first())).map_err(broken))
+    }
+
+    fn put_nonces(&self, nonces: &Nonces) -> Result<(), Fault> {
+        let value = serde_json::to_string(nonces).map_err(broken)?;
+        self.db().run(sql::STATE_PUT, vec!["nonces".into(), value.into()])
+    }
+
+    async fn wake_by(&self, at: UnixMillis) {
+        if self.alarm_at.get().is_some_and(|set| set <= at) {
+            return;
+        }
+        self.alarm_at.set(Some(at));
+        let date = worker::js_sys::Date::new(&wasm_bindgen::JsValue::from_str(&at.rfc3339()));
+        if let Err(error) = self.state.storage().set_alarm(ScheduledTime::new(date)).await {
+            self.alarm_at.set(None);
+            log::error("an alarm could not be set", &[("cause", error.to_string().into())]);
+        }
+    }
+
+    /// Settles, or goes on waiting for what is on its way.
+    async fn settle(&self, flight: Flight) -> Result<Report, Fault> {
+        self.open()?;
+        let app = App::new(self.env.clone(), "")?;
+        let key = flight.key();
+        let began = app::now();
+        if self.row(&key)?.is_none()
+            && let Some(report) = self.launch(&app, &flight).await?
+        {
+            return Ok(report);
+        }
+        let network = network_of(&flight)?;
+        // A few looks a block.
+        let pause_ms = (network.block_time_ms / 8).clamp(50, 1_000);
+        loop {
+            let row = self.row(&key)?.ok_or_else(|| Fault::internal("a flight is gone"))?;
+            if let Some(report) = row.report.clone() {
+                return Ok(if self.tell(&app, &row, &report).await { report } else { pending(&row) });
+            }
+            self.look(&app, &row).await?;
+            if self.row(&key)?.is_some_and(|row| row.report.is_some()) {
+                continue;
+            }
+            if app::now().since(began) >= WAIT_MS {
+                let report = pending(&row);
+                self.report(&app, &row.flight, &report).await;
+                return Ok(report);
+            }
+            Delay::from(Duration::from_millis(pause_ms)).await;
+        }
+    }
+
+    /// Takes a nonce, signs, stores and sends. A report where nothing could be sent.
+    async fn launch(&self, app: &App, flight: &Flight) -> Result<Option<Report>, Fault> {
+        let network = network_of(flight)?;
+        let signer = signer_of(app, flight)?;
+        let providers = app.settings.providers(network);
+        let count = tx::count_call(signer.address());
+        let mut calls = tx::price_calls();
+        calls.push(count.clone());
+        let facts = rpc::call_all(network, &providers, &calls).await;
+        let known = (tx::price(network, &facts), tx::number(&facts, &count));
+        let (Some(price), Some(chain)) = known else {
+            let detail = "the chain tells no price within the cap, or no nonce";
+            return Err(Fault::new(Code::ChainUnavailable, detail).after(5));
+        };
+        self.wake_by(app::now().plus(ALARM_MS)).await;
+        // From here to the stored bytes nothing is awaited: one nonce, one flight.
+        if self.row(&flight.key())?.is_some() {
+            return Ok(None);
+        }
+        let db = self.db();
+        let now = app::now();
+        let version = db.atomically(|| {
+            let flying = db.rows(sql::FLIGHTS_COUNT, Vec::new())?;
+            let idle = flying.first().is_none_or(|row| integer(row.first()) == 0);
+            let mut nonces = self.nonces()?;
+            let nonce = nonces.take(chain, idle);
+            let version = sign(app, flight, nonce, price, now)?;
+            self.put_nonces(&nonces)?;
+            let bind = vec![
+                flight.key().into(),
+                number(nonce),
+                serde_json::to_string(flight).map_err(broken)?.into(),
+                serde_json::to_string(&Sent { versions: vec![version.clone()] }).map_err(broken)?.into(),
+                ms(now),
+            ];
+            db.run(sql::FLIGHT_PUT, bind)?;
+            Ok(version)
+        })?;
+        self.send(app, &flight.key(), &version).await
+    }
+
+    /// Hands a version to the chain; a report where it is refused for good.
+    async fn send(&self, app: &App, key: &str, version: &Version) -> Result<Option<Report>, Fault> {
+        let Some(row) = self.row(key)? else { return Ok(None) };
+        let network = network_of(&row.flight)?;
+        let call = tx::send_call(&version.raw);
+        let facts = rpc::call_all(network, &app.settings.providers(network), core::slice::from_ref(&call)).await;
+        let Some(Said::Error(error)) = facts.get(&call) else { return Ok(None) };
+        let fields = [("chain", network.key.into()), ("words", error.message.as_str().into())];
+        log::line("a transaction was refused", &fields);
+        match settle::refusal(&error.message) {
+            Refused::Known | Refused::Unclear | Refused::Underpriced => Ok(None),
+            Refused::NonceUsed => self.renumber(app, &row).await.map(|()| None),
+            Refused::Poor => {
+                let db = self.db();
+                let report = Report {
+                    settlement: row.flight.settlement,
+                    status: SettlementStatus::Failed,
+                    reason: Some(Reason::UnexpectedSettle),
+                    told: "the facilitator cannot pay for gas on this network now".to_owned(),
+                    transaction: None,
+                    attempts: row.sent.attempts(),
+                };
+                db.atomically(|| {
+                    let mut nonces = self.nonces()?;
+                    nonces.give_back(row.nonce);
+                    self.put_nonces(&nonces)?;
+                    self.end(key, &report)
+                })?;
+                Ok(None)
+            }
+        }
+    }
+
+    /// Somebody else has used the nonce: none of our versions can be mined any
+    /// more, unless one already was.
+    async fn renumber(&self, app: &App, row: &Row) -> Result<(), Fault> {
+        self.look(app, row).await?;
+        let network = network_of(&row.flight)?;
+        let signer = signer_of(app, &row.flight)?;
+        let count = tx::count_call(signer.address());
+        let mut calls = tx::price_calls();
+        calls.push(count.clone());
+        let facts = rpc::call_all(network, &app.settings.providers(network), &calls).await;
+        let (Some(price), Some(chain)) = (tx::price(network, &facts), tx::number(&facts, &count)) else {
+            return Ok(());
+        };
+        let Some(row) = self.row(&row.key)?.filter(|row| row.report.is_none() && chain > row.nonce) else {
+            return Ok(());
+        };
+        let db = self.db();
+        let version = db.atomically(|| {
+            let mut nonces = self.nonces()?;
+            let nonce = nonces.take(chain, false);
+            let version = sign(app, &row.flight, nonce, price, app::now())?;
+            self.put_nonces(&nonces)?;
+            self.put_sent(&row, nonce, &version)?;
+            Ok(version)
+        })?;
+        let call = tx::send_call(&version.raw);
+        rpc::call_all(network, &app.settings.providers(network), core::slice::from_ref(&call)).await;
+        Ok(())
+    }
+
+    fn put_sent(&self, row: &Row, nonce: u64, version: &Version) -> Result<(), Fault> {
+        let mut sent = row.sent.clone();
+        sent.versions.push(version.clone());
+        let sent = serde_json::to_string(&sent).map_err(broken)?;
+        self.db().run(sql::FLIGHT_SENT, vec![number(nonce), sent.into(), ms(app::now()), row.key.as_str().into()])
+    }
+
+    /// Looks for a receipt of any version, and ends the flight by its story.
+    async fn look(&self, app: &App, row: &Row) -> Result<(), Fault> {
+        let network = network_of(&row.flight)?;
+        let providers = app.settings.providers(network);
+        let calls: Vec<Call> = row.sent.versions.iter().map(|version| receipt_call(version.hash)).collect();
+        let facts = rpc::call_all(network, &providers, &calls).await;
+        let Some(version) = row.sent.versions.iter().find(|version| has_receipt(&facts, version.hash)) else {
+            return Ok(());
+        };
+        let id = TxId::Evm(version.hash);
+        let is_known = |_: &Party| true;
+        let question = rpc::Question {
+            network,
+            tx: &id,
+            providers: &providers,
+            threshold: app.settings.quorum(),
+            first: None,
+            is_known: &is_known,
+        };
+        let Some(trace) = rpc::ask(&question).await.trace else { return Ok(()) };
+        if let Some((status, reason, told)) = settle::ending(&row.flight, &trace) {
+            let report = Report {
+                settlement: row.flight.settlement,
+                status,
+                reason,
+                told,
+                transaction: Some(id.to_string()),
+                attempts: row.sent.attempts(),
+            };
+            self.end(&row.key, &report)?;
+        }
+        Ok(())
+    }
+
+    fn end(&self, key: &str, report: &Report) -> Result<(), Fault> {
+        let report = serde_json::to_string(report).map_err(broken)?;
+        self.db().run(sql::FLIGHT_END, vec![report.into(), ms(app::now()), key.into()])
+    }
+
+    /// Makes sure that the ledger holds the end; only then is it told to a caller.
+    async fn tell(&self, app: &App, row: &Row, report: &Report) -> bool {
+        if row.told {
+            return true;
+        }
+        let told = self.report(app, &row.flight, report).await;
+        if told && let Err(fault) = self.db().run(sql::FLIGHT_TOLD, vec![row.key.as_str().into()]) {
+            log::error("a flight could not be noted", &[("cause", fault.cause().unwrap_or(&fault.detail).into())]);
+        }
+        told
+    }
+
+    async fn report(&self, app: &App, flight: &Flight, report: &Report) -> bool {
+        let envelope = Envelope {
+            tenant: flight.tenant,
+            environment: flight.environment,
+            request_id: app::request_id(app::now()),
+            origin: String::new(),
+            path: String::new(),
+            ask: Ask::Settled(Box::new(report.clone())),
+        };
+        ledgers::ask(app, &envelope, None).await.is_ok_and(|told| told.status() == 204)
+    }
+
+    /// Whatever is open: looked at, sent again, offered more, told. The next
+    /// alarm is set before any of it.
+    async fn carry_on(&self) -> Result<(), Fault> {
+        self.open()?;
+        let keys = self.db().rows(sql::FLIGHTS_OPEN, Vec::new())?;
+        if keys.is_empty() {
+            let old = UnixMillis(app::now().0.saturating_sub(KEEP_MS));
+            return self.db().run(sql::FLIGHTS_PURGE, vec![ms(old)]);
+        }
+        self.wake_by(app::now().plus(ALARM_MS)).await;
+        let app = App::new(self.env.clone(), "")?;
+        for key in keys {
+            let key = text(key.first());
+            let Some(mut row) = self.row(&key)? else { continue };
+            if row.report.is_none() {
+                self.look(&app, &row).await?;
+                match self.row(&key)? {
+                    Some(newer) => row = newer,
+                    None => continue,
+                }
+            }
+            match row.report.clone() {
+                Some(report) => drop(self.tell(&app, &row, &report).await),
+                None => self.push(&app, &row).await?,
+            }
+        }
+        Ok(())
+    }
+
+    /// A flight without receipt: the same bytes again, later a higher price.
+    async fn push(&self, app: &App, row: &Row) -> Result<(), Fault> {
+        let Some(newest) = row.sent.newest() else { return Ok(()) };
+        let waited = app::now().since(newest.at);
+        let network = network_of(&row.flight)?;
+        let cap = network.settle.map_or(0, |settle| settle.max_fee_wei);
+        if waited >= BUMP_MS
+            && let Some(price) = newest.price.bumped(cap)
+        {
+            let version = sign(app, &row.flight, row.nonce, price, app::now())?;
+            self.put_sent(row, row.nonce, &version)?;
+            return self.send(app, &row.key, &version).await.map(|_| ());
+        }
+        if waited >= RESEND_MS {
+            return self.send(app, &row.key, newest).await.map(|_| ());
+        }
+        Ok(())
+    }
+}
+
+fn pending(row: &Row) -> Report {
+    Report {
+        settlement: row.flight.settlement,
+        status: SettlementStatus::Pending,
+        reason: None,
+        told: String::new(),
+        transaction: row.sent.newest().map(|version| version.hash.to_string()),
+        attempts: row.sent.attempts(),
+    }
+}
+
+fn network_of(flight: &Flight) -> Result<&'static Network, Fault> {
+    by_key(&flight.network).ok_or_else(|| Fault::internal("a flight on no network"))
+}
+
+fn signer_of<'a>(app: &'a App, flight: &Flight) -> Result<&'a Signer, Fault> {
+    let signers = app.settings.evm_signers(flight.environment);
+    signers.get(flight.signer).ok_or_else(|| Fault::internal("a flight without a signer"))
+}
+
+fn sign(app: &App, flight: &Flight, nonce: u64, price: Price, at: UnixMillis) -> Result<Version, Fault> {
+    let signed = tx::sign(network_of(flight)?, signer_of(app, flight)?, nonce, &flight.message, price);
+    let signed = signed.ok_or_else(|| Fault::internal("the transaction could not be signed"))?;
+    Ok(Version { raw: signed.raw, hash: signed.hash, price, at })
+}
+
+fn receipt_call(hash: B256) -> Call {
+    Call::new("eth_getTransactionReceipt", &json!([hash.to_string()]))
+}
+
+fn has_receipt(facts: &Facts, hash: B256) -> bool {
+    match facts.get(&receipt_call(hash)) {
+        Some(Said::Value(value)) => value.get() != "null",
+        Some(Said::Error(_)) | None => false,
+    }
+}
+
+/// A nonce to bind: below 2^53 for as long as anybody lives.
+fn number(nonce: u64) -> worker::SqlStorageValue {
+    worker::SqlStorageValue::Integer(i64::try_from(nonce).unwrap_or(i64::MAX))
+}

@@ -1,0 +1,159 @@
+// x402 payments by EIP-3009 on a real EVM chain (anvil): verified, settled once, claimed.
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { ACCOUNTS, KEYS, TOKEN, randomAccount, startEvm } from "../../scripts/lib/evm.mjs";
+import { startWorker } from "./worker.mjs";
+
+const SIGNER = ACCOUNTS.at(-1);
+let evm, worker;
+
+before(async () => {
+  evm = await startEvm();
+  worker = await startWorker({ vars: { RPC_LOCAL_EVM: evm.url, EVM_SIGNERS_TEST: KEYS.at(-1) } });
+});
+after(async () => {
+  await worker?.stop();
+  evm?.stop();
+});
+
+const address = () => `0x${Buffer.from(crypto.getRandomValues(new Uint8Array(20))).toString("hex")}`;
+const nonce = () => `0x${Buffer.from(crypto.getRandomValues(new Uint8Array(32))).toString("hex")}`;
+const seconds = () => BigInt(Math.floor(Date.now() / 1000));
+
+/** A seller, a buyer who holds enough, and a payment signed by that buyer. */
+async function payment({ amount = 10_000n, change = {}, requirements: more = {}, holds = 1_000_000n, buyer = randomAccount() } = {}) {
+  const to = address();
+  const tenant = await worker.tenant({ recipients: { "local-evm": to } });
+  if (holds) await evm.mint(buyer.address, holds);
+  const message = { from: buyer.address, to, value: amount, validAfter: 0n, validBefore: seconds() + 600n, nonce: nonce(), ...change };
+  const signature = await buyer.signTypedData({
+    domain: { name: "USDC", version: "2", chainId: 31337, verifyingContract: TOKEN },
+    primaryType: "TransferWithAuthorization",
+    types: {
+      TransferWithAuthorization: [
+        ["address", "from"], ["address", "to"], ["uint256", "value"], ["uint256", "validAfter"], ["uint256", "validBefore"], ["bytes32", "nonce"],
+      ].map(([type, name]) => ({ type, name })),
+    },
+    message,
+  });
+  const requirements = {
+    scheme: "exact", network: "eip155:31337", amount: String(amount), asset: TOKEN, payTo: to,
+    maxTimeoutSeconds: 60, extra: { name: "USDC", version: "2" }, ...more,
+  };
+  const authorization = Object.fromEntries(Object.entries(message).map(([name, value]) => [name, String(value)]));
+  const body = {
+    x402Version: 2,
+    paymentPayload: { x402Version: 2, accepted: requirements, payload: { signature, authorization }, resource: { url: "https://shop.test/a" } },
+    paymentRequirements: requirements,
+  };
+  const post = (verb, sent = body, key = tenant.test) => worker.call("POST", `/facilitator/${verb}`, { key, body: sent });
+  return { ...tenant, to, buyer, body, verify: (sent) => post("verify", sent), settle: (sent, key) => post("settle", sent, key), amount };
+}
+
+test("a good payment is valid, and every check says so", async () => {
+  const { verify, buyer } = await payment();
+  const { status, body, headers } = await verify();
+  assert.deepEqual([status, body.isValid, body.payer], [200, true, buyer.address], JSON.stringify(body));
+  assert.ok(body.extra.checks.length > 8 && body.extra.checks.every((check) => check.passed));
+  assert.ok(headers.get("ratelimit"));
+});
+
+test("what the chain refuses has the reference's reason", async () => {
+  const poor = await payment({ holds: 5_000n });
+  assert.equal((await poor.verify()).body.invalidReason, "invalid_exact_evm_insufficient_balance");
+  const forged = await payment();
+  forged.body.paymentPayload.payload.authorization.validBefore = String(seconds() + 700n);
+  assert.equal((await forged.verify()).body.invalidReason, "invalid_exact_evm_signature");
+  const late = await payment({ change: { validBefore: seconds() + 2n } });
+  assert.equal((await late.verify()).body.invalidReason, "invalid_exact_evm_payload_authorization_valid_before");
+  const cheap = await payment();
+  cheap.body.paymentRequirements = { ...cheap.body.paymentRequirements, amount: "20000" };
+  cheap.body.paymentPayload.accepted = cheap.body.paymentRequirements;
+  assert.equal((await cheap.verify()).body.invalidReason, "invalid_exact_evm_payload_authorization_value_mismatch");
+});
+
+test("a settled payment moves money once, is claimed, and is told again", async () => {
+  const { settle, verify, to, test: key, buyer } = await payment({ amount: 25_000n });
+  const first = await settle();
+  assert.deepEqual([first.status, first.body.success, first.body.network], [200, true, "eip155:31337"], JSON.stringify(first.body));
+  assert.match(first.body.transaction, /^0x[0-9a-f]{64}$/);
+  assert.deepEqual([first.body.payer, first.body.amount], [buyer.address, "25000"]);
+  assert.equal(await evm.balance(to), 25_000n);
+  const again = await settle();
+  assert.deepEqual([again.body.success, again.body.transaction], [true, first.body.transaction]);
+  assert.equal(await evm.balance(to), 25_000n);
+  assert.equal((await verify()).body.invalidReason, "invalid_exact_evm_nonce_already_used");
+  const claimed = await worker.verify(key, { tx_hash: first.body.transaction, chain: "local-evm" });
+  assert.equal(claimed.body.error_code, "ALREADY_CLAIMED");
+  assert.equal(claimed.body.claimed_by.id, first.body.extra.settlementId);
+  const read = await worker.call("GET", `/v1/settlements/${first.body.extra.settlementId}`, { key });
+  assert.deepEqual([read.status, read.body.status, read.body.transaction, read.body.attempts.length], [200, "completed", first.body.transaction, 1]);
+  assert.deepEqual((await worker.call("GET", "/v1/usage", { key })).body.verifications_used, 2);
+});
+
+test("the same payment fifty times at once is one transaction", async () => {
+  const { settle, to } = await payment();
+  const before = await evm.rpc("eth_getTransactionCount", [SIGNER.address, "latest"]);
+  const answers = await Promise.all(Array.from({ length: 50 }, () => settle()));
+  const hashes = new Set(answers.map(({ body }) => body.transaction));
+  assert.deepEqual([answers.filter(({ body }) => body.success).length, hashes.size], [50, 1]);
+  const after = await evm.rpc("eth_getTransactionCount", [SIGNER.address, "latest"]);
+  assert.equal(Number(after) - Number(before), 1);
+  assert.equal(await evm.balance(to), 10_000n);
+});
+
+test("another tenant and other requirements get nothing of a settled payment", async () => {
+  const { settle, body } = await payment();
+  assert.equal((await settle()).body.success, true);
+  const other = await worker.tenant();
+  const stolen = await settle(body, other.test);
+  assert.deepEqual([stolen.status, stolen.body.errorReason, stolen.body.transaction], [200, "pay_to_not_allowed", ""]);
+  const elsewhere = structuredClone(body);
+  elsewhere.paymentPayload.resource.url = "https://shop.test/b";
+  assert.equal((await settle(elsewhere)).body.errorReason, "duplicate_settlement");
+});
+
+test("payments at once take nonces without a gap", async () => {
+  const buyer = randomAccount();
+  await evm.mint(buyer.address, 10_000_000n);
+  const all = await Promise.all(Array.from({ length: 12 }, () => payment({ buyer, holds: 0n })));
+  const before = Number(await evm.rpc("eth_getTransactionCount", [SIGNER.address, "latest"]));
+  const answers = await Promise.all(all.map(({ settle }) => settle()));
+  assert.deepEqual(answers.map(({ body }) => body.success), answers.map(() => true), JSON.stringify(answers.find(({ body }) => !body.success)?.body));
+  assert.equal(Number(await evm.rpc("eth_getTransactionCount", [SIGNER.address, "latest"])), before + 12);
+});
+
+test("version 1 is served under its own names", async () => {
+  const { body, settle, verify, to } = await payment();
+  const old = {
+    x402Version: 1,
+    paymentRequirements: { ...body.paymentRequirements, network: "local-evm", maxAmountRequired: "10000", resource: "https://shop.test/a", description: "" },
+    paymentPayload: { x402Version: 1, scheme: "exact", network: "local-evm", payload: body.paymentPayload.payload },
+  };
+  assert.equal((await verify(old)).body.isValid, true);
+  const settled = await settle(old);
+  assert.deepEqual([settled.body.success, settled.body.network], [true, "local-evm"], JSON.stringify(settled.body));
+  assert.equal(await evm.balance(to), 10_000n);
+});
+
+test("refusals carry the protocol's members whatever their status", async () => {
+  const { body } = await payment();
+  const forged = await worker.call("POST", "/facilitator/verify", { key: "x402_test_abc", body });
+  assert.deepEqual([forged.status, forged.body.isValid, forged.body.invalidReason], [401, false, "unauthorized"]);
+  const { test: key } = await worker.tenant();
+  const broken = await worker.call("POST", "/facilitator/settle", { key, raw: "{", headers: { "content-type": "application/json" } });
+  assert.deepEqual([broken.status, broken.body.success, broken.body.transaction], [400, false, ""]);
+  const empty = await worker.call("POST", "/v1/facilitator/verify/", { key, body: {} });
+  assert.deepEqual([empty.status, empty.body.invalidReason], [200, "invalid_x402_version"]);
+  assert.equal((await worker.call("GET", "/facilitator/settle")).body.method, "POST");
+});
+
+test("what is settled is told, to everybody and to a tenant", async () => {
+  const all = await worker.call("GET", "/facilitator/supported");
+  assert.ok(all.body.kinds.some((kind) => kind.network === "eip155:31337" && kind.x402Version === 2 && kind.scheme === "exact"));
+  assert.deepEqual(all.body.signers["eip155:*"], [SIGNER.address]);
+  const { test: key } = await worker.tenant({ tier: "free" });
+  const own = await worker.call("GET", "/facilitator/supported", { key });
+  assert.ok(own.body.kinds.length < all.body.kinds.length);
+  assert.ok(own.body.kinds.some((kind) => kind.network === "eip155:31337"));
+});
