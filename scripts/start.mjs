@@ -8,6 +8,8 @@ import { ROOT, say, setUp, underNewNode } from "./lib/tools.mjs";
 
 const STATE = join(ROOT, ".local");
 const SEED = join(STATE, "seed.json");
+/** Where `npm run pay` finds what runs. */
+const RUNNING = join(STATE, "running.json");
 const VARS = join(ROOT, ".dev.vars");
 
 /** What runs, to be stopped in reverse. */
@@ -37,7 +39,7 @@ async function main() {
   });
 
   const { build } = await import("./lib/build.mjs");
-  const { startEvm, ACCOUNTS, randomAccount } = await import("./lib/evm.mjs");
+  const { startEvm, ACCOUNTS, KEYS, randomAccount } = await import("./lib/evm.mjs");
   const { startSolana, randomSigner } = await import("./lib/solana.mjs");
   const { answering, migrate, startWorker } = await import("./lib/worker.mjs");
   const { freePort } = await import("./lib/ports.mjs");
@@ -58,7 +60,7 @@ async function main() {
     migrate(),
   ]);
   const worker = startWorker(
-    ["--port", String(port), "--var", `RPC_LOCAL_EVM:${evm.url}`, "--var", `RPC_LOCAL_SOLANA:${solana.url}`, "--log-level", "warn"],
+    ["--port", String(port), "--var", `RPC_LOCAL_EVM:${evm.url}`, "--var", `RPC_LOCAL_SOLANA:${solana.url}`, "--var", `EVM_SIGNERS_TEST:${KEYS.at(-1)}`, "--log-level", "warn"],
     { stdio: "ignore" },
   );
   parts.push(worker);
@@ -92,6 +94,7 @@ async function main() {
   await answering(url, worker);
   const key = await seed(url, secrets.ADMIN_KEY, kept, merchants);
   const [evmHash, solanaSignature] = await paid;
+  writeFileSync(RUNNING, JSON.stringify({ url, key, evm: evm.url, payTo: merchants["local-evm"] }), { mode: 0o600 });
   print(url, key, [["local-evm", evmHash], ["local-solana", solanaSignature]]);
 }
 
@@ -146,6 +149,10 @@ x402-edge is running.
 A fresh payment of 1.50 USDC waits on each local chain. Has it paid you?
 
 ${curls.join("\n\n")}
+
+A stock x402 shop and a stock x402 buyer, with this as their facilitator:
+
+npm run pay
 
 Ctrl-C stops everything.
 `);

@@ -3,11 +3,12 @@
 import { spawn } from "node:child_process";
 import { existsSync, readdirSync } from "node:fs";
 import { join } from "node:path";
-import { ROOT, cargoTool, environment, node, run, say, setUp, underNewNode } from "./lib/tools.mjs";
+import { ROOT, cargoTool, environment, node, peers, run, say, setUp, underNewNode } from "./lib/tools.mjs";
 
 /** A test file's patience: no file takes a minute on two cores. The runner's own
  * limit cannot end a file whose loop is busy, so the process group is ended too. */
 const FILE_MS = 240_000;
+const NODE_TEST = ["--test", "--test-force-exit", `--test-timeout=${FILE_MS}`, "--test-reporter=spec"];
 const totals = { passed: 0, failed: 0 };
 
 /** How to end each process group that a Ctrl-C does not reach. */
@@ -79,9 +80,15 @@ const STEPS = {
   worker: async () => {
     for (const folder of ["tests", "tests/workerd"]) {
       for (const file of readdirSync(join(ROOT, folder)).filter((name) => name.endsWith(".test.mjs")).sort()) {
-        const args = ["--test", "--test-force-exit", `--test-timeout=${FILE_MS}`, "--test-reporter=spec", join(folder, file)];
-        await counted(node(), args, nodeCounts, {}, FILE_MS + 30_000);
+        await counted(node(), [...NODE_TEST, join(folder, file)], nodeCounts, {}, FILE_MS + 30_000);
       }
+    }
+  },
+  peers: async () => {
+    await peers();
+    const folder = join("tests", "peers");
+    for (const file of readdirSync(join(ROOT, folder)).filter((name) => name.endsWith(".test.mjs")).sort()) {
+      await counted(node(), [...NODE_TEST, join(folder, file)], nodeCounts, {}, FILE_MS + 30_000);
     }
   },
   openapi: async () => {

@@ -99,24 +99,27 @@ export async function buildEnvironment() {
 /** Wrangler as a command line. */
 export const wrangler = () => [node(), join(MODULES, "wrangler", "bin", "wrangler.js")];
 
-async function modules() {
-  const lock = readFileSync(join(ROOT, "package-lock.json"));
-  const stamp = join(MODULES, ".x402-edge");
+async function modules(folder, told) {
+  const lock = readFileSync(join(folder, "package-lock.json"));
+  const stamp = join(folder, "node_modules", ".x402-edge");
   const hash = createHash("sha256").update(lock).digest("hex");
   if (existsSync(stamp) && readFileSync(stamp, "utf8") === hash) return;
-  say("installing npm packages …");
-  const flags = ["--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"];
+  say(`installing ${told} …`);
+  const flags = ["--prefix", folder, "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"];
   // npm 11's `ci` refuses locks that lack other platforms' optional packages.
   await run("npm", ["ci", ...flags], { quiet: true }).catch(() => run("npm", ["install", ...flags, "--no-save"]));
   writeFileSync(stamp, hash);
 }
+
+/** The public x402 packages, which only tests and `npm run pay` need. */
+export const peers = () => modules(join(ROOT, "tests", "peers"), "the public x402 packages");
 
 /** Sets everything up; quick when it is done already. */
 export async function setUp() {
   const missing = [["cargo", "rustup (https://rustup.rs)"], ["rustup", "rustup (https://rustup.rs)"], ["npm", "Node.js 20 or later with npm"]];
   const absent = missing.filter(([command]) => !has(command)).map(([, what]) => what);
   if (absent.length) throw new Error(`please install ${[...new Set(absent)].join(" and ")} first`);
-  await modules();
+  await modules(ROOT, "npm packages");
   const sysroot = execFileSync("rustc", ["--print", "sysroot"], { encoding: "utf8", cwd: ROOT }).trim();
   if (!existsSync(join(sysroot, "lib", "rustlib", "wasm32-unknown-unknown"))) {
     say("adding the wasm32 target …");

@@ -1,0 +1,46 @@
+// A stock x402 shop (@x402/express) and a stock buyer (@x402/fetch), with nothing
+// of ours in them but a URL and a key.
+import express from "express";
+import { HTTPFacilitatorClient } from "@x402/core/server";
+import { x402Client } from "@x402/core/client";
+import { ExactEvmScheme as BuyerScheme } from "@x402/evm/exact/client";
+import { ExactEvmScheme as ShopScheme } from "@x402/evm/exact/server";
+import { paymentMiddleware, x402ResourceServer } from "@x402/express";
+import { decodePaymentResponseHeader, wrapFetchWithPayment } from "@x402/fetch";
+
+/** Opens a shop on loopback whose one page costs `price`; answers `{ url, served, close }`. */
+export async function openShop({ facilitator, key, network, payTo, price }) {
+  const own = { Authorization: `Bearer ${key}` };
+  const client = new HTTPFacilitatorClient({
+    url: facilitator,
+    createAuthHeaders: async () => ({ verify: own, settle: own, supported: own }),
+  });
+  const server = new x402ResourceServer(client).register("eip155:*", new ShopScheme());
+  const app = express();
+  const accepts = { scheme: "exact", network, payTo, price };
+  app.use(paymentMiddleware({ "GET /report": { accepts, description: "A report" } }, server));
+  const shop = { served: 0 };
+  app.get("/report", (_request, response) => {
+    shop.served++;
+    response.json({ report: "sunny" });
+  });
+  const listener = await new Promise((resolve) => {
+    const listening = app.listen(0, "127.0.0.1", () => resolve(listening));
+  });
+  shop.url = `http://127.0.0.1:${listener.address().port}/report`;
+  shop.close = () => {
+    listener.closeAllConnections();
+    listener.close();
+  };
+  return shop;
+}
+
+/** Buys with an account; answers the status, the body and what the shop says of the payment. */
+export async function buy(url, account, { anyAsset = false } = {}) {
+  const client = new x402Client().register("eip155:*", new BuyerScheme(account));
+  // Stock buyers pay small amounts in well-known tokens only; a development token is neither.
+  if (anyAsset) client.setSpendControls(false);
+  const response = await wrapFetchWithPayment(fetch, client)(url);
+  const told = response.headers.get("payment-response");
+  return { status: response.status, body: await response.json().catch(() => undefined), payment: told ? decodePaymentResponseHeader(told) : undefined };
+}
