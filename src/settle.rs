@@ -27,6 +27,8 @@ pub struct Flight {
     pub network: String,
     /// Which of the environment's signers, from 0.
     pub signer: usize,
+    /// Why nothing may be sent for it now; what is on its way already is waited for all the same.
+    pub held: Option<(Reason, String)>,
     /// What is sent.
     pub message: Message,
     /// Who pays.
@@ -194,6 +196,7 @@ mod tests {
             environment: Environment::Test,
             network: "base".to_owned(),
             signer: 0,
+            held: None,
             message: Message { to: [9; 20].into(), data: vec![1].into(), gas_limit: 1 },
             payer: address(1),
             pay_to: address(2),

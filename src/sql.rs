@@ -214,6 +214,11 @@ pub mod directory {
     pub const EVENT_PUT: &str =
         "INSERT INTO events (id, tenant_id, environment, kind, verification_id, created_ms, body)
         VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING";
+    /// Binds id, tenant, environment, time, network, status, body. What is completed stays so.
+    pub const SETTLEMENT_PUT: &str =
+        "INSERT INTO settlements (id, tenant_id, environment, created_ms, network, status, body)
+        VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET status = excluded.status, body = excluded.body
+        WHERE settlements.status <> 'completed'";
     /// Binds tenant, environment, period, verifications, requests, now; totals never shrink.
     pub const USAGE_PUT: &str =
         "INSERT INTO period_usage (tenant_id, environment, period, verifications, requests, updated_ms)

@@ -163,10 +163,13 @@ impl Settler {
         let app = App::new(self.env.clone(), "")?;
         let key = flight.key();
         let began = app::now();
-        if self.row(&key)?.is_none()
-            && let Some(report) = self.launch(&app, &flight).await?
-        {
-            return Ok(report);
+        if self.row(&key)?.is_none() {
+            if let Some((reason, told)) = flight.held.clone() {
+                return Ok(self.hold(&app, &flight, reason, told).await);
+            }
+            if let Some(report) = self.launch(&app, &flight).await? {
+                return Ok(report);
+            }
         }
         let network = network_of(&flight)?;
         // A few looks a block.
@@ -187,6 +190,20 @@ impl Settler {
             }
             Delay::from(Duration::from_millis(pause_ms)).await;
         }
+    }
+
+    /// Ends a reservation for which nothing was sent, and nothing may be.
+    async fn hold(&self, app: &App, flight: &Flight, reason: Reason, told: String) -> Report {
+        let report = Report {
+            settlement: flight.settlement,
+            status: SettlementStatus::Failed,
+            reason: Some(reason),
+            told,
+            transaction: None,
+            attempts: Vec::new(),
+        };
+        self.report(app, flight, &report).await;
+        report
     }
 
     /// Takes a nonce, signs, stores and sends. A report where nothing could be sent.

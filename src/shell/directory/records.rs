@@ -7,6 +7,7 @@ use crate::error::Fault;
 use crate::id::{KeyId, TenantId, VerificationId};
 use crate::ledger::admission::Closed;
 use crate::network::Environment;
+use crate::payment::settlement::Settlement;
 use crate::shell::ledger::{Event, Record};
 use crate::sql::directory as sql;
 use crate::time::UnixMillis;
@@ -61,6 +62,7 @@ pub(crate) struct Shipment {
     now: UnixMillis,
     records: Vec<Record>,
     events: Vec<Event>,
+    settlements: Vec<Settlement>,
     usage: Vec<Closed>,
     last_used: Vec<(KeyId, UnixMillis)>,
 }
@@ -73,6 +75,7 @@ impl Shipment {
             now,
             records: Vec::new(),
             events: Vec::new(),
+            settlements: Vec::new(),
             usage: Vec::new(),
             last_used: Vec::new(),
         }
@@ -86,6 +89,10 @@ impl Shipment {
         self.events.push(event);
     }
 
+    pub(crate) fn settlement(&mut self, settlement: Settlement) {
+        self.settlements.push(settlement);
+    }
+
     pub(crate) fn usage(&mut self, closed: Closed) {
         self.usage.push(closed);
     }
@@ -95,7 +102,11 @@ impl Shipment {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.records.is_empty() && self.events.is_empty() && self.usage.is_empty() && self.last_used.is_empty()
+        self.records.is_empty()
+            && self.events.is_empty()
+            && self.settlements.is_empty()
+            && self.usage.is_empty()
+            && self.last_used.is_empty()
     }
 }
 
@@ -133,6 +144,19 @@ pub(crate) async fn ship(db: &D1Database, shipment: Shipment) -> Result<(), Faul
             Bind::Text(&body),
         ];
         statements.push(statement(db, sql::EVENT_PUT, &bind)?);
+    }
+    for settlement in &shipment.settlements {
+        let (id, body) = (settlement.id.to_string(), serde_json::to_string(settlement).map_err(Fault::internal)?);
+        let bind = [
+            Bind::Text(&id),
+            copy(&tenant),
+            copy(&environment),
+            Bind::Ms(settlement.id.born()),
+            Bind::Text(&settlement.network),
+            Bind::Text(settlement.status.name()),
+            Bind::Text(&body),
+        ];
+        statements.push(statement(db, sql::SETTLEMENT_PUT, &bind)?);
     }
     for usage in &shipment.usage {
         let period = usage.period.to_string();

@@ -48,6 +48,7 @@ pub(super) async fn settle(app: &App, context: &Context, incoming: &Incoming) ->
         environment: caller.environment,
         network: ready.network.key.to_owned(),
         signer: ready.signer,
+        held: ready.held,
         message: Message { to, data: ready.terms.calldata().into(), gas_limit },
         payer: ready.terms.payer(),
         pay_to: ready.terms.pay_to(),
@@ -159,6 +160,8 @@ struct Ready {
     terms: exact::Terms,
     /// Which of the environment's signers sends it.
     signer: usize,
+    /// Why nothing new may be sent for it.
+    held: Option<(Reason, String)>,
 }
 
 /// Judges a payment: what is free, then what the chain must tell.
@@ -211,7 +214,14 @@ async fn find(
             Some((reason, told)) => Finding::Refused(judged.checks, reason, told),
         },
     };
-    Some(Ready { network, network_text: asked.network_text.clone(), terms, signer })
+    let held = match &asked.finding {
+        Finding::Good(_) => None,
+        Finding::Refused(_, reason, told) => Some((*reason, told.clone())),
+        Finding::Unavailable | Finding::Deferred => {
+            Some((Reason::UnexpectedSettle, "the chain does not tell now whether the payment is good".to_owned()))
+        }
+    };
+    Some(Ready { network, network_text: asked.network_text.clone(), terms, signer, held })
 }
 
 /// Which signer serves an authorization: always the same, and each as often as the others.

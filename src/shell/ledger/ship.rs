@@ -4,7 +4,7 @@
 use super::{TenantLedger, nothing};
 use crate::api::Reply;
 use crate::error::{Code, Fault};
-use crate::id::{EventId, KeyId};
+use crate::id::{EventId, KeyId, SettlementId};
 use crate::ledger::admission::Closed;
 use crate::ledger::follow::EventKind;
 use crate::payment::Answer;
@@ -70,6 +70,13 @@ impl TenantLedger {
             match row.kind.as_str() {
                 "period" => shipment.usage(serde_json::from_str::<Closed>(&row.body).map_err(Fault::internal)?),
                 "event" => shipment.event(serde_json::from_str::<Event>(&row.body).map_err(Fault::internal)?),
+                "settlement" => {
+                    let id =
+                        SettlementId::parse(&row.body).ok_or_else(|| Fault::internal("a settlement without id"))?;
+                    if let Some(settlement) = store.settlement(id)? {
+                        shipment.settlement(settlement);
+                    }
+                }
                 // The record's newest text, whatever the entry was written for.
                 "record" => {
                     if let Some(record) = store.record(&row.body)? {

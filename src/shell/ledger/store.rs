@@ -181,8 +181,9 @@ impl Store {
     }
 
     pub(super) fn put_settlement(&self, settlement: &Settlement) -> Result<(), Fault> {
-        let body = serde_json::to_string(settlement).map_err(broken)?;
-        self.run(sql::SETTLEMENT_PUT, vec![settlement.id.to_string().into(), body.into()])
+        let (id, body) = (settlement.id.to_string(), serde_json::to_string(settlement).map_err(broken)?);
+        self.run(sql::SETTLEMENT_PUT, vec![id.as_str().into(), body.into()])?;
+        self.put_outbox("settlement", &id)
     }
 
     /// Binds a settled payment's transaction to its settlement: its hash cannot be spent again.

@@ -1,0 +1,106 @@
+// Settlement when things go wrong: slow blocks, a chain that swallows what is
+// sent, a killed workerd. One payment moves money once, and every end is told.
+import assert from "node:assert/strict";
+import { mkdtempSync, rmSync } from "node:fs";
+import { createServer } from "node:http";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { test } from "node:test";
+import { ACCOUNTS, KEYS, randomAccount, startEvm } from "../../scripts/lib/evm.mjs";
+import { signedPayment } from "./payment.mjs";
+import { startWorker, until } from "./worker.mjs";
+
+const SIGNER = ACCOUNTS.at(-1).address;
+const sent = async (evm, tag) => Number(await evm.rpc("eth_getTransactionCount", [SIGNER, tag]));
+
+/** A provider in front of a chain that can swallow transactions, and keeps what it was given. */
+async function startProxy(target) {
+  const proxy = { swallow: false, raw: [] };
+  const server = createServer(async (request, response) => {
+    const chunks = [];
+    for await (const chunk of request) chunks.push(chunk);
+    const text = Buffer.concat(chunks).toString();
+    const sends = [JSON.parse(text)].flat().filter(({ method }) => method === "eth_sendRawTransaction");
+    proxy.raw.push(...sends.map(({ params }) => params[0]));
+    if (sends.length && proxy.swallow) return response.writeHead(500).end();
+    const answer = await fetch(target, { method: "POST", headers: { "content-type": "application/json" }, body: text });
+    response.writeHead(answer.status, { "content-type": "application/json" }).end(await answer.text());
+  });
+  await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
+  proxy.url = `http://127.0.0.1:${server.address().port}`;
+  proxy.stop = () => {
+    server.closeAllConnections();
+    server.close();
+  };
+  return proxy;
+}
+
+test("sixteen payments at once on slow blocks all succeed, without a gap", async () => {
+  const evm = await startEvm({ blockTime: 2 });
+  const worker = await startWorker({ vars: { RPC_LOCAL_EVM: evm.url, EVM_SIGNERS_TEST: KEYS.at(-1) } });
+  try {
+    const buyer = randomAccount();
+    await evm.mint(buyer.address, 10_000_000n);
+    const all = await Promise.all(Array.from({ length: 16 }, () => signedPayment(worker, evm, { buyer, holds: 0n })));
+    const answers = await Promise.all(all.map(({ settle }) => settle()));
+    const failed = answers.find(({ body }) => !body.success);
+    assert.equal(failed, undefined, JSON.stringify(failed?.body));
+    assert.deepEqual([await sent(evm, "latest"), await sent(evm, "pending")], [16, 16]);
+  } finally {
+    await worker.stop();
+    evm.stop();
+  }
+});
+
+test("a payment that no block takes is pending, and completed later", async () => {
+  const evm = await startEvm();
+  const worker = await startWorker({ vars: { RPC_LOCAL_EVM: evm.url, EVM_SIGNERS_TEST: KEYS.at(-1) } });
+  try {
+    const { settle, to, test: key } = await signedPayment(worker, evm);
+    await evm.rpc("evm_setAutomine", [false]);
+    const waiting = (await settle()).body;
+    assert.deepEqual([waiting.success, waiting.errorReason], [false, "settlement_pending"]);
+    assert.match(waiting.transaction, /^0x[0-9a-f]{64}$/);
+    const read = () => worker.call("GET", `/v1/settlements/${waiting.extra.settlementId}`, { key });
+    assert.equal((await read()).body.status, "pending");
+    await evm.rpc("evm_mine");
+    // Nobody asks: the alarm alone finds the end.
+    await until(async () => (await read()).body.status === "completed", "the alarm");
+    const again = (await settle()).body;
+    assert.deepEqual([again.success, again.transaction], [true, waiting.transaction]);
+    assert.equal(await evm.balance(to), 10_000n);
+    await until(async () => (await worker.sql("SELECT id FROM settlements WHERE status = 'completed'")).length === 1, "the directory");
+  } finally {
+    await worker.stop();
+    evm.stop();
+  }
+});
+
+test("what was signed before a crash is sent again after it, byte for byte", async () => {
+  const state = mkdtempSync(join(tmpdir(), "x402-settler-"));
+  const evm = await startEvm();
+  const proxy = await startProxy(evm.url);
+  const vars = { RPC_LOCAL_EVM: proxy.url, EVM_SIGNERS_TEST: KEYS.at(-1) };
+  let worker = await startWorker({ vars, state });
+  try {
+    const { settle, to, body, test: key } = await signedPayment(worker, evm);
+    proxy.swallow = true;
+    const lost = settle().catch(() => undefined);
+    await until(() => proxy.raw.length > 0, "the first attempt to send");
+    worker.crash();
+    await lost;
+    await worker.stop();
+    assert.equal(await sent(evm, "pending"), 0);
+    proxy.swallow = false;
+    worker = await startWorker({ vars, state });
+    await until(async () => (await evm.balance(to)) === 10_000n, "the alarm", 40_000);
+    assert.equal(new Set(proxy.raw).size, 1);
+    const again = (await worker.call("POST", "/facilitator/settle", { key, body })).body;
+    assert.deepEqual([again.success, await sent(evm, "latest")], [true, 1]);
+  } finally {
+    await worker.stop();
+    proxy.stop();
+    evm.stop();
+    rmSync(state, { recursive: true, force: true });
+  }
+});
