@@ -6,7 +6,9 @@ import { createServer } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
-import { ACCOUNTS, KEYS, randomAccount, startEvm } from "../../scripts/lib/evm.mjs";
+import { createWalletClient, encodeFunctionData, http } from "viem";
+import { contracts } from "../../scripts/lib/contract.mjs";
+import { ACCOUNTS, KEYS, TOKEN, randomAccount, startEvm } from "../../scripts/lib/evm.mjs";
 import { signedPayment } from "./payment.mjs";
 import { startWorker, until } from "./worker.mjs";
 
@@ -70,6 +72,61 @@ test("a payment that no block takes is pending, and completed later", async () =
     assert.deepEqual([again.success, again.transaction], [true, waiting.transaction]);
     assert.equal(await evm.balance(to), 10_000n);
     await until(async () => (await worker.sql("SELECT id FROM settlements WHERE status = 'completed'")).length === 1, "the directory");
+  } finally {
+    await worker.stop();
+    evm.stop();
+  }
+});
+
+test("a reverted settlement is told as failed, and a good payment is tried again", async () => {
+  const evm = await startEvm();
+  const worker = await startWorker({ vars: { RPC_LOCAL_EVM: evm.url, EVM_SIGNERS_TEST: KEYS.at(-1) } });
+  try {
+    const { settle, to, buyer, test: key } = await signedPayment(worker, evm, { holds: 10_000n });
+    await evm.rpc("anvil_setBalance", [buyer.address, "0xde0b6b3a7640000"]);
+    await evm.rpc("evm_setAutomine", [false]);
+    const settling = settle();
+    await until(async () => (await sent(evm, "pending")) === 1, "the settlement in the pool");
+    // The buyer is quicker: a better price puts this transfer in front.
+    const { LocalUSDC } = await contracts();
+    const wallet = createWalletClient({ account: buyer, chain: evm.definition, transport: http(evm.url) });
+    const data = encodeFunctionData({ abi: LocalUSDC.abi, functionName: "transfer", args: [randomAccount().address, 10_000n] });
+    await wallet.sendTransaction({ to: TOKEN, data, gas: 100_000n, maxFeePerGas: 90_000_000_000n, maxPriorityFeePerGas: 80_000_000_000n });
+    await evm.rpc("evm_mine");
+    const failed = (await settling).body;
+    assert.deepEqual([failed.success, failed.errorReason], [false, "invalid_exact_evm_transaction_failed"], JSON.stringify(failed));
+    assert.match(failed.transaction, /^0x[0-9a-f]{64}$/);
+    assert.equal((await settle()).body.errorReason, "invalid_exact_evm_insufficient_balance");
+    await evm.rpc("evm_setAutomine", [true]);
+    await evm.mint(buyer.address, 10_000n);
+    const again = (await settle()).body;
+    assert.equal(again.success, true, JSON.stringify(again));
+    assert.notEqual(again.transaction, failed.transaction);
+    assert.equal(await evm.balance(to), 10_000n);
+    const read = (await worker.call("GET", `/v1/settlements/${again.extra.settlementId}`, { key })).body;
+    assert.deepEqual([read.status, read.attempts.map(({ transaction }) => transaction)], ["completed", [failed.transaction, again.transaction]]);
+  } finally {
+    await worker.stop();
+    evm.stop();
+  }
+});
+
+test("a nonce that somebody else has used is replaced, and the payment moves once", async () => {
+  const evm = await startEvm();
+  const worker = await startWorker({ vars: { RPC_LOCAL_EVM: evm.url, EVM_SIGNERS_TEST: KEYS.at(-1) } });
+  try {
+    const { settle, to } = await signedPayment(worker, evm);
+    await evm.rpc("evm_setAutomine", [false]);
+    const settling = settle();
+    await until(async () => (await sent(evm, "pending")) === 1, "the settlement in the pool");
+    const wallet = createWalletClient({ account: ACCOUNTS.at(-1), chain: evm.definition, transport: http(evm.url) });
+    await wallet.sendTransaction({ to: SIGNER, nonce: 0, gas: 21_000n, maxFeePerGas: 90_000_000_000n, maxPriorityFeePerGas: 80_000_000_000n });
+    await evm.rpc("evm_mine");
+    assert.equal(await evm.balance(to), 0n);
+    await evm.rpc("evm_setAutomine", [true]);
+    const { body } = await settling;
+    assert.equal(body.success, true, JSON.stringify(body));
+    assert.deepEqual([await evm.balance(to), await sent(evm, "latest")], [10_000n, 2]);
   } finally {
     await worker.stop();
     evm.stop();
