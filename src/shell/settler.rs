@@ -2,9 +2,11 @@
 //! thread can give out nonces without a gap. It stores the signed bytes before
 //! it sends them; whoever asked may leave, the alarm carries on to the end.
 
+mod store;
+
 use super::app::{self, App};
 use super::ledgers::{self, Ask, Envelope};
-use super::sqlite::{Sqlite, broken, integer, ms, optional, text};
+use super::sqlite::{broken, integer, ms, text};
 use super::{log, rpc};
 use crate::address::TxId;
 use crate::chain::evm::tx::{self, Price};
@@ -12,17 +14,17 @@ use crate::chain::facts::{Call, Facts, Reply as Said};
 use crate::chain::trace::Party;
 use crate::error::{Code, Fault};
 use crate::network::{Network, by_key};
-use crate::payment::settlement::{Attempt, SettlementStatus};
+use crate::payment::settlement::SettlementStatus;
 use crate::reason::Reason;
-use crate::settle::{self, Flight, Nonces, Refused, Report};
+use crate::settle::{self, Flight, Refused, Report};
 use crate::signer::Signer;
 use crate::sql::settler as sql;
 use crate::time::UnixMillis;
 use alloy_primitives::B256;
-use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::cell::Cell;
 use std::time::Duration;
+use store::{Row, Sent, Version, number};
 use worker::{Delay, DurableObject, Env, Request, Response, ScheduledTime, State, durable_object};
 
 /// How long a caller waits for the receipt; stock clients wait 90 s.
@@ -33,45 +35,10 @@ const ALARM_MS: u64 = 5_000;
 const RESEND_MS: u64 = 10_000;
 /// A higher price is offered after this long, and again.
 const BUMP_MS: u64 = 30_000;
+/// Flights that are looked for in one request; with a few versions each, a batch that every provider takes.
+const LOOK_MAX: usize = 40;
 /// What has ended is remembered for a day, for callers that come late.
 const KEEP_MS: u64 = 86_400_000;
-
-/// Every version of a flight's transaction, the newest last: all carry the same
-/// nonce and call, so at most one is mined.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-struct Sent {
-    versions: Vec<Version>,
-}
-
-/// One signed version.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-struct Version {
-    raw: String,
-    hash: B256,
-    price: Price,
-    at: UnixMillis,
-}
-
-impl Sent {
-    fn attempts(&self) -> Vec<Attempt> {
-        let attempt = |version: &Version| Attempt { transaction: version.hash.to_string(), at: version.at.rfc3339() };
-        self.versions.iter().map(attempt).collect()
-    }
-
-    fn newest(&self) -> Option<&Version> {
-        self.versions.last()
-    }
-}
-
-/// One row.
-struct Row {
-    key: String,
-    nonce: u64,
-    flight: Flight,
-    sent: Sent,
-    report: Option<Report>,
-    told: bool,
-}
 
 /// One signer on one network.
 #[durable_object]
@@ -80,11 +47,13 @@ pub struct Settler {
     env: Env,
     opened: Cell<bool>,
     alarm_at: Cell<Option<UnixMillis>>,
+    /// When receipts were last looked for.
+    looked_at: Cell<Option<UnixMillis>>,
 }
 
 impl DurableObject for Settler {
     fn new(state: State, env: Env) -> Self {
-        Self { state, env, opened: Cell::new(false), alarm_at: Cell::new(None) }
+        Self { state, env, opened: Cell::new(false), alarm_at: Cell::new(None), looked_at: Cell::new(None) }
     }
 
     async fn fetch(&self, mut request: Request) -> worker::Result<Response> {
@@ -109,42 +78,6 @@ impl DurableObject for Settler {
 }
 
 impl Settler {
-    fn db(&self) -> Sqlite {
-        Sqlite::new(&self.state.storage())
-    }
-
-    fn open(&self) -> Result<(), Fault> {
-        if !self.opened.get() {
-            self.db().make(sql::SCHEMA)?;
-            self.opened.set(true);
-        }
-        Ok(())
-    }
-
-    fn row(&self, key: &str) -> Result<Option<Row>, Fault> {
-        let rows = self.db().rows(sql::FLIGHT_GET, vec![key.into()])?;
-        let Some(row) = rows.first() else { return Ok(None) };
-        let report = optional(row.get(3)).map(|text| serde_json::from_str(&text)).transpose().map_err(broken)?;
-        Ok(Some(Row {
-            key: key.to_owned(),
-            nonce: u64::try_from(integer(row.first())).map_err(broken)?,
-            flight: serde_json::from_str(&text(row.get(1))).map_err(broken)?,
-            sent: serde_json::from_str(&text(row.get(2))).map_err(broken)?,
-            report,
-            told: integer(row.get(4)) != 0,
-        }))
-    }
-
-    fn nonces(&self) -> Result<Nonces, Fault> {
-        let rows = self.db().rows(sql::STATE_GET, vec!["nonces".into()])?;
-        rows.first().map_or(Ok(Nonces::default()), |row| serde_json::from_str(&text(row.first())).map_err(broken))
-    }
-
-    fn put_nonces(&self, nonces: &Nonces) -> Result<(), Fault> {
-        let value = serde_json::to_string(nonces).map_err(broken)?;
-        self.db().run(sql::STATE_PUT, vec!["nonces".into(), value.into()])
-    }
-
     async fn wake_by(&self, at: UnixMillis) {
         if self.alarm_at.get().is_some_and(|set| set <= at) {
             return;
@@ -179,9 +112,13 @@ impl Settler {
             if let Some(report) = row.report.clone() {
                 return Ok(if self.tell(&app, &row, &report).await { report } else { pending(&row) });
             }
-            self.look(&app, &row).await?;
-            if self.row(&key)?.is_some_and(|row| row.report.is_some()) {
-                continue;
+            let looked = self.looked_at.get();
+            if looked.is_none_or(|at| app::now().since(at) >= pause_ms) {
+                self.looked_at.set(Some(app::now()));
+                self.look_for_all(&app).await?;
+                if self.row(&key)?.is_some_and(|row| row.report.is_some()) {
+                    continue;
+                }
             }
             if app::now().since(began) >= WAIT_MS {
                 let report = pending(&row);
@@ -283,7 +220,7 @@ impl Settler {
     /// Somebody else has used the nonce: none of our versions can be mined any
     /// more, unless one already was.
     async fn renumber(&self, app: &App, row: &Row) -> Result<(), Fault> {
-        self.look(app, row).await?;
+        self.look(app, core::slice::from_ref(row)).await?;
         let network = network_of(&row.flight)?;
         let signer = signer_of(app, &row.flight)?;
         let count = tx::count_call(signer.address());
@@ -310,22 +247,39 @@ impl Settler {
         Ok(())
     }
 
-    fn put_sent(&self, row: &Row, nonce: u64, version: &Version) -> Result<(), Fault> {
-        let mut sent = row.sent.clone();
-        sent.versions.push(version.clone());
-        let sent = serde_json::to_string(&sent).map_err(broken)?;
-        self.db().run(sql::FLIGHT_SENT, vec![number(nonce), sent.into(), ms(app::now()), row.key.as_str().into()])
+    /// Looks for all that is on its way, in one request for everybody who waits:
+    /// public providers count requests.
+    async fn look_for_all(&self, app: &App) -> Result<(), Fault> {
+        let mut rows = Vec::new();
+        for key in self.db().rows(sql::FLIGHTS_OPEN, Vec::new())? {
+            if let Some(row) = self.row(&text(key.first()))?
+                && row.report.is_none()
+                && rows.len() < LOOK_MAX
+            {
+                rows.push(row);
+            }
+        }
+        self.look(app, &rows).await
     }
 
-    /// Looks for a receipt of any version, and ends the flight by its story.
-    async fn look(&self, app: &App, row: &Row) -> Result<(), Fault> {
-        let network = network_of(&row.flight)?;
+    /// Looks for receipts of any version of these flights, and ends them by their story.
+    async fn look(&self, app: &App, rows: &[Row]) -> Result<(), Fault> {
+        let Some(first) = rows.first() else { return Ok(()) };
+        let network = network_of(&first.flight)?;
+        let versions = rows.iter().flat_map(|row| &row.sent.versions);
+        let calls: Vec<Call> = versions.map(|version| receipt_call(version.hash)).collect();
+        let facts = rpc::call_all(network, &app.settings.providers(network), &calls).await;
+        for row in rows {
+            if let Some(version) = row.sent.versions.iter().find(|version| has_receipt(&facts, version.hash)) {
+                self.conclude(app, network, row, version).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads the story of a version that is in a block.
+    async fn conclude(&self, app: &App, network: &'static Network, row: &Row, version: &Version) -> Result<(), Fault> {
         let providers = app.settings.providers(network);
-        let calls: Vec<Call> = row.sent.versions.iter().map(|version| receipt_call(version.hash)).collect();
-        let facts = rpc::call_all(network, &providers, &calls).await;
-        let Some(version) = row.sent.versions.iter().find(|version| has_receipt(&facts, version.hash)) else {
-            return Ok(());
-        };
         let id = TxId::Evm(version.hash);
         let is_known = |_: &Party| true;
         let question = rpc::Question {
@@ -349,11 +303,6 @@ impl Settler {
             self.end(&row.key, &report)?;
         }
         Ok(())
-    }
-
-    fn end(&self, key: &str, report: &Report) -> Result<(), Fault> {
-        let report = serde_json::to_string(report).map_err(broken)?;
-        self.db().run(sql::FLIGHT_END, vec![report.into(), ms(app::now()), key.into()])
     }
 
     /// Makes sure that the ledger holds the end; only then is it told to a caller.
@@ -395,7 +344,7 @@ impl Settler {
             let key = text(key.first());
             let Some(mut row) = self.row(&key)? else { continue };
             if row.report.is_none() {
-                self.look(&app, &row).await?;
+                self.look(&app, core::slice::from_ref(&row)).await?;
                 match self.row(&key)? {
                     Some(newer) => row = newer,
                     None => continue,
@@ -464,9 +413,4 @@ fn has_receipt(facts: &Facts, hash: B256) -> bool {
         Some(Said::Value(value)) => value.get() != "null",
         Some(Said::Error(_)) | None => false,
     }
-}
-
-/// A nonce to bind: below 2^53 for as long as anybody lives.
-fn number(nonce: u64) -> worker::SqlStorageValue {
-    worker::SqlStorageValue::Integer(i64::try_from(nonce).unwrap_or(i64::MAX))
 }
