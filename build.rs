@@ -6,7 +6,7 @@ mod registry;
 #[path = "src/network/separator.rs"]
 mod separator;
 
-use registry::{Fees, Finality, Kind, Row};
+use registry::{Cost, Fees, Finality, Kind, Row};
 use std::fmt;
 use std::path::Path;
 
@@ -81,15 +81,20 @@ fn entry(row: &Row) -> Option<String> {
 fn settle(row: &Row) -> Option<String> {
     let Some(settle) = &row.settle else { return Some("None".to_owned()) };
     let least: u64 = settle.min_atomic.parse().ok()?;
-    let fees = match settle.fees {
-        Fees::Eip1559 => "Eip1559",
-        Fees::Legacy => "Legacy",
+    let cost = match settle.cost {
+        Cost::Evm { gas_limit, fees, max_fee_gwei } => {
+            let fees = match fees {
+                Fees::Eip1559 => "Eip1559",
+                Fees::Legacy => "Legacy",
+            };
+            let max_fee_wei = u128::from(max_fee_gwei).checked_mul(1_000_000_000)?;
+            format!("Cost::Evm(Gas {{ limit: {gas_limit}, fees: Fees::{fees}, max_fee_wei: {max_fee_wei} }})")
+        }
+        Cost::Svm { compute_units, micro_lamports } => {
+            format!("Cost::Svm(Compute {{ units: {compute_units}, micro_lamports: {micro_lamports} }})")
+        }
     };
-    let max_fee_wei = u128::from(settle.max_fee_gwei).checked_mul(1_000_000_000)?;
-    Some(format!(
-        "Some(Settle {{ min_atomic: {least}, gas_limit: {}, fees: Fees::{fees}, max_fee_wei: {max_fee_wei} }})",
-        settle.gas_limit
-    ))
+    Some(format!("Some(Settle {{ min_atomic: {least}, cost: {cost} }})"))
 }
 
 fn asset(row: &Row) -> Option<String> {

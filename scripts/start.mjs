@@ -40,7 +40,7 @@ async function main() {
 
   const { build } = await import("./lib/build.mjs");
   const { startEvm, ACCOUNTS, KEYS, randomAccount } = await import("./lib/evm.mjs");
-  const { startSolana, randomSigner } = await import("./lib/solana.mjs");
+  const { DEVNET_MINT, keyPairText, randomSigner, signer, startSolana } = await import("./lib/solana.mjs");
   const { answering, migrate, startWorker } = await import("./lib/worker.mjs");
   const { freePort } = await import("./lib/ports.mjs");
 
@@ -59,8 +59,18 @@ async function main() {
     freePort(wished("PORT", 8787), "the Worker", say),
     migrate(),
   ]);
+  // The keys that pay for transactions are the local chains' own. Stock clients
+  // know no Solana but the public ones: the local one stands for devnet too.
+  const vars = {
+    RPC_LOCAL_EVM: evm.url,
+    RPC_LOCAL_SOLANA: solana.url,
+    RPC_SOLANA_DEVNET: solana.url,
+    EVM_SIGNERS_TEST: KEYS.at(-1),
+    SOLANA_SIGNERS_TEST: await keyPairText(new Uint8Array(32).fill(0x21)),
+  };
+  solana.svm.airdrop((await signer(0x21)).address, 1_000_000_000n);
   const worker = startWorker(
-    ["--port", String(port), "--var", `RPC_LOCAL_EVM:${evm.url}`, "--var", `RPC_LOCAL_SOLANA:${solana.url}`, "--var", `EVM_SIGNERS_TEST:${KEYS.at(-1)}`, "--log-level", "warn"],
+    ["--port", String(port), ...Object.entries(vars).flatMap(([name, value]) => ["--var", `${name}:${value}`]), "--log-level", "warn"],
     { stdio: "ignore" },
   );
   parts.push(worker);
@@ -88,13 +98,14 @@ async function main() {
     })(),
     (async () => {
       await solana.fund(solanaBuyer.address, 1_000_000000n);
+      await solana.fund(merchants["local-solana"], 0n, DEVNET_MINT);
       return solana.pay({ from: solanaBuyer, to: merchants["local-solana"], amount: 1_500000n, memo: "order-1", version: 1 });
     })(),
   ]);
   await answering(url, worker);
   const key = await seed(url, secrets.ADMIN_KEY, kept, merchants);
   const [evmHash, solanaSignature] = await paid;
-  writeFileSync(RUNNING, JSON.stringify({ url, key, evm: evm.url, payTo: merchants["local-evm"] }), { mode: 0o600 });
+  writeFileSync(RUNNING, JSON.stringify({ url, key, evm: evm.url, solana: solana.url, merchants }), { mode: 0o600 });
   print(url, key, [["local-evm", evmHash], ["local-solana", solanaSignature]]);
 }
 
@@ -150,7 +161,7 @@ A fresh payment of 1.50 USDC waits on each local chain. Has it paid you?
 
 ${curls.join("\n\n")}
 
-A stock x402 shop and a stock x402 buyer, with this as their facilitator:
+A stock x402 shop and a stock x402 buyer, with this as their facilitator, on both chains:
 
 npm run pay
 

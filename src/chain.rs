@@ -5,6 +5,7 @@
 pub mod breaker;
 pub mod check;
 pub mod evm;
+pub mod exact;
 pub mod facts;
 pub mod quorum;
 pub mod svm;

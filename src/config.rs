@@ -1,7 +1,7 @@
 //! The settings: one table, read once, every mistake told at once and no value
 //! ever told back.
 
-use crate::address::Xpub;
+use crate::address::{Family, Xpub};
 use crate::amount::Amount;
 use crate::network::{Environment, NETWORKS, Network, rpc_setting};
 use crate::signer::Signer;
@@ -31,6 +31,7 @@ const QUORUM_USDC: &str = "QUORUM_USDC";
 const EVM_XPUB: &str = "EVM_XPUB";
 /// Live, then test.
 const EVM_SIGNERS: [&str; 2] = ["EVM_SIGNERS_LIVE", "EVM_SIGNERS_TEST"];
+const SVM_SIGNERS: [&str; 2] = ["SOLANA_SIGNERS_LIVE", "SOLANA_SIGNERS_TEST"];
 const PUBLIC_URL: &str = "PUBLIC_URL";
 
 /// Characters that an operators' key must have at least.
@@ -94,6 +95,20 @@ pub const SETTINGS: &[Setting] = &[
         meaning: "The same for test networks.",
     },
     Setting {
+        name: SVM_SIGNERS[0],
+        secret: true,
+        required: false,
+        default: "none: nothing is settled on Solana",
+        meaning: "Comma-separated base58 key pairs (64 bytes) that pay fees on Solana.",
+    },
+    Setting {
+        name: SVM_SIGNERS[1],
+        secret: true,
+        required: false,
+        default: "none: nothing is settled on Solana's test networks",
+        meaning: "The same for test networks.",
+    },
+    Setting {
         name: PUBLIC_URL,
         secret: false,
         required: false,
@@ -126,6 +141,8 @@ pub struct Settings {
     xpub: Option<Xpub>,
     /// Live, then test.
     evm_signers: [Vec<Signer>; 2],
+    /// Live, then test.
+    svm_signers: [Vec<Signer>; 2],
     public_url: Option<String>,
 }
 
@@ -171,13 +188,17 @@ impl Settings {
         if xpub_text.is_some() && xpub.is_none() {
             wrong(EVM_XPUB, "must be an extended public key (xpub…), never a private one");
         }
-        let evm_signers = EVM_SIGNERS.map(|name| match get(name) {
+        let mut keys = |family, name: &str, rule| match get(name) {
             None => Vec::new(),
-            Some(text) => signers(&text).unwrap_or_else(|| {
-                wrong(name, "must be 1 to 16 different comma-separated private keys of 32 bytes of hex");
+            Some(text) => signers(family, &text).unwrap_or_else(|| {
+                wrong(name, rule);
                 Vec::new()
             }),
-        });
+        };
+        let rule = "must be 1 to 16 different comma-separated private keys of 32 bytes of hex";
+        let evm_signers = EVM_SIGNERS.map(|name| keys(Family::Evm, name, rule));
+        let rule = "must be 1 to 16 different comma-separated base58 key pairs of 64 bytes";
+        let svm_signers = SVM_SIGNERS.map(|name| keys(Family::Svm, name, rule));
         let public_url = get(PUBLIC_URL);
         if public_url.as_deref().is_some_and(|url| !is_url(url)) {
             wrong(PUBLIC_URL, "must be an https origin (http on loopback only)");
@@ -185,7 +206,7 @@ impl Settings {
         match (peppers, quorum, mistakes.is_empty()) {
             (Some(peppers), Some(quorum), true) => {
                 let admin_key = Sha256::digest(admin_key.as_bytes()).into();
-                Ok(Self { admin_key, peppers, providers, quorum, xpub, evm_signers, public_url })
+                Ok(Self { admin_key, peppers, providers, quorum, xpub, evm_signers, svm_signers, public_url })
             }
             (..) => Err(mistakes),
         }
@@ -225,10 +246,13 @@ impl Settings {
         self.quorum
     }
 
-    /// The keys that pay gas on EVM chains of an environment.
+    /// The keys that pay for transactions on an environment's chains of a family.
     #[must_use]
-    pub const fn evm_signers(&self, environment: Environment) -> &[Signer] {
-        let [live, test] = &self.evm_signers;
+    pub const fn signers(&self, family: Family, environment: Environment) -> &[Signer] {
+        let [live, test] = match family {
+            Family::Evm => &self.evm_signers,
+            Family::Svm => &self.svm_signers,
+        };
         match environment {
             Environment::Live => live.as_slice(),
             Environment::Test => test.as_slice(),
@@ -256,8 +280,8 @@ fn peppers(text: &str) -> Option<Vec<[u8; 32]>> {
     text.split(',').map(read).collect()
 }
 
-fn signers(text: &str) -> Option<Vec<Signer>> {
-    let signers: Vec<Signer> = text.split(',').map(|part| Signer::parse(part.trim())).collect::<Option<_>>()?;
+fn signers(family: Family, text: &str) -> Option<Vec<Signer>> {
+    let signers: Vec<Signer> = text.split(',').map(|part| Signer::parse(family, part.trim())).collect::<Option<_>>()?;
     let distinct: BTreeSet<_> = signers.iter().map(Signer::address).collect();
     (signers.len() <= SIGNERS_MAX && distinct.len() == signers.len()).then_some(signers)
 }
@@ -309,8 +333,8 @@ mod tests {
         const OTHER: &str = "0x59c6995e998f97a5a0044966f0945389dc9e86dae88c7a8412f4603b6b78690d";
         let both = format!("{KEY}, {OTHER}");
         let settings = read(&[ADMIN, PEPPERS, ("EVM_SIGNERS_TEST", &both)]).expect("reads");
-        assert_eq!(settings.evm_signers(Environment::Test).len(), 2);
-        assert!(settings.evm_signers(Environment::Live).is_empty() && settings.xpub().is_none());
+        assert_eq!(settings.signers(Family::Evm, Environment::Test).len(), 2);
+        assert!(settings.signers(Family::Evm, Environment::Live).is_empty() && settings.xpub().is_none());
         assert!(!format!("{settings:?}").contains("f39F"));
         for wrong in [format!("{KEY},{KEY}"), "beef".to_owned(), ",".to_owned()] {
             let mistakes = read(&[ADMIN, PEPPERS, ("EVM_SIGNERS_LIVE", &wrong)]).expect_err("refused");

@@ -79,12 +79,57 @@ pub struct Asset {
 pub struct Settle {
     /// The least that is settled, atomic units.
     pub min_atomic: u64,
+    /// The most that one settlement may cost.
+    pub cost: Cost,
+}
+
+/// The most that one settlement may cost, by family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cost {
+    /// Gas.
+    Evm(Gas),
+    /// Compute units.
+    Svm(Compute),
+}
+
+/// What a settlement's gas may cost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gas {
     /// The most gas that one settlement may use.
-    pub gas_limit: u64,
+    pub limit: u64,
     /// How fees are named.
     pub fees: Fees,
     /// The most for a unit of gas, wei; our own cap.
     pub max_fee_wei: u128,
+}
+
+/// What a payer may make us pay on Solana beside 5,000 lamports a signature.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Compute {
+    /// The most compute units.
+    pub units: u32,
+    /// The most for a unit, millionths of a lamport.
+    pub micro_lamports: u64,
+}
+
+impl Settle {
+    /// An EVM chain's cost.
+    #[must_use]
+    pub const fn gas(&self) -> Option<Gas> {
+        match self.cost {
+            Cost::Evm(gas) => Some(gas),
+            Cost::Svm(_) => None,
+        }
+    }
+
+    /// Solana's cost.
+    #[must_use]
+    pub const fn compute(&self) -> Option<Compute> {
+        match self.cost {
+            Cost::Svm(compute) => Some(compute),
+            Cost::Evm(_) => None,
+        }
+    }
 }
 
 /// How a chain's transactions name their fee.
@@ -217,8 +262,14 @@ mod tests {
     fn what_settling_may_cost_is_the_rows() {
         let rows = registry::read(DATA).expect("reads");
         for (row, network) in rows.iter().zip(NETWORKS) {
-            let row = row.settle.as_ref().map(|settle| (settle.gas_limit, settle.fees == registry::Fees::Legacy));
-            let table = network.settle.map(|settle| (settle.gas_limit, settle.fees == Fees::Legacy));
+            let row = row.settle.as_ref().map(|settle| match settle.cost {
+                registry::Cost::Evm { gas_limit, fees, .. } => (gas_limit, fees == registry::Fees::Legacy),
+                registry::Cost::Svm { compute_units, .. } => (compute_units.into(), false),
+            });
+            let table = network.settle.map(|settle| match settle.cost {
+                Cost::Evm(gas) => (gas.limit, gas.fees == Fees::Legacy),
+                Cost::Svm(compute) => (compute.units.into(), false),
+            });
             assert_eq!(table, row, "{}", network.key);
         }
         let least = by_key("ethereum").and_then(|network| network.settle).map(|settle| settle.min_atomic);
@@ -327,6 +378,8 @@ mod tests {
         check("/rpc/0", json!("http://127.0.0.1:8545"), "base: rpc names providers");
         check("/bridged/0/address", json!("0x833589fCD6eDb6E08f4c7C32D4f71b54bdA02913"), "base: a bridged token");
         check("/finality", json!("safe"), "unknown variant");
+        check("/settle/gas_limit", json!(20_000), "base: settle has a least amount");
+        check("/settle", json!({"min_atomic": "1", "compute_units": 1, "micro_lamports": 1}), "base: settle has");
         check("/name", json!(""), "base: name is not empty");
     }
 }

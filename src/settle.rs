@@ -30,13 +30,22 @@ pub struct Flight {
     /// Why nothing may be sent for it now; what is on its way already is waited for all the same.
     pub held: Option<(Reason, String)>,
     /// What is sent.
-    pub message: Message,
+    pub cargo: Cargo,
     /// Who pays.
     pub payer: Address,
     /// Who is paid.
     pub pay_to: Address,
     /// How much.
     pub amount: Amount,
+}
+
+/// What is sent, by family.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Cargo {
+    /// A call, to be given a nonce and a price.
+    Evm(Message),
+    /// A transaction in base64 that lacks our signature.
+    Svm(String),
 }
 
 impl Flight {
@@ -138,18 +147,24 @@ pub fn refusal(words: &str) -> Refused {
 #[must_use]
 pub fn ending(flight: &Flight, trace: &Trace) -> Option<(SettlementStatus, Option<Reason>, String)> {
     let Found::Mined(mined) = &trace.found else { return None };
+    let (failed, unmoved) = match flight.cargo {
+        Cargo::Evm(_) => (Reason::EvmFailed, Reason::EvmEventMismatch),
+        Cargo::Svm(_) => (Reason::SvmFailed, Reason::SvmUnconfirmed),
+    };
     if let Some(failure) = &mined.failure {
         let told = format!("the transaction failed: {failure}");
-        return Some((SettlementStatus::Failed, Some(Reason::EvmFailed), told));
+        return Some((SettlementStatus::Failed, Some(failed), told));
     }
     let moved = mined.transfers.iter().any(|transfer| {
-        transfer.from == Some(flight.payer) && transfer.to == Some(flight.pay_to) && transfer.amount == flight.amount
+        // Balances on Solana name who gained and who lost, but not by whom who gained.
+        let from = transfer.from == Some(flight.payer) || matches!(flight.cargo, Cargo::Svm(_));
+        from && transfer.to == Some(flight.pay_to) && transfer.amount == flight.amount
     });
     Some(if moved {
         (SettlementStatus::Completed, None, String::new())
     } else {
         let told = "the transaction succeeded without the transfer that was signed".to_owned();
-        (SettlementStatus::Failed, Some(Reason::EvmEventMismatch), told)
+        (SettlementStatus::Failed, Some(unmoved), told)
     })
 }
 
@@ -197,7 +212,7 @@ mod tests {
             network: "base".to_owned(),
             signer: 0,
             held: None,
-            message: Message { to: [9; 20].into(), data: vec![1].into(), gas_limit: 1 },
+            cargo: Cargo::Evm(Message { to: [9; 20].into(), data: vec![1].into(), gas_limit: 1 }),
             payer: address(1),
             pay_to: address(2),
             amount: Amount::atomic(7),

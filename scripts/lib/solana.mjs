@@ -5,6 +5,7 @@ import {
   AccountRole,
   appendTransactionMessageInstructions,
   compileTransaction,
+  createKeyPairFromPrivateKeyBytes,
   createKeyPairSignerFromPrivateKeyBytes,
   createTransactionMessage,
   getAddressDecoder,
@@ -33,15 +34,20 @@ import {
 } from "@solana-program/token";
 import { FailedTransactionMetadata, LiteSVM } from "litesvm";
 import { freePort } from "./ports.mjs";
+import { errorOf, innerInstructions, tokenBalances, transactionJson, uiAmount } from "./solana-json.mjs";
 
 /** Where the registry has the local token. */
 export const MINT = "71bbmk2nBz3PmkqbicKiYuqXBtH5XTRzcKjQKZLwPTJY";
 export const TOKEN_PROGRAM = "TokenkegQfeZyiNwAJbNbGKPFXCWuBvf9Ss623VQ5DA";
 export const TOKEN_2022_PROGRAM = "TokenzQdBNbLqP5VEhdkAS6EPFLC1PHnBqCXEpPxuEb";
 export const MEMO_PROGRAM = "MemoSq4gqABAXKb96qnH8TysNcWxMyWCqXgDLGmfcHr";
-const COMPUTE_BUDGET = "ComputeBudget111111111111111111111111111111";
+export const COMPUTE_BUDGET = "ComputeBudget111111111111111111111111111111";
 const SYSTEM = "11111111111111111111111111111111";
+/** Where Circle's devnet token is: stock clients know no other Solana than the public ones. */
+export const DEVNET_MINT = "4zMMC9srt5Ri5X14GAgXhaHii3GnPAEERYPJgZJDncDU";
 const SLOT_MS = 400;
+/** A block hash is good for this many blocks. */
+const HASH_BLOCKS = 150;
 /** Signatures cost this many lamports each. */
 const SIGNATURE_FEE = 5000n;
 
@@ -54,6 +60,13 @@ export const signer = (seed) => createKeyPairSignerFromPrivateKeyBytes(new Uint8
 
 /** A key pair that nobody has used. */
 export const randomSigner = () => createKeyPairSignerFromPrivateKeyBytes(crypto.getRandomValues(new Uint8Array(32)));
+
+/** A key pair as `SOLANA_SIGNERS_TEST` takes it, from its seed. */
+export async function keyPairText(seed) {
+  const { publicKey } = await createKeyPairFromPrivateKeyBytes(seed, true);
+  const own = new Uint8Array(await crypto.subtle.exportKey("raw", publicKey));
+  return base58.decode(new Uint8Array([...seed, ...own]));
+}
 
 function u64(bytes, at) {
   return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength).getBigUint64(at, true);
@@ -88,18 +101,6 @@ export function feeMintBytes(authority, decimals, basisPoints) {
   return data;
 }
 
-/** An error as a node writes it: `{"InstructionError":[0,{"Custom":1}]}`. */
-function errorOf(failed) {
-  const error = failed.err();
-  if (typeof error === "number") return { TransactionError: error };
-  const index = typeof error.index === "function" ? error.index() : error.index;
-  const inner = typeof error.err === "function" ? error.err() : undefined;
-  if (inner === undefined) return String(error);
-  const code = typeof inner === "object" && inner !== null && "code" in inner ? inner.code : undefined;
-  if (code !== undefined) return { InstructionError: [index, { Custom: Number(code) }] };
-  return { InstructionError: [index, String(inner)] };
-}
-
 class RpcError extends Error {
   constructor(code, message) {
     super(message);
@@ -128,9 +129,29 @@ export class Solana {
     this.finalityAfter = finalityAfter;
     this.began = Date.now();
     this.landed = new Map();
-    this.svm = new LiteSVM().withTransactionHistory(0n);
+    this.skipped = 0;
+    this.drops = 0;
+    this.sends = [];
+    this.hashes = new Map();
+    // Block hashes are our own, as many as a node remembers: LiteSVM knows but one.
+    this.svm = new LiteSVM().withTransactionHistory(0n).withBlockhashCheck(false);
     this.svm.airdrop(authority.address, lamports(1_000_000_000_000n));
-    this.placeMint(MINT, TOKEN_PROGRAM, mintBytes(authority.address, 6));
+    for (const mint of [MINT, DEVNET_MINT]) this.placeMint(mint, TOKEN_PROGRAM, mintBytes(authority.address, 6));
+  }
+
+  /** The newest block's hash. */
+  blockhash() {
+    const { slot } = this;
+    const known = [...this.hashes].find(([, at]) => at === slot);
+    if (known) return known[0];
+    const hash = base58.decode(crypto.getRandomValues(new Uint8Array(32)));
+    this.hashes.set(hash, slot);
+    for (const [old, at] of this.hashes) if (at < slot - HASH_BLOCKS) this.hashes.delete(old);
+    return hash;
+  }
+
+  isGood(blockhash) {
+    return this.slot - (this.hashes.get(blockhash) ?? -Infinity) <= HASH_BLOCKS;
   }
 
   placeMint(address, program, data) {
@@ -141,7 +162,7 @@ export class Solana {
   }
 
   get slot() {
-    return 1_000 + Math.floor((Date.now() - this.began) / SLOT_MS);
+    return 1_000 + this.skipped + Math.floor((Date.now() - this.began) / SLOT_MS);
   }
 
   /** Runs a wire transaction and keeps what a node would tell of it. */
@@ -151,6 +172,7 @@ export class Solana {
     const signatures = Object.values(transaction.signatures).map((one) => base58.decode(one ?? new Uint8Array(64)));
     const [signature] = signatures;
     if (this.landed.has(signature)) return signature;
+    if (!this.isGood(message.lifetimeToken)) throw new RpcError(-32002, "Transaction simulation failed: Blockhash not found");
     const keys = message.staticAccounts;
     const before = keys.map((key) => this.snapshot(key));
     const slot = this.slot;
@@ -163,6 +185,8 @@ export class Solana {
     const meta = failed ? outcome.meta() : outcome;
     const after = keys.map((key) => this.snapshot(key));
     const err = failed ? errorOf(outcome) : null;
+    // What is not even executed stands in no block.
+    if (failed && !err.InstructionError) throw new RpcError(-32002, `Transaction simulation failed: ${JSON.stringify(err)}`);
     const config = Object.fromEntries((message.configValues ?? []).map((value) => [value.kind, value.value]));
     const priority = typeof config.u64 === "bigint" ? config.u64 : 0n;
     this.landed.set(signature, {
@@ -183,7 +207,6 @@ export class Solana {
         rewards: [],
       },
     });
-    this.svm.expireBlockhash();
     return signature;
   }
 
@@ -243,8 +266,9 @@ export class Solana {
           }),
         };
       case "getSlot":
-      case "getBlockHeight":
         return this.slot;
+      case "getBlockHeight":
+        return first?.commitment === "finalized" ? this.slot - this.finalityAfter : this.slot;
       case "getHealth":
         return "ok";
       case "getVersion":
@@ -252,9 +276,9 @@ export class Solana {
       case "getGenesisHash":
         return base58.decode(new Uint8Array(32).fill(0x2a));
       case "getLatestBlockhash":
-        return { context: context(), value: { blockhash: this.svm.latestBlockhash(), lastValidBlockHeight: this.slot + 150 } };
+        return { context: context(), value: { blockhash: this.blockhash(), lastValidBlockHeight: this.slot + HASH_BLOCKS } };
       case "isBlockhashValid":
-        return { context: context(), value: first === this.svm.latestBlockhash() };
+        return { context: context(), value: this.isGood(first) };
       case "getBalance":
         return { context: context(), value: Number(this.svm.getBalance(first) ?? 0) };
       case "getAccountInfo":
@@ -274,6 +298,12 @@ export class Solana {
       }
       case "sendTransaction": {
         const bytes = Buffer.from(first, "base64");
+        this.sends.push(first);
+        if (this.drops > 0) {
+          this.drops -= 1;
+          const [own] = Object.values(getTransactionDecoder().decode(bytes).signatures);
+          return base58.decode(own);
+        }
         const signature = this.land(bytes);
         const { err } = this.landed.get(signature);
         if (err && !second?.skipPreflight) {
@@ -283,9 +313,12 @@ export class Solana {
         return signature;
       }
       case "simulateTransaction": {
+        const transaction = getTransactionDecoder().decode(Buffer.from(first, "base64"));
+        const { lifetimeToken } = getCompiledTransactionMessageDecoder().decode(transaction.messageBytes);
+        if (!this.isGood(lifetimeToken)) return { context: context(), value: { err: "BlockhashNotFound", logs: [], unitsConsumed: 0 } };
         this.svm.withSigverify(false);
         try {
-          const outcome = this.svm.simulateTransaction(getTransactionDecoder().decode(Buffer.from(first, "base64")));
+          const outcome = this.svm.simulateTransaction(transaction);
           const failed = outcome instanceof FailedTransactionMetadata;
           const err = failed ? errorOf(outcome) : null;
           return { context: context(), value: { err, logs: outcome.meta().logs(), unitsConsumed: Number(outcome.meta().computeUnitsConsumed()) } };
@@ -293,9 +326,17 @@ export class Solana {
           this.svm.withSigverify(true);
         }
       }
-      // Cheats, for tests of finality and reorganisations.
+      case "local_fund":
+        return this.fund(first, BigInt(second), params[2]);
+      // Cheats, for tests of finality, expiry, lost sends and reorganisations.
       case "local_setFinality":
         this.finalityAfter = first;
+        return null;
+      case "local_skip":
+        this.skipped += first;
+        return this.slot;
+      case "local_drop":
+        this.drops = first;
         return null;
       case "local_forget":
         this.landed.get(first).gone = true;
@@ -326,9 +367,9 @@ export class Solana {
   async serve(request, response) {
     const chunks = [];
     for await (const chunk of request) chunks.push(chunk);
-    const one = ({ id = null, method, params }) => {
+    const one = async ({ id = null, method, params }) => {
       try {
-        return { jsonrpc: "2.0", result: this.answer(method, params), id };
+        return { jsonrpc: "2.0", result: await this.answer(method, params), id };
       } catch (error) {
         return { jsonrpc: "2.0", error: { code: error.code ?? -32603, message: error.message }, id };
       }
@@ -336,7 +377,7 @@ export class Solana {
     let answer;
     try {
       const asked = JSON.parse(Buffer.concat(chunks).toString("utf8"));
-      answer = Array.isArray(asked) ? asked.map(one) : one(asked);
+      answer = Array.isArray(asked) ? await Promise.all(asked.map(one)) : await one(asked);
     } catch {
       answer = { jsonrpc: "2.0", error: { code: -32700, message: "Parse error" }, id: null };
     }
@@ -345,7 +386,7 @@ export class Solana {
 
   /** Signs and lands instructions; answers the signature. `version`: "legacy", 0 or 1. */
   async run(payer, instructions, { version = 0 } = {}) {
-    const lifetime = { blockhash: this.svm.latestBlockhash(), lastValidBlockHeight: 1_000_000n };
+    const lifetime = { blockhash: this.blockhash(), lastValidBlockHeight: 1_000_000n };
     const message = pipe(
       createTransactionMessage({ version }),
       (m) => setTransactionMessageFeePayerSigner(payer, m),
@@ -368,12 +409,17 @@ export class Solana {
   }
 
   /** Gives an owner lamports and tokens. */
-  async fund(owner, amount) {
+  async fund(owner, amount, mint = MINT) {
     this.svm.airdrop(owner, lamports(10_000_000_000n));
     return this.run(this.authority, [
-      await this.createAta(owner),
-      getMintToInstruction({ mint: MINT, token: await this.ata(owner), mintAuthority: this.authority, amount }),
+      await this.createAta(owner, mint),
+      getMintToInstruction({ mint, token: await this.ata(owner, mint), mintAuthority: this.authority, amount }),
     ]);
+  }
+
+  /** Atomic units of a token that an owner holds. */
+  async balance(owner, mint = MINT) {
+    return this.snapshot(await this.ata(owner, mint)).token?.amount ?? 0n;
   }
 
   /** A payment as a wallet makes it; answers the signature. */
@@ -394,77 +440,29 @@ export class Solana {
   }
 }
 
-function uiAmount({ amount, decimals }) {
-  const digits = amount.toString().padStart(decimals + 1, "0");
-  const cut = digits.length - decimals;
-  const uiAmountString = `${digits.slice(0, cut)}.${digits.slice(cut)}`.replace(/\.?0+$/, "");
-  const zero = amount === 0n;
-  return { amount: amount.toString(), decimals, uiAmount: zero ? null : Number(uiAmountString), uiAmountString: zero ? "0" : uiAmountString };
-}
-
-function tokenBalances(accounts) {
-  return accounts.flatMap(({ token }, accountIndex) =>
-    token
-      ? [{ accountIndex, mint: token.mint, owner: token.owner, programId: token.program, uiTokenAmount: uiAmount(token) }]
-      : [],
-  );
-}
-
-function innerInstructions(meta) {
-  return meta.innerInstructions().flatMap((list, index) =>
-    list.length
-      ? [{
-          index,
-          instructions: list.map((inner) => ({
-            programIdIndex: inner.instruction().programIdIndex(),
-            accounts: [...inner.instruction().accounts()],
-            data: base58.decode(inner.instruction().data()),
-            stackHeight: inner.stackHeight(),
-          })),
-        }]
-      : [],
-  );
-}
-
-function instructionsOf(message) {
-  if (message.version === 1) {
-    return message.instructionHeaders.map((header, at) => ({
-      programIdIndex: header.programAccountIndex,
-      accounts: [...(message.instructionPayloads[at].instructionAccountIndices ?? [])],
-      data: base58.decode(message.instructionPayloads[at].instructionData ?? new Uint8Array()),
-      stackHeight: 1,
-    }));
+/** The chain of another process, by its JSON-RPC. */
+export class Remote {
+  constructor(url) {
+    this.url = url;
   }
-  return message.instructions.map((one) => ({
-    programIdIndex: one.programAddressIndex,
-    accounts: [...(one.accountIndices ?? [])],
-    data: base58.decode(one.data ?? new Uint8Array()),
-    stackHeight: 1,
-  }));
-}
 
-function transactionJson({ slot, blockTime, meta, message, signatures, version }) {
-  const { header } = message;
-  return {
-    slot,
-    blockTime,
-    version,
-    meta,
-    transaction: {
-      signatures,
-      message: {
-        accountKeys: message.staticAccounts,
-        header: {
-          numRequiredSignatures: header.numSignerAccounts,
-          numReadonlySignedAccounts: header.numReadonlySignerAccounts,
-          numReadonlyUnsignedAccounts: header.numReadonlyNonSignerAccounts,
-        },
-        recentBlockhash: message.lifetimeToken,
-        instructions: instructionsOf(message),
-        ...(version === 0 ? { addressTableLookups: [] } : {}),
-      },
-    },
-  };
+  async rpc(method, params) {
+    const body = JSON.stringify({ jsonrpc: "2.0", id: 1, method, params });
+    const { result, error } = await (await fetch(this.url, { method: "POST", body })).json();
+    if (error) throw new Error(`${method}: ${error.message}`);
+    return result;
+  }
+
+  /** Gives an owner lamports and tokens. */
+  fund(owner, amount, mint = MINT) {
+    return this.rpc("local_fund", [owner, String(amount), mint]);
+  }
+
+  /** Atomic units of a token that an owner holds. */
+  async balance(owner, mint = MINT) {
+    const [ata] = await findAssociatedTokenPda({ owner, mint, tokenProgram: TOKEN_PROGRAM });
+    return BigInt((await this.rpc("getTokenAccountBalance", [ata])).value.amount);
+  }
 }
 
 export { AuthorityType, getBatchInstruction, getCloseAccountInstruction, getFreezeAccountInstruction, getSetAuthorityInstruction, getTransferCheckedInstruction };

@@ -2,6 +2,7 @@
 //! status 200, and both stay in the protocol's words.
 
 use super::Reply;
+use crate::address::{Address, Family};
 use crate::ledger::payment::{Asked, Outcome, Verb};
 use crate::network::Network;
 use crate::payment::Check;
@@ -82,6 +83,18 @@ pub struct Kind {
     pub scheme: &'static str,
     /// A name in version 1, CAIP-2 in version 2.
     pub network: &'static str,
+    /// What a server must put into its requirements.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub extra: Option<KindExtra>,
+}
+
+/// What a server must put into its requirements.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct KindExtra {
+    /// Who pays the fee of a Solana transaction.
+    pub fee_payer: String,
 }
 
 /// The answer to `/supported`.
@@ -96,24 +109,40 @@ pub struct Supported {
     pub signers: BTreeMap<&'static str, Vec<String>>,
 }
 
-/// The kinds on some networks; `signers` are the addresses that pay gas.
+/// The kinds on some networks, each with its fee payer where it needs one;
+/// `signers` are the addresses that pay for transactions.
 #[must_use]
-pub fn supported(networks: &[&'static Network], signers: Vec<String>) -> Supported {
+pub fn supported(
+    networks: impl Iterator<Item = (&'static Network, Option<String>)>,
+    signers: impl Iterator<Item = Address>,
+) -> Supported {
     let mut kinds = Vec::new();
-    for network in networks {
-        kinds.push(Kind { version: 2, scheme: "exact", network: network.caip2 });
+    for (network, fee_payer) in networks {
+        let extra = fee_payer.map(|fee_payer| KindExtra { fee_payer });
+        kinds.push(Kind { version: 2, scheme: "exact", network: network.caip2, extra: extra.clone() });
         if let Some(name) = network.v1_name {
-            kinds.push(Kind { version: 1, scheme: "exact", network: name });
+            kinds.push(Kind { version: 1, scheme: "exact", network: name, extra });
         }
     }
-    let signers = if signers.is_empty() { BTreeMap::new() } else { BTreeMap::from([("eip155:*", signers)]) };
-    Supported { kinds, extensions: Vec::new(), signers }
+    let mut by_family: BTreeMap<&'static str, Vec<String>> = BTreeMap::new();
+    for signer in signers {
+        let family = match signer.family() {
+            Family::Evm => "eip155:*",
+            Family::Svm => "solana:*",
+        };
+        let all = by_family.entry(family).or_default();
+        let text = signer.to_string();
+        if !all.contains(&text) {
+            all.push(text);
+        }
+    }
+    Supported { kinds, extensions: Vec::new(), signers: by_family }
 }
 
 /// The ledger's outcome in the protocol's words; `None` where the Settler has the next word.
 #[must_use]
 pub fn reply(asked: &Asked, outcome: &Outcome) -> Option<Reply> {
-    let payer = asked.terms.as_ref().map(|terms| terms.payer.to_string());
+    let payer = asked.payer.map(|payer| payer.to_string());
     Some(match (asked.verb, outcome) {
         (Verb::Verify, Outcome::Refused(checks, reason, told)) => verified(payer, checks, Some((*reason, told))),
         (Verb::Verify, Outcome::Valid(checks)) => verified(payer, checks, None),

@@ -7,8 +7,10 @@
 
 mod account;
 mod balances;
+pub mod exact;
 mod instruction;
 mod transaction;
+pub mod wire;
 
 use super::PARTIES_MAX;
 use super::facts::{Call, Facts, Reply, Unknown};

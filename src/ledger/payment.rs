@@ -2,7 +2,7 @@
 //! be answered, settled, or was settled already comes out (DESIGN sections 3 and 6).
 
 use super::admission::{Admission, Stop, authorise, within_limits};
-use crate::address::Address;
+use crate::address::{Address, TxId};
 use crate::amount::Amount;
 use crate::error::{Code, Fault};
 use crate::id::{KeyId, RequestId, SettlementId};
@@ -44,6 +44,8 @@ pub struct Asked {
     pub pay_to_taken: bool,
     /// Whether the registry check lets it be used.
     pub chain_on: bool,
+    /// Who pays, where the payload says.
+    pub payer: Option<Address>,
     /// What was signed, where it is whole.
     pub terms: Option<Terms>,
     /// What the rules said.
@@ -71,6 +73,12 @@ pub struct Terms {
 #[must_use]
 pub fn authorization(network: &Network, payer: &Address, nonce: &B256) -> String {
     format!("{}/{}/{payer}/0x{}", network.caip2, network.asset.text, hex::encode(nonce))
+}
+
+/// The same on Solana: the transaction itself, by the name that our signature gives it.
+#[must_use]
+pub fn transaction(network: &Network, id: &TxId) -> String {
+    format!("{}/{id}", network.caip2)
 }
 
 /// What the rules said of a payment.
@@ -277,6 +285,8 @@ const fn is_free(reason: Reason) -> bool {
             | Reason::EvmBalance
             | Reason::EvmSimulation
             | Reason::EvmValidBefore
+            | Reason::SvmSimulation
+            | Reason::SvmSimulationV1
     )
 }
 

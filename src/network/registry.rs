@@ -43,12 +43,18 @@ pub(crate) struct Row {
 
 /// What taking a payment to the chain may cost.
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
 pub(crate) struct Settle {
     pub(crate) min_atomic: String,
-    pub(crate) gas_limit: u64,
-    pub(crate) fees: Fees,
-    pub(crate) max_fee_gwei: u64,
+    #[serde(flatten)]
+    pub(crate) cost: Cost,
+}
+
+/// The most that one settlement may cost: gas and its price, or compute units and theirs.
+#[derive(Clone, Copy, Deserialize, PartialEq, Eq)]
+#[serde(untagged)]
+pub(crate) enum Cost {
+    Evm { gas_limit: u64, fees: Fees, max_fee_gwei: u64 },
+    Svm { compute_units: u32, micro_lamports: u64 },
 }
 
 /// How a chain's transactions name their fee.
@@ -126,7 +132,7 @@ const RULES: &[Rule] = &[
         row.live_chain.is_some() == (row.testnet && !row.is_local())
     }),
     ("finality on Solana is told by the node's status", |row| row.is_evm() || row.finality == Finality::Tag),
-    ("settle has a least amount, and gas between a transfer's 21,000 and 1,000,000", settle_fits),
+    ("settle has a least amount, and a cost of its family within reason", settle_fits),
     ("local-* is a test network", |row| row.testnet || !row.is_local()),
 ];
 
@@ -235,10 +241,17 @@ fn bridged_fits(row: &Row) -> bool {
 
 fn settle_fits(row: &Row) -> bool {
     row.settle.as_ref().is_none_or(|settle| {
-        row.is_evm()
-            && settle.min_atomic.parse::<u64>().is_ok_and(|least| least > 0)
-            && (21_000..=1_000_000).contains(&settle.gas_limit)
-            && settle.max_fee_gwei > 0
+        let cost = match settle.cost {
+            // A transfer of the coin alone takes 21,000.
+            Cost::Evm { gas_limit, max_fee_gwei, .. } => {
+                row.is_evm() && (21_000..=1_000_000).contains(&gas_limit) && max_fee_gwei > 0
+            }
+            // A transaction may take 1,400,000; a price of 5,000,000 is the reference's cap.
+            Cost::Svm { compute_units, micro_lamports } => {
+                !row.is_evm() && (1..=1_400_000).contains(&compute_units) && micro_lamports <= 5_000_000
+            }
+        };
+        cost && settle.min_atomic.parse::<u64>().is_ok_and(|least| least > 0)
     })
 }
 

@@ -36,6 +36,10 @@ pub struct Requirements {
     pub name: Option<String>,
     /// `extra.version`: the EIP-712 domain's.
     pub version: Option<String>,
+    /// `extra.feePayer`: who pays the fee on Solana.
+    pub fee_payer: Option<String>,
+    /// `extra.memo`: what a Solana transaction must carry.
+    pub memo: Option<String>,
 }
 
 /// An EIP-3009 authorization with its signature, as written.
@@ -62,6 +66,8 @@ pub struct Eip3009 {
 pub enum Payload {
     /// `exact` on EVM.
     Eip3009(Box<Eip3009>),
+    /// `exact` on Solana: a transaction in base64.
+    Transaction(String),
     /// Anything else.
     Other,
 }
@@ -163,14 +169,7 @@ pub fn read(body: &Value) -> Result<Payment, Malformed> {
         Version::One => member(body, "paymentRequirements").and_then(|map| text(map, "resource")),
         Version::Two => payload.get("resource").and_then(Value::as_object).and_then(|map| text(map, "url")),
     };
-    Ok(Payment {
-        version,
-        requirements,
-        resource,
-        accepted,
-        payload: eip3009(inner).map_or(Payload::Other, |signed| Payload::Eip3009(Box::new(signed))),
-        identifier: identifier(payload),
-    })
+    Ok(Payment { version, requirements, resource, accepted, payload: signed(inner), identifier: identifier(payload) })
 }
 
 fn member<'a>(body: &'a Value, name: &str) -> Option<&'a Map<String, Value>> {
@@ -221,6 +220,8 @@ fn requirements_of(map: &Map<String, Value>, version: Version) -> Option<Require
         pay_to: text(map, "payTo")?,
         name: of_extra("name"),
         version: of_extra("version"),
+        fee_payer: of_extra("feePayer"),
+        memo: of_extra("memo"),
     })
 }
 
@@ -231,6 +232,14 @@ fn accepted(payload: &Map<String, Value>, version: Version) -> Option<Accepted> 
             let map = payload.get("accepted").and_then(Value::as_object)?;
             requirements_of(map, version).map(|all| Accepted::Whole(Box::new(all)))
         }
+    }
+}
+
+fn signed(inner: &Map<String, Value>) -> Payload {
+    match (eip3009(inner), text(inner, "transaction")) {
+        (Some(signed), _) => Payload::Eip3009(Box::new(signed)),
+        (None, Some(transaction)) => Payload::Transaction(transaction),
+        (None, None) => Payload::Other,
     }
 }
 

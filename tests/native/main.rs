@@ -13,3 +13,4 @@ mod generated;
 mod schema;
 mod settings;
 mod tidy;
+mod vectors;

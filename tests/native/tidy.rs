@@ -31,7 +31,7 @@ const LEVELS: &[(&str, u8)] = &[
 
 /// Equals that may import each other: settings and tiers speak of networks, and
 /// words of words.
-const EQUALS: &[(&str, &str)] = &[("config", "network"), ("tier", "network"), ("id", "time")];
+const EQUALS: &[(&str, &str)] = &[("config", "network"), ("tier", "network"), ("id", "time"), ("signer", "address")];
 
 const FILE_LINES_MAX: usize = 500;
 

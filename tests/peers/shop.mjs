@@ -3,22 +3,24 @@
 import express from "express";
 import { HTTPFacilitatorClient } from "@x402/core/server";
 import { x402Client } from "@x402/core/client";
-import { ExactEvmScheme as BuyerScheme } from "@x402/evm/exact/client";
-import { ExactEvmScheme as ShopScheme } from "@x402/evm/exact/server";
+import { ExactEvmScheme as EvmBuyer } from "@x402/evm/exact/client";
+import { ExactEvmScheme as EvmShop } from "@x402/evm/exact/server";
 import { paymentMiddleware, x402ResourceServer } from "@x402/express";
 import { decodePaymentResponseHeader, wrapFetchWithPayment } from "@x402/fetch";
+import { ExactSvmScheme as SvmBuyer } from "@x402/svm/exact/client";
+import { ExactSvmScheme as SvmShop } from "@x402/svm/exact/server";
 
-/** Opens a shop on loopback whose one page costs `price`; answers `{ url, served, close }`. */
-export async function openShop({ facilitator, key, network, payTo, price }) {
+/** Opens a shop on loopback whose one page costs what one of `accepts` says; answers `{ url, served, close }`. */
+export async function openShop({ facilitator, key, accepts }) {
   const own = { Authorization: `Bearer ${key}` };
   const client = new HTTPFacilitatorClient({
     url: facilitator,
     createAuthHeaders: async () => ({ verify: own, settle: own, supported: own }),
   });
-  const server = new x402ResourceServer(client).register("eip155:*", new ShopScheme());
+  const server = new x402ResourceServer(client).register("eip155:*", new EvmShop()).register("solana:*", new SvmShop());
   const app = express();
-  const accepts = { scheme: "exact", network, payTo, price };
-  app.use(paymentMiddleware({ "GET /report": { accepts, description: "A report" } }, server));
+  const exact = accepts.map((each) => ({ scheme: "exact", ...each }));
+  app.use(paymentMiddleware({ "GET /report": { accepts: exact, description: "A report" } }, server));
   const shop = { served: 0 };
   app.get("/report", (_request, response) => {
     shop.served++;
@@ -35,9 +37,11 @@ export async function openShop({ facilitator, key, network, payTo, price }) {
   return shop;
 }
 
-/** Buys with an account; answers the status, the body and what the shop says of the payment. */
-export async function buy(url, account, { anyAsset = false } = {}) {
-  const client = new x402Client().register("eip155:*", new BuyerScheme(account));
+/** Buys with whichever account is given, `evm` or `svm`; answers the status, the body and what the shop says of the payment. */
+export async function buy(url, { evm, svm, rpcUrl, anyAsset = false }) {
+  const client = new x402Client();
+  if (evm) client.register("eip155:*", new EvmBuyer(evm));
+  if (svm) client.register("solana:*", new SvmBuyer(svm, { rpcUrl }));
   // Stock buyers pay small amounts in well-known tokens only; a development token is neither.
   if (anyAsset) client.setSpendControls(false);
   const response = await wrapFetchWithPayment(fetch, client)(url);

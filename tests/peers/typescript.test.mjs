@@ -1,31 +1,46 @@
-// The public TypeScript packages against our facilitator: money moves on a chain
-// that looks like Base Sepolia, with the token where Circle's stands.
+// The public TypeScript packages against our facilitator: money moves on chains
+// that look like Base Sepolia and Solana's devnet, with the token where Circle's stands.
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { KEYS, randomAccount, startEvm } from "../../scripts/lib/evm.mjs";
+import { DEVNET_MINT, keyPairText, randomSigner, signer, startSolana } from "../../scripts/lib/solana.mjs";
 import { startWorker } from "../workerd/worker.mjs";
 import { buy, openShop } from "./shop.mjs";
 
 const CIRCLE = "0x036CbD53842c5426634e7929541eC2318f3dCF7e";
-let evm, worker, tenant, shop;
+const BASE_SEPOLIA = "eip155:84532";
+const DEVNET = "solana:EtWTRABZaYq6iMfeYKouRu166VU2xqa1";
+let evm, solana, worker, tenant, shop, seller;
 const payTo = randomAccount().address;
+const sell = (key) =>
+  openShop({
+    facilitator: `${worker.url}/facilitator`,
+    key,
+    accepts: [{ network: BASE_SEPOLIA, payTo, price: "$0.01" }, { network: DEVNET, payTo: seller, price: "$0.01" }],
+  });
 
 before(async () => {
-  evm = await startEvm({ chainId: 84532, token: CIRCLE });
-  worker = await startWorker({ vars: { RPC_BASE_SEPOLIA: evm.url, EVM_SIGNERS_TEST: KEYS.at(-1) } });
-  tenant = await worker.tenant({ recipients: { "base-sepolia": payTo } });
-  shop = await openShop({ facilitator: `${worker.url}/facilitator`, key: tenant.test, network: "eip155:84532", payTo, price: "$0.01" });
+  [evm, solana] = await Promise.all([startEvm({ chainId: 84532, token: CIRCLE }), startSolana()]);
+  const feePayer = await keyPairText(new Uint8Array(32).fill(0x21));
+  const vars = { RPC_BASE_SEPOLIA: evm.url, EVM_SIGNERS_TEST: KEYS.at(-1), RPC_SOLANA_DEVNET: solana.url, SOLANA_SIGNERS_TEST: feePayer };
+  worker = await startWorker({ vars });
+  solana.svm.airdrop((await signer(0x21)).address, 1_000_000_000n);
+  seller = (await randomSigner()).address;
+  await solana.fund(seller, 0n, DEVNET_MINT);
+  tenant = await worker.tenant({ recipients: { "base-sepolia": payTo, "solana-devnet": seller } });
+  shop = await sell(tenant.test);
 });
 after(async () => {
   shop?.close();
   await worker?.stop();
   evm?.stop();
+  solana?.stop();
 });
 
 test("a stock buyer pays a stock shop, and the money arrives", async () => {
   const buyer = randomAccount();
   await evm.mint(buyer.address, 1_000_000n);
-  const { status, body, payment } = await buy(shop.url, buyer);
+  const { status, body, payment } = await buy(shop.url, { evm: buyer });
   assert.deepEqual([status, body], [200, { report: "sunny" }]);
   assert.deepEqual([payment.success, payment.network, payment.payer], [true, "eip155:84532", buyer.address]);
   assert.deepEqual([await evm.balance(payTo), await evm.balance(buyer.address)], [10_000n, 990_000n]);
@@ -34,18 +49,29 @@ test("a stock buyer pays a stock shop, and the money arrives", async () => {
   assert.equal(claimed.body.error_code, "ALREADY_CLAIMED");
 });
 
+test("a stock buyer pays on Solana, and the money arrives", async () => {
+  const buyer = await randomSigner();
+  await solana.fund(buyer.address, 1_000_000n, DEVNET_MINT);
+  const { status, body, payment } = await buy(shop.url, { svm: buyer, rpcUrl: solana.url });
+  assert.deepEqual([status, body], [200, { report: "sunny" }], JSON.stringify(payment));
+  assert.deepEqual([payment.success, payment.network, payment.payer], [true, DEVNET, buyer.address]);
+  assert.deepEqual([await solana.balance(seller, DEVNET_MINT), await solana.balance(buyer.address, DEVNET_MINT)], [10_000n, 990_000n]);
+  const claimed = await worker.verify(tenant.test, { tx_hash: payment.transaction, chain: "solana-devnet" });
+  assert.equal(claimed.body.error_code, "ALREADY_CLAIMED");
+});
+
 test("a buyer who cannot pay gets no page", async () => {
   const served = shop.served;
-  const { status } = await buy(shop.url, randomAccount());
+  const { status } = await buy(shop.url, { evm: randomAccount() });
   assert.deepEqual([status, shop.served], [402, served]);
 });
 
 test("a shop whose key is not good does not start to sell", async () => {
-  const closed = await openShop({ facilitator: `${worker.url}/facilitator`, key: "x402_test_nobody", network: "eip155:84532", payTo, price: "$0.01" });
+  const closed = await sell("x402_test_nobody");
   try {
     const buyer = randomAccount();
     await evm.mint(buyer.address, 1_000_000n);
-    const { status } = await buy(closed.url, buyer).catch(() => ({ status: 500 }));
+    const { status } = await buy(closed.url, { evm: buyer }).catch(() => ({ status: 500 }));
     assert.ok(status >= 400);
     assert.equal(closed.served, 0);
     assert.equal(await evm.balance(buyer.address), 1_000_000n);

@@ -1,5 +1,16 @@
-// x402 payments by EIP-3009 on the local chain, signed with viem.
+// x402 payments on the local chains: EIP-3009 signed with viem, Solana's transactions with @solana/kit.
+import {
+  appendTransactionMessageInstructions,
+  createTransactionMessage,
+  getBase64EncodedWireTransaction,
+  partiallySignTransactionMessageWithSigners,
+  pipe,
+  setTransactionMessageConfig,
+  setTransactionMessageFeePayer,
+  setTransactionMessageLifetimeUsingBlockhash,
+} from "@solana/kit";
 import { TOKEN, randomAccount } from "../../scripts/lib/evm.mjs";
+import { COMPUTE_BUDGET, MEMO_PROGRAM, MINT, getTransferCheckedInstruction, randomSigner } from "../../scripts/lib/solana.mjs";
 
 const random = (bytes) => `0x${Buffer.from(crypto.getRandomValues(new Uint8Array(bytes))).toString("hex")}`;
 const seconds = () => BigInt(Math.floor(Date.now() / 1000));
@@ -36,4 +47,48 @@ export async function signedPayment(worker, evm, { holds = 1_000_000n, buyer = r
   const body = await sign({ buyer, to, ...wishes });
   const post = (verb, sent = body, key = tenant.test) => worker.call("POST", `/facilitator/${verb}`, { key, body: sent });
   return { ...tenant, to, buyer, body, verify: (sent) => post("verify", sent), settle: (sent, key) => post("settle", sent, key) };
+}
+
+const compute = (word, bytes) => ({ programAddress: COMPUTE_BUDGET, data: new Uint8Array([word, ...bytes]) });
+
+/** The body of /verify and /settle on Solana: a transaction that `buyer` has signed and the fee payer has not. */
+export async function signSvm({ chain, buyer, to, feePayer, amount = 10_000n, mint = MINT, network = "solana:local", version = 0, memo, instructions = (all) => all }) {
+  const transfer = getTransferCheckedInstruction({
+    source: await chain.ata(buyer.address, mint), mint, destination: await chain.ata(to, mint), authority: buyer, amount, decimals: 6,
+  });
+  const text = memo ?? random(16);
+  const remark = { programAddress: MEMO_PROGRAM, accounts: [], data: new TextEncoder().encode(text) };
+  const budget = version === 1 ? [] : [compute(2, [0x20, 0x4e, 0, 0]), compute(3, [1, 0, 0, 0, 0, 0, 0, 0])];
+  const lifetime = { blockhash: chain.blockhash(), lastValidBlockHeight: 1_000_000n };
+  const message = pipe(
+    createTransactionMessage({ version }),
+    (m) => setTransactionMessageFeePayer(feePayer, m),
+    (m) => setTransactionMessageLifetimeUsingBlockhash(lifetime, m),
+    (m) => (version === 1 ? setTransactionMessageConfig({ computeUnitLimit: 20_000, loadedAccountsDataSizeLimit: 1_048_576, priorityFeeLamports: 7n }, m) : m),
+    (m) => appendTransactionMessageInstructions(instructions([...budget, transfer, remark]), m),
+  );
+  const transaction = getBase64EncodedWireTransaction(await partiallySignTransactionMessageWithSigners(message));
+  const requirements = {
+    scheme: "exact", network, amount: String(amount), asset: mint, payTo: to, maxTimeoutSeconds: 60,
+    extra: { feePayer, ...(memo ? { memo } : {}) },
+  };
+  return {
+    x402Version: 2,
+    paymentPayload: { x402Version: 2, accepted: requirements, payload: { transaction }, resource: { url: "https://shop.test/a" } },
+    paymentRequirements: requirements,
+  };
+}
+
+/** A seller with a token account, a buyer who holds enough, and a payment signed by that buyer. */
+export async function signedSvmPayment(worker, chain, { holds = 1_000_000n, ...wishes } = {}) {
+  const [buyer, seller] = await Promise.all([randomSigner(), randomSigner()]);
+  const tenant = await worker.tenant({ recipients: { "local-solana": seller.address } });
+  await chain.fund(buyer.address, holds);
+  await chain.fund(seller.address, 0n);
+  const { kinds } = (await worker.call("GET", "/facilitator/supported", { key: tenant.test })).body;
+  const { feePayer } = kinds.find(({ network }) => network === "solana:local").extra;
+  const body = await signSvm({ chain, buyer, to: seller.address, feePayer, ...wishes });
+  const post = (verb, sent = body, key = tenant.test) => worker.call("POST", `/facilitator/${verb}`, { key, body: sent });
+  const paid = () => chain.balance(seller.address);
+  return { ...tenant, to: seller.address, buyer, feePayer, body, paid, verify: (sent) => post("verify", sent), settle: (sent, key) => post("settle", sent, key) };
 }

@@ -5,10 +5,10 @@ use super::eip3009::{self, Signed, TransferWithAuthorization};
 use super::{abi, code_kind, question, said};
 use crate::address::{Address, Family};
 use crate::amount::Amount;
+use crate::chain::exact::Rules;
 use crate::chain::facts::{Call, ErrorClass, Facts, Reply, Unknown};
 use crate::chain::trace::CodeKind;
 use crate::network::Network;
-use crate::payment::Check;
 use crate::payment::x402::{Accepted, Eip3009, Payload, Payment, Requirements, Version};
 use crate::reason::Reason;
 use crate::time::UnixSeconds;
@@ -60,76 +60,8 @@ impl Terms {
     }
 }
 
-/// How the rules came out.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Judged {
-    /// Each rule that was looked at, with its outcome.
-    pub checks: Vec<Check>,
-    /// The first broken rule with its sentence; `None`: good.
-    pub refusal: Option<(Reason, String)>,
-    /// Who pays, where the payload says.
-    pub payer: Option<Address>,
-    /// The authorization, if all that is free to check was good.
-    pub terms: Option<Terms>,
-}
-
-/// The rules' outcomes so far; after a broken one the rest is not looked at.
-#[derive(Default)]
-struct Rules {
-    checks: Vec<Check>,
-    refusal: Option<(Reason, String)>,
-}
-
-impl Rules {
-    /// Notes a rule; answers whether it holds.
-    fn rule(&mut self, name: &str, holds: bool, reason: Reason, detail: impl Into<String>) -> bool {
-        let detail = detail.into();
-        if !holds {
-            self.refusal = Some((reason, detail.clone()));
-        }
-        self.checks.push(Check { name: name.to_owned(), passed: holds, detail });
-        holds
-    }
-
-    fn end(self, payer: Option<Address>, terms: Option<Terms>) -> Judged {
-        Judged { checks: self.checks, refusal: self.refusal, payer, terms }
-    }
-}
-
-/// Judges a payment. `sender` is the address that would send the transaction.
-///
-/// # Errors
-/// [`Unknown::Missing`] with the calls of one round (a second where a wallet is
-/// asked for its signature, or a failure is looked into); [`Unknown::Malformed`]
-/// where the node's answer is no evidence.
-pub fn judge(
-    payment: &Payment,
-    network: &Network,
-    sender: &Address,
-    facts: &Facts,
-    now: UnixSeconds,
-) -> Result<Judged, Unknown> {
-    let judged = judge_free(payment, network, now);
-    let (Some(terms), None) = (&judged.terms, &judged.refusal) else { return Ok(judged) };
-    let Address::Evm(sender) = *sender else { return Err(Unknown::nonsense("sender_of_another_family")) };
-    let mut rules = Rules { checks: judged.checks, refusal: None };
-    on_chain(&mut rules, terms, sender, facts)?;
-    Ok(rules.end(judged.payer, judged.terms))
-}
-
 /// All that can be judged without the chain.
-#[must_use]
-pub fn judge_free(payment: &Payment, network: &Network, now: UnixSeconds) -> Judged {
-    let mut rules = Rules::default();
-    let payer = match &payment.payload {
-        Payload::Eip3009(signed) => Address::parse(Family::Evm, &signed.from),
-        Payload::Other => None,
-    };
-    let terms = free(&mut rules, payment, network, now);
-    rules.end(payer, terms)
-}
-
-fn free(rules: &mut Rules, payment: &Payment, network: &Network, now: UnixSeconds) -> Option<Terms> {
+pub(crate) fn free(rules: &mut Rules, payment: &Payment, network: &Network, now: UnixSeconds) -> Option<Terms> {
     let wanted = &payment.requirements;
     let asset = Address::parse(Family::Evm, &wanted.asset).filter(|asset| *asset == network.asset.address);
     let told = format!("the registered asset is {}", network.asset.text);
@@ -240,7 +172,8 @@ fn conditions(rules: &mut Rules, payment: &Payment, terms: &Terms, now: UnixSeco
 }
 
 /// The code at the payer, the authorization's state and the transfer itself, all in one round.
-fn on_chain(rules: &mut Rules, terms: &Terms, sender: Address20, facts: &Facts) -> Result<(), Unknown> {
+pub(crate) fn on_chain(rules: &mut Rules, terms: &Terms, sender: &Address, facts: &Facts) -> Result<(), Unknown> {
+    let Address::Evm(sender) = *sender else { return Err(Unknown::nonsense("sender_of_another_family")) };
     let signed = &terms.signed;
     let digest = eip3009::digest(terms.separator, signed);
     let code = question::code(signed.from);

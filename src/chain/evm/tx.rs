@@ -4,7 +4,7 @@
 use super::{quantity, question};
 use crate::chain::facts::{Call, Facts, Reply};
 use crate::network::{Fees, Network};
-use crate::signer::Signer;
+use crate::signer::EvmSigner;
 use alloy_consensus::{SignableTransaction, TxEip1559, TxLegacy};
 use alloy_eips::eip2718::Encodable2718;
 use alloy_primitives::{Address, B256, Bytes, TxKind, keccak256};
@@ -55,10 +55,10 @@ pub struct Signed {
 
 /// Signs; the same arguments give the same bytes. `None` where the chain has no id or is only verified.
 #[must_use]
-pub fn sign(network: &Network, signer: &Signer, nonce: u64, message: &Message, price: Price) -> Option<Signed> {
+pub fn sign(network: &Network, signer: &EvmSigner, nonce: u64, message: &Message, price: Price) -> Option<Signed> {
     let chain_id = network.chain_id?;
     let (to, input, gas_limit) = (TxKind::Call(message.to), message.data.clone(), message.gas_limit);
-    match network.settle?.fees {
+    match network.settle?.gas()?.fees {
         Fees::Eip1559 => signed(
             TxEip1559 {
                 chain_id,
@@ -87,7 +87,7 @@ pub fn sign(network: &Network, signer: &Signer, nonce: u64, message: &Message, p
     }
 }
 
-fn signed<T: SignableTransaction<alloy_primitives::Signature>>(transaction: T, signer: &Signer) -> Option<Signed>
+fn signed<T: SignableTransaction<alloy_primitives::Signature>>(transaction: T, signer: &EvmSigner) -> Option<Signed>
 where
     alloy_consensus::Signed<T>: Encodable2718,
 {
@@ -110,7 +110,7 @@ fn latest() -> Call {
 /// `None` where the node does not tell, or even the base fee is above the cap.
 #[must_use]
 pub fn price(network: &Network, facts: &Facts) -> Option<Price> {
-    let settle = network.settle?;
+    let settle = network.settle?.gas()?;
     let said = |call: &Call| match facts.get(call) {
         Some(Reply::Value(value)) => quantity::text(value).ok().and_then(|text| wei(&text)),
         Some(Reply::Error(_)) | None => None,
@@ -193,8 +193,8 @@ mod tests {
     use serde_json::Value;
     use serde_json::value::to_raw_value;
 
-    fn signer() -> Signer {
-        Signer::parse("ac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80").expect("a key")
+    fn signer() -> EvmSigner {
+        EvmSigner::parse("ac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80").expect("a key")
     }
 
     fn message() -> Message {

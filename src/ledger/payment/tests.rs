@@ -50,6 +50,7 @@ fn asked(verb: Verb) -> Asked {
         network_text: "eip155:8453".to_owned(),
         network: Some("base".to_owned()),
         pay_to_taken: false,
+        payer: None,
         chain_on: true,
         terms: Some(Terms {
             authorization: "a".to_owned(),

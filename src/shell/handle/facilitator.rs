@@ -3,25 +3,26 @@
 use super::verify::{guard, limited};
 use crate::address::{Address, Family};
 use crate::api::{Reply, facilitator};
-use crate::chain::evm::exact;
 use crate::chain::evm::tx::Message;
+use crate::chain::exact;
+use crate::chain::facts::Facts;
 use crate::error::{Code, Fault};
-use crate::ledger::payment::{Asked, Finding, Terms, Verb, authorization};
-use crate::network::{Environment, NETWORKS, Network};
+use crate::ledger::payment::{Asked, Finding, Terms, Verb, authorization, transaction};
+use crate::network::{NETWORKS, Network};
 use crate::payment::settlement::Settlement;
 use crate::payment::x402::{self, Payment};
 use crate::reason::Reason;
-use crate::settle::Flight;
+use crate::settle::{Cargo, Flight};
 use crate::shell::app::{self, App};
 use crate::shell::http::Incoming;
 use crate::shell::isolate::{self, Refused};
 use crate::shell::ledgers::{self, Ask, Envelope, Told, View};
 use crate::shell::response::Outgoing;
 use crate::shell::{registry, rpc, settlers};
+use crate::signer::Signer;
 use crate::tenant::key::Caller;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
-use std::collections::BTreeSet;
 use worker::Context;
 
 /// `POST /facilitator/verify`.
@@ -39,8 +40,7 @@ pub(super) async fn settle(app: &App, context: &Context, incoming: &Incoming) ->
     };
     let mut settlement: Settlement = serde_json::from_str(&told.text().await?).map_err(Fault::internal)?;
     let caller = incoming.caller()?;
-    let Address::Evm(to) = ready.network.asset.address else { return Err(Fault::internal("a settlement off EVM")) };
-    let gas_limit = ready.network.settle.map_or(0, |settle| settle.gas_limit);
+    let cargo = cargo(&ready).ok_or_else(|| Fault::internal("a settlement on a network that is only read"))?;
     let flight = Flight {
         settlement: settlement.id,
         attempt: settlement.attempts.len(),
@@ -49,7 +49,7 @@ pub(super) async fn settle(app: &App, context: &Context, incoming: &Incoming) ->
         network: ready.network.key.to_owned(),
         signer: ready.signer,
         held: ready.held,
-        message: Message { to, data: ready.terms.calldata().into(), gas_limit },
+        cargo,
         payer: ready.terms.payer(),
         pay_to: ready.terms.pay_to(),
         amount: ready.terms.amount(),
@@ -63,12 +63,24 @@ pub(super) async fn settle(app: &App, context: &Context, incoming: &Incoming) ->
     Ok(reply.into())
 }
 
+/// What the Settler is to send.
+fn cargo(ready: &Ready) -> Option<Cargo> {
+    match &ready.terms {
+        exact::Terms::Evm(terms) => {
+            let Address::Evm(to) = ready.network.asset.address else { return None };
+            let gas_limit = ready.network.settle?.gas()?.limit;
+            Some(Cargo::Evm(Message { to, data: terms.calldata().into(), gas_limit }))
+        }
+        exact::Terms::Svm(terms) => Some(Cargo::Svm(terms.text().to_owned())),
+    }
+}
+
 /// `GET /facilitator/supported`: what is settled here; with a key, what is open to its tenant.
 pub(super) async fn supported(app: &App, context: &Context, incoming: &Incoming) -> Result<Reply, Fault> {
     let off = registry::off(app, context, incoming.now).await;
     let settles = |network: &&'static Network| {
         network.settle.is_some()
-            && !app.settings.evm_signers(network.environment).is_empty()
+            && !app.settings.signers(network.family, network.environment).is_empty()
             && !off.iter().any(|chain| chain == network.key)
     };
     let mut networks: Vec<&'static Network> = NETWORKS.iter().filter(settles).collect();
@@ -90,11 +102,16 @@ pub(super) async fn supported(app: &App, context: &Context, incoming: &Incoming)
         });
         headers = told.rates();
     }
-    let environments = Environment::ALL.into_iter().filter(|own| networks.iter().any(|each| each.environment == *own));
-    let signers =
-        environments.flat_map(|own| app.settings.evm_signers(own)).map(|signer| Address::Evm(signer.address()));
-    let signers: BTreeSet<String> = signers.map(|address| address.to_string()).collect();
-    let mut reply = Reply::json(200, &facilitator::supported(&networks, signers.into_iter().collect()));
+    let signers = |network: &Network| app.settings.signers(network.family, network.environment);
+    // A seller is always named the same fee payer, and all of them together name each as often.
+    let at = incoming.caller.map_or(0, |caller| usize::from(caller.tenant.0.last().copied().unwrap_or(0)));
+    let fee_payer = |network: &Network| {
+        let own = signers(network);
+        own.get(at.checked_rem(own.len())?).map(|signer| signer.address().to_string())
+    };
+    let kinds = networks.iter().map(|network| (*network, fee_payer(network).filter(|_| network.family == Family::Svm)));
+    let signers = networks.iter().flat_map(|network| signers(network)).map(Signer::address);
+    let mut reply = Reply::json(200, &facilitator::supported(kinds, signers));
     reply.headers = headers;
     Ok(reply)
 }
@@ -129,6 +146,7 @@ async fn book(
         network: None,
         pay_to_taken: false,
         chain_on: true,
+        payer: None,
         terms: None,
         finding: Finding::Unavailable,
         random: u128::from_be_bytes(app::random()?).to_string(),
@@ -182,37 +200,38 @@ async fn find(
         asked.finding = refuse(Reason::NetworkNotEnabled, "the network belongs to the other environment");
         return None;
     }
-    if network.family != Family::Evm {
-        asked.finding = refuse(Reason::UnsupportedScheme, "payments on this network are not served yet");
-        return None;
-    }
     asked.chain_on = registry::allows(app, context, network, incoming.now).await;
     let now = incoming.now.seconds();
-    let free = exact::judge_free(payment, network, now);
-    let Some(terms) = free.terms else {
-        let (reason, told) = free.refusal.unwrap_or((Reason::InvalidPayload, "the payload is malformed".to_owned()));
-        asked.finding = Finding::Refused(free.checks, reason, told);
+    let signers = app.settings.signers(network.family, network.environment);
+    let own: Vec<Address> = signers.iter().map(Signer::address).collect();
+    let exact::Judged { mut rules, terms } = exact::judge_free(payment, network, &own, now);
+    asked.payer = terms.as_ref().map_or_else(|| exact::payer_named(payment), |terms| Some(terms.payer()));
+    let Some(terms) = terms else {
+        let (reason, told) = rules.refusal.unwrap_or((Reason::InvalidPayload, "the payload is malformed".to_owned()));
+        asked.finding = Finding::Refused(rules.checks, reason, told);
         return None;
     };
-    asked.terms = Some(brief(payment, network, &terms));
+    let signer = pick(&terms, network, signers)?;
+    asked.terms = Some(brief(payment, network, &terms, signers.get(signer))?);
     if !asked.chain_on {
         return None;
     }
-    let signers = app.settings.evm_signers(network.environment);
     if asked.verb == Verb::Settle && (signers.is_empty() || network.settle.is_none()) {
         asked.finding = refuse(Reason::NetworkNotEnabled, "nothing is settled on this network");
         return None;
     }
-    let signer = pick(asked, signers.len());
     // Where nobody would send it, the recipient stands in for the sender.
-    let sender = signers.get(signer).map_or_else(|| terms.pay_to(), |signer| Address::Evm(signer.address()));
-    let judge = |facts: &crate::chain::facts::Facts| exact::judge(payment, network, &sender, facts, now);
+    let sender = own.get(signer).copied().unwrap_or_else(|| terms.pay_to());
+    let judge = |facts: &Facts| exact::judge_on_chain(payment, &terms, &sender, facts);
     asked.finding = match rpc::decide(network, &app.settings.providers(network), judge).await {
         None => Finding::Unavailable,
-        Some(judged) => match judged.refusal {
-            None => Finding::Good(judged.checks),
-            Some((reason, told)) => Finding::Refused(judged.checks, reason, told),
-        },
+        Some(told) => {
+            rules.checks.extend(told.checks);
+            match told.refusal {
+                None => Finding::Good(rules.checks),
+                Some((reason, told)) => Finding::Refused(rules.checks, reason, told),
+            }
+        }
     };
     let held = match &asked.finding {
         Finding::Good(_) => None,
@@ -224,26 +243,30 @@ async fn find(
     Some(Ready { network, network_text: asked.network_text.clone(), terms, signer, held })
 }
 
-/// Which signer serves an authorization: always the same, and each as often as the others.
-fn pick(asked: &Asked, signers: usize) -> usize {
-    let text = asked.terms.as_ref().map_or("", |terms| terms.authorization.as_str());
-    let [first, second, ..]: [u8; 32] = Sha256::digest(text).into();
-    usize::from(u16::from_be_bytes([first, second])).checked_rem(signers).unwrap_or(0)
+/// Which signer serves a payment: always the same. On EVM each serves as many
+/// as the others; on Solana the payer's transaction names it.
+fn pick(terms: &exact::Terms, network: &Network, signers: &[Signer]) -> Option<usize> {
+    match terms {
+        exact::Terms::Evm(terms) => {
+            let text = authorization(network, &terms.payer(), &terms.nonce());
+            let [first, second, ..]: [u8; 32] = Sha256::digest(text).into();
+            Some(usize::from(u16::from_be_bytes([first, second])).checked_rem(signers.len()).unwrap_or(0))
+        }
+        exact::Terms::Svm(terms) => signers.iter().position(|signer| signer.address() == terms.fee_payer()),
+    }
 }
 
 /// What the ledger decides by. Both texts are of parsed values: spelling makes no second payment.
-fn brief(payment: &Payment, network: &Network, terms: &exact::Terms) -> Terms {
+fn brief(payment: &Payment, network: &Network, terms: &exact::Terms, signer: Option<&Signer>) -> Option<Terms> {
     let asset = network.asset.text;
     let (payer, pay_to, amount) = (terms.payer(), terms.pay_to(), terms.amount());
     let resource = payment.resource.as_deref().unwrap_or("");
     let required = format!("exact\n{}\n{asset}\n{amount}\n{pay_to}\n{resource}", network.caip2);
-    Terms {
-        authorization: authorization(network, &payer, &terms.nonce()),
-        fingerprint: hex::encode(Sha256::digest(required)),
-        payer,
-        pay_to,
-        amount,
-    }
+    let authorization = match terms {
+        exact::Terms::Evm(terms) => authorization(network, &payer, &terms.nonce()),
+        exact::Terms::Svm(terms) => transaction(network, &terms.wire().clone().signed(signer?.svm()?)?.id),
+    };
+    Some(Terms { authorization, fingerprint: hex::encode(Sha256::digest(required)), payer, pay_to, amount })
 }
 
 fn envelope(app: &App, incoming: &Incoming, caller: &Caller, ask: Ask) -> Envelope {

@@ -10,7 +10,7 @@ use crate::judge::Prior;
 use crate::ledger::admission::{Admission, Stop, Stored, not_registered};
 use crate::ledger::book::{self, Booked, Known, Request, Seen};
 use crate::ledger::follow;
-use crate::ledger::payment::authorization;
+use crate::ledger::payment::{authorization, transaction};
 use crate::payment::{Answer, Status};
 use crate::shell::app::db;
 use crate::shell::directory;
@@ -159,8 +159,9 @@ impl Booking<'_> {
     fn settled_by(&self) -> Result<Option<Prior>, Fault> {
         let Seen::Traced(traced) = &self.request.seen else { return Ok(None) };
         let Some(mined) = traced.trace.mined() else { return Ok(None) };
-        for used in &mined.authorizations {
-            let key = authorization(self.request.claim.network, &used.authorizer, &used.nonce);
+        let network = self.request.claim.network;
+        let used = mined.authorizations.iter().map(|used| authorization(network, &used.authorizer, &used.nonce));
+        for key in used.chain([transaction(network, &traced.trace.tx)]) {
             if let Some(settlement) = self.store.payment(&key)?.and_then(|row| row.settlement) {
                 let at = UnixMillis::parse(&settlement.created_at).unwrap_or(self.now);
                 return Ok(Some(Prior { id: ClaimId::Settlement(settlement.id), reference: None, at }));

@@ -1,6 +1,7 @@
 //! A Settler's rows: flights with every version that was signed, and the nonces.
 
 use super::Settler;
+use crate::address::TxId;
 use crate::chain::evm::tx::Price;
 use crate::error::Fault;
 use crate::payment::settlement::Attempt;
@@ -9,7 +10,6 @@ use crate::shell::app;
 use crate::shell::sqlite::{Sqlite, broken, integer, ms, optional, text};
 use crate::sql::settler as sql;
 use crate::time::UnixMillis;
-use alloy_primitives::B256;
 use serde::{Deserialize, Serialize};
 
 /// Every version of a flight's transaction, the newest last: all carry the same
@@ -23,14 +23,17 @@ pub(super) struct Sent {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Version {
     pub(super) raw: String,
-    pub(super) hash: B256,
-    pub(super) price: Price,
+    pub(super) id: TxId,
+    /// What a unit of gas may cost (EVM).
+    pub(super) price: Option<Price>,
+    /// The last block height that can hold it (Solana).
+    pub(super) until: Option<u64>,
     pub(super) at: UnixMillis,
 }
 
 impl Sent {
     pub(super) fn attempts(&self) -> Vec<Attempt> {
-        let attempt = |version: &Version| Attempt { transaction: version.hash.to_string(), at: version.at.rfc3339() };
+        let attempt = |version: &Version| Attempt { transaction: version.id.to_string(), at: version.at.rfc3339() };
         self.versions.iter().map(attempt).collect()
     }
 

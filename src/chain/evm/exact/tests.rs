@@ -1,4 +1,5 @@
 use super::*;
+use crate::chain::exact::{Judged, Terms as Either, judge};
 use crate::chain::facts::RpcError;
 use crate::network::by_key;
 use crate::payment::x402::read;
@@ -111,18 +112,18 @@ fn good(kind: &str) -> Reply {
 }
 
 fn reason(body: &Value, answers: &[(&str, Reply)]) -> Option<Reason> {
-    judged(body, answers).refusal.map(|(reason, _)| reason)
+    judged(body, answers).rules.refusal.map(|(reason, _)| reason)
 }
 
 #[test]
 fn a_good_payment_passes_every_check_in_one_round() {
     let found = judged(&body(), &[]);
-    assert_eq!(found.refusal, None);
-    assert!(found.checks.iter().all(|check| check.passed));
-    assert_eq!(found.payer.map(|payer| payer.to_string()).as_deref(), Some(PAYER));
+    assert_eq!(found.rules.refusal, None);
+    assert!(found.rules.checks.iter().all(|check| check.passed));
     let asked = judge(&payment(&body()), network(), &sender(), &Facts::new(), NOW);
     assert!(matches!(asked, Err(Unknown::Missing(calls)) if calls.len() == 3));
-    let terms = found.terms.expect("terms");
+    let Some(Either::Evm(terms)) = found.terms else { panic!("no terms") };
+    assert_eq!(terms.payer().to_string(), PAYER);
     assert_eq!(hex::encode(&terms.calldata()[..4]), "e3ee160e");
     assert_eq!(terms.amount(), Amount::atomic(10_000));
 }
@@ -241,7 +242,7 @@ fn what_the_chain_refuses_is_looked_into() {
     let poor = || value(&json!(format!("0x{:064x}", 9_999)));
     check(&[("transfer", revert()), ("balance", poor())], Reason::EvmBalance);
     check(&[("transfer", revert())], Reason::EvmSimulation);
-    let told = judged(&body(), &[("transfer", revert())]).refusal.expect("a refusal").1;
+    let told = judged(&body(), &[("transfer", revert())]).rules.refusal.expect("a refusal").1;
     assert!(told.contains("execution reverted"), "{told}");
 }
 

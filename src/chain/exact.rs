@@ -1,0 +1,139 @@
+//! The scheme `exact` (PROTOCOL sections 2.1 and 2.4), whichever the family:
+//! what is free to judge comes first, then one round of questions to the chain.
+
+use super::facts::{Facts, Unknown};
+use super::{evm, svm};
+use crate::address::{Address, Family};
+use crate::amount::Amount;
+use crate::network::Network;
+use crate::payment::Check;
+use crate::payment::x402::{Payload, Payment};
+use crate::reason::Reason;
+use crate::time::UnixSeconds;
+
+/// What was signed, with every member of its type.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Terms {
+    /// An EIP-3009 authorization.
+    Evm(Box<evm::exact::Terms>),
+    /// A transaction that lacks our signature only.
+    Svm(Box<svm::exact::Terms>),
+}
+
+impl Terms {
+    /// Who pays.
+    #[must_use]
+    pub const fn payer(&self) -> Address {
+        match self {
+            Self::Evm(terms) => terms.payer(),
+            Self::Svm(terms) => terms.payer(),
+        }
+    }
+
+    /// Who is paid.
+    #[must_use]
+    pub const fn pay_to(&self) -> Address {
+        match self {
+            Self::Evm(terms) => terms.pay_to(),
+            Self::Svm(terms) => terms.pay_to(),
+        }
+    }
+
+    /// How much.
+    #[must_use]
+    pub fn amount(&self) -> Amount {
+        match self {
+            Self::Evm(terms) => terms.amount(),
+            Self::Svm(terms) => terms.amount(),
+        }
+    }
+}
+
+/// Some rules and how they came out; after a broken one the rest is not looked at.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rules {
+    /// Each rule that was looked at, with its outcome.
+    pub checks: Vec<Check>,
+    /// The first broken rule with its sentence; `None`: good.
+    pub refusal: Option<(Reason, String)>,
+}
+
+impl Rules {
+    /// Notes a rule; answers whether it holds.
+    pub fn rule(&mut self, name: &str, holds: bool, reason: Reason, detail: impl Into<String>) -> bool {
+        let detail = detail.into();
+        if !holds {
+            self.refusal = Some((reason, detail.clone()));
+        }
+        self.checks.push(Check { name: name.to_owned(), passed: holds, detail });
+        holds
+    }
+}
+
+/// How the free rules came out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Judged {
+    /// The rules.
+    pub rules: Rules,
+    /// What was signed, if all that is free to check was good.
+    pub terms: Option<Terms>,
+}
+
+/// All that can be judged without the chain. `own` are the addresses that pay
+/// for transactions on this network.
+#[must_use]
+pub fn judge_free(payment: &Payment, network: &Network, own: &[Address], now: UnixSeconds) -> Judged {
+    let mut rules = Rules::default();
+    let terms = match network.family {
+        Family::Evm => evm::exact::free(&mut rules, payment, network, now).map(|terms| Terms::Evm(Box::new(terms))),
+        Family::Svm => svm::exact::free(&mut rules, payment, network, own).map(|terms| Terms::Svm(Box::new(terms))),
+    };
+    Judged { rules, terms }
+}
+
+/// What only the chain can tell of terms that are good as far as is free to
+/// say. `sender` is the address that would send the transaction.
+///
+/// # Errors
+/// [`Unknown::Missing`] with the calls of one round (a second where a wallet is
+/// asked for its signature, or a failure is looked into); [`Unknown::Malformed`]
+/// where the node's answer is no evidence.
+pub fn judge_on_chain(payment: &Payment, terms: &Terms, sender: &Address, facts: &Facts) -> Result<Rules, Unknown> {
+    let mut rules = Rules::default();
+    match terms {
+        Terms::Evm(terms) => evm::exact::on_chain(&mut rules, terms, sender, facts)?,
+        Terms::Svm(terms) => svm::exact::on_chain(&mut rules, payment.version, terms, facts)?,
+    }
+    Ok(rules)
+}
+
+/// Who pays by the payload's own word, good or not: a refusal names them.
+#[must_use]
+pub fn payer_named(payment: &Payment) -> Option<Address> {
+    match &payment.payload {
+        Payload::Eip3009(signed) => Address::parse(Family::Evm, &signed.from),
+        Payload::Transaction(text) => svm::exact::payer_named(text),
+        Payload::Other => None,
+    }
+}
+
+/// All the rules at once, for tests: we have no address of our own but `sender`.
+///
+/// # Errors
+/// As [`judge_on_chain`].
+#[cfg(test)]
+pub(crate) fn judge(
+    payment: &Payment,
+    network: &Network,
+    sender: &Address,
+    facts: &Facts,
+    now: UnixSeconds,
+) -> Result<Judged, Unknown> {
+    let mut judged = judge_free(payment, network, core::slice::from_ref(sender), now);
+    if let Some(terms) = &judged.terms {
+        let told = judge_on_chain(payment, terms, sender, facts)?;
+        judged.rules.checks.extend(told.checks);
+        judged.rules.refusal = told.refusal;
+    }
+    Ok(judged)
+}

@@ -1,0 +1,345 @@
+//! The scheme `exact` on Solana (PROTOCOL 2.4): a transaction that moves the
+//! amount with one `TransferChecked`, does nothing else, and for which we pay
+//! the fee and nothing else.
+
+use super::wire::{Instruction, Wire};
+use crate::address::{Address, Family};
+use crate::amount::Amount;
+use crate::chain::exact::Rules;
+use crate::chain::facts::{Call, Facts, Reply, Unknown};
+use crate::network::{Compute, Network};
+use crate::payment::x402::{Accepted, Payload, Payment, Requirements, Version};
+use crate::reason::Reason;
+use serde::Deserialize;
+use serde_json::json;
+use serde_json::value::RawValue;
+use solana_address::Address as Pubkey;
+
+const TOKEN: Pubkey = Pubkey::from_str_const("TokenkegQfeZyiNwAJbNbGKPFXCWuBvf9Ss623VQ5DA");
+const TOKEN_2022: Pubkey = Pubkey::from_str_const("TokenzQdBNbLqP5VEhdkAS6EPFLC1PHnBqCXEpPxuEb");
+const ASSOCIATED: Pubkey = Pubkey::from_str_const("ATokenGPvbdGVxr1b2hvZbsiqW5xWH25efTNsLJA8knL");
+const COMPUTE_BUDGET: Pubkey = Pubkey::from_str_const("ComputeBudget111111111111111111111111111111");
+const MEMO: Pubkey = Pubkey::from_str_const("MemoSq4gqABAXKb96qnH8TysNcWxMyWCqXgDLGmfcHr");
+/// Wallets add its assertions.
+const LIGHTHOUSE: Pubkey = Pubkey::from_str_const("L2TExMFKdjpN9kozasaurPirfHy9P8sbXoAN1qA3S95");
+
+/// The payer and we: each signature costs us 5,000 lamports.
+const SIGNERS_MAX: u8 = 2;
+/// Compute limit, compute price, the transfer, and up to four that only assert or remark.
+const INSTRUCTIONS: core::ops::RangeInclusive<usize> = 3..=7;
+/// The same without the first two, which a version-1 transaction has no place for.
+const INSTRUCTIONS_V1: core::ops::RangeInclusive<usize> = 1..=5;
+const SET_COMPUTE_UNIT_LIMIT: u8 = 2;
+const SET_COMPUTE_UNIT_PRICE: u8 = 3;
+const TRANSFER_CHECKED: u8 = 12;
+/// Millionths of a lamport in a lamport.
+const MICRO: u64 = 1_000_000;
+/// Characters of a failure that are told.
+const FAILURE_MAX: usize = 160;
+
+/// A transaction that is good as far as it is free to say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Terms {
+    payer: [u8; 32],
+    pay_to: [u8; 32],
+    amount: u64,
+    fee_payer: [u8; 32],
+    wire: Wire,
+    text: String,
+}
+
+impl Terms {
+    /// Who pays: the authority over the source account.
+    #[must_use]
+    pub const fn payer(&self) -> Address {
+        Address::Svm(self.payer)
+    }
+
+    /// Who is paid: the destination's owner.
+    #[must_use]
+    pub const fn pay_to(&self) -> Address {
+        Address::Svm(self.pay_to)
+    }
+
+    /// How much.
+    #[must_use]
+    pub fn amount(&self) -> Amount {
+        Amount::atomic(self.amount)
+    }
+
+    /// Who pays the fee: one of us.
+    #[must_use]
+    pub const fn fee_payer(&self) -> Address {
+        Address::Svm(self.fee_payer)
+    }
+
+    /// The transaction.
+    #[must_use]
+    pub const fn wire(&self) -> &Wire {
+        &self.wire
+    }
+
+    /// The transaction as it came, base64.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+}
+
+/// All that is free to judge; `own` are the addresses that pay fees.
+pub(crate) fn free(rules: &mut Rules, payment: &Payment, network: &Network, own: &[Address]) -> Option<Terms> {
+    let fee_payer = requirements(rules, payment, network, own)?;
+    let Payload::Transaction(text) = &payment.payload else {
+        rules.rule("payload", false, Reason::InvalidPayload, "a transaction in base64 is expected");
+        return None;
+    };
+    let wire = Wire::read(text);
+    let told = "a legacy, v0 or version-1 transaction in base64";
+    rules.rule("transaction", wire.is_some(), Reason::SvmUndecoded, told).then_some(())?;
+    let wire = wire?;
+    signers(rules, &wire, fee_payer).then_some(())?;
+    let instructions = instructions(rules, &wire, fee_payer)?;
+    let compute = network.settle.and_then(|settle| settle.compute());
+    let (limits, rest) = match wire.config() {
+        Some(_) => instructions.split_at_checked(0)?,
+        None => instructions.split_at_checked(2)?,
+    };
+    cost(rules, &wire, limits, compute.unwrap_or(Compute { units: 0, micro_lamports: 0 })).then_some(())?;
+    let (transfer, others) = rest.split_first()?;
+    let (payer, pay_to, amount) = transferred(rules, payment, network, transfer, own)?;
+    remarks(rules, &payment.requirements, others, limits.len()).then_some(())?;
+    Some(Terms { payer, pay_to, amount, fee_payer, wire, text: text.clone() })
+}
+
+/// What the seller asks for, and who pays the fee.
+fn requirements(rules: &mut Rules, payment: &Payment, network: &Network, own: &[Address]) -> Option<[u8; 32]> {
+    let wanted = &payment.requirements;
+    let (scheme_reason, network_reason, managed_reason) = match payment.version {
+        Version::One => (Reason::UnsupportedScheme, Reason::SvmNetworkMismatchV1, Reason::SvmFeePayerNotManagedV1),
+        Version::Two => (Reason::SvmScheme, Reason::SvmNetworkMismatch, Reason::SvmFeePayerNotManaged),
+    };
+    let asset = Address::parse(Family::Svm, &wanted.asset) == Some(network.asset.address);
+    let told = format!("the registered asset is {}", network.asset.text);
+    rules.rule("asset", asset, Reason::AssetNotAllowed, told).then_some(())?;
+    let scheme = wanted.scheme == "exact" && payment.accepted.scheme() == wanted.scheme;
+    rules.rule("scheme", scheme, scheme_reason, "the scheme is exact on both sides").then_some(())?;
+    let same = payment.accepted.network() == wanted.network;
+    rules.rule("network", same, network_reason, "one network on both sides").then_some(())?;
+    let accepted = match &payment.accepted {
+        Accepted::Named { .. } => true,
+        Accepted::Whole(accepted) => agree(accepted, wanted),
+    };
+    let told = "the buyer accepted these requirements";
+    rules.rule("accepted", accepted, Reason::InvalidRequirements, told).then_some(())?;
+    let named = wanted.fee_payer.as_deref();
+    rules.rule("fee_payer", named.is_some(), Reason::SvmNoFeePayer, "extra.feePayer is named").then_some(())?;
+    let payer = named.and_then(|text| Address::parse(Family::Svm, text)).filter(|payer| own.contains(payer));
+    let told = "extra.feePayer is one of ours";
+    rules.rule("fee_payer_managed", payer.is_some(), managed_reason, told).then_some(())?;
+    bytes(&payer?)
+}
+
+/// Base58 has one spelling: texts are compared as they are.
+fn agree(accepted: &Requirements, wanted: &Requirements) -> bool {
+    let parts = |all: &Requirements| {
+        [Some(&all.amount), Some(&all.asset), Some(&all.pay_to), all.fee_payer.as_ref(), all.memo.as_ref()]
+            .map(|part| part.cloned())
+    };
+    parts(accepted) == parts(wanted)
+}
+
+const fn bytes(address: &Address) -> Option<[u8; 32]> {
+    match address {
+        Address::Svm(bytes) => Some(*bytes),
+        Address::Evm(_) => None,
+    }
+}
+
+/// Who signs: we first, the payer at most beside us, and the payer has.
+fn signers(rules: &mut Rules, wire: &Wire, fee_payer: [u8; 32]) -> bool {
+    let count = wire.header().num_required_signatures;
+    rules.rule("signers", count <= SIGNERS_MAX, Reason::SvmSigners, format!("{count} sign, {SIGNERS_MAX} may"))
+        && rules.rule(
+            "fee_payer_first",
+            wire.fee_payer() == Some(fee_payer),
+            Reason::SvmFeePayerMismatch,
+            "the first account is extra.feePayer",
+        )
+        && rules.rule("signature", wire.is_signed_but_for_us(), Reason::SvmSignature, "the payer signed the message")
+}
+
+/// The instructions, none of which names us, as many as there may be.
+fn instructions<'a>(rules: &mut Rules, wire: &'a Wire, fee_payer: [u8; 32]) -> Option<Vec<Instruction<'a>>> {
+    let told = "no account stands in a lookup table";
+    rules.rule("lookup_tables", !wire.looks_up(), Reason::SvmLookups, told).then_some(())?;
+    let instructions = wire.instructions();
+    let told = "every index points at an account";
+    rules.rule("accounts", instructions.is_some(), Reason::SvmUndecoded, told).then_some(())?;
+    let instructions = instructions?;
+    // Our signature lets an instruction do anything with an account of ours that it is given.
+    let authority = instructions.iter().any(|each| is_transfer(each) && each.accounts.get(3) == Some(&fee_payer));
+    let isolated = !instructions.iter().any(|each| each.program == fee_payer || each.accounts.contains(&fee_payer));
+    let reason = if authority { Reason::SvmFeePayerTransfers } else { Reason::SvmFeePayerNotIsolated };
+    rules.rule("fee_payer_isolated", isolated, reason, "no instruction is given the fee payer").then_some(())?;
+    let allowed = if wire.config().is_some() { INSTRUCTIONS_V1 } else { INSTRUCTIONS };
+    let count = instructions.len();
+    let told = format!("{count} instructions, {} to {} may be", allowed.start(), allowed.end());
+    rules.rule("instructions", allowed.contains(&count), Reason::SvmLength, told).then_some(instructions)
+}
+
+fn is_transfer(instruction: &Instruction<'_>) -> bool {
+    [TOKEN.to_bytes(), TOKEN_2022.to_bytes()].contains(&instruction.program)
+        && instruction.data.first() == Some(&TRANSFER_CHECKED)
+        && instruction.data.len() >= 10
+        && instruction.accounts.len() >= 4
+}
+
+/// What the payer makes us pay: by the first two instructions, or by a version-1 transaction's own words.
+fn cost(rules: &mut Rules, wire: &Wire, limits: &[Instruction<'_>], most: Compute) -> bool {
+    if let Some(config) = wire.config() {
+        let units = config.compute_unit_limit.unwrap_or(0);
+        let fee = config.priority_fee.unwrap_or(0);
+        let fee_max = most.micro_lamports.saturating_mul(most.units.into()).checked_div(MICRO).unwrap_or(0);
+        return rules.rule("compute_limit", units > 0, Reason::SvmLimit, "a compute unit limit is set")
+            && rules.rule("compute_limit_cap", units <= most.units, Reason::SvmLimitHigh, units_told(units, most))
+            && rules.rule(
+                "compute_price_cap",
+                fee <= fee_max,
+                Reason::SvmPriceHigh,
+                format!("a priority fee of {fee} lamports, at most {fee_max}"),
+            );
+    }
+    let told = |index: usize, word: u8| {
+        let each = limits.get(index).filter(|each| each.program == COMPUTE_BUDGET.to_bytes())?;
+        each.data.split_first().filter(|(first, _)| **first == word).map(|(_, rest)| rest)
+    };
+    let units = told(0, SET_COMPUTE_UNIT_LIMIT).and_then(|rest| rest.try_into().ok()).map(u32::from_le_bytes);
+    let price = told(1, SET_COMPUTE_UNIT_PRICE).and_then(|rest| rest.try_into().ok()).map(u64::from_le_bytes);
+    let units_or_most = units.unwrap_or(u32::MAX);
+    let price_or_most = price.unwrap_or(u64::MAX);
+    rules.rule("compute_limit", units.is_some(), Reason::SvmLimit, "the first instruction sets a compute unit limit")
+        && rules.rule(
+            "compute_limit_cap",
+            units_or_most <= most.units,
+            Reason::SvmLimitHigh,
+            units_told(units_or_most, most),
+        )
+        && rules.rule("compute_price", price.is_some(), Reason::SvmPrice, "the second sets a compute unit price")
+        && rules.rule(
+            "compute_price_cap",
+            price_or_most <= most.micro_lamports,
+            Reason::SvmPriceHigh,
+            format!("{price_or_most} microlamports a unit, at most {}", most.micro_lamports),
+        )
+}
+
+fn units_told(units: u32, most: Compute) -> String {
+    format!("{units} compute units, at most {}", most.units)
+}
+
+/// The transfer: payer, receiver and amount.
+fn transferred(
+    rules: &mut Rules,
+    payment: &Payment,
+    network: &Network,
+    transfer: &Instruction<'_>,
+    own: &[Address],
+) -> Option<([u8; 32], [u8; 32], u64)> {
+    let wanted = &payment.requirements;
+    let told = "TransferChecked of a token program";
+    rules.rule("transfer", is_transfer(transfer), Reason::SvmNoTransfer, told).then_some(())?;
+    let [_source, mint, destination, payer] = transfer.accounts.get(..4)?.try_into().ok()?;
+    let amount = u64::from_le_bytes(transfer.data.get(1..9)?.try_into().ok()?);
+    let foreign = !own.contains(&Address::Svm(payer));
+    let told = "the money is not ours";
+    rules.rule("authority", foreign, Reason::SvmFeePayerTransfers, told).then_some(())?;
+    let same = network.asset.address == Address::Svm(mint);
+    rules.rule("mint", same, Reason::SvmMint, format!("of {}", Address::Svm(mint))).then_some(())?;
+    let pay_to = Address::parse(Family::Svm, &wanted.pay_to).as_ref().and_then(bytes);
+    let account = pay_to.map(|owner| associated_account(&owner, &transfer.program, &mint));
+    let told = "to the associated token account of payTo";
+    rules.rule("recipient", account == Some(destination), Reason::SvmRecipient, told).then_some(())?;
+    let same = Amount::parse_atomic(&wanted.amount) == Some(Amount::atomic(amount));
+    let told = format!("{amount} signed, {} required", wanted.amount);
+    rules.rule("amount", same, Reason::SvmAmount, told).then_some((payer, pay_to?, amount))
+}
+
+/// Where an owner's tokens of a mint belong: the address that the associated
+/// token program derives.
+fn associated_account(owner: &[u8; 32], program: &[u8; 32], mint: &[u8; 32]) -> [u8; 32] {
+    Pubkey::find_program_address(&[owner, program, mint], &ASSOCIATED).0.to_bytes()
+}
+
+/// What may follow the transfer: assertions and memos; `before` instructions stood before it.
+fn remarks(rules: &mut Rules, wanted: &Requirements, others: &[Instruction<'_>], before: usize) -> bool {
+    const UNKNOWN: [Reason; 4] = [Reason::SvmFourth, Reason::SvmFifth, Reason::SvmSixth, Reason::SvmSeventh];
+    let allowed = [MEMO.to_bytes(), LIGHTHOUSE.to_bytes()];
+    let stranger = others.iter().position(|each| !allowed.contains(&each.program));
+    // The names count from a transaction with two instructions before the transfer.
+    let reason = match before {
+        2 => stranger.and_then(|at| UNKNOWN.get(at)).copied().unwrap_or(Reason::SvmOptional),
+        _ => Reason::SvmOptional,
+    };
+    if !rules.rule("other_instructions", stranger.is_none(), reason, "only Memo and Lighthouse follow") {
+        return false;
+    }
+    let Some(memo) = &wanted.memo else { return true };
+    let memos: Vec<_> = others.iter().filter(|each| each.program == MEMO.to_bytes()).collect();
+    rules.rule("memo_count", memos.len() == 1, Reason::SvmMemoCount, "one memo, as extra.memo asks")
+        && rules.rule(
+            "memo",
+            memos.iter().all(|each| each.data == memo.as_bytes()),
+            Reason::SvmMemo,
+            "the memo is extra.memo",
+        )
+}
+
+fn simulation(terms: &Terms) -> Call {
+    let options = json!({"encoding": "base64", "sigVerify": false, "replaceRecentBlockhash": false,
+        "commitment": "confirmed"});
+    Call::new("simulateTransaction", &json!([terms.text, options]))
+}
+
+/// The transaction, tried: balance, accounts and block hash all at once.
+pub(crate) fn on_chain(rules: &mut Rules, version: Version, terms: &Terms, facts: &Facts) -> Result<(), Unknown> {
+    #[derive(Deserialize)]
+    struct Simulated<'a> {
+        #[serde(borrow)]
+        value: Outcome<'a>,
+    }
+    #[derive(Deserialize)]
+    struct Outcome<'a> {
+        #[serde(borrow)]
+        err: Option<&'a RawValue>,
+    }
+    let call = simulation(terms);
+    let [reply] = facts.all(core::array::from_ref(&call))?;
+    let value = match reply {
+        Reply::Value(value) => value,
+        Reply::Error(error) => return Err(Unknown::nonsense_about("node_error", &error.message)),
+    };
+    let simulated: Simulated<'_> =
+        serde_json::from_str(value.get()).map_err(|error| Unknown::nonsense_about("malformed_simulation", error))?;
+    let failure = simulated.value.err.map(RawValue::get).filter(|text| *text != "null");
+    let reason = match version {
+        Version::One => Reason::SvmSimulationV1,
+        Version::Two => Reason::SvmSimulation,
+    };
+    let told = failure.map_or_else(
+        || "the transaction would succeed".to_owned(),
+        |text| format!("the transaction would fail: {}", text.chars().take(FAILURE_MAX).collect::<String>()),
+    );
+    rules.rule("simulation", failure.is_none(), reason, told);
+    Ok(())
+}
+
+/// The authority of the first transfer in a transaction, good or not.
+pub(crate) fn payer_named(text: &str) -> Option<Address> {
+    let wire = Wire::read(text)?;
+    let instructions = wire.instructions()?;
+    let transfer = instructions.iter().find(|each| is_transfer(each))?;
+    transfer.accounts.get(3).copied().map(Address::Svm)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,135 @@
+//! A transaction on the wire: legacy, v0 and version 1 (CHAINS 2.5).
+
+use crate::address::TxId;
+use crate::signer::SvmSigner;
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use ed25519_dalek::{Signature, VerifyingKey};
+use solana_message::compiled_instruction::CompiledInstruction;
+use solana_message::v1::TransactionConfig;
+use solana_message::{MessageHeader, VersionedMessage};
+use solana_transaction::versioned::VersionedTransaction;
+
+/// Bytes of a legacy or v0 transaction: one packet.
+const BYTES_MAX: usize = 1_232;
+/// Bytes of a version-1 transaction.
+const BYTES_MAX_V1: usize = 4_096;
+
+/// A transaction whose signatures are as many as its message wants, and whose
+/// indexes all point at something.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wire {
+    transaction: VersionedTransaction,
+    message: Vec<u8>,
+}
+
+/// An instruction with its indexes resolved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Instruction<'a> {
+    /// The program.
+    pub program: [u8; 32],
+    /// The accounts, in order.
+    pub accounts: Vec<[u8; 32]>,
+    /// What the program is told.
+    pub data: &'a [u8],
+}
+
+/// A transaction with all its signatures.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Signed {
+    /// What is sent, base64.
+    pub raw: String,
+    /// Its name: the first signature.
+    pub id: TxId,
+}
+
+impl Wire {
+    /// Reads base64. Only what encodes to the very same bytes again is taken,
+    /// so that no two texts are one transaction.
+    #[must_use]
+    pub fn read(text: &str) -> Option<Self> {
+        if text.len() > BYTES_MAX_V1.saturating_mul(2) {
+            return None;
+        }
+        let bytes = BASE64_STANDARD.decode(text).ok()?;
+        let transaction: VersionedTransaction = wincode::deserialize(&bytes).ok()?;
+        let most = match transaction.message {
+            VersionedMessage::Legacy(_) | VersionedMessage::V0(_) => BYTES_MAX,
+            VersionedMessage::V1(_) => BYTES_MAX_V1,
+        };
+        transaction.sanitize().ok()?;
+        let same = wincode::serialize(&transaction).ok()? == bytes;
+        let message = transaction.message.serialize();
+        (same && bytes.len() <= most).then_some(Self { transaction, message })
+    }
+
+    /// What every signer signs.
+    #[must_use]
+    pub fn message(&self) -> &[u8] {
+        &self.message
+    }
+
+    /// How many accounts sign, and how many of them only read.
+    #[must_use]
+    pub fn header(&self) -> &MessageHeader {
+        self.transaction.message.header()
+    }
+
+    /// Who pays the fee: the first account.
+    #[must_use]
+    pub fn fee_payer(&self) -> Option<[u8; 32]> {
+        self.transaction.message.static_account_keys().first().map(solana_address::Address::to_bytes)
+    }
+
+    /// Whether accounts stand in tables on the chain.
+    #[must_use]
+    pub fn looks_up(&self) -> bool {
+        self.transaction.message.address_table_lookups().is_some_and(|lookups| !lookups.is_empty())
+    }
+
+    /// What a version-1 transaction says of its own cost; `None` of the others.
+    #[must_use]
+    pub const fn config(&self) -> Option<&TransactionConfig> {
+        match &self.transaction.message {
+            VersionedMessage::V1(message) => Some(&message.config),
+            VersionedMessage::Legacy(_) | VersionedMessage::V0(_) => None,
+        }
+    }
+
+    /// The instructions; `None` where one points into a table that is not read.
+    #[must_use]
+    pub fn instructions(&self) -> Option<Vec<Instruction<'_>>> {
+        let keys = self.transaction.message.static_account_keys();
+        let key = |index: u8| keys.get(usize::from(index)).map(solana_address::Address::to_bytes);
+        let resolve = |each: &'_ CompiledInstruction| -> Option<(Vec<[u8; 32]>, [u8; 32])> {
+            Some((each.accounts.iter().copied().map(key).collect::<Option<_>>()?, key(each.program_id_index)?))
+        };
+        let instructions = self.transaction.message.instructions().iter();
+        instructions
+            .map(|each| resolve(each).map(|(accounts, program)| Instruction { program, accounts, data: &each.data }))
+            .collect()
+    }
+
+    /// Whether every signer but the first has signed the message.
+    #[must_use]
+    pub fn is_signed_but_for_us(&self) -> bool {
+        let keys = self.transaction.message.static_account_keys().iter();
+        keys.zip(&self.transaction.signatures).skip(1).all(|(key, signature)| {
+            let signature = Signature::from_bytes(signature.as_array());
+            VerifyingKey::from_bytes(key.as_array())
+                .is_ok_and(|key| key.verify_strict(&self.message, &signature).is_ok())
+        })
+    }
+
+    /// The same with our signature in its place; `None` where we do not pay its fee.
+    #[must_use]
+    pub fn signed(mut self, signer: &SvmSigner) -> Option<Signed> {
+        if self.fee_payer() != Some(signer.address()) {
+            return None;
+        }
+        let ours = signer.sign(&self.message);
+        *self.transaction.signatures.first_mut()? = ours.into();
+        let raw = BASE64_STANDARD.encode(wincode::serialize(&self.transaction).ok()?);
+        Some(Signed { raw, id: TxId::Svm(ours) })
+    }
+}

@@ -1,0 +1,173 @@
+//! On Solana: our signature in its place, the same bytes again until they are
+//! seen, or until their block hash is too old for them ever to be.
+
+use super::store::{Row, Sent, Version, number};
+use super::{ALARM_MS, Settler, network_of, signer_of};
+use crate::address::TxId;
+use crate::chain::facts::{Call, Facts, Reply as Said};
+use crate::chain::svm::wire::Wire;
+use crate::error::{Code, Fault};
+use crate::payment::settlement::SettlementStatus;
+use crate::reason::Reason;
+use crate::settle::{Flight, Report};
+use crate::shell::app::{self, App};
+use crate::shell::sqlite::{broken, ms, text};
+use crate::shell::{log, rpc};
+use crate::sql::settler as sql;
+use serde::Deserialize;
+use serde_json::json;
+
+/// Nodes drop what they cannot place at once, so that it must be sent again and again.
+const RESEND_MS: u64 = 2_000;
+
+impl Settler {
+    /// Signs, stores and sends. A report where nothing could be sent.
+    pub(super) async fn launch_svm(&self, app: &App, flight: &Flight, text: &str) -> Result<Option<Report>, Fault> {
+        let network = network_of(flight)?;
+        let signer = signer_of(app, flight)?.svm();
+        let signed = Wire::read(text).zip(signer).and_then(|(wire, signer)| wire.signed(signer));
+        let signed = signed.ok_or_else(|| Fault::internal("the transaction could not be signed"))?;
+        let call = hash_call();
+        let facts = rpc::call_all(network, &app.settings.providers(network), core::slice::from_ref(&call)).await;
+        // Its block hash is at most as young as the newest one.
+        let Some(until) = last_valid(&facts, &call) else {
+            return Err(Fault::new(Code::ChainUnavailable, "the chain tells no block hash").after(5));
+        };
+        self.wake_by(app::now().plus(ALARM_MS)).await;
+        // From here to the stored bytes nothing is awaited.
+        if self.row(&flight.key())?.is_some() {
+            return Ok(None);
+        }
+        let now = app::now();
+        let version = Version { raw: signed.raw, id: signed.id, price: None, until: Some(until), at: now };
+        let bind = vec![
+            flight.key().into(),
+            number(0),
+            serde_json::to_string(flight).map_err(broken)?.into(),
+            serde_json::to_string(&Sent { versions: vec![version.clone()] }).map_err(broken)?.into(),
+            ms(now),
+        ];
+        self.db().run(sql::FLIGHT_PUT, bind)?;
+        self.send_svm(app, flight, &version).await?;
+        Ok(None)
+    }
+
+    /// Hands the bytes to the chain. What a node says against it is no end:
+    /// only the chain, or the height, ends a transaction.
+    async fn send_svm(&self, app: &App, flight: &Flight, version: &Version) -> Result<(), Fault> {
+        let network = network_of(flight)?;
+        let options = json!({"encoding": "base64", "skipPreflight": true, "maxRetries": 0});
+        let call = Call::new("sendTransaction", &json!([version.raw, options]));
+        let facts = rpc::call_all(network, &app.settings.providers(network), core::slice::from_ref(&call)).await;
+        if let Some(Said::Error(error)) = facts.get(&call) {
+            let fields = [("chain", network.key.into()), ("words", error.message.as_str().into())];
+            log::line("a transaction was refused", &fields);
+        }
+        Ok(())
+    }
+
+    /// Which transactions are in a block that is confirmed.
+    pub(super) async fn landed_svm(&self, app: &App, rows: &[Row]) -> Result<Vec<TxId>, Fault> {
+        let Some(first) = rows.first() else { return Ok(Vec::new()) };
+        let network = network_of(&first.flight)?;
+        let ids: Vec<TxId> = rows.iter().flat_map(|row| &row.sent.versions).map(|version| version.id).collect();
+        let call = statuses_call(&ids, false);
+        let facts = rpc::call_all(network, &app.settings.providers(network), core::slice::from_ref(&call)).await;
+        let statuses = statuses(&facts, &call, ids.len()).unwrap_or_default();
+        let landed = ids.into_iter().zip(statuses);
+        Ok(landed.filter(|(_, status)| status.as_ref().is_some_and(Status::is_confirmed)).map(|(id, _)| id).collect())
+    }
+
+    /// All that is on its way, once more; what can never arrive any more ends.
+    pub(super) async fn push_all_svm(&self, app: &App) -> Result<(), Fault> {
+        let now = app::now();
+        if self.pushed_at.get().is_some_and(|at| now.since(at) < RESEND_MS) {
+            return Ok(());
+        }
+        self.pushed_at.set(Some(now));
+        for key in self.db().rows(sql::FLIGHTS_OPEN, Vec::new())? {
+            let Some(row) = self.row(&text(key.first()))? else { continue };
+            let Some(version) = row.sent.newest() else { continue };
+            if row.report.is_some() || now.since(version.at) < RESEND_MS {
+                continue;
+            }
+            if self.is_over(app, &row, version).await? {
+                let report = Report {
+                    settlement: row.flight.settlement,
+                    status: SettlementStatus::Failed,
+                    reason: Some(Reason::SvmFailed),
+                    told: "the block hash expired before the transaction was taken: it can never be".to_owned(),
+                    transaction: Some(version.id.to_string()),
+                    attempts: row.sent.attempts(),
+                };
+                self.end(&row.key, &report)?;
+            } else {
+                self.send_svm(app, &row.flight, version).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the chain has gone past the last block that could hold it, for
+    /// good, without it. Both are asked of one node; a height is finalized some
+    /// ten seconds after the node has seen all that its block holds.
+    async fn is_over(&self, app: &App, row: &Row, version: &Version) -> Result<bool, Fault> {
+        let network = network_of(&row.flight)?;
+        let height = Call::new("getBlockHeight", &json!([{"commitment": "finalized"}]));
+        let known = statuses_call(&[version.id], true);
+        let calls = [height.clone(), known.clone()];
+        let facts = rpc::call_all(network, &app.settings.providers(network), &calls).await;
+        let past = match facts.get(&height) {
+            Some(Said::Value(value)) => value.get().parse::<u64>().ok().zip(version.until),
+            Some(Said::Error(_)) | None => None,
+        };
+        let is_past = past.is_some_and(|(height, until)| height > until);
+        Ok(is_past && statuses(&facts, &known, 1).is_some_and(|statuses| statuses.iter().all(Option::is_none)))
+    }
+}
+
+fn hash_call() -> Call {
+    Call::new("getLatestBlockhash", &json!([{"commitment": "confirmed"}]))
+}
+
+fn last_valid(facts: &Facts, call: &Call) -> Option<u64> {
+    #[derive(Deserialize)]
+    struct Answer {
+        value: Value,
+    }
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Value {
+        last_valid_block_height: u64,
+    }
+    let Some(Said::Value(value)) = facts.get(call) else { return None };
+    serde_json::from_str::<Answer>(value.get()).ok().map(|answer| answer.value.last_valid_block_height)
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Status {
+    confirmation_status: Option<String>,
+}
+
+impl Status {
+    fn is_confirmed(&self) -> bool {
+        matches!(self.confirmation_status.as_deref(), Some("confirmed" | "finalized"))
+    }
+}
+
+fn statuses_call(ids: &[TxId], history: bool) -> Call {
+    let ids: Vec<String> = ids.iter().map(ToString::to_string).collect();
+    Call::new("getSignatureStatuses", &json!([ids, {"searchTransactionHistory": history}]))
+}
+
+/// As many as were asked for, or nothing.
+fn statuses(facts: &Facts, call: &Call, asked: usize) -> Option<Vec<Option<Status>>> {
+    #[derive(Deserialize)]
+    struct Answer {
+        value: Vec<Option<Status>>,
+    }
+    let Some(Said::Value(value)) = facts.get(call) else { return None };
+    let answer: Answer = serde_json::from_str(value.get()).ok()?;
+    (answer.value.len() == asked).then_some(answer.value)
+}

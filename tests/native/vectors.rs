@@ -1,0 +1,83 @@
+//! Payments of others, from ../shared/vectors, judged as requests.
+
+use serde_json::value::to_raw_value;
+use serde_json::{Value, json};
+use std::fs;
+use std::path::Path;
+use x402_edge::address::{Address, Family};
+use x402_edge::chain::exact::{judge_free, judge_on_chain};
+use x402_edge::chain::facts::{Facts, Reply, Unknown};
+use x402_edge::network::{Network, by_caip2};
+use x402_edge::payment::x402::read;
+use x402_edge::reason::Reason;
+use x402_edge::time::UnixSeconds;
+
+fn vectors(file: &str) -> Option<Value> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/vectors").join(file);
+    let text = fs::read_to_string(path).ok();
+    if text.is_none() {
+        println!("{file}: 1 file of vectors skipped, it is not here");
+    }
+    Some(serde_json::from_str(&text?).expect("JSON"))
+}
+
+/// The payer and the reason of a refusal; every question is answered as a chain does where all is well.
+fn judged(body: &Value, network: &Network, own: &[Address], now: u64) -> (Option<String>, Option<Reason>) {
+    let payment = read(body).expect("a payment");
+    let free = judge_free(&payment, network, own, UnixSeconds(now));
+    let Some(terms) = free.terms else { return (None, free.rules.refusal.map(|(reason, _)| reason)) };
+    let mut facts = Facts::new();
+    loop {
+        match judge_on_chain(&payment, &terms, own.first().unwrap_or(&terms.pay_to()), &facts) {
+            Ok(rules) => return (Some(terms.payer().to_string()), rules.refusal.map(|(reason, _)| reason)),
+            Err(Unknown::Missing(calls)) => {
+                for call in calls {
+                    let answer = match call.method {
+                        "simulateTransaction" => json!({"value": {"err": null}}),
+                        _ if call.params.contains("0xe94a0102") => json!(format!("0x{:064x}", 0)),
+                        _ => json!("0x"),
+                    };
+                    facts.learn(call, Reply::Value(to_raw_value(&answer).expect("JSON")));
+                }
+            }
+            Err(Unknown::Malformed(nonsense)) => panic!("{nonsense:?}"),
+        }
+    }
+}
+
+#[test]
+fn authorizations_of_others_are_theirs() {
+    let Some(all) = vectors("evm.json") else { return };
+    for name in ["own", "spec", "base_mainnet"] {
+        let (message, domain) = (&all[name]["message"], &all[name]["domain"]);
+        let network = by_caip2(&format!("eip155:{}", domain["chainId"])).expect("registered");
+        let requirements = json!({"scheme": "exact", "network": network.caip2, "amount": message["value"],
+            "asset": domain["verifyingContract"], "payTo": message["to"], "maxTimeoutSeconds": 60,
+            "extra": {"name": domain["name"], "version": domain["version"]}});
+        let mut body = json!({"x402Version": 2, "paymentRequirements": requirements, "paymentPayload": {
+            "x402Version": 2, "accepted": requirements,
+            "payload": {"authorization": message, "signature": all[name]["signature"]}}});
+        let now = message["validBefore"].as_str().expect("text").parse::<u64>().expect("a number") - 30;
+        let (payer, reason) = judged(&body, network, &[], now);
+        assert_eq!((payer.as_deref(), reason), (message["from"].as_str(), None), "{name}");
+        body["paymentPayload"]["payload"]["authorization"]["nonce"] = json!(format!("0x{}", "22".repeat(32)));
+        assert_eq!(judged(&body, network, &[], now).1, Some(Reason::EvmSignature), "{name}");
+    }
+}
+
+#[test]
+fn a_transaction_of_the_stock_client_is_good() {
+    let Some(vector) = vectors("svm.json") else { return };
+    let network = by_caip2("solana:EtWTRABZaYq6iMfeYKouRu166VU2xqa1").expect("registered");
+    let expect = &vector["expect"];
+    let ours = Address::parse(Family::Svm, expect["feePayer"].as_str().expect("text")).expect("an address");
+    let mut body = json!({"x402Version": 2, "paymentRequirements": vector["requirements"],
+        "paymentPayload": vector["paymentPayload"]});
+    let (payer, reason) = judged(&body, network, &[ours], 1_795_000_000);
+    assert_eq!((payer.as_deref(), reason), (expect["payer"].as_str(), None));
+    assert_eq!(judged(&body, network, &[], 1_795_000_000).1, Some(Reason::SvmFeePayerNotManaged));
+    for side in ["/paymentRequirements/amount", "/paymentPayload/accepted/amount"] {
+        *body.pointer_mut(side).expect("a member") = json!("1001");
+    }
+    assert_eq!(judged(&body, network, &[ours], 1_795_000_000).1, Some(Reason::SvmAmount));
+}

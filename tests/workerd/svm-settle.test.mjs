@@ -1,0 +1,103 @@
+// x402 payments on Solana (LiteSVM with the real token program): verified,
+// settled once, sent again when lost, ended for certain when they expire.
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { COMPUTE_BUDGET, keyPairText, startSolana } from "../../scripts/lib/solana.mjs";
+import { signSvm, signedSvmPayment } from "./payment.mjs";
+import { startWorker, until } from "./worker.mjs";
+
+let chain, worker;
+
+before(async () => {
+  chain = await startSolana();
+  const seeds = [0x21, 0x22].map((byte) => new Uint8Array(32).fill(byte));
+  const pairs = await Promise.all(seeds.map(keyPairText));
+  worker = await startWorker({ vars: { RPC_LOCAL_SOLANA: chain.url, SOLANA_SIGNERS_TEST: pairs.join() } });
+  const { body } = await worker.call("GET", "/facilitator/supported");
+  assert.equal(body.signers["solana:*"].length, 2);
+  for (const address of body.signers["solana:*"]) chain.svm.airdrop(address, 1_000_000_000n);
+});
+after(async () => {
+  await worker?.stop();
+  chain?.stop();
+});
+
+const payment = (wishes) => signedSvmPayment(worker, chain, wishes);
+
+for (const version of ["legacy", 0, 1]) {
+  test(`a payment of version ${version} is valid, moves money once and is claimed`, async () => {
+    const { verify, settle, paid, buyer, test: key } = await payment({ version });
+    const verified = (await verify()).body;
+    assert.deepEqual([verified.isValid, verified.payer], [true, buyer.address], JSON.stringify(verified));
+    const first = (await settle()).body;
+    assert.deepEqual([first.success, first.network, first.payer], [true, "solana:local", buyer.address], JSON.stringify(first));
+    assert.equal(await paid(), 10_000n);
+    const again = (await settle()).body;
+    assert.deepEqual([again.success, again.transaction], [true, first.transaction]);
+    const claimed = (await worker.verify(key, { tx_hash: first.transaction, chain: "local-solana" })).body;
+    assert.deepEqual([claimed.error_code, claimed.claimed_by.id], ["ALREADY_CLAIMED", first.extra.settlementId]);
+    const { body } = await worker.call("GET", `/v1/settlements/${first.extra.settlementId}`, { key });
+    assert.deepEqual([body.status, body.transaction, body.attempts.length], ["completed", first.transaction, 1]);
+    assert.equal((await worker.call("GET", "/v1/usage", { key })).body.verifications_used, 2);
+  });
+}
+
+test("the same payment fifty times at once is one transaction", async () => {
+  const { settle, paid } = await payment();
+  const sends = chain.sends.length;
+  const answers = await Promise.all(Array.from({ length: 50 }, () => settle()));
+  const names = new Set(answers.map(({ body }) => body.transaction));
+  assert.deepEqual([answers.filter(({ body }) => body.success).length, names.size], [50, 1]);
+  assert.equal(new Set(chain.sends.slice(sends)).size, 1);
+  assert.equal(await paid(), 10_000n);
+});
+
+test("what would cost the fee payer is refused by name", async () => {
+  const { buyer, to, feePayer, verify } = await payment();
+  const reason = async (instructions) => (await verify(await signSvm({ chain, buyer, to, feePayer, instructions }))).body.invalidReason;
+  const price = ([limit, , ...rest]) => [limit, { programAddress: COMPUTE_BUDGET, data: new Uint8Array([3, 0, 0, 0, 1, 0, 0, 0, 0]) }, ...rest];
+  assert.equal(await reason(price), "invalid_exact_svm_payload_transaction_instructions_compute_price_instruction_too_high");
+  const given = (all) => [...all.slice(0, 3), { ...all[3], accounts: [{ address: feePayer, role: 3 }] }];
+  assert.equal(await reason(given), "invalid_exact_svm_smart_wallet_fee_payer_not_isolated");
+  const poor = await payment({ holds: 9_999n });
+  const { body } = await poor.verify();
+  assert.deepEqual([body.invalidReason, body.extra.checks.at(-1).name], ["invalid_exact_svm_transaction_simulation_failed", "simulation"]);
+});
+
+test("another tenant and other requirements get nothing of a settled payment", async () => {
+  const { settle, body } = await payment();
+  assert.equal((await settle()).body.success, true);
+  const other = await worker.tenant();
+  assert.equal((await settle(body, other.test)).body.errorReason, "pay_to_not_allowed");
+  const elsewhere = structuredClone(body);
+  elsewhere.paymentPayload.resource.url = "https://shop.test/b";
+  assert.equal((await settle(elsewhere)).body.errorReason, "duplicate_settlement");
+});
+
+test("a transaction that nodes drop is sent again, the same bytes", async () => {
+  const { settle, paid } = await payment();
+  const sends = chain.sends.length;
+  await chain.answer("local_drop", [1]);
+  const { body } = await settle();
+  assert.equal(body.success, true, JSON.stringify(body));
+  const raw = chain.sends.slice(sends);
+  assert.deepEqual([raw.length, new Set(raw).size], [2, 1]);
+  assert.equal(await paid(), 10_000n);
+});
+
+test("a transaction that no block takes is pending, and failed for certain once it cannot be taken", async () => {
+  const { settle, verify, paid, test: key } = await payment();
+  await chain.answer("local_drop", [1_000_000]);
+  const waiting = (await settle()).body;
+  assert.deepEqual([waiting.success, waiting.errorReason], [false, "settlement_pending"]);
+  const read = async () => (await worker.call("GET", `/v1/settlements/${waiting.extra.settlementId}`, { key })).body;
+  assert.equal((await read()).status, "pending");
+  // 151 blocks more, and the 32 that make the last of them final.
+  await chain.answer("local_skip", [200]);
+  await until(async () => (await read()).status === "failed", "the end");
+  await chain.answer("local_drop", [0]);
+  const ended = await read();
+  assert.deepEqual([ended.reason, ended.transaction], ["invalid_exact_svm_transaction_failed", waiting.transaction]);
+  assert.equal(await paid(), 0n);
+  assert.equal((await verify()).body.invalidReason, "invalid_exact_svm_transaction_simulation_failed");
+});
