@@ -5,6 +5,7 @@ mod xpub;
 
 use alloy_primitives::{Address as Address20, B256};
 use core::fmt;
+use k256::ecdsa::VerifyingKey;
 use serde::{Deserialize, Serialize};
 pub use xpub::Xpub;
 
@@ -53,6 +54,15 @@ impl Address {
         }
     }
 
+    /// The text between our own parts: on EVM without the checksum, which costs a hash.
+    #[must_use]
+    pub fn plain(&self) -> String {
+        match self {
+            Self::Evm(address) => format!("{address:#x}"),
+            Self::Svm(bytes) => bs58::encode(bytes).into_string(),
+        }
+    }
+
     /// Whether it is the EVM zero address, from which tokens are minted.
     #[must_use]
     pub fn is_zero(&self) -> bool {
@@ -81,6 +91,15 @@ fn base58<const N: usize>(text: &str, chars_max: usize) -> Option<[u8; N]> {
     bytes.try_into().ok()
 }
 
+/// The EVM address of a public key: the last 20 bytes of its hash.
+#[must_use]
+pub fn of_key(key: &VerifyingKey) -> Address20 {
+    let point = key.to_sec1_point(false);
+    // The first byte says that the point is written whole.
+    let (_, coordinates) = point.as_bytes().split_at(1);
+    Address20::from_raw_public_key(coordinates)
+}
+
 impl fmt::Display for Address {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -99,10 +118,7 @@ impl fmt::Debug for Address {
 /// The form between our own parts: without the checksum, which costs a hash. Callers are told [`fmt::Display`]'s.
 impl Serialize for Address {
     fn serialize<S: serde::Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Self::Evm(address) => out.collect_str(&format_args!("{address:#x}")),
-            Self::Svm(_) => out.collect_str(self),
-        }
+        out.serialize_str(&self.plain())
     }
 }
 

@@ -7,6 +7,7 @@ pub mod settlement;
 pub mod x402;
 
 pub use answer::{
-    Answer, Binding, Check, ClaimedBy, Finality, Hundredths, RiskFactor, RiskLevel, Status, TransferLine, TransferPlace,
+    Answer, Binding, Check, Checks, ClaimedBy, Finality, Hundredths, RiskFactor, RiskLevel, Status, TransferLine,
+    TransferPlace,
 };
 pub use claim::{Claim, MAX_AGE_SECONDS_DEFAULT, MAX_AGE_SECONDS_MAX, MEMO_BYTES_MAX, REFERENCE_BYTES_MAX};

@@ -1,10 +1,10 @@
 //! A key that pays for transactions. It is a Worker secret: nothing here tells it.
 
-use crate::address::{Address, Family};
+use crate::address::{Address, Family, of_key};
 use alloy_primitives::{Address as Address20, B256, Signature};
 use core::fmt;
 use ed25519_dalek::Signer as _;
-use k256::ecdsa::SigningKey;
+use k256::ecdsa::{RecoveryId, SigningKey, VerifyingKey};
 
 /// A key of either family with its address.
 #[derive(Clone)]
@@ -73,7 +73,7 @@ impl EvmSigner {
         let mut bytes = [0_u8; 32];
         hex::decode_to_slice(text.strip_prefix("0x").unwrap_or(text), &mut bytes).ok()?;
         let key = SigningKey::from_slice(&bytes).ok()?;
-        let address = Address20::from_private_key(&key);
+        let address = of_key(key.verifying_key());
         Some(Self { key, address })
     }
 
@@ -86,9 +86,18 @@ impl EvmSigner {
     /// Signs a digest, deterministically (RFC 6979).
     #[must_use]
     pub fn sign(&self, digest: B256) -> Option<Signature> {
-        let (signature, parity) = self.key.sign_prehash_recoverable(digest.as_slice()).ok()?;
-        Some(Signature::from((signature, parity)))
+        let (signature, id) = self.key.sign_prehash_recoverable(digest.as_slice());
+        let (r, s) = signature.split_bytes();
+        Some(Signature::from_scalars_and_parity(B256::from_slice(&r), B256::from_slice(&s), id.is_y_odd()))
     }
+}
+
+/// Who signed a digest: the signature's r, s and the parity of the point it names.
+#[must_use]
+pub fn recover(digest: B256, r: B256, s: B256, odd: bool) -> Option<Address20> {
+    let signature = k256::ecdsa::Signature::from_scalars(r.0, s.0).ok()?;
+    let key = VerifyingKey::recover_from_prehash(digest.as_slice(), &signature, RecoveryId::new(odd, false)).ok()?;
+    Some(of_key(&key))
 }
 
 /// An ed25519 key pair.

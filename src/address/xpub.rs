@@ -1,7 +1,6 @@
 //! Addresses that are children of an operator's extended public key (BIP-32).
 
-use super::Address;
-use alloy_primitives::Address as Address20;
+use super::{Address, of_key};
 use bip32::{ChildNumber, XPub};
 use core::fmt;
 
@@ -25,7 +24,7 @@ impl Xpub {
     #[must_use]
     pub fn address(&self, index: u32) -> Option<Address> {
         let child = self.chain.derive_child(ChildNumber::new(index, false).ok()?).ok()?;
-        Some(Address::Evm(Address20::from_public_key(child.public_key())))
+        Some(Address::Evm(of_key(child.public_key())))
     }
 }
 
@@ -46,7 +45,7 @@ mod tests {
 
     fn account() -> XPrv {
         let seed = hex::decode(SEED).expect("hex");
-        XPrv::derive_from_path(seed, &"m/44'/60'/0'".parse().expect("a path")).expect("a key")
+        XPrv::derive_from_path(&seed, &"m/44'/60'/0'".parse().expect("a path")).expect("a key")
     }
 
     #[test]

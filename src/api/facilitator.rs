@@ -5,7 +5,7 @@ use super::Reply;
 use crate::address::{Address, Family};
 use crate::ledger::payment::{Asked, Outcome, Verb};
 use crate::network::Network;
-use crate::payment::Check;
+use crate::payment::Checks;
 use crate::payment::settlement::{Settlement, SettlementStatus};
 use crate::reason::Reason;
 use serde::Serialize;
@@ -13,12 +13,12 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
 /// What both answers add for people: each rule and how it came out, and where the settlement is read.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Extra {
     /// Each rule and how it came out.
-    pub checks: Vec<Check>,
+    pub checks: Checks,
     /// What `GET /v1/settlements/{id}` reads.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub settlement_id: Option<String>,
@@ -152,22 +152,22 @@ pub fn reply(asked: &Asked, outcome: &Outcome) -> Option<Reply> {
         (Verb::Settle, Outcome::Valid(checks)) => {
             refused(asked, payer, checks, Reason::InvalidPayload, "there is nothing to settle")
         }
-        (Verb::Verify, Outcome::Settle(_) | Outcome::Settled(_)) => verified(payer, &[], None),
+        (Verb::Verify, Outcome::Settle(_) | Outcome::Settled(_)) => verified(payer, &Checks::none(), None),
     })
 }
 
-fn verified(payer: Option<String>, checks: &[Check], refusal: Option<(Reason, &String)>) -> Reply {
+fn verified(payer: Option<String>, checks: &Checks, refusal: Option<(Reason, &String)>) -> Reply {
     let body = VerifyResponse {
         is_valid: refusal.is_none(),
         invalid_reason: refusal.map(|(reason, _)| reason),
         invalid_message: refusal.map(|(_, told)| told.clone()),
         payer,
-        extra: Extra { checks: checks.to_vec(), settlement_id: None },
+        extra: Extra { checks: checks.clone(), settlement_id: None },
     };
     Reply::json(200, &body)
 }
 
-fn refused(asked: &Asked, payer: Option<String>, checks: &[Check], reason: Reason, told: &str) -> Reply {
+fn refused(asked: &Asked, payer: Option<String>, checks: &Checks, reason: Reason, told: &str) -> Reply {
     let body = SettleResponse {
         success: false,
         error_reason: Some(reason),
@@ -176,7 +176,7 @@ fn refused(asked: &Asked, payer: Option<String>, checks: &[Check], reason: Reaso
         transaction: String::new(),
         network: asked.network_text.clone(),
         amount: None,
-        extra: Extra { checks: checks.to_vec(), settlement_id: None },
+        extra: Extra { checks: checks.clone(), settlement_id: None },
     };
     Reply::json(200, &body)
 }
@@ -198,7 +198,7 @@ pub fn settled(network_text: &str, settlement: &Settlement, told: &str) -> Reply
         transaction: settlement.transaction.clone().unwrap_or_default(),
         network: network_text.to_owned(),
         amount: success.then(|| settlement.amount.clone()),
-        extra: Extra { checks: Vec::new(), settlement_id: Some(settlement.id.to_string()) },
+        extra: Extra { checks: Checks::none(), settlement_id: Some(settlement.id.to_string()) },
     };
     Reply::json(200, &body)
 }

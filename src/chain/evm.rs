@@ -15,6 +15,7 @@ mod log;
 mod quantity;
 pub(super) mod question;
 mod receipt;
+pub mod signers;
 pub mod tx;
 
 use super::PARTIES_MAX;

@@ -1,6 +1,7 @@
 //! The scheme `exact` (PROTOCOL sections 2.1 and 2.4), whichever the family:
 //! what is free to judge comes first, then one round of questions to the chain.
 
+use super::evm::signers::Signers;
 use super::facts::{Facts, Unknown};
 use super::{evm, svm};
 use crate::address::{Address, Family};
@@ -70,6 +71,15 @@ impl Rules {
     }
 }
 
+/// What is known beside the terms.
+#[derive(Clone, Copy)]
+pub struct Known<'a> {
+    /// A node's answers.
+    pub facts: &'a Facts,
+    /// Who signed what.
+    pub signers: &'a Signers,
+}
+
 /// How the free rules came out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Judged {
@@ -98,11 +108,11 @@ pub fn judge_free(payment: &Payment, network: &Network, own: &[Address], now: Un
 /// [`Unknown::Missing`] with the calls of one round (a second where a wallet is
 /// asked for its signature, or a failure is looked into); [`Unknown::Malformed`]
 /// where the node's answer is no evidence.
-pub fn judge_on_chain(payment: &Payment, terms: &Terms, sender: &Address, facts: &Facts) -> Result<Rules, Unknown> {
+pub fn judge_on_chain(payment: &Payment, terms: &Terms, sender: &Address, known: Known<'_>) -> Result<Rules, Unknown> {
     let mut rules = Rules::default();
     match terms {
-        Terms::Evm(terms) => evm::exact::on_chain(&mut rules, terms, sender, facts)?,
-        Terms::Svm(terms) => svm::exact::on_chain(&mut rules, payment.version, terms, facts)?,
+        Terms::Evm(terms) => evm::exact::on_chain(&mut rules, terms, sender, known)?,
+        Terms::Svm(terms) => svm::exact::on_chain(&mut rules, payment.version, terms, known.facts)?,
     }
     Ok(rules)
 }
@@ -131,7 +141,7 @@ pub(crate) fn judge(
 ) -> Result<Judged, Unknown> {
     let mut judged = judge_free(payment, network, core::slice::from_ref(sender), now);
     if let Some(terms) = &judged.terms {
-        let told = judge_on_chain(payment, terms, sender, facts)?;
+        let told = judge_on_chain(payment, terms, sender, Known { facts, signers: &Signers::default() })?;
         judged.rules.checks.extend(told.checks);
         judged.rules.refusal = told.refusal;
     }

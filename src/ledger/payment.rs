@@ -7,7 +7,7 @@ use crate::amount::Amount;
 use crate::error::{Code, Fault};
 use crate::id::{KeyId, RequestId, SettlementId};
 use crate::network::{self, Environment, Network};
-use crate::payment::Check;
+use crate::payment::Checks;
 use crate::payment::settlement::{Settlement, SettlementStatus};
 use crate::reason::Reason;
 use crate::sanctions;
@@ -72,7 +72,7 @@ pub struct Terms {
 /// What the chain lets happen once: network, asset, payer and nonce.
 #[must_use]
 pub fn authorization(network: &Network, payer: &Address, nonce: &B256) -> String {
-    format!("{}/{}/{payer}/0x{}", network.caip2, network.asset.text, hex::encode(nonce))
+    format!("{}/{}/{}/0x{}", network.caip2, network.asset.text, payer.plain(), hex::encode(nonce))
 }
 
 /// The same on Solana: the transaction itself, by the name that our signature gives it.
@@ -85,9 +85,9 @@ pub fn transaction(network: &Network, id: &TxId) -> String {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Finding {
     /// It is good.
-    Good(Vec<Check>),
+    Good(Checks),
     /// It is not.
-    Refused(Vec<Check>, Reason, String),
+    Refused(Checks, Reason, String),
     /// The chain did not tell.
     Unavailable,
     /// The chain was not asked yet: only say whether it should be.
@@ -107,9 +107,9 @@ pub struct Row {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// It is good.
-    Valid(Vec<Check>),
+    Valid(Checks),
     /// It is not.
-    Refused(Vec<Check>, Reason, String),
+    Refused(Checks, Reason, String),
     /// Reserved, or on its way: the Settler goes on.
     Settle(Box<Settlement>),
     /// It was settled before, for the same requirements.
@@ -261,10 +261,10 @@ pub fn conclude(
     }
 }
 
-fn checks(asked: &Asked) -> Vec<Check> {
+fn checks(asked: &Asked) -> Checks {
     match &asked.finding {
         Finding::Good(checks) | Finding::Refused(checks, ..) => checks.clone(),
-        Finding::Unavailable | Finding::Deferred => Vec::new(),
+        Finding::Unavailable | Finding::Deferred => Checks::none(),
     }
 }
 

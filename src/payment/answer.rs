@@ -154,6 +154,34 @@ pub struct Check {
     pub detail: String,
 }
 
+/// Rules and how they came out, written once by who judged and passed on unread.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[serde(transparent)]
+pub struct Checks(#[cfg_attr(not(target_arch = "wasm32"), schemars(with = "Vec<Check>"))] Box<RawValue>);
+
+impl Checks {
+    /// Writes them.
+    #[must_use]
+    pub fn new(checks: &[Check]) -> Self {
+        Self(serde_json::value::to_raw_value(checks).unwrap_or_default())
+    }
+
+    /// None.
+    #[must_use]
+    pub fn none() -> Self {
+        Self::new(&[])
+    }
+}
+
+impl PartialEq for Checks {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.get() == other.0.get()
+    }
+}
+
+impl Eq for Checks {}
+
 /// One reason for caution.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]

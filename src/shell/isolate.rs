@@ -4,6 +4,7 @@
 use super::registry::Checks;
 use crate::address::Address;
 use crate::api::endpoint::Routes;
+use crate::chain::evm::signers::Signers;
 use crate::chain::trace::{PartyFacts, Trace};
 use crate::config::{Mistake, Settings};
 use crate::ledger::admission::Rates;
@@ -73,6 +74,15 @@ pub(crate) enum Refused {
 
 /// How long a refusal other than a rate limit makes the ledger be asked first.
 const ASK_FIRST_MS: u64 = 60_000;
+
+thread_local! {
+    static SIGNERS: Rc<Signers> = Rc::default();
+}
+
+/// Who signed what.
+pub(crate) fn signers() -> Rc<Signers> {
+    SIGNERS.with(Rc::clone)
+}
 
 /// The settings, or what is wrong with them.
 type SettingsRead = Result<Rc<Settings>, Rc<Vec<Mistake>>>;

@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 use std::fs;
 use std::path::Path;
 use x402_edge::address::{Address, Family};
-use x402_edge::chain::exact::{judge_free, judge_on_chain};
+use x402_edge::chain::evm::signers::Signers;
+use x402_edge::chain::exact::{Known, judge_free, judge_on_chain};
 use x402_edge::chain::facts::{Facts, Reply, Unknown};
 use x402_edge::network::{Network, by_caip2};
 use x402_edge::payment::x402::read;
@@ -26,9 +27,10 @@ fn judged(body: &Value, network: &Network, own: &[Address], now: u64) -> (Option
     let payment = read(body).expect("a payment");
     let free = judge_free(&payment, network, own, UnixSeconds(now));
     let Some(terms) = free.terms else { return (None, free.rules.refusal.map(|(reason, _)| reason)) };
-    let mut facts = Facts::new();
+    let (mut facts, signers) = (Facts::new(), Signers::default());
     loop {
-        match judge_on_chain(&payment, &terms, own.first().unwrap_or(&terms.pay_to()), &facts) {
+        let known = Known { facts: &facts, signers: &signers };
+        match judge_on_chain(&payment, &terms, own.first().unwrap_or(&terms.pay_to()), known) {
             Ok(rules) => return (Some(terms.payer().to_string()), rules.refusal.map(|(reason, _)| reason)),
             Err(Unknown::Missing(calls)) => {
                 for call in calls {

@@ -1,6 +1,7 @@
 //! EIP-3009 `transferWithAuthorization`: the typed data that a payer signs, the
 //! signature in its forms, and the calldata that carries both to the token.
 
+use crate::signer::recover;
 use alloy_primitives::{Address, B256, Bytes, Signature, U256, keccak256};
 use alloy_sol_types::{SolCall, SolStruct, SolValue, sol};
 
@@ -77,6 +78,11 @@ impl Signed {
         Some(Self { bytes, wrapped: false })
     }
 
+    /// Its bytes, without a wrapper.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
     /// As r, s and v of 27 or 28, if it has the length of one: 65 bytes, or 64 (EIP-2098).
     fn parts(&self) -> Option<(B256, B256, u8)> {
         match self.bytes.len() {
@@ -108,7 +114,7 @@ impl Signed {
         if signature.normalize_s().is_some() {
             return None;
         }
-        signature.recover_address_from_prehash(&digest).ok()
+        recover(digest, r, s, v == 28)
     }
 
     /// The question to a wallet whether this is its signature.

@@ -5,7 +5,7 @@ use super::eip3009::{self, Signed, TransferWithAuthorization};
 use super::{abi, code_kind, question, said};
 use crate::address::{Address, Family};
 use crate::amount::Amount;
-use crate::chain::exact::Rules;
+use crate::chain::exact::{Known, Rules};
 use crate::chain::facts::{Call, ErrorClass, Facts, Reply, Unknown};
 use crate::chain::trace::CodeKind;
 use crate::network::Network;
@@ -13,6 +13,7 @@ use crate::payment::x402::{Accepted, Eip3009, Payload, Payment, Requirements, Ve
 use crate::reason::Reason;
 use crate::time::UnixSeconds;
 use alloy_primitives::{Address as Address20, B256, U256};
+use core::cell::OnceCell;
 
 /// Seconds that an authorization must last beyond now: the reference's margin for three blocks of two.
 const MARGIN_S: u64 = 6;
@@ -26,6 +27,8 @@ pub struct Terms {
     signature: Signed,
     asset: Address20,
     separator: [u8; 32],
+    /// The questions of the first round: they are asked for twice, before and after the answers.
+    calls: OnceCell<[Call; 3]>,
 }
 
 impl Terms {
@@ -51,6 +54,17 @@ impl Terms {
     #[must_use]
     pub const fn nonce(&self) -> B256 {
         self.signed.nonce
+    }
+
+    /// The code at the payer, the authorization's state and the transfer itself.
+    fn calls(&self, sender: Address20) -> &[Call; 3] {
+        self.calls.get_or_init(|| {
+            [
+                question::code(self.signed.from),
+                view(self.asset, &eip3009::state(self.signed.from, self.signed.nonce)),
+                question::simulation(self.asset, sender, &self.calldata()),
+            ]
+        })
     }
 
     /// The token's call that moves the money.
@@ -118,7 +132,7 @@ fn typed(rules: &mut Rules, payment: &Payment, network: &Network) -> Option<Term
     let told = "the signature is hex";
     rules.rule("signature_form", signature.is_some(), Reason::EvmUnparsedSignature, told).then_some(())?;
     let (Address::Evm(asset), Some(separator)) = (network.asset.address, network.asset.separator) else { return None };
-    Some(Terms { signed: signed?, signature: signature?, asset, separator })
+    Some(Terms { signed: signed?, signature: signature?, asset, separator, calls: OnceCell::new() })
 }
 
 fn authorization(given: &Eip3009) -> Option<TransferWithAuthorization> {
@@ -150,7 +164,7 @@ fn conditions(rules: &mut Rules, payment: &Payment, terms: &Terms, now: UnixSeco
         Version::Two => Reason::EvmValue,
     };
     let amount = Amount::parse_atomic(&wanted.amount);
-    rules.rule("recipient", to == Some(terms.pay_to()), Reason::EvmRecipient, format!("it pays {}", terms.pay_to()))
+    rules.rule("recipient", to == Some(terms.pay_to()), Reason::EvmRecipient, format!("it pays {:#x}", signed.to))
         && rules.rule(
             "valid_before",
             signed.validBefore >= soonest,
@@ -172,20 +186,17 @@ fn conditions(rules: &mut Rules, payment: &Payment, terms: &Terms, now: UnixSeco
 }
 
 /// The code at the payer, the authorization's state and the transfer itself, all in one round.
-pub(crate) fn on_chain(rules: &mut Rules, terms: &Terms, sender: &Address, facts: &Facts) -> Result<(), Unknown> {
+pub(crate) fn on_chain(rules: &mut Rules, terms: &Terms, sender: &Address, known: Known<'_>) -> Result<(), Unknown> {
     let Address::Evm(sender) = *sender else { return Err(Unknown::nonsense("sender_of_another_family")) };
-    let signed = &terms.signed;
-    let digest = eip3009::digest(terms.separator, signed);
-    let code = question::code(signed.from);
-    let state = view(terms.asset, &eip3009::state(signed.from, signed.nonce));
-    let simulation = question::simulation(terms.asset, sender, &terms.calldata());
-    facts.all(&[code.clone(), state.clone(), simulation.clone()])?;
-    let code = said(facts, &code).and_then(|text| code_kind(&text));
+    let (signed, facts) = (&terms.signed, known.facts);
+    let calls @ [code, state, simulation] = terms.calls(sender);
+    facts.all(calls)?;
+    let code = said(facts, code).and_then(|text| code_kind(&text));
     let code = code.ok_or_else(|| Unknown::nonsense("malformed_code"))?;
-    if !signature(rules, terms, digest, code, facts)? || !unused(rules, &state, facts)? {
+    if !signature(rules, terms, code, known)? || !unused(rules, state, facts)? {
         return Ok(());
     }
-    match facts.get(&simulation) {
+    match facts.get(simulation) {
         Some(Reply::Value(_)) => {
             rules.rule("simulation", true, Reason::EvmSimulation, "the transfer would succeed");
             Ok(())
@@ -203,23 +214,29 @@ pub(crate) fn on_chain(rules: &mut Rules, terms: &Terms, sender: &Address, facts
             Ok(())
         }
         Some(Reply::Error(error)) => Err(Unknown::nonsense_about("node_error", &error.message)),
-        None => Err(Unknown::Missing(vec![simulation])),
+        None => Err(Unknown::Missing(vec![simulation.clone()])),
     }
 }
 
 /// An account without code signs by itself; one with code is asked (ERC-1271),
 /// an EIP-7702 delegation too: the token would ask it as well.
-fn signature(rules: &mut Rules, terms: &Terms, digest: B256, code: CodeKind, facts: &Facts) -> Result<bool, Unknown> {
-    let name = "signature";
+fn signature(rules: &mut Rules, terms: &Terms, code: CodeKind, known: Known<'_>) -> Result<bool, Unknown> {
+    let (name, facts) = ("signature", known.facts);
+    let digest = eip3009::digest(terms.separator, &terms.signed);
     match code {
         CodeKind::None if terms.signature.wrapped => {
             let told = "the payer's wallet is not deployed, and no factory is on the list";
             Ok(rules.rule("wallet_deployed", false, Reason::EvmFactory, told))
         }
         CodeKind::None => {
-            let signer = terms.signature.signer(digest);
-            let told = signer.map_or_else(|| "nobody's".to_owned(), |signer| Address::Evm(signer).to_string());
-            Ok(rules.rule(name, signer == Some(terms.signed.from), Reason::EvmSignature, format!("signed by {told}")))
+            let signer = known.signers.signer(&terms.signature, digest);
+            let good = signer == Some(terms.signed.from);
+            let told = match signer {
+                Some(_) if good => "signed by the payer".to_owned(),
+                Some(signer) => format!("signed by {signer}"),
+                None => "signed by nobody".to_owned(),
+            };
+            Ok(rules.rule(name, good, Reason::EvmSignature, told))
         }
         CodeKind::Delegated | CodeKind::Contract => {
             let ask = view(terms.signed.from, &terms.signature.question(digest));

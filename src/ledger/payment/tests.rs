@@ -59,13 +59,13 @@ fn asked(verb: Verb) -> Asked {
             pay_to: address(PAY_TO),
             amount: Amount::atomic(10_000),
         }),
-        finding: Finding::Good(Vec::new()),
+        finding: Finding::Good(Checks::none()),
         random: "7".to_owned(),
     }
 }
 
 fn refused(reason: Reason) -> Finding {
-    Finding::Refused(Vec::new(), reason, "no".to_owned())
+    Finding::Refused(Checks::none(), reason, "no".to_owned())
 }
 
 /// One step of a ledger that knows `row`.
@@ -96,7 +96,7 @@ fn row(status: SettlementStatus) -> Row {
 fn a_payment_counts_once_and_is_reserved_once() {
     let (tenant, mut admission) = (tenant(Environment::Live), Admission::new(NOW));
     let verified = step(&asked(Verb::Verify), &tenant, &mut admission, None).expect("an answer");
-    assert_eq!(verified.outcome, Outcome::Valid(Vec::new()));
+    assert_eq!(verified.outcome, Outcome::Valid(Checks::none()));
     assert_eq!(verified.row, Some(("a".to_owned(), "f".to_owned(), None)));
     let known = Row { fingerprint: "f".to_owned(), settlement: None };
     let settled = step(&asked(Verb::Settle), &tenant, &mut admission, Some(&known)).expect("an answer");

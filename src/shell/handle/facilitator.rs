@@ -4,11 +4,12 @@ use super::verify::{guard, limited};
 use crate::address::{Address, Family};
 use crate::api::{Reply, facilitator};
 use crate::chain::evm::tx::Message;
-use crate::chain::exact;
+use crate::chain::exact::{self, Known};
 use crate::chain::facts::Facts;
 use crate::error::{Code, Fault};
 use crate::ledger::payment::{Asked, Finding, Terms, Verb, authorization, transaction};
 use crate::network::{NETWORKS, Network};
+use crate::payment::Checks;
 use crate::payment::settlement::Settlement;
 use crate::payment::x402::{self, Payment};
 use crate::reason::Reason;
@@ -165,7 +166,7 @@ async fn book(
     let mut ready = None;
     match read {
         Ok(payment) => ready = find(app, context, incoming, &payment, &mut asked).await,
-        Err(malformed) => asked.finding = Finding::Refused(Vec::new(), malformed.reason, malformed.message),
+        Err(malformed) => asked.finding = Finding::Refused(Checks::none(), malformed.reason, malformed.message),
     }
     let told = ask(app, incoming, &caller, asked).await?; // book
     Ok((told.into(), ready))
@@ -190,7 +191,7 @@ async fn find(
     payment: &Payment,
     asked: &mut Asked,
 ) -> Option<Ready> {
-    let refuse = |reason: Reason, told: &str| Finding::Refused(Vec::new(), reason, told.to_owned());
+    let refuse = |reason: Reason, told: &str| Finding::Refused(Checks::none(), reason, told.to_owned());
     let Some(network) = x402::network_named(&payment.requirements.network) else {
         asked.finding = refuse(Reason::InvalidNetwork, "the network is not known");
         return None;
@@ -208,11 +209,11 @@ async fn find(
     asked.payer = terms.as_ref().map_or_else(|| exact::payer_named(payment), |terms| Some(terms.payer()));
     let Some(terms) = terms else {
         let (reason, told) = rules.refusal.unwrap_or((Reason::InvalidPayload, "the payload is malformed".to_owned()));
-        asked.finding = Finding::Refused(rules.checks, reason, told);
+        asked.finding = Finding::Refused(Checks::new(&rules.checks), reason, told);
         return None;
     };
-    let signer = pick(&terms, network, signers)?;
-    asked.terms = Some(brief(payment, network, &terms, signers.get(signer))?);
+    let (authorization, signer) = once(&terms, network, signers)?;
+    asked.terms = Some(brief(payment, network, &terms, authorization));
     if !asked.chain_on {
         return None;
     }
@@ -222,14 +223,15 @@ async fn find(
     }
     // Where nobody would send it, the recipient stands in for the sender.
     let sender = own.get(signer).copied().unwrap_or_else(|| terms.pay_to());
-    let judge = |facts: &Facts| exact::judge_on_chain(payment, &terms, &sender, facts);
+    let signers = isolate::signers();
+    let judge = |facts: &Facts| exact::judge_on_chain(payment, &terms, &sender, Known { facts, signers: &signers });
     asked.finding = match rpc::decide(network, &app.settings.providers(network), judge).await {
         None => Finding::Unavailable,
         Some(told) => {
             rules.checks.extend(told.checks);
             match told.refusal {
-                None => Finding::Good(rules.checks),
-                Some((reason, told)) => Finding::Refused(rules.checks, reason, told),
+                None => Finding::Good(Checks::new(&rules.checks)),
+                Some((reason, told)) => Finding::Refused(Checks::new(&rules.checks), reason, told),
             }
         }
     };
@@ -243,30 +245,32 @@ async fn find(
     Some(Ready { network, network_text: asked.network_text.clone(), terms, signer, held })
 }
 
-/// Which signer serves a payment: always the same. On EVM each serves as many
-/// as the others; on Solana the payer's transaction names it.
-fn pick(terms: &exact::Terms, network: &Network, signers: &[Signer]) -> Option<usize> {
+/// What the chain lets happen once, and which signer serves it: always the
+/// same. On EVM each serves as many as the others; on Solana the payer's
+/// transaction names it.
+fn once(terms: &exact::Terms, network: &Network, signers: &[Signer]) -> Option<(String, usize)> {
     match terms {
         exact::Terms::Evm(terms) => {
             let text = authorization(network, &terms.payer(), &terms.nonce());
-            let [first, second, ..]: [u8; 32] = Sha256::digest(text).into();
-            Some(usize::from(u16::from_be_bytes([first, second])).checked_rem(signers.len()).unwrap_or(0))
+            let [first, second, ..]: [u8; 32] = Sha256::digest(&text).into();
+            let at = usize::from(u16::from_be_bytes([first, second])).checked_rem(signers.len()).unwrap_or(0);
+            Some((text, at))
         }
-        exact::Terms::Svm(terms) => signers.iter().position(|signer| signer.address() == terms.fee_payer()),
+        exact::Terms::Svm(terms) => {
+            let at = signers.iter().position(|signer| signer.address() == terms.fee_payer())?;
+            let signed = terms.wire().clone().signed(signers.get(at)?.svm()?)?;
+            Some((transaction(network, &signed.id), at))
+        }
     }
 }
 
 /// What the ledger decides by. Both texts are of parsed values: spelling makes no second payment.
-fn brief(payment: &Payment, network: &Network, terms: &exact::Terms, signer: Option<&Signer>) -> Option<Terms> {
+fn brief(payment: &Payment, network: &Network, terms: &exact::Terms, authorization: String) -> Terms {
     let asset = network.asset.text;
     let (payer, pay_to, amount) = (terms.payer(), terms.pay_to(), terms.amount());
     let resource = payment.resource.as_deref().unwrap_or("");
-    let required = format!("exact\n{}\n{asset}\n{amount}\n{pay_to}\n{resource}", network.caip2);
-    let authorization = match terms {
-        exact::Terms::Evm(terms) => authorization(network, &payer, &terms.nonce()),
-        exact::Terms::Svm(terms) => transaction(network, &terms.wire().clone().signed(signer?.svm()?)?.id),
-    };
-    Some(Terms { authorization, fingerprint: hex::encode(Sha256::digest(required)), payer, pay_to, amount })
+    let required = format!("exact\n{}\n{asset}\n{amount}\n{}\n{resource}", network.caip2, pay_to.plain());
+    Terms { authorization, fingerprint: hex::encode(Sha256::digest(required)), payer, pay_to, amount }
 }
 
 fn envelope(app: &App, incoming: &Incoming, caller: &Caller, ask: Ask) -> Envelope {

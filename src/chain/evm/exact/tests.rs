@@ -36,7 +36,7 @@ fn signed(before: u64) -> TransferWithAuthorization {
 fn sign(signed: &TransferWithAuthorization) -> String {
     let key = SigningKey::from_slice(&hex::decode(KEY).expect("hex")).expect("a key");
     let digest = eip3009::digest(network().asset.separator.expect("a separator"), signed);
-    let (signature, parity) = key.sign_prehash_recoverable(digest.as_slice()).expect("signs");
+    let (signature, parity) = key.sign_prehash_recoverable(digest.as_slice());
     format!("0x{}{:02x}", hex::encode(signature.to_bytes()), parity.to_byte().saturating_add(27))
 }
 
