@@ -12,10 +12,10 @@ mod block;
 mod eip3009;
 pub mod exact;
 mod log;
+pub mod memory;
 mod quantity;
 pub(super) mod question;
 mod receipt;
-pub mod signers;
 pub mod tx;
 
 use super::PARTIES_MAX;

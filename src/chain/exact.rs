@@ -1,7 +1,7 @@
 //! The scheme `exact` (PROTOCOL sections 2.1 and 2.4), whichever the family:
 //! what is free to judge comes first, then one round of questions to the chain.
 
-use super::evm::signers::Signers;
+use super::evm::memory::Memory;
 use super::facts::{Facts, Unknown};
 use super::{evm, svm};
 use crate::address::{Address, Family};
@@ -76,8 +76,10 @@ impl Rules {
 pub struct Known<'a> {
     /// A node's answers.
     pub facts: &'a Facts,
-    /// Who signed what.
-    pub signers: &'a Signers,
+    /// What was found out before.
+    pub memory: &'a Memory,
+    /// When it is.
+    pub now: UnixSeconds,
 }
 
 /// How the free rules came out.
@@ -141,7 +143,7 @@ pub(crate) fn judge(
 ) -> Result<Judged, Unknown> {
     let mut judged = judge_free(payment, network, core::slice::from_ref(sender), now);
     if let Some(terms) = &judged.terms {
-        let told = judge_on_chain(payment, terms, sender, Known { facts, signers: &Signers::default() })?;
+        let told = judge_on_chain(payment, terms, sender, Known { facts, memory: &Memory::default(), now })?;
         judged.rules.checks.extend(told.checks);
         judged.rules.refusal = told.refusal;
     }

@@ -4,7 +4,7 @@
 use super::registry::Checks;
 use crate::address::Address;
 use crate::api::endpoint::Routes;
-use crate::chain::evm::signers::Signers;
+use crate::chain::evm::memory::Memory;
 use crate::chain::trace::{PartyFacts, Trace};
 use crate::config::{Mistake, Settings};
 use crate::ledger::admission::Rates;
@@ -76,12 +76,12 @@ pub(crate) enum Refused {
 const ASK_FIRST_MS: u64 = 60_000;
 
 thread_local! {
-    static SIGNERS: Rc<Signers> = Rc::default();
+    static MEMORY: Rc<Memory> = Rc::default();
 }
 
-/// Who signed what.
-pub(crate) fn signers() -> Rc<Signers> {
-    SIGNERS.with(Rc::clone)
+/// What judging a payment need not find out again.
+pub(crate) fn memory() -> Rc<Memory> {
+    MEMORY.with(Rc::clone)
 }
 
 /// The settings, or what is wrong with them.

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use std::fs;
 use std::path::Path;
 use x402_edge::address::{Address, Family};
-use x402_edge::chain::evm::signers::Signers;
+use x402_edge::chain::evm::memory::Memory;
 use x402_edge::chain::exact::{Known, judge_free, judge_on_chain};
 use x402_edge::chain::facts::{Facts, Reply, Unknown};
 use x402_edge::network::{Network, by_caip2};
@@ -27,16 +27,16 @@ fn judged(body: &Value, network: &Network, own: &[Address], now: u64) -> (Option
     let payment = read(body).expect("a payment");
     let free = judge_free(&payment, network, own, UnixSeconds(now));
     let Some(terms) = free.terms else { return (None, free.rules.refusal.map(|(reason, _)| reason)) };
-    let (mut facts, signers) = (Facts::new(), Signers::default());
+    let (mut facts, memory) = (Facts::new(), Memory::default());
     loop {
-        let known = Known { facts: &facts, signers: &signers };
+        let known = Known { facts: &facts, memory: &memory, now: UnixSeconds(now) };
         match judge_on_chain(&payment, &terms, own.first().unwrap_or(&terms.pay_to()), known) {
             Ok(rules) => return (Some(terms.payer().to_string()), rules.refusal.map(|(reason, _)| reason)),
             Err(Unknown::Missing(calls)) => {
                 for call in calls {
                     let answer = match call.method {
+                        "eth_getCode" if call.params.contains(&network.asset.text.to_lowercase()) => json!("0x60"),
                         "simulateTransaction" => json!({"value": {"err": null}}),
-                        _ if call.params.contains("0xe94a0102") => json!(format!("0x{:064x}", 0)),
                         _ => json!("0x"),
                     };
                     facts.learn(call, Reply::Value(to_raw_value(&answer).expect("JSON")));

@@ -56,13 +56,13 @@ impl Terms {
         self.signed.nonce
     }
 
-    /// The code at the payer, the authorization's state and the transfer itself.
+    /// The code at the payer, the transfer itself, and the code at the token.
     fn calls(&self, sender: Address20) -> &[Call; 3] {
         self.calls.get_or_init(|| {
             [
                 question::code(self.signed.from),
-                view(self.asset, &eip3009::state(self.signed.from, self.signed.nonce)),
                 question::simulation(self.asset, sender, &self.calldata()),
+                question::code(self.asset),
             ]
         })
     }
@@ -185,37 +185,71 @@ fn conditions(rules: &mut Rules, payment: &Payment, terms: &Terms, now: UnixSeco
         )
 }
 
-/// The code at the payer, the authorization's state and the transfer itself, all in one round.
+/// The code at the payer and the transfer itself, and once in a while the code
+/// at the token, all in one round; what a failure means in a second.
 pub(crate) fn on_chain(rules: &mut Rules, terms: &Terms, sender: &Address, known: Known<'_>) -> Result<(), Unknown> {
     let Address::Evm(sender) = *sender else { return Err(Unknown::nonsense("sender_of_another_family")) };
-    let (signed, facts) = (&terms.signed, known.facts);
-    let calls @ [code, state, simulation] = terms.calls(sender);
-    facts.all(calls)?;
-    let code = said(facts, code).and_then(|text| code_kind(&text));
-    let code = code.ok_or_else(|| Unknown::nonsense("malformed_code"))?;
-    if !signature(rules, terms, code, known)? || !unused(rules, state, facts)? {
+    let facts = known.facts;
+    let [code, simulation, token] = terms.calls(sender);
+    if known.memory.is_deployed(&terms.separator, known.now) {
+        facts.all(&[code.clone(), simulation.clone()])?;
+    } else {
+        facts.all(terms.calls(sender))?;
+    }
+    let kind = |call: &Call| said(facts, call).and_then(|text| code_kind(&text));
+    let payer = kind(code).ok_or_else(|| Unknown::nonsense("malformed_code"))?;
+    if facts.get(token).is_some() {
+        let deployed = kind(token).ok_or_else(|| Unknown::nonsense("malformed_code"))? != CodeKind::None;
+        let told = "there is a contract at the asset's address";
+        if !rules.rule("asset_deployed", deployed, Reason::EvmAsset, told) {
+            return Ok(());
+        }
+        known.memory.saw(terms.separator, known.now);
+    }
+    if !signature(rules, terms, payer, known)? {
         return Ok(());
     }
     match facts.get(simulation) {
         Some(Reply::Value(_)) => {
+            rules.rule("authorization_unused", true, Reason::EvmNonceUsed, "the authorization was not used before");
+            rules.rule("balance", true, Reason::EvmBalance, "the payer holds the amount");
             rules.rule("simulation", true, Reason::EvmSimulation, "the transfer would succeed");
             Ok(())
         }
         Some(Reply::Error(error)) if error.class == ErrorClass::Revert => {
-            let held = view(terms.asset, &eip3009::balance(signed.from));
-            let [_] = facts.all(core::array::from_ref(&held))?;
-            let held = said(facts, &held).and_then(|text| abi::word(&text)).map(U256::from_be_bytes);
-            let enough = held.is_none_or(|held| held >= signed.value);
-            let told = format!("the payer holds {}", held.map_or_else(|| "?".to_owned(), |held| held.to_string()));
-            if rules.rule("balance", enough, Reason::EvmBalance, told) {
-                let told = format!("the transfer would fail: {}", error.message);
-                rules.rule("simulation", false, Reason::EvmSimulation, told);
-            }
-            Ok(())
+            look_into(rules, terms, &error.message, facts)
         }
         Some(Reply::Error(error)) => Err(Unknown::nonsense_about("node_error", &error.message)),
         None => Err(Unknown::Missing(vec![simulation.clone()])),
     }
+}
+
+/// Why the transfer would fail.
+fn look_into(rules: &mut Rules, terms: &Terms, words: &str, facts: &Facts) -> Result<(), Unknown> {
+    let signed = &terms.signed;
+    let state = view(terms.asset, &eip3009::state(signed.from, signed.nonce));
+    let held = view(terms.asset, &eip3009::balance(signed.from));
+    let [told, _] = facts.all(&[state.clone(), held.clone()])?;
+    let used = match told {
+        Reply::Value(_) => said(facts, &state).and_then(|text| abi::boolean(&text)),
+        Reply::Error(error) if error.class == ErrorClass::Revert => {
+            rules.rule("eip3009", false, Reason::EvmNoEip3009, "the token does not know EIP-3009");
+            return Ok(());
+        }
+        Reply::Error(error) => return Err(Unknown::nonsense_about("node_error", &error.message)),
+    };
+    let used = used.ok_or_else(|| Unknown::nonsense("malformed_authorization_state"))?;
+    if !rules.rule("authorization_unused", !used, Reason::EvmNonceUsed, "the authorization was not used before") {
+        return Ok(());
+    }
+    let held = said(facts, &held).and_then(|text| abi::word(&text)).map(U256::from_be_bytes);
+    let enough = held.is_none_or(|held| held >= signed.value);
+    let told = format!("the payer holds {}", held.map_or_else(|| "?".to_owned(), |held| held.to_string()));
+    if rules.rule("balance", enough, Reason::EvmBalance, told) {
+        let told = format!("the transfer would fail: {words}");
+        rules.rule("simulation", false, Reason::EvmSimulation, told);
+    }
+    Ok(())
 }
 
 /// An account without code signs by itself; one with code is asked (ERC-1271),
@@ -229,7 +263,7 @@ fn signature(rules: &mut Rules, terms: &Terms, code: CodeKind, known: Known<'_>)
             Ok(rules.rule("wallet_deployed", false, Reason::EvmFactory, told))
         }
         CodeKind::None => {
-            let signer = known.signers.signer(&terms.signature, digest);
+            let signer = known.memory.signer(&terms.signature, digest);
             let good = signer == Some(terms.signed.from);
             let told = match signer {
                 Some(_) if good => "signed by the payer".to_owned(),
@@ -248,25 +282,6 @@ fn signature(rules: &mut Rules, terms: &Terms, code: CodeKind, known: Known<'_>)
             };
             Ok(rules.rule(name, good, Reason::EvmSignature, "the payer is a contract, and was asked"))
         }
-    }
-}
-
-fn unused(rules: &mut Rules, state: &Call, facts: &Facts) -> Result<bool, Unknown> {
-    match facts.get(state) {
-        Some(Reply::Value(_)) => {
-            let text = said(facts, state).unwrap_or_default();
-            let told = "there is a contract at the asset's address";
-            if !rules.rule("asset_deployed", text != "0x", Reason::EvmAsset, told) {
-                return Ok(false);
-            }
-            let used = abi::boolean(&text).ok_or_else(|| Unknown::nonsense("malformed_authorization_state"))?;
-            Ok(rules.rule("authorization_unused", !used, Reason::EvmNonceUsed, "the authorization was not used before"))
-        }
-        Some(Reply::Error(error)) if error.class == ErrorClass::Revert => {
-            Ok(rules.rule("eip3009", false, Reason::EvmNoEip3009, "the token does not know EIP-3009"))
-        }
-        Some(Reply::Error(error)) => Err(Unknown::nonsense_about("node_error", &error.message)),
-        None => Err(Unknown::Missing(vec![state.clone()])),
     }
 }
 

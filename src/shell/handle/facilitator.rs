@@ -223,8 +223,8 @@ async fn find(
     }
     // Where nobody would send it, the recipient stands in for the sender.
     let sender = own.get(signer).copied().unwrap_or_else(|| terms.pay_to());
-    let signers = isolate::signers();
-    let judge = |facts: &Facts| exact::judge_on_chain(payment, &terms, &sender, Known { facts, signers: &signers });
+    let memory = isolate::memory();
+    let judge = |facts: &Facts| exact::judge_on_chain(payment, &terms, &sender, Known { facts, memory: &memory, now });
     asked.finding = match rpc::decide(network, &app.settings.providers(network), judge).await {
         None => Finding::Unavailable,
         Some(told) => {

@@ -94,6 +94,7 @@ fn judged(body: &Value, answers: &[(&str, Reply)]) -> Judged {
 fn kind(call: &Call) -> &'static str {
     let has = |selector: &str| call.params.contains(&format!("\"0x{selector}"));
     match call.method {
+        "eth_getCode" if call.params.contains(&network().asset.text.to_lowercase()) => "token",
         "eth_getCode" => "code",
         _ if has("e94a0102") => "state",
         _ if has("e3ee160e") || has("cf092995") => "transfer",
@@ -106,6 +107,7 @@ fn kind(call: &Call) -> &'static str {
 fn good(kind: &str) -> Reply {
     match kind {
         "state" => value(&json!(FALSE)),
+        "token" => value(&json!("0x6001")),
         "balance" => value(&json!(format!("0x{:064x}", 1_000_000))),
         _ => value(&json!("0x")),
     }
@@ -236,9 +238,9 @@ fn a_wallet_that_is_not_deployed_is_named() {
 #[test]
 fn what_the_chain_refuses_is_looked_into() {
     let check = |answers: &[(&str, Reply)], want: Reason| assert_eq!(reason(&body(), answers), Some(want));
-    check(&[("state", value(&json!(TRUE)))], Reason::EvmNonceUsed);
-    check(&[("state", value(&json!("0x")))], Reason::EvmAsset);
-    check(&[("state", revert())], Reason::EvmNoEip3009);
+    check(&[("transfer", revert()), ("state", value(&json!(TRUE)))], Reason::EvmNonceUsed);
+    check(&[("token", value(&json!("0x")))], Reason::EvmAsset);
+    check(&[("transfer", revert()), ("state", revert())], Reason::EvmNoEip3009);
     let poor = || value(&json!(format!("0x{:064x}", 9_999)));
     check(&[("transfer", revert()), ("balance", poor())], Reason::EvmBalance);
     check(&[("transfer", revert())], Reason::EvmSimulation);

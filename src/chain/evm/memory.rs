@@ -1,0 +1,104 @@
+//! What need not be found out again: who signed what, of the last signatures (a
+//! payment is verified and then settled, and a recovery is the dearest step of
+//! both), and where a token was seen to be deployed.
+
+use super::eip3009::Signed;
+use crate::time::UnixSeconds;
+use alloy_primitives::{Address, B256, keccak256};
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
+/// Signatures of a generation; two are kept, some hundred bytes each.
+const GENERATION: usize = 4_096;
+
+/// How long a contract that was seen counts as there.
+const DEPLOYED_S: u64 = 900;
+
+/// What is remembered. It is bounded, and may be lost at any time.
+#[derive(Default)]
+pub struct Memory {
+    /// The older half is dropped when the newer is full.
+    signers: RefCell<Generations>,
+    /// By the domain separator, of which every registered token has one of its own.
+    deployed: RefCell<BTreeMap<[u8; 32], UnixSeconds>>,
+}
+
+#[derive(Default)]
+struct Generations {
+    newer: BTreeMap<B256, Option<Address>>,
+    older: BTreeMap<B256, Option<Address>>,
+}
+
+impl Memory {
+    /// Who signed the digest, looked up or recovered: the digest and the
+    /// signature, byte for byte, are what an entry is found by.
+    pub(super) fn signer(&self, signature: &Signed, digest: B256) -> Option<Address> {
+        let key = keccak256([digest.as_slice(), signature.bytes()].concat());
+        let mut all = self.signers.borrow_mut();
+        if let Some(known) = all.newer.get(&key).or_else(|| all.older.get(&key)) {
+            return *known;
+        }
+        let signer = signature.signer(digest);
+        if all.newer.len() >= GENERATION {
+            all.older = core::mem::take(&mut all.newer);
+        }
+        all.newer.insert(key, signer);
+        signer
+    }
+
+    /// Whether there was a contract at a token's address of late.
+    pub(super) fn is_deployed(&self, separator: &[u8; 32], now: UnixSeconds) -> bool {
+        let all = self.deployed.borrow();
+        all.get(separator).is_some_and(|at| now.0.saturating_sub(at.0) < DEPLOYED_S)
+    }
+
+    /// Notes that there is one now.
+    pub(super) fn saw(&self, separator: [u8; 32], now: UnixSeconds) {
+        self.deployed.borrow_mut().insert(separator, now);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::signer::EvmSigner;
+
+    fn signed(signer: &EvmSigner, digest: B256) -> Signed {
+        let signature = signer.sign(digest).expect("signs");
+        Signed::read(&format!("0x{}", hex::encode(signature.as_bytes()))).expect("reads")
+    }
+
+    #[test]
+    fn what_is_remembered_is_what_would_be_recovered() {
+        let memory = Memory::default();
+        let signer = EvmSigner::parse(&"07".repeat(32)).expect("a key");
+        for at in 0..3_u8 {
+            let (digest, other) = (B256::repeat_byte(at), B256::repeat_byte(at.wrapping_add(100)));
+            let signature = signed(&signer, digest);
+            for _ in 0..2 {
+                assert_eq!(memory.signer(&signature, digest), Some(signer.address()));
+                assert_ne!(memory.signer(&signature, other), Some(signer.address()));
+            }
+        }
+    }
+
+    #[test]
+    fn a_contract_counts_as_there_for_a_quarter_of_an_hour() {
+        let (memory, at) = (Memory::default(), UnixSeconds(1_000));
+        assert!(!memory.is_deployed(&[1; 32], at));
+        memory.saw([1; 32], at);
+        assert!(memory.is_deployed(&[1; 32], at.plus(899)) && !memory.is_deployed(&[1; 32], at.plus(900)));
+        assert!(!memory.is_deployed(&[2; 32], at));
+    }
+
+    #[test]
+    fn the_memory_is_bounded() {
+        let memory = Memory::default();
+        let nonsense = Signed::read("0x").expect("reads");
+        for at in 0..3 * GENERATION {
+            assert_eq!(memory.signer(&nonsense, B256::from(alloy_primitives::U256::from(at))), None);
+        }
+        let all = memory.signers.borrow();
+        assert!(all.newer.len() <= GENERATION && all.older.len() <= GENERATION);
+    }
+}
