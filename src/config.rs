@@ -32,6 +32,8 @@ const EVM_XPUB: &str = "EVM_XPUB";
 /// Live, then test.
 const EVM_SIGNERS: [&str; 2] = ["EVM_SIGNERS_LIVE", "EVM_SIGNERS_TEST"];
 const SVM_SIGNERS: [&str; 2] = ["SOLANA_SIGNERS_LIVE", "SOLANA_SIGNERS_TEST"];
+const SETTLE_DAILY: &str = "SETTLE_DAILY_MAX";
+const SETTLE_DAILY_DEFAULT: u64 = 10_000;
 const PUBLIC_URL: &str = "PUBLIC_URL";
 
 /// Characters that an operators' key must have at least.
@@ -109,6 +111,14 @@ pub const SETTINGS: &[Setting] = &[
         meaning: "The same for test networks.",
     },
     Setting {
+        name: SETTLE_DAILY,
+        secret: false,
+        required: false,
+        default: "10000",
+        meaning: "The most transactions that are sent for one tenant on one network in a day (UTC): what its gas may \
+                  cost, for each is bounded by the registry's caps.",
+    },
+    Setting {
         name: PUBLIC_URL,
         secret: false,
         required: false,
@@ -143,6 +153,7 @@ pub struct Settings {
     evm_signers: [Vec<Signer>; 2],
     /// Live, then test.
     svm_signers: [Vec<Signer>; 2],
+    daily: u64,
     public_url: Option<String>,
 }
 
@@ -199,14 +210,18 @@ impl Settings {
         let evm_signers = EVM_SIGNERS.map(|name| keys(Family::Evm, name, rule));
         let rule = "must be 1 to 16 different comma-separated base58 key pairs of 64 bytes";
         let svm_signers = SVM_SIGNERS.map(|name| keys(Family::Svm, name, rule));
+        let daily = get(SETTLE_DAILY).map_or(Some(SETTLE_DAILY_DEFAULT), |text| text.parse().ok());
+        if daily.is_none() {
+            wrong(SETTLE_DAILY, "must be a whole number");
+        }
         let public_url = get(PUBLIC_URL);
         if public_url.as_deref().is_some_and(|url| !is_url(url)) {
             wrong(PUBLIC_URL, "must be an https origin (http on loopback only)");
         }
-        match (peppers, quorum, mistakes.is_empty()) {
-            (Some(peppers), Some(quorum), true) => {
+        match (peppers, quorum, daily, mistakes.is_empty()) {
+            (Some(peppers), Some(quorum), Some(daily), true) => {
                 let admin_key = Sha256::digest(admin_key.as_bytes()).into();
-                Ok(Self { admin_key, peppers, providers, quorum, xpub, evm_signers, svm_signers, public_url })
+                Ok(Self { admin_key, peppers, providers, quorum, xpub, evm_signers, svm_signers, daily, public_url })
             }
             (..) => Err(mistakes),
         }
@@ -263,6 +278,12 @@ impl Settings {
     #[must_use]
     pub const fn xpub(&self) -> Option<&Xpub> {
         self.xpub.as_ref()
+    }
+
+    /// The most transactions that are sent for a tenant on a network in a day.
+    #[must_use]
+    pub const fn daily(&self) -> u64 {
+        self.daily
     }
 
     /// The origin that links name.

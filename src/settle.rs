@@ -4,11 +4,12 @@
 use crate::address::Address;
 use crate::amount::Amount;
 use crate::chain::evm::tx::Message;
-use crate::chain::trace::{Found, Trace};
+use crate::chain::trace::{Found, Mined, Trace};
 use crate::id::{SettlementId, TenantId};
 use crate::network::Environment;
 use crate::payment::settlement::{Attempt, SettlementStatus};
 use crate::reason::Reason;
+use alloy_primitives::B256;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
@@ -25,8 +26,8 @@ pub struct Flight {
     pub environment: Environment,
     /// Our key of the network.
     pub network: String,
-    /// Which of the environment's signers, from 0.
-    pub signer: usize,
+    /// Which of our keys sends it.
+    pub signer: Address,
     /// Why nothing may be sent for it now; what is on its way already is waited for all the same.
     pub held: Option<(Reason, String)>,
     /// What is sent.
@@ -37,6 +38,8 @@ pub struct Flight {
     pub pay_to: Address,
     /// How much.
     pub amount: Amount,
+    /// The authorization's nonce (EVM).
+    pub nonce: Option<B256>,
 }
 
 /// What is sent, by family.
@@ -71,6 +74,9 @@ pub struct Report {
     pub transaction: Option<String>,
     /// Every transaction that was sent for this attempt.
     pub attempts: Vec<Attempt>,
+    /// Whether the transaction is somebody else's.
+    #[serde(default)]
+    pub external: bool,
 }
 
 /// The nonces that one signer has to give on one chain.
@@ -143,6 +149,15 @@ pub fn refusal(words: &str) -> Refused {
     }
 }
 
+/// Whether a transaction moved an amount to a receiver, by a payer where one is named.
+#[must_use]
+pub fn moved(mined: &Mined, payer: Option<&Address>, pay_to: &Address, amount: Amount) -> bool {
+    mined.transfers.iter().any(|transfer| {
+        let from = payer.is_none_or(|payer| transfer.from.as_ref() == Some(payer));
+        from && transfer.to.as_ref() == Some(pay_to) && transfer.amount == amount
+    })
+}
+
 /// How a transaction's story ends a flight; `None` while it has no end.
 #[must_use]
 pub fn ending(flight: &Flight, trace: &Trace) -> Option<(SettlementStatus, Option<Reason>, String)> {
@@ -155,12 +170,9 @@ pub fn ending(flight: &Flight, trace: &Trace) -> Option<(SettlementStatus, Optio
         let told = format!("the transaction failed: {failure}");
         return Some((SettlementStatus::Failed, Some(failed), told));
     }
-    let moved = mined.transfers.iter().any(|transfer| {
-        // Balances on Solana name who gained and who lost, but not by whom who gained.
-        let from = transfer.from == Some(flight.payer) || matches!(flight.cargo, Cargo::Svm(_));
-        from && transfer.to == Some(flight.pay_to) && transfer.amount == flight.amount
-    });
-    Some(if moved {
+    // Balances on Solana name who gained and who lost, but not by whom who gained.
+    let payer = Some(&flight.payer).filter(|_| matches!(flight.cargo, Cargo::Evm(_)));
+    Some(if moved(mined, payer, &flight.pay_to, flight.amount) {
         (SettlementStatus::Completed, None, String::new())
     } else {
         let told = "the transaction succeeded without the transfer that was signed".to_owned();
@@ -172,7 +184,7 @@ pub fn ending(flight: &Flight, trace: &Trace) -> Option<(SettlementStatus, Optio
 mod tests {
     use super::*;
     use crate::address::TxId;
-    use crate::chain::trace::{Block, Depth, Mined, Place, Transfer};
+    use crate::chain::trace::{Block, Depth, Place, Transfer};
     use proptest::prelude::*;
 
     #[test]
@@ -210,12 +222,13 @@ mod tests {
             tenant: TenantId([1; 12]),
             environment: Environment::Test,
             network: "base".to_owned(),
-            signer: 0,
+            signer: address(5),
             held: None,
             cargo: Cargo::Evm(Message { to: [9; 20].into(), data: vec![1].into(), gas_limit: 1 }),
             payer: address(1),
             pay_to: address(2),
             amount: Amount::atomic(7),
+            nonce: None,
         }
     }
 

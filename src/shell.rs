@@ -6,6 +6,7 @@ mod bench;
 mod chain;
 mod cron;
 mod directory;
+mod external;
 mod handle;
 mod health;
 mod http;

@@ -19,6 +19,8 @@ pub mod ledger {
         CREATE TABLE IF NOT EXISTS payments (authorization TEXT PRIMARY KEY, fingerprint TEXT NOT NULL,
             settlement_id TEXT) WITHOUT ROWID;
         CREATE TABLE IF NOT EXISTS settlements (id TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID;
+        CREATE TABLE IF NOT EXISTS senders (settlement_id TEXT PRIMARY KEY, signer TEXT NOT NULL) WITHOUT ROWID;
+        CREATE TABLE IF NOT EXISTS identifiers (id TEXT PRIMARY KEY, authorization TEXT NOT NULL) WITHOUT ROWID;
         CREATE TABLE IF NOT EXISTS outbox (seq INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, body TEXT NOT NULL);
     ";
     /// Binds a name; returns the value.
@@ -60,9 +62,18 @@ pub mod ledger {
     pub const PAYER_GET: &str = "SELECT 1 FROM payers WHERE address = ?";
     /// Binds an address.
     pub const PAYER_PUT: &str = "INSERT INTO payers (address) VALUES (?) ON CONFLICT (address) DO NOTHING";
-    /// Binds an authorization; returns its fingerprint and settlement.
-    pub const PAYMENT_GET: &str = "SELECT p.fingerprint, s.body FROM payments p
-        LEFT JOIN settlements s ON s.id = p.settlement_id WHERE p.authorization = ?";
+    /// Binds an authorization; returns its fingerprint, settlement and signer.
+    pub const PAYMENT_GET: &str = "SELECT p.fingerprint, s.body, a.signer FROM payments p
+        LEFT JOIN settlements s ON s.id = p.settlement_id
+        LEFT JOIN senders a ON a.settlement_id = p.settlement_id WHERE p.authorization = ?";
+    /// Binds settlement and signer; the first stays, for it is its Settler that holds what was signed.
+    pub const SENDER_PUT: &str = "INSERT INTO senders (settlement_id, signer) VALUES (?, ?)
+        ON CONFLICT (settlement_id) DO NOTHING";
+    /// Binds a payment identifier; returns the authorization.
+    pub const IDENTIFIER_GET: &str = "SELECT authorization FROM identifiers WHERE id = ?";
+    /// Binds a payment identifier and an authorization: the newest that was reserved counts.
+    pub const IDENTIFIER_PUT: &str = "INSERT INTO identifiers (id, authorization) VALUES (?, ?)
+        ON CONFLICT (id) DO UPDATE SET authorization = excluded.authorization";
     /// Binds authorization, fingerprint, settlement. A payment that is known takes the requirements that reserve it.
     pub const PAYMENT_PUT: &str = "INSERT INTO payments (authorization, fingerprint, settlement_id) VALUES (?, ?, ?)
         ON CONFLICT (authorization) DO UPDATE SET fingerprint = excluded.fingerprint,

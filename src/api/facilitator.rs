@@ -22,6 +22,9 @@ pub struct Extra {
     /// What `GET /v1/settlements/{id}` reads.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub settlement_id: Option<String>,
+    /// Whether somebody else has put the payment on the chain.
+    #[serde(skip_serializing_if = "core::ops::Not::not")]
+    pub externally_settled: bool,
 }
 
 /// The answer to `/verify`.
@@ -136,7 +139,7 @@ pub fn supported(
             all.push(text);
         }
     }
-    Supported { kinds, extensions: Vec::new(), signers: by_family }
+    Supported { kinds, extensions: vec!["payment-identifier"], signers: by_family }
 }
 
 /// The ledger's outcome in the protocol's words; `None` where the Settler has the next word.
@@ -147,12 +150,15 @@ pub fn reply(asked: &Asked, outcome: &Outcome) -> Option<Reply> {
         (Verb::Verify, Outcome::Refused(checks, reason, told)) => verified(payer, checks, Some((*reason, told))),
         (Verb::Verify, Outcome::Valid(checks)) => verified(payer, checks, None),
         (Verb::Settle, Outcome::Refused(checks, reason, told)) => refused(asked, payer, checks, *reason, told),
-        (Verb::Settle, Outcome::Settled(settlement)) => settled(&asked.network_text, settlement, ""),
+        (Verb::Settle, Outcome::Settled(settlement)) => settled(&asked.network_text, settlement, "", false),
+        (Verb::Settle, Outcome::External(settlement)) => settled(&asked.network_text, settlement, "", true),
         (Verb::Settle, Outcome::Settle(_)) => return None,
         (Verb::Settle, Outcome::Valid(checks)) => {
             refused(asked, payer, checks, Reason::InvalidPayload, "there is nothing to settle")
         }
-        (Verb::Verify, Outcome::Settle(_) | Outcome::Settled(_)) => verified(payer, &Checks::none(), None),
+        (Verb::Verify, Outcome::Settle(_) | Outcome::Settled(_) | Outcome::External(_)) => {
+            verified(payer, &Checks::none(), None)
+        }
     })
 }
 
@@ -162,7 +168,7 @@ fn verified(payer: Option<String>, checks: &Checks, refusal: Option<(Reason, &St
         invalid_reason: refusal.map(|(reason, _)| reason),
         invalid_message: refusal.map(|(_, told)| told.clone()),
         payer,
-        extra: Extra { checks: checks.clone(), settlement_id: None },
+        extra: Extra { checks: checks.clone(), settlement_id: None, externally_settled: false },
     };
     Reply::json(200, &body)
 }
@@ -176,14 +182,14 @@ fn refused(asked: &Asked, payer: Option<String>, checks: &Checks, reason: Reason
         transaction: String::new(),
         network: asked.network_text.clone(),
         amount: None,
-        extra: Extra { checks: checks.clone(), settlement_id: None },
+        extra: Extra { checks: checks.clone(), settlement_id: None, externally_settled: false },
     };
     Reply::json(200, &body)
 }
 
 /// How a settlement stands, in the protocol's words; `told` is a sentence about a failure.
 #[must_use]
-pub fn settled(network_text: &str, settlement: &Settlement, told: &str) -> Reply {
+pub fn settled(network_text: &str, settlement: &Settlement, told: &str, external: bool) -> Reply {
     let (success, reason) = match settlement.status {
         SettlementStatus::Completed => (true, None),
         SettlementStatus::Pending => (false, Some(Reason::SettlementPending)),
@@ -198,7 +204,11 @@ pub fn settled(network_text: &str, settlement: &Settlement, told: &str) -> Reply
         transaction: settlement.transaction.clone().unwrap_or_default(),
         network: network_text.to_owned(),
         amount: success.then(|| settlement.amount.clone()),
-        extra: Extra { checks: Checks::none(), settlement_id: Some(settlement.id.to_string()) },
+        extra: Extra {
+            checks: Checks::none(),
+            settlement_id: Some(settlement.id.to_string()),
+            externally_settled: external,
+        },
     };
     Reply::json(200, &body)
 }

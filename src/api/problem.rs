@@ -101,6 +101,7 @@ fn with_members(body: &str, verb: Verb, code: Code) -> String {
         Code::QuotaExceeded => Reason::QuotaExceeded,
         Code::RateLimited => Reason::RateLimited,
         Code::TenantSuspended => Reason::TenantSuspended,
+        Code::IdempotencyConflict => Reason::IdentifierConflict,
         Code::InvalidApiKey | Code::InsufficientScope => Reason::Unauthorized,
         Code::LedgerUnavailable | Code::Misconfigured => Reason::FacilitatorUnavailable,
         Code::InvalidJson | Code::InvalidRequest | Code::PayloadTooLarge | Code::UnsupportedMediaType => {
@@ -112,7 +113,6 @@ fn with_members(body: &str, verb: Verb, code: Code) -> String {
         | Code::EnvironmentMismatch
         | Code::NotFound
         | Code::MethodNotAllowed
-        | Code::IdempotencyConflict
         | Code::RecipientTaken
         | Code::EmailTaken
         | Code::InvalidTxHash

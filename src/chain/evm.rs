@@ -17,6 +17,7 @@ mod quantity;
 pub(super) mod question;
 mod receipt;
 pub mod tx;
+pub mod used;
 
 use super::PARTIES_MAX;
 use super::facts::{Call, ErrorClass, Facts, Reply, Unknown};

@@ -87,7 +87,8 @@ pub struct Known<'a> {
 pub struct Judged {
     /// The rules.
     pub rules: Rules,
-    /// What was signed, if all that is free to check was good.
+    /// What was signed, if all that is free to check was good, or its time alone
+    /// is over: then only what is recorded of it can help.
     pub terms: Option<Terms>,
 }
 
@@ -142,7 +143,7 @@ pub(crate) fn judge(
     now: UnixSeconds,
 ) -> Result<Judged, Unknown> {
     let mut judged = judge_free(payment, network, core::slice::from_ref(sender), now);
-    if let Some(terms) = &judged.terms {
+    if let (Some(terms), None) = (&judged.terms, &judged.rules.refusal) {
         let told = judge_on_chain(payment, terms, sender, Known { facts, memory: &Memory::default(), now })?;
         judged.rules.checks.extend(told.checks);
         judged.rules.refusal = told.refusal;

@@ -18,6 +18,7 @@ use std::collections::BTreeMap;
 const LAST_USED_EVERY_MS: u64 = 60_000;
 /// How long an idempotency record holds: 24 hours.
 pub const IDEMPOTENCY_MS: u64 = 86_400_000;
+const DAY_MS: u64 = 86_400_000;
 
 /// All that admission remembers, in one row.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +37,9 @@ pub struct Admission {
     pub last_id: Option<VerificationId>,
     /// When each key was last used, to the minute.
     pub last_used: BTreeMap<KeyId, UnixMillis>,
+    /// Transactions sent today (UTC): the day since 1970, then how many by network.
+    #[serde(default)]
+    pub sent: (u64, BTreeMap<String, u64>),
 }
 
 /// A period that is over, with its totals.
@@ -61,6 +65,7 @@ impl Admission {
             hour: Window::default(),
             last_id: None,
             last_used: BTreeMap::new(),
+            sent: (0, BTreeMap::new()),
         }
     }
 
@@ -92,6 +97,20 @@ impl Admission {
             self.last_used.insert(key, now);
         }
         due
+    }
+
+    /// Takes one of the day's transactions on a network; answers whether there was one left.
+    pub fn send(&mut self, network: &str, daily: u64, now: UnixMillis) -> bool {
+        let day = now.0 / DAY_MS;
+        if self.sent.0 != day {
+            self.sent = (day, BTreeMap::new());
+        }
+        let sent = self.sent.1.entry(network.to_owned()).or_default();
+        let left = *sent < daily;
+        if left {
+            *sent = sent.saturating_add(1);
+        }
+        left
     }
 
     /// Both windows as callers are told of them.

@@ -1,7 +1,8 @@
 //! One x402 payment, booked: what the Worker found out goes in; whether it may
 //! be answered, settled, or was settled already comes out (DESIGN sections 3 and 6).
 
-use super::admission::{Admission, Stop, authorise, within_limits};
+use super::admission::{Admission, Stop, Stored, authorise, recall, within_limits};
+use super::book::Idempotency;
 use crate::address::{Address, TxId};
 use crate::amount::Amount;
 use crate::error::{Code, Fault};
@@ -50,6 +51,12 @@ pub struct Asked {
     pub terms: Option<Terms>,
     /// What the rules said.
     pub finding: Finding,
+    /// The most transactions that are sent for a tenant on a network in a day.
+    pub daily: u64,
+    /// The `Idempotency-Key`, with the SHA-256 of the body.
+    pub idempotency: Option<Idempotency>,
+    /// The buyer's own name for the payment (the extension `payment-identifier`).
+    pub identifier: Option<String>,
     /// 80 random bits for an id, as decimal digits.
     pub random: String,
 }
@@ -67,6 +74,8 @@ pub struct Terms {
     pub pay_to: Address,
     /// How much.
     pub amount: Amount,
+    /// Who of us would send it, if it is reserved now.
+    pub signer: Option<Address>,
 }
 
 /// What the chain lets happen once: network, asset, payer and nonce.
@@ -88,10 +97,23 @@ pub enum Finding {
     Good(Checks),
     /// It is not.
     Refused(Checks, Reason, String),
+    /// Somebody else has put it on the chain, by this transaction: the money has moved.
+    External(Checks, TxId),
     /// The chain did not tell.
     Unavailable,
     /// The chain was not asked yet: only say whether it should be.
     Deferred,
+}
+
+impl Finding {
+    /// Each rule that was looked at, with its outcome.
+    #[must_use]
+    pub fn checks(&self) -> Checks {
+        match self {
+            Self::Good(checks) | Self::Refused(checks, ..) | Self::External(checks, _) => checks.clone(),
+            Self::Unavailable | Self::Deferred => Checks::none(),
+        }
+    }
 }
 
 /// What this ledger knows of an authorization.
@@ -101,6 +123,30 @@ pub struct Row {
     pub fingerprint: String,
     /// Its settlement, once it is reserved.
     pub settlement: Option<Settlement>,
+    /// Who of us sends it, fixed when it was reserved.
+    pub signer: Option<Address>,
+}
+
+/// All that is recorded and could matter to a request.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Records {
+    /// Of the authorization.
+    pub row: Option<Row>,
+    /// Of the payment that came first under the same identifier: its authorization and the rest.
+    pub identified: Option<(String, Row)>,
+    /// Of the `Idempotency-Key`.
+    pub stored: Option<Stored>,
+    /// Whether the transaction of [`Finding::External`] is claimed.
+    pub claimed: bool,
+}
+
+/// A settlement that the Settler goes on with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reserved {
+    /// How it stands.
+    pub settlement: Settlement,
+    /// Who of us sends it.
+    pub signer: Option<Address>,
 }
 
 /// The answer.
@@ -111,9 +157,11 @@ pub enum Outcome {
     /// It is not.
     Refused(Checks, Reason, String),
     /// Reserved, or on its way: the Settler goes on.
-    Settle(Box<Settlement>),
-    /// It was settled before, for the same requirements.
+    Settle(Box<Reserved>),
+    /// It was settled before, for the same requirements, or is on its way as another authorization.
     Settled(Box<Settlement>),
+    /// Somebody else has settled it.
+    External(Box<Settlement>),
 }
 
 /// What a booked request leaves behind.
@@ -125,6 +173,14 @@ pub struct Booked {
     pub row: Option<(String, String, Option<SettlementId>)>,
     /// The settlement to write.
     pub settlement: Option<Settlement>,
+    /// Who of us sends it: to write with the settlement.
+    pub signer: Option<Address>,
+}
+
+impl Booked {
+    const fn only(outcome: Outcome) -> Self {
+        Self { outcome, row: None, settlement: None, signer: None }
+    }
 }
 
 /// What the ledger knows when it answers.
@@ -134,8 +190,8 @@ pub struct Known<'a> {
     pub tenant: &'a Tenant,
     /// The sanctions list.
     pub sanctions: Option<&'a sanctions::List>,
-    /// What is recorded of the authorization.
-    pub row: Option<&'a Row>,
+    /// What is recorded.
+    pub records: &'a Records,
 }
 
 /// A request that may be answered, or is refused in the protocol's own words.
@@ -153,7 +209,7 @@ pub fn admit(
     asked: &Asked,
     tenant: &Tenant,
     admission: &Admission,
-    row: Option<&Row>,
+    records: &Records,
     now: UnixMillis,
 ) -> Result<Admitted, Stop> {
     let scope = match asked.verb {
@@ -161,6 +217,9 @@ pub fn admit(
         Verb::Settle => Scope::Settle,
     };
     let key = authorise(tenant, &asked.key, Some(scope), now)?.id;
+    if let Some(idempotency) = &asked.idempotency {
+        recall(records.stored.as_ref(), &idempotency.body_hash, now)?;
+    }
     let network = asked.network.as_deref().and_then(network::by_key);
     let refusal = match (network, &asked.terms) {
         (Some(network), Some(terms)) => allowed(asked, network, terms, tenant)?,
@@ -169,7 +228,7 @@ pub fn admit(
     };
     // A payment counts once: what was counted may be settled though the quota is used up.
     match within_limits(admission, tenant, now) {
-        Err(fault) if fault.code == Code::QuotaExceeded && row.is_some() => {}
+        Err(fault) if fault.code == Code::QuotaExceeded && records.row.is_some() => {}
         outcome => outcome?,
     }
     Ok(Admitted { key, refusal })
@@ -212,21 +271,17 @@ pub fn conclude(
     known: Known<'_>,
     now: UnixMillis,
 ) -> Result<Booked, Fault> {
-    let row = known.row;
+    let row = known.records.row.as_ref();
     admission.count(admitted.key, now);
-    let refused =
-        |reason, told| Booked { outcome: Outcome::Refused(checks(asked), reason, told), row: None, settlement: None };
+    let refused = |reason, told| Booked::only(Outcome::Refused(checks(asked), reason, told));
     if let Some((reason, told)) = admitted.refusal {
         return Ok(refused(reason, told));
     }
     if let Some(listed) = asked.terms.as_ref().and_then(|terms| sanctioned(terms, known)) {
         return Ok(refused(Reason::SanctionedAddress, format!("{listed} is on the sanctions list")));
     }
-    if asked.verb == Verb::Settle
-        && let (Some(terms), Some(Row { fingerprint, settlement: Some(settlement) })) = (&asked.terms, row)
-        && let Some(outcome) = recorded(asked, terms, fingerprint, settlement)
-    {
-        return Ok(Booked { outcome, row: None, settlement: None });
+    if let Some(outcome) = asked.terms.as_ref().and_then(|terms| told_before(asked, terms, known.records)) {
+        return Ok(Booked::only(outcome));
     }
     let first = asked.terms.as_ref().filter(|_| row.is_none());
     let new = |settlement| first.map(|terms| (terms.authorization.clone(), terms.fingerprint.clone(), settlement));
@@ -235,37 +290,84 @@ pub fn conclude(
             admission.used = admission.used.saturating_add(1);
         }
     };
-    match (&asked.finding, asked.verb, &asked.terms) {
+    let finding = match &asked.finding {
+        // Its transaction is spent already: for this request the authorization is only used up.
+        Finding::External(checks, _) if known.records.claimed => {
+            let told = "the authorization was used, and its transaction is claimed".to_owned();
+            Finding::Refused(checks.clone(), Reason::EvmNonceUsed, told)
+        }
+        finding => finding.clone(),
+    };
+    match (finding, asked.verb, &asked.terms) {
         (Finding::Unavailable | Finding::Deferred, ..) => {
             Err(Fault::new(Code::ChainUnavailable, "no provider gave a usable answer")
                 .after(super::book::CHAIN_RETRY_S))
         }
         (Finding::Refused(checks, reason, told), ..) => {
             count(admission);
-            Ok(Booked {
-                outcome: Outcome::Refused(checks.clone(), *reason, told.clone()),
-                row: new(None),
-                settlement: None,
-            })
+            Ok(Booked { row: new(None), ..Booked::only(Outcome::Refused(checks, reason, told)) })
         }
-        (Finding::Good(checks), Verb::Verify, _) | (Finding::Good(checks), Verb::Settle, None) => {
+        (Finding::External(_, id), Verb::Settle, Some(terms)) => {
             count(admission);
-            Ok(Booked { outcome: Outcome::Valid(checks.clone()), row: new(None), settlement: None })
+            let mut settlement = reserve(asked, terms, row, now);
+            settlement.status = SettlementStatus::Completed;
+            settlement.transaction = Some(id.to_string());
+            settlement.completed_at = Some(now.rfc3339());
+            let row = Some((terms.authorization.clone(), terms.fingerprint.clone(), Some(settlement.id)));
+            let outcome = Outcome::External(Box::new(settlement.clone()));
+            Ok(Booked { row, settlement: Some(settlement), ..Booked::only(outcome) })
         }
-        (Finding::Good(_), Verb::Settle, Some(terms)) => {
+        (Finding::Good(checks) | Finding::External(checks, _), verb, terms)
+            if verb == Verb::Verify || terms.is_none() =>
+        {
+            count(admission);
+            Ok(Booked { row: new(None), ..Booked::only(Outcome::Valid(checks)) })
+        }
+        (Finding::Good(_) | Finding::External(..), _, terms) => {
+            let Some(terms) = terms else { return Err(Fault::internal("a payment without terms")) };
+            let network = asked.network.as_deref().unwrap_or_default();
+            if !admission.send(network, asked.daily, now) {
+                let told = format!("{} transactions were sent for this seller today", asked.daily);
+                return Ok(refused(Reason::QuotaExceeded, told));
+            }
             count(admission);
             let settlement = reserve(asked, terms, row, now);
             let row = Some((terms.authorization.clone(), terms.fingerprint.clone(), Some(settlement.id)));
-            Ok(Booked { outcome: Outcome::Settle(Box::new(settlement.clone())), row, settlement: Some(settlement) })
+            let signer = terms.signer;
+            let outcome = Outcome::Settle(Box::new(Reserved { settlement: settlement.clone(), signer }));
+            Ok(Booked { row, settlement: Some(settlement), signer, ..Booked::only(outcome) })
         }
     }
 }
 
-fn checks(asked: &Asked) -> Checks {
-    match &asked.finding {
-        Finding::Good(checks) | Finding::Refused(checks, ..) => checks.clone(),
-        Finding::Unavailable | Finding::Deferred => Checks::none(),
+/// What is told without looking further: a conflict of identifiers, or the
+/// record of a payment that was reserved before.
+fn told_before(asked: &Asked, terms: &Terms, records: &Records) -> Option<Outcome> {
+    let identified = records.identified.as_ref().filter(|(authorization, _)| *authorization != terms.authorization);
+    if let Some((_, other)) = identified
+        && let Some(settlement) = &other.settlement
+    {
+        if other.fingerprint != terms.fingerprint || settlement.payer != terms.payer.to_string() {
+            let told = "this payment identifier came before with another payment".to_owned();
+            return Some(Outcome::Refused(checks(asked), Reason::IdentifierConflict, told));
+        }
+        // The buyer has signed anew what is paid, or on its way: nobody pays twice.
+        // That it is the same buyer is proven by the signature.
+        if asked.verb == Verb::Settle && settlement.status != SettlementStatus::Failed && is_signed(&asked.finding) {
+            return Some(Outcome::Settled(Box::new(settlement.clone())));
+        }
     }
+    match (asked.verb, &records.row) {
+        (Verb::Settle, Some(row)) => {
+            let settlement = row.settlement.as_ref()?;
+            recorded(asked, terms, &row.fingerprint, Reserved { settlement: settlement.clone(), signer: row.signer })
+        }
+        (Verb::Settle, None) | (Verb::Verify, _) => None,
+    }
+}
+
+fn checks(asked: &Asked) -> Checks {
+    asked.finding.checks()
 }
 
 fn sanctioned(terms: &Terms, known: Known<'_>) -> Option<Address> {
@@ -273,27 +375,35 @@ fn sanctioned(terms: &Terms, known: Known<'_>) -> Option<Address> {
     [terms.payer, terms.pay_to].into_iter().find(|party| list.names(party))
 }
 
-/// A rule that only the free checks can break: with it broken, nothing that is recorded counts.
-const fn is_free(reason: Reason) -> bool {
-    !matches!(
+/// What the chain says only once the payer's signature is known to be good:
+/// where a payment is recorded, the record says more.
+const fn is_later(reason: Reason) -> bool {
+    matches!(
         reason,
-        Reason::EvmSignature
-            | Reason::EvmFactory
-            | Reason::EvmAsset
-            | Reason::EvmNoEip3009
+        Reason::EvmNoEip3009
             | Reason::EvmNonceUsed
             | Reason::EvmBalance
             | Reason::EvmSimulation
-            | Reason::EvmValidBefore
             | Reason::SvmSimulation
             | Reason::SvmSimulationV1
     )
 }
 
+/// Whether the payer's signature was found good.
+const fn is_signed(finding: &Finding) -> bool {
+    match finding {
+        Finding::Good(_) | Finding::External(..) => true,
+        Finding::Refused(_, reason, _) => is_later(*reason),
+        Finding::Unavailable | Finding::Deferred => false,
+    }
+}
+
 /// What is told of a payment that this ledger has reserved before (PROTOCOL 3.4).
-fn recorded(asked: &Asked, terms: &Terms, fingerprint: &str, settlement: &Settlement) -> Option<Outcome> {
+fn recorded(asked: &Asked, terms: &Terms, fingerprint: &str, reserved: Reserved) -> Option<Outcome> {
     if let Finding::Refused(checks, reason, told) = &asked.finding
-        && is_free(*reason)
+        && !is_later(*reason)
+        // It was good when it was reserved; what has expired since has been paid in time.
+        && *reason != Reason::EvmValidBefore
     {
         return Some(Outcome::Refused(checks.clone(), *reason, told.clone()));
     }
@@ -301,9 +411,9 @@ fn recorded(asked: &Asked, terms: &Terms, fingerprint: &str, settlement: &Settle
         let told = "this payment is bound to other requirements".to_owned();
         return Some(Outcome::Refused(checks(asked), Reason::DuplicateSettlement, told));
     }
-    match settlement.status {
-        SettlementStatus::Completed => Some(Outcome::Settled(Box::new(settlement.clone()))),
-        SettlementStatus::Pending => Some(Outcome::Settle(Box::new(settlement.clone()))),
+    match reserved.settlement.status {
+        SettlementStatus::Completed => Some(Outcome::Settled(Box::new(reserved.settlement))),
+        SettlementStatus::Pending => Some(Outcome::Settle(Box::new(reserved))),
         // It moved nothing: if the payment is still good, it is tried again.
         SettlementStatus::Failed => None,
     }

@@ -169,7 +169,8 @@ pub fn read(body: &Value) -> Result<Payment, Malformed> {
         Version::One => member(body, "paymentRequirements").and_then(|map| text(map, "resource")),
         Version::Two => payload.get("resource").and_then(Value::as_object).and_then(|map| text(map, "url")),
     };
-    Ok(Payment { version, requirements, resource, accepted, payload: signed(inner), identifier: identifier(payload) })
+    let identifier = identifier(payload).map_err(|rule| malformed(Reason::InvalidPayload, rule))?;
+    Ok(Payment { version, requirements, resource, accepted, payload: signed(inner), identifier })
 }
 
 fn member<'a>(body: &'a Value, name: &str) -> Option<&'a Map<String, Value>> {
@@ -256,13 +257,21 @@ fn eip3009(inner: &Map<String, Value>) -> Option<Eip3009> {
     })
 }
 
-/// `extensions.payment-identifier.info.id`: 16 to 128 letters, digits, `_` and `-`.
-fn identifier(payload: &Map<String, Value>) -> Option<String> {
-    let info = payload.get("extensions")?.get("payment-identifier")?.get("info")?;
-    let id = info.get("id").and_then(Value::as_str)?;
-    let shaped = (16..=128).contains(&id.len())
-        && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-');
-    shaped.then(|| id.to_owned())
+/// `extensions.payment-identifier.info.id`, where there is one; what is asked for must be there.
+fn identifier(payload: &Map<String, Value>) -> Result<Option<String>, &'static str> {
+    let extension = payload.get("extensions").and_then(|all| all.get("payment-identifier"));
+    let info = extension.and_then(|extension| extension.get("info"));
+    let member = |name: &str| info.and_then(|info| info.get(name)).filter(|value| !value.is_null());
+    let Some(id) = member("id") else {
+        let required = member("required").is_some_and(|required| *required == Value::Bool(true));
+        return if required { Err("a payment identifier is required") } else { Ok(None) };
+    };
+    let is_id = |id: &&str| {
+        (16..=128).contains(&id.len())
+            && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')
+    };
+    let id = id.as_str().filter(is_id);
+    id.map(|id| Some(id.to_owned())).ok_or("a payment identifier is 16 to 128 letters, digits, '_' and '-'")
 }
 
 #[cfg(test)]
@@ -318,6 +327,13 @@ mod tests {
         check(&|body| body["paymentRequirements"]["payTo"] = json!(""), Reason::InvalidRequirements);
         check(&|body| body["paymentRequirements"]["amount"] = json!(1000), Reason::InvalidRequirements);
         check(&|body| body["paymentPayload"]["accepted"] = Value::Null, Reason::InvalidPayload);
+        for info in
+            [json!({"id": "short"}), json!({"id": "a payment of today"}), json!({"id": 7}), json!({"required": true})]
+        {
+            let set =
+                |body: &mut Value| body["paymentPayload"]["extensions"]["payment-identifier"]["info"] = info.clone();
+            check(&set, Reason::InvalidPayload);
+        }
         check(&|body| body["paymentPayload"]["payload"] = json!("x"), Reason::InvalidPayload);
         let mut deep = json!(1);
         for _ in 0..20 {

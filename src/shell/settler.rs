@@ -9,8 +9,8 @@ mod svm;
 use super::app::{self, App};
 use super::ledgers::{self, Ask, Envelope};
 use super::sqlite::{ms, text};
-use super::{log, rpc};
-use crate::address::Family;
+use super::{external, log, rpc};
+use crate::address::{Family, TxId};
 use crate::chain::trace::Party;
 use crate::error::Fault;
 use crate::network::{Network, by_key};
@@ -148,6 +148,7 @@ impl Settler {
             told,
             transaction: None,
             attempts: Vec::new(),
+            external: false,
         };
         self.report(app, flight, &report).await;
         report
@@ -199,14 +200,24 @@ impl Settler {
         };
         let Some(trace) = rpc::ask(&question).await.trace else { return Ok(()) };
         if let Some((status, reason, told)) = settle::ending(&row.flight, &trace) {
-            let report = Report {
+            let mut report = Report {
                 settlement: row.flight.settlement,
                 status,
                 reason,
                 told,
                 transaction: Some(id.to_string()),
                 attempts: row.sent.attempts(),
+                external: false,
             };
+            if status == SettlementStatus::Failed
+                && let Some(other) = somebody_elses(app, network, &row.flight).await
+            {
+                report.status = SettlementStatus::Completed;
+                report.reason = None;
+                report.told = String::new();
+                report.transaction = Some(other.to_string());
+                report.external = true;
+            }
             self.end(&row.key, &report)?;
         }
         Ok(())
@@ -277,7 +288,15 @@ fn pending(row: &Row) -> Report {
         told: String::new(),
         transaction: row.sent.newest().map(|version| version.id.to_string()),
         attempts: row.sent.attempts(),
+        external: false,
     }
+}
+
+/// The transaction by which somebody else was quicker: the money has moved all the same.
+async fn somebody_elses(app: &App, network: &'static Network, flight: &Flight) -> Option<TxId> {
+    let signed =
+        external::Signed { payer: flight.payer, pay_to: flight.pay_to, amount: flight.amount, nonce: flight.nonce? };
+    external::find(app, network, &signed).await
 }
 
 fn network_of(flight: &Flight) -> Result<&'static Network, Fault> {
@@ -286,5 +305,6 @@ fn network_of(flight: &Flight) -> Result<&'static Network, Fault> {
 
 fn signer_of<'a>(app: &'a App, flight: &Flight) -> Result<&'a Signer, Fault> {
     let signers = app.settings.signers(network_of(flight)?.family, flight.environment);
-    signers.get(flight.signer).ok_or_else(|| Fault::internal("a flight without a signer"))
+    let own = signers.iter().find(|signer| signer.address() == flight.signer);
+    own.ok_or_else(|| Fault::internal("a flight whose signer is no longer configured"))
 }

@@ -23,9 +23,7 @@ fn unavailable(cause: impl core::fmt::Display) -> Fault {
 /// # Errors
 /// `LEDGER_UNAVAILABLE`: whatever was begun is carried on, and a repeat finds it.
 pub(crate) async fn settle(app: &App, flight: &Flight, network: &'static Network) -> Result<Report, Fault> {
-    let signers = app.settings.signers(network.family, flight.environment);
-    let signer = signers.get(flight.signer).ok_or_else(|| Fault::internal("a flight without a signer"))?;
-    let name = format!("{}:{}", network.key, signer.address());
+    let name = format!("{}:{}", network.key, flight.signer);
     let stub = app.settlers()?.get_by_name(&name).map_err(unavailable)?;
     let body = serde_json::to_string(flight).map_err(Fault::internal)?;
     let mut init = RequestInit::new();

@@ -92,7 +92,16 @@ pub(crate) fn free(rules: &mut Rules, payment: &Payment, network: &Network, now:
     let told = "the buyer accepted these requirements";
     rules.rule("accepted", accepted, Reason::InvalidRequirements, told).then_some(())?;
     let terms = typed(rules, payment, network)?;
-    conditions(rules, payment, &terms, now).then_some(terms)
+    let good = conditions(rules, payment, &terms, now);
+    (good || is_only_late(rules, payment, &terms)).then_some(terms)
+}
+
+/// Whether nothing is wrong with it but that its time is over, which is free
+/// to say of an account that signs by itself: it may have been settled in time.
+fn is_only_late(rules: &Rules, payment: &Payment, terms: &Terms) -> bool {
+    rules.refusal.as_ref().is_some_and(|(reason, _)| *reason == Reason::EvmValidBefore)
+        && Amount::parse_atomic(&payment.requirements.amount) == Some(terms.amount())
+        && terms.signature.signer(eip3009::digest(terms.separator, &terms.signed)) == Some(terms.signed.from)
 }
 
 /// A name or version that is given must be the token's; one that is missing is filled in from the registry.

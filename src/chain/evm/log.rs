@@ -18,7 +18,7 @@ use serde::Deserialize;
 const TRANSFER: B256 = b256!("ddf252ad1be2c89b69c2b068fc378daa952ba7f163c4a11628f55a4df523b3ef");
 
 /// keccak-256 of `AuthorizationUsed(address,bytes32)` (EIP-3009).
-const AUTHORIZATION_USED: B256 = b256!("98de503528ee59b575ef0c0a2576a82497bfc029a5685b209e9ec333479b10a5");
+pub(super) const AUTHORIZATION_USED: B256 = b256!("98de503528ee59b575ef0c0a2576a82497bfc029a5685b209e9ec333479b10a5");
 
 /// What a receipt's logs say.
 #[derive(Default)]

@@ -58,8 +58,12 @@ fn asked(verb: Verb) -> Asked {
             payer: address(PAYER),
             pay_to: address(PAY_TO),
             amount: Amount::atomic(10_000),
+            signer: Some(address(PAY_TO)),
         }),
         finding: Finding::Good(Checks::none()),
+        daily: 3,
+        idempotency: None,
+        identifier: None,
         random: "7".to_owned(),
     }
 }
@@ -70,8 +74,16 @@ fn refused(reason: Reason) -> Finding {
 
 /// One step of a ledger that knows `row`.
 fn step(asked: &Asked, tenant: &Tenant, admission: &mut Admission, row: Option<&Row>) -> Result<Booked, Stop> {
-    let admitted = admit(asked, tenant, admission, row, NOW)?;
-    Ok(conclude(asked, admitted, admission, Known { tenant, sanctions: None, row }, NOW)?)
+    step_with(asked, tenant, admission, &Records { row: row.cloned(), ..Records::default() })
+}
+
+fn step_with(asked: &Asked, tenant: &Tenant, admission: &mut Admission, records: &Records) -> Result<Booked, Stop> {
+    let admitted = admit(asked, tenant, admission, records, NOW)?;
+    Ok(conclude(asked, admitted, admission, Known { tenant, sanctions: None, records }, NOW)?)
+}
+
+fn booked_with(asked: &Asked, records: &Records) -> Booked {
+    step_with(asked, &tenant(Environment::Live), &mut Admission::new(NOW), records).expect("an answer")
 }
 
 fn booked(asked: &Asked, row: Option<&Row>) -> Booked {
@@ -81,7 +93,7 @@ fn booked(asked: &Asked, row: Option<&Row>) -> Booked {
 fn reason(booked: &Booked) -> Option<Reason> {
     match &booked.outcome {
         Outcome::Refused(_, reason, _) => Some(*reason),
-        Outcome::Valid(_) | Outcome::Settle(_) | Outcome::Settled(_) => None,
+        Outcome::Valid(_) | Outcome::Settle(_) | Outcome::Settled(_) | Outcome::External(_) => None,
     }
 }
 
@@ -89,7 +101,7 @@ fn reason(booked: &Booked) -> Option<Reason> {
 fn row(status: SettlementStatus) -> Row {
     let mut settlement = booked(&asked(Verb::Settle), None).settlement.expect("reserved");
     settlement.status = status;
-    Row { fingerprint: "f".to_owned(), settlement: Some(settlement) }
+    Row { fingerprint: "f".to_owned(), settlement: Some(settlement), signer: None }
 }
 
 #[test]
@@ -98,7 +110,7 @@ fn a_payment_counts_once_and_is_reserved_once() {
     let verified = step(&asked(Verb::Verify), &tenant, &mut admission, None).expect("an answer");
     assert_eq!(verified.outcome, Outcome::Valid(Checks::none()));
     assert_eq!(verified.row, Some(("a".to_owned(), "f".to_owned(), None)));
-    let known = Row { fingerprint: "f".to_owned(), settlement: None };
+    let known = Row { fingerprint: "f".to_owned(), settlement: None, signer: None };
     let settled = step(&asked(Verb::Settle), &tenant, &mut admission, Some(&known)).expect("an answer");
     assert!(matches!(settled.outcome, Outcome::Settle(_)));
     assert_eq!((admission.used, admission.requests), (1, 2));
@@ -112,7 +124,7 @@ fn what_was_verified_is_settled_though_the_quota_is_used_up() {
     let mut tenant = tenant(Environment::Live);
     tenant.limits.per_month = Some(0);
     let mut admission = Admission::new(NOW);
-    let known = Row { fingerprint: "f".to_owned(), settlement: None };
+    let known = Row { fingerprint: "f".to_owned(), settlement: None, signer: None };
     assert!(step(&asked(Verb::Settle), &tenant, &mut admission, Some(&known)).is_ok());
     match step(&asked(Verb::Settle), &tenant, &mut admission, None) {
         Err(Stop::Fault(fault)) => assert_eq!(fault.code, Code::QuotaExceeded),
@@ -139,6 +151,95 @@ fn a_recorded_settlement_is_told_to_the_same_requirements_only() {
     assert_eq!(reason(&booked(&again, Some(&failed))), Some(Reason::EvmNonceUsed));
     let retried = booked(&asked(Verb::Settle), Some(&failed)).settlement.expect("reserved");
     assert_eq!(Some(retried.id), failed.settlement.map(|earlier| earlier.id));
+}
+
+#[test]
+fn only_a_payer_who_signed_is_told_of_a_record() {
+    let row = row(SettlementStatus::Completed);
+    let of = |reason: Reason| booked(&Asked { finding: refused(reason), ..asked(Verb::Settle) }, Some(&row));
+    // Payer and nonce are public once they are settled; the signature is what a stranger lacks.
+    assert_eq!(reason(&of(Reason::EvmSignature)), Some(Reason::EvmSignature));
+    for later in [Reason::EvmNonceUsed, Reason::EvmBalance, Reason::EvmValidBefore, Reason::SvmSimulation] {
+        assert!(matches!(of(later).outcome, Outcome::Settled(_)), "{later:?}");
+    }
+}
+
+#[test]
+fn one_identifier_is_one_payment() {
+    let records = |status| Records { identified: Some(("b".to_owned(), row(status))), ..Records::default() };
+    let named = |verb| Asked { identifier: Some("pay_0123456789abcdef".to_owned()), ..asked(verb) };
+    // Signed anew after an answer was lost: nobody pays twice.
+    for status in [SettlementStatus::Completed, SettlementStatus::Pending] {
+        assert!(matches!(booked_with(&named(Verb::Settle), &records(status)).outcome, Outcome::Settled(_)));
+    }
+    assert!(matches!(
+        booked_with(&named(Verb::Verify), &records(SettlementStatus::Completed)).outcome,
+        Outcome::Valid(_)
+    ));
+    // What moved nothing is tried again.
+    let failed = booked_with(&named(Verb::Settle), &records(SettlementStatus::Failed));
+    assert!(matches!(failed.outcome, Outcome::Settle(_)));
+    // Another payment, another payer, or nobody's signature.
+    for verb in [Verb::Verify, Verb::Settle] {
+        let mut other = named(verb);
+        other.terms.as_mut().expect("terms").fingerprint = "g".to_owned();
+        let booked = booked_with(&other, &records(SettlementStatus::Completed));
+        assert_eq!(reason(&booked), Some(Reason::IdentifierConflict));
+        let mut stranger = named(verb);
+        stranger.terms.as_mut().expect("terms").payer = address(PAY_TO);
+        let booked = booked_with(&stranger, &records(SettlementStatus::Completed));
+        assert_eq!(reason(&booked), Some(Reason::IdentifierConflict));
+    }
+    let forged = Asked { finding: refused(Reason::EvmSignature), ..named(Verb::Settle) };
+    let booked = booked_with(&forged, &records(SettlementStatus::Completed));
+    assert_eq!(reason(&booked), Some(Reason::EvmSignature));
+}
+
+#[test]
+fn what_somebody_else_has_sent_counts_as_paid_once() {
+    let id = TxId::Evm(B256::repeat_byte(9));
+    let external = Asked { finding: Finding::External(Checks::none(), id), ..asked(Verb::Settle) };
+    let found = booked_with(&external, &Records::default());
+    let settlement = found.settlement.expect("recorded");
+    assert!(matches!(found.outcome, Outcome::External(_)));
+    assert_eq!((settlement.status, settlement.transaction), (SettlementStatus::Completed, Some(id.to_string())));
+    let spent = booked_with(&external, &Records { claimed: true, ..Records::default() });
+    assert_eq!(reason(&spent), Some(Reason::EvmNonceUsed));
+    let again = Records { row: Some(row(SettlementStatus::Completed)), claimed: true, ..Records::default() };
+    assert!(matches!(booked_with(&external, &again).outcome, Outcome::Settled(_)));
+}
+
+#[test]
+fn the_days_transactions_are_counted_by_network() {
+    let (tenant, mut admission) = (tenant(Environment::Live), Admission::new(NOW));
+    let mut send = |network: &str| {
+        let asked = Asked { network: Some(network.to_owned()), ..asked(Verb::Settle) };
+        reason(&step(&asked, &tenant, &mut admission, None).expect("an answer"))
+    };
+    for _ in 0..3 {
+        assert_eq!(send("base"), None);
+    }
+    assert_eq!((send("base"), send("polygon")), (Some(Reason::QuotaExceeded), None));
+    assert!(admission.send("base", 3, UnixMillis(NOW.0.saturating_add(86_400_000))));
+}
+
+#[test]
+fn an_idempotency_key_stands_for_one_body() {
+    let keyed = Asked {
+        idempotency: Some(Idempotency { key: "k".to_owned(), body_hash: "h".to_owned() }),
+        ..asked(Verb::Settle)
+    };
+    let with = |body_hash: &str, answer: Option<(u16, String)>| {
+        let stored = Some(Stored { body_hash: body_hash.to_owned(), answer, at: NOW });
+        let records = Records { stored, ..Records::default() };
+        step_with(&keyed, &tenant(Environment::Live), &mut Admission::new(NOW), &records)
+    };
+    assert_eq!(with("h", Some((200, "{}".to_owned()))), Err(Stop::Repeat(200, "{}".to_owned())));
+    assert!(with("h", None).is_ok());
+    match with("g", None) {
+        Err(Stop::Fault(fault)) => assert_eq!(fault.code, Code::IdempotencyConflict),
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]
@@ -175,8 +276,8 @@ fn a_listed_payer_is_refused_before_anything_is_signed() {
     of.terms.as_mut().expect("terms").payer = listed;
     let (mut tenant, mut admission) = (tenant(Environment::Live), Admission::new(NOW));
     let known = |tenant: &Tenant, admission: &mut Admission| {
-        let admitted = admit(&of, tenant, admission, None, NOW).expect("admitted");
-        let known = Known { tenant, sanctions: Some(&list), row: None };
+        let admitted = admit(&of, tenant, admission, &Records::default(), NOW).expect("admitted");
+        let known = Known { tenant, sanctions: Some(&list), records: &Records::default() };
         conclude(&of, admitted, admission, known, NOW).expect("an answer")
     };
     assert_eq!(reason(&known(&tenant, &mut admission)), Some(Reason::SanctionedAddress));
@@ -207,7 +308,7 @@ proptest! {
             let booked = step(&asked, &tenant, &mut admission, known.as_ref()).expect("an answer");
             if let Some((_, fingerprint, _)) = booked.row {
                 let earlier = known.take().and_then(|row| row.settlement);
-                known = Some(Row { fingerprint, settlement: booked.settlement.clone().or(earlier) });
+                known = Some(Row { fingerprint, settlement: booked.settlement.clone().or(earlier), signer: None });
             }
             ids.extend(known.as_ref().and_then(|row| row.settlement.as_ref()).map(|settlement| settlement.id.to_string()));
         }

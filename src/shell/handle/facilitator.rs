@@ -1,16 +1,15 @@
 //! `/facilitator/*`: the open x402 protocol, on the same key, quota and ledger.
 
-use super::verify::{guard, limited};
+use super::verify::{guard, idempotency, limited};
 use crate::address::{Address, Family};
 use crate::api::{Reply, facilitator};
 use crate::chain::evm::tx::Message;
 use crate::chain::exact::{self, Known};
 use crate::chain::facts::Facts;
 use crate::error::{Code, Fault};
-use crate::ledger::payment::{Asked, Finding, Terms, Verb, authorization, transaction};
+use crate::ledger::payment::{Asked, Finding, Reserved, Terms, Verb, authorization, transaction};
 use crate::network::{NETWORKS, Network};
 use crate::payment::Checks;
-use crate::payment::settlement::Settlement;
 use crate::payment::x402::{self, Payment};
 use crate::reason::Reason;
 use crate::settle::{Cargo, Flight};
@@ -19,9 +18,10 @@ use crate::shell::http::Incoming;
 use crate::shell::isolate::{self, Refused};
 use crate::shell::ledgers::{self, Ask, Envelope, Told, View};
 use crate::shell::response::Outgoing;
-use crate::shell::{registry, rpc, settlers};
+use crate::shell::{external, registry, rpc, settlers};
 use crate::signer::Signer;
 use crate::tenant::key::Caller;
+use alloy_primitives::B256;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use worker::Context;
@@ -39,7 +39,7 @@ pub(super) async fn settle(app: &App, context: &Context, incoming: &Incoming) ->
         (Outgoing::Passed(told), Some(ready)) if told.status() == 202 => (told, ready),
         (outgoing, _) => return Ok(outgoing),
     };
-    let mut settlement: Settlement = serde_json::from_str(&told.text().await?).map_err(Fault::internal)?;
+    let Reserved { mut settlement, signer } = serde_json::from_str(&told.text().await?).map_err(Fault::internal)?;
     let caller = incoming.caller()?;
     let cargo = cargo(&ready).ok_or_else(|| Fault::internal("a settlement on a network that is only read"))?;
     let flight = Flight {
@@ -48,20 +48,28 @@ pub(super) async fn settle(app: &App, context: &Context, incoming: &Incoming) ->
         tenant: caller.tenant,
         environment: caller.environment,
         network: ready.network.key.to_owned(),
-        signer: ready.signer,
+        signer: signer.ok_or_else(|| Fault::internal("a settlement without a signer"))?,
         held: ready.held,
         cargo,
         payer: ready.terms.payer(),
         pay_to: ready.terms.pay_to(),
         amount: ready.terms.amount(),
+        nonce: nonce(&ready.terms),
     };
     let report = settlers::settle(app, &flight, ready.network).await?;
     settlement.status = report.status;
     settlement.reason = report.reason;
     settlement.transaction = report.transaction;
-    let mut reply = facilitator::settled(&ready.network_text, &settlement, &report.told);
+    let mut reply = facilitator::settled(&ready.network_text, &settlement, &report.told, report.external);
     reply.headers.extend(told.rates());
     Ok(reply.into())
+}
+
+const fn nonce(terms: &exact::Terms) -> Option<B256> {
+    match terms {
+        exact::Terms::Evm(terms) => Some(terms.nonce()),
+        exact::Terms::Svm(_) => None,
+    }
 }
 
 /// What the Settler is to send.
@@ -150,6 +158,9 @@ async fn book(
         payer: None,
         terms: None,
         finding: Finding::Unavailable,
+        daily: app.settings.daily(),
+        idempotency: idempotency(incoming)?,
+        identifier: read.as_ref().ok().and_then(|payment| payment.identifier.clone()),
         random: u128::from_be_bytes(app::random()?).to_string(),
     };
     match isolate::refused(caller.hash, incoming.now) {
@@ -177,8 +188,6 @@ struct Ready {
     network: &'static Network,
     network_text: String,
     terms: exact::Terms,
-    /// Which of the environment's signers sends it.
-    signer: usize,
     /// Why nothing new may be sent for it.
     held: Option<(Reason, String)>,
 }
@@ -207,15 +216,24 @@ async fn find(
     let own: Vec<Address> = signers.iter().map(Signer::address).collect();
     let exact::Judged { mut rules, terms } = exact::judge_free(payment, network, &own, now);
     asked.payer = terms.as_ref().map_or_else(|| exact::payer_named(payment), |terms| Some(terms.payer()));
-    let Some(terms) = terms else {
-        let (reason, told) = rules.refusal.unwrap_or((Reason::InvalidPayload, "the payload is malformed".to_owned()));
-        asked.finding = Finding::Refused(Checks::new(&rules.checks), reason, told);
-        return None;
+    let (terms, late) = match (terms, rules.refusal.take()) {
+        (Some(terms), None) => (terms, None),
+        // What is over may have been settled in time, and is then told again.
+        (Some(terms), Some(refusal)) if asked.verb == Verb::Settle => (terms, Some(refusal)),
+        (_, refusal) => {
+            let (reason, told) = refusal.unwrap_or((Reason::InvalidPayload, "the payload is malformed".to_owned()));
+            asked.finding = Finding::Refused(Checks::new(&rules.checks), reason, told);
+            return None;
+        }
     };
     let (authorization, signer) = once(&terms, network, signers)?;
-    asked.terms = Some(brief(payment, network, &terms, authorization));
+    asked.terms = Some(brief(payment, network, &terms, authorization, signers.get(signer)));
     if !asked.chain_on {
         return None;
+    }
+    if let Some((reason, told)) = late {
+        asked.finding = Finding::Refused(Checks::new(&rules.checks), reason, told.clone());
+        return Some(Ready { network, network_text: asked.network_text.clone(), terms, held: Some((reason, told)) });
     }
     if asked.verb == Verb::Settle && (signers.is_empty() || network.settle.is_none()) {
         asked.finding = refuse(Reason::NetworkNotEnabled, "nothing is settled on this network");
@@ -235,14 +253,22 @@ async fn find(
             }
         }
     };
+    if let (Verb::Settle, Finding::Refused(_, Reason::EvmNonceUsed, _), Some(nonce)) =
+        (asked.verb, &asked.finding, nonce(&terms))
+    {
+        let signed = external::Signed { payer: terms.payer(), pay_to: terms.pay_to(), amount: terms.amount(), nonce };
+        if let Some(id) = external::find(app, network, &signed).await {
+            asked.finding = Finding::External(asked.finding.checks(), id);
+        }
+    }
     let held = match &asked.finding {
-        Finding::Good(_) => None,
+        Finding::Good(_) | Finding::External(..) => None,
         Finding::Refused(_, reason, told) => Some((*reason, told.clone())),
         Finding::Unavailable | Finding::Deferred => {
             Some((Reason::UnexpectedSettle, "the chain does not tell now whether the payment is good".to_owned()))
         }
     };
-    Some(Ready { network, network_text: asked.network_text.clone(), terms, signer, held })
+    Some(Ready { network, network_text: asked.network_text.clone(), terms, held })
 }
 
 /// What the chain lets happen once, and which signer serves it: always the
@@ -265,12 +291,19 @@ fn once(terms: &exact::Terms, network: &Network, signers: &[Signer]) -> Option<(
 }
 
 /// What the ledger decides by. Both texts are of parsed values: spelling makes no second payment.
-fn brief(payment: &Payment, network: &Network, terms: &exact::Terms, authorization: String) -> Terms {
+fn brief(
+    payment: &Payment,
+    network: &Network,
+    terms: &exact::Terms,
+    authorization: String,
+    signer: Option<&Signer>,
+) -> Terms {
     let asset = network.asset.text;
     let (payer, pay_to, amount) = (terms.payer(), terms.pay_to(), terms.amount());
     let resource = payment.resource.as_deref().unwrap_or("");
     let required = format!("exact\n{}\n{asset}\n{amount}\n{}\n{resource}", network.caip2, pay_to.plain());
-    Terms { authorization, fingerprint: hex::encode(Sha256::digest(required)), payer, pay_to, amount }
+    let signer = signer.map(Signer::address);
+    Terms { authorization, fingerprint: hex::encode(Sha256::digest(required)), payer, pay_to, amount, signer }
 }
 
 fn envelope(app: &App, incoming: &Incoming, caller: &Caller, ask: Ask) -> Envelope {

@@ -68,7 +68,7 @@ async fn book(app: &App, incoming: &Incoming, caller: &Caller, request: Box<Requ
     ledgers::ask(app, &envelope, None).await?.remember(caller, incoming.now)
 }
 
-fn idempotency(incoming: &Incoming) -> Result<Option<Idempotency>, Fault> {
+pub(super) fn idempotency(incoming: &Incoming) -> Result<Option<Idempotency>, Fault> {
     let Some(key) = &incoming.idempotency_key else { return Ok(None) };
     let shaped = (1..=IDEMPOTENCY_KEY_BYTES_MAX).contains(&key.len())
         && key.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ');

@@ -1,12 +1,15 @@
 //! One x402 payment in one step, and what the Settler reports of it.
 
+use super::store::Store;
 use super::{TenantLedger, nothing};
 use crate::address::Address;
 use crate::api::{Reply, facilitator, headers, problem};
 use crate::error::{Code, Fault};
-use crate::ledger::admission::{Admission, Stop};
-use crate::ledger::payment::{self, Asked, Finding, Known, Outcome};
+use crate::ledger::admission::{Admission, Stop, Stored};
+use crate::ledger::payment::{self, Asked, Booked, Finding, Known, Outcome, Records, Verb};
+use crate::network;
 use crate::payment::settlement::SettlementStatus;
+use crate::reason::Reason;
 use crate::settle::Report;
 use crate::shell::http::refuse;
 use crate::shell::isolate;
@@ -51,37 +54,34 @@ impl TenantLedger {
                 if let Some(closed) = admission.roll(now) {
                     store.put_outbox("period", &serde_json::to_string(&closed).map_err(Fault::internal)?)?;
                 }
-                let row = match &asked.terms {
-                    Some(terms) => store.payment(&terms.authorization)?,
-                    None => None,
-                };
+                let records = records(&store, asked)?;
                 let origin =
                     problem::Asked { origin: &envelope.origin, path: &envelope.path, request_id: envelope.request_id };
-                let admitted = match payment::admit(asked, &memory.tenant, &admission, row.as_ref(), now) {
+                let admitted = match payment::admit(asked, &memory.tenant, &admission, &records, now) {
                     Ok(admitted) => admitted,
                     Err(Stop::Register(address)) => return Ok(Step::Register(address)),
                     Err(Stop::Fault(fault)) => {
                         return Ok(Step::Done(told(refuse(&fault, origin), memory, &admission, now)));
                     }
-                    Err(Stop::Repeat(..)) => return Err(Fault::internal("a payment has no idempotency record yet")),
+                    Err(Stop::Repeat(status, body)) => {
+                        let reply = Reply { status, content_type: "application/json", body, headers: Vec::new() };
+                        let reply = reply.with("Idempotent-Replayed", "true");
+                        return Ok(Step::Done(told(reply, memory, &admission, now)));
+                    }
                 };
                 if asked.finding == Finding::Deferred {
                     return Ok(Step::Done(nothing()));
                 }
                 let sanctions = isolate::sanctions();
-                let known = Known { tenant: &memory.tenant, sanctions: sanctions.as_deref(), row: row.as_ref() };
+                let known = Known { tenant: &memory.tenant, sanctions: sanctions.as_deref(), records: &records };
                 let reply = match payment::conclude(asked, admitted, &mut admission, known, now) {
                     Ok(booked) => {
-                        if let Some((authorization, fingerprint, settlement)) = &booked.row {
-                            store.put_payment(authorization, fingerprint, *settlement)?;
-                        }
-                        if let Some(settlement) = &booked.settlement {
-                            store.put_settlement(settlement)?;
-                        }
+                        write(&store, asked, &booked, now)?;
                         answer(asked, &booked.outcome)
                     }
                     Err(fault) => refuse(&fault, origin),
                 };
+                remember(&store, asked, &reply, now)?;
                 store.put_admission(&admission)?;
                 Ok(Step::Done(told(reply, memory, &admission, now)))
             })?;
@@ -100,6 +100,16 @@ impl TenantLedger {
             // A completed settlement is over: a late report of another attempt changes nothing.
             if settlement.status == SettlementStatus::Completed {
                 return Ok(());
+            }
+            // What somebody else has sent may be spent already.
+            if report.external
+                && let Some(id) = &report.transaction
+                && store.claim(&settlement.network, id, &settlement.pay_to)?.is_some()
+            {
+                settlement.status = SettlementStatus::Failed;
+                settlement.reason = Some(Reason::EvmNonceUsed);
+                settlement.completed_at = Some(now.rfc3339());
+                return store.put_settlement(&settlement);
             }
             settlement.status = report.status;
             settlement.reason = report.reason;
@@ -123,10 +133,65 @@ impl TenantLedger {
     }
 }
 
+/// All that is recorded and could matter to a request.
+fn records(store: &Store, asked: &Asked) -> Result<Records, Fault> {
+    let Some(terms) = &asked.terms else {
+        return Ok(Records { stored: stored(store, asked)?, ..Records::default() });
+    };
+    let claimed = match (&asked.finding, asked.network.as_deref().and_then(network::by_key)) {
+        (Finding::External(_, id), Some(network)) => {
+            store.claim(network.caip2, &id.to_string(), &terms.pay_to.to_string())?.is_some()
+        }
+        _ => false,
+    };
+    let identified = asked.identifier.as_deref().map(|id| store.identified(id)).transpose()?.flatten();
+    Ok(Records { row: store.payment(&terms.authorization)?, identified, stored: stored(store, asked)?, claimed })
+}
+
+const fn route(verb: Verb) -> &'static str {
+    match verb {
+        Verb::Verify => "facilitator/verify",
+        Verb::Settle => "facilitator/settle",
+    }
+}
+
+fn stored(store: &Store, asked: &Asked) -> Result<Option<Stored>, Fault> {
+    let found = asked.idempotency.as_ref().map(|idempotency| store.idempotency(route(asked.verb), &idempotency.key));
+    found.transpose().map(Option::flatten)
+}
+
+fn write(store: &Store, asked: &Asked, booked: &Booked, now: UnixMillis) -> Result<(), Fault> {
+    if let Some((authorization, fingerprint, settlement)) = &booked.row {
+        store.put_payment(authorization, fingerprint, *settlement)?;
+        if let (Some(id), Some(_)) = (&asked.identifier, settlement) {
+            store.put_identifier(id, authorization)?;
+        }
+    }
+    if let Some(settlement) = &booked.settlement {
+        store.put_settlement(settlement)?;
+        if let Some(signer) = &booked.signer {
+            store.put_sender(settlement.id, signer)?;
+        }
+        if let (SettlementStatus::Completed, Some(transaction)) = (settlement.status, &settlement.transaction) {
+            store.claim_settled(settlement, transaction, now)?;
+        }
+    }
+    Ok(())
+}
+
+/// Under an `Idempotency-Key` an answer that is final is kept whole; of others
+/// only the body's hash. What a settlement comes to is recorded with itself.
+fn remember(store: &Store, asked: &Asked, reply: &Reply, now: UnixMillis) -> Result<(), Fault> {
+    let Some(idempotency) = &asked.idempotency else { return Ok(()) };
+    let answer = (reply.status == 200).then(|| (reply.status, reply.body.clone()));
+    let stored = Stored { body_hash: idempotency.body_hash.clone(), answer, at: now };
+    store.put_idempotency(route(asked.verb), &idempotency.key, &stored)
+}
+
 fn answer(asked: &Asked, outcome: &Outcome) -> Reply {
     match (facilitator::reply(asked, outcome), outcome) {
         (Some(reply), _) => reply,
-        (None, Outcome::Settle(settlement)) => Reply::json(202, settlement),
+        (None, Outcome::Settle(reserved)) => Reply::json(202, reserved),
         (None, _) => Reply::json(202, &()),
     }
 }

@@ -1,5 +1,6 @@
 //! The ledger's rows: typed access to its SQLite.
 
+use crate::address::Address;
 use crate::error::Fault;
 use crate::id::{ClaimId, SettlementId};
 use crate::judge::Prior;
@@ -162,7 +163,24 @@ impl Store {
         let rows = self.rows(sql::PAYMENT_GET, vec![authorization.into()])?;
         let Some(row) = rows.first() else { return Ok(None) };
         let settlement = optional(row.get(1)).map(|body| serde_json::from_str(&body)).transpose().map_err(broken)?;
-        Ok(Some(payment::Row { fingerprint: text(row.first()), settlement }))
+        let signer = optional(row.get(2)).map(|text| serde_json::from_value(text.into())).transpose();
+        Ok(Some(payment::Row { fingerprint: text(row.first()), settlement, signer: signer.map_err(broken)? }))
+    }
+
+    /// The payment that was reserved under an identifier: its authorization and the rest.
+    pub(super) fn identified(&self, id: &str) -> Result<Option<(String, payment::Row)>, Fault> {
+        let rows = self.rows(sql::IDENTIFIER_GET, vec![id.into()])?;
+        let Some(row) = rows.first() else { return Ok(None) };
+        let authorization = text(row.first());
+        Ok(self.payment(&authorization)?.map(|row| (authorization, row)))
+    }
+
+    pub(super) fn put_identifier(&self, id: &str, authorization: &str) -> Result<(), Fault> {
+        self.run(sql::IDENTIFIER_PUT, vec![id.into(), authorization.into()])
+    }
+
+    pub(super) fn put_sender(&self, settlement: SettlementId, signer: &Address) -> Result<(), Fault> {
+        self.run(sql::SENDER_PUT, vec![settlement.to_string().into(), signer.plain().into()])
     }
 
     pub(super) fn put_payment(

@@ -90,6 +90,7 @@ impl Settler {
                     told: "the facilitator cannot pay for gas on this network now".to_owned(),
                     transaction: None,
                     attempts: row.sent.attempts(),
+                    external: false,
                 };
                 db.atomically(|| {
                     let mut nonces = self.nonces()?;

@@ -99,6 +99,7 @@ impl Settler {
                     told: "the block hash expired before the transaction was taken: it can never be".to_owned(),
                     transaction: Some(version.id.to_string()),
                     attempts: row.sent.attempts(),
+                    external: false,
                 };
                 self.end(&row.key, &report)?;
             } else {

@@ -171,6 +171,27 @@ fn every_free_rule_has_its_reason() {
 }
 
 #[test]
+fn a_payment_whose_time_is_over_is_told_apart_only_if_its_payer_signed() {
+    let late = |change: &dyn Fn(&mut Value)| {
+        let mut body = body();
+        change(&mut body);
+        let now = UnixSeconds(NOW.0.saturating_add(3_600));
+        crate::chain::exact::judge_free(&payment(&body), network(), &[], now)
+    };
+    let good = late(&|_| {});
+    assert!(good.terms.is_some());
+    assert_eq!(good.rules.refusal.map(|(reason, _)| reason), Some(Reason::EvmValidBefore));
+    let authorization = "/paymentPayload/payload/authorization";
+    for (member, new) in
+        [("nonce", json!(format!("0x{}", "22".repeat(32)))), ("value", json!("10001")), ("to", json!(PAYER))]
+    {
+        let changed =
+            late(&|body| *body.pointer_mut(&format!("{authorization}/{member}")).expect("a member") = new.clone());
+        assert!(changed.terms.is_none(), "{member}");
+    }
+}
+
+#[test]
 fn a_domain_that_is_not_named_is_filled_in() {
     let mut body = body();
     body["paymentRequirements"]["extra"] = Value::Null;
