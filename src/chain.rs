@@ -13,7 +13,7 @@ pub mod trace;
 pub mod wire;
 
 use crate::address::{Address, Family, TxId};
-use crate::network::Network;
+use crate::network::{Cost, Network};
 use crate::time::UnixSeconds;
 use facts::{Call, Facts, Unknown};
 use trace::{Party, PartyFacts, Trace};
@@ -21,6 +21,10 @@ use trace::{Party, PartyFacts, Trace};
 /// Distinct parties that are looked at beyond the transaction itself (code,
 /// blacklist): two calls each in the same batch, so at most 16 more items.
 pub const PARTIES_MAX: usize = 8;
+
+/// Rent keeps 890,880 lamports in an account without data; a transaction of two
+/// signatures costs 20,000 at the registry's caps.
+const LAMPORTS_MIN: u128 = 1_000_000;
 
 /// What the chain says about one transaction: all that could matter to any recipient.
 ///
@@ -64,6 +68,42 @@ pub fn read_party(network: &Network, party: &Party, facts: &Facts) -> PartyFacts
     }
 }
 
+/// The call that tells what an address holds of the chain's own coin.
+#[must_use]
+pub fn coin_call(address: &Address) -> Call {
+    match address {
+        Address::Evm(address) => evm::tx::coin_call(address),
+        Address::Svm(_) => Call::new("getBalance", &serde_json::json!([address, {"commitment": "confirmed"}])),
+    }
+}
+
+/// Wei or lamports; `None` where the node does not tell.
+#[must_use]
+pub fn read_coin(network: &Network, facts: &Facts, call: &Call) -> Option<u128> {
+    #[derive(serde::Deserialize)]
+    struct Balance {
+        value: u64,
+    }
+    match network.family {
+        Family::Evm => evm::tx::coin(facts, call),
+        Family::Svm => {
+            let Some(facts::Reply::Value(value)) = facts.get(call) else { return None };
+            serde_json::from_str::<Balance>(value.get()).ok().map(|balance| balance.value.into())
+        }
+    }
+}
+
+/// What a key must hold to be worth sending with: on EVM the dearest transaction that
+/// its chain's caps allow; on Solana some, above what the account itself must keep.
+#[must_use]
+pub fn coin_wanted(network: &Network) -> u128 {
+    match network.settle.map(|settle| settle.cost) {
+        Some(Cost::Evm(gas)) => u128::from(gas.limit).saturating_mul(gas.max_fee_wei),
+        Some(Cost::Svm(_)) => LAMPORTS_MIN,
+        None => 0,
+    }
+}
+
 /// The call that tells a chain's newest block.
 #[must_use]
 pub fn head_call(network: &Network) -> Call {
@@ -81,5 +121,31 @@ pub fn read_head(facts: &Facts, call: &Call) -> Option<u64> {
     match text.strip_prefix("0x") {
         Some(digits) => u64::from_str_radix(digits, 16).ok(),
         None => text.parse().ok(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::network::by_key;
+    use serde_json::json;
+    use serde_json::value::to_raw_value;
+
+    #[test]
+    fn what_a_key_holds_is_read_for_either_family() {
+        let told = |key: &str, address: Address, value: serde_json::Value| {
+            let (network, call, mut facts) = (by_key(key).expect("registered"), coin_call(&address), Facts::new());
+            facts.learn(call.clone(), facts::Reply::Value(to_raw_value(&value).expect("JSON")));
+            (read_coin(network, &facts, &call), coin_wanted(network))
+        };
+        let evm = Address::Evm([1; 20].into());
+        // 200,000 gas at 5 gwei.
+        assert_eq!(told("base", evm, json!("0x10")), (Some(16), 1_000_000_000_000_000));
+        let svm = Address::Svm([1; 32]);
+        assert_eq!(told("solana", svm, json!({"context": {"slot": 1}, "value": 17})), (Some(17), LAMPORTS_MIN));
+        for nonsense in [json!(null), json!({}), json!("x")] {
+            assert_eq!(told("solana", svm, nonsense.clone()).0, None);
+            assert_eq!(told("base", evm, nonsense).0, None);
+        }
     }
 }

@@ -11,7 +11,7 @@ use crate::payment::settlement::{Attempt, SettlementStatus};
 use crate::reason::Reason;
 use alloy_primitives::B256;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// One payment on its way, as the Worker hands it to the Settler.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,8 +75,9 @@ pub struct Report {
     /// Every transaction that was sent for this attempt.
     pub attempts: Vec<Attempt>,
     /// Whether the transaction is somebody else's.
-    #[serde(default)]
     pub external: bool,
+    /// Whether a block that held it has left the chain: what was completed may then fail.
+    pub reorged: bool,
 }
 
 /// The nonces that one signer has to give on one chain.
@@ -86,6 +87,9 @@ pub struct Nonces {
     pub next: Option<u64>,
     /// Given, and never sent: the next payments fill them.
     pub free: BTreeSet<u64>,
+    /// What fills a gap where no payment came, until the chain has it.
+    #[serde(default)]
+    pub fillers: BTreeMap<u64, String>,
 }
 
 impl Nonces {
@@ -104,6 +108,20 @@ impl Nonces {
         let nonce = self.next.unwrap_or(chain).max(chain);
         self.next = Some(nonce.saturating_add(1));
         nonce
+    }
+
+    /// Fills the gaps below a nonce that is on its way, with what `sign` makes
+    /// for each; answers all that is to be sent, again or for the first time.
+    pub fn fill(&mut self, chain: u64, below: u64, sign: impl Fn(u64) -> Option<String>) -> Vec<String> {
+        self.fillers.retain(|nonce, _| *nonce >= chain);
+        let gaps: Vec<u64> = self.free.range(..below).copied().filter(|nonce| *nonce >= chain).collect();
+        for nonce in gaps {
+            if let Some(raw) = sign(nonce) {
+                self.free.remove(&nonce);
+                self.fillers.insert(nonce, raw);
+            }
+        }
+        self.fillers.values().cloned().collect()
     }
 
     /// Gives one back that was never sent.
@@ -198,6 +216,16 @@ mod tests {
         assert_eq!(nonces.take(20, false), 20);
         // A chain that began anew.
         assert_eq!(nonces.take(0, true), 0);
+    }
+
+    #[test]
+    fn a_gap_below_what_is_on_its_way_is_filled_once() {
+        let mut nonces = Nonces { next: Some(10), free: BTreeSet::from([3, 5, 9]), fillers: BTreeMap::new() };
+        let sign = |nonce: u64| Some(format!("raw {nonce}"));
+        // 3 was used by somebody else; 9 holds nobody up.
+        assert_eq!(nonces.fill(4, 8, sign), ["raw 5"]);
+        assert_eq!((nonces.take(4, false), nonces.fill(4, 8, |_| None)), (9, vec!["raw 5".to_owned()]));
+        assert!(nonces.fill(6, 8, sign).is_empty() && nonces.fillers.is_empty());
     }
 
     #[test]

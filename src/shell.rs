@@ -7,6 +7,7 @@ mod chain;
 mod cron;
 mod directory;
 mod external;
+mod gas;
 mod handle;
 mod health;
 mod http;

@@ -108,7 +108,20 @@ pub mod settler {
         CREATE TABLE IF NOT EXISTS state (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
         CREATE TABLE IF NOT EXISTS flights (key TEXT PRIMARY KEY, nonce INTEGER NOT NULL, flight TEXT NOT NULL,
             sent TEXT NOT NULL, report TEXT, told INTEGER NOT NULL DEFAULT 0, changed_ms INTEGER NOT NULL) WITHOUT ROWID;
+        CREATE TABLE IF NOT EXISTS watched (key TEXT PRIMARY KEY, next_ms INTEGER NOT NULL,
+            since_ms INTEGER NOT NULL) WITHOUT ROWID;
     ";
+    /// Binds a key, when to look, since when.
+    pub const WATCHED_PUT: &str = "INSERT INTO watched (key, next_ms, since_ms) VALUES (?, ?, ?)
+        ON CONFLICT (key) DO UPDATE SET next_ms = excluded.next_ms";
+    /// Binds a time; returns keys and since when they are watched. The table holds what is not yet final.
+    pub const WATCHED_DUE: &str = "SELECT key, since_ms FROM watched WHERE next_ms <= ? ORDER BY next_ms LIMIT 40";
+    /// Returns when the next is due.
+    pub const WATCHED_NEXT: &str = "SELECT MIN(next_ms) FROM watched";
+    /// Binds a key.
+    pub const WATCHED_DELETE: &str = "DELETE FROM watched WHERE key = ?";
+    /// Binds what was sent and a key: the flight is on its way again.
+    pub const FLIGHT_REOPEN: &str = "UPDATE flights SET report = NULL, told = 0, sent = ? WHERE key = ?";
     /// Binds a name; returns the value.
     pub const STATE_GET: &str = "SELECT value FROM state WHERE name = ?";
     /// Binds a name and a value.

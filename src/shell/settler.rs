@@ -5,6 +5,7 @@
 mod evm;
 mod store;
 mod svm;
+mod watch;
 
 use super::app::{self, App};
 use super::ledgers::{self, Ask, Envelope};
@@ -149,6 +150,7 @@ impl Settler {
             transaction: None,
             attempts: Vec::new(),
             external: false,
+            reorged: false,
         };
         self.report(app, flight, &report).await;
         report
@@ -208,6 +210,7 @@ impl Settler {
                 transaction: Some(id.to_string()),
                 attempts: row.sent.attempts(),
                 external: false,
+                reorged: row.sent.reopened,
             };
             if status == SettlementStatus::Failed
                 && let Some(other) = somebody_elses(app, network, &row.flight).await
@@ -252,12 +255,16 @@ impl Settler {
     async fn carry_on(&self) -> Result<(), Fault> {
         self.open()?;
         let keys = self.db().rows(sql::FLIGHTS_OPEN, Vec::new())?;
-        if keys.is_empty() {
-            let old = UnixMillis(app::now().0.saturating_sub(KEEP_MS));
+        let (now, watch) = (app::now(), self.next_watch()?);
+        if keys.is_empty() && watch.is_none() {
+            let old = UnixMillis(now.0.saturating_sub(KEEP_MS));
             return self.db().run(sql::FLIGHTS_PURGE, vec![ms(old)]);
         }
-        self.wake_by(app::now().plus(ALARM_MS)).await;
+        let soon = now.plus(ALARM_MS);
+        let next = watch.filter(|_| keys.is_empty()).map_or(soon, |due| due.max(soon));
+        self.wake_by(next).await;
         let app = App::new(self.env.clone(), "")?;
+        self.follow(&app).await?;
         for key in keys {
             let key = text(key.first());
             let Some(mut row) = self.row(&key)? else { continue };
@@ -276,7 +283,7 @@ impl Settler {
                 },
             }
         }
-        Ok(())
+        self.fill_gaps(&app).await
     }
 }
 
@@ -289,6 +296,7 @@ fn pending(row: &Row) -> Report {
         transaction: row.sent.newest().map(|version| version.id.to_string()),
         attempts: row.sent.attempts(),
         external: false,
+        reorged: row.sent.reopened,
     }
 }
 

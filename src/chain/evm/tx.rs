@@ -156,7 +156,7 @@ pub fn count_call(address: Address) -> Call {
 
 /// What an address holds of the chain's own coin.
 #[must_use]
-pub fn coin_call(address: Address) -> Call {
+pub fn coin_call(address: &Address) -> Call {
     Call::new("eth_getBalance", &json!([question::lower(address.as_slice()), "latest"]))
 }
 

@@ -18,7 +18,7 @@ use crate::shell::http::Incoming;
 use crate::shell::isolate::{self, Refused};
 use crate::shell::ledgers::{self, Ask, Envelope, Told, View};
 use crate::shell::response::Outgoing;
-use crate::shell::{external, registry, rpc, settlers};
+use crate::shell::{external, gas, registry, rpc, settlers};
 use crate::signer::Signer;
 use crate::tenant::key::Caller;
 use alloy_primitives::B256;
@@ -111,6 +111,7 @@ pub(super) async fn supported(app: &App, context: &Context, incoming: &Incoming)
         });
         headers = told.rates();
     }
+    let networks = gas::affordable(app, context, networks, incoming.now).await;
     let signers = |network: &Network| app.settings.signers(network.family, network.environment);
     // A seller is always named the same fee payer, and all of them together name each as often.
     let at = incoming.caller.map_or(0, |caller| usize::from(caller.tenant.0.last().copied().unwrap_or(0)));
@@ -226,8 +227,15 @@ async fn find(
             return None;
         }
     };
-    let (authorization, signer) = once(&terms, network, signers)?;
-    asked.terms = Some(brief(payment, network, &terms, authorization, signers.get(signer)));
+    if asked.verb == Verb::Settle {
+        gas::refresh_later(app, context, network, incoming.now);
+    }
+    let is_poor = |signer: &&Signer| gas::is_poor(network, &signer.address(), incoming.now);
+    // On Solana the payer has chosen.
+    let poor = network.family == Family::Evm && !signers.iter().all(|signer| is_poor(&signer));
+    let able: Vec<&Signer> = signers.iter().filter(|signer| !poor || !is_poor(signer)).collect();
+    let (authorization, signer) = once(&terms, network, &able)?;
+    asked.terms = Some(brief(payment, network, &terms, authorization, able.get(signer).copied()));
     if !asked.chain_on {
         return None;
     }
@@ -240,7 +248,7 @@ async fn find(
         return None;
     }
     // Where nobody would send it, the recipient stands in for the sender.
-    let sender = own.get(signer).copied().unwrap_or_else(|| terms.pay_to());
+    let sender = able.get(signer).map_or_else(|| terms.pay_to(), |signer| signer.address());
     let memory = isolate::memory();
     let judge = |facts: &Facts| exact::judge_on_chain(payment, &terms, &sender, Known { facts, memory: &memory, now });
     asked.finding = match rpc::decide(network, &app.settings.providers(network), judge).await {
@@ -274,7 +282,7 @@ async fn find(
 /// What the chain lets happen once, and which signer serves it: always the
 /// same. On EVM each serves as many as the others; on Solana the payer's
 /// transaction names it.
-fn once(terms: &exact::Terms, network: &Network, signers: &[Signer]) -> Option<(String, usize)> {
+fn once(terms: &exact::Terms, network: &Network, signers: &[&Signer]) -> Option<(String, usize)> {
     match terms {
         exact::Terms::Evm(terms) => {
             let text = authorization(network, &terms.payer(), &terms.nonce());

@@ -97,8 +97,9 @@ impl TenantLedger {
         let store = self.store();
         store.atomically(|| {
             let Some(mut settlement) = store.settlement(report.settlement)? else { return Ok(()) };
-            // A completed settlement is over: a late report of another attempt changes nothing.
-            if settlement.status == SettlementStatus::Completed {
+            // A completed settlement is over, unless its block has left the chain:
+            // a late report of another attempt changes nothing.
+            if settlement.status == SettlementStatus::Completed && !report.reorged {
                 return Ok(());
             }
             // What somebody else has sent may be spent already.

@@ -11,16 +11,19 @@ use crate::payment::settlement::SettlementStatus;
 use crate::reason::Reason;
 use crate::settle::{self, Cargo, Flight, Refused, Report};
 use crate::shell::app::{self, App};
-use crate::shell::sqlite::{broken, integer, ms};
+use crate::shell::sqlite::{broken, integer, ms, text};
 use crate::shell::{log, rpc};
 use crate::signer::EvmSigner;
 use crate::sql::settler as sql;
+use alloy_primitives::Bytes;
 use serde_json::json;
 
 /// The same bytes are sent again after this long without a receipt.
 const RESEND_MS: u64 = 10_000;
 /// A higher price is offered after this long, and again.
 const BUMP_MS: u64 = 30_000;
+/// What a transfer of the coin takes.
+const TRANSFER_GAS: u64 = 21_000;
 
 impl Settler {
     /// Takes a nonce, signs, stores and sends. A report where nothing could be sent.
@@ -60,7 +63,9 @@ impl Settler {
                 flight.key().into(),
                 number(nonce),
                 serde_json::to_string(flight).map_err(broken)?.into(),
-                serde_json::to_string(&Sent { versions: vec![version.clone()] }).map_err(broken)?.into(),
+                serde_json::to_string(&Sent { versions: vec![version.clone()], reopened: false })
+                    .map_err(broken)?
+                    .into(),
                 ms(now),
             ];
             db.run(sql::FLIGHT_PUT, bind)?;
@@ -91,6 +96,7 @@ impl Settler {
                     transaction: None,
                     attempts: row.sent.attempts(),
                     external: false,
+                    reorged: row.sent.reopened,
                 };
                 db.atomically(|| {
                     let mut nonces = self.nonces()?;
@@ -130,6 +136,42 @@ impl Settler {
         })?;
         let call = tx::send_call(&version.raw);
         rpc::call_all(network, &app.settings.providers(network), core::slice::from_ref(&call)).await;
+        Ok(())
+    }
+
+    /// Nonces that were given back while later ones are on their way hold those
+    /// up: transfers of nothing to ourselves take their places.
+    pub(super) async fn fill_gaps(&self, app: &App) -> Result<(), Fault> {
+        let mut nonces = self.nonces()?;
+        if nonces.free.is_empty() && nonces.fillers.is_empty() {
+            return Ok(());
+        }
+        let mut latest: Option<Row> = None;
+        for key in self.db().rows(sql::FLIGHTS_OPEN, Vec::new())? {
+            let row = self.row(&text(key.first()))?.filter(|row| row.report.is_none());
+            latest = row.into_iter().chain(latest).max_by_key(|row| row.nonce);
+        }
+        let Some(latest) = latest else { return Ok(()) };
+        let (network, signer) = (network_of(&latest.flight)?, evm_signer(app, &latest.flight)?);
+        let count = tx::count_call(signer.address());
+        let mut calls = tx::price_calls();
+        calls.push(count.clone());
+        let providers = app.settings.providers(network);
+        let facts = rpc::call_all(network, &providers, &calls).await;
+        let (Some(price), Some(chain)) = (tx::price(network, &facts), tx::number(&facts, &count)) else {
+            return Ok(());
+        };
+        let nothing = Message { to: signer.address(), data: Bytes::new(), gas_limit: TRANSFER_GAS };
+        let raws = self.db().atomically(|| {
+            nonces = self.nonces()?;
+            let sign = |nonce| tx::sign(network, signer, nonce, &nothing, price).map(|signed| signed.raw);
+            let raws = nonces.fill(chain, latest.nonce, sign);
+            self.put_nonces(&nonces)?;
+            Ok(raws)
+        })?;
+        for raw in raws {
+            rpc::call_all(network, &providers, core::slice::from_ref(&tx::send_call(&raw))).await;
+        }
         Ok(())
     }
 

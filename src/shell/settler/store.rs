@@ -4,7 +4,7 @@ use super::Settler;
 use crate::address::TxId;
 use crate::chain::evm::tx::Price;
 use crate::error::Fault;
-use crate::payment::settlement::Attempt;
+use crate::payment::settlement::{Attempt, SettlementStatus};
 use crate::settle::{Flight, Nonces, Report};
 use crate::shell::app;
 use crate::shell::sqlite::{Sqlite, broken, integer, ms, optional, text};
@@ -17,6 +17,9 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Sent {
     pub(super) versions: Vec<Version>,
+    /// Whether it was in a block that has left the chain.
+    #[serde(default)]
+    pub(super) reopened: bool,
 }
 
 /// One signed version.
@@ -97,8 +100,9 @@ impl Settler {
     }
 
     pub(super) fn end(&self, key: &str, report: &Report) -> Result<(), Fault> {
-        let report = serde_json::to_string(report).map_err(broken)?;
-        self.db().run(sql::FLIGHT_END, vec![report.into(), ms(app::now()), key.into()])
+        let text = serde_json::to_string(report).map_err(broken)?;
+        self.db().run(sql::FLIGHT_END, vec![text.into(), ms(app::now()), key.into()])?;
+        if report.status == SettlementStatus::Completed && !report.external { self.watch(key) } else { Ok(()) }
     }
 }
 

@@ -44,7 +44,7 @@ impl Settler {
             flight.key().into(),
             number(0),
             serde_json::to_string(flight).map_err(broken)?.into(),
-            serde_json::to_string(&Sent { versions: vec![version.clone()] }).map_err(broken)?.into(),
+            serde_json::to_string(&Sent { versions: vec![version.clone()], reopened: false }).map_err(broken)?.into(),
             ms(now),
         ];
         self.db().run(sql::FLIGHT_PUT, bind)?;
@@ -100,6 +100,7 @@ impl Settler {
                     transaction: Some(version.id.to_string()),
                     attempts: row.sent.attempts(),
                     external: false,
+                    reorged: row.sent.reopened,
                 };
                 self.end(&row.key, &report)?;
             } else {

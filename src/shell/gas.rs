@@ -1,0 +1,96 @@
+//! What our keys hold to pay for transactions: a network whose keys are all
+//! poor, or whose providers do not tell, is not offered. Known for a minute,
+//! believed for ten.
+
+use super::app::{self, App};
+use super::rpc;
+use crate::address::Address;
+use crate::chain::{coin_call, coin_wanted, read_coin};
+use crate::config::Settings;
+use crate::network::Network;
+use crate::time::UnixMillis;
+use futures_util::future::{Either, join_all, select};
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::pin::pin;
+use std::rc::Rc;
+use std::time::Duration;
+use worker::{Context, Delay};
+
+const FRESH_MS: u64 = 60_000;
+const BELIEVED_MS: u64 = 600_000;
+/// How long `/supported` waits for what nobody has looked at yet.
+const DEADLINE_MS: u64 = 3_000;
+
+/// When a key was looked at, and whether it could pay.
+type Known = BTreeMap<(&'static str, Address), (UnixMillis, bool)>;
+
+thread_local! {
+    static KNOWN: RefCell<Known> = const { RefCell::new(BTreeMap::new()) };
+    static LOOKED: RefCell<BTreeMap<&'static str, UnixMillis>> = const { RefCell::new(BTreeMap::new()) };
+}
+
+/// Whether a key is known to be too poor for a transaction.
+pub(crate) fn is_poor(network: &Network, signer: &Address, now: UnixMillis) -> bool {
+    KNOWN.with_borrow(|all| {
+        all.get(&(network.key, *signer)).is_some_and(|(at, pays)| !pays && now.since(*at) < BELIEVED_MS)
+    })
+}
+
+/// Whether some key was seen of late to pay on this network.
+fn pays(network: &Network, signers: &[Address], now: UnixMillis) -> bool {
+    KNOWN.with_borrow(|all| {
+        let good = |signer: &Address| all.get(&(network.key, *signer)).filter(|(at, _)| now.since(*at) < BELIEVED_MS);
+        signers.iter().any(|signer| good(signer).is_some_and(|(_, pays)| *pays))
+    })
+}
+
+fn is_stale(network: &Network, now: UnixMillis) -> bool {
+    LOOKED.with_borrow(|all| all.get(network.key).is_none_or(|at| now.since(*at) >= FRESH_MS))
+}
+
+/// Looks at one network's keys.
+async fn look(settings: Rc<Settings>, network: &'static Network) {
+    let signers = addresses(&settings, network);
+    LOOKED.with_borrow_mut(|all| all.insert(network.key, app::now()));
+    let calls: Vec<_> = signers.iter().map(coin_call).collect();
+    let facts = rpc::call_all(network, &settings.providers(network), &calls).await;
+    for (signer, call) in signers.into_iter().zip(&calls) {
+        if let Some(held) = read_coin(network, &facts, call) {
+            let pays = held >= coin_wanted(network);
+            KNOWN.with_borrow_mut(|all| all.insert((network.key, signer), (app::now(), pays)));
+        }
+    }
+}
+
+fn addresses(settings: &Settings, network: &Network) -> Vec<Address> {
+    let signers = settings.signers(network.family, network.environment);
+    signers.iter().map(crate::signer::Signer::address).collect()
+}
+
+/// Those of the networks whose transactions we can pay for now.
+pub(crate) async fn affordable(
+    app: &App,
+    context: &Context,
+    networks: Vec<&'static Network>,
+    now: UnixMillis,
+) -> Vec<&'static Network> {
+    let known = |network: &&'static Network| pays(network, &addresses(&app.settings, network), now);
+    let stale: Vec<_> = networks.iter().copied().filter(|network| is_stale(network, now)).collect();
+    let (later, first): (Vec<_>, Vec<_>) = stale.into_iter().partition(|network| known(network));
+    for network in later {
+        refresh_later(app, context, network, now);
+    }
+    let looking = join_all(first.into_iter().map(|network| look(Rc::clone(&app.settings), network)));
+    let deadline = Delay::from(Duration::from_millis(DEADLINE_MS));
+    if let Either::Right(_) = select(pin!(looking), pin!(deadline)).await {}
+    networks.into_iter().filter(known).collect()
+}
+
+/// Looks at a network's keys after the answer, if nobody has of late.
+pub(crate) fn refresh_later(app: &App, context: &Context, network: &'static Network, now: UnixMillis) {
+    if is_stale(network, now) {
+        let settings = Rc::clone(&app.settings);
+        app::after_answer(context, async move { look(settings, network).await });
+    }
+}

@@ -1,0 +1,103 @@
+//! What is completed is followed until the chain cannot take it back. A
+//! transaction whose block has left the chain is open again: the same bytes are
+//! sent, and whatever comes of them is told.
+
+use super::store::Row;
+use super::{Settler, network_of};
+use crate::address::TxId;
+use crate::chain::trace::{Depth, Found, Party};
+use crate::error::Fault;
+use crate::shell::app::{self, App};
+use crate::shell::sqlite::{integer, ms, text};
+use crate::shell::{log, rpc};
+use crate::sql::settler as sql;
+use crate::time::UnixMillis;
+
+/// When a completed flight is first looked at again; later ever more seldom.
+const FIRST_MS: u64 = 15_000;
+/// Chains without a rule of finality are believed after this long, and so are those that stand still.
+const MAX_MS: u64 = 21_600_000;
+
+/// What became of a completed flight.
+enum Standing {
+    Final,
+    Standing,
+    Gone,
+    Unknown,
+}
+
+impl Settler {
+    /// Begins to follow a flight.
+    pub(super) fn watch(&self, key: &str) -> Result<(), Fault> {
+        let now = app::now();
+        self.db().run(sql::WATCHED_PUT, vec![key.into(), ms(now.plus(FIRST_MS)), ms(now)])
+    }
+
+    /// When the next is due.
+    pub(super) fn next_watch(&self) -> Result<Option<UnixMillis>, Fault> {
+        let rows = self.db().rows(sql::WATCHED_NEXT, Vec::new())?;
+        let at = rows.first().map_or(0, |row| integer(row.first()));
+        Ok(u64::try_from(at).ok().filter(|at| *at > 0).map(UnixMillis))
+    }
+
+    /// Looks at all that are due.
+    pub(super) async fn follow(&self, app: &App) -> Result<(), Fault> {
+        let now = app::now();
+        for due in self.db().rows(sql::WATCHED_DUE, vec![ms(now)])? {
+            let key = text(due.first());
+            let since = UnixMillis(u64::try_from(integer(due.get(1))).unwrap_or_default());
+            let age = now.since(since);
+            let Some(row) = self.row(&key)? else {
+                self.db().run(sql::WATCHED_DELETE, vec![key.into()])?;
+                continue;
+            };
+            match self.standing(app, &row).await? {
+                Standing::Gone => self.reopen(&row).await?,
+                Standing::Final => self.db().run(sql::WATCHED_DELETE, vec![key.into()])?,
+                Standing::Standing | Standing::Unknown if age >= MAX_MS => {
+                    self.db().run(sql::WATCHED_DELETE, vec![key.into()])?;
+                }
+                Standing::Standing | Standing::Unknown => {
+                    let next = now.plus(FIRST_MS.max(age / 2));
+                    self.db().run(sql::WATCHED_PUT, vec![key.into(), ms(next), ms(since)])?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn standing(&self, app: &App, row: &Row) -> Result<Standing, Fault> {
+        let network = network_of(&row.flight)?;
+        let told = row.report.as_ref().and_then(|report| report.transaction.as_deref());
+        let Some(id) = told.and_then(|text| TxId::parse(network.family, text)) else { return Ok(Standing::Final) };
+        let is_known = |_: &Party| true;
+        let providers = app.settings.providers(network);
+        let threshold = app.settings.quorum();
+        let question =
+            rpc::Question { network, tx: &id, providers: &providers, threshold, first: None, is_known: &is_known };
+        let Some(trace) = rpc::ask(&question).await.trace else { return Ok(Standing::Unknown) };
+        Ok(match &trace.found {
+            Found::Mined(mined) if mined.failure.is_none() => match mined.depth {
+                Depth::Finalized => Standing::Final,
+                Depth::Seen | Depth::Confirmed => Standing::Standing,
+            },
+            Found::Mined(_) | Found::Unknown | Found::Pending => Standing::Gone,
+        })
+    }
+
+    /// The flight is on its way again.
+    async fn reopen(&self, row: &Row) -> Result<(), Fault> {
+        let settlement = row.flight.settlement.to_string();
+        log::error("a settlement's block has left the chain", &[("settlement", settlement.as_str().into())]);
+        let mut sent = row.sent.clone();
+        sent.reopened = true;
+        let sent = serde_json::to_string(&sent).map_err(Fault::internal)?;
+        let db = self.db();
+        db.atomically(|| {
+            db.run(sql::FLIGHT_REOPEN, vec![sent.into(), row.key.as_str().into()])?;
+            db.run(sql::WATCHED_DELETE, vec![row.key.as_str().into()])
+        })?;
+        self.wake_by(app::now().plus(1_000)).await;
+        Ok(())
+    }
+}

@@ -1,0 +1,172 @@
+// One payment, one movement of money, whoever asks, however often, and whoever
+// else interferes: identifiers, keys, other senders, lost answers, reorganisations.
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { createWalletClient, encodeFunctionData, http } from "viem";
+import { contracts } from "../../scripts/lib/contract.mjs";
+import { ACCOUNTS, KEYS, TOKEN, startEvm } from "../../scripts/lib/evm.mjs";
+import { sign, signedPayment } from "./payment.mjs";
+import { startWorker, until } from "./worker.mjs";
+
+const SIGNER = ACCOUNTS.at(-1).address;
+let evm, worker;
+
+before(async () => {
+  evm = await startEvm();
+  worker = await startWorker({ vars: { RPC_LOCAL_EVM: evm.url, EVM_SIGNERS_TEST: KEYS.at(-1) } });
+});
+after(async () => {
+  await worker?.stop();
+  evm?.stop();
+});
+
+const payment = (wishes) => signedPayment(worker, evm, wishes);
+const identified = (body, id) => {
+  body.paymentPayload.extensions = { "payment-identifier": { info: { required: true, id } } };
+  return body;
+};
+
+/** Sends an authorization in somebody else's name. */
+async function sendAsStranger(body) {
+  const { LocalUSDC } = await contracts();
+  const { authorization: a, signature } = body.paymentPayload.payload;
+  const abi = LocalUSDC.abi.filter((each) => each.name === "transferWithAuthorization" && each.inputs.length === 9);
+  const args = [a.from, a.to, BigInt(a.value), BigInt(a.validAfter), BigInt(a.validBefore), a.nonce, Number(`0x${signature.slice(130)}`), signature.slice(0, 66), `0x${signature.slice(66, 130)}`];
+  const wallet = createWalletClient({ account: ACCOUNTS[3], chain: evm.definition, transport: http(evm.url) });
+  const hash = await wallet.sendTransaction({ to: TOKEN, data: encodeFunctionData({ abi, functionName: "transferWithAuthorization", args }), gas: 200_000n });
+  await until(async () => (await evm.rpc("eth_getTransactionReceipt", [hash])) !== null, "the stranger's transaction");
+  return hash;
+}
+
+test("a buyer who signs anew under the same identifier pays once", async () => {
+  const { settle, buyer, to, body } = await payment();
+  const id = "order_0123456789abcdef";
+  const first = (await settle(identified(body, id))).body;
+  assert.equal(first.success, true, JSON.stringify(first));
+  const anew = identified(await sign({ buyer, to }), id);
+  assert.notEqual(anew.paymentPayload.payload.authorization.nonce, body.paymentPayload.payload.authorization.nonce);
+  const again = (await settle(anew)).body;
+  assert.deepEqual([again.success, again.transaction, again.extra.settlementId], [true, first.transaction, first.extra.settlementId]);
+  assert.equal(await evm.balance(to), 10_000n);
+  const dearer = (await settle(identified(await sign({ buyer, to, amount: 20_000n }), id))).body;
+  assert.deepEqual([dearer.success, dearer.errorReason, dearer.transaction], [false, "payment_identifier_conflict", ""]);
+  const forged = identified(await sign({ buyer, to }), id);
+  forged.paymentPayload.payload.signature = body.paymentPayload.payload.signature;
+  assert.equal((await settle(forged)).body.errorReason, "invalid_exact_evm_signature");
+  assert.equal(await evm.balance(to), 10_000n);
+});
+
+test("an identifier that is required and missing, or malformed, is refused", async () => {
+  const { verify, body } = await payment();
+  for (const id of [undefined, "short", "with spaces in its name"]) {
+    assert.equal((await verify(identified(body, id))).body.invalidReason, "invalid_payload");
+  }
+});
+
+test("an Idempotency-Key stands for one body", async () => {
+  const { test: key, body, buyer, to } = await payment();
+  const settle = (sent) => worker.call("POST", "/facilitator/settle", { key, body: sent, headers: { "idempotency-key": "k-1" } });
+  const first = await settle(body);
+  const again = await settle(body);
+  assert.equal(first.body.success, true);
+  assert.deepEqual(again.body, first.body);
+  const other = await settle(await sign({ buyer, to }));
+  assert.deepEqual([other.status, other.body.success, other.body.errorReason, other.body.error_code], [409, false, "payment_identifier_conflict", "IDEMPOTENCY_CONFLICT"]);
+});
+
+test("what somebody else has put on the chain counts as paid, once", async () => {
+  const { settle, verify, to, body, test: key } = await payment();
+  const hash = await sendAsStranger(body);
+  assert.equal((await verify()).body.invalidReason, "invalid_exact_evm_nonce_already_used");
+  const settled = (await settle()).body;
+  assert.deepEqual([settled.success, settled.transaction, settled.extra.externallySettled], [true, hash, true], JSON.stringify(settled));
+  assert.equal(await evm.balance(to), 10_000n);
+  const claimed = (await worker.verify(key, { tx_hash: hash, chain: "local-evm" })).body;
+  assert.deepEqual([claimed.error_code, claimed.claimed_by.id], ["ALREADY_CLAIMED", settled.extra.settlementId]);
+});
+
+test("what somebody else has sent and was verified by its hash is not paid again", async () => {
+  const { settle, body, test: key } = await payment();
+  const hash = await sendAsStranger(body);
+  assert.equal((await worker.verify(key, { tx_hash: hash, chain: "local-evm", reference: "order-9" })).body.success, true);
+  assert.equal((await settle()).body.errorReason, "invalid_exact_evm_nonce_already_used");
+});
+
+test("a payment whose time is over is told again, and no other", async () => {
+  const validBefore = BigInt(Math.floor(Date.now() / 1000) + 9);
+  const paid = await payment({ change: { validBefore } });
+  const unpaid = await payment({ change: { validBefore } });
+  const first = (await paid.settle()).body;
+  assert.equal(first.success, true, JSON.stringify(first));
+  await until(() => BigInt(Math.floor(Date.now() / 1000)) > validBefore, "the end of its time");
+  const again = (await paid.settle()).body;
+  assert.deepEqual([again.success, again.transaction], [true, first.transaction]);
+  const late = "invalid_exact_evm_payload_authorization_valid_before";
+  assert.equal((await unpaid.settle()).body.errorReason, late);
+  const forged = structuredClone(paid.body);
+  forged.paymentPayload.payload.signature = unpaid.body.paymentPayload.payload.signature;
+  assert.equal((await paid.settle(forged)).body.errorReason, late);
+});
+
+test("an answer that is lost on the way is told to whoever asks again", async () => {
+  const { settle, test: key, body, to } = await payment();
+  await evm.rpc("evm_setAutomine", [false]);
+  const gone = new AbortController();
+  const headers = { authorization: `Bearer ${key}`, "content-type": "application/json" };
+  const lost = fetch(`${worker.url}/facilitator/settle`, { method: "POST", headers, body: JSON.stringify(body), signal: gone.signal }).catch(() => "gone");
+  const count = async (tag) => Number(await evm.rpc("eth_getTransactionCount", [SIGNER, tag]));
+  const before = await count("latest");
+  await until(async () => (await count("pending")) === before + 1, "the settlement in the pool");
+  gone.abort();
+  assert.equal(await lost, "gone");
+  const asking = settle();
+  await evm.rpc("evm_setAutomine", [true]);
+  await evm.rpc("evm_mine");
+  const again = (await asking).body;
+  assert.equal(again.success, true, JSON.stringify(again));
+  assert.deepEqual([await evm.balance(to), await count("latest")], [10_000n, before + 1]);
+});
+
+test("a settlement whose block leaves the chain is sent again", async () => {
+  const { settle, to, test: key } = await payment();
+  const { body } = await settle();
+  assert.equal(body.success, true);
+  await evm.rpc("anvil_reorg", [1, []]);
+  assert.equal(await evm.balance(to), 0n);
+  await until(async () => (await evm.balance(to)) === 10_000n, "the same bytes in another block", 60_000);
+  assert.notEqual(await evm.rpc("eth_getTransactionReceipt", [body.transaction]), null);
+  const read = (await worker.call("GET", `/v1/settlements/${body.extra.settlementId}`, { key })).body;
+  assert.deepEqual([read.status, read.transaction], ["completed", body.transaction]);
+});
+
+test("a day's transactions for a tenant are bounded", async () => {
+  const own = await startWorker({ vars: { RPC_LOCAL_EVM: evm.url, EVM_SIGNERS_TEST: KEYS.at(-2), SETTLE_DAILY_MAX: "1" } });
+  try {
+    const { settle, buyer, to } = await signedPayment(own, evm);
+    assert.equal((await settle()).body.success, true);
+    assert.equal((await settle(await sign({ buyer, to }))).body.errorReason, "quota_exceeded");
+  } finally {
+    await own.stop();
+  }
+});
+
+test("a network whose signers are all too poor is not offered, and the richer one serves", async () => {
+  const [poor, rich] = [ACCOUNTS.at(-3), ACCOUNTS.at(-2)];
+  await evm.rpc("anvil_setBalance", [poor.address, "0x1"]);
+  const kinds = async (keys) => {
+    const own = await startWorker({ vars: { RPC_LOCAL_EVM: evm.url, EVM_SIGNERS_TEST: keys.join() } });
+    try {
+      const { body } = await own.call("GET", "/facilitator/supported");
+      if (keys.length < 2) return body.kinds.length;
+      const sent = async () => Number(await evm.rpc("eth_getTransactionCount", [rich.address, "latest"]));
+      const before = await sent();
+      for (let at = 0; at < 4; at++) assert.equal((await (await signedPayment(own, evm)).settle()).body.success, true);
+      assert.equal(await sent(), before + 4);
+      return body.kinds.length;
+    } finally {
+      await own.stop();
+    }
+  };
+  assert.equal(await kinds([KEYS.at(-3)]), 0);
+  assert.equal(await kinds([KEYS.at(-3), KEYS.at(-2)]), 1);
+});
