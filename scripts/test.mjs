@@ -3,7 +3,7 @@
 import { spawn } from "node:child_process";
 import { existsSync, readdirSync } from "node:fs";
 import { join } from "node:path";
-import { ROOT, cargoTool, environment, node, peers, run, say, setUp, underNewNode } from "./lib/tools.mjs";
+import { ROOT, cargoTool, environment, firstPeers, node, peers, python, say, setUp, underNewNode } from "./lib/tools.mjs";
 
 /** A test file's patience: no file takes a minute on two cores. The runner's own
  * limit cannot end a file whose loop is busy, so the process group is ended too. */
@@ -86,6 +86,7 @@ const STEPS = {
   },
   peers: async () => {
     await peers();
+    await firstPeers();
     const folder = join("tests", "peers");
     for (const file of readdirSync(join(ROOT, folder)).filter((name) => name.endsWith(".test.mjs")).sort()) {
       await counted(node(), [...NODE_TEST, join(folder, file)], nodeCounts, {}, FILE_MS + 30_000);
@@ -94,10 +95,8 @@ const STEPS = {
   openapi: async () => {
     const folder = join(ROOT, "tests", "openapi");
     if (!existsSync(folder)) return;
-    const python = join(ROOT, ".venv", "bin", "python");
-    if (!existsSync(python)) await run("python3", ["-m", "venv", join(ROOT, ".venv")]);
-    await run(python, ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", join(folder, "requirements.txt")], { quiet: true });
-    await counted(node(), [join(folder, "run.mjs"), python], partCounts);
+    const interpreter = await python("openapi", join(folder, "requirements.txt"));
+    await counted(node(), [join(folder, "run.mjs"), interpreter], partCounts);
   },
 };
 

@@ -315,7 +315,7 @@ export class Solana {
       case "simulateTransaction": {
         const transaction = getTransactionDecoder().decode(Buffer.from(first, "base64"));
         const { lifetimeToken } = getCompiledTransactionMessageDecoder().decode(transaction.messageBytes);
-        if (!this.isGood(lifetimeToken)) return { context: context(), value: { err: "BlockhashNotFound", logs: [], unitsConsumed: 0 } };
+        if (!second?.replaceRecentBlockhash && !this.isGood(lifetimeToken)) return { context: context(), value: { err: "BlockhashNotFound", logs: [], unitsConsumed: 0 } };
         this.svm.withSigverify(false);
         try {
           const outcome = this.svm.simulateTransaction(transaction);

@@ -114,6 +114,9 @@ async function modules(folder, told) {
 /** The public x402 packages, which only tests and `npm run pay` need. */
 export const peers = () => modules(join(ROOT, "tests", "peers"), "the public x402 packages");
 
+/** Those of the protocol's version 1. */
+export const firstPeers = () => modules(join(ROOT, "tests", "peers", "v1"), "the public x402 packages of version 1");
+
 /** Sets everything up; quick when it is done already. */
 export async function setUp() {
   const missing = [["cargo", "rustup (https://rustup.rs)"], ["rustup", "rustup (https://rustup.rs)"], ["npm", "Node.js 20 or later with npm"]];
@@ -137,4 +140,17 @@ export async function underNewNode(script) {
   for (const signal of ["SIGINT", "SIGTERM"]) process.on(signal, () => child.kill(signal));
   process.exitCode = await new Promise((resolve) => child.once("exit", (code) => resolve(code ?? 1)));
   return true;
+}
+
+/** A Python with what a file of requirements names, in a virtual environment of its own; answers the interpreter. */
+export async function python(name, requirements) {
+  const folder = join(ROOT, ".venv", name);
+  const interpreter = join(folder, "bin", "python");
+  const stamp = join(folder, ".installed");
+  const wanted = createHash("sha256").update(readFileSync(requirements)).digest("hex");
+  if (existsSync(stamp) && readFileSync(stamp, "utf8") === wanted) return interpreter;
+  if (!existsSync(interpreter)) await run("python3", ["-m", "venv", folder]);
+  await run(interpreter, ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", requirements], { quiet: true });
+  writeFileSync(stamp, wanted);
+  return interpreter;
 }

@@ -6,6 +6,7 @@ use super::response::Outgoing;
 use super::{handle, isolate, log};
 use crate::api::endpoint::{Access, Endpoint, Method, Route, Row};
 use crate::api::problem::{self, Asked};
+use crate::api::target::Target;
 use crate::api::{Reply, headers};
 use crate::error::{Code, Fault};
 use crate::id::RequestId;
@@ -64,12 +65,12 @@ impl Incoming {
 pub(crate) async fn serve(mut request: Request, env: Env, context: Context) -> worker::Result<web_sys::Response> {
     let now = app::now();
     let request_id = app::request_id(now);
-    let url = request.url()?;
-    let path = url.path().to_owned();
+    let url = request.inner().url();
+    let Target { origin: request_origin, path, query } = Target::of(&url);
     let method = request.inner().method();
     #[cfg(x402_bench)]
     if path.starts_with("/bench/") {
-        return super::bench::serve(&path, env).await;
+        return super::bench::serve(path, env).await;
     }
     if method == "OPTIONS" {
         let reply = Reply {
@@ -80,12 +81,11 @@ pub(crate) async fn serve(mut request: Request, env: Env, context: Context) -> w
         };
         return Outgoing::from(reply).into_response(request_id, false);
     }
-    let request_origin = url.origin().ascii_serialization();
-    let outcome = match App::new(env, &request_origin) {
+    let outcome = match App::new(env, request_origin) {
         Ok(app) => {
             let app = Rc::new(app);
-            let asked = Asked { origin: &app.origin, path: &path, request_id };
-            match admit(&mut request, &app, url.query().unwrap_or(""), asked, now).await {
+            let asked = Asked { origin: &app.origin, path, request_id };
+            match admit(&mut request, &app, query, asked, now).await {
                 Ok(incoming) => {
                     let row = incoming.row;
                     let result = handle::dispatch(&app, &context, incoming).await;
@@ -97,7 +97,7 @@ pub(crate) async fn serve(mut request: Request, env: Env, context: Context) -> w
                 }
             }
         }
-        Err(fault) => (refuse(&fault, Asked { origin: &request_origin, path: &path, request_id }).into(), None),
+        Err(fault) => (refuse(&fault, Asked { origin: request_origin, path, request_id }).into(), None),
     };
     let (outgoing, row): (Outgoing, _) = outcome;
     let (status, ms) = (outgoing.status(), app::now().since(now));

@@ -6,21 +6,39 @@ import { x402Client } from "@x402/core/client";
 import { ExactEvmScheme as EvmBuyer } from "@x402/evm/exact/client";
 import { ExactEvmScheme as EvmShop } from "@x402/evm/exact/server";
 import { paymentMiddleware, x402ResourceServer } from "@x402/express";
+import { paymentMiddleware as honoMiddleware } from "@x402/hono";
+import { Hono } from "hono";
 import { decodePaymentResponseHeader, wrapFetchWithPayment } from "@x402/fetch";
 import { ExactSvmScheme as SvmBuyer } from "@x402/svm/exact/client";
 import { ExactSvmScheme as SvmShop } from "@x402/svm/exact/server";
 
-/** Opens a shop on loopback whose one page costs what one of `accepts` says; answers `{ url, served, close }`. */
-export async function openShop({ facilitator, key, accepts }) {
+/** A resource server that knows both families. */
+function resourceServer({ facilitator, key }) {
   const own = { Authorization: `Bearer ${key}` };
   const client = new HTTPFacilitatorClient({
     url: facilitator,
     createAuthHeaders: async () => ({ verify: own, settle: own, supported: own }),
   });
-  const server = new x402ResourceServer(client).register("eip155:*", new EvmShop()).register("solana:*", new SvmShop());
+  return new x402ResourceServer(client).register("eip155:*", new EvmShop()).register("solana:*", new SvmShop());
+}
+
+const routes = (accepts) => ({
+  "GET /report": { accepts: accepts.map((each) => ({ scheme: "exact", ...each })), description: "A report" },
+});
+
+/** The same shop with @x402/hono; answers its `fetch`. */
+export function honoShop({ facilitator, key, accepts }) {
+  const app = new Hono();
+  app.use(honoMiddleware(routes(accepts), resourceServer({ facilitator, key })));
+  app.get("/report", (context) => context.json({ report: "sunny" }));
+  return (input, init) => app.fetch(new Request(input, init));
+}
+
+/** Opens a shop on loopback whose one page costs what one of `accepts` says; answers `{ url, served, close }`. */
+export async function openShop({ facilitator, key, accepts }) {
+  const server = resourceServer({ facilitator, key });
   const app = express();
-  const exact = accepts.map((each) => ({ scheme: "exact", ...each }));
-  app.use(paymentMiddleware({ "GET /report": { accepts: exact, description: "A report" } }, server));
+  app.use(paymentMiddleware(routes(accepts), server));
   const shop = { served: 0 };
   app.get("/report", (_request, response) => {
     shop.served++;
@@ -38,13 +56,13 @@ export async function openShop({ facilitator, key, accepts }) {
 }
 
 /** Buys with whichever account is given, `evm` or `svm`; answers the status, the body and what the shop says of the payment. */
-export async function buy(url, { evm, svm, rpcUrl, anyAsset = false }) {
+export async function buy(url, { evm, svm, rpcUrl, anyAsset = false }, by = fetch) {
   const client = new x402Client();
   if (evm) client.register("eip155:*", new EvmBuyer(evm));
   if (svm) client.register("solana:*", new SvmBuyer(svm, { rpcUrl }));
   // Stock buyers pay small amounts in well-known tokens only; a development token is neither.
   if (anyAsset) client.setSpendControls(false);
-  const response = await wrapFetchWithPayment(fetch, client)(url);
+  const response = await wrapFetchWithPayment(by, client)(url);
   const told = response.headers.get("payment-response");
   return { status: response.status, body: await response.json().catch(() => undefined), payment: told ? decodePaymentResponseHeader(told) : undefined };
 }

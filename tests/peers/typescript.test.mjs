@@ -5,19 +5,15 @@ import { after, before, test } from "node:test";
 import { KEYS, randomAccount, startEvm } from "../../scripts/lib/evm.mjs";
 import { DEVNET_MINT, keyPairText, randomSigner, signer, startSolana } from "../../scripts/lib/solana.mjs";
 import { startWorker } from "../workerd/worker.mjs";
-import { buy, openShop } from "./shop.mjs";
+import { buy, honoShop, openShop } from "./shop.mjs";
 
 const CIRCLE = "0x036CbD53842c5426634e7929541eC2318f3dCF7e";
 const BASE_SEPOLIA = "eip155:84532";
 const DEVNET = "solana:EtWTRABZaYq6iMfeYKouRu166VU2xqa1";
 let evm, solana, worker, tenant, shop, seller;
 const payTo = randomAccount().address;
-const sell = (key) =>
-  openShop({
-    facilitator: `${worker.url}/facilitator`,
-    key,
-    accepts: [{ network: BASE_SEPOLIA, payTo, price: "$0.01" }, { network: DEVNET, payTo: seller, price: "$0.01" }],
-  });
+const accepts = () => [{ network: BASE_SEPOLIA, payTo, price: "$0.01" }, { network: DEVNET, payTo: seller, price: "$0.01" }];
+const sell = (key) => openShop({ facilitator: `${worker.url}/facilitator`, key, accepts: accepts() });
 
 before(async () => {
   [evm, solana] = await Promise.all([startEvm({ chainId: 84532, token: CIRCLE }), startSolana()]);
@@ -58,6 +54,17 @@ test("a stock buyer pays on Solana, and the money arrives", async () => {
   assert.deepEqual([await solana.balance(seller, DEVNET_MINT), await solana.balance(buyer.address, DEVNET_MINT)], [10_000n, 990_000n]);
   const claimed = await worker.verify(tenant.test, { tx_hash: payment.transaction, chain: "solana-devnet" });
   assert.equal(claimed.body.error_code, "ALREADY_CLAIMED");
+});
+
+test("a shop of @x402/hono sells on both chains", async () => {
+  const hono = honoShop({ facilitator: `${worker.url}/v1/facilitator/`, key: tenant.test, accepts: accepts() });
+  const [account, svm] = [randomAccount(), await randomSigner()];
+  await evm.mint(account.address, 1_000_000n);
+  await solana.fund(svm.address, 1_000_000n, DEVNET_MINT);
+  for (const wallet of [{ evm: account }, { svm, rpcUrl: solana.url }]) {
+    const { status, body, payment } = await buy("http://shop.test/report", wallet, hono);
+    assert.deepEqual([status, body, payment?.success], [200, { report: "sunny" }, true]);
+  }
 });
 
 test("a buyer who cannot pay gets no page", async () => {

@@ -1,0 +1,44 @@
+//! What a request's URL names, for a URL that the platform has normalised (WHATWG).
+
+/// Origin, path and query.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Target<'a> {
+    /// `https://api.example.com`.
+    pub origin: &'a str,
+    /// `/v1/verify`, percent-encoded as it came.
+    pub path: &'a str,
+    /// Without the question mark; empty where there is none.
+    pub query: &'a str,
+}
+
+impl<'a> Target<'a> {
+    /// Splits a normalised URL; what is none is all path.
+    #[must_use]
+    pub fn of(url: &'a str) -> Self {
+        let (rest, _fragment) = url.split_once('#').unwrap_or((url, ""));
+        let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
+        let host = rest.find("://").map_or(0, |at| at.saturating_add(3));
+        let path = rest.get(host..).and_then(|after| after.find('/')).map(|at| host.saturating_add(at));
+        let (origin, path) = path.and_then(|at| rest.split_at_checked(at)).unwrap_or((rest, "/"));
+        Self { origin, path, query }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_falls_into_its_parts() {
+        let parts = |url| {
+            let Target { origin, path, query } = Target::of(url);
+            (origin, path, query)
+        };
+        assert_eq!(parts("https://x.test/v1/a%2Fb?c=d&e"), ("https://x.test", "/v1/a%2Fb", "c=d&e"));
+        assert_eq!(parts("http://127.0.0.1:8787/"), ("http://127.0.0.1:8787", "/", ""));
+        assert_eq!(parts("http://[::1]:1/a?b?c#d"), ("http://[::1]:1", "/a", "b?c"));
+        assert_eq!(parts("https://x.test?q"), ("https://x.test", "/", "q"));
+        assert_eq!(parts(""), ("", "/", ""));
+        assert_eq!(parts("é"), ("é", "/", ""));
+    }
+}

@@ -1,0 +1,93 @@
+// The public Python package against our facilitator: shops and buyers of both
+// kinds, on chains that look like Base Sepolia and Solana's devnet.
+import assert from "node:assert/strict";
+import { execFile, spawn } from "node:child_process";
+import { join } from "node:path";
+import { after, before, test } from "node:test";
+import { promisify } from "node:util";
+import { KEYS, startEvm } from "../../scripts/lib/evm.mjs";
+import { DEVNET_MINT, keyPairText, signer, startSolana } from "../../scripts/lib/solana.mjs";
+import { python } from "../../scripts/lib/tools.mjs";
+import { privateKeyToAccount } from "viem/accounts";
+import { startWorker } from "../workerd/worker.mjs";
+import { buy } from "./shop.mjs";
+
+const CIRCLE = "0x036CbD53842c5426634e7929541eC2318f3dCF7e";
+const PEER = join(import.meta.dirname, "peer.py");
+const seller = privateKeyToAccount(`0x${"5e".repeat(32)}`).address;
+let interpreter, evm, solana, worker, tenant, svmSeller;
+const shops = new Map();
+
+before(async () => {
+  interpreter = await python("peers", join(import.meta.dirname, "requirements.txt"));
+  [evm, solana] = await Promise.all([startEvm({ chainId: 84532, token: CIRCLE }), startSolana()]);
+  const feePayer = await keyPairText(new Uint8Array(32).fill(0x21));
+  const vars = { RPC_BASE_SEPOLIA: evm.url, EVM_SIGNERS_TEST: KEYS.at(-1), RPC_SOLANA_DEVNET: solana.url, SOLANA_SIGNERS_TEST: feePayer };
+  worker = await startWorker({ vars });
+  solana.svm.airdrop((await signer(0x21)).address, 1_000_000_000n);
+  svmSeller = (await signer(0x31)).address;
+  await solana.fund(svmSeller, 0n, DEVNET_MINT);
+  tenant = await worker.tenant({ recipients: { "base-sepolia": seller, "solana-devnet": svmSeller } });
+  const accepts = [
+    { network: "eip155:84532", payTo: seller, price: "$0.01" },
+    { network: "solana:EtWTRABZaYq6iMfeYKouRu166VU2xqa1", payTo: svmSeller, price: "$0.01" },
+  ];
+  for (const framework of ["fastapi", "flask"]) {
+    const wishes = JSON.stringify({ facilitator: `${worker.url}/facilitator`, key: tenant.test, accepts });
+    const child = spawn(interpreter, [PEER, "shop", framework, wishes], { stdio: ["ignore", "pipe", "inherit"] });
+    const port = await new Promise((resolve, reject) => {
+      child.stdout.once("data", (line) => resolve(Number(line)));
+      child.once("exit", (code) => reject(new Error(`the ${framework} shop ended with ${code}`)));
+    });
+    shops.set(framework, { child, url: `http://127.0.0.1:${port}/report` });
+  }
+});
+after(async () => {
+  for (const { child } of shops.values()) child.kill("SIGKILL");
+  await worker?.stop();
+  evm?.stop();
+  solana?.stop();
+});
+
+async function buyWith(library, wishes) {
+  const { stdout } = await promisify(execFile)(interpreter, [PEER, "buy", library, JSON.stringify(wishes)], { timeout: 60_000 });
+  return JSON.parse(stdout.trim().split("\n").at(-1));
+}
+
+let seeds = 0x40;
+for (const [framework, library] of [["fastapi", "httpx"], ["flask", "requests"]]) {
+  test(`${library} buys at ${framework} on an EVM chain`, async () => {
+    const key = `0x${(seeds++).toString(16).repeat(32)}`;
+    const buyer = privateKeyToAccount(key).address;
+    await evm.mint(buyer, 1_000_000n);
+    const had = await evm.balance(seller);
+    const { status, body, payment } = await buyWith(library, { url: shops.get(framework).url, evm: key });
+    assert.deepEqual([status, body, payment?.success], [200, { report: "sunny" }, true]);
+    assert.deepEqual([await evm.balance(seller), await evm.balance(buyer)], [had + 10_000n, 990_000n]);
+  });
+
+  test(`${library} buys at ${framework} on Solana`, async () => {
+    const seed = seeds++;
+    const buyer = (await signer(seed)).address;
+    await solana.fund(buyer, 1_000_000n, DEVNET_MINT);
+    const had = await solana.balance(svmSeller, DEVNET_MINT);
+    const svm = await keyPairText(new Uint8Array(32).fill(seed));
+    const { status, body, payment } = await buyWith(library, { url: shops.get(framework).url, svm, rpc: solana.url });
+    assert.deepEqual([status, body, payment?.success], [200, { report: "sunny" }, true]);
+    assert.equal(await solana.balance(svmSeller, DEVNET_MINT), had + 10_000n);
+  });
+}
+
+test("a buyer in TypeScript pays a shop in Python", async () => {
+  const buyer = privateKeyToAccount(`0x${"77".repeat(32)}`);
+  await evm.mint(buyer.address, 1_000_000n);
+  const { status, payment } = await buy(shops.get("fastapi").url, { evm: buyer });
+  assert.deepEqual([status, payment?.success], [200, true]);
+});
+
+test("a buyer who cannot pay gets no page in Python either", async () => {
+  for (const [framework, library] of [["fastapi", "requests"], ["flask", "httpx"]]) {
+    const { status } = await buyWith(library, { url: shops.get(framework).url, evm: `0x${"78".repeat(32)}` });
+    assert.equal(status, 402);
+  }
+});
