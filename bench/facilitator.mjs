@@ -50,6 +50,10 @@ async function main() {
     if (!first.body.isValid) throw new Error(JSON.stringify(first.body));
     const theirs = await measure("verify, the reference", port, (n) => post("/verify", bodies[n % bodies.length]));
     const mine = await measure("verify, ours", ours, (n) => post("/facilitator/verify", bodies[n % bodies.length], tenant.test));
+    const fresh = [];
+    for (let at = 0; at < 4_000; at++) fresh.push(JSON.stringify(await sign({ buyer, to, token: TOKEN, chainId: 31337 })));
+    const once = await load({ host, port: ours, connections: CONNECTIONS, seconds: 60, next: (n) => fresh[n] && post("/facilitator/verify", fresh[n], tenant.test) });
+    console.log(`verify, ours, no payment twice: ${Math.round(once.perSecond)}/s, p50 ${once.p50.toFixed(1)} ms, p95 ${once.p95.toFixed(1)} ms, ${JSON.stringify(once.statuses)}`);
     console.log(`  ${(mine.perSecond / theirs.perSecond).toFixed(1)} times its throughput (at least 4 wanted), p95 ${(100 * mine.p95 / theirs.p95).toFixed(0)} % of its (at most 50 wanted)`);
 
     await evm.rpc("evm_setAutomine", [false]);
@@ -71,6 +75,10 @@ async function main() {
     };
     await settle("settle, the reference", `http://127.0.0.1:${port}/settle`);
     await settle("settle, ours", new URL("/facilitator/settle", worker.direct).href, tenant.test);
+    const many = await startWorker({ direct: true, vars: { RPC_LOCAL_EVM: evm.url, EVM_SIGNERS_TEST: KEYS.slice(-7, -3).join() } });
+    const own = await many.tenant({ recipients: { "local-evm": to }, limits });
+    await settle("settle, ours with 4 signers", new URL("/facilitator/settle", many.direct).href, own.test);
+    await many.stop();
   } catch (error) {
     console.error(error);
     process.exitCode = 1;

@@ -23,8 +23,8 @@ pub struct Extra {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub settlement_id: Option<String>,
     /// Whether somebody else has put the payment on the chain.
-    #[serde(skip_serializing_if = "core::ops::Not::not")]
-    pub externally_settled: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub externally_settled: Option<bool>,
 }
 
 /// The answer to `/verify`.
@@ -168,7 +168,7 @@ fn verified(payer: Option<String>, checks: &Checks, refusal: Option<(Reason, &St
         invalid_reason: refusal.map(|(reason, _)| reason),
         invalid_message: refusal.map(|(_, told)| told.clone()),
         payer,
-        extra: Extra { checks: checks.clone(), settlement_id: None, externally_settled: false },
+        extra: Extra { checks: checks.clone(), settlement_id: None, externally_settled: None },
     };
     Reply::json(200, &body)
 }
@@ -182,7 +182,7 @@ fn refused(asked: &Asked, payer: Option<String>, checks: &Checks, reason: Reason
         transaction: String::new(),
         network: asked.network_text.clone(),
         amount: None,
-        extra: Extra { checks: checks.clone(), settlement_id: None, externally_settled: false },
+        extra: Extra { checks: checks.clone(), settlement_id: None, externally_settled: None },
     };
     Reply::json(200, &body)
 }
@@ -207,7 +207,7 @@ pub fn settled(network_text: &str, settlement: &Settlement, told: &str, external
         extra: Extra {
             checks: Checks::none(),
             settlement_id: Some(settlement.id.to_string()),
-            externally_settled: external,
+            externally_settled: external.then_some(true),
         },
     };
     Reply::json(200, &body)

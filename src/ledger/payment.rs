@@ -290,14 +290,14 @@ pub fn conclude(
             admission.used = admission.used.saturating_add(1);
         }
     };
-    let finding = match &asked.finding {
+    let mut finding = asked.finding.clone();
+    if let Finding::External(checks, _) = &finding
+        && known.records.claimed
+    {
         // Its transaction is spent already: for this request the authorization is only used up.
-        Finding::External(checks, _) if known.records.claimed => {
-            let told = "the authorization was used, and its transaction is claimed".to_owned();
-            Finding::Refused(checks.clone(), Reason::EvmNonceUsed, told)
-        }
-        finding => finding.clone(),
-    };
+        let told = "the authorization was used, and its transaction is claimed".to_owned();
+        finding = Finding::Refused(checks.clone(), Reason::EvmNonceUsed, told);
+    }
     match (finding, asked.verb, &asked.terms) {
         (Finding::Unavailable | Finding::Deferred, ..) => {
             Err(Fault::new(Code::ChainUnavailable, "no provider gave a usable answer")

@@ -367,7 +367,7 @@ pub(crate) async fn standing(
 ) -> Vec<(crate::address::Address, PartyFacts)> {
     let calls: Vec<Call> = parties.iter().flat_map(|party| chain::party_calls(network, party)).collect();
     let asking = call_all(network, providers, &calls);
-    let deadline = Delay::from(Duration::from_millis(post::ATTEMPT_MS));
+    let deadline = Delay::from(Duration::from_millis(post::ATTEMPT_MS.into()));
     let facts = match select(pin!(asking), pin!(deadline)).await {
         Either::Left((facts, _)) => facts,
         Either::Right(_) => Facts::new(),

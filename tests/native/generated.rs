@@ -5,6 +5,7 @@ use std::path::Path;
 use x402_edge::config::SETTINGS;
 use x402_edge::error::Code;
 use x402_edge::network::{FinalityRule, NETWORKS};
+use x402_edge::reason::Reason;
 use x402_edge::tier::{Chains, PLANS};
 use x402_edge::verdict::Refusal;
 
@@ -56,6 +57,20 @@ fn the_codes_are_documented() {
             .expect("text");
     }
     check("docs/reference/errors.md", &text);
+}
+
+#[test]
+fn the_reasons_are_documented() {
+    let mut text = "# Reasons: an x402 payment is not good, or was not settled\n\n\
+        `invalidReason` and `errorReason` of `/facilitator/verify` and `/settle`, HTTP 200, in the protocol's own \
+        strings; those without a family's prefix are the specification's or ours. Where we mean to differ from the \
+        reference facilitator is listed in `tests/peers/differences.mjs`, and a test holds the list.\n\n\
+        | reason | meaning |\n|---|---|\n"
+        .to_owned();
+    for reason in Reason::ALL {
+        writeln!(text, "| <a id=\"{0}\"></a>`{0}` | {1} |", reason.wire(), reason.doc()).expect("text");
+    }
+    check("docs/reference/reasons.md", &text);
 }
 
 #[test]

@@ -67,8 +67,9 @@ fn check(db: &Connection, module: &str, scans_allowed: &[&str]) {
 fn the_settlers_statements_prepare_and_find_their_rows() {
     let db = Connection::open_in_memory().expect("SQLite");
     db.execute_batch(settler::SCHEMA).expect("the schema applies");
-    // A day of one signer's flights is all there is.
-    check(&db, "settler", &["FLIGHTS_OPEN", "FLIGHTS_COUNT", "FLIGHTS_PURGE"]);
+    // A day of one signer's flights is all there is, and of those watched what is not yet final.
+    let scans = ["FLIGHTS_OPEN", "FLIGHTS_COUNT", "FLIGHTS_PURGE", "WATCHED_DUE", "WATCHED_NEXT"];
+    check(&db, "settler", &scans);
 }
 
 #[test]

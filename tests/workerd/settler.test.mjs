@@ -6,7 +6,7 @@ import { createServer } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
-import { createWalletClient, encodeFunctionData, http } from "viem";
+import { createWalletClient, encodeFunctionData, http, keccak256 } from "viem";
 import { contracts } from "../../scripts/lib/contract.mjs";
 import { ACCOUNTS, KEYS, TOKEN, randomAccount, startEvm } from "../../scripts/lib/evm.mjs";
 import { signedPayment } from "./payment.mjs";
@@ -15,9 +15,9 @@ import { startWorker, until } from "./worker.mjs";
 const SIGNER = ACCOUNTS.at(-1).address;
 const sent = async (evm, tag) => Number(await evm.rpc("eth_getTransactionCount", [SIGNER, tag]));
 
-/** A provider in front of a chain that can swallow transactions, and keeps what it was given. */
+/** A provider in front of a chain that can fail to take transactions, or take and drop them, and keeps what it was given. */
 async function startProxy(target) {
-  const proxy = { swallow: false, raw: [] };
+  const proxy = { swallow: false, drop: false, raw: [] };
   const server = createServer(async (request, response) => {
     const chunks = [];
     for await (const chunk of request) chunks.push(chunk);
@@ -25,6 +25,11 @@ async function startProxy(target) {
     const sends = [JSON.parse(text)].flat().filter(({ method }) => method === "eth_sendRawTransaction");
     proxy.raw.push(...sends.map(({ params }) => params[0]));
     if (sends.length && proxy.swallow) return response.writeHead(500).end();
+    if (sends.length && proxy.drop) {
+      const taken = sends.map(({ id, params }) => ({ jsonrpc: "2.0", id, result: keccak256(params[0]) }));
+      const body = text.startsWith("[") ? taken : taken[0];
+      return response.writeHead(200, { "content-type": "application/json" }).end(JSON.stringify(body));
+    }
     const answer = await fetch(target, { method: "POST", headers: { "content-type": "application/json" }, body: text });
     response.writeHead(answer.status, { "content-type": "application/json" }).end(await answer.text());
   });
@@ -159,5 +164,52 @@ test("what was signed before a crash is sent again after it, byte for byte", asy
     proxy.stop();
     evm.stop();
     rmSync(state, { recursive: true, force: true });
+  }
+});
+
+test("what was sent before a crash is found after it, and not paid again", async () => {
+  const state = mkdtempSync(join(tmpdir(), "x402-settler-"));
+  const evm = await startEvm();
+  const vars = { RPC_LOCAL_EVM: evm.url, EVM_SIGNERS_TEST: KEYS.at(-1) };
+  let worker = await startWorker({ vars, state });
+  try {
+    const { settle, to, body, test: key } = await signedPayment(worker, evm);
+    await evm.rpc("evm_setAutomine", [false]);
+    const lost = settle().catch(() => undefined);
+    await until(async () => (await sent(evm, "pending")) === 1, "the settlement in the pool");
+    worker.crash();
+    await lost;
+    await worker.stop();
+    await evm.rpc("evm_mine");
+    await evm.rpc("evm_setAutomine", [true]);
+    assert.equal(await evm.balance(to), 10_000n);
+    worker = await startWorker({ vars, state });
+    const again = (await worker.call("POST", "/facilitator/settle", { key, body })).body;
+    assert.equal(again.success, true, JSON.stringify(again));
+    assert.deepEqual([await evm.balance(to), await sent(evm, "latest")], [10_000n, 1]);
+  } finally {
+    await worker.stop();
+    evm.stop();
+    rmSync(state, { recursive: true, force: true });
+  }
+});
+
+test("a transaction that nodes take and drop is sent again, byte for byte", async () => {
+  const evm = await startEvm();
+  const proxy = await startProxy(evm.url);
+  const worker = await startWorker({ vars: { RPC_LOCAL_EVM: proxy.url, EVM_SIGNERS_TEST: KEYS.at(-1) } });
+  try {
+    const { settle, to } = await signedPayment(worker, evm);
+    proxy.drop = true;
+    const settling = settle();
+    await until(() => proxy.raw.length > 0, "the first attempt to send");
+    proxy.drop = false;
+    const { body } = await settling;
+    assert.equal(body.success, true, JSON.stringify(body));
+    assert.deepEqual([new Set(proxy.raw).size, await evm.balance(to)], [1, 10_000n]);
+  } finally {
+    await worker.stop();
+    proxy.stop();
+    evm.stop();
   }
 });

@@ -2,7 +2,7 @@
 // settled once, sent again when lost, ended for certain when they expire.
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { COMPUTE_BUDGET, keyPairText, startSolana } from "../../scripts/lib/solana.mjs";
+import { COMPUTE_BUDGET, keyPairText, signer, startSolana } from "../../scripts/lib/solana.mjs";
 import { signSvm, signedSvmPayment } from "./payment.mjs";
 import { startWorker, until } from "./worker.mjs";
 
@@ -10,12 +10,12 @@ let chain, worker;
 
 before(async () => {
   chain = await startSolana();
-  const seeds = [0x21, 0x22].map((byte) => new Uint8Array(32).fill(byte));
-  const pairs = await Promise.all(seeds.map(keyPairText));
+  const bytes = [0x21, 0x22];
+  const pairs = await Promise.all(bytes.map((byte) => keyPairText(new Uint8Array(32).fill(byte))));
+  for (const byte of bytes) chain.svm.airdrop((await signer(byte)).address, 1_000_000_000n);
   worker = await startWorker({ vars: { RPC_LOCAL_SOLANA: chain.url, SOLANA_SIGNERS_TEST: pairs.join() } });
   const { body } = await worker.call("GET", "/facilitator/supported");
   assert.equal(body.signers["solana:*"].length, 2);
-  for (const address of body.signers["solana:*"]) chain.svm.airdrop(address, 1_000_000_000n);
 });
 after(async () => {
   await worker?.stop();

@@ -89,9 +89,9 @@ impl Terms {
 /// All that is free to judge; `own` are the addresses that pay fees.
 pub(crate) fn free(rules: &mut Rules, payment: &Payment, network: &Network, own: &[Address]) -> Option<Terms> {
     let fee_payer = requirements(rules, payment, network, own)?;
-    let Payload::Transaction(text) = &payment.payload else {
-        rules.rule("payload", false, Reason::InvalidPayload, "a transaction in base64 is expected");
-        return None;
+    let text = match &payment.payload {
+        Payload::Transaction(text) => text.as_str(),
+        Payload::Eip3009(_) | Payload::Other => "",
     };
     let wire = Wire::read(text);
     let told = "a legacy, v0 or version-1 transaction in base64";
@@ -108,7 +108,7 @@ pub(crate) fn free(rules: &mut Rules, payment: &Payment, network: &Network, own:
     let (transfer, others) = rest.split_first()?;
     let (payer, pay_to, amount) = transferred(rules, payment, network, transfer, own)?;
     remarks(rules, &payment.requirements, others, limits.len()).then_some(())?;
-    Some(Terms { payer, pay_to, amount, fee_payer, wire, text: text.clone() })
+    Some(Terms { payer, pay_to, amount, fee_payer, wire, text: text.to_owned() })
 }
 
 /// What the seller asks for, and who pays the fee.

@@ -21,6 +21,7 @@ use crate::shell::response::Outgoing;
 use crate::shell::{external, gas, registry, rpc, settlers};
 use crate::signer::Signer;
 use crate::tenant::key::Caller;
+use crate::time::UnixMillis;
 use alloy_primitives::B256;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
@@ -230,10 +231,7 @@ async fn find(
     if asked.verb == Verb::Settle {
         gas::refresh_later(app, context, network, incoming.now);
     }
-    let is_poor = |signer: &&Signer| gas::is_poor(network, &signer.address(), incoming.now);
-    // On Solana the payer has chosen.
-    let poor = network.family == Family::Evm && !signers.iter().all(|signer| is_poor(&signer));
-    let able: Vec<&Signer> = signers.iter().filter(|signer| !poor || !is_poor(signer)).collect();
+    let able = able(network, signers, incoming.now);
     let (authorization, signer) = once(&terms, network, &able)?;
     asked.terms = Some(brief(payment, network, &terms, authorization, able.get(signer).copied()));
     if !asked.chain_on {
@@ -261,22 +259,39 @@ async fn find(
             }
         }
     };
-    if let (Verb::Settle, Finding::Refused(_, Reason::EvmNonceUsed, _), Some(nonce)) =
-        (asked.verb, &asked.finding, nonce(&terms))
-    {
+    if asked.verb == Verb::Settle {
+        externally(app, network, &terms, asked).await;
+    }
+    let held = held(&asked.finding);
+    Some(Ready { network, network_text: asked.network_text.clone(), terms, held })
+}
+
+/// The signers that can pay for a transaction, or all where none is known to; on Solana the payer has chosen.
+fn able<'a>(network: &Network, signers: &'a [Signer], now: UnixMillis) -> Vec<&'a Signer> {
+    let rich = signers.iter().filter(|signer| !gas::is_poor(network, &signer.address(), now));
+    let rich: Vec<&Signer> = rich.collect();
+    if rich.is_empty() || network.family == Family::Svm { signers.iter().collect() } else { rich }
+}
+
+/// An authorization that is used up may have been used by somebody else, for this very payment.
+async fn externally(app: &App, network: &'static Network, terms: &exact::Terms, asked: &mut Asked) {
+    if let (Finding::Refused(_, Reason::EvmNonceUsed, _), Some(nonce)) = (&asked.finding, nonce(terms)) {
         let signed = external::Signed { payer: terms.payer(), pay_to: terms.pay_to(), amount: terms.amount(), nonce };
         if let Some(id) = external::find(app, network, &signed).await {
             asked.finding = Finding::External(asked.finding.checks(), id);
         }
     }
-    let held = match &asked.finding {
+}
+
+/// Why nothing new may be sent for a payment.
+fn held(finding: &Finding) -> Option<(Reason, String)> {
+    match finding {
         Finding::Good(_) | Finding::External(..) => None,
         Finding::Refused(_, reason, told) => Some((*reason, told.clone())),
         Finding::Unavailable | Finding::Deferred => {
             Some((Reason::UnexpectedSettle, "the chain does not tell now whether the payment is good".to_owned()))
         }
-    };
-    Some(Ready { network, network_text: asked.network_text.clone(), terms, held })
+    }
 }
 
 /// What the chain lets happen once, and which signer serves it: always the

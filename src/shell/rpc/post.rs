@@ -5,13 +5,10 @@ use crate::chain::breaker::Ending;
 use crate::chain::facts::{ErrorClass, RpcError};
 use core::fmt;
 use futures_util::StreamExt;
-use futures_util::future::{Either, select};
-use std::pin::pin;
-use std::time::Duration;
 use wasm_bindgen::prelude::*;
+use worker::js_sys;
 use worker::wasm_bindgen_futures::JsFuture;
-use worker::web_sys::{AbortController, AbortSignal, RequestInit, RequestRedirect, Response};
-use worker::{Delay, js_sys};
+use worker::web_sys::{AbortSignal, RequestInit, RequestRedirect, Response};
 
 #[wasm_bindgen]
 extern "C" {
@@ -29,7 +26,7 @@ thread_local! {
 }
 
 /// One attempt's patience.
-pub(super) const ATTEMPT_MS: u64 = 2_500;
+pub(super) const ATTEMPT_MS: u32 = 2_500;
 /// The largest answer: recorded receipts reach 655 KB, so 4 MiB is six times that.
 const BODY_MAX: usize = 4 * 1_024 * 1_024;
 
@@ -92,18 +89,9 @@ pub(super) struct Answer {
     pub(super) body: Vec<u8>,
 }
 
-/// Posts a body and reads the answer.
+/// Posts a body and reads the answer, all within [`ATTEMPT_MS`].
 pub(super) async fn post(url: &str, body: &str) -> Result<Answer, Failure> {
-    let abort = AbortController::new().map_err(|_| Failure::Transport("the platform has no abort".to_owned()))?;
-    let signal = abort.signal();
-    let deadline = Delay::from(Duration::from_millis(ATTEMPT_MS));
-    match select(pin!(exchange(url, body, &signal)), pin!(deadline)).await {
-        Either::Left((answer, _)) => answer,
-        Either::Right(_) => {
-            abort.abort();
-            Err(Failure::Transport(format!("nothing in {ATTEMPT_MS} ms")))
-        }
-    }
+    exchange(url, body, &AbortSignal::timeout_with_u32(ATTEMPT_MS)).await
 }
 
 async fn exchange(url: &str, body: &str, signal: &AbortSignal) -> Result<Answer, Failure> {

@@ -21,7 +21,7 @@ const MAX_MS: u64 = 21_600_000;
 /// What became of a completed flight.
 enum Standing {
     Final,
-    Standing,
+    InBlock,
     Gone,
     Unknown,
 }
@@ -54,10 +54,10 @@ impl Settler {
             match self.standing(app, &row).await? {
                 Standing::Gone => self.reopen(&row).await?,
                 Standing::Final => self.db().run(sql::WATCHED_DELETE, vec![key.into()])?,
-                Standing::Standing | Standing::Unknown if age >= MAX_MS => {
+                Standing::InBlock | Standing::Unknown if age >= MAX_MS => {
                     self.db().run(sql::WATCHED_DELETE, vec![key.into()])?;
                 }
-                Standing::Standing | Standing::Unknown => {
+                Standing::InBlock | Standing::Unknown => {
                     let next = now.plus(FIRST_MS.max(age / 2));
                     self.db().run(sql::WATCHED_PUT, vec![key.into(), ms(next), ms(since)])?;
                 }
@@ -79,7 +79,7 @@ impl Settler {
         Ok(match &trace.found {
             Found::Mined(mined) if mined.failure.is_none() => match mined.depth {
                 Depth::Finalized => Standing::Final,
-                Depth::Seen | Depth::Confirmed => Standing::Standing,
+                Depth::Seen | Depth::Confirmed => Standing::InBlock,
             },
             Found::Mined(_) | Found::Unknown | Found::Pending => Standing::Gone,
         })

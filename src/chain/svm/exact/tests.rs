@@ -228,7 +228,7 @@ fn every_rule_about_the_requirements_has_its_reason() {
     both("/payTo", json!("nobody"), Reason::SvmRecipient);
     both("/amount", json!("999"), Reason::SvmAmount);
     both("/extra/memo", json!("order-0002"), Reason::SvmMemo);
-    check("/paymentPayload/payload", json!({}), Reason::InvalidPayload);
+    check("/paymentPayload/payload", json!({}), Reason::SvmUndecoded);
     check("/paymentPayload/payload/transaction", json!("nonsense"), Reason::SvmUndecoded);
     check("/paymentPayload/payload/transaction", json!(format!("{good}AAAA")), Reason::SvmUndecoded);
     let mut first = body(&good);
