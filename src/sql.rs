@@ -66,6 +66,8 @@ pub mod ledger {
     pub const PAYMENT_GET: &str = "SELECT p.fingerprint, s.body, a.signer FROM payments p
         LEFT JOIN settlements s ON s.id = p.settlement_id
         LEFT JOIN senders a ON a.settlement_id = p.settlement_id WHERE p.authorization = ?";
+    /// Binds an authorization; returns its fingerprint: all that a verification needs.
+    pub const PAYMENT_KNOWN: &str = "SELECT fingerprint FROM payments WHERE authorization = ?";
     /// Binds settlement and signer; the first stays, for it is its Settler that holds what was signed.
     pub const SENDER_PUT: &str = "INSERT INTO senders (settlement_id, signer) VALUES (?, ?)
         ON CONFLICT (settlement_id) DO NOTHING";

@@ -37,11 +37,11 @@ pub(crate) fn is_poor(network: &Network, signer: &Address, now: UnixMillis) -> b
     })
 }
 
-/// Whether some key was seen of late to pay on this network.
-fn pays(network: &Network, signers: &[Address], now: UnixMillis) -> bool {
+/// Whether any of the keys was looked at of late.
+fn is_known(network: &Network, signers: &[Address], now: UnixMillis) -> bool {
     KNOWN.with_borrow(|all| {
-        let good = |signer: &Address| all.get(&(network.key, *signer)).filter(|(at, _)| now.since(*at) < BELIEVED_MS);
-        signers.iter().any(|signer| good(signer).is_some_and(|(_, pays)| *pays))
+        let at = |signer: &Address| all.get(&(network.key, *signer)).map(|(at, _)| *at);
+        signers.iter().any(|signer| at(signer).is_some_and(|at| now.since(at) < BELIEVED_MS))
     })
 }
 
@@ -56,10 +56,16 @@ async fn look(settings: Rc<Settings>, network: &'static Network) {
     let calls: Vec<_> = signers.iter().map(coin_call).collect();
     let facts = rpc::call_all(network, &settings.providers(network), &calls).await;
     for (signer, call) in signers.into_iter().zip(&calls) {
-        if let Some(held) = read_coin(network, &facts, call) {
-            let pays = held >= coin_wanted(network);
-            KNOWN.with_borrow_mut(|all| all.insert((network.key, signer), (app::now(), pays)));
-        }
+        let (now, held) = (app::now(), read_coin(network, &facts, call));
+        let pays = held.is_some_and(|held| held >= coin_wanted(network));
+        KNOWN.with_borrow_mut(|all| {
+            let key = (network.key, signer);
+            // That the providers do not tell is held against it only once it is not known better.
+            let better = all.get(&key).is_some_and(|(at, pays)| *pays && now.since(*at) < BELIEVED_MS);
+            if held.is_some() || !better {
+                all.insert(key, (now, pays));
+            }
+        });
     }
 }
 
@@ -75,16 +81,19 @@ pub(crate) async fn affordable(
     networks: Vec<&'static Network>,
     now: UnixMillis,
 ) -> Vec<&'static Network> {
-    let known = |network: &&'static Network| pays(network, &addresses(&app.settings, network), now);
     let stale: Vec<_> = networks.iter().copied().filter(|network| is_stale(network, now)).collect();
-    let (later, first): (Vec<_>, Vec<_>) = stale.into_iter().partition(|network| known(network));
+    let known = |network: &&'static Network| is_known(network, &addresses(&app.settings, network), now);
+    let (later, first): (Vec<_>, Vec<_>) = stale.into_iter().partition(known);
     for network in later {
         refresh_later(app, context, network, now);
     }
     let looking = join_all(first.into_iter().map(|network| look(Rc::clone(&app.settings), network)));
     let deadline = Delay::from(Duration::from_millis(DEADLINE_MS));
     if let Either::Right(_) = select(pin!(looking), pin!(deadline)).await {}
-    networks.into_iter().filter(known).collect()
+    // What is slow to tell is offered: a server that starts now would do without it for good.
+    let poor =
+        |network: &Network| addresses(&app.settings, network).iter().all(|own| is_poor(network, own, app::now()));
+    networks.into_iter().filter(|network| !poor(network)).collect()
 }
 
 /// Looks at a network's keys after the answer, if nobody has of late.

@@ -146,7 +146,11 @@ fn records(store: &Store, asked: &Asked) -> Result<Records, Fault> {
         _ => false,
     };
     let identified = asked.identifier.as_deref().map(|id| store.identified(id)).transpose()?.flatten();
-    Ok(Records { row: store.payment(&terms.authorization)?, identified, stored: stored(store, asked)?, claimed })
+    let row = match asked.verb {
+        Verb::Verify => store.payment_known(&terms.authorization)?,
+        Verb::Settle => store.payment(&terms.authorization)?,
+    };
+    Ok(Records { row, identified, stored: stored(store, asked)?, claimed })
 }
 
 const fn route(verb: Verb) -> &'static str {

@@ -167,6 +167,12 @@ impl Store {
         Ok(Some(payment::Row { fingerprint: text(row.first()), settlement, signer: signer.map_err(broken)? }))
     }
 
+    /// The same without its settlement.
+    pub(super) fn payment_known(&self, authorization: &str) -> Result<Option<payment::Row>, Fault> {
+        let rows = self.rows(sql::PAYMENT_KNOWN, vec![authorization.into()])?;
+        Ok(rows.first().map(|row| payment::Row { fingerprint: text(row.first()), settlement: None, signer: None }))
+    }
+
     /// The payment that was reserved under an identifier: its authorization and the rest.
     pub(super) fn identified(&self, id: &str) -> Result<Option<(String, payment::Row)>, Fault> {
         let rows = self.rows(sql::IDENTIFIER_GET, vec![id.into()])?;

@@ -11,6 +11,7 @@ use crate::ledger::admission::{Admission, Stop, Stored, not_registered};
 use crate::ledger::book::{self, Booked, Known, Request, Seen};
 use crate::ledger::follow;
 use crate::ledger::payment::{authorization, transaction};
+use crate::payment::settlement::SettlementStatus;
 use crate::payment::{Answer, Status};
 use crate::shell::app::db;
 use crate::shell::directory;
@@ -162,7 +163,9 @@ impl Booking<'_> {
         let network = self.request.claim.network;
         let used = mined.authorizations.iter().map(|used| authorization(network, &used.authorizer, &used.nonce));
         for key in used.chain([transaction(network, &traced.trace.tx)]) {
-            if let Some(settlement) = self.store.payment(&key)?.and_then(|row| row.settlement) {
+            let settlement = self.store.payment(&key)?.and_then(|row| row.settlement);
+            // One that failed has moved nothing: whoever did is paid for by nobody yet.
+            if let Some(settlement) = settlement.filter(|found| found.status != SettlementStatus::Failed) {
                 let at = UnixMillis::parse(&settlement.created_at).unwrap_or(self.now);
                 return Ok(Some(Prior { id: ClaimId::Settlement(settlement.id), reference: None, at }));
             }
