@@ -2,7 +2,7 @@
 
 use super::store::Store;
 use super::{Memory, TenantLedger, nothing};
-use crate::address::Address;
+use crate::address::{Address, Family};
 use crate::api::{Reply, headers, problem};
 use crate::error::{Code, Fault, Retry};
 use crate::id::ClaimId;
@@ -162,7 +162,8 @@ impl Booking<'_> {
         let Some(mined) = traced.trace.mined() else { return Ok(None) };
         let network = self.request.claim.network;
         let used = mined.authorizations.iter().map(|used| authorization(network, &used.authorizer, &used.nonce));
-        for key in used.chain([transaction(network, &traced.trace.tx)]) {
+        let by_name = (network.family == Family::Svm).then(|| transaction(network, &traced.trace.tx));
+        for key in used.chain(by_name) {
             let settlement = self.store.payment(&key)?.and_then(|row| row.settlement);
             // One that failed has moved nothing: whoever did is paid for by nobody yet.
             if let Some(settlement) = settlement.filter(|found| found.status != SettlementStatus::Failed) {
