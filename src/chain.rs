@@ -73,7 +73,10 @@ pub fn read_party(network: &Network, party: &Party, facts: &Facts) -> PartyFacts
 pub fn coin_call(address: &Address) -> Call {
     match address {
         Address::Evm(address) => evm::tx::coin_call(address),
-        Address::Svm(_) => Call::new("getBalance", &serde_json::json!([address, {"commitment": "confirmed"}])),
+        Address::Svm(_) => {
+            let options = serde_json::json!({"encoding": "base64", "commitment": "confirmed"});
+            Call::new("getAccountInfo", &serde_json::json!([address, options]))
+        }
     }
 }
 
@@ -81,14 +84,22 @@ pub fn coin_call(address: &Address) -> Call {
 #[must_use]
 pub fn read_coin(network: &Network, facts: &Facts, call: &Call) -> Option<u128> {
     #[derive(serde::Deserialize)]
-    struct Balance {
-        value: u64,
+    struct Info {
+        // Required: an answer without it tells nothing.
+        #[serde(deserialize_with = "serde::Deserialize::deserialize")]
+        value: Option<Account>,
+    }
+    #[derive(serde::Deserialize)]
+    struct Account {
+        lamports: u64,
     }
     match network.family {
         Family::Evm => evm::tx::coin(facts, call),
         Family::Svm => {
             let Some(facts::Reply::Value(value)) = facts.get(call) else { return None };
-            serde_json::from_str::<Balance>(value.get()).ok().map(|balance| balance.value.into())
+            let info: Info = serde_json::from_str(value.get()).ok()?;
+            // An account that does not exist holds nothing.
+            Some(info.value.map_or(0, |account| account.lamports.into()))
         }
     }
 }
@@ -142,7 +153,11 @@ mod tests {
         // 200,000 gas at 5 gwei.
         assert_eq!(told("base", evm, json!("0x10")), (Some(16), 1_000_000_000_000_000));
         let svm = Address::Svm([1; 32]);
-        assert_eq!(told("solana", svm, json!({"context": {"slot": 1}, "value": 17})), (Some(17), LAMPORTS_MIN));
+        assert_eq!(
+            told("solana", svm, json!({"context": {"slot": 1}, "value": {"lamports": 17}})),
+            (Some(17), LAMPORTS_MIN)
+        );
+        assert_eq!(told("solana", svm, json!({"context": {"slot": 1}, "value": null})).0, Some(0));
         for nonsense in [json!(null), json!({}), json!("x")] {
             assert_eq!(told("solana", svm, nonsense.clone()).0, None);
             assert_eq!(told("base", evm, nonsense).0, None);

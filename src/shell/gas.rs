@@ -60,9 +60,10 @@ async fn look(settings: Rc<Settings>, network: &'static Network) {
         let pays = held.is_some_and(|held| held >= coin_wanted(network));
         KNOWN.with_borrow_mut(|all| {
             let key = (network.key, signer);
-            // That the providers do not tell is held against it only once it is not known better.
+            // That no provider answers is held against it only where it is not known better;
+            // one that answers and does not tell is no reason.
             let better = all.get(&key).is_some_and(|(at, pays)| *pays && now.since(*at) < BELIEVED_MS);
-            if held.is_some() || !better {
+            if held.is_some() || (!better && facts.get(call).is_none()) {
                 all.insert(key, (now, pays));
             }
         });

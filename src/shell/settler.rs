@@ -23,7 +23,7 @@ use crate::sql::settler as sql;
 use crate::time::UnixMillis;
 use std::cell::Cell;
 use std::time::Duration;
-use store::{Row, Version};
+use store::Row;
 use worker::{Delay, DurableObject, Env, Request, Response, ScheduledTime, State, durable_object};
 
 /// How long a caller waits for the receipt; stock clients wait 90 s.
@@ -180,17 +180,31 @@ impl Settler {
             Family::Svm => self.landed_svm(app, rows).await?,
         };
         for row in rows {
-            if let Some(version) = row.sent.versions.iter().find(|version| landed.contains(&version.id)) {
-                self.conclude(app, network, row, version).await?;
+            let Some(found) = landed.iter().find(|found| row.sent.versions.iter().any(|sent| sent.id == found.id))
+            else {
+                continue;
+            };
+            match &found.outcome {
+                // A large amount is believed to two providers only.
+                Some(outcome) if row.flight.amount < app.settings.quorum() => {
+                    let (status, reason, told) = match outcome {
+                        Ok(()) => (SettlementStatus::Completed, None, String::new()),
+                        Err(error) => {
+                            let told = format!("the transaction failed: {error}");
+                            (SettlementStatus::Failed, Some(Reason::SvmFailed), told)
+                        }
+                    };
+                    self.end(&row.key, &report_of(row, &found.id, status, reason, told))?;
+                }
+                Some(_) | None => self.conclude(app, network, row, found.id).await?,
             }
         }
         Ok(())
     }
 
     /// Reads the story of a version that is in a block.
-    async fn conclude(&self, app: &App, network: &'static Network, row: &Row, version: &Version) -> Result<(), Fault> {
+    async fn conclude(&self, app: &App, network: &'static Network, row: &Row, id: TxId) -> Result<(), Fault> {
         let providers = app.settings.providers(network);
-        let id = version.id;
         let is_known = |_: &Party| true;
         let question = rpc::Question {
             network,
@@ -202,16 +216,7 @@ impl Settler {
         };
         let Some(trace) = rpc::ask(&question).await.trace else { return Ok(()) };
         if let Some((status, reason, told)) = settle::ending(&row.flight, &trace) {
-            let mut report = Report {
-                settlement: row.flight.settlement,
-                status,
-                reason,
-                told,
-                transaction: Some(id.to_string()),
-                attempts: row.sent.attempts(),
-                external: false,
-                reorged: row.sent.reopened,
-            };
+            let mut report = report_of(row, &id, status, reason, told);
             if status == SettlementStatus::Failed
                 && let Some(other) = somebody_elses(app, network, &row.flight).await
             {
@@ -284,6 +289,26 @@ impl Settler {
             }
         }
         self.fill_gaps(&app).await
+    }
+}
+
+/// A transaction that is in a block.
+struct Landed {
+    id: TxId,
+    /// How it came out, where the chain's own word on it says all.
+    outcome: Option<Result<(), String>>,
+}
+
+fn report_of(row: &Row, id: &TxId, status: SettlementStatus, reason: Option<Reason>, told: String) -> Report {
+    Report {
+        settlement: row.flight.settlement,
+        status,
+        reason,
+        told,
+        transaction: Some(id.to_string()),
+        attempts: row.sent.attempts(),
+        external: false,
+        reorged: row.sent.reopened,
     }
 }
 

@@ -2,7 +2,7 @@
 //! higher price where the first was too low.
 
 use super::store::{Row, Sent, Version, number};
-use super::{ALARM_MS, Settler, network_of, signer_of};
+use super::{ALARM_MS, Landed, Settler, network_of, signer_of};
 use crate::address::TxId;
 use crate::chain::evm::tx::{self, Message, Price};
 use crate::chain::facts::{Call, Facts, Reply as Said};
@@ -176,14 +176,18 @@ impl Settler {
     }
 
     /// Which versions are in a block.
-    pub(super) async fn landed_evm(&self, app: &App, rows: &[Row]) -> Result<Vec<TxId>, Fault> {
+    pub(super) async fn landed_evm(&self, app: &App, rows: &[Row]) -> Result<Vec<Landed>, Fault> {
         let Some(first) = rows.first() else { return Ok(Vec::new()) };
         let network = network_of(&first.flight)?;
         let versions = rows.iter().flat_map(|row| &row.sent.versions).map(|version| version.id);
         let calls: Vec<(TxId, Call)> = versions.map(|id| (id, receipt_call(&id))).collect();
         let asked: Vec<Call> = calls.iter().map(|(_, call)| call.clone()).collect();
         let facts = rpc::call_all(network, &app.settings.providers(network), &asked).await;
-        Ok(calls.into_iter().filter(|(_, call)| is_told(&facts, call)).map(|(id, _)| id).collect())
+        Ok(calls
+            .into_iter()
+            .filter(|(_, call)| is_told(&facts, call))
+            .map(|(id, _)| Landed { id, outcome: None })
+            .collect())
     }
 
     /// A flight without receipt: the same bytes again, later a higher price.

@@ -2,7 +2,7 @@
 //! seen, or until their block hash is too old for them ever to be.
 
 use super::store::{Row, Sent, Version, number};
-use super::{ALARM_MS, Settler, network_of, signer_of};
+use super::{ALARM_MS, Landed, Settler, network_of, signer_of};
 use crate::address::TxId;
 use crate::chain::facts::{Call, Facts, Reply as Said};
 use crate::chain::svm::wire::Wire;
@@ -19,6 +19,8 @@ use serde_json::json;
 
 /// Nodes drop what they cannot place at once, so that it must be sent again and again.
 const RESEND_MS: u64 = 2_000;
+/// Characters of a failure that are told.
+const FAILURE_MAX: usize = 120;
 
 impl Settler {
     /// Signs, stores and sends. A report where nothing could be sent.
@@ -66,8 +68,9 @@ impl Settler {
         Ok(())
     }
 
-    /// Which transactions are in a block that is confirmed.
-    pub(super) async fn landed_svm(&self, app: &App, rows: &[Row]) -> Result<Vec<TxId>, Fault> {
+    /// Which transactions are in a block that is confirmed, and how they came out
+    /// there: all their instructions succeeded, the transfer among them, or none.
+    pub(super) async fn landed_svm(&self, app: &App, rows: &[Row]) -> Result<Vec<Landed>, Fault> {
         let Some(first) = rows.first() else { return Ok(Vec::new()) };
         let network = network_of(&first.flight)?;
         let ids: Vec<TxId> = rows.iter().flat_map(|row| &row.sent.versions).map(|version| version.id).collect();
@@ -75,7 +78,10 @@ impl Settler {
         let facts = rpc::call_all(network, &app.settings.providers(network), core::slice::from_ref(&call)).await;
         let statuses = statuses(&facts, &call, ids.len()).unwrap_or_default();
         let landed = ids.into_iter().zip(statuses);
-        Ok(landed.filter(|(_, status)| status.as_ref().is_some_and(Status::is_confirmed)).map(|(id, _)| id).collect())
+        Ok(landed
+            .filter_map(|(id, status)| Some((id, status.filter(Status::is_confirmed)?)))
+            .map(|(id, status)| Landed { id, outcome: Some(status.outcome()) })
+            .collect())
     }
 
     /// All that is on its way, once more; what can never arrive any more ends.
@@ -150,9 +156,19 @@ fn last_valid(facts: &Facts, call: &Call) -> Option<u64> {
 #[serde(rename_all = "camelCase")]
 struct Status {
     confirmation_status: Option<String>,
+    // Required: a status that does not say is none.
+    #[serde(deserialize_with = "Deserialize::deserialize")]
+    err: Option<serde_json::Value>,
 }
 
 impl Status {
+    fn outcome(&self) -> Result<(), String> {
+        match &self.err {
+            None => Ok(()),
+            Some(error) => Err(error.to_string().chars().take(FAILURE_MAX).collect()),
+        }
+    }
+
     fn is_confirmed(&self) -> bool {
         matches!(self.confirmation_status.as_deref(), Some("confirmed" | "finalized"))
     }
