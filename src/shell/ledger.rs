@@ -35,6 +35,8 @@ use worker::{DurableObject, Env, Request, Response, State, durable_object};
 struct Memory {
     tenant: Tenant,
     admission: Admission,
+    /// When `admission` was last written.
+    kept_at: UnixMillis,
     /// Some of those who have paid before, to spare reading their rows.
     payers: BTreeSet<Address>,
 }
@@ -44,7 +46,7 @@ const PAYERS_MAX: usize = 4_096;
 
 impl Memory {
     const fn new(tenant: Tenant, admission: Admission) -> Self {
-        Self { tenant, admission, payers: BTreeSet::new() }
+        Self { tenant, admission, kept_at: UnixMillis(0), payers: BTreeSet::new() }
     }
 
     fn remember_payers(&mut self, known: Vec<Address>) {

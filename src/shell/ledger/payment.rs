@@ -16,6 +16,9 @@ use crate::shell::isolate;
 use crate::shell::ledgers::Envelope;
 use crate::time::UnixMillis;
 
+/// How often the rates are written while nothing is counted.
+const RATES_MS: u64 = 1_000;
+
 /// How a step came out.
 enum Step {
     Done(Reply),
@@ -50,6 +53,7 @@ impl TenantLedger {
         let store = self.store();
         self.with(|memory| {
             let mut admission = memory.admission.clone();
+            let mut kept_at = memory.kept_at;
             let step = store.atomically(|| {
                 if let Some(closed) = admission.roll(now) {
                     store.put_outbox("period", &serde_json::to_string(&closed).map_err(Fault::internal)?)?;
@@ -82,10 +86,14 @@ impl TenantLedger {
                     Err(fault) => refuse(&fault, origin),
                 };
                 remember(&store, asked, &reply, now)?;
-                store.put_admission(&admission)?;
+                if is_due(&memory.admission, &admission, now.since(kept_at)) {
+                    store.put_admission(&admission)?;
+                    kept_at = now;
+                }
                 Ok(Step::Done(told(reply, memory, &admission, now)))
             })?;
             memory.admission = admission;
+            memory.kept_at = kept_at;
             Ok(step)
         })
     }
@@ -132,6 +140,13 @@ impl TenantLedger {
         self.wake_soon(now).await;
         Ok(nothing())
     }
+}
+
+/// Whether the admission must be written: at once where something was counted for good;
+/// the rates alone once a second, so that a crash forgets no more of a window.
+fn is_due(before: &Admission, after: &Admission, ago_ms: u64) -> bool {
+    let counted = |admission: &Admission| (admission.period, admission.used);
+    counted(before) != counted(after) || before.sent != after.sent || ago_ms >= RATES_MS
 }
 
 /// All that is recorded and could matter to a request.
