@@ -23,6 +23,29 @@ macro_rules! reasons {
                 match self { $(Self::$variant => $wire,)+ }
             }
 
+            /// Whether the same payment may be judged otherwise later: such a refusal is no last word.
+            #[must_use]
+            pub const fn may_pass(self) -> bool {
+                matches!(
+                    self,
+                    Self::NetworkNotEnabled
+                        | Self::PayToNotAllowed
+                        | Self::EvmValidAfter
+                        | Self::EvmBalance
+                        | Self::EvmSimulation
+                        | Self::SvmSimulation
+                        | Self::SvmSimulationV1
+                        | Self::SettlementPending
+                        | Self::UnexpectedVerify
+                        | Self::UnexpectedSettle
+                        | Self::FacilitatorUnavailable
+                        | Self::QuotaExceeded
+                        | Self::RateLimited
+                        | Self::Unauthorized
+                        | Self::TenantSuspended
+                )
+            }
+
             /// The sentence that the documentation prints.
             #[must_use]
             pub const fn doc(self) -> &'static str {

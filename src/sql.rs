@@ -68,9 +68,9 @@ pub mod ledger {
         LEFT JOIN senders a ON a.settlement_id = p.settlement_id WHERE p.authorization = ?";
     /// Binds an authorization; returns its fingerprint: all that a verification needs.
     pub const PAYMENT_KNOWN: &str = "SELECT fingerprint FROM payments WHERE authorization = ?";
-    /// Binds settlement and signer; the first stays, for it is its Settler that holds what was signed.
+    /// Binds settlement and signer: a new attempt may have another, and its Settler then holds what is signed.
     pub const SENDER_PUT: &str = "INSERT INTO senders (settlement_id, signer) VALUES (?, ?)
-        ON CONFLICT (settlement_id) DO NOTHING";
+        ON CONFLICT (settlement_id) DO UPDATE SET signer = excluded.signer";
     /// Binds a payment identifier; returns the authorization.
     pub const IDENTIFIER_GET: &str = "SELECT authorization FROM identifiers WHERE id = ?";
     /// Binds a payment identifier and an authorization: the newest that was reserved counts.

@@ -138,7 +138,7 @@ fn parameters(row: &Row) -> Vec<Value> {
         all.push(json!({"name": "limit", "in": "query", "schema": {"type": "integer", "minimum": 1, "maximum": 100}}));
         all.push(json!({"name": "cursor", "in": "query", "schema": {"type": "string"}}));
     }
-    if row.endpoint == Endpoint::Verify {
+    if matches!(row.endpoint, Endpoint::Verify | Endpoint::FacilitatorSettle) {
         let schema = json!({"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[ -~]+$"});
         all.push(json!({"name": "Idempotency-Key", "in": "header", "schema": schema}));
     }

@@ -53,7 +53,7 @@ pub struct Asked {
     pub finding: Finding,
     /// The most transactions that are sent for a tenant on a network in a day.
     pub daily: u64,
-    /// The `Idempotency-Key`, with the SHA-256 of the body.
+    /// The `Idempotency-Key` of a settlement, with the SHA-256 of the body; a verification is always about now.
     pub idempotency: Option<Idempotency>,
     /// The buyer's own name for the payment (the extension `payment-identifier`).
     pub identifier: Option<String>,
@@ -162,6 +162,19 @@ pub enum Outcome {
     Settled(Box<Settlement>),
     /// Somebody else has settled it.
     External(Box<Settlement>),
+}
+
+impl Outcome {
+    /// Whether it is the last word on the payment, to be repeated under an `Idempotency-Key`.
+    #[must_use]
+    pub const fn is_final(&self) -> bool {
+        match self {
+            Self::Valid(_) | Self::Settle(_) => false,
+            Self::Refused(_, reason, _) => !reason.may_pass(),
+            Self::Settled(settlement) => matches!(settlement.status, SettlementStatus::Completed),
+            Self::External(_) => true,
+        }
+    }
 }
 
 /// What a booked request leaves behind.

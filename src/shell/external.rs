@@ -6,7 +6,6 @@ use super::rpc;
 use crate::address::{Address, TxId};
 use crate::amount::Amount;
 use crate::chain::evm::used;
-use crate::chain::trace::Party;
 use crate::chain::{head_call, read_head};
 use crate::network::Network;
 use crate::settle;
@@ -29,11 +28,7 @@ pub(crate) async fn find(app: &App, network: &'static Network, signed: &Signed) 
     let call = used::call(network, &signed.payer, &signed.nonce, read_head(&facts, &head)?)?;
     let facts = rpc::call_all(network, &providers, core::slice::from_ref(&call)).await;
     let id = used::read(&facts, &call)?;
-    let is_known = |_: &Party| true;
-    let threshold = app.settings.quorum();
-    let question =
-        rpc::Question { network, tx: &id, providers: &providers, threshold, first: None, is_known: &is_known };
-    let trace = rpc::ask(&question).await.trace?;
+    let trace = rpc::trace(&app.settings, network, &id).await?;
     let mined = trace.mined().filter(|mined| mined.failure.is_none())?;
     settle::moved(mined, Some(&signed.payer), &signed.pay_to, signed.amount).then_some(id)
 }

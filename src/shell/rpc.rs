@@ -12,6 +12,7 @@ use crate::chain::facts::{Call, ErrorClass, Facts, Reply, RpcError, Unknown};
 use crate::chain::quorum::{self, Decision, Word};
 use crate::chain::trace::{Party, PartyFacts, Screening, Trace};
 use crate::chain::{self, wire};
+use crate::config::Settings;
 use crate::network::Network;
 use crate::time::UnixMillis;
 use futures_util::future::{Either, join_all, select};
@@ -82,6 +83,15 @@ fn order(providers: &[&str], at: UnixMillis) -> Vec<usize> {
     let known: Vec<Health> =
         HEALTH.with_borrow(|all| providers.iter().map(|url| all.get(*url).copied().unwrap_or_default()).collect());
     breaker::order(&known, at)
+}
+
+/// A transaction's story alone, as the quorum rule lets it count; `None` where no provider gave a usable answer.
+pub(crate) async fn trace(settings: &Settings, network: &'static Network, id: &TxId) -> Option<Trace> {
+    let providers = settings.providers(network);
+    let is_known = |_: &Party| true;
+    let threshold = settings.quorum();
+    let question = Question { network, tx: id, providers: &providers, threshold, first: None, is_known: &is_known };
+    ask(&question).await.trace
 }
 
 /// Asks a chain's providers about a transaction until one word counts.

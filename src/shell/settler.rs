@@ -12,7 +12,6 @@ use super::ledgers::{self, Ask, Envelope};
 use super::sqlite::{ms, text};
 use super::{external, log, rpc};
 use crate::address::{Family, TxId};
-use crate::chain::trace::Party;
 use crate::error::Fault;
 use crate::network::{Network, by_key};
 use crate::payment::settlement::SettlementStatus;
@@ -204,17 +203,7 @@ impl Settler {
 
     /// Reads the story of a version that is in a block.
     async fn conclude(&self, app: &App, network: &'static Network, row: &Row, id: TxId) -> Result<(), Fault> {
-        let providers = app.settings.providers(network);
-        let is_known = |_: &Party| true;
-        let question = rpc::Question {
-            network,
-            tx: &id,
-            providers: &providers,
-            threshold: app.settings.quorum(),
-            first: None,
-            is_known: &is_known,
-        };
-        let Some(trace) = rpc::ask(&question).await.trace else { return Ok(()) };
+        let Some(trace) = rpc::trace(&app.settings, network, &id).await else { return Ok(()) };
         if let Some((status, reason, told)) = settle::ending(&row.flight, &trace) {
             let mut report = report_of(row, &id, status, reason, told);
             if status == SettlementStatus::Failed

@@ -224,6 +224,18 @@ fn the_days_transactions_are_counted_by_network() {
 }
 
 #[test]
+fn only_a_last_word_is_repeated() {
+    let of =
+        |finding: Finding, row: Option<&Row>| booked(&Asked { finding, ..asked(Verb::Settle) }, row).outcome.is_final();
+    assert!(of(refused(Reason::EvmSignature), None));
+    assert!(!of(refused(Reason::EvmBalance), None) && !of(Finding::Good(Checks::none()), None));
+    assert!(of(refused(Reason::EvmNonceUsed), Some(&row(SettlementStatus::Completed))));
+    // Signed anew while the first is on its way: pending now, not for a day.
+    let pending = Records { identified: Some(("b".to_owned(), row(SettlementStatus::Pending))), ..Records::default() };
+    assert!(!booked_with(&asked(Verb::Settle), &pending).outcome.is_final());
+}
+
+#[test]
 fn an_idempotency_key_stands_for_one_body() {
     let keyed = Asked {
         idempotency: Some(Idempotency { key: "k".to_owned(), body_hash: "h".to_owned() }),

@@ -161,7 +161,7 @@ async fn book(
         terms: None,
         finding: Finding::Unavailable,
         daily: app.settings.daily(),
-        idempotency: idempotency(incoming)?,
+        idempotency: if verb == Verb::Settle { idempotency(incoming)? } else { None },
         identifier: read.as_ref().ok().and_then(|payment| payment.identifier.clone()),
         random: u128::from_be_bytes(app::random()?).to_string(),
     };

@@ -16,6 +16,8 @@ use crate::shell::isolate;
 use crate::shell::ledgers::Envelope;
 use crate::time::UnixMillis;
 
+/// The route's name in the idempotency table.
+const ROUTE: &str = "facilitator/settle";
 /// How often the rates are written while nothing is counted.
 const RATES_MS: u64 = 1_000;
 
@@ -78,14 +80,14 @@ impl TenantLedger {
                 }
                 let sanctions = isolate::sanctions();
                 let known = Known { tenant: &memory.tenant, sanctions: sanctions.as_deref(), records: &records };
-                let reply = match payment::conclude(asked, admitted, &mut admission, known, now) {
+                let (reply, is_final) = match payment::conclude(asked, admitted, &mut admission, known, now) {
                     Ok(booked) => {
                         write(&store, asked, &booked, now)?;
-                        answer(asked, &booked.outcome)
+                        (answer(asked, &booked.outcome), booked.outcome.is_final())
                     }
-                    Err(fault) => refuse(&fault, origin),
+                    Err(fault) => (refuse(&fault, origin), false),
                 };
-                remember(&store, asked, &reply, now)?;
+                remember(&store, asked, &reply, is_final, now)?;
                 if is_due(&memory.admission, &admission, now.since(kept_at)) {
                     store.put_admission(&admission)?;
                     kept_at = now;
@@ -168,15 +170,8 @@ fn records(store: &Store, asked: &Asked) -> Result<Records, Fault> {
     Ok(Records { row, identified, stored: stored(store, asked)?, claimed })
 }
 
-const fn route(verb: Verb) -> &'static str {
-    match verb {
-        Verb::Verify => "facilitator/verify",
-        Verb::Settle => "facilitator/settle",
-    }
-}
-
 fn stored(store: &Store, asked: &Asked) -> Result<Option<Stored>, Fault> {
-    let found = asked.idempotency.as_ref().map(|idempotency| store.idempotency(route(asked.verb), &idempotency.key));
+    let found = asked.idempotency.as_ref().map(|idempotency| store.idempotency(ROUTE, &idempotency.key));
     found.transpose().map(Option::flatten)
 }
 
@@ -201,11 +196,11 @@ fn write(store: &Store, asked: &Asked, booked: &Booked, now: UnixMillis) -> Resu
 
 /// Under an `Idempotency-Key` an answer that is final is kept whole; of others
 /// only the body's hash. What a settlement comes to is recorded with itself.
-fn remember(store: &Store, asked: &Asked, reply: &Reply, now: UnixMillis) -> Result<(), Fault> {
+fn remember(store: &Store, asked: &Asked, reply: &Reply, is_final: bool, now: UnixMillis) -> Result<(), Fault> {
     let Some(idempotency) = &asked.idempotency else { return Ok(()) };
-    let answer = (reply.status == 200).then(|| (reply.status, reply.body.clone()));
+    let answer = is_final.then(|| (reply.status, reply.body.clone()));
     let stored = Stored { body_hash: idempotency.body_hash.clone(), answer, at: now };
-    store.put_idempotency(route(asked.verb), &idempotency.key, &stored)
+    store.put_idempotency(ROUTE, &idempotency.key, &stored)
 }
 
 fn answer(asked: &Asked, outcome: &Outcome) -> Reply {

@@ -5,7 +5,7 @@
 use super::store::Row;
 use super::{Settler, network_of};
 use crate::address::TxId;
-use crate::chain::trace::{Depth, Found, Party};
+use crate::chain::trace::{Depth, Found};
 use crate::error::Fault;
 use crate::shell::app::{self, App};
 use crate::shell::sqlite::{integer, ms, text};
@@ -70,12 +70,7 @@ impl Settler {
         let network = network_of(&row.flight)?;
         let told = row.report.as_ref().and_then(|report| report.transaction.as_deref());
         let Some(id) = told.and_then(|text| TxId::parse(network.family, text)) else { return Ok(Standing::Final) };
-        let is_known = |_: &Party| true;
-        let providers = app.settings.providers(network);
-        let threshold = app.settings.quorum();
-        let question =
-            rpc::Question { network, tx: &id, providers: &providers, threshold, first: None, is_known: &is_known };
-        let Some(trace) = rpc::ask(&question).await.trace else { return Ok(Standing::Unknown) };
+        let Some(trace) = rpc::trace(&app.settings, network, &id).await else { return Ok(Standing::Unknown) };
         Ok(match &trace.found {
             Found::Mined(mined) if mined.failure.is_none() => match mined.depth {
                 Depth::Finalized => Standing::Final,
