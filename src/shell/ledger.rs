@@ -26,7 +26,7 @@ use crate::tenant::Tenant;
 use crate::time::UnixMillis;
 pub(crate) use ship::Event;
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 pub(crate) use store::Record;
 use store::Store;
 use worker::{DurableObject, Env, Request, Response, State, durable_object};
@@ -39,14 +39,18 @@ struct Memory {
     kept_at: UnixMillis,
     /// Some of those who have paid before, to spare reading their rows.
     payers: BTreeSet<Address>,
+    /// Some of the payments that were asked for before, with what was required of them.
+    payments: BTreeMap<String, String>,
 }
 
 /// Payers kept in memory.
 const PAYERS_MAX: usize = 4_096;
+/// Payments kept in memory, some 300 bytes each.
+const PAYMENTS_MAX: usize = 4_096;
 
 impl Memory {
     const fn new(tenant: Tenant, admission: Admission) -> Self {
-        Self { tenant, admission, kept_at: UnixMillis(0), payers: BTreeSet::new() }
+        Self { tenant, admission, kept_at: UnixMillis(0), payers: BTreeSet::new(), payments: BTreeMap::new() }
     }
 
     fn remember_payers(&mut self, known: Vec<Address>) {
@@ -54,6 +58,13 @@ impl Memory {
             self.payers.clear();
         }
         self.payers.extend(known);
+    }
+
+    fn remember_payment(&mut self, authorization: String, fingerprint: String) {
+        if self.payments.len() >= PAYMENTS_MAX {
+            self.payments.clear();
+        }
+        self.payments.insert(authorization, fingerprint);
     }
 }
 

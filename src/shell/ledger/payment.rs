@@ -1,12 +1,12 @@
 //! One x402 payment in one step, and what the Settler reports of it.
 
 use super::store::Store;
-use super::{TenantLedger, nothing};
+use super::{Memory, TenantLedger, nothing};
 use crate::address::Address;
 use crate::api::{Reply, facilitator, headers, problem};
 use crate::error::{Code, Fault};
-use crate::ledger::admission::{Admission, Stop, Stored};
-use crate::ledger::payment::{self, Asked, Booked, Finding, Known, Outcome, Records, Verb};
+use crate::ledger::admission::{Admission, Closed, Stop, Stored};
+use crate::ledger::payment::{self, Asked, Booked, Finding, Known, Outcome, Records, Row, Verb};
 use crate::network;
 use crate::payment::settlement::SettlementStatus;
 use crate::reason::Reason;
@@ -55,49 +55,109 @@ impl TenantLedger {
         let store = self.store();
         self.with(|memory| {
             let mut admission = memory.admission.clone();
-            let mut kept_at = memory.kept_at;
-            let step = store.atomically(|| {
-                if let Some(closed) = admission.roll(now) {
-                    store.put_outbox("period", &serde_json::to_string(&closed).map_err(Fault::internal)?)?;
-                }
-                let records = records(&store, asked)?;
-                let origin =
-                    problem::Asked { origin: &envelope.origin, path: &envelope.path, request_id: envelope.request_id };
-                let admitted = match payment::admit(asked, &memory.tenant, &admission, &records, now) {
-                    Ok(admitted) => admitted,
-                    Err(Stop::Register(address)) => return Ok(Step::Register(address)),
-                    Err(Stop::Fault(fault)) => {
-                        return Ok(Step::Done(told(refuse(&fault, origin), memory, &admission, now)));
-                    }
-                    Err(Stop::Repeat(status, body)) => {
-                        let reply = Reply { status, content_type: "application/json", body, headers: Vec::new() };
-                        let reply = reply.with("Idempotent-Replayed", "true");
-                        return Ok(Step::Done(told(reply, memory, &admission, now)));
-                    }
-                };
-                if asked.finding == Finding::Deferred {
-                    return Ok(Step::Done(nothing()));
-                }
-                let sanctions = isolate::sanctions();
-                let known = Known { tenant: &memory.tenant, sanctions: sanctions.as_deref(), records: &records };
-                let (reply, is_final) = match payment::conclude(asked, admitted, &mut admission, known, now) {
-                    Ok(booked) => {
-                        write(&store, asked, &booked, now)?;
-                        (answer(asked, &booked.outcome), booked.outcome.is_final())
-                    }
-                    Err(fault) => (refuse(&fault, origin), false),
-                };
-                remember(&store, asked, &reply, is_final, now)?;
-                if is_due(&memory.admission, &admission, now.since(kept_at)) {
-                    store.put_admission(&admission)?;
-                    kept_at = now;
-                }
-                Ok(Step::Done(told(reply, memory, &admission, now)))
-            })?;
+            let closed = admission.roll(now);
+            let records = records(&store, memory, asked)?;
+            let booking = Booking { memory, records: &records, asked, envelope, now };
+            let (step, writes) = booking.run(&mut admission);
+            let writes = Writes { closed, ..writes };
+            if !writes.is_none() {
+                store.atomically(|| writes.write(&store, asked, now))?;
+            }
+            if writes.admission.is_some() {
+                memory.kept_at = now;
+            }
             memory.admission = admission;
-            memory.kept_at = kept_at;
+            match (writes.booked.and_then(|booked| booked.row), &asked.terms, records.row) {
+                (Some((authorization, fingerprint, _)), ..) => memory.remember_payment(authorization, fingerprint),
+                (None, Some(terms), Some(row)) if !memory.payments.contains_key(&terms.authorization) => {
+                    memory.remember_payment(terms.authorization.clone(), row.fingerprint);
+                }
+                _ => {}
+            }
             Ok(step)
         })
+    }
+}
+
+/// One step's view.
+struct Booking<'a> {
+    memory: &'a Memory,
+    records: &'a Records,
+    asked: &'a Asked,
+    envelope: &'a Envelope,
+    now: UnixMillis,
+}
+
+impl Booking<'_> {
+    /// Decides, and says what to write.
+    fn run(&self, admission: &mut Admission) -> (Step, Writes) {
+        let (asked, now, tenant) = (self.asked, self.now, &self.memory.tenant);
+        let envelope = self.envelope;
+        let origin = problem::Asked { origin: &envelope.origin, path: &envelope.path, request_id: envelope.request_id };
+        let before = |reply: Reply, admission: &Admission| (self.done(reply, admission), Writes::default());
+        let admitted = match payment::admit(asked, tenant, admission, self.records, now) {
+            Ok(admitted) => admitted,
+            Err(Stop::Register(address)) => return (Step::Register(address), Writes::default()),
+            Err(Stop::Fault(fault)) => return before(refuse(&fault, origin), admission),
+            Err(Stop::Repeat(status, body)) => {
+                let reply = Reply { status, content_type: "application/json", body, headers: Vec::new() };
+                return before(reply.with("Idempotent-Replayed", "true"), admission);
+            }
+        };
+        if asked.finding == Finding::Deferred {
+            return (Step::Done(nothing()), Writes::default());
+        }
+        let sanctions = isolate::sanctions();
+        let known = Known { tenant, sanctions: sanctions.as_deref(), records: self.records };
+        let (reply, booked) = match payment::conclude(asked, admitted, admission, known, now) {
+            Ok(booked) => (answer(asked, &booked.outcome), Some(booked)),
+            Err(fault) => (refuse(&fault, origin), None),
+        };
+        // Under an `Idempotency-Key` an answer that is final is kept whole; of others only
+        // the body's hash. What a settlement comes to is recorded with itself.
+        let is_final = booked.as_ref().is_some_and(|booked| booked.outcome.is_final());
+        let stored = asked.idempotency.as_ref().map(|idempotency| Stored {
+            body_hash: idempotency.body_hash.clone(),
+            answer: is_final.then(|| (reply.status, reply.body.clone())),
+            at: now,
+        });
+        let due = is_due(&self.memory.admission, admission, now.since(self.memory.kept_at));
+        let admission_due = due.then(|| admission.clone());
+        (self.done(reply, admission), Writes { closed: None, booked, stored, admission: admission_due })
+    }
+
+    fn done(&self, mut reply: Reply, admission: &Admission) -> Step {
+        reply.headers.extend(headers::rate(&admission.rates(&self.memory.tenant, self.now), self.now));
+        Step::Done(reply)
+    }
+}
+
+/// What a step leaves behind. A verification of a payment that is known leaves nothing, mostly.
+#[derive(Default)]
+struct Writes {
+    closed: Option<Closed>,
+    booked: Option<Booked>,
+    stored: Option<Stored>,
+    admission: Option<Admission>,
+}
+
+impl Writes {
+    fn is_none(&self) -> bool {
+        let booked = self.booked.as_ref().is_some_and(|booked| booked.row.is_some() || booked.settlement.is_some());
+        !booked && self.closed.is_none() && self.stored.is_none() && self.admission.is_none()
+    }
+
+    fn write(&self, store: &Store, asked: &Asked, now: UnixMillis) -> Result<(), Fault> {
+        if let Some(closed) = &self.closed {
+            store.put_outbox("period", &serde_json::to_string(closed).map_err(Fault::internal)?)?;
+        }
+        if let Some(booked) = &self.booked {
+            write(store, asked, booked, now)?;
+        }
+        if let (Some(idempotency), Some(stored)) = (&asked.idempotency, &self.stored) {
+            store.put_idempotency(ROUTE, &idempotency.key, stored)?;
+        }
+        self.admission.as_ref().map_or(Ok(()), |admission| store.put_admission(admission))
     }
 }
 
@@ -152,7 +212,7 @@ fn is_due(before: &Admission, after: &Admission, ago_ms: u64) -> bool {
 }
 
 /// All that is recorded and could matter to a request.
-fn records(store: &Store, asked: &Asked) -> Result<Records, Fault> {
+fn records(store: &Store, memory: &Memory, asked: &Asked) -> Result<Records, Fault> {
     let Some(terms) = &asked.terms else {
         return Ok(Records { stored: stored(store, asked)?, ..Records::default() });
     };
@@ -163,9 +223,12 @@ fn records(store: &Store, asked: &Asked) -> Result<Records, Fault> {
         _ => false,
     };
     let identified = asked.identifier.as_deref().map(|id| store.identified(id)).transpose()?.flatten();
-    let row = match asked.verb {
-        Verb::Verify => store.payment_known(&terms.authorization)?,
-        Verb::Settle => store.payment(&terms.authorization)?,
+    let row = match (asked.verb, memory.payments.get(&terms.authorization)) {
+        (Verb::Verify, Some(fingerprint)) => {
+            Some(Row { fingerprint: fingerprint.clone(), settlement: None, signer: None })
+        }
+        (Verb::Verify, None) => store.payment_known(&terms.authorization)?,
+        (Verb::Settle, _) => store.payment(&terms.authorization)?,
     };
     Ok(Records { row, identified, stored: stored(store, asked)?, claimed })
 }
@@ -194,24 +257,10 @@ fn write(store: &Store, asked: &Asked, booked: &Booked, now: UnixMillis) -> Resu
     Ok(())
 }
 
-/// Under an `Idempotency-Key` an answer that is final is kept whole; of others
-/// only the body's hash. What a settlement comes to is recorded with itself.
-fn remember(store: &Store, asked: &Asked, reply: &Reply, is_final: bool, now: UnixMillis) -> Result<(), Fault> {
-    let Some(idempotency) = &asked.idempotency else { return Ok(()) };
-    let answer = is_final.then(|| (reply.status, reply.body.clone()));
-    let stored = Stored { body_hash: idempotency.body_hash.clone(), answer, at: now };
-    store.put_idempotency(ROUTE, &idempotency.key, &stored)
-}
-
 fn answer(asked: &Asked, outcome: &Outcome) -> Reply {
     match (facilitator::reply(asked, outcome), outcome) {
         (Some(reply), _) => reply,
         (None, Outcome::Settle(reserved)) => Reply::json(202, reserved),
         (None, _) => Reply::json(202, &()),
     }
-}
-
-fn told(mut reply: Reply, memory: &super::Memory, admission: &Admission, now: UnixMillis) -> Reply {
-    reply.headers.extend(headers::rate(&admission.rates(&memory.tenant, now), now));
-    reply
 }
