@@ -6,21 +6,22 @@
 use core::fmt;
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 /// One JSON-RPC call: a method and its parameters as the text of a JSON array.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Call {
     /// The method: `eth_getTransactionReceipt`.
     pub method: &'static str,
-    /// The parameters: `["0x…"]`.
-    pub params: String,
+    /// The parameters: `["0x…"]`. They may be long, and a call is cloned on its way.
+    pub params: Rc<str>,
 }
 
 impl Call {
     /// A call with its parameters.
     #[must_use]
     pub fn new(method: &'static str, params: &serde_json::Value) -> Self {
-        Self { method, params: params.to_string() }
+        Self { method, params: params.to_string().into() }
     }
 }
 
@@ -127,15 +128,21 @@ impl Facts {
         self.0.get(call)
     }
 
+    /// Whether all these calls were made.
+    ///
+    /// # Errors
+    /// [`Unknown::Missing`] with every call that has no answer yet.
+    pub fn have<'a>(&self, calls: impl IntoIterator<Item = &'a Call>) -> Result<(), Unknown> {
+        let missing: Vec<Call> = calls.into_iter().filter(|call| !self.0.contains_key(call)).cloned().collect();
+        if missing.is_empty() { Ok(()) } else { Err(Unknown::Missing(missing)) }
+    }
+
     /// All answers, or the calls that are missing.
     ///
     /// # Errors
     /// [`Unknown::Missing`] with every call that has no answer yet.
     pub fn all<'a, const N: usize>(&'a self, calls: &[Call; N]) -> Result<[&'a Reply; N], Unknown> {
-        let missing: Vec<Call> = calls.iter().filter(|call| !self.0.contains_key(call)).cloned().collect();
-        if !missing.is_empty() {
-            return Err(Unknown::Missing(missing));
-        }
+        self.have(calls)?;
         let found: Vec<&Reply> = calls.iter().filter_map(|call| self.0.get(call)).collect();
         found.try_into().map_err(|_| Unknown::Missing(calls.to_vec()))
     }

@@ -169,7 +169,7 @@ fn a_local_chain_has_no_genesis_to_check() {
     let calls = check_calls(local);
     assert_eq!(calls.iter().map(|call| call.method).collect::<Vec<_>>(), ["getAccountInfo"]);
     assert_eq!(
-        calls[0].params,
+        calls[0].params.as_ref(),
         r#"["71bbmk2nBz3PmkqbicKiYuqXBtH5XTRzcKjQKZLwPTJY",{"commitment":"confirmed","encoding":"base64"}]"#
     );
     assert_eq!(report(local, [mint(TOKEN_PROGRAM, &mint_bytes(6, true))]).outcome, Outcome::Passed);

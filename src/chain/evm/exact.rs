@@ -2,6 +2,7 @@
 //! one round of questions to the chain.
 
 use super::eip3009::{self, Signed, TransferWithAuthorization};
+use super::memory::Memory;
 use super::{abi, code_kind, question, said};
 use crate::address::{Address, Family};
 use crate::amount::Amount;
@@ -29,6 +30,7 @@ pub struct Terms {
     separator: [u8; 32],
     /// The questions of the first round: they are asked for twice, before and after the answers.
     calls: OnceCell<[Call; 3]>,
+    signer: OnceCell<Option<Address20>>,
 }
 
 impl Terms {
@@ -67,6 +69,25 @@ impl Terms {
         })
     }
 
+    /// What an account without code signs.
+    fn digest(&self) -> B256 {
+        eip3009::digest(self.separator, &self.signed)
+    }
+
+    /// Whose key signed it, if any's did.
+    fn signer(&self, memory: &Memory) -> Option<Address20> {
+        *self.signer.get_or_init(|| memory.signer(&self.signature, self.digest()))
+    }
+
+    /// Whether the payer signed by itself, and had no code of late. If it has
+    /// got some since, the token asks it when the transfer is simulated.
+    fn is_plain(&self, known: Known<'_>) -> bool {
+        let payer = self.signed.from;
+        !self.signature.wrapped
+            && known.memory.is_plain(&self.separator, payer, known.now)
+            && self.signer(known.memory) == Some(payer)
+    }
+
     /// The token's call that moves the money.
     #[must_use]
     pub fn calldata(&self) -> Vec<u8> {
@@ -101,7 +122,7 @@ pub(crate) fn free(rules: &mut Rules, payment: &Payment, network: &Network, now:
 fn is_only_late(rules: &Rules, payment: &Payment, terms: &Terms) -> bool {
     rules.refusal.as_ref().is_some_and(|(reason, _)| *reason == Reason::EvmValidBefore)
         && Amount::parse_atomic(&payment.requirements.amount) == Some(terms.amount())
-        && terms.signature.signer(eip3009::digest(terms.separator, &terms.signed)) == Some(terms.signed.from)
+        && terms.signature.signer(terms.digest()) == Some(terms.signed.from)
 }
 
 /// A name or version that is given must be the token's; one that is missing is filled in from the registry.
@@ -141,7 +162,14 @@ fn typed(rules: &mut Rules, payment: &Payment, network: &Network) -> Option<Term
     let told = "the signature is hex";
     rules.rule("signature_form", signature.is_some(), Reason::EvmUnparsedSignature, told).then_some(())?;
     let (Address::Evm(asset), Some(separator)) = (network.asset.address, network.asset.separator) else { return None };
-    Some(Terms { signed: signed?, signature: signature?, asset, separator, calls: OnceCell::new() })
+    Some(Terms {
+        signed: signed?,
+        signature: signature?,
+        asset,
+        separator,
+        calls: OnceCell::new(),
+        signer: OnceCell::new(),
+    })
 }
 
 fn authorization(given: &Eip3009) -> Option<TransferWithAuthorization> {
@@ -194,26 +222,29 @@ fn conditions(rules: &mut Rules, payment: &Payment, terms: &Terms, now: UnixSeco
         )
 }
 
-/// The code at the payer and the transfer itself, and once in a while the code
-/// at the token, all in one round; what a failure means in a second.
+/// The transfer itself, and once in a while the code at the payer and at the
+/// token, all in one round; what a failure means in a second.
 pub(crate) fn on_chain(rules: &mut Rules, terms: &Terms, sender: &Address, known: Known<'_>) -> Result<(), Unknown> {
     let Address::Evm(sender) = *sender else { return Err(Unknown::nonsense("sender_of_another_family")) };
     let facts = known.facts;
     let [code, simulation, token] = terms.calls(sender);
-    if known.memory.is_deployed(&terms.separator, known.now) {
-        facts.all(&[code.clone(), simulation.clone()])?;
-    } else {
-        facts.all(terms.calls(sender))?;
+    let code = (!terms.is_plain(known)).then_some(code);
+    let token = (!known.memory.is_deployed(&terms.separator, known.now)).then_some(token);
+    facts.have([Some(simulation), code, token].into_iter().flatten())?;
+    let payer = match code {
+        Some(code) => kind(facts, code)?,
+        None => CodeKind::None,
+    };
+    if code.is_some() && payer == CodeKind::None {
+        known.memory.saw_plain(terms.separator, terms.signed.from, known.now);
     }
-    let kind = |call: &Call| said(facts, call).and_then(|text| code_kind(&text));
-    let payer = kind(code).ok_or_else(|| Unknown::nonsense("malformed_code"))?;
-    if facts.get(token).is_some() {
-        let deployed = kind(token).ok_or_else(|| Unknown::nonsense("malformed_code"))? != CodeKind::None;
+    if let Some(token) = token {
+        let deployed = kind(facts, token)? != CodeKind::None;
         let told = "there is a contract at the asset's address";
         if !rules.rule("asset_deployed", deployed, Reason::EvmAsset, told) {
             return Ok(());
         }
-        known.memory.saw(terms.separator, known.now);
+        known.memory.saw_deployed(terms.separator, known.now);
     }
     if !signature(rules, terms, payer, known)? {
         return Ok(());
@@ -231,6 +262,11 @@ pub(crate) fn on_chain(rules: &mut Rules, terms: &Terms, sender: &Address, known
         Some(Reply::Error(error)) => Err(Unknown::nonsense_about("node_error", &error.message)),
         None => Err(Unknown::Missing(vec![simulation.clone()])),
     }
+}
+
+/// The code that a node told.
+fn kind(facts: &Facts, call: &Call) -> Result<CodeKind, Unknown> {
+    said(facts, call).and_then(|text| code_kind(&text)).ok_or_else(|| Unknown::nonsense("malformed_code"))
 }
 
 /// Why the transfer would fail.
@@ -265,14 +301,13 @@ fn look_into(rules: &mut Rules, terms: &Terms, words: &str, facts: &Facts) -> Re
 /// an EIP-7702 delegation too: the token would ask it as well.
 fn signature(rules: &mut Rules, terms: &Terms, code: CodeKind, known: Known<'_>) -> Result<bool, Unknown> {
     let (name, facts) = ("signature", known.facts);
-    let digest = eip3009::digest(terms.separator, &terms.signed);
     match code {
         CodeKind::None if terms.signature.wrapped => {
             let told = "the payer's wallet is not deployed, and no factory is on the list";
             Ok(rules.rule("wallet_deployed", false, Reason::EvmFactory, told))
         }
         CodeKind::None => {
-            let signer = known.memory.signer(&terms.signature, digest);
+            let signer = terms.signer(known.memory);
             let good = signer == Some(terms.signed.from);
             let told = match signer {
                 Some(_) if good => "signed by the payer".to_owned(),
@@ -282,7 +317,7 @@ fn signature(rules: &mut Rules, terms: &Terms, code: CodeKind, known: Known<'_>)
             Ok(rules.rule(name, good, Reason::EvmSignature, told))
         }
         CodeKind::Delegated | CodeKind::Contract => {
-            let ask = view(terms.signed.from, &terms.signature.question(digest));
+            let ask = view(terms.signed.from, &terms.signature.question(terms.digest()));
             let [answer] = facts.all(core::array::from_ref(&ask))?;
             let good = match answer {
                 Reply::Value(_) => said(facts, &ask).is_some_and(|text| text.starts_with(ERC1271_MAGIC)),

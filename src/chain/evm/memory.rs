@@ -1,6 +1,6 @@
 //! What need not be found out again: who signed what, of the last signatures (a
 //! payment is verified and then settled, and a recovery is the dearest step of
-//! both), and where a token was seen to be deployed.
+//! both), where a token was seen to be deployed, and who was seen to have no code.
 
 use super::eip3009::Signed;
 use crate::time::UnixSeconds;
@@ -13,6 +13,10 @@ const GENERATION: usize = 4_096;
 
 /// How long a contract that was seen counts as there.
 const DEPLOYED_S: u64 = 900;
+/// How long a payer that was seen without code counts as such.
+const PLAIN_S: u64 = 60;
+/// Payers of whom that is kept.
+const PLAIN_MAX: usize = 8_192;
 
 /// What is remembered. It is bounded, and may be lost at any time.
 #[derive(Default)]
@@ -21,6 +25,8 @@ pub struct Memory {
     signers: RefCell<Generations>,
     /// By the domain separator, of which every registered token has one of its own.
     deployed: RefCell<BTreeMap<[u8; 32], UnixSeconds>>,
+    /// By the separator, which names the chain, and the payer.
+    plain: RefCell<BTreeMap<([u8; 32], Address), UnixSeconds>>,
 }
 
 #[derive(Default)]
@@ -53,8 +59,23 @@ impl Memory {
     }
 
     /// Notes that there is one now.
-    pub(super) fn saw(&self, separator: [u8; 32], now: UnixSeconds) {
+    pub(super) fn saw_deployed(&self, separator: [u8; 32], now: UnixSeconds) {
         self.deployed.borrow_mut().insert(separator, now);
+    }
+
+    /// Whether a payer was seen without code of late.
+    pub(super) fn is_plain(&self, separator: &[u8; 32], payer: Address, now: UnixSeconds) -> bool {
+        let all = self.plain.borrow();
+        all.get(&(*separator, payer)).is_some_and(|at| now.0.saturating_sub(at.0) < PLAIN_S)
+    }
+
+    /// Notes that a payer has none now.
+    pub(super) fn saw_plain(&self, separator: [u8; 32], payer: Address, now: UnixSeconds) {
+        let mut all = self.plain.borrow_mut();
+        if all.len() >= PLAIN_MAX {
+            all.clear();
+        }
+        all.insert((separator, payer), now);
     }
 }
 
@@ -86,14 +107,27 @@ mod tests {
     fn a_contract_counts_as_there_for_a_quarter_of_an_hour() {
         let (memory, at) = (Memory::default(), UnixSeconds(1_000));
         assert!(!memory.is_deployed(&[1; 32], at));
-        memory.saw([1; 32], at);
+        memory.saw_deployed([1; 32], at);
         assert!(memory.is_deployed(&[1; 32], at.plus(899)) && !memory.is_deployed(&[1; 32], at.plus(900)));
         assert!(!memory.is_deployed(&[2; 32], at));
     }
 
     #[test]
+    fn a_payer_counts_as_without_code_for_a_minute_on_its_chain() {
+        let (memory, at, payer) = (Memory::default(), UnixSeconds(1_000), Address::repeat_byte(7));
+        memory.saw_plain([1; 32], payer, at);
+        assert!(memory.is_plain(&[1; 32], payer, at.plus(59)) && !memory.is_plain(&[1; 32], payer, at.plus(60)));
+        assert!(!memory.is_plain(&[2; 32], payer, at));
+        assert!(!memory.is_plain(&[1; 32], Address::repeat_byte(8), at));
+    }
+
+    #[test]
     fn the_memory_is_bounded() {
         let memory = Memory::default();
+        for at in 0..=PLAIN_MAX {
+            memory.saw_plain([1; 32], Address::left_padding_from(&at.to_be_bytes()), UnixSeconds(1));
+        }
+        assert!(memory.plain.borrow().len() <= PLAIN_MAX);
         let nonsense = Signed::read("0x").expect("reads");
         for at in 0..3 * GENERATION {
             assert_eq!(memory.signer(&nonsense, B256::from(alloy_primitives::U256::from(at))), None);

@@ -66,5 +66,5 @@ pub(in crate::chain) fn view(contract: Address, data: String) -> Call {
 }
 
 pub(super) fn lower(bytes: &[u8]) -> String {
-    format!("0x{}", hex::encode(bytes))
+    alloy_primitives::hex::encode_prefixed(bytes)
 }

@@ -199,7 +199,7 @@ fn a_receipt_too_large_to_read_is_pieced_together_from_the_contracts_events() {
     let amounts: Vec<_> = mined.transfers.iter().map(|transfer| transfer.amount).collect();
     assert_eq!(amounts, [crate::amount::Amount::atomic(7)]);
     assert_eq!(
-        question::events(hash(BLOCK), quantity::address(USDC).unwrap()).params,
+        question::events(hash(BLOCK), quantity::address(USDC).unwrap()).params.as_ref(),
         format!(r#"[{{"address":"{USDC}","blockHash":"{BLOCK}"}}]"#)
     );
 }
@@ -222,11 +222,11 @@ fn what_stands_for_a_large_receipt_must_agree_with_the_chain() {
 
 #[test]
 fn questions_are_asked_as_nodes_expect_them() {
-    assert_eq!(question::block_at(0x23d_63eb).params, r#"["0x23d63eb",false]"#);
-    assert_eq!(question::finalized().params, r#"["finalized",false]"#);
-    assert_eq!(question::receipt(hash(TX)).params, format!(r#"["{TX}"]"#));
+    assert_eq!(question::block_at(0x23d_63eb).params.as_ref(), r#"["0x23d63eb",false]"#);
+    assert_eq!(question::finalized().params.as_ref(), r#"["finalized",false]"#);
+    assert_eq!(question::receipt(hash(TX)).params.as_ref(), format!(r#"["{TX}"]"#));
     let calls = party_calls(base(), &Party { address: address(PAYER), account: None });
-    assert_eq!(calls[0].params, format!(r#"["{PAYER}","latest"]"#));
+    assert_eq!(calls[0].params.as_ref(), format!(r#"["{PAYER}","latest"]"#));
     let want = json!([{"to": USDC, "data": format!("0xfe575a87{}", &topic(PAYER)[2..])}, "latest"]);
     assert_eq!(calls[1], Call::new("eth_call", &want));
 }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::chain::exact::{Judged, Terms as Either, judge};
+use crate::chain::exact::{Judged, Terms as Either, judge, judge_free, judge_on_chain};
 use crate::chain::facts::RpcError;
 use crate::network::by_key;
 use crate::payment::x402::read;
@@ -128,6 +128,58 @@ fn a_good_payment_passes_every_check_in_one_round() {
     assert_eq!(terms.payer().to_string(), PAYER);
     assert_eq!(hex::encode(&terms.calldata()[..4]), "e3ee160e");
     assert_eq!(terms.amount(), Amount::atomic(10_000));
+}
+
+/// What is asked first of a payment, and how it comes out, after a good one of the same payer `ago` seconds before.
+fn second(body: &Value, ago: u64, answers: &[(&str, Reply)]) -> (Vec<&'static str>, Option<Reason>) {
+    let memory = Memory::default();
+    let payment = payment(body);
+    let Some(terms) = judge_free(&payment, network(), &[sender()], NOW).terms else { panic!("no terms") };
+    let mut first = None;
+    for (now, answers) in [(NOW.0.saturating_sub(ago), &[][..]), (NOW.0, answers)] {
+        let mut facts = Facts::new();
+        for _ in 0..4 {
+            let known = Known { facts: &facts, memory: &memory, now: UnixSeconds(now) };
+            match judge_on_chain(&payment, &terms, &sender(), known) {
+                Ok(rules) if now == NOW.0 => {
+                    return (first.unwrap_or_default(), rules.refusal.map(|(reason, _)| reason));
+                }
+                Ok(_) => break,
+                Err(Unknown::Missing(calls)) => {
+                    let kinds: Vec<&'static str> = calls.iter().map(kind).collect();
+                    if now == NOW.0 {
+                        first.get_or_insert(kinds.clone());
+                    }
+                    for (call, kind) in calls.into_iter().zip(kinds) {
+                        let answer = answers.iter().find(|(name, _)| *name == kind).map(|(_, reply)| reply.clone());
+                        facts.learn(call, answer.unwrap_or_else(|| good(kind)));
+                    }
+                }
+                Err(Unknown::Malformed(nonsense)) => panic!("{nonsense:?}"),
+            }
+        }
+    }
+    panic!("questions without end")
+}
+
+#[test]
+fn a_payer_known_to_have_no_code_costs_one_question() {
+    assert_eq!(second(&body(), 30, &[]), (vec!["transfer"], None));
+    assert_eq!(second(&body(), 90, &[]), (vec!["transfer", "code"], None));
+    // Who has got code since is asked by the token.
+    let used = [("transfer", revert()), ("state", value(&json!(TRUE)))];
+    assert_eq!(second(&body(), 30, &used), (vec!["transfer"], Some(Reason::EvmNonceUsed)));
+}
+
+#[test]
+fn a_signature_that_is_not_the_payers_own_makes_its_code_be_read() {
+    let mut body = body();
+    let signature = body["paymentPayload"]["payload"]["signature"].as_str().expect("text").to_owned();
+    let flip = if signature.ends_with("1b") { "1c" } else { "1b" };
+    let (rest, _) = signature.split_at(signature.len().saturating_sub(2));
+    body["paymentPayload"]["payload"]["signature"] = json!(format!("{rest}{flip}"));
+    let (asked, reason) = second(&body, 30, &[]);
+    assert_eq!((asked, reason), (vec!["transfer", "code"], Some(Reason::EvmSignature)));
 }
 
 #[test]
