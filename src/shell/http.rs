@@ -157,7 +157,7 @@ async fn admit(
     }
     let content_type = header("content-type");
     let authorization = header("authorization");
-    let admin_key = header("x-admin-key");
+    let admin_key = if row.access == Access::Admin { header("x-admin-key") } else { None };
     let idempotency_key = header("idempotency-key");
     let body = if row.method.has_body() { body(request, row, length).await.map_err(plain)? } else { Vec::new() };
     if row.method.has_body() && !body.is_empty() && !is_json(content_type.as_deref()) {
@@ -226,7 +226,7 @@ fn too_large(row: &Row) -> Fault {
 async fn body(request: &mut Request, row: &Row, length: Option<u64>) -> Result<Vec<u8>, Fault> {
     let broken = |error: worker::Error| Fault::new(Code::InvalidJson, "the body could not be read").because(error);
     if length.is_some() {
-        return request.bytes().await.map_err(broken);
+        return request.text().await.map(String::into_bytes).map_err(broken);
     }
     let Ok(mut stream) = request.stream() else { return Ok(Vec::new()) };
     let mut body = Vec::new();

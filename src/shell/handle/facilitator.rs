@@ -163,7 +163,8 @@ async fn book(
         daily: app.settings.daily(),
         idempotency: if verb == Verb::Settle { idempotency(incoming)? } else { None },
         identifier: read.as_ref().ok().and_then(|payment| payment.identifier.clone()),
-        random: u128::from_be_bytes(app::random()?).to_string(),
+        // It names a settlement.
+        random: if verb == Verb::Settle { u128::from_be_bytes(app::random()?).to_string() } else { String::new() },
     };
     match isolate::refused(caller.hash, incoming.now) {
         Some(refused @ Refused::Limited { .. }) => return Ok((limited(app, incoming, &refused).into(), None)),

@@ -118,8 +118,8 @@ async fn exchange(url: &str, body: &str, signal: &AbortSignal) -> Result<Answer,
         Some(length) if length > BODY_MAX => return Err(Failure::TooLarge),
         // HTTP holds the sender to the length, so nothing needs to be cut.
         Some(_) if !is_coded => {
-            let whole = JsFuture::from(response.array_buffer().map_err(broken)?).await.map_err(broken)?;
-            js_sys::Uint8Array::new(&whole).to_vec()
+            let whole = JsFuture::from(response.text().map_err(broken)?).await.map_err(broken)?;
+            whole.as_string().unwrap_or_default().into_bytes()
         }
         Some(_) | None => streamed(response).await?,
     };
