@@ -21,8 +21,15 @@ mod rpc;
 mod settler;
 mod settlers;
 mod sqlite;
+mod tick;
 
 use worker::{Context, Env, Request, ScheduleContext, ScheduledEvent, event, web_sys};
+
+/// Once an isolate, before any request.
+#[event(start)]
+fn start() {
+    tick::stay_in_v8();
+}
 
 /// Every HTTP request.
 #[event(fetch)]
