@@ -2,10 +2,17 @@
 //! to 1.4). Only its shape is judged here: which member is missing, not whether
 //! the payment is good.
 
+mod body;
+
 use crate::network::{self, NETWORKS, Network};
 use crate::reason::Reason;
+pub use body::Body;
+use body::{
+    Authorization, Extension, Extensions, Extra, Identifier, PaymentPayload, Raw, Resource, Signed, Wanted, object,
+    text,
+};
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::value::RawValue;
 
 /// How deep a body may nest; the protocol's own objects nest seven deep.
 const DEPTH_MAX: usize = 16;
@@ -146,139 +153,124 @@ pub fn network_named(text: &str) -> Option<&'static Network> {
 ///
 /// # Errors
 /// [`Malformed`] with `invalid_x402_version`, `invalid_payment_requirements` or `invalid_payload`.
-pub fn read(body: &Value) -> Result<Payment, Malformed> {
-    let requirements = member(body, "paymentRequirements");
-    let network = requirements.and_then(|map| text(map, "network")).unwrap_or_default();
+pub fn read(body: &Body<'_>) -> Result<Payment, Malformed> {
+    let members = &body.members;
+    let wanted: Option<Wanted<'_>> = object(members.payment_requirements);
+    let network = wanted.and_then(|wanted| text(wanted.network)).unwrap_or_default();
     let malformed = |reason, message: &str| Malformed { reason, message: message.to_owned(), network: network.clone() };
-    if deeper_than(body, DEPTH_MAX) {
+    if body.depth > DEPTH_MAX {
         return Err(malformed(Reason::InvalidPayload, "the body nests too deep"));
     }
-    let payload = member(body, "paymentPayload");
-    let version = version(body.get("x402Version"), payload.and_then(|map| map.get("x402Version")));
+    let payload: Option<PaymentPayload<'_>> = object(members.payment_payload);
+    let version = version(members.version, payload.and_then(|payload| payload.version));
     let version =
         version.ok_or_else(|| malformed(Reason::InvalidVersion, "x402Version must be 1 or 2, and one only"))?;
-    let wanted = "paymentRequirements needs scheme, network, amount, asset and payTo";
-    let requirements = requirements.and_then(|map| requirements_of(map, version));
-    let requirements = requirements.ok_or_else(|| malformed(Reason::InvalidRequirements, wanted))?;
+    let told = "paymentRequirements needs scheme, network, amount, asset and payTo";
+    let requirements = wanted.and_then(|wanted| requirements(&wanted, version));
+    let requirements = requirements.ok_or_else(|| malformed(Reason::InvalidRequirements, told))?;
     let payload = payload.ok_or_else(|| malformed(Reason::InvalidPayload, "paymentPayload must be an object"))?;
-    let accepted = accepted(payload, version)
+    let accepted = accepted(&payload, version)
         .ok_or_else(|| malformed(Reason::InvalidPayload, "paymentPayload does not say what was accepted"))?;
-    let inner = payload.get("payload").and_then(Value::as_object);
+    let inner: Option<Signed<'_>> = object(payload.payload);
     let inner = inner.ok_or_else(|| malformed(Reason::InvalidPayload, "paymentPayload.payload must be an object"))?;
     let resource = match version {
-        Version::One => member(body, "paymentRequirements").and_then(|map| text(map, "resource")),
-        Version::Two => payload.get("resource").and_then(Value::as_object).and_then(|map| text(map, "url")),
+        Version::One => wanted.and_then(|wanted| text(wanted.resource)),
+        Version::Two => object(payload.resource).and_then(|resource: Resource<'_>| text(resource.url)),
     };
-    let identifier = identifier(payload).map_err(|rule| malformed(Reason::InvalidPayload, rule))?;
-    Ok(Payment { version, requirements, resource, accepted, payload: signed(inner), identifier })
-}
-
-fn member<'a>(body: &'a Value, name: &str) -> Option<&'a Map<String, Value>> {
-    body.get(name).and_then(Value::as_object)
-}
-
-fn text(map: &Map<String, Value>, name: &str) -> Option<String> {
-    map.get(name).and_then(Value::as_str).filter(|text| !text.is_empty()).map(str::to_owned)
-}
-
-fn deeper_than(value: &Value, levels: usize) -> bool {
-    let Some(left) = levels.checked_sub(1) else { return true };
-    match value {
-        Value::Array(items) => items.iter().any(|item| deeper_than(item, left)),
-        Value::Object(map) => map.values().any(|item| deeper_than(item, left)),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
-    }
+    let identifier = identifier(&payload).map_err(|rule| malformed(Reason::InvalidPayload, rule))?;
+    Ok(Payment { version, requirements, resource, accepted, payload: signed(&inner), identifier })
 }
 
 /// The outer and the inner number must agree; old clients send only one.
-fn version(outer: Option<&Value>, inner: Option<&Value>) -> Option<Version> {
-    let outer = outer.filter(|value| !value.is_null());
-    let inner = inner.filter(|value| !value.is_null());
+fn version(outer: Raw<'_>, inner: Raw<'_>) -> Option<Version> {
+    let number = |raw: &RawValue| serde_json::from_str::<u64>(raw.get()).ok();
     let told = match (outer, inner) {
-        (Some(outer), Some(inner)) if outer != inner => return None,
-        (Some(one), _) | (None, Some(one)) => one,
-        (None, None) => return None,
+        (Some(outer), Some(inner)) => number(outer).filter(|outer| Some(*outer) == number(inner)),
+        (Some(one), None) | (None, Some(one)) => number(one),
+        (None, None) => None,
     };
-    match told.as_u64() {
+    match told {
         Some(1) => Some(Version::One),
         Some(2) => Some(Version::Two),
         Some(_) | None => None,
     }
 }
 
-fn requirements_of(map: &Map<String, Value>, version: Version) -> Option<Requirements> {
+fn requirements(wanted: &Wanted<'_>, version: Version) -> Option<Requirements> {
     let amount = match version {
-        Version::One => "maxAmountRequired",
-        Version::Two => "amount",
+        Version::One => wanted.max_amount_required,
+        Version::Two => wanted.amount,
     };
-    let extra = map.get("extra").and_then(Value::as_object);
-    let of_extra = |name: &str| extra.and_then(|extra| text(extra, name));
+    let extra: Extra<'_> = object(wanted.extra).unwrap_or_default();
     Some(Requirements {
-        scheme: text(map, "scheme")?,
-        network: text(map, "network")?,
-        amount: text(map, amount)?,
-        asset: text(map, "asset")?,
-        pay_to: text(map, "payTo")?,
-        name: of_extra("name"),
-        version: of_extra("version"),
-        fee_payer: of_extra("feePayer"),
-        memo: of_extra("memo"),
+        scheme: text(wanted.scheme)?,
+        network: text(wanted.network)?,
+        amount: text(amount)?,
+        asset: text(wanted.asset)?,
+        pay_to: text(wanted.pay_to)?,
+        name: text(extra.name),
+        version: text(extra.version),
+        fee_payer: text(extra.fee_payer),
+        memo: text(extra.memo),
     })
 }
 
-fn accepted(payload: &Map<String, Value>, version: Version) -> Option<Accepted> {
+fn accepted(payload: &PaymentPayload<'_>, version: Version) -> Option<Accepted> {
     match version {
-        Version::One => Some(Accepted::Named { scheme: text(payload, "scheme")?, network: text(payload, "network")? }),
+        Version::One => Some(Accepted::Named { scheme: text(payload.scheme)?, network: text(payload.network)? }),
         Version::Two => {
-            let map = payload.get("accepted").and_then(Value::as_object)?;
-            requirements_of(map, version).map(|all| Accepted::Whole(Box::new(all)))
+            let wanted: Wanted<'_> = object(payload.accepted)?;
+            requirements(&wanted, version).map(|all| Accepted::Whole(Box::new(all)))
         }
     }
 }
 
-fn signed(inner: &Map<String, Value>) -> Payload {
-    match (eip3009(inner), text(inner, "transaction")) {
+fn signed(inner: &Signed<'_>) -> Payload {
+    match (eip3009(inner), text(inner.transaction)) {
         (Some(signed), _) => Payload::Eip3009(Box::new(signed)),
         (None, Some(transaction)) => Payload::Transaction(transaction),
         (None, None) => Payload::Other,
     }
 }
 
-fn eip3009(inner: &Map<String, Value>) -> Option<Eip3009> {
-    let signed = inner.get("authorization").and_then(Value::as_object)?;
+fn eip3009(inner: &Signed<'_>) -> Option<Eip3009> {
+    let signed: Authorization<'_> = object(inner.authorization)?;
     Some(Eip3009 {
-        from: text(signed, "from")?,
-        to: text(signed, "to")?,
-        value: text(signed, "value")?,
-        valid_after: text(signed, "validAfter")?,
-        valid_before: text(signed, "validBefore")?,
-        nonce: text(signed, "nonce")?,
-        signature: text(inner, "signature")?,
+        from: text(signed.from)?,
+        to: text(signed.to)?,
+        value: text(signed.value)?,
+        valid_after: text(signed.valid_after)?,
+        valid_before: text(signed.valid_before)?,
+        nonce: text(signed.nonce)?,
+        signature: text(inner.signature)?,
     })
 }
 
 /// `extensions.payment-identifier.info.id`, where there is one; what is asked for must be there.
-fn identifier(payload: &Map<String, Value>) -> Result<Option<String>, &'static str> {
-    let extension = payload.get("extensions").and_then(|all| all.get("payment-identifier"));
-    let info = extension.and_then(|extension| extension.get("info"));
-    let member = |name: &str| info.and_then(|info| info.get(name)).filter(|value| !value.is_null());
-    let Some(id) = member("id") else {
-        let required = member("required").is_some_and(|required| *required == Value::Bool(true));
+fn identifier(payload: &PaymentPayload<'_>) -> Result<Option<String>, &'static str> {
+    let extension = object(payload.extensions).and_then(|all: Extensions<'_>| object(all.payment_identifier));
+    let info: Identifier<'_> = extension.and_then(|one: Extension<'_>| object(one.info)).unwrap_or_default();
+    if info.id.is_none() {
+        let required = info.required.is_some_and(|required| required.get() == "true");
         return if required { Err("a payment identifier is required") } else { Ok(None) };
-    };
-    let is_id = |id: &&str| {
+    }
+    let is_id = |id: &String| {
         (16..=128).contains(&id.len())
             && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')
     };
-    let id = id.as_str().filter(is_id);
-    id.map(|id| Some(id.to_owned())).ok_or("a payment identifier is 16 to 128 letters, digits, '_' and '-'")
+    let id = text(info.id).filter(is_id);
+    id.map(Some).ok_or("a payment identifier is 16 to 128 letters, digits, '_' and '-'")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use serde_json::json;
+    use serde_json::{Value, json};
+
+    fn read(body: &Value) -> Result<Payment, Malformed> {
+        super::read(&Body::parse(body.to_string().as_bytes()).expect("an object"))
+    }
 
     fn second() -> Value {
         let requirements = json!({"scheme": "exact", "network": "eip155:84532", "amount": "1000",
@@ -356,8 +348,8 @@ mod tests {
     proptest! {
         #[test]
         fn no_json_panics(text in "\\PC*") {
-            if let Ok(value) = serde_json::from_str::<Value>(&text) {
-                let _ = read(&value);
+            if let Ok(body) = Body::parse(text.as_bytes()) {
+                let _ = super::read(&body);
             }
         }
     }

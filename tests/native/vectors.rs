@@ -9,7 +9,7 @@ use x402_edge::chain::evm::memory::Memory;
 use x402_edge::chain::exact::{Known, judge_free, judge_on_chain};
 use x402_edge::chain::facts::{Facts, Reply, Unknown};
 use x402_edge::network::{Network, by_caip2};
-use x402_edge::payment::x402::read;
+use x402_edge::payment::x402::{Body, read};
 use x402_edge::reason::Reason;
 use x402_edge::time::UnixSeconds;
 
@@ -24,7 +24,7 @@ fn vectors(file: &str) -> Option<Value> {
 
 /// The payer and the reason of a refusal; every question is answered as a chain does where all is well.
 fn judged(body: &Value, network: &Network, own: &[Address], now: u64) -> (Option<String>, Option<Reason>) {
-    let payment = read(body).expect("a payment");
+    let payment = read(&Body::parse(body.to_string().as_bytes()).expect("an object")).expect("a payment");
     let free = judge_free(&payment, network, own, UnixSeconds(now));
     let Some(terms) = free.terms else { return (None, free.rules.refusal.map(|(reason, _)| reason)) };
     let (mut facts, memory) = (Facts::new(), Memory::default());

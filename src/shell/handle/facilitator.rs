@@ -23,7 +23,6 @@ use crate::signer::Signer;
 use crate::tenant::key::Caller;
 use crate::time::UnixMillis;
 use alloy_primitives::B256;
-use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use worker::Context;
 
@@ -141,9 +140,8 @@ async fn book(
     verb: Verb,
 ) -> Result<(Outgoing, Option<Ready>), Fault> {
     let caller = incoming.caller()?;
-    let body: Map<String, Value> = serde_json::from_slice(&incoming.body)
+    let body = x402::Body::parse(&incoming.body)
         .map_err(|error| Fault::new(Code::InvalidJson, "the body must be a JSON object").because(error))?;
-    let body = Value::Object(body);
     guard(app, &caller).await?;
     let read = x402::read(&body);
     let mut asked = Asked {

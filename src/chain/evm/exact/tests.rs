@@ -2,7 +2,7 @@ use super::*;
 use crate::chain::exact::{Judged, Terms as Either, judge, judge_free, judge_on_chain};
 use crate::chain::facts::RpcError;
 use crate::network::by_key;
-use crate::payment::x402::read;
+use crate::payment::x402::{Body, read};
 use k256::ecdsa::SigningKey;
 use proptest::prelude::*;
 use serde_json::value::to_raw_value;
@@ -53,7 +53,7 @@ fn body() -> Value {
 }
 
 fn payment(body: &Value) -> Payment {
-    read(body).expect("a payment")
+    read(&Body::parse(body.to_string().as_bytes()).expect("an object")).expect("a payment")
 }
 
 fn sender() -> Address {

@@ -1,7 +1,7 @@
 use super::*;
 use crate::chain::exact::{Judged, Terms as Either, judge};
 use crate::network::by_key;
-use crate::payment::x402::read;
+use crate::payment::x402::{Body, read};
 use crate::time::UnixSeconds;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -154,7 +154,7 @@ fn body(transaction: &str) -> Value {
 }
 
 fn judged(body: &Value, simulated: &Value) -> Judged {
-    let payment = read(body).expect("a payment");
+    let payment = read(&Body::parse(body.to_string().as_bytes()).expect("an object")).expect("a payment");
     let mut facts = Facts::new();
     for _ in 0..2 {
         match judge(&payment, network(), &ours(), &facts, NOW) {
