@@ -78,6 +78,8 @@ pub struct Known<'a> {
     pub facts: &'a Facts,
     /// What was found out before.
     pub memory: &'a Memory,
+    /// Whether money is to move next: then the payer's code is read now, whatever was seen before.
+    pub settles: bool,
     /// When it is.
     pub now: UnixSeconds,
 }
@@ -144,7 +146,8 @@ pub(crate) fn judge(
 ) -> Result<Judged, Unknown> {
     let mut judged = judge_free(payment, network, core::slice::from_ref(sender), now);
     if let (Some(terms), None) = (&judged.terms, &judged.rules.refusal) {
-        let told = judge_on_chain(payment, terms, sender, Known { facts, memory: &Memory::default(), now })?;
+        let told =
+            judge_on_chain(payment, terms, sender, Known { facts, memory: &Memory::default(), settles: true, now })?;
         judged.rules.checks.extend(told.checks);
         judged.rules.refusal = told.refusal;
     }

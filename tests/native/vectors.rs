@@ -29,7 +29,7 @@ fn judged(body: &Value, network: &Network, own: &[Address], now: u64) -> (Option
     let Some(terms) = free.terms else { return (None, free.rules.refusal.map(|(reason, _)| reason)) };
     let (mut facts, memory) = (Facts::new(), Memory::default());
     loop {
-        let known = Known { facts: &facts, memory: &memory, now: UnixSeconds(now) };
+        let known = Known { facts: &facts, memory: &memory, settles: false, now: UnixSeconds(now) };
         match judge_on_chain(&payment, &terms, own.first().unwrap_or(&terms.pay_to()), known) {
             Ok(rules) => return (Some(terms.payer().to_string()), rules.refusal.map(|(reason, _)| reason)),
             Err(Unknown::Missing(calls)) => {

@@ -42,6 +42,16 @@ test("what the chain refuses has the reference's reason", async () => {
   assert.equal((await cheap.verify()).body.invalidReason, "invalid_exact_evm_payload_authorization_value_mismatch");
 });
 
+test("a payer who has got code since the last verification is asked by it", async () => {
+  const { verify, settle, buyer, to } = await payment();
+  assert.equal((await verify()).body.isValid, true);
+  // It reverts whatever it is asked.
+  await evm.rpc("anvil_setCode", [buyer.address, "0x60006000fd"]);
+  assert.equal((await verify()).body.invalidReason, "invalid_exact_evm_signature");
+  assert.equal((await settle()).body.errorReason, "invalid_exact_evm_signature");
+  assert.equal(await evm.balance(to), 0n);
+});
+
 test("a settled payment moves money once, is claimed, and is told again", async () => {
   const { settle, verify, to, test: key, buyer } = await payment({ amount: 25_000n });
   const first = await settle();

@@ -30,6 +30,7 @@ pub struct Terms {
     separator: [u8; 32],
     /// The questions of the first round: they are asked for twice, before and after the answers.
     calls: OnceCell<[Call; 3]>,
+    /// Whose key signed it: a recovery, and looking one up, cost hashes.
     signer: OnceCell<Option<Address20>>,
 }
 
@@ -79,13 +80,22 @@ impl Terms {
         *self.signer.get_or_init(|| memory.signer(&self.signature, self.digest()))
     }
 
-    /// Whether the payer signed by itself, and had no code of late. If it has
-    /// got some since, the token asks it when the transfer is simulated.
+    /// Whether a verdict needs no look at the payer's code: it signed by itself
+    /// and had none of late. If it has got some since, the token asks it when the
+    /// transfer is simulated, and settling looks again.
     fn is_plain(&self, known: Known<'_>) -> bool {
         let payer = self.signed.from;
-        !self.signature.wrapped
+        !known.settles
+            && !self.signature.wrapped
             && known.memory.is_plain(&self.separator, payer, known.now)
             && self.signer(known.memory) == Some(payer)
+    }
+
+    /// What is asked where the transfer would fail: whether the authorization is used, and what the payer holds.
+    fn inquiry(&self) -> [Call; 2] {
+        let signed = &self.signed;
+        let state = view(self.asset, &eip3009::state(signed.from, signed.nonce));
+        [state, view(self.asset, &eip3009::balance(signed.from))]
     }
 
     /// The token's call that moves the money.
@@ -228,7 +238,14 @@ pub(crate) fn on_chain(rules: &mut Rules, terms: &Terms, sender: &Address, known
     let Address::Evm(sender) = *sender else { return Err(Unknown::nonsense("sender_of_another_family")) };
     let facts = known.facts;
     let [code, simulation, token] = terms.calls(sender);
-    let code = (!terms.is_plain(known)).then_some(code);
+    let reverts = |reply: &Reply| matches!(reply, Reply::Error(error) if error.class == ErrorClass::Revert);
+    let is_refused = facts.get(simulation).is_some_and(reverts);
+    if is_refused && facts.get(code).is_none() {
+        // A payer who was plain may have got code: it is read together with what else may be the reason.
+        let [state, held] = terms.inquiry();
+        facts.have([code, &state, &held])?;
+    }
+    let code = (is_refused || !terms.is_plain(known)).then_some(code);
     let token = (!known.memory.is_deployed(&terms.separator, known.now)).then_some(token);
     facts.have([Some(simulation), code, token].into_iter().flatten())?;
     let payer = match code {
@@ -272,8 +289,7 @@ fn kind(facts: &Facts, call: &Call) -> Result<CodeKind, Unknown> {
 /// Why the transfer would fail.
 fn look_into(rules: &mut Rules, terms: &Terms, words: &str, facts: &Facts) -> Result<(), Unknown> {
     let signed = &terms.signed;
-    let state = view(terms.asset, &eip3009::state(signed.from, signed.nonce));
-    let held = view(terms.asset, &eip3009::balance(signed.from));
+    let [state, held] = terms.inquiry();
     let [told, _] = facts.all(&[state.clone(), held.clone()])?;
     let used = match told {
         Reply::Value(_) => said(facts, &state).and_then(|text| abi::boolean(&text)),

@@ -247,7 +247,9 @@ async fn find(
     // Where nobody would send it, the recipient stands in for the sender.
     let sender = able.get(signer).map_or_else(|| terms.pay_to(), |signer| signer.address());
     let memory = isolate::memory();
-    let judge = |facts: &Facts| exact::judge_on_chain(payment, &terms, &sender, Known { facts, memory: &memory, now });
+    let settles = asked.verb == Verb::Settle;
+    let judge =
+        |facts: &Facts| exact::judge_on_chain(payment, &terms, &sender, Known { facts, memory: &memory, settles, now });
     asked.finding = match rpc::decide(network, &app.settings.providers(network), judge).await {
         None => Finding::Unavailable,
         Some(told) => {

@@ -131,7 +131,7 @@ fn a_good_payment_passes_every_check_in_one_round() {
 }
 
 /// What is asked first of a payment, and how it comes out, after a good one of the same payer `ago` seconds before.
-fn second(body: &Value, ago: u64, answers: &[(&str, Reply)]) -> (Vec<&'static str>, Option<Reason>) {
+fn second(body: &Value, ago: u64, settles: bool, answers: &[(&str, Reply)]) -> (Vec<&'static str>, Option<Reason>) {
     let memory = Memory::default();
     let payment = payment(body);
     let Some(terms) = judge_free(&payment, network(), &[sender()], NOW).terms else { panic!("no terms") };
@@ -139,7 +139,7 @@ fn second(body: &Value, ago: u64, answers: &[(&str, Reply)]) -> (Vec<&'static st
     for (now, answers) in [(NOW.0.saturating_sub(ago), &[][..]), (NOW.0, answers)] {
         let mut facts = Facts::new();
         for _ in 0..4 {
-            let known = Known { facts: &facts, memory: &memory, now: UnixSeconds(now) };
+            let known = Known { facts: &facts, memory: &memory, settles, now: UnixSeconds(now) };
             match judge_on_chain(&payment, &terms, &sender(), known) {
                 Ok(rules) if now == NOW.0 => {
                     return (first.unwrap_or_default(), rules.refusal.map(|(reason, _)| reason));
@@ -164,11 +164,22 @@ fn second(body: &Value, ago: u64, answers: &[(&str, Reply)]) -> (Vec<&'static st
 
 #[test]
 fn a_payer_known_to_have_no_code_costs_one_question() {
-    assert_eq!(second(&body(), 30, &[]), (vec!["transfer"], None));
-    assert_eq!(second(&body(), 90, &[]), (vec!["transfer", "code"], None));
-    // Who has got code since is asked by the token.
+    assert_eq!(second(&body(), 30, false, &[]), (vec!["transfer"], None));
+    assert_eq!(second(&body(), 90, false, &[]), (vec!["transfer", "code"], None));
+    assert_eq!(second(&body(), 30, true, &[]), (vec!["transfer", "code"], None));
     let used = [("transfer", revert()), ("state", value(&json!(TRUE)))];
-    assert_eq!(second(&body(), 30, &used), (vec!["transfer"], Some(Reason::EvmNonceUsed)));
+    assert_eq!(second(&body(), 30, false, &used), (vec!["transfer"], Some(Reason::EvmNonceUsed)));
+}
+
+#[test]
+fn a_payer_who_has_got_code_since_is_asked() {
+    let delegated = || ("code", value(&json!(format!("0xef0100{}", "22".repeat(20)))));
+    let refuses = [("transfer", revert()), delegated(), ("wallet", revert())];
+    assert_eq!(second(&body(), 30, false, &refuses), (vec!["transfer"], Some(Reason::EvmSignature)));
+    let yes = value(&json!(format!("0x1626ba7e{}", "0".repeat(56))));
+    let poor = value(&json!(format!("0x{:064x}", 9_999)));
+    let is_poor = [("transfer", revert()), delegated(), ("wallet", yes), ("balance", poor)];
+    assert_eq!(second(&body(), 30, false, &is_poor), (vec!["transfer"], Some(Reason::EvmBalance)));
 }
 
 #[test]
@@ -178,7 +189,7 @@ fn a_signature_that_is_not_the_payers_own_makes_its_code_be_read() {
     let flip = if signature.ends_with("1b") { "1c" } else { "1b" };
     let (rest, _) = signature.split_at(signature.len().saturating_sub(2));
     body["paymentPayload"]["payload"]["signature"] = json!(format!("{rest}{flip}"));
-    let (asked, reason) = second(&body, 30, &[]);
+    let (asked, reason) = second(&body, 30, false, &[]);
     assert_eq!((asked, reason), (vec!["transfer", "code"], Some(Reason::EvmSignature)));
 }
 
