@@ -3,12 +3,13 @@
 
 use crate::address::Address;
 use crate::amount::Amount;
-use crate::chain::evm::tx::Message;
+use crate::chain::evm::tx::{Message, Price};
 use crate::chain::trace::{Found, Mined, Trace};
 use crate::id::{SettlementId, TenantId};
 use crate::network::Environment;
 use crate::payment::settlement::{Attempt, SettlementStatus};
 use crate::reason::Reason;
+use crate::time::{UnixMillis, UnixSeconds};
 use alloy_primitives::B256;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -40,6 +41,18 @@ pub struct Flight {
     pub amount: Amount,
     /// The authorization's nonce (EVM).
     pub nonce: Option<B256>,
+    /// From when on the authorization is worthless (EVM `validBefore`); `None` on Solana.
+    #[serde(default)]
+    pub valid_before: Option<UnixSeconds>,
+    /// The price at which it was simulated: that of the first transaction (EVM).
+    #[serde(default)]
+    pub price: Option<Price>,
+    /// The most that a unit of gas may ever cost for it, wei: what the ledger has reserved money for (EVM).
+    #[serde(default)]
+    pub max_fee_wei: Option<u128>,
+    /// Whether the seller's tier costs nothing: all such sellers share one daily budget.
+    #[serde(default)]
+    pub free: bool,
 }
 
 /// What is sent, by family.
@@ -78,6 +91,61 @@ pub struct Report {
     pub external: bool,
     /// Whether a block that held it has left the chain: what was completed may then fail.
     pub reorged: bool,
+    /// Which `Transfer` logs of the transaction may be this payment, the likeliest first, as
+    /// [`crate::chain::trace::Transfer::ordinal`] counts them (EVM). Usually one.
+    #[serde(default)]
+    pub units: Vec<u64>,
+    /// What the chain took from the signer for it; `None` while nothing is mined.
+    #[serde(default)]
+    pub spent: Option<Spent>,
+    /// Whether a node has taken any of its transactions, or may have.
+    #[serde(default)]
+    pub handed: bool,
+}
+
+/// What a mined transaction took from its signer, in the chain's smallest unit (wei, lamports).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spent {
+    /// All of it.
+    pub total: u128,
+    /// The part that an OP-stack chain takes for its layer 1 (`l1Fee` of the receipt).
+    pub l1_fee: u128,
+}
+
+/// What a Settler is asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Order {
+    /// Settle, or go on waiting; answered with a [`Report`].
+    Settle(Box<Flight>),
+    /// Never launch this attempt, unless it is known already; answered with [`Standing`].
+    Refuse {
+        /// Whose.
+        settlement: SettlementId,
+        /// Which attempt.
+        attempt: usize,
+    },
+    /// Name the payers for whom nothing is launched now; answered with a list of [`HeldPayer`].
+    Held,
+}
+
+/// What a Settler knows of an attempt that it was told never to launch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Standing {
+    /// It had never heard of it, and will never launch it.
+    Refused,
+    /// It has launched it, or is about to.
+    Known,
+}
+
+/// A payer whose settlement has reverted of late.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldPayer {
+    /// Who.
+    pub payer: Address,
+    /// Until when nothing is launched for them.
+    pub until: UnixMillis,
 }
 
 /// The nonces that one signer has to give on one chain.
@@ -257,6 +325,10 @@ mod tests {
             pay_to: address(2),
             amount: Amount::atomic(7),
             nonce: None,
+            valid_before: None,
+            price: None,
+            max_fee_wei: None,
+            free: false,
         }
     }
 
@@ -284,6 +356,7 @@ mod tests {
         assert!(flight.key().starts_with("stl_") && flight.key().ends_with("/2"));
         let moved = |to, amount| Transfer {
             place: Place::LogIndex(0),
+            ordinal: 0,
             from: Some(flight.payer),
             to: Some(to),
             amount: Amount::atomic(amount),

@@ -75,6 +75,7 @@ fn mined(number: u64, amount: u64, depth: Depth) -> Mined {
         submitter: None,
         transfers: vec![Transfer {
             place: Place::LogIndex(0),
+            ordinal: 0,
             from: Some(evm(4)),
             to: Some(evm(3)),
             amount: Amount::atomic(amount),

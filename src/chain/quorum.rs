@@ -111,6 +111,7 @@ mod tests {
             submitter: None,
             transfers: vec![Transfer {
                 place: Place::LogIndex(0),
+                ordinal: 0,
                 from: None,
                 to: Some(Address::Svm([2; 32])),
                 amount: Amount::atomic(amount),

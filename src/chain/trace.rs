@@ -72,6 +72,11 @@ pub enum Place {
 pub struct Transfer {
     /// Where it stands.
     pub place: Place,
+    /// Its number among the registered contract's logs of this transaction, from 0 (EVM; 0 on
+    /// Solana). A log's index in its block changes when the transaction moves to another block,
+    /// this does not: claims are kept by it.
+    #[serde(default)]
+    pub ordinal: u64,
     /// Who gave.
     pub from: Option<Address>,
     /// Who got.
@@ -121,6 +126,10 @@ pub struct Authorization {
     pub authorizer: Address,
     /// Its 32-byte nonce.
     pub nonce: B256,
+    /// The [`Transfer::ordinal`] of the one transfer from its authorizer that stands next to
+    /// it among the registered contract's logs; `None` where none does, or several do.
+    #[serde(default)]
+    pub transfer: Option<u64>,
 }
 
 /// A transaction in a canonical block.

@@ -16,7 +16,13 @@ const MERCHANT: u8 = 3;
 const BUYER: u8 = 4;
 
 fn transfer(index: u64, from: u8, to: u8, amount: u64) -> Transfer {
-    Transfer { place: Place::LogIndex(index), from: Some(evm(from)), to: Some(evm(to)), amount: Amount::atomic(amount) }
+    Transfer {
+        place: Place::LogIndex(index),
+        ordinal: index,
+        from: Some(evm(from)),
+        to: Some(evm(to)),
+        amount: Amount::atomic(amount),
+    }
 }
 
 fn mined(transfers: Vec<Transfer>) -> Mined {
@@ -183,10 +189,20 @@ fn a_named_payer_must_have_paid_enough_himself() {
 fn on_solana_a_payer_is_credited_only_with_what_is_certain() {
     let svm = |byte| Address::Svm([byte; 32]);
     let place = |byte| Place::TokenAccount(svm(byte));
-    let credit =
-        |to, amount| Transfer { place: place(to), from: None, to: Some(svm(to)), amount: Amount::atomic(amount) };
-    let debit =
-        |from, amount| Transfer { place: place(from), from: Some(svm(from)), to: None, amount: Amount::atomic(amount) };
+    let credit = |to, amount| Transfer {
+        ordinal: 0,
+        place: place(to),
+        from: None,
+        to: Some(svm(to)),
+        amount: Amount::atomic(amount),
+    };
+    let debit = |from, amount| Transfer {
+        ordinal: 0,
+        place: place(from),
+        from: Some(svm(from)),
+        to: None,
+        amount: Amount::atomic(amount),
+    };
     // 10 reach the merchant; the buyer lost 7, another 5, a third party got 2.
     let story = mined(vec![debit(BUYER, 7), debit(5, 5), credit(MERCHANT, 10), credit(6, 2)]);
     let flow = Flow::of(&story, &svm(MERCHANT));
@@ -202,7 +218,7 @@ fn a_nonce_binds_only_if_a_payer_used_it() {
     let asked = Claim { authorization_nonce: Some(nonce), ..claim() };
     for (authorizer, binds) in [(BUYER, true), (9, false)] {
         let mut story = paid(5);
-        story.authorizations.push(Authorization { authorizer: evm(authorizer), nonce });
+        story.authorizations.push(Authorization { authorizer: evm(authorizer), nonce, transfer: None });
         let judgement = run(&asked, story, None);
         assert_eq!(judgement.is_paid(), binds);
         assert_eq!(judgement.binding == Binding::Authorization, binds);

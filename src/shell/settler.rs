@@ -150,6 +150,9 @@ impl Settler {
             attempts: Vec::new(),
             external: false,
             reorged: false,
+            units: Vec::new(),
+            spent: None,
+            handed: false,
         };
         self.report(app, flight, &report).await;
         report
@@ -298,6 +301,9 @@ fn report_of(row: &Row, id: &TxId, status: SettlementStatus, reason: Option<Reas
         attempts: row.sent.attempts(),
         external: false,
         reorged: row.sent.reopened,
+        units: Vec::new(),
+        spent: None,
+        handed: false,
     }
 }
 
@@ -311,6 +317,9 @@ fn pending(row: &Row) -> Report {
         attempts: row.sent.attempts(),
         external: false,
         reorged: row.sent.reopened,
+        units: Vec::new(),
+        spent: None,
+        handed: false,
     }
 }
 

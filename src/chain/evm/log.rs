@@ -77,35 +77,84 @@ struct Moved {
 pub(super) fn movements(network: &Network, receipt: &Receipt<'_>) -> Result<Movements, Unknown> {
     let mut out = Movements::default();
     let mut named = Vec::new();
+    let mut of_token = Vec::new();
     for log in &logs(receipt)? {
+        let is_token = log.address == network.asset.address;
+        let ordinal = u64::try_from(of_token.len()).unwrap_or(u64::MAX);
         if let Some(moved) = transfer(log)? {
-            if log.address == network.asset.address {
-                out.keep(log.index, &moved);
+            if is_token {
+                out.keep(log.index, ordinal, &moved);
+                of_token.push(Beside::Transfer { ordinal, from: moved.from });
             } else if !moved.value.is_zero() {
                 let bridged = network.bridged.iter().find(|bridged| bridged.address == log.address);
                 let list = if bridged.is_some() { &mut named } else { &mut out.foreign };
                 push(list, foreign(log.address, bridged.map(|bridged| bridged.name), &moved));
             }
-        } else if log.address == network.asset.address
-            && let Some(authorization) = authorization(log)
-        {
-            out.authorizations.push(authorization);
+        } else if is_token {
+            match authorization(log) {
+                Some(authorization) => {
+                    of_token.push(Beside::Authorization { at: out.authorizations.len() });
+                    out.authorizations.push(authorization);
+                }
+                None => of_token.push(Beside::Other),
+            }
         }
     }
+    pair(&of_token, &mut out.authorizations);
     named.append(&mut out.foreign);
     named.truncate(DETAILS_MAX);
     out.foreign = named;
     Ok(out)
 }
 
+/// A log of the registered contract, as its neighbours see it.
+enum Beside {
+    Transfer {
+        ordinal: u64,
+        from: Address,
+    },
+    /// With its place among the authorizations.
+    Authorization {
+        at: usize,
+    },
+    Other,
+}
+
+/// Gives each authorization the one transfer from its authorizer next to it. A transfer
+/// serves one authorization: of a row of several, each takes what the others leave, as long
+/// as one has a single choice. Who is left with two choices gets none.
+fn pair(of_token: &[Beside], authorizations: &mut [Authorization]) {
+    let beside = |index: Option<usize>, authorizer: Address| match of_token.get(index?)? {
+        Beside::Transfer { ordinal, from } if *from == authorizer => Some(*ordinal),
+        Beside::Transfer { .. } | Beside::Authorization { .. } | Beside::Other => None,
+    };
+    let mut open: Vec<(usize, Vec<u64>)> = Vec::new();
+    for (index, log) in of_token.iter().enumerate() {
+        let Beside::Authorization { at } = log else { continue };
+        let Some(authorizer) = authorizations.get(*at).map(|used| used.authorizer) else { continue };
+        let around = [beside(index.checked_sub(1), authorizer), beside(index.checked_add(1), authorizer)];
+        open.push((*at, around.into_iter().flatten().collect()));
+    }
+    while let Some(found) = open.iter().position(|(_, choices)| choices.len() == 1) {
+        let (at, choices) = open.swap_remove(found);
+        for (_, others) in &mut open {
+            others.retain(|ordinal| !choices.contains(ordinal));
+        }
+        if let Some(used) = authorizations.get_mut(at) {
+            used.transfer = choices.first().copied();
+        }
+    }
+}
+
 impl Movements {
     /// Row 10: anybody can emit a transfer of nothing in anybody's name.
-    fn keep(&mut self, index: u64, moved: &Moved) {
+    fn keep(&mut self, index: u64, ordinal: u64, moved: &Moved) {
         if moved.value.is_zero() {
             push(&mut self.zero, ZeroTransfer { from: moved.from, to: moved.to });
         } else {
             self.transfers.push(Transfer {
                 place: Place::LogIndex(index),
+                ordinal,
                 from: Some(moved.from),
                 to: Some(moved.to),
                 amount: Amount(moved.value),
@@ -189,7 +238,7 @@ fn transfer(log: &Log<'_>) -> Result<Option<Moved>, Unknown> {
 fn authorization(log: &Log<'_>) -> Option<Authorization> {
     match log.topics.as_slice() {
         [AUTHORIZATION_USED, authorizer, nonce] if log.data == "0x" => {
-            Some(Authorization { authorizer: address_in(authorizer)?, nonce: *nonce })
+            Some(Authorization { authorizer: address_in(authorizer)?, nonce: *nonce, transfer: None })
         }
         _ => None,
     }
@@ -215,6 +264,37 @@ mod tests {
     fn topics_are_the_hashes_of_their_signatures() {
         assert_eq!(TRANSFER, keccak256("Transfer(address,address,uint256)"));
         assert_eq!(AUTHORIZATION_USED, keccak256("AuthorizationUsed(address,bytes32)"));
+    }
+
+    #[test]
+    fn an_authorization_is_paired_with_the_one_transfer_beside_it() {
+        let address = |byte: u8| Address::Evm([byte; 20].into());
+        // A digit is a transfer from that address, a letter an authorization of the address of its place.
+        let paired = |row: &str| -> Vec<Option<u64>> {
+            let (mut logs, mut used) = (Vec::new(), Vec::new());
+            for (ordinal, each) in (0_u64..).zip(row.bytes()) {
+                match each {
+                    b'0'..=b'9' => logs.push(Beside::Transfer { ordinal, from: address(each - b'0') }),
+                    b'a'..=b'j' => {
+                        logs.push(Beside::Authorization { at: used.len() });
+                        let (authorizer, nonce) = (address(each - b'a'), B256::ZERO);
+                        used.push(Authorization { authorizer, nonce, transfer: None });
+                    }
+                    _ => logs.push(Beside::Other),
+                }
+            }
+            pair(&logs, &mut used);
+            used.into_iter().map(|used| used.transfer).collect()
+        };
+        assert_eq!(paired("b1"), [Some(1)]);
+        assert_eq!(paired("1b"), [Some(0)]);
+        assert_eq!(paired("b1c2"), [Some(1), Some(3)]);
+        // Two of one payer, one after the other.
+        assert_eq!(paired("b1b1"), [Some(1), Some(3)]);
+        assert_eq!(paired("1b1b"), [Some(0), Some(2)]);
+        // None beside it, somebody else's, one that is not next to it, two, one too many.
+        assert_eq!((paired("b"), paired("b2"), paired("b-1")), (vec![None], vec![None], vec![None]));
+        assert_eq!((paired("1b1"), paired("1b1b1")), (vec![None], vec![None, None]));
     }
 
     #[test]

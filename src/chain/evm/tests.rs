@@ -169,6 +169,7 @@ fn a_payment_is_read_in_two_rounds() {
         mined.transfers,
         [Transfer {
             place: Place::LogIndex(3),
+            ordinal: 0,
             from: Some(address(PAYER)),
             to: Some(address(PAY_TO)),
             amount: crate::amount::Amount::atomic(7)

@@ -102,8 +102,8 @@ fn registered(place: Address, account: &Account<'_>) -> Result<Option<Transfer>,
     let amount = Amount::atomic(moved);
     Ok(match (after > before, moved) {
         (_, 0) => None,
-        (true, _) => Some(Transfer { place, from: None, to: owner, amount }),
-        (false, _) => Some(Transfer { place, from: owner, to: None, amount }),
+        (true, _) => Some(Transfer { place, ordinal: 0, from: None, to: owner, amount }),
+        (false, _) => Some(Transfer { place, ordinal: 0, from: owner, to: None, amount }),
     })
 }
 

@@ -97,6 +97,9 @@ impl Settler {
                     attempts: row.sent.attempts(),
                     external: false,
                     reorged: row.sent.reopened,
+                    units: Vec::new(),
+                    spent: None,
+                    handed: false,
                 };
                 db.atomically(|| {
                     let mut nonces = self.nonces()?;

@@ -107,6 +107,9 @@ impl Settler {
                     attempts: row.sent.attempts(),
                     external: false,
                     reorged: row.sent.reopened,
+                    units: Vec::new(),
+                    spent: None,
+                    handed: false,
                 };
                 self.end(&row.key, &report)?;
             } else {
