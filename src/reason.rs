@@ -36,6 +36,8 @@ macro_rules! reasons {
                         | Self::SvmSimulation
                         | Self::SvmSimulationV1
                         | Self::SettlementPending
+                        | Self::DuplicateSettlement
+                        | Self::IdentifierConflict
                         | Self::UnexpectedVerify
                         | Self::UnexpectedSettle
                         | Self::FacilitatorUnavailable
@@ -119,7 +121,7 @@ reasons! {
     SvmSimulationV1 "transaction_simulation_failed" "The transaction would fail (version 1).";
     SvmFailed "invalid_exact_svm_transaction_failed" "The transaction failed, or can never reach the chain.";
     SvmUnconfirmed "post_settlement_transfer_not_confirmed" "The transaction succeeded without the transfer that was signed.";
-    DuplicateSettlement "duplicate_settlement" "This payment is settled, or being settled, for other requirements.";
+    DuplicateSettlement "duplicate_settlement" "This payment was handed over, another request waits for it, or it is bound to other requirements.";
     SettlementPending "settlement_pending" "The transaction is sent and not yet confirmed: ask again.";
     UnexpectedVerify "unexpected_verify_error" "It could not be checked now: ask again.";
     UnexpectedSettle "unexpected_settle_error" "It could not be settled now: ask again.";

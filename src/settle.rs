@@ -77,6 +77,9 @@ impl Flight {
 pub struct Report {
     /// Whose.
     pub settlement: SettlementId,
+    /// Which attempt; `None` in reports of older builds.
+    #[serde(default)]
+    pub attempt: Option<usize>,
     /// How far it is.
     pub status: SettlementStatus,
     /// Why it failed.

@@ -23,6 +23,46 @@ pub mod ledger {
         CREATE TABLE IF NOT EXISTS identifiers (id TEXT PRIMARY KEY, authorization TEXT NOT NULL) WITHOUT ROWID;
         CREATE TABLE IF NOT EXISTS outbox (seq INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, body TEXT NOT NULL);
     ";
+    /// What changes the schema of an older build, in order; each is applied once, and the rows of the
+    /// build before it are carried over.
+    pub const MIGRATIONS: &[&str] = &[MIGRATION_1_DELIVERY];
+    /// Delivery is a state of its own; identifiers are scoped by payer; payments that were never settled end.
+    pub const MIGRATION_1_DELIVERY: &str = "
+        ALTER TABLE settlements ADD COLUMN course TEXT NOT NULL DEFAULT '{}';
+        ALTER TABLE settlements ADD COLUMN revision INTEGER NOT NULL DEFAULT 0;
+        ALTER TABLE settlements ADD COLUMN status TEXT NOT NULL DEFAULT '';
+        ALTER TABLE settlements ADD COLUMN network TEXT NOT NULL DEFAULT '';
+        ALTER TABLE settlements ADD COLUMN payer TEXT NOT NULL DEFAULT '';
+        ALTER TABLE settlements ADD COLUMN tx TEXT;
+        ALTER TABLE settlements ADD COLUMN handed INTEGER NOT NULL DEFAULT 0;
+        ALTER TABLE settlements ADD COLUMN due_ms INTEGER;
+        UPDATE settlements SET status = json_extract(body, '$.status'), network = json_extract(body, '$.network'),
+            payer = json_extract(body, '$.payer'), tx = json_extract(body, '$.transaction'), due_ms = 0,
+            handed = json_extract(body, '$.status') = 'completed',
+            body = json_set(body, '$.handed_over', CASE json_extract(body, '$.status') WHEN 'completed'
+                THEN json_object('at', json_extract(body, '$.completed_at'), 'request_id', NULL) ELSE json('null') END),
+            course = json_object('attempt', json_array_length(body, '$.attempts'),
+                'reserved_at', CAST(strftime('%s', json_extract(body, '$.created_at')) AS INTEGER) * 1000,
+                'signer', (SELECT signer FROM senders WHERE settlement_id = settlements.id));
+        DROP TABLE senders;
+        CREATE INDEX settlements_open ON settlements (due_ms) WHERE handed = 0 AND status <> 'failed';
+        CREATE INDEX settlements_of_payer ON settlements (payer, id);
+        CREATE INDEX settlements_of_transaction ON settlements (tx, id) WHERE tx IS NOT NULL;
+        ALTER TABLE payments ADD COLUMN proof TEXT;
+        ALTER TABLE payments ADD COLUMN expires_ms INTEGER;
+        UPDATE payments SET expires_ms = CAST(strftime('%s', 'now') AS INTEGER) * 1000 + 86400000
+            WHERE settlement_id IS NULL;
+        CREATE INDEX payments_unsettled ON payments (expires_ms) WHERE settlement_id IS NULL;
+        CREATE TABLE payment_identifiers (payer TEXT NOT NULL, id TEXT NOT NULL, authorization TEXT NOT NULL,
+            PRIMARY KEY (payer, id)) WITHOUT ROWID;
+        INSERT INTO payment_identifiers (payer, id, authorization) SELECT s.payer, i.id, i.authorization
+            FROM identifiers i JOIN payments p ON p.authorization = i.authorization
+            JOIN settlements s ON s.id = p.settlement_id;
+        DROP TABLE identifiers;
+        ALTER TABLE idempotency ADD COLUMN answer_until_ms INTEGER;
+        UPDATE idempotency SET answer_until_ms = created_ms + 600000
+            WHERE route = 'facilitator/settle' AND json_extract(body, '$.success') = 1;
+    ";
     /// Binds a name; returns the value.
     pub const STATE_GET: &str = "SELECT value FROM state WHERE name = ?";
     /// Binds a name and a value.
@@ -48,13 +88,17 @@ pub mod ledger {
     /// Binds the newest id to let go and a limit. Followed records stay.
     pub const RECORDS_PURGE: &str = "DELETE FROM records WHERE id IN (SELECT id FROM records WHERE id <= ?
         AND id NOT IN (SELECT id FROM watches) ORDER BY id LIMIT ?)";
-    /// Binds route and key; returns body hash, status, body, time.
+    /// Binds route and key; returns body hash, status, body, time, until when the answer repeats.
     pub const IDEMPOTENCY_GET: &str =
-        "SELECT body_hash, status, body, created_ms FROM idempotency WHERE route = ? AND key = ?";
-    /// Binds route, key, body hash, status, body, time.
-    pub const IDEMPOTENCY_PUT: &str = "INSERT INTO idempotency (route, key, body_hash, status, body, created_ms)
-        VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (route, key) DO UPDATE SET body_hash = excluded.body_hash,
-        status = excluded.status, body = excluded.body, created_ms = excluded.created_ms";
+        "SELECT body_hash, status, body, created_ms, answer_until_ms FROM idempotency WHERE route = ? AND key = ?";
+    /// Binds route, key, body hash, status, body, time, until when the answer repeats.
+    pub const IDEMPOTENCY_PUT: &str = "INSERT INTO idempotency (route, key, body_hash, status, body, created_ms,
+        answer_until_ms) VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (route, key) DO UPDATE SET
+        body_hash = excluded.body_hash, status = excluded.status, body = excluded.body,
+        created_ms = excluded.created_ms, answer_until_ms = excluded.answer_until_ms";
+    /// Binds status, body, until when it repeats, route, key: the answer to what came under the key.
+    pub const IDEMPOTENCY_ANSWER: &str = "UPDATE idempotency SET status = ?, body = ?, answer_until_ms = ?
+        WHERE route = ? AND key = ?";
     /// Binds the newest time to let go and a limit.
     pub const IDEMPOTENCY_PURGE: &str = "DELETE FROM idempotency WHERE (route, key) IN
         (SELECT route, key FROM idempotency WHERE created_ms <= ? LIMIT ?)";
@@ -62,29 +106,60 @@ pub mod ledger {
     pub const PAYER_GET: &str = "SELECT 1 FROM payers WHERE address = ?";
     /// Binds an address.
     pub const PAYER_PUT: &str = "INSERT INTO payers (address) VALUES (?) ON CONFLICT (address) DO NOTHING";
-    /// Binds an authorization; returns its fingerprint, settlement and signer.
-    pub const PAYMENT_GET: &str = "SELECT p.fingerprint, s.body, a.signer FROM payments p
-        LEFT JOIN settlements s ON s.id = p.settlement_id
-        LEFT JOIN senders a ON a.settlement_id = p.settlement_id WHERE p.authorization = ?";
-    /// Binds an authorization; returns its fingerprint: all that a verification needs.
-    pub const PAYMENT_KNOWN: &str = "SELECT fingerprint FROM payments WHERE authorization = ?";
-    /// Binds settlement and signer: a new attempt may have another, and its Settler then holds what is signed.
-    pub const SENDER_PUT: &str = "INSERT INTO senders (settlement_id, signer) VALUES (?, ?)
-        ON CONFLICT (settlement_id) DO UPDATE SET signer = excluded.signer";
-    /// Binds a payment identifier; returns the authorization.
-    pub const IDENTIFIER_GET: &str = "SELECT authorization FROM identifiers WHERE id = ?";
-    /// Binds a payment identifier and an authorization: the newest that was reserved counts.
-    pub const IDENTIFIER_PUT: &str = "INSERT INTO identifiers (id, authorization) VALUES (?, ?)
-        ON CONFLICT (id) DO UPDATE SET authorization = excluded.authorization";
-    /// Binds authorization, fingerprint, settlement. A payment that is known takes the requirements that reserve it.
-    pub const PAYMENT_PUT: &str = "INSERT INTO payments (authorization, fingerprint, settlement_id) VALUES (?, ?, ?)
-        ON CONFLICT (authorization) DO UPDATE SET fingerprint = excluded.fingerprint,
-        settlement_id = COALESCE(excluded.settlement_id, settlement_id)";
-    /// Binds an id; returns the body.
-    pub const SETTLEMENT_GET: &str = "SELECT body FROM settlements WHERE id = ?";
-    /// Binds id and body.
-    pub const SETTLEMENT_PUT: &str =
-        "INSERT INTO settlements (id, body) VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET body = excluded.body";
+    /// Binds an authorization; returns fingerprint, proof, expiry, settlement and its course.
+    pub const PAYMENT_GET: &str = "SELECT p.fingerprint, p.proof, p.expires_ms, s.body, s.course FROM payments p
+        LEFT JOIN settlements s ON s.id = p.settlement_id WHERE p.authorization = ?";
+    /// Binds authorization, fingerprint, proof, settlement, expiry. A payment that is known takes the
+    /// requirements that reserve it.
+    pub const PAYMENT_PUT: &str = "INSERT INTO payments (authorization, fingerprint, proof, settlement_id, expires_ms)
+        VALUES (?, ?, ?, ?, ?) ON CONFLICT (authorization) DO UPDATE SET fingerprint = excluded.fingerprint,
+        proof = excluded.proof, settlement_id = COALESCE(excluded.settlement_id, settlement_id),
+        expires_ms = excluded.expires_ms";
+    /// Binds a time and a limit: payments without a settlement whose time is over are let go.
+    pub const PAYMENTS_PURGE: &str = "DELETE FROM payments WHERE authorization IN (SELECT authorization FROM payments
+        WHERE settlement_id IS NULL AND expires_ms <= ? ORDER BY expires_ms LIMIT ?)";
+    /// Returns the earliest end of a payment without a settlement.
+    pub const PAYMENTS_NEXT: &str = "SELECT MIN(expires_ms) FROM payments WHERE settlement_id IS NULL";
+    /// Binds a payer and a payment identifier; returns the authorization.
+    pub const IDENTIFIER_GET: &str = "SELECT authorization FROM payment_identifiers WHERE payer = ? AND id = ?";
+    /// Binds payer, payment identifier, authorization: the newest that was reserved counts.
+    pub const IDENTIFIER_PUT: &str = "INSERT INTO payment_identifiers (payer, id, authorization) VALUES (?, ?, ?)
+        ON CONFLICT (payer, id) DO UPDATE SET authorization = excluded.authorization";
+    /// Binds an id; returns body, course and revision.
+    pub const SETTLEMENT_GET: &str = "SELECT body, course, revision FROM settlements WHERE id = ?";
+    /// Binds id, body, course, status, network, payer, transaction, whether it is handed over, when it is due.
+    /// A due time that is set already stays: it is corrected when it has come.
+    pub const SETTLEMENT_PUT: &str = "INSERT INTO settlements
+        (id, body, course, status, network, payer, tx, handed, due_ms, revision) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 1)
+        ON CONFLICT (id) DO UPDATE SET body = excluded.body, course = excluded.course, status = excluded.status,
+        tx = excluded.tx, handed = excluded.handed, due_ms = COALESCE(settlements.due_ms, excluded.due_ms),
+        revision = settlements.revision + 1";
+    /// Binds when it is due, and an id.
+    pub const SETTLEMENT_DUE: &str = "UPDATE settlements SET due_ms = ? WHERE id = ?";
+    /// Binds a time and a limit; returns the ids due by then.
+    pub const SETTLEMENTS_DUE: &str = "SELECT id FROM settlements WHERE handed = 0 AND status <> 'failed'
+        AND due_ms <= ? ORDER BY due_ms LIMIT ?";
+    /// Returns the earliest due time.
+    pub const SETTLEMENTS_NEXT: &str =
+        "SELECT MIN(due_ms) FROM settlements WHERE handed = 0 AND status <> 'failed' AND due_ms IS NOT NULL";
+    /// Binds id, network, whether handed over, limit (network and handed may be null); returns older ones, the newest first.
+    pub const SETTLEMENTS_BEFORE: &str = "SELECT id, body FROM settlements WHERE id < ?1
+        AND (?2 IS NULL OR network = ?2) AND (?3 IS NULL OR handed = ?3) ORDER BY id DESC LIMIT ?4";
+    /// The same of those that may still be handed over.
+    pub const SETTLEMENTS_OPEN: &str = "SELECT id, body FROM settlements WHERE handed = 0 AND status <> 'failed' AND id < ?1
+        AND (?2 IS NULL OR network = ?2) AND (?3 IS NULL OR handed = ?3) ORDER BY id DESC LIMIT ?4";
+    /// The same of one payer, bound last.
+    pub const SETTLEMENTS_OF_PAYER: &str = "SELECT id, body FROM settlements WHERE payer = ?5 AND id < ?1
+        AND (?2 IS NULL OR network = ?2) AND (?3 IS NULL OR handed = ?3) ORDER BY id DESC LIMIT ?4";
+    /// The same of one transaction, bound last.
+    pub const SETTLEMENTS_OF_TRANSACTION: &str = "SELECT id, body FROM settlements WHERE tx = ?5 AND id < ?1
+        AND (?2 IS NULL OR network = ?2) AND (?3 IS NULL OR handed = ?3) ORDER BY id DESC LIMIT ?4";
+    /// The same of one authorization, bound last.
+    pub const SETTLEMENTS_OF_AUTHORIZATION: &str = "SELECT id, body FROM settlements
+        WHERE id = (SELECT settlement_id FROM payments WHERE authorization = ?5) AND id < ?1
+        AND (?2 IS NULL OR network = ?2) AND (?3 IS NULL OR handed = ?3) ORDER BY id DESC LIMIT ?4";
+    /// Binds a payer; returns 1 if one of their settlements is completed.
+    pub const PAYER_HAS_PAID: &str = "SELECT 1 FROM settlements WHERE payer = ? AND status = 'completed' LIMIT 1";
     /// Binds id and time.
     pub const WATCH_PUT: &str = "INSERT INTO watches (id, next_ms) VALUES (?, ?)
         ON CONFLICT (id) DO UPDATE SET next_ms = excluded.next_ms";
@@ -236,15 +311,15 @@ pub mod directory {
     /// Binds tenant, environment, id, limit; returns older records, the newest first.
     pub const RECORDS_BEFORE: &str = "SELECT id, body FROM verifications
         WHERE tenant_id = ? AND environment = ? AND id < ? ORDER BY id DESC LIMIT ?";
-    /// Binds id, tenant, environment, kind, verification, time, body; harmless when repeated.
+    /// Binds id, tenant, environment, kind, what it is about, time, body; harmless when repeated.
     pub const EVENT_PUT: &str =
-        "INSERT INTO events (id, tenant_id, environment, kind, verification_id, created_ms, body)
+        "INSERT INTO events (id, tenant_id, environment, kind, subject_id, created_ms, body)
         VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING";
-    /// Binds id, tenant, environment, time, network, status, body. What is completed stays so.
+    /// Binds id, tenant, environment, time, network, status, body, revision. An older revision changes nothing.
     pub const SETTLEMENT_PUT: &str =
-        "INSERT INTO settlements (id, tenant_id, environment, created_ms, network, status, body)
-        VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET status = excluded.status, body = excluded.body
-        WHERE settlements.status <> 'completed'";
+        "INSERT INTO settlements (id, tenant_id, environment, created_ms, network, status, body, revision)
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET status = excluded.status, body = excluded.body,
+        revision = excluded.revision WHERE excluded.revision > settlements.revision";
     /// Binds tenant, environment, period, verifications, requests, now; totals never shrink.
     pub const USAGE_PUT: &str =
         "INSERT INTO period_usage (tenant_id, environment, period, verifications, requests, updated_ms)

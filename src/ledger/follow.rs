@@ -30,6 +30,9 @@ pub enum EventKind {
     /// The payment came back, in the same block or another.
     #[serde(rename = "payment.restored")]
     Restored,
+    /// A settlement is completed, and nobody was given its success for five minutes.
+    #[serde(rename = "settlement.undelivered")]
+    Undelivered,
 }
 
 impl EventKind {
@@ -40,6 +43,7 @@ impl EventKind {
             Self::Finalized => "payment.finalized",
             Self::Reorged => "payment.reorged",
             Self::Restored => "payment.restored",
+            Self::Undelivered => "settlement.undelivered",
         }
     }
 }

@@ -3,10 +3,12 @@
 //! the payment is good.
 
 mod body;
+mod repeatable;
 
 use crate::network::{self, NETWORKS, Network};
 use crate::reason::Reason;
 pub use body::Body;
+pub use repeatable::is_repeatable;
 use body::{
     Authorization, Extension, Extensions, Extra, Identifier, PaymentPayload, Raw, Resource, Signed, Wanted, object,
     text,

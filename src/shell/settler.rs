@@ -143,6 +143,7 @@ impl Settler {
     async fn hold(&self, app: &App, flight: &Flight, reason: Reason, told: String) -> Report {
         let report = Report {
             settlement: flight.settlement,
+            attempt: Some(flight.attempt),
             status: SettlementStatus::Failed,
             reason: Some(reason),
             told,
@@ -294,6 +295,7 @@ struct Landed {
 fn report_of(row: &Row, id: &TxId, status: SettlementStatus, reason: Option<Reason>, told: String) -> Report {
     Report {
         settlement: row.flight.settlement,
+        attempt: Some(row.flight.attempt),
         status,
         reason,
         told,
@@ -310,6 +312,7 @@ fn report_of(row: &Row, id: &TxId, status: SettlementStatus, reason: Option<Reas
 fn pending(row: &Row) -> Report {
     Report {
         settlement: row.flight.settlement,
+        attempt: Some(row.flight.attempt),
         status: SettlementStatus::Pending,
         reason: None,
         told: String::new(),

@@ -8,7 +8,7 @@ use crate::chain::facts::Facts;
 use crate::ledger::payment::{Asked, Finding, Terms, Verb, authorization, transaction};
 use crate::network::Network;
 use crate::payment::Checks;
-use crate::payment::x402::{self, Payment};
+use crate::payment::x402::{self, Payload, Payment, Version};
 use crate::reason::Reason;
 use crate::shell::app::App;
 use crate::shell::http::Incoming;
@@ -27,14 +27,32 @@ pub(super) struct Ready {
     pub(super) held: Option<(Reason, String)>,
 }
 
-/// Judges a payment: what is free, then what the chain must tell.
-pub(super) async fn find(
+/// A payment as far as it is free to judge.
+pub(super) struct Free<'a> {
+    payment: &'a Payment,
+    network: &'static Network,
+    network_text: String,
+    terms: exact::Terms,
+    rules: exact::Rules,
+    /// Its time is over, and nothing else is wrong with it.
+    late: Option<(Reason, String)>,
+    sender: Address,
+}
+
+impl Free<'_> {
+    pub(super) fn ready(self, held: Option<(Reason, String)>) -> Ready {
+        Ready { network: self.network, network_text: self.network_text, terms: self.terms, held }
+    }
+}
+
+/// Judges what is free to judge. `None` where the finding is made: nothing that is recorded can help.
+pub(super) async fn free<'a>(
     app: &App,
     context: &Context,
     incoming: &Incoming,
-    payment: &Payment,
+    payment: &'a Payment,
     asked: &mut Asked,
-) -> Option<Ready> {
+) -> Option<Free<'a>> {
     let refuse = |reason: Reason, told: &str| Finding::Refused(Checks::none(), reason, told.to_owned());
     let Some(network) = x402::network_named(&payment.requirements.network) else {
         asked.finding = refuse(Reason::InvalidNetwork, "the network is not known");
@@ -51,11 +69,10 @@ pub(super) async fn find(
     let own: Vec<Address> = signers.iter().map(Signer::address).collect();
     let exact::Judged { mut rules, terms } = exact::judge_free(payment, network, &own, now);
     asked.payer = terms.as_ref().map_or_else(|| exact::payer_named(payment), |terms| Some(terms.payer()));
+    // What is over may have been settled in time: only what is recorded can help then.
     let (terms, late) = match (terms, rules.refusal.take()) {
-        (Some(terms), None) => (terms, None),
-        // What is over may have been settled in time, and is then told again.
-        (Some(terms), Some(refusal)) if asked.verb == Verb::Settle => (terms, Some(refusal)),
-        (_, refusal) => {
+        (Some(terms), late) => (terms, late),
+        (None, refusal) => {
             let (reason, told) = refusal.unwrap_or((Reason::InvalidPayload, "the payload is malformed".to_owned()));
             asked.finding = Finding::Refused(Checks::new(&rules.checks), reason, told);
             return None;
@@ -70,35 +87,47 @@ pub(super) async fn find(
     if !asked.chain_on {
         return None;
     }
-    if let Some((reason, told)) = late {
-        asked.finding = Finding::Refused(Checks::new(&rules.checks), reason, told.clone());
-        return Some(Ready { network, network_text: asked.network_text.clone(), terms, held: Some((reason, told)) });
-    }
-    if asked.verb == Verb::Settle && (signers.is_empty() || network.settle.is_none()) {
-        asked.finding = refuse(Reason::NetworkNotEnabled, "nothing is settled on this network");
-        return None;
-    }
     // Where nobody would send it, the recipient stands in for the sender.
     let sender = able.get(signer).map_or_else(|| terms.pay_to(), |signer| signer.address());
-    let memory = isolate::memory();
+    Some(Free { payment, network, network_text: asked.network_text.clone(), terms, rules, late, sender })
+}
+
+/// Judges what the chain must tell.
+pub(super) async fn on_chain(
+    app: &App,
+    _context: &Context,
+    incoming: &Incoming,
+    mut free: Free<'_>,
+    asked: &mut Asked,
+) -> Ready {
+    let network = free.network;
+    if let Some((reason, told)) = free.late.take() {
+        asked.finding = Finding::Refused(Checks::new(&free.rules.checks), reason, told.clone());
+        return free.ready(Some((reason, told)));
+    }
     let settles = asked.verb == Verb::Settle;
-    let judge =
-        |facts: &Facts| exact::judge_on_chain(payment, &terms, &sender, Known { facts, memory: &memory, settles, now });
+    if settles && (network.settle.is_none() || app.settings.signers(network.family, network.environment).is_empty()) {
+        let (reason, told) = (Reason::NetworkNotEnabled, "nothing is settled on this network".to_owned());
+        asked.finding = Finding::Refused(Checks::none(), reason, told.clone());
+        return free.ready(Some((reason, told)));
+    }
+    let (memory, now) = (isolate::memory(), incoming.now.seconds());
+    let known = |facts| Known { facts, memory: &memory, settles, now };
+    let judge = |facts: &Facts| exact::judge_on_chain(free.payment, &free.terms, &free.sender, known(facts));
     asked.finding = match rpc::decide(network, &app.settings.providers(network), judge).await {
         None => Finding::Unavailable,
         Some(told) => {
-            rules.checks.extend(told.checks);
+            free.rules.checks.extend(told.checks);
+            let checks = Checks::new(&free.rules.checks);
             match told.refusal {
-                None => Finding::Good(Checks::new(&rules.checks)),
-                Some((reason, told)) => Finding::Refused(Checks::new(&rules.checks), reason, told),
+                None => Finding::Good(checks),
+                Some((Reason::EvmNonceUsed, told)) if settles => Finding::Used(checks, told),
+                Some((reason, told)) => Finding::Refused(checks, reason, told),
             }
         }
     };
-    if asked.verb == Verb::Settle {
-        externally(app, network, &terms, asked).await;
-    }
     let held = held(&asked.finding);
-    Some(Ready { network, network_text: asked.network_text.clone(), terms, held })
+    free.ready(held)
 }
 
 /// The signers that can pay for a transaction, or all where none is known to; on Solana the payer has chosen.
@@ -109,13 +138,14 @@ fn able<'a>(network: &Network, signers: &'a [Signer], now: UnixMillis) -> Vec<&'
 }
 
 /// An authorization that is used up may have been used by somebody else, for this very payment.
-async fn externally(app: &App, network: &'static Network, terms: &exact::Terms, asked: &mut Asked) {
-    if let (Finding::Refused(_, Reason::EvmNonceUsed, _), Some(nonce)) = (&asked.finding, nonce(terms)) {
-        let signed = external::Signed { payer: terms.payer(), pay_to: terms.pay_to(), amount: terms.amount(), nonce };
-        if let Some(id) = external::find(app, network, &signed).await {
-            asked.finding = Finding::External(asked.finding.checks(), id);
-        }
-    }
+pub(super) async fn externally(app: &App, ready: &Ready, asked: &mut Asked) {
+    let (Finding::Used(checks, told), Some(nonce)) = (&asked.finding, nonce(&ready.terms)) else { return };
+    let (checks, told, terms) = (checks.clone(), told.clone(), &ready.terms);
+    let signed = external::Signed { payer: terms.payer(), pay_to: terms.pay_to(), amount: terms.amount(), nonce };
+    asked.finding = match external::find(app, ready.network, &signed).await {
+        Some(id) => Finding::External(checks, id, Vec::new()),
+        None => Finding::Refused(checks, Reason::EvmNonceUsed, told),
+    };
 }
 
 /// Why nothing new may be sent for a payment.
@@ -123,6 +153,7 @@ fn held(finding: &Finding) -> Option<(Reason, String)> {
     match finding {
         Finding::Good(_) | Finding::External(..) => None,
         Finding::Refused(_, reason, told) => Some((*reason, told.clone())),
+        Finding::Used(_, told) => Some((Reason::EvmNonceUsed, told.clone())),
         Finding::Unavailable | Finding::Deferred => {
             Some((Reason::UnexpectedSettle, "the chain does not tell now whether the payment is good".to_owned()))
         }
@@ -158,8 +189,23 @@ fn brief(
 ) -> Terms {
     let asset = network.asset.text;
     let (payer, pay_to, amount) = (terms.payer(), terms.pay_to(), terms.amount());
-    let resource = payment.resource.as_deref().unwrap_or("");
+    // In version 2 the resource is the buyer's own text, and binds nothing.
+    let resource = payment.resource.as_deref().filter(|_| payment.version == Version::One).unwrap_or("");
     let required = format!("exact\n{}\n{asset}\n{amount}\n{}\n{resource}", network.caip2, pay_to.plain());
     let signer = signer.map(Signer::address);
-    Terms { authorization, fingerprint: hex::encode(Sha256::digest(required)), payer, pay_to, amount, signer }
+    let proof = match &payment.payload {
+        Payload::Eip3009(signed) => hex::encode(Sha256::digest(signed.signature.to_ascii_lowercase())),
+        Payload::Transaction(_) | Payload::Other => String::new(),
+    };
+    Terms {
+        authorization,
+        fingerprint: hex::encode(Sha256::digest(required)),
+        proof,
+        payer,
+        pay_to,
+        amount,
+        signer,
+        valid_before: None,
+        worst: 0,
+    }
 }
