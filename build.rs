@@ -94,7 +94,13 @@ fn settle(row: &Row) -> Option<String> {
             format!("Cost::Svm(Compute {{ units: {compute_units}, micro_lamports: {micro_lamports} }})")
         }
     };
-    Some(format!("Some(Settle {{ min_atomic: {least}, cost: {cost} }})"))
+    let decimals = match row.kind {
+        Kind::Evm => 18,
+        Kind::Svm => 9,
+    };
+    let registry::Coin { symbol, usd } = &settle.coin;
+    let coin = format!("Coin {{ symbol: {symbol:?}, usd: {usd}, decimals: {decimals} }}");
+    Some(format!("Some(Settle {{ min_atomic: {least}, cost: {cost}, coin: {coin} }})"))
 }
 
 fn asset(row: &Row) -> Option<String> {

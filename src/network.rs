@@ -81,6 +81,36 @@ pub struct Settle {
     pub min_atomic: u64,
     /// The most that one settlement may cost.
     pub cost: Cost,
+    /// What it is paid in.
+    pub coin: Coin,
+}
+
+/// A chain's own coin, which pays for settlements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Coin {
+    /// `ETH`, `SOL`.
+    pub symbol: &'static str,
+    /// Whole dollars a coin, above zero: an assumption of the registry's, not a quote.
+    pub usd: u64,
+    /// Digits after the point of its smallest unit (wei, lamport): 18 on EVM, 9 on Solana.
+    pub decimals: u8,
+}
+
+impl Coin {
+    /// What `cents` buy, smallest units, rounded down.
+    #[must_use]
+    pub fn units(&self, cents: u64) -> u128 {
+        let one = 10_u128.saturating_pow(self.decimals.into());
+        let price = u128::from(self.usd).saturating_mul(100);
+        u128::from(cents).saturating_mul(one).checked_div(price).unwrap_or(0)
+    }
+
+    /// What `units` of the smallest unit are worth, millionths of a dollar, rounded up.
+    #[must_use]
+    pub fn micro_usd(&self, units: u128) -> u128 {
+        let one = 10_u128.saturating_pow(self.decimals.into());
+        units.saturating_mul(u128::from(self.usd)).saturating_mul(1_000_000).div_ceil(one)
+    }
 }
 
 /// The most that one settlement may cost, by family.
@@ -277,6 +307,27 @@ mod tests {
     }
 
     #[test]
+    fn a_coin_is_its_familys_and_told_in_dollars() {
+        for network in NETWORKS {
+            let coin = network.settle.map(|settle| settle.coin).unwrap();
+            let decimals = if network.family == Family::Evm { 18 } else { 9 };
+            assert_eq!(coin.decimals, decimals, "{}", network.key);
+            let live = network.live_chain.and_then(by_key).and_then(|live| live.settle);
+            assert!(live.is_none_or(|live| live.coin == coin), "{}", network.key);
+        }
+        let coin = |key| by_key(key).and_then(|network| network.settle).map(|settle| settle.coin).unwrap();
+        assert_eq!(coin("base"), Coin { symbol: "ETH", usd: 4_000, decimals: 18 });
+        assert_eq!(coin("base").units(100), 250_000_000_000_000);
+        assert_eq!(coin("base").micro_usd(250_000_000_000_000), 1_000_000);
+        assert_eq!(coin("base").micro_usd(1), 1);
+        assert_eq!(coin("base").units(u64::MAX), 46_116_860_184_273_879_037_500_000_000_000);
+        assert_eq!(coin("solana-devnet"), Coin { symbol: "SOL", usd: 200, decimals: 9 });
+        assert_eq!(coin("solana").units(1), 50_000);
+        assert_eq!(coin("solana").micro_usd(20_000), 4_000);
+        assert_eq!(coin("local-evm").units(100), 1_000_000_000_000_000_000);
+    }
+
+    #[test]
     fn separators_are_pinned() {
         for network in NETWORKS {
             let found = network.asset.separator.map(hex::encode);
@@ -379,7 +430,12 @@ mod tests {
         check("/bridged/0/address", json!("0x833589fCD6eDb6E08f4c7C32D4f71b54bdA02913"), "base: a bridged token");
         check("/finality", json!("safe"), "unknown variant");
         check("/settle/gas_limit", json!(20_000), "base: settle has a least amount");
-        check("/settle", json!({"min_atomic": "1", "compute_units": 1, "micro_lamports": 1}), "base: settle has");
+        let coin = json!({"symbol": "SOL", "usd": 1});
+        let compute = json!({"min_atomic": "1", "compute_units": 1, "micro_lamports": 1, "coin": coin});
+        check("/settle", compute, "base: settle has");
+        check("/settle/coin/usd", json!(0), "base: settle.coin has a symbol and a price");
+        check("/settle/coin/symbol", json!(""), "base: settle.coin has a symbol and a price");
+        check("/settle/coin/usd", json!(0.5), "expected u64");
         check("/name", json!(""), "base: name is not empty");
     }
 }

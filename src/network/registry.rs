@@ -47,6 +47,15 @@ pub(crate) struct Settle {
     pub(crate) min_atomic: String,
     #[serde(flatten)]
     pub(crate) cost: Cost,
+    pub(crate) coin: Coin,
+}
+
+/// The chain's own coin and the whole dollars it is taken to be worth.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Coin {
+    pub(crate) symbol: String,
+    pub(crate) usd: u64,
 }
 
 /// The most that one settlement may cost: gas and its price, or compute units and theirs.
@@ -133,6 +142,7 @@ const RULES: &[Rule] = &[
     }),
     ("finality on Solana is told by the node's status", |row| row.is_evm() || row.finality == Finality::Tag),
     ("settle has a least amount, and a cost of its family within reason", settle_fits),
+    ("settle.coin has a symbol and a price in whole dollars", coin_fits),
     ("local-* is a test network", |row| row.testnet || !row.is_local()),
 ];
 
@@ -253,6 +263,10 @@ fn settle_fits(row: &Row) -> bool {
         };
         cost && settle.min_atomic.parse::<u64>().is_ok_and(|least| least > 0)
     })
+}
+
+fn coin_fits(row: &Row) -> bool {
+    row.settle.as_ref().is_none_or(|settle| !settle.coin.symbol.is_empty() && settle.coin.usd > 0)
 }
 
 fn rpc_fits(row: &Row) -> bool {
