@@ -3,7 +3,7 @@
 
 use crate::address::{Family, Xpub};
 use crate::amount::Amount;
-use crate::network::{Environment, NETWORKS, Network, rpc_setting};
+use crate::network::{Budget, Environment, NETWORKS, Network, rpc_setting};
 use crate::signer::Signer;
 use core::fmt;
 use sha2::{Digest, Sha256};
@@ -32,8 +32,8 @@ const EVM_XPUB: &str = "EVM_XPUB";
 /// Live, then test.
 const EVM_SIGNERS: [&str; 2] = ["EVM_SIGNERS_LIVE", "EVM_SIGNERS_TEST"];
 const SVM_SIGNERS: [&str; 2] = ["SOLANA_SIGNERS_LIVE", "SOLANA_SIGNERS_TEST"];
-const SETTLE_DAILY: &str = "SETTLE_DAILY_MAX";
-const SETTLE_DAILY_DEFAULT: u64 = 10_000;
+/// A tenant's day on a network, and the part of it that failures may take.
+const SETTLE_DAILY: [(&str, &str); 2] = [("SETTLE_DAILY_USD", "100"), ("SETTLE_DAILY_FAILED_USD", "10")];
 const PUBLIC_URL: &str = "PUBLIC_URL";
 
 /// Characters that an operators' key must have at least.
@@ -111,12 +111,20 @@ pub const SETTINGS: &[Setting] = &[
         meaning: "The same for test networks.",
     },
     Setting {
-        name: SETTLE_DAILY,
+        name: SETTLE_DAILY[0].0,
         secret: false,
         required: false,
-        default: "10000",
-        meaning: "The most transactions that are sent for one tenant on one network in a day (UTC): what its gas may \
-                  cost, for each is bounded by the registry's caps.",
+        default: SETTLE_DAILY[0].1,
+        meaning: "Dollars that one tenant's settlements may cost on one network in a day (UTC), at the registry's \
+                  price of the chain's coin; the worst cost is reserved before anything is signed, the real one charged.",
+    },
+    Setting {
+        name: SETTLE_DAILY[1].0,
+        secret: false,
+        required: false,
+        default: SETTLE_DAILY[1].1,
+        meaning: "Dollars of it that failed settlements may cost; once they are used up, only payers who have completed \
+                  a settlement with the tenant are served, one at a time.",
     },
     Setting {
         name: PUBLIC_URL,
@@ -153,7 +161,8 @@ pub struct Settings {
     evm_signers: [Vec<Signer>; 2],
     /// Live, then test.
     svm_signers: [Vec<Signer>; 2],
-    daily: u64,
+    /// A tenant's day, and of it what failures may take; millionths of a dollar.
+    daily: [u128; 2],
     public_url: Option<String>,
 }
 
@@ -210,16 +219,20 @@ impl Settings {
         let evm_signers = EVM_SIGNERS.map(|name| keys(Family::Evm, name, rule));
         let rule = "must be 1 to 16 different comma-separated base58 key pairs of 64 bytes";
         let svm_signers = SVM_SIGNERS.map(|name| keys(Family::Svm, name, rule));
-        let daily = get(SETTLE_DAILY).map_or(Some(SETTLE_DAILY_DEFAULT), |text| text.parse().ok());
-        if daily.is_none() {
-            wrong(SETTLE_DAILY, "must be a whole number");
-        }
+        let daily = SETTLE_DAILY.map(|(name, default)| {
+            let dollars = Amount::parse_usdc(&get(name).unwrap_or_else(|| default.to_owned()));
+            let micro = dollars.and_then(|amount| u128::try_from(amount.0).ok());
+            if micro.is_none() {
+                wrong(name, "must be a decimal number of dollars, above zero, at most six decimals");
+            }
+            micro.unwrap_or_default()
+        });
         let public_url = get(PUBLIC_URL);
         if public_url.as_deref().is_some_and(|url| !is_url(url)) {
             wrong(PUBLIC_URL, "must be an https origin (http on loopback only)");
         }
-        match (peppers, quorum, daily, mistakes.is_empty()) {
-            (Some(peppers), Some(quorum), Some(daily), true) => {
+        match (peppers, quorum, mistakes.is_empty()) {
+            (Some(peppers), Some(quorum), true) => {
                 let admin_key = Sha256::digest(admin_key.as_bytes()).into();
                 Ok(Self { admin_key, peppers, providers, quorum, xpub, evm_signers, svm_signers, daily, public_url })
             }
@@ -280,10 +293,12 @@ impl Settings {
         self.xpub.as_ref()
     }
 
-    /// The most transactions that are sent for a tenant on a network in a day.
+    /// What a tenant's settlements may cost on a network in a day.
     #[must_use]
-    pub const fn daily(&self) -> u64 {
-        self.daily
+    pub fn tenant_budget(&self, network: &Network) -> Budget {
+        let coin = network.settle.map(|settle| settle.coin);
+        let [day, failed] = self.daily.map(|micro_usd| coin.map_or(0, |coin| coin.units(micro_usd)));
+        Budget { day, failed }
     }
 
     /// The origin that links name.

@@ -97,12 +97,12 @@ pub struct Coin {
 }
 
 impl Coin {
-    /// What `cents` buy, smallest units, rounded down.
+    /// What millionths of a dollar buy, smallest units, rounded down.
     #[must_use]
-    pub fn units(&self, cents: u64) -> u128 {
+    pub fn units(&self, micro_usd: u128) -> u128 {
         let one = 10_u128.saturating_pow(self.decimals.into());
-        let price = u128::from(self.usd).saturating_mul(100);
-        u128::from(cents).saturating_mul(one).checked_div(price).unwrap_or(0)
+        let price = u128::from(self.usd).saturating_mul(1_000_000);
+        micro_usd.saturating_mul(one).checked_div(price).unwrap_or(0)
     }
 
     /// What `units` of the smallest unit are worth, millionths of a dollar, rounded up.
@@ -111,6 +111,15 @@ impl Coin {
         let one = 10_u128.saturating_pow(self.decimals.into());
         units.saturating_mul(u128::from(self.usd)).saturating_mul(1_000_000).div_ceil(one)
     }
+}
+
+/// The caps of one tenant's settlements on one network, in the coin's smallest unit a day.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Budget {
+    /// Of all settlements together.
+    pub day: u128,
+    /// Of those that failed; once it is used up, only payers who have completed one are launched.
+    pub failed: u128,
 }
 
 /// The most that one settlement may cost, by family.
@@ -317,14 +326,14 @@ mod tests {
         }
         let coin = |key| by_key(key).and_then(|network| network.settle).map(|settle| settle.coin).unwrap();
         assert_eq!(coin("base"), Coin { symbol: "ETH", usd: 4_000, decimals: 18 });
-        assert_eq!(coin("base").units(100), 250_000_000_000_000);
+        assert_eq!(coin("base").units(1_000_000), 250_000_000_000_000);
         assert_eq!(coin("base").micro_usd(250_000_000_000_000), 1_000_000);
         assert_eq!(coin("base").micro_usd(1), 1);
-        assert_eq!(coin("base").units(u64::MAX), 46_116_860_184_273_879_037_500_000_000_000);
+        assert_eq!(coin("base").units(u64::MAX.into()), 4_611_686_018_427_387_903_750_000_000);
         assert_eq!(coin("solana-devnet"), Coin { symbol: "SOL", usd: 200, decimals: 9 });
-        assert_eq!(coin("solana").units(1), 50_000);
+        assert_eq!(coin("solana").units(10_000), 50_000);
         assert_eq!(coin("solana").micro_usd(20_000), 4_000);
-        assert_eq!(coin("local-evm").units(100), 1_000_000_000_000_000_000);
+        assert_eq!(coin("local-evm").units(1_000_000), 1_000_000_000_000_000_000);
     }
 
     #[test]

@@ -146,7 +146,8 @@ pub mod ledger {
     pub const SETTLEMENTS_BEFORE: &str = "SELECT id, body FROM settlements WHERE id < ?1
         AND (?2 IS NULL OR network = ?2) AND (?3 IS NULL OR handed = ?3) ORDER BY id DESC LIMIT ?4";
     /// The same of those that may still be handed over.
-    pub const SETTLEMENTS_OPEN: &str = "SELECT id, body FROM settlements WHERE handed = 0 AND status <> 'failed' AND id < ?1
+    pub const SETTLEMENTS_OPEN: &str =
+        "SELECT id, body FROM settlements WHERE handed = 0 AND status <> 'failed' AND id < ?1
         AND (?2 IS NULL OR network = ?2) AND (?3 IS NULL OR handed = ?3) ORDER BY id DESC LIMIT ?4";
     /// The same of one payer, bound last.
     pub const SETTLEMENTS_OF_PAYER: &str = "SELECT id, body FROM settlements WHERE payer = ?5 AND id < ?1
@@ -312,8 +313,7 @@ pub mod directory {
     pub const RECORDS_BEFORE: &str = "SELECT id, body FROM verifications
         WHERE tenant_id = ? AND environment = ? AND id < ? ORDER BY id DESC LIMIT ?";
     /// Binds id, tenant, environment, kind, what it is about, time, body; harmless when repeated.
-    pub const EVENT_PUT: &str =
-        "INSERT INTO events (id, tenant_id, environment, kind, subject_id, created_ms, body)
+    pub const EVENT_PUT: &str = "INSERT INTO events (id, tenant_id, environment, kind, subject_id, created_ms, body)
         VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING";
     /// Binds id, tenant, environment, time, network, status, body, revision. An older revision changes nothing.
     pub const SETTLEMENT_PUT: &str =

@@ -266,6 +266,7 @@ fn an_idempotency_record_repeats_conflicts_or_has_ended() {
     let stored = |hash: &str, answer: Option<&str>| Stored {
         body_hash: hash.to_owned(),
         answer: answer.map(|body| (200, body.to_owned())),
+        answer_until: None,
         at: NOW,
     };
     assert_eq!(ask(stored("aa", Some("{}")), NOW), Err(Stop::Repeat(200, "{}".to_owned())));

@@ -215,7 +215,12 @@ fn refused(
 /// Another request has taken the wait over, or was given the success.
 #[must_use]
 pub fn taken(network_text: &str, settlement: &Settlement) -> Reply {
-    answered(network_text, settlement, Some((Reason::DuplicateSettlement, "another request has taken this payment")), false)
+    answered(
+        network_text,
+        settlement,
+        Some((Reason::DuplicateSettlement, "another request has taken this payment")),
+        false,
+    )
 }
 
 /// How a settlement stands, in the protocol's words; `told` is a sentence about a failure.

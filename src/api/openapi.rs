@@ -100,9 +100,7 @@ fn shapes(endpoint: Endpoint, make: &mut SchemaGenerator) -> (Option<Value>, u16
         Endpoint::FacilitatorVerifyHint | Endpoint::FacilitatorSettleHint => (None, 200, json!({"type": "object"})),
         Endpoint::FacilitatorSupported => (None, 200, of::<facilitator::Supported>(make)),
         Endpoint::Settlements => (None, 200, list(of::<crate::payment::settlement::Settlement>(make))),
-        Endpoint::Settlement | Endpoint::HandOver => {
-            (None, 200, of::<crate::payment::settlement::Settlement>(make))
-        }
+        Endpoint::Settlement | Endpoint::HandOver => (None, 200, of::<crate::payment::settlement::Settlement>(make)),
         Endpoint::Whoami => (None, 200, of::<whoami::Whoami>(make)),
         Endpoint::Health => (None, 200, of::<health::Health>(make)),
         Endpoint::OpenApi => (None, 200, json!({"type": "object"})),
@@ -142,9 +140,7 @@ fn parameters(row: &Row) -> Vec<Value> {
         all.push(json!({"name": "cursor", "in": "query", "schema": {"type": "string"}}));
     }
     if row.endpoint == Endpoint::Settlements {
-        let text = |name: &str, told: &str| {
-            json!({"name": name, "in": "query", "description": told, "schema": {"type": "string", "minLength": 1}})
-        };
+        let text = |name: &str, told: &str| json!({"name": name, "in": "query", "description": told, "schema": {"type": "string", "minLength": 1}});
         all.push(text("network", "CAIP-2, our key, or the protocol's name in version 1."));
         all.push(text("payer", "Who paid."));
         all.push(text("nonce", "The authorization's nonce (EVM); needs `network` and `payer`."));

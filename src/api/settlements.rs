@@ -65,10 +65,8 @@ mod tests {
     fn filters_are_read_or_their_fault_named() {
         let payer = "0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266";
         let nonce = format!("0x{}", "07".repeat(32));
-        let all = filter(&format!(
-            "network=base&payer={}&nonce={nonce}&handed_over=false&limit=3&x=y",
-            payer.to_lowercase()
-        ));
+        let all =
+            filter(&format!("network=base&payer={}&nonce={nonce}&handed_over=false&limit=3&x=y", payer.to_lowercase()));
         let all = all.expect("reads");
         assert_eq!((all.network.as_deref(), all.payer.as_deref()), (Some("eip155:8453"), Some(payer)));
         let found = all.authorization.expect("named");

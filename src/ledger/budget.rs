@@ -2,21 +2,13 @@
 //! at the worst price before anything is signed, charged from receipts when the
 //! end is known. Settlements that fail have a smaller share of their own.
 
+pub use crate::network::Budget;
 use crate::settle::Spent;
 use crate::time::UnixMillis;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 const DAY_MS: u64 = 86_400_000;
-
-/// The caps of one tenant on one network, in the chain's smallest unit (wei, lamports) a day.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Budget {
-    /// Of all settlements together.
-    pub day: u128,
-    /// Of those that failed; once it is used up, only payers who have completed one are launched.
-    pub failed: u128,
-}
 
 /// Money set aside for one attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,7 +42,11 @@ impl Spending {
     }
 
     fn today(&self, network: &str, now: UnixMillis) -> Used {
-        if self.day == Self::day_of(now) { self.used.get(network).copied().unwrap_or_default() } else { Used::default() }
+        if self.day == Self::day_of(now) {
+            self.used.get(network).copied().unwrap_or_default()
+        } else {
+            Used::default()
+        }
     }
 
     fn enter(&mut self, network: &str, now: UnixMillis) -> &mut Used {
@@ -77,7 +73,14 @@ impl Spending {
     }
 
     /// An attempt has ended: what was set aside is free, what was spent is charged.
-    pub fn end(&mut self, network: &str, reserve: Option<Reserve>, spent: Option<Spent>, failed: bool, now: UnixMillis) {
+    pub fn end(
+        &mut self,
+        network: &str,
+        reserve: Option<Reserve>,
+        spent: Option<Spent>,
+        failed: bool,
+        now: UnixMillis,
+    ) {
         let day = Self::day_of(now);
         let used = self.enter(network, now);
         if let Some(reserve) = reserve.filter(|reserve| reserve.day == day) {

@@ -19,8 +19,11 @@ pub struct Held {
 }
 /// Free.
 pub fn free_unit(held: &[Held], candidates: &[u64], own: ClaimId) -> Result<Unit, ClaimId> {
-    let units: Vec<Unit> =
-        if candidates.is_empty() { vec![Unit::Whole] } else { candidates.iter().map(|each| Unit::Log(*each)).collect() };
+    let units: Vec<Unit> = if candidates.is_empty() {
+        vec![Unit::Whole]
+    } else {
+        candidates.iter().map(|each| Unit::Log(*each)).collect()
+    };
     let clash = |unit: &Unit| {
         held.iter().find(|held| {
             held.prior.id != own && (held.unit == *unit || held.unit == Unit::Whole || *unit == Unit::Whole)

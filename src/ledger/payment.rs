@@ -334,12 +334,7 @@ fn held_back(asked: &Asked, admission: &Admission, known: Known<'_>, now: UnixMi
 
 /// What is told without looking further at the chain's word: refusals of the seller's own
 /// account, a broken rule of the request, a conflict of identifiers, or the payment's record.
-fn first_word(
-    asked: &Asked,
-    refusal: Option<(Reason, String)>,
-    known: Known<'_>,
-    now: UnixMillis,
-) -> Option<Booked> {
+fn first_word(asked: &Asked, refusal: Option<(Reason, String)>, known: Known<'_>, now: UnixMillis) -> Option<Booked> {
     let checks = || asked.finding.checks();
     let refused = |reason, told| Some(Booked::only(Outcome::Refused(checks(), reason, told)));
     if let Some((reason, told)) = refusal {

@@ -8,11 +8,11 @@ mod repeatable;
 use crate::network::{self, NETWORKS, Network};
 use crate::reason::Reason;
 pub use body::Body;
-pub use repeatable::is_repeatable;
 use body::{
     Authorization, Extension, Extensions, Extra, Identifier, PaymentPayload, Raw, Resource, Signed, Wanted, object,
     text,
 };
+pub use repeatable::is_repeatable;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 

@@ -2,8 +2,8 @@
 
 use super::app::App;
 use super::isolate::{self, Refused};
-use crate::api::{Reply, headers};
 use crate::api::records::Page;
+use crate::api::{Reply, headers};
 use crate::error::{Code, Fault};
 use crate::id::{RequestId, SettlementId, TenantId, VerificationId};
 use crate::ledger::{book, payment};

@@ -42,3 +42,14 @@ pub(crate) async fn settle(app: &App, flight: &Flight, network: &'static Network
         Either::Right(_) => Err(unavailable(format!("no answer in {DEADLINE_MS} ms"))),
     }
 }
+
+/// Stub until the Settler's branch is merged.
+pub(crate) async fn refuse(
+    _app: &App,
+    _network: &'static Network,
+    _signer: &crate::address::Address,
+    _settlement: crate::id::SettlementId,
+    _attempt: usize,
+) -> Result<crate::settle::Standing, Fault> {
+    Ok(crate::settle::Standing::Known)
+}

@@ -117,7 +117,8 @@ impl Kept {
     /// Gives an asker the success, or the wait for it.
     pub fn take(&mut self, asker: Asker<'_>, now: UnixMillis) -> Taken {
         // The same attempt of the same seller, sent again: the first may have lost its connection.
-        let same = self.course.lease.as_ref().is_some_and(|lease| lease.key.is_some() && lease.key.as_deref() == asker.key);
+        let same =
+            self.course.lease.as_ref().is_some_and(|lease| lease.key.is_some() && lease.key.as_deref() == asker.key);
         if self.settlement.handed_over.is_some() || !(same || self.is_open(now)) {
             return Taken::Nothing;
         }
@@ -188,7 +189,9 @@ impl Kept {
         settlement.transaction = report.transaction.clone().or_else(|| settlement.transaction.take());
         match &claim {
             // The transaction pays for something else already: this payment has not arrived.
-            Some(Err(_)) => (settlement.status, settlement.reason) = (SettlementStatus::Failed, Some(Reason::EvmNonceUsed)),
+            Some(Err(_)) => {
+                (settlement.status, settlement.reason) = (SettlementStatus::Failed, Some(Reason::EvmNonceUsed))
+            }
             Some(Ok(_)) | None => (settlement.status, settlement.reason) = (report.status, report.reason),
         }
         let is_pending = settlement.status == SettlementStatus::Pending;
@@ -209,9 +212,12 @@ impl Kept {
     pub fn due(&self) -> Option<UnixMillis> {
         let settlement = &self.settlement;
         match settlement.status {
-            SettlementStatus::Pending if settlement.transaction.is_none() => Some(self.course.reserved_at.plus(UNHEARD_MS)),
+            SettlementStatus::Pending if settlement.transaction.is_none() => {
+                Some(self.course.reserved_at.plus(UNHEARD_MS))
+            }
             SettlementStatus::Completed if settlement.handed_over.is_none() && !self.course.undelivered => {
-                let at = settlement.completed_at.as_deref().and_then(UnixMillis::parse).unwrap_or(self.course.reserved_at);
+                let at =
+                    settlement.completed_at.as_deref().and_then(UnixMillis::parse).unwrap_or(self.course.reserved_at);
                 Some(at.plus(UNDELIVERED_MS))
             }
             SettlementStatus::Pending | SettlementStatus::Completed | SettlementStatus::Failed => None,

@@ -87,7 +87,8 @@ mod tests {
     const ID: &str = "order_0123456789abcdef";
 
     fn check(key: &str, pretty: bool) -> bool {
-        let requirements = json!({"scheme": "exact", "network": "eip155:84532", "amount": "1", "asset": "0x1", "payTo": "0x2"});
+        let requirements =
+            json!({"scheme": "exact", "network": "eip155:84532", "amount": "1", "asset": "0x1", "payTo": "0x2"});
         let body = json!({"x402Version": 2, "paymentRequirements": requirements, "paymentPayload": payload()});
         let text = if pretty { serde_json::to_string_pretty(&body).expect("writes") } else { body.to_string() };
         let parsed = Body::parse(text.as_bytes()).expect("an object");
@@ -98,7 +99,8 @@ mod tests {
     }
 
     fn payload() -> serde_json::Value {
-        let accepted = json!({"scheme": "exact", "network": "eip155:84532", "amount": "1", "asset": "0x1", "payTo": "0x2"});
+        let accepted =
+            json!({"scheme": "exact", "network": "eip155:84532", "amount": "1", "asset": "0x1", "payTo": "0x2"});
         let authorization = json!({"from": "0x1", "to": "0x2", "value": "1", "validAfter": "0", "validBefore": "1",
             "nonce": format!("0x{}", "ab".repeat(32))});
         json!({"x402Version": 2, "accepted": accepted, "payload": {"signature": "0xCD", "authorization": authorization},

@@ -154,6 +154,7 @@ pub(crate) async fn ship(db: &D1Database, shipment: Shipment) -> Result<(), Faul
             Bind::Text(&settlement.network),
             Bind::Text(settlement.status.name()),
             Bind::Text(&body),
+            Bind::Number(u64::try_from(*revision).map_err(Fault::internal)?),
         ];
         statements.push(statement(db, sql::SETTLEMENT_PUT, &bind)?);
     }

@@ -1,7 +1,7 @@
 //! What a key holder reads: usage, chains, itself, its records.
 
-use crate::api::{Reply, settlements};
 use crate::api::records::{List, page};
+use crate::api::{Reply, settlements};
 use crate::error::{Code, Fault};
 use crate::id::{SettlementId, VerificationId};
 use crate::shell::app::App;

@@ -86,12 +86,8 @@ async fn settle_now(
             return Err(fault);
         }
     };
-    let deliver = Deliver {
-        settlement,
-        network_text: ready.network_text,
-        told: report.told,
-        external: report.external,
-    };
+    let deliver =
+        Deliver { settlement, network_text: ready.network_text, told: report.told, external: report.external };
     let envelope = envelope(app, incoming, &incoming.caller()?, Ask::Deliver(Box::new(deliver)));
     let (mut reply, handed) = ledgers::ask(app, &envelope, None).await?.handed_over().await?;
     *given = handed;

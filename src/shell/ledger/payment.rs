@@ -6,7 +6,7 @@ use crate::address::Address;
 use crate::api::{Reply, facilitator, headers, problem};
 use crate::error::{Code, Fault};
 use crate::ledger::admission::{Admission, Closed, Stop, Stored};
-use crate::ledger::payment::{self, Asked, Booked, Finding, Known, Outcome, REPEATS_MS, Records, Row};
+use crate::ledger::payment::{self, Asked, Booked, Finding, Known, Outcome, REPEATS_MS, Records};
 use crate::network;
 use crate::shell::http::refuse;
 use crate::shell::isolate;
@@ -179,7 +179,8 @@ fn records(store: &Store, memory: &Memory, asked: &Asked, now: UnixMillis) -> Re
         Some(row) => Some(row.clone()),
         None => store.payment(&terms.authorization)?,
     };
-    let failing = asked.network.as_deref().is_some_and(|key| memory.admission.spending.is_failing(key, asked.budget, now));
+    let failing =
+        asked.network.as_deref().is_some_and(|key| memory.admission.spending.is_failing(key, asked.budget, now));
     let has_paid = failing && store.has_paid(&payer)?;
     Ok(Records { row, identified, stored, held, has_paid })
 }

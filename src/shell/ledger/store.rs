@@ -278,7 +278,8 @@ impl Store {
     /// Settlements that are to be looked at by now.
     pub(super) fn settlements_due(&self, now: UnixMillis, limit: i64) -> Result<Vec<SettlementId>, Fault> {
         let rows = self.rows(sql::SETTLEMENTS_DUE, vec![ms(now), limit.into()])?;
-        let read = |row: &Vec<Value>| SettlementId::parse(&text(row.first())).ok_or_else(|| broken("a settlement's id"));
+        let read =
+            |row: &Vec<Value>| SettlementId::parse(&text(row.first())).ok_or_else(|| broken("a settlement's id"));
         rows.iter().map(read).collect()
     }
 

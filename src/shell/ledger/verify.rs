@@ -164,7 +164,7 @@ impl Booking<'_> {
         let used = mined.authorizations.iter().map(|used| authorization(network, &used.authorizer, &used.nonce));
         let by_name = (network.family == Family::Svm).then(|| transaction(network, &traced.trace.tx));
         for key in used.chain(by_name) {
-            let settlement = self.store.payment(&key)?.and_then(|row| row.settlement);
+            let settlement = self.store.payment(&key)?.and_then(|row| row.kept).map(|kept| kept.settlement);
             // One that failed has moved nothing: whoever did is paid for by nobody yet.
             if let Some(settlement) = settlement.filter(|found| found.status != SettlementStatus::Failed) {
                 let at = UnixMillis::parse(&settlement.created_at).unwrap_or(self.now);
@@ -226,7 +226,7 @@ impl Booking<'_> {
         let told: Retried = serde_json::from_str(&reply.body).map_err(Fault::internal)?;
         let is_final = matches!(told.retry, None | Some(Retry::Never));
         let answer = is_final.then(|| (reply.status, reply.body.clone()));
-        let stored = Stored { body_hash: idempotency.body_hash.clone(), answer, at: self.now };
+        let stored = Stored { body_hash: idempotency.body_hash.clone(), answer, answer_until: None, at: self.now };
         self.store.put_idempotency(ROUTE, &idempotency.key, &stored)
     }
 

@@ -90,7 +90,7 @@ impl Settler {
                 let db = self.db();
                 let report = Report {
                     settlement: row.flight.settlement,
-        attempt: Some(row.flight.attempt),
+                    attempt: Some(row.flight.attempt),
                     status: SettlementStatus::Failed,
                     reason: Some(Reason::UnexpectedSettle),
                     told: "the facilitator cannot pay for gas on this network now".to_owned(),

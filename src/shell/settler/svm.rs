@@ -100,7 +100,7 @@ impl Settler {
             if self.is_over(app, &row, version).await? {
                 let report = Report {
                     settlement: row.flight.settlement,
-        attempt: Some(row.flight.attempt),
+                    attempt: Some(row.flight.attempt),
                     status: SettlementStatus::Failed,
                     reason: Some(Reason::SvmFailed),
                     told: "the block hash expired before the transaction was taken: it can never be".to_owned(),

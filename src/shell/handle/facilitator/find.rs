@@ -112,8 +112,10 @@ pub(super) async fn on_chain(
         return free.ready(Some((reason, told)));
     }
     let (memory, now) = (isolate::memory(), incoming.now.seconds());
-    let known = |facts| Known { facts, memory: &memory, settles, now };
-    let judge = |facts: &Facts| exact::judge_on_chain(free.payment, &free.terms, &free.sender, known(facts));
+    let judge = |facts: &Facts| {
+        let known = Known { facts, memory: &memory, settles, now };
+        exact::judge_on_chain(free.payment, &free.terms, &free.sender, known)
+    };
     asked.finding = match rpc::decide(network, &app.settings.providers(network), judge).await {
         None => Finding::Unavailable,
         Some(told) => {
