@@ -90,8 +90,8 @@ fn settle(row: &Row) -> Option<String> {
             let max_fee_wei = u128::from(max_fee_gwei).checked_mul(1_000_000_000)?;
             format!("Cost::Evm(Gas {{ limit: {gas_limit}, fees: Fees::{fees}, max_fee_wei: {max_fee_wei} }})")
         }
-        Cost::Svm { compute_units, micro_lamports } => {
-            format!("Cost::Svm(Compute {{ units: {compute_units}, micro_lamports: {micro_lamports} }})")
+        Cost::Svm { compute_units, priority_lamports } => {
+            format!("Cost::Svm(Compute {{ units: {compute_units}, priority_lamports: {priority_lamports} }})")
         }
     };
     let decimals = match row.kind {

@@ -142,16 +142,38 @@ pub struct Gas {
     pub max_fee_wei: u128,
 }
 
-/// What a payer may make us pay on Solana beside 5,000 lamports a signature.
+/// What a payer may make us pay on Solana beside [`LAMPORTS_PER_SIGNATURE`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Compute {
     /// The most compute units.
     pub units: u32,
-    /// The most for a unit, millionths of a lamport.
-    pub micro_lamports: u64,
+    /// The most priority fee, lamports: the units times their price.
+    pub priority_lamports: u64,
+}
+
+/// What each signature of a Solana transaction costs whoever pays its fee.
+pub const LAMPORTS_PER_SIGNATURE: u64 = 5_000;
+
+impl Compute {
+    /// The most lamports that a transaction with so many signatures may cost us.
+    #[must_use]
+    pub fn worst_lamports(self, signatures: u8) -> u64 {
+        LAMPORTS_PER_SIGNATURE.saturating_mul(signatures.into()).saturating_add(self.priority_lamports)
+    }
 }
 
 impl Settle {
+    /// The most that one transaction may cost us, in the coin's smallest unit: all its gas at the
+    /// dearest price, or two signatures and the whole priority fee. What an OP-stack chain adds for
+    /// its layer 1 comes on top.
+    #[must_use]
+    pub fn worst(&self) -> u128 {
+        match self.cost {
+            Cost::Evm(gas) => gas.max_fee_wei.saturating_mul(gas.limit.into()),
+            Cost::Svm(compute) => compute.worst_lamports(2).into(),
+        }
+    }
+
     /// An EVM chain's cost.
     #[must_use]
     pub const fn gas(&self) -> Option<Gas> {
@@ -313,6 +335,11 @@ mod tests {
         }
         let least = by_key("ethereum").and_then(|network| network.settle).map(|settle| settle.min_atomic);
         assert_eq!(least, Some(100_000));
+        let settle = |key| by_key(key).and_then(|network| network.settle).unwrap();
+        assert_eq!(settle("solana").compute(), Some(Compute { units: 400_000, priority_lamports: 10_000 }));
+        assert_eq!(settle("solana").compute().unwrap().worst_lamports(1), 15_000);
+        assert_eq!(settle("solana").worst(), 20_000);
+        assert_eq!(settle("base").worst(), 1_000_000_000_000_000);
     }
 
     #[test]
@@ -440,7 +467,7 @@ mod tests {
         check("/finality", json!("safe"), "unknown variant");
         check("/settle/gas_limit", json!(20_000), "base: settle has a least amount");
         let coin = json!({"symbol": "SOL", "usd": 1});
-        let compute = json!({"min_atomic": "1", "compute_units": 1, "micro_lamports": 1, "coin": coin});
+        let compute = json!({"min_atomic": "1", "compute_units": 1, "priority_lamports": 1, "coin": coin});
         check("/settle", compute, "base: settle has");
         check("/settle/coin/usd", json!(0), "base: settle.coin has a symbol and a price");
         check("/settle/coin/symbol", json!(""), "base: settle.coin has a symbol and a price");
