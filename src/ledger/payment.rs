@@ -14,7 +14,7 @@ use crate::reason::Reason;
 use crate::sanctions;
 use crate::tenant::key::KeyHash;
 use crate::tenant::{Scope, Tenant};
-use crate::time::UnixMillis;
+use crate::time::{UnixMillis, UnixSeconds};
 use crate::verdict::SanctionsPolicy;
 use alloy_primitives::B256;
 use serde::{Deserialize, Serialize};
@@ -66,7 +66,8 @@ pub struct Asked {
 pub struct Terms {
     /// Network, asset, payer and nonce: what the chain lets happen once.
     pub authorization: String,
-    /// Scheme, network, asset, amount, `payTo` and resource.
+    /// Scheme, network, asset, amount and `payTo`; in version 1 the resource too, which is the seller's own word
+    /// there.
     pub fingerprint: String,
     /// Who pays.
     pub payer: Address,
@@ -76,6 +77,16 @@ pub struct Terms {
     pub amount: Amount,
     /// Who of us would send it, if it is reserved now.
     pub signer: Option<Address>,
+    /// SHA-256 of the signature's bytes as they were given, hex; empty on Solana, where the authorization is the
+    /// signed transaction itself.
+    #[serde(default)]
+    pub proof: String,
+    /// From when on the authorization is worthless (EVM `validBefore`); `None` on Solana.
+    #[serde(default)]
+    pub valid_before: Option<UnixSeconds>,
+    /// The most that sending it may cost the signer, in the chain's smallest unit (wei): its gas at the worst price.
+    #[serde(default)]
+    pub worst: u128,
 }
 
 /// What the chain lets happen once: network, asset, payer and nonce.
