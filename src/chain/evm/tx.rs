@@ -2,8 +2,8 @@
 //! that are sent.
 
 use super::{quantity, question};
-use crate::chain::facts::{Call, Facts, Reply};
-use crate::network::{Fees, Network};
+use crate::chain::facts::{Call, Facts, Reply, Unknown};
+use crate::network::{Fees, Gas, Network};
 use crate::signer::EvmSigner;
 use alloy_consensus::{SignableTransaction, TxEip1559, TxLegacy};
 use alloy_eips::eip2718::Encodable2718;
@@ -13,6 +13,8 @@ use serde_json::json;
 
 /// The least tip, wei: some chains take none, and a node's own minimum is seldom above.
 const TIP_WEI_MIN: u128 = 1_000_000;
+/// How many times its first price a transaction may come to cost while the market rises.
+const WORST_FACTOR: u128 = 8;
 
 /// What a unit of gas may cost, wei.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -106,31 +108,60 @@ fn latest() -> Call {
     Call::new("eth_getBlockByNumber", &json!(["latest", false]))
 }
 
+/// A price as [`price`] names it; `None` where even the base fee is above the chain's cap, or nothing is sent there.
+///
+/// # Errors
+/// [`Unknown::Missing`] with the calls that must be made first; [`Unknown::Malformed`] where the node does not tell:
+/// another is to be asked.
+pub fn quote(network: &Network, facts: &Facts) -> Result<Option<Price>, Unknown> {
+    let Some(gas) = network.settle.and_then(|settle| settle.gas()) else { return Ok(None) };
+    facts.have(&price_calls())?;
+    let asked = wanted(gas, facts).ok_or_else(|| Unknown::nonsense("no_price"))?;
+    Ok(within(gas, asked, facts))
+}
+
+/// The most that a unit of gas may ever cost for a transaction that was first priced so, wei: eight times as much,
+/// within the chain's cap. `None` where nothing is sent.
+#[must_use]
+pub fn worst_fee_wei(network: &Network, price: Price) -> Option<u128> {
+    let gas = network.settle?.gas()?;
+    Some(gas.max_fee_wei.min(price.max_wei.saturating_mul(WORST_FACTOR)))
+}
+
 /// A price that lasts through several full blocks, within the chain's cap.
 /// `None` where the node does not tell, or even the base fee is above the cap.
 #[must_use]
 pub fn price(network: &Network, facts: &Facts) -> Option<Price> {
-    let settle = network.settle?.gas()?;
+    let gas = network.settle?.gas()?;
+    within(gas, wanted(gas, facts)?, facts)
+}
+
+/// What the market asks for, whatever the cap.
+fn wanted(gas: Gas, facts: &Facts) -> Option<Price> {
     let said = |call: &Call| match facts.get(call) {
         Some(Reply::Value(value)) => quantity::text(value).ok().and_then(|text| wei(&text)),
         Some(Reply::Error(_)) | None => None,
     };
     let [gas_price, tip] =
         ["eth_gasPrice", "eth_maxPriorityFeePerGas"].map(|method| said(&Call::new(method, &json!([]))));
-    let price = match settle.fees {
+    Some(match gas.fees {
         Fees::Legacy => Price { max_wei: gas_price?, tip_wei: 0 },
         Fees::Eip1559 => {
             let tip_wei = tip.unwrap_or(0).max(TIP_WEI_MIN);
             let base = base_fee(facts).or(gas_price)?;
             Price { max_wei: base.saturating_mul(2).saturating_add(tip_wei), tip_wei }
         }
-    };
-    let least = match settle.fees {
+    })
+}
+
+/// The same within the cap; `None` where the cap is below what a block takes now.
+fn within(gas: Gas, price: Price, facts: &Facts) -> Option<Price> {
+    let least = match gas.fees {
         Fees::Legacy => price.max_wei,
         Fees::Eip1559 => base_fee(facts).unwrap_or(0).saturating_add(TIP_WEI_MIN),
     };
-    let max_wei = price.max_wei.min(settle.max_fee_wei);
-    (least <= settle.max_fee_wei).then_some(Price { max_wei, tip_wei: price.tip_wei.min(max_wei) })
+    let max_wei = price.max_wei.min(gas.max_fee_wei);
+    (least <= gas.max_fee_wei).then_some(Price { max_wei, tip_wei: price.tip_wei.min(max_wei) })
 }
 
 fn base_fee(facts: &Facts) -> Option<u128> {
@@ -239,5 +270,34 @@ mod tests {
         let bumped = Price { max_wei: 80, tip_wei: 8 }.bumped(1_000).expect("within the cap");
         assert_eq!(bumped, Price { max_wei: 91, tip_wei: 10 });
         assert_eq!(bumped.bumped(100), None);
+    }
+
+    #[test]
+    fn a_quote_names_its_calls_and_reads_them() {
+        let base = by_key("base").expect("registered");
+        let told = |base_fee: Value| {
+            let mut facts = Facts::new();
+            let Err(Unknown::Missing(calls)) = quote(base, &facts) else { panic!("nothing to ask") };
+            for call in calls {
+                let value = if call == latest() { json!({"baseFeePerGas": base_fee}) } else { json!(null) };
+                facts.learn(call, Reply::Value(to_raw_value(&value).expect("JSON")));
+            }
+            quote(base, &facts)
+        };
+        assert_eq!(told(json!("0x3b9aca00")), Ok(Some(Price { max_wei: 2_001_000_000, tip_wei: 1_000_000 })));
+        assert_eq!(told(json!("0x174876e800")), Ok(None));
+        assert_eq!(told(json!(null)), Err(Unknown::nonsense("no_price")));
+        assert_eq!(quote(by_key("solana").expect("registered"), &Facts::new()), Ok(None));
+    }
+
+    #[test]
+    fn the_worst_price_is_eight_times_the_first_within_the_cap() {
+        let worst =
+            |key: &str, max_wei: u128| worst_fee_wei(by_key(key).expect("registered"), Price { max_wei, tip_wei: 0 });
+        // 5 gwei at most.
+        assert_eq!(worst("base", 1_000_000), Some(8_000_000));
+        assert_eq!(worst("base", 1_000_000_000), Some(5_000_000_000));
+        assert_eq!(worst("base", u128::MAX), Some(5_000_000_000));
+        assert_eq!(worst("solana", 1), None);
     }
 }

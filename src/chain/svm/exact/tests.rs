@@ -1,5 +1,5 @@
 use super::*;
-use crate::chain::exact::{Judged, Terms as Either, judge};
+use crate::chain::exact::{Judged, Sender, Terms as Either, judge};
 use crate::network::by_key;
 use crate::payment::x402::{Body, read};
 use crate::time::UnixSeconds;
@@ -157,7 +157,8 @@ fn judged(body: &Value, simulated: &Value) -> Judged {
     let payment = read(&Body::parse(body.to_string().as_bytes()).expect("an object")).expect("a payment");
     let mut facts = Facts::new();
     for _ in 0..2 {
-        match judge(&payment, network(), &ours(), &facts, NOW) {
+        let sender = Sender { address: ours(), gas_limit: None, price: None };
+        match judge(&payment, network(), &sender, &facts, NOW) {
             Ok(judged) => return judged,
             Err(Unknown::Missing(calls)) => {
                 assert_eq!(calls.len(), 1);
