@@ -33,7 +33,8 @@ for (const version of ["legacy", 0, 1]) {
     assert.deepEqual([first.success, first.network, first.payer], [true, "solana:local", buyer.address], JSON.stringify(first));
     assert.equal(await paid(), 10_000n);
     const again = (await settle()).body;
-    assert.deepEqual([again.success, again.transaction], [true, first.transaction]);
+    assert.deepEqual([again.success, again.errorReason, again.transaction], [false, "duplicate_settlement", first.transaction]);
+    assert.equal((await verify()).body.invalidReason, "duplicate_settlement");
     const claimed = (await worker.verify(key, { tx_hash: first.transaction, chain: "local-solana" })).body;
     assert.deepEqual([claimed.error_code, claimed.claimed_by.id], ["ALREADY_CLAIMED", first.extra.settlementId]);
     const { body } = await worker.call("GET", `/v1/settlements/${first.extra.settlementId}`, { key });
@@ -42,12 +43,12 @@ for (const version of ["legacy", 0, 1]) {
   });
 }
 
-test("the same payment fifty times at once is one transaction", async () => {
+test("the same payment fifty times at once is one transaction and one success", async () => {
   const { settle, paid } = await payment();
   const sends = chain.sends.length;
   const answers = await Promise.all(Array.from({ length: 50 }, () => settle()));
-  const names = new Set(answers.map(({ body }) => body.transaction));
-  assert.deepEqual([answers.filter(({ body }) => body.success).length, names.size], [50, 1]);
+  const duplicates = answers.filter(({ body }) => body.errorReason === "duplicate_settlement");
+  assert.deepEqual([answers.filter(({ body }) => body.success).length, duplicates.length], [1, 49]);
   assert.equal(new Set(chain.sends.slice(sends)).size, 1);
   assert.equal(await paid(), 10_000n);
 });

@@ -65,6 +65,7 @@ export async function startWorker({ vars = {}, bindings = true, state, build = "
     modules,
     modulesRoot: folder,
     compatibilityDate: "2026-11-01",
+    compatibilityFlags: ["enable_request_signal"],
     host: "127.0.0.1",
     port: 0,
     ...(bindings
