@@ -4,6 +4,7 @@
 
 pub mod admission;
 pub mod book;
+pub mod claims;
 pub mod follow;
 pub mod payment;
 pub mod rate;

@@ -23,20 +23,34 @@ pub mod ledger {
         CREATE TABLE IF NOT EXISTS identifiers (id TEXT PRIMARY KEY, authorization TEXT NOT NULL) WITHOUT ROWID;
         CREATE TABLE IF NOT EXISTS outbox (seq INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, body TEXT NOT NULL);
     ";
+    /// What came to the schema with claims of single logs; harmless when repeated. A row of `claims`
+    /// is a whole payment, as every row of the build before is.
+    pub const LOG_CLAIMS_SCHEMA: &str = "
+        CREATE TABLE IF NOT EXISTS log_claims (network TEXT NOT NULL, tx TEXT NOT NULL, recipient TEXT NOT NULL,
+            ordinal INTEGER NOT NULL, id TEXT NOT NULL, reference TEXT, claimed_ms INTEGER NOT NULL,
+            PRIMARY KEY (network, tx, recipient, ordinal)) WITHOUT ROWID;
+    ";
     /// Binds a name; returns the value.
     pub const STATE_GET: &str = "SELECT value FROM state WHERE name = ?";
     /// Binds a name and a value.
     pub const STATE_PUT: &str =
         "INSERT INTO state (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value";
-    /// Binds network, transaction, recipient; returns id, reference, time.
-    pub const CLAIM_GET: &str =
-        "SELECT id, reference, claimed_ms FROM claims WHERE network = ? AND tx = ? AND recipient = ?";
-    /// Binds network, transaction, recipient, id, reference, time. Fails where the payment is claimed.
-    pub const CLAIM_PUT: &str =
-        "INSERT INTO claims (network, tx, recipient, id, reference, claimed_ms) VALUES (?, ?, ?, ?, ?, ?)";
-    /// The same; a payment that is claimed stays so.
-    pub const CLAIM_PUT_FIRST: &str = "INSERT INTO claims (network, tx, recipient, id, reference, claimed_ms)
-        VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (network, tx, recipient) DO NOTHING";
+    /// Binds network, transaction, recipient twice; returns ordinal (null for the whole), id, reference, time.
+    pub const CLAIMS_GET: &str = "SELECT NULL, id, reference, claimed_ms FROM claims
+        WHERE network = ? AND tx = ? AND recipient = ?
+        UNION ALL SELECT ordinal, id, reference, claimed_ms FROM log_claims
+        WHERE network = ? AND tx = ? AND recipient = ?";
+    /// Binds network, transaction, recipient, id, reference, time, and again the first three. Fails where the
+    /// whole is claimed; returns a row unless a log is.
+    pub const CLAIM_PUT: &str = "INSERT INTO claims (network, tx, recipient, id, reference, claimed_ms)
+        SELECT ?, ?, ?, ?, ?, ? WHERE NOT EXISTS
+        (SELECT 1 FROM log_claims WHERE network = ? AND tx = ? AND recipient = ?) RETURNING 1";
+    /// Binds network, transaction, recipient, ordinal, id, reference, time, and again the first three. Fails
+    /// where the log is claimed; returns a row unless the whole is.
+    pub const LOG_CLAIM_PUT: &str =
+        "INSERT INTO log_claims (network, tx, recipient, ordinal, id, reference, claimed_ms)
+        SELECT ?, ?, ?, ?, ?, ?, ? WHERE NOT EXISTS
+        (SELECT 1 FROM claims WHERE network = ? AND tx = ? AND recipient = ?) RETURNING 1";
     /// Binds an id; returns the body and its revision.
     pub const RECORD_GET: &str = "SELECT body, revision FROM records WHERE id = ?";
     /// Binds id and body.

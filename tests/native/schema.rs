@@ -19,6 +19,8 @@ fn ledger_db() -> Connection {
     let db = Connection::open_in_memory().expect("SQLite");
     db.execute_batch(ledger::SCHEMA).expect("the schema applies");
     db.execute_batch(ledger::SCHEMA).expect("and again");
+    db.execute_batch(ledger::LOG_CLAIMS_SCHEMA).expect("the schema applies");
+    db.execute_batch(ledger::LOG_CLAIMS_SCHEMA).expect("and again");
     db
 }
 
@@ -41,7 +43,7 @@ fn check(db: &Connection, module: &str, scans_allowed: &[&str]) {
     let all = statements(module);
     assert!(all.len() > 8, "{}", all.len());
     for (name, text) in all {
-        if name == "SCHEMA" {
+        if name.ends_with("SCHEMA") {
             continue;
         }
         db.prepare(&text).unwrap_or_else(|error| panic!("{name}: {error}"));
@@ -110,4 +112,52 @@ fn an_older_revision_changes_nothing() {
     assert_eq!((put(0, "confirmed"), put(2, "reorged"), put(1, "finalized"), put(2, "again")), (1, 1, 0, 0));
     let status: String = db.query_row("SELECT status FROM verifications", [], |row| row.get(0)).expect("a row");
     assert_eq!(status, "reorged");
+}
+
+/// Claims the whole, or one log of it; whether that was written.
+fn claim(db: &Connection, ordinal: Option<i64>, id: &str) -> rusqlite::Result<bool> {
+    let (network, tx, to, reference) = ("eip155:8453", "0x1", "0xA", None::<String>);
+    let read = |statement: &str, bind: &[&dyn rusqlite::ToSql]| db.prepare(statement)?.exists(bind);
+    match ordinal {
+        None => read(ledger::CLAIM_PUT, rusqlite::params![network, tx, to, id, reference, 5, network, tx, to]),
+        Some(ordinal) => {
+            let bind = rusqlite::params![network, tx, to, ordinal, id, reference, 5, network, tx, to];
+            read(ledger::LOG_CLAIM_PUT, bind)
+        }
+    }
+}
+
+fn claims(db: &Connection) -> Vec<(Option<i64>, String)> {
+    let mut get = db.prepare(ledger::CLAIMS_GET).expect("prepares");
+    let bind = ["eip155:8453", "0x1", "0xA", "eip155:8453", "0x1", "0xA"];
+    let rows = get.query_map(bind, |row| Ok((row.get(0)?, row.get(1)?))).expect("runs");
+    rows.map(|row| row.expect("a row")).collect()
+}
+
+#[test]
+fn the_whole_excludes_every_log_and_a_log_the_whole() {
+    let db = ledger_db();
+    assert_eq!((claim(&db, Some(3), "ver_a"), claim(&db, Some(5), "ver_b")), (Ok(true), Ok(true)));
+    assert!(claim(&db, Some(3), "ver_c").is_err());
+    assert_eq!(claim(&db, None, "ver_c"), Ok(false));
+    assert_eq!(claims(&db), [(Some(3), "ver_a".to_owned()), (Some(5), "ver_b".to_owned())]);
+}
+
+#[test]
+fn a_claim_of_the_build_before_is_the_whole() {
+    let db = Connection::open_in_memory().expect("SQLite");
+    // As that build made and filled it.
+    db.execute_batch(
+        "CREATE TABLE claims (network TEXT NOT NULL, tx TEXT NOT NULL, recipient TEXT NOT NULL,
+            id TEXT NOT NULL, reference TEXT, claimed_ms INTEGER NOT NULL,
+            PRIMARY KEY (network, tx, recipient)) WITHOUT ROWID;
+        INSERT INTO claims VALUES ('eip155:8453', '0x1', '0xA', 'ver_old', NULL, 4);",
+    )
+    .expect("the state of then");
+    db.execute_batch(ledger::SCHEMA).expect("the schema applies");
+    db.execute_batch(ledger::LOG_CLAIMS_SCHEMA).expect("the schema applies");
+    assert_eq!(claims(&db), [(None, "ver_old".to_owned())]);
+    assert_eq!(claim(&db, Some(0), "ver_new"), Ok(false));
+    assert!(claim(&db, None, "ver_new").is_err());
+    assert_eq!(claims(&db), [(None, "ver_old".to_owned())]);
 }

@@ -175,7 +175,7 @@ impl TenantLedger {
             // What somebody else has sent may be spent already.
             if report.external
                 && let Some(id) = &report.transaction
-                && store.claim(&settlement.network, id, &settlement.pay_to)?.is_some()
+                && !store.claims(&settlement.network, id, &settlement.pay_to)?.is_empty()
             {
                 settlement.status = SettlementStatus::Failed;
                 settlement.reason = Some(Reason::EvmNonceUsed);
@@ -218,7 +218,7 @@ fn records(store: &Store, memory: &Memory, asked: &Asked) -> Result<Records, Fau
     };
     let claimed = match (&asked.finding, asked.network.as_deref().and_then(network::by_key)) {
         (Finding::External(_, id), Some(network)) => {
-            store.claim(network.caip2, &id.to_string(), &terms.pay_to.to_string())?.is_some()
+            !store.claims(network.caip2, &id.to_string(), &terms.pay_to.to_string())?.is_empty()
         }
         _ => false,
     };
