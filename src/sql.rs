@@ -4,7 +4,10 @@
 
 /// Statements of a tenant's ledger (SQLite of its Durable Object).
 pub mod ledger {
-    /// The schema; harmless when repeated. One row holds what changes with every
+    /// The table that every build has; harmless when repeated. Its row `schema` counts the migrations applied.
+    pub const STATE_SCHEMA: &str =
+        "CREATE TABLE IF NOT EXISTS state (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;";
+    /// The schema before its migrations. One row holds what changes with every
     /// request, a claim is one row, a record is one row: rows written are the bill.
     pub const SCHEMA: &str = "
         CREATE TABLE IF NOT EXISTS state (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -26,7 +29,8 @@ pub mod ledger {
     /// What changes the schema of an older build, in order; each is applied once, and the rows of the
     /// build before it are carried over.
     pub const MIGRATIONS: &[&str] = &[MIGRATION_1_DELIVERY];
-    /// Delivery is a state of its own; identifiers are scoped by payer; payments that were never settled end.
+    /// Delivery is a state of its own; identifiers are scoped by payer; payments that were never settled end;
+    /// a claim binds a `Transfer` log, and a row of `claims` the whole of a payment, as every row before did.
     pub const MIGRATION_1_DELIVERY: &str = "
         ALTER TABLE settlements ADD COLUMN course TEXT NOT NULL DEFAULT '{}';
         ALTER TABLE settlements ADD COLUMN revision INTEGER NOT NULL DEFAULT 0;
@@ -62,21 +66,31 @@ pub mod ledger {
         ALTER TABLE idempotency ADD COLUMN answer_until_ms INTEGER;
         UPDATE idempotency SET answer_until_ms = created_ms + 600000
             WHERE route = 'facilitator/settle' AND json_extract(body, '$.success') = 1;
+        CREATE TABLE log_claims (network TEXT NOT NULL, tx TEXT NOT NULL, recipient TEXT NOT NULL,
+            ordinal INTEGER NOT NULL, id TEXT NOT NULL, reference TEXT, claimed_ms INTEGER NOT NULL,
+            PRIMARY KEY (network, tx, recipient, ordinal)) WITHOUT ROWID;
     ";
     /// Binds a name; returns the value.
     pub const STATE_GET: &str = "SELECT value FROM state WHERE name = ?";
     /// Binds a name and a value.
     pub const STATE_PUT: &str =
         "INSERT INTO state (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value";
-    /// Binds network, transaction, recipient; returns id, reference, time.
-    pub const CLAIM_GET: &str =
-        "SELECT id, reference, claimed_ms FROM claims WHERE network = ? AND tx = ? AND recipient = ?";
-    /// Binds network, transaction, recipient, id, reference, time. Fails where the payment is claimed.
-    pub const CLAIM_PUT: &str =
-        "INSERT INTO claims (network, tx, recipient, id, reference, claimed_ms) VALUES (?, ?, ?, ?, ?, ?)";
-    /// The same; a payment that is claimed stays so.
-    pub const CLAIM_PUT_FIRST: &str = "INSERT INTO claims (network, tx, recipient, id, reference, claimed_ms)
-        VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (network, tx, recipient) DO NOTHING";
+    /// Binds network, transaction, recipient twice; returns ordinal (null for the whole), id, reference, time.
+    pub const CLAIMS_GET: &str = "SELECT NULL, id, reference, claimed_ms FROM claims
+        WHERE network = ? AND tx = ? AND recipient = ?
+        UNION ALL SELECT ordinal, id, reference, claimed_ms FROM log_claims
+        WHERE network = ? AND tx = ? AND recipient = ?";
+    /// Binds network, transaction, recipient, id, reference, time, and again the first three. Fails where the
+    /// whole is claimed; returns a row unless a log is.
+    pub const CLAIM_PUT: &str = "INSERT INTO claims (network, tx, recipient, id, reference, claimed_ms)
+        SELECT ?, ?, ?, ?, ?, ? WHERE NOT EXISTS
+        (SELECT 1 FROM log_claims WHERE network = ? AND tx = ? AND recipient = ?) RETURNING 1";
+    /// Binds network, transaction, recipient, ordinal, id, reference, time, and again the first three. Fails
+    /// where the log is claimed; returns a row unless the whole is.
+    pub const LOG_CLAIM_PUT: &str =
+        "INSERT INTO log_claims (network, tx, recipient, ordinal, id, reference, claimed_ms)
+        SELECT ?, ?, ?, ?, ?, ?, ? WHERE NOT EXISTS
+        (SELECT 1 FROM claims WHERE network = ? AND tx = ? AND recipient = ?) RETURNING 1";
     /// Binds an id; returns the body and its revision.
     pub const RECORD_GET: &str = "SELECT body, revision FROM records WHERE id = ?";
     /// Binds id and body.

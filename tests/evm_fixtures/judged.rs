@@ -32,7 +32,7 @@ fn judged(case: &Case) -> Option<Judgement> {
         single_provider: false,
         sanctions: None,
         policy: SanctionsPolicy::Refuse,
-        prior: None,
+        held: &[],
         known_payers: &[],
         now: UnixMillis(1_795_000_000_000),
     };

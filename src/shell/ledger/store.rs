@@ -3,10 +3,8 @@
 use crate::api::Reply;
 use crate::error::Fault;
 use crate::id::{ClaimId, SettlementId};
-use crate::judge::Prior;
 use crate::ledger::admission::{Admission, Stored};
-use crate::ledger::book::ClaimRow;
-use crate::ledger::claims::{Held, Unit};
+use crate::ledger::claims::{self, Held, Prior, Unit};
 use crate::ledger::payment::{self, Kept, PaymentRow};
 use crate::payment::settlement::{Filter, Settlement};
 use crate::shell::sqlite::{Sqlite, broken, integer, millis, ms, optional, text};
@@ -67,8 +65,11 @@ impl Store {
 
     /// Makes the schema, and brings that of an older build up to date.
     pub(super) fn make(&self) -> Result<(), Fault> {
-        self.db.make(sql::SCHEMA)?;
+        self.db.make(sql::STATE_SCHEMA)?;
         let version: usize = self.state("schema")?.unwrap_or(0);
+        if version == 0 {
+            self.db.make(sql::SCHEMA)?;
+        }
         for (at, migration) in sql::MIGRATIONS.iter().enumerate().skip(version) {
             self.atomically(|| {
                 self.db.make(migration)?;
@@ -106,23 +107,33 @@ impl Store {
         self.put_state("admission", admission)
     }
 
-    pub(super) fn claim(&self, network: &str, tx: &str, recipient: &str) -> Result<Option<Prior>, Fault> {
-        let rows = self.rows(sql::CLAIM_GET, vec![network.into(), tx.into(), recipient.into()])?;
-        let Some(row) = rows.first() else { return Ok(None) };
-        let id = ClaimId::parse(&text(row.first())).ok_or_else(|| broken("a claim without an id"))?;
-        Ok(Some(Prior { id, reference: optional(row.get(1)), at: millis(row.get(2)) }))
+    /// All that is claimed of a transaction's payment to a recipient.
+    pub(super) fn claims(&self, network: &str, tx: &str, recipient: &str) -> Result<Vec<Held>, Fault> {
+        let payment: [Value; 3] = [network.into(), tx.into(), recipient.into()];
+        let rows = self.rows(sql::CLAIMS_GET, [payment.clone(), payment].concat())?;
+        let read = |row: &Vec<Value>| {
+            let unit = match row.first() {
+                Some(Value::Integer(ordinal)) => Unit::Log(u64::try_from(*ordinal).map_err(broken)?),
+                _ => Unit::Whole,
+            };
+            let id = ClaimId::parse(&text(row.get(1))).ok_or_else(|| broken("a claim without an id"))?;
+            Ok(Held { unit, prior: Prior { id, reference: optional(row.get(2)), at: millis(row.get(3)) } })
+        };
+        rows.iter().map(read).collect()
     }
 
-    pub(super) fn put_claim(&self, claim: &ClaimRow) -> Result<(), Fault> {
-        let bind = vec![
-            claim.network.as_str().into(),
-            claim.tx.as_str().into(),
-            claim.recipient.as_str().into(),
-            claim.id.to_string().into(),
-            claim.reference.clone().into(),
-            ms(claim.at),
-        ];
-        self.run(sql::CLAIM_PUT, bind)
+    /// Claims a unit. What is claimed already is never claimed again: that fails, and the step with it.
+    pub(super) fn put_claim(&self, claim: &claims::Row) -> Result<(), Fault> {
+        let payment: [Value; 3] =
+            [claim.network.as_str().into(), claim.tx.as_str().into(), claim.recipient.as_str().into()];
+        let by: [Value; 3] = [claim.id.to_string().into(), claim.reference.clone().into(), ms(claim.at)];
+        let (statement, unit) = match claim.unit {
+            Unit::Whole => (sql::CLAIM_PUT, None),
+            Unit::Log(ordinal) => (sql::LOG_CLAIM_PUT, Some(Value::Integer(i64::try_from(ordinal).map_err(broken)?))),
+        };
+        let bind = payment.clone().into_iter().chain(unit).chain(by).chain(payment).collect();
+        let written = self.rows(statement, bind)?;
+        if written.is_empty() { Err(broken("a payment is claimed in another unit")) } else { Ok(()) }
     }
 
     pub(super) fn record(&self, id: &str) -> Result<Option<Record>, Fault> {
@@ -316,24 +327,16 @@ impl Store {
         Ok(!self.rows(sql::PAYER_HAS_PAID, vec![payer.into()])?.is_empty())
     }
 
-    /// The claims on what a recipient got in a transaction.
-    pub(super) fn claims(&self, network: &str, tx: &str, recipient: &str) -> Result<Vec<Held>, Fault> {
-        let prior = self.claim(network, tx, recipient)?;
-        Ok(prior.map(|prior| Held { unit: Unit::Whole, prior }).into_iter().collect())
-    }
-
-    /// Binds a settled payment's transfer to its settlement: it cannot be spent again.
+    /// Binds a settled payment to its settlement: it cannot be spent again. What it holds already stays so.
     pub(super) fn claim_settled(&self, settlement: &Settlement, unit: Unit, at: UnixMillis) -> Result<(), Fault> {
-        let _ = unit;
-        let bind = vec![
-            settlement.network.as_str().into(),
-            settlement.transaction.clone().into(),
-            settlement.pay_to.as_str().into(),
-            settlement.id.to_string().into(),
-            Value::Null,
-            ms(at),
-        ];
-        self.run(sql::CLAIM_PUT_FIRST, bind)
+        let tx = settlement.transaction.clone().ok_or_else(|| broken("a settlement without a transaction"))?;
+        let id = ClaimId::Settlement(settlement.id);
+        let held = self.claims(&settlement.network, &tx, &settlement.pay_to)?;
+        if held.iter().any(|held| held.prior.id == id && held.unit == unit) {
+            return Ok(());
+        }
+        let (network, recipient) = (settlement.network.clone(), settlement.pay_to.clone());
+        self.put_claim(&claims::Row { network, tx, recipient, unit, id, reference: None, at })
     }
 
     pub(super) fn watch(&self, id: &str, at: UnixMillis) -> Result<(), Fault> {
