@@ -3,6 +3,7 @@ use super::*;
 use crate::chain::trace::{Authorization, Place};
 use crate::network::by_key;
 use alloy_primitives::B256;
+use std::slice::from_ref;
 
 const OTHER: u8 = 5;
 const CENT: u64 = 10_000;
@@ -40,8 +41,8 @@ fn by_payer(byte: u8, claim: Claim) -> Claim {
 fn fresh(judgement: &Judgement, units: &[Unit], amount: u64) {
     assert_eq!(judgement.refusal, None, "{:?}", judgement.checks);
     assert_eq!((judgement.units(), judgement.amount), (units, Amount::atomic(amount)));
-    let told = judgement.transfers.iter().fold(0, |sum, line| sum + line.amount.0.to::<u64>());
-    assert_eq!(told, amount, "the transfers told are those of the amount");
+    let told = judgement.transfers.iter().fold(Amount::ZERO, |sum, line| sum.plus(line.amount).expect("small"));
+    assert_eq!(told, Amount::atomic(amount), "the transfers told are those of the amount");
     assert!(judgement.checks.iter().all(|check| check.passed));
 }
 
@@ -128,25 +129,25 @@ fn two_authorizations_of_one_payer_are_two_payments() {
     fresh(&run(&by_nonce(1, claim()), story(), &[]), &[Unit::Log(1)], CENT);
     fresh(&run(&by_payer(BUYER, claim()), story(), &[]), &[Unit::Whole], TEN + CENT);
     let first = held(Unit::Log(1), 1, Some("other"));
-    fresh(&run(&by_nonce(2, claim()), story(), &[first.clone()]), &[Unit::Log(3)], TEN);
-    fresh(&run(&by_payer(BUYER, expecting(TEN)), story(), &[first.clone()]), &[Unit::Log(3)], TEN);
-    taken(&run(&by_payer(BUYER, expecting(TEN + 1)), story(), &[first.clone()]), &first);
+    fresh(&run(&by_nonce(2, claim()), story(), from_ref(&first)), &[Unit::Log(3)], TEN);
+    fresh(&run(&by_payer(BUYER, expecting(TEN)), story(), from_ref(&first)), &[Unit::Log(3)], TEN);
+    taken(&run(&by_payer(BUYER, expecting(TEN + 1)), story(), from_ref(&first)), &first);
 }
 
 #[test]
 fn what_is_free_must_be_enough_by_itself() {
     let ten = held(Unit::Log(3), 1, Some("other"));
-    let judgement = run(&expecting(TEN), two(), &[ten.clone()]);
+    let judgement = run(&expecting(TEN), two(), from_ref(&ten));
     taken(&judgement, &ten);
     assert_eq!(judgement.amount, Amount::atomic(TEN + CENT), "a refusal tells of what was judged");
-    let judgement = run(&expecting(CENT), two(), &[ten.clone()]);
+    let judgement = run(&expecting(CENT), two(), from_ref(&ten));
     fresh(&judgement, &[Unit::Log(1)], CENT);
     assert_eq!((judgement.overpaid, judgement.payers), (Some(Amount::ZERO), vec![evm(BUYER)]));
-    fresh(&run(&claim(), two(), &[ten.clone()]), &[Unit::Log(1)], CENT);
+    fresh(&run(&claim(), two(), from_ref(&ten)), &[Unit::Log(1)], CENT);
     // The second order of the transaction by its own nonce, or its own payer.
-    fresh(&run(&by_nonce(1, expecting(CENT)), two(), &[ten.clone()]), &[Unit::Log(1)], CENT);
-    fresh(&run(&by_payer(BUYER, expecting(CENT)), two(), &[ten.clone()]), &[Unit::Log(1)], CENT);
-    taken(&run(&by_nonce(2, claim()), two(), &[ten.clone()]), &ten);
+    fresh(&run(&by_nonce(1, expecting(CENT)), two(), from_ref(&ten)), &[Unit::Log(1)], CENT);
+    fresh(&run(&by_payer(BUYER, expecting(CENT)), two(), from_ref(&ten)), &[Unit::Log(1)], CENT);
+    taken(&run(&by_nonce(2, claim()), two(), from_ref(&ten)), &ten);
     // What is refused by itself is refused so.
     refused(&run(&expecting(TEN + CENT + 1), two(), &[ten]), Refusal::AmountTooLow);
 }
@@ -158,11 +159,11 @@ fn all_under_one_reference_is_told_again_by_its_first_claim() {
     again(&run(&expecting(TEN + CENT), two(), &both), &first, TEN + CENT);
     again(&run(&by_nonce(1, claim()), two(), &both), &later, CENT);
     // A part of it: the rest is claimed anew.
-    fresh(&run(&claim(), two(), &[first.clone()]), &[Unit::Log(1)], CENT);
+    fresh(&run(&claim(), two(), from_ref(&first)), &[Unit::Log(1)], CENT);
     // The rest is not enough, but what it has is.
-    again(&run(&expecting(TEN), two(), &[first.clone()]), &first, TEN);
+    again(&run(&expecting(TEN), two(), from_ref(&first)), &first, TEN);
     // Nor is either alone, though both were together: no money is counted twice.
-    taken(&run(&expecting(TEN + CENT), two(), &[first.clone()]), &first);
+    taken(&run(&expecting(TEN + CENT), two(), from_ref(&first)), &first);
     // What another holds is in the way of neither.
     let other = held(Unit::Log(1), 3, Some("other"));
     again(&run(&expecting(TEN), two(), &[other.clone(), first.clone()]), &first, TEN);
@@ -174,11 +175,11 @@ fn all_under_one_reference_is_told_again_by_its_first_claim() {
 fn the_whole_is_in_the_way_of_every_part_and_a_part_of_the_whole() {
     let (own, other) = (held(Unit::Whole, 1, Some("order-1")), held(Unit::Whole, 1, None));
     for asked in [claim(), by_nonce(1, claim()), by_payer(OTHER, claim())] {
-        taken(&run(&asked, two(), &[other.clone()]), &other);
-        assert!(run(&asked, two(), &[own.clone()]).replayed().is_some());
+        taken(&run(&asked, two(), from_ref(&other)), &other);
+        assert!(run(&asked, two(), from_ref(&own)).replayed().is_some());
     }
     let part = held(Unit::Log(1), 1, None);
-    taken(&run(&expecting(TEN + 1), two(), &[part.clone()]), &part);
+    taken(&run(&expecting(TEN + 1), two(), from_ref(&part)), &part);
     fresh(&run(&claim(), two(), &[part]), &[Unit::Log(3)], TEN);
     // Not written as the whole, though it is all that is there now.
     let gone = held(Unit::Log(9), 1, None);
@@ -218,9 +219,9 @@ fn where_money_was_passed_on_only_the_whole_is_claimed() {
         assert!(judgement.amount < Amount::atomic(4));
     }
     let log = held(Unit::Log(3), 1, Some("other"));
-    taken(&run(&by_nonce(1, claim()), forwarded(), &[log.clone()]), &log);
+    taken(&run(&by_nonce(1, claim()), forwarded(), from_ref(&log)), &log);
     let own = held(Unit::Whole, 1, Some("order-1"));
-    again(&run(&by_nonce(1, expecting(3)), forwarded(), &[own.clone()]), &own, 3);
+    again(&run(&by_nonce(1, expecting(3)), forwarded(), from_ref(&own)), &own, 3);
     taken(&run(&by_nonce(1, claim()), forwarded(), &[own, log.clone()]), &log);
 }
 
@@ -257,7 +258,7 @@ fn a_trace_without_ordinals_has_only_the_whole() {
     let judgement = run(&by_payer(OTHER, expecting(TEN)), story.clone(), &[]);
     assert_eq!((judgement.units(), judgement.amount), ([Unit::Whole].as_slice(), Amount::atomic(TEN)));
     let part = held(Unit::Log(3), 1, None);
-    taken(&run(&claim(), story.clone(), &[part.clone()]), &part);
+    taken(&run(&claim(), story.clone(), from_ref(&part)), &part);
     refused(&run(&by_nonce(1, claim()), story, &[]), Refusal::AuthorizationMismatch);
 }
 
@@ -308,9 +309,9 @@ fn on_solana_the_unit_is_the_whole_gain() {
     refused(&run_svm(by(BUYER, expecting(8)), story(), &[]), Refusal::AmountTooLow);
     refused(&run_svm(by(9, claim()), story(), &[]), Refusal::PayerMismatch);
     let other = held(Unit::Whole, 1, Some("other"));
-    taken(&run_svm(by(OTHER, claim()), story(), &[other.clone()]), &other);
+    taken(&run_svm(by(OTHER, claim()), story(), from_ref(&other)), &other);
     let own = held(Unit::Whole, 1, Some("order-1"));
-    again(&run_svm(by(OTHER, claim()), story(), &[own.clone()]), &own, 5);
+    again(&run_svm(by(OTHER, claim()), story(), from_ref(&own)), &own, 5);
 }
 
 #[test]
