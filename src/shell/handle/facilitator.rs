@@ -22,7 +22,7 @@ use crate::shell::{gas, registry, settlers};
 use crate::signer::Signer;
 use crate::tenant::key::Caller;
 use alloy_primitives::B256;
-use find::{Ready, find};
+use find::Ready;
 use worker::Context;
 
 /// `POST /facilitator/verify`.
@@ -54,9 +54,9 @@ pub(super) async fn settle(app: &App, context: &Context, incoming: &Incoming) ->
         pay_to: ready.terms.pay_to(),
         amount: ready.terms.amount(),
         nonce: nonce(&ready.terms),
-        valid_before: None,
-        price: None,
-        max_fee_wei: None,
+        valid_before: ready.valid_before,
+        price: ready.price,
+        max_fee_wei: ready.max_fee_wei,
         free: false,
     };
     let report = settlers::settle(app, &flight, ready.network).await?;
@@ -78,10 +78,10 @@ const fn nonce(terms: &exact::Terms) -> Option<B256> {
 /// What the Settler is to send.
 fn cargo(ready: &Ready) -> Option<Cargo> {
     match &ready.terms {
-        exact::Terms::Evm(terms) => {
+        exact::Terms::Evm(_) => {
             let Address::Evm(to) = ready.network.asset.address else { return None };
             let gas_limit = ready.network.settle?.gas()?.limit;
-            Some(Cargo::Evm(Message { to, data: terms.calldata().into(), gas_limit }))
+            Some(Cargo::Evm(Message { to, data: ready.calldata()?, gas_limit }))
         }
         exact::Terms::Svm(terms) => Some(Cargo::Svm(terms.text().to_owned())),
     }
@@ -180,7 +180,15 @@ async fn book(
     }
     let mut ready = None;
     match read {
-        Ok(payment) => ready = find(app, context, incoming, &payment, &mut asked).await,
+        Ok(payment) => {
+            if let Some(free) = find::free(app, context, incoming, &payment, &mut asked).await {
+                let found = find::on_chain(app, context, incoming, free, &mut asked).await;
+                if verb == Verb::Settle {
+                    find::look_up_external(app, found.network, &found.terms, &mut asked).await;
+                }
+                ready = Some(found);
+            }
+        }
         Err(malformed) => asked.finding = Finding::Refused(Checks::none(), malformed.reason, malformed.message),
     }
     let told = ask(app, incoming, &caller, asked).await?; // book
