@@ -15,6 +15,7 @@ mod isolate;
 mod ledger;
 mod ledgers;
 mod log;
+mod quotes;
 mod registry;
 mod response;
 mod rpc;

@@ -332,6 +332,7 @@ impl World {
                 signer: Some(evm(9)),
                 valid_before: Some(UnixSeconds(1_795_100_000)),
                 worst: 1,
+                has_code: false,
             }),
             finding: self.finding(payment, false),
             budget: Budget { day: u128::MAX, failed: u128::MAX },

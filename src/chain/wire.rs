@@ -175,13 +175,11 @@ fn error_value(family: Family, text: &str, status: u16) -> RpcError {
     let code = object.code.and_then(|code| code.get().trim_matches('"').parse::<i64>().ok());
     let words = object.message.unwrap_or_default();
     let data = object.data.as_deref().map(RawValue::get).unwrap_or_default();
-    let is_told = data.len() > 4;
-    let class = match class_of(family, code, &words, status) {
-        _ if code == Some(3) && is_told => ErrorClass::Revert,
-        // What a contract reverted with is hex, and its words may be any.
-        ErrorClass::Poor | ErrorClass::Underpriced if is_told && data.starts_with("\"0x") => ErrorClass::Revert,
-        class => class,
-    };
+    let class = class_of(family, code, &words, status);
+    let is_ours = matches!(class, ErrorClass::Poor | ErrorClass::Underpriced);
+    // What a contract reverted with is hex, and its words may be any.
+    let is_reverted = data.len() > 4 && (code == Some(3) || is_ours && data.starts_with("\"0x"));
+    let class = if is_reverted { ErrorClass::Revert } else { class };
     RpcError { class, code, message: cut(&words) }
 }
 

@@ -65,6 +65,8 @@ pub struct Reserved {
     pub attempt: usize,
     /// Who of us sends it.
     pub signer: Option<Address>,
+    /// Whether there was code at the payer's address when it was judged (EVM).
+    pub has_code: bool,
     /// When this attempt was reserved.
     pub reserved_at: UnixMillis,
     /// Whether the tenant's tier costs nothing.
@@ -408,6 +410,7 @@ fn reserved(kept: &Kept, tenant: &Tenant) -> Reserved {
         settlement: kept.settlement.clone(),
         attempt: kept.course.attempt,
         signer: kept.course.signer,
+        has_code: kept.course.has_code,
         reserved_at: kept.course.reserved_at,
         free: tenant.tier == crate::tier::Tier::Free,
     }
@@ -444,6 +447,7 @@ fn reserve(asked: &Asked, terms: &Terms, known: Known<'_>, now: UnixMillis) -> K
     let course = Course {
         attempt: earlier.map_or(0, |earlier| earlier.course.attempt.saturating_add(1)),
         signer: terms.signer,
+        has_code: terms.has_code,
         reserved_at: now,
         ..Course::default()
     };

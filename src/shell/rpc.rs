@@ -320,8 +320,10 @@ pub(crate) async fn decide<T>(
         }
         let mut facts = Facts::new();
         let mut outcome = Err(Failure::Nonsense("questions without end".to_owned()));
-        for _ in 0..=READ_ROUNDS_MAX {
+        for round in 0..=READ_ROUNDS_MAX {
             match rule(&facts) {
+                // What needs no question says nothing of a provider.
+                Ok(decided) if round == 0 => return Some(decided),
                 Ok(decided) => {
                     outcome = Ok(decided);
                     break;

@@ -25,9 +25,12 @@ pub struct Memory {
     signers: RefCell<Generations>,
     /// By the domain separator, of which every registered token has one of its own.
     deployed: RefCell<BTreeMap<[u8; 32], UnixSeconds>>,
-    /// By the separator, which names the chain, and the payer: whether there was code, and when.
-    codes: RefCell<BTreeMap<([u8; 32], Address), (bool, UnixSeconds)>>,
+    /// Whether a payer had code, and when.
+    codes: RefCell<BTreeMap<Payer, (bool, UnixSeconds)>>,
 }
+
+/// The separator, which names the chain, and the address.
+type Payer = ([u8; 32], Address);
 
 #[derive(Default)]
 struct Generations {

@@ -80,6 +80,9 @@ pub struct Terms {
     /// What its transaction may cost us at worst, in the chain's smallest unit.
     #[serde(default)]
     pub worst: u128,
+    /// Whether there is code at the payer's address (EVM).
+    #[serde(default)]
+    pub has_code: bool,
 }
 
 /// What the chain lets happen once: network, asset, payer and nonce.

@@ -40,6 +40,8 @@ pub struct Course {
     pub attempt: usize,
     /// Who of us sends it, fixed when it was reserved.
     pub signer: Option<Address>,
+    /// Whether there was code at the payer's address when it was judged (EVM).
+    pub has_code: bool,
     /// When this attempt was reserved.
     pub reserved_at: UnixMillis,
     /// Who waits for it.

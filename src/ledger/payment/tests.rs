@@ -70,6 +70,7 @@ fn asked(verb: Verb) -> Asked {
             proof: "p".to_owned(),
             valid_before: Some(UnixSeconds(1_795_000_600)),
             worst: 10,
+            has_code: false,
         }),
         finding: Finding::Good(Checks::none()),
         budget: Budget { day: 30, failed: 3 },

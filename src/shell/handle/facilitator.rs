@@ -7,6 +7,7 @@ use crate::address::{Address, Family};
 use crate::api::{Reply, facilitator};
 use crate::chain::evm::tx::Message;
 use crate::chain::exact;
+use crate::chain::trace::CodeKind;
 use crate::error::{Code, Fault};
 use crate::id::SettlementId;
 use crate::ledger::budget::Budget;
@@ -110,7 +111,7 @@ async fn reopen(app: &App, incoming: &Incoming, settlement: SettlementId) {
 /// it; an older one whose transaction was never sent is sent only if the payment is good now.
 fn flight(incoming: &Incoming, ready: &Ready, reserved: &Reserved) -> Result<Flight, Fault> {
     let caller = incoming.caller()?;
-    let cargo = cargo(ready).ok_or_else(|| Fault::internal("a settlement on a network that is only read"))?;
+    let cargo = cargo(ready, reserved.has_code).ok_or_else(|| Fault::internal("a settlement on a network that is only read"))?;
     let is_fresh = incoming.now.since(reserved.reserved_at) < LEASE_MS;
     Ok(Flight {
         settlement: reserved.settlement.id,
@@ -125,9 +126,9 @@ fn flight(incoming: &Incoming, ready: &Ready, reserved: &Reserved) -> Result<Fli
         pay_to: ready.terms.pay_to(),
         amount: ready.terms.amount(),
         nonce: nonce(&ready.terms),
-        valid_before: None,
-        price: None,
-        max_fee_wei: None,
+        valid_before: ready.valid_before,
+        price: ready.price,
+        max_fee_wei: ready.max_fee_wei,
         free: reserved.free,
     })
 }
@@ -139,13 +140,14 @@ const fn nonce(terms: &exact::Terms) -> Option<B256> {
     }
 }
 
-/// What the Settler is to send.
-fn cargo(ready: &Ready) -> Option<Cargo> {
+/// What the Settler is to send; a payer with code is paid from by another function of the token.
+fn cargo(ready: &Ready, has_code: bool) -> Option<Cargo> {
     match &ready.terms {
         exact::Terms::Evm(terms) => {
             let Address::Evm(to) = ready.network.asset.address else { return None };
             let gas_limit = ready.network.settle?.gas()?.limit;
-            Some(Cargo::Evm(Message { to, data: terms.calldata().into(), gas_limit }))
+            let payer = if has_code { CodeKind::Contract } else { CodeKind::None };
+            Some(Cargo::Evm(Message { to, data: terms.calldata(payer).into(), gas_limit }))
         }
         exact::Terms::Svm(terms) => Some(Cargo::Svm(terms.text().to_owned())),
     }
