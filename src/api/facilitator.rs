@@ -3,6 +3,7 @@
 
 use super::Reply;
 use crate::address::{Address, Family};
+use crate::error::Retry;
 use crate::ledger::payment::{Asked, Outcome, Verb};
 use crate::network::Network;
 use crate::payment::Checks;
@@ -25,6 +26,9 @@ pub struct Extra {
     /// Whether somebody else has put the payment on the chain.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub externally_settled: Option<bool>,
+    /// Of a refusal: whether the same payment may be judged otherwise later.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry: Option<Retry>,
 }
 
 /// The answer to `/verify`.
@@ -168,8 +172,9 @@ pub fn reply(asked: &Asked, outcome: &Outcome) -> Option<Reply> {
     })
 }
 
-fn extra(checks: &Checks, settlement: Option<&Settlement>) -> Extra {
+fn extra(checks: &Checks, settlement: Option<&Settlement>, refusal: Option<Reason>) -> Extra {
     Extra {
+        retry: refusal.map(|reason| if reason.may_pass() { Retry::Later } else { Retry::Never }),
         checks: checks.clone(),
         settlement_id: settlement.map(|settlement| settlement.id.to_string()),
         externally_settled: None,
@@ -187,7 +192,7 @@ fn verified(
         invalid_reason: refusal.map(|(reason, _)| reason),
         invalid_message: refusal.map(|(_, told)| told.clone()),
         payer,
-        extra: extra(checks, settlement),
+        extra: extra(checks, settlement, refusal.map(|(reason, _)| reason)),
     };
     Reply::json(200, &body)
 }
@@ -207,7 +212,7 @@ fn refused(
         transaction: settlement.and_then(|settlement| settlement.transaction.clone()).unwrap_or_default(),
         network: asked.network_text.clone(),
         amount: None,
-        extra: extra(checks, settlement),
+        extra: extra(checks, settlement, Some(refusal.0)),
     };
     Reply::json(200, &body)
 }
@@ -247,7 +252,10 @@ fn answered(network_text: &str, settlement: &Settlement, refusal: Option<(Reason
         transaction: settlement.transaction.clone().unwrap_or_default(),
         network: network_text.to_owned(),
         amount: success.then(|| settlement.amount.clone()),
-        extra: Extra { externally_settled: external.then_some(true), ..extra(&Checks::none(), Some(settlement)) },
+        extra: Extra {
+            externally_settled: external.then_some(true),
+            ..extra(&Checks::none(), Some(settlement), refusal.map(|(reason, _)| reason))
+        },
     };
     Reply::json(200, &body)
 }

@@ -183,12 +183,15 @@ fn settlements_of_the_build_before_are_handed_over_if_completed_and_open_if_pend
         db.execute("INSERT INTO settlements VALUES (?, ?)", (id, body(id, status))).expect("runs");
         db.execute("INSERT INTO payments VALUES (?, 'f', ?)", (format!("auth-{id}"), id)).expect("runs");
         db.execute("INSERT INTO senders VALUES (?, '0xs')", [id]).expect("runs");
-        db.execute("INSERT INTO identifiers VALUES (?, ?)", (format!("order-{id}"), format!("auth-{id}"))).expect("runs");
+        db.execute("INSERT INTO identifiers VALUES (?, ?)", (format!("order-{id}"), format!("auth-{id}")))
+            .expect("runs");
     }
-    db.execute_batch("INSERT INTO payments VALUES ('auth-open', 'f', NULL);
+    db.execute_batch(
+        "INSERT INTO payments VALUES ('auth-open', 'f', NULL);
         INSERT INTO idempotency VALUES ('facilitator/settle', 'k', 'h', 200, '{\"success\":true}', 1000);
-        INSERT INTO idempotency VALUES ('facilitator/settle', 'l', 'h', NULL, NULL, 1000);")
-        .expect("the state of then");
+        INSERT INTO idempotency VALUES ('facilitator/settle', 'l', 'h', NULL, NULL, 1000);",
+    )
+    .expect("the state of then");
     for migration in ledger::MIGRATIONS {
         db.execute_batch(migration).expect("a migration applies");
     }

@@ -111,7 +111,8 @@ async fn reopen(app: &App, incoming: &Incoming, settlement: SettlementId) {
 /// it; an older one whose transaction was never sent is sent only if the payment is good now.
 fn flight(incoming: &Incoming, ready: &Ready, reserved: &Reserved) -> Result<Flight, Fault> {
     let caller = incoming.caller()?;
-    let cargo = cargo(ready, reserved.has_code).ok_or_else(|| Fault::internal("a settlement on a network that is only read"))?;
+    let cargo = cargo(ready, reserved.has_code)
+        .ok_or_else(|| Fault::internal("a settlement on a network that is only read"))?;
     let is_fresh = incoming.now.since(reserved.reserved_at) < LEASE_MS;
     Ok(Flight {
         settlement: reserved.settlement.id,

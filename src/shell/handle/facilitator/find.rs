@@ -13,9 +13,9 @@ use crate::payment::Checks;
 use crate::payment::x402::{self, Payment, Version};
 use crate::reason::Reason;
 use crate::shell::app::{self, App};
-use crate::shell::http::Incoming;
 use crate::shell::external::{self, Lookup};
-use crate::shell::{gas, isolate, quotes, registry, rpc};
+use crate::shell::http::Incoming;
+use crate::shell::{gas, holds, isolate, quotes, registry, rpc};
 use crate::signer::Signer;
 use crate::time::UnixSeconds;
 use sha2::{Digest, Sha256};
@@ -102,8 +102,9 @@ pub(super) async fn free<'a>(
             return None;
         }
     };
-    if asked.verb == Verb::Settle {
-        gas::refresh_later(app, context, network, incoming.now);
+    match asked.verb {
+        Verb::Settle => gas::refresh_later(app, context, network, incoming.now),
+        Verb::Verify => holds::refresh_later(app, context, network, incoming.now),
     }
     let (authorization, signers) = once(&terms, network, signers)?;
     let signer = signers.first().map(|signer| signer.address());
@@ -151,13 +152,22 @@ pub(super) async fn on_chain(
             free.rules.checks.extend(told.checks);
             let checks = Checks::new(&free.rules.checks);
             match told.refusal {
-                None => Finding::Good(checks),
+                None => match held_payer(&free, sender, incoming).filter(|_| !settles) {
+                    Some(told) => Finding::Refused(checks, Reason::UnexpectedVerify, told),
+                    None => Finding::Good(checks),
+                },
                 Some((Reason::EvmNonceUsed, told)) if settles => Finding::Used(checks, told),
                 Some((reason, told)) => Finding::Refused(checks, reason, told),
             }
         }
     };
     free.seen(held(&asked.finding), price)
+}
+
+/// Why nothing is sent for a payer now, as far as this isolate knows: a settlement of theirs has reverted.
+fn held_payer(free: &Free<'_>, sender: Option<Sender>, incoming: &Incoming) -> Option<String> {
+    let until = holds::until(free.network, &sender?.address, &free.terms.payer(), incoming.now)?;
+    Some(format!("a settlement of this payer failed on the chain: nothing is sent for them until {}", until.rfc3339()))
 }
 
 /// What the chain says of a payment, and who of us would send it at which price.
@@ -261,7 +271,7 @@ pub(super) async fn externally(app: &App, ready: &Ready, asked: &mut Asked) {
     let (Finding::Used(checks, told), Some(nonce)) = (&asked.finding, nonce(&ready.terms)) else { return };
     let (checks, told, terms) = (checks.clone(), told.clone(), &ready.terms);
     let signed = external::Signed { payer: terms.payer(), pay_to: terms.pay_to(), amount: terms.amount(), nonce };
-    asked.finding = match external::find(app, ready.network, &signed).await {
+    asked.finding = match external::find(app, ready.network, &signed, None).await {
         Lookup::Found { id, units } => Finding::External(checks, id, units),
         Lookup::Nothing => Finding::Refused(checks, Reason::EvmNonceUsed, told),
         Lookup::Unknown => {
