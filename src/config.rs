@@ -34,6 +34,8 @@ const EVM_SIGNERS: [&str; 2] = ["EVM_SIGNERS_LIVE", "EVM_SIGNERS_TEST"];
 const SVM_SIGNERS: [&str; 2] = ["SOLANA_SIGNERS_LIVE", "SOLANA_SIGNERS_TEST"];
 const SETTLE_DAILY: &str = "SETTLE_DAILY_MAX";
 const SETTLE_DAILY_DEFAULT: u64 = 10_000;
+/// Whole dollars a day, with their defaults: a signer's on a network, and a network's for the free tier.
+const BUDGETS: [(&str, u64); 2] = [("SETTLE_DAILY_SIGNER_USD", 1_000), ("SETTLE_DAILY_FREE_USD", 50)];
 const PUBLIC_URL: &str = "PUBLIC_URL";
 
 /// Characters that an operators' key must have at least.
@@ -119,6 +121,22 @@ pub const SETTINGS: &[Setting] = &[
                   cost, for each is bounded by the registry's caps.",
     },
     Setting {
+        name: BUDGETS[0].0,
+        secret: false,
+        required: false,
+        default: "1000",
+        meaning: "The most that one signer may pay for transactions on one network in a day (UTC), whole dollars at \
+                  the registry's price of the chain's coin; what is on its way counts at its worst.",
+    },
+    Setting {
+        name: BUDGETS[1].0,
+        secret: false,
+        required: false,
+        default: "50",
+        meaning: "The most that all signers together may pay in a day on one network for tenants of the free tier, \
+                  whole dollars.",
+    },
+    Setting {
         name: PUBLIC_URL,
         secret: false,
         required: false,
@@ -154,6 +172,8 @@ pub struct Settings {
     /// Live, then test.
     svm_signers: [Vec<Signer>; 2],
     daily: u64,
+    /// Whole dollars a day, as [`BUDGETS`].
+    budgets_usd: [u64; 2],
     public_url: Option<String>,
 }
 
@@ -214,6 +234,7 @@ impl Settings {
         if daily.is_none() {
             wrong(SETTLE_DAILY, "must be a whole number");
         }
+        let budgets_usd = BUDGETS.map(|(name, default)| dollars(get(name), default, |rule| wrong(name, rule)));
         let public_url = get(PUBLIC_URL);
         if public_url.as_deref().is_some_and(|url| !is_url(url)) {
             wrong(PUBLIC_URL, "must be an https origin (http on loopback only)");
@@ -221,7 +242,18 @@ impl Settings {
         match (peppers, quorum, daily, mistakes.is_empty()) {
             (Some(peppers), Some(quorum), Some(daily), true) => {
                 let admin_key = Sha256::digest(admin_key.as_bytes()).into();
-                Ok(Self { admin_key, peppers, providers, quorum, xpub, evm_signers, svm_signers, daily, public_url })
+                Ok(Self {
+                    admin_key,
+                    peppers,
+                    providers,
+                    quorum,
+                    xpub,
+                    evm_signers,
+                    svm_signers,
+                    daily,
+                    budgets_usd,
+                    public_url,
+                })
             }
             (..) => Err(mistakes),
         }
@@ -286,11 +318,38 @@ impl Settings {
         self.daily
     }
 
+    /// The most that one signer may pay for transactions on a network in a day, smallest units of its coin.
+    #[must_use]
+    pub fn signer_budget(&self, network: &Network) -> u128 {
+        let [dollars, _] = self.budgets_usd;
+        in_coin(network, dollars)
+    }
+
+    /// The most that all signers may pay in a day on a network for tenants of the free tier, smallest units.
+    #[must_use]
+    pub fn free_budget(&self, network: &Network) -> u128 {
+        let [_, dollars] = self.budgets_usd;
+        in_coin(network, dollars)
+    }
+
     /// The origin that links name.
     #[must_use]
     pub fn public_url(&self) -> Option<&str> {
         self.public_url.as_deref()
     }
+}
+
+/// Whole dollars in the smallest unit of a network's coin; nothing where nothing is settled.
+fn in_coin(network: &Network, dollars: u64) -> u128 {
+    network.settle.map_or(0, |settle| settle.coin.units(dollars.saturating_mul(100)))
+}
+
+/// A whole number of dollars; the default where none is set, or what is set is none.
+fn dollars(text: Option<String>, default: u64, wrong: impl FnOnce(&'static str)) -> u64 {
+    text.map_or(Ok(default), |text| text.parse()).unwrap_or_else(|_| {
+        wrong("must be a whole number of dollars");
+        default
+    })
 }
 
 fn peppers(text: &str) -> Option<Vec<[u8; 32]>> {
@@ -364,6 +423,20 @@ mod tests {
         }
         let private = read(&[ADMIN, PEPPERS, ("EVM_XPUB", "xprv9s21")]).expect_err("refused");
         assert!(private.iter().any(|mistake| mistake.setting == "EVM_XPUB"));
+    }
+
+    #[test]
+    fn a_days_money_is_told_in_dollars_and_kept_in_the_chains_coin() {
+        let base = crate::network::by_key("base").expect("registered");
+        let settings = read(&[ADMIN, PEPPERS]).expect("reads");
+        // A coin of 4,000 dollars.
+        assert_eq!(settings.signer_budget(base), 250_000_000_000_000_000);
+        assert_eq!(settings.free_budget(base), 12_500_000_000_000_000);
+        let own = [ADMIN, PEPPERS, ("SETTLE_DAILY_SIGNER_USD", "8"), ("SETTLE_DAILY_FREE_USD", "0")];
+        let settings = read(&own).expect("reads");
+        assert_eq!((settings.signer_budget(base), settings.free_budget(base)), (2_000_000_000_000_000, 0));
+        let wrong = read(&[ADMIN, PEPPERS, ("SETTLE_DAILY_FREE_USD", "1.5")]).expect_err("refused");
+        assert_eq!(wrong.first().map(|mistake| mistake.setting.as_str()), Some("SETTLE_DAILY_FREE_USD"));
     }
 
     #[test]
