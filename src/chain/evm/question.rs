@@ -65,6 +65,11 @@ pub(in crate::chain) fn view(contract: Address, data: String) -> Call {
     Call::new("eth_call", &json!([{ "to": lower(contract.as_slice()), "data": data }, "latest"]))
 }
 
+/// The same as of the end of a block.
+pub(super) fn view_at(contract: Address, data: String, block: &str) -> Call {
+    Call::new("eth_call", &json!([{ "to": lower(contract.as_slice()), "data": data }, block]))
+}
+
 pub(super) fn lower(bytes: &[u8]) -> String {
     alloy_primitives::hex::encode_prefixed(bytes)
 }
