@@ -10,6 +10,7 @@ mod external;
 mod gas;
 mod handle;
 mod health;
+mod holds;
 mod http;
 mod isolate;
 mod ledger;

@@ -112,7 +112,31 @@ pub mod settler {
             sent TEXT NOT NULL, report TEXT, told INTEGER NOT NULL DEFAULT 0, changed_ms INTEGER NOT NULL) WITHOUT ROWID;
         CREATE TABLE IF NOT EXISTS watched (key TEXT PRIMARY KEY, next_ms INTEGER NOT NULL,
             since_ms INTEGER NOT NULL) WITHOUT ROWID;
+        CREATE TABLE IF NOT EXISTS refused (key TEXT PRIMARY KEY, at_ms INTEGER NOT NULL) WITHOUT ROWID;
+        CREATE TABLE IF NOT EXISTS penalties (payer TEXT PRIMARY KEY, count INTEGER NOT NULL,
+            until_ms INTEGER NOT NULL) WITHOUT ROWID;
+        CREATE INDEX IF NOT EXISTS flights_flying ON flights (nonce) WHERE report IS NULL;
+        CREATE INDEX IF NOT EXISTS flights_untold ON flights (nonce) WHERE told = 0;
     ";
+    /// Binds a key and a time: the attempt is never launched.
+    pub const REFUSED_PUT: &str = "INSERT INTO refused (key, at_ms) VALUES (?, ?) ON CONFLICT (key) DO NOTHING";
+    /// Binds a key; returns a row where the attempt is never launched.
+    pub const REFUSED_GET: &str = "SELECT 1 FROM refused WHERE key = ?";
+    /// Binds a time: what was refused before it is let go; nobody comes that late.
+    pub const REFUSED_PURGE: &str = "DELETE FROM refused WHERE at_ms < ?";
+    /// Binds a payer; returns how many have reverted, and until when nothing is launched.
+    pub const PENALTY_GET: &str = "SELECT count, until_ms FROM penalties WHERE payer = ?";
+    /// Binds payer, count, until when.
+    pub const PENALTY_PUT: &str = "INSERT INTO penalties (payer, count, until_ms) VALUES (?, ?, ?)
+        ON CONFLICT (payer) DO UPDATE SET count = excluded.count, until_ms = excluded.until_ms";
+    /// Binds a payer.
+    pub const PENALTY_DELETE: &str = "DELETE FROM penalties WHERE payer = ?";
+    /// Binds a time; returns the payers held after it and until when, the longest first. The table holds
+    /// payers of the last days whose transactions we have paid for in vain.
+    pub const PENALTIES_AFTER: &str =
+        "SELECT payer, until_ms FROM penalties WHERE until_ms > ? ORDER BY until_ms DESC LIMIT 2000";
+    /// Binds a time: what ended before it is let go.
+    pub const PENALTIES_PURGE: &str = "DELETE FROM penalties WHERE until_ms < ?";
     /// Binds a key, when to look, since when.
     pub const WATCHED_PUT: &str = "INSERT INTO watched (key, next_ms, since_ms) VALUES (?, ?, ?)
         ON CONFLICT (key) DO UPDATE SET next_ms = excluded.next_ms";
@@ -141,8 +165,10 @@ pub mod settler {
     pub const FLIGHT_TOLD: &str = "UPDATE flights SET told = 1 WHERE key = ?";
     /// Returns the keys of flights that the ledger does not hold yet, by nonce. The table keeps a day of flights.
     pub const FLIGHTS_OPEN: &str = "SELECT key FROM flights WHERE told = 0 ORDER BY nonce LIMIT 200";
-    /// Returns how many are on their way.
-    pub const FLIGHTS_COUNT: &str = "SELECT COUNT(*) FROM flights WHERE report IS NULL";
+    /// Binds a key: its report is told once more.
+    pub const FLIGHT_UNTOLD: &str = "UPDATE flights SET told = 0 WHERE key = ? AND report IS NOT NULL";
+    /// Returns key and flight of all that are on their way.
+    pub const FLIGHTS_FLYING: &str = "SELECT key, flight FROM flights WHERE report IS NULL";
     /// Binds a time: what was told before it is let go.
     pub const FLIGHTS_PURGE: &str = "DELETE FROM flights WHERE told = 1 AND changed_ms < ?";
 }

@@ -37,6 +37,11 @@ pub(crate) fn is_poor(network: &Network, signer: &Address, now: UnixMillis) -> b
     })
 }
 
+/// Notes that a node has refused a key's transaction for want of money.
+pub(crate) fn note_poor(network: &Network, signer: &Address, now: UnixMillis) {
+    KNOWN.with_borrow_mut(|all| all.insert((network.key, *signer), (now, false)));
+}
+
 /// Whether any of the keys was looked at of late.
 fn is_known(network: &Network, signers: &[Address], now: UnixMillis) -> bool {
     KNOWN.with_borrow(|all| {

@@ -112,7 +112,7 @@ fn able<'a>(network: &Network, signers: &'a [Signer], now: UnixMillis) -> Vec<&'
 async fn externally(app: &App, network: &'static Network, terms: &exact::Terms, asked: &mut Asked) {
     if let (Finding::Refused(_, Reason::EvmNonceUsed, _), Some(nonce)) = (&asked.finding, nonce(terms)) {
         let signed = external::Signed { payer: terms.payer(), pay_to: terms.pay_to(), amount: terms.amount(), nonce };
-        if let Some(id) = external::find(app, network, &signed).await {
+        if let external::Lookup::Found { id, .. } = external::find(app, network, &signed, None).await {
             asked.finding = Finding::External(asked.finding.checks(), id);
         }
     }
