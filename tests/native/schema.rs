@@ -75,9 +75,37 @@ fn check(db: &Connection, module: &str, scans_allowed: &[&str]) {
 fn the_settlers_statements_prepare_and_find_their_rows() {
     let db = Connection::open_in_memory().expect("SQLite");
     db.execute_batch(settler::SCHEMA).expect("the schema applies");
-    // A day of one signer's flights is all there is, and of those watched what is not yet final.
-    let scans = ["FLIGHTS_OPEN", "FLIGHTS_COUNT", "FLIGHTS_PURGE", "WATCHED_DUE", "WATCHED_NEXT"];
-    check(&db, "settler", &scans);
+    // A day of one signer's flights is all there is, of those watched what is not yet final, and of
+    // refusals and penalties those of a day or two.
+    let flights = ["FLIGHTS_PURGE", "WATCHED_DUE", "WATCHED_NEXT"];
+    let others = ["REFUSED_PURGE", "PENALTIES_AFTER", "PENALTIES_PURGE"];
+    check(&db, "settler", &[flights, others].concat());
+}
+
+#[test]
+fn a_settler_of_the_build_before_finds_its_flights() {
+    let db = Connection::open_in_memory().expect("SQLite");
+    // The schema of the build before, with a flight on its way and one that has ended.
+    db.execute_batch(
+        "CREATE TABLE state (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+        CREATE TABLE flights (key TEXT PRIMARY KEY, nonce INTEGER NOT NULL, flight TEXT NOT NULL, sent TEXT NOT NULL,
+            report TEXT, told INTEGER NOT NULL DEFAULT 0, changed_ms INTEGER NOT NULL) WITHOUT ROWID;
+        CREATE TABLE watched (key TEXT PRIMARY KEY, next_ms INTEGER NOT NULL, since_ms INTEGER NOT NULL) WITHOUT ROWID;
+        INSERT INTO flights VALUES ('a/0', 4, 'flying', '{}', NULL, 0, 1), ('b/0', 3, 'ended', '{}', '{}', 1, 1);",
+    )
+    .expect("the old schema applies");
+    db.execute_batch(settler::SCHEMA).expect("the schema applies");
+    let flying: Vec<(String, String)> = db
+        .prepare(settler::FLIGHTS_FLYING)
+        .and_then(|mut found| found.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect())
+        .expect("rows");
+    assert_eq!(flying, [("a/0".to_owned(), "flying".to_owned())]);
+    let count = |text: &str| -> usize {
+        db.prepare(text).and_then(|mut found| Ok(found.query_map([], |_| Ok(()))?.count())).expect("rows")
+    };
+    assert_eq!(count(settler::FLIGHTS_OPEN), 1);
+    let again = |key: &str| db.execute(settler::FLIGHT_UNTOLD, [key]).expect("runs");
+    assert_eq!((again("a/0"), again("b/0"), count(settler::FLIGHTS_OPEN)), (0, 1, 2));
 }
 
 #[test]
