@@ -439,6 +439,8 @@ impl World {
             units: units.unwrap_or_default(),
             spent: transaction.map(|_| Spent { total: 1, l1_fee: 0 }),
             handed: true,
+            poor: false,
+            held_until: None,
         };
         let at = self.now;
         self.ledgers[seller(payment)].report(&report, at);

@@ -240,7 +240,7 @@ fn settlements_of_the_build_before_are_handed_over_if_completed_and_open_if_pend
     assert!(body.contains(r#""handed_over":null"#), "{body}");
     let listed = |statement: &str| -> Vec<String> {
         let mut rows = db.prepare(statement).expect("prepares");
-        let found = rows.query_map(("stl_a", (), (), 9), |row| row.get::<_, String>(0)).expect("runs");
+        let found = rows.query_map(("stl_a", rusqlite::types::Null, rusqlite::types::Null, 9), |row| row.get::<_, String>(0)).expect("runs");
         found.map(|row| row.expect("a row")).collect()
     };
     assert_eq!(listed(ledger::SETTLEMENTS_OPEN), ["stl_2"]);

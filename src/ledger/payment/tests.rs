@@ -399,6 +399,8 @@ fn report(status: SettlementStatus, transaction: u8) -> Report {
         units: vec![1],
         spent: Some(Spent { total: 4, l1_fee: 0 }),
         handed: true,
+        poor: false,
+        held_until: None,
     }
 }
 
