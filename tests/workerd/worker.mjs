@@ -27,9 +27,18 @@ const [, DATE] = WRANGLER.match(/^compatibility_date = "(.*)"/m);
  * lets a test put the clock forward: alarms are set in the Worker's time and ring in the platform's. */
 const WRAPPER = `
 import Inner, * as all from "./index.js";
-const real = Date.now;
+const Platform = Date;
+const real = () => Platform.now();
 let ahead = 0;
-Date.now = () => real() + ahead;
+globalThis.Date = class extends Platform {
+  constructor(...given) {
+    if (given.length) super(...given);
+    else super(real() + ahead);
+  }
+  static now() {
+    return real() + ahead;
+  }
+};
 function clocked(Class) {
   return class extends Class {
     constructor(state, env) {
