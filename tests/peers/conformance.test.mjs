@@ -9,6 +9,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { promisify } from "node:util";
+import { getBase58Decoder, getBase58Encoder } from "@solana/kit";
 import { encodeAbiParameters, keccak256, toHex } from "viem";
 import { KEYS, randomAccount, startEvm } from "../../scripts/lib/evm.mjs";
 import { DEVNET_MINT, keyPairText, randomSigner, signer, startSolana } from "../../scripts/lib/solana.mjs";
@@ -27,11 +28,18 @@ const payTo = randomAccount().address;
 const servers = [];
 let interpreter, evm, node, solana, worker, tenant, seller, front;
 
-/** What we mean to do otherwise; each is told with what the referee saw. */
+/** What we mean to do otherwise, where the referee saw just that. */
 const DIFFERENCES = [
+  {
+    mode: "safety",
+    check: "F1",
+    when: ({ got, accepted_noncanonical_amounts }) => got.isValid === false && Object.keys(accepted_noncanonical_amounts).join() === "'010000'",
+    why: "a number with zeros in front is that number: the signature covers it as such, and the reference takes it too; all other ways to write one are refused",
+  },
   {
     mode: "devnet",
     check: "F4",
+    when: ({ first, second, recipient_delta }) => first.success && second.success && recipient_delta === 20_000,
     why: "a memo is the buyer's text and binds nothing: a second transaction that pays again is a second payment, and is sold as one (the reference does the same); one order is named by payment-identifier",
   },
 ];
@@ -85,13 +93,14 @@ after(async () => {
 
 /** Every check passes but those that are listed, and those still fail. */
 function judge(mode, checks) {
-  const meant = DIFFERENCES.filter((each) => each.mode === mode).map(({ check }) => check);
+  const meant = DIFFERENCES.filter((each) => each.mode === mode);
   const name = ({ check }) => check.split(" ")[0];
-  for (const each of checks) console.log(`${each.pass ? "pass" : "FAIL"}  ${each.check}`);
+  const isMeant = (failed) => meant.some(({ check, when }) => check === name(failed) && when(failed.detail));
   const failed = checks.filter(({ pass }) => !pass);
-  const unexpected = failed.filter((each) => !meant.includes(name(each)));
-  assert.deepEqual(unexpected, [], JSON.stringify(unexpected, null, 1));
-  assert.deepEqual(failed.map(name).sort(), meant.sort(), "a difference that is none any more");
+  for (const each of checks) console.log(`${each.pass ? "pass" : isMeant(each) ? "meant" : "FAIL"}  ${each.check}`);
+  const unexpected = failed.filter((each) => !isMeant(each));
+  assert.deepEqual(unexpected.map(name), [], JSON.stringify(unexpected, null, 1));
+  assert.deepEqual(failed.map(name).sort(), meant.map(({ check }) => check).sort(), "a difference that is none any more");
 }
 
 async function command(...args) {
@@ -122,10 +131,8 @@ test("its devnet run finds Solana payments settled once, confirmed and closed to
   try {
     const seed = crypto.getRandomValues(new Uint8Array(32));
     const buyer = await keyPairText(seed);
-    const { getBase58Encoder } = await import("@solana/kit");
     const bytes = [...getBase58Encoder().encode(buyer)];
     writeFileSync(join(keys, "client.json"), JSON.stringify(bytes));
-    const { getBase58Decoder } = await import("@solana/kit");
     const payer = getBase58Decoder().decode(new Uint8Array(bytes.slice(32)));
     await solana.fund(payer, 1_000_000n, DEVNET_MINT);
     const payToAta = await solana.ata(seller, DEVNET_MINT);
@@ -162,6 +169,7 @@ function translator() {
     if (!buyers.has(memo)) {
       const buyer = randomAccount();
       buyers.set(memo, buyer);
+      await evm.rpc("evm_setAutomine", [true]);
       await evm.mint(buyer.address, 1_000_000n);
     }
     return buyers.get(memo);
@@ -174,7 +182,7 @@ function translator() {
       const { mint, dest, net, amount } = payment;
       const { paymentPayload } = await sign({
         buyer, to: dest, amount: BigInt(Number.parseInt(String(amount).replace("_", "").normalize("NFKC"), 10)),
-        token: mint.startsWith("0x") ? mint : CIRCLE, chainId: net === BASE_SEPOLIA ? 84532 : 8453,
+        token: mint.startsWith("0x") ? mint.toLowerCase() : CIRCLE, chainId: net === BASE_SEPOLIA ? 84532 : 8453,
         // Two signatures of one nonce differ by when they end.
         change: { nonce: keccak256(toHex(payment.memo)), validBefore: validBefore + BigInt(payments.size) },
       });

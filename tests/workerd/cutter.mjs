@@ -17,6 +17,8 @@ export async function startProxy(target) {
     const answer = await fetch(target, { method: "POST", headers: { "content-type": "application/json" }, body });
     response.writeHead(answer.status, { "content-type": "application/json" }).end(await answer.text());
   });
+  // A connection that is closed while it is used again is not what is tested.
+  server.keepAliveTimeout = 120_000;
   proxy.url = await opened(server);
   proxy.stop = () => {
     server.closeAllConnections();
