@@ -90,11 +90,17 @@ fn settle(row: &Row) -> Option<String> {
             let max_fee_wei = u128::from(max_fee_gwei).checked_mul(1_000_000_000)?;
             format!("Cost::Evm(Gas {{ limit: {gas_limit}, fees: Fees::{fees}, max_fee_wei: {max_fee_wei} }})")
         }
-        Cost::Svm { compute_units, micro_lamports } => {
-            format!("Cost::Svm(Compute {{ units: {compute_units}, micro_lamports: {micro_lamports} }})")
+        Cost::Svm { compute_units, priority_lamports } => {
+            format!("Cost::Svm(Compute {{ units: {compute_units}, priority_lamports: {priority_lamports} }})")
         }
     };
-    Some(format!("Some(Settle {{ min_atomic: {least}, cost: {cost} }})"))
+    let decimals = match row.kind {
+        Kind::Evm => 18,
+        Kind::Svm => 9,
+    };
+    let registry::Coin { symbol, usd } = &settle.coin;
+    let coin = format!("Coin {{ symbol: {symbol:?}, usd: {usd}, decimals: {decimals} }}");
+    Some(format!("Some(Settle {{ min_atomic: {least}, cost: {cost}, coin: {coin} }})"))
 }
 
 fn asset(row: &Row) -> Option<String> {

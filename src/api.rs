@@ -12,6 +12,7 @@ pub mod health;
 pub mod openapi;
 pub mod problem;
 pub mod records;
+pub mod settlements;
 pub mod target;
 pub mod verify;
 pub mod whoami;

@@ -3,7 +3,7 @@
 
 use crate::address::{Family, Xpub};
 use crate::amount::Amount;
-use crate::network::{Environment, NETWORKS, Network, rpc_setting};
+use crate::network::{Budget, Environment, NETWORKS, Network, rpc_setting};
 use crate::signer::Signer;
 use core::fmt;
 use sha2::{Digest, Sha256};
@@ -32,8 +32,14 @@ const EVM_XPUB: &str = "EVM_XPUB";
 /// Live, then test.
 const EVM_SIGNERS: [&str; 2] = ["EVM_SIGNERS_LIVE", "EVM_SIGNERS_TEST"];
 const SVM_SIGNERS: [&str; 2] = ["SOLANA_SIGNERS_LIVE", "SOLANA_SIGNERS_TEST"];
-const SETTLE_DAILY: &str = "SETTLE_DAILY_MAX";
-const SETTLE_DAILY_DEFAULT: u64 = 10_000;
+/// Dollars a day on a network, with their defaults: a tenant's, of it what failures may take, a signer's, and
+/// those of all tenants of the free tier together.
+const SETTLE_DAILY: [(&str, &str); 4] = [
+    ("SETTLE_DAILY_USD", "100"),
+    ("SETTLE_DAILY_FAILED_USD", "10"),
+    ("SETTLE_DAILY_SIGNER_USD", "1000"),
+    ("SETTLE_DAILY_FREE_USD", "50"),
+];
 const PUBLIC_URL: &str = "PUBLIC_URL";
 
 /// Characters that an operators' key must have at least.
@@ -111,12 +117,36 @@ pub const SETTINGS: &[Setting] = &[
         meaning: "The same for test networks.",
     },
     Setting {
-        name: SETTLE_DAILY,
+        name: SETTLE_DAILY[0].0,
         secret: false,
         required: false,
-        default: "10000",
-        meaning: "The most transactions that are sent for one tenant on one network in a day (UTC): what its gas may \
-                  cost, for each is bounded by the registry's caps.",
+        default: SETTLE_DAILY[0].1,
+        meaning: "Dollars that one tenant's settlements may cost on one network in a day (UTC), at the registry's \
+                  price of the chain's coin; the worst cost is reserved before anything is signed, the real one charged.",
+    },
+    Setting {
+        name: SETTLE_DAILY[1].0,
+        secret: false,
+        required: false,
+        default: SETTLE_DAILY[1].1,
+        meaning: "Dollars of it that failed settlements may cost; once they are used up, only payers who have completed \
+                  a settlement with the tenant are served, one at a time.",
+    },
+    Setting {
+        name: SETTLE_DAILY[2].0,
+        secret: false,
+        required: false,
+        default: SETTLE_DAILY[2].1,
+        meaning: "Dollars that one signer may pay for transactions on one network in a day (UTC); what is on its way \
+                  counts at its worst.",
+    },
+    Setting {
+        name: SETTLE_DAILY[3].0,
+        secret: false,
+        required: false,
+        default: SETTLE_DAILY[3].1,
+        meaning: "Dollars that all signers together may pay on one network in a day (UTC) for all tenants of the free \
+                  tier together.",
     },
     Setting {
         name: PUBLIC_URL,
@@ -153,7 +183,8 @@ pub struct Settings {
     evm_signers: [Vec<Signer>; 2],
     /// Live, then test.
     svm_signers: [Vec<Signer>; 2],
-    daily: u64,
+    /// As [`SETTLE_DAILY`], millionths of a dollar.
+    daily: [u128; 4],
     public_url: Option<String>,
 }
 
@@ -210,16 +241,20 @@ impl Settings {
         let evm_signers = EVM_SIGNERS.map(|name| keys(Family::Evm, name, rule));
         let rule = "must be 1 to 16 different comma-separated base58 key pairs of 64 bytes";
         let svm_signers = SVM_SIGNERS.map(|name| keys(Family::Svm, name, rule));
-        let daily = get(SETTLE_DAILY).map_or(Some(SETTLE_DAILY_DEFAULT), |text| text.parse().ok());
-        if daily.is_none() {
-            wrong(SETTLE_DAILY, "must be a whole number");
-        }
+        let daily = SETTLE_DAILY.map(|(name, default)| {
+            let dollars = Amount::parse_usdc(&get(name).unwrap_or_else(|| default.to_owned()));
+            let micro = dollars.and_then(|amount| u128::try_from(amount.0).ok());
+            if micro.is_none() {
+                wrong(name, "must be a decimal number of dollars, above zero, at most six decimals");
+            }
+            micro.unwrap_or_default()
+        });
         let public_url = get(PUBLIC_URL);
         if public_url.as_deref().is_some_and(|url| !is_url(url)) {
             wrong(PUBLIC_URL, "must be an https origin (http on loopback only)");
         }
-        match (peppers, quorum, daily, mistakes.is_empty()) {
-            (Some(peppers), Some(quorum), Some(daily), true) => {
+        match (peppers, quorum, mistakes.is_empty()) {
+            (Some(peppers), Some(quorum), true) => {
                 let admin_key = Sha256::digest(admin_key.as_bytes()).into();
                 Ok(Self { admin_key, peppers, providers, quorum, xpub, evm_signers, svm_signers, daily, public_url })
             }
@@ -280,10 +315,31 @@ impl Settings {
         self.xpub.as_ref()
     }
 
-    /// The most transactions that are sent for a tenant on a network in a day.
+    /// What a tenant's settlements may cost on a network in a day.
     #[must_use]
-    pub const fn daily(&self) -> u64 {
-        self.daily
+    pub fn tenant_budget(&self, network: &Network) -> Budget {
+        let [day, failed, ..] = self.budgets(network);
+        Budget { day, failed }
+    }
+
+    /// What one signer may pay for transactions on a network in a day, smallest units of its coin.
+    #[must_use]
+    pub fn signer_budget(&self, network: &Network) -> u128 {
+        let [_, _, signer, _] = self.budgets(network);
+        signer
+    }
+
+    /// What all signers may pay in a day on a network for tenants of the free tier, smallest units of its coin.
+    #[must_use]
+    pub fn free_budget(&self, network: &Network) -> u128 {
+        let [.., free] = self.budgets(network);
+        free
+    }
+
+    /// As [`SETTLE_DAILY`], in the smallest unit of the network's coin; nothing where nothing is settled.
+    fn budgets(&self, network: &Network) -> [u128; 4] {
+        let coin = network.settle.map(|settle| settle.coin);
+        self.daily.map(|micro_usd| coin.map_or(0, |coin| coin.units(micro_usd)))
     }
 
     /// The origin that links name.
@@ -364,6 +420,24 @@ mod tests {
         }
         let private = read(&[ADMIN, PEPPERS, ("EVM_XPUB", "xprv9s21")]).expect_err("refused");
         assert!(private.iter().any(|mistake| mistake.setting == "EVM_XPUB"));
+    }
+
+    #[test]
+    fn a_days_money_is_told_in_dollars_and_kept_in_the_chains_coin() {
+        let base = crate::network::by_key("base").expect("registered");
+        let settings = read(&[ADMIN, PEPPERS]).expect("reads");
+        // A coin of 4,000 dollars.
+        assert_eq!(settings.signer_budget(base), 250_000_000_000_000_000);
+        assert_eq!(settings.free_budget(base), 12_500_000_000_000_000);
+        let own = [ADMIN, PEPPERS, ("SETTLE_DAILY_SIGNER_USD", "8"), ("SETTLE_DAILY_FREE_USD", "0")];
+        let settings = read(&own).expect("reads");
+        assert_eq!((settings.signer_budget(base), settings.free_budget(base)), (2_000_000_000_000_000, 0));
+        let own =
+            read(&[ADMIN, PEPPERS, ("SETTLE_DAILY_USD", "1.5"), ("SETTLE_DAILY_FAILED_USD", "0.004")]).expect("reads");
+        let budget = own.tenant_budget(base);
+        assert_eq!((budget.day, budget.failed), (375_000_000_000_000, 1_000_000_000_000));
+        let wrong = read(&[ADMIN, PEPPERS, ("SETTLE_DAILY_FREE_USD", "much")]).expect_err("refused");
+        assert_eq!(wrong.first().map(|mistake| mistake.setting.as_str()), Some("SETTLE_DAILY_FREE_USD"));
     }
 
     #[test]

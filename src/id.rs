@@ -140,6 +140,15 @@ impl ClaimId {
     }
 }
 
+impl fmt::Display for ClaimId {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Verification(id) => id.fmt(out),
+            Self::Settlement(id) => id.fmt(out),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,35 +3,19 @@
 
 mod flow;
 pub mod risk;
+mod selection;
+mod standing;
 
 use crate::address::{Address, Family};
 use crate::amount::Amount;
-use crate::chain::trace::{Depth, Found, Mined, Screening, Trace};
-use crate::id::ClaimId;
+use crate::chain::trace::{Depth, Found, Mined, Screening, Trace, Transfer};
 use crate::payment::{Binding, Check, Claim, Finality};
 use crate::sanctions;
 use crate::time::{UnixMillis, UnixSeconds};
 use crate::verdict::{Refusal, SanctionsPolicy};
-use flow::Flow;
-
-/// An earlier claim of the same payment in this ledger.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Prior {
-    /// The verification or settlement that claimed it.
-    pub id: ClaimId,
-    /// Its reference.
-    pub reference: Option<String>,
-    /// When.
-    pub at: UnixMillis,
-}
-
-impl Prior {
-    /// Whether a claim under `reference` is this claim again. An absent reference equals nothing.
-    #[must_use]
-    pub fn is_of(&self, reference: Option<&str>) -> bool {
-        reference.is_some() && self.reference.as_deref() == reference
-    }
-}
+use flow::{Flow, Part};
+use selection::Selection;
+pub use standing::{Held, Prior, Standing, Unit};
 
 /// All that a judgement rests on besides the claim and the trace.
 #[derive(Clone, Copy, Debug)]
@@ -46,8 +30,8 @@ pub struct Context<'a> {
     pub sanctions: Option<&'a sanctions::List>,
     /// What a listed payer means.
     pub policy: SanctionsPolicy,
-    /// The earlier claim.
-    pub prior: Option<&'a Prior>,
+    /// What of the payment is claimed. Of two claims on one log the first counts.
+    pub held: &'a [Held],
     /// Payers that this tenant has been paid by before.
     pub known_payers: &'a [Address],
     /// The time of the judgement.
@@ -61,18 +45,20 @@ pub struct Judgement {
     pub refusal: Option<(Refusal, String)>,
     /// Each rule and how it came out.
     pub checks: Vec<Check>,
-    /// What the recipient gained.
+    /// What the recipient gained by what is judged.
     pub amount: Amount,
     /// Above what was expected.
     pub overpaid: Option<Amount>,
+    /// The transfers that are judged.
+    pub transfers: Vec<Transfer>,
     /// Who paid.
     pub payers: Vec<Address>,
     /// What ties the transaction to the buyer.
     pub binding: Binding,
     /// How deep it lies.
     pub finality: Option<Finality>,
-    /// Whether the same reference claimed it before.
-    pub replayed: bool,
+    /// How it stands to what is claimed.
+    pub standing: Standing,
     /// How far to trust it.
     pub risk: risk::Risk,
 }
@@ -82,6 +68,24 @@ impl Judgement {
     #[must_use]
     pub const fn is_paid(&self) -> bool {
         self.refusal.is_none()
+    }
+
+    /// The first claim of a payment that is good and was claimed under the same reference before.
+    #[must_use]
+    pub fn replayed(&self) -> Option<&Prior> {
+        match &self.standing {
+            Standing::Again(prior) if self.is_paid() => Some(prior),
+            Standing::Again(_) | Standing::Fresh(_) | Standing::Taken(_) => None,
+        }
+    }
+
+    /// What a claim of it takes: nothing where it is refused or claimed already.
+    #[must_use]
+    pub fn units(&self) -> &[Unit] {
+        match &self.standing {
+            Standing::Fresh(units) if self.is_paid() => units,
+            Standing::Again(_) | Standing::Fresh(_) | Standing::Taken(_) => &[],
+        }
     }
 }
 
@@ -121,14 +125,25 @@ pub fn judge(claim: &Claim, trace: &Trace, context: &Context<'_>) -> Judgement {
             out.rule("transaction_mined", Some(Refusal::TxPending), "the transaction is in no block yet");
             unmined(claim, context, out)
         }
-        Found::Mined(mined) => judge_mined(claim, mined, context, out),
+        Found::Mined(mined) => judge_mined(claim, mined, context),
     }
 }
 
-/// What a recipient kept of the registered asset.
+/// Whether a later look at a transaction still shows what was told of a payment: each of its
+/// transfers, by payer and amount, for a log's index changes with the block; or as much in sum,
+/// where transfers cannot be told apart or were not.
 #[must_use]
-pub fn net_to(mined: &Mined, recipient: &Address) -> Amount {
-    Flow::of(mined, recipient).net
+pub fn still_shows(mined: &Mined, recipient: &Address, lines: &[(Option<Address>, Amount)], paid: Amount) -> bool {
+    let flow = Flow::of(mined, recipient);
+    let told = lines.iter().fold(Amount::ZERO, |sum, (_, amount)| Amount(sum.0.saturating_add(amount.0)));
+    if !flow.apart || told != paid {
+        return flow.net >= paid;
+    }
+    let mut left = flow.incoming;
+    lines.iter().all(|(payer, amount)| {
+        let found = left.iter().position(|line| line.from == *payer && line.amount == *amount);
+        found.map(|at| left.swap_remove(at)).is_some()
+    })
 }
 
 fn unmined(_claim: &Claim, context: &Context<'_>, out: Outcomes) -> Judgement {
@@ -138,47 +153,76 @@ fn unmined(_claim: &Claim, context: &Context<'_>, out: Outcomes) -> Judgement {
         checks: out.checks,
         amount: Amount::ZERO,
         overpaid: None,
+        transfers: Vec::new(),
         payers: Vec::new(),
         binding: Binding::None,
         finality: None,
-        replayed: false,
+        standing: Standing::Fresh(Vec::new()),
     }
 }
 
-fn judge_mined(claim: &Claim, mined: &Mined, context: &Context<'_>, mut out: Outcomes) -> Judgement {
+/// What the rules look at.
+#[derive(Clone, Copy)]
+struct Scene<'a> {
+    claim: &'a Claim,
+    mined: &'a Mined,
+    flow: &'a Flow<'a>,
+    selection: &'a Selection<'a>,
+    standing: &'a Standing,
+    context: &'a Context<'a>,
+}
+
+fn judge_mined(claim: &Claim, mined: &Mined, context: &Context<'_>) -> Judgement {
     let flow = Flow::of(mined, &context.recipient);
-    out.rule("transaction_known", None, "the transaction is known");
-    out.rule("transaction_mined", None, format!("in block {}", mined.block.number));
-    let failed = mined.failure.is_some().then_some(Refusal::TxFailed);
-    let told = mined.failure.as_ref().map_or_else(|| "executed".to_owned(), |why| format!("it failed: {why}"));
-    out.rule("transaction_succeeded", failed, told);
-    arrival(&mut out, claim, mined, &flow, context);
-    let binding = conditions(&mut out, claim, mined, &flow);
-    timing(&mut out, claim, mined, context.now);
-    standing(&mut out, claim, &flow, context);
+    let selection = Selection::of(claim, mined, &flow);
+    let (standing, rest) = standing::stand(claim, &flow, &selection.part, context.held);
+    let scene = Scene { claim, mined, flow: &flow, selection: &selection, standing: &standing, context };
+    let (mut part, mut ruled) = (&selection.part, rules(&scene, &selection.part));
+    if let (None, Some(rest)) = (&ruled.0.refusal, &rest) {
+        (part, ruled) = (rest, rules(&scene, rest));
+    }
+    let (out, binding) = ruled;
     let finality = match mined.depth {
         Depth::Seen => None,
         Depth::Confirmed => Some(Finality::Confirmed),
         Depth::Finalized => Some(Finality::Finalized),
     };
-    let overpaid = claim.expected.map(|expected| flow.net.less(expected));
-    let risk = risk::assess(&risk::Grounds { claim, mined, flow: &flow, binding, overpaid }, context);
-    let replayed = out.refusal.is_none() && context.prior.is_some_and(|prior| prior.is_of(claim.reference.as_deref()));
+    let overpaid = claim.expected.map(|expected| part.amount.less(expected));
+    let risk = risk::assess(&risk::Grounds { claim, mined, flow: &flow, part, binding, overpaid }, context);
     Judgement {
         refusal: out.refusal,
         checks: out.checks,
-        amount: flow.net,
+        amount: part.amount,
         overpaid,
-        payers: flow.payers,
+        transfers: part.lines.iter().copied().cloned().collect(),
+        payers: part.payers.clone(),
         binding,
         finality,
-        replayed,
+        standing,
         risk,
     }
 }
 
+/// All rules of a mined payment, on a part of it; and what binds it to its buyer.
+fn rules(scene: &Scene<'_>, part: &Part<'_>) -> (Outcomes, Binding) {
+    let Scene { claim, mined, context, .. } = *scene;
+    let mut out = Outcomes { checks: Vec::new(), refusal: None };
+    out.rule("transaction_known", None, "the transaction is known");
+    out.rule("transaction_mined", None, format!("in block {}", mined.block.number));
+    let failed = mined.failure.is_some().then_some(Refusal::TxFailed);
+    let told = mined.failure.as_ref().map_or_else(|| "executed".to_owned(), |why| format!("it failed: {why}"));
+    out.rule("transaction_succeeded", failed, told);
+    arrival(&mut out, scene, part);
+    let binding = conditions(&mut out, scene);
+    timing(&mut out, claim, mined, context.now);
+    screened(&mut out, part, context);
+    unclaimed(&mut out, scene);
+    (out, binding)
+}
+
 /// WRONG_ASSET, NO_MATCHING_TRANSFER, RECIPIENT_FORWARDED, CONFIDENTIAL_AMOUNT, AMOUNT_TOO_LOW.
-fn arrival(out: &mut Outcomes, claim: &Claim, mined: &Mined, flow: &Flow<'_>, context: &Context<'_>) {
+fn arrival(out: &mut Outcomes, scene: &Scene<'_>, part: &Part<'_>) {
+    let Scene { claim, mined, flow, context, .. } = *scene;
     let to_recipient = |to: Option<&Address>| to == Some(&context.recipient);
     let hidden = mined.confidential.iter().any(|transfer| to_recipient(transfer.to.as_ref()));
     let nothing = flow.gross_in.is_zero() && !hidden;
@@ -210,46 +254,59 @@ fn arrival(out: &mut Outcomes, claim: &Claim, mined: &Mined, flow: &Flow<'_>, co
     out.rule("amount_readable", confidential, told);
     match claim.expected {
         Some(expected) => {
-            let low = (flow.net < expected).then_some(Refusal::AmountTooLow);
-            let told = format!("{} USDC arrived, {} expected", flow.net.usdc(), expected.usdc());
+            let low = (part.amount < expected).then_some(Refusal::AmountTooLow);
+            let told = format!("{} USDC arrived{}, {} expected", part.amount.usdc(), by(scene), expected.usdc());
             out.rule("amount_expected", low, told);
         }
         None => out.rule("amount_expected", None, "no amount was named"),
     }
 }
 
+/// How what is selected came, in the sentence about its amount.
+fn by(scene: &Scene<'_>) -> &'static str {
+    match (scene.selection.from_payer, scene.selection.by_nonce) {
+        (_, Some(given)) if !given.is_zero() => " by the named authorization",
+        (Some(given), None) if !given.is_zero() => " from the named payer",
+        (Some(_) | None, _) => "",
+    }
+}
+
 /// PAYER_MISMATCH, MEMO_MISMATCH, AUTHORIZATION_MISMATCH; and what they bind.
-fn conditions(out: &mut Outcomes, claim: &Claim, mined: &Mined, flow: &Flow<'_>) -> Binding {
+fn conditions(out: &mut Outcomes, scene: &Scene<'_>) -> Binding {
+    let Scene { claim, mined, flow, selection, .. } = *scene;
     let mut binding = Binding::None;
-    if let Some(payer) = &claim.payer {
-        let given = flow.at_least_from(payer);
-        let good = !given.is_zero() && claim.expected.is_none_or(|expected| given >= expected);
+    if let (Some(payer), Some(given)) = (&claim.payer, selection.from_payer) {
         let told = format!("{} USDC came from {payer} for certain", given.usdc());
-        out.rule("payer_named", (!good).then_some(Refusal::PayerMismatch), told);
-        if good {
+        out.rule("payer_named", given.is_zero().then_some(Refusal::PayerMismatch), told);
+        if !given.is_zero() {
             binding = binding.max(Binding::Payer);
         }
     } else {
         out.rule("payer_named", None, "no payer was named");
     }
     if let Some(memo) = &claim.memo {
-        let good = mined.memos.contains(memo);
-        let told = if good { "the transaction carries the memo" } else { "the transaction does not carry the memo" };
+        // One transaction may carry the memos of several payments, or one payment of several.
+        let is_sole = mined.memos.len() <= 1 && !flow.is_of_many();
+        let (good, told) = match (mined.memos.contains(memo), is_sole || claim.payer.is_some()) {
+            (true, true) => (true, "the transaction carries the memo"),
+            (true, false) => (false, "the transaction has several memos or payers; name the payer too"),
+            (false, _) => (false, "the transaction does not carry the memo"),
+        };
         out.rule("memo_named", (!good).then_some(Refusal::MemoMismatch), told);
-        if good {
+        if good && is_sole {
             binding = binding.max(Binding::Memo);
         }
     } else {
         out.rule("memo_named", None, "no memo was named");
     }
-    if let Some(nonce) = &claim.authorization_nonce {
-        // A nonce used in the same transaction by somebody who did not pay this
-        // recipient binds nothing.
-        let good =
-            mined.authorizations.iter().any(|used| used.nonce == *nonce && flow.payers.contains(&used.authorizer));
-        let told = if good { "a payer used the nonce" } else { "no payer used the nonce" };
-        out.rule("authorization_named", (!good).then_some(Refusal::AuthorizationMismatch), told);
-        if good {
+    if let Some(given) = selection.by_nonce {
+        let told = if given.is_zero() {
+            "no one transfer to the recipient is that of the nonce"
+        } else {
+            "the nonce's own transfer reached the recipient"
+        };
+        out.rule("authorization_named", given.is_zero().then_some(Refusal::AuthorizationMismatch), told);
+        if !given.is_zero() {
             binding = binding.max(Binding::Authorization);
         }
     } else {
@@ -280,9 +337,9 @@ fn timing(out: &mut Outcomes, claim: &Claim, mined: &Mined, now: UnixMillis) {
     out.rule("finality", (!deep).then_some(Refusal::NotFinal), told);
 }
 
-/// SANCTIONED_ADDRESS, ALREADY_CLAIMED.
-fn standing(out: &mut Outcomes, claim: &Claim, flow: &Flow<'_>, context: &Context<'_>) {
-    let listed = context.sanctions.and_then(|list| flow.payers.iter().find(|payer| list.names(payer)));
+/// SANCTIONED_ADDRESS.
+fn screened(out: &mut Outcomes, part: &Part<'_>, context: &Context<'_>) {
+    let listed = context.sanctions.and_then(|list| part.payers.iter().find(|payer| list.names(payer)));
     let refused = match context.policy {
         SanctionsPolicy::Refuse => listed.map(|_| Refusal::SanctionedAddress),
         SanctionsPolicy::Report => None,
@@ -293,14 +350,23 @@ fn standing(out: &mut Outcomes, claim: &Claim, flow: &Flow<'_>, context: &Contex
         (None, None) => "there is no sanctions list to read".to_owned(),
     };
     out.rule("payer_not_sanctioned", refused, told);
-    let other = context.prior.filter(|prior| !prior.is_of(claim.reference.as_deref()));
-    let told = match (context.prior, other) {
-        (_, Some(_)) => "claimed before, under another reference or none",
-        (Some(_), None) => "claimed before under the same reference",
-        (None, None) => "not claimed before",
-    };
-    out.rule("not_claimed_before", other.map(|_| Refusal::AlreadyClaimed), told);
 }
 
+/// ALREADY_CLAIMED.
+fn unclaimed(out: &mut Outcomes, scene: &Scene<'_>) {
+    let (refused, told) = match scene.standing {
+        Standing::Fresh(_) => (None, "not claimed before"),
+        Standing::Again(_) => (None, "claimed before under the same reference"),
+        Standing::Taken(prior) if prior.is_of(scene.claim.reference.as_deref()) => {
+            let told = "a part was claimed before under the same reference, and the rest is not enough";
+            (Some(Refusal::AlreadyClaimed), told)
+        }
+        Standing::Taken(_) => (Some(Refusal::AlreadyClaimed), "claimed before, under another reference or none"),
+    };
+    out.rule("not_claimed_before", refused, told);
+}
+
+#[cfg(test)]
+mod part_tests;
 #[cfg(test)]
 mod tests;

@@ -4,6 +4,8 @@
 
 pub mod admission;
 pub mod book;
+pub mod budget;
+pub mod claims;
 pub mod follow;
 pub mod payment;
 pub mod rate;

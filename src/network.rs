@@ -81,6 +81,45 @@ pub struct Settle {
     pub min_atomic: u64,
     /// The most that one settlement may cost.
     pub cost: Cost,
+    /// What it is paid in.
+    pub coin: Coin,
+}
+
+/// A chain's own coin, which pays for settlements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Coin {
+    /// `ETH`, `SOL`.
+    pub symbol: &'static str,
+    /// Whole dollars a coin, above zero: an assumption of the registry's, not a quote.
+    pub usd: u64,
+    /// Digits after the point of its smallest unit (wei, lamport): 18 on EVM, 9 on Solana.
+    pub decimals: u8,
+}
+
+impl Coin {
+    /// What millionths of a dollar buy, smallest units, rounded down.
+    #[must_use]
+    pub fn units(&self, micro_usd: u128) -> u128 {
+        let one = 10_u128.saturating_pow(self.decimals.into());
+        let price = u128::from(self.usd).saturating_mul(1_000_000);
+        micro_usd.saturating_mul(one).checked_div(price).unwrap_or(0)
+    }
+
+    /// What `units` of the smallest unit are worth, millionths of a dollar, rounded up.
+    #[must_use]
+    pub fn micro_usd(&self, units: u128) -> u128 {
+        let one = 10_u128.saturating_pow(self.decimals.into());
+        units.saturating_mul(u128::from(self.usd)).saturating_mul(1_000_000).div_ceil(one)
+    }
+}
+
+/// The caps of one tenant's settlements on one network, in the coin's smallest unit a day.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Budget {
+    /// Of all settlements together.
+    pub day: u128,
+    /// Of those that failed; once it is used up, only payers who have completed one are launched.
+    pub failed: u128,
 }
 
 /// The most that one settlement may cost, by family.
@@ -103,16 +142,38 @@ pub struct Gas {
     pub max_fee_wei: u128,
 }
 
-/// What a payer may make us pay on Solana beside 5,000 lamports a signature.
+/// What a payer may make us pay on Solana beside [`LAMPORTS_PER_SIGNATURE`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Compute {
     /// The most compute units.
     pub units: u32,
-    /// The most for a unit, millionths of a lamport.
-    pub micro_lamports: u64,
+    /// The most priority fee, lamports: the units times their price.
+    pub priority_lamports: u64,
+}
+
+/// What each signature of a Solana transaction costs whoever pays its fee.
+pub const LAMPORTS_PER_SIGNATURE: u64 = 5_000;
+
+impl Compute {
+    /// The most lamports that a transaction with so many signatures may cost us.
+    #[must_use]
+    pub fn worst_lamports(self, signatures: u8) -> u64 {
+        LAMPORTS_PER_SIGNATURE.saturating_mul(signatures.into()).saturating_add(self.priority_lamports)
+    }
 }
 
 impl Settle {
+    /// The most that one transaction may cost us, in the coin's smallest unit: all its gas at the
+    /// dearest price, or two signatures and the whole priority fee. What an OP-stack chain adds for
+    /// its layer 1 comes on top.
+    #[must_use]
+    pub fn worst(&self) -> u128 {
+        match self.cost {
+            Cost::Evm(gas) => gas.max_fee_wei.saturating_mul(gas.limit.into()),
+            Cost::Svm(compute) => compute.worst_lamports(2).into(),
+        }
+    }
+
     /// An EVM chain's cost.
     #[must_use]
     pub const fn gas(&self) -> Option<Gas> {
@@ -274,6 +335,32 @@ mod tests {
         }
         let least = by_key("ethereum").and_then(|network| network.settle).map(|settle| settle.min_atomic);
         assert_eq!(least, Some(100_000));
+        let settle = |key| by_key(key).and_then(|network| network.settle).unwrap();
+        assert_eq!(settle("solana").compute(), Some(Compute { units: 400_000, priority_lamports: 10_000 }));
+        assert_eq!(settle("solana").compute().unwrap().worst_lamports(1), 15_000);
+        assert_eq!(settle("solana").worst(), 20_000);
+        assert_eq!(settle("base").worst(), 1_000_000_000_000_000);
+    }
+
+    #[test]
+    fn a_coin_is_its_familys_and_told_in_dollars() {
+        for network in NETWORKS {
+            let coin = network.settle.map(|settle| settle.coin).unwrap();
+            let decimals = if network.family == Family::Evm { 18 } else { 9 };
+            assert_eq!(coin.decimals, decimals, "{}", network.key);
+            let live = network.live_chain.and_then(by_key).and_then(|live| live.settle);
+            assert!(live.is_none_or(|live| live.coin == coin), "{}", network.key);
+        }
+        let coin = |key| by_key(key).and_then(|network| network.settle).map(|settle| settle.coin).unwrap();
+        assert_eq!(coin("base"), Coin { symbol: "ETH", usd: 4_000, decimals: 18 });
+        assert_eq!(coin("base").units(1_000_000), 250_000_000_000_000);
+        assert_eq!(coin("base").micro_usd(250_000_000_000_000), 1_000_000);
+        assert_eq!(coin("base").micro_usd(1), 1);
+        assert_eq!(coin("base").units(u64::MAX.into()), 4_611_686_018_427_387_903_750_000_000);
+        assert_eq!(coin("solana-devnet"), Coin { symbol: "SOL", usd: 200, decimals: 9 });
+        assert_eq!(coin("solana").units(10_000), 50_000);
+        assert_eq!(coin("solana").micro_usd(20_000), 4_000);
+        assert_eq!(coin("local-evm").units(1_000_000), 1_000_000_000_000_000_000);
     }
 
     #[test]
@@ -379,7 +466,12 @@ mod tests {
         check("/bridged/0/address", json!("0x833589fCD6eDb6E08f4c7C32D4f71b54bdA02913"), "base: a bridged token");
         check("/finality", json!("safe"), "unknown variant");
         check("/settle/gas_limit", json!(20_000), "base: settle has a least amount");
-        check("/settle", json!({"min_atomic": "1", "compute_units": 1, "micro_lamports": 1}), "base: settle has");
+        let coin = json!({"symbol": "SOL", "usd": 1});
+        let compute = json!({"min_atomic": "1", "compute_units": 1, "priority_lamports": 1, "coin": coin});
+        check("/settle", compute, "base: settle has");
+        check("/settle/coin/usd", json!(0), "base: settle.coin has a symbol and a price");
+        check("/settle/coin/symbol", json!(""), "base: settle.coin has a symbol and a price");
+        check("/settle/coin/usd", json!(0.5), "expected u64");
         check("/name", json!(""), "base: name is not empty");
     }
 }

@@ -36,6 +36,8 @@ macro_rules! reasons {
                         | Self::SvmSimulation
                         | Self::SvmSimulationV1
                         | Self::SettlementPending
+                        | Self::DuplicateSettlement
+                        | Self::IdentifierConflict
                         | Self::UnexpectedVerify
                         | Self::UnexpectedSettle
                         | Self::FacilitatorUnavailable
@@ -97,16 +99,16 @@ reasons! {
     SvmFeePayerMismatch "invalid_exact_svm_fee_payer_mismatch" "The transaction's fee payer is another than the requirements'.";
     SvmSignature "invalid_exact_svm_payload_signature_invalid" "The payer did not sign this transaction.";
     SvmLookups "invalid_exact_svm_smart_wallet_alt_resolution_not_available" "Accounts stand in a lookup table.";
-    SvmFeePayerNotIsolated "invalid_exact_svm_smart_wallet_fee_payer_not_isolated" "An instruction is given the fee payer's account.";
+    SvmFeePayerNotIsolated "invalid_exact_svm_smart_wallet_fee_payer_not_isolated" "An instruction that may do more than assert is given the fee payer's account.";
     SvmFeePayerTransfers "invalid_exact_svm_payload_transaction_fee_payer_transferring_funds" "The fee payer's own money would move.";
     SvmLength "invalid_exact_svm_payload_transaction_instructions_length" "There are too few or too many instructions.";
     SvmLimit "invalid_exact_svm_payload_transaction_instructions_compute_limit_instruction" "No compute unit limit is set where it belongs.";
     SvmLimitHigh "invalid_exact_svm_payload_transaction_instructions_compute_limit_instruction_too_high" "The compute unit limit is above the cap.";
     SvmPrice "invalid_exact_svm_payload_transaction_instructions_compute_price_instruction" "No compute unit price is set where it belongs.";
-    SvmPriceHigh "invalid_exact_svm_payload_transaction_instructions_compute_price_instruction_too_high" "The compute unit price is above the cap.";
+    SvmPriceHigh "invalid_exact_svm_payload_transaction_instructions_compute_price_instruction_too_high" "The priority fee, compute units times their price, is above the cap.";
     SvmNoTransfer "invalid_exact_svm_payload_no_transfer_instruction" "There is no TransferChecked where it belongs.";
     SvmMint "invalid_exact_svm_payload_mint_mismatch" "Another token would move.";
-    SvmRecipient "invalid_exact_svm_payload_recipient_mismatch" "The money would go to another account than payTo's.";
+    SvmRecipient "invalid_exact_svm_payload_recipient_mismatch" "The money would go to another account than payTo's, or from it to itself.";
     SvmAmount "invalid_exact_svm_payload_amount_mismatch" "Another amount would move.";
     SvmFourth "invalid_exact_svm_payload_unknown_fourth_instruction" "The fourth instruction may do more than remark.";
     SvmFifth "invalid_exact_svm_payload_unknown_fifth_instruction" "The fifth instruction may do more than remark.";
@@ -119,7 +121,7 @@ reasons! {
     SvmSimulationV1 "transaction_simulation_failed" "The transaction would fail (version 1).";
     SvmFailed "invalid_exact_svm_transaction_failed" "The transaction failed, or can never reach the chain.";
     SvmUnconfirmed "post_settlement_transfer_not_confirmed" "The transaction succeeded without the transfer that was signed.";
-    DuplicateSettlement "duplicate_settlement" "This payment is settled, or being settled, for other requirements.";
+    DuplicateSettlement "duplicate_settlement" "This payment was handed over, another request waits for it, or it is bound to other requirements.";
     SettlementPending "settlement_pending" "The transaction is sent and not yet confirmed: ask again.";
     UnexpectedVerify "unexpected_verify_error" "It could not be checked now: ask again.";
     UnexpectedSettle "unexpected_settle_error" "It could not be settled now: ask again.";

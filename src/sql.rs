@@ -4,7 +4,10 @@
 
 /// Statements of a tenant's ledger (SQLite of its Durable Object).
 pub mod ledger {
-    /// The schema; harmless when repeated. One row holds what changes with every
+    /// The table that every build has; harmless when repeated. Its row `schema` counts the migrations applied.
+    pub const STATE_SCHEMA: &str =
+        "CREATE TABLE IF NOT EXISTS state (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;";
+    /// The schema before its migrations. One row holds what changes with every
     /// request, a claim is one row, a record is one row: rows written are the bill.
     pub const SCHEMA: &str = "
         CREATE TABLE IF NOT EXISTS state (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -23,20 +26,71 @@ pub mod ledger {
         CREATE TABLE IF NOT EXISTS identifiers (id TEXT PRIMARY KEY, authorization TEXT NOT NULL) WITHOUT ROWID;
         CREATE TABLE IF NOT EXISTS outbox (seq INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, body TEXT NOT NULL);
     ";
+    /// What changes the schema of an older build, in order; each is applied once, and the rows of the
+    /// build before it are carried over.
+    pub const MIGRATIONS: &[&str] = &[MIGRATION_1_DELIVERY];
+    /// Delivery is a state of its own; identifiers are scoped by payer; payments that were never settled end;
+    /// a claim binds a `Transfer` log, and a row of `claims` the whole of a payment, as every row before did.
+    pub const MIGRATION_1_DELIVERY: &str = "
+        ALTER TABLE settlements ADD COLUMN course TEXT NOT NULL DEFAULT '{}';
+        ALTER TABLE settlements ADD COLUMN revision INTEGER NOT NULL DEFAULT 0;
+        ALTER TABLE settlements ADD COLUMN status TEXT NOT NULL DEFAULT '';
+        ALTER TABLE settlements ADD COLUMN network TEXT NOT NULL DEFAULT '';
+        ALTER TABLE settlements ADD COLUMN payer TEXT NOT NULL DEFAULT '';
+        ALTER TABLE settlements ADD COLUMN tx TEXT;
+        ALTER TABLE settlements ADD COLUMN handed INTEGER NOT NULL DEFAULT 0;
+        ALTER TABLE settlements ADD COLUMN due_ms INTEGER;
+        UPDATE settlements SET status = json_extract(body, '$.status'), network = json_extract(body, '$.network'),
+            payer = json_extract(body, '$.payer'), tx = json_extract(body, '$.transaction'), due_ms = 0,
+            handed = json_extract(body, '$.status') = 'completed',
+            body = json_set(body, '$.handed_over', CASE json_extract(body, '$.status') WHEN 'completed'
+                THEN json_object('at', json_extract(body, '$.completed_at'), 'request_id', NULL) ELSE json('null') END),
+            course = json_object('attempt', json_array_length(body, '$.attempts'),
+                'reserved_at', CAST(strftime('%s', json_extract(body, '$.created_at')) AS INTEGER) * 1000,
+                'signer', (SELECT signer FROM senders WHERE settlement_id = settlements.id));
+        DROP TABLE senders;
+        CREATE INDEX settlements_open ON settlements (due_ms) WHERE handed = 0 AND status <> 'failed';
+        CREATE INDEX settlements_of_payer ON settlements (payer, id);
+        CREATE INDEX settlements_of_transaction ON settlements (tx, id) WHERE tx IS NOT NULL;
+        ALTER TABLE payments ADD COLUMN proof TEXT;
+        ALTER TABLE payments ADD COLUMN expires_ms INTEGER;
+        UPDATE payments SET expires_ms = CAST(strftime('%s', 'now') AS INTEGER) * 1000 + 86400000
+            WHERE settlement_id IS NULL;
+        CREATE INDEX payments_unsettled ON payments (expires_ms) WHERE settlement_id IS NULL;
+        CREATE TABLE payment_identifiers (payer TEXT NOT NULL, id TEXT NOT NULL, authorization TEXT NOT NULL,
+            PRIMARY KEY (payer, id)) WITHOUT ROWID;
+        INSERT INTO payment_identifiers (payer, id, authorization) SELECT s.payer, i.id, i.authorization
+            FROM identifiers i JOIN payments p ON p.authorization = i.authorization
+            JOIN settlements s ON s.id = p.settlement_id;
+        DROP TABLE identifiers;
+        ALTER TABLE idempotency ADD COLUMN answer_until_ms INTEGER;
+        UPDATE idempotency SET answer_until_ms = created_ms + 600000
+            WHERE route = 'facilitator/settle' AND json_extract(body, '$.success') = 1;
+        CREATE TABLE log_claims (network TEXT NOT NULL, tx TEXT NOT NULL, recipient TEXT NOT NULL,
+            ordinal INTEGER NOT NULL, id TEXT NOT NULL, reference TEXT, claimed_ms INTEGER NOT NULL,
+            PRIMARY KEY (network, tx, recipient, ordinal)) WITHOUT ROWID;
+    ";
     /// Binds a name; returns the value.
     pub const STATE_GET: &str = "SELECT value FROM state WHERE name = ?";
     /// Binds a name and a value.
     pub const STATE_PUT: &str =
         "INSERT INTO state (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value";
-    /// Binds network, transaction, recipient; returns id, reference, time.
-    pub const CLAIM_GET: &str =
-        "SELECT id, reference, claimed_ms FROM claims WHERE network = ? AND tx = ? AND recipient = ?";
-    /// Binds network, transaction, recipient, id, reference, time. Fails where the payment is claimed.
-    pub const CLAIM_PUT: &str =
-        "INSERT INTO claims (network, tx, recipient, id, reference, claimed_ms) VALUES (?, ?, ?, ?, ?, ?)";
-    /// The same; a payment that is claimed stays so.
-    pub const CLAIM_PUT_FIRST: &str = "INSERT INTO claims (network, tx, recipient, id, reference, claimed_ms)
-        VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (network, tx, recipient) DO NOTHING";
+    /// Binds network, transaction, recipient twice; returns ordinal (null for the whole), id, reference, time.
+    pub const CLAIMS_GET: &str = "SELECT NULL, id, reference, claimed_ms FROM claims
+        WHERE network = ? AND tx = ? AND recipient = ?
+        UNION ALL SELECT ordinal, id, reference, claimed_ms FROM log_claims
+        WHERE network = ? AND tx = ? AND recipient = ?";
+    /// Binds network, transaction, recipient, id, reference, time, and again the first three. Fails where the
+    /// whole is claimed; returns a row unless a log is.
+    pub const CLAIM_PUT: &str = "INSERT INTO claims (network, tx, recipient, id, reference, claimed_ms)
+        SELECT ?, ?, ?, ?, ?, ? WHERE NOT EXISTS
+        (SELECT 1 FROM log_claims WHERE network = ? AND tx = ? AND recipient = ?) RETURNING 1";
+    /// Binds network, transaction, recipient, ordinal, id, reference, time, and again the first three. Fails
+    /// where the log is claimed; returns a row unless the whole is.
+    pub const LOG_CLAIM_PUT: &str =
+        "INSERT INTO log_claims (network, tx, recipient, ordinal, id, reference, claimed_ms)
+        SELECT ?, ?, ?, ?, ?, ?, ? WHERE NOT EXISTS
+        (SELECT 1 FROM claims WHERE network = ? AND tx = ? AND recipient = ?) RETURNING 1";
     /// Binds an id; returns the body and its revision.
     pub const RECORD_GET: &str = "SELECT body, revision FROM records WHERE id = ?";
     /// Binds id and body.
@@ -48,13 +102,17 @@ pub mod ledger {
     /// Binds the newest id to let go and a limit. Followed records stay.
     pub const RECORDS_PURGE: &str = "DELETE FROM records WHERE id IN (SELECT id FROM records WHERE id <= ?
         AND id NOT IN (SELECT id FROM watches) ORDER BY id LIMIT ?)";
-    /// Binds route and key; returns body hash, status, body, time.
+    /// Binds route and key; returns body hash, status, body, time, until when the answer repeats.
     pub const IDEMPOTENCY_GET: &str =
-        "SELECT body_hash, status, body, created_ms FROM idempotency WHERE route = ? AND key = ?";
-    /// Binds route, key, body hash, status, body, time.
-    pub const IDEMPOTENCY_PUT: &str = "INSERT INTO idempotency (route, key, body_hash, status, body, created_ms)
-        VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (route, key) DO UPDATE SET body_hash = excluded.body_hash,
-        status = excluded.status, body = excluded.body, created_ms = excluded.created_ms";
+        "SELECT body_hash, status, body, created_ms, answer_until_ms FROM idempotency WHERE route = ? AND key = ?";
+    /// Binds route, key, body hash, status, body, time, until when the answer repeats.
+    pub const IDEMPOTENCY_PUT: &str = "INSERT INTO idempotency (route, key, body_hash, status, body, created_ms,
+        answer_until_ms) VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (route, key) DO UPDATE SET
+        body_hash = excluded.body_hash, status = excluded.status, body = excluded.body,
+        created_ms = excluded.created_ms, answer_until_ms = excluded.answer_until_ms";
+    /// Binds status, body, until when it repeats, route, key: the answer to what came under the key.
+    pub const IDEMPOTENCY_ANSWER: &str = "UPDATE idempotency SET status = ?, body = ?, answer_until_ms = ?
+        WHERE route = ? AND key = ?";
     /// Binds the newest time to let go and a limit.
     pub const IDEMPOTENCY_PURGE: &str = "DELETE FROM idempotency WHERE (route, key) IN
         (SELECT route, key FROM idempotency WHERE created_ms <= ? LIMIT ?)";
@@ -62,29 +120,61 @@ pub mod ledger {
     pub const PAYER_GET: &str = "SELECT 1 FROM payers WHERE address = ?";
     /// Binds an address.
     pub const PAYER_PUT: &str = "INSERT INTO payers (address) VALUES (?) ON CONFLICT (address) DO NOTHING";
-    /// Binds an authorization; returns its fingerprint, settlement and signer.
-    pub const PAYMENT_GET: &str = "SELECT p.fingerprint, s.body, a.signer FROM payments p
-        LEFT JOIN settlements s ON s.id = p.settlement_id
-        LEFT JOIN senders a ON a.settlement_id = p.settlement_id WHERE p.authorization = ?";
-    /// Binds an authorization; returns its fingerprint: all that a verification needs.
-    pub const PAYMENT_KNOWN: &str = "SELECT fingerprint FROM payments WHERE authorization = ?";
-    /// Binds settlement and signer: a new attempt may have another, and its Settler then holds what is signed.
-    pub const SENDER_PUT: &str = "INSERT INTO senders (settlement_id, signer) VALUES (?, ?)
-        ON CONFLICT (settlement_id) DO UPDATE SET signer = excluded.signer";
-    /// Binds a payment identifier; returns the authorization.
-    pub const IDENTIFIER_GET: &str = "SELECT authorization FROM identifiers WHERE id = ?";
-    /// Binds a payment identifier and an authorization: the newest that was reserved counts.
-    pub const IDENTIFIER_PUT: &str = "INSERT INTO identifiers (id, authorization) VALUES (?, ?)
-        ON CONFLICT (id) DO UPDATE SET authorization = excluded.authorization";
-    /// Binds authorization, fingerprint, settlement. A payment that is known takes the requirements that reserve it.
-    pub const PAYMENT_PUT: &str = "INSERT INTO payments (authorization, fingerprint, settlement_id) VALUES (?, ?, ?)
-        ON CONFLICT (authorization) DO UPDATE SET fingerprint = excluded.fingerprint,
-        settlement_id = COALESCE(excluded.settlement_id, settlement_id)";
-    /// Binds an id; returns the body.
-    pub const SETTLEMENT_GET: &str = "SELECT body FROM settlements WHERE id = ?";
-    /// Binds id and body.
-    pub const SETTLEMENT_PUT: &str =
-        "INSERT INTO settlements (id, body) VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET body = excluded.body";
+    /// Binds an authorization; returns fingerprint, proof, expiry, settlement and its course.
+    pub const PAYMENT_GET: &str = "SELECT p.fingerprint, p.proof, p.expires_ms, s.body, s.course FROM payments p
+        LEFT JOIN settlements s ON s.id = p.settlement_id WHERE p.authorization = ?";
+    /// Binds authorization, fingerprint, proof, settlement, expiry. A payment that is known takes the
+    /// requirements that reserve it.
+    pub const PAYMENT_PUT: &str = "INSERT INTO payments (authorization, fingerprint, proof, settlement_id, expires_ms)
+        VALUES (?, ?, ?, ?, ?) ON CONFLICT (authorization) DO UPDATE SET fingerprint = excluded.fingerprint,
+        proof = excluded.proof, settlement_id = COALESCE(excluded.settlement_id, settlement_id),
+        expires_ms = excluded.expires_ms";
+    /// Binds a time and a limit: payments without a settlement whose time is over are let go.
+    pub const PAYMENTS_PURGE: &str = "DELETE FROM payments WHERE authorization IN (SELECT authorization FROM payments
+        WHERE settlement_id IS NULL AND expires_ms <= ? ORDER BY expires_ms LIMIT ?)";
+    /// Returns the earliest end of a payment without a settlement.
+    pub const PAYMENTS_NEXT: &str = "SELECT MIN(expires_ms) FROM payments WHERE settlement_id IS NULL";
+    /// Binds a payer and a payment identifier; returns the authorization.
+    pub const IDENTIFIER_GET: &str = "SELECT authorization FROM payment_identifiers WHERE payer = ? AND id = ?";
+    /// Binds payer, payment identifier, authorization: the newest that was reserved counts.
+    pub const IDENTIFIER_PUT: &str = "INSERT INTO payment_identifiers (payer, id, authorization) VALUES (?, ?, ?)
+        ON CONFLICT (payer, id) DO UPDATE SET authorization = excluded.authorization";
+    /// Binds an id; returns body, course and revision.
+    pub const SETTLEMENT_GET: &str = "SELECT body, course, revision FROM settlements WHERE id = ?";
+    /// Binds id, body, course, status, network, payer, transaction, whether it is handed over, when it is due.
+    /// A due time that is set already stays: it is corrected when it has come.
+    pub const SETTLEMENT_PUT: &str = "INSERT INTO settlements
+        (id, body, course, status, network, payer, tx, handed, due_ms, revision) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 1)
+        ON CONFLICT (id) DO UPDATE SET body = excluded.body, course = excluded.course, status = excluded.status,
+        tx = excluded.tx, handed = excluded.handed, due_ms = COALESCE(settlements.due_ms, excluded.due_ms),
+        revision = settlements.revision + 1";
+    /// Binds when it is due, and an id.
+    pub const SETTLEMENT_DUE: &str = "UPDATE settlements SET due_ms = ? WHERE id = ?";
+    /// Binds a time and a limit; returns the ids due by then.
+    pub const SETTLEMENTS_DUE: &str = "SELECT id FROM settlements WHERE handed = 0 AND status <> 'failed'
+        AND due_ms <= ? ORDER BY due_ms LIMIT ?";
+    /// Returns the earliest due time.
+    pub const SETTLEMENTS_NEXT: &str =
+        "SELECT MIN(due_ms) FROM settlements WHERE handed = 0 AND status <> 'failed' AND due_ms IS NOT NULL";
+    /// Binds id, network, whether handed over, limit (network and handed may be null); returns older ones, the newest first.
+    pub const SETTLEMENTS_BEFORE: &str = "SELECT id, body FROM settlements WHERE id < ?1
+        AND (?2 IS NULL OR network = ?2) AND (?3 IS NULL OR handed = ?3) ORDER BY id DESC LIMIT ?4";
+    /// The same of those that may still be handed over.
+    pub const SETTLEMENTS_OPEN: &str =
+        "SELECT id, body FROM settlements WHERE handed = 0 AND status <> 'failed' AND id < ?1
+        AND (?2 IS NULL OR network = ?2) AND (?3 IS NULL OR handed = ?3) ORDER BY id DESC LIMIT ?4";
+    /// The same of one payer, bound last.
+    pub const SETTLEMENTS_OF_PAYER: &str = "SELECT id, body FROM settlements WHERE payer = ?5 AND id < ?1
+        AND (?2 IS NULL OR network = ?2) AND (?3 IS NULL OR handed = ?3) ORDER BY id DESC LIMIT ?4";
+    /// The same of one transaction, bound last.
+    pub const SETTLEMENTS_OF_TRANSACTION: &str = "SELECT id, body FROM settlements WHERE tx = ?5 AND id < ?1
+        AND (?2 IS NULL OR network = ?2) AND (?3 IS NULL OR handed = ?3) ORDER BY id DESC LIMIT ?4";
+    /// The same of one authorization, bound last.
+    pub const SETTLEMENTS_OF_AUTHORIZATION: &str = "SELECT id, body FROM settlements
+        WHERE id = (SELECT settlement_id FROM payments WHERE authorization = ?5) AND id < ?1
+        AND (?2 IS NULL OR network = ?2) AND (?3 IS NULL OR handed = ?3) ORDER BY id DESC LIMIT ?4";
+    /// Binds a payer; returns 1 if one of their settlements is completed.
+    pub const PAYER_HAS_PAID: &str = "SELECT 1 FROM settlements WHERE payer = ? AND status = 'completed' LIMIT 1";
     /// Binds id and time.
     pub const WATCH_PUT: &str = "INSERT INTO watches (id, next_ms) VALUES (?, ?)
         ON CONFLICT (id) DO UPDATE SET next_ms = excluded.next_ms";
@@ -112,7 +202,31 @@ pub mod settler {
             sent TEXT NOT NULL, report TEXT, told INTEGER NOT NULL DEFAULT 0, changed_ms INTEGER NOT NULL) WITHOUT ROWID;
         CREATE TABLE IF NOT EXISTS watched (key TEXT PRIMARY KEY, next_ms INTEGER NOT NULL,
             since_ms INTEGER NOT NULL) WITHOUT ROWID;
+        CREATE TABLE IF NOT EXISTS refused (key TEXT PRIMARY KEY, at_ms INTEGER NOT NULL) WITHOUT ROWID;
+        CREATE TABLE IF NOT EXISTS penalties (payer TEXT PRIMARY KEY, count INTEGER NOT NULL,
+            until_ms INTEGER NOT NULL) WITHOUT ROWID;
+        CREATE INDEX IF NOT EXISTS flights_flying ON flights (nonce) WHERE report IS NULL;
+        CREATE INDEX IF NOT EXISTS flights_untold ON flights (nonce) WHERE told = 0;
     ";
+    /// Binds a key and a time: the attempt is never launched.
+    pub const REFUSED_PUT: &str = "INSERT INTO refused (key, at_ms) VALUES (?, ?) ON CONFLICT (key) DO NOTHING";
+    /// Binds a key; returns a row where the attempt is never launched.
+    pub const REFUSED_GET: &str = "SELECT 1 FROM refused WHERE key = ?";
+    /// Binds a time: what was refused before it is let go; nobody comes that late.
+    pub const REFUSED_PURGE: &str = "DELETE FROM refused WHERE at_ms < ?";
+    /// Binds a payer; returns how many have reverted, and until when nothing is launched.
+    pub const PENALTY_GET: &str = "SELECT count, until_ms FROM penalties WHERE payer = ?";
+    /// Binds payer, count, until when.
+    pub const PENALTY_PUT: &str = "INSERT INTO penalties (payer, count, until_ms) VALUES (?, ?, ?)
+        ON CONFLICT (payer) DO UPDATE SET count = excluded.count, until_ms = excluded.until_ms";
+    /// Binds a payer.
+    pub const PENALTY_DELETE: &str = "DELETE FROM penalties WHERE payer = ?";
+    /// Binds a time; returns the payers held after it and until when, the longest first. The table holds
+    /// payers of the last days whose transactions we have paid for in vain.
+    pub const PENALTIES_AFTER: &str =
+        "SELECT payer, until_ms FROM penalties WHERE until_ms > ? ORDER BY until_ms DESC LIMIT 2000";
+    /// Binds a time: what ended before it is let go.
+    pub const PENALTIES_PURGE: &str = "DELETE FROM penalties WHERE until_ms < ?";
     /// Binds a key, when to look, since when.
     pub const WATCHED_PUT: &str = "INSERT INTO watched (key, next_ms, since_ms) VALUES (?, ?, ?)
         ON CONFLICT (key) DO UPDATE SET next_ms = excluded.next_ms";
@@ -141,8 +255,10 @@ pub mod settler {
     pub const FLIGHT_TOLD: &str = "UPDATE flights SET told = 1 WHERE key = ?";
     /// Returns the keys of flights that the ledger does not hold yet, by nonce. The table keeps a day of flights.
     pub const FLIGHTS_OPEN: &str = "SELECT key FROM flights WHERE told = 0 ORDER BY nonce LIMIT 200";
-    /// Returns how many are on their way.
-    pub const FLIGHTS_COUNT: &str = "SELECT COUNT(*) FROM flights WHERE report IS NULL";
+    /// Binds a key: its report is told once more.
+    pub const FLIGHT_UNTOLD: &str = "UPDATE flights SET told = 0 WHERE key = ? AND report IS NOT NULL";
+    /// Returns key and flight of all that are on their way.
+    pub const FLIGHTS_FLYING: &str = "SELECT key, flight FROM flights WHERE report IS NULL";
     /// Binds a time: what was told before it is let go.
     pub const FLIGHTS_PURGE: &str = "DELETE FROM flights WHERE told = 1 AND changed_ms < ?";
 }
@@ -236,15 +352,14 @@ pub mod directory {
     /// Binds tenant, environment, id, limit; returns older records, the newest first.
     pub const RECORDS_BEFORE: &str = "SELECT id, body FROM verifications
         WHERE tenant_id = ? AND environment = ? AND id < ? ORDER BY id DESC LIMIT ?";
-    /// Binds id, tenant, environment, kind, verification, time, body; harmless when repeated.
-    pub const EVENT_PUT: &str =
-        "INSERT INTO events (id, tenant_id, environment, kind, verification_id, created_ms, body)
+    /// Binds id, tenant, environment, kind, what it is about, time, body; harmless when repeated.
+    pub const EVENT_PUT: &str = "INSERT INTO events (id, tenant_id, environment, kind, subject_id, created_ms, body)
         VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING";
-    /// Binds id, tenant, environment, time, network, status, body. What is completed stays so.
+    /// Binds id, tenant, environment, time, network, status, body, revision. An older revision changes nothing.
     pub const SETTLEMENT_PUT: &str =
-        "INSERT INTO settlements (id, tenant_id, environment, created_ms, network, status, body)
-        VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET status = excluded.status, body = excluded.body
-        WHERE settlements.status <> 'completed'";
+        "INSERT INTO settlements (id, tenant_id, environment, created_ms, network, status, body, revision)
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET status = excluded.status, body = excluded.body,
+        revision = excluded.revision WHERE excluded.revision > settlements.revision";
     /// Binds tenant, environment, period, verifications, requests, now; totals never shrink.
     pub const USAGE_PUT: &str =
         "INSERT INTO period_usage (tenant_id, environment, period, verifications, requests, updated_ms)

@@ -47,14 +47,14 @@ refusals! {
     NoMatchingTransfer "NO_MATCHING_TRANSFER" Never "Nothing reached the recipient.";
     RecipientForwarded "RECIPIENT_FORWARDED" Never "The recipient passed everything on in the same transaction.";
     ConfidentialAmount "CONFIDENTIAL_AMOUNT" Never "The transfer's amount is encrypted and cannot be verified.";
-    AmountTooLow "AMOUNT_TOO_LOW" Never "Less than the expected amount arrived.";
-    PayerMismatch "PAYER_MISMATCH" Never "The money did not come, or not enough of it, from the named payer.";
-    MemoMismatch "MEMO_MISMATCH" Never "The transaction does not carry the named memo.";
-    AuthorizationMismatch "AUTHORIZATION_MISMATCH" Never "The transaction did not use the named EIP-3009 nonce.";
+    AmountTooLow "AMOUNT_TOO_LOW" Never "Less than the expected amount arrived; of a named payer or nonce, by it.";
+    PayerMismatch "PAYER_MISMATCH" Never "Nothing came from the named payer for certain.";
+    MemoMismatch "MEMO_MISMATCH" Never "The transaction does not carry the named memo, or has several memos or payers and the request names no payer.";
+    AuthorizationMismatch "AUTHORIZATION_MISMATCH" Never "No one transfer to the recipient is that of the named EIP-3009 nonce.";
     TooOld "TOO_OLD" Never "The payment is older than the request accepts.";
     NotFinal "NOT_FINAL" Later "The payment has not reached the finality asked for.";
     SanctionedAddress "SANCTIONED_ADDRESS" Never "A payer is on the sanctions list.";
-    AlreadyClaimed "ALREADY_CLAIMED" Never "The payment was claimed before, under another reference or none.";
+    AlreadyClaimed "ALREADY_CLAIMED" Never "The payment was claimed before, under another reference or none, or what of it is free is not enough.";
 }
 
 /// What a listed payer means to the tenant.

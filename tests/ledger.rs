@@ -16,12 +16,12 @@ use std::collections::BTreeMap;
 use x402_edge::address::{Address, TxId};
 use x402_edge::amount::Amount;
 use x402_edge::api::{chains, docs, whoami};
-use x402_edge::chain::trace::{Block, Depth, Found, Mined, Place, Screening, Trace, Transfer};
+use x402_edge::chain::trace::{Authorization, Block, Depth, Found, Mined, Place, Screening, Trace, Transfer};
 use x402_edge::error::{Code, Retry};
-use x402_edge::id::{ClaimId, KeyId, RequestId, TenantId, VerificationId};
-use x402_edge::judge::Prior;
+use x402_edge::id::{ClaimId, KeyId, RequestId, SettlementId, TenantId, VerificationId};
 use x402_edge::ledger::admission::{Admission, Stop, Stored};
 use x402_edge::ledger::book::{Booked, Idempotency, Known, Request, Seen, Traced, admit, conclude};
+use x402_edge::ledger::claims::{self, Held, Unit};
 use x402_edge::ledger::follow::{EventKind, next_look, update};
 use x402_edge::ledger::usage::usage;
 use x402_edge::network::{Environment, Network, by_key};
@@ -128,12 +128,12 @@ fn good(tx: u8, reference: Option<&str>) -> Request {
 struct Ledger {
     tenant: Tenant,
     admission: Admission,
-    claims: BTreeMap<(String, String, String), Prior>,
+    claims: Vec<claims::Row>,
 }
 
 impl Ledger {
     fn new() -> Self {
-        Self { tenant: tenant(), admission: Admission::new(NOW), claims: BTreeMap::new() }
+        Self { tenant: tenant(), admission: Admission::new(NOW), claims: Vec::new() }
     }
 
     fn ask(&mut self, request: &Request, now: UnixMillis) -> Result<Booked, Code> {
@@ -144,17 +144,29 @@ impl Ledger {
         let mut admission = self.admission.clone();
         admission.roll(now);
         let admitted = admit(request, &self.tenant, &admission, None, now).map_err(code)?;
-        let key = |recipient: String| ("eip155:8453".to_owned(), request.claim.tx.to_string(), recipient);
-        let prior = self.claims.get(&key(admitted.recipient.to_string()));
-        let known = Known { tenant: &self.tenant, prior, payers: &[], sanctions: None };
+        let held = self.held(&request.claim.tx.to_string(), &admitted.recipient.to_string());
+        let known = Known { tenant: &self.tenant, held: &held, payers: &[], sanctions: None };
         let booked = conclude(request, admitted, &mut admission, known, now);
         self.admission = admission;
         let booked = booked.map_err(|fault| fault.code)?;
-        if let Some(row) = &booked.claim {
-            let prior = Prior { id: ClaimId::Verification(row.id), reference: row.reference.clone(), at: row.at };
-            assert!(self.claims.insert((row.network.clone(), row.tx.clone(), row.recipient.clone()), prior).is_none());
+        for row in &booked.claims {
+            self.put(row.clone());
         }
         Ok(booked)
+    }
+
+    /// What the store looks up.
+    fn held(&self, tx: &str, recipient: &str) -> Vec<Held> {
+        let of = |row: &&claims::Row| row.tx == tx && row.recipient == recipient;
+        self.claims.iter().filter(of).map(claims::Row::held).collect()
+    }
+
+    /// What the store refuses to write is never asked of it.
+    fn put(&mut self, row: claims::Row) {
+        let held = self.held(&row.tx, &row.recipient);
+        let excludes = |held: &Held| held.unit == row.unit || held.unit == Unit::Whole || row.unit == Unit::Whole;
+        assert!(!held.iter().any(excludes), "{row:?} over {held:?}");
+        self.claims.push(row);
     }
 }
 
@@ -266,6 +278,7 @@ fn an_idempotency_record_repeats_conflicts_or_has_ended() {
     let stored = |hash: &str, answer: Option<&str>| Stored {
         body_hash: hash.to_owned(),
         answer: answer.map(|body| (200, body.to_owned())),
+        answer_until: None,
         at: NOW,
     };
     assert_eq!(ask(stored("aa", Some("{}")), NOW), Err(Stop::Repeat(200, "{}".to_owned())));
@@ -408,6 +421,211 @@ fn a_payment_that_comes_back_smaller_is_not_the_payment() {
     failed.failure = Some("reverted".to_owned());
     let mut answer = record();
     assert_eq!(update(&mut answer, base(), &trace(1, Found::Mined(Box::new(failed)))).1, Some(EventKind::Reorged));
+}
+
+/// A transaction of several payments to address 3, as log index, giver and amount; passed on at the end.
+fn several(lines: &[(u64, u8, u64)], passed_on: u64) -> Mined {
+    let line = |index: u64, from: u8, to: u8, amount: u64| Transfer {
+        place: Place::LogIndex(index),
+        ordinal: index % 100,
+        from: Some(evm(from)),
+        to: Some(evm(to)),
+        amount: Amount::atomic(amount),
+    };
+    let mut transfers: Vec<Transfer> =
+        lines.iter().map(|(index, from, amount)| line(*index, *from, 3, *amount)).collect();
+    transfers.extend((passed_on > 0).then(|| line(99, 3, 90, passed_on)));
+    Mined { transfers, ..mined(100, 1, Depth::Confirmed) }
+}
+
+fn seen(mined: Mined) -> Found {
+    Found::Mined(Box::new(mined))
+}
+
+#[test]
+fn a_record_follows_its_own_part_of_a_transaction() {
+    let asked = |payer: u8, lines: &[(u64, u8, u64)], passed_on: u64| {
+        let mut asked = request(1, Some("a"), seen(several(lines, passed_on)));
+        asked.claim.payer = Some(evm(payer));
+        Ledger::new().ask(&asked, NOW).unwrap().answer
+    };
+    let event = |record: &Answer, lines: &[(u64, u8, u64)], passed_on: u64| {
+        update(&mut record.clone(), base(), &trace(1, seen(several(lines, passed_on)))).1
+    };
+    let record = asked(4, &[(1, 4, 10_000), (2, 5, 10_000_000)], 0);
+    assert_eq!((record.amount.as_deref(), record.transfers.len()), (Some("10000"), 1));
+    // Its log has another index in another block.
+    assert_eq!(event(&record, &[(701, 4, 10_000), (702, 5, 10_000_000)], 0), None);
+    assert_eq!(event(&record, &[(1, 4, 10_000)], 0), None);
+    // It is gone, though more came by another, or by the same in other amounts.
+    for lines in [vec![(2, 5, 10_000_000)], vec![(1, 4, 9_999), (2, 4, 1)], vec![(1, 6, 10_000)]] {
+        assert_eq!(event(&record, &lines, 0), Some(EventKind::Reorged), "{lines:?}");
+    }
+    // Of two equal transfers one is gone.
+    let record = asked(4, &[(1, 4, 7), (2, 4, 7)], 0);
+    assert_eq!(event(&record, &[(5, 4, 7), (6, 4, 7)], 0), None);
+    assert_eq!(event(&record, &[(5, 4, 7), (6, 5, 7)], 0), Some(EventKind::Reorged));
+    // Where money was passed on, then or now, only the sum can be told.
+    assert_eq!(event(&record, &[(5, 4, 7), (6, 5, 7), (7, 5, 3)], 3), None);
+    assert_eq!(event(&record, &[(5, 4, 7), (6, 4, 7)], 3), Some(EventKind::Reorged));
+    let record = asked(4, &[(1, 4, 7), (2, 5, 7)], 3);
+    assert_eq!(record.amount.as_deref(), Some("4"));
+    assert_eq!(event(&record, &[(1, 5, 4)], 0), None);
+    assert_eq!(event(&record, &[(1, 4, 3)], 0), Some(EventKind::Reorged));
+}
+
+/// The transaction of the model below, and what may be done to it.
+#[derive(Clone, Debug)]
+struct Story {
+    /// Giver, amount, and whether an authorization of its own names it.
+    lines: Vec<(u8, u64, bool)>,
+    passed_on: u64,
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    /// Asks with a reference, naming a giver, the authorization of a line, expecting an amount; or only looks.
+    Verify { reference: usize, payer: Option<u8>, nonce: Option<usize>, expected: Option<u64>, claim: bool },
+    /// A settlement of this number that may be any of these lines.
+    Settle { number: u128, lines: Vec<usize> },
+}
+
+impl Story {
+    fn mined(&self) -> Mined {
+        let lines: Vec<(u64, u8, u64)> = (1..).zip(&self.lines).map(|(at, line)| (at, line.0, line.1)).collect();
+        let authorizations = (1_u64..).zip(&self.lines).filter(|(_, line)| line.2).map(|(at, line)| Authorization {
+            authorizer: evm(line.0),
+            nonce: B256::repeat_byte(u8::try_from(at).unwrap()),
+            transfer: Some(at),
+        });
+        Mined { authorizations: authorizations.collect(), ..several(&lines, self.passed_on) }
+    }
+
+    fn net(&self) -> u64 {
+        self.lines.iter().map(|line| line.1).sum::<u64>().saturating_sub(self.passed_on)
+    }
+
+    /// What a unit moved.
+    fn amount(&self, unit: Unit) -> u64 {
+        match unit {
+            Unit::Whole => self.net(),
+            Unit::Log(ordinal) => self.lines[usize::try_from(ordinal).unwrap() - 1].1,
+        }
+    }
+}
+
+fn story() -> impl Strategy<Value = Story> {
+    let line = (4_u8..7, 1_u64..50, any::<bool>());
+    let passed_on = prop_oneof![3 => Just(0), 1 => 1_u64..60];
+    (proptest::collection::vec(line, 1..6), passed_on).prop_map(|(lines, passed_on)| Story { lines, passed_on })
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let verify = (
+        0_usize..4,
+        proptest::option::of(4_u8..8),
+        proptest::option::weighted(0.4, 0_usize..6),
+        proptest::option::of(1_u64..80),
+        proptest::bool::weighted(0.9),
+    );
+    let verify = verify.prop_map(|(reference, payer, nonce, expected, claim)| Step::Verify {
+        reference,
+        payer,
+        nonce,
+        expected,
+        claim,
+    });
+    let settle = (1_u128..4, proptest::collection::vec(0_usize..6, 0..3));
+    prop_oneof![4 => verify, 1 => settle.prop_map(|(number, lines)| Step::Settle { number, lines })]
+}
+
+/// Asks one verification of the model; what of the transaction it paid for anew.
+fn verified(ledger: &mut Ledger, story: &Story, asked: &Step) -> u64 {
+    let Step::Verify { reference, payer, nonce, expected, claim } = asked else { return 0 };
+    let reference = [None, Some("a"), Some("b"), Some("c")][*reference];
+    let mut request = request(1, reference, seen(story.mined()));
+    request.claim.payer = payer.map(evm);
+    request.claim.authorization_nonce = nonce.map(|at| B256::repeat_byte(u8::try_from(at + 1).unwrap()));
+    request.claim.expected = expected.map(Amount::atomic);
+    request.claim.claim = *claim;
+    let before = ledger.claims.clone();
+    let booked = ledger.ask(&request, NOW).unwrap();
+    let (answer, units) = (booked.answer, &booked.claims);
+    let amount: u64 = answer.amount.as_deref().unwrap().parse().unwrap();
+    let told: u64 = answer.transfers.iter().map(|line| line.amount.parse::<u64>().unwrap()).sum();
+    let taken: u64 = units.iter().map(|row| story.amount(row.unit)).sum();
+    if answer.success {
+        assert!(amount > 0 && expected.is_none_or(|expected| amount >= expected), "{answer:?}");
+        assert!(amount == told || story.passed_on > 0, "{answer:?}");
+        assert!(payer.is_none_or(|payer| story.lines.iter().any(|line| line.0 == payer)));
+        assert!(nonce.is_none_or(|at| story.lines.get(at).is_some_and(|line| line.2)));
+    }
+    if answer.replayed {
+        // Under the reference that had it all, and it tells no more than that.
+        let own: Vec<_> =
+            before.iter().filter(|row| row.reference.as_deref() == reference && reference.is_some()).collect();
+        assert!(own.iter().any(|row| row.id == ClaimId::Verification(answer.id)));
+        assert!(amount <= own.iter().map(|row| story.amount(row.unit)).sum());
+    }
+    assert_eq!(answer.claimed_by.is_some(), answer.error_code == Some(Refusal::AlreadyClaimed));
+    assert_eq!(units.is_empty(), !(answer.success && *claim && !answer.replayed));
+    assert_eq!(ledger.claims.len(), before.len() + units.len());
+    // A named log that is free is never refused for another's sake.
+    if let (Some(at), None, 0) = (nonce, payer, story.passed_on) {
+        let unit = Unit::Log(u64::try_from(at + 1).unwrap());
+        let free = !before.iter().any(|row| row.unit == Unit::Whole || row.unit == unit);
+        let good =
+            story.lines.get(*at).is_some_and(|line| line.2 && expected.is_none_or(|expected| line.1 >= expected));
+        assert!(!(free && good) || (answer.success && !answer.replayed && amount == story.amount(unit)));
+    }
+    if answer.success && !answer.replayed && *claim {
+        assert!(amount <= taken);
+        return amount;
+    }
+    0
+}
+
+/// Claims for a settlement as a report of it does; what it is worth.
+fn settled(ledger: &mut Ledger, story: &Story, asked: &Step) -> u64 {
+    let Step::Settle { number, lines } = asked else { return 0 };
+    let (tx, recipient) = (TxId::Evm(B256::repeat_byte(1)).to_string(), evm(3).to_string());
+    let held = ledger.held(&tx, &recipient);
+    let id = ClaimId::Settlement(SettlementId::new(NOW, *number));
+    let real: Vec<u64> =
+        lines.iter().filter(|at| **at < story.lines.len()).map(|at| u64::try_from(at + 1).unwrap()).collect();
+    match claims::free_unit(&held, &real, id) {
+        Ok(unit) if held.iter().any(|held| held.prior.id == id && held.unit == unit) => 0,
+        Ok(unit) => {
+            let network = base().caip2.to_owned();
+            ledger.put(claims::Row { network, tx, recipient, unit, id, reference: None, at: NOW });
+            story.amount(unit)
+        }
+        Err(other) => {
+            assert!(held.iter().any(|held| held.prior.id == other) && other != id);
+            0
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+    #[test]
+    fn no_unit_is_claimed_twice_and_no_money_is_told_twice(
+        story in story(), steps in proptest::collection::vec(step(), 1..24)
+    ) {
+        let mut ledger = Ledger::new();
+        ledger.tenant.limits.per_month = Some(1_000_000);
+        let mut told = 0;
+        for step in &steps {
+            told += verified(&mut ledger, &story, step) + settled(&mut ledger, &story, step);
+            let came: u64 = story.lines.iter().map(|line| line.1).sum();
+            prop_assert!(told <= came, "{told} of {came}");
+        }
+        let holders = |unit| ledger.claims.iter().filter(|row| row.unit == unit).count();
+        for ordinal in (1_u64..).take(story.lines.len()) {
+            prop_assert!(holders(Unit::Log(ordinal)) + holders(Unit::Whole) <= 1);
+        }
+    }
 }
 
 #[test]

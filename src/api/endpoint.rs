@@ -77,8 +77,12 @@ pub enum Endpoint {
     FacilitatorSettleHint,
     /// The kinds of payment that are settled.
     FacilitatorSupported,
+    /// The tenant's settlements, the newest first.
+    Settlements,
     /// One settlement.
     Settlement,
+    /// Takes a settlement's success by hand.
+    HandOver,
     /// The tenant's verifications, the newest first.
     Verifications,
     /// One verification.
@@ -192,7 +196,21 @@ pub const ENDPOINTS: &[Row] = &[
         SUPPORTED_PATHS,
         "The kinds of payment that are settled",
     ),
-    row(Endpoint::Settlement, Method::Get, "/v1/settlements/{id}", SETTLE, ["Facilitator", "Read one settlement"]),
+    row(
+        Endpoint::Settlements,
+        Method::Get,
+        "/v1/settlements",
+        VERIFY,
+        ["Facilitator", "List settlements, the newest first"],
+    ),
+    row(Endpoint::Settlement, Method::Get, "/v1/settlements/{id}", VERIFY, ["Facilitator", "Read one settlement"]),
+    row(
+        Endpoint::HandOver,
+        Method::Post,
+        "/v1/settlements/{id}/hand-over",
+        SETTLE,
+        ["Facilitator", "Take the success of a settlement that nobody was given, once"],
+    ),
     row(
         Endpoint::Verifications,
         Method::Get,

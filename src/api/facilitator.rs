@@ -3,6 +3,7 @@
 
 use super::Reply;
 use crate::address::{Address, Family};
+use crate::error::Retry;
 use crate::ledger::payment::{Asked, Outcome, Verb};
 use crate::network::Network;
 use crate::payment::Checks;
@@ -25,6 +26,9 @@ pub struct Extra {
     /// Whether somebody else has put the payment on the chain.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub externally_settled: Option<bool>,
+    /// Of a refusal: whether the same payment may be judged otherwise later.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry: Option<Retry>,
 }
 
 /// The answer to `/verify`.
@@ -142,72 +146,115 @@ pub fn supported(
     Supported { kinds, extensions: vec!["payment-identifier"], signers: by_family }
 }
 
-/// The ledger's outcome in the protocol's words; `None` where the Settler has the next word.
+/// The ledger's outcome in the protocol's words; `None` where the Settler, or the Worker, has the next word.
 #[must_use]
 pub fn reply(asked: &Asked, outcome: &Outcome) -> Option<Reply> {
     let payer = asked.payer.map(|payer| payer.to_string());
     Some(match (asked.verb, outcome) {
-        (Verb::Verify, Outcome::Refused(checks, reason, told)) => verified(payer, checks, Some((*reason, told))),
-        (Verb::Verify, Outcome::Valid(checks)) => verified(payer, checks, None),
-        (Verb::Settle, Outcome::Refused(checks, reason, told)) => refused(asked, payer, checks, *reason, told),
+        (_, Outcome::FindOut) | (Verb::Settle, Outcome::Settle(_)) => return None,
+        (Verb::Verify, Outcome::Refused(checks, reason, told)) => verified(payer, checks, Some((*reason, told)), None),
+        (Verb::Verify, Outcome::Taken(checks, reason, told, settlement)) => {
+            verified(payer, checks, Some((*reason, told)), Some(settlement))
+        }
+        (Verb::Verify, Outcome::Valid(checks)) => verified(payer, checks, None, None),
+        (Verb::Settle, Outcome::Refused(checks, reason, told)) => refused(asked, payer, checks, (*reason, told), None),
+        (Verb::Settle, Outcome::Taken(checks, reason, told, settlement)) => {
+            refused(asked, payer, checks, (*reason, told), Some(settlement))
+        }
         (Verb::Settle, Outcome::Settled(settlement)) => settled(&asked.network_text, settlement, "", false),
         (Verb::Settle, Outcome::External(settlement)) => settled(&asked.network_text, settlement, "", true),
-        (Verb::Settle, Outcome::Settle(_)) => return None,
         (Verb::Settle, Outcome::Valid(checks)) => {
-            refused(asked, payer, checks, Reason::InvalidPayload, "there is nothing to settle")
+            refused(asked, payer, checks, (Reason::InvalidPayload, "there is nothing to settle"), None)
         }
         (Verb::Verify, Outcome::Settle(_) | Outcome::Settled(_) | Outcome::External(_)) => {
-            verified(payer, &Checks::none(), None)
+            verified(payer, &Checks::none(), None, None)
         }
     })
 }
 
-fn verified(payer: Option<String>, checks: &Checks, refusal: Option<(Reason, &String)>) -> Reply {
+fn extra(checks: &Checks, settlement: Option<&Settlement>, refusal: Option<Reason>) -> Extra {
+    Extra {
+        retry: refusal.map(|reason| if reason.may_pass() { Retry::Later } else { Retry::Never }),
+        checks: checks.clone(),
+        settlement_id: settlement.map(|settlement| settlement.id.to_string()),
+        externally_settled: None,
+    }
+}
+
+fn verified(
+    payer: Option<String>,
+    checks: &Checks,
+    refusal: Option<(Reason, &String)>,
+    settlement: Option<&Settlement>,
+) -> Reply {
     let body = VerifyResponse {
         is_valid: refusal.is_none(),
         invalid_reason: refusal.map(|(reason, _)| reason),
         invalid_message: refusal.map(|(_, told)| told.clone()),
         payer,
-        extra: Extra { checks: checks.clone(), settlement_id: None, externally_settled: None },
+        extra: extra(checks, settlement, refusal.map(|(reason, _)| reason)),
     };
     Reply::json(200, &body)
 }
 
-fn refused(asked: &Asked, payer: Option<String>, checks: &Checks, reason: Reason, told: &str) -> Reply {
+fn refused(
+    asked: &Asked,
+    payer: Option<String>,
+    checks: &Checks,
+    refusal: (Reason, &str),
+    settlement: Option<&Settlement>,
+) -> Reply {
     let body = SettleResponse {
         success: false,
-        error_reason: Some(reason),
-        error_message: Some(told.to_owned()),
+        error_reason: Some(refusal.0),
+        error_message: Some(refusal.1.to_owned()),
         payer,
-        transaction: String::new(),
+        transaction: settlement.and_then(|settlement| settlement.transaction.clone()).unwrap_or_default(),
         network: asked.network_text.clone(),
         amount: None,
-        extra: Extra { checks: checks.clone(), settlement_id: None, externally_settled: None },
+        extra: extra(checks, settlement, Some(refusal.0)),
     };
     Reply::json(200, &body)
+}
+
+/// Another request has taken the wait over, or was given the success.
+#[must_use]
+pub fn taken(network_text: &str, settlement: &Settlement) -> Reply {
+    answered(
+        network_text,
+        settlement,
+        Some((Reason::DuplicateSettlement, "another request has taken this payment")),
+        false,
+    )
 }
 
 /// How a settlement stands, in the protocol's words; `told` is a sentence about a failure.
 #[must_use]
 pub fn settled(network_text: &str, settlement: &Settlement, told: &str, external: bool) -> Reply {
-    let (success, reason) = match settlement.status {
-        SettlementStatus::Completed => (true, None),
-        SettlementStatus::Pending => (false, Some(Reason::SettlementPending)),
-        SettlementStatus::Failed => (false, Some(settlement.reason.unwrap_or(Reason::EvmFailed))),
+    let reason = match settlement.status {
+        SettlementStatus::Completed => None,
+        // That it is pending is only said of what was sent.
+        SettlementStatus::Pending if settlement.transaction.is_none() => Some(Reason::UnexpectedSettle),
+        SettlementStatus::Pending => Some(Reason::SettlementPending),
+        SettlementStatus::Failed => Some(settlement.reason.unwrap_or(Reason::EvmFailed)),
     };
-    let told = if told.is_empty() { reason.map(Reason::doc) } else { Some(told) };
+    let refusal = reason.map(|reason| (reason, if told.is_empty() { reason.doc() } else { told }));
+    answered(network_text, settlement, refusal, external)
+}
+
+fn answered(network_text: &str, settlement: &Settlement, refusal: Option<(Reason, &str)>, external: bool) -> Reply {
+    let success = refusal.is_none();
     let body = SettleResponse {
         success,
-        error_reason: reason,
-        error_message: told.filter(|_| !success).map(str::to_owned),
+        error_reason: refusal.map(|(reason, _)| reason),
+        error_message: refusal.map(|(_, told)| told.to_owned()),
         payer: Some(settlement.payer.clone()),
         transaction: settlement.transaction.clone().unwrap_or_default(),
         network: network_text.to_owned(),
         amount: success.then(|| settlement.amount.clone()),
         extra: Extra {
-            checks: Checks::none(),
-            settlement_id: Some(settlement.id.to_string()),
             externally_settled: external.then_some(true),
+            ..extra(&Checks::none(), Some(settlement), refusal.map(|(reason, _)| reason))
         },
     };
     Reply::json(200, &body)

@@ -99,7 +99,8 @@ fn shapes(endpoint: Endpoint, make: &mut SchemaGenerator) -> (Option<Value>, u16
         Endpoint::FacilitatorSettle => (Some(payment_body()), 200, of::<facilitator::SettleResponse>(make)),
         Endpoint::FacilitatorVerifyHint | Endpoint::FacilitatorSettleHint => (None, 200, json!({"type": "object"})),
         Endpoint::FacilitatorSupported => (None, 200, of::<facilitator::Supported>(make)),
-        Endpoint::Settlement => (None, 200, of::<crate::payment::settlement::Settlement>(make)),
+        Endpoint::Settlements => (None, 200, list(of::<crate::payment::settlement::Settlement>(make))),
+        Endpoint::Settlement | Endpoint::HandOver => (None, 200, of::<crate::payment::settlement::Settlement>(make)),
         Endpoint::Whoami => (None, 200, of::<whoami::Whoami>(make)),
         Endpoint::Health => (None, 200, of::<health::Health>(make)),
         Endpoint::OpenApi => (None, 200, json!({"type": "object"})),
@@ -134,9 +135,18 @@ fn parameters(row: &Row) -> Vec<Value> {
     let mut all: Vec<Value> = names
         .map(|name| json!({"name": name, "in": "path", "required": true, "schema": {"type": "string", "minLength": 1}}))
         .collect();
-    if matches!(row.endpoint, Endpoint::Verifications | Endpoint::TenantList) {
+    if matches!(row.endpoint, Endpoint::Verifications | Endpoint::Settlements | Endpoint::TenantList) {
         all.push(json!({"name": "limit", "in": "query", "schema": {"type": "integer", "minimum": 1, "maximum": 100}}));
         all.push(json!({"name": "cursor", "in": "query", "schema": {"type": "string"}}));
+    }
+    if row.endpoint == Endpoint::Settlements {
+        let text = |name: &str, told: &str| json!({"name": name, "in": "query", "description": told, "schema": {"type": "string", "minLength": 1}});
+        all.push(text("network", "CAIP-2, our key, or the protocol's name in version 1."));
+        all.push(text("payer", "Who paid."));
+        all.push(text("nonce", "The authorization's nonce (EVM); needs `network` and `payer`."));
+        all.push(text("transaction", "Its transaction; several settlements may share one."));
+        let told = "`false`: pending and completed ones that nobody was given yet.";
+        all.push(json!({"name": "handed_over", "in": "query", "description": told, "schema": {"type": "boolean"}}));
     }
     if matches!(row.endpoint, Endpoint::Verify | Endpoint::FacilitatorSettle) {
         let schema = json!({"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[ -~]+$"});

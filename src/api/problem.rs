@@ -115,6 +115,7 @@ fn with_members(body: &str, verb: Verb, code: Code) -> String {
         | Code::MethodNotAllowed
         | Code::RecipientTaken
         | Code::EmailTaken
+        | Code::SettlementNotOpen
         | Code::InvalidTxHash
         | Code::InvalidAmount
         | Code::InvalidChain

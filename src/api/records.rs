@@ -2,7 +2,7 @@
 
 use super::body::invalid;
 use crate::error::Fault;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 /// Entries of a page, unless the request says otherwise.
@@ -11,7 +11,7 @@ const LIMIT_DEFAULT: u32 = 20;
 const LIMIT_MAX: u32 = 100;
 
 /// Which page.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Page {
     /// How many entries.
     pub limit: u32,

@@ -25,15 +25,17 @@ pub struct VerifyRequest {
     pub expected_amount: Option<ExpectedAmount>,
     /// Who must have been paid; default: the tenant's recipient for the chain.
     pub recipient: Option<String>,
-    /// Who must have paid.
+    /// Who must have paid: only what came from it for certain is judged, and only its transfers are claimed.
     pub payer: Option<String>,
-    /// The memo that the transaction must carry (Solana only).
+    /// The memo that the transaction must carry (Solana only). Where it carries several, or several paid, name the
+    /// payer too.
     #[schemars(length(min = 1, max = 1232))]
     pub memo: Option<String>,
-    /// The EIP-3009 nonce that the transaction must have used (EVM only): `0x` and 64 hex digits.
+    /// The EIP-3009 nonce that the transaction must have used (EVM only): `0x` and 64 hex digits. Only the transfer
+    /// that it authorized is judged and claimed.
     #[schemars(regex(pattern = r"^0x[0-9a-fA-F]{64}$"))]
     pub authorization_nonce: Option<String>,
-    /// Your own name for what is paid for; the payment is bound to it.
+    /// Your own name for what is paid for; the payment, which is the transfers that are judged, is bound to it.
     #[schemars(length(min = 1, max = 256))]
     pub reference: Option<String>,
     /// How deep the payment must lie; default `confirmed`.

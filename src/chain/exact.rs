@@ -2,7 +2,9 @@
 //! what is free to judge comes first, then one round of questions to the chain.
 
 use super::evm::memory::Memory;
+use super::evm::tx::Price;
 use super::facts::{Facts, Unknown};
+use super::trace::CodeKind;
 use super::{evm, svm};
 use crate::address::{Address, Family};
 use crate::amount::Amount;
@@ -48,6 +50,15 @@ impl Terms {
             Self::Svm(terms) => terms.amount(),
         }
     }
+
+    /// From when on it is worthless, where it says so itself (EVM).
+    #[must_use]
+    pub fn valid_before(&self) -> Option<UnixSeconds> {
+        match self {
+            Self::Evm(terms) => Some(terms.valid_before()),
+            Self::Svm(_) => None,
+        }
+    }
 }
 
 /// Some rules and how they came out; after a broken one the rest is not looked at.
@@ -69,6 +80,28 @@ impl Rules {
         self.checks.push(Check { name: name.to_owned(), passed: holds, detail });
         holds
     }
+}
+
+/// Who would send the transaction, and how: what is simulated is what is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sender {
+    /// The address.
+    pub address: Address,
+    /// The most gas that it may use (EVM).
+    pub gas_limit: Option<u64>,
+    /// What a unit of gas may cost (EVM); `None` where nobody would send it, or nobody tells a price.
+    pub price: Option<Price>,
+}
+
+/// What the chain tells of terms.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// How the rules came out, and what is at the payer's address: what has code is paid from otherwise.
+    Judged(Rules, CodeKind),
+    /// The sender cannot pay for the gas. That is ours, whatever the payment is.
+    Poor,
+    /// The sender's price is below the base fee. That is ours too.
+    Underpriced,
 }
 
 /// What is known beside the terms.
@@ -107,19 +140,21 @@ pub fn judge_free(payment: &Payment, network: &Network, own: &[Address], now: Un
 }
 
 /// What only the chain can tell of terms that are good as far as is free to
-/// say. `sender` is the address that would send the transaction.
+/// say, if `sender` would send the transaction.
 ///
 /// # Errors
-/// [`Unknown::Missing`] with the calls of one round (a second where a wallet is
-/// asked for its signature, or a failure is looked into); [`Unknown::Malformed`]
-/// where the node's answer is no evidence.
-pub fn judge_on_chain(payment: &Payment, terms: &Terms, sender: &Address, known: Known<'_>) -> Result<Rules, Unknown> {
-    let mut rules = Rules::default();
+/// [`Unknown::Missing`] with the calls of one round (a second where a payer is
+/// found to have code, a last one where a failure is looked into);
+/// [`Unknown::Malformed`] where the node's answer is no evidence.
+pub fn judge_on_chain(payment: &Payment, terms: &Terms, sender: &Sender, known: Known<'_>) -> Result<Told, Unknown> {
     match terms {
-        Terms::Evm(terms) => evm::exact::on_chain(&mut rules, terms, sender, known)?,
-        Terms::Svm(terms) => svm::exact::on_chain(&mut rules, payment.version, terms, known.facts)?,
+        Terms::Evm(terms) => evm::exact::on_chain(terms, sender, known),
+        Terms::Svm(terms) => {
+            let mut rules = Rules::default();
+            svm::exact::on_chain(&mut rules, payment.version, terms, known.facts)?;
+            Ok(Told::Judged(rules, CodeKind::None))
+        }
     }
-    Ok(rules)
 }
 
 /// Who pays by the payload's own word, good or not: a refusal names them.
@@ -132,7 +167,7 @@ pub fn payer_named(payment: &Payment) -> Option<Address> {
     }
 }
 
-/// All the rules at once, for tests: we have no address of our own but `sender`.
+/// All the rules at once, for tests: we have no address of our own but the sender's.
 ///
 /// # Errors
 /// As [`judge_on_chain`].
@@ -140,14 +175,14 @@ pub fn payer_named(payment: &Payment) -> Option<Address> {
 pub(crate) fn judge(
     payment: &Payment,
     network: &Network,
-    sender: &Address,
+    sender: &Sender,
     facts: &Facts,
     now: UnixSeconds,
 ) -> Result<Judged, Unknown> {
-    let mut judged = judge_free(payment, network, core::slice::from_ref(sender), now);
+    let mut judged = judge_free(payment, network, core::slice::from_ref(&sender.address), now);
     if let (Some(terms), None) = (&judged.terms, &judged.rules.refusal) {
-        let told =
-            judge_on_chain(payment, terms, sender, Known { facts, memory: &Memory::default(), settles: true, now })?;
+        let known = Known { facts, memory: &Memory::default(), settles: true, now };
+        let Told::Judged(told, _) = judge_on_chain(payment, terms, sender, known)? else { panic!("a poor sender") };
         judged.rules.checks.extend(told.checks);
         judged.rules.refusal = told.refusal;
     }

@@ -30,6 +30,12 @@ impl Call {
 pub enum ErrorClass {
     /// The call was executed and reverted: an answer about the contract.
     Revert,
+    /// The machine ended the call: out of gas, or an instruction that is none. An answer about the contract too.
+    Halted,
+    /// The sender cannot pay for the gas; nothing was executed.
+    Poor,
+    /// The price is below the block's base fee; nothing was executed.
+    Underpriced,
     /// Too many requests for now.
     RateLimited,
     /// The plan's day or month is used up.

@@ -8,6 +8,7 @@
 mod account;
 mod balances;
 pub mod exact;
+pub mod fee;
 mod instruction;
 mod transaction;
 pub mod wire;

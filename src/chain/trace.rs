@@ -183,8 +183,8 @@ impl Trace {
         }
     }
 
-    /// Whether two nodes tell the same story: status, block hash and number, and
-    /// the asset's movements. Gas and head differ between honest nodes (CHAINS 1.3 row 29).
+    /// Whether two nodes tell the same story: status, block hash and number, the asset's
+    /// movements and whose authorizations they were. Gas and head differ between honest nodes (CHAINS 1.3 row 29).
     #[must_use]
     pub fn agrees(&self, other: &Self) -> bool {
         self.tx == other.tx
@@ -195,6 +195,7 @@ impl Trace {
                         && a.block.hash == b.block.hash
                         && a.block.number == b.block.number
                         && a.transfers == b.transfers
+                        && a.authorizations == b.authorizations
                 }
                 (Found::Unknown | Found::Pending | Found::Mined(_), _) => false,
             }

@@ -7,6 +7,49 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
 
+/// How nodes say that the sender cannot pay for the gas of a call: geth and what is made of it, reth and anvil
+/// ("insufficient funds for gas * price + value", revm's "lack of funds (1) for max fee (2)"), nethermind
+/// ("insufficient sender balance", "insufficient MaxFeePerGas for sender balance"), besu ("upfront cost exceeds
+/// account balance"), monad, and the heirs of cpp-ethereum. No token's words: those come as a revert.
+const POOR: &[&str] = &[
+    "insufficient funds for gas",
+    "lack of funds",
+    "insufficient sender balance",
+    "insufficient maxfeepergas for sender balance",
+    "upfront cost exceeds",
+    "up-front cost",
+    "insufficient balance for fee",
+    "not enough cash",
+    "account balance is too low",
+];
+/// How they say that the price of a call is below the base fee: geth, revm, monad, besu, nethermind, nimbus.
+const UNDERPRICED: &[&str] = &[
+    "less than block base fee",
+    "less than base",
+    "less than the current basefee",
+    "smaller than basefee",
+    "miner premium is negative",
+];
+/// How they say that the machine ended a call: geth's and nethermind's words, then revm's names.
+const HALTED: &[&str] = &[
+    "out of gas",
+    "invalid opcode",
+    "invalid jump",
+    "stack underflow",
+    "stack limit reached",
+    "gas uint64 overflow",
+    "write protection",
+    "bad instruction",
+    "badinstruction",
+    "outofgas",
+    "outofoffset",
+    "opcodenotfound",
+    "invalidfeopcode",
+    "invalidjump",
+    "stackunderflow",
+    "stackoverflow",
+];
+
 /// Characters of a node's message that are kept for the log.
 const MESSAGE_MAX: usize = 200;
 
@@ -131,8 +174,12 @@ fn error_value(family: Family, text: &str, status: u16) -> RpcError {
     };
     let code = object.code.and_then(|code| code.get().trim_matches('"').parse::<i64>().ok());
     let words = object.message.unwrap_or_default();
-    let has_data = object.data.is_some_and(|data| data.get().len() > 4);
-    let class = if code == Some(3) && has_data { ErrorClass::Revert } else { class_of(family, code, &words, status) };
+    let data = object.data.as_deref().map(RawValue::get).unwrap_or_default();
+    let class = class_of(family, code, &words, status);
+    let is_ours = matches!(class, ErrorClass::Poor | ErrorClass::Underpriced);
+    // What a contract reverted with is hex, and its words may be any.
+    let is_reverted = data.len() > 4 && (code == Some(3) || is_ours && data.starts_with("\"0x"));
+    let class = if is_reverted { ErrorClass::Revert } else { class };
     RpcError { class, code, message: cut(&words) }
 }
 
@@ -144,6 +191,13 @@ fn class_of(family: Family, code: Option<i64>, words: &str, status: u16) -> Erro
     }
     if says(&["execution reverted", "revert"]) || code == Some(3) {
         return ErrorClass::Revert;
+    }
+    if family == Family::Evm {
+        let of_a_call =
+            [(POOR, ErrorClass::Poor), (UNDERPRICED, ErrorClass::Underpriced), (HALTED, ErrorClass::Halted)];
+        if let Some((_, class)) = of_a_call.into_iter().find(|(needles, _)| says(needles)) {
+            return class;
+        }
     }
     let by_code = match (family, code) {
         (_, Some(429 | -32029 | -32097)) => Some(ErrorClass::RateLimited),
@@ -252,13 +306,16 @@ mod tests {
 
     #[test]
     fn every_error_shape_has_its_class() {
-        use ErrorClass::{Behind, Exhausted, Other, Pruned, RateLimited, Revert, Unsupported};
+        use ErrorClass::{Behind, Exhausted, Halted, Other, Pruned, RateLimited, Revert, Unsupported};
         class(Family::Evm, r#"{"code":429,"message":"exceeded its compute units per second capacity"}"#, RateLimited);
         class(Family::Evm, r#"{"code":-32005,"message":"daily request count exceeded"}"#, Exhausted);
         class(Family::Evm, r#"{"code":-32000,"message":"Monthly capacity limit exceeded"}"#, Exhausted);
         class(Family::Evm, r#""Too many requests""#, RateLimited);
         class(Family::Evm, r#"{"code":3,"message":"execution reverted","data":"0x08c379a0"}"#, Revert);
         class(Family::Evm, r#"{"code":-32000,"message":"missing trie node 00"}"#, Pruned);
+        class(Family::Evm, r#"{"code":-32000,"message":"out of gas"}"#, Halted);
+        class(Family::Evm, r#"{"code":-32603,"message":"EVM error OutOfGas"}"#, Halted);
+        class(Family::Evm, r#"{"code":-32000,"message":"out of gas","data":"0x"}"#, Halted);
         class(Family::Evm, r#"{"code":-32002,"message":"No state available for block"}"#, Pruned);
         class(Family::Evm, r#"{"code":-39001,"message":"Unknown block"}"#, Behind);
         class(Family::Evm, r#"{"code":-32000,"message":"finalized block not found"}"#, Behind);
@@ -268,6 +325,51 @@ mod tests {
         class(Family::Svm, r#"{"code":-32007,"message":"Slot 1 was skipped"}"#, Pruned);
         class(Family::Evm, "17", Other);
         class(Family::Evm, r#"{"code":"x"}"#, Other);
+    }
+
+    #[test]
+    fn a_poor_sender_is_told_apart_from_a_poor_payer() {
+        for words in [
+            "err: insufficient funds for gas * price + value: address 0x55 have 1 want 2 (supplied gas 200000)",
+            "insufficient funds for gas * price + value: have 1 want 2",
+            "Insufficient funds for gas * price + value",
+            "lack of funds (1) for max fee (2)",
+            "insufficient sender balance",
+            "err: insufficient MaxFeePerGas for sender balance (supplied gas 0)",
+            "Upfront cost exceeds account balance",
+            "transaction up-front cost 0x2 exceeds transaction sender account balance 0x1",
+            "insufficient balance for fee",
+            "Account balance is too low (balance < value + gas * gas price)",
+        ] {
+            for code in [-32000, -32003, -32004] {
+                class(Family::Evm, &json!({"code": code, "message": words}).to_string(), ErrorClass::Poor);
+            }
+            // A contract may say the same: it is a revert all the same.
+            for error in [
+                json!({"code": 3, "message": format!("execution reverted: {words}"), "data": "0x08c379a0"}),
+                json!({"code": -32000, "message": format!("execution reverted: {words}")}),
+                json!({"code": -32000, "message": words, "data": "0x08c379a0"}),
+            ] {
+                class(Family::Evm, &error.to_string(), ErrorClass::Revert);
+            }
+        }
+        for words in ["ERC20: transfer amount exceeds balance", "insufficient balance for transfer"] {
+            class(Family::Evm, &json!({"code": -32000, "message": words}).to_string(), ErrorClass::Other);
+            let reverted = json!({"code": 3, "message": format!("execution reverted: {words}"), "data": "0x08c379a0"});
+            class(Family::Evm, &reverted.to_string(), ErrorClass::Revert);
+        }
+    }
+
+    #[test]
+    fn a_price_below_the_market_is_named() {
+        for words in [
+            "err: max fee per gas less than block base fee: address 0x55, maxFeePerGas: 1, baseFee: 2 (supplied gas 3)",
+            "gas price is less than basefee",
+            "max fee less than base",
+            "miner premium is negative",
+        ] {
+            class(Family::Evm, &json!({"code": -32000, "message": words}).to_string(), ErrorClass::Underpriced);
+        }
     }
 
     #[test]

@@ -2,8 +2,8 @@
 
 use crate::address::Address;
 use crate::amount::Amount;
-use crate::chain::trace::{Mined, Transfer};
-use std::collections::BTreeMap;
+use crate::chain::trace::{Mined, Place, Transfer};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Movements told in a refusal.
 const TOLD_MAX: usize = 3;
@@ -25,6 +25,35 @@ pub(crate) struct Flow<'a> {
     given: BTreeMap<Address, Amount>,
     /// Whether the transfers name both ends.
     paired: bool,
+    /// Whether each incoming transfer is a payment of its own, which can be judged and claimed
+    /// without the others: not on Solana, whose chain tells balances, and not where the
+    /// recipient passed money on, for nobody can say whose.
+    pub(crate) apart: bool,
+}
+
+/// What is judged, told and claimed together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Part<'a> {
+    /// The transfers.
+    pub(crate) lines: Vec<&'a Transfer>,
+    /// What of them counts.
+    pub(crate) amount: Amount,
+    /// Who paid, in order of appearance.
+    pub(crate) payers: Vec<Address>,
+}
+
+impl<'a> Part<'a> {
+    /// Transfers that stand for themselves ([`Flow::apart`]).
+    pub(crate) fn of(lines: Vec<&'a Transfer>) -> Self {
+        let mut payers = Vec::new();
+        for payer in lines.iter().filter_map(|line| line.from) {
+            // A mint comes from the zero address, which nobody holds.
+            if !payer.is_zero() && !payers.contains(&payer) {
+                payers.push(payer);
+            }
+        }
+        Self { amount: sum(lines.iter().copied()), payers, lines }
+    }
 }
 
 impl<'a> Flow<'a> {
@@ -48,7 +77,24 @@ impl<'a> Flow<'a> {
         if gross_in.is_zero() {
             payers.clear();
         }
-        Self { gross_in, gross_out, net: gross_in.less(gross_out), incoming, payers, given, paired }
+        let net = gross_in.less(gross_out);
+        let apart = gross_out.is_zero() && are_distinct_logs(&incoming);
+        Self { gross_in, gross_out, net, incoming, payers, given, paired, apart }
+    }
+
+    /// All of it.
+    pub(crate) fn whole(&self) -> Part<'a> {
+        Part { lines: self.incoming.clone(), amount: self.net, payers: self.payers.clone() }
+    }
+
+    /// Whether `payer` gave anything at all.
+    pub(crate) fn gave(&self, payer: &Address) -> bool {
+        self.given.contains_key(payer)
+    }
+
+    /// Whether the chain tells of several givers without saying who of them paid this recipient.
+    pub(crate) fn is_of_many(&self) -> bool {
+        !self.paired && self.given.len() > 1
     }
 
     /// The part of what the recipient kept that certainly came from `payer`:
@@ -73,6 +119,13 @@ impl<'a> Flow<'a> {
     pub(crate) fn told(&self) -> String {
         format!("{} transfer(s) of {} USDC in sum reached the recipient", self.incoming.len(), self.gross_in.usdc())
     }
+}
+
+/// Whether each is a log with a number of its own. A trace of the build before, still on its way
+/// to the ledger while a new one is deployed, numbers none: then only the whole can be told.
+fn are_distinct_logs(incoming: &[&Transfer]) -> bool {
+    let mut seen = BTreeSet::new();
+    incoming.iter().all(|line| matches!(line.place, Place::LogIndex(_)) && seen.insert(line.ordinal))
 }
 
 /// A sum that cannot overflow: 256 bits hold any supply, and beyond they saturate.

@@ -5,7 +5,7 @@
 //! bounded, free of order and monotone. A check that could not run is said
 //! (`unscreened`) and never read as clean. Weights: CHAINS section 4, version 2026-11.
 
-use super::flow::Flow;
+use super::flow::{Flow, Part};
 use super::{Context, block_time};
 use crate::address::{Address, Family};
 use crate::amount::Amount;
@@ -28,6 +28,7 @@ pub(crate) struct Grounds<'a> {
     pub(crate) claim: &'a Claim,
     pub(crate) mined: &'a Mined,
     pub(crate) flow: &'a Flow<'a>,
+    pub(crate) part: &'a Part<'a>,
     pub(crate) binding: Binding,
     pub(crate) overpaid: Option<Amount>,
 }
@@ -78,7 +79,7 @@ pub(crate) fn assess(grounds: &Grounds<'_>, context: &Context<'_>) -> Risk {
     story(&mut factors, grounds);
     amounts(&mut factors, grounds);
     age(&mut factors, grounds, context);
-    let strangers = grounds.flow.payers.iter().any(|payer| !context.known_payers.contains(payer));
+    let strangers = grounds.part.payers.iter().any(|payer| !context.known_payers.contains(payer));
     if strangers {
         factors.add("first_seen_payer", 5, "this payer has not paid this tenant before");
     }
@@ -97,7 +98,7 @@ fn sanctions(factors: &mut Factors, grounds: &Grounds<'_>, context: &Context<'_>
         let told = format!("the sanctions list is {} days old", list.age_days(context.now));
         factors.add("unscreened", 5, told);
     }
-    if let Some(payer) = grounds.flow.payers.iter().find(|payer| list.names(payer)) {
+    if let Some(payer) = grounds.part.payers.iter().find(|payer| list.names(payer)) {
         factors.add("sanctioned_payer", 100, format!("{payer} is on the sanctions list"));
     }
     if list.names(&context.recipient) {
@@ -110,7 +111,7 @@ fn sanctions(factors: &mut Factors, grounds: &Grounds<'_>, context: &Context<'_>
 
 fn issuer(factors: &mut Factors, grounds: &Grounds<'_>, context: &Context<'_>) {
     let blocked = |party: &Address| context.screening.get(party).and_then(|facts| facts.blocked);
-    let payers = &grounds.flow.payers;
+    let payers = &grounds.part.payers;
     if let Some(payer) = payers.iter().find(|payer| blocked(payer) == Some(true)) {
         factors.add("issuer_blacklisted_payer", 90, format!("the issuer has blocked {payer}"));
     }
@@ -151,8 +152,8 @@ fn story(factors: &mut Factors, grounds: &Grounds<'_>) {
     if grounds.binding == Binding::None {
         factors.add("binding_none", 20, "nothing ties the transaction to this buyer: a hash is public");
     }
-    match flow.payers.len() {
-        0 if !flow.gross_in.is_zero() => {
+    match grounds.part.payers.len() {
+        0 if !grounds.part.lines.is_empty() => {
             factors.add("minted_or_bridged_in", 10, "no account paid: minted or bridged in")
         }
         0 | 1 => {}
@@ -177,7 +178,7 @@ fn is_poisoned(grounds: &Grounds<'_>) -> bool {
 }
 
 fn amounts(factors: &mut Factors, grounds: &Grounds<'_>) {
-    let net = grounds.flow.net;
+    let net = grounds.part.amount;
     if let (Some(over), Some(expected)) = (grounds.overpaid, grounds.claim.expected) {
         let hundredfold = over.0.saturating_mul(alloy_primitives::U256::from(100));
         if over > expected {

@@ -2,20 +2,21 @@ use super::*;
 use crate::address::TxId;
 use crate::amount::ONE_USDC;
 use crate::chain::trace::{Authorization, Block, Confidential, Foreign, Place, Transfer};
+use crate::id::{ClaimId, VerificationId};
 use crate::network::by_key;
 use alloy_primitives::B256;
 use proptest::prelude::*;
 
 const NOW: UnixMillis = UnixMillis(1_795_000_000_000);
 
-fn evm(byte: u8) -> Address {
+pub(super) fn evm(byte: u8) -> Address {
     Address::Evm([byte; 20].into())
 }
 
-const MERCHANT: u8 = 3;
-const BUYER: u8 = 4;
+pub(super) const MERCHANT: u8 = 3;
+pub(super) const BUYER: u8 = 4;
 
-fn transfer(index: u64, from: u8, to: u8, amount: u64) -> Transfer {
+pub(super) fn transfer(index: u64, from: u8, to: u8, amount: u64) -> Transfer {
     Transfer {
         place: Place::LogIndex(index),
         ordinal: index,
@@ -25,7 +26,7 @@ fn transfer(index: u64, from: u8, to: u8, amount: u64) -> Transfer {
     }
 }
 
-fn mined(transfers: Vec<Transfer>) -> Mined {
+pub(super) fn mined(transfers: Vec<Transfer>) -> Mined {
     Mined {
         failure: None,
         block: Block { number: 100, hash: Some("0x1".to_owned()), time: Some(UnixSeconds(1_794_999_990)) },
@@ -41,7 +42,7 @@ fn mined(transfers: Vec<Transfer>) -> Mined {
     }
 }
 
-fn claim() -> Claim {
+pub(super) fn claim() -> Claim {
     Claim {
         network: by_key("base").expect("registered"),
         tx: TxId::Evm(B256::ZERO),
@@ -57,34 +58,32 @@ fn claim() -> Claim {
     }
 }
 
-fn context<'a>(screening: &'a Screening, prior: Option<&'a Prior>) -> Context<'a> {
+pub(super) fn context<'a>(screening: &'a Screening, held: &'a [Held]) -> Context<'a> {
     Context {
         recipient: evm(MERCHANT),
         screening,
         single_provider: false,
         sanctions: None,
         policy: SanctionsPolicy::Refuse,
-        prior,
+        held,
         known_payers: &[],
         now: NOW,
     }
 }
 
-fn run(claim: &Claim, mined: Mined, prior: Option<&Prior>) -> Judgement {
+pub(super) fn run(claim: &Claim, mined: Mined, held: &[Held]) -> Judgement {
     let trace = Trace { tx: claim.tx, found: Found::Mined(Box::new(mined)) };
-    judge(claim, &trace, &context(&Screening::new(), prior))
+    judge(claim, &trace, &context(&Screening::new(), held))
 }
 
 fn paid(amount: u64) -> Mined {
     mined(vec![transfer(1, BUYER, MERCHANT, amount)])
 }
 
-fn prior(reference: Option<&str>) -> Prior {
-    Prior {
-        id: ClaimId::Verification(crate::id::VerificationId::new(NOW, 1)),
-        reference: reference.map(str::to_owned),
-        at: NOW,
-    }
+/// A claim by verification `number`, `number` milliseconds from now.
+pub(super) fn held(unit: Unit, number: u64, reference: Option<&str>) -> Held {
+    let id = ClaimId::Verification(VerificationId::new(NOW, number.into()));
+    Held { unit, prior: Prior { id, reference: reference.map(str::to_owned), at: NOW.plus(number) } }
 }
 
 type Change = fn(&mut Claim, &mut Mined);
@@ -103,7 +102,7 @@ const BREAKS: &[(Refusal, Change)] = &[
 
 #[test]
 fn a_plain_payment_is_paid() {
-    let judgement = run(&claim(), paid(5_000_000), None);
+    let judgement = run(&claim(), paid(5_000_000), &[]);
     assert!(judgement.is_paid() && judgement.checks.iter().all(|check| check.passed));
     assert_eq!((judgement.amount, judgement.payers), (Amount::atomic(5_000_000), vec![evm(BUYER)]));
     assert_eq!((judgement.binding, judgement.finality), (Binding::None, Some(Finality::Confirmed)));
@@ -116,7 +115,7 @@ fn of_two_broken_rules_the_first_by_precedence_is_told_and_both_are_checked() {
             let (mut claim, mut mined) = (claim(), paid(5_000_000));
             break_first(&mut claim, &mut mined);
             break_second(&mut claim, &mut mined);
-            let judgement = run(&claim, mined, Some(&prior(Some("other"))));
+            let judgement = run(&claim, mined, &[held(Unit::Whole, 1, Some("other"))]);
             let told = judgement.refusal.as_ref().map(|(refusal, _)| *refusal);
             assert_eq!(told, Some(*first.min(second)), "{first:?} {second:?}");
             let failed = judgement.checks.iter().filter(|check| !check.passed).count();
@@ -127,13 +126,13 @@ fn of_two_broken_rules_the_first_by_precedence_is_told_and_both_are_checked() {
 }
 
 #[track_caller]
-fn refused(judgement: &Judgement, want: Refusal) {
+pub(super) fn refused(judgement: &Judgement, want: Refusal) {
     assert_eq!(judgement.refusal.as_ref().map(|(refusal, _)| *refusal), Some(want));
 }
 
 #[test]
 fn what_is_in_no_block_is_refused_for_now() {
-    let ask = |found| judge(&claim(), &Trace { tx: claim().tx, found }, &context(&Screening::new(), None));
+    let ask = |found| judge(&claim(), &Trace { tx: claim().tx, found }, &context(&Screening::new(), &[]));
     refused(&ask(Found::Unknown), Refusal::TxNotFound);
     refused(&ask(Found::Pending), Refusal::TxPending);
 }
@@ -149,22 +148,22 @@ fn a_bridged_form_is_named_and_a_counterfeit_is_nothing() {
     };
     let mut bridged = mined(Vec::new());
     bridged.foreign.push(foreign(Some("USDC.e")));
-    let judgement = run(&claim(), bridged, None);
+    let judgement = run(&claim(), bridged, &[]);
     refused(&judgement, Refusal::WrongAsset);
     assert!(judgement.refusal.is_some_and(|(_, told)| told.contains("USDC.e")));
     let mut counterfeit = mined(Vec::new());
     counterfeit.foreign.push(foreign(None));
-    refused(&run(&claim(), counterfeit, None), Refusal::NoMatchingTransfer);
+    refused(&run(&claim(), counterfeit, &[]), Refusal::NoMatchingTransfer);
 }
 
 #[test]
 fn a_self_transfer_is_no_payment() {
-    refused(&run(&claim(), mined(vec![transfer(1, MERCHANT, MERCHANT, 5)]), None), Refusal::NoMatchingTransfer);
+    refused(&run(&claim(), mined(vec![transfer(1, MERCHANT, MERCHANT, 5)]), &[]), Refusal::NoMatchingTransfer);
 }
 
 #[test]
 fn what_was_passed_on_is_taken_off() {
-    let judgement = run(&claim(), mined(vec![transfer(1, BUYER, MERCHANT, 10), transfer(2, MERCHANT, 8, 4)]), None);
+    let judgement = run(&claim(), mined(vec![transfer(1, BUYER, MERCHANT, 10), transfer(2, MERCHANT, 8, 4)]), &[]);
     assert_eq!((judgement.is_paid(), judgement.amount), (true, Amount::atomic(6)));
     assert!(judgement.risk.factors.iter().any(|factor| factor.code == "recipient_forwarded"));
 }
@@ -173,16 +172,19 @@ fn what_was_passed_on_is_taken_off() {
 fn a_hidden_amount_is_named_as_such() {
     let mut hidden = mined(Vec::new());
     hidden.confidential.push(Confidential { mint: None, to: Some(evm(MERCHANT)) });
-    refused(&run(&claim(), hidden, None), Refusal::ConfidentialAmount);
+    refused(&run(&claim(), hidden, &[]), Refusal::ConfidentialAmount);
 }
 
 #[test]
 fn a_named_payer_must_have_paid_enough_himself() {
     let two = || mined(vec![transfer(1, BUYER, MERCHANT, 6), transfer(2, 9, MERCHANT, 6)]);
     let ask = |expected| Claim { payer: Some(evm(BUYER)), expected: Some(Amount::atomic(expected)), ..claim() };
-    let judgement = run(&ask(6), two(), None);
+    let judgement = run(&ask(6), two(), &[]);
     assert_eq!((judgement.is_paid(), judgement.binding), (true, Binding::Payer));
-    refused(&run(&ask(7), two(), None), Refusal::PayerMismatch);
+    let judgement = run(&ask(7), two(), &[]);
+    refused(&judgement, Refusal::AmountTooLow);
+    assert_eq!((judgement.amount, judgement.transfers.len()), (Amount::atomic(6), 1));
+    refused(&run(&Claim { payer: Some(evm(7)), ..ask(6) }, two(), &[]), Refusal::PayerMismatch);
 }
 
 #[test]
@@ -216,10 +218,10 @@ fn on_solana_a_payer_is_credited_only_with_what_is_certain() {
 fn a_nonce_binds_only_if_a_payer_used_it() {
     let nonce = B256::repeat_byte(7);
     let asked = Claim { authorization_nonce: Some(nonce), ..claim() };
-    for (authorizer, binds) in [(BUYER, true), (9, false)] {
+    for (authorizer, transfer, binds) in [(BUYER, Some(1), true), (BUYER, None, false), (9, None, false)] {
         let mut story = paid(5);
-        story.authorizations.push(Authorization { authorizer: evm(authorizer), nonce, transfer: None });
-        let judgement = run(&asked, story, None);
+        story.authorizations.push(Authorization { authorizer: evm(authorizer), nonce, transfer });
+        let judgement = run(&asked, story, &[]);
         assert_eq!(judgement.is_paid(), binds);
         assert_eq!(judgement.binding == Binding::Authorization, binds);
     }
@@ -234,8 +236,9 @@ fn an_absent_reference_equals_nothing() {
         (Some("a"), None, false),
     ] {
         let asked = Claim { reference: second.map(str::to_owned), ..claim() };
-        let judgement = run(&asked, paid(5), Some(&prior(first)));
-        assert_eq!((judgement.is_paid(), judgement.replayed), (is_again, is_again), "{first:?} {second:?}");
+        let judgement = run(&asked, paid(5), &[held(Unit::Whole, 1, first)]);
+        let found = (judgement.is_paid(), judgement.replayed().is_some());
+        assert_eq!(found, (is_again, is_again), "{first:?} {second:?}");
     }
 }
 
@@ -248,7 +251,7 @@ fn a_listed_payer_is_refused_or_reported() {
     let trace = Trace { tx: claim().tx, found: Found::Mined(Box::new(paid(5))) };
     let screening = Screening::new();
     for (policy, is_paid) in [(SanctionsPolicy::Refuse, false), (SanctionsPolicy::Report, true)] {
-        let context = Context { policy, sanctions: list.as_ref(), ..context(&screening, None) };
+        let context = Context { policy, sanctions: list.as_ref(), ..context(&screening, &[]) };
         let judgement = judge(&claim(), &trace, &context);
         assert_eq!(judgement.is_paid(), is_paid);
         assert!(judgement.risk.factors.iter().any(|factor| factor.code == "sanctioned_payer"));
@@ -263,8 +266,8 @@ fn an_unknown_block_time_is_reckoned_from_the_head() {
     story.head = 100 + 3_600;
     // 3,600 blocks of two seconds.
     let asked = Claim { max_age_s: 7_199, ..claim() };
-    refused(&run(&asked, story.clone(), None), Refusal::TooOld);
-    assert!(run(&Claim { max_age_s: 7_200, ..claim() }, story, None).is_paid());
+    refused(&run(&asked, story.clone(), &[]), Refusal::TooOld);
+    assert!(run(&Claim { max_age_s: 7_200, ..claim() }, story, &[]).is_paid());
 }
 
 proptest! {
@@ -275,12 +278,12 @@ proptest! {
         seed in any::<u64>(),
     ) {
         let own: Vec<Transfer> = amounts.iter().enumerate().map(|(at, (from, amount))| transfer(u64::try_from(at).expect("small"), *from, MERCHANT, *amount)).collect();
-        let plain = run(&claim(), mined(own.clone()), None);
+        let plain = run(&claim(), mined(own.clone()), &[]);
         let mut all = own;
         all.extend(bystanders.iter().map(|(from, to, amount)| transfer(99, *from, *to, *amount)));
         let turns = usize::try_from(seed % 7).expect("small").min(all.len());
         all.rotate_left(turns);
-        let mixed = run(&claim(), mined(all), None);
+        let mixed = run(&claim(), mined(all), &[]);
         prop_assert_eq!(plain.amount, mixed.amount);
         prop_assert_eq!(plain.is_paid(), mixed.is_paid());
         let sorted = |judgement: &Judgement| { let mut payers = judgement.payers.clone(); payers.sort(); payers };
@@ -289,7 +292,7 @@ proptest! {
 
     #[test]
     fn to_expect_more_never_turns_a_refusal_into_a_success(amount in 1_u64..100, expected in 1_u64..100, more in 0_u64..100) {
-        let ask = |expected| run(&Claim { expected: Some(Amount::atomic(expected)), ..claim() }, paid(amount), None).is_paid();
+        let ask = |expected| run(&Claim { expected: Some(Amount::atomic(expected)), ..claim() }, paid(amount), &[]).is_paid();
         prop_assert!(ask(expected) || !ask(expected.saturating_add(more)));
     }
 }

@@ -1,6 +1,7 @@
 //! Whether a request may be answered at all, in the order that the design
 //! fixes: key, tenant, scope, idempotency record, chain, recipient, rates, quota.
 
+use super::budget::Spending;
 use super::rate::{HOUR, MINUTE, Rate, Window};
 use crate::address::Address;
 use crate::error::{Code, Fault};
@@ -18,7 +19,6 @@ use std::collections::BTreeMap;
 const LAST_USED_EVERY_MS: u64 = 60_000;
 /// How long an idempotency record holds: 24 hours.
 pub const IDEMPOTENCY_MS: u64 = 86_400_000;
-const DAY_MS: u64 = 86_400_000;
 
 /// All that admission remembers, in one row.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,9 +37,9 @@ pub struct Admission {
     pub last_id: Option<VerificationId>,
     /// When each key was last used, to the minute.
     pub last_used: BTreeMap<KeyId, UnixMillis>,
-    /// Transactions sent today (UTC): the day since 1970, then how many by network.
+    /// What settlements cost today.
     #[serde(default)]
-    pub sent: (u64, BTreeMap<String, u64>),
+    pub spending: Spending,
 }
 
 /// A period that is over, with its totals.
@@ -65,7 +65,7 @@ impl Admission {
             hour: Window::default(),
             last_id: None,
             last_used: BTreeMap::new(),
-            sent: (0, BTreeMap::new()),
+            spending: Spending::default(),
         }
     }
 
@@ -97,20 +97,6 @@ impl Admission {
             self.last_used.insert(key, now);
         }
         due
-    }
-
-    /// Takes one of the day's transactions on a network; answers whether there was one left.
-    pub fn send(&mut self, network: &str, daily: u64, now: UnixMillis) -> bool {
-        let day = now.0 / DAY_MS;
-        if self.sent.0 != day {
-            self.sent = (day, BTreeMap::new());
-        }
-        let sent = self.sent.1.entry(network.to_owned()).or_default();
-        let left = *sent < daily;
-        if left {
-            *sent = sent.saturating_add(1);
-        }
-        left
     }
 
     /// Both windows as callers are told of them.
@@ -156,6 +142,8 @@ pub struct Stored {
     pub body_hash: String,
     /// The answer, if it was final: status and body.
     pub answer: Option<(u16, String)>,
+    /// Until when the answer repeats, where that is sooner than the record's end.
+    pub answer_until: Option<UnixMillis>,
     /// When it was written.
     pub at: UnixMillis,
 }
@@ -218,8 +206,10 @@ pub fn recall(stored: Option<&Stored>, body_hash: &str, now: UnixMillis) -> Resu
         return Err(Fault::new(Code::IdempotencyConflict, detail).at("Idempotency-Key").into());
     }
     match &stored.answer {
-        Some((status, body)) => Err(Stop::Repeat(*status, body.clone())),
-        None => Ok(()),
+        Some((status, body)) if stored.answer_until.is_none_or(|until| now < until) => {
+            Err(Stop::Repeat(*status, body.clone()))
+        }
+        Some(_) | None => Ok(()),
     }
 }
 

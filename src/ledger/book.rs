@@ -2,17 +2,19 @@
 //! ledger has about it go in, an answer and the rows to write come out.
 
 use super::admission::{Admission, Stop, Stored, authorise, recall, recipient, within_limits};
+use super::claims::{self, Held, Unit};
 use crate::address::Address;
-use crate::chain::trace::{Place, Screening, Trace};
+use crate::chain::trace::{Place, Screening, Trace, Transfer};
 use crate::error::{Code, Fault, Retry};
-use crate::id::{KeyId, RequestId, VerificationId};
-use crate::judge::{Context, Judgement, Prior, judge};
+use crate::id::{ClaimId, KeyId, RequestId, VerificationId};
+use crate::judge::{Context, Judgement, Standing, judge};
 use crate::network::FinalityRule;
 use crate::payment::{Answer, Claim, ClaimedBy, Finality, Status, TransferLine, TransferPlace};
 use crate::sanctions;
 use crate::tenant::key::KeyHash;
 use crate::tenant::{Scope, Tenant};
 use crate::time::{UnixMillis, UnixSeconds};
+use crate::verdict::Refusal;
 use serde::{Deserialize, Serialize};
 
 /// The longest `Idempotency-Key`.
@@ -98,30 +100,13 @@ pub fn admit(
     Ok(Admitted { key, recipient })
 }
 
-/// A claim to write: this payment is bound to this reference for good.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ClaimRow {
-    /// CAIP-2.
-    pub network: String,
-    /// The transaction.
-    pub tx: String,
-    /// Who was paid.
-    pub recipient: String,
-    /// The verification that claims it.
-    pub id: VerificationId,
-    /// Its reference.
-    pub reference: Option<String>,
-    /// When.
-    pub at: UnixMillis,
-}
-
 /// What a booked verification leaves behind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Booked {
     /// The answer.
     pub answer: Answer,
-    /// The claim to write.
-    pub claim: Option<ClaimRow>,
+    /// The claims to write.
+    pub claims: Vec<claims::Row>,
     /// Whether the answer is a new record; a replay carries the first one's id.
     pub is_record: bool,
     /// Whether the payment must be followed until it is final.
@@ -135,8 +120,8 @@ pub struct Booked {
 pub struct Known<'a> {
     /// The tenant.
     pub tenant: &'a Tenant,
-    /// The earlier claim.
-    pub prior: Option<&'a Prior>,
+    /// What of the payment is claimed, and what counts as such; of two claims on one log the first counts.
+    pub held: &'a [Held],
     /// Those of the payers that the tenant knows.
     pub payers: &'a [Address],
     /// The sanctions list.
@@ -166,55 +151,52 @@ pub fn conclude(
         single_provider: traced.single_provider,
         sanctions: known.sanctions,
         policy: known.tenant.sanctions,
-        prior: known.prior,
+        held: known.held,
         known_payers: known.payers,
         now,
     };
     let judgement = judge(&request.claim, &traced.trace, &context);
     let is_final = judgement.refusal.as_ref().is_none_or(|(refusal, _)| refusal.retry() == Retry::Never);
-    if is_final && !judgement.replayed {
+    let is_replay = judgement.replayed().is_some();
+    if is_final && !is_replay {
         admission.used = admission.used.saturating_add(1);
     }
-    let first = known.prior.filter(|_| judgement.replayed).and_then(|prior| prior.id.verification());
+    let first = judgement.replayed().and_then(|prior| prior.id.verification());
     let id = first.unwrap_or_else(|| admission.next_id(now, request.random.parse().unwrap_or_default()));
     let paid = judgement.is_paid();
-    let claims = paid && request.claim.claim && !judgement.replayed;
-    let claim = claims.then(|| claim_row(&request.claim, &admitted.recipient, id, now));
+    let units = if request.claim.claim { judgement.units() } else { &[] };
+    let row = |unit: &Unit| claim_row(&request.claim, &admitted.recipient, *unit, id, now);
+    let claims = units.iter().map(row).collect();
     let new_payers = if paid {
         judgement.payers.iter().filter(|payer| !known.payers.contains(payer)).copied().collect()
     } else {
         Vec::new()
     };
     let follow = paid
-        && !judgement.replayed
+        && !is_replay
         && judgement.finality == Some(Finality::Confirmed)
         && request.claim.network.finality != FinalityRule::Instant;
     let is_record = first.is_none();
-    let answer = answer(request, &admitted.recipient, judgement, known.prior, id);
-    Ok(Booked { answer, claim, is_record, follow, new_payers })
+    let answer = answer(request, &admitted.recipient, judgement, id);
+    Ok(Booked { answer, claims, is_record, follow, new_payers })
 }
 
 /// Seconds after which a chain that gave no answer is worth another try.
 pub const CHAIN_RETRY_S: u64 = 5;
 
-fn claim_row(claim: &Claim, recipient: &Address, id: VerificationId, at: UnixMillis) -> ClaimRow {
-    ClaimRow {
+fn claim_row(claim: &Claim, recipient: &Address, unit: Unit, id: VerificationId, at: UnixMillis) -> claims::Row {
+    claims::Row {
         network: claim.network.caip2.to_owned(),
         tx: claim.tx.to_string(),
         recipient: recipient.to_string(),
-        id,
+        unit,
+        id: ClaimId::Verification(id),
         reference: claim.reference.clone(),
         at,
     }
 }
 
-fn answer(
-    request: &Request,
-    recipient: &Address,
-    judgement: Judgement,
-    prior: Option<&Prior>,
-    id: VerificationId,
-) -> Answer {
+fn answer(request: &Request, recipient: &Address, judgement: Judgement, id: VerificationId) -> Answer {
     let claim = &request.claim;
     let mined = match &request.seen {
         Seen::Traced(traced) => traced.trace.mined(),
@@ -222,7 +204,7 @@ fn answer(
     };
     let paid = judgement.is_paid();
     let refusal = judgement.refusal.as_ref().map(|(refusal, _)| *refusal);
-    let status = match (refusal.map(crate::verdict::Refusal::retry), judgement.finality) {
+    let status = match (refusal.map(Refusal::retry), judgement.finality) {
         (None, Some(Finality::Finalized)) => Status::Finalized,
         (None, Some(Finality::Confirmed) | None) => Status::Confirmed,
         (Some(Retry::Never), _) => Status::Rejected,
@@ -234,8 +216,12 @@ fn answer(
         let known = judgement.payers.iter().position(|payer| payer == address);
         known.and_then(|at| payers.get(at).cloned()).unwrap_or_else(|| address.to_string())
     };
-    let transfers = mined.map(|mined| lines(mined, recipient, payer)).unwrap_or_default();
-    let claimed_by = prior.filter(|_| !paid && refusal == Some(crate::verdict::Refusal::AlreadyClaimed));
+    let transfers = judgement.transfers.iter().map(|transfer| line(transfer, payer)).collect();
+    let replayed = judgement.replayed().is_some();
+    let claimed_by = match &judgement.standing {
+        Standing::Taken(prior) if refusal == Some(Refusal::AlreadyClaimed) => Some(prior),
+        Standing::Taken(_) | Standing::Again(_) | Standing::Fresh(_) => None,
+    };
     Answer {
         id,
         request_id: request.request_id,
@@ -261,41 +247,31 @@ fn answer(
         block_time: mined.and_then(|mined| mined.block.time).map(|time| UnixSeconds::millis(time).rfc3339()),
         finality: judgement.finality,
         binding: judgement.binding,
-        claimed: paid && (claim.claim || judgement.replayed),
+        claimed: paid && (claim.claim || replayed),
         claimed_by: claimed_by.map(|prior| ClaimedBy {
             id: prior.id,
             reference: prior.reference.clone(),
             claimed_at: prior.at.rfc3339(),
         }),
         reference: claim.reference.clone(),
-        replayed: judgement.replayed,
+        replayed,
         risk_score: judgement.risk.score,
         risk_level: judgement.risk.level,
         risk_factors: judgement.risk.factors,
         checks: judgement.checks,
         error_code: refusal,
-        retry: refusal.map(crate::verdict::Refusal::retry),
+        retry: refusal.map(Refusal::retry),
         error: judgement.refusal.map(|(_, told)| told),
     }
 }
 
-fn lines(
-    mined: &crate::chain::trace::Mined,
-    recipient: &Address,
-    payer: impl Fn(&Address) -> String,
-) -> Vec<TransferLine> {
-    let reached = mined
-        .transfers
-        .iter()
-        .filter(|transfer| transfer.to.as_ref() == Some(recipient) && transfer.from.as_ref() != Some(recipient));
-    reached
-        .map(|transfer| TransferLine {
-            place: match &transfer.place {
-                Place::LogIndex(log_index) => TransferPlace::Log { log_index: *log_index },
-                Place::TokenAccount(account) => TransferPlace::Account { token_account: account.to_string() },
-            },
-            payer: transfer.from.as_ref().map(&payer),
-            amount: transfer.amount.to_string(),
-        })
-        .collect()
+fn line(transfer: &Transfer, payer: impl Fn(&Address) -> String) -> TransferLine {
+    TransferLine {
+        place: match &transfer.place {
+            Place::LogIndex(log_index) => TransferPlace::Log { log_index: *log_index },
+            Place::TokenAccount(account) => TransferPlace::Account { token_account: account.to_string() },
+        },
+        payer: transfer.from.as_ref().map(payer),
+        amount: transfer.amount.to_string(),
+    }
 }

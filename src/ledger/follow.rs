@@ -3,8 +3,8 @@
 
 use crate::address::Address;
 use crate::amount::Amount;
-use crate::chain::trace::{Depth, Trace};
-use crate::judge::net_to;
+use crate::chain::trace::{Depth, Mined, Trace};
+use crate::judge::still_shows;
 use crate::network::{FinalityRule, Network};
 use crate::payment::{Answer, Finality, Status};
 use crate::time::{UnixMillis, UnixSeconds};
@@ -30,6 +30,9 @@ pub enum EventKind {
     /// The payment came back, in the same block or another.
     #[serde(rename = "payment.restored")]
     Restored,
+    /// A settlement is completed, and nobody was given its success for five minutes.
+    #[serde(rename = "settlement.undelivered")]
+    Undelivered,
 }
 
 impl EventKind {
@@ -40,6 +43,7 @@ impl EventKind {
             Self::Finalized => "payment.finalized",
             Self::Reorged => "payment.reorged",
             Self::Restored => "payment.restored",
+            Self::Undelivered => "settlement.undelivered",
         }
     }
 }
@@ -48,12 +52,8 @@ impl EventKind {
 /// changed, and the event that it makes.
 pub fn update(record: &mut Answer, network: &Network, trace: &Trace) -> (bool, Option<EventKind>) {
     let before = record.clone();
-    let recipient = record.to_address.as_deref().and_then(|text| Address::parse(network.family, text));
-    let paid = record.amount.as_deref().and_then(Amount::parse_atomic).unwrap_or(Amount::ZERO);
     // A transaction that came back in another block may have moved something else.
-    let mined = trace.mined().filter(|mined| {
-        mined.failure.is_none() && recipient.is_some_and(|recipient| net_to(mined, &recipient) >= paid)
-    });
+    let mined = trace.mined().filter(|mined| mined.failure.is_none() && shows(mined, record, network) == Some(true));
     let event = match mined {
         None if record.status == Status::Reorged => None,
         None => {
@@ -84,6 +84,22 @@ pub fn update(record: &mut Answer, network: &Network, trace: &Trace) -> (bool, O
     let changed =
         event.is_some() || before.block_hash != record.block_hash || before.block_number != record.block_number;
     (changed, event)
+}
+
+/// Whether a transaction holds the record's own payment, not only another's; `None` where the
+/// record does not say what it was.
+fn shows(mined: &Mined, record: &Answer, network: &Network) -> Option<bool> {
+    let address = |text: &str| Address::parse(network.family, text);
+    let mut lines = Vec::with_capacity(record.transfers.len());
+    for line in &record.transfers {
+        let payer = match &line.payer {
+            Some(text) => Some(address(text)?),
+            None => None,
+        };
+        lines.push((payer, Amount::parse_atomic(&line.amount)?));
+    }
+    let recipient = address(record.to_address.as_deref()?)?;
+    Some(still_shows(mined, &recipient, &lines, Amount::parse_atomic(record.amount.as_deref()?)?))
 }
 
 /// When to look again at a record first answered at `since`; `None`: no more.

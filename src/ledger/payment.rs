@@ -1,130 +1,44 @@
 //! One x402 payment, booked: what the Worker found out goes in; whether it may
 //! be answered, settled, or was settled already comes out (DESIGN sections 3 and 6).
 
+mod asked;
+mod record;
+
 use super::admission::{Admission, Stop, Stored, authorise, recall, within_limits};
-use super::book::Idempotency;
+use super::claims::{Held, Unit, free_unit};
 use crate::address::{Address, TxId};
 use crate::amount::Amount;
 use crate::error::{Code, Fault};
-use crate::id::{KeyId, RequestId, SettlementId};
+use crate::id::{ClaimId, KeyId, SettlementId};
 use crate::network::{self, Environment, Network};
 use crate::payment::Checks;
 use crate::payment::settlement::{Settlement, SettlementStatus};
 use crate::reason::Reason;
 use crate::sanctions;
-use crate::tenant::key::KeyHash;
 use crate::tenant::{Scope, Tenant};
 use crate::time::UnixMillis;
 use crate::verdict::SanctionsPolicy;
-use alloy_primitives::B256;
+pub use asked::{Asked, Finding, Terms, Verb, authorization, transaction};
+pub use record::{Applied, Asker, Course, Kept, LEASE_MS, Lease, REPEATS_MS, Taken, UNDELIVERED_MS, UNHEARD_MS};
 use serde::{Deserialize, Serialize};
 
-/// What is wanted of the payment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Verb {
-    /// Only a verdict.
-    Verify,
-    /// The money.
-    Settle,
-}
-
-/// One request as the Worker hands it to the ledger.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Asked {
-    /// The key that asks.
-    pub key: KeyHash,
-    /// The HTTP request.
-    pub request_id: RequestId,
-    /// What is wanted.
-    pub verb: Verb,
-    /// The network as the request wrote it: an answer echoes it.
-    pub network_text: String,
-    /// Our key of the network; `None` where the request names none that is known.
-    pub network: Option<String>,
-    /// In test: whether `payTo` was found to be another tenant's.
-    pub pay_to_taken: bool,
-    /// Whether the registry check lets it be used.
-    pub chain_on: bool,
-    /// Who pays, where the payload says.
-    pub payer: Option<Address>,
-    /// What was signed, where it is whole.
-    pub terms: Option<Terms>,
-    /// What the rules said.
-    pub finding: Finding,
-    /// The most transactions that are sent for a tenant on a network in a day.
-    pub daily: u64,
-    /// The `Idempotency-Key` of a settlement, with the SHA-256 of the body; a verification is always about now.
-    pub idempotency: Option<Idempotency>,
-    /// The buyer's own name for the payment (the extension `payment-identifier`).
-    pub identifier: Option<String>,
-    /// 80 random bits for an id, as decimal digits.
-    pub random: String,
-}
-
-/// The members of an authorization that the ledger decides by.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Terms {
-    /// Network, asset, payer and nonce: what the chain lets happen once.
-    pub authorization: String,
-    /// Scheme, network, asset, amount, `payTo` and resource.
-    pub fingerprint: String,
-    /// Who pays.
-    pub payer: Address,
-    /// Who is paid.
-    pub pay_to: Address,
-    /// How much.
-    pub amount: Amount,
-    /// Who of us would send it, if it is reserved now.
-    pub signer: Option<Address>,
-}
-
-/// What the chain lets happen once: network, asset, payer and nonce.
-#[must_use]
-pub fn authorization(network: &Network, payer: &Address, nonce: &B256) -> String {
-    format!("{}/{}/{}/0x{}", network.caip2, network.asset.text, payer.plain(), hex::encode(nonce))
-}
-
-/// The same on Solana: the transaction itself, by the name that our signature gives it.
-#[must_use]
-pub fn transaction(network: &Network, id: &TxId) -> String {
-    format!("{}/{id}", network.caip2)
-}
-
-/// What the rules said of a payment.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Finding {
-    /// It is good.
-    Good(Checks),
-    /// It is not.
-    Refused(Checks, Reason, String),
-    /// Somebody else has put it on the chain, by this transaction: the money has moved.
-    External(Checks, TxId),
-    /// The chain did not tell.
-    Unavailable,
-    /// The chain was not asked yet: only say whether it should be.
-    Deferred,
-}
-
-impl Finding {
-    /// Each rule that was looked at, with its outcome.
-    #[must_use]
-    pub fn checks(&self) -> Checks {
-        match self {
-            Self::Good(checks) | Self::Refused(checks, ..) | Self::External(checks, _) => checks.clone(),
-            Self::Unavailable | Self::Deferred => Checks::none(),
-        }
-    }
-}
+/// How long a payment that was never settled is remembered after its end: a signed
+/// authorization's own, on Solana the last time that it was asked for.
+const REMEMBERED_MS: u64 = 300_000;
+/// On Solana that time is written anew when it is older than this: once a minute at most.
+const RENEWED_MS: u64 = 60_000;
 
 /// What this ledger knows of an authorization.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row {
     /// The requirements it was first asked for.
     pub fingerprint: String,
+    /// SHA-256 of the signature that was found good; `None` in rows of older builds.
+    pub proof: Option<String>,
+    /// Until when it is remembered without a settlement.
+    pub expires_at: Option<UnixMillis>,
     /// Its settlement, once it is reserved.
-    pub settlement: Option<Settlement>,
-    /// Who of us sends it, fixed when it was reserved.
-    pub signer: Option<Address>,
+    pub kept: Option<Kept>,
 }
 
 /// All that is recorded and could matter to a request.
@@ -132,12 +46,14 @@ pub struct Row {
 pub struct Records {
     /// Of the authorization.
     pub row: Option<Row>,
-    /// Of the payment that came first under the same identifier: its authorization and the rest.
+    /// Of the payment that came first from this payer under the same identifier: its authorization and the rest.
     pub identified: Option<(String, Row)>,
     /// Of the `Idempotency-Key`.
     pub stored: Option<Stored>,
-    /// Whether the transaction of [`Finding::External`] is claimed.
-    pub claimed: bool,
+    /// The claims on the transaction of [`Finding::External`].
+    pub held: Vec<Held>,
+    /// Whether the payer has completed a settlement here; only read where failures are bounded.
+    pub has_paid: bool,
 }
 
 /// A settlement that the Settler goes on with.
@@ -145,8 +61,16 @@ pub struct Records {
 pub struct Reserved {
     /// How it stands.
     pub settlement: Settlement,
+    /// How many attempts were reserved before.
+    pub attempt: usize,
     /// Who of us sends it.
     pub signer: Option<Address>,
+    /// Whether there was code at the payer's address when it was judged (EVM).
+    pub has_code: bool,
+    /// When this attempt was reserved.
+    pub reserved_at: UnixMillis,
+    /// Whether the tenant's tier costs nothing.
+    pub free: bool,
 }
 
 /// The answer.
@@ -156,12 +80,16 @@ pub enum Outcome {
     Valid(Checks),
     /// It is not.
     Refused(Checks, Reason, String),
-    /// Reserved, or on its way: the Settler goes on.
+    /// It is not, because of another settlement or of its own, which the caller may be told of.
+    Taken(Checks, Reason, String, Box<Settlement>),
+    /// Reserved, or on its way: the caller waits for the Settler.
     Settle(Box<Reserved>),
-    /// It was settled before, for the same requirements, or is on its way as another authorization.
+    /// It was settled, and this caller is given the success.
     Settled(Box<Settlement>),
-    /// Somebody else has settled it.
+    /// The same, by a transaction that somebody else has sent.
     External(Box<Settlement>),
+    /// Nothing is recorded: the Worker must find out more, and ask again. Nothing was counted.
+    FindOut,
 }
 
 impl Outcome {
@@ -169,12 +97,32 @@ impl Outcome {
     #[must_use]
     pub const fn is_final(&self) -> bool {
         match self {
-            Self::Valid(_) | Self::Settle(_) => false,
+            Self::Valid(_) | Self::Settle(_) | Self::Taken(..) | Self::FindOut => false,
             Self::Refused(_, reason, _) => !reason.may_pass(),
-            Self::Settled(settlement) => matches!(settlement.status, SettlementStatus::Completed),
-            Self::External(_) => true,
+            Self::Settled(_) | Self::External(_) => true,
         }
     }
+
+    /// Whether it gives a success away.
+    #[must_use]
+    pub const fn is_success(&self) -> bool {
+        matches!(self, Self::Settled(_) | Self::External(_))
+    }
+}
+
+/// An authorization's row to write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PaymentRow {
+    /// What the chain lets happen once.
+    pub authorization: String,
+    /// The requirements.
+    pub fingerprint: String,
+    /// SHA-256 of the signature, hex.
+    pub proof: String,
+    /// Its settlement.
+    pub settlement: Option<SettlementId>,
+    /// Until when it is remembered without one.
+    pub expires_at: UnixMillis,
 }
 
 /// What a booked request leaves behind.
@@ -182,17 +130,17 @@ impl Outcome {
 pub struct Booked {
     /// The answer.
     pub outcome: Outcome,
-    /// The authorization's row to write: authorization, fingerprint, settlement.
-    pub row: Option<(String, String, Option<SettlementId>)>,
+    /// The authorization's row.
+    pub row: Option<PaymentRow>,
     /// The settlement to write.
-    pub settlement: Option<Settlement>,
-    /// Who of us sends it: to write with the settlement.
-    pub signer: Option<Address>,
+    pub kept: Option<Kept>,
+    /// What is claimed of the settlement's transaction.
+    pub claim: Option<Unit>,
 }
 
 impl Booked {
     const fn only(outcome: Outcome) -> Self {
-        Self { outcome, row: None, settlement: None, signer: None }
+        Self { outcome, row: None, kept: None, claim: None }
     }
 }
 
@@ -284,103 +232,172 @@ pub fn conclude(
     known: Known<'_>,
     now: UnixMillis,
 ) -> Result<Booked, Fault> {
-    let row = known.records.row.as_ref();
+    let refused = |reason, told| Booked::only(Outcome::Refused(asked.finding.checks(), reason, told));
+    let first = first_word(asked, admitted.refusal, known, now);
+    if first.is_none() && matches!(asked.finding, Finding::Deferred | Finding::Used(..)) {
+        return Ok(Booked::only(Outcome::FindOut));
+    }
     admission.count(admitted.key, now);
-    let refused = |reason, told| Booked::only(Outcome::Refused(checks(asked), reason, told));
-    if let Some((reason, told)) = admitted.refusal {
-        return Ok(refused(reason, told));
+    if let Some(booked) = first {
+        return Ok(booked);
     }
-    if let Some(listed) = asked.terms.as_ref().and_then(|terms| sanctioned(terms, known)) {
-        return Ok(refused(Reason::SanctionedAddress, format!("{listed} is on the sanctions list")));
-    }
-    if let Some(outcome) = asked.terms.as_ref().and_then(|terms| told_before(asked, terms, known.records)) {
-        return Ok(Booked::only(outcome));
-    }
-    let first = asked.terms.as_ref().filter(|_| row.is_none());
-    let new = |settlement| first.map(|terms| (terms.authorization.clone(), terms.fingerprint.clone(), settlement));
-    let count = |admission: &mut Admission| {
-        if first.is_some() {
-            admission.used = admission.used.saturating_add(1);
-        }
-    };
-    let mut finding = asked.finding.clone();
-    if let Finding::External(checks, _) = &finding
-        && known.records.claimed
-    {
-        // Its transaction is spent already: for this request the authorization is only used up.
-        let told = "the authorization was used, and its transaction is claimed".to_owned();
-        finding = Finding::Refused(checks.clone(), Reason::EvmNonceUsed, told);
-    }
-    match (finding, asked.verb, &asked.terms) {
-        (Finding::Unavailable | Finding::Deferred, ..) => {
+    match (&asked.finding, asked.verb, &asked.terms) {
+        (Finding::Unavailable | Finding::Deferred | Finding::Used(..), ..) => {
             Err(Fault::new(Code::ChainUnavailable, "no provider gave a usable answer")
                 .after(super::book::CHAIN_RETRY_S))
         }
-        (Finding::Refused(checks, reason, told), ..) => {
-            count(admission);
-            Ok(Booked { row: new(None), ..Booked::only(Outcome::Refused(checks, reason, told)) })
+        // Refused payments count against the rates, never against the quota, and leave no row.
+        (Finding::Refused(_, reason, told), ..) => Ok(refused(*reason, told.clone())),
+        (Finding::External(checks, id, units), Verb::Settle, Some(terms)) => {
+            let mut kept = reserve(asked, terms, known, now);
+            let own = ClaimId::Settlement(kept.settlement.id);
+            let Ok(unit) = free_unit(&known.records.held, units, own) else {
+                // Its transfer is spent already: for this request the authorization is only used up.
+                let told = "the authorization was used, and its transfer is claimed".to_owned();
+                return Ok(Booked::only(Outcome::Refused(checks.clone(), Reason::EvmNonceUsed, told)));
+            };
+            count(admission, known);
+            complete(&mut kept, asked, id, now);
+            let row = Some(row(terms, Some(kept.settlement.id), now));
+            let outcome = Outcome::External(Box::new(kept.settlement.clone()));
+            Ok(Booked { row, kept: Some(kept), claim: Some(unit), ..Booked::only(outcome) })
         }
-        (Finding::External(_, id), Verb::Settle, Some(terms)) => {
-            count(admission);
-            let mut settlement = reserve(asked, terms, row, now);
-            settlement.status = SettlementStatus::Completed;
-            settlement.transaction = Some(id.to_string());
-            settlement.completed_at = Some(now.rfc3339());
-            let row = Some((terms.authorization.clone(), terms.fingerprint.clone(), Some(settlement.id)));
-            let outcome = Outcome::External(Box::new(settlement.clone()));
-            Ok(Booked { row, settlement: Some(settlement), ..Booked::only(outcome) })
-        }
-        (Finding::Good(checks) | Finding::External(checks, _), verb, terms)
-            if verb == Verb::Verify || terms.is_none() =>
-        {
-            count(admission);
-            Ok(Booked { row: new(None), ..Booked::only(Outcome::Valid(checks)) })
-        }
-        (Finding::Good(_) | Finding::External(..), _, terms) => {
-            let Some(terms) = terms else { return Err(Fault::internal("a payment without terms")) };
-            let network = asked.network.as_deref().unwrap_or_default();
-            if !admission.send(network, asked.daily, now) {
-                let told = format!("{} transactions were sent for this seller today", asked.daily);
+        (Finding::Good(checks) | Finding::External(checks, ..), Verb::Verify, Some(terms)) => {
+            if let Some(told) = held_back(asked, admission, known, now) {
                 return Ok(refused(Reason::QuotaExceeded, told));
             }
-            count(admission);
-            let settlement = reserve(asked, terms, row, now);
-            let row = Some((terms.authorization.clone(), terms.fingerprint.clone(), Some(settlement.id)));
-            let signer = terms.signer;
-            let outcome = Outcome::Settle(Box::new(Reserved { settlement: settlement.clone(), signer }));
-            Ok(Booked { row, settlement: Some(settlement), signer, ..Booked::only(outcome) })
+            count(admission, known);
+            let row = renews(terms, known.records.row.as_ref(), now).then(|| row(terms, None, now));
+            Ok(Booked { row, ..Booked::only(Outcome::Valid(checks.clone())) })
         }
+        (Finding::Good(_), Verb::Settle, Some(terms)) => {
+            if let Some(told) = held_back(asked, admission, known, now) {
+                return Ok(refused(Reason::QuotaExceeded, told));
+            }
+            let network = asked.network.as_deref().unwrap_or_default();
+            let Some(reserve_of) = admission.spending.reserve(network, terms.worst, asked.budget, now) else {
+                let told = "what this seller's settlements may cost on this network today is used up".to_owned();
+                return Ok(refused(Reason::QuotaExceeded, told));
+            };
+            count(admission, known);
+            let mut kept = reserve(asked, terms, known, now);
+            kept.course.reserve = Some(reserve_of);
+            kept.take(asker(asked), now);
+            let outcome = Outcome::Settle(Box::new(reserved(&kept, known.tenant)));
+            let row = Some(row(terms, Some(kept.settlement.id), now));
+            Ok(Booked { row, kept: Some(kept), ..Booked::only(outcome) })
+        }
+        (Finding::Good(_) | Finding::External(..), _, None) => Err(Fault::internal("a payment without terms")),
     }
 }
 
-/// What is told without looking further: a conflict of identifiers, or the
-/// record of a payment that was reserved before.
-fn told_before(asked: &Asked, terms: &Terms, records: &Records) -> Option<Outcome> {
-    let identified = records.identified.as_ref().filter(|(authorization, _)| *authorization != terms.authorization);
-    if let Some((_, other)) = identified
-        && let Some(settlement) = &other.settlement
+fn asker(asked: &Asked) -> Asker<'_> {
+    Asker { request: asked.request_id, key: asked.idempotency.as_ref().map(|idempotency| idempotency.key.as_str()) }
+}
+
+/// A payment that this ledger had not heard of counts against the quota, once.
+const fn count(admission: &mut Admission, known: Known<'_>) {
+    if known.records.row.is_none() {
+        admission.used = admission.used.saturating_add(1);
+    }
+}
+
+fn row(terms: &Terms, settlement: Option<SettlementId>, now: UnixMillis) -> PaymentRow {
+    let end = terms.valid_before.map_or(now, |end| end.millis());
+    PaymentRow {
+        authorization: terms.authorization.clone(),
+        fingerprint: terms.fingerprint.clone(),
+        proof: terms.proof.clone(),
+        settlement,
+        expires_at: end.plus(REMEMBERED_MS),
+    }
+}
+
+/// Whether a verified payment's row is to be written: it is new, or (on Solana) was last asked for long ago.
+fn renews(terms: &Terms, known: Option<&Row>, now: UnixMillis) -> bool {
+    let Some(row) = known else { return true };
+    let fresh = now.plus(REMEMBERED_MS.saturating_sub(RENEWED_MS));
+    terms.valid_before.is_none() && row.kept.is_none() && row.expires_at.is_none_or(|at| at < fresh)
+}
+
+/// Where settlements of this seller have failed too often today, only payers who have completed
+/// one are launched, one at a time.
+fn held_back(asked: &Asked, admission: &Admission, known: Known<'_>, now: UnixMillis) -> Option<String> {
+    let network = asked.network.as_deref().unwrap_or_default();
+    if !admission.spending.is_failing(network, asked.budget, now) {
+        return None;
+    }
+    if !known.records.has_paid {
+        return Some("settlements failed too often today: only payers who have paid this seller are served".to_owned());
+    }
+    let busy = admission.spending.in_flight(network, now);
+    busy.then(|| "settlements failed too often today: one at a time is sent, and one is on its way".to_owned())
+}
+
+/// What is told without looking further at the chain's word: refusals of the seller's own
+/// account, a broken rule of the request, a conflict of identifiers, or the payment's record.
+fn first_word(asked: &Asked, refusal: Option<(Reason, String)>, known: Known<'_>, now: UnixMillis) -> Option<Booked> {
+    let checks = || asked.finding.checks();
+    let refused = |reason, told| Some(Booked::only(Outcome::Refused(checks(), reason, told)));
+    if let Some((reason, told)) = refusal {
+        return refused(reason, told);
+    }
+    let terms = asked.terms.as_ref()?;
+    if let Some(listed) = sanctioned(terms, known) {
+        return refused(Reason::SanctionedAddress, format!("{listed} is on the sanctions list"));
+    }
+    // Every request obeys the static rules first, also one whose payment is recorded (PROTOCOL 3.4).
+    if asked.finding.is_static() {
+        return None;
+    }
+    let row = known.records.row.as_ref();
+    let is_signed = asked.finding.is_signed() || row.is_some_and(|row| row.proof.as_ref() == Some(&terms.proof));
+    if let Some((authorization, other)) = &known.records.identified
+        && let Some(kept) = other.kept.as_ref().filter(|kept| kept.is_live())
+        && (*authorization != terms.authorization || other.fingerprint != terms.fingerprint)
     {
-        if other.fingerprint != terms.fingerprint || settlement.payer != terms.payer.to_string() {
-            let told = "this payment identifier came before with another payment".to_owned();
-            return Some(Outcome::Refused(checks(asked), Reason::IdentifierConflict, told));
+        if asked.finding == Finding::Deferred && !is_signed {
+            return None;
         }
-        // The buyer has signed anew what is paid, or on its way: nobody pays twice.
-        // That it is the same buyer is proven by the signature.
-        if asked.verb == Verb::Settle && settlement.status != SettlementStatus::Failed && is_signed(&asked.finding) {
-            return Some(Outcome::Settled(Box::new(settlement.clone())));
-        }
+        let told = "this payment identifier came before with another payment".to_owned();
+        // Only to the payer, who is proven by the signature, the first payment is named.
+        return if is_signed {
+            let settlement = Box::new(kept.settlement.clone());
+            Some(Booked::only(Outcome::Taken(checks(), Reason::IdentifierConflict, told, settlement)))
+        } else {
+            refused(Reason::IdentifierConflict, told)
+        };
     }
-    match (asked.verb, &records.row) {
-        (Verb::Settle, Some(row)) => {
-            let settlement = row.settlement.as_ref()?;
-            recorded(asked, terms, &row.fingerprint, Reserved { settlement: settlement.clone(), signer: row.signer })
-        }
-        (Verb::Settle, None) | (Verb::Verify, _) => None,
-    }
+    let row = row.filter(|_| is_signed)?;
+    recorded(asked, terms, row, known, now)
 }
 
-fn checks(asked: &Asked) -> Checks {
-    asked.finding.checks()
+/// What is told of a payment that this ledger has reserved before (PROTOCOL 3.4).
+fn recorded(asked: &Asked, terms: &Terms, row: &Row, known: Known<'_>, now: UnixMillis) -> Option<Booked> {
+    // What has failed moved nothing: if the payment is still good, it is tried again.
+    let kept = row.kept.as_ref().filter(|kept| kept.is_live())?;
+    let taken = |told: &str| {
+        let settlement = Box::new(kept.settlement.clone());
+        Booked::only(Outcome::Taken(asked.finding.checks(), Reason::DuplicateSettlement, told.to_owned(), settlement))
+    };
+    if row.fingerprint != terms.fingerprint {
+        return Some(taken("this payment is bound to other requirements"));
+    }
+    let why = match kept.settlement.handed_over {
+        Some(_) => "this payment was handed over before",
+        None => "another request waits for this payment",
+    };
+    if asked.verb == Verb::Verify {
+        let open = kept.is_open(now);
+        return Some(if open { Booked::only(Outcome::Valid(Checks::none())) } else { taken(why) });
+    }
+    let mut kept_now = kept.clone();
+    let outcome = match kept_now.take(asker(asked), now) {
+        Taken::Nothing => return Some(taken(why)),
+        Taken::Success => Outcome::Settled(Box::new(kept_now.settlement.clone())),
+        Taken::Lease => Outcome::Settle(Box::new(reserved(&kept_now, known.tenant))),
+    };
+    Some(Booked { kept: Some(kept_now), ..Booked::only(outcome) })
 }
 
 fn sanctioned(terms: &Terms, known: Known<'_>) -> Option<Address> {
@@ -388,57 +405,32 @@ fn sanctioned(terms: &Terms, known: Known<'_>) -> Option<Address> {
     [terms.payer, terms.pay_to].into_iter().find(|party| list.names(party))
 }
 
-/// What the chain says only once the payer's signature is known to be good:
-/// where a payment is recorded, the record says more.
-const fn is_later(reason: Reason) -> bool {
-    matches!(
-        reason,
-        Reason::EvmNoEip3009
-            | Reason::EvmNonceUsed
-            | Reason::EvmBalance
-            | Reason::EvmSimulation
-            | Reason::SvmSimulation
-            | Reason::SvmSimulationV1
-    )
-}
-
-/// Whether the payer's signature was found good.
-const fn is_signed(finding: &Finding) -> bool {
-    match finding {
-        Finding::Good(_) | Finding::External(..) => true,
-        Finding::Refused(_, reason, _) => is_later(*reason),
-        Finding::Unavailable | Finding::Deferred => false,
+fn reserved(kept: &Kept, tenant: &Tenant) -> Reserved {
+    Reserved {
+        settlement: kept.settlement.clone(),
+        attempt: kept.course.attempt,
+        signer: kept.course.signer,
+        has_code: kept.course.has_code,
+        reserved_at: kept.course.reserved_at,
+        free: tenant.tier == crate::tier::Tier::Free,
     }
 }
 
-/// What is told of a payment that this ledger has reserved before (PROTOCOL 3.4).
-fn recorded(asked: &Asked, terms: &Terms, fingerprint: &str, reserved: Reserved) -> Option<Outcome> {
-    if let Finding::Refused(checks, reason, told) = &asked.finding
-        && !is_later(*reason)
-        // It was good when it was reserved; what has expired since has been paid in time.
-        && *reason != Reason::EvmValidBefore
-    {
-        return Some(Outcome::Refused(checks.clone(), *reason, told.clone()));
-    }
-    if fingerprint != terms.fingerprint {
-        let told = "this payment is bound to other requirements".to_owned();
-        return Some(Outcome::Refused(checks(asked), Reason::DuplicateSettlement, told));
-    }
-    match reserved.settlement.status {
-        SettlementStatus::Completed => Some(Outcome::Settled(Box::new(reserved.settlement))),
-        SettlementStatus::Pending => Some(Outcome::Settle(Box::new(reserved))),
-        // It moved nothing: if the payment is still good, it is tried again.
-        SettlementStatus::Failed => None,
-    }
+/// Somebody else has sent it: it is completed and given to this caller in one.
+fn complete(kept: &mut Kept, asked: &Asked, id: &TxId, now: UnixMillis) {
+    kept.settlement.status = SettlementStatus::Completed;
+    kept.settlement.transaction = Some(id.to_string());
+    kept.settlement.completed_at = Some(now.rfc3339());
+    kept.take(asker(asked), now);
 }
 
 /// A new settlement, or one more attempt of one that failed.
-fn reserve(asked: &Asked, terms: &Terms, row: Option<&Row>, now: UnixMillis) -> Settlement {
-    let earlier = row.and_then(|row| row.settlement.as_ref());
+fn reserve(asked: &Asked, terms: &Terms, known: Known<'_>, now: UnixMillis) -> Kept {
+    let earlier = known.records.row.as_ref().and_then(|row| row.kept.as_ref());
     let fresh = SettlementId::new(now, asked.random.parse().unwrap_or_default());
     let network = asked.network.as_deref().and_then(network::by_key);
-    Settlement {
-        id: earlier.map_or(fresh, |earlier| earlier.id),
+    let settlement = Settlement {
+        id: earlier.map_or(fresh, |earlier| earlier.settlement.id),
         status: SettlementStatus::Pending,
         reason: None,
         network: network.map_or_else(String::new, |network| network.caip2.to_owned()),
@@ -447,10 +439,19 @@ fn reserve(asked: &Asked, terms: &Terms, row: Option<&Row>, now: UnixMillis) -> 
         pay_to: terms.pay_to.to_string(),
         amount: terms.amount.to_string(),
         asset: network.map_or_else(String::new, |network| network.asset.text.to_owned()),
-        created_at: earlier.map_or_else(|| now.rfc3339(), |earlier| earlier.created_at.clone()),
+        created_at: earlier.map_or_else(|| now.rfc3339(), |earlier| earlier.settlement.created_at.clone()),
         completed_at: None,
-        attempts: earlier.map_or_else(Vec::new, |earlier| earlier.attempts.clone()),
-    }
+        attempts: earlier.map_or_else(Vec::new, |earlier| earlier.settlement.attempts.clone()),
+        handed_over: None,
+    };
+    let course = Course {
+        attempt: earlier.map_or(0, |earlier| earlier.course.attempt.saturating_add(1)),
+        signer: terms.signer,
+        has_code: terms.has_code,
+        reserved_at: now,
+        ..Course::default()
+    };
+    Kept { settlement, course }
 }
 
 #[cfg(test)]

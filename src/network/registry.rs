@@ -47,14 +47,23 @@ pub(crate) struct Settle {
     pub(crate) min_atomic: String,
     #[serde(flatten)]
     pub(crate) cost: Cost,
+    pub(crate) coin: Coin,
 }
 
-/// The most that one settlement may cost: gas and its price, or compute units and theirs.
+/// The chain's own coin and the whole dollars it is taken to be worth.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Coin {
+    pub(crate) symbol: String,
+    pub(crate) usd: u64,
+}
+
+/// The most that one settlement may cost: gas and its price, or compute units and the whole priority fee.
 #[derive(Clone, Copy, Deserialize, PartialEq, Eq)]
 #[serde(untagged)]
 pub(crate) enum Cost {
     Evm { gas_limit: u64, fees: Fees, max_fee_gwei: u64 },
-    Svm { compute_units: u32, micro_lamports: u64 },
+    Svm { compute_units: u32, priority_lamports: u64 },
 }
 
 /// How a chain's transactions name their fee.
@@ -133,6 +142,7 @@ const RULES: &[Rule] = &[
     }),
     ("finality on Solana is told by the node's status", |row| row.is_evm() || row.finality == Finality::Tag),
     ("settle has a least amount, and a cost of its family within reason", settle_fits),
+    ("settle.coin has a symbol and a price in whole dollars", coin_fits),
     ("local-* is a test network", |row| row.testnet || !row.is_local()),
 ];
 
@@ -246,13 +256,18 @@ fn settle_fits(row: &Row) -> bool {
             Cost::Evm { gas_limit, max_fee_gwei, .. } => {
                 row.is_evm() && (21_000..=1_000_000).contains(&gas_limit) && max_fee_gwei > 0
             }
-            // A transaction may take 1,400,000; a price of 5,000,000 is the reference's cap.
-            Cost::Svm { compute_units, micro_lamports } => {
-                !row.is_evm() && (1..=1_400_000).contains(&compute_units) && micro_lamports <= 5_000_000
+            // A transaction may take 1,400,000; a signature costs 5,000, and a priority of more than a
+            // hundred of them is a slip of the pen.
+            Cost::Svm { compute_units, priority_lamports } => {
+                !row.is_evm() && (1..=1_400_000).contains(&compute_units) && priority_lamports <= 500_000
             }
         };
         cost && settle.min_atomic.parse::<u64>().is_ok_and(|least| least > 0)
     })
+}
+
+fn coin_fits(row: &Row) -> bool {
+    row.settle.as_ref().is_none_or(|settle| !settle.coin.symbol.is_empty() && settle.coin.usd > 0)
 }
 
 fn rpc_fits(row: &Row) -> bool {

@@ -227,9 +227,10 @@ pub struct Answer {
     pub chain: String,
     /// The chain's CAIP-2 id.
     pub network: String,
-    /// What the recipient gained, in USDC with six decimals.
+    /// What the recipient gained by `transfers`, in USDC with six decimals: where a payer or a nonce is named, what
+    /// came so for certain; where a part of the payment was claimed before, the rest.
     pub amount_usdc: Option<String>,
-    /// What the recipient gained, in atomic units.
+    /// The same in atomic units.
     pub amount: Option<String>,
     /// The registered token's contract or mint.
     pub asset: String,
@@ -237,9 +238,10 @@ pub struct Answer {
     pub from_address: Option<String>,
     /// Who was to be paid.
     pub to_address: Option<String>,
-    /// The transfers that reached the recipient.
+    /// The transfers that are judged: those of the payer or the nonce that the request names, or all that reached the
+    /// recipient; where it passed money on in the same transaction, and on Solana, always all.
     pub transfers: Vec<TransferLine>,
-    /// All who paid.
+    /// All who paid by them.
     pub payers: Vec<String>,
     /// Atomic units above the expected amount; `null` where none was expected.
     pub overpaid: Option<String>,
@@ -255,13 +257,13 @@ pub struct Answer {
     pub finality: Option<Finality>,
     /// What ties the transaction to this buyer.
     pub binding: Binding,
-    /// Whether the payment is now bound to this reference.
+    /// Whether these transfers are now bound to this reference.
     pub claimed: bool,
     /// Who claimed it before, where that is why it is refused.
     pub claimed_by: Option<ClaimedBy>,
     /// The seller's own name for what is paid for.
     pub reference: Option<String>,
-    /// Whether the same reference had claimed it before.
+    /// Whether the same reference had claimed these transfers before.
     pub replayed: bool,
     /// 0 to 1: one less the product of what each factor leaves.
     pub risk_score: Hundredths,

@@ -28,11 +28,11 @@ pub struct Claim {
     pub expected: Option<Amount>,
     /// Who must have been paid; the tenant's own for the chain where absent.
     pub recipient: Option<Address>,
-    /// Who must have paid.
+    /// Who must have paid; only what came from it is judged.
     pub payer: Option<Address>,
     /// The memo that the transaction must carry (Solana).
     pub memo: Option<String>,
-    /// The EIP-3009 nonce that the transaction must have used (EVM).
+    /// The EIP-3009 nonce whose transfer alone is judged (EVM).
     pub authorization_nonce: Option<B256>,
     /// The seller's own name for what is paid for.
     pub reference: Option<String>,

@@ -1,6 +1,6 @@
 //! An x402 payment taken to the chain, as its seller reads it.
 
-use crate::id::SettlementId;
+use crate::id::{RequestId, SettlementId};
 use crate::reason::Reason;
 use serde::{Deserialize, Serialize};
 
@@ -68,4 +68,33 @@ pub struct Settlement {
     pub completed_at: Option<String>,
     /// Every transaction that was sent.
     pub attempts: Vec<Attempt>,
+    /// Who was given its success; `null`: nobody yet.
+    #[serde(default)]
+    pub handed_over: Option<HandedOver>,
+}
+
+/// A success that was given away: goods may be handed over for it, once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+pub struct HandedOver {
+    /// When, RFC 3339.
+    pub at: String,
+    /// The request that it was given to; `null` where an older build did not note it.
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(with = "Option<String>"))]
+    pub request_id: Option<RequestId>,
+}
+
+/// Which settlements are listed; a member that is absent lets all pass.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Filter {
+    /// CAIP-2.
+    pub network: Option<String>,
+    /// Who paid, as answers write it.
+    pub payer: Option<String>,
+    /// What the chain lets happen once: network, asset, payer and nonce (EVM).
+    pub authorization: Option<String>,
+    /// Its transaction; several settlements may share one.
+    pub transaction: Option<String>,
+    /// Whether its success was given away; `false` names those that are pending or completed.
+    pub handed_over: Option<bool>,
 }

@@ -3,6 +3,7 @@
 //! the payment is good.
 
 mod body;
+mod repeatable;
 
 use crate::network::{self, NETWORKS, Network};
 use crate::reason::Reason;
@@ -11,6 +12,7 @@ use body::{
     Authorization, Extension, Extensions, Extra, Identifier, PaymentPayload, Raw, Resource, Signed, Wanted, object,
     text,
 };
+pub use repeatable::is_repeatable;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 

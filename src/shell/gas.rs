@@ -37,6 +37,22 @@ pub(crate) fn is_poor(network: &Network, signer: &Address, now: UnixMillis) -> b
     })
 }
 
+/// Notes that a node says so of a key: it is not used while another is not poor.
+pub(crate) fn note_poor(network: &'static Network, signer: Address, now: UnixMillis) {
+    KNOWN.with_borrow_mut(|all| all.insert((network.key, signer), (now, false)));
+}
+
+/// Whether every key of a network is known to be too poor. What was looked at a while ago is looked at now, before
+/// anybody is told so; a network without keys has none that is poor.
+pub(crate) async fn all_poor(app: &App, network: &'static Network, now: UnixMillis) -> bool {
+    let signers = app.settings.signers(network.family, network.environment);
+    let poor = |now| !signers.is_empty() && signers.iter().all(|signer| is_poor(network, &signer.address(), now));
+    if poor(now) && is_stale(network, now) {
+        look(Rc::clone(&app.settings), network).await;
+    }
+    poor(app::now())
+}
+
 /// Whether any of the keys was looked at of late.
 fn is_known(network: &Network, signers: &[Address], now: UnixMillis) -> bool {
     KNOWN.with_borrow(|all| {

@@ -23,14 +23,16 @@ const OPENAPI: &str = include_str!("../../docs/reference/openapi.json");
 ///
 /// # Errors
 /// Any fault; the caller makes its answer.
-pub(crate) async fn dispatch(app: &Rc<App>, context: &Context, incoming: Incoming) -> Result<Outgoing, Fault> {
+pub(crate) async fn dispatch(app: &Rc<App>, context: &Rc<Context>, incoming: Incoming) -> Result<Outgoing, Fault> {
     let reply = match incoming.row.endpoint {
         Endpoint::Verify => return verify::verify(app, context, &incoming).await,
         Endpoint::FacilitatorVerify => return facilitator::verify(app, context, &incoming).await,
         Endpoint::FacilitatorVerifyHint | Endpoint::FacilitatorSettleHint => return Ok(facilitator::hint(&incoming)),
-        Endpoint::FacilitatorSettle => return facilitator::settle(app, context, &incoming).await,
+        Endpoint::FacilitatorSettle => return facilitator::settle(app, context, incoming).await,
         Endpoint::FacilitatorSupported => facilitator::supported(app, context, &incoming).await?,
+        Endpoint::Settlements => return account::settlements(app, &incoming).await,
         Endpoint::Settlement => return account::settlement(app, &incoming).await,
+        Endpoint::HandOver => return account::hand_over(app, &incoming).await,
         Endpoint::Verifications => return account::list(app, &incoming).await,
         Endpoint::Verification => return account::record(app, &incoming).await,
         Endpoint::Usage => return account::usage(app, context, &incoming).await,

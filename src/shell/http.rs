@@ -41,6 +41,8 @@ pub(crate) struct Incoming {
     pub(crate) request_id: RequestId,
     /// When it came.
     pub(crate) now: UnixMillis,
+    /// Tells whether the caller has gone.
+    pub(crate) signal: web_sys::AbortSignal,
 }
 
 impl Incoming {
@@ -81,6 +83,7 @@ pub(crate) async fn serve(mut request: Request, env: Env, context: Context) -> w
         };
         return Outgoing::from(reply).into_response(request_id, false);
     }
+    let context = Rc::new(context);
     let outcome = match App::new(env, request_origin) {
         Ok(app) => {
             let app = Rc::new(app);
@@ -184,6 +187,7 @@ async fn admit(
         path: asked.path.to_owned(),
         request_id: asked.request_id,
         now,
+        signal: request.inner().signal(),
     })
 }
 

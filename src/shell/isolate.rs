@@ -24,6 +24,9 @@ const TRACE_MS: u64 = 86_400_000;
 const PARTIES_MAX: usize = 16_384;
 /// What depends on time is read again after five minutes.
 const PARTY_MS: u64 = 300_000;
+/// Payments known to have a settlement, some 200 bytes each, and for how long: buyers resend within minutes.
+const RECORDED_MAX: usize = 8_192;
+const RECORDED_MS: u64 = 900_000;
 /// Refused callers remembered.
 const REFUSED_MAX: usize = 8_192;
 
@@ -98,6 +101,7 @@ thread_local! {
     static TRACES: RefCell<Bounded<TraceKey, Kept>> = const { RefCell::new(Bounded::new(TRACES_MAX, TRACE_MS)) };
     static PARTIES: RefCell<Bounded<PartyKey, PartyFacts>> = const { RefCell::new(Bounded::new(PARTIES_MAX, PARTY_MS)) };
     static REFUSED: RefCell<Bounded<KeyHash, Refused>> = const { RefCell::new(Bounded::new(REFUSED_MAX, 3_700_000)) };
+    static RECORDED: RefCell<Bounded<String, ()>> = const { RefCell::new(Bounded::new(RECORDED_MAX, RECORDED_MS)) };
     static CHECKS: RefCell<Option<(Rc<Checks>, UnixMillis)>> = const { RefCell::new(None) };
 }
 
@@ -156,6 +160,16 @@ pub(crate) fn refused(key: KeyHash, now: UnixMillis) -> Option<Refused> {
 /// Remembers a refused caller.
 pub(crate) fn remember_refused(key: KeyHash, refused: Refused, now: UnixMillis) {
     REFUSED.with_borrow_mut(|kept| kept.put(key, refused, now));
+}
+
+/// Whether a payment's ledger is known to hold a settlement of it: then it is asked before the chain.
+pub(crate) fn is_recorded(authorization: &str, now: UnixMillis) -> bool {
+    RECORDED.with_borrow(|kept| kept.get(&authorization.to_owned(), now)).is_some()
+}
+
+/// Notes that a payment's ledger holds a settlement of it.
+pub(crate) fn note_recorded(authorization: String, now: UnixMillis) {
+    RECORDED.with_borrow_mut(|kept| kept.put(authorization, (), now));
 }
 
 /// The registry check's results, with the time they were read.

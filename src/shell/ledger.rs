@@ -5,6 +5,7 @@
 mod account;
 mod alarm;
 mod payment;
+mod settlement;
 mod ship;
 mod store;
 mod verify;
@@ -21,6 +22,7 @@ use crate::api::problem::Asked;
 use crate::error::{Code, Fault};
 use crate::id::TenantId;
 use crate::ledger::admission::{Admission, invalid_key};
+use crate::ledger::payment::{Booked, Row};
 use crate::network::Environment;
 use crate::tenant::Tenant;
 use crate::time::UnixMillis;
@@ -39,13 +41,13 @@ struct Memory {
     kept_at: UnixMillis,
     /// Some of those who have paid before, to spare reading their rows.
     payers: BTreeSet<Address>,
-    /// Some of the payments that were asked for before, with what was required of them.
-    payments: BTreeMap<String, String>,
+    /// Some of the payments that were asked for before and have no settlement.
+    payments: BTreeMap<String, Row>,
 }
 
 /// Payers kept in memory.
 const PAYERS_MAX: usize = 4_096;
-/// Payments kept in memory, some 300 bytes each.
+/// Payments kept in memory, some 400 bytes each.
 const PAYMENTS_MAX: usize = 4_096;
 
 impl Memory {
@@ -60,11 +62,25 @@ impl Memory {
         self.payers.extend(known);
     }
 
-    fn remember_payment(&mut self, authorization: String, fingerprint: String) {
-        if self.payments.len() >= PAYMENTS_MAX {
-            self.payments.clear();
+    /// Keeps a payment's row in mind until it has a settlement: from then on its own row counts.
+    fn note_payment(&mut self, authorization: &str, booked: Option<&Booked>, known: Option<Row>) {
+        let written = booked.and_then(|booked| booked.row.as_ref());
+        let is_settled = booked.is_some_and(|booked| booked.kept.is_some());
+        let row = written.map(|row| Row {
+            fingerprint: row.fingerprint.clone(),
+            proof: Some(row.proof.clone()),
+            expires_at: Some(row.expires_at),
+            kept: None,
+        });
+        match row.or(known).filter(|row| row.kept.is_none() && !is_settled) {
+            Some(row) => {
+                if self.payments.len() >= PAYMENTS_MAX && !self.payments.contains_key(authorization) {
+                    self.payments.clear();
+                }
+                self.payments.insert(authorization.to_owned(), row);
+            }
+            None => drop(self.payments.remove(authorization)),
         }
-        self.payments.insert(authorization, fingerprint);
     }
 }
 
@@ -122,7 +138,11 @@ impl TenantLedger {
             Ask::Verify(_)
             | Ask::Payment(_)
             | Ask::Settled(_)
+            | Ask::Deliver(_)
+            | Ask::Reopen { .. }
+            | Ask::HandOver { .. }
             | Ask::Settlement { .. }
+            | Ask::Settlements { .. }
             | Ask::Account { .. }
             | Ask::Record { .. }
             | Ask::List { .. }
@@ -133,7 +153,11 @@ impl TenantLedger {
             Ask::Verify(request) => self.verify(request, envelope, now).await,
             Ask::Payment(asked) => self.payment(asked, envelope, now).await,
             Ask::Settled(report) => self.settled(report, now).await,
+            Ask::Deliver(deliver) => self.deliver(deliver, envelope, now).await,
+            Ask::Reopen { settlement } => self.reopen(*settlement, envelope, now).await,
+            Ask::HandOver { key, id } => self.hand_over(key, *id, envelope, now).await,
             Ask::Settlement { key, id } => self.settlement(key, *id, now),
+            Ask::Settlements { key, filter, page } => self.settlements(key, filter, page, now),
             Ask::Account { key, view, off } => self.account(key, *view, off, now),
             Ask::Record { key, id } => self.record(key, *id, now),
             Ask::List { key } => self.list(key, now).await,

@@ -2,11 +2,13 @@
 
 use super::app::App;
 use super::isolate::{self, Refused};
-use crate::api::headers;
+use crate::api::records::Page;
+use crate::api::{Reply, headers};
 use crate::error::{Code, Fault};
 use crate::id::{RequestId, SettlementId, TenantId, VerificationId};
 use crate::ledger::{book, payment};
 use crate::network::Environment;
+use crate::payment::settlement::Filter;
 use crate::settle::Report;
 use crate::tenant::key::{Caller, KeyHash};
 use crate::time::UnixMillis;
@@ -28,6 +30,10 @@ const FLUSH_DEADLINE_MS: u64 = 10_000;
 
 /// Where a ledger tells the Worker what to remember of a refused caller.
 pub(crate) const REMEMBER: &str = "x-ledger-remember";
+/// Says that an answer repeats what came under its `Idempotency-Key` before.
+pub(crate) const REPLAYED: &str = "Idempotent-Replayed";
+/// Where a ledger names the settlement whose success an answer gives away.
+pub(crate) const HANDED_OVER: &str = "x-ledger-handed-over";
 
 /// Whose ledger, and for which HTTP request.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -52,8 +58,16 @@ pub(crate) enum Ask {
     Payment(Box<payment::Asked>),
     /// Note how a settlement stands.
     Settled(Box<Report>),
+    /// Give the request that waited what the Settler has come to.
+    Deliver(Box<Deliver>),
+    /// The caller has gone before it was answered: what its request was given is open again.
+    Reopen { settlement: SettlementId },
+    /// Let the seller take a success by hand.
+    HandOver { key: KeyHash, id: SettlementId },
     /// Tell a settlement.
     Settlement { key: KeyHash, id: SettlementId },
+    /// List settlements.
+    Settlements { key: KeyHash, filter: Filter, page: Page },
     /// Tell of the account; `off` names chains that the registry check has switched off.
     Account { key: KeyHash, view: View, off: Vec<String> },
     /// Tell a record.
@@ -69,6 +83,18 @@ pub(crate) enum Ask {
     /// Write one row (the benchmark's build only).
     #[cfg(x402_bench)]
     BenchRow { id: String },
+}
+
+/// What the Settler has come to, for the request that waited.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Deliver {
+    pub(crate) settlement: SettlementId,
+    /// The network as the request wrote it.
+    pub(crate) network_text: String,
+    /// A sentence about a failure.
+    pub(crate) told: String,
+    /// Whether somebody else has sent the transaction.
+    pub(crate) external: bool,
 }
 
 /// What of an account.
@@ -158,6 +184,21 @@ impl Told {
         let copy = copy.map_err(broken)?;
         copy.headers().delete(REMEMBER).map_err(broken)?;
         Ok(Self(copy))
+    }
+
+    /// Takes out which settlement's success this answer gives away, if it does.
+    ///
+    /// # Errors
+    /// `LEDGER_UNAVAILABLE` where the answer broke off.
+    pub(crate) async fn handed_over(self) -> Result<(Reply, Option<SettlementId>), Fault> {
+        let handed = self.0.headers().get(HANDED_OVER).ok().flatten();
+        let handed = handed.as_deref().and_then(SettlementId::parse);
+        let mut headers = self.rates();
+        let replayed = self.0.headers().get(REPLAYED).ok().flatten();
+        headers.extend(replayed.map(|text| (REPLAYED, text)));
+        let status = self.status();
+        let content_type = if status == 200 { "application/json" } else { "application/problem+json" };
+        Ok((Reply { status, content_type, body: self.text().await?, headers }, handed))
     }
 
     /// What goes out.

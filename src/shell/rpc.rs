@@ -2,6 +2,7 @@
 //! call has a deadline and a bound; which word counts `chain::quorum` decides.
 
 mod post;
+mod send;
 
 use super::app::now;
 use super::log;
@@ -18,6 +19,7 @@ use crate::time::UnixMillis;
 use futures_util::future::{Either, join_all, select};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use post::{Failure, post};
+pub(crate) use send::hand;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::pin::pin;
@@ -320,8 +322,10 @@ pub(crate) async fn decide<T>(
         }
         let mut facts = Facts::new();
         let mut outcome = Err(Failure::Nonsense("questions without end".to_owned()));
-        for _ in 0..=READ_ROUNDS_MAX {
+        for round in 0..=READ_ROUNDS_MAX {
             match rule(&facts) {
+                // What needs no question says nothing of a provider.
+                Ok(decided) if round == 0 => return Some(decided),
                 Ok(decided) => {
                     outcome = Ok(decided);
                     break;
@@ -355,18 +359,32 @@ pub(crate) async fn decide<T>(
 
 /// Makes calls of one round, to the first provider that answers any of them.
 pub(crate) async fn call_all(network: &'static Network, providers: &[&str], calls: &[Call]) -> Facts {
+    call_until(network, providers, calls, |_| true).await
+}
+
+/// Makes calls of one round, to one provider after another until an answer will do; else the last one's.
+pub(crate) async fn call_until(
+    network: &'static Network,
+    providers: &[&str],
+    calls: &[Call],
+    will_do: impl Fn(&Facts) -> bool,
+) -> Facts {
+    let mut last = Facts::new();
     for at in order(providers, now()) {
         let Some(url) = providers.get(at) else { continue };
         let (began, mut facts) = (now(), Facts::new());
         match round_of(network, url, calls, &[], &mut facts).await {
             Ok(()) => {
                 note(url, Ending::Answered { took_ms: now().since(began), head: None });
-                return facts;
+                last = facts;
+                if will_do(&last) {
+                    break;
+                }
             }
             Err(failure) => note(url, failure.ending()),
         }
     }
-    Facts::new()
+    last
 }
 
 /// Reads the standing of parties from the first provider that tells.

@@ -2,37 +2,41 @@
 //! thread can give out nonces without a gap. It stores the signed bytes before
 //! it sends them; whoever asked may leave, the alarm carries on to the end.
 
+mod books;
 mod evm;
+mod gaps;
+mod orders;
 mod store;
 mod svm;
 mod watch;
 
 use super::app::{self, App};
 use super::ledgers::{self, Ask, Envelope};
-use super::sqlite::{ms, text};
+use super::sqlite::text;
 use super::{external, log, rpc};
 use crate::address::{Family, TxId};
 use crate::error::Fault;
 use crate::network::{Network, by_key};
 use crate::payment::settlement::SettlementStatus;
 use crate::reason::Reason;
-use crate::settle::{self, Cargo, Flight, Report};
+use crate::settle::flight::{self, Ending, Kind};
+use crate::settle::{Cargo, Flight, Report, Spent};
 use crate::signer::Signer;
 use crate::sql::settler as sql;
 use crate::time::UnixMillis;
-use std::cell::Cell;
-use std::time::Duration;
+use orders::Launch;
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::rc::Rc;
 use store::Row;
-use worker::{Delay, DurableObject, Env, Request, Response, ScheduledTime, State, durable_object};
+use worker::{DurableObject, Env, Request, Response, ScheduledTime, State, durable_object};
 
-/// How long a caller waits for the receipt; stock clients wait 90 s.
-const WAIT_MS: u64 = 20_000;
 /// The alarm comes back this often while something is on its way.
 const ALARM_MS: u64 = 5_000;
 /// Flights that are looked for in one request; with a few versions each, a batch that every provider takes.
 const LOOK_MAX: usize = 40;
-/// What has ended is remembered for a day, for callers that come late.
-const KEEP_MS: u64 = 86_400_000;
+/// How a flight ended is asked again after this long, where the chain did not tell.
+const ASK_AGAIN_MS: u64 = 5_000;
 
 /// One signer on one network.
 #[durable_object]
@@ -45,6 +49,14 @@ pub struct Settler {
     looked_at: Cell<Option<UnixMillis>>,
     /// When transactions were last sent again (Solana).
     pushed_at: Cell<Option<UnixMillis>>,
+    /// When what is over was last let go.
+    purged_at: Cell<Option<UnixMillis>>,
+    /// How many flights this object has launched.
+    launched: Cell<u64>,
+    /// Launches that are under way, by key: noted before anything is awaited.
+    launching: RefCell<BTreeMap<String, Rc<Launch>>>,
+    /// Flights that are in a block and whose end the chain does not tell, with when to ask again.
+    put_off: RefCell<BTreeMap<String, UnixMillis>>,
 }
 
 impl DurableObject for Settler {
@@ -56,16 +68,19 @@ impl DurableObject for Settler {
             alarm_at: Cell::new(None),
             looked_at: Cell::new(None),
             pushed_at: Cell::new(None),
+            purged_at: Cell::new(None),
+            launched: Cell::new(0),
+            launching: RefCell::new(BTreeMap::new()),
+            put_off: RefCell::new(BTreeMap::new()),
         }
     }
 
     async fn fetch(&self, mut request: Request) -> worker::Result<Response> {
         let body = request.text().await?;
-        let flight: Flight = serde_json::from_str(&body)?;
-        match self.settle(flight).await {
-            Ok(report) => Response::from_json(&report),
+        match self.order(serde_json::from_str(&body)?).await {
+            Ok(response) => response,
             Err(fault) => {
-                log::error("a settlement failed", &[("cause", fault.cause().unwrap_or(&fault.detail).into())]);
+                log::error("a settlement failed", &[("cause", cause(&fault))]);
                 Response::error(fault.code.wire(), 503)
             }
         }
@@ -74,7 +89,7 @@ impl DurableObject for Settler {
     async fn alarm(&self) -> worker::Result<Response> {
         self.alarm_at.set(None);
         if let Err(fault) = self.carry_on().await {
-            log::error("a settler's alarm failed", &[("cause", fault.cause().unwrap_or(&fault.detail).into())]);
+            log::error("a settler's alarm failed", &[("cause", cause(&fault))]);
         }
         Response::empty()
     }
@@ -91,71 +106,6 @@ impl Settler {
             self.alarm_at.set(None);
             log::error("an alarm could not be set", &[("cause", error.to_string().into())]);
         }
-    }
-
-    /// Settles, or goes on waiting for what is on its way.
-    async fn settle(&self, flight: Flight) -> Result<Report, Fault> {
-        self.open()?;
-        let app = App::new(self.env.clone(), "")?;
-        let key = flight.key();
-        let began = app::now();
-        if self.row(&key)?.is_none() {
-            if let Some((reason, told)) = flight.held.clone() {
-                return Ok(self.hold(&app, &flight, reason, told).await);
-            }
-            let report = match &flight.cargo {
-                Cargo::Evm(message) => self.launch_evm(&app, &flight, message).await?,
-                Cargo::Svm(text) => self.launch_svm(&app, &flight, text).await?,
-            };
-            if let Some(report) = report {
-                return Ok(report);
-            }
-        }
-        let network = network_of(&flight)?;
-        // A few looks a block.
-        let pause_ms = (network.block_time_ms / 8).clamp(if network.family == Family::Evm { 50 } else { 200 }, 1_000);
-        loop {
-            let row = self.row(&key)?.ok_or_else(|| Fault::internal("a flight is gone"))?;
-            if let Some(report) = row.report.clone() {
-                return Ok(if self.tell(&app, &row, &report).await { report } else { pending(&row) });
-            }
-            let looked = self.looked_at.get();
-            if looked.is_none_or(|at| app::now().since(at) >= pause_ms) {
-                self.looked_at.set(Some(app::now()));
-                self.look_for_all(&app).await?;
-                if network.family == Family::Svm {
-                    self.push_all_svm(&app).await?;
-                }
-                if self.row(&key)?.is_some_and(|row| row.report.is_some()) {
-                    continue;
-                }
-            }
-            if app::now().since(began) >= WAIT_MS {
-                let report = pending(&row);
-                self.report(&app, &row.flight, &report).await;
-                return Ok(report);
-            }
-            Delay::from(Duration::from_millis(pause_ms)).await;
-        }
-    }
-
-    /// Ends a reservation for which nothing was sent, and nothing may be.
-    async fn hold(&self, app: &App, flight: &Flight, reason: Reason, told: String) -> Report {
-        let report = Report {
-            settlement: flight.settlement,
-            status: SettlementStatus::Failed,
-            reason: Some(reason),
-            told,
-            transaction: None,
-            attempts: Vec::new(),
-            external: false,
-            reorged: false,
-            units: Vec::new(),
-            spent: None,
-            handed: false,
-        };
-        self.report(app, flight, &report).await;
-        report
     }
 
     /// Looks for all that is on its way, in one request for everybody who waits:
@@ -182,45 +132,73 @@ impl Settler {
             Family::Svm => self.landed_svm(app, rows).await?,
         };
         for row in rows {
-            let Some(found) = landed.iter().find(|found| row.sent.versions.iter().any(|sent| sent.id == found.id))
-            else {
+            let own: Vec<&Landed> = landed.iter().filter(|found| row.sent.version(&found.id).is_some()).collect();
+            if own.is_empty() {
+                self.put_off.borrow_mut().remove(&row.key);
+            }
+            if own.is_empty() || self.is_put_off(&row.key) {
                 continue;
-            };
-            match &found.outcome {
-                // A large amount is believed to two providers only.
-                Some(outcome) if row.flight.amount < app.settings.quorum() => {
-                    let (status, reason, told) = match outcome {
-                        Ok(()) => (SettlementStatus::Completed, None, String::new()),
-                        Err(error) => {
-                            let told = format!("the transaction failed: {error}");
-                            (SettlementStatus::Failed, Some(Reason::SvmFailed), told)
-                        }
-                    };
-                    self.end(&row.key, &report_of(row, &found.id, status, reason, told))?;
+            }
+            // Of two nonces, where one seemed lost, both may have been mined.
+            let spent = own.iter().filter_map(|found| found.spent).reduce(Spent::plus);
+            for found in own {
+                if self.land(app, row, found, spent).await? {
+                    break;
                 }
-                Some(_) | None => self.conclude(app, network, row, found.id).await?,
             }
         }
         Ok(())
     }
 
-    /// Reads the story of a version that is in a block.
-    async fn conclude(&self, app: &App, network: &'static Network, row: &Row, id: TxId) -> Result<(), Fault> {
-        let Some(trace) = rpc::trace(&app.settings, network, &id).await else { return Ok(()) };
-        if let Some((status, reason, told)) = settle::ending(&row.flight, &trace) {
-            let mut report = report_of(row, &id, status, reason, told);
-            if status == SettlementStatus::Failed
-                && let Some(other) = somebody_elses(app, network, &row.flight).await
-            {
-                report.status = SettlementStatus::Completed;
-                report.reason = None;
-                report.told = String::new();
-                report.transaction = Some(other.to_string());
-                report.external = true;
-            }
-            self.end(&row.key, &report)?;
+    /// Ends a flight by a version that is in a block; whether it has ended.
+    async fn land(&self, app: &App, row: &Row, found: &Landed, spent: Option<Spent>) -> Result<bool, Fault> {
+        let network = network_of(&row.flight)?;
+        // A large amount is believed to two providers only.
+        if let Some(outcome) = found.outcome.as_ref().filter(|_| row.flight.amount < app.settings.quorum()) {
+            let ending = match outcome {
+                Ok(()) => Ending::completed(Vec::new()),
+                Err(error) => Ending::failed(Reason::SvmFailed, format!("the transaction failed: {error}")),
+            };
+            let report = Report::of(&row.flight, &row.sent, Some(found.id), ending).taking(spent);
+            return self.end(&row.key, &report).map(|()| true);
         }
-        Ok(())
+        let Some(trace) = rpc::trace(&app.settings, network, &found.id).await else { return Ok(false) };
+        let kind = row.sent.version(&found.id).map_or(Kind::Transfer, |version| version.kind);
+        let Some(ending) = flight::ending(&row.flight, kind, &trace) else { return Ok(false) };
+        let block = trace.mined().map(|mined| mined.block.number);
+        // What only took the nonce is no settlement.
+        let id = if kind == Kind::Cancel { row.sent.transfer().map_or(found.id, |sent| sent.id) } else { found.id };
+        self.conclude(app, row, (id, ending), (block, spent)).await
+    }
+
+    /// Ends a flight, once it is known that nobody else has settled it where we have not;
+    /// whether it has ended. `at` is the block that decided, and what was spent.
+    async fn conclude(
+        &self,
+        app: &App,
+        row: &Row,
+        own: (TxId, Ending),
+        at: (Option<u64>, Option<Spent>),
+    ) -> Result<bool, Fault> {
+        let network = network_of(&row.flight)?;
+        let ended = if own.1.status == SettlementStatus::Completed || network.family == Family::Svm {
+            Some((own.0, own.1, false))
+        } else {
+            let lookup = external::find(app, network, &row.flight.signed(), at.0).await;
+            flight::failed_or_external(&row.sent, own, lookup)
+        };
+        let Some((id, ending, external)) = ended else {
+            log::line("who has used an authorization is not told", &[("chain", network.key.into())]);
+            self.put_off.borrow_mut().insert(row.key.clone(), app::now().plus(ASK_AGAIN_MS));
+            return Ok(false);
+        };
+        let report = Report::of(&row.flight, &row.sent, Some(id), ending).taking(at.1);
+        self.end(&row.key, &Report { external, ..report })?;
+        Ok(true)
+    }
+
+    fn is_put_off(&self, key: &str) -> bool {
+        self.put_off.borrow().get(key).is_some_and(|until| app::now() < *until)
     }
 
     /// Makes sure that the ledger holds the end; only then is it told to a caller.
@@ -230,7 +208,7 @@ impl Settler {
         }
         let told = self.report(app, &row.flight, report).await;
         if told && let Err(fault) = self.db().run(sql::FLIGHT_TOLD, vec![row.key.as_str().into()]) {
-            log::error("a flight could not be noted", &[("cause", fault.cause().unwrap_or(&fault.detail).into())]);
+            log::error("a flight could not be noted", &[("cause", cause(&fault))]);
         }
         told
     }
@@ -247,15 +225,15 @@ impl Settler {
         ledgers::ask(app, &envelope, None).await.is_ok_and(|told| told.status() == 204)
     }
 
-    /// Whatever is open: looked at, sent again, offered more, told. The next
+    /// Whatever is open: looked at, sent again, offered more, taken back, told. The next
     /// alarm is set before any of it.
     async fn carry_on(&self) -> Result<(), Fault> {
         self.open()?;
         let keys = self.db().rows(sql::FLIGHTS_OPEN, Vec::new())?;
         let (now, watch) = (app::now(), self.next_watch()?);
+        self.purge(now)?;
         if keys.is_empty() && watch.is_none() {
-            let old = UnixMillis(now.0.saturating_sub(KEEP_MS));
-            return self.db().run(sql::FLIGHTS_PURGE, vec![ms(old)]);
+            return Ok(());
         }
         let soon = now.plus(ALARM_MS);
         let next = watch.filter(|_| keys.is_empty()).map_or(soon, |due| due.max(soon));
@@ -264,23 +242,33 @@ impl Settler {
         self.follow(&app).await?;
         for key in keys {
             let key = text(key.first());
-            let Some(mut row) = self.row(&key)? else { continue };
-            if row.report.is_none() {
-                self.look(&app, core::slice::from_ref(&row)).await?;
-                match self.row(&key)? {
-                    Some(newer) => row = newer,
-                    None => continue,
-                }
-            }
-            match row.report.clone() {
-                Some(report) => drop(self.tell(&app, &row, &report).await),
-                None => match row.flight.cargo {
-                    Cargo::Evm(_) => self.push_evm(&app, &row).await?,
-                    Cargo::Svm(_) => self.push_all_svm(&app).await?,
-                },
+            // One that cannot be carried on holds no other up.
+            if let Err(fault) = self.carry(&app, &key).await {
+                log::error("a flight could not be carried on", &[("key", key.into()), ("cause", cause(&fault))]);
             }
         }
         self.fill_gaps(&app).await
+    }
+
+    async fn carry(&self, app: &App, key: &str) -> Result<(), Fault> {
+        let Some(mut row) = self.row(key)? else { return Ok(()) };
+        if row.report.is_none() {
+            self.look(app, core::slice::from_ref(&row)).await?;
+            match self.row(key)? {
+                Some(newer) => row = newer,
+                None => return Ok(()),
+            }
+        }
+        match row.report.clone() {
+            Some(report) => drop(self.tell(app, &row, &report).await),
+            // It is in a block.
+            None if self.put_off.borrow().contains_key(key) => {}
+            None => match row.flight.cargo {
+                Cargo::Evm(_) => self.push_evm(app, &row).await?,
+                Cargo::Svm(_) => self.push_all_svm(app).await?,
+            },
+        }
+        Ok(())
     }
 }
 
@@ -289,45 +277,12 @@ struct Landed {
     id: TxId,
     /// How it came out, where the chain's own word on it says all.
     outcome: Option<Result<(), String>>,
+    /// What it took from the signer.
+    spent: Option<Spent>,
 }
 
-fn report_of(row: &Row, id: &TxId, status: SettlementStatus, reason: Option<Reason>, told: String) -> Report {
-    Report {
-        settlement: row.flight.settlement,
-        status,
-        reason,
-        told,
-        transaction: Some(id.to_string()),
-        attempts: row.sent.attempts(),
-        external: false,
-        reorged: row.sent.reopened,
-        units: Vec::new(),
-        spent: None,
-        handed: false,
-    }
-}
-
-fn pending(row: &Row) -> Report {
-    Report {
-        settlement: row.flight.settlement,
-        status: SettlementStatus::Pending,
-        reason: None,
-        told: String::new(),
-        transaction: row.sent.newest().map(|version| version.id.to_string()),
-        attempts: row.sent.attempts(),
-        external: false,
-        reorged: row.sent.reopened,
-        units: Vec::new(),
-        spent: None,
-        handed: false,
-    }
-}
-
-/// The transaction by which somebody else was quicker: the money has moved all the same.
-async fn somebody_elses(app: &App, network: &'static Network, flight: &Flight) -> Option<TxId> {
-    let signed =
-        external::Signed { payer: flight.payer, pay_to: flight.pay_to, amount: flight.amount, nonce: flight.nonce? };
-    external::find(app, network, &signed).await
+fn cause(fault: &Fault) -> serde_json::Value {
+    fault.cause().unwrap_or(&fault.detail).into()
 }
 
 fn network_of(flight: &Flight) -> Result<&'static Network, Fault> {

@@ -2,18 +2,25 @@
 
 use crate::case::{CASES, Case};
 use crate::ours;
-use serde_json::Value;
-use x402_edge::chain::trace::Screening;
+use alloy_primitives::B256;
+use serde_json::{Value, json};
+use x402_edge::address::Address;
+use x402_edge::amount::Amount;
+use x402_edge::chain::trace::{Mined, Screening, Trace};
 use x402_edge::error::Retry;
-use x402_edge::judge::{Context, Judgement, judge};
-use x402_edge::payment::{Claim, Finality, MAX_AGE_SECONDS_MAX};
+use x402_edge::judge::{Context, Judgement, Unit, judge};
+use x402_edge::payment::{Binding, Claim, Finality, MAX_AGE_SECONDS_MAX};
 use x402_edge::time::UnixMillis;
-use x402_edge::verdict::SanctionsPolicy;
+use x402_edge::verdict::{Refusal, SanctionsPolicy};
 
 fn judged(case: &Case) -> Option<Judgement> {
+    judged_as(case, |_| {})
+}
+
+fn judged_as(case: &Case, change: impl FnOnce(&mut Claim)) -> Option<Judgement> {
     let trace = case.trace().ok()?;
     let screening = Screening::new();
-    let claim = Claim {
+    let mut claim = Claim {
         network: Box::leak(Box::new(case.network)),
         tx: case.tx,
         expected: None,
@@ -26,13 +33,14 @@ fn judged(case: &Case) -> Option<Judgement> {
         max_age_s: MAX_AGE_SECONDS_MAX,
         claim: true,
     };
+    change(&mut claim);
     let context = Context {
         recipient: case.recipient(),
         screening: &screening,
         single_provider: false,
         sanctions: None,
         policy: SanctionsPolicy::Refuse,
-        prior: None,
+        held: &[],
         known_payers: &[],
         now: UnixMillis(1_795_000_000_000),
     };
@@ -63,4 +71,85 @@ fn every_recording_gets_the_verdict_it_expects() {
         told += 1;
     }
     println!("evm fixtures: {told} verdicts");
+}
+
+/// The recordings whose recipient was paid, with what was recorded of it.
+fn paid() -> Vec<(Case, Mined)> {
+    let is_paid = |case: &&Case| case.expected["success"] == true && case.expected["recipient"].is_string();
+    let mined = |case: &Case| case.trace().as_ref().ok().and_then(Trace::mined).cloned();
+    CASES.iter().filter(is_paid).filter_map(|case| Some((case.clone(), mined(case)?))).collect()
+}
+
+fn refusal(judgement: &Judgement) -> Option<Refusal> {
+    judgement.refusal.as_ref().map(|(refusal, _)| *refusal)
+}
+
+#[test]
+fn a_recordings_payer_is_judged_by_what_he_paid() {
+    for (case, mined) in paid() {
+        let recipient = case.recipient();
+        if mined.transfers.iter().any(|line| line.from == Some(recipient)) {
+            continue;
+        }
+        let whole = judged(&case).unwrap();
+        assert_eq!(whole.units(), [Unit::Whole], "{}", case.id);
+        for payer in &whole.payers {
+            let own = mined.transfers.iter().filter(|line| line.to == Some(recipient) && line.from == Some(*payer));
+            let sum = own.clone().fold(Amount::ZERO, |sum, line| sum.plus(line.amount).unwrap());
+            let ask = |expected: Amount| {
+                judged_as(&case, |claim| (claim.payer, claim.expected) = (Some(*payer), Some(expected))).unwrap()
+            };
+            let judgement = ask(sum);
+            assert!(judgement.is_paid() && judgement.amount == sum, "{}: {:?}", case.id, judgement.checks);
+            assert_eq!(judgement.transfers, own.cloned().collect::<Vec<_>>(), "{}", case.id);
+            assert_eq!(refusal(&ask(sum.plus(Amount::atomic(1)).unwrap())), Some(Refusal::AmountTooLow), "{}", case.id);
+        }
+        let stranger = judged_as(&case, |claim| claim.payer = Some(Address::Evm([9; 20].into()))).unwrap();
+        assert_eq!(refusal(&stranger), Some(Refusal::PayerMismatch), "{}", case.id);
+    }
+}
+
+/// The case with an authorization's event of the asset before the log at a place; all indexes are doubled for it.
+fn with_authorization(case: &Case, before: usize, authorizer: &Value, nonce: B256) -> Case {
+    let mut logs = case.logs();
+    for log in &mut logs {
+        let index = u64::from_str_radix(&log["logIndex"].as_str().unwrap()[2..], 16).unwrap();
+        log["logIndex"] = json!(format!("{:#x}", 2 * index + 1));
+    }
+    let mut used = logs[before].clone();
+    let index = u64::from_str_radix(&used["logIndex"].as_str().unwrap()[2..], 16).unwrap();
+    used["logIndex"] = json!(format!("{:#x}", index - 1));
+    used["topics"] =
+        json!(["0x98de503528ee59b575ef0c0a2576a82497bfc029a5685b209e9ec333479b10a5", authorizer, nonce.to_string()]);
+    used["data"] = json!("0x");
+    logs.insert(before, used);
+    case.with_logs(logs)
+}
+
+#[test]
+fn a_nonce_written_into_a_recording_selects_the_transfer_beside_it() {
+    let (nonce, mut bound) = (B256::repeat_byte(7), 0);
+    let ask = |case: &Case, nonce: B256| judged_as(case, |claim| claim.authorization_nonce = Some(nonce)).unwrap();
+    for (case, _) in paid() {
+        let logs = case.logs();
+        let asset = case.network.asset.address.to_string().to_lowercase();
+        let of_asset: Vec<usize> = (0..logs.len()).filter(|at| logs[*at]["address"] == asset.as_str()).collect();
+        let first = case.expected["matching_logs"][0].as_u64().unwrap();
+        let at = logs.iter().position(|log| log["logIndex"] == format!("{first:#x}")).unwrap();
+        let giver = logs[at]["topics"][1].clone();
+        let before = of_asset.iter().rev().find(|other| **other < at).map(|other| logs[*other]["topics"][1].clone());
+        let judgement = ask(&with_authorization(&case, at, &giver, nonce), nonce);
+        if before == Some(giver) {
+            continue;
+        }
+        assert!(judgement.is_paid() && judgement.binding == Binding::Authorization, "{}", case.id);
+        let amount = Amount(logs[at]["data"].as_str().unwrap().parse().unwrap());
+        assert!(judgement.amount <= amount, "{}", case.id);
+        let unbound = ask(&with_authorization(&case, at, &json!(format!("0x{:064x}", 9)), nonce), nonce);
+        assert_eq!(refusal(&unbound), Some(Refusal::AuthorizationMismatch), "{}", case.id);
+        assert_eq!(refusal(&ask(&case, nonce)), Some(Refusal::AuthorizationMismatch), "{}", case.id);
+        bound += 1;
+    }
+    assert!(CASES.is_empty() || bound > 15, "{bound}");
+    println!("evm fixtures: {bound} transfers bound to a nonce");
 }

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 use x402_edge::config::SETTINGS;
 use x402_edge::error::Code;
-use x402_edge::network::{FinalityRule, NETWORKS};
+use x402_edge::network::{Cost, FinalityRule, LAMPORTS_PER_SIGNATURE, NETWORKS};
 use x402_edge::reason::Reason;
 use x402_edge::tier::{Chains, PLANS};
 use x402_edge::verdict::Refusal;
@@ -92,6 +92,7 @@ fn the_chains_and_tiers_are_documented() {
         )
         .expect("text");
     }
+    text.push_str(&settling());
     check("docs/reference/networks.md", &text);
     let mut text = "# Tiers\n\n| tier | a month | verifications a month | a minute / an hour | live chains |\n|---|---|---|---|---|\n".to_owned();
     for plan in PLANS {
@@ -105,4 +106,44 @@ fn the_chains_and_tiers_are_documented() {
             .expect("text");
     }
     check("docs/reference/tiers.md", &text);
+}
+
+/// What settling costs us at most, by chain.
+fn settling() -> String {
+    let mut text = format!(
+        "\n# What a settlement may cost\n\nThe service pays for the transactions. Each row is the most that one \
+         transaction may cost, in the chain's own coin, and in dollars at a price that is an assumption, not a quote: \
+         a round one, meant to be above the market's (`settle.coin.usd` in `data/chains.json`; local chains: 1). \
+         On EVM it is all the gas at our cap of its price; an OP-stack chain's charge for its layer 1 comes on top, and a replaced \
+         transaction costs once. On Solana the payer's transaction says what it costs: {LAMPORTS_PER_SIGNATURE} \
+         lamports for each of two signatures at most, and a priority fee (compute units times their price, rounded \
+         up; or a version-1 transaction's own word) that is capped as a whole: wallets ask a high price for few \
+         units.\n\n| key | least USDC | a transaction may use | at most | worst cost | in dollars | a coin at |\n\
+         |---|---|---|---|---|---|---|\n"
+    );
+    for network in NETWORKS {
+        let Some(settle) = network.settle else { continue };
+        let coin = settle.coin;
+        let (uses, price) = match settle.cost {
+            Cost::Evm(gas) => (format!("{} gas", gas.limit), format!("{} gwei a unit", decimal(gas.max_fee_wei, 9))),
+            Cost::Svm(compute) => (
+                format!("{} compute units", compute.units),
+                format!("{} lamports of priority fee", compute.priority_lamports),
+            ),
+        };
+        let worst = (decimal(settle.worst(), coin.decimals.into()), decimal(coin.micro_usd(settle.worst()), 6));
+        let least = decimal(settle.min_atomic.into(), 6);
+        let (key, symbol, usd) = (network.key, coin.symbol, coin.usd);
+        writeln!(text, "| `{key}` | {least} | {uses} | {price} | {} {symbol} | ${} | ${usd} |", worst.0, worst.1)
+            .expect("text");
+    }
+    text
+}
+
+/// `value` with a point before its last `digits` digits, without zeros at the end.
+fn decimal(value: u128, digits: usize) -> String {
+    let text = format!("{value:0>width$}", width = digits + 1);
+    let (whole, rest) = text.split_at(text.len() - digits);
+    let rest = rest.trim_end_matches('0');
+    if rest.is_empty() { whole.to_owned() } else { format!("{whole}.{rest}") }
 }

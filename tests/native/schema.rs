@@ -15,10 +15,18 @@ fn directory_db() -> Connection {
     db
 }
 
+/// What a ledger does when it wakes on a state without migrations.
+fn bring_up(db: &Connection) {
+    db.execute_batch(ledger::STATE_SCHEMA).expect("the schema applies");
+    db.execute_batch(ledger::SCHEMA).expect("the schema applies");
+    for migration in ledger::MIGRATIONS {
+        db.execute_batch(migration).expect("a migration applies");
+    }
+}
+
 fn ledger_db() -> Connection {
     let db = Connection::open_in_memory().expect("SQLite");
-    db.execute_batch(ledger::SCHEMA).expect("the schema applies");
-    db.execute_batch(ledger::SCHEMA).expect("and again");
+    bring_up(&db);
     db
 }
 
@@ -41,7 +49,7 @@ fn check(db: &Connection, module: &str, scans_allowed: &[&str]) {
     let all = statements(module);
     assert!(all.len() > 8, "{}", all.len());
     for (name, text) in all {
-        if name == "SCHEMA" {
+        if name.ends_with("SCHEMA") || name.starts_with("MIGRATION") {
             continue;
         }
         db.prepare(&text).unwrap_or_else(|error| panic!("{name}: {error}"));
@@ -67,9 +75,37 @@ fn check(db: &Connection, module: &str, scans_allowed: &[&str]) {
 fn the_settlers_statements_prepare_and_find_their_rows() {
     let db = Connection::open_in_memory().expect("SQLite");
     db.execute_batch(settler::SCHEMA).expect("the schema applies");
-    // A day of one signer's flights is all there is, and of those watched what is not yet final.
-    let scans = ["FLIGHTS_OPEN", "FLIGHTS_COUNT", "FLIGHTS_PURGE", "WATCHED_DUE", "WATCHED_NEXT"];
-    check(&db, "settler", &scans);
+    // A day of one signer's flights is all there is, of those watched what is not yet final, and of
+    // refusals and penalties those of a day or two.
+    let flights = ["FLIGHTS_PURGE", "WATCHED_DUE", "WATCHED_NEXT"];
+    let others = ["REFUSED_PURGE", "PENALTIES_AFTER", "PENALTIES_PURGE"];
+    check(&db, "settler", &[flights, others].concat());
+}
+
+#[test]
+fn a_settler_of_the_build_before_finds_its_flights() {
+    let db = Connection::open_in_memory().expect("SQLite");
+    // The schema of the build before, with a flight on its way and one that has ended.
+    db.execute_batch(
+        "CREATE TABLE state (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+        CREATE TABLE flights (key TEXT PRIMARY KEY, nonce INTEGER NOT NULL, flight TEXT NOT NULL, sent TEXT NOT NULL,
+            report TEXT, told INTEGER NOT NULL DEFAULT 0, changed_ms INTEGER NOT NULL) WITHOUT ROWID;
+        CREATE TABLE watched (key TEXT PRIMARY KEY, next_ms INTEGER NOT NULL, since_ms INTEGER NOT NULL) WITHOUT ROWID;
+        INSERT INTO flights VALUES ('a/0', 4, 'flying', '{}', NULL, 0, 1), ('b/0', 3, 'ended', '{}', '{}', 1, 1);",
+    )
+    .expect("the old schema applies");
+    db.execute_batch(settler::SCHEMA).expect("the schema applies");
+    let flying: Vec<(String, String)> = db
+        .prepare(settler::FLIGHTS_FLYING)
+        .and_then(|mut found| found.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect())
+        .expect("rows");
+    assert_eq!(flying, [("a/0".to_owned(), "flying".to_owned())]);
+    let count = |text: &str| -> usize {
+        db.prepare(text).and_then(|mut found| Ok(found.query_map([], |_| Ok(()))?.count())).expect("rows")
+    };
+    assert_eq!(count(settler::FLIGHTS_OPEN), 1);
+    let again = |key: &str| db.execute(settler::FLIGHT_UNTOLD, [key]).expect("runs");
+    assert_eq!((again("a/0"), again("b/0"), count(settler::FLIGHTS_OPEN)), (0, 1, 2));
 }
 
 #[test]
@@ -110,4 +146,113 @@ fn an_older_revision_changes_nothing() {
     assert_eq!((put(0, "confirmed"), put(2, "reorged"), put(1, "finalized"), put(2, "again")), (1, 1, 0, 0));
     let status: String = db.query_row("SELECT status FROM verifications", [], |row| row.get(0)).expect("a row");
     assert_eq!(status, "reorged");
+}
+
+/// Claims the whole, or one log of it; whether that was written.
+fn claim(db: &Connection, ordinal: Option<i64>, id: &str) -> rusqlite::Result<bool> {
+    let (network, tx, to, reference) = ("eip155:8453", "0x1", "0xA", None::<String>);
+    let read = |statement: &str, bind: &[&dyn rusqlite::ToSql]| db.prepare(statement)?.exists(bind);
+    match ordinal {
+        None => read(ledger::CLAIM_PUT, rusqlite::params![network, tx, to, id, reference, 5, network, tx, to]),
+        Some(ordinal) => {
+            let bind = rusqlite::params![network, tx, to, ordinal, id, reference, 5, network, tx, to];
+            read(ledger::LOG_CLAIM_PUT, bind)
+        }
+    }
+}
+
+fn claims(db: &Connection) -> Vec<(Option<i64>, String)> {
+    let mut get = db.prepare(ledger::CLAIMS_GET).expect("prepares");
+    let bind = ["eip155:8453", "0x1", "0xA", "eip155:8453", "0x1", "0xA"];
+    let rows = get.query_map(bind, |row| Ok((row.get(0)?, row.get(1)?))).expect("runs");
+    rows.map(|row| row.expect("a row")).collect()
+}
+
+#[test]
+fn the_whole_excludes_every_log_and_a_log_the_whole() {
+    let db = ledger_db();
+    assert_eq!((claim(&db, Some(3), "ver_a"), claim(&db, Some(5), "ver_b")), (Ok(true), Ok(true)));
+    assert!(claim(&db, Some(3), "ver_c").is_err());
+    assert_eq!(claim(&db, None, "ver_c"), Ok(false));
+    assert_eq!(claims(&db), [(Some(3), "ver_a".to_owned()), (Some(5), "ver_b".to_owned())]);
+}
+
+#[test]
+fn a_claim_of_the_build_before_is_the_whole() {
+    let db = Connection::open_in_memory().expect("SQLite");
+    // As that build made and filled it.
+    db.execute_batch(
+        "CREATE TABLE claims (network TEXT NOT NULL, tx TEXT NOT NULL, recipient TEXT NOT NULL,
+            id TEXT NOT NULL, reference TEXT, claimed_ms INTEGER NOT NULL,
+            PRIMARY KEY (network, tx, recipient)) WITHOUT ROWID;
+        INSERT INTO claims VALUES ('eip155:8453', '0x1', '0xA', 'ver_old', NULL, 4);",
+    )
+    .expect("the state of then");
+    bring_up(&db);
+    assert_eq!(claims(&db), [(None, "ver_old".to_owned())]);
+    assert_eq!(claim(&db, Some(0), "ver_new"), Ok(false));
+    assert!(claim(&db, None, "ver_new").is_err());
+    assert_eq!(claims(&db), [(None, "ver_old".to_owned())]);
+}
+
+#[test]
+fn settlements_of_the_build_before_are_handed_over_if_completed_and_open_if_pending() {
+    let db = Connection::open_in_memory().expect("SQLite");
+    db.execute_batch(ledger::STATE_SCHEMA).expect("the schema applies");
+    db.execute_batch(ledger::SCHEMA).expect("the schema applies");
+    let body = |id: &str, status: &str| {
+        format!(
+            r#"{{"id":"{id}","status":"{status}","reason":null,"network":"eip155:8453","transaction":"0x{id}","payer":"0xP",
+            "pay_to":"0xR","amount":"1","asset":"0xA","created_at":"2026-11-29T00:00:00.000Z",
+            "completed_at":"2026-11-29T00:00:09.000Z","attempts":[{{"transaction":"0x1","at":"2026-11-29T00:00:00.000Z"}}]}}"#
+        )
+    };
+    for (id, status) in [("stl_1", "completed"), ("stl_2", "pending"), ("stl_3", "failed")] {
+        db.execute("INSERT INTO settlements VALUES (?, ?)", (id, body(id, status))).expect("runs");
+        db.execute("INSERT INTO payments VALUES (?, 'f', ?)", (format!("auth-{id}"), id)).expect("runs");
+        db.execute("INSERT INTO senders VALUES (?, '0xs')", [id]).expect("runs");
+        db.execute("INSERT INTO identifiers VALUES (?, ?)", (format!("order-{id}"), format!("auth-{id}")))
+            .expect("runs");
+    }
+    db.execute_batch(
+        "INSERT INTO payments VALUES ('auth-open', 'f', NULL);
+        INSERT INTO idempotency VALUES ('facilitator/settle', 'k', 'h', 200, '{\"success\":true}', 1000);
+        INSERT INTO idempotency VALUES ('facilitator/settle', 'l', 'h', NULL, NULL, 1000);",
+    )
+    .expect("the state of then");
+    for migration in ledger::MIGRATIONS {
+        db.execute_batch(migration).expect("a migration applies");
+    }
+    let settlement = |id: &str| {
+        let read = |row: &rusqlite::Row<'_>| {
+            Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, row.get::<_, i64>(2)?, row.get::<_, String>(3)?))
+        };
+        db.query_row("SELECT body, course, handed, status FROM settlements WHERE id = ?", [id], read).expect("there")
+    };
+    let (body, course, handed, _) = settlement("stl_1");
+    assert_eq!(handed, 1);
+    assert!(body.contains(r#""handed_over":{"at":"2026-11-29T00:00:09.000Z","request_id":null}"#), "{body}");
+    let course: x402_edge::ledger::payment::Course =
+        serde_json::from_str(&course.replace("0xs", "0x70997970c51812dc3a010c7d01b50e0d17dc79c8")).expect("reads");
+    assert_eq!((course.attempt, course.reserved_at.0), (1, 1_795_910_400_000));
+    let (body, _, handed, status) = settlement("stl_2");
+    assert_eq!((handed, status.as_str()), (0, "pending"));
+    assert!(body.contains(r#""handed_over":null"#), "{body}");
+    let listed = |statement: &str| -> Vec<String> {
+        let mut rows = db.prepare(statement).expect("prepares");
+        let found = rows.query_map(("stl_a", (), (), 9), |row| row.get::<_, String>(0)).expect("runs");
+        found.map(|row| row.expect("a row")).collect()
+    };
+    assert_eq!(listed(ledger::SETTLEMENTS_OPEN), ["stl_2"]);
+    assert_eq!(listed(ledger::SETTLEMENTS_BEFORE), ["stl_3", "stl_2", "stl_1"]);
+    let known: String = db
+        .query_row(ledger::IDENTIFIER_GET, ("0xP", "order-stl_1"), |row| row.get(0))
+        .expect("an identifier is its payer's");
+    assert_eq!(known, "auth-stl_1");
+    let until = |key: &str| -> Option<i64> {
+        db.query_row(ledger::IDEMPOTENCY_GET, ("facilitator/settle", key), |row| row.get(4)).expect("there")
+    };
+    assert_eq!((until("k"), until("l")), (Some(601_000), None));
+    let open: i64 = db.query_row(ledger::PAYMENTS_NEXT, (), |row| row.get(0)).expect("there");
+    assert!(open > 1_700_000_000_000);
 }

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 use x402_edge::address::{Address, Family};
 use x402_edge::chain::evm::memory::Memory;
-use x402_edge::chain::exact::{Known, judge_free, judge_on_chain};
+use x402_edge::chain::exact::{Known, Sender, Told, judge_free, judge_on_chain};
 use x402_edge::chain::facts::{Facts, Reply, Unknown};
 use x402_edge::network::{Network, by_caip2};
 use x402_edge::payment::x402::{Body, read};
@@ -28,10 +28,14 @@ fn judged(body: &Value, network: &Network, own: &[Address], now: u64) -> (Option
     let free = judge_free(&payment, network, own, UnixSeconds(now));
     let Some(terms) = free.terms else { return (None, free.rules.refusal.map(|(reason, _)| reason)) };
     let (mut facts, memory) = (Facts::new(), Memory::default());
+    let sender = Sender { address: *own.first().unwrap_or(&terms.pay_to()), gas_limit: Some(200_000), price: None };
     loop {
         let known = Known { facts: &facts, memory: &memory, settles: false, now: UnixSeconds(now) };
-        match judge_on_chain(&payment, &terms, own.first().unwrap_or(&terms.pay_to()), known) {
-            Ok(rules) => return (Some(terms.payer().to_string()), rules.refusal.map(|(reason, _)| reason)),
+        match judge_on_chain(&payment, &terms, &sender, known) {
+            Ok(Told::Poor | Told::Underpriced) => panic!("nobody said so"),
+            Ok(Told::Judged(rules, _)) => {
+                return (Some(terms.payer().to_string()), rules.refusal.map(|(reason, _)| reason));
+            }
             Err(Unknown::Missing(calls)) => {
                 for call in calls {
                     let answer = match call.method {

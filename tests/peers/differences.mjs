@@ -73,6 +73,16 @@ export const EVM_DIFFERENCES = [
   },
 ];
 
+/** Whether an assertion of Lighthouse is the third instruction. */
+function guardsFirst({ paymentPayload }) {
+  const text = paymentPayload?.payload?.transaction;
+  if (typeof text !== "string") return false;
+  const bytes = Buffer.from(text, "base64");
+  // The compute price, then a program's index, no accounts and one byte of data.
+  const price = bytes.indexOf(Buffer.from([9, 3, 1, 0, 0, 0, 0, 0, 0, 0]));
+  return price > 0 && bytes.subarray(price + 11, price + 14).equals(Buffer.from([0, 1, 5]));
+}
+
 export const SVM_DIFFERENCES = [
   ...COMMON,
   {
@@ -85,5 +95,26 @@ export const SVM_DIFFERENCES = [
     ours: /^invalid_exact_svm_payload_transaction_could_not_be_decoded$/,
     theirs: /^invalid_exact_svm_/,
     why: "a transaction is read whole and strictly before any of it is judged",
+  },
+  {
+    ours: /^invalid_exact_svm_payload_transaction_instructions_compute_price_instruction_too_high$/,
+    theirs: /^(?!.*_compute_)/,
+    why: "our cap is on the whole priority fee, theirs on the price of a unit",
+  },
+  {
+    ours: /^invalid_exact_svm_payload_unknown_(fourth|fifth|sixth|seventh)_instruction$/,
+    theirs: /^(valid|invalid_exact_svm_(transaction_simulation_failed|payload_memo_count|payload_memo_mismatch))$/,
+    why: "of Lighthouse's instructions only the assertions about accounts are taken",
+  },
+  {
+    ours: /^(?!invalid_exact_svm_payload_no_transfer_instruction$)/,
+    theirs: /^invalid_exact_svm_payload_no_transfer_instruction$/,
+    when: (body) => guardsFirst(body),
+    why: "a wallet's assertions may stand before the transfer, too",
+  },
+  {
+    ours: /^invalid_exact_svm_payload_recipient_mismatch$/,
+    theirs: /^(valid|invalid_exact_svm_(payload_amount_mismatch|transaction_simulation_failed))$/,
+    why: "a transfer from an account to itself pays nobody",
   },
 ];

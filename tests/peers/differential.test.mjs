@@ -35,7 +35,7 @@ before(async () => {
   const deployed = await evm.rpc("eth_call", [{ data: multicall3Bytecode }]);
   await evm.rpc("anvil_setCode", ["0xcA11bde05977b3631167028862bE2a173976CA11", deployed]);
   facilitator = withEvm(reference(), { url: evm.url, chainId: 84532, key: KEYS.at(-1), name: "base-sepolia" });
-  await withSvm(facilitator, { url: solana.url, signer: feePayer, limits: { maxPriorityFeeMicroLamports: 50_000, maxComputeUnits: 200_000, maxRequiredSignatures: 2 } });
+  await withSvm(facilitator, { url: solana.url, signer: feePayer, limits: { maxPriorityFeeMicroLamports: 500_000, maxComputeUnits: 400_000, maxRequiredSignatures: 2 } });
 });
 after(async () => {
   await worker?.stop();
@@ -154,7 +154,7 @@ test("Solana payments are judged as the reference judges them", { timeout: 240_0
   const other = (await randomSigner()).address;
   await solana.fund(other, 0n, DEVNET_MINT);
   const budget = (word, ...bytes) => ({ programAddress: "ComputeBudget111111111111111111111111111111", data: new Uint8Array([word, ...bytes]) });
-  const lighthouse = { programAddress: "L2TExMFKdjpN9kozasaurPirfHy9P8sbXoAN1qA3S95", accounts: [], data: new Uint8Array([1]) };
+  const lighthouse = (kind) => ({ programAddress: "L2TExMFKdjpN9kozasaurPirfHy9P8sbXoAN1qA3S95", accounts: [], data: new Uint8Array([kind]) });
   const system = { programAddress: "11111111111111111111111111111111", accounts: [], data: new Uint8Array([1]) };
   const layouts = [
     (all) => all.slice(0, 3),
@@ -163,14 +163,19 @@ test("Solana payments are judged as the reference judges them", { timeout: 240_0
     (all) => [all[1], all[0], ...all.slice(2)],
     (all) => [all[0], all[1], all[3], all[2]],
     (all) => [...all, all[3]],
-    (all) => [...all, lighthouse],
+    (all) => [...all, lighthouse(5)],
+    (all) => [...all, lighthouse(15)],
+    (all) => [all[0], all[1], lighthouse(5), ...all.slice(2)],
     (all) => [...all, ...Array(random.below(6)).fill(all[3])],
     (all) => [...all, system],
     (all) => [all[0], all[1], all[2], system],
-    (all) => [budget(2, 0x40, 0x0d, 0x03, 0x00), ...all.slice(1)],
-    (all) => [budget(2, 0x41, 0x0d, 0x03, 0x00), ...all.slice(1)],
-    (all) => [all[0], budget(3, 0x50, 0xc3, 0, 0, 0, 0, 0, 0), ...all.slice(2)],
-    (all) => [all[0], budget(3, 0x51, 0xc3, 0, 0, 0, 0, 0, 0), ...all.slice(2)],
+    // 400,000 units and one more; 500,000 millionths of a lamport, which for 20,000 units are 10,000 lamports, and one more.
+    (all) => [budget(2, 0x80, 0x1a, 0x06, 0x00), ...all.slice(1)],
+    (all) => [budget(2, 0x81, 0x1a, 0x06, 0x00), ...all.slice(1)],
+    (all) => [all[0], budget(3, 0x20, 0xa1, 0x07, 0, 0, 0, 0, 0), ...all.slice(2)],
+    (all) => [all[0], budget(3, 0x21, 0xa1, 0x07, 0, 0, 0, 0, 0), ...all.slice(2)],
+    (all) => [budget(2, 0x80, 0x1a, 0x06, 0x00), budget(3, 0x20, 0xa1, 0x07, 0, 0, 0, 0, 0), ...all.slice(2)],
+    (all) => [all[0], all[1], { ...all[2], accounts: [all[2].accounts[2], ...all[2].accounts.slice(1)] }, all[3]],
     (all) => [all[0], all[1], { ...all[2], data: new Uint8Array([3, ...all[2].data.slice(1, 9)]) }, all[3]],
     (all) => [all[0], all[1], { ...all[2], data: new Uint8Array([...all[2].data.slice(0, 9), 9]) }, all[3]],
     (all) => [all[0], all[1], { ...all[2], programAddress: "TokenzQdBNbLqP5VEhdkAS6EPFLC1PHnBqCXEpPxuEb" }, all[3]],

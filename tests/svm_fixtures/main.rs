@@ -147,7 +147,7 @@ fn every_recording_gets_the_verdict_it_expects() {
             single_provider: false,
             sanctions: None,
             policy: SanctionsPolicy::Refuse,
-            prior: None,
+            held: &[],
             known_payers: &[],
             now: UnixMillis(NOW.0 * 1_000),
         };

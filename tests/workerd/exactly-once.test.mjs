@@ -1,10 +1,11 @@
 // One payment, one movement of money, whoever asks, however often, and whoever
 // else interferes: identifiers, keys, other senders, lost answers, reorganisations.
 import assert from "node:assert/strict";
+import { connect } from "node:net";
 import { after, before, test } from "node:test";
 import { createWalletClient, encodeFunctionData, http } from "viem";
 import { contracts } from "../../scripts/lib/contract.mjs";
-import { ACCOUNTS, KEYS, TOKEN, startEvm } from "../../scripts/lib/evm.mjs";
+import { ACCOUNTS, KEYS, TOKEN, randomAccount, startEvm } from "../../scripts/lib/evm.mjs";
 import { sign, signedPayment } from "./payment.mjs";
 import { startWorker, until } from "./worker.mjs";
 
@@ -38,22 +39,29 @@ async function sendAsStranger(body) {
   return hash;
 }
 
-test("a buyer who signs anew under the same identifier pays once", async () => {
-  const { settle, buyer, to, body } = await payment();
+test("another authorization under an identifier is a conflict, and the first still stands", async () => {
+  const { settle, verify, buyer, to, body } = await payment();
   const id = "order_0123456789abcdef";
   const first = (await settle(identified(body, id))).body;
   assert.equal(first.success, true, JSON.stringify(first));
   const anew = identified(await sign({ buyer, to }), id);
   assert.notEqual(anew.paymentPayload.payload.authorization.nonce, body.paymentPayload.payload.authorization.nonce);
+  const looked = (await verify(anew)).body;
+  assert.deepEqual([looked.isValid, looked.invalidReason, looked.extra.settlementId], [false, "payment_identifier_conflict", first.extra.settlementId]);
   const again = (await settle(anew)).body;
-  assert.deepEqual([again.success, again.transaction, again.extra.settlementId], [true, first.transaction, first.extra.settlementId]);
+  assert.deepEqual([again.success, again.errorReason, again.transaction], [false, "payment_identifier_conflict", first.transaction]);
+  assert.equal(again.extra.settlementId, first.extra.settlementId);
   assert.equal(await evm.balance(to), 10_000n);
   const dearer = (await settle(identified(await sign({ buyer, to, amount: 20_000n }), id))).body;
-  assert.deepEqual([dearer.success, dearer.errorReason, dearer.transaction], [false, "payment_identifier_conflict", ""]);
+  assert.deepEqual([dearer.success, dearer.errorReason], [false, "payment_identifier_conflict"]);
+  // Identifiers are each payer's own.
+  const other = randomAccount();
+  await evm.mint(other.address, 1_000_000n);
+  assert.equal((await settle(identified(await sign({ buyer: other, to }), id))).body.success, true);
   const forged = identified(await sign({ buyer, to }), id);
   forged.paymentPayload.payload.signature = body.paymentPayload.payload.signature;
   assert.equal((await settle(forged)).body.errorReason, "invalid_exact_evm_signature");
-  assert.equal(await evm.balance(to), 10_000n);
+  assert.equal(await evm.balance(to), 20_000n);
 });
 
 test("an identifier that is required and missing, or malformed, is refused", async () => {
@@ -69,7 +77,7 @@ test("an Idempotency-Key stands for one body", async () => {
   const first = await settle(body);
   const again = await settle(body);
   assert.equal(first.body.success, true);
-  assert.deepEqual(again.body, first.body);
+  assert.deepEqual([again.text, again.headers.get("idempotent-replayed")], [first.text, "true"]);
   const other = await settle(await sign({ buyer, to }));
   assert.deepEqual([other.status, other.body.success, other.body.errorReason, other.body.error_code], [409, false, "payment_identifier_conflict", "IDEMPOTENCY_CONFLICT"]);
 });
@@ -92,7 +100,7 @@ test("what somebody else has sent and was verified by its hash is not paid again
   assert.equal((await settle()).body.errorReason, "invalid_exact_evm_nonce_already_used");
 });
 
-test("a payment whose time is over is told again, and no other", async () => {
+test("a payment whose time is over is answered from its record, and no other", async () => {
   const validBefore = BigInt(Math.floor(Date.now() / 1000) + 9);
   const paid = await payment({ change: { validBefore } });
   const unpaid = await payment({ change: { validBefore } });
@@ -100,7 +108,7 @@ test("a payment whose time is over is told again, and no other", async () => {
   assert.equal(first.success, true, JSON.stringify(first));
   await until(() => BigInt(Math.floor(Date.now() / 1000)) > validBefore, "the end of its time");
   const again = (await paid.settle()).body;
-  assert.deepEqual([again.success, again.transaction], [true, first.transaction]);
+  assert.deepEqual([again.errorReason, again.transaction], ["duplicate_settlement", first.transaction]);
   const late = "invalid_exact_evm_payload_authorization_valid_before";
   assert.equal((await unpaid.settle()).body.errorReason, late);
   const forged = structuredClone(paid.body);
@@ -108,23 +116,27 @@ test("a payment whose time is over is told again, and no other", async () => {
   assert.equal((await paid.settle(forged)).body.errorReason, late);
 });
 
-test("an answer that is lost on the way is told to whoever asks again", async () => {
+test("an answer that is lost on the way is told to whoever asks next, once", async () => {
   const { settle, test: key, body, to } = await payment();
   await evm.rpc("evm_setAutomine", [false]);
-  const gone = new AbortController();
-  const headers = { authorization: `Bearer ${key}`, "content-type": "application/json" };
-  const lost = fetch(`${worker.url}/facilitator/settle`, { method: "POST", headers, body: JSON.stringify(body), signal: gone.signal }).catch(() => "gone");
   const count = async (tag) => Number(await evm.rpc("eth_getTransactionCount", [SIGNER, tag]));
   const before = await count("latest");
+  const { hostname, port } = new URL(worker.url);
+  const text = JSON.stringify(body);
+  const socket = connect(Number(port), hostname);
+  socket.on("error", () => {});
+  socket.write(`POST /facilitator/settle HTTP/1.1\r\nhost: x\r\nauthorization: Bearer ${key}\r\ncontent-type: application/json\r\ncontent-length: ${text.length}\r\n\r\n${text}`);
   await until(async () => (await count("pending")) === before + 1, "the settlement in the pool");
-  gone.abort();
-  assert.equal(await lost, "gone");
-  const asking = settle();
+  socket.resetAndDestroy();
   await evm.rpc("evm_setAutomine", [true]);
   await evm.rpc("evm_mine");
-  const again = (await asking).body;
+  const again = await until(async () => {
+    const answer = (await settle()).body;
+    return answer.errorReason === "duplicate_settlement" ? undefined : answer;
+  }, "the delivery to open again");
   assert.equal(again.success, true, JSON.stringify(again));
   assert.deepEqual([await evm.balance(to), await count("latest")], [10_000n, before + 1]);
+  assert.equal((await settle()).body.errorReason, "duplicate_settlement");
 });
 
 test("a settlement whose block leaves the chain is sent again", async () => {
@@ -139,12 +151,13 @@ test("a settlement whose block leaves the chain is sent again", async () => {
   assert.deepEqual([read.status, read.transaction], ["completed", body.transaction]);
 });
 
-test("a day's transactions for a tenant are bounded", async () => {
-  const own = await startWorker({ vars: { RPC_LOCAL_EVM: evm.url, EVM_SIGNERS_TEST: KEYS.at(-2), SETTLE_DAILY_MAX: "1" } });
+test("what a day's settlements may cost a tenant is bounded, and told before anything is sent", async () => {
+  // Less than one settlement may cost at worst, at the registry's dollar a coin.
+  const own = await startWorker({ vars: { RPC_LOCAL_EVM: evm.url, EVM_SIGNERS_TEST: KEYS.at(-2), SETTLE_DAILY_USD: "0.0001" } });
   try {
-    const { settle, buyer, to } = await signedPayment(own, evm);
-    assert.equal((await settle()).body.success, true);
-    assert.equal((await settle(await sign({ buyer, to }))).body.errorReason, "quota_exceeded");
+    const { settle, to } = await signedPayment(own, evm);
+    assert.equal((await settle()).body.errorReason, "quota_exceeded");
+    assert.equal(await evm.balance(to), 0n);
   } finally {
     await own.stop();
   }

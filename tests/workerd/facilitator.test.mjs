@@ -52,31 +52,35 @@ test("a payer who has got code since the last verification is asked by it", asyn
   assert.equal(await evm.balance(to), 0n);
 });
 
-test("a settled payment moves money once, is claimed, and is told again", async () => {
+test("a settled payment moves money once, is claimed, and is handed over once", async () => {
   const { settle, verify, to, test: key, buyer } = await payment({ amount: 25_000n });
   const first = await settle();
   assert.deepEqual([first.status, first.body.success, first.body.network], [200, true, "eip155:31337"], JSON.stringify(first.body));
   assert.match(first.body.transaction, /^0x[0-9a-f]{64}$/);
   assert.deepEqual([first.body.payer, first.body.amount], [buyer.address, "25000"]);
   assert.equal(await evm.balance(to), 25_000n);
-  const again = await settle();
-  assert.deepEqual([again.body.success, again.body.transaction], [true, first.body.transaction]);
+  const again = (await settle()).body;
+  assert.deepEqual([again.success, again.errorReason, again.transaction], [false, "duplicate_settlement", first.body.transaction]);
+  assert.equal(again.extra.settlementId, first.body.extra.settlementId);
   assert.equal(await evm.balance(to), 25_000n);
-  assert.equal((await verify()).body.invalidReason, "invalid_exact_evm_nonce_already_used");
+  const looked = (await verify()).body;
+  assert.deepEqual([looked.isValid, looked.invalidReason, looked.extra.settlementId], [false, "duplicate_settlement", again.extra.settlementId]);
   const claimed = await worker.verify(key, { tx_hash: first.body.transaction, chain: "local-evm" });
   assert.equal(claimed.body.error_code, "ALREADY_CLAIMED");
   assert.equal(claimed.body.claimed_by.id, first.body.extra.settlementId);
   const read = await worker.call("GET", `/v1/settlements/${first.body.extra.settlementId}`, { key });
   assert.deepEqual([read.status, read.body.status, read.body.transaction, read.body.attempts.length], [200, "completed", first.body.transaction, 1]);
+  assert.equal(read.body.handed_over.request_id, first.headers.get("x-request-id"));
   assert.deepEqual((await worker.call("GET", "/v1/usage", { key })).body.verifications_used, 2);
 });
 
-test("the same payment fifty times at once is one transaction", async () => {
+test("the same payment fifty times at once is one transaction and one success", async () => {
   const { settle, to } = await payment();
   const before = await evm.rpc("eth_getTransactionCount", [SIGNER.address, "latest"]);
   const answers = await Promise.all(Array.from({ length: 50 }, () => settle()));
-  const hashes = new Set(answers.map(({ body }) => body.transaction));
-  assert.deepEqual([answers.filter(({ body }) => body.success).length, hashes.size], [50, 1]);
+  const successes = answers.filter(({ body }) => body.success);
+  assert.deepEqual([successes.length, answers.filter(({ body }) => body.errorReason === "duplicate_settlement").length], [1, 49]);
+  assert.deepEqual(new Set(answers.map(({ body }) => body.extra.settlementId)).size, 1);
   const after = await evm.rpc("eth_getTransactionCount", [SIGNER.address, "latest"]);
   assert.equal(Number(after) - Number(before), 1);
   assert.equal(await evm.balance(to), 10_000n);
@@ -88,6 +92,7 @@ test("another tenant and other requirements get nothing of a settled payment", a
   const other = await worker.tenant();
   const stolen = await settle(body, other.test);
   assert.deepEqual([stolen.status, stolen.body.errorReason, stolen.body.transaction], [200, "pay_to_not_allowed", ""]);
+  // In version 2 the resource is the buyer's own text: it makes no other payment.
   const elsewhere = structuredClone(body);
   elsewhere.paymentPayload.resource.url = "https://shop.test/b";
   assert.equal((await settle(elsewhere)).body.errorReason, "duplicate_settlement");

@@ -2,7 +2,7 @@
 // settled once, sent again when lost, ended for certain when they expire.
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { COMPUTE_BUDGET, keyPairText, signer, startSolana } from "../../scripts/lib/solana.mjs";
+import { COMPUTE_BUDGET, keyPairText, MEMO_PROGRAM, signer, startSolana } from "../../scripts/lib/solana.mjs";
 import { signSvm, signedSvmPayment } from "./payment.mjs";
 import { startWorker, until } from "./worker.mjs";
 
@@ -33,7 +33,8 @@ for (const version of ["legacy", 0, 1]) {
     assert.deepEqual([first.success, first.network, first.payer], [true, "solana:local", buyer.address], JSON.stringify(first));
     assert.equal(await paid(), 10_000n);
     const again = (await settle()).body;
-    assert.deepEqual([again.success, again.transaction], [true, first.transaction]);
+    assert.deepEqual([again.success, again.errorReason, again.transaction], [false, "duplicate_settlement", first.transaction]);
+    assert.equal((await verify()).body.invalidReason, "duplicate_settlement");
     const claimed = (await worker.verify(key, { tx_hash: first.transaction, chain: "local-solana" })).body;
     assert.deepEqual([claimed.error_code, claimed.claimed_by.id], ["ALREADY_CLAIMED", first.extra.settlementId]);
     const { body } = await worker.call("GET", `/v1/settlements/${first.extra.settlementId}`, { key });
@@ -42,14 +43,57 @@ for (const version of ["legacy", 0, 1]) {
   });
 }
 
-test("the same payment fifty times at once is one transaction", async () => {
+test("the same payment fifty times at once is one transaction and one success", async () => {
   const { settle, paid } = await payment();
   const sends = chain.sends.length;
   const answers = await Promise.all(Array.from({ length: 50 }, () => settle()));
-  const names = new Set(answers.map(({ body }) => body.transaction));
-  assert.deepEqual([answers.filter(({ body }) => body.success).length, names.size], [50, 1]);
+  const duplicates = answers.filter(({ body }) => body.errorReason === "duplicate_settlement");
+  assert.deepEqual([answers.filter(({ body }) => body.success).length, duplicates.length], [1, 49]);
   assert.equal(new Set(chain.sends.slice(sends)).size, 1);
   assert.equal(await paid(), 10_000n);
+});
+
+const compute = (word, value, bytes) => ({
+  programAddress: COMPUTE_BUDGET,
+  data: new Uint8Array([word, ...Array.from({ length: bytes }, (_, at) => Number((BigInt(value) >> BigInt(8 * at)) & 255n))]),
+});
+const budget = (units, price) => (all) => [compute(2, units, 4), compute(3, price, 8), ...all.slice(2)];
+
+test("the priority fee is capped as a whole: few units at a high price are settled", async () => {
+  // What wallets set: 20,000 units at 100,000 millionths of a lamport are 2,000 lamports.
+  for (const [units, price, fee] of [[20_000, 100_000, 12_000n], [200_000, 50_000, 20_000n]]) {
+    const { settle, paid, feePayer } = await payment({ instructions: budget(units, price) });
+    const had = chain.svm.getBalance(feePayer);
+    const { body } = await settle();
+    assert.equal(body.success, true, JSON.stringify(body));
+    assert.deepEqual([await paid(), had - chain.svm.getBalance(feePayer)], [10_000n, fee]);
+  }
+  const dearer = await payment({ instructions: budget(200_000, 50_001) });
+  assert.equal((await dearer.settle()).body.errorReason, "invalid_exact_svm_payload_transaction_instructions_compute_price_instruction_too_high");
+  const larger = await payment({ instructions: budget(400_001, 0) });
+  assert.equal((await larger.settle()).body.errorReason, "invalid_exact_svm_payload_transaction_instructions_compute_limit_instruction_too_high");
+});
+
+test("a wallet's guards before and behind the transfer are settled, the fee payer among what they guard", async () => {
+  // LiteSVM has no Lighthouse: a program that takes what is text and whose accounts have signed stands in for it.
+  const lighthouse = "L2TExMFKdjpN9kozasaurPirfHy9P8sbXoAN1qA3S95";
+  chain.svm.addProgram(lighthouse, chain.svm.getAccount(MEMO_PROGRAM).data);
+  const guard = (kind, buyer, feePayer) => ({
+    programAddress: lighthouse, accounts: [feePayer, buyer.address].map((address) => ({ address, role: 0 })), data: new Uint8Array([kind, 0, 1]),
+  });
+  const guarded = (kind, { buyer, feePayer }) => (all) => {
+    const [one, at] = [guard(kind, buyer, feePayer), all.length - 2];
+    return [...all.slice(0, at), one, one, ...all.slice(at), one];
+  };
+  for (const version of ["legacy", 0, 1]) {
+    const made = await payment({ version });
+    const { buyer, to, feePayer, settle, paid } = made;
+    const sent = (kind) => signSvm({ chain, buyer, to, feePayer, version, instructions: guarded(kind, made) });
+    assert.equal((await settle(await sent(1))).body.errorReason, "invalid_exact_svm_smart_wallet_fee_payer_not_isolated");
+    const { body } = await settle(await sent(5));
+    assert.equal(body.success, true, `${version}: ${JSON.stringify(body)}`);
+    assert.equal(await paid(), 10_000n);
+  }
 });
 
 test("what would cost the fee payer is refused by name", async () => {

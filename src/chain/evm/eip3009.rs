@@ -1,6 +1,7 @@
 //! EIP-3009 `transferWithAuthorization`: the typed data that a payer signs, the
 //! signature in its forms, and the calldata that carries both to the token.
 
+use crate::chain::trace::CodeKind;
 use crate::signer::recover;
 use alloy_primitives::{Address, B256, Bytes, Signature, U256, keccak256};
 use alloy_sol_types::{SolCall, SolStruct, SolValue, sol};
@@ -17,7 +18,7 @@ sol! {
         bytes32 nonce;
     }
 
-    /// The token's function for signatures of 65 bytes.
+    /// The token's function for signatures of accounts without code.
     function transferWithAuthorization(address from, address to, uint256 value, uint256 validAfter,
         uint256 validBefore, bytes32 nonce, uint8 v, bytes32 r, bytes32 s) external;
     /// Whether an authorization was used or cancelled.
@@ -30,7 +31,7 @@ sol! {
 
 mod of_bytes {
     alloy_sol_types::sol! {
-        /// The token's function for signatures of any length (FiatToken 2.2).
+        /// The token's function for signatures of contracts, of any length (FiatToken 2.2).
         function transferWithAuthorization(address from, address to, uint256 value, uint256 validAfter,
             uint256 validBefore, bytes32 nonce, bytes signature) external;
     }
@@ -59,8 +60,8 @@ pub(super) fn digest(separator: [u8; 32], signed: &TransferWithAuthorization) ->
 pub(super) struct Signed {
     /// Without the ERC-6492 wrapper.
     bytes: Vec<u8>,
-    /// Whether it came in such a wrapper.
-    pub(super) wrapped: bool,
+    /// All of it, where it came in such a wrapper.
+    wrapper: Option<Vec<u8>>,
 }
 
 impl Signed {
@@ -73,14 +74,29 @@ impl Signed {
         if bytes.ends_with(&ERC6492_MAGIC) {
             let content = bytes.get(..bytes.len().saturating_sub(ERC6492_MAGIC.len()))?;
             let (_, _, inner) = <(Address, Bytes, Bytes)>::abi_decode_params(content).ok()?;
-            return Some(Self { bytes: inner.to_vec(), wrapped: true });
+            return Some(Self { bytes: inner.to_vec(), wrapper: Some(bytes) });
         }
-        Some(Self { bytes, wrapped: false })
+        Some(Self { bytes, wrapper: None })
     }
 
     /// Its bytes, without a wrapper.
     pub(super) fn bytes(&self) -> &[u8] {
         &self.bytes
+    }
+
+    /// Its bytes as the buyer gave them.
+    pub(super) fn given(&self) -> &[u8] {
+        self.wrapper.as_deref().unwrap_or(&self.bytes)
+    }
+
+    /// Whether it came in an ERC-6492 wrapper: of a wallet that may not be deployed.
+    pub(super) const fn is_wrapped(&self) -> bool {
+        self.wrapper.is_some()
+    }
+
+    /// Whether an account without code can have made it.
+    pub(super) fn may_be_plain(&self) -> bool {
+        !self.is_wrapped() && self.parts().is_some()
     }
 
     /// As r, s and v of 27 or 28, if it has the length of one: 65 bytes, or 64 (EIP-2098).
@@ -122,10 +138,11 @@ impl Signed {
         isValidSignatureCall { hash: digest, signature: self.bytes.clone().into() }.abi_encode()
     }
 
-    /// The call that moves the money.
-    pub(super) fn transfer(&self, signed: &TransferWithAuthorization) -> Vec<u8> {
+    /// The call that moves the money. A contract gets its signature's bytes as they are, whatever their length;
+    /// of an account without code the token wants r, s and v of 27 or 28.
+    pub(super) fn transfer(&self, signed: &TransferWithAuthorization, code: CodeKind) -> Vec<u8> {
         let TransferWithAuthorization { from, to, value, validAfter, validBefore, nonce } = *signed;
-        match self.parts() {
+        match self.parts().filter(|_| code == CodeKind::None) {
             Some((r, s, v)) => {
                 transferWithAuthorizationCall { from, to, value, validAfter, validBefore, nonce, v, r, s }.abi_encode()
             }

@@ -1,25 +1,28 @@
 //! The scheme `exact` with EIP-3009 (PROTOCOL 2.1): what is free first, then
 //! one round of questions to the chain.
 
+mod asked;
+
+pub(crate) use asked::on_chain;
+
 use super::eip3009::{self, Signed, TransferWithAuthorization};
 use super::memory::Memory;
-use super::{abi, code_kind, question, said};
 use crate::address::{Address, Family};
 use crate::amount::Amount;
-use crate::chain::exact::{Known, Rules};
-use crate::chain::facts::{Call, ErrorClass, Facts, Reply, Unknown};
+use crate::chain::exact::Rules;
 use crate::chain::trace::CodeKind;
-use crate::network::Network;
+use crate::network::{Fees, Network};
 use crate::payment::x402::{Accepted, Eip3009, Payload, Payment, Requirements, Version};
 use crate::reason::Reason;
 use crate::time::UnixSeconds;
 use alloy_primitives::{Address as Address20, B256, U256};
-use core::cell::OnceCell;
+use core::cell::{OnceCell, RefCell};
+use std::rc::Rc;
 
-/// Seconds that an authorization must last beyond now: the reference's margin for three blocks of two.
+/// Seconds that an authorization must last beyond now, at least: the reference's margin for three blocks of two.
 const MARGIN_S: u64 = 6;
-/// What a wallet answers to its own signature (ERC-1271).
-const ERC1271_MAGIC: &str = "0x1626ba7e";
+/// Seconds that it must last beyond two blocks: one to be seen and signed, and two for clocks that differ.
+const BEYOND_BLOCKS_S: u64 = 3;
 
 /// An authorization whose every member is of its type.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,8 +31,9 @@ pub struct Terms {
     signature: Signed,
     asset: Address20,
     separator: [u8; 32],
-    /// The questions of the first round: they are asked for twice, before and after the answers.
-    calls: OnceCell<[Call; 3]>,
+    fees: Fees,
+    /// The questions about a sender: they are asked for again after the answers, and cost hex.
+    calls: RefCell<Option<Rc<asked::Calls>>>,
     /// Whose key signed it: a recovery, and looking one up, cost hashes.
     signer: OnceCell<Option<Address20>>,
 }
@@ -59,15 +63,16 @@ impl Terms {
         self.signed.nonce
     }
 
-    /// The code at the payer, the transfer itself, and the code at the token.
-    fn calls(&self, sender: Address20) -> &[Call; 3] {
-        self.calls.get_or_init(|| {
-            [
-                question::code(self.signed.from),
-                question::simulation(self.asset, sender, &self.calldata()),
-                question::code(self.asset),
-            ]
-        })
+    /// From when on it is worthless.
+    #[must_use]
+    pub fn valid_before(&self) -> UnixSeconds {
+        UnixSeconds(self.signed.validBefore.saturating_to())
+    }
+
+    /// The signature as the buyer gave it.
+    #[must_use]
+    pub fn signature(&self) -> &[u8] {
+        self.signature.given()
     }
 
     /// What an account without code signs.
@@ -80,28 +85,10 @@ impl Terms {
         *self.signer.get_or_init(|| memory.signer(&self.signature, self.digest()))
     }
 
-    /// Whether a verdict needs no look at the payer's code: it signed by itself
-    /// and had none of late. If it has got some since, the token asks it when the
-    /// transfer is simulated, and settling looks again.
-    fn is_plain(&self, known: Known<'_>) -> bool {
-        let payer = self.signed.from;
-        !known.settles
-            && !self.signature.wrapped
-            && known.memory.is_plain(&self.separator, payer, known.now)
-            && self.signer(known.memory) == Some(payer)
-    }
-
-    /// What is asked where the transfer would fail: whether the authorization is used, and what the payer holds.
-    fn inquiry(&self) -> [Call; 2] {
-        let signed = &self.signed;
-        let state = view(self.asset, &eip3009::state(signed.from, signed.nonce));
-        [state, view(self.asset, &eip3009::balance(signed.from))]
-    }
-
-    /// The token's call that moves the money.
+    /// The token's call that moves the money, by what is at the payer's address.
     #[must_use]
-    pub fn calldata(&self) -> Vec<u8> {
-        self.signature.transfer(&self.signed)
+    pub fn calldata(&self, code: CodeKind) -> Vec<u8> {
+        self.signature.transfer(&self.signed, code)
     }
 }
 
@@ -123,7 +110,7 @@ pub(crate) fn free(rules: &mut Rules, payment: &Payment, network: &Network, now:
     let told = "the buyer accepted these requirements";
     rules.rule("accepted", accepted, Reason::InvalidRequirements, told).then_some(())?;
     let terms = typed(rules, payment, network)?;
-    let good = conditions(rules, payment, &terms, now);
+    let good = conditions(rules, payment, &terms, (now, margin_s(network)));
     (good || is_only_late(rules, payment, &terms)).then_some(terms)
 }
 
@@ -177,7 +164,8 @@ fn typed(rules: &mut Rules, payment: &Payment, network: &Network) -> Option<Term
         signature: signature?,
         asset,
         separator,
-        calls: OnceCell::new(),
+        fees: network.settle.and_then(|settle| settle.gas()).map_or(Fees::Eip1559, |gas| gas.fees),
+        calls: RefCell::new(None),
         signer: OnceCell::new(),
     })
 }
@@ -200,12 +188,18 @@ fn authorization(given: &Eip3009) -> Option<TransferWithAuthorization> {
     })
 }
 
-fn conditions(rules: &mut Rules, payment: &Payment, terms: &Terms, now: UnixSeconds) -> bool {
+/// How long an authorization must last to be judged, sent and mined: two blocks and some, six seconds at least.
+fn margin_s(network: &Network) -> u64 {
+    let two_blocks_s = network.block_time_ms.saturating_mul(2).div_ceil(1_000);
+    two_blocks_s.saturating_add(BEYOND_BLOCKS_S).max(MARGIN_S)
+}
+
+fn conditions(rules: &mut Rules, payment: &Payment, terms: &Terms, (now, margin_s): (UnixSeconds, u64)) -> bool {
     let wanted = &payment.requirements;
     let signed = &terms.signed;
     let to = Address::parse(Family::Evm, &wanted.pay_to);
     let now_s = U256::from(now.0);
-    let soonest = now_s.saturating_add(U256::from(MARGIN_S));
+    let soonest = now_s.saturating_add(U256::from(margin_s));
     let value_reason = match payment.version {
         Version::One => Reason::EvmValueV1,
         Version::Two => Reason::EvmValue,
@@ -216,7 +210,7 @@ fn conditions(rules: &mut Rules, payment: &Payment, terms: &Terms, now: UnixSeco
             "valid_before",
             signed.validBefore >= soonest,
             Reason::EvmValidBefore,
-            format!("valid until {}, it is {}", signed.validBefore, now.0),
+            format!("valid until {}, it is {}, and {margin_s} s are needed", signed.validBefore, now.0),
         )
         && rules.rule(
             "valid_after",
@@ -230,123 +224,6 @@ fn conditions(rules: &mut Rules, payment: &Payment, terms: &Terms, now: UnixSeco
             value_reason,
             format!("{} signed, {} required", signed.value, wanted.amount),
         )
-}
-
-/// The transfer itself, and once in a while the code at the payer and at the
-/// token, all in one round; what a failure means in a second.
-pub(crate) fn on_chain(rules: &mut Rules, terms: &Terms, sender: &Address, known: Known<'_>) -> Result<(), Unknown> {
-    let Address::Evm(sender) = *sender else { return Err(Unknown::nonsense("sender_of_another_family")) };
-    let facts = known.facts;
-    let [code, simulation, token] = terms.calls(sender);
-    let reverts = |reply: &Reply| matches!(reply, Reply::Error(error) if error.class == ErrorClass::Revert);
-    let is_refused = facts.get(simulation).is_some_and(reverts);
-    if is_refused && facts.get(code).is_none() {
-        // A payer who was plain may have got code: it is read together with what else may be the reason.
-        let [state, held] = terms.inquiry();
-        facts.have([code, &state, &held])?;
-    }
-    let code = (is_refused || !terms.is_plain(known)).then_some(code);
-    let token = (!known.memory.is_deployed(&terms.separator, known.now)).then_some(token);
-    facts.have([Some(simulation), code, token].into_iter().flatten())?;
-    let payer = match code {
-        Some(code) => kind(facts, code)?,
-        None => CodeKind::None,
-    };
-    if code.is_some() && payer == CodeKind::None {
-        known.memory.saw_plain(terms.separator, terms.signed.from, known.now);
-    }
-    if let Some(token) = token {
-        let deployed = kind(facts, token)? != CodeKind::None;
-        let told = "there is a contract at the asset's address";
-        if !rules.rule("asset_deployed", deployed, Reason::EvmAsset, told) {
-            return Ok(());
-        }
-        known.memory.saw_deployed(terms.separator, known.now);
-    }
-    if !signature(rules, terms, payer, known)? {
-        return Ok(());
-    }
-    match facts.get(simulation) {
-        Some(Reply::Value(_)) => {
-            rules.rule("authorization_unused", true, Reason::EvmNonceUsed, "the authorization was not used before");
-            rules.rule("balance", true, Reason::EvmBalance, "the payer holds the amount");
-            rules.rule("simulation", true, Reason::EvmSimulation, "the transfer would succeed");
-            Ok(())
-        }
-        Some(Reply::Error(error)) if error.class == ErrorClass::Revert => {
-            look_into(rules, terms, &error.message, facts)
-        }
-        Some(Reply::Error(error)) => Err(Unknown::nonsense_about("node_error", &error.message)),
-        None => Err(Unknown::Missing(vec![simulation.clone()])),
-    }
-}
-
-/// The code that a node told.
-fn kind(facts: &Facts, call: &Call) -> Result<CodeKind, Unknown> {
-    said(facts, call).and_then(|text| code_kind(&text)).ok_or_else(|| Unknown::nonsense("malformed_code"))
-}
-
-/// Why the transfer would fail.
-fn look_into(rules: &mut Rules, terms: &Terms, words: &str, facts: &Facts) -> Result<(), Unknown> {
-    let signed = &terms.signed;
-    let [state, held] = terms.inquiry();
-    let [told, _] = facts.all(&[state.clone(), held.clone()])?;
-    let used = match told {
-        Reply::Value(_) => said(facts, &state).and_then(|text| abi::boolean(&text)),
-        Reply::Error(error) if error.class == ErrorClass::Revert => {
-            rules.rule("eip3009", false, Reason::EvmNoEip3009, "the token does not know EIP-3009");
-            return Ok(());
-        }
-        Reply::Error(error) => return Err(Unknown::nonsense_about("node_error", &error.message)),
-    };
-    let used = used.ok_or_else(|| Unknown::nonsense("malformed_authorization_state"))?;
-    if !rules.rule("authorization_unused", !used, Reason::EvmNonceUsed, "the authorization was not used before") {
-        return Ok(());
-    }
-    let held = said(facts, &held).and_then(|text| abi::word(&text)).map(U256::from_be_bytes);
-    let enough = held.is_none_or(|held| held >= signed.value);
-    let told = format!("the payer holds {}", held.map_or_else(|| "?".to_owned(), |held| held.to_string()));
-    if rules.rule("balance", enough, Reason::EvmBalance, told) {
-        let told = format!("the transfer would fail: {words}");
-        rules.rule("simulation", false, Reason::EvmSimulation, told);
-    }
-    Ok(())
-}
-
-/// An account without code signs by itself; one with code is asked (ERC-1271),
-/// an EIP-7702 delegation too: the token would ask it as well.
-fn signature(rules: &mut Rules, terms: &Terms, code: CodeKind, known: Known<'_>) -> Result<bool, Unknown> {
-    let (name, facts) = ("signature", known.facts);
-    match code {
-        CodeKind::None if terms.signature.wrapped => {
-            let told = "the payer's wallet is not deployed, and no factory is on the list";
-            Ok(rules.rule("wallet_deployed", false, Reason::EvmFactory, told))
-        }
-        CodeKind::None => {
-            let signer = terms.signer(known.memory);
-            let good = signer == Some(terms.signed.from);
-            let told = match signer {
-                Some(_) if good => "signed by the payer".to_owned(),
-                Some(signer) => format!("signed by {signer}"),
-                None => "signed by nobody".to_owned(),
-            };
-            Ok(rules.rule(name, good, Reason::EvmSignature, told))
-        }
-        CodeKind::Delegated | CodeKind::Contract => {
-            let ask = view(terms.signed.from, &terms.signature.question(terms.digest()));
-            let [answer] = facts.all(core::array::from_ref(&ask))?;
-            let good = match answer {
-                Reply::Value(_) => said(facts, &ask).is_some_and(|text| text.starts_with(ERC1271_MAGIC)),
-                Reply::Error(error) if error.class == ErrorClass::Revert => false,
-                Reply::Error(error) => return Err(Unknown::nonsense_about("node_error", &error.message)),
-            };
-            Ok(rules.rule(name, good, Reason::EvmSignature, "the payer is a contract, and was asked"))
-        }
-    }
-}
-
-fn view(contract: Address20, data: &[u8]) -> Call {
-    question::view(contract, format!("0x{}", hex::encode(data)))
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! What need not be found out again: who signed what, of the last signatures (a
 //! payment is verified and then settled, and a recovery is the dearest step of
-//! both), where a token was seen to be deployed, and who was seen to have no code.
+//! both), where a token was seen to be deployed, and whether a payer has code.
 
 use super::eip3009::Signed;
 use crate::time::UnixSeconds;
@@ -13,10 +13,10 @@ const GENERATION: usize = 4_096;
 
 /// How long a contract that was seen counts as there.
 const DEPLOYED_S: u64 = 900;
-/// How long a payer that was seen without code counts as such.
-const PLAIN_S: u64 = 60;
+/// How long a payer that was seen with or without code counts as such.
+const CODE_S: u64 = 60;
 /// Payers of whom that is kept.
-const PLAIN_MAX: usize = 8_192;
+const CODES_MAX: usize = 8_192;
 
 /// What is remembered. It is bounded, and may be lost at any time.
 #[derive(Default)]
@@ -25,9 +25,12 @@ pub struct Memory {
     signers: RefCell<Generations>,
     /// By the domain separator, of which every registered token has one of its own.
     deployed: RefCell<BTreeMap<[u8; 32], UnixSeconds>>,
-    /// By the separator, which names the chain, and the payer.
-    plain: RefCell<BTreeMap<([u8; 32], Address), UnixSeconds>>,
+    /// Whether a payer had code, and when.
+    codes: RefCell<BTreeMap<Payer, (bool, UnixSeconds)>>,
 }
+
+/// The separator, which names the chain, and the address.
+type Payer = ([u8; 32], Address);
 
 #[derive(Default)]
 struct Generations {
@@ -63,19 +66,20 @@ impl Memory {
         self.deployed.borrow_mut().insert(separator, now);
     }
 
-    /// Whether a payer was seen without code of late.
-    pub(super) fn is_plain(&self, separator: &[u8; 32], payer: Address, now: UnixSeconds) -> bool {
-        let all = self.plain.borrow();
-        all.get(&(*separator, payer)).is_some_and(|at| now.0.saturating_sub(at.0) < PLAIN_S)
+    /// Whether a payer was seen to have code of late; `None` where nobody looked.
+    pub(super) fn has_code(&self, separator: &[u8; 32], payer: Address, now: UnixSeconds) -> Option<bool> {
+        let all = self.codes.borrow();
+        let (has_code, at) = all.get(&(*separator, payer))?;
+        (now.0.saturating_sub(at.0) < CODE_S).then_some(*has_code)
     }
 
-    /// Notes that a payer has none now.
-    pub(super) fn saw_plain(&self, separator: [u8; 32], payer: Address, now: UnixSeconds) {
-        let mut all = self.plain.borrow_mut();
-        if all.len() >= PLAIN_MAX {
+    /// Notes whether a payer has code now.
+    pub(super) fn saw_code(&self, separator: [u8; 32], payer: Address, has_code: bool, now: UnixSeconds) {
+        let mut all = self.codes.borrow_mut();
+        if all.len() >= CODES_MAX {
             all.clear();
         }
-        all.insert((separator, payer), now);
+        all.insert((separator, payer), (has_code, now));
     }
 }
 
@@ -113,21 +117,24 @@ mod tests {
     }
 
     #[test]
-    fn a_payer_counts_as_without_code_for_a_minute_on_its_chain() {
+    fn whether_a_payer_has_code_is_known_for_a_minute_on_its_chain() {
         let (memory, at, payer) = (Memory::default(), UnixSeconds(1_000), Address::repeat_byte(7));
-        memory.saw_plain([1; 32], payer, at);
-        assert!(memory.is_plain(&[1; 32], payer, at.plus(59)) && !memory.is_plain(&[1; 32], payer, at.plus(60)));
-        assert!(!memory.is_plain(&[2; 32], payer, at));
-        assert!(!memory.is_plain(&[1; 32], Address::repeat_byte(8), at));
+        for has_code in [false, true] {
+            memory.saw_code([1; 32], payer, has_code, at);
+            assert_eq!(memory.has_code(&[1; 32], payer, at.plus(59)), Some(has_code));
+            assert_eq!(memory.has_code(&[1; 32], payer, at.plus(60)), None);
+            assert_eq!(memory.has_code(&[2; 32], payer, at), None);
+            assert_eq!(memory.has_code(&[1; 32], Address::repeat_byte(8), at), None);
+        }
     }
 
     #[test]
     fn the_memory_is_bounded() {
         let memory = Memory::default();
-        for at in 0..=PLAIN_MAX {
-            memory.saw_plain([1; 32], Address::left_padding_from(&at.to_be_bytes()), UnixSeconds(1));
+        for at in 0..=CODES_MAX {
+            memory.saw_code([1; 32], Address::left_padding_from(&at.to_be_bytes()), false, UnixSeconds(1));
         }
-        assert!(memory.plain.borrow().len() <= PLAIN_MAX);
+        assert!(memory.codes.borrow().len() <= CODES_MAX);
         let nonsense = Signed::read("0x").expect("reads");
         for at in 0..3 * GENERATION {
             assert_eq!(memory.signer(&nonsense, B256::from(alloy_primitives::U256::from(at))), None);

@@ -1,8 +1,11 @@
 //! The calls that the EVM reader makes (CHAINS 1.1), in lower-case hex.
 
+use crate::chain::exact::Sender;
 use crate::chain::facts::Call;
+use crate::network::Fees;
 use alloy_primitives::{Address, B256};
 use serde_json::json;
+use std::collections::BTreeMap;
 
 /// `isBlacklisted(address)` of Circle's FiatToken.
 const IS_BLACKLISTED: &str = "0xfe575a87";
@@ -53,16 +56,31 @@ pub(super) fn blacklisted(asset: Address, address: Address) -> Call {
     view(asset, format!("{IS_BLACKLISTED}{}", hex::encode(address.into_word())))
 }
 
-/// A call of a contract, made now in a sender's name; nothing is sent.
-pub(super) fn simulation(contract: Address, sender: Address, data: &[u8]) -> Call {
-    let transaction =
-        json!({ "from": lower(sender.as_slice()), "to": lower(contract.as_slice()), "data": lower(data) });
+/// A call of a contract, made now as the sender's transaction would make it; nothing is sent.
+pub(super) fn simulation(contract: Address, from: Address, sender: &Sender, fees: Fees, data: &[u8]) -> Call {
+    let quantity = |wei: u128| format!("{wei:#x}");
+    let mut transaction =
+        BTreeMap::from([("from", lower(from.as_slice())), ("to", lower(contract.as_slice())), ("data", lower(data))]);
+    transaction.extend(sender.gas_limit.map(|limit| ("gas", quantity(limit.into()))));
+    match (sender.price, fees) {
+        (Some(price), Fees::Eip1559) => transaction.extend([
+            ("maxFeePerGas", quantity(price.max_wei)),
+            ("maxPriorityFeePerGas", quantity(price.tip_wei.min(price.max_wei))),
+        ]),
+        (Some(price), Fees::Legacy) => transaction.extend([("gasPrice", quantity(price.max_wei))]),
+        (None, _) => {}
+    }
     Call::new("eth_call", &json!([transaction, "latest"]))
 }
 
 /// A contract's view function, called now with the calldata.
 pub(in crate::chain) fn view(contract: Address, data: String) -> Call {
     Call::new("eth_call", &json!([{ "to": lower(contract.as_slice()), "data": data }, "latest"]))
+}
+
+/// The same as of the end of a block.
+pub(super) fn view_at(contract: Address, data: String, block: &str) -> Call {
+    Call::new("eth_call", &json!([{ "to": lower(contract.as_slice()), "data": data }, block]))
 }
 
 pub(super) fn lower(bytes: &[u8]) -> String {

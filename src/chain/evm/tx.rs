@@ -1,18 +1,24 @@
 //! Transactions of our own: what they may cost, their signature and the bytes
 //! that are sent.
 
-use super::{quantity, question};
-use crate::chain::facts::{Call, Facts, Reply};
-use crate::network::{Fees, Network};
+use super::{abi, eip3009, quantity, question, said};
+use crate::address::TxId;
+use crate::amount::Amount;
+use crate::chain::facts::{Call, Facts, Reply, Unknown};
+use crate::network::{Fees, Gas, Network};
 use crate::signer::EvmSigner;
 use alloy_consensus::{SignableTransaction, TxEip1559, TxLegacy};
 use alloy_eips::eip2718::Encodable2718;
-use alloy_primitives::{Address, B256, Bytes, TxKind, keccak256};
+use alloy_primitives::{Address, B256, Bytes, TxKind, U256, keccak256};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 /// The least tip, wei: some chains take none, and a node's own minimum is seldom above.
 const TIP_WEI_MIN: u128 = 1_000_000;
+/// How many times its first price a transaction may come to cost while the market rises.
+const WORST_FACTOR: u128 = 8;
+/// What a transfer of the coin takes on most chains.
+pub const TRANSFER_GAS: u64 = 21_000;
 
 /// What a unit of gas may cost, wei.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -106,31 +112,60 @@ fn latest() -> Call {
     Call::new("eth_getBlockByNumber", &json!(["latest", false]))
 }
 
+/// A price as [`price`] names it; `None` where even the base fee is above the chain's cap, or nothing is sent there.
+///
+/// # Errors
+/// [`Unknown::Missing`] with the calls that must be made first; [`Unknown::Malformed`] where the node does not tell:
+/// another is to be asked.
+pub fn quote(network: &Network, facts: &Facts) -> Result<Option<Price>, Unknown> {
+    let Some(gas) = network.settle.and_then(|settle| settle.gas()) else { return Ok(None) };
+    facts.have(&price_calls())?;
+    let asked = wanted(gas, facts).ok_or_else(|| Unknown::nonsense("no_price"))?;
+    Ok(within(gas, asked, facts))
+}
+
+/// The most that a unit of gas may ever cost for a transaction that was first priced so, wei: eight times as much,
+/// within the chain's cap. `None` where nothing is sent.
+#[must_use]
+pub fn worst_fee_wei(network: &Network, price: Price) -> Option<u128> {
+    let gas = network.settle?.gas()?;
+    Some(gas.max_fee_wei.min(price.max_wei.saturating_mul(WORST_FACTOR)))
+}
+
 /// A price that lasts through several full blocks, within the chain's cap.
 /// `None` where the node does not tell, or even the base fee is above the cap.
 #[must_use]
 pub fn price(network: &Network, facts: &Facts) -> Option<Price> {
-    let settle = network.settle?.gas()?;
+    let gas = network.settle?.gas()?;
+    within(gas, wanted(gas, facts)?, facts)
+}
+
+/// What the market asks for, whatever the cap.
+fn wanted(gas: Gas, facts: &Facts) -> Option<Price> {
     let said = |call: &Call| match facts.get(call) {
         Some(Reply::Value(value)) => quantity::text(value).ok().and_then(|text| wei(&text)),
         Some(Reply::Error(_)) | None => None,
     };
     let [gas_price, tip] =
         ["eth_gasPrice", "eth_maxPriorityFeePerGas"].map(|method| said(&Call::new(method, &json!([]))));
-    let price = match settle.fees {
+    Some(match gas.fees {
         Fees::Legacy => Price { max_wei: gas_price?, tip_wei: 0 },
         Fees::Eip1559 => {
             let tip_wei = tip.unwrap_or(0).max(TIP_WEI_MIN);
             let base = base_fee(facts).or(gas_price)?;
             Price { max_wei: base.saturating_mul(2).saturating_add(tip_wei), tip_wei }
         }
-    };
-    let least = match settle.fees {
+    })
+}
+
+/// The same within the cap; `None` where the cap is below what a block takes now.
+fn within(gas: Gas, price: Price, facts: &Facts) -> Option<Price> {
+    let least = match gas.fees {
         Fees::Legacy => price.max_wei,
         Fees::Eip1559 => base_fee(facts).unwrap_or(0).saturating_add(TIP_WEI_MIN),
     };
-    let max_wei = price.max_wei.min(settle.max_fee_wei);
-    (least <= settle.max_fee_wei).then_some(Price { max_wei, tip_wei: price.tip_wei.min(max_wei) })
+    let max_wei = price.max_wei.min(gas.max_fee_wei);
+    (least <= gas.max_fee_wei).then_some(Price { max_wei, tip_wei: price.tip_wei.min(max_wei) })
 }
 
 fn base_fee(facts: &Facts) -> Option<u128> {
@@ -158,6 +193,61 @@ pub fn count_call(address: Address) -> Call {
 #[must_use]
 pub fn coin_call(address: &Address) -> Call {
     Call::new("eth_getBalance", &json!([question::lower(address.as_slice()), "latest"]))
+}
+
+/// What an address holds of the chain's token.
+#[must_use]
+pub fn holding_call(network: &Network, holder: &crate::address::Address) -> Option<Call> {
+    let (crate::address::Address::Evm(asset), crate::address::Address::Evm(holder)) = (network.asset.address, *holder)
+    else {
+        return None;
+    };
+    Some(question::view(asset, question::lower(&eip3009::balance(holder))))
+}
+
+/// What was told of it; `None` where the node does not tell.
+#[must_use]
+pub fn holding(facts: &Facts, call: &Call) -> Option<Amount> {
+    said(facts, call).and_then(|text| abi::word(&text)).map(|word| Amount(U256::from_be_bytes(word)))
+}
+
+/// Nothing, sent to ourselves: it only takes a nonce.
+#[must_use]
+pub const fn nothing(signer: Address, gas_limit: u64) -> Message {
+    Message { to: signer, data: Bytes::new(), gas_limit }
+}
+
+/// How much gas that takes on a chain that asks more than [`TRANSFER_GAS`] for it.
+#[must_use]
+pub fn nothing_call(signer: Address) -> Call {
+    let own = question::lower(signer.as_slice());
+    Call::new("eth_estimateGas", &json!([{ "from": own, "to": own, "value": "0x0" }]))
+}
+
+/// A transaction's receipt.
+#[must_use]
+pub fn receipt_call(id: &TxId) -> Call {
+    Call::new("eth_getTransactionReceipt", &json!([id.to_string()]))
+}
+
+/// What a mined transaction took: its gas at the price that was paid, and what an OP-stack
+/// chain took for layer 1. What the receipt leaves out counts as `most`. `None` without a receipt.
+#[must_use]
+pub fn spent(facts: &Facts, call: &Call, most: (u64, Price)) -> Option<(u128, u128)> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Wire {
+        gas_used: Option<String>,
+        effective_gas_price: Option<String>,
+        l1_fee: Option<String>,
+    }
+    let Some(Reply::Value(value)) = facts.get(call) else { return None };
+    let wire: Wire = serde_json::from_str::<Option<Wire>>(value.get()).ok()??;
+    let number = |text: Option<String>| text.and_then(|text| wei(&text));
+    let gas = number(wire.gas_used).unwrap_or_else(|| most.0.into());
+    let price = number(wire.effective_gas_price).unwrap_or(most.1.max_wei);
+    let l1_fee = number(wire.l1_fee).unwrap_or(0);
+    Some((gas.saturating_mul(price).saturating_add(l1_fee), l1_fee))
 }
 
 /// Hands a transaction to the chain.
@@ -239,5 +329,65 @@ mod tests {
         let bumped = Price { max_wei: 80, tip_wei: 8 }.bumped(1_000).expect("within the cap");
         assert_eq!(bumped, Price { max_wei: 91, tip_wei: 10 });
         assert_eq!(bumped.bumped(100), None);
+    }
+
+    #[test]
+    fn a_quote_names_its_calls_and_reads_them() {
+        let base = by_key("base").expect("registered");
+        let told = |base_fee: Value| {
+            let mut facts = Facts::new();
+            let Err(Unknown::Missing(calls)) = quote(base, &facts) else { panic!("nothing to ask") };
+            for call in calls {
+                let value = if call == latest() { json!({"baseFeePerGas": base_fee}) } else { json!(null) };
+                facts.learn(call, Reply::Value(to_raw_value(&value).expect("JSON")));
+            }
+            quote(base, &facts)
+        };
+        assert_eq!(told(json!("0x3b9aca00")), Ok(Some(Price { max_wei: 2_001_000_000, tip_wei: 1_000_000 })));
+        assert_eq!(told(json!("0x174876e800")), Ok(None));
+        assert_eq!(told(json!(null)), Err(Unknown::nonsense("no_price")));
+        assert_eq!(quote(by_key("solana").expect("registered"), &Facts::new()), Ok(None));
+    }
+
+    #[test]
+    fn the_worst_price_is_eight_times_the_first_within_the_cap() {
+        let worst =
+            |key: &str, max_wei: u128| worst_fee_wei(by_key(key).expect("registered"), Price { max_wei, tip_wei: 0 });
+        // 5 gwei at most.
+        assert_eq!(worst("base", 1_000_000), Some(8_000_000));
+        assert_eq!(worst("base", 1_000_000_000), Some(5_000_000_000));
+        assert_eq!(worst("base", u128::MAX), Some(5_000_000_000));
+        assert_eq!(worst("solana", 1), None);
+    }
+
+    #[test]
+    fn what_was_taken_is_read_from_the_receipt() {
+        let call = receipt_call(&TxId::Evm(B256::repeat_byte(1)));
+        let most = (9, Price { max_wei: 100, tip_wei: 1 });
+        let told = |value: Value| {
+            let mut facts = Facts::new();
+            facts.learn(call.clone(), Reply::Value(to_raw_value(&value).expect("JSON")));
+            spent(&facts, &call, most)
+        };
+        let receipt = json!({"gasUsed": "0x5", "effectiveGasPrice": "0x7", "status": "0x0", "l1Fee": "0x64"});
+        assert_eq!(told(receipt), Some((135, 100)));
+        assert_eq!(told(json!({"gasUsed": "0x5", "effectiveGasPrice": "0x7", "l1Fee": null})), Some((35, 0)));
+        assert_eq!(told(json!({"gasUsed": "0x5"})), Some((500, 0)));
+        assert_eq!(told(json!({"effectiveGasPrice": "0x7"})), Some((63, 0)));
+        assert_eq!((told(json!(null)), spent(&Facts::new(), &call, most)), (None, None));
+    }
+
+    #[test]
+    fn what_a_payer_holds_is_asked_of_the_token() {
+        let base = by_key("base").expect("registered");
+        let holder = crate::address::Address::Evm(Address::repeat_byte(7));
+        let call = holding_call(base, &holder).expect("a call");
+        assert!(call.params.contains("0x70a08231") && call.params.contains("833589fcd6edb6e08f4c7c32d4f71b54bda02913"));
+        assert!(holding_call(base, &crate::address::Address::Svm([1; 32])).is_none());
+        let mut facts = Facts::new();
+        assert_eq!(holding(&facts, &call), None);
+        let word = json!(format!("0x{}05", "00".repeat(31)));
+        facts.learn(call.clone(), Reply::Value(to_raw_value(&word).expect("JSON")));
+        assert_eq!(holding(&facts, &call), Some(Amount::atomic(5)));
     }
 }

@@ -2,7 +2,8 @@
 //! (EIP-3009), looked for in the blocks of the last minutes.
 
 use super::log::AUTHORIZATION_USED;
-use super::question::lower;
+use super::question::{lower, view_at};
+use super::{abi, eip3009, said};
 use crate::address::{Address, TxId};
 use crate::chain::facts::{Call, Facts, Reply};
 use crate::network::Network;
@@ -13,27 +14,39 @@ use serde_json::json;
 /// How far back is looked: longer than any server waits for its payment.
 const SPAN_MS: u64 = 900_000;
 /// Blocks that every public provider lets a search span.
-const BLOCKS_MAX: u64 = 1_000;
+const PIECE_BLOCKS: u64 = 1_000;
+/// Pieces at most: chains of 60 ms are looked at as far back as the others.
+const PIECES_MAX: u64 = 15;
 
-/// The search, up to a head.
+/// The searches, up to a head, the newest blocks first: together they span the time.
 #[must_use]
-pub fn call(network: &Network, payer: &Address, nonce: &B256, head: u64) -> Option<Call> {
-    let (Address::Evm(asset), Address::Evm(payer)) = (network.asset.address, *payer) else { return None };
-    let blocks = SPAN_MS.checked_div(network.block_time_ms)?.min(BLOCKS_MAX);
-    let filter = json!({
-        "address": lower(asset.as_slice()),
-        "fromBlock": format!("{:#x}", head.saturating_sub(blocks)),
-        "toBlock": "latest",
-        "topics": [
-            lower(AUTHORIZATION_USED.as_slice()), lower(payer.into_word().as_slice()), lower(nonce.as_slice())
-        ],
-    });
-    Some(Call::new("eth_getLogs", &json!([filter])))
+pub fn calls(network: &Network, payer: &Address, nonce: &B256, head: u64) -> Vec<Call> {
+    let (Address::Evm(asset), Address::Evm(payer)) = (network.asset.address, *payer) else { return Vec::new() };
+    let blocks = SPAN_MS.div_ceil(network.block_time_ms.max(1)).saturating_add(1);
+    let pieces = blocks.div_ceil(PIECE_BLOCKS).min(PIECES_MAX);
+    let search = |piece: u64| {
+        let to = head.checked_sub(piece.saturating_mul(PIECE_BLOCKS))?;
+        let oldest = head.saturating_sub(blocks.saturating_sub(1));
+        let from = to.saturating_sub(PIECE_BLOCKS.saturating_sub(1)).max(oldest);
+        // The chain has grown since its head was told.
+        let to = if piece == 0 { "latest".to_owned() } else { format!("{to:#x}") };
+        let filter = json!({
+            "address": lower(asset.as_slice()),
+            "fromBlock": format!("{from:#x}"),
+            "toBlock": to,
+            "topics": [
+                lower(AUTHORIZATION_USED.as_slice()), lower(payer.into_word().as_slice()), lower(nonce.as_slice())
+            ],
+        });
+        Some(Call::new("eth_getLogs", &json!([filter])))
+    };
+    (0..pieces).map_while(search).collect()
 }
 
-/// The transaction that used it; an authorization is used once.
+/// The transaction that used it, as one search tells; an authorization is used once.
+/// The outer `None` where the node does not tell.
 #[must_use]
-pub fn read(facts: &Facts, call: &Call) -> Option<TxId> {
+pub fn read(facts: &Facts, call: &Call) -> Option<Option<TxId>> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Log {
@@ -43,32 +56,101 @@ pub fn read(facts: &Facts, call: &Call) -> Option<TxId> {
     }
     let Some(Reply::Value(value)) = facts.get(call) else { return None };
     let logs: Vec<Log> = serde_json::from_str(value.get()).ok()?;
-    logs.into_iter().find(|log| !log.removed).map(|log| TxId::Evm(log.transaction_hash))
+    Some(logs.into_iter().find(|log| !log.removed).map(|log| TxId::Evm(log.transaction_hash)))
+}
+
+/// Whether it was used or cancelled by the end of a block.
+#[must_use]
+pub fn state_call(network: &Network, payer: &Address, nonce: &B256, block: u64) -> Option<Call> {
+    let (Address::Evm(asset), Address::Evm(payer)) = (network.asset.address, *payer) else { return None };
+    Some(view_at(asset, lower(&eip3009::state(payer, *nonce)), &format!("{block:#x}")))
+}
+
+/// What was told of it; `None` where the node does not tell.
+#[must_use]
+pub fn is_used(facts: &Facts, call: &Call) -> Option<bool> {
+    said(facts, call).and_then(|text| abi::boolean(&text))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::address::Family;
-    use crate::network::by_key;
+    use crate::chain::facts::{ErrorClass, RpcError};
+    use crate::network::{NETWORKS, by_key};
+    use serde_json::Value;
     use serde_json::value::to_raw_value;
+
+    fn payer() -> Address {
+        Address::parse(Family::Evm, "0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266").expect("an address")
+    }
+
+    fn ranges(key: &str, head: u64) -> Vec<(u64, String)> {
+        let calls = calls(by_key(key).expect("registered"), &payer(), &B256::repeat_byte(7), head);
+        let range = |call: &Call| {
+            let params: Value = serde_json::from_str(&call.params).expect("JSON");
+            let from =
+                params[0]["fromBlock"].as_str().and_then(|text| text.strip_prefix("0x")).expect("hex").to_owned();
+            (u64::from_str_radix(&from, 16).expect("hex"), params[0]["toBlock"].as_str().expect("text").to_owned())
+        };
+        calls.iter().map(range).collect()
+    }
+
+    #[test]
+    fn a_quarter_of_an_hour_is_looked_through_in_pieces_newest_first() {
+        // Two seconds a block: 450 blocks and the head's own.
+        assert_eq!(ranges("base", 10_000), [(9_550, "latest".to_owned())]);
+        // A quarter of a second: 3,601 blocks, none left out and none twice.
+        let told = |to: u64| format!("{to:#x}");
+        assert_eq!(
+            ranges("arbitrum", 100_000),
+            [(99_001, "latest".to_owned()), (98_001, told(99_000)), (97_001, told(98_000)), (96_400, told(97_000))]
+        );
+        assert_eq!(ranges("arbitrum", 500), [(0, "latest".to_owned())]);
+        for network in NETWORKS.iter().filter(|network| network.family == Family::Evm) {
+            let told = ranges(network.key, 10_000_000);
+            let spanned = (10_000_000 - told.last().expect("a piece").0 + 1) * network.block_time_ms;
+            assert!(spanned >= SPAN_MS, "{}", network.key);
+        }
+    }
 
     #[test]
     fn the_event_is_looked_for_and_read() {
         let base = by_key("base").expect("registered");
-        let payer = Address::parse(Family::Evm, "0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266").expect("an address");
-        let call = call(base, &payer, &B256::repeat_byte(7), 10_000).expect("a call");
-        // 450 blocks of two seconds.
-        assert!(call.params.contains("\"fromBlock\":\"0x254e\"") && call.params.contains(&"07".repeat(32)));
-        let told = |value: serde_json::Value| {
+        let calls = calls(base, &payer(), &B256::repeat_byte(7), 10_000);
+        let call = calls.first().expect("a call");
+        assert!(call.params.contains(&"07".repeat(32)));
+        let told = |reply: Reply| {
+            let mut facts = Facts::new();
+            facts.learn(call.clone(), reply);
+            read(&facts, call)
+        };
+        let said = |value: Value| told(Reply::Value(to_raw_value(&value).expect("JSON")));
+        let log = |removed: bool| json!({"transactionHash": B256::repeat_byte(1).to_string(), "removed": removed});
+        assert_eq!(said(json!([log(true), log(false)])), Some(Some(TxId::Evm(B256::repeat_byte(1)))));
+        for nothing in [json!([]), json!([log(true)])] {
+            assert_eq!(said(nothing), Some(None));
+        }
+        for untold in [json!(null), json!([{}]), json!("x")] {
+            assert_eq!(said(untold), None);
+        }
+        let error = RpcError { class: ErrorClass::Other, code: None, message: "query exceeds".to_owned() };
+        assert_eq!(told(Reply::Error(error)), None);
+        assert_eq!(read(&Facts::new(), call), None);
+    }
+
+    #[test]
+    fn a_state_is_read_at_a_block() {
+        let base = by_key("base").expect("registered");
+        let call = state_call(base, &payer(), &B256::repeat_byte(7), 255).expect("a call");
+        assert!(call.params.ends_with(r#","0xff"]"#) && call.params.contains("0xe94a0102"));
+        let told = |value: Value| {
             let mut facts = Facts::new();
             facts.learn(call.clone(), Reply::Value(to_raw_value(&value).expect("JSON")));
-            read(&facts, &call)
+            is_used(&facts, &call)
         };
-        let log = |removed: bool| json!({"transactionHash": B256::repeat_byte(1).to_string(), "removed": removed});
-        assert_eq!(told(json!([log(true), log(false)])), Some(TxId::Evm(B256::repeat_byte(1))));
-        for nothing in [json!([]), json!([log(true)]), json!(null), json!([{}])] {
-            assert_eq!(told(nothing), None);
-        }
+        let word = |last: u8| format!("0x{}{last:02x}", "00".repeat(31));
+        assert_eq!((told(json!(word(1))), told(json!(word(0)))), (Some(true), Some(false)));
+        assert_eq!((told(json!("0x")), told(json!(null))), (None, None));
     }
 }

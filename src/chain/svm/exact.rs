@@ -7,7 +7,7 @@ use crate::address::{Address, Family};
 use crate::amount::Amount;
 use crate::chain::exact::Rules;
 use crate::chain::facts::{Call, Facts, Reply, Unknown};
-use crate::network::{Compute, Network};
+use crate::network::{Compute, LAMPORTS_PER_SIGNATURE, Network};
 use crate::payment::x402::{Accepted, Payload, Payment, Requirements, Version};
 use crate::reason::Reason;
 use serde::Deserialize;
@@ -20,10 +20,15 @@ const TOKEN_2022: Pubkey = Pubkey::from_str_const("TokenzQdBNbLqP5VEhdkAS6EPFLC1
 const ASSOCIATED: Pubkey = Pubkey::from_str_const("ATokenGPvbdGVxr1b2hvZbsiqW5xWH25efTNsLJA8knL");
 const COMPUTE_BUDGET: Pubkey = Pubkey::from_str_const("ComputeBudget111111111111111111111111111111");
 const MEMO: Pubkey = Pubkey::from_str_const("MemoSq4gqABAXKb96qnH8TysNcWxMyWCqXgDLGmfcHr");
-/// Wallets add its assertions.
+/// Wallets add its assertions to what they sign, for the fee payer's account too.
 const LIGHTHOUSE: Pubkey = Pubkey::from_str_const("L2TExMFKdjpN9kozasaurPirfHy9P8sbXoAN1qA3S95");
 
-/// The payer and we: each signature costs us 5,000 lamports.
+/// What Lighthouse's instructions about accounts are called by, in their first byte: `AssertAccountData`
+/// to `AssertTokenAccountMulti`. They read and never write; the other kinds write memory accounts (0, 1),
+/// call other programs (16, 17) or fail by the time (15), which no simulation foresees.
+const ASSERTIONS: core::ops::RangeInclusive<u8> = 2..=10;
+
+/// The payer and we.
 const SIGNERS_MAX: u8 = 2;
 /// Compute limit, compute price, the transfer, and up to four that only assert or remark.
 const INSTRUCTIONS: core::ops::RangeInclusive<usize> = 3..=7;
@@ -33,7 +38,7 @@ const SET_COMPUTE_UNIT_LIMIT: u8 = 2;
 const SET_COMPUTE_UNIT_PRICE: u8 = 3;
 const TRANSFER_CHECKED: u8 = 12;
 /// Millionths of a lamport in a lamport.
-const MICRO: u64 = 1_000_000;
+const MICRO: u128 = 1_000_000;
 /// Characters of a failure that are told.
 const FAILURE_MAX: usize = 160;
 
@@ -44,6 +49,7 @@ pub struct Terms {
     pay_to: [u8; 32],
     amount: u64,
     fee_payer: [u8; 32],
+    fee_lamports: u64,
     wire: Wire,
     text: String,
 }
@@ -71,6 +77,13 @@ impl Terms {
     #[must_use]
     pub const fn fee_payer(&self) -> Address {
         Address::Svm(self.fee_payer)
+    }
+
+    /// What the transaction costs the fee payer, lamports: the signatures and the priority fee.
+    /// It is owed whether the transaction succeeds or fails.
+    #[must_use]
+    pub const fn fee_lamports(&self) -> u64 {
+        self.fee_lamports
     }
 
     /// The transaction.
@@ -104,11 +117,13 @@ pub(crate) fn free(rules: &mut Rules, payment: &Payment, network: &Network, own:
         Some(_) => instructions.split_at_checked(0)?,
         None => instructions.split_at_checked(2)?,
     };
-    cost(rules, &wire, limits, compute.unwrap_or(Compute { units: 0, micro_lamports: 0 })).then_some(())?;
-    let (transfer, others) = rest.split_first()?;
+    let priority = cost(rules, &wire, limits, compute.unwrap_or(Compute { units: 0, priority_lamports: 0 }))?;
+    let (transfer, others) = positions(rules, rest)?;
     let (payer, pay_to, amount) = transferred(rules, payment, network, transfer, own)?;
-    remarks(rules, &payment.requirements, others, limits.len()).then_some(())?;
-    Some(Terms { payer, pay_to, amount, fee_payer, wire, text: text.to_owned() })
+    remarks(rules, &payment.requirements, &others, limits.len()).then_some(())?;
+    let signatures = u64::from(wire.header().num_required_signatures);
+    let fee_lamports = signatures.saturating_mul(LAMPORTS_PER_SIGNATURE).saturating_add(priority);
+    Some(Terms { payer, pay_to, amount, fee_payer, fee_lamports, wire, text: text.to_owned() })
 }
 
 /// What the seller asks for, and who pays the fee.
@@ -168,7 +183,11 @@ fn signers(rules: &mut Rules, wire: &Wire, fee_payer: [u8; 32]) -> bool {
         && rules.rule("signature", wire.is_signed_but_for_us(), Reason::SvmSignature, "the payer signed the message")
 }
 
-/// The instructions, none of which names us, as many as there may be.
+/// The instructions, as many as there may be, none of which is given our account but to assert.
+///
+/// The message marks the fee payer's account writable for every instruction that is given it: there
+/// are no marks by instruction. Read-only it is where the program only reads, which of Lighthouse is
+/// known by the kind of instruction.
 fn instructions<'a>(rules: &mut Rules, wire: &'a Wire, fee_payer: [u8; 32]) -> Option<Vec<Instruction<'a>>> {
     let told = "no account stands in a lookup table";
     rules.rule("lookup_tables", !wire.looks_up(), Reason::SvmLookups, told).then_some(())?;
@@ -178,9 +197,11 @@ fn instructions<'a>(rules: &mut Rules, wire: &'a Wire, fee_payer: [u8; 32]) -> O
     let instructions = instructions?;
     // Our signature lets an instruction do anything with an account of ours that it is given.
     let authority = instructions.iter().any(|each| is_transfer(each) && each.accounts.get(3) == Some(&fee_payer));
-    let isolated = !instructions.iter().any(|each| each.program == fee_payer || each.accounts.contains(&fee_payer));
+    let given = |each: &Instruction<'_>| each.accounts.contains(&fee_payer) && !is_assertion(each);
+    let isolated = !instructions.iter().any(|each| each.program == fee_payer || given(each));
     let reason = if authority { Reason::SvmFeePayerTransfers } else { Reason::SvmFeePayerNotIsolated };
-    rules.rule("fee_payer_isolated", isolated, reason, "no instruction is given the fee payer").then_some(())?;
+    let told = "no instruction but an assertion is given the fee payer";
+    rules.rule("fee_payer_isolated", isolated, reason, told).then_some(())?;
     let allowed = if wire.config().is_some() { INSTRUCTIONS_V1 } else { INSTRUCTIONS };
     let count = instructions.len();
     let told = format!("{count} instructions, {} to {} may be", allowed.start(), allowed.end());
@@ -194,47 +215,54 @@ fn is_transfer(instruction: &Instruction<'_>) -> bool {
         && instruction.accounts.len() >= 4
 }
 
-/// What the payer makes us pay: by the first two instructions, or by a version-1 transaction's own words.
-fn cost(rules: &mut Rules, wire: &Wire, limits: &[Instruction<'_>], most: Compute) -> bool {
-    if let Some(config) = wire.config() {
-        let units = config.compute_unit_limit.unwrap_or(0);
-        let fee = config.priority_fee.unwrap_or(0);
-        let fee_max = most.micro_lamports.saturating_mul(most.units.into()).checked_div(MICRO).unwrap_or(0);
-        return rules.rule("compute_limit", units > 0, Reason::SvmLimit, "a compute unit limit is set")
-            && rules.rule("compute_limit_cap", units <= most.units, Reason::SvmLimitHigh, units_told(units, most))
-            && rules.rule(
-                "compute_price_cap",
-                fee <= fee_max,
-                Reason::SvmPriceHigh,
-                format!("a priority fee of {fee} lamports, at most {fee_max}"),
-            );
-    }
-    let told = |index: usize, word: u8| {
-        let each = limits.get(index).filter(|each| each.program == COMPUTE_BUDGET.to_bytes())?;
-        each.data.split_first().filter(|(first, _)| **first == word).map(|(_, rest)| rest)
-    };
-    let units = told(0, SET_COMPUTE_UNIT_LIMIT).and_then(|rest| rest.try_into().ok()).map(u32::from_le_bytes);
-    let price = told(1, SET_COMPUTE_UNIT_PRICE).and_then(|rest| rest.try_into().ok()).map(u64::from_le_bytes);
-    let units_or_most = units.unwrap_or(u32::MAX);
-    let price_or_most = price.unwrap_or(u64::MAX);
-    rules.rule("compute_limit", units.is_some(), Reason::SvmLimit, "the first instruction sets a compute unit limit")
-        && rules.rule(
-            "compute_limit_cap",
-            units_or_most <= most.units,
-            Reason::SvmLimitHigh,
-            units_told(units_or_most, most),
-        )
-        && rules.rule("compute_price", price.is_some(), Reason::SvmPrice, "the second sets a compute unit price")
-        && rules.rule(
-            "compute_price_cap",
-            price_or_most <= most.micro_lamports,
-            Reason::SvmPriceHigh,
-            format!("{price_or_most} microlamports a unit, at most {}", most.micro_lamports),
-        )
+/// Whether a wallet's guard asserts something about accounts and can do nothing else.
+fn is_assertion(instruction: &Instruction<'_>) -> bool {
+    instruction.program == LIGHTHOUSE.to_bytes()
+        && instruction.data.first().is_some_and(|kind| ASSERTIONS.contains(kind))
 }
 
-fn units_told(units: u32, most: Compute) -> String {
-    format!("{units} compute units, at most {}", most.units)
+/// The transfer and what stands beside it: positions count what is left when the assertions, which
+/// may stand anywhere, are taken out.
+fn positions<'a, 'b>(
+    rules: &mut Rules,
+    rest: &'a [Instruction<'b>],
+) -> Option<(&'a Instruction<'b>, Vec<&'a Instruction<'b>>)> {
+    let mut left = rest.iter().filter(|each| !is_assertion(each));
+    let transfer = left.next().filter(|each| is_transfer(each));
+    let told = "TransferChecked of a token program";
+    rules.rule("transfer", transfer.is_some(), Reason::SvmNoTransfer, told).then_some(())?;
+    Some((transfer?, left.collect()))
+}
+
+/// What the payer makes us pay, by the first two instructions, or by a version-1 transaction's own
+/// words: the priority fee in lamports. The cap is on the whole of it; wallets ask a high price for few units.
+fn cost(rules: &mut Rules, wire: &Wire, limits: &[Instruction<'_>], most: Compute) -> Option<u64> {
+    let (units, fee) = match wire.config() {
+        Some(config) => (config.compute_unit_limit.filter(|units| *units > 0), Some(config.priority_fee.unwrap_or(0))),
+        None => {
+            let told = |index: usize, word: u8| {
+                let each = limits.get(index).filter(|each| each.program == COMPUTE_BUDGET.to_bytes())?;
+                each.data.split_first().filter(|(first, _)| **first == word).map(|(_, rest)| rest)
+            };
+            let units = told(0, SET_COMPUTE_UNIT_LIMIT).and_then(|rest| rest.try_into().ok()).map(u32::from_le_bytes);
+            let price = told(1, SET_COMPUTE_UNIT_PRICE).and_then(|rest| rest.try_into().ok()).map(u64::from_le_bytes);
+            (units, price.map(|price| priority_fee(units.unwrap_or(0), price)))
+        }
+    };
+    let told = "a compute unit limit is set, in the first place";
+    rules.rule("compute_limit", units.is_some(), Reason::SvmLimit, told).then_some(())?;
+    let (units, told) = (units?, format!("{} compute units, at most {}", units?, most.units));
+    rules.rule("compute_limit_cap", units <= most.units, Reason::SvmLimitHigh, told).then_some(())?;
+    let told = "a compute unit price is set, in the second place";
+    rules.rule("compute_price", fee.is_some(), Reason::SvmPrice, told).then_some(())?;
+    let (fee, told) = (fee?, format!("a priority fee of {} lamports, at most {}", fee?, most.priority_lamports));
+    rules.rule("compute_price_cap", fee <= most.priority_lamports, Reason::SvmPriceHigh, told).then_some(fee)
+}
+
+/// Lamports for `units` at `price` millionths of a lamport each, rounded up as the runtime does.
+fn priority_fee(units: u32, price: u64) -> u64 {
+    let micro = u128::from(units).saturating_mul(price.into());
+    u64::try_from(micro.div_ceil(MICRO)).unwrap_or(u64::MAX)
 }
 
 /// The transfer: payer, receiver and amount.
@@ -246,9 +274,7 @@ fn transferred(
     own: &[Address],
 ) -> Option<([u8; 32], [u8; 32], u64)> {
     let wanted = &payment.requirements;
-    let told = "TransferChecked of a token program";
-    rules.rule("transfer", is_transfer(transfer), Reason::SvmNoTransfer, told).then_some(())?;
-    let [_source, mint, destination, payer] = transfer.accounts.get(..4)?.try_into().ok()?;
+    let [source, mint, destination, payer] = transfer.accounts.get(..4)?.try_into().ok()?;
     let amount = u64::from_le_bytes(transfer.data.get(1..9)?.try_into().ok()?);
     let foreign = !own.contains(&Address::Svm(payer));
     let told = "the money is not ours";
@@ -259,6 +285,8 @@ fn transferred(
     let account = pay_to.map(|owner| associated_account(&owner, &transfer.program, &mint));
     let told = "to the associated token account of payTo";
     rules.rule("recipient", account == Some(destination), Reason::SvmRecipient, told).then_some(())?;
+    let told = "from another account: a transfer to itself pays nobody";
+    rules.rule("source", source != destination, Reason::SvmRecipient, told).then_some(())?;
     let same = Amount::parse_atomic(&wanted.amount) == Some(Amount::atomic(amount));
     let told = format!("{amount} signed, {} required", wanted.amount);
     rules.rule("amount", same, Reason::SvmAmount, told).then_some((payer, pay_to?, amount))
@@ -270,28 +298,27 @@ fn associated_account(owner: &[u8; 32], program: &[u8; 32], mint: &[u8; 32]) -> 
     Pubkey::find_program_address(&[owner, program, mint], &ASSOCIATED).0.to_bytes()
 }
 
-/// What may follow the transfer: assertions and memos; `before` instructions stood before it.
-fn remarks(rules: &mut Rules, wanted: &Requirements, others: &[Instruction<'_>], before: usize) -> bool {
+/// What may follow the transfer beside assertions: memos; `before` instructions stood before it.
+fn remarks(rules: &mut Rules, wanted: &Requirements, others: &[&Instruction<'_>], before: usize) -> bool {
     const UNKNOWN: [Reason; 4] = [Reason::SvmFourth, Reason::SvmFifth, Reason::SvmSixth, Reason::SvmSeventh];
-    let allowed = [MEMO.to_bytes(), LIGHTHOUSE.to_bytes()];
-    let stranger = others.iter().position(|each| !allowed.contains(&each.program));
+    let stranger = others.iter().position(|each| each.program != MEMO.to_bytes());
     // The names count from a transaction with two instructions before the transfer.
     let reason = match before {
         2 => stranger.and_then(|at| UNKNOWN.get(at)).copied().unwrap_or(Reason::SvmOptional),
         _ => Reason::SvmOptional,
     };
-    if !rules.rule("other_instructions", stranger.is_none(), reason, "only Memo and Lighthouse follow") {
+    if !rules.rule(
+        "other_instructions",
+        stranger.is_none(),
+        reason,
+        "only memos and assertions about accounts stand beside",
+    ) {
         return false;
     }
     let Some(memo) = &wanted.memo else { return true };
-    let memos: Vec<_> = others.iter().filter(|each| each.program == MEMO.to_bytes()).collect();
-    rules.rule("memo_count", memos.len() == 1, Reason::SvmMemoCount, "one memo, as extra.memo asks")
-        && rules.rule(
-            "memo",
-            memos.iter().all(|each| each.data == memo.as_bytes()),
-            Reason::SvmMemo,
-            "the memo is extra.memo",
-        )
+    let same = others.iter().all(|each| each.data == memo.as_bytes());
+    rules.rule("memo_count", others.len() == 1, Reason::SvmMemoCount, "one memo, as extra.memo asks")
+        && rules.rule("memo", same, Reason::SvmMemo, "the memo is extra.memo")
 }
 
 fn simulation(terms: &Terms) -> Call {

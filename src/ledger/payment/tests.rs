@@ -1,8 +1,16 @@
 use super::*;
 use crate::address::Family;
-use crate::id::TenantId;
+use crate::id::{RequestId, TenantId};
+use crate::judge::Prior;
+use crate::ledger::book::Idempotency;
+use crate::ledger::budget::Budget;
+use crate::ledger::claims::Held;
+use crate::settle::{Report, Spent};
+use crate::tenant::key::KeyHash;
 use crate::tenant::{Key, OwnLimits, Recipient, TenantStatus};
 use crate::tier::Tier;
+use crate::time::UnixSeconds;
+use alloy_primitives::B256;
 use proptest::prelude::*;
 
 const NOW: UnixMillis = UnixMillis(1_795_000_000_000);
@@ -59,9 +67,13 @@ fn asked(verb: Verb) -> Asked {
             pay_to: address(PAY_TO),
             amount: Amount::atomic(10_000),
             signer: Some(address(PAY_TO)),
+            proof: "p".to_owned(),
+            valid_before: Some(UnixSeconds(1_795_000_600)),
+            worst: 10,
+            has_code: false,
         }),
         finding: Finding::Good(Checks::none()),
-        daily: 3,
+        budget: Budget { day: 30, failed: 3 },
         idempotency: None,
         identifier: None,
         random: "7".to_owned(),
@@ -92,31 +104,73 @@ fn booked(asked: &Asked, row: Option<&Row>) -> Booked {
 
 fn reason(booked: &Booked) -> Option<Reason> {
     match &booked.outcome {
-        Outcome::Refused(_, reason, _) => Some(*reason),
-        Outcome::Valid(_) | Outcome::Settle(_) | Outcome::Settled(_) | Outcome::External(_) => None,
+        Outcome::Refused(_, reason, _) | Outcome::Taken(_, reason, ..) => Some(*reason),
+        Outcome::Valid(_) | Outcome::Settle(_) | Outcome::Settled(_) | Outcome::External(_) | Outcome::FindOut => None,
     }
 }
 
-/// A row with a settlement of that status.
+/// Another HTTP request than the first.
+fn another(asked: &Asked) -> Asked {
+    Asked { request_id: asked.request_id.next(), ..asked.clone() }
+}
+
+/// A payment that is known and not settled.
+fn verified() -> Row {
+    Row { fingerprint: "f".to_owned(), proof: Some("p".to_owned()), expires_at: None, kept: None }
+}
+
+/// A settlement of that status which nobody waits for.
+fn kept(status: SettlementStatus) -> Kept {
+    let mut kept = booked(&asked(Verb::Settle), None).kept.expect("reserved");
+    kept.settlement.status = status;
+    kept.course.lease = None;
+    kept
+}
+
+/// A row with a settlement of that status which nobody waits for.
 fn row(status: SettlementStatus) -> Row {
-    let mut settlement = booked(&asked(Verb::Settle), None).settlement.expect("reserved");
-    settlement.status = status;
-    Row { fingerprint: "f".to_owned(), settlement: Some(settlement), signer: None }
+    Row { kept: Some(kept(status)), ..verified() }
 }
 
 #[test]
 fn a_payment_counts_once_and_is_reserved_once() {
     let (tenant, mut admission) = (tenant(Environment::Live), Admission::new(NOW));
-    let verified = step(&asked(Verb::Verify), &tenant, &mut admission, None).expect("an answer");
-    assert_eq!(verified.outcome, Outcome::Valid(Checks::none()));
-    assert_eq!(verified.row, Some(("a".to_owned(), "f".to_owned(), None)));
-    let known = Row { fingerprint: "f".to_owned(), settlement: None, signer: None };
-    let settled = step(&asked(Verb::Settle), &tenant, &mut admission, Some(&known)).expect("an answer");
+    let first = step(&asked(Verb::Verify), &tenant, &mut admission, None).expect("an answer");
+    assert_eq!(first.outcome, Outcome::Valid(Checks::none()));
+    let written = first.row.expect("a row");
+    assert_eq!((written.authorization.as_str(), written.fingerprint.as_str(), written.settlement), ("a", "f", None));
+    // Five minutes after the authorization's end.
+    assert_eq!(written.expires_at, UnixMillis(1_795_000_900_000));
+    let settled = step(&asked(Verb::Settle), &tenant, &mut admission, Some(&verified())).expect("an answer");
     assert!(matches!(settled.outcome, Outcome::Settle(_)));
     assert_eq!((admission.used, admission.requests), (1, 2));
-    let settlement = settled.settlement.expect("reserved");
+    let settlement = settled.kept.expect("reserved").settlement;
     assert_eq!((settlement.network.as_str(), settlement.amount.as_str()), ("eip155:8453", "10000"));
-    assert_eq!(settled.row, Some(("a".to_owned(), "f".to_owned(), Some(settlement.id))));
+    assert_eq!(settled.row.and_then(|row| row.settlement), Some(settlement.id));
+}
+
+#[test]
+fn a_refused_payment_counts_against_the_rates_alone_and_leaves_no_row() {
+    let (tenant, mut admission) = (tenant(Environment::Live), Admission::new(NOW));
+    for finding in [Reason::EvmSignature, Reason::EvmBalance, Reason::EvmValidBefore] {
+        for verb in [Verb::Verify, Verb::Settle] {
+            let booked = step(&Asked { finding: refused(finding), ..asked(verb) }, &tenant, &mut admission, None);
+            let booked = booked.expect("an answer");
+            assert_eq!((reason(&booked), booked.row, booked.kept), (Some(finding), None, None));
+        }
+    }
+    assert_eq!((admission.used, admission.requests), (0, 6));
+}
+
+#[test]
+fn on_solana_a_payments_row_lasts_five_minutes_after_it_was_last_asked_for() {
+    let mut of = asked(Verb::Verify);
+    of.terms.as_mut().expect("terms").valid_before = None;
+    let end = booked(&of, None).row.expect("a row").expires_at;
+    assert_eq!(end, NOW.plus(300_000));
+    let known = |ago: u64| Row { expires_at: Some(UnixMillis(end.0 - ago)), ..verified() };
+    assert_eq!(booked(&of, Some(&known(59_000))).row, None);
+    assert_eq!(booked(&of, Some(&known(61_000))).row.map(|row| row.expires_at), Some(end));
 }
 
 #[test]
@@ -124,8 +178,7 @@ fn what_was_verified_is_settled_though_the_quota_is_used_up() {
     let mut tenant = tenant(Environment::Live);
     tenant.limits.per_month = Some(0);
     let mut admission = Admission::new(NOW);
-    let known = Row { fingerprint: "f".to_owned(), settlement: None, signer: None };
-    assert!(step(&asked(Verb::Settle), &tenant, &mut admission, Some(&known)).is_ok());
+    assert!(step(&asked(Verb::Settle), &tenant, &mut admission, Some(&verified())).is_ok());
     match step(&asked(Verb::Settle), &tenant, &mut admission, None) {
         Err(Stop::Fault(fault)) => assert_eq!(fault.code, Code::QuotaExceeded),
         other => panic!("{other:?}"),
@@ -133,7 +186,7 @@ fn what_was_verified_is_settled_though_the_quota_is_used_up() {
 }
 
 #[test]
-fn a_recorded_settlement_is_told_to_the_same_requirements_only() {
+fn a_record_is_told_to_the_same_requirements_only() {
     let again = Asked { finding: refused(Reason::EvmNonceUsed), ..asked(Verb::Settle) };
     for (status, done) in [(SettlementStatus::Completed, true), (SettlementStatus::Pending, false)] {
         let row = row(status);
@@ -149,47 +202,163 @@ fn a_recorded_settlement_is_told_to_the_same_requirements_only() {
     }
     let failed = row(SettlementStatus::Failed);
     assert_eq!(reason(&booked(&again, Some(&failed))), Some(Reason::EvmNonceUsed));
-    let retried = booked(&asked(Verb::Settle), Some(&failed)).settlement.expect("reserved");
-    assert_eq!(Some(retried.id), failed.settlement.map(|earlier| earlier.id));
+    let retried = booked(&asked(Verb::Settle), Some(&failed)).kept.expect("reserved");
+    assert_eq!(Some(retried.settlement.id), failed.kept.map(|earlier| earlier.settlement.id));
+    assert_eq!(retried.course.attempt, 1);
 }
 
 #[test]
 fn only_a_payer_who_signed_is_told_of_a_record() {
     let row = row(SettlementStatus::Completed);
-    let of = |reason: Reason| booked(&Asked { finding: refused(reason), ..asked(Verb::Settle) }, Some(&row));
+    let of = |finding: Finding, proof: &str| {
+        let mut asked = Asked { finding, ..asked(Verb::Settle) };
+        asked.terms.as_mut().expect("terms").proof = proof.to_owned();
+        booked(&asked, Some(&row))
+    };
     // Payer and nonce are public once they are settled; the signature is what a stranger lacks.
-    assert_eq!(reason(&of(Reason::EvmSignature)), Some(Reason::EvmSignature));
+    assert_eq!(reason(&of(refused(Reason::EvmSignature), "p")), Some(Reason::EvmSignature));
     for later in [Reason::EvmNonceUsed, Reason::EvmBalance, Reason::EvmValidBefore, Reason::SvmSimulation] {
-        assert!(matches!(of(later).outcome, Outcome::Settled(_)), "{later:?}");
+        assert!(matches!(of(refused(later), "q").outcome, Outcome::Settled(_)), "{later:?}");
+    }
+    // Where nobody looked at the signature, it must be the one that was found good.
+    for finding in [Finding::Deferred, Finding::Used(Checks::none(), String::new())] {
+        assert!(matches!(of(finding, "p").outcome, Outcome::Settled(_)));
+    }
+    assert_eq!(of(Finding::Deferred, "q").outcome, Outcome::FindOut);
+    for ours in [Reason::UnexpectedVerify, Reason::UnexpectedSettle] {
+        assert!(matches!(of(refused(ours), "p").outcome, Outcome::Settled(_)));
+        assert_eq!(reason(&of(refused(ours), "q")), Some(ours));
     }
 }
 
 #[test]
-fn one_identifier_is_one_payment() {
+fn nothing_is_counted_before_it_is_found_out() {
+    let (tenant, mut admission) = (tenant(Environment::Live), Admission::new(NOW));
+    for finding in [Finding::Deferred, Finding::Used(Checks::none(), String::new())] {
+        let asked = Asked { finding, ..asked(Verb::Settle) };
+        assert_eq!(step(&asked, &tenant, &mut admission, None).expect("an answer").outcome, Outcome::FindOut);
+    }
+    assert_eq!((admission.used, admission.requests), (0, 0));
+}
+
+#[test]
+fn a_success_is_given_to_one_request() {
+    let first = asked(Verb::Settle);
+    let mut now = booked(&first, None).kept.expect("reserved");
+    let settle = |asked: &Asked, kept: &Kept| booked(asked, Some(&Row { kept: Some(kept.clone()), ..verified() }));
+    let verify = |kept: &Kept| settle(&Asked { finding: Finding::Deferred, ..another(&asked(Verb::Verify)) }, kept);
+    // While the first waits, nobody else gets anything.
+    assert_eq!(reason(&settle(&another(&first), &now)), Some(Reason::DuplicateSettlement));
+    assert_eq!(reason(&verify(&now)), Some(Reason::DuplicateSettlement));
+    now.settlement.status = SettlementStatus::Completed;
+    assert_eq!(reason(&settle(&another(&first), &now)), Some(Reason::DuplicateSettlement));
+    // The first collects, once.
+    let mut collected = now.clone();
+    assert_eq!(collected.deliver(first.request_id.next(), NOW), Taken::Nothing);
+    assert_eq!(collected.deliver(first.request_id, NOW), Taken::Success);
+    assert_eq!(collected.deliver(first.request_id, NOW), Taken::Nothing);
+    assert_eq!(reason(&settle(&another(&first), &collected)), Some(Reason::DuplicateSettlement));
+    assert_eq!(reason(&verify(&collected)), Some(Reason::DuplicateSettlement));
+    // Its caller has gone: whoever asks next is given it, a verification only looks.
+    assert_eq!(collected.reopen(first.request_id.next()), (false, None));
+    assert_eq!(collected.reopen(first.request_id), (true, None));
+    assert!(matches!(verify(&collected).outcome, Outcome::Valid(_)));
+    let next = settle(&another(&first), &collected);
+    let handed = next.kept.as_ref().and_then(|kept| kept.settlement.handed_over.clone()).expect("handed over");
+    assert!(matches!(next.outcome, Outcome::Settled(_)));
+    assert_eq!((handed.request_id, handed.at), (Some(first.request_id.next()), NOW.rfc3339()));
+}
+
+#[test]
+fn a_lease_that_is_over_is_taken_by_the_next_and_held_until_then() {
+    let first = asked(Verb::Settle);
+    let waiting = booked(&first, None).kept.expect("reserved");
+    let late = NOW.plus(LEASE_MS);
+    assert!(!waiting.is_open(UnixMillis(late.0 - 1)) && waiting.is_open(late));
+    let mut own = waiting.clone();
+    own.settlement.status = SettlementStatus::Completed;
+    let mut taken = own.clone();
+    assert_eq!(own.deliver(first.request_id, late), Taken::Success);
+    let asker = Asker { request: first.request_id.next(), key: None };
+    assert_eq!(taken.take(asker, late), Taken::Success);
+    assert_eq!(taken.deliver(first.request_id, late), Taken::Nothing);
+    // A pending one: the wait goes over, and ends with the answer.
+    let mut pending = waiting;
+    assert_eq!(pending.take(asker, late), Taken::Lease);
+    assert_eq!(pending.deliver(first.request_id, late), Taken::Nothing);
+    assert_eq!(pending.deliver(asker.request, late), Taken::Lease);
+    assert!(pending.is_open(late));
+}
+
+#[test]
+fn the_same_key_takes_the_wait_over_and_no_other() {
+    let keyed = |key: &str| Asked {
+        idempotency: Some(Idempotency { key: key.to_owned(), body_hash: "h".to_owned() }),
+        ..asked(Verb::Settle)
+    };
+    let waiting = Row { kept: booked(&keyed("k"), None).kept, ..verified() };
+    assert_eq!(reason(&booked(&another(&keyed("l")), Some(&waiting))), Some(Reason::DuplicateSettlement));
+    assert_eq!(reason(&booked(&another(&asked(Verb::Settle)), Some(&waiting))), Some(Reason::DuplicateSettlement));
+    let over = booked(&another(&keyed("k")), Some(&waiting));
+    assert!(matches!(over.outcome, Outcome::Settle(_)));
+    let mut kept = over.kept.expect("taken over");
+    kept.settlement.status = SettlementStatus::Completed;
+    assert_eq!(kept.deliver(keyed("k").request_id, NOW), Taken::Nothing);
+    assert_eq!(kept.deliver(keyed("k").request_id.next(), NOW), Taken::Success);
+    // What was kept under the key is forgotten when the caller has gone.
+    assert_eq!(kept.reopen(keyed("k").request_id.next()), (true, Some("k".to_owned())));
+    // Two requests without a key are not the same attempt.
+    let bare = Row { kept: booked(&asked(Verb::Settle), None).kept, ..verified() };
+    assert_eq!(reason(&booked(&another(&asked(Verb::Settle)), Some(&bare))), Some(Reason::DuplicateSettlement));
+}
+
+#[test]
+fn a_hand_over_takes_what_is_completed_and_open_once() {
+    let request = RequestId::new(NOW, 9);
+    for status in [SettlementStatus::Pending, SettlementStatus::Failed] {
+        assert!(!kept(status).hand_over(request, NOW));
+    }
+    let mut open = kept(SettlementStatus::Completed);
+    assert!(open.hand_over(request, NOW) && !open.hand_over(request, NOW));
+    let mut waited = booked(&asked(Verb::Settle), None).kept.expect("reserved");
+    waited.settlement.status = SettlementStatus::Completed;
+    assert!(!waited.hand_over(request, NOW) && waited.hand_over(request, NOW.plus(LEASE_MS)));
+}
+
+#[test]
+fn one_identifier_is_one_authorization() {
     let records = |status| Records { identified: Some(("b".to_owned(), row(status))), ..Records::default() };
     let named = |verb| Asked { identifier: Some("pay_0123456789abcdef".to_owned()), ..asked(verb) };
-    // Signed anew after an answer was lost: nobody pays twice.
-    for status in [SettlementStatus::Completed, SettlementStatus::Pending] {
-        assert!(matches!(booked_with(&named(Verb::Settle), &records(status)).outcome, Outcome::Settled(_)));
+    let live = [SettlementStatus::Completed, SettlementStatus::Pending];
+    for (status, verb) in live.into_iter().flat_map(|status| [(status, Verb::Verify), (status, Verb::Settle)]) {
+        // Signed anew: never answered with the first payment, which is named to its payer.
+        match booked_with(&named(verb), &records(status)).outcome {
+            Outcome::Taken(_, Reason::IdentifierConflict, _, first) => {
+                assert_eq!(
+                    Some(first.id),
+                    records(status).identified.and_then(|(_, row)| row.kept).map(|k| k.settlement.id)
+                );
+            }
+            other => panic!("{other:?}"),
+        }
+        let silent = Asked { finding: refused(Reason::UnexpectedVerify), ..named(verb) };
+        assert!(matches!(
+            booked_with(&silent, &records(status)).outcome,
+            Outcome::Refused(_, Reason::IdentifierConflict, _)
+        ));
+        let deferred = Asked { finding: Finding::Deferred, ..named(verb) };
+        assert_eq!(booked_with(&deferred, &records(status)).outcome, Outcome::FindOut);
+        // The same authorization for other requirements.
+        let own =
+            Records { identified: Some(("a".to_owned(), row(status))), row: Some(row(status)), ..Records::default() };
+        assert_ne!(reason(&booked_with(&named(verb), &own)), Some(Reason::IdentifierConflict));
+        let mut other = named(verb);
+        other.terms.as_mut().expect("terms").fingerprint = "g".to_owned();
+        assert_eq!(reason(&booked_with(&other, &own)), Some(Reason::IdentifierConflict));
     }
-    assert!(matches!(
-        booked_with(&named(Verb::Verify), &records(SettlementStatus::Completed)).outcome,
-        Outcome::Valid(_)
-    ));
     // What moved nothing is tried again.
     let failed = booked_with(&named(Verb::Settle), &records(SettlementStatus::Failed));
     assert!(matches!(failed.outcome, Outcome::Settle(_)));
-    // Another payment, another payer, or nobody's signature.
-    for verb in [Verb::Verify, Verb::Settle] {
-        let mut other = named(verb);
-        other.terms.as_mut().expect("terms").fingerprint = "g".to_owned();
-        let booked = booked_with(&other, &records(SettlementStatus::Completed));
-        assert_eq!(reason(&booked), Some(Reason::IdentifierConflict));
-        let mut stranger = named(verb);
-        stranger.terms.as_mut().expect("terms").payer = address(PAY_TO);
-        let booked = booked_with(&stranger, &records(SettlementStatus::Completed));
-        assert_eq!(reason(&booked), Some(Reason::IdentifierConflict));
-    }
     let forged = Asked { finding: refused(Reason::EvmSignature), ..named(Verb::Settle) };
     let booked = booked_with(&forged, &records(SettlementStatus::Completed));
     assert_eq!(reason(&booked), Some(Reason::EvmSignature));
@@ -198,19 +367,99 @@ fn one_identifier_is_one_payment() {
 #[test]
 fn what_somebody_else_has_sent_counts_as_paid_once() {
     let id = TxId::Evm(B256::repeat_byte(9));
-    let external = Asked { finding: Finding::External(Checks::none(), id), ..asked(Verb::Settle) };
+    let external = Asked { finding: Finding::External(Checks::none(), id, vec![3]), ..asked(Verb::Settle) };
     let found = booked_with(&external, &Records::default());
-    let settlement = found.settlement.expect("recorded");
-    assert!(matches!(found.outcome, Outcome::External(_)));
+    assert!(matches!(found.outcome, Outcome::External(_)) && found.claim == Some(Unit::Log(3)));
+    let settlement = found.kept.expect("recorded").settlement;
     assert_eq!((settlement.status, settlement.transaction), (SettlementStatus::Completed, Some(id.to_string())));
-    let spent = booked_with(&external, &Records { claimed: true, ..Records::default() });
-    assert_eq!(reason(&spent), Some(Reason::EvmNonceUsed));
-    let again = Records { row: Some(row(SettlementStatus::Completed)), claimed: true, ..Records::default() };
-    assert!(matches!(booked_with(&external, &again).outcome, Outcome::Settled(_)));
+    assert!(settlement.handed_over.is_some());
+    let by = |unit| Held {
+        unit,
+        prior: Prior { id: ClaimId::Settlement(SettlementId::new(NOW, 99)), reference: None, at: NOW },
+    };
+    for unit in [Unit::Whole, Unit::Log(3)] {
+        let spent = Records { held: vec![by(unit)], ..Records::default() };
+        assert_eq!(reason(&booked_with(&external, &spent)), Some(Reason::EvmNonceUsed));
+    }
+    let beside = booked_with(&external, &Records { held: vec![by(Unit::Log(5))], ..Records::default() });
+    assert!(matches!(beside.outcome, Outcome::External(_)));
+}
+
+fn report(status: SettlementStatus, transaction: u8) -> Report {
+    Report {
+        settlement: kept(status).settlement.id,
+        attempt: Some(0),
+        status,
+        reason: (status == SettlementStatus::Failed).then_some(Reason::EvmFailed),
+        told: String::new(),
+        transaction: Some(TxId::Evm(B256::repeat_byte(transaction)).to_string()),
+        attempts: Vec::new(),
+        external: false,
+        reorged: false,
+        units: vec![1],
+        spent: Some(Spent { total: 4, l1_fee: 0 }),
+        handed: true,
+    }
 }
 
 #[test]
-fn the_days_transactions_are_counted_by_network() {
+fn a_report_changes_what_is_not_over() {
+    use SettlementStatus::{Completed, Failed, Pending};
+    let apply = |kept: &mut Kept, report: Report, held: &[Held]| kept.apply(&report, held, NOW);
+    let mut fresh = booked(&asked(Verb::Settle), None).kept.expect("reserved");
+    let applied = apply(&mut fresh, report(Completed, 1), &[]);
+    assert_eq!((applied.claim, applied.ended.map(|reserve| reserve.amount)), (Some(Unit::Log(1)), Some(10)));
+    assert!(!apply(&mut fresh, report(Failed, 1), &[]).changed);
+    // Its block has left the chain: it is on its way again, and whose it was stays so.
+    fresh.settlement.handed_over = kept(Completed).settlement.handed_over;
+    assert!(apply(&mut fresh, Report { reorged: true, ..report(Pending, 1) }, &[]).changed);
+    // A report of an attempt that is over counts for nothing, unless the money has moved.
+    let mut later = kept(Pending);
+    later.course.attempt = 1;
+    assert!(!apply(&mut later, report(Failed, 1), &[]).changed && !apply(&mut later, report(Pending, 1), &[]).changed);
+    assert!(apply(&mut later, report(Completed, 1), &[]).changed);
+    let mut failed = kept(Failed);
+    assert!(
+        !apply(&mut failed, report(Failed, 1), &[]).changed && apply(&mut failed, report(Completed, 1), &[]).changed
+    );
+}
+
+#[test]
+fn a_settlement_is_never_completed_over_anothers_claim() {
+    use SettlementStatus::{Completed, Failed, Pending};
+    let held = |id| Held { unit: Unit::Log(1), prior: Prior { id: ClaimId::Settlement(id), reference: None, at: NOW } };
+    let mut kept_now = kept(Pending);
+    let other = SettlementId::new(NOW, 99);
+    let applied = kept_now.apply(&report(Completed, 1), &[held(other)], NOW);
+    assert_eq!((kept_now.settlement.status, kept_now.settlement.reason), (Failed, Some(Reason::EvmNonceUsed)));
+    assert_eq!(applied.claim, None);
+    // Our own claim, found again after a reorganisation, is ours.
+    let mut own = kept(Pending);
+    let id = own.settlement.id;
+    let found = Report { external: true, reorged: true, ..report(Completed, 1) };
+    assert_eq!(own.apply(&found, &[held(id)], NOW).claim, Some(Unit::Log(1)));
+    assert_eq!(own.settlement.status, Completed);
+}
+
+#[test]
+fn what_nobody_hears_of_and_what_nobody_was_given_is_looked_at() {
+    let fresh = booked(&asked(Verb::Settle), None).kept.expect("reserved");
+    assert_eq!(fresh.due(), Some(NOW.plus(UNHEARD_MS)));
+    let mut known = fresh.clone();
+    known.settlement.transaction = Some("0x1".to_owned());
+    assert_eq!(known.due(), None);
+    let mut open = kept(SettlementStatus::Completed);
+    open.settlement.completed_at = Some(NOW.rfc3339());
+    assert_eq!(open.due(), Some(NOW.plus(UNDELIVERED_MS)));
+    open.course.undelivered = true;
+    assert_eq!(open.due(), None);
+    let mut abandoned = fresh;
+    assert_eq!(abandoned.abandon(NOW).map(|reserve| reserve.amount), Some(10));
+    assert_eq!((abandoned.settlement.status, abandoned.due()), (SettlementStatus::Failed, None));
+}
+
+#[test]
+fn a_days_settlements_are_bounded_in_money_by_network() {
     let (tenant, mut admission) = (tenant(Environment::Live), Admission::new(NOW));
     let mut send = |network: &str| {
         let asked = Asked { network: Some(network.to_owned()), ..asked(Verb::Settle) };
@@ -220,7 +469,25 @@ fn the_days_transactions_are_counted_by_network() {
         assert_eq!(send("base"), None);
     }
     assert_eq!((send("base"), send("polygon")), (Some(Reason::QuotaExceeded), None));
-    assert!(admission.send("base", 3, UnixMillis(NOW.0.saturating_add(86_400_000))));
+}
+
+#[test]
+fn once_failures_have_cost_their_share_only_known_payers_are_served_one_at_a_time() {
+    let (tenant, mut admission) = (tenant(Environment::Live), Admission::new(NOW));
+    admission.spending.end("base", None, Some(Spent { total: 3, l1_fee: 0 }), true, NOW);
+    for verb in [Verb::Verify, Verb::Settle] {
+        assert_eq!(
+            reason(&step(&asked(verb), &tenant, &mut admission, None).expect("an answer")),
+            Some(Reason::QuotaExceeded)
+        );
+    }
+    let paid = Records { has_paid: true, ..Records::default() };
+    let first = step_with(&asked(Verb::Settle), &tenant, &mut admission, &paid).expect("an answer");
+    assert!(matches!(first.outcome, Outcome::Settle(_)));
+    for verb in [Verb::Verify, Verb::Settle] {
+        let second = step_with(&asked(verb), &tenant, &mut admission, &paid).expect("an answer");
+        assert_eq!(reason(&second), Some(Reason::QuotaExceeded));
+    }
 }
 
 #[test]
@@ -230,9 +497,9 @@ fn only_a_last_word_is_repeated() {
     assert!(of(refused(Reason::EvmSignature), None));
     assert!(!of(refused(Reason::EvmBalance), None) && !of(Finding::Good(Checks::none()), None));
     assert!(of(refused(Reason::EvmNonceUsed), Some(&row(SettlementStatus::Completed))));
-    // Signed anew while the first is on its way: pending now, not for a day.
-    let pending = Records { identified: Some(("b".to_owned(), row(SettlementStatus::Pending))), ..Records::default() };
-    assert!(!booked_with(&asked(Verb::Settle), &pending).outcome.is_final());
+    // Somebody else waits now: that may end.
+    let waiting = Row { kept: booked(&asked(Verb::Settle), None).kept, ..verified() };
+    assert!(!booked(&another(&asked(Verb::Settle)), Some(&waiting)).outcome.is_final());
 }
 
 #[test]
@@ -241,14 +508,16 @@ fn an_idempotency_key_stands_for_one_body() {
         idempotency: Some(Idempotency { key: "k".to_owned(), body_hash: "h".to_owned() }),
         ..asked(Verb::Settle)
     };
-    let with = |body_hash: &str, answer: Option<(u16, String)>| {
-        let stored = Some(Stored { body_hash: body_hash.to_owned(), answer, at: NOW });
+    let with = |body_hash: &str, answer: Option<(u16, String)>, answer_until| {
+        let stored = Some(Stored { body_hash: body_hash.to_owned(), answer, answer_until, at: NOW });
         let records = Records { stored, ..Records::default() };
         step_with(&keyed, &tenant(Environment::Live), &mut Admission::new(NOW), &records)
     };
-    assert_eq!(with("h", Some((200, "{}".to_owned()))), Err(Stop::Repeat(200, "{}".to_owned())));
-    assert!(with("h", None).is_ok());
-    match with("g", None) {
+    let answer = || Some((200, "{}".to_owned()));
+    assert_eq!(with("h", answer(), None), Err(Stop::Repeat(200, "{}".to_owned())));
+    assert_eq!(with("h", answer(), Some(NOW.plus(1))), Err(Stop::Repeat(200, "{}".to_owned())));
+    assert!(with("h", answer(), Some(NOW)).is_ok() && with("h", None, None).is_ok());
+    match with("g", None, None) {
         Err(Stop::Fault(fault)) => assert_eq!(fault.code, Code::IdempotencyConflict),
         other => panic!("{other:?}"),
     }
@@ -318,11 +587,11 @@ proptest! {
             let verb = if *settles { Verb::Settle } else { Verb::Verify };
             let asked = Asked { random: at.to_string(), ..asked(verb) };
             let booked = step(&asked, &tenant, &mut admission, known.as_ref()).expect("an answer");
-            if let Some((_, fingerprint, _)) = booked.row {
-                let earlier = known.take().and_then(|row| row.settlement);
-                known = Some(Row { fingerprint, settlement: booked.settlement.clone().or(earlier), signer: None });
+            if booked.row.is_some() {
+                let earlier = known.take().and_then(|row| row.kept);
+                known = Some(Row { kept: booked.kept.clone().or(earlier), ..verified() });
             }
-            ids.extend(known.as_ref().and_then(|row| row.settlement.as_ref()).map(|settlement| settlement.id.to_string()));
+            ids.extend(known.as_ref().and_then(|row| row.kept.as_ref()).map(|kept| kept.settlement.id.to_string()));
         }
         prop_assert_eq!(admission.used, 1);
         prop_assert!(ids.len() <= 1);

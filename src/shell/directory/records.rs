@@ -62,7 +62,7 @@ pub(crate) struct Shipment {
     now: UnixMillis,
     records: Vec<Record>,
     events: Vec<Event>,
-    settlements: Vec<Settlement>,
+    settlements: Vec<(Settlement, i64)>,
     usage: Vec<Closed>,
     last_used: Vec<(KeyId, UnixMillis)>,
 }
@@ -89,8 +89,8 @@ impl Shipment {
         self.events.push(event);
     }
 
-    pub(crate) fn settlement(&mut self, settlement: Settlement) {
-        self.settlements.push(settlement);
+    pub(crate) fn settlement(&mut self, settlement: Settlement, revision: i64) {
+        self.settlements.push((settlement, revision));
     }
 
     pub(crate) fn usage(&mut self, closed: Closed) {
@@ -132,20 +132,19 @@ pub(crate) async fn ship(db: &D1Database, shipment: Shipment) -> Result<(), Faul
         statements.push(statement(db, sql::RECORDS_PUT, &[copy(&tenant), copy(&environment), Bind::Text(&rows)])?);
     }
     for event in &shipment.events {
-        let (id, record) = (event.id.to_string(), event.record.id.to_string());
-        let body = serde_json::to_string(&event.record).map_err(Fault::internal)?;
+        let id = event.id.to_string();
         let bind = [
             Bind::Text(&id),
             copy(&tenant),
             copy(&environment),
             Bind::Text(event.kind.name()),
-            Bind::Text(&record),
+            Bind::Text(&event.subject),
             Bind::Ms(event.at),
-            Bind::Text(&body),
+            Bind::Text(event.body.get()),
         ];
         statements.push(statement(db, sql::EVENT_PUT, &bind)?);
     }
-    for settlement in &shipment.settlements {
+    for (settlement, revision) in &shipment.settlements {
         let (id, body) = (settlement.id.to_string(), serde_json::to_string(settlement).map_err(Fault::internal)?);
         let bind = [
             Bind::Text(&id),
@@ -155,6 +154,7 @@ pub(crate) async fn ship(db: &D1Database, shipment: Shipment) -> Result<(), Faul
             Bind::Text(&settlement.network),
             Bind::Text(settlement.status.name()),
             Bind::Text(&body),
+            Bind::Number(u64::try_from(*revision).map_err(Fault::internal)?),
         ];
         statements.push(statement(db, sql::SETTLEMENT_PUT, &bind)?);
     }

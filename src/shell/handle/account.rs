@@ -1,7 +1,7 @@
 //! What a key holder reads: usage, chains, itself, its records.
 
-use crate::api::Reply;
 use crate::api::records::{List, page};
+use crate::api::{Reply, settlements};
 use crate::error::{Code, Fault};
 use crate::id::{SettlementId, VerificationId};
 use crate::shell::app::App;
@@ -64,6 +64,21 @@ pub(super) async fn settlement(app: &App, incoming: &Incoming) -> Result<Outgoin
     // A key that is not good is refused before an id that is not one.
     let id = SettlementId::parse(incoming.param(0)).unwrap_or_else(|| SettlementId::new(incoming.now, 0));
     ask(app, incoming, Ask::Settlement { key, id }).await.map(Outgoing::from)
+}
+
+/// `GET /v1/settlements`: all of them are the ledger's.
+pub(super) async fn settlements(app: &App, incoming: &Incoming) -> Result<Outgoing, Fault> {
+    let key = incoming.caller()?.hash;
+    let page = page(&incoming.query, |text| SettlementId::parse(text).is_some())?;
+    let filter = settlements::filter(&incoming.query)?;
+    ask(app, incoming, Ask::Settlements { key, filter, page }).await.map(Outgoing::from)
+}
+
+/// `POST /v1/settlements/{id}/hand-over`.
+pub(super) async fn hand_over(app: &App, incoming: &Incoming) -> Result<Outgoing, Fault> {
+    let key = incoming.caller()?.hash;
+    let id = SettlementId::parse(incoming.param(0)).unwrap_or_else(|| SettlementId::new(incoming.now, 0));
+    ask(app, incoming, Ask::HandOver { key, id }).await.map(Outgoing::from)
 }
 
 /// `GET /v1/verifications`.

@@ -7,65 +7,131 @@ use crate::address::{Address, Family};
 use crate::api::{Reply, facilitator};
 use crate::chain::evm::tx::Message;
 use crate::chain::exact;
+use crate::chain::trace::CodeKind;
 use crate::error::{Code, Fault};
-use crate::ledger::payment::{Asked, Finding, Reserved, Verb};
+use crate::id::SettlementId;
+use crate::ledger::budget::Budget;
+use crate::ledger::payment::{Asked, Finding, LEASE_MS, Reserved, Verb};
 use crate::network::{NETWORKS, Network};
 use crate::payment::Checks;
-use crate::payment::x402;
+use crate::payment::x402::{self, Payment};
+use crate::reason::Reason;
 use crate::settle::{Cargo, Flight};
 use crate::shell::app::{self, App};
 use crate::shell::http::Incoming;
 use crate::shell::isolate::{self, Refused};
-use crate::shell::ledgers::{self, Ask, Envelope, Told, View};
+use crate::shell::ledgers::{self, Ask, Deliver, Envelope, Told, View};
 use crate::shell::response::Outgoing;
-use crate::shell::{gas, registry, settlers};
+use crate::shell::{gas, log, registry, settlers};
 use crate::signer::Signer;
 use crate::tenant::key::Caller;
 use alloy_primitives::B256;
-use find::{Ready, find};
+use find::Ready;
+use futures_channel::oneshot;
+use std::rc::Rc;
 use worker::Context;
 
 /// `POST /facilitator/verify`.
 pub(super) async fn verify(app: &App, context: &Context, incoming: &Incoming) -> Result<Outgoing, Fault> {
-    let (outgoing, _) = book(app, context, incoming, Verb::Verify).await?;
-    Ok(outgoing)
+    let (told, _) = book(app, context, incoming, Verb::Verify).await?;
+    Ok(told)
 }
 
-/// `POST /facilitator/settle`: the ledger reserves, the Settler sends, the ledger holds the end.
-pub(super) async fn settle(app: &App, context: &Context, incoming: &Incoming) -> Result<Outgoing, Fault> {
-    let (outgoing, ready) = book(app, context, incoming, Verb::Settle).await?;
-    let (told, ready) = match (outgoing, ready) {
+/// `POST /facilitator/settle`: the ledger reserves, the Settler sends, the ledger holds the end
+/// and gives the success to one caller. The work does not depend on the caller's connection; one
+/// that has gone before the answer leaves the success to whoever asks next.
+pub(super) async fn settle(app: &Rc<App>, context: &Rc<Context>, incoming: Incoming) -> Result<Outgoing, Fault> {
+    let (answer, answered) = oneshot::channel();
+    let (app, own) = (Rc::clone(app), Rc::clone(context));
+    let work = async move {
+        let mut given = None;
+        let outcome = settle_now(&app, &own, &incoming, &mut given).await;
+        // Read once, here: what is seen later reopens nothing.
+        if let Some(settlement) = given.filter(|_| incoming.signal.aborted()) {
+            reopen(&app, &incoming, settlement).await;
+        }
+        // Nobody listens when the connection is gone.
+        drop(answer.send(outcome));
+    };
+    app::after_answer(context, work);
+    answered.await.map_err(Fault::internal)?
+}
+
+/// `given` becomes the settlement whose success the answer gives away.
+async fn settle_now(
+    app: &App,
+    context: &Context,
+    incoming: &Incoming,
+    given: &mut Option<SettlementId>,
+) -> Result<Outgoing, Fault> {
+    let (told, ready) = match book(app, context, incoming, Verb::Settle).await? {
         (Outgoing::Passed(told), Some(ready)) if told.status() == 202 => (told, ready),
+        (Outgoing::Passed(told), _) => {
+            let (reply, handed) = told.handed_over().await?;
+            *given = handed;
+            return Ok(reply.into());
+        }
         (outgoing, _) => return Ok(outgoing),
     };
-    let Reserved { mut settlement, signer } = serde_json::from_str(&told.text().await?).map_err(Fault::internal)?;
+    let rates = told.rates();
+    let reserved: Reserved = serde_json::from_str(&told.text().await?).map_err(Fault::internal)?;
+    let settlement = reserved.settlement.id;
+    let report = match flight(incoming, &ready, &reserved) {
+        Ok(flight) => settlers::settle(app, &flight, ready.network).await,
+        Err(fault) => Err(fault),
+    };
+    let report = match report {
+        Ok(report) => report,
+        Err(fault) => {
+            reopen(app, incoming, settlement).await;
+            return Err(fault);
+        }
+    };
+    let deliver =
+        Deliver { settlement, network_text: ready.network_text, told: report.told, external: report.external };
+    let envelope = envelope(app, incoming, &incoming.caller()?, Ask::Deliver(Box::new(deliver)));
+    let (mut reply, handed) = ledgers::ask(app, &envelope, None).await?.handed_over().await?;
+    *given = handed;
+    reply.headers.extend(rates);
+    Ok(reply.into())
+}
+
+/// What this request was given, a wait or a success, is open to the next one.
+async fn reopen(app: &App, incoming: &Incoming, settlement: SettlementId) {
+    let Ok(caller) = incoming.caller() else { return };
+    let envelope = envelope(app, incoming, &caller, Ask::Reopen { settlement });
+    if let Err(fault) = ledgers::ask(app, &envelope, None).await {
+        let cause = fault.cause().unwrap_or(&fault.detail);
+        let fields = [("settlement", settlement.to_string().into()), ("cause", cause.into())];
+        log::error("a delivery could not be reopened", &fields);
+    }
+}
+
+/// What the Settler is asked. A reservation of this very moment was judged by the request that made
+/// it; an older one whose transaction was never sent is sent only if the payment is good now.
+fn flight(incoming: &Incoming, ready: &Ready, reserved: &Reserved) -> Result<Flight, Fault> {
     let caller = incoming.caller()?;
-    let cargo = cargo(&ready).ok_or_else(|| Fault::internal("a settlement on a network that is only read"))?;
-    let flight = Flight {
-        settlement: settlement.id,
-        attempt: settlement.attempts.len(),
+    let cargo = cargo(ready, reserved.has_code)
+        .ok_or_else(|| Fault::internal("a settlement on a network that is only read"))?;
+    let is_fresh = incoming.now.since(reserved.reserved_at) < LEASE_MS;
+    Ok(Flight {
+        settlement: reserved.settlement.id,
+        attempt: reserved.attempt,
         tenant: caller.tenant,
         environment: caller.environment,
         network: ready.network.key.to_owned(),
-        signer: signer.ok_or_else(|| Fault::internal("a settlement without a signer"))?,
-        held: ready.held,
+        signer: reserved.signer.ok_or_else(|| Fault::internal("a settlement without a signer"))?,
+        held: ready.held.clone().filter(|_| !is_fresh),
         cargo,
         payer: ready.terms.payer(),
         pay_to: ready.terms.pay_to(),
         amount: ready.terms.amount(),
         nonce: nonce(&ready.terms),
-        valid_before: None,
-        price: None,
-        max_fee_wei: None,
-        free: false,
-    };
-    let report = settlers::settle(app, &flight, ready.network).await?;
-    settlement.status = report.status;
-    settlement.reason = report.reason;
-    settlement.transaction = report.transaction;
-    let mut reply = facilitator::settled(&ready.network_text, &settlement, &report.told, report.external);
-    reply.headers.extend(told.rates());
-    Ok(reply.into())
+        valid_before: ready.valid_before,
+        price: ready.price,
+        max_fee_wei: ready.max_fee_wei,
+        free: reserved.free,
+    })
 }
 
 const fn nonce(terms: &exact::Terms) -> Option<B256> {
@@ -75,13 +141,14 @@ const fn nonce(terms: &exact::Terms) -> Option<B256> {
     }
 }
 
-/// What the Settler is to send.
-fn cargo(ready: &Ready) -> Option<Cargo> {
+/// What the Settler is to send; a payer with code is paid from by another function of the token.
+fn cargo(ready: &Ready, has_code: bool) -> Option<Cargo> {
     match &ready.terms {
         exact::Terms::Evm(terms) => {
             let Address::Evm(to) = ready.network.asset.address else { return None };
             let gas_limit = ready.network.settle?.gas()?.limit;
-            Some(Cargo::Evm(Message { to, data: terms.calldata().into(), gas_limit }))
+            let payer = if has_code { CodeKind::Contract } else { CodeKind::None };
+            Some(Cargo::Evm(Message { to, data: terms.calldata(payer).into(), gas_limit }))
         }
         exact::Terms::Svm(terms) => Some(Cargo::Svm(terms.text().to_owned())),
     }
@@ -147,11 +214,61 @@ async fn book(
         .map_err(|error| Fault::new(Code::InvalidJson, "the body must be a JSON object").because(error))?;
     guard(app, &caller).await?;
     let read = x402::read(&body);
-    let mut asked = Asked {
-        key: caller.hash,
+    let mut asked = unfound(app, incoming, verb, &read)?;
+    let ask_first = match isolate::refused(caller.hash, incoming.now) {
+        Some(refused @ Refused::Limited { .. }) => return Ok((limited(app, incoming, &refused).into(), None)),
+        Some(Refused::AskFirst) => true,
+        None => false,
+    };
+    let free = match &read {
+        Ok(payment) if repeats(incoming, &body, payment, verb) => {
+            let told = "the Idempotency-Key header must name your own attempt, not a value that the buyer can repeat";
+            asked.finding = Finding::Refused(Checks::none(), Reason::InvalidPayload, told.to_owned());
+            asked.idempotency = None;
+            None
+        }
+        Ok(payment) => find::free(app, context, incoming, payment, &mut asked).await,
+        Err(malformed) => {
+            asked.finding = Finding::Refused(Checks::none(), malformed.reason, malformed.message.clone());
+            None
+        }
+    };
+    let Some(free) = free else { return Ok((ask(app, incoming, &caller, asked).await?.into(), None)) };
+    let authorization = asked.terms.as_ref().map(|terms| terms.authorization.clone()).unwrap_or_default();
+    // What the ledger answers from its record needs no chain.
+    if ask_first || isolate::is_recorded(&authorization, incoming.now) {
+        let finding = core::mem::replace(&mut asked.finding, Finding::Deferred);
+        let told = ask(app, incoming, &caller, asked.clone()).await?;
+        if told.status() != 204 {
+            return Ok((told.into(), Some(free.ready(None))));
+        }
+        asked.finding = finding;
+    }
+    let ready = find::on_chain(app, context, incoming, free, &mut asked).await;
+    let mut told = ask(app, incoming, &caller, asked.clone()).await?; // book
+    if told.status() == 204 {
+        // The authorization is used, and nothing is recorded: it may be somebody else's doing.
+        find::externally(app, &ready, &mut asked).await;
+        told = ask(app, incoming, &caller, asked).await?;
+    }
+    if verb == Verb::Settle && told.status() < 300 {
+        isolate::note_recorded(authorization, incoming.now);
+    }
+    Ok((told.into(), Some(ready)))
+}
+
+/// The question to the ledger before anything is found out.
+fn unfound(
+    app: &App,
+    incoming: &Incoming,
+    verb: Verb,
+    read: &Result<Payment, x402::Malformed>,
+) -> Result<Asked, Fault> {
+    Ok(Asked {
+        key: incoming.caller()?.hash,
         request_id: incoming.request_id,
         verb,
-        network_text: match &read {
+        network_text: match read {
             Ok(payment) => payment.requirements.network.clone(),
             Err(malformed) => malformed.network.clone(),
         },
@@ -161,30 +278,22 @@ async fn book(
         payer: None,
         terms: None,
         finding: Finding::Unavailable,
-        daily: app.settings.daily(),
+        budget: read
+            .as_ref()
+            .ok()
+            .and_then(|payment| x402::network_named(&payment.requirements.network))
+            .map_or(Budget { day: 0, failed: 0 }, |network| app.settings.tenant_budget(network)),
         idempotency: if verb == Verb::Settle { idempotency(incoming)? } else { None },
         identifier: read.as_ref().ok().and_then(|payment| payment.identifier.clone()),
         // It names a settlement.
         random: if verb == Verb::Settle { u128::from_be_bytes(app::random()?).to_string() } else { String::new() },
-    };
-    match isolate::refused(caller.hash, incoming.now) {
-        Some(refused @ Refused::Limited { .. }) => return Ok((limited(app, incoming, &refused).into(), None)),
-        Some(Refused::AskFirst) => {
-            let deferred = Asked { finding: Finding::Deferred, ..asked.clone() };
-            let told = ask(app, incoming, &caller, deferred).await?;
-            if told.status() != 204 {
-                return Ok((told.into(), None));
-            }
-        }
-        None => {}
-    }
-    let mut ready = None;
-    match read {
-        Ok(payment) => ready = find(app, context, incoming, &payment, &mut asked).await,
-        Err(malformed) => asked.finding = Finding::Refused(Checks::none(), malformed.reason, malformed.message),
-    }
-    let told = ask(app, incoming, &caller, asked).await?; // book
-    Ok((told.into(), ready))
+    })
+}
+
+/// Whether a settlement's `Idempotency-Key` is something that the buyer can repeat.
+fn repeats(incoming: &Incoming, body: &x402::Body<'_>, payment: &Payment, verb: Verb) -> bool {
+    let key = incoming.idempotency_key.as_deref().filter(|_| verb == Verb::Settle);
+    key.is_some_and(|key| x402::is_repeatable(key, &incoming.body, body, payment))
 }
 
 fn envelope(app: &App, incoming: &Incoming, caller: &Caller, ask: Ask) -> Envelope {

@@ -3,7 +3,7 @@
 use super::TenantLedger;
 use crate::api::{Reply, chains, headers, whoami};
 use crate::error::{Code, Fault};
-use crate::id::{SettlementId, VerificationId};
+use crate::id::VerificationId;
 use crate::ledger::admission::authorise;
 use crate::ledger::usage;
 use crate::network::Network;
@@ -17,7 +17,7 @@ type Told = Vec<(&'static str, String)>;
 
 impl TenantLedger {
     /// Lets a key in, notes its use (at most once a minute) and tells what it asks.
-    fn known<T>(
+    pub(super) fn known<T>(
         &self,
         key: &KeyHash,
         scope: Option<Scope>,
@@ -69,16 +69,6 @@ impl TenantLedger {
                 Reply { status: fault.code.status(), content_type: "", body: String::new(), headers: Vec::new() }
             }
         };
-        reply.headers.extend(headers);
-        Ok(reply)
-    }
-
-    /// Tells a settlement; 404 where this ledger has none of that id.
-    pub(super) fn settlement(&self, key: &KeyHash, id: SettlementId, now: UnixMillis) -> Result<Reply, Fault> {
-        let store = self.store();
-        let (found, headers) = self.known(key, Some(Scope::Settle), now, |_, _| store.settlement(id))?;
-        let found = found.ok_or_else(|| Fault::new(Code::NotFound, "no such settlement"))?;
-        let mut reply = Reply::json(200, &found);
         reply.headers.extend(headers);
         Ok(reply)
     }

@@ -19,6 +19,8 @@ const AGAIN_AFTER_MS: u64 = 15_000;
 const RECORD_MS: u64 = 604_800_000;
 /// Rows let go in one waking.
 const PURGE: i64 = 500;
+/// Payments that were never settled are let go in batches, this far apart at least.
+const PURGE_AFTER_MS: u64 = 60_000;
 /// Something old is let go once a day, as long as there is anything at all.
 const DAY_MS: u64 = 86_400_000;
 
@@ -71,10 +73,13 @@ impl TenantLedger {
         self.alarm_at.set(None);
         let shipped = self.ship(now).await;
         self.look(now).await?;
+        self.look_at_settlements(now).await?;
         let left = shipped?;
         self.purge(now)?;
-        let after = app::now();
-        let watch = self.store().next_watch()?.map(|at| at.max(after.plus(100)));
+        let (after, store) = (app::now(), self.store());
+        let payment = store.next_payment()?.map(|at| at.max(after.plus(PURGE_AFTER_MS)));
+        let next = [store.next_watch()?, store.next_settlement()?, payment].into_iter().flatten().min();
+        let watch = next.map(|at| at.max(after.plus(100)));
         let more = left || self.has_unshipped()?;
         Ok([watch, more.then(|| after.plus(SHIP_AFTER_MS))].into_iter().flatten().min())
     }
@@ -92,6 +97,7 @@ impl TenantLedger {
         let upto = old.min(shipped.record);
         store.atomically(|| {
             store.purge_records(&upto, PURGE)?;
+            store.purge_payments(now, PURGE)?;
             store.purge_idempotency(UnixMillis(now.0.saturating_sub(IDEMPOTENCY_MS)), PURGE)
         })
     }

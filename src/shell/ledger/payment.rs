@@ -6,18 +6,15 @@ use crate::address::Address;
 use crate::api::{Reply, facilitator, headers, problem};
 use crate::error::{Code, Fault};
 use crate::ledger::admission::{Admission, Closed, Stop, Stored};
-use crate::ledger::payment::{self, Asked, Booked, Finding, Known, Outcome, Records, Row, Verb};
+use crate::ledger::payment::{self, Asked, Booked, Finding, Known, Outcome, REPEATS_MS, Records};
 use crate::network;
-use crate::payment::settlement::SettlementStatus;
-use crate::reason::Reason;
-use crate::settle::Report;
 use crate::shell::http::refuse;
 use crate::shell::isolate;
-use crate::shell::ledgers::Envelope;
+use crate::shell::ledgers::{Envelope, HANDED_OVER};
 use crate::time::UnixMillis;
 
 /// The route's name in the idempotency table.
-const ROUTE: &str = "facilitator/settle";
+pub(super) const ROUTE: &str = "facilitator/settle";
 /// How often the rates are written while nothing is counted.
 const RATES_MS: u64 = 1_000;
 
@@ -56,7 +53,7 @@ impl TenantLedger {
         self.with(|memory| {
             let mut admission = memory.admission.clone();
             let closed = admission.roll(now);
-            let records = records(&store, memory, asked)?;
+            let records = records(&store, memory, asked, now)?;
             let booking = Booking { memory, records: &records, asked, envelope, now };
             let (step, writes) = booking.run(&mut admission);
             let writes = Writes { closed, ..writes };
@@ -67,12 +64,8 @@ impl TenantLedger {
                 memory.kept_at = now;
             }
             memory.admission = admission;
-            match (writes.booked.and_then(|booked| booked.row), &asked.terms, records.row) {
-                (Some((authorization, fingerprint, _)), ..) => memory.remember_payment(authorization, fingerprint),
-                (None, Some(terms), Some(row)) if !memory.payments.contains_key(&terms.authorization) => {
-                    memory.remember_payment(terms.authorization.clone(), row.fingerprint);
-                }
-                _ => {}
+            if let Some(terms) = &asked.terms {
+                memory.note_payment(&terms.authorization, writes.booked.as_ref(), records.row);
             }
             Ok(step)
         })
@@ -104,21 +97,22 @@ impl Booking<'_> {
                 return before(reply.with("Idempotent-Replayed", "true"), admission);
             }
         };
-        if asked.finding == Finding::Deferred {
-            return (Step::Done(nothing()), Writes::default());
-        }
         let sanctions = isolate::sanctions();
         let known = Known { tenant, sanctions: sanctions.as_deref(), records: self.records };
         let (reply, booked) = match payment::conclude(asked, admitted, admission, known, now) {
+            Ok(Booked { outcome: Outcome::FindOut, .. }) => return (Step::Done(nothing()), Writes::default()),
             Ok(booked) => (answer(asked, &booked.outcome), Some(booked)),
             Err(fault) => (refuse(&fault, origin), None),
         };
         // Under an `Idempotency-Key` an answer that is final is kept whole; of others only
-        // the body's hash. What a settlement comes to is recorded with itself.
-        let is_final = booked.as_ref().is_some_and(|booked| booked.outcome.is_final());
+        // the body's hash. A success that comes later is added when it is given.
+        let outcome = booked.as_ref().map(|booked| &booked.outcome);
+        let is_final = outcome.is_some_and(Outcome::is_final);
+        let is_success = outcome.is_some_and(Outcome::is_success);
         let stored = asked.idempotency.as_ref().map(|idempotency| Stored {
             body_hash: idempotency.body_hash.clone(),
             answer: is_final.then(|| (reply.status, reply.body.clone())),
+            answer_until: is_success.then(|| now.plus(REPEATS_MS)),
             at: now,
         });
         let due = is_due(&self.memory.admission, admission, now.since(self.memory.kept_at));
@@ -143,7 +137,7 @@ struct Writes {
 
 impl Writes {
     fn is_none(&self) -> bool {
-        let booked = self.booked.as_ref().is_some_and(|booked| booked.row.is_some() || booked.settlement.is_some());
+        let booked = self.booked.as_ref().is_some_and(|booked| booked.row.is_some() || booked.kept.is_some());
         !booked && self.closed.is_none() && self.stored.is_none() && self.admission.is_none()
     }
 
@@ -161,76 +155,34 @@ impl Writes {
     }
 }
 
-impl TenantLedger {
-    /// Notes what the Settler reports: once it is completed, its transaction is claimed.
-    pub(super) async fn settled(&self, report: &Report, now: UnixMillis) -> Result<Reply, Fault> {
-        let store = self.store();
-        store.atomically(|| {
-            let Some(mut settlement) = store.settlement(report.settlement)? else { return Ok(()) };
-            // A completed settlement is over, unless its block has left the chain:
-            // a late report of another attempt changes nothing.
-            if settlement.status == SettlementStatus::Completed && !report.reorged {
-                return Ok(());
-            }
-            // What somebody else has sent may be spent already.
-            if report.external
-                && let Some(id) = &report.transaction
-                && store.claim(&settlement.network, id, &settlement.pay_to)?.is_some()
-            {
-                settlement.status = SettlementStatus::Failed;
-                settlement.reason = Some(Reason::EvmNonceUsed);
-                settlement.completed_at = Some(now.rfc3339());
-                return store.put_settlement(&settlement);
-            }
-            settlement.status = report.status;
-            settlement.reason = report.reason;
-            settlement.transaction = report.transaction.clone().or(settlement.transaction);
-            settlement.completed_at = (report.status != SettlementStatus::Pending).then(|| now.rfc3339());
-            // An attempt is listed when it has ended: how many there are names the next one.
-            let ended = if report.status == SettlementStatus::Pending { &[][..] } else { report.attempts.as_slice() };
-            for attempt in ended {
-                if !settlement.attempts.contains(attempt) {
-                    settlement.attempts.push(attempt.clone());
-                }
-            }
-            store.put_settlement(&settlement)?;
-            match (report.status, &settlement.transaction) {
-                (SettlementStatus::Completed, Some(transaction)) => store.claim_settled(&settlement, transaction, now),
-                _ => Ok(()),
-            }
-        })?;
-        self.wake_soon(now).await;
-        Ok(nothing())
-    }
-}
-
 /// Whether the admission must be written: at once where something was counted for good;
 /// the rates alone once a second, so that a crash forgets no more of a window.
 fn is_due(before: &Admission, after: &Admission, ago_ms: u64) -> bool {
     let counted = |admission: &Admission| (admission.period, admission.used);
-    counted(before) != counted(after) || before.sent != after.sent || ago_ms >= RATES_MS
+    counted(before) != counted(after) || before.spending != after.spending || ago_ms >= RATES_MS
 }
 
 /// All that is recorded and could matter to a request.
-fn records(store: &Store, memory: &Memory, asked: &Asked) -> Result<Records, Fault> {
-    let Some(terms) = &asked.terms else {
-        return Ok(Records { stored: stored(store, asked)?, ..Records::default() });
-    };
-    let claimed = match (&asked.finding, asked.network.as_deref().and_then(network::by_key)) {
-        (Finding::External(_, id), Some(network)) => {
-            store.claim(network.caip2, &id.to_string(), &terms.pay_to.to_string())?.is_some()
+fn records(store: &Store, memory: &Memory, asked: &Asked, now: UnixMillis) -> Result<Records, Fault> {
+    let stored = stored(store, asked)?;
+    let Some(terms) = &asked.terms else { return Ok(Records { stored, ..Records::default() }) };
+    let network = asked.network.as_deref().and_then(network::by_key);
+    let held = match (&asked.finding, network) {
+        (Finding::External(_, id, _), Some(network)) => {
+            store.claims(network.caip2, &id.to_string(), &terms.pay_to.to_string())?
         }
-        _ => false,
+        _ => Vec::new(),
     };
-    let identified = asked.identifier.as_deref().map(|id| store.identified(id)).transpose()?.flatten();
-    let row = match (asked.verb, memory.payments.get(&terms.authorization)) {
-        (Verb::Verify, Some(fingerprint)) => {
-            Some(Row { fingerprint: fingerprint.clone(), settlement: None, signer: None })
-        }
-        (Verb::Verify, None) => store.payment_known(&terms.authorization)?,
-        (Verb::Settle, _) => store.payment(&terms.authorization)?,
+    let payer = terms.payer.to_string();
+    let identified = asked.identifier.as_deref().map(|id| store.identified(&payer, id)).transpose()?.flatten();
+    let row = match memory.payments.get(&terms.authorization) {
+        Some(row) => Some(row.clone()),
+        None => store.payment(&terms.authorization)?,
     };
-    Ok(Records { row, identified, stored: stored(store, asked)?, claimed })
+    let failing =
+        asked.network.as_deref().is_some_and(|key| memory.admission.spending.is_failing(key, asked.budget, now));
+    let has_paid = failing && store.has_paid(&payer)?;
+    Ok(Records { row, identified, stored, held, has_paid })
 }
 
 fn stored(store: &Store, asked: &Asked) -> Result<Option<Stored>, Fault> {
@@ -239,19 +191,16 @@ fn stored(store: &Store, asked: &Asked) -> Result<Option<Stored>, Fault> {
 }
 
 fn write(store: &Store, asked: &Asked, booked: &Booked, now: UnixMillis) -> Result<(), Fault> {
-    if let Some((authorization, fingerprint, settlement)) = &booked.row {
-        store.put_payment(authorization, fingerprint, *settlement)?;
-        if let (Some(id), Some(_)) = (&asked.identifier, settlement) {
-            store.put_identifier(id, authorization)?;
+    if let Some(row) = &booked.row {
+        store.put_payment(row)?;
+        if let (Some(id), Some(_), Some(terms)) = (&asked.identifier, row.settlement, &asked.terms) {
+            store.put_identifier(&terms.payer.to_string(), id, &row.authorization)?;
         }
     }
-    if let Some(settlement) = &booked.settlement {
-        store.put_settlement(settlement)?;
-        if let Some(signer) = &booked.signer {
-            store.put_sender(settlement.id, signer)?;
-        }
-        if let (SettlementStatus::Completed, Some(transaction)) = (settlement.status, &settlement.transaction) {
-            store.claim_settled(settlement, transaction, now)?;
+    if let Some(kept) = &booked.kept {
+        store.put_settlement(kept)?;
+        if let Some(unit) = booked.claim {
+            store.claim_settled(&kept.settlement, unit, now)?;
         }
     }
     Ok(())
@@ -259,8 +208,11 @@ fn write(store: &Store, asked: &Asked, booked: &Booked, now: UnixMillis) -> Resu
 
 fn answer(asked: &Asked, outcome: &Outcome) -> Reply {
     match (facilitator::reply(asked, outcome), outcome) {
+        (Some(reply), Outcome::Settled(settlement) | Outcome::External(settlement)) => {
+            reply.with(HANDED_OVER, settlement.id.to_string())
+        }
         (Some(reply), _) => reply,
         (None, Outcome::Settle(reserved)) => Reply::json(202, reserved),
-        (None, _) => Reply::json(202, &()),
+        (None, _) => nothing(),
     }
 }

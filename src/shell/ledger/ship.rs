@@ -7,12 +7,12 @@ use crate::error::{Code, Fault};
 use crate::id::{EventId, KeyId, SettlementId};
 use crate::ledger::admission::Closed;
 use crate::ledger::follow::EventKind;
-use crate::payment::Answer;
 use crate::shell::app::db;
 use crate::shell::directory::{self, Shipment};
 use crate::time::{Period, UnixMillis};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use serde_json::value::RawValue;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Records of one batch: about 4 KiB each, so 400 KiB of the 2 MB that D1 takes as one value.
 const BATCH: i64 = 100;
@@ -37,8 +37,25 @@ pub(super) struct Shipped {
 pub(crate) struct Event {
     pub(crate) id: EventId,
     pub(crate) kind: EventKind,
-    pub(crate) record: Box<Answer>,
+    /// The id of what it is about; empty in entries of older builds, whose body has it.
+    #[serde(default)]
+    pub(crate) subject: String,
+    /// What it is about, as it was then.
+    #[serde(alias = "record")]
+    pub(crate) body: Box<RawValue>,
     pub(crate) at: UnixMillis,
+}
+
+fn event(text: &str) -> Result<Event, Fault> {
+    #[derive(Deserialize)]
+    struct Subject {
+        id: String,
+    }
+    let mut event: Event = serde_json::from_str(text).map_err(Fault::internal)?;
+    if event.subject.is_empty() {
+        event.subject = serde_json::from_str::<Subject>(event.body.get()).map_err(Fault::internal)?.id;
+    }
+    Ok(event)
 }
 
 impl TenantLedger {
@@ -66,15 +83,19 @@ impl TenantLedger {
         for row in &records {
             shipment.record(row.clone());
         }
+        let mut newest = BTreeSet::new();
         for row in &outbox {
             match row.kind.as_str() {
                 "period" => shipment.usage(serde_json::from_str::<Closed>(&row.body).map_err(Fault::internal)?),
-                "event" => shipment.event(serde_json::from_str::<Event>(&row.body).map_err(Fault::internal)?),
+                "event" => shipment.event(event(&row.body)?),
                 "settlement" => {
                     let id =
                         SettlementId::parse(&row.body).ok_or_else(|| Fault::internal("a settlement without id"))?;
-                    if let Some(settlement) = store.settlement(id)? {
-                        shipment.settlement(settlement);
+                    // Its newest text, whatever the entry was written for, once a batch.
+                    if newest.insert(id)
+                        && let Some((kept, revision)) = store.settlement(id)?
+                    {
+                        shipment.settlement(kept.settlement, revision);
                     }
                 }
                 // The record's newest text, whatever the entry was written for.

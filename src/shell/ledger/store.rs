@@ -1,13 +1,12 @@
 //! The ledger's rows: typed access to its SQLite.
 
-use crate::address::Address;
+use crate::api::Reply;
 use crate::error::Fault;
 use crate::id::{ClaimId, SettlementId};
-use crate::judge::Prior;
 use crate::ledger::admission::{Admission, Stored};
-use crate::ledger::book::ClaimRow;
-use crate::ledger::payment;
-use crate::payment::settlement::Settlement;
+use crate::ledger::claims::{self, Held, Prior, Unit};
+use crate::ledger::payment::{self, Kept, PaymentRow};
+use crate::payment::settlement::{Filter, Settlement};
 use crate::shell::sqlite::{Sqlite, broken, integer, millis, ms, optional, text};
 use crate::sql::ledger as sql;
 use crate::tenant::Tenant;
@@ -36,6 +35,16 @@ pub(super) struct OutboxRow {
     pub(super) body: String,
 }
 
+fn kept(body: &str, course: &str) -> Result<Kept, Fault> {
+    let settlement = serde_json::from_str(body).map_err(broken)?;
+    Ok(Kept { settlement, course: serde_json::from_str(course).map_err(broken)? })
+}
+
+/// A column of unix milliseconds that may be null.
+fn maybe_millis(value: Option<&Value>) -> Option<UnixMillis> {
+    matches!(value, Some(Value::Integer(_))).then(|| millis(value))
+}
+
 impl Store {
     pub(super) fn new(storage: &Storage) -> Self {
         Self { db: Sqlite::new(storage) }
@@ -54,8 +63,20 @@ impl Store {
         self.db.run(statement, bind)
     }
 
+    /// Makes the schema, and brings that of an older build up to date.
     pub(super) fn make(&self) -> Result<(), Fault> {
-        self.db.make(sql::SCHEMA)
+        self.db.make(sql::STATE_SCHEMA)?;
+        let version: usize = self.state("schema")?.unwrap_or(0);
+        if version == 0 {
+            self.db.make(sql::SCHEMA)?;
+        }
+        for (at, migration) in sql::MIGRATIONS.iter().enumerate().skip(version) {
+            self.atomically(|| {
+                self.db.make(migration)?;
+                self.put_state("schema", &at.saturating_add(1))
+            })?;
+        }
+        Ok(())
     }
 
     /// A value of the state table.
@@ -86,23 +107,33 @@ impl Store {
         self.put_state("admission", admission)
     }
 
-    pub(super) fn claim(&self, network: &str, tx: &str, recipient: &str) -> Result<Option<Prior>, Fault> {
-        let rows = self.rows(sql::CLAIM_GET, vec![network.into(), tx.into(), recipient.into()])?;
-        let Some(row) = rows.first() else { return Ok(None) };
-        let id = ClaimId::parse(&text(row.first())).ok_or_else(|| broken("a claim without an id"))?;
-        Ok(Some(Prior { id, reference: optional(row.get(1)), at: millis(row.get(2)) }))
+    /// All that is claimed of a transaction's payment to a recipient.
+    pub(super) fn claims(&self, network: &str, tx: &str, recipient: &str) -> Result<Vec<Held>, Fault> {
+        let payment: [Value; 3] = [network.into(), tx.into(), recipient.into()];
+        let rows = self.rows(sql::CLAIMS_GET, [payment.clone(), payment].concat())?;
+        let read = |row: &Vec<Value>| {
+            let unit = match row.first() {
+                Some(Value::Integer(ordinal)) => Unit::Log(u64::try_from(*ordinal).map_err(broken)?),
+                _ => Unit::Whole,
+            };
+            let id = ClaimId::parse(&text(row.get(1))).ok_or_else(|| broken("a claim without an id"))?;
+            Ok(Held { unit, prior: Prior { id, reference: optional(row.get(2)), at: millis(row.get(3)) } })
+        };
+        rows.iter().map(read).collect()
     }
 
-    pub(super) fn put_claim(&self, claim: &ClaimRow) -> Result<(), Fault> {
-        let bind = vec![
-            claim.network.as_str().into(),
-            claim.tx.as_str().into(),
-            claim.recipient.as_str().into(),
-            claim.id.to_string().into(),
-            claim.reference.clone().into(),
-            ms(claim.at),
-        ];
-        self.run(sql::CLAIM_PUT, bind)
+    /// Claims a unit. What is claimed already is never claimed again: that fails, and the step with it.
+    pub(super) fn put_claim(&self, claim: &claims::Row) -> Result<(), Fault> {
+        let payment: [Value; 3] =
+            [claim.network.as_str().into(), claim.tx.as_str().into(), claim.recipient.as_str().into()];
+        let by: [Value; 3] = [claim.id.to_string().into(), claim.reference.clone().into(), ms(claim.at)];
+        let (statement, unit) = match claim.unit {
+            Unit::Whole => (sql::CLAIM_PUT, None),
+            Unit::Log(ordinal) => (sql::LOG_CLAIM_PUT, Some(Value::Integer(i64::try_from(ordinal).map_err(broken)?))),
+        };
+        let bind = payment.clone().into_iter().chain(unit).chain(by).chain(payment).collect();
+        let written = self.rows(statement, bind)?;
+        if written.is_empty() { Err(broken("a payment is claimed in another unit")) } else { Ok(()) }
     }
 
     pub(super) fn record(&self, id: &str) -> Result<Option<Record>, Fault> {
@@ -134,6 +165,7 @@ impl Store {
         Ok(rows.first().map(|row| Stored {
             body_hash: text(row.first()),
             answer: optional(row.get(2)).and_then(|body| Some((u16::try_from(integer(row.get(1))).ok()?, body))),
+            answer_until: maybe_millis(row.get(4)),
             at: millis(row.get(3)),
         }))
     }
@@ -143,8 +175,25 @@ impl Store {
             Some((status, body)) => (Value::Integer(i64::from(*status)), body.as_str().into()),
             None => (Value::Null, Value::Null),
         };
-        let bind = vec![route.into(), key.into(), stored.body_hash.as_str().into(), status, body, ms(stored.at)];
+        let until = stored.answer_until.map_or(Value::Null, ms);
+        let bind = vec![route.into(), key.into(), stored.body_hash.as_str().into(), status, body, ms(stored.at), until];
         self.run(sql::IDEMPOTENCY_PUT, bind)
+    }
+
+    /// Keeps the answer to what came under a key, until then; or forgets it.
+    pub(super) fn answer_idempotency(
+        &self,
+        route: &str,
+        key: &str,
+        answer: Option<(&Reply, UnixMillis)>,
+    ) -> Result<(), Fault> {
+        let (status, body, until) = match answer {
+            Some((reply, until)) => {
+                (Value::Integer(i64::from(reply.status)), Value::from(reply.body.as_str()), ms(until))
+            }
+            None => (Value::Null, Value::Null, Value::Null),
+        };
+        self.run(sql::IDEMPOTENCY_ANSWER, vec![status, body, until, route.into(), key.into()])
     }
 
     pub(super) fn purge_idempotency(&self, upto: UnixMillis, limit: i64) -> Result<(), Fault> {
@@ -162,65 +211,132 @@ impl Store {
     pub(super) fn payment(&self, authorization: &str) -> Result<Option<payment::Row>, Fault> {
         let rows = self.rows(sql::PAYMENT_GET, vec![authorization.into()])?;
         let Some(row) = rows.first() else { return Ok(None) };
-        let settlement = optional(row.get(1)).map(|body| serde_json::from_str(&body)).transpose().map_err(broken)?;
-        let signer = optional(row.get(2)).map(|text| serde_json::from_value(text.into())).transpose();
-        Ok(Some(payment::Row { fingerprint: text(row.first()), settlement, signer: signer.map_err(broken)? }))
+        let kept = optional(row.get(3)).map(|body| kept(&body, &text(row.get(4)))).transpose()?;
+        Ok(Some(payment::Row {
+            fingerprint: text(row.first()),
+            proof: optional(row.get(1)),
+            expires_at: maybe_millis(row.get(2)),
+            kept,
+        }))
     }
 
-    /// The same without its settlement.
-    pub(super) fn payment_known(&self, authorization: &str) -> Result<Option<payment::Row>, Fault> {
-        let rows = self.rows(sql::PAYMENT_KNOWN, vec![authorization.into()])?;
-        Ok(rows.first().map(|row| payment::Row { fingerprint: text(row.first()), settlement: None, signer: None }))
-    }
-
-    /// The payment that was reserved under an identifier: its authorization and the rest.
-    pub(super) fn identified(&self, id: &str) -> Result<Option<(String, payment::Row)>, Fault> {
-        let rows = self.rows(sql::IDENTIFIER_GET, vec![id.into()])?;
+    /// The payment that was reserved under a payer's identifier: its authorization and the rest.
+    pub(super) fn identified(&self, payer: &str, id: &str) -> Result<Option<(String, payment::Row)>, Fault> {
+        let rows = self.rows(sql::IDENTIFIER_GET, vec![payer.into(), id.into()])?;
         let Some(row) = rows.first() else { return Ok(None) };
         let authorization = text(row.first());
         Ok(self.payment(&authorization)?.map(|row| (authorization, row)))
     }
 
-    pub(super) fn put_identifier(&self, id: &str, authorization: &str) -> Result<(), Fault> {
-        self.run(sql::IDENTIFIER_PUT, vec![id.into(), authorization.into()])
+    pub(super) fn put_identifier(&self, payer: &str, id: &str, authorization: &str) -> Result<(), Fault> {
+        self.run(sql::IDENTIFIER_PUT, vec![payer.into(), id.into(), authorization.into()])
     }
 
-    pub(super) fn put_sender(&self, settlement: SettlementId, signer: &Address) -> Result<(), Fault> {
-        self.run(sql::SENDER_PUT, vec![settlement.to_string().into(), signer.plain().into()])
+    pub(super) fn put_payment(&self, row: &PaymentRow) -> Result<(), Fault> {
+        let settlement = row.settlement.map(|id| id.to_string());
+        let bind = vec![
+            row.authorization.as_str().into(),
+            row.fingerprint.as_str().into(),
+            row.proof.as_str().into(),
+            settlement.into(),
+            ms(row.expires_at),
+        ];
+        self.run(sql::PAYMENT_PUT, bind)
     }
 
-    pub(super) fn put_payment(
-        &self,
-        authorization: &str,
-        fingerprint: &str,
-        settlement: Option<SettlementId>,
-    ) -> Result<(), Fault> {
-        let settlement = settlement.map(|id| id.to_string());
-        self.run(sql::PAYMENT_PUT, vec![authorization.into(), fingerprint.into(), settlement.into()])
+    pub(super) fn purge_payments(&self, upto: UnixMillis, limit: i64) -> Result<(), Fault> {
+        self.run(sql::PAYMENTS_PURGE, vec![ms(upto), limit.into()])
     }
 
-    pub(super) fn settlement(&self, id: SettlementId) -> Result<Option<Settlement>, Fault> {
+    /// When the first payment without a settlement ends.
+    pub(super) fn next_payment(&self) -> Result<Option<UnixMillis>, Fault> {
+        self.first_time(sql::PAYMENTS_NEXT)
+    }
+
+    fn first_time(&self, statement: &str) -> Result<Option<UnixMillis>, Fault> {
+        Ok(self.rows(statement, Vec::new())?.first().and_then(|row| maybe_millis(row.first())))
+    }
+
+    /// A settlement with its course, and the revision that the directory's copy follows.
+    pub(super) fn settlement(&self, id: SettlementId) -> Result<Option<(Kept, i64)>, Fault> {
         let rows = self.rows(sql::SETTLEMENT_GET, vec![id.to_string().into()])?;
-        rows.first().map(|row| serde_json::from_str(&text(row.first())).map_err(broken)).transpose()
+        let read = |row: &Vec<Value>| Ok((kept(&text(row.first()), &text(row.get(1)))?, integer(row.get(2))));
+        rows.first().map(read).transpose()
     }
 
-    pub(super) fn put_settlement(&self, settlement: &Settlement) -> Result<(), Fault> {
-        let (id, body) = (settlement.id.to_string(), serde_json::to_string(settlement).map_err(broken)?);
-        self.run(sql::SETTLEMENT_PUT, vec![id.as_str().into(), body.into()])?;
+    pub(super) fn put_settlement(&self, kept: &Kept) -> Result<(), Fault> {
+        let settlement = &kept.settlement;
+        let id = settlement.id.to_string();
+        let bind = vec![
+            id.as_str().into(),
+            serde_json::to_string(settlement).map_err(broken)?.into(),
+            serde_json::to_string(&kept.course).map_err(broken)?.into(),
+            settlement.status.name().into(),
+            settlement.network.as_str().into(),
+            settlement.payer.as_str().into(),
+            settlement.transaction.clone().into(),
+            Value::Integer(i64::from(settlement.handed_over.is_some())),
+            kept.due().map_or(Value::Null, ms),
+        ];
+        self.run(sql::SETTLEMENT_PUT, bind)?;
         self.put_outbox("settlement", &id)
     }
 
-    /// Binds a settled payment's transaction to its settlement: its hash cannot be spent again.
-    pub(super) fn claim_settled(&self, settlement: &Settlement, tx: &str, at: UnixMillis) -> Result<(), Fault> {
-        let bind = vec![
-            settlement.network.as_str().into(),
-            tx.into(),
-            settlement.pay_to.as_str().into(),
-            settlement.id.to_string().into(),
-            Value::Null,
-            ms(at),
+    pub(super) fn put_settlement_due(&self, id: SettlementId, at: Option<UnixMillis>) -> Result<(), Fault> {
+        self.run(sql::SETTLEMENT_DUE, vec![at.map_or(Value::Null, ms), id.to_string().into()])
+    }
+
+    /// Settlements that are to be looked at by now.
+    pub(super) fn settlements_due(&self, now: UnixMillis, limit: i64) -> Result<Vec<SettlementId>, Fault> {
+        let rows = self.rows(sql::SETTLEMENTS_DUE, vec![ms(now), limit.into()])?;
+        let read =
+            |row: &Vec<Value>| SettlementId::parse(&text(row.first())).ok_or_else(|| broken("a settlement's id"));
+        rows.iter().map(read).collect()
+    }
+
+    pub(super) fn next_settlement(&self) -> Result<Option<UnixMillis>, Fault> {
+        self.first_time(sql::SETTLEMENTS_NEXT)
+    }
+
+    /// Settlements older than an id, the newest first: id and text.
+    pub(super) fn settlements(
+        &self,
+        filter: &Filter,
+        before: &str,
+        limit: i64,
+    ) -> Result<Vec<(String, String)>, Fault> {
+        let mut bind = vec![
+            before.into(),
+            filter.network.clone().into(),
+            filter.handed_over.map_or(Value::Null, |handed| Value::Integer(i64::from(handed))),
+            limit.into(),
         ];
-        self.run(sql::CLAIM_PUT_FIRST, bind)
+        let (statement, last) = match (&filter.authorization, &filter.transaction, &filter.payer, filter.handed_over) {
+            (Some(authorization), ..) => (sql::SETTLEMENTS_OF_AUTHORIZATION, Some(authorization)),
+            (None, Some(transaction), ..) => (sql::SETTLEMENTS_OF_TRANSACTION, Some(transaction)),
+            (None, None, Some(payer), _) => (sql::SETTLEMENTS_OF_PAYER, Some(payer)),
+            (None, None, None, Some(false)) => (sql::SETTLEMENTS_OPEN, None),
+            (None, None, None, _) => (sql::SETTLEMENTS_BEFORE, None),
+        };
+        bind.extend(last.map(|text| text.as_str().into()));
+        Ok(self.rows(statement, bind)?.iter().map(|row| (text(row.first()), text(row.get(1)))).collect())
+    }
+
+    /// Whether one of a payer's settlements is completed here.
+    pub(super) fn has_paid(&self, payer: &str) -> Result<bool, Fault> {
+        Ok(!self.rows(sql::PAYER_HAS_PAID, vec![payer.into()])?.is_empty())
+    }
+
+    /// Binds a settled payment to its settlement: it cannot be spent again. What it holds already stays so.
+    pub(super) fn claim_settled(&self, settlement: &Settlement, unit: Unit, at: UnixMillis) -> Result<(), Fault> {
+        let tx = settlement.transaction.clone().ok_or_else(|| broken("a settlement without a transaction"))?;
+        let id = ClaimId::Settlement(settlement.id);
+        let held = self.claims(&settlement.network, &tx, &settlement.pay_to)?;
+        if held.iter().any(|held| held.prior.id == id && held.unit == unit) {
+            return Ok(());
+        }
+        let (network, recipient) = (settlement.network.clone(), settlement.pay_to.clone());
+        self.put_claim(&claims::Row { network, tx, recipient, unit, id, reference: None, at })
     }
 
     pub(super) fn watch(&self, id: &str, at: UnixMillis) -> Result<(), Fault> {

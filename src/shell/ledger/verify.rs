@@ -6,9 +6,9 @@ use crate::address::{Address, Family};
 use crate::api::{Reply, headers, problem};
 use crate::error::{Code, Fault, Retry};
 use crate::id::ClaimId;
-use crate::judge::Prior;
 use crate::ledger::admission::{Admission, Stop, Stored, not_registered};
 use crate::ledger::book::{self, Booked, Known, Request, Seen};
+use crate::ledger::claims::{self, Held, Prior, Unit};
 use crate::ledger::follow;
 use crate::ledger::payment::{authorization, transaction};
 use crate::payment::settlement::SettlementStatus;
@@ -139,16 +139,13 @@ impl Booking<'_> {
         if request.seen == Seen::Deferred {
             return Ok(Step::Done(nothing()));
         }
-        let recipient = admitted.recipient.to_string();
-        let claim = &request.claim;
-        let prior = match self.store.claim(claim.network.caip2, &claim.tx.to_string(), &recipient)? {
-            Some(prior) => Some(prior),
-            None => self.settled_by()?,
-        };
+        let (claim, recipient) = (&request.claim, admitted.recipient.to_string());
+        let mut held = self.store.claims(claim.network.caip2, &claim.tx.to_string(), &recipient)?;
+        held.extend(self.reserved(&admitted.recipient)?);
         let sanctions = isolate::sanctions();
-        let known = Known { tenant, prior: prior.as_ref(), payers: self.payers, sanctions: sanctions.as_deref() };
+        let known = Known { tenant, held: &held, payers: self.payers, sanctions: sanctions.as_deref() };
         let reply = match book::conclude(request, admitted, admission, known, self.now) {
-            Ok(booked) => self.write(&booked, prior.as_ref())?,
+            Ok(booked) => self.write(&booked)?,
             Err(fault) => refuse(&fault, self.asked()),
         };
         self.store.put_admission(admission)?;
@@ -156,22 +153,39 @@ impl Booking<'_> {
         Ok(Step::Done(self.told(reply, admission)))
     }
 
-    /// The settlement of an authorization that this transaction has used, also before its receipt was seen.
-    fn settled_by(&self) -> Result<Option<Prior>, Fault> {
-        let Seen::Traced(traced) = &self.request.seen else { return Ok(None) };
-        let Some(mined) = traced.trace.mined() else { return Ok(None) };
+    /// What of the payment belongs to settlements of this ledger by the authorizations that they
+    /// reserved, also before their receipts were seen.
+    fn reserved(&self, recipient: &Address) -> Result<Vec<Held>, Fault> {
+        let Seen::Traced(traced) = &self.request.seen else { return Ok(Vec::new()) };
+        let Some(mined) = traced.trace.mined() else { return Ok(Vec::new()) };
         let network = self.request.claim.network;
-        let used = mined.authorizations.iter().map(|used| authorization(network, &used.authorizer, &used.nonce));
-        let by_name = (network.family == Family::Svm).then(|| transaction(network, &traced.trace.tx));
-        for key in used.chain(by_name) {
-            let settlement = self.store.payment(&key)?.and_then(|row| row.settlement);
-            // One that failed has moved nothing: whoever did is paid for by nobody yet.
-            if let Some(settlement) = settlement.filter(|found| found.status != SettlementStatus::Failed) {
-                let at = UnixMillis::parse(&settlement.created_at).unwrap_or(self.now);
-                return Ok(Some(Prior { id: ClaimId::Settlement(settlement.id), reference: None, at }));
+        let mut held = Vec::new();
+        for used in &mined.authorizations {
+            let units = claims::paid_by(used, mined, recipient);
+            if units.is_empty() {
+                continue;
+            }
+            if let Some(prior) = self.settlement_of(&authorization(network, &used.authorizer, &used.nonce))? {
+                held.extend(units.into_iter().map(|unit| Held { unit, prior: prior.clone() }));
             }
         }
-        Ok(None)
+        if network.family == Family::Svm
+            && let Some(prior) = self.settlement_of(&transaction(network, &traced.trace.tx))?
+        {
+            held.push(Held { unit: Unit::Whole, prior });
+        }
+        Ok(held)
+    }
+
+    /// The settlement that has reserved an authorization.
+    fn settlement_of(&self, authorization: &str) -> Result<Option<Prior>, Fault> {
+        let settlement = self.store.payment(authorization)?.and_then(|row| row.kept).map(|kept| kept.settlement);
+        // One that failed has moved nothing: whoever did is paid for by nobody yet.
+        let settlement = settlement.filter(|found| found.status != SettlementStatus::Failed);
+        Ok(settlement.map(|found| {
+            let at = UnixMillis::parse(&found.created_at).unwrap_or(self.now);
+            Prior { id: ClaimId::Settlement(found.id), reference: None, at }
+        }))
     }
 
     fn asked(&self) -> problem::Asked<'_> {
@@ -179,15 +193,15 @@ impl Booking<'_> {
         problem::Asked { origin: &envelope.origin, path: &envelope.path, request_id: envelope.request_id }
     }
 
-    fn write(&self, booked: &Booked, prior: Option<&Prior>) -> Result<Reply, Fault> {
+    fn write(&self, booked: &Booked) -> Result<Reply, Fault> {
         let reply = Reply::json(200, &booked.answer);
         let id = booked.answer.id.to_string();
-        if let Some(claim) = &booked.claim {
+        for claim in &booked.claims {
             self.store.put_claim(claim)?;
         }
         if booked.is_record {
             self.store.put_record(&id, &reply.body)?;
-        } else if prior.is_some() {
+        } else {
             self.revive(&id)?;
         }
         if booked.follow
@@ -226,7 +240,7 @@ impl Booking<'_> {
         let told: Retried = serde_json::from_str(&reply.body).map_err(Fault::internal)?;
         let is_final = matches!(told.retry, None | Some(Retry::Never));
         let answer = is_final.then(|| (reply.status, reply.body.clone()));
-        let stored = Stored { body_hash: idempotency.body_hash.clone(), answer, at: self.now };
+        let stored = Stored { body_hash: idempotency.body_hash.clone(), answer, answer_until: None, at: self.now };
         self.store.put_idempotency(ROUTE, &idempotency.key, &stored)
     }
 

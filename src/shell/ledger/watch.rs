@@ -27,7 +27,8 @@ pub(super) fn note(store: &Store, record: &Answer, event: Option<EventKind>, now
     store.put_outbox("record", &id)?;
     if let Some(kind) = event {
         let random = u128::from_be_bytes(app::random()?);
-        let event = Event { id: EventId::new(now, random), kind, record: Box::new(record.clone()), at: now };
+        let body = serde_json::value::to_raw_value(record).map_err(Fault::internal)?;
+        let event = Event { id: EventId::new(now, random), kind, subject: id, body, at: now };
         store.put_outbox("event", &serde_json::to_string(&event).map_err(Fault::internal)?)?;
     }
     Ok(())

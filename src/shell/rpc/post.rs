@@ -53,6 +53,9 @@ impl Failure {
             ErrorClass::Exhausted => Self::Exhausted,
             ErrorClass::TooLarge => Self::TooLarge,
             ErrorClass::Revert
+            | ErrorClass::Halted
+            | ErrorClass::Poor
+            | ErrorClass::Underpriced
             | ErrorClass::Pruned
             | ErrorClass::Behind
             | ErrorClass::Unsupported

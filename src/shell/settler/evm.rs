@@ -1,219 +1,306 @@
-//! On EVM: a nonce and a price for every transaction, the same nonce at a
-//! higher price where the first was too low.
+//! On EVM: a nonce and a price for every transaction, the same nonce at a higher
+//! price where the first was too low, and once its time is over a transaction
+//! that only takes the nonce.
 
-use super::store::{Row, Sent, Version, number};
+use super::books::budget;
+use super::orders::Launch;
+use super::store::Row;
 use super::{ALARM_MS, Landed, Settler, network_of, signer_of};
-use crate::address::TxId;
+use crate::address::{Address, TxId};
 use crate::chain::evm::tx::{self, Message, Price};
-use crate::chain::facts::{Call, Facts, Reply as Said};
-use crate::error::{Code, Fault};
-use crate::payment::settlement::SettlementStatus;
+use crate::chain::facts::Call;
+use crate::error::Fault;
+use crate::network::Network;
 use crate::reason::Reason;
-use crate::settle::{self, Cargo, Flight, Refused, Report};
+use crate::settle::flight::{self, Ending, Kind, Step, Version, cancel_cap_wei, replacing, within};
+use crate::settle::launch::{self, Aloft, Denied, Told};
+use crate::settle::refusal::{Handed, Handing, Refused};
+use crate::settle::{Cargo, Flight, Report, Spent};
 use crate::shell::app::{self, App};
-use crate::shell::sqlite::{broken, integer, ms, text};
 use crate::shell::{log, rpc};
 use crate::signer::EvmSigner;
-use crate::sql::settler as sql;
-use alloy_primitives::Bytes;
-use serde_json::json;
+use std::collections::BTreeMap;
+use std::rc::Rc;
 
-/// The same bytes are sent again after this long without a receipt.
-const RESEND_MS: u64 = 10_000;
-/// A higher price is offered after this long, and again.
-const BUMP_MS: u64 = 30_000;
-/// What a transfer of the coin takes.
-const TRANSFER_GAS: u64 = 21_000;
+/// Versions that are sent in one turn: the first, and what the market asks once it has moved.
+const SENDS_MAX: usize = 4;
+
+/// The first version of a flight, or why there is none; neither where it flies already.
+type First = Result<Option<Version>, Denied>;
 
 impl Settler {
-    /// Takes a nonce, signs, stores and sends. A report where nothing could be sent.
+    /// Takes a nonce, signs, stores and sends. A report where nothing is to be sent.
     pub(super) async fn launch_evm(
         &self,
         app: &App,
         flight: &Flight,
         message: &Message,
+        launch: &Rc<Launch>,
     ) -> Result<Option<Report>, Fault> {
-        let network = network_of(flight)?;
-        let signer = evm_signer(app, flight)?;
-        let providers = app.settings.providers(network);
-        let count = tx::count_call(signer.address());
-        let mut calls = tx::price_calls();
-        calls.push(count.clone());
-        let facts = rpc::call_all(network, &providers, &calls).await;
-        let known = (tx::price(network, &facts), tx::number(&facts, &count));
-        let (Some(price), Some(chain)) = known else {
-            let detail = "the chain tells no price within the cap, or no nonce";
-            return Err(Fault::new(Code::ChainUnavailable, detail).after(5));
-        };
-        self.wake_by(app::now().plus(ALARM_MS)).await;
-        // From here to the stored bytes nothing is awaited: one nonce, one flight.
-        if self.row(&flight.key())?.is_some() {
-            return Ok(None);
+        match self.take_off(app, flight, message, launch).await? {
+            Err(denied) => Ok(Some(denied.report(flight))),
+            Ok(None) => Ok(None),
+            Ok(Some(version)) => self.send_evm(app, &flight.key(), version, true).await.map(|()| None),
         }
-        let db = self.db();
-        let now = app::now();
-        let version = db.atomically(|| {
-            let flying = db.rows(sql::FLIGHTS_COUNT, Vec::new())?;
-            let idle = flying.first().is_none_or(|row| integer(row.first()) == 0);
-            let mut nonces = self.nonces()?;
-            let nonce = nonces.take(chain, idle);
-            let version = sign(app, flight, message, nonce, price)?;
-            self.put_nonces(&nonces)?;
-            let bind = vec![
-                flight.key().into(),
-                number(nonce),
-                serde_json::to_string(flight).map_err(broken)?.into(),
-                serde_json::to_string(&Sent { versions: vec![version.clone()], reopened: false })
-                    .map_err(broken)?
-                    .into(),
-                ms(now),
-            ];
-            db.run(sql::FLIGHT_PUT, bind)?;
-            Ok(version)
-        })?;
-        self.send_evm(app, &flight.key(), &version).await
     }
 
-    /// Hands a version to the chain; a report where it is refused for good.
-    pub(super) async fn send_evm(&self, app: &App, key: &str, version: &Version) -> Result<Option<Report>, Fault> {
-        let Some(row) = self.row(key)? else { return Ok(None) };
-        let network = network_of(&row.flight)?;
-        let call = tx::send_call(&version.raw);
-        let facts = rpc::call_all(network, &app.settings.providers(network), core::slice::from_ref(&call)).await;
-        let Some(Said::Error(error)) = facts.get(&call) else { return Ok(None) };
-        let fields = [("chain", network.key.into()), ("words", error.message.as_str().into())];
-        log::line("a transaction was refused", &fields);
-        match settle::refusal(&error.message) {
-            Refused::Known | Refused::Unclear | Refused::Underpriced => Ok(None),
-            Refused::NonceUsed => self.renumber(app, &row).await.map(|()| None),
-            Refused::Poor => {
-                let db = self.db();
-                let report = Report {
-                    settlement: row.flight.settlement,
-                    status: SettlementStatus::Failed,
-                    reason: Some(Reason::UnexpectedSettle),
-                    told: "the facilitator cannot pay for gas on this network now".to_owned(),
-                    transaction: None,
-                    attempts: row.sent.attempts(),
-                    external: false,
-                    reorged: row.sent.reopened,
-                    units: Vec::new(),
-                    spent: None,
-                    handed: false,
-                };
-                db.atomically(|| {
-                    let mut nonces = self.nonces()?;
-                    nonces.give_back(row.nonce);
-                    self.put_nonces(&nonces)?;
-                    self.end(key, &report)
-                })?;
-                Ok(None)
+    /// Asks what must be known, decides, and stores the first version.
+    async fn take_off(
+        &self,
+        app: &App,
+        flight: &Flight,
+        message: &Message,
+        launch: &Rc<Launch>,
+    ) -> Result<First, Fault> {
+        let penalty = self.penalty(&flight.payer)?;
+        if let Err(denied) = launch::beforehand(flight, penalty, app::now()) {
+            return Ok(Err(denied));
+        }
+        for is_last in [false, true] {
+            let (before, launched) = (self.flying()?, self.launched.get());
+            let told = quote(app, flight, flight.price.is_none(), Some(&flight.payer)).await?;
+            self.wake_by(app::now().plus(ALARM_MS)).await;
+            // From here to the stored bytes nothing is awaited: one nonce, one flight.
+            if self.row(&flight.key())?.is_some() || !self.is_current(&flight.key(), launch) {
+                return Ok(Ok(None));
+            }
+            let idle = before.is_empty() && self.launched.get() == launched;
+            match self.decide(app, flight, told, before)? {
+                // What has been mined meanwhile is no longer owed.
+                Err(Denied::Balance) if !is_last => self.look_for_payer(app, &flight.payer).await?,
+                Err(denied) => return Ok(Err(denied)),
+                Ok((chain, price)) => return self.store_first(app, flight, message, (chain, idle, price)).map(Ok),
             }
         }
+        Ok(Err(Denied::Balance))
     }
 
-    /// Somebody else has used the nonce: none of our versions can be mined any
-    /// more, unless one already was.
-    async fn renumber(&self, app: &App, row: &Row) -> Result<(), Fault> {
-        self.look(app, core::slice::from_ref(row)).await?;
-        let network = network_of(&row.flight)?;
-        let signer = evm_signer(app, &row.flight)?;
-        let count = tx::count_call(signer.address());
-        let mut calls = tx::price_calls();
-        calls.push(count.clone());
-        let facts = rpc::call_all(network, &app.settings.providers(network), &calls).await;
-        let (Some(price), Some(chain)) = (tx::price(network, &facts), tx::number(&facts, &count)) else {
-            return Ok(());
-        };
-        let Some(row) = self.row(&row.key)?.filter(|row| row.report.is_none() && chain > row.nonce) else {
-            return Ok(());
-        };
+    /// Whether the flight may be launched now. `before` is what was on its way before the chain was
+    /// asked: the balance that was told may still hold what has been mined since.
+    fn decide(
+        &self,
+        app: &App,
+        flight: &Flight,
+        told: Told,
+        before: Vec<(String, Flight)>,
+    ) -> Result<Result<(u64, Price), Denied>, Fault> {
+        let (network, spending, now) = (network_of(flight)?, self.spending()?, self.flying()?);
+        let known: BTreeMap<String, Flight> = before.into_iter().chain(now.clone()).collect();
+        let owed = Aloft::of(known.values(), flight, &spending, network).owed;
+        let aloft = Aloft { owed, ..Aloft::of(now.iter().map(|(_, other)| other), flight, &spending, network) };
+        let penalty = self.penalty(&flight.payer)?;
+        Ok(launch::beforehand(flight, penalty, app::now())
+            .and_then(|()| launch::on_chain(flight, network, told, aloft))
+            .and_then(|launched| {
+                let budget = budget(&app.settings, network, flight);
+                launch::paid_for(flight, network, &spending, aloft, budget).map(|()| launched)
+            }))
+    }
+
+    fn store_first(
+        &self,
+        app: &App,
+        flight: &Flight,
+        message: &Message,
+        (chain, idle, price): (u64, bool, Price),
+    ) -> Result<Option<Version>, Fault> {
         let db = self.db();
         let version = db.atomically(|| {
             let mut nonces = self.nonces()?;
-            let nonce = nonces.take(chain, false);
-            let version = sign(app, &row.flight, message_of(&row.flight)?, nonce, price)?;
+            let nonce = nonces.take(chain, idle);
+            let version = sign(app, flight, (message, Kind::Transfer), nonce, price)?;
             self.put_nonces(&nonces)?;
-            self.put_sent(&row, nonce, &version)?;
+            self.put_flight(flight, nonce, version.clone())?;
             Ok(version)
         })?;
+        Ok(Some(version))
+    }
+
+    /// Looks for what is on its way for a payer.
+    async fn look_for_payer(&self, app: &App, payer: &Address) -> Result<(), Fault> {
+        let mut rows = Vec::new();
+        for (key, _) in self.flying()?.into_iter().filter(|(_, flight)| flight.payer == *payer).take(super::LOOK_MAX) {
+            rows.extend(self.open_row(&key)?);
+        }
+        self.look(app, &rows).await
+    }
+
+    /// Hands a version to the chain, and does what a refusal asks for, in the same turn.
+    /// `fresh`: it was signed in this turn, so that nobody can have it yet.
+    pub(super) async fn send_evm(&self, app: &App, key: &str, version: Version, fresh: bool) -> Result<(), Fault> {
+        let (mut version, mut fresh) = (version, fresh);
+        for _ in 0..SENDS_MAX {
+            let Some(row) = self.open_row(key)? else { return Ok(()) };
+            let handing = self.hand(app, &row, &version, fresh).await?;
+            let Some(row) = self.open_row(key)? else { return Ok(()) };
+            let next = match handing.refused {
+                None | Some(Refused::Known | Refused::Node | Refused::Unclear | Refused::Outbid) => None,
+                Some(Refused::NonceUsed) => self.renumbered(app, &row).await?,
+                Some(Refused::Poor) => {
+                    let told = "the facilitator cannot pay for gas on this network now";
+                    self.give_up(&row, told, true)?;
+                    None
+                }
+                Some(Refused::BelowMarket) => self.replaced(app, &row, version.kind).await?,
+                Some(Refused::GasTooLow) => {
+                    self.learn_gas(app, &row.flight).await?;
+                    let cancels = version.kind == Kind::Cancel;
+                    if cancels { self.replaced(app, &row, Kind::Cancel).await? } else { None }
+                }
+            };
+            let Some(next) = next else { return Ok(()) };
+            (version, fresh) = (next, true);
+        }
+        Ok(())
+    }
+
+    /// Hands a version out and notes what became of it.
+    async fn hand(&self, app: &App, row: &Row, version: &Version, fresh: bool) -> Result<Handing, Fault> {
+        let network = network_of(&row.flight)?;
         let call = tx::send_call(&version.raw);
-        rpc::call_all(network, &app.settings.providers(network), core::slice::from_ref(&call)).await;
-        Ok(())
+        let (handing, words) = rpc::hand(network, &app.settings.providers(network), &call).await;
+        if handing.handed != Handed::Taken {
+            let fields = [("chain", network.key.into()), ("words", words.into())];
+            log::line("a transaction was refused", &fields);
+        }
+        self.note_handing(&row.key, &version.id, handing, fresh)?;
+        Ok(handing)
     }
 
-    /// Nonces that were given back while later ones are on their way hold those
-    /// up: transfers of nothing to ourselves take their places.
-    pub(super) async fn fill_gaps(&self, app: &App) -> Result<(), Fault> {
-        let mut nonces = self.nonces()?;
-        if nonces.free.is_empty() && nonces.fillers.is_empty() {
+    /// Ends a flight that cannot be paid for, if no node has any of it; one that is in the air stays there.
+    fn give_up(&self, row: &Row, told: &str, poor: bool) -> Result<(), Fault> {
+        if row.sent.is_handed() {
             return Ok(());
         }
-        let mut latest: Option<Row> = None;
-        for key in self.db().rows(sql::FLIGHTS_OPEN, Vec::new())? {
-            let row = self.row(&text(key.first()))?.filter(|row| row.report.is_none());
-            latest = row.into_iter().chain(latest).max_by_key(|row| row.nonce);
+        self.end_unhanded(row, Ending::failed(Reason::UnexpectedSettle, told), poor)
+    }
+
+    /// Signs and stores a version in the newest one's place, at today's price or an eighth more,
+    /// whichever is higher. `None` where it may not be: the time is over, or the cap is reached.
+    async fn replaced(&self, app: &App, row: &Row, kind: Kind) -> Result<Option<Version>, Fault> {
+        let (network, signer) = (network_of(&row.flight)?, evm_signer(app, &row.flight)?);
+        let told = quote(app, &row.flight, true, None).await?;
+        let Some(row) = self.open_row(&row.key)? else { return Ok(None) };
+        let Some(newest) = row.sent.newest() else { return Ok(None) };
+        if kind == Kind::Transfer && (newest.kind == Kind::Cancel || row.flight.is_late(app::now())) {
+            return Ok(None);
         }
-        let Some(latest) = latest else { return Ok(()) };
-        let (network, signer) = (network_of(&latest.flight)?, evm_signer(app, &latest.flight)?);
-        let count = tx::count_call(signer.address());
-        let mut calls = tx::price_calls();
-        calls.push(count.clone());
-        let providers = app.settings.providers(network);
-        let facts = rpc::call_all(network, &providers, &calls).await;
-        let (Some(price), Some(chain)) = (tx::price(network, &facts), tx::number(&facts, &count)) else {
-            return Ok(());
+        let nothing = tx::nothing(signer.address(), self.transfer_gas()?);
+        let (message, cap) = match kind {
+            Kind::Transfer => (message_of(&row.flight)?, row.flight.cap_wei(network)),
+            Kind::Cancel => (&nothing, cancel_cap_wei(&row.flight, network, nothing.gas_limit)),
         };
-        let nothing = Message { to: signer.address(), data: Bytes::new(), gas_limit: TRANSFER_GAS };
-        let raws = self.db().atomically(|| {
-            nonces = self.nonces()?;
-            let sign = |nonce| tx::sign(network, signer, nonce, &nothing, price).map(|signed| signed.raw);
-            let raws = nonces.fill(chain, latest.nonce, sign);
-            self.put_nonces(&nonces)?;
-            Ok(raws)
-        })?;
-        for raw in raws {
-            rpc::call_all(network, &providers, core::slice::from_ref(&tx::send_call(&raw))).await;
-        }
-        Ok(())
+        let Some(price) = newest.price.and_then(|newest| replacing(newest, told.price, cap)) else {
+            log::line("a price would be above the cap", &[("chain", network.key.into())]);
+            self.give_up(&row, "gas costs more than this service pays on this network now", false)?;
+            return Ok(None);
+        };
+        let version = sign(app, &row.flight, (message, kind), row.nonce, price)?;
+        self.put_version(&row, row.nonce, &version)?;
+        Ok(Some(version))
     }
 
-    /// Which versions are in a block.
+    /// Somebody else has used the nonce: none of our versions can be mined any more, unless
+    /// one already was. A version under a new nonce, where the authorization still has time.
+    async fn renumbered(&self, app: &App, row: &Row) -> Result<Option<Version>, Fault> {
+        self.look(app, core::slice::from_ref(row)).await?;
+        let network = network_of(&row.flight)?;
+        let told = quote(app, &row.flight, true, None).await?;
+        let Some(mut row) = self.open_row(&row.key)? else { return Ok(None) };
+        let Some(newest) = row.sent.newest() else { return Ok(None) };
+        // It is in a block, and how it ends is not told yet.
+        if self.put_off.borrow().contains_key(&row.key) {
+            return Ok(None);
+        }
+        if newest.kind == Kind::Cancel || row.flight.is_late(app::now()) {
+            if flight::is_lost(&row.sent, app::now()) {
+                let id = row.sent.transfer().map_or(newest.id, |version| version.id);
+                self.conclude(app, &row, (id, Ending::late()), (None, None)).await?;
+            } else if row.sent.lost_at.is_none() {
+                row.sent.lost_at = Some(app::now());
+                self.put_sent(&row.key, row.nonce, &row.sent)?;
+            }
+            return Ok(None);
+        }
+        let (Some(price), Some(chain)) = (told.price, told.nonce.filter(|chain| *chain > row.nonce)) else {
+            return Ok(None);
+        };
+        let price = within(price, row.flight.cap_wei(network));
+        let db = self.db();
+        db.atomically(|| {
+            let mut nonces = self.nonces()?;
+            let nonce = nonces.take(chain, false);
+            let version = sign(app, &row.flight, (message_of(&row.flight)?, Kind::Transfer), nonce, price)?;
+            self.put_nonces(&nonces)?;
+            self.put_version(&row, nonce, &version)?;
+            Ok(Some(version))
+        })
+    }
+
+    /// Which versions are in a block, and what they took.
     pub(super) async fn landed_evm(&self, app: &App, rows: &[Row]) -> Result<Vec<Landed>, Fault> {
         let Some(first) = rows.first() else { return Ok(Vec::new()) };
         let network = network_of(&first.flight)?;
-        let versions = rows.iter().flat_map(|row| &row.sent.versions).map(|version| version.id);
-        let calls: Vec<(TxId, Call)> = versions.map(|id| (id, receipt_call(&id))).collect();
-        let asked: Vec<Call> = calls.iter().map(|(_, call)| call.clone()).collect();
-        let facts = rpc::call_all(network, &app.settings.providers(network), &asked).await;
-        Ok(calls
-            .into_iter()
-            .filter(|(_, call)| is_told(&facts, call))
-            .map(|(id, _)| Landed { id, outcome: None })
-            .collect())
+        let asked = |row: &Row| -> Vec<(TxId, Call, (u64, Price))> {
+            let most = |version: &Version| {
+                let price = version.price.unwrap_or(Price { max_wei: row.flight.cap_wei(network), tip_wei: 0 });
+                (row.flight.gas_limit(), price)
+            };
+            row.sent.versions.iter().map(|sent| (sent.id, tx::receipt_call(&sent.id), most(sent))).collect()
+        };
+        let asked: Vec<_> = rows.iter().flat_map(asked).collect();
+        let calls: Vec<Call> = asked.iter().map(|(_, call, _)| call.clone()).collect();
+        let facts = rpc::call_all(network, &app.settings.providers(network), &calls).await;
+        let landed = asked.into_iter().filter_map(|(id, call, most)| {
+            let (total, l1_fee) = tx::spent(&facts, &call, most)?;
+            Some(Landed { id, outcome: None, spent: Some(Spent { total, l1_fee }) })
+        });
+        Ok(landed.collect())
     }
 
-    /// A flight without receipt: the same bytes again, later a higher price.
+    /// A flight without receipt: the same bytes again, later a higher price, and once its
+    /// time is over its nonce is taken.
     pub(super) async fn push_evm(&self, app: &App, row: &Row) -> Result<(), Fault> {
         let Some(newest) = row.sent.newest() else { return Ok(()) };
-        let waited = app::now().since(newest.at);
-        let network = network_of(&row.flight)?;
-        let cap = network.settle.and_then(|settle| settle.gas()).map_or(0, |gas| gas.max_fee_wei);
-        if waited >= BUMP_MS
-            && let Some(price) = newest.price.and_then(|price| price.bumped(cap))
-        {
-            let version = sign(app, &row.flight, message_of(&row.flight)?, row.nonce, price)?;
-            self.put_sent(row, row.nonce, &version)?;
-            return self.send_evm(app, &row.key, &version).await.map(|_| ());
+        let kind = match flight::step(&row.flight, &row.sent, app::now()) {
+            Step::Wait => return Ok(()),
+            Step::Resend => return self.send_evm(app, &row.key, newest.clone(), false).await,
+            Step::End => return self.end_unhanded(row, Ending::late(), false),
+            Step::Bump => Kind::Transfer,
+            Step::Cancel => Kind::Cancel,
+        };
+        match self.replaced(app, row, kind).await? {
+            Some(version) => self.send_evm(app, &row.key, version, true).await,
+            // Whoever has the newest version may have dropped it; what came too late is not sent again.
+            None if kind == newest.kind && (kind == Kind::Cancel || !row.flight.is_late(app::now())) => {
+                self.send_evm(app, &row.key, newest.clone(), false).await
+            }
+            None => Ok(()),
         }
-        if waited >= RESEND_MS {
-            return self.send_evm(app, &row.key, newest).await.map(|_| ());
-        }
-        Ok(())
     }
 }
 
-fn evm_signer<'a>(app: &'a App, flight: &Flight) -> Result<&'a EvmSigner, Fault> {
+/// One question for the nonce and, where they are wanted, today's price and what a payer holds.
+pub(super) async fn quote(app: &App, flight: &Flight, price: bool, payer: Option<&Address>) -> Result<Told, Fault> {
+    let network = network_of(flight)?;
+    let count = tx::count_call(evm_signer(app, flight)?.address());
+    let holding = payer.and_then(|payer| tx::holding_call(network, payer));
+    let mut calls: Vec<Call> = [Some(count.clone()), holding.clone()].into_iter().flatten().collect();
+    if price {
+        calls.extend(tx::price_calls());
+    }
+    let read = |facts: &crate::chain::facts::Facts| Told {
+        nonce: tx::number(facts, &count),
+        holds: holding.as_ref().and_then(|call| tx::holding(facts, call)),
+        price: if price { tx::price(network, facts) } else { None },
+    };
+    let is_whole =
+        |told: Told| told.nonce.is_some() && told.holds.is_some() == holding.is_some() && told.price.is_some() == price;
+    let providers = app.settings.providers(network);
+    Ok(read(&rpc::call_until(network, &providers, &calls, |facts| is_whole(read(facts))).await))
+}
+
+pub(super) fn evm_signer<'a>(app: &'a App, flight: &Flight) -> Result<&'a EvmSigner, Fault> {
     signer_of(app, flight)?.evm().ok_or_else(|| Fault::internal("a flight with a signer of another family"))
 }
 
@@ -224,19 +311,12 @@ fn message_of(flight: &Flight) -> Result<&Message, Fault> {
     }
 }
 
-fn sign(app: &App, flight: &Flight, message: &Message, nonce: u64, price: Price) -> Result<Version, Fault> {
-    let signed = tx::sign(network_of(flight)?, evm_signer(app, flight)?, nonce, message, price);
+fn sign(app: &App, flight: &Flight, what: (&Message, Kind), nonce: u64, price: Price) -> Result<Version, Fault> {
+    let (message, kind) = what;
+    let network: &'static Network = network_of(flight)?;
+    let signed = tx::sign(network, evm_signer(app, flight)?, nonce, message, price);
     let signed = signed.ok_or_else(|| Fault::internal("the transaction could not be signed"))?;
-    Ok(Version { raw: signed.raw, id: TxId::Evm(signed.hash), price: Some(price), until: None, at: app::now() })
-}
-
-fn receipt_call(id: &TxId) -> Call {
-    Call::new("eth_getTransactionReceipt", &json!([id.to_string()]))
-}
-
-fn is_told(facts: &Facts, call: &Call) -> bool {
-    match facts.get(call) {
-        Some(Said::Value(value)) => value.get() != "null",
-        Some(Said::Error(_)) | None => false,
-    }
+    let id = TxId::Evm(signed.hash);
+    let (price, at, handed) = (Some(price), app::now(), Handed::Maybe);
+    Ok(Version { raw: signed.raw, id, price, until: None, at, kind, handed })
 }

@@ -2,48 +2,16 @@
 
 use super::Settler;
 use crate::address::TxId;
-use crate::chain::evm::tx::Price;
 use crate::error::Fault;
-use crate::payment::settlement::{Attempt, SettlementStatus};
-use crate::settle::{Flight, Nonces, Report};
+use crate::settle::flight::{Sent, Version};
+use crate::settle::nonces::Nonces;
+use crate::settle::refusal::{Handing, handed_now};
+use crate::settle::{Flight, Report};
 use crate::shell::app;
 use crate::shell::sqlite::{Sqlite, broken, integer, ms, optional, text};
 use crate::sql::settler as sql;
-use crate::time::UnixMillis;
-use serde::{Deserialize, Serialize};
-
-/// Every version of a flight's transaction, the newest last: all carry the same
-/// nonce and call, so at most one is mined.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct Sent {
-    pub(super) versions: Vec<Version>,
-    /// Whether it was in a block that has left the chain.
-    #[serde(default)]
-    pub(super) reopened: bool,
-}
-
-/// One signed version.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct Version {
-    pub(super) raw: String,
-    pub(super) id: TxId,
-    /// What a unit of gas may cost (EVM).
-    pub(super) price: Option<Price>,
-    /// The last block height that can hold it (Solana).
-    pub(super) until: Option<u64>,
-    pub(super) at: UnixMillis,
-}
-
-impl Sent {
-    pub(super) fn attempts(&self) -> Vec<Attempt> {
-        let attempt = |version: &Version| Attempt { transaction: version.id.to_string(), at: version.at.rfc3339() };
-        self.versions.iter().map(attempt).collect()
-    }
-
-    pub(super) fn newest(&self) -> Option<&Version> {
-        self.versions.last()
-    }
-}
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 /// One row.
 pub(super) struct Row {
@@ -82,27 +50,73 @@ impl Settler {
         }))
     }
 
+    /// A row that has not ended.
+    pub(super) fn open_row(&self, key: &str) -> Result<Option<Row>, Fault> {
+        Ok(self.row(key)?.filter(|row| row.report.is_none()))
+    }
+
+    /// All that is on its way.
+    pub(super) fn flying(&self) -> Result<Vec<(String, Flight)>, Fault> {
+        let rows = self.db().rows(sql::FLIGHTS_FLYING, Vec::new())?;
+        let read = |row: &Vec<worker::SqlStorageValue>| {
+            Ok((text(row.first()), serde_json::from_str(&text(row.get(1))).map_err(broken)?))
+        };
+        rows.iter().map(read).collect()
+    }
+
+    /// A flight with its first version.
+    pub(super) fn put_flight(&self, flight: &Flight, nonce: u64, version: Version) -> Result<(), Fault> {
+        let bind = vec![
+            flight.key().into(),
+            number(nonce),
+            serde_json::to_string(flight).map_err(broken)?.into(),
+            serde_json::to_string(&Sent::first(version)).map_err(broken)?.into(),
+            ms(app::now()),
+        ];
+        self.db().run(sql::FLIGHT_PUT, bind)?;
+        self.launched.set(self.launched.get().wrapping_add(1));
+        Ok(())
+    }
+
     pub(super) fn nonces(&self) -> Result<Nonces, Fault> {
-        let rows = self.db().rows(sql::STATE_GET, vec!["nonces".into()])?;
-        rows.first().map_or(Ok(Nonces::default()), |row| serde_json::from_str(&text(row.first())).map_err(broken))
+        self.value("nonces")
     }
 
     pub(super) fn put_nonces(&self, nonces: &Nonces) -> Result<(), Fault> {
-        let value = serde_json::to_string(nonces).map_err(broken)?;
-        self.db().run(sql::STATE_PUT, vec!["nonces".into(), value.into()])
+        self.put_value("nonces", nonces)
     }
 
-    pub(super) fn put_sent(&self, row: &Row, nonce: u64, version: &Version) -> Result<(), Fault> {
+    /// What is kept under a name; the default where nothing is.
+    pub(super) fn value<T: DeserializeOwned + Default>(&self, name: &str) -> Result<T, Fault> {
+        let rows = self.db().rows(sql::STATE_GET, vec![name.into()])?;
+        rows.first().map_or(Ok(T::default()), |row| serde_json::from_str(&text(row.first())).map_err(broken))
+    }
+
+    pub(super) fn put_value<T: Serialize>(&self, name: &str, value: &T) -> Result<(), Fault> {
+        let value = serde_json::to_string(value).map_err(broken)?;
+        self.db().run(sql::STATE_PUT, vec![name.into(), value.into()])
+    }
+
+    /// One more version, under a nonce.
+    pub(super) fn put_version(&self, row: &Row, nonce: u64, version: &Version) -> Result<(), Fault> {
         let mut sent = row.sent.clone();
         sent.versions.push(version.clone());
-        let sent = serde_json::to_string(&sent).map_err(broken)?;
-        self.db().run(sql::FLIGHT_SENT, vec![number(nonce), sent.into(), ms(app::now()), row.key.as_str().into()])
+        self.put_sent(&row.key, nonce, &sent)
     }
 
-    pub(super) fn end(&self, key: &str, report: &Report) -> Result<(), Fault> {
-        let text = serde_json::to_string(report).map_err(broken)?;
-        self.db().run(sql::FLIGHT_END, vec![text.into(), ms(app::now()), key.into()])?;
-        if report.status == SettlementStatus::Completed && !report.external { self.watch(key) } else { Ok(()) }
+    pub(super) fn put_sent(&self, key: &str, nonce: u64, sent: &Sent) -> Result<(), Fault> {
+        let sent = serde_json::to_string(sent).map_err(broken)?;
+        self.db().run(sql::FLIGHT_SENT, vec![number(nonce), sent.into(), ms(app::now()), key.into()])
+    }
+
+    /// Notes what became of a version that was handed out; `fresh`: for the first time, in this very turn.
+    pub(super) fn note_handing(&self, key: &str, id: &TxId, handing: Handing, fresh: bool) -> Result<(), Fault> {
+        let Some(mut row) = self.row(key)? else { return Ok(()) };
+        let before = row.sent.clone();
+        for version in row.sent.versions.iter_mut().filter(|version| version.id == *id) {
+            version.handed = handed_now(version.handed, handing, fresh);
+        }
+        if row.sent == before { Ok(()) } else { self.put_sent(key, row.nonce, &row.sent) }
     }
 }
 

@@ -1,21 +1,27 @@
 //! On Solana: our signature in its place, the same bytes again until they are
 //! seen, or until their block hash is too old for them ever to be.
 
-use super::store::{Row, Sent, Version, number};
+use super::books::budget;
+use super::orders::Launch;
+use super::store::Row;
 use super::{ALARM_MS, Landed, Settler, network_of, signer_of};
 use crate::address::TxId;
 use crate::chain::facts::{Call, Facts, Reply as Said};
+use crate::chain::svm::fee::fee;
 use crate::chain::svm::wire::Wire;
-use crate::error::{Code, Fault};
-use crate::payment::settlement::SettlementStatus;
+use crate::error::Fault;
 use crate::reason::Reason;
-use crate::settle::{Flight, Report};
+use crate::settle::flight::{Ending, Kind, Version};
+use crate::settle::launch::{Aloft, Denied, paid_for};
+use crate::settle::refusal::Handed;
+use crate::settle::{Cargo, Flight, Report, Spent};
 use crate::shell::app::{self, App};
-use crate::shell::sqlite::{broken, ms, text};
+use crate::shell::sqlite::text;
 use crate::shell::{log, rpc};
 use crate::sql::settler as sql;
 use serde::Deserialize;
 use serde_json::json;
+use std::rc::Rc;
 
 /// Nodes drop what they cannot place at once, so that it must be sent again and again.
 const RESEND_MS: u64 = 2_000;
@@ -23,49 +29,54 @@ const RESEND_MS: u64 = 2_000;
 const FAILURE_MAX: usize = 120;
 
 impl Settler {
-    /// Signs, stores and sends. A report where nothing could be sent.
-    pub(super) async fn launch_svm(&self, app: &App, flight: &Flight, text: &str) -> Result<Option<Report>, Fault> {
+    /// Signs, stores and sends. A report where nothing is to be sent.
+    pub(super) async fn launch_svm(
+        &self,
+        app: &App,
+        flight: &Flight,
+        text: &str,
+        launch: &Rc<Launch>,
+    ) -> Result<Option<Report>, Fault> {
         let network = network_of(flight)?;
         let signer = signer_of(app, flight)?.svm();
         let signed = Wire::read(text).zip(signer).and_then(|(wire, signer)| wire.signed(signer));
         let signed = signed.ok_or_else(|| Fault::internal("the transaction could not be signed"))?;
         let call = hash_call();
-        let facts = rpc::call_all(network, &app.settings.providers(network), core::slice::from_ref(&call)).await;
+        let providers = app.settings.providers(network);
+        let calls = core::slice::from_ref(&call);
+        let facts = rpc::call_until(network, &providers, calls, |facts| last_valid(facts, &call).is_some()).await;
         // Its block hash is at most as young as the newest one.
-        let Some(until) = last_valid(&facts, &call) else {
-            return Err(Fault::new(Code::ChainUnavailable, "the chain tells no block hash").after(5));
-        };
+        let Some(until) = last_valid(&facts, &call) else { return Ok(Some(Denied::Untold.report(flight))) };
         self.wake_by(app::now().plus(ALARM_MS)).await;
         // From here to the stored bytes nothing is awaited.
-        if self.row(&flight.key())?.is_some() {
+        if self.row(&flight.key())?.is_some() || !self.is_current(&flight.key(), launch) {
             return Ok(None);
         }
-        let now = app::now();
-        let version = Version { raw: signed.raw, id: signed.id, price: None, until: Some(until), at: now };
-        let bind = vec![
-            flight.key().into(),
-            number(0),
-            serde_json::to_string(flight).map_err(broken)?.into(),
-            serde_json::to_string(&Sent { versions: vec![version.clone()], reopened: false }).map_err(broken)?.into(),
-            ms(now),
-        ];
-        self.db().run(sql::FLIGHT_PUT, bind)?;
-        self.send_svm(app, flight, &version).await?;
+        let (spending, open) = (self.spending()?, self.flying()?);
+        let aloft = Aloft::of(open.iter().map(|(_, other)| other), flight, &spending, network);
+        if let Err(denied) = paid_for(flight, network, &spending, aloft, budget(&app.settings, network, flight)) {
+            return Ok(Some(denied.report(flight)));
+        }
+        let (price, until, at) = (None, Some(until), app::now());
+        let (kind, handed) = (Kind::Transfer, Handed::Maybe);
+        let version = Version { raw: signed.raw, id: signed.id, price, until, at, kind, handed };
+        self.put_flight(flight, 0, version.clone())?;
+        self.send_svm(app, flight, &version, true).await?;
         Ok(None)
     }
 
     /// Hands the bytes to the chain. What a node says against it is no end:
     /// only the chain, or the height, ends a transaction.
-    async fn send_svm(&self, app: &App, flight: &Flight, version: &Version) -> Result<(), Fault> {
+    async fn send_svm(&self, app: &App, flight: &Flight, version: &Version, fresh: bool) -> Result<(), Fault> {
         let network = network_of(flight)?;
         let options = json!({"encoding": "base64", "skipPreflight": true, "maxRetries": 0});
         let call = Call::new("sendTransaction", &json!([version.raw, options]));
-        let facts = rpc::call_all(network, &app.settings.providers(network), core::slice::from_ref(&call)).await;
-        if let Some(Said::Error(error)) = facts.get(&call) {
-            let fields = [("chain", network.key.into()), ("words", error.message.as_str().into())];
+        let (handing, words) = rpc::hand(network, &app.settings.providers(network), &call).await;
+        if handing.handed != Handed::Taken {
+            let fields = [("chain", network.key.into()), ("words", words.into())];
             log::line("a transaction was refused", &fields);
         }
-        Ok(())
+        self.note_handing(&flight.key(), &version.id, handing, fresh)
     }
 
     /// Which transactions are in a block that is confirmed, and how they came out
@@ -73,14 +84,17 @@ impl Settler {
     pub(super) async fn landed_svm(&self, app: &App, rows: &[Row]) -> Result<Vec<Landed>, Fault> {
         let Some(first) = rows.first() else { return Ok(Vec::new()) };
         let network = network_of(&first.flight)?;
-        let ids: Vec<TxId> = rows.iter().flat_map(|row| &row.sent.versions).map(|version| version.id).collect();
+        let fees = rows.iter().flat_map(|row| row.sent.versions.iter().map(|sent| (sent.id, spent(&row.flight))));
+        let (ids, fees): (Vec<TxId>, Vec<Option<Spent>>) = fees.unzip();
         let call = statuses_call(&ids, false);
         let facts = rpc::call_all(network, &app.settings.providers(network), core::slice::from_ref(&call)).await;
         let statuses = statuses(&facts, &call, ids.len()).unwrap_or_default();
-        let landed = ids.into_iter().zip(statuses);
+        let landed = ids.into_iter().zip(fees).zip(statuses);
         Ok(landed
-            .filter_map(|(id, status)| Some((id, status.filter(Status::is_confirmed)?)))
-            .map(|(id, status)| Landed { id, outcome: Some(status.outcome()) })
+            .filter_map(|((id, spent), status)| {
+                let outcome = Some(status.filter(Status::is_confirmed)?.outcome());
+                Some(Landed { id, outcome, spent })
+            })
             .collect())
     }
 
@@ -98,22 +112,11 @@ impl Settler {
                 continue;
             }
             if self.is_over(app, &row, version).await? {
-                let report = Report {
-                    settlement: row.flight.settlement,
-                    status: SettlementStatus::Failed,
-                    reason: Some(Reason::SvmFailed),
-                    told: "the block hash expired before the transaction was taken: it can never be".to_owned(),
-                    transaction: Some(version.id.to_string()),
-                    attempts: row.sent.attempts(),
-                    external: false,
-                    reorged: row.sent.reopened,
-                    units: Vec::new(),
-                    spent: None,
-                    handed: false,
-                };
-                self.end(&row.key, &report)?;
+                let told = "the block hash expired before the transaction was taken: it can never be";
+                let ending = Ending::failed(Reason::SvmFailed, told);
+                self.end(&row.key, &Report::of(&row.flight, &row.sent, Some(version.id), ending))?;
             } else {
-                self.send_svm(app, &row.flight, version).await?;
+                self.send_svm(app, &row.flight, version, false).await?;
             }
         }
         Ok(())
@@ -134,6 +137,14 @@ impl Settler {
         };
         let is_past = past.is_some_and(|(height, until)| height > until);
         Ok(is_past && statuses(&facts, &known, 1).is_some_and(|statuses| statuses.iter().all(Option::is_none)))
+    }
+}
+
+/// What a flight's transaction takes, whether it succeeds or fails.
+fn spent(flight: &Flight) -> Option<Spent> {
+    match &flight.cargo {
+        Cargo::Svm(text) => Wire::read(text).map(|wire| Spent { total: fee(&wire).into(), l1_fee: 0 }),
+        Cargo::Evm(_) => None,
     }
 }
 

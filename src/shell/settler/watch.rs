@@ -86,6 +86,7 @@ impl Settler {
         log::error("a settlement's block has left the chain", &[("settlement", settlement.as_str().into())]);
         let mut sent = row.sent.clone();
         sent.reopened = true;
+        sent.lost_at = None;
         let sent = serde_json::to_string(&sent).map_err(Fault::internal)?;
         let db = self.db();
         db.atomically(|| {

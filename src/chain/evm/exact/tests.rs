@@ -1,6 +1,7 @@
 use super::*;
-use crate::chain::exact::{Judged, Terms as Either, judge, judge_free, judge_on_chain};
-use crate::chain::facts::RpcError;
+use crate::chain::evm::tx::Price;
+use crate::chain::exact::{Judged, Known, Sender, Terms as Either, Told, judge, judge_free, judge_on_chain};
+use crate::chain::facts::{Call, ErrorClass, Facts, Reply, RpcError, Unknown};
 use crate::network::by_key;
 use crate::payment::x402::{Body, read};
 use k256::ecdsa::SigningKey;
@@ -10,15 +11,15 @@ use serde_json::{Value, json};
 
 /// Key 0 of every development chain.
 const KEY: &str = "ac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80";
-const PAYER: &str = "0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266";
+pub(super) const PAYER: &str = "0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266";
 const PAY_TO: &str = "0x70997970C51812dc3A010C7d01b50e0d17dc79C8";
-const NOW: UnixSeconds = UnixSeconds(1_795_000_000);
+pub(super) const NOW: UnixSeconds = UnixSeconds(1_795_000_000);
 
-fn network() -> &'static Network {
+pub(super) fn network() -> &'static Network {
     by_key("base-sepolia").expect("registered")
 }
 
-fn signed(before: u64) -> TransferWithAuthorization {
+pub(super) fn signed(before: u64) -> TransferWithAuthorization {
     let address = |text: &str| match Address::parse(Family::Evm, text) {
         Some(Address::Evm(address)) => address,
         _ => panic!("an address"),
@@ -33,7 +34,7 @@ fn signed(before: u64) -> TransferWithAuthorization {
     }
 }
 
-fn sign(signed: &TransferWithAuthorization) -> String {
+pub(super) fn sign(signed: &TransferWithAuthorization) -> String {
     let key = SigningKey::from_slice(&hex::decode(KEY).expect("hex")).expect("a key");
     let digest = eip3009::digest(network().asset.separator.expect("a separator"), signed);
     let (signature, parity) = key.sign_prehash_recoverable(digest.as_slice());
@@ -41,7 +42,7 @@ fn sign(signed: &TransferWithAuthorization) -> String {
 }
 
 /// A good request of version 2.
-fn body() -> Value {
+pub(super) fn body() -> Value {
     let signed = signed(NOW.0.saturating_add(60));
     let requirements = json!({"scheme": "exact", "network": "eip155:84532", "amount": "10000",
         "asset": network().asset.text, "payTo": PAY_TO, "maxTimeoutSeconds": 60,
@@ -52,23 +53,24 @@ fn body() -> Value {
             "validBefore": signed.validBefore.to_string(), "nonce": format!("0x{}", "11".repeat(32))}}}})
 }
 
-fn payment(body: &Value) -> Payment {
+pub(super) fn payment(body: &Value) -> Payment {
     read(&Body::parse(body.to_string().as_bytes()).expect("an object")).expect("a payment")
 }
 
-fn sender() -> Address {
-    Address::Evm(Address20::repeat_byte(0x55))
+pub(super) fn sender() -> Sender {
+    let price = Price { max_wei: 3_000_000_000, tip_wei: 1_000_000 };
+    Sender { address: Address::Evm(Address20::repeat_byte(0x55)), gas_limit: Some(200_000), price: Some(price) }
 }
 
-fn value(value: &Value) -> Reply {
+pub(super) fn value(value: &Value) -> Reply {
     Reply::Value(to_raw_value(value).expect("JSON"))
 }
 
-fn revert() -> Reply {
+pub(super) fn revert() -> Reply {
     Reply::Error(RpcError { class: ErrorClass::Revert, code: Some(3), message: "execution reverted: no".to_owned() })
 }
 
-const FALSE: &str = "0x0000000000000000000000000000000000000000000000000000000000000000";
+pub(super) const FALSE: &str = "0x0000000000000000000000000000000000000000000000000000000000000000";
 const TRUE: &str = "0x0000000000000000000000000000000000000000000000000000000000000001";
 
 /// What a node says: code, state, simulation; then anything else that is asked.
@@ -91,7 +93,7 @@ fn judged(body: &Value, answers: &[(&str, Reply)]) -> Judged {
     panic!("questions without end")
 }
 
-fn kind(call: &Call) -> &'static str {
+pub(super) fn kind(call: &Call) -> &'static str {
     let has = |selector: &str| call.params.contains(&format!("\"0x{selector}"));
     match call.method {
         "eth_getCode" if call.params.contains(&network().asset.text.to_lowercase()) => "token",
@@ -104,7 +106,7 @@ fn kind(call: &Call) -> &'static str {
     }
 }
 
-fn good(kind: &str) -> Reply {
+pub(super) fn good(kind: &str) -> Reply {
     match kind {
         "state" => value(&json!(FALSE)),
         "token" => value(&json!("0x6001")),
@@ -126,7 +128,7 @@ fn a_good_payment_passes_every_check_in_one_round() {
     assert!(matches!(asked, Err(Unknown::Missing(calls)) if calls.len() == 3));
     let Some(Either::Evm(terms)) = found.terms else { panic!("no terms") };
     assert_eq!(terms.payer().to_string(), PAYER);
-    assert_eq!(hex::encode(&terms.calldata()[..4]), "e3ee160e");
+    assert_eq!(hex::encode(&terms.calldata(CodeKind::None)[..4]), "e3ee160e");
     assert_eq!(terms.amount(), Amount::atomic(10_000));
 }
 
@@ -134,14 +136,14 @@ fn a_good_payment_passes_every_check_in_one_round() {
 fn second(body: &Value, ago: u64, settles: bool, answers: &[(&str, Reply)]) -> (Vec<&'static str>, Option<Reason>) {
     let memory = Memory::default();
     let payment = payment(body);
-    let Some(terms) = judge_free(&payment, network(), &[sender()], NOW).terms else { panic!("no terms") };
+    let Some(terms) = judge_free(&payment, network(), &[], NOW).terms else { panic!("no terms") };
     let mut first = None;
     for (now, answers) in [(NOW.0.saturating_sub(ago), &[][..]), (NOW.0, answers)] {
         let mut facts = Facts::new();
         for _ in 0..4 {
             let known = Known { facts: &facts, memory: &memory, settles, now: UnixSeconds(now) };
             match judge_on_chain(&payment, &terms, &sender(), known) {
-                Ok(rules) if now == NOW.0 => {
+                Ok(Told::Judged(rules, _)) if now == NOW.0 => {
                     return (first.unwrap_or_default(), rules.refusal.map(|(reason, _)| reason));
                 }
                 Ok(_) => break,
@@ -183,14 +185,18 @@ fn a_payer_who_has_got_code_since_is_asked() {
 }
 
 #[test]
-fn a_signature_that_is_not_the_payers_own_makes_its_code_be_read() {
+fn a_signature_that_is_not_a_plain_payers_own_needs_no_chain() {
     let mut body = body();
     let signature = body["paymentPayload"]["payload"]["signature"].as_str().expect("text").to_owned();
     let flip = if signature.ends_with("1b") { "1c" } else { "1b" };
     let (rest, _) = signature.split_at(signature.len().saturating_sub(2));
     body["paymentPayload"]["payload"]["signature"] = json!(format!("{rest}{flip}"));
-    let (asked, reason) = second(&body, 30, false, &[]);
-    assert_eq!((asked, reason), (vec!["transfer", "code"], Some(Reason::EvmSignature)));
+    let bad = Some(Reason::EvmSignature);
+    // Without a good one nobody is known, so that the first is refused by the code that it made us read.
+    assert_eq!(second(&body, 30, false, &[]), (vec![], bad));
+    assert_eq!(second(&body, 90, false, &[]), (vec!["transfer", "code"], bad));
+    // Where money would move, the code is read now: the payer may have got some.
+    assert_eq!(second(&body, 30, true, &[]), (vec!["transfer", "code"], bad));
 }
 
 #[test]
@@ -231,6 +237,32 @@ fn every_free_rule_has_its_reason() {
     check(&format!("{authorization}/validAfter"), json!(NOW.0.to_string()), Reason::EvmValidAfter);
     check("/paymentPayload/payload/signature", json!("nonsense"), Reason::EvmUnparsedSignature);
     check("/paymentPayload/payload/authorization", json!({}), Reason::InvalidPayload);
+}
+
+#[test]
+fn an_authorization_lasts_two_blocks_and_three_seconds_or_six() {
+    // Milliseconds between blocks, and the seconds that are needed.
+    for (key, block_ms, margin) in [
+        ("arbitrum", 250, 6),
+        ("sei", 400, 6),
+        ("celo", 1_000, 6),
+        ("avalanche", 1_700, 7),
+        ("base-sepolia", 2_000, 7),
+        ("iotex", 2_500, 8),
+        ("peaq", 6_000, 15),
+        ("ethereum", 12_000, 27),
+    ] {
+        let network = by_key(key).expect("registered");
+        assert_eq!((network.block_time_ms, margin_s(network)), (block_ms, margin), "{key}");
+    }
+    let lasting = |left: u64| {
+        let signed = signed(NOW.0.saturating_add(left));
+        let mut body = body();
+        body["paymentPayload"]["payload"]["authorization"]["validBefore"] = json!(signed.validBefore.to_string());
+        body["paymentPayload"]["payload"]["signature"] = json!(sign(&signed));
+        reason(&body, &[])
+    };
+    assert_eq!((lasting(6), lasting(7)), (Some(Reason::EvmValidBefore), None));
 }
 
 #[test]
@@ -360,7 +392,7 @@ proptest! {
         }
         if let Some(signature) = Signed::read(&text) {
             let _ = signature.signer(B256::ZERO);
-            let _ = signature.transfer(&signed(1));
+            let _ = [CodeKind::None, CodeKind::Contract].map(|code| signature.transfer(&signed(1), code));
         }
     }
 }

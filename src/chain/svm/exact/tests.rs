@@ -1,5 +1,5 @@
 use super::*;
-use crate::chain::exact::{Judged, Terms as Either, judge};
+use crate::chain::exact::{Judged, Sender, Terms as Either, judge};
 use crate::network::by_key;
 use crate::payment::x402::{Body, read};
 use crate::time::UnixSeconds;
@@ -157,7 +157,8 @@ fn judged(body: &Value, simulated: &Value) -> Judged {
     let payment = read(&Body::parse(body.to_string().as_bytes()).expect("an object")).expect("a payment");
     let mut facts = Facts::new();
     for _ in 0..2 {
-        match judge(&payment, network(), &ours(), &facts, NOW) {
+        let sender = Sender { address: ours(), gas_limit: None, price: None };
+        match judge(&payment, network(), &sender, &facts, NOW) {
             Ok(judged) => return judged,
             Err(Unknown::Missing(calls)) => {
                 assert_eq!(calls.len(), 1);
@@ -187,6 +188,7 @@ fn a_good_transaction_of_every_version_passes() {
         let (payer, receiver) = (Address::Svm(public(PAYER)), Address::Svm(public(RECEIVER)));
         assert_eq!(parties, (payer, receiver, Amount::atomic(AMOUNT), ours()));
         assert_eq!(payer_named(terms.text()), Some(payer));
+        assert_eq!(terms.fee_lamports(), if matches!(form, Form::One(_)) { 10_007 } else { 10_001 });
         let signer = crate::signer::SvmSigner::parse(&bs58::encode(key(OURS).to_keypair_bytes()).into_string());
         let signed = terms.wire().clone().signed(&signer.expect("a key pair")).expect("signs");
         let again = Wire::read(&signed.raw).expect("reads");
@@ -272,18 +274,20 @@ fn every_rule_about_the_transaction_has_its_reason() {
     check(&|draft| draft.instructions.extend(vec![draft.instructions[3].clone(); 4]), Reason::SvmLength);
     check(&|draft| draft.instructions.swap(0, 1), Reason::SvmLimit);
     check(&|draft| draft.instructions[0].data.push(0), Reason::SvmLimit);
-    check(&|draft| draft.instructions[0].data[3] = 4, Reason::SvmLimitHigh);
+    check(&|draft| draft.instructions[0].data[3] = 7, Reason::SvmLimitHigh);
     check(&|draft| draft.instructions[1].data[0] = 4, Reason::SvmPrice);
-    check(&|draft| draft.instructions[1].data[3] = 1, Reason::SvmPriceHigh);
+    check(&|draft| draft.instructions[1].data[4] = 1, Reason::SvmPriceHigh);
     check(&|draft| draft.instructions[2].data[0] = 3, Reason::SvmNoTransfer);
     check(&|draft| draft.instructions[2].program_id_index = 6, Reason::SvmNoTransfer);
     check(&|draft| draft.instructions[2].accounts.truncate(3), Reason::SvmNoTransfer);
     check(&|draft| draft.keys[4] = public(4), Reason::SvmMint);
     check(&|draft| draft.instructions[2].accounts[2] = 3, Reason::SvmRecipient);
+    // From payTo's account to payTo's account.
+    check(&|draft| draft.instructions[2].accounts[0] = 2, Reason::SvmRecipient);
     check(&|draft| draft.instructions[2].data = transfer(AMOUNT + 1), Reason::SvmAmount);
     check(&|draft| draft.instructions[3].program_id_index = 5, Reason::SvmFourth);
     let more = |draft: &mut Draft, at: usize| {
-        draft.instructions.resize(at, instruction(8, &[], vec![]));
+        draft.instructions.resize(at, instruction(6, &[], vec![]));
         draft.instructions.push(instruction(5, &[], vec![]));
     };
     check(&|draft| more(draft, 4), Reason::SvmFifth);
@@ -295,10 +299,43 @@ fn every_rule_about_the_transaction_has_its_reason() {
 }
 
 #[test]
-fn what_wallets_add_is_taken() {
+fn a_payer_may_pay_himself_from_another_account() {
     let mut draft = draft();
-    draft.instructions.extend(vec![instruction(8, &[1, 2], vec![1, 2, 3]); 3]);
-    assert_eq!(reason_of(&body(&draft.text(Form::Zero))), None);
+    (draft.keys[2], draft.keys[3]) = (account(PAYER), public(4));
+    let mut body = body(&draft.text(Form::Zero));
+    for side in ["paymentRequirements", "paymentPayload"] {
+        let part = if side == "paymentPayload" { &mut body[side]["accepted"] } else { &mut body[side] };
+        part["payTo"] = json!(Address::Svm(public(PAYER)).to_string());
+    }
+    assert_eq!(reason_of(&body), None);
+}
+
+/// The fee that a transaction with so many units at such a price (millionths of a lamport) has, or why it is refused.
+fn fee(units: u32, price: u64) -> Result<u64, Reason> {
+    let mut draft = draft();
+    draft.instructions[0].data = [&[2][..], &units.to_le_bytes()].concat();
+    draft.instructions[1].data = [&[3][..], &price.to_le_bytes()].concat();
+    let found = judged(&body(&draft.text(Form::Zero)), &Value::Null);
+    match (found.rules.refusal, found.terms) {
+        (None, Some(Either::Svm(terms))) => Ok(terms.fee_lamports()),
+        (refusal, _) => Err(refusal.expect("a refusal").0),
+    }
+}
+
+#[test]
+fn the_cap_is_on_the_whole_fee() {
+    // What wallets set: few units at a high price.
+    assert_eq!(fee(20_000, 100_000), Ok(12_000));
+    assert_eq!(fee(200_000, 50_000), Ok(20_000));
+    assert_eq!(fee(400_000, 25_000), Ok(20_000));
+    assert_eq!(fee(20_000, 500_000), Ok(20_000));
+    assert_eq!(fee(20_000, 1), Ok(10_001));
+    assert_eq!(fee(0, u64::MAX), Ok(10_000));
+    for (units, price) in [(20_000, 500_001), (20_000, 500_050), (200_000, 50_001), (400_000, 25_001), (1, u64::MAX)] {
+        assert_eq!(fee(units, price), Err(Reason::SvmPriceHigh), "{units} at {price}");
+    }
+    assert_eq!(fee(400_001, 0), Err(Reason::SvmLimitHigh));
+    assert_eq!(fee(u32::MAX, u64::MAX), Err(Reason::SvmLimitHigh));
 }
 
 #[test]
@@ -306,9 +343,8 @@ fn a_version_1_transactions_own_words_are_held_to_the_caps() {
     let with = |config: TransactionConfig, draft: Draft| reason_of(&body(&draft.text(Form::One(config))));
     let plain = || draft().without_budget();
     assert_eq!(with(TransactionConfig { compute_unit_limit: None, ..CONFIG }, plain()), Some(Reason::SvmLimit));
-    let high = TransactionConfig { compute_unit_limit: Some(200_001), ..CONFIG };
+    let high = TransactionConfig { compute_unit_limit: Some(400_001), ..CONFIG };
     assert_eq!(with(high, plain()), Some(Reason::SvmLimitHigh));
-    // 200,000 units at 50,000 millionths of a lamport are 10,000 lamports.
     assert_eq!(with(TransactionConfig { priority_fee: Some(10_000), ..CONFIG }, plain()), None);
     let dear = TransactionConfig { priority_fee: Some(10_001), ..CONFIG };
     assert_eq!(with(dear, plain()), Some(Reason::SvmPriceHigh));
@@ -350,6 +386,8 @@ fn only_the_fee_payers_key_signs() {
     assert_eq!(wire.signed(&other.expect("a key pair")), None);
 }
 
+mod guards;
+
 proptest! {
     #[test]
     fn a_flipped_bit_is_never_good(at in 0_usize..600, bit in 0_u8..8, form in 0_u8..3) {
@@ -368,6 +406,12 @@ proptest! {
             *byte ^= 1 << bit;
             prop_assert!(reason_of(&body(&BASE64_STANDARD.encode(&bytes))).is_some());
         }
+    }
+
+    #[test]
+    fn a_fee_is_rounded_up(units in any::<u32>(), price in 0..=u64::from(u32::MAX)) {
+        let (fee, micro) = (u128::from(priority_fee(units, price)), u128::from(units) * u128::from(price));
+        prop_assert!(fee * MICRO >= micro && fee * MICRO < micro + MICRO);
     }
 
     #[test]

@@ -3,20 +3,25 @@
 
 use super::nonce;
 use crate::address::{Address, Family};
-use crate::chain::exact::{self, Known};
-use crate::chain::facts::Facts;
+use crate::chain::evm::tx::{Price, worst_fee_wei};
+use crate::chain::exact::{self, Known, Sender, Told};
+use crate::chain::facts::{Facts, Unknown};
+use crate::chain::trace::CodeKind;
 use crate::ledger::payment::{Asked, Finding, Terms, Verb, authorization, transaction};
 use crate::network::Network;
 use crate::payment::Checks;
-use crate::payment::x402::{self, Payment};
+use crate::payment::x402::{self, Payment, Version};
 use crate::reason::Reason;
-use crate::shell::app::App;
+use crate::shell::app::{self, App};
+use crate::shell::external::{self, Lookup};
 use crate::shell::http::Incoming;
-use crate::shell::{external, gas, isolate, registry, rpc};
+use crate::shell::{gas, holds, isolate, quotes, registry, rpc};
 use crate::signer::Signer;
-use crate::time::UnixMillis;
+use crate::time::UnixSeconds;
 use sha2::{Digest, Sha256};
 use worker::Context;
+
+const POOR_TOLD: &str = "the facilitator cannot pay for gas on this network now";
 
 /// A payment whose authorization is whole.
 pub(super) struct Ready {
@@ -25,16 +30,54 @@ pub(super) struct Ready {
     pub(super) terms: exact::Terms,
     /// Why nothing new may be sent for it.
     pub(super) held: Option<(Reason, String)>,
+    /// The price at which it was simulated (EVM).
+    pub(super) price: Option<Price>,
+    /// The most that a unit of gas may ever cost for it, wei (EVM).
+    pub(super) max_fee_wei: Option<u128>,
+    /// From when on the authorization is worthless (EVM).
+    pub(super) valid_before: Option<UnixSeconds>,
 }
 
-/// Judges a payment: what is free, then what the chain must tell.
-pub(super) async fn find(
-    app: &App,
+/// A payment as far as it is free to judge.
+pub(super) struct Free<'a> {
+    payment: &'a Payment,
+    network: &'static Network,
+    network_text: String,
+    terms: exact::Terms,
+    rules: exact::Rules,
+    /// Its time is over, and nothing else is wrong with it.
+    late: Option<(Reason, String)>,
+    /// Who of us may send it, the payer's own signer first; none where nothing is sent.
+    signers: Vec<&'a Signer>,
+}
+
+impl Free<'_> {
+    /// The same for the Settler, where nothing was asked of the chain.
+    pub(super) fn ready(self, held: Option<(Reason, String)>) -> Ready {
+        self.seen(held, None)
+    }
+
+    fn seen(self, held: Option<(Reason, String)>, price: Option<Price>) -> Ready {
+        Ready {
+            network: self.network,
+            network_text: self.network_text,
+            held,
+            price,
+            max_fee_wei: price.and_then(|price| worst_fee_wei(self.network, price)),
+            valid_before: self.terms.valid_before(),
+            terms: self.terms,
+        }
+    }
+}
+
+/// Judges what is free to judge. `None` where the finding is made: nothing that is recorded can help.
+pub(super) async fn free<'a>(
+    app: &'a App,
     context: &Context,
     incoming: &Incoming,
-    payment: &Payment,
+    payment: &'a Payment,
     asked: &mut Asked,
-) -> Option<Ready> {
+) -> Option<Free<'a>> {
     let refuse = |reason: Reason, told: &str| Finding::Refused(Checks::none(), reason, told.to_owned());
     let Some(network) = x402::network_named(&payment.requirements.network) else {
         asked.finding = refuse(Reason::InvalidNetwork, "the network is not known");
@@ -46,76 +89,196 @@ pub(super) async fn find(
         return None;
     }
     asked.chain_on = registry::allows(app, context, network, incoming.now).await;
-    let now = incoming.now.seconds();
     let signers = app.settings.signers(network.family, network.environment);
     let own: Vec<Address> = signers.iter().map(Signer::address).collect();
-    let exact::Judged { mut rules, terms } = exact::judge_free(payment, network, &own, now);
+    let exact::Judged { mut rules, terms } = exact::judge_free(payment, network, &own, incoming.now.seconds());
     asked.payer = terms.as_ref().map_or_else(|| exact::payer_named(payment), |terms| Some(terms.payer()));
+    // What is over may have been settled in time: only what is recorded can help then.
     let (terms, late) = match (terms, rules.refusal.take()) {
-        (Some(terms), None) => (terms, None),
-        // What is over may have been settled in time, and is then told again.
-        (Some(terms), Some(refusal)) if asked.verb == Verb::Settle => (terms, Some(refusal)),
-        (_, refusal) => {
+        (Some(terms), late) => (terms, late),
+        (None, refusal) => {
             let (reason, told) = refusal.unwrap_or((Reason::InvalidPayload, "the payload is malformed".to_owned()));
             asked.finding = Finding::Refused(Checks::new(&rules.checks), reason, told);
             return None;
         }
     };
-    if asked.verb == Verb::Settle {
-        gas::refresh_later(app, context, network, incoming.now);
+    match asked.verb {
+        Verb::Settle => gas::refresh_later(app, context, network, incoming.now),
+        Verb::Verify => holds::refresh_later(app, context, network, incoming.now),
     }
-    let able = able(network, signers, incoming.now);
-    let (authorization, signer) = once(&terms, network, &able)?;
-    asked.terms = Some(brief(payment, network, &terms, authorization, able.get(signer).copied()));
+    let (authorization, signers) = once(&terms, network, signers)?;
+    let signer = signers.first().map(|signer| signer.address());
+    asked.terms = Some(Terms { signer, ..brief(payment, network, &terms, authorization) });
     if !asked.chain_on {
         return None;
     }
-    if let Some((reason, told)) = late {
-        asked.finding = Finding::Refused(Checks::new(&rules.checks), reason, told.clone());
-        return Some(Ready { network, network_text: asked.network_text.clone(), terms, held: Some((reason, told)) });
+    Some(Free { payment, network, network_text: asked.network_text.clone(), terms, rules, late, signers })
+}
+
+/// Judges what the chain must tell.
+pub(super) async fn on_chain(
+    app: &App,
+    context: &Context,
+    incoming: &Incoming,
+    mut free: Free<'_>,
+    asked: &mut Asked,
+) -> Ready {
+    if let Some((reason, told)) = free.late.take() {
+        asked.finding = Finding::Refused(Checks::new(&free.rules.checks), reason, told.clone());
+        return free.ready(Some((reason, told)));
     }
-    if asked.verb == Verb::Settle && (signers.is_empty() || network.settle.is_none()) {
-        asked.finding = refuse(Reason::NetworkNotEnabled, "nothing is settled on this network");
-        return None;
-    }
-    // Where nobody would send it, the recipient stands in for the sender.
-    let sender = able.get(signer).map_or_else(|| terms.pay_to(), |signer| signer.address());
-    let memory = isolate::memory();
     let settles = asked.verb == Verb::Settle;
-    let judge =
-        |facts: &Facts| exact::judge_on_chain(payment, &terms, &sender, Known { facts, memory: &memory, settles, now });
-    asked.finding = match rpc::decide(network, &app.settings.providers(network), judge).await {
-        None => Finding::Unavailable,
-        Some(told) => {
-            rules.checks.extend(told.checks);
+    if settles && (free.signers.is_empty() || free.network.settle.is_none()) {
+        let (reason, told) = (Reason::NetworkNotEnabled, "nothing is settled on this network".to_owned());
+        asked.finding = Finding::Refused(Checks::none(), reason, told.clone());
+        return free.ready(Some((reason, told)));
+    }
+    let Seen { said, sender } = see(app, context, incoming, &free, settles).await;
+    let price = sender.and_then(|sender| sender.price);
+    if let Some(terms) = asked.terms.as_mut() {
+        terms.signer = sender.map_or(terms.signer, |sender| Some(sender.address));
+        terms.worst = worst(&free, price);
+    }
+    asked.finding = match said {
+        Said::Nothing => Finding::Unavailable,
+        Said::Poor => {
+            let reason = if settles { Reason::UnexpectedSettle } else { Reason::UnexpectedVerify };
+            Finding::Refused(Checks::new(&free.rules.checks), reason, POOR_TOLD.to_owned())
+        }
+        Said::Judged(told, code) => {
+            if let Some(terms) = asked.terms.as_mut() {
+                terms.has_code = code != CodeKind::None;
+            }
+            free.rules.checks.extend(told.checks);
+            let checks = Checks::new(&free.rules.checks);
             match told.refusal {
-                None => Finding::Good(Checks::new(&rules.checks)),
-                Some((reason, told)) => Finding::Refused(Checks::new(&rules.checks), reason, told),
+                None => match held_payer(&free, sender, incoming).filter(|_| !settles) {
+                    Some(told) => Finding::Refused(checks, Reason::UnexpectedVerify, told),
+                    None => Finding::Good(checks),
+                },
+                Some((Reason::EvmNonceUsed, told)) if settles => Finding::Used(checks, told),
+                Some((reason, told)) => Finding::Refused(checks, reason, told),
             }
         }
     };
-    if asked.verb == Verb::Settle {
-        externally(app, network, &terms, asked).await;
+    free.seen(held(&asked.finding), price)
+}
+
+/// Why nothing is sent for a payer now, as far as this isolate knows: a settlement of theirs has reverted.
+fn held_payer(free: &Free<'_>, sender: Option<Sender>, incoming: &Incoming) -> Option<String> {
+    let until = holds::until(free.network, &sender?.address, &free.terms.payer(), incoming.now)?;
+    Some(format!("a settlement of this payer failed on the chain: nothing is sent for them until {}", until.rfc3339()))
+}
+
+/// What the chain says of a payment, and who of us would send it at which price.
+struct Seen {
+    said: Said,
+    /// `None` where nobody would.
+    sender: Option<Sender>,
+}
+
+/// What the chain says.
+enum Said {
+    /// How the rules came out, and what is at the payer's address.
+    Judged(exact::Rules, CodeKind),
+    /// None of our signers can pay for the gas.
+    Poor,
+    /// No provider gave a usable answer, or a price at which it could be sent.
+    Nothing,
+}
+
+/// Asks the chain about the very transaction that would be sent, with one signer after another until one can pay.
+async fn see(app: &App, context: &Context, incoming: &Incoming, free: &Free<'_>, settles: bool) -> Seen {
+    let (network, nobody) = (free.network, |said| Seen { said, sender: None });
+    if !free.signers.is_empty() && gas::all_poor(app, network, incoming.now).await {
+        return nobody(Said::Poor);
     }
-    let held = held(&asked.finding);
-    Some(Ready { network, network_text: asked.network_text.clone(), terms, held })
+    let memory = isolate::memory();
+    let judge = |sender: &Sender, facts: &Facts| {
+        let known = Known { facts, memory: &memory, settles, now: incoming.now.seconds() };
+        exact::judge_on_chain(free.payment, &free.terms, sender, known)
+    };
+    let mut sender = Sender {
+        // Where nobody would send it, the recipient stands in for the sender.
+        address: free.terms.pay_to(),
+        gas_limit: network.settle.and_then(|settle| settle.gas()).map(|gas| gas.limit),
+        price: None,
+    };
+    if !free.signers.is_empty() {
+        sender.price = match quotes::known(app, context, network, incoming.now) {
+            Some(price) => price,
+            // What needs no chain needs no price.
+            None if judge(&sender, &Facts::new()).is_ok() => None,
+            None => quotes::asked(app, network).await,
+        };
+    }
+    if settles && network.family == Family::Evm && sender.price.is_none() {
+        return nobody(Said::Nothing);
+    }
+    for signer in able(free, incoming) {
+        sender.address = signer;
+        let (said, price) = ask(app, network, sender, &judge).await;
+        sender.price = price;
+        match said {
+            Said::Poor => gas::note_poor(network, signer, app::now()),
+            Said::Judged(..) | Said::Nothing => return Seen { said, sender: Some(sender) },
+        }
+    }
+    if free.signers.is_empty() {
+        let (said, _) = ask(app, network, sender, &judge).await;
+        return nobody(said);
+    }
+    nobody(Said::Poor)
+}
+
+/// Asks with one sender; a price that the market has left behind is quoted anew, once.
+async fn ask(
+    app: &App,
+    network: &'static Network,
+    mut sender: Sender,
+    judge: &impl Fn(&Sender, &Facts) -> Result<Told, Unknown>,
+) -> (Said, Option<Price>) {
+    let providers = app.settings.providers(network);
+    let first = rpc::decide(network, &providers, |facts| judge(&sender, facts)).await;
+    let told = match (first, sender.price) {
+        (Some(Told::Underpriced), Some(refused)) => {
+            sender.price = quotes::anew(app, network, refused).await;
+            match sender.price {
+                Some(_) => rpc::decide(network, &providers, |facts| judge(&sender, facts)).await,
+                None => None,
+            }
+        }
+        (first, _) => first,
+    };
+    let said = match told {
+        Some(Told::Judged(rules, payer)) => Said::Judged(rules, payer),
+        Some(Told::Poor) => Said::Poor,
+        Some(Told::Underpriced) | None => Said::Nothing,
+    };
+    (said, sender.price)
 }
 
 /// The signers that can pay for a transaction, or all where none is known to; on Solana the payer has chosen.
-fn able<'a>(network: &Network, signers: &'a [Signer], now: UnixMillis) -> Vec<&'a Signer> {
-    let rich = signers.iter().filter(|signer| !gas::is_poor(network, &signer.address(), now));
-    let rich: Vec<&Signer> = rich.collect();
-    if rich.is_empty() || network.family == Family::Svm { signers.iter().collect() } else { rich }
+fn able(free: &Free<'_>, incoming: &Incoming) -> Vec<Address> {
+    let all: Vec<Address> = free.signers.iter().map(|signer| signer.address()).collect();
+    let is_able = |signer: &Address| !gas::is_poor(free.network, signer, incoming.now);
+    let rich: Vec<Address> = all.iter().copied().filter(is_able).collect();
+    if rich.is_empty() { all } else { rich }
 }
 
 /// An authorization that is used up may have been used by somebody else, for this very payment.
-async fn externally(app: &App, network: &'static Network, terms: &exact::Terms, asked: &mut Asked) {
-    if let (Finding::Refused(_, Reason::EvmNonceUsed, _), Some(nonce)) = (&asked.finding, nonce(terms)) {
-        let signed = external::Signed { payer: terms.payer(), pay_to: terms.pay_to(), amount: terms.amount(), nonce };
-        if let Some(id) = external::find(app, network, &signed).await {
-            asked.finding = Finding::External(asked.finding.checks(), id);
+pub(super) async fn externally(app: &App, ready: &Ready, asked: &mut Asked) {
+    let (Finding::Used(checks, told), Some(nonce)) = (&asked.finding, nonce(&ready.terms)) else { return };
+    let (checks, told, terms) = (checks.clone(), told.clone(), &ready.terms);
+    let signed = external::Signed { payer: terms.payer(), pay_to: terms.pay_to(), amount: terms.amount(), nonce };
+    asked.finding = match external::find(app, ready.network, &signed, None).await {
+        Lookup::Found { id, units } => Finding::External(checks, id, units),
+        Lookup::Nothing => Finding::Refused(checks, Reason::EvmNonceUsed, told),
+        Lookup::Unknown => {
+            let told = "the authorization is used, and no node tells now by which transaction: ask again".to_owned();
+            Finding::Refused(checks, Reason::UnexpectedSettle, told)
         }
-    }
+    };
 }
 
 /// Why nothing new may be sent for a payment.
@@ -123,43 +286,65 @@ fn held(finding: &Finding) -> Option<(Reason, String)> {
     match finding {
         Finding::Good(_) | Finding::External(..) => None,
         Finding::Refused(_, reason, told) => Some((*reason, told.clone())),
-        Finding::Unavailable | Finding::Deferred => {
-            Some((Reason::UnexpectedSettle, "the chain does not tell now whether the payment is good".to_owned()))
-        }
+        Finding::Used(_, told) => Some((Reason::EvmNonceUsed, told.clone())),
+        Finding::Unavailable | Finding::Deferred => Some((
+            Reason::UnexpectedSettle,
+            "the chain does not tell now whether the payment is good, or at what price it could be sent".to_owned(),
+        )),
     }
 }
 
-/// What the chain lets happen once, and which signer serves it: always the
-/// same. On EVM each serves as many as the others; on Solana the payer's
-/// transaction names it.
-fn once(terms: &exact::Terms, network: &Network, signers: &[&Signer]) -> Option<(String, usize)> {
+/// What the chain lets happen once, and which signers may serve it, in their order: a payer's own first, always the
+/// same, and each is as many payers' as the others. On Solana the payer's transaction names the one.
+fn once<'a>(terms: &exact::Terms, network: &Network, signers: &'a [Signer]) -> Option<(String, Vec<&'a Signer>)> {
     match terms {
         exact::Terms::Evm(terms) => {
-            let text = authorization(network, &terms.payer(), &terms.nonce());
-            let [first, second, ..]: [u8; 32] = Sha256::digest(&text).into();
+            let payer = terms.payer();
+            let [first, second, ..]: [u8; 32] = Sha256::digest(format!("{}/{}", network.caip2, payer.plain())).into();
             let at = usize::from(u16::from_be_bytes([first, second])).checked_rem(signers.len()).unwrap_or(0);
-            Some((text, at))
+            let (before, from) = signers.split_at_checked(at)?;
+            Some((authorization(network, &payer, &terms.nonce()), from.iter().chain(before).collect()))
         }
         exact::Terms::Svm(terms) => {
-            let at = signers.iter().position(|signer| signer.address() == terms.fee_payer())?;
-            let signed = terms.wire().clone().signed(signers.get(at)?.svm()?)?;
-            Some((transaction(network, &signed.id), at))
+            let signer = signers.iter().find(|signer| signer.address() == terms.fee_payer())?;
+            let signed = terms.wire().clone().signed(signer.svm()?)?;
+            Some((transaction(network, &signed.id), vec![signer]))
         }
     }
 }
 
-/// What the ledger decides by. Both texts are of parsed values: spelling makes no second payment.
-fn brief(
-    payment: &Payment,
-    network: &Network,
-    terms: &exact::Terms,
-    authorization: String,
-    signer: Option<&Signer>,
-) -> Terms {
-    let asset = network.asset.text;
+/// What the ledger decides by. The texts are of parsed values: spelling makes no second payment.
+fn brief(payment: &Payment, network: &Network, terms: &exact::Terms, authorization: String) -> Terms {
     let (payer, pay_to, amount) = (terms.payer(), terms.pay_to(), terms.amount());
-    let resource = payment.resource.as_deref().unwrap_or("");
+    // In version 2 the resource is the buyer's own text: it binds nothing.
+    let resource = payment.resource.as_deref().filter(|_| payment.version == Version::One).unwrap_or("");
+    let asset = network.asset.text;
     let required = format!("exact\n{}\n{asset}\n{amount}\n{}\n{resource}", network.caip2, pay_to.plain());
-    let signer = signer.map(Signer::address);
-    Terms { authorization, fingerprint: hex::encode(Sha256::digest(required)), payer, pay_to, amount, signer }
+    let proof = match terms {
+        exact::Terms::Evm(terms) => hex::encode(Sha256::digest(terms.signature())),
+        exact::Terms::Svm(_) => String::new(),
+    };
+    Terms {
+        authorization,
+        fingerprint: hex::encode(Sha256::digest(required)),
+        payer,
+        pay_to,
+        amount,
+        signer: None,
+        proof,
+        valid_before: terms.valid_before(),
+        worst: 0,
+        has_code: false,
+    }
+}
+
+/// The most that a settlement may cost its signer: its gas at the worst price, wei; on Solana the
+/// transaction's own fee, lamports.
+fn worst(free: &Free<'_>, price: Option<Price>) -> u128 {
+    if let exact::Terms::Svm(terms) = &free.terms {
+        return terms.fee_lamports().into();
+    }
+    let Some(gas) = free.network.settle.and_then(|settle| settle.gas()) else { return 0 };
+    let fee = price.and_then(|price| worst_fee_wei(free.network, price)).unwrap_or(gas.max_fee_wei);
+    u128::from(gas.limit).saturating_mul(fee)
 }

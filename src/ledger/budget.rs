@@ -1,0 +1,174 @@
+//! What a tenant's settlements may cost us in a day (UTC), by network: reserved
+//! at the worst price before anything is signed, charged from receipts when the
+//! end is known. Settlements that fail have a smaller share of their own.
+
+pub use crate::network::Budget;
+use crate::settle::Spent;
+use crate::time::UnixMillis;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+const DAY_MS: u64 = 86_400_000;
+
+/// Money set aside for one attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reserve {
+    /// On which day: days since 1970.
+    pub day: u64,
+    /// How much, in the chain's smallest unit.
+    pub amount: u128,
+}
+
+/// One network's day.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Used {
+    reserved: u128,
+    charged: u128,
+    failed: u128,
+}
+
+/// A tenant's day, by our key of the network.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spending {
+    day: u64,
+    used: BTreeMap<String, Used>,
+    /// What an OP-stack chain last took for its layer 1.
+    l1_fees: BTreeMap<String, u128>,
+}
+
+impl Spending {
+    const fn day_of(now: UnixMillis) -> u64 {
+        now.0 / DAY_MS
+    }
+
+    fn today(&self, network: &str, now: UnixMillis) -> Used {
+        if self.day == Self::day_of(now) {
+            self.used.get(network).copied().unwrap_or_default()
+        } else {
+            Used::default()
+        }
+    }
+
+    fn enter(&mut self, network: &str, now: UnixMillis) -> &mut Used {
+        let day = Self::day_of(now);
+        if self.day != day {
+            self.day = day;
+            self.used.clear();
+        }
+        self.used.entry(network.to_owned()).or_default()
+    }
+
+    /// Sets money aside for an attempt that may cost `worst` at most, beside twice the layer 1's last
+    /// fee; `None` where the day's budget does not hold it.
+    pub fn reserve(&mut self, network: &str, worst: u128, budget: Budget, now: UnixMillis) -> Option<Reserve> {
+        let l1_fee = self.l1_fees.get(network).copied().unwrap_or(0).saturating_mul(2);
+        let amount = worst.saturating_add(l1_fee);
+        let used = self.enter(network, now);
+        let all = used.reserved.saturating_add(used.charged).saturating_add(amount);
+        if all > budget.day {
+            return None;
+        }
+        used.reserved = used.reserved.saturating_add(amount);
+        Some(Reserve { day: Self::day_of(now), amount })
+    }
+
+    /// An attempt has ended: what was set aside is free, what was spent is charged.
+    pub fn end(
+        &mut self,
+        network: &str,
+        reserve: Option<Reserve>,
+        spent: Option<Spent>,
+        failed: bool,
+        now: UnixMillis,
+    ) {
+        let day = Self::day_of(now);
+        let used = self.enter(network, now);
+        if let Some(reserve) = reserve.filter(|reserve| reserve.day == day) {
+            used.reserved = used.reserved.saturating_sub(reserve.amount);
+        }
+        let Some(spent) = spent else { return };
+        used.charged = used.charged.saturating_add(spent.total);
+        if failed {
+            used.failed = used.failed.saturating_add(spent.total);
+        }
+        if spent.l1_fee > 0 {
+            self.l1_fees.insert(network.to_owned(), spent.l1_fee);
+        }
+    }
+
+    /// Whether the share of failing settlements is used up today.
+    #[must_use]
+    pub fn is_failing(&self, network: &str, budget: Budget, now: UnixMillis) -> bool {
+        let failed = self.today(network, now).failed;
+        failed > 0 && failed >= budget.failed
+    }
+
+    /// Whether money is set aside for an attempt that has not ended.
+    #[must_use]
+    pub fn in_flight(&self, network: &str, now: UnixMillis) -> bool {
+        self.today(network, now).reserved > 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const NOW: UnixMillis = UnixMillis(1_795_000_000_000);
+    const BUDGET: Budget = Budget { day: 100, failed: 10 };
+
+    #[test]
+    fn a_day_holds_what_is_reserved_and_what_was_charged() {
+        let mut spending = Spending::default();
+        let first = spending.reserve("base", 60, BUDGET, NOW).expect("within the day");
+        assert_eq!(spending.reserve("base", 60, BUDGET, NOW), None);
+        assert!(spending.reserve("polygon", 60, BUDGET, NOW).is_some());
+        spending.end("base", Some(first), Some(Spent { total: 7, l1_fee: 2 }), false, NOW);
+        assert!(!spending.in_flight("base", NOW) && spending.in_flight("polygon", NOW));
+        // 7 charged, 80 and twice the layer 1's fee of 2 reserved.
+        assert_eq!(spending.reserve("base", 90, BUDGET, NOW), None);
+        assert_eq!(spending.reserve("base", 80, BUDGET, NOW).map(|reserve| reserve.amount), Some(84));
+        assert!(spending.reserve("base", 60, BUDGET, NOW.plus(DAY_MS)).is_some());
+    }
+
+    #[test]
+    fn failures_have_a_share_of_their_own() {
+        let mut spending = Spending::default();
+        assert!(!spending.is_failing("base", Budget { day: 100, failed: 0 }, NOW));
+        for (spent, failing) in [(6, false), (4, true)] {
+            let reserve = spending.reserve("base", 20, BUDGET, NOW);
+            spending.end("base", reserve, Some(Spent { total: spent, l1_fee: 0 }), true, NOW);
+            assert_eq!(spending.is_failing("base", BUDGET, NOW), failing);
+        }
+        assert!(!spending.is_failing("polygon", BUDGET, NOW) && !spending.is_failing("base", BUDGET, NOW.plus(DAY_MS)));
+    }
+
+    #[test]
+    fn large_amounts_are_written_and_read_back() {
+        let mut spending = Spending::default();
+        let budget = Budget { day: u128::MAX, failed: 1 };
+        spending.reserve("base", u128::from(u64::MAX).saturating_mul(1_000_000), budget, NOW).expect("fits");
+        let text = serde_json::to_string(&(&spending, budget)).expect("writes");
+        assert_eq!(serde_json::from_str::<(Spending, Budget)>(&text).expect("reads"), (spending, budget));
+    }
+
+    proptest! {
+        #[test]
+        fn never_more_than_the_day_is_reserved_and_charged(steps in proptest::collection::vec((1_u128..40, 0_u128..40, any::<bool>()), 1..60)) {
+            let (mut spending, mut open) = (Spending::default(), Vec::new());
+            for (worst, spent, ends) in steps {
+                if let Some(reserve) = spending.reserve("base", worst, BUDGET, NOW) {
+                    open.push(reserve);
+                }
+                if ends && let Some(reserve) = open.pop() {
+                    let spent = Spent { total: spent.min(reserve.amount), l1_fee: 0 };
+                    spending.end("base", Some(reserve), Some(spent), spent.total % 2 == 0, NOW);
+                }
+                let used = spending.today("base", NOW);
+                prop_assert!(used.reserved + used.charged <= BUDGET.day);
+                prop_assert_eq!(used.reserved, open.iter().map(|reserve| reserve.amount).sum::<u128>());
+            }
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! Whether a flight may be launched: what is known before the chain is asked,
+//! and what only the chain tells.
+
+use super::flight::within;
+use super::penalty::Penalty;
+use super::spending::{Budget, Spending, Worst};
+use super::{Flight, Report};
+use crate::amount::Amount;
+use crate::chain::evm::tx::Price;
+use crate::network::Network;
+use crate::reason::Reason;
+use crate::time::UnixMillis;
+
+/// Why a flight is not launched. Nothing of it is stored: the same may be launched later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Denied {
+    /// Its ledger has given the attempt up.
+    GivenUp,
+    /// The authorization's time is over.
+    Late,
+    /// The payer's settlements have reverted of late.
+    Held(UnixMillis),
+    /// The chain does not tell what must be known, or asks more than the cap.
+    Untold,
+    /// The payer holds too little for all that is on its way.
+    Balance,
+    /// The day's money is used up.
+    Budget,
+}
+
+impl Denied {
+    /// As it is told.
+    #[must_use]
+    pub fn report(self, flight: &Flight) -> Report {
+        let (reason, told) = match self {
+            Self::GivenUp => {
+                (Reason::UnexpectedSettle, "this attempt was given up before it reached its signer".to_owned())
+            }
+            Self::Late => (Reason::EvmValidBefore, "the authorization has expired".to_owned()),
+            Self::Held(until) => {
+                let told = format!(
+                    "a payment of this payer has failed on the chain: no other is sent before {}",
+                    until.rfc3339()
+                );
+                (Reason::UnexpectedSettle, told)
+            }
+            Self::Untold => {
+                let told = "the chain tells no price that this service pays, or not what else must be known";
+                (Reason::UnexpectedSettle, told.to_owned())
+            }
+            Self::Balance => {
+                let told = "the payer's balance does not cover the payments that are on their way";
+                (Reason::EvmBalance, told.to_owned())
+            }
+            Self::Budget => {
+                let told = "what this service pays for transactions on this network today is used up";
+                (Reason::QuotaExceeded, told.to_owned())
+            }
+        };
+        let held_until = match self {
+            Self::Held(until) => Some(until),
+            Self::GivenUp | Self::Late | Self::Untold | Self::Balance | Self::Budget => None,
+        };
+        Report { held_until, ..Report::unsent(flight, reason, told) }
+    }
+}
+
+/// What is known of a flight before the chain is asked.
+///
+/// # Errors
+/// Why it is not launched.
+pub fn beforehand(flight: &Flight, penalty: Option<Penalty>, now: UnixMillis) -> Result<(), Denied> {
+    if flight.is_late(now) {
+        return Err(Denied::Late);
+    }
+    penalty.and_then(|penalty| penalty.holds(now)).map_or(Ok(()), |until| Err(Denied::Held(until)))
+}
+
+/// What is on its way from a signer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Aloft {
+    /// What it may take yet.
+    pub worst: Worst,
+    /// What the payer in question owes by it.
+    pub owed: Amount,
+}
+
+impl Aloft {
+    /// Of these flights, for a payment of `payer`'s.
+    #[must_use]
+    pub fn of<'a>(
+        open: impl Iterator<Item = &'a Flight>,
+        flight: &Flight,
+        spending: &Spending,
+        network: &Network,
+    ) -> Self {
+        let mut aloft = Self::default();
+        for other in open {
+            aloft.worst = aloft.worst.plus(spending.worst(other, network), other.free);
+            if other.payer == flight.payer {
+                aloft.owed = Amount(aloft.owed.0.saturating_add(other.amount.0));
+            }
+        }
+        aloft
+    }
+}
+
+/// What the chain tells of a payer and a price.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// How many of the signer's transactions it has seen, those that wait included.
+    pub nonce: Option<u64>,
+    /// What the payer holds.
+    pub holds: Option<Amount>,
+    /// What the market asks, where it was asked for.
+    pub price: Option<Price>,
+}
+
+/// The nonce that the chain has seen and the price of the first version.
+///
+/// # Errors
+/// Why it is not launched.
+pub fn on_chain(flight: &Flight, network: &Network, told: Told, aloft: Aloft) -> Result<(u64, Price), Denied> {
+    let price = flight.price.or(told.price).map(|price| within(price, flight.cap_wei(network)));
+    let (Some(nonce), Some(holds), Some(price)) = (told.nonce, told.holds, price) else {
+        return Err(Denied::Untold);
+    };
+    let wanted = aloft.owed.0.saturating_add(flight.amount.0);
+    if holds.0 < wanted { Err(Denied::Balance) } else { Ok((nonce, price)) }
+}
+
+/// Whether the day's money covers it.
+///
+/// # Errors
+/// [`Denied::Budget`].
+pub fn paid_for(
+    flight: &Flight,
+    network: &Network,
+    spending: &Spending,
+    aloft: Aloft,
+    budget: Budget,
+) -> Result<(), Denied> {
+    let cost = spending.worst(flight, network);
+    let allowed = spending.allows(aloft.worst, cost, flight.free, budget);
+    if allowed { Ok(()) } else { Err(Denied::Budget) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::network::by_key;
+    use crate::payment::settlement::SettlementStatus;
+    use crate::settle::flight::tests::flight;
+    use crate::time::UnixSeconds;
+
+    const NOW: UnixMillis = UnixMillis(1_800_000_000_000);
+
+    #[test]
+    fn who_is_late_or_held_is_not_launched() {
+        let mut flight = flight();
+        assert_eq!(beforehand(&flight, None, NOW), Ok(()));
+        let penalty = Penalty::next(None, NOW);
+        assert_eq!(beforehand(&flight, Some(penalty), NOW), Err(Denied::Held(penalty.until)));
+        assert_eq!(beforehand(&flight, Some(penalty), penalty.until), Ok(()));
+        flight.valid_before = Some(UnixSeconds(1_800_000_001));
+        assert_eq!(beforehand(&flight, None, UnixMillis(NOW.0 + 999)), Ok(()));
+        assert_eq!(beforehand(&flight, None, NOW.plus(1_000)), Err(Denied::Late));
+    }
+
+    #[test]
+    fn a_payer_holds_what_all_their_flights_move() {
+        let (base, flight) = (by_key("base").expect("registered"), flight());
+        let price = Price { max_wei: 9, tip_wei: 1 };
+        let told = Told { nonce: Some(4), holds: Some(Amount::atomic(14)), price: Some(price) };
+        let spending = Spending::default();
+        let mut other = flight.clone();
+        other.payer = other.pay_to;
+        let open = [flight.clone(), other];
+        let aloft = Aloft::of(open.iter(), &flight, &spending, base);
+        assert_eq!((aloft.owed, aloft.worst.total), (Amount::atomic(7), 2 * spending.worst(&flight, base)));
+        assert_eq!(on_chain(&flight, base, told, aloft), Ok((4, price)));
+        let poorer = Told { holds: Some(Amount::atomic(13)), ..told };
+        assert_eq!(on_chain(&flight, base, poorer, aloft), Err(Denied::Balance));
+        assert_eq!(on_chain(&flight, base, poorer, Aloft::default()), Ok((4, price)));
+    }
+
+    #[test]
+    fn what_was_simulated_is_the_price_within_the_cap() {
+        let (base, mut flight) = (by_key("base").expect("registered"), flight());
+        let told = Told { nonce: Some(4), holds: Some(Amount::atomic(7)), price: None };
+        assert_eq!(on_chain(&flight, base, told, Aloft::default()), Err(Denied::Untold));
+        flight.price = Some(Price { max_wei: 90, tip_wei: 80 });
+        flight.max_fee_wei = Some(70);
+        let price = Price { max_wei: 70, tip_wei: 70 };
+        assert_eq!(on_chain(&flight, base, told, Aloft::default()), Ok((4, price)));
+        for untold in [Told { nonce: None, ..told }, Told { holds: None, ..told }] {
+            assert_eq!(on_chain(&flight, base, untold, Aloft::default()), Err(Denied::Untold));
+        }
+    }
+
+    #[test]
+    fn what_is_denied_is_told_and_leaves_nothing() {
+        let flight = flight();
+        let base = by_key("base").expect("registered");
+        let none = Budget { signer: 0, free: 0 };
+        assert_eq!(paid_for(&flight, base, &Spending::default(), Aloft::default(), none), Err(Denied::Budget));
+        for (denied, reason) in [
+            (Denied::GivenUp, Reason::UnexpectedSettle),
+            (Denied::Late, Reason::EvmValidBefore),
+            (Denied::Held(NOW), Reason::UnexpectedSettle),
+            (Denied::Untold, Reason::UnexpectedSettle),
+            (Denied::Balance, Reason::EvmBalance),
+            (Denied::Budget, Reason::QuotaExceeded),
+        ] {
+            let report = denied.report(&flight);
+            assert_eq!((report.status, report.reason), (SettlementStatus::Failed, Some(reason)));
+            assert!(report.attempts.is_empty() && !report.handed && report.transaction.is_none());
+            assert_eq!(report.held_until.is_some(), denied == Denied::Held(NOW));
+        }
+        assert!(Denied::Held(NOW).report(&flight).told.contains("2027-01-15T08:00:00.000Z"));
+    }
+}

@@ -1,0 +1,210 @@
+//! What a node's refusal of a transaction means, and whether the bytes may be
+//! with a node all the same.
+
+use crate::chain::facts::{ErrorClass, RpcError};
+use serde::{Deserialize, Serialize};
+
+/// Whether a node has a transaction.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Handed {
+    /// None has it: each that was asked refused it, or was not asked.
+    No,
+    /// One may have it: it did not answer, or said nothing that is clear. So it is with
+    /// whatever was stored before a crash.
+    #[default]
+    Maybe,
+    /// One has taken it.
+    Taken,
+}
+
+/// What a node's refusal of a transaction means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// It has it already.
+    Known,
+    /// Another transaction has used the nonce.
+    NonceUsed,
+    /// Another transaction waits under this nonce, and is not outbid.
+    Outbid,
+    /// The price is below what the next block takes.
+    BelowMarket,
+    /// The signer cannot pay the gas.
+    Poor,
+    /// The gas does not even pay for the bytes.
+    GasTooLow,
+    /// The node is at fault, not the transaction: another may take it.
+    Node,
+    /// It may have been taken, or not.
+    Unclear,
+}
+
+/// Words of nodes by meaning, lower case, the first that fits counts: geth, its kin
+/// (bor, op-geth, Nitro, reth, Erigon, anvil), Nethermind, Besu, and those that imitate them.
+const WORDS: &[(&[&str], Refused)] = &[
+    // Else "unknown transaction type" would be a known transaction.
+    (&["unknown transaction"], Refused::Node),
+    (&["already known", "alreadyknown", "already imported", "known transaction", "already in mempool"], Refused::Known),
+    (
+        &["nonce too low", "nonce is too low", "nonce has already been used", "old nonce", "oldnonce"],
+        Refused::NonceUsed,
+    ),
+    (&["replacement", "could not replace", "with same nonce"], Refused::Outbid),
+    (
+        &[
+            "less than block base fee",
+            "below current base fee",
+            "less than the current basefee",
+            "max fee per gas less than",
+            "maxfeepergas too low",
+            "feetoolow",
+            "fee too low",
+            "underpriced",
+            "gas price supplied is too low",
+            "gas price lower than",
+            "gas price below",
+            "gas price minimum",
+            "insufficient fee",
+        ],
+        Refused::BelowMarket,
+    ),
+    (
+        &[
+            "insufficient funds",
+            "insufficientfunds",
+            "insufficient balance",
+            "upfront cost exceeds",
+            "not enough balance",
+        ],
+        Refused::Poor,
+    ),
+    (&["intrinsic gas", "gaslimittoolow", "gas limit is too low"], Refused::GasTooLow),
+    (&["txpool is full", "transaction pool is full", "unhealthy", "syncing"], Refused::Node),
+];
+
+/// Reads a node's refusal: its words about the transaction first, then the kind of error.
+#[must_use]
+pub fn refusal(error: &RpcError) -> Refused {
+    let words = error.message.to_lowercase();
+    let by_words = WORDS.iter().find(|(needles, _)| needles.iter().any(|needle| words.contains(needle)));
+    if let Some((_, refused)) = by_words {
+        return *refused;
+    }
+    match error.class {
+        ErrorClass::RateLimited
+        | ErrorClass::Exhausted
+        | ErrorClass::Pruned
+        | ErrorClass::Behind
+        | ErrorClass::Unsupported => Refused::Node,
+        ErrorClass::Poor => Refused::Poor,
+        ErrorClass::Underpriced => Refused::BelowMarket,
+        ErrorClass::Revert | ErrorClass::Halted | ErrorClass::TooLarge | ErrorClass::Other => Refused::Unclear,
+    }
+}
+
+/// What became of bytes that were handed to one node after another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Handing {
+    /// Whether one has them.
+    pub handed: Handed,
+    /// What the last that refused them for a reason of the transaction's meant.
+    pub refused: Option<Refused>,
+}
+
+impl Handing {
+    /// Nobody was asked yet.
+    pub const NOBODY: Self = Self { handed: Handed::No, refused: None };
+
+    /// Notes one node's answer; whether the next must be asked too.
+    #[must_use]
+    pub fn hear(&mut self, answer: Result<(), Refused>) -> bool {
+        let (handed, refused, goes_on) = match answer {
+            Ok(()) | Err(Refused::Known) => (Handed::Taken, None, false),
+            Err(Refused::Node) => (Handed::No, None, true),
+            Err(Refused::Unclear) => (Handed::Maybe, None, true),
+            Err(refused) => (Handed::No, Some(refused), false),
+        };
+        self.handed = self.handed.max(handed);
+        self.refused = refused.filter(|_| self.handed != Handed::Taken);
+        goes_on
+    }
+}
+
+/// What is known of a version once it was handed out again. `fresh`: it was signed in this
+/// very turn, so that nobody can have had it before.
+#[must_use]
+pub fn handed_now(before: Handed, handing: Handing, fresh: bool) -> Handed {
+    if fresh { handing.handed } else { before.max(handing.handed) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(class: ErrorClass, message: &str) -> RpcError {
+        RpcError { class, code: None, message: message.to_owned() }
+    }
+
+    #[test]
+    fn a_nodes_words_are_understood() {
+        for (words, want) in [
+            ("already known", Refused::Known),
+            ("transaction already imported", Refused::Known),
+            ("nonce too low: next nonce 5, tx nonce 4", Refused::NonceUsed),
+            ("OldNonce, Current nonce: 5, nonce of rejected tx: 4.", Refused::NonceUsed),
+            ("replacement transaction underpriced", Refused::Outbid),
+            (
+                "Transaction gas price supplied is too low. There is another transaction with same nonce",
+                Refused::Outbid,
+            ),
+            ("max fee per gas less than block base fee", Refused::BelowMarket),
+            (
+                "max fee per gas less than block base fee: address 0xab, maxFeePerGas: 7, baseFee: 9",
+                Refused::BelowMarket,
+            ),
+            ("Gas price below current base fee", Refused::BelowMarket),
+            ("FeeTooLow, MaxFeePerGas too low. MaxFeePerGas: 7, BaseFee: 9", Refused::BelowMarket),
+            ("transaction underpriced: gas tip cap 0, minimum needed 25000000000", Refused::BelowMarket),
+            ("Insufficient funds for gas * price + value", Refused::Poor),
+            ("Upfront cost exceeds account balance", Refused::Poor),
+            ("intrinsic gas too low: gas 21000, minimum needed 21432", Refused::GasTooLow),
+            ("Node is unhealthy", Refused::Node),
+            ("unknown transaction type", Refused::Node),
+            ("internal error", Refused::Unclear),
+        ] {
+            assert_eq!(refusal(&error(ErrorClass::Other, words)), want, "{words}");
+        }
+    }
+
+    #[test]
+    fn a_fault_of_the_nodes_is_told_from_one_of_the_transactions() {
+        assert_eq!(refusal(&error(ErrorClass::Unsupported, "the method does not exist")), Refused::Node);
+        assert_eq!(refusal(&error(ErrorClass::RateLimited, "too many requests")), Refused::Node);
+        assert_eq!(refusal(&error(ErrorClass::Revert, "execution reverted")), Refused::Unclear);
+        assert_eq!(refusal(&error(ErrorClass::Unsupported, "nonce too low")), Refused::NonceUsed);
+    }
+
+    #[test]
+    fn what_one_node_may_have_is_not_taken_back_by_another() {
+        let told = |answers: &[Result<(), Refused>]| {
+            let mut handing = Handing::NOBODY;
+            let asked = answers.iter().take_while(|answer| handing.hear(**answer)).count();
+            (handing.handed, handing.refused, asked)
+        };
+        assert_eq!(told(&[Ok(()), Ok(())]), (Handed::Taken, None, 0));
+        assert_eq!(told(&[Err(Refused::Node), Err(Refused::Known)]), (Handed::Taken, None, 1));
+        assert_eq!(told(&[Err(Refused::Node), Err(Refused::Node)]), (Handed::No, None, 2));
+        let poor = Some(Refused::Poor);
+        assert_eq!(told(&[Err(Refused::Poor), Ok(())]), (Handed::No, poor, 0));
+        assert_eq!(told(&[Err(Refused::Unclear), Err(Refused::Poor)]), (Handed::Maybe, poor, 1));
+    }
+
+    #[test]
+    fn a_version_that_a_node_may_have_stays_so() {
+        let refused = Handing { handed: Handed::No, refused: Some(Refused::Poor) };
+        assert_eq!(handed_now(Handed::default(), refused, true), Handed::No);
+        assert_eq!(handed_now(Handed::default(), refused, false), Handed::Maybe);
+        assert_eq!(handed_now(Handed::Taken, refused, false), Handed::Taken);
+        assert_eq!(handed_now(Handed::No, Handing { handed: Handed::Taken, refused: None }, false), Handed::Taken);
+    }
+}

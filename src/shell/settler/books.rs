@@ -1,0 +1,102 @@
+//! What a flight's end writes: the report, what was spent, what is held against the payer.
+
+use super::store::{Row, number};
+use super::{Settler, network_of};
+use crate::address::{Address, Family};
+use crate::config::Settings;
+use crate::error::Fault;
+use crate::network::Network;
+use crate::payment::settlement::SettlementStatus;
+use crate::settle::flight::Ending;
+use crate::settle::penalty::{Consequence, Penalty, consequence, forgotten_before};
+use crate::settle::spending::{Budget, Spending};
+use crate::settle::{Flight, Report, Spent};
+use crate::shell::app;
+use crate::shell::sqlite::{broken, integer, millis, ms};
+use crate::sql::settler as sql;
+use crate::time::UnixMillis;
+
+const SPENDING: &str = "spending";
+/// What has ended, or was refused, is remembered for a day, for callers that come late.
+const KEEP_MS: u64 = 86_400_000;
+/// How often what is over is let go.
+const PURGE_MS: u64 = 3_600_000;
+
+impl Settler {
+    /// Ends a flight; the first end stands.
+    pub(super) fn end(&self, key: &str, report: &Report) -> Result<(), Fault> {
+        self.db().atomically(|| self.write_end(key, report))
+    }
+
+    fn write_end(&self, key: &str, report: &Report) -> Result<(), Fault> {
+        let Some(row) = self.open_row(key)? else { return Ok(()) };
+        let (now, db) = (app::now(), self.db());
+        let text = serde_json::to_string(report).map_err(broken)?;
+        db.run(sql::FLIGHT_END, vec![text.into(), ms(now), key.into()])?;
+        self.put_off.borrow_mut().remove(key);
+        if let Some(spent) = report.spent {
+            self.charge(spent, row.flight.free)?;
+        }
+        if network_of(&row.flight)?.family == Family::Evm {
+            let payer = row.flight.payer;
+            match consequence(report.status, report.reason, report.external) {
+                Consequence::Punished => {
+                    let Penalty { count, until } = Penalty::next(self.penalty(&payer)?, now);
+                    db.run(sql::PENALTY_PUT, vec![payer.to_string().into(), number(count.into()), ms(until)])?;
+                }
+                Consequence::Pardoned => db.run(sql::PENALTY_DELETE, vec![payer.to_string().into()])?,
+                Consequence::None => {}
+            }
+        }
+        if report.status == SettlementStatus::Completed && !report.external { self.watch(key) } else { Ok(()) }
+    }
+
+    /// Ends a flight of which no node has anything, and gives its nonce back.
+    pub(super) fn end_unhanded(&self, row: &Row, ending: Ending, poor: bool) -> Result<(), Fault> {
+        let report = Report { poor, ..Report::of(&row.flight, &row.sent, None, ending) };
+        self.db().atomically(|| {
+            let mut nonces = self.nonces()?;
+            nonces.give_back(row.nonce);
+            self.put_nonces(&nonces)?;
+            self.write_end(&row.key, &report)
+        })
+    }
+
+    pub(super) fn penalty(&self, payer: &Address) -> Result<Option<Penalty>, Fault> {
+        let rows = self.db().rows(sql::PENALTY_GET, vec![payer.to_string().into()])?;
+        let read = |row: &Vec<worker::SqlStorageValue>| Penalty {
+            count: u32::try_from(integer(row.first())).unwrap_or(u32::MAX),
+            until: millis(row.get(1)),
+        };
+        Ok(rows.first().map(read))
+    }
+
+    /// What was spent today.
+    pub(super) fn spending(&self) -> Result<Spending, Fault> {
+        Ok(self.value::<Spending>(SPENDING)?.today(app::now()))
+    }
+
+    pub(super) fn charge(&self, spent: Spent, free: bool) -> Result<(), Fault> {
+        let spending = self.spending()?.charged(spent, free, app::now());
+        self.put_value(SPENDING, &spending)
+    }
+
+    /// Lets go what is over for long, once an hour.
+    pub(super) fn purge(&self, now: UnixMillis) -> Result<(), Fault> {
+        if self.purged_at.get().is_some_and(|at| now.since(at) < PURGE_MS) {
+            return Ok(());
+        }
+        self.purged_at.set(Some(now));
+        let (db, old) = (self.db(), UnixMillis(now.0.saturating_sub(KEEP_MS)));
+        db.run(sql::FLIGHTS_PURGE, vec![ms(old)])?;
+        db.run(sql::REFUSED_PURGE, vec![ms(old)])?;
+        db.run(sql::PENALTIES_PURGE, vec![ms(forgotten_before(now))])
+    }
+}
+
+/// What a flight's signer may spend in a day: of what is set aside for the free tier, its share.
+pub(super) fn budget(settings: &Settings, network: &Network, flight: &Flight) -> Budget {
+    let signers = settings.signers(network.family, flight.environment).len();
+    let share = u128::try_from(signers).ok().and_then(|signers| settings.free_budget(network).checked_div(signers));
+    Budget { signer: settings.signer_budget(network), free: share.unwrap_or(0) }
+}

@@ -1,0 +1,165 @@
+//! What a Settler is asked: to settle, to launch an attempt never, to name the
+//! payers whom it holds. Two callers of one attempt share one launch.
+
+use super::{ALARM_MS, Settler, network_of};
+use crate::address::{Address, Family};
+use crate::error::Fault;
+use crate::id::SettlementId;
+use crate::settle::launch::Denied;
+use crate::settle::{self, Cargo, Flight, HeldPayer, Order, Report, Standing};
+use crate::shell::app::{self, App};
+use crate::shell::sqlite::{millis, ms, text};
+use crate::sql::settler as sql;
+use crate::time::UnixMillis;
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::Duration;
+use worker::{Delay, Response};
+
+/// How long a caller waits for the receipt, the launch included: with a look that hangs it
+/// stays below the ledger's lease of 30 s.
+const WAIT_MS: u64 = 18_000;
+/// How often a caller looks whether another's launch is over.
+const LAUNCH_PAUSE_MS: u64 = 50;
+/// No launch takes this long: eight providers that all hang are given up in 20 s.
+const LAUNCH_MAX_MS: u64 = 120_000;
+
+/// How a launch came out: a report where nothing was launched.
+type Outcome = Result<Option<Report>, Fault>;
+
+/// A launch that is under way.
+pub(super) struct Launch {
+    began: UnixMillis,
+    outcome: RefCell<Option<Outcome>>,
+}
+
+impl Settler {
+    /// Does as it is asked; answers JSON.
+    pub(super) async fn order(&self, order: Order) -> Result<worker::Result<Response>, Fault> {
+        self.open()?;
+        Ok(match order {
+            Order::Settle(flight) => Response::from_json(&self.settle(*flight).await?),
+            Order::Refuse { settlement, attempt } => Response::from_json(&self.refuse(settlement, attempt).await?),
+            Order::Held => Response::from_json(&self.held()?),
+        })
+    }
+
+    /// Settles, or goes on waiting for what is on its way.
+    async fn settle(&self, flight: Flight) -> Result<Report, Fault> {
+        let app = App::new(self.env.clone(), "")?;
+        let (key, began) = (flight.key(), app::now());
+        if self.row(&key)?.is_none() {
+            if self.is_refused(&key)? {
+                return Ok(Denied::GivenUp.report(&flight));
+            }
+            if let Some(report) = self.launched(&app, &flight, began).await? {
+                return Ok(report);
+            }
+        }
+        let network = network_of(&flight)?;
+        // A few looks a block.
+        let pause_ms = (network.block_time_ms / 8).clamp(if network.family == Family::Evm { 50 } else { 200 }, 1_000);
+        loop {
+            let row = self.row(&key)?.ok_or_else(|| Fault::internal("a flight is gone"))?;
+            let pending = Report::pending(&row.flight, &row.sent);
+            if let Some(report) = row.report.clone() {
+                return Ok(if self.tell(&app, &row, &report).await { report } else { pending });
+            }
+            let looked = self.looked_at.get();
+            if looked.is_none_or(|at| app::now().since(at) >= pause_ms) {
+                self.looked_at.set(Some(app::now()));
+                self.look_for_all(&app).await?;
+                if network.family == Family::Svm {
+                    self.push_all_svm(&app).await?;
+                }
+                if self.row(&key)?.is_some_and(|row| row.report.is_some()) {
+                    continue;
+                }
+            }
+            if app::now().since(began) >= WAIT_MS {
+                self.report(&app, &row.flight, &pending).await;
+                return Ok(pending);
+            }
+            Delay::from(Duration::from_millis(pause_ms)).await;
+        }
+    }
+
+    /// Launches a flight, or waits for whoever does. From the look at the launches to the note
+    /// of one nothing is awaited.
+    async fn launched(&self, app: &App, flight: &Flight, began: UnixMillis) -> Outcome {
+        let key = flight.key();
+        let Some(other) = self.under_way(&key) else {
+            let launch = Rc::new(Launch { began: app::now(), outcome: RefCell::new(None) });
+            self.launching.borrow_mut().insert(key.clone(), Rc::clone(&launch));
+            let outcome = self.launch(app, flight, &launch).await;
+            launch.outcome.replace(Some(outcome.clone()));
+            if self.is_current(&key, &launch) {
+                self.launching.borrow_mut().remove(&key);
+            }
+            return outcome;
+        };
+        loop {
+            if let Some(outcome) = other.outcome.borrow().clone() {
+                return outcome;
+            }
+            if self.row(&key)?.is_some() {
+                return Ok(None);
+            }
+            if app::now().since(began) >= WAIT_MS {
+                return Ok(Some(Report::pending(flight, &settle::flight::Sent::default())));
+            }
+            Delay::from(Duration::from_millis(LAUNCH_PAUSE_MS)).await;
+        }
+    }
+
+    /// A report where nothing is launched; the ledger is told of it.
+    async fn launch(&self, app: &App, flight: &Flight, launch: &Rc<Launch>) -> Outcome {
+        let report = match (&flight.held, &flight.cargo) {
+            (Some((reason, told)), _) => Some(Report::unsent(flight, *reason, told.as_str())),
+            (None, Cargo::Evm(message)) => self.launch_evm(app, flight, message, launch).await?,
+            (None, Cargo::Svm(text)) => self.launch_svm(app, flight, text, launch).await?,
+        };
+        if let Some(report) = &report {
+            self.report(app, flight, report).await;
+        }
+        Ok(report)
+    }
+
+    fn under_way(&self, key: &str) -> Option<Rc<Launch>> {
+        let launching = self.launching.borrow();
+        let alive = |launch: &&Rc<Launch>| app::now().since(launch.began) < LAUNCH_MAX_MS;
+        launching.get(key).filter(alive).cloned()
+    }
+
+    /// Whether a launch is still the one of its flight.
+    pub(super) fn is_current(&self, key: &str, launch: &Rc<Launch>) -> bool {
+        self.launching.borrow().get(key).is_some_and(|current| Rc::ptr_eq(current, launch))
+    }
+
+    fn is_refused(&self, key: &str) -> Result<bool, Fault> {
+        Ok(!self.db().rows(sql::REFUSED_GET, vec![key.into()])?.is_empty())
+    }
+
+    /// Never launches an attempt that nobody has launched; nothing is awaited in between.
+    /// What is known is told once more, as far as it has ended.
+    async fn refuse(&self, settlement: SettlementId, attempt: usize) -> Result<Standing, Fault> {
+        let key = settle::key(settlement, attempt);
+        if self.row(&key)?.is_none() && self.under_way(&key).is_none() {
+            self.launching.borrow_mut().remove(&key);
+            self.db().run(sql::REFUSED_PUT, vec![key.into(), ms(app::now())])?;
+            return Ok(Standing::Refused);
+        }
+        self.db().run(sql::FLIGHT_UNTOLD, vec![key.into()])?;
+        self.wake_by(app::now().plus(ALARM_MS)).await;
+        Ok(Standing::Known)
+    }
+
+    fn held(&self) -> Result<Vec<HeldPayer>, Fault> {
+        let rows = self.db().rows(sql::PENALTIES_AFTER, vec![ms(app::now())])?;
+        let read = |row: &Vec<worker::SqlStorageValue>| {
+            let payer = Address::parse(Family::Evm, &text(row.first()))?;
+            Some(HeldPayer { payer, until: millis(row.get(1)) })
+        };
+        Ok(rows.iter().filter_map(read).collect())
+    }
+}

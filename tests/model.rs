@@ -1,0 +1,638 @@
+//! Two tenants, several payments and a chain that forgets: random interleavings of
+//! verify, settle, abort, retry, crash, reorganisation and foreign submission. After
+//! each, no payment was given goods for twice, each is claimed at most once, and none
+//! is lost.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::as_conversions,
+    reason = "a test fails by panicking"
+)]
+
+use alloy_primitives::B256;
+use proptest::prelude::*;
+use std::collections::{BTreeMap, BTreeSet};
+use x402_edge::address::{Address, TxId};
+use x402_edge::amount::Amount;
+use x402_edge::chain::trace::{Authorization, Block, Depth, Found, Mined, Place, Screening, Trace, Transfer};
+use x402_edge::id::{ClaimId, KeyId, RequestId, SettlementId, TenantId};
+use x402_edge::ledger::admission::Admission;
+use x402_edge::ledger::book::{self, Idempotency, Request, Seen, Traced};
+use x402_edge::ledger::budget::Budget;
+use x402_edge::ledger::claims::{self, Held, Prior, Unit};
+use x402_edge::ledger::payment::{
+    Asked, Finding, Kept, Known, Outcome, Records, Row, Taken, Terms, Verb, admit, authorization, conclude,
+};
+use x402_edge::network::{Environment, Network, by_key};
+use x402_edge::payment::settlement::SettlementStatus;
+use x402_edge::payment::{Checks, Claim, Finality};
+use x402_edge::reason::Reason;
+use x402_edge::settle::{Report, Spent};
+use x402_edge::tenant::key::KeyHash;
+use x402_edge::tenant::{Key, OwnLimits, Recipient, Scope, Tenant, TenantStatus};
+use x402_edge::tier::Tier;
+use x402_edge::time::{UnixMillis, UnixSeconds};
+use x402_edge::verdict::SanctionsPolicy;
+
+const NOW: UnixMillis = UnixMillis(1_795_000_000_000);
+const KEY: KeyHash = KeyHash([7; 32]);
+const PAYMENTS: usize = 5;
+const AMOUNT: u64 = 10_000;
+
+fn evm(byte: u8) -> Address {
+    Address::Evm([byte; 20].into())
+}
+
+fn base() -> &'static Network {
+    by_key("base").unwrap()
+}
+
+/// Two payers share the payments; the last payment is the second tenant's.
+fn payer(payment: usize) -> Address {
+    evm(10 + u8::try_from(payment % 2).unwrap())
+}
+
+fn seller(payment: usize) -> usize {
+    usize::from(payment + 1 == PAYMENTS)
+}
+
+fn recipient(tenant: usize) -> Address {
+    evm(20 + u8::try_from(tenant).unwrap())
+}
+
+fn nonce(payment: usize) -> B256 {
+    B256::repeat_byte(u8::try_from(payment).unwrap() + 1)
+}
+
+fn name(payment: usize) -> String {
+    authorization(base(), &payer(payment), &nonce(payment))
+}
+
+fn tenant(number: usize) -> Tenant {
+    Tenant {
+        id: TenantId([u8::try_from(number).unwrap(); 12]),
+        environment: Environment::Live,
+        version: 1,
+        company_name: None,
+        status: TenantStatus::Active,
+        tier: Tier::Enterprise,
+        region: None,
+        limits: OwnLimits::default(),
+        sanctions: SanctionsPolicy::Refuse,
+        recipients: vec![Recipient { address: recipient(number), default_for: vec!["base".to_owned()] }],
+        keys: vec![Key {
+            id: KeyId::new(NOW, 1),
+            name: "one".to_owned(),
+            hash: KEY,
+            scopes: vec![Scope::Verify, Scope::Settle],
+            created_at: NOW,
+            expires_at: None,
+        }],
+    }
+}
+
+/// A transaction: whose payments it moves, in their order.
+struct Transaction {
+    payments: Vec<usize>,
+    /// Whether a block of the chain holds it.
+    included: bool,
+    /// Whether it lies too deep to leave the chain: somebody has verified it by its hash.
+    deep: bool,
+}
+
+fn id(transaction: usize) -> TxId {
+    TxId::Evm(B256::repeat_byte(u8::try_from(transaction % 250).unwrap() + 3))
+}
+
+/// The `Transfer` log of a transaction's n-th payment: each stands behind its `AuthorizationUsed`.
+fn ordinal(place: usize) -> u64 {
+    u64::try_from(place).unwrap() * 2 + 1
+}
+
+fn trace(number: usize, transaction: &Transaction) -> Trace {
+    let transfers = transaction.payments.iter().enumerate().map(|(place, payment)| Transfer {
+        place: Place::LogIndex(ordinal(place) + 40),
+        ordinal: ordinal(place),
+        from: Some(payer(*payment)),
+        to: Some(recipient(seller(*payment))),
+        amount: Amount::atomic(AMOUNT),
+    });
+    let used = transaction.payments.iter().enumerate().map(|(place, payment)| Authorization {
+        authorizer: payer(*payment),
+        nonce: nonce(*payment),
+        transfer: Some(ordinal(place)),
+    });
+    let found = Found::Mined(Box::new(Mined {
+        failure: None,
+        block: Block { number: 100, hash: Some("0x1".to_owned()), time: Some(UnixSeconds(1_794_999_990)) },
+        head: 120,
+        depth: Depth::Confirmed,
+        submitter: None,
+        transfers: transfers.collect(),
+        foreign: vec![],
+        zero: vec![],
+        confidential: vec![],
+        memos: vec![],
+        authorizations: used.collect(),
+    }));
+    Trace { tx: id(number), found }
+}
+
+/// A ledger as its rows: what the shell does around the pure steps.
+struct Ledger {
+    tenant: Tenant,
+    admission: Admission,
+    payments: BTreeMap<String, (Row, Option<SettlementId>)>,
+    settlements: BTreeMap<SettlementId, Kept>,
+    claims: BTreeMap<String, Vec<Held>>,
+    keyed: BTreeMap<String, SettlementId>,
+}
+
+impl Ledger {
+    fn new(number: usize) -> Self {
+        Self {
+            tenant: tenant(number),
+            admission: Admission::new(NOW),
+            payments: BTreeMap::new(),
+            settlements: BTreeMap::new(),
+            claims: BTreeMap::new(),
+            keyed: BTreeMap::new(),
+        }
+    }
+
+    fn row(&self, name: &str) -> Option<Row> {
+        let (row, settlement) = self.payments.get(name)?;
+        let kept = settlement.and_then(|id| self.settlements.get(&id).cloned());
+        Some(Row { kept, ..row.clone() })
+    }
+
+    fn held(&self, transaction: &str) -> Vec<Held> {
+        self.claims.get(transaction).cloned().unwrap_or_default()
+    }
+
+    fn claim(&mut self, transaction: &str, held: Held) {
+        let all = self.claims.entry(transaction.to_owned()).or_default();
+        if all.iter().any(|other| other.prior.id == held.prior.id && other.unit == held.unit) {
+            return;
+        }
+        let clash =
+            all.iter().any(|other| other.unit == held.unit || other.unit == Unit::Whole || held.unit == Unit::Whole);
+        assert!(!clash, "{held:?} over {all:?}");
+        all.push(held);
+    }
+
+    /// Books an x402 request; a refusal of the ledger's own is an outcome too.
+    fn ask(&mut self, asked: &Asked, now: UnixMillis) -> Outcome {
+        let name = asked.terms.as_ref().unwrap().authorization.clone();
+        let held = match &asked.finding {
+            Finding::External(_, id, _) => self.held(&id.to_string()),
+            _ => Vec::new(),
+        };
+        let records = Records { row: self.row(&name), held, ..Records::default() };
+        let mut admission = self.admission.clone();
+        let admitted = admit(asked, &self.tenant, &admission, &records, now).expect("admitted");
+        let known = Known { tenant: &self.tenant, sanctions: None, records: &records };
+        let booked = conclude(asked, admitted, &mut admission, known, now).expect("an answer");
+        self.admission = admission;
+        if let Some(row) = booked.row {
+            let earlier = self.payments.get(&name).and_then(|(_, id)| *id);
+            let written = Row {
+                fingerprint: row.fingerprint,
+                proof: Some(row.proof),
+                expires_at: Some(row.expires_at),
+                kept: None,
+            };
+            self.payments.insert(name, (written, row.settlement.or(earlier)));
+        }
+        if let Some(kept) = booked.kept {
+            if let Some(unit) = booked.claim {
+                let prior = Prior { id: ClaimId::Settlement(kept.settlement.id), reference: None, at: now };
+                let transaction = kept.settlement.transaction.clone().unwrap();
+                self.claim(&transaction, Held { unit, prior });
+            }
+            if let (Some(idempotency), true) = (&asked.idempotency, booked.outcome.is_success()) {
+                self.keyed.insert(idempotency.key.clone(), kept.settlement.id);
+            }
+            self.settlements.insert(kept.settlement.id, kept);
+        }
+        booked.outcome
+    }
+
+    fn report(&mut self, report: &Report, now: UnixMillis) {
+        let Some(mut kept) = self.settlements.get(&report.settlement).cloned() else { return };
+        let transaction = report.transaction.clone().unwrap_or_default();
+        let applied = kept.apply(report, &self.held(&transaction), now);
+        if !applied.changed {
+            return;
+        }
+        let failed = kept.settlement.status == SettlementStatus::Failed;
+        self.admission.spending.end("base", applied.ended, report.spent, failed, now);
+        if let Some(unit) = applied.claim {
+            let prior = Prior { id: ClaimId::Settlement(kept.settlement.id), reference: None, at: now };
+            self.claim(&transaction, Held { unit, prior });
+        }
+        self.settlements.insert(kept.settlement.id, kept);
+    }
+}
+
+/// An attempt as its Settler knows it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Flight {
+    /// Stored and sent; in no block.
+    InPool,
+    /// In a block, by this transaction, its own or somebody else's.
+    Ended(usize),
+    /// Never to be launched, or over for good.
+    Over,
+}
+
+/// A request that waits for the Settler.
+struct Waiting {
+    request: RequestId,
+    payment: usize,
+    settlement: SettlementId,
+    attempt: usize,
+    key: Option<String>,
+}
+
+struct World {
+    now: UnixMillis,
+    ledgers: [Ledger; 2],
+    transactions: Vec<Transaction>,
+    flights: BTreeMap<(SettlementId, usize), (usize, Flight)>,
+    waiting: Vec<Waiting>,
+    /// How often goods were given for a payment.
+    goods: [u32; PAYMENTS],
+    /// Payments that were ever on the chain.
+    paid: BTreeSet<usize>,
+    expired: BTreeSet<usize>,
+    requests: u128,
+}
+
+impl World {
+    fn new() -> Self {
+        Self {
+            now: NOW,
+            ledgers: [Ledger::new(0), Ledger::new(1)],
+            transactions: Vec::new(),
+            flights: BTreeMap::new(),
+            waiting: Vec::new(),
+            goods: [0; PAYMENTS],
+            paid: BTreeSet::new(),
+            expired: BTreeSet::new(),
+            requests: 0,
+        }
+    }
+
+    /// The transaction of the chain that has used an authorization.
+    fn used_by(&self, payment: usize) -> Option<usize> {
+        self.transactions.iter().position(|each| each.included && each.payments.contains(&payment))
+    }
+
+    fn mine(&mut self, payments: Vec<usize>) -> usize {
+        self.paid.extend(&payments);
+        self.transactions.push(Transaction { payments, included: true, deep: false });
+        self.transactions.len() - 1
+    }
+
+    fn finding(&self, payment: usize, looked: bool) -> Finding {
+        let checks = Checks::none();
+        match self.used_by(payment) {
+            Some(number) if looked => {
+                let place = self.transactions[number].payments.iter().position(|each| *each == payment).unwrap();
+                Finding::External(checks, id(number), vec![ordinal(place)])
+            }
+            Some(_) => Finding::Used(checks, String::new()),
+            None if self.expired.contains(&payment) => Finding::Refused(checks, Reason::EvmValidBefore, String::new()),
+            None => Finding::Good(checks),
+        }
+    }
+
+    fn asked(&mut self, payment: usize, verb: Verb, key: Option<&str>) -> Asked {
+        self.requests += 1;
+        Asked {
+            key: KEY,
+            request_id: RequestId::new(self.now, self.requests),
+            verb,
+            network_text: "eip155:8453".to_owned(),
+            network: Some("base".to_owned()),
+            pay_to_taken: false,
+            chain_on: true,
+            payer: Some(payer(payment)),
+            terms: Some(Terms {
+                authorization: name(payment),
+                fingerprint: "f".to_owned(),
+                proof: "p".to_owned(),
+                payer: payer(payment),
+                pay_to: recipient(seller(payment)),
+                amount: Amount::atomic(AMOUNT),
+                signer: Some(evm(9)),
+                valid_before: Some(UnixSeconds(1_795_100_000)),
+                worst: 1,
+                has_code: false,
+            }),
+            finding: self.finding(payment, false),
+            budget: Budget { day: u128::MAX, failed: u128::MAX },
+            idempotency: key.map(|key| Idempotency { key: key.to_owned(), body_hash: "h".to_owned() }),
+            identifier: None,
+            random: self.requests.to_string(),
+        }
+    }
+
+    fn verify(&mut self, payment: usize) {
+        let mut asked = self.asked(payment, Verb::Verify, None);
+        if matches!(asked.finding, Finding::Used(..)) {
+            asked.finding = Finding::Refused(Checks::none(), Reason::EvmNonceUsed, String::new());
+        }
+        let now = self.now;
+        let outcome = self.ledgers[seller(payment)].ask(&asked, now);
+        assert!(!outcome.is_success() && !matches!(outcome, Outcome::Settle(_)), "a verification moves nothing");
+    }
+
+    /// What becomes of a success on its way to the caller: 0 it arrives, 1 the caller is seen to have gone,
+    /// 2 it is lost unseen.
+    fn answer(&mut self, request: RequestId, payment: usize, settlement: SettlementId, fate: u8) {
+        match fate % 3 {
+            0 => {
+                self.goods[payment] += 1;
+                assert!(self.paid.contains(&payment), "goods for a payment that was never on the chain");
+            }
+            1 => {
+                let ledger = &mut self.ledgers[seller(payment)];
+                let kept = ledger.settlements.get_mut(&settlement).unwrap();
+                if let (_, Some(key)) = kept.reopen(request) {
+                    ledger.keyed.remove(&key);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn settle(&mut self, payment: usize, key: Option<&str>, fate: u8) {
+        let now = self.now;
+        let mut asked = self.asked(payment, Verb::Settle, key);
+        // The same attempt again is told what it was told: no other goods.
+        if key.is_some_and(|key| self.ledgers[seller(payment)].keyed.contains_key(key)) {
+            return;
+        }
+        let ledger = &mut self.ledgers[seller(payment)];
+        let mut outcome = ledger.ask(&asked, now);
+        if outcome == Outcome::FindOut {
+            asked.finding = self.finding(payment, true);
+            outcome = self.ledgers[seller(payment)].ask(&asked, now);
+        }
+        match outcome {
+            Outcome::Settled(settlement) | Outcome::External(settlement) => {
+                self.answer(asked.request_id, payment, settlement.id, fate);
+            }
+            Outcome::Settle(reserved) => {
+                let (settlement, attempt) = (reserved.settlement.id, reserved.attempt);
+                // A Worker that dies here: the Settler never hears of it.
+                if fate % 4 != 3 {
+                    self.flights.entry((settlement, attempt)).or_insert((payment, Flight::InPool));
+                    let key = key.map(str::to_owned);
+                    self.waiting.push(Waiting { request: asked.request_id, payment, settlement, attempt, key });
+                }
+            }
+            Outcome::Refused(..) | Outcome::Taken(..) => {}
+            Outcome::Valid(_) | Outcome::FindOut => panic!("a settlement that is only valid"),
+        }
+    }
+
+    /// The Settler looks at an attempt, and reports it.
+    fn look(&mut self, at: usize) {
+        let Some((settlement, attempt)) = self.flights.keys().nth(at % self.flights.len().max(1)).copied() else {
+            return;
+        };
+        let (payment, flight) = self.flights[&(settlement, attempt)];
+        let now = match (flight, self.used_by(payment)) {
+            (Flight::InPool, Some(number)) => Flight::Ended(number),
+            (Flight::InPool, None) if self.expired.contains(&payment) => Flight::Over,
+            (Flight::Ended(number), _) if !self.transactions[number].included => Flight::InPool,
+            (same, _) => same,
+        };
+        self.flights.insert((settlement, attempt), (payment, now));
+        let reorged = matches!((flight, now), (Flight::Ended(_), Flight::InPool));
+        let (status, transaction) = match now {
+            Flight::Ended(number) => (SettlementStatus::Completed, Some(number)),
+            Flight::InPool => (SettlementStatus::Pending, None),
+            Flight::Over => (SettlementStatus::Failed, None),
+        };
+        let units = transaction.map(|number| {
+            let place = self.transactions[number].payments.iter().position(|each| *each == payment).unwrap();
+            vec![ordinal(place)]
+        });
+        let report = Report {
+            settlement,
+            attempt: Some(attempt),
+            status,
+            reason: (status == SettlementStatus::Failed).then_some(Reason::EvmValidBefore),
+            told: String::new(),
+            transaction: Some(id(transaction.unwrap_or(200)).to_string()),
+            attempts: Vec::new(),
+            external: false,
+            // A flight that was once completed may then fail or be pending.
+            reorged: reorged || matches!(now, Flight::InPool | Flight::Over),
+            units: units.unwrap_or_default(),
+            spent: transaction.map(|_| Spent { total: 1, l1_fee: 0 }),
+            handed: true,
+        };
+        let at = self.now;
+        self.ledgers[seller(payment)].report(&report, at);
+    }
+
+    fn deliver(&mut self, at: usize, fate: u8) {
+        if self.waiting.is_empty() {
+            return;
+        }
+        let waiting = self.waiting.swap_remove(at % self.waiting.len());
+        let now = self.now;
+        let ledger = &mut self.ledgers[seller(waiting.payment)];
+        let kept = ledger.settlements.get_mut(&waiting.settlement).unwrap();
+        if kept.deliver(waiting.request, now) == Taken::Success {
+            if let Some(key) = waiting.key {
+                ledger.keyed.insert(key, waiting.settlement);
+            }
+            self.answer(waiting.request, waiting.payment, waiting.settlement, fate);
+        }
+        let _ = waiting.attempt;
+    }
+
+    /// The ledger's alarm: what the Settler never heard of ends.
+    fn rescue(&mut self) {
+        let now = self.now;
+        for ledger in &mut self.ledgers {
+            for kept in ledger.settlements.values_mut() {
+                let due = kept.due().is_some_and(|at| at <= now);
+                if !due || kept.settlement.status != SettlementStatus::Pending {
+                    continue;
+                }
+                let key = (kept.settlement.id, kept.course.attempt);
+                if !self.flights.contains_key(&key) {
+                    let payment = (0..PAYMENTS).find(|each| {
+                        ledger.payments.get(&name(*each)).is_some_and(|(_, id)| *id == Some(kept.settlement.id))
+                    });
+                    self.flights.insert(key, (payment.unwrap(), Flight::Over));
+                    let reserve = kept.abandon(now);
+                    ledger.admission.spending.end("base", reserve, None, false, now);
+                }
+            }
+        }
+    }
+
+    /// Somebody presents a transaction's hash to `POST /v1/verify`.
+    fn by_hash(&mut self, number: usize, how: u8, reference: u8) {
+        if self.transactions.is_empty() {
+            return;
+        }
+        let number = number % self.transactions.len();
+        if !self.transactions[number].included {
+            return;
+        }
+        self.transactions[number].deep = true;
+        let payments = self.transactions[number].payments.clone();
+        let payment = payments[usize::from(how) % payments.len()];
+        let transaction = trace(number, &self.transactions[number]);
+        let claim = Claim {
+            network: base(),
+            tx: id(number),
+            expected: (how % 2 == 0).then(|| Amount::atomic(AMOUNT)),
+            recipient: None,
+            payer: (how % 3 == 1).then(|| payer(payment)),
+            memo: None,
+            authorization_nonce: (how % 3 == 2).then(|| nonce(payment)),
+            reference: Some(format!("order-{}", reference % 3)),
+            finality: Finality::Confirmed,
+            max_age_s: 86_400,
+            claim: true,
+        };
+        self.requests += 1;
+        let request = Request {
+            key: KEY,
+            request_id: RequestId::new(self.now, self.requests),
+            idempotency: None,
+            claim,
+            chain_on: true,
+            seen: Seen::Traced(Box::new(Traced {
+                trace: transaction.clone(),
+                screening: Screening::new(),
+                single_provider: true,
+            })),
+            random: self.requests.to_string(),
+        };
+        let (now, seller) = (self.now, seller(payment));
+        let ledger = &mut self.ledgers[seller];
+        let hash = id(number).to_string();
+        let mut held = ledger.held(&hash);
+        let mined = transaction.mined().unwrap();
+        for used in &mined.authorizations {
+            let row = ledger.row(&authorization(base(), &used.authorizer, &used.nonce));
+            let Some(kept) = row.and_then(|row| row.kept).filter(Kept::is_live) else { continue };
+            let prior = Prior { id: ClaimId::Settlement(kept.settlement.id), reference: None, at: now };
+            let units = claims::paid_by(used, mined, &recipient(seller));
+            held.extend(units.into_iter().map(|unit| Held { unit, prior: prior.clone() }));
+        }
+        let mut admission = ledger.admission.clone();
+        let admitted = book::admit(&request, &ledger.tenant, &admission, None, now).expect("admitted");
+        let known = book::Known { tenant: &ledger.tenant, held: &held, payers: &[], sanctions: None };
+        let booked = book::conclude(&request, admitted, &mut admission, known, now).expect("an answer");
+        ledger.admission = admission;
+        for row in &booked.claims {
+            ledger.claim(&hash, row.held());
+            for (place, payment) in payments.iter().enumerate() {
+                let own = self::seller(*payment) == seller && row.unit.covers(ordinal(place));
+                self.goods[*payment] += u32::from(own);
+            }
+        }
+    }
+
+    fn check(&self) {
+        for (payment, goods) in self.goods.iter().enumerate() {
+            assert!(*goods <= 1, "payment {payment} was given goods for {goods} times");
+        }
+        // A payment that our own attempt has moved is handed over, or found among those that may be.
+        for ((settlement, attempt), (payment, flight)) in &self.flights {
+            let kept = &self.ledgers[seller(*payment)].settlements[settlement];
+            if matches!(flight, Flight::Ended(_)) && kept.course.attempt == *attempt {
+                let found = kept.settlement.handed_over.is_some() || kept.is_live();
+                let claimed_by_hash = kept.settlement.reason == Some(Reason::EvmNonceUsed);
+                assert!(found || claimed_by_hash, "payment {payment} is lost");
+            }
+        }
+    }
+
+    fn step(&mut self, (what, which, fate): (u8, u8, u8)) {
+        let (payment, at) = (usize::from(which) % PAYMENTS, usize::from(which));
+        match what % 12 {
+            0 => self.verify(payment),
+            1..=3 => {
+                let key = (fate % 5 == 0).then(|| format!("key-{payment}-{}", fate % 2));
+                self.settle(payment, key.as_deref(), fate);
+            }
+            4 => {
+                // A block takes one of ours.
+                let pool: Vec<usize> =
+                    self.flights.values().filter(|(_, f)| *f == Flight::InPool).map(|(p, _)| *p).collect();
+                if let Some(payment) = pool.get(at % pool.len().max(1)).filter(|p| self.used_by(**p).is_none()) {
+                    self.mine(vec![*payment]);
+                }
+            }
+            5 => {
+                // Somebody else sends several at once.
+                let free: Vec<usize> = (0..PAYMENTS)
+                    .filter(|p| (which >> p) & 1 == 1 && self.used_by(*p).is_none() && !self.expired.contains(p))
+                    .collect();
+                if !free.is_empty() {
+                    self.mine(free);
+                }
+            }
+            6 | 7 => self.look(at),
+            8 => self.deliver(at, fate),
+            9 => {
+                self.now = self.now.plus(if fate % 2 == 0 { 31_000 } else { 61_000 });
+                self.rescue();
+            }
+            10 => {
+                let count = self.transactions.len().max(1);
+                if let Some(transaction) = self.transactions.get_mut(at % count).filter(|each| !each.deep) {
+                    transaction.included = false;
+                }
+                if fate % 7 == 0 && self.used_by(payment).is_none() {
+                    self.expired.insert(payment);
+                }
+            }
+            _ => self.by_hash(at, fate, which),
+        }
+        self.check();
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+    #[test]
+    fn no_payment_is_given_goods_for_twice_and_none_is_lost(
+        steps in proptest::collection::vec((any::<u8>(), any::<u8>(), any::<u8>()), 1..120)
+    ) {
+        let mut world = World::new();
+        for step in steps {
+            world.step(step);
+        }
+        // Whatever is on the chain at the end and was ever asked to be settled can still be had, once.
+        world.now = world.now.plus(120_000);
+        for _ in 0..3 {
+            for at in 0..world.flights.len() {
+                world.look(at);
+            }
+            world.rescue();
+        }
+        for payment in 0..PAYMENTS {
+            let before = world.goods[payment];
+            world.settle(payment, None, 0);
+            world.check();
+            prop_assert!(world.goods[payment] - before <= 1);
+        }
+    }
+}
