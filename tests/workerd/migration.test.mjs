@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { gunzipSync, gzipSync } from "node:zlib";
 import { privateKeyToAccount } from "viem/accounts";
-import { KEYS, startEvm } from "../../scripts/lib/evm.mjs";
+import { ACCOUNTS, KEYS, startEvm } from "../../scripts/lib/evm.mjs";
 import { keyPairText, signer, startSolana } from "../../scripts/lib/solana.mjs";
 import { sign } from "./payment.mjs";
 import { restore } from "./state.mjs";
@@ -29,6 +29,8 @@ before(async () => {
   solana.svm.airdrop((await signer(0x21)).address, 1_000_000_000n);
   const chain = gzipSync(gunzipSync(readFileSync(join(FOLDER, "anvil.json.gz"))));
   await evm.rpc("anvil_loadState", [`0x${chain.toString("hex")}`]);
+  // What was in the pool is nowhere now, and no block comes before a test says so.
+  await evm.rpc("evm_setAutomine", [false]);
   const pair = await keyPairText(new Uint8Array(32).fill(0x21));
   const vars = { RPC_LOCAL_EVM: evm.url, EVM_SIGNERS_TEST: KEYS.at(-1), RPC_LOCAL_SOLANA: solana.url, SOLANA_SIGNERS_TEST: pair };
   worker = await startWorker({ vars, state, migrated: MADE.migrations });
@@ -50,7 +52,7 @@ const byHash = async (more) => (await post("/v1/verify", { ...AGES, ...more })).
 const anew = (secret, to, change = {}) => sign({ buyer: privateKeyToAccount(secret), to, change: { validBefore: 4_000_000_000n, ...change } });
 
 test("every settlement is read as it was, and those that were completed as handed over", async () => {
-  assert.equal(MADE.settlements.length, 7);
+  assert.equal(MADE.settlements.length, 8);
   for (const was of MADE.settlements) {
     const { status, body } = await read(was.id);
     assert.equal(status, 200, was.id);
@@ -80,6 +82,25 @@ for (const name of COMPLETED) {
   });
 }
 
+test("what was pending is waited for as the transaction that it was, and handed over once", async () => {
+  const { body, answer } = cases.waiting;
+  const sent = async (tag) => Number(await evm.rpc("eth_getTransactionCount", [ACCOUNTS.at(-1).address, tag]));
+  const before = await sent("latest");
+  assert.equal((await verify(body)).isValid, true);
+  const asking = settle(body);
+  try {
+    await until(async () => (await sent("pending")) === before + 2, "both transactions in the pool, again");
+    assert.equal((await verify(body)).invalidReason, "duplicate_settlement");
+  } finally {
+    await evm.rpc("evm_setAutomine", [true]);
+    await evm.rpc("evm_mine");
+  }
+  const settled = await asking;
+  assert.deepEqual([told(settled), settled.extra.settlementId, told(await settle(body))], ["success", idOf("waiting"), "duplicate_settlement"], JSON.stringify(settled));
+  const { body: settlement } = await read(idOf("waiting"));
+  assert.deepEqual([settlement.attempts[0].transaction, await sent("latest")], [answer.transaction, before + 2]);
+});
+
 test("what was pending is open: it is completed by itself, and handed over once", async () => {
   const { body, answer } = cases.pending;
   const { paymentRequirements: { payTo, amount } } = body;
@@ -93,7 +114,8 @@ test("what was pending is open: it is completed by itself, and handed over once"
   const answers = await Promise.all(Array.from({ length: 6 }, () => settle(body)));
   assert.deepEqual(answers.map(told).sort(), [...Array(5).fill("duplicate_settlement"), "success"]);
   assert.deepEqual((await verify(body)).invalidReason, "duplicate_settlement");
-  assert.equal((await evm.balance(payTo)) - had, BigInt(amount));
+  // The other that was pending pays the same seller.
+  assert.equal((await evm.balance(payTo)) - had, 2n * BigInt(amount));
 });
 
 test("what failed may be tried again", async () => {
