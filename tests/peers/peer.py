@@ -1,7 +1,7 @@
 """A stock shop (FastAPI, Flask) and a stock buyer (httpx, requests) of the Python
 package x402, with nothing of ours in them but a URL and a key.
 
-    peer.py shop fastapi|flask '{"facilitator", "key", "accepts"}'   prints the port
+    peer.py shop fastapi|flask '{"facilitator", "key", "accepts", "pages"?}'   prints the port
     peer.py buy httpx|requests '{"url", "evm"?, "svm"?, "rpc"?}'     prints what came
 """
 
@@ -28,7 +28,8 @@ def shop(framework, wishes):
     own = {"Authorization": f"Bearer {wishes['key']}"}
     headers = CreateHeadersAuthProvider(lambda: {"verify": own, "settle": own, "supported": own})
     config = FacilitatorConfig(url=wishes["facilitator"], auth_provider=headers)
-    routes = {"GET /report": RouteConfig(accepts=accepts(wishes["accepts"]), description="A report")}
+    pages = wishes.get("pages", ["report"])
+    routes = {f"GET /{page}": RouteConfig(accepts=accepts(wishes["accepts"]), description="A report") for page in pages}
     listener = socket.create_server(("127.0.0.1", 0))
     print(listener.getsockname()[1], flush=True)
     if framework == "fastapi":
@@ -41,9 +42,11 @@ def shop(framework, wishes):
         app = FastAPI()
         app.middleware("http")(payment_middleware(routes, server))
 
-        @app.get("/report")
         async def report():
             return {"report": "sunny"}
+
+        for page in pages:
+            app.get(f"/{page}")(report)
 
         uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[listener])
     else:
@@ -56,9 +59,8 @@ def shop(framework, wishes):
         app = Flask(__name__)
         payment_middleware(app, routes, server)
 
-        @app.get("/report")
-        def report():
-            return {"report": "sunny"}
+        for page in pages:
+            app.get(f"/{page}", endpoint=page)(lambda: {"report": "sunny"})
 
         make_server("127.0.0.1", 0, app, threaded=True, fd=listener.fileno()).serve_forever()
 

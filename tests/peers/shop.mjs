@@ -22,9 +22,9 @@ function resourceServer({ facilitator, key }) {
   return new x402ResourceServer(client).register("eip155:*", new EvmShop()).register("solana:*", new SvmShop());
 }
 
-const routes = (accepts) => ({
-  "GET /report": { accepts: accepts.map((each) => ({ scheme: "exact", ...each })), description: "A report" },
-});
+/** Pages of one price. */
+const routes = (accepts, pages = ["report"]) =>
+  Object.fromEntries(pages.map((page) => [`GET /${page}`, { accepts: accepts.map((each) => ({ scheme: "exact", ...each })), description: "A report" }]));
 
 /** The same shop with @x402/hono; answers its `fetch`. */
 export function honoShop({ facilitator, key, accepts }) {
@@ -34,20 +34,20 @@ export function honoShop({ facilitator, key, accepts }) {
   return (input, init) => app.fetch(new Request(input, init));
 }
 
-/** Opens a shop on loopback whose one page costs what one of `accepts` says; answers `{ url, served, close }`. */
-export async function openShop({ facilitator, key, accepts }) {
+/** Opens a shop on loopback whose pages cost what one of `accepts` says; answers `{ url, served, close }`, the first page's URL. */
+export async function openShop({ facilitator, key, accepts, pages = ["report"] }) {
   const server = resourceServer({ facilitator, key });
   const app = express();
-  app.use(paymentMiddleware(routes(accepts), server));
+  app.use(paymentMiddleware(routes(accepts, pages), server));
   const shop = { served: 0 };
-  app.get("/report", (_request, response) => {
+  app.get(pages.map((page) => `/${page}`), (_request, response) => {
     shop.served++;
     response.json({ report: "sunny" });
   });
   const listener = await new Promise((resolve) => {
     const listening = app.listen(0, "127.0.0.1", () => resolve(listening));
   });
-  shop.url = `http://127.0.0.1:${listener.address().port}/report`;
+  shop.url = `http://127.0.0.1:${listener.address().port}/${pages[0]}`;
   shop.close = () => {
     listener.closeAllConnections();
     listener.close();
@@ -55,14 +55,30 @@ export async function openShop({ facilitator, key, accepts }) {
   return shop;
 }
 
-/** Buys with whichever account is given, `evm` or `svm`; answers the status, the body and what the shop says of the payment. */
-export async function buy(url, { evm, svm, rpcUrl, anyAsset = false }, by = fetch) {
+function payingFetch({ evm, svm, rpcUrl, anyAsset = false }, by) {
   const client = new x402Client();
   if (evm) client.register("eip155:*", new EvmBuyer(evm));
   if (svm) client.register("solana:*", new SvmBuyer(svm, { rpcUrl }));
   // Stock buyers pay small amounts in well-known tokens only; a development token is neither.
   if (anyAsset) client.setSpendControls(false);
-  const response = await wrapFetchWithPayment(by, client)(url);
+  return wrapFetchWithPayment(by, client);
+}
+
+/** What a stock buyer sends for a page: the header alone, which buys nothing yet. */
+export async function paymentHeader(url, wallet) {
+  let header;
+  const keeping = async (input, init) => {
+    const request = new Request(input, init);
+    header = request.headers.get("payment-signature");
+    return header ? Response.json({}) : fetch(request);
+  };
+  await payingFetch(wallet, keeping)(url);
+  return { "payment-signature": header };
+}
+
+/** Buys with whichever account is given, `evm` or `svm`; answers the status, the body and what the shop says of the payment. */
+export async function buy(url, wallet, by = fetch) {
+  const response = await payingFetch(wallet, by)(url);
   const told = response.headers.get("payment-response");
   return { status: response.status, body: await response.json().catch(() => undefined), payment: told ? decodePaymentResponseHeader(told) : undefined };
 }

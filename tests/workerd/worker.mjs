@@ -18,10 +18,52 @@ const NOWHERE = Object.fromEntries(
   ]),
 );
 
-/** Counts what the Worker asks of the platform; the ledger's own calls are not its. */
-const COUNTING = `
-import Inner, { Settler, TenantLedger } from "./index.js";
-export { Settler, TenantLedger };
+/** What wrangler.toml says of the runtime. */
+const WRANGLER = readFileSync(join(ROOT, "wrangler.toml"), "utf8");
+const FLAGS = JSON.parse(WRANGLER.match(/^compatibility_flags = (\[.*\])/m)?.[1] ?? "[]");
+const [, DATE] = WRANGLER.match(/^compatibility_date = "(.*)"/m);
+
+/** Counts what the Worker asks of the platform (the ledger's own calls are not its), and
+ * lets a test put the clock forward: alarms are set in the Worker's time and ring in the platform's. */
+const WRAPPER = `
+import Inner, * as all from "./index.js";
+const Platform = Date;
+const real = () => Platform.now();
+let ahead = 0;
+globalThis.Date = class extends Platform {
+  constructor(...given) {
+    if (given.length) super(...given);
+    else super(real() + ahead);
+  }
+  static now() {
+    return real() + ahead;
+  }
+};
+function clocked(Class) {
+  return class extends Class {
+    constructor(state, env) {
+      super(state, env);
+      this.own = { storage: state.storage, known: ahead };
+      const { constructor: { prototype } } = state.storage;
+      if (prototype.platformAlarm) return;
+      prototype.platformAlarm = prototype.setAlarm;
+      prototype.setAlarm = function (at, ...more) {
+        return this.platformAlarm(Math.max(Number(at) - ahead, real()), ...more);
+      };
+    }
+    async fetch(request) {
+      const { storage, known } = this.own;
+      if (known !== ahead) {
+        this.own.known = ahead;
+        const at = await storage.getAlarm();
+        if (at !== null) await storage.platformAlarm(Math.max(at - (ahead - known), real()));
+      }
+      return super.fetch(request);
+    }
+  };
+}
+export const Settler = clocked(all.Settler);
+export const TenantLedger = clocked(all.TenantLedger);
 const counts = { ledger: 0, directory: 0 };
 function watched(target, methods, name) {
   return new Proxy(target, {
@@ -37,7 +79,12 @@ function watched(target, methods, name) {
 }
 export default {
   async fetch(request, env, context) {
-    if (new URL(request.url).pathname === "/__counts") {
+    const { pathname, search } = new URL(request.url);
+    if (pathname === "/__advance") {
+      ahead += Number(search.slice(1));
+      return Response.json({ ahead });
+    }
+    if (pathname === "/__counts") {
       const told = Response.json(counts);
       counts.ledger = counts.directory = 0;
       return told;
@@ -52,20 +99,21 @@ export default {
 `;
 
 /** Starts the Worker. `vars` are further settings; `bindings: false` leaves D1 and
- * ledgers out; `direct` opens workerd's own socket beside Miniflare's. */
-export async function startWorker({ vars = {}, bindings = true, state, build = "build", direct = false } = {}) {
+ * ledgers out; `direct` opens workerd's own socket beside Miniflare's; `migrated` names
+ * the migrations that a given state has had. */
+export async function startWorker({ vars = {}, bindings = true, state, build = "build", direct = false, migrated } = {}) {
   const folder = join(ROOT, build);
   const own = state ?? mkdtempSync(join(tmpdir(), "x402-edge-"));
   const modules = [
-    ...(direct ? [] : [{ type: "ESModule", path: join(folder, "counting.js"), contents: COUNTING }]),
+    ...(direct ? [] : [{ type: "ESModule", path: join(folder, "wrapper.js"), contents: WRAPPER }]),
     { type: "ESModule", path: join(folder, "index.js"), contents: readFileSync(join(folder, "index.js"), "utf8") },
     { type: "CompiledWasm", path: join(folder, "index_bg.wasm"), contents: readFileSync(join(folder, "index_bg.wasm")) },
   ];
   const options = {
     modules,
     modulesRoot: folder,
-    compatibilityDate: "2026-11-01",
-    compatibilityFlags: ["enable_request_signal"],
+    compatibilityDate: DATE,
+    compatibilityFlags: FLAGS,
     host: "127.0.0.1",
     port: 0,
     ...(bindings
@@ -92,7 +140,7 @@ export async function startWorker({ vars = {}, bindings = true, state, build = "
   const url = (await mf.ready).origin;
   const worker = new Worker(mf, url, own, log, state === undefined);
   if (direct) worker.direct = (await mf.unsafeGetDirectURL()).href;
-  if (bindings) await worker.migrate();
+  if (bindings) await worker.migrate(migrated);
   return worker;
 }
 
@@ -101,11 +149,11 @@ export class Worker {
     Object.assign(this, { mf, url, state, log, ownsState });
   }
 
-  async migrate() {
+  async migrate(migrated) {
     const db = await this.mf.getD1Database("DB");
     const { results } = await db.prepare("SELECT name FROM sqlite_master WHERE name = 'tenants'").all();
-    if (results.length) return;
-    for (const file of readdirSync(join(ROOT, "migrations")).sort()) {
+    if (results.length && !migrated) return;
+    for (const file of readdirSync(join(ROOT, "migrations")).sort().filter((name) => !migrated?.includes(name))) {
       const sql = readFileSync(join(ROOT, "migrations", file), "utf8").replace(/^--.*$/gm, "");
       for (const statement of sql.split(";").map((one) => one.trim()).filter(Boolean)) await db.prepare(statement).run();
     }
@@ -150,6 +198,11 @@ export class Worker {
 
   async counts() {
     return (await fetch(`${this.url}/__counts`)).json();
+  }
+
+  /** Puts the Worker's clock forward. An object's alarm follows when the object is next asked something. */
+  async advance(ms) {
+    await fetch(`${this.url}/__advance?${ms}`);
   }
 
   /** Fires a cron trigger. */

@@ -3,13 +3,14 @@ import express from "express";
 import { paymentMiddleware } from "x402-express";
 import { createSigner, decodeXPaymentResponse, wrapFetchWithPayment } from "x402-fetch";
 
-/** Opens a shop on loopback; answers `{ url, close }`. */
-export async function openShop({ facilitator, key, network, payTo }) {
+/** Opens a shop on loopback, all pages at one price; answers `{ url, close }`, the first page's URL. */
+export async function openShop({ facilitator, key, network, payTo, pages = ["report"] }) {
   const own = { Authorization: `Bearer ${key}` };
   const createAuthHeaders = async () => ({ verify: own, settle: own, supported: own });
   const app = express();
-  app.use(paymentMiddleware(payTo, { "GET /report": { price: "$0.01", network } }, { url: facilitator, createAuthHeaders }));
-  app.get("/report", (_request, response) => response.json({ report: "sunny" }));
+  const routes = Object.fromEntries(pages.map((page) => [`GET /${page}`, { price: "$0.01", network }]));
+  app.use(paymentMiddleware(payTo, routes, { url: facilitator, createAuthHeaders }));
+  app.get(pages.map((page) => `/${page}`), (_request, response) => response.json({ report: "sunny" }));
   const listener = await new Promise((resolve) => {
     const listening = app.listen(0, "127.0.0.1", () => resolve(listening));
   });
@@ -17,14 +18,29 @@ export async function openShop({ facilitator, key, network, payTo }) {
     listener.closeAllConnections();
     listener.close();
   };
-  return { url: `http://127.0.0.1:${listener.address().port}/report`, close };
+  return { url: `http://127.0.0.1:${listener.address().port}/${pages[0]}`, close };
+}
+
+async function payingFetch({ network, key, rpcUrl }, by) {
+  const config = rpcUrl ? { svmConfig: { rpcUrl } } : undefined;
+  return wrapFetchWithPayment(by, await createSigner(network, key), undefined, undefined, config);
+}
+
+/** What a stock buyer sends for a page: the header alone, which buys nothing yet. */
+export async function paymentHeader(url, wallet) {
+  let header;
+  const keeping = async (input, init) => {
+    const request = new Request(input, init);
+    header = request.headers.get("x-payment");
+    return header ? Response.json({}) : fetch(request);
+  };
+  await (await payingFetch(wallet, keeping))(url);
+  return { "x-payment": header };
 }
 
 /** Buys with a private key; answers the status, the body and what the shop says of the payment. */
-export async function buy(url, { network, key, rpcUrl }) {
-  const signer = await createSigner(network, key);
-  const config = rpcUrl ? { svmConfig: { rpcUrl } } : undefined;
-  const response = await wrapFetchWithPayment(fetch, signer, undefined, undefined, config)(url);
+export async function buy(url, wallet) {
+  const response = await (await payingFetch(wallet, fetch))(url);
   const told = response.headers.get("x-payment-response");
   return { status: response.status, body: await response.json().catch(() => undefined), payment: told ? decodeXPaymentResponse(told) : undefined };
 }

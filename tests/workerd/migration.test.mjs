@@ -1,0 +1,187 @@
+// The state that the build before deliveries wrote (tests/fixtures/state-before-delivery)
+// is read by this build: what was settled counts as handed over, what was pending is
+// open, what was claimed stays claimed as a whole, and nothing is lost.
+import assert from "node:assert/strict";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, test } from "node:test";
+import { gunzipSync, gzipSync } from "node:zlib";
+import { privateKeyToAccount } from "viem/accounts";
+import { ACCOUNTS, KEYS, startEvm } from "../../scripts/lib/evm.mjs";
+import { keyPairText, signer, startSolana } from "../../scripts/lib/solana.mjs";
+import { sign } from "./payment.mjs";
+import { restore } from "./state.mjs";
+import { ROOT, startWorker, until } from "./worker.mjs";
+
+const FOLDER = join(ROOT, "tests", "fixtures", "state-before-delivery");
+const MADE = JSON.parse(readFileSync(join(FOLDER, "manifest.json"), "utf8"));
+const { cases, tenant: { key } } = MADE;
+const COMPLETED = ["completed", "external", "identified", "keyed", "solana"];
+/** What is asked by hash is older than a day by now. */
+const AGES = { max_age_seconds: 315_360_000 };
+let state, evm, solana, worker;
+
+before(async () => {
+  state = mkdtempSync(join(tmpdir(), "x402-migration-"));
+  restore(FOLDER, state);
+  [evm, solana] = await Promise.all([startEvm(), startSolana()]);
+  solana.svm.airdrop((await signer(0x21)).address, 1_000_000_000n);
+  const chain = gzipSync(gunzipSync(readFileSync(join(FOLDER, "anvil.json.gz"))));
+  await evm.rpc("anvil_loadState", [`0x${chain.toString("hex")}`]);
+  // What was in the pool is nowhere now, and no block comes before a test says so.
+  await evm.rpc("evm_setAutomine", [false]);
+  const pair = await keyPairText(new Uint8Array(32).fill(0x21));
+  const vars = { RPC_LOCAL_EVM: evm.url, EVM_SIGNERS_TEST: KEYS.at(-1), RPC_LOCAL_SOLANA: solana.url, SOLANA_SIGNERS_TEST: pair };
+  worker = await startWorker({ vars, state, migrated: MADE.migrations });
+});
+after(async () => {
+  await worker?.stop();
+  evm?.stop();
+  solana?.stop();
+  rmSync(state, { recursive: true, force: true });
+});
+
+const post = (path, body, headers) => worker.call("POST", path, { key, body, headers });
+const settle = async (body, headers) => (await post("/facilitator/settle", body, headers)).body;
+const verify = async (body) => (await post("/facilitator/verify", body)).body;
+const read = (id) => worker.call("GET", `/v1/settlements/${id}`, { key });
+const idOf = (name) => cases[name].answer.extra.settlementId;
+const told = ({ success, errorReason }) => (success ? "success" : errorReason);
+const byHash = async (more) => (await post("/v1/verify", { ...AGES, ...more })).body;
+const anew = (secret, to, change = {}) => sign({ buyer: privateKeyToAccount(secret), to, change: { validBefore: 4_000_000_000n, ...change } });
+
+test("every settlement is read as it was, and those that were completed as handed over", async () => {
+  assert.equal(MADE.settlements.length, 8);
+  for (const was of MADE.settlements) {
+    const { status, body } = await read(was.id);
+    assert.equal(status, 200, was.id);
+    // What was pending when that build stopped goes on by itself.
+    const kept = was.status === "pending" ? ["id", "network", "payer", "pay_to", "amount", "asset", "created_at"] : Object.keys(was);
+    for (const name of kept) assert.deepEqual(body[name], was[name], `${was.id} ${name}`);
+    if (was.status === "completed") assert.ok(body.handed_over.at, JSON.stringify(body.handed_over));
+    else assert.equal(body.handed_over, null);
+  }
+  const { body } = await worker.call("GET", "/v1/settlements?limit=100", { key });
+  assert.deepEqual(body.data.map(({ id }) => id).sort(), MADE.settlements.map(({ id }) => id).sort());
+  for (const { status, handed_over } of body.data) assert.equal(Boolean(handed_over), status === "completed");
+});
+
+for (const name of COMPLETED) {
+  test(`what was completed is not told again: ${name}`, async () => {
+    const { body, answer, idempotencyKey } = cases[name];
+    const headers = idempotencyKey && { "idempotency-key": idempotencyKey };
+    for (const sent of [undefined, headers]) {
+      const again = await settle(body, sent);
+      assert.deepEqual([told(again), again.transaction, again.extra.settlementId], ["duplicate_settlement", answer.transaction, idOf(name)], JSON.stringify(again));
+    }
+    const { isValid, invalidReason } = await verify(body);
+    assert.deepEqual([isValid, invalidReason], [false, "duplicate_settlement"]);
+    const handOver = await worker.call("POST", `/v1/settlements/${idOf(name)}/hand-over`, { key, body: {} });
+    assert.equal(handOver.status, 409);
+  });
+}
+
+test("what was pending is waited for as the transaction that it was, and handed over once", async () => {
+  const { body, answer } = cases.waiting;
+  const sent = async (tag) => Number(await evm.rpc("eth_getTransactionCount", [ACCOUNTS.at(-1).address, tag]));
+  const before = await sent("latest");
+  assert.equal((await verify(body)).isValid, true);
+  const asking = settle(body);
+  try {
+    await until(async () => (await sent("pending")) === before + 2, "both transactions in the pool, again");
+    assert.equal((await verify(body)).invalidReason, "duplicate_settlement");
+  } finally {
+    await evm.rpc("evm_setAutomine", [true]);
+    await evm.rpc("evm_mine");
+  }
+  const settled = await asking;
+  assert.deepEqual([told(settled), settled.extra.settlementId, told(await settle(body))], ["success", idOf("waiting"), "duplicate_settlement"], JSON.stringify(settled));
+  const { body: settlement } = await read(idOf("waiting"));
+  assert.deepEqual([settlement.attempts[0].transaction, await sent("latest")], [answer.transaction, before + 2]);
+});
+
+test("what was pending is open: it is completed by itself, and handed over once", async () => {
+  const { body, answer } = cases.pending;
+  const { paymentRequirements: { payTo, amount } } = body;
+  const [id, had] = [idOf("pending"), BigInt(MADE.balances[payTo])];
+  await until(async () => (await read(id)).body.status === "completed", "the alarm", 60_000);
+  const { body: settlement } = await read(id);
+  const attempts = settlement.attempts.map(({ transaction }) => transaction);
+  // Its price may have been raised: any version of it will do.
+  assert.deepEqual([attempts[0], attempts.includes(settlement.transaction), settlement.handed_over], [answer.transaction, true, null]);
+  assert.equal((await verify(body)).isValid, true);
+  const answers = await Promise.all(Array.from({ length: 6 }, () => settle(body)));
+  assert.deepEqual(answers.map(told).sort(), [...Array(5).fill("duplicate_settlement"), "success"]);
+  assert.deepEqual((await verify(body)).invalidReason, "duplicate_settlement");
+  // The other that was pending pays the same seller.
+  assert.equal((await evm.balance(payTo)) - had, 2n * BigInt(amount));
+});
+
+test("what failed may be tried again", async () => {
+  const { body, buyer, answer } = cases.failed;
+  await evm.mint(privateKeyToAccount(buyer).address, 10_000n);
+  const again = await settle(body);
+  assert.deepEqual([told(again), again.extra.settlementId], ["success", idOf("failed")], JSON.stringify(again));
+  assert.notEqual(again.transaction, answer.transaction);
+  assert.equal(told(await settle(body)), "duplicate_settlement");
+});
+
+test("what was verified is still good, and settled once", async () => {
+  const { body } = cases.verified;
+  assert.equal((await verify(body)).isValid, true);
+  assert.deepEqual([told(await settle(body)), told(await settle(body))], ["success", "duplicate_settlement"]);
+});
+
+test("what was claimed stays claimed, all of it, and by its own reference only", async () => {
+  for (const name of ["claimed", "several", "authorized"]) {
+    const { asked, answer } = cases[name];
+    const own = await byHash(asked);
+    assert.deepEqual([own.success, own.replayed, own.id, own.amount], [true, true, answer.id, answer.amount], `${name}: ${JSON.stringify(own)}`);
+    for (const reference of ["order-9", undefined]) {
+      const other = await byHash({ ...asked, reference });
+      assert.deepEqual([other.error_code, other.claimed_by.id, other.claimed_by.reference], ["ALREADY_CLAIMED", answer.id, asked.reference], name);
+    }
+  }
+  // One log of a transaction that was claimed as a whole is not free, whoever names it.
+  const { asked, payer, free, answer } = cases.several;
+  const { error_code, claimed_by } = await byHash({ ...asked, payer, reference: "order-9" });
+  assert.deepEqual([error_code, claimed_by.id], ["ALREADY_CLAIMED", answer.id]);
+  // What the same transaction paid to another of his recipients was not claimed, and is not now.
+  const elsewhere = await byHash({ ...asked, recipient: free, reference: "order-9" });
+  assert.deepEqual([elsewhere.success, elsewhere.replayed, elsewhere.amount], [true, false, "300000"], JSON.stringify(elsewhere));
+});
+
+test("a settled payment's transaction is claimed by its settlement", async () => {
+  for (const name of ["completed", "external", "identified", "keyed"]) {
+    const { answer } = cases[name];
+    const { paymentRequirements: { payTo } } = cases[name].body;
+    const other = await byHash({ tx_hash: answer.transaction, chain: "local-evm", recipient: payTo, reference: "order-9" });
+    assert.deepEqual([other.error_code, other.claimed_by.id], ["ALREADY_CLAIMED", idOf(name)], `${name}: ${JSON.stringify(other)}`);
+  }
+});
+
+test("an identifier that was used names its first authorization", async () => {
+  const { id, buyer, body, answer } = cases.identified;
+  const again = await anew(buyer, body.paymentRequirements.payTo);
+  again.paymentPayload.extensions = { "payment-identifier": { info: { required: true, id } } };
+  const { invalidReason } = await verify(again);
+  const refused = await settle(again);
+  assert.deepEqual([invalidReason, told(refused)], ["payment_identifier_conflict", "payment_identifier_conflict"]);
+  assert.deepEqual([refused.transaction, refused.extra.settlementId], [answer.transaction, idOf("identified")]);
+});
+
+test("keys, recipients, usage and records are where they were", async () => {
+  const { body: usage } = await worker.call("GET", "/v1/usage", { key });
+  assert.ok(usage.verifications_used >= MADE.usage || usage.period !== MADE.period, JSON.stringify(usage));
+  for (const name of ["claimed", "several", "authorized"]) {
+    const { status, body } = await worker.call("GET", `/v1/verifications/${cases[name].answer.id}`, { key });
+    assert.deepEqual([status, body.id, body.reference], [200, cases[name].answer.id, cases[name].asked.reference]);
+  }
+  for (const recipient of MADE.tenant.recipients.slice(0, 2)) {
+    const secret = cases.completed.buyer;
+    assert.equal((await verify(await anew(secret, recipient))).isValid, true);
+  }
+  const foreign = await worker.call("GET", `/v1/settlements/${idOf("completed")}`, { key: MADE.other.key });
+  assert.equal(foreign.status, 404);
+});
