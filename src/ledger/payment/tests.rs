@@ -3,7 +3,7 @@ use crate::address::Family;
 use crate::id::{RequestId, TenantId};
 use crate::judge::Prior;
 use crate::ledger::book::Idempotency;
-use crate::ledger::budget::Budget;
+use crate::ledger::budget::{Budget, Ended};
 use crate::ledger::claims::Held;
 use crate::settle::Spent;
 use crate::tenant::key::KeyHash;
@@ -250,15 +250,10 @@ fn one_identifier_is_one_authorization() {
     let live = [SettlementStatus::Completed, SettlementStatus::Pending];
     for (status, verb) in live.into_iter().flat_map(|status| [(status, Verb::Verify), (status, Verb::Settle)]) {
         // Signed anew: never answered with the first payment, which is named to its payer.
-        match booked_with(&named(verb), &records(status)).outcome {
-            Outcome::Taken(_, Reason::IdentifierConflict, _, first) => {
-                assert_eq!(
-                    Some(first.id),
-                    records(status).identified.and_then(|(_, row)| row.kept).map(|k| k.settlement.id)
-                );
-            }
-            other => panic!("{other:?}"),
-        }
+        let conflict = booked_with(&named(verb), &records(status)).outcome;
+        let Outcome::Taken(_, Reason::IdentifierConflict, _, first) = conflict else { panic!("{conflict:?}") };
+        let known = records(status).identified.and_then(|(_, row)| row.kept);
+        assert_eq!(Some(first.id), known.map(|kept| kept.settlement.id));
         let silent = Asked { finding: refused(Reason::UnexpectedVerify), ..named(verb) };
         assert!(matches!(
             booked_with(&silent, &records(status)).outcome,
@@ -319,7 +314,8 @@ fn a_days_settlements_are_bounded_in_money_by_network() {
 #[test]
 fn once_failures_have_cost_their_share_only_known_payers_are_served_one_at_a_time() {
     let (tenant, mut admission) = (tenant(Environment::Live), Admission::new(NOW));
-    admission.spending.end("base", None, Some(Spent { total: 3, l1_fee: 0 }), true, NOW);
+    let spent = Some(Spent { total: 3, l1_fee: 0 });
+    admission.spending.end("base", Ended { reserve: None, spent, failed: true }, NOW);
     for verb in [Verb::Verify, Verb::Settle] {
         assert_eq!(
             reason(&step(&asked(verb), &tenant, &mut admission, None).expect("an answer")),
