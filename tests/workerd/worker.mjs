@@ -99,9 +99,8 @@ export default {
 `;
 
 /** Starts the Worker. `vars` are further settings; `bindings: false` leaves D1 and
- * ledgers out; `direct` opens workerd's own socket beside Miniflare's; `migrated` names
- * the migrations that a given state has had. */
-export async function startWorker({ vars = {}, bindings = true, state, build = "build", direct = false, migrated } = {}) {
+ * ledgers out; `direct` opens workerd's own socket beside Miniflare's. */
+export async function startWorker({ vars = {}, bindings = true, state, build = "build", direct = false } = {}) {
   const folder = join(ROOT, build);
   const own = state ?? mkdtempSync(join(tmpdir(), "x402-edge-"));
   const modules = [
@@ -140,7 +139,7 @@ export async function startWorker({ vars = {}, bindings = true, state, build = "
   const url = (await mf.ready).origin;
   const worker = new Worker(mf, url, own, log, state === undefined);
   if (direct) worker.direct = (await mf.unsafeGetDirectURL()).href;
-  if (bindings) await worker.migrate(migrated);
+  if (bindings) await worker.migrate();
   return worker;
 }
 
@@ -149,11 +148,11 @@ export class Worker {
     Object.assign(this, { mf, url, state, log, ownsState });
   }
 
-  async migrate(migrated) {
+  async migrate() {
     const db = await this.mf.getD1Database("DB");
     const { results } = await db.prepare("SELECT name FROM sqlite_master WHERE name = 'tenants'").all();
-    if (results.length && !migrated) return;
-    for (const file of readdirSync(join(ROOT, "migrations")).sort().filter((name) => !migrated?.includes(name))) {
+    if (results.length) return;
+    for (const file of readdirSync(join(ROOT, "migrations")).sort()) {
       const sql = readFileSync(join(ROOT, "migrations", file), "utf8").replace(/^--.*$/gm, "");
       for (const statement of sql.split(";").map((one) => one.trim()).filter(Boolean)) await db.prepare(statement).run();
     }
