@@ -62,6 +62,23 @@ settling("a payer whose payment has reverted is not launched again, for no tenan
   assert.equal((await order({ settle: other.settle })).status, "completed");
 });
 
+settling("a payer is pardoned when one of theirs completes", {}, async (at) => {
+  const { evm, sent, order } = at;
+  const buyer = randomAccount();
+  await evm.mint(buyer.address, 25_000n);
+  await evm.rpc("evm_setAutomine", [false]);
+  const [large, small] = [await flight(at, { buyer, amount: 20_000n }), await flight(at, { buyer, amount: 5_000n })];
+  const first = order({ settle: large.settle });
+  await until(async () => (await sent("pending")) === 1, "the first in the pool");
+  const second = order({ settle: small.settle });
+  await until(async () => (await sent("pending")) === 2, "the second in the pool");
+  await empty(at, buyer, 20_000n);
+  await evm.rpc("evm_mine");
+  const reports = [await ended(at, large.settle, first), await ended(at, small.settle, second)];
+  assert.deepEqual(reports.map(({ status }) => status), ["failed", "completed"]);
+  assert.deepEqual(await order("held"), []);
+});
+
 settling("a payer's flights never add up to more than he holds", {}, async (at) => {
   const { evm, sent, order } = at;
   const buyer = randomAccount();

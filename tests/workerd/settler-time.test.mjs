@@ -106,6 +106,25 @@ settling("a base fee that has tripled is followed at once, under the same nonce"
   assert.deepEqual([report.status, report.attempts.length, await evm.balance(to)], ["completed", 2, 10_000n]);
 });
 
+settling("a price that the market has left behind is raised before it has waited long", {}, async (at) => {
+  const { evm, proxy, order } = at;
+  const { settle } = await paying(at);
+  await evm.rpc("evm_setAutomine", [false]);
+  const waiting = order({ settle });
+  await until(() => proxy.raw.length === 1, "the transfer");
+  const [first] = proxy.raw.map((raw) => parseTransaction(raw));
+  // The pool has taken it: no node says that it is too cheap.
+  const base = first.maxFeePerGas * 3n;
+  await evm.rpc("anvil_setNextBlockBaseFeePerGas", [`0x${base.toString(16)}`]);
+  await evm.rpc("evm_mine");
+  await until(() => new Set(proxy.raw).size > 1, "the higher price");
+  const dearer = parseTransaction(proxy.raw.at(-1));
+  assert.deepEqual([dearer.nonce, isCancel(proxy.raw.at(-1))], [0, false]);
+  assert.ok(dearer.maxFeePerGas > base, String(dearer.maxFeePerGas));
+  await evm.rpc("evm_mine");
+  assert.equal((await ended(at, settle, waiting)).status, "completed");
+});
+
 settling("a price above what was set aside is never offered", {}, async (at) => {
   const { evm, proxy, sent, order } = at;
   const price = { max_wei: 2 * GWEI, tip_wei: GWEI / 1000 };
