@@ -155,6 +155,13 @@ pub fn replacing(newest: Price, today: Option<Price>, cap_wei: u128) -> Option<P
     Some(within(higher, cap_wei))
 }
 
+/// Whether the next block's base fee is above what a version may cost at most: a node may have
+/// taken it all the same. Today's price has room for twice the base fee.
+#[must_use]
+pub const fn is_outpriced(newest: Price, today: Price) -> bool {
+    today.max_wei / 2 > newest.max_wei
+}
+
 /// The most that a unit of gas may cost in a transaction that only takes the nonce: what is
 /// set aside for the whole transfer pays for it, and it uses less gas.
 #[must_use]

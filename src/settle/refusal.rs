@@ -130,11 +130,39 @@ impl Handing {
     }
 }
 
-/// What is known of a version once it was handed out again. `fresh`: it was signed in this
-/// very turn, so that nobody can have had it before.
-#[must_use]
-pub fn handed_now(before: Handed, handing: Handing, fresh: bool) -> Handed {
-    if fresh { handing.handed } else { before.max(handing.handed) }
+/// Sends of one version that are under way: until all have been answered a node may have it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sends {
+    under_way: u32,
+    known: Handed,
+}
+
+impl Sends {
+    /// The first of them. `stored` is what was known before; a `fresh` version was signed in this
+    /// very turn, so that nobody can have it.
+    #[must_use]
+    pub const fn first(stored: Handed, fresh: bool) -> Self {
+        Self { under_way: 1, known: if fresh { Handed::No } else { stored } }
+    }
+
+    /// One more.
+    pub const fn begin(&mut self) {
+        self.under_way = self.under_way.saturating_add(1);
+    }
+
+    /// One is answered; whether it was the last.
+    #[must_use]
+    pub fn finish(&mut self, handed: Handed) -> bool {
+        self.under_way = self.under_way.saturating_sub(1);
+        self.known = self.known.max(handed);
+        self.under_way == 0
+    }
+
+    /// What is known of the version now.
+    #[must_use]
+    pub fn handed(&self) -> Handed {
+        if self.under_way == 0 { self.known } else { self.known.max(Handed::Maybe) }
+    }
 }
 
 #[cfg(test)]
@@ -201,10 +229,26 @@ mod tests {
 
     #[test]
     fn a_version_that_a_node_may_have_stays_so() {
-        let refused = Handing { handed: Handed::No, refused: Some(Refused::Poor) };
-        assert_eq!(handed_now(Handed::default(), refused, true), Handed::No);
-        assert_eq!(handed_now(Handed::default(), refused, false), Handed::Maybe);
-        assert_eq!(handed_now(Handed::Taken, refused, false), Handed::Taken);
-        assert_eq!(handed_now(Handed::No, Handing { handed: Handed::Taken, refused: None }, false), Handed::Taken);
+        let sent = |stored, fresh, handed| {
+            let mut sends = Sends::first(stored, fresh);
+            let during = sends.handed();
+            assert!(sends.finish(handed));
+            (during, sends.handed())
+        };
+        assert_eq!(sent(Handed::Maybe, true, Handed::No), (Handed::Maybe, Handed::No));
+        assert_eq!(sent(Handed::Maybe, false, Handed::No), (Handed::Maybe, Handed::Maybe));
+        assert_eq!(sent(Handed::No, false, Handed::No), (Handed::Maybe, Handed::No));
+        assert_eq!(sent(Handed::Taken, false, Handed::No), (Handed::Taken, Handed::Taken));
+        assert_eq!(sent(Handed::No, false, Handed::Taken), (Handed::Maybe, Handed::Taken));
+    }
+
+    #[test]
+    fn while_one_send_is_under_way_another_ones_refusal_is_no_answer() {
+        let mut sends = Sends::first(Handed::Maybe, true);
+        sends.begin();
+        assert!(!sends.finish(Handed::No));
+        assert_eq!(sends.handed(), Handed::Maybe);
+        assert!(sends.finish(Handed::No));
+        assert_eq!(sends.handed(), Handed::No);
     }
 }

@@ -5,42 +5,42 @@ use super::app::App;
 use super::rpc;
 use crate::address::TxId;
 use crate::chain::evm::used;
-use crate::chain::facts::Call;
+use crate::chain::facts::{Call, Facts};
 use crate::chain::{head_call, read_head};
 use crate::network::Network;
 use crate::settle::flight::units;
 pub(crate) use crate::settle::flight::{Lookup, Signed};
 use core::slice::from_ref;
 
-/// The transaction that used the authorization and moved its money. `at` is a block by
-/// whose end it was used, if ever: a node that does not have it yet is not believed.
+/// The transaction that used the authorization and moved its money. `at` is a block by whose
+/// end it was used, if ever. A node that has not come so far, or says that it is not used, is
+/// behind, and what it does not find is no evidence.
 pub(crate) async fn find(app: &App, network: &'static Network, signed: &Signed, at: Option<u64>) -> Lookup {
     let providers = app.settings.providers(network);
-    if let Some(state) = at.and_then(|block| used::state_call(network, &signed.payer, &signed.nonce, block)) {
-        let told =
-            rpc::call_until(network, &providers, from_ref(&state), |facts| used::is_used(facts, &state).is_some());
-        if used::is_used(&told.await, &state) == Some(false) {
+    let state = |block| used::state_call(network, &signed.payer, &signed.nonce, block);
+    let Some(used_now) = state(None) else { return Lookup::Nothing };
+    if let Some(used_then) = at.and_then(|block| state(Some(block))) {
+        let is_told = |facts: &Facts| used::is_used(facts, &used_then).is_some();
+        let facts = rpc::call_until(network, &providers, from_ref(&used_then), is_told).await;
+        if used::is_used(&facts, &used_then) == Some(false) {
             return Lookup::Nothing;
         }
     }
     let head = head_call(network);
-    let least = at.unwrap_or(0);
-    let facts = rpc::call_until(network, &providers, from_ref(&head), |facts| {
-        read_head(facts, &head).is_some_and(|head| head >= least)
-    });
-    let Some(newest) = read_head(&facts.await, &head).filter(|head| *head >= least) else { return Lookup::Unknown };
+    let is_there = |facts: &Facts| read_head(facts, &head).is_some_and(|head| head >= at.unwrap_or(0));
+    let facts = rpc::call_until(network, &providers, from_ref(&head), is_there).await;
+    let Some(newest) = read_head(&facts, &head).filter(|_| is_there(&facts)) else { return Lookup::Unknown };
     let mut is_whole = true;
     for search in used::calls(network, &signed.payer, &signed.nonce, newest) {
-        // The head is told beside the logs, by the same node.
-        let calls: [Call; 2] = [head.clone(), search.clone()];
-        let told = rpc::call_until(network, &providers, &calls, |facts| {
-            used::read(facts, &search).is_some() && read_head(facts, &head).is_some_and(|head| head >= least)
-        });
-        let facts = told.await;
-        match used::read(&facts, &search) {
+        // How far the node has come is told beside the logs, by itself.
+        let calls: [Call; 3] = [head.clone(), used_now.clone(), search.clone()];
+        let knows = |facts: &Facts| is_there(facts) && used::is_used(facts, &used_now) == Some(true);
+        let told = |facts: &Facts| used::read(facts, &search).filter(|found| found.is_some() || knows(facts));
+        let facts = rpc::call_until(network, &providers, &calls, |facts| told(facts).is_some()).await;
+        match told(&facts) {
             Some(Some(id)) => return paid(app, network, signed, id).await,
-            Some(None) if read_head(&facts, &head).is_some_and(|head| head >= least) => {}
-            Some(None) | None => is_whole = false,
+            Some(None) => {}
+            None => is_whole = false,
         }
     }
     if is_whole { Lookup::Nothing } else { Lookup::Unknown }

@@ -20,6 +20,7 @@ use crate::network::{Network, by_key};
 use crate::payment::settlement::SettlementStatus;
 use crate::reason::Reason;
 use crate::settle::flight::{self, Ending, Kind};
+use crate::settle::refusal::Sends;
 use crate::settle::{Cargo, Flight, Report, Spent};
 use crate::signer::Signer;
 use crate::sql::settler as sql;
@@ -55,6 +56,8 @@ pub struct Settler {
     launched: Cell<u64>,
     /// Launches that are under way, by key: noted before anything is awaited.
     launching: RefCell<BTreeMap<String, Rc<Launch>>>,
+    /// Versions that are being handed out.
+    sending: RefCell<BTreeMap<TxId, Sends>>,
     /// Flights that are in a block and whose end the chain does not tell, with when to ask again.
     put_off: RefCell<BTreeMap<String, UnixMillis>>,
 }
@@ -71,6 +74,7 @@ impl DurableObject for Settler {
             purged_at: Cell::new(None),
             launched: Cell::new(0),
             launching: RefCell::new(BTreeMap::new()),
+            sending: RefCell::new(BTreeMap::new()),
             put_off: RefCell::new(BTreeMap::new()),
         }
     }

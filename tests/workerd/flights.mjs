@@ -5,18 +5,20 @@ import { contracts } from "../../scripts/lib/contract.mjs";
 import { ACCOUNTS, KEYS, TOKEN, randomAccount, startEvm } from "../../scripts/lib/evm.mjs";
 import { sign } from "./payment.mjs";
 import { startProxy } from "./proxy.mjs";
-import { startWorker } from "./worker.mjs";
+import { startWorker, until } from "./worker.mjs";
 
 export const SIGNER = ACCOUNTS.at(-1).address;
 const DIGITS = "0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 const random = (bytes) => `0x${Buffer.from(crypto.getRandomValues(new Uint8Array(bytes))).toString("hex")}`;
 const settlement = () => `stl_01${[...crypto.getRandomValues(new Uint8Array(24))].map((byte) => DIGITS[byte % 32]).join("")}`;
 
-/** A chain, a proxy in front of it, a Worker that knows only the proxy, and its one signer's Settler. */
-export async function startSettler({ evm: options, vars = {}, state } = {}) {
+/** A chain, a proxy in front of it, a Worker that knows only the proxy (with `second`, the chain
+ * itself after it), and its one signer's Settler. */
+export async function startSettler({ evm: options, vars = {}, second = false } = {}) {
   const evm = await startEvm(options);
   const proxy = await startProxy(evm.url);
-  const worker = await startWorker({ vars: { RPC_LOCAL_EVM: proxy.url, EVM_SIGNERS_TEST: KEYS.at(-1), ...vars }, state });
+  const providers = second ? `${proxy.url},${evm.url}` : proxy.url;
+  const worker = await startWorker({ vars: { RPC_LOCAL_EVM: providers, EVM_SIGNERS_TEST: KEYS.at(-1), ...vars } });
   const { id: tenant } = await worker.tenant();
   const stop = async () => {
     await worker.stop();
@@ -36,6 +38,16 @@ export async function order(worker, body) {
   if (answer.status !== 200) throw new Error(`${answer.status} ${text}`);
   return JSON.parse(text);
 }
+
+/** Orders until the flight has ended: a caller waits 18 s only. */
+export const ended = async (at, settle, first) => {
+  const report = await first;
+  if (report && report.status !== "pending") return report;
+  return until(async () => {
+    const next = await at.order({ settle });
+    return next.status !== "pending" && next;
+  }, "the end of a flight");
+};
 
 /** A flight of a payment that `buyer` has signed; `lasts` seconds. */
 export async function flight({ tenant }, { buyer = randomAccount(), to = random(20), amount = 10_000n, lasts = 600, change = {}, ...more } = {}) {

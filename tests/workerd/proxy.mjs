@@ -4,7 +4,7 @@ import { keccak256 } from "viem";
 
 /**
  * Starts it. `swallow` answers sends with HTTP 500, `drop` takes them and forgets them, `raw` holds
- * what was sent. `answer(call)` may answer a call itself: `{ error: { code, message } }`, `{ result }`,
+ * what was sent. `answer(call, calls)` may answer a call of a batch itself: `{ error: { code, message } }`, `{ result }`,
  * or a promise of either; undefined leaves it to the chain.
  */
 export async function startProxy(target) {
@@ -26,7 +26,7 @@ export async function startProxy(target) {
     const own = await Promise.all(
       calls.map(async (call) => {
         if (proxy.drop && sends.includes(call)) return { result: keccak256(call.params[0]) };
-        return proxy.answer(call);
+        return proxy.answer(call, calls);
       }),
     );
     const told = await forward(calls.filter((_, at) => own[at] === undefined)).catch(() => undefined);

@@ -5,7 +5,7 @@ import { test } from "node:test";
 import { createWalletClient, encodeFunctionData, http } from "viem";
 import { contracts } from "../../scripts/lib/contract.mjs";
 import { ACCOUNTS, TOKEN, randomAccount } from "../../scripts/lib/evm.mjs";
-import { flight, startSettler } from "./flights.mjs";
+import { ended, flight, startSettler } from "./flights.mjs";
 import { until } from "./worker.mjs";
 
 /** Runs a test with a chain of its own. */
@@ -37,11 +37,12 @@ settling("a payer whose payment has reverted is not launched again, for no tenan
   const buyer = randomAccount();
   await evm.mint(buyer.address, 30_000n);
   await evm.rpc("evm_setAutomine", [false]);
-  const waiting = order({ settle: (await flight(at, { buyer })).settle });
+  const { settle: made } = await flight(at, { buyer });
+  const waiting = order({ settle: made });
   await until(async () => (await sent("pending")) === 1, "the pool");
   await empty(at, buyer, 30_000n);
   await evm.rpc("evm_mine");
-  const failed = await waiting;
+  const failed = await ended(at, made, waiting);
   assert.deepEqual([failed.status, failed.reason], ["failed", "invalid_exact_evm_transaction_failed"], JSON.stringify(failed));
   assert.ok(failed.spent.total > 0);
   await evm.rpc("evm_setAutomine", [true]);
@@ -59,6 +60,23 @@ settling("a payer whose payment has reverted is not launched again, for no tenan
   const other = await flight(at);
   await evm.mint(other.buyer.address, 10_000n);
   assert.equal((await order({ settle: other.settle })).status, "completed");
+});
+
+settling("a payer is pardoned when one of theirs completes", {}, async (at) => {
+  const { evm, sent, order } = at;
+  const buyer = randomAccount();
+  await evm.mint(buyer.address, 25_000n);
+  await evm.rpc("evm_setAutomine", [false]);
+  const [large, small] = [await flight(at, { buyer, amount: 20_000n }), await flight(at, { buyer, amount: 5_000n })];
+  const first = order({ settle: large.settle });
+  await until(async () => (await sent("pending")) === 1, "the first in the pool");
+  const second = order({ settle: small.settle });
+  await until(async () => (await sent("pending")) === 2, "the second in the pool");
+  await empty(at, buyer, 20_000n);
+  await evm.rpc("evm_mine");
+  const reports = [await ended(at, large.settle, first), await ended(at, small.settle, second)];
+  assert.deepEqual(reports.map(({ status }) => status), ["failed", "completed"]);
+  assert.deepEqual(await order("held"), []);
 });
 
 settling("a payer's flights never add up to more than he holds", {}, async (at) => {
@@ -103,6 +121,26 @@ settling("who has used an authorization is asked until it is told", {}, async (a
   assert.deepEqual([report.status, report.external, report.transaction, report.units], ["completed", true, quicker, [1]]);
   // Our transaction has reverted and cost us gas; the payer has paid.
   assert.ok(report.spent.total > 0);
+  assert.deepEqual(await order("held"), []);
+});
+
+settling("a version of our own that settles after all is no stranger's", {}, async (at) => {
+  const { evm, proxy, sent, order } = at;
+  const { settle, buyer, to } = await flight(at);
+  await evm.mint(buyer.address, 20_000n);
+  // The first is mined, and the node says neither that it has it nor, when all are asked for, its receipt.
+  let first;
+  proxy.answer = async ({ method, params }, calls) => {
+    if (method === "eth_sendRawTransaction" && !first) {
+      first = await evm.rpc(method, params);
+      return { error: { code: -32000, message: "nonce too low" } };
+    }
+    const isLook = method === "eth_getTransactionReceipt" && !calls.some((call) => call.method === "eth_chainId");
+    return isLook && params[0] === first ? { result: null } : undefined;
+  };
+  const report = await order({ settle });
+  assert.deepEqual([report.status, report.external, report.transaction, report.units], ["completed", false, first, [1]]);
+  assert.deepEqual([report.attempts.length, await evm.balance(to), await sent("latest")], [2, 10_000n, 2]);
   assert.deepEqual(await order("held"), []);
 });
 

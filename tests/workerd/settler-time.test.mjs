@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { keccak256, parseGwei, parseTransaction } from "viem";
-import { flight, SIGNER, startSettler } from "./flights.mjs";
+import { ended, flight, SIGNER, startSettler } from "./flights.mjs";
 import { refusing } from "./proxy.mjs";
 import { until } from "./worker.mjs";
 
@@ -40,7 +40,7 @@ settling("nothing is signed past an authorization's time, and its nonce is taken
   assert.deepEqual([two.nonce, two.value, two.data, two.gas], [one.nonce, undefined, undefined, 21_000n]);
   assert.ok(two.maxFeePerGas >= (one.maxFeePerGas * 9n) / 8n && two.maxPriorityFeePerGas > one.maxPriorityFeePerGas);
   await evm.rpc("evm_mine");
-  const report = await waiting;
+  const report = await ended(at, settle, waiting);
   assert.deepEqual([report.status, report.reason], ["failed", "invalid_exact_evm_payload_authorization_valid_before"]);
   assert.deepEqual([report.handed, report.transaction, report.attempts.length], [true, keccak256(first), 2]);
   assert.ok(report.spent.total > 0);
@@ -61,7 +61,7 @@ settling("a transfer that is mined before its cancel is judged by what it moved"
   // The chain's clock is behind ours.
   await evm.rpc("evm_setNextBlockTimestamp", [settle.valid_before - 1]);
   await evm.rpc("evm_mine");
-  const report = await waiting;
+  const report = await ended(at, settle, waiting);
   assert.deepEqual([report.status, report.units, await evm.balance(to)], ["completed", [1], 10_000n], JSON.stringify(report));
 });
 
@@ -80,19 +80,14 @@ settling("an authorization that no node has got ends at once, and its nonce is g
   assert.deepEqual([await sent("latest"), await sent("pending")], [1, 1]);
 });
 
-settling("a node that takes no transactions is passed over", {}, async (at) => {
-  const { proxy, evm, worker, order } = at;
-  assert.ok(worker);
-  const { settle, to } = await paying(at);
-  const seen = [];
-  proxy.answer = (call) => {
-    if (call.method !== "eth_sendRawTransaction") return undefined;
-    seen.push(call.params[0]);
-    return seen.length === 1 ? { error: { code: -32005, message: "node is unhealthy" } } : undefined;
-  };
-  const report = await order({ settle });
-  assert.deepEqual([report.status, await evm.balance(to)], ["completed", 10_000n]);
-  assert.deepEqual([seen.length, new Set(seen).size], [2, 1]);
+settling("a node that takes no transactions is passed over for the next", { second: true }, async (at) => {
+  const { proxy, evm, order } = at;
+  for (const [message, code] of [["the method does not exist", -32601], ["node is unhealthy", -32005], ["internal error", -32603]]) {
+    proxy.answer = refusing(message, code);
+    const { settle, to } = await paying(at);
+    const report = await order({ settle });
+    assert.deepEqual([report.status, report.attempts.length, await evm.balance(to)], ["completed", 1, 10_000n], message);
+  }
 });
 
 settling("a base fee that has tripled is followed at once, under the same nonce", {}, async (at) => {
@@ -107,8 +102,27 @@ settling("a base fee that has tripled is followed at once, under the same nonce"
   assert.deepEqual([rest, first.maxFeePerGas, second.nonce, first.nonce], [[], parseGwei("2"), 0, 0]);
   assert.ok(second.maxFeePerGas >= parseGwei("10"), String(second.maxFeePerGas));
   await evm.rpc("evm_mine");
-  const report = await waiting;
+  const report = await ended(at, settle, waiting);
   assert.deepEqual([report.status, report.attempts.length, await evm.balance(to)], ["completed", 2, 10_000n]);
+});
+
+settling("a price that the market has left behind is raised before it has waited long", {}, async (at) => {
+  const { evm, proxy, order } = at;
+  const { settle } = await paying(at);
+  await evm.rpc("evm_setAutomine", [false]);
+  const waiting = order({ settle });
+  await until(() => proxy.raw.length === 1, "the transfer");
+  const [first] = proxy.raw.map((raw) => parseTransaction(raw));
+  // The pool has taken it: no node says that it is too cheap.
+  const base = first.maxFeePerGas * 3n;
+  await evm.rpc("anvil_setNextBlockBaseFeePerGas", [`0x${base.toString(16)}`]);
+  await evm.rpc("evm_mine");
+  await until(() => new Set(proxy.raw).size > 1, "the higher price");
+  const dearer = parseTransaction(proxy.raw.at(-1));
+  assert.deepEqual([dearer.nonce, isCancel(proxy.raw.at(-1))], [0, false]);
+  assert.ok(dearer.maxFeePerGas > base, String(dearer.maxFeePerGas));
+  await evm.rpc("evm_mine");
+  assert.equal((await ended(at, settle, waiting)).status, "completed");
 });
 
 settling("a price above what was set aside is never offered", {}, async (at) => {
@@ -149,7 +163,7 @@ settling("a signer that cannot pay for a higher price leaves the first in the ai
   const still = order({ settle });
   await new Promise((resolve) => setTimeout(resolve, 2_000));
   await evm.rpc("evm_mine");
-  const report = await still;
+  const report = await ended(at, settle, still);
   assert.deepEqual([report.status, report.transaction, await evm.balance(to)], ["completed", keccak256(proxy.raw[0]), 10_000n]);
 });
 
@@ -162,5 +176,5 @@ settling("a chain that asks more than 21,000 gas for a transfer of nothing gets 
   const waiting = order({ settle });
   await until(() => proxy.raw.some((raw) => isCancel(raw) && !isShort(raw)), "a cancel with more gas");
   await evm.rpc("evm_mine");
-  assert.equal((await waiting).reason, "invalid_exact_evm_payload_authorization_valid_before");
+  assert.equal((await ended(at, settle, waiting)).reason, "invalid_exact_evm_payload_authorization_valid_before");
 });

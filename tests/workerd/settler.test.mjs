@@ -1,13 +1,15 @@
 // Settlement when things go wrong: slow blocks, a chain that swallows what is
 // sent, a killed workerd. One payment moves money once, and every end is told.
 import assert from "node:assert/strict";
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { DatabaseSync } from "node:sqlite";
 import { test } from "node:test";
 import { createWalletClient, encodeFunctionData, http } from "viem";
 import { contracts } from "../../scripts/lib/contract.mjs";
 import { ACCOUNTS, KEYS, TOKEN, randomAccount, startEvm } from "../../scripts/lib/evm.mjs";
+import { flight, order } from "./flights.mjs";
 import { signedPayment } from "./payment.mjs";
 import { startProxy } from "./proxy.mjs";
 import { startWorker, until } from "./worker.mjs";
@@ -135,6 +137,46 @@ test("what was signed before a crash is sent again after it, byte for byte", asy
     assert.equal(new Set(proxy.raw).size, 1);
     const again = (await worker.call("POST", "/facilitator/settle", { key, body })).body;
     assert.deepEqual([again.success, await sent(evm, "latest")], [true, 1]);
+  } finally {
+    await worker.stop();
+    proxy.stop();
+    evm.stop();
+    rmSync(state, { recursive: true, force: true });
+  }
+});
+
+test("what the build before has signed is sent and finished by this one", async () => {
+  const state = mkdtempSync(join(tmpdir(), "x402-settler-"));
+  const evm = await startEvm();
+  const proxy = await startProxy(evm.url);
+  const vars = { RPC_LOCAL_EVM: proxy.url, EVM_SIGNERS_TEST: KEYS.at(-1) };
+  let worker = await startWorker({ vars, state });
+  try {
+    const { id: tenant } = await worker.tenant();
+    const { settle, buyer, to } = await flight({ tenant });
+    await evm.mint(buyer.address, 10_000n);
+    proxy.swallow = true;
+    const lost = order(worker, { settle }).catch(() => undefined);
+    await until(() => proxy.raw.length > 0, "the first attempt to send");
+    worker.crash();
+    await lost;
+    await worker.stop();
+    // Its state as the build before wrote it: no tables and no members of today.
+    const folder = join(state, "do", "-Settler");
+    const file = readdirSync(folder).find((name) => /^[0-9a-f]{64}\.sqlite$/.test(name));
+    const db = new DatabaseSync(join(folder, file));
+    db.exec("DROP TABLE refused; DROP TABLE penalties; DROP INDEX flights_flying; DROP INDEX flights_untold");
+    db.exec(`UPDATE flights SET flight = json_remove(flight, '$.valid_before', '$.price', '$.max_fee_wei', '$.free'),
+      sent = json_remove(sent, '$.lost_at', '$.versions[0].kind', '$.versions[0].handed')`);
+    const [row] = db.prepare("SELECT flight, sent FROM flights").all();
+    db.close();
+    assert.deepEqual([JSON.parse(row.flight).valid_before, JSON.parse(row.sent).versions[0].handed], [undefined, undefined]);
+    proxy.swallow = false;
+    worker = await startWorker({ vars, state });
+    await until(async () => (await evm.balance(to)) === 10_000n, "the alarm", 40_000);
+    const report = await order(worker, { settle });
+    assert.deepEqual([report.status, report.units, new Set(proxy.raw).size, await sent(evm, "latest")], ["completed", [1], 1, 1]);
+    assert.deepEqual(await order(worker, "held"), []);
   } finally {
     await worker.stop();
     proxy.stop();

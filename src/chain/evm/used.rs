@@ -59,11 +59,12 @@ pub fn read(facts: &Facts, call: &Call) -> Option<Option<TxId>> {
     Some(logs.into_iter().find(|log| !log.removed).map(|log| TxId::Evm(log.transaction_hash)))
 }
 
-/// Whether it was used or cancelled by the end of a block.
+/// Whether it was used or cancelled by the end of a block; the newest where none is named.
 #[must_use]
-pub fn state_call(network: &Network, payer: &Address, nonce: &B256, block: u64) -> Option<Call> {
+pub fn state_call(network: &Network, payer: &Address, nonce: &B256, block: Option<u64>) -> Option<Call> {
     let (Address::Evm(asset), Address::Evm(payer)) = (network.asset.address, *payer) else { return None };
-    Some(view_at(asset, lower(&eip3009::state(payer, *nonce)), &format!("{block:#x}")))
+    let at = block.map_or_else(|| "latest".to_owned(), |block| format!("{block:#x}"));
+    Some(view_at(asset, lower(&eip3009::state(payer, *nonce)), &at))
 }
 
 /// What was told of it; `None` where the node does not tell.
@@ -142,8 +143,10 @@ mod tests {
     #[test]
     fn a_state_is_read_at_a_block() {
         let base = by_key("base").expect("registered");
-        let call = state_call(base, &payer(), &B256::repeat_byte(7), 255).expect("a call");
+        let call = state_call(base, &payer(), &B256::repeat_byte(7), Some(255)).expect("a call");
         assert!(call.params.ends_with(r#","0xff"]"#) && call.params.contains("0xe94a0102"));
+        let now = state_call(base, &payer(), &B256::repeat_byte(7), None).expect("a call");
+        assert!(now.params.ends_with(r#","latest"]"#));
         let told = |value: Value| {
             let mut facts = Facts::new();
             facts.learn(call.clone(), Reply::Value(to_raw_value(&value).expect("JSON")));

@@ -181,6 +181,7 @@ fn a_replacement_follows_the_market_within_the_cap() {
     assert_eq!(replacing(old, Some(price(300, 9)), 1_000), Some(price(300, 10)));
     assert_eq!(replacing(old, Some(price(300, 200)), 150), Some(price(150, 150)));
     assert_eq!(replacing(old, Some(price(300, 9)), 90), None);
+    assert!(!is_outpriced(old, price(161, 9)) && is_outpriced(old, price(162, 9)));
     let (base, mut flight) = (by_key("base").expect("registered"), flight());
     assert_eq!(flight.cap_wei(base), 5_000_000_000);
     // 100,000 gas are set aside; 21,000 may cost as much.

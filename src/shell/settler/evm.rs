@@ -154,16 +154,17 @@ impl Settler {
         Ok(())
     }
 
-    /// Hands a version out and notes what became of it.
+    /// Hands a version out and notes what becomes of it.
     async fn hand(&self, app: &App, row: &Row, version: &Version, fresh: bool) -> Result<Handing, Fault> {
         let network = network_of(&row.flight)?;
+        self.note_sending(row, version.id, fresh)?;
         let call = tx::send_call(&version.raw);
         let (handing, words) = rpc::hand(network, &app.settings.providers(network), &call).await;
         if handing.handed != Handed::Taken {
             let fields = [("chain", network.key.into()), ("words", words.into())];
             log::line("a transaction was refused", &fields);
         }
-        self.note_handing(&row.key, &version.id, handing, fresh)?;
+        self.note_sent(&row.key, version.id, handing.handed)?;
         Ok(handing)
     }
 
@@ -264,8 +265,11 @@ impl Settler {
         let Some(newest) = row.sent.newest() else { return Ok(()) };
         let kind = match flight::step(&row.flight, &row.sent, app::now()) {
             Step::Wait => return Ok(()),
-            Step::Resend => return self.send_evm(app, &row.key, newest.clone(), false).await,
             Step::End => return self.end_unhanded(row, Ending::late(), false),
+            Step::Resend if !is_outpriced(app, row).await? => {
+                return self.send_evm(app, &row.key, newest.clone(), false).await;
+            }
+            Step::Resend => newest.kind,
             Step::Bump => Kind::Transfer,
             Step::Cancel => Kind::Cancel,
         };
@@ -278,6 +282,13 @@ impl Settler {
             None => Ok(()),
         }
     }
+}
+
+/// Whether the market has left a flight's newest version behind.
+async fn is_outpriced(app: &App, row: &Row) -> Result<bool, Fault> {
+    let newest = row.sent.newest().and_then(|version| version.price);
+    let today = quote(app, &row.flight, true, None).await?.price;
+    Ok(newest.zip(today).is_some_and(|(newest, today)| flight::is_outpriced(newest, today)))
 }
 
 /// One question for the nonce and, where they are wanted, today's price and what a payer holds.

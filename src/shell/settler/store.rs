@@ -5,7 +5,7 @@ use crate::address::TxId;
 use crate::error::Fault;
 use crate::settle::flight::{Sent, Version};
 use crate::settle::nonces::Nonces;
-use crate::settle::refusal::{Handing, handed_now};
+use crate::settle::refusal::{Handed, Sends};
 use crate::settle::{Flight, Report};
 use crate::shell::app;
 use crate::shell::sqlite::{Sqlite, broken, integer, ms, optional, text};
@@ -109,14 +109,38 @@ impl Settler {
         self.db().run(sql::FLIGHT_SENT, vec![number(nonce), sent.into(), ms(app::now()), key.into()])
     }
 
-    /// Notes what became of a version that was handed out; `fresh`: for the first time, in this very turn.
-    pub(super) fn note_handing(&self, key: &str, id: &TxId, handing: Handing, fresh: bool) -> Result<(), Fault> {
+    /// Notes that a version is being handed out; `fresh`: for the first time, in the turn that signed it.
+    pub(super) fn note_sending(&self, row: &Row, id: TxId, fresh: bool) -> Result<(), Fault> {
+        let stored = row.sent.version(&id).map_or(Handed::No, |version| version.handed);
+        let handed = {
+            let mut sending = self.sending.borrow_mut();
+            let sends = sending.entry(id).and_modify(Sends::begin).or_insert_with(|| Sends::first(stored, fresh));
+            sends.handed()
+        };
+        self.put_handed(&row.key, id, handed)
+    }
+
+    /// Notes what became of it.
+    pub(super) fn note_sent(&self, key: &str, id: TxId, handed: Handed) -> Result<(), Fault> {
+        let handed = {
+            let mut sending = self.sending.borrow_mut();
+            let Some(sends) = sending.get_mut(&id) else { return Ok(()) };
+            let is_last = sends.finish(handed);
+            let handed = sends.handed();
+            if is_last {
+                sending.remove(&id);
+            }
+            handed
+        };
+        self.put_handed(key, id, handed)
+    }
+
+    fn put_handed(&self, key: &str, id: TxId, handed: Handed) -> Result<(), Fault> {
         let Some(mut row) = self.row(key)? else { return Ok(()) };
-        let before = row.sent.clone();
-        for version in row.sent.versions.iter_mut().filter(|version| version.id == *id) {
-            version.handed = handed_now(version.handed, handing, fresh);
-        }
-        if row.sent == before { Ok(()) } else { self.put_sent(key, row.nonce, &row.sent) }
+        let known = row.sent.versions.iter_mut().find(|version| version.id == id);
+        let Some(version) = known.filter(|version| version.handed != handed) else { return Ok(()) };
+        version.handed = handed;
+        self.put_sent(key, row.nonce, &row.sent)
     }
 }
 

@@ -61,14 +61,17 @@ impl Settler {
         let (kind, handed) = (Kind::Transfer, Handed::Maybe);
         let version = Version { raw: signed.raw, id: signed.id, price, until, at, kind, handed };
         self.put_flight(flight, 0, version.clone())?;
-        self.send_svm(app, flight, &version, true).await?;
+        if let Some(row) = self.row(&flight.key())? {
+            self.send_svm(app, &row, &version, true).await?;
+        }
         Ok(None)
     }
 
     /// Hands the bytes to the chain. What a node says against it is no end:
     /// only the chain, or the height, ends a transaction.
-    async fn send_svm(&self, app: &App, flight: &Flight, version: &Version, fresh: bool) -> Result<(), Fault> {
-        let network = network_of(flight)?;
+    async fn send_svm(&self, app: &App, row: &Row, version: &Version, fresh: bool) -> Result<(), Fault> {
+        let network = network_of(&row.flight)?;
+        self.note_sending(row, version.id, fresh)?;
         let options = json!({"encoding": "base64", "skipPreflight": true, "maxRetries": 0});
         let call = Call::new("sendTransaction", &json!([version.raw, options]));
         let (handing, words) = rpc::hand(network, &app.settings.providers(network), &call).await;
@@ -76,7 +79,7 @@ impl Settler {
             let fields = [("chain", network.key.into()), ("words", words.into())];
             log::line("a transaction was refused", &fields);
         }
-        self.note_handing(&flight.key(), &version.id, handing, fresh)
+        self.note_sent(&row.key, version.id, handing.handed)
     }
 
     /// Which transactions are in a block that is confirmed, and how they came out
@@ -116,7 +119,7 @@ impl Settler {
                 let ending = Ending::failed(Reason::SvmFailed, told);
                 self.end(&row.key, &Report::of(&row.flight, &row.sent, Some(version.id), ending))?;
             } else {
-                self.send_svm(app, &row.flight, version, false).await?;
+                self.send_svm(app, &row, version, false).await?;
             }
         }
         Ok(())
