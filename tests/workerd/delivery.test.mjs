@@ -221,6 +221,18 @@ test("what is open is told from the record alone, also when its time is over", a
   assert.deepEqual([verified, await used(key)], [[], counted]);
 });
 
+test("a node that was down is no poor wallet: the next payment is settled once it is back", async () => {
+  const { settle } = await payment();
+  node.down = true;
+  try {
+    assert.notEqual(told((await settle()).body), "success");
+  } finally {
+    node.down = false;
+  }
+  const { body } = await settle();
+  assert.equal(told(body), "success", JSON.stringify(body));
+});
+
 test("a forged repeat of an open payment gets nothing", async () => {
   const { verify, settle, body, buyer, to } = await lost();
   const other = await sign({ buyer, to, ...LONG });
@@ -290,6 +302,45 @@ test("a second request under a key in progress takes the wait over", async () =>
   const third = await settle(body, headers);
   assert.deepEqual([third.text, third.headers.get("idempotent-replayed")], [second.text, "true"]);
   assert.equal(await evm.balance(to), 10_000n);
+});
+
+test("whoever has lost the wait to a later request can end or reopen nothing by leaving", async () => {
+  const { body, key, settle, to, isValid } = await payment();
+  const headers = { "idempotency-key": crypto.randomUUID() };
+  const taking = await whileBlocksStand(async (count) => {
+    const first = caller({ key, body }, headers);
+    await inThePool(count + 1);
+    const second = settle(body, headers);
+    // The first is told at the end only; it leaves before.
+    await until(async () => (await settle()).body.extra.settlementId, "the second wait");
+    first.cut();
+    assert.equal(await first.answer, undefined);
+    return [second];
+  });
+  assert.equal(told((await taking[0]).body), "success");
+  for (let times = 0; times < 3; times++) {
+    assert.deepEqual([await isValid(), told((await settle()).body)], [false, "duplicate_settlement"]);
+  }
+  assert.equal(await evm.balance(to), 10_000n);
+});
+
+test("a pending settlement is asked for again under the same key, or a new one", async () => {
+  for (const same of [true, false]) {
+    const { settle, body, to } = await payment();
+    const headers = { "idempotency-key": crypto.randomUUID() };
+    const again = same ? headers : { "idempotency-key": crypto.randomUUID() };
+    await whileBlocksStand(async (count) => {
+      const waiting = settle(body, headers);
+      await inThePool(count + 1);
+      await worker.advance(21_000);
+      assert.equal(told((await waiting).body), "settlement_pending");
+    });
+    const { text, body: answer } = await settle(body, again);
+    assert.equal(told(answer), "success", text);
+    assert.equal((await settle(body, again)).text, text);
+    assert.equal(told((await settle(body, same ? {} : headers)).body), "duplicate_settlement");
+    assert.equal(await evm.balance(to), 10_000n);
+  }
 });
 
 test("a key that a buyer can repeat is refused by name", async () => {
@@ -368,6 +419,10 @@ test("a hand-over takes an open settlement once", async () => {
   const served = await payment();
   const { extra } = (await served.settle()).body;
   assert.equal((await served.handOver(extra.settlementId)).status, 409);
+  // A hand-over and a settle are one race.
+  const raced = await lost();
+  const asked = await Promise.all(Array.from({ length: 8 }, (_, at) => (at % 2 ? raced.settle() : raced.handOver(raced.settlement.id))));
+  assert.equal(asked.filter((answer, at) => (at % 2 ? answer.body.success : answer.status === 200)).length, 1);
 });
 
 test("a settlement that nobody was told for five minutes is an event, once", async () => {
