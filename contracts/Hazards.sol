@@ -44,3 +44,30 @@ contract Hazards {
         token.transfer(to, value);
     }
 }
+
+/// A wallet that takes a signature for good by its bytes alone, and spends and looks as told.
+contract OddWallet {
+    bytes4 private constant GOOD = 0x1626ba7e;
+
+    /// keccak256 of the one signature that is good.
+    bytes32 public signature;
+    /// Gas that a look at a signature takes at least.
+    uint256 public gasWanted;
+    /// Between which prices of gas, wei, a signature is good.
+    uint256 public priceMin;
+    uint256 public priceMax;
+
+    constructor(bytes32 signature_, uint256 gasWanted_, uint256 priceMin_, uint256 priceMax_) {
+        signature = signature_;
+        gasWanted = gasWanted_;
+        priceMin = priceMin_;
+        priceMax = priceMax_;
+    }
+
+    function isValidSignature(bytes32, bytes calldata given) external view returns (bytes4) {
+        uint256 before = gasleft();
+        bool good = keccak256(given) == signature && tx.gasprice >= priceMin && tx.gasprice <= priceMax;
+        while (before - gasleft() < gasWanted) {}
+        return good ? GOOD : bytes4(0);
+    }
+}

@@ -14,6 +14,7 @@
 
 use alloy_primitives::B256;
 use proptest::prelude::*;
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use x402_edge::address::{Address, TxId};
 use x402_edge::amount::Amount;
@@ -21,7 +22,7 @@ use x402_edge::chain::trace::{Authorization, Block, Depth, Found, Mined, Place, 
 use x402_edge::id::{ClaimId, KeyId, RequestId, SettlementId, TenantId};
 use x402_edge::ledger::admission::Admission;
 use x402_edge::ledger::book::{self, Idempotency, Request, Seen, Traced};
-use x402_edge::ledger::budget::Budget;
+use x402_edge::ledger::budget::{Budget, Ended};
 use x402_edge::ledger::claims::{self, Held, Prior, Unit};
 use x402_edge::ledger::payment::{
     Asked, Finding, Kept, Known, Outcome, Records, Row, Taken, Terms, Verb, admit, authorization, conclude,
@@ -189,7 +190,9 @@ impl Ledger {
         let name = asked.terms.as_ref().unwrap().authorization.clone();
         let held = match &asked.finding {
             Finding::External(_, id, _) => self.held(&id.to_string()),
-            _ => Vec::new(),
+            Finding::Good(_) | Finding::Refused(..) | Finding::Used(..) | Finding::Unavailable | Finding::Deferred => {
+                Vec::new()
+            }
         };
         let records = Records { row: self.row(&name), held, ..Records::default() };
         let mut admission = self.admission.clone();
@@ -229,7 +232,8 @@ impl Ledger {
             return;
         }
         let failed = kept.settlement.status == SettlementStatus::Failed;
-        self.admission.spending.end("base", applied.ended, report.spent, failed, now);
+        let ended = Ended { reserve: applied.ended, spent: report.spent, failed };
+        self.admission.spending.end("base", ended, now);
         if let Some(unit) = applied.claim {
             let prior = Prior { id: ClaimId::Settlement(kept.settlement.id), reference: None, at: now };
             self.claim(&transaction, Held { unit, prior });
@@ -439,6 +443,8 @@ impl World {
             units: units.unwrap_or_default(),
             spent: transaction.map(|_| Spent { total: 1, l1_fee: 0 }),
             handed: true,
+            poor: false,
+            held_until: None,
         };
         let at = self.now;
         self.ledgers[seller(payment)].report(&report, at);
@@ -471,13 +477,13 @@ impl World {
                     continue;
                 }
                 let key = (kept.settlement.id, kept.course.attempt);
-                if !self.flights.contains_key(&key) {
+                if let Entry::Vacant(unknown) = self.flights.entry(key) {
                     let payment = (0..PAYMENTS).find(|each| {
                         ledger.payments.get(&name(*each)).is_some_and(|(_, id)| *id == Some(kept.settlement.id))
                     });
-                    self.flights.insert(key, (payment.unwrap(), Flight::Over));
+                    unknown.insert((payment.unwrap(), Flight::Over));
                     let reserve = kept.abandon(now);
-                    ledger.admission.spending.end("base", reserve, None, false, now);
+                    ledger.admission.spending.end("base", Ended { reserve, spent: None, failed: false }, now);
                 }
             }
         }
@@ -499,7 +505,7 @@ impl World {
         let claim = Claim {
             network: base(),
             tx: id(number),
-            expected: (how % 2 == 0).then(|| Amount::atomic(AMOUNT)),
+            expected: how.is_multiple_of(2).then(|| Amount::atomic(AMOUNT)),
             recipient: None,
             payer: (how % 3 == 1).then(|| payer(payment)),
             memo: None,

@@ -146,12 +146,17 @@ export class Evm {
     return { hash, nonce };
   }
 
+  /** Deploys one of contracts/*.sol; answers its address. */
+  async deploy(name, args = []) {
+    const { abi, creation } = (await contracts())[name];
+    const wallet = createWalletClient({ account: ACCOUNTS[0], chain: this.definition, transport: http(this.url) });
+    const hash = await wallet.deployContract({ abi, bytecode: creation, args });
+    return (await this.mined(hash)).contractAddress;
+  }
+
   /** Deploys contracts/Hazards.sol; answers its address. */
   async deployHazards() {
-    const { Hazards } = await contracts();
-    const wallet = createWalletClient({ account: ACCOUNTS[0], chain: this.definition, transport: http(this.url) });
-    const hash = await wallet.deployContract({ abi: Hazards.abi, bytecode: Hazards.creation });
-    return (await this.mined(hash)).contractAddress;
+    return this.deploy("Hazards");
   }
 
   async mine(blocks = 1) {

@@ -19,6 +19,17 @@ pub struct Reserve {
     pub amount: u128,
 }
 
+/// How an attempt has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// What was set aside for it.
+    pub reserve: Option<Reserve>,
+    /// What the chain took; `None` where nothing was mined.
+    pub spent: Option<Spent>,
+    /// Whether it has moved nothing.
+    pub failed: bool,
+}
+
 /// One network's day.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Used {
@@ -73,14 +84,8 @@ impl Spending {
     }
 
     /// An attempt has ended: what was set aside is free, what was spent is charged.
-    pub fn end(
-        &mut self,
-        network: &str,
-        reserve: Option<Reserve>,
-        spent: Option<Spent>,
-        failed: bool,
-        now: UnixMillis,
-    ) {
+    pub fn end(&mut self, network: &str, ended: Ended, now: UnixMillis) {
+        let Ended { reserve, spent, failed } = ended;
         let day = Self::day_of(now);
         let used = self.enter(network, now);
         if let Some(reserve) = reserve.filter(|reserve| reserve.day == day) {
@@ -118,13 +123,17 @@ mod tests {
     const NOW: UnixMillis = UnixMillis(1_795_000_000_000);
     const BUDGET: Budget = Budget { day: 100, failed: 10 };
 
+    const fn ended(reserve: Option<Reserve>, spent: Spent, failed: bool) -> Ended {
+        Ended { reserve, spent: Some(spent), failed }
+    }
+
     #[test]
     fn a_day_holds_what_is_reserved_and_what_was_charged() {
         let mut spending = Spending::default();
         let first = spending.reserve("base", 60, BUDGET, NOW).expect("within the day");
         assert_eq!(spending.reserve("base", 60, BUDGET, NOW), None);
         assert!(spending.reserve("polygon", 60, BUDGET, NOW).is_some());
-        spending.end("base", Some(first), Some(Spent { total: 7, l1_fee: 2 }), false, NOW);
+        spending.end("base", ended(Some(first), Spent { total: 7, l1_fee: 2 }, false), NOW);
         assert!(!spending.in_flight("base", NOW) && spending.in_flight("polygon", NOW));
         // 7 charged, 80 and twice the layer 1's fee of 2 reserved.
         assert_eq!(spending.reserve("base", 90, BUDGET, NOW), None);
@@ -138,7 +147,7 @@ mod tests {
         assert!(!spending.is_failing("base", Budget { day: 100, failed: 0 }, NOW));
         for (spent, failing) in [(6, false), (4, true)] {
             let reserve = spending.reserve("base", 20, BUDGET, NOW);
-            spending.end("base", reserve, Some(Spent { total: spent, l1_fee: 0 }), true, NOW);
+            spending.end("base", ended(reserve, Spent { total: spent, l1_fee: 0 }, true), NOW);
             assert_eq!(spending.is_failing("base", BUDGET, NOW), failing);
         }
         assert!(!spending.is_failing("polygon", BUDGET, NOW) && !spending.is_failing("base", BUDGET, NOW.plus(DAY_MS)));
@@ -163,10 +172,10 @@ mod tests {
                 }
                 if ends && let Some(reserve) = open.pop() {
                     let spent = Spent { total: spent.min(reserve.amount), l1_fee: 0 };
-                    spending.end("base", Some(reserve), Some(spent), spent.total % 2 == 0, NOW);
+                    spending.end("base", ended(Some(reserve), spent, spent.total.is_multiple_of(2)), NOW);
                 }
                 let used = spending.today("base", NOW);
-                prop_assert!(used.reserved + used.charged <= BUDGET.day);
+                prop_assert!(used.reserved.saturating_add(used.charged) <= BUDGET.day);
                 prop_assert_eq!(used.reserved, open.iter().map(|reserve| reserve.amount).sum::<u128>());
             }
         }

@@ -38,6 +38,9 @@ fn statements(module: &str) -> Vec<(String, String)> {
     let mut found = Vec::new();
     for part in body.split("pub const ").skip(1) {
         let name = part.split(':').next().expect("a name").to_owned();
+        if name == "MIGRATIONS" {
+            continue;
+        }
         let text = part.split('"').nth(1).expect("a text").to_owned();
         found.push((name, text));
     }
@@ -240,7 +243,9 @@ fn settlements_of_the_build_before_are_handed_over_if_completed_and_open_if_pend
     assert!(body.contains(r#""handed_over":null"#), "{body}");
     let listed = |statement: &str| -> Vec<String> {
         let mut rows = db.prepare(statement).expect("prepares");
-        let found = rows.query_map(("stl_a", (), (), 9), |row| row.get::<_, String>(0)).expect("runs");
+        let found = rows
+            .query_map(("stl_a", rusqlite::types::Null, rusqlite::types::Null, 9), |row| row.get::<_, String>(0))
+            .expect("runs");
         found.map(|row| row.expect("a row")).collect()
     };
     assert_eq!(listed(ledger::SETTLEMENTS_OPEN), ["stl_2"]);

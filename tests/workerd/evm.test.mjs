@@ -212,7 +212,7 @@ test("a verified payment is followed until it is final, and shipped", async () =
   const read = async () => (await worker.call("GET", `/v1/verifications/${body.id}`, { key })).body;
   await until(async () => (await read()).status === "finalized", "finality");
   const [event] = await until(async () => {
-    const events = await worker.sql("SELECT * FROM events WHERE verification_id = ?", body.id);
+    const events = await worker.sql("SELECT * FROM events WHERE subject_id = ?", body.id);
     return events.length && events;
   }, "the event in the directory");
   assert.deepEqual([event.kind, event.tenant_id], ["payment.finalized", id]);

@@ -98,6 +98,25 @@ test("another tenant and other requirements get nothing of a settled payment", a
   assert.equal((await settle(elsewhere)).body.errorReason, "duplicate_settlement");
 });
 
+test("in version 1 a payment is bound to the seller's resource, in version 2 the buyer's binds nothing", async () => {
+  const first = await payment();
+  const old = (resource) => ({
+    x402Version: 1,
+    paymentRequirements: { ...first.body.paymentRequirements, network: "local-evm", maxAmountRequired: "10000", resource, description: "" },
+    paymentPayload: { x402Version: 1, scheme: "exact", network: "local-evm", payload: first.body.paymentPayload.payload },
+  });
+  const settled = (await first.settle(old("https://shop.test/a"))).body;
+  assert.equal(settled.success, true, JSON.stringify(settled));
+  const elsewhere = (await first.settle(old("https://shop.test/b"))).body;
+  assert.deepEqual([elsewhere.success, elsewhere.errorReason], [false, "duplicate_settlement"]);
+  assert.equal(await evm.balance(first.to), 10_000n);
+  const { verify, body } = await payment();
+  assert.equal((await verify()).body.isValid, true);
+  const renamed = structuredClone(body);
+  renamed.paymentPayload.resource.url = "https://shop.test/b";
+  assert.equal((await verify(renamed)).body.isValid, true);
+});
+
 test("payments at once take nonces without a gap", async () => {
   const buyer = randomAccount();
   await evm.mint(buyer.address, 10_000_000n);

@@ -16,6 +16,14 @@ export async function startMock({ chainId = 8453, token = "0x833589fcd6edb6e08f4
   return mock;
 }
 
+/** An `error` in place of a result. */
+class Refused extends Error {
+  constructor(error) {
+    super(error.message);
+    this.error = error;
+  }
+}
+
 class Mock {
   constructor(chainId, token) {
     Object.assign(this, { chainId, token, head: 1000, finalized: 990, receipts: new Map(), pending: new Set(), large: new Set() });
@@ -25,7 +33,18 @@ class Mock {
   reset() {
     this.requests = 0;
     this.calls = [];
+    /** Each transaction that was called, not sent. */
+    this.simulated = [];
     this.fault = undefined;
+    /** Wei that a unit of gas costs at least; `undefined`: nobody tells. */
+    this.baseFee = 1_000_000_000n;
+    /** Answers an `eth_call`: text, or `{ error }`; `undefined`: all is well. */
+    this.simulate = () => undefined;
+  }
+
+  price(wei) {
+    if (this.baseFee === undefined) throw new Refused({ code: -32000, message: "no price today" });
+    return hex(wei);
   }
 
   hashOf(block) {
@@ -81,13 +100,24 @@ class Mock {
         }
         return this.pending.has(first) ? { hash: first, blockNumber: null, blockHash: null } : null;
       case "eth_getBlockByNumber": {
-        const number = first === "finalized" ? this.finalized : Number(first);
-        return { number: hex(number), hash: this.hashOf(number), timestamp: hex(Math.floor(Date.now() / 1000) - 60) };
+        const number = { finalized: this.finalized, latest: this.head }[first] ?? Number(first);
+        const fee = this.baseFee === undefined ? {} : { baseFeePerGas: hex(this.baseFee) };
+        return { number: hex(number), hash: this.hashOf(number), timestamp: hex(Math.floor(Date.now() / 1000) - 60), ...fee };
       }
+      case "eth_gasPrice":
+        return this.price(this.baseFee);
+      case "eth_maxPriorityFeePerGas":
+        return this.price(1_000_000);
+      case "eth_getBalance":
+        return hex(10n ** 18n);
       case "eth_getCode":
-        return "0x";
-      case "eth_call":
-        return word(0);
+        return first === this.token ? "0x6001" : "0x";
+      case "eth_call": {
+        if (first.from) this.simulated.push(first);
+        const told = this.simulate(first);
+        if (told?.error) throw new Refused(told.error);
+        return told ?? word(0);
+      }
       default:
         throw new Error(`no such method: ${method}`);
     }
@@ -99,7 +129,14 @@ class Mock {
     this.requests++;
     const asked = JSON.parse(Buffer.concat(chunks).toString());
     for (const call of [asked].flat()) this.calls.push(call.method);
-    const one = (call) => ({ jsonrpc: "2.0", id: call.id, result: this.answer(call.method, call.params) });
+    const one = (call) => {
+      try {
+        return { jsonrpc: "2.0", id: call.id, result: this.answer(call.method, call.params) };
+      } catch (error) {
+        if (!(error instanceof Refused)) throw error;
+        return { jsonrpc: "2.0", id: call.id, error: error.error };
+      }
+    };
     const good = Array.isArray(asked) ? asked.map(one) : one(asked);
     const send = (status, body, headers = {}) =>
       response.writeHead(status, { "content-type": "application/json", ...headers }).end(body);

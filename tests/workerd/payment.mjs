@@ -19,19 +19,19 @@ const FIELDS = [
 ].map(([type, name]) => ({ type, name }));
 
 /** The body of /verify and /settle: a payment that `buyer` has signed. */
-export async function sign({ buyer, to, amount = 10_000n, token = TOKEN, chainId = 31337, change = {}, requirements: more = {} }) {
+export async function sign({ buyer, to, amount = 10_000n, token = TOKEN, chainId = 31337, name = "USDC", change = {}, requirements: more = {} }) {
   const message = { from: buyer.address, to, value: amount, validAfter: 0n, validBefore: seconds() + 600n, nonce: random(32), ...change };
   const signature = await buyer.signTypedData({
-    domain: { name: "USDC", version: "2", chainId, verifyingContract: token },
+    domain: { name, version: "2", chainId, verifyingContract: token },
     primaryType: "TransferWithAuthorization",
     types: { TransferWithAuthorization: FIELDS },
     message,
   });
   const requirements = {
     scheme: "exact", network: `eip155:${chainId}`, amount: String(amount), asset: token, payTo: to,
-    maxTimeoutSeconds: 60, extra: { name: "USDC", version: "2" }, ...more,
+    maxTimeoutSeconds: 60, extra: { name, version: "2" }, ...more,
   };
-  const authorization = Object.fromEntries(Object.entries(message).map(([name, value]) => [name, String(value)]));
+  const authorization = Object.fromEntries(Object.entries(message).map(([member, value]) => [member, String(value)]));
   return {
     x402Version: 2,
     paymentPayload: { x402Version: 2, accepted: requirements, payload: { signature, authorization }, resource: { url: "https://shop.test/a" } },

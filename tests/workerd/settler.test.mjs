@@ -2,45 +2,18 @@
 // sent, a killed workerd. One payment moves money once, and every end is told.
 import assert from "node:assert/strict";
 import { mkdtempSync, rmSync } from "node:fs";
-import { createServer } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
-import { createWalletClient, encodeFunctionData, http, keccak256 } from "viem";
+import { createWalletClient, encodeFunctionData, http } from "viem";
 import { contracts } from "../../scripts/lib/contract.mjs";
 import { ACCOUNTS, KEYS, TOKEN, randomAccount, startEvm } from "../../scripts/lib/evm.mjs";
 import { signedPayment } from "./payment.mjs";
+import { startProxy } from "./proxy.mjs";
 import { startWorker, until } from "./worker.mjs";
 
 const SIGNER = ACCOUNTS.at(-1).address;
 const sent = async (evm, tag) => Number(await evm.rpc("eth_getTransactionCount", [SIGNER, tag]));
-
-/** A provider in front of a chain that can fail to take transactions, or take and drop them, and keeps what it was given. */
-async function startProxy(target) {
-  const proxy = { swallow: false, drop: false, raw: [] };
-  const server = createServer(async (request, response) => {
-    const chunks = [];
-    for await (const chunk of request) chunks.push(chunk);
-    const text = Buffer.concat(chunks).toString();
-    const sends = [JSON.parse(text)].flat().filter(({ method }) => method === "eth_sendRawTransaction");
-    proxy.raw.push(...sends.map(({ params }) => params[0]));
-    if (sends.length && proxy.swallow) return response.writeHead(500).end();
-    if (sends.length && proxy.drop) {
-      const taken = sends.map(({ id, params }) => ({ jsonrpc: "2.0", id, result: keccak256(params[0]) }));
-      const body = text.startsWith("[") ? taken : taken[0];
-      return response.writeHead(200, { "content-type": "application/json" }).end(JSON.stringify(body));
-    }
-    const answer = await fetch(target, { method: "POST", headers: { "content-type": "application/json" }, body: text });
-    response.writeHead(answer.status, { "content-type": "application/json" }).end(await answer.text());
-  });
-  await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
-  proxy.url = `http://127.0.0.1:${server.address().port}`;
-  proxy.stop = () => {
-    server.closeAllConnections();
-    server.close();
-  };
-  return proxy;
-}
 
 test("sixteen payments at once on slow blocks all succeed, without a gap", async () => {
   const evm = await startEvm({ blockTime: 2 });
@@ -83,7 +56,7 @@ test("a payment that no block takes is pending, and completed later", async () =
   }
 });
 
-test("a reverted settlement is told as failed, and a good payment is tried again", async () => {
+test("a reverted settlement is told as failed, and its payer waits for a while", async () => {
   const evm = await startEvm();
   const worker = await startWorker({ vars: { RPC_LOCAL_EVM: evm.url, EVM_SIGNERS_TEST: KEYS.at(-1) } });
   try {
@@ -104,12 +77,15 @@ test("a reverted settlement is told as failed, and a good payment is tried again
     assert.equal((await settle()).body.errorReason, "invalid_exact_evm_insufficient_balance");
     await evm.rpc("evm_setAutomine", [true]);
     await evm.mint(buyer.address, 10_000n);
-    const again = (await settle()).body;
-    assert.equal(again.success, true, JSON.stringify(again));
-    assert.notEqual(again.transaction, failed.transaction);
-    assert.equal(await evm.balance(to), 10_000n);
-    const read = (await worker.call("GET", `/v1/settlements/${again.extra.settlementId}`, { key })).body;
-    assert.deepEqual([read.status, read.attempts.map(({ transaction }) => transaction)], ["completed", [failed.transaction, again.transaction]]);
+    const waits = (await settle()).body;
+    assert.deepEqual([waits.success, waits.errorReason], [false, "unexpected_settle_error"], JSON.stringify(waits));
+    assert.match(waits.errorMessage, /no other is sent before 20\d\d-.*Z$/);
+    assert.deepEqual([await evm.balance(to), await sent(evm, "pending")], [0n, 1]);
+    const read = (await worker.call("GET", `/v1/settlements/${waits.extra.settlementId}`, { key })).body;
+    assert.deepEqual([read.status, read.attempts.map(({ transaction }) => transaction)], ["failed", [failed.transaction]]);
+    // Others are served.
+    const other = await signedPayment(worker, evm);
+    assert.equal((await other.settle()).body.success, true);
   } finally {
     await worker.stop();
     evm.stop();

@@ -3,15 +3,17 @@ use crate::address::Family;
 use crate::id::{RequestId, TenantId};
 use crate::judge::Prior;
 use crate::ledger::book::Idempotency;
-use crate::ledger::budget::Budget;
+use crate::ledger::budget::{Budget, Ended};
 use crate::ledger::claims::Held;
-use crate::settle::{Report, Spent};
+use crate::settle::Spent;
 use crate::tenant::key::KeyHash;
 use crate::tenant::{Key, OwnLimits, Recipient, TenantStatus};
 use crate::tier::Tier;
 use crate::time::UnixSeconds;
 use alloy_primitives::B256;
 use proptest::prelude::*;
+
+mod delivery;
 
 const NOW: UnixMillis = UnixMillis(1_795_000_000_000);
 const PAYER: &str = "0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266";
@@ -242,105 +244,16 @@ fn nothing_is_counted_before_it_is_found_out() {
 }
 
 #[test]
-fn a_success_is_given_to_one_request() {
-    let first = asked(Verb::Settle);
-    let mut now = booked(&first, None).kept.expect("reserved");
-    let settle = |asked: &Asked, kept: &Kept| booked(asked, Some(&Row { kept: Some(kept.clone()), ..verified() }));
-    let verify = |kept: &Kept| settle(&Asked { finding: Finding::Deferred, ..another(&asked(Verb::Verify)) }, kept);
-    // While the first waits, nobody else gets anything.
-    assert_eq!(reason(&settle(&another(&first), &now)), Some(Reason::DuplicateSettlement));
-    assert_eq!(reason(&verify(&now)), Some(Reason::DuplicateSettlement));
-    now.settlement.status = SettlementStatus::Completed;
-    assert_eq!(reason(&settle(&another(&first), &now)), Some(Reason::DuplicateSettlement));
-    // The first collects, once.
-    let mut collected = now.clone();
-    assert_eq!(collected.deliver(first.request_id.next(), NOW), Taken::Nothing);
-    assert_eq!(collected.deliver(first.request_id, NOW), Taken::Success);
-    assert_eq!(collected.deliver(first.request_id, NOW), Taken::Nothing);
-    assert_eq!(reason(&settle(&another(&first), &collected)), Some(Reason::DuplicateSettlement));
-    assert_eq!(reason(&verify(&collected)), Some(Reason::DuplicateSettlement));
-    // Its caller has gone: whoever asks next is given it, a verification only looks.
-    assert_eq!(collected.reopen(first.request_id.next()), (false, None));
-    assert_eq!(collected.reopen(first.request_id), (true, None));
-    assert!(matches!(verify(&collected).outcome, Outcome::Valid(_)));
-    let next = settle(&another(&first), &collected);
-    let handed = next.kept.as_ref().and_then(|kept| kept.settlement.handed_over.clone()).expect("handed over");
-    assert!(matches!(next.outcome, Outcome::Settled(_)));
-    assert_eq!((handed.request_id, handed.at), (Some(first.request_id.next()), NOW.rfc3339()));
-}
-
-#[test]
-fn a_lease_that_is_over_is_taken_by_the_next_and_held_until_then() {
-    let first = asked(Verb::Settle);
-    let waiting = booked(&first, None).kept.expect("reserved");
-    let late = NOW.plus(LEASE_MS);
-    assert!(!waiting.is_open(UnixMillis(late.0 - 1)) && waiting.is_open(late));
-    let mut own = waiting.clone();
-    own.settlement.status = SettlementStatus::Completed;
-    let mut taken = own.clone();
-    assert_eq!(own.deliver(first.request_id, late), Taken::Success);
-    let asker = Asker { request: first.request_id.next(), key: None };
-    assert_eq!(taken.take(asker, late), Taken::Success);
-    assert_eq!(taken.deliver(first.request_id, late), Taken::Nothing);
-    // A pending one: the wait goes over, and ends with the answer.
-    let mut pending = waiting;
-    assert_eq!(pending.take(asker, late), Taken::Lease);
-    assert_eq!(pending.deliver(first.request_id, late), Taken::Nothing);
-    assert_eq!(pending.deliver(asker.request, late), Taken::Lease);
-    assert!(pending.is_open(late));
-}
-
-#[test]
-fn the_same_key_takes_the_wait_over_and_no_other() {
-    let keyed = |key: &str| Asked {
-        idempotency: Some(Idempotency { key: key.to_owned(), body_hash: "h".to_owned() }),
-        ..asked(Verb::Settle)
-    };
-    let waiting = Row { kept: booked(&keyed("k"), None).kept, ..verified() };
-    assert_eq!(reason(&booked(&another(&keyed("l")), Some(&waiting))), Some(Reason::DuplicateSettlement));
-    assert_eq!(reason(&booked(&another(&asked(Verb::Settle)), Some(&waiting))), Some(Reason::DuplicateSettlement));
-    let over = booked(&another(&keyed("k")), Some(&waiting));
-    assert!(matches!(over.outcome, Outcome::Settle(_)));
-    let mut kept = over.kept.expect("taken over");
-    kept.settlement.status = SettlementStatus::Completed;
-    assert_eq!(kept.deliver(keyed("k").request_id, NOW), Taken::Nothing);
-    assert_eq!(kept.deliver(keyed("k").request_id.next(), NOW), Taken::Success);
-    // What was kept under the key is forgotten when the caller has gone.
-    assert_eq!(kept.reopen(keyed("k").request_id.next()), (true, Some("k".to_owned())));
-    // Two requests without a key are not the same attempt.
-    let bare = Row { kept: booked(&asked(Verb::Settle), None).kept, ..verified() };
-    assert_eq!(reason(&booked(&another(&asked(Verb::Settle)), Some(&bare))), Some(Reason::DuplicateSettlement));
-}
-
-#[test]
-fn a_hand_over_takes_what_is_completed_and_open_once() {
-    let request = RequestId::new(NOW, 9);
-    for status in [SettlementStatus::Pending, SettlementStatus::Failed] {
-        assert!(!kept(status).hand_over(request, NOW));
-    }
-    let mut open = kept(SettlementStatus::Completed);
-    assert!(open.hand_over(request, NOW) && !open.hand_over(request, NOW));
-    let mut waited = booked(&asked(Verb::Settle), None).kept.expect("reserved");
-    waited.settlement.status = SettlementStatus::Completed;
-    assert!(!waited.hand_over(request, NOW) && waited.hand_over(request, NOW.plus(LEASE_MS)));
-}
-
-#[test]
 fn one_identifier_is_one_authorization() {
     let records = |status| Records { identified: Some(("b".to_owned(), row(status))), ..Records::default() };
     let named = |verb| Asked { identifier: Some("pay_0123456789abcdef".to_owned()), ..asked(verb) };
     let live = [SettlementStatus::Completed, SettlementStatus::Pending];
     for (status, verb) in live.into_iter().flat_map(|status| [(status, Verb::Verify), (status, Verb::Settle)]) {
         // Signed anew: never answered with the first payment, which is named to its payer.
-        match booked_with(&named(verb), &records(status)).outcome {
-            Outcome::Taken(_, Reason::IdentifierConflict, _, first) => {
-                assert_eq!(
-                    Some(first.id),
-                    records(status).identified.and_then(|(_, row)| row.kept).map(|k| k.settlement.id)
-                );
-            }
-            other => panic!("{other:?}"),
-        }
+        let conflict = booked_with(&named(verb), &records(status)).outcome;
+        let Outcome::Taken(_, Reason::IdentifierConflict, _, first) = conflict else { panic!("{conflict:?}") };
+        let known = records(status).identified.and_then(|(_, row)| row.kept);
+        assert_eq!(Some(first.id), known.map(|kept| kept.settlement.id));
         let silent = Asked { finding: refused(Reason::UnexpectedVerify), ..named(verb) };
         assert!(matches!(
             booked_with(&silent, &records(status)).outcome,
@@ -385,79 +298,6 @@ fn what_somebody_else_has_sent_counts_as_paid_once() {
     assert!(matches!(beside.outcome, Outcome::External(_)));
 }
 
-fn report(status: SettlementStatus, transaction: u8) -> Report {
-    Report {
-        settlement: kept(status).settlement.id,
-        attempt: Some(0),
-        status,
-        reason: (status == SettlementStatus::Failed).then_some(Reason::EvmFailed),
-        told: String::new(),
-        transaction: Some(TxId::Evm(B256::repeat_byte(transaction)).to_string()),
-        attempts: Vec::new(),
-        external: false,
-        reorged: false,
-        units: vec![1],
-        spent: Some(Spent { total: 4, l1_fee: 0 }),
-        handed: true,
-    }
-}
-
-#[test]
-fn a_report_changes_what_is_not_over() {
-    use SettlementStatus::{Completed, Failed, Pending};
-    let apply = |kept: &mut Kept, report: Report, held: &[Held]| kept.apply(&report, held, NOW);
-    let mut fresh = booked(&asked(Verb::Settle), None).kept.expect("reserved");
-    let applied = apply(&mut fresh, report(Completed, 1), &[]);
-    assert_eq!((applied.claim, applied.ended.map(|reserve| reserve.amount)), (Some(Unit::Log(1)), Some(10)));
-    assert!(!apply(&mut fresh, report(Failed, 1), &[]).changed);
-    // Its block has left the chain: it is on its way again, and whose it was stays so.
-    fresh.settlement.handed_over = kept(Completed).settlement.handed_over;
-    assert!(apply(&mut fresh, Report { reorged: true, ..report(Pending, 1) }, &[]).changed);
-    // A report of an attempt that is over counts for nothing, unless the money has moved.
-    let mut later = kept(Pending);
-    later.course.attempt = 1;
-    assert!(!apply(&mut later, report(Failed, 1), &[]).changed && !apply(&mut later, report(Pending, 1), &[]).changed);
-    assert!(apply(&mut later, report(Completed, 1), &[]).changed);
-    let mut failed = kept(Failed);
-    assert!(
-        !apply(&mut failed, report(Failed, 1), &[]).changed && apply(&mut failed, report(Completed, 1), &[]).changed
-    );
-}
-
-#[test]
-fn a_settlement_is_never_completed_over_anothers_claim() {
-    use SettlementStatus::{Completed, Failed, Pending};
-    let held = |id| Held { unit: Unit::Log(1), prior: Prior { id: ClaimId::Settlement(id), reference: None, at: NOW } };
-    let mut kept_now = kept(Pending);
-    let other = SettlementId::new(NOW, 99);
-    let applied = kept_now.apply(&report(Completed, 1), &[held(other)], NOW);
-    assert_eq!((kept_now.settlement.status, kept_now.settlement.reason), (Failed, Some(Reason::EvmNonceUsed)));
-    assert_eq!(applied.claim, None);
-    // Our own claim, found again after a reorganisation, is ours.
-    let mut own = kept(Pending);
-    let id = own.settlement.id;
-    let found = Report { external: true, reorged: true, ..report(Completed, 1) };
-    assert_eq!(own.apply(&found, &[held(id)], NOW).claim, Some(Unit::Log(1)));
-    assert_eq!(own.settlement.status, Completed);
-}
-
-#[test]
-fn what_nobody_hears_of_and_what_nobody_was_given_is_looked_at() {
-    let fresh = booked(&asked(Verb::Settle), None).kept.expect("reserved");
-    assert_eq!(fresh.due(), Some(NOW.plus(UNHEARD_MS)));
-    let mut known = fresh.clone();
-    known.settlement.transaction = Some("0x1".to_owned());
-    assert_eq!(known.due(), None);
-    let mut open = kept(SettlementStatus::Completed);
-    open.settlement.completed_at = Some(NOW.rfc3339());
-    assert_eq!(open.due(), Some(NOW.plus(UNDELIVERED_MS)));
-    open.course.undelivered = true;
-    assert_eq!(open.due(), None);
-    let mut abandoned = fresh;
-    assert_eq!(abandoned.abandon(NOW).map(|reserve| reserve.amount), Some(10));
-    assert_eq!((abandoned.settlement.status, abandoned.due()), (SettlementStatus::Failed, None));
-}
-
 #[test]
 fn a_days_settlements_are_bounded_in_money_by_network() {
     let (tenant, mut admission) = (tenant(Environment::Live), Admission::new(NOW));
@@ -474,7 +314,8 @@ fn a_days_settlements_are_bounded_in_money_by_network() {
 #[test]
 fn once_failures_have_cost_their_share_only_known_payers_are_served_one_at_a_time() {
     let (tenant, mut admission) = (tenant(Environment::Live), Admission::new(NOW));
-    admission.spending.end("base", None, Some(Spent { total: 3, l1_fee: 0 }), true, NOW);
+    let spent = Some(Spent { total: 3, l1_fee: 0 });
+    admission.spending.end("base", Ended { reserve: None, spent, failed: true }, NOW);
     for verb in [Verb::Verify, Verb::Settle] {
         assert_eq!(
             reason(&step(&asked(verb), &tenant, &mut admission, None).expect("an answer")),

@@ -8,6 +8,7 @@ use crate::api::records::{List, Page};
 use crate::api::{Reply, facilitator};
 use crate::error::{Code, Fault};
 use crate::id::{EventId, SettlementId};
+use crate::ledger::budget::Ended;
 use crate::ledger::follow::EventKind;
 use crate::ledger::payment::{REPEATS_MS, Taken};
 use crate::network;
@@ -48,7 +49,8 @@ impl TenantLedger {
             let mut admission = memory.admission.clone();
             if let Some(network) = network::by_caip2(&kept.settlement.network) {
                 let failed = kept.settlement.status == SettlementStatus::Failed;
-                admission.spending.end(network.key, applied.ended, report.spent, failed, now);
+                let ended = Ended { reserve: applied.ended, spent: report.spent, failed };
+                admission.spending.end(network.key, ended, now);
             }
             store.atomically(|| {
                 store.put_settlement(&kept)?;
@@ -220,7 +222,8 @@ impl TenantLedger {
                 return store.put_settlement_due(id, Some(now.plus(AGAIN_MS)));
             }
             let mut admission = memory.admission.clone();
-            admission.spending.end(network.key, fresh.abandon(now), None, false, now);
+            let ended = Ended { reserve: fresh.abandon(now), spent: None, failed: false };
+            admission.spending.end(network.key, ended, now);
             store.atomically(|| {
                 store.put_settlement(&fresh)?;
                 store.put_settlement_due(id, None)?;

@@ -410,8 +410,9 @@ proptest! {
 
     #[test]
     fn a_fee_is_rounded_up(units in any::<u32>(), price in 0..=u64::from(u32::MAX)) {
-        let (fee, micro) = (u128::from(priority_fee(units, price)), u128::from(units) * u128::from(price));
-        prop_assert!(fee * MICRO >= micro && fee * MICRO < micro + MICRO);
+        let micro = u128::from(units).saturating_mul(price.into());
+        let paid = u128::from(priority_fee(units, price)).saturating_mul(MICRO);
+        prop_assert!(paid >= micro && paid.saturating_sub(micro) < MICRO);
     }
 
     #[test]

@@ -1,0 +1,49 @@
+// A provider in front of a chain that can misbehave by the call.
+import { createServer } from "node:http";
+import { keccak256 } from "viem";
+
+/**
+ * Starts it. `swallow` answers sends with HTTP 500, `drop` takes them and forgets them, `raw` holds
+ * what was sent. `answer(call)` may answer a call itself: `{ error: { code, message } }`, `{ result }`,
+ * or a promise of either; undefined leaves it to the chain.
+ */
+export async function startProxy(target) {
+  const proxy = { swallow: false, drop: false, raw: [], calls: [], answer: () => undefined };
+  const forward = async (calls) => {
+    if (!calls.length) return [];
+    const answer = await fetch(target, { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(calls) });
+    return answer.json();
+  };
+  const server = createServer(async (request, response) => {
+    const chunks = [];
+    for await (const chunk of request) chunks.push(chunk);
+    const asked = JSON.parse(Buffer.concat(chunks).toString());
+    const calls = [asked].flat();
+    const sends = calls.filter(({ method }) => method === "eth_sendRawTransaction");
+    proxy.raw.push(...sends.map(({ params }) => params[0]));
+    proxy.calls.push(...calls.map(({ method }) => method));
+    if (sends.length && proxy.swallow) return response.writeHead(500).end();
+    const own = await Promise.all(
+      calls.map(async (call) => {
+        if (proxy.drop && sends.includes(call)) return { result: keccak256(call.params[0]) };
+        return proxy.answer(call);
+      }),
+    );
+    const told = await forward(calls.filter((_, at) => own[at] === undefined)).catch(() => undefined);
+    if (!told) return response.writeHead(502).end();
+    const replies = calls.map((call, at) => (own[at] ? { jsonrpc: "2.0", id: call.id, ...own[at] } : told.shift()));
+    const body = Array.isArray(asked) ? replies : replies[0];
+    response.writeHead(200, { "content-type": "application/json" }).end(JSON.stringify(body));
+  });
+  await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
+  proxy.url = `http://127.0.0.1:${server.address().port}`;
+  proxy.stop = () => {
+    server.closeAllConnections();
+    server.close();
+  };
+  return proxy;
+}
+
+/** Answers sends with a node's refusal, as long as `when` holds for the bytes. */
+export const refusing = (message, code = -32000, when = () => true) => ({ method, params }) =>
+  method === "eth_sendRawTransaction" && when(params[0]) ? { error: { code, message } } : undefined;

@@ -1,0 +1,165 @@
+// A Settler and who pays: payers whose payments fail, payers who promise more
+// than they hold, payments that others have sent, attempts that were given up.
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { createWalletClient, encodeFunctionData, http } from "viem";
+import { contracts } from "../../scripts/lib/contract.mjs";
+import { ACCOUNTS, TOKEN, randomAccount } from "../../scripts/lib/evm.mjs";
+import { flight, startSettler } from "./flights.mjs";
+import { until } from "./worker.mjs";
+
+/** Runs a test with a chain of its own. */
+const settling = (name, options, run) =>
+  test(name, async () => {
+    const at = await startSettler(options);
+    try {
+      await run(at);
+    } finally {
+      await at.stop();
+    }
+  });
+
+/** A transaction that goes before ours. */
+async function overtake({ evm }, account, to, data) {
+  await evm.rpc("anvil_setBalance", [account.address, "0xde0b6b3a7640000"]);
+  const wallet = createWalletClient({ account, chain: evm.definition, transport: http(evm.url) });
+  return wallet.sendTransaction({ to, data, gas: 200_000n, maxFeePerGas: 90_000_000_000n, maxPriorityFeePerGas: 80_000_000_000n });
+}
+
+/** The payer moves all he holds away before the block. */
+async function empty(at, account, amount) {
+  const { abi } = (await contracts()).LocalUSDC;
+  await overtake(at, account, TOKEN, encodeFunctionData({ abi, functionName: "transfer", args: [randomAccount().address, amount] }));
+}
+
+settling("a payer whose payment has reverted is not launched again, for no tenant", {}, async (at) => {
+  const { evm, proxy, worker, sent, order } = at;
+  const buyer = randomAccount();
+  await evm.mint(buyer.address, 30_000n);
+  await evm.rpc("evm_setAutomine", [false]);
+  const waiting = order({ settle: (await flight(at, { buyer })).settle });
+  await until(async () => (await sent("pending")) === 1, "the pool");
+  await empty(at, buyer, 30_000n);
+  await evm.rpc("evm_mine");
+  const failed = await waiting;
+  assert.deepEqual([failed.status, failed.reason], ["failed", "invalid_exact_evm_transaction_failed"], JSON.stringify(failed));
+  assert.ok(failed.spent.total > 0);
+  await evm.rpc("evm_setAutomine", [true]);
+  await evm.mint(buyer.address, 30_000n);
+  const [known, ...others] = await order("held");
+  assert.deepEqual([known.payer.toLowerCase(), others], [buyer.address.toLowerCase(), []]);
+  const minutes = (known.until - Date.now()) / 60_000;
+  assert.ok(minutes > 9 && minutes <= 10, String(minutes));
+  const raws = proxy.raw.length;
+  const { id: tenant } = await worker.tenant();
+  const held = await order({ settle: (await flight({ tenant }, { buyer })).settle });
+  assert.deepEqual([held.status, held.reason, held.held_until, held.attempts], ["failed", "unexpected_settle_error", known.until, []]);
+  assert.match(held.told, /no other is sent before 20/);
+  assert.deepEqual([proxy.raw.length, await sent("pending")], [raws, 1]);
+  const other = await flight(at);
+  await evm.mint(other.buyer.address, 10_000n);
+  assert.equal((await order({ settle: other.settle })).status, "completed");
+});
+
+settling("a payer's flights never add up to more than he holds", {}, async (at) => {
+  const { evm, sent, order } = at;
+  const buyer = randomAccount();
+  await evm.mint(buyer.address, 15_000n);
+  await evm.rpc("evm_setAutomine", [false]);
+  const [one, two] = await Promise.all([flight(at, { buyer }), flight(at, { buyer })]);
+  const both = [one, two].map(async ({ settle }) => {
+    const report = await order({ settle });
+    return [report.status, report.reason, report.attempts.length];
+  });
+  const refused = await Promise.race(both);
+  assert.deepEqual(refused, ["failed", "invalid_exact_evm_insufficient_balance", 0]);
+  assert.equal(await sent("pending"), 1);
+  await evm.rpc("evm_mine");
+  const reports = await Promise.all(both);
+  assert.deepEqual(reports.map(([status]) => status).sort(), ["completed", "failed"]);
+  // What is mined is no longer owed.
+  await evm.rpc("evm_setAutomine", [true]);
+  const third = await flight(at, { buyer, amount: 5_000n });
+  assert.equal((await order({ settle: third.settle })).status, "completed");
+  assert.deepEqual([await evm.balance(buyer.address), await sent("latest")], [0n, 2]);
+});
+
+settling("who has used an authorization is asked until it is told", {}, async (at) => {
+  const { evm, proxy, sent, order } = at;
+  const { settle, buyer, to, data } = await flight(at);
+  await evm.mint(buyer.address, 20_000n);
+  await evm.rpc("evm_setAutomine", [false]);
+  proxy.answer = ({ method }) => (method === "eth_getLogs" ? { error: { code: -32005, message: "query limit exceeded" } } : undefined);
+  const waiting = order({ settle });
+  await until(async () => (await sent("pending")) === 1, "the pool");
+  const quicker = await overtake(at, ACCOUNTS[2], TOKEN, data);
+  await evm.rpc("evm_mine");
+  const pending = await waiting;
+  assert.deepEqual([pending.status, pending.handed], ["pending", true]);
+  assert.equal(await evm.balance(to), 10_000n);
+  assert.ok(proxy.calls.includes("eth_getLogs"));
+  proxy.answer = () => undefined;
+  const report = await order({ settle });
+  assert.deepEqual([report.status, report.external, report.transaction, report.units], ["completed", true, quicker, [1]]);
+  // Our transaction has reverted and cost us gas; the payer has paid.
+  assert.ok(report.spent.total > 0);
+  assert.deepEqual(await order("held"), []);
+});
+
+settling("an attempt that was given up is never launched", {}, async (at) => {
+  const { evm, proxy, order } = at;
+  const { settle, buyer } = await flight(at);
+  await evm.mint(buyer.address, 20_000n);
+  const { settlement, attempt } = settle;
+  assert.equal(await order({ refuse: { settlement, attempt } }), "refused");
+  assert.equal(await order({ refuse: { settlement, attempt } }), "refused");
+  const report = await order({ settle });
+  assert.deepEqual([report.status, report.reason, report.attempts], ["failed", "unexpected_settle_error", []]);
+  assert.deepEqual(proxy.raw, []);
+  const next = { ...settle, attempt: 1 };
+  await evm.rpc("evm_setAutomine", [false]);
+  const waiting = order({ settle: next });
+  await until(() => proxy.raw.length > 0, "the launch");
+  assert.equal(await order({ refuse: { settlement, attempt: 1 } }), "known");
+  await evm.rpc("evm_mine");
+  assert.equal((await waiting).status, "completed");
+  assert.equal(await order({ refuse: { settlement, attempt: 1 } }), "known");
+});
+
+settling("two callers of one attempt share its launch, and neither can end it", {}, async (at) => {
+  const { evm, proxy, sent, order } = at;
+  const { settle, buyer } = await flight(at);
+  await evm.mint(buyer.address, 20_000n);
+  let open;
+  const hanging = new Promise((resolve) => (open = resolve));
+  proxy.answer = ({ method }) => (method === "eth_getTransactionCount" ? hanging : undefined);
+  const first = order({ settle });
+  await until(() => proxy.calls.includes("eth_getTransactionCount"), "the question");
+  const held = order({ settle: { ...settle, held: ["invalid_exact_evm_payload_authorization_valid_before", "it has expired"] } });
+  const third = order({ settle });
+  assert.equal(await order({ refuse: { settlement: settle.settlement, attempt: 0 } }), "known");
+  await new Promise((resolve) => setTimeout(resolve, 500));
+  open(undefined);
+  const reports = await Promise.all([first, held, third]);
+  assert.deepEqual(reports.map(({ status }) => status), ["completed", "completed", "completed"]);
+  assert.deepEqual([new Set(proxy.raw).size, await sent("latest")], [1, 1]);
+});
+
+settling("a day's money bounds what is launched, and the free tier has its own", { vars: { SETTLE_DAILY_FREE_USD: "0" } }, async (at) => {
+  const { evm, proxy, order } = at;
+  const buyer = randomAccount();
+  await evm.mint(buyer.address, 20_000n);
+  const refused = await order({ settle: (await flight(at, { buyer, free: true })).settle });
+  assert.deepEqual([refused.status, refused.reason, refused.attempts], ["failed", "quota_exceeded", []]);
+  assert.equal(refused.told, "what this service pays for transactions on this network today is used up");
+  assert.deepEqual(proxy.raw, []);
+  assert.equal((await order({ settle: (await flight(at, { buyer })).settle })).status, "completed");
+});
+
+settling("a signer whose day's money is used up launches nothing", { vars: { SETTLE_DAILY_SIGNER_USD: "0" } }, async (at) => {
+  const { evm, proxy, order } = at;
+  const { settle, buyer } = await flight(at);
+  await evm.mint(buyer.address, 20_000n);
+  assert.equal((await order({ settle })).reason, "quota_exceeded");
+  assert.deepEqual(proxy.raw, []);
+});
