@@ -269,12 +269,12 @@ test("a payment of version 1 is handed over once, whatever it is presented as", 
 });
 
 test("what is open is told from the record alone, also when its time is over", async () => {
-  const validBefore = BigInt(Math.floor(Date.now() / 1000)) + 3_600n;
+  const validBefore = BigInt(Math.floor(Date.now() / 1000)) + 20_000n;
   const { verify, settle, settlement, buyer } = await lost({ change: { validBefore } });
   const used = async (key) => (await worker.call("GET", "/v1/usage", { key })).body.verifications_used;
   const { test: key } = await payment();
   const counted = await used(key);
-  await worker.advance(7_200_000);
+  await worker.advance(30_000_000);
   node.down = true;
   const before = node.calls.length;
   try {
