@@ -54,6 +54,7 @@ pub mod ledger {
         CREATE INDEX settlements_of_transaction ON settlements (tx, id) WHERE tx IS NOT NULL;
         ALTER TABLE payments ADD COLUMN proof TEXT;
         ALTER TABLE payments ADD COLUMN expires_ms INTEGER;
+        UPDATE payments SET fingerprint = '';
         UPDATE payments SET expires_ms = CAST(strftime('%s', 'now') AS INTEGER) * 1000 + 86400000
             WHERE settlement_id IS NULL;
         CREATE INDEX payments_unsettled ON payments (expires_ms) WHERE settlement_id IS NULL;

@@ -41,6 +41,13 @@ pub struct Row {
     pub kept: Option<Kept>,
 }
 
+impl Row {
+    /// Whether the requirements are those that it is bound to. Rows of older builds name none.
+    fn is_of(&self, terms: &Terms) -> bool {
+        self.fingerprint.is_empty() || self.fingerprint == terms.fingerprint
+    }
+}
+
 /// All that is recorded and could matter to a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Records {
@@ -354,7 +361,7 @@ fn first_word(asked: &Asked, refusal: Option<(Reason, String)>, known: Known<'_>
     let is_signed = asked.finding.is_signed() || row.is_some_and(|row| row.proof.as_ref() == Some(&terms.proof));
     if let Some((authorization, other)) = &known.records.identified
         && let Some(kept) = other.kept.as_ref().filter(|kept| kept.is_live())
-        && (*authorization != terms.authorization || other.fingerprint != terms.fingerprint)
+        && (*authorization != terms.authorization || !other.is_of(terms))
     {
         if asked.finding == Finding::Deferred && !is_signed {
             return None;
@@ -380,7 +387,7 @@ fn recorded(asked: &Asked, terms: &Terms, row: &Row, known: Known<'_>, now: Unix
         let settlement = Box::new(kept.settlement.clone());
         Booked::only(Outcome::Taken(asked.finding.checks(), Reason::DuplicateSettlement, told.to_owned(), settlement))
     };
-    if row.fingerprint != terms.fingerprint {
+    if !row.is_of(terms) {
         return Some(taken("this payment is bound to other requirements"));
     }
     let why = match kept.settlement.handed_over {

@@ -22,24 +22,39 @@ const BELIEVED_MS: u64 = 600_000;
 /// How long `/supported` waits for what nobody has looked at yet.
 const DEADLINE_MS: u64 = 3_000;
 
-/// When a key was looked at, and whether it could pay.
-type Known = BTreeMap<(&'static str, Address), (UnixMillis, bool)>;
+/// What is known of a key.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Means {
+    /// It can pay for a transaction.
+    Pays,
+    /// A node has told that it cannot.
+    Poor,
+    /// No provider answers: it is not offered, but nothing is held against the key.
+    Silent,
+}
+
+/// When a key was looked at, and what was found.
+type Known = BTreeMap<(&'static str, Address), (UnixMillis, Means)>;
 
 thread_local! {
     static KNOWN: RefCell<Known> = const { RefCell::new(BTreeMap::new()) };
     static LOOKED: RefCell<BTreeMap<&'static str, UnixMillis>> = const { RefCell::new(BTreeMap::new()) };
 }
 
-/// Whether a key is known to be too poor for a transaction.
+/// What is known of a key, as long as it is believed.
+fn means(network: &Network, signer: &Address, now: UnixMillis) -> Option<Means> {
+    let known = KNOWN.with_borrow(|all| all.get(&(network.key, *signer)).copied());
+    known.filter(|(at, _)| now.since(*at) < BELIEVED_MS).map(|(_, means)| means)
+}
+
+/// Whether a node has told that a key is too poor for a transaction.
 pub(crate) fn is_poor(network: &Network, signer: &Address, now: UnixMillis) -> bool {
-    KNOWN.with_borrow(|all| {
-        all.get(&(network.key, *signer)).is_some_and(|(at, pays)| !pays && now.since(*at) < BELIEVED_MS)
-    })
+    means(network, signer, now) == Some(Means::Poor)
 }
 
 /// Notes that a node says so of a key: it is not used while another is not poor.
 pub(crate) fn note_poor(network: &'static Network, signer: Address, now: UnixMillis) {
-    KNOWN.with_borrow_mut(|all| all.insert((network.key, signer), (now, false)));
+    KNOWN.with_borrow_mut(|all| all.insert((network.key, signer), (now, Means::Poor)));
 }
 
 /// Whether every key of a network is known to be too poor. What was looked at a while ago is looked at now, before
@@ -55,10 +70,7 @@ pub(crate) async fn all_poor(app: &App, network: &'static Network, now: UnixMill
 
 /// Whether any of the keys was looked at of late.
 fn is_known(network: &Network, signers: &[Address], now: UnixMillis) -> bool {
-    KNOWN.with_borrow(|all| {
-        let at = |signer: &Address| all.get(&(network.key, *signer)).map(|(at, _)| *at);
-        signers.iter().any(|signer| at(signer).is_some_and(|at| now.since(at) < BELIEVED_MS))
-    })
+    signers.iter().any(|signer| means(network, signer, now).is_some())
 }
 
 fn is_stale(network: &Network, now: UnixMillis) -> bool {
@@ -73,16 +85,13 @@ async fn look(settings: Rc<Settings>, network: &'static Network) {
     let facts = rpc::call_all(network, &settings.providers(network), &calls).await;
     for (signer, call) in signers.into_iter().zip(&calls) {
         let (now, held) = (app::now(), read_coin(network, &facts, call));
-        let pays = held.is_some_and(|held| held >= coin_wanted(network));
-        KNOWN.with_borrow_mut(|all| {
-            let key = (network.key, signer);
-            // That no provider answers is held against it only where it is not known better;
-            // one that answers and does not tell is no reason.
-            let better = all.get(&key).is_some_and(|(at, pays)| *pays && now.since(*at) < BELIEVED_MS);
-            if held.is_some() || (!better && facts.get(call).is_none()) {
-                all.insert(key, (now, pays));
-            }
-        });
+        let told = held.map(|held| if held >= coin_wanted(network) { Means::Pays } else { Means::Poor });
+        // That no provider answers counts only where nothing better is known; one that
+        // answers and does not tell is no reason.
+        let silent = facts.get(call).is_none() && means(network, &signer, now) != Some(Means::Pays);
+        if let Some(means) = told.or(silent.then_some(Means::Silent)) {
+            KNOWN.with_borrow_mut(|all| all.insert((network.key, signer), (now, means)));
+        }
     }
 }
 
@@ -108,9 +117,11 @@ pub(crate) async fn affordable(
     let deadline = Delay::from(Duration::from_millis(DEADLINE_MS));
     if let Either::Right(_) = select(pin!(looking), pin!(deadline)).await {}
     // What is slow to tell is offered: a server that starts now would do without it for good.
-    let poor =
-        |network: &Network| addresses(&app.settings, network).iter().all(|own| is_poor(network, own, app::now()));
-    networks.into_iter().filter(|network| !poor(network)).collect()
+    let fails = |network: &Network, own: &Address| {
+        matches!(means(network, own, app::now()), Some(Means::Poor | Means::Silent))
+    };
+    let offered = |network: &&'static Network| !addresses(&app.settings, network).iter().all(|own| fails(network, own));
+    networks.into_iter().filter(offered).collect()
 }
 
 /// Looks at a network's keys after the answer, if nobody has of late.

@@ -14,7 +14,7 @@ import { encodeAbiParameters, keccak256, toHex } from "viem";
 import { KEYS, randomAccount, startEvm } from "../../scripts/lib/evm.mjs";
 import { DEVNET_MINT, keyPairText, randomSigner, signer, startSolana } from "../../scripts/lib/solana.mjs";
 import { python } from "../../scripts/lib/tools.mjs";
-import { startProxy } from "../workerd/cutter.mjs";
+import { startProxy } from "../workerd/proxy.mjs";
 import { sign } from "../workerd/payment.mjs";
 import { startWorker, until } from "../workerd/worker.mjs";
 import { openShop } from "./shop.mjs";
@@ -193,13 +193,13 @@ function translator() {
   }
   async function ask(verb, { payment, requirements, status }) {
     const body = { x402Version: 2, paymentPayload: await payloadOf(payment, requirements), paymentRequirements: requirements };
-    const from = node.asked.length;
+    const from = node.calls.length;
     if (verb === "settle") await evm.rpc("evm_setAutomine", [status !== "pending"]);
     const asking = worker.call("POST", `/facilitator/${verb}`, { key: tenant.test, body });
     let answer;
     if (verb === "settle" && status === "pending") {
       asking.then((told) => (answer = told));
-      await until(() => answer || node.asked.slice(from).includes("eth_getTransactionReceipt"), "the wait for a block");
+      await until(() => answer || node.calls.slice(from).includes("eth_getTransactionReceipt"), "the wait for a block");
       if (!answer) await worker.advance(21_000);
     }
     answer = (await asking).body;

@@ -9,7 +9,7 @@ import { generatePrivateKey, privateKeyToAccount } from "viem/accounts";
 import { ACCOUNTS, KEYS, randomAccount, startEvm } from "../../scripts/lib/evm.mjs";
 import { DEVNET_MINT, keyPairText, randomSigner, signer, startSolana } from "../../scripts/lib/solana.mjs";
 import { python } from "../../scripts/lib/tools.mjs";
-import { startWire } from "../workerd/cutter.mjs";
+import { startWire } from "../workerd/wire.mjs";
 import { startWorker, until } from "../workerd/worker.mjs";
 import { openShop, paymentHeader } from "./shop.mjs";
 import { openShop as openFirst, paymentHeader as firstHeader } from "./v1/shop.mjs";

@@ -9,7 +9,7 @@ import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { ACCOUNTS, KEYS, startEvm } from "../../scripts/lib/evm.mjs";
 import { keyPairText, signer, startSolana } from "../../scripts/lib/solana.mjs";
-import { startProxy } from "./cutter.mjs";
+import { startProxy } from "./proxy.mjs";
 import { sign, signedPayment, signedSvmPayment } from "./payment.mjs";
 import { startWorker, until } from "./worker.mjs";
 

@@ -3,12 +3,12 @@ import { createServer } from "node:http";
 import { keccak256 } from "viem";
 
 /**
- * Starts it. `swallow` answers sends with HTTP 500, `drop` takes them and forgets them, `raw` holds
- * what was sent. `answer(call, calls)` may answer a call of a batch itself: `{ error: { code, message } }`, `{ result }`,
+ * Starts it. `swallow` answers sends with HTTP 500, and `down` all; `drop` takes sends and forgets them, `raw`
+ * holds what was sent, `calls` names all that was asked. `answer(call, calls)` may answer a call of a batch itself: `{ error: { code, message } }`, `{ result }`,
  * or a promise of either; undefined leaves it to the chain.
  */
 export async function startProxy(target) {
-  const proxy = { swallow: false, drop: false, raw: [], calls: [], answer: () => undefined };
+  const proxy = { swallow: false, down: false, drop: false, raw: [], calls: [], answer: () => undefined };
   const forward = async (calls) => {
     if (!calls.length) return [];
     const answer = await fetch(target, { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(calls) });
@@ -22,7 +22,7 @@ export async function startProxy(target) {
     const sends = calls.filter(({ method }) => method === "eth_sendRawTransaction");
     proxy.raw.push(...sends.map(({ params }) => params[0]));
     proxy.calls.push(...calls.map(({ method }) => method));
-    if (sends.length && proxy.swallow) return response.writeHead(500).end();
+    if (proxy.down || (sends.length && proxy.swallow)) return response.writeHead(500).end();
     const own = await Promise.all(
       calls.map(async (call) => {
         if (proxy.drop && sends.includes(call)) return { result: keccak256(call.params[0]) };
@@ -35,6 +35,8 @@ export async function startProxy(target) {
     const body = Array.isArray(asked) ? replies : replies[0];
     response.writeHead(200, { "content-type": "application/json" }).end(JSON.stringify(body));
   });
+  // A connection that is closed while it is used again is not what is tested.
+  server.keepAliveTimeout = 120_000;
   await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
   proxy.url = `http://127.0.0.1:${server.address().port}`;
   proxy.stop = () => {

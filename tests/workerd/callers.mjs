@@ -1,0 +1,94 @@
+// Who asks for settlements in the tests of deliveries: callers that can vanish, over
+// a chain whose blocks stand still as long as a test says.
+import assert from "node:assert/strict";
+import { request as http } from "node:http";
+import { connect } from "node:net";
+import { ACCOUNTS } from "../../scripts/lib/evm.mjs";
+import { signedPayment } from "./payment.mjs";
+import { until } from "./worker.mjs";
+
+const SIGNER = ACCOUNTS.at(-1).address;
+const ROUTE = "/facilitator/settle";
+/** A test puts the Worker's clock forward; what is signed outlives it. */
+export const LONG = { change: { validBefore: 4_000_000_000n } };
+/** A lease ends after 30 s; a reopening that is noticed comes much sooner. */
+export const SOON = 10_000;
+
+export const nonceOf = (body) => body.paymentPayload.payload.authorization.nonce;
+export const told = ({ success, errorReason }) => (success ? "success" : errorReason);
+
+/** The helpers for one Worker and one chain. */
+export function callers(worker, evm) {
+  const sent = async (tag) => Number(await evm.rpc("eth_getTransactionCount", [SIGNER, tag]));
+  const inThePool = (count) => until(async () => (await sent("pending")) === count, "the settlement in the pool");
+  const { hostname, port } = new URL(worker.url);
+
+  /** A payment, with all that can be asked about it. */
+  async function payment(wishes) {
+    const paid = await signedPayment(worker, evm, { ...LONG, ...wishes });
+    const key = paid.test;
+    const get = (path) => worker.call("GET", path, { key });
+    const settle = (body = paid.body, headers = {}) => worker.call("POST", ROUTE, { key, body, headers });
+    const open = (body = paid.body) => get(`/v1/settlements?network=eip155:31337&payer=${body.paymentPayload.payload.authorization.from}&nonce=${nonceOf(body)}`);
+    const record = async (body) => (await open(body)).body.data[0];
+    const handOver = (id, by = key) => worker.call("POST", `/v1/settlements/${id}/hand-over`, { key: by, body: {} });
+    return { ...paid, key, get, settle, open, record, handOver, isValid: async () => (await paid.verify()).body.isValid };
+  }
+
+  /** Settles over a connection of its own, which `cut` resets; `answer` is what came, or nothing. */
+  function caller({ key, body }, headers = {}) {
+    const text = JSON.stringify(body);
+    const own = { authorization: `Bearer ${key}`, "content-type": "application/json", "content-length": Buffer.byteLength(text), ...headers };
+    const request = http({ hostname, port, path: ROUTE, method: "POST", agent: false, headers: own });
+    const answer = new Promise((resolve) => {
+      request.once("error", () => resolve(undefined));
+      request.once("response", async (response) => {
+        const whole = Buffer.concat(await response.toArray().catch(() => [])).toString();
+        resolve({ status: response.statusCode, headers: response.headers, text: whole, body: JSON.parse(whole) });
+      });
+    });
+    request.end(text);
+    return { answer, cut: () => request.socket.resetAndDestroy() };
+  }
+
+  /** A bare socket that has sent a settle and reads nothing until it is told to. */
+  function deaf({ key, body }, headers = {}) {
+    const text = JSON.stringify(body);
+    const all = { host: hostname, authorization: `Bearer ${key}`, "content-type": "application/json", "content-length": Buffer.byteLength(text), connection: "close", ...headers };
+    const head = Object.entries(all).map(([name, value]) => `${name}: ${value}\r\n`).join("");
+    const socket = connect({ host: hostname, port: Number(port), allowHalfOpen: true }).pause();
+    socket.on("error", () => {});
+    socket.write(`POST ${ROUTE} HTTP/1.1\r\n${head}\r\n${text}`);
+    return socket;
+  }
+
+  /** Does something while blocks stand still; one block after it, and they go on. */
+  async function whileBlocksStand(act) {
+    await evm.rpc("evm_setAutomine", [false]);
+    try {
+      return await act(await sent("pending"));
+    } finally {
+      await evm.rpc("evm_setAutomine", [true]);
+      await evm.rpc("evm_mine");
+    }
+  }
+
+  /** Has a caller vanish while the settlement of `body` is awaited; it is completed, and open again. */
+  async function lose(paid, body = paid.body) {
+    await whileBlocksStand(async (count) => {
+      const gone = caller({ key: paid.key, body });
+      await inThePool(count + 1);
+      gone.cut();
+      assert.equal(await gone.answer, undefined);
+    });
+    await until(async () => (await paid.verify(body)).body.isValid, "the delivery to reopen", SOON);
+    return paid.record(body);
+  }
+
+  /** A payment that was lost so. */
+  async function lost(wishes) {
+    const paid = await payment(wishes);
+    return { ...paid, settlement: await lose(paid) };
+  }
+  return { sent, inThePool, payment, caller, deaf, whileBlocksStand, lose, lost };
+}

@@ -1,0 +1,122 @@
+// Callers of all kinds at random, some of whom vanish, over slow and quick blocks:
+// goods for a payment at most once, money once, and whatever is not handed over is found.
+import assert from "node:assert/strict";
+import { request as http } from "node:http";
+import { after, before, test } from "node:test";
+import { ACCOUNTS, KEYS, randomAccount, startEvm } from "../../scripts/lib/evm.mjs";
+import { seeded } from "../peers/mutations.mjs";
+import { sign } from "./payment.mjs";
+import { startWorker, until } from "./worker.mjs";
+
+const SEED = Number(process.env.SEED ?? Math.floor(Math.random() * 1e9));
+const PAYMENTS = 10;
+const STEPS = Number(process.env.STEPS ?? 260);
+let evm, worker;
+
+before(async () => {
+  evm = await startEvm();
+  worker = await startWorker({ vars: { RPC_LOCAL_EVM: evm.url, EVM_SIGNERS_TEST: KEYS.at(-1) } });
+});
+after(async () => {
+  await worker?.stop();
+  evm?.stop();
+});
+
+const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+
+test(`at random (SEED=${SEED})`, async () => {
+  const random = seeded(SEED);
+  const to = randomAccount().address;
+  const { test: key } = await worker.tenant({ recipients: { "local-evm": to }, limits: { per_minute: 100_000, per_hour: 100_000 } });
+  const payments = [];
+  for (let at = 0; at < PAYMENTS; at++) {
+    const buyer = randomAccount();
+    await evm.mint(buyer.address, 10_000n);
+    const body = await sign({ buyer, to, change: { validBefore: 4_000_000_000n } });
+    payments.push({ at, body, text: JSON.stringify(body), goods: new Set(), keys: [crypto.randomUUID(), crypto.randomUUID()], told: [] });
+  }
+  const before = Number(await evm.rpc("eth_getTransactionCount", [ACCOUNTS.at(-1).address, "latest"]));
+  const { hostname, port } = new URL(worker.url);
+  let calls = 0;
+
+  /** A settle; where `leaves` is a time, its connection is reset then. What came before counts. */
+  function settle(payment, attempt, leaves) {
+    const headers = { authorization: `Bearer ${key}`, "content-type": "application/json", "content-length": Buffer.byteLength(payment.text) };
+    if (attempt !== undefined) headers["idempotency-key"] = payment.keys[attempt];
+    // An attempt under a key is one sale, however often it is told.
+    const sale = attempt === undefined ? `call ${calls++}` : `key ${attempt}`;
+    return new Promise((resolve) => {
+      const request = http({ hostname, port, path: "/facilitator/settle", method: "POST", agent: false, headers });
+      request.once("error", resolve);
+      request.once("response", async (response) => {
+        const text = Buffer.concat(await response.toArray().catch(() => [])).toString();
+        if (text) {
+          const answer = JSON.parse(text);
+          if (answer.success) payment.goods.add(sale);
+          payment.told.push(`${sale}: ${answer.success ? "success" : answer.errorReason}`);
+        }
+        resolve();
+      });
+      request.end(payment.text);
+      if (leaves !== undefined) setTimeout(() => request.socket?.resetAndDestroy(), leaves);
+    });
+  }
+  const found = async (payment) => {
+    const { from, nonce } = payment.body.paymentPayload.payload.authorization;
+    return (await worker.call("GET", `/v1/settlements?network=local-evm&payer=${from}&nonce=${nonce}`, { key })).body.data[0];
+  };
+  const acts = [
+    (payment) => settle(payment),
+    (payment) => settle(payment),
+    (payment) => settle(payment, random.below(2)),
+    (payment) => settle(payment, random.below(2), random.below(300)),
+    (payment) => settle(payment, undefined, random.below(300)),
+    (payment) => settle(payment, undefined, random.below(60)),
+    async (payment) => {
+      const had = payment.goods.size;
+      const { body } = await worker.call("POST", "/facilitator/verify", { key, body: payment.body });
+      payment.doubtful ||= body.isValid && had > 0;
+    },
+    async (payment) => {
+      const settlement = await found(payment);
+      if (!settlement) return;
+      const { status } = await worker.call("POST", `/v1/settlements/${settlement.id}/hand-over`, { key, body: {} });
+      if (status === 200) payment.goods.add("hand-over");
+      payment.told.push(`hand-over: ${status}`);
+    },
+  ];
+  const world = [
+    () => evm.rpc("evm_setAutomine", [false]),
+    () => evm.rpc("evm_setAutomine", [true]).then(() => evm.rpc("evm_mine")),
+    () => evm.rpc("evm_setAutomine", [true]).then(() => evm.rpc("evm_mine")),
+    () => worker.advance(random.below(12_000)),
+    () => worker.advance(21_000),
+  ];
+  const going = [];
+  for (let step = 0; step < STEPS; step++) {
+    if (random.below(6) === 0) await random.pick(world)();
+    // Hand-overs are rare, or they would win most races.
+    const act = random.pick(random.below(4) ? acts.slice(0, -1) : acts);
+    going.push(act(random.pick(payments)));
+    if (random.below(3) === 0) await pause(random.below(40));
+  }
+  // Nobody waits longer than the Worker does.
+  await evm.rpc("evm_setAutomine", [true]);
+  await evm.rpc("evm_mine");
+  await Promise.all(going);
+  for (const payment of payments) await settle(payment);
+  await until(async () => (await Promise.all(payments.map(found))).every(({ status }) => status === "completed"), "every end");
+  // Whatever was left to a lease or to a caller who is gone.
+  await worker.advance(31_000);
+  for (const payment of payments) {
+    await settle(payment);
+    const settlement = await found(payment);
+    const story = `payment ${payment.at}, SEED=${SEED}\n${payment.told.join("\n")}\n${JSON.stringify(settlement)}`;
+    assert.ok(payment.goods.size <= 1, `goods twice: ${[...payment.goods]}\n${story}`);
+    assert.ok(settlement.handed_over, `neither handed over nor open\n${story}`);
+    assert.ok(!payment.doubtful, `valid after it was handed over\n${story}`);
+  }
+  const sent = Number(await evm.rpc("eth_getTransactionCount", [ACCOUNTS.at(-1).address, "latest"])) - before;
+  assert.deepEqual([sent, await evm.balance(to)], [PAYMENTS, BigInt(PAYMENTS) * 10_000n]);
+  console.log(`${payments.filter(({ goods }) => goods.size).length} of ${PAYMENTS} payments bought something; the answers of the others were lost`);
+});
