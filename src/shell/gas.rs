@@ -117,9 +117,8 @@ pub(crate) async fn affordable(
     let deadline = Delay::from(Duration::from_millis(DEADLINE_MS));
     if let Either::Right(_) = select(pin!(looking), pin!(deadline)).await {}
     // What is slow to tell is offered: a server that starts now would do without it for good.
-    let fails = |network: &Network, own: &Address| {
-        matches!(means(network, own, app::now()), Some(Means::Poor | Means::Silent))
-    };
+    let fails =
+        |network: &Network, own: &Address| matches!(means(network, own, app::now()), Some(Means::Poor | Means::Silent));
     let offered = |network: &&'static Network| !addresses(&app.settings, network).iter().all(|own| fails(network, own));
     networks.into_iter().filter(offered).collect()
 }
