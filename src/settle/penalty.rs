@@ -54,12 +54,15 @@ pub enum Consequence {
     None,
 }
 
-/// What a flight's end means for its payer (EVM). What somebody else has sent means nothing.
+/// What a flight's end means for its payer. What somebody else has sent means nothing, and
+/// neither does a failure that no block holds: `cost` says whether the chain took anything for it.
 #[must_use]
-pub fn consequence(status: SettlementStatus, reason: Option<Reason>, external: bool) -> Consequence {
+pub fn consequence(status: SettlementStatus, reason: Option<Reason>, external: bool, cost: bool) -> Consequence {
     match (status, reason) {
         (SettlementStatus::Completed, _) if !external => Consequence::Pardoned,
         (SettlementStatus::Failed, Some(Reason::EvmFailed)) => Consequence::Punished,
+        // On Solana the same reason stands for a transaction that no block took.
+        (SettlementStatus::Failed, Some(Reason::SvmFailed)) if cost => Consequence::Punished,
         (SettlementStatus::Completed | SettlementStatus::Failed | SettlementStatus::Pending, _) => Consequence::None,
     }
 }
@@ -96,12 +99,13 @@ mod tests {
     #[test]
     fn only_a_revert_is_punished_and_only_our_own_success_pardons() {
         let (completed, failed) = (SettlementStatus::Completed, SettlementStatus::Failed);
-        assert_eq!(consequence(completed, None, false), Consequence::Pardoned);
-        assert_eq!(consequence(completed, None, true), Consequence::None);
-        assert_eq!(consequence(failed, Some(Reason::EvmFailed), false), Consequence::Punished);
+        assert_eq!(consequence(completed, None, false, true), Consequence::Pardoned);
+        assert_eq!(consequence(completed, None, true, false), Consequence::None);
+        assert_eq!(consequence(failed, Some(Reason::EvmFailed), false, true), Consequence::Punished);
+        assert_eq!(consequence(failed, Some(Reason::SvmFailed), false, true), Consequence::Punished);
         for reason in [Reason::EvmValidBefore, Reason::UnexpectedSettle, Reason::SvmFailed, Reason::EvmEventMismatch] {
-            assert_eq!(consequence(failed, Some(reason), false), Consequence::None);
+            assert_eq!(consequence(failed, Some(reason), false, false), Consequence::None);
         }
-        assert_eq!(consequence(SettlementStatus::Pending, None, false), Consequence::None);
+        assert_eq!(consequence(SettlementStatus::Pending, None, false, false), Consequence::None);
     }
 }

@@ -3,7 +3,7 @@
 
 use super::app::{self, App};
 use super::settlers;
-use crate::address::{Address, Family};
+use crate::address::Address;
 use crate::network::Network;
 use crate::signer::Signer;
 use crate::time::UnixMillis;
@@ -44,7 +44,7 @@ pub(crate) fn note(network: &Network, signer: &Address, payer: Address, until: U
 /// Asks a network's Settlers after the answer, if nobody has of late.
 pub(crate) fn refresh_later(app: &App, context: &Context, network: &'static Network, now: UnixMillis) {
     let is_fresh = ASKED.with_borrow(|all| all.get(network.key).is_some_and(|at| now.since(*at) < FRESH_MS));
-    if is_fresh || network.family != Family::Evm {
+    if is_fresh {
         return;
     }
     let Ok(namespace) = app.settlers() else { return };

@@ -1,8 +1,8 @@
 //! What a flight's end writes: the report, what was spent, what is held against the payer.
 
 use super::store::{Row, number};
-use super::{Settler, network_of};
-use crate::address::{Address, Family};
+use super::Settler;
+use crate::address::Address;
 use crate::config::Settings;
 use crate::error::Fault;
 use crate::network::Network;
@@ -37,16 +37,14 @@ impl Settler {
         if let Some(spent) = report.spent {
             self.charge(spent, row.flight.free)?;
         }
-        if network_of(&row.flight)?.family == Family::Evm {
-            let payer = row.flight.payer;
-            match consequence(report.status, report.reason, report.external) {
-                Consequence::Punished => {
-                    let Penalty { count, until } = Penalty::next(self.penalty(&payer)?, now);
-                    db.run(sql::PENALTY_PUT, vec![payer.to_string().into(), number(count.into()), ms(until)])?;
-                }
-                Consequence::Pardoned => db.run(sql::PENALTY_DELETE, vec![payer.to_string().into()])?,
-                Consequence::None => {}
+        let payer = row.flight.payer;
+        match consequence(report.status, report.reason, report.external, report.spent.is_some()) {
+            Consequence::Punished => {
+                let Penalty { count, until } = Penalty::next(self.penalty(&payer)?, now);
+                db.run(sql::PENALTY_PUT, vec![payer.to_string().into(), number(count.into()), ms(until)])?;
             }
+            Consequence::Pardoned => db.run(sql::PENALTY_DELETE, vec![payer.to_string().into()])?,
+            Consequence::None => {}
         }
         if report.status == SettlementStatus::Completed && !report.external { self.watch(key) } else { Ok(()) }
     }

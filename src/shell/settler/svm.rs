@@ -12,7 +12,7 @@ use crate::chain::svm::wire::Wire;
 use crate::error::Fault;
 use crate::reason::Reason;
 use crate::settle::flight::{Ending, Kind, Version};
-use crate::settle::launch::{Aloft, Denied, paid_for};
+use crate::settle::launch::{Aloft, Denied, beforehand, paid_for};
 use crate::settle::refusal::Handed;
 use crate::settle::{Cargo, Flight, Report, Spent};
 use crate::shell::app::{self, App};
@@ -38,6 +38,9 @@ impl Settler {
         launch: &Rc<Launch>,
     ) -> Result<Option<Report>, Fault> {
         let network = network_of(flight)?;
+        if let Err(denied) = beforehand(flight, self.penalty(&flight.payer)?, app::now()) {
+            return Ok(Some(denied.report(flight)));
+        }
         let signer = signer_of(app, flight)?.svm();
         let signed = Wire::read(text).zip(signer).and_then(|(wire, signer)| wire.signed(signer));
         let signed = signed.ok_or_else(|| Fault::internal("the transaction could not be signed"))?;
