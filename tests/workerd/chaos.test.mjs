@@ -8,7 +8,7 @@ import { seeded } from "../peers/mutations.mjs";
 import { sign } from "./payment.mjs";
 import { startWorker, until } from "./worker.mjs";
 
-const SEED = Number(process.env.SEED ?? Math.floor(Math.random() * 1e9));
+const SEED = Number(process.env.SEED ?? 402);
 const PAYMENTS = 10;
 const STEPS = Number(process.env.STEPS ?? 260);
 let evm, worker;
