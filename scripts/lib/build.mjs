@@ -1,7 +1,7 @@
 // Builds the Worker, unless nothing has changed since.
 import { createHash } from "node:crypto";
 import { existsSync, readFileSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { join, relative } from "node:path";
 import { gzipSync } from "node:zlib";
 import { ROOT, buildEnvironment, cargoTool, run, say } from "./tools.mjs";
 
@@ -19,7 +19,7 @@ function* files(path) {
 function fingerprint(bench) {
   const hash = createHash("sha256").update(bench ? "bench" : "");
   for (const source of SOURCES) {
-    for (const file of files(join(ROOT, source))) hash.update(file).update(readFileSync(file));
+    for (const file of files(join(ROOT, source))) hash.update(relative(ROOT, file)).update(readFileSync(file));
   }
   return hash.digest("hex");
 }
