@@ -94,12 +94,10 @@ async fn ask(settings: &Settings, network: &'static Network) -> Option<Price> {
     ASKING.with_borrow_mut(|all| all.insert(network.key, app::now()));
     let told = rpc::decide(network, &settings.providers(network), |facts| tx::quote(network, facts)).await;
     let now = app::now();
-    // What is believed stands while nobody tells.
-    if told.is_some() || standing(network, now).is_none() {
-        QUOTES.with_borrow_mut(|all| all.insert(network.key, Quote { price: told.flatten(), at: now }));
+    // What is believed stands while nobody tells; that nobody tells is not believed.
+    if let Some(price) = told {
+        QUOTES.with_borrow_mut(|all| all.insert(network.key, Quote { price, at: now }));
     }
-    if told.is_some() {
-        ASKING.with_borrow_mut(|all| all.remove(network.key));
-    }
+    ASKING.with_borrow_mut(|all| all.remove(network.key));
     told.flatten()
 }
