@@ -258,7 +258,14 @@ struct Waiting {
     request: RequestId,
     payment: usize,
     settlement: SettlementId,
-    attempt: usize,
+    key: Option<String>,
+}
+
+/// A success on its way to its caller.
+struct Answer {
+    request: RequestId,
+    payment: usize,
+    settlement: SettlementId,
     key: Option<String>,
 }
 
@@ -268,6 +275,11 @@ struct World {
     transactions: Vec<Transaction>,
     flights: BTreeMap<(SettlementId, usize), (usize, Flight)>,
     waiting: Vec<Waiting>,
+    answers: Vec<Answer>,
+    /// Attempts of shops, by key, that were served.
+    served: BTreeSet<String>,
+    /// Payers who cannot pay for now.
+    broke: BTreeSet<usize>,
     /// How often goods were given for a payment.
     goods: [u32; PAYMENTS],
     /// Payments that were ever on the chain.
@@ -284,6 +296,9 @@ impl World {
             transactions: Vec::new(),
             flights: BTreeMap::new(),
             waiting: Vec::new(),
+            answers: Vec::new(),
+            served: BTreeSet::new(),
+            broke: BTreeSet::new(),
             goods: [0; PAYMENTS],
             paid: BTreeSet::new(),
             expired: BTreeSet::new(),
@@ -310,6 +325,7 @@ impl World {
                 Finding::External(checks, id(number), vec![ordinal(place)])
             }
             Some(_) => Finding::Used(checks, String::new()),
+            None if self.broke.contains(&payment) => Finding::Refused(checks, Reason::EvmBalance, String::new()),
             None if self.expired.contains(&payment) => Finding::Refused(checks, Reason::EvmValidBefore, String::new()),
             None => Finding::Good(checks),
         }
@@ -337,6 +353,8 @@ impl World {
                 valid_before: Some(UnixSeconds(1_795_100_000)),
                 worst: 1,
                 has_code: false,
+                max_fee_wei: None,
+                own_key: true,
             }),
             finding: self.finding(payment, false),
             budget: Budget { day: u128::MAX, failed: u128::MAX },
@@ -356,14 +374,23 @@ impl World {
         assert!(!outcome.is_success() && !matches!(outcome, Outcome::Settle(_)), "a verification moves nothing");
     }
 
-    /// What becomes of a success on its way to the caller: 0 it arrives, 1 the caller is seen to have gone,
-    /// 2 it is lost unseen.
-    fn answer(&mut self, request: RequestId, payment: usize, settlement: SettlementId, fate: u8) {
+    /// A shop has heard a success: it serves, once for each of its own attempts.
+    fn serve(&mut self, payment: usize, key: Option<&str>) {
+        assert!(self.paid.contains(&payment), "goods for a payment that was never on the chain");
+        if key.is_none_or(|key| self.served.insert(key.to_owned())) {
+            self.goods[payment] += 1;
+        }
+    }
+
+    /// What becomes of a success on its way to the caller: it arrives, the caller is seen to have
+    /// gone, or it is lost unseen.
+    fn arrive(&mut self, at: usize, fate: u8) {
+        if self.answers.is_empty() {
+            return;
+        }
+        let Answer { request, payment, settlement, key } = self.answers.swap_remove(at % self.answers.len());
         match fate % 3 {
-            0 => {
-                self.goods[payment] += 1;
-                assert!(self.paid.contains(&payment), "goods for a payment that was never on the chain");
-            }
+            0 => self.serve(payment, key.as_deref()),
             1 => {
                 let ledger = &mut self.ledgers[seller(payment)];
                 let kept = ledger.settlements.get_mut(&settlement).unwrap();
@@ -378,8 +405,15 @@ impl World {
     fn settle(&mut self, payment: usize, key: Option<&str>, fate: u8) {
         let now = self.now;
         let mut asked = self.asked(payment, Verb::Settle, key);
-        // The same attempt again is told what it was told: no other goods.
-        if key.is_some_and(|key| self.ledgers[seller(payment)].keyed.contains_key(key)) {
+        // The same attempt again is told what it was told: the shop serves it once for the key.
+        if let Some(key) = key
+            && let Some(settlement) = self.ledgers[seller(payment)].keyed.get(key).copied()
+        {
+            let kept = self.ledgers[seller(payment)].settlements.get_mut(&settlement).unwrap();
+            kept.repeat(asked.request_id);
+            if fate % 3 == 0 {
+                self.serve(payment, Some(key));
+            }
             return;
         }
         let ledger = &mut self.ledgers[seller(payment)];
@@ -390,7 +424,8 @@ impl World {
         }
         match outcome {
             Outcome::Settled(settlement) | Outcome::External(settlement) => {
-                self.answer(asked.request_id, payment, settlement.id, fate);
+                let key = key.map(str::to_owned);
+                self.answers.push(Answer { request: asked.request_id, payment, settlement: settlement.id, key });
             }
             Outcome::Settle(reserved) => {
                 let (settlement, attempt) = (reserved.settlement.id, reserved.attempt);
@@ -398,7 +433,7 @@ impl World {
                 if fate % 4 != 3 {
                     self.flights.entry((settlement, attempt)).or_insert((payment, Flight::InPool));
                     let key = key.map(str::to_owned);
-                    self.waiting.push(Waiting { request: asked.request_id, payment, settlement, attempt, key });
+                    self.waiting.push(Waiting { request: asked.request_id, payment, settlement, key });
                 }
             }
             Outcome::Refused(..) | Outcome::Taken(..) => {}
@@ -414,7 +449,7 @@ impl World {
         let (payment, flight) = self.flights[&(settlement, attempt)];
         let now = match (flight, self.used_by(payment)) {
             (Flight::InPool, Some(number)) => Flight::Ended(number),
-            (Flight::InPool, None) if self.expired.contains(&payment) => Flight::Over,
+            (Flight::InPool, None) if self.expired.contains(&payment) || self.broke.contains(&payment) => Flight::Over,
             (Flight::Ended(number), _) if !self.transactions[number].included => Flight::InPool,
             (same, _) => same,
         };
@@ -450,7 +485,7 @@ impl World {
         self.ledgers[seller(payment)].report(&report, at);
     }
 
-    fn deliver(&mut self, at: usize, fate: u8) {
+    fn deliver(&mut self, at: usize) {
         if self.waiting.is_empty() {
             return;
         }
@@ -459,12 +494,12 @@ impl World {
         let ledger = &mut self.ledgers[seller(waiting.payment)];
         let kept = ledger.settlements.get_mut(&waiting.settlement).unwrap();
         if kept.deliver(waiting.request, now) == Taken::Success {
-            if let Some(key) = waiting.key {
+            if let Some(key) = waiting.key.clone() {
                 ledger.keyed.insert(key, waiting.settlement);
             }
-            self.answer(waiting.request, waiting.payment, waiting.settlement, fate);
+            let Waiting { request, payment, settlement, key } = waiting;
+            self.answers.push(Answer { request, payment, settlement, key });
         }
-        let _ = waiting.attempt;
     }
 
     /// The ledger's alarm: what the Settler never heard of ends.
@@ -572,7 +607,7 @@ impl World {
 
     fn step(&mut self, (what, which, fate): (u8, u8, u8)) {
         let (payment, at) = (usize::from(which) % PAYMENTS, usize::from(which));
-        match what % 12 {
+        match what % 13 {
             0 => self.verify(payment),
             1..=3 => {
                 let key = (fate % 5 == 0).then(|| format!("key-{payment}-{}", fate % 2));
@@ -582,21 +617,33 @@ impl World {
                 // A block takes one of ours.
                 let pool: Vec<usize> =
                     self.flights.values().filter(|(_, f)| *f == Flight::InPool).map(|(p, _)| *p).collect();
-                if let Some(payment) = pool.get(at % pool.len().max(1)).filter(|p| self.used_by(**p).is_none()) {
+                if let Some(payment) =
+                    pool.get(at % pool.len().max(1)).filter(|p| self.used_by(**p).is_none() && !self.broke.contains(*p))
+                {
                     self.mine(vec![*payment]);
                 }
             }
             5 => {
                 // Somebody else sends several at once.
                 let free: Vec<usize> = (0..PAYMENTS)
-                    .filter(|p| (which >> p) & 1 == 1 && self.used_by(*p).is_none() && !self.expired.contains(p))
+                    .filter(|p| {
+                        (which >> p) & 1 == 1
+                            && self.used_by(*p).is_none()
+                            && !self.expired.contains(p)
+                            && !self.broke.contains(p)
+                    })
                     .collect();
                 if !free.is_empty() {
                     self.mine(free);
                 }
             }
             6 | 7 => self.look(at),
-            8 => self.deliver(at, fate),
+            8 => {
+                self.deliver(at);
+                if fate % 2 == 0 {
+                    self.arrive(at, fate / 2);
+                }
+            }
             9 => {
                 self.now = self.now.plus(if fate % 2 == 0 { 31_000 } else { 61_000 });
                 self.rescue();
@@ -606,10 +653,14 @@ impl World {
                 if let Some(transaction) = self.transactions.get_mut(at % count).filter(|each| !each.deep) {
                     transaction.included = false;
                 }
-                if fate % 7 == 0 && self.used_by(payment).is_none() {
-                    self.expired.insert(payment);
+                match (self.used_by(payment), fate % 7) {
+                    (None, 0) => drop(self.expired.insert(payment)),
+                    (None, 1 | 2) => drop(self.broke.insert(payment)),
+                    (_, 3..=6) => drop(self.broke.remove(&payment)),
+                    _ => {}
                 }
             }
+            11 => self.arrive(at, fate),
             _ => self.by_hash(at, fate, which),
         }
         self.check();
@@ -637,7 +688,10 @@ proptest! {
         for payment in 0..PAYMENTS {
             let before = world.goods[payment];
             world.settle(payment, None, 0);
-            world.check();
+            while !world.answers.is_empty() {
+                world.arrive(0, 0);
+                world.check();
+            }
             prop_assert!(world.goods[payment] - before <= 1);
         }
     }

@@ -17,6 +17,18 @@ pub struct Reserve {
     pub day: u64,
     /// How much, in the chain's smallest unit.
     pub amount: u128,
+    /// The part of it that counts as a failure until the end is known.
+    #[serde(default)]
+    pub risked: u128,
+}
+
+/// What an attempt asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ask {
+    /// What it may cost at worst, in the chain's smallest unit.
+    pub worst: u128,
+    /// Whether its payer has completed a settlement with this seller.
+    pub has_paid: bool,
 }
 
 /// How an attempt has ended.
@@ -36,6 +48,9 @@ struct Used {
     reserved: u128,
     charged: u128,
     failed: u128,
+    /// Of what is reserved: for payers who have completed none.
+    #[serde(default)]
+    risked: u128,
 }
 
 /// A tenant's day, by our key of the network.
@@ -69,18 +84,34 @@ impl Spending {
         self.used.entry(network.to_owned()).or_default()
     }
 
-    /// Sets money aside for an attempt that may cost `worst` at most, beside twice the layer 1's last
-    /// fee; `None` where the day's budget does not hold it.
-    pub fn reserve(&mut self, network: &str, worst: u128, budget: Budget, now: UnixMillis) -> Option<Reserve> {
+    /// Sets money aside for an attempt, beside twice the layer 1's last fee. Attempts of payers who
+    /// have completed none with this seller are counted as if they failed: beyond the failures'
+    /// share they are launched one at a time.
+    ///
+    /// # Errors
+    /// A sentence, where the day's budget does not hold it.
+    pub fn reserve(
+        &mut self,
+        network: &str,
+        ask: Ask,
+        budget: Budget,
+        now: UnixMillis,
+    ) -> Result<Reserve, &'static str> {
         let l1_fee = self.l1_fees.get(network).copied().unwrap_or(0).saturating_mul(2);
-        let amount = worst.saturating_add(l1_fee);
+        let amount = ask.worst.saturating_add(l1_fee);
         let used = self.enter(network, now);
         let all = used.reserved.saturating_add(used.charged).saturating_add(amount);
         if all > budget.day {
-            return None;
+            return Err("what this seller's settlements may cost on this network today is used up");
+        }
+        let risk = used.failed.saturating_add(used.risked).saturating_add(amount);
+        if !ask.has_paid && used.risked > 0 && risk > budget.failed {
+            return Err("payers who have not paid this seller before are served one at a time now");
         }
         used.reserved = used.reserved.saturating_add(amount);
-        Some(Reserve { day: Self::day_of(now), amount })
+        let risked = if ask.has_paid { 0 } else { amount };
+        used.risked = used.risked.saturating_add(risked);
+        Ok(Reserve { day: Self::day_of(now), amount, risked })
     }
 
     /// An attempt has ended: what was set aside is free, what was spent is charged.
@@ -90,6 +121,7 @@ impl Spending {
         let used = self.enter(network, now);
         if let Some(reserve) = reserve.filter(|reserve| reserve.day == day) {
             used.reserved = used.reserved.saturating_sub(reserve.amount);
+            used.risked = used.risked.saturating_sub(reserve.risked);
         }
         let Some(spent) = spent else { return };
         used.charged = used.charged.saturating_add(spent.total);
@@ -123,6 +155,22 @@ mod tests {
     const NOW: UnixMillis = UnixMillis(1_795_000_000_000);
     const BUDGET: Budget = Budget { day: 100, failed: 10 };
 
+    const fn paid(worst: u128) -> Ask {
+        Ask { worst, has_paid: true }
+    }
+
+    #[test]
+    fn strangers_are_counted_as_failures_until_they_have_paid() {
+        let mut spending = Spending::default();
+        let mut ask = |worst, has_paid| spending.reserve("base", Ask { worst, has_paid }, BUDGET, NOW);
+        // Beyond the share of 10 they go one at a time, the first whatever it may cost.
+        let first = ask(20, false).expect("the first");
+        assert!(ask(1, false).is_err() && ask(20, true).is_ok());
+        spending.end("base", ended(Some(first), Spent { total: 2, l1_fee: 0 }, true), NOW);
+        let mut ask = |worst| spending.reserve("base", Ask { worst, has_paid: false }, BUDGET, NOW);
+        assert!(ask(4).is_ok() && ask(4).is_ok() && ask(1).is_err());
+    }
+
     const fn ended(reserve: Option<Reserve>, spent: Spent, failed: bool) -> Ended {
         Ended { reserve, spent: Some(spent), failed }
     }
@@ -130,15 +178,15 @@ mod tests {
     #[test]
     fn a_day_holds_what_is_reserved_and_what_was_charged() {
         let mut spending = Spending::default();
-        let first = spending.reserve("base", 60, BUDGET, NOW).expect("within the day");
-        assert_eq!(spending.reserve("base", 60, BUDGET, NOW), None);
-        assert!(spending.reserve("polygon", 60, BUDGET, NOW).is_some());
+        let first = spending.reserve("base", paid(60), BUDGET, NOW).expect("within the day");
+        assert!(spending.reserve("base", paid(60), BUDGET, NOW).is_err());
+        assert!(spending.reserve("polygon", paid(60), BUDGET, NOW).is_ok());
         spending.end("base", ended(Some(first), Spent { total: 7, l1_fee: 2 }, false), NOW);
         assert!(!spending.in_flight("base", NOW) && spending.in_flight("polygon", NOW));
         // 7 charged, 80 and twice the layer 1's fee of 2 reserved.
-        assert_eq!(spending.reserve("base", 90, BUDGET, NOW), None);
-        assert_eq!(spending.reserve("base", 80, BUDGET, NOW).map(|reserve| reserve.amount), Some(84));
-        assert!(spending.reserve("base", 60, BUDGET, NOW.plus(DAY_MS)).is_some());
+        assert!(spending.reserve("base", paid(90), BUDGET, NOW).is_err());
+        assert_eq!(spending.reserve("base", paid(80), BUDGET, NOW).map(|reserve| reserve.amount), Ok(84));
+        assert!(spending.reserve("base", paid(60), BUDGET, NOW.plus(DAY_MS)).is_ok());
     }
 
     #[test]
@@ -146,7 +194,7 @@ mod tests {
         let mut spending = Spending::default();
         assert!(!spending.is_failing("base", Budget { day: 100, failed: 0 }, NOW));
         for (spent, failing) in [(6, false), (4, true)] {
-            let reserve = spending.reserve("base", 20, BUDGET, NOW);
+            let reserve = spending.reserve("base", paid(20), BUDGET, NOW).ok();
             spending.end("base", ended(reserve, Spent { total: spent, l1_fee: 0 }, true), NOW);
             assert_eq!(spending.is_failing("base", BUDGET, NOW), failing);
         }
@@ -157,7 +205,7 @@ mod tests {
     fn large_amounts_are_written_and_read_back() {
         let mut spending = Spending::default();
         let budget = Budget { day: u128::MAX, failed: 1 };
-        spending.reserve("base", u128::from(u64::MAX).saturating_mul(1_000_000), budget, NOW).expect("fits");
+        spending.reserve("base", paid(u128::from(u64::MAX).saturating_mul(1_000_000)), budget, NOW).expect("fits");
         let text = serde_json::to_string(&(&spending, budget)).expect("writes");
         assert_eq!(serde_json::from_str::<(Spending, Budget)>(&text).expect("reads"), (spending, budget));
     }
@@ -167,7 +215,7 @@ mod tests {
         fn never_more_than_the_day_is_reserved_and_charged(steps in proptest::collection::vec((1_u128..40, 0_u128..40, any::<bool>()), 1..60)) {
             let (mut spending, mut open) = (Spending::default(), Vec::new());
             for (worst, spent, ends) in steps {
-                if let Some(reserve) = spending.reserve("base", worst, BUDGET, NOW) {
+                if let Ok(reserve) = spending.reserve("base", paid(worst), BUDGET, NOW) {
                     open.push(reserve);
                 }
                 if ends && let Some(reserve) = open.pop() {

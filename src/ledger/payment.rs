@@ -5,6 +5,7 @@ mod asked;
 mod record;
 
 use super::admission::{Admission, Stop, Stored, authorise, recall, within_limits};
+use super::budget::Ask;
 use super::claims::{Held, Unit, free_unit};
 use crate::address::{Address, TxId};
 use crate::amount::Amount;
@@ -59,7 +60,7 @@ pub struct Records {
     pub stored: Option<Stored>,
     /// The claims on the transaction of [`Finding::External`].
     pub held: Vec<Held>,
-    /// Whether the payer has completed a settlement here; only read where failures are bounded.
+    /// Whether the payer has completed a settlement here; only read where one may be reserved, or failures are many.
     pub has_paid: bool,
 }
 
@@ -74,6 +75,8 @@ pub struct Reserved {
     pub signer: Option<Address>,
     /// Whether there was code at the payer's address when it was judged (EVM).
     pub has_code: bool,
+    /// The most that a unit of gas may ever cost for it, wei (EVM).
+    pub max_fee_wei: Option<u128>,
     /// When this attempt was reserved.
     pub reserved_at: UnixMillis,
     /// Whether the tenant's tier costs nothing.
@@ -264,9 +267,17 @@ pub fn conclude(
                 return Ok(Booked::only(Outcome::Refused(checks.clone(), Reason::EvmNonceUsed, told)));
             };
             count(admission, known);
-            complete(&mut kept, asked, id, now);
+            let taken = complete(&mut kept, asked, id, now);
             let row = Some(row(terms, Some(kept.settlement.id), now));
-            let outcome = Outcome::External(Box::new(kept.settlement.clone()));
+            let settlement = Box::new(kept.settlement.clone());
+            let outcome = match taken {
+                Taken::Success => Outcome::External(settlement),
+                // Goods were given for an attempt that has left the chain.
+                Taken::Lease | Taken::Nothing => {
+                    let told = "this payment was handed over before".to_owned();
+                    Outcome::Taken(checks.clone(), Reason::DuplicateSettlement, told, settlement)
+                }
+            };
             Ok(Booked { row, kept: Some(kept), claim: Some(unit), ..Booked::only(outcome) })
         }
         (Finding::Good(checks) | Finding::External(checks, ..), Verb::Verify, Some(terms)) => {
@@ -282,9 +293,10 @@ pub fn conclude(
                 return Ok(refused(Reason::QuotaExceeded, told));
             }
             let network = asked.network.as_deref().unwrap_or_default();
-            let Some(reserve_of) = admission.spending.reserve(network, terms.worst, asked.budget, now) else {
-                let told = "what this seller's settlements may cost on this network today is used up".to_owned();
-                return Ok(refused(Reason::QuotaExceeded, told));
+            let ask = Ask { worst: terms.worst, has_paid: known.records.has_paid };
+            let reserve_of = match admission.spending.reserve(network, ask, asked.budget, now) {
+                Ok(reserve_of) => reserve_of,
+                Err(told) => return Ok(refused(Reason::QuotaExceeded, told.to_owned())),
             };
             count(admission, known);
             let mut kept = reserve(asked, terms, known, now);
@@ -358,7 +370,7 @@ fn first_word(asked: &Asked, refusal: Option<(Reason, String)>, known: Known<'_>
         return None;
     }
     let row = known.records.row.as_ref();
-    let is_signed = asked.finding.is_signed() || row.is_some_and(|row| row.proof.as_ref() == Some(&terms.proof));
+    let is_signed = asked.finding.is_signed(terms) || row.is_some_and(|row| row.proof.as_ref() == Some(&terms.proof));
     if let Some((authorization, other)) = &known.records.identified
         && let Some(kept) = other.kept.as_ref().filter(|kept| kept.is_live())
         && (*authorization != terms.authorization || !other.is_of(terms))
@@ -418,17 +430,18 @@ fn reserved(kept: &Kept, tenant: &Tenant) -> Reserved {
         attempt: kept.course.attempt,
         signer: kept.course.signer,
         has_code: kept.course.has_code,
+        max_fee_wei: kept.course.max_fee_wei,
         reserved_at: kept.course.reserved_at,
         free: tenant.tier == crate::tier::Tier::Free,
     }
 }
 
 /// Somebody else has sent it: it is completed and given to this caller in one.
-fn complete(kept: &mut Kept, asked: &Asked, id: &TxId, now: UnixMillis) {
+fn complete(kept: &mut Kept, asked: &Asked, id: &TxId, now: UnixMillis) -> Taken {
     kept.settlement.status = SettlementStatus::Completed;
     kept.settlement.transaction = Some(id.to_string());
     kept.settlement.completed_at = Some(now.rfc3339());
-    kept.take(asker(asked), now);
+    kept.take(asker(asked), now)
 }
 
 /// A new settlement, or one more attempt of one that failed.
@@ -449,12 +462,14 @@ fn reserve(asked: &Asked, terms: &Terms, known: Known<'_>, now: UnixMillis) -> K
         created_at: earlier.map_or_else(|| now.rfc3339(), |earlier| earlier.settlement.created_at.clone()),
         completed_at: None,
         attempts: earlier.map_or_else(Vec::new, |earlier| earlier.settlement.attempts.clone()),
-        handed_over: None,
+        // Goods that were given for an attempt whose block has left the chain were given.
+        handed_over: earlier.and_then(|earlier| earlier.settlement.handed_over.clone()),
     };
     let course = Course {
         attempt: earlier.map_or(0, |earlier| earlier.course.attempt.saturating_add(1)),
         signer: terms.signer,
         has_code: terms.has_code,
+        max_fee_wei: terms.max_fee_wei,
         reserved_at: now,
         ..Course::default()
     };

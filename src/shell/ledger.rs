@@ -139,7 +139,7 @@ impl TenantLedger {
             | Ask::Payment(_)
             | Ask::Settled(_)
             | Ask::Deliver(_)
-            | Ask::Reopen { .. }
+            | Ask::Reopen(_)
             | Ask::HandOver { .. }
             | Ask::Settlement { .. }
             | Ask::Settlements { .. }
@@ -154,7 +154,7 @@ impl TenantLedger {
             Ask::Payment(asked) => self.payment(asked, envelope, now).await,
             Ask::Settled(report) => self.settled(report, now).await,
             Ask::Deliver(deliver) => self.deliver(deliver, envelope, now).await,
-            Ask::Reopen { settlement } => self.reopen(*settlement, envelope, now).await,
+            Ask::Reopen(reopen) => self.reopen(reopen, envelope, now).await,
             Ask::HandOver { key, id } => self.hand_over(key, *id, envelope, now).await,
             Ask::Settlement { key, id } => self.settlement(key, *id, now),
             Ask::Settlements { key, filter, page } => self.settlements(key, filter, page, now),

@@ -61,7 +61,7 @@ pub(crate) enum Ask {
     /// Give the request that waited what the Settler has come to.
     Deliver(Box<Deliver>),
     /// The caller has gone before it was answered: what its request was given is open again.
-    Reopen { settlement: SettlementId },
+    Reopen(Reopen),
     /// Let the seller take a success by hand.
     HandOver { key: KeyHash, id: SettlementId },
     /// Tell a settlement.
@@ -95,6 +95,13 @@ pub(crate) struct Deliver {
     pub(crate) told: String,
     /// Whether somebody else has sent the transaction.
     pub(crate) external: bool,
+}
+
+/// Whose delivery is open again: the settlement, or where its answer was lost the payment's.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Reopen {
+    pub(crate) settlement: Option<SettlementId>,
+    pub(crate) authorization: Option<String>,
 }
 
 /// What of an account.

@@ -57,6 +57,12 @@ impl Terms {
         Amount(self.signed.value)
     }
 
+    /// Whether the payer's own key signed it, as an account without code does.
+    #[must_use]
+    pub fn is_own_key(&self) -> bool {
+        self.signature.signer(self.digest()) == Some(self.signed.from)
+    }
+
     /// The authorization's nonce.
     #[must_use]
     pub const fn nonce(&self) -> B256 {
@@ -114,12 +120,11 @@ pub(crate) fn free(rules: &mut Rules, payment: &Payment, network: &Network, now:
     (good || is_only_late(rules, payment, &terms)).then_some(terms)
 }
 
-/// Whether nothing is wrong with it but that its time is over, which is free
-/// to say of an account that signs by itself: it may have been settled in time.
+/// Whether nothing else that is free to judge is wrong with it than that its time is over: it
+/// may have been settled in time. Who signed it is told apart ([`Terms::is_own_key`]).
 fn is_only_late(rules: &Rules, payment: &Payment, terms: &Terms) -> bool {
     rules.refusal.as_ref().is_some_and(|(reason, _)| *reason == Reason::EvmValidBefore)
         && Amount::parse_atomic(&payment.requirements.amount) == Some(terms.amount())
-        && terms.signature.signer(terms.digest()) == Some(terms.signed.from)
 }
 
 /// A name or version that is given must be the token's; one that is missing is filled in from the registry.

@@ -83,6 +83,13 @@ pub struct Terms {
     /// Whether there is code at the payer's address (EVM).
     #[serde(default)]
     pub has_code: bool,
+    /// The most that a unit of gas may ever cost for it, wei (EVM).
+    #[serde(default)]
+    pub max_fee_wei: Option<u128>,
+    /// Of an authorization whose time is over: whether the payer's own key signed it. A contract
+    /// is not asked any more.
+    #[serde(default)]
+    pub own_key: bool,
 }
 
 /// What the chain lets happen once: network, asset, payer and nonce.
@@ -130,8 +137,9 @@ impl Finding {
 
     /// Whether the payer's signature was found good.
     #[must_use]
-    pub const fn is_signed(&self) -> bool {
+    pub const fn is_signed(&self, terms: &Terms) -> bool {
         match self {
+            Self::Refused(_, Reason::EvmValidBefore, _) => terms.own_key,
             Self::Good(_) | Self::External(..) | Self::Used(..) => true,
             Self::Refused(_, reason, _) => is_later(*reason) && !is_ours(*reason),
             Self::Unavailable | Self::Deferred => false,

@@ -42,6 +42,8 @@ pub struct Course {
     pub signer: Option<Address>,
     /// Whether there was code at the payer's address when it was judged (EVM).
     pub has_code: bool,
+    /// The most that a unit of gas may ever cost for it, wei (EVM).
+    pub max_fee_wei: Option<u128>,
     /// When this attempt was reserved.
     pub reserved_at: UnixMillis,
     /// Who waits for it.
@@ -149,6 +151,14 @@ impl Kept {
             }
             // It is pending, or failed: the wait is over, and whoever asks next may have it.
             SettlementStatus::Completed | SettlementStatus::Pending | SettlementStatus::Failed => Taken::Lease,
+        }
+    }
+
+    /// The success is told once more, under the key that it was given under. From now on the
+    /// request that it was first given to cannot reopen it: either may have been answered.
+    pub fn repeat(&mut self, request: RequestId) {
+        if let Some(handed) = &mut self.settlement.handed_over {
+            handed.request_id = Some(request);
         }
     }
 

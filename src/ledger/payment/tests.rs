@@ -73,6 +73,8 @@ fn asked(verb: Verb) -> Asked {
             valid_before: Some(UnixSeconds(1_795_000_600)),
             worst: 10,
             has_code: false,
+            max_fee_wei: None,
+            own_key: true,
         }),
         finding: Finding::Good(Checks::none()),
         budget: Budget { day: 30, failed: 3 },
@@ -222,6 +224,15 @@ fn only_a_payer_who_signed_is_told_of_a_record() {
     for later in [Reason::EvmNonceUsed, Reason::EvmBalance, Reason::EvmValidBefore, Reason::SvmSimulation] {
         assert!(matches!(of(refused(later), "q").outcome, Outcome::Settled(_)), "{later:?}");
     }
+    // A contract is not asked once the time is over: its signature must be the one that was found good.
+    let late = |proof: &str| {
+        let mut asked = Asked { finding: refused(Reason::EvmValidBefore), ..asked(Verb::Settle) };
+        let terms = asked.terms.as_mut().expect("terms");
+        (terms.proof, terms.own_key) = (proof.to_owned(), false);
+        booked(&asked, Some(&row))
+    };
+    assert!(matches!(late("p").outcome, Outcome::Settled(_)));
+    assert_eq!(reason(&late("q")), Some(Reason::EvmValidBefore));
     // Where nobody looked at the signature, it must be the one that was found good.
     for finding in [Finding::Deferred, Finding::Used(Checks::none(), String::new())] {
         assert!(matches!(of(finding, "p").outcome, Outcome::Settled(_)));
@@ -303,7 +314,8 @@ fn a_days_settlements_are_bounded_in_money_by_network() {
     let (tenant, mut admission) = (tenant(Environment::Live), Admission::new(NOW));
     let mut send = |network: &str| {
         let asked = Asked { network: Some(network.to_owned()), ..asked(Verb::Settle) };
-        reason(&step(&asked, &tenant, &mut admission, None).expect("an answer"))
+        let paid = Records { has_paid: true, ..Records::default() };
+        reason(&step_with(&asked, &tenant, &mut admission, &paid).expect("an answer"))
     };
     for _ in 0..3 {
         assert_eq!(send("base"), None);

@@ -9,7 +9,6 @@ use crate::chain::evm::tx::Message;
 use crate::chain::exact;
 use crate::chain::trace::CodeKind;
 use crate::error::{Code, Fault};
-use crate::id::SettlementId;
 use crate::ledger::budget::Budget;
 use crate::ledger::payment::{Asked, Finding, LEASE_MS, Reserved, Verb};
 use crate::network::{NETWORKS, Network};
@@ -20,7 +19,7 @@ use crate::settle::{Cargo, Flight};
 use crate::shell::app::{self, App};
 use crate::shell::http::Incoming;
 use crate::shell::isolate::{self, Refused};
-use crate::shell::ledgers::{self, Ask, Deliver, Envelope, Told, View};
+use crate::shell::ledgers::{self, Ask, Deliver, Envelope, Reopen, Told, View};
 use crate::shell::response::Outgoing;
 use crate::shell::{gas, log, registry, settlers};
 use crate::signer::Signer;
@@ -29,46 +28,61 @@ use alloy_primitives::B256;
 use find::Ready;
 use futures_channel::oneshot;
 use std::rc::Rc;
-use worker::Context;
+use std::time::Duration;
+use worker::{Context, Delay};
+
+/// How often a delivery that could not be reopened is tried again, and how long after.
+const REOPEN_TRIES: usize = 5;
+const REOPEN_PAUSE_MS: u64 = 2_000;
 
 /// `POST /facilitator/verify`.
 pub(super) async fn verify(app: &App, context: &Context, incoming: &Incoming) -> Result<Outgoing, Fault> {
-    let (told, _) = book(app, context, incoming, Verb::Verify).await?;
+    let (told, _) = book(app, context, incoming, Verb::Verify, &mut None).await?;
     Ok(told)
 }
 
 /// `POST /facilitator/settle`: the ledger reserves, the Settler sends, the ledger holds the end
 /// and gives the success to one caller. The work does not depend on the caller's connection; one
-/// that has gone before the answer leaves the success to whoever asks next.
+/// that has gone before the answer, or is told of a fault, leaves the success to whoever asks next.
 pub(super) async fn settle(app: &Rc<App>, context: &Rc<Context>, incoming: Incoming) -> Result<Outgoing, Fault> {
     let (answer, answered) = oneshot::channel();
     let (app, own) = (Rc::clone(app), Rc::clone(context));
     let work = async move {
-        let mut given = None;
+        let mut given = Reopen::default();
         let outcome = settle_now(&app, &own, &incoming, &mut given).await;
         // Read once, here: what is seen later reopens nothing.
-        if let Some(settlement) = given.filter(|_| incoming.signal.aborted()) {
-            reopen(&app, &incoming, settlement).await;
-        }
+        let is_lost = match &outcome {
+            Ok(_) => given.settlement.is_some() && incoming.signal.aborted(),
+            // The ledger may have given it all the same: its answer was lost on the way.
+            Err(_) => given.settlement.is_some() || given.authorization.is_some(),
+        };
+        let mut is_open = !is_lost || reopen(&app, &incoming, &given).await;
         // Nobody listens when the connection is gone.
         drop(answer.send(outcome));
+        for _ in 0..REOPEN_TRIES {
+            if is_open {
+                return;
+            }
+            Delay::from(Duration::from_millis(REOPEN_PAUSE_MS)).await;
+            is_open = reopen(&app, &incoming, &given).await;
+        }
+        if !is_open {
+            let settlement = given.settlement.map(|id| id.to_string());
+            log::error("a delivery could not be reopened", &[("settlement", settlement.into())]);
+        }
     };
     app::after_answer(context, work);
     answered.await.map_err(Fault::internal)?
 }
 
-/// `given` becomes the settlement whose success the answer gives away.
-async fn settle_now(
-    app: &App,
-    context: &Context,
-    incoming: &Incoming,
-    given: &mut Option<SettlementId>,
-) -> Result<Outgoing, Fault> {
-    let (told, ready) = match book(app, context, incoming, Verb::Settle).await? {
+/// `given` becomes what this request was given, or may have been: on success the settlement
+/// whose success the answer gives away.
+async fn settle_now(app: &App, context: &Context, incoming: &Incoming, given: &mut Reopen) -> Result<Outgoing, Fault> {
+    let (told, ready) = match book(app, context, incoming, Verb::Settle, &mut given.authorization).await? {
         (Outgoing::Passed(told), Some(ready)) if told.status() == 202 => (told, ready),
         (Outgoing::Passed(told), _) => {
             let (reply, handed) = told.handed_over().await?;
-            *given = handed;
+            given.settlement = handed;
             return Ok(reply.into());
         }
         (outgoing, _) => return Ok(outgoing),
@@ -76,35 +90,22 @@ async fn settle_now(
     let rates = told.rates();
     let reserved: Reserved = serde_json::from_str(&told.text().await?).map_err(Fault::internal)?;
     let settlement = reserved.settlement.id;
-    let report = match flight(incoming, &ready, &reserved) {
-        Ok(flight) => settlers::settle(app, &flight, ready.network).await,
-        Err(fault) => Err(fault),
-    };
-    let report = match report {
-        Ok(report) => report,
-        Err(fault) => {
-            reopen(app, incoming, settlement).await;
-            return Err(fault);
-        }
-    };
+    given.settlement = Some(settlement);
+    let report = settlers::settle(app, &flight(incoming, &ready, &reserved)?, ready.network).await?;
     let deliver =
         Deliver { settlement, network_text: ready.network_text, told: report.told, external: report.external };
     let envelope = envelope(app, incoming, &incoming.caller()?, Ask::Deliver(Box::new(deliver)));
     let (mut reply, handed) = ledgers::ask(app, &envelope, None).await?.handed_over().await?;
-    *given = handed;
+    given.settlement = handed;
     reply.headers.extend(rates);
     Ok(reply.into())
 }
 
-/// What this request was given, a wait or a success, is open to the next one.
-async fn reopen(app: &App, incoming: &Incoming, settlement: SettlementId) {
-    let Ok(caller) = incoming.caller() else { return };
-    let envelope = envelope(app, incoming, &caller, Ask::Reopen { settlement });
-    if let Err(fault) = ledgers::ask(app, &envelope, None).await {
-        let cause = fault.cause().unwrap_or(&fault.detail);
-        let fields = [("settlement", settlement.to_string().into()), ("cause", cause.into())];
-        log::error("a delivery could not be reopened", &fields);
-    }
+/// Whatever this request was given, a wait or a success, is open to the next one; answers whether the ledger knows.
+async fn reopen(app: &App, incoming: &Incoming, given: &Reopen) -> bool {
+    let Ok(caller) = incoming.caller() else { return true };
+    let envelope = envelope(app, incoming, &caller, Ask::Reopen(given.clone()));
+    ledgers::ask(app, &envelope, None).await.is_ok_and(|told| told.status() == 204)
 }
 
 /// What the Settler is asked. A reservation of this very moment was judged by the request that made
@@ -129,7 +130,7 @@ fn flight(incoming: &Incoming, ready: &Ready, reserved: &Reserved) -> Result<Fli
         nonce: nonce(&ready.terms),
         valid_before: ready.valid_before,
         price: ready.price,
-        max_fee_wei: ready.max_fee_wei,
+        max_fee_wei: reserved.max_fee_wei,
         free: reserved.free,
     })
 }
@@ -202,12 +203,14 @@ struct Chains {
     enabled_chains: Vec<String>,
 }
 
-/// What a request was found to be, and the payment where it is one that can go on.
+/// What a request was found to be, and the payment where it is one that can go on. `named` becomes
+/// its authorization before the ledger may give anything for it.
 async fn book(
     app: &App,
     context: &Context,
     incoming: &Incoming,
     verb: Verb,
+    named: &mut Option<String>,
 ) -> Result<(Outgoing, Option<Ready>), Fault> {
     let caller = incoming.caller()?;
     let body = x402::Body::parse(&incoming.body)
@@ -235,12 +238,15 @@ async fn book(
     };
     let Some(free) = free else { return Ok((ask(app, incoming, &caller, asked).await?.into(), None)) };
     let authorization = asked.terms.as_ref().map(|terms| terms.authorization.clone()).unwrap_or_default();
+    *named = Some(authorization.clone());
     // What the ledger answers from its record needs no chain.
     if ask_first || isolate::is_recorded(&authorization, incoming.now) {
         let finding = core::mem::replace(&mut asked.finding, Finding::Deferred);
         let told = ask(app, incoming, &caller, asked.clone()).await?;
         if told.status() != 204 {
-            return Ok((told.into(), Some(free.ready(None))));
+            // What the chain was not asked about is waited for, and sent only where it was judged just now.
+            let held = (Reason::UnexpectedSettle, "the payment was not judged anew: send the same again".to_owned());
+            return Ok((told.into(), Some(free.ready(Some(held)))));
         }
         asked.finding = finding;
     }

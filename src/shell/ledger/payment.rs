@@ -6,7 +6,7 @@ use crate::address::Address;
 use crate::api::{Reply, facilitator, headers, problem};
 use crate::error::{Code, Fault};
 use crate::ledger::admission::{Admission, Closed, Stop, Stored};
-use crate::ledger::payment::{self, Asked, Booked, Finding, Known, Outcome, REPEATS_MS, Records};
+use crate::ledger::payment::{self, Asked, Booked, Finding, Kept, Known, Outcome, REPEATS_MS, Records, Verb};
 use crate::network;
 use crate::shell::http::refuse;
 use crate::shell::isolate;
@@ -94,7 +94,8 @@ impl Booking<'_> {
             Err(Stop::Fault(fault)) => return before(refuse(&fault, origin), admission),
             Err(Stop::Repeat(status, body)) => {
                 let reply = Reply { status, content_type: "application/json", body, headers: Vec::new() };
-                return before(reply.with("Idempotent-Replayed", "true"), admission);
+                let reply = reply.with("Idempotent-Replayed", "true");
+                return (self.done(reply, admission), Writes { repeated: self.repeated(), ..Writes::default() });
             }
         };
         let sanctions = isolate::sanctions();
@@ -117,7 +118,17 @@ impl Booking<'_> {
         });
         let due = is_due(&self.memory.admission, admission, now.since(self.memory.kept_at));
         let admission_due = due.then(|| admission.clone());
-        (self.done(reply, admission), Writes { closed: None, booked, stored, admission: admission_due })
+        (self.done(reply, admission), Writes { booked, stored, admission: admission_due, ..Writes::default() })
+    }
+
+    /// The settlement whose success is told once more, with this request as whom it was given to.
+    fn repeated(&self) -> Option<Kept> {
+        let mut kept = self.records.row.as_ref()?.kept.clone()?;
+        let key = self.asked.idempotency.as_ref().map(|idempotency| &idempotency.key);
+        (kept.course.handed_key.as_ref() == key).then(|| {
+            kept.repeat(self.asked.request_id);
+            kept
+        })
     }
 
     fn done(&self, mut reply: Reply, admission: &Admission) -> Step {
@@ -133,12 +144,15 @@ struct Writes {
     booked: Option<Booked>,
     stored: Option<Stored>,
     admission: Option<Admission>,
+    /// A settlement whose success is told once more.
+    repeated: Option<Kept>,
 }
 
 impl Writes {
     fn is_none(&self) -> bool {
         let booked = self.booked.as_ref().is_some_and(|booked| booked.row.is_some() || booked.kept.is_some());
-        !booked && self.closed.is_none() && self.stored.is_none() && self.admission.is_none()
+        let none = self.closed.is_none() && self.stored.is_none() && self.admission.is_none();
+        !booked && none && self.repeated.is_none()
     }
 
     fn write(&self, store: &Store, asked: &Asked, now: UnixMillis) -> Result<(), Fault> {
@@ -147,6 +161,9 @@ impl Writes {
         }
         if let Some(booked) = &self.booked {
             write(store, asked, booked, now)?;
+        }
+        if let Some(kept) = &self.repeated {
+            store.put_settlement(kept)?;
         }
         if let (Some(idempotency), Some(stored)) = (&asked.idempotency, &self.stored) {
             store.put_idempotency(ROUTE, &idempotency.key, stored)?;
@@ -180,8 +197,9 @@ fn records(store: &Store, memory: &Memory, asked: &Asked, now: UnixMillis) -> Re
         None => store.payment(&terms.authorization)?,
     };
     let failing =
-        asked.network.as_deref().is_some_and(|key| memory.admission.spending.is_failing(key, asked.budget, now));
-    let has_paid = failing && store.has_paid(&payer)?;
+        || asked.network.as_deref().is_some_and(|key| memory.admission.spending.is_failing(key, asked.budget, now));
+    let reserves = asked.verb == Verb::Settle && matches!(asked.finding, Finding::Good(_));
+    let has_paid = (reserves || failing()) && store.has_paid(&payer)?;
     Ok(Records { row, identified, stored, held, has_paid })
 }
 

@@ -15,7 +15,7 @@ use crate::network;
 use crate::payment::settlement::{Filter, SettlementStatus};
 use crate::settle::{Report, Standing};
 use crate::shell::app::{self, App};
-use crate::shell::ledgers::{Deliver, Envelope, HANDED_OVER};
+use crate::shell::ledgers::{Deliver, Envelope, HANDED_OVER, Reopen};
 use crate::shell::{log, settlers};
 use crate::tenant::Scope;
 use crate::tenant::key::KeyHash;
@@ -98,14 +98,14 @@ impl TenantLedger {
     }
 
     /// The caller has gone: its wait, or the success that it was given, is open again.
-    pub(super) async fn reopen(
-        &self,
-        settlement: SettlementId,
-        envelope: &Envelope,
-        now: UnixMillis,
-    ) -> Result<Reply, Fault> {
+    pub(super) async fn reopen(&self, reopen: &Reopen, envelope: &Envelope, now: UnixMillis) -> Result<Reply, Fault> {
         let store = self.store();
-        if let Some((mut kept, _)) = store.settlement(settlement)? {
+        let found = match (reopen.settlement, &reopen.authorization) {
+            (Some(id), _) => store.settlement(id)?.map(|(kept, _)| kept),
+            (None, Some(authorization)) => store.payment(authorization)?.and_then(|row| row.kept),
+            (None, None) => None,
+        };
+        if let Some(mut kept) = found {
             let (changed, key) = kept.reopen(envelope.request_id);
             if changed {
                 store.atomically(|| {

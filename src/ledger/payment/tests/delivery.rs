@@ -161,3 +161,33 @@ fn what_nobody_hears_of_and_what_nobody_was_given_is_looked_at() {
     assert_eq!(abandoned.abandon(NOW).map(|reserve| reserve.amount), Some(10));
     assert_eq!((abandoned.settlement.status, abandoned.due()), (SettlementStatus::Failed, None));
 }
+
+#[test]
+fn what_was_told_again_under_its_key_is_not_reopened_by_the_first() {
+    let first = asked(Verb::Settle).request_id;
+    let mut kept = kept(SettlementStatus::Completed);
+    assert_eq!(kept.take(Asker { request: first, key: Some("k") }, NOW), Taken::Success);
+    kept.repeat(first.next());
+    // Either of the two may have been answered.
+    assert_eq!(kept.reopen(first), (false, None));
+    assert!(kept.settlement.handed_over.is_some());
+}
+
+#[test]
+fn goods_that_were_given_for_an_attempt_that_left_the_chain_were_given() {
+    let mut gone = kept(SettlementStatus::Completed);
+    assert!(gone.hand_over(RequestId::new(NOW, 9), NOW));
+    let failed = Report { reorged: true, ..report(SettlementStatus::Failed, 1) };
+    assert!(gone.apply(&failed, &[], NOW).changed);
+    // The payer has money again: the seller is paid, and nobody is given goods.
+    let next = booked(&another(&asked(Verb::Settle)), Some(&Row { kept: Some(gone.clone()), ..verified() }));
+    let mut kept = next.kept.expect("reserved");
+    assert!(matches!(next.outcome, Outcome::Settle(_)) && kept.settlement.handed_over.is_some());
+    let again = Report { attempt: Some(kept.course.attempt), ..report(SettlementStatus::Completed, 2) };
+    assert!(kept.apply(&again, &[], NOW).changed);
+    assert_eq!(kept.deliver(another(&asked(Verb::Settle)).request_id, NOW), Taken::Nothing);
+    let id = TxId::Evm(B256::repeat_byte(9));
+    let external = Asked { finding: Finding::External(Checks::none(), id, vec![3]), ..another(&asked(Verb::Settle)) };
+    let found = booked(&external, Some(&Row { kept: Some(gone), ..verified() }));
+    assert_eq!(reason(&found), Some(Reason::DuplicateSettlement));
+}

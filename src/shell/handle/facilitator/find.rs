@@ -32,8 +32,6 @@ pub(super) struct Ready {
     pub(super) held: Option<(Reason, String)>,
     /// The price at which it was simulated (EVM).
     pub(super) price: Option<Price>,
-    /// The most that a unit of gas may ever cost for it, wei (EVM).
-    pub(super) max_fee_wei: Option<u128>,
     /// From when on the authorization is worthless (EVM).
     pub(super) valid_before: Option<UnixSeconds>,
 }
@@ -63,7 +61,6 @@ impl Free<'_> {
             network_text: self.network_text,
             held,
             price,
-            max_fee_wei: price.and_then(|price| worst_fee_wei(self.network, price)),
             valid_before: self.terms.valid_before(),
             terms: self.terms,
         }
@@ -108,7 +105,8 @@ pub(super) async fn free<'a>(
     }
     let (authorization, signers) = once(&terms, network, signers)?;
     let signer = signers.first().map(|signer| signer.address());
-    asked.terms = Some(Terms { signer, ..brief(payment, network, &terms, authorization) });
+    let own_key = late.is_some() && matches!(&terms, exact::Terms::Evm(terms) if terms.is_own_key());
+    asked.terms = Some(Terms { signer, own_key, ..brief(payment, network, &terms, authorization) });
     if !asked.chain_on {
         return None;
     }
@@ -138,6 +136,7 @@ pub(super) async fn on_chain(
     if let Some(terms) = asked.terms.as_mut() {
         terms.signer = sender.map_or(terms.signer, |sender| Some(sender.address));
         terms.worst = worst(&free, price);
+        terms.max_fee_wei = price.and_then(|price| worst_fee_wei(free.network, price));
     }
     asked.finding = match said {
         Said::Nothing => Finding::Unavailable,
@@ -335,6 +334,8 @@ fn brief(payment: &Payment, network: &Network, terms: &exact::Terms, authorizati
         valid_before: terms.valid_before(),
         worst: 0,
         has_code: false,
+        max_fee_wei: None,
+        own_key: false,
     }
 }
 
