@@ -411,7 +411,7 @@ impl World {
         {
             let kept = self.ledgers[seller(payment)].settlements.get_mut(&settlement).unwrap();
             kept.repeat(asked.request_id);
-            if fate % 3 == 0 {
+            if fate.is_multiple_of(3) {
                 self.serve(payment, Some(key));
             }
             return;
