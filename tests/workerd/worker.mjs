@@ -77,6 +77,37 @@ function watched(target, methods, name) {
     },
   });
 }
+// What is to go wrong with the next call to an object whose body names it: the call is made (or not), and
+// its answer comes late, or never.
+let fault = null;
+function faulty(namespace) {
+  return new Proxy(namespace, {
+    get(object, property) {
+      const value = object[property];
+      if (typeof value !== "function" || property === "constructor") return value;
+      return (...args) => (property === "getByName" ? faultyStub(value.apply(object, args)) : value.apply(object, args));
+    },
+  });
+}
+function faultyStub(stub) {
+  return new Proxy(stub, {
+    get(object, property) {
+      const value = object[property];
+      if (typeof value !== "function" || property === "constructor") return value;
+      if (property !== "fetch") return value.bind(object);
+      return async (what, init) => {
+        const body = init?.body ?? (typeof what === "string" ? "" : await what.clone().text());
+        const own = fault && String(body).includes(fault.names) ? fault : null;
+        if (own) fault = null;
+        if (own?.unsent) throw new Error("an object that is not reached");
+        const answer = await object.fetch(what, init);
+        if (own?.late) await scheduler.wait(own.late);
+        if (own?.lost) throw new Error("an answer that is lost");
+        return answer;
+      };
+    },
+  });
+}
 export default {
   async fetch(request, env, context) {
     const { pathname, search } = new URL(request.url);
@@ -84,13 +115,18 @@ export default {
       ahead += Number(search.slice(1));
       return Response.json({ ahead });
     }
+    if (pathname === "/__fault") {
+      fault = await request.json();
+      return Response.json(fault);
+    }
     if (pathname === "/__counts") {
       const told = Response.json(counts);
       counts.ledger = counts.directory = 0;
       return told;
     }
     const own = { ...env };
-    if (env.LEDGERS) own.LEDGERS = watched(env.LEDGERS, ["get", "getByName"], "ledger");
+    if (env.LEDGERS) own.LEDGERS = faulty(watched(env.LEDGERS, ["get", "getByName"], "ledger"));
+    if (env.SETTLERS) own.SETTLERS = faulty(env.SETTLERS);
     if (env.DB) own.DB = watched(env.DB, ["prepare", "batch", "exec"], "directory");
     return new Inner(context, own).fetch(request);
   },
@@ -193,6 +229,11 @@ export class Worker {
 
   verify(key, body, headers) {
     return this.call("POST", "/v1/verify", { key, body, headers });
+  }
+
+  /** What goes wrong with the next call to an object whose body holds `names`: `late` ms, `lost`, `unsent`. */
+  async fault(what) {
+    await fetch(`${this.url}/__fault`, { method: "POST", body: JSON.stringify(what) });
   }
 
   async counts() {

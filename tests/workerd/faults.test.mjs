@@ -1,0 +1,99 @@
+// What goes wrong between the Worker and its objects: an answer that comes late, or is
+// lost after what it tells was written. No payment is given goods for twice, and none is lost.
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { keccak256 } from "viem";
+import { ACCOUNTS, KEYS, randomAccount, startEvm } from "../../scripts/lib/evm.mjs";
+import { callers, told } from "./callers.mjs";
+import { startWorker, until } from "./worker.mjs";
+
+const SIGNER = ACCOUNTS.at(-1).address;
+let evm, worker, on;
+
+before(async () => {
+  evm = await startEvm();
+  worker = await startWorker({ vars: { RPC_LOCAL_EVM: evm.url, EVM_SIGNERS_TEST: KEYS.at(-1) } });
+  on = callers(worker, evm);
+});
+after(async () => {
+  await worker?.stop();
+  evm?.stop();
+});
+
+const random = (bytes) => `0x${Buffer.from(crypto.getRandomValues(new Uint8Array(bytes))).toString("hex")}`;
+const deliver = '"deliver"';
+
+test("a success that was told again under its key is not reopened by the first caller's abort", async () => {
+  const paid = await on.payment();
+  const key = { "idempotency-key": crypto.randomUUID() };
+  await worker.fault({ names: deliver, late: 1_500 });
+  const first = on.caller(paid, key);
+  await until(async () => (await paid.record())?.handed_over, "the handing over");
+  first.cut();
+  const second = await paid.settle(paid.body, key);
+  assert.deepEqual([told(second.body), second.headers.get("idempotent-replayed")], ["success", "true"]);
+  // Whoever asks without the key gets nothing, now and once the first request is over.
+  assert.equal(told((await paid.settle()).body), "duplicate_settlement");
+  await first.answer;
+  const { handed_over: handed } = await until(async () => {
+    const record = await paid.record();
+    return record.handed_over?.request_id === second.headers.get("x-request-id") && record;
+  }, "the second request as whom it was given to");
+  assert.ok(handed);
+  assert.equal(told((await paid.settle()).body), "duplicate_settlement");
+});
+
+test("a success whose answer is lost between the ledger and the Worker is open again", async () => {
+  const paid = await on.payment();
+  await worker.fault({ names: deliver, lost: true });
+  const first = await paid.settle();
+  assert.deepEqual([first.status, first.body.error_code], [503, "LEDGER_UNAVAILABLE"]);
+  assert.equal((await paid.record()).handed_over, null);
+  assert.equal(told((await paid.settle()).body), "success");
+  assert.equal(told((await paid.settle()).body), "duplicate_settlement");
+  assert.equal(await evm.balance(paid.to), 10_000n);
+});
+
+test("the same where the payment's own step gave the success, and where its reservation was lost", async () => {
+  const open = await on.lost();
+  await worker.fault({ names: '"payment":', lost: true });
+  assert.equal((await open.settle()).status, 503);
+  assert.equal(told((await open.settle()).body), "success");
+  const fresh = await on.payment();
+  await worker.fault({ names: '"payment":', lost: true });
+  assert.equal((await fresh.settle()).status, 503);
+  // The reservation stands, and nobody is waited for.
+  assert.equal(told((await fresh.settle()).body), "success");
+  assert.equal(await evm.balance(fresh.to), 10_000n);
+});
+
+test("an old reservation that was never sent is judged anew before it is sent", async () => {
+  const paid = await on.payment();
+  await worker.fault({ names: '"settle"', unsent: true });
+  assert.equal((await paid.settle()).status, 503);
+  await worker.advance(35_000);
+  // The payer's money is gone meanwhile.
+  const count = async () => Number(await evm.rpc("eth_getTransactionCount", [SIGNER, "latest"]));
+  const before = await count();
+  await evm.rpc("anvil_setBalance", [paid.buyer.address, "0xde0b6b3a7640000"]);
+  await evm.mined(await evm.tokenCall(paid.buyer, "transfer", [randomAccount().address, 1_000_000n]));
+  const answers = [(await paid.settle()).body, (await paid.settle()).body];
+  assert.ok(answers.every((body) => !body.success), JSON.stringify(answers));
+  assert.equal(answers[1].errorReason, "invalid_exact_evm_insufficient_balance");
+  assert.equal(await count(), before);
+});
+
+test("a contract's open payment is answered from its record past its time", async () => {
+  const signature = random(65);
+  const address = await evm.deploy("OddWallet", [keccak256(signature), 0n, 0n, 2n ** 255n]);
+  const validBefore = BigInt(Math.floor(Date.now() / 1000)) + 200_000n;
+  const paid = await on.lost({ buyer: { address, signTypedData: async () => signature }, change: { validBefore } });
+  await worker.advance(300_000_000);
+  assert.equal((await paid.verify()).body.isValid, true);
+  const forged = structuredClone(paid.body);
+  forged.paymentPayload.payload.signature = random(65);
+  assert.equal((await paid.verify(forged)).body.isValid, false);
+  assert.notEqual(told((await paid.settle(forged)).body), "success");
+  assert.equal(told((await paid.settle()).body), "success");
+  assert.equal(told((await paid.settle()).body), "duplicate_settlement");
+});
