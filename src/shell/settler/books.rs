@@ -1,7 +1,7 @@
 //! What a flight's end writes: the report, what was spent, what is held against the payer.
 
-use super::store::{Row, number};
 use super::Settler;
+use super::store::{Row, number};
 use crate::address::Address;
 use crate::config::Settings;
 use crate::error::Fault;

@@ -12,6 +12,7 @@ use crate::shell::sqlite::{millis, ms, text};
 use crate::sql::settler as sql;
 use crate::time::UnixMillis;
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 use worker::{Delay, Response};
@@ -31,6 +32,30 @@ type Outcome = Result<Option<Report>, Fault>;
 pub(super) struct Launch {
     began: UnixMillis,
     outcome: RefCell<Option<Outcome>>,
+}
+
+/// A caller's wait for a flight, until it is dropped.
+struct Awaited<'a> {
+    all: &'a RefCell<BTreeMap<String, u32>>,
+    key: String,
+}
+
+impl<'a> Awaited<'a> {
+    fn note(all: &'a RefCell<BTreeMap<String, u32>>, key: &str) -> Self {
+        let key = key.to_owned();
+        all.borrow_mut().entry(key.clone()).and_modify(|count| *count = count.saturating_add(1)).or_insert(1);
+        Self { all, key }
+    }
+}
+
+impl Drop for Awaited<'_> {
+    fn drop(&mut self) {
+        let mut all = self.all.borrow_mut();
+        match all.get_mut(&self.key) {
+            Some(count) if *count > 1 => *count = count.saturating_sub(1),
+            _ => drop(all.remove(&self.key)),
+        }
+    }
 }
 
 impl Settler {
@@ -57,6 +82,7 @@ impl Settler {
             }
         }
         let network = network_of(&flight)?;
+        let _waiting = Awaited::note(&self.awaited, &key);
         // A few looks a block.
         let pause_ms = (network.block_time_ms / 8).clamp(if network.family == Family::Evm { 50 } else { 200 }, 1_000);
         loop {
@@ -157,7 +183,8 @@ impl Settler {
     fn held(&self) -> Result<Vec<HeldPayer>, Fault> {
         let rows = self.db().rows(sql::PENALTIES_AFTER, vec![ms(app::now())])?;
         let read = |row: &Vec<worker::SqlStorageValue>| {
-            let payer = Address::parse(Family::Evm, &text(row.first()))?;
+            let told = text(row.first());
+            let payer = [Family::Evm, Family::Svm].iter().find_map(|family| Address::parse(*family, &told))?;
             Some(HeldPayer { payer, until: millis(row.get(1)) })
         };
         Ok(rows.iter().filter_map(read).collect())

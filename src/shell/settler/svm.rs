@@ -4,7 +4,7 @@
 use super::books::budget;
 use super::orders::Launch;
 use super::store::Row;
-use super::{ALARM_MS, Landed, Settler, network_of, signer_of};
+use super::{ALARM_MS, LOOK_MAX, Landed, Settler, network_of, signer_of, stuck};
 use crate::address::TxId;
 use crate::chain::facts::{Call, Facts, Reply as Said};
 use crate::chain::svm::fee::fee;
@@ -16,15 +16,17 @@ use crate::settle::launch::{Aloft, Denied, beforehand, paid_for};
 use crate::settle::refusal::Handed;
 use crate::settle::{Cargo, Flight, Report, Spent};
 use crate::shell::app::{self, App};
-use crate::shell::sqlite::text;
 use crate::shell::{log, rpc};
-use crate::sql::settler as sql;
+use futures_util::future::join_all;
 use serde::Deserialize;
 use serde_json::json;
+use std::collections::BTreeSet;
 use std::rc::Rc;
 
 /// Nodes drop what they cannot place at once, so that it must be sent again and again.
 const RESEND_MS: u64 = 2_000;
+/// Transactions that are sent at once.
+const SEND_AT_ONCE: usize = 8;
 /// Characters of a failure that are told.
 const FAILURE_MAX: usize = 120;
 
@@ -111,38 +113,52 @@ impl Settler {
             return Ok(());
         }
         self.pushed_at.set(Some(now));
-        for key in self.db().rows(sql::FLIGHTS_OPEN, Vec::new())? {
-            let Some(row) = self.row(&text(key.first()))? else { continue };
-            let Some(version) = row.sent.newest() else { continue };
-            if row.report.is_some() || now.since(version.at) < RESEND_MS {
-                continue;
-            }
-            if self.is_over(app, &row, version).await? {
-                let told = "the block hash expired before the transaction was taken: it can never be";
-                let ending = Ending::failed(Reason::SvmFailed, told);
-                self.end(&row.key, &Report::of(&row.flight, &row.sent, Some(version.id), ending))?;
-            } else {
-                self.send_svm(app, &row, version, false).await?;
-            }
+        let keys = self.open_keys()?;
+        let turn = self.rotas.borrow_mut().push.next(keys, |key| self.is_awaited(key), LOOK_MAX);
+        let mut due = self.open_rows(&turn);
+        due.retain(|row| row.sent.newest().is_some_and(|version| now.since(version.at) >= RESEND_MS));
+        let over = self.over(app, &due).await?;
+        for rows in due.chunks(SEND_AT_ONCE) {
+            join_all(rows.iter().map(|row| self.push_svm(app, row, over.contains(&row.key)))).await;
         }
         Ok(())
     }
 
-    /// Whether the chain has gone past the last block that could hold it, for
-    /// good, without it. Both are asked of one node; a height is finalized some
+    async fn push_svm(&self, app: &App, row: &Row, is_over: bool) {
+        let Some(version) = row.sent.newest() else { return };
+        let done = if is_over {
+            let told = "the block hash expired before the transaction was taken: it can never be";
+            let ending = Ending::failed(Reason::SvmFailed, told);
+            self.end(&row.key, &Report::of(&row.flight, &row.sent, Some(version.id), ending))
+        } else {
+            self.send_svm(app, row, version, false).await
+        };
+        if let Err(fault) = done {
+            stuck(&row.key, &fault);
+        }
+    }
+
+    /// Which flights the chain has gone past the last block of that could hold them, for
+    /// good, without them. All is asked of one node; a height is finalized some
     /// ten seconds after the node has seen all that its block holds.
-    async fn is_over(&self, app: &App, row: &Row, version: &Version) -> Result<bool, Fault> {
-        let network = network_of(&row.flight)?;
+    async fn over(&self, app: &App, rows: &[Row]) -> Result<BTreeSet<String>, Fault> {
+        let Some(first) = rows.first() else { return Ok(BTreeSet::new()) };
+        let network = network_of(&first.flight)?;
+        let newest: Vec<(&Row, &Version)> = rows.iter().filter_map(|row| Some((row, row.sent.newest()?))).collect();
+        let ids: Vec<TxId> = newest.iter().map(|(_, version)| version.id).collect();
         let height = Call::new("getBlockHeight", &json!([{"commitment": "finalized"}]));
-        let known = statuses_call(&[version.id], true);
+        let known = statuses_call(&ids, true);
         let calls = [height.clone(), known.clone()];
         let facts = rpc::call_all(network, &app.settings.providers(network), &calls).await;
-        let past = match facts.get(&height) {
-            Some(Said::Value(value)) => value.get().parse::<u64>().ok().zip(version.until),
+        let height = match facts.get(&height) {
+            Some(Said::Value(value)) => value.get().parse::<u64>().ok(),
             Some(Said::Error(_)) | None => None,
         };
-        let is_past = past.is_some_and(|(height, until)| height > until);
-        Ok(is_past && statuses(&facts, &known, 1).is_some_and(|statuses| statuses.iter().all(Option::is_none)))
+        let is_past = |version: &Version| height.zip(version.until).is_some_and(|(height, until)| height > until);
+        let statuses = statuses(&facts, &known, ids.len()).unwrap_or_default();
+        let told = newest.into_iter().zip(statuses);
+        let over = told.filter(|((_, version), status)| is_past(version) && status.is_none());
+        Ok(over.map(|((row, _), _)| row.key.clone()).collect())
     }
 }
 
