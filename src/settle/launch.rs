@@ -11,7 +11,7 @@ use crate::network::Network;
 use crate::reason::Reason;
 use crate::time::UnixMillis;
 
-/// Why a flight is not launched. Nothing of it is stored: the same may be launched later.
+/// Why a flight is not launched. The attempt is never launched then; another attempt of the same payment may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Denied {
     /// Its ledger has given the attempt up.
