@@ -28,6 +28,8 @@ use std::rc::Rc;
 const RESEND_MS: u64 = 2_000;
 /// Transactions that are sent at once.
 const SEND_AT_ONCE: usize = 8;
+/// Nobody waits longer for transactions to be sent again: whoever is waited for comes first.
+const PUSH_MS: u64 = 5_000;
 /// Characters of a failure that are told.
 const FAILURE_MAX: usize = 120;
 
@@ -147,6 +149,9 @@ impl Settler {
         due.retain(|row| row.sent.newest().is_some_and(|version| now.since(version.at) >= RESEND_MS));
         let over = self.over(app, &due).await?;
         for rows in due.chunks(SEND_AT_ONCE) {
+            if app::now().since(now) >= PUSH_MS {
+                break;
+            }
             join_all(rows.iter().map(|row| self.push_svm(app, row, over.contains(&row.key)))).await;
         }
         Ok(())
