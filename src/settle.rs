@@ -8,6 +8,7 @@ pub mod launch;
 pub mod nonces;
 pub mod penalty;
 pub mod refusal;
+pub mod rota;
 pub mod spending;
 
 use crate::address::Address;

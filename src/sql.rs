@@ -207,7 +207,8 @@ pub mod settler {
         CREATE TABLE IF NOT EXISTS penalties (payer TEXT PRIMARY KEY, count INTEGER NOT NULL,
             until_ms INTEGER NOT NULL) WITHOUT ROWID;
         CREATE INDEX IF NOT EXISTS flights_flying ON flights (nonce) WHERE report IS NULL;
-        CREATE INDEX IF NOT EXISTS flights_untold ON flights (nonce) WHERE told = 0;
+        DROP INDEX IF EXISTS flights_untold;
+        CREATE INDEX IF NOT EXISTS flights_ended ON flights (key) WHERE told = 0 AND report IS NOT NULL;
     ";
     /// Binds a key and a time: the attempt is never launched.
     pub const REFUSED_PUT: &str = "INSERT INTO refused (key, at_ms) VALUES (?, ?) ON CONFLICT (key) DO NOTHING";
@@ -254,8 +255,11 @@ pub mod settler {
     pub const FLIGHT_END: &str = "UPDATE flights SET report = ?, changed_ms = ? WHERE key = ? AND report IS NULL";
     /// Binds a key: the ledger holds the report.
     pub const FLIGHT_TOLD: &str = "UPDATE flights SET told = 1 WHERE key = ?";
-    /// Returns the keys of flights that the ledger does not hold yet, by nonce. The table keeps a day of flights.
-    pub const FLIGHTS_OPEN: &str = "SELECT key FROM flights WHERE told = 0 ORDER BY nonce LIMIT 200";
+    /// Returns the keys of all that are on their way, by nonce.
+    pub const FLIGHTS_OPEN: &str = "SELECT key FROM flights WHERE report IS NULL ORDER BY nonce, key";
+    /// Binds a key; returns the keys after it of flights that have ended, which the ledger does not know yet.
+    pub const FLIGHTS_ENDED: &str =
+        "SELECT key FROM flights WHERE told = 0 AND report IS NOT NULL AND key > ? ORDER BY key LIMIT 200";
     /// Binds a key: its report is told once more.
     pub const FLIGHT_UNTOLD: &str = "UPDATE flights SET told = 0 WHERE key = ? AND report IS NOT NULL";
     /// Returns key and flight of all that are on their way.

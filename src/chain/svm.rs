@@ -17,6 +17,7 @@ use super::PARTIES_MAX;
 use super::facts::{Call, Facts, Reply, Unknown};
 use super::trace::{Block, Depth, Found, Mined, Party, PartyFacts, Place, Trace, Transfer};
 use crate::address::{Address, TxId};
+use crate::amount::Amount;
 use crate::network::Network;
 use crate::time::UnixSeconds;
 use balances::Movements;
@@ -199,6 +200,22 @@ pub fn party_calls(_network: &Network, party: &Party) -> Vec<Call> {
     let options = json!({"encoding": "base64", "commitment": "confirmed"});
     let call = |account: &Address| Call::new("getAccountInfo", &json!([account.to_string(), options]));
     party.account.iter().map(call).collect()
+}
+
+/// What a token account holds.
+#[must_use]
+pub fn holding_call(account: &Address) -> Call {
+    let options = json!({"encoding": "base64", "commitment": "confirmed"});
+    Call::new("getAccountInfo", &json!([account.to_string(), options]))
+}
+
+/// What was told of it, nothing of one that does not exist; `None` where the node does not tell.
+#[must_use]
+pub fn holding(facts: &Facts, call: &Call) -> Option<Amount> {
+    match facts.get(call) {
+        Some(Reply::Value(value)) => account::holds(value.get()).map(Amount::atomic),
+        Some(Reply::Error(_)) | None => None,
+    }
 }
 
 /// What the token account's state says. Solana has no code question.

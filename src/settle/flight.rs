@@ -32,6 +32,9 @@ pub struct Sent {
     /// Since when its nonce is said to be used by somebody else's transaction, after its time.
     #[serde(default)]
     pub lost_at: Option<UnixMillis>,
+    /// What of it was charged to the day already: a block that leaves the chain and comes back takes nothing twice.
+    #[serde(default)]
+    pub charged: Option<Spent>,
 }
 
 /// What a version does.
@@ -70,7 +73,16 @@ impl Sent {
     /// One version, just signed.
     #[must_use]
     pub fn first(version: Version) -> Self {
-        Self { versions: vec![version], reopened: false, lost_at: None }
+        Self { versions: vec![version], reopened: false, lost_at: None, charged: None }
+    }
+
+    /// Notes what its transactions took; what of it is to be charged yet. Versions of one nonce exclude
+    /// each other, so that one in another's place takes what it takes beyond that.
+    pub fn charge(&mut self, spent: Spent) -> Option<Spent> {
+        let before = self.charged.map_or(0, |charged| charged.total);
+        let total = spent.total.checked_sub(before).filter(|more| *more > 0)?;
+        self.charged = Some(spent);
+        Some(Spent { total, ..spent })
     }
 
     /// All that were signed, as the seller reads them.

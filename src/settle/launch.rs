@@ -4,14 +4,20 @@
 use super::flight::within;
 use super::penalty::Penalty;
 use super::spending::{Budget, Spending, Worst};
-use super::{Flight, Report};
+use super::{Cargo, Flight, Report};
+use crate::address::Address;
 use crate::amount::Amount;
 use crate::chain::evm::tx::Price;
+use crate::chain::svm::exact::source_named;
 use crate::network::Network;
 use crate::reason::Reason;
 use crate::time::UnixMillis;
 
-/// Why a flight is not launched. Nothing of it is stored: the same may be launched later.
+/// Payments of one payer that are on their way from a signer at once (Solana): what can never be
+/// taken is known as such only after a minute or two.
+const CROWD_MAX: usize = 32;
+
+/// Why a flight is not launched. The attempt is never launched then; another attempt of the same payment may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Denied {
     /// Its ledger has given the attempt up.
@@ -24,6 +30,8 @@ pub enum Denied {
     Untold,
     /// The payer holds too little for all that is on its way.
     Balance,
+    /// Too many of the payer's payments are on their way.
+    Crowded,
     /// The day's money is used up.
     Budget,
 }
@@ -50,7 +58,16 @@ impl Denied {
             }
             Self::Balance => {
                 let told = "the payer's balance does not cover the payments that are on their way";
-                (Reason::EvmBalance, told.to_owned())
+                let reason = match flight.cargo {
+                    Cargo::Evm(_) => Reason::EvmBalance,
+                    Cargo::Svm(_) => Reason::SvmSimulation,
+                };
+                (reason, told.to_owned())
+            }
+            Self::Crowded => {
+                let told =
+                    "too many payments of this payer are on their way: send it again when some of them have arrived";
+                (Reason::UnexpectedSettle, told.to_owned())
             }
             Self::Budget => {
                 let told = "what this service pays for transactions on this network today is used up";
@@ -59,7 +76,7 @@ impl Denied {
         };
         let held_until = match self {
             Self::Held(until) => Some(until),
-            Self::GivenUp | Self::Late | Self::Untold | Self::Balance | Self::Budget => None,
+            Self::GivenUp | Self::Late | Self::Untold | Self::Balance | Self::Crowded | Self::Budget => None,
         };
         Report { held_until, ..Report::unsent(flight, reason, told) }
     }
@@ -129,6 +146,40 @@ pub fn on_chain(flight: &Flight, network: &Network, told: Told, aloft: Aloft) ->
     if holds.0 < wanted { Err(Denied::Balance) } else { Ok((nonce, price)) }
 }
 
+/// The token account that a flight's payment is taken from (Solana).
+#[must_use]
+pub fn source(flight: &Flight) -> Option<Address> {
+    match &flight.cargo {
+        Cargo::Svm(text) => source_named(text),
+        Cargo::Evm(_) => None,
+    }
+}
+
+/// Whether the payer has room for one more beside what is on its way (Solana).
+///
+/// # Errors
+/// [`Denied::Crowded`].
+pub fn uncrowded<'a>(flight: &Flight, open: impl Iterator<Item = &'a Flight>) -> Result<(), Denied> {
+    let own = open.filter(|other| other.payer == flight.payer).count();
+    if own < CROWD_MAX { Ok(()) } else { Err(Denied::Crowded) }
+}
+
+/// Whether the account that it is taken from `holds` enough for it and for all that is on its
+/// way from the same account (Solana).
+///
+/// # Errors
+/// [`Denied::Untold`], [`Denied::Balance`].
+pub fn covered<'a>(
+    flight: &Flight,
+    open: impl Iterator<Item = &'a Flight>,
+    holds: Option<Amount>,
+) -> Result<(), Denied> {
+    let (Some(account), Some(holds)) = (source(flight), holds) else { return Err(Denied::Untold) };
+    let same = open.filter(|other| source(other) == Some(account));
+    let wanted = same.fold(flight.amount.0, |sum, other| sum.saturating_add(other.amount.0));
+    if holds.0 < wanted { Err(Denied::Balance) } else { Ok(()) }
+}
+
 /// Whether the day's money covers it.
 ///
 /// # Errors
@@ -148,6 +199,7 @@ pub fn paid_for(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::chain::svm::exact::tests::taking_from;
     use crate::network::by_key;
     use crate::payment::settlement::SettlementStatus;
     use crate::settle::flight::tests::flight;
@@ -198,6 +250,37 @@ mod tests {
         }
     }
 
+    /// A payment of 7 on Solana, taken from this owner's account.
+    fn solana(owner: u8) -> Flight {
+        Flight { cargo: Cargo::Svm(taking_from(owner)), payer: Address::Svm([owner; 32]), ..flight() }
+    }
+
+    #[test]
+    fn an_account_on_solana_holds_what_all_its_flights_move() {
+        let (own, other) = (solana(7), solana(3));
+        assert!(source(&own).is_some() && source(&own) != source(&other) && source(&flight()).is_none());
+        let open = [own.clone(), other, own.clone(), flight()];
+        let holds = |amount| covered(&own, open.iter(), Some(Amount::atomic(amount)));
+        assert_eq!((holds(21), holds(20), holds(0)), (Ok(()), Err(Denied::Balance), Err(Denied::Balance)));
+        // Another authority over the same account spends the same money.
+        let delegate = Flight { payer: Address::Svm([8; 32]), ..own.clone() };
+        assert_eq!(covered(&delegate, open.iter(), Some(Amount::atomic(20))), Err(Denied::Balance));
+        assert_eq!(covered(&own, open.iter(), None), Err(Denied::Untold));
+        let unread = Flight { cargo: Cargo::Svm(String::new()), ..own.clone() };
+        assert_eq!(covered(&unread, [].iter(), Some(Amount::atomic(9))), Err(Denied::Untold));
+        assert_eq!(covered(&own, [].iter(), Some(Amount::atomic(7))), Ok(()));
+        assert_eq!(Denied::Balance.report(&own).reason, Some(Reason::SvmSimulation));
+    }
+
+    #[test]
+    fn one_payer_fills_no_signer() {
+        let (own, other) = (solana(7), solana(3));
+        let open = |count: usize| std::iter::repeat_n(&own, count);
+        assert_eq!(uncrowded(&own, open(31)), Ok(()));
+        assert_eq!(uncrowded(&own, open(32)), Err(Denied::Crowded));
+        assert_eq!(uncrowded(&other, open(100)), Ok(()));
+    }
+
     #[test]
     fn what_is_denied_is_told_and_leaves_nothing() {
         let flight = flight();
@@ -210,6 +293,7 @@ mod tests {
             (Denied::Held(NOW), Reason::UnexpectedSettle),
             (Denied::Untold, Reason::UnexpectedSettle),
             (Denied::Balance, Reason::EvmBalance),
+            (Denied::Crowded, Reason::UnexpectedSettle),
             (Denied::Budget, Reason::QuotaExceeded),
         ] {
             let report = denied.report(&flight);

@@ -3,6 +3,7 @@
 //! it sends them; whoever asked may leave, the alarm carries on to the end.
 
 mod books;
+mod carry;
 mod evm;
 mod gaps;
 mod orders;
@@ -11,8 +12,6 @@ mod svm;
 mod watch;
 
 use super::app::{self, App};
-use super::ledgers::{self, Ask, Envelope};
-use super::sqlite::text;
 use super::{external, log, rpc};
 use crate::address::{Family, TxId};
 use crate::error::Fault;
@@ -21,9 +20,9 @@ use crate::payment::settlement::SettlementStatus;
 use crate::reason::Reason;
 use crate::settle::flight::{self, Ending, Kind};
 use crate::settle::refusal::Sends;
-use crate::settle::{Cargo, Flight, Report, Spent};
+use crate::settle::rota::Rota;
+use crate::settle::{Flight, Report, Spent};
 use crate::signer::Signer;
-use crate::sql::settler as sql;
 use crate::time::UnixMillis;
 use orders::Launch;
 use std::cell::{Cell, RefCell};
@@ -36,6 +35,14 @@ use worker::{DurableObject, Env, Request, Response, ScheduledTime, State, durabl
 const ALARM_MS: u64 = 5_000;
 /// Flights that are looked for in one request; with a few versions each, a batch that every provider takes.
 const LOOK_MAX: usize = 40;
+/// Flights that are carried on in one turn of the alarm.
+const CARRY_MAX: usize = 200;
+/// Reports that are told at once.
+const TELL_AT_ONCE: usize = 8;
+/// One turn of the alarm tells for so long, and then goes on with other work: ledgers may hang.
+const TELL_MS: u64 = 20_000;
+/// With nothing on its way the alarm comes back this often, to let go what is over.
+const IDLE_MS: u64 = 86_400_000;
 /// How a flight ended is asked again after this long, where the chain did not tell.
 const ASK_AGAIN_MS: u64 = 5_000;
 
@@ -60,6 +67,20 @@ pub struct Settler {
     sending: RefCell<BTreeMap<TxId, Sends>>,
     /// Flights that are in a block and whose end the chain does not tell, with when to ask again.
     put_off: RefCell<BTreeMap<String, UnixMillis>>,
+    /// Flights that callers wait for, with how many do.
+    awaited: RefCell<BTreeMap<String, u32>>,
+    /// Whose turn it is to be looked for by callers, to be carried on by the alarm, to be sent again (Solana).
+    rotas: RefCell<Rotas>,
+    /// The key of the flight that was told last.
+    told_last: RefCell<String>,
+}
+
+/// Whose turn it is, for each kind of work.
+#[derive(Default)]
+struct Rotas {
+    look: Rota,
+    carry: Rota,
+    push: Rota,
 }
 
 impl DurableObject for Settler {
@@ -76,6 +97,9 @@ impl DurableObject for Settler {
             launching: RefCell::new(BTreeMap::new()),
             sending: RefCell::new(BTreeMap::new()),
             put_off: RefCell::new(BTreeMap::new()),
+            awaited: RefCell::new(BTreeMap::new()),
+            rotas: RefCell::new(Rotas::default()),
+            told_last: RefCell::new(String::new()),
         }
     }
 
@@ -104,6 +128,10 @@ impl Settler {
         if self.alarm_at.get().is_some_and(|set| set <= at) {
             return;
         }
+        self.set_alarm(at).await;
+    }
+
+    async fn set_alarm(&self, at: UnixMillis) {
         self.alarm_at.set(Some(at));
         let date = worker::js_sys::Date::new(&wasm_bindgen::JsValue::from_str(&at.rfc3339()));
         if let Err(error) = self.state.storage().set_alarm(ScheduledTime::new(date)).await {
@@ -112,19 +140,12 @@ impl Settler {
         }
     }
 
-    /// Looks for all that is on its way, in one request for everybody who waits:
-    /// public providers count requests.
+    /// Looks for what callers wait for, and for others in turn, in one request for everybody
+    /// who waits: public providers count requests.
     async fn look_for_all(&self, app: &App) -> Result<(), Fault> {
-        let mut rows = Vec::new();
-        for key in self.db().rows(sql::FLIGHTS_OPEN, Vec::new())? {
-            if let Some(row) = self.row(&text(key.first()))?
-                && row.report.is_none()
-                && rows.len() < LOOK_MAX
-            {
-                rows.push(row);
-            }
-        }
-        self.look(app, &rows).await
+        let keys = self.open_keys()?;
+        let turn = self.rotas.borrow_mut().look.next(keys, |key| self.is_awaited(key), LOOK_MAX);
+        self.look(app, &self.open_rows(&turn)).await
     }
 
     /// Looks for any version of these flights, and ends them by their story.
@@ -136,19 +157,27 @@ impl Settler {
             Family::Svm => self.landed_svm(app, rows).await?,
         };
         for row in rows {
-            let own: Vec<&Landed> = landed.iter().filter(|found| row.sent.version(&found.id).is_some()).collect();
-            if own.is_empty() {
-                self.put_off.borrow_mut().remove(&row.key);
+            // One that cannot be ended holds no other up.
+            if let Err(fault) = self.look_at(app, row, &landed).await {
+                stuck(&row.key, &fault);
             }
-            if own.is_empty() || self.is_put_off(&row.key) {
-                continue;
-            }
-            // Of two nonces, where one seemed lost, both may have been mined.
-            let spent = own.iter().filter_map(|found| found.spent).reduce(Spent::plus);
-            for found in own {
-                if self.land(app, row, found, spent).await? {
-                    break;
-                }
+        }
+        Ok(())
+    }
+
+    async fn look_at(&self, app: &App, row: &Row, landed: &[Landed]) -> Result<(), Fault> {
+        let own: Vec<&Landed> = landed.iter().filter(|found| row.sent.version(&found.id).is_some()).collect();
+        if own.is_empty() {
+            self.put_off.borrow_mut().remove(&row.key);
+        }
+        if own.is_empty() || self.is_put_off(&row.key) {
+            return Ok(());
+        }
+        // Of two nonces, where one seemed lost, both may have been mined.
+        let spent = own.iter().filter_map(|found| found.spent).reduce(Spent::plus);
+        for found in own {
+            if self.land(app, row, found, spent).await? {
+                break;
             }
         }
         Ok(())
@@ -204,76 +233,6 @@ impl Settler {
     fn is_put_off(&self, key: &str) -> bool {
         self.put_off.borrow().get(key).is_some_and(|until| app::now() < *until)
     }
-
-    /// Makes sure that the ledger holds the end; only then is it told to a caller.
-    async fn tell(&self, app: &App, row: &Row, report: &Report) -> bool {
-        if row.told {
-            return true;
-        }
-        let told = self.report(app, &row.flight, report).await;
-        if told && let Err(fault) = self.db().run(sql::FLIGHT_TOLD, vec![row.key.as_str().into()]) {
-            log::error("a flight could not be noted", &[("cause", cause(&fault))]);
-        }
-        told
-    }
-
-    async fn report(&self, app: &App, flight: &Flight, report: &Report) -> bool {
-        let envelope = Envelope {
-            tenant: flight.tenant,
-            environment: flight.environment,
-            request_id: app::request_id(app::now()),
-            origin: String::new(),
-            path: String::new(),
-            ask: Ask::Settled(Box::new(report.clone())),
-        };
-        ledgers::ask(app, &envelope, None).await.is_ok_and(|told| told.status() == 204)
-    }
-
-    /// Whatever is open: looked at, sent again, offered more, taken back, told. The next
-    /// alarm is set before any of it.
-    async fn carry_on(&self) -> Result<(), Fault> {
-        self.open()?;
-        let keys = self.db().rows(sql::FLIGHTS_OPEN, Vec::new())?;
-        let (now, watch) = (app::now(), self.next_watch()?);
-        self.purge(now)?;
-        if keys.is_empty() && watch.is_none() {
-            return Ok(());
-        }
-        let soon = now.plus(ALARM_MS);
-        let next = watch.filter(|_| keys.is_empty()).map_or(soon, |due| due.max(soon));
-        self.wake_by(next).await;
-        let app = App::new(self.env.clone(), "")?;
-        self.follow(&app).await?;
-        for key in keys {
-            let key = text(key.first());
-            // One that cannot be carried on holds no other up.
-            if let Err(fault) = self.carry(&app, &key).await {
-                log::error("a flight could not be carried on", &[("key", key.into()), ("cause", cause(&fault))]);
-            }
-        }
-        self.fill_gaps(&app).await
-    }
-
-    async fn carry(&self, app: &App, key: &str) -> Result<(), Fault> {
-        let Some(mut row) = self.row(key)? else { return Ok(()) };
-        if row.report.is_none() {
-            self.look(app, core::slice::from_ref(&row)).await?;
-            match self.row(key)? {
-                Some(newer) => row = newer,
-                None => return Ok(()),
-            }
-        }
-        match row.report.clone() {
-            Some(report) => drop(self.tell(app, &row, &report).await),
-            // It is in a block.
-            None if self.put_off.borrow().contains_key(key) => {}
-            None => match row.flight.cargo {
-                Cargo::Evm(_) => self.push_evm(app, &row).await?,
-                Cargo::Svm(_) => self.push_all_svm(app).await?,
-            },
-        }
-        Ok(())
-    }
 }
 
 /// A transaction that is in a block.
@@ -283,6 +242,11 @@ struct Landed {
     outcome: Option<Result<(), String>>,
     /// What it took from the signer.
     spent: Option<Spent>,
+}
+
+/// Logs a flight that is skipped for a fault.
+fn stuck(key: &str, fault: &Fault) {
+    log::error("a flight could not be carried on", &[("key", key.into()), ("cause", cause(fault))]);
 }
 
 fn cause(fault: &Fault) -> serde_json::Value {

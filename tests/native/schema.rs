@@ -103,12 +103,33 @@ fn a_settler_of_the_build_before_finds_its_flights() {
         .and_then(|mut found| found.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect())
         .expect("rows");
     assert_eq!(flying, [("a/0".to_owned(), "flying".to_owned())]);
-    let count = |text: &str| -> usize {
-        db.prepare(text).and_then(|mut found| Ok(found.query_map([], |_| Ok(()))?.count())).expect("rows")
+    let keys = |text: &str, bind: &[&str]| -> Vec<String> {
+        let rows = |row: &rusqlite::Row<'_>| row.get(0);
+        let bind = rusqlite::params_from_iter(bind);
+        db.prepare(text).and_then(|mut found| found.query_map(bind, rows)?.collect()).expect("rows")
     };
-    assert_eq!(count(settler::FLIGHTS_OPEN), 1);
+    // What flies and what has ended are told apart.
+    assert_eq!(
+        (keys(settler::FLIGHTS_OPEN, &[]), keys(settler::FLIGHTS_ENDED, &[""]).len()),
+        (vec!["a/0".to_owned()], 0)
+    );
     let again = |key: &str| db.execute(settler::FLIGHT_UNTOLD, [key]).expect("runs");
-    assert_eq!((again("a/0"), again("b/0"), count(settler::FLIGHTS_OPEN)), (0, 1, 2));
+    assert_eq!((again("a/0"), again("b/0")), (0, 1));
+    assert_eq!(
+        (keys(settler::FLIGHTS_OPEN, &[]).len(), keys(settler::FLIGHTS_ENDED, &[""])),
+        (1, vec!["b/0".to_owned()])
+    );
+    assert!(keys(settler::FLIGHTS_ENDED, &["b/0"]).is_empty());
+    for text in [settler::FLIGHTS_OPEN, settler::FLIGHTS_ENDED] {
+        let mut plan = db.prepare(&format!("EXPLAIN QUERY PLAN {text}")).expect("a plan");
+        let bind = vec![""; plan.parameter_count()];
+        let steps = plan.query_map(rusqlite::params_from_iter(bind), |row| row.get::<_, String>(3)).expect("steps");
+        let steps: Vec<String> = steps.map(|step| step.expect("a step")).collect();
+        assert!(
+            steps.len() == 1 && steps.iter().all(|step| step.contains("USING") && step.contains("INDEX flights_")),
+            "{steps:?}"
+        );
+    }
 }
 
 #[test]

@@ -172,7 +172,7 @@ test("what the build before has signed is sent and finished by this one", async 
     const folder = join(state, "do", "-Settler");
     const file = readdirSync(folder).find((name) => /^[0-9a-f]{64}\.sqlite$/.test(name));
     const db = new DatabaseSync(join(folder, file));
-    db.exec("DROP TABLE refused; DROP TABLE penalties; DROP INDEX flights_flying; DROP INDEX flights_untold");
+    db.exec("DROP TABLE refused; DROP TABLE penalties; DROP INDEX flights_flying; DROP INDEX flights_ended");
     db.exec(`UPDATE flights SET flight = json_remove(flight, '$.valid_before', '$.price', '$.max_fee_wei', '$.free'),
       sent = json_remove(sent, '$.lost_at', '$.versions[0].kind', '$.versions[0].handed')`);
     const [row] = db.prepare("SELECT flight, sent FROM flights").all();

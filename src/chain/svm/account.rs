@@ -16,7 +16,7 @@ const FROZEN: u8 = 2;
 struct Layout {
     _mint: [u8; 32],
     _owner: [u8; 32],
-    _amount: u64,
+    amount: u64,
     _delegate_tag: u32,
     _delegate: [u8; 32],
     state: u8,
@@ -24,6 +24,14 @@ struct Layout {
 
 #[derive(Deserialize)]
 struct Answer {
+    value: Option<Info>,
+}
+
+/// An answer that says of an account that it is none.
+#[derive(Deserialize)]
+struct Told {
+    // Required: an answer that does not say is none.
+    #[serde(deserialize_with = "Deserialize::deserialize")]
     value: Option<Info>,
 }
 
@@ -35,16 +43,27 @@ struct Info {
 /// Whether the issuer has frozen the account; `None` where the answer does not
 /// tell, and of an account that is closed by now.
 pub(super) fn is_frozen(answer: &str) -> Option<bool> {
-    let info = serde_json::from_str::<Answer>(answer).ok()?.value?;
-    let (text, encoding) = info.data;
-    if encoding != "base64" || text.len() > CHARS_MAX {
-        return None;
-    }
-    let bytes = BASE64_STANDARD.decode(text).ok()?;
-    let layout = Layout::deserialize(&mut bytes.as_slice()).ok()?;
+    let layout = layout(serde_json::from_str::<Answer>(answer).ok()?.value?)?;
     match layout.state {
         INITIALIZED => Some(false),
         FROZEN => Some(true),
         _ => None,
     }
+}
+
+/// What the account holds, in the token's smallest unit; nothing where it is closed by now,
+/// `None` where the answer does not tell.
+pub(super) fn holds(answer: &str) -> Option<u64> {
+    let Some(info) = serde_json::from_str::<Told>(answer).ok()?.value else { return Some(0) };
+    let layout = layout(info)?;
+    matches!(layout.state, INITIALIZED | FROZEN).then_some(layout.amount)
+}
+
+fn layout(info: Info) -> Option<Layout> {
+    let (text, encoding) = info.data;
+    if encoding != "base64" || text.len() > CHARS_MAX {
+        return None;
+    }
+    let bytes = BASE64_STANDARD.decode(text).ok()?;
+    Layout::deserialize(&mut bytes.as_slice()).ok()
 }

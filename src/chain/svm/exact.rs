@@ -362,11 +362,20 @@ pub(crate) fn on_chain(rules: &mut Rules, version: Version, terms: &Terms, facts
 
 /// The authority of the first transfer in a transaction, good or not.
 pub(crate) fn payer_named(text: &str) -> Option<Address> {
+    transfer_account(text, 3)
+}
+
+/// The account that the first transfer in a transaction takes from.
+pub(crate) fn source_named(text: &str) -> Option<Address> {
+    transfer_account(text, 0)
+}
+
+fn transfer_account(text: &str, at: usize) -> Option<Address> {
     let wire = Wire::read(text)?;
     let instructions = wire.instructions()?;
     let transfer = instructions.iter().find(|each| is_transfer(each))?;
-    transfer.accounts.get(3).copied().map(Address::Svm)
+    transfer.accounts.get(at).copied().map(Address::Svm)
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

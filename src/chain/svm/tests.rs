@@ -1,5 +1,4 @@
 use super::*;
-use crate::amount::Amount;
 use crate::chain::facts::{ErrorClass, RpcError};
 use crate::chain::trace::DETAILS_MAX;
 use crate::network::by_key;
@@ -243,6 +242,30 @@ fn a_frozen_account_is_told_from_one_in_use() {
     for nothing in ["null", "{\"value\":null}", "{\"value\":{\"data\":[\"AA==\",\"base64\"]}}", "[]"] {
         assert_eq!(account::is_frozen(nothing), None);
     }
+}
+
+#[test]
+fn what_an_account_holds_is_told_or_unknown() {
+    let call = holding_call(&Address::Svm([9; 32]));
+    let told = |answer: &Value| {
+        let mut facts = Facts::default();
+        facts.learn(call.clone(), Reply::Value(serde_json::value::to_raw_value(answer).expect("JSON")));
+        holding(&facts, &call)
+    };
+    let mut bytes = vec![0_u8; 165];
+    bytes[64..72].copy_from_slice(&10_000_u64.to_le_bytes());
+    let answer = |bytes: &[u8]| {
+        json!({"context": {"slot": 1}, "value": {
+            "data": [base64::Engine::encode(&base64::prelude::BASE64_STANDARD, bytes), "base64"]}})
+    };
+    assert_eq!(told(&answer(&bytes)), None);
+    bytes[108] = 1;
+    assert_eq!(told(&answer(&bytes)), Some(Amount::atomic(10_000)));
+    assert_eq!(told(&json!({"value": null})), Some(Amount::atomic(0)));
+    for nothing in [json!(null), json!({}), json!({"value": {"data": ["AA==", "base64"]}}), json!([])] {
+        assert_eq!(told(&nothing), None);
+    }
+    assert_eq!(holding(&Facts::default(), &call), None);
 }
 
 #[test]

@@ -39,6 +39,22 @@ pub(in crate::settle) fn flight() -> Flight {
     }
 }
 
+#[test]
+fn a_transaction_is_charged_once() {
+    let mut sent = Sent::first(version(1, Kind::Transfer, Handed::Taken));
+    let spent = |total| Spent { total, l1_fee: 3 };
+    assert_eq!(sent.charge(spent(70)), Some(spent(70)));
+    // Its block leaves the chain, and it is found again.
+    sent.reopened = true;
+    assert_eq!(sent.charge(spent(70)), None);
+    // Another version, dearer and then cheaper, and one under a second nonce.
+    assert_eq!((sent.charge(spent(90)), sent.charge(spent(80))), (Some(spent(20)), None));
+    assert_eq!(sent.charge(spent(150)), Some(spent(60)));
+    // What was stored by the build before was charged as often as it ended.
+    let old: Sent = serde_json::from_value(json!({"versions": []})).expect("reads");
+    assert_eq!(old.charged, None);
+}
+
 fn version(byte: u8, kind: Kind, handed: Handed) -> Version {
     let price = Some(Price { max_wei: 80, tip_wei: 8 });
     Version { raw: "0x".to_owned(), id: id(byte), price, until: None, at: NOW, kind, handed }

@@ -29,13 +29,14 @@ impl Settler {
     }
 
     fn write_end(&self, key: &str, report: &Report) -> Result<(), Fault> {
-        let Some(row) = self.open_row(key)? else { return Ok(()) };
+        let Some(mut row) = self.open_row(key)? else { return Ok(()) };
         let (now, db) = (app::now(), self.db());
         let text = serde_json::to_string(report).map_err(broken)?;
         db.run(sql::FLIGHT_END, vec![text.into(), ms(now), key.into()])?;
         self.put_off.borrow_mut().remove(key);
-        if let Some(spent) = report.spent {
-            self.charge(spent, row.flight.free)?;
+        if let Some(more) = report.spent.and_then(|spent| row.sent.charge(spent)) {
+            self.put_sent(key, row.nonce, &row.sent)?;
+            self.charge(more, row.flight.free)?;
         }
         let payer = row.flight.payer;
         match consequence(report.status, report.reason, report.external, report.spent.is_some()) {

@@ -117,7 +117,7 @@ impl Settler {
     }
 
     /// Looks for what is on its way for a payer.
-    async fn look_for_payer(&self, app: &App, payer: &Address) -> Result<(), Fault> {
+    pub(super) async fn look_for_payer(&self, app: &App, payer: &Address) -> Result<(), Fault> {
         let mut rows = Vec::new();
         for (key, _) in self.flying()?.into_iter().filter(|(_, flight)| flight.payer == *payer).take(super::LOOK_MAX) {
             rows.extend(self.open_row(&key)?);

@@ -2,7 +2,6 @@
 //! later ones are on their way, which they would hold up.
 
 use super::evm::{evm_signer, quote};
-use super::store::Row;
 use super::{Settler, network_of};
 use crate::chain::evm::tx::{self, TRANSFER_GAS};
 use crate::error::Fault;
@@ -10,8 +9,6 @@ use crate::settle::refusal::{Handed, Refused};
 use crate::settle::{Flight, Spent};
 use crate::shell::app::App;
 use crate::shell::rpc;
-use crate::shell::sqlite::text;
-use crate::sql::settler as sql;
 use std::cell::Cell;
 
 const GAS: &str = "transfer_gas";
@@ -41,11 +38,8 @@ impl Settler {
         if nonces.free.is_empty() && nonces.fillers.is_empty() {
             return Ok(());
         }
-        let mut latest: Option<Row> = None;
-        for key in self.db().rows(sql::FLIGHTS_OPEN, Vec::new())? {
-            let row = self.open_row(&text(key.first()))?;
-            latest = row.into_iter().chain(latest).max_by_key(|row| row.nonce);
-        }
+        let keys = self.open_keys()?;
+        let latest = keys.iter().rev().find_map(|key| self.open_rows(core::slice::from_ref(key)).pop());
         let Some(latest) = latest else { return Ok(()) };
         let (network, signer) = (network_of(&latest.flight)?, evm_signer(app, &latest.flight)?);
         let told = quote(app, &latest.flight, true, None).await?;

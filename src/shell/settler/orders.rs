@@ -5,6 +5,7 @@ use super::{ALARM_MS, Settler, network_of};
 use crate::address::{Address, Family};
 use crate::error::Fault;
 use crate::id::SettlementId;
+use crate::payment::settlement::SettlementStatus;
 use crate::settle::launch::Denied;
 use crate::settle::{self, Cargo, Flight, HeldPayer, Order, Report, Standing};
 use crate::shell::app::{self, App};
@@ -12,6 +13,7 @@ use crate::shell::sqlite::{millis, ms, text};
 use crate::sql::settler as sql;
 use crate::time::UnixMillis;
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 use worker::{Delay, Response};
@@ -33,6 +35,30 @@ pub(super) struct Launch {
     outcome: RefCell<Option<Outcome>>,
 }
 
+/// A caller's wait for a flight, until it is dropped.
+struct Awaited<'a> {
+    all: &'a RefCell<BTreeMap<String, u32>>,
+    key: String,
+}
+
+impl<'a> Awaited<'a> {
+    fn note(all: &'a RefCell<BTreeMap<String, u32>>, key: &str) -> Self {
+        let key = key.to_owned();
+        all.borrow_mut().entry(key.clone()).and_modify(|count| *count = count.saturating_add(1)).or_insert(1);
+        Self { all, key }
+    }
+}
+
+impl Drop for Awaited<'_> {
+    fn drop(&mut self) {
+        let mut all = self.all.borrow_mut();
+        match all.get_mut(&self.key) {
+            Some(count) if *count > 1 => *count = count.saturating_sub(1),
+            _ => drop(all.remove(&self.key)),
+        }
+    }
+}
+
 impl Settler {
     /// Does as it is asked; answers JSON.
     pub(super) async fn order(&self, order: Order) -> Result<worker::Result<Response>, Fault> {
@@ -49,18 +75,26 @@ impl Settler {
         let app = App::new(self.env.clone(), "")?;
         let (key, began) = (flight.key(), app::now());
         if self.row(&key)?.is_none() {
-            if self.is_refused(&key)? {
-                return Ok(Denied::GivenUp.report(&flight));
+            // Of one that is being denied just now, the reason is heard.
+            if self.under_way(&key).is_none() && self.is_refused(&key)? {
+                return Ok(self.given_up(&app, &flight).await);
             }
             if let Some(report) = self.launched(&app, &flight, began).await? {
                 return Ok(report);
             }
         }
         let network = network_of(&flight)?;
+        let _waiting = Awaited::note(&self.awaited, &key);
         // A few looks a block.
         let pause_ms = (network.block_time_ms / 8).clamp(if network.family == Family::Evm { 50 } else { 200 }, 1_000);
         loop {
-            let row = self.row(&key)?.ok_or_else(|| Fault::internal("a flight is gone"))?;
+            let Some(row) = self.row(&key)? else {
+                // Another launch of it was denied meanwhile.
+                return match self.is_refused(&key)? {
+                    true => Ok(self.given_up(&app, &flight).await),
+                    false => Err(Fault::internal("a flight is gone")),
+                };
+            };
             let pending = Report::pending(&row.flight, &row.sent);
             if let Some(report) = row.report.clone() {
                 return Ok(if self.tell(&app, &row, &report).await { report } else { pending });
@@ -119,10 +153,32 @@ impl Settler {
             (None, Cargo::Evm(message)) => self.launch_evm(app, flight, message, launch).await?,
             (None, Cargo::Svm(text)) => self.launch_svm(app, flight, text, launch).await?,
         };
-        if let Some(report) = &report {
-            self.report(app, flight, report).await;
+        let Some(report) = report else { return Ok(None) };
+        // From the denial to the note of it nothing is awaited. A launch in this one's place may have been quicker.
+        if self.row(&flight.key())?.is_some() {
+            return Ok(None);
         }
-        Ok(report)
+        if report.status == SettlementStatus::Failed {
+            if !self.is_current(&flight.key(), launch) {
+                self.launching.borrow_mut().remove(&flight.key());
+            }
+            self.launch_never(&flight.key())?;
+        }
+        self.report(app, flight, &report).await;
+        Ok(Some(report))
+    }
+
+    /// An attempt that was denied, or that its ledger has given up, stays so: the ledger has noted it
+    /// as failed, or is told so now.
+    async fn given_up(&self, app: &App, flight: &Flight) -> Report {
+        let report = Denied::GivenUp.report(flight);
+        self.report(app, flight, &report).await;
+        report
+    }
+
+    /// No later order launches an attempt.
+    fn launch_never(&self, key: &str) -> Result<(), Fault> {
+        self.db().run(sql::REFUSED_PUT, vec![key.into(), ms(app::now())])
     }
 
     fn under_way(&self, key: &str) -> Option<Rc<Launch>> {
@@ -146,7 +202,7 @@ impl Settler {
         let key = settle::key(settlement, attempt);
         if self.row(&key)?.is_none() && self.under_way(&key).is_none() {
             self.launching.borrow_mut().remove(&key);
-            self.db().run(sql::REFUSED_PUT, vec![key.into(), ms(app::now())])?;
+            self.launch_never(&key)?;
             return Ok(Standing::Refused);
         }
         self.db().run(sql::FLIGHT_UNTOLD, vec![key.into()])?;
@@ -157,7 +213,8 @@ impl Settler {
     fn held(&self) -> Result<Vec<HeldPayer>, Fault> {
         let rows = self.db().rows(sql::PENALTIES_AFTER, vec![ms(app::now())])?;
         let read = |row: &Vec<worker::SqlStorageValue>| {
-            let payer = Address::parse(Family::Evm, &text(row.first()))?;
+            let told = text(row.first());
+            let payer = [Family::Evm, Family::Svm].iter().find_map(|family| Address::parse(*family, &told))?;
             Some(HeldPayer { payer, until: millis(row.get(1)) })
         };
         Ok(rows.iter().filter_map(read).collect())

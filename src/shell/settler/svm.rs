@@ -4,27 +4,32 @@
 use super::books::budget;
 use super::orders::Launch;
 use super::store::Row;
-use super::{ALARM_MS, Landed, Settler, network_of, signer_of};
+use super::{ALARM_MS, LOOK_MAX, Landed, Settler, network_of, signer_of, stuck};
 use crate::address::TxId;
+use crate::amount::Amount;
 use crate::chain::facts::{Call, Facts, Reply as Said};
-use crate::chain::svm::fee::fee;
 use crate::chain::svm::wire::Wire;
+use crate::chain::svm::{self, fee::fee};
 use crate::error::Fault;
 use crate::reason::Reason;
 use crate::settle::flight::{Ending, Kind, Version};
-use crate::settle::launch::{Aloft, Denied, beforehand, paid_for};
+use crate::settle::launch::{Aloft, Denied, beforehand, covered, paid_for, source, uncrowded};
 use crate::settle::refusal::Handed;
 use crate::settle::{Cargo, Flight, Report, Spent};
 use crate::shell::app::{self, App};
-use crate::shell::sqlite::text;
 use crate::shell::{log, rpc};
-use crate::sql::settler as sql;
+use futures_util::future::join_all;
 use serde::Deserialize;
 use serde_json::json;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 /// Nodes drop what they cannot place at once, so that it must be sent again and again.
 const RESEND_MS: u64 = 2_000;
+/// Transactions that are sent at once.
+const SEND_AT_ONCE: usize = 8;
+/// Nobody waits longer for transactions to be sent again: whoever is waited for comes first.
+const PUSH_MS: u64 = 5_000;
 /// Characters of a failure that are told.
 const FAILURE_MAX: usize = 120;
 
@@ -37,37 +42,64 @@ impl Settler {
         text: &str,
         launch: &Rc<Launch>,
     ) -> Result<Option<Report>, Fault> {
-        let network = network_of(flight)?;
         if let Err(denied) = beforehand(flight, self.penalty(&flight.payer)?, app::now()) {
             return Ok(Some(denied.report(flight)));
         }
         let signer = signer_of(app, flight)?.svm();
         let signed = Wire::read(text).zip(signer).and_then(|(wire, signer)| wire.signed(signer));
         let signed = signed.ok_or_else(|| Fault::internal("the transaction could not be signed"))?;
-        let call = hash_call();
-        let providers = app.settings.providers(network);
-        let calls = core::slice::from_ref(&call);
-        let facts = rpc::call_until(network, &providers, calls, |facts| last_valid(facts, &call).is_some()).await;
-        // Its block hash is at most as young as the newest one.
-        let Some(until) = last_valid(&facts, &call) else { return Ok(Some(Denied::Untold.report(flight))) };
-        self.wake_by(app::now().plus(ALARM_MS)).await;
-        // From here to the stored bytes nothing is awaited.
-        if self.row(&flight.key())?.is_some() || !self.is_current(&flight.key(), launch) {
-            return Ok(None);
+        for is_last in [false, true] {
+            let before = self.flying()?;
+            if let Err(denied) = uncrowded(flight, before.iter().map(|(_, other)| other)) {
+                return Ok(Some(denied.report(flight)));
+            }
+            let told = told(app, flight).await?;
+            self.wake_by(app::now().plus(ALARM_MS)).await;
+            // From here to the stored bytes nothing is awaited.
+            if self.row(&flight.key())?.is_some() || !self.is_current(&flight.key(), launch) {
+                return Ok(None);
+            }
+            match self.decide_svm(app, flight, told, before)? {
+                // What is in a block by now is no longer owed.
+                Err(Denied::Balance) if !is_last => self.look_for_payer(app, &flight.payer).await?,
+                Err(denied) => return Ok(Some(denied.report(flight))),
+                Ok(until) => {
+                    // Its block hash is at most as young as the newest one.
+                    let (price, until, at) = (None, Some(until), app::now());
+                    let (kind, handed) = (Kind::Transfer, Handed::Maybe);
+                    let version = Version { raw: signed.raw, id: signed.id, price, until, at, kind, handed };
+                    self.put_flight(flight, 0, version.clone())?;
+                    if let Some(row) = self.row(&flight.key())? {
+                        self.send_svm(app, &row, &version, true).await?;
+                    }
+                    return Ok(None);
+                }
+            }
         }
-        let (spending, open) = (self.spending()?, self.flying()?);
-        let aloft = Aloft::of(open.iter().map(|(_, other)| other), flight, &spending, network);
-        if let Err(denied) = paid_for(flight, network, &spending, aloft, budget(&app.settings, network, flight)) {
-            return Ok(Some(denied.report(flight)));
-        }
-        let (price, until, at) = (None, Some(until), app::now());
-        let (kind, handed) = (Kind::Transfer, Handed::Maybe);
-        let version = Version { raw: signed.raw, id: signed.id, price, until, at, kind, handed };
-        self.put_flight(flight, 0, version.clone())?;
-        if let Some(row) = self.row(&flight.key())? {
-            self.send_svm(app, &row, &version, true).await?;
-        }
-        Ok(None)
+        Ok(Some(Denied::Balance.report(flight)))
+    }
+
+    /// Whether the flight may be launched now, and the last block that can hold it. `before` is what was
+    /// on its way before the chain was asked: the balance that was told may still hold what has moved since.
+    fn decide_svm(
+        &self,
+        app: &App,
+        flight: &Flight,
+        (until, holds): (Option<u64>, Option<Amount>),
+        before: Vec<(String, Flight)>,
+    ) -> Result<Result<u64, Denied>, Fault> {
+        let (network, spending, now) = (network_of(flight)?, self.spending()?, self.flying()?);
+        let known: BTreeMap<String, Flight> = before.into_iter().chain(now.clone()).collect();
+        let open = || now.iter().map(|(_, other)| other);
+        let penalty = self.penalty(&flight.payer)?;
+        Ok(beforehand(flight, penalty, app::now())
+            .and_then(|()| uncrowded(flight, open()))
+            .and_then(|()| covered(flight, known.values(), holds))
+            .and_then(|()| {
+                let aloft = Aloft::of(open(), flight, &spending, network);
+                paid_for(flight, network, &spending, aloft, budget(&app.settings, network, flight))
+            })
+            .and_then(|()| until.ok_or(Denied::Untold)))
     }
 
     /// Hands the bytes to the chain. What a node says against it is no end:
@@ -111,38 +143,55 @@ impl Settler {
             return Ok(());
         }
         self.pushed_at.set(Some(now));
-        for key in self.db().rows(sql::FLIGHTS_OPEN, Vec::new())? {
-            let Some(row) = self.row(&text(key.first()))? else { continue };
-            let Some(version) = row.sent.newest() else { continue };
-            if row.report.is_some() || now.since(version.at) < RESEND_MS {
-                continue;
+        let keys = self.open_keys()?;
+        let turn = self.rotas.borrow_mut().push.next(keys, |key| self.is_awaited(key), LOOK_MAX);
+        let mut due = self.open_rows(&turn);
+        due.retain(|row| row.sent.newest().is_some_and(|version| now.since(version.at) >= RESEND_MS));
+        let over = self.over(app, &due).await?;
+        for rows in due.chunks(SEND_AT_ONCE) {
+            if app::now().since(now) >= PUSH_MS {
+                break;
             }
-            if self.is_over(app, &row, version).await? {
-                let told = "the block hash expired before the transaction was taken: it can never be";
-                let ending = Ending::failed(Reason::SvmFailed, told);
-                self.end(&row.key, &Report::of(&row.flight, &row.sent, Some(version.id), ending))?;
-            } else {
-                self.send_svm(app, &row, version, false).await?;
-            }
+            join_all(rows.iter().map(|row| self.push_svm(app, row, over.contains(&row.key)))).await;
         }
         Ok(())
     }
 
-    /// Whether the chain has gone past the last block that could hold it, for
-    /// good, without it. Both are asked of one node; a height is finalized some
+    async fn push_svm(&self, app: &App, row: &Row, is_over: bool) {
+        let Some(version) = row.sent.newest() else { return };
+        let done = if is_over {
+            let told = "the block hash expired before the transaction was taken: it can never be";
+            let ending = Ending::failed(Reason::SvmFailed, told);
+            self.end(&row.key, &Report::of(&row.flight, &row.sent, Some(version.id), ending))
+        } else {
+            self.send_svm(app, row, version, false).await
+        };
+        if let Err(fault) = done {
+            stuck(&row.key, &fault);
+        }
+    }
+
+    /// Which flights the chain has gone past the last block of that could hold them, for
+    /// good, without them. All is asked of one node; a height is finalized some
     /// ten seconds after the node has seen all that its block holds.
-    async fn is_over(&self, app: &App, row: &Row, version: &Version) -> Result<bool, Fault> {
-        let network = network_of(&row.flight)?;
+    async fn over(&self, app: &App, rows: &[Row]) -> Result<BTreeSet<String>, Fault> {
+        let Some(first) = rows.first() else { return Ok(BTreeSet::new()) };
+        let network = network_of(&first.flight)?;
+        let newest: Vec<(&Row, &Version)> = rows.iter().filter_map(|row| Some((row, row.sent.newest()?))).collect();
+        let ids: Vec<TxId> = newest.iter().map(|(_, version)| version.id).collect();
         let height = Call::new("getBlockHeight", &json!([{"commitment": "finalized"}]));
-        let known = statuses_call(&[version.id], true);
+        let known = statuses_call(&ids, true);
         let calls = [height.clone(), known.clone()];
         let facts = rpc::call_all(network, &app.settings.providers(network), &calls).await;
-        let past = match facts.get(&height) {
-            Some(Said::Value(value)) => value.get().parse::<u64>().ok().zip(version.until),
+        let height = match facts.get(&height) {
+            Some(Said::Value(value)) => value.get().parse::<u64>().ok(),
             Some(Said::Error(_)) | None => None,
         };
-        let is_past = past.is_some_and(|(height, until)| height > until);
-        Ok(is_past && statuses(&facts, &known, 1).is_some_and(|statuses| statuses.iter().all(Option::is_none)))
+        let is_past = |version: &Version| height.zip(version.until).is_some_and(|(height, until)| height > until);
+        let statuses = statuses(&facts, &known, ids.len()).unwrap_or_default();
+        let told = newest.into_iter().zip(statuses);
+        let over = told.filter(|((_, version), status)| is_past(version) && status.is_none());
+        Ok(over.map(|((row, _), _)| row.key.clone()).collect())
     }
 }
 
@@ -152,6 +201,24 @@ fn spent(flight: &Flight) -> Option<Spent> {
         Cargo::Svm(text) => Wire::read(text).map(|wire| Spent { total: fee(&wire).into(), l1_fee: 0 }),
         Cargo::Evm(_) => None,
     }
+}
+
+/// In one round, of one node: the last block that can hold what names today's newest block hash, and
+/// what the account holds that the payment is taken from.
+async fn told(app: &App, flight: &Flight) -> Result<(Option<u64>, Option<Amount>), Fault> {
+    let network = network_of(flight)?;
+    let hash = hash_call();
+    let holding = source(flight).map(|account| svm::holding_call(&account));
+    let calls: Vec<Call> = [Some(hash.clone()), holding.clone()].into_iter().flatten().collect();
+    let read = |facts: &Facts| {
+        let holds = holding.as_ref().and_then(|call| svm::holding(facts, call));
+        (last_valid(facts, &hash), holds)
+    };
+    let is_whole = |facts: &Facts| {
+        let (until, holds) = read(facts);
+        until.is_some() && holds.is_some() == holding.is_some()
+    };
+    Ok(read(&rpc::call_until(network, &app.settings.providers(network), &calls, is_whole).await))
 }
 
 fn hash_call() -> Call {

@@ -3,7 +3,7 @@
 //! sent, and whatever comes of them is told.
 
 use super::store::Row;
-use super::{Settler, network_of};
+use super::{Settler, network_of, stuck};
 use crate::address::TxId;
 use crate::chain::trace::{Depth, Found};
 use crate::error::Fault;
@@ -12,7 +12,10 @@ use crate::shell::sqlite::{integer, ms, text};
 use crate::shell::{log, rpc};
 use crate::sql::settler as sql;
 use crate::time::UnixMillis;
+use futures_util::future::join_all;
 
+/// Flights that are looked at at once.
+const LOOK_AT_ONCE: usize = 8;
 /// When a completed flight is first looked at again; later ever more seldom.
 const FIRST_MS: u64 = 15_000;
 /// Chains without a rule of finality are believed after this long, and so are those that stand still.
@@ -43,27 +46,48 @@ impl Settler {
     /// Looks at all that are due.
     pub(super) async fn follow(&self, app: &App) -> Result<(), Fault> {
         let now = app::now();
-        for due in self.db().rows(sql::WATCHED_DUE, vec![ms(now)])? {
-            let key = text(due.first());
-            let since = UnixMillis(u64::try_from(integer(due.get(1))).unwrap_or_default());
-            let age = now.since(since);
-            let Some(row) = self.row(&key)? else {
-                self.db().run(sql::WATCHED_DELETE, vec![key.into()])?;
-                continue;
-            };
-            match self.standing(app, &row).await? {
-                Standing::Gone => self.reopen(&row).await?,
-                Standing::Final => self.db().run(sql::WATCHED_DELETE, vec![key.into()])?,
-                Standing::InBlock | Standing::Unknown if age >= MAX_MS => {
-                    self.db().run(sql::WATCHED_DELETE, vec![key.into()])?;
+        let due = self.db().rows(sql::WATCHED_DUE, vec![ms(now)])?;
+        for some in due.chunks(LOOK_AT_ONCE) {
+            join_all(some.iter().map(|due| async {
+                let key = text(due.first());
+                let since = UnixMillis(u64::try_from(integer(due.get(1))).unwrap_or_default());
+                let followed = match self.follow_one(app, &key, since, now).await {
+                    Err(fault) => {
+                        stuck(&key, &fault);
+                        self.watch_on(&key, since, now)
+                    }
+                    Ok(()) => Ok(()),
+                };
+                if let Err(fault) = followed {
+                    stuck(&key, &fault);
                 }
-                Standing::InBlock | Standing::Unknown => {
-                    let next = now.plus(FIRST_MS.max(age / 2));
-                    self.db().run(sql::WATCHED_PUT, vec![key.into(), ms(next), ms(since)])?;
-                }
-            }
+            }))
+            .await;
         }
         Ok(())
+    }
+
+    async fn follow_one(&self, app: &App, key: &str, since: UnixMillis, now: UnixMillis) -> Result<(), Fault> {
+        let Some(row) = self.row(key)? else { return self.watch_no_more(key) };
+        match self.standing(app, &row).await? {
+            Standing::Gone => self.reopen(&row).await,
+            Standing::Final => self.watch_no_more(key),
+            Standing::InBlock | Standing::Unknown => self.watch_on(key, since, now),
+        }
+    }
+
+    /// Once more later, unless it was followed for long enough.
+    fn watch_on(&self, key: &str, since: UnixMillis, now: UnixMillis) -> Result<(), Fault> {
+        let age = now.since(since);
+        if age >= MAX_MS {
+            return self.watch_no_more(key);
+        }
+        let next = now.plus(FIRST_MS.max(age / 2));
+        self.db().run(sql::WATCHED_PUT, vec![key.into(), ms(next), ms(since)])
+    }
+
+    fn watch_no_more(&self, key: &str) -> Result<(), Fault> {
+        self.db().run(sql::WATCHED_DELETE, vec![key.into()])
     }
 
     async fn standing(&self, app: &App, row: &Row) -> Result<Standing, Fault> {

@@ -145,6 +145,13 @@ impl Draft {
     }
 }
 
+/// A transaction that takes from the token account of this owner.
+pub(crate) fn taking_from(owner: u8) -> String {
+    let mut draft = draft();
+    draft.keys[3] = account(owner);
+    draft.text(Form::Zero)
+}
+
 fn body(transaction: &str) -> Value {
     let requirements = json!({"scheme": "exact", "network": network().caip2, "amount": AMOUNT.to_string(),
         "asset": network().asset.text, "payTo": Address::Svm(public(RECEIVER)).to_string(), "maxTimeoutSeconds": 60,
@@ -188,6 +195,7 @@ fn a_good_transaction_of_every_version_passes() {
         let (payer, receiver) = (Address::Svm(public(PAYER)), Address::Svm(public(RECEIVER)));
         assert_eq!(parties, (payer, receiver, Amount::atomic(AMOUNT), ours()));
         assert_eq!(payer_named(terms.text()), Some(payer));
+        assert_eq!(source_named(terms.text()), Some(Address::Svm(account(PAYER))));
         assert_eq!(terms.fee_lamports(), if matches!(form, Form::One(_)) { 10_007 } else { 10_001 });
         let signer = crate::signer::SvmSigner::parse(&bs58::encode(key(OURS).to_keypair_bytes()).into_string());
         let signed = terms.wire().clone().signed(&signer.expect("a key pair")).expect("signs");
