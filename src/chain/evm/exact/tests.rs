@@ -266,23 +266,26 @@ fn an_authorization_lasts_two_blocks_and_three_seconds_or_six() {
 }
 
 #[test]
-fn a_payment_whose_time_is_over_is_told_apart_only_if_its_payer_signed() {
-    let late = |change: &dyn Fn(&mut Value)| {
+fn a_payment_whose_time_is_over_keeps_its_terms_and_tells_whose_key_signed() {
+    let late = |pointer: &str, new: Value| {
         let mut body = body();
-        change(&mut body);
+        *body.pointer_mut(&format!("/paymentPayload/payload/{pointer}")).expect("a member") = new;
         let now = UnixSeconds(NOW.0.saturating_add(3_600));
         crate::chain::exact::judge_free(&payment(&body), network(), &[], now)
     };
-    let good = late(&|_| {});
-    assert!(good.terms.is_some());
-    assert_eq!(good.rules.refusal.map(|(reason, _)| reason), Some(Reason::EvmValidBefore));
-    let authorization = "/paymentPayload/payload/authorization";
-    for (member, new) in
-        [("nonce", json!(format!("0x{}", "22".repeat(32)))), ("value", json!("10001")), ("to", json!(PAYER))]
-    {
-        let changed =
-            late(&|body| *body.pointer_mut(&format!("{authorization}/{member}")).expect("a member") = new.clone());
-        assert!(changed.terms.is_none(), "{member}");
+    let own_key = |judged: &Judged| match &judged.terms {
+        Some(Either::Evm(terms)) => Some(terms.is_own_key()),
+        _ => None,
+    };
+    let good = late("authorization/to", body()["paymentPayload"]["payload"]["authorization"]["to"].clone());
+    assert_eq!(good.rules.refusal.as_ref().map(|(reason, _)| *reason), Some(Reason::EvmValidBefore));
+    assert_eq!(own_key(&good), Some(true));
+    // A payer with code signs otherwise: its terms are kept, and do not pass for its own key's.
+    let other = late("authorization/nonce", json!(format!("0x{}", "22".repeat(32))));
+    assert_eq!(other.rules.refusal.as_ref().map(|(reason, _)| *reason), Some(Reason::EvmValidBefore));
+    assert_eq!(own_key(&other), Some(false));
+    for (member, new) in [("value", json!("10001")), ("to", json!(PAYER))] {
+        assert_eq!(own_key(&late(&format!("authorization/{member}"), new)), None, "{member}");
     }
 }
 
