@@ -81,8 +81,7 @@ impl Settler {
                 log::error("flights could not be looked for", &[("cause", cause(&fault))]);
             }
         }
-        let mut rows = self.open_rows(&turn);
-        rows.sort_by_key(|row| row.nonce);
+        let rows = self.open_rows(&turn);
         if rows.first().is_some_and(|row| matches!(row.flight.cargo, Cargo::Svm(_))) {
             return self.push_all_svm(app).await;
         }
@@ -149,7 +148,8 @@ impl Settler {
         Ok(rows.iter().map(|row| text(row.first())).collect())
     }
 
-    /// Those of these flights that are on their way; one that cannot be read is skipped.
+    /// Those of these flights that are on their way, by nonce: so they end in the order in which
+    /// their blocks hold them. One that cannot be read is skipped.
     pub(super) fn open_rows(&self, keys: &[String]) -> Vec<Row> {
         let read = |key: &String| {
             self.open_row(key).unwrap_or_else(|fault| {
@@ -157,7 +157,9 @@ impl Settler {
                 None
             })
         };
-        keys.iter().filter_map(read).collect()
+        let mut rows: Vec<Row> = keys.iter().filter_map(read).collect();
+        rows.sort_by_key(|row| row.nonce);
+        rows
     }
 
     pub(super) fn is_awaited(&self, key: &str) -> bool {
