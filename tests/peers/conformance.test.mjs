@@ -8,6 +8,7 @@ import { createServer } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
+import { setTimeout } from "node:timers/promises";
 import { promisify } from "node:util";
 import { getBase58Decoder, getBase58Encoder } from "@solana/kit";
 import { encodeAbiParameters, keccak256, toHex } from "viem";
@@ -60,11 +61,15 @@ async function serve(answer) {
   return `http://127.0.0.1:${server.address().port}`;
 }
 
-/** The Worker's facilitator for callers who know of no key. */
+/** Longer than the 50 ms after which the referee's check of a lost answer hangs up. */
+const LATENCY_MS = 200;
+
+/** The Worker's facilitator for callers who know of no key, as far away as one on the Internet. */
 const keyed = () =>
   serve(async ({ method, url }, body) => {
     const headers = { authorization: `Bearer ${tenant.test}`, "content-type": "application/json" };
     const answer = await fetch(`${worker.url}/facilitator${url}`, { method, headers, body: method === "POST" ? body : undefined });
+    await setTimeout(LATENCY_MS);
     return { status: answer.status, text: await answer.text() };
   });
 
