@@ -168,7 +168,7 @@ test("its devnet run finds Solana payments settled once, confirmed and closed to
 function translator() {
   const buyers = new Map();
   const payments = new Map();
-  const hashes = new Map();
+  const settlements = new Map();
   const validBefore = 4_000_000_000n;
   async function buyerOf(memo) {
     if (!buyers.has(memo)) {
@@ -209,9 +209,10 @@ function translator() {
     }
     answer = (await asking).body;
     if (!answer.transaction) return answer;
-    // The stand-in's own name, for the hash that it always had.
-    if (!hashes.has(payment.tx)) hashes.set(payment.tx, answer.transaction);
-    return hashes.get(payment.tx) === answer.transaction ? { ...answer, transaction: payment.tx } : answer;
+    // The stand-in's own name for one settlement: a version at a higher price has another hash.
+    const { settlementId } = answer.extra;
+    if (!settlements.has(payment.tx)) settlements.set(payment.tx, settlementId);
+    return settlements.get(payment.tx) === settlementId ? { ...answer, transaction: payment.tx } : answer;
   }
   async function set({ tx, status }) {
     if (status === "failed") {
