@@ -22,6 +22,7 @@ after(async () => {
   evm?.stop();
 });
 
+/** Chance moves the moments of what happens; nothing is waited for. */
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
 test(`at random (SEED=${SEED})`, async () => {

@@ -176,6 +176,7 @@ settling("two callers of one attempt share its launch, and neither can end it", 
   const held = order({ settle: { ...settle, held: ["invalid_exact_evm_payload_authorization_valid_before", "it has expired"] } });
   const third = order({ settle });
   assert.equal(await order({ refuse: { settlement: settle.settlement, attempt: 0 } }), "known");
+  // That none of them ends has no sign to wait for: one that wrongly ends gets the time to.
   await new Promise((resolve) => setTimeout(resolve, 500));
   open(undefined);
   const reports = await Promise.all([first, held, third]);

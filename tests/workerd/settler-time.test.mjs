@@ -160,8 +160,9 @@ settling("a signer that cannot pay for a higher price leaves the first in the ai
   const pending = await order({ settle });
   assert.deepEqual([pending.status, pending.handed], ["pending", true]);
   await until(() => new Set(proxy.raw).size > 1, "the higher price", 40_000);
+  const from = proxy.calls.length;
   const still = order({ settle });
-  await new Promise((resolve) => setTimeout(resolve, 2_000));
+  await until(() => proxy.calls.slice(from).includes("eth_getTransactionReceipt"), "the look for the first");
   await evm.rpc("evm_mine");
   const report = await ended(at, settle, still);
   assert.deepEqual([report.status, report.transaction, await evm.balance(to)], ["completed", keccak256(proxy.raw[0]), 10_000n]);
