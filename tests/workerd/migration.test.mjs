@@ -103,7 +103,7 @@ test("what was pending is waited for as the transaction that it was, and handed 
   try {
     assert.equal(valid.isValid, true, JSON.stringify(valid));
     await until(async () => (await sent(evm, "pending")) === before + 2, "both transactions in the pool, again");
-    assert.equal((await verify(body)).invalidReason, "duplicate_settlement");
+    await until(async () => (await verify(body)).invalidReason === "duplicate_settlement", "the wait");
   } finally {
     await evm.rpc("evm_setAutomine", [true]);
     await evm.rpc("evm_mine");
