@@ -23,7 +23,9 @@ after(async () => {
 });
 
 test("of fifty equal settles at once one succeeds, and the others name its settlement", async () => {
-  const { settle, verify, to, get } = await payment();
+  const { settle, verify, isValid, to, get } = await payment();
+  // A fresh Worker asks the chain for prices and more first: that is not what is tested.
+  assert.equal(await isValid(), true);
   const before = await sent("latest");
   const answers = await Promise.all(Array.from({ length: 50 }, () => settle()));
   const served = answers.filter(({ body }) => body.success);
@@ -40,8 +42,8 @@ test("of fifty equal settles at once one succeeds, and the others name its settl
     const { body } = await settle();
     assert.deepEqual([outcome(body), body.transaction, body.extra.settlementId], ["duplicate_settlement", transaction, settlementId]);
   }
-  const { isValid, invalidReason } = (await verify()).body;
-  assert.deepEqual([isValid, invalidReason], [false, "duplicate_settlement"]);
+  const looked = (await verify()).body;
+  assert.deepEqual([looked.isValid, looked.invalidReason], [false, "duplicate_settlement"]);
   const { body: read } = await get(`/v1/settlements/${settlementId}`);
   assert.deepEqual([read.status, read.transaction, read.handed_over.request_id], ["completed", transaction, won.headers.get("x-request-id")]);
   assert.ok(Math.abs(Date.parse(read.handed_over.at) - Date.now()) < 60_000, read.handed_over.at);
