@@ -92,7 +92,7 @@ codes! {
     LedgerUnavailable "LEDGER_UNAVAILABLE" 503 Same "Ledger unavailable" "The tenant's ledger did not answer in time; with an `Idempotency-Key` the repeat gets what was recorded.";
     ChainUnavailable "CHAIN_UNAVAILABLE" 503 Later "Chain unavailable" "No provider of the chain gave a usable answer.";
     Misconfigured "MISCONFIGURED" 503 Later "Misconfigured" "The service's own settings are missing or malformed; the operator's log names them.";
-    SettlementNotOpen "SETTLEMENT_NOT_OPEN" 409 Never "Settlement not open" "The settlement is not completed, a request waits for it, or it was handed over before.";
+    SettlementNotOpen "SETTLEMENT_NOT_OPEN" 409 Later "Settlement not open" "The settlement is not completed, a request waits for it, or it was handed over before.";
 }
 
 impl fmt::Display for Code {

@@ -465,7 +465,7 @@ fn a_record_follows_its_own_part_of_a_transaction() {
     let record = asked(4, &[(1, 4, 7), (2, 4, 7)], 0);
     assert_eq!(event(&record, &[(5, 4, 7), (6, 4, 7)], 0), None);
     assert_eq!(event(&record, &[(5, 4, 7), (6, 5, 7)], 0), Some(EventKind::Reorged));
-    // Where money was passed on, then or now, only the sum can be told.
+    // Where money was passed on, then or now, only the sum is known.
     assert_eq!(event(&record, &[(5, 4, 7), (6, 5, 7), (7, 5, 3)], 3), None);
     assert_eq!(event(&record, &[(5, 4, 7), (6, 4, 7)], 3), Some(EventKind::Reorged));
     let record = asked(4, &[(1, 4, 7), (2, 5, 7)], 3);
@@ -552,16 +552,16 @@ fn verified(ledger: &mut Ledger, story: &Story, asked: &Step) -> u64 {
     let booked = ledger.ask(&request, NOW).unwrap();
     let (answer, units) = (booked.answer, &booked.claims);
     let amount: u64 = answer.amount.as_deref().unwrap().parse().unwrap();
-    let told: u64 = answer.transfers.iter().map(|line| line.amount.parse::<u64>().unwrap()).sum();
+    let listed: u64 = answer.transfers.iter().map(|line| line.amount.parse::<u64>().unwrap()).sum();
     let taken: u64 = units.iter().map(|row| story.amount(row.unit)).sum();
     if answer.success {
         assert!(amount > 0 && expected.is_none_or(|expected| amount >= expected), "{answer:?}");
-        assert!(amount == told || story.passed_on > 0, "{answer:?}");
+        assert!(amount == listed || story.passed_on > 0, "{answer:?}");
         assert!(payer.is_none_or(|payer| story.lines.iter().any(|line| line.0 == payer)));
         assert!(nonce.is_none_or(|at| story.lines.get(at).is_some_and(|line| line.2)));
     }
     if answer.replayed {
-        // Under the reference that had it all, and it tells no more than that.
+        // Under the reference that had it all, and its amount is no more than that.
         let own: Vec<_> =
             before.iter().filter(|row| row.reference.as_deref() == reference && reference.is_some()).collect();
         assert!(own.iter().any(|row| row.id == ClaimId::Verification(answer.id)));
@@ -610,16 +610,16 @@ fn settled(ledger: &mut Ledger, story: &Story, asked: &Step) -> u64 {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
     #[test]
-    fn no_unit_is_claimed_twice_and_no_money_is_told_twice(
+    fn no_unit_is_claimed_twice_and_no_money_counts_twice(
         story in story(), steps in proptest::collection::vec(step(), 1..24)
     ) {
         let mut ledger = Ledger::new();
         ledger.tenant.limits.per_month = Some(1_000_000);
-        let mut told = 0;
+        let mut paid = 0;
         for step in &steps {
-            told += verified(&mut ledger, &story, step) + settled(&mut ledger, &story, step);
+            paid += verified(&mut ledger, &story, step) + settled(&mut ledger, &story, step);
             let came: u64 = story.lines.iter().map(|line| line.1).sum();
-            prop_assert!(told <= came, "{told} of {came}");
+            prop_assert!(paid <= came, "{paid} of {came}");
         }
         let holders = |unit| ledger.claims.iter().filter(|row| row.unit == unit).count();
         for ordinal in (1_u64..).take(story.lines.len()) {

@@ -405,7 +405,7 @@ impl World {
     fn settle(&mut self, payment: usize, key: Option<&str>, fate: u8) {
         let now = self.now;
         let mut asked = self.asked(payment, Verb::Settle, key);
-        // The same attempt again is told what it was told: the shop serves it once for the key.
+        // The same attempt again gets the same answer: the shop serves it once for the key.
         if let Some(key) = key
             && let Some(settlement) = self.ledgers[seller(payment)].keyed.get(key).copied()
         {
@@ -590,6 +590,13 @@ impl World {
         }
     }
 
+    /// Whether its goods were given, by x402 or by its hash, or its success was: an answer may have been lost.
+    fn is_given(&self, payment: usize) -> bool {
+        let row = self.ledgers[seller(payment)].row(&name(payment));
+        let handed = row.and_then(|row| row.kept).is_some_and(|kept| kept.settlement.handed_over.is_some());
+        self.goods[payment] == 1 || handed
+    }
+
     fn check(&self) {
         for (payment, goods) in self.goods.iter().enumerate() {
             assert!(*goods <= 1, "payment {payment} was given goods for {goods} times");
@@ -688,6 +695,9 @@ proptest! {
                 world.check();
             }
             prop_assert!(world.goods[payment] - before <= 1);
+            if world.used_by(payment).is_some() {
+                prop_assert!(world.is_given(payment), "payment {payment} is on the chain, and nobody can have it");
+            }
         }
     }
 }

@@ -56,7 +56,7 @@ pub struct VerifyResponse {
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct SettleResponse {
-    /// Whether the money moved.
+    /// Whether the payment is completed and this request is the one that goods are handed over for.
     pub success: bool,
     /// Why not.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -140,17 +140,23 @@ fn parameters(row: &Row) -> Vec<Value> {
         all.push(json!({"name": "cursor", "in": "query", "schema": {"type": "string"}}));
     }
     if row.endpoint == Endpoint::Settlements {
-        let text = |name: &str, told: &str| json!({"name": name, "in": "query", "description": told, "schema": {"type": "string", "minLength": 1}});
-        all.push(text("network", "CAIP-2, our key, or the protocol's name in version 1."));
+        let text = |name: &str, about: &str| json!({"name": name, "in": "query", "description": about, "schema": {"type": "string", "minLength": 1}});
+        all.push(text("network", "CAIP-2, our key, or the protocol's name in version 1. Filters narrow each other."));
         all.push(text("payer", "Who paid."));
         all.push(text("nonce", "The authorization's nonce (EVM); needs `network` and `payer`."));
         all.push(text("transaction", "Its transaction; several settlements may share one."));
-        let told = "`false`: pending and completed ones that nobody was given yet.";
-        all.push(json!({"name": "handed_over", "in": "query", "description": told, "schema": {"type": "boolean"}}));
+        let about = "`true`: those whose success was given away; `false`: pending and completed ones whose was not.";
+        all.push(json!({"name": "handed_over", "in": "query", "description": about, "schema": {"type": "boolean"}}));
     }
     if matches!(row.endpoint, Endpoint::Verify | Endpoint::FacilitatorSettle) {
         let schema = json!({"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[ -~]+$"});
-        all.push(json!({"name": "Idempotency-Key", "in": "header", "schema": schema}));
+        let about = if row.endpoint == Endpoint::Verify {
+            "A final answer repeats byte for byte under it, with `Idempotent-Replayed: true`; for the same body only."
+        } else {
+            "Names your own attempt, never a value that the buyer can repeat. A final answer repeats byte for byte under \
+             it, with `Idempotent-Replayed: true`, a success for 10 minutes; for the same body only."
+        };
+        all.push(json!({"name": "Idempotency-Key", "in": "header", "description": about, "schema": schema}));
     }
     all
 }

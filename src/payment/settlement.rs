@@ -66,7 +66,7 @@ pub struct Settlement {
     pub created_at: String,
     /// When it was completed or failed, RFC 3339.
     pub completed_at: Option<String>,
-    /// Every transaction that was sent.
+    /// Every transaction that was sent; listed once the settlement is completed or has failed.
     pub attempts: Vec<Attempt>,
     /// Who was given its success; `null`: nobody yet.
     #[serde(default)]
@@ -79,7 +79,8 @@ pub struct Settlement {
 pub struct HandedOver {
     /// When, RFC 3339.
     pub at: String,
-    /// The request that it was given to; `null` where an older build did not note it.
+    /// The request that it was given to, the last one where it was repeated under an `Idempotency-Key`; `null` where
+    /// an older build did not note it.
     #[cfg_attr(not(target_arch = "wasm32"), schemars(with = "Option<String>"))]
     pub request_id: Option<RequestId>,
 }
@@ -95,6 +96,6 @@ pub struct Filter {
     pub authorization: Option<String>,
     /// Its transaction; several settlements may share one.
     pub transaction: Option<String>,
-    /// Whether its success was given away; `false` names those that are pending or completed.
+    /// Whether its success was given away; `false` names only those that are pending or completed.
     pub handed_over: Option<bool>,
 }

@@ -108,7 +108,7 @@ fn a_settler_of_the_build_before_finds_its_flights() {
         let bind = rusqlite::params_from_iter(bind);
         db.prepare(text).and_then(|mut found| found.query_map(bind, rows)?.collect()).expect("rows")
     };
-    // What flies and what has ended are told apart.
+    // What flies and what has ended are listed apart.
     assert_eq!(
         (keys(settler::FLIGHTS_OPEN, &[]), keys(settler::FLIGHTS_ENDED, &[""]).len()),
         (vec!["a/0".to_owned()], 0)
@@ -219,8 +219,8 @@ fn a_claim_of_the_build_before_is_the_whole() {
     assert_eq!(claims(&db), [(None, "ver_old".to_owned())]);
 }
 
-#[test]
-fn settlements_of_the_build_before_are_handed_over_if_completed_and_open_if_pending() {
+/// A ledger that the build before deliveries wrote, with a settlement of each status, migrated.
+fn ledger_before_delivery() -> Connection {
     let db = Connection::open_in_memory().expect("SQLite");
     db.execute_batch(ledger::STATE_SCHEMA).expect("the schema applies");
     db.execute_batch(ledger::SCHEMA).expect("the schema applies");
@@ -247,6 +247,34 @@ fn settlements_of_the_build_before_are_handed_over_if_completed_and_open_if_pend
     for migration in ledger::MIGRATIONS {
         db.execute_batch(migration).expect("a migration applies");
     }
+    db
+}
+
+#[test]
+fn a_failed_settlement_is_not_open_and_filters_narrow_each_other() {
+    let db = ledger_before_delivery();
+    let open = |statement: &str, bind: &[&dyn rusqlite::ToSql]| -> Vec<String> {
+        let bind: Vec<&dyn rusqlite::ToSql> = [&"stl_a" as &dyn rusqlite::ToSql, &rusqlite::types::Null, &0, &9]
+            .into_iter()
+            .chain(bind.iter().copied())
+            .collect();
+        let mut rows = db.prepare(statement).expect("prepares");
+        let found = rows.query_map(&*bind, |row| row.get(0)).expect("runs");
+        found.map(|row| row.expect("a row")).collect()
+    };
+    let (payer, nobody) = ("0xP", rusqlite::types::Null);
+    assert_eq!(open(ledger::SETTLEMENTS_OF_PAYER, &[&payer]), ["stl_2"]);
+    assert_eq!(open(ledger::SETTLEMENTS_OF_TRANSACTION, &[&"0xstl_2", &payer]), ["stl_2"]);
+    assert_eq!(open(ledger::SETTLEMENTS_OF_TRANSACTION, &[&"0xstl_2", &"0xQ"]), [""; 0]);
+    assert_eq!(open(ledger::SETTLEMENTS_OF_TRANSACTION, &[&"0xstl_3", &nobody]), [""; 0]);
+    assert_eq!(open(ledger::SETTLEMENTS_OF_AUTHORIZATION, &[&"auth-stl_2", &"0xstl_2"]), ["stl_2"]);
+    assert_eq!(open(ledger::SETTLEMENTS_OF_AUTHORIZATION, &[&"auth-stl_2", &"0xstl_1"]), [""; 0]);
+    assert_eq!(open(ledger::SETTLEMENTS_OF_AUTHORIZATION, &[&"auth-stl_3", &nobody]), [""; 0]);
+}
+
+#[test]
+fn settlements_of_the_build_before_are_handed_over_if_completed_and_open_if_pending() {
+    let db = ledger_before_delivery();
     let settlement = |id: &str| {
         let read = |row: &rusqlite::Row<'_>| {
             Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, row.get::<_, i64>(2)?, row.get::<_, String>(3)?))

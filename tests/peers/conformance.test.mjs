@@ -12,22 +12,19 @@ import { setTimeout } from "node:timers/promises";
 import { promisify } from "node:util";
 import { getBase58Decoder, getBase58Encoder } from "@solana/kit";
 import { encodeAbiParameters, keccak256, toHex } from "viem";
-import { KEYS, randomAccount, startEvm } from "../../scripts/lib/evm.mjs";
-import { DEVNET_MINT, keyPairText, randomSigner, signer, startSolana } from "../../scripts/lib/solana.mjs";
+import { randomAccount } from "../../scripts/lib/evm.mjs";
+import { DEVNET_MINT, keyPairText } from "../../scripts/lib/solana.mjs";
 import { python } from "../../scripts/lib/tools.mjs";
 import { startProxy } from "../workerd/proxy.mjs";
 import { sign } from "../workerd/payment.mjs";
-import { startWorker, until } from "../workerd/worker.mjs";
+import { until } from "../workerd/worker.mjs";
+import { BASE_SEPOLIA, CIRCLE, DEVNET, openMarket } from "./market.mjs";
 import { openShop } from "./shop.mjs";
 
-const CIRCLE = "0x036CbD53842c5426634e7929541eC2318f3dCF7e";
-const BASE_SEPOLIA = "eip155:84532";
-const DEVNET = "solana:EtWTRABZaYq6iMfeYKouRu166VU2xqa1";
 const DEVNET_GENESIS = "EtWTRABZaYq6iMfeYKouRu166VU2xqa1wcaWoxPkrZBG";
 const run = promisify(execFile);
-const payTo = randomAccount().address;
 const servers = [];
-let interpreter, evm, node, solana, worker, tenant, seller, front;
+let interpreter, evm, node, solana, worker, tenant, payTo, seller, close, front;
 
 /** What we mean to do otherwise, where the referee saw just that. */
 const DIFFERENCES = [
@@ -75,14 +72,8 @@ const keyed = () =>
 
 before(async () => {
   interpreter = await python("conformance", join(import.meta.dirname, "conformance.txt"));
-  [evm, solana] = await Promise.all([startEvm({ chainId: 84532, token: CIRCLE }), startSolana()]);
-  node = await startProxy(evm.url);
-  const pair = await keyPairText(new Uint8Array(32).fill(0x21));
-  worker = await startWorker({ vars: { RPC_BASE_SEPOLIA: node.url, EVM_SIGNERS_TEST: KEYS.at(-1), RPC_SOLANA_DEVNET: solana.url, SOLANA_SIGNERS_TEST: pair } });
-  solana.svm.airdrop((await signer(0x21)).address, 1_000_000_000n);
-  seller = (await randomSigner()).address;
-  await solana.fund(seller, 0n, DEVNET_MINT);
-  tenant = await worker.tenant({ recipients: { "base-sepolia": payTo, "solana-devnet": seller } });
+  const proxied = async (url) => (node = await startProxy(url)).url;
+  ({ evm, solana, worker, tenant, payTo, seller, close } = await openMarket({ front: proxied }));
   front = await keyed();
 });
 after(async () => {
@@ -90,10 +81,8 @@ after(async () => {
     server.closeAllConnections();
     server.close();
   }
-  await worker?.stop();
+  await close?.();
   node?.stop();
-  evm?.stop();
-  solana?.stop();
 });
 
 /** Every check passes but those that are listed, and those still fail. */
@@ -113,13 +102,13 @@ async function command(...args) {
   return JSON.parse(stdout);
 }
 
-test("what is supported is told as the specification says", async () => {
+test("the answer of /supported is as the specification says", async () => {
   const { results: [{ checks }] } = await command("live", `${worker.url}/facilitator`);
   assert.equal(checks.length, 4);
   judge("live", checks);
 });
 
-test("a shop's 402 that was made with what is supported is whole", async () => {
+test("a stock shop's 402 response passes every check of a resource server", async () => {
   const accepts = [{ network: BASE_SEPOLIA, payTo, price: "$0.01" }, { network: DEVNET, payTo: seller, price: "$0.01" }];
   const shop = await openShop({ facilitator: `${worker.url}/facilitator`, key: tenant.test, accepts });
   try {
@@ -131,7 +120,7 @@ test("a shop's 402 that was made with what is supported is whole", async () => {
   }
 });
 
-test("its devnet run finds Solana payments settled once, confirmed and closed to failures", { timeout: 120_000 }, async () => {
+test("its devnet run passes: Solana payments are settled once and confirmed, and failures are refused", { timeout: 120_000 }, async () => {
   const keys = mkdtempSync(join(tmpdir(), "x402conf-"));
   try {
     const seed = crypto.getRandomValues(new Uint8Array(32));
@@ -203,7 +192,7 @@ function translator() {
     const asking = worker.call("POST", `/facilitator/${verb}`, { key: tenant.test, body });
     let answer;
     if (verb === "settle" && status === "pending") {
-      asking.then((told) => (answer = told));
+      asking.then((came) => (answer = came));
       await until(() => answer || node.calls.slice(from).includes("eth_getTransactionReceipt"), "the wait for a block");
       if (!answer) await worker.advance(21_000);
     }
@@ -227,8 +216,9 @@ function translator() {
   return serve(async ({ url }, text) => {
     const asked = JSON.parse(text);
     const verb = url.slice(1);
-    const told = verb === "set" ? await set(asked) : verb === "supported" ? (await worker.call("GET", "/facilitator/supported", { key: tenant.test })).body : await ask(verb, asked);
-    return { text: JSON.stringify(told) };
+    if (verb === "set") return { text: JSON.stringify(await set(asked)) };
+    if (verb === "supported") return { text: (await worker.call("GET", "/facilitator/supported", { key: tenant.test })).text };
+    return { text: JSON.stringify(await ask(verb, asked)) };
   });
 }
 

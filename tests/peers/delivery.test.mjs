@@ -2,31 +2,27 @@
 // families, and one that settles before it serves, sell the very same header
 // over and over, at once and in sequence, on two routes of equal price.
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { generatePrivateKey, privateKeyToAccount } from "viem/accounts";
-import { ACCOUNTS, KEYS, randomAccount, startEvm } from "../../scripts/lib/evm.mjs";
-import { DEVNET_MINT, keyPairText, randomSigner, signer, startSolana } from "../../scripts/lib/solana.mjs";
+import { randomAccount } from "../../scripts/lib/evm.mjs";
+import { DEVNET_MINT, randomSigner } from "../../scripts/lib/solana.mjs";
 import { python } from "../../scripts/lib/tools.mjs";
+import { sent } from "../workerd/settling.mjs";
 import { startWire } from "../workerd/wire.mjs";
-import { startWorker, until } from "../workerd/worker.mjs";
+import { until } from "../workerd/worker.mjs";
+import { BASE_SEPOLIA, DEVNET, openMarket, openPythonShop } from "./market.mjs";
 import { openShop, paymentHeader } from "./shop.mjs";
 import { openShop as openFirst, paymentHeader as firstHeader } from "./v1/shop.mjs";
 
-const CIRCLE = "0x036CbD53842c5426634e7929541eC2318f3dCF7e";
-const BASE_SEPOLIA = "eip155:84532";
-const DEVNET = "solana:EtWTRABZaYq6iMfeYKouRu166VU2xqa1";
-const SIGNER = ACCOUNTS.at(-1).address;
 const PAGES = ["report", "forecast"];
 const PRICE = 10_000n;
-const payTo = randomAccount().address;
 const stops = [];
-let evm, solana, worker, wire, seller;
+let evm, solana, payTo, seller, wire, close;
 
 const onEvm = {
-  count: async () => Number(await evm.rpc("eth_getTransactionCount", [SIGNER, "latest"])),
-  pool: async () => Number(await evm.rpc("eth_getTransactionCount", [SIGNER, "pending"])),
+  count: () => sent(evm),
+  pool: () => sent(evm, "pending"),
   earned: () => evm.balance(payTo),
   hold: () => evm.rpc("evm_setAutomine", [false]),
   release: async () => {
@@ -52,16 +48,10 @@ async function evmHeader(url) {
 
 before(async () => {
   const interpreter = await python("peers", join(import.meta.dirname, "requirements.txt"));
-  [evm, solana] = await Promise.all([startEvm({ chainId: 84532, token: CIRCLE }), startSolana()]);
-  const feePayer = await keyPairText(new Uint8Array(32).fill(0x21));
-  const vars = { RPC_BASE_SEPOLIA: evm.url, EVM_SIGNERS_TEST: KEYS.at(-1), RPC_SOLANA_DEVNET: solana.url, SOLANA_SIGNERS_TEST: feePayer };
-  worker = await startWorker({ vars });
-  wire = await startWire(worker.url);
-  solana.svm.airdrop((await signer(0x21)).address, 1_000_000_000n);
-  seller = (await randomSigner()).address;
-  await solana.fund(seller, 0n, DEVNET_MINT);
-  const limits = { per_minute: 100_000, per_hour: 100_000 };
-  const { test: key } = await worker.tenant({ recipients: { "base-sepolia": payTo, "solana-devnet": seller }, limits });
+  const market = await openMarket({ limits: { per_minute: 100_000, per_hour: 100_000 } });
+  ({ evm, solana, payTo, seller, close } = market);
+  wire = await startWire(market.worker.url);
+  const key = market.tenant.test;
   const facilitator = `${wire.url}/facilitator`;
   const price = { network: BASE_SEPOLIA, payTo, price: "$0.01" };
   const opened = async (shop) => {
@@ -89,21 +79,13 @@ before(async () => {
       return firstHeader(url, { network: "base-sepolia", key: secret });
     },
   };
-  const wishes = JSON.stringify({ facilitator, key, pages: PAGES, accepts: [price] });
-  const child = spawn(interpreter, [join(import.meta.dirname, "peer.py"), "shop", "fastapi", wishes], { stdio: ["ignore", "pipe", "inherit"] });
-  stops.push(() => child.kill("SIGKILL"));
-  const port = await new Promise((resolve, reject) => {
-    child.stdout.once("data", (line) => resolve(Number(line)));
-    child.once("exit", (code) => reject(new Error(`the shop ended with ${code}`)));
-  });
-  shops.FastAPI = { chain: onEvm, url: `http://127.0.0.1:${port}/report`, header: evmHeader };
+  const fastApi = openPythonShop(interpreter, "fastapi", { facilitator, key, pages: PAGES, accepts: [price] });
+  shops.FastAPI = { chain: onEvm, url: await fastApi.then(opened), header: evmHeader };
 });
 after(async () => {
   for (const stop of stops) stop();
   wire?.stop();
-  await worker?.stop();
-  evm?.stop();
-  solana?.stop();
+  await close?.();
 });
 
 /** Asks for a page with a header; whether it was served. A page is served whole or not at all. */

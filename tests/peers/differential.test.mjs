@@ -3,45 +3,29 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { multicall3Bytecode } from "../../node_modules/viem/_esm/constants/contracts.js";
-import { KEYS, randomAccount, startEvm } from "../../scripts/lib/evm.mjs";
-import { DEVNET_MINT, keyPairText, randomSigner, signer, startSolana } from "../../scripts/lib/solana.mjs";
+import { KEYS, randomAccount } from "../../scripts/lib/evm.mjs";
+import { DEVNET_MINT, randomSigner } from "../../scripts/lib/solana.mjs";
 import { sign, signSvm } from "../workerd/payment.mjs";
-import { startWorker } from "../workerd/worker.mjs";
 import { EVM_DIFFERENCES, SVM_DIFFERENCES } from "./differences.mjs";
+import { CIRCLE, DEVNET, openMarket } from "./market.mjs";
 import { changeRequirements, junk, put, scratch, seeded } from "./mutations.mjs";
 import { reference, withEvm, withSvm } from "./reference-facilitator.mjs";
 
-const CIRCLE = "0x036CbD53842c5426634e7929541eC2318f3dCF7e";
-const DEVNET = "solana:EtWTRABZaYq6iMfeYKouRu166VU2xqa1";
 const CASES = Number(process.env.CASES ?? 2_000);
 const SEED = Number(process.env.SEED ?? 402);
 const AT_ONCE = 24;
-let evm, solana, worker, tenant, facilitator;
-const payTo = randomAccount().address;
-let seller;
+let evm, solana, worker, tenant, payTo, seller, close, facilitator;
 
 before(async () => {
-  [evm, solana] = await Promise.all([startEvm({ chainId: 84532, token: CIRCLE }), startSolana()]);
-  const feePayer = await signer(0x21);
-  const pair = await keyPairText(new Uint8Array(32).fill(0x21));
-  const vars = { RPC_BASE_SEPOLIA: evm.url, EVM_SIGNERS_TEST: KEYS.at(-1), RPC_SOLANA_DEVNET: solana.url, SOLANA_SIGNERS_TEST: pair };
-  worker = await startWorker({ vars });
-  solana.svm.airdrop(feePayer.address, 1_000_000_000n);
-  seller = (await randomSigner()).address;
-  await solana.fund(seller, 0n, DEVNET_MINT);
-  const limits = { per_minute: 1_000_000, per_hour: 1_000_000 };
-  tenant = await worker.tenant({ recipients: { "base-sepolia": payTo, "solana-devnet": seller }, limits });
+  const market = await openMarket({ limits: { per_minute: 1_000_000, per_hour: 1_000_000 } });
+  ({ evm, solana, worker, tenant, payTo, seller, close } = market);
   // The reference looks into failures by Multicall3, at the address it has everywhere.
   const deployed = await evm.rpc("eth_call", [{ data: multicall3Bytecode }]);
   await evm.rpc("anvil_setCode", ["0xcA11bde05977b3631167028862bE2a173976CA11", deployed]);
   facilitator = withEvm(reference(), { url: evm.url, chainId: 84532, key: KEYS.at(-1), name: "base-sepolia" });
-  await withSvm(facilitator, { url: solana.url, signer: feePayer, limits: { maxPriorityFeeMicroLamports: 500_000, maxComputeUnits: 400_000, maxRequiredSignatures: 2 } });
+  await withSvm(facilitator, { url: solana.url, signer: market.feePayer, limits: { maxPriorityFeeMicroLamports: 500_000, maxComputeUnits: 400_000, maxRequiredSignatures: 2 } });
 });
-after(async () => {
-  await worker?.stop();
-  evm?.stop();
-  solana?.stop();
-});
+after(() => close?.());
 
 const verdict = ({ isValid, invalidReason }) => (isValid ? "valid" : invalidReason);
 

@@ -1,52 +1,33 @@
 // The public Python package against our facilitator: shops and buyers of both
 // kinds, on chains that look like Base Sepolia and Solana's devnet.
 import assert from "node:assert/strict";
-import { execFile, spawn } from "node:child_process";
+import { execFile } from "node:child_process";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { promisify } from "node:util";
-import { KEYS, startEvm } from "../../scripts/lib/evm.mjs";
-import { DEVNET_MINT, keyPairText, signer, startSolana } from "../../scripts/lib/solana.mjs";
+import { DEVNET_MINT, keyPairText, signer } from "../../scripts/lib/solana.mjs";
 import { python } from "../../scripts/lib/tools.mjs";
 import { privateKeyToAccount } from "viem/accounts";
-import { startWorker } from "../workerd/worker.mjs";
+import { BASE_SEPOLIA, DEVNET, PEER, openMarket, openPythonShop } from "./market.mjs";
 import { buy } from "./shop.mjs";
 
-const CIRCLE = "0x036CbD53842c5426634e7929541eC2318f3dCF7e";
-const PEER = join(import.meta.dirname, "peer.py");
-const seller = privateKeyToAccount(`0x${"5e".repeat(32)}`).address;
-let interpreter, evm, solana, worker, tenant, svmSeller;
+let interpreter, evm, solana, worker, tenant, seller, svmSeller, close;
 const shops = new Map();
 
 before(async () => {
   interpreter = await python("peers", join(import.meta.dirname, "requirements.txt"));
-  [evm, solana] = await Promise.all([startEvm({ chainId: 84532, token: CIRCLE }), startSolana()]);
-  const feePayer = await keyPairText(new Uint8Array(32).fill(0x21));
-  const vars = { RPC_BASE_SEPOLIA: evm.url, EVM_SIGNERS_TEST: KEYS.at(-1), RPC_SOLANA_DEVNET: solana.url, SOLANA_SIGNERS_TEST: feePayer };
-  worker = await startWorker({ vars });
-  solana.svm.airdrop((await signer(0x21)).address, 1_000_000_000n);
-  svmSeller = (await signer(0x31)).address;
-  await solana.fund(svmSeller, 0n, DEVNET_MINT);
-  tenant = await worker.tenant({ recipients: { "base-sepolia": seller, "solana-devnet": svmSeller } });
+  ({ evm, solana, worker, tenant, payTo: seller, seller: svmSeller, close } = await openMarket());
   const accepts = [
-    { network: "eip155:84532", payTo: seller, price: "$0.01" },
-    { network: "solana:EtWTRABZaYq6iMfeYKouRu166VU2xqa1", payTo: svmSeller, price: "$0.01" },
+    { network: BASE_SEPOLIA, payTo: seller, price: "$0.01" },
+    { network: DEVNET, payTo: svmSeller, price: "$0.01" },
   ];
   for (const framework of ["fastapi", "flask"]) {
-    const wishes = JSON.stringify({ facilitator: `${worker.url}/facilitator`, key: tenant.test, accepts });
-    const child = spawn(interpreter, [PEER, "shop", framework, wishes], { stdio: ["ignore", "pipe", "inherit"] });
-    const port = await new Promise((resolve, reject) => {
-      child.stdout.once("data", (line) => resolve(Number(line)));
-      child.once("exit", (code) => reject(new Error(`the ${framework} shop ended with ${code}`)));
-    });
-    shops.set(framework, { child, url: `http://127.0.0.1:${port}/report` });
+    shops.set(framework, await openPythonShop(interpreter, framework, { facilitator: `${worker.url}/facilitator`, key: tenant.test, accepts }));
   }
 });
 after(async () => {
-  for (const { child } of shops.values()) child.kill("SIGKILL");
-  await worker?.stop();
-  evm?.stop();
-  solana?.stop();
+  for (const shop of shops.values()) shop.close();
+  await close?.();
 });
 
 async function buyWith(library, wishes) {

@@ -2,35 +2,22 @@
 // that look like Base Sepolia and Solana's devnet, with the token where Circle's stands.
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { KEYS, randomAccount, startEvm } from "../../scripts/lib/evm.mjs";
-import { DEVNET_MINT, keyPairText, randomSigner, signer, startSolana } from "../../scripts/lib/solana.mjs";
-import { startWorker } from "../workerd/worker.mjs";
+import { randomAccount } from "../../scripts/lib/evm.mjs";
+import { DEVNET_MINT, randomSigner } from "../../scripts/lib/solana.mjs";
+import { BASE_SEPOLIA, DEVNET, openMarket } from "./market.mjs";
 import { buy, honoShop, openShop } from "./shop.mjs";
 
-const CIRCLE = "0x036CbD53842c5426634e7929541eC2318f3dCF7e";
-const BASE_SEPOLIA = "eip155:84532";
-const DEVNET = "solana:EtWTRABZaYq6iMfeYKouRu166VU2xqa1";
-let evm, solana, worker, tenant, shop, seller;
-const payTo = randomAccount().address;
+let evm, solana, worker, tenant, payTo, seller, close, shop;
 const accepts = () => [{ network: BASE_SEPOLIA, payTo, price: "$0.01" }, { network: DEVNET, payTo: seller, price: "$0.01" }];
 const sell = (key) => openShop({ facilitator: `${worker.url}/facilitator`, key, accepts: accepts() });
 
 before(async () => {
-  [evm, solana] = await Promise.all([startEvm({ chainId: 84532, token: CIRCLE }), startSolana()]);
-  const feePayer = await keyPairText(new Uint8Array(32).fill(0x21));
-  const vars = { RPC_BASE_SEPOLIA: evm.url, EVM_SIGNERS_TEST: KEYS.at(-1), RPC_SOLANA_DEVNET: solana.url, SOLANA_SIGNERS_TEST: feePayer };
-  worker = await startWorker({ vars });
-  solana.svm.airdrop((await signer(0x21)).address, 1_000_000_000n);
-  seller = (await randomSigner()).address;
-  await solana.fund(seller, 0n, DEVNET_MINT);
-  tenant = await worker.tenant({ recipients: { "base-sepolia": payTo, "solana-devnet": seller } });
+  ({ evm, solana, worker, tenant, payTo, seller, close } = await openMarket());
   shop = await sell(tenant.test);
 });
 after(async () => {
   shop?.close();
-  await worker?.stop();
-  evm?.stop();
-  solana?.stop();
+  await close?.();
 });
 
 test("a stock buyer pays a stock shop, and the money arrives", async () => {

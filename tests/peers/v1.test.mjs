@@ -3,30 +3,16 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { privateKeyToAccount } from "viem/accounts";
-import { KEYS, randomAccount, startEvm } from "../../scripts/lib/evm.mjs";
-import { DEVNET_MINT, keyPairText, randomSigner, signer, startSolana } from "../../scripts/lib/solana.mjs";
-import { startWorker } from "../workerd/worker.mjs";
+import { DEVNET_MINT, keyPairText, signer } from "../../scripts/lib/solana.mjs";
+import { openMarket } from "./market.mjs";
 import { buy, openShop } from "./v1/shop.mjs";
 
-const CIRCLE = "0x036CbD53842c5426634e7929541eC2318f3dCF7e";
-let evm, solana, worker, tenant, seller;
-const payTo = randomAccount().address;
+let evm, solana, worker, tenant, payTo, seller, close;
 
 before(async () => {
-  [evm, solana] = await Promise.all([startEvm({ chainId: 84532, token: CIRCLE }), startSolana()]);
-  const feePayer = await keyPairText(new Uint8Array(32).fill(0x21));
-  const vars = { RPC_BASE_SEPOLIA: evm.url, EVM_SIGNERS_TEST: KEYS.at(-1), RPC_SOLANA_DEVNET: solana.url, SOLANA_SIGNERS_TEST: feePayer };
-  worker = await startWorker({ vars });
-  solana.svm.airdrop((await signer(0x21)).address, 1_000_000_000n);
-  seller = (await randomSigner()).address;
-  await solana.fund(seller, 0n, DEVNET_MINT);
-  tenant = await worker.tenant({ recipients: { "base-sepolia": payTo, "solana-devnet": seller } });
+  ({ evm, solana, worker, tenant, payTo, seller, close } = await openMarket());
 });
-after(async () => {
-  await worker?.stop();
-  evm?.stop();
-  solana?.stop();
-});
+after(() => close?.());
 
 const open = (network, to) => openShop({ facilitator: `${worker.url}/facilitator`, key: tenant.test, network, payTo: to });
 

@@ -3,23 +3,35 @@
 import assert from "node:assert/strict";
 import { request as http } from "node:http";
 import { connect } from "node:net";
-import { ACCOUNTS } from "../../scripts/lib/evm.mjs";
-import { signedPayment } from "./payment.mjs";
+import { LONG, nonceOf, signedPayment } from "./payment.mjs";
+import { sent as sentOn } from "./settling.mjs";
 import { until } from "./worker.mjs";
 
-const SIGNER = ACCOUNTS.at(-1).address;
 const ROUTE = "/facilitator/settle";
-/** A test puts the Worker's clock forward; what is signed outlives it. */
-export const LONG = { change: { validBefore: 4_000_000_000n } };
 /** A lease ends after 30 s; a reopening that is noticed comes much sooner. */
-export const SOON = 10_000;
+const SOON = 10_000;
 
-export const nonceOf = (body) => body.paymentPayload.payload.authorization.nonce;
-export const told = ({ success, errorReason }) => (success ? "success" : errorReason);
+/** Settles over a connection of its own, which `cut` resets; `answer` is what came, or nothing. */
+export function caller(worker, { key, body }, headers = {}) {
+  const { hostname, port } = new URL(worker.url);
+  const text = JSON.stringify(body);
+  const own = { authorization: `Bearer ${key}`, "content-type": "application/json", "content-length": Buffer.byteLength(text), ...headers };
+  const request = http({ hostname, port, path: ROUTE, method: "POST", agent: false, headers: own });
+  const answer = new Promise((resolve) => {
+    request.once("error", () => resolve(undefined));
+    request.once("response", async (response) => {
+      // A connection that ends within the body has brought no answer.
+      const whole = Buffer.concat(await response.toArray().catch(() => [])).toString();
+      resolve(whole ? { status: response.statusCode, headers: response.headers, text: whole, body: JSON.parse(whole) } : undefined);
+    });
+  });
+  request.end(text);
+  return { answer, cut: () => request.socket?.resetAndDestroy() };
+}
 
 /** The helpers for one Worker and one chain. */
 export function callers(worker, evm) {
-  const sent = async (tag) => Number(await evm.rpc("eth_getTransactionCount", [SIGNER, tag]));
+  const sent = (tag) => sentOn(evm, tag);
   const inThePool = (count) => until(async () => (await sent("pending")) === count, "the settlement in the pool");
   const { hostname, port } = new URL(worker.url);
 
@@ -35,23 +47,7 @@ export function callers(worker, evm) {
     return { ...paid, key, get, settle, open, record, handOver, isValid: async () => (await paid.verify()).body.isValid };
   }
 
-  /** Settles over a connection of its own, which `cut` resets; `answer` is what came, or nothing. */
-  function caller({ key, body }, headers = {}) {
-    const text = JSON.stringify(body);
-    const own = { authorization: `Bearer ${key}`, "content-type": "application/json", "content-length": Buffer.byteLength(text), ...headers };
-    const request = http({ hostname, port, path: ROUTE, method: "POST", agent: false, headers: own });
-    const answer = new Promise((resolve) => {
-      request.once("error", () => resolve(undefined));
-      request.once("response", async (response) => {
-        const whole = Buffer.concat(await response.toArray().catch(() => [])).toString();
-        resolve({ status: response.statusCode, headers: response.headers, text: whole, body: JSON.parse(whole) });
-      });
-    });
-    request.end(text);
-    return { answer, cut: () => request.socket.resetAndDestroy() };
-  }
-
-  /** A bare socket that has sent a settle and reads nothing until it is told to. */
+  /** A bare socket that has sent a settle; it is paused, so that nothing is read until the test reads. */
   function deaf({ key, body }, headers = {}) {
     const text = JSON.stringify(body);
     const all = { host: hostname, authorization: `Bearer ${key}`, "content-type": "application/json", "content-length": Buffer.byteLength(text), connection: "close", ...headers };
@@ -73,10 +69,10 @@ export function callers(worker, evm) {
     }
   }
 
-  /** Has a caller vanish while the settlement of `body` is awaited; it is completed, and open again. */
+  /** Makes a caller vanish while the settlement of `body` is awaited; it is completed, and open again. */
   async function lose(paid, body = paid.body) {
     await whileBlocksStand(async (count) => {
-      const gone = caller({ key: paid.key, body });
+      const gone = caller(worker, { key: paid.key, body });
       await inThePool(count + 1);
       gone.cut();
       assert.equal(await gone.answer, undefined);
@@ -90,5 +86,5 @@ export function callers(worker, evm) {
     const paid = await payment(wishes);
     return { ...paid, settlement: await lose(paid) };
   }
-  return { sent, inThePool, payment, caller, deaf, whileBlocksStand, lose, lost };
+  return { sent, inThePool, payment, caller: (paid, headers) => caller(worker, paid, headers), deaf, whileBlocksStand, lose, lost };
 }

@@ -5,7 +5,7 @@ import { encodeFunctionData } from "viem";
 import { contracts } from "../../scripts/lib/contract.mjs";
 import { ACCOUNTS, KEYS, TOKEN, randomAccount, startEvm } from "../../scripts/lib/evm.mjs";
 import { MEMO_PROGRAM, MINT, getTransferCheckedInstruction, signer, startSolana } from "../../scripts/lib/solana.mjs";
-import { sign } from "./payment.mjs";
+import { authorizationCall, nonceOf, random, sign } from "./payment.mjs";
 import { startWorker, until } from "./worker.mjs";
 
 const CENT = 10_000n;
@@ -25,7 +25,7 @@ after(async () => {
   solana?.stop();
 });
 
-const address = () => `0x${Buffer.from(crypto.getRandomValues(new Uint8Array(20))).toString("hex")}`;
+const address = () => random(20);
 
 async function merchant(to = address()) {
   const tenant = await worker.tenant({ recipients: { "local-evm": to } });
@@ -35,8 +35,7 @@ async function merchant(to = address()) {
 
 async function tokenData(functionName, args) {
   const { LocalUSDC } = await contracts();
-  const abi = LocalUSDC.abi.filter((each) => each.name === functionName && each.inputs.length === args.length);
-  return encodeFunctionData({ abi, functionName, args });
+  return encodeFunctionData({ abi: LocalUSDC.abi, functionName, args });
 }
 
 /** Sends calls of the token in one transaction; answers its hash. `mine` where the chain does not by itself. */
@@ -48,39 +47,33 @@ async function batch(calls, { mine = false } = {}) {
   return hash;
 }
 
-/** The call that uses a signed authorization. */
-function use(body) {
-  const { authorization: a, signature } = body.paymentPayload.payload;
-  return tokenData("transferWithAuthorization", [a.from, a.to, BigInt(a.value), BigInt(a.validAfter), BigInt(a.validBefore), a.nonce, signature]);
-}
-
 async function authorized(to, amount, buyer = randomAccount()) {
   await evm.mint(buyer.address, amount);
   const body = await sign({ buyer, to, amount });
-  return { buyer, body, payer: buyer.address, nonce: body.paymentPayload.payload.authorization.nonce };
+  return { buyer, body, payer: buyer.address, nonce: nonceOf(body) };
 }
 
 /** One transaction: a cent of one buyer and ten of another, each by an authorization. */
 async function two(to) {
   const [cent, ten] = [await authorized(to, CENT), await authorized(to, TEN)];
-  return { cent, ten, hash: await batch([use(cent.body), use(ten.body)]) };
+  return { cent, ten, hash: await batch([authorizationCall(cent.body), authorizationCall(ten.body)]) };
 }
 
-const told = ({ success, error_code, amount, replayed }) => [success, error_code, amount, replayed];
+const verdict = ({ success, error_code, amount, replayed }) => [success, error_code, amount, replayed];
 
-test("a nonce brings its own payment, and a second order has its own", async () => {
+test("a nonce selects its own payment, and a second order in the transaction has its own", async () => {
   const { to, ask, test: key } = await merchant();
   const { cent, ten, hash } = await two(to);
   const low = await ask(hash, { authorization_nonce: cent.nonce, expected_amount: "10", reference: "dear" });
   assert.deepEqual([low.success, low.error_code, low.amount_usdc, low.transfers.length], [false, "AMOUNT_TOO_LOW", "0.010000", 1]);
   const dear = await ask(hash, { authorization_nonce: ten.nonce, expected_amount: "10", reference: "dear" });
-  assert.deepEqual([...told(dear), dear.from_address, dear.binding], [true, null, "10000000", false, ten.payer, "authorization"]);
+  assert.deepEqual([...verdict(dear), dear.from_address, dear.binding], [true, null, "10000000", false, ten.payer, "authorization"]);
   assert.deepEqual([dear.transfers.length, dear.overpaid, dear.claimed], [1, "0", true]);
   const cheap = await ask(hash, { authorization_nonce: cent.nonce, expected_amount: "0.01", reference: "cheap" });
-  assert.deepEqual([...told(cheap), cheap.from_address], [true, null, "10000", false, cent.payer]);
+  assert.deepEqual([...verdict(cheap), cheap.from_address], [true, null, "10000", false, cent.payer]);
   assert.notEqual(cheap.id, dear.id);
   const again = await ask(hash, { expected_amount: "10", reference: "dear" });
-  assert.deepEqual([...told(again), again.id], [true, null, "10000000", true, dear.id]);
+  assert.deepEqual([...verdict(again), again.id], [true, null, "10000000", true, dear.id]);
   for (const [reference, inTheWay] of [["cheap", dear], ["third", cheap]]) {
     const all = await ask(hash, { expected_amount: "10", reference });
     assert.deepEqual([all.error_code, all.claimed_by.id], ["ALREADY_CLAIMED", inTheWay.id], reference);
@@ -91,50 +84,50 @@ test("a nonce brings its own payment, and a second order has its own", async () 
   assert.deepEqual(records.map(({ id, amount }) => [id, amount]), [[cheap.id, "10000"], [dear.id, "10000000"]]);
 });
 
-test("a payer brings what he paid, and who names nobody gets what is free", async () => {
+test("a payer selects what they paid, and a request that names nobody gets what is free", async () => {
   const { to, ask } = await merchant();
   const { cent, ten, hash } = await two(to);
   const dear = await ask(hash, { payer: ten.payer, expected_amount: "10", reference: "dear" });
-  assert.deepEqual([...told(dear), dear.binding], [true, null, "10000000", false, "payer"]);
+  assert.deepEqual([...verdict(dear), dear.binding], [true, null, "10000000", false, "payer"]);
   const again = await ask(hash, { expected_amount: "10", reference: "late" });
   assert.deepEqual([again.error_code, again.claimed_by.id], ["ALREADY_CLAIMED", dear.id]);
   const looked = await ask(hash, { reference: "late", claim: false });
-  assert.deepEqual([...told(looked), looked.claimed], [true, null, "10000", false, false]);
+  assert.deepEqual([...verdict(looked), looked.claimed], [true, null, "10000", false, false]);
   const rest = await ask(hash, { expected_amount: "0.01", reference: "late" });
-  assert.deepEqual([...told(rest), rest.from_address, rest.transfers.length], [true, null, "10000", false, cent.payer, 1]);
+  assert.deepEqual([...verdict(rest), rest.from_address, rest.transfers.length], [true, null, "10000", false, cent.payer, 1]);
   assert.equal((await ask(hash, { reference: "later" })).error_code, "ALREADY_CLAIMED");
   const mixed = await ask(hash, { payer: cent.payer, authorization_nonce: ten.nonce });
   assert.equal(mixed.error_code, "AUTHORIZATION_MISMATCH");
   assert.equal((await ask(hash, { payer: OPERATOR.address })).error_code, "PAYER_MISMATCH");
 });
 
-test("the whole excludes its parts, and a part the whole; under one reference all is told again", async () => {
+test("the whole excludes its parts, and a part the whole; under one reference each repeats", async () => {
   const { to, ask } = await merchant();
   const first = await two(to);
   const whole = await ask(first.hash, { reference: "a", expected_amount: "10.01" });
-  assert.deepEqual(told(whole), [true, null, "10010000", false]);
+  assert.deepEqual(verdict(whole), [true, null, "10010000", false]);
   const part = await ask(first.hash, { authorization_nonce: first.cent.nonce, reference: "b" });
   assert.deepEqual([part.error_code, part.claimed_by.id], ["ALREADY_CLAIMED", whole.id]);
   const own = await ask(first.hash, { authorization_nonce: first.cent.nonce, reference: "a" });
-  assert.deepEqual([...told(own), own.id], [true, null, "10000", true, whole.id]);
+  assert.deepEqual([...verdict(own), own.id], [true, null, "10000", true, whole.id]);
   const second = await two(to);
   const cent = await ask(second.hash, { payer: second.cent.payer, reference: "a" });
   const all = await ask(second.hash, { reference: "b", expected_amount: "10.01" });
   assert.deepEqual([all.error_code, all.claimed_by.id], ["ALREADY_CLAIMED", cent.id]);
   const more = await ask(second.hash, { reference: "a", expected_amount: "10" });
-  assert.deepEqual([...told(more), more.id === cent.id], [true, null, "10000000", false, false]);
+  assert.deepEqual([...verdict(more), more.id === cent.id], [true, null, "10000000", false, false]);
   const both = await ask(second.hash, { reference: "a", expected_amount: "10.01" });
-  assert.deepEqual([...told(both), both.id], [true, null, "10010000", true, cent.id]);
+  assert.deepEqual([...verdict(both), both.id], [true, null, "10010000", true, cent.id]);
 });
 
 test("two authorizations of one payer are two payments", async () => {
   const { to, ask } = await merchant();
   const buyer = randomAccount();
   const [one, other] = [await authorized(to, CENT, buyer), await authorized(to, CENT, buyer)];
-  const hash = await batch([use(one.body), use(other.body)]);
+  const hash = await batch([authorizationCall(one.body), authorizationCall(other.body)]);
   const first = await ask(hash, { authorization_nonce: one.nonce, expected_amount: "0.01", reference: "1" });
   const second = await ask(hash, { authorization_nonce: other.nonce, expected_amount: "0.01", reference: "2" });
-  assert.deepEqual([told(first), told(second)], [[true, null, "10000", false], [true, null, "10000", false]]);
+  assert.deepEqual([verdict(first), verdict(second)], [[true, null, "10000", false], [true, null, "10000", false]]);
   assert.notDeepEqual(first.transfers, second.transfers);
   assert.equal((await ask(hash, { payer: buyer.address, reference: "3" })).error_code, "ALREADY_CLAIMED");
 });
@@ -142,12 +135,12 @@ test("two authorizations of one payer are two payments", async () => {
 test("a nonce that paid somebody else binds nothing", async () => {
   const { to, ask } = await merchant();
   const [ours, theirs] = [await authorized(to, CENT), await authorized(address(), TEN)];
-  const hash = await batch([use(theirs.body), use(ours.body)]);
+  const hash = await batch([authorizationCall(theirs.body), authorizationCall(ours.body)]);
   assert.equal((await ask(hash, { authorization_nonce: theirs.nonce })).error_code, "AUTHORIZATION_MISMATCH");
-  assert.deepEqual(told(await ask(hash, { authorization_nonce: ours.nonce })), [true, null, "10000", false]);
+  assert.deepEqual(verdict(await ask(hash, { authorization_nonce: ours.nonce })), [true, null, "10000", false]);
 });
 
-test("of a hundred requests at once for two payments, two are told of money", async () => {
+test("a hundred requests at once for two payments claim each payment once", async () => {
   const { to, ask } = await merchant();
   const { cent, ten, hash } = await two(to);
   const wishes = [{}, { payer: cent.payer }, { authorization_nonce: ten.nonce }, { expected_amount: "10" }];
@@ -173,12 +166,12 @@ test("where the recipient passed money on, only the whole is claimed", async () 
   ];
   const hash = await batch(calls());
   const low = await ask(hash, { payer: one.address, expected_amount: "0.000004", reference: "a" });
-  assert.deepEqual(told(low).slice(0, 3), [false, "AMOUNT_TOO_LOW", "3"]);
+  assert.deepEqual(verdict(low).slice(0, 3), [false, "AMOUNT_TOO_LOW", "3"]);
   const sure = await ask(hash, { payer: one.address, expected_amount: "0.000003", reference: "a" });
-  assert.deepEqual([...told(sure), sure.transfers.length], [true, null, "3", false, 2]);
+  assert.deepEqual([...verdict(sure), sure.transfers.length], [true, null, "3", false, 2]);
   const rest = await ask(hash, { payer: other.address, reference: "b" });
   assert.deepEqual([rest.error_code, rest.claimed_by.id], ["ALREADY_CLAIMED", sure.id]);
-  assert.deepEqual(told(await ask(await batch(calls()), { reference: "c" })), [true, null, "7", false]);
+  assert.deepEqual(verdict(await ask(await batch(calls()), { reference: "c" })), [true, null, "7", false]);
 });
 
 test("an authorization that is being settled is claimed by its settlement, the others are not", async () => {
@@ -190,21 +183,23 @@ test("an authorization that is being settled is claimed by its settlement, the o
   await until(async () => (await pool()) === 1, "the settlement in the pool");
   // A stranger is first, and puts both into one transaction.
   await evm.rpc("anvil_dropAllTransactions");
-  const hash = await batch([use(ours.body), use(direct.body)], { mine: true });
+  const hash = await batch([authorizationCall(ours.body), authorizationCall(direct.body)], { mine: true });
   await evm.rpc("evm_setAutomine", [true]);
   const [taken, free] = await Promise.all([ask(hash, { authorization_nonce: ours.nonce }), ask(hash, { authorization_nonce: direct.nonce })]);
   assert.deepEqual([taken.error_code, taken.claimed_by.id.slice(0, 4)], ["ALREADY_CLAIMED", "stl_"]);
-  assert.deepEqual(told(free), [true, null, "10000000", false]);
+  assert.deepEqual(verdict(free), [true, null, "10000000", false]);
   const all = await ask(hash, { reference: "all" });
   assert.equal(all.error_code, "ALREADY_CLAIMED");
-  await settling;
+  const { body: settled } = await settling;
+  assert.deepEqual([settled.success, settled.transaction, settled.extra.externallySettled], [true, hash, true], JSON.stringify(settled));
+  assert.equal(settled.extra.settlementId, taken.claimed_by.id);
 });
 
 test("a record follows its own payment, and revives with it", async () => {
   const { to, ask, test: key } = await merchant();
   const [cent, ten] = [await authorized(to, CENT), await authorized(to, TEN)];
   const snapshot = await evm.rpc("evm_snapshot");
-  const hash = await batch([use(cent.body), use(ten.body)]);
+  const hash = await batch([authorizationCall(cent.body), authorizationCall(ten.body)]);
   const raw = await evm.rpc("eth_getRawTransactionByHash", [hash]);
   const first = await ask(hash, { authorization_nonce: cent.nonce, reference: "a" });
   const second = await ask(hash, { authorization_nonce: ten.nonce, reference: "b" });
@@ -220,7 +215,7 @@ test("a record follows its own payment, and revives with it", async () => {
   await evm.rpc("evm_mine");
   await evm.rpc("evm_setAutomine", [true]);
   const back = await ask(hash, { authorization_nonce: cent.nonce, reference: "a" });
-  assert.deepEqual([...told(back), back.id], [true, null, "10000", true, first.id]);
+  assert.deepEqual([...verdict(back), back.id], [true, null, "10000", true, first.id]);
   assert.equal((await ask(hash, { authorization_nonce: cent.nonce, reference: "b" })).error_code, "ALREADY_CLAIMED");
   assert.equal((await ask(hash, { authorization_nonce: ten.nonce, reference: "a" })).error_code, "ALREADY_CLAIMED");
   await until(async () => (await status(second)) !== "reorged", "the revival of the other");
@@ -248,13 +243,13 @@ test("on Solana a memo among several, or of several payers, names none without i
     const alone = await ask({ memo: "order-1" });
     assert.equal(alone.error_code, "MEMO_MISMATCH", `${givers} ${memos}`);
     const named = await ask({ memo: "order-1", payer: payers[0], expected_amount: "0.000007", reference: "a" });
-    assert.deepEqual([...told(named), named.binding], [true, null, "7", false, "payer"]);
+    assert.deepEqual([...verdict(named), named.binding], [true, null, "7", false, "payer"]);
     // The unit is the whole gain.
     const other = await ask({ payer: payers.at(-1), reference: "b" });
     assert.deepEqual([other.error_code, other.claimed_by.id], ["ALREADY_CLAIMED", named.id]);
   }
   const { ask, payers } = await onSolana([7n, 5n], []);
   const low = await ask({ payer: payers[1], expected_amount: "0.000006" });
-  assert.deepEqual(told(low).slice(0, 3), [false, "AMOUNT_TOO_LOW", "5"]);
-  assert.deepEqual(told(await ask({ expected_amount: "0.000012" })), [true, null, "12", false]);
+  assert.deepEqual(verdict(low).slice(0, 3), [false, "AMOUNT_TOO_LOW", "5"]);
+  assert.deepEqual(verdict(await ask({ expected_amount: "0.000012" })), [true, null, "12", false]);
 });

@@ -1,40 +1,26 @@
 // One payment, one movement of money, whoever asks, however often, and whoever
 // else interferes: identifiers, keys, other senders, lost answers, reorganisations.
 import assert from "node:assert/strict";
-import { connect } from "node:net";
 import { after, before, test } from "node:test";
-import { createWalletClient, encodeFunctionData, http } from "viem";
-import { contracts } from "../../scripts/lib/contract.mjs";
-import { ACCOUNTS, KEYS, TOKEN, randomAccount, startEvm } from "../../scripts/lib/evm.mjs";
-import { sign, signedPayment } from "./payment.mjs";
+import { createWalletClient, http } from "viem";
+import { ACCOUNTS, KEYS, TOKEN, randomAccount } from "../../scripts/lib/evm.mjs";
+import { authorizationCall, identified, sign, signedPayment } from "./payment.mjs";
+import { sent, startSettling } from "./settling.mjs";
 import { startWorker, until } from "./worker.mjs";
 
-const SIGNER = ACCOUNTS.at(-1).address;
-let evm, worker;
+let evm, worker, stop;
 
 before(async () => {
-  evm = await startEvm();
-  worker = await startWorker({ vars: { RPC_LOCAL_EVM: evm.url, EVM_SIGNERS_TEST: KEYS.at(-1) } });
+  ({ evm, worker, stop } = await startSettling());
 });
-after(async () => {
-  await worker?.stop();
-  evm?.stop();
-});
+after(() => stop?.());
 
 const payment = (wishes) => signedPayment(worker, evm, wishes);
-const identified = (body, id) => {
-  body.paymentPayload.extensions = { "payment-identifier": { info: { required: true, id } } };
-  return body;
-};
 
 /** Sends an authorization in somebody else's name. */
 async function sendAsStranger(body) {
-  const { LocalUSDC } = await contracts();
-  const { authorization: a, signature } = body.paymentPayload.payload;
-  const abi = LocalUSDC.abi.filter((each) => each.name === "transferWithAuthorization" && each.inputs.length === 9);
-  const args = [a.from, a.to, BigInt(a.value), BigInt(a.validAfter), BigInt(a.validBefore), a.nonce, Number(`0x${signature.slice(130)}`), signature.slice(0, 66), `0x${signature.slice(66, 130)}`];
   const wallet = createWalletClient({ account: ACCOUNTS[3], chain: evm.definition, transport: http(evm.url) });
-  const hash = await wallet.sendTransaction({ to: TOKEN, data: encodeFunctionData({ abi, functionName: "transferWithAuthorization", args }), gas: 200_000n });
+  const hash = await wallet.sendTransaction({ to: TOKEN, data: await authorizationCall(body), gas: 200_000n });
   await until(async () => (await evm.rpc("eth_getTransactionReceipt", [hash])) !== null, "the stranger's transaction");
   return hash;
 }
@@ -116,29 +102,6 @@ test("a payment whose time is over is answered from its record, and no other", a
   assert.equal((await paid.settle(forged)).body.errorReason, late);
 });
 
-test("an answer that is lost on the way is told to whoever asks next, once", async () => {
-  const { settle, test: key, body, to } = await payment();
-  await evm.rpc("evm_setAutomine", [false]);
-  const count = async (tag) => Number(await evm.rpc("eth_getTransactionCount", [SIGNER, tag]));
-  const before = await count("latest");
-  const { hostname, port } = new URL(worker.url);
-  const text = JSON.stringify(body);
-  const socket = connect(Number(port), hostname);
-  socket.on("error", () => {});
-  socket.write(`POST /facilitator/settle HTTP/1.1\r\nhost: x\r\nauthorization: Bearer ${key}\r\ncontent-type: application/json\r\ncontent-length: ${text.length}\r\n\r\n${text}`);
-  await until(async () => (await count("pending")) === before + 1, "the settlement in the pool");
-  socket.resetAndDestroy();
-  await evm.rpc("evm_setAutomine", [true]);
-  await evm.rpc("evm_mine");
-  const again = await until(async () => {
-    const answer = (await settle()).body;
-    return answer.errorReason === "duplicate_settlement" ? undefined : answer;
-  }, "the delivery to open again");
-  assert.equal(again.success, true, JSON.stringify(again));
-  assert.deepEqual([await evm.balance(to), await count("latest")], [10_000n, before + 1]);
-  assert.equal((await settle()).body.errorReason, "duplicate_settlement");
-});
-
 test("a settlement whose block leaves the chain is sent again", async () => {
   const { settle, to, test: key } = await payment();
   const { body } = await settle();
@@ -151,13 +114,13 @@ test("a settlement whose block leaves the chain is sent again", async () => {
   assert.deepEqual([read.status, read.transaction], ["completed", body.transaction]);
 });
 
-test("what a day's settlements may cost a tenant is bounded, and told before anything is sent", async () => {
+test("a settlement that the tenant's daily budget cannot pay for is refused before anything is sent", async () => {
   // Less than one settlement may cost at worst, at the registry's dollar a coin.
   const own = await startWorker({ vars: { RPC_LOCAL_EVM: evm.url, EVM_SIGNERS_TEST: KEYS.at(-2), SETTLE_DAILY_USD: "0.0001" } });
   try {
     const { settle, to } = await signedPayment(own, evm);
     assert.equal((await settle()).body.errorReason, "quota_exceeded");
-    assert.equal(await evm.balance(to), 0n);
+    assert.deepEqual([await evm.balance(to), await sent(evm, "pending", ACCOUNTS.at(-2).address)], [0n, 0]);
   } finally {
     await own.stop();
   }
@@ -171,10 +134,9 @@ test("a network whose signers are all too poor is not offered, and the richer on
     try {
       const { body } = await own.call("GET", "/facilitator/supported");
       if (keys.length < 2) return body.kinds.length;
-      const sent = async () => Number(await evm.rpc("eth_getTransactionCount", [rich.address, "latest"]));
-      const before = await sent();
+      const before = await sent(evm, "latest", rich.address);
       for (let at = 0; at < 4; at++) assert.equal((await (await signedPayment(own, evm)).settle()).body.success, true);
-      assert.equal(await sent(), before + 4);
+      assert.equal(await sent(evm, "latest", rich.address), before + 4);
       return body.kinds.length;
     } finally {
       await own.stop();

@@ -1,46 +1,41 @@
-// What goes wrong between the Worker and its objects: an answer that comes late, or is
-// lost after what it tells was written. No payment is given goods for twice, and none is lost.
+// What goes wrong between the Worker and its objects: an answer that is held back, or is
+// lost after its change was written. No payment is given goods for twice, and none is lost.
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { keccak256 } from "viem";
-import { ACCOUNTS, KEYS, randomAccount, startEvm } from "../../scripts/lib/evm.mjs";
-import { callers, told } from "./callers.mjs";
-import { startWorker, until } from "./worker.mjs";
+import { randomAccount } from "../../scripts/lib/evm.mjs";
+import { callers } from "./callers.mjs";
+import { outcome, random } from "./payment.mjs";
+import { sent, startSettling } from "./settling.mjs";
+import { until } from "./worker.mjs";
 
-const SIGNER = ACCOUNTS.at(-1).address;
-let evm, worker, on;
+let evm, worker, stop, on;
 
 before(async () => {
-  evm = await startEvm();
-  worker = await startWorker({ vars: { RPC_LOCAL_EVM: evm.url, EVM_SIGNERS_TEST: KEYS.at(-1) } });
+  ({ evm, worker, stop } = await startSettling());
   on = callers(worker, evm);
 });
-after(async () => {
-  await worker?.stop();
-  evm?.stop();
-});
+after(() => stop?.());
 
-const random = (bytes) => `0x${Buffer.from(crypto.getRandomValues(new Uint8Array(bytes))).toString("hex")}`;
 const deliver = '"deliver"';
 
-test("a success that was told again under its key is not reopened by the first caller's abort", async () => {
+test("a success that was repeated under its key is not reopened by the first caller's abort", async () => {
   const paid = await on.payment();
   const key = { "idempotency-key": crypto.randomUUID() };
-  await worker.fault({ names: deliver, late: 1_500 });
+  await worker.fault({ names: deliver, held: true });
   const first = on.caller(paid, key);
   await until(async () => (await paid.record())?.handed_over, "the handing over");
   first.cut();
+  assert.equal(await first.answer, undefined);
   const second = await paid.settle(paid.body, key);
-  assert.deepEqual([told(second.body), second.headers.get("idempotent-replayed")], ["success", "true"]);
+  assert.deepEqual([outcome(second.body), second.headers.get("idempotent-replayed")], ["success", "true"]);
   // Whoever asks without the key gets nothing, now and once the first request is over.
-  assert.equal(told((await paid.settle()).body), "duplicate_settlement");
-  await first.answer;
-  const { handed_over: handed } = await until(async () => {
-    const record = await paid.record();
-    return record.handed_over?.request_id === second.headers.get("x-request-id") && record;
-  }, "the second request as whom it was given to");
-  assert.ok(handed);
-  assert.equal(told((await paid.settle()).body), "duplicate_settlement");
+  assert.equal(outcome((await paid.settle()).body), "duplicate_settlement");
+  const hasAnswered = await worker.answersFromNow();
+  await worker.release();
+  await until(() => hasAnswered("reopen", 1), "the first request to reopen what it was given");
+  assert.equal((await paid.record()).handed_over.request_id, second.headers.get("x-request-id"));
+  assert.equal(outcome((await paid.settle()).body), "duplicate_settlement");
 });
 
 test("a success whose answer is lost between the ledger and the Worker is open again", async () => {
@@ -49,21 +44,21 @@ test("a success whose answer is lost between the ledger and the Worker is open a
   const first = await paid.settle();
   assert.deepEqual([first.status, first.body.error_code], [503, "LEDGER_UNAVAILABLE"]);
   assert.equal((await paid.record()).handed_over, null);
-  assert.equal(told((await paid.settle()).body), "success");
-  assert.equal(told((await paid.settle()).body), "duplicate_settlement");
+  assert.equal(outcome((await paid.settle()).body), "success");
+  assert.equal(outcome((await paid.settle()).body), "duplicate_settlement");
   assert.equal(await evm.balance(paid.to), 10_000n);
 });
 
-test("the same where the payment's own step gave the success, and where its reservation was lost", async () => {
+test("a success of the payment's own step, and a reservation, whose answers are lost are open again", async () => {
   const open = await on.lost();
   await worker.fault({ names: '"payment":', lost: true });
   assert.equal((await open.settle()).status, 503);
-  assert.equal(told((await open.settle()).body), "success");
+  assert.equal(outcome((await open.settle()).body), "success");
   const fresh = await on.payment();
   await worker.fault({ names: '"payment":', lost: true });
   assert.equal((await fresh.settle()).status, 503);
   // The reservation stands, and nobody is waited for.
-  assert.equal(told((await fresh.settle()).body), "success");
+  assert.equal(outcome((await fresh.settle()).body), "success");
   assert.equal(await evm.balance(fresh.to), 10_000n);
 });
 
@@ -73,14 +68,13 @@ test("an old reservation that was never sent is judged anew before it is sent", 
   assert.equal((await paid.settle()).status, 503);
   await worker.advance(35_000);
   // The payer's money is gone meanwhile.
-  const count = async () => Number(await evm.rpc("eth_getTransactionCount", [SIGNER, "latest"]));
-  const before = await count();
+  const before = await sent(evm);
   await evm.rpc("anvil_setBalance", [paid.buyer.address, "0xde0b6b3a7640000"]);
   await evm.mined(await evm.tokenCall(paid.buyer, "transfer", [randomAccount().address, 1_000_000n]));
   const answers = [(await paid.settle()).body, (await paid.settle()).body];
   assert.ok(answers.every((body) => !body.success), JSON.stringify(answers));
   assert.equal(answers[1].errorReason, "invalid_exact_evm_insufficient_balance");
-  assert.equal(await count(), before);
+  assert.equal(await sent(evm), before);
 });
 
 test("a contract's open payment is answered from its record past its time", async () => {
@@ -93,7 +87,7 @@ test("a contract's open payment is answered from its record past its time", asyn
   const forged = structuredClone(paid.body);
   forged.paymentPayload.payload.signature = random(65);
   assert.equal((await paid.verify(forged)).body.isValid, false);
-  assert.notEqual(told((await paid.settle(forged)).body), "success");
-  assert.equal(told((await paid.settle()).body), "success");
-  assert.equal(told((await paid.settle()).body), "duplicate_settlement");
+  assert.notEqual(outcome((await paid.settle(forged)).body), "success");
+  assert.equal(outcome((await paid.settle()).body), "success");
+  assert.equal(outcome((await paid.settle()).body), "duplicate_settlement");
 });

@@ -9,9 +9,10 @@ import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { gunzipSync, gzipSync } from "node:zlib";
 import { privateKeyToAccount } from "viem/accounts";
-import { ACCOUNTS, KEYS, startEvm } from "../../scripts/lib/evm.mjs";
+import { KEYS, startEvm } from "../../scripts/lib/evm.mjs";
 import { keyPairText, signer, startSolana } from "../../scripts/lib/solana.mjs";
-import { sign } from "./payment.mjs";
+import { LONG, identified, outcome, sign } from "./payment.mjs";
+import { sent } from "./settling.mjs";
 import { restore } from "./state.mjs";
 import { ROOT, startWorker, until } from "./worker.mjs";
 
@@ -60,9 +61,8 @@ const settle = async (body, headers) => (await post("/facilitator/settle", body,
 const verify = async (body) => (await post("/facilitator/verify", body)).body;
 const read = (id) => worker.call("GET", `/v1/settlements/${id}`, { key });
 const idOf = (name) => cases[name].answer.extra.settlementId;
-const told = ({ success, errorReason }) => (success ? "success" : errorReason);
 const byHash = async (more) => (await post("/v1/verify", { ...AGES, ...more })).body;
-const anew = (secret, to, change = {}) => sign({ buyer: privateKeyToAccount(secret), to, change: { validBefore: 4_000_000_000n, ...change } });
+const anew = (secret, to) => sign({ buyer: privateKeyToAccount(secret), to, ...LONG });
 
 test("every settlement is read as it was, and those that were completed as handed over", async () => {
   assert.equal(MADE.settlements.length, 8);
@@ -81,12 +81,12 @@ test("every settlement is read as it was, and those that were completed as hande
 });
 
 for (const name of COMPLETED) {
-  test(`what was completed is not told again: ${name}`, async () => {
+  test(`what was completed is not handed over again: ${name}`, async () => {
     const { body, answer, idempotencyKey } = cases[name];
     const headers = idempotencyKey && { "idempotency-key": idempotencyKey };
     for (const sent of [undefined, headers]) {
       const again = await settle(body, sent);
-      assert.deepEqual([told(again), again.transaction, again.extra.settlementId], ["duplicate_settlement", answer.transaction, idOf(name)], JSON.stringify(again));
+      assert.deepEqual([outcome(again), again.transaction, again.extra.settlementId], ["duplicate_settlement", answer.transaction, idOf(name)], JSON.stringify(again));
     }
     const { isValid, invalidReason } = await verify(body);
     assert.deepEqual([isValid, invalidReason], [false, "duplicate_settlement"]);
@@ -97,22 +97,21 @@ for (const name of COMPLETED) {
 
 test("what was pending is waited for as the transaction that it was, and handed over once", async () => {
   const { body, answer } = cases.waiting;
-  const sent = async (tag) => Number(await evm.rpc("eth_getTransactionCount", [ACCOUNTS.at(-1).address, tag]));
-  const before = await sent("latest");
+  const before = await sent(evm);
   const valid = await verify(body);
   const asking = settle(body);
   try {
     assert.equal(valid.isValid, true, JSON.stringify(valid));
-    await until(async () => (await sent("pending")) === before + 2, "both transactions in the pool, again");
-    assert.equal((await verify(body)).invalidReason, "duplicate_settlement");
+    await until(async () => (await sent(evm, "pending")) === before + 2, "both transactions in the pool, again");
+    await until(async () => (await verify(body)).invalidReason === "duplicate_settlement", "the wait");
   } finally {
     await evm.rpc("evm_setAutomine", [true]);
     await evm.rpc("evm_mine");
   }
   const settled = await asking;
-  assert.deepEqual([told(settled), settled.extra.settlementId, told(await settle(body))], ["success", idOf("waiting"), "duplicate_settlement"], JSON.stringify(settled));
+  assert.deepEqual([outcome(settled), settled.extra.settlementId, outcome(await settle(body))], ["success", idOf("waiting"), "duplicate_settlement"], JSON.stringify(settled));
   const { body: settlement } = await read(idOf("waiting"));
-  assert.deepEqual([settlement.attempts[0].transaction, await sent("latest")], [answer.transaction, before + 2]);
+  assert.deepEqual([settlement.attempts[0].transaction, await sent(evm)], [answer.transaction, before + 2]);
 });
 
 test("what was pending is open: it is completed by itself, and handed over once", async () => {
@@ -126,7 +125,7 @@ test("what was pending is open: it is completed by itself, and handed over once"
   assert.deepEqual([attempts[0], attempts.includes(settlement.transaction), settlement.handed_over], [answer.transaction, true, null]);
   assert.equal((await verify(body)).isValid, true);
   const answers = await Promise.all(Array.from({ length: 6 }, () => settle(body)));
-  assert.deepEqual(answers.map(told).sort(), [...Array(5).fill("duplicate_settlement"), "success"]);
+  assert.deepEqual(answers.map(outcome).sort(), [...Array(5).fill("duplicate_settlement"), "success"]);
   assert.deepEqual((await verify(body)).invalidReason, "duplicate_settlement");
   // The other that was pending pays the same seller.
   assert.equal((await evm.balance(payTo)) - had, 2n * BigInt(amount));
@@ -136,15 +135,15 @@ test("what failed may be tried again", async () => {
   const { body, buyer, answer } = cases.failed;
   await evm.mint(privateKeyToAccount(buyer).address, 10_000n);
   const again = await settle(body);
-  assert.deepEqual([told(again), again.extra.settlementId], ["success", idOf("failed")], JSON.stringify(again));
+  assert.deepEqual([outcome(again), again.extra.settlementId], ["success", idOf("failed")], JSON.stringify(again));
   assert.notEqual(again.transaction, answer.transaction);
-  assert.equal(told(await settle(body)), "duplicate_settlement");
+  assert.equal(outcome(await settle(body)), "duplicate_settlement");
 });
 
 test("what was verified is still good, and settled once", async () => {
   const { body } = cases.verified;
   assert.equal((await verify(body)).isValid, true);
-  assert.deepEqual([told(await settle(body)), told(await settle(body))], ["success", "duplicate_settlement"]);
+  assert.deepEqual([outcome(await settle(body)), outcome(await settle(body))], ["success", "duplicate_settlement"]);
 });
 
 test("what was claimed stays claimed, all of it, and by its own reference only", async () => {
@@ -177,11 +176,10 @@ test("a settled payment's transaction is claimed by its settlement", async () =>
 
 test("an identifier that was used names its first authorization", async () => {
   const { id, buyer, body, answer } = cases.identified;
-  const again = await anew(buyer, body.paymentRequirements.payTo);
-  again.paymentPayload.extensions = { "payment-identifier": { info: { required: true, id } } };
+  const again = identified(await anew(buyer, body.paymentRequirements.payTo), id);
   const { invalidReason } = await verify(again);
   const refused = await settle(again);
-  assert.deepEqual([invalidReason, told(refused)], ["payment_identifier_conflict", "payment_identifier_conflict"]);
+  assert.deepEqual([invalidReason, outcome(refused)], ["payment_identifier_conflict", "payment_identifier_conflict"]);
   assert.deepEqual([refused.transaction, refused.extra.settlementId], [answer.transaction, idOf("identified")]);
 });
 

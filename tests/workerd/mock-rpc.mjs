@@ -1,5 +1,5 @@
-// A provider that answers as told, and misbehaves as told: for what no real
-// chain can be made to do.
+// A scripted provider, which can misbehave as well: for what no real chain can
+// be made to do.
 import { createServer } from "node:http";
 
 const TRANSFER = "0xddf252ad1be2c89b69c2b068fc378daa952ba7f163c4a11628f55a4df523b3ef";
@@ -36,7 +36,7 @@ class Mock {
     /** Each transaction that was called, not sent. */
     this.simulated = [];
     this.fault = undefined;
-    /** Wei that a unit of gas costs at least; `undefined`: nobody tells. */
+    /** Wei that a unit of gas costs at least; `undefined`: the node answers no price. */
     this.baseFee = 1_000_000_000n;
     /** Answers an `eth_call`: text, or `{ error }`; `undefined`: all is well. */
     this.simulate = () => undefined;
@@ -114,9 +114,9 @@ class Mock {
         return first === this.token ? "0x6001" : "0x";
       case "eth_call": {
         if (first.from) this.simulated.push(first);
-        const told = this.simulate(first);
-        if (told?.error) throw new Refused(told.error);
-        return told ?? word(0);
+        const scripted = this.simulate(first);
+        if (scripted?.error) throw new Refused(scripted.error);
+        return scripted ?? word(0);
       }
       default:
         throw new Error(`no such method: ${method}`);

@@ -1,4 +1,5 @@
 // x402 payments on the local chains: EIP-3009 signed with viem, Solana's transactions with @solana/kit.
+import { encodeFunctionData, parseSignature } from "viem";
 import {
   appendTransactionMessageInstructions,
   createTransactionMessage,
@@ -9,14 +10,45 @@ import {
   setTransactionMessageFeePayer,
   setTransactionMessageLifetimeUsingBlockhash,
 } from "@solana/kit";
+import { contracts } from "../../scripts/lib/contract.mjs";
 import { TOKEN, randomAccount } from "../../scripts/lib/evm.mjs";
 import { COMPUTE_BUDGET, MEMO_PROGRAM, MINT, getTransferCheckedInstruction, randomSigner } from "../../scripts/lib/solana.mjs";
 
-const random = (bytes) => `0x${Buffer.from(crypto.getRandomValues(new Uint8Array(bytes))).toString("hex")}`;
+export const random = (bytes) => `0x${Buffer.from(crypto.getRandomValues(new Uint8Array(bytes))).toString("hex")}`;
 const seconds = () => BigInt(Math.floor(Date.now() / 1000));
 const FIELDS = [
   ["address", "from"], ["address", "to"], ["uint256", "value"], ["uint256", "validAfter"], ["uint256", "validBefore"], ["bytes32", "nonce"],
 ].map(([type, name]) => ({ type, name }));
+
+/** A test may put the Worker's clock forward; what is signed so outlives it. */
+export const LONG = { change: { validBefore: 4_000_000_000n } };
+
+/** How a settle came out: `success`, or the reason of its refusal. */
+export const outcome = ({ success, errorReason }) => (success ? "success" : errorReason);
+
+export const nonceOf = (body) => body.paymentPayload.payload.authorization.nonce;
+
+/** The same payment under a `payment-identifier`; `body` itself is changed. */
+export function identified(body, id) {
+  body.paymentPayload.extensions = { "payment-identifier": { info: { required: true, id } } };
+  return body;
+}
+
+/** The same payment in version 1 of the protocol. */
+export const asVersionOne = ({ paymentRequirements, paymentPayload }, resource = "https://shop.test/a") => ({
+  x402Version: 1,
+  paymentRequirements: { ...paymentRequirements, network: "local-evm", maxAmountRequired: paymentRequirements.amount, resource, description: "" },
+  paymentPayload: { x402Version: 1, scheme: "exact", network: "local-evm", payload: paymentPayload.payload },
+});
+
+/** The token call that uses a signed authorization: with `v`, `r` and `s`, as the Worker sends it for a key of its own. */
+export async function authorizationCall({ paymentPayload: { payload } }) {
+  const { abi } = (await contracts()).LocalUSDC;
+  const { from, to, value, validAfter, validBefore, nonce } = payload.authorization;
+  const { r, s, v } = parseSignature(payload.signature);
+  const args = [from, to, BigInt(value), BigInt(validAfter), BigInt(validBefore), nonce, Number(v), r, s];
+  return encodeFunctionData({ abi, functionName: "transferWithAuthorization", args });
+}
 
 /** The body of /verify and /settle: a payment that `buyer` has signed. */
 export async function sign({ buyer, to, amount = 10_000n, token = TOKEN, chainId = 31337, name = "USDC", change = {}, requirements: more = {} }) {

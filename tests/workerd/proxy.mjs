@@ -3,9 +3,10 @@ import { createServer } from "node:http";
 import { keccak256 } from "viem";
 
 /**
- * Starts it. `swallow` answers sends with HTTP 500, and `down` all; `drop` takes sends and forgets them, `raw`
- * holds what was sent, `calls` names all that was asked. `answer(call, calls)` may answer a call of a batch itself: `{ error: { code, message } }`, `{ result }`,
- * or a promise of either; undefined leaves it to the chain.
+ * Starts it. `swallow` answers sends with HTTP 500, and `down` everything; `drop` accepts sends and forgets them.
+ * `raw` holds the transactions that were sent, `calls` the method of every call. `answer(call, calls)` may answer a
+ * call of a batch itself, with `{ error: { code, message } }`, `{ result }` or a promise of either; undefined leaves
+ * it to the chain.
  */
 export async function startProxy(target) {
   const proxy = { swallow: false, down: false, drop: false, raw: [], calls: [], answer: () => undefined };
@@ -29,9 +30,9 @@ export async function startProxy(target) {
         return proxy.answer(call, calls);
       }),
     );
-    const told = await forward(calls.filter((_, at) => own[at] === undefined)).catch(() => undefined);
-    if (!told) return response.writeHead(502).end();
-    const replies = calls.map((call, at) => (own[at] ? { jsonrpc: "2.0", id: call.id, ...own[at] } : told.shift()));
+    const answers = await forward(calls.filter((_, at) => own[at] === undefined)).catch(() => undefined);
+    if (!answers) return response.writeHead(502).end();
+    const replies = calls.map((call, at) => (own[at] ? { jsonrpc: "2.0", id: call.id, ...own[at] } : answers.shift()));
     const body = Array.isArray(asked) ? replies : replies[0];
     response.writeHead(200, { "content-type": "application/json" }).end(JSON.stringify(body));
   });

@@ -1,36 +1,10 @@
 // A Settler and who pays: payers whose payments fail, payers who promise more
 // than they hold, payments that others have sent, attempts that were given up.
 import assert from "node:assert/strict";
-import { test } from "node:test";
-import { createWalletClient, encodeFunctionData, http } from "viem";
-import { contracts } from "../../scripts/lib/contract.mjs";
 import { ACCOUNTS, TOKEN, randomAccount } from "../../scripts/lib/evm.mjs";
-import { ended, flight, startSettler } from "./flights.mjs";
+import { ended, flight, settling } from "./flights.mjs";
+import { moveAway, overtake } from "./settling.mjs";
 import { until } from "./worker.mjs";
-
-/** Runs a test with a chain of its own. */
-const settling = (name, options, run) =>
-  test(name, async () => {
-    const at = await startSettler(options);
-    try {
-      await run(at);
-    } finally {
-      await at.stop();
-    }
-  });
-
-/** A transaction that goes before ours. */
-async function overtake({ evm }, account, to, data) {
-  await evm.rpc("anvil_setBalance", [account.address, "0xde0b6b3a7640000"]);
-  const wallet = createWalletClient({ account, chain: evm.definition, transport: http(evm.url) });
-  return wallet.sendTransaction({ to, data, gas: 200_000n, maxFeePerGas: 90_000_000_000n, maxPriorityFeePerGas: 80_000_000_000n });
-}
-
-/** The payer moves all he holds away before the block. */
-async function empty(at, account, amount) {
-  const { abi } = (await contracts()).LocalUSDC;
-  await overtake(at, account, TOKEN, encodeFunctionData({ abi, functionName: "transfer", args: [randomAccount().address, amount] }));
-}
 
 settling("a payer whose payment has reverted is not launched again, for no tenant", {}, async (at) => {
   const { evm, proxy, worker, sent, order } = at;
@@ -40,7 +14,7 @@ settling("a payer whose payment has reverted is not launched again, for no tenan
   const { settle: made } = await flight(at, { buyer });
   const waiting = order({ settle: made });
   await until(async () => (await sent("pending")) === 1, "the pool");
-  await empty(at, buyer, 30_000n);
+  await moveAway(evm, buyer, 30_000n);
   await evm.rpc("evm_mine");
   const failed = await ended(at, made, waiting);
   assert.deepEqual([failed.status, failed.reason], ["failed", "invalid_exact_evm_transaction_failed"], JSON.stringify(failed));
@@ -62,7 +36,7 @@ settling("a payer whose payment has reverted is not launched again, for no tenan
   assert.equal((await order({ settle: other.settle })).status, "completed");
 });
 
-settling("a payer is pardoned when one of theirs completes", {}, async (at) => {
+settling("a payer's penalty ends when one of their payments completes", {}, async (at) => {
   const { evm, sent, order } = at;
   const buyer = randomAccount();
   await evm.mint(buyer.address, 25_000n);
@@ -72,7 +46,7 @@ settling("a payer is pardoned when one of theirs completes", {}, async (at) => {
   await until(async () => (await sent("pending")) === 1, "the first in the pool");
   const second = order({ settle: small.settle });
   await until(async () => (await sent("pending")) === 2, "the second in the pool");
-  await empty(at, buyer, 20_000n);
+  await moveAway(evm, buyer, 20_000n);
   await evm.rpc("evm_mine");
   const reports = [await ended(at, large.settle, first), await ended(at, small.settle, second)];
   assert.deepEqual(reports.map(({ status }) => status), ["failed", "completed"]);
@@ -102,7 +76,7 @@ settling("a payer's flights never add up to more than he holds", {}, async (at) 
   assert.deepEqual([await evm.balance(buyer.address), await sent("latest")], [0n, 2]);
 });
 
-settling("who has used an authorization is asked until it is told", {}, async (at) => {
+settling("an authorization's use is looked for until a node answers who used it", {}, async (at) => {
   const { evm, proxy, sent, order } = at;
   const { settle, buyer, to, data } = await flight(at);
   await evm.mint(buyer.address, 20_000n);
@@ -110,7 +84,7 @@ settling("who has used an authorization is asked until it is told", {}, async (a
   proxy.answer = ({ method }) => (method === "eth_getLogs" ? { error: { code: -32005, message: "query limit exceeded" } } : undefined);
   const waiting = order({ settle });
   await until(async () => (await sent("pending")) === 1, "the pool");
-  const quicker = await overtake(at, ACCOUNTS[2], TOKEN, data);
+  const quicker = await overtake(evm, ACCOUNTS[2], TOKEN, data);
   await evm.rpc("evm_mine");
   const pending = await waiting;
   assert.deepEqual([pending.status, pending.handed], ["pending", true]);
@@ -124,7 +98,7 @@ settling("who has used an authorization is asked until it is told", {}, async (a
   assert.deepEqual(await order("held"), []);
 });
 
-settling("a version of our own that settles after all is no stranger's", {}, async (at) => {
+settling("an earlier version of ours that settles after all is not reported as external", {}, async (at) => {
   const { evm, proxy, sent, order } = at;
   const { settle, buyer, to } = await flight(at);
   await evm.mint(buyer.address, 20_000n);
@@ -184,7 +158,7 @@ settling("two callers of one attempt share its launch, and neither can end it", 
   assert.deepEqual([new Set(proxy.raw).size, await sent("latest")], [1, 1]);
 });
 
-settling("a day's money bounds what is launched, and the free tier has its own", { vars: { SETTLE_DAILY_FREE_USD: "0" } }, async (at) => {
+settling("the free tier's daily budget refuses its launches and no others", { vars: { SETTLE_DAILY_FREE_USD: "0" } }, async (at) => {
   const { evm, proxy, order } = at;
   const buyer = randomAccount();
   await evm.mint(buyer.address, 20_000n);
@@ -195,7 +169,7 @@ settling("a day's money bounds what is launched, and the free tier has its own",
   assert.equal((await order({ settle: (await flight(at, { buyer })).settle })).status, "completed");
 });
 
-settling("a signer whose day's money is used up launches nothing", { vars: { SETTLE_DAILY_SIGNER_USD: "0" } }, async (at) => {
+settling("a signer whose daily budget is used up launches nothing", { vars: { SETTLE_DAILY_SIGNER_USD: "0" } }, async (at) => {
   const { evm, proxy, order } = at;
   const { settle, buyer } = await flight(at);
   await evm.mint(buyer.address, 20_000n);

@@ -1,25 +1,14 @@
 // A Settler and time, prices and money: what is signed when, at which price, and
 // what a node's refusal does to a flight.
 import assert from "node:assert/strict";
-import { test } from "node:test";
 import { keccak256, parseGwei, parseTransaction } from "viem";
-import { ended, flight, SIGNER, startSettler } from "./flights.mjs";
+import { ended, flight, settling } from "./flights.mjs";
 import { refusing } from "./proxy.mjs";
+import { SIGNER } from "./settling.mjs";
 import { until } from "./worker.mjs";
 
 const GWEI = 1_000_000_000;
 const isCancel = (raw) => parseTransaction(raw).to?.toLowerCase() === SIGNER.toLowerCase();
-
-/** Runs a test with a chain of its own. */
-const settling = (name, options, run) =>
-  test(name, async () => {
-    const at = await startSettler(options);
-    try {
-      await run(at);
-    } finally {
-      await at.stop();
-    }
-  });
 
 async function paying(at, wishes) {
   const made = await flight(at, wishes);
@@ -91,13 +80,13 @@ settling("a node that takes no transactions is passed over for the next", { seco
 });
 
 settling("a base fee that has tripled is followed at once, under the same nonce", {}, async (at) => {
-  const { evm, proxy, order } = at;
+  const { evm, proxy, sent, order } = at;
   const { settle, to } = await paying(at, { price: { max_wei: 2 * GWEI, tip_wei: GWEI / 1000 } });
   await evm.rpc("evm_setAutomine", [false]);
   await evm.rpc("anvil_setNextBlockBaseFeePerGas", [`0x${(6 * GWEI).toString(16)}`]);
   await evm.rpc("evm_mine");
   const waiting = order({ settle });
-  await until(async () => Number(await evm.rpc("eth_getTransactionCount", [SIGNER, "pending"])) === 1, "the pool");
+  await until(async () => (await sent("pending")) === 1, "the pool");
   const [first, second, ...rest] = proxy.raw.map((raw) => parseTransaction(raw));
   assert.deepEqual([rest, first.maxFeePerGas, second.nonce, first.nonce], [[], parseGwei("2"), 0, 0]);
   assert.ok(second.maxFeePerGas >= parseGwei("10"), String(second.maxFeePerGas));

@@ -6,25 +6,20 @@ import { after, before, test } from "node:test";
 import { decodeFunctionData, keccak256, parseGwei } from "viem";
 import { generatePrivateKey, privateKeyToAccount } from "viem/accounts";
 import { contracts } from "../../scripts/lib/contract.mjs";
-import { ACCOUNTS, KEYS, TOKEN, randomAccount, startEvm } from "../../scripts/lib/evm.mjs";
+import { randomAccount } from "../../scripts/lib/evm.mjs";
 import { startMock } from "./mock-rpc.mjs";
-import { sign, signedPayment } from "./payment.mjs";
+import { random, sign, signedPayment } from "./payment.mjs";
+import { sent as sentOn, startSettling } from "./settling.mjs";
 import { startWorker } from "./worker.mjs";
 
-const SIGNER = ACCOUNTS.at(-1).address;
-const random = (bytes) => `0x${Buffer.from(crypto.getRandomValues(new Uint8Array(bytes))).toString("hex")}`;
-let evm, worker;
+let evm, worker, stop;
 
 before(async () => {
-  evm = await startEvm();
-  worker = await startWorker({ vars: { RPC_LOCAL_EVM: evm.url, EVM_SIGNERS_TEST: KEYS.at(-1) } });
+  ({ evm, worker, stop } = await startSettling());
 });
-after(async () => {
-  await worker?.stop();
-  evm?.stop();
-});
+after(() => stop?.());
 
-const sent = async (address = SIGNER) => Number(await evm.rpc("eth_getTransactionCount", [address, "latest"]));
+const sent = (address) => sentOn(evm, "latest", address);
 
 /** A payment of a wallet that takes `signature` for its own. */
 async function ofWallet(signature, { gas = 0n, prices = [0n, 2n ** 255n] } = {}) {
@@ -174,7 +169,7 @@ async function scripted(signers, use) {
   }
 }
 
-test("a node's words about our sender are understood, whosever node it is", async () => {
+test("a node's error about our sender's funds passes the payment to the next signer, in every node's wording", async () => {
   await scripted(POOR.length + 1, async ({ mock, addresses, payment }) => {
     const words = new Map(POOR.map((error, at) => [addresses[at], error]));
     mock.simulate = ({ from }) => (words.has(from) ? { error: words.get(from) } : undefined);
@@ -192,7 +187,7 @@ test("a node's words about our sender are understood, whosever node it is", asyn
   });
 });
 
-test("a token's words about the payer are the payer's, whatever they are", async () => {
+test("a token's revert is the payer's refusal, even in the words of a poor sender", async () => {
   await scripted(2, async ({ mock, addresses, payment }) => {
     const texts = ["ERC20: transfer amount exceeds balance", "insufficient funds for gas * price + value", "max fee per gas less than block base fee"];
     for (const text of texts) {
@@ -234,8 +229,7 @@ test("without a price a payment is judged by its gas alone, and not sent", async
     assert.match(verified.extra.checks.at(-1).detail, /without a price/);
     assert.deepEqual([mock.simulated[0].gas, mock.simulated[0].maxFeePerGas], ["0x30d40", undefined]);
     const settled = await settle();
-    assert.equal(settled.success, false, JSON.stringify(settled));
-    assert.ok(["unexpected_settle_error", "facilitator_unavailable"].includes(settled.errorReason), settled.errorReason);
+    assert.deepEqual([settled.success, settled.errorReason, settled.error_code], [false, "unexpected_settle_error", "CHAIN_UNAVAILABLE"], JSON.stringify(settled));
     assert.ok(!mock.calls.includes("eth_sendRawTransaction"));
   });
 });

@@ -78,8 +78,20 @@ function watched(target, methods, name) {
   });
 }
 // What is to go wrong with the next call to an object whose body names it: the call is made (or not), and
-// its answer comes late, or never.
+// its answer is held until the test lets it go, or never comes.
 let fault = null;
+let held = null;
+// How many calls to ledgers have been answered, by what was asked.
+const asks = {};
+function noteAsk(body) {
+  try {
+    const { ask } = JSON.parse(body);
+    const kind = typeof ask === "string" ? ask : Object.keys(ask)[0];
+    asks[kind] = (asks[kind] ?? 0) + 1;
+  } catch {
+    // A call that is no envelope.
+  }
+}
 function faulty(namespace) {
   return new Proxy(namespace, {
     get(object, property) {
@@ -101,7 +113,11 @@ function faultyStub(stub) {
         if (own) fault = null;
         if (own?.unsent) throw new Error("an object that is not reached");
         const answer = await object.fetch(what, init);
-        if (own?.late) await scheduler.wait(own.late);
+        noteAsk(body);
+        if (own?.held) {
+          held = own;
+          while (held === own) await scheduler.wait(20);
+        }
         if (own?.lost) throw new Error("an answer that is lost");
         return answer;
       };
@@ -119,10 +135,15 @@ export default {
       fault = await request.json();
       return Response.json(fault);
     }
+    if (pathname === "/__release") {
+      held = null;
+      return new Response();
+    }
+    if (pathname === "/__asks") return Response.json(asks);
     if (pathname === "/__counts") {
-      const told = Response.json(counts);
+      const answer = Response.json(counts);
       counts.ledger = counts.directory = 0;
-      return told;
+      return answer;
     }
     const own = { ...env };
     if (env.LEDGERS) own.LEDGERS = faulty(watched(env.LEDGERS, ["get", "getByName"], "ledger"));
@@ -231,9 +252,26 @@ export class Worker {
     return this.call("POST", "/v1/verify", { key, body, headers });
   }
 
-  /** What goes wrong with the next call to an object whose body holds `names`: `late` ms, `lost`, `unsent`. */
+  /** What goes wrong with the next call to an object whose body holds `names`: its answer is `held` until
+   * `release`, or `lost`; or the call is `unsent`. */
   async fault(what) {
     await fetch(`${this.url}/__fault`, { method: "POST", body: JSON.stringify(what) });
+  }
+
+  /** Lets the answer go that a fault holds. */
+  async release() {
+    await fetch(`${this.url}/__release`);
+  }
+
+  /** How many calls to ledgers have been answered so far, by what was asked: `{ payment, deliver, reopen, … }`. */
+  async asks() {
+    return (await fetch(`${this.url}/__asks`)).json();
+  }
+
+  /** Answers a condition: whether ledgers have answered so many calls of a kind from now on. */
+  async answersFromNow() {
+    const before = await this.asks();
+    return async (kind, times) => ((await this.asks())[kind] ?? 0) >= (before[kind] ?? 0) + times;
   }
 
   async counts() {
@@ -260,6 +298,22 @@ export class Worker {
   async stop() {
     await this.mf.dispose().catch(() => {});
     if (this.ownsState) rmSync(this.state, { recursive: true, force: true });
+  }
+}
+
+/** Runs `act` with a Worker whose state outlives it: `again` starts the next one on the same state. */
+export async function withState(vars, act) {
+  const state = mkdtempSync(join(tmpdir(), "x402-state-"));
+  const running = { state, worker: await startWorker({ vars, state }) };
+  running.again = async () => {
+    await running.worker.stop();
+    return (running.worker = await startWorker({ vars, state }));
+  };
+  try {
+    return await act(running);
+  } finally {
+    await running.worker.stop();
+    rmSync(state, { recursive: true, force: true });
   }
 }
 
