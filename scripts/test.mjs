@@ -3,7 +3,7 @@
 import { spawn } from "node:child_process";
 import { existsSync, readdirSync } from "node:fs";
 import { join } from "node:path";
-import { ROOT, cargoTool, environment, firstPeers, node, peers, python, say, setUp, underNewNode } from "./lib/tools.mjs";
+import { ROOT, cargoTool, environment, firstPeers, node, otherPeers, peers, python, run, say, setUp, underNewNode } from "./lib/tools.mjs";
 
 /** A test file's patience: no file takes a minute on two cores. The runner's own
  * limit cannot end a file whose loop is busy, so the process group is ended too. */
@@ -87,10 +87,16 @@ const STEPS = {
   peers: async () => {
     await peers();
     await firstPeers();
+    await otherPeers();
     const folder = join("tests", "peers");
     for (const file of readdirSync(join(ROOT, folder)).filter((name) => name.endsWith(".test.mjs")).sort()) {
       await counted(node(), [...NODE_TEST, join(folder, file)], nodeCounts, {}, FILE_MS + 30_000);
     }
+  },
+  "peers-rust": async () => {
+    const folder = join(ROOT, "tests", "peers", "rust");
+    await run("cargo", ["build", "--locked"], { cwd: folder });
+    await counted(node(), [...NODE_TEST, join(folder, "rust.test.mjs")], nodeCounts, {}, FILE_MS + 30_000);
   },
   openapi: async () => {
     const folder = join(ROOT, "tests", "openapi");
@@ -101,11 +107,13 @@ const STEPS = {
 };
 
 const QUICK = ["fmt", "clippy", "rust"];
+/** Steps that only run when they are named: what they build takes minutes. */
+const NAMED_ONLY = ["peers-rust"];
 
 await setUp();
 if (!(await underNewNode(import.meta.url))) {
   const asked = process.argv.slice(2);
-  const names = asked.length === 0 ? Object.keys(STEPS) : asked.includes("check") ? QUICK : asked;
+  const names = asked.length === 0 ? Object.keys(STEPS).filter((name) => !NAMED_ONLY.includes(name)) : asked.includes("check") ? QUICK : asked;
   for (const name of names) {
     if (!STEPS[name]) throw new Error(`no step '${name}'; there are ${Object.keys(STEPS).join(", ")}`);
     const began = Date.now();

@@ -117,6 +117,9 @@ export const peers = () => modules(join(ROOT, "tests", "peers"), "the public x40
 /** Those of the protocol's version 1. */
 export const firstPeers = () => modules(join(ROOT, "tests", "peers", "v1"), "the public x402 packages of version 1");
 
+/** Packages of others that can name a facilitator. */
+export const otherPeers = () => modules(join(ROOT, "tests", "peers", "others"), "other x402 packages");
+
 /** Sets everything up; quick when it is done already. */
 export async function setUp() {
   const missing = [["cargo", "rustup (https://rustup.rs)"], ["rustup", "rustup (https://rustup.rs)"], ["npm", "Node.js 20 or later with npm"]];

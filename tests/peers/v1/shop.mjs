@@ -38,9 +38,9 @@ export async function paymentHeader(url, wallet) {
   return { "x-payment": header };
 }
 
-/** Buys with a private key; answers the status, the body and what the shop says of the payment. */
-export async function buy(url, wallet) {
-  const response = await (await payingFetch(wallet, fetch))(url);
+/** Buys with a private key, at a shop that `by` reaches; answers the status, the body and what the shop says of the payment. */
+export async function buy(url, wallet, by = fetch) {
+  const response = await (await payingFetch(wallet, by))(url);
   const told = response.headers.get("x-payment-response");
   return { status: response.status, body: await response.json().catch(() => undefined), payment: told ? decodeXPaymentResponse(told) : undefined };
 }
