@@ -50,6 +50,8 @@ pub struct Course {
     pub lease: Option<Lease>,
     /// Under which `Idempotency-Key` it was handed over.
     pub handed_key: Option<String>,
+    /// Whether the success was answered again under that key: then nothing reopens it.
+    pub repeated: bool,
     /// What is set aside for this attempt.
     pub reserve: Option<Reserve>,
     /// Whether `settlement.undelivered` was raised.
@@ -116,6 +118,7 @@ impl Kept {
         self.settlement.handed_over = Some(HandedOver { at: now.rfc3339(), request_id: Some(request) });
         self.course.lease = None;
         self.course.handed_key = key;
+        self.course.repeated = false;
     }
 
     /// Gives an asker the success, or the wait for it.
@@ -145,20 +148,22 @@ impl Kept {
     pub fn deliver(&mut self, request: RequestId, now: UnixMillis) -> Taken {
         let Some(lease) = self.course.lease.take_if(|lease| lease.request == request) else { return Taken::Nothing };
         match self.settlement.status {
-            SettlementStatus::Completed if self.settlement.handed_over.is_none() => {
+            SettlementStatus::Completed if self.settlement.handed_over.is_some() => Taken::Nothing,
+            SettlementStatus::Completed => {
                 self.hand(request, lease.key, now);
                 Taken::Success
             }
-            // It is pending, or failed: the wait is over, and whoever asks next may have it.
-            SettlementStatus::Completed | SettlementStatus::Pending | SettlementStatus::Failed => Taken::Lease,
+            // The wait is over, and whoever asks next may have it.
+            SettlementStatus::Pending | SettlementStatus::Failed => Taken::Lease,
         }
     }
 
-    /// The success is told once more, under the key that it was given under. From now on the
-    /// request that it was first given to cannot reopen it: either may have been answered.
+    /// The success is answered again, under the key that it was given under. From now on no request
+    /// reopens it: either may have been answered, and the key repeats it to the one that was not.
     pub fn repeat(&mut self, request: RequestId) {
         if let Some(handed) = &mut self.settlement.handed_over {
             handed.request_id = Some(request);
+            self.course.repeated = true;
         }
     }
 
@@ -168,8 +173,9 @@ impl Kept {
         if self.course.lease.take_if(|lease| lease.request == request).is_some() {
             return (true, None);
         }
-        let given = self.settlement.handed_over.take_if(|handed| handed.request_id == Some(request));
-        (given.is_some(), if given.is_some() { self.course.handed_key.take() } else { None })
+        let is_its = |handed: &HandedOver| handed.request_id == Some(request) && !self.course.repeated;
+        let reopened = self.settlement.handed_over.take_if(|handed| is_its(handed)).is_some();
+        (reopened, self.course.handed_key.take_if(|_| reopened))
     }
 
     /// The seller takes it by hand; answers whether it was there to be taken.
@@ -242,7 +248,6 @@ impl Kept {
         settlement.status = SettlementStatus::Failed;
         settlement.reason = Some(Reason::UnexpectedSettle);
         settlement.completed_at = Some(now.rfc3339());
-        self.course.lease = None;
         self.course.reserve.take()
     }
 }

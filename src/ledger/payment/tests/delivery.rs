@@ -38,6 +38,9 @@ fn a_success_is_given_to_one_request() {
     assert_eq!(collected.deliver(first.request_id.next(), NOW), Taken::Nothing);
     assert_eq!(collected.deliver(first.request_id, NOW), Taken::Success);
     assert_eq!(collected.deliver(first.request_id, NOW), Taken::Nothing);
+    // Not even where the record still names a wait.
+    collected.course.lease.clone_from(&now.course.lease);
+    assert_eq!(collected.deliver(first.request_id, NOW), Taken::Nothing);
     assert_eq!(reason(&settle(&another(&first), &collected)), Some(Reason::DuplicateSettlement));
     assert_eq!(reason(&verify(&collected)), Some(Reason::DuplicateSettlement));
     // Its caller has gone: whoever asks next is given it, a verification only looks.
@@ -163,14 +166,17 @@ fn what_nobody_hears_of_and_what_nobody_was_given_is_looked_at() {
 }
 
 #[test]
-fn what_was_told_again_under_its_key_is_not_reopened_by_the_first() {
+fn what_was_answered_again_under_its_key_is_reopened_by_neither() {
+    // Whoever has waited learns how it ended.
+    assert_eq!(abandoned.deliver(asked(Verb::Settle).request_id, NOW), Taken::Lease);
     let first = asked(Verb::Settle).request_id;
     let mut kept = kept(SettlementStatus::Completed);
     assert_eq!(kept.take(Asker { request: first, key: Some("k") }, NOW), Taken::Success);
     kept.repeat(first.next());
-    // Either of the two may have been answered.
-    assert_eq!(kept.reopen(first), (false, None));
-    assert!(kept.settlement.handed_over.is_some());
+    // Either of the two may have been answered, and the key repeats it to the other.
+    assert_eq!((kept.reopen(first), kept.reopen(first.next())), ((false, None), (false, None)));
+    let handed = kept.settlement.handed_over.as_ref().map(|handed| handed.request_id);
+    assert_eq!((handed, kept.course.handed_key.as_deref()), (Some(Some(first.next())), Some("k")));
 }
 
 #[test]
