@@ -191,12 +191,13 @@ impl Kept {
     pub fn apply(&mut self, report: &Report, held: &[Held], now: UnixMillis) -> Applied {
         let settlement = &mut self.settlement;
         let is_completed = settlement.status == SettlementStatus::Completed;
-        // A completed settlement is over, unless its block has left the chain. Of an attempt that is
-        // not the last, or has ended, only the money counts.
+        // A completed settlement is over, unless its block has left the chain: a report may come twice.
+        // Of an attempt that is not the last, or has ended, only the money counts.
         let is_late = report.attempt.is_some_and(|attempt| attempt != self.course.attempt);
         let is_over = settlement.status == SettlementStatus::Failed;
         let is_money = report.status == SettlementStatus::Completed;
-        if (is_completed && !report.reorged) || ((is_late || is_over) && !is_money) {
+        let is_again = is_money && report.transaction == settlement.transaction;
+        if (is_completed && (is_again || !report.reorged)) || ((is_late || is_over) && !is_money) {
             return Applied::default();
         }
         let own = ClaimId::Settlement(settlement.id);

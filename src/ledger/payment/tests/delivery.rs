@@ -119,7 +119,11 @@ fn a_report_changes_what_is_not_over() {
     assert!(!apply(&mut fresh, report(Failed, 1), &[]).changed);
     // Its block has left the chain: it is on its way again, and whose it was stays so.
     fresh.settlement.handed_over = kept(Completed).settlement.handed_over;
+    let again = Report { reorged: true, ..report(Completed, 1) };
+    assert!(!apply(&mut fresh, again.clone(), &[]).changed, "it came back, or was reported twice");
     assert!(apply(&mut fresh, Report { reorged: true, ..report(Pending, 1) }, &[]).changed);
+    assert!(apply(&mut fresh, again.clone(), &[]).changed && !apply(&mut fresh, again, &[]).changed);
+    assert!(apply(&mut fresh, Report { reorged: true, ..report(Completed, 2) }, &[]).changed);
     // A report of an attempt that is over counts for nothing, unless the money has moved.
     let mut later = kept(Pending);
     later.course.attempt = 1;
@@ -163,12 +167,12 @@ fn what_nobody_hears_of_and_what_nobody_was_given_is_looked_at() {
     let mut abandoned = fresh;
     assert_eq!(abandoned.abandon(NOW).map(|reserve| reserve.amount), Some(10));
     assert_eq!((abandoned.settlement.status, abandoned.due()), (SettlementStatus::Failed, None));
+    // Whoever has waited learns how it ended.
+    assert_eq!(abandoned.deliver(asked(Verb::Settle).request_id, NOW), Taken::Lease);
 }
 
 #[test]
 fn what_was_answered_again_under_its_key_is_reopened_by_neither() {
-    // Whoever has waited learns how it ended.
-    assert_eq!(abandoned.deliver(asked(Verb::Settle).request_id, NOW), Taken::Lease);
     let first = asked(Verb::Settle).request_id;
     let mut kept = kept(SettlementStatus::Completed);
     assert_eq!(kept.take(Asker { request: first, key: Some("k") }, NOW), Taken::Success);
