@@ -112,7 +112,8 @@ pub struct Report {
     /// [`crate::chain::trace::Transfer::ordinal`] counts them (EVM). Usually one.
     #[serde(default)]
     pub units: Vec<u64>,
-    /// What the chain took from the signer for it; `None` while nothing is mined.
+    /// What the chain took from the signer for it, beyond what an earlier end of the same flight
+    /// has reported; `None` where that is nothing.
     #[serde(default)]
     pub spent: Option<Spent>,
     /// Whether a node has taken any of its transactions, or may have.
