@@ -164,16 +164,19 @@ pub mod ledger {
     pub const SETTLEMENTS_OPEN: &str =
         "SELECT id, body FROM settlements WHERE handed = 0 AND status <> 'failed' AND id < ?1
         AND (?2 IS NULL OR network = ?2) AND (?3 IS NULL OR handed = ?3) ORDER BY id DESC LIMIT ?4";
-    /// The same of one payer, bound last.
+    /// The same of one payer, bound last; of those that are not handed over, none that has failed.
     pub const SETTLEMENTS_OF_PAYER: &str = "SELECT id, body FROM settlements WHERE payer = ?5 AND id < ?1
-        AND (?2 IS NULL OR network = ?2) AND (?3 IS NULL OR handed = ?3) ORDER BY id DESC LIMIT ?4";
-    /// The same of one transaction, bound last.
+        AND (?2 IS NULL OR network = ?2) AND (?3 IS NULL OR handed = ?3)
+        AND (?3 IS NOT 0 OR status <> 'failed') ORDER BY id DESC LIMIT ?4";
+    /// The same of one transaction, bound last with a payer, who may be null.
     pub const SETTLEMENTS_OF_TRANSACTION: &str = "SELECT id, body FROM settlements WHERE tx = ?5 AND id < ?1
-        AND (?2 IS NULL OR network = ?2) AND (?3 IS NULL OR handed = ?3) ORDER BY id DESC LIMIT ?4";
-    /// The same of one authorization, bound last.
+        AND (?6 IS NULL OR payer = ?6) AND (?2 IS NULL OR network = ?2) AND (?3 IS NULL OR handed = ?3)
+        AND (?3 IS NOT 0 OR status <> 'failed') ORDER BY id DESC LIMIT ?4";
+    /// The same of one authorization, bound last with a transaction, which may be null.
     pub const SETTLEMENTS_OF_AUTHORIZATION: &str = "SELECT id, body FROM settlements
         WHERE id = (SELECT settlement_id FROM payments WHERE authorization = ?5) AND id < ?1
-        AND (?2 IS NULL OR network = ?2) AND (?3 IS NULL OR handed = ?3) ORDER BY id DESC LIMIT ?4";
+        AND (?6 IS NULL OR tx = ?6) AND (?2 IS NULL OR network = ?2) AND (?3 IS NULL OR handed = ?3)
+        AND (?3 IS NOT 0 OR status <> 'failed') ORDER BY id DESC LIMIT ?4";
     /// Binds a payer; returns 1 if one of their settlements is completed.
     pub const PAYER_HAS_PAID: &str = "SELECT 1 FROM settlements WHERE payer = ? AND status = 'completed' LIMIT 1";
     /// Binds id and time.

@@ -311,14 +311,18 @@ impl Store {
             filter.handed_over.map_or(Value::Null, |handed| Value::Integer(i64::from(handed))),
             limit.into(),
         ];
+        let bound = |text: &Option<String>| Value::from(text.clone());
+        let (authorization, transaction, payer) =
+            (bound(&filter.authorization), bound(&filter.transaction), bound(&filter.payer));
+        // Of an authorization the payer is named by it.
         let (statement, last) = match (&filter.authorization, &filter.transaction, &filter.payer, filter.handed_over) {
-            (Some(authorization), ..) => (sql::SETTLEMENTS_OF_AUTHORIZATION, Some(authorization)),
-            (None, Some(transaction), ..) => (sql::SETTLEMENTS_OF_TRANSACTION, Some(transaction)),
-            (None, None, Some(payer), _) => (sql::SETTLEMENTS_OF_PAYER, Some(payer)),
-            (None, None, None, Some(false)) => (sql::SETTLEMENTS_OPEN, None),
-            (None, None, None, _) => (sql::SETTLEMENTS_BEFORE, None),
+            (Some(_), ..) => (sql::SETTLEMENTS_OF_AUTHORIZATION, vec![authorization, transaction]),
+            (None, Some(_), ..) => (sql::SETTLEMENTS_OF_TRANSACTION, vec![transaction, payer]),
+            (None, None, Some(_), _) => (sql::SETTLEMENTS_OF_PAYER, vec![payer]),
+            (None, None, None, Some(false)) => (sql::SETTLEMENTS_OPEN, Vec::new()),
+            (None, None, None, _) => (sql::SETTLEMENTS_BEFORE, Vec::new()),
         };
-        bind.extend(last.map(|text| text.as_str().into()));
+        bind.extend(last);
         Ok(self.rows(statement, bind)?.iter().map(|row| (text(row.first()), text(row.get(1)))).collect())
     }
 
