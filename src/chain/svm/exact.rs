@@ -2,12 +2,13 @@
 //! amount with one `TransferChecked`, does nothing else, and for which we pay
 //! the fee and nothing else.
 
+use super::fee::{COMPUTE_BUDGET, SET_COMPUTE_UNIT_LIMIT, SET_COMPUTE_UNIT_PRICE, fee, priority_fee};
 use super::wire::{Instruction, Wire};
 use crate::address::{Address, Family};
 use crate::amount::Amount;
 use crate::chain::exact::Rules;
 use crate::chain::facts::{Call, Facts, Reply, Unknown};
-use crate::network::{Compute, LAMPORTS_PER_SIGNATURE, Network};
+use crate::network::{Compute, Network};
 use crate::payment::x402::{Accepted, Payload, Payment, Requirements, Version};
 use crate::reason::Reason;
 use serde::Deserialize;
@@ -18,7 +19,6 @@ use solana_address::Address as Pubkey;
 const TOKEN: Pubkey = Pubkey::from_str_const("TokenkegQfeZyiNwAJbNbGKPFXCWuBvf9Ss623VQ5DA");
 const TOKEN_2022: Pubkey = Pubkey::from_str_const("TokenzQdBNbLqP5VEhdkAS6EPFLC1PHnBqCXEpPxuEb");
 const ASSOCIATED: Pubkey = Pubkey::from_str_const("ATokenGPvbdGVxr1b2hvZbsiqW5xWH25efTNsLJA8knL");
-const COMPUTE_BUDGET: Pubkey = Pubkey::from_str_const("ComputeBudget111111111111111111111111111111");
 const MEMO: Pubkey = Pubkey::from_str_const("MemoSq4gqABAXKb96qnH8TysNcWxMyWCqXgDLGmfcHr");
 /// Wallets add its assertions to what they sign, for the fee payer's account too.
 const LIGHTHOUSE: Pubkey = Pubkey::from_str_const("L2TExMFKdjpN9kozasaurPirfHy9P8sbXoAN1qA3S95");
@@ -34,12 +34,8 @@ const SIGNERS_MAX: u8 = 2;
 const INSTRUCTIONS: core::ops::RangeInclusive<usize> = 3..=7;
 /// The same without the first two, which a version-1 transaction has no place for.
 const INSTRUCTIONS_V1: core::ops::RangeInclusive<usize> = 1..=5;
-const SET_COMPUTE_UNIT_LIMIT: u8 = 2;
-const SET_COMPUTE_UNIT_PRICE: u8 = 3;
 const TRANSFER_CHECKED: u8 = 12;
-/// Millionths of a lamport in a lamport.
-const MICRO: u128 = 1_000_000;
-/// Characters of a failure that are told.
+/// Characters of a failure that a refusal quotes.
 const FAILURE_MAX: usize = 160;
 
 /// A transaction that is good as far as it is free to say.
@@ -49,7 +45,6 @@ pub struct Terms {
     pay_to: [u8; 32],
     amount: u64,
     fee_payer: [u8; 32],
-    fee_lamports: u64,
     wire: Wire,
     text: String,
 }
@@ -79,11 +74,10 @@ impl Terms {
         Address::Svm(self.fee_payer)
     }
 
-    /// What the transaction costs the fee payer, lamports: the signatures and the priority fee.
-    /// It is owed whether the transaction succeeds or fails.
+    /// What the transaction costs the fee payer, lamports.
     #[must_use]
-    pub const fn fee_lamports(&self) -> u64 {
-        self.fee_lamports
+    pub fn fee_lamports(&self) -> u64 {
+        fee(&self.wire)
     }
 
     /// The transaction.
@@ -117,13 +111,11 @@ pub(crate) fn free(rules: &mut Rules, payment: &Payment, network: &Network, own:
         Some(_) => instructions.split_at_checked(0)?,
         None => instructions.split_at_checked(2)?,
     };
-    let priority = cost(rules, &wire, limits, compute.unwrap_or(Compute { units: 0, priority_lamports: 0 }))?;
+    cost(rules, &wire, limits, compute.unwrap_or(Compute { units: 0, priority_lamports: 0 }))?;
     let (transfer, others) = positions(rules, rest)?;
     let (payer, pay_to, amount) = transferred(rules, payment, network, transfer, own)?;
     remarks(rules, &payment.requirements, &others, limits.len()).then_some(())?;
-    let signatures = u64::from(wire.header().num_required_signatures);
-    let fee_lamports = signatures.saturating_mul(LAMPORTS_PER_SIGNATURE).saturating_add(priority);
-    Some(Terms { payer, pay_to, amount, fee_payer, fee_lamports, wire, text: text.to_owned() })
+    Some(Terms { payer, pay_to, amount, fee_payer, wire, text: text.to_owned() })
 }
 
 /// What the seller asks for, and who pays the fee.
@@ -235,8 +227,8 @@ fn positions<'a, 'b>(
 }
 
 /// What the payer makes us pay, by the first two instructions, or by a version-1 transaction's own
-/// words: the priority fee in lamports. The cap is on the whole of it; wallets ask a high price for few units.
-fn cost(rules: &mut Rules, wire: &Wire, limits: &[Instruction<'_>], most: Compute) -> Option<u64> {
+/// words: units and priority fee within the caps. The cap is on the whole of it; wallets ask a high price for few units.
+fn cost(rules: &mut Rules, wire: &Wire, limits: &[Instruction<'_>], most: Compute) -> Option<()> {
     let (units, fee) = match wire.config() {
         Some(config) => (config.compute_unit_limit.filter(|units| *units > 0), Some(config.priority_fee.unwrap_or(0))),
         None => {
@@ -249,20 +241,14 @@ fn cost(rules: &mut Rules, wire: &Wire, limits: &[Instruction<'_>], most: Comput
             (units, price.map(|price| priority_fee(units.unwrap_or(0), price)))
         }
     };
-    let told = "a compute unit limit is set, in the first place";
-    rules.rule("compute_limit", units.is_some(), Reason::SvmLimit, told).then_some(())?;
-    let (units, told) = (units?, format!("{} compute units, at most {}", units?, most.units));
-    rules.rule("compute_limit_cap", units <= most.units, Reason::SvmLimitHigh, told).then_some(())?;
-    let told = "a compute unit price is set, in the second place";
-    rules.rule("compute_price", fee.is_some(), Reason::SvmPrice, told).then_some(())?;
-    let (fee, told) = (fee?, format!("a priority fee of {} lamports, at most {}", fee?, most.priority_lamports));
-    rules.rule("compute_price_cap", fee <= most.priority_lamports, Reason::SvmPriceHigh, told).then_some(fee)
-}
-
-/// Lamports for `units` at `price` millionths of a lamport each, rounded up as the runtime does.
-fn priority_fee(units: u32, price: u64) -> u64 {
-    let micro = u128::from(units).saturating_mul(price.into());
-    u64::try_from(micro.div_ceil(MICRO)).unwrap_or(u64::MAX)
+    let detail = "a compute unit limit is set, in the first place";
+    rules.rule("compute_limit", units.is_some(), Reason::SvmLimit, detail).then_some(())?;
+    let (units, detail) = (units?, format!("{} compute units, at most {}", units?, most.units));
+    rules.rule("compute_limit_cap", units <= most.units, Reason::SvmLimitHigh, detail).then_some(())?;
+    let detail = "a compute unit price is set, in the second place";
+    rules.rule("compute_price", fee.is_some(), Reason::SvmPrice, detail).then_some(())?;
+    let (fee, detail) = (fee?, format!("a priority fee of {} lamports, at most {}", fee?, most.priority_lamports));
+    rules.rule("compute_price_cap", fee <= most.priority_lamports, Reason::SvmPriceHigh, detail).then_some(())
 }
 
 /// The transfer: payer, receiver and amount.
