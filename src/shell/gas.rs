@@ -17,6 +17,9 @@ use std::rc::Rc;
 use std::time::Duration;
 use worker::{Context, Delay};
 
+/// The refusal where no key can pay.
+pub(crate) const POOR_MESSAGE: &str = "the facilitator cannot pay for gas on this network now";
+
 const FRESH_MS: u64 = 60_000;
 const BELIEVED_MS: u64 = 600_000;
 /// How long `/supported` waits for what nobody has looked at yet.

@@ -60,9 +60,7 @@ pub(super) async fn record(app: &App, incoming: &Incoming) -> Result<Outgoing, F
 
 /// `GET /v1/settlements/{id}`.
 pub(super) async fn settlement(app: &App, incoming: &Incoming) -> Result<Outgoing, Fault> {
-    let key = incoming.caller()?.hash;
-    // A key that is not good is refused before an id that is not one.
-    let id = SettlementId::parse(incoming.param(0)).unwrap_or_else(|| SettlementId::new(incoming.now, 0));
+    let (key, id) = (incoming.caller()?.hash, settlement_id(incoming));
     ask(app, incoming, Ask::Settlement { key, id }).await.map(Outgoing::from)
 }
 
@@ -76,9 +74,13 @@ pub(super) async fn settlements(app: &App, incoming: &Incoming) -> Result<Outgoi
 
 /// `POST /v1/settlements/{id}/hand-over`.
 pub(super) async fn hand_over(app: &App, incoming: &Incoming) -> Result<Outgoing, Fault> {
-    let key = incoming.caller()?.hash;
-    let id = SettlementId::parse(incoming.param(0)).unwrap_or_else(|| SettlementId::new(incoming.now, 0));
+    let (key, id) = (incoming.caller()?.hash, settlement_id(incoming));
     ask(app, incoming, Ask::HandOver { key, id }).await.map(Outgoing::from)
+}
+
+/// The id in the path; of a text that is none an id that nobody has, for the key is checked first.
+fn settlement_id(incoming: &Incoming) -> SettlementId {
+    SettlementId::parse(incoming.param(0)).unwrap_or_else(|| SettlementId::new(incoming.now, 0))
 }
 
 /// `GET /v1/verifications`.

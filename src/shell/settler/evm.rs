@@ -17,7 +17,7 @@ use crate::settle::launch::{self, Aloft, Denied, Told};
 use crate::settle::refusal::{Handed, Handing, Refused};
 use crate::settle::{Cargo, Flight, Report, Spent};
 use crate::shell::app::{self, App};
-use crate::shell::{log, rpc};
+use crate::shell::{gas, log, rpc};
 use crate::signer::EvmSigner;
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -69,7 +69,10 @@ impl Settler {
                 // What has been mined meanwhile is no longer owed.
                 Err(Denied::Balance) if !is_last => self.look_for_payer(app, &flight.payer).await?,
                 Err(denied) => return Ok(Err(denied)),
-                Ok((chain, price)) => return self.store_first(app, flight, message, (chain, idle, price)).map(Ok),
+                Ok((chain, price)) => {
+                    let version = self.store_first(app, flight, message, (chain, idle, price))?;
+                    return Ok(Ok(Some(version)));
+                }
             }
         }
         Ok(Err(Denied::Balance))
@@ -103,17 +106,15 @@ impl Settler {
         flight: &Flight,
         message: &Message,
         (chain, idle, price): (u64, bool, Price),
-    ) -> Result<Option<Version>, Fault> {
-        let db = self.db();
-        let version = db.atomically(|| {
+    ) -> Result<Version, Fault> {
+        self.db().atomically(|| {
             let mut nonces = self.nonces()?;
             let nonce = nonces.take(chain, idle);
             let version = sign(app, flight, (message, Kind::Transfer), nonce, price)?;
             self.put_nonces(&nonces)?;
             self.put_flight(flight, nonce, version.clone())?;
             Ok(version)
-        })?;
-        Ok(Some(version))
+        })
     }
 
     /// Looks for what is on its way for a payer.
@@ -137,8 +138,7 @@ impl Settler {
                 None | Some(Refused::Known | Refused::Node | Refused::Unclear | Refused::Outbid) => None,
                 Some(Refused::NonceUsed) => self.renumbered(app, &row).await?,
                 Some(Refused::Poor) => {
-                    let told = "the facilitator cannot pay for gas on this network now";
-                    self.give_up(&row, told, true)?;
+                    self.give_up(&row, gas::POOR_MESSAGE, true)?;
                     None
                 }
                 Some(Refused::BelowMarket) => self.replaced(app, &row, version.kind).await?,

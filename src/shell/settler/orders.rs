@@ -5,7 +5,6 @@ use super::{ALARM_MS, Settler, network_of};
 use crate::address::{Address, Family};
 use crate::error::Fault;
 use crate::id::SettlementId;
-use crate::payment::settlement::SettlementStatus;
 use crate::settle::launch::Denied;
 use crate::settle::{self, Cargo, Flight, HeldPayer, Order, Report, Standing};
 use crate::shell::app::{self, App};
@@ -158,12 +157,10 @@ impl Settler {
         if self.row(&flight.key())?.is_some() {
             return Ok(None);
         }
-        if report.status == SettlementStatus::Failed {
-            if !self.is_current(&flight.key(), launch) {
-                self.launching.borrow_mut().remove(&flight.key());
-            }
-            self.launch_never(&flight.key())?;
+        if !self.is_current(&flight.key(), launch) {
+            self.launching.borrow_mut().remove(&flight.key());
         }
+        self.launch_never(&flight.key())?;
         self.report(app, flight, &report).await;
         Ok(Some(report))
     }

@@ -21,8 +21,6 @@ use crate::time::UnixSeconds;
 use sha2::{Digest, Sha256};
 use worker::Context;
 
-const POOR_TOLD: &str = "the facilitator cannot pay for gas on this network now";
-
 /// A payment whose authorization is whole.
 pub(super) struct Ready {
     pub(super) network: &'static Network,
@@ -142,7 +140,7 @@ pub(super) async fn on_chain(
         Said::Nothing => Finding::Unavailable,
         Said::Poor => {
             let reason = if settles { Reason::UnexpectedSettle } else { Reason::UnexpectedVerify };
-            Finding::Refused(Checks::new(&free.rules.checks), reason, POOR_TOLD.to_owned())
+            Finding::Refused(Checks::new(&free.rules.checks), reason, gas::POOR_MESSAGE.to_owned())
         }
         Said::Judged(told, code) => {
             if let Some(terms) = asked.terms.as_mut() {
