@@ -257,17 +257,17 @@ pub mod settler {
     /// Binds report, time, key. The first report stands.
     pub const FLIGHT_END: &str = "UPDATE flights SET report = ?, changed_ms = ? WHERE key = ? AND report IS NULL";
     /// Binds a key: the ledger holds the report.
-    pub const FLIGHT_TOLD: &str = "UPDATE flights SET told = 1 WHERE key = ?";
+    pub const FLIGHT_REPORTED: &str = "UPDATE flights SET told = 1 WHERE key = ?";
     /// Returns the keys of all that are on their way, by nonce.
     pub const FLIGHTS_OPEN: &str = "SELECT key FROM flights WHERE report IS NULL ORDER BY nonce, key";
     /// Binds a key; returns the keys after it of flights that have ended, which the ledger does not know yet.
     pub const FLIGHTS_ENDED: &str =
         "SELECT key FROM flights WHERE told = 0 AND report IS NOT NULL AND key > ? ORDER BY key LIMIT 200";
-    /// Binds a key: its report is told once more.
-    pub const FLIGHT_UNTOLD: &str = "UPDATE flights SET told = 0 WHERE key = ? AND report IS NOT NULL";
+    /// Binds a key: its report is sent once more.
+    pub const FLIGHT_REPORT_AGAIN: &str = "UPDATE flights SET told = 0 WHERE key = ? AND report IS NOT NULL";
     /// Returns key and flight of all that are on their way.
     pub const FLIGHTS_FLYING: &str = "SELECT key, flight FROM flights WHERE report IS NULL";
-    /// Binds a time: what was told before it is let go.
+    /// Binds a time: what was reported before it is let go.
     pub const FLIGHTS_PURGE: &str = "DELETE FROM flights WHERE told = 1 AND changed_ms < ?";
 }
 

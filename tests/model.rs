@@ -469,7 +469,7 @@ impl World {
             attempt: Some(attempt),
             status,
             reason: (status == SettlementStatus::Failed).then_some(Reason::EvmValidBefore),
-            told: String::new(),
+            message: String::new(),
             transaction: Some(id(transaction.unwrap_or(200)).to_string()),
             attempts: Vec::new(),
             external: false,

@@ -140,13 +140,15 @@ fn parameters(row: &Row) -> Vec<Value> {
         all.push(json!({"name": "cursor", "in": "query", "schema": {"type": "string"}}));
     }
     if row.endpoint == Endpoint::Settlements {
-        let text = |name: &str, told: &str| json!({"name": name, "in": "query", "description": told, "schema": {"type": "string", "minLength": 1}});
+        let text = |name: &str, description: &str| json!({"name": name, "in": "query", "description": description, "schema": {"type": "string", "minLength": 1}});
         all.push(text("network", "CAIP-2, our key, or the protocol's name in version 1."));
         all.push(text("payer", "Who paid."));
         all.push(text("nonce", "The authorization's nonce (EVM); needs `network` and `payer`."));
         all.push(text("transaction", "Its transaction; several settlements may share one."));
-        let told = "`false`: pending and completed ones that nobody was given yet.";
-        all.push(json!({"name": "handed_over", "in": "query", "description": told, "schema": {"type": "boolean"}}));
+        let description = "`false`: pending and completed ones that nobody was given yet.";
+        all.push(
+            json!({"name": "handed_over", "in": "query", "description": description, "schema": {"type": "boolean"}}),
+        );
     }
     if matches!(row.endpoint, Endpoint::Verify | Endpoint::FacilitatorSettle) {
         let schema = json!({"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[ -~]+$"});

@@ -113,7 +113,7 @@ fn a_settler_of_the_build_before_finds_its_flights() {
         (keys(settler::FLIGHTS_OPEN, &[]), keys(settler::FLIGHTS_ENDED, &[""]).len()),
         (vec!["a/0".to_owned()], 0)
     );
-    let again = |key: &str| db.execute(settler::FLIGHT_UNTOLD, [key]).expect("runs");
+    let again = |key: &str| db.execute(settler::FLIGHT_REPORT_AGAIN, [key]).expect("runs");
     assert_eq!((again("a/0"), again("b/0")), (0, 1));
     assert_eq!(
         (keys(settler::FLIGHTS_OPEN, &[]).len(), keys(settler::FLIGHTS_ENDED, &[""])),

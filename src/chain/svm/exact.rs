@@ -101,8 +101,8 @@ pub(crate) fn free(rules: &mut Rules, payment: &Payment, network: &Network, own:
         Payload::Eip3009(_) | Payload::Other => "",
     };
     let wire = Wire::read(text);
-    let told = "a legacy, v0 or version-1 transaction in base64";
-    rules.rule("transaction", wire.is_some(), Reason::SvmUndecoded, told).then_some(())?;
+    let detail = "a legacy, v0 or version-1 transaction in base64";
+    rules.rule("transaction", wire.is_some(), Reason::SvmUndecoded, detail).then_some(())?;
     let wire = wire?;
     signers(rules, &wire, fee_payer).then_some(())?;
     let instructions = instructions(rules, &wire, fee_payer)?;
@@ -126,8 +126,8 @@ fn requirements(rules: &mut Rules, payment: &Payment, network: &Network, own: &[
         Version::Two => (Reason::SvmScheme, Reason::SvmNetworkMismatch, Reason::SvmFeePayerNotManaged),
     };
     let asset = Address::parse(Family::Svm, &wanted.asset) == Some(network.asset.address);
-    let told = format!("the registered asset is {}", network.asset.text);
-    rules.rule("asset", asset, Reason::AssetNotAllowed, told).then_some(())?;
+    let detail = format!("the registered asset is {}", network.asset.text);
+    rules.rule("asset", asset, Reason::AssetNotAllowed, detail).then_some(())?;
     let scheme = wanted.scheme == "exact" && payment.accepted.scheme() == wanted.scheme;
     rules.rule("scheme", scheme, scheme_reason, "the scheme is exact on both sides").then_some(())?;
     let same = payment.accepted.network() == wanted.network;
@@ -136,13 +136,13 @@ fn requirements(rules: &mut Rules, payment: &Payment, network: &Network, own: &[
         Accepted::Named { .. } => true,
         Accepted::Whole(accepted) => agree(accepted, wanted),
     };
-    let told = "the buyer accepted these requirements";
-    rules.rule("accepted", accepted, Reason::InvalidRequirements, told).then_some(())?;
+    let detail = "the buyer accepted these requirements";
+    rules.rule("accepted", accepted, Reason::InvalidRequirements, detail).then_some(())?;
     let named = wanted.fee_payer.as_deref();
     rules.rule("fee_payer", named.is_some(), Reason::SvmNoFeePayer, "extra.feePayer is named").then_some(())?;
     let payer = named.and_then(|text| Address::parse(Family::Svm, text)).filter(|payer| own.contains(payer));
-    let told = "extra.feePayer is one of ours";
-    rules.rule("fee_payer_managed", payer.is_some(), managed_reason, told).then_some(())?;
+    let detail = "extra.feePayer is one of ours";
+    rules.rule("fee_payer_managed", payer.is_some(), managed_reason, detail).then_some(())?;
     bytes(&payer?)
 }
 
@@ -181,23 +181,23 @@ fn signers(rules: &mut Rules, wire: &Wire, fee_payer: [u8; 32]) -> bool {
 /// are no marks by instruction. Read-only it is where the program only reads, which of Lighthouse is
 /// known by the kind of instruction.
 fn instructions<'a>(rules: &mut Rules, wire: &'a Wire, fee_payer: [u8; 32]) -> Option<Vec<Instruction<'a>>> {
-    let told = "no account stands in a lookup table";
-    rules.rule("lookup_tables", !wire.looks_up(), Reason::SvmLookups, told).then_some(())?;
+    let detail = "no account stands in a lookup table";
+    rules.rule("lookup_tables", !wire.looks_up(), Reason::SvmLookups, detail).then_some(())?;
     let instructions = wire.instructions();
-    let told = "every index points at an account";
-    rules.rule("accounts", instructions.is_some(), Reason::SvmUndecoded, told).then_some(())?;
+    let detail = "every index points at an account";
+    rules.rule("accounts", instructions.is_some(), Reason::SvmUndecoded, detail).then_some(())?;
     let instructions = instructions?;
     // Our signature lets an instruction do anything with an account of ours that it is given.
     let authority = instructions.iter().any(|each| is_transfer(each) && each.accounts.get(3) == Some(&fee_payer));
     let given = |each: &Instruction<'_>| each.accounts.contains(&fee_payer) && !is_assertion(each);
     let isolated = !instructions.iter().any(|each| each.program == fee_payer || given(each));
     let reason = if authority { Reason::SvmFeePayerTransfers } else { Reason::SvmFeePayerNotIsolated };
-    let told = "no instruction but an assertion is given the fee payer";
-    rules.rule("fee_payer_isolated", isolated, reason, told).then_some(())?;
+    let detail = "no instruction but an assertion is given the fee payer";
+    rules.rule("fee_payer_isolated", isolated, reason, detail).then_some(())?;
     let allowed = if wire.config().is_some() { INSTRUCTIONS_V1 } else { INSTRUCTIONS };
     let count = instructions.len();
-    let told = format!("{count} instructions, {} to {} may be", allowed.start(), allowed.end());
-    rules.rule("instructions", allowed.contains(&count), Reason::SvmLength, told).then_some(instructions)
+    let detail = format!("{count} instructions, {} to {} may be", allowed.start(), allowed.end());
+    rules.rule("instructions", allowed.contains(&count), Reason::SvmLength, detail).then_some(instructions)
 }
 
 fn is_transfer(instruction: &Instruction<'_>) -> bool {
@@ -221,8 +221,8 @@ fn positions<'a, 'b>(
 ) -> Option<(&'a Instruction<'b>, Vec<&'a Instruction<'b>>)> {
     let mut left = rest.iter().filter(|each| !is_assertion(each));
     let transfer = left.next().filter(|each| is_transfer(each));
-    let told = "TransferChecked of a token program";
-    rules.rule("transfer", transfer.is_some(), Reason::SvmNoTransfer, told).then_some(())?;
+    let detail = "TransferChecked of a token program";
+    rules.rule("transfer", transfer.is_some(), Reason::SvmNoTransfer, detail).then_some(())?;
     Some((transfer?, left.collect()))
 }
 
@@ -232,12 +232,14 @@ fn cost(rules: &mut Rules, wire: &Wire, limits: &[Instruction<'_>], most: Comput
     let (units, fee) = match wire.config() {
         Some(config) => (config.compute_unit_limit.filter(|units| *units > 0), Some(config.priority_fee.unwrap_or(0))),
         None => {
-            let told = |index: usize, word: u8| {
+            let argument = |index: usize, word: u8| {
                 let each = limits.get(index).filter(|each| each.program == COMPUTE_BUDGET.to_bytes())?;
                 each.data.split_first().filter(|(first, _)| **first == word).map(|(_, rest)| rest)
             };
-            let units = told(0, SET_COMPUTE_UNIT_LIMIT).and_then(|rest| rest.try_into().ok()).map(u32::from_le_bytes);
-            let price = told(1, SET_COMPUTE_UNIT_PRICE).and_then(|rest| rest.try_into().ok()).map(u64::from_le_bytes);
+            let units =
+                argument(0, SET_COMPUTE_UNIT_LIMIT).and_then(|rest| rest.try_into().ok()).map(u32::from_le_bytes);
+            let price =
+                argument(1, SET_COMPUTE_UNIT_PRICE).and_then(|rest| rest.try_into().ok()).map(u64::from_le_bytes);
             (units, price.map(|price| priority_fee(units.unwrap_or(0), price)))
         }
     };
@@ -263,19 +265,19 @@ fn transferred(
     let [source, mint, destination, payer] = transfer.accounts.get(..4)?.try_into().ok()?;
     let amount = u64::from_le_bytes(transfer.data.get(1..9)?.try_into().ok()?);
     let foreign = !own.contains(&Address::Svm(payer));
-    let told = "the money is not ours";
-    rules.rule("authority", foreign, Reason::SvmFeePayerTransfers, told).then_some(())?;
+    let detail = "the money is not ours";
+    rules.rule("authority", foreign, Reason::SvmFeePayerTransfers, detail).then_some(())?;
     let same = network.asset.address == Address::Svm(mint);
     rules.rule("mint", same, Reason::SvmMint, format!("of {}", Address::Svm(mint))).then_some(())?;
     let pay_to = Address::parse(Family::Svm, &wanted.pay_to).as_ref().and_then(bytes);
     let account = pay_to.map(|owner| associated_account(&owner, &transfer.program, &mint));
-    let told = "to the associated token account of payTo";
-    rules.rule("recipient", account == Some(destination), Reason::SvmRecipient, told).then_some(())?;
-    let told = "from another account: a transfer to itself pays nobody";
-    rules.rule("source", source != destination, Reason::SvmRecipient, told).then_some(())?;
+    let detail = "to the associated token account of payTo";
+    rules.rule("recipient", account == Some(destination), Reason::SvmRecipient, detail).then_some(())?;
+    let detail = "from another account: a transfer to itself pays nobody";
+    rules.rule("source", source != destination, Reason::SvmRecipient, detail).then_some(())?;
     let same = Amount::parse_atomic(&wanted.amount) == Some(Amount::atomic(amount));
-    let told = format!("{amount} signed, {} required", wanted.amount);
-    rules.rule("amount", same, Reason::SvmAmount, told).then_some((payer, pay_to?, amount))
+    let detail = format!("{amount} signed, {} required", wanted.amount);
+    rules.rule("amount", same, Reason::SvmAmount, detail).then_some((payer, pay_to?, amount))
 }
 
 /// Where an owner's tokens of a mint belong: the address that the associated
@@ -338,11 +340,11 @@ pub(crate) fn on_chain(rules: &mut Rules, version: Version, terms: &Terms, facts
         Version::One => Reason::SvmSimulationV1,
         Version::Two => Reason::SvmSimulation,
     };
-    let told = failure.map_or_else(
+    let detail = failure.map_or_else(
         || "the transaction would succeed".to_owned(),
         |text| format!("the transaction would fail: {}", text.chars().take(FAILURE_MAX).collect::<String>()),
     );
-    rules.rule("simulation", failure.is_none(), reason, told);
+    rules.rule("simulation", failure.is_none(), reason, detail);
     Ok(())
 }
 

@@ -93,7 +93,7 @@ mod tests {
 
     #[test]
     fn a_version_1_transaction_names_its_priority_fee() {
-        let told = |priority_fee| {
+        let v1_fee = |priority_fee| {
             fee_of(VersionedMessage::V1(v1::Message {
                 header: HEADER,
                 config: TransactionConfig { priority_fee, ..TransactionConfig::default() },
@@ -102,6 +102,6 @@ mod tests {
                 instructions: vec![CompiledInstruction { program_id_index: 2, accounts: vec![], data: vec![] }],
             }))
         };
-        assert_eq!((told(Some(7)), told(None)), (10_007, 10_000));
+        assert_eq!((v1_fee(Some(7)), v1_fee(None)), (10_007, 10_000));
     }
 }

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 /// How long one caller is waited for: a Settler answers within 26 s.
 pub const LEASE_MS: u64 = 30_000;
-/// A reservation of which the Settler has told nothing for this long is looked into.
+/// A reservation of which the Settler has reported nothing for this long is looked into.
 pub const UNHEARD_MS: u64 = 60_000;
 /// A settlement that is completed and open for this long is an event.
 pub const UNDELIVERED_MS: u64 = 300_000;

@@ -6,12 +6,12 @@ use crate::error::{Code, Fault};
 use crate::id::{SettlementId, VerificationId};
 use crate::shell::app::App;
 use crate::shell::http::Incoming;
-use crate::shell::ledgers::{self, Ask, Envelope, Told, View};
+use crate::shell::ledgers::{self, Ask, Envelope, LedgerResponse, View};
 use crate::shell::response::Outgoing;
 use crate::shell::{directory, registry};
 use worker::Context;
 
-async fn ask(app: &App, incoming: &Incoming, ask: Ask) -> Result<Told, Fault> {
+async fn ask(app: &App, incoming: &Incoming, ask: Ask) -> Result<LedgerResponse, Fault> {
     let caller = incoming.caller()?;
     let envelope = Envelope {
         tenant: caller.tenant,

@@ -121,7 +121,7 @@ impl Booking<'_> {
         (self.done(reply, admission), Writes { booked, stored, admission: admission_due, ..Writes::default() })
     }
 
-    /// The settlement whose success is told once more, with this request as whom it was given to.
+    /// The settlement whose success is answered again, with this request as the one it was given to.
     fn repeated(&self) -> Option<Kept> {
         let mut kept = self.records.row.as_ref()?.kept.clone()?;
         let key = self.asked.idempotency.as_ref().map(|idempotency| &idempotency.key);
@@ -144,7 +144,7 @@ struct Writes {
     booked: Option<Booked>,
     stored: Option<Stored>,
     admission: Option<Admission>,
-    /// A settlement whose success is told once more.
+    /// A settlement whose success is answered again.
     repeated: Option<Kept>,
 }
 

@@ -17,7 +17,7 @@ use crate::shell::app::db;
 use crate::shell::directory;
 use crate::shell::http::refuse;
 use crate::shell::isolate::{self, Refused};
-use crate::shell::ledgers::{Envelope, REMEMBER};
+use crate::shell::ledgers::{Envelope, REMEMBER, REPLAYED};
 use crate::tenant::Recipient;
 use crate::time::UnixMillis;
 use std::collections::BTreeSet;
@@ -131,8 +131,8 @@ impl Booking<'_> {
             Err(Stop::Register(address)) => return Ok(Step::Register(address)),
             Err(Stop::Repeat(status, body)) => {
                 let mut reply = Reply { status, content_type: content_type(status), body, headers: Vec::new() };
-                reply = reply.with("Idempotent-Replayed", "true");
-                return Ok(Step::Done(self.told(reply, admission)));
+                reply = reply.with(REPLAYED, "true");
+                return Ok(Step::Done(self.with_rates(reply, admission)));
             }
             Err(Stop::Fault(fault)) => return self.refused(&fault, admission).map(Step::Done),
         };
@@ -150,7 +150,7 @@ impl Booking<'_> {
         };
         self.store.put_admission(admission)?;
         self.remember_answer(&reply)?;
-        Ok(Step::Done(self.told(reply, admission)))
+        Ok(Step::Done(self.with_rates(reply, admission)))
     }
 
     /// What of the payment belongs to settlements of this ledger by the authorizations that they
@@ -237,14 +237,14 @@ impl Booking<'_> {
     /// Successes and answers that no repeat can change are kept whole; of others only the body's hash.
     fn remember_answer(&self, reply: &Reply) -> Result<(), Fault> {
         let Some(idempotency) = &self.request.idempotency else { return Ok(()) };
-        let told: Retried = serde_json::from_str(&reply.body).map_err(Fault::internal)?;
-        let is_final = matches!(told.retry, None | Some(Retry::Never));
+        let answered: Retried = serde_json::from_str(&reply.body).map_err(Fault::internal)?;
+        let is_final = matches!(answered.retry, None | Some(Retry::Never));
         let answer = is_final.then(|| (reply.status, reply.body.clone()));
         let stored = Stored { body_hash: idempotency.body_hash.clone(), answer, answer_until: None, at: self.now };
         self.store.put_idempotency(ROUTE, &idempotency.key, &stored)
     }
 
-    /// A refusal at admission; the isolate that asked is told to remember it.
+    /// A refusal at admission; a header has the isolate that asked remember it.
     fn refused(&self, fault: &Fault, admission: &Admission) -> Result<Reply, Fault> {
         let reply = refuse(fault, self.asked());
         // Chain and recipient are looked at after the idempotency record: such a
@@ -263,13 +263,13 @@ impl Booking<'_> {
             Refused::AskFirst
         };
         let reply = match serde_json::to_string(&refused) {
-            Ok(told) if fault.code != Code::IdempotencyConflict => reply.with(REMEMBER, told),
+            Ok(text) if fault.code != Code::IdempotencyConflict => reply.with(REMEMBER, text),
             Ok(_) | Err(_) => reply,
         };
-        Ok(self.told(reply, admission))
+        Ok(self.with_rates(reply, admission))
     }
 
-    fn told(&self, mut reply: Reply, admission: &Admission) -> Reply {
+    fn with_rates(&self, mut reply: Reply, admission: &Admission) -> Reply {
         reply.headers.extend(headers::rate(&admission.rates(&self.memory.tenant, self.now), self.now));
         reply
     }

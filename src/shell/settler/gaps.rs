@@ -1,7 +1,7 @@
 //! Transfers of nothing to ourselves: they take nonces that were given back while
 //! later ones are on their way, which they would hold up.
 
-use super::evm::{evm_signer, quote};
+use super::evm::{evm_signer, observe};
 use super::{Settler, network_of};
 use crate::chain::evm::tx::{self, TRANSFER_GAS};
 use crate::error::Fault;
@@ -42,8 +42,8 @@ impl Settler {
         let latest = keys.iter().rev().find_map(|key| self.open_rows(core::slice::from_ref(key)).pop());
         let Some(latest) = latest else { return Ok(()) };
         let (network, signer) = (network_of(&latest.flight)?, evm_signer(app, &latest.flight)?);
-        let told = quote(app, &latest.flight, true, None).await?;
-        let (Some(price), Some(chain)) = (told.price, told.nonce) else { return Ok(()) };
+        let observed = observe(app, &latest.flight, true, None).await?;
+        let (Some(price), Some(chain)) = (observed.price, observed.nonce) else { return Ok(()) };
         let nothing = tx::nothing(signer.address(), self.transfer_gas()?);
         // Nobody looks for their receipts: each is charged at its worst, unless no node takes it.
         let cost = Spent { total: u128::from(nothing.gas_limit).saturating_mul(price.max_wei), l1_fee: 0 };

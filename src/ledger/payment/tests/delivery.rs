@@ -9,7 +9,7 @@ fn report(status: SettlementStatus, transaction: u8) -> Report {
         attempt: Some(0),
         status,
         reason: (status == SettlementStatus::Failed).then_some(Reason::EvmFailed),
-        told: String::new(),
+        message: String::new(),
         transaction: Some(TxId::Evm(B256::repeat_byte(transaction)).to_string()),
         attempts: Vec::new(),
         external: false,
