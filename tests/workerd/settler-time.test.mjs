@@ -182,10 +182,10 @@ settling("a chain that asks more than 21,000 gas for a transfer of nothing gets 
 
 settling("a filler that no node takes costs nothing of the day", { vars: { SETTLE_DAILY_SIGNER_USD: "0.0009" } }, async (at) => {
   const { proxy, evm, order } = at;
-  await evm.rpc("evm_setAutomine", [false]);
   // The day holds two payments at their worst and two fillers, and no more.
   const capped = { price: { max_wei: 2 * GWEI, tip_wei: GWEI / 1000 }, max_fee_wei: 2 * GWEI };
   const [first, second, third] = [await paying(at, capped), await paying(at, capped), await paying(at, capped)];
+  await evm.rpc("evm_setAutomine", [false]);
   let fillers = 0;
   const isLater = (raw) => parseTransaction(raw).nonce > 0;
   proxy.answer = async ({ method, params: [raw] }) => {
