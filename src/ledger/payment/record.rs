@@ -108,6 +108,13 @@ impl Kept {
         }
     }
 
+    /// Whether its payment pays for nothing else: it is live, or goods were given for it before its
+    /// block left the chain.
+    #[must_use]
+    pub const fn is_spent(&self) -> bool {
+        self.is_live() || self.settlement.handed_over.is_some()
+    }
+
     /// Whether the next asker is given it: nobody has it, and nobody is waited for.
     #[must_use]
     pub fn is_open(&self, now: UnixMillis) -> bool {

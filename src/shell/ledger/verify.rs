@@ -10,8 +10,7 @@ use crate::ledger::admission::{Admission, Stop, Stored, not_registered};
 use crate::ledger::book::{self, Booked, Known, Request, Seen};
 use crate::ledger::claims::{self, Held, Prior, Unit};
 use crate::ledger::follow;
-use crate::ledger::payment::{authorization, transaction};
-use crate::payment::settlement::SettlementStatus;
+use crate::ledger::payment::{Kept, authorization, transaction};
 use crate::payment::{Answer, Status};
 use crate::shell::app::db;
 use crate::shell::directory;
@@ -179,10 +178,9 @@ impl Booking<'_> {
 
     /// The settlement that has reserved an authorization.
     fn settlement_of(&self, authorization: &str) -> Result<Option<Prior>, Fault> {
-        let settlement = self.store.payment(authorization)?.and_then(|row| row.kept).map(|kept| kept.settlement);
-        // One that failed has moved nothing: whoever did is paid for by nobody yet.
-        let settlement = settlement.filter(|found| found.status != SettlementStatus::Failed);
-        Ok(settlement.map(|found| {
+        // One that failed has moved nothing, and unless goods were given for it, its payment is free.
+        let kept = self.store.payment(authorization)?.and_then(|row| row.kept).filter(Kept::is_spent);
+        Ok(kept.map(|kept| kept.settlement).map(|found| {
             let at = UnixMillis::parse(&found.created_at).unwrap_or(self.now);
             Prior { id: ClaimId::Settlement(found.id), reference: None, at }
         }))

@@ -189,6 +189,8 @@ fn goods_that_were_given_for_an_attempt_that_left_the_chain_were_given() {
     assert!(gone.hand_over(RequestId::new(NOW, 9), NOW));
     let failed = Report { reorged: true, ..report(SettlementStatus::Failed, 1) };
     assert!(gone.apply(&failed, &[], NOW).changed);
+    // Nor does its payment, found by its hash, pay for anything else.
+    assert!(gone.is_spent() && !gone.is_live() && !kept(SettlementStatus::Failed).is_spent());
     // The payer has money again: the seller is paid, and nobody is given goods.
     let next = booked(&another(&asked(Verb::Settle)), Some(&Row { kept: Some(gone.clone()), ..verified() }));
     let mut kept = next.kept.expect("reserved");
