@@ -45,7 +45,8 @@ contract Hazards {
     }
 }
 
-/// A wallet that takes a signature for good by its bytes alone, and spends and looks as told.
+/// A wallet that accepts one signature by its bytes alone; its check spends a set amount of gas and fails outside
+/// a set range of gas prices.
 contract OddWallet {
     bytes4 private constant GOOD = 0x1626ba7e;
 

@@ -423,7 +423,7 @@ mod tests {
     }
 
     #[test]
-    fn a_days_money_is_told_in_dollars_and_kept_in_the_chains_coin() {
+    fn a_days_money_is_set_in_dollars_and_kept_in_the_chains_coin() {
         let base = crate::network::by_key("base").expect("registered");
         let settings = read(&[ADMIN, PEPPERS]).expect("reads");
         // A coin of 4,000 dollars.

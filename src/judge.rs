@@ -116,8 +116,8 @@ pub fn judge(claim: &Claim, trace: &Trace, context: &Context<'_>) -> Judgement {
     let mut out = Outcomes { checks: Vec::new(), refusal: None };
     match &trace.found {
         Found::Unknown => {
-            let told = "no node knows this transaction; is it a user operation hash, or on another chain?";
-            out.rule("transaction_known", Some(Refusal::TxNotFound), told);
+            let detail = "no node knows this transaction; is it a user operation hash, or on another chain?";
+            out.rule("transaction_known", Some(Refusal::TxNotFound), detail);
             unmined(claim, context, out)
         }
         Found::Pending => {
@@ -129,14 +129,14 @@ pub fn judge(claim: &Claim, trace: &Trace, context: &Context<'_>) -> Judgement {
     }
 }
 
-/// Whether a later look at a transaction still shows what was told of a payment: each of its
+/// Whether a later look at a transaction still shows what was answered of a payment: each of its
 /// transfers, by payer and amount, for a log's index changes with the block; or as much in sum,
-/// where transfers cannot be told apart or were not.
+/// where transfers cannot be judged apart or were not.
 #[must_use]
 pub fn still_shows(mined: &Mined, recipient: &Address, lines: &[(Option<Address>, Amount)], paid: Amount) -> bool {
     let flow = Flow::of(mined, recipient);
-    let told = lines.iter().fold(Amount::ZERO, |sum, (_, amount)| Amount(sum.0.saturating_add(amount.0)));
-    if !flow.apart || told != paid {
+    let answered = lines.iter().fold(Amount::ZERO, |sum, (_, amount)| Amount(sum.0.saturating_add(amount.0)));
+    if !flow.apart || answered != paid {
         return flow.net >= paid;
     }
     let mut left = flow.incoming;
@@ -210,8 +210,8 @@ fn rules(scene: &Scene<'_>, part: &Part<'_>) -> (Outcomes, Binding) {
     out.rule("transaction_known", None, "the transaction is known");
     out.rule("transaction_mined", None, format!("in block {}", mined.block.number));
     let failed = mined.failure.is_some().then_some(Refusal::TxFailed);
-    let told = mined.failure.as_ref().map_or_else(|| "executed".to_owned(), |why| format!("it failed: {why}"));
-    out.rule("transaction_succeeded", failed, told);
+    let detail = mined.failure.as_ref().map_or_else(|| "executed".to_owned(), |why| format!("it failed: {why}"));
+    out.rule("transaction_succeeded", failed, detail);
     arrival(&mut out, scene, part);
     let binding = conditions(&mut out, scene);
     timing(&mut out, claim, mined, context.now);
@@ -232,17 +232,17 @@ fn arrival(out: &mut Outcomes, scene: &Scene<'_>, part: &Part<'_>) {
     let other = mined.foreign.iter().find(|foreign| {
         to_recipient(foreign.to.as_ref()) && (foreign.name.is_some() || claim.network.family == Family::Svm)
     });
-    let (asset, told) = match other {
+    let (asset, detail) = match other {
         Some(foreign) if nothing => {
             let name = foreign.name.clone().unwrap_or_else(|| "another token".to_owned());
             (Some(Refusal::WrongAsset), format!("the recipient got {name} ({}), not USDC", foreign.asset))
         }
         Some(_) | None => (None, format!("the registered asset is {}", claim.network.asset.text)),
     };
-    out.rule("asset_registered", asset, told);
+    out.rule("asset_registered", asset, detail);
     let missing = (nothing && asset.is_none()).then_some(Refusal::NoMatchingTransfer);
-    let told = if nothing { flow::moved(mined, &context.recipient) } else { flow.told() };
-    out.rule("transfer_to_recipient", missing, told);
+    let detail = if nothing { flow::moved(mined, &context.recipient) } else { flow.arrived() };
+    out.rule("transfer_to_recipient", missing, detail);
     let forwarded = (!flow.gross_in.is_zero() && flow.net.is_zero()).then_some(Refusal::RecipientForwarded);
     out.rule(
         "recipient_kept_it",
@@ -250,13 +250,13 @@ fn arrival(out: &mut Outcomes, scene: &Scene<'_>, part: &Part<'_>) {
         format!("{} came in, {} went out in the same transaction", flow.gross_in, flow.gross_out),
     );
     let confidential = (hidden && flow.gross_in.is_zero()).then_some(Refusal::ConfidentialAmount);
-    let told = if hidden { "a transfer's amount is encrypted" } else { "no amount is encrypted" };
-    out.rule("amount_readable", confidential, told);
+    let detail = if hidden { "a transfer's amount is encrypted" } else { "no amount is encrypted" };
+    out.rule("amount_readable", confidential, detail);
     match claim.expected {
         Some(expected) => {
             let low = (part.amount < expected).then_some(Refusal::AmountTooLow);
-            let told = format!("{} USDC arrived{}, {} expected", part.amount.usdc(), by(scene), expected.usdc());
-            out.rule("amount_expected", low, told);
+            let detail = format!("{} USDC arrived{}, {} expected", part.amount.usdc(), by(scene), expected.usdc());
+            out.rule("amount_expected", low, detail);
         }
         None => out.rule("amount_expected", None, "no amount was named"),
     }
@@ -276,8 +276,8 @@ fn conditions(out: &mut Outcomes, scene: &Scene<'_>) -> Binding {
     let Scene { claim, mined, flow, selection, .. } = *scene;
     let mut binding = Binding::None;
     if let (Some(payer), Some(given)) = (&claim.payer, selection.from_payer) {
-        let told = format!("{} USDC came from {payer} for certain", given.usdc());
-        out.rule("payer_named", given.is_zero().then_some(Refusal::PayerMismatch), told);
+        let detail = format!("{} USDC came from {payer} for certain", given.usdc());
+        out.rule("payer_named", given.is_zero().then_some(Refusal::PayerMismatch), detail);
         if !given.is_zero() {
             binding = binding.max(Binding::Payer);
         }
@@ -287,12 +287,12 @@ fn conditions(out: &mut Outcomes, scene: &Scene<'_>) -> Binding {
     if let Some(memo) = &claim.memo {
         // One transaction may carry the memos of several payments, or one payment of several.
         let is_sole = mined.memos.len() <= 1 && !flow.is_of_many();
-        let (good, told) = match (mined.memos.contains(memo), is_sole || claim.payer.is_some()) {
+        let (good, detail) = match (mined.memos.contains(memo), is_sole || claim.payer.is_some()) {
             (true, true) => (true, "the transaction carries the memo"),
             (true, false) => (false, "the transaction has several memos or payers; name the payer too"),
             (false, _) => (false, "the transaction does not carry the memo"),
         };
-        out.rule("memo_named", (!good).then_some(Refusal::MemoMismatch), told);
+        out.rule("memo_named", (!good).then_some(Refusal::MemoMismatch), detail);
         if good && is_sole {
             binding = binding.max(Binding::Memo);
         }
@@ -300,12 +300,12 @@ fn conditions(out: &mut Outcomes, scene: &Scene<'_>) -> Binding {
         out.rule("memo_named", None, "no memo was named");
     }
     if let Some(given) = selection.by_nonce {
-        let told = if given.is_zero() {
+        let detail = if given.is_zero() {
             "no one transfer to the recipient is that of the nonce"
         } else {
             "the nonce's own transfer reached the recipient"
         };
-        out.rule("authorization_named", given.is_zero().then_some(Refusal::AuthorizationMismatch), told);
+        out.rule("authorization_named", given.is_zero().then_some(Refusal::AuthorizationMismatch), detail);
         if !given.is_zero() {
             binding = binding.max(Binding::Authorization);
         }
@@ -333,8 +333,8 @@ fn timing(out: &mut Outcomes, claim: &Claim, mined: &Mined, now: UnixMillis) {
         Finality::Confirmed => (mined.depth >= Depth::Confirmed, "confirmed"),
         Finality::Finalized => (mined.depth == Depth::Finalized, "finalized"),
     };
-    let told = format!("{} confirmations; {wanted} was asked for", mined.confirmations());
-    out.rule("finality", (!deep).then_some(Refusal::NotFinal), told);
+    let detail = format!("{} confirmations; {wanted} was asked for", mined.confirmations());
+    out.rule("finality", (!deep).then_some(Refusal::NotFinal), detail);
 }
 
 /// SANCTIONED_ADDRESS.
@@ -344,26 +344,26 @@ fn screened(out: &mut Outcomes, part: &Part<'_>, context: &Context<'_>) {
         SanctionsPolicy::Refuse => listed.map(|_| Refusal::SanctionedAddress),
         SanctionsPolicy::Report => None,
     };
-    let told = match (listed, context.sanctions) {
+    let detail = match (listed, context.sanctions) {
         (Some(payer), _) => format!("{payer} is on the sanctions list"),
         (None, Some(_)) => "no payer is on the sanctions list".to_owned(),
         (None, None) => "there is no sanctions list to read".to_owned(),
     };
-    out.rule("payer_not_sanctioned", refused, told);
+    out.rule("payer_not_sanctioned", refused, detail);
 }
 
 /// ALREADY_CLAIMED.
 fn unclaimed(out: &mut Outcomes, scene: &Scene<'_>) {
-    let (refused, told) = match scene.standing {
+    let (refused, detail) = match scene.standing {
         Standing::Fresh(_) => (None, "not claimed before"),
         Standing::Again(_) => (None, "claimed before under the same reference"),
         Standing::Taken(prior) if prior.is_of(scene.claim.reference.as_deref()) => {
-            let told = "a part was claimed before under the same reference, and the rest is not enough";
-            (Some(Refusal::AlreadyClaimed), told)
+            let detail = "a part was claimed before under the same reference, and the rest is not enough";
+            (Some(Refusal::AlreadyClaimed), detail)
         }
         Standing::Taken(_) => (Some(Refusal::AlreadyClaimed), "claimed before, under another reference or none"),
     };
-    out.rule("not_claimed_before", refused, told);
+    out.rule("not_claimed_before", refused, detail);
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What a Settler is asked, what it tells, and all that it decides: which nonce
+//! What a Settler is asked, what it reports, and all that it decides: which nonce
 //! is next, what a node's refusal means, whether a flight may be launched, what is
 //! to be done for it, how its transaction's story ends it. Pure; the shell signs,
 //! sends and waits.
@@ -86,7 +86,7 @@ pub fn key(settlement: SettlementId, attempt: usize) -> String {
     format!("{settlement}/{attempt}")
 }
 
-/// How a flight stands, as the Settler tells the ledger and the Worker.
+/// How a flight stands, as the Settler reports it to the ledger and answers the Worker.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
     /// Whose.
@@ -99,7 +99,8 @@ pub struct Report {
     /// Why it failed.
     pub reason: Option<Reason>,
     /// A sentence about a failure.
-    pub told: String,
+    #[serde(rename = "told")]
+    pub message: String,
     /// The transaction that counts, or was sent last.
     pub transaction: Option<String>,
     /// Every transaction that was sent for this attempt.
@@ -112,7 +113,8 @@ pub struct Report {
     /// [`crate::chain::trace::Transfer::ordinal`] counts them (EVM). Usually one.
     #[serde(default)]
     pub units: Vec<u64>,
-    /// What the chain took from the signer for it; `None` while nothing is mined.
+    /// What the chain took from the signer for it, beyond what an earlier end of the same flight
+    /// has reported; `None` where that is nothing.
     #[serde(default)]
     pub spent: Option<Spent>,
     /// Whether a node has taken any of its transactions, or may have.
@@ -160,7 +162,7 @@ pub enum Order {
     Held,
 }
 
-/// What a Settler knows of an attempt that it was told never to launch.
+/// What a Settler knows of an attempt that it is asked never to launch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Standing {

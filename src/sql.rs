@@ -164,19 +164,19 @@ pub mod ledger {
     pub const SETTLEMENTS_OPEN: &str =
         "SELECT id, body FROM settlements WHERE handed = 0 AND status <> 'failed' AND id < ?1
         AND (?2 IS NULL OR network = ?2) AND (?3 IS NULL OR handed = ?3) ORDER BY id DESC LIMIT ?4";
-    /// The same of one payer, bound last; what is not handed over is what still may be.
+    /// The same of one payer, bound last; of those that are not handed over, none that has failed.
     pub const SETTLEMENTS_OF_PAYER: &str = "SELECT id, body FROM settlements WHERE payer = ?5 AND id < ?1
-        AND (?2 IS NULL OR network = ?2) AND (?3 IS NULL OR (handed = ?3 AND (handed = 1 OR status <> 'failed')))
-        ORDER BY id DESC LIMIT ?4";
-    /// The same of one transaction, bound before a payer that may be null.
+        AND (?2 IS NULL OR network = ?2) AND (?3 IS NULL OR handed = ?3)
+        AND (?3 IS NOT 0 OR status <> 'failed') ORDER BY id DESC LIMIT ?4";
+    /// The same of one transaction, bound last with a payer, who may be null.
     pub const SETTLEMENTS_OF_TRANSACTION: &str = "SELECT id, body FROM settlements WHERE tx = ?5 AND id < ?1
-        AND (?2 IS NULL OR network = ?2) AND (?3 IS NULL OR (handed = ?3 AND (handed = 1 OR status <> 'failed')))
-        AND (?6 IS NULL OR payer = ?6) ORDER BY id DESC LIMIT ?4";
-    /// The same of one authorization, bound before a transaction that may be null.
+        AND (?6 IS NULL OR payer = ?6) AND (?2 IS NULL OR network = ?2) AND (?3 IS NULL OR handed = ?3)
+        AND (?3 IS NOT 0 OR status <> 'failed') ORDER BY id DESC LIMIT ?4";
+    /// The same of one authorization, bound last with a transaction, which may be null.
     pub const SETTLEMENTS_OF_AUTHORIZATION: &str = "SELECT id, body FROM settlements
         WHERE id = (SELECT settlement_id FROM payments WHERE authorization = ?5) AND id < ?1
-        AND (?2 IS NULL OR network = ?2) AND (?3 IS NULL OR (handed = ?3 AND (handed = 1 OR status <> 'failed')))
-        AND (?6 IS NULL OR tx = ?6) ORDER BY id DESC LIMIT ?4";
+        AND (?6 IS NULL OR tx = ?6) AND (?2 IS NULL OR network = ?2) AND (?3 IS NULL OR handed = ?3)
+        AND (?3 IS NOT 0 OR status <> 'failed') ORDER BY id DESC LIMIT ?4";
     /// Binds a payer; returns 1 if one of their settlements is completed.
     pub const PAYER_HAS_PAID: &str = "SELECT 1 FROM settlements WHERE payer = ? AND status = 'completed' LIMIT 1";
     /// Binds id and time.
@@ -257,17 +257,17 @@ pub mod settler {
     /// Binds report, time, key. The first report stands.
     pub const FLIGHT_END: &str = "UPDATE flights SET report = ?, changed_ms = ? WHERE key = ? AND report IS NULL";
     /// Binds a key: the ledger holds the report.
-    pub const FLIGHT_TOLD: &str = "UPDATE flights SET told = 1 WHERE key = ?";
+    pub const FLIGHT_REPORTED: &str = "UPDATE flights SET told = 1 WHERE key = ?";
     /// Returns the keys of all that are on their way, by nonce.
     pub const FLIGHTS_OPEN: &str = "SELECT key FROM flights WHERE report IS NULL ORDER BY nonce, key";
     /// Binds a key; returns the keys after it of flights that have ended, which the ledger does not know yet.
     pub const FLIGHTS_ENDED: &str =
         "SELECT key FROM flights WHERE told = 0 AND report IS NOT NULL AND key > ? ORDER BY key LIMIT 200";
-    /// Binds a key: its report is told once more.
-    pub const FLIGHT_UNTOLD: &str = "UPDATE flights SET told = 0 WHERE key = ? AND report IS NOT NULL";
+    /// Binds a key: its report is sent once more.
+    pub const FLIGHT_REPORT_AGAIN: &str = "UPDATE flights SET told = 0 WHERE key = ? AND report IS NOT NULL";
     /// Returns key and flight of all that are on their way.
     pub const FLIGHTS_FLYING: &str = "SELECT key, flight FROM flights WHERE report IS NULL";
-    /// Binds a time: what was told before it is let go.
+    /// Binds a time: what was reported before it is let go.
     pub const FLIGHTS_PURGE: &str = "DELETE FROM flights WHERE told = 1 AND changed_ms < ?";
 }
 

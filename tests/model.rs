@@ -469,7 +469,7 @@ impl World {
             attempt: Some(attempt),
             status,
             reason: (status == SettlementStatus::Failed).then_some(Reason::EvmValidBefore),
-            told: String::new(),
+            message: String::new(),
             transaction: Some(id(transaction.unwrap_or(200)).to_string()),
             attempts: Vec::new(),
             external: false,
@@ -571,7 +571,7 @@ impl World {
         let mined = transaction.mined().unwrap();
         for used in &mined.authorizations {
             let row = ledger.row(&authorization(base(), &used.authorizer, &used.nonce));
-            let Some(kept) = row.and_then(|row| row.kept).filter(Kept::is_live) else { continue };
+            let Some(kept) = row.and_then(|row| row.kept).filter(Kept::is_spent) else { continue };
             let prior = Prior { id: ClaimId::Settlement(kept.settlement.id), reference: None, at: now };
             let units = claims::paid_by(used, mined, &recipient(seller));
             held.extend(units.into_iter().map(|unit| Held { unit, prior: prior.clone() }));
@@ -667,6 +667,28 @@ impl World {
         }
         self.check();
     }
+}
+
+#[test]
+fn goods_that_were_given_are_not_given_again_for_the_same_payment_by_its_hash() {
+    // Settled under a key and given, reorganised, failed, and sent by somebody else.
+    let mut world = World::new();
+    for step in [
+        (1, 0, 0),
+        (4, 0, 0),
+        (6, 0, 0),
+        (13, 0, 0),
+        (11, 0, 0),
+        (10, 0, 1),
+        (6, 0, 0),
+        (6, 0, 0),
+        (10, 0, 3),
+        (5, 1, 0),
+        (12, 1, 2),
+    ] {
+        world.step(step);
+    }
+    assert_eq!(world.goods.first(), Some(&1));
 }
 
 proptest! {

@@ -152,14 +152,18 @@ pub fn reply(asked: &Asked, outcome: &Outcome) -> Option<Reply> {
     let payer = asked.payer.map(|payer| payer.to_string());
     Some(match (asked.verb, outcome) {
         (_, Outcome::FindOut) | (Verb::Settle, Outcome::Settle(_)) => return None,
-        (Verb::Verify, Outcome::Refused(checks, reason, told)) => verified(payer, checks, Some((*reason, told)), None),
-        (Verb::Verify, Outcome::Taken(checks, reason, told, settlement)) => {
-            verified(payer, checks, Some((*reason, told)), Some(settlement))
+        (Verb::Verify, Outcome::Refused(checks, reason, message)) => {
+            verified(payer, checks, Some((*reason, message)), None)
+        }
+        (Verb::Verify, Outcome::Taken(checks, reason, message, settlement)) => {
+            verified(payer, checks, Some((*reason, message)), Some(settlement))
         }
         (Verb::Verify, Outcome::Valid(checks)) => verified(payer, checks, None, None),
-        (Verb::Settle, Outcome::Refused(checks, reason, told)) => refused(asked, payer, checks, (*reason, told), None),
-        (Verb::Settle, Outcome::Taken(checks, reason, told, settlement)) => {
-            refused(asked, payer, checks, (*reason, told), Some(settlement))
+        (Verb::Settle, Outcome::Refused(checks, reason, message)) => {
+            refused(asked, payer, checks, (*reason, message), None)
+        }
+        (Verb::Settle, Outcome::Taken(checks, reason, message, settlement)) => {
+            refused(asked, payer, checks, (*reason, message), Some(settlement))
         }
         (Verb::Settle, Outcome::Settled(settlement)) => settled(&asked.network_text, settlement, "", false),
         (Verb::Settle, Outcome::External(settlement)) => settled(&asked.network_text, settlement, "", true),
@@ -190,7 +194,7 @@ fn verified(
     let body = VerifyResponse {
         is_valid: refusal.is_none(),
         invalid_reason: refusal.map(|(reason, _)| reason),
-        invalid_message: refusal.map(|(_, told)| told.clone()),
+        invalid_message: refusal.map(|(_, message)| message.clone()),
         payer,
         extra: extra(checks, settlement, refusal.map(|(reason, _)| reason)),
     };
@@ -228,9 +232,9 @@ pub fn taken(network_text: &str, settlement: &Settlement) -> Reply {
     )
 }
 
-/// How a settlement stands, in the protocol's words; `told` is a sentence about a failure.
+/// How a settlement stands, in the protocol's words; `message` is a sentence about a failure, or empty.
 #[must_use]
-pub fn settled(network_text: &str, settlement: &Settlement, told: &str, external: bool) -> Reply {
+pub fn settled(network_text: &str, settlement: &Settlement, message: &str, external: bool) -> Reply {
     let reason = match settlement.status {
         SettlementStatus::Completed => None,
         // That it is pending is only said of what was sent.
@@ -238,7 +242,7 @@ pub fn settled(network_text: &str, settlement: &Settlement, told: &str, external
         SettlementStatus::Pending => Some(Reason::SettlementPending),
         SettlementStatus::Failed => Some(settlement.reason.unwrap_or(Reason::EvmFailed)),
     };
-    let refusal = reason.map(|reason| (reason, if told.is_empty() { reason.doc() } else { told }));
+    let refusal = reason.map(|reason| (reason, if message.is_empty() { reason.doc() } else { message }));
     answered(network_text, settlement, refusal, external)
 }
 
@@ -247,7 +251,7 @@ fn answered(network_text: &str, settlement: &Settlement, refusal: Option<(Reason
     let body = SettleResponse {
         success,
         error_reason: refusal.map(|(reason, _)| reason),
-        error_message: refusal.map(|(_, told)| told.to_owned()),
+        error_message: refusal.map(|(_, message)| message.to_owned()),
         payer: Some(settlement.payer.clone()),
         transaction: settlement.transaction.clone().unwrap_or_default(),
         network: network_text.to_owned(),
@@ -262,21 +266,21 @@ fn answered(network_text: &str, settlement: &Settlement, refusal: Option<(Reason
 
 /// A body that is no payment: refused without counting anything.
 #[must_use]
-pub fn malformed(verb: Verb, network: &str, reason: Reason, told: &str) -> Reply {
-    Reply::json(200, &members(verb, network, reason, Some(told)))
+pub fn malformed(verb: Verb, network: &str, reason: Reason, message: &str) -> Reply {
+    Reply::json(200, &members(verb, network, reason, Some(message)))
 }
 
 /// The protocol's members of a refusal; errors of ours carry them too, so that a buyer reads a word and no key.
 #[must_use]
-pub fn members(verb: Verb, network: &str, reason: Reason, told: Option<&str>) -> Value {
-    let (mut members, message) = match verb {
+pub fn members(verb: Verb, network: &str, reason: Reason, message: Option<&str>) -> Value {
+    let (mut members, member) = match verb {
         Verb::Verify => (json!({"isValid": false, "invalidReason": reason}), "invalidMessage"),
         Verb::Settle => {
             (json!({"success": false, "errorReason": reason, "transaction": "", "network": network}), "errorMessage")
         }
     };
-    if let (Some(told), Some(map)) = (told, members.as_object_mut()) {
-        map.insert(message.to_owned(), told.into());
+    if let (Some(message), Some(map)) = (message, members.as_object_mut()) {
+        map.insert(member.to_owned(), message.into());
     }
     members
 }

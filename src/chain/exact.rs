@@ -89,13 +89,13 @@ pub struct Sender {
     pub address: Address,
     /// The most gas that it may use (EVM).
     pub gas_limit: Option<u64>,
-    /// What a unit of gas may cost (EVM); `None` where nobody would send it, or nobody tells a price.
+    /// What a unit of gas may cost (EVM); `None` where nobody would send it, or no node names a price.
     pub price: Option<Price>,
 }
 
-/// What the chain tells of terms.
+/// What the chain's answers make of terms.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Told {
+pub enum ChainVerdict {
     /// How the rules came out, and what is at the payer's address: what has code is paid from otherwise.
     Judged(Rules, CodeKind),
     /// The sender cannot pay for the gas. That is ours, whatever the payment is.
@@ -139,20 +139,24 @@ pub fn judge_free(payment: &Payment, network: &Network, own: &[Address], now: Un
     Judged { rules, terms }
 }
 
-/// What only the chain can tell of terms that are good as far as is free to
-/// say, if `sender` would send the transaction.
+/// Judges by the chain what is good as far as can be judged without it, if `sender` would send the transaction.
 ///
 /// # Errors
 /// [`Unknown::Missing`] with the calls of one round (a second where a payer is
 /// found to have code, a last one where a failure is looked into);
 /// [`Unknown::Malformed`] where the node's answer is no evidence.
-pub fn judge_on_chain(payment: &Payment, terms: &Terms, sender: &Sender, known: Known<'_>) -> Result<Told, Unknown> {
+pub fn judge_on_chain(
+    payment: &Payment,
+    terms: &Terms,
+    sender: &Sender,
+    known: Known<'_>,
+) -> Result<ChainVerdict, Unknown> {
     match terms {
         Terms::Evm(terms) => evm::exact::on_chain(terms, sender, known),
         Terms::Svm(terms) => {
             let mut rules = Rules::default();
             svm::exact::on_chain(&mut rules, payment.version, terms, known.facts)?;
-            Ok(Told::Judged(rules, CodeKind::None))
+            Ok(ChainVerdict::Judged(rules, CodeKind::None))
         }
     }
 }
@@ -182,9 +186,10 @@ pub(crate) fn judge(
     let mut judged = judge_free(payment, network, core::slice::from_ref(&sender.address), now);
     if let (Some(terms), None) = (&judged.terms, &judged.rules.refusal) {
         let known = Known { facts, memory: &Memory::default(), settles: true, now };
-        let Told::Judged(told, _) = judge_on_chain(payment, terms, sender, known)? else { panic!("a poor sender") };
-        judged.rules.checks.extend(told.checks);
-        judged.rules.refusal = told.refusal;
+        let verdict = judge_on_chain(payment, terms, sender, known)?;
+        let ChainVerdict::Judged(rules, _) = verdict else { panic!("a poor sender") };
+        judged.rules.checks.extend(rules.checks);
+        judged.rules.refusal = rules.refusal;
     }
     Ok(judged)
 }

@@ -28,7 +28,7 @@ use transaction::Transaction;
 
 /// Seconds that a block may lie ahead of our clock: 15 minutes.
 const FUTURE_S_MAX: u64 = 900;
-/// Characters of a failure that are told.
+/// Characters of a failure that are kept.
 const FAILURE_MAX: usize = 120;
 
 /// Version-1 transactions are live since 2026-09-15; a node refuses what is
@@ -209,7 +209,7 @@ pub fn holding_call(account: &Address) -> Call {
     Call::new("getAccountInfo", &json!([account.to_string(), options]))
 }
 
-/// What was told of it, nothing of one that does not exist; `None` where the node does not tell.
+/// The node's answer to [`holding_call`], nothing for an account that does not exist; `None` where it gave none.
 #[must_use]
 pub fn holding(facts: &Facts, call: &Call) -> Option<Amount> {
     match facts.get(call) {

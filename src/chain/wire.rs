@@ -328,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn a_poor_sender_is_told_apart_from_a_poor_payer() {
+    fn a_poor_sender_is_no_poor_payer() {
         for words in [
             "err: insufficient funds for gas * price + value: address 0x55 have 1 want 2 (supplied gas 200000)",
             "insufficient funds for gas * price + value: have 1 want 2",

@@ -5,8 +5,8 @@ use crate::amount::Amount;
 use crate::chain::trace::{Mined, Place, Transfer};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Movements told in a refusal.
-const TOLD_MAX: usize = 3;
+/// Movements that a refusal names.
+const MOVEMENTS_MAX: usize = 3;
 
 /// What a recipient got, passed on and kept of the registered asset.
 #[derive(Clone, Debug)]
@@ -31,7 +31,7 @@ pub(crate) struct Flow<'a> {
     pub(crate) apart: bool,
 }
 
-/// What is judged, told and claimed together.
+/// What is judged, answered and claimed together.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Part<'a> {
     /// The transfers.
@@ -116,13 +116,13 @@ impl<'a> Flow<'a> {
     }
 
     /// A sentence about what arrived.
-    pub(crate) fn told(&self) -> String {
+    pub(crate) fn arrived(&self) -> String {
         format!("{} transfer(s) of {} USDC in sum reached the recipient", self.incoming.len(), self.gross_in.usdc())
     }
 }
 
 /// Whether each is a log with a number of its own. A trace of the build before, still on its way
-/// to the ledger while a new one is deployed, numbers none: then only the whole can be told.
+/// to the ledger while a new one is deployed, numbers none: then only the whole can be judged.
 fn are_distinct_logs(incoming: &[&Transfer]) -> bool {
     let mut seen = BTreeSet::new();
     incoming.iter().all(|line| matches!(line.place, Place::LogIndex(_)) && seen.insert(line.ordinal))
@@ -160,10 +160,10 @@ fn net_given(mined: &Mined, recipient: &Address) -> BTreeMap<Address, Amount> {
 /// A sentence about what moved where, for a recipient whom nothing reached.
 pub(crate) fn moved(mined: &Mined, recipient: &Address) -> String {
     let end = |end: Option<&Address>| end.map_or_else(|| "?".to_owned(), Address::to_string);
-    let told: Vec<String> = mined
+    let movements: Vec<String> = mined
         .transfers
         .iter()
-        .take(TOLD_MAX)
+        .take(MOVEMENTS_MAX)
         .map(|transfer| {
             format!(
                 "{} USDC from {} to {}",
@@ -173,12 +173,12 @@ pub(crate) fn moved(mined: &Mined, recipient: &Address) -> String {
             )
         })
         .collect();
-    let rest = mined.transfers.len().saturating_sub(told.len());
+    let rest = mined.transfers.len().saturating_sub(movements.len());
     let own = mined.transfers.iter().any(|t| t.from == Some(*recipient) && t.to == Some(*recipient));
-    match (told.is_empty(), own) {
+    match (movements.is_empty(), own) {
         (true, _) => "no USDC moved in this transaction".to_owned(),
         (false, true) => "the recipient paid only itself".to_owned(),
-        (false, false) if rest > 0 => format!("nothing reached {recipient}; {} and {rest} more", told.join(", ")),
-        (false, false) => format!("nothing reached {recipient}; {}", told.join(", ")),
+        (false, false) if rest > 0 => format!("nothing reached {recipient}; {} and {rest} more", movements.join(", ")),
+        (false, false) => format!("nothing reached {recipient}; {}", movements.join(", ")),
     }
 }

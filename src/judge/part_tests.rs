@@ -36,17 +36,17 @@ fn by_payer(byte: u8, claim: Claim) -> Claim {
     Claim { payer: Some(evm(byte)), ..claim }
 }
 
-/// A success that takes these units, with the amount that is told.
+/// A success that takes these units, with the amount that is answered.
 #[track_caller]
 fn fresh(judgement: &Judgement, units: &[Unit], amount: u64) {
     assert_eq!(judgement.refusal, None, "{:?}", judgement.checks);
     assert_eq!((judgement.units(), judgement.amount), (units, Amount::atomic(amount)));
-    let told = judgement.transfers.iter().fold(Amount::ZERO, |sum, line| sum.plus(line.amount).expect("small"));
-    assert_eq!(told, Amount::atomic(amount), "the transfers told are those of the amount");
+    let sum = judgement.transfers.iter().fold(Amount::ZERO, |sum, line| sum.plus(line.amount).expect("small"));
+    assert_eq!(sum, Amount::atomic(amount), "the transfers are those of the amount");
     assert!(judgement.checks.iter().all(|check| check.passed));
 }
 
-/// A success told again, by its first claim.
+/// A success answered again, by its first claim.
 #[track_caller]
 fn again(judgement: &Judgement, first: &Held, amount: u64) {
     assert_eq!(judgement.refusal, None, "{:?}", judgement.checks);
@@ -66,8 +66,8 @@ fn a_nonce_selects_its_own_transfer_and_no_other() {
     refused(&judgement, Refusal::AmountTooLow);
     assert_eq!((judgement.amount.usdc().as_str(), judgement.overpaid), ("0.010000", Some(Amount::ZERO)));
     assert_eq!((judgement.payers.as_slice(), judgement.transfers.len()), ([evm(BUYER)].as_slice(), 1));
-    let told = judgement.refusal.map(|(_, told)| told);
-    assert_eq!(told.as_deref(), Some("0.010000 USDC arrived by the named authorization, 10.000000 expected"));
+    let detail = judgement.refusal.map(|(_, detail)| detail);
+    assert_eq!(detail.as_deref(), Some("0.010000 USDC arrived by the named authorization, 10.000000 expected"));
     let judgement = run(&by_nonce(2, expecting(TEN)), two(), &[]);
     fresh(&judgement, &[Unit::Log(3)], TEN);
     assert_eq!(judgement.binding, Binding::Authorization);
@@ -110,7 +110,7 @@ fn a_nonce_that_names_no_one_transfer_is_a_mismatch() {
     for authorizations in cases {
         let judgement = ask(authorizations.clone(), by_nonce(1, claim()));
         refused(&judgement, Refusal::AuthorizationMismatch);
-        assert_eq!(judgement.amount, Amount::atomic(TEN + CENT), "{authorizations:?}: what arrived is told");
+        assert_eq!(judgement.amount, Amount::atomic(TEN + CENT), "{authorizations:?}: what arrived is answered");
     }
     // Of two with one nonce only one has paid this recipient, or the payer says which.
     let stranger = ask(vec![used(BUYER, 1, Some(1)), used(OTHER, 1, Some(9))], by_nonce(1, claim()));
@@ -139,7 +139,7 @@ fn what_is_free_must_be_enough_by_itself() {
     let ten = held(Unit::Log(3), 1, Some("other"));
     let judgement = run(&expecting(TEN), two(), from_ref(&ten));
     taken(&judgement, &ten);
-    assert_eq!(judgement.amount, Amount::atomic(TEN + CENT), "a refusal tells of what was judged");
+    assert_eq!(judgement.amount, Amount::atomic(TEN + CENT), "a refusal names what was judged");
     let judgement = run(&expecting(CENT), two(), from_ref(&ten));
     fresh(&judgement, &[Unit::Log(1)], CENT);
     assert_eq!((judgement.overpaid, judgement.payers), (Some(Amount::ZERO), vec![evm(BUYER)]));
@@ -153,7 +153,7 @@ fn what_is_free_must_be_enough_by_itself() {
 }
 
 #[test]
-fn all_under_one_reference_is_told_again_by_its_first_claim() {
+fn all_under_one_reference_is_answered_again_by_its_first_claim() {
     let (later, first) = (held(Unit::Log(1), 2, Some("order-1")), held(Unit::Log(3), 1, Some("order-1")));
     let both = [later.clone(), first.clone()];
     again(&run(&expecting(TEN + CENT), two(), &both), &first, TEN + CENT);

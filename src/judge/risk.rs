@@ -95,8 +95,8 @@ fn sanctions(factors: &mut Factors, grounds: &Grounds<'_>, context: &Context<'_>
         return;
     };
     if list.is_stale(context.now) {
-        let told = format!("the sanctions list is {} days old", list.age_days(context.now));
-        factors.add("unscreened", 5, told);
+        let detail = format!("the sanctions list is {} days old", list.age_days(context.now));
+        factors.add("unscreened", 5, detail);
     }
     if let Some(payer) = grounds.part.payers.iter().find(|payer| list.names(payer)) {
         factors.add("sanctioned_payer", 100, format!("{payer} is on the sanctions list"));
@@ -116,8 +116,8 @@ fn issuer(factors: &mut Factors, grounds: &Grounds<'_>, context: &Context<'_>) {
         factors.add("issuer_blacklisted_payer", 90, format!("the issuer has blocked {payer}"));
     }
     if blocked(&context.recipient) == Some(true) {
-        let told = format!("the issuer has blocked {}: it cannot spend what it got", context.recipient);
-        factors.add("issuer_blacklisted_recipient", 100, told);
+        let detail = format!("the issuer has blocked {}: it cannot spend what it got", context.recipient);
+        factors.add("issuer_blacklisted_recipient", 100, detail);
     }
     // On Solana a freeze shows on the accounts that moved; a recipient whom
     // nothing reached has none.
@@ -146,8 +146,8 @@ fn depth(factors: &mut Factors, grounds: &Grounds<'_>) {
 fn story(factors: &mut Factors, grounds: &Grounds<'_>) {
     let flow = grounds.flow;
     if !flow.gross_out.is_zero() {
-        let told = format!("the recipient passed on {} USDC in the same transaction", flow.gross_out.usdc());
-        factors.add("recipient_forwarded", 30, told);
+        let detail = format!("the recipient passed on {} USDC in the same transaction", flow.gross_out.usdc());
+        factors.add("recipient_forwarded", 30, detail);
     }
     if grounds.binding == Binding::None {
         factors.add("binding_none", 20, "nothing ties the transaction to this buyer: a hash is public");

@@ -8,7 +8,7 @@ use crate::payment::Claim;
 use alloy_primitives::B256;
 
 /// What a request selects: the transfers of the payer and of the authorization that it names,
-/// or all. Where they cannot be told apart ([`Flow::apart`]) it is the whole, and what is
+/// or all. Where they cannot be judged apart ([`Flow::apart`]) it is the whole, and what is
 /// named only bounds the amount that counts.
 pub(crate) struct Selection<'a> {
     /// What is judged. Where the request names what is not there, all that arrived.

@@ -66,8 +66,8 @@ pub enum Standing {
 }
 
 /// Judges what is selected by what is held, of two holds on one log by the first. A success
-/// that is not told again is covered by money that no success was given for: where that is
-/// less than what was selected, it comes along as what is to be told.
+/// that repeats no earlier one is covered by transfers that no success was given for: where those
+/// are fewer than were selected, they are returned as the part to judge and answer.
 pub(crate) fn stand<'a>(
     claim: &Claim,
     flow: &Flow<'a>,

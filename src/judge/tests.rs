@@ -109,15 +109,15 @@ fn a_plain_payment_is_paid() {
 }
 
 #[test]
-fn of_two_broken_rules_the_first_by_precedence_is_told_and_both_are_checked() {
+fn of_two_broken_rules_the_first_by_precedence_is_named_and_both_are_checked() {
     for (first, break_first) in BREAKS {
         for (second, break_second) in BREAKS {
             let (mut claim, mut mined) = (claim(), paid(5_000_000));
             break_first(&mut claim, &mut mined);
             break_second(&mut claim, &mut mined);
             let judgement = run(&claim, mined, &[held(Unit::Whole, 1, Some("other"))]);
-            let told = judgement.refusal.as_ref().map(|(refusal, _)| *refusal);
-            assert_eq!(told, Some(*first.min(second)), "{first:?} {second:?}");
+            let refusal = judgement.refusal.as_ref().map(|(refusal, _)| *refusal);
+            assert_eq!(refusal, Some(*first.min(second)), "{first:?} {second:?}");
             let failed = judgement.checks.iter().filter(|check| !check.passed).count();
             let least = if first == second { 2 } else { 3 };
             assert!(failed >= least, "{first:?} {second:?}: {:?}", judgement.checks);
@@ -150,7 +150,7 @@ fn a_bridged_form_is_named_and_a_counterfeit_is_nothing() {
     bridged.foreign.push(foreign(Some("USDC.e")));
     let judgement = run(&claim(), bridged, &[]);
     refused(&judgement, Refusal::WrongAsset);
-    assert!(judgement.refusal.is_some_and(|(_, told)| told.contains("USDC.e")));
+    assert!(judgement.refusal.is_some_and(|(_, detail)| detail.contains("USDC.e")));
     let mut counterfeit = mined(Vec::new());
     counterfeit.foreign.push(foreign(None));
     refused(&run(&claim(), counterfeit, &[]), Refusal::NoMatchingTransfer);

@@ -90,7 +90,7 @@ pub enum Outcome {
     Valid(Checks),
     /// It is not.
     Refused(Checks, Reason, String),
-    /// It is not, because of another settlement or of its own, which the caller may be told of.
+    /// It is not, because of another settlement or of its own, which the answer may name.
     Taken(Checks, Reason, String, Box<Settlement>),
     /// Reserved, or on its way: the caller waits for the Settler.
     Settle(Box<Reserved>),
@@ -206,10 +206,10 @@ pub fn admit(
 }
 
 fn open(asked: &Asked, network: &Network, tenant: &Tenant) -> Option<(Reason, String)> {
-    let told = |why: &str| Some((Reason::NetworkNotEnabled, format!("'{}' {why}", network.key)));
+    let refused = |why: &str| Some((Reason::NetworkNotEnabled, format!("'{}' {why}", network.key)));
     match (tenant.tier.includes(network), asked.chain_on) {
-        (false, _) => told("is not open to this key"),
-        (true, false) => told("is off until the registry check has passed"),
+        (false, _) => refused("is not open to this key"),
+        (true, false) => refused("is off until the registry check has passed"),
         (true, true) => None,
     }
 }
@@ -234,7 +234,7 @@ fn allowed(asked: &Asked, network: &Network, terms: &Terms, tenant: &Tenant) -> 
 /// Answers an admitted request, counts it and says what to write.
 ///
 /// # Errors
-/// `CHAIN_UNAVAILABLE` where the chain did not tell and nothing is recorded that could be told instead.
+/// `CHAIN_UNAVAILABLE` where the chain gave no answer and nothing is recorded that could answer instead.
 pub fn conclude(
     asked: &Asked,
     admitted: Admitted,
@@ -242,7 +242,7 @@ pub fn conclude(
     known: Known<'_>,
     now: UnixMillis,
 ) -> Result<Booked, Fault> {
-    let refused = |reason, told| Booked::only(Outcome::Refused(asked.finding.checks(), reason, told));
+    let refused = |reason, message| Booked::only(Outcome::Refused(asked.finding.checks(), reason, message));
     let first = first_word(asked, admitted.refusal, known, now);
     if first.is_none() && matches!(asked.finding, Finding::Deferred | Finding::Used(..)) {
         return Ok(Booked::only(Outcome::FindOut));
@@ -257,14 +257,14 @@ pub fn conclude(
                 .after(super::book::CHAIN_RETRY_S))
         }
         // Refused payments count against the rates, never against the quota, and leave no row.
-        (Finding::Refused(_, reason, told), ..) => Ok(refused(*reason, told.clone())),
+        (Finding::Refused(_, reason, message), ..) => Ok(refused(*reason, message.clone())),
         (Finding::External(checks, id, units), Verb::Settle, Some(terms)) => {
             let mut kept = reserve(asked, terms, known, now);
             let own = ClaimId::Settlement(kept.settlement.id);
             let Ok(unit) = free_unit(&known.records.held, units, own) else {
                 // Its transfer is spent already: for this request the authorization is only used up.
-                let told = "the authorization was used, and its transfer is claimed".to_owned();
-                return Ok(Booked::only(Outcome::Refused(checks.clone(), Reason::EvmNonceUsed, told)));
+                let message = "the authorization was used, and its transfer is claimed".to_owned();
+                return Ok(Booked::only(Outcome::Refused(checks.clone(), Reason::EvmNonceUsed, message)));
             };
             count(admission, known);
             let taken = complete(&mut kept, asked, id, now);
@@ -274,29 +274,29 @@ pub fn conclude(
                 Taken::Success => Outcome::External(settlement),
                 // Goods were given for an attempt that has left the chain.
                 Taken::Lease | Taken::Nothing => {
-                    let told = "this payment was handed over before".to_owned();
-                    Outcome::Taken(checks.clone(), Reason::DuplicateSettlement, told, settlement)
+                    let message = "this payment was handed over before".to_owned();
+                    Outcome::Taken(checks.clone(), Reason::DuplicateSettlement, message, settlement)
                 }
             };
             Ok(Booked { row, kept: Some(kept), claim: Some(unit), ..Booked::only(outcome) })
         }
         (Finding::Good(checks) | Finding::External(checks, ..), Verb::Verify, Some(terms)) => {
-            if let Some(told) = held_back(asked, admission, known, now) {
-                return Ok(refused(Reason::QuotaExceeded, told));
+            if let Some(message) = held_back(asked, admission, known, now) {
+                return Ok(refused(Reason::QuotaExceeded, message));
             }
             count(admission, known);
             let row = renews(terms, known.records.row.as_ref(), now).then(|| row(terms, None, now));
             Ok(Booked { row, ..Booked::only(Outcome::Valid(checks.clone())) })
         }
         (Finding::Good(_), Verb::Settle, Some(terms)) => {
-            if let Some(told) = held_back(asked, admission, known, now) {
-                return Ok(refused(Reason::QuotaExceeded, told));
+            if let Some(message) = held_back(asked, admission, known, now) {
+                return Ok(refused(Reason::QuotaExceeded, message));
             }
             let network = asked.network.as_deref().unwrap_or_default();
             let ask = Ask { worst: terms.worst, has_paid: known.records.has_paid };
             let reserve_of = match admission.spending.reserve(network, ask, asked.budget, now) {
                 Ok(reserve_of) => reserve_of,
-                Err(told) => return Ok(refused(Reason::QuotaExceeded, told.to_owned())),
+                Err(message) => return Ok(refused(Reason::QuotaExceeded, message.to_owned())),
             };
             count(admission, known);
             let mut kept = reserve(asked, terms, known, now);
@@ -353,13 +353,13 @@ fn held_back(asked: &Asked, admission: &Admission, known: Known<'_>, now: UnixMi
     busy.then(|| "settlements failed too often today: one at a time is sent, and one is on its way".to_owned())
 }
 
-/// What is told without looking further at the chain's word: refusals of the seller's own
+/// What is answered without looking further at the chain's word: refusals of the seller's own
 /// account, a broken rule of the request, a conflict of identifiers, or the payment's record.
 fn first_word(asked: &Asked, refusal: Option<(Reason, String)>, known: Known<'_>, now: UnixMillis) -> Option<Booked> {
     let checks = || asked.finding.checks();
-    let refused = |reason, told| Some(Booked::only(Outcome::Refused(checks(), reason, told)));
-    if let Some((reason, told)) = refusal {
-        return refused(reason, told);
+    let refused = |reason, message| Some(Booked::only(Outcome::Refused(checks(), reason, message)));
+    if let Some((reason, message)) = refusal {
+        return refused(reason, message);
     }
     let terms = asked.terms.as_ref()?;
     if let Some(listed) = sanctioned(terms, known) {
@@ -378,26 +378,31 @@ fn first_word(asked: &Asked, refusal: Option<(Reason, String)>, known: Known<'_>
         if asked.finding == Finding::Deferred && !is_signed {
             return None;
         }
-        let told = "this payment identifier came before with another payment".to_owned();
+        let message = "this payment identifier came before with another payment".to_owned();
         // Only to the payer, who is proven by the signature, the first payment is named.
         return if is_signed {
             let settlement = Box::new(kept.settlement.clone());
-            Some(Booked::only(Outcome::Taken(checks(), Reason::IdentifierConflict, told, settlement)))
+            Some(Booked::only(Outcome::Taken(checks(), Reason::IdentifierConflict, message, settlement)))
         } else {
-            refused(Reason::IdentifierConflict, told)
+            refused(Reason::IdentifierConflict, message)
         };
     }
     let row = row.filter(|_| is_signed)?;
     recorded(asked, terms, row, known, now)
 }
 
-/// What is told of a payment that this ledger has reserved before (PROTOCOL 3.4).
+/// What is answered of a payment that this ledger has reserved before (PROTOCOL 3.4).
 fn recorded(asked: &Asked, terms: &Terms, row: &Row, known: Known<'_>, now: UnixMillis) -> Option<Booked> {
     // What has failed moved nothing: if the payment is still good, it is tried again.
     let kept = row.kept.as_ref().filter(|kept| kept.is_live())?;
-    let taken = |told: &str| {
+    let taken = |message: &str| {
         let settlement = Box::new(kept.settlement.clone());
-        Booked::only(Outcome::Taken(asked.finding.checks(), Reason::DuplicateSettlement, told.to_owned(), settlement))
+        Booked::only(Outcome::Taken(
+            asked.finding.checks(),
+            Reason::DuplicateSettlement,
+            message.to_owned(),
+            settlement,
+        ))
     };
     if !row.is_of(terms) {
         return Some(taken("this payment is bound to other requirements"));

@@ -259,7 +259,7 @@ pub struct Ending {
     /// Why it failed.
     pub reason: Option<Reason>,
     /// A sentence about a failure.
-    pub told: String,
+    pub message: String,
     /// Which transfers may be this payment's (EVM).
     pub units: Vec<u64>,
 }
@@ -268,13 +268,13 @@ impl Ending {
     /// The money has moved.
     #[must_use]
     pub const fn completed(units: Vec<u64>) -> Self {
-        Self { status: SettlementStatus::Completed, reason: None, told: String::new(), units }
+        Self { status: SettlementStatus::Completed, reason: None, message: String::new(), units }
     }
 
     /// It has not, and will not.
     #[must_use]
-    pub fn failed(reason: Reason, told: impl Into<String>) -> Self {
-        Self { status: SettlementStatus::Failed, reason: Some(reason), told: told.into(), units: Vec::new() }
+    pub fn failed(reason: Reason, message: impl Into<String>) -> Self {
+        Self { status: SettlementStatus::Failed, reason: Some(reason), message: message.into(), units: Vec::new() }
     }
 
     /// The authorization's time is over, and nothing of the flight can be mined any more.
@@ -310,8 +310,8 @@ pub fn ending(flight: &Flight, kind: Kind, trace: &Trace) -> Option<Ending> {
             .iter()
             .any(|transfer| transfer.to.as_ref() == Some(&flight.pay_to) && transfer.amount == flight.amount),
     };
-    let told = "the transaction succeeded without the transfer that was signed";
-    Some(if moved { Ending::completed(units) } else { Ending::failed(unmoved, told) })
+    let message = "the transaction succeeded without the transfer that was signed";
+    Some(if moved { Ending::completed(units) } else { Ending::failed(unmoved, message) })
 }
 
 /// Whether somebody else's transaction has used an authorization, and moved its money.
@@ -326,7 +326,7 @@ pub enum Lookup {
     },
     /// None has.
     Nothing,
-    /// The chain does not tell now.
+    /// No node answers that now.
     Unknown,
 }
 
@@ -349,8 +349,8 @@ pub fn failed_or_external(sent: &Sent, own: (TxId, Ending), lookup: Lookup) -> O
 impl Report {
     /// Nothing was sent for it, and nothing will be.
     #[must_use]
-    pub fn unsent(flight: &Flight, reason: Reason, told: impl Into<String>) -> Self {
-        Self::of(flight, &Sent::default(), None, Ending::failed(reason, told))
+    pub fn unsent(flight: &Flight, reason: Reason, message: impl Into<String>) -> Self {
+        Self::of(flight, &Sent::default(), None, Ending::failed(reason, message))
     }
 
     /// It is on its way.
@@ -363,13 +363,13 @@ impl Report {
     /// It has ended, by this transaction where there is one.
     #[must_use]
     pub fn of(flight: &Flight, sent: &Sent, transaction: Option<TxId>, ending: Ending) -> Self {
-        let Ending { status, reason, told, units } = ending;
+        let Ending { status, reason, message, units } = ending;
         Self {
             settlement: flight.settlement,
             attempt: Some(flight.attempt),
             status,
             reason,
-            told,
+            message,
             transaction: transaction.map(|id| id.to_string()),
             attempts: sent.attempts(),
             external: false,

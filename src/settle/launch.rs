@@ -1,5 +1,5 @@
 //! Whether a flight may be launched: what is known before the chain is asked,
-//! and what only the chain tells.
+//! and what only the chain knows.
 
 use super::flight::within;
 use super::penalty::Penalty;
@@ -26,8 +26,8 @@ pub enum Denied {
     Late,
     /// The payer's settlements have reverted of late.
     Held(UnixMillis),
-    /// The chain does not tell what must be known, or asks more than the cap.
-    Untold,
+    /// The chain gave no answer to what must be known, or asks more than the cap.
+    Unknown,
     /// The payer holds too little for all that is on its way.
     Balance,
     /// Too many of the payer's payments are on their way.
@@ -37,48 +37,48 @@ pub enum Denied {
 }
 
 impl Denied {
-    /// As it is told.
+    /// As it is reported.
     #[must_use]
     pub fn report(self, flight: &Flight) -> Report {
-        let (reason, told) = match self {
+        let (reason, message) = match self {
             Self::GivenUp => {
                 (Reason::UnexpectedSettle, "this attempt was given up before it reached its signer".to_owned())
             }
             Self::Late => (Reason::EvmValidBefore, "the authorization has expired".to_owned()),
             Self::Held(until) => {
-                let told = format!(
+                let message = format!(
                     "a payment of this payer has failed on the chain: no other is sent before {}",
                     until.rfc3339()
                 );
-                (Reason::UnexpectedSettle, told)
+                (Reason::UnexpectedSettle, message)
             }
-            Self::Untold => {
-                let told = "the chain tells no price that this service pays, or not what else must be known";
-                (Reason::UnexpectedSettle, told.to_owned())
+            Self::Unknown => {
+                let message = "no node names a price that this service pays, or answers what else must be known";
+                (Reason::UnexpectedSettle, message.to_owned())
             }
             Self::Balance => {
-                let told = "the payer's balance does not cover the payments that are on their way";
+                let message = "the payer's balance does not cover the payments that are on their way";
                 let reason = match flight.cargo {
                     Cargo::Evm(_) => Reason::EvmBalance,
                     Cargo::Svm(_) => Reason::SvmSimulation,
                 };
-                (reason, told.to_owned())
+                (reason, message.to_owned())
             }
             Self::Crowded => {
-                let told =
+                let message =
                     "too many payments of this payer are on their way: send it again when some of them have arrived";
-                (Reason::UnexpectedSettle, told.to_owned())
+                (Reason::UnexpectedSettle, message.to_owned())
             }
             Self::Budget => {
-                let told = "what this service pays for transactions on this network today is used up";
-                (Reason::QuotaExceeded, told.to_owned())
+                let message = "what this service pays for transactions on this network today is used up";
+                (Reason::QuotaExceeded, message.to_owned())
             }
         };
         let held_until = match self {
             Self::Held(until) => Some(until),
-            Self::GivenUp | Self::Late | Self::Untold | Self::Balance | Self::Crowded | Self::Budget => None,
+            Self::GivenUp | Self::Late | Self::Unknown | Self::Balance | Self::Crowded | Self::Budget => None,
         };
-        Report { held_until, ..Report::unsent(flight, reason, told) }
+        Report { held_until, ..Report::unsent(flight, reason, message) }
     }
 }
 
@@ -122,9 +122,9 @@ impl Aloft {
     }
 }
 
-/// What the chain tells of a payer and a price.
+/// What the chain answered of a payer and a price.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Told {
+pub struct Observed {
     /// How many of the signer's transactions it has seen, those that wait included.
     pub nonce: Option<u64>,
     /// What the payer holds.
@@ -137,10 +137,10 @@ pub struct Told {
 ///
 /// # Errors
 /// Why it is not launched.
-pub fn on_chain(flight: &Flight, network: &Network, told: Told, aloft: Aloft) -> Result<(u64, Price), Denied> {
-    let price = flight.price.or(told.price).map(|price| within(price, flight.cap_wei(network)));
-    let (Some(nonce), Some(holds), Some(price)) = (told.nonce, told.holds, price) else {
-        return Err(Denied::Untold);
+pub fn on_chain(flight: &Flight, network: &Network, observed: Observed, aloft: Aloft) -> Result<(u64, Price), Denied> {
+    let price = flight.price.or(observed.price).map(|price| within(price, flight.cap_wei(network)));
+    let (Some(nonce), Some(holds), Some(price)) = (observed.nonce, observed.holds, price) else {
+        return Err(Denied::Unknown);
     };
     let wanted = aloft.owed.0.saturating_add(flight.amount.0);
     if holds.0 < wanted { Err(Denied::Balance) } else { Ok((nonce, price)) }
@@ -168,13 +168,13 @@ pub fn uncrowded<'a>(flight: &Flight, open: impl Iterator<Item = &'a Flight>) ->
 /// way from the same account (Solana).
 ///
 /// # Errors
-/// [`Denied::Untold`], [`Denied::Balance`].
+/// [`Denied::Unknown`], [`Denied::Balance`].
 pub fn covered<'a>(
     flight: &Flight,
     open: impl Iterator<Item = &'a Flight>,
     holds: Option<Amount>,
 ) -> Result<(), Denied> {
-    let (Some(account), Some(holds)) = (source(flight), holds) else { return Err(Denied::Untold) };
+    let (Some(account), Some(holds)) = (source(flight), holds) else { return Err(Denied::Unknown) };
     let same = open.filter(|other| source(other) == Some(account));
     let wanted = same.fold(flight.amount.0, |sum, other| sum.saturating_add(other.amount.0));
     if holds.0 < wanted { Err(Denied::Balance) } else { Ok(()) }
@@ -223,15 +223,15 @@ mod tests {
     fn a_payer_holds_what_all_their_flights_move() {
         let (base, flight) = (by_key("base").expect("registered"), flight());
         let price = Price { max_wei: 9, tip_wei: 1 };
-        let told = Told { nonce: Some(4), holds: Some(Amount::atomic(14)), price: Some(price) };
+        let observed = Observed { nonce: Some(4), holds: Some(Amount::atomic(14)), price: Some(price) };
         let spending = Spending::default();
         let mut other = flight.clone();
         other.payer = other.pay_to;
         let open = [flight.clone(), other];
         let aloft = Aloft::of(open.iter(), &flight, &spending, base);
         assert_eq!((aloft.owed, aloft.worst.total), (Amount::atomic(7), 2 * spending.worst(&flight, base)));
-        assert_eq!(on_chain(&flight, base, told, aloft), Ok((4, price)));
-        let poorer = Told { holds: Some(Amount::atomic(13)), ..told };
+        assert_eq!(on_chain(&flight, base, observed, aloft), Ok((4, price)));
+        let poorer = Observed { holds: Some(Amount::atomic(13)), ..observed };
         assert_eq!(on_chain(&flight, base, poorer, aloft), Err(Denied::Balance));
         assert_eq!(on_chain(&flight, base, poorer, Aloft::default()), Ok((4, price)));
     }
@@ -239,14 +239,14 @@ mod tests {
     #[test]
     fn what_was_simulated_is_the_price_within_the_cap() {
         let (base, mut flight) = (by_key("base").expect("registered"), flight());
-        let told = Told { nonce: Some(4), holds: Some(Amount::atomic(7)), price: None };
-        assert_eq!(on_chain(&flight, base, told, Aloft::default()), Err(Denied::Untold));
+        let observed = Observed { nonce: Some(4), holds: Some(Amount::atomic(7)), price: None };
+        assert_eq!(on_chain(&flight, base, observed, Aloft::default()), Err(Denied::Unknown));
         flight.price = Some(Price { max_wei: 90, tip_wei: 80 });
         flight.max_fee_wei = Some(70);
         let price = Price { max_wei: 70, tip_wei: 70 };
-        assert_eq!(on_chain(&flight, base, told, Aloft::default()), Ok((4, price)));
-        for untold in [Told { nonce: None, ..told }, Told { holds: None, ..told }] {
-            assert_eq!(on_chain(&flight, base, untold, Aloft::default()), Err(Denied::Untold));
+        assert_eq!(on_chain(&flight, base, observed, Aloft::default()), Ok((4, price)));
+        for partial in [Observed { nonce: None, ..observed }, Observed { holds: None, ..observed }] {
+            assert_eq!(on_chain(&flight, base, partial, Aloft::default()), Err(Denied::Unknown));
         }
     }
 
@@ -265,9 +265,9 @@ mod tests {
         // Another authority over the same account spends the same money.
         let delegate = Flight { payer: Address::Svm([8; 32]), ..own.clone() };
         assert_eq!(covered(&delegate, open.iter(), Some(Amount::atomic(20))), Err(Denied::Balance));
-        assert_eq!(covered(&own, open.iter(), None), Err(Denied::Untold));
+        assert_eq!(covered(&own, open.iter(), None), Err(Denied::Unknown));
         let unread = Flight { cargo: Cargo::Svm(String::new()), ..own.clone() };
-        assert_eq!(covered(&unread, [].iter(), Some(Amount::atomic(9))), Err(Denied::Untold));
+        assert_eq!(covered(&unread, [].iter(), Some(Amount::atomic(9))), Err(Denied::Unknown));
         assert_eq!(covered(&own, [].iter(), Some(Amount::atomic(7))), Ok(()));
         assert_eq!(Denied::Balance.report(&own).reason, Some(Reason::SvmSimulation));
     }
@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_denied_is_told_and_leaves_nothing() {
+    fn what_is_denied_is_reported_and_leaves_nothing() {
         let flight = flight();
         let base = by_key("base").expect("registered");
         let none = Budget { signer: 0, free: 0 };
@@ -291,7 +291,7 @@ mod tests {
             (Denied::GivenUp, Reason::UnexpectedSettle),
             (Denied::Late, Reason::EvmValidBefore),
             (Denied::Held(NOW), Reason::UnexpectedSettle),
-            (Denied::Untold, Reason::UnexpectedSettle),
+            (Denied::Unknown, Reason::UnexpectedSettle),
             (Denied::Balance, Reason::EvmBalance),
             (Denied::Crowded, Reason::UnexpectedSettle),
             (Denied::Budget, Reason::QuotaExceeded),
@@ -301,6 +301,6 @@ mod tests {
             assert!(report.attempts.is_empty() && !report.handed && report.transaction.is_none());
             assert_eq!(report.held_until.is_some(), denied == Denied::Held(NOW));
         }
-        assert!(Denied::Held(NOW).report(&flight).told.contains("2027-01-15T08:00:00.000Z"));
+        assert!(Denied::Held(NOW).report(&flight).message.contains("2027-01-15T08:00:00.000Z"));
     }
 }

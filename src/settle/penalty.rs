@@ -9,7 +9,7 @@ use crate::time::UnixMillis;
 const FIRST_MS: u64 = 600_000;
 /// The longest: a day.
 const MAX_MS: u64 = 86_400_000;
-/// What is over is remembered for a day: the next is longer still.
+/// A penalty that is over is remembered for a day: a revert in that time makes a longer one.
 const KEEP_MS: u64 = 86_400_000;
 
 /// What is held against a payer.

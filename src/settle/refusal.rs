@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fault_of_the_nodes_is_told_from_one_of_the_transactions() {
+    fn a_fault_of_the_nodes_is_none_of_the_transactions() {
         assert_eq!(refusal(&error(ErrorClass::Unsupported, "the method does not exist")), Refused::Node);
         assert_eq!(refusal(&error(ErrorClass::RateLimited, "too many requests")), Refused::Node);
         assert_eq!(refusal(&error(ErrorClass::Revert, "execution reverted")), Refused::Unclear);
@@ -214,17 +214,17 @@ mod tests {
 
     #[test]
     fn what_one_node_may_have_is_not_taken_back_by_another() {
-        let told = |answers: &[Result<(), Refused>]| {
+        let heard = |answers: &[Result<(), Refused>]| {
             let mut handing = Handing::NOBODY;
             let asked = answers.iter().take_while(|answer| handing.hear(**answer)).count();
             (handing.handed, handing.refused, asked)
         };
-        assert_eq!(told(&[Ok(()), Ok(())]), (Handed::Taken, None, 0));
-        assert_eq!(told(&[Err(Refused::Node), Err(Refused::Known)]), (Handed::Taken, None, 1));
-        assert_eq!(told(&[Err(Refused::Node), Err(Refused::Node)]), (Handed::No, None, 2));
+        assert_eq!(heard(&[Ok(()), Ok(())]), (Handed::Taken, None, 0));
+        assert_eq!(heard(&[Err(Refused::Node), Err(Refused::Known)]), (Handed::Taken, None, 1));
+        assert_eq!(heard(&[Err(Refused::Node), Err(Refused::Node)]), (Handed::No, None, 2));
         let poor = Some(Refused::Poor);
-        assert_eq!(told(&[Err(Refused::Poor), Ok(())]), (Handed::No, poor, 0));
-        assert_eq!(told(&[Err(Refused::Unclear), Err(Refused::Poor)]), (Handed::Maybe, poor, 1));
+        assert_eq!(heard(&[Err(Refused::Poor), Ok(())]), (Handed::No, poor, 0));
+        assert_eq!(heard(&[Err(Refused::Unclear), Err(Refused::Poor)]), (Handed::Maybe, poor, 1));
     }
 
     #[test]

@@ -67,6 +67,12 @@ impl Spending {
         Self { total: today.total.saturating_add(spent.total), free: today.free.saturating_add(more), l1_fee, ..today }
     }
 
+    /// Without what was charged for a transaction that no node has.
+    #[must_use]
+    pub fn uncharged(self, spent: Spent) -> Self {
+        Self { total: self.total.saturating_sub(spent.total), ..self }
+    }
+
     /// The most that a flight may take yet. What layer 1 takes is reckoned at twice what it took last.
     #[must_use]
     pub fn worst(&self, flight: &Flight, network: &Network) -> u128 {
@@ -105,6 +111,8 @@ mod tests {
         assert_eq!(day.charged(Spent { total: 1, l1_fee: 0 }, false, NOW).l1_fee, 20);
         assert_eq!(day.today(NOW.plus(DAY_MS)), Spending { day: 20_001, total: 0, free: 0, l1_fee: 20 });
         assert_eq!(day.today(NOW), day);
+        assert_eq!(day.uncharged(spent), Spending { total: 70, ..day });
+        assert_eq!(day.uncharged(Spent { total: 141, l1_fee: 0 }).total, 0);
     }
 
     #[test]

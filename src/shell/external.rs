@@ -20,8 +20,8 @@ pub(crate) async fn find(app: &App, network: &'static Network, signed: &Signed, 
     let state = |block| used::state_call(network, &signed.payer, &signed.nonce, block);
     let Some(used_now) = state(None) else { return Lookup::Nothing };
     if let Some(used_then) = at.and_then(|block| state(Some(block))) {
-        let is_told = |facts: &Facts| used::is_used(facts, &used_then).is_some();
-        let facts = rpc::call_until(network, &providers, from_ref(&used_then), is_told).await;
+        let is_answered = |facts: &Facts| used::is_used(facts, &used_then).is_some();
+        let facts = rpc::call_until(network, &providers, from_ref(&used_then), is_answered).await;
         if used::is_used(&facts, &used_then) == Some(false) {
             return Lookup::Nothing;
         }
@@ -32,12 +32,12 @@ pub(crate) async fn find(app: &App, network: &'static Network, signed: &Signed, 
     let Some(newest) = read_head(&facts, &head).filter(|_| is_there(&facts)) else { return Lookup::Unknown };
     let mut is_whole = true;
     for search in used::calls(network, &signed.payer, &signed.nonce, newest) {
-        // How far the node has come is told beside the logs, by itself.
+        // How far the node has come is asked beside the logs, of the same node.
         let calls: [Call; 3] = [head.clone(), used_now.clone(), search.clone()];
         let knows = |facts: &Facts| is_there(facts) && used::is_used(facts, &used_now) == Some(true);
-        let told = |facts: &Facts| used::read(facts, &search).filter(|found| found.is_some() || knows(facts));
-        let facts = rpc::call_until(network, &providers, &calls, |facts| told(facts).is_some()).await;
-        match told(&facts) {
+        let found = |facts: &Facts| used::read(facts, &search).filter(|found| found.is_some() || knows(facts));
+        let facts = rpc::call_until(network, &providers, &calls, |facts| found(facts).is_some()).await;
+        match found(&facts) {
             Some(Some(id)) => return paid(app, network, signed, id).await,
             Some(None) => {}
             None => is_whole = false,
@@ -50,7 +50,7 @@ pub(crate) async fn find(app: &App, network: &'static Network, signed: &Signed, 
 async fn paid(app: &App, network: &'static Network, signed: &Signed, id: TxId) -> Lookup {
     let trace = rpc::trace(&app.settings, network, &id).await;
     let mined = trace.as_ref().and_then(|trace| trace.mined()).filter(|mined| mined.failure.is_none());
-    // Its event was told just now: a node that does not know it is behind.
+    // Its event was read just now: a node that does not know it is behind.
     let Some(mined) = mined else { return Lookup::Unknown };
     match units(mined, signed) {
         units if units.is_empty() => Lookup::Nothing,

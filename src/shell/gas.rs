@@ -1,5 +1,5 @@
 //! What our keys hold to pay for transactions: a network whose keys are all
-//! poor, or whose providers do not tell, is not offered. Known for a minute,
+//! poor, or whose providers do not answer, is not offered. Known for a minute,
 //! believed for ten.
 
 use super::app::{self, App};
@@ -17,6 +17,9 @@ use std::rc::Rc;
 use std::time::Duration;
 use worker::{Context, Delay};
 
+/// The refusal where no key can pay.
+pub(crate) const POOR_MESSAGE: &str = "the facilitator cannot pay for gas on this network now";
+
 const FRESH_MS: u64 = 60_000;
 const BELIEVED_MS: u64 = 600_000;
 /// How long `/supported` waits for what nobody has looked at yet.
@@ -27,7 +30,7 @@ const DEADLINE_MS: u64 = 3_000;
 enum Means {
     /// It can pay for a transaction.
     Pays,
-    /// A node has told that it cannot.
+    /// A node has answered that it cannot.
     Poor,
     /// No provider answers: it is not offered, but nothing is held against the key.
     Silent,
@@ -47,7 +50,7 @@ fn means(network: &Network, signer: &Address, now: UnixMillis) -> Option<Means> 
     known.filter(|(at, _)| now.since(*at) < BELIEVED_MS).map(|(_, means)| means)
 }
 
-/// Whether a node has told that a key is too poor for a transaction.
+/// Whether a node has answered that a key is too poor for a transaction.
 pub(crate) fn is_poor(network: &Network, signer: &Address, now: UnixMillis) -> bool {
     means(network, signer, now) == Some(Means::Poor)
 }
@@ -58,7 +61,7 @@ pub(crate) fn note_poor(network: &'static Network, signer: Address, now: UnixMil
 }
 
 /// Whether every key of a network is known to be too poor. What was looked at a while ago is looked at now, before
-/// anybody is told so; a network without keys has none that is poor.
+/// anybody is refused for it; a network without keys has none that is poor.
 pub(crate) async fn all_poor(app: &App, network: &'static Network, now: UnixMillis) -> bool {
     let signers = app.settings.signers(network.family, network.environment);
     let poor = |now| !signers.is_empty() && signers.iter().all(|signer| is_poor(network, &signer.address(), now));
@@ -85,11 +88,11 @@ async fn look(settings: Rc<Settings>, network: &'static Network) {
     let facts = rpc::call_all(network, &settings.providers(network), &calls).await;
     for (signer, call) in signers.into_iter().zip(&calls) {
         let (now, held) = (app::now(), read_coin(network, &facts, call));
-        let told = held.map(|held| if held >= coin_wanted(network) { Means::Pays } else { Means::Poor });
+        let found = held.map(|held| if held >= coin_wanted(network) { Means::Pays } else { Means::Poor });
         // That no provider answers counts only where nothing better is known; one that
-        // answers and does not tell is no reason.
+        // answers something else is no reason.
         let silent = facts.get(call).is_none() && means(network, &signer, now) != Some(Means::Pays);
-        if let Some(means) = told.or(silent.then_some(Means::Silent)) {
+        if let Some(means) = found.or(silent.then_some(Means::Silent)) {
             KNOWN.with_borrow_mut(|all| all.insert((network.key, signer), (now, means)));
         }
     }
@@ -116,7 +119,7 @@ pub(crate) async fn affordable(
     let looking = join_all(first.into_iter().map(|network| look(Rc::clone(&app.settings), network)));
     let deadline = Delay::from(Duration::from_millis(DEADLINE_MS));
     if let Either::Right(_) = select(pin!(looking), pin!(deadline)).await {}
-    // What is slow to tell is offered: a server that starts now would do without it for good.
+    // What is slow to answer is offered: a server that starts now would do without it for good.
     let fails =
         |network: &Network, own: &Address| matches!(means(network, own, app::now()), Some(Means::Poor | Means::Silent));
     let offered = |network: &&'static Network| !addresses(&app.settings, network).iter().all(|own| fails(network, own));

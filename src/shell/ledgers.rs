@@ -28,7 +28,7 @@ const DEADLINE_MS: u64 = 6_000;
 /// Flushing waits for the directory, and may have many records to ship.
 const FLUSH_DEADLINE_MS: u64 = 10_000;
 
-/// Where a ledger tells the Worker what to remember of a refused caller.
+/// Where a ledger has the Worker remember a refused caller.
 pub(crate) const REMEMBER: &str = "x-ledger-remember";
 /// Says that an answer repeats what came under its `Idempotency-Key` before.
 pub(crate) const REPLAYED: &str = "Idempotent-Replayed";
@@ -64,13 +64,13 @@ pub(crate) enum Ask {
     Reopen(Reopen),
     /// Let the seller take a success by hand.
     HandOver { key: KeyHash, id: SettlementId },
-    /// Tell a settlement.
+    /// Read a settlement.
     Settlement { key: KeyHash, id: SettlementId },
     /// List settlements.
     Settlements { key: KeyHash, filter: Filter, page: Page },
-    /// Tell of the account; `off` names chains that the registry check has switched off.
+    /// Read the account; `off` names chains that the registry check has switched off.
     Account { key: KeyHash, view: View, off: Vec<String> },
-    /// Tell a record.
+    /// Read a record.
     Record { key: KeyHash, id: VerificationId },
     /// Let a key list records, and ship them first.
     List { key: KeyHash },
@@ -92,7 +92,8 @@ pub(crate) struct Deliver {
     /// The network as the request wrote it.
     pub(crate) network_text: String,
     /// A sentence about a failure.
-    pub(crate) told: String,
+    #[serde(rename = "told")]
+    pub(crate) message: String,
     /// Whether somebody else has sent the transaction.
     pub(crate) external: bool,
 }
@@ -149,9 +150,9 @@ extern "C" {
 /// A ledger's answer. It is complete, so that it can go out to the caller
 /// without being read: its body never enters this Worker's memory.
 #[derive(Debug)]
-pub(crate) struct Told(web_sys::Response);
+pub(crate) struct LedgerResponse(web_sys::Response);
 
-impl Told {
+impl LedgerResponse {
     /// The HTTP status.
     pub(crate) fn status(&self) -> u16 {
         self.0.status()
@@ -181,8 +182,8 @@ impl Told {
         if self.status() < 400 {
             return Ok(self);
         }
-        let Some(told) = self.0.headers().get(REMEMBER).ok().flatten() else { return Ok(self) };
-        if let Ok(refused) = serde_json::from_str::<Refused>(&told) {
+        let Some(text) = self.0.headers().get(REMEMBER).ok().flatten() else { return Ok(self) };
+        if let Ok(refused) = serde_json::from_str::<Refused>(&text) {
             isolate::remember_refused(caller.hash, refused, now);
         }
         // An answer that came in cannot be changed, only a copy of it.
@@ -222,7 +223,7 @@ fn broken(error: JsValue) -> Fault {
 ///
 /// # Errors
 /// `LEDGER_UNAVAILABLE`.
-pub(crate) async fn ask(app: &App, envelope: &Envelope, region: Option<&str>) -> Result<Told, Fault> {
+pub(crate) async fn ask(app: &App, envelope: &Envelope, region: Option<&str>) -> Result<LedgerResponse, Fault> {
     let stub = stub(app, envelope.tenant, envelope.environment, region)?;
     let body = serde_json::to_string(envelope).map_err(Fault::internal)?;
     let init = RequestInit::new();
@@ -234,7 +235,7 @@ pub(crate) async fn ask(app: &App, envelope: &Envelope, region: Option<&str>) ->
     let limit_ms = if flushes { FLUSH_DEADLINE_MS } else { DEADLINE_MS };
     let deadline = Delay::from(Duration::from_millis(limit_ms));
     match select(JsFuture::from(asked), pin!(deadline)).await {
-        Either::Left((Ok(response), _)) => Ok(Told(response.unchecked_into())),
+        Either::Left((Ok(response), _)) => Ok(LedgerResponse(response.unchecked_into())),
         Either::Left((Err(error), _)) => Err(unavailable(worker::Error::from(error))),
         Either::Right(_) => Err(unavailable(format!("no answer in {limit_ms} ms"))),
     }

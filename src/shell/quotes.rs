@@ -1,6 +1,6 @@
 //! What a unit of gas costs now, by network: known for ten seconds, believed for
 //! a minute while it is asked anew after an answer. One caller asks, the others
-//! wait for what is told.
+//! wait for the answer.
 
 use super::app::{self, App};
 use super::rpc;
@@ -23,7 +23,7 @@ const PATIENCE_MS: u64 = 2_000;
 /// How often they look.
 const LOOK_MS: u64 = 5;
 
-/// What was told, and when.
+/// The answer, and when it came.
 #[derive(Clone, Copy)]
 struct Quote {
     price: Option<Price>,
@@ -92,12 +92,12 @@ fn is_asked(network: &Network, now: UnixMillis) -> bool {
 /// Asks, whoever else does.
 async fn ask(settings: &Settings, network: &'static Network) -> Option<Price> {
     ASKING.with_borrow_mut(|all| all.insert(network.key, app::now()));
-    let told = rpc::decide(network, &settings.providers(network), |facts| tx::quote(network, facts)).await;
+    let answer = rpc::decide(network, &settings.providers(network), |facts| tx::quote(network, facts)).await;
     let now = app::now();
-    // What is believed stands while nobody tells; that nobody tells is not believed.
-    if let Some(price) = told {
+    // What is believed stands while no node answers; that none answers is not believed.
+    if let Some(price) = answer {
         QUOTES.with_borrow_mut(|all| all.insert(network.key, Quote { price, at: now }));
     }
     ASKING.with_borrow_mut(|all| all.remove(network.key));
-    told.flatten()
+    answer.flatten()
 }

@@ -1,7 +1,7 @@
 //! Answers as the platform takes them. Every call into JavaScript costs, so
 //! status and headers cross as one text.
 
-use super::ledgers::Told;
+use super::ledgers::LedgerResponse;
 use crate::api::{Reply, headers};
 use crate::id::RequestId;
 use serde::Serialize;
@@ -15,7 +15,7 @@ pub(crate) enum Outgoing {
     /// An answer made here.
     Made(Reply),
     /// A ledger's, complete, that goes out as it came.
-    Passed(Told),
+    Passed(LedgerResponse),
 }
 
 impl From<Reply> for Outgoing {
@@ -24,9 +24,9 @@ impl From<Reply> for Outgoing {
     }
 }
 
-impl From<Told> for Outgoing {
-    fn from(told: Told) -> Self {
-        Self::Passed(told)
+impl From<LedgerResponse> for Outgoing {
+    fn from(response: LedgerResponse) -> Self {
+        Self::Passed(response)
     }
 }
 
@@ -35,7 +35,7 @@ impl Outgoing {
     pub(crate) fn status(&self) -> u16 {
         match self {
             Self::Made(reply) => reply.status,
-            Self::Passed(told) => told.status(),
+            Self::Passed(response) => response.status(),
         }
     }
 
@@ -49,11 +49,11 @@ impl Outgoing {
                 let body = (!head && !reply.body.is_empty()).then_some(reply.body.as_str());
                 Ok(web_sys::Response::new_with_opt_str_and_init(body, &init(&reply, request_id)?)?)
             }
-            Self::Passed(told) if head => {
-                let response = told.into_response();
+            Self::Passed(response) if head => {
+                let response = response.into_response();
                 Ok(web_sys::Response::new_with_opt_str_and_init(None, response.unchecked_ref())?)
             }
-            Self::Passed(told) => Ok(told.into_response()),
+            Self::Passed(response) => Ok(response.into_response()),
         }
     }
 }

@@ -37,13 +37,13 @@ const ALARM_MS: u64 = 5_000;
 const LOOK_MAX: usize = 40;
 /// Flights that are carried on in one turn of the alarm.
 const CARRY_MAX: usize = 200;
-/// Reports that are told at once.
-const TELL_AT_ONCE: usize = 8;
-/// One turn of the alarm tells for so long, and then goes on with other work: ledgers may hang.
-const TELL_MS: u64 = 20_000;
+/// Reports that are sent to ledgers at once.
+const REPORT_AT_ONCE: usize = 8;
+/// One turn of the alarm sends reports for so long, and then goes on with other work: ledgers may hang.
+const REPORT_MS: u64 = 20_000;
 /// With nothing on its way the alarm comes back this often, to let go what is over.
 const IDLE_MS: u64 = 86_400_000;
-/// How a flight ended is asked again after this long, where the chain did not tell.
+/// How a flight ended is asked again after this long, where no node answered.
 const ASK_AGAIN_MS: u64 = 5_000;
 
 /// One signer on one network.
@@ -65,14 +65,14 @@ pub struct Settler {
     launching: RefCell<BTreeMap<String, Rc<Launch>>>,
     /// Versions that are being handed out.
     sending: RefCell<BTreeMap<TxId, Sends>>,
-    /// Flights that are in a block and whose end the chain does not tell, with when to ask again.
+    /// Flights that are in a block and whose end no node answers, with when to ask again.
     put_off: RefCell<BTreeMap<String, UnixMillis>>,
     /// Flights that callers wait for, with how many do.
     awaited: RefCell<BTreeMap<String, u32>>,
     /// Whose turn it is to be looked for by callers, to be carried on by the alarm, to be sent again (Solana).
     rotas: RefCell<Rotas>,
-    /// The key of the flight that was told last.
-    told_last: RefCell<String>,
+    /// The key of the flight that was reported last.
+    reported_last: RefCell<String>,
 }
 
 /// Whose turn it is, for each kind of work.
@@ -99,7 +99,7 @@ impl DurableObject for Settler {
             put_off: RefCell::new(BTreeMap::new()),
             awaited: RefCell::new(BTreeMap::new()),
             rotas: RefCell::new(Rotas::default()),
-            told_last: RefCell::new(String::new()),
+            reported_last: RefCell::new(String::new()),
         }
     }
 
@@ -221,7 +221,7 @@ impl Settler {
             flight::failed_or_external(&row.sent, own, lookup)
         };
         let Some((id, ending, external)) = ended else {
-            log::line("who has used an authorization is not told", &[("chain", network.key.into())]);
+            log::line("no node answers who has used an authorization", &[("chain", network.key.into())]);
             self.put_off.borrow_mut().insert(row.key.clone(), app::now().plus(ASK_AGAIN_MS));
             return Ok(false);
         };

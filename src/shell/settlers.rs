@@ -14,7 +14,7 @@ use std::time::Duration;
 use wasm_bindgen::JsValue;
 use worker::{Delay, Method, ObjectNamespace, Request, RequestInit};
 
-/// A Settler waits 18 s for a receipt, and tells the ledger. Below the ledger's lease of 30 s.
+/// A Settler waits 18 s for a receipt, and reports to the ledger. Below the ledger's lease of 30 s.
 const SETTLE_MS: u64 = 26_000;
 /// What a Settler only has to look up.
 const ASK_MS: u64 = 5_000;
@@ -40,8 +40,8 @@ pub(crate) async fn settle(app: &App, flight: &Flight, network: &'static Network
     Ok(report)
 }
 
-/// Has a Settler never launch an attempt, unless it knows it; what it knows it then tells the
-/// ledger, once more if need be.
+/// Has a Settler never launch an attempt, unless it knows it; what it knows it then reports to
+/// the ledger, once more if need be.
 ///
 /// # Errors
 /// `LEDGER_UNAVAILABLE`: it may be refused, or not; the same may be asked again.

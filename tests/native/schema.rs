@@ -113,7 +113,7 @@ fn a_settler_of_the_build_before_finds_its_flights() {
         (keys(settler::FLIGHTS_OPEN, &[]), keys(settler::FLIGHTS_ENDED, &[""]).len()),
         (vec!["a/0".to_owned()], 0)
     );
-    let again = |key: &str| db.execute(settler::FLIGHT_UNTOLD, [key]).expect("runs");
+    let again = |key: &str| db.execute(settler::FLIGHT_REPORT_AGAIN, [key]).expect("runs");
     assert_eq!((again("a/0"), again("b/0")), (0, 1));
     assert_eq!(
         (keys(settler::FLIGHTS_OPEN, &[]).len(), keys(settler::FLIGHTS_ENDED, &[""])),
@@ -309,4 +309,43 @@ fn settlements_of_the_build_before_are_handed_over_if_completed_and_open_if_pend
     assert_eq!((until("k"), until("l")), (Some(601_000), None));
     let open: i64 = db.query_row(ledger::PAYMENTS_NEXT, (), |row| row.get(0)).expect("there");
     assert!(open > 1_700_000_000_000);
+}
+
+#[test]
+fn settlements_are_listed_by_every_filter_at_once() {
+    let db = ledger_db();
+    for (id, status, handed) in
+        [("stl_1", "pending", 0), ("stl_2", "completed", 0), ("stl_3", "failed", 0), ("stl_4", "completed", 1)]
+    {
+        let put = "INSERT INTO settlements (id, body, status, network, payer, tx, handed) VALUES (?, '{}', ?, 'n', 'p', 't', ?)";
+        db.execute(put, (id, status, handed)).expect("a settlement");
+        let put = "INSERT INTO payments (authorization, fingerprint, settlement_id) VALUES (?, '', ?)";
+        db.execute(put, (id, id)).expect("a payment");
+    }
+    let ids = |text: &str, handed: Option<i64>, last: &[Option<&str>]| -> Vec<String> {
+        use rusqlite::types::Value;
+        let bind = [Value::from("stl_a".to_owned()), Value::Null, handed.into(), Value::from(20_i64)];
+        let last = last.iter().map(|text| Value::from(text.map(str::to_owned)));
+        let bind = rusqlite::params_from_iter(bind.into_iter().chain(last));
+        let mut found = db.prepare(text).expect("prepares");
+        found.query_map(bind, |row| row.get(0)).and_then(Iterator::collect).expect("rows")
+    };
+    let (payer, transaction) = (ledger::SETTLEMENTS_OF_PAYER, ledger::SETTLEMENTS_OF_TRANSACTION);
+    for (text, last) in
+        [(payer, vec![Some("p")]), (transaction, vec![Some("t"), None]), (transaction, vec![Some("t"), Some("p")])]
+    {
+        assert_eq!(ids(text, None, &last), ["stl_4", "stl_3", "stl_2", "stl_1"], "{text}");
+        // What has failed is no more to be handed over.
+        assert_eq!(
+            (ids(text, Some(0), &last), ids(text, Some(1), &last)),
+            (vec!["stl_2".to_owned(), "stl_1".to_owned()], vec!["stl_4".to_owned()]),
+            "{text}"
+        );
+    }
+    assert!(ids(transaction, None, &[Some("t"), Some("other")]).is_empty());
+    let authorization = ledger::SETTLEMENTS_OF_AUTHORIZATION;
+    assert_eq!(ids(authorization, None, &[Some("stl_3"), None]), ["stl_3"]);
+    assert!(ids(authorization, Some(0), &[Some("stl_3"), None]).is_empty());
+    assert_eq!(ids(authorization, Some(0), &[Some("stl_2"), Some("t")]), ["stl_2"]);
+    assert!(ids(authorization, None, &[Some("stl_2"), Some("other")]).is_empty());
 }

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 use x402_edge::address::{Address, Family};
 use x402_edge::chain::evm::memory::Memory;
-use x402_edge::chain::exact::{Known, Sender, Told, judge_free, judge_on_chain};
+use x402_edge::chain::exact::{ChainVerdict, Known, Sender, judge_free, judge_on_chain};
 use x402_edge::chain::facts::{Facts, Reply, Unknown};
 use x402_edge::network::{Network, by_caip2};
 use x402_edge::payment::x402::{Body, read};
@@ -32,8 +32,8 @@ fn judged(body: &Value, network: &Network, own: &[Address], now: u64) -> (Option
     loop {
         let known = Known { facts: &facts, memory: &memory, settles: false, now: UnixSeconds(now) };
         match judge_on_chain(&payment, &terms, &sender, known) {
-            Ok(Told::Poor | Told::Underpriced) => panic!("nobody said so"),
-            Ok(Told::Judged(rules, _)) => {
+            Ok(ChainVerdict::Poor | ChainVerdict::Underpriced) => panic!("nobody said so"),
+            Ok(ChainVerdict::Judged(rules, _)) => {
                 return (Some(terms.payer().to_string()), rules.refusal.map(|(reason, _)| reason));
             }
             Err(Unknown::Missing(calls)) => {

@@ -159,6 +159,13 @@ test("settlements are found by payer and nonce, by transaction and by what is no
   assert.deepEqual(ids(await list("?handed_over=true")), [settled]);
   assert.deepEqual(ids(await list(`?transaction=${first.transaction}`)), [settled]);
   assert.deepEqual(ids(await list(`?transaction=0x${"00".repeat(32)}`)), []);
+  // Every filter counts.
+  const [payer, stranger] = [buyer.address, randomAccount().address];
+  assert.deepEqual(ids(await list(`?transaction=${first.transaction}&payer=${payer}`)), [settled]);
+  assert.deepEqual(ids(await list(`?transaction=${first.transaction}&payer=${stranger}`)), []);
+  const named = `?network=eip155:31337&payer=${payer}&nonce=${nonceOf(seller.body)}&transaction=`;
+  assert.deepEqual(ids(await list(`${named}${first.transaction}`)), [settled]);
+  assert.deepEqual(ids(await list(`${named}0x${"00".repeat(32)}`)), []);
   assert.deepEqual(ids((await seller.open()).body), [settled]);
   assert.deepEqual(ids(await list(`?network=eip155:31337&payer=${buyer.address.toLowerCase()}&nonce=${nonceOf(seller.body)}`)), [settled]);
   assert.deepEqual(ids(await list(`?network=eip155:31337&payer=${randomAccount().address}&nonce=${nonceOf(seller.body)}`)), []);

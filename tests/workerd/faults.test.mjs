@@ -38,6 +38,17 @@ test("a success that was repeated under its key is not reopened by the first cal
   assert.equal(outcome((await paid.settle()).body), "duplicate_settlement");
 });
 
+test("a repeat under a key whose answer is lost reopens nothing: the first may have been served", async () => {
+  const paid = await on.payment();
+  const key = { "idempotency-key": crypto.randomUUID() };
+  assert.equal(told((await paid.settle(paid.body, key)).body), "success");
+  await worker.fault({ names: '"payment":', lost: true });
+  assert.equal((await paid.settle(paid.body, key)).status, 503);
+  assert.equal(told((await paid.settle()).body), "duplicate_settlement");
+  const again = await paid.settle(paid.body, key);
+  assert.deepEqual([told(again.body), again.headers.get("idempotent-replayed")], ["success", "true"]);
+});
+
 test("a success whose answer is lost between the ledger and the Worker is open again", async () => {
   const paid = await on.payment();
   await worker.fault({ names: deliver, lost: true });

@@ -168,3 +168,47 @@ settling("a chain that asks more than 21,000 gas for a transfer of nothing gets 
   await evm.rpc("evm_mine");
   assert.equal((await ended(at, settle, waiting)).reason, "invalid_exact_evm_payload_authorization_valid_before");
 });
+
+settling("a filler that no node takes costs nothing of the day", { vars: { SETTLE_DAILY_SIGNER_USD: "0.0009" } }, async (at) => {
+  const { proxy, evm, order } = at;
+  // The day holds two payments at their worst and two fillers, and no more.
+  const capped = { price: { max_wei: 2 * GWEI, tip_wei: GWEI / 1000 }, max_fee_wei: 2 * GWEI };
+  const [first, second, third] = [await paying(at, capped), await paying(at, capped), await paying(at, capped)];
+  await evm.rpc("evm_setAutomine", [false]);
+  let fillers = 0;
+  const isLater = (raw) => parseTransaction(raw).nonce > 0;
+  proxy.answer = async ({ method, params: [raw] }) => {
+    if (method !== "eth_sendRawTransaction" || isLater(raw) || fillers === 4) return undefined;
+    if (isCancel(raw)) {
+      fillers += 1;
+      return { error: { code: -32000, message: "transaction underpriced" } };
+    }
+    // The first gives its nonce back once a later one is on its way.
+    await until(() => proxy.raw.some(isLater), "the later nonce");
+    return { error: { code: -32000, message: "insufficient funds for gas * price + value" } };
+  };
+  const failing = order({ settle: first.settle });
+  await until(() => proxy.raw.length === 1, "the first nonce");
+  const waiting = order({ settle: second.settle });
+  assert.equal((await failing).status, "failed");
+  await until(() => fillers === 4, "four fillers that were refused", 60_000);
+  await evm.rpc("evm_setAutomine", [true]);
+  const report = await order({ settle: third.settle });
+  assert.deepEqual([report.status, report.reason], ["completed", null]);
+  assert.equal((await ended(at, second.settle, waiting)).status, "completed");
+});
+
+settling("a block that leaves the chain and comes back is charged once", {}, async (at) => {
+  const { evm, order } = at;
+  const { settle, to } = await paying(at);
+  const first = await order({ settle });
+  assert.deepEqual([first.status, first.reorged], ["completed", false]);
+  await evm.rpc("anvil_reorg", [1, []]);
+  assert.equal(await evm.balance(to), 0n);
+  const again = await until(async () => {
+    const report = await order({ settle });
+    return report.status === "completed" && report.reorged && report;
+  }, "the same bytes in another block", 60_000);
+  assert.equal(again.transaction, first.transaction);
+  assert.ok((again.spent?.total ?? 0) < first.spent.total, JSON.stringify([first.spent, again.spent]));
+});

@@ -102,8 +102,8 @@ impl Terms {
 pub(crate) fn free(rules: &mut Rules, payment: &Payment, network: &Network, now: UnixSeconds) -> Option<Terms> {
     let wanted = &payment.requirements;
     let asset = Address::parse(Family::Evm, &wanted.asset).filter(|asset| *asset == network.asset.address);
-    let told = format!("the registered asset is {}", network.asset.text);
-    rules.rule("asset", asset.is_some(), Reason::AssetNotAllowed, told).then_some(())?;
+    let detail = format!("the registered asset is {}", network.asset.text);
+    rules.rule("asset", asset.is_some(), Reason::AssetNotAllowed, detail).then_some(())?;
     let scheme = wanted.scheme == "exact" && payment.accepted.scheme() == wanted.scheme;
     rules.rule("scheme", scheme, Reason::EvmScheme, "the scheme is exact on both sides").then_some(())?;
     domain(rules, wanted, network).then_some(())?;
@@ -113,15 +113,15 @@ pub(crate) fn free(rules: &mut Rules, payment: &Payment, network: &Network, now:
         Accepted::Named { .. } => true,
         Accepted::Whole(accepted) => agree(accepted, wanted),
     };
-    let told = "the buyer accepted these requirements";
-    rules.rule("accepted", accepted, Reason::InvalidRequirements, told).then_some(())?;
+    let detail = "the buyer accepted these requirements";
+    rules.rule("accepted", accepted, Reason::InvalidRequirements, detail).then_some(())?;
     let terms = typed(rules, payment, network)?;
     let good = conditions(rules, payment, &terms, (now, margin_s(network)));
     (good || is_only_late(rules, payment, &terms)).then_some(terms)
 }
 
 /// Whether nothing else that is free to judge is wrong with it than that its time is over: it
-/// may have been settled in time. Who signed it is told apart ([`Terms::is_own_key`]).
+/// may have been settled in time. Who signed it is a question of its own ([`Terms::is_own_key`]).
 fn is_only_late(rules: &Rules, payment: &Payment, terms: &Terms) -> bool {
     rules.refusal.as_ref().is_some_and(|(reason, _)| *reason == Reason::EvmValidBefore)
         && Amount::parse_atomic(&payment.requirements.amount) == Some(terms.amount())
@@ -157,12 +157,12 @@ fn typed(rules: &mut Rules, payment: &Payment, network: &Network) -> Option<Term
         rules.rule("payload", false, Reason::InvalidPayload, "an authorization and its signature are expected");
         return None;
     };
-    let told = "addresses of 20 bytes, decimal numbers and a nonce of 32 bytes";
+    let detail = "addresses of 20 bytes, decimal numbers and a nonce of 32 bytes";
     let signed = authorization(given);
-    rules.rule("payload", signed.is_some(), Reason::InvalidPayload, told).then_some(())?;
+    rules.rule("payload", signed.is_some(), Reason::InvalidPayload, detail).then_some(())?;
     let signature = Signed::read(&given.signature);
-    let told = "the signature is hex";
-    rules.rule("signature_form", signature.is_some(), Reason::EvmUnparsedSignature, told).then_some(())?;
+    let detail = "the signature is hex";
+    rules.rule("signature_form", signature.is_some(), Reason::EvmUnparsedSignature, detail).then_some(())?;
     let (Address::Evm(asset), Some(separator)) = (network.asset.address, network.asset.separator) else { return None };
     Some(Terms {
         signed: signed?,

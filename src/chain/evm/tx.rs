@@ -115,8 +115,8 @@ fn latest() -> Call {
 /// A price as [`price`] names it; `None` where even the base fee is above the chain's cap, or nothing is sent there.
 ///
 /// # Errors
-/// [`Unknown::Missing`] with the calls that must be made first; [`Unknown::Malformed`] where the node does not tell:
-/// another is to be asked.
+/// [`Unknown::Missing`] with the calls that must be made first; [`Unknown::Malformed`] where the node gave no
+/// price: another is to be asked.
 pub fn quote(network: &Network, facts: &Facts) -> Result<Option<Price>, Unknown> {
     let Some(gas) = network.settle.and_then(|settle| settle.gas()) else { return Ok(None) };
     facts.have(&price_calls())?;
@@ -133,7 +133,7 @@ pub fn worst_fee_wei(network: &Network, price: Price) -> Option<u128> {
 }
 
 /// A price that lasts through several full blocks, within the chain's cap.
-/// `None` where the node does not tell, or even the base fee is above the cap.
+/// `None` where the node gave none, or even the base fee is above the cap.
 #[must_use]
 pub fn price(network: &Network, facts: &Facts) -> Option<Price> {
     let gas = network.settle?.gas()?;
@@ -205,7 +205,7 @@ pub fn holding_call(network: &Network, holder: &crate::address::Address) -> Opti
     Some(question::view(asset, question::lower(&eip3009::balance(holder))))
 }
 
-/// What was told of it; `None` where the node does not tell.
+/// The node's answer to [`holding_call`]; `None` where it gave none.
 #[must_use]
 pub fn holding(facts: &Facts, call: &Call) -> Option<Amount> {
     said(facts, call).and_then(|text| abi::word(&text)).map(|word| Amount(U256::from_be_bytes(word)))
@@ -334,7 +334,7 @@ mod tests {
     #[test]
     fn a_quote_names_its_calls_and_reads_them() {
         let base = by_key("base").expect("registered");
-        let told = |base_fee: Value| {
+        let quoted = |base_fee: Value| {
             let mut facts = Facts::new();
             let Err(Unknown::Missing(calls)) = quote(base, &facts) else { panic!("nothing to ask") };
             for call in calls {
@@ -343,9 +343,9 @@ mod tests {
             }
             quote(base, &facts)
         };
-        assert_eq!(told(json!("0x3b9aca00")), Ok(Some(Price { max_wei: 2_001_000_000, tip_wei: 1_000_000 })));
-        assert_eq!(told(json!("0x174876e800")), Ok(None));
-        assert_eq!(told(json!(null)), Err(Unknown::nonsense("no_price")));
+        assert_eq!(quoted(json!("0x3b9aca00")), Ok(Some(Price { max_wei: 2_001_000_000, tip_wei: 1_000_000 })));
+        assert_eq!(quoted(json!("0x174876e800")), Ok(None));
+        assert_eq!(quoted(json!(null)), Err(Unknown::nonsense("no_price")));
         assert_eq!(quote(by_key("solana").expect("registered"), &Facts::new()), Ok(None));
     }
 
@@ -364,17 +364,17 @@ mod tests {
     fn what_was_taken_is_read_from_the_receipt() {
         let call = receipt_call(&TxId::Evm(B256::repeat_byte(1)));
         let most = (9, Price { max_wei: 100, tip_wei: 1 });
-        let told = |value: Value| {
+        let taken = |value: Value| {
             let mut facts = Facts::new();
             facts.learn(call.clone(), Reply::Value(to_raw_value(&value).expect("JSON")));
             spent(&facts, &call, most)
         };
         let receipt = json!({"gasUsed": "0x5", "effectiveGasPrice": "0x7", "status": "0x0", "l1Fee": "0x64"});
-        assert_eq!(told(receipt), Some((135, 100)));
-        assert_eq!(told(json!({"gasUsed": "0x5", "effectiveGasPrice": "0x7", "l1Fee": null})), Some((35, 0)));
-        assert_eq!(told(json!({"gasUsed": "0x5"})), Some((500, 0)));
-        assert_eq!(told(json!({"effectiveGasPrice": "0x7"})), Some((63, 0)));
-        assert_eq!((told(json!(null)), spent(&Facts::new(), &call, most)), (None, None));
+        assert_eq!(taken(receipt), Some((135, 100)));
+        assert_eq!(taken(json!({"gasUsed": "0x5", "effectiveGasPrice": "0x7", "l1Fee": null})), Some((35, 0)));
+        assert_eq!(taken(json!({"gasUsed": "0x5"})), Some((500, 0)));
+        assert_eq!(taken(json!({"effectiveGasPrice": "0x7"})), Some((63, 0)));
+        assert_eq!((taken(json!(null)), spent(&Facts::new(), &call, most)), (None, None));
     }
 
     #[test]

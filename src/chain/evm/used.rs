@@ -28,7 +28,7 @@ pub fn calls(network: &Network, payer: &Address, nonce: &B256, head: u64) -> Vec
         let to = head.checked_sub(piece.saturating_mul(PIECE_BLOCKS))?;
         let oldest = head.saturating_sub(blocks.saturating_sub(1));
         let from = to.saturating_sub(PIECE_BLOCKS.saturating_sub(1)).max(oldest);
-        // The chain has grown since its head was told.
+        // The chain has grown since its head was read.
         let to = if piece == 0 { "latest".to_owned() } else { format!("{to:#x}") };
         let filter = json!({
             "address": lower(asset.as_slice()),
@@ -43,8 +43,8 @@ pub fn calls(network: &Network, payer: &Address, nonce: &B256, head: u64) -> Vec
     (0..pieces).map_while(search).collect()
 }
 
-/// The transaction that used it, as one search tells; an authorization is used once.
-/// The outer `None` where the node does not tell.
+/// The transaction that used it, by one search; an authorization is used once.
+/// The outer `None` where the node gave no answer.
 #[must_use]
 pub fn read(facts: &Facts, call: &Call) -> Option<Option<TxId>> {
     #[derive(Deserialize)]
@@ -67,7 +67,7 @@ pub fn state_call(network: &Network, payer: &Address, nonce: &B256, block: Optio
     Some(view_at(asset, lower(&eip3009::state(payer, *nonce)), &at))
 }
 
-/// What was told of it; `None` where the node does not tell.
+/// The node's answer to [`state_call`]; `None` where it gave none.
 #[must_use]
 pub fn is_used(facts: &Facts, call: &Call) -> Option<bool> {
     said(facts, call).and_then(|text| abi::boolean(&text))
@@ -102,15 +102,15 @@ mod tests {
         // Two seconds a block: 450 blocks and the head's own.
         assert_eq!(ranges("base", 10_000), [(9_550, "latest".to_owned())]);
         // A quarter of a second: 3,601 blocks, none left out and none twice.
-        let told = |to: u64| format!("{to:#x}");
+        let hex = |to: u64| format!("{to:#x}");
         assert_eq!(
             ranges("arbitrum", 100_000),
-            [(99_001, "latest".to_owned()), (98_001, told(99_000)), (97_001, told(98_000)), (96_400, told(97_000))]
+            [(99_001, "latest".to_owned()), (98_001, hex(99_000)), (97_001, hex(98_000)), (96_400, hex(97_000))]
         );
         assert_eq!(ranges("arbitrum", 500), [(0, "latest".to_owned())]);
         for network in NETWORKS.iter().filter(|network| network.family == Family::Evm) {
-            let told = ranges(network.key, 10_000_000);
-            let spanned = (10_000_000 - told.last().expect("a piece").0 + 1) * network.block_time_ms;
+            let pieces = ranges(network.key, 10_000_000);
+            let spanned = (10_000_000 - pieces.last().expect("a piece").0 + 1) * network.block_time_ms;
             assert!(spanned >= SPAN_MS, "{}", network.key);
         }
     }
@@ -121,22 +121,22 @@ mod tests {
         let calls = calls(base, &payer(), &B256::repeat_byte(7), 10_000);
         let call = calls.first().expect("a call");
         assert!(call.params.contains(&"07".repeat(32)));
-        let told = |reply: Reply| {
+        let answered = |reply: Reply| {
             let mut facts = Facts::new();
             facts.learn(call.clone(), reply);
             read(&facts, call)
         };
-        let said = |value: Value| told(Reply::Value(to_raw_value(&value).expect("JSON")));
+        let said = |value: Value| answered(Reply::Value(to_raw_value(&value).expect("JSON")));
         let log = |removed: bool| json!({"transactionHash": B256::repeat_byte(1).to_string(), "removed": removed});
         assert_eq!(said(json!([log(true), log(false)])), Some(Some(TxId::Evm(B256::repeat_byte(1)))));
         for nothing in [json!([]), json!([log(true)])] {
             assert_eq!(said(nothing), Some(None));
         }
-        for untold in [json!(null), json!([{}]), json!("x")] {
-            assert_eq!(said(untold), None);
+        for nonsense in [json!(null), json!([{}]), json!("x")] {
+            assert_eq!(said(nonsense), None);
         }
         let error = RpcError { class: ErrorClass::Other, code: None, message: "query exceeds".to_owned() };
-        assert_eq!(told(Reply::Error(error)), None);
+        assert_eq!(answered(Reply::Error(error)), None);
         assert_eq!(read(&Facts::new(), call), None);
     }
 
@@ -147,13 +147,13 @@ mod tests {
         assert!(call.params.ends_with(r#","0xff"]"#) && call.params.contains("0xe94a0102"));
         let now = state_call(base, &payer(), &B256::repeat_byte(7), None).expect("a call");
         assert!(now.params.ends_with(r#","latest"]"#));
-        let told = |value: Value| {
+        let is_used_by = |value: Value| {
             let mut facts = Facts::new();
             facts.learn(call.clone(), Reply::Value(to_raw_value(&value).expect("JSON")));
             is_used(&facts, &call)
         };
         let word = |last: u8| format!("0x{}{last:02x}", "00".repeat(31));
-        assert_eq!((told(json!(word(1))), told(json!(word(0)))), (Some(true), Some(false)));
-        assert_eq!((told(json!("0x")), told(json!(null))), (None, None));
+        assert_eq!((is_used_by(json!(word(1))), is_used_by(json!(word(0)))), (Some(true), Some(false)));
+        assert_eq!((is_used_by(json!("0x")), is_used_by(json!(null))), (None, None));
     }
 }

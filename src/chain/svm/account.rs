@@ -24,13 +24,7 @@ struct Layout {
 
 #[derive(Deserialize)]
 struct Answer {
-    value: Option<Info>,
-}
-
-/// An answer that says of an account that it is none.
-#[derive(Deserialize)]
-struct Told {
-    // Required: an answer that does not say is none.
+    // Required, and `null` where there is no such account: an answer without it is none.
     #[serde(deserialize_with = "Deserialize::deserialize")]
     value: Option<Info>,
 }
@@ -41,7 +35,7 @@ struct Info {
 }
 
 /// Whether the issuer has frozen the account; `None` where the answer does not
-/// tell, and of an account that is closed by now.
+/// say, and of an account that is closed by now.
 pub(super) fn is_frozen(answer: &str) -> Option<bool> {
     let layout = layout(serde_json::from_str::<Answer>(answer).ok()?.value?)?;
     match layout.state {
@@ -52,9 +46,9 @@ pub(super) fn is_frozen(answer: &str) -> Option<bool> {
 }
 
 /// What the account holds, in the token's smallest unit; nothing where it is closed by now,
-/// `None` where the answer does not tell.
+/// `None` where the answer does not say.
 pub(super) fn holds(answer: &str) -> Option<u64> {
-    let Some(info) = serde_json::from_str::<Told>(answer).ok()?.value else { return Some(0) };
+    let Some(info) = serde_json::from_str::<Answer>(answer).ok()?.value else { return Some(0) };
     let layout = layout(info)?;
     matches!(layout.state, INITIALIZED | FROZEN).then_some(layout.amount)
 }

@@ -2,12 +2,13 @@
 //! amount with one `TransferChecked`, does nothing else, and for which we pay
 //! the fee and nothing else.
 
+use super::fee::{COMPUTE_BUDGET, SET_COMPUTE_UNIT_LIMIT, SET_COMPUTE_UNIT_PRICE, fee, priority_fee};
 use super::wire::{Instruction, Wire};
 use crate::address::{Address, Family};
 use crate::amount::Amount;
 use crate::chain::exact::Rules;
 use crate::chain::facts::{Call, Facts, Reply, Unknown};
-use crate::network::{Compute, LAMPORTS_PER_SIGNATURE, Network};
+use crate::network::{Compute, Network};
 use crate::payment::x402::{Accepted, Payload, Payment, Requirements, Version};
 use crate::reason::Reason;
 use serde::Deserialize;
@@ -18,7 +19,6 @@ use solana_address::Address as Pubkey;
 const TOKEN: Pubkey = Pubkey::from_str_const("TokenkegQfeZyiNwAJbNbGKPFXCWuBvf9Ss623VQ5DA");
 const TOKEN_2022: Pubkey = Pubkey::from_str_const("TokenzQdBNbLqP5VEhdkAS6EPFLC1PHnBqCXEpPxuEb");
 const ASSOCIATED: Pubkey = Pubkey::from_str_const("ATokenGPvbdGVxr1b2hvZbsiqW5xWH25efTNsLJA8knL");
-const COMPUTE_BUDGET: Pubkey = Pubkey::from_str_const("ComputeBudget111111111111111111111111111111");
 const MEMO: Pubkey = Pubkey::from_str_const("MemoSq4gqABAXKb96qnH8TysNcWxMyWCqXgDLGmfcHr");
 /// Wallets add its assertions to what they sign, for the fee payer's account too.
 const LIGHTHOUSE: Pubkey = Pubkey::from_str_const("L2TExMFKdjpN9kozasaurPirfHy9P8sbXoAN1qA3S95");
@@ -34,12 +34,8 @@ const SIGNERS_MAX: u8 = 2;
 const INSTRUCTIONS: core::ops::RangeInclusive<usize> = 3..=7;
 /// The same without the first two, which a version-1 transaction has no place for.
 const INSTRUCTIONS_V1: core::ops::RangeInclusive<usize> = 1..=5;
-const SET_COMPUTE_UNIT_LIMIT: u8 = 2;
-const SET_COMPUTE_UNIT_PRICE: u8 = 3;
 const TRANSFER_CHECKED: u8 = 12;
-/// Millionths of a lamport in a lamport.
-const MICRO: u128 = 1_000_000;
-/// Characters of a failure that are told.
+/// Characters of a failure that a refusal quotes.
 const FAILURE_MAX: usize = 160;
 
 /// A transaction that is good as far as it is free to say.
@@ -49,7 +45,6 @@ pub struct Terms {
     pay_to: [u8; 32],
     amount: u64,
     fee_payer: [u8; 32],
-    fee_lamports: u64,
     wire: Wire,
     text: String,
 }
@@ -79,11 +74,10 @@ impl Terms {
         Address::Svm(self.fee_payer)
     }
 
-    /// What the transaction costs the fee payer, lamports: the signatures and the priority fee.
-    /// It is owed whether the transaction succeeds or fails.
+    /// What the transaction costs the fee payer, lamports.
     #[must_use]
-    pub const fn fee_lamports(&self) -> u64 {
-        self.fee_lamports
+    pub fn fee_lamports(&self) -> u64 {
+        fee(&self.wire)
     }
 
     /// The transaction.
@@ -107,8 +101,8 @@ pub(crate) fn free(rules: &mut Rules, payment: &Payment, network: &Network, own:
         Payload::Eip3009(_) | Payload::Other => "",
     };
     let wire = Wire::read(text);
-    let told = "a legacy, v0 or version-1 transaction in base64";
-    rules.rule("transaction", wire.is_some(), Reason::SvmUndecoded, told).then_some(())?;
+    let detail = "a legacy, v0 or version-1 transaction in base64";
+    rules.rule("transaction", wire.is_some(), Reason::SvmUndecoded, detail).then_some(())?;
     let wire = wire?;
     signers(rules, &wire, fee_payer).then_some(())?;
     let instructions = instructions(rules, &wire, fee_payer)?;
@@ -117,13 +111,11 @@ pub(crate) fn free(rules: &mut Rules, payment: &Payment, network: &Network, own:
         Some(_) => instructions.split_at_checked(0)?,
         None => instructions.split_at_checked(2)?,
     };
-    let priority = cost(rules, &wire, limits, compute.unwrap_or(Compute { units: 0, priority_lamports: 0 }))?;
+    cost(rules, &wire, limits, compute.unwrap_or(Compute { units: 0, priority_lamports: 0 }))?;
     let (transfer, others) = positions(rules, rest)?;
     let (payer, pay_to, amount) = transferred(rules, payment, network, transfer, own)?;
     remarks(rules, &payment.requirements, &others, limits.len()).then_some(())?;
-    let signatures = u64::from(wire.header().num_required_signatures);
-    let fee_lamports = signatures.saturating_mul(LAMPORTS_PER_SIGNATURE).saturating_add(priority);
-    Some(Terms { payer, pay_to, amount, fee_payer, fee_lamports, wire, text: text.to_owned() })
+    Some(Terms { payer, pay_to, amount, fee_payer, wire, text: text.to_owned() })
 }
 
 /// What the seller asks for, and who pays the fee.
@@ -134,8 +126,8 @@ fn requirements(rules: &mut Rules, payment: &Payment, network: &Network, own: &[
         Version::Two => (Reason::SvmScheme, Reason::SvmNetworkMismatch, Reason::SvmFeePayerNotManaged),
     };
     let asset = Address::parse(Family::Svm, &wanted.asset) == Some(network.asset.address);
-    let told = format!("the registered asset is {}", network.asset.text);
-    rules.rule("asset", asset, Reason::AssetNotAllowed, told).then_some(())?;
+    let detail = format!("the registered asset is {}", network.asset.text);
+    rules.rule("asset", asset, Reason::AssetNotAllowed, detail).then_some(())?;
     let scheme = wanted.scheme == "exact" && payment.accepted.scheme() == wanted.scheme;
     rules.rule("scheme", scheme, scheme_reason, "the scheme is exact on both sides").then_some(())?;
     let same = payment.accepted.network() == wanted.network;
@@ -144,13 +136,13 @@ fn requirements(rules: &mut Rules, payment: &Payment, network: &Network, own: &[
         Accepted::Named { .. } => true,
         Accepted::Whole(accepted) => agree(accepted, wanted),
     };
-    let told = "the buyer accepted these requirements";
-    rules.rule("accepted", accepted, Reason::InvalidRequirements, told).then_some(())?;
+    let detail = "the buyer accepted these requirements";
+    rules.rule("accepted", accepted, Reason::InvalidRequirements, detail).then_some(())?;
     let named = wanted.fee_payer.as_deref();
     rules.rule("fee_payer", named.is_some(), Reason::SvmNoFeePayer, "extra.feePayer is named").then_some(())?;
     let payer = named.and_then(|text| Address::parse(Family::Svm, text)).filter(|payer| own.contains(payer));
-    let told = "extra.feePayer is one of ours";
-    rules.rule("fee_payer_managed", payer.is_some(), managed_reason, told).then_some(())?;
+    let detail = "extra.feePayer is one of ours";
+    rules.rule("fee_payer_managed", payer.is_some(), managed_reason, detail).then_some(())?;
     bytes(&payer?)
 }
 
@@ -189,23 +181,23 @@ fn signers(rules: &mut Rules, wire: &Wire, fee_payer: [u8; 32]) -> bool {
 /// are no marks by instruction. Read-only it is where the program only reads, which of Lighthouse is
 /// known by the kind of instruction.
 fn instructions<'a>(rules: &mut Rules, wire: &'a Wire, fee_payer: [u8; 32]) -> Option<Vec<Instruction<'a>>> {
-    let told = "no account stands in a lookup table";
-    rules.rule("lookup_tables", !wire.looks_up(), Reason::SvmLookups, told).then_some(())?;
+    let detail = "no account stands in a lookup table";
+    rules.rule("lookup_tables", !wire.looks_up(), Reason::SvmLookups, detail).then_some(())?;
     let instructions = wire.instructions();
-    let told = "every index points at an account";
-    rules.rule("accounts", instructions.is_some(), Reason::SvmUndecoded, told).then_some(())?;
+    let detail = "every index points at an account";
+    rules.rule("accounts", instructions.is_some(), Reason::SvmUndecoded, detail).then_some(())?;
     let instructions = instructions?;
     // Our signature lets an instruction do anything with an account of ours that it is given.
     let authority = instructions.iter().any(|each| is_transfer(each) && each.accounts.get(3) == Some(&fee_payer));
     let given = |each: &Instruction<'_>| each.accounts.contains(&fee_payer) && !is_assertion(each);
     let isolated = !instructions.iter().any(|each| each.program == fee_payer || given(each));
     let reason = if authority { Reason::SvmFeePayerTransfers } else { Reason::SvmFeePayerNotIsolated };
-    let told = "no instruction but an assertion is given the fee payer";
-    rules.rule("fee_payer_isolated", isolated, reason, told).then_some(())?;
+    let detail = "no instruction but an assertion is given the fee payer";
+    rules.rule("fee_payer_isolated", isolated, reason, detail).then_some(())?;
     let allowed = if wire.config().is_some() { INSTRUCTIONS_V1 } else { INSTRUCTIONS };
     let count = instructions.len();
-    let told = format!("{count} instructions, {} to {} may be", allowed.start(), allowed.end());
-    rules.rule("instructions", allowed.contains(&count), Reason::SvmLength, told).then_some(instructions)
+    let detail = format!("{count} instructions, {} to {} may be", allowed.start(), allowed.end());
+    rules.rule("instructions", allowed.contains(&count), Reason::SvmLength, detail).then_some(instructions)
 }
 
 fn is_transfer(instruction: &Instruction<'_>) -> bool {
@@ -229,40 +221,36 @@ fn positions<'a, 'b>(
 ) -> Option<(&'a Instruction<'b>, Vec<&'a Instruction<'b>>)> {
     let mut left = rest.iter().filter(|each| !is_assertion(each));
     let transfer = left.next().filter(|each| is_transfer(each));
-    let told = "TransferChecked of a token program";
-    rules.rule("transfer", transfer.is_some(), Reason::SvmNoTransfer, told).then_some(())?;
+    let detail = "TransferChecked of a token program";
+    rules.rule("transfer", transfer.is_some(), Reason::SvmNoTransfer, detail).then_some(())?;
     Some((transfer?, left.collect()))
 }
 
 /// What the payer makes us pay, by the first two instructions, or by a version-1 transaction's own
-/// words: the priority fee in lamports. The cap is on the whole of it; wallets ask a high price for few units.
-fn cost(rules: &mut Rules, wire: &Wire, limits: &[Instruction<'_>], most: Compute) -> Option<u64> {
+/// words: units and priority fee within the caps. The cap is on the whole of it; wallets ask a high price for few units.
+fn cost(rules: &mut Rules, wire: &Wire, limits: &[Instruction<'_>], most: Compute) -> Option<()> {
     let (units, fee) = match wire.config() {
         Some(config) => (config.compute_unit_limit.filter(|units| *units > 0), Some(config.priority_fee.unwrap_or(0))),
         None => {
-            let told = |index: usize, word: u8| {
+            let argument = |index: usize, word: u8| {
                 let each = limits.get(index).filter(|each| each.program == COMPUTE_BUDGET.to_bytes())?;
                 each.data.split_first().filter(|(first, _)| **first == word).map(|(_, rest)| rest)
             };
-            let units = told(0, SET_COMPUTE_UNIT_LIMIT).and_then(|rest| rest.try_into().ok()).map(u32::from_le_bytes);
-            let price = told(1, SET_COMPUTE_UNIT_PRICE).and_then(|rest| rest.try_into().ok()).map(u64::from_le_bytes);
+            let units =
+                argument(0, SET_COMPUTE_UNIT_LIMIT).and_then(|rest| rest.try_into().ok()).map(u32::from_le_bytes);
+            let price =
+                argument(1, SET_COMPUTE_UNIT_PRICE).and_then(|rest| rest.try_into().ok()).map(u64::from_le_bytes);
             (units, price.map(|price| priority_fee(units.unwrap_or(0), price)))
         }
     };
-    let told = "a compute unit limit is set, in the first place";
-    rules.rule("compute_limit", units.is_some(), Reason::SvmLimit, told).then_some(())?;
-    let (units, told) = (units?, format!("{} compute units, at most {}", units?, most.units));
-    rules.rule("compute_limit_cap", units <= most.units, Reason::SvmLimitHigh, told).then_some(())?;
-    let told = "a compute unit price is set, in the second place";
-    rules.rule("compute_price", fee.is_some(), Reason::SvmPrice, told).then_some(())?;
-    let (fee, told) = (fee?, format!("a priority fee of {} lamports, at most {}", fee?, most.priority_lamports));
-    rules.rule("compute_price_cap", fee <= most.priority_lamports, Reason::SvmPriceHigh, told).then_some(fee)
-}
-
-/// Lamports for `units` at `price` millionths of a lamport each, rounded up as the runtime does.
-fn priority_fee(units: u32, price: u64) -> u64 {
-    let micro = u128::from(units).saturating_mul(price.into());
-    u64::try_from(micro.div_ceil(MICRO)).unwrap_or(u64::MAX)
+    let detail = "a compute unit limit is set, in the first place";
+    rules.rule("compute_limit", units.is_some(), Reason::SvmLimit, detail).then_some(())?;
+    let (units, detail) = (units?, format!("{} compute units, at most {}", units?, most.units));
+    rules.rule("compute_limit_cap", units <= most.units, Reason::SvmLimitHigh, detail).then_some(())?;
+    let detail = "a compute unit price is set, in the second place";
+    rules.rule("compute_price", fee.is_some(), Reason::SvmPrice, detail).then_some(())?;
+    let (fee, detail) = (fee?, format!("a priority fee of {} lamports, at most {}", fee?, most.priority_lamports));
+    rules.rule("compute_price_cap", fee <= most.priority_lamports, Reason::SvmPriceHigh, detail).then_some(())
 }
 
 /// The transfer: payer, receiver and amount.
@@ -277,19 +265,19 @@ fn transferred(
     let [source, mint, destination, payer] = transfer.accounts.get(..4)?.try_into().ok()?;
     let amount = u64::from_le_bytes(transfer.data.get(1..9)?.try_into().ok()?);
     let foreign = !own.contains(&Address::Svm(payer));
-    let told = "the money is not ours";
-    rules.rule("authority", foreign, Reason::SvmFeePayerTransfers, told).then_some(())?;
+    let detail = "the money is not ours";
+    rules.rule("authority", foreign, Reason::SvmFeePayerTransfers, detail).then_some(())?;
     let same = network.asset.address == Address::Svm(mint);
     rules.rule("mint", same, Reason::SvmMint, format!("of {}", Address::Svm(mint))).then_some(())?;
     let pay_to = Address::parse(Family::Svm, &wanted.pay_to).as_ref().and_then(bytes);
     let account = pay_to.map(|owner| associated_account(&owner, &transfer.program, &mint));
-    let told = "to the associated token account of payTo";
-    rules.rule("recipient", account == Some(destination), Reason::SvmRecipient, told).then_some(())?;
-    let told = "from another account: a transfer to itself pays nobody";
-    rules.rule("source", source != destination, Reason::SvmRecipient, told).then_some(())?;
+    let detail = "to the associated token account of payTo";
+    rules.rule("recipient", account == Some(destination), Reason::SvmRecipient, detail).then_some(())?;
+    let detail = "from another account: a transfer to itself pays nobody";
+    rules.rule("source", source != destination, Reason::SvmRecipient, detail).then_some(())?;
     let same = Amount::parse_atomic(&wanted.amount) == Some(Amount::atomic(amount));
-    let told = format!("{amount} signed, {} required", wanted.amount);
-    rules.rule("amount", same, Reason::SvmAmount, told).then_some((payer, pay_to?, amount))
+    let detail = format!("{amount} signed, {} required", wanted.amount);
+    rules.rule("amount", same, Reason::SvmAmount, detail).then_some((payer, pay_to?, amount))
 }
 
 /// Where an owner's tokens of a mint belong: the address that the associated
@@ -352,11 +340,11 @@ pub(crate) fn on_chain(rules: &mut Rules, version: Version, terms: &Terms, facts
         Version::One => Reason::SvmSimulationV1,
         Version::Two => Reason::SvmSimulation,
     };
-    let told = failure.map_or_else(
+    let detail = failure.map_or_else(
         || "the transaction would succeed".to_owned(),
         |text| format!("the transaction would fail: {}", text.chars().take(FAILURE_MAX).collect::<String>()),
     );
-    rules.rule("simulation", failure.is_none(), reason, told);
+    rules.rule("simulation", failure.is_none(), reason, detail);
     Ok(())
 }
 

@@ -2,22 +2,21 @@
 //! offers a compute unit. It is known before it is sent, and taken from failed ones too.
 
 use super::wire::Wire;
+use crate::network::LAMPORTS_PER_SIGNATURE;
 use solana_address::Address as Pubkey;
 
-const COMPUTE_BUDGET: Pubkey = Pubkey::from_str_const("ComputeBudget111111111111111111111111111111");
-/// Lamports a signature.
-const SIGNATURE: u64 = 5_000;
-const SET_COMPUTE_UNIT_LIMIT: u8 = 2;
-const SET_COMPUTE_UNIT_PRICE: u8 = 3;
+pub(super) const COMPUTE_BUDGET: Pubkey = Pubkey::from_str_const("ComputeBudget111111111111111111111111111111");
+pub(super) const SET_COMPUTE_UNIT_LIMIT: u8 = 2;
+pub(super) const SET_COMPUTE_UNIT_PRICE: u8 = 3;
 /// The most compute units of a transaction: what counts where it sets no limit.
 const UNITS_MAX: u32 = 1_400_000;
 /// Millionths of a lamport in a lamport.
-const MICRO: u128 = 1_000_000;
+pub(super) const MICRO: u128 = 1_000_000;
 
-/// Lamports, rounded up as the runtime does.
+/// Lamports: the signatures and the priority fee. It is owed whether the transaction succeeds or fails.
 #[must_use]
 pub fn fee(wire: &Wire) -> u64 {
-    let signatures = SIGNATURE.saturating_mul(wire.header().num_required_signatures.into());
+    let signatures = LAMPORTS_PER_SIGNATURE.saturating_mul(wire.header().num_required_signatures.into());
     let priority = match wire.config() {
         Some(config) => config.priority_fee.unwrap_or(0),
         None => offered(wire),
@@ -35,6 +34,11 @@ fn offered(wire: &Wire) -> u64 {
             Some(_) | None => {}
         }
     }
+    priority_fee(units, price)
+}
+
+/// Lamports for `units` at `price` millionths of a lamport each, rounded up as the runtime does.
+pub(super) fn priority_fee(units: u32, price: u64) -> u64 {
     let micro = u128::from(units).saturating_mul(price.into());
     u64::try_from(micro.div_ceil(MICRO)).unwrap_or(u64::MAX)
 }
@@ -89,7 +93,7 @@ mod tests {
 
     #[test]
     fn a_version_1_transaction_names_its_priority_fee() {
-        let told = |priority_fee| {
+        let v1_fee = |priority_fee| {
             fee_of(VersionedMessage::V1(v1::Message {
                 header: HEADER,
                 config: TransactionConfig { priority_fee, ..TransactionConfig::default() },
@@ -98,6 +102,6 @@ mod tests {
                 instructions: vec![CompiledInstruction { program_id_index: 2, accounts: vec![], data: vec![] }],
             }))
         };
-        assert_eq!((told(Some(7)), told(None)), (10_007, 10_000));
+        assert_eq!((v1_fee(Some(7)), v1_fee(None)), (10_007, 10_000));
     }
 }

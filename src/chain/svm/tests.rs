@@ -151,7 +151,7 @@ fn a_failed_transaction_moved_nothing() {
     let mut transaction = payment();
     transaction["meta"]["err"] = json!({"InstructionError": [0, {"Custom": 1}]});
     let mined = mined_of(&transaction);
-    assert!(mined.failure.is_some_and(|told| told.contains("Custom")));
+    assert!(mined.failure.is_some_and(|failure| failure.contains("Custom")));
     assert_eq!(mined.transfers, []);
 }
 
@@ -245,9 +245,9 @@ fn a_frozen_account_is_told_from_one_in_use() {
 }
 
 #[test]
-fn what_an_account_holds_is_told_or_unknown() {
+fn what_an_account_holds_is_read_or_unknown() {
     let call = holding_call(&Address::Svm([9; 32]));
-    let told = |answer: &Value| {
+    let held = |answer: &Value| {
         let mut facts = Facts::default();
         facts.learn(call.clone(), Reply::Value(serde_json::value::to_raw_value(answer).expect("JSON")));
         holding(&facts, &call)
@@ -258,12 +258,12 @@ fn what_an_account_holds_is_told_or_unknown() {
         json!({"context": {"slot": 1}, "value": {
             "data": [base64::Engine::encode(&base64::prelude::BASE64_STANDARD, bytes), "base64"]}})
     };
-    assert_eq!(told(&answer(&bytes)), None);
+    assert_eq!(held(&answer(&bytes)), None);
     bytes[108] = 1;
-    assert_eq!(told(&answer(&bytes)), Some(Amount::atomic(10_000)));
-    assert_eq!(told(&json!({"value": null})), Some(Amount::atomic(0)));
+    assert_eq!(held(&answer(&bytes)), Some(Amount::atomic(10_000)));
+    assert_eq!(held(&json!({"value": null})), Some(Amount::atomic(0)));
     for nothing in [json!(null), json!({}), json!({"value": {"data": ["AA==", "base64"]}}), json!([])] {
-        assert_eq!(told(&nothing), None);
+        assert_eq!(held(&nothing), None);
     }
     assert_eq!(holding(&Facts::default(), &call), None);
 }

@@ -117,7 +117,7 @@ pub enum Finding {
     /// Somebody else has put it on the chain, by this transaction: the money has moved. With the
     /// `Transfer` logs that may be it, as [`crate::settle::Report::units`].
     External(Checks, TxId, Vec<u64>),
-    /// The chain did not tell.
+    /// The chain gave no answer.
     Unavailable,
     /// The chain was not asked yet: only say whether it should be.
     Deferred,

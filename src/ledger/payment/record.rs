@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 /// How long one caller is waited for: a Settler answers within 26 s.
 pub const LEASE_MS: u64 = 30_000;
-/// A reservation of which the Settler has told nothing for this long is looked into.
+/// A reservation of which the Settler has reported nothing for this long is looked into.
 pub const UNHEARD_MS: u64 = 60_000;
 /// A settlement that is completed and open for this long is an event.
 pub const UNDELIVERED_MS: u64 = 300_000;
@@ -50,6 +50,8 @@ pub struct Course {
     pub lease: Option<Lease>,
     /// Under which `Idempotency-Key` it was handed over.
     pub handed_key: Option<String>,
+    /// Whether the success was answered again under that key: then nothing reopens it.
+    pub repeated: bool,
     /// What is set aside for this attempt.
     pub reserve: Option<Reserve>,
     /// Whether `settlement.undelivered` was raised.
@@ -106,6 +108,13 @@ impl Kept {
         }
     }
 
+    /// Whether its payment pays for nothing else: it is live, or goods were given for it before its
+    /// block left the chain.
+    #[must_use]
+    pub const fn is_spent(&self) -> bool {
+        self.is_live() || self.settlement.handed_over.is_some()
+    }
+
     /// Whether the next asker is given it: nobody has it, and nobody is waited for.
     #[must_use]
     pub fn is_open(&self, now: UnixMillis) -> bool {
@@ -116,6 +125,7 @@ impl Kept {
         self.settlement.handed_over = Some(HandedOver { at: now.rfc3339(), request_id: Some(request) });
         self.course.lease = None;
         self.course.handed_key = key;
+        self.course.repeated = false;
     }
 
     /// Gives an asker the success, or the wait for it.
@@ -145,20 +155,22 @@ impl Kept {
     pub fn deliver(&mut self, request: RequestId, now: UnixMillis) -> Taken {
         let Some(lease) = self.course.lease.take_if(|lease| lease.request == request) else { return Taken::Nothing };
         match self.settlement.status {
-            SettlementStatus::Completed if self.settlement.handed_over.is_none() => {
+            SettlementStatus::Completed if self.settlement.handed_over.is_some() => Taken::Nothing,
+            SettlementStatus::Completed => {
                 self.hand(request, lease.key, now);
                 Taken::Success
             }
-            // It is pending, or failed: the wait is over, and whoever asks next may have it.
-            SettlementStatus::Completed | SettlementStatus::Pending | SettlementStatus::Failed => Taken::Lease,
+            // The wait is over, and whoever asks next may have it.
+            SettlementStatus::Pending | SettlementStatus::Failed => Taken::Lease,
         }
     }
 
-    /// The success is told once more, under the key that it was given under. From now on the
-    /// request that it was first given to cannot reopen it: either may have been answered.
+    /// The success is answered again, under the key that it was given under. From now on no request
+    /// reopens it: either may have been answered, and the key repeats it to the one that was not.
     pub fn repeat(&mut self, request: RequestId) {
         if let Some(handed) = &mut self.settlement.handed_over {
             handed.request_id = Some(request);
+            self.course.repeated = true;
         }
     }
 
@@ -168,8 +180,9 @@ impl Kept {
         if self.course.lease.take_if(|lease| lease.request == request).is_some() {
             return (true, None);
         }
-        let given = self.settlement.handed_over.take_if(|handed| handed.request_id == Some(request));
-        (given.is_some(), if given.is_some() { self.course.handed_key.take() } else { None })
+        let is_its = |handed: &HandedOver| handed.request_id == Some(request) && !self.course.repeated;
+        let reopened = self.settlement.handed_over.take_if(|handed| is_its(handed)).is_some();
+        (reopened, self.course.handed_key.take_if(|_| reopened))
     }
 
     /// The seller takes it by hand; answers whether it was there to be taken.
@@ -185,12 +198,13 @@ impl Kept {
     pub fn apply(&mut self, report: &Report, held: &[Held], now: UnixMillis) -> Applied {
         let settlement = &mut self.settlement;
         let is_completed = settlement.status == SettlementStatus::Completed;
-        // A completed settlement is over, unless its block has left the chain. Of an attempt that is
-        // not the last, or has ended, only the money counts.
+        // A completed settlement is over, unless its block has left the chain: a report may come twice.
+        // Of an attempt that is not the last, or has ended, only the money counts.
         let is_late = report.attempt.is_some_and(|attempt| attempt != self.course.attempt);
         let is_over = settlement.status == SettlementStatus::Failed;
         let is_money = report.status == SettlementStatus::Completed;
-        if (is_completed && !report.reorged) || ((is_late || is_over) && !is_money) {
+        let is_again = is_money && report.transaction == settlement.transaction;
+        if (is_completed && (is_again || !report.reorged)) || ((is_late || is_over) && !is_money) {
             return Applied::default();
         }
         let own = ClaimId::Settlement(settlement.id);
@@ -242,7 +256,6 @@ impl Kept {
         settlement.status = SettlementStatus::Failed;
         settlement.reason = Some(Reason::UnexpectedSettle);
         settlement.completed_at = Some(now.rfc3339());
-        self.course.lease = None;
         self.course.reserve.take()
     }
 }

@@ -190,7 +190,7 @@ fn what_was_verified_is_settled_though_the_quota_is_used_up() {
 }
 
 #[test]
-fn a_record_is_told_to_the_same_requirements_only() {
+fn a_record_answers_the_same_requirements_only() {
     let again = Asked { finding: refused(Reason::EvmNonceUsed), ..asked(Verb::Settle) };
     for (status, done) in [(SettlementStatus::Completed, true), (SettlementStatus::Pending, false)] {
         let row = row(status);
@@ -212,7 +212,7 @@ fn a_record_is_told_to_the_same_requirements_only() {
 }
 
 #[test]
-fn only_a_payer_who_signed_is_told_of_a_record() {
+fn only_a_payer_who_signed_is_answered_from_a_record() {
     let row = row(SettlementStatus::Completed);
     let of = |finding: Finding, proof: &str| {
         let mut asked = Asked { finding, ..asked(Verb::Settle) };

@@ -114,7 +114,7 @@ fn an_authorization_that_paid_somebody_else_is_not_this_payment() {
     }
 }
 
-fn told(flight: &Flight, kind: Kind, trace: &Trace) -> Option<(SettlementStatus, Option<Reason>)> {
+fn end(flight: &Flight, kind: Kind, trace: &Trace) -> Option<(SettlementStatus, Option<Reason>)> {
     ending(flight, kind, trace).map(|ending| (ending.status, ending.reason))
 }
 
@@ -123,15 +123,15 @@ fn only_the_transfer_that_was_signed_completes_a_settlement() {
     let flight = flight();
     assert!(flight.key().starts_with("stl_") && flight.key().ends_with("/2"));
     let good = mined(None, vec![transfer(0, 1, 1, 7), transfer(1, 1, 2, 7)], vec![]);
-    assert_eq!(told(&flight, Kind::Transfer, &good), Some((SettlementStatus::Completed, None)));
+    assert_eq!(end(&flight, Kind::Transfer, &good), Some((SettlementStatus::Completed, None)));
     assert_eq!(ending(&flight, Kind::Transfer, &good).map(|ending| ending.units), Some(vec![1]));
     for wrong in [vec![], vec![transfer(0, 1, 2, 6)], vec![transfer(0, 1, 1, 7)]] {
         let want = Some((SettlementStatus::Failed, Some(Reason::EvmEventMismatch)));
-        assert_eq!(told(&flight, Kind::Transfer, &mined(None, wrong, vec![])), want);
+        assert_eq!(end(&flight, Kind::Transfer, &mined(None, wrong, vec![])), want);
     }
     let want = Some((SettlementStatus::Failed, Some(Reason::EvmFailed)));
-    assert_eq!(told(&flight, Kind::Transfer, &mined(Some("reverted"), Vec::new(), vec![])), want);
-    assert_eq!(told(&flight, Kind::Transfer, &Trace { found: Found::Pending, ..good }), None);
+    assert_eq!(end(&flight, Kind::Transfer, &mined(Some("reverted"), Vec::new(), vec![])), want);
+    assert_eq!(end(&flight, Kind::Transfer, &Trace { found: Found::Pending, ..good }), None);
 }
 
 #[test]
@@ -139,17 +139,17 @@ fn on_solana_the_receiver_gains_the_amount() {
     let flight = Flight { cargo: Cargo::Svm(String::new()), ..flight() };
     let gained = Transfer { from: None, ..transfer(0, 1, 2, 7) };
     let good = mined(None, vec![gained], vec![]);
-    assert_eq!(told(&flight, Kind::Transfer, &good), Some((SettlementStatus::Completed, None)));
+    assert_eq!(end(&flight, Kind::Transfer, &good), Some((SettlementStatus::Completed, None)));
     let want = Some((SettlementStatus::Failed, Some(Reason::SvmUnconfirmed)));
-    assert_eq!(told(&flight, Kind::Transfer, &mined(None, vec![], vec![])), want);
+    assert_eq!(end(&flight, Kind::Transfer, &mined(None, vec![], vec![])), want);
 }
 
 #[test]
 fn a_mined_cancel_ends_a_flight_as_late() {
     let want = Some((SettlementStatus::Failed, Some(Reason::EvmValidBefore)));
-    assert_eq!(told(&flight(), Kind::Cancel, &mined(None, vec![], vec![])), want);
-    assert_eq!(told(&flight(), Kind::Cancel, &mined(Some("reverted"), vec![], vec![])), want);
-    assert_eq!(told(&flight(), Kind::Cancel, &Trace { tx: id(1), found: Found::Unknown }), None);
+    assert_eq!(end(&flight(), Kind::Cancel, &mined(None, vec![], vec![])), want);
+    assert_eq!(end(&flight(), Kind::Cancel, &mined(Some("reverted"), vec![], vec![])), want);
+    assert_eq!(end(&flight(), Kind::Cancel, &Trace { tx: id(1), found: Found::Unknown }), None);
 }
 
 #[test]

@@ -6,12 +6,12 @@ use crate::error::{Code, Fault};
 use crate::id::{SettlementId, VerificationId};
 use crate::shell::app::App;
 use crate::shell::http::Incoming;
-use crate::shell::ledgers::{self, Ask, Envelope, Told, View};
+use crate::shell::ledgers::{self, Ask, Envelope, LedgerResponse, View};
 use crate::shell::response::Outgoing;
 use crate::shell::{directory, registry};
 use worker::Context;
 
-async fn ask(app: &App, incoming: &Incoming, ask: Ask) -> Result<Told, Fault> {
+async fn ask(app: &App, incoming: &Incoming, ask: Ask) -> Result<LedgerResponse, Fault> {
     let caller = incoming.caller()?;
     let envelope = Envelope {
         tenant: caller.tenant,
@@ -60,9 +60,7 @@ pub(super) async fn record(app: &App, incoming: &Incoming) -> Result<Outgoing, F
 
 /// `GET /v1/settlements/{id}`.
 pub(super) async fn settlement(app: &App, incoming: &Incoming) -> Result<Outgoing, Fault> {
-    let key = incoming.caller()?.hash;
-    // A key that is not good is refused before an id that is not one.
-    let id = SettlementId::parse(incoming.param(0)).unwrap_or_else(|| SettlementId::new(incoming.now, 0));
+    let (key, id) = (incoming.caller()?.hash, settlement_id(incoming));
     ask(app, incoming, Ask::Settlement { key, id }).await.map(Outgoing::from)
 }
 
@@ -76,9 +74,13 @@ pub(super) async fn settlements(app: &App, incoming: &Incoming) -> Result<Outgoi
 
 /// `POST /v1/settlements/{id}/hand-over`.
 pub(super) async fn hand_over(app: &App, incoming: &Incoming) -> Result<Outgoing, Fault> {
-    let key = incoming.caller()?.hash;
-    let id = SettlementId::parse(incoming.param(0)).unwrap_or_else(|| SettlementId::new(incoming.now, 0));
+    let (key, id) = (incoming.caller()?.hash, settlement_id(incoming));
     ask(app, incoming, Ask::HandOver { key, id }).await.map(Outgoing::from)
+}
+
+/// The id in the path; of a text that is none an id that nobody has, for the key is checked first.
+fn settlement_id(incoming: &Incoming) -> SettlementId {
+    SettlementId::parse(incoming.param(0)).unwrap_or_else(|| SettlementId::new(incoming.now, 0))
 }
 
 /// `GET /v1/verifications`.

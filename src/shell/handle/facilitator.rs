@@ -19,7 +19,7 @@ use crate::settle::{Cargo, Flight};
 use crate::shell::app::{self, App};
 use crate::shell::http::Incoming;
 use crate::shell::isolate::{self, Refused};
-use crate::shell::ledgers::{self, Ask, Deliver, Envelope, Reopen, Told, View};
+use crate::shell::ledgers::{self, Ask, Deliver, Envelope, LedgerResponse, Reopen, View};
 use crate::shell::response::Outgoing;
 use crate::shell::{gas, log, registry, settlers};
 use crate::signer::Signer;
@@ -37,13 +37,13 @@ const REOPEN_PAUSE_MS: u64 = 2_000;
 
 /// `POST /facilitator/verify`.
 pub(super) async fn verify(app: &App, context: &Context, incoming: &Incoming) -> Result<Outgoing, Fault> {
-    let (told, _) = book(app, context, incoming, Verb::Verify, &mut None).await?;
-    Ok(told)
+    let (response, _) = book(app, context, incoming, Verb::Verify, &mut None).await?;
+    Ok(response)
 }
 
 /// `POST /facilitator/settle`: the ledger reserves, the Settler sends, the ledger holds the end
 /// and gives the success to one caller. The work does not depend on the caller's connection; one
-/// that has gone before the answer, or is told of a fault, leaves the success to whoever asks next.
+/// that has gone before the answer, or is answered a fault, leaves the success to whoever asks next.
 pub(super) async fn settle(app: &Rc<App>, context: &Rc<Context>, incoming: Incoming) -> Result<Outgoing, Fault> {
     let (answer, answered) = oneshot::channel();
     let (app, own) = (Rc::clone(app), Rc::clone(context));
@@ -78,22 +78,22 @@ pub(super) async fn settle(app: &Rc<App>, context: &Rc<Context>, incoming: Incom
 /// `given` becomes what this request was given, or may have been: on success the settlement
 /// whose success the answer gives away.
 async fn settle_now(app: &App, context: &Context, incoming: &Incoming, given: &mut Reopen) -> Result<Outgoing, Fault> {
-    let (told, ready) = match book(app, context, incoming, Verb::Settle, &mut given.authorization).await? {
-        (Outgoing::Passed(told), Some(ready)) if told.status() == 202 => (told, ready),
-        (Outgoing::Passed(told), _) => {
-            let (reply, handed) = told.handed_over().await?;
+    let (response, ready) = match book(app, context, incoming, Verb::Settle, &mut given.authorization).await? {
+        (Outgoing::Passed(response), Some(ready)) if response.status() == 202 => (response, ready),
+        (Outgoing::Passed(response), _) => {
+            let (reply, handed) = response.handed_over().await?;
             given.settlement = handed;
             return Ok(reply.into());
         }
         (outgoing, _) => return Ok(outgoing),
     };
-    let rates = told.rates();
-    let reserved: Reserved = serde_json::from_str(&told.text().await?).map_err(Fault::internal)?;
+    let rates = response.rates();
+    let reserved: Reserved = serde_json::from_str(&response.text().await?).map_err(Fault::internal)?;
     let settlement = reserved.settlement.id;
     given.settlement = Some(settlement);
     let report = settlers::settle(app, &flight(incoming, &ready, &reserved)?, ready.network).await?;
     let deliver =
-        Deliver { settlement, network_text: ready.network_text, told: report.told, external: report.external };
+        Deliver { settlement, network_text: ready.network_text, message: report.message, external: report.external };
     let envelope = envelope(app, incoming, &incoming.caller()?, Ask::Deliver(Box::new(deliver)));
     let (mut reply, handed) = ledgers::ask(app, &envelope, None).await?.handed_over().await?;
     given.settlement = handed;
@@ -105,7 +105,7 @@ async fn settle_now(app: &App, context: &Context, incoming: &Incoming, given: &m
 async fn reopen(app: &App, incoming: &Incoming, given: &Reopen) -> bool {
     let Ok(caller) = incoming.caller() else { return true };
     let envelope = envelope(app, incoming, &caller, Ask::Reopen(given.clone()));
-    ledgers::ask(app, &envelope, None).await.is_ok_and(|told| told.status() == 204)
+    ledgers::ask(app, &envelope, None).await.is_ok_and(|response| response.status() == 204)
 }
 
 /// What the Settler is asked. A reservation of this very moment was judged by the request that made
@@ -167,20 +167,20 @@ pub(super) async fn supported(app: &App, context: &Context, incoming: &Incoming)
     let mut headers = Vec::new();
     if let Some(caller) = &incoming.caller {
         let envelope = envelope(app, incoming, caller, Ask::Account { key: caller.hash, view: View::Chains, off });
-        let told = ledgers::ask(app, &envelope, None).await?;
-        if told.status() != 200 {
+        let response = ledgers::ask(app, &envelope, None).await?;
+        if response.status() != 200 {
             let fault = Fault::new(Code::InvalidApiKey, "the API key is missing or not valid");
-            return Err(if told.status() == 403 {
+            return Err(if response.status() == 403 {
                 Fault::new(Code::TenantSuspended, "this tenant is not active")
             } else {
                 fault
             });
         }
-        let chains: Chains = serde_json::from_str(&told.text().await?).map_err(Fault::internal)?;
+        let chains: Chains = serde_json::from_str(&response.text().await?).map_err(Fault::internal)?;
         networks.retain(|network| {
             network.environment == caller.environment && chains.enabled_chains.iter().any(|chain| chain == network.key)
         });
-        headers = told.rates();
+        headers = response.rates();
     }
     let networks = gas::affordable(app, context, networks, incoming.now).await;
     let signers = |network: &Network| app.settings.signers(network.family, network.environment);
@@ -225,8 +225,9 @@ async fn book(
     };
     let free = match &read {
         Ok(payment) if repeats(incoming, &body, payment, verb) => {
-            let told = "the Idempotency-Key header must name your own attempt, not a value that the buyer can repeat";
-            asked.finding = Finding::Refused(Checks::none(), Reason::InvalidPayload, told.to_owned());
+            let message =
+                "the Idempotency-Key header must name your own attempt, not a value that the buyer can repeat";
+            asked.finding = Finding::Refused(Checks::none(), Reason::InvalidPayload, message.to_owned());
             asked.idempotency = None;
             None
         }
@@ -242,25 +243,25 @@ async fn book(
     // What the ledger answers from its record needs no chain.
     if ask_first || isolate::is_recorded(&authorization, incoming.now) {
         let finding = core::mem::replace(&mut asked.finding, Finding::Deferred);
-        let told = ask(app, incoming, &caller, asked.clone()).await?;
-        if told.status() != 204 {
+        let response = ask(app, incoming, &caller, asked.clone()).await?;
+        if response.status() != 204 {
             // What the chain was not asked about is waited for, and sent only where it was judged just now.
             let held = (Reason::UnexpectedSettle, "the payment was not judged anew: send the same again".to_owned());
-            return Ok((told.into(), Some(free.ready(Some(held)))));
+            return Ok((response.into(), Some(free.ready(Some(held)))));
         }
         asked.finding = finding;
     }
     let ready = find::on_chain(app, context, incoming, free, &mut asked).await;
-    let mut told = ask(app, incoming, &caller, asked.clone()).await?; // book
-    if told.status() == 204 {
+    let mut response = ask(app, incoming, &caller, asked.clone()).await?; // book
+    if response.status() == 204 {
         // The authorization is used, and nothing is recorded: it may be somebody else's doing.
         find::externally(app, &ready, &mut asked).await;
-        told = ask(app, incoming, &caller, asked).await?;
+        response = ask(app, incoming, &caller, asked).await?;
     }
-    if verb == Verb::Settle && told.status() < 300 {
+    if verb == Verb::Settle && response.status() < 300 {
         isolate::note_recorded(authorization, incoming.now);
     }
-    Ok((told.into(), Some(ready)))
+    Ok((response.into(), Some(ready)))
 }
 
 /// The question to the ledger before anything is found out.
@@ -313,7 +314,7 @@ fn envelope(app: &App, incoming: &Incoming, caller: &Caller, ask: Ask) -> Envelo
     }
 }
 
-async fn ask(app: &App, incoming: &Incoming, caller: &Caller, asked: Asked) -> Result<Told, Fault> {
+async fn ask(app: &App, incoming: &Incoming, caller: &Caller, asked: Asked) -> Result<LedgerResponse, Fault> {
     let envelope = envelope(app, incoming, caller, Ask::Payment(Box::new(asked)));
     ledgers::ask(app, &envelope, None).await?.remember(caller, incoming.now)
 }

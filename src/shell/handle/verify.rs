@@ -8,7 +8,7 @@ use crate::payment::Claim;
 use crate::shell::app::{self, App};
 use crate::shell::http::{Incoming, refuse};
 use crate::shell::isolate::{self, Refused};
-use crate::shell::ledgers::{self, Ask, Envelope, Told};
+use crate::shell::ledgers::{self, Ask, Envelope, LedgerResponse};
 use crate::shell::response::Outgoing;
 use crate::shell::{chain, registry};
 use crate::tenant::key::Caller;
@@ -18,7 +18,7 @@ use worker::Context;
 /// Answers whether a transaction has paid the tenant.
 ///
 /// # Errors
-/// What is wrong with the request, or `LEDGER_UNAVAILABLE`; everything else the ledger tells.
+/// What is wrong with the request, or `LEDGER_UNAVAILABLE`; everything else the ledger answers.
 pub(super) async fn verify(app: &App, context: &Context, incoming: &Incoming) -> Result<Outgoing, Fault> {
     let caller = incoming.caller()?; // who
     let claim = body::read(&incoming.body)?; // what
@@ -39,9 +39,9 @@ pub(super) async fn verify(app: &App, context: &Context, incoming: &Incoming) ->
     match isolate::refused(caller.hash, incoming.now) {
         Some(refused @ Refused::Limited { .. }) => return Ok(limited(app, incoming, &refused).into()),
         Some(Refused::AskFirst) => {
-            let told = book(app, incoming, &caller, request.clone()).await?;
-            if told.status() != 204 {
-                return Ok(told.into());
+            let response = book(app, incoming, &caller, request.clone()).await?;
+            if response.status() != 204 {
+                return Ok(response.into());
             }
         }
         None => {}
@@ -52,11 +52,11 @@ pub(super) async fn verify(app: &App, context: &Context, incoming: &Incoming) ->
     } else {
         Seen::Unavailable
     }; // good
-    let told = book(app, incoming, &caller, request).await?; // book
-    Ok(told.into()) // tell
+    let response = book(app, incoming, &caller, request).await?; // book
+    Ok(response.into()) // tell
 }
 
-async fn book(app: &App, incoming: &Incoming, caller: &Caller, request: Box<Request>) -> Result<Told, Fault> {
+async fn book(app: &App, incoming: &Incoming, caller: &Caller, request: Box<Request>) -> Result<LedgerResponse, Fault> {
     let envelope = Envelope {
         tenant: caller.tenant,
         environment: caller.environment,

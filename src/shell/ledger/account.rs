@@ -1,4 +1,4 @@
-//! What a ledger tells of its tenant and its records.
+//! What a ledger answers of its tenant and its records.
 
 use super::TenantLedger;
 use crate::api::{Reply, chains, headers, whoami};
@@ -12,18 +12,18 @@ use crate::tenant::Scope;
 use crate::tenant::key::KeyHash;
 use crate::time::UnixMillis;
 
-/// Headers that tell of the rates.
-type Told = Vec<(&'static str, String)>;
+/// The headers of the rate windows.
+type RateHeaders = Vec<(&'static str, String)>;
 
 impl TenantLedger {
-    /// Lets a key in, notes its use (at most once a minute) and tells what it asks.
+    /// Lets a key in, notes its use (at most once a minute) and reads what it asks for.
     pub(super) fn known<T>(
         &self,
         key: &KeyHash,
         scope: Option<Scope>,
         now: UnixMillis,
-        tell: impl FnOnce(&super::Memory, &crate::tenant::Key) -> Result<T, Fault>,
-    ) -> Result<(T, Told), Fault> {
+        read: impl FnOnce(&super::Memory, &crate::tenant::Key) -> Result<T, Fault>,
+    ) -> Result<(T, RateHeaders), Fault> {
         let store = self.store();
         self.with(|memory| {
             let id = authorise(&memory.tenant, key, scope, now)?.id;
@@ -33,12 +33,12 @@ impl TenantLedger {
                 memory.admission = admission;
             }
             let key = authorise(&memory.tenant, key, scope, now)?;
-            let told = tell(memory, key)?;
-            Ok((told, headers::rate(&memory.admission.rates(&memory.tenant, now), now)))
+            let answer = read(memory, key)?;
+            Ok((answer, headers::rate(&memory.admission.rates(&memory.tenant, now), now)))
         })
     }
 
-    /// Tells of the account.
+    /// Answers about the account.
     pub(super) fn account(&self, key: &KeyHash, view: View, off: &[String], now: UnixMillis) -> Result<Reply, Fault> {
         let is_on = |network: &Network| !off.iter().any(|chain| chain == network.key);
         let (mut reply, headers) = self.known(key, None, now, |memory, key| {
@@ -58,7 +58,7 @@ impl TenantLedger {
         Ok(reply)
     }
 
-    /// Tells a record; 404 where this ledger does not hold it (any more).
+    /// Reads a record; 404 where this ledger does not hold it (any more).
     pub(super) fn record(&self, key: &KeyHash, id: VerificationId, now: UnixMillis) -> Result<Reply, Fault> {
         let store = self.store();
         let (row, headers) = self.known(key, Some(Scope::Verify), now, |_, _| store.record(&id.to_string()))?;

@@ -1,4 +1,4 @@
-//! One x402 payment in one step, and what the Settler reports of it.
+//! One x402 payment in one step: look up, decide, write, all in one transaction.
 
 use super::store::Store;
 use super::{Memory, TenantLedger, nothing};
@@ -10,7 +10,7 @@ use crate::ledger::payment::{self, Asked, Booked, Finding, Kept, Known, Outcome,
 use crate::network;
 use crate::shell::http::refuse;
 use crate::shell::isolate;
-use crate::shell::ledgers::{Envelope, HANDED_OVER};
+use crate::shell::ledgers::{Envelope, HANDED_OVER, REPLAYED};
 use crate::time::UnixMillis;
 
 /// The route's name in the idempotency table.
@@ -94,7 +94,7 @@ impl Booking<'_> {
             Err(Stop::Fault(fault)) => return before(refuse(&fault, origin), admission),
             Err(Stop::Repeat(status, body)) => {
                 let reply = Reply { status, content_type: "application/json", body, headers: Vec::new() };
-                let reply = reply.with("Idempotent-Replayed", "true");
+                let reply = reply.with(REPLAYED, "true");
                 return (self.done(reply, admission), Writes { repeated: self.repeated(), ..Writes::default() });
             }
         };
@@ -121,7 +121,7 @@ impl Booking<'_> {
         (self.done(reply, admission), Writes { booked, stored, admission: admission_due, ..Writes::default() })
     }
 
-    /// The settlement whose success is told once more, with this request as whom it was given to.
+    /// The settlement whose success is answered again, with this request as the one it was given to.
     fn repeated(&self) -> Option<Kept> {
         let mut kept = self.records.row.as_ref()?.kept.clone()?;
         let key = self.asked.idempotency.as_ref().map(|idempotency| &idempotency.key);
@@ -144,7 +144,7 @@ struct Writes {
     booked: Option<Booked>,
     stored: Option<Stored>,
     admission: Option<Admission>,
-    /// A settlement whose success is told once more.
+    /// A settlement whose success is answered again.
     repeated: Option<Kept>,
 }
 

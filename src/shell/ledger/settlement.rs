@@ -81,7 +81,7 @@ impl TenantLedger {
         let reply = match taken {
             Taken::Nothing => return Ok(facilitator::taken(&deliver.network_text, settlement)),
             Taken::Success | Taken::Lease => {
-                facilitator::settled(&deliver.network_text, settlement, &deliver.told, deliver.external)
+                facilitator::settled(&deliver.network_text, settlement, &deliver.message, deliver.external)
             }
         };
         store.atomically(|| {
@@ -144,7 +144,7 @@ impl TenantLedger {
         Ok(reply)
     }
 
-    /// Tells a settlement; 404 where this ledger has none of that id.
+    /// Reads a settlement; 404 where this ledger has none of that id.
     pub(super) fn settlement(&self, key: &KeyHash, id: SettlementId, now: UnixMillis) -> Result<Reply, Fault> {
         let store = self.store();
         let (found, headers) = self.known(key, Some(Scope::Verify), now, |_, _| store.settlement(id))?;

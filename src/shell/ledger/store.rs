@@ -354,9 +354,7 @@ impl Store {
     }
 
     pub(super) fn next_watch(&self) -> Result<Option<UnixMillis>, Fault> {
-        let rows = self.rows(sql::WATCH_NEXT, Vec::new())?;
-        let next = rows.first().and_then(|row| row.first());
-        Ok(matches!(next, Some(Value::Integer(_))).then(|| millis(next)))
+        self.first_time(sql::WATCH_NEXT)
     }
 
     pub(super) fn put_outbox(&self, kind: &str, body: &str) -> Result<(), Fault> {

@@ -10,14 +10,13 @@ use crate::ledger::admission::{Admission, Stop, Stored, not_registered};
 use crate::ledger::book::{self, Booked, Known, Request, Seen};
 use crate::ledger::claims::{self, Held, Prior, Unit};
 use crate::ledger::follow;
-use crate::ledger::payment::{authorization, transaction};
-use crate::payment::settlement::SettlementStatus;
+use crate::ledger::payment::{Kept, authorization, transaction};
 use crate::payment::{Answer, Status};
 use crate::shell::app::db;
 use crate::shell::directory;
 use crate::shell::http::refuse;
 use crate::shell::isolate::{self, Refused};
-use crate::shell::ledgers::{Envelope, REMEMBER};
+use crate::shell::ledgers::{Envelope, REMEMBER, REPLAYED};
 use crate::tenant::Recipient;
 use crate::time::UnixMillis;
 use std::collections::BTreeSet;
@@ -131,8 +130,8 @@ impl Booking<'_> {
             Err(Stop::Register(address)) => return Ok(Step::Register(address)),
             Err(Stop::Repeat(status, body)) => {
                 let mut reply = Reply { status, content_type: content_type(status), body, headers: Vec::new() };
-                reply = reply.with("Idempotent-Replayed", "true");
-                return Ok(Step::Done(self.told(reply, admission)));
+                reply = reply.with(REPLAYED, "true");
+                return Ok(Step::Done(self.with_rates(reply, admission)));
             }
             Err(Stop::Fault(fault)) => return self.refused(&fault, admission).map(Step::Done),
         };
@@ -150,7 +149,7 @@ impl Booking<'_> {
         };
         self.store.put_admission(admission)?;
         self.remember_answer(&reply)?;
-        Ok(Step::Done(self.told(reply, admission)))
+        Ok(Step::Done(self.with_rates(reply, admission)))
     }
 
     /// What of the payment belongs to settlements of this ledger by the authorizations that they
@@ -179,10 +178,9 @@ impl Booking<'_> {
 
     /// The settlement that has reserved an authorization.
     fn settlement_of(&self, authorization: &str) -> Result<Option<Prior>, Fault> {
-        let settlement = self.store.payment(authorization)?.and_then(|row| row.kept).map(|kept| kept.settlement);
-        // One that failed has moved nothing: whoever did is paid for by nobody yet.
-        let settlement = settlement.filter(|found| found.status != SettlementStatus::Failed);
-        Ok(settlement.map(|found| {
+        // One that failed has moved nothing, and unless goods were given for it, its payment is free.
+        let kept = self.store.payment(authorization)?.and_then(|row| row.kept).filter(Kept::is_spent);
+        Ok(kept.map(|kept| kept.settlement).map(|found| {
             let at = UnixMillis::parse(&found.created_at).unwrap_or(self.now);
             Prior { id: ClaimId::Settlement(found.id), reference: None, at }
         }))
@@ -237,14 +235,14 @@ impl Booking<'_> {
     /// Successes and answers that no repeat can change are kept whole; of others only the body's hash.
     fn remember_answer(&self, reply: &Reply) -> Result<(), Fault> {
         let Some(idempotency) = &self.request.idempotency else { return Ok(()) };
-        let told: Retried = serde_json::from_str(&reply.body).map_err(Fault::internal)?;
-        let is_final = matches!(told.retry, None | Some(Retry::Never));
+        let answered: Retried = serde_json::from_str(&reply.body).map_err(Fault::internal)?;
+        let is_final = matches!(answered.retry, None | Some(Retry::Never));
         let answer = is_final.then(|| (reply.status, reply.body.clone()));
         let stored = Stored { body_hash: idempotency.body_hash.clone(), answer, answer_until: None, at: self.now };
         self.store.put_idempotency(ROUTE, &idempotency.key, &stored)
     }
 
-    /// A refusal at admission; the isolate that asked is told to remember it.
+    /// A refusal at admission; a header has the isolate that asked remember it.
     fn refused(&self, fault: &Fault, admission: &Admission) -> Result<Reply, Fault> {
         let reply = refuse(fault, self.asked());
         // Chain and recipient are looked at after the idempotency record: such a
@@ -263,13 +261,13 @@ impl Booking<'_> {
             Refused::AskFirst
         };
         let reply = match serde_json::to_string(&refused) {
-            Ok(told) if fault.code != Code::IdempotencyConflict => reply.with(REMEMBER, told),
+            Ok(text) if fault.code != Code::IdempotencyConflict => reply.with(REMEMBER, text),
             Ok(_) | Err(_) => reply,
         };
-        Ok(self.told(reply, admission))
+        Ok(self.with_rates(reply, admission))
     }
 
-    fn told(&self, mut reply: Reply, admission: &Admission) -> Reply {
+    fn with_rates(&self, mut reply: Reply, admission: &Admission) -> Reply {
         reply.headers.extend(headers::rate(&admission.rates(&self.memory.tenant, self.now), self.now));
         reply
     }

@@ -31,10 +31,12 @@ impl Settler {
     fn write_end(&self, key: &str, report: &Report) -> Result<(), Fault> {
         let Some(mut row) = self.open_row(key)? else { return Ok(()) };
         let (now, db) = (app::now(), self.db());
-        let text = serde_json::to_string(report).map_err(broken)?;
+        // A block that left the chain and came back takes nothing twice, neither here nor in the ledger.
+        let more = report.spent.and_then(|spent| row.sent.charge(spent));
+        let text = serde_json::to_string(&Report { spent: more, ..report.clone() }).map_err(broken)?;
         db.run(sql::FLIGHT_END, vec![text.into(), ms(now), key.into()])?;
         self.put_off.borrow_mut().remove(key);
-        if let Some(more) = report.spent.and_then(|spent| row.sent.charge(spent)) {
+        if let Some(more) = more {
             self.put_sent(key, row.nonce, &row.sent)?;
             self.charge(more, row.flight.free)?;
         }
@@ -78,6 +80,11 @@ impl Settler {
     pub(super) fn charge(&self, spent: Spent, free: bool) -> Result<(), Fault> {
         let spending = self.spending()?.charged(spent, free, app::now());
         self.put_value(SPENDING, &spending)
+    }
+
+    /// Takes back what was charged for a transaction that no node has.
+    pub(super) fn uncharge(&self, spent: Spent) -> Result<(), Fault> {
+        self.put_value(SPENDING, &self.spending()?.uncharged(spent))
     }
 
     /// Lets go what is over for long, once an hour.

@@ -1,9 +1,9 @@
 //! What the alarm does: whatever is open is looked for, sent again, offered more,
-//! taken back; whatever has ended is told to its ledger. One that cannot be carried
+//! taken back; whatever has ended is reported to its ledger. One that cannot be carried
 //! on holds no other up.
 
 use super::store::Row;
-use super::{ALARM_MS, CARRY_MAX, IDLE_MS, LOOK_MAX, Settler, TELL_AT_ONCE, TELL_MS, cause, stuck};
+use super::{ALARM_MS, CARRY_MAX, IDLE_MS, LOOK_MAX, REPORT_AT_ONCE, REPORT_MS, Settler, cause, stuck};
 use crate::error::Fault;
 use crate::settle::{Cargo, Flight, Report};
 use crate::shell::app::{self, App};
@@ -15,16 +15,16 @@ use futures_util::future::join_all;
 use std::collections::BTreeSet;
 
 impl Settler {
-    /// Makes sure that the ledger holds the end; only then is it told to a caller.
-    pub(super) async fn tell(&self, app: &App, row: &Row, report: &Report) -> bool {
-        if row.told {
+    /// Makes sure that the ledger holds the end; only then is a caller answered with it.
+    pub(super) async fn ensure_reported(&self, app: &App, row: &Row, report: &Report) -> bool {
+        if row.is_reported {
             return true;
         }
-        let told = self.report(app, &row.flight, report).await;
-        if told && let Err(fault) = self.db().run(sql::FLIGHT_TOLD, vec![row.key.as_str().into()]) {
+        let is_reported = self.report(app, &row.flight, report).await;
+        if is_reported && let Err(fault) = self.db().run(sql::FLIGHT_REPORTED, vec![row.key.as_str().into()]) {
             log::error("a flight could not be noted", &[("cause", cause(&fault))]);
         }
-        told
+        is_reported
     }
 
     pub(super) async fn report(&self, app: &App, flight: &Flight, report: &Report) -> bool {
@@ -36,7 +36,7 @@ impl Settler {
             path: String::new(),
             ask: Ask::Settled(Box::new(report.clone())),
         };
-        ledgers::ask(app, &envelope, None).await.is_ok_and(|told| told.status() == 204)
+        ledgers::ask(app, &envelope, None).await.is_ok_and(|response| response.status() == 204)
     }
 
     /// One turn. The next alarm is set before anything that may fail.
@@ -59,7 +59,7 @@ impl Settler {
         let app = App::new(self.env.clone(), "")?;
         for done in [
             self.carry_flying(&app, keys).await,
-            self.tell_all(&app).await,
+            self.report_ended(&app).await,
             self.follow(&app).await,
             self.fill_gaps(&app).await,
         ] {
@@ -105,31 +105,31 @@ impl Settler {
         }
     }
 
-    /// Tells what has ended, going on after the one that was told last: neither a ledger that
+    /// Reports what has ended, going on after the one that was reported last: neither a ledger that
     /// hangs nor a report that is not taken comes first each time.
-    async fn tell_all(&self, app: &App) -> Result<(), Fault> {
-        let (began, last) = (app::now(), self.told_last.borrow().clone());
+    async fn report_ended(&self, app: &App) -> Result<(), Fault> {
+        let (began, last) = (app::now(), self.reported_last.borrow().clone());
         let mut keys = self.ended_after(&last)?;
         if keys.is_empty() {
             keys = self.ended_after("")?;
         }
-        for batch in keys.chunks(TELL_AT_ONCE) {
-            if app::now().since(began) >= TELL_MS {
+        for batch in keys.chunks(REPORT_AT_ONCE) {
+            if app::now().since(began) >= REPORT_MS {
                 break;
             }
             if let Some(key) = batch.last() {
-                self.told_last.borrow_mut().clone_from(key);
+                self.reported_last.borrow_mut().clone_from(key);
             }
-            join_all(batch.iter().map(|key| self.tell_one(app, key))).await;
+            join_all(batch.iter().map(|key| self.report_one(app, key))).await;
         }
         Ok(())
     }
 
-    async fn tell_one(&self, app: &App, key: &str) {
+    async fn report_one(&self, app: &App, key: &str) {
         match self.row(key) {
             Ok(Some(row)) => {
                 if let Some(report) = &row.report {
-                    let _ = self.tell(app, &row, report).await;
+                    let _ = self.ensure_reported(app, &row, report).await;
                 }
             }
             Ok(None) => {}

@@ -13,11 +13,11 @@ use crate::error::Fault;
 use crate::network::Network;
 use crate::reason::Reason;
 use crate::settle::flight::{self, Ending, Kind, Step, Version, cancel_cap_wei, replacing, within};
-use crate::settle::launch::{self, Aloft, Denied, Told};
+use crate::settle::launch::{self, Aloft, Denied, Observed};
 use crate::settle::refusal::{Handed, Handing, Refused};
 use crate::settle::{Cargo, Flight, Report, Spent};
 use crate::shell::app::{self, App};
-use crate::shell::{log, rpc};
+use crate::shell::{gas, log, rpc};
 use crate::signer::EvmSigner;
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -58,30 +58,33 @@ impl Settler {
         }
         for is_last in [false, true] {
             let (before, launched) = (self.flying()?, self.launched.get());
-            let told = quote(app, flight, flight.price.is_none(), Some(&flight.payer)).await?;
+            let observed = observe(app, flight, flight.price.is_none(), Some(&flight.payer)).await?;
             self.wake_by(app::now().plus(ALARM_MS)).await;
             // From here to the stored bytes nothing is awaited: one nonce, one flight.
             if self.row(&flight.key())?.is_some() || !self.is_current(&flight.key(), launch) {
                 return Ok(Ok(None));
             }
             let idle = before.is_empty() && self.launched.get() == launched;
-            match self.decide(app, flight, told, before)? {
+            match self.decide(app, flight, observed, before)? {
                 // What has been mined meanwhile is no longer owed.
                 Err(Denied::Balance) if !is_last => self.look_for_payer(app, &flight.payer).await?,
                 Err(denied) => return Ok(Err(denied)),
-                Ok((chain, price)) => return self.store_first(app, flight, message, (chain, idle, price)).map(Ok),
+                Ok((chain, price)) => {
+                    let version = self.store_first(app, flight, message, (chain, idle, price))?;
+                    return Ok(Ok(Some(version)));
+                }
             }
         }
         Ok(Err(Denied::Balance))
     }
 
     /// Whether the flight may be launched now. `before` is what was on its way before the chain was
-    /// asked: the balance that was told may still hold what has been mined since.
+    /// asked: the balance that was read may still hold what has been mined since.
     fn decide(
         &self,
         app: &App,
         flight: &Flight,
-        told: Told,
+        observed: Observed,
         before: Vec<(String, Flight)>,
     ) -> Result<Result<(u64, Price), Denied>, Fault> {
         let (network, spending, now) = (network_of(flight)?, self.spending()?, self.flying()?);
@@ -90,7 +93,7 @@ impl Settler {
         let aloft = Aloft { owed, ..Aloft::of(now.iter().map(|(_, other)| other), flight, &spending, network) };
         let penalty = self.penalty(&flight.payer)?;
         Ok(launch::beforehand(flight, penalty, app::now())
-            .and_then(|()| launch::on_chain(flight, network, told, aloft))
+            .and_then(|()| launch::on_chain(flight, network, observed, aloft))
             .and_then(|launched| {
                 let budget = budget(&app.settings, network, flight);
                 launch::paid_for(flight, network, &spending, aloft, budget).map(|()| launched)
@@ -103,17 +106,15 @@ impl Settler {
         flight: &Flight,
         message: &Message,
         (chain, idle, price): (u64, bool, Price),
-    ) -> Result<Option<Version>, Fault> {
-        let db = self.db();
-        let version = db.atomically(|| {
+    ) -> Result<Version, Fault> {
+        self.db().atomically(|| {
             let mut nonces = self.nonces()?;
             let nonce = nonces.take(chain, idle);
             let version = sign(app, flight, (message, Kind::Transfer), nonce, price)?;
             self.put_nonces(&nonces)?;
             self.put_flight(flight, nonce, version.clone())?;
             Ok(version)
-        })?;
-        Ok(Some(version))
+        })
     }
 
     /// Looks for what is on its way for a payer.
@@ -137,8 +138,7 @@ impl Settler {
                 None | Some(Refused::Known | Refused::Node | Refused::Unclear | Refused::Outbid) => None,
                 Some(Refused::NonceUsed) => self.renumbered(app, &row).await?,
                 Some(Refused::Poor) => {
-                    let told = "the facilitator cannot pay for gas on this network now";
-                    self.give_up(&row, told, true)?;
+                    self.give_up(&row, gas::POOR_MESSAGE, true)?;
                     None
                 }
                 Some(Refused::BelowMarket) => self.replaced(app, &row, version.kind).await?,
@@ -169,18 +169,18 @@ impl Settler {
     }
 
     /// Ends a flight that cannot be paid for, if no node has any of it; one that is in the air stays there.
-    fn give_up(&self, row: &Row, told: &str, poor: bool) -> Result<(), Fault> {
+    fn give_up(&self, row: &Row, message: &str, poor: bool) -> Result<(), Fault> {
         if row.sent.is_handed() {
             return Ok(());
         }
-        self.end_unhanded(row, Ending::failed(Reason::UnexpectedSettle, told), poor)
+        self.end_unhanded(row, Ending::failed(Reason::UnexpectedSettle, message), poor)
     }
 
     /// Signs and stores a version in the newest one's place, at today's price or an eighth more,
     /// whichever is higher. `None` where it may not be: the time is over, or the cap is reached.
     async fn replaced(&self, app: &App, row: &Row, kind: Kind) -> Result<Option<Version>, Fault> {
         let (network, signer) = (network_of(&row.flight)?, evm_signer(app, &row.flight)?);
-        let told = quote(app, &row.flight, true, None).await?;
+        let observed = observe(app, &row.flight, true, None).await?;
         let Some(row) = self.open_row(&row.key)? else { return Ok(None) };
         let Some(newest) = row.sent.newest() else { return Ok(None) };
         if kind == Kind::Transfer && (newest.kind == Kind::Cancel || row.flight.is_late(app::now())) {
@@ -191,7 +191,7 @@ impl Settler {
             Kind::Transfer => (message_of(&row.flight)?, row.flight.cap_wei(network)),
             Kind::Cancel => (&nothing, cancel_cap_wei(&row.flight, network, nothing.gas_limit)),
         };
-        let Some(price) = newest.price.and_then(|newest| replacing(newest, told.price, cap)) else {
+        let Some(price) = newest.price.and_then(|newest| replacing(newest, observed.price, cap)) else {
             log::line("a price would be above the cap", &[("chain", network.key.into())]);
             self.give_up(&row, "gas costs more than this service pays on this network now", false)?;
             return Ok(None);
@@ -206,10 +206,10 @@ impl Settler {
     async fn renumbered(&self, app: &App, row: &Row) -> Result<Option<Version>, Fault> {
         self.look(app, core::slice::from_ref(row)).await?;
         let network = network_of(&row.flight)?;
-        let told = quote(app, &row.flight, true, None).await?;
+        let observed = observe(app, &row.flight, true, None).await?;
         let Some(mut row) = self.open_row(&row.key)? else { return Ok(None) };
         let Some(newest) = row.sent.newest() else { return Ok(None) };
-        // It is in a block, and how it ends is not told yet.
+        // It is in a block, and how it ends is not known yet.
         if self.put_off.borrow().contains_key(&row.key) {
             return Ok(None);
         }
@@ -223,7 +223,7 @@ impl Settler {
             }
             return Ok(None);
         }
-        let (Some(price), Some(chain)) = (told.price, told.nonce.filter(|chain| *chain > row.nonce)) else {
+        let (Some(price), Some(chain)) = (observed.price, observed.nonce.filter(|chain| *chain > row.nonce)) else {
             return Ok(None);
         };
         let price = within(price, row.flight.cap_wei(network));
@@ -287,12 +287,17 @@ impl Settler {
 /// Whether the market has left a flight's newest version behind.
 async fn is_outpriced(app: &App, row: &Row) -> Result<bool, Fault> {
     let newest = row.sent.newest().and_then(|version| version.price);
-    let today = quote(app, &row.flight, true, None).await?.price;
+    let today = observe(app, &row.flight, true, None).await?.price;
     Ok(newest.zip(today).is_some_and(|(newest, today)| flight::is_outpriced(newest, today)))
 }
 
 /// One question for the nonce and, where they are wanted, today's price and what a payer holds.
-pub(super) async fn quote(app: &App, flight: &Flight, price: bool, payer: Option<&Address>) -> Result<Told, Fault> {
+pub(super) async fn observe(
+    app: &App,
+    flight: &Flight,
+    price: bool,
+    payer: Option<&Address>,
+) -> Result<Observed, Fault> {
     let network = network_of(flight)?;
     let count = tx::count_call(evm_signer(app, flight)?.address());
     let holding = payer.and_then(|payer| tx::holding_call(network, payer));
@@ -300,13 +305,14 @@ pub(super) async fn quote(app: &App, flight: &Flight, price: bool, payer: Option
     if price {
         calls.extend(tx::price_calls());
     }
-    let read = |facts: &crate::chain::facts::Facts| Told {
+    let read = |facts: &crate::chain::facts::Facts| Observed {
         nonce: tx::number(facts, &count),
         holds: holding.as_ref().and_then(|call| tx::holding(facts, call)),
         price: if price { tx::price(network, facts) } else { None },
     };
-    let is_whole =
-        |told: Told| told.nonce.is_some() && told.holds.is_some() == holding.is_some() && told.price.is_some() == price;
+    let is_whole = |observed: Observed| {
+        observed.nonce.is_some() && observed.holds.is_some() == holding.is_some() && observed.price.is_some() == price
+    };
     let providers = app.settings.providers(network);
     Ok(read(&rpc::call_until(network, &providers, &calls, |facts| is_whole(read(facts))).await))
 }

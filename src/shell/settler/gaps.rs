@@ -1,7 +1,7 @@
 //! Transfers of nothing to ourselves: they take nonces that were given back while
 //! later ones are on their way, which they would hold up.
 
-use super::evm::{evm_signer, quote};
+use super::evm::{evm_signer, observe};
 use super::{Settler, network_of};
 use crate::chain::evm::tx::{self, TRANSFER_GAS};
 use crate::error::Fault;
@@ -9,7 +9,7 @@ use crate::settle::refusal::{Handed, Refused};
 use crate::settle::{Flight, Spent};
 use crate::shell::app::App;
 use crate::shell::rpc;
-use std::cell::Cell;
+use std::collections::BTreeSet;
 
 const GAS: &str = "transfer_gas";
 /// No chain asks more for a transfer of its coin.
@@ -42,20 +42,22 @@ impl Settler {
         let latest = keys.iter().rev().find_map(|key| self.open_rows(core::slice::from_ref(key)).pop());
         let Some(latest) = latest else { return Ok(()) };
         let (network, signer) = (network_of(&latest.flight)?, evm_signer(app, &latest.flight)?);
-        let told = quote(app, &latest.flight, true, None).await?;
-        let (Some(price), Some(chain)) = (told.price, told.nonce) else { return Ok(()) };
+        let observed = observe(app, &latest.flight, true, None).await?;
+        let (Some(price), Some(chain)) = (observed.price, observed.nonce) else { return Ok(()) };
         let nothing = tx::nothing(signer.address(), self.transfer_gas()?);
-        let fillers = self.db().atomically(|| {
-            let (mut nonces, signed) = (self.nonces()?, Cell::new(0_u64));
-            nonces.fill(chain, latest.nonce, |nonce| {
-                signed.set(signed.get().saturating_add(1));
-                tx::sign(network, signer, nonce, &nothing, price).map(|signed| signed.raw)
-            });
+        // Nobody looks for their receipts: each is charged at its worst, unless no node takes it.
+        let cost = Spent { total: u128::from(nothing.gas_limit).saturating_mul(price.max_wei), l1_fee: 0 };
+        let (fillers, fresh) = self.db().atomically(|| {
+            let mut nonces = self.nonces()?;
+            let known: BTreeSet<u64> = nonces.fillers.keys().copied().collect();
+            let sign = |nonce| tx::sign(network, signer, nonce, &nothing, price).map(|signed| signed.raw);
+            nonces.fill(chain, latest.nonce, sign);
+            let fresh: BTreeSet<u64> = nonces.fillers.keys().copied().filter(|nonce| !known.contains(nonce)).collect();
+            for _ in &fresh {
+                self.charge(cost, false)?;
+            }
             self.put_nonces(&nonces)?;
-            // Nobody looks for their receipts: each is charged at its worst.
-            let gas = nothing.gas_limit.saturating_mul(signed.get());
-            self.charge(Spent { total: u128::from(gas).saturating_mul(price.max_wei), l1_fee: 0 }, false)?;
-            Ok(nonces.fillers)
+            Ok((nonces.fillers, fresh))
         })?;
         let providers = app.settings.providers(network);
         for (nonce, raw) in fillers {
@@ -65,9 +67,12 @@ impl Settler {
                 self.learn_gas(app, &latest.flight).await?;
             }
             if is_too_cheap && handing.handed == Handed::No {
-                let mut nonces = self.nonces()?;
-                nonces.unfill(nonce);
-                self.put_nonces(&nonces)?;
+                self.db().atomically(|| {
+                    let mut nonces = self.nonces()?;
+                    nonces.unfill(nonce);
+                    self.put_nonces(&nonces)?;
+                    if fresh.contains(&nonce) { self.uncharge(cost) } else { Ok(()) }
+                })?;
             }
         }
         Ok(())

@@ -5,7 +5,6 @@ use super::{ALARM_MS, Settler, network_of};
 use crate::address::{Address, Family};
 use crate::error::Fault;
 use crate::id::SettlementId;
-use crate::payment::settlement::SettlementStatus;
 use crate::settle::launch::Denied;
 use crate::settle::{self, Cargo, Flight, HeldPayer, Order, Report, Standing};
 use crate::shell::app::{self, App};
@@ -75,7 +74,7 @@ impl Settler {
         let app = App::new(self.env.clone(), "")?;
         let (key, began) = (flight.key(), app::now());
         if self.row(&key)?.is_none() {
-            // Of one that is being denied just now, the reason is heard.
+            // A launch that is under way reports by itself why it is denied.
             if self.under_way(&key).is_none() && self.is_refused(&key)? {
                 return Ok(self.given_up(&app, &flight).await);
             }
@@ -97,7 +96,7 @@ impl Settler {
             };
             let pending = Report::pending(&row.flight, &row.sent);
             if let Some(report) = row.report.clone() {
-                return Ok(if self.tell(&app, &row, &report).await { report } else { pending });
+                return Ok(if self.ensure_reported(&app, &row, &report).await { report } else { pending });
             }
             let looked = self.looked_at.get();
             if looked.is_none_or(|at| app::now().since(at) >= pause_ms) {
@@ -146,10 +145,10 @@ impl Settler {
         }
     }
 
-    /// A report where nothing is launched; the ledger is told of it.
+    /// A report where nothing is launched; the ledger gets it too.
     async fn launch(&self, app: &App, flight: &Flight, launch: &Rc<Launch>) -> Outcome {
         let report = match (&flight.held, &flight.cargo) {
-            (Some((reason, told)), _) => Some(Report::unsent(flight, *reason, told.as_str())),
+            (Some((reason, message)), _) => Some(Report::unsent(flight, *reason, message.as_str())),
             (None, Cargo::Evm(message)) => self.launch_evm(app, flight, message, launch).await?,
             (None, Cargo::Svm(text)) => self.launch_svm(app, flight, text, launch).await?,
         };
@@ -158,18 +157,16 @@ impl Settler {
         if self.row(&flight.key())?.is_some() {
             return Ok(None);
         }
-        if report.status == SettlementStatus::Failed {
-            if !self.is_current(&flight.key(), launch) {
-                self.launching.borrow_mut().remove(&flight.key());
-            }
-            self.launch_never(&flight.key())?;
+        if !self.is_current(&flight.key(), launch) {
+            self.launching.borrow_mut().remove(&flight.key());
         }
+        self.launch_never(&flight.key())?;
         self.report(app, flight, &report).await;
         Ok(Some(report))
     }
 
     /// An attempt that was denied, or that its ledger has given up, stays so: the ledger has noted it
-    /// as failed, or is told so now.
+    /// as failed, or gets the report now.
     async fn given_up(&self, app: &App, flight: &Flight) -> Report {
         let report = Denied::GivenUp.report(flight);
         self.report(app, flight, &report).await;
@@ -197,7 +194,7 @@ impl Settler {
     }
 
     /// Never launches an attempt that nobody has launched; nothing is awaited in between.
-    /// What is known is told once more, as far as it has ended.
+    /// What is known is reported once more, as far as it has ended.
     async fn refuse(&self, settlement: SettlementId, attempt: usize) -> Result<Standing, Fault> {
         let key = settle::key(settlement, attempt);
         if self.row(&key)?.is_none() && self.under_way(&key).is_none() {
@@ -205,7 +202,7 @@ impl Settler {
             self.launch_never(&key)?;
             return Ok(Standing::Refused);
         }
-        self.db().run(sql::FLIGHT_UNTOLD, vec![key.into()])?;
+        self.db().run(sql::FLIGHT_REPORT_AGAIN, vec![key.into()])?;
         self.wake_by(app::now().plus(ALARM_MS)).await;
         Ok(Standing::Known)
     }
@@ -213,8 +210,8 @@ impl Settler {
     fn held(&self) -> Result<Vec<HeldPayer>, Fault> {
         let rows = self.db().rows(sql::PENALTIES_AFTER, vec![ms(app::now())])?;
         let read = |row: &Vec<worker::SqlStorageValue>| {
-            let told = text(row.first());
-            let payer = [Family::Evm, Family::Svm].iter().find_map(|family| Address::parse(*family, &told))?;
+            let address = text(row.first());
+            let payer = [Family::Evm, Family::Svm].iter().find_map(|family| Address::parse(*family, &address))?;
             Some(HeldPayer { payer, until: millis(row.get(1)) })
         };
         Ok(rows.iter().filter_map(read).collect())

@@ -20,7 +20,8 @@ pub(super) struct Row {
     pub(super) flight: Flight,
     pub(super) sent: Sent,
     pub(super) report: Option<Report>,
-    pub(super) told: bool,
+    /// Whether the ledger holds the report.
+    pub(super) is_reported: bool,
 }
 
 impl Settler {
@@ -46,7 +47,7 @@ impl Settler {
             flight: serde_json::from_str(&text(row.get(1))).map_err(broken)?,
             sent: serde_json::from_str(&text(row.get(2))).map_err(broken)?,
             report,
-            told: integer(row.get(4)) != 0,
+            is_reported: integer(row.get(4)) != 0,
         }))
     }
 

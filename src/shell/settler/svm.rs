@@ -30,7 +30,7 @@ const RESEND_MS: u64 = 2_000;
 const SEND_AT_ONCE: usize = 8;
 /// Nobody waits longer for transactions to be sent again: whoever is waited for comes first.
 const PUSH_MS: u64 = 5_000;
-/// Characters of a failure that are told.
+/// Characters of a failure that a report quotes.
 const FAILURE_MAX: usize = 120;
 
 impl Settler {
@@ -53,13 +53,13 @@ impl Settler {
             if let Err(denied) = uncrowded(flight, before.iter().map(|(_, other)| other)) {
                 return Ok(Some(denied.report(flight)));
             }
-            let told = told(app, flight).await?;
+            let observed = observe(app, flight).await?;
             self.wake_by(app::now().plus(ALARM_MS)).await;
             // From here to the stored bytes nothing is awaited.
             if self.row(&flight.key())?.is_some() || !self.is_current(&flight.key(), launch) {
                 return Ok(None);
             }
-            match self.decide_svm(app, flight, told, before)? {
+            match self.decide_svm(app, flight, observed, before)? {
                 // What is in a block by now is no longer owed.
                 Err(Denied::Balance) if !is_last => self.look_for_payer(app, &flight.payer).await?,
                 Err(denied) => return Ok(Some(denied.report(flight))),
@@ -80,7 +80,7 @@ impl Settler {
     }
 
     /// Whether the flight may be launched now, and the last block that can hold it. `before` is what was
-    /// on its way before the chain was asked: the balance that was told may still hold what has moved since.
+    /// on its way before the chain was asked: the balance that was read may still hold what has moved since.
     fn decide_svm(
         &self,
         app: &App,
@@ -99,7 +99,7 @@ impl Settler {
                 let aloft = Aloft::of(open(), flight, &spending, network);
                 paid_for(flight, network, &spending, aloft, budget(&app.settings, network, flight))
             })
-            .and_then(|()| until.ok_or(Denied::Untold)))
+            .and_then(|()| until.ok_or(Denied::Unknown)))
     }
 
     /// Hands the bytes to the chain. What a node says against it is no end:
@@ -160,8 +160,8 @@ impl Settler {
     async fn push_svm(&self, app: &App, row: &Row, is_over: bool) {
         let Some(version) = row.sent.newest() else { return };
         let done = if is_over {
-            let told = "the block hash expired before the transaction was taken: it can never be";
-            let ending = Ending::failed(Reason::SvmFailed, told);
+            let message = "the block hash expired before the transaction was taken: it can never be";
+            let ending = Ending::failed(Reason::SvmFailed, message);
             self.end(&row.key, &Report::of(&row.flight, &row.sent, Some(version.id), ending))
         } else {
             self.send_svm(app, row, version, false).await
@@ -189,8 +189,8 @@ impl Settler {
         };
         let is_past = |version: &Version| height.zip(version.until).is_some_and(|(height, until)| height > until);
         let statuses = statuses(&facts, &known, ids.len()).unwrap_or_default();
-        let told = newest.into_iter().zip(statuses);
-        let over = told.filter(|((_, version), status)| is_past(version) && status.is_none());
+        let answered = newest.into_iter().zip(statuses);
+        let over = answered.filter(|((_, version), status)| is_past(version) && status.is_none());
         Ok(over.map(|((row, _), _)| row.key.clone()).collect())
     }
 }
@@ -205,7 +205,7 @@ fn spent(flight: &Flight) -> Option<Spent> {
 
 /// In one round, of one node: the last block that can hold what names today's newest block hash, and
 /// what the account holds that the payment is taken from.
-async fn told(app: &App, flight: &Flight) -> Result<(Option<u64>, Option<Amount>), Fault> {
+async fn observe(app: &App, flight: &Flight) -> Result<(Option<u64>, Option<Amount>), Fault> {
     let network = network_of(flight)?;
     let hash = hash_call();
     let holding = source(flight).map(|account| svm::holding_call(&account));

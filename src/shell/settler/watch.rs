@@ -1,6 +1,6 @@
 //! What is completed is followed until the chain cannot take it back. A
 //! transaction whose block has left the chain is open again: the same bytes are
-//! sent, and whatever comes of them is told.
+//! sent, and whatever comes of them is reported.
 
 use super::store::Row;
 use super::{Settler, network_of, stuck};
@@ -92,8 +92,8 @@ impl Settler {
 
     async fn standing(&self, app: &App, row: &Row) -> Result<Standing, Fault> {
         let network = network_of(&row.flight)?;
-        let told = row.report.as_ref().and_then(|report| report.transaction.as_deref());
-        let Some(id) = told.and_then(|text| TxId::parse(network.family, text)) else { return Ok(Standing::Final) };
+        let text = row.report.as_ref().and_then(|report| report.transaction.as_deref());
+        let Some(id) = text.and_then(|text| TxId::parse(network.family, text)) else { return Ok(Standing::Final) };
         let Some(trace) = rpc::trace(&app.settings, network, &id).await else { return Ok(Standing::Unknown) };
         Ok(match &trace.found {
             Found::Mined(mined) if mined.failure.is_none() => match mined.depth {

@@ -1,11 +1,11 @@
-//! What only the chain tells of an authorization: the very transaction is
+//! What only the chain knows of an authorization: the very transaction is
 //! simulated, and a payer with code is asked for its signature.
 
 use super::Terms;
 use crate::address::Address;
 use crate::chain::evm::memory::Memory;
 use crate::chain::evm::{abi, code_kind, eip3009, question, said};
-use crate::chain::exact::{Known, Rules, Sender, Told};
+use crate::chain::exact::{ChainVerdict, Known, Rules, Sender};
 use crate::chain::facts::{Call, ErrorClass, Facts, Reply, RpcError, Unknown};
 use crate::chain::trace::CodeKind;
 use crate::reason::Reason;
@@ -103,12 +103,12 @@ impl Terms {
 /// The transfer itself, and once in a while the code at the payer and at the
 /// token, all in one round. A payer who turns out to have code is asked in a
 /// second; what a failure means takes one more.
-pub(crate) fn on_chain(terms: &Terms, sender: &Sender, known: Known<'_>) -> Result<Told, Unknown> {
+pub(crate) fn on_chain(terms: &Terms, sender: &Sender, known: Known<'_>) -> Result<ChainVerdict, Unknown> {
     let (mut rules, facts) = (Rules::default(), known.facts);
     let is_deployed = known.memory.is_deployed(&terms.separator, known.now);
     if is_deployed && terms.is_plain(known) && !terms.is_own(known.memory) {
         own_signature(&mut rules, terms, known.memory);
-        return Ok(Told::Judged(rules, CodeKind::None));
+        return Ok(ChainVerdict::Judged(rules, CodeKind::None));
     }
     let calls = terms.calls(sender)?;
     let guess = terms.guess(known);
@@ -135,14 +135,14 @@ pub(crate) fn on_chain(terms: &Terms, sender: &Sender, known: Known<'_>) -> Resu
     }
     if let Some(token) = token {
         let deployed = kind(facts, token)? != CodeKind::None;
-        let told = "there is a contract at the asset's address";
-        if !rules.rule("asset_deployed", deployed, Reason::EvmAsset, told) {
-            return Ok(Told::Judged(rules, payer));
+        let detail = "there is a contract at the asset's address";
+        if !rules.rule("asset_deployed", deployed, Reason::EvmAsset, detail) {
+            return Ok(ChainVerdict::Judged(rules, payer));
         }
         known.memory.saw_deployed(terms.separator, known.now);
     }
     if payer == CodeKind::None && !own_signature(&mut rules, terms, known.memory) {
-        return Ok(Told::Judged(rules, payer));
+        return Ok(ChainVerdict::Judged(rules, payer));
     }
     let simulation = calls.transfer(terms, payer);
     let wallet = (payer != CodeKind::None).then(|| calls.wallet(terms));
@@ -154,17 +154,17 @@ pub(crate) fn on_chain(terms: &Terms, sender: &Sender, known: Known<'_>) -> Resu
     if let Some(wallet) = wallet
         && !asked_signature(&mut rules, facts, wallet, failure(simulated).is_some())?
     {
-        return Ok(Told::Judged(rules, payer));
+        return Ok(ChainVerdict::Judged(rules, payer));
     }
     simulated_well(&mut rules, terms, sender, simulated, facts)?;
-    Ok(Told::Judged(rules, payer))
+    Ok(ChainVerdict::Judged(rules, payer))
 }
 
 /// What is ours of an answer, not the payer's.
-fn ours(reply: &Reply) -> Option<Told> {
+fn ours(reply: &Reply) -> Option<ChainVerdict> {
     let Reply::Error(error) = reply else { return None };
-    let ours = [(ErrorClass::Poor, Told::Poor), (ErrorClass::Underpriced, Told::Underpriced)];
-    ours.into_iter().find(|(class, _)| *class == error.class).map(|(_, told)| told)
+    let ours = [(ErrorClass::Poor, ChainVerdict::Poor), (ErrorClass::Underpriced, ChainVerdict::Underpriced)];
+    ours.into_iter().find(|(class, _)| *class == error.class).map(|(_, verdict)| verdict)
 }
 
 /// An answer that a call was executed, and failed.
@@ -185,13 +185,13 @@ fn simulated_well(
 ) -> Result<(), Unknown> {
     match (simulated, failure(simulated)) {
         (Reply::Value(_), _) => {
-            let told = match sender.price {
+            let detail = match sender.price {
                 Some(_) => "the transfer would succeed",
                 None => "the transfer would succeed; it was simulated without a price",
             };
             rules.rule("authorization_unused", true, Reason::EvmNonceUsed, "the authorization was not used before");
             rules.rule("balance", true, Reason::EvmBalance, "the payer holds the amount");
-            rules.rule("simulation", true, Reason::EvmSimulation, told);
+            rules.rule("simulation", true, Reason::EvmSimulation, detail);
             Ok(())
         }
         (Reply::Error(_), Some(error)) => look_into(rules, terms, &error.message, facts),
@@ -199,7 +199,7 @@ fn simulated_well(
     }
 }
 
-/// The code that a node told.
+/// The kind of account, by the code that a node answered.
 fn kind(facts: &Facts, call: &Call) -> Result<CodeKind, Unknown> {
     said(facts, call).and_then(|text| code_kind(&text)).ok_or_else(|| Unknown::nonsense("malformed_code"))
 }
@@ -208,10 +208,10 @@ fn kind(facts: &Facts, call: &Call) -> Result<CodeKind, Unknown> {
 fn look_into(rules: &mut Rules, terms: &Terms, words: &str, facts: &Facts) -> Result<(), Unknown> {
     let signed = &terms.signed;
     let [state, held] = terms.inquiry();
-    let [told, _] = facts.all(&[state.clone(), held.clone()])?;
-    let used = match told {
+    let [reply, _] = facts.all(&[state.clone(), held.clone()])?;
+    let used = match reply {
         Reply::Value(_) => said(facts, &state).and_then(|text| abi::boolean(&text)),
-        Reply::Error(_) if failure(told).is_some() => {
+        Reply::Error(_) if failure(reply).is_some() => {
             rules.rule("eip3009", false, Reason::EvmNoEip3009, "the token does not know EIP-3009");
             return Ok(());
         }
@@ -223,10 +223,10 @@ fn look_into(rules: &mut Rules, terms: &Terms, words: &str, facts: &Facts) -> Re
     }
     let held = said(facts, &held).and_then(|text| abi::word(&text)).map(U256::from_be_bytes);
     let enough = held.is_none_or(|held| held >= signed.value);
-    let told = format!("the payer holds {}", held.map_or_else(|| "?".to_owned(), |held| held.to_string()));
-    if rules.rule("balance", enough, Reason::EvmBalance, told) {
-        let told = format!("the transfer would fail: {words}");
-        rules.rule("simulation", false, Reason::EvmSimulation, told);
+    let detail = format!("the payer holds {}", held.map_or_else(|| "?".to_owned(), |held| held.to_string()));
+    if rules.rule("balance", enough, Reason::EvmBalance, detail) {
+        let detail = format!("the transfer would fail: {words}");
+        rules.rule("simulation", false, Reason::EvmSimulation, detail);
     }
     Ok(())
 }
@@ -234,16 +234,16 @@ fn look_into(rules: &mut Rules, terms: &Terms, words: &str, facts: &Facts) -> Re
 /// An account without code signs by itself.
 fn own_signature(rules: &mut Rules, terms: &Terms, memory: &Memory) -> bool {
     if terms.signature.is_wrapped() {
-        let told = "the payer's wallet is not deployed, and no factory is on the list";
-        return rules.rule("wallet_deployed", false, Reason::EvmFactory, told);
+        let detail = "the payer's wallet is not deployed, and no factory is on the list";
+        return rules.rule("wallet_deployed", false, Reason::EvmFactory, detail);
     }
     let good = terms.is_own(memory);
-    let told = match terms.signer(memory) {
+    let detail = match terms.signer(memory) {
         Some(_) if good => "signed by the payer".to_owned(),
         Some(signer) => format!("signed by {signer}"),
         None => "signed by nobody".to_owned(),
     };
-    rules.rule("signature", good, Reason::EvmSignature, told)
+    rules.rule("signature", good, Reason::EvmSignature, detail)
 }
 
 /// One with code is asked (ERC-1271), an EIP-7702 delegation too: the token would ask it as well. `fails`: the

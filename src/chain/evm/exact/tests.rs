@@ -1,6 +1,6 @@
 use super::*;
 use crate::chain::evm::tx::Price;
-use crate::chain::exact::{Judged, Known, Sender, Terms as Either, Told, judge, judge_free, judge_on_chain};
+use crate::chain::exact::{ChainVerdict, Judged, Known, Sender, Terms as Either, judge, judge_free, judge_on_chain};
 use crate::chain::facts::{Call, ErrorClass, Facts, Reply, RpcError, Unknown};
 use crate::network::by_key;
 use crate::payment::x402::{Body, read};
@@ -143,7 +143,7 @@ fn second(body: &Value, ago: u64, settles: bool, answers: &[(&str, Reply)]) -> (
         for _ in 0..4 {
             let known = Known { facts: &facts, memory: &memory, settles, now: UnixSeconds(now) };
             match judge_on_chain(&payment, &terms, &sender(), known) {
-                Ok(Told::Judged(rules, _)) if now == NOW.0 => {
+                Ok(ChainVerdict::Judged(rules, _)) if now == NOW.0 => {
                     return (first.unwrap_or_default(), rules.refusal.map(|(reason, _)| reason));
                 }
                 Ok(_) => break,
@@ -363,8 +363,8 @@ fn what_the_chain_refuses_is_looked_into() {
     let poor = || value(&json!(format!("0x{:064x}", 9_999)));
     check(&[("transfer", revert()), ("balance", poor())], Reason::EvmBalance);
     check(&[("transfer", revert())], Reason::EvmSimulation);
-    let told = judged(&body(), &[("transfer", revert())]).rules.refusal.expect("a refusal").1;
-    assert!(told.contains("execution reverted"), "{told}");
+    let detail = judged(&body(), &[("transfer", revert())]).rules.refusal.expect("a refusal").1;
+    assert!(detail.contains("execution reverted"), "{detail}");
 }
 
 proptest! {

@@ -1,3 +1,4 @@
+use super::super::fee::MICRO;
 use super::*;
 use crate::chain::exact::{Judged, Sender, Terms as Either, judge};
 use crate::network::by_key;

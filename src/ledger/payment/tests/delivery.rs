@@ -9,7 +9,7 @@ fn report(status: SettlementStatus, transaction: u8) -> Report {
         attempt: Some(0),
         status,
         reason: (status == SettlementStatus::Failed).then_some(Reason::EvmFailed),
-        told: String::new(),
+        message: String::new(),
         transaction: Some(TxId::Evm(B256::repeat_byte(transaction)).to_string()),
         attempts: Vec::new(),
         external: false,
@@ -37,6 +37,9 @@ fn a_success_is_given_to_one_request() {
     let mut collected = now.clone();
     assert_eq!(collected.deliver(first.request_id.next(), NOW), Taken::Nothing);
     assert_eq!(collected.deliver(first.request_id, NOW), Taken::Success);
+    assert_eq!(collected.deliver(first.request_id, NOW), Taken::Nothing);
+    // Not even where the record still names a wait.
+    collected.course.lease.clone_from(&now.course.lease);
     assert_eq!(collected.deliver(first.request_id, NOW), Taken::Nothing);
     assert_eq!(reason(&settle(&another(&first), &collected)), Some(Reason::DuplicateSettlement));
     assert_eq!(reason(&verify(&collected)), Some(Reason::DuplicateSettlement));
@@ -116,7 +119,11 @@ fn a_report_changes_what_is_not_over() {
     assert!(!apply(&mut fresh, report(Failed, 1), &[]).changed);
     // Its block has left the chain: it is on its way again, and whose it was stays so.
     fresh.settlement.handed_over = kept(Completed).settlement.handed_over;
+    let again = Report { reorged: true, ..report(Completed, 1) };
+    assert!(!apply(&mut fresh, again.clone(), &[]).changed, "it came back, or was reported twice");
     assert!(apply(&mut fresh, Report { reorged: true, ..report(Pending, 1) }, &[]).changed);
+    assert!(apply(&mut fresh, again.clone(), &[]).changed && !apply(&mut fresh, again, &[]).changed);
+    assert!(apply(&mut fresh, Report { reorged: true, ..report(Completed, 2) }, &[]).changed);
     // A report of an attempt that is over counts for nothing, unless the money has moved.
     let mut later = kept(Pending);
     later.course.attempt = 1;
@@ -160,17 +167,20 @@ fn what_nobody_hears_of_and_what_nobody_was_given_is_looked_at() {
     let mut abandoned = fresh;
     assert_eq!(abandoned.abandon(NOW).map(|reserve| reserve.amount), Some(10));
     assert_eq!((abandoned.settlement.status, abandoned.due()), (SettlementStatus::Failed, None));
+    // Whoever has waited learns how it ended.
+    assert_eq!(abandoned.deliver(asked(Verb::Settle).request_id, NOW), Taken::Lease);
 }
 
 #[test]
-fn what_was_told_again_under_its_key_is_not_reopened_by_the_first() {
+fn what_was_answered_again_under_its_key_is_reopened_by_neither() {
     let first = asked(Verb::Settle).request_id;
     let mut kept = kept(SettlementStatus::Completed);
     assert_eq!(kept.take(Asker { request: first, key: Some("k") }, NOW), Taken::Success);
     kept.repeat(first.next());
-    // Either of the two may have been answered.
-    assert_eq!(kept.reopen(first), (false, None));
-    assert!(kept.settlement.handed_over.is_some());
+    // Either of the two may have been answered, and the key repeats it to the other.
+    assert_eq!((kept.reopen(first), kept.reopen(first.next())), ((false, None), (false, None)));
+    let handed = kept.settlement.handed_over.as_ref().map(|handed| handed.request_id);
+    assert_eq!((handed, kept.course.handed_key.as_deref()), (Some(Some(first.next())), Some("k")));
 }
 
 #[test]
@@ -179,6 +189,8 @@ fn goods_that_were_given_for_an_attempt_that_left_the_chain_were_given() {
     assert!(gone.hand_over(RequestId::new(NOW, 9), NOW));
     let failed = Report { reorged: true, ..report(SettlementStatus::Failed, 1) };
     assert!(gone.apply(&failed, &[], NOW).changed);
+    // Nor does its payment, found by its hash, pay for anything else.
+    assert!(gone.is_spent() && !gone.is_live() && !kept(SettlementStatus::Failed).is_spent());
     // The payer has money again: the seller is paid, and nobody is given goods.
     let next = booked(&another(&asked(Verb::Settle)), Some(&Row { kept: Some(gone.clone()), ..verified() }));
     let mut kept = next.kept.expect("reserved");

@@ -4,7 +4,7 @@
 use super::nonce;
 use crate::address::{Address, Family};
 use crate::chain::evm::tx::{Price, worst_fee_wei};
-use crate::chain::exact::{self, Known, Sender, Told};
+use crate::chain::exact::{self, ChainVerdict, Known, Sender};
 use crate::chain::facts::{Facts, Unknown};
 use crate::chain::trace::CodeKind;
 use crate::ledger::payment::{Asked, Finding, Terms, Verb, authorization, transaction};
@@ -20,8 +20,6 @@ use crate::signer::Signer;
 use crate::time::UnixSeconds;
 use sha2::{Digest, Sha256};
 use worker::Context;
-
-const POOR_TOLD: &str = "the facilitator cannot pay for gas on this network now";
 
 /// A payment whose authorization is whole.
 pub(super) struct Ready {
@@ -75,7 +73,7 @@ pub(super) async fn free<'a>(
     payment: &'a Payment,
     asked: &mut Asked,
 ) -> Option<Free<'a>> {
-    let refuse = |reason: Reason, told: &str| Finding::Refused(Checks::none(), reason, told.to_owned());
+    let refuse = |reason: Reason, message: &str| Finding::Refused(Checks::none(), reason, message.to_owned());
     let Some(network) = x402::network_named(&payment.requirements.network) else {
         asked.finding = refuse(Reason::InvalidNetwork, "the network is not known");
         return None;
@@ -94,8 +92,8 @@ pub(super) async fn free<'a>(
     let (terms, late) = match (terms, rules.refusal.take()) {
         (Some(terms), late) => (terms, late),
         (None, refusal) => {
-            let (reason, told) = refusal.unwrap_or((Reason::InvalidPayload, "the payload is malformed".to_owned()));
-            asked.finding = Finding::Refused(Checks::new(&rules.checks), reason, told);
+            let (reason, message) = refusal.unwrap_or((Reason::InvalidPayload, "the payload is malformed".to_owned()));
+            asked.finding = Finding::Refused(Checks::new(&rules.checks), reason, message);
             return None;
         }
     };
@@ -113,7 +111,7 @@ pub(super) async fn free<'a>(
     Some(Free { payment, network, network_text: asked.network_text.clone(), terms, rules, late, signers })
 }
 
-/// Judges what the chain must tell.
+/// Judges what the chain must be asked for.
 pub(super) async fn on_chain(
     app: &App,
     context: &Context,
@@ -121,15 +119,15 @@ pub(super) async fn on_chain(
     mut free: Free<'_>,
     asked: &mut Asked,
 ) -> Ready {
-    if let Some((reason, told)) = free.late.take() {
-        asked.finding = Finding::Refused(Checks::new(&free.rules.checks), reason, told.clone());
-        return free.ready(Some((reason, told)));
+    if let Some((reason, message)) = free.late.take() {
+        asked.finding = Finding::Refused(Checks::new(&free.rules.checks), reason, message.clone());
+        return free.ready(Some((reason, message)));
     }
     let settles = asked.verb == Verb::Settle;
     if settles && (free.signers.is_empty() || free.network.settle.is_none()) {
-        let (reason, told) = (Reason::NetworkNotEnabled, "nothing is settled on this network".to_owned());
-        asked.finding = Finding::Refused(Checks::none(), reason, told.clone());
-        return free.ready(Some((reason, told)));
+        let (reason, message) = (Reason::NetworkNotEnabled, "nothing is settled on this network".to_owned());
+        asked.finding = Finding::Refused(Checks::none(), reason, message.clone());
+        return free.ready(Some((reason, message)));
     }
     let Seen { said, sender } = see(app, context, incoming, &free, settles).await;
     let price = sender.and_then(|sender| sender.price);
@@ -142,21 +140,21 @@ pub(super) async fn on_chain(
         Said::Nothing => Finding::Unavailable,
         Said::Poor => {
             let reason = if settles { Reason::UnexpectedSettle } else { Reason::UnexpectedVerify };
-            Finding::Refused(Checks::new(&free.rules.checks), reason, POOR_TOLD.to_owned())
+            Finding::Refused(Checks::new(&free.rules.checks), reason, gas::POOR_MESSAGE.to_owned())
         }
-        Said::Judged(told, code) => {
+        Said::Judged(rules, code) => {
             if let Some(terms) = asked.terms.as_mut() {
                 terms.has_code = code != CodeKind::None;
             }
-            free.rules.checks.extend(told.checks);
+            free.rules.checks.extend(rules.checks);
             let checks = Checks::new(&free.rules.checks);
-            match told.refusal {
+            match rules.refusal {
                 None => match held_payer(&free, sender, incoming).filter(|_| !settles) {
-                    Some(told) => Finding::Refused(checks, Reason::UnexpectedVerify, told),
+                    Some(message) => Finding::Refused(checks, Reason::UnexpectedVerify, message),
                     None => Finding::Good(checks),
                 },
-                Some((Reason::EvmNonceUsed, told)) if settles => Finding::Used(checks, told),
-                Some((reason, told)) => Finding::Refused(checks, reason, told),
+                Some((Reason::EvmNonceUsed, message)) if settles => Finding::Used(checks, message),
+                Some((reason, message)) => Finding::Refused(checks, reason, message),
             }
         }
     };
@@ -235,12 +233,12 @@ async fn ask(
     app: &App,
     network: &'static Network,
     mut sender: Sender,
-    judge: &impl Fn(&Sender, &Facts) -> Result<Told, Unknown>,
+    judge: &impl Fn(&Sender, &Facts) -> Result<ChainVerdict, Unknown>,
 ) -> (Said, Option<Price>) {
     let providers = app.settings.providers(network);
     let first = rpc::decide(network, &providers, |facts| judge(&sender, facts)).await;
-    let told = match (first, sender.price) {
-        (Some(Told::Underpriced), Some(refused)) => {
+    let verdict = match (first, sender.price) {
+        (Some(ChainVerdict::Underpriced), Some(refused)) => {
             sender.price = quotes::anew(app, network, refused).await;
             match sender.price {
                 Some(_) => rpc::decide(network, &providers, |facts| judge(&sender, facts)).await,
@@ -249,10 +247,10 @@ async fn ask(
         }
         (first, _) => first,
     };
-    let said = match told {
-        Some(Told::Judged(rules, payer)) => Said::Judged(rules, payer),
-        Some(Told::Poor) => Said::Poor,
-        Some(Told::Underpriced) | None => Said::Nothing,
+    let said = match verdict {
+        Some(ChainVerdict::Judged(rules, payer)) => Said::Judged(rules, payer),
+        Some(ChainVerdict::Poor) => Said::Poor,
+        Some(ChainVerdict::Underpriced) | None => Said::Nothing,
     };
     (said, sender.price)
 }
@@ -267,15 +265,16 @@ fn able(free: &Free<'_>, incoming: &Incoming) -> Vec<Address> {
 
 /// An authorization that is used up may have been used by somebody else, for this very payment.
 pub(super) async fn externally(app: &App, ready: &Ready, asked: &mut Asked) {
-    let (Finding::Used(checks, told), Some(nonce)) = (&asked.finding, nonce(&ready.terms)) else { return };
-    let (checks, told, terms) = (checks.clone(), told.clone(), &ready.terms);
+    let (Finding::Used(checks, message), Some(nonce)) = (&asked.finding, nonce(&ready.terms)) else { return };
+    let (checks, message, terms) = (checks.clone(), message.clone(), &ready.terms);
     let signed = external::Signed { payer: terms.payer(), pay_to: terms.pay_to(), amount: terms.amount(), nonce };
     asked.finding = match external::find(app, ready.network, &signed, None).await {
         Lookup::Found { id, units } => Finding::External(checks, id, units),
-        Lookup::Nothing => Finding::Refused(checks, Reason::EvmNonceUsed, told),
+        Lookup::Nothing => Finding::Refused(checks, Reason::EvmNonceUsed, message),
         Lookup::Unknown => {
-            let told = "the authorization is used, and no node tells now by which transaction: ask again".to_owned();
-            Finding::Refused(checks, Reason::UnexpectedSettle, told)
+            let message =
+                "the authorization is used, and no node answers now by which transaction: ask again".to_owned();
+            Finding::Refused(checks, Reason::UnexpectedSettle, message)
         }
     };
 }
@@ -284,11 +283,11 @@ pub(super) async fn externally(app: &App, ready: &Ready, asked: &mut Asked) {
 fn held(finding: &Finding) -> Option<(Reason, String)> {
     match finding {
         Finding::Good(_) | Finding::External(..) => None,
-        Finding::Refused(_, reason, told) => Some((*reason, told.clone())),
-        Finding::Used(_, told) => Some((Reason::EvmNonceUsed, told.clone())),
+        Finding::Refused(_, reason, message) => Some((*reason, message.clone())),
+        Finding::Used(_, message) => Some((Reason::EvmNonceUsed, message.clone())),
         Finding::Unavailable | Finding::Deferred => Some((
             Reason::UnexpectedSettle,
-            "the chain does not tell now whether the payment is good, or at what price it could be sent".to_owned(),
+            "no node answers now whether the payment is good, or at what price it could be sent".to_owned(),
         )),
     }
 }

@@ -60,14 +60,19 @@ fn terms(body: &Value) -> Box<Terms> {
 }
 
 /// What is asked in each round, all calls that were made, and how it comes out.
-fn asked(body: &Value, memory: &Memory, settles: bool, chain: &Chain) -> (Vec<Vec<&'static str>>, Vec<Call>, Told) {
+fn asked(
+    body: &Value,
+    memory: &Memory,
+    settles: bool,
+    chain: &Chain,
+) -> (Vec<Vec<&'static str>>, Vec<Call>, ChainVerdict) {
     let (payment, terms) = (payment(body), Either::Evm(terms(body)));
     let (mut facts, mut rounds, mut made) = (Facts::new(), Vec::new(), Vec::new());
     // As many rounds as the shell lets a rule ask in.
     for _ in 0..4 {
         let known = Known { facts: &facts, memory, settles, now: NOW };
         match judge_on_chain(&payment, &terms, &sender(), known) {
-            Ok(told) => return (rounds, made, told),
+            Ok(verdict) => return (rounds, made, verdict),
             Err(Unknown::Missing(calls)) => {
                 rounds.push(calls.iter().map(kind).collect());
                 for call in calls {
@@ -83,10 +88,10 @@ fn asked(body: &Value, memory: &Memory, settles: bool, chain: &Chain) -> (Vec<Ve
 }
 
 #[track_caller]
-fn reason(told: &Told) -> Option<Reason> {
-    match told {
-        Told::Judged(rules, _) => rules.refusal.as_ref().map(|(reason, _)| *reason),
-        Told::Poor | Told::Underpriced => panic!("{told:?}"),
+fn reason(verdict: &ChainVerdict) -> Option<Reason> {
+    match verdict {
+        ChainVerdict::Judged(rules, _) => rules.refusal.as_ref().map(|(reason, _)| *reason),
+        ChainVerdict::Poor | ChainVerdict::Underpriced => panic!("{verdict:?}"),
     }
 }
 
@@ -104,10 +109,10 @@ fn the_very_transaction_is_simulated() {
     let (_, made, _) = asked(&body(), &Memory::default(), false, &Chain(vec![contract(), ("wallet", yes())]));
     for name in ["vrs", "bytes", "wallet"] {
         let call = transaction(made.iter().find(|call| kind(call) == name).expect("asked"));
-        let told = ["from", "gas", "maxFeePerGas", "maxPriorityFeePerGas"].map(|member| call[member].clone());
+        let simulated = ["from", "gas", "maxFeePerGas", "maxPriorityFeePerGas"].map(|member| call[member].clone());
         let from = format!("0x{}", "55".repeat(20));
         // 200,000 gas at 3 gwei, of it 1,000,000 wei for the block's maker.
-        assert_eq!(told, [json!(from), json!("0x30d40"), json!("0xb2d05e00"), json!("0xf4240")], "{name}");
+        assert_eq!(simulated, [json!(from), json!("0x30d40"), json!("0xb2d05e00"), json!("0xf4240")], "{name}");
         assert!(call.get("gasPrice").is_none(), "{name}");
         let to = if name == "wallet" { PAYER } else { network().asset.text };
         assert_eq!(call["to"], json!(to.to_lowercase()), "{name}");
@@ -143,8 +148,8 @@ fn a_contracts_signature_is_passed_untouched_whatever_its_length() {
         let (body, raw) = (with(&signature), &signature[2..]);
         let memory = Memory::default();
         let chain = Chain(vec![contract(), ("wallet", yes())]);
-        let (rounds, made, told) = asked(&body, &memory, false, &chain);
-        let Told::Judged(rules, code) = told else { panic!("ours") };
+        let (rounds, made, verdict) = asked(&body, &memory, false, &chain);
+        let ChainVerdict::Judged(rules, code) = verdict else { panic!("ours") };
         assert_eq!((rules.refusal, code), (None, CodeKind::Contract), "{signature}");
         // What may be a plain payer's is taken for one first.
         let is_plain = matches!(raw.len(), 128) || raw.len() == 130 && !raw.ends_with("1f");
@@ -165,8 +170,8 @@ fn a_contracts_signature_is_passed_untouched_whatever_its_length() {
         let sent = terms(&body).calldata(code);
         assert_eq!(data("bytes"), format!("0x{}", hex::encode(sent)), "{signature}");
         // Known to have code, it is asked at once.
-        let (rounds, _, told) = asked(&body, &memory, false, &chain);
-        assert_eq!((rounds, reason(&told)), (vec![vec!["bytes", "code", "wallet"]], None), "{signature}");
+        let (rounds, _, verdict) = asked(&body, &memory, false, &chain);
+        assert_eq!((rounds, reason(&verdict)), (vec![vec!["bytes", "code", "wallet"]], None), "{signature}");
     }
 }
 
@@ -174,8 +179,8 @@ fn a_contracts_signature_is_passed_untouched_whatever_its_length() {
 fn a_payer_without_code_has_no_such_signature() {
     let own = sign(&signed(NOW.0 + 60));
     for signature in [format!("{own}00"), format!("{}1f", &own[..130])] {
-        let (rounds, _, told) = asked(&with(&signature), &Memory::default(), false, &Chain(vec![]));
-        assert_eq!(reason(&told), Some(Reason::EvmSignature), "{signature}");
+        let (rounds, _, verdict) = asked(&with(&signature), &Memory::default(), false, &Chain(vec![]));
+        assert_eq!(reason(&verdict), Some(Reason::EvmSignature), "{signature}");
         assert_eq!(rounds.len(), 1);
     }
     let own = terms(&with(&own)).calldata(CodeKind::None);
@@ -187,30 +192,30 @@ fn a_payer_without_code_has_no_such_signature() {
 fn a_payer_whose_code_is_gone_is_plain_again() {
     let memory = Memory::default();
     asked(&body(), &memory, false, &Chain(vec![contract(), ("wallet", yes())]));
-    let (rounds, _, told) = asked(&body(), &memory, true, &Chain(vec![]));
+    let (rounds, _, verdict) = asked(&body(), &memory, true, &Chain(vec![]));
     assert_eq!(rounds, [vec!["bytes", "code", "wallet"], vec!["vrs"]]);
-    assert_eq!(told, {
+    assert_eq!(verdict, {
         let (_, _, plain) = asked(&body(), &memory, true, &Chain(vec![]));
         plain
     });
-    assert_eq!(reason(&told), None);
+    assert_eq!(reason(&verdict), None);
 }
 
 #[test]
 fn what_costs_too_much_gas_is_refused_for_that() {
     let halted = || error(ErrorClass::Halted, "out of gas");
     let chain = Chain(vec![contract(), ("bytes", halted()), ("vrs", revert()), ("wallet", halted())]);
-    let (rounds, _, told) = asked(&body(), &Memory::default(), true, &chain);
+    let (rounds, _, verdict) = asked(&body(), &Memory::default(), true, &chain);
     assert_eq!(rounds, [vec!["vrs", "code", "token"], vec!["bytes", "wallet"], vec!["state", "balance"]]);
-    let Told::Judged(rules, _) = told else { panic!("ours") };
+    let ChainVerdict::Judged(rules, _) = verdict else { panic!("ours") };
     assert_eq!(rules.refusal, Some((Reason::EvmSimulation, "the transfer would fail: out of gas".to_owned())));
     // A transfer that would succeed is no excuse for a wallet that does not answer.
     let chain = Chain(vec![contract(), ("wallet", halted())]);
-    let (_, _, told) = asked(&body(), &Memory::default(), true, &chain);
-    assert_eq!(reason(&told), Some(Reason::EvmSignature));
+    let (_, _, verdict) = asked(&body(), &Memory::default(), true, &chain);
+    assert_eq!(reason(&verdict), Some(Reason::EvmSignature));
     // The token's own out-of-gas is one, too.
-    let (_, _, told) = asked(&body(), &Memory::default(), true, &Chain(vec![("vrs", halted())]));
-    assert_eq!(reason(&told), Some(Reason::EvmSimulation));
+    let (_, _, verdict) = asked(&body(), &Memory::default(), true, &Chain(vec![("vrs", halted())]));
+    assert_eq!(reason(&verdict), Some(Reason::EvmSimulation));
 }
 
 #[test]
@@ -218,15 +223,15 @@ fn what_the_sender_lacks_is_never_the_payers_refusal() {
     let poor = || error(ErrorClass::Poor, "insufficient funds for gas * price + value");
     let low = || error(ErrorClass::Underpriced, "max fee per gas less than block base fee");
     for settles in [false, true] {
-        let told = |all: Vec<(&'static str, Reply)>| asked(&body(), &Memory::default(), settles, &Chain(all)).2;
-        assert_eq!(told(vec![("vrs", poor())]), Told::Poor);
-        assert_eq!(told(vec![("vrs", low())]), Told::Underpriced);
-        assert_eq!(told(vec![contract(), ("bytes", poor()), ("wallet", poor())]), Told::Poor);
-        assert_eq!(told(vec![contract(), ("bytes", low()), ("wallet", low())]), Told::Underpriced);
+        let ask = |all: Vec<(&'static str, Reply)>| asked(&body(), &Memory::default(), settles, &Chain(all)).2;
+        assert_eq!(ask(vec![("vrs", poor())]), ChainVerdict::Poor);
+        assert_eq!(ask(vec![("vrs", low())]), ChainVerdict::Underpriced);
+        assert_eq!(ask(vec![contract(), ("bytes", poor()), ("wallet", poor())]), ChainVerdict::Poor);
+        assert_eq!(ask(vec![contract(), ("bytes", low()), ("wallet", low())]), ChainVerdict::Underpriced);
         // The token's words about the payer are the payer's.
         let lacks = error(ErrorClass::Revert, "execution reverted: ERC20: transfer amount exceeds balance");
-        let told = told(vec![("vrs", lacks), ("balance", value(&json!(format!("0x{:064x}", 1))))]);
-        assert_eq!(reason(&told), Some(Reason::EvmBalance));
+        let verdict = ask(vec![("vrs", lacks), ("balance", value(&json!(format!("0x{:064x}", 1))))]);
+        assert_eq!(reason(&verdict), Some(Reason::EvmBalance));
     }
 }
 
@@ -257,7 +262,7 @@ fn a_simulation_without_a_price_says_so() {
     let mut facts = Facts::new();
     let own = Sender { price: None, ..sender() };
     let memory = Memory::default();
-    let told = loop {
+    let verdict = loop {
         match judge_on_chain(&payment, &terms, &own, Known { facts: &facts, memory: &memory, settles: false, now: NOW })
         {
             Err(Unknown::Missing(calls)) => {
@@ -269,7 +274,7 @@ fn a_simulation_without_a_price_says_so() {
             other => break other,
         }
     };
-    let Ok(Told::Judged(rules, _)) = told else { panic!("{told:?}") };
+    let Ok(ChainVerdict::Judged(rules, _)) = verdict else { panic!("{verdict:?}") };
     let last = rules.checks.last().expect("checks");
     assert_eq!((last.name.as_str(), last.passed), ("simulation", true));
     assert!(last.detail.contains("without a price"), "{}", last.detail);
