@@ -378,6 +378,13 @@ pub mod directory {
     pub const USAGE_CLOSE: &str = "UPDATE period_usage SET closed_ms = ?
         WHERE tenant_id = ? AND environment = ? AND period = ? AND closed_ms IS NULL";
 
+    /// Binds settler, chain, number of flights, now.
+    pub const STUCK_PUT: &str = "INSERT INTO stuck_flights (settler, chain, flights, reported_ms) VALUES (?, ?, ?, ?)
+        ON CONFLICT (settler) DO UPDATE SET chain = excluded.chain, flights = excluded.flights,
+        reported_ms = excluded.reported_ms";
+    /// Binds a time; returns chain and number of flights that were reported stuck since. One row a signer.
+    pub const STUCK_GET: &str =
+        "SELECT chain, SUM(flights) AS number FROM stuck_flights WHERE reported_ms > ? AND flights > 0 GROUP BY chain";
     /// Returns chain, outcome and whether it ever passed.
     pub const CHECKS_GET: &str = "SELECT chain, outcome FROM chain_checks";
     /// Binds chain, outcome, report, now. An unreachable chain keeps its last definite outcome.

@@ -14,7 +14,9 @@ use crate::sql::directory as sql;
 use crate::tenant::key::KeyHash;
 use crate::tenant::{Key, Recipient, Scope, Tenant};
 use crate::time::UnixMillis;
-pub(crate) use records::{OpenPeriod, Shipment, checks, close_period, open_periods, put_checks, record, records, ship};
+pub(crate) use records::{
+    OpenPeriod, Shipment, checks, close_period, open_periods, put_checks, put_stuck, record, records, ship, stuck,
+};
 use rows::{DefaultRow, KeyRow, NumberRow, RecipientRow, TenantRow};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;

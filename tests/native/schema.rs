@@ -140,7 +140,8 @@ fn the_ledgers_statements_prepare_and_find_their_rows() {
 
 #[test]
 fn the_directorys_statements_prepare_and_find_their_rows() {
-    check(&directory_db(), "directory", &["CHECKS_GET"]);
+    // One row a chain, and one a signer.
+    check(&directory_db(), "directory", &["CHECKS_GET", "STUCK_GET"]);
     assert_eq!(directory::PING, "SELECT 1 AS one");
 }
 
@@ -158,6 +159,26 @@ fn a_recipient_is_never_two_tenants() {
     db.execute(directory::RECIPIENT_REMOVE, (2, "ten_a", "0xAB")).expect("runs");
     assert!(put("ten_b").is_err());
     assert_eq!(put("ten_a"), Ok(0));
+}
+
+#[test]
+fn stuck_flights_are_summed_by_chain_as_long_as_they_are_reported() {
+    let db = directory_db();
+    let put = |settler: &str, flights: i64, at: i64| {
+        db.execute(directory::STUCK_PUT, (settler, "base", flights, at)).expect("runs");
+    };
+    let get = |since: i64| -> Vec<(String, i64)> {
+        let mut found = db.prepare(directory::STUCK_GET).expect("prepares");
+        let rows = found.query_map([since], |row| Ok((row.get(0)?, row.get(1)?))).expect("runs");
+        rows.map(|row| row.expect("a row")).collect()
+    };
+    for (settler, flights, at) in [("a", 3, 10), ("b", 4, 20), ("a", 2, 30)] {
+        put(settler, flights, at);
+    }
+    assert_eq!((get(5), get(25)), (vec![("base".to_owned(), 6)], vec![("base".to_owned(), 2)]));
+    put("a", 0, 40);
+    put("b", 0, 40);
+    assert!(get(5).is_empty());
 }
 
 #[test]

@@ -246,3 +246,27 @@ pub(crate) async fn put_checks(
     });
     batch(db, statements.collect::<Result<_, _>>()?).await.map(|_| ())
 }
+
+/// Notes how many flights a Settler cannot carry on.
+pub(crate) async fn put_stuck(
+    db: &D1Database,
+    settler: &str,
+    chain: &str,
+    flights: usize,
+    now: UnixMillis,
+) -> Result<(), Fault> {
+    let flights = Bind::Number(u64::try_from(flights).map_err(Fault::internal)?);
+    let put = statement(db, sql::STUCK_PUT, &[Bind::Text(settler), Bind::Text(chain), flights, Bind::Ms(now)])?;
+    batch(db, vec![put]).await.map(|_| ())
+}
+
+/// How many flights were reported stuck since a time, by chain.
+pub(crate) async fn stuck(db: &D1Database, since: UnixMillis) -> Result<BTreeMap<String, u64>, Fault> {
+    #[derive(Deserialize)]
+    struct Row {
+        chain: String,
+        number: u64,
+    }
+    let rows: Vec<Row> = all(db, sql::STUCK_GET, &[Bind::Ms(since)]).await?;
+    Ok(rows.into_iter().map(|row| (row.chain, row.number)).collect())
+}

@@ -34,6 +34,7 @@ impl Settler {
         let text = serde_json::to_string(report).map_err(broken)?;
         db.run(sql::FLIGHT_END, vec![text.into(), ms(now), key.into()])?;
         self.put_off.borrow_mut().remove(key);
+        self.rotas.borrow_mut().versions.forget(key);
         if let Some(more) = report.spent.and_then(|spent| row.sent.charge(spent)) {
             self.put_sent(key, row.nonce, &row.sent)?;
             self.charge(more, row.flight.free)?;
