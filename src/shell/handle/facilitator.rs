@@ -80,6 +80,8 @@ pub(super) async fn settle(app: &Rc<App>, context: &Rc<Context>, incoming: Incom
 async fn settle_now(app: &App, context: &Context, incoming: &Incoming, given: &mut Reopen) -> Result<Outgoing, Fault> {
     let (told, ready) = match book(app, context, incoming, Verb::Settle, &mut given.authorization).await? {
         (Outgoing::Passed(told), Some(ready)) if told.status() == 202 => (told, ready),
+        // A refusal gives nothing away, and goes out with all its headers.
+        (Outgoing::Passed(told), _) if told.status() >= 400 => return Ok(told.into()),
         (Outgoing::Passed(told), _) => {
             let (reply, handed) = told.handed_over().await?;
             given.settlement = handed;
@@ -279,7 +281,7 @@ fn unfound(
             Err(malformed) => malformed.network.clone(),
         },
         network: None,
-        pay_to_taken: false,
+        pay_to_tried: false,
         chain_on: true,
         payer: None,
         terms: None,
