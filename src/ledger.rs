@@ -7,6 +7,8 @@ pub mod book;
 pub mod budget;
 pub mod claims;
 pub mod follow;
+pub mod load;
 pub mod payment;
 pub mod rate;
+pub mod saved;
 pub mod usage;

@@ -10,6 +10,7 @@ pub mod penalty;
 pub mod refusal;
 pub mod rota;
 pub mod spending;
+pub mod trouble;
 
 use crate::address::Address;
 use crate::amount::Amount;

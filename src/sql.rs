@@ -98,8 +98,11 @@ pub mod ledger {
     pub const RECORD_PUT: &str = "INSERT INTO records (id, revision, body) VALUES (?, 0, ?)";
     /// Binds body and id.
     pub const RECORD_UPDATE: &str = "UPDATE records SET body = ?, revision = revision + 1 WHERE id = ?";
-    /// Binds the last id shipped and a limit; returns id, revision, body.
-    pub const RECORDS_AFTER: &str = "SELECT id, revision, body FROM records WHERE id > ? ORDER BY id LIMIT ?";
+    /// Binds the last id shipped and a limit; returns id and bytes.
+    pub const RECORD_SIZES: &str =
+        "SELECT id, length(CAST(body AS BLOB)) FROM records WHERE id > ? ORDER BY id LIMIT ?";
+    /// Binds the last id shipped and the newest to ship; returns id, revision, body.
+    pub const RECORDS_BETWEEN: &str = "SELECT id, revision, body FROM records WHERE id > ? AND id <= ? ORDER BY id";
     /// Binds the newest id to let go and a limit. Followed records stay.
     pub const RECORDS_PURGE: &str = "DELETE FROM records WHERE id IN (SELECT id FROM records WHERE id <= ?
         AND id NOT IN (SELECT id FROM watches) ORDER BY id LIMIT ?)";
@@ -191,8 +194,10 @@ pub mod ledger {
     pub const WATCH_NEXT: &str = "SELECT MIN(next_ms) FROM watches";
     /// Binds kind and body.
     pub const OUTBOX_PUT: &str = "INSERT INTO outbox (kind, body) VALUES (?, ?)";
-    /// Binds a limit; returns seq, kind, body, the oldest first.
-    pub const OUTBOX_GET: &str = "SELECT seq, kind, body FROM outbox ORDER BY seq LIMIT ?";
+    /// Binds a limit; returns seq and bytes, the oldest first.
+    pub const OUTBOX_SIZES: &str = "SELECT seq, length(CAST(body AS BLOB)) FROM outbox ORDER BY seq LIMIT ?";
+    /// Binds the newest seq wanted; returns seq, kind, body, the oldest first.
+    pub const OUTBOX_GET: &str = "SELECT seq, kind, body FROM outbox WHERE seq <= ? ORDER BY seq";
     /// Binds the newest seq that was shipped.
     pub const OUTBOX_DELETE: &str = "DELETE FROM outbox WHERE seq <= ?";
 }
@@ -312,14 +317,38 @@ pub mod directory {
     pub const KEY_USED: &str =
         "UPDATE api_keys SET last_used_ms = MAX(COALESCE(last_used_ms, 0), ?) WHERE tenant_id = ? AND id = ?";
 
-    /// Binds environment, address, tenant: a removed address of the tenant comes back.
-    pub const RECIPIENT_RESTORE: &str =
-        "UPDATE recipients SET removed_ms = NULL WHERE environment = ? AND address = ? AND tenant_id = ?";
+    /// Binds tenant, environment, address; returns as `tenant_id` the tenant that holds the address by its first use
+    /// alone, or held it so before it was taken, unless it is the one bound; or null.
+    pub const RECIPIENT_LOSER: &str =
+        "SELECT CASE WHEN first_use = 1 AND tenant_id <> ? THEN tenant_id ELSE taken_from END AS tenant_id
+        FROM recipients WHERE environment = ? AND address = ?";
+    /// Binds now, environment, address, tenant: the tenant that loses the address has changed.
+    pub const RECIPIENT_LOSER_TOUCH: &str = "UPDATE tenants SET version = version + 1, updated_ms = ? WHERE id =
+        (SELECT tenant_id FROM recipients WHERE environment = ? AND address = ? AND first_use = 1 AND tenant_id <> ?)";
+    /// Binds tenant, now, environment, address, tenant: the address is taken from a tenant that holds it by its first
+    /// use alone, or did before it removed it.
+    pub const RECIPIENT_TAKE: &str = "UPDATE recipients SET taken_from = tenant_id, tenant_id = ?, created_ms = ?,
+        first_use = 0, removed_ms = NULL WHERE environment = ? AND address = ? AND first_use = 1 AND tenant_id <> ?";
+    /// Binds environment, address, tenant: a removed address of the tenant comes back, and what it held by its first
+    /// use it holds for good.
+    pub const RECIPIENT_RESTORE: &str = "UPDATE recipients SET removed_ms = NULL, first_use = 0
+        WHERE environment = ? AND address = ? AND tenant_id = ?";
     /// Binds environment, address, tenant, now, and again environment, address, tenant. Fails where another
     /// tenant holds the address, or held it.
     pub const RECIPIENT_PUT: &str = "INSERT INTO recipients (environment, address, tenant_id, created_ms)
         SELECT ?, ?, ?, ? WHERE NOT EXISTS
         (SELECT 1 FROM recipients WHERE environment = ? AND address = ? AND tenant_id = ?)";
+    /// Binds environment, address, tenant, now, again tenant and environment, and the most that a tenant may hold so:
+    /// the address is the tenant's by its first use, unless anybody holds it, or held it.
+    pub const RECIPIENT_FIRST_USE: &str =
+        "INSERT INTO recipients (environment, address, tenant_id, created_ms, first_use)
+        SELECT ?, ?, ?, ?, 1 WHERE (SELECT COUNT(*) FROM recipients
+        WHERE tenant_id = ? AND environment = ? AND first_use = 1) < ? ON CONFLICT (environment, address) DO NOTHING";
+    /// Binds now, tenant, environment, address, tenant: the tenant has changed if it holds the address so.
+    pub const FIRST_USER_TOUCH: &str =
+        "UPDATE tenants SET version = version + 1, updated_ms = ? WHERE id = ? AND EXISTS
+        (SELECT 1 FROM recipients WHERE environment = ? AND address = ? AND tenant_id = ? AND first_use = 1
+        AND removed_ms IS NULL)";
     /// Binds tenant, environment, now; returns the index of a child that nobody had.
     pub const DERIVED_PUT: &str =
         "INSERT INTO derived_recipients (tenant_id, environment, created_ms) VALUES (?, ?, ?) RETURNING id AS number";
@@ -327,7 +356,7 @@ pub mod directory {
     pub const RECIPIENTS_OF: &str = "SELECT environment, address, created_ms, removed_ms FROM recipients
         WHERE tenant_id = ? ORDER BY environment, created_ms LIMIT 5000";
     /// Binds tenant and environment; returns its addresses.
-    pub const RECIPIENTS_IN_FORCE: &str = "SELECT address FROM recipients
+    pub const RECIPIENTS_IN_FORCE: &str = "SELECT address, first_use FROM recipients
         WHERE tenant_id = ? AND environment = ? AND removed_ms IS NULL ORDER BY created_ms, address LIMIT 5000";
     /// Binds now, tenant, address: in both environments, retired for good.
     pub const RECIPIENT_REMOVE: &str =
@@ -381,6 +410,13 @@ pub mod directory {
     pub const USAGE_CLOSE: &str = "UPDATE period_usage SET closed_ms = ?
         WHERE tenant_id = ? AND environment = ? AND period = ? AND closed_ms IS NULL";
 
+    /// Binds settler, chain, number of flights, now.
+    pub const STUCK_PUT: &str = "INSERT INTO stuck_flights (settler, chain, flights, reported_ms) VALUES (?, ?, ?, ?)
+        ON CONFLICT (settler) DO UPDATE SET chain = excluded.chain, flights = excluded.flights,
+        reported_ms = excluded.reported_ms";
+    /// Binds a time; returns chain and number of flights that were reported stuck since. One row a signer.
+    pub const STUCK_GET: &str =
+        "SELECT chain, SUM(flights) AS number FROM stuck_flights WHERE reported_ms > ? AND flights > 0 GROUP BY chain";
     /// Returns chain, outcome and whether it ever passed.
     pub const CHECKS_GET: &str = "SELECT chain, outcome FROM chain_checks";
     /// Binds chain, outcome, report, now. An unreachable chain keeps its last definite outcome.

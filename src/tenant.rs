@@ -121,7 +121,14 @@ pub struct Recipient {
     pub address: Address,
     /// The chains, by key, for which it is the default.
     pub default_for: Vec<String>,
+    /// Whether the tenant holds it by its first use in test alone: whoever proves to own it takes it.
+    #[serde(default)]
+    pub first_use: bool,
 }
+
+/// Addresses that a tenant may hold by their first use in test alone: plenty for trying things out, and few enough that
+/// nobody takes many from others. An operator can register more.
+pub const FIRST_USES_MAX: usize = 100;
 
 /// A key as the ledger knows it. Only its SHA-256 is stored.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -189,6 +196,12 @@ impl Tenant {
     #[must_use]
     pub fn holds(&self, address: &Address) -> bool {
         self.recipients.iter().any(|recipient| recipient.address == *address)
+    }
+
+    /// How many addresses it holds by their first use in test alone.
+    #[must_use]
+    pub fn first_uses(&self) -> usize {
+        self.recipients.iter().filter(|recipient| recipient.first_use).count()
     }
 
     /// The address that is paid on the chain where a request names none: the

@@ -54,7 +54,7 @@ fn tenant() -> Tenant {
         region: None,
         limits: OwnLimits { per_minute: Some(1_000), per_hour: Some(100_000), per_month: Some(10) },
         sanctions: SanctionsPolicy::Refuse,
-        recipients: vec![Recipient { address: evm(3), default_for: vec!["base".to_owned()] }],
+        recipients: vec![Recipient { address: evm(3), default_for: vec!["base".to_owned()], first_use: false }],
         keys: vec![Key {
             id: KeyId::new(NOW, 1),
             name: "one".to_owned(),
@@ -268,6 +268,24 @@ fn in_test_an_unknown_recipient_is_to_be_registered() {
     request.claim.recipient = Some(evm(9));
     let stop = admit(&request, &tenant, &Admission::new(NOW), None, NOW);
     assert_eq!(stop, Err(Stop::Register(evm(9))));
+    // The rates come first.
+    let mut full = Admission::new(NOW);
+    for _ in 0..tenant.limits().per_minute {
+        full.count(KeyId::new(NOW, 1), NOW);
+    }
+    let code = |stop: Result<_, Stop>| match stop {
+        Err(Stop::Fault(fault)) => Some(fault.code),
+        Err(Stop::Repeat(..) | Stop::Register(_)) | Ok(_) => None,
+    };
+    assert_eq!(code(admit(&request, &tenant, &full, None, NOW)), Some(Code::RateLimited));
+    // So many addresses, and no more; what an operator has registered does not count.
+    for number in 0..100 {
+        let address = Address::Evm(alloy_primitives::Address::repeat_byte(100 + number));
+        tenant.recipients.push(Recipient { address, default_for: vec![], first_use: true });
+    }
+    assert_eq!(code(admit(&request, &tenant, &Admission::new(NOW), None, NOW)), Some(Code::RecipientNotRegistered));
+    tenant.recipients.iter_mut().for_each(|recipient| recipient.first_use = false);
+    assert_eq!(admit(&request, &tenant, &Admission::new(NOW), None, NOW), Err(Stop::Register(evm(9))));
 }
 
 #[test]
@@ -681,7 +699,7 @@ fn a_lone_address_of_the_family_is_the_default() {
     let mut tenant = tenant();
     assert_eq!(tenant.default_recipient(by_key("polygon").unwrap()), Some(evm(3)));
     assert_eq!(tenant.default_recipient(by_key("solana").unwrap()), None);
-    tenant.recipients.push(Recipient { address: evm(5), default_for: vec![] });
+    tenant.recipients.push(Recipient { address: evm(5), default_for: vec![], first_use: false });
     assert_eq!(tenant.default_recipient(by_key("polygon").unwrap()), None);
     assert_eq!(tenant.default_recipient(base()), Some(evm(3)));
     for status in [TenantStatus::Active, TenantStatus::Suspended, TenantStatus::Cancelled] {

@@ -83,7 +83,11 @@ fn tenant(number: usize) -> Tenant {
         region: None,
         limits: OwnLimits::default(),
         sanctions: SanctionsPolicy::Refuse,
-        recipients: vec![Recipient { address: recipient(number), default_for: vec!["base".to_owned()] }],
+        recipients: vec![Recipient {
+            address: recipient(number),
+            default_for: vec!["base".to_owned()],
+            first_use: false,
+        }],
         keys: vec![Key {
             id: KeyId::new(NOW, 1),
             name: "one".to_owned(),
@@ -339,7 +343,7 @@ impl World {
             verb,
             network_text: "eip155:8453".to_owned(),
             network: Some("base".to_owned()),
-            pay_to_taken: false,
+            pay_to_tried: false,
             chain_on: true,
             payer: Some(payer(payment)),
             terms: Some(Terms {

@@ -9,7 +9,7 @@ use crate::id::{KeyId, VerificationId};
 use crate::network::{Environment, Network};
 use crate::payment::Claim;
 use crate::tenant::key::KeyHash;
-use crate::tenant::{Key, Scope, Tenant, TenantStatus};
+use crate::tenant::{FIRST_USES_MAX, Key, Scope, Tenant, TenantStatus};
 use crate::tier::PLANS;
 use crate::time::{Period, UnixMillis};
 use serde::{Deserialize, Serialize};
@@ -155,7 +155,7 @@ pub enum Stop {
     Fault(Box<Fault>),
     /// Answered before: status and body.
     Repeat(u16, String),
-    /// In test, an address that may be nobody's: register it, then step again.
+    /// In test, an address that may be nobody's: register it, then step again. The rates and the quota are passed.
     Register(Address),
 }
 
@@ -213,36 +213,58 @@ pub fn recall(stored: Option<&Stored>, body_hash: &str, now: UnixMillis) -> Resu
     }
 }
 
+/// Who must have been paid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Payee {
+    /// An address of the tenant.
+    Own(Address),
+    /// In test, an address that the tenant does not hold and may register by this use.
+    Unheld(Address),
+}
+
 /// Who must have been paid: the recipient named, or the tenant's own.
 ///
 /// # Errors
-/// `CHAIN_NOT_ENABLED`, `RECIPIENT_NOT_REGISTERED`, or [`Stop::Register`] in test.
-pub fn recipient(claim: &Claim, chain_on: bool, tenant: &Tenant) -> Result<Address, Stop> {
+/// `CHAIN_NOT_ENABLED`, `RECIPIENT_NOT_REGISTERED`.
+pub fn recipient(claim: &Claim, chain_on: bool, tenant: &Tenant) -> Result<Payee, Fault> {
     let network = claim.network;
     if !tenant.tier.includes(network) {
         let fault = Fault::new(Code::ChainNotEnabled, format!("the tier does not include '{}'", network.key));
-        return Err(fault.at("chain").upgradable().into());
+        return Err(fault.at("chain").upgradable());
     }
     if !chain_on {
         let detail = format!("'{}' is off until the registry check has passed", network.key);
-        return Err(Fault::new(Code::ChainNotEnabled, detail).at("chain").into());
+        return Err(Fault::new(Code::ChainNotEnabled, detail).at("chain"));
     }
     match claim.recipient {
-        Some(named) if tenant.holds(&named) => Ok(named),
-        Some(named) if tenant.environment == Environment::Test => Err(Stop::Register(named)),
-        Some(named) => Err(not_registered(format!("{named} is not registered to this tenant"))),
-        None => tenant.default_recipient(network).ok_or_else(|| no_default(network)),
+        Some(named) if tenant.holds(&named) => Ok(Payee::Own(named)),
+        Some(named) => may_register(&named, tenant).map_err(not_registered).map(|()| Payee::Unheld(named)),
+        None => tenant.default_recipient(network).map(Payee::Own).ok_or_else(|| no_default(network)),
     }
 }
 
-fn no_default(network: &Network) -> Stop {
+/// Whether an address that a tenant does not hold may be registered to it by its first use.
+///
+/// # Errors
+/// A sentence: in live nothing is registered so, and in test at most [`FIRST_USES_MAX`] addresses.
+pub fn may_register(address: &Address, tenant: &Tenant) -> Result<(), String> {
+    match tenant.environment {
+        Environment::Live => Err(format!("{address} is not registered to this tenant")),
+        Environment::Test if tenant.first_uses() >= FIRST_USES_MAX => Err(format!(
+            "{address} is not registered to this tenant, which has {FIRST_USES_MAX} addresses by first use already"
+        )),
+        Environment::Test => Ok(()),
+    }
+}
+
+fn no_default(network: &Network) -> Fault {
     not_registered(format!("this tenant has no recipient for '{}'; name one", network.key))
 }
 
 /// The refusal of a recipient.
 #[must_use]
-pub fn not_registered(detail: String) -> Stop {
-    Fault::new(Code::RecipientNotRegistered, detail).at("recipient").into()
+pub fn not_registered(detail: String) -> Fault {
+    Fault::new(Code::RecipientNotRegistered, detail).at("recipient")
 }
 
 /// Both rate windows, then the quota.

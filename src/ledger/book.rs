@@ -1,7 +1,7 @@
 //! One verification, booked: the claim, the chain's story and the rows that the
 //! ledger has about it go in, an answer and the rows to write come out.
 
-use super::admission::{Admission, Stop, Stored, authorise, recall, recipient, within_limits};
+use super::admission::{Admission, Payee, Stop, Stored, authorise, recall, recipient, within_limits};
 use super::claims::{self, Held, Unit};
 use crate::address::Address;
 use crate::chain::trace::{Place, Screening, Trace, Transfer};
@@ -95,9 +95,12 @@ pub fn admit(
     if let Some(idempotency) = &request.idempotency {
         recall(stored, &idempotency.body_hash, now)?;
     }
-    let recipient = recipient(&request.claim, request.chain_on, tenant)?;
+    let payee = recipient(&request.claim, request.chain_on, tenant)?;
     within_limits(admission, tenant, now)?;
-    Ok(Admitted { key, recipient })
+    match payee {
+        Payee::Own(recipient) => Ok(Admitted { key, recipient }),
+        Payee::Unheld(address) => Err(Stop::Register(address)),
+    }
 }
 
 /// What a booked verification leaves behind.
@@ -263,6 +266,7 @@ fn answer(request: &Request, recipient: &Address, judgement: Judgement, id: Veri
         retry: refusal.map(Refusal::retry),
         error: judgement.refusal.map(|(_, told)| told),
     }
+    .listed()
 }
 
 fn line(transfer: &Transfer, payer: impl Fn(&Address) -> String) -> TransferLine {

@@ -281,9 +281,69 @@ pub struct Answer {
     pub retry: Option<Retry>,
 }
 
+/// Transfers, and payers, that an answer lists at most: with them it stays below 1,000,000 bytes, so that a ledger
+/// and the directory can hold it. A provider's answer of 4 MiB holds some 6,000 transfers.
+const LISTED_MAX: usize = 4_000;
+
+impl Answer {
+    /// Lists at most 4,000 transfers and as many payers. All of them were judged, and count in the amount; a check says
+    /// what is left out.
+    #[must_use]
+    pub fn listed(mut self) -> Self {
+        let (transfers, payers) = (self.transfers.len(), self.payers.len());
+        if transfers > LISTED_MAX || payers > LISTED_MAX {
+            self.transfers.truncate(LISTED_MAX);
+            self.payers.truncate(LISTED_MAX);
+            let detail = format!(
+                "of {transfers} transfers and {payers} payers the first {LISTED_MAX} each are listed; all are counted"
+            );
+            self.checks.push(Check { name: "transfers_listed".to_owned(), passed: true, detail });
+        }
+        self
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn answer(transfers: usize) -> Answer {
+        let payer = |at: usize| format!("0x{at:040X}");
+        let line = |at| TransferLine {
+            place: TransferPlace::Log { log_index: u64::MAX },
+            payer: Some(payer(at)),
+            // The largest that a token can move.
+            amount: "115792089237316195423570985008687907853269984665640564039457584007913129639935".to_owned(),
+        };
+        let lines: Vec<TransferLine> = (0..transfers).map(line).collect();
+        let body = serde_json::json!({
+            "id": VerificationId::new(crate::time::UnixMillis(1), 1).to_string(),
+            "request_id": format!("req_{}", "0".repeat(26)),
+            "success": true, "status": "finalized", "tx_hash": "0x", "chain": "base", "network": "eip155:8453",
+            "amount_usdc": null, "amount": null, "asset": "0x", "from_address": null, "to_address": null,
+            "transfers": lines, "payers": (0..transfers).map(payer).collect::<Vec<_>>(), "overpaid": null,
+            "confirmations": null, "block_number": null, "block_hash": null, "block_time": null, "finality": null,
+            "binding": "none", "claimed": true, "claimed_by": null, "reference": null, "replayed": false,
+            "risk_score": 0, "risk_level": "low", "risk_factors": [], "checks": [], "error": null, "error_code": null,
+            "retry": null,
+        });
+        serde_json::from_value(body).expect("an answer")
+    }
+
+    #[test]
+    fn an_answer_lists_so_much_that_it_can_be_stored() {
+        assert_eq!(answer(LISTED_MAX).listed(), answer(LISTED_MAX));
+        let listed = answer(LISTED_MAX + 7).listed();
+        assert_eq!((listed.transfers.len(), listed.payers.len()), (LISTED_MAX, LISTED_MAX));
+        assert!(
+            listed.checks.iter().any(|check| check.name == "transfers_listed" && check.detail.contains("of 4007 "))
+        );
+        let text = serde_json::to_string(&listed).expect("writes");
+        // What is left is room for everything else: names, checks and factors are a few KiB.
+        assert!(text.len() < 950_000, "{}", text.len());
+        // As text within JSON.
+        assert!(serde_json::to_string(&text).expect("writes").len() < 1_200_000);
+    }
 
     #[test]
     fn hundredths_are_plain_json_numbers() {

@@ -1,4 +1,6 @@
-//! Whose turn it is: of more flights than one request takes, each gets its turn.
+//! Whose turn it is: of more flights than one request takes, each gets its turn, and so does each version of a flight.
+
+use std::collections::BTreeMap;
 
 /// Who was last. Keys that are favoured and the others each go round by themselves.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -31,10 +33,79 @@ fn go_on(last: &mut String, mut keys: Vec<String>, most: usize) -> Vec<String> {
     keys
 }
 
+/// At which of its older versions each flight goes on, by key.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Versions(BTreeMap<String, usize>);
+
+impl Versions {
+    /// Which versions of flights are looked for in one request of at most `most` calls. A flight has as many as is
+    /// said beside its key, the newest last; its newest is always asked for, and of the older ones, which may be
+    /// mined too, as many as its share allows, each in its turn. `most` is at least twice the number of flights.
+    pub fn next(&mut self, flights: &[(&str, usize)], most: usize) -> Vec<Vec<usize>> {
+        let older = |count: &usize| count.saturating_sub(1);
+        let mut left = most.saturating_sub(flights.len());
+        let mut shares: Vec<(usize, usize)> = flights.iter().map(|(_, count)| older(count)).enumerate().collect();
+        // Who needs little leaves more to the others.
+        shares.sort_by_key(|(_, older)| *older);
+        let mut waiting = flights.len();
+        let mut taken: BTreeMap<usize, usize> = BTreeMap::new();
+        for (at, older) in shares {
+            let share = left.checked_div(waiting).unwrap_or(0).min(older);
+            left = left.saturating_sub(share);
+            waiting = waiting.saturating_sub(1);
+            taken.insert(at, share);
+        }
+        let of = |(at, (key, count)): (usize, &(&str, usize))| {
+            let (older, share) = (older(count), taken.get(&at).copied().unwrap_or(0));
+            let from = self.0.get(*key).copied().filter(|from| *from < older).unwrap_or(0);
+            let mut chosen: Vec<usize> = (0..older).cycle().skip(from).take(share).collect();
+            match from.saturating_add(share).checked_rem(older) {
+                Some(next) if share < older => drop(self.0.insert((*key).to_owned(), next)),
+                Some(_) | None => drop(self.0.remove(*key)),
+            }
+            chosen.extend(count.checked_sub(1));
+            chosen
+        };
+        flights.iter().enumerate().map(of).collect()
+    }
+
+    /// A flight has ended.
+    pub fn forget(&mut self, key: &str) {
+        self.0.remove(key);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::collections::BTreeSet;
+
+    #[test]
+    fn few_versions_are_all_looked_for() {
+        let mut versions = Versions::default();
+        assert_eq!(versions.next(&[("a", 3), ("b", 1), ("c", 0)], 6), [vec![0, 1, 2], vec![0], vec![]]);
+        assert_eq!(versions, Versions::default());
+    }
+
+    #[test]
+    fn a_look_is_bounded_in_calls_and_comes_round_to_every_version() {
+        let mut versions = Versions::default();
+        let names = keys(40);
+        let flights: Vec<(&str, usize)> =
+            names.iter().map(|key| (key.as_str(), if key == "000" { 2 } else { 45 })).collect();
+        let mut seen: Vec<BTreeSet<usize>> = vec![BTreeSet::new(); 40];
+        for _ in 0..44 {
+            let look = versions.next(&flights, 100);
+            assert!(look.iter().map(Vec::len).sum::<usize>() <= 100);
+            for ((seen, chosen), (_, count)) in seen.iter_mut().zip(look).zip(&flights) {
+                assert_eq!(chosen.last(), Some(&(count - 1)));
+                seen.extend(chosen);
+            }
+        }
+        assert!(seen.iter().zip(&flights).all(|(seen, (_, count))| seen.len() == *count));
+        versions.forget("001");
+        assert_eq!(versions.0.len(), 38);
+    }
 
     fn keys(count: usize) -> Vec<String> {
         (0..count).map(|at| format!("{at:03}")).collect()

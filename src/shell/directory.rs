@@ -1,21 +1,28 @@
 //! The directory (D1): executes `sql::directory`. Related writes are one batch,
 //! every write is harmless when repeated, every tenant query names its tenant.
 
+mod recipients;
 mod records;
 mod rows;
 
 use crate::address::Address;
-use crate::api::admin::{KeyView, NewTenant, RecipientView, TenantChange, TenantView};
+use crate::api::admin::{KeyView, NewTenant, TenantChange, TenantView};
 use crate::api::records::Page;
 use crate::error::{Code, Fault};
 use crate::id::{KeyId, TenantId};
-use crate::network::{self, Environment, Network};
+use crate::ledger::load::VALUE_BYTES_MAX;
+use crate::network::{Environment, Network};
 use crate::sql::directory as sql;
 use crate::tenant::key::KeyHash;
-use crate::tenant::{Key, Recipient, Scope, Tenant};
+use crate::tenant::{Key, Scope, Tenant};
 use crate::time::UnixMillis;
-pub(crate) use records::{OpenPeriod, Shipment, checks, close_period, open_periods, put_checks, record, records, ship};
-use rows::{DefaultRow, KeyRow, NumberRow, RecipientRow, TenantRow};
+pub(crate) use recipients::{create_recipient, next_child, recipients, register_first_use, remove_recipient};
+use recipients::{default_statement, losers, recipient, recipient_statements, removal_statements};
+pub(crate) use records::{
+    OpenPeriod, SettlementCopy, Shipment, checks, close_period, open_periods, put_checks, put_stuck, record, records,
+    ship, stuck,
+};
+use rows::{DefaultRow, KeyRow, RecipientRow, TenantRow};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
@@ -23,11 +30,22 @@ use wasm_bindgen::JsValue;
 use worker::{D1Database, D1PreparedStatement, D1Result};
 
 /// A value to bind.
+#[derive(Clone, Copy)]
 enum Bind<'a> {
     Text(&'a str),
     Maybe(Option<&'a str>),
     Ms(UnixMillis),
     Number(u64),
+}
+
+impl Bind<'_> {
+    /// How large a text is.
+    const fn bytes(&self) -> usize {
+        match self {
+            Self::Text(text) | Self::Maybe(Some(text)) => text.len(),
+            Self::Maybe(None) | Self::Ms(_) | Self::Number(_) => 0,
+        }
+    }
 }
 
 impl From<&Bind<'_>> for JsValue {
@@ -46,7 +64,11 @@ fn number_of(number: u64) -> JsValue {
     JsValue::from_f64(f64::from(high).mul_add(4_294_967_296.0, f64::from(low)))
 }
 
+/// A statement with its values. A value that D1 would refuse is refused here: a local D1 takes it.
 fn statement(db: &D1Database, sql: &str, bind: &[Bind<'_>]) -> Result<D1PreparedStatement, Fault> {
+    if let Some(bytes) = bind.iter().map(Bind::bytes).find(|bytes| *bytes > VALUE_BYTES_MAX) {
+        return Err(Fault::internal(format!("a value of {bytes} bytes: the directory takes {VALUE_BYTES_MAX}")));
+    }
     let values: Vec<JsValue> = bind.iter().map(JsValue::from).collect();
     db.prepare(sql).bind(&values).map_err(Fault::internal)
 }
@@ -113,58 +135,6 @@ pub(crate) async fn load(db: &D1Database, tenant: TenantId, environment: Environ
     let recipients = rows_of::<RecipientRow>(recipients)?;
     let recipients = recipients.iter().filter_map(|row| recipient(row, environment, &defaults)).collect();
     Ok(Some(row.tenant(environment, keys, recipients)?))
-}
-
-fn recipient(row: &RecipientRow, environment: Environment, defaults: &[DefaultRow]) -> Option<Recipient> {
-    let address = row.address()?;
-    let own = defaults.iter().filter(|default| default.address == row.address);
-    let chains =
-        own.filter(|default| network::by_key(&default.chain).is_some_and(|network| network.environment == environment));
-    Some(Recipient { address, default_for: chains.map(|default| default.chain.clone()).collect() })
-}
-
-/// In test, registers an address that nobody holds; answers the tenant's new
-/// version, or `None` where another tenant holds it.
-pub(crate) async fn register_first_use(
-    db: &D1Database,
-    tenant: TenantId,
-    environment: Environment,
-    address: &Address,
-    now: UnixMillis,
-) -> Result<Option<u64>, Fault> {
-    let mut statements = recipient_statements(db, tenant, environment, address, now)?;
-    statements.push(statement(db, sql::TENANT_TOUCH, &[Bind::Ms(now), Bind::Text(&tenant.to_string())])?);
-    match batch(db, statements).await {
-        Ok(_) => version(db, tenant).await.map(Some),
-        Err(fault) if fault.code == Code::RecipientTaken => Ok(None),
-        Err(fault) => Err(fault),
-    }
-}
-
-fn recipient_statements(
-    db: &D1Database,
-    tenant: TenantId,
-    environment: Environment,
-    address: &Address,
-    now: UnixMillis,
-) -> Result<Vec<D1PreparedStatement>, Fault> {
-    let (id, name, text) = (tenant.to_string(), environment.name(), address.to_string());
-    let (id, name, text) = (id.as_str(), name, text.as_str());
-    let restore = [Bind::Text(name), Bind::Text(text), Bind::Text(id)];
-    let put = [
-        Bind::Text(name),
-        Bind::Text(text),
-        Bind::Text(id),
-        Bind::Ms(now),
-        Bind::Text(name),
-        Bind::Text(text),
-        Bind::Text(id),
-    ];
-    Ok(vec![statement(db, sql::RECIPIENT_RESTORE, &restore)?, statement(db, sql::RECIPIENT_PUT, &put)?])
-}
-
-async fn version(db: &D1Database, tenant: TenantId) -> Result<u64, Fault> {
-    row(db, tenant).await?.map(|row| row.version()).ok_or_else(|| Fault::internal("a tenant without a row"))
 }
 
 async fn row(db: &D1Database, tenant: TenantId) -> Result<Option<TenantRow>, Fault> {
@@ -236,14 +206,14 @@ pub(crate) struct FirstRows<'a> {
     pub(crate) keys: &'a [KeyToPut<'a>],
 }
 
-/// Makes a tenant with its first keys.
+/// Makes a tenant with its first keys; answers from whom its addresses were taken.
 pub(crate) async fn create_tenant(
     db: &D1Database,
     id: TenantId,
     tenant: &NewTenant,
     first: &FirstRows<'_>,
     now: UnixMillis,
-) -> Result<(), Fault> {
+) -> Result<Vec<TenantId>, Fault> {
     let text = id.to_string();
     let limits = serde_json::to_string(&tenant.limits).map_err(Fault::internal)?;
     let bind = [
@@ -265,29 +235,17 @@ pub(crate) async fn create_tenant(
         statements.extend(recipient_statements(db, id, network.environment, address, now)?);
         statements.push(default_statement(db, id, network, address, true)?);
     }
-    batch(db, statements).await.map(|_| ())
+    losers(&batch(db, statements).await?)
 }
 
-fn default_statement(
-    db: &D1Database,
-    tenant: TenantId,
-    network: &Network,
-    address: &Address,
-    replace: bool,
-) -> Result<D1PreparedStatement, Fault> {
-    let (tenant, address) = (tenant.to_string(), address.to_string());
-    let sql = if replace { sql::DEFAULT_PUT } else { sql::DEFAULT_PUT_FIRST };
-    statement(db, sql, &[Bind::Text(&tenant), Bind::Text(network.key), Bind::Text(&address)])
-}
-
-/// Changes a tenant.
+/// Changes a tenant; answers from whom its new addresses were taken.
 pub(crate) async fn change_tenant(
     db: &D1Database,
     id: TenantId,
     change: &TenantChange,
     recipients: &[(&'static Network, Option<Address>)],
     now: UnixMillis,
-) -> Result<(), Fault> {
+) -> Result<Vec<TenantId>, Fault> {
     let text = id.to_string();
     if row(db, id).await?.is_none() {
         return Err(no_tenant());
@@ -320,19 +278,7 @@ pub(crate) async fn change_tenant(
             }
         }
     }
-    batch(db, statements).await.map(|_| ())
-}
-
-fn removal_statements(
-    db: &D1Database,
-    tenant: &str,
-    address: &str,
-    now: UnixMillis,
-) -> Result<[D1PreparedStatement; 2], Fault> {
-    Ok([
-        statement(db, sql::RECIPIENT_REMOVE, &[Bind::Ms(now), Bind::Text(tenant), Bind::Text(address)])?,
-        statement(db, sql::DEFAULTS_REMOVE, &[Bind::Text(tenant), Bind::Text(address)])?,
-    ])
+    losers(&batch(db, statements).await?)
 }
 
 /// A tenant's keys, the newest first.
@@ -361,58 +307,4 @@ pub(crate) async fn revoke_key(db: &D1Database, tenant: TenantId, key: KeyId, no
     let revoke = statement(db, sql::KEY_REVOKE, &[Bind::Ms(now), Bind::Text(&tenant), Bind::Text(&key)])?;
     let touch = statement(db, sql::TENANT_TOUCH, &[Bind::Ms(now), Bind::Text(&tenant)])?;
     batch(db, vec![revoke, touch]).await.map(|_| ())
-}
-
-/// A tenant's recipients, removed ones too.
-pub(crate) async fn recipients(db: &D1Database, tenant: TenantId) -> Result<Vec<RecipientView>, Fault> {
-    if row(db, tenant).await?.is_none() {
-        return Err(no_tenant());
-    }
-    let text = tenant.to_string();
-    let rows: Vec<RecipientRow> = all(db, sql::RECIPIENTS_OF, &[Bind::Text(&text)]).await?;
-    let defaults: Vec<DefaultRow> = all(db, sql::DEFAULTS_OF, &[Bind::Text(&text)]).await?;
-    rows.iter().map(|row| row.view(&defaults)).collect()
-}
-
-/// Registers a recipient.
-pub(crate) async fn create_recipient(
-    db: &D1Database,
-    tenant: TenantId,
-    (network, address): (&'static Network, &Address),
-    default: Option<bool>,
-    now: UnixMillis,
-) -> Result<(), Fault> {
-    let mut statements = recipient_statements(db, tenant, network.environment, address, now)?;
-    if default != Some(false) {
-        statements.push(default_statement(db, tenant, network, address, default == Some(true))?);
-    }
-    statements.push(statement(db, sql::TENANT_TOUCH, &[Bind::Ms(now), Bind::Text(&tenant.to_string())])?);
-    batch(db, statements).await.map(|_| ())
-}
-
-/// Gives out the index of a child of the operator's key, never the same twice.
-pub(crate) async fn next_child(
-    db: &D1Database,
-    tenant: TenantId,
-    environment: Environment,
-    now: UnixMillis,
-) -> Result<u32, Fault> {
-    let tenant = tenant.to_string();
-    let bind = [Bind::Text(&tenant), Bind::Text(environment.name()), Bind::Ms(now)];
-    let rows: Vec<NumberRow> = all(db, sql::DERIVED_PUT, &bind).await?;
-    let number = rows.first().map(|row| row.number).and_then(|number| u32::try_from(number).ok());
-    number.ok_or_else(|| Fault::internal("the operator's key has no more children"))
-}
-
-/// Removes a recipient, in both environments and for good.
-pub(crate) async fn remove_recipient(
-    db: &D1Database,
-    tenant: TenantId,
-    address: &Address,
-    now: UnixMillis,
-) -> Result<(), Fault> {
-    let text = tenant.to_string();
-    let mut statements: Vec<_> = removal_statements(db, &text, &address.to_string(), now)?.into();
-    statements.push(statement(db, sql::TENANT_TOUCH, &[Bind::Ms(now), Bind::Text(&text)])?);
-    batch(db, statements).await.map(|_| ())
 }

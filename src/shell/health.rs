@@ -8,8 +8,8 @@ use crate::id::TenantId;
 use crate::network::{Environment, NETWORKS};
 use crate::sanctions::{self, Standing};
 use crate::time::UnixMillis;
-use futures_util::future::{Either, join, select};
-use std::cell::RefCell;
+use futures_util::future::{Either, join3, select};
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::pin::pin;
 use std::rc::Rc;
@@ -22,6 +22,8 @@ const CORE_MS: u64 = 10_000;
 const CHAIN_MS: u64 = 30_000;
 /// Chains looked at after one answer: the platform opens six connections.
 const CHAINS_AT_ONCE: usize = 4;
+/// How old a report of settlements that cannot be carried on may be: it is renewed once a minute.
+const STUCK_MS: u64 = 180_000;
 /// The answer comes within a second whatever is down.
 const DEADLINE_MS: u64 = 800;
 
@@ -29,6 +31,8 @@ const DEADLINE_MS: u64 = 800;
 struct Core {
     database: Part,
     ledger: Part,
+    /// Settlements that cannot be carried on, by chain.
+    stuck: BTreeMap<String, u64>,
     at: UnixMillis,
 }
 
@@ -56,10 +60,22 @@ pub(crate) async fn health(app: Rc<App>, context: &Context, now: UnixMillis) -> 
     let chains = CHAINS.with_borrow(|known| {
         let told =
             |key: &'static str| known.get(key).map_or_else(|| part(Condition::Unknown, None), |(part, _)| part.clone());
-        NETWORKS.iter().map(|network| (network.key, told(network.key))).collect()
+        let chain = |key: &'static str| with_stuck(told(key), core.stuck.get(key).copied());
+        NETWORKS.iter().map(|network| (network.key, chain(network.key))).collect()
     });
     let checks = Checks { database: core.database, ledger: core.ledger, chains, sanctions: sanctions_part(now) };
     Health { status: checks.condition(), version: env!("CARGO_PKG_VERSION"), timestamp: now.rfc3339(), checks }
+}
+
+/// A chain's part, with the settlements on it that cannot be carried on.
+fn with_stuck(chain: Part, flights: Option<u64>) -> Part {
+    match flights {
+        Some(flights) => {
+            let detail = Some(format!("{flights} settlements cannot be carried on: the log says why"));
+            Part { status: chain.status.max(Condition::Degraded), detail, ..chain }
+        }
+        None => chain,
+    }
 }
 
 fn sanctions_part(now: UnixMillis) -> Part {
@@ -101,8 +117,14 @@ async fn look_at_core(app: &App, now: UnixMillis) -> Core {
         ask: Ask::Ping,
     };
     let ledger = timed(async { ledgers::ask(app, &envelope, None).await.is_ok_and(|told| told.status() == 204) });
-    let (database, ledger) = join(database, ledger).await;
-    Core { database, ledger, at: now }
+    let stuck = Cell::new(BTreeMap::new());
+    let looked = timed(async {
+        let Ok(db) = app.db() else { return false };
+        let found = directory::stuck(&db, UnixMillis(now.0.saturating_sub(STUCK_MS))).await;
+        found.map(|found| stuck.set(found)).is_ok()
+    });
+    let (database, ledger, _) = join3(database, ledger, looked).await;
+    Core { database, ledger, stuck: stuck.take(), at: now }
 }
 
 /// Looks at the chains that were looked at longest ago, after the answer.

@@ -69,14 +69,15 @@ pub(crate) struct Kept {
 /// What an isolate remembers of a caller whom the ledger refused.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum Refused {
-    /// Refused from memory until then.
+    /// Its rates are used up until then.
     Limited { until: UnixMillis, detail: String, upgrade: bool, rates: Rates },
     /// The ledger is asked before the chain.
     AskFirst,
 }
 
-/// How long a refusal other than a rate limit makes the ledger be asked first.
-const ASK_FIRST_MS: u64 = 60_000;
+/// How long a refusal other than a rate limit makes the ledger be asked before the chain, and how long a rate limit is
+/// answered from memory. A rate limit that lasts longer makes the ledger be asked first: an operator may have raised it.
+const REFUSED_MS: u64 = 60_000;
 
 thread_local! {
     static MEMORY: Rc<Memory> = Rc::default();
@@ -150,11 +151,13 @@ pub(crate) fn keep_party(chain: &'static str, address: Address, facts: PartyFact
 /// What is remembered of a caller.
 pub(crate) fn refused(key: KeyHash, now: UnixMillis) -> Option<Refused> {
     let (refused, at) = REFUSED.with_borrow(|kept| kept.map.get(&key).cloned())?;
-    let holds = match &refused {
-        Refused::Limited { until, .. } => now < *until,
-        Refused::AskFirst => now.since(at) < ASK_FIRST_MS,
-    };
-    holds.then_some(refused)
+    let is_recent = now.since(at) < REFUSED_MS;
+    match refused {
+        Refused::Limited { until, .. } if now >= until => None,
+        Refused::Limited { .. } if !is_recent => Some(Refused::AskFirst),
+        Refused::Limited { .. } => Some(refused),
+        Refused::AskFirst => is_recent.then_some(refused),
+    }
 }
 
 /// Remembers a refused caller.

@@ -5,6 +5,7 @@
 mod account;
 mod alarm;
 mod payment;
+mod remember;
 mod settlement;
 mod ship;
 mod store;
@@ -23,6 +24,7 @@ use crate::error::{Code, Fault};
 use crate::id::TenantId;
 use crate::ledger::admission::{Admission, invalid_key};
 use crate::ledger::payment::{Booked, Row};
+use crate::ledger::saved::Saved;
 use crate::network::Environment;
 use crate::tenant::Tenant;
 use crate::time::UnixMillis;
@@ -37,8 +39,8 @@ use worker::{DurableObject, Env, Request, Response, State, durable_object};
 struct Memory {
     tenant: Tenant,
     admission: Admission,
-    /// When `admission` was last written.
-    kept_at: UnixMillis,
+    /// How much of `admission` is in storage.
+    saved: Saved,
     /// Some of those who have paid before, to spare reading their rows.
     payers: BTreeSet<Address>,
     /// Some of the payments that were asked for before and have no settlement.
@@ -51,8 +53,16 @@ const PAYERS_MAX: usize = 4_096;
 const PAYMENTS_MAX: usize = 4_096;
 
 impl Memory {
+    /// What storage holds.
     const fn new(tenant: Tenant, admission: Admission) -> Self {
-        Self { tenant, admission, kept_at: UnixMillis(0), payers: BTreeSet::new(), payments: BTreeMap::new() }
+        let saved = Saved::all(&admission, UnixMillis(0));
+        Self { tenant, admission, saved, payers: BTreeSet::new(), payments: BTreeMap::new() }
+    }
+
+    /// Takes an admission that was written.
+    fn wrote(&mut self, admission: Admission, now: UnixMillis) {
+        self.saved = Saved::all(&admission, now);
+        self.admission = admission;
     }
 
     fn remember_payers(&mut self, known: Vec<Address>) {

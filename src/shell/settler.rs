@@ -9,6 +9,7 @@ mod gaps;
 mod orders;
 mod store;
 mod svm;
+mod trouble;
 mod watch;
 
 use super::app::{self, App};
@@ -20,7 +21,8 @@ use crate::payment::settlement::SettlementStatus;
 use crate::reason::Reason;
 use crate::settle::flight::{self, Ending, Kind};
 use crate::settle::refusal::Sends;
-use crate::settle::rota::Rota;
+use crate::settle::rota::{Rota, Versions};
+use crate::settle::trouble::Trouble;
 use crate::settle::{Flight, Report, Spent};
 use crate::signer::Signer;
 use crate::time::UnixMillis;
@@ -33,8 +35,11 @@ use worker::{DurableObject, Env, Request, Response, ScheduledTime, State, durabl
 
 /// The alarm comes back this often while something is on its way.
 const ALARM_MS: u64 = 5_000;
-/// Flights that are looked for in one request; with a few versions each, a batch that every provider takes.
+/// Flights that are looked for in one request.
 const LOOK_MAX: usize = 40;
+/// Calls of one such request: a batch that every provider takes. Twice as many as flights, so that each has its newest
+/// version and one older one looked for.
+const LOOK_CALLS_MAX: usize = 100;
 /// Flights that are carried on in one turn of the alarm.
 const CARRY_MAX: usize = 200;
 /// Reports that are sent to ledgers at once.
@@ -71,6 +76,8 @@ pub struct Settler {
     awaited: RefCell<BTreeMap<String, u32>>,
     /// Whose turn it is to be looked for by callers, to be carried on by the alarm, to be sent again (Solana).
     rotas: RefCell<Rotas>,
+    /// Flights that could not be carried on.
+    trouble: RefCell<Trouble>,
     /// The key of the flight that was reported last.
     reported_last: RefCell<String>,
 }
@@ -81,6 +88,7 @@ struct Rotas {
     look: Rota,
     carry: Rota,
     push: Rota,
+    versions: Versions,
 }
 
 impl DurableObject for Settler {
@@ -99,6 +107,7 @@ impl DurableObject for Settler {
             put_off: RefCell::new(BTreeMap::new()),
             awaited: RefCell::new(BTreeMap::new()),
             rotas: RefCell::new(Rotas::default()),
+            trouble: RefCell::new(Trouble::default()),
             reported_last: RefCell::new(String::new()),
         }
     }
@@ -159,7 +168,7 @@ impl Settler {
         for row in rows {
             // One that cannot be ended holds no other up.
             if let Err(fault) = self.look_at(app, row, &landed).await {
-                stuck(&row.key, &fault);
+                self.stuck(&row.key, &fault);
             }
         }
         Ok(())
@@ -242,11 +251,6 @@ struct Landed {
     outcome: Option<Result<(), String>>,
     /// What it took from the signer.
     spent: Option<Spent>,
-}
-
-/// Logs a flight that is skipped for a fault.
-fn stuck(key: &str, fault: &Fault) {
-    log::error("a flight could not be carried on", &[("key", key.into()), ("cause", cause(fault))]);
 }
 
 fn cause(fault: &Fault) -> serde_json::Value {

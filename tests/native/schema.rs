@@ -135,12 +135,13 @@ fn a_settler_of_the_build_before_finds_its_flights() {
 #[test]
 fn the_ledgers_statements_prepare_and_find_their_rows() {
     // Small tables: what is not final yet, the outbox, and purges of a day.
-    check(&ledger_db(), "ledger", &["WATCHES_DUE", "WATCH_NEXT", "OUTBOX_GET", "IDEMPOTENCY_PURGE"]);
+    check(&ledger_db(), "ledger", &["WATCHES_DUE", "WATCH_NEXT", "OUTBOX_SIZES", "IDEMPOTENCY_PURGE"]);
 }
 
 #[test]
 fn the_directorys_statements_prepare_and_find_their_rows() {
-    check(&directory_db(), "directory", &["CHECKS_GET"]);
+    // One row a chain, and one a signer.
+    check(&directory_db(), "directory", &["CHECKS_GET", "STUCK_GET"]);
     assert_eq!(directory::PING, "SELECT 1 AS one");
 }
 
@@ -158,6 +159,72 @@ fn a_recipient_is_never_two_tenants() {
     db.execute(directory::RECIPIENT_REMOVE, (2, "ten_a", "0xAB")).expect("runs");
     assert!(put("ten_b").is_err());
     assert_eq!(put("ten_a"), Ok(0));
+}
+
+#[test]
+fn an_address_of_a_first_use_is_taken_by_whoever_is_registered_for_it() {
+    let db = directory_db();
+    db.execute_batch(
+        "INSERT INTO tenants VALUES ('ten_a', 'a', NULL, 'free', 'active', NULL, '{}', 'refuse', 1, 1, 1),
+            ('ten_b', 'b', NULL, 'free', 'active', NULL, '{}', 'refuse', 1, 1, 1);",
+    )
+    .expect("runs");
+    let first_use = |tenant: &str, address: &str, most: i64| {
+        let bind = ("test", address, tenant, 1, tenant, "test", most);
+        let put = db.execute(directory::RECIPIENT_FIRST_USE, bind).expect("runs");
+        let touched = db.execute(directory::FIRST_USER_TOUCH, (1, tenant, "test", address, tenant)).expect("runs");
+        (put, touched)
+    };
+    let register = |tenant: &str, address: &str| -> rusqlite::Result<Option<String>> {
+        let loser = db.query_row(directory::RECIPIENT_LOSER, (tenant, "test", address), |row| row.get(0));
+        let loser =
+            loser.or_else(|error| if error == rusqlite::Error::QueryReturnedNoRows { Ok(None) } else { Err(error) });
+        db.execute(directory::RECIPIENT_LOSER_TOUCH, (2, "test", address, tenant))?;
+        db.execute(directory::RECIPIENT_TAKE, (tenant, 2, "test", address, tenant))?;
+        db.execute(directory::RECIPIENT_RESTORE, ("test", address, tenant))?;
+        db.execute(directory::RECIPIENT_PUT, ("test", address, tenant, 2, "test", address, tenant))?;
+        loser
+    };
+    assert_eq!(first_use("ten_a", "0x1", 2), (1, 1));
+    assert_eq!(first_use("ten_b", "0x1", 2), (0, 0));
+    assert_eq!(first_use("ten_a", "0x2", 2), (1, 1));
+    // So many and no more.
+    assert_eq!(first_use("ten_a", "0x3", 2), (0, 0));
+    assert_eq!(register("ten_b", "0x1"), Ok(Some("ten_a".to_owned())));
+    // The same again names the same, whose ledger may not know yet.
+    assert_eq!(register("ten_b", "0x1"), Ok(Some("ten_a".to_owned())));
+    assert!(register("ten_a", "0x1").is_err());
+    assert_eq!(first_use("ten_a", "0x1", 9), (0, 0));
+    // What is held by first use and then registered stays.
+    assert_eq!(register("ten_a", "0x2"), Ok(None));
+    assert!(register("ten_b", "0x2").is_err());
+    let version = |tenant: &str| -> i64 {
+        db.query_row("SELECT version FROM tenants WHERE id = ?", [tenant], |row| row.get(0)).expect("a row")
+    };
+    assert_eq!((version("ten_a"), version("ten_b")), (4, 1));
+    // A removed one does not come back by use.
+    db.execute(directory::RECIPIENT_REMOVE, (3, "ten_a", "0x2")).expect("runs");
+    assert_eq!(first_use("ten_a", "0x2", 9), (0, 0));
+}
+
+#[test]
+fn stuck_flights_are_summed_by_chain_as_long_as_they_are_reported() {
+    let db = directory_db();
+    let put = |settler: &str, flights: i64, at: i64| {
+        db.execute(directory::STUCK_PUT, (settler, "base", flights, at)).expect("runs");
+    };
+    let get = |since: i64| -> Vec<(String, i64)> {
+        let mut found = db.prepare(directory::STUCK_GET).expect("prepares");
+        let rows = found.query_map([since], |row| Ok((row.get(0)?, row.get(1)?))).expect("runs");
+        rows.map(|row| row.expect("a row")).collect()
+    };
+    for (settler, flights, at) in [("a", 3, 10), ("b", 4, 20), ("a", 2, 30)] {
+        put(settler, flights, at);
+    }
+    assert_eq!((get(5), get(25)), (vec![("base".to_owned(), 6)], vec![("base".to_owned(), 2)]));
+    put("a", 0, 40);
+    put("b", 0, 40);
+    assert!(get(5).is_empty());
 }
 
 #[test]

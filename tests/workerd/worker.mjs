@@ -39,10 +39,41 @@ globalThis.Date = class extends Platform {
     return real() + ahead;
   }
 };
+// What objects have written since this was last read: rows of their own storage; and of what they handed to D1 the
+// largest value and batch in bytes, and the most statements.
+const written = { rows: 0, value: 0, batch: 0, statements: 0 };
+const sizes = new WeakMap();
+function measure(state, env) {
+  const sql = Object.getPrototypeOf(state.storage.sql);
+  if (sql.platformExec || !env.DB) return;
+  sql.platformExec = sql.exec;
+  sql.exec = function (...given) {
+    const cursor = this.platformExec(...given);
+    written.rows += cursor.rowsWritten;
+    return cursor;
+  };
+  const [database, statement] = [env.DB, env.DB.prepare("SELECT 1")].map((object) => Object.getPrototypeOf(object));
+  const { bind } = statement;
+  statement.bind = function (...values) {
+    const texts = values.filter((value) => typeof value === "string").map((text) => new TextEncoder().encode(text).length);
+    const bound = bind.apply(this, values);
+    sizes.set(bound, texts.reduce((sum, bytes) => sum + bytes, 0));
+    written.value = Math.max(written.value, ...texts);
+    return bound;
+  };
+  const { batch } = database;
+  database.batch = function (statements) {
+    const bytes = statements.reduce((sum, one) => sum + (sizes.get(one) ?? 0), 0);
+    written.batch = Math.max(written.batch, bytes);
+    written.statements = Math.max(written.statements, statements.length);
+    return batch.call(this, statements);
+  };
+}
 function clocked(Class) {
   return class extends Class {
     constructor(state, env) {
       super(state, env);
+      measure(state, env);
       this.own = { storage: state.storage, known: ahead };
       const { constructor: { prototype } } = state.storage;
       if (prototype.platformAlarm) return;
@@ -144,6 +175,11 @@ export default {
       const answer = Response.json(counts);
       counts.ledger = counts.directory = 0;
       return answer;
+    }
+    if (pathname === "/__written") {
+      const told = Response.json(written);
+      for (const name of Object.keys(written)) written[name] = 0;
+      return told;
     }
     const own = { ...env };
     if (env.LEDGERS) own.LEDGERS = faulty(watched(env.LEDGERS, ["get", "getByName"], "ledger"));
@@ -276,6 +312,12 @@ export class Worker {
 
   async counts() {
     return (await fetch(`${this.url}/__counts`)).json();
+  }
+
+  /** What objects have written since this was last asked: `rows` of their storage; `value`, `batch` (bytes) and
+   * `statements` of D1 at most. */
+  async written() {
+    return (await fetch(`${this.url}/__written`)).json();
   }
 
   /** Puts the Worker's clock forward. An object's alarm follows when the object is next asked something. */

@@ -35,8 +35,9 @@ pub struct Asked {
     pub network_text: String,
     /// Our key of the network; `None` where the request names none that is known.
     pub network: Option<String>,
-    /// In test: whether `payTo` was found to be another tenant's.
-    pub pay_to_taken: bool,
+    /// In test: whether it was just tried to register `payTo` by this use.
+    #[serde(default)]
+    pub pay_to_tried: bool,
     /// Whether the registry check lets it be used.
     pub chain_on: bool,
     /// Who pays, where the payload says.
@@ -142,6 +143,17 @@ impl Finding {
             Self::Refused(_, Reason::EvmValidBefore, _) => terms.own_key,
             Self::Good(_) | Self::External(..) | Self::Used(..) => true,
             Self::Refused(_, reason, _) => is_later(*reason) && !is_ours(*reason),
+            Self::Unavailable | Self::Deferred => false,
+        }
+    }
+
+    /// Whether the request uses its `payTo`, so that in test it registers it: the chain was asked, and the request itself
+    /// breaks no rule.
+    #[must_use]
+    pub const fn is_use(&self) -> bool {
+        match self {
+            Self::Good(_) | Self::Used(..) | Self::External(..) => true,
+            Self::Refused(..) => !self.is_static(),
             Self::Unavailable | Self::Deferred => false,
         }
     }

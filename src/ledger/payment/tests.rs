@@ -5,6 +5,7 @@ use crate::judge::Prior;
 use crate::ledger::book::Idempotency;
 use crate::ledger::budget::{Budget, Ended};
 use crate::ledger::claims::Held;
+use crate::network::Environment;
 use crate::settle::Spent;
 use crate::tenant::key::KeyHash;
 use crate::tenant::{Key, OwnLimits, Recipient, TenantStatus};
@@ -48,7 +49,7 @@ fn tenant(environment: Environment) -> Tenant {
             created_at: NOW,
             expires_at: None,
         }],
-        recipients: vec![Recipient { address: address(PAY_TO), default_for: Vec::new() }],
+        recipients: vec![Recipient { address: address(PAY_TO), default_for: Vec::new(), first_use: false }],
     }
 }
 
@@ -59,7 +60,7 @@ fn asked(verb: Verb) -> Asked {
         verb,
         network_text: "eip155:8453".to_owned(),
         network: Some("base".to_owned()),
-        pay_to_taken: false,
+        pay_to_tried: false,
         payer: None,
         chain_on: true,
         terms: Some(Terms {
@@ -392,7 +393,26 @@ fn what_is_not_open_to_the_tenant_is_refused_in_the_protocols_words() {
     let test = tenant(Environment::Test);
     let stop = step(&elsewhere, &test, &mut Admission::new(NOW), None);
     assert_eq!(stop, Err(Stop::Register(address(PAYER))));
-    assert_eq!(of(&Asked { pay_to_taken: true, ..elsewhere }, &test), Some(Reason::PayToNotAllowed));
+    assert_eq!(of(&Asked { pay_to_tried: true, ..elsewhere.clone() }, &test), Some(Reason::PayToNotAllowed));
+    // Not before the rates, not for a request that breaks a rule, and not where the chain was not asked or did not answer.
+    let mut full = Admission::new(NOW);
+    for _ in 0..test.limits().per_minute {
+        full.count(KeyId::new(NOW, 1), NOW);
+    }
+    let limited = step(&elsewhere, &test, &mut full, None);
+    assert!(matches!(limited, Err(Stop::Fault(fault)) if fault.code == Code::RateLimited));
+    let broken = Asked { finding: refused(Reason::InvalidPayload), ..elsewhere.clone() };
+    assert_eq!(of(&broken, &test), Some(Reason::InvalidPayload));
+    for finding in [Finding::Unavailable, Finding::Deferred] {
+        let stop = step(&Asked { finding, ..elsewhere.clone() }, &test, &mut Admission::new(NOW), None);
+        assert!(!matches!(stop, Err(Stop::Register(_))));
+    }
+    let mut crowded = test.clone();
+    for number in 0..100 {
+        let own = Address::Evm(alloy_primitives::Address::repeat_byte(100 + number));
+        crowded.recipients.push(Recipient { address: own, default_for: Vec::new(), first_use: true });
+    }
+    assert_eq!(of(&elsewhere, &crowded), Some(Reason::PayToNotAllowed));
     let mut dust = asked(Verb::Verify);
     dust.terms.as_mut().expect("terms").amount = Amount::atomic(999);
     assert_eq!(of(&dust, &live), Some(Reason::BelowMinimum));

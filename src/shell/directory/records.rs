@@ -6,13 +6,17 @@ use crate::api::records::Page;
 use crate::error::Fault;
 use crate::id::{KeyId, TenantId, VerificationId};
 use crate::ledger::admission::Closed;
+use crate::ledger::load::{LOAD_BYTES, RECORD_BYTES_MAX, lists};
 use crate::network::Environment;
+use crate::payment::Answer;
 use crate::payment::settlement::Settlement;
 use crate::shell::ledger::{Event, Record};
+use crate::shell::log;
 use crate::sql::directory as sql;
 use crate::time::UnixMillis;
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use worker::D1Database;
 
@@ -55,6 +59,14 @@ pub(crate) async fn records(
     rows.into_iter().map(read).collect()
 }
 
+/// A settlement as it is shipped.
+pub(crate) struct SettlementCopy {
+    pub(crate) settlement: Settlement,
+    /// Its text.
+    pub(crate) body: String,
+    pub(crate) revision: i64,
+}
+
 /// What a ledger ships in one batch.
 pub(crate) struct Shipment {
     tenant: TenantId,
@@ -62,7 +74,7 @@ pub(crate) struct Shipment {
     now: UnixMillis,
     records: Vec<Record>,
     events: Vec<Event>,
-    settlements: Vec<(Settlement, i64)>,
+    settlements: Vec<SettlementCopy>,
     usage: Vec<Closed>,
     last_used: Vec<(KeyId, UnixMillis)>,
 }
@@ -89,8 +101,8 @@ impl Shipment {
         self.events.push(event);
     }
 
-    pub(crate) fn settlement(&mut self, settlement: Settlement, revision: i64) {
-        self.settlements.push((settlement, revision));
+    pub(crate) fn settlement(&mut self, copy: SettlementCopy) {
+        self.settlements.push(copy);
     }
 
     pub(crate) fn usage(&mut self, closed: Closed) {
@@ -120,40 +132,51 @@ struct Columns {
     error_code: Option<crate::verdict::Refusal>,
 }
 
+/// Statements of one shipment: 100 for entries of the outbox and as many for their records, 51 for usage and keys, and
+/// some for lists of records.
+const STATEMENTS_MAX: usize = 300;
+/// Bytes of one shipment: a load of records and one of the outbox, each 1,000,000 or one larger row, and what JSON
+/// adds.
+const SHIPMENT_BYTES_MAX: usize = 5_000_000;
+
 /// Writes a shipment; harmless when repeated.
+///
+/// # Errors
+/// `LEDGER_UNAVAILABLE` where the directory does not take it; `INTERNAL` where it is larger than the directory takes.
 pub(crate) async fn ship(db: &D1Database, shipment: Shipment) -> Result<(), Fault> {
     let (tenant, environment) = (shipment.tenant.to_string(), shipment.environment.name());
-    let own = [Bind::Text(&tenant), Bind::Text(environment)];
-    let [tenant, environment] = own;
-    let mut statements = Vec::new();
-    if !shipment.records.is_empty() {
-        let rows = shipment.records.iter().map(row).collect::<Result<Vec<_>, _>>()?;
-        let rows = serde_json::to_string(&rows).map_err(Fault::internal)?;
-        statements.push(statement(db, sql::RECORDS_PUT, &[copy(&tenant), copy(&environment), Bind::Text(&rows)])?);
+    let (tenant, environment) = (Bind::Text(&tenant), Bind::Text(environment));
+    let (mut statements, mut bytes) = (Vec::new(), 0_usize);
+    let rows = shipment.records.iter().map(row).collect::<Result<Vec<_>, _>>()?;
+    for list in lists(&rows, LOAD_BYTES) {
+        bytes = bytes.saturating_add(list.len());
+        statements.push(statement(db, sql::RECORDS_PUT, &[tenant, environment, Bind::Text(&list)])?);
     }
     for event in &shipment.events {
-        let id = event.id.to_string();
+        let (id, body) = (event.id.to_string(), fitted(event.body.get())?);
+        bytes = bytes.saturating_add(body.len());
         let bind = [
             Bind::Text(&id),
-            copy(&tenant),
-            copy(&environment),
+            tenant,
+            environment,
             Bind::Text(event.kind.name()),
             Bind::Text(&event.subject),
             Bind::Ms(event.at),
-            Bind::Text(event.body.get()),
+            Bind::Text(&body),
         ];
         statements.push(statement(db, sql::EVENT_PUT, &bind)?);
     }
-    for (settlement, revision) in &shipment.settlements {
-        let (id, body) = (settlement.id.to_string(), serde_json::to_string(settlement).map_err(Fault::internal)?);
+    for SettlementCopy { settlement, body, revision } in &shipment.settlements {
+        let id = settlement.id.to_string();
+        bytes = bytes.saturating_add(body.len());
         let bind = [
             Bind::Text(&id),
-            copy(&tenant),
-            copy(&environment),
+            tenant,
+            environment,
             Bind::Ms(settlement.id.born()),
             Bind::Text(&settlement.network),
             Bind::Text(settlement.status.name()),
-            Bind::Text(&body),
+            Bind::Text(body),
             Bind::Number(u64::try_from(*revision).map_err(Fault::internal)?),
         ];
         statements.push(statement(db, sql::SETTLEMENT_PUT, &bind)?);
@@ -161,8 +184,8 @@ pub(crate) async fn ship(db: &D1Database, shipment: Shipment) -> Result<(), Faul
     for usage in &shipment.usage {
         let period = usage.period.to_string();
         let bind = [
-            copy(&tenant),
-            copy(&environment),
+            tenant,
+            environment,
             Bind::Text(&period),
             Bind::Number(usage.used),
             Bind::Number(usage.requests),
@@ -172,27 +195,31 @@ pub(crate) async fn ship(db: &D1Database, shipment: Shipment) -> Result<(), Faul
     }
     for (key, at) in &shipment.last_used {
         let key = key.to_string();
-        statements.push(statement(db, sql::KEY_USED, &[Bind::Ms(*at), copy(&tenant), Bind::Text(&key)])?);
+        statements.push(statement(db, sql::KEY_USED, &[Bind::Ms(*at), tenant, Bind::Text(&key)])?);
+    }
+    if statements.len() > STATEMENTS_MAX || bytes > SHIPMENT_BYTES_MAX {
+        return Err(Fault::internal(format!("a shipment of {bytes} bytes in {} statements", statements.len())));
     }
     batch(db, statements).await.map(|_| ())
 }
 
-const fn copy<'a>(bind: &Bind<'a>) -> Bind<'a> {
-    match bind {
-        Bind::Text(text) => Bind::Text(text),
-        Bind::Maybe(text) => Bind::Maybe(*text),
-        Bind::Ms(at) => Bind::Ms(*at),
-        Bind::Number(number) => Bind::Number(*number),
+/// A record's text. One that is too large for the directory, which only a build before could write, is shipped with
+/// shorter lists, as it is answered today.
+fn fitted(body: &str) -> Result<Cow<'_, str>, Fault> {
+    if body.len() <= RECORD_BYTES_MAX {
+        return Ok(Cow::Borrowed(body));
     }
+    let answer: Answer = serde_json::from_str(body).map_err(Fault::internal)?;
+    let fields = [("id", answer.id.to_string().into()), ("bytes", body.len().into())];
+    log::error("a record is shipped with shorter lists", &fields);
+    serde_json::to_string(&answer.listed()).map(Cow::Owned).map_err(Fault::internal)
 }
 
-/// A record as the statement takes it: its columns in order.
-type Row<'a> = (&'a str, UnixMillis, String, String, u8, &'static str, Option<&'static str>, i64, &'a str);
-
-fn row(record: &Record) -> Result<Row<'_>, Fault> {
+/// A record as the statement takes it, JSON: its columns in order.
+fn row(record: &Record) -> Result<String, Fault> {
     let columns: Columns = serde_json::from_str(&record.body).map_err(Fault::internal)?;
     let id = VerificationId::parse(&record.id).ok_or_else(|| Fault::internal("a record without an id"))?;
-    Ok((
+    let row = (
         &record.id,
         id.born(),
         columns.chain,
@@ -201,8 +228,9 @@ fn row(record: &Record) -> Result<Row<'_>, Fault> {
         columns.status.name(),
         columns.error_code.map(crate::verdict::Refusal::wire),
         record.revision,
-        &record.body,
-    ))
+        fitted(&record.body)?,
+    );
+    serde_json::to_string(&row).map_err(Fault::internal)
 }
 
 /// A tenant's ledger whose period is over and not closed in the directory.
@@ -245,4 +273,28 @@ pub(crate) async fn put_checks(
         statement(db, sql::CHECK_PUT, &[Bind::Text(chain), Bind::Text(outcome), Bind::Text(report), Bind::Ms(now)])
     });
     batch(db, statements.collect::<Result<_, _>>()?).await.map(|_| ())
+}
+
+/// Notes how many flights a Settler cannot carry on.
+pub(crate) async fn put_stuck(
+    db: &D1Database,
+    settler: &str,
+    chain: &str,
+    flights: usize,
+    now: UnixMillis,
+) -> Result<(), Fault> {
+    let flights = Bind::Number(u64::try_from(flights).map_err(Fault::internal)?);
+    let put = statement(db, sql::STUCK_PUT, &[Bind::Text(settler), Bind::Text(chain), flights, Bind::Ms(now)])?;
+    batch(db, vec![put]).await.map(|_| ())
+}
+
+/// How many flights were reported stuck since a time, by chain.
+pub(crate) async fn stuck(db: &D1Database, since: UnixMillis) -> Result<BTreeMap<String, u64>, Fault> {
+    #[derive(Deserialize)]
+    struct Row {
+        chain: String,
+        number: u64,
+    }
+    let rows: Vec<Row> = all(db, sql::STUCK_GET, &[Bind::Ms(since)]).await?;
+    Ok(rows.into_iter().map(|row| (row.chain, row.number)).collect())
 }

@@ -145,9 +145,15 @@ pub(super) struct RecipientRow {
     pub(super) address: String,
     created_ms: Option<u64>,
     removed_ms: Option<u64>,
+    first_use: Option<u8>,
 }
 
 impl RecipientRow {
+    /// Whether the tenant holds it by its first use alone.
+    pub(super) fn is_first_use(&self) -> bool {
+        self.first_use == Some(1)
+    }
+
     pub(super) fn address(&self) -> Option<Address> {
         let family = if self.address.starts_with("0x") { Family::Evm } else { Family::Svm };
         Address::parse(family, &self.address)
@@ -174,6 +180,12 @@ impl RecipientRow {
 #[derive(Clone, Copy, Debug, Deserialize)]
 pub(super) struct NumberRow {
     pub(super) number: u64,
+}
+
+/// A tenant that loses an address.
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct LoserRow {
+    pub(super) tenant_id: Option<String>,
 }
 
 #[derive(Clone, Debug, Deserialize)]

@@ -68,6 +68,15 @@ async fn spread(
     Ok(())
 }
 
+/// Lets the ledgers of those from whom addresses were taken know, before anybody else has them.
+async fn spread_to(app: &App, incoming: &Incoming, losers: Vec<TenantId>) -> Result<(), Fault> {
+    for loser in losers {
+        let (_, version) = directory::tenant(&app.db()?, loser).await?;
+        spread(app, incoming, loser, version, None).await?;
+    }
+    Ok(())
+}
+
 /// `POST /v1/admin/tenants`.
 pub(super) async fn create_tenant(app: &App, incoming: &Incoming) -> Result<Reply, Fault> {
     let new = admin::new_tenant(&incoming.body)?;
@@ -92,7 +101,7 @@ pub(super) async fn create_tenant(app: &App, incoming: &Incoming) -> Result<Repl
         recipients.push((*network, deriving.address(network, *wanted).await?));
     }
     let first = FirstRows { recipients: &recipients, keys: &keys };
-    directory::create_tenant(&db, id, &new, &first, incoming.now).await?;
+    spread_to(app, incoming, directory::create_tenant(&db, id, &new, &first, incoming.now).await?).await?;
     let (tenant, version) = directory::tenant(&db, id).await?;
     spread(app, incoming, id, version, new.region).await?;
     Ok(Reply::json(201, &TenantCreated { tenant, api_keys: FirstKeys { live, test } }))
@@ -125,7 +134,7 @@ pub(super) async fn patch_tenant(app: &App, incoming: &Incoming) -> Result<Reply
         };
         recipients.push((*network, address));
     }
-    directory::change_tenant(&db, id, &change, &recipients, incoming.now).await?;
+    spread_to(app, incoming, directory::change_tenant(&db, id, &change, &recipients, incoming.now).await?).await?;
     let (tenant, version) = directory::tenant(&db, id).await?;
     spread(app, incoming, id, version, None).await?;
     Ok(Reply::json(200, &TenantAlone { tenant }))
@@ -228,9 +237,10 @@ pub(super) async fn create_recipient(app: &App, incoming: &Incoming) -> Result<R
         return Err(invalid("address", &format!("is one too many: a tenant can have {RECIPIENTS_MAX} addresses")));
     }
     let address = Deriving::new(app, tenant, incoming.now).address(new.network, new.address).await?;
-    directory::create_recipient(&db, tenant, (new.network, &address), new.default, incoming.now)
+    let losers = directory::create_recipient(&db, tenant, (new.network, &address), new.default, incoming.now)
         .await
         .map_err(|fault| if fault.code == Code::RecipientTaken { fault.at("address") } else { fault })?;
+    spread_to(app, incoming, losers).await?;
     let (_, version) = directory::tenant(&db, tenant).await?;
     spread(app, incoming, tenant, version, None).await?;
     let recipient = one_recipient(app, tenant, &address, Some(new.network.environment)).await?;

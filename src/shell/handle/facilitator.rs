@@ -80,6 +80,8 @@ pub(super) async fn settle(app: &Rc<App>, context: &Rc<Context>, incoming: Incom
 async fn settle_now(app: &App, context: &Context, incoming: &Incoming, given: &mut Reopen) -> Result<Outgoing, Fault> {
     let (response, ready) = match book(app, context, incoming, Verb::Settle, &mut given.authorization).await? {
         (Outgoing::Passed(response), Some(ready)) if response.status() == 202 => (response, ready),
+        // A refusal gives nothing away, and goes out with all its headers.
+        (Outgoing::Passed(response), _) if response.status() >= 400 => return Ok(response.into()),
         (Outgoing::Passed(response), _) => {
             let (reply, handed) = response.handed_over().await?;
             given.settlement = handed;
@@ -280,7 +282,7 @@ fn unfound(
             Err(malformed) => malformed.network.clone(),
         },
         network: None,
-        pay_to_taken: false,
+        pay_to_tried: false,
         chain_on: true,
         payer: None,
         terms: None,

@@ -30,7 +30,7 @@ impl TenantLedger {
             let mut admission = memory.admission.clone();
             if admission.touch(id, now) {
                 store.atomically(|| store.put_admission(&admission))?;
-                memory.admission = admission;
+                memory.wrote(admission, now);
             }
             let key = authorise(&memory.tenant, key, scope, now)?;
             let answer = read(memory, key)?;

@@ -71,6 +71,7 @@ impl TenantLedger {
         }
         // What was recorded while this works finds its own alarm.
         self.alarm_at.set(None);
+        self.write_rates(now)?;
         let shipped = self.ship(now).await;
         self.look(now).await?;
         self.look_at_settlements(now).await?;
@@ -81,13 +82,29 @@ impl TenantLedger {
         let next = [store.next_watch()?, store.next_settlement()?, payment].into_iter().flatten().min();
         let watch = next.map(|at| at.max(after.plus(100)));
         let more = left || self.has_unshipped()?;
+        // What was counted while this worked: the next alarm may be far, and nothing is awaited until it is set.
+        self.write_rates(after)?;
         Ok([watch, more.then(|| after.plus(SHIP_AFTER_MS))].into_iter().flatten().min())
+    }
+
+    /// Writes the rates, if requests were counted since they were written: an eviction forgives none of them.
+    fn write_rates(&self, now: UnixMillis) -> Result<(), Fault> {
+        let store = self.store();
+        self.with(|memory| {
+            if memory.saved.is_all(&memory.admission) {
+                return Ok(());
+            }
+            let admission = memory.admission.clone();
+            store.atomically(|| store.put_admission(&admission))?;
+            memory.wrote(admission, now);
+            Ok(())
+        })
     }
 
     fn has_unshipped(&self) -> Result<bool, Fault> {
         let store = self.store();
         let shipped: Shipped = store.state("shipped")?.unwrap_or_default();
-        Ok(!store.records_after(&shipped.record, 1)?.is_empty() || !store.outbox(1)?.is_empty())
+        Ok(!store.record_sizes(&shipped.record, 1)?.is_empty() || !store.outbox_sizes(1)?.is_empty())
     }
 
     fn purge(&self, now: UnixMillis) -> Result<(), Fault> {

@@ -1,10 +1,11 @@
 //! One x402 payment in one step: look up, decide, write, all in one transaction.
 
+use super::remember::remembered;
 use super::store::Store;
 use super::{Memory, TenantLedger, nothing};
 use crate::address::Address;
 use crate::api::{Reply, facilitator, headers, problem};
-use crate::error::{Code, Fault};
+use crate::error::Fault;
 use crate::ledger::admission::{Admission, Closed, Stop, Stored};
 use crate::ledger::payment::{self, Asked, Booked, Finding, Kept, Known, Outcome, REPEATS_MS, Records, Verb};
 use crate::network;
@@ -15,8 +16,6 @@ use crate::time::UnixMillis;
 
 /// The route's name in the idempotency table.
 pub(super) const ROUTE: &str = "facilitator/settle";
-/// How often the rates are written while nothing is counted.
-const RATES_MS: u64 = 1_000;
 
 /// How a step came out.
 enum Step {
@@ -30,21 +29,16 @@ impl TenantLedger {
     pub(super) async fn payment(&self, asked: &Asked, envelope: &Envelope, now: UnixMillis) -> Result<Reply, Fault> {
         let mut step = self.payment_step(asked, envelope, now)?;
         if let Step::Register(address) = &step {
-            step = match self.register(address, now).await {
-                Ok(()) => self.payment_step(asked, envelope, now)?,
-                Err(fault) if fault.code == Code::RecipientNotRegistered => {
-                    let taken = Asked { pay_to_taken: true, ..asked.clone() };
-                    self.payment_step(&taken, envelope, now)?
-                }
-                Err(fault) => return Err(fault),
-            };
+            self.register(address, now).await?;
+            let tried = Asked { pay_to_tried: true, ..asked.clone() };
+            step = self.payment_step(&tried, envelope, now)?;
         }
         match step {
             Step::Done(reply) => {
                 self.wake_soon(now).await;
                 Ok(reply)
             }
-            Step::Register(_) => Err(Fault::internal("a recipient was registered and is not there")),
+            Step::Register(_) => Err(Fault::internal("a second recipient of one request")),
         }
     }
 
@@ -61,9 +55,10 @@ impl TenantLedger {
                 store.atomically(|| writes.write(&store, asked, now))?;
             }
             if writes.admission.is_some() {
-                memory.kept_at = now;
+                memory.wrote(admission, now);
+            } else {
+                memory.admission = admission;
             }
-            memory.admission = admission;
             if let Some(terms) = &asked.terms {
                 memory.note_payment(&terms.authorization, writes.booked.as_ref(), records.row);
             }
@@ -91,7 +86,10 @@ impl Booking<'_> {
         let admitted = match payment::admit(asked, tenant, admission, self.records, now) {
             Ok(admitted) => admitted,
             Err(Stop::Register(address)) => return (Step::Register(address), Writes::default()),
-            Err(Stop::Fault(fault)) => return before(refuse(&fault, origin), admission),
+            Err(Stop::Fault(fault)) => {
+                let reply = remembered(refuse(&fault, origin), &fault, admission.rates(tenant, now), now);
+                return before(reply, admission);
+            }
             Err(Stop::Repeat(status, body)) => {
                 let reply = Reply { status, content_type: "application/json", body, headers: Vec::new() };
                 let reply = reply.with(REPLAYED, "true");
@@ -116,7 +114,8 @@ impl Booking<'_> {
             answer_until: is_success.then(|| now.plus(REPEATS_MS)),
             at: now,
         });
-        let due = is_due(&self.memory.admission, admission, now.since(self.memory.kept_at));
+        let memory = self.memory;
+        let due = memory.saved.is_due(&memory.admission, admission, tenant.limits().per_minute, now);
         let admission_due = due.then(|| admission.clone());
         (self.done(reply, admission), Writes { booked, stored, admission: admission_due, ..Writes::default() })
     }
@@ -170,13 +169,6 @@ impl Writes {
         }
         self.admission.as_ref().map_or(Ok(()), |admission| store.put_admission(admission))
     }
-}
-
-/// Whether the admission must be written: at once where something was counted for good;
-/// the rates alone once a second, so that a crash forgets no more of a window.
-fn is_due(before: &Admission, after: &Admission, ago_ms: u64) -> bool {
-    let counted = |admission: &Admission| (admission.period, admission.used);
-    counted(before) != counted(after) || before.spending != after.spending || ago_ms >= RATES_MS
 }
 
 /// All that is recorded and could matter to a request.

@@ -59,7 +59,7 @@ impl TenantLedger {
                 }
                 store.put_admission(&admission)
             })?;
-            memory.admission = admission;
+            memory.wrote(admission, now);
             Ok(())
         })?;
         self.wake_soon(now).await;
@@ -229,7 +229,7 @@ impl TenantLedger {
                 store.put_settlement_due(id, None)?;
                 store.put_admission(&admission)
             })?;
-            memory.admission = admission;
+            memory.wrote(admission, now);
             Ok(())
         })
     }

@@ -1,25 +1,27 @@
 //! The outbox: what the ledger has recorded goes to the directory, at least
 //! once, with ids and revisions that make a repeat harmless.
 
+use super::store::Store;
 use super::{TenantLedger, nothing};
 use crate::api::Reply;
 use crate::error::{Code, Fault};
 use crate::id::{EventId, KeyId, SettlementId};
 use crate::ledger::admission::Closed;
 use crate::ledger::follow::EventKind;
+use crate::ledger::load::Load;
 use crate::shell::app::db;
-use crate::shell::directory::{self, Shipment};
+use crate::shell::directory::{self, SettlementCopy, Shipment};
 use crate::time::{Period, UnixMillis};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Records of one batch: about 4 KiB each, so 400 KiB of the 2 MB that D1 takes as one value.
-const BATCH: i64 = 100;
-/// Batches of one waking: 20 × 100 = 2,000 records.
+/// Rows that are looked at for one batch: as many as a load holds.
+const LOOKED_AT: i64 = 100;
+/// Batches of one waking: 20 × 100 = 2,000 records of the usual 4 KiB.
 const BATCHES_MAX: usize = 20;
-/// Where no record is older.
-const NO_RECORD: &str = "";
+/// Keys of one batch whose last use is noted.
+const KEYS_MAX: usize = 50;
 
 /// What has reached the directory.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,6 +60,84 @@ fn event(text: &str) -> Result<Event, Fault> {
     Ok(event)
 }
 
+/// Loads the oldest records after one; answers the last of them, and whether more may be left. Ids are never empty:
+/// after the empty one come all.
+fn load_records(store: &Store, after: &str, shipment: &mut Shipment) -> Result<(Option<String>, bool), Fault> {
+    let mut load = Load::default();
+    let sizes = store.record_sizes(after, LOOKED_AT)?;
+    let last = sizes.into_iter().take_while(|(_, bytes)| load.takes(*bytes)).last().map(|(id, _)| id);
+    if let Some(last) = &last {
+        for record in store.records_between(after, last)? {
+            shipment.record(record);
+        }
+    }
+    Ok((last, load.is_full()))
+}
+
+/// Loads the oldest entries of the outbox with what they name; answers the last of them, and whether more may be left.
+fn load_outbox(store: &Store, shipment: &mut Shipment) -> Result<(Option<i64>, bool), Fault> {
+    let mut entries = Load::default();
+    let sizes = store.outbox_sizes(LOOKED_AT)?;
+    let Some((upto, _)) = sizes.into_iter().take_while(|(_, bytes)| entries.takes(*bytes)).last() else {
+        return Ok((None, false));
+    };
+    // What an entry names is larger than the entry.
+    let (mut load, mut newest, mut done) = (Load::default(), BTreeSet::new(), None);
+    for row in store.outbox(upto)? {
+        let is_taken = match row.kind.as_str() {
+            "period" => {
+                let taken = load.takes(row.body.len());
+                if taken {
+                    shipment.usage(serde_json::from_str::<Closed>(&row.body).map_err(Fault::internal)?);
+                }
+                taken
+            }
+            "event" => {
+                let taken = load.takes(row.body.len());
+                if taken {
+                    shipment.event(event(&row.body)?);
+                }
+                taken
+            }
+            // Its newest text, whatever the entry was written for, once a batch.
+            "settlement" if newest.contains(&row.body) => true,
+            "settlement" => {
+                let id = SettlementId::parse(&row.body).ok_or_else(|| Fault::internal("a settlement without id"))?;
+                match store.settlement(id)? {
+                    Some((kept, revision)) => {
+                        let body = serde_json::to_string(&kept.settlement).map_err(Fault::internal)?;
+                        let taken = load.takes(body.len());
+                        if taken {
+                            shipment.settlement(SettlementCopy { settlement: kept.settlement, body, revision });
+                            newest.insert(row.body);
+                        }
+                        taken
+                    }
+                    None => true,
+                }
+            }
+            "record" if newest.contains(&row.body) => true,
+            "record" => match store.record(&row.body)? {
+                Some(record) => {
+                    let taken = load.takes(record.body.len());
+                    if taken {
+                        shipment.record(record);
+                        newest.insert(row.body);
+                    }
+                    taken
+                }
+                None => true,
+            },
+            other => return Err(Fault::internal(format!("an outbox entry of kind '{other}'"))),
+        };
+        if !is_taken {
+            break;
+        }
+        done = Some(row.seq);
+    }
+    Ok((done, entries.is_full() || load.is_full()))
+}
+
 impl TenantLedger {
     /// Ships all there is, within bounds. Answers whether something is left.
     pub(super) async fn ship(&self, now: UnixMillis) -> Result<bool, Fault> {
@@ -76,64 +156,36 @@ impl TenantLedger {
         let before = shipped.clone();
         let (tenant, environment, admission) =
             self.with(|memory| Ok((memory.tenant.id, memory.tenant.environment, memory.admission.clone())))?;
-        let from = if shipped.record.is_empty() { NO_RECORD } else { &shipped.record };
-        let records = store.records_after(from, BATCH)?;
-        let outbox = store.outbox(BATCH)?;
         let mut shipment = Shipment::new(tenant, environment, now);
-        for row in &records {
-            shipment.record(row.clone());
-        }
-        let mut newest = BTreeSet::new();
-        for row in &outbox {
-            match row.kind.as_str() {
-                "period" => shipment.usage(serde_json::from_str::<Closed>(&row.body).map_err(Fault::internal)?),
-                "event" => shipment.event(event(&row.body)?),
-                "settlement" => {
-                    let id =
-                        SettlementId::parse(&row.body).ok_or_else(|| Fault::internal("a settlement without id"))?;
-                    // Its newest text, whatever the entry was written for, once a batch.
-                    if newest.insert(id)
-                        && let Some((kept, revision)) = store.settlement(id)?
-                    {
-                        shipment.settlement(kept.settlement, revision);
-                    }
-                }
-                // The record's newest text, whatever the entry was written for.
-                "record" => {
-                    if let Some(record) = store.record(&row.body)? {
-                        shipment.record(record);
-                    }
-                }
-                other => return Err(Fault::internal(format!("an outbox entry of kind '{other}'"))),
-            }
-        }
+        let (last, more_records) = load_records(&store, &shipped.record, &mut shipment)?;
+        let (newest, more_entries) = load_outbox(&store, &mut shipment)?;
         let usage = (admission.period, admission.used, admission.requests);
         if shipped.usage != Some(usage) {
             shipment.usage(Closed { period: usage.0, used: usage.1, requests: usage.2 });
             shipped.usage = Some(usage);
         }
-        for (key, at) in &admission.last_used {
-            if shipped.last_used.get(key) != Some(at) {
-                shipment.last_used(*key, *at);
-            }
+        let unshipped = |(key, at): &(&KeyId, &UnixMillis)| shipped.last_used.get(*key) != Some(*at);
+        let used: Vec<(KeyId, UnixMillis)> =
+            admission.last_used.iter().filter(unshipped).take(KEYS_MAX).map(|(key, at)| (*key, *at)).collect();
+        for (key, at) in &used {
+            shipment.last_used(*key, *at);
         }
-        shipped.last_used.clone_from(&admission.last_used);
-        if let Some(last) = records.last() {
-            shipped.record.clone_from(&last.id);
+        let more_keys = used.len() >= KEYS_MAX;
+        shipped.last_used.extend(used);
+        shipped.record = last.unwrap_or(shipped.record);
+        match (shipment.is_empty(), newest) {
+            (true, None) => return Ok(false),
+            // Entries of what is not there any more.
+            (true, Some(_)) => {}
+            (false, _) => directory::ship(&db(&self.env)?, shipment).await?,
         }
-        if shipment.is_empty() {
-            return Ok(false);
-        }
-        directory::ship(&db(&self.env)?, shipment).await?;
-        let newest = outbox.last().map(|row| row.seq);
         store.atomically(|| {
             if let Some(seq) = newest {
                 store.clear_outbox(seq)?;
             }
             if shipped == before { Ok(()) } else { store.put_state("shipped", &shipped) }
         })?;
-        let full = |rows: usize| i64::try_from(rows).unwrap_or(i64::MAX) >= BATCH;
-        Ok(full(records.len()) || full(outbox.len()))
+        Ok(more_records || more_entries || more_keys)
     }
 
     /// Ships until nothing is left: what was answered can then be read in the directory.
@@ -147,7 +199,7 @@ impl TenantLedger {
                     store.put_outbox("period", &body)?;
                     store.put_admission(&admission)
                 })?;
-                memory.admission = admission;
+                memory.wrote(admission, now);
             }
             Ok(())
         })?;

@@ -40,6 +40,11 @@ fn kept(body: &str, course: &str) -> Result<Kept, Fault> {
     Ok(Kept { settlement, course: serde_json::from_str(course).map_err(broken)? })
 }
 
+/// A column that counts bytes.
+fn bytes(value: Option<&Value>) -> Result<usize, Fault> {
+    usize::try_from(integer(value)).map_err(broken)
+}
+
 /// A column of unix milliseconds that may be null.
 fn maybe_millis(value: Option<&Value>) -> Option<UnixMillis> {
     matches!(value, Some(Value::Integer(_))).then(|| millis(value))
@@ -149,8 +154,15 @@ impl Store {
         self.run(sql::RECORD_UPDATE, vec![body.into(), id.into()])
     }
 
-    pub(super) fn records_after(&self, id: &str, limit: i64) -> Result<Vec<Record>, Fault> {
-        let rows = self.rows(sql::RECORDS_AFTER, vec![id.into(), limit.into()])?;
+    /// The oldest records after an id, with their sizes in bytes.
+    pub(super) fn record_sizes(&self, id: &str, limit: i64) -> Result<Vec<(String, usize)>, Fault> {
+        let rows = self.rows(sql::RECORD_SIZES, vec![id.into(), limit.into()])?;
+        rows.iter().map(|row| Ok((text(row.first()), bytes(row.get(1))?))).collect()
+    }
+
+    /// The records after an id, up to another.
+    pub(super) fn records_between(&self, after: &str, upto: &str) -> Result<Vec<Record>, Fault> {
+        let rows = self.rows(sql::RECORDS_BETWEEN, vec![after.into(), upto.into()])?;
         let read =
             |row: &Vec<Value>| Record { id: text(row.first()), revision: integer(row.get(1)), body: text(row.get(2)) };
         Ok(rows.iter().map(read).collect())
@@ -361,8 +373,15 @@ impl Store {
         self.run(sql::OUTBOX_PUT, vec![kind.into(), body.into()])
     }
 
-    pub(super) fn outbox(&self, limit: i64) -> Result<Vec<OutboxRow>, Fault> {
-        let rows = self.rows(sql::OUTBOX_GET, vec![limit.into()])?;
+    /// The oldest entries of the outbox, with their sizes in bytes.
+    pub(super) fn outbox_sizes(&self, limit: i64) -> Result<Vec<(i64, usize)>, Fault> {
+        let rows = self.rows(sql::OUTBOX_SIZES, vec![limit.into()])?;
+        rows.iter().map(|row| Ok((integer(row.first()), bytes(row.get(1))?))).collect()
+    }
+
+    /// The entries of the outbox up to one.
+    pub(super) fn outbox(&self, upto: i64) -> Result<Vec<OutboxRow>, Fault> {
+        let rows = self.rows(sql::OUTBOX_GET, vec![upto.into()])?;
         let read =
             |row: &Vec<Value>| OutboxRow { seq: integer(row.first()), kind: text(row.get(1)), body: text(row.get(2)) };
         Ok(rows.iter().map(read).collect())

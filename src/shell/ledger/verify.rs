@@ -1,12 +1,13 @@
 //! One verification in one step: look up, decide, write, all in one transaction.
 
+use super::remember::remembered;
 use super::store::Store;
 use super::{Memory, TenantLedger, nothing};
 use crate::address::{Address, Family};
 use crate::api::{Reply, headers, problem};
 use crate::error::{Code, Fault, Retry};
 use crate::id::ClaimId;
-use crate::ledger::admission::{Admission, Stop, Stored, not_registered};
+use crate::ledger::admission::{Admission, Stop, Stored, authorise, not_registered};
 use crate::ledger::book::{self, Booked, Known, Request, Seen};
 use crate::ledger::claims::{self, Held, Prior, Unit};
 use crate::ledger::follow;
@@ -15,9 +16,9 @@ use crate::payment::{Answer, Status};
 use crate::shell::app::db;
 use crate::shell::directory;
 use crate::shell::http::refuse;
-use crate::shell::isolate::{self, Refused};
-use crate::shell::ledgers::{Envelope, REMEMBER, REPLAYED};
-use crate::tenant::Recipient;
+use crate::shell::isolate;
+use crate::shell::ledgers::{Envelope, REPLAYED};
+use crate::tenant::Scope;
 use crate::time::UnixMillis;
 use std::collections::BTreeSet;
 
@@ -26,7 +27,10 @@ const ROUTE: &str = "verify";
 
 /// How a step came out.
 enum Step {
+    /// Answered; nothing was counted.
     Done(Reply),
+    /// Answered and counted: the admission is written.
+    Counted(Reply),
     /// In test: register the recipient first, then step again.
     Register(Address),
 }
@@ -34,21 +38,28 @@ enum Step {
 impl TenantLedger {
     /// Books one verification.
     pub(super) async fn verify(&self, request: &Request, envelope: &Envelope, now: UnixMillis) -> Result<Reply, Fault> {
-        let mut step = self.step(request, envelope, now)?;
-        if let Step::Register(address) = &step {
-            self.register(address, now).await?;
-            step = self.step(request, envelope, now)?;
+        let mut step = self.step(request, envelope, None, now)?;
+        if let Step::Register(address) = step {
+            self.register(&address, now).await?;
+            step = self.step(request, envelope, Some(address), now)?;
         }
         match step {
-            Step::Done(reply) => {
+            Step::Done(reply) | Step::Counted(reply) => {
                 self.wake_soon(now).await;
                 Ok(reply)
             }
-            Step::Register(_) => Err(Fault::internal("a recipient was registered and is not there")),
+            Step::Register(_) => Err(Fault::internal("a second recipient of one request")),
         }
     }
 
-    fn step(&self, request: &Request, envelope: &Envelope, now: UnixMillis) -> Result<Step, Fault> {
+    /// `tried` is a recipient whose registration was just tried: if the tenant does not hold it, it never will.
+    fn step(
+        &self,
+        request: &Request,
+        envelope: &Envelope,
+        tried: Option<Address>,
+        now: UnixMillis,
+    ) -> Result<Step, Fault> {
         let store = self.store();
         self.with(|memory| {
             let payers = known_payers(&store, &memory.payers, request)?;
@@ -58,36 +69,25 @@ impl TenantLedger {
                     let body = serde_json::to_string(&closed).map_err(Fault::internal)?;
                     store.put_outbox("period", &body)?;
                 }
-                Booking { store: &store, memory, payers: &payers, request, envelope, now }.run(&mut admission)
+                Booking { store: &store, memory, payers: &payers, request, envelope, tried, now }.run(&mut admission)
             })?;
-            memory.admission = admission;
+            match &step {
+                Step::Counted(_) => memory.wrote(admission, now),
+                Step::Done(_) | Step::Register(_) => memory.admission = admission,
+            }
             memory.remember_payers(payers);
             Ok(step)
         })
     }
 
-    /// Registers an address that nobody holds to this tenant (test only).
+    /// In test, tries to register an address to this tenant by its first use, and takes the directory's whole copy:
+    /// what was revoked meanwhile is revoked here too. Whether the tenant holds the address, the copy says.
     pub(super) async fn register(&self, address: &Address, now: UnixMillis) -> Result<(), Fault> {
         let (id, environment) = self.with(|memory| Ok((memory.tenant.id, memory.tenant.environment)))?;
-        let outcome = directory::register_first_use(&db(&self.env)?, id, environment, address, now).await?;
-        let Some(version) = outcome else {
-            let detail = format!("{address} is registered to another tenant");
-            return match not_registered(detail) {
-                Stop::Fault(fault) => Err(*fault),
-                Stop::Repeat(..) | Stop::Register(_) => Err(Fault::internal("a refusal is a fault")),
-            };
-        };
-        let store = self.store();
-        self.with(|memory| {
-            let mut tenant = memory.tenant.clone();
-            if !tenant.holds(address) {
-                tenant.recipients.push(Recipient { address: *address, default_for: Vec::new() });
-            }
-            tenant.version = tenant.version.max(version);
-            store.atomically(|| store.put_tenant(&tenant))?;
-            memory.tenant = tenant;
-            Ok(())
-        })
+        let db = db(&self.env)?;
+        directory::register_first_use(&db, id, environment, address, now).await?;
+        let tenant = directory::load(&db, id, environment).await?;
+        self.take(tenant.ok_or_else(|| Fault::internal("a tenant without a row"))?, now)
     }
 }
 
@@ -115,6 +115,8 @@ struct Booking<'a> {
     payers: &'a [Address],
     request: &'a Request,
     envelope: &'a Envelope,
+    /// A recipient whose registration by first use was just tried.
+    tried: Option<Address>,
     now: UnixMillis,
 }
 
@@ -127,6 +129,11 @@ impl Booking<'_> {
         };
         let admitted = match book::admit(request, tenant, admission, stored.as_ref(), self.now) {
             Ok(admitted) => admitted,
+            // Whoever only asks whether to ask the chain registers nothing.
+            Err(Stop::Register(_)) if request.seen == Seen::Deferred => return Ok(Step::Done(nothing())),
+            Err(Stop::Register(address)) if self.tried == Some(address) => {
+                return self.unregistered(&address, admission);
+            }
             Err(Stop::Register(address)) => return Ok(Step::Register(address)),
             Err(Stop::Repeat(status, body)) => {
                 let mut reply = Reply { status, content_type: content_type(status), body, headers: Vec::new() };
@@ -149,7 +156,18 @@ impl Booking<'_> {
         };
         self.store.put_admission(admission)?;
         self.remember_answer(&reply)?;
-        Ok(Step::Done(self.with_rates(reply, admission)))
+        Ok(Step::Counted(self.with_rates(reply, admission)))
+    }
+
+    /// A recipient that could not be registered by first use. The directory was asked for it, so that it counts against
+    /// the rates, as a request that fails at the chain does.
+    fn unregistered(&self, address: &Address, admission: &mut Admission) -> Result<Step, Fault> {
+        let tenant = &self.memory.tenant;
+        let key = authorise(tenant, &self.request.key, Some(Scope::Verify), self.now)?.id;
+        admission.count(key, self.now);
+        self.store.put_admission(admission)?;
+        let fault = not_registered(format!("{address} belongs to another tenant, or was removed from this one"));
+        self.refused(&fault, admission).map(Step::Counted)
     }
 
     /// What of the payment belongs to settlements of this ledger by the authorizations that they
@@ -250,21 +268,8 @@ impl Booking<'_> {
         if matches!(fault.code, Code::ChainNotEnabled | Code::RecipientNotRegistered) {
             self.remember_answer(&reply)?;
         }
-        let refused = if fault.code == Code::RateLimited {
-            Refused::Limited {
-                until: self.now.plus(fault.retry_after_s.unwrap_or(1).saturating_mul(1_000)),
-                detail: fault.detail.to_string(),
-                upgrade: fault.upgrade,
-                rates: admission.rates(&self.memory.tenant, self.now),
-            }
-        } else {
-            Refused::AskFirst
-        };
-        let reply = match serde_json::to_string(&refused) {
-            Ok(text) if fault.code != Code::IdempotencyConflict => reply.with(REMEMBER, text),
-            Ok(_) | Err(_) => reply,
-        };
-        Ok(self.with_rates(reply, admission))
+        let rates = admission.rates(&self.memory.tenant, self.now);
+        Ok(self.with_rates(remembered(reply, fault, rates, self.now), admission))
     }
 
     fn with_rates(&self, mut reply: Reply, admission: &Admission) -> Reply {

@@ -36,6 +36,7 @@ impl Settler {
         let text = serde_json::to_string(&Report { spent: more, ..report.clone() }).map_err(broken)?;
         db.run(sql::FLIGHT_END, vec![text.into(), ms(now), key.into()])?;
         self.put_off.borrow_mut().remove(key);
+        self.rotas.borrow_mut().versions.forget(key);
         if let Some(more) = more {
             self.put_sent(key, row.nonce, &row.sent)?;
             self.charge(more, row.flight.free)?;

@@ -3,7 +3,7 @@
 //! on holds no other up.
 
 use super::store::Row;
-use super::{ALARM_MS, CARRY_MAX, IDLE_MS, LOOK_MAX, REPORT_AT_ONCE, REPORT_MS, Settler, cause, stuck};
+use super::{ALARM_MS, CARRY_MAX, IDLE_MS, LOOK_MAX, REPORT_AT_ONCE, REPORT_MS, Settler, cause, network_of};
 use crate::error::Fault;
 use crate::settle::{Cargo, Flight, Report};
 use crate::shell::app::{self, App};
@@ -62,6 +62,7 @@ impl Settler {
             self.report_ended(&app).await,
             self.follow(&app).await,
             self.fill_gaps(&app).await,
+            self.report_trouble().await,
         ] {
             if let Err(fault) = done {
                 log::error("a part of a settler's turn failed", &[("cause", cause(&fault))]);
@@ -91,7 +92,7 @@ impl Settler {
                 continue;
             }
             if let Err(fault) = self.push_again(app, &row.key).await {
-                stuck(&row.key, &fault);
+                self.stuck(&row.key, &fault);
             }
         }
         Ok(())
@@ -133,7 +134,7 @@ impl Settler {
                 }
             }
             Ok(None) => {}
-            Err(fault) => stuck(key, &fault),
+            Err(fault) => self.stuck(key, &fault),
         }
     }
 
@@ -149,11 +150,15 @@ impl Settler {
     }
 
     /// Those of these flights that are on their way, by nonce: so they end in the order in which
-    /// their blocks hold them. One that cannot be read is skipped.
+    /// their blocks hold them. One that cannot be read, or is on no network, is skipped.
     pub(super) fn open_rows(&self, keys: &[String]) -> Vec<Row> {
         let read = |key: &String| {
-            self.open_row(key).unwrap_or_else(|fault| {
-                stuck(key, &fault);
+            let row = self.open_row(key).and_then(|row| match row {
+                Some(row) => network_of(&row.flight).map(|_| Some(row)),
+                None => Ok(None),
+            });
+            row.unwrap_or_else(|fault| {
+                self.stuck(key, &fault);
                 None
             })
         };

@@ -5,7 +5,7 @@
 use super::books::budget;
 use super::orders::Launch;
 use super::store::Row;
-use super::{ALARM_MS, Landed, Settler, network_of, signer_of};
+use super::{ALARM_MS, CARRY_MAX, LOOK_CALLS_MAX, LOOK_MAX, Landed, Settler, network_of, signer_of};
 use crate::address::{Address, TxId};
 use crate::chain::evm::tx::{self, Message, Price};
 use crate::chain::facts::Call;
@@ -64,7 +64,8 @@ impl Settler {
             if self.row(&flight.key())?.is_some() || !self.is_current(&flight.key(), launch) {
                 return Ok(Ok(None));
             }
-            let idle = before.is_empty() && self.launched.get() == launched;
+            // Also one that cannot be read has its nonce.
+            let idle = before.is_empty() && self.launched.get() == launched && self.open_keys()?.is_empty();
             match self.decide(app, flight, observed, before)? {
                 // What has been mined meanwhile is no longer owed.
                 Err(Denied::Balance) if !is_last => self.look_for_payer(app, &flight.payer).await?,
@@ -119,11 +120,12 @@ impl Settler {
 
     /// Looks for what is on its way for a payer.
     pub(super) async fn look_for_payer(&self, app: &App, payer: &Address) -> Result<(), Fault> {
-        let mut rows = Vec::new();
-        for (key, _) in self.flying()?.into_iter().filter(|(_, flight)| flight.payer == *payer).take(super::LOOK_MAX) {
-            rows.extend(self.open_row(&key)?);
+        let flying = self.flying()?.into_iter().filter(|(_, flight)| flight.payer == *payer);
+        let keys: Vec<String> = flying.map(|(key, _)| key).take(CARRY_MAX).collect();
+        for batch in keys.chunks(LOOK_MAX) {
+            self.look(app, &self.open_rows(batch)).await?;
         }
-        self.look(app, &rows).await
+        Ok(())
     }
 
     /// Hands a version to the chain, and does what a refusal asks for, in the same turn.
@@ -179,7 +181,15 @@ impl Settler {
     /// Signs and stores a version in the newest one's place, at today's price or an eighth more,
     /// whichever is higher. `None` where it may not be: the time is over, or the cap is reached.
     async fn replaced(&self, app: &App, row: &Row, kind: Kind) -> Result<Option<Version>, Fault> {
-        let (network, signer) = (network_of(&row.flight)?, evm_signer(app, &row.flight)?);
+        let network = network_of(&row.flight)?;
+        let signer = match evm_signer(app, &row.flight) {
+            Ok(signer) => signer,
+            // What was signed before is sent as it is.
+            Err(fault) => {
+                self.stuck(&row.key, &fault);
+                return Ok(None);
+            }
+        };
         let observed = observe(app, &row.flight, true, None).await?;
         let Some(row) = self.open_row(&row.key)? else { return Ok(None) };
         let Some(newest) = row.sent.newest() else { return Ok(None) };
@@ -238,18 +248,21 @@ impl Settler {
         })
     }
 
-    /// Which versions are in a block, and what they took.
+    /// Which versions are in a block, and what they took: of many versions, of those whose turn it is.
     pub(super) async fn landed_evm(&self, app: &App, rows: &[Row]) -> Result<Vec<Landed>, Fault> {
         let Some(first) = rows.first() else { return Ok(Vec::new()) };
         let network = network_of(&first.flight)?;
-        let asked = |row: &Row| -> Vec<(TxId, Call, (u64, Price))> {
+        let flights: Vec<(&str, usize)> = rows.iter().map(|row| (row.key.as_str(), row.sent.versions.len())).collect();
+        let turn = self.rotas.borrow_mut().versions.next(&flights, LOOK_CALLS_MAX);
+        let asked = |(row, turn): (&Row, Vec<usize>)| -> Vec<(TxId, Call, (u64, Price))> {
             let most = |version: &Version| {
                 let price = version.price.unwrap_or(Price { max_wei: row.flight.cap_wei(network), tip_wei: 0 });
                 (row.flight.gas_limit(), price)
             };
-            row.sent.versions.iter().map(|sent| (sent.id, tx::receipt_call(&sent.id), most(sent))).collect()
+            let versions = turn.into_iter().filter_map(|at| row.sent.versions.get(at));
+            versions.map(|sent| (sent.id, tx::receipt_call(&sent.id), most(sent))).collect()
         };
-        let asked: Vec<_> = rows.iter().flat_map(asked).collect();
+        let asked: Vec<_> = rows.iter().zip(turn).flat_map(asked).collect();
         let calls: Vec<Call> = asked.iter().map(|(_, call, _)| call.clone()).collect();
         let facts = rpc::call_all(network, &app.settings.providers(network), &calls).await;
         let landed = asked.into_iter().filter_map(|(id, call, most)| {
@@ -299,7 +312,11 @@ pub(super) async fn observe(
     payer: Option<&Address>,
 ) -> Result<Observed, Fault> {
     let network = network_of(flight)?;
-    let count = tx::count_call(evm_signer(app, flight)?.address());
+    // The key is not needed for this: of a signer that is no longer configured, the flights are carried on.
+    let Address::Evm(signer) = flight.signer else {
+        return Err(Fault::internal("a flight with a signer of another family"));
+    };
+    let count = tx::count_call(signer);
     let holding = payer.and_then(|payer| tx::holding_call(network, payer));
     let mut calls: Vec<Call> = [Some(count.clone()), holding.clone()].into_iter().flatten().collect();
     if price {

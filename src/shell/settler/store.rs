@@ -56,17 +56,25 @@ impl Settler {
         Ok(self.row(key)?.filter(|row| row.report.is_none()))
     }
 
-    /// All that is on its way.
+    /// All that is on its way. One that cannot be read is skipped: it holds no launch up.
     pub(super) fn flying(&self) -> Result<Vec<(String, Flight)>, Fault> {
         let rows = self.db().rows(sql::FLIGHTS_FLYING, Vec::new())?;
         let read = |row: &Vec<worker::SqlStorageValue>| {
-            Ok((text(row.first()), serde_json::from_str(&text(row.get(1))).map_err(broken)?))
+            let key = text(row.first());
+            match serde_json::from_str(&text(row.get(1))).map_err(broken) {
+                Ok(flight) => Some((key, flight)),
+                Err(fault) => {
+                    self.stuck(&key, &fault);
+                    None
+                }
+            }
         };
-        rows.iter().map(read).collect()
+        Ok(rows.iter().filter_map(read).collect())
     }
 
     /// A flight with its first version.
     pub(super) fn put_flight(&self, flight: &Flight, nonce: u64, version: Version) -> Result<(), Fault> {
+        self.note_chain(&flight.network)?;
         let bind = vec![
             flight.key().into(),
             number(nonce),

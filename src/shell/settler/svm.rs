@@ -4,7 +4,7 @@
 use super::books::budget;
 use super::orders::Launch;
 use super::store::Row;
-use super::{ALARM_MS, LOOK_MAX, Landed, Settler, network_of, signer_of, stuck};
+use super::{ALARM_MS, LOOK_MAX, Landed, Settler, network_of, signer_of};
 use crate::address::TxId;
 use crate::amount::Amount;
 use crate::chain::facts::{Call, Facts, Reply as Said};
@@ -167,7 +167,7 @@ impl Settler {
             self.send_svm(app, row, version, false).await
         };
         if let Err(fault) = done {
-            stuck(&row.key, &fault);
+            self.stuck(&row.key, &fault);
         }
     }
 

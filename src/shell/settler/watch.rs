@@ -3,7 +3,7 @@
 //! sent, and whatever comes of them is reported.
 
 use super::store::Row;
-use super::{Settler, network_of, stuck};
+use super::{Settler, network_of};
 use crate::address::TxId;
 use crate::chain::trace::{Depth, Found};
 use crate::error::Fault;
@@ -53,13 +53,13 @@ impl Settler {
                 let since = UnixMillis(u64::try_from(integer(due.get(1))).unwrap_or_default());
                 let followed = match self.follow_one(app, &key, since, now).await {
                     Err(fault) => {
-                        stuck(&key, &fault);
+                        self.stuck(&key, &fault);
                         self.watch_on(&key, since, now)
                     }
                     Ok(()) => Ok(()),
                 };
                 if let Err(fault) = followed {
-                    stuck(&key, &fault);
+                    self.stuck(&key, &fault);
                 }
             }))
             .await;

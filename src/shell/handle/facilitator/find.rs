@@ -97,10 +97,6 @@ pub(super) async fn free<'a>(
             return None;
         }
     };
-    match asked.verb {
-        Verb::Settle => gas::refresh_later(app, context, network, incoming.now),
-        Verb::Verify => holds::refresh_later(app, context, network, incoming.now),
-    }
     let (authorization, signers) = once(&terms, network, signers)?;
     let signer = signers.first().map(|signer| signer.address());
     let own_key = late.is_some() && matches!(&terms, exact::Terms::Evm(terms) if terms.is_own_key());
@@ -128,6 +124,11 @@ pub(super) async fn on_chain(
         let (reason, message) = (Reason::NetworkNotEnabled, "nothing is settled on this network".to_owned());
         asked.finding = Finding::Refused(Checks::none(), reason, message.clone());
         return free.ready(Some((reason, message)));
+    }
+    // Not before this: a caller whom the ledger refuses costs no call, not even after the answer.
+    match asked.verb {
+        Verb::Settle => gas::refresh_later(app, context, free.network, incoming.now),
+        Verb::Verify => holds::refresh_later(app, context, free.network, incoming.now),
     }
     let Seen { said, sender } = see(app, context, incoming, &free, settles).await;
     let price = sender.and_then(|sender| sender.price);
