@@ -30,6 +30,8 @@ pub enum Denied {
     Untold,
     /// The payer holds too little for all that is on its way.
     Balance,
+    /// One node reports that the payer holds too little, and no other confirms it.
+    Unconfirmed,
     /// Too many of the payer's payments are on their way.
     Crowded,
     /// The day's money is used up.
@@ -64,6 +66,10 @@ impl Denied {
                 };
                 (reason, told.to_owned())
             }
+            Self::Unconfirmed => {
+                let told = "one node reports a balance that does not cover the payment, and no other confirms it";
+                (Reason::UnexpectedSettle, told.to_owned())
+            }
             Self::Crowded => {
                 let told =
                     "too many payments of this payer are on their way: send it again when some of them have arrived";
@@ -76,7 +82,13 @@ impl Denied {
         };
         let held_until = match self {
             Self::Held(until) => Some(until),
-            Self::GivenUp | Self::Late | Self::Untold | Self::Balance | Self::Crowded | Self::Budget => None,
+            Self::GivenUp
+            | Self::Late
+            | Self::Untold
+            | Self::Balance
+            | Self::Unconfirmed
+            | Self::Crowded
+            | Self::Budget => None,
         };
         Report { held_until, ..Report::unsent(flight, reason, told) }
     }
@@ -293,6 +305,7 @@ mod tests {
             (Denied::Held(NOW), Reason::UnexpectedSettle),
             (Denied::Untold, Reason::UnexpectedSettle),
             (Denied::Balance, Reason::EvmBalance),
+            (Denied::Unconfirmed, Reason::UnexpectedSettle),
             (Denied::Crowded, Reason::UnexpectedSettle),
             (Denied::Budget, Reason::QuotaExceeded),
         ] {

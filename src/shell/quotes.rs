@@ -95,9 +95,9 @@ async fn ask(settings: &Settings, network: &'static Network) -> Option<Price> {
     let told = rpc::decide(network, &settings.providers(network), |facts| tx::quote(network, facts)).await;
     let now = app::now();
     // What is believed stands while nobody tells; that nobody tells is not believed.
-    if let Some(price) = told {
+    if let Some((price, _)) = told {
         QUOTES.with_borrow_mut(|all| all.insert(network.key, Quote { price, at: now }));
     }
     ASKING.with_borrow_mut(|all| all.remove(network.key));
-    told.flatten()
+    told.and_then(|(price, _)| price)
 }

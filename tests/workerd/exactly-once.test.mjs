@@ -3,10 +3,8 @@
 import assert from "node:assert/strict";
 import { connect } from "node:net";
 import { after, before, test } from "node:test";
-import { createWalletClient, encodeFunctionData, http } from "viem";
-import { contracts } from "../../scripts/lib/contract.mjs";
-import { ACCOUNTS, KEYS, TOKEN, randomAccount, startEvm } from "../../scripts/lib/evm.mjs";
-import { sign, signedPayment } from "./payment.mjs";
+import { ACCOUNTS, KEYS, randomAccount, startEvm } from "../../scripts/lib/evm.mjs";
+import { sendAsStranger, sign, signedPayment } from "./payment.mjs";
 import { startWorker, until } from "./worker.mjs";
 
 const SIGNER = ACCOUNTS.at(-1).address;
@@ -26,18 +24,6 @@ const identified = (body, id) => {
   body.paymentPayload.extensions = { "payment-identifier": { info: { required: true, id } } };
   return body;
 };
-
-/** Sends an authorization in somebody else's name. */
-async function sendAsStranger(body) {
-  const { LocalUSDC } = await contracts();
-  const { authorization: a, signature } = body.paymentPayload.payload;
-  const abi = LocalUSDC.abi.filter((each) => each.name === "transferWithAuthorization" && each.inputs.length === 9);
-  const args = [a.from, a.to, BigInt(a.value), BigInt(a.validAfter), BigInt(a.validBefore), a.nonce, Number(`0x${signature.slice(130)}`), signature.slice(0, 66), `0x${signature.slice(66, 130)}`];
-  const wallet = createWalletClient({ account: ACCOUNTS[3], chain: evm.definition, transport: http(evm.url) });
-  const hash = await wallet.sendTransaction({ to: TOKEN, data: encodeFunctionData({ abi, functionName: "transferWithAuthorization", args }), gas: 200_000n });
-  await until(async () => (await evm.rpc("eth_getTransactionReceipt", [hash])) !== null, "the stranger's transaction");
-  return hash;
-}
 
 test("another authorization under an identifier is a conflict, and the first still stands", async () => {
   const { settle, verify, buyer, to, body } = await payment();
@@ -84,7 +70,7 @@ test("an Idempotency-Key stands for one body", async () => {
 
 test("what somebody else has put on the chain counts as paid, once", async () => {
   const { settle, verify, to, body, test: key } = await payment();
-  const hash = await sendAsStranger(body);
+  const hash = await sendAsStranger(evm, body);
   assert.equal((await verify()).body.invalidReason, "invalid_exact_evm_nonce_already_used");
   const settled = (await settle()).body;
   assert.deepEqual([settled.success, settled.transaction, settled.extra.externallySettled], [true, hash, true], JSON.stringify(settled));
@@ -95,7 +81,7 @@ test("what somebody else has put on the chain counts as paid, once", async () =>
 
 test("what somebody else has sent and was verified by its hash is not paid again", async () => {
   const { settle, body, test: key } = await payment();
-  const hash = await sendAsStranger(body);
+  const hash = await sendAsStranger(evm, body);
   assert.equal((await worker.verify(key, { tx_hash: hash, chain: "local-evm", reference: "order-9" })).body.success, true);
   assert.equal((await settle()).body.errorReason, "invalid_exact_evm_nonce_already_used");
 });

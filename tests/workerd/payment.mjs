@@ -9,7 +9,9 @@ import {
   setTransactionMessageFeePayer,
   setTransactionMessageLifetimeUsingBlockhash,
 } from "@solana/kit";
-import { TOKEN, randomAccount } from "../../scripts/lib/evm.mjs";
+import { createWalletClient, encodeFunctionData, http } from "viem";
+import { contracts } from "../../scripts/lib/contract.mjs";
+import { ACCOUNTS, TOKEN, randomAccount } from "../../scripts/lib/evm.mjs";
 import { COMPUTE_BUDGET, MEMO_PROGRAM, MINT, getTransferCheckedInstruction, randomSigner } from "../../scripts/lib/solana.mjs";
 
 const random = (bytes) => `0x${Buffer.from(crypto.getRandomValues(new Uint8Array(bytes))).toString("hex")}`;
@@ -47,6 +49,18 @@ export async function signedPayment(worker, evm, { holds = 1_000_000n, buyer = r
   const body = await sign({ buyer, to, ...wishes });
   const post = (verb, sent = body, key = tenant.test) => worker.call("POST", `/facilitator/${verb}`, { key, body: sent });
   return { ...tenant, to, buyer, body, verify: (sent) => post("verify", sent), settle: (sent, key) => post("settle", sent, key) };
+}
+
+/** Sends the authorization of a payment in somebody else's name; answers the hash once it is mined. */
+export async function sendAsStranger(evm, body, account = ACCOUNTS[3]) {
+  const { LocalUSDC } = await contracts();
+  const { authorization: a, signature } = body.paymentPayload.payload;
+  const abi = LocalUSDC.abi.filter((each) => each.name === "transferWithAuthorization" && each.inputs.length === 9);
+  const args = [a.from, a.to, BigInt(a.value), BigInt(a.validAfter), BigInt(a.validBefore), a.nonce, Number(`0x${signature.slice(130)}`), signature.slice(0, 66), `0x${signature.slice(66, 130)}`];
+  const wallet = createWalletClient({ account, chain: evm.definition, transport: http(evm.url) });
+  const hash = await wallet.sendTransaction({ to: TOKEN, data: encodeFunctionData({ abi, functionName: "transferWithAuthorization", args }), gas: 200_000n });
+  await evm.mined(hash);
+  return hash;
 }
 
 const compute = (word, bytes) => ({ programAddress: COMPUTE_BUDGET, data: new Uint8Array([word, ...bytes]) });

@@ -3,6 +3,7 @@
 
 use super::nonce;
 use crate::address::{Address, Family};
+use crate::chain::confirm::Basis;
 use crate::chain::evm::tx::{Price, worst_fee_wei};
 use crate::chain::exact::{self, Known, Sender, Told};
 use crate::chain::facts::{Facts, Unknown};
@@ -144,13 +145,19 @@ pub(super) async fn on_chain(
             let reason = if settles { Reason::UnexpectedSettle } else { Reason::UnexpectedVerify };
             Finding::Refused(Checks::new(&free.rules.checks), reason, POOR_TOLD.to_owned())
         }
-        Said::Judged(told, code) => {
+        Said::Judged(told, code, basis) => {
             if let Some(terms) = asked.terms.as_mut() {
                 terms.has_code = code != CodeKind::None;
             }
+            free.rules.checks.extend(exact::single_provider(basis));
             free.rules.checks.extend(told.checks);
+            free.rules.checks.extend(exact::unconfirmed(basis));
             let checks = Checks::new(&free.rules.checks);
             match told.refusal {
+                Some((_, told)) if basis == Basis::Unconfirmed => {
+                    let reason = if settles { Reason::UnexpectedSettle } else { Reason::UnexpectedVerify };
+                    Finding::Refused(checks, reason, format!("one node alone reports this: {told}; ask again"))
+                }
                 None => match held_payer(&free, sender, incoming).filter(|_| !settles) {
                     Some(told) => Finding::Refused(checks, Reason::UnexpectedVerify, told),
                     None => Finding::Good(checks),
@@ -178,8 +185,8 @@ struct Seen {
 
 /// What the chain says.
 enum Said {
-    /// How the rules came out, and what is at the payer's address.
-    Judged(exact::Rules, CodeKind),
+    /// How the rules came out, what is at the payer's address, and why that counts.
+    Judged(exact::Rules, CodeKind, Basis),
     /// None of our signers can pay for the gas.
     Poor,
     /// No provider gave a usable answer, or a price at which it could be sent.
@@ -219,7 +226,7 @@ async fn see(app: &App, context: &Context, incoming: &Incoming, free: &Free<'_>,
         let (said, price) = ask(app, network, sender, &judge).await;
         sender.price = price;
         match said {
-            Said::Poor => gas::note_poor(network, signer, app::now()),
+            Said::Poor => {}
             Said::Judged(..) | Said::Nothing => return Seen { said, sender: Some(sender) },
         }
     }
@@ -240,7 +247,7 @@ async fn ask(
     let providers = app.settings.providers(network);
     let first = rpc::decide(network, &providers, |facts| judge(&sender, facts)).await;
     let told = match (first, sender.price) {
-        (Some(Told::Underpriced), Some(refused)) => {
+        (Some((Told::Underpriced, _)), Some(refused)) => {
             sender.price = quotes::anew(app, network, refused).await;
             match sender.price {
                 Some(_) => rpc::decide(network, &providers, |facts| judge(&sender, facts)).await,
@@ -250,9 +257,15 @@ async fn ask(
         (first, _) => first,
     };
     let said = match told {
-        Some(Told::Judged(rules, payer)) => Said::Judged(rules, payer),
-        Some(Told::Poor) => Said::Poor,
-        Some(Told::Underpriced) | None => Said::Nothing,
+        Some((Told::Judged(rules, payer), basis)) => Said::Judged(rules, payer, basis),
+        Some((Told::Poor, basis)) => {
+            // What one node alone reports is not held against the signer.
+            if basis != Basis::Unconfirmed {
+                gas::note_poor(network, sender.address, app::now());
+            }
+            Said::Poor
+        }
+        Some((Told::Underpriced, _)) | None => Said::Nothing,
     };
     (said, sender.price)
 }
