@@ -136,7 +136,8 @@ impl Settler {
             let Some(row) = self.open_row(key)? else { return Ok(()) };
             // What the chain takes no more is not offered.
             if version.kind == Kind::Transfer && row.flight.is_late(app::now()) {
-                return Ok(());
+                self.note_sending(&row, version.id, fresh)?;
+                return self.note_sent(key, version.id, Handed::No);
             }
             let handing = self.hand(app, &row, &version, fresh).await?;
             let Some(row) = self.open_row(key)? else { return Ok(()) };

@@ -239,7 +239,8 @@ fn what_is_refused_by_the_state_says_so() {
     let poor = || ("balance", value(&json!(format!("0x{:064x}", 1))));
     let memory = Memory::default();
     assert_eq!(told(&own, &memory, vec![("vrs", revert()), poor()]), payment(Reason::EvmBalance));
-    assert_eq!(told(&own, &memory, vec![("token", value(&json!("0x")))]), payment(Reason::EvmAsset));
+    let undeployed = vec![("token", value(&json!("0x")))];
+    assert_eq!(told(&own, &Memory::default(), undeployed), payment(Reason::EvmAsset));
     assert_eq!(told(&own, &memory, vec![("vrs", error(ErrorClass::Poor, "no"))]), Some(Refusal::Poor));
     // One node's word that there is no code is not kept, where nothing bears it out: a wallet may be new.
     let memory = Memory::default();
