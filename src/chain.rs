@@ -4,6 +4,7 @@
 
 pub mod breaker;
 pub mod check;
+pub mod confirm;
 pub mod evm;
 pub mod exact;
 pub mod facts;

@@ -1,6 +1,7 @@
 //! The scheme `exact` (PROTOCOL sections 2.1 and 2.4), whichever the family:
 //! what is free to judge comes first, then one round of questions to the chain.
 
+use super::confirm::{Basis, Decided};
 use super::evm::memory::Memory;
 use super::evm::tx::Price;
 use super::facts::{Facts, Unknown};
@@ -68,9 +69,18 @@ pub struct Rules {
     pub checks: Vec<Check>,
     /// The first broken rule with its sentence; `None`: good.
     pub refusal: Option<(Reason, String)>,
+    /// Whether they were looked at in the chain's state, as one node reported it: at another height, or by
+    /// another node, they may come out otherwise. Else they are about the payment alone.
+    pub of_state: bool,
 }
 
 impl Rules {
+    /// Rules that are looked at in the chain's state.
+    #[must_use]
+    pub fn of_state() -> Self {
+        Self { of_state: true, ..Self::default() }
+    }
+
     /// Notes a rule; answers whether it holds.
     pub fn rule(&mut self, name: &str, holds: bool, reason: Reason, detail: impl Into<String>) -> bool {
         let detail = detail.into();
@@ -102,6 +112,32 @@ pub enum ChainVerdict {
     Poor,
     /// The sender's price is below the base fee. That is ours too.
     Underpriced,
+}
+
+/// What a node refuses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The payment, for this reason.
+    Payment(Reason),
+    /// The sender, who cannot pay for the gas.
+    Poor,
+    /// The sender's price.
+    Underpriced,
+}
+
+impl Decided for ChainVerdict {
+    type Refusal = Refusal;
+
+    fn refusal(&self) -> Option<Refusal> {
+        match self {
+            Self::Judged(rules, _) => {
+                let (reason, _) = rules.refusal.as_ref().filter(|_| rules.of_state)?;
+                Some(Refusal::Payment(*reason))
+            }
+            Self::Poor => Some(Refusal::Poor),
+            Self::Underpriced => Some(Refusal::Underpriced),
+        }
+    }
 }
 
 /// What is known beside the terms.
@@ -154,11 +190,27 @@ pub fn judge_on_chain(
     match terms {
         Terms::Evm(terms) => evm::exact::on_chain(terms, sender, known),
         Terms::Svm(terms) => {
-            let mut rules = Rules::default();
+            let mut rules = Rules::of_state();
             svm::exact::on_chain(&mut rules, payment.version, terms, known.facts)?;
             Ok(ChainVerdict::Judged(rules, CodeKind::None))
         }
     }
+}
+
+/// The check that stands with a refusal that the only provider's word makes final.
+#[must_use]
+pub fn single_provider(basis: Basis) -> Option<Check> {
+    let told = "one provider is configured for the chain: its word counts";
+    let check = Check { name: "single_provider".to_owned(), passed: true, detail: told.to_owned() };
+    (basis == Basis::Single).then_some(check)
+}
+
+/// The check that a refusal fails which nothing confirms.
+#[must_use]
+pub fn unconfirmed(basis: Basis) -> Option<Check> {
+    let told = "another node confirms the refusal, or the one that refuses is as high as the others";
+    let check = Check { name: "second_provider".to_owned(), passed: false, detail: told.to_owned() };
+    (basis == Basis::Unconfirmed).then_some(check)
 }
 
 /// Who pays by the payload's own word, good or not: a refusal names them.

@@ -80,6 +80,27 @@ pub enum Reply {
     Error(RpcError),
 }
 
+impl Reply {
+    /// Whether the node answered the call: with a value, or with what the call itself came to. Any other error is
+    /// no answer, and another node is to be asked (CHAINS 1.5).
+    #[must_use]
+    pub const fn is_answer(&self) -> bool {
+        match self {
+            Self::Value(_) => true,
+            Self::Error(error) => match error.class {
+                ErrorClass::Revert | ErrorClass::Halted | ErrorClass::Poor | ErrorClass::Underpriced => true,
+                ErrorClass::RateLimited
+                | ErrorClass::Exhausted
+                | ErrorClass::Pruned
+                | ErrorClass::Behind
+                | ErrorClass::Unsupported
+                | ErrorClass::TooLarge
+                | ErrorClass::Other => false,
+            },
+        }
+    }
+}
+
 /// Why a rule cannot decide yet, or not with this node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unknown {
@@ -123,6 +144,12 @@ impl Facts {
         Self::default()
     }
 
+    /// Whether nothing is known.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Notes an answer.
     pub fn learn(&mut self, call: Call, reply: Reply) {
         self.0.insert(call, reply);
@@ -132,6 +159,12 @@ impl Facts {
     #[must_use]
     pub fn get(&self, call: &Call) -> Option<&Reply> {
         self.0.get(call)
+    }
+
+    /// How many of these calls were answered, as [`Reply::is_answer`] has it.
+    #[must_use]
+    pub fn answered(&self, calls: &[Call]) -> usize {
+        calls.iter().filter(|call| self.get(call).is_some_and(Reply::is_answer)).count()
     }
 
     /// Whether all these calls were made.
@@ -151,5 +184,24 @@ impl Facts {
         self.have(calls)?;
         let found: Vec<&Reply> = calls.iter().filter_map(|call| self.0.get(call)).collect();
         found.try_into().map_err(|_| Unknown::Missing(calls.to_vec()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+    use serde_json::value::to_raw_value;
+
+    #[test]
+    fn an_error_that_is_not_the_calls_own_outcome_is_no_answer() {
+        let calls: Vec<Call> = (0..4).map(|at| Call::new("eth_call", &json!([at]))).collect();
+        let mut facts = Facts::new();
+        let error = |class| Reply::Error(RpcError { class, code: None, message: String::new() });
+        let null = Reply::Value(to_raw_value(&json!(null)).expect("JSON"));
+        for (call, reply) in calls.iter().zip([null, error(ErrorClass::Revert), error(ErrorClass::Unsupported)]) {
+            facts.learn(call.clone(), reply);
+        }
+        assert_eq!((facts.answered(&calls), facts.answered(&calls[..2]), facts.answered(&calls[2..])), (2, 2, 0));
     }
 }

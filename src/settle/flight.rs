@@ -18,6 +18,10 @@ use serde::{Deserialize, Serialize};
 const RESEND_MS: u64 = 10_000;
 /// A higher price is offered after this long, and again.
 const BUMP_MS: u64 = 30_000;
+/// What no node has is offered again after this long.
+const OFFER_AGAIN_MS: u64 = 2_000;
+/// A flight of which no node has anything is given up after this long: sooner than its caller, who waits 18 s.
+const OFFERED_MS: u64 = 8_000;
 /// A nonce that somebody else seems to have used is believed to be gone after this long.
 const LOST_MS: u64 = 15_000;
 
@@ -110,6 +114,20 @@ impl Sent {
         self.versions.iter().any(|version| version.handed != Handed::No)
     }
 
+    /// What moves the money, as a node has taken it last, or may have.
+    #[must_use]
+    pub fn handed_transfer(&self) -> Option<&Version> {
+        self.versions.iter().rfind(|version| version.kind == Kind::Transfer && version.handed != Handed::No)
+    }
+
+    /// Whether it was offered for long enough and no node has any of it: it is given up, and nothing of it is ever
+    /// offered again.
+    #[must_use]
+    pub fn is_unwanted(&self, now: UnixMillis) -> bool {
+        let since = self.versions.first().map(|version| version.at);
+        !self.is_handed() && since.is_some_and(|at| now.since(at) >= OFFERED_MS)
+    }
+
     /// The version of this name.
     #[must_use]
     pub fn version(&self, id: &TxId) -> Option<&Version> {
@@ -193,7 +211,7 @@ pub enum Step {
     Bump,
     /// Take its nonce away, or offer more for that.
     Cancel,
-    /// It is over: nobody has any of it.
+    /// It is over: nobody has any of it, and its time is over or nobody wants it.
     End,
 }
 
@@ -203,8 +221,9 @@ pub fn step(flight: &Flight, sent: &Sent, now: UnixMillis) -> Step {
     let Some(newest) = sent.newest() else { return Step::Wait };
     let waited = now.since(newest.at);
     match newest.kind {
-        Kind::Transfer if flight.is_late(now) && !sent.is_handed() => Step::End,
+        Kind::Transfer if !sent.is_handed() && (flight.is_late(now) || sent.is_unwanted(now)) => Step::End,
         Kind::Transfer if flight.is_late(now) => Step::Cancel,
+        Kind::Transfer if !sent.is_handed() && waited >= OFFER_AGAIN_MS => Step::Resend,
         Kind::Transfer if waited >= BUMP_MS => Step::Bump,
         Kind::Cancel if waited >= BUMP_MS => Step::Cancel,
         Kind::Transfer | Kind::Cancel if waited >= RESEND_MS => Step::Resend,
@@ -275,6 +294,18 @@ impl Ending {
     #[must_use]
     pub fn failed(reason: Reason, message: impl Into<String>) -> Self {
         Self { status: SettlementStatus::Failed, reason: Some(reason), message: message.into(), units: Vec::new() }
+    }
+
+    /// No node has taken any of it, and none is asked again.
+    #[must_use]
+    pub fn unwanted() -> Self {
+        Self::failed(Reason::UnexpectedSettle, "no node took the transaction, and none will be given it: ask again")
+    }
+
+    /// How a flight ends of which no node has anything.
+    #[must_use]
+    pub fn unhanded(flight: &Flight, now: UnixMillis) -> Self {
+        if flight.is_late(now) { Self::late() } else { Self::unwanted() }
     }
 
     /// The authorization's time is over, and nothing of the flight can be mined any more.
@@ -353,11 +384,12 @@ impl Report {
         Self::of(flight, &Sent::default(), None, Ending::failed(reason, message))
     }
 
-    /// It is on its way.
+    /// It is on its way. It names a transaction where a node has taken one, or may have: only then is it said
+    /// that one was sent.
     #[must_use]
     pub fn pending(flight: &Flight, sent: &Sent) -> Self {
         let pending = Ending { status: SettlementStatus::Pending, ..Ending::completed(Vec::new()) };
-        Self::of(flight, sent, sent.transfer().map(|version| version.id), pending)
+        Self::of(flight, sent, sent.handed_transfer().map(|version| version.id), pending)
     }
 
     /// It has ended, by this transaction where there is one.

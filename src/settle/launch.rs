@@ -30,6 +30,8 @@ pub enum Denied {
     Unknown,
     /// The payer holds too little for all that is on its way.
     Balance,
+    /// One node reports that the payer holds too little, and no other confirms it.
+    Unconfirmed,
     /// Too many of the payer's payments are on their way.
     Crowded,
     /// The day's money is used up.
@@ -64,6 +66,10 @@ impl Denied {
                 };
                 (reason, message.to_owned())
             }
+            Self::Unconfirmed => {
+                let message = "one node reports a balance that does not cover the payment, and no other confirms it";
+                (Reason::UnexpectedSettle, message.to_owned())
+            }
             Self::Crowded => {
                 let message =
                     "too many payments of this payer are on their way: send it again when some of them have arrived";
@@ -76,7 +82,13 @@ impl Denied {
         };
         let held_until = match self {
             Self::Held(until) => Some(until),
-            Self::GivenUp | Self::Late | Self::Unknown | Self::Balance | Self::Crowded | Self::Budget => None,
+            Self::GivenUp
+            | Self::Late
+            | Self::Unknown
+            | Self::Balance
+            | Self::Unconfirmed
+            | Self::Crowded
+            | Self::Budget => None,
         };
         Report { held_until, ..Report::unsent(flight, reason, message) }
     }
@@ -293,6 +305,7 @@ mod tests {
             (Denied::Held(NOW), Reason::UnexpectedSettle),
             (Denied::Unknown, Reason::UnexpectedSettle),
             (Denied::Balance, Reason::EvmBalance),
+            (Denied::Unconfirmed, Reason::UnexpectedSettle),
             (Denied::Crowded, Reason::UnexpectedSettle),
             (Denied::Budget, Reason::QuotaExceeded),
         ] {

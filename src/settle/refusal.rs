@@ -90,6 +90,10 @@ pub fn refusal(error: &RpcError) -> Refused {
     if let Some((_, refused)) = by_words {
         return *refused;
     }
+    // A request that is not understood is not carried out either (JSON-RPC 2.0, section 5.1).
+    if matches!(error.code, Some(-32700 | -32600 | -32601 | -32602)) {
+        return Refused::Node;
+    }
     match error.class {
         ErrorClass::RateLimited
         | ErrorClass::Exhausted
@@ -107,7 +111,9 @@ pub fn refusal(error: &RpcError) -> Refused {
 pub struct Handing {
     /// Whether one has them.
     pub handed: Handed,
-    /// What the last that refused them for a reason of the transaction's meant.
+    /// What a refusal for a reason of the transaction's meant, where it asks for something: of several the first,
+    /// that the nonce is used before all others. Where a node has the bytes, only that the nonce is used: who has
+    /// seen that knows more than who has not.
     pub refused: Option<Refused>,
 }
 
@@ -115,18 +121,22 @@ impl Handing {
     /// Nobody was asked yet.
     pub const NOBODY: Self = Self { handed: Handed::No, refused: None };
 
-    /// Notes one node's answer; whether the next must be asked too.
+    /// Notes one node's answer; whether the next must be asked too: a refusal is one node's word only.
     #[must_use]
     pub fn hear(&mut self, answer: Result<(), Refused>) -> bool {
-        let (handed, refused, goes_on) = match answer {
-            Ok(()) | Err(Refused::Known) => (Handed::Taken, None, false),
-            Err(Refused::Node) => (Handed::No, None, true),
-            Err(Refused::Unclear) => (Handed::Maybe, None, true),
-            Err(refused) => (Handed::No, Some(refused), false),
+        let (handed, refused) = match answer {
+            Ok(()) | Err(Refused::Known) => (Handed::Taken, None),
+            Err(Refused::Node) => (Handed::No, None),
+            Err(Refused::Unclear) => (Handed::Maybe, None),
+            Err(refused) => (Handed::No, Some(refused)),
         };
         self.handed = self.handed.max(handed);
-        self.refused = refused.filter(|_| self.handed != Handed::Taken);
-        goes_on
+        let used = Some(Refused::NonceUsed);
+        self.refused = if refused == used { used } else { self.refused.or(refused) };
+        if self.handed == Handed::Taken {
+            self.refused = self.refused.filter(|refused| *refused == Refused::NonceUsed);
+        }
+        self.handed != Handed::Taken
     }
 }
 
@@ -210,21 +220,39 @@ mod tests {
         assert_eq!(refusal(&error(ErrorClass::RateLimited, "too many requests")), Refused::Node);
         assert_eq!(refusal(&error(ErrorClass::Revert, "execution reverted")), Refused::Unclear);
         assert_eq!(refusal(&error(ErrorClass::Unsupported, "nonce too low")), Refused::NonceUsed);
+        let invalid = |code| RpcError { code: Some(code), ..error(ErrorClass::Other, "no") };
+        assert_eq!((refusal(&invalid(-32600)), refusal(&invalid(-32603))), (Refused::Node, Refused::Unclear));
+    }
+
+    /// What becomes of bytes, and how many nodes refuse them before the last that is asked.
+    fn heard(answers: &[Result<(), Refused>]) -> (Handed, Option<Refused>, usize) {
+        let mut handing = Handing::NOBODY;
+        let asked = answers.iter().take_while(|answer| handing.hear(**answer)).count();
+        (handing.handed, handing.refused, asked)
+    }
+
+    #[test]
+    fn what_one_node_refuses_another_may_take() {
+        assert_eq!(heard(&[Ok(()), Ok(())]), (Handed::Taken, None, 0));
+        assert_eq!(heard(&[Err(Refused::Node), Err(Refused::Known)]), (Handed::Taken, None, 1));
+        assert_eq!(heard(&[Err(Refused::Node), Err(Refused::Node)]), (Handed::No, None, 2));
+        for refused in [Refused::Poor, Refused::BelowMarket, Refused::Outbid, Refused::GasTooLow] {
+            assert_eq!(heard(&[Err(refused), Ok(())]), (Handed::Taken, None, 1), "{refused:?}");
+            assert_eq!(heard(&[Err(refused), Err(Refused::Node)]), (Handed::No, Some(refused), 2), "{refused:?}");
+        }
+        let first = [Err(Refused::BelowMarket), Err(Refused::Poor)];
+        assert_eq!(heard(&first), (Handed::No, Some(Refused::BelowMarket), 2));
+        // Who has seen the nonce used knows more than who has not.
+        let used = Some(Refused::NonceUsed);
+        assert_eq!(heard(&[Err(Refused::Poor), Err(Refused::NonceUsed)]), (Handed::No, used, 2));
+        assert_eq!(heard(&[Err(Refused::NonceUsed), Ok(())]), (Handed::Taken, used, 1));
     }
 
     #[test]
     fn what_one_node_may_have_is_not_taken_back_by_another() {
-        let heard = |answers: &[Result<(), Refused>]| {
-            let mut handing = Handing::NOBODY;
-            let asked = answers.iter().take_while(|answer| handing.hear(**answer)).count();
-            (handing.handed, handing.refused, asked)
-        };
-        assert_eq!(heard(&[Ok(()), Ok(())]), (Handed::Taken, None, 0));
-        assert_eq!(heard(&[Err(Refused::Node), Err(Refused::Known)]), (Handed::Taken, None, 1));
-        assert_eq!(heard(&[Err(Refused::Node), Err(Refused::Node)]), (Handed::No, None, 2));
         let poor = Some(Refused::Poor);
-        assert_eq!(heard(&[Err(Refused::Poor), Ok(())]), (Handed::No, poor, 0));
-        assert_eq!(heard(&[Err(Refused::Unclear), Err(Refused::Poor)]), (Handed::Maybe, poor, 1));
+        assert_eq!(heard(&[Err(Refused::Unclear), Err(Refused::Poor)]), (Handed::Maybe, poor, 2));
+        assert_eq!(heard(&[Err(Refused::Unclear), Err(Refused::Node)]), (Handed::Maybe, None, 2));
     }
 
     #[test]

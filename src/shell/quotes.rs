@@ -95,9 +95,9 @@ async fn ask(settings: &Settings, network: &'static Network) -> Option<Price> {
     let answer = rpc::decide(network, &settings.providers(network), |facts| tx::quote(network, facts)).await;
     let now = app::now();
     // What is believed stands while no node answers; that none answers is not believed.
-    if let Some(price) = answer {
+    if let Some((price, _)) = answer {
         QUOTES.with_borrow_mut(|all| all.insert(network.key, Quote { price, at: now }));
     }
     ASKING.with_borrow_mut(|all| all.remove(network.key));
-    answer.flatten()
+    answer.and_then(|(price, _)| price)
 }

@@ -1,21 +1,22 @@
 //! JSON-RPC over fetch: one provider asked in rounds, several in turn. Every
 //! call has a deadline and a bound; which word counts `chain::quorum` decides.
 
+mod decide;
 mod post;
 mod send;
 
 use super::app::now;
-use super::log;
 use crate::address::TxId;
 use crate::amount::Amount;
 use crate::chain::breaker::{self, Ending, Health};
 use crate::chain::facts::{Call, ErrorClass, Facts, Reply, RpcError, Unknown};
 use crate::chain::quorum::{self, Decision, Word};
-use crate::chain::trace::{Party, PartyFacts, Screening, Trace};
+use crate::chain::trace::{Party, Screening, Trace};
 use crate::chain::{self, wire};
 use crate::config::Settings;
 use crate::network::Network;
 use crate::time::UnixMillis;
+pub(crate) use decide::{call_all, call_until, decide, standing};
 use futures_util::future::{Either, join_all, select};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use post::{Failure, post};
@@ -306,99 +307,4 @@ fn learn(facts: &mut Facts, calls: &[Call], replies: wire::Replies) {
             facts.learn(call.clone(), reply);
         }
     }
-}
-
-/// Lets a rule decide on what providers say, one after another until one lets it.
-pub(crate) async fn decide<T>(
-    network: &'static Network,
-    providers: &[&str],
-    rule: impl Fn(&Facts) -> Result<T, Unknown>,
-) -> Option<T> {
-    let began = now();
-    for at in order(providers, began) {
-        let Some(url) = providers.get(at) else { continue };
-        if now().since(began) >= DEADLINE_MS {
-            return None;
-        }
-        let mut facts = Facts::new();
-        let mut outcome = Err(Failure::Nonsense("questions without end".to_owned()));
-        for round in 0..=READ_ROUNDS_MAX {
-            match rule(&facts) {
-                // What needs no question says nothing of a provider.
-                Ok(decided) if round == 0 => return Some(decided),
-                Ok(decided) => {
-                    outcome = Ok(decided);
-                    break;
-                }
-                Err(Unknown::Missing(calls)) => {
-                    if let Err(failure) = round_of(network, url, &calls, &[], &mut facts).await {
-                        outcome = Err(failure);
-                        break;
-                    }
-                }
-                Err(Unknown::Malformed(nonsense)) => {
-                    outcome = Err(Failure::Nonsense(format!("{} {}", nonsense.hazard, nonsense.detail)));
-                    break;
-                }
-            }
-        }
-        match outcome {
-            Ok(decided) => {
-                note(url, Ending::Answered { took_ms: now().since(began), head: None });
-                return Some(decided);
-            }
-            Err(failure) => {
-                note(url, failure.ending());
-                let fields = [("chain", network.key.into()), ("failures", format!("{}: {failure}", host(url)).into())];
-                log::line("a provider failed", &fields);
-            }
-        }
-    }
-    None
-}
-
-/// Makes calls of one round, to the first provider that answers any of them.
-pub(crate) async fn call_all(network: &'static Network, providers: &[&str], calls: &[Call]) -> Facts {
-    call_until(network, providers, calls, |_| true).await
-}
-
-/// Makes calls of one round, to one provider after another until an answer will do; else the last one's.
-pub(crate) async fn call_until(
-    network: &'static Network,
-    providers: &[&str],
-    calls: &[Call],
-    will_do: impl Fn(&Facts) -> bool,
-) -> Facts {
-    let mut last = Facts::new();
-    for at in order(providers, now()) {
-        let Some(url) = providers.get(at) else { continue };
-        let (began, mut facts) = (now(), Facts::new());
-        match round_of(network, url, calls, &[], &mut facts).await {
-            Ok(()) => {
-                note(url, Ending::Answered { took_ms: now().since(began), head: None });
-                last = facts;
-                if will_do(&last) {
-                    break;
-                }
-            }
-            Err(failure) => note(url, failure.ending()),
-        }
-    }
-    last
-}
-
-/// Reads the standing of parties from the first provider that tells.
-pub(crate) async fn standing(
-    network: &'static Network,
-    providers: &[&str],
-    parties: &[Party],
-) -> Vec<(crate::address::Address, PartyFacts)> {
-    let calls: Vec<Call> = parties.iter().flat_map(|party| chain::party_calls(network, party)).collect();
-    let asking = call_all(network, providers, &calls);
-    let deadline = Delay::from(Duration::from_millis(post::ATTEMPT_MS.into()));
-    let facts = match select(pin!(asking), pin!(deadline)).await {
-        Either::Left((facts, _)) => facts,
-        Either::Right(_) => Facts::new(),
-    };
-    parties.iter().map(|party| (party.address, chain::read_party(network, party, &facts))).collect()
 }

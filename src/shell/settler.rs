@@ -7,6 +7,7 @@ mod carry;
 mod evm;
 mod gaps;
 mod orders;
+mod quote;
 mod store;
 mod svm;
 mod trouble;

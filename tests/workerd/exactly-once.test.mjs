@@ -2,9 +2,8 @@
 // else interferes: identifiers, keys, other senders, lost answers, reorganisations.
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { createWalletClient, http } from "viem";
-import { ACCOUNTS, KEYS, TOKEN, randomAccount } from "../../scripts/lib/evm.mjs";
-import { authorizationCall, identified, sign, signedPayment } from "./payment.mjs";
+import { ACCOUNTS, KEYS, randomAccount } from "../../scripts/lib/evm.mjs";
+import { identified, sendAsStranger, sign, signedPayment } from "./payment.mjs";
 import { sent, startSettling } from "./settling.mjs";
 import { startWorker, until } from "./worker.mjs";
 
@@ -16,14 +15,6 @@ before(async () => {
 after(() => stop?.());
 
 const payment = (wishes) => signedPayment(worker, evm, wishes);
-
-/** Sends an authorization in somebody else's name. */
-async function sendAsStranger(body) {
-  const wallet = createWalletClient({ account: ACCOUNTS[3], chain: evm.definition, transport: http(evm.url) });
-  const hash = await wallet.sendTransaction({ to: TOKEN, data: await authorizationCall(body), gas: 200_000n });
-  await until(async () => (await evm.rpc("eth_getTransactionReceipt", [hash])) !== null, "the stranger's transaction");
-  return hash;
-}
 
 test("another authorization under an identifier is a conflict, and the first still stands", async () => {
   const { settle, verify, buyer, to, body } = await payment();
@@ -70,7 +61,7 @@ test("an Idempotency-Key stands for one body", async () => {
 
 test("what somebody else has put on the chain counts as paid, once", async () => {
   const { settle, verify, to, body, test: key } = await payment();
-  const hash = await sendAsStranger(body);
+  const hash = await sendAsStranger(evm, body);
   assert.equal((await verify()).body.invalidReason, "invalid_exact_evm_nonce_already_used");
   const settled = (await settle()).body;
   assert.deepEqual([settled.success, settled.transaction, settled.extra.externallySettled], [true, hash, true], JSON.stringify(settled));
@@ -81,7 +72,7 @@ test("what somebody else has put on the chain counts as paid, once", async () =>
 
 test("what somebody else has sent and was verified by its hash is not paid again", async () => {
   const { settle, body, test: key } = await payment();
-  const hash = await sendAsStranger(body);
+  const hash = await sendAsStranger(evm, body);
   assert.equal((await worker.verify(key, { tx_hash: hash, chain: "local-evm", reference: "order-9" })).body.success, true);
   assert.equal((await settle()).body.errorReason, "invalid_exact_evm_nonce_already_used");
 });

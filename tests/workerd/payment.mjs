@@ -1,5 +1,5 @@
 // x402 payments on the local chains: EIP-3009 signed with viem, Solana's transactions with @solana/kit.
-import { encodeFunctionData, parseSignature } from "viem";
+import { createWalletClient, encodeFunctionData, http, parseSignature } from "viem";
 import {
   appendTransactionMessageInstructions,
   createTransactionMessage,
@@ -11,7 +11,7 @@ import {
   setTransactionMessageLifetimeUsingBlockhash,
 } from "@solana/kit";
 import { contracts } from "../../scripts/lib/contract.mjs";
-import { TOKEN, randomAccount } from "../../scripts/lib/evm.mjs";
+import { ACCOUNTS, TOKEN, randomAccount } from "../../scripts/lib/evm.mjs";
 import { COMPUTE_BUDGET, MEMO_PROGRAM, MINT, getTransferCheckedInstruction, randomSigner } from "../../scripts/lib/solana.mjs";
 
 export const random = (bytes) => `0x${Buffer.from(crypto.getRandomValues(new Uint8Array(bytes))).toString("hex")}`;
@@ -79,6 +79,14 @@ export async function signedPayment(worker, evm, { holds = 1_000_000n, buyer = r
   const body = await sign({ buyer, to, ...wishes });
   const post = (verb, sent = body, key = tenant.test) => worker.call("POST", `/facilitator/${verb}`, { key, body: sent });
   return { ...tenant, to, buyer, body, verify: (sent) => post("verify", sent), settle: (sent, key) => post("settle", sent, key) };
+}
+
+/** Sends the authorization of a payment in somebody else's name; answers the hash once it is mined. */
+export async function sendAsStranger(evm, body, account = ACCOUNTS[3]) {
+  const wallet = createWalletClient({ account, chain: evm.definition, transport: http(evm.url) });
+  const hash = await wallet.sendTransaction({ to: TOKEN, data: await authorizationCall(body), gas: 200_000n });
+  await evm.mined(hash);
+  return hash;
 }
 
 const compute = (word, bytes) => ({ programAddress: COMPUTE_BUDGET, data: new Uint8Array([word, ...bytes]) });

@@ -47,6 +47,30 @@ export async function startProxy(target) {
   return proxy;
 }
 
+const SENDS = ["eth_sendRawTransaction", "sendTransaction"];
+
 /** Answers sends with a node's refusal, as long as `when` holds for the bytes. */
 export const refusing = (message, code = -32000, when = () => true) => ({ method, params }) =>
-  method === "eth_sendRawTransaction" && when(params[0]) ? { error: { code, message } } : undefined;
+  SENDS.includes(method) && when(params[0]) ? { error: { code, message } } : undefined;
+
+/** Answers calls of these methods with an error, which is no answer. */
+export const failing = (methods, error = { code: -32000, message: "internal error" }) => ({ method }) =>
+  methods.includes(method) ? { error } : undefined;
+
+/** Answers as an EVM node that is so many blocks behind its chain. */
+export function behind(evm, blocks) {
+  const ask = async (method, params) => {
+    const body = JSON.stringify({ jsonrpc: "2.0", id: 1, method, params });
+    const answer = await fetch(evm.url, { method: "POST", headers: { "content-type": "application/json" }, body });
+    const { result, error } = await answer.json();
+    return error ? { error } : { result };
+  };
+  const places = { eth_call: 1, eth_getCode: 1, eth_getBalance: 1, eth_getTransactionCount: 1, eth_getBlockByNumber: 0 };
+  return async ({ method, params }) => {
+    const head = `0x${(Number(await evm.rpc("eth_blockNumber")) - blocks).toString(16)}`;
+    if (method === "eth_blockNumber") return { result: head };
+    const at = places[method];
+    if (!["latest", "pending"].includes(params[at])) return undefined;
+    return ask(method, params.with(at, head));
+  };
+}

@@ -4,7 +4,7 @@
 use super::{abi, eip3009, quantity, question, said};
 use crate::address::TxId;
 use crate::amount::Amount;
-use crate::chain::facts::{Call, Facts, Reply, Unknown};
+use crate::chain::facts::{Call, ErrorClass, Facts, Reply, Unknown};
 use crate::network::{Fees, Gas, Network};
 use crate::signer::EvmSigner;
 use alloy_consensus::{SignableTransaction, TxEip1559, TxLegacy};
@@ -105,7 +105,15 @@ where
 /// What must be known to name a price.
 #[must_use]
 pub fn price_calls() -> Vec<Call> {
-    vec![Call::new("eth_gasPrice", &json!([])), Call::new("eth_maxPriorityFeePerGas", &json!([])), latest()]
+    vec![gas_price_call(), tip_call(), latest()]
+}
+
+fn gas_price_call() -> Call {
+    Call::new("eth_gasPrice", &json!([]))
+}
+
+fn tip_call() -> Call {
+    Call::new("eth_maxPriorityFeePerGas", &json!([]))
 }
 
 fn latest() -> Call {
@@ -140,14 +148,21 @@ pub fn price(network: &Network, facts: &Facts) -> Option<Price> {
     within(gas, wanted(gas, facts)?, facts)
 }
 
-/// What the market asks for, whatever the cap.
+/// What the market asks for, whatever the cap. `None` where the node does not tell: an error is no answer, but of a
+/// method that a chain need not have.
 fn wanted(gas: Gas, facts: &Facts) -> Option<Price> {
+    let is_known = |call: &Call| match facts.get(call) {
+        Some(Reply::Error(error)) => error.class == ErrorClass::Unsupported,
+        Some(Reply::Value(_)) | None => true,
+    };
+    if gas.fees == Fees::Eip1559 && ![latest(), tip_call()].iter().all(is_known) {
+        return None;
+    }
     let said = |call: &Call| match facts.get(call) {
         Some(Reply::Value(value)) => quantity::text(value).ok().and_then(|text| wei(&text)),
         Some(Reply::Error(_)) | None => None,
     };
-    let [gas_price, tip] =
-        ["eth_gasPrice", "eth_maxPriorityFeePerGas"].map(|method| said(&Call::new(method, &json!([]))));
+    let (gas_price, tip) = (said(&gas_price_call()), said(&tip_call()));
     Some(match gas.fees {
         Fees::Legacy => Price { max_wei: gas_price?, tip_wei: 0 },
         Fees::Eip1559 => {
@@ -277,6 +292,7 @@ pub fn coin(facts: &Facts, call: &Call) -> Option<u128> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::chain::facts::RpcError;
     use crate::network::by_key;
     use alloy_consensus::TxEnvelope;
     use alloy_eips::eip2718::Decodable2718;
@@ -347,6 +363,30 @@ mod tests {
         assert_eq!(quoted(json!("0x174876e800")), Ok(None));
         assert_eq!(quoted(json!(null)), Err(Unknown::nonsense("no_price")));
         assert_eq!(quote(by_key("solana").expect("registered"), &Facts::new()), Ok(None));
+    }
+
+    #[test]
+    fn an_error_is_no_price_but_of_a_method_that_a_chain_need_not_have() {
+        let base = by_key("base").expect("registered");
+        let told = |method: &str, class: ErrorClass| {
+            let mut facts = Facts::new();
+            for call in price_calls() {
+                let value = if call == latest() { json!({"baseFeePerGas": "0x3b9aca00"}) } else { json!("0x5f5e100") };
+                let error = RpcError { class, code: None, message: String::new() };
+                let is_error = call.method == method;
+                let reply =
+                    if is_error { Reply::Error(error) } else { Reply::Value(to_raw_value(&value).expect("JSON")) };
+                facts.learn(call, reply);
+            }
+            quote(base, &facts)
+        };
+        let price = |tip_wei| Ok(Some(Price { max_wei: 2_000_000_000 + tip_wei, tip_wei }));
+        assert_eq!(told("eth_maxPriorityFeePerGas", ErrorClass::Unsupported), price(1_000_000));
+        // The block says what its gas costs.
+        assert_eq!(told("eth_gasPrice", ErrorClass::Other), price(100_000_000));
+        for method in ["eth_maxPriorityFeePerGas", "eth_getBlockByNumber"] {
+            assert_eq!(told(method, ErrorClass::Other), Err(Unknown::nonsense("no_price")), "{method}");
+        }
     }
 
     #[test]

@@ -189,6 +189,25 @@ fn nothing_is_signed_for_an_authorization_whose_time_is_over() {
 }
 
 #[test]
+fn what_no_node_has_is_offered_for_a_while_and_given_up() {
+    let mut sent = Sent::first(version(1, Kind::Transfer, Handed::No));
+    let at = |sent: &Sent, ms| step(&flight(), sent, NOW.plus(ms));
+    assert_eq!((at(&sent, 1_999), at(&sent, 2_000), at(&sent, 7_999)), (Step::Wait, Step::Resend, Step::Resend));
+    assert_eq!(at(&sent, 8_000), Step::End);
+    // A higher price does not begin anew.
+    sent.versions.push(Version { at: NOW.plus(7_000), ..version(2, Kind::Transfer, Handed::No) });
+    assert_eq!((at(&sent, 7_999), at(&sent, 8_000)), (Step::Wait, Step::End));
+    for handed in [Handed::Maybe, Handed::Taken] {
+        sent.versions[0].handed = handed;
+        assert_eq!((at(&sent, 8_000), sent.is_unwanted(NOW.plus(60_000))), (Step::Wait, false));
+    }
+    let mut flight = flight();
+    assert_eq!(Ending::unhanded(&flight, NOW).reason, Some(Reason::UnexpectedSettle));
+    flight.valid_before = Some(UnixSeconds(NOW.0 / 1_000));
+    assert_eq!(Ending::unhanded(&flight, NOW), Ending::late());
+}
+
+#[test]
 fn a_replacement_follows_the_market_within_the_cap() {
     let price = |max_wei, tip_wei| Price { max_wei, tip_wei };
     let old = price(80, 8);
@@ -223,8 +242,15 @@ fn a_report_says_what_was_handed_out() {
     let pending = Report::pending(&flight, &sent);
     assert_eq!((pending.status, pending.handed), (SettlementStatus::Pending, true));
     assert_eq!((pending.transaction, pending.attempts.len()), (Some(id(1).to_string()), 2));
-    sent.versions[0].handed = Handed::No;
-    assert!(!Report::pending(&flight, &sent).handed);
+    sent.versions.push(version(3, Kind::Transfer, Handed::No));
+    assert_eq!(Report::pending(&flight, &sent).transaction, Some(id(1).to_string()));
+    sent.versions[2].handed = Handed::Maybe;
+    assert_eq!(Report::pending(&flight, &sent).transaction, Some(id(3).to_string()));
+    for version in &mut sent.versions {
+        version.handed = Handed::No;
+    }
+    let nobodys = Report::pending(&flight, &sent);
+    assert_eq!((nobodys.handed, nobodys.transaction), (false, None));
     let taken = Report::unsent(&flight, Reason::EvmBalance, "no").taking(Some(Spent { total: 3, l1_fee: 1 }));
     assert_eq!(taken.spent.map(|spent| spent.total), Some(3));
 }

@@ -1,5 +1,5 @@
-//! Bytes are handed to one provider after another until one has them, or refuses
-//! them for a reason of their own.
+//! Bytes are handed to one provider after another until one has them: what one
+//! refuses, for whatever reason, another may take.
 
 use super::post::Failure;
 use super::{DEADLINE_MS, batch, note, now, order};
@@ -8,7 +8,7 @@ use crate::chain::facts::{Call, ErrorClass, Reply};
 use crate::network::Network;
 use crate::settle::refusal::{Handing, Refused, refusal};
 
-/// Makes the call that sends signed bytes; answers what became of them, and the words of the last node that refused them.
+/// Makes the call that sends signed bytes; answers what became of them, and the words of the last node that did not take them.
 pub(crate) async fn hand(network: &'static Network, providers: &[&str], call: &Call) -> (Handing, String) {
     let (mut handing, mut words) = (Handing::NOBODY, String::new());
     let began = now();

@@ -4,9 +4,11 @@
 
 use super::books::budget;
 use super::orders::Launch;
+use super::quote::quote;
 use super::store::Row;
 use super::{ALARM_MS, CARRY_MAX, LOOK_CALLS_MAX, LOOK_MAX, Landed, Settler, network_of, signer_of};
 use crate::address::{Address, TxId};
+use crate::chain::confirm::Basis;
 use crate::chain::evm::tx::{self, Message, Price};
 use crate::chain::facts::Call;
 use crate::error::Fault;
@@ -58,7 +60,7 @@ impl Settler {
         }
         for is_last in [false, true] {
             let (before, launched) = (self.flying()?, self.launched.get());
-            let observed = observe(app, flight, flight.price.is_none(), Some(&flight.payer)).await?;
+            let (observed, basis) = self.quote_first(app, flight, &before).await?;
             self.wake_by(app::now().plus(ALARM_MS)).await;
             // From here to the stored bytes nothing is awaited: one nonce, one flight.
             if self.row(&flight.key())?.is_some() || !self.is_current(&flight.key(), launch) {
@@ -69,6 +71,7 @@ impl Settler {
             match self.decide(app, flight, observed, before)? {
                 // What has been mined meanwhile is no longer owed.
                 Err(Denied::Balance) if !is_last => self.look_for_payer(app, &flight.payer).await?,
+                Err(Denied::Balance) if basis == Basis::Unconfirmed => return Ok(Err(Denied::Unconfirmed)),
                 Err(denied) => return Ok(Err(denied)),
                 Ok((chain, price)) => {
                     let version = self.store_first(app, flight, message, (chain, idle, price))?;
@@ -134,9 +137,16 @@ impl Settler {
         let (mut version, mut fresh) = (version, fresh);
         for _ in 0..SENDS_MAX {
             let Some(row) = self.open_row(key)? else { return Ok(()) };
+            // What the chain takes no more is not offered.
+            if version.kind == Kind::Transfer && row.flight.is_late(app::now()) {
+                self.note_sending(&row, version.id, fresh)?;
+                return self.note_sent(key, version.id, Handed::No);
+            }
             let handing = self.hand(app, &row, &version, fresh).await?;
             let Some(row) = self.open_row(key)? else { return Ok(()) };
             let next = match handing.refused {
+                // Somebody else's transaction waits under the nonce.
+                Some(Refused::Outbid) if !row.sent.is_handed() => self.replaced(app, &row, version.kind).await?,
                 None | Some(Refused::Known | Refused::Node | Refused::Unclear | Refused::Outbid) => None,
                 Some(Refused::NonceUsed) => self.renumbered(app, &row).await?,
                 Some(Refused::Poor) => {
@@ -190,7 +200,7 @@ impl Settler {
                 return Ok(None);
             }
         };
-        let observed = observe(app, &row.flight, true, None).await?;
+        let observed = quote(app, &row.flight, true).await?;
         let Some(row) = self.open_row(&row.key)? else { return Ok(None) };
         let Some(newest) = row.sent.newest() else { return Ok(None) };
         if kind == Kind::Transfer && (newest.kind == Kind::Cancel || row.flight.is_late(app::now())) {
@@ -216,7 +226,7 @@ impl Settler {
     async fn renumbered(&self, app: &App, row: &Row) -> Result<Option<Version>, Fault> {
         self.look(app, core::slice::from_ref(row)).await?;
         let network = network_of(&row.flight)?;
-        let observed = observe(app, &row.flight, true, None).await?;
+        let observed = quote(app, &row.flight, true).await?;
         let Some(mut row) = self.open_row(&row.key)? else { return Ok(None) };
         let Some(newest) = row.sent.newest() else { return Ok(None) };
         // It is in a block, and how it ends is not known yet.
@@ -278,7 +288,7 @@ impl Settler {
         let Some(newest) = row.sent.newest() else { return Ok(()) };
         let kind = match flight::step(&row.flight, &row.sent, app::now()) {
             Step::Wait => return Ok(()),
-            Step::End => return self.end_unhanded(row, Ending::late(), false),
+            Step::End => return self.end_unhanded(row, Ending::unhanded(&row.flight, app::now()), false),
             Step::Resend if !is_outpriced(app, row).await? => {
                 return self.send_evm(app, &row.key, newest.clone(), false).await;
             }
@@ -300,38 +310,8 @@ impl Settler {
 /// Whether the market has left a flight's newest version behind.
 async fn is_outpriced(app: &App, row: &Row) -> Result<bool, Fault> {
     let newest = row.sent.newest().and_then(|version| version.price);
-    let today = observe(app, &row.flight, true, None).await?.price;
+    let today = quote(app, &row.flight, true).await?.price;
     Ok(newest.zip(today).is_some_and(|(newest, today)| flight::is_outpriced(newest, today)))
-}
-
-/// One question for the nonce and, where they are wanted, today's price and what a payer holds.
-pub(super) async fn observe(
-    app: &App,
-    flight: &Flight,
-    price: bool,
-    payer: Option<&Address>,
-) -> Result<Observed, Fault> {
-    let network = network_of(flight)?;
-    // The key is not needed for this: of a signer that is no longer configured, the flights are carried on.
-    let Address::Evm(signer) = flight.signer else {
-        return Err(Fault::internal("a flight with a signer of another family"));
-    };
-    let count = tx::count_call(signer);
-    let holding = payer.and_then(|payer| tx::holding_call(network, payer));
-    let mut calls: Vec<Call> = [Some(count.clone()), holding.clone()].into_iter().flatten().collect();
-    if price {
-        calls.extend(tx::price_calls());
-    }
-    let read = |facts: &crate::chain::facts::Facts| Observed {
-        nonce: tx::number(facts, &count),
-        holds: holding.as_ref().and_then(|call| tx::holding(facts, call)),
-        price: if price { tx::price(network, facts) } else { None },
-    };
-    let is_whole = |observed: Observed| {
-        observed.nonce.is_some() && observed.holds.is_some() == holding.is_some() && observed.price.is_some() == price
-    };
-    let providers = app.settings.providers(network);
-    Ok(read(&rpc::call_until(network, &providers, &calls, |facts| is_whole(read(facts))).await))
 }
 
 pub(super) fn evm_signer<'a>(app: &'a App, flight: &Flight) -> Result<&'a EvmSigner, Fault> {

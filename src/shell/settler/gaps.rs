@@ -1,7 +1,8 @@
 //! Transfers of nothing to ourselves: they take nonces that were given back while
 //! later ones are on their way, which they would hold up.
 
-use super::evm::{evm_signer, observe};
+use super::evm::evm_signer;
+use super::quote::quote;
 use super::{Settler, network_of};
 use crate::chain::evm::tx::{self, TRANSFER_GAS};
 use crate::error::Fault;
@@ -42,7 +43,7 @@ impl Settler {
         let latest = keys.iter().rev().find_map(|key| self.open_rows(core::slice::from_ref(key)).pop());
         let Some(latest) = latest else { return Ok(()) };
         let (network, signer) = (network_of(&latest.flight)?, evm_signer(app, &latest.flight)?);
-        let observed = observe(app, &latest.flight, true, None).await?;
+        let observed = quote(app, &latest.flight, true).await?;
         let (Some(price), Some(chain)) = (observed.price, observed.nonce) else { return Ok(()) };
         let nothing = tx::nothing(signer.address(), self.transfer_gas()?);
         // Nobody looks for their receipts: each is charged at its worst, unless no node takes it.

@@ -98,6 +98,10 @@ impl Settler {
             if let Some(report) = row.report.clone() {
                 return Ok(if self.ensure_reported(&app, &row, &report).await { report } else { pending });
             }
+            if app::now().since(began) >= WAIT_MS {
+                self.report(&app, &row.flight, &pending).await;
+                return Ok(pending);
+            }
             let looked = self.looked_at.get();
             if looked.is_none_or(|at| app::now().since(at) >= pause_ms) {
                 self.looked_at.set(Some(app::now()));
@@ -108,10 +112,6 @@ impl Settler {
                 if self.row(&key)?.is_some_and(|row| row.report.is_some()) {
                     continue;
                 }
-            }
-            if app::now().since(began) >= WAIT_MS {
-                self.report(&app, &row.flight, &pending).await;
-                return Ok(pending);
             }
             Delay::from(Duration::from_millis(pause_ms)).await;
         }

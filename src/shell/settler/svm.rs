@@ -7,7 +7,8 @@ use super::store::Row;
 use super::{ALARM_MS, LOOK_MAX, Landed, Settler, network_of, signer_of};
 use crate::address::TxId;
 use crate::amount::Amount;
-use crate::chain::facts::{Call, Facts, Reply as Said};
+use crate::chain::confirm::{Basis, Decided};
+use crate::chain::facts::{Call, Facts, Reply as Said, Unknown};
 use crate::chain::svm::wire::Wire;
 use crate::chain::svm::{self, fee::fee};
 use crate::error::Fault;
@@ -53,7 +54,7 @@ impl Settler {
             if let Err(denied) = uncrowded(flight, before.iter().map(|(_, other)| other)) {
                 return Ok(Some(denied.report(flight)));
             }
-            let observed = observe(app, flight).await?;
+            let (observed, basis) = self.observed(app, flight, &before).await?;
             self.wake_by(app::now().plus(ALARM_MS)).await;
             // From here to the stored bytes nothing is awaited.
             if self.row(&flight.key())?.is_some() || !self.is_current(&flight.key(), launch) {
@@ -62,6 +63,9 @@ impl Settler {
             match self.decide_svm(app, flight, observed, before)? {
                 // What is in a block by now is no longer owed.
                 Err(Denied::Balance) if !is_last => self.look_for_payer(app, &flight.payer).await?,
+                Err(Denied::Balance) if basis == Basis::Unconfirmed => {
+                    return Ok(Some(Denied::Unconfirmed.report(flight)));
+                }
                 Err(denied) => return Ok(Some(denied.report(flight))),
                 Ok(until) => {
                     // Its block hash is at most as young as the newest one.
@@ -79,13 +83,34 @@ impl Settler {
         Ok(Some(Denied::Balance.report(flight)))
     }
 
+    /// What must be known to launch a flight, of one node in one round; a second is asked where the account is
+    /// reported to hold too little.
+    async fn observed(&self, app: &App, flight: &Flight, before: &[(String, Flight)]) -> Result<(First, Basis), Fault> {
+        let network = network_of(flight)?;
+        let (hash, holding) = (hash_call(), source(flight).map(|account| svm::holding_call(&account)));
+        let rule = |facts: &Facts| {
+            facts.have([Some(&hash), holding.as_ref()].into_iter().flatten())?;
+            let until = last_valid(facts, &hash).ok_or_else(|| Unknown::nonsense("malformed_block_hash"))?;
+            let Some(call) = &holding else { return Ok(Weighed((Some(until), None), false)) };
+            let holds = svm::holding(facts, call).ok_or_else(|| Unknown::nonsense("malformed_balance"))?;
+            // What cannot be read fails when the launch is decided on.
+            let now = self.flying().unwrap_or_default();
+            let known: BTreeMap<&str, &Flight> =
+                before.iter().chain(&now).map(|(key, other)| (key.as_str(), other)).collect();
+            let is_short = covered(flight, known.into_values(), Some(holds)) == Err(Denied::Balance);
+            Ok(Weighed((Some(until), Some(holds)), is_short))
+        };
+        let decided = rpc::decide(network, &app.settings.providers(network), rule).await;
+        Ok(decided.map_or(((None, None), Basis::Plain), |(Weighed(first, _), basis)| (first, basis)))
+    }
+
     /// Whether the flight may be launched now, and the last block that can hold it. `before` is what was
     /// on its way before the chain was asked: the balance that was read may still hold what has moved since.
     fn decide_svm(
         &self,
         app: &App,
         flight: &Flight,
-        (until, holds): (Option<u64>, Option<Amount>),
+        (until, holds): First,
         before: Vec<(String, Flight)>,
     ) -> Result<Result<u64, Denied>, Fault> {
         let (network, spending, now) = (network_of(flight)?, self.spending()?, self.flying()?);
@@ -102,8 +127,8 @@ impl Settler {
             .and_then(|()| until.ok_or(Denied::Unknown)))
     }
 
-    /// Hands the bytes to the chain. What a node says against it is no end:
-    /// only the chain, or the height, ends a transaction.
+    /// Hands the bytes to the chain. What a node says against bytes that another has is no end: only the chain, or
+    /// the height, ends them.
     async fn send_svm(&self, app: &App, row: &Row, version: &Version, fresh: bool) -> Result<(), Fault> {
         let network = network_of(&row.flight)?;
         self.note_sending(row, version.id, fresh)?;
@@ -158,17 +183,25 @@ impl Settler {
     }
 
     async fn push_svm(&self, app: &App, row: &Row, is_over: bool) {
-        let Some(version) = row.sent.newest() else { return };
-        let done = if is_over {
-            let message = "the block hash expired before the transaction was taken: it can never be";
-            let ending = Ending::failed(Reason::SvmFailed, message);
-            self.end(&row.key, &Report::of(&row.flight, &row.sent, Some(version.id), ending))
-        } else {
-            self.send_svm(app, row, version, false).await
-        };
-        if let Err(fault) = done {
+        if let Err(fault) = self.push_one_svm(app, row, is_over).await {
             self.stuck(&row.key, &fault);
         }
+    }
+
+    async fn push_one_svm(&self, app: &App, row: &Row, is_over: bool) -> Result<(), Fault> {
+        // It may be on its way to a node since the row was read, or have ended.
+        let Some(row) = self.open_row(&row.key)? else { return Ok(()) };
+        let Some(version) = row.sent.newest() else { return Ok(()) };
+        if row.sent.is_unwanted(app::now()) {
+            let ending = Ending::unhanded(&row.flight, app::now());
+            return self.end(&row.key, &Report::of(&row.flight, &row.sent, None, ending));
+        }
+        if is_over {
+            let message = "the block hash expired before the transaction was taken: it can never be";
+            let ending = Ending::failed(Reason::SvmFailed, message);
+            return self.end(&row.key, &Report::of(&row.flight, &row.sent, Some(version.id), ending));
+        }
+        self.send_svm(app, &row, version, false).await
     }
 
     /// Which flights the chain has gone past the last block of that could hold them, for
@@ -203,22 +236,19 @@ fn spent(flight: &Flight) -> Option<Spent> {
     }
 }
 
-/// In one round, of one node: the last block that can hold what names today's newest block hash, and
-/// what the account holds that the payment is taken from.
-async fn observe(app: &App, flight: &Flight) -> Result<(Option<u64>, Option<Amount>), Fault> {
-    let network = network_of(flight)?;
-    let hash = hash_call();
-    let holding = source(flight).map(|account| svm::holding_call(&account));
-    let calls: Vec<Call> = [Some(hash.clone()), holding.clone()].into_iter().flatten().collect();
-    let read = |facts: &Facts| {
-        let holds = holding.as_ref().and_then(|call| svm::holding(facts, call));
-        (last_valid(facts, &hash), holds)
-    };
-    let is_whole = |facts: &Facts| {
-        let (until, holds) = read(facts);
-        until.is_some() && holds.is_some() == holding.is_some()
-    };
-    Ok(read(&rpc::call_until(network, &app.settings.providers(network), &calls, is_whole).await))
+/// What a node answers before a launch: the last block that can hold what names today's newest block hash, and what
+/// the account holds that the payment is taken from.
+type First = (Option<u64>, Option<Amount>);
+
+/// The same, and whether that is too little.
+struct Weighed(First, bool);
+
+impl Decided for Weighed {
+    type Refusal = ();
+
+    fn refusal(&self) -> Option<()> {
+        self.1.then_some(())
+    }
 }
 
 fn hash_call() -> Call {

@@ -104,9 +104,11 @@ impl Terms {
 /// token, all in one round. A payer who turns out to have code is asked in a
 /// second; what a failure means takes one more.
 pub(crate) fn on_chain(terms: &Terms, sender: &Sender, known: Known<'_>) -> Result<ChainVerdict, Unknown> {
-    let (mut rules, facts) = (Rules::default(), known.facts);
+    let (mut rules, facts) = (Rules::of_state(), known.facts);
     let is_deployed = known.memory.is_deployed(&terms.separator, known.now);
     if is_deployed && terms.is_plain(known) && !terms.is_own(known.memory) {
+        // Nothing is asked for it: the payer has signed with a key of their own of late.
+        rules = Rules::default();
         own_signature(&mut rules, terms, known.memory);
         return Ok(ChainVerdict::Judged(rules, CodeKind::None));
     }
@@ -130,7 +132,8 @@ pub(crate) fn on_chain(terms: &Terms, sender: &Sender, known: Known<'_>) -> Resu
         Some(code) => kind(facts, code)?,
         None => CodeKind::None,
     };
-    if code.is_some() {
+    // That there is no code is one node's word, which may be behind: the payer's own signature bears it out.
+    if code.is_some() && (payer != CodeKind::None || terms.is_own(known.memory)) {
         known.memory.saw_code(terms.separator, terms.signed.from, payer != CodeKind::None, known.now);
     }
     if let Some(token) = token {
@@ -208,7 +211,7 @@ fn kind(facts: &Facts, call: &Call) -> Result<CodeKind, Unknown> {
 fn look_into(rules: &mut Rules, terms: &Terms, words: &str, facts: &Facts) -> Result<(), Unknown> {
     let signed = &terms.signed;
     let [state, held] = terms.inquiry();
-    let [reply, _] = facts.all(&[state.clone(), held.clone()])?;
+    let [reply, holds] = facts.all(&[state.clone(), held.clone()])?;
     let used = match reply {
         Reply::Value(_) => said(facts, &state).and_then(|text| abi::boolean(&text)),
         Reply::Error(_) if failure(reply).is_some() => {
@@ -220,6 +223,9 @@ fn look_into(rules: &mut Rules, terms: &Terms, words: &str, facts: &Facts) -> Re
     let used = used.ok_or_else(|| Unknown::nonsense("malformed_authorization_state"))?;
     if !rules.rule("authorization_unused", !used, Reason::EvmNonceUsed, "the authorization was not used before") {
         return Ok(());
+    }
+    if let (Reply::Error(error), None) = (holds, failure(holds)) {
+        return Err(Unknown::nonsense_about("node_error", &error.message));
     }
     let held = said(facts, &held).and_then(|text| abi::word(&text)).map(U256::from_be_bytes);
     let enough = held.is_none_or(|held| held >= signed.value);

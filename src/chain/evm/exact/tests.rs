@@ -133,12 +133,23 @@ fn a_good_payment_passes_every_check_in_one_round() {
 }
 
 /// What is asked first of a payment, and how it comes out, after a good one of the same payer `ago` seconds before.
-fn second(body: &Value, ago: u64, settles: bool, answers: &[(&str, Reply)]) -> (Vec<&'static str>, Option<Reason>) {
+fn second(sent: &Value, ago: u64, settles: bool, answers: &[(&str, Reply)]) -> (Vec<&'static str>, Option<Reason>) {
+    after(&body(), sent, ago, settles, answers)
+}
+
+/// The same after `earlier`, good or not.
+fn after(
+    earlier: &Value,
+    sent: &Value,
+    ago: u64,
+    settles: bool,
+    answers: &[(&str, Reply)],
+) -> (Vec<&'static str>, Option<Reason>) {
     let memory = Memory::default();
-    let payment = payment(body);
-    let Some(terms) = judge_free(&payment, network(), &[], NOW).terms else { panic!("no terms") };
     let mut first = None;
-    for (now, answers) in [(NOW.0.saturating_sub(ago), &[][..]), (NOW.0, answers)] {
+    for (body, now, answers) in [(earlier, NOW.0.saturating_sub(ago), &[][..]), (sent, NOW.0, answers)] {
+        let payment = payment(body);
+        let Some(terms) = judge_free(&payment, network(), &[], NOW).terms else { panic!("no terms") };
         let mut facts = Facts::new();
         for _ in 0..4 {
             let known = Known { facts: &facts, memory: &memory, settles, now: UnixSeconds(now) };
@@ -192,8 +203,9 @@ fn a_signature_that_is_not_a_plain_payers_own_needs_no_chain() {
     let (rest, _) = signature.split_at(signature.len().saturating_sub(2));
     body["paymentPayload"]["payload"]["signature"] = json!(format!("{rest}{flip}"));
     let bad = Some(Reason::EvmSignature);
-    // Without a good one nobody is known, so that the first is refused by the code that it made us read.
     assert_eq!(second(&body, 30, false, &[]), (vec![], bad));
+    // Without a good one before it, the payer may be a contract that the node has not heard of yet.
+    assert_eq!(after(&body, &body, 30, false, &[]), (vec!["transfer", "code"], bad));
     assert_eq!(second(&body, 90, false, &[]), (vec!["transfer", "code"], bad));
     // Where money would move, the code is read now: the payer may have got some.
     assert_eq!(second(&body, 30, true, &[]), (vec!["transfer", "code"], bad));

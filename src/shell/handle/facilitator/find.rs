@@ -3,6 +3,7 @@
 
 use super::nonce;
 use crate::address::{Address, Family};
+use crate::chain::confirm::Basis;
 use crate::chain::evm::tx::{Price, worst_fee_wei};
 use crate::chain::exact::{self, ChainVerdict, Known, Sender};
 use crate::chain::facts::{Facts, Unknown};
@@ -143,13 +144,19 @@ pub(super) async fn on_chain(
             let reason = if settles { Reason::UnexpectedSettle } else { Reason::UnexpectedVerify };
             Finding::Refused(Checks::new(&free.rules.checks), reason, gas::POOR_MESSAGE.to_owned())
         }
-        Said::Judged(rules, code) => {
+        Said::Judged(rules, code, basis) => {
             if let Some(terms) = asked.terms.as_mut() {
                 terms.has_code = code != CodeKind::None;
             }
+            free.rules.checks.extend(exact::single_provider(basis));
             free.rules.checks.extend(rules.checks);
+            free.rules.checks.extend(exact::unconfirmed(basis));
             let checks = Checks::new(&free.rules.checks);
             match rules.refusal {
+                Some((_, message)) if basis == Basis::Unconfirmed => {
+                    let reason = if settles { Reason::UnexpectedSettle } else { Reason::UnexpectedVerify };
+                    Finding::Refused(checks, reason, format!("one node alone reports this: {message}; ask again"))
+                }
                 None => match held_payer(&free, sender, incoming).filter(|_| !settles) {
                     Some(message) => Finding::Refused(checks, Reason::UnexpectedVerify, message),
                     None => Finding::Good(checks),
@@ -177,8 +184,8 @@ struct Seen {
 
 /// What the chain says.
 enum Said {
-    /// How the rules came out, and what is at the payer's address.
-    Judged(exact::Rules, CodeKind),
+    /// How the rules came out, what is at the payer's address, and why that counts.
+    Judged(exact::Rules, CodeKind, Basis),
     /// None of our signers can pay for the gas.
     Poor,
     /// No provider gave a usable answer, or a price at which it could be sent.
@@ -218,7 +225,7 @@ async fn see(app: &App, context: &Context, incoming: &Incoming, free: &Free<'_>,
         let (said, price) = ask(app, network, sender, &judge).await;
         sender.price = price;
         match said {
-            Said::Poor => gas::note_poor(network, signer, app::now()),
+            Said::Poor => {}
             Said::Judged(..) | Said::Nothing => return Seen { said, sender: Some(sender) },
         }
     }
@@ -239,7 +246,7 @@ async fn ask(
     let providers = app.settings.providers(network);
     let first = rpc::decide(network, &providers, |facts| judge(&sender, facts)).await;
     let verdict = match (first, sender.price) {
-        (Some(ChainVerdict::Underpriced), Some(refused)) => {
+        (Some((ChainVerdict::Underpriced, _)), Some(refused)) => {
             sender.price = quotes::anew(app, network, refused).await;
             match sender.price {
                 Some(_) => rpc::decide(network, &providers, |facts| judge(&sender, facts)).await,
@@ -249,9 +256,15 @@ async fn ask(
         (first, _) => first,
     };
     let said = match verdict {
-        Some(ChainVerdict::Judged(rules, payer)) => Said::Judged(rules, payer),
-        Some(ChainVerdict::Poor) => Said::Poor,
-        Some(ChainVerdict::Underpriced) | None => Said::Nothing,
+        Some((ChainVerdict::Judged(rules, payer), basis)) => Said::Judged(rules, payer, basis),
+        Some((ChainVerdict::Poor, basis)) => {
+            // What one node alone reports is not held against the signer.
+            if basis != Basis::Unconfirmed {
+                gas::note_poor(network, sender.address, app::now());
+            }
+            Said::Poor
+        }
+        Some((ChainVerdict::Underpriced, _)) | None => Said::Nothing,
     };
     (said, sender.price)
 }

@@ -1,8 +1,9 @@
 use super::*;
 use crate::address::Family;
+use crate::chain::confirm::Decided;
 use crate::chain::evm::exact::tests::{FALSE, NOW, PAYER, body, network, payment, revert, sender, sign, signed, value};
 use crate::chain::evm::tx::Price;
-use crate::chain::exact::{Terms as Either, judge_free, judge_on_chain};
+use crate::chain::exact::{Refusal, Terms as Either, judge_free, judge_on_chain};
 use crate::network::{Network, by_key};
 use crate::time::UnixSeconds;
 use serde_json::{Value, json};
@@ -233,6 +234,52 @@ fn what_the_sender_lacks_is_never_the_payers_refusal() {
         let verdict = ask(vec![("vrs", lacks), ("balance", value(&json!(format!("0x{:064x}", 1))))]);
         assert_eq!(reason(&verdict), Some(Reason::EvmBalance));
     }
+}
+
+#[test]
+fn what_is_refused_by_the_state_says_so() {
+    let told = |body: &Value, memory: &Memory, all| asked(body, memory, false, &Chain(all)).2.refusal();
+    let (other, own) = (sign(&signed(NOW.0 + 61)), body());
+    let payment = |reason| Some(Refusal::Payment(reason));
+    let poor = || ("balance", value(&json!(format!("0x{:064x}", 1))));
+    let memory = Memory::default();
+    assert_eq!(told(&own, &memory, vec![("vrs", revert()), poor()]), payment(Reason::EvmBalance));
+    let undeployed = vec![("token", value(&json!("0x")))];
+    assert_eq!(told(&own, &Memory::default(), undeployed), payment(Reason::EvmAsset));
+    assert_eq!(told(&own, &memory, vec![("vrs", error(ErrorClass::Poor, "no"))]), Some(Refusal::Poor));
+    // One node's word that there is no code is not kept, where nothing bears it out: a wallet may be new.
+    let memory = Memory::default();
+    for _ in 0..2 {
+        assert_eq!(told(&with(&other), &memory, vec![]), payment(Reason::EvmSignature));
+    }
+    assert_eq!(told(&own, &memory, vec![]), None);
+    // The payer has signed by themselves of late: what they have not signed needs no node.
+    assert_eq!(told(&with(&other), &memory, vec![]), None);
+    assert_eq!(reason(&asked(&with(&other), &memory, false, &Chain(vec![])).2), Some(Reason::EvmSignature));
+}
+
+#[test]
+fn a_balance_that_is_answered_with_an_error_is_no_answer() {
+    let (payment, terms) = (payment(&body()), Either::Evm(terms(&body())));
+    let chain = Chain(vec![("vrs", revert()), ("balance", error(ErrorClass::Other, "no"))]);
+    let (mut facts, memory) = (Facts::new(), Memory::default());
+    let told = loop {
+        match judge_on_chain(
+            &payment,
+            &terms,
+            &sender(),
+            Known { facts: &facts, memory: &memory, settles: false, now: NOW },
+        ) {
+            Err(Unknown::Missing(calls)) => {
+                for call in calls {
+                    let reply = chain.says(kind(&call));
+                    facts.learn(call, reply);
+                }
+            }
+            other => break other,
+        }
+    };
+    assert_eq!(told, Err(Unknown::nonsense_about("node_error", "no")));
 }
 
 #[test]
