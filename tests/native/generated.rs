@@ -76,7 +76,7 @@ fn the_reasons_are_documented() {
 #[test]
 fn the_chains_and_tiers_are_documented() {
     let mut text =
-        "# Chains\n\n| key | network | name | environment | USDC | confirmed after | finalized by | proven |\n|---|---|---|---|---|---|---|---|\n"
+        "# Chains\n\n| key | network | name | environment | USDC | gas in USDC | confirmed after | finalized by | proven |\n|---|---|---|---|---|---|---|---|---|\n"
             .to_owned();
     for n in NETWORKS {
         let finality = match n.finality {
@@ -85,13 +85,19 @@ fn the_chains_and_tiers_are_documented() {
             FinalityRule::Unknown => "not established",
         };
         let (environment, asset) = (n.environment.name(), n.asset.address);
+        let gas = if n.asset.pays_gas { "yes" } else { "no" };
         writeln!(
             text,
-            "| `{}` | `{}` | {} | {environment} | `{asset}` | {} | {finality} | {} |",
+            "| `{}` | `{}` | {} | {environment} | `{asset}` | {gas} | {} | {finality} | {} |",
             n.key, n.caip2, n.name, n.confirmations, n.proven
         )
         .expect("text");
     }
+    text.push_str(
+        "\nWhere gas may be paid in USDC, the token's `Transfer` logs between a transaction's sender and the zero \
+         address are its fee, and so are the two logs after the reserve's return at the end: neither paid to the \
+         sender nor passed on by it.\n",
+    );
     text.push_str(&settling());
     check("docs/reference/networks.md", &text);
     let mut text = "# Tiers\n\n| tier | a month | verifications a month | a minute / an hour | live chains |\n|---|---|---|---|---|\n".to_owned();
