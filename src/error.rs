@@ -66,7 +66,7 @@ macro_rules! codes {
 }
 
 codes! {
-    InvalidJson "INVALID_JSON" 400 Never "Invalid JSON" "The body is not JSON, or not a JSON object.";
+    InvalidJson "INVALID_JSON" 400 Never "Invalid JSON" "The body is not UTF-8, begins with a byte order mark, or is not a JSON object.";
     InvalidApiKey "INVALID_API_KEY" 401 Never "Invalid API key" "The API key is missing, malformed, forged, unknown, revoked or expired.";
     InvalidAdminKey "INVALID_ADMIN_KEY" 401 Never "Invalid admin key" "The `X-Admin-Key` header is missing or wrong.";
     InsufficientScope "INSUFFICIENT_SCOPE" 403 Never "Insufficient scope" "The API key lacks the scope that this route needs.";
@@ -80,7 +80,7 @@ codes! {
     RecipientTaken "RECIPIENT_TAKEN" 409 Never "Recipient taken" "The address belongs, or belonged, to another tenant in this environment.";
     EmailTaken "EMAIL_TAKEN" 409 Never "E-mail taken" "Another tenant has this e-mail address.";
     PayloadTooLarge "PAYLOAD_TOO_LARGE" 413 Never "Payload too large" "The body is larger than the route accepts.";
-    UnsupportedMediaType "UNSUPPORTED_MEDIA_TYPE" 415 Never "Unsupported media type" "The body must be `application/json`.";
+    UnsupportedMediaType "UNSUPPORTED_MEDIA_TYPE" 415 Never "Unsupported media type" "The body must be `application/json`, and not compressed.";
     InvalidRequest "INVALID_REQUEST" 422 Never "Invalid request" "A member is missing, of the wrong type or out of bounds; `param` names it.";
     InvalidTxHash "INVALID_TX_HASH" 422 Never "Invalid transaction hash" "The hash does not have the shape of the chain's transaction ids.";
     InvalidAmount "INVALID_AMOUNT" 422 Never "Invalid amount" "The amount is not a decimal number of USDC above zero with at most six decimals.";

@@ -99,6 +99,7 @@ fn the_chains_and_tiers_are_documented() {
          sender nor passed on by it.\n",
     );
     text.push_str(&settling());
+    text.push_str(&computing());
     check("docs/reference/networks.md", &text);
     let mut text = "# Tiers\n\n| tier | a month | verifications a month | a minute / an hour | live chains |\n|---|---|---|---|---|\n".to_owned();
     for plan in PLANS {
@@ -142,6 +143,26 @@ fn settling() -> String {
         let (key, symbol, usd) = (network.key, coin.symbol, coin.usd);
         writeln!(text, "| `{key}` | {least} | {uses} | {price} | {} {symbol} | ${} | ${usd} |", worst.0, worst.1)
             .expect("text");
+    }
+    text
+}
+
+/// What a payer's Solana transaction may ask for at our cost.
+fn computing() -> String {
+    let (limit, price) = (Reason::SvmLimitHigh.wire(), Reason::SvmPriceHigh.wire());
+    let mut text = format!(
+        "\n# What a Solana transaction may ask for\n\nThe compute unit limit of the payer's transaction (the \
+         instruction `SetComputeUnitLimit`, or a version-1 transaction's own field) may be the second column at most; \
+         a higher one is refused as `{limit}`. The priority fee is the limit times the price of a unit, rounded up to \
+         a lamport; above the third column it is refused as `{price}`. The last column is the highest price at the \
+         highest limit: a lower limit allows a higher price.\n\n\
+         | key | compute units | priority fee, lamports | price, micro-lamports a unit |\n|---|---|---|---|\n"
+    );
+    for network in NETWORKS {
+        let Some(compute) = network.settle.and_then(|settle| settle.compute()) else { continue };
+        let price = compute.priority_lamports * 1_000_000 / u64::from(compute.units);
+        let (key, units, fee) = (network.key, compute.units, compute.priority_lamports);
+        writeln!(text, "| `{key}` | {units} | {fee} | {price} |").expect("text");
     }
     text
 }
