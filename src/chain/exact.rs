@@ -149,11 +149,7 @@ pub fn judge_free(payment: &Payment, network: &Network, own: &[Address], now: Un
 pub fn judge_on_chain(payment: &Payment, terms: &Terms, sender: &Sender, known: Known<'_>) -> Result<Told, Unknown> {
     match terms {
         Terms::Evm(terms) => evm::exact::on_chain(terms, sender, known),
-        Terms::Svm(terms) => {
-            let mut rules = Rules::default();
-            svm::exact::on_chain(&mut rules, payment.version, terms, known.facts)?;
-            Ok(Told::Judged(rules, CodeKind::None))
-        }
+        Terms::Svm(terms) => svm::exact::on_chain(payment.version, terms, known.facts),
     }
 }
 

@@ -2,14 +2,18 @@
 //! amount with one `TransferChecked`, does nothing else, and for which we pay
 //! the fee and nothing else.
 
+mod failure;
+
 use super::wire::{Instruction, Wire};
 use crate::address::{Address, Family};
 use crate::amount::Amount;
-use crate::chain::exact::Rules;
+use crate::chain::exact::{Rules, Told};
 use crate::chain::facts::{Call, Facts, Reply, Unknown};
+use crate::chain::trace::CodeKind;
 use crate::network::{Compute, LAMPORTS_PER_SIGNATURE, Network};
 use crate::payment::x402::{Accepted, Payload, Payment, Requirements, Version};
 use crate::reason::Reason;
+use failure::Failure;
 use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::RawValue;
@@ -39,8 +43,6 @@ const SET_COMPUTE_UNIT_PRICE: u8 = 3;
 const TRANSFER_CHECKED: u8 = 12;
 /// Millionths of a lamport in a lamport.
 const MICRO: u128 = 1_000_000;
-/// Characters of a failure that are told.
-const FAILURE_MAX: usize = 160;
 
 /// A transaction that is good as far as it is free to say.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -327,8 +329,8 @@ fn simulation(terms: &Terms) -> Call {
     Call::new("simulateTransaction", &json!([terms.text, options]))
 }
 
-/// The transaction, tried: balance, accounts and block hash all at once.
-pub(crate) fn on_chain(rules: &mut Rules, version: Version, terms: &Terms, facts: &Facts) -> Result<(), Unknown> {
+/// The transaction, tried: balance, accounts and block hash all at once. A fee payer that cannot pay is ours.
+pub(crate) fn on_chain(version: Version, terms: &Terms, facts: &Facts) -> Result<Told, Unknown> {
     #[derive(Deserialize)]
     struct Simulated<'a> {
         #[serde(borrow)]
@@ -352,12 +354,20 @@ pub(crate) fn on_chain(rules: &mut Rules, version: Version, terms: &Terms, facts
         Version::One => Reason::SvmSimulationV1,
         Version::Two => Reason::SvmSimulation,
     };
-    let told = failure.map_or_else(
-        || "the transaction would succeed".to_owned(),
-        |text| format!("the transaction would fail: {}", text.chars().take(FAILURE_MAX).collect::<String>()),
-    );
-    rules.rule("simulation", failure.is_none(), reason, told);
-    Ok(())
+    let mut rules = Rules::default();
+    let Some(err) = failure else {
+        rules.rule("simulation", true, reason, "the transaction would succeed");
+        return Ok(Told::Judged(rules, CodeKind::None));
+    };
+    let instructions = terms.wire.instructions().unwrap_or_default();
+    let transfer = instructions.iter().position(is_transfer);
+    let paid = transfer.and_then(|at| instructions.get(at)?.accounts.get(2).copied().map(Address::Svm));
+    let failure = Failure { err, transfer, paid: &paid.map(|account| account.to_string()).unwrap_or_default() };
+    if failure.is_ours() {
+        return Ok(Told::Poor);
+    }
+    rules.rule("simulation", false, reason, failure.told());
+    Ok(Told::Judged(rules, CodeKind::None))
 }
 
 /// The authority of the first transfer in a transaction, good or not.

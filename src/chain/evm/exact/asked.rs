@@ -1,6 +1,8 @@
 //! What only the chain tells of an authorization: the very transaction is
 //! simulated, and a payer with code is asked for its signature.
 
+mod reverted;
+
 use super::Terms;
 use crate::address::Address;
 use crate::chain::evm::memory::Memory;
@@ -156,7 +158,9 @@ pub(crate) fn on_chain(terms: &Terms, sender: &Sender, known: Known<'_>) -> Resu
     {
         return Ok(Told::Judged(rules, payer));
     }
-    simulated_well(&mut rules, terms, sender, simulated, facts)?;
+    let is_silent =
+        wallet.and_then(|ask| failure(facts.get(ask)?)).is_some_and(|error| error.class == ErrorClass::Halted);
+    simulated_well(&mut rules, terms, sender, Simulated { reply: simulated, is_silent }, facts)?;
     Ok(Told::Judged(rules, payer))
 }
 
@@ -175,15 +179,23 @@ const fn failure(reply: &Reply) -> Option<&RpcError> {
     }
 }
 
+/// How the transfer came out when it was simulated.
+#[derive(Clone, Copy)]
+struct Simulated<'a> {
+    reply: &'a Reply,
+    /// Whether the payer's wallet ran out of gas before it could say whether it signed.
+    is_silent: bool,
+}
+
 /// Whether the transfer would succeed; why it would not is looked into.
 fn simulated_well(
     rules: &mut Rules,
     terms: &Terms,
     sender: &Sender,
-    simulated: &Reply,
+    simulated: Simulated<'_>,
     facts: &Facts,
 ) -> Result<(), Unknown> {
-    match (simulated, failure(simulated)) {
+    match (simulated.reply, failure(simulated.reply)) {
         (Reply::Value(_), _) => {
             let told = match sender.price {
                 Some(_) => "the transfer would succeed",
@@ -194,7 +206,7 @@ fn simulated_well(
             rules.rule("simulation", true, Reason::EvmSimulation, told);
             Ok(())
         }
-        (Reply::Error(_), Some(error)) => look_into(rules, terms, &error.message, facts),
+        (Reply::Error(_), Some(error)) => look_into(rules, terms, (&error.message, simulated.is_silent), facts),
         (Reply::Error(error), None) => Err(Unknown::nonsense_about("node_error", &error.message)),
     }
 }
@@ -204,8 +216,8 @@ fn kind(facts: &Facts, call: &Call) -> Result<CodeKind, Unknown> {
     said(facts, call).and_then(|text| code_kind(&text)).ok_or_else(|| Unknown::nonsense("malformed_code"))
 }
 
-/// Why the transfer would fail.
-fn look_into(rules: &mut Rules, terms: &Terms, words: &str, facts: &Facts) -> Result<(), Unknown> {
+/// Why the transfer would fail. `is_silent`: a token then calls the signature invalid, and nobody knows whether it is.
+fn look_into(rules: &mut Rules, terms: &Terms, (words, is_silent): (&str, bool), facts: &Facts) -> Result<(), Unknown> {
     let signed = &terms.signed;
     let [state, held] = terms.inquiry();
     let [told, _] = facts.all(&[state.clone(), held.clone()])?;
@@ -225,8 +237,14 @@ fn look_into(rules: &mut Rules, terms: &Terms, words: &str, facts: &Facts) -> Re
     let enough = held.is_none_or(|held| held >= signed.value);
     let told = format!("the payer holds {}", held.map_or_else(|| "?".to_owned(), |held| held.to_string()));
     if rules.rule("balance", enough, Reason::EvmBalance, told) {
-        let told = format!("the transfer would fail: {words}");
-        rules.rule("simulation", false, Reason::EvmSimulation, told);
+        let (reason, told) = match reverted::meaning(words) {
+            (Reason::EvmSignature, _) if is_silent => {
+                let told = format!("the payer's wallet needs more gas than a settlement may use: {words}");
+                (Reason::EvmSimulation, told)
+            }
+            meaning => meaning,
+        };
+        rules.rule("simulation", false, reason, told);
     }
     Ok(())
 }
