@@ -44,17 +44,24 @@ fn the_settings_are_documented() {
 
 #[test]
 fn the_codes_are_documented() {
-    let mut text =
-        "# Errors: the request was not answered\n\n| code | status | retry | meaning |\n|---|---|---|---|\n".to_owned();
+    let mut text = "# Errors: the request was not answered\n\n`repeat`: what the same request gets under the same \
+        `Idempotency-Key`. `Recorded`: the same answer, for only another request can bring another one. `Judged`: an \
+        answer of its own, for time, the seller or the operator can change the cause.\n\n\
+        | code | status | retry | repeat | meaning |\n|---|---|---|---|---|\n"
+        .to_owned();
     for code in Code::ALL {
-        writeln!(text, "| <a id=\"{code}\"></a>`{code}` | {} | {:?} | {} |", code.status(), code.retry(), code.doc())
+        let (status, retry, repeat) = (code.status(), code.retry(), code.repeat());
+        writeln!(text, "| <a id=\"{code}\"></a>`{code}` | {status} | {retry:?} | {repeat:?} | {} |", code.doc())
             .expect("text");
     }
-    text.push_str("\n# Verdicts: the payment is not good\n\nIn the order in which they are looked for; HTTP 200.\n\n");
-    text.push_str("| code | retry | meaning |\n|---|---|---|\n");
+    text.push_str(
+        "\n# Verdicts: the payment is not good\n\nIn the order in which they are looked for; HTTP 200. A recorded one \
+         is about its recipient: where the request names none and the tenant's is another by then, it is judged anew.\n\n",
+    );
+    text.push_str("| code | retry | repeat | meaning |\n|---|---|---|---|\n");
     for refusal in Refusal::ALL {
-        writeln!(text, "| <a id=\"{0}\"></a>`{0}` | {1:?} | {2} |", refusal.wire(), refusal.retry(), refusal.doc())
-            .expect("text");
+        let (wire, retry, repeat) = (refusal.wire(), refusal.retry(), refusal.repeat());
+        writeln!(text, "| <a id=\"{wire}\"></a>`{wire}` | {retry:?} | {repeat:?} | {} |", refusal.doc()).expect("text");
     }
     check("docs/reference/errors.md", &text);
 }
@@ -64,11 +71,14 @@ fn the_reasons_are_documented() {
     let mut text = "# Reasons: an x402 payment is not good, or was not settled\n\n\
         `invalidReason` and `errorReason` of `/facilitator/verify` and `/settle`, HTTP 200, in the protocol's own \
         strings; those without a family's prefix are the specification's or ours. Where we mean to differ from the \
-        reference facilitator is listed in `tests/peers/differences.mjs`, and a test holds the list.\n\n\
-        | reason | meaning |\n|---|---|\n"
+        reference facilitator is listed in `tests/peers/differences.mjs`, and a test holds the list. `repeat`: what a \
+        settlement gets when it is asked for again under the same `Idempotency-Key`: the `Recorded` answer, or one \
+        that is `Judged` anew, because time, the seller or the operator can change the cause.\n\n\
+        | reason | repeat | meaning |\n|---|---|---|\n"
         .to_owned();
     for reason in Reason::ALL {
-        writeln!(text, "| <a id=\"{0}\"></a>`{0}` | {1} |", reason.wire(), reason.doc()).expect("text");
+        let (wire, repeat) = (reason.wire(), reason.repeat());
+        writeln!(text, "| <a id=\"{wire}\"></a>`{wire}` | {repeat:?} | {} |", reason.doc()).expect("text");
     }
     check("docs/reference/reasons.md", &text);
 }

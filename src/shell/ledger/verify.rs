@@ -7,7 +7,7 @@ use crate::api::{Reply, headers, problem};
 use crate::error::{Code, Fault, Retry};
 use crate::id::ClaimId;
 use crate::ledger::admission::{Admission, Stop, Stored, not_registered};
-use crate::ledger::book::{self, Booked, Known, Request, Seen};
+use crate::ledger::book::{self, Admitted, Booked, Known, Request, Seen};
 use crate::ledger::claims::{self, Held, Prior, Unit};
 use crate::ledger::follow;
 use crate::ledger::payment::{authorization, transaction};
@@ -149,7 +149,7 @@ impl Booking<'_> {
             Err(fault) => refuse(&fault, self.asked()),
         };
         self.store.put_admission(admission)?;
-        self.remember_answer(&reply)?;
+        let reply = self.remember_answer(reply, admitted)?;
         Ok(Step::Done(self.told(reply, admission)))
     }
 
@@ -234,24 +234,24 @@ impl Booking<'_> {
         Ok(())
     }
 
-    /// Successes and answers that no repeat can change are kept whole; of others only the body's hash.
-    fn remember_answer(&self, reply: &Reply) -> Result<(), Fault> {
-        let Some(idempotency) = &self.request.idempotency else { return Ok(()) };
+    /// Answers that were counted are kept whole (when one comes again is decided by [`book::admit`]); of
+    /// others only the body's hash.
+    fn remember_answer(&self, reply: Reply, admitted: Admitted) -> Result<Reply, Fault> {
+        let Some(idempotency) = &self.request.idempotency else { return Ok(reply) };
         let told: Retried = serde_json::from_str(&reply.body).map_err(Fault::internal)?;
         let is_final = matches!(told.retry, None | Some(Retry::Never));
-        let answer = is_final.then(|| (reply.status, reply.body.clone()));
-        let stored = Stored { body_hash: idempotency.body_hash.clone(), answer, answer_until: None, at: self.now };
-        self.store.put_idempotency(ROUTE, &idempotency.key, &stored)
+        // What was counted before stays known as such.
+        if is_final || !admitted.counted {
+            let answer = is_final.then(|| (reply.status, reply.body.clone()));
+            let stored = Stored { body_hash: idempotency.body_hash.clone(), answer, answer_until: None, at: self.now };
+            self.store.put_idempotency(ROUTE, &idempotency.key, &stored)?;
+        }
+        Ok(reply)
     }
 
     /// A refusal at admission; the isolate that asked is told to remember it.
     fn refused(&self, fault: &Fault, admission: &Admission) -> Result<Reply, Fault> {
         let reply = refuse(fault, self.asked());
-        // Chain and recipient are looked at after the idempotency record: such a
-        // refusal is final, and repeated like any other final answer.
-        if matches!(fault.code, Code::ChainNotEnabled | Code::RecipientNotRegistered) {
-            self.remember_answer(&reply)?;
-        }
         let refused = if fault.code == Code::RateLimited {
             Refused::Limited {
                 until: self.now.plus(fault.retry_after_s.unwrap_or(1).saturating_mul(1_000)),
