@@ -17,7 +17,7 @@ use crate::shell::app::db;
 use crate::shell::directory;
 use crate::shell::http::refuse;
 use crate::shell::isolate::{self, Refused};
-use crate::shell::ledgers::{Envelope, REMEMBER};
+use crate::shell::ledgers::{Envelope, REMEMBER, UNRECORDED};
 use crate::tenant::Recipient;
 use crate::time::UnixMillis;
 use std::collections::BTreeSet;
@@ -235,7 +235,7 @@ impl Booking<'_> {
     }
 
     /// Answers that were counted are kept whole (when one comes again is decided by [`book::admit`]); of
-    /// others only the body's hash.
+    /// others only the body's hash, and the isolate that asked is told so.
     fn remember_answer(&self, reply: Reply, admitted: Admitted) -> Result<Reply, Fault> {
         let Some(idempotency) = &self.request.idempotency else { return Ok(reply) };
         let told: Retried = serde_json::from_str(&reply.body).map_err(Fault::internal)?;
@@ -246,7 +246,7 @@ impl Booking<'_> {
             let stored = Stored { body_hash: idempotency.body_hash.clone(), answer, answer_until: None, at: self.now };
             self.store.put_idempotency(ROUTE, &idempotency.key, &stored)?;
         }
-        Ok(reply)
+        Ok(if is_final { reply } else { reply.with(UNRECORDED, "true") })
     }
 
     /// A refusal at admission; the isolate that asked is told to remember it.
