@@ -111,10 +111,12 @@ fn asset(row: &Row) -> Option<String> {
         Some(text) => Some(registry::separator(text)?),
     };
     Some(format!(
-        "Asset {{ address: {}, text: {:?}, symbol: \"USDC\", decimals: {}, eip712: {eip712:?}, separator: {separator:?} }}",
+        "Asset {{ address: {}, text: {:?}, symbol: \"USDC\", decimals: {}, eip712: {eip712:?}, \
+         separator: {separator:?}, pays_gas: {} }}",
         address(row.kind, &usdc.address)?,
         usdc.address,
-        usdc.decimals
+        usdc.decimals,
+        usdc.pays_gas
     ))
 }
 

@@ -31,8 +31,8 @@ pub enum Address {
 }
 
 impl Address {
-    /// Reads an address of the family: EVM in lower case, upper case or with a
-    /// valid EIP-55 checksum; Solana as base58 of exactly 32 bytes.
+    /// Reads an address of the family: EVM with `0x` or `0X`, in lower case, upper case or with
+    /// a valid EIP-55 checksum; Solana as base58 of exactly 32 bytes.
     #[must_use]
     pub fn parse(family: Family, text: &str) -> Option<Self> {
         match family {
@@ -70,14 +70,24 @@ impl Address {
     }
 }
 
+/// The digits of hex as callers write it: addresses, hashes, nonces and signatures alike may begin
+/// with `0x` or `0X`. They are not looked at.
+#[must_use]
+pub fn hex_digits(text: &str) -> Option<&str> {
+    text.strip_prefix("0x").or_else(|| text.strip_prefix("0X"))
+}
+
+/// Exactly `N` bytes of such hex, in any case.
+#[must_use]
+pub fn hex_bytes<const N: usize>(text: &str) -> Option<[u8; N]> {
+    let mut bytes = [0_u8; N];
+    hex::decode_to_slice(hex_digits(text)?, &mut bytes).ok()?;
+    Some(bytes)
+}
+
 fn parse_evm(text: &str) -> Option<Address20> {
-    let digits = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X"))?;
-    if digits.len() != 40 {
-        return None;
-    }
-    let mut bytes = [0_u8; 20];
-    hex::decode_to_slice(digits, &mut bytes).ok()?;
-    let address = Address20::from(bytes);
+    let digits = hex_digits(text)?;
+    let address = Address20::from(hex_bytes(text)?);
     let one_case = !digits.bytes().any(|c| c.is_ascii_uppercase()) || !digits.bytes().any(|c| c.is_ascii_lowercase());
     // The checksum costs a hash, and one case has none.
     (one_case || address.to_checksum(None).strip_prefix("0x") == Some(digits)).then_some(address)
@@ -141,20 +151,12 @@ pub enum TxId {
 }
 
 impl TxId {
-    /// Reads a hash (`0x` and 64 hex digits of any case) or a signature (base58
+    /// Reads a hash (`0x` or `0X`, and 64 hex digits of any case) or a signature (base58
     /// of exactly 64 bytes, case-sensitive).
     #[must_use]
     pub fn parse(family: Family, text: &str) -> Option<Self> {
         match family {
-            Family::Evm => {
-                let digits = text.strip_prefix("0x")?;
-                if digits.len() != 64 {
-                    return None;
-                }
-                let mut bytes = [0_u8; 32];
-                hex::decode_to_slice(digits, &mut bytes).ok()?;
-                Some(Self::Evm(B256::from(bytes)))
-            }
+            Family::Evm => hex_bytes(text).map(|bytes: [u8; 32]| Self::Evm(bytes.into())),
             // 64 bytes are at most 88 base58 characters.
             Family::Svm => base58(text, 88).map(Self::Svm),
         }
@@ -214,6 +216,19 @@ mod tests {
         {
             assert_eq!(Address::parse(Family::Evm, wrong), None, "{wrong}");
             assert_eq!(Address::parse(Family::Svm, wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn hex_begins_with_either_prefix_whatever_it_names() {
+        let capital = |text: &str| text.replacen("0x", "0X", 1);
+        let hash = format!("0x{}", "aB".repeat(32));
+        assert_eq!(TxId::parse(Family::Evm, &capital(&hash)), TxId::parse(Family::Evm, &hash));
+        assert!(TxId::parse(Family::Evm, &hash).is_some());
+        assert_eq!(Address::parse(Family::Evm, &capital(BASE_USDC)), Address::parse(Family::Evm, BASE_USDC));
+        assert_eq!(hex_bytes::<32>(&capital(&hash)), hex_bytes(&hash));
+        for wrong in ["", "0", "x", "0x", "00ab", "0xab0", "0xabcdef", "0x0Xab"] {
+            assert_eq!(hex_bytes::<2>(wrong), None, "{wrong}");
         }
     }
 

@@ -19,9 +19,18 @@ pub enum Retry {
     Same,
 }
 
-/// Declares [`Code`] from its rows: variant, wire name, status, retry, title, doc.
+/// What the same request gets when it comes again under its `Idempotency-Key`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Repeat {
+    /// The recorded answer: only another request can bring another one.
+    Recorded,
+    /// An answer of its own: time, the seller or the operator can change the cause.
+    Judged,
+}
+
+/// Declares [`Code`] from its rows: variant, wire name, status, retry, repeat, title, doc.
 macro_rules! codes {
-    ($($variant:ident $wire:literal $status:literal $retry:ident $title:literal $doc:literal;)+) => {
+    ($($variant:ident $wire:literal $status:literal $retry:ident $repeat:ident $title:literal $doc:literal;)+) => {
         /// Every error code, in the order of introduction. Appended, never renamed, never reused.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
         pub enum Code {
@@ -50,6 +59,18 @@ macro_rules! codes {
                 match self { $(Self::$variant => Retry::$retry,)+ }
             }
 
+            /// What a repeat gets under the same `Idempotency-Key`.
+            #[must_use]
+            pub const fn repeat(self) -> Repeat {
+                match self { $(Self::$variant => Repeat::$repeat,)+ }
+            }
+
+            /// The code with a name.
+            #[must_use]
+            pub fn parse(wire: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|code| code.wire() == wire)
+            }
+
             /// The short human title (RFC 9457 `title`).
             #[must_use]
             pub const fn title(self) -> &'static str {
@@ -66,33 +87,33 @@ macro_rules! codes {
 }
 
 codes! {
-    InvalidJson "INVALID_JSON" 400 Never "Invalid JSON" "The body is not JSON, or not a JSON object.";
-    InvalidApiKey "INVALID_API_KEY" 401 Never "Invalid API key" "The API key is missing, malformed, forged, unknown, revoked or expired.";
-    InvalidAdminKey "INVALID_ADMIN_KEY" 401 Never "Invalid admin key" "The `X-Admin-Key` header is missing or wrong.";
-    InsufficientScope "INSUFFICIENT_SCOPE" 403 Never "Insufficient scope" "The API key lacks the scope that this route needs.";
-    TenantSuspended "TENANT_SUSPENDED" 403 Never "Tenant suspended" "The tenant is suspended or cancelled.";
-    IpNotAllowed "IP_NOT_ALLOWED" 403 Never "IP not allowed" "The caller's address is not on the key's allowlist.";
-    ChainNotEnabled "CHAIN_NOT_ENABLED" 403 Never "Chain not enabled" "The tier does not include this chain, or the registry check has switched it off.";
-    EnvironmentMismatch "ENVIRONMENT_MISMATCH" 403 Never "Environment mismatch" "A live key names a test chain, or a test key a live one.";
-    NotFound "NOT_FOUND" 404 Never "Not found" "No such route or object; another tenant's object does not exist either.";
-    MethodNotAllowed "METHOD_NOT_ALLOWED" 405 Never "Method not allowed" "The route exists, the method does not; `Allow` names those that do.";
-    IdempotencyConflict "IDEMPOTENCY_CONFLICT" 409 Never "Idempotency conflict" "The same `Idempotency-Key` came before with another body.";
-    RecipientTaken "RECIPIENT_TAKEN" 409 Never "Recipient taken" "The address belongs, or belonged, to another tenant in this environment.";
-    EmailTaken "EMAIL_TAKEN" 409 Never "E-mail taken" "Another tenant has this e-mail address.";
-    PayloadTooLarge "PAYLOAD_TOO_LARGE" 413 Never "Payload too large" "The body is larger than the route accepts.";
-    UnsupportedMediaType "UNSUPPORTED_MEDIA_TYPE" 415 Never "Unsupported media type" "The body must be `application/json`.";
-    InvalidRequest "INVALID_REQUEST" 422 Never "Invalid request" "A member is missing, of the wrong type or out of bounds; `param` names it.";
-    InvalidTxHash "INVALID_TX_HASH" 422 Never "Invalid transaction hash" "The hash does not have the shape of the chain's transaction ids.";
-    InvalidAmount "INVALID_AMOUNT" 422 Never "Invalid amount" "The amount is not a decimal number of USDC above zero with at most six decimals.";
-    InvalidChain "INVALID_CHAIN" 422 Never "Invalid chain" "No such chain.";
-    RecipientNotRegistered "RECIPIENT_NOT_REGISTERED" 422 Never "Recipient not registered" "The recipient is not registered to this tenant, or the tenant has none for this chain.";
-    RateLimited "RATE_LIMITED" 429 Later "Rate limited" "Too many requests in the last minute or hour.";
-    QuotaExceeded "QUOTA_EXCEEDED" 429 Later "Quota exceeded" "The month's verifications are used up.";
-    Internal "INTERNAL" 500 Same "Internal error" "A defect on our side; report the request id.";
-    LedgerUnavailable "LEDGER_UNAVAILABLE" 503 Same "Ledger unavailable" "The tenant's ledger did not answer in time; with an `Idempotency-Key` the repeat gets what was recorded.";
-    ChainUnavailable "CHAIN_UNAVAILABLE" 503 Later "Chain unavailable" "No provider of the chain gave a usable answer.";
-    Misconfigured "MISCONFIGURED" 503 Later "Misconfigured" "The service's own settings are missing or malformed; the operator's log names them.";
-    SettlementNotOpen "SETTLEMENT_NOT_OPEN" 409 Later "Settlement not open" "The settlement is not completed, a request waits for it, or it was handed over before.";
+    InvalidJson "INVALID_JSON" 400 Never Recorded "Invalid JSON" "The body is not UTF-8, begins with a byte order mark, or is not a JSON object.";
+    InvalidApiKey "INVALID_API_KEY" 401 Never Judged "Invalid API key" "The API key is missing, malformed, forged, unknown, revoked or expired.";
+    InvalidAdminKey "INVALID_ADMIN_KEY" 401 Never Judged "Invalid admin key" "The `X-Admin-Key` header is missing or wrong.";
+    InsufficientScope "INSUFFICIENT_SCOPE" 403 Never Judged "Insufficient scope" "The API key lacks the scope that this route needs.";
+    TenantSuspended "TENANT_SUSPENDED" 403 Never Judged "Tenant suspended" "The tenant is suspended or cancelled.";
+    IpNotAllowed "IP_NOT_ALLOWED" 403 Never Judged "IP not allowed" "The caller's address is not on the key's allowlist.";
+    ChainNotEnabled "CHAIN_NOT_ENABLED" 403 Never Judged "Chain not enabled" "The tier does not include this chain, or the registry check has switched it off.";
+    EnvironmentMismatch "ENVIRONMENT_MISMATCH" 403 Never Recorded "Environment mismatch" "A live key names a test chain, or a test key a live one.";
+    NotFound "NOT_FOUND" 404 Never Judged "Not found" "No such route or object; another tenant's object does not exist either.";
+    MethodNotAllowed "METHOD_NOT_ALLOWED" 405 Never Recorded "Method not allowed" "The route exists, the method does not; `Allow` names those that do.";
+    IdempotencyConflict "IDEMPOTENCY_CONFLICT" 409 Never Judged "Idempotency conflict" "The same `Idempotency-Key` came before with another body.";
+    RecipientTaken "RECIPIENT_TAKEN" 409 Never Judged "Recipient taken" "The address belongs, or belonged, to another tenant in this environment.";
+    EmailTaken "EMAIL_TAKEN" 409 Never Judged "E-mail taken" "Another tenant has this e-mail address.";
+    PayloadTooLarge "PAYLOAD_TOO_LARGE" 413 Never Recorded "Payload too large" "The body is larger than the route accepts.";
+    UnsupportedMediaType "UNSUPPORTED_MEDIA_TYPE" 415 Never Recorded "Unsupported media type" "The body must be `application/json`, and not compressed.";
+    InvalidRequest "INVALID_REQUEST" 422 Never Recorded "Invalid request" "A member is missing, of the wrong type or out of bounds; `param` names it.";
+    InvalidTxHash "INVALID_TX_HASH" 422 Never Recorded "Invalid transaction hash" "The hash does not have the shape of the chain's transaction ids.";
+    InvalidAmount "INVALID_AMOUNT" 422 Never Recorded "Invalid amount" "The amount is not a decimal number of USDC above zero with at most six decimals.";
+    InvalidChain "INVALID_CHAIN" 422 Never Recorded "Invalid chain" "No such chain.";
+    RecipientNotRegistered "RECIPIENT_NOT_REGISTERED" 422 Never Judged "Recipient not registered" "The recipient is not registered to this tenant, or the tenant has none for this chain.";
+    RateLimited "RATE_LIMITED" 429 Later Judged "Rate limited" "Too many requests in the last minute or hour.";
+    QuotaExceeded "QUOTA_EXCEEDED" 429 Later Judged "Quota exceeded" "The month's verifications are used up.";
+    Internal "INTERNAL" 500 Same Judged "Internal error" "A defect on our side; report the request id.";
+    LedgerUnavailable "LEDGER_UNAVAILABLE" 503 Same Judged "Ledger unavailable" "The tenant's ledger did not answer in time; with an `Idempotency-Key` the repeat gets what was recorded.";
+    ChainUnavailable "CHAIN_UNAVAILABLE" 503 Later Judged "Chain unavailable" "No provider of the chain gave a usable answer.";
+    Misconfigured "MISCONFIGURED" 503 Later Judged "Misconfigured" "The service's own settings are missing or malformed; the operator's log names them.";
+    SettlementNotOpen "SETTLEMENT_NOT_OPEN" 409 Later Judged "Settlement not open" "The settlement is not completed, a request waits for it, or it was handed over before.";
 }
 
 impl fmt::Display for Code {
@@ -176,6 +197,27 @@ mod tests {
         for code in Code::ALL {
             assert!((400..600).contains(&code.status()), "{code}");
             assert!(!code.title().is_empty() && code.doc().ends_with('.'), "{code}");
+            assert_eq!(Code::parse(code.wire()), Some(*code));
+        }
+        assert_eq!(Code::parse("TX_FAILED"), None);
+    }
+
+    #[test]
+    fn only_what_another_request_alone_can_change_is_recorded() {
+        for code in Code::ALL {
+            assert!(code.retry() == Retry::Never || code.repeat() == Repeat::Judged, "{code}");
+        }
+        // Keys, scopes, tiers, chains, recipients and limits are the seller's or the operator's to change.
+        for code in [
+            Code::InvalidApiKey,
+            Code::InsufficientScope,
+            Code::TenantSuspended,
+            Code::ChainNotEnabled,
+            Code::RecipientNotRegistered,
+            Code::RateLimited,
+            Code::QuotaExceeded,
+        ] {
+            assert_eq!(code.repeat(), Repeat::Judged, "{code}");
         }
     }
 

@@ -72,6 +72,9 @@ pub struct Asset {
     pub eip712: Option<(&'static str, &'static str)>,
     /// The EIP-712 domain separator; `None` on Solana.
     pub separator: Option<[u8; 32]>,
+    /// Whether a transaction may pay its gas in it. The fee then shows as `Transfer` logs of this
+    /// contract: a reserve from the sender to the zero address and back, and what is earned of it.
+    pub pays_gas: bool,
 }
 
 /// What taking a payment to a chain may cost.
@@ -423,6 +426,17 @@ mod tests {
             assert_eq!(find(unknown), None, "{unknown}");
         }
         assert_eq!(find("base-sepolia").map(rpc_setting).as_deref(), Some("RPC_BASE_SEPOLIA"));
+    }
+
+    #[test]
+    fn gas_is_paid_in_the_token_where_a_row_says_so() {
+        let all = NETWORKS.iter().filter(|network| network.asset.pays_gas).map(|network| network.key);
+        assert_eq!(all.collect::<Vec<_>>(), ["celo"]);
+        let mut root: Value = serde_json::from_str(DATA).unwrap();
+        let rows = root["chains"].as_array_mut().unwrap();
+        rows.iter_mut().find(|row| row["key"] == "solana").unwrap()["usdc"]["pays_gas"] = json!(true);
+        let mistakes = registry::read(&root.to_string()).err().unwrap_or_default();
+        assert_eq!(mistakes, ["solana: usdc.pays_gas is for EVM chains"]);
     }
 
     /// The mistakes of a registry whose row `base` has `member` replaced.

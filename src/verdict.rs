@@ -1,11 +1,11 @@
 //! Why a payment is refused, in the order in which reasons are looked for.
 
-use crate::error::Retry;
+use crate::error::{Repeat, Retry};
 use serde::{Deserialize, Serialize};
 
-/// Declares [`Refusal`] from its rows: variant, wire name, retry, doc.
+/// Declares [`Refusal`] from its rows: variant, wire name, retry, repeat, doc.
 macro_rules! refusals {
-    ($($variant:ident $wire:literal $retry:ident $doc:literal;)+) => {
+    ($($variant:ident $wire:literal $retry:ident $repeat:ident $doc:literal;)+) => {
         /// The verdict on a payment that is not good, in order of precedence:
         /// of several broken rules the first named here is the answer's code.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -30,6 +30,20 @@ macro_rules! refusals {
                 match self { $(Self::$variant => Retry::$retry,)+ }
             }
 
+            /// What a repeat gets under the same `Idempotency-Key`. A recorded refusal is about the
+            /// recipient that it was judged for: where the request names none and the tenant's is
+            /// another by then, it is judged all the same.
+            #[must_use]
+            pub const fn repeat(self) -> Repeat {
+                match self { $(Self::$variant => Repeat::$repeat,)+ }
+            }
+
+            /// The refusal with a name.
+            #[must_use]
+            pub fn parse(wire: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|refusal| refusal.wire() == wire)
+            }
+
             /// The sentence that the documentation prints.
             #[must_use]
             pub const fn doc(self) -> &'static str {
@@ -40,21 +54,21 @@ macro_rules! refusals {
 }
 
 refusals! {
-    TxNotFound "TX_NOT_FOUND" Later "No node knows the transaction.";
-    TxPending "TX_PENDING" Later "The transaction is known but not in a block that the node's head has reached.";
-    TxFailed "TX_FAILED" Never "The transaction was executed and failed; nothing moved.";
-    WrongAsset "WRONG_ASSET" Never "Nothing of the registered asset reached the recipient, but a bridged form or another token did.";
-    NoMatchingTransfer "NO_MATCHING_TRANSFER" Never "Nothing reached the recipient.";
-    RecipientForwarded "RECIPIENT_FORWARDED" Never "The recipient passed everything on in the same transaction.";
-    ConfidentialAmount "CONFIDENTIAL_AMOUNT" Never "The transfer's amount is encrypted and cannot be verified.";
-    AmountTooLow "AMOUNT_TOO_LOW" Never "Less than the expected amount arrived; of a named payer or nonce, by it.";
-    PayerMismatch "PAYER_MISMATCH" Never "Nothing came from the named payer for certain.";
-    MemoMismatch "MEMO_MISMATCH" Never "The transaction does not carry the named memo, or has several memos or payers and the request names no payer.";
-    AuthorizationMismatch "AUTHORIZATION_MISMATCH" Never "No one transfer to the recipient is that of the named EIP-3009 nonce.";
-    TooOld "TOO_OLD" Never "The payment is older than the request accepts.";
-    NotFinal "NOT_FINAL" Later "The payment has not reached the finality asked for.";
-    SanctionedAddress "SANCTIONED_ADDRESS" Never "A payer is on the sanctions list.";
-    AlreadyClaimed "ALREADY_CLAIMED" Never "The payment was claimed before, under another reference or none, or what of it is free is not enough.";
+    TxNotFound "TX_NOT_FOUND" Later Judged "No node knows the transaction.";
+    TxPending "TX_PENDING" Later Judged "The transaction is known but not in a block that the node's head has reached.";
+    TxFailed "TX_FAILED" Never Recorded "The transaction was executed and failed; nothing moved.";
+    WrongAsset "WRONG_ASSET" Never Recorded "Nothing of the registered asset reached the recipient, but a bridged form or another token did.";
+    NoMatchingTransfer "NO_MATCHING_TRANSFER" Never Recorded "Nothing reached the recipient.";
+    RecipientForwarded "RECIPIENT_FORWARDED" Never Recorded "The recipient passed everything on in the same transaction.";
+    ConfidentialAmount "CONFIDENTIAL_AMOUNT" Never Recorded "The transfer's amount is encrypted and cannot be verified.";
+    AmountTooLow "AMOUNT_TOO_LOW" Never Recorded "Less than the expected amount arrived; of a named payer or nonce, by it.";
+    PayerMismatch "PAYER_MISMATCH" Never Recorded "Nothing came from the named payer for certain.";
+    MemoMismatch "MEMO_MISMATCH" Never Recorded "The transaction does not carry the named memo, or has several memos or payers and the request names no payer.";
+    AuthorizationMismatch "AUTHORIZATION_MISMATCH" Never Recorded "No one transfer to the recipient is that of the named EIP-3009 nonce.";
+    TooOld "TOO_OLD" Never Recorded "The payment is older than the request accepts.";
+    NotFinal "NOT_FINAL" Later Judged "The payment has not reached the finality asked for.";
+    SanctionedAddress "SANCTIONED_ADDRESS" Never Judged "A payer is on the sanctions list.";
+    AlreadyClaimed "ALREADY_CLAIMED" Never Recorded "The payment was claimed before, under another reference or none, or what of it is free is not enough.";
 }
 
 /// What a listed payer means to the tenant.
@@ -98,5 +112,12 @@ mod tests {
             .map(|refusal| refusal.wire())
             .collect();
         assert_eq!(later, ["TX_NOT_FOUND", "TX_PENDING", "NOT_FINAL"]);
+        for refusal in Refusal::ALL {
+            assert!(refusal.retry() == Retry::Never || refusal.repeat() == Repeat::Judged, "{refusal:?}");
+            assert_eq!(Refusal::parse(refusal.wire()), Some(*refusal));
+        }
+        // The tenant's policy and the list itself can change.
+        assert_eq!(Refusal::SanctionedAddress.repeat(), Repeat::Judged);
+        assert_eq!(Refusal::AlreadyClaimed.repeat(), Repeat::Recorded);
     }
 }

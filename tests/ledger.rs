@@ -17,7 +17,7 @@ use x402_edge::address::{Address, TxId};
 use x402_edge::amount::Amount;
 use x402_edge::api::{chains, docs, whoami};
 use x402_edge::chain::trace::{Authorization, Block, Depth, Found, Mined, Place, Screening, Trace, Transfer};
-use x402_edge::error::{Code, Retry};
+use x402_edge::error::{Code, Repeat, Retry};
 use x402_edge::id::{ClaimId, KeyId, RequestId, SettlementId, TenantId, VerificationId};
 use x402_edge::ledger::admission::{Admission, Stop, Stored};
 use x402_edge::ledger::book::{Booked, Idempotency, Known, Request, Seen, Traced, admit, conclude};
@@ -311,6 +311,72 @@ fn an_idempotency_record_repeats_conflicts_or_has_ended() {
     tenant.keys[0].expires_at = None;
     let tomorrow = NOW.plus(86_400_000);
     assert!(admit(&late, &tenant, &Admission::new(NOW), Some(&stored("bb", None)), tomorrow).is_ok());
+}
+
+/// Under an `Idempotency-Key`, after an answer with this body was recorded: whether it is told again, or else how
+/// the request was admitted.
+fn repeated(body: &str, change: impl FnOnce(&mut Request, &mut Tenant)) -> Result<bool, Code> {
+    let (mut request, mut tenant) = (good(1, None), tenant());
+    request.idempotency = Some(Idempotency { key: "k".to_owned(), body_hash: "aa".to_owned() });
+    change(&mut request, &mut tenant);
+    let answer = Some((200, body.to_owned()));
+    let stored = Stored { body_hash: "aa".to_owned(), answer, answer_until: None, at: NOW };
+    match admit(&request, &tenant, &Admission::new(NOW), Some(&stored), NOW) {
+        Err(Stop::Repeat(_, told)) => {
+            assert_eq!(told, body);
+            Ok(true)
+        }
+        Err(Stop::Fault(fault)) => Err(fault.code),
+        Err(Stop::Register(_)) => panic!("not here"),
+        Ok(admitted) => {
+            assert!(admitted.counted);
+            Ok(false)
+        }
+    }
+}
+
+#[test]
+fn a_refusal_that_can_be_mended_is_judged_anew() {
+    let told = |code: &str| format!(r#"{{"success":false,"error_code":"{code}","to_address":"{}"}}"#, evm(3));
+    for refusal in Refusal::ALL {
+        let want = refusal.repeat() == Repeat::Recorded;
+        assert_eq!(repeated(&told(refusal.wire()), |_, _| {}), Ok(want), "{refusal:?}");
+        // A refusal is about its recipient: another one than the tenant's, where the request names none.
+        let moved = |tenant: &mut Tenant| tenant.recipients[0].address = evm(9);
+        assert_eq!(repeated(&told(refusal.wire()), |_, tenant| moved(tenant)), Ok(false), "{refusal:?}");
+        let named = repeated(&told(refusal.wire()), |request, tenant| {
+            request.claim.recipient = Some(evm(3));
+            tenant.recipients[0].default_for.clear();
+        });
+        assert_eq!(named, Ok(want), "{refusal:?}");
+    }
+    // Faults that an older build has recorded: what has been mended is served, what has not is refused anew.
+    for code in [Code::RecipientNotRegistered, Code::ChainNotEnabled] {
+        let body = format!(r#"{{"success":false,"error_code":"{code}"}}"#);
+        assert_eq!(repeated(&body, |_, _| {}), Ok(false));
+        assert_eq!(repeated(&body, |request, _| request.chain_on = false), Err(Code::ChainNotEnabled));
+    }
+    let success = format!(r#"{{"success":true,"error_code":null,"to_address":"{}"}}"#, evm(3));
+    assert_eq!(repeated(&success, |_, tenant| tenant.recipients.clear()), Ok(true));
+}
+
+#[test]
+fn what_is_judged_anew_counts_once() {
+    let mut request = good(1, None);
+    request.idempotency = Some(Idempotency { key: "k".to_owned(), body_hash: "aa".to_owned() });
+    let body = r#"{"error_code":"SANCTIONED_ADDRESS"}"#.to_owned();
+    let stored = Stored { body_hash: "aa".to_owned(), answer: Some((200, body)), answer_until: None, at: NOW };
+    let tenant = tenant();
+    let mut admission = Admission { used: 10, ..Admission::new(NOW) };
+    let known = Known { tenant: &tenant, held: &[], payers: &[], sanctions: None };
+    // The month's ten are used up, and it is one of them.
+    let admitted = admit(&request, &tenant, &admission, Some(&stored), NOW).unwrap();
+    assert!(conclude(&request, admitted, &mut admission, known, NOW).unwrap().answer.success);
+    assert_eq!((admission.used, admission.requests), (10, 1));
+    match admit(&request, &tenant, &admission, None, NOW) {
+        Err(Stop::Fault(fault)) => assert_eq!(fault.code, Code::QuotaExceeded),
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]

@@ -3,16 +3,27 @@ import { getBase58Decoder } from "@solana/kit";
 
 const base58 = getBase58Decoder();
 
-/** An error as a node writes it: `{"InstructionError":[0,{"Custom":1}]}`. */
+/** The names that LiteSVM numbers, as far as these chains meet them: `TransactionErrorFieldless` and `InstructionErrorFieldless`. */
+const OF_TRANSACTIONS = [
+  "AccountInUse", "AccountLoadedTwice", "AccountNotFound", "ProgramAccountNotFound", "InsufficientFundsForFee", "InvalidAccountForFee",
+  "AlreadyProcessed", "BlockhashNotFound", "CallChainTooDeep", "MissingSignatureForFee", "InvalidAccountIndex", "SignatureFailure",
+];
+const OF_INSTRUCTIONS = {
+  0: "GenericError", 1: "InvalidArgument", 2: "InvalidInstructionData", 3: "InvalidAccountData", 4: "AccountDataTooSmall",
+  5: "InsufficientFunds", 6: "IncorrectProgramId", 7: "MissingRequiredSignature", 8: "AccountAlreadyInitialized",
+  9: "UninitializedAccount", 36: "ComputationalBudgetExceeded", 39: "ProgramFailedToComplete",
+};
+
+/** An error as a node writes it: `{"InstructionError":[0,{"Custom":1}]}`, `"InsufficientFundsForFee"`. */
 export function errorOf(failed) {
   const error = failed.err();
-  if (typeof error === "number") return { TransactionError: error };
+  if (typeof error === "number") return OF_TRANSACTIONS[error] ?? `TransactionError ${error}`;
   const index = typeof error.index === "function" ? error.index() : error.index;
   const inner = typeof error.err === "function" ? error.err() : undefined;
   if (inner === undefined) return String(error);
   const code = typeof inner === "object" && inner !== null && "code" in inner ? inner.code : undefined;
   if (code !== undefined) return { InstructionError: [index, { Custom: Number(code) }] };
-  return { InstructionError: [index, String(inner)] };
+  return { InstructionError: [index, OF_INSTRUCTIONS[inner] ?? String(inner)] };
 }
 
 export function uiAmount({ amount, decimals }) {

@@ -9,6 +9,41 @@ use serde::de::{DeserializeOwned, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
 
+/// What a body may be sent as: JSON by its media type, and in no content coding.
+///
+/// # Errors
+/// `UNSUPPORTED_MEDIA_TYPE`; for a coding (gzip, br, deflate) `param` is `Content-Encoding`.
+pub fn media(content_type: Option<&str>, content_encoding: Option<&str>) -> Result<(), Fault> {
+    let coding = content_encoding.unwrap_or("").trim();
+    if !coding.is_empty() && !coding.eq_ignore_ascii_case("identity") {
+        let detail = "the body must not be compressed: send it without a Content-Encoding";
+        return Err(Fault::new(Code::UnsupportedMediaType, detail).at(CONTENT_ENCODING));
+    }
+    let media = content_type.unwrap_or("").split(';').next().unwrap_or("");
+    if media.trim().eq_ignore_ascii_case("application/json") {
+        return Ok(());
+    }
+    Err(Fault::new(Code::UnsupportedMediaType, "the body must be application/json"))
+}
+
+/// The header that names how a body is coded.
+pub const CONTENT_ENCODING: &str = "Content-Encoding";
+
+/// Checks that a body is text as RFC 8259 wants it: UTF-8, without a byte order mark. Bytes that are
+/// not UTF-8 would read as U+FFFD and make one text of two.
+///
+/// # Errors
+/// `INVALID_JSON`.
+pub fn text(body: &[u8]) -> Result<(), Fault> {
+    if body.starts_with("\u{feff}".as_bytes()) {
+        return Err(Fault::new(Code::InvalidJson, "the body begins with a byte order mark; JSON is sent without one"));
+    }
+    match core::str::from_utf8(body) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(Fault::new(Code::InvalidJson, "the body is not UTF-8").because(error)),
+    }
+}
+
 /// Members of a request body that are not read yet.
 #[derive(Debug)]
 pub struct Members {
@@ -118,6 +153,35 @@ pub fn missing(name: &str) -> Fault {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn a_body_is_json_in_no_coding() {
+        let json = Some("application/json");
+        for coding in [None, Some(""), Some("identity"), Some(" Identity ")] {
+            assert_eq!(media(json, coding), Ok(()), "{coding:?}");
+        }
+        for coding in ["gzip", "br", "deflate", "zstd", "identity, gzip", "x"] {
+            let fault = media(json, Some(coding)).expect_err(coding);
+            assert_eq!((fault.code, fault.param.as_deref()), (Code::UnsupportedMediaType, Some(CONTENT_ENCODING)));
+        }
+        assert_eq!(media(Some("Application/JSON; charset=utf-8"), None), Ok(()));
+        for wrong in [None, Some(""), Some("text/plain"), Some("application/jsonp")] {
+            let fault = media(wrong, None).expect_err("no JSON");
+            assert_eq!((fault.code, fault.param), (Code::UnsupportedMediaType, None), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_body_is_utf_8_without_a_byte_order_mark() {
+        for good in ["", "{}", "{\"reference\":\"\u{fffd}\u{feff}\"}", " \u{feff}{}"] {
+            assert_eq!(text(good.as_bytes()), Ok(()), "{good}");
+        }
+        let surrogate = b"\"\xed\xa0\x80\"";
+        let wrongs: [&[u8]; 5] = [b"\xef\xbb\xbf{}", b"{\"a\":\"\xff\"}", b"\xc0\xaf", surrogate, b"\xff\xfe{\0}\0"];
+        for wrong in wrongs {
+            assert_eq!(text(wrong).map_err(|fault| fault.code), Err(Code::InvalidJson), "{wrong:?}");
+        }
+    }
 
     #[test]
     fn what_is_no_object_is_invalid_json() {

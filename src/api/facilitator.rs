@@ -178,7 +178,7 @@ pub fn reply(asked: &Asked, outcome: &Outcome) -> Option<Reply> {
 
 fn extra(checks: &Checks, settlement: Option<&Settlement>, refusal: Option<Reason>) -> Extra {
     Extra {
-        retry: refusal.map(|reason| if reason.may_pass() { Retry::Later } else { Retry::Never }),
+        retry: refusal.map(Reason::retry),
         checks: checks.clone(),
         settlement_id: settlement.map(|settlement| settlement.id.to_string()),
         externally_settled: None,

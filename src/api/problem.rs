@@ -1,5 +1,6 @@
 //! A fault on the wire: RFC 9457 with our members.
 
+use super::body::CONTENT_ENCODING;
 use super::{Reply, facilitator};
 use crate::error::{Code, Fault, Retry};
 use crate::id::RequestId;
@@ -92,6 +93,10 @@ pub fn reply(fault: &Fault, asked: Asked<'_>) -> Reply {
     if fault.code == Code::InvalidApiKey {
         reply = reply.with("WWW-Authenticate", "Bearer");
     }
+    // RFC 9110, section 15.5.16: which codings would do.
+    if fault.param.as_deref() == Some(CONTENT_ENCODING) {
+        reply = reply.with("Accept-Encoding", "identity");
+    }
     reply
 }
 
@@ -155,5 +160,16 @@ mod tests {
             let waits = reply.headers.iter().any(|(name, _)| *name == "Retry-After");
             assert_eq!(waits, matches!(code.status(), 429 | 503), "{code}");
         }
+    }
+    #[test]
+    fn a_coded_body_is_answered_with_the_coding_that_would_do() {
+        let fault = crate::api::body::media(Some("application/json"), Some("br")).expect_err("coded");
+        let asked =
+            Asked { origin: "https://x.test", path: "/v1/verify", request_id: RequestId::new(UnixMillis(1), 1) };
+        let answer = reply(&fault, asked);
+        assert_eq!(answer.status, 415);
+        assert!(answer.headers.contains(&("Accept-Encoding", "identity".to_owned())));
+        let fault = crate::api::body::media(Some("text/plain"), None).expect_err("no JSON");
+        assert!(!reply(&fault, asked).headers.iter().any(|(name, _)| *name == "Accept-Encoding"));
     }
 }

@@ -1,7 +1,7 @@
 //! `GET /v1/settlements`: which settlements are asked for.
 
 use super::body::invalid;
-use crate::address::{Address, Family, TxId};
+use crate::address::{Address, Family, TxId, hex_bytes};
 use crate::error::Fault;
 use crate::ledger::payment::authorization;
 use crate::network::{self, Network};
@@ -24,8 +24,9 @@ pub fn filter(query: &str) -> Result<Filter, Fault> {
             }
             "payer" => payer = Some(value.into_owned()),
             "nonce" => {
-                let bytes: Option<B256> = value.strip_prefix("0x").and_then(|hex| hex.parse().ok());
-                nonce = Some(bytes.ok_or_else(|| invalid("nonce", "must be 0x and 64 hex digits"))?);
+                let bytes: Option<[u8; 32]> = hex_bytes(&value);
+                let bytes = bytes.ok_or_else(|| invalid("nonce", "must be 0x and 64 hex digits"))?;
+                nonce = Some(B256::from(bytes));
             }
             "transaction" => {
                 let id = [Family::Evm, Family::Svm].into_iter().find_map(|family| TxId::parse(family, &value));
@@ -73,7 +74,13 @@ mod tests {
         assert!(found.starts_with("eip155:8453/") && found.ends_with(&nonce) && all.handed_over == Some(false));
         assert_eq!(filter("").expect("reads"), Filter::default());
         let hash = format!("0x{}", "AB".repeat(32));
-        assert_eq!(filter(&format!("transaction={hash}")).expect("reads").transaction, Some(hash.to_lowercase()));
+        for hash in [&hash, &hash.replacen("0x", "0X", 1)] {
+            let found = filter(&format!("transaction={hash}")).expect("reads").transaction;
+            assert_eq!(found, Some(hash.to_lowercase()));
+        }
+        let capital = nonce.replacen("0x", "0X", 1);
+        let same = filter(&format!("network=base&payer={payer}&nonce={capital}")).expect("reads");
+        assert_eq!(same.authorization.as_deref(), Some(found.as_str()));
         for (query, param) in [
             ("network=nowhere".to_owned(), "network"),
             ("payer=0x1".to_owned(), "payer"),

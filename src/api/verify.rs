@@ -33,7 +33,7 @@ pub struct VerifyRequest {
     pub memo: Option<String>,
     /// The EIP-3009 nonce that the transaction must have used (EVM only): `0x` and 64 hex digits. Only the transfer
     /// that it authorized is judged and claimed.
-    #[schemars(regex(pattern = r"^0x[0-9a-fA-F]{64}$"))]
+    #[schemars(regex(pattern = r"^0[xX][0-9a-fA-F]{64}$"))]
     pub authorization_nonce: Option<String>,
     /// Your own name for what is paid for; the payment, which is the transfers that are judged, is bound to it.
     #[schemars(length(min = 1, max = 256))]
@@ -181,6 +181,17 @@ mod tests {
         assert_eq!(claim.network.key, "base");
         assert_eq!((claim.finality, claim.max_age_s, claim.claim), (Finality::Confirmed, 86_400, true));
         assert_eq!((claim.expected, claim.recipient, claim.reference), (None, None, None));
+    }
+
+    #[test]
+    fn a_hash_and_an_address_may_begin_with_a_capital_x() {
+        let capital = HASH.replacen("0x", "0X", 1);
+        let payer = format!("0X{}", "AB".repeat(20));
+        let body = json!({"tx_hash": capital, "chain": "base", "payer": payer, "authorization_nonce": capital});
+        let claim = read(body.to_string().as_bytes()).expect("reads");
+        assert_eq!(claim.tx.to_string(), HASH);
+        assert_eq!(claim.payer, Address::parse(Family::Evm, &payer.to_lowercase()));
+        assert_eq!(claim.authorization_nonce.map(|nonce| nonce.to_string()).as_deref(), Some(HASH));
     }
 
     #[test]

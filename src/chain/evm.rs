@@ -50,7 +50,7 @@ const DELEGATION: &str = "0xef0100";
 /// evidence: `wrong_chain`, `node_error`, `malformed_quantity`,
 /// `malformed_receipt`, `malformed_log`, `malformed_block`,
 /// `malformed_transaction`, `receipt_of_another_transaction`,
-/// `receipt_without_status`, `receipt_not_canonical`,
+/// `receipt_without_status`, `receipt_without_sender`, `receipt_not_canonical`,
 /// `log_of_another_transaction`, `log_of_another_block`, `duplicate_log`,
 /// `block_of_another_height`, `block_time_in_the_future`,
 /// `transaction_of_another_hash`, `receipt_without_transaction`, `transaction_of_another_family`.

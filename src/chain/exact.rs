@@ -189,11 +189,7 @@ pub fn judge_on_chain(
 ) -> Result<ChainVerdict, Unknown> {
     match terms {
         Terms::Evm(terms) => evm::exact::on_chain(terms, sender, known),
-        Terms::Svm(terms) => {
-            let mut rules = Rules::of_state();
-            svm::exact::on_chain(&mut rules, payment.version, terms, known.facts)?;
-            Ok(ChainVerdict::Judged(rules, CodeKind::None))
-        }
+        Terms::Svm(terms) => svm::exact::on_chain(payment.version, terms, known.facts),
     }
 }
 

@@ -1,6 +1,7 @@
 //! JSON-RPC on the wire: calls as request bodies, answers as replies, every
 //! error shape of CHAINS sections 1.5 and 2.4 given its class.
 
+use super::evm::abi;
 use super::facts::{Call, ErrorClass, Reply, RpcError};
 use crate::address::Family;
 use serde::Deserialize;
@@ -178,9 +179,22 @@ fn error_value(family: Family, text: &str, status: u16) -> RpcError {
     let class = class_of(family, code, &words, status);
     let is_ours = matches!(class, ErrorClass::Poor | ErrorClass::Underpriced);
     // What a contract reverted with is hex, and its words may be any.
+    let reason = reverted_with(data).filter(|_| family == Family::Evm);
     let is_reverted = data.len() > 4 && (code == Some(3) || is_ours && data.starts_with("\"0x"));
-    let class = if is_reverted { ErrorClass::Revert } else { class };
-    RpcError { class, code, message: cut(&words) }
+    let class = if is_reverted || reason.is_some() { ErrorClass::Revert } else { class };
+    let message = match reason.filter(|reason| !words.contains(reason.as_str())) {
+        Some(reason) => format!("{words}: {reason}"),
+        None => words,
+    };
+    RpcError { class, code, message: cut(&message) }
+}
+
+/// The text that a contract reverted with (`Error(string)`), where the error's data holds it: many nodes
+/// only say "execution reverted" in words.
+fn reverted_with(data: &str) -> Option<String> {
+    let (_, rest) = data.split_once("0x08c379a0")?;
+    let digits = rest.split(|c: char| !c.is_ascii_hexdigit()).next()?;
+    abi::string(&format!("0x{digits}")).filter(|reason| !reason.is_empty())
 }
 
 fn class_of(family: Family, code: Option<i64>, words: &str, status: u16) -> ErrorClass {
@@ -357,6 +371,30 @@ mod tests {
             class(Family::Evm, &json!({"code": -32000, "message": words}).to_string(), ErrorClass::Other);
             let reverted = json!({"code": 3, "message": format!("execution reverted: {words}"), "data": "0x08c379a0"});
             class(Family::Evm, &reverted.to_string(), ErrorClass::Revert);
+        }
+    }
+
+    #[test]
+    fn the_text_of_a_revert_is_read_from_its_data() {
+        let text = "FiatTokenV2: authorization is not yet valid";
+        let words = |number: usize| format!("{number:064x}");
+        let data = format!("0x08c379a0{}{}{:0<128}", words(32), words(text.len()), hex::encode(text));
+        let told = |error: serde_json::Value| error_value(Family::Evm, &error.to_string(), 200);
+        for error in [
+            json!({"code": 3, "message": "execution reverted", "data": data}),
+            json!({"code": -32000, "message": "execution reverted", "data": data}),
+            json!({"code": -32015, "message": "VM execution error.", "data": format!("Reverted {data}")}),
+            json!({"code": -32000, "message": "execution failed", "data": {"output": data}}),
+        ] {
+            let found = told(error.clone());
+            assert_eq!(found.class, ErrorClass::Revert, "{error}");
+            assert!(found.message.ends_with(&format!(": {text}")), "{}", found.message);
+        }
+        let whole = format!("execution reverted: {text}");
+        assert_eq!(told(json!({"code": 3, "message": whole, "data": data})).message, whole, "it is not told twice");
+        for broken in ["0x08c379a0", "0x08c379a0ff", "0x08c379", "0x4e487b71"] {
+            let found = told(json!({"code": 3, "message": "execution reverted", "data": broken}));
+            assert_eq!((found.class, found.message.as_str()), (ErrorClass::Revert, "execution reverted"), "{broken}");
         }
     }
 

@@ -5,7 +5,7 @@ use super::admission::{Admission, Payee, Stop, Stored, authorise, recall, recipi
 use super::claims::{self, Held, Unit};
 use crate::address::Address;
 use crate::chain::trace::{Place, Screening, Trace, Transfer};
-use crate::error::{Code, Fault, Retry};
+use crate::error::{Code, Fault, Repeat, Retry};
 use crate::id::{ClaimId, KeyId, RequestId, VerificationId};
 use crate::judge::{Context, Judgement, Standing, judge};
 use crate::network::FinalityRule;
@@ -78,6 +78,8 @@ pub struct Admitted {
     pub key: KeyId,
     /// Who must have been paid.
     pub recipient: Address,
+    /// Whether the request was counted when it came first, under its `Idempotency-Key`.
+    pub counted: bool,
 }
 
 /// Admits a request, in the design's order. Counts nothing.
@@ -92,15 +94,37 @@ pub fn admit(
     now: UnixMillis,
 ) -> Result<Admitted, Stop> {
     let key = authorise(tenant, &request.key, Some(Scope::Verify), now)?.id;
+    let mut counted = false;
     if let Some(idempotency) = &request.idempotency {
-        recall(stored, &idempotency.body_hash, now)?;
+        counted = match recall(stored, &idempotency.body_hash, now) {
+            Err(Stop::Repeat(_, body)) if !holds(&body, &request.claim, tenant) => true,
+            outcome => outcome.map(|()| false)?,
+        };
     }
     let payee = recipient(&request.claim, request.chain_on, tenant)?;
-    within_limits(admission, tenant, now)?;
+    match within_limits(admission, tenant, now) {
+        Err(fault) if fault.code == Code::QuotaExceeded && counted => {}
+        outcome => outcome?,
+    }
     match payee {
-        Payee::Own(recipient) => Ok(Admitted { key, recipient }),
+        Payee::Own(recipient) => Ok(Admitted { key, recipient, counted }),
         Payee::Unheld(address) => Err(Stop::Register(address)),
     }
+}
+
+/// Whether a recorded answer still is the answer: nobody but another request can change it, and a
+/// refusal was about the recipient that would be looked at now.
+fn holds(body: &str, claim: &Claim, tenant: &Tenant) -> bool {
+    #[derive(Deserialize)]
+    struct Recorded {
+        error_code: Option<String>,
+        to_address: Option<String>,
+    }
+    let Ok(Recorded { error_code: Some(code), to_address }) = serde_json::from_str(body) else { return true };
+    let repeat = Refusal::parse(&code).map(Refusal::repeat).or_else(|| Code::parse(&code).map(Code::repeat));
+    let recipient = claim.recipient.or_else(|| tenant.default_recipient(claim.network));
+    let is_same = to_address.is_none() || to_address == recipient.map(|address| address.to_string());
+    repeat != Some(Repeat::Judged) && is_same
 }
 
 /// What a booked verification leaves behind.
@@ -161,7 +185,7 @@ pub fn conclude(
     let judgement = judge(&request.claim, &traced.trace, &context);
     let is_final = judgement.refusal.as_ref().is_none_or(|(refusal, _)| refusal.retry() == Retry::Never);
     let is_replay = judgement.replayed().is_some();
-    if is_final && !is_replay {
+    if is_final && !is_replay && !admitted.counted {
         admission.used = admission.used.saturating_add(1);
     }
     let first = judgement.replayed().and_then(|prior| prior.id.verification());

@@ -9,7 +9,7 @@ use super::budget::Ask;
 use super::claims::{Held, Unit, free_unit};
 use crate::address::{Address, TxId};
 use crate::amount::Amount;
-use crate::error::{Code, Fault};
+use crate::error::{Code, Fault, Repeat};
 use crate::id::{ClaimId, KeyId, SettlementId};
 use crate::network::{self, Network};
 use crate::payment::Checks;
@@ -108,7 +108,7 @@ impl Outcome {
     pub const fn is_final(&self) -> bool {
         match self {
             Self::Valid(_) | Self::Settle(_) | Self::Taken(..) | Self::FindOut => false,
-            Self::Refused(_, reason, _) => !reason.may_pass(),
+            Self::Refused(_, reason, _) => matches!(reason.repeat(), Repeat::Recorded),
             Self::Settled(_) | Self::External(_) => true,
         }
     }

@@ -101,6 +101,8 @@ pub(crate) struct Usdc {
     pub(crate) eip712_version: Option<String>,
     pub(crate) domain_separator: Option<String>,
     pub(crate) separator_matches_a_chain_reading: Option<bool>,
+    #[serde(default)]
+    pub(crate) pays_gas: bool,
 }
 
 /// A token that is mistaken for it.
@@ -133,6 +135,7 @@ const RULES: &[Rule] = &[
     ("usdc.decimals is 6", |row| row.usdc.decimals == 6),
     ("usdc has the EIP-712 members on EVM and none on Solana", eip712_fits),
     ("usdc.domain_separator is the recomputed one", separator_fits),
+    ("usdc.pays_gas is for EVM chains", |row| row.is_evm() || !row.usdc.pays_gas),
     ("a bridged token has an address of its own", bridged_fits),
     ("block_time_ms is above zero", |row| row.block_time_ms > 0),
     ("confirmations is above zero, and named on EVM", |row| row.confirmations.map_or(!row.is_evm(), |n| n > 0)),

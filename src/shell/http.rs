@@ -4,6 +4,7 @@
 use super::app::{self, App};
 use super::response::Outgoing;
 use super::{handle, isolate, log};
+use crate::api::body;
 use crate::api::endpoint::{Access, Endpoint, Method, Route, Row};
 use crate::api::problem::{self, Asked};
 use crate::api::target::Target;
@@ -29,7 +30,7 @@ pub(crate) struct Incoming {
     pub(crate) params: Vec<String>,
     /// The query string.
     pub(crate) query: String,
-    /// The body, within the route's limit.
+    /// The body, within the route's limit: UTF-8.
     pub(crate) body: Vec<u8>,
     /// Whom the key names; `None` on public and operators' routes.
     pub(crate) caller: Option<Caller>,
@@ -158,13 +159,13 @@ async fn admit(
     if length.is_some_and(|length| length > max) {
         return Err(plain(too_large(row)));
     }
-    let content_type = header("content-type");
+    let (content_type, content_encoding) = (header("content-type"), header("content-encoding"));
     let authorization = header("authorization");
     let admin_key = if row.access == Access::Admin { header("x-admin-key") } else { None };
     let idempotency_key = header("idempotency-key");
-    let body = if row.method.has_body() { body(request, row, length).await.map_err(plain)? } else { Vec::new() };
-    if row.method.has_body() && !body.is_empty() && !is_json(content_type.as_deref()) {
-        return Err(plain(Fault::new(Code::UnsupportedMediaType, "the body must be application/json")));
+    let body = if row.method.has_body() { read(request, row, length).await.map_err(plain)? } else { Vec::new() };
+    if !body.is_empty() {
+        body::media(content_type.as_deref(), content_encoding.as_deref()).map_err(plain)?;
     }
     let caller = match row.access {
         Access::Public => None,
@@ -177,6 +178,7 @@ async fn admit(
         }
         Access::Key(_) | Access::Either => Some(who(authorization.as_deref(), app).map_err(plain)?),
     };
+    body::text(&body).map_err(plain)?;
     Ok(Incoming {
         row,
         params,
@@ -217,20 +219,15 @@ fn who(authorization: Option<&str>, app: &App) -> Result<Caller, Fault> {
     key::read(key.trim(), app.settings.peppers()).ok_or_else(invalid_key)
 }
 
-fn is_json(content_type: Option<&str>) -> bool {
-    let media = content_type.unwrap_or("").split(';').next().unwrap_or("");
-    media.trim().eq_ignore_ascii_case("application/json")
-}
-
 fn too_large(row: &Row) -> Fault {
     Fault::new(Code::PayloadTooLarge, format!("the body may have {} bytes at most", row.body_max))
 }
 
-/// Reads a body; where its length is not told, as a stream that is cut at the limit.
-async fn body(request: &mut Request, row: &Row, length: Option<u64>) -> Result<Vec<u8>, Fault> {
+/// Reads a body's bytes; where its length is not told, as a stream that is cut at the limit.
+async fn read(request: &mut Request, row: &Row, length: Option<u64>) -> Result<Vec<u8>, Fault> {
     let broken = |error: worker::Error| Fault::new(Code::InvalidJson, "the body could not be read").because(error);
     if length.is_some() {
-        return request.text().await.map(String::into_bytes).map_err(broken);
+        return request.bytes().await.map_err(broken);
     }
     let Ok(mut stream) = request.stream() else { return Ok(Vec::new()) };
     let mut body = Vec::new();

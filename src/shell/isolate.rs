@@ -7,7 +7,9 @@ use crate::api::endpoint::Routes;
 use crate::chain::evm::memory::Memory;
 use crate::chain::trace::{PartyFacts, Trace};
 use crate::config::{Mistake, Settings};
+use crate::id::TenantId;
 use crate::ledger::admission::Rates;
+use crate::network::Environment;
 use crate::sanctions;
 use crate::tenant::key::KeyHash;
 use crate::time::UnixMillis;
@@ -27,6 +29,9 @@ const PARTY_MS: u64 = 300_000;
 /// Payments known to have a settlement, some 200 bytes each, and for how long: buyers resend within minutes.
 const RECORDED_MAX: usize = 8_192;
 const RECORDED_MS: u64 = 900_000;
+/// Attempts remembered by their `Idempotency-Key`, some 300 bytes each, and for how long: as long as callers poll.
+const ATTEMPTS_MAX: usize = 8_192;
+const ATTEMPT_MS: u64 = 300_000;
 /// Refused callers remembered.
 const REFUSED_MAX: usize = 8_192;
 
@@ -88,6 +93,9 @@ pub(crate) fn memory() -> Rc<Memory> {
     MEMORY.with(Rc::clone)
 }
 
+/// An `Idempotency-Key` of a tenant in an environment.
+pub(crate) type Attempt = (TenantId, Environment, String);
+
 /// The settings, or what is wrong with them.
 type SettingsRead = Result<Rc<Settings>, Rc<Vec<Mistake>>>;
 /// A chain and a transaction on it.
@@ -103,6 +111,8 @@ thread_local! {
     static PARTIES: RefCell<Bounded<PartyKey, PartyFacts>> = const { RefCell::new(Bounded::new(PARTIES_MAX, PARTY_MS)) };
     static REFUSED: RefCell<Bounded<KeyHash, Refused>> = const { RefCell::new(Bounded::new(REFUSED_MAX, 3_700_000)) };
     static RECORDED: RefCell<Bounded<String, ()>> = const { RefCell::new(Bounded::new(RECORDED_MAX, RECORDED_MS)) };
+    /// Whether the ledger had no answer to tell again when it was last asked.
+    static ATTEMPTS: RefCell<Bounded<Attempt, bool>> = const { RefCell::new(Bounded::new(ATTEMPTS_MAX, ATTEMPT_MS)) };
     static CHECKS: RefCell<Option<(Rc<Checks>, UnixMillis)>> = const { RefCell::new(None) };
 }
 
@@ -173,6 +183,20 @@ pub(crate) fn is_recorded(authorization: &str, now: UnixMillis) -> bool {
 /// Notes that a payment's ledger holds a settlement of it.
 pub(crate) fn note_recorded(authorization: String, now: UnixMillis) {
     RECORDED.with_borrow_mut(|kept| kept.put(authorization, (), now));
+}
+
+/// Whether an attempt is known to have no answer in its ledger yet: then the chain is asked at once.
+pub(crate) fn is_open(attempt: &Attempt, now: UnixMillis) -> bool {
+    ATTEMPTS.with_borrow(|kept| kept.get(attempt, now)).unwrap_or(false)
+}
+
+/// Notes whether an attempt has no answer in its ledger. One that has an answer is kept only if it had none.
+pub(crate) fn note_attempt(attempt: Attempt, is_open: bool, now: UnixMillis) {
+    ATTEMPTS.with_borrow_mut(|kept| {
+        if is_open || kept.map.contains_key(&attempt) {
+            kept.put(attempt, is_open, now);
+        }
+    });
 }
 
 /// The registry check's results, with the time they were read.

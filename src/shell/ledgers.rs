@@ -1,7 +1,7 @@
 //! The one hop to a tenant's ledger: what is asked, and the call with its deadline.
 
 use super::app::App;
-use super::isolate::{self, Refused};
+use super::isolate::{self, Attempt, Refused};
 use crate::api::records::Page;
 use crate::api::{Reply, headers};
 use crate::error::{Code, Fault};
@@ -30,6 +30,8 @@ const FLUSH_DEADLINE_MS: u64 = 10_000;
 
 /// Where a ledger has the Worker remember a refused caller.
 pub(crate) const REMEMBER: &str = "x-ledger-remember";
+/// Says that nothing was recorded under the request's `Idempotency-Key` that could be told again.
+pub(crate) const UNRECORDED: &str = "x-ledger-unrecorded";
 /// Says that an answer repeats what came under its `Idempotency-Key` before.
 pub(crate) const REPLAYED: &str = "Idempotent-Replayed";
 /// Where a ledger names the settlement whose success an answer gives away.
@@ -186,11 +188,26 @@ impl LedgerResponse {
         if let Ok(refused) = serde_json::from_str::<Refused>(&text) {
             isolate::remember_refused(caller.hash, refused, now);
         }
-        // An answer that came in cannot be changed, only a copy of it.
+        self.without(REMEMBER)
+    }
+
+    /// Takes out whether an answer was recorded under an `Idempotency-Key`, for the isolate to remember.
+    ///
+    /// # Errors
+    /// Where the platform refuses to copy the answer.
+    pub(crate) fn remember_attempt(self, attempt: Option<Attempt>, now: UnixMillis) -> Result<Self, Fault> {
+        let Some(attempt) = attempt else { return Ok(self) };
+        let is_open = self.0.headers().has(UNRECORDED).unwrap_or(false);
+        isolate::note_attempt(attempt, is_open, now);
+        if is_open { self.without(UNRECORDED) } else { Ok(self) }
+    }
+
+    /// The answer without a header that is for this Worker only. What came in cannot be changed, only a copy of it.
+    fn without(self, header: &str) -> Result<Self, Fault> {
         let init: &web_sys::ResponseInit = self.0.unchecked_ref();
         let copy = web_sys::Response::new_with_opt_readable_stream_and_init(self.0.body().as_ref(), init);
         let copy = copy.map_err(broken)?;
-        copy.headers().delete(REMEMBER).map_err(broken)?;
+        copy.headers().delete(header).map_err(broken)?;
         Ok(Self(copy))
     }
 

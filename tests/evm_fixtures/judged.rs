@@ -153,3 +153,48 @@ fn a_nonce_written_into_a_recording_selects_the_transfer_beside_it() {
     assert!(CASES.is_empty() || bound > 15, "{bound}");
     println!("evm fixtures: {bound} transfers bound to a nonce");
 }
+
+/// The case on a chain whose gas may be paid in the token, with a fee that its sender paid so: a reserve goes to the
+/// zero address before all and comes back after all, and of it the sender gives a tip and the base fee.
+fn with_gas(case: &Case) -> Option<Case> {
+    let sender = case.receipt["from"].as_str()?.trim_start_matches("0x").to_lowercase();
+    let (sender, nobody) = (format!("0x{sender:0>64}"), format!("0x{:064}", 0));
+    let transfer = "0xddf252ad1be2c89b69c2b068fc378daa952ba7f163c4a11628f55a4df523b3ef";
+    let mut logs = case.logs();
+    let mut line = logs.first()?.clone();
+    line["address"] = json!(case.network.asset.address.to_string().to_lowercase());
+    let gas = |index: usize, ends: [&String; 2], value: u64| {
+        let mut line = line.clone();
+        line["logIndex"] = json!(format!("{index:#x}"));
+        line["topics"] = json!([transfer, ends[0], ends[1]]);
+        line["data"] = json!(format!("0x{value:064x}"));
+        line
+    };
+    let numbered = logs.iter_mut().enumerate();
+    numbered.for_each(|(at, log)| log["logIndex"] = json!(format!("{:#x}", at + 1)));
+    let (end, vault) = (logs.len() + 1, format!("0x{:0>64}", "42"));
+    let before = vec![gas(0, [&sender, &nobody], 20_000_000)];
+    let shares = [gas(end + 1, [&sender, &vault], 0), gas(end + 2, [&sender, &vault], 1_000)];
+    let after = [vec![gas(end, [&nobody, &sender], 20_000_000)], shares.to_vec()].concat();
+    let mut case = case.with_logs([before, logs, after].concat());
+    case.network.asset.pays_gas = true;
+    Some(case)
+}
+
+#[test]
+fn a_fee_in_the_token_changes_no_verdict() {
+    let mut told = 0;
+    let is_judged = |case: &&Case| case.expected["recipient"].is_string() && case.trace().is_ok();
+    for case in CASES.iter().filter(is_judged) {
+        let Some(gassed) = with_gas(case) else { continue };
+        for payer in [None, judged(case).unwrap().payers.first().copied()] {
+            let ask = |case: &Case| judged_as(case, |claim| claim.payer = payer).unwrap();
+            let (plain, gassed) = (ask(case), ask(&gassed));
+            assert_eq!(refusal(&gassed), refusal(&plain), "{}: {:?}", case.id, gassed.checks);
+            assert_eq!((gassed.amount, &gassed.payers), (plain.amount, &plain.payers), "{}", case.id);
+        }
+        told += 1;
+    }
+    assert!(CASES.is_empty() || told > 15, "{told}");
+    println!("evm fixtures: {told} verdicts beside a fee in the token");
+}

@@ -44,17 +44,24 @@ fn the_settings_are_documented() {
 
 #[test]
 fn the_codes_are_documented() {
-    let mut text =
-        "# Errors: the request was not answered\n\n| code | status | retry | meaning |\n|---|---|---|---|\n".to_owned();
+    let mut text = "# Errors: the request was not answered\n\n`repeat`: what the same request gets under the same \
+        `Idempotency-Key`. `Recorded`: the same answer, for only another request can bring another one. `Judged`: an \
+        answer of its own, for time, the seller or the operator can change the cause.\n\n\
+        | code | status | retry | repeat | meaning |\n|---|---|---|---|---|\n"
+        .to_owned();
     for code in Code::ALL {
-        writeln!(text, "| <a id=\"{code}\"></a>`{code}` | {} | {:?} | {} |", code.status(), code.retry(), code.doc())
+        let (status, retry, repeat) = (code.status(), code.retry(), code.repeat());
+        writeln!(text, "| <a id=\"{code}\"></a>`{code}` | {status} | {retry:?} | {repeat:?} | {} |", code.doc())
             .expect("text");
     }
-    text.push_str("\n# Verdicts: the payment is not good\n\nIn the order in which they are looked for; HTTP 200.\n\n");
-    text.push_str("| code | retry | meaning |\n|---|---|---|\n");
+    text.push_str(
+        "\n# Verdicts: the payment is not good\n\nIn the order in which they are looked for; HTTP 200. A recorded one \
+         is about its recipient: where the request names none and the tenant's is another by then, it is judged anew.\n\n",
+    );
+    text.push_str("| code | retry | repeat | meaning |\n|---|---|---|---|\n");
     for refusal in Refusal::ALL {
-        writeln!(text, "| <a id=\"{0}\"></a>`{0}` | {1:?} | {2} |", refusal.wire(), refusal.retry(), refusal.doc())
-            .expect("text");
+        let (wire, retry, repeat) = (refusal.wire(), refusal.retry(), refusal.repeat());
+        writeln!(text, "| <a id=\"{wire}\"></a>`{wire}` | {retry:?} | {repeat:?} | {} |", refusal.doc()).expect("text");
     }
     check("docs/reference/errors.md", &text);
 }
@@ -64,11 +71,14 @@ fn the_reasons_are_documented() {
     let mut text = "# Reasons: an x402 payment is not good, or was not settled\n\n\
         `invalidReason` and `errorReason` of `/facilitator/verify` and `/settle`, HTTP 200, in the protocol's own \
         strings; those without a family's prefix are the specification's or ours. Where we mean to differ from the \
-        reference facilitator is listed in `tests/peers/differences.mjs`, and a test holds the list.\n\n\
-        | reason | meaning |\n|---|---|\n"
+        reference facilitator is listed in `tests/peers/differences.mjs`, and a test holds the list. `repeat`: what a \
+        settlement gets when it is asked for again under the same `Idempotency-Key`: the `Recorded` answer, or one \
+        that is `Judged` anew, because time, the seller or the operator can change the cause.\n\n\
+        | reason | repeat | meaning |\n|---|---|---|\n"
         .to_owned();
     for reason in Reason::ALL {
-        writeln!(text, "| <a id=\"{0}\"></a>`{0}` | {1} |", reason.wire(), reason.doc()).expect("text");
+        let (wire, repeat) = (reason.wire(), reason.repeat());
+        writeln!(text, "| <a id=\"{wire}\"></a>`{wire}` | {repeat:?} | {} |", reason.doc()).expect("text");
     }
     check("docs/reference/reasons.md", &text);
 }
@@ -76,7 +86,7 @@ fn the_reasons_are_documented() {
 #[test]
 fn the_chains_and_tiers_are_documented() {
     let mut text =
-        "# Chains\n\n| key | network | name | environment | USDC | confirmed after | finalized by | proven |\n|---|---|---|---|---|---|---|---|\n"
+        "# Chains\n\n| key | network | name | environment | USDC | gas in USDC | confirmed after | finalized by | proven |\n|---|---|---|---|---|---|---|---|---|\n"
             .to_owned();
     for n in NETWORKS {
         let finality = match n.finality {
@@ -85,14 +95,21 @@ fn the_chains_and_tiers_are_documented() {
             FinalityRule::Unknown => "not established",
         };
         let (environment, asset) = (n.environment.name(), n.asset.address);
+        let gas = if n.asset.pays_gas { "yes" } else { "no" };
         writeln!(
             text,
-            "| `{}` | `{}` | {} | {environment} | `{asset}` | {} | {finality} | {} |",
+            "| `{}` | `{}` | {} | {environment} | `{asset}` | {gas} | {} | {finality} | {} |",
             n.key, n.caip2, n.name, n.confirmations, n.proven
         )
         .expect("text");
     }
+    text.push_str(
+        "\nWhere gas may be paid in USDC, the token's `Transfer` logs between a transaction's sender and the zero \
+         address are its fee, and so are the two logs after the reserve's return at the end: neither paid to the \
+         sender nor passed on by it.\n",
+    );
     text.push_str(&settling());
+    text.push_str(&computing());
     check("docs/reference/networks.md", &text);
     let mut text = "# Tiers\n\n| tier | a month | verifications a month | a minute / an hour | live chains |\n|---|---|---|---|---|\n".to_owned();
     for plan in PLANS {
@@ -136,6 +153,26 @@ fn settling() -> String {
         let (key, symbol, usd) = (network.key, coin.symbol, coin.usd);
         writeln!(text, "| `{key}` | {least} | {uses} | {price} | {} {symbol} | ${} | ${usd} |", worst.0, worst.1)
             .expect("text");
+    }
+    text
+}
+
+/// What a payer's Solana transaction may ask for at our cost.
+fn computing() -> String {
+    let (limit, price) = (Reason::SvmLimitHigh.wire(), Reason::SvmPriceHigh.wire());
+    let mut text = format!(
+        "\n# What a Solana transaction may ask for\n\nThe compute unit limit of the payer's transaction (the \
+         instruction `SetComputeUnitLimit`, or a version-1 transaction's own field) may be the second column at most; \
+         a higher one is refused as `{limit}`. The priority fee is the limit times the price of a unit, rounded up to \
+         a lamport; above the third column it is refused as `{price}`. The last column is the highest price at the \
+         highest limit: a lower limit allows a higher price.\n\n\
+         | key | compute units | priority fee, lamports | price, micro-lamports a unit |\n|---|---|---|---|\n"
+    );
+    for network in NETWORKS {
+        let Some(compute) = network.settle.and_then(|settle| settle.compute()) else { continue };
+        let price = compute.priority_lamports * 1_000_000 / u64::from(compute.units);
+        let (key, units, fee) = (network.key, compute.units, compute.priority_lamports);
+        writeln!(text, "| `{key}` | {units} | {fee} | {price} |").expect("text");
     }
     text
 }

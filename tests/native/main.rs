@@ -10,6 +10,7 @@
 )]
 
 mod generated;
+mod raised;
 mod schema;
 mod settings;
 mod tidy;

@@ -49,7 +49,8 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
-fn sources() -> Vec<(String, String)> {
+/// Every source file: its path below `src`, and its text.
+pub(crate) fn sources() -> Vec<(String, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let name = |path: &Path| path.strip_prefix(&root).expect("below src").to_string_lossy().into_owned();
     files(&root).iter().map(|path| (name(path), fs::read_to_string(path).expect("text"))).collect()

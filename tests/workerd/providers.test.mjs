@@ -26,7 +26,7 @@ async function paid({ amount = 1_000000, block = 995, more } = {}) {
   const tenant = await worker.tenant({ recipients: { base: to }, ...more });
   const hash = one.addTransfer({ from: BUYER, to, amount, block });
   two.receipts.set(hash, one.receipts.get(hash));
-  const ask = (body) => worker.verify(tenant.live, { tx_hash: hash, chain: "base", ...body });
+  const ask = (body, headers) => worker.verify(tenant.live, { tx_hash: hash, chain: "base", ...body }, headers);
   const used = async () => (await worker.call("GET", "/v1/usage", { key: tenant.live })).body.verifications_used;
   return { ...tenant, to, hash, ask, used };
 }
@@ -61,6 +61,56 @@ test("a rate-limited caller costs no chain call and no ledger call", async () =>
   assert.ok(again.headers.get("retry-after") && again.headers.get("x-ratelimit-remaining") === "0");
   assert.deepEqual(await worker.counts(), { ledger: 0, directory: 0 });
   assert.equal(one.requests + two.requests, asked);
+});
+
+/** What the last requests have cost. */
+async function costs(ask) {
+  await worker.counts();
+  const asked = one.requests + two.requests;
+  const answer = await ask();
+  const { ledger } = await worker.counts();
+  return { answer, ledger, chain: one.requests + two.requests - asked };
+}
+
+test("an idempotent repeat costs one ledger call and none to the chain", async () => {
+  const { ask, used } = await paid();
+  await ask({ reference: "warm the ledger", claim: false });
+  const key = { "idempotency-key": crypto.randomUUID() };
+  const plain = await costs(() => ask({ reference: "a", claim: false }));
+  assert.deepEqual([plain.ledger, plain.chain], [1, 2], "no key, no further call");
+  const first = await costs(() => ask({ reference: "a" }, key));
+  assert.deepEqual([first.answer.body.success, first.ledger, first.chain], [true, 2, 2]);
+  assert.equal(first.answer.headers.get("x-ledger-unrecorded"), null);
+  for (let at = 0; at < 3; at++) {
+    const again = await costs(() => ask({ reference: "a" }, key));
+    assert.deepEqual([again.ledger, again.chain], [1, 0]);
+    assert.deepEqual([again.answer.text, again.answer.headers.get("idempotent-replayed")], [first.answer.text, "true"]);
+  }
+  const other = await costs(() => ask({ reference: "b" }, key));
+  assert.deepEqual([other.answer.body.error_code, other.ledger, other.chain], ["IDEMPOTENCY_CONFLICT", 1, 0]);
+  assert.equal(await used(), 3);
+});
+
+test("whoever polls under one key pays one ledger call a poll", async () => {
+  const { ask } = await paid({ block: 1000 });
+  const key = { "idempotency-key": crypto.randomUUID() };
+  const poll = () => costs(() => ask({}, key));
+  const first = await poll();
+  assert.deepEqual([first.answer.body.error_code, first.ledger], ["NOT_FINAL", 2]);
+  for (let at = 0; at < 2; at++) {
+    const { answer, ledger, chain } = await poll();
+    assert.deepEqual([answer.body.error_code, ledger, chain > 0], ["NOT_FINAL", 1, true]);
+    assert.equal(answer.headers.get("x-ledger-unrecorded"), null, "it is for the Worker only");
+  }
+  one.head = two.head = 1010;
+  try {
+    const mined = await poll();
+    assert.deepEqual([mined.answer.body.success, mined.ledger], [true, 1]);
+    const repeat = await poll();
+    assert.deepEqual([repeat.answer.text, repeat.ledger, repeat.chain], [mined.answer.text, 1, 0]);
+  } finally {
+    one.head = two.head = 1000;
+  }
 });
 
 test("a provider that misbehaves is passed over", async () => {
@@ -145,4 +195,50 @@ test("a listed payer is refused, or reported where the tenant wishes so", async 
     const { body } = await worker.verify(tenant.live, { tx_hash: hash, chain: "base" });
     assert.deepEqual([body.error_code, body.claimed, body.risk_score], [wanted, wanted === null, 1]);
   }
+});
+
+test("what the seller or the operator has mended is judged anew under the same Idempotency-Key", async () => {
+  const { id, ask, hash, used } = await paid();
+  const [key, stranger] = [{ "idempotency-key": crypto.randomUUID() }, address()];
+  const again = (body) => ask({ reference: "a", ...body }, key);
+  const admin = (method, path, body) => worker.call(method, `/v1/admin/tenants/${id}${path}`, { admin: true, body });
+  for (const mock of [one, two]) mock.addTransfer({ hash, from: BUYER, to: stranger, amount: 2_000000, block: 995 });
+  for (let at = 0; at < 2; at++) {
+    const { status, body } = await again({ recipient: stranger });
+    assert.deepEqual([status, body.error_code], [422, "RECIPIENT_NOT_REGISTERED"]);
+  }
+  assert.equal((await admin("POST", "/recipients", { chain: "base", address: stranger })).status, 201);
+  const first = await again({ recipient: stranger });
+  assert.deepEqual([first.body.success, first.body.amount], [true, "2000000"], first.text);
+  assert.equal((await again({ recipient: stranger })).text, first.text);
+  assert.equal(await used(), 1);
+});
+
+test("a chain that the tier does not include is judged anew once it does", async () => {
+  const { id, ask } = await paid();
+  const key = { "idempotency-key": crypto.randomUUID() };
+  const patch = (body) => worker.call("PATCH", `/v1/admin/tenants/${id}`, { admin: true, body });
+  const onPolygon = () => ask({ chain: "polygon" }, key);
+  assert.equal((await patch({ tier: "free" })).status, 200);
+  for (let at = 0; at < 2; at++) assert.equal((await onPolygon()).body.error_code, "CHAIN_NOT_ENABLED");
+  assert.equal((await patch({ tier: "pro" })).status, 200);
+  assert.equal((await onPolygon()).body.error_code, "CHAIN_UNAVAILABLE", "it reached the chain, which has no provider here");
+});
+
+test("a refusal is about the recipient that it was judged for", async () => {
+  const { id, ask, used, to } = await paid();
+  const [key, named] = [{ "idempotency-key": crypto.randomUUID() }, { "idempotency-key": crypto.randomUUID() }];
+  const other = address();
+  const recipients = (body) => worker.call("POST", `/v1/admin/tenants/${id}/recipients`, { admin: true, body });
+  assert.equal((await recipients({ chain: "base", address: other, default: true })).status, 201);
+  const wrong = await ask({}, key);
+  assert.equal(wrong.body.error_code, "NO_MATCHING_TRANSFER", wrong.text);
+  const sure = await ask({ recipient: other }, named);
+  assert.equal((await ask({}, key)).text, wrong.text, "nothing has changed");
+  assert.ok([200, 201].includes((await recipients({ chain: "base", address: to, default: true })).status));
+  const mended = await ask({}, key);
+  assert.deepEqual([mended.body.success, mended.body.to_address.toLowerCase()], [true, to]);
+  assert.equal((await ask({}, key)).text, mended.text);
+  assert.equal((await ask({ recipient: other }, named)).text, sure.text, "the request itself names the recipient");
+  assert.equal(await used(), 2, "one request counts once");
 });

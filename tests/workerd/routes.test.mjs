@@ -1,6 +1,7 @@
 // Every route of the real Worker: who may call it, what it answers.
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
+import { brotliCompressSync, deflateSync, gzipSync } from "node:zlib";
 import { startWorker } from "./worker.mjs";
 
 /** The account m/44'/60'/0' of "test test … junk". */
@@ -64,6 +65,73 @@ test("size, media type, key and body are looked at in that order", async () => {
   assert.equal((await post({ key, body: { tx_hash: HASH, chain: "dogecoin" } })).body.error_code, "INVALID_CHAIN");
   assert.equal((await post({ key, body: { tx_hash: "0x1", chain: "base-sepolia" } })).body.error_code, "INVALID_TX_HASH");
   assert.equal((await post({ key, body: { tx_hash: HASH, chain: "base" } })).body.error_code, "ENVIRONMENT_MISMATCH");
+});
+
+/** A body as bytes, with its length told or in chunks. */
+const inTwoWays = (bytes) => [
+  Buffer.from(bytes),
+  new ReadableStream({
+    start(controller) {
+      controller.enqueue(new Uint8Array(Buffer.from(bytes)));
+      controller.close();
+    },
+  }),
+];
+
+async function sent(key, body, headers = {}) {
+  const response = await fetch(`${worker.url}/v1/verify`, {
+    method: "POST",
+    duplex: "half",
+    headers: { authorization: `Bearer ${key}`, "content-type": "application/json", ...headers },
+    body,
+  });
+  return { status: response.status, headers: response.headers, body: await response.json() };
+}
+
+test("a body is read alike with and without its length", async () => {
+  const { test: key } = await worker.tenant();
+  const text = (reference) => Buffer.concat([
+    Buffer.from(`{"tx_hash":"${HASH}","chain":"base-sepolia","reference":"order `), reference, Buffer.from('"}'),
+  ]);
+  const answer = async (bytes, headers) => {
+    const answers = [];
+    for (const body of inTwoWays(bytes)) answers.push(await sent(key, body, headers));
+    const [one, other] = answers;
+    assert.deepEqual([one.status, one.body.error_code, one.body.detail], [other.status, other.body.error_code, other.body.detail]);
+    return one;
+  };
+  const good = await answer(text(Buffer.from("\u00e9")));
+  assert.deepEqual([good.status, good.body.error_code], [422, "RECIPIENT_NOT_REGISTERED"], "it was read");
+  for (const wrong of [[0xe9], [0xff], [0xc0, 0xaf], [0xed, 0xa0, 0x80], [0xf0, 0x9f]]) {
+    const { status, body } = await answer(text(Buffer.from(wrong)));
+    assert.deepEqual([status, body.error_code], [400, "INVALID_JSON"], String(wrong));
+    assert.match(body.detail, /UTF-8/);
+  }
+  const marked = await answer(Buffer.concat([Buffer.from([0xef, 0xbb, 0xbf]), text(Buffer.from("7"))]));
+  assert.deepEqual([marked.status, marked.body.error_code], [400, "INVALID_JSON"]);
+  assert.match(marked.body.detail, /byte order mark/);
+  const large = await answer(Buffer.alloc(20_000, " "));
+  assert.deepEqual([large.status, large.body.error_code], [413, "PAYLOAD_TOO_LARGE"]);
+});
+
+test("a body in a content coding is refused", async () => {
+  const { test: key } = await worker.tenant();
+  const text = JSON.stringify({ tx_hash: HASH, chain: "base-sepolia" });
+  const codings = [["gzip", gzipSync(text)], ["br", brotliCompressSync(text)], ["deflate", deflateSync(text)], ["gzip", text]];
+  for (const [coding, bytes] of codings) {
+    for (const body of inTwoWays(bytes)) {
+      const { status, headers, body: told } = await sent(key, body, { "content-encoding": coding });
+      assert.deepEqual([status, told.error_code, told.param], [415, "UNSUPPORTED_MEDIA_TYPE", "Content-Encoding"], coding);
+      assert.equal(headers.get("accept-encoding"), "identity");
+    }
+  }
+  assert.equal((await sent(key, text, { "content-encoding": "identity" })).body.error_code, "RECIPIENT_NOT_REGISTERED");
+});
+
+test("0X begins a hash and an address as 0x does", async () => {
+  const { test: key } = await worker.tenant();
+  const body = { tx_hash: HASH.replace("0x", "0X"), chain: "base-sepolia", payer: MERCHANT.toUpperCase(), recipient: MERCHANT.replace("0x", "0X") };
+  assert.equal((await worker.verify(key, body)).body.error_code, "CHAIN_UNAVAILABLE", "it reached the chain");
 });
 
 test("an error is a whole problem and every answer has its headers", async () => {

@@ -205,6 +205,36 @@ test("a token's revert is the payer's refusal, even in the words of a poor sende
   });
 });
 
+test("what a token says of a transfer that would fail is the protocol's reason", async () => {
+  await scripted(1, async ({ mock, payment }) => {
+    const words = (text) => `0x08c379a0${[32n, BigInt(text.length)].map((one) => one.toString(16).padStart(64, "0")).join("")}${Buffer.from(text).toString("hex").padEnd(128, "0")}`;
+    const reasons = {
+      "FiatTokenV2: authorization is not yet valid": "invalid_exact_evm_payload_authorization_valid_after",
+      "FiatTokenV2: authorization is expired": "invalid_exact_evm_payload_authorization_valid_before",
+      "FiatTokenV2: authorization is used or canceled": "invalid_exact_evm_nonce_already_used",
+      "FiatTokenV2: invalid signature": "invalid_exact_evm_signature",
+      "ERC20: transfer amount exceeds balance": "invalid_exact_evm_insufficient_balance",
+      "Blacklistable: account is blacklisted": "invalid_exact_evm_transaction_simulation_failed",
+    };
+    for (const [text, reason] of Object.entries(reasons)) {
+      for (const error of [
+        { code: 3, message: `execution reverted: ${text}`, data: words(text) },
+        { code: 3, message: "execution reverted", data: words(text) },
+        { code: -32015, message: "VM execution error.", data: `Reverted ${words(text)}` },
+      ]) {
+        mock.simulate = ({ data }) => {
+          if (data.startsWith("0xe3ee160e")) return { error };
+          // The payer holds enough, and the authorization is not used, as far as a look at the state tells.
+          return data.startsWith("0x70a08231") ? `0x${(10n ** 12n).toString(16).padStart(64, "0")}` : undefined;
+        };
+        const { isValid, invalidReason, invalidMessage } = await (await payment()).verify();
+        assert.deepEqual([isValid, invalidReason], [false, reason], `${text}: ${error.message}`);
+        assert.ok(invalidMessage.includes(text), invalidMessage);
+      }
+    }
+  });
+});
+
 test("a price that the market has left behind is quoted anew at once", async () => {
   await scripted(1, async ({ mock, payment }) => {
     mock.simulate = ({ maxFeePerGas }) =>

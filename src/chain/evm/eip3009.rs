@@ -1,6 +1,7 @@
 //! EIP-3009 `transferWithAuthorization`: the typed data that a payer signs, the
 //! signature in its forms, and the calldata that carries both to the token.
 
+use crate::address::hex_digits;
 use crate::chain::trace::CodeKind;
 use crate::signer::recover;
 use alloy_primitives::{Address, B256, Bytes, Signature, U256, keccak256};
@@ -70,7 +71,7 @@ impl Signed {
         if text.len() > SIGNATURE_BYTES_MAX.saturating_mul(2).saturating_add(2) {
             return None;
         }
-        let bytes = hex::decode(text.strip_prefix("0x")?).ok()?;
+        let bytes = hex::decode(hex_digits(text)?).ok()?;
         if bytes.ends_with(&ERC6492_MAGIC) {
             let content = bytes.get(..bytes.len().saturating_sub(ERC6492_MAGIC.len()))?;
             let (_, _, inner) = <(Address, Bytes, Bytes)>::abi_decode_params(content).ok()?;

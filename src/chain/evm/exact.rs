@@ -7,7 +7,7 @@ pub(crate) use asked::on_chain;
 
 use super::eip3009::{self, Signed, TransferWithAuthorization};
 use super::memory::Memory;
-use crate::address::{Address, Family};
+use crate::address::{Address, Family, hex_bytes};
 use crate::amount::Amount;
 use crate::chain::exact::Rules;
 use crate::chain::trace::CodeKind;
@@ -181,15 +181,13 @@ fn authorization(given: &Eip3009) -> Option<TransferWithAuthorization> {
         Address::Svm(_) => None,
     };
     let number = |text: &str| Amount::parse_atomic(text).map(|Amount(number)| number);
-    let mut nonce = [0_u8; 32];
-    hex::decode_to_slice(given.nonce.strip_prefix("0x")?, &mut nonce).ok()?;
     Some(TransferWithAuthorization {
         from: address(&given.from)?,
         to: address(&given.to)?,
         value: number(&given.value)?,
         validAfter: number(&given.valid_after)?,
         validBefore: number(&given.valid_before)?,
-        nonce: nonce.into(),
+        nonce: hex_bytes::<32>(&given.nonce)?.into(),
     })
 }
 

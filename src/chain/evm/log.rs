@@ -4,6 +4,8 @@
 //! A log that contradicts its receipt is the node's nonsense. One that is sound
 //! and of another shape is somebody else's event, and passed over.
 
+mod gas;
+
 use super::quantity;
 use super::receipt::Receipt;
 use crate::address::Address;
@@ -23,7 +25,7 @@ pub(super) const AUTHORIZATION_USED: B256 = b256!("98de503528ee59b575ef0c0a2576a
 /// What a receipt's logs say.
 #[derive(Default)]
 pub(super) struct Movements {
-    /// All movements of the registered asset, by log index.
+    /// All movements of the registered asset but for the transaction's fee, by log index.
     pub(super) transfers: Vec<Transfer>,
     /// Movements of other tokens: those the registry can name first, then by
     /// log index, at most [`DETAILS_MAX`].
@@ -73,16 +75,20 @@ struct Moved {
 ///
 /// # Errors
 /// `malformed_log`, `malformed_quantity`, `log_of_another_transaction`,
-/// `log_of_another_block`, `duplicate_log`.
+/// `log_of_another_block`, `duplicate_log`, `receipt_without_sender`.
 pub(super) fn movements(network: &Network, receipt: &Receipt<'_>) -> Result<Movements, Unknown> {
+    let logs = logs(receipt)?;
+    let fee = gas::of_fee(network, receipt, &logs)?;
     let mut out = Movements::default();
     let mut named = Vec::new();
     let mut of_token = Vec::new();
-    for log in &logs(receipt)? {
+    for log in &logs {
         let is_token = log.address == network.asset.address;
         let ordinal = u64::try_from(of_token.len()).unwrap_or(u64::MAX);
         if let Some(moved) = transfer(log)? {
-            if is_token {
+            if fee.contains(&log.index) {
+                of_token.push(Beside::Other);
+            } else if is_token {
                 out.keep(log.index, ordinal, &moved);
                 of_token.push(Beside::Transfer { ordinal, from: moved.from });
             } else if !moved.value.is_zero() {

@@ -1,5 +1,7 @@
 //! The hazards of CHAINS 1.3 by name, against a scripted node.
 
+mod gas;
+
 use super::*;
 use crate::chain::facts::{ErrorClass, RpcError};
 use crate::chain::trace::{DETAILS_MAX, Place};

@@ -2,15 +2,19 @@
 //! amount with one `TransferChecked`, does nothing else, and for which we pay
 //! the fee and nothing else.
 
+mod failure;
+
 use super::fee::{COMPUTE_BUDGET, SET_COMPUTE_UNIT_LIMIT, SET_COMPUTE_UNIT_PRICE, fee, priority_fee};
 use super::wire::{Instruction, Wire};
 use crate::address::{Address, Family};
 use crate::amount::Amount;
-use crate::chain::exact::Rules;
+use crate::chain::exact::{ChainVerdict, Rules};
 use crate::chain::facts::{Call, Facts, Reply, Unknown};
+use crate::chain::trace::CodeKind;
 use crate::network::{Compute, Network};
 use crate::payment::x402::{Accepted, Payload, Payment, Requirements, Version};
 use crate::reason::Reason;
+use failure::Failure;
 use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::RawValue;
@@ -35,8 +39,6 @@ const INSTRUCTIONS: core::ops::RangeInclusive<usize> = 3..=7;
 /// The same without the first two, which a version-1 transaction has no place for.
 const INSTRUCTIONS_V1: core::ops::RangeInclusive<usize> = 1..=5;
 const TRANSFER_CHECKED: u8 = 12;
-/// Characters of a failure that a refusal quotes.
-const FAILURE_MAX: usize = 160;
 
 /// A transaction that is good as far as it is free to say.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -315,8 +317,8 @@ fn simulation(terms: &Terms) -> Call {
     Call::new("simulateTransaction", &json!([terms.text, options]))
 }
 
-/// The transaction, tried: balance, accounts and block hash all at once.
-pub(crate) fn on_chain(rules: &mut Rules, version: Version, terms: &Terms, facts: &Facts) -> Result<(), Unknown> {
+/// The transaction, tried: balance, accounts and block hash all at once. A fee payer that cannot pay is ours.
+pub(crate) fn on_chain(version: Version, terms: &Terms, facts: &Facts) -> Result<ChainVerdict, Unknown> {
     #[derive(Deserialize)]
     struct Simulated<'a> {
         #[serde(borrow)]
@@ -340,12 +342,20 @@ pub(crate) fn on_chain(rules: &mut Rules, version: Version, terms: &Terms, facts
         Version::One => Reason::SvmSimulationV1,
         Version::Two => Reason::SvmSimulation,
     };
-    let detail = failure.map_or_else(
-        || "the transaction would succeed".to_owned(),
-        |text| format!("the transaction would fail: {}", text.chars().take(FAILURE_MAX).collect::<String>()),
-    );
-    rules.rule("simulation", failure.is_none(), reason, detail);
-    Ok(())
+    let mut rules = Rules::of_state();
+    let Some(err) = failure else {
+        rules.rule("simulation", true, reason, "the transaction would succeed");
+        return Ok(ChainVerdict::Judged(rules, CodeKind::None));
+    };
+    let instructions = terms.wire.instructions().unwrap_or_default();
+    let transfer = instructions.iter().position(is_transfer);
+    let paid = transfer.and_then(|at| instructions.get(at)?.accounts.get(2).copied().map(Address::Svm));
+    let failure = Failure { err, transfer, paid: &paid.map(|account| account.to_string()).unwrap_or_default() };
+    if failure.is_ours() {
+        return Ok(ChainVerdict::Poor);
+    }
+    rules.rule("simulation", false, reason, failure.message());
+    Ok(ChainVerdict::Judged(rules, CodeKind::None))
 }
 
 /// The authority of the first transfer in a transaction, good or not.

@@ -34,7 +34,7 @@ pub fn is_repeatable(key: &str, body: &[u8], parsed: &Body<'_>, payment: &Paymen
         Payload::Eip3009(signed) => {
             for text in [&signed.nonce, &signed.signature] {
                 texts.push(text.as_bytes().to_vec());
-                texts.extend(hex::decode(text.trim_start_matches("0x")).ok());
+                texts.extend(hex::decode(plain(text)).ok());
             }
         }
         Payload::Transaction(transaction) => {
@@ -102,7 +102,7 @@ mod tests {
         let accepted =
             json!({"scheme": "exact", "network": "eip155:84532", "amount": "1", "asset": "0x1", "payTo": "0x2"});
         let authorization = json!({"from": "0x1", "to": "0x2", "value": "1", "validAfter": "0", "validBefore": "1",
-            "nonce": format!("0x{}", "ab".repeat(32))});
+            "nonce": format!("0X{}", "ab".repeat(32))});
         json!({"x402Version": 2, "accepted": accepted, "payload": {"signature": "0xCD", "authorization": authorization},
             "extensions": {"payment-identifier": {"info": {"id": ID, "note": "a \" b"}}}})
     }

@@ -36,15 +36,18 @@ pub(super) async fn verify(app: &App, context: &Context, incoming: &Incoming) ->
         seen: Seen::Deferred,
         random: u128::from_be_bytes(app::random()?).to_string(),
     });
-    match isolate::refused(caller.hash, incoming.now) {
+    let attempt = request.idempotency.as_ref().map(|one| (caller.tenant, caller.environment, one.key.clone()));
+    let asks_first = match isolate::refused(caller.hash, incoming.now) {
         Some(refused @ Refused::Limited { .. }) => return Ok(limited(app, incoming, &refused).into()),
-        Some(Refused::AskFirst) => {
-            let response = book(app, incoming, &caller, request.clone()).await?;
-            if response.status() != 204 {
-                return Ok(response.into());
-            }
+        Some(Refused::AskFirst) => true,
+        // It may be a repeat, which costs one call to the ledger and none to the chain.
+        None => attempt.as_ref().is_some_and(|attempt| !isolate::is_open(attempt, incoming.now)),
+    };
+    if asks_first {
+        let response = book(app, incoming, &caller, request.clone()).await?;
+        if response.status() != 204 {
+            return Ok(response.into());
         }
-        None => {}
     }
     // A chain that is off is not asked: the ledger refuses before it would look at the trace.
     request.seen = if request.chain_on {
@@ -53,7 +56,7 @@ pub(super) async fn verify(app: &App, context: &Context, incoming: &Incoming) ->
         Seen::Unavailable
     }; // good
     let response = book(app, incoming, &caller, request).await?; // book
-    Ok(response.into()) // tell
+    Ok(response.remember_attempt(attempt, incoming.now)?.into()) // answer
 }
 
 async fn book(app: &App, incoming: &Incoming, caller: &Caller, request: Box<Request>) -> Result<LedgerResponse, Fault> {

@@ -5,10 +5,10 @@ use super::store::Store;
 use super::{Memory, TenantLedger, nothing};
 use crate::address::{Address, Family};
 use crate::api::{Reply, headers, problem};
-use crate::error::{Code, Fault, Retry};
+use crate::error::{Fault, Retry};
 use crate::id::ClaimId;
 use crate::ledger::admission::{Admission, Stop, Stored, authorise, not_registered};
-use crate::ledger::book::{self, Booked, Known, Request, Seen};
+use crate::ledger::book::{self, Admitted, Booked, Known, Request, Seen};
 use crate::ledger::claims::{self, Held, Prior, Unit};
 use crate::ledger::follow;
 use crate::ledger::payment::{Kept, authorization, transaction};
@@ -17,7 +17,7 @@ use crate::shell::app::db;
 use crate::shell::directory;
 use crate::shell::http::refuse;
 use crate::shell::isolate;
-use crate::shell::ledgers::{Envelope, REPLAYED};
+use crate::shell::ledgers::{Envelope, REPLAYED, UNRECORDED};
 use crate::tenant::Scope;
 use crate::time::UnixMillis;
 use std::collections::BTreeSet;
@@ -155,7 +155,7 @@ impl Booking<'_> {
             Err(fault) => refuse(&fault, self.asked()),
         };
         self.store.put_admission(admission)?;
-        self.remember_answer(&reply)?;
+        let reply = self.remember_answer(reply, admitted)?;
         Ok(Step::Counted(self.with_rates(reply, admission)))
     }
 
@@ -250,24 +250,24 @@ impl Booking<'_> {
         Ok(())
     }
 
-    /// Successes and answers that no repeat can change are kept whole; of others only the body's hash.
-    fn remember_answer(&self, reply: &Reply) -> Result<(), Fault> {
-        let Some(idempotency) = &self.request.idempotency else { return Ok(()) };
+    /// Answers that were counted are kept whole (when one comes again is decided by [`book::admit`]); of
+    /// others only the body's hash, and the isolate that asked learns of it from a header.
+    fn remember_answer(&self, reply: Reply, admitted: Admitted) -> Result<Reply, Fault> {
+        let Some(idempotency) = &self.request.idempotency else { return Ok(reply) };
         let answered: Retried = serde_json::from_str(&reply.body).map_err(Fault::internal)?;
         let is_final = matches!(answered.retry, None | Some(Retry::Never));
-        let answer = is_final.then(|| (reply.status, reply.body.clone()));
-        let stored = Stored { body_hash: idempotency.body_hash.clone(), answer, answer_until: None, at: self.now };
-        self.store.put_idempotency(ROUTE, &idempotency.key, &stored)
+        // What was counted before stays known as such.
+        if is_final || !admitted.counted {
+            let answer = is_final.then(|| (reply.status, reply.body.clone()));
+            let stored = Stored { body_hash: idempotency.body_hash.clone(), answer, answer_until: None, at: self.now };
+            self.store.put_idempotency(ROUTE, &idempotency.key, &stored)?;
+        }
+        Ok(if is_final { reply } else { reply.with(UNRECORDED, "true") })
     }
 
     /// A refusal at admission; a header has the isolate that asked remember it.
     fn refused(&self, fault: &Fault, admission: &Admission) -> Result<Reply, Fault> {
         let reply = refuse(fault, self.asked());
-        // Chain and recipient are looked at after the idempotency record: such a
-        // refusal is final, and repeated like any other final answer.
-        if matches!(fault.code, Code::ChainNotEnabled | Code::RecipientNotRegistered) {
-            self.remember_answer(&reply)?;
-        }
         let rates = admission.rates(&self.memory.tenant, self.now);
         Ok(self.with_rates(remembered(reply, fault, rates, self.now), admission))
     }

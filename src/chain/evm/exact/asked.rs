@@ -1,6 +1,8 @@
 //! What only the chain knows of an authorization: the very transaction is
 //! simulated, and a payer with code is asked for its signature.
 
+mod reverted;
+
 use super::Terms;
 use crate::address::Address;
 use crate::chain::evm::memory::Memory;
@@ -159,7 +161,9 @@ pub(crate) fn on_chain(terms: &Terms, sender: &Sender, known: Known<'_>) -> Resu
     {
         return Ok(ChainVerdict::Judged(rules, payer));
     }
-    simulated_well(&mut rules, terms, sender, simulated, facts)?;
+    let is_silent =
+        wallet.and_then(|ask| failure(facts.get(ask)?)).is_some_and(|error| error.class == ErrorClass::Halted);
+    simulated_well(&mut rules, terms, sender, Simulated { reply: simulated, is_silent }, facts)?;
     Ok(ChainVerdict::Judged(rules, payer))
 }
 
@@ -178,15 +182,23 @@ const fn failure(reply: &Reply) -> Option<&RpcError> {
     }
 }
 
+/// How the transfer came out when it was simulated.
+#[derive(Clone, Copy)]
+struct Simulated<'a> {
+    reply: &'a Reply,
+    /// Whether the payer's wallet ran out of gas before it could say whether it signed.
+    is_silent: bool,
+}
+
 /// Whether the transfer would succeed; why it would not is looked into.
 fn simulated_well(
     rules: &mut Rules,
     terms: &Terms,
     sender: &Sender,
-    simulated: &Reply,
+    simulated: Simulated<'_>,
     facts: &Facts,
 ) -> Result<(), Unknown> {
-    match (simulated, failure(simulated)) {
+    match (simulated.reply, failure(simulated.reply)) {
         (Reply::Value(_), _) => {
             let detail = match sender.price {
                 Some(_) => "the transfer would succeed",
@@ -197,7 +209,7 @@ fn simulated_well(
             rules.rule("simulation", true, Reason::EvmSimulation, detail);
             Ok(())
         }
-        (Reply::Error(_), Some(error)) => look_into(rules, terms, &error.message, facts),
+        (Reply::Error(_), Some(error)) => look_into(rules, terms, (&error.message, simulated.is_silent), facts),
         (Reply::Error(error), None) => Err(Unknown::nonsense_about("node_error", &error.message)),
     }
 }
@@ -207,8 +219,8 @@ fn kind(facts: &Facts, call: &Call) -> Result<CodeKind, Unknown> {
     said(facts, call).and_then(|text| code_kind(&text)).ok_or_else(|| Unknown::nonsense("malformed_code"))
 }
 
-/// Why the transfer would fail.
-fn look_into(rules: &mut Rules, terms: &Terms, words: &str, facts: &Facts) -> Result<(), Unknown> {
+/// Why the transfer would fail. `is_silent`: a token then calls the signature invalid, and nobody knows whether it is.
+fn look_into(rules: &mut Rules, terms: &Terms, (words, is_silent): (&str, bool), facts: &Facts) -> Result<(), Unknown> {
     let signed = &terms.signed;
     let [state, held] = terms.inquiry();
     let [reply, holds] = facts.all(&[state.clone(), held.clone()])?;
@@ -231,8 +243,14 @@ fn look_into(rules: &mut Rules, terms: &Terms, words: &str, facts: &Facts) -> Re
     let enough = held.is_none_or(|held| held >= signed.value);
     let detail = format!("the payer holds {}", held.map_or_else(|| "?".to_owned(), |held| held.to_string()));
     if rules.rule("balance", enough, Reason::EvmBalance, detail) {
-        let detail = format!("the transfer would fail: {words}");
-        rules.rule("simulation", false, Reason::EvmSimulation, detail);
+        let (reason, detail) = match reverted::meaning(words) {
+            (Reason::EvmSignature, _) if is_silent => {
+                let detail = format!("the payer's wallet needs more gas than a settlement may use: {words}");
+                (Reason::EvmSimulation, detail)
+            }
+            meaning => meaning,
+        };
+        rules.rule("simulation", false, reason, detail);
     }
     Ok(())
 }

@@ -386,6 +386,30 @@ fn a_simulation_that_fails_is_told() {
     let (reason, told) = judged(&body(&draft().text(Form::Zero)), &failed).rules.refusal.expect("a refusal");
     assert_eq!(reason, Reason::SvmSimulation);
     assert!(told.contains("\"Custom\":1"), "{told}");
+    let missing = json!({"InstructionError": [2, "InvalidAccountData"]});
+    for (form, at) in [(Form::Legacy, 2), (Form::Zero, 2), (Form::One(CONFIG), 0)] {
+        let draft = if at == 2 { draft() } else { draft().without_budget() };
+        let failed = json!({"InstructionError": [at, "InvalidAccountData"]});
+        let (_, told) = judged(&body(&draft.text(form)), &failed).rules.refusal.expect("a refusal");
+        let account = Address::Svm(account(RECEIVER)).to_string();
+        assert!(told.contains("the seller must create it") && told.contains(&account), "{told}");
+    }
+    let (_, told) =
+        judged(&body(&draft().without_budget().text(Form::One(CONFIG))), &missing).rules.refusal.expect("one");
+    assert!(told.starts_with("the transaction would fail"), "another instruction's account: {told}");
+}
+
+#[test]
+fn a_fee_payer_that_cannot_pay_is_not_the_payers_refusal() {
+    let body = body(&draft().text(Form::Zero));
+    let payment = read(&Body::parse(body.to_string().as_bytes()).expect("an object")).expect("a payment");
+    let terms = free(&mut Rules::default(), &payment, network(), &[ours()]).expect("good");
+    for err in ["InsufficientFundsForFee", "AccountNotFound"] {
+        let mut facts = Facts::new();
+        let answer = to_raw_value(&json!({"value": {"err": err}})).expect("JSON");
+        facts.learn(simulation(&terms), Reply::Value(answer));
+        assert_eq!(on_chain(payment.version, &terms, &facts), Ok(crate::chain::exact::ChainVerdict::Poor), "{err}");
+    }
 }
 
 #[test]

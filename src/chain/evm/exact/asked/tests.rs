@@ -220,6 +220,27 @@ fn what_costs_too_much_gas_is_refused_for_that() {
 }
 
 #[test]
+fn what_the_token_says_of_a_transfer_that_would_fail_is_its_reason() {
+    let says = |words: &str| error(ErrorClass::Revert, &format!("execution reverted: {words}"));
+    let told = |chain: Vec<(&'static str, Reply)>| asked(&body(), &Memory::default(), true, &Chain(chain)).2;
+    for (words, want) in [
+        ("FiatTokenV2: authorization is not yet valid", Reason::EvmValidAfter),
+        ("FiatTokenV2: authorization is expired", Reason::EvmValidBefore),
+        ("FiatTokenV2: authorization is used or canceled", Reason::EvmNonceUsed),
+        ("FiatTokenV2: invalid signature", Reason::EvmSignature),
+        ("ERC20: transfer amount exceeds balance", Reason::EvmBalance),
+        ("Blacklistable: account is blacklisted", Reason::EvmSimulation),
+    ] {
+        assert_eq!(reason(&told(vec![("vrs", says(words))])), Some(want), "{words}");
+    }
+    // A wallet that had no gas to answer with may have signed all the same.
+    let silent = ("wallet", error(ErrorClass::Halted, "out of gas"));
+    let invalid = || ("bytes", says("FiatTokenV2: invalid signature"));
+    assert_eq!(reason(&told(vec![contract(), silent, invalid()])), Some(Reason::EvmSimulation));
+    assert_eq!(reason(&told(vec![contract(), ("wallet", yes()), invalid()])), Some(Reason::EvmSignature));
+}
+
+#[test]
 fn what_the_sender_lacks_is_never_the_payers_refusal() {
     let poor = || error(ErrorClass::Poor, "insufficient funds for gas * price + value");
     let low = || error(ErrorClass::Underpriced, "max fee per gas less than block base fee");

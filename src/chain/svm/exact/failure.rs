@@ -1,0 +1,153 @@
+//! Why a transaction would fail, in words that say who can mend it. The runtime's own are
+//! `TransactionError` and `InstructionError`, as JSON; a token program's are numbers (`TokenError`).
+
+use serde_json::Value;
+
+/// Characters of the runtime's words that a message quotes.
+const WORDS_MAX: usize = 160;
+
+/// A simulated transaction's failure.
+pub(super) struct Failure<'a> {
+    /// The member `err` of the simulation, as it came.
+    pub(super) err: &'a str,
+    /// The place of the transfer among the transaction's instructions.
+    pub(super) transfer: Option<usize>,
+    /// The token account that is paid, base58.
+    pub(super) paid: &'a str,
+}
+
+impl Failure<'_> {
+    /// Whether the fee payer cannot pay: that is ours, whatever the payment is.
+    pub(super) fn is_ours(&self) -> bool {
+        let ours = ["AccountNotFound", "InsufficientFundsForFee", "InvalidAccountForFee"];
+        matches!(self.parsed(), Value::String(name) if ours.contains(&name.as_str()))
+    }
+
+    /// A sentence for people, with the runtime's own words at its end.
+    pub(super) fn message(&self) -> String {
+        let words: String = self.err.chars().take(WORDS_MAX).collect();
+        match self.sentence() {
+            Some(sentence) => format!("{sentence}: {words}"),
+            None => format!("the transaction would fail: {words}"),
+        }
+    }
+
+    fn parsed(&self) -> Value {
+        serde_json::from_str(self.err).unwrap_or_default()
+    }
+
+    fn sentence(&self) -> Option<String> {
+        let parsed = self.parsed();
+        if let Value::String(name) = &parsed {
+            return of_the_whole(name).map(str::to_owned);
+        }
+        let inside = parsed.get("InstructionError")?;
+        let at = inside.get(0)?.as_u64().and_then(|at| usize::try_from(at).ok());
+        let error = inside.get(1)?;
+        let (name, number) = (error.as_str(), error.get("Custom").and_then(Value::as_u64));
+        if name == Some("ComputationalBudgetExceeded") {
+            return Some("the transaction's compute unit limit is too low".to_owned());
+        }
+        if at.is_none() || at != self.transfer {
+            return None;
+        }
+        match (name, number) {
+            // No data where a token account is expected.
+            (Some("InvalidAccountData" | "UninitializedAccount"), _) | (_, Some(UNINITIALIZED_STATE)) => Some(format!(
+                "payTo's USDC token account may be missing, and then the seller must create it ({}); or the payer's is",
+                self.paid
+            )),
+            (Some("MissingRequiredSignature"), _) => Some("the owner of the payer's account did not sign".to_owned()),
+            (_, Some(number)) => of_the_token(number).map(str::to_owned),
+            (_, None) => None,
+        }
+    }
+}
+
+/// `TokenError::UninitializedState`.
+const UNINITIALIZED_STATE: u64 = 9;
+
+/// What is wrong with the transaction as a whole (`TransactionError`).
+fn of_the_whole(name: &str) -> Option<&'static str> {
+    Some(match name {
+        "BlockhashNotFound" => "the transaction's block hash is too old, or not known yet",
+        "AlreadyProcessed" => "the transaction was processed before",
+        "AccountNotFound" | "InsufficientFundsForFee" | "InvalidAccountForFee" => {
+            "the facilitator's fee payer cannot pay the fee now"
+        }
+        "SignatureFailure" => "a signature of the transaction is not good",
+        _ => return None,
+    })
+}
+
+/// What a token program says of a transfer (`TokenError`, the same numbers in Token-2022).
+fn of_the_token(number: u64) -> Option<&'static str> {
+    Some(match number {
+        0 => "an account would be left with too little for its rent",
+        1 => "the payer's token account holds less than the amount",
+        2 | 3 => "the payer's or payTo's token account is not of the transfer's mint",
+        4 => "the payer neither owns the account that it pays from nor was allowed the amount",
+        17 => "the token's issuer has frozen the payer's or payTo's token account",
+        18 => "the transfer names other decimals than the mint's",
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failure(err: &str) -> Failure<'_> {
+        Failure { err, transfer: Some(2), paid: "Acc0unt" }
+    }
+
+    #[track_caller]
+    fn check(err: &str, want: &str) {
+        let message = failure(err).message();
+        assert!(message.starts_with(want) && message.ends_with(err), "{message}");
+        assert!(!failure(err).is_ours(), "{err}");
+    }
+
+    #[test]
+    fn what_the_seller_or_the_payer_can_mend_is_named() {
+        let missing = "payTo's USDC token account may be missing, and then the seller must create it (Acc0unt)";
+        check(r#"{"InstructionError":[2,"InvalidAccountData"]}"#, missing);
+        check(r#"{"InstructionError":[2,"UninitializedAccount"]}"#, missing);
+        check(r#"{"InstructionError":[2,{"Custom":9}]}"#, missing);
+        check(r#"{"InstructionError":[2,{"Custom":1}]}"#, "the payer's token account holds less");
+        check(r#"{"InstructionError":[2,{"Custom":4}]}"#, "the payer neither owns");
+        check(r#"{"InstructionError":[2,{"Custom":17}]}"#, "the token's issuer has frozen");
+        check(r#"{"InstructionError":[2,{"Custom":18}]}"#, "the transfer names other decimals");
+        check(r#"{"InstructionError":[2,"MissingRequiredSignature"]}"#, "the owner of the payer's account");
+        check(r#"{"InstructionError":[1,"ComputationalBudgetExceeded"]}"#, "the transaction's compute unit limit");
+        check(r#""BlockhashNotFound""#, "the transaction's block hash");
+    }
+
+    #[test]
+    fn what_has_no_sentence_is_quoted_as_it_came() {
+        let others = [
+            r#"{"InstructionError":[3,"InvalidAccountData"]}"#,
+            r#"{"InstructionError":[2,{"Custom":6000}]}"#,
+            r#"{"InstructionError":[2]}"#,
+            r#"{"InsufficientFundsForRent":{"account_index":2}}"#,
+            r#""SomethingNew""#,
+            "17",
+        ];
+        for err in others {
+            check(err, "the transaction would fail");
+        }
+        let nowhere = Failure { transfer: None, ..failure(r#"{"InstructionError":[2,"InvalidAccountData"]}"#) };
+        assert!(nowhere.message().starts_with("the transaction would fail"));
+        assert!(failure(&format!("\"{}\"", "x".repeat(999))).message().chars().count() < 200);
+    }
+
+    #[test]
+    fn a_fee_payer_that_cannot_pay_is_ours() {
+        for err in [r#""InsufficientFundsForFee""#, r#""AccountNotFound""#, r#""InvalidAccountForFee""#] {
+            assert!(
+                failure(err).is_ours() && failure(err).message().starts_with("the facilitator's fee payer"),
+                "{err}"
+            );
+        }
+    }
+}
