@@ -73,6 +73,8 @@ pub struct Settler {
     rotas: RefCell<Rotas>,
     /// The key of the flight that was told last.
     told_last: RefCell<String>,
+    /// A nonce that the chain waits for and of which nobody knows, and since when it has been seen so.
+    missed: Cell<Option<(u64, UnixMillis)>>,
 }
 
 /// Whose turn it is, for each kind of work.
@@ -100,6 +102,7 @@ impl DurableObject for Settler {
             awaited: RefCell::new(BTreeMap::new()),
             rotas: RefCell::new(Rotas::default()),
             told_last: RefCell::new(String::new()),
+            missed: Cell::new(None),
         }
     }
 
