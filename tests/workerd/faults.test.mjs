@@ -67,6 +67,18 @@ test("the same where the payment's own step gave the success, and where its rese
   assert.equal(await evm.balance(fresh.to), 10_000n);
 });
 
+test("a step that reaches the ledger after its caller has given up gives nothing away", async () => {
+  const open = await on.lost();
+  const slow = 7_000;
+  await worker.fault({ names: '"payment":', slow });
+  const began = Date.now();
+  assert.deepEqual([(await open.settle()).status, (await open.record()).handed_over], [503, null]);
+  // That the call does nothing when it comes has no sign to wait for.
+  await new Promise((resolve) => setTimeout(resolve, began + slow + 1_500 - Date.now()));
+  assert.equal((await open.record()).handed_over, null);
+  assert.deepEqual([told((await open.settle()).body), told((await open.settle()).body)], ["success", "duplicate_settlement"]);
+});
+
 test("an old reservation that was never sent is judged anew before it is sent", async () => {
   const paid = await on.payment();
   await worker.fault({ names: '"settle"', unsent: true });

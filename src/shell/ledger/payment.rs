@@ -1,7 +1,7 @@
 //! One x402 payment in one step, and what the Settler reports of it.
 
 use super::store::Store;
-use super::{Memory, TenantLedger, nothing};
+use super::{Memory, TenantLedger, in_time, nothing};
 use crate::address::Address;
 use crate::api::{Reply, facilitator, headers, problem};
 use crate::error::{Code, Fault};
@@ -27,10 +27,19 @@ enum Step {
 
 impl TenantLedger {
     /// Books one x402 payment. 202 with the settlement where the Settler has the next word.
-    pub(super) async fn payment(&self, asked: &Asked, envelope: &Envelope, now: UnixMillis) -> Result<Reply, Fault> {
+    /// Nothing is booked once the caller, who waits `until`, has given up.
+    pub(super) async fn payment(
+        &self,
+        asked: &Asked,
+        envelope: &Envelope,
+        (now, until): (UnixMillis, Option<UnixMillis>),
+    ) -> Result<Reply, Fault> {
+        in_time(until)?;
         let mut step = self.payment_step(asked, envelope, now)?;
         if let Step::Register(address) = &step {
-            step = match self.register(address, now).await {
+            let registered = self.register(address, now).await;
+            in_time(until)?;
+            step = match registered {
                 Ok(()) => self.payment_step(asked, envelope, now)?,
                 Err(fault) if fault.code == Code::RecipientNotRegistered => {
                     let taken = Asked { pay_to_taken: true, ..asked.clone() };
