@@ -265,6 +265,8 @@ pub mod settler {
     pub const FLIGHT_REPORTED: &str = "UPDATE flights SET told = 1 WHERE key = ?";
     /// Returns the keys of all that are on their way, by nonce.
     pub const FLIGHTS_OPEN: &str = "SELECT key FROM flights WHERE report IS NULL ORDER BY nonce, key";
+    /// Returns the nonces of all that are on their way, the lowest first.
+    pub const FLIGHTS_NONCES: &str = "SELECT nonce FROM flights WHERE report IS NULL ORDER BY nonce";
     /// Binds a key; returns the keys after it of flights that have ended, which the ledger does not know yet.
     pub const FLIGHTS_ENDED: &str =
         "SELECT key FROM flights WHERE told = 0 AND report IS NOT NULL AND key > ? ORDER BY key LIMIT 200";

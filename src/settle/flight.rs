@@ -327,6 +327,10 @@ pub fn ending(flight: &Flight, kind: Kind, trace: &Trace) -> Option<Ending> {
         Cargo::Svm(_) => (Reason::SvmFailed, Reason::SvmUnconfirmed),
     };
     if let Some(failure) = &mined.failure {
+        // The block came too late for what was signed in time: that is no fault of the payer's.
+        if flight.valid_before.zip(mined.block.time).is_some_and(|(end, time)| time >= end) {
+            return Some(Ending::late());
+        }
         return Some(Ending::failed(failed, format!("the transaction failed: {failure}")));
     }
     let units = match flight.cargo {

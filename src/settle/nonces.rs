@@ -1,5 +1,7 @@
 //! Which nonce is next: one signer's on one chain.
 
+use super::flight::{is_outpriced, replacing};
+use crate::chain::evm::tx::Price;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,9 +12,12 @@ pub struct Nonces {
     pub next: Option<u64>,
     /// Given, and never sent: the next payments fill them.
     pub free: BTreeSet<u64>,
-    /// What fills a gap where no payment came, until the chain has it.
+    /// What fills a gap where no payment came, until a block holds it: a pool may drop it.
     #[serde(default)]
     pub fillers: BTreeMap<u64, String>,
+    /// What a unit of gas may cost in them; none of those that an older build has signed.
+    #[serde(default)]
+    pub prices: BTreeMap<u64, Price>,
 }
 
 impl Nonces {
@@ -23,6 +28,7 @@ impl Nonces {
         if idle {
             self.free.clear();
             self.fillers.clear();
+            self.prices.clear();
             self.next = Some(chain);
         }
         self.free.retain(|nonce| *nonce >= chain);
@@ -34,21 +40,43 @@ impl Nonces {
         nonce
     }
 
-    /// Fills the gaps below a nonce that is on its way, with what `sign` makes
-    /// for each: all fillers are then to be sent, again or for the first time.
-    pub fn fill(&mut self, chain: u64, below: u64, sign: impl Fn(u64) -> Option<String>) {
-        self.fillers.retain(|nonce, _| *nonce >= chain);
-        let gaps: Vec<u64> = self.free.range(..below).copied().filter(|nonce| *nonce >= chain).collect();
-        for nonce in gaps {
-            if let Some(raw) = sign(nonce) {
+    /// Fills the gaps below a nonce that is on its way, with what `sign` makes for each; one that the market
+    /// has left behind is signed anew. All fillers are then to be sent, again or for the first time. `mined`
+    /// is how many of the signer's transactions blocks hold, `today` what the market asks. Answers what a
+    /// unit of gas may cost now beyond what it might before, wei, all of them together.
+    pub fn fill(
+        &mut self,
+        (mined, below): (u64, u64),
+        today: Price,
+        sign: impl Fn(u64, Price) -> Option<String>,
+    ) -> u128 {
+        self.fillers.retain(|nonce, _| *nonce >= mined);
+        self.prices.retain(|nonce, _| *nonce >= mined);
+        let gaps = self.free.range(..below).filter(|nonce| **nonce >= mined).map(|nonce| (*nonce, today));
+        let dearer = self.prices.iter().filter(|(_, price)| is_outpriced(**price, today));
+        let dearer = dearer.filter_map(|(nonce, price)| Some((*nonce, replacing(*price, Some(today), u128::MAX)?)));
+        let mut more = 0_u128;
+        for (nonce, price) in gaps.chain(dearer).collect::<Vec<_>>() {
+            if let Some(raw) = sign(nonce, price) {
                 self.free.remove(&nonce);
                 self.fillers.insert(nonce, raw);
+                let before = self.prices.insert(nonce, price).map_or(0, |before| before.max_wei);
+                more = more.saturating_add(price.max_wei.saturating_sub(before));
             }
         }
+        more
+    }
+
+    /// Whether nothing of ours is known under the nonce that the chain waits for: `open` are those of flights.
+    #[must_use]
+    pub fn misses(&self, mined: u64, open: &BTreeSet<u64>) -> bool {
+        let is_below = open.last().is_some_and(|last| mined < *last);
+        is_below && !open.contains(&mined) && !self.free.contains(&mined) && !self.fillers.contains_key(&mined)
     }
 
     /// A filler that no node takes: its nonce is a gap again.
     pub fn unfill(&mut self, nonce: u64) {
+        self.prices.remove(&nonce);
         if self.fillers.remove(&nonce).is_some() {
             self.free.insert(nonce);
         }
@@ -82,24 +110,63 @@ mod tests {
         assert_eq!(nonces.take(0, true), 0);
     }
 
+    const TODAY: Price = Price { max_wei: 10, tip_wei: 1 };
+
+    fn raws(nonces: &Nonces) -> Vec<String> {
+        nonces.fillers.values().cloned().collect()
+    }
+
+    #[expect(clippy::unnecessary_wraps, reason = "signing may fail")]
+    fn sign(nonce: u64, price: Price) -> Option<String> {
+        Some(format!("{nonce} at {}", price.max_wei))
+    }
+
     #[test]
     fn a_gap_below_what_is_on_its_way_is_filled_once() {
-        let mut nonces = Nonces { next: Some(10), free: BTreeSet::from([3, 5, 9]), fillers: BTreeMap::new() };
-        let sign = |nonce: u64| Some(format!("raw {nonce}"));
-        let raws = |nonces: &Nonces| nonces.fillers.values().cloned().collect::<Vec<_>>();
+        let mut nonces = Nonces { next: Some(10), free: BTreeSet::from([3, 5, 9]), ..Nonces::default() };
         // 3 was used by somebody else; 9 holds nobody up.
-        nonces.fill(4, 8, sign);
-        assert_eq!(raws(&nonces), ["raw 5"]);
+        assert_eq!((nonces.fill((4, 8), TODAY, sign), raws(&nonces)), (10, vec!["5 at 10".to_owned()]));
         assert_eq!(nonces.take(4, false), 9);
-        nonces.fill(4, 8, |_| None);
-        assert_eq!(raws(&nonces), ["raw 5"]);
+        assert_eq!((nonces.fill((4, 8), TODAY, sign), raws(&nonces).len()), (0, 1));
         nonces.unfill(5);
         nonces.unfill(6);
-        assert_eq!((nonces.fillers.len(), &nonces.free), (0, &BTreeSet::from([5])));
-        nonces.fill(4, 8, sign);
-        assert_eq!(raws(&nonces), ["raw 5"]);
-        nonces.fill(6, 8, sign);
-        assert!(nonces.fillers.is_empty());
+        assert_eq!((nonces.fillers.len(), nonces.prices.len(), &nonces.free), (0, 0, &BTreeSet::from([5])));
+        assert_eq!(nonces.fill((4, 8), TODAY, |_, _| None), 0);
+        nonces.fill((4, 8), TODAY, sign);
+        assert_eq!(raws(&nonces), ["5 at 10"]);
+        // It is kept until a block holds it.
+        nonces.fill((6, 8), TODAY, sign);
+        assert!(nonces.fillers.is_empty() && nonces.prices.is_empty());
+    }
+
+    #[test]
+    fn a_filler_follows_the_market() {
+        let mut nonces = Nonces { next: Some(9), free: BTreeSet::from([5]), ..Nonces::default() };
+        nonces.fill((4, 8), TODAY, sign);
+        assert_eq!(nonces.fill((4, 8), Price { max_wei: 21, tip_wei: 1 }, sign), 0);
+        assert_eq!(nonces.fill((4, 8), Price { max_wei: 22, tip_wei: 1 }, sign), 12);
+        assert_eq!(
+            (raws(&nonces), nonces.prices.get(&5).map(|price| price.tip_wei)),
+            (vec!["5 at 22".to_owned()], Some(3))
+        );
+        // One of an older build is sent as it is.
+        let old: Nonces = serde_json::from_str(r#"{"next": 9, "free": [], "fillers": {"5": "raw"}}"#).expect("reads");
+        let mut kept = old.clone();
+        assert_eq!((kept.fill((4, 8), Price { max_wei: 99, tip_wei: 1 }, sign), kept), (0, old));
+    }
+
+    #[test]
+    fn a_nonce_that_the_chain_waits_for_and_nobody_knows_is_missed() {
+        let mut nonces = Nonces { next: Some(9), ..Nonces::default() };
+        let open = BTreeSet::from([6, 8]);
+        assert!(nonces.misses(5, &open) && nonces.misses(7, &open));
+        // A flight holds it, or everything is behind it.
+        assert!(!nonces.misses(6, &open) && !nonces.misses(8, &open) && !nonces.misses(9, &open));
+        assert!(!nonces.misses(5, &BTreeSet::new()));
+        nonces.free.insert(5);
+        assert!(!nonces.misses(5, &open));
+        nonces.fill((5, 8), TODAY, sign);
+        assert!(!nonces.misses(5, &open));
     }
 
     proptest! {

@@ -30,6 +30,13 @@ impl Penalty {
         Self { count: known.saturating_add(1), until: now.plus(length) }
     }
 
+    /// After one of theirs is completed: the next is short again. While nothing is launched, what completes
+    /// was launched before the last revert, beside those that have reverted: it makes none of them good.
+    #[must_use]
+    pub fn pardoned(self, now: UnixMillis) -> Option<Self> {
+        self.holds(now).map(|until| Self { count: 1, until: until.min(now.plus(FIRST_MS)) })
+    }
+
     /// Until when nothing is launched, if that is not over.
     #[must_use]
     pub fn holds(self, now: UnixMillis) -> Option<UnixMillis> {
@@ -85,6 +92,16 @@ mod tests {
         assert_eq!(lengths, [10, 20, 40, 80, 160, 320, 640, 1_280, 1_440, 1_440]);
         let many = Penalty { count: u32::MAX, until: now };
         assert_eq!(Penalty::next(Some(many), now).until.since(now), MAX_MS);
+    }
+
+    #[test]
+    fn what_was_launched_beside_a_revert_does_not_end_the_wait() {
+        let now = UnixMillis(1_000_000);
+        let first = Penalty::next(None, now);
+        assert_eq!(first.pardoned(now), Some(first));
+        let many = Penalty::next(Some(Penalty { count: 5, until: now }), now);
+        assert_eq!(many.pardoned(now), Some(Penalty { count: 1, until: now.plus(FIRST_MS) }));
+        assert_eq!(many.pardoned(many.until), None);
     }
 
     #[test]

@@ -4,17 +4,19 @@
 use super::app::App;
 use super::rpc;
 use crate::address::TxId;
-use crate::chain::evm::used;
+use crate::chain::evm::used::{self, Last};
 use crate::chain::facts::{Call, Facts};
 use crate::chain::{head_call, read_head};
 use crate::network::Network;
 use crate::settle::flight::units;
 pub(crate) use crate::settle::flight::{Lookup, Signed};
+use crate::time::UnixSeconds;
 use core::slice::from_ref;
 
 /// The transaction that used the authorization and moved its money. `at` is a block by whose
-/// end it was used, if ever. A node that has not come so far, or says that it is not used, is
-/// behind, and what it does not find is no evidence.
+/// end it was used, if that matters: what was done with it later is not looked for. A node that
+/// has not come so far, or says that it is not used, is behind, and what it does not find is no
+/// evidence.
 pub(crate) async fn find(app: &App, network: &'static Network, signed: &Signed, at: Option<u64>) -> Lookup {
     let providers = app.settings.providers(network);
     let state = |block| used::state_call(network, &signed.payer, &signed.nonce, block);
@@ -30,8 +32,18 @@ pub(crate) async fn find(app: &App, network: &'static Network, signed: &Signed, 
     let is_there = |facts: &Facts| read_head(facts, &head).is_some_and(|head| head >= at.unwrap_or(0));
     let facts = rpc::call_until(network, &providers, from_ref(&head), is_there).await;
     let Some(newest) = read_head(&facts, &head).filter(|_| is_there(&facts)) else { return Lookup::Unknown };
+    // Nodes forget the state of old blocks. What is not used by a later block was not used by an earlier one.
+    if let Some(used_later) = at.and_then(|_| state(Some(newest))) {
+        let is_answered = |facts: &Facts| used::is_used(facts, &used_later).is_some();
+        let facts = rpc::call_until(network, &providers, from_ref(&used_later), is_answered).await;
+        if used::is_used(&facts, &used_later) == Some(false) {
+            return Lookup::Nothing;
+        }
+    }
+    // What has made a transaction fail stands in a block before it, however long ago that was.
+    let last = at.map_or(Last::Newest(newest), Last::Block);
     let mut is_whole = true;
-    for search in used::calls(network, &signed.payer, &signed.nonce, newest) {
+    for search in used::calls(network, &signed.payer, &signed.nonce, last) {
         // How far the node has come is asked beside the logs, of the same node.
         let calls: [Call; 3] = [head.clone(), used_now.clone(), search.clone()];
         let knows = |facts: &Facts| is_there(facts) && used::is_used(facts, &used_now) == Some(true);
@@ -44,6 +56,16 @@ pub(crate) async fn find(app: &App, network: &'static Network, signed: &Signed, 
         }
     }
     if is_whole { Lookup::Nothing } else { Lookup::Unknown }
+}
+
+/// A block whose time is not before `end`, from which on an authorization that is worthless then can
+/// never be used; `None` while the chain has none, or no node tells.
+pub(crate) async fn block_since(app: &App, network: &'static Network, end: UnixSeconds) -> Option<u64> {
+    let call = used::newest_call();
+    let is_past = |facts: &Facts| used::newest(facts, &call).filter(|(_, time)| *time >= end);
+    let providers = app.settings.providers(network);
+    let facts = rpc::call_until(network, &providers, from_ref(&call), |facts| is_past(facts).is_some()).await;
+    is_past(&facts).map(|(number, _)| number)
 }
 
 /// What the transaction that used the authorization has moved.

@@ -15,7 +15,7 @@ mod watch;
 use super::app::{self, db};
 use super::directory;
 use super::http::refuse;
-use super::ledgers::{Ask, Envelope};
+use super::ledgers::{self, Ask, Envelope};
 use super::response::respond;
 use crate::address::Address;
 use crate::api::Reply;
@@ -112,11 +112,12 @@ impl DurableObject for TenantLedger {
 
     async fn fetch(&self, mut request: Request) -> worker::Result<Response> {
         let now = app::now();
+        let until = ledgers::deadline(request.inner().url().as_str());
         let body = request.text().await?;
         match serde_json::from_str::<Envelope>(&body) {
             Ok(envelope) => {
                 let asked = Asked { origin: &envelope.origin, path: &envelope.path, request_id: envelope.request_id };
-                let reply = self.answer(&envelope, now).await.unwrap_or_else(|fault| refuse(&fault, asked));
+                let reply = self.answer(&envelope, (now, until)).await.unwrap_or_else(|fault| refuse(&fault, asked));
                 respond(reply, envelope.request_id)
             }
             Err(error) => {
@@ -138,7 +139,11 @@ impl TenantLedger {
         Store::new(&self.state.storage())
     }
 
-    async fn answer(&self, envelope: &Envelope, now: UnixMillis) -> Result<Reply, Fault> {
+    async fn answer(
+        &self,
+        envelope: &Envelope,
+        (now, until): (UnixMillis, Option<UnixMillis>),
+    ) -> Result<Reply, Fault> {
         self.open()?;
         match &envelope.ask {
             Ask::Ping => return Ok(nothing()),
@@ -161,11 +166,14 @@ impl TenantLedger {
         self.load(envelope.tenant, envelope.environment, now).await?;
         match &envelope.ask {
             Ask::Verify(request) => self.verify(request, envelope, now).await,
-            Ask::Payment(asked) => self.payment(asked, envelope, now).await,
+            Ask::Payment(asked) => self.payment(asked, envelope, (now, until)).await,
             Ask::Settled(report) => self.settled(report, now).await,
             Ask::Deliver(deliver) => self.deliver(deliver, envelope, now).await,
             Ask::Reopen(reopen) => self.reopen(reopen, envelope, now).await,
-            Ask::HandOver { key, id } => self.hand_over(key, *id, envelope, now).await,
+            Ask::HandOver { key, id } => {
+                in_time(until)?;
+                self.hand_over(key, *id, envelope, now).await
+            }
             Ask::Settlement { key, id } => self.settlement(key, *id, now),
             Ask::Settlements { key, filter, page } => self.settlements(key, filter, page, now),
             Ask::Account { key, view, off } => self.account(key, *view, off, now),
@@ -254,6 +262,15 @@ impl TenantLedger {
         let store = self.store();
         store.atomically(|| store.bench_row(id))
     }
+}
+
+/// Whether a call's caller still waits. What is given to one who does not is lost.
+///
+/// # Errors
+/// `LEDGER_UNAVAILABLE`.
+fn in_time(until: Option<UnixMillis>) -> Result<(), Fault> {
+    let is_late = until.is_some_and(|until| app::now() >= until);
+    if is_late { Err(Fault::new(Code::LedgerUnavailable, "the call came too late").after(1)) } else { Ok(()) }
 }
 
 fn unread(cause: impl core::fmt::Display) -> Fault {

@@ -1,6 +1,6 @@
 //! The one hop to a tenant's ledger: what is asked, and the call with its deadline.
 
-use super::app::App;
+use super::app::{self, App};
 use super::isolate::{self, Attempt, Refused};
 use crate::api::records::Page;
 use crate::api::{Reply, headers};
@@ -236,6 +236,17 @@ fn broken(error: JsValue) -> Fault {
     Fault::internal(worker::Error::from(error))
 }
 
+/// The address of a call that is given up at a time. The platform may bring a call late, after the caller
+/// has undone what the call may have done.
+fn deadline_url(until: UnixMillis) -> String {
+    format!("https://ledger/{}", until.0)
+}
+
+/// Until when a call's caller waits, by its address; `None` in calls of an older build.
+pub(crate) fn deadline(url: &str) -> Option<UnixMillis> {
+    url.rsplit_once('/').and_then(|(_, until)| until.parse().ok()).map(UnixMillis)
+}
+
 /// Asks a ledger.
 ///
 /// # Errors
@@ -247,9 +258,10 @@ pub(crate) async fn ask(app: &App, envelope: &Envelope, region: Option<&str>) ->
     init.set_method("POST");
     init.set_body(&JsValue::from_str(&body));
     let ledger: Ledger = stub.into_rpc();
-    let asked = ledger.fetch("https://ledger/", &init).map_err(|error| unavailable(worker::Error::from(error)))?;
     let flushes = matches!(envelope.ask, Ask::List { .. } | Ask::Flush);
     let limit_ms = if flushes { FLUSH_DEADLINE_MS } else { DEADLINE_MS };
+    let url = deadline_url(app::now().plus(limit_ms));
+    let asked = ledger.fetch(&url, &init).map_err(|error| unavailable(worker::Error::from(error)))?;
     let deadline = Delay::from(Duration::from_millis(limit_ms));
     match select(JsFuture::from(asked), pin!(deadline)).await {
         Either::Left((Ok(response), _)) => Ok(LedgerResponse(response.unchecked_into())),

@@ -81,6 +81,8 @@ pub struct Settler {
     trouble: RefCell<Trouble>,
     /// The key of the flight that was reported last.
     reported_last: RefCell<String>,
+    /// A nonce that the chain waits for and of which nobody knows, and since when it has been seen so.
+    missed: Cell<Option<(u64, UnixMillis)>>,
 }
 
 /// Whose turn it is, for each kind of work.
@@ -110,6 +112,7 @@ impl DurableObject for Settler {
             rotas: RefCell::new(Rotas::default()),
             trouble: RefCell::new(Trouble::default()),
             reported_last: RefCell::new(String::new()),
+            missed: Cell::new(None),
         }
     }
 

@@ -41,12 +41,12 @@ test("a success that was repeated under its key is not reopened by the first cal
 test("a repeat under a key whose answer is lost reopens nothing: the first may have been served", async () => {
   const paid = await on.payment();
   const key = { "idempotency-key": crypto.randomUUID() };
-  assert.equal(told((await paid.settle(paid.body, key)).body), "success");
+  assert.equal(outcome((await paid.settle(paid.body, key)).body), "success");
   await worker.fault({ names: '"payment":', lost: true });
   assert.equal((await paid.settle(paid.body, key)).status, 503);
-  assert.equal(told((await paid.settle()).body), "duplicate_settlement");
+  assert.equal(outcome((await paid.settle()).body), "duplicate_settlement");
   const again = await paid.settle(paid.body, key);
-  assert.deepEqual([told(again.body), again.headers.get("idempotent-replayed")], ["success", "true"]);
+  assert.deepEqual([outcome(again.body), again.headers.get("idempotent-replayed")], ["success", "true"]);
 });
 
 test("a success whose answer is lost between the ledger and the Worker is open again", async () => {
@@ -71,6 +71,18 @@ test("a success of the payment's own step, and a reservation, whose answers are 
   // The reservation stands, and nobody is waited for.
   assert.equal(outcome((await fresh.settle()).body), "success");
   assert.equal(await evm.balance(fresh.to), 10_000n);
+});
+
+test("a step that reaches the ledger after its caller has given up gives nothing away", async () => {
+  const open = await on.lost();
+  const slow = 7_000;
+  await worker.fault({ names: '"payment":', slow });
+  const began = Date.now();
+  assert.deepEqual([(await open.settle()).status, (await open.record()).handed_over], [503, null]);
+  // That the call does nothing when it comes has no sign to wait for.
+  await new Promise((resolve) => setTimeout(resolve, began + slow + 1_500 - Date.now()));
+  assert.equal((await open.record()).handed_over, null);
+  assert.deepEqual([outcome((await open.settle()).body), outcome((await open.settle()).body)], ["success", "duplicate_settlement"]);
 });
 
 test("an old reservation that was never sent is judged anew before it is sent", async () => {

@@ -36,21 +36,27 @@ settling("a payer whose payment has reverted is not launched again, for no tenan
   assert.equal((await order({ settle: other.settle })).status, "completed");
 });
 
-settling("a payer's penalty ends when one of their payments completes", {}, async (at) => {
+settling("what completes beside payments that revert leaves their payer one short wait", {}, async (at) => {
   const { evm, sent, order } = at;
   const buyer = randomAccount();
-  await evm.mint(buyer.address, 25_000n);
+  await evm.mint(buyer.address, 45_000n);
   await evm.rpc("evm_setAutomine", [false]);
-  const [large, small] = [await flight(at, { buyer, amount: 20_000n }), await flight(at, { buyer, amount: 5_000n })];
-  const first = order({ settle: large.settle });
-  await until(async () => (await sent("pending")) === 1, "the first in the pool");
-  const second = order({ settle: small.settle });
-  await until(async () => (await sent("pending")) === 2, "the second in the pool");
-  await moveAway(evm, buyer, 20_000n);
+  const amounts = [20_000n, 20_000n, 5_000n];
+  const waiting = [];
+  for (const [index, amount] of amounts.entries()) {
+    const { settle } = await flight(at, { buyer, amount });
+    waiting.push([settle, order({ settle })]);
+    await until(async () => (await sent("pending")) === index + 1, "the pool");
+  }
+  await moveAway(evm, buyer, 40_000n);
   await evm.rpc("evm_mine");
-  const reports = [await ended(at, large.settle, first), await ended(at, small.settle, second)];
-  assert.deepEqual(reports.map(({ status }) => status), ["failed", "completed"]);
-  assert.deepEqual(await order("held"), []);
+  const reports = await Promise.all(waiting.map(([settle, first]) => ended(at, settle, first)));
+  assert.deepEqual(reports.map(({ status }) => status), ["failed", "failed", "completed"]);
+  // Two have cost us gas: the third does not make them good, and begins no longer wait.
+  const [held, ...others] = await order("held");
+  assert.deepEqual([held?.payer.toLowerCase(), others], [buyer.address.toLowerCase(), []]);
+  const minutes = (held.until - Date.now()) / 60_000;
+  assert.ok(minutes > 9 && minutes <= 10, String(minutes));
 });
 
 settling("a payer's flights never add up to more than he holds", {}, async (at) => {
@@ -96,6 +102,60 @@ settling("an authorization's use is looked for until a node answers who used it"
   // Our transaction has reverted and cost us gas; the payer has paid.
   assert.ok(report.spent.total > 0);
   assert.deepEqual(await order("held"), []);
+});
+
+settling("who has used an authorization is found where it was used, however long ago", {}, async (at) => {
+  const { evm, proxy, sent, order } = at;
+  const { settle, buyer, to, data } = await flight(at, { lasts: 7_200 });
+  await evm.mint(buyer.address, 20_000n);
+  await evm.rpc("evm_setAutomine", [false]);
+  const waiting = order({ settle });
+  await until(async () => (await sent("pending")) === 1, "the pool");
+  // Nobody sees a receipt for a while; the event is then older than what is searched of the newest blocks.
+  proxy.answer = ({ method }) => (method === "eth_getTransactionReceipt" ? { result: null } : undefined);
+  const quicker = await overtake(evm, ACCOUNTS[2], TOKEN, data);
+  await evm.rpc("evm_mine");
+  await evm.rpc("anvil_mine", ["0x3e8", "0x1"]);
+  proxy.answer = () => undefined;
+  const report = await ended(at, settle, waiting);
+  assert.deepEqual([report.status, report.external, report.transaction, await evm.balance(to)], ["completed", true, quicker, 10_000n]);
+  assert.deepEqual(await order("held"), []);
+});
+
+settling("what somebody else has settled is sent by us once its block has left the chain", {}, async (at) => {
+  const { evm, sent, order } = at;
+  const { settle, buyer, to, data } = await flight(at);
+  await evm.mint(buyer.address, 10_000n);
+  await evm.rpc("evm_setAutomine", [false]);
+  const waiting = order({ settle });
+  await until(async () => (await sent("pending")) === 1, "the pool");
+  await overtake(evm, ACCOUNTS[2], TOKEN, data);
+  await evm.rpc("evm_mine");
+  const first = await ended(at, settle, waiting);
+  assert.deepEqual([first.status, first.external], ["completed", true], JSON.stringify(first));
+  await evm.rpc("evm_setAutomine", [true]);
+  await evm.rpc("anvil_reorg", [1, []]);
+  assert.equal(await evm.balance(to), 0n);
+  await until(async () => (await evm.balance(to)) === 10_000n, "our own transaction", 60_000);
+  const report = await ended(at, settle, order({ settle }));
+  assert.deepEqual([report.status, report.external, report.reorged], ["completed", false, true], JSON.stringify(report));
+});
+
+settling("a block whose state every node has forgotten is judged by a later one", {}, async (at) => {
+  const { evm, proxy, sent, order } = at;
+  const { settle, buyer } = await flight(at);
+  await evm.mint(buyer.address, 10_000n);
+  await evm.rpc("evm_setAutomine", [false]);
+  const waiting = order({ settle });
+  await until(async () => (await sent("pending")) === 1, "the pool");
+  await moveAway(evm, buyer, 10_000n);
+  const block = `0x${(Number(await evm.rpc("eth_blockNumber")) + 1).toString(16)}`;
+  proxy.answer = ({ method, params }) =>
+    method === "eth_call" && params[1] === block ? { error: { code: -32000, message: "missing trie node" } } : undefined;
+  await evm.rpc("evm_mine");
+  await evm.rpc("evm_mine");
+  const report = await ended(at, settle, waiting);
+  assert.deepEqual([report.status, report.reason], ["failed", "invalid_exact_evm_transaction_failed"], JSON.stringify(report));
 });
 
 settling("an earlier version of ours that settles after all is not reported as external", {}, async (at) => {

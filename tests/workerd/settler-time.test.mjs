@@ -1,7 +1,8 @@
 // A Settler and time, prices and money: what is signed when, at which price, and
 // what a node's refusal does to a flight.
 import assert from "node:assert/strict";
-import { keccak256, parseGwei, parseTransaction } from "viem";
+import { createWalletClient, http, keccak256, parseGwei, parseTransaction } from "viem";
+import { ACCOUNTS } from "../../scripts/lib/evm.mjs";
 import { ended, flight, settling } from "./flights.mjs";
 import { refusing } from "./proxy.mjs";
 import { SIGNER } from "./settling.mjs";
@@ -52,6 +53,137 @@ settling("a transfer that is mined before its cancel is judged by what it moved"
   await evm.rpc("evm_mine");
   const report = await ended(at, settle, waiting);
   assert.deepEqual([report.status, report.units, await evm.balance(to)], ["completed", [1], 10_000n], JSON.stringify(report));
+});
+
+settling("a transfer that a block takes too late is held against nobody", {}, async (at) => {
+  const { evm, proxy, order } = at;
+  const { settle, to } = await paying(at, { lasts: 6 });
+  await evm.rpc("evm_setAutomine", [false]);
+  proxy.answer = ({ method, params }) =>
+    method === "eth_sendRawTransaction" && isCancel(params[0]) ? { result: keccak256(params[0]) } : undefined;
+  const waiting = order({ settle });
+  await until(() => proxy.raw.some(isCancel), "the cancel");
+  await evm.rpc("evm_mine");
+  const report = await ended(at, settle, waiting);
+  assert.deepEqual([report.status, report.reason], ["failed", "invalid_exact_evm_payload_authorization_valid_before"]);
+  assert.ok(report.spent.total > 0);
+  assert.deepEqual([report.transaction, await evm.balance(to)], [keccak256(proxy.raw[0]), 0n]);
+  assert.deepEqual(await order("held"), []);
+});
+
+settling("a flight whose nonce somebody else has used ends once its time is over", {}, async (at) => {
+  const { evm, proxy, sent, order } = at;
+  const { settle } = await paying(at, { lasts: 6 });
+  await evm.rpc("evm_setAutomine", [false]);
+  const waiting = order({ settle });
+  await until(() => proxy.raw.some(isCancel), "the cancel");
+  const wallet = createWalletClient({ account: ACCOUNTS.at(-1), chain: evm.definition, transport: http(evm.url) });
+  const dear = { maxFeePerGas: parseGwei("900"), maxPriorityFeePerGas: parseGwei("800") };
+  await wallet.sendTransaction({ to: SIGNER, nonce: 0, gas: 21_000n, ...dear });
+  await evm.rpc("evm_mine");
+  await waiting;
+  const report = await until(async () => {
+    const next = await order({ settle });
+    return next.status !== "pending" && next;
+  }, "the end", 120_000);
+  assert.deepEqual([report.status, report.reason], ["failed", "invalid_exact_evm_payload_authorization_valid_before"]);
+  await evm.rpc("evm_setAutomine", [true]);
+  assert.equal((await order({ settle: (await paying(at)).settle })).status, "completed");
+  assert.deepEqual([await sent("latest"), await sent("pending")], [2, 2]);
+});
+
+/** Two flights: the first gives its nonce back while the second is in the pool behind it. */
+async function gap(at) {
+  const { evm, proxy, order } = at;
+  const [{ settle: poor }, { settle, to }] = [await paying(at), await paying(at)];
+  await evm.rpc("evm_setAutomine", [false]);
+  let refuse;
+  const refused = new Promise((resolve) => (refuse = resolve));
+  let first;
+  proxy.answer = ({ method, params }) => {
+    if (method !== "eth_sendRawTransaction") return undefined;
+    first ??= params[0];
+    return params[0] === first ? refused : undefined;
+  };
+  const early = order({ settle: poor });
+  await until(() => first, "the first");
+  const late = order({ settle });
+  await until(() => new Set(proxy.raw).size === 2, "the second");
+  refuse({ error: { code: -32000, message: "insufficient funds for gas * price + value" } });
+  assert.equal((await early).poor, true);
+  await until(() => proxy.raw.some(isCancel), "the filler");
+  return { settle, to, late };
+}
+
+settling("a filler that a pool drops is sent again", {}, async (at) => {
+  const { evm, proxy, sent } = at;
+  const { settle, to, late } = await gap(at);
+  await until(async () => (await sent("pending")) === 2, "both in the pool");
+  // The chain tells that the filler waits.
+  const told = () => proxy.calls.filter((method) => method === "eth_gasPrice").length;
+  const before = told();
+  await until(() => told() >= before + 2, "another turn");
+  const filler = proxy.raw.find(isCancel);
+  await evm.rpc("anvil_dropTransaction", [keccak256(filler)]);
+  assert.equal(await sent("pending"), 0);
+  await until(async () => (await sent("pending")) === 2, "the filler again");
+  await evm.rpc("evm_mine");
+  assert.equal((await ended(at, settle, late)).status, "completed");
+  assert.deepEqual([await evm.balance(to), await sent("latest")], [10_000n, 2]);
+});
+
+settling("a filler that the market has left behind is offered more", {}, async (at) => {
+  const { evm, proxy, sent } = at;
+  const { settle, to, late } = await gap(at);
+  await until(async () => (await sent("pending")) === 2, "both in the pool");
+  // As most nodes: what is in the pool is known, whatever it offers.
+  const known = new Set(proxy.raw);
+  proxy.answer = ({ method, params }) =>
+    method === "eth_sendRawTransaction" && known.has(params[0]) ? { error: { code: -32000, message: "already known" } } : undefined;
+  const base = parseTransaction(proxy.raw.find(isCancel)).maxFeePerGas * 3n;
+  await evm.rpc("anvil_setNextBlockBaseFeePerGas", [`0x${base.toString(16)}`]);
+  await evm.rpc("evm_mine");
+  assert.equal(await sent("latest"), 0);
+  const enough = (raw) => isCancel(raw) && parseTransaction(raw).maxFeePerGas > base;
+  await until(() => proxy.raw.some(enough), "a dearer filler", 30_000);
+  await until(async () => {
+    await evm.rpc("evm_mine");
+    return (await sent("latest")) === 2;
+  }, "both in blocks", 60_000);
+  assert.equal((await ended(at, settle, late)).status, "completed");
+  assert.equal(await evm.balance(to), 10_000n);
+});
+
+settling("a nonce that the chain waits for and no flight holds any more is filled", {}, async (at) => {
+  const { evm, proxy, sent, order } = at;
+  const [{ settle, to }, { settle: lost }] = [await paying(at), await paying(at, { lasts: 6 })];
+  await evm.rpc("evm_setAutomine", [false]);
+  const first = (raw) => parseTransaction(raw).nonce === 0 || parseTransaction(raw).nonce === undefined;
+  // A node takes the first flight's transaction and forgets it, and says later that its nonce is used.
+  proxy.answer = ({ method, params }) => {
+    if (method !== "eth_sendRawTransaction" || !first(params[0])) return undefined;
+    return isCancel(params[0]) ? { error: { code: -32000, message: "nonce too low" } } : { result: keccak256(params[0]) };
+  };
+  const gone = order({ settle: lost });
+  await until(() => proxy.raw.length > 0, "the first");
+  const late = order({ settle });
+  await until(() => proxy.raw.some((raw) => !first(raw)), "the second");
+  // Blocks come: by one after its time the first can never be settled.
+  const blocks = setInterval(() => void evm.rpc("evm_mine").catch(() => {}), 1_000);
+  try {
+    await gone;
+    const report = await until(async () => {
+      const next = await order({ settle: lost });
+      return next.status !== "pending" && next;
+    }, "the end of the first", 120_000);
+    assert.equal(report.reason, "invalid_exact_evm_payload_authorization_valid_before");
+    proxy.answer = () => undefined;
+    await until(async () => (await sent("latest")) === 2, "both nonces in blocks", 90_000);
+  } finally {
+    clearInterval(blocks);
+  }
+  assert.equal((await ended(at, settle, late)).status, "completed");
+  assert.equal(await evm.balance(to), 10_000n);
 });
 
 settling("an authorization that no node has got ends at once, and its nonce is given back", {}, async (at) => {
@@ -110,6 +242,8 @@ settling("a price that the market has left behind is raised before it has waited
   const dearer = parseTransaction(proxy.raw.at(-1));
   assert.deepEqual([dearer.nonce, isCancel(proxy.raw.at(-1))], [0, false]);
   assert.ok(dearer.maxFeePerGas > base, String(dearer.maxFeePerGas));
+  const id = keccak256(proxy.raw.at(-1));
+  await until(() => evm.rpc("eth_getTransactionByHash", [id]), "the higher price in the pool");
   await evm.rpc("evm_mine");
   assert.equal((await ended(at, settle, waiting)).status, "completed");
 });

@@ -104,6 +104,49 @@ test("a reverted settlement is reported as failed, and its payer is not served f
   }
 });
 
+test("a payer whose settlement reverted is served by no other signer", async () => {
+  const evm = await startEvm();
+  const signers = ACCOUNTS.slice(-2);
+  const worker = await startWorker({ vars: { RPC_LOCAL_EVM: evm.url, EVM_SIGNERS_TEST: KEYS.slice(-2).join() } });
+  try {
+    const { settle, buyer } = await signedPayment(worker, evm, { holds: 10_000n });
+    const count = async (tag) => {
+      const all = signers.map(({ address }) => evm.rpc("eth_getTransactionCount", [address, tag]));
+      return (await Promise.all(all)).map(Number);
+    };
+    await evm.rpc("anvil_setBalance", [buyer.address, "0xde0b6b3a7640000"]);
+    await evm.rpc("evm_setAutomine", [false]);
+    const settling = settle();
+    await until(async () => (await count("pending")).includes(1), "the settlement in the pool");
+    const { LocalUSDC } = await contracts();
+    const wallet = createWalletClient({ account: buyer, chain: evm.definition, transport: http(evm.url) });
+    const data = encodeFunctionData({ abi: LocalUSDC.abi, functionName: "transfer", args: [randomAccount().address, 10_000n] });
+    await wallet.sendTransaction({ to: TOKEN, data, gas: 100_000n, maxFeePerGas: 90_000_000_000n, maxPriorityFeePerGas: 80_000_000_000n });
+    await evm.rpc("evm_mine");
+    assert.equal((await settling).body.errorReason, "invalid_exact_evm_transaction_failed");
+    await evm.rpc("evm_setAutomine", [true]);
+    // The payer's own signer has no more money for gas: the other one would send it.
+    const used = (await count("latest")).indexOf(1);
+    await evm.rpc("anvil_setBalance", [signers[used].address, "0x1"]);
+    const next = await signedPayment(worker, evm, { buyer });
+    const refused = await until(async () => {
+      const { body } = await next.verify();
+      return !body.isValid && body;
+    }, "the wait to be known");
+    assert.equal(refused.invalidReason, "unexpected_verify_error");
+    assert.match(refused.invalidMessage, /failed on the chain: nothing is sent for them until 20/);
+    const { body } = await next.settle();
+    assert.deepEqual([body.success, body.errorReason], [false, "unexpected_settle_error"], JSON.stringify(body));
+    const other = 1 - used;
+    assert.equal((await count("pending"))[other], 0);
+    assert.equal((await (await signedPayment(worker, evm)).settle()).body.success, true);
+    assert.equal((await count("latest"))[other], 1);
+  } finally {
+    await worker.stop();
+    evm.stop();
+  }
+});
+
 test("a nonce that somebody else has used is replaced, and the payment moves once", async () => {
   const { evm, worker, stop } = await startSettling();
   try {

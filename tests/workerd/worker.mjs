@@ -108,8 +108,8 @@ function watched(target, methods, name) {
     },
   });
 }
-// What is to go wrong with the next call to an object whose body names it: the call is made (or not), and
-// its answer is held until the test lets it go, or never comes.
+// What is to go wrong with the next call to an object whose body names it: the call is made at once,
+// slowly or not at all, and its answer is held until the test lets it go, or never comes.
 let fault = null;
 let held = null;
 // How many calls to ledgers have been answered, by what was asked.
@@ -123,25 +123,26 @@ function noteAsk(body) {
     // A call that is no envelope.
   }
 }
-function faulty(namespace) {
+function faulty(namespace, context) {
   return new Proxy(namespace, {
     get(object, property) {
       const value = object[property];
       if (typeof value !== "function" || property === "constructor") return value;
-      return (...args) => (property === "getByName" ? faultyStub(value.apply(object, args)) : value.apply(object, args));
+      return (...args) => (property === "getByName" ? faultyStub(value.apply(object, args), context) : value.apply(object, args));
     },
   });
 }
-function faultyStub(stub) {
+function faultyStub(stub, context) {
   return new Proxy(stub, {
     get(object, property) {
       const value = object[property];
       if (typeof value !== "function" || property === "constructor") return value;
       if (property !== "fetch") return value.bind(object);
-      return async (what, init) => {
+      const call = async (what, init) => {
         const body = init?.body ?? (typeof what === "string" ? "" : await what.clone().text());
         const own = fault && String(body).includes(fault.names) ? fault : null;
         if (own) fault = null;
+        if (own?.slow) await scheduler.wait(own.slow);
         if (own?.unsent) throw new Error("an object that is not reached");
         const answer = await object.fetch(what, init);
         noteAsk(body);
@@ -151,6 +152,12 @@ function faultyStub(stub) {
         }
         if (own?.lost) throw new Error("an answer that is lost");
         return answer;
+      };
+      // A call that is under way arrives, whoever has given it up.
+      return (what, init) => {
+        const called = call(what, init);
+        context.waitUntil(called.catch(() => {}));
+        return called;
       };
     },
   });
@@ -182,8 +189,8 @@ export default {
       return told;
     }
     const own = { ...env };
-    if (env.LEDGERS) own.LEDGERS = faulty(watched(env.LEDGERS, ["get", "getByName"], "ledger"));
-    if (env.SETTLERS) own.SETTLERS = faulty(env.SETTLERS);
+    if (env.LEDGERS) own.LEDGERS = faulty(watched(env.LEDGERS, ["get", "getByName"], "ledger"), context);
+    if (env.SETTLERS) own.SETTLERS = faulty(env.SETTLERS, context);
     if (env.DB) own.DB = watched(env.DB, ["prepare", "batch", "exec"], "directory");
     return new Inner(context, own).fetch(request);
   },
@@ -288,8 +295,8 @@ export class Worker {
     return this.call("POST", "/v1/verify", { key, body, headers });
   }
 
-  /** What goes wrong with the next call to an object whose body holds `names`: its answer is `held` until
-   * `release`, or `lost`; or the call is `unsent`. */
+  /** What goes wrong with the next call to an object whose body holds `names`: it is made after `slow` ms, or
+   * `unsent`; or its answer is `held` until `release`, or `lost`. */
   async fault(what) {
     await fetch(`${this.url}/__fault`, { method: "POST", body: JSON.stringify(what) });
   }

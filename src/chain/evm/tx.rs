@@ -204,6 +204,12 @@ pub fn count_call(address: Address) -> Call {
     Call::new("eth_getTransactionCount", &json!([question::lower(address.as_slice()), "pending"]))
 }
 
+/// How many transactions of an address blocks hold.
+#[must_use]
+pub fn mined_call(address: Address) -> Call {
+    Call::new("eth_getTransactionCount", &json!([question::lower(address.as_slice()), "latest"]))
+}
+
 /// What an address holds of the chain's own coin.
 #[must_use]
 pub fn coin_call(address: &Address) -> Call {

@@ -3,10 +3,11 @@
 
 use super::log::AUTHORIZATION_USED;
 use super::question::{lower, view_at};
-use super::{abi, eip3009, said};
+use super::{abi, block, eip3009, said};
 use crate::address::{Address, TxId};
 use crate::chain::facts::{Call, Facts, Reply};
 use crate::network::Network;
+use crate::time::UnixSeconds;
 use alloy_primitives::B256;
 use serde::Deserialize;
 use serde_json::json;
@@ -18,18 +19,29 @@ const PIECE_BLOCKS: u64 = 1_000;
 /// Pieces at most: chains of 60 ms are looked at as far back as the others.
 const PIECES_MAX: u64 = 15;
 
-/// The searches, up to a head, the newest blocks first: together they span the time.
+/// The last block of a search.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Last {
+    /// This one: what was used later is not looked for.
+    Block(u64),
+    /// The newest, which was this one when a node was asked: the chain has grown since.
+    Newest(u64),
+}
+
+/// The searches, up to a last block, the newest blocks first: together they span the time.
 #[must_use]
-pub fn calls(network: &Network, payer: &Address, nonce: &B256, head: u64) -> Vec<Call> {
+pub fn calls(network: &Network, payer: &Address, nonce: &B256, last: Last) -> Vec<Call> {
     let (Address::Evm(asset), Address::Evm(payer)) = (network.asset.address, *payer) else { return Vec::new() };
     let blocks = SPAN_MS.div_ceil(network.block_time_ms.max(1)).saturating_add(1);
     let pieces = blocks.div_ceil(PIECE_BLOCKS).min(PIECES_MAX);
+    let (Last::Block(head) | Last::Newest(head)) = last;
     let search = |piece: u64| {
         let to = head.checked_sub(piece.saturating_mul(PIECE_BLOCKS))?;
         let oldest = head.saturating_sub(blocks.saturating_sub(1));
         let from = to.saturating_sub(PIECE_BLOCKS.saturating_sub(1)).max(oldest);
         // The chain has grown since its head was read.
-        let to = if piece == 0 { "latest".to_owned() } else { format!("{to:#x}") };
+        let is_open = piece == 0 && matches!(last, Last::Newest(_));
+        let to = if is_open { "latest".to_owned() } else { format!("{to:#x}") };
         let filter = json!({
             "address": lower(asset.as_slice()),
             "fromBlock": format!("{from:#x}"),
@@ -67,6 +79,19 @@ pub fn state_call(network: &Network, payer: &Address, nonce: &B256, block: Optio
     Some(view_at(asset, lower(&eip3009::state(payer, *nonce)), &at))
 }
 
+/// The newest block.
+#[must_use]
+pub fn newest_call() -> Call {
+    Call::new("eth_getBlockByNumber", &json!(["latest", false]))
+}
+
+/// The newest block's number and time; `None` where the node does not say.
+#[must_use]
+pub fn newest(facts: &Facts, call: &Call) -> Option<(u64, UnixSeconds)> {
+    let Some(Reply::Value(value)) = facts.get(call) else { return None };
+    block::read(value).ok().flatten().map(|header| (header.number, header.time))
+}
+
 /// The node's answer to [`state_call`]; `None` where it gave none.
 #[must_use]
 pub fn is_used(facts: &Facts, call: &Call) -> Option<bool> {
@@ -87,7 +112,11 @@ mod tests {
     }
 
     fn ranges(key: &str, head: u64) -> Vec<(u64, String)> {
-        let calls = calls(by_key(key).expect("registered"), &payer(), &B256::repeat_byte(7), head);
+        ranges_to(key, Last::Newest(head))
+    }
+
+    fn ranges_to(key: &str, last: Last) -> Vec<(u64, String)> {
+        let calls = calls(by_key(key).expect("registered"), &payer(), &B256::repeat_byte(7), last);
         let range = |call: &Call| {
             let params: Value = serde_json::from_str(&call.params).expect("JSON");
             let from =
@@ -108,6 +137,8 @@ mod tests {
             [(99_001, "latest".to_owned()), (98_001, hex(99_000)), (97_001, hex(98_000)), (96_400, hex(97_000))]
         );
         assert_eq!(ranges("arbitrum", 500), [(0, "latest".to_owned())]);
+        // What decided long ago is looked for where it was, not in the newest blocks.
+        assert_eq!(ranges_to("base", Last::Block(10_000)), [(9_550, hex(10_000))]);
         for network in NETWORKS.iter().filter(|network| network.family == Family::Evm) {
             let pieces = ranges(network.key, 10_000_000);
             let spanned = (10_000_000 - pieces.last().expect("a piece").0 + 1) * network.block_time_ms;
@@ -116,9 +147,25 @@ mod tests {
     }
 
     #[test]
+    fn the_newest_block_has_a_number_and_a_time() {
+        let told = |value: Value| {
+            let mut facts = Facts::new();
+            facts.learn(newest_call(), Reply::Value(to_raw_value(&value).expect("JSON")));
+            newest(&facts, &newest_call())
+        };
+        let hash = B256::repeat_byte(2).to_string();
+        let block = json!({"number": "0x10", "timestamp": "0x6b49d200", "hash": hash, "transactions": []});
+        assert_eq!(told(block), Some((16, UnixSeconds(1_800_000_000))));
+        assert_eq!(
+            (told(json!(null)), told(json!({"number": "0x10"})), newest(&Facts::new(), &newest_call())),
+            (None, None, None)
+        );
+    }
+
+    #[test]
     fn the_event_is_looked_for_and_read() {
         let base = by_key("base").expect("registered");
-        let calls = calls(base, &payer(), &B256::repeat_byte(7), 10_000);
+        let calls = calls(base, &payer(), &B256::repeat_byte(7), Last::Newest(10_000));
         let call = calls.first().expect("a call");
         assert!(call.params.contains(&"07".repeat(32)));
         let answered = |reply: Reply| {

@@ -153,6 +153,22 @@ fn a_mined_cancel_ends_a_flight_as_late() {
 }
 
 #[test]
+fn a_transaction_that_a_block_took_too_late_is_no_fault_of_the_payer() {
+    let end = UnixSeconds(1_800_000_000);
+    let of = |time| {
+        let mut trace = mined(Some("reverted"), Vec::new(), vec![]);
+        if let Found::Mined(mined) = &mut trace.found {
+            mined.block.time = time;
+        }
+        end(&Flight { valid_before: Some(end), ..flight() }, Kind::Transfer, &trace).and_then(|(_, reason)| reason)
+    };
+    assert_eq!(of(Some(end)), Some(Reason::EvmValidBefore));
+    for time in [Some(UnixSeconds(end.0 - 1)), None] {
+        assert_eq!(of(time), Some(Reason::EvmFailed));
+    }
+}
+
+#[test]
 fn who_else_may_have_paid_is_known_before_a_flight_fails() {
     let sent = Sent::first(version(1, Kind::Transfer, Handed::Taken));
     let failed = || (id(1), Ending::failed(Reason::EvmFailed, "reverted"));

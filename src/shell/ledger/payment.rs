@@ -2,7 +2,7 @@
 
 use super::remember::remembered;
 use super::store::Store;
-use super::{Memory, TenantLedger, nothing};
+use super::{Memory, TenantLedger, in_time, nothing};
 use crate::address::Address;
 use crate::api::{Reply, facilitator, headers, problem};
 use crate::error::Fault;
@@ -26,10 +26,18 @@ enum Step {
 
 impl TenantLedger {
     /// Books one x402 payment. 202 with the settlement where the Settler has the next word.
-    pub(super) async fn payment(&self, asked: &Asked, envelope: &Envelope, now: UnixMillis) -> Result<Reply, Fault> {
+    /// Nothing is booked once the caller, who waits `until`, has given up.
+    pub(super) async fn payment(
+        &self,
+        asked: &Asked,
+        envelope: &Envelope,
+        (now, until): (UnixMillis, Option<UnixMillis>),
+    ) -> Result<Reply, Fault> {
+        in_time(until)?;
         let mut step = self.payment_step(asked, envelope, now)?;
         if let Step::Register(address) = &step {
             self.register(address, now).await?;
+            in_time(until)?;
             let tried = Asked { pay_to_tried: true, ..asked.clone() };
             step = self.payment_step(&tried, envelope, now)?;
         }

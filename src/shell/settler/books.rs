@@ -42,15 +42,13 @@ impl Settler {
             self.charge(more, row.flight.free)?;
         }
         let payer = row.flight.payer;
+        let known = self.penalty(&payer)?;
         match consequence(report.status, report.reason, report.external, report.spent.is_some()) {
-            Consequence::Punished => {
-                let Penalty { count, until } = Penalty::next(self.penalty(&payer)?, now);
-                db.run(sql::PENALTY_PUT, vec![payer.to_string().into(), number(count.into()), ms(until)])?;
-            }
-            Consequence::Pardoned => db.run(sql::PENALTY_DELETE, vec![payer.to_string().into()])?,
+            Consequence::Punished => self.put_penalty(&payer, Some(Penalty::next(known, now)))?,
+            Consequence::Pardoned => self.put_penalty(&payer, known.and_then(|known| known.pardoned(now)))?,
             Consequence::None => {}
         }
-        if report.status == SettlementStatus::Completed && !report.external { self.watch(key) } else { Ok(()) }
+        if report.status == SettlementStatus::Completed { self.watch(key) } else { Ok(()) }
     }
 
     /// Ends a flight of which no node has anything, and gives its nonce back.
@@ -71,6 +69,16 @@ impl Settler {
             until: millis(row.get(1)),
         };
         Ok(rows.first().map(read))
+    }
+
+    fn put_penalty(&self, payer: &Address, penalty: Option<Penalty>) -> Result<(), Fault> {
+        let payer = payer.to_string().into();
+        match penalty {
+            Some(Penalty { count, until }) => {
+                self.db().run(sql::PENALTY_PUT, vec![payer, number(count.into()), ms(until)])
+            }
+            None => self.db().run(sql::PENALTY_DELETE, vec![payer]),
+        }
     }
 
     /// What was spent today.

@@ -19,7 +19,7 @@ use crate::settle::launch::{self, Aloft, Denied, Observed};
 use crate::settle::refusal::{Handed, Handing, Refused};
 use crate::settle::{Cargo, Flight, Report, Spent};
 use crate::shell::app::{self, App};
-use crate::shell::{gas, log, rpc};
+use crate::shell::{external, gas, log, rpc};
 use crate::signer::EvmSigner;
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -236,7 +236,13 @@ impl Settler {
         if newest.kind == Kind::Cancel || row.flight.is_late(app::now()) {
             if flight::is_lost(&row.sent, app::now()) {
                 let id = row.sent.transfer().map_or(newest.id, |version| version.id);
-                self.conclude(app, &row, (id, Ending::late()), (None, None)).await?;
+                // By a block after its time an authorization that is not used is never used.
+                let end = row.flight.valid_before;
+                let block = match end {
+                    Some(end) => external::block_since(app, network, end).await,
+                    None => None,
+                };
+                self.conclude(app, &row, (id, Ending::late()), (block, None)).await?;
             } else if row.sent.lost_at.is_none() {
                 row.sent.lost_at = Some(app::now());
                 self.put_sent(&row.key, row.nonce, &row.sent)?;

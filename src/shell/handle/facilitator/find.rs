@@ -157,7 +157,8 @@ pub(super) async fn on_chain(
                     let reason = if settles { Reason::UnexpectedSettle } else { Reason::UnexpectedVerify };
                     Finding::Refused(checks, reason, format!("one node alone reports this: {message}; ask again"))
                 }
-                None => match held_payer(&free, sender, incoming).filter(|_| !settles) {
+                None => match held_payer(app, context, &free, (sender, settles), incoming) {
+                    Some(message) if settles => Finding::Refused(checks, Reason::UnexpectedSettle, message),
                     Some(message) => Finding::Refused(checks, Reason::UnexpectedVerify, message),
                     None => Finding::Good(checks),
                 },
@@ -169,9 +170,23 @@ pub(super) async fn on_chain(
     free.seen(held(&asked.finding), price)
 }
 
-/// Why nothing is sent for a payer now, as far as this isolate knows: a settlement of theirs has reverted.
-fn held_payer(free: &Free<'_>, sender: Option<Sender>, incoming: &Incoming) -> Option<String> {
-    let until = holds::until(free.network, &sender?.address, &free.terms.payer(), incoming.now)?;
+/// Why nothing is sent for a payer now, as far as this isolate knows: a settlement of theirs has reverted,
+/// whichever of our signers had sent it. To settle, the signer's own Settler is asked anyway, and says it itself.
+fn held_payer(
+    app: &App,
+    context: &Context,
+    free: &Free<'_>,
+    (sender, settles): (Option<Sender>, bool),
+    incoming: &Incoming,
+) -> Option<String> {
+    let (network, now, own) = (free.network, incoming.now, sender?.address);
+    let signers = app.settings.signers(network.family, network.environment).iter().map(Signer::address);
+    let others: Vec<Address> = signers.filter(|signer| !settles || *signer != own).collect();
+    if settles && !others.is_empty() {
+        holds::refresh_later(app, context, network, now);
+    }
+    let payer = free.terms.payer();
+    let until = others.iter().filter_map(|signer| holds::until(network, signer, &payer, now)).max()?;
     Some(format!("a settlement of this payer failed on the chain: nothing is sent for them until {}", until.rfc3339()))
 }
 
