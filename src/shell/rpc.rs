@@ -2,6 +2,7 @@
 //! call has a deadline and a bound; which word counts `chain::quorum` decides.
 
 mod post;
+mod round;
 mod send;
 
 use super::app::now;
@@ -9,19 +10,20 @@ use super::log;
 use crate::address::TxId;
 use crate::amount::Amount;
 use crate::chain::breaker::{self, Ending, Health};
-use crate::chain::facts::{Call, ErrorClass, Facts, Reply, RpcError, Unknown};
+use crate::chain::facts::{Call, Facts, Unknown};
 use crate::chain::quorum::{self, Decision, Word};
 use crate::chain::trace::{Party, PartyFacts, Screening, Trace};
 use crate::chain::{self, wire};
 use crate::config::Settings;
 use crate::network::Network;
 use crate::time::UnixMillis;
-use futures_util::future::{Either, join_all, select};
+use futures_util::future::{Either, select};
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use post::{Failure, post};
+use post::Failure;
+use round::{batch, round_of};
 pub(crate) use send::hand;
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::pin::pin;
 use std::time::Duration;
 use worker::Delay;
@@ -35,8 +37,6 @@ const DEADLINE_MS: u64 = 8_000;
 
 thread_local! {
     static HEALTH: RefCell<BTreeMap<String, Health>> = const { RefCell::new(BTreeMap::new()) };
-    /// Providers that refuse batches.
-    static SINGLY: RefCell<BTreeSet<String>> = const { RefCell::new(BTreeSet::new()) };
 }
 
 /// What a chain's providers said of a transaction.
@@ -234,78 +234,6 @@ async fn rounds(
 fn unknown_parties(question: &Question<'_>, facts: &Facts) -> Vec<Party> {
     let parties = chain::parties(question.network, question.tx, facts, question.first.as_ref());
     parties.into_iter().filter(|party| !(question.is_known)(party)).collect()
-}
-
-/// Makes the calls and learns the answers; those to `optional` may be missing.
-async fn round_of(
-    network: &Network,
-    url: &str,
-    required: &[Call],
-    optional: &[Call],
-    facts: &mut Facts,
-) -> Result<(), Failure> {
-    let calls: Vec<Call> = required.iter().chain(optional).cloned().collect();
-    if calls.is_empty() {
-        return Ok(());
-    }
-    let batched = wire::batches(network.family) && !SINGLY.with_borrow(|singly| singly.contains(url));
-    if batched {
-        match batch(network, url, &calls).await {
-            Ok(replies) => learn(facts, &calls, replies),
-            // A refusal of the batch itself: the calls go singly from now on.
-            Err(Failure::Refused(_)) if calls.len() > 1 => {
-                SINGLY.with_borrow_mut(|singly| {
-                    singly.insert(url.to_owned());
-                });
-            }
-            // One answer makes it so: singly it shows which, and the others are had.
-            Err(Failure::TooLarge) => {}
-            Err(failure) => return Err(failure),
-        }
-    }
-    let open = |facts: &Facts, calls: &[Call]| -> Vec<Call> {
-        let left = calls.iter().filter(|call| match facts.get(call) {
-            None => true,
-            Some(Reply::Error(error)) => error.class == ErrorClass::RateLimited,
-            Some(Reply::Value(_)) => false,
-        });
-        left.cloned().collect()
-    };
-    // What the batch left out, once more and singly; of a single-asking provider, all.
-    let wanted = if batched { open(facts, required) } else { calls.clone() };
-    let asked = join_all(wanted.iter().map(|call| batch(network, url, std::slice::from_ref(call)))).await;
-    for (call, outcome) in wanted.iter().zip(asked) {
-        match outcome {
-            Ok(replies) => learn(facts, std::slice::from_ref(call), replies),
-            Err(Failure::TooLarge) => facts.learn(call.clone(), Reply::Error(RpcError::too_large())),
-            Err(failure) if required.contains(call) => return Err(failure),
-            Err(_) => {}
-        }
-    }
-    for call in required {
-        match facts.get(call) {
-            Some(Reply::Error(error)) if matches!(error.class, ErrorClass::RateLimited | ErrorClass::Exhausted) => {
-                return Err(Failure::of(error, None));
-            }
-            Some(_) => {}
-            None => return Err(Failure::Nonsense(format!("no answer to {}", call.method))),
-        }
-    }
-    Ok(())
-}
-
-async fn batch(network: &Network, url: &str, calls: &[Call]) -> Result<wire::Replies, Failure> {
-    let answer = post(url, &wire::encode(calls)).await?;
-    wire::decode(network.family, calls, answer.status, &answer.body)
-        .map_err(|error| Failure::of(&error, answer.retry_after_s))
-}
-
-fn learn(facts: &mut Facts, calls: &[Call], replies: wire::Replies) {
-    for (call, reply) in calls.iter().zip(replies) {
-        if let Some(reply) = reply {
-            facts.learn(call.clone(), reply);
-        }
-    }
 }
 
 /// Lets a rule decide on what providers say, one after another until one lets it.
