@@ -6,23 +6,32 @@ use super::rpc;
 use crate::address::TxId;
 use crate::chain::evm::used;
 use crate::chain::facts::{Call, Facts};
+use crate::chain::quorum::witnesses;
 use crate::chain::{head_call, read_head};
 use crate::network::Network;
 use crate::settle::flight::units;
 pub(crate) use crate::settle::flight::{Lookup, Signed};
+use core::cell::Cell;
 use core::slice::from_ref;
 
 /// The transaction that used the authorization and moved its money. `at` is a block by whose
 /// end it was used, if ever. A node that has not come so far, or says that it is not used, is
-/// behind, and what it does not find is no evidence.
+/// behind, and what it does not find is no evidence. That a large payment has no such transaction
+/// takes two nodes' word, as its story does.
 pub(crate) async fn find(app: &App, network: &'static Network, signed: &Signed, at: Option<u64>) -> Lookup {
     let providers = app.settings.providers(network);
+    let needed = witnesses(providers.len(), signed.amount, app.settings.quorum());
     let state = |block| used::state_call(network, &signed.payer, &signed.nonce, block);
     let Some(used_now) = state(None) else { return Lookup::Nothing };
     if let Some(used_then) = at.and_then(|block| state(Some(block))) {
-        let is_told = |facts: &Facts| used::is_used(facts, &used_then).is_some();
-        let facts = rpc::call_until(network, &providers, from_ref(&used_then), is_told).await;
-        if used::is_used(&facts, &used_then) == Some(false) {
+        let unused = Cell::new(0_usize);
+        let is_enough = |facts: &Facts| match used::is_used(facts, &used_then) {
+            Some(true) => true,
+            Some(false) => count(&unused) >= needed,
+            None => false,
+        };
+        rpc::call_until(network, &providers, from_ref(&used_then), is_enough).await;
+        if unused.get() >= needed {
             return Lookup::Nothing;
         }
     }
@@ -35,20 +44,37 @@ pub(crate) async fn find(app: &App, network: &'static Network, signed: &Signed, 
         // How far the node has come is told beside the logs, by itself.
         let calls: [Call; 3] = [head.clone(), used_now.clone(), search.clone()];
         let knows = |facts: &Facts| is_there(facts) && used::is_used(facts, &used_now) == Some(true);
-        let told = |facts: &Facts| used::read(facts, &search).filter(|found| found.is_some() || knows(facts));
-        let facts = rpc::call_until(network, &providers, &calls, |facts| told(facts).is_some()).await;
-        match told(&facts) {
-            Some(Some(id)) => return paid(app, network, signed, id).await,
-            Some(None) => {}
-            None => is_whole = false,
+        let (found, without) = (Cell::new(None), Cell::new(0_usize));
+        let is_enough = |facts: &Facts| match used::read(facts, &search) {
+            Some(Some(id)) => {
+                found.set(Some(id));
+                true
+            }
+            Some(None) => knows(facts) && count(&without) >= needed,
+            None => false,
+        };
+        rpc::call_until(network, &providers, &calls, is_enough).await;
+        if let Some(id) = found.get() {
+            return paid(app, network, signed, id).await;
         }
+        is_whole &= without.get() >= needed;
     }
     if is_whole { Lookup::Nothing } else { Lookup::Unknown }
 }
 
+/// One more.
+fn count(words: &Cell<usize>) -> usize {
+    words.set(words.get().saturating_add(1));
+    words.get()
+}
+
 /// What the transaction that used the authorization has moved.
 async fn paid(app: &App, network: &'static Network, signed: &Signed, id: TxId) -> Lookup {
-    let trace = rpc::trace(&app.settings, network, &id).await;
+    let trace = if signed.amount >= app.settings.quorum() {
+        rpc::trace_by_two(&app.settings, network, &id).await
+    } else {
+        rpc::trace(&app.settings, network, &id).await
+    };
     let mined = trace.as_ref().and_then(|trace| trace.mined()).filter(|mined| mined.failure.is_none());
     // Its event was told just now: a node that does not know it is behind.
     let Some(mined) = mined else { return Lookup::Unknown };

@@ -11,7 +11,7 @@ use crate::address::TxId;
 use crate::amount::Amount;
 use crate::chain::breaker::{self, Ending, Health};
 use crate::chain::facts::{Call, Facts, Unknown};
-use crate::chain::quorum::{self, Decision, Word};
+use crate::chain::quorum::{self, Decision, Wanted, Word};
 use crate::chain::trace::{Party, PartyFacts, Screening, Trace};
 use crate::chain::{self, wire};
 use crate::config::Settings;
@@ -56,8 +56,8 @@ pub(crate) struct Question<'a> {
     pub(crate) network: &'static Network,
     pub(crate) tx: &'a TxId,
     pub(crate) providers: &'a [&'a str],
-    /// From this amount on two must agree.
-    pub(crate) threshold: Amount,
+    /// How many must agree, and on what.
+    pub(crate) wanted: Wanted,
     /// Whose standing is wanted first.
     pub(crate) first: Option<crate::address::Address>,
     /// Whether a party's standing is known already.
@@ -89,11 +89,23 @@ fn order(providers: &[&str], at: UnixMillis) -> Vec<usize> {
 
 /// A transaction's story alone, as the quorum rule lets it count; `None` where no provider gave a usable answer.
 pub(crate) async fn trace(settings: &Settings, network: &'static Network, id: &TxId) -> Option<Trace> {
+    story(settings, network, id, Wanted { threshold: settings.quorum(), finality: false }).await
+}
+
+/// The same where it matters whether its block is final.
+pub(crate) async fn trace_to_finality(settings: &Settings, network: &'static Network, id: &TxId) -> Option<Trace> {
+    story(settings, network, id, Wanted { threshold: settings.quorum(), finality: true }).await
+}
+
+/// The same on two providers' word, where there are two, whatever the story itself shows to have moved.
+pub(crate) async fn trace_by_two(settings: &Settings, network: &'static Network, id: &TxId) -> Option<Trace> {
+    story(settings, network, id, Wanted { threshold: Amount::ZERO, finality: false }).await
+}
+
+async fn story(settings: &Settings, network: &'static Network, tx: &TxId, wanted: Wanted) -> Option<Trace> {
     let providers = settings.providers(network);
     let is_known = |_: &Party| true;
-    let threshold = settings.quorum();
-    let question = Question { network, tx: id, providers: &providers, threshold, first: None, is_known: &is_known };
-    ask(&question).await.trace
+    ask(&Question { network, tx, providers: &providers, wanted, first: None, is_known: &is_known }).await.trace
 }
 
 /// Asks a chain's providers about a transaction until one word counts.
@@ -124,14 +136,20 @@ async fn gather(
     let mut asked = FuturesUnordered::new();
     let mut next = order.iter();
     loop {
-        match quorum::decide(words, order.len(), question.threshold) {
+        match quorum::decide(words, order.len(), question.wanted) {
             Decision::Settled { index, agreed } => return Some((index, agreed)),
             Decision::Unavailable => return None,
             Decision::Ask => start(question, words, &mut asked, &mut next),
             Decision::Wait if words.is_empty() => start(question, words, &mut asked, &mut next),
             Decision::Wait => {}
         }
-        let left = DEADLINE_MS.checked_sub(now().since(began)).filter(|left| *left > 0)?;
+        let Some(left) = DEADLINE_MS.checked_sub(now().since(began)).filter(|left| *left > 0) else {
+            // Who could say what is final is too slow: the story stands without it.
+            return match quorum::decide(words, order.len(), Wanted { finality: false, ..question.wanted }) {
+                Decision::Settled { index, agreed } => Some((index, agreed)),
+                Decision::Wait | Decision::Ask | Decision::Unavailable => None,
+            };
+        };
         let patience = Delay::from(Duration::from_millis(left.min(HEDGE_MS)));
         let told = match select(asked.next(), pin!(patience)).await {
             Either::Left((Some(told), _)) => told,

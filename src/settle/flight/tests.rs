@@ -76,6 +76,7 @@ fn mined(failure: Option<&str>, transfers: Vec<Transfer>, authorizations: Vec<Au
         block,
         head: 1,
         depth: Depth::Seen,
+        finality_unknown: false,
         submitter: None,
         transfers,
         foreign: Vec::new(),
