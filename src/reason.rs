@@ -1,6 +1,7 @@
 //! Why an x402 payment is refused: the protocol's own strings (PROTOCOL section
 //! 1.7), which the reference shares character for character, and ours.
 
+use crate::error::Retry;
 use serde::{Deserialize, Serialize};
 
 /// Declares [`Reason`] from its rows: variant, wire name, doc.
@@ -46,6 +47,17 @@ macro_rules! reasons {
                         | Self::Unauthorized
                         | Self::TenantSuspended
                 )
+            }
+
+            /// What sending the same request again could achieve. `handed_over`: the payment's success was given away.
+            #[must_use]
+            pub const fn retry(self, handed_over: bool) -> Retry {
+                // A success is given once, an identifier names its first payment for good, and a wrong key stays wrong.
+                let is_for_good = match self {
+                    Self::DuplicateSettlement => handed_over,
+                    reason => matches!(reason, Self::IdentifierConflict | Self::Unauthorized),
+                };
+                if self.may_pass() && !is_for_good { Retry::Later } else { Retry::Never }
             }
 
             /// The sentence that the documentation prints.
@@ -137,6 +149,33 @@ reasons! {
 mod tests {
     use super::*;
     use std::collections::BTreeSet;
+
+    #[test]
+    fn later_is_said_only_where_later_can_differ() {
+        let later = |handed_over: bool| -> Vec<&str> {
+            let all = Reason::ALL.iter().filter(|reason| reason.retry(handed_over) == Retry::Later);
+            all.map(|reason| reason.wire()).collect()
+        };
+        let want = [
+            "network_not_enabled",
+            "pay_to_not_allowed",
+            "invalid_exact_evm_payload_authorization_valid_after",
+            "invalid_exact_evm_insufficient_balance",
+            "invalid_exact_evm_transaction_simulation_failed",
+            "invalid_exact_svm_transaction_simulation_failed",
+            "transaction_simulation_failed",
+            "duplicate_settlement",
+            "settlement_pending",
+            "unexpected_verify_error",
+            "unexpected_settle_error",
+            "facilitator_unavailable",
+            "quota_exceeded",
+            "rate_limited",
+            "tenant_suspended",
+        ];
+        assert_eq!(later(false), want);
+        assert_eq!(later(true), want.into_iter().filter(|name| *name != "duplicate_settlement").collect::<Vec<_>>());
+    }
 
     #[test]
     fn reasons_have_names_of_their_own() {
