@@ -2,6 +2,7 @@
 //! to it. Pure: a chain's answers come in as [`facts::Facts`], and a rule that
 //! lacks one says which.
 
+pub mod batching;
 pub mod breaker;
 pub mod check;
 pub mod confirm;

@@ -1,6 +1,8 @@
 //! The settings: one table, read once, every mistake told at once and no value
 //! ever told back.
 
+pub mod provider;
+
 use crate::address::{Family, Xpub};
 use crate::amount::Amount;
 use crate::network::{Budget, Environment, NETWORKS, Network, rpc_setting};
@@ -46,6 +48,9 @@ const PUBLIC_URL: &str = "PUBLIC_URL";
 const ADMIN_KEY_MIN: usize = 32;
 /// Providers of a chain at most: a verification asks two or three.
 const PROVIDERS_MAX: usize = 8;
+/// What [`urls`] takes.
+const PROVIDERS_RULE: &str = "must be 1 to 8 comma-separated https URLs (http on loopback only); a user and a \
+                              password in one are percent-encoded UTF-8 without control characters, a comma as %2C";
 /// Signers of an environment at most: each is an object of its own a chain.
 const SIGNERS_MAX: usize = 16;
 
@@ -71,7 +76,8 @@ pub const SETTINGS: &[Setting] = &[
         required: false,
         default: "the registry's public providers",
         meaning: "The chain's providers in order of preference, comma-separated `https` URLs (`http` on loopback), \
-                  in place of the registry's; the chain's key in capitals with `_` for `-`: `RPC_BASE_SEPOLIA`.",
+                  in place of the registry's; the chain's key in capitals with `_` for `-`: `RPC_BASE_SEPOLIA`. A user \
+                  and a password, percent-encoded (`https://user:password@host`), are sent as Basic authentication.",
     },
     Setting {
         name: QUORUM_USDC,
@@ -217,7 +223,7 @@ impl Settings {
             if let Some(text) = get(&name) {
                 match urls(&text) {
                     Some(urls) => drop(providers.insert(network.key, urls)),
-                    None => wrong(&name, "must be 1 to 8 comma-separated https URLs (http on loopback only)"),
+                    None => wrong(&name, PROVIDERS_RULE),
                 }
             }
         }
@@ -250,8 +256,8 @@ impl Settings {
             micro.unwrap_or_default()
         });
         let public_url = get(PUBLIC_URL);
-        if public_url.as_deref().is_some_and(|url| !is_url(url)) {
-            wrong(PUBLIC_URL, "must be an https origin (http on loopback only)");
+        if public_url.as_deref().is_some_and(|url| !provider::is_address(url) || provider::has_user(url)) {
+            wrong(PUBLIC_URL, "must be an https origin (http on loopback only), without user and password");
         }
         match (peppers, quorum, mistakes.is_empty()) {
             (Some(peppers), Some(quorum), true) => {
@@ -365,19 +371,7 @@ fn signers(family: Family, text: &str) -> Option<Vec<Signer>> {
 
 fn urls(text: &str) -> Option<Vec<String>> {
     let urls: Vec<String> = text.split(',').map(|url| url.trim().to_owned()).collect();
-    (urls.len() <= PROVIDERS_MAX && urls.iter().all(|url| is_url(url))).then_some(urls)
-}
-
-fn is_url(text: &str) -> bool {
-    let plain = !text.chars().any(|c| c.is_whitespace() || c.is_control());
-    let host = |rest: &str| !rest.is_empty() && !rest.starts_with(['/', ':', '?', '#']);
-    let secure = text.strip_prefix("https://").is_some_and(host);
-    let local = text.strip_prefix("http://").is_some_and(|rest| {
-        let authority = rest.split(['/', '?', '#']).next().unwrap_or("");
-        let name = authority.rsplit_once(':').map_or(authority, |(name, _)| name);
-        ["127.0.0.1", "localhost", "[::1]"].contains(&name)
-    });
-    plain && (secure || local)
+    (urls.len() <= PROVIDERS_MAX && urls.iter().all(|url| provider::is_address(url))).then_some(urls)
 }
 
 #[cfg(test)]
@@ -468,6 +462,19 @@ mod tests {
         for wrong in ["http://a.example", "https://", "http://127.0.0.1.evil.example", "https://a,,https://b", "a b"] {
             assert!(read(&[ADMIN, PEPPERS, ("RPC_BASE", wrong)]).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_password_that_cannot_be_sent_is_a_mistake_of_its_setting() {
+        assert!(read(&[ADMIN, PEPPERS, ("RPC_BASE", "https://me:hunter%232@a.example/v1")]).is_ok());
+        for wrong in
+            ["https://me:hunter#2@a.example/v1", "https://me:hunter%2@a.example", "https://me:hunt,er@a.example"]
+        {
+            let mistakes = read(&[ADMIN, PEPPERS, ("RPC_BASE", wrong)]).expect_err(wrong);
+            let [Mistake { setting, rule }] = mistakes.as_slice() else { panic!("{mistakes:?}") };
+            assert!(setting == "RPC_BASE" && rule.contains("percent-encoded") && !rule.contains("hunter"));
+        }
+        assert!(read(&[ADMIN, PEPPERS, ("PUBLIC_URL", "https://me:hunter2@a.example")]).is_err());
     }
 
     #[test]

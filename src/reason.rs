@@ -24,16 +24,20 @@ macro_rules! reasons {
                 match self { $(Self::$variant => $wire,)+ }
             }
 
-            /// Whether the same payment may be judged otherwise once time has passed.
-            #[must_use]
-            pub const fn retry(self) -> Retry {
-                match self { $(Self::$variant => Retry::$retry,)+ }
-            }
-
             /// What a repeat gets under the same `Idempotency-Key`.
             #[must_use]
             pub const fn repeat(self) -> Repeat {
                 match self { $(Self::$variant => Repeat::$repeat,)+ }
+            }
+
+            /// What sending the same request again could achieve. `handed_over`: the payment's success was given away.
+            #[must_use]
+            pub const fn retry(self, handed_over: bool) -> Retry {
+                match self {
+                    // A success is given once.
+                    Self::DuplicateSettlement if handed_over => Retry::Never,
+                    $(Self::$variant => Retry::$retry,)+
+                }
             }
 
             /// The sentence that the documentation prints.
@@ -114,10 +118,10 @@ reasons! {
     UnexpectedVerify "unexpected_verify_error" Later Judged "It could not be checked now: ask again.";
     UnexpectedSettle "unexpected_settle_error" Later Judged "It could not be settled now: ask again.";
     FacilitatorUnavailable "facilitator_unavailable" Later Judged "A part of the service does not answer: ask again.";
-    IdentifierConflict "payment_identifier_conflict" Later Judged "This payment identifier came before with another payment.";
+    IdentifierConflict "payment_identifier_conflict" Never Judged "This payment identifier came before with another payment.";
     QuotaExceeded "quota_exceeded" Later Judged "The seller's plan is used up for this period.";
     RateLimited "rate_limited" Later Judged "Too many requests from the seller.";
-    Unauthorized "unauthorized" Later Judged "The seller's key is not good for this.";
+    Unauthorized "unauthorized" Never Judged "The seller's key is not good for this.";
     TenantSuspended "tenant_suspended" Later Judged "The seller is not served now.";
 }
 
@@ -127,12 +131,39 @@ mod tests {
     use std::collections::BTreeSet;
 
     #[test]
+    fn later_is_said_only_where_later_can_differ() {
+        let later = |handed_over: bool| -> Vec<&str> {
+            let all = Reason::ALL.iter().filter(|reason| reason.retry(handed_over) == Retry::Later);
+            all.map(|reason| reason.wire()).collect()
+        };
+        let want = [
+            "network_not_enabled",
+            "pay_to_not_allowed",
+            "invalid_exact_evm_payload_authorization_valid_after",
+            "invalid_exact_evm_insufficient_balance",
+            "invalid_exact_evm_transaction_simulation_failed",
+            "invalid_exact_svm_transaction_simulation_failed",
+            "transaction_simulation_failed",
+            "duplicate_settlement",
+            "settlement_pending",
+            "unexpected_verify_error",
+            "unexpected_settle_error",
+            "facilitator_unavailable",
+            "quota_exceeded",
+            "rate_limited",
+            "tenant_suspended",
+        ];
+        assert_eq!(later(false), want);
+        assert_eq!(later(true), want.into_iter().filter(|name| *name != "duplicate_settlement").collect::<Vec<_>>());
+    }
+
+    #[test]
     fn reasons_have_names_of_their_own() {
         let names: BTreeSet<&str> = Reason::ALL.iter().map(|reason| reason.wire()).collect();
         assert_eq!(names.len(), Reason::ALL.len());
         for reason in Reason::ALL {
             assert!(!reason.doc().is_empty());
-            assert!(reason.retry() == Retry::Never || reason.repeat() == Repeat::Judged, "{reason:?}");
+            assert!(reason.retry(false) == Retry::Never || reason.repeat() == Repeat::Judged, "{reason:?}");
             assert_eq!(serde_json::to_string(reason).expect("writes"), format!("\"{}\"", reason.wire()));
         }
     }

@@ -3,6 +3,7 @@
 //! to be done for it, how its transaction's story ends it. Pure; the shell signs,
 //! sends and waits.
 
+pub mod expiry;
 pub mod flight;
 pub mod launch;
 pub mod nonces;

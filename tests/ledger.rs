@@ -72,6 +72,7 @@ fn mined(number: u64, amount: u64, depth: Depth) -> Mined {
         block: Block { number, hash: Some(format!("0x{number}")), time: Some(UnixSeconds(1_794_999_990)) },
         head: number + 8,
         depth,
+        finality_unknown: false,
         submitter: None,
         transfers: vec![Transfer {
             place: Place::LogIndex(0),
@@ -187,6 +188,25 @@ fn a_request_crosses_to_the_ledger_unchanged() {
     };
     let text = serde_json::to_string(&solana).unwrap();
     assert_eq!(serde_json::from_str::<Request>(&text).unwrap(), solana);
+}
+
+#[test]
+fn a_payment_is_not_refused_as_not_final_where_nobody_says_what_is() {
+    let asked = |finality, finality_unknown, expected| {
+        let found = Mined { finality_unknown, ..mined(100, 5_000_000, Depth::Confirmed) };
+        let mut request = request(1, None, Found::Mined(Box::new(found)));
+        (request.claim.finality, request.claim.expected) = (finality, expected);
+        let mut ledger = Ledger::new();
+        let told = ledger.ask(&request, NOW).map(|booked| booked.answer.error_code);
+        assert!(told.is_ok() || ledger.admission.used == 0);
+        told
+    };
+    assert_eq!(asked(Finality::Finalized, true, None), Err(Code::ChainUnavailable));
+    assert_eq!(asked(Finality::Finalized, false, None), Ok(Some(Refusal::NotFinal)));
+    assert_eq!(asked(Finality::Confirmed, true, None), Ok(None));
+    // What is wrong whatever is final is said.
+    let more = Some(Amount::atomic(5_000_001));
+    assert_eq!(asked(Finality::Finalized, true, more), Ok(Some(Refusal::AmountTooLow)));
 }
 
 #[test]

@@ -135,6 +135,7 @@ fn trace(number: usize, transaction: &Transaction) -> Trace {
         block: Block { number: 100, hash: Some("0x1".to_owned()), time: Some(UnixSeconds(1_794_999_990)) },
         head: 120,
         depth: Depth::Confirmed,
+        finality_unknown: false,
         submitter: None,
         transfers: transfers.collect(),
         foreign: vec![],

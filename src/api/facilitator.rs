@@ -177,8 +177,9 @@ pub fn reply(asked: &Asked, outcome: &Outcome) -> Option<Reply> {
 }
 
 fn extra(checks: &Checks, settlement: Option<&Settlement>, refusal: Option<Reason>) -> Extra {
+    let is_handed_over = settlement.is_some_and(|settlement| settlement.handed_over.is_some());
     Extra {
-        retry: refusal.map(Reason::retry),
+        retry: refusal.map(|reason| reason.retry(is_handed_over)),
         checks: checks.clone(),
         settlement_id: settlement.map(|settlement| settlement.id.to_string()),
         externally_settled: None,

@@ -4,7 +4,7 @@ use super::body::{Members, invalid, missing};
 use crate::address::{Address, Family, TxId};
 use crate::amount::Amount;
 use crate::error::{Code, Fault};
-use crate::network::{self, Network};
+use crate::network::{self, FinalityRule, Network};
 use crate::payment::{
     Claim, Finality, MAX_AGE_SECONDS_DEFAULT, MAX_AGE_SECONDS_MAX, MEMO_BYTES_MAX, REFERENCE_BYTES_MAX,
 };
@@ -38,7 +38,8 @@ pub struct VerifyRequest {
     /// Your own name for what is paid for; the payment, which is the transfers that are judged, is bound to it.
     #[schemars(length(min = 1, max = 256))]
     pub reference: Option<String>,
-    /// How deep the payment must lie; default `confirmed`.
+    /// How deep the payment must lie; default `confirmed`. `finalized` is an error for chains whose `finality` is
+    /// `null` under `/v1/supported-chains`: nothing establishes there when a block is final.
     pub finality: Option<Finality>,
     /// How old the payment may be; default a day.
     #[schemars(range(min = 1, max = 315_360_000))]
@@ -77,7 +78,7 @@ pub fn read(body: &[u8]) -> Result<Claim, Fault> {
         memo: memo(&mut members, network)?,
         authorization_nonce: nonce(&mut members, network)?,
         reference: members.text("reference", REFERENCE_BYTES_MAX)?,
-        finality: members.typed("finality", "must be 'confirmed' or 'finalized'")?.unwrap_or(Finality::Confirmed),
+        finality: finality(&mut members, network)?,
         max_age_s: max_age(&mut members)?,
         claim: members.typed("claim", "must be true or false")?.unwrap_or(true),
     };
@@ -147,6 +148,17 @@ fn nonce(members: &mut Members, network: &Network) -> Result<Option<B256>, Fault
     match TxId::parse(Family::Evm, &text) {
         Some(TxId::Evm(nonce)) => Ok(Some(nonce)),
         Some(TxId::Svm(_)) | None => Err(invalid(name, "must be '0x' and 64 hex digits")),
+    }
+}
+
+fn finality(members: &mut Members, network: &Network) -> Result<Finality, Fault> {
+    let name = "finality";
+    match members.typed(name, "must be 'confirmed' or 'finalized'")?.unwrap_or(Finality::Confirmed) {
+        Finality::Finalized if network.finality == FinalityRule::Unknown => {
+            let rule = format!("cannot be 'finalized': nothing establishes when a block of '{}' is final", network.key);
+            Err(invalid(name, &rule))
+        }
+        finality @ (Finality::Confirmed | Finality::Finalized) => Ok(finality),
     }
 }
 
@@ -223,11 +235,24 @@ mod tests {
         refused(json!({"reference": ""}), Code::InvalidRequest, "reference");
         refused(json!({"reference": "x".repeat(257)}), Code::InvalidRequest, "reference");
         refused(json!({"finality": "safe"}), Code::InvalidRequest, "finality");
+        refused(json!({"chain": "sonic", "finality": "finalized"}), Code::InvalidRequest, "finality");
         refused(json!({"max_age_seconds": 0}), Code::InvalidRequest, "max_age_seconds");
         refused(json!({"max_age_seconds": 315_360_001_u64}), Code::InvalidRequest, "max_age_seconds");
         refused(json!({"max_age_seconds": 1.5}), Code::InvalidRequest, "max_age_seconds");
         refused(json!({"claim": "yes"}), Code::InvalidRequest, "claim");
         refused(json!({"expected_amout": "1"}), Code::InvalidRequest, "expected_amout");
+    }
+
+    #[test]
+    fn finality_is_asked_for_only_where_the_chain_establishes_it() {
+        for network in network::NETWORKS.iter().filter(|network| network.family == Family::Evm) {
+            let read = |finality: &str| {
+                read(json!({"tx_hash": HASH, "chain": network.key, "finality": finality}).to_string().as_bytes())
+            };
+            assert!(read("confirmed").is_ok(), "{}", network.key);
+            let is_known = network.finality != FinalityRule::Unknown;
+            assert_eq!(read("finalized").is_ok(), is_known, "{}", network.key);
+        }
     }
 
     proptest! {

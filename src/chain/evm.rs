@@ -105,6 +105,7 @@ fn found(network: &Network, hash: B256, facts: &Facts, now: UnixSeconds) -> Resu
         block,
         head,
         depth: depth(network, number, head, finalized),
+        finality_unknown: network.finality == FinalityRule::Tag && finalized.is_none(),
         submitter: receipt.from,
         transfers: movements.transfers,
         foreign: movements.foreign,
@@ -140,7 +141,7 @@ impl<'a> FirstRound<'a> {
     }
 
     /// The height that the tag names. A node that does not know the tag answers
-    /// with an error or `null` (CHAINS 1.4): the counts stand in for it.
+    /// with an error or `null` (CHAINS 1.4): the counts stand in for it, unless another node knows.
     fn finalized(&self) -> Result<Option<u64>, Unknown> {
         match self.finalized {
             None | Some(Reply::Error(_)) => Ok(None),

@@ -31,16 +31,34 @@ pub enum Decision {
     Unavailable,
 }
 
+/// What a question wants of the word that counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// From this amount on two must agree.
+    pub threshold: Amount,
+    /// Whether it matters what is final: then whoever can tell is asked, as long as somebody is left.
+    pub finality: bool,
+}
+
+/// How many providers must say the same of what one alone is not believed, where so many are configured.
+pub const AGREED: usize = 2;
+
+/// How many providers must say the same of something whose worth is `amount`.
+#[must_use]
+pub fn witnesses(configured: usize, amount: Amount, threshold: Amount) -> usize {
+    if configured > 1 && amount >= threshold { AGREED } else { 1 }
+}
+
 /// Decides on the words so far: one a provider that was asked, `None` while it
-/// has not answered. `configured` counts all providers of the chain; from
-/// `threshold` on, two must agree.
+/// has not answered. `configured` counts all providers of the chain.
 ///
 /// - With one provider its word counts.
 /// - `null` from one is no answer until another agrees.
 /// - A mined story beats another's `null`: its block has been found canonical.
 /// - A pending one waits for a second word, which may know of a block.
+/// - Of mined stories that count alike, one that says what is final stands before one that does not.
 #[must_use]
-pub fn decide(words: &[Option<Word>], configured: usize, threshold: Amount) -> Decision {
+pub fn decide(words: &[Option<Word>], configured: usize, wanted: Wanted) -> Decision {
     let told: Vec<(usize, &Trace)> = words
         .iter()
         .enumerate()
@@ -52,15 +70,21 @@ pub fn decide(words: &[Option<Word>], configured: usize, threshold: Amount) -> D
     let agreed = |trace: &Trace| told.iter().filter(|(_, other)| other.agrees(trace)).count();
     let settled = |(index, trace): (usize, &Trace)| Decision::Settled { index, agreed: agreed(trace) };
     let mined = |trace: &Trace| matches!(trace.found, Found::Mined(_));
-    let enough = |trace: &Trace| configured <= 1 || agreed(trace) >= needed(trace, threshold);
-    // Where two tell of a block and more agree on one, that one; else the first.
-    let best_mined = told.iter().copied().filter(|(_, trace)| mined(trace) && enough(trace));
-    if let Some(best) = best_mined.reduce(|best, next| if agreed(next.1) > agreed(best.1) { next } else { best }) {
-        return settled(best);
-    }
-    let disputed = told.iter().any(|(_, trace)| mined(trace));
+    let enough = |trace: &Trace| configured <= 1 || agreed(trace) >= needed(trace, wanted.threshold);
     let waiting = words.iter().any(Option::is_none);
     let left = words.len() < configured;
+    // Where two tell of a block and more agree on one, that one; else the first.
+    let rank = |trace: &Trace| (agreed(trace), trace.mined().is_some_and(|mined| !mined.finality_unknown));
+    let best_mined = told.iter().copied().filter(|(_, trace)| mined(trace) && enough(trace));
+    if let Some(best) = best_mined.reduce(|best, next| if rank(next.1) > rank(best.1) { next } else { best }) {
+        let (_, says_what_is_final) = rank(best.1);
+        return match (wanted.finality && !says_what_is_final, waiting, left) {
+            (true, true, _) => Decision::Wait,
+            (true, false, true) => Decision::Ask,
+            (true, false, false) | (false, ..) => settled(best),
+        };
+    }
+    let disputed = told.iter().any(|(_, trace)| mined(trace));
     if !disputed {
         let pending = told.iter().copied().find(|(_, trace)| trace.found == Found::Pending);
         let unknown = told.iter().copied().find(|(_, trace)| trace.found == Found::Unknown);
@@ -84,9 +108,9 @@ pub fn decide(words: &[Option<Word>], configured: usize, threshold: Amount) -> D
 /// How many must tell the same story.
 fn needed(trace: &Trace, threshold: Amount) -> usize {
     match &trace.found {
-        Found::Unknown => 2,
+        Found::Unknown => AGREED,
         Found::Pending => 1,
-        Found::Mined(mined) if mined.largest() >= threshold => 2,
+        Found::Mined(mined) if mined.largest() >= threshold => AGREED,
         Found::Mined(_) => 1,
     }
 }
@@ -95,7 +119,7 @@ fn needed(trace: &Trace, threshold: Amount) -> usize {
 mod tests {
     use super::*;
     use crate::address::{Address, TxId};
-    use crate::chain::trace::{Block, Depth, Mined, Place, Transfer};
+    use crate::chain::trace::{Authorization, Block, Depth, Mined, Place, Transfer};
     use proptest::prelude::*;
 
     fn trace(found: Found) -> Option<Word> {
@@ -108,6 +132,7 @@ mod tests {
             block: Block { number: u64::from(block), hash: Some(format!("0x{block}")), time: None },
             head: 9,
             depth: Depth::Confirmed,
+            finality_unknown: false,
             submitter: None,
             transfers: vec![Transfer {
                 place: Place::LogIndex(0),
@@ -126,9 +151,31 @@ mod tests {
 
     const LARGE: u64 = 100;
 
+    fn wanted(finality: bool) -> Wanted {
+        Wanted { threshold: Amount::atomic(LARGE), finality }
+    }
+
     #[track_caller]
     fn check(configured: usize, words: &[Option<Word>], want: Decision) {
-        assert_eq!(decide(words, configured, Amount::atomic(LARGE)), want);
+        assert_eq!(decide(words, configured, wanted(false)), want);
+    }
+
+    #[track_caller]
+    fn check_finality(configured: usize, words: &[Option<Word>], want: Decision) {
+        assert_eq!(decide(words, configured, wanted(true)), want);
+    }
+
+    /// The same by a node that does not say what is final.
+    fn vague(block: u8, amount: u64) -> Option<Word> {
+        changed(block, amount, |mined| mined.finality_unknown = true)
+    }
+
+    fn changed(block: u8, amount: u64, change: impl Fn(&mut Mined)) -> Option<Word> {
+        let mut word = mined(block, amount);
+        if let Some(Word::Trace(Trace { found: Found::Mined(mined), .. })) = &mut word {
+            change(mined);
+        }
+        word
     }
 
     const fn settled(index: usize, agreed: usize) -> Decision {
@@ -182,6 +229,50 @@ mod tests {
         check(2, &[pending(), Some(Word::Failed)], settled(0, 1));
     }
 
+    #[test]
+    fn what_is_final_is_judged_by_whoever_can_tell() {
+        let failed = || Some(Word::Failed);
+        // Where nobody wants to know, nobody else is asked.
+        check(2, &[vague(1, 1)], settled(0, 1));
+        check_finality(2, &[mined(1, 1)], settled(0, 1));
+        check_finality(2, &[vague(1, 1)], Decision::Ask);
+        check_finality(2, &[vague(1, 1), None], Decision::Wait);
+        check_finality(2, &[vague(1, 1), mined(1, 1)], settled(1, 2));
+        check_finality(3, &[vague(1, 1), vague(1, 1)], Decision::Ask);
+        check_finality(3, &[vague(1, 1), failed(), mined(1, 1)], settled(2, 2));
+        // Where nobody can tell, the story stands without it.
+        check_finality(2, &[vague(1, 1), failed()], settled(0, 1));
+        check_finality(2, &[vague(1, 1), trace(Found::Unknown)], settled(0, 1));
+        check_finality(1, &[vague(1, 1)], settled(0, 1));
+        // A large payment still needs two that agree.
+        check_finality(2, &[vague(1, LARGE), mined(2, LARGE)], Decision::Unavailable);
+        check_finality(3, &[vague(1, LARGE), vague(1, LARGE)], Decision::Ask);
+        check_finality(3, &[vague(1, LARGE), vague(1, LARGE), mined(1, LARGE)], settled(2, 3));
+        // Of two that were asked anyway, the better informed.
+        check(2, &[vague(1, LARGE), mined(1, LARGE)], settled(1, 2));
+    }
+
+    #[test]
+    fn two_must_agree_on_the_authorizations_too() {
+        let used = |nonce: u8, transfer: Option<u64>| {
+            changed(1, LARGE, |mined| {
+                let nonce = alloy_primitives::B256::repeat_byte(nonce);
+                mined.authorizations = vec![Authorization { authorizer: Address::Svm([3; 32]), nonce, transfer }];
+            })
+        };
+        check(2, &[used(1, Some(0)), used(1, Some(0))], settled(0, 2));
+        check(2, &[used(1, Some(0)), mined(1, LARGE)], Decision::Unavailable);
+        check(2, &[used(1, Some(0)), used(2, Some(0))], Decision::Unavailable);
+        check(3, &[used(1, Some(0)), used(1, None)], Decision::Ask);
+        check(3, &[used(1, Some(0)), used(2, Some(0)), used(2, Some(0))], settled(1, 2));
+    }
+
+    #[test]
+    fn so_many_must_say_the_same() {
+        let needed = |configured, amount| witnesses(configured, Amount::atomic(amount), Amount::atomic(LARGE));
+        assert_eq!((needed(1, LARGE), needed(2, LARGE - 1), needed(2, LARGE), needed(3, LARGE)), (1, 1, 2, 2));
+    }
+
     fn word() -> impl Strategy<Value = Option<Word>> {
         prop_oneof![
             Just(None),
@@ -189,14 +280,19 @@ mod tests {
             Just(trace(Found::Unknown)),
             Just(trace(Found::Pending)),
             (1_u8..3, prop_oneof![Just(1_u64), Just(LARGE)]).prop_map(|(block, amount)| mined(block, amount)),
+            (1_u8..3, prop_oneof![Just(1_u64), Just(LARGE)]).prop_map(|(block, amount)| vague(block, amount)),
         ]
     }
 
     proptest! {
         #[test]
-        fn what_is_settled_was_told_and_enough_agree(words in proptest::collection::vec(word(), 1..5), more in 0_usize..3) {
+        fn what_is_settled_was_told_and_enough_agree(
+            words in proptest::collection::vec(word(), 1..5),
+            more in 0_usize..3,
+            finality in any::<bool>(),
+        ) {
             let configured = words.len().saturating_add(more);
-            match decide(&words, configured, Amount::atomic(LARGE)) {
+            match decide(&words, configured, wanted(finality)) {
                 Decision::Settled { index, agreed } => {
                     let told = words.get(index).and_then(|word| match word { Some(Word::Trace(trace)) => Some(trace), Some(Word::Failed) | None => None });
                     prop_assert!(told.is_some());

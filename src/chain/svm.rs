@@ -34,7 +34,12 @@ const FAILURE_MAX: usize = 120;
 /// Version-1 transactions are live since 2026-09-15; a node refuses what is
 /// above the version asked for (row 1).
 fn transaction_call(tx: &TxId) -> Call {
-    let options = json!({"encoding": "json", "commitment": "confirmed", "maxSupportedTransactionVersion": 1});
+    transaction_at(tx, "confirmed")
+}
+
+/// The same, only of a block that is at least so deep.
+fn transaction_at(tx: &TxId, commitment: &str) -> Call {
+    let options = json!({"encoding": "json", "commitment": commitment, "maxSupportedTransactionVersion": 1});
     Call::new("getTransaction", &json!([tx.to_string(), options]))
 }
 
@@ -63,7 +68,8 @@ struct Status {
 /// Reads one transaction.
 ///
 /// # Errors
-/// [`Unknown::Missing`] with both calls of the one round; [`Unknown::Malformed`]
+/// [`Unknown::Missing`] with both calls of the one round, then with one more where the node has the
+/// transaction and no status of it; [`Unknown::Malformed`]
 /// names the hazard where the node's answer is not evidence:
 /// `transaction_of_another_family`, `node_error`,
 /// `unsupported_transaction_version`, `malformed_transaction`,
@@ -82,8 +88,10 @@ pub fn trace(network: &Network, tx: &TxId, facts: &Facts, now: UnixSeconds) -> R
     let found = match transaction {
         None => unmined(status.as_ref())?,
         Some(transaction) => {
-            let mined = mined(network, tx, &transaction, now)?;
-            Found::Mined(Box::new(deepen(mined, status.as_ref(), context.slot)?))
+            let mut mined = mined(network, tx, &transaction, now)?;
+            mined.head = context.slot.max(mined.block.number);
+            deepen(&mut mined, tx, status.as_ref(), facts)?;
+            Found::Mined(Box::new(mined))
         }
     };
     Ok(Trace { tx: *tx, found })
@@ -136,6 +144,7 @@ fn mined(network: &Network, tx: &TxId, transaction: &Transaction, now: UnixSecon
         block: Block { number: transaction.slot, hash: None, time },
         head: transaction.slot,
         depth: Depth::Confirmed,
+        finality_unknown: false,
         submitter: keys.first().copied(),
         transfers: movements.transfers,
         foreign: movements.foreign,
@@ -146,18 +155,32 @@ fn mined(network: &Network, tx: &TxId, transaction: &Transaction, now: UnixSecon
     })
 }
 
-/// How deep it lies (rows 20 to 22). The transaction was asked for at
-/// `confirmed`, so it is at least that.
-fn deepen(mut mined: Mined, status: Option<&Status>, head: u64) -> Result<Mined, Unknown> {
-    if status.is_some_and(|status| status.slot != mined.block.number) {
-        return Err(Unknown::nonsense("status_of_another_slot"));
-    }
-    let is_final = status.is_some_and(|status| status.confirmation_status.as_deref() == Some("finalized"));
+/// How deep it lies (rows 20 to 22). The transaction was asked for at `confirmed`, so it is at least that. Nodes forget
+/// statuses before transactions: where there is none, a node that has the transaction at `finalized` says the same.
+fn deepen(mined: &mut Mined, tx: &TxId, status: Option<&Status>, facts: &Facts) -> Result<(), Unknown> {
+    let slot = mined.block.number;
+    let is_final = match status {
+        Some(status) if status.slot != slot => return Err(Unknown::nonsense("status_of_another_slot")),
+        Some(status) => status.confirmation_status.as_deref() == Some("finalized"),
+        None => {
+            let [reply] = facts.all(&[transaction_at(tx, "finalized")])?;
+            mined.finality_unknown = matches!(reply, Reply::Error(_));
+            match reply {
+                Reply::Error(_) => false,
+                Reply::Value(_) => match read::<Option<Transaction>>(reply, "malformed_transaction")? {
+                    Some(same) if same.name() != Some(tx.to_string().as_str()) => {
+                        return Err(Unknown::nonsense("receipt_of_another_transaction"));
+                    }
+                    Some(same) if same.slot != slot => return Err(Unknown::nonsense("status_of_another_slot")),
+                    found => found.is_some(),
+                },
+            }
+        }
+    };
     if is_final {
         mined.depth = Depth::Finalized;
     }
-    mined.head = head.max(mined.block.number);
-    Ok(mined)
+    Ok(())
 }
 
 /// The owners of the registered asset's movements as far as the facts tell, at

@@ -143,6 +143,10 @@ pub struct Mined {
     pub head: u64,
     /// How deep it lies.
     pub depth: Depth,
+    /// Whether the node does not say what is final, on a chain where nodes do: then `depth` rests on counts
+    /// alone, and another node may know better.
+    #[serde(default)]
+    pub finality_unknown: bool,
     /// Who sent it to the chain and paid its fee; not the payer.
     pub submitter: Option<Address>,
     /// All movements of the registered asset, in the order of the chain.

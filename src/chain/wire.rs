@@ -105,22 +105,36 @@ struct ErrorObject {
 /// Answers in the order of the calls; `None` where the node left one out.
 pub type Replies = Vec<Option<Reply>>;
 
+/// An answer that is about the whole request and answers no call of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Whole {
+    /// What it says, with the class that its words name: that is what counts where single calls fare no better.
+    pub error: RpcError,
+    /// Whether its structure is that of a lasting refusal of the batch. Words do not count: "too many methods
+    /// in the batch" and "too many requests" cannot be told apart by them.
+    pub refuses_batch: bool,
+}
+
 /// Reads a node's answer to `calls`.
 ///
 /// # Errors
-/// Where the whole is no answer to any call: HTML, truncated JSON, a gateway's
-/// refusal, one error for a whole batch. What a single item says stands in the replies.
-pub fn decode(family: Family, calls: &[Call], status: u16, body: &[u8]) -> Result<Replies, RpcError> {
-    let items: Vec<Item> = if body.trim_ascii_start().starts_with(b"[") {
-        serde_json::from_slice(body).map_err(|_| transport(status, "an answer that is no JSON-RPC"))?
-    } else {
-        vec![serde_json::from_slice(body).map_err(|_| transport(status, "an answer that is no JSON-RPC"))?]
+/// Where the whole is no answer to any call: HTML, truncated JSON, a gateway's refusal, one
+/// error for a whole batch, the same error for each of its calls. What a single item says stands in the replies.
+pub fn decode(family: Family, calls: &[Call], status: u16, body: &[u8]) -> Result<Replies, Whole> {
+    let is_batch = calls.len() > 1;
+    let unread = |words: &str| {
+        // A refusal in plain text or HTML: only statuses that are about the request's form are about the batch.
+        let refuses_batch = is_batch && matches!(status, 400 | 405 | 413 | 415 | 422 | 501);
+        Whole { error: transport(status, words), refuses_batch }
     };
-    if let ([item], true) = (items.as_slice(), calls.len() > 1) {
-        // One object for a batch is about the whole of it.
-        if let Some(error) = error_of(family, item, status) {
-            return Err(error);
-        }
+    let no_json = |_| unread("an answer that is no JSON-RPC");
+    let items: Vec<Item> = if body.trim_ascii_start().starts_with(b"[") {
+        serde_json::from_slice(body).map_err(no_json)?
+    } else {
+        vec![serde_json::from_slice(body).map_err(no_json)?]
+    };
+    if let Some((error, is_object)) = of_the_whole(family, &items, calls.len(), status) {
+        return Err(Whole { refuses_batch: is_lasting(&error, is_object, status), error });
     }
     let mut by_place: BTreeMap<usize, Reply> = BTreeMap::new();
     for item in items {
@@ -135,9 +149,36 @@ pub fn decode(family: Family, calls: &[Call], status: u16, body: &[u8]) -> Resul
     }
     let replies: Replies = (1..=calls.len()).map(|place| by_place.remove(&place)).collect();
     if replies.iter().all(Option::is_none) {
-        return Err(transport(status, "an answer without an answer"));
+        return Err(unread("an answer without an answer"));
     }
     Ok(replies)
+}
+
+/// The error of a batch as a whole, and whether it is a JSON-RPC error object: one object in place of an
+/// answer to each call, or the same unspecific error to each.
+fn of_the_whole(family: Family, items: &[Item], calls: usize, status: u16) -> Option<(RpcError, bool)> {
+    let error = |item: &Item| error_of(family, item, status);
+    let is_object = |item: &Item| item.error.as_deref().is_some_and(|error| error.get().starts_with('{'));
+    let (first, rest) = items.split_first().filter(|_| calls > 1)?;
+    let told = error(first)?;
+    let is_of_each = items.len() == calls
+        && told.class == ErrorClass::Other
+        && rest.iter().all(|item| error(item).as_ref() == Some(&told));
+    (rest.is_empty() || is_of_each).then(|| (told, is_object(first)))
+}
+
+/// Whether an error of a whole batch lasts longer than the moment. What HTTP calls a matter of credit (402), of
+/// rates (429) or of a gateway (502 to 504) does not, and some nodes put that number into the error's code; a plain
+/// HTTP 500 does only where the node itself says why: dRPC refuses batches so.
+fn is_lasting(error: &RpcError, is_object: bool, status: u16) -> bool {
+    let code = error.code.and_then(|code| u16::try_from(code).ok()).filter(|code| (400..600).contains(code));
+    let passes = |status: u16| matches!(status, 401 | 402 | 407 | 408 | 425 | 429 | 502..=504);
+    let is_heard = match status {
+        200..=299 | 400 | 405 | 413 | 415 | 422 | 501 => true,
+        400..=500 => is_object && error.code.is_some(),
+        _ => false,
+    };
+    is_heard && !passes(status) && !code.is_some_and(passes)
 }
 
 /// The place that an id names, as a number or as text.
@@ -268,7 +309,7 @@ mod tests {
         };
         decode(Family::Evm, &calls(n), 200, body.as_bytes())
             .map(|replies| replies.into_iter().map(told).collect())
-            .map_err(|error| error.class)
+            .map_err(|whole| whole.error.class)
     }
 
     #[track_caller]
@@ -306,6 +347,50 @@ mod tests {
         let whole = r#"{"jsonrpc":"2.0","id":null,"error":{"code":-32600,"message":"batch not supported"}}"#;
         assert_eq!(read(2, whole), Err(ErrorClass::Other));
         assert_eq!(read(1, "{\"result\":".to_owned().as_str()), Err(ErrorClass::Other));
+    }
+
+    #[track_caller]
+    fn refuses_batch(n: usize, status: u16, body: &str) -> bool {
+        decode(Family::Evm, &calls(n), status, body.as_bytes()).expect_err(body).refuses_batch
+    }
+
+    #[test]
+    fn an_error_of_the_whole_batch_is_known_by_its_structure() {
+        for words in ["Too many [\"eth_call\"] methods in the batch", "batch limit exceeded", "daily quota", "no"] {
+            let error = json!({"code": -32600, "message": words});
+            let each = |id: u8| json!({"id": id, "error": error});
+            let bodies = [json!({"id": null, "error": error}), json!([each(1)]), json!({"error": words})];
+            for body in bodies {
+                assert!(refuses_batch(2, 200, &body.to_string()), "{body}");
+                assert!(refuses_batch(2, 400, &body.to_string()), "{body}");
+            }
+        }
+        // dRPC: HTTP 500, and a code of its own.
+        let error = json!({"code": 31, "message": "Batch of more than 3 requests are not allowed"});
+        assert!(refuses_batch(4, 500, &json!({"id": 1, "error": error}).to_string()));
+        assert!(refuses_batch(2, 413, "<html>too large</html>"));
+        // The same error to each call; one of several is that call's own.
+        let no = json!({"code": -32000, "message": "batch not allowed"});
+        let each = json!([{"id": 1, "error": no}, {"id": 2, "error": no}]).to_string();
+        assert!(refuses_batch(2, 200, &each));
+        check(3, &each, &[Some("Other"), Some("Other"), None]);
+        let reverted = json!({"code": 3, "message": "execution reverted", "data": "0x08c379a0"});
+        let both = json!([{"id": 1, "error": reverted}, {"id": 2, "error": reverted}]).to_string();
+        check(2, &both, &[Some("Revert"), Some("Revert")]);
+    }
+
+    #[test]
+    fn a_passing_failure_is_no_refusal_of_the_batch() {
+        let told = |code: i64| json!({"id": null, "error": {"code": code, "message": "batch"}}).to_string();
+        for status in [401, 402, 408, 429, 502, 503, 504] {
+            for body in ["", "<html>", r#"{"error":"payment required"}"#, &told(-32000)] {
+                assert!(!refuses_batch(2, status, body), "{status} {body}");
+            }
+            assert!(!refuses_batch(2, 200, &told(status.into())), "{status}");
+        }
+        assert!(!refuses_batch(2, 500, r#"{"error":"oops"}"#) && !refuses_batch(2, 200, "<html>"));
+        // A single call is no batch.
+        assert!(!refuses_batch(1, 400, "no"));
     }
 
     #[track_caller]

@@ -32,6 +32,7 @@ pub(super) fn mined(transfers: Vec<Transfer>) -> Mined {
         block: Block { number: 100, hash: Some("0x1".to_owned()), time: Some(UnixSeconds(1_794_999_990)) },
         head: 110,
         depth: Depth::Confirmed,
+        finality_unknown: false,
         submitter: None,
         transfers,
         foreign: Vec::new(),

@@ -158,8 +158,8 @@ pub struct Known<'a> {
 /// Judges an admitted request, counts it and says what to write.
 ///
 /// # Errors
-/// `CHAIN_UNAVAILABLE` where the chain gave no story: the request is counted
-/// against the rates, not against the quota.
+/// `CHAIN_UNAVAILABLE` where the chain gave no story, or all that is missing is what is final and no
+/// provider says: the request is counted against the rates, not against the quota.
 pub fn conclude(
     request: &Request,
     admitted: Admitted,
@@ -183,6 +183,10 @@ pub fn conclude(
         now,
     };
     let judgement = judge(&request.claim, &traced.trace, &context);
+    if is_undecided(&request.claim, &traced.trace, &judgement) {
+        let detail = format!("no provider of '{}' says which blocks are final", request.claim.network.key);
+        return Err(Fault::new(Code::ChainUnavailable, detail).after(CHAIN_RETRY_S));
+    }
     let is_final = judgement.refusal.as_ref().is_none_or(|(refusal, _)| refusal.retry() == Retry::Never);
     let is_replay = judgement.replayed().is_some();
     if is_final && !is_replay && !admitted.counted {
@@ -206,6 +210,13 @@ pub fn conclude(
     let is_record = first.is_none();
     let answer = answer(request, &admitted.recipient, judgement, id);
     Ok(Booked { answer, claims, is_record, follow, new_payers })
+}
+
+/// Whether a payment would be refused as not final although nobody has said what is.
+fn is_undecided(claim: &Claim, trace: &Trace, judgement: &Judgement) -> bool {
+    let is_unknown = trace.mined().is_some_and(|mined| mined.finality_unknown);
+    let is_refused = judgement.refusal.as_ref().is_some_and(|(refusal, _)| *refusal == Refusal::NotFinal);
+    is_unknown && is_refused && claim.finality == Finality::Finalized
 }
 
 /// Seconds after which a chain that gave no answer is worth another try.

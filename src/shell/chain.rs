@@ -6,11 +6,12 @@ use super::rpc::{self, Question};
 use super::{app, log};
 use crate::address::{Address, TxId};
 use crate::chain::PARTIES_MAX;
+use crate::chain::quorum::Wanted;
 use crate::chain::trace::{Depth, Party, Place, Screening, Trace};
 use crate::config::Settings;
 use crate::ledger::book::{Seen, Traced};
 use crate::network::Network;
-use crate::payment::Claim;
+use crate::payment::{Claim, Finality};
 use crate::time::UnixMillis;
 use std::rc::Rc;
 
@@ -27,7 +28,7 @@ pub(crate) async fn see(settings: &Settings, claim: &Claim, now: UnixMillis) -> 
     });
     let trace = match kept {
         Some(kept) => Trace::clone(&kept.trace),
-        None => match fresh(settings, network, &claim.tx, first, now).await {
+        None => match fresh(settings, network, &claim.tx, (first, claim.finality == Finality::Finalized), now).await {
             Some(trace) => trace,
             None => return Seen::Unavailable,
         },
@@ -38,20 +39,21 @@ pub(crate) async fn see(settings: &Settings, claim: &Claim, now: UnixMillis) -> 
 
 /// A later look at a transaction, past anything kept; `None` where no provider told.
 pub(crate) async fn look(settings: &Settings, network: &'static Network, tx: &TxId, now: UnixMillis) -> Option<Trace> {
-    fresh(settings, network, tx, None, now).await
+    fresh(settings, network, tx, (None, true), now).await
 }
 
+/// `first` is whose standing is wanted first, `finality` whether it matters what is final.
 async fn fresh(
     settings: &Settings,
     network: &'static Network,
     tx: &TxId,
-    first: Option<Address>,
+    (first, finality): (Option<Address>, bool),
     now: UnixMillis,
 ) -> Option<Trace> {
     let providers = settings.providers(network);
     let is_known = |party: &Party| isolate::party(network.key, party.address, now).is_some();
-    let question =
-        Question { network, tx, providers: &providers, threshold: settings.quorum(), first, is_known: &is_known };
+    let wanted = Wanted { threshold: settings.quorum(), finality };
+    let question = Question { network, tx, providers: &providers, wanted, first, is_known: &is_known };
     let observation = rpc::ask(&question).await;
     for (address, facts) in observation.screening {
         isolate::keep_party(network.key, address, facts, now);

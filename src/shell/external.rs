@@ -6,39 +6,38 @@ use super::rpc;
 use crate::address::TxId;
 use crate::chain::evm::used::{self, Last};
 use crate::chain::facts::{Call, Facts};
+use crate::chain::quorum::witnesses;
 use crate::chain::{head_call, read_head};
 use crate::network::Network;
 use crate::settle::flight::units;
 pub(crate) use crate::settle::flight::{Lookup, Signed};
 use crate::time::UnixSeconds;
+use core::cell::Cell;
 use core::slice::from_ref;
 
 /// The transaction that used the authorization and moved its money. `at` is a block by whose
 /// end it was used, if that matters: what was done with it later is not looked for. A node that
 /// has not come so far, or says that it is not used, is behind, and what it does not find is no
-/// evidence.
+/// evidence. That a large payment has no such transaction takes two nodes' word, as its story does.
 pub(crate) async fn find(app: &App, network: &'static Network, signed: &Signed, at: Option<u64>) -> Lookup {
     let providers = app.settings.providers(network);
+    let needed = witnesses(providers.len(), signed.amount, app.settings.quorum());
     let state = |block| used::state_call(network, &signed.payer, &signed.nonce, block);
     let Some(used_now) = state(None) else { return Lookup::Nothing };
-    if let Some(used_then) = at.and_then(|block| state(Some(block))) {
-        let is_answered = |facts: &Facts| used::is_used(facts, &used_then).is_some();
-        let facts = rpc::call_until(network, &providers, from_ref(&used_then), is_answered).await;
-        if used::is_used(&facts, &used_then) == Some(false) {
-            return Lookup::Nothing;
-        }
+    if let Some(used_then) = at.and_then(|block| state(Some(block)))
+        && unused_by(network, &providers, &used_then, needed).await
+    {
+        return Lookup::Nothing;
     }
     let head = head_call(network);
     let is_there = |facts: &Facts| read_head(facts, &head).is_some_and(|head| head >= at.unwrap_or(0));
     let facts = rpc::call_until(network, &providers, from_ref(&head), is_there).await;
     let Some(newest) = read_head(&facts, &head).filter(|_| is_there(&facts)) else { return Lookup::Unknown };
     // Nodes forget the state of old blocks. What is not used by a later block was not used by an earlier one.
-    if let Some(used_later) = at.and_then(|_| state(Some(newest))) {
-        let is_answered = |facts: &Facts| used::is_used(facts, &used_later).is_some();
-        let facts = rpc::call_until(network, &providers, from_ref(&used_later), is_answered).await;
-        if used::is_used(&facts, &used_later) == Some(false) {
-            return Lookup::Nothing;
-        }
+    if let Some(used_later) = at.and_then(|_| state(Some(newest)))
+        && unused_by(network, &providers, &used_later, needed).await
+    {
+        return Lookup::Nothing;
     }
     // What has made a transaction fail stands in a block before it, however long ago that was.
     let last = at.map_or(Last::Newest(newest), Last::Block);
@@ -47,15 +46,34 @@ pub(crate) async fn find(app: &App, network: &'static Network, signed: &Signed, 
         // How far the node has come is asked beside the logs, of the same node.
         let calls: [Call; 3] = [head.clone(), used_now.clone(), search.clone()];
         let knows = |facts: &Facts| is_there(facts) && used::is_used(facts, &used_now) == Some(true);
-        let found = |facts: &Facts| used::read(facts, &search).filter(|found| found.is_some() || knows(facts));
-        let facts = rpc::call_until(network, &providers, &calls, |facts| found(facts).is_some()).await;
-        match found(&facts) {
-            Some(Some(id)) => return paid(app, network, signed, id).await,
-            Some(None) => {}
-            None => is_whole = false,
+        let (found, without) = (Cell::new(None), Cell::new(0_usize));
+        let is_enough = |facts: &Facts| match used::read(facts, &search) {
+            Some(Some(id)) => {
+                found.set(Some(id));
+                true
+            }
+            Some(None) => knows(facts) && count(&without) >= needed,
+            None => false,
+        };
+        rpc::call_until(network, &providers, &calls, is_enough).await;
+        if let Some(id) = found.get() {
+            return paid(app, network, signed, id).await;
         }
+        is_whole &= without.get() >= needed;
     }
     if is_whole { Lookup::Nothing } else { Lookup::Unknown }
+}
+
+/// Whether as many nodes as are needed say that the authorization is not used in the state that the call names.
+async fn unused_by(network: &'static Network, providers: &[&str], call: &Call, needed: usize) -> bool {
+    let unused = Cell::new(0_usize);
+    let is_enough = |facts: &Facts| match used::is_used(facts, call) {
+        Some(true) => true,
+        Some(false) => count(&unused) >= needed,
+        None => false,
+    };
+    rpc::call_until(network, providers, from_ref(call), is_enough).await;
+    unused.get() >= needed
 }
 
 /// A block whose time is not before `end`, from which on an authorization that is worthless then can
@@ -68,9 +86,19 @@ pub(crate) async fn block_since(app: &App, network: &'static Network, end: UnixS
     is_past(&facts).map(|(number, _)| number)
 }
 
+/// One more.
+fn count(words: &Cell<usize>) -> usize {
+    words.set(words.get().saturating_add(1));
+    words.get()
+}
+
 /// What the transaction that used the authorization has moved.
 async fn paid(app: &App, network: &'static Network, signed: &Signed, id: TxId) -> Lookup {
-    let trace = rpc::trace(&app.settings, network, &id).await;
+    let trace = if signed.amount >= app.settings.quorum() {
+        rpc::trace_by_two(&app.settings, network, &id).await
+    } else {
+        rpc::trace(&app.settings, network, &id).await
+    };
     let mined = trace.as_ref().and_then(|trace| trace.mined()).filter(|mined| mined.failure.is_none());
     // Its event was read just now: a node that does not know it is behind.
     let Some(mined) = mined else { return Lookup::Unknown };

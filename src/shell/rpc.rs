@@ -3,26 +3,28 @@
 
 mod decide;
 mod post;
+mod round;
 mod send;
 
 use super::app::now;
 use crate::address::TxId;
 use crate::amount::Amount;
 use crate::chain::breaker::{self, Ending, Health};
-use crate::chain::facts::{Call, ErrorClass, Facts, Reply, RpcError, Unknown};
-use crate::chain::quorum::{self, Decision, Word};
+use crate::chain::facts::{Call, Facts, Unknown};
+use crate::chain::quorum::{self, Decision, Wanted, Word};
 use crate::chain::trace::{Party, Screening, Trace};
 use crate::chain::{self, wire};
 use crate::config::Settings;
 use crate::network::Network;
 use crate::time::UnixMillis;
 pub(crate) use decide::{call_all, call_until, decide, standing};
-use futures_util::future::{Either, join_all, select};
+use futures_util::future::{Either, select};
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use post::{Failure, post};
+use post::Failure;
+use round::{batch, round_of};
 pub(crate) use send::hand;
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::pin::pin;
 use std::time::Duration;
 use worker::Delay;
@@ -36,15 +38,13 @@ const DEADLINE_MS: u64 = 8_000;
 
 thread_local! {
     static HEALTH: RefCell<BTreeMap<String, Health>> = const { RefCell::new(BTreeMap::new()) };
-    /// Providers that refuse batches.
-    static SINGLY: RefCell<BTreeSet<String>> = const { RefCell::new(BTreeSet::new()) };
 }
 
 /// What a chain's providers said of a transaction.
 pub(crate) struct Observation {
     /// The story that counts; `None` where no provider gave a usable answer.
     pub(crate) trace: Option<Trace>,
-    /// How many told the same.
+    /// How many reading the same.
     pub(crate) agreed: usize,
     /// What was read of the parties by the way.
     pub(crate) screening: Screening,
@@ -57,15 +57,15 @@ pub(crate) struct Question<'a> {
     pub(crate) network: &'static Network,
     pub(crate) tx: &'a TxId,
     pub(crate) providers: &'a [&'a str],
-    /// From this amount on two must agree.
-    pub(crate) threshold: Amount,
+    /// How many must agree, and on what.
+    pub(crate) wanted: Wanted,
     /// Whose standing is wanted first.
     pub(crate) first: Option<crate::address::Address>,
     /// Whether a party's standing is known already.
     pub(crate) is_known: &'a dyn Fn(&Party) -> bool,
 }
 
-struct Told {
+struct Reading {
     place: usize,
     outcome: Result<Trace, String>,
     screening: Screening,
@@ -90,11 +90,23 @@ fn order(providers: &[&str], at: UnixMillis) -> Vec<usize> {
 
 /// A transaction's story alone, as the quorum rule lets it count; `None` where no provider gave a usable answer.
 pub(crate) async fn trace(settings: &Settings, network: &'static Network, id: &TxId) -> Option<Trace> {
+    story(settings, network, id, Wanted { threshold: settings.quorum(), finality: false }).await
+}
+
+/// The same where it matters whether its block is final.
+pub(crate) async fn trace_to_finality(settings: &Settings, network: &'static Network, id: &TxId) -> Option<Trace> {
+    story(settings, network, id, Wanted { threshold: settings.quorum(), finality: true }).await
+}
+
+/// The same on two providers' word, where there are two, whatever the story itself shows to have moved.
+pub(crate) async fn trace_by_two(settings: &Settings, network: &'static Network, id: &TxId) -> Option<Trace> {
+    story(settings, network, id, Wanted { threshold: Amount::ZERO, finality: false }).await
+}
+
+async fn story(settings: &Settings, network: &'static Network, tx: &TxId, wanted: Wanted) -> Option<Trace> {
     let providers = settings.providers(network);
     let is_known = |_: &Party| true;
-    let threshold = settings.quorum();
-    let question = Question { network, tx: id, providers: &providers, threshold, first: None, is_known: &is_known };
-    ask(&question).await.trace
+    ask(&Question { network, tx, providers: &providers, wanted, first: None, is_known: &is_known }).await.trace
 }
 
 /// Asks a chain's providers about a transaction until one word counts.
@@ -125,24 +137,30 @@ async fn gather(
     let mut asked = FuturesUnordered::new();
     let mut next = order.iter();
     loop {
-        match quorum::decide(words, order.len(), question.threshold) {
+        match quorum::decide(words, order.len(), question.wanted) {
             Decision::Settled { index, agreed } => return Some((index, agreed)),
             Decision::Unavailable => return None,
             Decision::Ask => start(question, words, &mut asked, &mut next),
             Decision::Wait if words.is_empty() => start(question, words, &mut asked, &mut next),
             Decision::Wait => {}
         }
-        let left = DEADLINE_MS.checked_sub(now().since(began)).filter(|left| *left > 0)?;
+        let Some(left) = DEADLINE_MS.checked_sub(now().since(began)).filter(|left| *left > 0) else {
+            // Who could say what is final is too slow: the story stands without it.
+            return match quorum::decide(words, order.len(), Wanted { finality: false, ..question.wanted }) {
+                Decision::Settled { index, agreed } => Some((index, agreed)),
+                Decision::Wait | Decision::Ask | Decision::Unavailable => None,
+            };
+        };
         let patience = Delay::from(Duration::from_millis(left.min(HEDGE_MS)));
-        let told = match select(asked.next(), pin!(patience)).await {
-            Either::Left((Some(told), _)) => told,
+        let reading = match select(asked.next(), pin!(patience)).await {
+            Either::Left((Some(reading), _)) => reading,
             Either::Left((None, _)) => return None,
             Either::Right(_) => {
                 start(question, words, &mut asked, &mut next);
                 continue;
             }
         };
-        let Told { place, outcome, screening } = told;
+        let Reading { place, outcome, screening } = reading;
         observation.screening.extend(screening);
         let word = match outcome {
             Ok(trace) => Word::Trace(trace),
@@ -157,7 +175,7 @@ async fn gather(
     }
 }
 
-type Asked<'a> = FuturesUnordered<std::pin::Pin<Box<dyn Future<Output = Told> + 'a>>>;
+type Asked<'a> = FuturesUnordered<std::pin::Pin<Box<dyn Future<Output = Reading> + 'a>>>;
 
 fn start<'a>(
     question: &'a Question<'a>,
@@ -173,7 +191,7 @@ fn start<'a>(
 }
 
 /// Asks one provider in rounds.
-async fn one(question: &Question<'_>, url: &str, place: usize) -> Told {
+async fn one(question: &Question<'_>, url: &str, place: usize) -> Reading {
     let began = now();
     let mut facts = Facts::new();
     let mut screening = Screening::new();
@@ -189,7 +207,7 @@ async fn one(question: &Question<'_>, url: &str, place: usize) -> Told {
             Err(format!("{}: {failure}", host(url)))
         }
     };
-    Told { place, outcome, screening }
+    Reading { place, outcome, screening }
 }
 
 async fn rounds(
@@ -235,76 +253,4 @@ async fn rounds(
 fn unknown_parties(question: &Question<'_>, facts: &Facts) -> Vec<Party> {
     let parties = chain::parties(question.network, question.tx, facts, question.first.as_ref());
     parties.into_iter().filter(|party| !(question.is_known)(party)).collect()
-}
-
-/// Makes the calls and learns the answers; those to `optional` may be missing.
-async fn round_of(
-    network: &Network,
-    url: &str,
-    required: &[Call],
-    optional: &[Call],
-    facts: &mut Facts,
-) -> Result<(), Failure> {
-    let calls: Vec<Call> = required.iter().chain(optional).cloned().collect();
-    if calls.is_empty() {
-        return Ok(());
-    }
-    let batched = wire::batches(network.family) && !SINGLY.with_borrow(|singly| singly.contains(url));
-    if batched {
-        match batch(network, url, &calls).await {
-            Ok(replies) => learn(facts, &calls, replies),
-            // A refusal of the batch itself: the calls go singly from now on.
-            Err(Failure::Refused(_)) if calls.len() > 1 => {
-                SINGLY.with_borrow_mut(|singly| {
-                    singly.insert(url.to_owned());
-                });
-            }
-            // One answer makes it so: singly it shows which, and the others are had.
-            Err(Failure::TooLarge) => {}
-            Err(failure) => return Err(failure),
-        }
-    }
-    let open = |facts: &Facts, calls: &[Call]| -> Vec<Call> {
-        let left = calls.iter().filter(|call| match facts.get(call) {
-            None => true,
-            Some(Reply::Error(error)) => error.class == ErrorClass::RateLimited,
-            Some(Reply::Value(_)) => false,
-        });
-        left.cloned().collect()
-    };
-    // What the batch left out, once more and singly; of a single-asking provider, all.
-    let wanted = if batched { open(facts, required) } else { calls.clone() };
-    let asked = join_all(wanted.iter().map(|call| batch(network, url, std::slice::from_ref(call)))).await;
-    for (call, outcome) in wanted.iter().zip(asked) {
-        match outcome {
-            Ok(replies) => learn(facts, std::slice::from_ref(call), replies),
-            Err(Failure::TooLarge) => facts.learn(call.clone(), Reply::Error(RpcError::too_large())),
-            Err(failure) if required.contains(call) => return Err(failure),
-            Err(_) => {}
-        }
-    }
-    for call in required {
-        match facts.get(call) {
-            Some(Reply::Error(error)) if matches!(error.class, ErrorClass::RateLimited | ErrorClass::Exhausted) => {
-                return Err(Failure::of(error, None));
-            }
-            Some(_) => {}
-            None => return Err(Failure::Nonsense(format!("no answer to {}", call.method))),
-        }
-    }
-    Ok(())
-}
-
-async fn batch(network: &Network, url: &str, calls: &[Call]) -> Result<wire::Replies, Failure> {
-    let answer = post(url, &wire::encode(calls)).await?;
-    wire::decode(network.family, calls, answer.status, &answer.body)
-        .map_err(|error| Failure::of(&error, answer.retry_after_s))
-}
-
-fn learn(facts: &mut Facts, calls: &[Call], replies: wire::Replies) {
-    for (call, reply) in calls.iter().zip(replies) {
-        if let Some(reply) = reply {
-            facts.learn(call.clone(), reply);
-        }
-    }
 }

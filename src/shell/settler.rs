@@ -19,7 +19,6 @@ use crate::address::{Family, TxId};
 use crate::error::Fault;
 use crate::network::{Network, by_key};
 use crate::payment::settlement::SettlementStatus;
-use crate::reason::Reason;
 use crate::settle::flight::{self, Ending, Kind};
 use crate::settle::refusal::Sends;
 use crate::settle::rota::{Rota, Versions};
@@ -199,16 +198,26 @@ impl Settler {
     /// Ends a flight by a version that is in a block; whether it has ended.
     async fn land(&self, app: &App, row: &Row, found: &Landed, spent: Option<Spent>) -> Result<bool, Fault> {
         let network = network_of(&row.flight)?;
-        // A large amount is believed to two providers only.
-        if let Some(outcome) = found.outcome.as_ref().filter(|_| row.flight.amount < app.settings.quorum()) {
-            let ending = match outcome {
-                Ok(()) => Ending::completed(Vec::new()),
-                Err(error) => Ending::failed(Reason::SvmFailed, format!("the transaction failed: {error}")),
-            };
+        let is_large = row.flight.amount >= app.settings.quorum();
+        let is_done = matches!(found.outcome, Some(Ok(())));
+        if is_done && !is_large {
+            let ending = Ending::completed(Vec::new());
             let report = Report::of(&row.flight, &row.sent, Some(found.id), ending).taking(spent);
             return self.end(&row.key, &report).map(|()| true);
         }
-        let Some(trace) = rpc::trace(&app.settings, network, &found.id).await else { return Ok(false) };
+        // Two providers are asked about a large amount, and before a payment on Solana ends for good: what failed there
+        // shows nothing to have moved, and nobody else can have sent it.
+        let trace = if is_large || found.outcome.is_some() {
+            rpc::trace_by_two(&app.settings, network, &found.id).await
+        } else {
+            rpc::trace(&app.settings, network, &found.id).await
+        };
+        let Some(trace) = trace else {
+            if found.outcome.is_some() {
+                self.put_off.borrow_mut().insert(row.key.clone(), app::now().plus(ASK_AGAIN_MS));
+            }
+            return Ok(false);
+        };
         let kind = row.sent.version(&found.id).map_or(Kind::Transfer, |version| version.kind);
         let Some(ending) = flight::ending(&row.flight, kind, &trace) else { return Ok(false) };
         let block = trace.mined().map(|mined| mined.block.number);

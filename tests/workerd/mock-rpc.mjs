@@ -36,6 +36,12 @@ class Mock {
     /** Each transaction that was called, not sent. */
     this.simulated = [];
     this.fault = undefined;
+    /** How many calls each request held. */
+    this.sizes = [];
+    /** Answers a whole request, as `{ status, body }`; `undefined`: as it should. */
+    this.whole = () => undefined;
+    /** Answers a call, as `{ error }` or `{ result }`; `undefined`: as it should. */
+    this.script = () => undefined;
     /** Wei that a unit of gas costs at least; `undefined`: the node answers no price. */
     this.baseFee = 1_000_000_000n;
     /** Answers an `eth_call`: text, or `{ error }`; `undefined`: all is well. */
@@ -129,7 +135,10 @@ class Mock {
     this.requests++;
     const asked = JSON.parse(Buffer.concat(chunks).toString());
     for (const call of [asked].flat()) this.calls.push(call.method);
+    this.sizes.push([asked].flat().length);
     const one = (call) => {
+      const own = this.script(call.method, call.params);
+      if (own) return { jsonrpc: "2.0", id: call.id, ...own };
       try {
         return { jsonrpc: "2.0", id: call.id, result: this.answer(call.method, call.params) };
       } catch (error) {
@@ -162,7 +171,9 @@ class Mock {
       nulls: () => send(200, JSON.stringify([asked].flat().map((call) => ({ jsonrpc: "2.0", id: call.id, result: null })))),
     };
     const act = faults[this.fault];
-    if (act) act();
+    const whole = this.whole(asked, request);
+    if (whole) send(whole.status, whole.body);
+    else if (act) act();
     else send(200, JSON.stringify(good));
   }
 

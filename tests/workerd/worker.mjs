@@ -227,12 +227,8 @@ export async function startWorker({ vars = {}, bindings = true, state, build = "
     bindings: { ADMIN_KEY, KEY_PEPPERS: PEPPERS, ...NOWHERE, ...vars },
     resourcePersistencePath: own,
     ...(direct ? { unsafeDirectSockets: [{ host: "127.0.0.1", port: 0 }] } : {}),
-    handleRuntimeStdio: (stdout, stderr) => {
-      for (const stream of [stdout, stderr]) {
-        if (direct) stream.resume();
-        else stream.on("data", (chunk) => log.lines.push(String(chunk)));
-      }
-    },
+    // A benchmark keeps no log.
+    ...(direct ? {} : { handleStructuredLogs: ({ message }) => log.lines.push(String(message)) && console.log(message) }),
   };
   const log = { lines: [] };
   const mf = new Miniflare(convertV4MiniflareOptions(options));

@@ -242,7 +242,8 @@ fn a_chain_without_a_tag_is_not_asked_for_it() {
         assert!(matches!(asked, Err(Unknown::Missing(calls)) if calls.len() == 3));
         let id = format!("{:#x}", network.chain_id.unwrap());
         let facts = Node::new().says(&question::chain_id(), json!(id)).facts();
-        assert_eq!(trace(network, &tx(), &facts, NOW).unwrap().mined().unwrap().depth, depth, "{key}");
+        let (found, want) = (trace(network, &tx(), &facts, NOW).unwrap(), (depth, false));
+        assert_eq!(found.mined().map(|mined| (mined.depth, mined.finality_unknown)), Some(want), "{key}");
     }
 }
 
@@ -259,6 +260,9 @@ fn depth_follows_the_tag_and_then_the_count() {
     assert_eq!(depth(Value::Null, 1_000_000), Depth::Confirmed);
     let head = json!("0xffff");
     assert_eq!(Node::new().fails(&question::finalized()).says(&question::head(), head).mined().depth, Depth::Confirmed);
+    // Both leave it open what is final.
+    let vague = [Node::new().fails(&question::finalized()), Node::new().says(&question::finalized(), Value::Null)];
+    assert!(vague.iter().all(|node| node.mined().finality_unknown) && !Node::new().mined().finality_unknown);
 }
 
 #[test]

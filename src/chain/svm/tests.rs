@@ -183,6 +183,35 @@ fn what_is_no_evidence_is_the_nodes_fault() {
 }
 
 #[test]
+fn without_a_status_a_node_that_has_it_finalized_says_so() {
+    let asked = transaction_at(&tx(), "finalized");
+    let run = |answer: Option<Reply>| {
+        let mut facts = facts(&payment(), &Value::Null);
+        if let Some(answer) = answer {
+            facts.learn(asked.clone(), answer);
+        }
+        trace(solana(), &tx(), &facts, NOW).map(|trace| trace.found)
+    };
+    let value = |value: &Value| Some(Reply::Value(to_raw_value(value).expect("JSON")));
+    assert_eq!(run(None), Err(Unknown::Missing(vec![asked.clone()])));
+    let told = |answer| match run(answer) {
+        Ok(Found::Mined(mined)) => (mined.depth, mined.finality_unknown),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(told(value(&payment())), (Depth::Finalized, false));
+    assert_eq!(told(value(&Value::Null)), (Depth::Confirmed, false));
+    let error = RpcError { class: ErrorClass::Pruned, code: Some(-32011), message: String::new() };
+    assert_eq!(told(Some(Reply::Error(error))), (Depth::Confirmed, true));
+    let (mut elsewhere, mut other) = (payment(), payment());
+    elsewhere["slot"] = json!(101);
+    other["transaction"]["signatures"] = json!([TxId::Svm([8; 64]).to_string()]);
+    assert_eq!(run(value(&elsewhere)), Err(Unknown::nonsense("status_of_another_slot")));
+    assert_eq!(run(value(&other)), Err(Unknown::nonsense("receipt_of_another_transaction")));
+    // Where there is a status it is enough.
+    assert_eq!(mined_of(&payment()).depth, Depth::Finalized);
+}
+
+#[test]
 fn null_is_told_apart_by_the_status() {
     assert_eq!(run(&Value::Null, &Value::Null), Ok(Found::Unknown));
     assert_eq!(run(&Value::Null, &json!({"slot": 1, "confirmationStatus": "processed"})), Ok(Found::Pending));

@@ -76,6 +76,7 @@ fn mined(failure: Option<&str>, transfers: Vec<Transfer>, authorizations: Vec<Au
         block,
         head: 1,
         depth: Depth::Seen,
+        finality_unknown: false,
         submitter: None,
         transfers,
         foreign: Vec::new(),
@@ -154,16 +155,16 @@ fn a_mined_cancel_ends_a_flight_as_late() {
 
 #[test]
 fn a_transaction_that_a_block_took_too_late_is_no_fault_of_the_payer() {
-    let end = UnixSeconds(1_800_000_000);
+    let limit = UnixSeconds(1_800_000_000);
     let of = |time| {
         let mut trace = mined(Some("reverted"), Vec::new(), vec![]);
         if let Found::Mined(mined) = &mut trace.found {
             mined.block.time = time;
         }
-        end(&Flight { valid_before: Some(end), ..flight() }, Kind::Transfer, &trace).and_then(|(_, reason)| reason)
+        end(&Flight { valid_before: Some(limit), ..flight() }, Kind::Transfer, &trace).and_then(|(_, reason)| reason)
     };
-    assert_eq!(of(Some(end)), Some(Reason::EvmValidBefore));
-    for time in [Some(UnixSeconds(end.0 - 1)), None] {
+    assert_eq!(of(Some(limit)), Some(Reason::EvmValidBefore));
+    for time in [Some(UnixSeconds(limit.0 - 1)), None] {
         assert_eq!(of(time), Some(Reason::EvmFailed));
     }
 }

@@ -3,6 +3,7 @@
 
 use crate::chain::breaker::Ending;
 use crate::chain::facts::{ErrorClass, RpcError};
+use crate::config::provider::{Access, access};
 use core::fmt;
 use futures_util::StreamExt;
 use wasm_bindgen::prelude::*;
@@ -17,12 +18,17 @@ extern "C" {
 }
 
 thread_local! {
-    static JSON_HEADERS: JsValue = {
-        let headers = js_sys::Object::new();
+    static JSON_HEADERS: JsValue = headers(None);
+}
+
+fn headers(authorization: Option<&str>) -> JsValue {
+    let headers = js_sys::Object::new();
+    let all = [Some(("content-type", "application/json")), authorization.map(|value| ("authorization", value))];
+    for (name, value) in all.into_iter().flatten() {
         // Setting a member of a new object cannot fail.
-        let _ = js_sys::Reflect::set(&headers, &"content-type".into(), &"application/json".into());
-        headers.into()
-    };
+        let _ = js_sys::Reflect::set(&headers, &name.into(), &value.into());
+    }
+    headers.into()
 }
 
 /// One attempt's patience.
@@ -100,13 +106,17 @@ pub(super) async fn post(url: &str, body: &str) -> Result<Answer, Failure> {
 async fn exchange(url: &str, body: &str, signal: &AbortSignal) -> Result<Answer, Failure> {
     // The platform's words may hold the URL, and the URL a key: only that it failed is told.
     let broken = |_: JsValue| Failure::Transport("the request failed".to_owned());
+    let Access { url, authorization } = access(url);
     let init = RequestInit::new();
     init.set_method("POST");
-    init.set_headers(&JSON_HEADERS.with(JsValue::clone));
+    init.set_headers(&match authorization.as_deref() {
+        None => JSON_HEADERS.with(JsValue::clone),
+        own @ Some(_) => headers(own),
+    });
     init.set_redirect(RequestRedirect::Manual);
     init.set_body(&JsValue::from_str(body));
     init.set_signal(Some(signal));
-    let response = JsFuture::from(fetch(url, &init)).await.map_err(broken)?;
+    let response = JsFuture::from(fetch(&url, &init)).await.map_err(broken)?;
     let response: Response = response.unchecked_into();
     let status = response.status();
     if (300..400).contains(&status) {

@@ -13,6 +13,7 @@ use crate::chain::svm::wire::Wire;
 use crate::chain::svm::{self, fee::fee};
 use crate::error::Fault;
 use crate::reason::Reason;
+use crate::settle::expiry::{Expiry, Word};
 use crate::settle::flight::{Ending, Kind, Version};
 use crate::settle::launch::{Aloft, Denied, beforehand, covered, paid_for, source, uncrowded};
 use crate::settle::refusal::Handed;
@@ -22,6 +23,7 @@ use crate::shell::{log, rpc};
 use futures_util::future::join_all;
 use serde::Deserialize;
 use serde_json::json;
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
@@ -204,9 +206,9 @@ impl Settler {
         self.send_svm(app, &row, version, false).await
     }
 
-    /// Which flights the chain has gone past the last block of that could hold them, for
-    /// good, without them. All is asked of one node; a height is finalized some
-    /// ten seconds after the node has seen all that its block holds.
+    /// Which flights the chain has gone past the last block of that could hold them, for good, without them: on two
+    /// nodes' word where there are two. A height is finalized some ten seconds after the node has seen all that its
+    /// block holds.
     async fn over(&self, app: &App, rows: &[Row]) -> Result<BTreeSet<String>, Fault> {
         let Some(first) = rows.first() else { return Ok(BTreeSet::new()) };
         let network = network_of(&first.flight)?;
@@ -214,16 +216,22 @@ impl Settler {
         let ids: Vec<TxId> = newest.iter().map(|(_, version)| version.id).collect();
         let height = Call::new("getBlockHeight", &json!([{"commitment": "finalized"}]));
         let known = statuses_call(&ids, true);
-        let calls = [height.clone(), known.clone()];
-        let facts = rpc::call_all(network, &app.settings.providers(network), &calls).await;
-        let height = match facts.get(&height) {
-            Some(Said::Value(value)) => value.get().parse::<u64>().ok(),
-            Some(Said::Error(_)) | None => None,
+        let providers = app.settings.providers(network);
+        let expiry = RefCell::new(Expiry::new(newest.len(), providers.len()));
+        let hear = |facts: &Facts| {
+            let height = match facts.get(&height) {
+                Some(Said::Value(value)) => value.get().parse::<u64>().ok(),
+                Some(Said::Error(_)) | None => None,
+            };
+            let statuses = statuses(facts, &known, ids.len());
+            let words = newest.iter().enumerate().map(|(at, (_, version))| {
+                let is_known = statuses.as_ref().and_then(|all| all.get(at)).map(Option::is_some);
+                Word::of(height, version.until, is_known)
+            });
+            expiry.borrow_mut().hear(words)
         };
-        let is_past = |version: &Version| height.zip(version.until).is_some_and(|(height, until)| height > until);
-        let statuses = statuses(&facts, &known, ids.len()).unwrap_or_default();
-        let answered = newest.into_iter().zip(statuses);
-        let over = answered.filter(|((_, version), status)| is_past(version) && status.is_none());
+        rpc::call_until(network, &providers, &[height.clone(), known.clone()], hear).await;
+        let over = newest.iter().zip(expiry.into_inner().verdicts()).filter(|(_, is_over)| *is_over);
         Ok(over.map(|((row, _), _)| row.key.clone()).collect())
     }
 }

@@ -94,7 +94,8 @@ impl Settler {
         let network = network_of(&row.flight)?;
         let text = row.report.as_ref().and_then(|report| report.transaction.as_deref());
         let Some(id) = text.and_then(|text| TxId::parse(network.family, text)) else { return Ok(Standing::Final) };
-        let Some(trace) = rpc::trace(&app.settings, network, &id).await else { return Ok(Standing::Unknown) };
+        let trace = rpc::trace_to_finality(&app.settings, network, &id).await;
+        let Some(trace) = trace else { return Ok(Standing::Unknown) };
         Ok(match &trace.found {
             Found::Mined(mined) if mined.failure.is_none() => match mined.depth {
                 Depth::Finalized => Standing::Final,
