@@ -3,6 +3,19 @@ import { getBase58Decoder } from "@solana/kit";
 
 const base58 = getBase58Decoder();
 
+/** The runtime's `InstructionError` without members, in its order: LiteSVM gives the place, a node writes the name. */
+const INSTRUCTION_ERRORS = `GenericError InvalidArgument InvalidInstructionData InvalidAccountData AccountDataTooSmall
+  InsufficientFunds IncorrectProgramId MissingRequiredSignature AccountAlreadyInitialized UninitializedAccount
+  UnbalancedInstruction ModifiedProgramId ExternalAccountLamportSpend ExternalAccountDataModified ReadonlyLamportChange
+  ReadonlyDataModified DuplicateAccountIndex ExecutableModified RentEpochModified NotEnoughAccountKeys
+  AccountDataSizeChanged AccountNotExecutable AccountBorrowFailed AccountBorrowOutstanding DuplicateAccountOutOfSync
+  InvalidError ExecutableDataModified ExecutableLamportChange ExecutableAccountNotRentExempt UnsupportedProgramId
+  CallDepth MissingAccount ReentrancyNotAllowed MaxSeedLengthExceeded InvalidSeeds InvalidRealloc
+  ComputationalBudgetExceeded PrivilegeEscalation ProgramEnvironmentSetupFailure ProgramFailedToComplete
+  ProgramFailedToCompile Immutable IncorrectAuthority AccountNotRentExempt InvalidAccountOwner ArithmeticOverflow
+  UnsupportedSysvar IllegalOwner MaxAccountsDataAllocationsExceeded MaxAccountsExceeded
+  MaxInstructionTraceLengthExceeded BuiltinProgramsMustConsumeComputeUnits BorshIoError`.split(/\s+/);
+
 /** An error as a node writes it: `{"InstructionError":[0,{"Custom":1}]}`. */
 export function errorOf(failed) {
   const error = failed.err();
@@ -12,7 +25,7 @@ export function errorOf(failed) {
   if (inner === undefined) return String(error);
   const code = typeof inner === "object" && inner !== null && "code" in inner ? inner.code : undefined;
   if (code !== undefined) return { InstructionError: [index, { Custom: Number(code) }] };
-  return { InstructionError: [index, String(inner)] };
+  return { InstructionError: [index, INSTRUCTION_ERRORS[inner] ?? String(inner)] };
 }
 
 export function uiAmount({ amount, decimals }) {
