@@ -7,6 +7,7 @@ pub mod book;
 pub mod budget;
 pub mod claims;
 pub mod follow;
+pub mod payee;
 pub mod payment;
 pub mod rate;
 pub mod usage;

@@ -33,6 +33,8 @@ macro_rules! reasons {
                         | Self::EvmValidAfter
                         | Self::EvmBalance
                         | Self::EvmSimulation
+                        | Self::EvmUnverified
+                        | Self::EvmRelayerPoor
                         | Self::SvmSimulation
                         | Self::SvmSimulationV1
                         | Self::SettlementPending
@@ -80,12 +82,14 @@ reasons! {
     EvmValueV1 "invalid_exact_evm_authorization_value" "The authorization is over another amount (version 1).";
     EvmValue "invalid_exact_evm_payload_authorization_value_mismatch" "The authorization is over another amount.";
     EvmSignature "invalid_exact_evm_signature" "The payer did not sign this authorization.";
+    EvmUnverified "invalid_exact_evm_failed_to_verify_signature" "The code at the payer's address, which decides how a signature is checked, could not be read: ask again.";
     EvmFactory "eip6492_factory_not_allowed" "The wallet is not deployed, and its factory is not on the list.";
     EvmAsset "asset_not_deployed_contract" "There is no contract at the asset's address.";
     EvmNoEip3009 "invalid_exact_evm_eip3009_not_supported" "The token does not know EIP-3009.";
     EvmNonceUsed "invalid_exact_evm_nonce_already_used" "The authorization was used or cancelled.";
     EvmBalance "invalid_exact_evm_insufficient_balance" "The payer does not hold the amount.";
     EvmSimulation "invalid_exact_evm_transaction_simulation_failed" "The transfer would fail.";
+    EvmRelayerPoor "invalid_exact_evm_relayer_insufficient_funds" "Our own signers cannot pay for gas on this network now: ask again.";
     EvmFailed "invalid_exact_evm_transaction_failed" "The transaction failed on the chain.";
     EvmEventMismatch "invalid_exact_evm_transfer_event_mismatch" "The transaction succeeded without the transfer that was signed.";
     SvmScheme "invalid_exact_svm_unsupported_scheme" "The payload and the requirements name different schemes.";

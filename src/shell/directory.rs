@@ -11,7 +11,7 @@ use crate::error::{Code, Fault};
 use crate::id::{KeyId, TenantId};
 use crate::network::{self, Environment, Network};
 use crate::sql::directory as sql;
-use crate::tenant::key::KeyHash;
+use crate::tenant::key::{KeyHash, Kind};
 use crate::tenant::{Key, Recipient, Scope, Tenant};
 use crate::time::UnixMillis;
 pub(crate) use records::{OpenPeriod, Shipment, checks, close_period, open_periods, put_checks, record, records, ship};
@@ -203,6 +203,7 @@ pub(crate) async fn tenants(db: &D1Database, page: &Page) -> Result<Vec<TenantVi
 pub(crate) struct KeyToPut<'a> {
     pub(crate) id: KeyId,
     pub(crate) environment: Environment,
+    pub(crate) kind: Kind,
     pub(crate) name: &'a str,
     pub(crate) hash: KeyHash,
     pub(crate) scopes: &'a [Scope],
@@ -226,6 +227,7 @@ fn key_statement(
         Bind::Text(&scopes),
         Bind::Ms(now),
         key.expires_at.map_or(Bind::Maybe(None), Bind::Ms),
+        Bind::Text(key.kind.name()),
     ];
     statement(db, sql::KEY_PUT, &bind)
 }
@@ -254,6 +256,7 @@ pub(crate) async fn create_tenant(
         Bind::Maybe(tenant.region),
         Bind::Text(&limits),
         Bind::Text(tenant.sanctions.name()),
+        Bind::Number(tenant.explain.into()),
         Bind::Ms(now),
         Bind::Ms(now),
     ];
@@ -301,6 +304,7 @@ pub(crate) async fn change_tenant(
         Bind::Maybe(change.status.map(crate::tenant::TenantStatus::name)),
         Bind::Text(&limits),
         Bind::Maybe(change.sanctions.map(crate::verdict::SanctionsPolicy::name)),
+        change.explain.map_or(Bind::Maybe(None), |explain| Bind::Number(explain.into())),
         Bind::Ms(now),
         Bind::Text(&text),
     ];

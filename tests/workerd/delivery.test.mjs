@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { KEYS, randomAccount, startEvm } from "../../scripts/lib/evm.mjs";
 import { LONG, callers, nonceOf, told } from "./callers.mjs";
-import { sign } from "./payment.mjs";
+import { settlementOf, sign } from "./payment.mjs";
 import { startProxy } from "./proxy.mjs";
 import { startWorker, until } from "./worker.mjs";
 
@@ -28,7 +28,7 @@ test("fifty equal settles at once: one success, and everybody else is told whose
   const answers = await Promise.all(Array.from({ length: 50 }, () => settle()));
   const [won, ...more] = answers.filter(({ body }) => body.success);
   assert.deepEqual(more, []);
-  const { transaction, extra: { settlementId } } = won.body;
+  const [{ transaction }, settlementId] = [won.body, settlementOf(won)];
   const others = answers.filter((answer) => answer !== won);
   for (const { status, body } of others) {
     assert.deepEqual([status, told(body), body.extra.settlementId], [200, "duplicate_settlement", settlementId], JSON.stringify(body));
@@ -118,8 +118,8 @@ test("a settlement that is still pending is open: valid from the record, and tol
     await until(async () => !(await verify()).body.isValid, "the second wait");
     return [body, read.id, again];
   });
-  const { body } = await next;
-  assert.deepEqual([told(body), body.transaction, body.extra.settlementId], ["success", first.transaction, id]);
+  const second = await next;
+  assert.deepEqual([told(second.body), second.body.transaction, settlementOf(second)], ["success", first.transaction, id]);
   assert.deepEqual([told((await settle()).body), (await verify()).body.isValid, await evm.balance(to)], ["duplicate_settlement", false, 10_000n]);
 });
 
@@ -140,7 +140,8 @@ test("settlements are found by payer and nonce, by transaction and by what is no
   const seller = await payment();
   const { buyer, to, key, get } = seller;
   const list = async (query, by = key) => (await worker.call("GET", `/v1/settlements${query}`, { key: by })).body;
-  const first = (await seller.settle()).body;
+  const answer = await seller.settle();
+  const [first, settled] = [answer.body, settlementOf(answer)];
   const more = [];
   for (let at = 0; at < 2; at++) {
     const body = await sign({ buyer, to, ...LONG });
@@ -148,7 +149,6 @@ test("settlements are found by payer and nonce, by transaction and by what is no
   }
   const ids = ({ data }) => data.map(({ id }) => id);
   const newest = [...more].reverse().map(({ id }) => id);
-  const settled = first.extra.settlementId;
   assert.deepEqual(ids(await list("")), [...newest, settled]);
   assert.deepEqual(ids(await list("?handed_over=false")), newest);
   assert.deepEqual(ids(await list("?handed_over=true")), [settled]);
@@ -183,8 +183,7 @@ test("a hand-over takes an open settlement once", async () => {
   assert.deepEqual([told((await settle()).body), await isValid()], ["duplicate_settlement", false]);
   assert.deepEqual((await get(`/v1/settlements/${settlement.id}`)).body.handed_over, taken[0].body.handed_over);
   const served = await payment();
-  const { extra } = (await served.settle()).body;
-  assert.equal((await served.handOver(extra.settlementId)).status, 409);
+  assert.equal((await served.handOver(settlementOf(await served.settle()))).status, 409);
   // A hand-over and a settle are one race.
   const raced = await lost();
   const asked = await Promise.all(Array.from({ length: 8 }, (_, at) => (at % 2 ? raced.settle() : raced.handOver(raced.settlement.id))));
@@ -226,7 +225,7 @@ test("an identifier names one authorization: the others are told of the first, a
   const before = await sent("latest");
   const answers = await Promise.all(four.map((body) => settle(body)));
   const at = answers.findIndex(({ body }) => body.success);
-  const { transaction, extra: { settlementId } } = answers[at].body;
+  const [{ transaction }, settlementId] = [answers[at].body, settlementOf(answers[at])];
   for (const { body } of answers.filter((_, other) => other !== at)) {
     assert.deepEqual([told(body), body.extra.settlementId], ["payment_identifier_conflict", settlementId], JSON.stringify(body));
     assert.ok(["", transaction].includes(body.transaction));

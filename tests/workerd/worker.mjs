@@ -163,11 +163,10 @@ export async function startWorker({ vars = {}, bindings = true, state, build = "
     bindings: { ADMIN_KEY, KEY_PEPPERS: PEPPERS, ...NOWHERE, ...vars },
     resourcePersistencePath: own,
     ...(direct ? { unsafeDirectSockets: [{ host: "127.0.0.1", port: 0 }] } : {}),
-    handleRuntimeStdio: (stdout, stderr) => {
-      for (const stream of [stdout, stderr]) {
-        if (direct) stream.resume();
-        else stream.on("data", (chunk) => log.lines.push(String(chunk)));
-      }
+    handleStructuredLogs: ({ message }) => {
+      if (direct) return;
+      log.lines.push(message);
+      console.log(message);
     },
   };
   const log = { lines: [] };

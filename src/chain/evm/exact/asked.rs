@@ -5,13 +5,17 @@ use super::Terms;
 use crate::address::Address;
 use crate::chain::evm::memory::Memory;
 use crate::chain::evm::{abi, code_kind, eip3009, question, said};
-use crate::chain::exact::{Known, Rules, Sender, Told};
+use crate::chain::exact::{Known, Rules, Sender, Told, UNREAD_PAYER};
 use crate::chain::facts::{Call, ErrorClass, Facts, Reply, RpcError, Unknown};
 use crate::chain::trace::CodeKind;
 use crate::reason::Reason;
 use alloy_primitives::{Address as Address20, U256};
 use core::cell::OnceCell;
 use std::rc::Rc;
+
+/// What is said of an authorization's state.
+const UNUSED: (&str, &str) =
+    ("the authorization was not used before", "the authorization was used or cancelled before");
 
 /// What a wallet answers to its own signature (ERC-1271).
 const ERC1271_MAGIC: &str = "0x1626ba7e";
@@ -127,7 +131,7 @@ pub(crate) fn on_chain(terms: &Terms, sender: &Sender, known: Known<'_>) -> Resu
     let wallet = (guess != CodeKind::None).then(|| calls.wallet(terms));
     facts.have([Some(first), code, token, wallet].into_iter().flatten())?;
     let payer = match code {
-        Some(code) => kind(facts, code)?,
+        Some(code) => kind(facts, code).map_err(|_| Unknown::nonsense(UNREAD_PAYER))?,
         None => CodeKind::None,
     };
     if code.is_some() {
@@ -135,8 +139,8 @@ pub(crate) fn on_chain(terms: &Terms, sender: &Sender, known: Known<'_>) -> Resu
     }
     if let Some(token) = token {
         let deployed = kind(facts, token)? != CodeKind::None;
-        let told = "there is a contract at the asset's address";
-        if !rules.rule("asset_deployed", deployed, Reason::EvmAsset, told) {
+        let found = ("there is a contract at the asset's address", "there is no contract at the asset's address");
+        if !rules.rule("asset_deployed", deployed, Reason::EvmAsset, found) {
             return Ok(Told::Judged(rules, payer));
         }
         known.memory.saw_deployed(terms.separator, known.now);
@@ -189,9 +193,9 @@ fn simulated_well(
                 Some(_) => "the transfer would succeed",
                 None => "the transfer would succeed; it was simulated without a price",
             };
-            rules.rule("authorization_unused", true, Reason::EvmNonceUsed, "the authorization was not used before");
-            rules.rule("balance", true, Reason::EvmBalance, "the payer holds the amount");
-            rules.rule("simulation", true, Reason::EvmSimulation, told);
+            rules.rule("authorization_unused", true, Reason::EvmNonceUsed, UNUSED);
+            rules.rule("balance", true, Reason::EvmBalance, "the payer holds the amount".to_owned());
+            rules.rule("simulation", true, Reason::EvmSimulation, told.to_owned());
             Ok(())
         }
         (Reply::Error(_), Some(error)) => look_into(rules, terms, &error.message, facts),
@@ -212,18 +216,20 @@ fn look_into(rules: &mut Rules, terms: &Terms, words: &str, facts: &Facts) -> Re
     let used = match told {
         Reply::Value(_) => said(facts, &state).and_then(|text| abi::boolean(&text)),
         Reply::Error(_) if failure(told).is_some() => {
-            rules.rule("eip3009", false, Reason::EvmNoEip3009, "the token does not know EIP-3009");
+            let found = "the token does not know EIP-3009".to_owned();
+            rules.rule("eip3009", false, Reason::EvmNoEip3009, found);
             return Ok(());
         }
         Reply::Error(error) => return Err(Unknown::nonsense_about("node_error", &error.message)),
     };
     let used = used.ok_or_else(|| Unknown::nonsense("malformed_authorization_state"))?;
-    if !rules.rule("authorization_unused", !used, Reason::EvmNonceUsed, "the authorization was not used before") {
+    if !rules.rule("authorization_unused", !used, Reason::EvmNonceUsed, UNUSED) {
         return Ok(());
     }
     let held = said(facts, &held).and_then(|text| abi::word(&text)).map(U256::from_be_bytes);
     let enough = held.is_none_or(|held| held >= signed.value);
-    let told = format!("the payer holds {}", held.map_or_else(|| "?".to_owned(), |held| held.to_string()));
+    let held = held.map_or_else(|| "?".to_owned(), |held| held.to_string());
+    let told = format!("the payer holds {held}, and {} are to be paid", signed.value);
     if rules.rule("balance", enough, Reason::EvmBalance, told) {
         let told = format!("the transfer would fail: {words}");
         rules.rule("simulation", false, Reason::EvmSimulation, told);
@@ -234,8 +240,8 @@ fn look_into(rules: &mut Rules, terms: &Terms, words: &str, facts: &Facts) -> Re
 /// An account without code signs by itself.
 fn own_signature(rules: &mut Rules, terms: &Terms, memory: &Memory) -> bool {
     if terms.signature.is_wrapped() {
-        let told = "the payer's wallet is not deployed, and no factory is on the list";
-        return rules.rule("wallet_deployed", false, Reason::EvmFactory, told);
+        let found = "the payer's wallet is not deployed, and no factory is on the list".to_owned();
+        return rules.rule("wallet_deployed", false, Reason::EvmFactory, found);
     }
     let good = terms.is_own(memory);
     let told = match terms.signer(memory) {
@@ -257,7 +263,11 @@ fn asked_signature(rules: &mut Rules, facts: &Facts, ask: &Call, fails: bool) ->
         (Reply::Value(_), None) => said(facts, ask).is_some_and(|text| text.starts_with(ERC1271_MAGIC)),
         (Reply::Error(error), None) => return Err(Unknown::nonsense_about("node_error", &error.message)),
     };
-    Ok(rules.rule("signature", good, Reason::EvmSignature, "the payer is a contract, and was asked"))
+    let found = (
+        "the payer is a contract, and says that the signature is its own",
+        "the payer is a contract, and says that the signature is not its own",
+    );
+    Ok(rules.rule("signature", good, Reason::EvmSignature, found))
 }
 
 fn view(contract: Address20, data: &[u8]) -> Call {
