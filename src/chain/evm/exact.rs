@@ -233,25 +233,27 @@ fn conditions(rules: &mut Rules, payment: &Payment, terms: &Terms, (now, margin_
         Version::Two => Reason::EvmValue,
     };
     let amount = Amount::parse_atomic(&wanted.amount);
-    rules.rule("recipient", to == Some(terms.pay_to()), Reason::EvmRecipient, format!("it pays {:#x}", signed.to))
-        && rules.rule(
-            "valid_before",
-            signed.validBefore >= soonest,
-            Reason::EvmValidBefore,
-            format!("valid until {}, it is {}, and {margin_s} s are needed", signed.validBefore, now.0),
-        )
-        && rules.rule(
-            "valid_after",
-            signed.validAfter < now_s,
-            Reason::EvmValidAfter,
-            format!("valid after {}, it is {}", signed.validAfter, now.0),
-        )
-        && rules.rule(
-            "value",
-            amount == Some(terms.amount()),
-            value_reason,
-            format!("{} signed, {} required", signed.value, wanted.amount),
-        )
+    rules.rule(
+        "recipient",
+        to == Some(terms.pay_to()),
+        Reason::EvmRecipient,
+        format!("it pays {:#x}, payTo is {}", signed.to, quoted(&wanted.pay_to)),
+    ) && rules.rule(
+        "valid_before",
+        signed.validBefore >= soonest,
+        Reason::EvmValidBefore,
+        format!("valid until {}, it is {}, and {margin_s} s are needed", signed.validBefore, now.0),
+    ) && rules.rule(
+        "valid_after",
+        signed.validAfter < now_s,
+        Reason::EvmValidAfter,
+        format!("valid after {}, it is {}", signed.validAfter, now.0),
+    ) && rules.rule(
+        "value",
+        amount == Some(terms.amount()),
+        value_reason,
+        format!("{} signed, {} required", signed.value, wanted.amount),
+    )
 }
 
 #[cfg(test)]
