@@ -1,20 +1,26 @@
 //! The HTTP contract, pure: routes, request bodies, answers, headers.
 
+pub mod accepts;
 pub mod admin;
 pub mod body;
 pub mod chains;
+pub mod credentials;
 pub mod docs;
 pub mod endpoint;
+pub mod explain;
 pub mod facilitator;
 pub mod headers;
 pub mod health;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod openapi;
+pub mod place;
 pub mod problem;
 pub mod records;
+pub mod refusal;
 pub mod settlements;
 pub mod target;
 pub mod verify;
+pub mod version;
 pub mod whoami;
 
 use serde::Serialize;

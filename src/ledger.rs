@@ -8,6 +8,7 @@ pub mod budget;
 pub mod claims;
 pub mod follow;
 pub mod load;
+pub mod payee;
 pub mod payment;
 pub mod rate;
 pub mod saved;

@@ -72,12 +72,14 @@ reasons! {
     EvmValueV1 "invalid_exact_evm_authorization_value" Never Recorded "The authorization is over another amount (version 1).";
     EvmValue "invalid_exact_evm_payload_authorization_value_mismatch" Never Recorded "The authorization is over another amount.";
     EvmSignature "invalid_exact_evm_signature" Never Recorded "The payer did not sign this authorization.";
+    EvmUnverified "invalid_exact_evm_failed_to_verify_signature" Later Judged "The code at the payer's address, which decides how a signature is checked, could not be read: ask again.";
     EvmFactory "eip6492_factory_not_allowed" Never Recorded "The wallet is not deployed, and its factory is not on the list.";
     EvmAsset "asset_not_deployed_contract" Never Recorded "There is no contract at the asset's address.";
     EvmNoEip3009 "invalid_exact_evm_eip3009_not_supported" Never Recorded "The token does not know EIP-3009.";
     EvmNonceUsed "invalid_exact_evm_nonce_already_used" Never Recorded "The authorization was used or cancelled.";
     EvmBalance "invalid_exact_evm_insufficient_balance" Later Judged "The payer does not hold the amount.";
     EvmSimulation "invalid_exact_evm_transaction_simulation_failed" Later Judged "The transfer would fail.";
+    EvmRelayerPoor "invalid_exact_evm_relayer_insufficient_funds" Later Judged "Our own signers cannot pay for gas on this network now: ask again.";
     EvmFailed "invalid_exact_evm_transaction_failed" Never Recorded "The transaction failed on the chain.";
     EvmEventMismatch "invalid_exact_evm_transfer_event_mismatch" Never Recorded "The transaction succeeded without the transfer that was signed.";
     SvmScheme "invalid_exact_svm_unsupported_scheme" Never Recorded "The payload and the requirements name different schemes.";
@@ -140,8 +142,10 @@ mod tests {
             "network_not_enabled",
             "pay_to_not_allowed",
             "invalid_exact_evm_payload_authorization_valid_after",
+            "invalid_exact_evm_failed_to_verify_signature",
             "invalid_exact_evm_insufficient_balance",
             "invalid_exact_evm_transaction_simulation_failed",
+            "invalid_exact_evm_relayer_insufficient_funds",
             "invalid_exact_svm_transaction_simulation_failed",
             "transaction_simulation_failed",
             "duplicate_settlement",

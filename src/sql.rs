@@ -282,32 +282,34 @@ pub mod settler {
 pub mod directory {
     /// A trivial question, for health.
     pub const PING: &str = "SELECT 1 AS one";
-    /// Binds id, email, company name, tier, region, limits, sanctions, now, now.
+    /// Binds id, email, company name, tier, region, limits, sanctions, whether to explain, now, now.
     pub const TENANT_PUT: &str =
-        "INSERT INTO tenants (id, email, company_name, tier, status, region, limits, sanctions,
-        version, created_ms, updated_ms) VALUES (?, ?, ?, ?, 'active', ?, ?, ?, 1, ?, ?)";
+        "INSERT INTO tenants (id, email, company_name, tier, status, region, limits, sanctions, explain,
+        version, created_ms, updated_ms) VALUES (?, ?, ?, ?, 'active', ?, ?, ?, ?, 1, ?, ?)";
     /// Binds an id; returns the row.
-    pub const TENANT_GET: &str = "SELECT id, email, company_name, tier, status, region, limits, sanctions, version,
+    pub const TENANT_GET: &str =
+        "SELECT id, email, company_name, tier, status, region, limits, sanctions, explain, version,
         created_ms FROM tenants WHERE id = ?";
     /// Binds an id and a limit; returns older tenants, the newest first.
-    pub const TENANTS_BEFORE: &str = "SELECT id, email, company_name, tier, status, region, limits, sanctions, version,
+    pub const TENANTS_BEFORE: &str =
+        "SELECT id, email, company_name, tier, status, region, limits, sanctions, explain, version,
         created_ms FROM tenants WHERE id < ? ORDER BY id DESC LIMIT ?";
-    /// Binds email, whether to set the name, name, tier, status, limits patch, sanctions, now, id;
+    /// Binds email, whether to set the name, name, tier, status, limits patch, sanctions, whether to explain, now, id;
     /// `null` leaves a member as it is.
     pub const TENANT_PATCH: &str = "UPDATE tenants SET email = COALESCE(?, email),
         company_name = CASE WHEN ? = 1 THEN ? ELSE company_name END, tier = COALESCE(?, tier),
         status = COALESCE(?, status), limits = json_patch(limits, ?), sanctions = COALESCE(?, sanctions),
-        version = version + 1, updated_ms = ? WHERE id = ?";
+        explain = COALESCE(?, explain), version = version + 1, updated_ms = ? WHERE id = ?";
     /// Binds now and id: something of the tenant has changed.
     pub const TENANT_TOUCH: &str = "UPDATE tenants SET version = version + 1, updated_ms = ? WHERE id = ?";
 
-    /// Binds id, tenant, environment, name, hash, scopes, now, end.
+    /// Binds id, tenant, environment, name, hash, scopes, now, end, kind.
     pub const KEY_PUT: &str =
-        "INSERT INTO api_keys (id, tenant_id, environment, name, hash, scopes, created_ms, expires_ms)
-        VALUES (?, ?, ?, ?, ?, ?, ?, ?)";
+        "INSERT INTO api_keys (id, tenant_id, environment, name, hash, scopes, created_ms, expires_ms, kind)
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)";
     /// Binds a tenant; returns its keys, the newest first.
     pub const KEYS_OF: &str =
-        "SELECT id, environment, name, hash, scopes, created_ms, expires_ms, revoked_ms, last_used_ms
+        "SELECT id, environment, kind, name, hash, scopes, created_ms, expires_ms, revoked_ms, last_used_ms
         FROM api_keys WHERE tenant_id = ? ORDER BY id DESC LIMIT 1000";
     /// Binds tenant and environment; returns keys that are not revoked.
     pub const KEYS_IN_FORCE: &str = "SELECT id, name, hash, scopes, created_ms, expires_ms FROM api_keys

@@ -66,6 +66,8 @@ impl Scope {
     pub const ALL: [Self; 4] = [Self::Verify, Self::Settle, Self::Analytics, Self::Manage];
     /// What a tenant's first keys may do: all but manage.
     pub const FIRST: [Self; 3] = [Self::Verify, Self::Settle, Self::Analytics];
+    /// What a key in a URL may do at most: URLs are written down in many places.
+    pub const IN_URL: [Self; 2] = [Self::Verify, Self::Settle];
 
     /// The name on the wire.
     #[must_use]
@@ -169,6 +171,9 @@ pub struct Tenant {
     pub limits: OwnLimits,
     /// What a listed payer means to it.
     pub sanctions: SanctionsPolicy,
+    /// Whether a settle's success holds our additions in its body too.
+    #[serde(default)]
+    pub explain: bool,
     /// Its addresses.
     pub recipients: Vec<Recipient>,
     /// Its keys.

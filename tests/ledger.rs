@@ -54,6 +54,7 @@ fn tenant() -> Tenant {
         region: None,
         limits: OwnLimits { per_minute: Some(1_000), per_hour: Some(100_000), per_month: Some(10) },
         sanctions: SanctionsPolicy::Refuse,
+        explain: false,
         recipients: vec![Recipient { address: evm(3), default_for: vec!["base".to_owned()], first_use: false }],
         keys: vec![Key {
             id: KeyId::new(NOW, 1),

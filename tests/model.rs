@@ -83,6 +83,7 @@ fn tenant(number: usize) -> Tenant {
         region: None,
         limits: OwnLimits::default(),
         sanctions: SanctionsPolicy::Refuse,
+        explain: false,
         recipients: vec![Recipient {
             address: recipient(number),
             default_for: vec!["base".to_owned()],
@@ -365,6 +366,7 @@ impl World {
             budget: Budget { day: u128::MAX, failed: u128::MAX },
             idempotency: key.map(|key| Idempotency { key: key.to_owned(), body_hash: "h".to_owned() }),
             identifier: None,
+            explain: false,
             random: self.requests.to_string(),
         }
     }

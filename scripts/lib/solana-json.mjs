@@ -3,18 +3,25 @@ import { getBase58Decoder } from "@solana/kit";
 
 const base58 = getBase58Decoder();
 
-/** The names that LiteSVM numbers, as far as these chains meet them: `TransactionErrorFieldless` and `InstructionErrorFieldless`. */
+/** The names that LiteSVM numbers, as far as these chains meet them: `TransactionErrorFieldless`. */
 const OF_TRANSACTIONS = [
   "AccountInUse", "AccountLoadedTwice", "AccountNotFound", "ProgramAccountNotFound", "InsufficientFundsForFee", "InvalidAccountForFee",
   "AlreadyProcessed", "BlockhashNotFound", "CallChainTooDeep", "MissingSignatureForFee", "InvalidAccountIndex", "SignatureFailure",
 ];
-const OF_INSTRUCTIONS = {
-  0: "GenericError", 1: "InvalidArgument", 2: "InvalidInstructionData", 3: "InvalidAccountData", 4: "AccountDataTooSmall",
-  5: "InsufficientFunds", 6: "IncorrectProgramId", 7: "MissingRequiredSignature", 8: "AccountAlreadyInitialized",
-  9: "UninitializedAccount", 36: "ComputationalBudgetExceeded", 39: "ProgramFailedToComplete",
-};
+/** The runtime's `InstructionError` without members, in its order: LiteSVM gives the place, a node writes the name. */
+const INSTRUCTION_ERRORS = `GenericError InvalidArgument InvalidInstructionData InvalidAccountData AccountDataTooSmall
+  InsufficientFunds IncorrectProgramId MissingRequiredSignature AccountAlreadyInitialized UninitializedAccount
+  UnbalancedInstruction ModifiedProgramId ExternalAccountLamportSpend ExternalAccountDataModified ReadonlyLamportChange
+  ReadonlyDataModified DuplicateAccountIndex ExecutableModified RentEpochModified NotEnoughAccountKeys
+  AccountDataSizeChanged AccountNotExecutable AccountBorrowFailed AccountBorrowOutstanding DuplicateAccountOutOfSync
+  InvalidError ExecutableDataModified ExecutableLamportChange ExecutableAccountNotRentExempt UnsupportedProgramId
+  CallDepth MissingAccount ReentrancyNotAllowed MaxSeedLengthExceeded InvalidSeeds InvalidRealloc
+  ComputationalBudgetExceeded PrivilegeEscalation ProgramEnvironmentSetupFailure ProgramFailedToComplete
+  ProgramFailedToCompile Immutable IncorrectAuthority AccountNotRentExempt InvalidAccountOwner ArithmeticOverflow
+  UnsupportedSysvar IllegalOwner MaxAccountsDataAllocationsExceeded MaxAccountsExceeded
+  MaxInstructionTraceLengthExceeded BuiltinProgramsMustConsumeComputeUnits BorshIoError`.split(/\s+/);
 
-/** An error as a node writes it: `{"InstructionError":[0,{"Custom":1}]}`, `"InsufficientFundsForFee"`. */
+/** An error as a node writes it: `{"InstructionError":[0,{"Custom":1}]}`. */
 export function errorOf(failed) {
   const error = failed.err();
   if (typeof error === "number") return OF_TRANSACTIONS[error] ?? `TransactionError ${error}`;
@@ -23,7 +30,7 @@ export function errorOf(failed) {
   if (inner === undefined) return String(error);
   const code = typeof inner === "object" && inner !== null && "code" in inner ? inner.code : undefined;
   if (code !== undefined) return { InstructionError: [index, { Custom: Number(code) }] };
-  return { InstructionError: [index, OF_INSTRUCTIONS[inner] ?? String(inner)] };
+  return { InstructionError: [index, INSTRUCTION_ERRORS[inner] ?? String(inner)] };
 }
 
 export function uiAmount({ amount, decimals }) {

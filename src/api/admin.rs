@@ -6,6 +6,7 @@ use super::body::{Members, invalid, missing};
 use crate::address::{Address, Family};
 use crate::error::{Code, Fault};
 use crate::network::{self, Environment, NETWORKS, Network};
+use crate::tenant::key::Kind;
 use crate::tenant::{OwnLimits, REGIONS, Scope, TenantStatus};
 use crate::tier::Tier;
 use crate::time::UnixMillis;
@@ -58,6 +59,8 @@ pub struct NewTenant {
     pub limits: OwnLimits,
     /// What a listed payer means to it.
     pub sanctions: SanctionsPolicy,
+    /// Whether a settle's success holds our additions in its body too.
+    pub explain: bool,
 }
 
 /// The body of `PATCH /v1/admin/tenants/{id}`: what is absent stays.
@@ -77,6 +80,8 @@ pub struct TenantChange {
     pub limits: BTreeMap<&'static str, Option<i64>>,
     /// What a listed payer means to it.
     pub sanctions: Option<SanctionsPolicy>,
+    /// Whether a settle's success holds our additions in its body too.
+    pub explain: Option<bool>,
 }
 
 /// The body of `POST …/api-keys`.
@@ -86,6 +91,8 @@ pub struct NewKey {
     pub name: String,
     /// Which money.
     pub environment: Environment,
+    /// Where it is sent.
+    pub kind: Kind,
     /// What it may do.
     pub scopes: Vec<Scope>,
     /// When it ends.
@@ -127,6 +134,7 @@ pub fn new_tenant(body: &[u8]) -> Result<NewTenant, Fault> {
             per_month: limits.get("per_month").copied().flatten(),
         },
         sanctions: members.typed("sanctions", SANCTIONS_RULE)?.unwrap_or_default(),
+        explain: members.typed("explain", EXPLAIN_RULE)?.unwrap_or(false),
     };
     members.done()?;
     Ok(tenant)
@@ -134,6 +142,7 @@ pub fn new_tenant(body: &[u8]) -> Result<NewTenant, Fault> {
 
 const TIER_RULE: &str = "must be 'free', 'starter', 'pro' or 'enterprise'";
 const SANCTIONS_RULE: &str = "must be 'refuse' or 'report'";
+const EXPLAIN_RULE: &str = "must be true or false";
 
 /// Reads a change.
 ///
@@ -154,6 +163,7 @@ pub fn tenant_change(body: &[u8]) -> Result<TenantChange, Fault> {
         recipients: recipient_changes(&mut members)?,
         limits: limit_changes(&mut members)?,
         sanctions: members.typed("sanctions", SANCTIONS_RULE)?,
+        explain: members.typed("explain", EXPLAIN_RULE)?,
     };
     members.done()?;
     Ok(change)
@@ -250,12 +260,22 @@ pub fn new_key(body: &[u8], now: UnixMillis) -> Result<NewKey, Fault> {
     };
     let scopes: Option<Vec<Scope>> =
         members.typed("scopes", "must be a list of 'verify', 'settle', 'analytics', 'manage'")?;
-    let mut scopes = scopes.unwrap_or_else(|| Scope::FIRST.to_vec());
+    let kind: Kind = members.typed("kind", "must be 'bearer' or 'url'")?.unwrap_or_default();
+    let all_of_kind: &[Scope] = match kind {
+        Kind::Bearer => &Scope::ALL,
+        Kind::Url => &Scope::IN_URL,
+    };
+    let mut scopes =
+        scopes.unwrap_or_else(|| Scope::FIRST.to_vec().into_iter().filter(|it| all_of_kind.contains(it)).collect());
     scopes.sort_unstable();
     scopes.dedup();
+    if scopes.iter().any(|scope| !all_of_kind.contains(scope)) {
+        return Err(invalid("scopes", "of a key of the kind 'url' may only be 'verify' and 'settle'"));
+    }
     let key = NewKey {
         name: members.text("name", NAME_BYTES_MAX)?.ok_or_else(|| missing("name"))?,
         environment: members.typed("environment", "must be 'live' or 'test'")?.ok_or_else(|| missing("environment"))?,
+        kind,
         scopes,
         expires_at,
     };
@@ -362,5 +382,23 @@ mod tests {
         assert!(read(json!({"name": "ci", "environment": "test", "expires_at": "2020-01-01T00:00:00Z"})).is_err());
         assert!(read(json!({"name": "ci", "environment": "test", "scopes": []})).is_err());
         assert!(read(json!({"environment": "test"})).is_err());
+        assert_eq!(
+            (key.kind, read(json!({"name": "ci", "environment": "test", "kind": "path"})).is_err()),
+            (Kind::Bearer, true)
+        );
+    }
+
+    #[test]
+    fn a_key_for_urls_verifies_and_settles_and_nothing_else() {
+        let read = |scopes: Value| {
+            let body = json!({"name": "shop", "environment": "live", "kind": "url", "scopes": scopes});
+            new_key(body.to_string().as_bytes(), UnixMillis(0)).map(|key| (key.kind, key.scopes))
+        };
+        assert_eq!(read(Value::Null), Ok((Kind::Url, vec![Scope::Verify, Scope::Settle])));
+        assert_eq!(read(json!(["settle"])), Ok((Kind::Url, vec![Scope::Settle])));
+        for more in ["analytics", "manage"] {
+            let refused = read(json!(["verify", more])).map_err(|fault| fault.param);
+            assert_eq!(refused, Err(Some("scopes".into())), "{more}");
+        }
     }
 }

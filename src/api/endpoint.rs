@@ -77,6 +77,12 @@ pub enum Endpoint {
     FacilitatorSettleHint,
     /// The kinds of payment that are settled.
     FacilitatorSupported,
+    /// Requirements, completed.
+    FacilitatorAccepts,
+    /// Whether the service is well, for clients of a facilitator.
+    FacilitatorHealth,
+    /// Which build answers.
+    FacilitatorVersion,
     /// The tenant's settlements, the newest first.
     Settlements,
     /// One settlement.
@@ -138,6 +144,8 @@ pub struct Row {
     pub alias: Option<&'static str>,
     /// Who.
     pub access: Access,
+    /// Whether the key may stand in the path: `/facilitator/k/{key}/…`.
+    pub url_key: bool,
     /// The largest body, in bytes.
     pub body_max: usize,
     /// The chapter of the documentation.
@@ -152,7 +160,7 @@ const BODY_MAX: usize = 16 * 1_024;
 
 const fn row(endpoint: Endpoint, method: Method, path: &'static str, access: Access, text: [&'static str; 2]) -> Row {
     let [tag, summary] = text;
-    Row { endpoint, method, path, alias: None, access, body_max: BODY_MAX, tag, summary }
+    Row { endpoint, method, path, alias: None, access, url_key: false, body_max: BODY_MAX, tag, summary }
 }
 
 const fn was(mut row: Row, alias: &'static str) -> Row {
@@ -170,6 +178,14 @@ const fn facilitator(endpoint: Endpoint, method: Method, access: Access, paths: 
     let [path, alias] = paths;
     let mut row = was(row(endpoint, method, path, access, ["Facilitator", summary]), alias);
     row.body_max = 64 * 1_024;
+    row.url_key = true;
+    row
+}
+
+/// A route of the same bases that takes no key.
+const fn open(endpoint: Endpoint, paths: Paths, summary: &'static str) -> Row {
+    let mut row = facilitator(endpoint, Method::Get, Access::Public, paths, summary);
+    row.url_key = false;
     row
 }
 
@@ -178,6 +194,9 @@ type Paths = [&'static str; 2];
 const VERIFY_PATHS: Paths = ["/facilitator/verify", "/v1/facilitator/verify"];
 const SETTLE_PATHS: Paths = ["/facilitator/settle", "/v1/facilitator/settle"];
 const SUPPORTED_PATHS: Paths = ["/facilitator/supported", "/v1/facilitator/supported"];
+const ACCEPTS_PATHS: Paths = ["/facilitator/accepts", "/v1/facilitator/accepts"];
+const HEALTH_PATHS: Paths = ["/facilitator/health", "/v1/facilitator/health"];
+const VERSION_PATHS: Paths = ["/facilitator/version", "/v1/facilitator/version"];
 
 /// All endpoints.
 pub const ENDPOINTS: &[Row] = &[
@@ -196,6 +215,9 @@ pub const ENDPOINTS: &[Row] = &[
         SUPPORTED_PATHS,
         "The kinds of payment that are settled",
     ),
+    facilitator(Endpoint::FacilitatorAccepts, Method::Post, VERIFY, ACCEPTS_PATHS, "Complete payment requirements"),
+    open(Endpoint::FacilitatorHealth, HEALTH_PATHS, "Whether the service is well"),
+    open(Endpoint::FacilitatorVersion, VERSION_PATHS, "Which build answers"),
     row(
         Endpoint::Settlements,
         Method::Get,
@@ -353,14 +375,17 @@ impl Routes {
         Ok(Self(router))
     }
 
-    /// What a path and a method name. One slash at the end is forgiven.
+    /// What a path and a method name. One slash at the end is forgiven. `url_key`: a key stood in the path,
+    /// which only some routes take.
     #[must_use]
-    pub fn find(&self, method: &str, path: &str) -> Route {
+    pub fn find(&self, method: &str, path: &str, url_key: bool) -> Route {
         let path = path.strip_suffix('/').filter(|rest| !rest.is_empty()).unwrap_or(path);
         let Ok(found) = self.0.at(path) else { return Route::Nowhere };
         let wanted = Method::parse(method);
-        match found.value.iter().find(|row| Some(row.method) == wanted) {
+        let mut rows = found.value.iter().filter(|row| row.url_key || !url_key);
+        match rows.clone().find(|row| Some(row.method) == wanted) {
             Some(row) => Route::Found(row, found.params.iter().map(|(_, value)| value.to_owned()).collect()),
+            None if rows.next().is_none() => Route::Nowhere,
             None => Route::OtherMethods(found.value.iter().map(|row| row.method).collect()),
         }
     }
@@ -371,7 +396,7 @@ mod tests {
     use super::*;
 
     fn found(method: &str, path: &str) -> Option<(Endpoint, Vec<String>)> {
-        match Routes::build().expect("a table without conflicts").find(method, path) {
+        match Routes::build().expect("a table without conflicts").find(method, path, false) {
             Route::Found(row, params) => Some((row.endpoint, params)),
             Route::OtherMethods(_) | Route::Nowhere => None,
         }
@@ -398,10 +423,25 @@ mod tests {
     #[test]
     fn another_method_is_not_another_path() {
         let routes = Routes::build().expect("a table without conflicts");
-        assert!(matches!(routes.find("GET", "/v1/verify"), Route::OtherMethods(methods) if methods == [Method::Post]));
-        assert!(matches!(routes.find("PUT", "/v1/admin/tenants"), Route::OtherMethods(methods) if methods.len() == 2));
+        let find = |method, path| routes.find(method, path, false);
+        assert!(matches!(find("GET", "/v1/verify"), Route::OtherMethods(methods) if methods == [Method::Post]));
+        assert!(matches!(find("PUT", "/v1/admin/tenants"), Route::OtherMethods(methods) if methods.len() == 2));
         for nowhere in ["/", "//", "/v1", "/v2/verify", "/v1/verify/x"] {
-            assert!(matches!(routes.find("GET", nowhere), Route::Nowhere), "{nowhere}");
+            assert!(matches!(find("GET", nowhere), Route::Nowhere), "{nowhere}");
         }
+    }
+
+    #[test]
+    fn a_key_in_the_path_opens_the_routes_of_the_protocol_only() {
+        let routes = Routes::build().expect("a table without conflicts");
+        let paths: Vec<&str> = ENDPOINTS.iter().filter(|row| row.url_key).map(|row| row.path).collect();
+        let of_protocol = ["verify", "verify", "settle", "settle", "supported", "accepts"];
+        assert_eq!(paths, of_protocol.map(|last| format!("/facilitator/{last}")));
+        for row in ENDPOINTS {
+            let found = routes.find(&row.method.to_string(), row.path, true);
+            assert_eq!(matches!(found, Route::Found(..)), row.url_key, "{}", row.path);
+        }
+        assert!(matches!(routes.find("GET", "/v1/verify", true), Route::Nowhere));
+        assert!(matches!(routes.find("DELETE", "/facilitator/verify", true), Route::OtherMethods(_)));
     }
 }

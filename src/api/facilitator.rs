@@ -9,12 +9,12 @@ use crate::network::Network;
 use crate::payment::Checks;
 use crate::payment::settlement::{Settlement, SettlementStatus};
 use crate::reason::Reason;
-use serde::Serialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
 use std::collections::BTreeMap;
 
 /// What both answers add for people: each rule and how it came out, and where the settlement is read.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Extra {
@@ -52,7 +52,7 @@ pub struct VerifyResponse {
 }
 
 /// The answer to `/settle`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct SettleResponse {
@@ -74,8 +74,9 @@ pub struct SettleResponse {
     /// Atomic units.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub amount: Option<String>,
-    /// For people.
-    pub extra: Extra,
+    /// For people. Of a success it is absent unless it is asked for ([`super::explain`]).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub extra: Option<Extra>,
 }
 
 /// One kind of payment that is settled.
@@ -90,18 +91,42 @@ pub struct Kind {
     pub scheme: &'static str,
     /// A name in version 1, CAIP-2 in version 2.
     pub network: &'static str,
-    /// What a server must put into its requirements.
+    /// What a server puts into its requirements.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub extra: Option<KindExtra>,
 }
 
-/// What a server must put into its requirements.
+/// What a server puts into its requirements.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct KindExtra {
     /// Who pays the fee of a Solana transaction.
-    pub fee_payer: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fee_payer: Option<String>,
+    /// The EIP-712 name of the network's asset (EVM).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<&'static str>,
+    /// The EIP-712 version of the network's asset (EVM).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<&'static str>,
+    /// Digits after the point of the network's asset (EVM).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub decimals: Option<u8>,
+}
+
+impl KindExtra {
+    /// What is said of a network's own asset, or of who pays its fees; `None` where there is nothing to say.
+    fn of(network: &Network, fee_payer: Option<String>) -> Option<Self> {
+        let domain = network.asset.eip712;
+        let extra = Self {
+            fee_payer,
+            name: domain.map(|(name, _)| name),
+            version: domain.map(|(_, version)| version),
+            decimals: domain.map(|_| network.asset.decimals),
+        };
+        (extra.fee_payer.is_some() || domain.is_some()).then_some(extra)
+    }
 }
 
 /// The answer to `/supported`.
@@ -125,7 +150,7 @@ pub fn supported(
 ) -> Supported {
     let mut kinds = Vec::new();
     for (network, fee_payer) in networks {
-        let extra = fee_payer.map(|fee_payer| KindExtra { fee_payer });
+        let extra = KindExtra::of(network, fee_payer);
         kinds.push(Kind { version: 2, scheme: "exact", network: network.caip2, extra: extra.clone() });
         if let Some(name) = network.v1_name {
             kinds.push(Kind { version: 1, scheme: "exact", network: name, extra });
@@ -165,8 +190,8 @@ pub fn reply(asked: &Asked, outcome: &Outcome) -> Option<Reply> {
         (Verb::Settle, Outcome::Taken(checks, reason, message, settlement)) => {
             refused(asked, payer, checks, (*reason, message), Some(settlement))
         }
-        (Verb::Settle, Outcome::Settled(settlement)) => settled(&asked.network_text, settlement, "", false),
-        (Verb::Settle, Outcome::External(settlement)) => settled(&asked.network_text, settlement, "", true),
+        (Verb::Settle, Outcome::Settled(settlement)) => settled(&asked.network_text, settlement, &found(asked, false)),
+        (Verb::Settle, Outcome::External(settlement)) => settled(&asked.network_text, settlement, &found(asked, true)),
         (Verb::Settle, Outcome::Valid(checks)) => {
             refused(asked, payer, checks, (Reason::InvalidPayload, "there is nothing to settle"), None)
         }
@@ -217,25 +242,36 @@ fn refused(
         transaction: settlement.and_then(|settlement| settlement.transaction.clone()).unwrap_or_default(),
         network: asked.network_text.clone(),
         amount: None,
-        extra: extra(checks, settlement, Some(refusal.0)),
+        extra: Some(extra(checks, settlement, Some(refusal.0))),
     };
     Reply::json(200, &body)
 }
 
-/// Another request has taken the wait over, or was given the success.
-#[must_use]
-pub fn taken(network_text: &str, settlement: &Settlement) -> Reply {
-    answered(
-        network_text,
-        settlement,
-        Some((Reason::DuplicateSettlement, "another request has taken this payment")),
-        false,
-    )
+/// What was found out about a payment that the Settler, or somebody else, has sent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Found {
+    /// A sentence about a failure; empty where there is none.
+    pub message: String,
+    /// Whether somebody else has sent the transaction.
+    pub external: bool,
+    /// Each rule that was looked at, with its outcome.
+    pub checks: Checks,
 }
 
-/// How a settlement stands, in the protocol's words; `message` is a sentence about a failure, or empty.
+fn found(asked: &Asked, external: bool) -> Found {
+    Found { message: String::new(), external, checks: asked.finding.checks() }
+}
+
+/// Another request has taken the wait over, or was given the success.
 #[must_use]
-pub fn settled(network_text: &str, settlement: &Settlement, message: &str, external: bool) -> Reply {
+pub fn taken(network_text: &str, settlement: &Settlement, found: &Found) -> Reply {
+    let refusal = (Reason::DuplicateSettlement, "another request has taken this payment");
+    answered(network_text, settlement, Some(refusal), &Found { external: false, ..found.clone() })
+}
+
+/// How a settlement stands, in the protocol's words.
+#[must_use]
+pub fn settled(network_text: &str, settlement: &Settlement, found: &Found) -> Reply {
     let reason = match settlement.status {
         SettlementStatus::Completed => None,
         // That it is pending is only said of what was sent.
@@ -243,11 +279,11 @@ pub fn settled(network_text: &str, settlement: &Settlement, message: &str, exter
         SettlementStatus::Pending => Some(Reason::SettlementPending),
         SettlementStatus::Failed => Some(settlement.reason.unwrap_or(Reason::EvmFailed)),
     };
-    let refusal = reason.map(|reason| (reason, if message.is_empty() { reason.doc() } else { message }));
-    answered(network_text, settlement, refusal, external)
+    let refusal = reason.map(|reason| (reason, if found.message.is_empty() { reason.doc() } else { &found.message }));
+    answered(network_text, settlement, refusal, found)
 }
 
-fn answered(network_text: &str, settlement: &Settlement, refusal: Option<(Reason, &str)>, external: bool) -> Reply {
+fn answered(network_text: &str, settlement: &Settlement, refusal: Option<(Reason, &str)>, found: &Found) -> Reply {
     let success = refusal.is_none();
     let body = SettleResponse {
         success,
@@ -257,33 +293,12 @@ fn answered(network_text: &str, settlement: &Settlement, refusal: Option<(Reason
         transaction: settlement.transaction.clone().unwrap_or_default(),
         network: network_text.to_owned(),
         amount: success.then(|| settlement.amount.clone()),
-        extra: Extra {
-            externally_settled: external.then_some(true),
-            ..extra(&Checks::none(), Some(settlement), refusal.map(|(reason, _)| reason))
-        },
+        extra: Some(Extra {
+            externally_settled: found.external.then_some(true),
+            ..extra(&found.checks, Some(settlement), refusal.map(|(reason, _)| reason))
+        }),
     };
     Reply::json(200, &body)
-}
-
-/// A body that is no payment: refused without counting anything.
-#[must_use]
-pub fn malformed(verb: Verb, network: &str, reason: Reason, message: &str) -> Reply {
-    Reply::json(200, &members(verb, network, reason, Some(message)))
-}
-
-/// The protocol's members of a refusal; errors of ours carry them too, so that a buyer reads a word and no key.
-#[must_use]
-pub fn members(verb: Verb, network: &str, reason: Reason, message: Option<&str>) -> Value {
-    let (mut members, member) = match verb {
-        Verb::Verify => (json!({"isValid": false, "invalidReason": reason}), "invalidMessage"),
-        Verb::Settle => {
-            (json!({"success": false, "errorReason": reason, "transaction": "", "network": network}), "errorMessage")
-        }
-    };
-    if let (Some(message), Some(map)) = (message, members.as_object_mut()) {
-        map.insert(member.to_owned(), message.into());
-    }
-    members
 }
 
 /// What a route takes, for whoever looks at it with a browser.
@@ -293,19 +308,7 @@ pub fn hint(path: &str) -> Reply {
         "endpoint": path,
         "method": "POST",
         "body": {"x402Version": "1 or 2", "paymentPayload": "what the buyer sent", "paymentRequirements": "what was asked for"},
-        "authorization": "Bearer x402_live_… or x402_test_…"
+        "authorization": "Bearer x402_live_… or x402_test_…; or a key of the kind 'url' in the path: /facilitator/k/{key}/…"
     });
     Reply::json(200, &body)
-}
-
-/// What a path under `/facilitator` wants, by its last part.
-#[must_use]
-pub fn verb_of(path: &str) -> Option<Verb> {
-    let path = path.strip_suffix('/').unwrap_or(path);
-    let last = path.rsplit_once("facilitator/").map(|(_, last)| last)?;
-    match last {
-        "verify" => Some(Verb::Verify),
-        "settle" => Some(Verb::Settle),
-        _ => None,
-    }
 }

@@ -8,10 +8,12 @@ use std::collections::BTreeMap;
 
 /// Headers that pages of other origins may read.
 const EXPOSED: &str = "X-Request-Id, RateLimit, RateLimit-Policy, X-RateLimit-Limit, X-RateLimit-Remaining, \
-X-RateLimit-Reset, Retry-After, Idempotent-Replayed, PAYMENT-REQUIRED, PAYMENT-RESPONSE, X-PAYMENT-RESPONSE";
+X-RateLimit-Reset, Retry-After, Idempotent-Replayed, X402-Settlement-Id, X402-Externally-Settled, X402-Checks, \
+Preference-Applied, PAYMENT-REQUIRED, PAYMENT-RESPONSE, X-PAYMENT-RESPONSE";
 
 /// Headers that pages of other origins may send.
-const ALLOWED: &str = "Authorization, Content-Type, Idempotency-Key, X-PAYMENT, PAYMENT-SIGNATURE";
+const ALLOWED: &str =
+    "Authorization, X-API-Key, X-Secret-Key, Content-Type, Idempotency-Key, Prefer, X-PAYMENT, PAYMENT-SIGNATURE";
 
 /// Headers of every answer: security, and CORS for anybody (keys travel in a header, never in a cookie).
 pub const ALWAYS: [(&str, &str); 9] = [
@@ -86,6 +88,13 @@ mod tests {
         assert_eq!(told["X-Request-Id"], "req_1");
         assert_eq!(told["X-Content-Type-Options"], "nosniff");
         assert_eq!(complete(&Reply::json(200, &()), "req_1")["Cache-Control"], "no-store");
+    }
+
+    #[test]
+    fn pages_of_other_origins_may_read_what_a_settlement_adds() {
+        for name in crate::api::explain::HEADERS {
+            assert!(EXPOSED.split(", ").any(|exposed| exposed == name), "{name}");
+        }
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //! only: `npm run generate` writes it, a test holds it, the Worker serves it.
 
 use super::endpoint::{Access, ENDPOINTS, Endpoint, Row};
-use super::{admin, chains, facilitator, health, problem, records, verify, whoami};
+use super::refusal::Expected;
+use super::{admin, chains, facilitator, health, problem, records, verify, version, whoami};
 use crate::ledger::usage;
 use crate::payment::Answer;
 use schemars::generate::SchemaSettings;
@@ -32,7 +33,11 @@ fn tenant_body(change: bool) -> Value {
             "description": "Default recipients by chain; on a change null removes one, for good. `derive` in an address's place: the next child of the operator's EVM_XPUB."
         },
         "limits": limits_body(),
-        "sanctions": {"enum": ["refuse", "report", null], "description": "What a payer on the sanctions list means."}
+        "sanctions": {"enum": ["refuse", "report", null], "description": "What a payer on the sanctions list means."},
+        "explain": {
+            "type": ["boolean", "null"],
+            "description": "Whether a settle's success holds `extra` in its body too, for every request; else only for those that send `Prefer: explain`."
+        }
     });
     let (name, value) = if change {
         ("status", json!({"enum": ["active", "suspended", "cancelled", null]}))
@@ -57,12 +62,46 @@ fn payment_body() -> Value {
     })
 }
 
+/// Either form; what of a list cannot be completed is left out of the answer.
+fn accepts_body() -> Value {
+    json!({
+        "type": "object",
+        "description": "A list of partial requirements (Faremeter), or a price (thirdweb).",
+        "anyOf": [
+            {"required": ["accepts"], "properties": {
+                "accepts": {"type": "array", "maxItems": 100},
+                "x402Version": {"enum": [1, 2, null]}
+            }},
+            {"required": ["price"], "properties": {
+                "accepts": {"type": "null"}, "price": {"type": ["string", "number", "object"]},
+                "network": {"type": "string"}
+            }}
+        ]
+    })
+}
+
+/// Requirements that are whole, in the form of the request.
+fn accepts_answer() -> Value {
+    json!({
+        "type": "object", "required": ["x402Version", "accepts"],
+        "properties": {
+            "x402Version": {"enum": [1, 2]},
+            "accepts": {"type": "array", "items": {"type": "object"}},
+            "error": {"type": "string", "description": "Which entries were left out, and why."}
+        }
+    })
+}
+
 fn key_body() -> Value {
     json!({
         "type": "object", "additionalProperties": false, "required": ["name", "environment"],
         "properties": {
             "name": {"type": "string", "minLength": 1, "maxLength": 200},
             "environment": {"enum": ["live", "test"]},
+            "kind": {
+                "enum": ["bearer", "url", null],
+                "description": "`bearer` (where absent): sent in a header. `url`: stands in the path, `/facilitator/k/{key}/…`, and may only verify and settle."
+            },
             "scopes": {"type": ["array", "null"], "minItems": 1, "items": {"enum": ["verify", "settle", "analytics", "manage"]}},
             "expires_at": {"type": ["string", "null"], "format": "date-time"}
         }
@@ -99,6 +138,9 @@ fn shapes(endpoint: Endpoint, make: &mut SchemaGenerator) -> (Option<Value>, u16
         Endpoint::FacilitatorSettle => (Some(payment_body()), 200, of::<facilitator::SettleResponse>(make)),
         Endpoint::FacilitatorVerifyHint | Endpoint::FacilitatorSettleHint => (None, 200, json!({"type": "object"})),
         Endpoint::FacilitatorSupported => (None, 200, of::<facilitator::Supported>(make)),
+        Endpoint::FacilitatorAccepts => (Some(accepts_body()), 200, accepts_answer()),
+        Endpoint::FacilitatorHealth => (None, 200, of::<health::Health>(make)),
+        Endpoint::FacilitatorVersion => (None, 200, of::<version::Version>(make)),
         Endpoint::Settlements => (None, 200, list(of::<crate::payment::settlement::Settlement>(make))),
         Endpoint::Settlement | Endpoint::HandOver => (None, 200, of::<crate::payment::settlement::Settlement>(make)),
         Endpoint::Whoami => (None, 200, of::<whoami::Whoami>(make)),
@@ -158,7 +200,49 @@ fn parameters(row: &Row) -> Vec<Value> {
         };
         all.push(json!({"name": "Idempotency-Key", "in": "header", "description": about, "schema": schema}));
     }
+    if row.endpoint == Endpoint::FacilitatorSettle {
+        let found = "`explain`: the body of a success holds `extra` too; `Preference-Applied` confirms it.";
+        all.push(json!({"name": "Prefer", "in": "header", "description": found, "schema": {"type": "string"}}));
+    }
     all
+}
+
+/// Headers of a settle's success.
+fn settled_headers() -> Value {
+    let text = |told: &str| json!({"description": told, "required": false, "schema": {"type": "string"}});
+    json!({
+        "X402-Settlement-Id": text("What `GET /v1/settlements/{id}` reads; on every success."),
+        "X402-Externally-Settled": text("`true` where somebody else has put the payment on the chain."),
+        "X402-Checks": text("Each rule and how it came out: a JSON list in base64; on every success."),
+        "Preference-Applied": text("`explain`, where it was asked for."),
+        "Idempotent-Replayed": text("`true` where the answer repeats what came under the same `Idempotency-Key`.")
+    })
+}
+
+/// The same routes with the key in the path: every answer is 200, a refusal in the members that the route's client reads.
+fn url_operation(row: &Row) -> Value {
+    let (member, kind) = match Expected::at(row.path) {
+        Some(Expected::Supported) => ("kinds", "array"),
+        Some(Expected::Accepts) => ("accepts", "array"),
+        Some(Expected::Settle) => ("success", "boolean"),
+        Some(Expected::Verify | Expected::Any) | None => ("isValid", "boolean"),
+    };
+    let mut parameters = parameters(row);
+    let told = "A key of the kind `url`.";
+    parameters.push(json!({"name": "key", "in": "path", "required": true, "description": told,
+        "schema": {"type": "string", "minLength": 1}}));
+    let schema = json!({"type": "object", "required": [member], "properties": {member: {"type": kind}}});
+    let mut operation = json!({
+        "operationId": format!("{:?}ByUrlKey", row.endpoint), "summary": format!("{}, with the key in the path", row.summary),
+        "description": format!("As `{}`. Every answer is 200; one that refuses holds the members of a problem besides.", row.path),
+        "tags": [row.tag], "security": [], "parameters": parameters,
+        "responses": {"200": {"description": "The answer, or a refusal.", "content": {"application/json": {"schema": schema}}}}
+    });
+    if let (true, Some(map)) = (row.method.has_body(), operation.as_object_mut()) {
+        let body = json!({"required": true, "content": {"application/json": {"schema": {"type": "object"}}}});
+        map.insert("requestBody".to_owned(), body);
+    }
+    operation
 }
 
 /// Statuses that an endpoint can answer besides its success.
@@ -183,16 +267,22 @@ fn operation(row: &Row, make: &mut SchemaGenerator) -> Value {
     let media = if response.is_null() { "text/html" } else { "application/json" };
     let schema = if response.is_null() { json!({"type": "string"}) } else { response };
     let mut responses = Map::new();
-    responses
-        .insert(success.to_string(), json!({"description": "The answer.", "content": {media: {"schema": schema}}}));
+    let headers = if row.endpoint == Endpoint::FacilitatorSettle { settled_headers() } else { json!({}) };
+    let content = json!({media: {"schema": schema}});
+    if row.endpoint == Endpoint::FacilitatorAccepts {
+        let found = "The answer to a price: a `PaymentRequired` of version 1.";
+        responses.insert("402".to_owned(), json!({"description": found, "content": content.clone()}));
+    }
+    let answer = json!({"description": "The answer.", "headers": headers, "content": content});
+    responses.insert(success.to_string(), answer);
     for status in faults(row) {
         let content = json!({"application/problem+json": {"schema": problem}});
         responses.insert(status.to_string(), json!({"description": "A problem (RFC 9457).", "content": content}));
     }
     let security = match row.access {
         Access::Public => json!([]),
-        Access::Key(_) => json!([{"apiKey": []}]),
-        Access::Either => json!([{"apiKey": []}, {}]),
+        Access::Key(_) => json!([{"apiKey": []}, {"apiKeyHeader": []}]),
+        Access::Either => json!([{"apiKey": []}, {"apiKeyHeader": []}, {}]),
         Access::Admin => json!([{"adminKey": []}]),
     };
     let mut operation = json!({
@@ -221,6 +311,10 @@ pub fn document() -> Value {
         if let Some(path) = path.as_object_mut() {
             path.insert(row.method.to_string().to_lowercase(), operation);
         }
+        if row.url_key && row.access != Access::Public {
+            let path = row.path.replacen("/facilitator/", "/facilitator/k/{key}/", 1);
+            paths.insert(path, json!({row.method.to_string().to_lowercase(): url_operation(row)}));
+        }
     }
     let schemas = make.take_definitions(true);
     json!({
@@ -235,6 +329,7 @@ pub fn document() -> Value {
             "schemas": schemas,
             "securitySchemes": {
                 "apiKey": {"type": "http", "scheme": "bearer", "description": "x402_live_… or x402_test_…"},
+                "apiKeyHeader": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "The same key, without `Authorization`; `X-Secret-Key` counts as well."},
                 "adminKey": {"type": "apiKey", "in": "header", "name": "X-Admin-Key"}
             }
         }

@@ -1,11 +1,9 @@
 //! A fault on the wire: RFC 9457 with our members.
 
 use super::body::CONTENT_ENCODING;
-use super::{Reply, facilitator};
+use super::{Reply, refusal};
 use crate::error::{Code, Fault, Retry};
 use crate::id::RequestId;
-use crate::ledger::payment::Verb;
-use crate::reason::Reason;
 use serde::Serialize;
 
 /// The body of every error answer.
@@ -83,9 +81,7 @@ pub fn reply(fault: &Fault, asked: Asked<'_>) -> Reply {
         upgrade_url: fault.upgrade.then(|| format!("{}/docs/tiers", asked.origin)),
     };
     let mut reply = Reply::json(status, &problem);
-    if let Some(verb) = facilitator::verb_of(asked.path) {
-        reply.body = with_members(&reply.body, verb, fault.code);
-    }
+    reply.body = refusal::with_members(reply.body, asked.path, fault.code, &fault.detail);
     reply.content_type = "application/problem+json";
     if let Some(seconds) = retry_after_s {
         reply = reply.with("Retry-After", seconds.to_string());
@@ -98,47 +94,6 @@ pub fn reply(fault: &Fault, asked: Asked<'_>) -> Reply {
         reply = reply.with("Accept-Encoding", "identity");
     }
     reply
-}
-
-/// Stock clients under `/facilitator` read the protocol's members, whatever the status.
-fn with_members(body: &str, verb: Verb, code: Code) -> String {
-    let reason = match code {
-        Code::QuotaExceeded => Reason::QuotaExceeded,
-        Code::RateLimited => Reason::RateLimited,
-        Code::TenantSuspended => Reason::TenantSuspended,
-        Code::IdempotencyConflict => Reason::IdentifierConflict,
-        Code::InvalidApiKey | Code::InsufficientScope => Reason::Unauthorized,
-        Code::LedgerUnavailable | Code::Misconfigured => Reason::FacilitatorUnavailable,
-        Code::InvalidJson | Code::InvalidRequest | Code::PayloadTooLarge | Code::UnsupportedMediaType => {
-            Reason::InvalidPayload
-        }
-        Code::InvalidAdminKey
-        | Code::IpNotAllowed
-        | Code::ChainNotEnabled
-        | Code::EnvironmentMismatch
-        | Code::NotFound
-        | Code::MethodNotAllowed
-        | Code::RecipientTaken
-        | Code::EmailTaken
-        | Code::SettlementNotOpen
-        | Code::InvalidTxHash
-        | Code::InvalidAmount
-        | Code::InvalidChain
-        | Code::RecipientNotRegistered
-        | Code::Internal
-        | Code::ChainUnavailable => match verb {
-            Verb::Verify => Reason::UnexpectedVerify,
-            Verb::Settle => Reason::UnexpectedSettle,
-        },
-    };
-    let (own, protocol) = (serde_json::from_str(body), facilitator::members(verb, "", reason, None));
-    match (own, protocol) {
-        (Ok(serde_json::Value::Object(mut all)), serde_json::Value::Object(members)) => {
-            all.extend(members);
-            serde_json::Value::Object(all).to_string()
-        }
-        _ => body.to_owned(),
-    }
 }
 
 #[cfg(test)]

@@ -14,6 +14,10 @@ use crate::payment::Check;
 use crate::payment::x402::{Payload, Payment};
 use crate::reason::Reason;
 use crate::time::UnixSeconds;
+use std::borrow::Cow;
+
+/// The hazard's name where no code at the payer's address could be read: how the signature is checked is open.
+pub const UNREAD_PAYER: &str = "unread_code_of_the_payer";
 
 /// What was signed, with every member of its type.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,15 +85,72 @@ impl Rules {
         Self { of_state: true, ..Self::default() }
     }
 
-    /// Notes a rule; answers whether it holds.
-    pub fn rule(&mut self, name: &str, holds: bool, reason: Reason, detail: impl Into<String>) -> bool {
-        let detail = detail.into();
+    /// Notes a rule with what was found; answers whether it holds.
+    pub fn rule(&mut self, name: &str, holds: bool, reason: Reason, found: impl Into<Found>) -> bool {
+        let detail = match found.into() {
+            Found::Fact(fact) => fact,
+            Found::Either(kept, _) if holds => kept.to_owned(),
+            Found::Either(_, broken) => broken.into_owned(),
+        };
         if !holds {
             self.refusal = Some((reason, detail.clone()));
         }
         self.checks.push(Check { name: name.to_owned(), passed: holds, detail });
         holds
     }
+}
+
+/// What was found when a rule was looked at. A rule's own wording ("the memo is extra.memo") says the opposite of
+/// what was found where it is broken, so there is no way to give one sentence of fixed text for both.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// A fact with its values, which reads right either way: "the payer holds 5".
+    Fact(String),
+    /// What is said where the rule holds, and where it is broken.
+    Either(&'static str, Cow<'static, str>),
+}
+
+impl From<String> for Found {
+    fn from(fact: String) -> Self {
+        Self::Fact(fact)
+    }
+}
+
+impl From<(&'static str, &'static str)> for Found {
+    fn from((kept, broken): (&'static str, &'static str)) -> Self {
+        Self::Either(kept, broken.into())
+    }
+}
+
+impl From<(&'static str, String)> for Found {
+    fn from((kept, broken): (&'static str, String)) -> Self {
+        Self::Either(kept, broken.into())
+    }
+}
+
+/// Characters of a text from outside that a sentence repeats.
+const QUOTED_MAX: usize = 80;
+
+/// A text from outside as a sentence names it: in quotes, and not longer than an address.
+pub(crate) fn quoted(text: &str) -> String {
+    format!("'{}'", text.chars().take(QUOTED_MAX).collect::<String>())
+}
+
+/// What is said of what the buyer accepted.
+pub(crate) const ACCEPTED: (&str, &str) =
+    ("the buyer accepted these requirements", "the buyer accepted other requirements than these");
+
+/// What is said of the schemes that both sides name.
+pub(crate) fn schemes(payment: &Payment) -> (&'static str, String) {
+    let (wanted, accepted) = (quoted(&payment.requirements.scheme), quoted(payment.accepted.scheme()));
+    let found = format!("the scheme is {wanted} in the requirements and {accepted} in the payment; 'exact' is served");
+    ("the scheme is exact on both sides", found)
+}
+
+/// What is said of the networks that both sides name.
+pub(crate) fn networks(payment: &Payment) -> (&'static str, String) {
+    let (wanted, accepted) = (quoted(&payment.requirements.network), quoted(payment.accepted.network()));
+    ("one network on both sides", format!("the network is {wanted} in the requirements and {accepted} in the payment"))
 }
 
 /// Who would send the transaction, and how: what is simulated is what is sent.

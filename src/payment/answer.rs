@@ -172,6 +172,12 @@ impl Checks {
     pub fn none() -> Self {
         Self::new(&[])
     }
+
+    /// The JSON list.
+    #[must_use]
+    pub fn json(&self) -> &str {
+        self.0.get()
+    }
 }
 
 impl PartialEq for Checks {

@@ -49,6 +49,8 @@ pub struct Requirements {
     pub fee_payer: Option<String>,
     /// `extra.memo`: what a Solana transaction must carry.
     pub memo: Option<String>,
+    /// `extra.verifyingContract`: the contract that is to check the signature (EVM), as JSON where it is no text.
+    pub verifying_contract: Option<String>,
 }
 
 /// An EIP-3009 authorization with its signature, as written.
@@ -165,16 +167,22 @@ pub fn read(body: &Body<'_>) -> Result<Payment, Malformed> {
     }
     let payload: Option<PaymentPayload<'_>> = object(members.payment_payload);
     let version = version(members.version, payload.and_then(|payload| payload.version));
-    let version =
-        version.ok_or_else(|| malformed(Reason::InvalidVersion, "x402Version must be 1 or 2, and one only"))?;
-    let told = "paymentRequirements needs scheme, network, amount, asset and payTo";
-    let requirements = wanted.and_then(|wanted| requirements(&wanted, version));
-    let requirements = requirements.ok_or_else(|| malformed(Reason::InvalidRequirements, told))?;
-    let payload = payload.ok_or_else(|| malformed(Reason::InvalidPayload, "paymentPayload must be an object"))?;
+    let version = version
+        .ok_or_else(|| malformed(Reason::InvalidVersion, "x402Version is missing, not 1 or 2, or two that differ"))?;
+    let requirements = match wanted {
+        Some(wanted) => requirements(&wanted, version).ok_or_else(|| {
+            let names = missing(&wanted, version).join(", ");
+            malformed(Reason::InvalidRequirements, &format!("paymentRequirements lacks {names}, or they are no text"))
+        })?,
+        None => return Err(malformed(Reason::InvalidRequirements, "paymentRequirements is missing, or no object")),
+    };
+    let payload =
+        payload.ok_or_else(|| malformed(Reason::InvalidPayload, "paymentPayload is missing, or no object"))?;
     let accepted = accepted(&payload, version)
         .ok_or_else(|| malformed(Reason::InvalidPayload, "paymentPayload does not say what was accepted"))?;
     let inner: Option<Signed<'_>> = object(payload.payload);
-    let inner = inner.ok_or_else(|| malformed(Reason::InvalidPayload, "paymentPayload.payload must be an object"))?;
+    let inner =
+        inner.ok_or_else(|| malformed(Reason::InvalidPayload, "paymentPayload.payload is missing, or no object"))?;
     let resource = match version {
         Version::One => wanted.and_then(|wanted| text(wanted.resource)),
         Version::Two => object(payload.resource).and_then(|resource: Resource<'_>| text(resource.url)),
@@ -198,11 +206,29 @@ fn version(outer: Raw<'_>, inner: Raw<'_>) -> Option<Version> {
     }
 }
 
+/// The requirements' members that must be there and are not, or are no text.
+fn missing(wanted: &Wanted<'_>, version: Version) -> Vec<&'static str> {
+    let (name, amount) = amount(wanted, version);
+    let all = [
+        ("scheme", wanted.scheme),
+        ("network", wanted.network),
+        (name, amount),
+        ("asset", wanted.asset),
+        ("payTo", wanted.pay_to),
+    ];
+    all.into_iter().filter(|(_, raw)| text(*raw).is_none()).map(|(name, _)| name).collect()
+}
+
+/// The member that holds the amount, by its version's name.
+const fn amount<'a>(wanted: &Wanted<'a>, version: Version) -> (&'static str, Raw<'a>) {
+    match version {
+        Version::One => ("maxAmountRequired", wanted.max_amount_required),
+        Version::Two => ("amount", wanted.amount),
+    }
+}
+
 fn requirements(wanted: &Wanted<'_>, version: Version) -> Option<Requirements> {
-    let amount = match version {
-        Version::One => wanted.max_amount_required,
-        Version::Two => wanted.amount,
-    };
+    let (_, amount) = amount(wanted, version);
     let extra: Extra<'_> = object(wanted.extra).unwrap_or_default();
     Some(Requirements {
         scheme: text(wanted.scheme)?,
@@ -214,6 +240,7 @@ fn requirements(wanted: &Wanted<'_>, version: Version) -> Option<Requirements> {
         version: text(extra.version),
         fee_payer: text(extra.fee_payer),
         memo: text(extra.memo),
+        verifying_contract: extra.verifying_contract.map(|raw| text(Some(raw)).unwrap_or_else(|| raw.get().to_owned())),
     })
 }
 
@@ -254,14 +281,14 @@ fn identifier(payload: &PaymentPayload<'_>) -> Result<Option<String>, &'static s
     let info: Identifier<'_> = extension.and_then(|one: Extension<'_>| object(one.info)).unwrap_or_default();
     if info.id.is_none() {
         let required = info.required.is_some_and(|required| required.get() == "true");
-        return if required { Err("a payment identifier is required") } else { Ok(None) };
+        return if required { Err("a payment identifier is required, and there is none") } else { Ok(None) };
     }
     let is_id = |id: &String| {
         (16..=128).contains(&id.len())
             && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')
     };
     let id = text(info.id).filter(is_id);
-    id.map(Some).ok_or("a payment identifier is 16 to 128 letters, digits, '_' and '-'")
+    id.map(Some).ok_or("the payment identifier is not 16 to 128 letters, digits, '_' and '-'")
 }
 
 #[cfg(test)]
@@ -320,6 +347,11 @@ mod tests {
         check(&|body| body["paymentRequirements"] = json!([]), Reason::InvalidRequirements);
         check(&|body| body["paymentRequirements"]["payTo"] = json!(""), Reason::InvalidRequirements);
         check(&|body| body["paymentRequirements"]["amount"] = json!(1000), Reason::InvalidRequirements);
+        let mut bare = first();
+        bare["paymentRequirements"] = json!({"scheme": "exact", "network": "base", "amount": "1"});
+        let found = read(&bare).map_err(|malformed| malformed.message);
+        let want = "paymentRequirements lacks maxAmountRequired, asset, payTo, or they are no text";
+        assert_eq!(found, Err(want.to_owned()));
         check(&|body| body["paymentPayload"]["accepted"] = Value::Null, Reason::InvalidPayload);
         for info in
             [json!({"id": "short"}), json!({"id": "a payment of today"}), json!({"id": 7}), json!({"required": true})]

@@ -13,7 +13,7 @@ use crate::id::{KeyId, TenantId};
 use crate::ledger::load::VALUE_BYTES_MAX;
 use crate::network::{Environment, Network};
 use crate::sql::directory as sql;
-use crate::tenant::key::KeyHash;
+use crate::tenant::key::{KeyHash, Kind};
 use crate::tenant::{Key, Scope, Tenant};
 use crate::time::UnixMillis;
 pub(crate) use recipients::{create_recipient, next_child, recipients, register_first_use, remove_recipient};
@@ -173,6 +173,7 @@ pub(crate) async fn tenants(db: &D1Database, page: &Page) -> Result<Vec<TenantVi
 pub(crate) struct KeyToPut<'a> {
     pub(crate) id: KeyId,
     pub(crate) environment: Environment,
+    pub(crate) kind: Kind,
     pub(crate) name: &'a str,
     pub(crate) hash: KeyHash,
     pub(crate) scopes: &'a [Scope],
@@ -196,6 +197,7 @@ fn key_statement(
         Bind::Text(&scopes),
         Bind::Ms(now),
         key.expires_at.map_or(Bind::Maybe(None), Bind::Ms),
+        Bind::Text(key.kind.name()),
     ];
     statement(db, sql::KEY_PUT, &bind)
 }
@@ -224,6 +226,7 @@ pub(crate) async fn create_tenant(
         Bind::Maybe(tenant.region),
         Bind::Text(&limits),
         Bind::Text(tenant.sanctions.name()),
+        Bind::Number(tenant.explain.into()),
         Bind::Ms(now),
         Bind::Ms(now),
     ];
@@ -259,6 +262,7 @@ pub(crate) async fn change_tenant(
         Bind::Maybe(change.status.map(crate::tenant::TenantStatus::name)),
         Bind::Text(&limits),
         Bind::Maybe(change.sanctions.map(crate::verdict::SanctionsPolicy::name)),
+        change.explain.map_or(Bind::Maybe(None), |explain| Bind::Number(explain.into())),
         Bind::Ms(now),
         Bind::Text(&text),
     ];

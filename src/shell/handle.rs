@@ -11,7 +11,7 @@ use super::health;
 use super::http::Incoming;
 use super::response::Outgoing;
 use crate::api::endpoint::Endpoint;
-use crate::api::{Reply, docs};
+use crate::api::{Reply, docs, version};
 use crate::error::Fault;
 use std::rc::Rc;
 use worker::Context;
@@ -29,7 +29,9 @@ pub(crate) async fn dispatch(app: &Rc<App>, context: &Rc<Context>, incoming: Inc
         Endpoint::FacilitatorVerify => return facilitator::verify(app, context, &incoming).await,
         Endpoint::FacilitatorVerifyHint | Endpoint::FacilitatorSettleHint => return Ok(facilitator::hint(&incoming)),
         Endpoint::FacilitatorSettle => return facilitator::settle(app, context, incoming).await,
-        Endpoint::FacilitatorSupported => facilitator::supported(app, context, &incoming).await?,
+        Endpoint::FacilitatorSupported => return facilitator::supported(app, context, &incoming).await,
+        Endpoint::FacilitatorAccepts => return facilitator::accepts(app, context, &incoming).await,
+        Endpoint::FacilitatorVersion => Reply::json(200, &version::Version::OWN),
         Endpoint::Settlements => return account::settlements(app, &incoming).await,
         Endpoint::Settlement => return account::settlement(app, &incoming).await,
         Endpoint::HandOver => return account::hand_over(app, &incoming).await,
@@ -38,7 +40,9 @@ pub(crate) async fn dispatch(app: &Rc<App>, context: &Rc<Context>, incoming: Inc
         Endpoint::Usage => return account::usage(app, context, &incoming).await,
         Endpoint::SupportedChains => return account::chains(app, context, &incoming).await,
         Endpoint::Whoami => return account::whoami(app, &incoming).await,
-        Endpoint::Health => Reply::json(200, &health::health(Rc::clone(app), context, incoming.now).await),
+        Endpoint::Health | Endpoint::FacilitatorHealth => {
+            Reply::json(200, &health::health(Rc::clone(app), context, incoming.now).await)
+        }
         Endpoint::OpenApi => Reply {
             status: 200,
             content_type: "application/json",

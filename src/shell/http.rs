@@ -5,21 +5,23 @@ use super::app::{self, App};
 use super::response::Outgoing;
 use super::{handle, isolate, log};
 use crate::api::body;
+use crate::api::credentials::Credentials;
 use crate::api::endpoint::{Access, Endpoint, Method, Route, Row};
+use crate::api::place::Place;
 use crate::api::problem::{self, Asked};
 use crate::api::target::Target;
-use crate::api::{Reply, headers};
+use crate::api::{Reply, explain, headers};
 use crate::error::{Code, Fault};
 use crate::id::RequestId;
 use crate::ledger::admission::invalid_key;
-use crate::tenant::key::{self, Caller};
+use crate::tenant::key::Caller;
 use crate::time::UnixMillis;
 use futures_util::StreamExt;
 use std::rc::Rc;
 use worker::{Context, Env, Request, web_sys};
 
-/// The platform logs every invocation by itself; we add a line to those that
-/// failed, or took this long.
+/// The platform's own log of invocations is off, because it holds URLs, and a URL may hold a key:
+/// requests that failed, or took this long, are logged here.
 const SLOW_MS: u64 = 1_000;
 
 /// One request, as far as it is read.
@@ -36,7 +38,9 @@ pub(crate) struct Incoming {
     pub(crate) caller: Option<Caller>,
     /// The `Idempotency-Key`.
     pub(crate) idempotency_key: Option<String>,
-    /// The path as asked for.
+    /// Whether the request asks for our additions in the body of a settle's success.
+    pub(crate) explain: bool,
+    /// The path as asked for, without a key.
     pub(crate) path: String,
     /// This request.
     pub(crate) request_id: RequestId,
@@ -70,6 +74,7 @@ pub(crate) async fn serve(mut request: Request, env: Env, context: Context) -> w
     let request_id = app::request_id(now);
     let url = request.inner().url();
     let Target { origin: request_origin, path, query } = Target::of(&url);
+    let place = Place::of(path);
     let method = request.inner().method();
     #[cfg(x402_bench)]
     if path.starts_with("/bench/") {
@@ -88,8 +93,8 @@ pub(crate) async fn serve(mut request: Request, env: Env, context: Context) -> w
     let outcome = match App::new(env, request_origin) {
         Ok(app) => {
             let app = Rc::new(app);
-            let asked = Asked { origin: &app.origin, path, request_id };
-            match admit(&mut request, &app, query, asked, now).await {
+            let asked = Asked { origin: &app.origin, path: &place.shown, request_id };
+            match admit(&mut request, &app, (&place, query), asked, now).await {
                 Ok(incoming) => {
                     let row = incoming.row;
                     let result = handle::dispatch(&app, &context, incoming).await;
@@ -101,7 +106,7 @@ pub(crate) async fn serve(mut request: Request, env: Env, context: Context) -> w
                 }
             }
         }
-        Err(fault) => (refuse(&fault, Asked { origin: request_origin, path, request_id }).into(), None),
+        Err(fault) => (refuse(&fault, Asked { origin: request_origin, path: &place.shown, request_id }).into(), None),
     };
     let (outgoing, row): (Outgoing, _) = outcome;
     let (status, ms) = (outgoing.status(), app::now().since(now));
@@ -117,6 +122,7 @@ pub(crate) async fn serve(mut request: Request, env: Env, context: Context) -> w
         ];
         log::line("request", &fields);
     }
+    let outgoing = if place.key.is_some() { outgoing.always_ok()? } else { outgoing };
     outgoing.into_response(request_id, method == "HEAD")
 }
 
@@ -147,11 +153,11 @@ fn plain(fault: Fault) -> Refusal {
 async fn admit(
     request: &mut Request,
     app: &App,
-    query: &str,
+    (place, query): (&Place<'_>, &str),
     asked: Asked<'_>,
     now: UnixMillis,
 ) -> Result<Incoming, Refusal> {
-    let (row, params) = route(&request.inner().method(), asked.path)?;
+    let (row, params) = route(&request.inner().method(), place)?;
     let headers = request.headers();
     let header = |name: &str| headers.get(name).ok().flatten();
     let length = header("content-length").map(|text| text.parse::<u64>().unwrap_or(u64::MAX));
@@ -160,23 +166,29 @@ async fn admit(
         return Err(plain(too_large(row)));
     }
     let (content_type, content_encoding) = (header("content-type"), header("content-encoding"));
-    let authorization = header("authorization");
+    let takes_key = matches!(row.access, Access::Key(_) | Access::Either);
+    let keys = ["authorization", "x-api-key", "x-secret-key"].map(|name| if takes_key { header(name) } else { None });
+    let [authorization, api_key, secret_key] = keys.each_ref().map(Option::as_deref);
+    let credentials = Credentials { path: place.key.as_deref(), authorization, api_key, secret_key };
     let admin_key = if row.access == Access::Admin { header("x-admin-key") } else { None };
     let idempotency_key = header("idempotency-key");
+    let settles = row.endpoint == Endpoint::FacilitatorSettle;
+    let explain = settles && header("prefer").is_some_and(|prefer| explain::is_preferred(&prefer));
     let body = if row.method.has_body() { read(request, row, length).await.map_err(plain)? } else { Vec::new() };
     if !body.is_empty() {
         body::media(content_type.as_deref(), content_encoding.as_deref()).map_err(plain)?;
     }
     let caller = match row.access {
         Access::Public => None,
-        Access::Either if authorization.is_none() => None,
+        Access::Either if credentials.is_none() => None,
         Access::Admin => {
             if !app.settings.is_admin_key(admin_key.as_deref().unwrap_or("")) {
                 return Err(plain(Fault::new(Code::InvalidAdminKey, "the admin key is missing or not valid")));
             }
             None
         }
-        Access::Key(_) | Access::Either => Some(who(authorization.as_deref(), app).map_err(plain)?),
+        // A forged key ends here, without I/O.
+        Access::Key(_) | Access::Either => Some(credentials.caller(app.settings.peppers()).map_err(plain)?),
     };
     body::text(&body).map_err(plain)?;
     Ok(Incoming {
@@ -186,6 +198,7 @@ async fn admit(
         body,
         caller,
         idempotency_key,
+        explain,
         path: asked.path.to_owned(),
         request_id: asked.request_id,
         now,
@@ -193,9 +206,9 @@ async fn admit(
     })
 }
 
-fn route(method: &str, path: &str) -> Result<(&'static Row, Vec<String>), Refusal> {
+fn route(method: &str, place: &Place<'_>) -> Result<(&'static Row, Vec<String>), Refusal> {
     let routes = isolate::routes().ok_or_else(|| plain(Fault::internal("the route table conflicts")))?;
-    match routes.find(method, path) {
+    match routes.find(method, &place.route, place.key.is_some()) {
         Route::Found(row, params) => Ok((row, params)),
         Route::Nowhere => Err(plain(Fault::new(Code::NotFound, "no such route"))),
         Route::OtherMethods(methods) => {
@@ -208,15 +221,6 @@ fn route(method: &str, path: &str) -> Result<(&'static Row, Vec<String>), Refusa
             Err((Fault::new(Code::MethodNotAllowed, format!("this route takes {allow}")), allow))
         }
     }
-}
-
-/// Whom the request's key names. A forged key ends here, without I/O.
-fn who(authorization: Option<&str>, app: &App) -> Result<Caller, Fault> {
-    let (scheme, key) = authorization.and_then(|value| value.split_once(' ')).ok_or_else(invalid_key)?;
-    if !scheme.eq_ignore_ascii_case("bearer") {
-        return Err(invalid_key());
-    }
-    key::read(key.trim(), app.settings.peppers()).ok_or_else(invalid_key)
 }
 
 fn too_large(row: &Row) -> Fault {

@@ -159,6 +159,7 @@ impl TenantLedger {
             | Ask::Settlement { .. }
             | Ask::Settlements { .. }
             | Ask::Account { .. }
+            | Ask::Payees { .. }
             | Ask::Record { .. }
             | Ask::List { .. }
             | Ask::Flush => {}
@@ -177,6 +178,7 @@ impl TenantLedger {
             Ask::Settlement { key, id } => self.settlement(key, *id, now),
             Ask::Settlements { key, filter, page } => self.settlements(key, filter, page, now),
             Ask::Account { key, view, off } => self.account(key, *view, off, now),
+            Ask::Payees { key, wanted, off } => self.payees(key, wanted, off, now),
             Ask::Record { key, id } => self.record(key, *id, now),
             Ask::List { key } => self.list(key, now).await,
             Ask::Flush => self.flush(now).await,

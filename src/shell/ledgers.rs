@@ -2,10 +2,12 @@
 
 use super::app::{self, App};
 use super::isolate::{self, Attempt, Refused};
+use crate::api::facilitator::Found;
 use crate::api::records::Page;
-use crate::api::{Reply, headers};
+use crate::api::{Reply, explain, headers};
 use crate::error::{Code, Fault};
 use crate::id::{RequestId, SettlementId, TenantId, VerificationId};
+use crate::ledger::payee::Wanted;
 use crate::ledger::{book, payment};
 use crate::network::Environment;
 use crate::payment::settlement::Filter;
@@ -72,6 +74,8 @@ pub(crate) enum Ask {
     Settlements { key: KeyHash, filter: Filter, page: Page },
     /// Read the account; `off` names chains that the registry check has switched off.
     Account { key: KeyHash, view: View, off: Vec<String> },
+    /// Say who may be paid for requirements; `off` as above.
+    Payees { key: KeyHash, wanted: Vec<Wanted>, off: Vec<String> },
     /// Read a record.
     Record { key: KeyHash, id: VerificationId },
     /// Let a key list records, and ship them first.
@@ -93,11 +97,10 @@ pub(crate) struct Deliver {
     pub(crate) settlement: SettlementId,
     /// The network as the request wrote it.
     pub(crate) network_text: String,
-    /// A sentence about a failure.
-    #[serde(rename = "told")]
-    pub(crate) message: String,
-    /// Whether somebody else has sent the transaction.
-    pub(crate) external: bool,
+    /// What was found out about it.
+    pub(crate) found: Found,
+    /// Whether the request asks for our additions in the body of a success.
+    pub(crate) explain: bool,
 }
 
 /// Whose delivery is open again: the settlement, or where its answer was lost the payment's.
@@ -211,6 +214,20 @@ impl LedgerResponse {
         Ok(Self(copy))
     }
 
+    /// The same answer with status 200, whatever it says.
+    ///
+    /// # Errors
+    /// Where the platform refuses to copy the answer.
+    pub(crate) fn always_ok(self) -> worker::Result<Self> {
+        let init = web_sys::ResponseInit::new();
+        init.set_status(200);
+        init.set_headers(self.0.headers().as_ref());
+        let copy = web_sys::Response::new_with_opt_readable_stream_and_init(self.0.body().as_ref(), &init)?;
+        copy.headers().set("Content-Type", "application/json")?;
+        copy.headers().delete("WWW-Authenticate")?;
+        Ok(Self(copy))
+    }
+
     /// Takes out which settlement's success this answer gives away, if it does.
     ///
     /// # Errors
@@ -219,8 +236,8 @@ impl LedgerResponse {
         let handed = self.0.headers().get(HANDED_OVER).ok().flatten();
         let handed = handed.as_deref().and_then(SettlementId::parse);
         let mut headers = self.rates();
-        let replayed = self.0.headers().get(REPLAYED).ok().flatten();
-        headers.extend(replayed.map(|text| (REPLAYED, text)));
+        let own = [REPLAYED].into_iter().chain(explain::HEADERS);
+        headers.extend(own.filter_map(|name| Some((name, self.0.headers().get(name).ok().flatten()?))));
         let status = self.status();
         let content_type = if status == 200 { "application/json" } else { "application/problem+json" };
         Ok((Reply { status, content_type, body: self.text().await?, headers }, handed))

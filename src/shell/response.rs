@@ -39,6 +39,25 @@ impl Outgoing {
         }
     }
 
+    /// The same with status 200 where it is a fault: a client of a URL with a key in it puts that URL into
+    /// what it says of other statuses, and shops show that to buyers. The body says what is wrong.
+    ///
+    /// # Errors
+    /// Where the platform refuses to copy a ledger's answer.
+    pub(crate) fn always_ok(self) -> worker::Result<Self> {
+        if self.status() < 400 {
+            return Ok(self);
+        }
+        Ok(match self {
+            Self::Made(mut reply) => {
+                (reply.status, reply.content_type) = (200, "application/json");
+                reply.headers.retain(|(name, _)| *name != "WWW-Authenticate");
+                Self::Made(reply)
+            }
+            Self::Passed(told) => Self::Passed(told.always_ok()?),
+        })
+    }
+
     /// The response to the caller; `head` leaves the body out.
     ///
     /// # Errors

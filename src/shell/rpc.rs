@@ -44,7 +44,7 @@ thread_local! {
 pub(crate) struct Observation {
     /// The story that counts; `None` where no provider gave a usable answer.
     pub(crate) trace: Option<Trace>,
-    /// How many reading the same.
+    /// How many answered the same.
     pub(crate) agreed: usize,
     /// What was read of the parties by the way.
     pub(crate) screening: Screening,

@@ -1,6 +1,7 @@
 //! API keys: the key carries its tenant, and its tag is checked in process.
 //!
-//! `x402_live_` or `x402_test_`, then base58 of exactly 44 bytes: tenant (12) ‖
+//! A prefix that names the kind and the environment (`x402_live_`, `x402_test_`,
+//! `x402_url_live_`, `x402_url_test_`), then base58 of exactly 44 bytes: tenant (12) ‖
 //! secret (24) ‖ tag (8). The tag is the first 8 bytes of HMAC-SHA256 under the
 //! service's pepper over the prefix, the tenant and the secret.
 
@@ -75,16 +76,50 @@ pub struct Caller {
     pub hash: KeyHash,
 }
 
-const fn prefix(environment: Environment) -> &'static str {
-    match environment {
-        Environment::Live => "x402_live_",
-        Environment::Test => "x402_test_",
+/// Where a key is sent. A key of one kind is no key in the other's place.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// In a header, on every route that takes keys.
+    #[default]
+    Bearer,
+    /// In the path, under `/facilitator/k/` only: for packages that can name a URL and no header.
+    Url,
+}
+
+impl Kind {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Bearer, Self::Url];
+
+    /// The name on the wire.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Bearer => "bearer",
+            Self::Url => "url",
+        }
+    }
+
+    /// Reads the name.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == text)
     }
 }
 
-fn mac(pepper: &[u8; 32], environment: Environment, named: &[u8]) -> Option<Hmac<Sha256>> {
+const fn prefix(kind: Kind, environment: Environment) -> &'static str {
+    match (kind, environment) {
+        (Kind::Bearer, Environment::Live) => "x402_live_",
+        (Kind::Bearer, Environment::Test) => "x402_test_",
+        (Kind::Url, Environment::Live) => "x402_url_live_",
+        (Kind::Url, Environment::Test) => "x402_url_test_",
+    }
+}
+
+fn mac(pepper: &[u8; 32], prefix: &str, named: &[u8]) -> Option<Hmac<Sha256>> {
     let mut mac = <Hmac<Sha256> as KeyInit>::new_from_slice(pepper).ok()?;
-    mac.update(prefix(environment).as_bytes());
+    mac.update(prefix.as_bytes());
     mac.update(named);
     Some(mac)
 }
@@ -93,24 +128,25 @@ fn mac(pepper: &[u8; 32], environment: Environment, named: &[u8]) -> Option<Hmac
 #[must_use]
 pub fn issue(
     tenant: TenantId,
-    environment: Environment,
+    (kind, environment): (Kind, Environment),
     secret: [u8; SECRET_BYTES],
     peppers: &[[u8; 32]],
 ) -> Option<String> {
+    let prefix = prefix(kind, environment);
     let mut bytes = Vec::with_capacity(KEY_BYTES);
     bytes.extend_from_slice(&tenant.0);
     bytes.extend_from_slice(&secret);
-    let tag = mac(peppers.first()?, environment, &bytes)?.finalize().into_bytes();
+    let tag = mac(peppers.first()?, prefix, &bytes)?.finalize().into_bytes();
     bytes.extend(tag.iter().take(TAG_BYTES));
-    Some(format!("{}{}", prefix(environment), bs58::encode(bytes).into_string()))
+    Some(format!("{prefix}{}", bs58::encode(bytes).into_string()))
 }
 
 /// Reads a key and checks its tag under every pepper, in constant time. `None`
-/// for whatever is not a key that this service has issued.
+/// for whatever is not a key of this kind that this service has issued.
 #[must_use]
-pub fn read(text: &str, peppers: &[[u8; 32]]) -> Option<Caller> {
+pub fn read(text: &str, kind: Kind, peppers: &[[u8; 32]]) -> Option<Caller> {
     let (environment, encoded) =
-        Environment::ALL.into_iter().find_map(|each| text.strip_prefix(prefix(each)).map(|rest| (each, rest)))?;
+        Environment::ALL.into_iter().find_map(|each| text.strip_prefix(prefix(kind, each)).map(|rest| (each, rest)))?;
     if encoded.len() > TEXT_MAX {
         return None;
     }
@@ -118,7 +154,7 @@ pub fn read(text: &str, peppers: &[[u8; 32]]) -> Option<Caller> {
     let (named, tag) = bytes.split_at(TENANT_BYTES + SECRET_BYTES);
     let genuine = peppers
         .iter()
-        .filter_map(|pepper| mac(pepper, environment, named))
+        .filter_map(|pepper| mac(pepper, prefix(kind, environment), named))
         .any(|mac| mac.verify_truncated_left(tag).is_ok());
     let canonical = bs58::encode(bytes).into_string() == encoded;
     let tenant = named.first_chunk::<TENANT_BYTES>().copied()?;
@@ -133,8 +169,16 @@ mod tests {
     const OLD: [u8; 32] = [1; 32];
     const NEW: [u8; 32] = [2; 32];
 
+    fn key_of(kind: Kind, environment: Environment) -> String {
+        issue(TenantId([7; 12]), (kind, environment), [9; 24], &[OLD]).expect("a pepper is given")
+    }
+
     fn key(environment: Environment) -> String {
-        issue(TenantId([7; 12]), environment, [9; 24], &[OLD]).expect("a pepper is given")
+        key_of(Kind::Bearer, environment)
+    }
+
+    fn read(text: &str, peppers: &[[u8; 32]]) -> Option<Caller> {
+        super::read(text, Kind::Bearer, peppers)
     }
 
     #[test]
@@ -165,8 +209,20 @@ mod tests {
 
     #[test]
     fn another_prefix_makes_another_key() {
-        let text = key(Environment::Live).replace("live", "test");
-        assert_eq!(read(&text, &[OLD]), None);
+        let text = key(Environment::Live);
+        assert_eq!(read(&text.replace("live", "test"), &[OLD]), None);
+        assert_eq!(super::read(&text.replace("x402_", "x402_url_"), Kind::Url, &[OLD]), None);
+    }
+
+    #[test]
+    fn a_key_of_one_kind_is_none_of_the_other() {
+        for environment in Environment::ALL {
+            let (bearer, url) = (key(environment), key_of(Kind::Url, environment));
+            assert!(url.starts_with("x402_url_"), "{url}");
+            assert_eq!(super::read(&url, Kind::Url, &[OLD]).map(|caller| caller.environment), Some(environment));
+            assert_eq!(super::read(&url, Kind::Bearer, &[OLD]), None);
+            assert_eq!(super::read(&bearer, Kind::Url, &[OLD]), None);
+        }
     }
 
     #[test]
@@ -188,13 +244,15 @@ mod tests {
     proptest! {
         #[test]
         fn what_was_issued_reads_back(tenant in any::<[u8; 12]>(), secret in any::<[u8; 24]>(), pepper in any::<[u8; 32]>()) {
-            let text = issue(TenantId(tenant), Environment::Test, secret, &[pepper]).expect("a pepper is given");
+            let of = (Kind::Bearer, Environment::Test);
+            let text = issue(TenantId(tenant), of, secret, &[pepper]).expect("a pepper is given");
             prop_assert_eq!(read(&text, &[pepper]).map(|caller| caller.tenant), Some(TenantId(tenant)));
         }
 
         #[test]
-        fn no_text_is_a_key_by_chance(text in "(x402_(live|test)_)?.{0,80}") {
+        fn no_text_is_a_key_by_chance(text in "(x402_(url_)?(live|test)_)?.{0,80}") {
             prop_assert_eq!(read(&text, &[OLD]), None);
+            prop_assert_eq!(super::read(&text, Kind::Url, &[OLD]), None);
         }
     }
 }

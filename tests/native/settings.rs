@@ -39,6 +39,22 @@ fn every_environment_binds_all_that_the_worker_reaches() {
 }
 
 #[test]
+fn no_environment_lets_the_platform_log_urls() {
+    for (name, env) in environments() {
+        let observability = env.get("observability").unwrap_or_else(|| panic!("{name} says nothing of logs"));
+        let logs = observability.get("logs").and_then(|logs| logs.get("invocation_logs")).and_then(Value::as_bool);
+        assert_eq!(
+            logs,
+            Some(false),
+            "{name}: the platform's line of a request holds its URL, and a URL may hold a key"
+        );
+        let traces = observability.get("traces").and_then(|traces| traces.get("enabled")).and_then(Value::as_bool);
+        assert!(traces != Some(true), "{name}: a trace holds URLs too");
+        assert!(env.get("logpush").is_none() && env.get("tail_consumers").is_none(), "{name}: they are given URLs");
+    }
+}
+
+#[test]
 fn every_environment_is_a_configuration_to_start_with() {
     let secrets = BTreeMap::from([("ADMIN_KEY", "x".repeat(32)), ("KEY_PEPPERS", "01".repeat(32))]);
     for (name, env) in environments() {

@@ -16,7 +16,7 @@ import { randomAccount } from "../../scripts/lib/evm.mjs";
 import { DEVNET_MINT, keyPairText } from "../../scripts/lib/solana.mjs";
 import { python } from "../../scripts/lib/tools.mjs";
 import { startProxy } from "../workerd/proxy.mjs";
-import { sign } from "../workerd/payment.mjs";
+import { settlementOf, sign } from "../workerd/payment.mjs";
 import { until } from "../workerd/worker.mjs";
 import { BASE_SEPOLIA, CIRCLE, DEVNET, openMarket } from "./market.mjs";
 import { openShop } from "./shop.mjs";
@@ -196,10 +196,11 @@ function translator() {
       await until(() => answer || node.calls.slice(from).includes("eth_getTransactionReceipt"), "the wait for a block");
       if (!answer) await worker.advance(21_000);
     }
-    answer = (await asking).body;
+    const whole = await asking;
+    answer = whole.body;
     if (!answer.transaction) return answer;
     // The stand-in's own name for one settlement: a version at a higher price has another hash.
-    const { settlementId } = answer.extra;
+    const settlementId = settlementOf(whole);
     if (!settlements.has(payment.tx)) settlements.set(payment.tx, settlementId);
     return settlements.get(payment.tx) === settlementId ? { ...answer, transaction: payment.tx } : answer;
   }

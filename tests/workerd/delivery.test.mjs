@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { KEYS, randomAccount, startEvm } from "../../scripts/lib/evm.mjs";
 import { callers } from "./callers.mjs";
-import { LONG, asVersionOne, identified, nonceOf, outcome, sign } from "./payment.mjs";
+import { LONG, asVersionOne, identified, nonceOf, outcome, settlementOf, sign } from "./payment.mjs";
 import { startProxy } from "./proxy.mjs";
 import { startWorker, until } from "./worker.mjs";
 
@@ -31,7 +31,7 @@ test("of fifty equal settles at once one succeeds, and the others name its settl
   const served = answers.filter(({ body }) => body.success);
   assert.equal(served.length, 1, answers.map(({ body }) => outcome(body)).join());
   const [won] = served;
-  const { transaction, extra: { settlementId } } = won.body;
+  const [{ transaction }, settlementId] = [won.body, settlementOf(won)];
   const others = answers.filter((answer) => answer !== won);
   for (const { status, body } of others) {
     assert.deepEqual([status, outcome(body), body.extra.settlementId], [200, "duplicate_settlement", settlementId], JSON.stringify(body));
@@ -123,8 +123,8 @@ test("a pending settlement is open: valid from the record, and handed over once 
     await until(async () => !(await verify()).body.isValid, "the second wait");
     return [body, read.id, again];
   });
-  const { body } = await next;
-  assert.deepEqual([outcome(body), body.transaction, body.extra.settlementId], ["success", first.transaction, id]);
+  const second = await next;
+  assert.deepEqual([outcome(second.body), second.body.transaction, settlementOf(second)], ["success", first.transaction, id]);
   assert.deepEqual([outcome((await settle()).body), (await verify()).body.isValid, await evm.balance(to)], ["duplicate_settlement", false, 10_000n]);
 });
 
@@ -145,7 +145,8 @@ test("settlements are found by payer and nonce, by transaction and by what is no
   const seller = await payment();
   const { buyer, to, key, get } = seller;
   const list = async (query, by = key) => (await worker.call("GET", `/v1/settlements${query}`, { key: by })).body;
-  const first = (await seller.settle()).body;
+  const answer = await seller.settle();
+  const [first, settled] = [answer.body, settlementOf(answer)];
   const more = [];
   for (let at = 0; at < 2; at++) {
     const body = await sign({ buyer, to, ...LONG });
@@ -153,7 +154,6 @@ test("settlements are found by payer and nonce, by transaction and by what is no
   }
   const ids = ({ data }) => data.map(({ id }) => id);
   const newest = [...more].reverse().map(({ id }) => id);
-  const settled = first.extra.settlementId;
   assert.deepEqual(ids(await list("")), [...newest, settled]);
   assert.deepEqual(ids(await list("?handed_over=false")), newest);
   assert.deepEqual(ids(await list("?handed_over=true")), [settled]);
@@ -213,8 +213,7 @@ test("a hand-over takes an open settlement once", async () => {
   assert.deepEqual([outcome((await settle()).body), await isValid()], ["duplicate_settlement", false]);
   assert.deepEqual((await get(`/v1/settlements/${settlement.id}`)).body.handed_over, taken[0].body.handed_over);
   const served = await payment();
-  const { extra } = (await served.settle()).body;
-  assert.equal((await served.handOver(extra.settlementId)).status, 409);
+  assert.equal((await served.handOver(settlementOf(await served.settle()))).status, 409);
   // A hand-over and a settle are one race.
   const raced = await lost();
   const asked = await Promise.all(Array.from({ length: 8 }, (_, at) => (at % 2 ? raced.settle() : raced.handOver(raced.settlement.id))));
@@ -261,7 +260,7 @@ test("an identifier names one authorization: others conflict and name the first 
   const before = await sent("latest");
   const answers = await Promise.all(four.map((body) => settle(body)));
   const at = answers.findIndex(({ body }) => body.success);
-  const { transaction, extra: { settlementId } } = answers[at].body;
+  const [{ transaction }, settlementId] = [answers[at].body, settlementOf(answers[at])];
   for (const { body } of answers.filter((_, other) => other !== at)) {
     assert.deepEqual([outcome(body), body.extra.settlementId], ["payment_identifier_conflict", settlementId], JSON.stringify(body));
     assert.ok(["", transaction].includes(body.transaction));

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { ACCOUNTS, KEYS, randomAccount } from "../../scripts/lib/evm.mjs";
-import { identified, sendAsStranger, sign, signedPayment } from "./payment.mjs";
+import { identified, sendAsStranger, settlementOf, sign, signedPayment } from "./payment.mjs";
 import { sent, startSettling } from "./settling.mjs";
 import { startWorker, until } from "./worker.mjs";
 
@@ -19,15 +19,16 @@ const payment = (wishes) => signedPayment(worker, evm, wishes);
 test("another authorization under an identifier is a conflict, and the first still stands", async () => {
   const { settle, verify, buyer, to, body } = await payment();
   const id = "order_0123456789abcdef";
-  const first = (await settle(identified(body, id))).body;
+  const answer = await settle(identified(body, id));
+  const [first, settlement] = [answer.body, settlementOf(answer)];
   assert.equal(first.success, true, JSON.stringify(first));
   const anew = identified(await sign({ buyer, to }), id);
   assert.notEqual(anew.paymentPayload.payload.authorization.nonce, body.paymentPayload.payload.authorization.nonce);
   const looked = (await verify(anew)).body;
-  assert.deepEqual([looked.isValid, looked.invalidReason, looked.extra.settlementId], [false, "payment_identifier_conflict", first.extra.settlementId]);
+  assert.deepEqual([looked.isValid, looked.invalidReason, looked.extra.settlementId], [false, "payment_identifier_conflict", settlement]);
   const again = (await settle(anew)).body;
   assert.deepEqual([again.success, again.errorReason, again.transaction], [false, "payment_identifier_conflict", first.transaction]);
-  assert.equal(again.extra.settlementId, first.extra.settlementId);
+  assert.equal(again.extra.settlementId, settlement);
   assert.equal(await evm.balance(to), 10_000n);
   const dearer = (await settle(identified(await sign({ buyer, to, amount: 20_000n }), id))).body;
   assert.deepEqual([dearer.success, dearer.errorReason], [false, "payment_identifier_conflict"]);
@@ -63,11 +64,13 @@ test("what somebody else has put on the chain counts as paid, once", async () =>
   const { settle, verify, to, body, test: key } = await payment();
   const hash = await sendAsStranger(evm, body);
   assert.equal((await verify()).body.invalidReason, "invalid_exact_evm_nonce_already_used");
-  const settled = (await settle()).body;
-  assert.deepEqual([settled.success, settled.transaction, settled.extra.externallySettled], [true, hash, true], JSON.stringify(settled));
+  const answer = await settle();
+  const { body: settled, headers } = answer;
+  assert.deepEqual([settled.success, settled.transaction, settled.extra], [true, hash, undefined], JSON.stringify(settled));
+  assert.equal(headers.get("x402-externally-settled"), "true");
   assert.equal(await evm.balance(to), 10_000n);
   const claimed = (await worker.verify(key, { tx_hash: hash, chain: "local-evm" })).body;
-  assert.deepEqual([claimed.error_code, claimed.claimed_by.id], ["ALREADY_CLAIMED", settled.extra.settlementId]);
+  assert.deepEqual([claimed.error_code, claimed.claimed_by.id], ["ALREADY_CLAIMED", settlementOf(answer)]);
 });
 
 test("what somebody else has sent and was verified by its hash is not paid again", async () => {
@@ -95,13 +98,14 @@ test("a payment whose time is over is answered from its record, and no other", a
 
 test("a settlement whose block leaves the chain is sent again", async () => {
   const { settle, to, test: key } = await payment();
-  const { body } = await settle();
+  const answer = await settle();
+  const { body } = answer;
   assert.equal(body.success, true);
   await evm.rpc("anvil_reorg", [1, []]);
   assert.equal(await evm.balance(to), 0n);
   await until(async () => (await evm.balance(to)) === 10_000n, "the same bytes in another block", 60_000);
   assert.notEqual(await evm.rpc("eth_getTransactionReceipt", [body.transaction]), null);
-  const read = (await worker.call("GET", `/v1/settlements/${body.extra.settlementId}`, { key })).body;
+  const read = (await worker.call("GET", `/v1/settlements/${settlementOf(answer)}`, { key })).body;
   assert.deepEqual([read.status, read.transaction], ["completed", body.transaction]);
 });
 

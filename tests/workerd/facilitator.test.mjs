@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { randomAccount } from "../../scripts/lib/evm.mjs";
-import { asVersionOne, signedPayment } from "./payment.mjs";
+import { asVersionOne, settlementOf, signedPayment } from "./payment.mjs";
 import { SIGNER, sent, startSettling } from "./settling.mjs";
 
 let evm, worker, stop;
@@ -56,14 +56,14 @@ test("a settled payment moves money once, is claimed, and is handed over once", 
   assert.equal(await evm.balance(to), 25_000n);
   const again = (await settle()).body;
   assert.deepEqual([again.success, again.errorReason, again.transaction], [false, "duplicate_settlement", first.body.transaction]);
-  assert.equal(again.extra.settlementId, first.body.extra.settlementId);
+  assert.equal(again.extra.settlementId, settlementOf(first));
   assert.equal(await evm.balance(to), 25_000n);
   const looked = (await verify()).body;
   assert.deepEqual([looked.isValid, looked.invalidReason, looked.extra.settlementId], [false, "duplicate_settlement", again.extra.settlementId]);
   const claimed = await worker.verify(key, { tx_hash: first.body.transaction, chain: "local-evm" });
   assert.equal(claimed.body.error_code, "ALREADY_CLAIMED");
-  assert.equal(claimed.body.claimed_by.id, first.body.extra.settlementId);
-  const read = await worker.call("GET", `/v1/settlements/${first.body.extra.settlementId}`, { key });
+  assert.equal(claimed.body.claimed_by.id, settlementOf(first));
+  const read = await worker.call("GET", `/v1/settlements/${settlementOf(first)}`, { key });
   assert.deepEqual([read.status, read.body.status, read.body.transaction, read.body.attempts.length], [200, "completed", first.body.transaction, 1]);
   assert.equal(read.body.handed_over.request_id, first.headers.get("x-request-id"));
   assert.deepEqual((await worker.call("GET", "/v1/usage", { key })).body.verifications_used, 2);

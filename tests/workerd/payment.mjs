@@ -14,6 +14,9 @@ import { contracts } from "../../scripts/lib/contract.mjs";
 import { ACCOUNTS, TOKEN, randomAccount } from "../../scripts/lib/evm.mjs";
 import { COMPUTE_BUDGET, MEMO_PROGRAM, MINT, getTransferCheckedInstruction, randomSigner } from "../../scripts/lib/solana.mjs";
 
+/** The id of an answer's settlement: a success holds it in a header, a refusal in its body. */
+export const settlementOf = ({ headers, body }) => body.extra?.settlementId ?? headers.get("x402-settlement-id");
+
 export const random = (bytes) => `0x${Buffer.from(crypto.getRandomValues(new Uint8Array(bytes))).toString("hex")}`;
 const seconds = () => BigInt(Math.floor(Date.now() / 1000));
 const FIELDS = [

@@ -267,7 +267,7 @@ settling("a signer that cannot pay ends a launch, and leaves no gap", {}, async 
   proxy.answer = refusing("insufficient funds for gas * price + value: have 1 want 2");
   const { settle, to } = await paying(at);
   const report = await order({ settle });
-  assert.deepEqual([report.status, report.reason, report.poor, report.handed], ["failed", "unexpected_settle_error", true, false]);
+  assert.deepEqual([report.status, report.reason, report.poor, report.handed], ["failed", "invalid_exact_evm_relayer_insufficient_funds", true, false]);
   assert.equal(report.told, "the facilitator cannot pay for gas on this network now");
   proxy.answer = () => undefined;
   const again = await order({ settle: { ...settle, attempt: 1 } });

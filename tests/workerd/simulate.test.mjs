@@ -130,7 +130,7 @@ test("where a payer's signer cannot pay, the next one serves; where none can, th
     assert.deepEqual([poor.isValid, poor.invalidReason], [false, "unexpected_verify_error"], JSON.stringify(poor));
     assert.match(poor.invalidMessage, /cannot pay for gas/);
     const failed = (await stuck.settle()).body;
-    assert.deepEqual([failed.success, failed.errorReason, failed.transaction], [false, "unexpected_settle_error", ""], JSON.stringify(failed));
+    assert.deepEqual([failed.success, failed.errorReason, failed.transaction], [false, "invalid_exact_evm_relayer_insufficient_funds", ""], JSON.stringify(failed));
     assert.deepEqual([await sent(first), await sent(second), await evm.balance(stuck.to)], [0, 1, 0n]);
   } finally {
     await mine.stop();

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { COMPUTE_BUDGET, MEMO_PROGRAM, MINT, keyPairText, randomSigner, signer, startSolana } from "../../scripts/lib/solana.mjs";
-import { signSvm, signedSvmPayment } from "./payment.mjs";
+import { settlementOf, signSvm, signedSvmPayment } from "./payment.mjs";
 import { startWorker, until } from "./worker.mjs";
 
 let chain, worker;
@@ -29,15 +29,16 @@ for (const version of ["legacy", 0, 1]) {
     const { verify, settle, paid, buyer, test: key } = await payment({ version });
     const verified = (await verify()).body;
     assert.deepEqual([verified.isValid, verified.payer], [true, buyer.address], JSON.stringify(verified));
-    const first = (await settle()).body;
+    const answer = await settle();
+    const [first, settlement] = [answer.body, settlementOf(answer)];
     assert.deepEqual([first.success, first.network, first.payer], [true, "solana:local", buyer.address], JSON.stringify(first));
     assert.equal(await paid(), 10_000n);
     const again = (await settle()).body;
     assert.deepEqual([again.success, again.errorReason, again.transaction], [false, "duplicate_settlement", first.transaction]);
     assert.equal((await verify()).body.invalidReason, "duplicate_settlement");
     const claimed = (await worker.verify(key, { tx_hash: first.transaction, chain: "local-solana" })).body;
-    assert.deepEqual([claimed.error_code, claimed.claimed_by.id], ["ALREADY_CLAIMED", first.extra.settlementId]);
-    const { body } = await worker.call("GET", `/v1/settlements/${first.extra.settlementId}`, { key });
+    assert.deepEqual([claimed.error_code, claimed.claimed_by.id], ["ALREADY_CLAIMED", settlement]);
+    const { body } = await worker.call("GET", `/v1/settlements/${settlement}`, { key });
     assert.deepEqual([body.status, body.transaction, body.attempts.length], ["completed", first.transaction, 1]);
     assert.equal((await worker.call("GET", "/v1/usage", { key })).body.verifications_used, 2);
   });

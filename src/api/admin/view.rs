@@ -1,6 +1,7 @@
 //! What the operators' routes answer with.
 
 use crate::network::Environment;
+use crate::tenant::key::Kind;
 use crate::tenant::{OwnLimits, Scope, TenantStatus};
 use crate::tier::Tier;
 use crate::verdict::SanctionsPolicy;
@@ -51,6 +52,8 @@ pub struct TenantView {
     pub limits: LimitsView,
     /// What a listed payer means to it.
     pub sanctions: SanctionsPolicy,
+    /// Whether a settle's success holds our additions in its body too, and not in headers only.
+    pub explain: bool,
     /// When it was made.
     pub created_at: String,
 }
@@ -93,6 +96,8 @@ pub struct KeyView {
     pub name: String,
     /// Which money.
     pub environment: Environment,
+    /// Where it is sent: in a header, or in the path under `/facilitator/k/`.
+    pub kind: Kind,
     /// What it may do.
     pub scopes: Vec<Scope>,
     /// When it was made.

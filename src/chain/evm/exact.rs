@@ -9,7 +9,7 @@ use super::eip3009::{self, Signed, TransferWithAuthorization};
 use super::memory::Memory;
 use crate::address::{Address, Family, hex_bytes};
 use crate::amount::Amount;
-use crate::chain::exact::Rules;
+use crate::chain::exact::{ACCEPTED, Rules, networks, quoted, schemes};
 use crate::chain::trace::CodeKind;
 use crate::network::{Fees, Network};
 use crate::payment::x402::{Accepted, Eip3009, Payload, Payment, Requirements, Version};
@@ -102,19 +102,19 @@ impl Terms {
 pub(crate) fn free(rules: &mut Rules, payment: &Payment, network: &Network, now: UnixSeconds) -> Option<Terms> {
     let wanted = &payment.requirements;
     let asset = Address::parse(Family::Evm, &wanted.asset).filter(|asset| *asset == network.asset.address);
-    let detail = format!("the registered asset is {}", network.asset.text);
-    rules.rule("asset", asset.is_some(), Reason::AssetNotAllowed, detail).then_some(())?;
+    let found = format!("the asset is {}, the registered one is {}", quoted(&wanted.asset), network.asset.text);
+    rules.rule("asset", asset.is_some(), Reason::AssetNotAllowed, found).then_some(())?;
     let scheme = wanted.scheme == "exact" && payment.accepted.scheme() == wanted.scheme;
-    rules.rule("scheme", scheme, Reason::EvmScheme, "the scheme is exact on both sides").then_some(())?;
+    rules.rule("scheme", scheme, Reason::EvmScheme, schemes(payment)).then_some(())?;
+    verifying_contract(rules, wanted, network).then_some(())?;
     domain(rules, wanted, network).then_some(())?;
     let same = payment.accepted.network() == wanted.network;
-    rules.rule("network", same, Reason::EvmNetworkMismatch, "one network on both sides").then_some(())?;
+    rules.rule("network", same, Reason::EvmNetworkMismatch, networks(payment)).then_some(())?;
     let accepted = match &payment.accepted {
         Accepted::Named { .. } => true,
         Accepted::Whole(accepted) => agree(accepted, wanted),
     };
-    let detail = "the buyer accepted these requirements";
-    rules.rule("accepted", accepted, Reason::InvalidRequirements, detail).then_some(())?;
+    rules.rule("accepted", accepted, Reason::InvalidRequirements, ACCEPTED).then_some(())?;
     let terms = typed(rules, payment, network)?;
     let good = conditions(rules, payment, &terms, (now, margin_s(network)));
     (good || is_only_late(rules, payment, &terms)).then_some(terms)
@@ -127,18 +127,37 @@ fn is_only_late(rules: &Rules, payment: &Payment, terms: &Terms) -> bool {
         && Amount::parse_atomic(&payment.requirements.amount) == Some(terms.amount())
 }
 
+/// Requirements that name another contract than the token for the signature are another party's, who settles
+/// them through a contract of their own (a gateway): here they would fail as a wrong name or signature.
+fn verifying_contract(rules: &mut Rules, wanted: &Requirements, network: &Network) -> bool {
+    let Some(named) = &wanted.verifying_contract else { return true };
+    let own = Address::parse(Family::Evm, named) == Some(network.asset.address);
+    let found = format!(
+        "extra.verifyingContract is {}, another contract than the asset (a gateway of another party): that is not settled here",
+        quoted(named)
+    );
+    let found = ("extra.verifyingContract is the asset", found);
+    rules.rule("verifying_contract", own, Reason::InvalidRequirements, found)
+}
+
 /// A name or version that is given must be the token's; one that is missing is filled in from the registry.
 fn domain(rules: &mut Rules, wanted: &Requirements, network: &Network) -> bool {
     let Some((name, version)) = network.asset.eip712 else {
-        return rules.rule("eip712_domain", false, Reason::EvmMissingDomain, "the token has no EIP-712 domain");
+        let found = "the token has no EIP-712 domain".to_owned();
+        return rules.rule("eip712_domain", false, Reason::EvmMissingDomain, found);
     };
     let same = |given: &Option<String>, own: &str| given.as_deref().is_none_or(|given| given == own);
-    rules.rule("token_name", same(&wanted.name, name), Reason::EvmTokenName, format!("the token is named '{name}'"))
+    let found = |member: &str, given: &Option<String>, own: &str| match given {
+        Some(given) => format!("extra.{member} is {}, the token's {member} is '{own}'", quoted(given)),
+        None => format!("the token's {member} is '{own}'"),
+    };
+    let of_name = found("name", &wanted.name, name);
+    rules.rule("token_name", same(&wanted.name, name), Reason::EvmTokenName, of_name)
         && rules.rule(
             "token_version",
             same(&wanted.version, version),
             Reason::EvmTokenVersion,
-            format!("the token's version is '{version}'"),
+            found("version", &wanted.version, version),
         )
 }
 
@@ -154,15 +173,19 @@ fn agree(accepted: &Requirements, wanted: &Requirements) -> bool {
 /// The authorization with every member parsed; the amount and `payTo` of the requirements must parse too.
 fn typed(rules: &mut Rules, payment: &Payment, network: &Network) -> Option<Terms> {
     let Payload::Eip3009(given) = &payment.payload else {
-        rules.rule("payload", false, Reason::InvalidPayload, "an authorization and its signature are expected");
+        let found = "the payload lacks an authorization of six texts, or its signature".to_owned();
+        rules.rule("payload", false, Reason::InvalidPayload, found);
         return None;
     };
-    let detail = "addresses of 20 bytes, decimal numbers and a nonce of 32 bytes";
+    let found = (
+        "addresses of 20 bytes, decimal numbers and a nonce of 32 bytes",
+        "an address of the authorization is not 20 bytes, a number is not decimal, or the nonce is not 32 bytes",
+    );
     let signed = authorization(given);
-    rules.rule("payload", signed.is_some(), Reason::InvalidPayload, detail).then_some(())?;
+    rules.rule("payload", signed.is_some(), Reason::InvalidPayload, found).then_some(())?;
     let signature = Signed::read(&given.signature);
-    let detail = "the signature is hex";
-    rules.rule("signature_form", signature.is_some(), Reason::EvmUnparsedSignature, detail).then_some(())?;
+    let found = ("the signature is hex", "the signature is not hex, or too long");
+    rules.rule("signature_form", signature.is_some(), Reason::EvmUnparsedSignature, found).then_some(())?;
     let (Address::Evm(asset), Some(separator)) = (network.asset.address, network.asset.separator) else { return None };
     Some(Terms {
         signed: signed?,
@@ -208,25 +231,27 @@ fn conditions(rules: &mut Rules, payment: &Payment, terms: &Terms, (now, margin_
         Version::Two => Reason::EvmValue,
     };
     let amount = Amount::parse_atomic(&wanted.amount);
-    rules.rule("recipient", to == Some(terms.pay_to()), Reason::EvmRecipient, format!("it pays {:#x}", signed.to))
-        && rules.rule(
-            "valid_before",
-            signed.validBefore >= soonest,
-            Reason::EvmValidBefore,
-            format!("valid until {}, it is {}, and {margin_s} s are needed", signed.validBefore, now.0),
-        )
-        && rules.rule(
-            "valid_after",
-            signed.validAfter < now_s,
-            Reason::EvmValidAfter,
-            format!("valid after {}, it is {}", signed.validAfter, now.0),
-        )
-        && rules.rule(
-            "value",
-            amount == Some(terms.amount()),
-            value_reason,
-            format!("{} signed, {} required", signed.value, wanted.amount),
-        )
+    rules.rule(
+        "recipient",
+        to == Some(terms.pay_to()),
+        Reason::EvmRecipient,
+        format!("it pays {:#x}, payTo is {}", signed.to, quoted(&wanted.pay_to)),
+    ) && rules.rule(
+        "valid_before",
+        signed.validBefore >= soonest,
+        Reason::EvmValidBefore,
+        format!("valid until {}, it is {}, and {margin_s} s are needed", signed.validBefore, now.0),
+    ) && rules.rule(
+        "valid_after",
+        signed.validAfter < now_s,
+        Reason::EvmValidAfter,
+        format!("valid after {}, it is {}", signed.validAfter, now.0),
+    ) && rules.rule(
+        "value",
+        amount == Some(terms.amount()),
+        value_reason,
+        format!("{} signed, {} required", signed.value, wanted.amount),
+    )
 }
 
 #[cfg(test)]

@@ -3,12 +3,13 @@
 //! the fee and nothing else.
 
 mod failure;
+mod missing;
 
 use super::fee::{COMPUTE_BUDGET, SET_COMPUTE_UNIT_LIMIT, SET_COMPUTE_UNIT_PRICE, fee, priority_fee};
 use super::wire::{Instruction, Wire};
 use crate::address::{Address, Family};
 use crate::amount::Amount;
-use crate::chain::exact::{ChainVerdict, Rules};
+use crate::chain::exact::{ACCEPTED, ChainVerdict, Rules, networks, quoted, schemes};
 use crate::chain::facts::{Call, Facts, Reply, Unknown};
 use crate::chain::trace::CodeKind;
 use crate::network::{Compute, Network};
@@ -103,8 +104,11 @@ pub(crate) fn free(rules: &mut Rules, payment: &Payment, network: &Network, own:
         Payload::Eip3009(_) | Payload::Other => "",
     };
     let wire = Wire::read(text);
-    let detail = "a legacy, v0 or version-1 transaction in base64";
-    rules.rule("transaction", wire.is_some(), Reason::SvmUndecoded, detail).then_some(())?;
+    let found = (
+        "a legacy, v0 or version-1 transaction in base64",
+        "the payload holds no legacy, v0 or version-1 transaction in base64 that can be read",
+    );
+    rules.rule("transaction", wire.is_some(), Reason::SvmUndecoded, found).then_some(())?;
     let wire = wire?;
     signers(rules, &wire, fee_payer).then_some(())?;
     let instructions = instructions(rules, &wire, fee_payer)?;
@@ -128,23 +132,24 @@ fn requirements(rules: &mut Rules, payment: &Payment, network: &Network, own: &[
         Version::Two => (Reason::SvmScheme, Reason::SvmNetworkMismatch, Reason::SvmFeePayerNotManaged),
     };
     let asset = Address::parse(Family::Svm, &wanted.asset) == Some(network.asset.address);
-    let detail = format!("the registered asset is {}", network.asset.text);
-    rules.rule("asset", asset, Reason::AssetNotAllowed, detail).then_some(())?;
+    let found = format!("the asset is {}, the registered one is {}", quoted(&wanted.asset), network.asset.text);
+    rules.rule("asset", asset, Reason::AssetNotAllowed, found).then_some(())?;
     let scheme = wanted.scheme == "exact" && payment.accepted.scheme() == wanted.scheme;
-    rules.rule("scheme", scheme, scheme_reason, "the scheme is exact on both sides").then_some(())?;
+    rules.rule("scheme", scheme, scheme_reason, schemes(payment)).then_some(())?;
     let same = payment.accepted.network() == wanted.network;
-    rules.rule("network", same, network_reason, "one network on both sides").then_some(())?;
+    rules.rule("network", same, network_reason, networks(payment)).then_some(())?;
     let accepted = match &payment.accepted {
         Accepted::Named { .. } => true,
         Accepted::Whole(accepted) => agree(accepted, wanted),
     };
-    let detail = "the buyer accepted these requirements";
-    rules.rule("accepted", accepted, Reason::InvalidRequirements, detail).then_some(())?;
+    rules.rule("accepted", accepted, Reason::InvalidRequirements, ACCEPTED).then_some(())?;
     let named = wanted.fee_payer.as_deref();
-    rules.rule("fee_payer", named.is_some(), Reason::SvmNoFeePayer, "extra.feePayer is named").then_some(())?;
+    let found = ("extra.feePayer is named", "extra.feePayer is missing");
+    rules.rule("fee_payer", named.is_some(), Reason::SvmNoFeePayer, found).then_some(())?;
     let payer = named.and_then(|text| Address::parse(Family::Svm, text)).filter(|payer| own.contains(payer));
-    let detail = "extra.feePayer is one of ours";
-    rules.rule("fee_payer_managed", payer.is_some(), managed_reason, detail).then_some(())?;
+    let found = format!("extra.feePayer is {}, which is none of ours", quoted(named.unwrap_or_default()));
+    let found = ("extra.feePayer is one of ours", found);
+    rules.rule("fee_payer_managed", payer.is_some(), managed_reason, found).then_some(())?;
     bytes(&payer?)
 }
 
@@ -172,9 +177,14 @@ fn signers(rules: &mut Rules, wire: &Wire, fee_payer: [u8; 32]) -> bool {
             "fee_payer_first",
             wire.fee_payer() == Some(fee_payer),
             Reason::SvmFeePayerMismatch,
-            "the first account is extra.feePayer",
+            ("the first account is extra.feePayer", "the first account is another than extra.feePayer"),
         )
-        && rules.rule("signature", wire.is_signed_but_for_us(), Reason::SvmSignature, "the payer signed the message")
+        && rules.rule(
+            "signature",
+            wire.is_signed_but_for_us(),
+            Reason::SvmSignature,
+            ("the payer signed the message", "the payer's signature is missing, or is not of this message"),
+        )
 }
 
 /// The instructions, as many as there may be, none of which is given our account but to assert.
@@ -183,19 +193,22 @@ fn signers(rules: &mut Rules, wire: &Wire, fee_payer: [u8; 32]) -> bool {
 /// are no marks by instruction. Read-only it is where the program only reads, which of Lighthouse is
 /// known by the kind of instruction.
 fn instructions<'a>(rules: &mut Rules, wire: &'a Wire, fee_payer: [u8; 32]) -> Option<Vec<Instruction<'a>>> {
-    let detail = "no account stands in a lookup table";
-    rules.rule("lookup_tables", !wire.looks_up(), Reason::SvmLookups, detail).then_some(())?;
+    let found = ("no account stands in a lookup table", "some accounts stand in a lookup table");
+    rules.rule("lookup_tables", !wire.looks_up(), Reason::SvmLookups, found).then_some(())?;
     let instructions = wire.instructions();
-    let detail = "every index points at an account";
-    rules.rule("accounts", instructions.is_some(), Reason::SvmUndecoded, detail).then_some(())?;
+    let found = ("every index points at an account", "an index points at no account");
+    rules.rule("accounts", instructions.is_some(), Reason::SvmUndecoded, found).then_some(())?;
     let instructions = instructions?;
     // Our signature lets an instruction do anything with an account of ours that it is given.
     let authority = instructions.iter().any(|each| is_transfer(each) && each.accounts.get(3) == Some(&fee_payer));
     let given = |each: &Instruction<'_>| each.accounts.contains(&fee_payer) && !is_assertion(each);
     let isolated = !instructions.iter().any(|each| each.program == fee_payer || given(each));
     let reason = if authority { Reason::SvmFeePayerTransfers } else { Reason::SvmFeePayerNotIsolated };
-    let detail = "no instruction but an assertion is given the fee payer";
-    rules.rule("fee_payer_isolated", isolated, reason, detail).then_some(())?;
+    let found = (
+        "no instruction but an assertion is given the fee payer",
+        "an instruction that may do more than assert is given the fee payer",
+    );
+    rules.rule("fee_payer_isolated", isolated, reason, found).then_some(())?;
     let allowed = if wire.config().is_some() { INSTRUCTIONS_V1 } else { INSTRUCTIONS };
     let count = instructions.len();
     let detail = format!("{count} instructions, {} to {} may be", allowed.start(), allowed.end());
@@ -223,8 +236,11 @@ fn positions<'a, 'b>(
 ) -> Option<(&'a Instruction<'b>, Vec<&'a Instruction<'b>>)> {
     let mut left = rest.iter().filter(|each| !is_assertion(each));
     let transfer = left.next().filter(|each| is_transfer(each));
-    let detail = "TransferChecked of a token program";
-    rules.rule("transfer", transfer.is_some(), Reason::SvmNoTransfer, detail).then_some(())?;
+    let found = (
+        "TransferChecked of a token program",
+        "another instruction than TransferChecked of a token program stands in the transfer's place",
+    );
+    rules.rule("transfer", transfer.is_some(), Reason::SvmNoTransfer, found).then_some(())?;
     Some((transfer?, left.collect()))
 }
 
@@ -245,12 +261,13 @@ fn cost(rules: &mut Rules, wire: &Wire, limits: &[Instruction<'_>], most: Comput
             (units, price.map(|price| priority_fee(units.unwrap_or(0), price)))
         }
     };
-    let detail = "a compute unit limit is set, in the first place";
-    rules.rule("compute_limit", units.is_some(), Reason::SvmLimit, detail).then_some(())?;
+    let found = ("a compute unit limit is set, in the first place", "no compute unit limit is set in the first place");
+    rules.rule("compute_limit", units.is_some(), Reason::SvmLimit, found).then_some(())?;
     let (units, detail) = (units?, format!("{} compute units, at most {}", units?, most.units));
     rules.rule("compute_limit_cap", units <= most.units, Reason::SvmLimitHigh, detail).then_some(())?;
-    let detail = "a compute unit price is set, in the second place";
-    rules.rule("compute_price", fee.is_some(), Reason::SvmPrice, detail).then_some(())?;
+    let found =
+        ("a compute unit price is set, in the second place", "no compute unit price is set in the second place");
+    rules.rule("compute_price", fee.is_some(), Reason::SvmPrice, found).then_some(())?;
     let (fee, detail) = (fee?, format!("a priority fee of {} lamports, at most {}", fee?, most.priority_lamports));
     rules.rule("compute_price_cap", fee <= most.priority_lamports, Reason::SvmPriceHigh, detail).then_some(())
 }
@@ -267,16 +284,19 @@ fn transferred(
     let [source, mint, destination, payer] = transfer.accounts.get(..4)?.try_into().ok()?;
     let amount = u64::from_le_bytes(transfer.data.get(1..9)?.try_into().ok()?);
     let foreign = !own.contains(&Address::Svm(payer));
-    let detail = "the money is not ours";
-    rules.rule("authority", foreign, Reason::SvmFeePayerTransfers, detail).then_some(())?;
+    let found = ("the money is not ours", "the money is the fee payer's own");
+    rules.rule("authority", foreign, Reason::SvmFeePayerTransfers, found).then_some(())?;
     let same = network.asset.address == Address::Svm(mint);
-    rules.rule("mint", same, Reason::SvmMint, format!("of {}", Address::Svm(mint))).then_some(())?;
+    rules.rule("mint", same, Reason::SvmMint, format!("the mint is {}", Address::Svm(mint))).then_some(())?;
     let pay_to = Address::parse(Family::Svm, &wanted.pay_to).as_ref().and_then(bytes);
     let account = pay_to.map(|owner| associated_account(&owner, &transfer.program, &mint));
-    let detail = "to the associated token account of payTo";
-    rules.rule("recipient", account == Some(destination), Reason::SvmRecipient, detail).then_some(())?;
-    let detail = "from another account: a transfer to itself pays nobody";
-    rules.rule("source", source != destination, Reason::SvmRecipient, detail).then_some(())?;
+    let found = (
+        "to the associated token account of payTo",
+        format!("to {}, which is not the associated token account of payTo", Address::Svm(destination)),
+    );
+    rules.rule("recipient", account == Some(destination), Reason::SvmRecipient, found).then_some(())?;
+    let found = ("from another account", "from the account that is paid: a transfer to itself pays nobody");
+    rules.rule("source", source != destination, Reason::SvmRecipient, found).then_some(())?;
     let same = Amount::parse_atomic(&wanted.amount) == Some(Amount::atomic(amount));
     let detail = format!("{amount} signed, {} required", wanted.amount);
     rules.rule("amount", same, Reason::SvmAmount, detail).then_some((payer, pay_to?, amount))
@@ -301,14 +321,18 @@ fn remarks(rules: &mut Rules, wanted: &Requirements, others: &[&Instruction<'_>]
         "other_instructions",
         stranger.is_none(),
         reason,
-        "only memos and assertions about accounts stand beside",
+        (
+            "only memos and assertions about accounts stand beside",
+            "an instruction that is no memo and no assertion about accounts stands beside",
+        ),
     ) {
         return false;
     }
     let Some(memo) = &wanted.memo else { return true };
     let same = others.iter().all(|each| each.data == memo.as_bytes());
-    rules.rule("memo_count", others.len() == 1, Reason::SvmMemoCount, "one memo, as extra.memo asks")
-        && rules.rule("memo", same, Reason::SvmMemo, "the memo is extra.memo")
+    let count = ("one memo, as extra.memo asks", format!("{} memos, and extra.memo asks for one", others.len()));
+    rules.rule("memo_count", others.len() == 1, Reason::SvmMemoCount, count)
+        && rules.rule("memo", same, Reason::SvmMemo, ("the memo is extra.memo", "the memo is another than extra.memo"))
 }
 
 fn simulation(terms: &Terms) -> Call {
@@ -344,7 +368,7 @@ pub(crate) fn on_chain(version: Version, terms: &Terms, facts: &Facts) -> Result
     };
     let mut rules = Rules::of_state();
     let Some(err) = failure else {
-        rules.rule("simulation", true, reason, "the transaction would succeed");
+        rules.rule("simulation", true, reason, "the transaction would succeed".to_owned());
         return Ok(ChainVerdict::Judged(rules, CodeKind::None));
     };
     let instructions = terms.wire.instructions().unwrap_or_default();
@@ -354,7 +378,8 @@ pub(crate) fn on_chain(version: Version, terms: &Terms, facts: &Facts) -> Result
     if failure.is_ours() {
         return Ok(ChainVerdict::Poor);
     }
-    rules.rule("simulation", false, reason, failure.message());
+    let message = missing::sellers_account(terms, err, facts)?.unwrap_or_else(|| failure.message());
+    rules.rule("simulation", false, reason, message);
     Ok(ChainVerdict::Judged(rules, CodeKind::None))
 }
 

@@ -52,6 +52,9 @@ pub struct Asked {
     pub idempotency: Option<Idempotency>,
     /// The buyer's own name for the payment (the extension `payment-identifier`).
     pub identifier: Option<String>,
+    /// Whether the request asks for our additions in the body of a settle's success.
+    #[serde(default)]
+    pub explain: bool,
     /// 80 random bits for an id, as decimal digits.
     pub random: String,
 }
@@ -185,5 +188,8 @@ const fn is_later(reason: Reason) -> bool {
 
 /// Our own trouble, which says nothing of the payment.
 const fn is_ours(reason: Reason) -> bool {
-    matches!(reason, Reason::UnexpectedVerify | Reason::UnexpectedSettle)
+    matches!(
+        reason,
+        Reason::UnexpectedVerify | Reason::UnexpectedSettle | Reason::EvmUnverified | Reason::EvmRelayerPoor
+    )
 }

@@ -41,6 +41,7 @@ fn tenant(environment: Environment) -> Tenant {
         status: TenantStatus::Active,
         limits: OwnLimits::default(),
         sanctions: SanctionsPolicy::Refuse,
+        explain: false,
         keys: vec![Key {
             id: KeyId::new(NOW, 1),
             name: "first".to_owned(),
@@ -81,6 +82,7 @@ fn asked(verb: Verb) -> Asked {
         budget: Budget { day: 30, failed: 3 },
         idempotency: None,
         identifier: None,
+        explain: false,
         random: "7".to_owned(),
     }
 }
@@ -239,7 +241,7 @@ fn only_a_payer_who_signed_is_answered_from_a_record() {
         assert!(matches!(of(finding, "p").outcome, Outcome::Settled(_)));
     }
     assert_eq!(of(Finding::Deferred, "q").outcome, Outcome::FindOut);
-    for ours in [Reason::UnexpectedVerify, Reason::UnexpectedSettle] {
+    for ours in [Reason::UnexpectedVerify, Reason::UnexpectedSettle, Reason::EvmUnverified, Reason::EvmRelayerPoor] {
         assert!(matches!(of(refused(ours), "p").outcome, Outcome::Settled(_)));
         assert_eq!(reason(&of(refused(ours), "q")), Some(ours));
     }

@@ -96,6 +96,8 @@ pub(super) struct Extra<'a> {
     pub(super) fee_payer: Raw<'a>,
     #[serde(borrow)]
     pub(super) memo: Raw<'a>,
+    #[serde(borrow)]
+    pub(super) verifying_contract: Raw<'a>,
 }
 
 /// The members of what was signed.

@@ -6,7 +6,7 @@ use crate::api::admin::{KeyView, LimitsView, RecipientView, TenantView};
 use crate::error::Fault;
 use crate::id::{KeyId, TenantId};
 use crate::network::Environment;
-use crate::tenant::key::KeyHash;
+use crate::tenant::key::{KeyHash, Kind};
 use crate::tenant::{Key, OwnLimits, Recipient, Scope, Tenant, TenantStatus};
 use crate::tier::Tier;
 use crate::time::UnixMillis;
@@ -27,6 +27,7 @@ pub(super) struct TenantRow {
     region: Option<String>,
     limits: String,
     sanctions: String,
+    explain: u64,
     version: u64,
     created_ms: u64,
 }
@@ -70,6 +71,7 @@ impl TenantRow {
             tier: self.tier()?,
             limits: self.limits()?,
             sanctions: self.sanctions()?,
+            explain: self.explain != 0,
             company_name: self.company_name,
             region: self.region,
             recipients,
@@ -89,6 +91,7 @@ impl TenantRow {
             recipients: defaults.map(|default| (default.chain.clone(), default.address.clone())).collect(),
             limits: LimitsView::of(tier, &self.limits()?),
             sanctions: self.sanctions()?,
+            explain: self.explain != 0,
             created_at: UnixMillis(self.created_ms).rfc3339(),
         })
     }
@@ -98,6 +101,7 @@ impl TenantRow {
 pub(super) struct KeyRow {
     id: String,
     environment: Option<String>,
+    kind: Option<String>,
     name: String,
     hash: String,
     scopes: String,
@@ -130,6 +134,7 @@ impl KeyRow {
             id: self.id.clone(),
             name: self.name.clone(),
             environment: environment.ok_or_else(|| broken("environment"))?,
+            kind: self.kind.as_deref().and_then(Kind::parse).ok_or_else(|| broken("kind"))?,
             scopes: self.scopes()?,
             created_at: UnixMillis(self.created_ms).rfc3339(),
             expires_at: time(self.expires_ms),

@@ -18,7 +18,7 @@ use crate::shell::http::Incoming;
 use crate::shell::ledgers::{self, Ask, Envelope};
 use crate::shell::registry;
 use crate::tenant::Scope;
-use crate::tenant::key::{self, KeyHash};
+use crate::tenant::key::{self, KeyHash, Kind};
 use crate::time::UnixMillis;
 use futures_util::future::join_all;
 use serde::Serialize;
@@ -31,8 +31,8 @@ fn tenant_of(incoming: &Incoming) -> Result<TenantId, Fault> {
     TenantId::parse(incoming.param(0)).ok_or_else(|| none("tenant"))
 }
 
-fn new_key(app: &App, tenant: TenantId, environment: Environment) -> Result<String, Fault> {
-    key::issue(tenant, environment, app::random()?, app.settings.peppers())
+fn new_key(app: &App, tenant: TenantId, of: (Kind, Environment)) -> Result<String, Fault> {
+    key::issue(tenant, of, app::random()?, app.settings.peppers())
         .ok_or_else(|| Fault::internal("there is no pepper to sign with"))
 }
 
@@ -81,12 +81,13 @@ async fn spread_to(app: &App, incoming: &Incoming, losers: Vec<TenantId>) -> Res
 pub(super) async fn create_tenant(app: &App, incoming: &Incoming) -> Result<Reply, Fault> {
     let new = admin::new_tenant(&incoming.body)?;
     let id = TenantId::new(incoming.now, app::random()?);
-    let live = new_key(app, id, Environment::Live)?;
-    let test = new_key(app, id, Environment::Test)?;
+    let live = new_key(app, id, (Kind::Bearer, Environment::Live))?;
+    let test = new_key(app, id, (Kind::Bearer, Environment::Test))?;
     let first = |environment, text: &str| {
         Ok::<_, Fault>(KeyToPut {
             id: key_id(incoming.now)?,
             environment,
+            kind: Kind::Bearer,
             name: "first",
             hash: KeyHash::of(text),
             scopes: &Scope::FIRST,
@@ -155,11 +156,12 @@ pub(super) async fn create_key(app: &App, incoming: &Incoming) -> Result<Reply, 
     if in_force >= KEYS_MAX {
         return Err(invalid("name", &format!("is one too many: a tenant can have {KEYS_MAX} keys")));
     }
-    let text = new_key(app, tenant, new.environment)?;
+    let text = new_key(app, tenant, (new.kind, new.environment))?;
     let id = key_id(incoming.now)?;
     let put = KeyToPut {
         id,
         environment: new.environment,
+        kind: new.kind,
         name: &new.name,
         hash: KeyHash::of(&text),
         scopes: &new.scopes,

@@ -1,17 +1,18 @@
 //! `/facilitator/*`: the open x402 protocol, on the same key, quota and ledger.
 
 mod find;
+mod offers;
 
 use super::verify::{guard, idempotency, limited};
-use crate::address::{Address, Family};
-use crate::api::{Reply, facilitator};
+use crate::address::Address;
+use crate::api::facilitator;
+use crate::api::facilitator::Found;
 use crate::chain::evm::tx::Message;
 use crate::chain::exact;
 use crate::chain::trace::CodeKind;
 use crate::error::{Code, Fault};
 use crate::ledger::budget::Budget;
 use crate::ledger::payment::{Asked, Finding, LEASE_MS, Reserved, Verb};
-use crate::network::{NETWORKS, Network};
 use crate::payment::Checks;
 use crate::payment::x402::{self, Payment};
 use crate::reason::Reason;
@@ -19,14 +20,14 @@ use crate::settle::{Cargo, Flight};
 use crate::shell::app::{self, App};
 use crate::shell::http::Incoming;
 use crate::shell::isolate::{self, Refused};
-use crate::shell::ledgers::{self, Ask, Deliver, Envelope, LedgerResponse, Reopen, View};
+use crate::shell::ledgers::{self, Ask, Deliver, Envelope, LedgerResponse, Reopen};
 use crate::shell::response::Outgoing;
-use crate::shell::{gas, log, registry, settlers};
-use crate::signer::Signer;
+use crate::shell::{log, settlers};
 use crate::tenant::key::Caller;
 use alloy_primitives::B256;
 use find::Ready;
 use futures_channel::oneshot;
+pub(super) use offers::{accepts, supported};
 use std::rc::Rc;
 use std::time::Duration;
 use worker::{Context, Delay};
@@ -94,8 +95,8 @@ async fn settle_now(app: &App, context: &Context, incoming: &Incoming, given: &m
     let settlement = reserved.settlement.id;
     given.settlement = Some(settlement);
     let report = settlers::settle(app, &flight(incoming, &ready, &reserved)?, ready.network).await?;
-    let deliver =
-        Deliver { settlement, network_text: ready.network_text, message: report.message, external: report.external };
+    let found = Found { message: report.message, external: report.external, checks: ready.checks };
+    let deliver = Deliver { settlement, network_text: ready.network_text, found, explain: incoming.explain };
     let envelope = envelope(app, incoming, &incoming.caller()?, Ask::Deliver(Box::new(deliver)));
     let (mut reply, handed) = ledgers::ask(app, &envelope, None).await?.handed_over().await?;
     given.settlement = handed;
@@ -157,54 +158,6 @@ fn cargo(ready: &Ready, has_code: bool) -> Option<Cargo> {
     }
 }
 
-/// `GET /facilitator/supported`: what is settled here; with a key, what is open to its tenant.
-pub(super) async fn supported(app: &App, context: &Context, incoming: &Incoming) -> Result<Reply, Fault> {
-    let off = registry::off(app, context, incoming.now).await;
-    let settles = |network: &&'static Network| {
-        network.settle.is_some()
-            && !app.settings.signers(network.family, network.environment).is_empty()
-            && !off.iter().any(|chain| chain == network.key)
-    };
-    let mut networks: Vec<&'static Network> = NETWORKS.iter().filter(settles).collect();
-    let mut headers = Vec::new();
-    if let Some(caller) = &incoming.caller {
-        let envelope = envelope(app, incoming, caller, Ask::Account { key: caller.hash, view: View::Chains, off });
-        let response = ledgers::ask(app, &envelope, None).await?;
-        if response.status() != 200 {
-            let fault = Fault::new(Code::InvalidApiKey, "the API key is missing or not valid");
-            return Err(if response.status() == 403 {
-                Fault::new(Code::TenantSuspended, "this tenant is not active")
-            } else {
-                fault
-            });
-        }
-        let chains: Chains = serde_json::from_str(&response.text().await?).map_err(Fault::internal)?;
-        networks.retain(|network| {
-            network.environment == caller.environment && chains.enabled_chains.iter().any(|chain| chain == network.key)
-        });
-        headers = response.rates();
-    }
-    let networks = gas::affordable(app, context, networks, incoming.now).await;
-    let signers = |network: &Network| app.settings.signers(network.family, network.environment);
-    // A seller is always named the same fee payer, and all of them together name each as often.
-    let at = incoming.caller.map_or(0, |caller| usize::from(caller.tenant.0.last().copied().unwrap_or(0)));
-    let fee_payer = |network: &Network| {
-        let own = signers(network);
-        own.get(at.checked_rem(own.len())?).map(|signer| signer.address().to_string())
-    };
-    let kinds = networks.iter().map(|network| (*network, fee_payer(network).filter(|_| network.family == Family::Svm)));
-    let signers = networks.iter().flat_map(|network| signers(network)).map(Signer::address);
-    let mut reply = Reply::json(200, &facilitator::supported(kinds, signers));
-    reply.headers = headers;
-    Ok(reply)
-}
-
-/// The one member that is read of `supported-chains`.
-#[derive(serde::Deserialize)]
-struct Chains {
-    enabled_chains: Vec<String>,
-}
-
 /// What a request was found to be, and the payment where it is one that can go on. `named` becomes
 /// its authorization before the ledger may give anything for it.
 async fn book(
@@ -253,7 +206,8 @@ async fn book(
         }
         asked.finding = finding;
     }
-    let ready = find::on_chain(app, context, incoming, free, &mut asked).await;
+    let mut ready = find::on_chain(app, context, incoming, free, &mut asked).await;
+    ready.checks = asked.finding.checks();
     let mut response = ask(app, incoming, &caller, asked.clone()).await?; // book
     if response.status() == 204 {
         // The authorization is used, and nothing is recorded: it may be somebody else's doing.
@@ -294,6 +248,7 @@ fn unfound(
             .map_or(Budget { day: 0, failed: 0 }, |network| app.settings.tenant_budget(network)),
         idempotency: if verb == Verb::Settle { idempotency(incoming)? } else { None },
         identifier: read.as_ref().ok().and_then(|payment| payment.identifier.clone()),
+        explain: incoming.explain,
         // It names a settlement.
         random: if verb == Verb::Settle { u128::from_be_bytes(app::random()?).to_string() } else { String::new() },
     })

@@ -5,6 +5,7 @@ use crate::api::{Reply, chains, headers, whoami};
 use crate::error::{Code, Fault};
 use crate::id::VerificationId;
 use crate::ledger::admission::authorise;
+use crate::ledger::payee::{Payee, Wanted, payee};
 use crate::ledger::usage;
 use crate::network::Network;
 use crate::shell::ledgers::View;
@@ -54,6 +55,23 @@ impl TenantLedger {
                 }
             })
         })?;
+        reply.headers.extend(headers);
+        Ok(reply)
+    }
+
+    /// Says who may be paid for requirements: a list of the same length.
+    pub(super) fn payees(
+        &self,
+        key: &KeyHash,
+        wanted: &[Wanted],
+        off: &[String],
+        now: UnixMillis,
+    ) -> Result<Reply, Fault> {
+        let is_on = |network: &Network| !off.iter().any(|chain| chain == network.key);
+        let (payees, headers) = self.known(key, Some(Scope::Verify), now, |memory, _| {
+            Ok(wanted.iter().map(|wanted| payee(&memory.tenant, wanted, is_on)).collect::<Vec<Payee>>())
+        })?;
+        let mut reply = Reply::json(200, &payees);
         reply.headers.extend(headers);
         Ok(reply)
     }

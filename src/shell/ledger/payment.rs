@@ -4,7 +4,7 @@ use super::remember::remembered;
 use super::store::Store;
 use super::{Memory, TenantLedger, in_time, nothing};
 use crate::address::Address;
-use crate::api::{Reply, facilitator, headers, problem};
+use crate::api::{Reply, explain, facilitator, headers, problem};
 use crate::error::Fault;
 use crate::ledger::admission::{Admission, Closed, Stop, Stored};
 use crate::ledger::payment::{self, Asked, Booked, Finding, Kept, Known, Outcome, REPEATS_MS, Records, Verb};
@@ -138,7 +138,9 @@ impl Booking<'_> {
         })
     }
 
-    fn done(&self, mut reply: Reply, admission: &Admission) -> Step {
+    fn done(&self, reply: Reply, admission: &Admission) -> Step {
+        let wish = explain::Wish { request: self.asked.explain, tenant: self.memory.tenant.explain };
+        let mut reply = if self.asked.verb == Verb::Settle { explain::settle(reply, wish) } else { reply };
         reply.headers.extend(headers::rate(&admission.rates(&self.memory.tenant, self.now), self.now));
         Step::Done(reply)
     }

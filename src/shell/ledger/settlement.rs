@@ -5,7 +5,7 @@ use super::payment::ROUTE;
 use super::ship::Event;
 use super::{TenantLedger, nothing};
 use crate::api::records::{List, Page};
-use crate::api::{Reply, facilitator};
+use crate::api::{Reply, explain, facilitator};
 use crate::error::{Code, Fault};
 use crate::id::{EventId, SettlementId};
 use crate::ledger::budget::Ended;
@@ -74,15 +74,17 @@ impl TenantLedger {
         now: UnixMillis,
     ) -> Result<Reply, Fault> {
         let store = self.store();
+        let wish = explain::Wish { request: deliver.explain, tenant: self.with(|memory| Ok(memory.tenant.explain))? };
         let (mut kept, _) = store.settlement(deliver.settlement)?.ok_or_else(none)?;
         let key = kept.course.lease.as_ref().and_then(|lease| lease.key.clone());
         let taken = kept.deliver(envelope.request_id, now);
         let settlement = &kept.settlement;
         let reply = match taken {
-            Taken::Nothing => return Ok(facilitator::taken(&deliver.network_text, settlement)),
-            Taken::Success | Taken::Lease => {
-                facilitator::settled(&deliver.network_text, settlement, &deliver.message, deliver.external)
+            Taken::Nothing => {
+                let reply = facilitator::taken(&deliver.network_text, settlement, &deliver.found);
+                return Ok(explain::settle(reply, wish));
             }
+            Taken::Success | Taken::Lease => facilitator::settled(&deliver.network_text, settlement, &deliver.found),
         };
         store.atomically(|| {
             store.put_settlement(&kept)?;
@@ -94,6 +96,7 @@ impl TenantLedger {
             }
         })?;
         self.wake_soon(now).await;
+        let reply = explain::settle(reply, wish);
         Ok(if taken == Taken::Success { reply.with(HANDED_OVER, deliver.settlement.to_string()) } else { reply })
     }
 

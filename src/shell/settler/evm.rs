@@ -185,7 +185,8 @@ impl Settler {
         if row.sent.is_handed() {
             return Ok(());
         }
-        self.end_unhanded(row, Ending::failed(Reason::UnexpectedSettle, message), poor)
+        let reason = if poor { Reason::EvmRelayerPoor } else { Reason::UnexpectedSettle };
+        self.end_unhanded(row, Ending::failed(reason, message), poor)
     }
 
     /// Signs and stores a version in the newest one's place, at today's price or an eighth more,

@@ -7,13 +7,17 @@ use super::Terms;
 use crate::address::Address;
 use crate::chain::evm::memory::Memory;
 use crate::chain::evm::{abi, code_kind, eip3009, question, said};
-use crate::chain::exact::{ChainVerdict, Known, Rules, Sender};
+use crate::chain::exact::{ChainVerdict, Known, Rules, Sender, UNREAD_PAYER};
 use crate::chain::facts::{Call, ErrorClass, Facts, Reply, RpcError, Unknown};
 use crate::chain::trace::CodeKind;
 use crate::reason::Reason;
 use alloy_primitives::{Address as Address20, U256};
 use core::cell::OnceCell;
 use std::rc::Rc;
+
+/// What is said of an authorization's state.
+const UNUSED: (&str, &str) =
+    ("the authorization was not used before", "the authorization was used or cancelled before");
 
 /// What a wallet answers to its own signature (ERC-1271).
 const ERC1271_MAGIC: &str = "0x1626ba7e";
@@ -131,7 +135,7 @@ pub(crate) fn on_chain(terms: &Terms, sender: &Sender, known: Known<'_>) -> Resu
     let wallet = (guess != CodeKind::None).then(|| calls.wallet(terms));
     facts.have([Some(first), code, token, wallet].into_iter().flatten())?;
     let payer = match code {
-        Some(code) => kind(facts, code)?,
+        Some(code) => kind(facts, code).map_err(|_| Unknown::nonsense(UNREAD_PAYER))?,
         None => CodeKind::None,
     };
     // That there is no code is one node's word, which may be behind: the payer's own signature bears it out.
@@ -140,8 +144,8 @@ pub(crate) fn on_chain(terms: &Terms, sender: &Sender, known: Known<'_>) -> Resu
     }
     if let Some(token) = token {
         let deployed = kind(facts, token)? != CodeKind::None;
-        let detail = "there is a contract at the asset's address";
-        if !rules.rule("asset_deployed", deployed, Reason::EvmAsset, detail) {
+        let found = ("there is a contract at the asset's address", "there is no contract at the asset's address");
+        if !rules.rule("asset_deployed", deployed, Reason::EvmAsset, found) {
             return Ok(ChainVerdict::Judged(rules, payer));
         }
         known.memory.saw_deployed(terms.separator, known.now);
@@ -204,9 +208,9 @@ fn simulated_well(
                 Some(_) => "the transfer would succeed",
                 None => "the transfer would succeed; it was simulated without a price",
             };
-            rules.rule("authorization_unused", true, Reason::EvmNonceUsed, "the authorization was not used before");
-            rules.rule("balance", true, Reason::EvmBalance, "the payer holds the amount");
-            rules.rule("simulation", true, Reason::EvmSimulation, detail);
+            rules.rule("authorization_unused", true, Reason::EvmNonceUsed, UNUSED);
+            rules.rule("balance", true, Reason::EvmBalance, "the payer holds the amount".to_owned());
+            rules.rule("simulation", true, Reason::EvmSimulation, detail.to_owned());
             Ok(())
         }
         (Reply::Error(_), Some(error)) => look_into(rules, terms, (&error.message, simulated.is_silent), facts),
@@ -227,13 +231,14 @@ fn look_into(rules: &mut Rules, terms: &Terms, (words, is_silent): (&str, bool),
     let used = match reply {
         Reply::Value(_) => said(facts, &state).and_then(|text| abi::boolean(&text)),
         Reply::Error(_) if failure(reply).is_some() => {
-            rules.rule("eip3009", false, Reason::EvmNoEip3009, "the token does not know EIP-3009");
+            let found = "the token does not know EIP-3009".to_owned();
+            rules.rule("eip3009", false, Reason::EvmNoEip3009, found);
             return Ok(());
         }
         Reply::Error(error) => return Err(Unknown::nonsense_about("node_error", &error.message)),
     };
     let used = used.ok_or_else(|| Unknown::nonsense("malformed_authorization_state"))?;
-    if !rules.rule("authorization_unused", !used, Reason::EvmNonceUsed, "the authorization was not used before") {
+    if !rules.rule("authorization_unused", !used, Reason::EvmNonceUsed, UNUSED) {
         return Ok(());
     }
     if let (Reply::Error(error), None) = (holds, failure(holds)) {
@@ -241,7 +246,8 @@ fn look_into(rules: &mut Rules, terms: &Terms, (words, is_silent): (&str, bool),
     }
     let held = said(facts, &held).and_then(|text| abi::word(&text)).map(U256::from_be_bytes);
     let enough = held.is_none_or(|held| held >= signed.value);
-    let detail = format!("the payer holds {}", held.map_or_else(|| "?".to_owned(), |held| held.to_string()));
+    let held = held.map_or_else(|| "?".to_owned(), |held| held.to_string());
+    let detail = format!("the payer holds {held}, and {} are to be paid", signed.value);
     if rules.rule("balance", enough, Reason::EvmBalance, detail) {
         let (reason, detail) = match reverted::meaning(words) {
             (Reason::EvmSignature, _) if is_silent => {
@@ -258,8 +264,8 @@ fn look_into(rules: &mut Rules, terms: &Terms, (words, is_silent): (&str, bool),
 /// An account without code signs by itself.
 fn own_signature(rules: &mut Rules, terms: &Terms, memory: &Memory) -> bool {
     if terms.signature.is_wrapped() {
-        let detail = "the payer's wallet is not deployed, and no factory is on the list";
-        return rules.rule("wallet_deployed", false, Reason::EvmFactory, detail);
+        let found = "the payer's wallet is not deployed, and no factory is on the list".to_owned();
+        return rules.rule("wallet_deployed", false, Reason::EvmFactory, found);
     }
     let good = terms.is_own(memory);
     let detail = match terms.signer(memory) {
@@ -281,7 +287,11 @@ fn asked_signature(rules: &mut Rules, facts: &Facts, ask: &Call, fails: bool) ->
         (Reply::Value(_), None) => said(facts, ask).is_some_and(|text| text.starts_with(ERC1271_MAGIC)),
         (Reply::Error(error), None) => return Err(Unknown::nonsense_about("node_error", &error.message)),
     };
-    Ok(rules.rule("signature", good, Reason::EvmSignature, "the payer is a contract, and was asked"))
+    let found = (
+        "the payer is a contract, and says that the signature is its own",
+        "the payer is a contract, and says that the signature is not its own",
+    );
+    Ok(rules.rule("signature", good, Reason::EvmSignature, found))
 }
 
 fn view(contract: Address20, data: &[u8]) -> Call {

@@ -116,7 +116,13 @@ pub(super) fn good(kind: &str) -> Reply {
 }
 
 fn reason(body: &Value, answers: &[(&str, Reply)]) -> Option<Reason> {
-    judged(body, answers).rules.refusal.map(|(reason, _)| reason)
+    let rules = judged(body, answers).rules;
+    let good = judged(&super::tests::body(), &[]).rules.checks;
+    // What is said of a broken rule is never what is said where it holds.
+    for broken in rules.checks.iter().filter(|check| !check.passed) {
+        assert!(!good.iter().any(|kept| kept.detail == broken.detail), "{}: {}", broken.name, broken.detail);
+    }
+    rules.refusal.map(|(reason, _)| reason)
 }
 
 #[test]
@@ -249,6 +255,30 @@ fn every_free_rule_has_its_reason() {
     check(&format!("{authorization}/validAfter"), json!(NOW.0.to_string()), Reason::EvmValidAfter);
     check("/paymentPayload/payload/signature", json!("nonsense"), Reason::EvmUnparsedSignature);
     check("/paymentPayload/payload/authorization", json!({}), Reason::InvalidPayload);
+}
+
+#[test]
+fn another_contract_for_the_signature_is_refused_by_name() {
+    let named = |contract: Value| {
+        let mut body = body();
+        for side in ["/paymentRequirements/extra", "/paymentPayload/accepted/extra"] {
+            let extra = body.pointer_mut(side).expect("a member");
+            extra["verifyingContract"] = contract.clone();
+            // Its own domain besides, as a gateway's requirements name it.
+            if !contract.is_null() && contract != json!(network().asset.text) {
+                extra["name"] = json!("GatewayWalletBatched");
+            }
+        }
+        judged(&body, &[]).rules.refusal
+    };
+    assert_eq!(named(Value::Null), None);
+    assert_eq!(named(json!(network().asset.text)), None);
+    for other in [json!(PAYER), json!(7), json!({})] {
+        let (reason, found) = named(other.clone()).expect("a refusal");
+        assert_eq!(reason, Reason::InvalidRequirements);
+        let text = other.as_str().map_or_else(|| other.to_string(), str::to_owned);
+        assert!(found.starts_with(&format!("extra.verifyingContract is '{text}'")), "{found}");
+    }
 }
 
 #[test]

@@ -164,14 +164,17 @@ fn body(transaction: &str) -> Value {
 fn judged(body: &Value, simulated: &Value) -> Judged {
     let payment = read(&Body::parse(body.to_string().as_bytes()).expect("an object")).expect("a payment");
     let mut facts = Facts::new();
-    for _ in 0..2 {
+    for _ in 0..3 {
         let sender = Sender { address: ours(), gas_limit: None, price: None };
         match judge(&payment, network(), &sender, &facts, NOW) {
             Ok(judged) => return judged,
             Err(Unknown::Missing(calls)) => {
                 assert_eq!(calls.len(), 1);
                 for call in calls {
-                    let value = json!({"context": {"slot": 1}, "value": {"err": simulated, "logs": []}});
+                    let value = match call.method {
+                        "getAccountInfo" => json!({"context": {"slot": 1}, "value": simulated.get("account")}),
+                        _ => json!({"context": {"slot": 1}, "value": {"err": simulated, "logs": []}}),
+                    };
                     facts.learn(call, Reply::Value(to_raw_value(&value).expect("JSON")));
                 }
             }
@@ -182,7 +185,13 @@ fn judged(body: &Value, simulated: &Value) -> Judged {
 }
 
 fn reason_of(body: &Value) -> Option<Reason> {
-    judged(body, &Value::Null).rules.refusal.map(|(reason, _)| reason)
+    let rules = judged(body, &Value::Null).rules;
+    let good = judged(&super::tests::body(&draft().text(Form::Zero)), &Value::Null).rules.checks;
+    // What is said of a broken rule is never what is said where it holds.
+    for broken in rules.checks.iter().filter(|check| !check.passed) {
+        assert!(!good.iter().any(|kept| kept.detail == broken.detail), "{}: {}", broken.name, broken.detail);
+    }
+    rules.refusal.map(|(reason, _)| reason)
 }
 
 #[test]
@@ -410,6 +419,20 @@ fn a_fee_payer_that_cannot_pay_is_not_the_payers_refusal() {
         facts.learn(simulation(&terms), Reply::Value(answer));
         assert_eq!(on_chain(payment.version, &terms, &facts), Ok(crate::chain::exact::ChainVerdict::Poor), "{err}");
     }
+}
+
+#[test]
+fn a_seller_without_a_token_account_is_named() {
+    let failed = |account: Value| {
+        let failed = json!({"InstructionError": [2, "InvalidAccountData"], "account": account});
+        judged(&body(&draft().text(Form::Zero)), &failed).rules.refusal.expect("a refusal")
+    };
+    let (reason, found) = failed(Value::Null);
+    let want =
+        format!("payTo's token account {} does not exist: the seller must create it", Address::Svm(account(RECEIVER)));
+    assert_eq!((reason, found), (Reason::SvmSimulation, want));
+    let (_, found) = failed(json!({"data": ["", "base64"], "owner": "11111111111111111111111111111111"}));
+    assert!(found.starts_with("the transaction would fail: "), "{found}");
 }
 
 #[test]

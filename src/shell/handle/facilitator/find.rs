@@ -5,7 +5,7 @@ use super::nonce;
 use crate::address::{Address, Family};
 use crate::chain::confirm::Basis;
 use crate::chain::evm::tx::{Price, worst_fee_wei};
-use crate::chain::exact::{self, ChainVerdict, Known, Sender};
+use crate::chain::exact::{self, ChainVerdict, Known, Sender, UNREAD_PAYER};
 use crate::chain::facts::{Facts, Unknown};
 use crate::chain::trace::CodeKind;
 use crate::ledger::payment::{Asked, Finding, Terms, Verb, authorization, transaction};
@@ -20,13 +20,19 @@ use crate::shell::{gas, holds, isolate, quotes, registry, rpc};
 use crate::signer::Signer;
 use crate::time::UnixSeconds;
 use sha2::{Digest, Sha256};
+use std::cell::Cell;
 use worker::Context;
+
+const UNREAD_MESSAGE: &str =
+    "the code at the payer's address could not be read, so the signature is not verified: ask again";
 
 /// A payment whose authorization is whole.
 pub(super) struct Ready {
     pub(super) network: &'static Network,
     pub(super) network_text: String,
     pub(super) terms: exact::Terms,
+    /// Each rule that was looked at, with its outcome.
+    pub(super) checks: Checks,
     /// Why nothing new may be sent for it.
     pub(super) held: Option<(Reason, String)>,
     /// The price at which it was simulated (EVM).
@@ -46,6 +52,8 @@ pub(super) struct Free<'a> {
     late: Option<(Reason, String)>,
     /// Who of us may send it, the payer's own signer first; none where nothing is sent.
     signers: Vec<&'a Signer>,
+    /// Whether a node answered, but not which code is at the payer's address.
+    is_unread: Cell<bool>,
 }
 
 impl Free<'_> {
@@ -58,6 +66,7 @@ impl Free<'_> {
         Ready {
             network: self.network,
             network_text: self.network_text,
+            checks: Checks::none(),
             held,
             price,
             valid_before: self.terms.valid_before(),
@@ -105,7 +114,16 @@ pub(super) async fn free<'a>(
     if !asked.chain_on {
         return None;
     }
-    Some(Free { payment, network, network_text: asked.network_text.clone(), terms, rules, late, signers })
+    Some(Free {
+        payment,
+        network,
+        network_text: asked.network_text.clone(),
+        terms,
+        rules,
+        late,
+        signers,
+        is_unread: Cell::new(false),
+    })
 }
 
 /// Judges what the chain must be asked for.
@@ -139,9 +157,16 @@ pub(super) async fn on_chain(
         terms.max_fee_wei = price.and_then(|price| worst_fee_wei(free.network, price));
     }
     asked.finding = match said {
+        Said::Nothing if free.is_unread.get() => {
+            Finding::Refused(Checks::new(&free.rules.checks), Reason::EvmUnverified, UNREAD_MESSAGE.to_owned())
+        }
         Said::Nothing => Finding::Unavailable,
         Said::Poor => {
-            let reason = if settles { Reason::UnexpectedSettle } else { Reason::UnexpectedVerify };
+            let reason = match (settles, free.network.family) {
+                (true, Family::Evm) => Reason::EvmRelayerPoor,
+                (true, Family::Svm) => Reason::UnexpectedSettle,
+                (false, _) => Reason::UnexpectedVerify,
+            };
             Finding::Refused(Checks::new(&free.rules.checks), reason, gas::POOR_MESSAGE.to_owned())
         }
         Said::Judged(rules, code, basis) => {
@@ -216,7 +241,10 @@ async fn see(app: &App, context: &Context, incoming: &Incoming, free: &Free<'_>,
     let memory = isolate::memory();
     let judge = |sender: &Sender, facts: &Facts| {
         let known = Known { facts, memory: &memory, settles, now: incoming.now.seconds() };
-        exact::judge_on_chain(free.payment, &free.terms, sender, known)
+        let judged = exact::judge_on_chain(free.payment, &free.terms, sender, known);
+        let is_unread = matches!(&judged, Err(Unknown::Malformed(nonsense)) if nonsense.hazard == UNREAD_PAYER);
+        free.is_unread.set(free.is_unread.get() || is_unread);
+        judged
     };
     let mut sender = Sender {
         // Where nobody would send it, the recipient stands in for the sender.

@@ -1,0 +1,100 @@
+//! The form with a price: what thirdweb's `facilitator.accepts` sends.
+
+use super::{Entry, Form, Object, Refusal, Request};
+use crate::amount::Amount;
+use crate::api::body::invalid;
+use crate::error::Fault;
+use crate::payment::x402::Version;
+use crate::reason::Reason;
+use serde_json::{Value, json};
+
+/// What a buyer is told who has not paid, where the seller has no sentence of its own.
+const UNPAID: &str = "X-PAYMENT header is required";
+
+/// Reads the members; the network and a price are needed.
+///
+/// # Errors
+/// `INVALID_REQUEST` where there is no list of requirements and no price either.
+pub(super) fn read(body: &Object) -> Result<Request, Fault> {
+    let Some(price) = body.get("price").filter(|price| !price.is_null()) else {
+        return Err(invalid("accepts", "must be a list of requirements (or name 'network' and 'price')"));
+    };
+    let config = body.get("routeConfig").and_then(Value::as_object).cloned().unwrap_or_default();
+    let said = config.get("errorMessages").and_then(|all| all.get("paymentRequired")).and_then(Value::as_str);
+    let unpaid = said.unwrap_or(UNPAID).to_owned();
+    let entry = entry(body, &config, price).and_then(|entry| Entry::read(Value::Object(entry), Version::One));
+    Ok(Request { form: Form::Price(unpaid), entries: vec![entry] })
+}
+
+/// The same as requirements of version 1.
+fn entry(body: &Object, config: &Object, price: &Value) -> Result<Object, Refusal> {
+    let told = "the price is dollars with six decimals at most ('$0.01', 0.01), or {amount, asset}";
+    let amount = amount(price).ok_or_else(|| (Reason::InvalidRequirements, told.to_owned()))?;
+    let mut entry = Object::new();
+    let mut put = |name: &str, value: Option<&Value>| {
+        if let Some(value) = value.filter(|value| !value.is_null()) {
+            entry.insert(name.to_owned(), value.clone());
+        }
+    };
+    put("network", body.get("network"));
+    put("scheme", body.get("scheme"));
+    put("resource", body.get("resourceUrl"));
+    put(
+        "payTo",
+        body.get("recipientAddress").filter(|text| !text.is_null()).or_else(|| body.get("serverWalletAddress")),
+    );
+    put("asset", price.get("asset").and_then(|asset| asset.get("address")));
+    for name in ["description", "mimeType", "maxTimeoutSeconds"] {
+        put(name, config.get(name));
+    }
+    put("maxAmountRequired", Some(&amount.to_string().into()));
+    let mut input = json!({"type": "http", "method": body.get("method"),
+        "discoverable": config.get("discoverable").is_none_or(|value| *value != json!(false))});
+    if let (Some(all), Some(Value::Object(more))) = (input.as_object_mut(), config.get("inputSchema")) {
+        all.extend(more.clone());
+    }
+    put("outputSchema", Some(&json!({"input": input, "output": config.get("outputSchema")})));
+    // Its buyers read from here how the token is signed for.
+    put("extra", Some(&json!({"primaryType": "TransferWithAuthorization"})));
+    Ok(entry)
+}
+
+/// Atomic units; `None` for what is no price, or nothing.
+fn amount(price: &Value) -> Option<Amount> {
+    let amount = match price {
+        Value::String(text) => {
+            let digits: String = text.chars().filter(|letter| !matches!(letter, '$' | ',' | ' ')).collect();
+            Amount::parse_usdc(&digits)
+        }
+        Value::Number(number) => Amount::parse_usdc(&number.to_string()),
+        Value::Object(tokens) => Amount::parse_atomic(tokens.get("amount")?.as_str()?),
+        Value::Null | Value::Bool(_) | Value::Array(_) => None,
+    };
+    amount.filter(|amount| !amount.is_zero())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_price_is_read_to_the_atomic_unit() {
+        for (price, want) in [
+            (json!("$0.01"), Some(10_000)),
+            (json!("0.000001"), Some(1)),
+            (json!(" $1,000.5 "), Some(1_000_500_000)),
+            (json!(0.01), Some(10_000)),
+            (json!(3), Some(3_000_000)),
+            (json!({"amount": "1500", "asset": {"address": "0x1"}}), Some(1_500)),
+            (json!("0.0000001"), None),
+            (json!(1e-7), None),
+            (json!("$0"), None),
+            (json!("-1"), None),
+            (json!("free"), None),
+            (json!({"amount": 1500}), None),
+            (json!(true), None),
+        ] {
+            assert_eq!(amount(&price), want.map(Amount::atomic), "{price}");
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! Where a request goes: its path as the route table reads it, and as messages,
+//! envelopes and logs may show it. A key in the path goes no further than here.
+
+use std::borrow::Cow;
+
+/// What stands where a key stood.
+const MASK: &str = "…";
+/// The bases of the x402 routes, under which a key may stand in the path: `{base}/k/{key}/verify`.
+const BASES: [&str; 2] = ["/facilitator", "/v1/facilitator"];
+/// What every key of ours begins with.
+const KEY_PREFIX: &str = "x402_";
+
+/// A path, read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place<'a> {
+    /// What the route table knows: single slashes, no key (`/facilitator/verify`).
+    pub route: Cow<'a, str>,
+    /// What may be shown: the same with a mask where a key stood (`/facilitator/k/…/verify`).
+    pub shown: Cow<'a, str>,
+    /// The key in the path; empty where `k/` is followed by nothing.
+    pub key: Option<String>,
+}
+
+impl<'a> Place<'a> {
+    /// Reads the path of a URL that the platform has normalised.
+    #[must_use]
+    pub fn of(path: &'a str) -> Self {
+        let path = single_slashes(path);
+        let keyed = BASES.iter().find_map(|base| {
+            let rest = path.strip_prefix(base)?.strip_prefix("/k")?;
+            let rest = if rest.is_empty() { rest } else { rest.strip_prefix('/')? };
+            let (key, after) = rest.find('/').map_or((rest, ""), |at| rest.split_at(at));
+            Some((*base, key.to_owned(), after.to_owned()))
+        });
+        match keyed {
+            Some((base, key, after)) => {
+                let shown = format!("{base}/k/{MASK}{}", masked(&after));
+                Self { route: format!("{base}{after}").into(), shown: shown.into(), key: Some(key) }
+            }
+            None if path.contains(KEY_PREFIX) => Self { shown: masked(&path).into(), route: path, key: None },
+            None => Self { route: path.clone(), shown: path, key: None },
+        }
+    }
+}
+
+/// The path without empty parts: clients join a base that ends in a slash with a path that begins with one.
+fn single_slashes(path: &str) -> Cow<'_, str> {
+    if !path.contains("//") {
+        return path.into();
+    }
+    let mut single = String::with_capacity(path.len());
+    for letter in path.chars() {
+        if letter != '/' || !single.ends_with('/') {
+            single.push(letter);
+        }
+    }
+    single.into()
+}
+
+/// A path with a mask in place of every part that looks like a key, wherever it was put by mistake.
+fn masked(path: &str) -> String {
+    let parts = path.split('/').map(|part| if part.contains(KEY_PREFIX) { MASK } else { part });
+    parts.collect::<Vec<_>>().join("/")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[track_caller]
+    fn check(path: &str, route: &str, shown: &str, key: Option<&str>) {
+        let place = Place::of(path);
+        assert_eq!((&*place.route, &*place.shown, place.key.as_deref()), (route, shown, key), "{path}");
+    }
+
+    #[test]
+    fn a_key_in_the_path_is_taken_out_of_it() {
+        let route = "/facilitator/verify";
+        check("/facilitator/k/x402_url_test_1/verify", route, "/facilitator/k/…/verify", Some("x402_url_test_1"));
+        check(
+            "/facilitator/k/x402_live_1/verify/",
+            "/facilitator/verify/",
+            "/facilitator/k/…/verify/",
+            Some("x402_live_1"),
+        );
+        check("/v1/facilitator/k/abc/settle", "/v1/facilitator/settle", "/v1/facilitator/k/…/settle", Some("abc"));
+        check("/facilitator/k/abc", "/facilitator", "/facilitator/k/…", Some("abc"));
+        check("/facilitator/k", "/facilitator", "/facilitator/k/…", Some(""));
+        check("/facilitator/k/", "/facilitator", "/facilitator/k/…", Some(""));
+        check("/facilitator/k/a/b/c", "/facilitator/b/c", "/facilitator/k/…/b/c", Some("a"));
+    }
+
+    #[test]
+    fn what_only_looks_like_it_holds_no_key() {
+        for path in ["/", "/facilitator/verify", "/facilitator/kept/verify", "/v1/verify", "/k/abc/verify"] {
+            check(path, path, path, None);
+        }
+    }
+
+    #[test]
+    fn a_key_in_the_wrong_place_is_not_shown() {
+        let path = "/facilitator/x402_url_live_1/verify";
+        check(path, path, "/facilitator/…/verify", None);
+        let path = "/facilitator/k/abc/x402_url_live_1/verify";
+        check(path, "/facilitator/x402_url_live_1/verify", "/facilitator/k/…/…/verify", Some("abc"));
+    }
+
+    #[test]
+    fn doubled_slashes_are_one() {
+        check("//facilitator//verify", "/facilitator/verify", "/facilitator/verify", None);
+        check("/facilitator//k///abc//settle", "/facilitator/settle", "/facilitator/k/…/settle", Some("abc"));
+        check("///", "/", "/", None);
+    }
+
+    proptest! {
+        #[test]
+        fn no_key_is_ever_shown(before in "(/|//|/v1/|/facilitator/|/facilitator/k/|/v1/facilitator//k/)", after in "(/[a-z/]{0,12})?") {
+            let key = "x402_url_live_3HXMrnTdAa29dYnmNV26FHDN";
+            let path = format!("{before}{key}{after}");
+            let shown = Place::of(&path).shown.into_owned();
+            prop_assert!(!shown.contains("x402_"), "{}", shown);
+            let bare = format!("/facilitator/k/anything{after}");
+            prop_assert!(!Place::of(&bare).shown.contains("anything"));
+        }
+    }
+}
