@@ -5,7 +5,7 @@ import { encodeFunctionData } from "viem";
 import { contracts } from "../../scripts/lib/contract.mjs";
 import { ACCOUNTS, KEYS, TOKEN, randomAccount, startEvm } from "../../scripts/lib/evm.mjs";
 import { MEMO_PROGRAM, MINT, getTransferCheckedInstruction, signer, startSolana } from "../../scripts/lib/solana.mjs";
-import { authorizationCall, nonceOf, random, sign } from "./payment.mjs";
+import { authorizationCall, isExternal, nonceOf, random, settlementOf, sign } from "./payment.mjs";
 import { startWorker, until } from "./worker.mjs";
 
 const CENT = 10_000n;
@@ -190,9 +190,9 @@ test("an authorization that is being settled is claimed by its settlement, the o
   assert.deepEqual(verdict(free), [true, null, "10000000", false]);
   const all = await ask(hash, { reference: "all" });
   assert.equal(all.error_code, "ALREADY_CLAIMED");
-  const { body: settled } = await settling;
-  assert.deepEqual([settled.success, settled.transaction, settled.extra.externallySettled], [true, hash, true], JSON.stringify(settled));
-  assert.equal(settled.extra.settlementId, taken.claimed_by.id);
+  const settled = await settling;
+  assert.deepEqual([settled.body.success, settled.body.transaction, isExternal(settled)], [true, hash, true], settled.text);
+  assert.equal(settlementOf(settled), taken.claimed_by.id);
 });
 
 test("a record follows its own payment, and revives with it", async () => {

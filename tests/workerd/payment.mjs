@@ -17,6 +17,9 @@ import { COMPUTE_BUDGET, MEMO_PROGRAM, MINT, getTransferCheckedInstruction, rand
 /** The id of an answer's settlement: a success holds it in a header, a refusal in its body. */
 export const settlementOf = ({ headers, body }) => body.extra?.settlementId ?? headers.get("x402-settlement-id");
 
+/** Whether an answer says that somebody else has sent the payment's transaction. */
+export const isExternal = ({ headers }) => headers.get("x402-externally-settled") === "true";
+
 export const random = (bytes) => `0x${Buffer.from(crypto.getRandomValues(new Uint8Array(bytes))).toString("hex")}`;
 const seconds = () => BigInt(Math.floor(Date.now() / 1000));
 const FIELDS = [

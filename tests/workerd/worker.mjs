@@ -287,6 +287,14 @@ export class Worker {
     return { id: made.body.tenant.id, live: made.body.api_keys.live, test: made.body.api_keys.test, view: made.body.tenant };
   }
 
+  /** A key for URLs of a tenant. */
+  async urlKey({ id }, environment) {
+    const body = { name: "shop", environment, kind: "url" };
+    const made = await this.call("POST", `/v1/admin/tenants/${id}/api-keys`, { admin: true, body });
+    if (made.status !== 201) throw new Error(`no key: ${made.text}`);
+    return made.body.key;
+  }
+
   verify(key, body, headers) {
     return this.call("POST", "/v1/verify", { key, body, headers });
   }
