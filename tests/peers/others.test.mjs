@@ -5,43 +5,29 @@ import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
-import { KEYS, randomAccount, startEvm } from "../../scripts/lib/evm.mjs";
-import { DEVNET_MINT, keyPairText, signer, startSolana } from "../../scripts/lib/solana.mjs";
-import { python } from "../../scripts/lib/tools.mjs";
 import { getBase58Encoder } from "@solana/kit";
 import { generatePrivateKey, privateKeyToAccount } from "viem/accounts";
+import { DEVNET_MINT, keyPairText, signer } from "../../scripts/lib/solana.mjs";
+import { python } from "../../scripts/lib/tools.mjs";
 import { sign } from "../workerd/payment.mjs";
-import { startWorker } from "../workerd/worker.mjs";
+import { CIRCLE, openMarket } from "./market.mjs";
 import { buyWithAxios, buyWithFaremeter, buyWithX402Solana } from "./others/buyers.mjs";
 import { nextShop, nextShopV1 } from "./others/next.mjs";
 import { faremeterShop, honoShop, openFacilitator, x402SolanaShop } from "./others/shops.mjs";
 import { buy } from "./shop.mjs";
 import { buy as buyV1 } from "./v1/shop.mjs";
 
-const CIRCLE = "0x036CbD53842c5426634e7929541eC2318f3dCF7e";
 const REPORT = { report: "sunny" };
 const PRICE = 10_000n;
-const seller = randomAccount().address;
-let evm, solana, worker, tenant, svmSeller, facilitator, withKey;
+let market, evm, solana, facilitator, withKey;
 
 before(async () => {
-  [evm, solana] = await Promise.all([startEvm({ chainId: 84532, token: CIRCLE }), startSolana()]);
-  const feePayer = await keyPairText(new Uint8Array(32).fill(0x21));
-  const vars = { RPC_BASE_SEPOLIA: evm.url, EVM_SIGNERS_TEST: KEYS.at(-1), RPC_SOLANA_DEVNET: solana.url, SOLANA_SIGNERS_TEST: feePayer };
-  worker = await startWorker({ vars });
-  solana.svm.airdrop((await signer(0x21)).address, 1_000_000_000n);
-  svmSeller = (await signer(0x31)).address;
-  await solana.fund(svmSeller, 0n, DEVNET_MINT);
-  tenant = await worker.tenant({ recipients: { "base-sepolia": seller, "solana-devnet": svmSeller } });
-  const key = await worker.urlKey(tenant, "test");
-  facilitator = `${worker.url}/facilitator`;
-  withKey = `${facilitator}/k/${key}`;
+  market = await openMarket();
+  ({ evm, solana } = market);
+  facilitator = `${market.worker.url}/facilitator`;
+  withKey = `${facilitator}/k/${await market.worker.urlKey(market.tenant, "test")}`;
 });
-after(async () => {
-  await worker?.stop();
-  evm?.stop();
-  solana?.stop();
-});
+after(() => market?.close());
 
 /** A new buyer's key, with a dollar. */
 async function evmBuyer() {
@@ -67,12 +53,12 @@ async function sells(balance, sale) {
   assert.deepEqual([status, body], [200, REPORT]);
   assert.equal(await balance(), had + PRICE);
 }
-const onEvm = (sale) => sells(() => evm.balance(seller), sale);
-const onSolana = (sale) => sells(() => solana.balance(svmSeller, DEVNET_MINT), sale);
+const onEvm = (sale) => sells(() => evm.balance(market.payTo), sale);
+const onSolana = (sale) => sells(() => solana.balance(market.seller, DEVNET_MINT), sale);
 
 for (const [name, versions] of [["version 1", { x402v1: true }], ["version 2", { x402v1: false, x402v2: true }]]) {
   test(`Faremeter's shop sells to Faremeter's buyer on both chains, ${name}`, async () => {
-    const shop = await faremeterShop({ facilitator: withKey, evm: seller, svm: svmSeller, versions });
+    const shop = await faremeterShop({ facilitator: withKey, evm: market.payTo, svm: market.seller, versions });
     try {
       const { key } = await evmBuyer();
       await onEvm(() => buyWithFaremeter(shop.url, { key }));
@@ -86,7 +72,7 @@ for (const [name, versions] of [["version 1", { x402v1: true }], ["version 2", {
 }
 
 test("x402-solana's shop sells to its buyer", async () => {
-  const shop = await x402SolanaShop({ facilitator: withKey, payTo: svmSeller, mint: DEVNET_MINT, rpcUrl: solana.url });
+  const shop = await x402SolanaShop({ facilitator: withKey, payTo: market.seller, mint: DEVNET_MINT, rpcUrl: solana.url });
   try {
     const secret = await svmBuyer();
     await onSolana(() => buyWithX402Solana(shop.url, { secret, rpcUrl: solana.url }));
@@ -98,17 +84,17 @@ test("x402-solana's shop sells to its buyer", async () => {
 
 test("x402-hono sells to x402-fetch", async () => {
   const { key } = await evmBuyer();
-  await onEvm(() => buyV1("http://shop.test/report", { network: "base-sepolia", key }, honoShop({ facilitator, key: tenant.test, payTo: seller })));
+  await onEvm(() => buyV1("http://shop.test/report", { network: "base-sepolia", key }, honoShop({ facilitator, key: market.tenant.test, payTo: market.payTo })));
 });
 
 test("x402-next sells to x402-fetch", async () => {
   const { key } = await evmBuyer();
-  await onEvm(() => buyV1("http://shop.test/report", { network: "base-sepolia", key }, nextShopV1({ facilitator, key: tenant.test, payTo: seller })));
+  await onEvm(() => buyV1("http://shop.test/report", { network: "base-sepolia", key }, nextShopV1({ facilitator, key: market.tenant.test, payTo: market.payTo })));
 });
 
 test("@x402/next sells to @x402/fetch", async () => {
   const { account } = await evmBuyer();
-  await onEvm(() => buy("http://shop.test/report", { evm: account }, nextShop({ facilitator: withKey, payTo: seller })));
+  await onEvm(() => buy("http://shop.test/report", { evm: account }, nextShop({ facilitator: withKey, payTo: market.payTo })));
 });
 
 test("@openfacilitator/sdk lists, verifies and settles", async () => {
@@ -117,19 +103,19 @@ test("@openfacilitator/sdk lists, verifies and settles", async () => {
   assert.equal(await client.health(), true);
   const { kinds } = await client.supported();
   assert.ok(kinds.some(({ network, scheme }) => network === "eip155:84532" && scheme === "exact"));
-  const { paymentPayload, paymentRequirements } = await sign({ buyer: account, to: seller, token: CIRCLE, chainId: 84532 });
+  const { paymentPayload, paymentRequirements } = await sign({ buyer: account, to: market.payTo, token: CIRCLE, chainId: 84532 });
   assert.equal((await client.verify(paymentPayload, paymentRequirements)).isValid, true);
-  const had = await evm.balance(seller);
+  const had = await evm.balance(market.payTo);
   const settled = await client.settle(paymentPayload, paymentRequirements);
   assert.equal(settled.success, true, JSON.stringify(settled));
-  assert.equal(await evm.balance(seller), had + PRICE);
+  assert.equal(await evm.balance(market.payTo), had + PRICE);
   assert.equal((await client.settle(paymentPayload, paymentRequirements)).success, false);
 });
 
 for (const framework of ["fastapi-x402", "sanic-x402"]) {
   test(`${framework} sells`, async () => {
     const interpreter = await python("others", join(import.meta.dirname, "others", "requirements.txt"));
-    const wishes = JSON.stringify({ facilitator: withKey, payTo: seller });
+    const wishes = JSON.stringify({ facilitator: withKey, payTo: market.payTo });
     const child = spawn(interpreter, [join(import.meta.dirname, "others", "shop.py"), framework, wishes], { stdio: ["ignore", "pipe", "inherit"] });
     try {
       const port = await new Promise((resolve, reject) => {

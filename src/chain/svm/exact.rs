@@ -378,7 +378,8 @@ pub(crate) fn on_chain(version: Version, terms: &Terms, facts: &Facts) -> Result
     if failure.is_ours() {
         return Ok(ChainVerdict::Poor);
     }
-    let message = missing::sellers_account(terms, err, facts)?.unwrap_or_else(|| failure.message());
+    let is_there = if failure.is_of_an_account() { missing::exists(failure.paid, facts)? } else { None };
+    let message = failure.message(is_there);
     rules.rule("simulation", false, reason, message);
     Ok(ChainVerdict::Judged(rules, CodeKind::None))
 }

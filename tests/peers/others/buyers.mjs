@@ -25,8 +25,8 @@ export async function buyWithFaremeter(url, { key, secret, mint, rpcUrl }) {
 /** @x402/axios. */
 export async function buyWithAxios(url, account) {
   const client = new x402Client().register("eip155:*", new ExactEvmScheme(account));
-  const { status, data: body, headers } = await wrapAxiosWithPayment(axios.create({ validateStatus: () => true }), client).get(url);
-  return { status, body, headers };
+  const { status, data: body } = await wrapAxiosWithPayment(axios.create(), client).get(url);
+  return { status, body };
 }
 
 /** x402-solana with a secret key of 64 bytes. */

@@ -40,7 +40,7 @@ export async function faremeterShop({ facilitator, evm, svm, versions }) {
   return listen(await createMiddleware({ facilitatorURL: facilitator, accepts, supportedVersions: versions }));
 }
 
-/** A shop as x402-solana's README builds it: verify, hand over nothing yet, settle, then serve. */
+/** A shop as x402-solana's README builds it, with the header that its client looks for: verify, settle, then serve. */
 export async function x402SolanaShop({ facilitator, payTo, mint, rpcUrl }) {
   const handler = new X402PaymentHandler({ network: "solana-devnet", treasuryAddress: payTo, facilitatorUrl: facilitator, rpcUrl });
   return listen(async (request, response, next) => {
@@ -50,7 +50,7 @@ export async function x402SolanaShop({ facilitator, payTo, mint, rpcUrl }) {
     const header = handler.extractPayment(request.headers);
     if (!header) {
       const { status, body } = handler.create402Response(requirements, url);
-      return response.status(status).json(body);
+      return response.status(status).set("PAYMENT-REQUIRED", btoa(JSON.stringify(body))).json(body);
     }
     const verified = await handler.verifyPayment(header, requirements);
     if (!verified.isValid) return response.status(402).json({ error: verified.invalidReason });

@@ -23,10 +23,26 @@ impl Failure<'_> {
         matches!(self.parsed(), Value::String(name) if ours.contains(&name.as_str()))
     }
 
-    /// A sentence for people, with the runtime's own words at its end.
-    pub(super) fn message(&self) -> String {
+    /// Whether the transfer failed because one of its token accounts is missing, or is none.
+    pub(super) fn is_of_an_account(&self) -> bool {
+        let parsed = self.parsed();
+        let error = parsed.get("InstructionError").filter(|inside| self.is_of_the_transfer(inside));
+        let Some(error) = error.and_then(|inside| inside.get(1)) else { return false };
+        let (name, number) = (error.as_str(), error.get("Custom").and_then(Value::as_u64));
+        name.is_some_and(|name| NO_TOKEN_ACCOUNT.contains(&name)) || number == Some(UNINITIALIZED_STATE)
+    }
+
+    fn is_of_the_transfer(&self, inside: &Value) -> bool {
+        let at = inside.get(0).and_then(Value::as_u64).and_then(|at| usize::try_from(at).ok());
+        at.is_some() && at == self.transfer
+    }
+
+    /// A sentence for people, with the runtime's own words at its end. `is_there`: whether the account that is paid
+    /// exists, if that was asked and answered.
+    pub(super) fn message(&self, is_there: Option<bool>) -> String {
         let words: String = self.err.chars().take(WORDS_MAX).collect();
-        match self.sentence() {
+        let sentence = if self.is_of_an_account() { Some(self.account_sentence(is_there)) } else { self.sentence() };
+        match sentence {
             Some(sentence) => format!("{sentence}: {words}"),
             None => format!("the transaction would fail: {words}"),
         }
@@ -36,33 +52,43 @@ impl Failure<'_> {
         serde_json::from_str(self.err).unwrap_or_default()
     }
 
+    fn account_sentence(&self, is_there: Option<bool>) -> String {
+        match is_there {
+            Some(false) => format!("payTo's token account {} does not exist: the seller must create it", self.paid),
+            Some(true) => "payTo's token account exists, so the payer's may be missing".to_owned(),
+            None => format!(
+                "payTo's USDC token account may be missing, and then the seller must create it ({}); or the payer's is",
+                self.paid
+            ),
+        }
+    }
+
     fn sentence(&self) -> Option<String> {
         let parsed = self.parsed();
         if let Value::String(name) = &parsed {
             return of_the_whole(name).map(str::to_owned);
         }
         let inside = parsed.get("InstructionError")?;
-        let at = inside.get(0)?.as_u64().and_then(|at| usize::try_from(at).ok());
         let error = inside.get(1)?;
         let (name, number) = (error.as_str(), error.get("Custom").and_then(Value::as_u64));
         if name == Some("ComputationalBudgetExceeded") {
             return Some("the transaction's compute unit limit is too low".to_owned());
         }
-        if at.is_none() || at != self.transfer {
+        if !self.is_of_the_transfer(inside) {
             return None;
         }
         match (name, number) {
-            // No data where a token account is expected.
-            (Some("InvalidAccountData" | "UninitializedAccount"), _) | (_, Some(UNINITIALIZED_STATE)) => Some(format!(
-                "payTo's USDC token account may be missing, and then the seller must create it ({}); or the payer's is",
-                self.paid
-            )),
             (Some("MissingRequiredSignature"), _) => Some("the owner of the payer's account did not sign".to_owned()),
             (_, Some(number)) => of_the_token(number).map(str::to_owned),
             (_, None) => None,
         }
     }
 }
+
+/// What an instruction fails with where an account without data stands in a token account's place
+/// (`InstructionError`).
+const NO_TOKEN_ACCOUNT: [&str; 4] =
+    ["InvalidAccountData", "UninitializedAccount", "IncorrectProgramId", "InvalidAccountOwner"];
 
 /// `TokenError::UninitializedState`.
 const UNINITIALIZED_STATE: u64 = 9;
@@ -103,7 +129,7 @@ mod tests {
 
     #[track_caller]
     fn check(err: &str, want: &str) {
-        let message = failure(err).message();
+        let message = failure(err).message(None);
         assert!(message.starts_with(want) && message.ends_with(err), "{message}");
         assert!(!failure(err).is_ours(), "{err}");
     }
@@ -137,15 +163,15 @@ mod tests {
             check(err, "the transaction would fail");
         }
         let nowhere = Failure { transfer: None, ..failure(r#"{"InstructionError":[2,"InvalidAccountData"]}"#) };
-        assert!(nowhere.message().starts_with("the transaction would fail"));
-        assert!(failure(&format!("\"{}\"", "x".repeat(999))).message().chars().count() < 200);
+        assert!(nowhere.message(None).starts_with("the transaction would fail"));
+        assert!(failure(&format!("\"{}\"", "x".repeat(999))).message(None).chars().count() < 200);
     }
 
     #[test]
     fn a_fee_payer_that_cannot_pay_is_ours() {
         for err in [r#""InsufficientFundsForFee""#, r#""AccountNotFound""#, r#""InvalidAccountForFee""#] {
             assert!(
-                failure(err).is_ours() && failure(err).message().starts_with("the facilitator's fee payer"),
+                failure(err).is_ours() && failure(err).message(None).starts_with("the facilitator's fee payer"),
                 "{err}"
             );
         }
