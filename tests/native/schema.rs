@@ -165,8 +165,8 @@ fn a_recipient_is_never_two_tenants() {
 fn an_address_of_a_first_use_is_taken_by_whoever_is_registered_for_it() {
     let db = directory_db();
     db.execute_batch(
-        "INSERT INTO tenants VALUES ('ten_a', 'a', NULL, 'free', 'active', NULL, '{}', 'refuse', 1, 1, 1),
-            ('ten_b', 'b', NULL, 'free', 'active', NULL, '{}', 'refuse', 1, 1, 1);",
+        "INSERT INTO tenants (id, email, tier, status, limits, sanctions, version, created_ms, updated_ms) VALUES
+            ('ten_a', 'a', 'free', 'active', '{}', 'refuse', 1, 1, 1), ('ten_b', 'b', 'free', 'active', '{}', 'refuse', 1, 1, 1);",
     )
     .expect("runs");
     let first_use = |tenant: &str, address: &str, most: i64| {
