@@ -16,8 +16,8 @@ const groups = new Set();
 for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) process.once(signal, () => process.exit(130));
 process.once("exit", () => groups.forEach((end) => end()));
 
-/** Runs a command, shows it, and counts what `count` finds in its output. */
-function counted(command, args, count, env = {}, limit_ms = undefined) {
+/** Runs a command, shows it (with `held`, when it has ended), and counts what `count` finds in its output. */
+function counted(command, args, count, env = {}, limit_ms = undefined, held = false) {
   return new Promise((resolve) => {
     const child = spawn(command, args, {
       cwd: ROOT,
@@ -32,12 +32,13 @@ function counted(command, args, count, env = {}, limit_ms = undefined) {
     for (const stream of [child.stdout, child.stderr]) {
       stream.on("data", (chunk) => {
         output += chunk;
-        process.stdout.write(chunk);
+        if (!held) process.stdout.write(chunk);
       });
     }
     child.once("exit", (code) => {
       clearTimeout(limit);
       groups.delete(end);
+      if (held) process.stdout.write(output);
       const { passed, failed } = count(output);
       totals.passed += passed;
       totals.failed += failed;
@@ -62,6 +63,12 @@ const partCounts = (output) => ({ passed: sum(output, /^[a-z ]+: (\d+) passed$/g
 /** What the coverage is of: the core, not the platform's shell, tests or scripts. */
 const NOT_CORE = "(src/shell|tests/|build\\.rs|network/registry\\.rs|examples/|api/openapi\\.rs)";
 
+/** Files that wait for blocks and alarms most of their time: they run side by side. */
+const WAITS = /^settler/;
+const testFiles = (folder) => readdirSync(join(ROOT, folder)).filter((name) => name.endsWith(".test.mjs")).sort();
+const testFile = (folder, name, held = false) =>
+  counted(node(), [...NODE_TEST, join(folder, name)], nodeCounts, {}, FILE_MS + 30_000, held);
+
 const STEPS = {
   fmt: () => whole("cargo", ["fmt", "--check"]),
   clippy: async () =>
@@ -78,25 +85,23 @@ const STEPS = {
     say(size(await build()));
   },
   worker: async () => {
-    for (const folder of ["tests", "tests/workerd"]) {
-      for (const file of readdirSync(join(ROOT, folder)).filter((name) => name.endsWith(".test.mjs")).sort()) {
-        await counted(node(), [...NODE_TEST, join(folder, file)], nodeCounts, {}, FILE_MS + 30_000);
-      }
-    }
+    await testFile("tests", "sanctions.test.mjs");
+    const folder = join("tests", "workerd");
+    const files = testFiles(folder);
+    for (const file of files.filter((name) => !WAITS.test(name))) await testFile(folder, file);
+    await Promise.all(files.filter((name) => WAITS.test(name)).map((file) => testFile(folder, file, true)));
   },
   peers: async () => {
     await peers();
     await firstPeers();
     await otherPeers();
     const folder = join("tests", "peers");
-    for (const file of readdirSync(join(ROOT, folder)).filter((name) => name.endsWith(".test.mjs")).sort()) {
-      await counted(node(), [...NODE_TEST, join(folder, file)], nodeCounts, {}, FILE_MS + 30_000);
-    }
+    for (const file of testFiles(folder)) await testFile(folder, file);
   },
   "peers-rust": async () => {
     const folder = join(ROOT, "tests", "peers", "rust");
     await run("cargo", ["build", "--locked"], { cwd: folder });
-    await counted(node(), [...NODE_TEST, join(folder, "rust.test.mjs")], nodeCounts, {}, FILE_MS + 30_000);
+    await testFile(folder, "rust.test.mjs");
   },
   openapi: async () => {
     const folder = join(ROOT, "tests", "openapi");

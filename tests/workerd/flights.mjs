@@ -1,6 +1,7 @@
 // Orders for a Settler, without the Worker and the ledger in front: what no
 // verification would let through reaches it all the same.
 import { test } from "node:test";
+import { parseTransaction } from "viem";
 import { KEYS, TOKEN, randomAccount, startEvm } from "../../scripts/lib/evm.mjs";
 import { authorizationCall, nonceOf, random, sign } from "./payment.mjs";
 import { startProxy } from "./proxy.mjs";
@@ -69,3 +70,13 @@ export async function flight({ tenant }, { buyer = randomAccount(), to = random(
   };
   return { settle, buyer, to, data };
 }
+
+/** The same, with a buyer who holds its amount. */
+export async function paying(at, wishes) {
+  const made = await flight(at, wishes);
+  await at.evm.mint(made.buyer.address, 10_000n);
+  return made;
+}
+
+/** Whether signed bytes move nothing: they only take a nonce. */
+export const isCancel = (raw) => parseTransaction(raw).to?.toLowerCase() === SIGNER.toLowerCase();
