@@ -37,11 +37,21 @@ impl Failure<'_> {
         at.is_some() && at == self.transfer
     }
 
-    /// A sentence for people, with the runtime's own words at its end. `is_there`: whether the account that is paid
-    /// exists, if that was asked and answered.
+    /// A sentence for people, with the runtime's own words at its end unless the cause is certain. `is_there`: whether
+    /// the account that is paid exists, if that was asked and answered.
     pub(super) fn message(&self, is_there: Option<bool>) -> String {
         let words: String = self.err.chars().take(WORDS_MAX).collect();
-        let sentence = if self.is_of_an_account() { Some(self.account_sentence(is_there)) } else { self.sentence() };
+        let sentence = match (self.is_of_an_account(), is_there) {
+            (true, Some(false)) => {
+                return format!("payTo's token account {} does not exist: the seller must create it", self.paid);
+            }
+            (true, Some(true)) => Some("payTo's token account exists, so the payer's may be missing".to_owned()),
+            (true, None) => Some(format!(
+                "payTo's USDC token account may be missing, and then the seller must create it ({}); or the payer's is",
+                self.paid
+            )),
+            (false, _) => self.sentence(),
+        };
         match sentence {
             Some(sentence) => format!("{sentence}: {words}"),
             None => format!("the transaction would fail: {words}"),
@@ -50,17 +60,6 @@ impl Failure<'_> {
 
     fn parsed(&self) -> Value {
         serde_json::from_str(self.err).unwrap_or_default()
-    }
-
-    fn account_sentence(&self, is_there: Option<bool>) -> String {
-        match is_there {
-            Some(false) => format!("payTo's token account {} does not exist: the seller must create it", self.paid),
-            Some(true) => "payTo's token account exists, so the payer's may be missing".to_owned(),
-            None => format!(
-                "payTo's USDC token account may be missing, and then the seller must create it ({}); or the payer's is",
-                self.paid
-            ),
-        }
     }
 
     fn sentence(&self) -> Option<String> {
