@@ -3,7 +3,7 @@
 // payments in the place of its stand-ins.
 import assert from "node:assert/strict";
 import { execFile, execFileSync } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { lstatSync, mkdtempSync, readFileSync, rmSync, symlinkSync, unlinkSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -135,8 +135,9 @@ test("its devnet run passes: Solana payments are settled once and confirmed, and
     writeFileSync(join(keys, "devnet-state.json"), JSON.stringify({ mint: DEVNET_MINT, decimals: 6, payer, payTo: seller, payToAta, feePayer, setupTx: "" }));
     // Its payer is the stock client, in the versions that our other tests install.
     const folder = execFileSync(interpreter, ["-c", "import x402conf.devnet.runner as r; print(r.NODE_DIR)"], { encoding: "utf8" }).trim();
-    rmSync(join(folder, "node_modules"), { recursive: true, force: true });
-    symlinkSync(join(import.meta.dirname, "node_modules"), join(folder, "node_modules"));
+    const link = join(folder, "node_modules");
+    if (lstatSync(link, { throwIfNoEntry: false })) unlinkSync(link);
+    symlinkSync(join(import.meta.dirname, "node_modules"), link);
     const rpc = await serve(async (_, body) => {
       const asked = JSON.parse(body);
       const one = async (call) => (call.method === "getGenesisHash" ? { jsonrpc: "2.0", id: call.id, result: DEVNET_GENESIS } : (await fetch(solana.url, { method: "POST", body: JSON.stringify(call) })).json());

@@ -14,16 +14,16 @@ import { reference, withEvm, withSvm } from "./reference-facilitator.mjs";
 const CASES = Number(process.env.CASES ?? 2_000);
 const SEED = Number(process.env.SEED ?? 402);
 const AT_ONCE = 24;
-let evm, solana, worker, tenant, payTo, seller, close, facilitator;
+let evm, solana, worker, tenant, payTo, seller, feePayer, close, facilitator;
 
 before(async () => {
   const market = await openMarket({ limits: { per_minute: 1_000_000, per_hour: 1_000_000 } });
-  ({ evm, solana, worker, tenant, payTo, seller, close } = market);
+  ({ evm, solana, worker, tenant, payTo, seller, feePayer, close } = market);
   // The reference looks into failures by Multicall3, at the address it has everywhere.
   const deployed = await evm.rpc("eth_call", [{ data: multicall3Bytecode }]);
   await evm.rpc("anvil_setCode", ["0xcA11bde05977b3631167028862bE2a173976CA11", deployed]);
   facilitator = withEvm(reference(), { url: evm.url, chainId: 84532, key: KEYS.at(-1), name: "base-sepolia" });
-  await withSvm(facilitator, { url: solana.url, signer: market.feePayer, limits: { maxPriorityFeeMicroLamports: 500_000, maxComputeUnits: 400_000, maxRequiredSignatures: 2 } });
+  await withSvm(facilitator, { url: solana.url, signer: feePayer, limits: { maxPriorityFeeMicroLamports: 500_000, maxComputeUnits: 400_000, maxRequiredSignatures: 2 } });
 });
 after(() => close?.());
 
@@ -134,7 +134,6 @@ test("Solana payments are judged as the reference judges them", { timeout: 240_0
   const [rich, poor] = [await randomSigner(), await randomSigner()];
   await solana.fund(rich.address, 1_000_000_000n, DEVNET_MINT);
   await solana.fund(poor.address, 5_000n, DEVNET_MINT);
-  const feePayer = (await signer(0x21)).address;
   const other = (await randomSigner()).address;
   await solana.fund(other, 0n, DEVNET_MINT);
   const budget = (word, ...bytes) => ({ programAddress: "ComputeBudget111111111111111111111111111111", data: new Uint8Array([word, ...bytes]) });
@@ -204,7 +203,7 @@ test("Solana payments are judged as the reference judges them", { timeout: 240_0
   const cases = [];
   for (let at = 0; at < CASES; at++) {
     const { claims, asks, asksMemo, ...wishes } = random.below(3) ? random.pick(changes)() : {};
-    const body = apart(await signSvm({ chain: solana, buyer: rich, to: seller, feePayer, mint: DEVNET_MINT, network: DEVNET, ...wishes }));
+    const body = apart(await signSvm({ chain: solana, buyer: rich, to: seller, feePayer: feePayer.address, mint: DEVNET_MINT, network: DEVNET, ...wishes }));
     for (const side of ["paymentRequirements", "paymentPayload.accepted"]) {
       if (claims) put(body, `${side}.payTo`, claims);
       if (asks) put(body, `${side}.amount`, asks);
