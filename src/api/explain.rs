@@ -4,8 +4,10 @@
 
 use super::Reply;
 use super::facilitator::{Extra, SettleResponse};
+use crate::payment::Checks;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use serde::{Deserialize, Serialize};
 
 /// The settlement's id: what `GET /v1/settlements/{id}` reads.
 const SETTLEMENT_ID: &str = "X402-Settlement-Id";
@@ -13,6 +15,9 @@ const SETTLEMENT_ID: &str = "X402-Settlement-Id";
 const EXTERNALLY_SETTLED: &str = "X402-Externally-Settled";
 /// Each rule and how it came out: a JSON list, in base64.
 const CHECKS: &str = "X402-Checks";
+/// The longest value of that header. Proxies hand on 4 KiB of headers by default (nginx's `proxy_buffer_size`) and
+/// answer 502 instead of more, after money has moved: all others of an answer, with the platform's, are some 1.7 KiB.
+const CHECKS_MAX: usize = 2_304;
 /// `explain`, where the request asked for it.
 const APPLIED: &str = "Preference-Applied";
 
@@ -59,14 +64,29 @@ fn headers(extra: &Extra) -> Vec<(&'static str, String)> {
     let id = extra.settlement_id.as_ref().map(|id| (SETTLEMENT_ID, id.clone()));
     let external =
         extra.externally_settled.filter(|external| *external).map(|_| (EXTERNALLY_SETTLED, "true".to_owned()));
-    let checks = (CHECKS, BASE64_STANDARD.encode(extra.checks.json()));
+    let checks = (CHECKS, checks(&extra.checks));
     id.into_iter().chain(external).chain([checks]).collect()
+}
+
+/// The checks in base64: whole, or where that is too long without their details.
+fn checks(checks: &Checks) -> String {
+    #[derive(Serialize, Deserialize)]
+    struct Brief {
+        name: String,
+        passed: bool,
+    }
+    let whole = BASE64_STANDARD.encode(checks.json());
+    if whole.len() <= CHECKS_MAX {
+        return whole;
+    }
+    let brief: Vec<Brief> = serde_json::from_str(checks.json()).unwrap_or_default();
+    BASE64_STANDARD.encode(serde_json::to_string(&brief).unwrap_or_default())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::payment::{Check, Checks};
+    use crate::payment::Check;
     use serde_json::{Value, json};
 
     fn success(external: bool) -> Reply {
@@ -121,6 +141,21 @@ mod tests {
             assert_eq!(reply.body, success(false).body);
             assert_eq!((told(&reply, SETTLEMENT_ID), told(&reply, APPLIED)), (Some("stl_1"), applied));
         }
+    }
+
+    #[test]
+    fn a_long_list_of_checks_goes_without_details() {
+        let list = |length: usize| {
+            let check = |at| Check { name: format!("a_rule_{at}"), passed: true, detail: "x".repeat(length) };
+            Checks::new(&(10..40).map(check).collect::<Vec<_>>())
+        };
+        let read = |text: &str| {
+            serde_json::from_slice::<Vec<Value>>(&BASE64_STANDARD.decode(text).expect("base64")).expect("JSON")
+        };
+        let (short, long) = (checks(&list(5)), checks(&list(5_000)));
+        assert!(short.len() <= CHECKS_MAX && long.len() <= CHECKS_MAX, "{} {}", short.len(), long.len());
+        assert_eq!(read(&short)[0], json!({"name": "a_rule_10", "passed": true, "detail": "xxxxx"}));
+        assert_eq!((read(&long).len(), &read(&long)[29]), (30, &json!({"name": "a_rule_39", "passed": true})));
     }
 
     #[test]

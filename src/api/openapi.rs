@@ -213,7 +213,8 @@ fn settled_headers() -> Value {
     json!({
         "X402-Settlement-Id": text("What `GET /v1/settlements/{id}` reads; on every success."),
         "X402-Externally-Settled": text("`true` where somebody else has put the payment on the chain."),
-        "X402-Checks": text("Each rule and how it came out: a JSON list in base64; on every success."),
+        "X402-Checks": text("Each rule and how it came out: a JSON list in base64; on every success. A list of more \
+            than 2,304 characters goes without the details, which `Prefer: explain` gives."),
         "Preference-Applied": text("`explain`, where it was asked for."),
         "Idempotent-Replayed": text("`true` where the answer repeats what came under the same `Idempotency-Key`.")
     })

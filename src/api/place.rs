@@ -37,7 +37,7 @@ impl<'a> Place<'a> {
                 let shown = format!("{base}/k/{MASK}{}", masked(&after));
                 Self { route: format!("{base}{after}").into(), shown: shown.into(), key: Some(key) }
             }
-            None if path.contains(KEY_PREFIX) => Self { shown: masked(&path).into(), route: path, key: None },
+            None if holds_key(&path) => Self { shown: masked(&path).into(), route: path, key: None },
             None => Self { route: path.clone(), shown: path, key: None },
         }
     }
@@ -59,8 +59,39 @@ fn single_slashes(path: &str) -> Cow<'_, str> {
 
 /// A path with a mask in place of every part that looks like a key, wherever it was put by mistake.
 fn masked(path: &str) -> String {
-    let parts = path.split('/').map(|part| if part.contains(KEY_PREFIX) { MASK } else { part });
+    let parts = path.split('/').map(|part| if holds_key(part) { MASK } else { part });
     parts.collect::<Vec<_>>().join("/")
+}
+
+/// Whether a text holds what a key begins with, in either case and percent-encoded or not: who reads it can decode it.
+fn holds_key(text: &str) -> bool {
+    let mut plain = text.to_ascii_lowercase().into_bytes();
+    loop {
+        let decoded = decoded(&plain);
+        if decoded.len() == plain.len() {
+            break;
+        }
+        plain = decoded.to_ascii_lowercase();
+    }
+    plain.windows(KEY_PREFIX.len()).any(|part| part == KEY_PREFIX.as_bytes())
+}
+
+/// Percent-decodes once; what is no percent-encoding stays.
+fn decoded(text: &[u8]) -> Vec<u8> {
+    let (mut plain, mut rest) = (Vec::with_capacity(text.len()), text);
+    while let Some((first, after)) = rest.split_first() {
+        let mut byte = [*first];
+        let digits = after.split_at_checked(2).filter(|_| *first == b'%');
+        rest = match digits {
+            Some((digits, after)) if hex::decode_to_slice(digits, &mut byte).is_ok() => after,
+            Some(_) | None => {
+                byte = [*first];
+                after
+            }
+        };
+        plain.extend(byte);
+    }
+    plain
 }
 
 #[cfg(test)]
@@ -104,6 +135,18 @@ mod tests {
         check(path, path, "/facilitator/…/verify", None);
         let path = "/facilitator/k/abc/x402_url_live_1/verify";
         check(path, "/facilitator/x402_url_live_1/verify", "/facilitator/k/…/…/verify", Some("abc"));
+    }
+
+    #[test]
+    fn a_key_is_not_shown_however_it_is_spelled() {
+        for key in ["x402%5Furl_live_1", "%78402_live_1", "X402_URL_LIVE_1", "x402%255furl_live_1", "a%2Fx402_test_1%"]
+        {
+            check(&format!("/facilitator/{key}/x"), &format!("/facilitator/{key}/x"), "/facilitator/…/x", None);
+            check(&format!("/facilitator/k/b/{key}"), &format!("/facilitator/{key}"), "/facilitator/k/…/…", Some("b"));
+        }
+        for path in ["/v1/verifications/x402%", "/%zz%5", "/x402%2D", "/%25"] {
+            check(path, path, path, None);
+        }
     }
 
     #[test]

@@ -426,6 +426,7 @@ fn recorded(asked: &Asked, terms: &Terms, row: &Row, known: Known<'_>, now: Unix
     let mut kept_now = kept.clone();
     let outcome = match kept_now.take(asker(asked), now) {
         Taken::Nothing => return Some(taken(why)),
+        Taken::Success if kept_now.course.external => Outcome::External(Box::new(kept_now.settlement.clone())),
         Taken::Success => Outcome::Settled(Box::new(kept_now.settlement.clone())),
         Taken::Lease => Outcome::Settle(Box::new(reserved(&kept_now, known.tenant))),
     };
@@ -454,6 +455,7 @@ fn complete(kept: &mut Kept, asked: &Asked, id: &TxId, now: UnixMillis) -> Taken
     kept.settlement.status = SettlementStatus::Completed;
     kept.settlement.transaction = Some(id.to_string());
     kept.settlement.completed_at = Some(now.rfc3339());
+    kept.course.external = true;
     kept.take(asker(asked), now)
 }
 

@@ -100,6 +100,7 @@ pub(crate) struct Deliver {
     /// What was found out about it.
     pub(crate) found: Found,
     /// Whether the request asks for our additions in the body of a success.
+    #[serde(default)]
     pub(crate) explain: bool,
 }
 

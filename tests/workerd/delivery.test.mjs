@@ -2,10 +2,11 @@
 // success, what reopens a delivery whose answer was lost, and what never does.
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { KEYS, randomAccount, startEvm } from "../../scripts/lib/evm.mjs";
+import { ACCOUNTS, KEYS, TOKEN, randomAccount, startEvm } from "../../scripts/lib/evm.mjs";
 import { callers } from "./callers.mjs";
-import { LONG, asVersionOne, identified, nonceOf, outcome, settlementOf, sign } from "./payment.mjs";
+import { LONG, asVersionOne, authorizationCall, identified, isExternal, nonceOf, outcome, settlementOf, sign } from "./payment.mjs";
 import { startProxy } from "./proxy.mjs";
+import { overtake } from "./settling.mjs";
 import { startWorker, until } from "./worker.mjs";
 
 let evm, node, worker, sent, inThePool, payment, caller, deaf, whileBlocksStand, lose, lost;
@@ -75,6 +76,21 @@ test("a caller who vanishes while the settlement is awaited leaves it open, and 
   assert.deepEqual([served.length, served[0]?.body.transaction], [1, settlement.transaction]);
   assert.deepEqual([outcome((await settle()).body), await isValid(), await evm.balance(to)], ["duplicate_settlement", false, 10_000n]);
   assert.equal((await sent("latest")) - before, 1);
+});
+
+test("a success that was lost and is given again still says that somebody else has sent it", async () => {
+  const paid = await payment();
+  const quicker = await whileBlocksStand(async (count) => {
+    const gone = caller(paid);
+    await inThePool(count + 1);
+    const hash = await overtake(evm, ACCOUNTS[2], TOKEN, await authorizationCall(paid.body));
+    gone.cut();
+    assert.equal(await gone.answer, undefined);
+    return hash;
+  });
+  await until(paid.isValid, "the delivery to reopen", 30_000);
+  const again = await paid.settle();
+  assert.deepEqual([outcome(again.body), again.body.transaction, isExternal(again)], ["success", quicker, true], again.text);
 });
 
 test("a caller who only half-closes the connection still gets the success", async () => {

@@ -33,6 +33,11 @@ for (const version of ["legacy", 0, 1]) {
     const [first, settlement] = [answer.body, settlementOf(answer)];
     assert.deepEqual([first.success, first.network, first.payer], [true, "solana:local", buyer.address], JSON.stringify(first));
     assert.equal(await paid(), 10_000n);
+    // Proxies hand on 4 KiB of headers by default, and the platform adds some of its own.
+    const size = [...answer.headers].reduce((sum, [name, value]) => sum + name.length + value.length + 4, 0);
+    assert.ok(size < 3_600, `${size} bytes of headers`);
+    const checks = JSON.parse(Buffer.from(answer.headers.get("x402-checks"), "base64").toString());
+    assert.ok(checks.length > 20 && checks.every(({ name, passed }) => name && passed), JSON.stringify(checks));
     const again = (await settle()).body;
     assert.deepEqual([again.success, again.errorReason, again.transaction], [false, "duplicate_settlement", first.transaction]);
     assert.equal((await verify()).body.invalidReason, "duplicate_settlement");

@@ -72,10 +72,12 @@ test("it may do nothing else, and is no key in any other place", async () => {
   assert.deepEqual([asBearer.status, asBearer.body.isValid, asBearer.body.invalidReason], [200, false, "unauthorized"]);
   const unscoped = await at(key, "settle", { body });
   assert.deepEqual([unscoped.status, unscoped.body.success, unscoped.body.errorReason, unscoped.body.error_code], [200, false, "unauthorized", "INSUFFICIENT_SCOPE"]);
-  for (const path of [`/v1/k/${key}/usage`, `/k/${key}/verify`, `/facilitator/${key}/verify`]) {
+  const [secret, coded] = [key.slice("x402_url_test_".length), key.replace("_", "%5F")];
+  const spelled = [`/facilitator/%6B/${coded}/verify`, `/facilitator/k%2F${coded}/verify`, `/facilitator/${coded}/verify`];
+  for (const path of [`/v1/k/${key}/usage`, `/k/${key}/verify`, `/facilitator/${key}/verify`, ...spelled]) {
     const refused = await worker.call("GET", path);
     assert.equal(refused.status, 404, path);
-    assert.ok(!refused.text.includes(key) && refused.body.instance.includes("…"), refused.text);
+    assert.ok(!refused.text.includes(secret) && refused.body.instance.includes("…"), refused.text);
   }
 });
 

@@ -56,6 +56,8 @@ pub struct Course {
     pub reserve: Option<Reserve>,
     /// Whether `settlement.undelivered` was raised.
     pub undelivered: bool,
+    /// Whether the transaction that counts is somebody else's: said with the success, whoever is given it.
+    pub external: bool,
 }
 
 /// A settlement with its course.
@@ -220,6 +222,7 @@ impl Kept {
             }
             Some(Ok(_)) | None => (settlement.status, settlement.reason) = (report.status, report.reason),
         }
+        self.course.external = report.external && settlement.status == SettlementStatus::Completed;
         let is_pending = settlement.status == SettlementStatus::Pending;
         settlement.completed_at = (!is_pending).then(|| now.rfc3339());
         // An attempt is listed when it has ended.

@@ -174,6 +174,8 @@ async fn book(
     let read = x402::read(&body);
     let mut asked = unfound(app, incoming, verb, &read)?;
     let ask_first = match isolate::refused(caller.hash, incoming.now) {
+        // What was answered under an `Idempotency-Key` repeats whatever the rates are: the ledger knows whether.
+        Some(Refused::Limited { .. }) if asked.idempotency.is_some() => true,
         Some(refused @ Refused::Limited { .. }) => return Ok((limited(app, incoming, &refused).into(), None)),
         Some(Refused::AskFirst) => true,
         None => false,

@@ -38,6 +38,8 @@ pub(super) async fn verify(app: &App, context: &Context, incoming: &Incoming) ->
     });
     let attempt = request.idempotency.as_ref().map(|one| (caller.tenant, caller.environment, one.key.clone()));
     let asks_first = match isolate::refused(caller.hash, incoming.now) {
+        // What was answered under an `Idempotency-Key` repeats whatever the rates are: the ledger knows whether.
+        Some(Refused::Limited { .. }) if attempt.is_some() => true,
         Some(refused @ Refused::Limited { .. }) => return Ok(limited(app, incoming, &refused).into()),
         Some(Refused::AskFirst) => true,
         // It may be a repeat, which costs one call to the ledger and none to the chain.

@@ -78,13 +78,14 @@ impl TenantLedger {
         let (mut kept, _) = store.settlement(deliver.settlement)?.ok_or_else(none)?;
         let key = kept.course.lease.as_ref().and_then(|lease| lease.key.clone());
         let taken = kept.deliver(envelope.request_id, now);
-        let settlement = &kept.settlement;
+        let (settlement, mut found) = (&kept.settlement, deliver.found.clone());
+        found.external |= kept.course.external;
         let reply = match taken {
             Taken::Nothing => {
-                let reply = facilitator::taken(&deliver.network_text, settlement, &deliver.found);
+                let reply = facilitator::taken(&deliver.network_text, settlement, &found);
                 return Ok(explain::settle(reply, wish));
             }
-            Taken::Success | Taken::Lease => facilitator::settled(&deliver.network_text, settlement, &deliver.found),
+            Taken::Success | Taken::Lease => facilitator::settled(&deliver.network_text, settlement, &found),
         };
         store.atomically(|| {
             store.put_settlement(&kept)?;

@@ -54,6 +54,26 @@ fn a_success_is_given_to_one_request() {
 }
 
 #[test]
+fn who_has_sent_it_is_said_to_whoever_is_given_the_success() {
+    let first = asked(Verb::Settle);
+    let mut ours = booked(&first, None).kept.expect("reserved");
+    let mut others = ours.clone();
+    ours.apply(&report(SettlementStatus::Completed, 1), &[], NOW);
+    others.apply(&Report { external: true, ..report(SettlementStatus::Completed, 1) }, &[], NOW);
+    let found = Asked { finding: Finding::External(Checks::none(), TxId::Evm(B256::ZERO), vec![1]), ..first.clone() };
+    let found = booked(&found, Some(&verified())).kept.expect("completed");
+    for (mut kept, is_external) in [(ours.clone(), false), (others.clone(), true), (found, true)] {
+        assert!(kept.reopen(first.request_id).0);
+        let next = booked(&another(&first), Some(&Row { kept: Some(kept), ..verified() }));
+        assert_eq!(matches!(next.outcome, Outcome::External(_)), is_external);
+        assert_eq!(matches!(next.outcome, Outcome::Settled(_)), !is_external);
+    }
+    // Its block has left the chain, and ours is in another.
+    others.apply(&Report { reorged: true, ..report(SettlementStatus::Completed, 2) }, &[], NOW);
+    assert!(!others.course.external);
+}
+
+#[test]
 fn a_lease_that_is_over_is_taken_by_the_next_and_held_until_then() {
     let first = asked(Verb::Settle);
     let waiting = booked(&first, None).kept.expect("reserved");
