@@ -120,9 +120,9 @@ settling("a filler that a pool drops is sent again", {}, async (at) => {
   const { settle, to, late } = await gap(at);
   await until(async () => (await sent("pending")) === 2, "both in the pool");
   // The chain tells that the filler waits.
-  const told = () => proxy.calls.filter((method) => method === "eth_gasPrice").length;
-  const before = told();
-  await until(() => told() >= before + 2, "another turn");
+  const quoted = () => proxy.calls.filter((method) => method === "eth_gasPrice").length;
+  const before = quoted();
+  await until(() => quoted() >= before + 2, "another turn");
   const filler = proxy.raw.find(isCancel);
   await evm.rpc("anvil_dropTransaction", [keccak256(filler)]);
   assert.equal(await sent("pending"), 0);
