@@ -219,7 +219,8 @@ fn settled_headers() -> Value {
     })
 }
 
-/// The same routes with the key in the path: every answer is 200, a refusal in the members that the route's client reads.
+/// The same route with the key in the path: every answer is 200, and a refusal holds the members that the route's
+/// client reads.
 fn url_operation(row: &Row) -> Value {
     let (member, kind) = match Expected::at(row.path) {
         Some(Expected::Supported) => ("kinds", "array"),
