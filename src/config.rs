@@ -290,12 +290,6 @@ impl Settings {
         }
     }
 
-    /// Whether the operator has named providers for the chain.
-    #[must_use]
-    pub fn has_own_providers(&self, network: &Network) -> bool {
-        self.providers.contains_key(network.key)
-    }
-
     /// From this amount on, two providers must agree.
     #[must_use]
     pub const fn quorum(&self) -> Amount {

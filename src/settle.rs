@@ -101,6 +101,7 @@ pub struct Report {
     /// Why it failed.
     pub reason: Option<Reason>,
     /// A sentence about a failure.
+    // The member's name in reports that are stored.
     #[serde(rename = "told")]
     pub message: String,
     /// The transaction that counts, or was sent last.

@@ -198,9 +198,9 @@ fn a_payment_is_not_refused_as_not_final_where_nobody_says_what_is() {
         let mut request = request(1, None, Found::Mined(Box::new(found)));
         (request.claim.finality, request.claim.expected) = (finality, expected);
         let mut ledger = Ledger::new();
-        let told = ledger.ask(&request, NOW).map(|booked| booked.answer.error_code);
-        assert!(told.is_ok() || ledger.admission.used == 0);
-        told
+        let booked_as = ledger.ask(&request, NOW).map(|booked| booked.answer.error_code);
+        assert!(booked_as.is_ok() || ledger.admission.used == 0);
+        booked_as
     };
     assert_eq!(asked(Finality::Finalized, true, None), Err(Code::ChainUnavailable));
     assert_eq!(asked(Finality::Finalized, false, None), Ok(Some(Refusal::NotFinal)));
@@ -334,7 +334,7 @@ fn an_idempotency_record_repeats_conflicts_or_has_ended() {
     assert!(admit(&late, &tenant, &Admission::new(NOW), Some(&stored("bb", None)), tomorrow).is_ok());
 }
 
-/// Under an `Idempotency-Key`, after an answer with this body was recorded: whether it is told again, or else how
+/// Under an `Idempotency-Key`, after an answer with this body was recorded: whether it is repeated, or else how
 /// the request was admitted.
 fn repeated(body: &str, change: impl FnOnce(&mut Request, &mut Tenant)) -> Result<bool, Code> {
     let (mut request, mut tenant) = (good(1, None), tenant());
@@ -343,8 +343,8 @@ fn repeated(body: &str, change: impl FnOnce(&mut Request, &mut Tenant)) -> Resul
     let answer = Some((200, body.to_owned()));
     let stored = Stored { body_hash: "aa".to_owned(), answer, answer_until: None, at: NOW };
     match admit(&request, &tenant, &Admission::new(NOW), Some(&stored), NOW) {
-        Err(Stop::Repeat(_, told)) => {
-            assert_eq!(told, body);
+        Err(Stop::Repeat(_, recorded)) => {
+            assert_eq!(recorded, body);
             Ok(true)
         }
         Err(Stop::Fault(fault)) => Err(fault.code),
@@ -358,14 +358,14 @@ fn repeated(body: &str, change: impl FnOnce(&mut Request, &mut Tenant)) -> Resul
 
 #[test]
 fn a_refusal_that_can_be_mended_is_judged_anew() {
-    let told = |code: &str| format!(r#"{{"success":false,"error_code":"{code}","to_address":"{}"}}"#, evm(3));
+    let recorded = |code: &str| format!(r#"{{"success":false,"error_code":"{code}","to_address":"{}"}}"#, evm(3));
     for refusal in Refusal::ALL {
         let want = refusal.repeat() == Repeat::Recorded;
-        assert_eq!(repeated(&told(refusal.wire()), |_, _| {}), Ok(want), "{refusal:?}");
+        assert_eq!(repeated(&recorded(refusal.wire()), |_, _| {}), Ok(want), "{refusal:?}");
         // A refusal is about its recipient: another one than the tenant's, where the request names none.
         let moved = |tenant: &mut Tenant| tenant.recipients[0].address = evm(9);
-        assert_eq!(repeated(&told(refusal.wire()), |_, tenant| moved(tenant)), Ok(false), "{refusal:?}");
-        let named = repeated(&told(refusal.wire()), |request, tenant| {
+        assert_eq!(repeated(&recorded(refusal.wire()), |_, tenant| moved(tenant)), Ok(false), "{refusal:?}");
+        let named = repeated(&recorded(refusal.wire()), |request, tenant| {
             request.claim.recipient = Some(evm(3));
             tenant.recipients[0].default_for.clear();
         });

@@ -125,7 +125,7 @@ impl Request {
             });
             match completed {
                 Ok(whole) => accepts.push(Value::Object(whole)),
-                Err((reason, told)) => left_out.push(format!("accepts[{at}]: {}: {told}", reason.wire())),
+                Err((reason, message)) => left_out.push(format!("accepts[{at}]: {}: {message}", reason.wire())),
             }
         }
         self.form.answer(&accepts, &left_out.join("; "))
@@ -162,7 +162,7 @@ impl Form {
 
 impl Entry {
     fn read(entry: Value, version: Version) -> Result<Self, Refusal> {
-        let wrong = |told: &str| (Reason::InvalidRequirements, told.to_owned());
+        let wrong = |message: &str| (Reason::InvalidRequirements, message.to_owned());
         let Value::Object(mut given) = entry else { return Err(wrong("requirements are an object")) };
         given.retain(|_, value| !value.is_null());
         let text = |name: &str| given.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
@@ -202,7 +202,7 @@ impl Entry {
         let Self { mut given, network, .. } = self;
         let pay_to = match payee {
             Payee::Own(address) => address,
-            Payee::Refused(reason, told) => return Err((reason, told)),
+            Payee::Refused(reason, message) => return Err((reason, message)),
         };
         let Offered::Settled { fee_payer } = offered(network) else {
             return Err((Reason::NetworkNotEnabled, format!("nothing is settled on '{}' now", network.key)));

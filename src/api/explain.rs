@@ -110,7 +110,7 @@ mod tests {
         Reply::json(200, &body)
     }
 
-    fn told<'a>(reply: &'a Reply, name: &str) -> Option<&'a str> {
+    fn header<'a>(reply: &'a Reply, name: &str) -> Option<&'a str> {
         reply.headers.iter().find(|(own, _)| *own == name).map(|(_, value)| value.as_str())
     }
 
@@ -124,12 +124,12 @@ mod tests {
             body,
             json!({"success": true, "payer": "0x1", "transaction": "0x2", "network": "base", "amount": "1"})
         );
-        assert_eq!((told(&reply, SETTLEMENT_ID), told(&reply, EXTERNALLY_SETTLED)), (Some("stl_1"), Some("true")));
-        let checks = BASE64_STANDARD.decode(told(&reply, CHECKS).expect("checks")).expect("base64");
+        assert_eq!((header(&reply, SETTLEMENT_ID), header(&reply, EXTERNALLY_SETTLED)), (Some("stl_1"), Some("true")));
+        let checks = BASE64_STANDARD.decode(header(&reply, CHECKS).expect("checks")).expect("base64");
         let checks: Value = serde_json::from_slice(&checks).expect("JSON");
         assert_eq!(checks[0]["detail"], "of \"USDC\" — é");
-        assert_eq!(told(&reply, APPLIED), None);
-        assert_eq!(told(&settle(success(false), NOBODY), EXTERNALLY_SETTLED), None);
+        assert_eq!(header(&reply, APPLIED), None);
+        assert_eq!(header(&settle(success(false), NOBODY), EXTERNALLY_SETTLED), None);
     }
 
     #[test]
@@ -139,7 +139,7 @@ mod tests {
         {
             let reply = settle(success(false), wish);
             assert_eq!(reply.body, success(false).body);
-            assert_eq!((told(&reply, SETTLEMENT_ID), told(&reply, APPLIED)), (Some("stl_1"), applied));
+            assert_eq!((header(&reply, SETTLEMENT_ID), header(&reply, APPLIED)), (Some("stl_1"), applied));
         }
     }
 

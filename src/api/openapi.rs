@@ -209,7 +209,7 @@ fn parameters(row: &Row) -> Vec<Value> {
 
 /// Headers of a settle's success.
 fn settled_headers() -> Value {
-    let text = |told: &str| json!({"description": told, "required": false, "schema": {"type": "string"}});
+    let text = |about: &str| json!({"description": about, "required": false, "schema": {"type": "string"}});
     json!({
         "X402-Settlement-Id": text("What `GET /v1/settlements/{id}` reads; on every success."),
         "X402-Externally-Settled": text("`true` where somebody else has put the payment on the chain."),
@@ -220,7 +220,8 @@ fn settled_headers() -> Value {
     })
 }
 
-/// The same routes with the key in the path: every answer is 200, a refusal in the members that the route's client reads.
+/// The same route with the key in the path: every answer is 200, and a refusal holds the members that the route's
+/// client reads.
 fn url_operation(row: &Row) -> Value {
     let (member, kind) = match Expected::at(row.path) {
         Some(Expected::Supported) => ("kinds", "array"),
@@ -229,8 +230,8 @@ fn url_operation(row: &Row) -> Value {
         Some(Expected::Verify | Expected::Any) | None => ("isValid", "boolean"),
     };
     let mut parameters = parameters(row);
-    let told = "A key of the kind `url`.";
-    parameters.push(json!({"name": "key", "in": "path", "required": true, "description": told,
+    let about = "A key of the kind `url`.";
+    parameters.push(json!({"name": "key", "in": "path", "required": true, "description": about,
         "schema": {"type": "string", "minLength": 1}}));
     let schema = json!({"type": "object", "required": [member], "properties": {member: {"type": kind}}});
     let mut operation = json!({

@@ -108,7 +108,7 @@ pub fn weigh<R: PartialEq>(answers: &[Answer<R>], configured: usize, in_time: bo
     }
     if allowing.is_none() {
         let shared = |(place, answer): &(usize, &Answer<R>)| {
-            refusing.iter().any(|(other, told)| other != place && told.word == answer.word)
+            refusing.iter().any(|(other, theirs)| other != place && theirs.word == answer.word)
         };
         if let Some((place, _)) = refusing.iter().copied().find(shared) {
             return Next::Settled(place, Basis::Confirmed);
@@ -159,7 +159,7 @@ mod tests {
     const OTHER: Word<u8> = Word::Refuses(2);
     const FAILED: Word<u8> = Word::Failed;
 
-    const fn told(word: Word<u8>) -> Answer<u8> {
+    const fn unasked(word: Word<u8>) -> Answer<u8> {
         Answer { word, height: Height::NotAsked }
     }
 
@@ -180,30 +180,30 @@ mod tests {
     fn what_a_node_allows_counts_at_once() {
         for configured in 1..4 {
             check(configured, &[], Next::Ask);
-            check(configured, &[told(PLAIN)], Next::Settled(0, Basis::Plain));
+            check(configured, &[unasked(PLAIN)], Next::Settled(0, Basis::Plain));
         }
-        check(2, &[told(FAILED), told(PLAIN)], Next::Settled(1, Basis::Plain));
-        check(2, &[told(FAILED)], Next::Ask);
-        check(1, &[told(FAILED)], Next::Unavailable);
+        check(2, &[unasked(FAILED), unasked(PLAIN)], Next::Settled(1, Basis::Plain));
+        check(2, &[unasked(FAILED)], Next::Ask);
+        check(1, &[unasked(FAILED)], Next::Unavailable);
     }
 
     #[test]
     fn the_only_provider_is_believed() {
-        check(1, &[told(NO)], Next::Settled(0, Basis::Single));
+        check(1, &[unasked(NO)], Next::Settled(0, Basis::Single));
     }
 
     #[test]
     fn a_refusal_counts_when_a_second_node_shares_it() {
-        check(2, &[told(NO)], Next::Ask);
-        check(2, &[told(NO), at(NO, 9)], Next::Settled(0, Basis::Confirmed));
-        check(3, &[told(NO), at(OTHER, 9)], Next::Ask);
-        check(3, &[told(NO), at(OTHER, 9), at(OTHER, 9)], Next::Settled(1, Basis::Confirmed));
-        check(3, &[told(FAILED), told(NO), at(NO, 9)], Next::Settled(1, Basis::Confirmed));
+        check(2, &[unasked(NO)], Next::Ask);
+        check(2, &[unasked(NO), at(NO, 9)], Next::Settled(0, Basis::Confirmed));
+        check(3, &[unasked(NO), at(OTHER, 9)], Next::Ask);
+        check(3, &[unasked(NO), at(OTHER, 9), at(OTHER, 9)], Next::Settled(1, Basis::Confirmed));
+        check(3, &[unasked(FAILED), unasked(NO), at(NO, 9)], Next::Settled(1, Basis::Confirmed));
     }
 
     #[test]
     fn a_node_that_is_behind_refuses_nobody() {
-        check(2, &[told(NO), at(PLAIN, 9)], Next::Again(0));
+        check(2, &[unasked(NO), at(PLAIN, 9)], Next::Again(0));
         check(2, &[at(NO, 6), at(PLAIN, 9)], Next::Settled(1, Basis::Plain));
         // It has come up to the others meanwhile.
         check(2, &[at(PLAIN, 9), at(PLAIN, 9)], Next::Settled(0, Basis::Plain));
@@ -211,16 +211,16 @@ mod tests {
         // The other is behind: what it allows may be over.
         check(2, &[at(NO, 9), at(PLAIN, 6)], Next::Settled(0, Basis::Confirmed));
         check(2, &[mute(NO), at(PLAIN, 9)], Next::Settled(1, Basis::Plain));
-        check(2, &[told(NO), mute(PLAIN)], Next::Settled(1, Basis::Plain));
+        check(2, &[unasked(NO), mute(PLAIN)], Next::Settled(1, Basis::Plain));
     }
 
     #[test]
     fn a_refusal_that_nothing_confirms_is_not_final() {
-        check(2, &[told(NO), mute(FAILED)], Next::Settled(0, Basis::Unconfirmed));
-        check(3, &[told(NO), mute(FAILED)], Next::Ask);
-        check(3, &[told(NO), mute(FAILED), mute(FAILED)], Next::Settled(0, Basis::Unconfirmed));
+        check(2, &[unasked(NO), mute(FAILED)], Next::Settled(0, Basis::Unconfirmed));
+        check(3, &[unasked(NO), mute(FAILED)], Next::Ask);
+        check(3, &[unasked(NO), mute(FAILED), mute(FAILED)], Next::Settled(0, Basis::Unconfirmed));
         // The second says how high it is, and nothing else.
-        check(2, &[told(NO), at(FAILED, 9)], Next::Again(0));
+        check(2, &[unasked(NO), at(FAILED, 9)], Next::Again(0));
         check(2, &[at(NO, 9), at(FAILED, 9)], Next::Settled(0, Basis::Confirmed));
         check(2, &[at(NO, 8), at(FAILED, 9)], Next::Settled(0, Basis::Unconfirmed));
         check(2, &[mute(NO), at(FAILED, 9)], Next::Settled(0, Basis::Unconfirmed));
@@ -228,15 +228,15 @@ mod tests {
 
     #[test]
     fn of_two_reasons_the_higher_node_names_the_one() {
-        check(2, &[told(NO), at(OTHER, 9)], Next::Again(0));
+        check(2, &[unasked(NO), at(OTHER, 9)], Next::Again(0));
         check(2, &[at(NO, 6), at(OTHER, 9)], Next::Settled(1, Basis::Confirmed));
         check(2, &[at(NO, 9), at(OTHER, 9)], Next::Settled(0, Basis::Confirmed));
     }
 
     #[test]
     fn without_time_nobody_is_asked() {
-        assert_eq!(weigh(&[told(NO)], 3, false), Next::Settled(0, Basis::Unconfirmed));
-        assert_eq!(weigh(&[told(NO), at(PLAIN, 9)], 2, false), Next::Settled(1, Basis::Plain));
+        assert_eq!(weigh(&[unasked(NO)], 3, false), Next::Settled(0, Basis::Unconfirmed));
+        assert_eq!(weigh(&[unasked(NO), at(PLAIN, 9)], 2, false), Next::Settled(1, Basis::Plain));
         assert_eq!(weigh::<u8>(&[], 3, false), Next::Unavailable);
     }
 

@@ -257,16 +257,16 @@ pub fn judge_on_chain(
 /// The check that stands with a refusal that the only provider's word makes final.
 #[must_use]
 pub fn single_provider(basis: Basis) -> Option<Check> {
-    let told = "one provider is configured for the chain: its word counts";
-    let check = Check { name: "single_provider".to_owned(), passed: true, detail: told.to_owned() };
+    let detail = "one provider is configured for the chain: its word counts";
+    let check = Check { name: "single_provider".to_owned(), passed: true, detail: detail.to_owned() };
     (basis == Basis::Single).then_some(check)
 }
 
 /// The check that a refusal fails which nothing confirms.
 #[must_use]
 pub fn unconfirmed(basis: Basis) -> Option<Check> {
-    let told = "another node confirms the refusal, or the one that refuses is as high as the others";
-    let check = Check { name: "second_provider".to_owned(), passed: false, detail: told.to_owned() };
+    let detail = "another node confirms the refusal, or the one that refuses is as high as the others";
+    let check = Check { name: "second_provider".to_owned(), passed: false, detail: detail.to_owned() };
     (basis == Basis::Unconfirmed).then_some(check)
 }
 

@@ -28,8 +28,14 @@ use transaction::Transaction;
 
 /// Seconds that a block may lie ahead of our clock: 15 minutes.
 const FUTURE_S_MAX: u64 = 900;
-/// Characters of a failure that are kept.
+/// Characters of a failure that are kept and reported.
 const FAILURE_MAX: usize = 120;
+
+/// The runtime's word for a failure (`TransactionError`, as JSON), cut to 120 characters.
+#[must_use]
+pub fn failure(error: &serde_json::Value) -> String {
+    error.to_string().chars().take(FAILURE_MAX).collect()
+}
 
 /// Version-1 transactions are live since 2026-09-15; a node refuses what is
 /// above the version asked for (row 1).
@@ -132,7 +138,7 @@ fn mined(network: &Network, tx: &TxId, transaction: &Transaction, now: UnixSecon
     }
     let meta = transaction.meta.as_ref().ok_or_else(|| Unknown::nonsense("meta_unavailable"))?;
     let keys = transaction.keys()?;
-    let failure = meta.err.as_ref().map(|error| error.to_string().chars().take(FAILURE_MAX).collect::<String>());
+    let failure = meta.err.as_ref().map(failure);
     // Row 2: of a failed one the balances are listed, and nothing moved.
     let movements = match failure {
         None => Movements::of(network, meta, &keys)?,

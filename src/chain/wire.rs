@@ -111,7 +111,7 @@ pub struct Whole {
     /// What it says, with the class that its words name: that is what counts where single calls fare no better.
     pub error: RpcError,
     /// Whether its structure is that of a lasting refusal of the batch. Words do not count: "too many methods
-    /// in the batch" and "too many requests" cannot be told apart by them.
+    /// in the batch" and "too many requests" cannot be distinguished by them.
     pub refuses_batch: bool,
 }
 
@@ -160,11 +160,11 @@ fn of_the_whole(family: Family, items: &[Item], calls: usize, status: u16) -> Op
     let error = |item: &Item| error_of(family, item, status);
     let is_object = |item: &Item| item.error.as_deref().is_some_and(|error| error.get().starts_with('{'));
     let (first, rest) = items.split_first().filter(|_| calls > 1)?;
-    let told = error(first)?;
+    let first_error = error(first)?;
     let is_of_each = items.len() == calls
-        && told.class == ErrorClass::Other
-        && rest.iter().all(|item| error(item).as_ref() == Some(&told));
-    (rest.is_empty() || is_of_each).then(|| (told, is_object(first)))
+        && first_error.class == ErrorClass::Other
+        && rest.iter().all(|item| error(item).as_ref() == Some(&first_error));
+    (rest.is_empty() || is_of_each).then(|| (first_error, is_object(first)))
 }
 
 /// Whether an error of a whole batch lasts longer than the moment. What HTTP calls a matter of credit (402), of

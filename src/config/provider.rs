@@ -52,6 +52,12 @@ pub fn is_address(text: &str) -> bool {
     is_secure && is_host && is_port && !rest.contains('@') && user.is_none_or(|user| basic(user).is_some())
 }
 
+/// An address's host with its port: the only part of it that a log may hold.
+#[must_use]
+pub fn host(address: &str) -> &str {
+    parts(address).map_or("", |parts| parts.host)
+}
+
 /// Whether an address names a user or a password.
 #[must_use]
 pub fn has_user(address: &str) -> bool {
@@ -130,6 +136,14 @@ mod tests {
         check("https://m%40e:p%3A%2f%C3%A9%25:@a.example", "https://a.example", Some("m@e:p:/é%:"));
         // The last `@` ends them, as browsers read it.
         check("https://me:p@ss@a.example", "https://a.example", Some("me:p@ss"));
+    }
+
+    #[test]
+    fn a_host_holds_neither_user_nor_path() {
+        for address in ["https://a.example:1/v1/key", "https://me:p@ss@a.example:1?key", "https://a.example:1"] {
+            assert_eq!(host(address), "a.example:1", "{address}");
+        }
+        assert_eq!(host("me:pass@a.example"), "");
     }
 
     #[test]

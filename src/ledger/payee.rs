@@ -36,8 +36,8 @@ pub fn payee(tenant: &Tenant, wanted: &Wanted, is_on: impl Fn(&Network) -> bool)
         return Payee::Refused(Reason::NetworkNotEnabled, format!("'{}' is not open to this key", network.key));
     }
     if !is_on(network) {
-        let told = format!("'{}' is off until the registry check has passed", network.key);
-        return Payee::Refused(Reason::NetworkNotEnabled, told);
+        let sentence = format!("'{}' is off until the registry check has passed", network.key);
+        return Payee::Refused(Reason::NetworkNotEnabled, sentence);
     }
     match wanted.pay_to {
         Some(named) if tenant.holds(&named) => Payee::Own(named),

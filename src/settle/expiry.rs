@@ -11,7 +11,7 @@ pub enum Word {
     /// It knows the transaction, or a block may still take it.
     Open,
     /// It does not say.
-    Untold,
+    Silent,
 }
 
 impl Word {
@@ -21,7 +21,7 @@ impl Word {
     pub fn of(height: Option<u64>, until: Option<u64>, is_known: Option<bool>) -> Self {
         match (height, until, is_known) {
             (_, None, _) | (_, _, Some(true)) => Self::Open,
-            (None, ..) | (.., None) => Self::Untold,
+            (None, ..) | (.., None) => Self::Silent,
             (Some(height), Some(until), Some(false)) if height > until => Self::Over,
             (Some(_), Some(_), Some(false)) => Self::Open,
         }
@@ -54,7 +54,7 @@ impl Expiry {
             match word {
                 Word::Over => said.over = said.over.saturating_add(1),
                 Word::Open => said.is_open = true,
-                Word::Untold => {}
+                Word::Silent => {}
             }
         }
         self.said.iter().all(|said| said.is_open || said.over >= self.needed)
@@ -70,14 +70,14 @@ impl Expiry {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use Word::{Open, Over, Untold};
+    use Word::{Open, Over, Silent};
 
     #[test]
     fn a_nodes_word_is_read_from_its_height_and_its_memory() {
         let read = |height, is_known| Word::of(height, Some(100), is_known);
         assert_eq!((read(Some(100), Some(false)), read(Some(101), Some(false))), (Open, Over));
         assert_eq!((read(Some(101), Some(true)), read(None, Some(true))), (Open, Open));
-        assert_eq!((read(None, Some(false)), read(Some(101), None)), (Untold, Untold));
+        assert_eq!((read(None, Some(false)), read(Some(101), None)), (Silent, Silent));
         assert_eq!(Word::of(Some(101), None, Some(false)), Open);
     }
 
@@ -93,8 +93,8 @@ mod tests {
         check(1, &[Over], true, true);
         check(2, &[Over], false, false);
         check(2, &[Over, Over], true, true);
-        check(2, &[Over, Untold], false, false);
-        check(3, &[Over, Untold, Over], true, true);
+        check(2, &[Over, Silent], false, false);
+        check(3, &[Over, Silent, Over], true, true);
     }
 
     #[test]
@@ -102,7 +102,7 @@ mod tests {
         check(2, &[Open], true, false);
         check(2, &[Over, Open], true, false);
         check(3, &[Over, Over, Open], true, false);
-        check(2, &[Untold], false, false);
+        check(2, &[Silent], false, false);
     }
 
     #[test]

@@ -58,9 +58,9 @@ pub(crate) async fn health(app: Rc<App>, context: &Context, now: UnixMillis) -> 
     };
     refresh_chains(Rc::clone(&app), context, now);
     let chains = CHAINS.with_borrow(|known| {
-        let told =
+        let seen =
             |key: &'static str| known.get(key).map_or_else(|| part(Condition::Unknown, None), |(part, _)| part.clone());
-        let chain = |key: &'static str| with_stuck(told(key), core.stuck.get(key).copied());
+        let chain = |key: &'static str| with_stuck(seen(key), core.stuck.get(key).copied());
         NETWORKS.iter().map(|network| (network.key, chain(network.key))).collect()
     });
     let checks = Checks { database: core.database, ledger: core.ledger, chains, sanctions: sanctions_part(now) };

@@ -227,7 +227,7 @@ fn too_large(row: &Row) -> Fault {
     Fault::new(Code::PayloadTooLarge, format!("the body may have {} bytes at most", row.body_max))
 }
 
-/// Reads a body's bytes; where its length is not told, as a stream that is cut at the limit.
+/// Reads a body's bytes; where its length is not given, as a stream that is cut at the limit.
 async fn read(request: &mut Request, row: &Row, length: Option<u64>) -> Result<Vec<u8>, Fault> {
     let broken = |error: worker::Error| Fault::new(Code::InvalidJson, "the body could not be read").because(error);
     if length.is_some() {

@@ -80,8 +80,9 @@ pub(crate) enum Refused {
     AskFirst,
 }
 
-/// How long a refusal other than a rate limit makes the ledger be asked before the chain, and how long a rate limit is
-/// answered from memory. A rate limit that lasts longer makes the ledger be asked first: an operator may have raised it.
+/// How long a caller who was refused is remembered: a rate limit is answered from memory, and after any other refusal
+/// the ledger is asked before the chain, as it is once a rate limit lasts longer than this: an operator may have raised
+/// it.
 const REFUSED_MS: u64 = 60_000;
 
 thread_local! {
@@ -111,7 +112,7 @@ thread_local! {
     static PARTIES: RefCell<Bounded<PartyKey, PartyFacts>> = const { RefCell::new(Bounded::new(PARTIES_MAX, PARTY_MS)) };
     static REFUSED: RefCell<Bounded<KeyHash, Refused>> = const { RefCell::new(Bounded::new(REFUSED_MAX, 3_700_000)) };
     static RECORDED: RefCell<Bounded<String, ()>> = const { RefCell::new(Bounded::new(RECORDED_MAX, RECORDED_MS)) };
-    /// Whether the ledger had no answer to tell again when it was last asked.
+    /// Whether the ledger had no answer to repeat when it was last asked.
     static ATTEMPTS: RefCell<Bounded<Attempt, bool>> = const { RefCell::new(Bounded::new(ATTEMPTS_MAX, ATTEMPT_MS)) };
     static CHECKS: RefCell<Option<(Rc<Checks>, UnixMillis)>> = const { RefCell::new(None) };
 }

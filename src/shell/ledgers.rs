@@ -32,7 +32,7 @@ const FLUSH_DEADLINE_MS: u64 = 10_000;
 
 /// Where a ledger has the Worker remember a refused caller.
 pub(crate) const REMEMBER: &str = "x-ledger-remember";
-/// Says that nothing was recorded under the request's `Idempotency-Key` that could be told again.
+/// Says that nothing was recorded under the request's `Idempotency-Key` that could be repeated.
 pub(crate) const UNRECORDED: &str = "x-ledger-unrecorded";
 /// Says that an answer repeats what came under its `Idempotency-Key` before.
 pub(crate) const REPLAYED: &str = "Idempotent-Replayed";

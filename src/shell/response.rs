@@ -54,7 +54,7 @@ impl Outgoing {
                 reply.headers.retain(|(name, _)| *name != "WWW-Authenticate");
                 Self::Made(reply)
             }
-            Self::Passed(told) => Self::Passed(told.always_ok()?),
+            Self::Passed(passed) => Self::Passed(passed.always_ok()?),
         })
     }
 

@@ -15,6 +15,7 @@ use crate::chain::quorum::{self, Decision, Wanted, Word};
 use crate::chain::trace::{Party, Screening, Trace};
 use crate::chain::{self, wire};
 use crate::config::Settings;
+use crate::config::provider::host;
 use crate::network::Network;
 use crate::time::UnixMillis;
 pub(crate) use decide::{call_all, call_until, decide, standing};
@@ -69,13 +70,6 @@ struct Reading {
     place: usize,
     outcome: Result<Trace, String>,
     screening: Screening,
-}
-
-/// A provider's host, the only part of its URL that a log may hold.
-fn host(url: &str) -> &str {
-    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
-    let authority = rest.split(['/', '?', '#']).next().unwrap_or("");
-    authority.rsplit_once('@').map_or(authority, |(_, host)| host)
 }
 
 fn note(url: &str, ending: Ending) {

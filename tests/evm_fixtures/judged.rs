@@ -49,7 +49,7 @@ fn judged_as(case: &Case, change: impl FnOnce(&mut Claim)) -> Option<Judgement> 
 
 #[test]
 fn every_recording_gets_the_verdict_it_expects() {
-    let mut told = 0;
+    let mut verdicts = 0;
     for case in CASES.iter().filter(|case| case.expected["recipient"].is_string()) {
         let want = &case.expected;
         let code = want["error_code"].as_str().map(ours);
@@ -68,9 +68,9 @@ fn every_recording_gets_the_verdict_it_expects() {
         assert_eq!(failed.is_empty(), judgement.is_paid(), "{}: {failed:?}", case.id);
         let is_final = judgement.refusal.is_none_or(|(refusal, _)| refusal.retry() == Retry::Never);
         assert!(is_final || want["success"] == false, "{}", case.id);
-        told += 1;
+        verdicts += 1;
     }
-    println!("evm fixtures: {told} verdicts");
+    println!("evm fixtures: {verdicts} verdicts");
 }
 
 /// The recordings whose recipient was paid, with what was recorded of it.
@@ -183,7 +183,7 @@ fn with_gas(case: &Case) -> Option<Case> {
 
 #[test]
 fn a_fee_in_the_token_changes_no_verdict() {
-    let mut told = 0;
+    let mut verdicts = 0;
     let is_judged = |case: &&Case| case.expected["recipient"].is_string() && case.trace().is_ok();
     for case in CASES.iter().filter(is_judged) {
         let Some(gassed) = with_gas(case) else { continue };
@@ -193,8 +193,8 @@ fn a_fee_in_the_token_changes_no_verdict() {
             assert_eq!(refusal(&gassed), refusal(&plain), "{}: {:?}", case.id, gassed.checks);
             assert_eq!((gassed.amount, &gassed.payers), (plain.amount, &plain.payers), "{}", case.id);
         }
-        told += 1;
+        verdicts += 1;
     }
-    assert!(CASES.is_empty() || told > 15, "{told}");
-    println!("evm fixtures: {told} verdicts beside a fee in the token");
+    assert!(CASES.is_empty() || verdicts > 15, "{verdicts}");
+    println!("evm fixtures: {verdicts} verdicts beside a fee in the token");
 }

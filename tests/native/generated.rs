@@ -71,14 +71,16 @@ fn the_reasons_are_documented() {
     let mut text = "# Reasons: an x402 payment is not good, or was not settled\n\n\
         `invalidReason` and `errorReason` of `/facilitator/verify` and `/settle`, HTTP 200, in the protocol's own \
         strings; those without a family's prefix are the specification's or ours. Where we mean to differ from the \
-        reference facilitator is listed in `tests/peers/differences.mjs`, and a test holds the list. `repeat`: what a \
+        reference facilitator is listed in `tests/peers/differences.mjs`, and a test holds the list. `retry`: \
+        what `extra.retry` says, whether a later request can come out otherwise (`duplicate_settlement` of a payment \
+        that was handed over says `never`). `repeat`: what a \
         settlement gets when it is asked for again under the same `Idempotency-Key`: the `Recorded` answer, or one \
         that is `Judged` anew, because time, the seller or the operator can change the cause.\n\n\
-        | reason | repeat | meaning |\n|---|---|---|\n"
+        | reason | retry | repeat | meaning |\n|---|---|---|---|\n"
         .to_owned();
     for reason in Reason::ALL {
-        let (wire, repeat) = (reason.wire(), reason.repeat());
-        writeln!(text, "| <a id=\"{wire}\"></a>`{wire}` | {repeat:?} | {} |", reason.doc()).expect("text");
+        let (wire, retry, repeat) = (reason.wire(), reason.retry(false), reason.repeat());
+        writeln!(text, "| <a id=\"{wire}\"></a>`{wire}` | {retry:?} | {repeat:?} | {} |", reason.doc()).expect("text");
     }
     check("docs/reference/reasons.md", &text);
 }

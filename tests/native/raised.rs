@@ -82,7 +82,7 @@ fn naming_a_code_is_not_raising_it() {
         }
         table! { Code::Row }
         #[cfg(test)] mod tests { fn test() { raise(Code::Tested) } }
-        fn raise() -> Fault { Fault::new(crate::error::Code::Argument, \"told\").or(Some(Code::Wrapped)) }
+        fn raise() -> Fault { Fault::new(crate::error::Code::Argument, \"sentence\").or(Some(Code::Wrapped)) }
         const FIRST: Code = Code::Constant;
         fn pick(found: bool) -> Code { match found { true => Code::Arm, false => Code::Other } }";
     let made = made([("file.rs".to_owned(), text.to_owned())]);

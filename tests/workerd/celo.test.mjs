@@ -44,10 +44,10 @@ test("a recipient who settles himself and pays gas in the token got all that was
     sender: seller,
     transfers: withFee(seller, [{ from: buyer, to: seller, amount: 500_000 }]),
   }));
-  const told = await ask({ expected_amount: "0.50", payer: buyer });
-  assert.deepEqual([told.success, told.amount_usdc, told.overpaid], [true, "0.500000", "0"], JSON.stringify(told));
-  assert.deepEqual(told.payers.map((payer) => payer.toLowerCase()), [buyer]);
-  assert.equal(told.transfers.length, 1);
+  const answer = await ask({ expected_amount: "0.50", payer: buyer });
+  assert.deepEqual([answer.success, answer.amount_usdc, answer.overpaid], [true, "0.500000", "0"], JSON.stringify(answer));
+  assert.deepEqual(answer.payers.map((payer) => payer.toLowerCase()), [buyer]);
+  assert.equal(answer.transfers.length, 1);
 });
 
 test("a reserve that comes back in part is a fee of the rest", async () => {
@@ -59,8 +59,8 @@ test("a reserve that comes back in part is a fee of the rest", async () => {
       { from: ZERO, to: seller, amount: 19_400 },
     ],
   }));
-  const told = await ask({ expected_amount: "0.50" });
-  assert.deepEqual([told.success, told.amount_usdc], [true, "0.500000"], JSON.stringify(told));
+  const answer = await ask({ expected_amount: "0.50" });
+  assert.deepEqual([answer.success, answer.amount_usdc], [true, "0.500000"], JSON.stringify(answer));
 });
 
 test("a reserve larger than the payment is not passed on", async () => {
@@ -68,8 +68,8 @@ test("a reserve larger than the payment is not passed on", async () => {
     sender: seller,
     transfers: withFee(seller, [{ from: buyer, to: seller, amount: 10_000 }]),
   }));
-  const told = await ask({ expected_amount: "0.01", payer: buyer });
-  assert.deepEqual([told.success, told.amount_usdc, told.binding], [true, "0.010000", "payer"], JSON.stringify(told));
+  const answer = await ask({ expected_amount: "0.01", payer: buyer });
+  assert.deepEqual([answer.success, answer.amount_usdc, answer.binding], [true, "0.010000", "payer"], JSON.stringify(answer));
 });
 
 test("a buyer who pays gas in the token has paid the seller what reached him", async () => {
@@ -77,8 +77,8 @@ test("a buyer who pays gas in the token has paid the seller what reached him", a
     sender: buyer,
     transfers: withFee(buyer, [{ from: buyer, to: seller, amount: 500_000 }]),
   }));
-  const told = await ask({ expected_amount: "0.50", payer: buyer });
-  assert.deepEqual([told.success, told.amount_usdc], [true, "0.500000"], JSON.stringify(told));
+  const answer = await ask({ expected_amount: "0.50", payer: buyer });
+  assert.deepEqual([answer.success, answer.amount_usdc], [true, "0.500000"], JSON.stringify(answer));
 });
 
 test("what a recipient passes on beside the fee still counts", async () => {

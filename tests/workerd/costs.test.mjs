@@ -8,12 +8,9 @@ import { after, before, test } from "node:test";
 import { generatePrivateKey } from "viem/accounts";
 import { KEYS, randomAccount, startEvm } from "../../scripts/lib/evm.mjs";
 import { startMock } from "./mock-rpc.mjs";
-import { sign } from "./payment.mjs";
+import { LONG, random, sign } from "./payment.mjs";
 import { startWorker, until } from "./worker.mjs";
 
-const random = (bytes) => `0x${Buffer.from(crypto.getRandomValues(new Uint8Array(bytes))).toString("hex")}`;
-/** A test puts the Worker's clock forward; what is signed outlives it. */
-const LONG = { validBefore: 4_000_000_000n };
 let mock, worker;
 
 before(async () => {
@@ -30,7 +27,7 @@ async function seller(limits = {}) {
   const to = random(20);
   const tenant = await worker.tenant({ recipients: { base: to }, limits });
   const ask = async (verb, key = tenant.live) => {
-    const body = await sign({ buyer: randomAccount(), to, token: mock.token, chainId: 8453, name: "USD Coin", change: LONG });
+    const body = await sign({ buyer: randomAccount(), to, token: mock.token, chainId: 8453, name: "USD Coin", ...LONG });
     return worker.call("POST", `/facilitator/${verb}`, { key, body });
   };
   const admin = (method, path, body) => worker.call(method, `/v1/admin/tenants/${tenant.id}${path}`, { admin: true, body });

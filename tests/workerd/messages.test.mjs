@@ -101,10 +101,11 @@ test("on Solana a seller without a token account is named as such", async () => 
   const body = await signSvm({ chain, buyer, to: seller.address, feePayer });
   const account = await chain.ata(seller.address, body.paymentRequirements.asset);
   const want = `payTo's token account ${account} does not exist: the seller must create it`;
+  const reason = "invalid_exact_svm_transaction_simulation_failed";
   const { body: verified } = await worker.call("POST", "/facilitator/verify", { key, body });
-  assert.deepEqual([verified.invalidReason, verified.invalidMessage], ["invalid_exact_svm_transaction_simulation_failed", want], JSON.stringify(verified));
+  assert.deepEqual([verified.isValid, verified.invalidReason, verified.invalidMessage], [false, reason, want], JSON.stringify(verified));
   const { body: settled } = await worker.call("POST", "/facilitator/settle", { key, body });
-  assert.deepEqual([settled.success, settled.errorMessage], [false, want]);
+  assert.deepEqual([settled.success, settled.errorReason, settled.errorMessage], [false, reason, want]);
   await chain.fund(seller.address, 0n);
-  assert.equal((await worker.call("POST", "/facilitator/verify", { key, body })).body.isValid, true);
+  assert.equal((await worker.call("POST", "/facilitator/settle", { key, body })).body.success, true);
 });

@@ -8,9 +8,9 @@ import { keyPairText, signer, startSolana } from "../../scripts/lib/solana.mjs";
 import { startMock } from "./mock-rpc.mjs";
 import { isExternal, sendAsStranger, sign, signedPayment, signedSvmPayment } from "./payment.mjs";
 import { behind, failing, refusing, startProxy } from "./proxy.mjs";
+import { SIGNER, sent as sentOn } from "./settling.mjs";
 import { startWorker, until } from "./worker.mjs";
 
-const SIGNER = ACCOUNTS.at(-1).address;
 const BALANCE = "invalid_exact_evm_insufficient_balance";
 const SIMULATION = "invalid_exact_svm_transaction_simulation_failed";
 const names = ({ extra }) => extra.checks.map(({ name }) => name);
@@ -22,7 +22,7 @@ const onEvm = (name, run, { only = 2 } = {}) =>
     const [first, second] = [await startProxy(evm.url), await startProxy(evm.url)];
     const providers = [first, second].slice(0, only).map(({ url }) => url);
     const worker = await startWorker({ vars: { RPC_LOCAL_EVM: providers.join(), EVM_SIGNERS_TEST: KEYS.at(-1) } });
-    const sent = async (tag = "latest") => Number(await evm.rpc("eth_getTransactionCount", [SIGNER, tag]));
+    const sent = (tag) => sentOn(evm, tag);
     const grow = () => evm.rpc("anvil_mine", ["0x5"]);
     try {
       await grow();

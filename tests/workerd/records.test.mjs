@@ -57,8 +57,8 @@ test("a record of more payments than are listed is bounded, says so, and reads t
   const { body, text } = await ask({ claim: false, expected_amount: "4.5" });
   assert.deepEqual([body.success, body.amount, body.overpaid], [true, "4500000", "0"]);
   assert.deepEqual([body.transfers.length, body.payers.length], [4_000, 4_000]);
-  const told = body.checks.find(({ name }) => name === "transfers_listed");
-  assert.match(told.detail, /^of 4500 transfers and 4500 payers the first 4000 each are listed/);
+  const listed = body.checks.find(({ name }) => name === "transfers_listed");
+  assert.match(listed.detail, /^of 4500 transfers and 4500 payers the first 4000 each are listed/);
   assert.equal((await worker.call("GET", `/v1/verifications/${body.id}`, { key })).text, text);
   assert.equal((await shipped(1)).get(body.id), text);
   const { value } = await worker.written();

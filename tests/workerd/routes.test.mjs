@@ -68,7 +68,7 @@ test("size, media type, key and body are looked at in that order", async () => {
   assert.equal((await post({ key, body: { tx_hash: HASH, chain: "base" } })).body.error_code, "ENVIRONMENT_MISMATCH");
 });
 
-/** A body as bytes, with its length told or in chunks. */
+/** A body as bytes, with its length given or in chunks. */
 const inTwoWays = (bytes) => [
   Buffer.from(bytes),
   new ReadableStream({
@@ -121,8 +121,8 @@ test("a body in a content coding is refused", async () => {
   const codings = [["gzip", gzipSync(text)], ["br", brotliCompressSync(text)], ["deflate", deflateSync(text)], ["gzip", text]];
   for (const [coding, bytes] of codings) {
     for (const body of inTwoWays(bytes)) {
-      const { status, headers, body: told } = await sent(key, body, { "content-encoding": coding });
-      assert.deepEqual([status, told.error_code, told.param], [415, "UNSUPPORTED_MEDIA_TYPE", "Content-Encoding"], coding);
+      const { status, headers, body: problem } = await sent(key, body, { "content-encoding": coding });
+      assert.deepEqual([status, problem.error_code, problem.param], [415, "UNSUPPORTED_MEDIA_TYPE", "Content-Encoding"], coding);
       assert.equal(headers.get("accept-encoding"), "identity");
     }
   }

@@ -2,7 +2,7 @@
 // settled once, sent again when lost, ended for certain when they expire.
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { COMPUTE_BUDGET, MEMO_PROGRAM, MINT, keyPairText, randomSigner, signer, startSolana } from "../../scripts/lib/solana.mjs";
+import { COMPUTE_BUDGET, MEMO_PROGRAM, keyPairText, signer, startSolana } from "../../scripts/lib/solana.mjs";
 import { settlementOf, signSvm, signedSvmPayment } from "./payment.mjs";
 import { startWorker, until } from "./worker.mjs";
 
@@ -48,23 +48,6 @@ for (const version of ["legacy", 0, 1]) {
     assert.equal((await worker.call("GET", "/v1/usage", { key })).body.verifications_used, 2);
   });
 }
-
-test("a seller without a token account is told to create it", async () => {
-  const [buyer, seller] = await Promise.all([randomSigner(), randomSigner()]);
-  const { test: key } = await worker.tenant({ recipients: { "local-solana": seller.address } });
-  await chain.fund(buyer.address, 1_000_000n);
-  const { kinds } = (await worker.call("GET", "/facilitator/supported", { key })).body;
-  const { feePayer } = kinds.find(({ network }) => network === "solana:local").extra;
-  const body = await signSvm({ chain, buyer, to: seller.address, feePayer });
-  const ask = async (verb) => (await worker.call("POST", `/facilitator/${verb}`, { key, body })).body;
-  const verified = await ask("verify");
-  assert.deepEqual([verified.isValid, verified.invalidReason], [false, "invalid_exact_svm_transaction_simulation_failed"], JSON.stringify(verified));
-  assert.match(verified.invalidMessage, /the seller must create it/);
-  assert.ok(verified.invalidMessage.includes(await chain.ata(seller.address, MINT)), verified.invalidMessage);
-  assert.equal((await ask("settle")).errorReason, "invalid_exact_svm_transaction_simulation_failed");
-  await chain.fund(seller.address, 0n);
-  assert.equal((await ask("settle")).success, true);
-});
 
 test("a fee payer that cannot pay is not the buyer's fault", async () => {
   const { verify, settle, feePayer } = await payment();

@@ -5,12 +5,11 @@ import { after, before, test } from "node:test";
 import { KEYS, TOKEN, startEvm } from "../../scripts/lib/evm.mjs";
 import { keyPairText, signer, startSolana } from "../../scripts/lib/solana.mjs";
 import { startMock } from "./mock-rpc.mjs";
-import { authorizationCall, isExternal, signedPayment, signedSvmPayment } from "./payment.mjs";
+import { authorizationCall, isExternal, random, signedPayment, signedSvmPayment } from "./payment.mjs";
 import { startProxy } from "./proxy.mjs";
 import { startWorker, until } from "./worker.mjs";
 
 const AUTHORIZATION_USED = "0x98de503528ee59b575ef0c0a2576a82497bfc029a5685b209e9ec333479b10a5";
-const random = (bytes) => `0x${Buffer.from(crypto.getRandomValues(new Uint8Array(bytes))).toString("hex")}`;
 const BUYER = random(20);
 let one, two, evm, evms, solana, solanas, worker;
 
@@ -91,7 +90,7 @@ for (const [name, answer] of [["refuses", { error: { code: -32000, message: "fin
     assert.equal((await early.ask({ finality: "finalized" })).error_code, "NOT_FINAL");
   });
 
-  test(`where every provider ${name} it, nobody is told that a payment is not final`, async () => {
+  test(`where every provider ${name} it, no payment is called not final`, async () => {
     const { ask, live } = await paid({ block: 900 });
     for (const mock of [one, two]) vague(mock);
     const body = await ask({ finality: "finalized" });

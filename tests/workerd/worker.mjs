@@ -184,9 +184,9 @@ export default {
       return answer;
     }
     if (pathname === "/__written") {
-      const told = Response.json(written);
+      const sent = Response.json(written);
       for (const name of Object.keys(written)) written[name] = 0;
-      return told;
+      return sent;
     }
     const own = { ...env };
     if (env.LEDGERS) own.LEDGERS = faulty(watched(env.LEDGERS, ["get", "getByName"], "ledger"), context);

@@ -8,7 +8,7 @@ use crate::payment::x402::Version;
 use crate::reason::Reason;
 use serde_json::{Value, json};
 
-/// What a buyer is told who has not paid, where the seller has no sentence of its own.
+/// The sentence for a buyer who has not paid, where the seller has none of its own.
 const UNPAID: &str = "X-PAYMENT header is required";
 
 /// Reads the members; the network and a price are needed.
@@ -28,8 +28,8 @@ pub(super) fn read(body: &Object) -> Result<Request, Fault> {
 
 /// The same as requirements of version 1.
 fn entry(body: &Object, config: &Object, price: &Value) -> Result<Object, Refusal> {
-    let told = "the price is dollars with six decimals at most ('$0.01', 0.01), or {amount, asset}";
-    let amount = amount(price).ok_or_else(|| (Reason::InvalidRequirements, told.to_owned()))?;
+    let rule = "the price is dollars with six decimals at most ('$0.01', 0.01), or {amount, asset}";
+    let amount = amount(price).ok_or_else(|| (Reason::InvalidRequirements, rule.to_owned()))?;
     let mut entry = Object::new();
     let mut put = |name: &str, value: Option<&Value>| {
         if let Some(value) = value.filter(|value| !value.is_null()) {

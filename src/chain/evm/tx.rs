@@ -374,7 +374,7 @@ mod tests {
     #[test]
     fn an_error_is_no_price_but_of_a_method_that_a_chain_need_not_have() {
         let base = by_key("base").expect("registered");
-        let told = |method: &str, class: ErrorClass| {
+        let priced = |method: &str, class: ErrorClass| {
             let mut facts = Facts::new();
             for call in price_calls() {
                 let value = if call == latest() { json!({"baseFeePerGas": "0x3b9aca00"}) } else { json!("0x5f5e100") };
@@ -387,11 +387,11 @@ mod tests {
             quote(base, &facts)
         };
         let price = |tip_wei| Ok(Some(Price { max_wei: 2_000_000_000 + tip_wei, tip_wei }));
-        assert_eq!(told("eth_maxPriorityFeePerGas", ErrorClass::Unsupported), price(1_000_000));
+        assert_eq!(priced("eth_maxPriorityFeePerGas", ErrorClass::Unsupported), price(1_000_000));
         // The block says what its gas costs.
-        assert_eq!(told("eth_gasPrice", ErrorClass::Other), price(100_000_000));
+        assert_eq!(priced("eth_gasPrice", ErrorClass::Other), price(100_000_000));
         for method in ["eth_maxPriorityFeePerGas", "eth_getBlockByNumber"] {
-            assert_eq!(told(method, ErrorClass::Other), Err(Unknown::nonsense("no_price")), "{method}");
+            assert_eq!(priced(method, ErrorClass::Other), Err(Unknown::nonsense("no_price")), "{method}");
         }
     }
 

@@ -148,16 +148,16 @@ mod tests {
 
     #[test]
     fn the_newest_block_has_a_number_and_a_time() {
-        let told = |value: Value| {
+        let read = |value: Value| {
             let mut facts = Facts::new();
             facts.learn(newest_call(), Reply::Value(to_raw_value(&value).expect("JSON")));
             newest(&facts, &newest_call())
         };
         let hash = B256::repeat_byte(2).to_string();
         let block = json!({"number": "0x10", "timestamp": "0x6b49d200", "hash": hash, "transactions": []});
-        assert_eq!(told(block), Some((16, UnixSeconds(1_800_000_000))));
+        assert_eq!(read(block), Some((16, UnixSeconds(1_800_000_000))));
         assert_eq!(
-            (told(json!(null)), told(json!({"number": "0x10"})), newest(&Facts::new(), &newest_call())),
+            (read(json!(null)), read(json!({"number": "0x10"})), newest(&Facts::new(), &newest_call())),
             (None, None, None)
         );
     }

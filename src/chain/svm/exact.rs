@@ -244,8 +244,8 @@ fn positions<'a, 'b>(
     Some((transfer?, left.collect()))
 }
 
-/// What the payer makes us pay, by the first two instructions, or by a version-1 transaction's own
-/// words: units and priority fee within the caps. The cap is on the whole of it; wallets ask a high price for few units.
+/// What the payer makes us pay, by the first two instructions, or by a version-1 transaction's own fields: units and
+/// priority fee within the caps. The fee is capped as a whole, since wallets ask a high price for few units.
 fn cost(rules: &mut Rules, wire: &Wire, limits: &[Instruction<'_>], most: Compute) -> Option<()> {
     let (units, fee) = match wire.config() {
         Some(config) => (config.compute_unit_limit.filter(|units| *units > 0), Some(config.priority_fee.unwrap_or(0))),

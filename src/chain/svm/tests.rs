@@ -194,14 +194,14 @@ fn without_a_status_a_node_that_has_it_finalized_says_so() {
     };
     let value = |value: &Value| Some(Reply::Value(to_raw_value(value).expect("JSON")));
     assert_eq!(run(None), Err(Unknown::Missing(vec![asked.clone()])));
-    let told = |answer| match run(answer) {
+    let depth = |answer| match run(answer) {
         Ok(Found::Mined(mined)) => (mined.depth, mined.finality_unknown),
         other => panic!("{other:?}"),
     };
-    assert_eq!(told(value(&payment())), (Depth::Finalized, false));
-    assert_eq!(told(value(&Value::Null)), (Depth::Confirmed, false));
+    assert_eq!(depth(value(&payment())), (Depth::Finalized, false));
+    assert_eq!(depth(value(&Value::Null)), (Depth::Confirmed, false));
     let error = RpcError { class: ErrorClass::Pruned, code: Some(-32011), message: String::new() };
-    assert_eq!(told(Some(Reply::Error(error))), (Depth::Confirmed, true));
+    assert_eq!(depth(Some(Reply::Error(error))), (Depth::Confirmed, true));
     let (mut elsewhere, mut other) = (payment(), payment());
     elsewhere["slot"] = json!(101);
     other["transaction"]["signatures"] = json!([TxId::Svm([8; 64]).to_string()]);

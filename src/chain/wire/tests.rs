@@ -7,14 +7,14 @@ fn calls(n: usize) -> Vec<Call> {
 }
 
 fn read(n: usize, body: &str) -> Result<Vec<Option<String>>, ErrorClass> {
-    let told = |reply: Option<Reply>| {
+    let read = |reply: Option<Reply>| {
         reply.map(|reply| match reply {
             Reply::Value(value) => value.get().to_owned(),
             Reply::Error(error) => format!("{:?}", error.class),
         })
     };
     decode(Family::Evm, &calls(n), 200, body.as_bytes())
-        .map(|replies| replies.into_iter().map(told).collect())
+        .map(|replies| replies.into_iter().map(read).collect())
         .map_err(|whole| whole.error.class)
 }
 
@@ -87,12 +87,12 @@ fn an_error_of_the_whole_batch_is_known_by_its_structure() {
 
 #[test]
 fn a_passing_failure_is_no_refusal_of_the_batch() {
-    let told = |code: i64| json!({"id": null, "error": {"code": code, "message": "batch"}}).to_string();
+    let of_code = |code: i64| json!({"id": null, "error": {"code": code, "message": "batch"}}).to_string();
     for status in [401, 402, 408, 429, 502, 503, 504] {
-        for body in ["", "<html>", r#"{"error":"payment required"}"#, &told(-32000)] {
+        for body in ["", "<html>", r#"{"error":"payment required"}"#, &of_code(-32000)] {
             assert!(!refuses_batch(2, status, body), "{status} {body}");
         }
-        assert!(!refuses_batch(2, 200, &told(status.into())), "{status}");
+        assert!(!refuses_batch(2, 200, &of_code(status.into())), "{status}");
     }
     assert!(!refuses_batch(2, 500, r#"{"error":"oops"}"#) && !refuses_batch(2, 200, "<html>"));
     // A single call is no batch.
@@ -170,21 +170,21 @@ fn the_text_of_a_revert_is_read_from_its_data() {
     let text = "FiatTokenV2: authorization is not yet valid";
     let words = |number: usize| format!("{number:064x}");
     let data = format!("0x08c379a0{}{}{:0<128}", words(32), words(text.len()), hex::encode(text));
-    let told = |error: serde_json::Value| error_value(Family::Evm, &error.to_string(), 200);
+    let read = |error: serde_json::Value| error_value(Family::Evm, &error.to_string(), 200);
     for error in [
         json!({"code": 3, "message": "execution reverted", "data": data}),
         json!({"code": -32000, "message": "execution reverted", "data": data}),
         json!({"code": -32015, "message": "VM execution error.", "data": format!("Reverted {data}")}),
         json!({"code": -32000, "message": "execution failed", "data": {"output": data}}),
     ] {
-        let found = told(error.clone());
+        let found = read(error.clone());
         assert_eq!(found.class, ErrorClass::Revert, "{error}");
         assert!(found.message.ends_with(&format!(": {text}")), "{}", found.message);
     }
     let whole = format!("execution reverted: {text}");
-    assert_eq!(told(json!({"code": 3, "message": whole, "data": data})).message, whole, "it is not told twice");
+    assert_eq!(read(json!({"code": 3, "message": whole, "data": data})).message, whole, "it is not repeated");
     for broken in ["0x08c379a0", "0x08c379a0ff", "0x08c379", "0x4e487b71"] {
-        let found = told(json!({"code": 3, "message": "execution reverted", "data": broken}));
+        let found = read(json!({"code": 3, "message": "execution reverted", "data": broken}));
         assert_eq!((found.class, found.message.as_str()), (ErrorClass::Revert, "execution reverted"), "{broken}");
     }
 }

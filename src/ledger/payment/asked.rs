@@ -150,8 +150,8 @@ impl Finding {
         }
     }
 
-    /// Whether the request uses its `payTo`, so that in test it registers it: the chain was asked, and the request itself
-    /// breaks no rule.
+    /// Whether the request uses its `payTo`, so that in test it registers it: the chain was asked, and the request
+    /// itself breaks no rule.
     #[must_use]
     pub const fn is_use(&self) -> bool {
         match self {

@@ -396,7 +396,8 @@ fn what_is_not_open_to_the_tenant_is_refused_in_the_protocols_words() {
     let stop = step(&elsewhere, &test, &mut Admission::new(NOW), None);
     assert_eq!(stop, Err(Stop::Register(address(PAYER))));
     assert_eq!(of(&Asked { pay_to_tried: true, ..elsewhere.clone() }, &test), Some(Reason::PayToNotAllowed));
-    // Not before the rates, not for a request that breaks a rule, and not where the chain was not asked or did not answer.
+    // Not before the rates, not for a request that breaks a rule, and not where the chain was not asked or did not
+    // answer.
     let mut full = Admission::new(NOW);
     for _ in 0..test.limits().per_minute {
         full.count(KeyId::new(NOW, 1), NOW);

@@ -2,13 +2,14 @@
 //! every call of a round is answered.
 
 use super::post::{self, Failure};
-use super::{DEADLINE_MS, READ_ROUNDS_MAX, host, note, now, order, round_of};
+use super::{DEADLINE_MS, READ_ROUNDS_MAX, note, now, order, round_of};
 use crate::address::Address;
 use crate::chain::breaker::Ending;
 use crate::chain::confirm::{Answer, Basis, Decided, Height, Next, Word, weigh};
 use crate::chain::facts::{Call, Facts, Unknown};
 use crate::chain::trace::{Party, PartyFacts};
 use crate::chain::{self, head_call, read_head};
+use crate::config::provider::host;
 use crate::network::Network;
 use crate::shell::log;
 use futures_util::future::{Either, select};

@@ -8,7 +8,8 @@ use crate::chain::facts::{Call, ErrorClass, Reply};
 use crate::network::Network;
 use crate::settle::refusal::{Handing, Refused, refusal};
 
-/// Makes the call that sends signed bytes; answers what became of them, and the words of the last node that did not take them.
+/// Makes the call that sends signed bytes; answers what became of them, and the words of the last node that did not
+/// take them.
 pub(crate) async fn hand(network: &'static Network, providers: &[&str], call: &Call) -> (Handing, String) {
     let (mut handing, mut words) = (Handing::NOBODY, String::new());
     let began = now();

@@ -33,8 +33,6 @@ const RESEND_MS: u64 = 2_000;
 const SEND_AT_ONCE: usize = 8;
 /// Nobody waits longer for transactions to be sent again: whoever is waited for comes first.
 const PUSH_MS: u64 = 5_000;
-/// Characters of a failure that a report quotes.
-const FAILURE_MAX: usize = 120;
 
 impl Settler {
     /// Signs, stores and sends. A report where nothing is to be sent.
@@ -290,7 +288,7 @@ impl Status {
     fn outcome(&self) -> Result<(), String> {
         match &self.err {
             None => Ok(()),
-            Some(error) => Err(error.to_string().chars().take(FAILURE_MAX).collect()),
+            Some(error) => Err(svm::failure(error)),
         }
     }
 

@@ -392,20 +392,20 @@ fn a_lookup_table_is_refused_unread() {
 #[test]
 fn a_simulation_that_fails_is_quoted() {
     let failed = json!({"InstructionError": [2, {"Custom": 1}]});
-    let (reason, told) = judged(&body(&draft().text(Form::Zero)), &failed).rules.refusal.expect("a refusal");
+    let (reason, words) = judged(&body(&draft().text(Form::Zero)), &failed).rules.refusal.expect("a refusal");
     assert_eq!(reason, Reason::SvmSimulation);
-    assert!(told.contains("\"Custom\":1"), "{told}");
+    assert!(words.contains("\"Custom\":1"), "{words}");
     let missing = json!({"InstructionError": [2, "InvalidAccountData"]});
     for (form, at) in [(Form::Legacy, 2), (Form::Zero, 2), (Form::One(CONFIG), 0)] {
         let draft = if at == 2 { draft() } else { draft().without_budget() };
         let failed = json!({"InstructionError": [at, "InvalidAccountData"]});
-        let (_, told) = judged(&body(&draft.text(form)), &failed).rules.refusal.expect("a refusal");
+        let (_, words) = judged(&body(&draft.text(form)), &failed).rules.refusal.expect("a refusal");
         let account = Address::Svm(account(RECEIVER)).to_string();
-        assert!(told.contains("the seller must create it") && told.contains(&account), "{told}");
+        assert!(words.contains("the seller must create it") && words.contains(&account), "{words}");
     }
-    let (_, told) =
+    let (_, words) =
         judged(&body(&draft().without_budget().text(Form::One(CONFIG))), &missing).rules.refusal.expect("one");
-    assert!(told.starts_with("the transaction would fail"), "another instruction's account: {told}");
+    assert!(words.starts_with("the transaction would fail"), "another instruction's account: {words}");
 }
 
 #[test]

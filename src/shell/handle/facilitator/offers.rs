@@ -1,4 +1,4 @@
-//! What is settled here, told to whoever makes requirements: `supported` lists it, `accepts` fills it in.
+//! What is settled here, for whoever makes requirements: `supported` lists it, `accepts` fills it in.
 
 use super::envelope;
 use crate::address::Family;
@@ -28,15 +28,15 @@ pub(in crate::shell::handle) async fn supported(
     let mut headers = Vec::new();
     if let Some(caller) = &incoming.caller {
         let ask = Ask::Account { key: caller.hash, view: View::Chains, off };
-        let told = ledgers::ask(app, &envelope(app, incoming, caller, ask), None).await?;
-        if told.status() != 200 {
-            return Ok(told.into());
+        let response = ledgers::ask(app, &envelope(app, incoming, caller, ask), None).await?;
+        if response.status() != 200 {
+            return Ok(response.into());
         }
-        let chains: Chains = serde_json::from_str(&told.text().await?).map_err(Fault::internal)?;
+        let chains: Chains = serde_json::from_str(&response.text().await?).map_err(Fault::internal)?;
         networks.retain(|network| {
             network.environment == caller.environment && chains.enabled_chains.iter().any(|chain| chain == network.key)
         });
-        headers = told.rates();
+        headers = response.rates();
     }
     let networks = gas::affordable(app, context, networks, incoming.now).await;
     let kinds = networks.iter().map(|network| (*network, fee_payer(app, incoming, network)));
@@ -57,11 +57,11 @@ pub(in crate::shell::handle) async fn accepts(
     guard(app, &caller).await?;
     let off = registry::off(app, context, incoming.now).await;
     let ask = Ask::Payees { key: caller.hash, wanted: request.wanted(), off };
-    let told = ledgers::ask(app, &envelope(app, incoming, &caller, ask), None).await?; // book
-    if told.status() != 200 {
-        return Ok(told.into());
+    let response = ledgers::ask(app, &envelope(app, incoming, &caller, ask), None).await?; // book
+    if response.status() != 200 {
+        return Ok(response.into());
     }
-    let payees: Vec<Payee> = serde_json::from_str(&told.text().await?).map_err(Fault::internal)?;
+    let payees: Vec<Payee> = serde_json::from_str(&response.text().await?).map_err(Fault::internal)?;
     let own = |network: &&'static Network| network.environment == caller.environment && settles(app, network);
     let networks = request.networks().into_iter().filter(own).collect();
     let networks = gas::affordable(app, context, networks, incoming.now).await; // good
@@ -72,7 +72,7 @@ pub(in crate::shell::handle) async fn accepts(
             Offered::Not
         }
     });
-    reply.headers.extend(told.rates());
+    reply.headers.extend(response.rates());
     Ok(reply.into()) // tell
 }
 

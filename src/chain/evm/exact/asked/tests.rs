@@ -222,7 +222,7 @@ fn what_costs_too_much_gas_is_refused_for_that() {
 #[test]
 fn what_the_token_says_of_a_transfer_that_would_fail_is_its_reason() {
     let says = |words: &str| error(ErrorClass::Revert, &format!("execution reverted: {words}"));
-    let told = |chain: Vec<(&'static str, Reply)>| asked(&body(), &Memory::default(), true, &Chain(chain)).2;
+    let outcome = |chain: Vec<(&'static str, Reply)>| asked(&body(), &Memory::default(), true, &Chain(chain)).2;
     for (words, want) in [
         ("FiatTokenV2: authorization is not yet valid", Reason::EvmValidAfter),
         ("FiatTokenV2: authorization is expired", Reason::EvmValidBefore),
@@ -231,13 +231,13 @@ fn what_the_token_says_of_a_transfer_that_would_fail_is_its_reason() {
         ("ERC20: transfer amount exceeds balance", Reason::EvmBalance),
         ("Blacklistable: account is blacklisted", Reason::EvmSimulation),
     ] {
-        assert_eq!(reason(&told(vec![("vrs", says(words))])), Some(want), "{words}");
+        assert_eq!(reason(&outcome(vec![("vrs", says(words))])), Some(want), "{words}");
     }
     // A wallet that had no gas to answer with may have signed all the same.
     let silent = ("wallet", error(ErrorClass::Halted, "out of gas"));
     let invalid = || ("bytes", says("FiatTokenV2: invalid signature"));
-    assert_eq!(reason(&told(vec![contract(), silent, invalid()])), Some(Reason::EvmSimulation));
-    assert_eq!(reason(&told(vec![contract(), ("wallet", yes()), invalid()])), Some(Reason::EvmSignature));
+    assert_eq!(reason(&outcome(vec![contract(), silent, invalid()])), Some(Reason::EvmSimulation));
+    assert_eq!(reason(&outcome(vec![contract(), ("wallet", yes()), invalid()])), Some(Reason::EvmSignature));
 }
 
 #[test]
@@ -259,23 +259,23 @@ fn what_the_sender_lacks_is_never_the_payers_refusal() {
 
 #[test]
 fn what_is_refused_by_the_state_says_so() {
-    let told = |body: &Value, memory: &Memory, all| asked(body, memory, false, &Chain(all)).2.refusal();
+    let outcome = |body: &Value, memory: &Memory, all| asked(body, memory, false, &Chain(all)).2.refusal();
     let (other, own) = (sign(&signed(NOW.0 + 61)), body());
     let payment = |reason| Some(Refusal::Payment(reason));
     let poor = || ("balance", value(&json!(format!("0x{:064x}", 1))));
     let memory = Memory::default();
-    assert_eq!(told(&own, &memory, vec![("vrs", revert()), poor()]), payment(Reason::EvmBalance));
+    assert_eq!(outcome(&own, &memory, vec![("vrs", revert()), poor()]), payment(Reason::EvmBalance));
     let undeployed = vec![("token", value(&json!("0x")))];
-    assert_eq!(told(&own, &Memory::default(), undeployed), payment(Reason::EvmAsset));
-    assert_eq!(told(&own, &memory, vec![("vrs", error(ErrorClass::Poor, "no"))]), Some(Refusal::Poor));
+    assert_eq!(outcome(&own, &Memory::default(), undeployed), payment(Reason::EvmAsset));
+    assert_eq!(outcome(&own, &memory, vec![("vrs", error(ErrorClass::Poor, "no"))]), Some(Refusal::Poor));
     // One node's word that there is no code is not kept, where nothing bears it out: a wallet may be new.
     let memory = Memory::default();
     for _ in 0..2 {
-        assert_eq!(told(&with(&other), &memory, vec![]), payment(Reason::EvmSignature));
+        assert_eq!(outcome(&with(&other), &memory, vec![]), payment(Reason::EvmSignature));
     }
-    assert_eq!(told(&own, &memory, vec![]), None);
+    assert_eq!(outcome(&own, &memory, vec![]), None);
     // The payer has signed by themselves of late: what they have not signed needs no node.
-    assert_eq!(told(&with(&other), &memory, vec![]), None);
+    assert_eq!(outcome(&with(&other), &memory, vec![]), None);
     assert_eq!(reason(&asked(&with(&other), &memory, false, &Chain(vec![])).2), Some(Reason::EvmSignature));
 }
 
@@ -284,7 +284,7 @@ fn a_balance_that_is_answered_with_an_error_is_no_answer() {
     let (payment, terms) = (payment(&body()), Either::Evm(terms(&body())));
     let chain = Chain(vec![("vrs", revert()), ("balance", error(ErrorClass::Other, "no"))]);
     let (mut facts, memory) = (Facts::new(), Memory::default());
-    let told = loop {
+    let outcome = loop {
         match judge_on_chain(
             &payment,
             &terms,
@@ -300,7 +300,7 @@ fn a_balance_that_is_answered_with_an_error_is_no_answer() {
             other => break other,
         }
     };
-    assert_eq!(told, Err(Unknown::nonsense_about("node_error", "no")));
+    assert_eq!(outcome, Err(Unknown::nonsense_about("node_error", "no")));
 }
 
 #[test]
