@@ -62,15 +62,24 @@ fn entry(body: &Object, config: &Object, price: &Value) -> Result<Object, Refusa
 /// Atomic units; `None` for what is no price, or nothing.
 fn amount(price: &Value) -> Option<Amount> {
     let amount = match price {
-        Value::String(text) => {
-            let digits: String = text.chars().filter(|letter| !matches!(letter, '$' | ',' | ' ')).collect();
-            Amount::parse_usdc(&digits)
-        }
+        Value::String(text) => dollars(text).and_then(|digits| Amount::parse_usdc(&digits)),
         Value::Number(number) => Amount::parse_usdc(&number.to_string()),
         Value::Object(tokens) => Amount::parse_atomic(tokens.get("amount")?.as_str()?),
         Value::Null | Value::Bool(_) | Value::Array(_) => None,
     };
     amount.filter(|amount| !amount.is_zero())
+}
+
+/// The digits of a price in dollars. A comma stands before three digits of the whole part ("1,000.50"): where it
+/// may be meant as the point ("0,01"), the price would read a hundred times as high, and is none.
+fn dollars(text: &str) -> Option<String> {
+    let plain: String = text.chars().filter(|letter| !matches!(letter, '$' | ' ')).collect();
+    let (whole, cents) = plain.split_once('.').unwrap_or((&plain, ""));
+    let mut groups = whole.split(',');
+    let is_grouped = whole.contains(',');
+    let is_first = groups.next().is_some_and(|first| !is_grouped || ((1..=3).contains(&first.len()) && first != "0"));
+    let is_whole = is_first && groups.all(|group| group.len() == 3) && !cents.contains(',');
+    is_whole.then(|| plain.replace(',', ""))
 }
 
 #[cfg(test)]
@@ -90,6 +99,13 @@ mod tests {
             (json!(1e-7), None),
             (json!("$0"), None),
             (json!("-1"), None),
+            (json!("$1,234,567"), Some(1_234_567_000_000)),
+            (json!("0,01"), None),
+            (json!("$1,5"), None),
+            (json!("0,010"), None),
+            (json!("1.000,50"), None),
+            (json!(",100"), None),
+            (json!("1,0000"), None),
             (json!("free"), None),
             (json!({"amount": 1500}), None),
             (json!(true), None),
