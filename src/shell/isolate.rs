@@ -80,9 +80,9 @@ pub(crate) enum Refused {
     AskFirst,
 }
 
-/// How long a caller who was refused is remembered: a rate limit is answered from memory, and after any other refusal
-/// the ledger is asked before the chain, as it is once a rate limit lasts longer than this: an operator may have raised
-/// it.
+/// How long a caller who was refused is remembered. A rate limit is answered from memory, but for a request under an
+/// `Idempotency-Key`; after any other refusal the ledger is asked before the chain, as it is once a rate limit lasts
+/// longer than this: an operator may have raised it.
 const REFUSED_MS: u64 = 60_000;
 
 thread_local! {

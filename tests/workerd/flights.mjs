@@ -11,13 +11,11 @@ import { startWorker, until } from "./worker.mjs";
 const DIGITS = "0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 const settlement = () => `stl_01${[...crypto.getRandomValues(new Uint8Array(24))].map((byte) => DIGITS[byte % 32]).join("")}`;
 
-/** A chain, a proxy in front of it, a Worker that knows only the proxy (with `second`, the chain
- * itself after it), and its one signer's Settler. */
-export async function startSettler({ evm: options, vars = {}, second = false } = {}) {
+/** A chain, a proxy in front of it, a Worker that knows only the proxy, and its one signer's Settler. */
+export async function startSettler({ evm: options, vars = {} } = {}) {
   const evm = await startEvm(options);
   const proxy = await startProxy(evm.url);
-  const providers = second ? `${proxy.url},${evm.url}` : proxy.url;
-  const worker = await startWorker({ vars: { RPC_LOCAL_EVM: providers, EVM_SIGNERS_TEST: KEYS.at(-1), ...vars } });
+  const worker = await startWorker({ vars: { RPC_LOCAL_EVM: proxy.url, EVM_SIGNERS_TEST: KEYS.at(-1), ...vars } });
   const { id: tenant } = await worker.tenant();
   const stop = async () => {
     await worker.stop();

@@ -173,7 +173,7 @@ test("what one node allows costs no second request, and what two refuse costs tw
   }
 });
 
-for (const [message, code] of [["the method eth_sendRawTransaction does not exist", -32601], ["node is unhealthy", -32005], ["insufficient funds for gas * price + value", -32000]]) {
+for (const [message, code] of [["the method eth_sendRawTransaction does not exist", -32601], ["node is unhealthy", -32005], ["internal error", -32603], ["insufficient funds for gas * price + value", -32000]]) {
   onEvm(`a node that refuses a transaction (${code}: ${message}) is passed over for the next`, async ({ evm, first, second, sent, pay }) => {
     first.answer = refusing(message, code);
     const { settle, to } = await pay();

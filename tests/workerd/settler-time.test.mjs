@@ -77,16 +77,6 @@ settling("an authorization that no node has got ends at once, and its nonce is g
   assert.deepEqual([await sent("latest"), await sent("pending")], [1, 1]);
 });
 
-settling("a node that takes no transactions is passed over for the next", { second: true }, async (at) => {
-  const { proxy, evm, order } = at;
-  for (const [message, code] of [["the method does not exist", -32601], ["node is unhealthy", -32005], ["internal error", -32603]]) {
-    proxy.answer = refusing(message, code);
-    const { settle, to } = await paying(at);
-    const report = await order({ settle });
-    assert.deepEqual([report.status, report.attempts.length, await evm.balance(to)], ["completed", 1, 10_000n], message);
-  }
-});
-
 settling("a base fee that has tripled is followed at once, under the same nonce", {}, async (at) => {
   const { evm, proxy, sent, order } = at;
   const { settle, to } = await paying(at, { price: { max_wei: 2 * GWEI, tip_wei: GWEI / 1000 } });
