@@ -6,7 +6,7 @@ import { gzipSync } from "node:zlib";
 import { ROOT, buildEnvironment, cargoTool, run, say } from "./tools.mjs";
 
 /** The largest Worker, gzipped: the alarm far below the platform's own limit. */
-const GZIP_MAX = 1280 * 1024;
+const GZIP_MAX = 1536 * 1024;
 
 const SOURCES = ["src", "data", "build.rs", "Cargo.toml", "Cargo.lock", "rust-toolchain.toml", "docs/reference/openapi.json"];
 

@@ -3,10 +3,12 @@
 
 use super::app::App;
 use super::rpc;
-use crate::address::TxId;
+use crate::address::{Address, TxId};
+use crate::amount::Amount;
 use crate::chain::evm::used::{self, Last};
 use crate::chain::facts::{Call, Facts};
 use crate::chain::quorum::witnesses;
+use crate::chain::trace::{Trace, Transfer};
 use crate::chain::{head_call, read_head};
 use crate::network::Network;
 use crate::settle::flight::units;
@@ -92,13 +94,35 @@ fn count(words: &Cell<usize>) -> usize {
     words.get()
 }
 
+/// Whether a Solana transaction has paid, which names its payer by its signatures; [`Lookup::Nothing`] where it failed.
+pub(crate) async fn landed(
+    app: &App,
+    network: &'static Network,
+    id: TxId,
+    (pay_to, amount): (&Address, Amount),
+) -> Lookup {
+    let Some(trace) = story(app, network, amount, &id).await else { return Lookup::Unknown };
+    let Some(mined) = trace.mined() else { return Lookup::Unknown };
+    let pays = |transfer: &Transfer| transfer.to.as_ref() == Some(pay_to) && transfer.amount == amount;
+    if mined.failure.is_none() && mined.transfers.iter().any(pays) {
+        Lookup::Found { id, units: Vec::new() }
+    } else {
+        Lookup::Nothing
+    }
+}
+
+/// A transaction's story; of a large payment as two nodes have it.
+async fn story(app: &App, network: &'static Network, amount: Amount, id: &TxId) -> Option<Trace> {
+    if amount >= app.settings.quorum() {
+        rpc::trace_by_two(&app.settings, network, id).await
+    } else {
+        rpc::trace(&app.settings, network, id).await
+    }
+}
+
 /// What the transaction that used the authorization has moved.
 async fn paid(app: &App, network: &'static Network, signed: &Signed, id: TxId) -> Lookup {
-    let trace = if signed.amount >= app.settings.quorum() {
-        rpc::trace_by_two(&app.settings, network, &id).await
-    } else {
-        rpc::trace(&app.settings, network, &id).await
-    };
+    let trace = story(app, network, signed.amount, &id).await;
     let mined = trace.as_ref().and_then(|trace| trace.mined()).filter(|mined| mined.failure.is_none());
     // Its event was read just now: a node that does not know it is behind.
     let Some(mined) = mined else { return Lookup::Unknown };

@@ -244,6 +244,28 @@ onSolana("bytes that no node takes on Solana are not said to be sent, and are ne
 
 const PRICES = ["eth_gasPrice", "eth_maxPriorityFeePerGas", "eth_getBlockByNumber"];
 
+onSolana("bytes that a node has forwarded though it refused them are found when the payment comes again", async ({ chain, first, second, pay }) => {
+  let bytes;
+  first.answer = ({ method, params }) => {
+    if (method !== "sendTransaction") return undefined;
+    bytes = params;
+    return { error: { code: -32005, message: "Node is unhealthy" } };
+  };
+  second.answer = refusing("Method not found", -32601);
+  const { settle, verify, paid } = await pay();
+  assert.deepEqual(unwanted((await settle()).body), UNWANTED);
+  await fetch(chain.url, { method: "POST", body: JSON.stringify({ jsonrpc: "2.0", id: 1, method: "sendTransaction", params: bytes }) });
+  await until(async () => (await paid()) === 10_000n, "the transaction in a block");
+  // LiteSVM does not say so of its own accord: real nodes do, while the block hash lives.
+  const processed = { context: { slot: 1 }, value: { err: "AlreadyProcessed", logs: [], unitsConsumed: 0 } };
+  first.answer = second.answer = ({ method }) => (method === "simulateTransaction" ? { result: processed } : undefined);
+  assert.equal((await verify()).body.invalidReason, "duplicate_settlement");
+  const healed = await settle();
+  assert.equal(healed.body.success, true, healed.text);
+  assert.equal((await settle()).body.errorReason, "duplicate_settlement");
+  assert.equal(await paid(), 10_000n);
+});
+
 onEvm("a price that one node does not tell is asked of the next, and one that none tells is the chain's fault", async ({ first, second, pay, sent }) => {
   first.answer = failing(PRICES);
   second.answer = failing(PRICES);

@@ -378,6 +378,7 @@ pub(crate) fn on_chain(version: Version, terms: &Terms, facts: &Facts) -> Result
     if failure.is_ours() {
         return Ok(ChainVerdict::Poor);
     }
+    let reason = if failure.is_processed() { Reason::DuplicateSettlement } else { reason };
     let is_there = if failure.is_of_an_account() { missing::exists(failure.paid, facts)? } else { None };
     let message = failure.message(is_there);
     rules.rule("simulation", false, reason, message);

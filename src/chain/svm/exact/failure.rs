@@ -23,6 +23,11 @@ impl Failure<'_> {
         matches!(self.parsed(), Value::String(name) if ours.contains(&name.as_str()))
     }
 
+    /// Whether a block holds this very transaction already.
+    pub(super) fn is_processed(&self) -> bool {
+        self.parsed() == "AlreadyProcessed"
+    }
+
     /// Whether the transfer failed because one of its token accounts is missing, or is none.
     pub(super) fn is_of_an_account(&self) -> bool {
         let parsed = self.parsed();

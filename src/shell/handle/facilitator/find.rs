@@ -1,12 +1,12 @@
 //! What a payment is found to be: judged for free, then by the chain, before the
 //! ledger books it.
 
-use super::nonce;
-use crate::address::{Address, Family};
+use crate::address::{Address, Family, TxId};
 use crate::chain::confirm::Basis;
 use crate::chain::evm::tx::{Price, worst_fee_wei};
 use crate::chain::exact::{self, ChainVerdict, Known, Sender, UNREAD_PAYER};
 use crate::chain::facts::{Facts, Unknown};
+use crate::chain::svm;
 use crate::chain::trace::CodeKind;
 use crate::ledger::payment::{Asked, Finding, Terms, Verb, authorization, transaction};
 use crate::network::Network;
@@ -187,7 +187,9 @@ pub(super) async fn on_chain(
                     Some(message) => Finding::Refused(checks, Reason::UnexpectedVerify, message),
                     None => Finding::Good(checks),
                 },
-                Some((Reason::EvmNonceUsed, message)) if settles => Finding::Used(checks, message),
+                Some((Reason::EvmNonceUsed | Reason::DuplicateSettlement, message)) if settles => {
+                    Finding::Used(checks, message)
+                }
                 Some((reason, message)) => Finding::Refused(checks, reason, message),
             }
         }
@@ -322,18 +324,37 @@ fn able(free: &Free<'_>, incoming: &Incoming) -> Vec<Address> {
 
 /// An authorization that is used up may have been used by somebody else, for this very payment.
 pub(super) async fn externally(app: &App, ready: &Ready, asked: &mut Asked) {
-    let (Finding::Used(checks, message), Some(nonce)) = (&asked.finding, nonce(&ready.terms)) else { return };
-    let (checks, message, terms) = (checks.clone(), message.clone(), &ready.terms);
-    let signed = external::Signed { payer: terms.payer(), pay_to: terms.pay_to(), amount: terms.amount(), nonce };
-    asked.finding = match external::find(app, ready.network, &signed, None).await {
+    let Finding::Used(checks, message) = &asked.finding else { return };
+    let (checks, message, network, terms) = (checks.clone(), message.clone(), ready.network, &ready.terms);
+    let (payer, pay_to, amount) = (terms.payer(), terms.pay_to(), terms.amount());
+    let (lookup, refusal) = match terms {
+        exact::Terms::Evm(terms) => {
+            let signed = external::Signed { payer, pay_to, amount, nonce: terms.nonce() };
+            (external::find(app, network, &signed, None).await, Reason::EvmNonceUsed)
+        }
+        // Only we complete a transaction: an attempt of ours that was given up has landed after all.
+        exact::Terms::Svm(terms) => {
+            let lookup = match completed(terms, app.settings.signers(network.family, network.environment)) {
+                Some((_, id)) => external::landed(app, network, id, (&pay_to, amount)).await,
+                None => Lookup::Unknown,
+            };
+            (lookup, Reason::SvmFailed)
+        }
+    };
+    asked.finding = match lookup {
         Lookup::Found { id, units } => Finding::External(checks, id, units),
-        Lookup::Nothing => Finding::Refused(checks, Reason::EvmNonceUsed, message),
+        Lookup::Nothing => Finding::Refused(checks, refusal, message),
         Lookup::Unknown => {
-            let message =
-                "the authorization is used, and no node answers now by which transaction: ask again".to_owned();
+            let message = "the payment is used, and no node answers now by which transaction: ask again".to_owned();
             Finding::Refused(checks, Reason::UnexpectedSettle, message)
         }
     };
+}
+
+/// The signer that a Solana payment names as its fee payer, and the id of the transaction once it has signed.
+fn completed<'a>(terms: &svm::exact::Terms, signers: &'a [Signer]) -> Option<(&'a Signer, TxId)> {
+    let signer = signers.iter().find(|signer| signer.address() == terms.fee_payer())?;
+    Some((signer, terms.wire().clone().signed(signer.svm()?)?.id))
 }
 
 /// Why nothing new may be sent for a payment.
@@ -361,9 +382,8 @@ fn once<'a>(terms: &exact::Terms, network: &Network, signers: &'a [Signer]) -> O
             Some((authorization(network, &payer, &terms.nonce()), from.iter().chain(before).collect()))
         }
         exact::Terms::Svm(terms) => {
-            let signer = signers.iter().find(|signer| signer.address() == terms.fee_payer())?;
-            let signed = terms.wire().clone().signed(signer.svm()?)?;
-            Some((transaction(network, &signed.id), vec![signer]))
+            let (signer, id) = completed(terms, signers)?;
+            Some((transaction(network, &id), vec![signer]))
         }
     }
 }
