@@ -20,8 +20,13 @@ pub struct Credentials<'a> {
 impl Credentials<'_> {
     /// Whether there is none.
     #[must_use]
-    pub const fn is_none(&self) -> bool {
-        self.path.is_none() && self.authorization.is_none() && self.api_key.is_none() && self.secret_key.is_none()
+    pub fn is_none(&self) -> bool {
+        self.path.is_none() && self.authorization.is_none() && self.plain().all(|key| key.is_none())
+    }
+
+    /// The headers that hold a key alone. An empty one, as of a variable that is not set, names nobody.
+    fn plain(&self) -> impl Iterator<Item = Option<&str>> {
+        [self.api_key, self.secret_key].into_iter().map(|key| key.filter(|key| !key.trim().is_empty()))
     }
 
     /// Whom the key names, checked in process. A key in the path must be of the kind `url`, one in a header of the
@@ -31,7 +36,7 @@ impl Credentials<'_> {
     /// `INVALID_API_KEY` where there is none, where it is not genuine, and where two of them differ.
     pub fn caller(&self, peppers: &[[u8; 32]]) -> Result<Caller, Fault> {
         let bearer = self.authorization.map(bearer).transpose()?;
-        let mut given = [self.path, bearer, self.api_key, self.secret_key].into_iter().flatten().map(str::trim);
+        let mut given = [self.path, bearer].into_iter().chain(self.plain()).flatten().map(str::trim);
         let first = given.next().ok_or_else(invalid_key)?;
         if given.any(|other| other != first) {
             return Err(Fault::new(Code::InvalidApiKey, "the request carries two different API keys: send one"));
@@ -81,6 +86,9 @@ mod tests {
             assert_eq!(tenant(&given), Some(1), "{given:?}");
         }
         assert!(none.is_none());
+        let unset = Credentials { api_key: Some(""), secret_key: Some(" "), ..none };
+        assert!(unset.is_none());
+        assert_eq!(tenant(&Credentials { authorization: Some(&authorization), ..unset }), Some(1));
         assert_eq!(tenant(&none), None);
     }
 
