@@ -114,14 +114,10 @@ test("a payer whose settlement reverted is served by no other signer", async () 
       const all = signers.map(({ address }) => evm.rpc("eth_getTransactionCount", [address, tag]));
       return (await Promise.all(all)).map(Number);
     };
-    await evm.rpc("anvil_setBalance", [buyer.address, "0xde0b6b3a7640000"]);
     await evm.rpc("evm_setAutomine", [false]);
     const settling = settle();
     await until(async () => (await count("pending")).includes(1), "the settlement in the pool");
-    const { LocalUSDC } = await contracts();
-    const wallet = createWalletClient({ account: buyer, chain: evm.definition, transport: http(evm.url) });
-    const data = encodeFunctionData({ abi: LocalUSDC.abi, functionName: "transfer", args: [randomAccount().address, 10_000n] });
-    await wallet.sendTransaction({ to: TOKEN, data, gas: 100_000n, maxFeePerGas: 90_000_000_000n, maxPriorityFeePerGas: 80_000_000_000n });
+    await moveAway(evm, buyer, 10_000n);
     await evm.rpc("evm_mine");
     assert.equal((await settling).body.errorReason, "invalid_exact_evm_transaction_failed");
     await evm.rpc("evm_setAutomine", [true]);
