@@ -34,8 +34,14 @@ async function seller(limits = {}) {
   return { ...tenant, to, ask, admin };
 }
 
-/** Waits until the provider is asked nothing any more: what is asked after an answer has no other sign. */
+/** Waits until the provider is left alone, and forgets what it was asked. */
 async function quiet() {
+  await idle();
+  mock.calls.length = 0;
+}
+
+/** Waits until the provider is asked nothing any more: what is asked after an answer has no other sign. */
+async function idle() {
   let asked;
   await until(async () => {
     const before = asked;
@@ -43,7 +49,6 @@ async function quiet() {
     await new Promise((resolve) => setTimeout(resolve, 150));
     return before === mock.requests;
   }, "the provider to be left alone");
-  mock.calls.length = 0;
 }
 
 /** How each kind of caller comes to be refused: answers the key. */
@@ -99,7 +104,7 @@ for (const [code, make] of Object.entries(KINDS)) {
       }
       const { ledger } = await worker.counts();
       assert.equal(ledger, code === "RATE_LIMITED" ? 0 : 3);
-      await new Promise((resolve) => setTimeout(resolve, 150));
+      await idle();
       assert.deepEqual(mock.calls, [], "calls to the chain");
     });
   }

@@ -1,19 +1,15 @@
 // What an answer to settle adds to the protocol's members: in headers, and in the body where asked.
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { KEYS, startEvm } from "../../scripts/lib/evm.mjs";
 import { signedPayment } from "./payment.mjs";
-import { startWorker } from "./worker.mjs";
+import { startSettling } from "./settling.mjs";
 
-let evm, worker;
+let evm, worker, stop;
+
 before(async () => {
-  evm = await startEvm();
-  worker = await startWorker({ vars: { RPC_LOCAL_EVM: evm.url, EVM_SIGNERS_TEST: KEYS.at(-1) } });
+  ({ evm, worker, stop } = await startSettling());
 });
-after(async () => {
-  await worker?.stop();
-  evm?.stop();
-});
+after(() => stop?.());
 
 const ours = ({ headers }) => ["x402-settlement-id", "x402-externally-settled", "x402-checks"].map((name) => headers.get(name));
 const checksOf = ({ headers }) => JSON.parse(Buffer.from(headers.get("x402-checks"), "base64").toString());

@@ -2,22 +2,18 @@
 // for it. A registration takes the whole of the directory's copy.
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { KEYS, randomAccount, startEvm } from "../../scripts/lib/evm.mjs";
+import { randomAccount } from "../../scripts/lib/evm.mjs";
 import { sign } from "./payment.mjs";
-import { startWorker } from "./worker.mjs";
+import { startSettling } from "./settling.mjs";
 
 const address = () => `0x${Buffer.from(crypto.getRandomValues(new Uint8Array(20))).toString("hex")}`;
 const NOBODYS = `0x${"77".repeat(32)}`;
-let evm, worker;
+let evm, worker, stop;
 
 before(async () => {
-  evm = await startEvm();
-  worker = await startWorker({ vars: { RPC_LOCAL_EVM: evm.url, EVM_SIGNERS_TEST: KEYS.at(-1) } });
+  ({ evm, worker, stop } = await startSettling());
 });
-after(async () => {
-  await worker?.stop();
-  evm?.stop();
-});
+after(() => stop?.());
 
 /** A tenant that asks for payments to any address, by hash and by x402. */
 async function tenant(more) {

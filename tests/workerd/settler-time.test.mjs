@@ -8,6 +8,10 @@ import { until } from "./worker.mjs";
 
 const GWEI = 1_000_000_000;
 
+/** A node that takes a cancel and keeps it from the chain. */
+const swallowsCancels = ({ method, params }) =>
+  method === "eth_sendRawTransaction" && isCancel(params[0]) ? { result: keccak256(params[0]) } : undefined;
+
 settling("nothing is signed past an authorization's time, and its nonce is taken", {}, async (at) => {
   const { evm, proxy, sent, order } = at;
   const { settle, to } = await paying(at, { lasts: 6 });
@@ -34,9 +38,7 @@ settling("a transfer that is mined before its cancel is judged by what it moved"
   const { evm, proxy, order } = at;
   const { settle, to } = await paying(at, { lasts: 6 });
   await evm.rpc("evm_setAutomine", [false]);
-  // The chain never sees the cancel.
-  proxy.answer = ({ method, params }) =>
-    method === "eth_sendRawTransaction" && isCancel(params[0]) ? { result: keccak256(params[0]) } : undefined;
+  proxy.answer = swallowsCancels;
   const waiting = order({ settle });
   await until(() => proxy.raw.some(isCancel), "the cancel");
   // The chain's clock is behind ours.
@@ -50,8 +52,7 @@ settling("a transfer that a block takes too late is held against nobody", {}, as
   const { evm, proxy, order } = at;
   const { settle, to } = await paying(at, { lasts: 6 });
   await evm.rpc("evm_setAutomine", [false]);
-  proxy.answer = ({ method, params }) =>
-    method === "eth_sendRawTransaction" && isCancel(params[0]) ? { result: keccak256(params[0]) } : undefined;
+  proxy.answer = swallowsCancels;
   const waiting = order({ settle });
   await until(() => proxy.raw.some(isCancel), "the cancel");
   await evm.rpc("evm_mine");

@@ -3,19 +3,16 @@ import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { readFileSync, readdirSync } from "node:fs";
 import { join } from "node:path";
-import { KEYS, startEvm } from "../../scripts/lib/evm.mjs";
 import { settlementOf, signedPayment } from "./payment.mjs";
-import { startWorker, until } from "./worker.mjs";
+import { startSettling } from "./settling.mjs";
+import { until } from "./worker.mjs";
 
-let evm, worker;
+let evm, worker, stop;
+
 before(async () => {
-  evm = await startEvm();
-  worker = await startWorker({ vars: { RPC_LOCAL_EVM: evm.url, EVM_SIGNERS_TEST: KEYS.at(-1) } });
+  ({ evm, worker, stop } = await startSettling());
 });
-after(async () => {
-  await worker?.stop();
-  evm?.stop();
-});
+after(() => stop?.());
 
 /** Makes a key for URLs; answers the key and what its list says of it. */
 async function urlKey(tenant, more = {}) {
