@@ -1,5 +1,6 @@
 //! Payments that somebody else has put on the chain: an authorization is public
-//! as soon as one transaction shows it, and anybody may send it.
+//! as soon as one transaction shows it, and anybody may send it. On Solana only we
+//! complete one: there it is an attempt of ours that was given up and landed.
 
 use super::app::App;
 use super::rpc;
