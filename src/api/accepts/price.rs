@@ -11,14 +11,21 @@ use serde_json::{Value, json};
 /// The sentence for a buyer who has not paid, where the seller has none of its own.
 const UNPAID: &str = "X-PAYMENT header is required";
 
-/// Reads the members; the network and a price are needed.
+/// Reads the members; the network and a price are needed. A value that is no price, of the right type, is left to the
+/// seller's answer: it is refused there in the protocol's words.
 ///
 /// # Errors
-/// `INVALID_REQUEST` where there is no list of requirements and no price either.
+/// `INVALID_REQUEST` where there is no list of requirements and no price either, or a member of another type.
 pub(super) fn read(body: &Object) -> Result<Request, Fault> {
     let Some(price) = body.get("price").filter(|price| !price.is_null()) else {
         return Err(invalid("accepts", "must be a list of requirements (or name 'network' and 'price')"));
     };
+    if !(price.is_string() || price.is_number() || price.is_object()) {
+        return Err(invalid("price", "must be a text, a number or {amount, asset}"));
+    }
+    if body.get("network").is_some_and(|network| !network.is_string()) {
+        return Err(invalid("network", "must be a text"));
+    }
     let config = body.get("routeConfig").and_then(Value::as_object).cloned().unwrap_or_default();
     let said = config.get("errorMessages").and_then(|all| all.get("paymentRequired")).and_then(Value::as_str);
     let unpaid = said.unwrap_or(UNPAID).to_owned();

@@ -82,6 +82,23 @@ fn thirdwebs_price_is_answered_402() {
     assert!(refused["error"].as_str().expect("text").contains("price"));
 }
 
+#[test]
+fn a_price_or_network_of_another_type_is_no_request() {
+    let body = json!({"network": "eip155:84532", "price": "$0.01"});
+    for (name, value) in [
+        ("price", json!([null, null])),
+        ("price", json!(true)),
+        ("network", json!(null)),
+        ("network", json!(84532)),
+        ("network", json!(["eip155:84532"])),
+    ] {
+        let mut wrong = body.clone();
+        wrong[name] = value;
+        let fault = Request::read(wrong.to_string().as_bytes()).err().expect("refused");
+        assert_eq!((fault.code, fault.param.as_deref()), (Code::InvalidRequest, Some(name)), "{wrong}");
+    }
+}
+
 /// What `thirdweb` says where the seller has no sentence of its own.
 const UNPAID: &str = "X-PAYMENT header is required";
 
