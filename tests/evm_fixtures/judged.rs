@@ -181,6 +181,12 @@ fn with_gas(case: &Case) -> Option<Case> {
     Some(case)
 }
 
+/// Whether all that the recipient got was minted in a transaction that he sent himself.
+fn is_minted_by_its_recipient(case: &Case) -> bool {
+    let (to, payers) = (case.expected["recipient"].as_str(), case.expected["payers"].as_array());
+    to == case.receipt["from"].as_str() && payers.is_some_and(|payers| *payers == [json!(format!("0x{:040}", 0))])
+}
+
 #[test]
 fn a_fee_in_the_token_changes_no_verdict() {
     let mut verdicts = 0;
@@ -190,6 +196,11 @@ fn a_fee_in_the_token_changes_no_verdict() {
         for payer in [None, judged(case).unwrap().payers.first().copied()] {
             let ask = |case: &Case| judged_as(case, |claim| claim.payer = payer).unwrap();
             let (plain, gassed) = (ask(case), ask(&gassed));
+            if is_minted_by_its_recipient(case) {
+                // What moves between the sender and the zero address is gas there, a mint to himself too.
+                assert_eq!(refusal(&gassed), Some(Refusal::NoMatchingTransfer), "{}: {:?}", case.id, gassed.checks);
+                continue;
+            }
             assert_eq!(refusal(&gassed), refusal(&plain), "{}: {:?}", case.id, gassed.checks);
             assert_eq!((gassed.amount, &gassed.payers), (plain.amount, &plain.payers), "{}", case.id);
         }
