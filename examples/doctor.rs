@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
-use x402_edge::config::Settings;
+use x402_core::settings::Settings;
 
 fn main() -> ExitCode {
     let path = std::env::args().nth(1).unwrap_or_else(|| ".dev.vars".to_owned());

@@ -1,4 +1,4 @@
-// npm run sanctions -- FILE|URL: rebuilds data/sanctions.json from the Treasury's
+// npm run sanctions -- FILE|URL: rebuilds crates/core/data/sanctions.json from the Treasury's
 // export SDN_ADVANCED.XML (about 80 MB, read as a stream).
 import { createHash } from "node:crypto";
 import { createReadStream, writeFileSync } from "node:fs";
@@ -71,7 +71,7 @@ if (process.argv[1] === fileURLToPath(import.meta.url)) {
   const stream = /^https:/.test(from) ? Readable.fromWeb((await fetch(from)).body) : createReadStream(from);
   const list = await extract(stream);
   const source = "US Treasury, OFAC SDN list (SDN_ADVANCED.XML), 'Digital Currency Address' entries; rebuilt by `npm run sanctions`";
-  const file = join(import.meta.dirname, "..", "data", "sanctions.json");
+  const file = join(import.meta.dirname, "..", "crates", "core", "data", "sanctions.json");
   writeFileSync(file, `${JSON.stringify({ source, ...list }, null, 1)}\n`);
   console.log(`${list.evm.length} EVM and ${list.solana.length} Solana addresses of ${list.list_date}`);
 }

@@ -60,8 +60,8 @@ const nodeCounts = (output) => ({ passed: sum(output, /^(?:#|ℹ) pass (\d+)/gm)
 /** tests/openapi/run.mjs tells each part's outcome on a line of its own. */
 const partCounts = (output) => ({ passed: sum(output, /^[a-z ]+: (\d+) passed$/gm), failed: sum(output, /^[a-z ]+: (\d+) failed$/gm) });
 
-/** What the coverage is of: the core, not the platform's shell, tests or scripts. */
-const NOT_CORE = "(src/shell|tests/|build\\.rs|network/registry\\.rs|examples/|api/openapi\\.rs)";
+/** What the coverage is of: the libraries, not the Worker, tests or scripts. */
+const NOT_CORE = `(${ROOT}/src/|tests/|build\\.rs|network/registry\\.rs|examples/|api/src/openapi\\.rs)`;
 
 /** Files that wait for blocks and alarms most of their time: they run side by side. */
 const WAITS = /^settler/;
@@ -70,14 +70,14 @@ const testFile = (folder, name, held = false) =>
   counted(node(), [...NODE_TEST, join(folder, name)], nodeCounts, {}, FILE_MS + 30_000, held);
 
 const STEPS = {
-  fmt: () => whole("cargo", ["fmt", "--check"]),
+  fmt: () => whole("cargo", ["fmt", "--all", "--check"]),
   clippy: async () =>
-    (await whole("cargo", ["clippy", "--quiet", "--all-targets", "--", "-D", "warnings"])) &&
+    (await whole("cargo", ["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"])) &&
     whole("cargo", ["clippy", "--quiet", "--target", "wasm32-unknown-unknown", "--", "-D", "warnings"]),
   deny: async () => whole(await cargoTool("cargo-deny"), ["--offline", "check", "licenses", "bans", "sources"]),
   rust: async () => {
     const coverage = await cargoTool("cargo-llvm-cov");
-    const args = ["llvm-cov", "--ignore-filename-regex", NOT_CORE, "--fail-under-lines", "90", "--summary-only"];
+    const args = ["llvm-cov", "--workspace", "--ignore-filename-regex", NOT_CORE, "--fail-under-lines", "90", "--summary-only"];
     return counted(coverage, args, cargoCounts, { CARGO_LLVM_COV_TARGET_DIR: join(ROOT, "target", "coverage") });
   },
   build: async () => {

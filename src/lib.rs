@@ -1,42 +1,42 @@
 //! x402-edge: payment verification for the HTTP 402 economy, at the edge.
 //!
-//! One crate, two targets: everything outside [`shell`](crate) compiles and is
-//! tested natively; the platform (`worker`) is named only in `src/shell`.
+//! The Worker: all input and output. What can be decided without the platform is in the crates `x402-chain`,
+//! `x402-core` and `x402-api`; they compile natively and do not see `worker`.
 //!
-//! A module imports only from lower levels, siblings never import each other:
-//!
-//! | level | modules |
+//! | module | what it does |
 //! |---|---|
-//! | 0 words | `address` `amount` `error` `id` `signer` `sql` `time` |
-//! | 1 tables | `config` `network` `reason` `sanctions` `tier` `verdict` |
-//! | 2 the one internal form | `payment` |
-//! | 3 chains, pure | `chain` |
-//! | 4 the business, pure | `judge` `ledger` `settle` `tenant` |
-//! | 5 the HTTP contract, pure | `api` |
-//! | 7 the only I/O | `shell` |
-//!
-//! `tests/native/tidy.rs` holds the table against the code.
+//! | `entry` | the platform's events: an HTTP request, a timed job |
+//! | `handlers` | one function a route |
+//! | `objects` | the Durable Objects: ledger and settler, each with its store |
+//! | `clients` | the calls to the objects, each with its deadline |
+//! | `d1` | the directory |
+//! | `rpc` | JSON-RPC over fetch, and what the Worker asks of chains |
+//! | `platform` | what works around workerd or wasm-bindgen, each with its reason |
+//! | `telemetry` | what is logged |
+//! | `app`, `request`, `isolate` | bindings and settings; one request as it was read; what an isolate remembers |
+//! | `sql` | every statement; compiled natively too, where a test prepares each |
 
-pub mod address;
-pub mod amount;
-pub mod api;
-pub mod chain;
-pub mod config;
-pub mod error;
-pub mod id;
-pub mod judge;
-pub mod ledger;
-pub mod network;
-pub mod payment;
-pub mod reason;
-pub mod sanctions;
-pub mod settle;
-pub mod signer;
 pub mod sql;
-pub mod tenant;
-pub mod tier;
-pub mod time;
-pub mod verdict;
 
 #[cfg(target_arch = "wasm32")]
-mod shell;
+mod app;
+#[cfg(target_arch = "wasm32")]
+mod clients;
+#[cfg(target_arch = "wasm32")]
+mod d1;
+#[cfg(target_arch = "wasm32")]
+mod entry;
+#[cfg(target_arch = "wasm32")]
+mod handlers;
+#[cfg(target_arch = "wasm32")]
+mod isolate;
+#[cfg(target_arch = "wasm32")]
+mod objects;
+#[cfg(target_arch = "wasm32")]
+mod platform;
+#[cfg(target_arch = "wasm32")]
+mod request;
+#[cfg(target_arch = "wasm32")]
+mod rpc;
+#[cfg(target_arch = "wasm32")]
+mod telemetry;

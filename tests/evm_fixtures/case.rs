@@ -4,13 +4,14 @@ use alloy_primitives::address;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use std::sync::LazyLock;
-use x402_edge::address::{Address, Family, TxId};
-use x402_edge::amount::Amount;
-use x402_edge::chain;
-use x402_edge::chain::facts::{Call, Facts, Nonsense, Reply, Unknown};
-use x402_edge::chain::trace::{Found, Mined, Place, Trace, Transfer};
-use x402_edge::network::{self, Asset, Bridged, Network};
-use x402_edge::time::UnixSeconds;
+use x402_chain::address::{Address, Family, TxId};
+use x402_chain::amount::Amount;
+use x402_chain::facts::{Call, Facts, Nonsense, Reply, Unknown};
+use x402_chain::network;
+use x402_chain::network::{Asset, Bridged, Network};
+use x402_chain::reader;
+use x402_chain::time::UnixSeconds;
+use x402_chain::trace::{Found, Mined, Place, Trace, Transfer};
 
 pub(crate) const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/fixtures/evm");
 
@@ -117,7 +118,7 @@ impl Case {
     pub(crate) fn trace_by(&self, answer: impl Fn(&Call) -> Reply) -> Result<Trace, Nonsense> {
         let mut facts = Facts::new();
         for _ in 0..3 {
-            match chain::trace(&self.network, &self.tx, &facts, NOW) {
+            match reader::trace(&self.network, &self.tx, &facts, NOW) {
                 Ok(trace) => return Ok(trace),
                 Err(Unknown::Malformed(nonsense)) => return Err(nonsense),
                 Err(Unknown::Missing(calls)) => {

@@ -4,14 +4,15 @@ use crate::case::{CASES, Case};
 use crate::ours;
 use alloy_primitives::B256;
 use serde_json::{Value, json};
-use x402_edge::address::Address;
-use x402_edge::amount::Amount;
-use x402_edge::chain::trace::{Mined, Screening, Trace};
-use x402_edge::error::Retry;
-use x402_edge::judge::{Context, Judgement, Unit, judge};
-use x402_edge::payment::{Binding, Claim, Finality, MAX_AGE_SECONDS_MAX};
-use x402_edge::time::UnixMillis;
-use x402_edge::verdict::{Refusal, SanctionsPolicy};
+use x402_chain::address::Address;
+use x402_chain::amount::Amount;
+use x402_chain::retry::Retry;
+use x402_chain::time::UnixMillis;
+use x402_chain::trace::{Mined, Screening, Trace};
+use x402_core::verdict::{Refusal, SanctionsPolicy};
+use x402_core::verification::answer::{Binding, Finality};
+use x402_core::verification::claim::{Claim, MAX_AGE_SECONDS_MAX};
+use x402_core::verification::judge::{Context, Judgement, Unit, judge};
 
 fn judged(case: &Case) -> Option<Judgement> {
     judged_as(case, |_| {})

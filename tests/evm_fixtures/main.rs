@@ -17,11 +17,11 @@ mod property;
 
 use case::{CASES, Case, FOLDER, Sum, code, manifest, network, recorded, reply};
 use serde_json::{Value, json};
-use x402_edge::address::{Address, Family, TxId};
-use x402_edge::amount::Amount;
-use x402_edge::chain;
-use x402_edge::chain::facts::{ErrorClass, Facts, Reply, RpcError};
-use x402_edge::chain::trace::{Depth, Found, Party, Place, Trace};
+use x402_chain::address::{Address, Family, TxId};
+use x402_chain::amount::Amount;
+use x402_chain::facts::{ErrorClass, Facts, Reply, RpcError};
+use x402_chain::reader;
+use x402_chain::trace::{Depth, Found, Party, Place, Trace};
 
 /// The recorder's word in ours (`fixtures/README.md`).
 fn ours(code: &str) -> &str {
@@ -80,7 +80,7 @@ fn the_transfers_of_a_recording_are_all_told() {
     }
 }
 
-fn place(transfer: &chain::trace::Transfer) -> u64 {
+fn place(transfer: &x402_chain::trace::Transfer) -> u64 {
     match transfer.place {
         Place::LogIndex(index) => index,
         Place::TokenAccount(account) => panic!("{account}"),
@@ -140,10 +140,10 @@ fn a_recorded_error_is_never_a_verdict() {
         }
         let party = Party { address: case.recipient(), account: None };
         let mut facts = Facts::new();
-        for call in chain::party_calls(&case.network, &party) {
+        for call in reader::party_calls(&case.network, &party) {
             facts.learn(call, failure.clone());
         }
-        assert_eq!(chain::read_party(&case.network, &party, &facts), chain::trace::PartyFacts::default());
+        assert_eq!(reader::read_party(&case.network, &party, &facts), x402_chain::trace::PartyFacts::default());
     }
 }
 

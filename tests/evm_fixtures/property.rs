@@ -6,8 +6,8 @@ use proptest::sample::Index;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use std::sync::LazyLock;
-use x402_edge::chain::facts::Reply;
-use x402_edge::chain::trace::Trace;
+use x402_chain::facts::Reply;
+use x402_chain::trace::Trace;
 
 /// Whether the recipient is credited anything at all.
 fn credits(case: &Case) -> bool {

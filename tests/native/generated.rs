@@ -2,12 +2,12 @@
 
 use std::fmt::Write as _;
 use std::path::Path;
-use x402_edge::config::SETTINGS;
-use x402_edge::error::Code;
-use x402_edge::network::{Cost, FinalityRule, LAMPORTS_PER_SIGNATURE, NETWORKS};
-use x402_edge::reason::Reason;
-use x402_edge::tier::{Chains, PLANS};
-use x402_edge::verdict::Refusal;
+use x402_chain::network::{Cost, FinalityRule, LAMPORTS_PER_SIGNATURE, NETWORKS};
+use x402_chain::reason::Reason;
+use x402_core::error::Code;
+use x402_core::settings::SETTINGS;
+use x402_core::tenancy::tier::{Chains, PLANS};
+use x402_core::verdict::Refusal;
 
 #[track_caller]
 fn check(path: &str, want: &str) {
@@ -21,7 +21,7 @@ fn check(path: &str, want: &str) {
 
 #[test]
 fn the_contract_is_current() {
-    let document = x402_edge::api::openapi::document();
+    let document = x402_api::openapi::document();
     check("docs/reference/openapi.json", &format!("{document:#}\n"));
 }
 
@@ -132,7 +132,7 @@ fn settling() -> String {
     let mut text = format!(
         "\n# What a settlement may cost\n\nThe service pays for the transactions. Each row is the most that one \
          transaction may cost, in the chain's own coin, and in dollars at a price that is an assumption, not a quote: \
-         a round one, meant to be above the market's (`settle.coin.usd` in `data/chains.json`; local chains: 1). \
+         a round one, meant to be above the market's (`settle.coin.usd` in `crates/chain/data/chains.json`; local chains: 1). \
          On EVM it is all the gas at our cap of its price; an OP-stack chain's charge for its layer 1 comes on top, and a replaced \
          transaction costs once. On Solana the payer's transaction says what it costs: {LAMPORTS_PER_SIGNATURE} \
          lamports for each of two signatures at most, and a priority fee (compute units times their price, rounded \

@@ -13,5 +13,6 @@ mod generated;
 mod raised;
 mod schema;
 mod settings;
+mod structure;
 mod tidy;
 mod vectors;

@@ -1,11 +1,11 @@
 //! Every code, verdict and reason that the documentation lists is raised somewhere.
 
-use crate::tidy::sources;
+use crate::tidy::all_sources;
 use std::collections::BTreeSet;
 use syn::visit::{self, Visit};
-use x402_edge::error::Code;
-use x402_edge::reason::Reason;
-use x402_edge::verdict::Refusal;
+use x402_chain::reason::Reason;
+use x402_core::error::Code;
+use x402_core::verdict::Refusal;
 
 /// Documented ahead of what raises them: callers may rely on the names already.
 const AHEAD: &[&str] = &["IP_NOT_ALLOWED"];
@@ -62,7 +62,7 @@ fn made(sources: impl IntoIterator<Item = (String, String)>) -> Made {
 
 #[test]
 fn what_is_documented_is_raised_somewhere() {
-    let made = made(sources());
+    let made = made(all_sources());
     let raised = |table: &str, variant: String| made.0.contains(&(table.to_owned(), variant));
     let codes = Code::ALL.iter().map(|code| (code.wire(), raised("Code", format!("{code:?}"))));
     let refusals = Refusal::ALL.iter().map(|refusal| (refusal.wire(), raised("Refusal", format!("{refusal:?}"))));

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use toml::{Table, Value};
-use x402_edge::config::{SETTINGS, Settings};
+use x402_core::settings::{SETTINGS, Settings};
 
 /// The top (development) and every `[env.*]`, by name.
 fn environments() -> BTreeMap<String, Table> {

@@ -4,14 +4,14 @@ use serde_json::value::to_raw_value;
 use serde_json::{Value, json};
 use std::fs;
 use std::path::Path;
-use x402_edge::address::{Address, Family};
-use x402_edge::chain::evm::memory::Memory;
-use x402_edge::chain::exact::{ChainVerdict, Known, Sender, judge_free, judge_on_chain};
-use x402_edge::chain::facts::{Facts, Reply, Unknown};
-use x402_edge::network::{Network, by_caip2};
-use x402_edge::payment::x402::{Body, read};
-use x402_edge::reason::Reason;
-use x402_edge::time::UnixSeconds;
+use x402_chain::address::{Address, Family};
+use x402_chain::evm::memory::Memory;
+use x402_chain::facts::{Facts, Reply, Unknown};
+use x402_chain::network::{Network, by_caip2};
+use x402_chain::reason::Reason;
+use x402_chain::schemes::exact::{ChainVerdict, Known, Sender, judge_free, judge_on_chain};
+use x402_chain::time::UnixSeconds;
+use x402_chain::x402::{Body, read};
 
 fn vectors(file: &str) -> Option<Value> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/vectors").join(file);

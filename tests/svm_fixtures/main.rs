@@ -16,15 +16,17 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
-use x402_edge::address::{Address, Family, TxId};
-use x402_edge::chain;
-use x402_edge::chain::facts::{Facts, Nonsense, Reply, Unknown};
-use x402_edge::chain::trace::{Screening, Trace};
-use x402_edge::judge::{Context, judge};
-use x402_edge::network::{self, Network};
-use x402_edge::payment::{Claim, Finality, MAX_AGE_SECONDS_MAX};
-use x402_edge::time::{UnixMillis, UnixSeconds};
-use x402_edge::verdict::SanctionsPolicy;
+use x402_chain::address::{Address, Family, TxId};
+use x402_chain::facts::{Facts, Nonsense, Reply, Unknown};
+use x402_chain::network;
+use x402_chain::network::Network;
+use x402_chain::reader;
+use x402_chain::time::{UnixMillis, UnixSeconds};
+use x402_chain::trace::{Screening, Trace};
+use x402_core::verdict::SanctionsPolicy;
+use x402_core::verification::answer::Finality;
+use x402_core::verification::claim::{Claim, MAX_AGE_SECONDS_MAX};
+use x402_core::verification::judge::{Context, judge};
 
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/fixtures/solana");
 const NOW: UnixSeconds = UnixSeconds(1_795_000_000);
@@ -90,7 +92,7 @@ fn read(case: &Case, result: &Value) -> Result<Trace, Nonsense> {
         {"slot": case.result["slot"], "confirmationStatus": "finalized", "err": null}]});
     let mut facts = Facts::new();
     for _ in 0..3 {
-        match chain::trace(case.network, &case.tx, &facts, NOW) {
+        match reader::trace(case.network, &case.tx, &facts, NOW) {
             Ok(trace) => return Ok(trace),
             Err(Unknown::Malformed(nonsense)) => return Err(nonsense),
             Err(Unknown::Missing(calls)) => {

@@ -1,0 +1,242 @@
+//! `POST /facilitator/accepts`: a seller's partial requirements, completed with what a buyer's client needs.
+//!
+//! Two forms are taken. A list, as Faremeter's middleware sends it (`{x402Version, resource, accepts: [...]}`, in
+//! either version of the protocol), is answered 200 in the same form. A price, as thirdweb's server sends it
+//! (`{resourceUrl, method, network, price, routeConfig, ...}`), is answered 402 with the body of a version 1
+//! `PaymentRequired`, which is what its client takes for the answer.
+
+mod price;
+
+use super::Reply;
+use super::body::invalid;
+use serde_json::{Map, Value, json};
+use x402_chain::address::{Address, Family};
+use x402_chain::amount::Amount;
+use x402_chain::network::Network;
+use x402_chain::reason::Reason;
+use x402_chain::x402::{Version, network_named};
+use x402_core::error::{Code, Fault};
+use x402_core::tenancy::payee::{Payee, Wanted};
+
+/// How many requirements one request may name.
+const ENTRIES_MAX: usize = 100;
+/// How long a buyer's authorization is to last where the seller does not say, seconds.
+const TIMEOUT_S: u64 = 300;
+/// Characters of an address that is named in a sentence.
+const QUOTED_MAX: usize = 64;
+
+/// A JSON object.
+type Object = Map<String, Value>;
+
+/// Why an entry is left out.
+type Refusal = (Reason, String);
+
+/// A request.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Request {
+    form: Form,
+    entries: Vec<Result<Entry, Refusal>>,
+}
+
+/// In which form it came, and is answered.
+#[derive(Clone, Debug, PartialEq)]
+enum Form {
+    /// A list, with its resource.
+    List(Version, Value),
+    /// A price; the sentence that the seller has for a buyer who has not paid.
+    Price(String),
+}
+
+/// One entry as far as it can be read without the tenant.
+#[derive(Clone, Debug, PartialEq)]
+struct Entry {
+    given: Object,
+    network: &'static Network,
+    pay_to: Option<Address>,
+}
+
+/// What the service adds for one network.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Offered {
+    /// It is settled here; on Solana with this fee payer.
+    Settled {
+        /// Who pays the fee (Solana).
+        fee_payer: Option<String>,
+    },
+    /// Nothing is settled on it now.
+    Not,
+}
+
+impl Request {
+    /// Reads a body.
+    ///
+    /// # Errors
+    /// `INVALID_JSON`; `INVALID_REQUEST` where it has neither form.
+    pub fn read(body: &[u8]) -> Result<Self, Fault> {
+        let mut body: Object = serde_json::from_slice(body)
+            .map_err(|error| Fault::new(Code::InvalidJson, "the body is not a JSON object").because(error))?;
+        let accepts = body.remove("accepts").filter(|accepts| !accepts.is_null());
+        let Some(accepts) = accepts else { return price::read(&body) };
+        let version = match body.get("x402Version").filter(|version| !version.is_null()) {
+            None => Version::Two,
+            Some(version) if *version == json!(2) => Version::Two,
+            Some(version) if *version == json!(1) => Version::One,
+            Some(_) => return Err(invalid("x402Version", "must be 1 or 2")),
+        };
+        let Value::Array(entries) = accepts else { return Err(invalid("accepts", "must be a list")) };
+        if entries.len() > ENTRIES_MAX {
+            return Err(invalid("accepts", &format!("may have {ENTRIES_MAX} entries at most")));
+        }
+        let resource = body.remove("resource").filter(Value::is_object).unwrap_or_else(|| json!({"url": ""}));
+        let entries = entries.into_iter().map(|entry| Entry::read(entry, version)).collect();
+        Ok(Self { form: Form::List(version, resource), entries })
+    }
+
+    /// What the tenant's ledger is asked, in the order of the entries that can be completed.
+    #[must_use]
+    pub fn wanted(&self) -> Vec<Wanted> {
+        let wanted = |entry: &Entry| Wanted { network: entry.network.key.to_owned(), pay_to: entry.pay_to };
+        self.entries.iter().flatten().map(wanted).collect()
+    }
+
+    /// The networks of the entries that can be completed, each once.
+    #[must_use]
+    pub fn networks(&self) -> Vec<&'static Network> {
+        let mut all: Vec<&'static Network> = Vec::new();
+        for entry in self.entries.iter().flatten() {
+            if !all.iter().any(|network| network.key == entry.network.key) {
+                all.push(entry.network);
+            }
+        }
+        all
+    }
+
+    /// The answer: `payees` are the ledger's answers to [`Self::wanted`], `offered` what is settled on a network.
+    /// What is not the tenant's own, or not settled here, is left out; `error` says why.
+    #[must_use]
+    pub fn answer(self, payees: Vec<Payee>, offered: impl Fn(&Network) -> Offered) -> Reply {
+        let version = self.form.version();
+        let mut payees = payees.into_iter();
+        let (mut accepts, mut left_out) = (Vec::new(), Vec::new());
+        for (at, entry) in self.entries.into_iter().enumerate() {
+            let completed = entry.and_then(|entry| {
+                let payee = payees.next().unwrap_or(Payee::Refused(Reason::UnexpectedVerify, String::new()));
+                entry.complete(version, payee, &offered)
+            });
+            match completed {
+                Ok(whole) => accepts.push(Value::Object(whole)),
+                Err((reason, message)) => left_out.push(format!("accepts[{at}]: {}: {message}", reason.wire())),
+            }
+        }
+        self.form.answer(&accepts, &left_out.join("; "))
+    }
+}
+
+impl Form {
+    const fn version(&self) -> Version {
+        match self {
+            Self::List(version, _) => *version,
+            Self::Price(_) => Version::One,
+        }
+    }
+
+    fn answer(self, accepts: &[Value], left_out: &str) -> Reply {
+        match self {
+            Self::List(Version::Two, resource) if left_out.is_empty() => {
+                Reply::json(200, &json!({"x402Version": 2, "resource": resource, "accepts": accepts}))
+            }
+            Self::List(Version::Two, resource) => Reply::json(
+                200,
+                &json!({"x402Version": 2, "resource": resource, "accepts": accepts, "error": left_out}),
+            ),
+            Self::List(Version::One, _) => {
+                Reply::json(200, &json!({"x402Version": 1, "accepts": accepts, "error": left_out}))
+            }
+            Self::Price(unpaid) if left_out.is_empty() => {
+                Reply::json(402, &json!({"x402Version": 1, "accepts": accepts, "error": unpaid}))
+            }
+            Self::Price(_) => Reply::json(402, &json!({"x402Version": 1, "accepts": accepts, "error": left_out})),
+        }
+    }
+}
+
+impl Entry {
+    fn read(entry: Value, version: Version) -> Result<Self, Refusal> {
+        let wrong = |message: &str| (Reason::InvalidRequirements, message.to_owned());
+        let Value::Object(mut given) = entry else { return Err(wrong("requirements are an object")) };
+        given.retain(|_, value| !value.is_null());
+        let text = |name: &str| given.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
+        let network = text("network").and_then(network_named);
+        let network = network.ok_or_else(|| (Reason::InvalidNetwork, "the network is not known".to_owned()))?;
+        if given.contains_key("scheme") && text("scheme") != Some("exact") {
+            return Err((Reason::UnsupportedScheme, "the scheme 'exact' is served, and no other".to_owned()));
+        }
+        let own = |text: &str| Address::parse(network.family, text) == Some(network.asset.address);
+        if text("asset").is_some_and(|asset| !own(asset)) {
+            return Err((Reason::AssetNotAllowed, format!("the registered asset is {}", network.asset.text)));
+        }
+        let contract = given.get("extra").and_then(|extra| extra.get("verifyingContract"));
+        if contract.is_some_and(|contract| !contract.is_null() && !contract.as_str().is_some_and(own)) {
+            return Err(wrong("extra.verifyingContract names another contract than the asset"));
+        }
+        let amount = ["amount", "maxAmountRequired"].into_iter().find_map(text);
+        let amount = amount.filter(|amount| Amount::parse_atomic(amount).is_some_and(|amount| !amount.is_zero()));
+        let amount = amount.ok_or_else(|| wrong("the amount is a text of digits, above zero"))?.to_owned();
+        let pay_to = text("payTo").map(|text| {
+            let short: String = text.chars().take(QUOTED_MAX).collect();
+            Address::parse(network.family, text).ok_or_else(|| wrong(&format!("payTo '{short}' is no address")))
+        });
+        let pay_to = pay_to.transpose()?;
+        let name = if version == Version::One { "maxAmountRequired" } else { "amount" };
+        given.insert(name.to_owned(), amount.into());
+        Ok(Self { given, network, pay_to })
+    }
+
+    /// The entry with all that was missing; what was given stays, unless it is another than the token's own.
+    fn complete(
+        self,
+        version: Version,
+        payee: Payee,
+        offered: impl Fn(&Network) -> Offered,
+    ) -> Result<Object, Refusal> {
+        let Self { mut given, network, .. } = self;
+        let pay_to = match payee {
+            Payee::Own(address) => address,
+            Payee::Refused(reason, message) => return Err((reason, message)),
+        };
+        let Offered::Settled { fee_payer } = offered(network) else {
+            return Err((Reason::NetworkNotEnabled, format!("nothing is settled on '{}' now", network.key)));
+        };
+        let timeout = given.get("maxTimeoutSeconds").and_then(Value::as_u64).filter(|timeout| *timeout > 0);
+        given.insert("maxTimeoutSeconds".to_owned(), timeout.unwrap_or(TIMEOUT_S).into());
+        given.insert("scheme".to_owned(), "exact".into());
+        given.insert("asset".to_owned(), network.asset.text.into());
+        given.insert("payTo".to_owned(), pay_to.to_string().into());
+        if version == Version::Two {
+            given.insert("network".to_owned(), network.caip2.into());
+        } else {
+            given.entry("description").or_insert_with(|| "".into());
+            given.entry("mimeType").or_insert_with(|| "".into());
+        }
+        let mut extra = match given.remove("extra") {
+            Some(Value::Object(extra)) => extra,
+            Some(_) | None => Object::new(),
+        };
+        match (network.family, network.asset.eip712) {
+            (Family::Evm, Some((name, version))) => {
+                extra.insert("name".to_owned(), name.into());
+                extra.insert("version".to_owned(), version.into());
+            }
+            (Family::Evm, None) => {}
+            (Family::Svm, _) => {
+                extra.insert("feePayer".to_owned(), fee_payer.into());
+                extra.insert("decimals".to_owned(), network.asset.decimals.into());
+            }
+        }
+        given.insert("extra".to_owned(), extra.into());
+        Ok(given)
+    }
+}
+
+#[cfg(test)]
+mod tests;

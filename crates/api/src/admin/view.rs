@@ -1,0 +1,153 @@
+//! What the operators' routes answer with.
+
+use serde::Serialize;
+use std::collections::BTreeMap;
+use x402_chain::network::Environment;
+use x402_core::tenancy::key::Kind;
+use x402_core::tenancy::tenant::{OwnLimits, Scope, TenantStatus};
+use x402_core::tenancy::tier::Tier;
+use x402_core::verdict::SanctionsPolicy;
+
+/// Effective limits as operators see them; −1 is unlimited.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+pub struct LimitsView {
+    /// Requests in any 60 seconds.
+    pub per_minute: u64,
+    /// Requests in any 60 minutes.
+    pub per_hour: u64,
+    /// Final verdicts in a period.
+    pub per_month: i64,
+}
+
+impl LimitsView {
+    /// A tier's limits with a tenant's own in place of them.
+    #[must_use]
+    pub fn of(tier: Tier, own: &OwnLimits) -> Self {
+        let limits = own.over(tier.plan().limits);
+        let per_month = limits.per_month.map_or(-1, |limit| i64::try_from(limit).unwrap_or(i64::MAX));
+        Self { per_minute: limits.per_minute, per_hour: limits.per_hour, per_month }
+    }
+}
+
+/// A tenant as operators see it.
+#[derive(Clone, Debug, Serialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+pub struct TenantView {
+    /// Its id.
+    pub id: String,
+    /// Its e-mail address.
+    pub email: String,
+    /// Its name.
+    pub company_name: Option<String>,
+    /// What it pays for.
+    pub tier: Tier,
+    /// Whether it is served.
+    pub status: TenantStatus,
+    /// Where its ledgers live.
+    pub region: Option<String>,
+    /// Its default recipients by chain.
+    pub recipients: BTreeMap<String, String>,
+    /// Its effective limits.
+    pub limits: LimitsView,
+    /// What a listed payer means to it.
+    pub sanctions: SanctionsPolicy,
+    /// Whether a settle's success holds our additions in its body too, and not in headers only.
+    pub explain: bool,
+    /// When it was made.
+    pub created_at: String,
+}
+
+/// Both keys of a new tenant, shown this once.
+#[derive(Clone, Debug, Serialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+pub struct FirstKeys {
+    /// For money.
+    pub live: String,
+    /// For play money.
+    pub test: String,
+}
+
+/// The answer to `POST /v1/admin/tenants`.
+#[derive(Clone, Debug, Serialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+pub struct TenantCreated {
+    /// The tenant.
+    pub tenant: TenantView,
+    /// Its keys.
+    pub api_keys: FirstKeys,
+}
+
+/// A tenant alone.
+#[derive(Clone, Debug, Serialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+pub struct TenantAlone {
+    /// The tenant.
+    pub tenant: TenantView,
+}
+
+/// A key as operators see it.
+#[derive(Clone, Debug, Serialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+pub struct KeyView {
+    /// Its public name.
+    pub id: String,
+    /// What its owner calls it.
+    pub name: String,
+    /// Which money.
+    pub environment: Environment,
+    /// Where it is sent: in a header, or in the path under `/facilitator/k/`.
+    pub kind: Kind,
+    /// What it may do.
+    pub scopes: Vec<Scope>,
+    /// When it was made.
+    pub created_at: String,
+    /// When it ends.
+    pub expires_at: Option<String>,
+    /// When it was revoked.
+    pub revoked_at: Option<String>,
+    /// When it was last used, to the minute and as far as it was shipped.
+    pub last_used_at: Option<String>,
+}
+
+/// The answer to `POST …/api-keys`: the key is shown this once.
+#[derive(Clone, Debug, Serialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+pub struct KeyCreated {
+    /// What is known of it from now on.
+    pub api_key: KeyView,
+    /// The key.
+    pub key: String,
+}
+
+/// A key alone.
+#[derive(Clone, Debug, Serialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+pub struct KeyAlone {
+    /// The key.
+    pub api_key: KeyView,
+}
+
+/// A recipient as operators see it.
+#[derive(Clone, Debug, Serialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+pub struct RecipientView {
+    /// The address.
+    pub address: String,
+    /// Which money.
+    pub environment: Environment,
+    /// The chains for which it is the default.
+    pub default_for: Vec<String>,
+    /// When it was registered.
+    pub created_at: String,
+    /// When it was removed.
+    pub removed_at: Option<String>,
+}
+
+/// A recipient alone.
+#[derive(Clone, Debug, Serialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+pub struct RecipientAlone {
+    /// The recipient.
+    pub recipient: RecipientView,
+}

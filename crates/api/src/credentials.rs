@@ -1,0 +1,130 @@
+//! Whom a request says it is from: one key, in the path or in a header.
+
+use x402_core::error::{Code, Fault};
+use x402_core::tenancy::admission::invalid_key;
+use x402_core::tenancy::key;
+use x402_core::tenancy::key::{Caller, Kind};
+
+/// All places where a request may carry a key, as they came.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Credentials<'a> {
+    /// The key in the path, under `/facilitator/k/`.
+    pub path: Option<&'a str>,
+    /// `Authorization`.
+    pub authorization: Option<&'a str>,
+    /// `x-api-key`.
+    pub api_key: Option<&'a str>,
+    /// `x-secret-key`.
+    pub secret_key: Option<&'a str>,
+}
+
+impl Credentials<'_> {
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_none(&self) -> bool {
+        self.path.is_none() && self.authorization.is_none() && self.plain().all(|key| key.is_none())
+    }
+
+    /// The headers that hold a key alone. An empty one, as of a variable that is not set, names nobody.
+    fn plain(&self) -> impl Iterator<Item = Option<&str>> {
+        [self.api_key, self.secret_key].into_iter().map(|key| key.filter(|key| !key.trim().is_empty()))
+    }
+
+    /// Whom the key names, checked in process. A key in the path must be of the kind `url`, one in a header of the
+    /// kind `bearer`; the same key may come in several places.
+    ///
+    /// # Errors
+    /// `INVALID_API_KEY` where there is none, where it is not genuine, and where two of them differ.
+    pub fn caller(&self, peppers: &[[u8; 32]]) -> Result<Caller, Fault> {
+        let bearer = self.authorization.map(bearer).transpose()?;
+        let mut given = [self.path, bearer].into_iter().chain(self.plain()).flatten().map(str::trim);
+        let first = given.next().ok_or_else(invalid_key)?;
+        if given.any(|other| other != first) {
+            return Err(Fault::new(Code::InvalidApiKey, "the request carries two different API keys: send one"));
+        }
+        let kind = if self.path.is_some() { Kind::Url } else { Kind::Bearer };
+        key::read(first, kind, peppers).ok_or_else(invalid_key)
+    }
+}
+
+/// The key of an `Authorization` header.
+fn bearer(authorization: &str) -> Result<&str, Fault> {
+    let (scheme, key) = authorization.split_once(' ').ok_or_else(invalid_key)?;
+    if scheme.eq_ignore_ascii_case("bearer") { Ok(key) } else { Err(invalid_key()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use x402_chain::id::TenantId;
+    use x402_chain::network::Environment;
+
+    const PEPPERS: [[u8; 32]; 1] = [[1; 32]];
+
+    fn issue(kind: Kind, tenant: u8) -> String {
+        key::issue(TenantId([tenant; 12]), (kind, Environment::Test), [9; 24], &PEPPERS).expect("a pepper is given")
+    }
+
+    fn tenant(given: &Credentials<'_>) -> Option<u8> {
+        given
+            .caller(&PEPPERS)
+            .map_err(|fault| assert_eq!(fault.code, Code::InvalidApiKey))
+            .ok()
+            .map(|it| it.tenant.0[0])
+    }
+
+    #[test]
+    fn a_key_may_come_in_any_of_three_headers() {
+        let key = issue(Kind::Bearer, 1);
+        let authorization = format!("bearer  {key}");
+        let none = Credentials::default();
+        for given in [
+            Credentials { authorization: Some(&authorization), ..none },
+            Credentials { api_key: Some(&key), ..none },
+            Credentials { secret_key: Some(&key), ..none },
+            Credentials { authorization: Some(&authorization), api_key: Some(&key), secret_key: Some(&key), ..none },
+        ] {
+            assert_eq!(tenant(&given), Some(1), "{given:?}");
+        }
+        assert!(none.is_none());
+        let unset = Credentials { api_key: Some(""), secret_key: Some(" "), ..none };
+        assert!(unset.is_none());
+        assert_eq!(tenant(&Credentials { authorization: Some(&authorization), ..unset }), Some(1));
+        assert_eq!(tenant(&none), None);
+    }
+
+    #[test]
+    fn two_different_keys_are_refused_wherever_they_stand() {
+        let (one, two) = (issue(Kind::Bearer, 1), issue(Kind::Bearer, 2));
+        let authorization = format!("Bearer {one}");
+        let none = Credentials::default();
+        for given in [
+            Credentials { authorization: Some(&authorization), api_key: Some(&two), ..none },
+            Credentials { authorization: Some(&authorization), secret_key: Some("other"), ..none },
+            Credentials { api_key: Some(&one), secret_key: Some(&two), ..none },
+            Credentials { authorization: Some("Basic eDp5"), api_key: Some(&one), ..none },
+            Credentials { authorization: Some(""), api_key: Some(&one), ..none },
+        ] {
+            assert_eq!(tenant(&given), None, "{given:?}");
+        }
+    }
+
+    #[test]
+    fn a_key_counts_only_in_the_place_of_its_kind() {
+        let (bearer, url) = (issue(Kind::Bearer, 1), issue(Kind::Url, 1));
+        let authorization = format!("Bearer {url}");
+        let none = Credentials::default();
+        assert_eq!(tenant(&Credentials { path: Some(&url), ..none }), Some(1));
+        assert_eq!(tenant(&Credentials { path: Some(&url), secret_key: Some(&url), ..none }), Some(1));
+        for given in [
+            Credentials { path: Some(&bearer), ..none },
+            Credentials { path: Some(""), ..none },
+            Credentials { path: Some(&url), api_key: Some(&bearer), ..none },
+            Credentials { authorization: Some(&authorization), ..none },
+            Credentials { api_key: Some(&url), ..none },
+            Credentials { secret_key: Some(&url), ..none },
+        ] {
+            assert_eq!(tenant(&given), None, "{given:?}");
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! Two small pages that answers link to: what codes mean, what tiers include.
+
+use x402_core::error::Code;
+use x402_core::tenancy::tier::{Chains, PLANS};
+use x402_core::verdict::Refusal;
+
+const HEAD: &str = "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\">\
+<meta name=\"viewport\" content=\"width=device-width\"><style>body{font:16px/1.5 system-ui;max-width:60em;\
+margin:2em auto;padding:0 1em}td,th{text-align:left;padding:.3em 1em .3em 0;vertical-align:top}\
+:target{background:#ffd}</style>";
+
+/// What every code and every verdict means.
+#[must_use]
+pub fn errors() -> String {
+    let faults = Code::ALL.iter().map(|code| {
+        format!(
+            "<tr id=\"{code}\"><td><code>{code}</code><td>{}<td>{:?}<td>{}",
+            code.status(),
+            code.retry(),
+            code.doc()
+        )
+    });
+    let verdicts = Refusal::ALL.iter().map(|refusal| {
+        let wire = refusal.wire();
+        format!("<tr id=\"{wire}\"><td><code>{wire}</code><td>200<td>{:?}<td>{}", refusal.retry(), refusal.doc())
+    });
+    let row = "<tr><th>code<th>status<th>retry<th>meaning";
+    format!(
+        "{HEAD}<title>Codes</title><h1>Codes</h1><h2>Errors: the request was not answered</h2><table>{row}{}</table>\
+         <h2>Verdicts: the payment is not good</h2><p>In the order in which they are looked for.<table>{row}{}</table>",
+        faults.collect::<String>(),
+        verdicts.collect::<String>()
+    )
+}
+
+/// What every tier includes.
+#[must_use]
+pub fn tiers() -> String {
+    let rows = PLANS.iter().map(|plan| {
+        let chains = match plan.chains {
+            Chains::All => "all".to_owned(),
+            Chains::Only(keys) => keys.join(", "),
+        };
+        let month = plan.limits.per_month.map_or_else(|| "unlimited".to_owned(), |limit| limit.to_string());
+        format!(
+            "<tr><td>{}<td>${}<td>{month}<td>{} / {}<td>{chains}",
+            plan.name, plan.price_usd, plan.limits.per_minute, plan.limits.per_hour
+        )
+    });
+    format!(
+        "{HEAD}<title>Tiers</title><h1>Tiers</h1><table><tr><th>tier<th>a month<th>verifications a month\
+         <th>requests a minute / an hour<th>live chains{}</table>\
+         <p>Test mode is free of the monthly quota; ask the operator for another tier.",
+        rows.collect::<String>()
+    )
+}

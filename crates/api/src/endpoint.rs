@@ -1,0 +1,447 @@
+//! The route table: one row an endpoint. Routing, body limits, scopes, the
+//! OpenAPI document and the tests of refusals all read it.
+
+use core::fmt;
+use matchit::Router;
+use x402_core::tenancy::tenant::Scope;
+
+/// An HTTP method that some endpoint takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Method {
+    /// Read.
+    Get,
+    /// Make.
+    Post,
+    /// Change.
+    Patch,
+    /// Remove.
+    Delete,
+}
+
+impl Method {
+    /// Reads the method's name; `HEAD` asks for what `GET` would answer.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        match name {
+            "GET" | "HEAD" => Some(Self::Get),
+            "POST" => Some(Self::Post),
+            "PATCH" => Some(Self::Patch),
+            "DELETE" => Some(Self::Delete),
+            _ => None,
+        }
+    }
+
+    /// Whether a body comes with it.
+    #[must_use]
+    pub const fn has_body(self) -> bool {
+        matches!(self, Self::Post | Self::Patch)
+    }
+}
+
+impl fmt::Display for Method {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            Self::Get => "GET",
+            Self::Post => "POST",
+            Self::Patch => "PATCH",
+            Self::Delete => "DELETE",
+        })
+    }
+}
+
+/// Who may call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Anybody.
+    Public,
+    /// A tenant's key, with the scope if one is named.
+    Key(Option<Scope>),
+    /// Anybody; a key, if there is one, narrows the answer.
+    Either,
+    /// The operator.
+    Admin,
+}
+
+/// Every endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Endpoint {
+    /// Has this transaction paid me?
+    Verify,
+    /// Is this x402 payment good?
+    FacilitatorVerify,
+    /// What `/facilitator/verify` takes.
+    FacilitatorVerifyHint,
+    /// Takes an x402 payment to the chain.
+    FacilitatorSettle,
+    /// What `/facilitator/settle` takes.
+    FacilitatorSettleHint,
+    /// The kinds of payment that are settled.
+    FacilitatorSupported,
+    /// Requirements, completed.
+    FacilitatorAccepts,
+    /// Whether the service is well, for clients of a facilitator.
+    FacilitatorHealth,
+    /// Which build answers.
+    FacilitatorVersion,
+    /// The tenant's settlements, the newest first.
+    Settlements,
+    /// One settlement.
+    Settlement,
+    /// Takes a settlement's success by hand.
+    HandOver,
+    /// The tenant's verifications, the newest first.
+    Verifications,
+    /// One verification.
+    Verification,
+    /// What was used in the period.
+    Usage,
+    /// The chains and which of them the key may name.
+    SupportedChains,
+    /// Whom the key names.
+    Whoami,
+    /// Whether the service is well.
+    Health,
+    /// The contract.
+    OpenApi,
+    /// What error codes mean.
+    ErrorDocs,
+    /// What tiers include.
+    TierDocs,
+    /// Makes a tenant.
+    TenantCreate,
+    /// All tenants, the newest first.
+    TenantList,
+    /// One tenant.
+    TenantRead,
+    /// Changes a tenant.
+    TenantPatch,
+    /// A tenant's keys.
+    KeyList,
+    /// Makes a key.
+    KeyCreate,
+    /// Revokes a key.
+    KeyRevoke,
+    /// A tenant's recipients.
+    RecipientList,
+    /// Registers a recipient.
+    RecipientCreate,
+    /// Removes a recipient.
+    RecipientRemove,
+    /// Compares the registry with the chains.
+    ChainsCheck,
+}
+
+/// One row of the table.
+#[derive(Clone, Copy, Debug)]
+pub struct Row {
+    /// Which.
+    pub endpoint: Endpoint,
+    /// How.
+    pub method: Method,
+    /// Where.
+    pub path: &'static str,
+    /// Where it was once.
+    pub alias: Option<&'static str>,
+    /// Who.
+    pub access: Access,
+    /// Whether the key may stand in the path: `/facilitator/k/{key}/…`.
+    pub url_key: bool,
+    /// The largest body, in bytes.
+    pub body_max: usize,
+    /// The chapter of the documentation.
+    pub tag: &'static str,
+    /// One line.
+    pub summary: &'static str,
+}
+
+/// A request has at most a few hundred bytes of members, a 256-byte reference
+/// and a 1,232-byte memo; 16 KiB leaves room for escapes.
+const BODY_MAX: usize = 16 * 1_024;
+
+const fn row(endpoint: Endpoint, method: Method, path: &'static str, access: Access, text: [&'static str; 2]) -> Row {
+    let [tag, summary] = text;
+    Row { endpoint, method, path, alias: None, access, url_key: false, body_max: BODY_MAX, tag, summary }
+}
+
+const fn was(mut row: Row, alias: &'static str) -> Row {
+    row.alias = Some(alias);
+    row
+}
+
+const KEY: Access = Access::Key(None);
+const VERIFY: Access = Access::Key(Some(Scope::Verify));
+const SETTLE: Access = Access::Key(Some(Scope::Settle));
+
+/// A route of the x402 protocol, under both its bases. A Solana transaction of
+/// version 1 is 4 KiB, a wallet's signature 8 KiB, extensions come on top.
+const fn facilitator(endpoint: Endpoint, method: Method, access: Access, paths: Paths, summary: &'static str) -> Row {
+    let [path, alias] = paths;
+    let mut row = was(row(endpoint, method, path, access, ["Facilitator", summary]), alias);
+    row.body_max = 64 * 1_024;
+    row.url_key = true;
+    row
+}
+
+/// A route of the same bases that takes no key.
+const fn open(endpoint: Endpoint, paths: Paths, summary: &'static str) -> Row {
+    let mut row = facilitator(endpoint, Method::Get, Access::Public, paths, summary);
+    row.url_key = false;
+    row
+}
+
+/// A path under both bases.
+type Paths = [&'static str; 2];
+const VERIFY_PATHS: Paths = ["/facilitator/verify", "/v1/facilitator/verify"];
+const SETTLE_PATHS: Paths = ["/facilitator/settle", "/v1/facilitator/settle"];
+const SUPPORTED_PATHS: Paths = ["/facilitator/supported", "/v1/facilitator/supported"];
+const ACCEPTS_PATHS: Paths = ["/facilitator/accepts", "/v1/facilitator/accepts"];
+const HEALTH_PATHS: Paths = ["/facilitator/health", "/v1/facilitator/health"];
+const VERSION_PATHS: Paths = ["/facilitator/version", "/v1/facilitator/version"];
+
+/// All endpoints.
+pub const ENDPOINTS: &[Row] = &[
+    was(
+        row(Endpoint::Verify, Method::Post, "/v1/verify", VERIFY, ["Verify", "Has this transaction paid me?"]),
+        "/api/v1/x402/verify",
+    ),
+    facilitator(Endpoint::FacilitatorVerify, Method::Post, VERIFY, VERIFY_PATHS, "Is this x402 payment good?"),
+    facilitator(Endpoint::FacilitatorVerifyHint, Method::Get, Access::Public, VERIFY_PATHS, "What the route takes"),
+    facilitator(Endpoint::FacilitatorSettle, Method::Post, SETTLE, SETTLE_PATHS, "Take an x402 payment to the chain"),
+    facilitator(Endpoint::FacilitatorSettleHint, Method::Get, Access::Public, SETTLE_PATHS, "What the route takes"),
+    facilitator(
+        Endpoint::FacilitatorSupported,
+        Method::Get,
+        Access::Either,
+        SUPPORTED_PATHS,
+        "The kinds of payment that are settled",
+    ),
+    facilitator(Endpoint::FacilitatorAccepts, Method::Post, VERIFY, ACCEPTS_PATHS, "Complete payment requirements"),
+    open(Endpoint::FacilitatorHealth, HEALTH_PATHS, "Whether the service is well"),
+    open(Endpoint::FacilitatorVersion, VERSION_PATHS, "Which build answers"),
+    row(
+        Endpoint::Settlements,
+        Method::Get,
+        "/v1/settlements",
+        VERIFY,
+        ["Facilitator", "List settlements, the newest first"],
+    ),
+    row(Endpoint::Settlement, Method::Get, "/v1/settlements/{id}", VERIFY, ["Facilitator", "Read one settlement"]),
+    row(
+        Endpoint::HandOver,
+        Method::Post,
+        "/v1/settlements/{id}/hand-over",
+        SETTLE,
+        ["Facilitator", "Take the success of a settlement that nobody was given, once"],
+    ),
+    row(
+        Endpoint::Verifications,
+        Method::Get,
+        "/v1/verifications",
+        VERIFY,
+        ["Verify", "List verifications, the newest first"],
+    ),
+    row(Endpoint::Verification, Method::Get, "/v1/verifications/{id}", VERIFY, ["Verify", "Read one verification"]),
+    was(
+        row(Endpoint::Usage, Method::Get, "/v1/usage", KEY, ["Account", "What was used in the period"]),
+        "/api/v1/x402/usage",
+    ),
+    was(
+        row(
+            Endpoint::SupportedChains,
+            Method::Get,
+            "/v1/supported-chains",
+            KEY,
+            ["Account", "The chains, and which of them this key may name"],
+        ),
+        "/api/v1/x402/supported-chains",
+    ),
+    row(Endpoint::Whoami, Method::Get, "/v1/whoami", KEY, ["Account", "Whom this key names"]),
+    was(
+        row(Endpoint::Health, Method::Get, "/v1/health", Access::Public, ["Service", "Whether the service is well"]),
+        "/api/v1/x402/health",
+    ),
+    row(Endpoint::OpenApi, Method::Get, "/v1/openapi.json", Access::Public, ["Service", "This document"]),
+    row(Endpoint::ErrorDocs, Method::Get, "/docs/errors", Access::Public, ["Service", "What error codes mean"]),
+    row(Endpoint::TierDocs, Method::Get, "/docs/tiers", Access::Public, ["Service", "What tiers include"]),
+    was(
+        row(
+            Endpoint::TenantCreate,
+            Method::Post,
+            "/v1/admin/tenants",
+            Access::Admin,
+            ["Operators", "Make a tenant with its first keys"],
+        ),
+        "/api/v1/x402/admin/create-tenant",
+    ),
+    row(
+        Endpoint::TenantList,
+        Method::Get,
+        "/v1/admin/tenants",
+        Access::Admin,
+        ["Operators", "List tenants, the newest first"],
+    ),
+    row(Endpoint::TenantRead, Method::Get, "/v1/admin/tenants/{id}", Access::Admin, ["Operators", "Read a tenant"]),
+    row(
+        Endpoint::TenantPatch,
+        Method::Patch,
+        "/v1/admin/tenants/{id}",
+        Access::Admin,
+        ["Operators", "Change a tenant"],
+    ),
+    row(
+        Endpoint::KeyList,
+        Method::Get,
+        "/v1/admin/tenants/{id}/api-keys",
+        Access::Admin,
+        ["Operators", "List a tenant's keys"],
+    ),
+    row(
+        Endpoint::KeyCreate,
+        Method::Post,
+        "/v1/admin/tenants/{id}/api-keys",
+        Access::Admin,
+        ["Operators", "Make a key; it is shown once"],
+    ),
+    row(
+        Endpoint::KeyRevoke,
+        Method::Delete,
+        "/v1/admin/tenants/{id}/api-keys/{key_id}",
+        Access::Admin,
+        ["Operators", "Revoke a key"],
+    ),
+    row(
+        Endpoint::RecipientList,
+        Method::Get,
+        "/v1/admin/tenants/{id}/recipients",
+        Access::Admin,
+        ["Operators", "List a tenant's recipients"],
+    ),
+    row(
+        Endpoint::RecipientCreate,
+        Method::Post,
+        "/v1/admin/tenants/{id}/recipients",
+        Access::Admin,
+        ["Operators", "Register a recipient"],
+    ),
+    row(
+        Endpoint::RecipientRemove,
+        Method::Delete,
+        "/v1/admin/tenants/{id}/recipients/{address}",
+        Access::Admin,
+        ["Operators", "Remove a recipient"],
+    ),
+    row(
+        Endpoint::ChainsCheck,
+        Method::Post,
+        "/v1/admin/chains/check",
+        Access::Admin,
+        ["Operators", "Compare the registry with the chains"],
+    ),
+];
+
+/// What a path and a method name.
+#[derive(Clone, Debug)]
+pub enum Route {
+    /// An endpoint, with the path's parameters in their order.
+    Found(&'static Row, Vec<String>),
+    /// A path whose methods are others.
+    OtherMethods(Vec<Method>),
+    /// Nothing.
+    Nowhere,
+}
+
+/// The table as a matcher.
+#[derive(Debug)]
+pub struct Routes(Router<Vec<&'static Row>>);
+
+impl Routes {
+    /// Builds the matcher.
+    ///
+    /// # Errors
+    /// Where two rows of the table conflict; a test holds that they do not.
+    pub fn build() -> Result<Self, matchit::InsertError> {
+        let mut router: Router<Vec<&'static Row>> = Router::new();
+        for row in ENDPOINTS {
+            for path in [Some(row.path), row.alias].into_iter().flatten() {
+                let rows = ENDPOINTS.iter().filter(|other| other.path == path || other.alias == Some(path)).collect();
+                if router.at(path).is_err() || path.contains('{') {
+                    match router.insert(path, rows) {
+                        Ok(()) | Err(matchit::InsertError::Conflict { .. }) => {}
+                        Err(error) => return Err(error),
+                    }
+                }
+            }
+        }
+        Ok(Self(router))
+    }
+
+    /// What a path and a method name. One slash at the end is forgiven. `url_key`: a key stood in the path,
+    /// which only some routes take.
+    #[must_use]
+    pub fn find(&self, method: &str, path: &str, url_key: bool) -> Route {
+        let path = path.strip_suffix('/').filter(|rest| !rest.is_empty()).unwrap_or(path);
+        let Ok(found) = self.0.at(path) else { return Route::Nowhere };
+        let wanted = Method::parse(method);
+        let mut rows = found.value.iter().filter(|row| row.url_key || !url_key);
+        match rows.clone().find(|row| Some(row.method) == wanted) {
+            Some(row) => Route::Found(row, found.params.iter().map(|(_, value)| value.to_owned()).collect()),
+            None if rows.next().is_none() => Route::Nowhere,
+            None => Route::OtherMethods(found.value.iter().map(|row| row.method).collect()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(method: &str, path: &str) -> Option<(Endpoint, Vec<String>)> {
+        match Routes::build().expect("a table without conflicts").find(method, path, false) {
+            Route::Found(row, params) => Some((row.endpoint, params)),
+            Route::OtherMethods(_) | Route::Nowhere => None,
+        }
+    }
+
+    #[test]
+    fn every_row_is_found_under_its_path_and_its_alias() {
+        for row in ENDPOINTS {
+            for path in [Some(row.path), row.alias].into_iter().flatten() {
+                let found = found(&row.method.to_string(), path);
+                assert_eq!(found.map(|(endpoint, _)| endpoint), Some(row.endpoint), "{} {path}", row.method);
+            }
+        }
+    }
+
+    #[test]
+    fn parameters_come_in_the_order_of_the_path() {
+        let want = Some((Endpoint::KeyRevoke, vec!["a".to_owned(), "b".to_owned()]));
+        assert_eq!(found("DELETE", "/v1/admin/tenants/a/api-keys/b"), want);
+        assert_eq!(found("GET", "/v1/usage/").map(|(endpoint, _)| endpoint), Some(Endpoint::Usage));
+        assert_eq!(found("HEAD", "/v1/health").map(|(endpoint, _)| endpoint), Some(Endpoint::Health));
+    }
+
+    #[test]
+    fn another_method_is_not_another_path() {
+        let routes = Routes::build().expect("a table without conflicts");
+        let find = |method, path| routes.find(method, path, false);
+        assert!(matches!(find("GET", "/v1/verify"), Route::OtherMethods(methods) if methods == [Method::Post]));
+        assert!(matches!(find("PUT", "/v1/admin/tenants"), Route::OtherMethods(methods) if methods.len() == 2));
+        for nowhere in ["/", "//", "/v1", "/v2/verify", "/v1/verify/x"] {
+            assert!(matches!(find("GET", nowhere), Route::Nowhere), "{nowhere}");
+        }
+    }
+
+    #[test]
+    fn a_key_in_the_path_opens_the_routes_of_the_protocol_only() {
+        let routes = Routes::build().expect("a table without conflicts");
+        let paths: Vec<&str> = ENDPOINTS.iter().filter(|row| row.url_key).map(|row| row.path).collect();
+        let of_protocol = ["verify", "verify", "settle", "settle", "supported", "accepts"];
+        assert_eq!(paths, of_protocol.map(|last| format!("/facilitator/{last}")));
+        for row in ENDPOINTS {
+            let found = routes.find(&row.method.to_string(), row.path, true);
+            assert_eq!(matches!(found, Route::Found(..)), row.url_key, "{}", row.path);
+        }
+        assert!(matches!(routes.find("GET", "/v1/verify", true), Route::Nowhere));
+        assert!(matches!(routes.find("DELETE", "/facilitator/verify", true), Route::OtherMethods(_)));
+    }
+}

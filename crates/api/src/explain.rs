@@ -1,0 +1,184 @@
+//! Our additions to a settle's success. Parsers that refuse members they do not know must not fail after
+//! money has moved: the additions stand in headers, and in the body only where the request
+//! (`Prefer: explain`, RFC 7240) or the tenant's setting asks for it. Refusals always hold them.
+
+use super::Reply;
+use super::facilitator::{Extra, SettleResponse};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use serde::{Deserialize, Serialize};
+use x402_chain::checks::Checks;
+
+/// The settlement's id: what `GET /v1/settlements/{id}` reads.
+const SETTLEMENT_ID: &str = "X402-Settlement-Id";
+/// `true` where somebody else has put the payment on the chain; absent otherwise.
+const EXTERNALLY_SETTLED: &str = "X402-Externally-Settled";
+/// Each rule and how it came out: a JSON list, in base64.
+const CHECKS: &str = "X402-Checks";
+/// The longest value of that header. Proxies hand on 4 KiB of headers by default (nginx's `proxy_buffer_size`) and
+/// answer 502 instead of more, after money has moved: all others of an answer, with the platform's, are some 1.7 KiB.
+const CHECKS_MAX: usize = 2_304;
+/// `explain`, where the request asked for it.
+const APPLIED: &str = "Preference-Applied";
+
+/// All headers that an answer to settle may have from here.
+pub const HEADERS: [&str; 4] = [SETTLEMENT_ID, EXTERNALLY_SETTLED, CHECKS, APPLIED];
+
+/// The preference.
+const EXPLAIN: &str = "explain";
+
+/// Whether a `Prefer` header names the preference: one of a list, alone or with parameters.
+#[must_use]
+pub fn is_preferred(prefer: &str) -> bool {
+    let name = |one: &str| one.split([';', '=']).next().unwrap_or("").trim().eq_ignore_ascii_case(EXPLAIN);
+    prefer.split(',').any(name)
+}
+
+/// Who asks for the additions in the body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wish {
+    /// The request.
+    pub request: bool,
+    /// The tenant, for all requests.
+    pub tenant: bool,
+}
+
+/// An answer to settle as it goes out. What is not a success keeps its body.
+#[must_use]
+pub fn settle(mut reply: Reply, wish: Wish) -> Reply {
+    if reply.status != 200 {
+        return reply;
+    }
+    if wish.request {
+        reply = reply.with(APPLIED, EXPLAIN);
+    }
+    let Ok(mut body) = serde_json::from_str::<SettleResponse>(&reply.body) else { return reply };
+    let Some(extra) = body.extra.take().filter(|_| body.success) else { return reply };
+    if !(wish.request || wish.tenant) {
+        reply.body = Reply::json(200, &body).body;
+    }
+    headers(&extra).into_iter().fold(reply, |reply, (name, value)| reply.with(name, value))
+}
+
+fn headers(extra: &Extra) -> Vec<(&'static str, String)> {
+    let id = extra.settlement_id.as_ref().map(|id| (SETTLEMENT_ID, id.clone()));
+    let external =
+        extra.externally_settled.filter(|external| *external).map(|_| (EXTERNALLY_SETTLED, "true".to_owned()));
+    let checks = (CHECKS, checks(&extra.checks));
+    id.into_iter().chain(external).chain([checks]).collect()
+}
+
+/// The checks in base64: whole, or where that is too long without their details.
+fn checks(checks: &Checks) -> String {
+    #[derive(Serialize, Deserialize)]
+    struct Brief {
+        name: String,
+        passed: bool,
+    }
+    let whole = BASE64_STANDARD.encode(checks.json());
+    if whole.len() <= CHECKS_MAX {
+        return whole;
+    }
+    let brief: Vec<Brief> = serde_json::from_str(checks.json()).unwrap_or_default();
+    BASE64_STANDARD.encode(serde_json::to_string(&brief).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+    use x402_chain::checks::Check;
+
+    fn success(external: bool) -> Reply {
+        let checks = Checks::new(&[Check { name: "asset".into(), passed: true, detail: "of \"USDC\" — é".into() }]);
+        let extra = Extra {
+            checks,
+            settlement_id: Some("stl_1".into()),
+            externally_settled: external.then_some(true),
+            retry: None,
+        };
+        let body = SettleResponse {
+            success: true,
+            error_reason: None,
+            error_message: None,
+            payer: Some("0x1".into()),
+            transaction: "0x2".into(),
+            network: "base".into(),
+            amount: Some("1".into()),
+            extra: Some(extra),
+        };
+        Reply::json(200, &body)
+    }
+
+    fn header<'a>(reply: &'a Reply, name: &str) -> Option<&'a str> {
+        reply.headers.iter().find(|(own, _)| *own == name).map(|(_, value)| value.as_str())
+    }
+
+    const NOBODY: Wish = Wish { request: false, tenant: false };
+
+    #[test]
+    fn a_success_has_the_protocols_members_and_ours_in_headers() {
+        let reply = settle(success(true), NOBODY);
+        let body: Value = serde_json::from_str(&reply.body).expect("JSON");
+        assert_eq!(
+            body,
+            json!({"success": true, "payer": "0x1", "transaction": "0x2", "network": "base", "amount": "1"})
+        );
+        assert_eq!((header(&reply, SETTLEMENT_ID), header(&reply, EXTERNALLY_SETTLED)), (Some("stl_1"), Some("true")));
+        let checks = BASE64_STANDARD.decode(header(&reply, CHECKS).expect("checks")).expect("base64");
+        let checks: Value = serde_json::from_slice(&checks).expect("JSON");
+        assert_eq!(checks[0]["detail"], "of \"USDC\" — é");
+        assert_eq!(header(&reply, APPLIED), None);
+        assert_eq!(header(&settle(success(false), NOBODY), EXTERNALLY_SETTLED), None);
+    }
+
+    #[test]
+    fn the_body_holds_them_too_where_asked() {
+        for (wish, applied) in
+            [(Wish { request: true, tenant: false }, Some("explain")), (Wish { request: false, tenant: true }, None)]
+        {
+            let reply = settle(success(false), wish);
+            assert_eq!(reply.body, success(false).body);
+            assert_eq!((header(&reply, SETTLEMENT_ID), header(&reply, APPLIED)), (Some("stl_1"), applied));
+        }
+    }
+
+    #[test]
+    fn a_long_list_of_checks_goes_without_details() {
+        let list = |length: usize| {
+            let check = |at| Check { name: format!("a_rule_{at}"), passed: true, detail: "x".repeat(length) };
+            Checks::new(&(10..40).map(check).collect::<Vec<_>>())
+        };
+        let read = |text: &str| {
+            serde_json::from_slice::<Vec<Value>>(&BASE64_STANDARD.decode(text).expect("base64")).expect("JSON")
+        };
+        let (short, long) = (checks(&list(5)), checks(&list(5_000)));
+        assert!(short.len() <= CHECKS_MAX && long.len() <= CHECKS_MAX, "{} {}", short.len(), long.len());
+        assert_eq!(read(&short)[0], json!({"name": "a_rule_10", "passed": true, "detail": "xxxxx"}));
+        assert_eq!((read(&long).len(), &read(&long)[29]), (30, &json!({"name": "a_rule_39", "passed": true})));
+    }
+
+    #[test]
+    fn what_is_no_success_keeps_its_body() {
+        let refused = Reply::json(
+            200,
+            &json!({"success": false, "errorReason": "settlement_pending", "transaction": "0x2",
+            "network": "base", "extra": {"checks": [], "settlementId": "stl_1", "retry": "later"}}),
+        );
+        assert_eq!(settle(refused.clone(), NOBODY), refused);
+        for (status, body) in [(202, "{}"), (429, "{\"success\":true}"), (200, "no JSON")] {
+            let other = Reply { status, content_type: "application/json", body: body.to_owned(), headers: Vec::new() };
+            assert_eq!(settle(other.clone(), NOBODY), other);
+        }
+    }
+
+    #[test]
+    fn the_preference_is_found_in_a_list() {
+        for yes in ["explain", "Explain", "respond-async, explain", "explain;x=1 , wait=3", "explain=1"] {
+            assert!(is_preferred(yes), "{yes}");
+        }
+        for no in ["", "explained", "wait=explain", "return=minimal"] {
+            assert!(!is_preferred(no), "{no}");
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! Headers: what every answer carries, and how the rate windows are told.
+
+use super::Reply;
+use std::collections::BTreeMap;
+use x402_chain::time::UnixMillis;
+use x402_core::tenancy::admission::Rates;
+use x402_core::tenancy::rate::{HOUR, MINUTE, Rate, Span};
+
+/// Headers that pages of other origins may read.
+const EXPOSED: &str = "X-Request-Id, RateLimit, RateLimit-Policy, X-RateLimit-Limit, X-RateLimit-Remaining, \
+X-RateLimit-Reset, Retry-After, Idempotent-Replayed, X402-Settlement-Id, X402-Externally-Settled, X402-Checks, \
+Preference-Applied, PAYMENT-REQUIRED, PAYMENT-RESPONSE, X-PAYMENT-RESPONSE";
+
+/// Headers that pages of other origins may send.
+const ALLOWED: &str =
+    "Authorization, X-API-Key, X-Secret-Key, Content-Type, Idempotency-Key, Prefer, X-PAYMENT, PAYMENT-SIGNATURE";
+
+/// Headers of every answer: security, and CORS for anybody (keys travel in a header, never in a cookie).
+pub const ALWAYS: [(&str, &str); 9] = [
+    ("Strict-Transport-Security", "max-age=63072000; includeSubDomains"),
+    ("X-Content-Type-Options", "nosniff"),
+    ("X-Frame-Options", "DENY"),
+    ("Referrer-Policy", "no-referrer"),
+    ("Permissions-Policy", "geolocation=(), camera=(), microphone=()"),
+    (
+        "Content-Security-Policy",
+        "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'",
+    ),
+    ("Cross-Origin-Resource-Policy", "cross-origin"),
+    ("Access-Control-Allow-Origin", "*"),
+    ("Access-Control-Expose-Headers", EXPOSED),
+];
+
+/// Headers that tell how the rate windows stand.
+pub const RATE: [&str; 5] =
+    ["RateLimit-Policy", "RateLimit", "X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset"];
+
+/// Headers of a preflight's answer, besides.
+pub const PREFLIGHT: [(&str, &str); 3] = [
+    ("Access-Control-Allow-Methods", "GET, POST, PATCH, DELETE, OPTIONS"),
+    ("Access-Control-Allow-Headers", ALLOWED),
+    ("Access-Control-Max-Age", "86400"),
+];
+
+/// All headers of an answer by name: those of every answer, then its own.
+#[must_use]
+pub fn complete<'a>(reply: &'a Reply, request_id: &'a str) -> BTreeMap<&'a str, &'a str> {
+    let mut headers: BTreeMap<&str, &str> = ALWAYS.into_iter().collect();
+    headers.insert("X-Request-Id", request_id);
+    headers.insert("Cache-Control", "no-store");
+    if !reply.content_type.is_empty() {
+        headers.insert("Content-Type", reply.content_type);
+    }
+    headers.extend(reply.headers.iter().map(|(name, value)| (*name, value.as_str())));
+    headers
+}
+
+/// How the rate windows are told: `RateLimit` and `RateLimit-Policy` (IETF
+/// draft, structured fields) and the customary `X-RateLimit-*` of the minute.
+#[must_use]
+pub fn rate(rates: &Rates, now: UnixMillis) -> Vec<(&'static str, String)> {
+    let policy = |rate: &Rate, span: Span| format!("\"{}\";q={};w={}", span.name, rate.limit, span.seconds);
+    let state = |rate: &Rate, span: Span| {
+        let wait = rate.resets_at.since(now).div_ceil(1_000);
+        format!("\"{}\";r={};t={wait}", span.name, rate.remaining())
+    };
+    let both =
+        |told: &dyn Fn(&Rate, Span) -> String| format!("{}, {}", told(&rates.minute, MINUTE), told(&rates.hour, HOUR));
+    let told = [
+        both(&policy),
+        both(&state),
+        rates.minute.limit.to_string(),
+        rates.minute.remaining().to_string(),
+        rates.minute.resets_at.0.div_ceil(1_000).to_string(),
+    ];
+    RATE.into_iter().zip(told).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answers_own_headers_come_last() {
+        let reply = Reply::json(200, &()).with("Cache-Control", "private, max-age=3600");
+        let told = complete(&reply, "req_1");
+        assert_eq!(told["Cache-Control"], "private, max-age=3600");
+        assert_eq!(told["X-Request-Id"], "req_1");
+        assert_eq!(told["X-Content-Type-Options"], "nosniff");
+        assert_eq!(complete(&Reply::json(200, &()), "req_1")["Cache-Control"], "no-store");
+    }
+
+    #[test]
+    fn pages_of_other_origins_may_read_what_a_settlement_adds() {
+        for name in crate::explain::HEADERS {
+            assert!(EXPOSED.split(", ").any(|exposed| exposed == name), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_windows_are_told_as_the_draft_writes_them() {
+        let rate_of = |limit, used, at| Rate { limit, used, resets_at: UnixMillis(at) };
+        let rates = Rates { minute: rate_of(50, 1, 13_000), hour: rate_of(1_000, 7, 61_500) };
+        let told = rate(&rates, UnixMillis(1_000));
+        assert_eq!(told[0].1, "\"minute\";q=50;w=60, \"hour\";q=1000;w=3600");
+        assert_eq!(told[1].1, "\"minute\";r=49;t=12, \"hour\";r=993;t=61");
+        assert_eq!(told[4].1, "13");
+    }
+}

@@ -1,0 +1,339 @@
+//! The OpenAPI 3.1 document, made from the route table and the types. Native
+//! only: `npm run generate` writes it, a test holds it, the Worker serves it.
+
+use super::endpoint::{Access, ENDPOINTS, Endpoint, Row};
+use super::refusal::Expected;
+use super::{admin, chains, facilitator, health, problem, records, verify, version, whoami};
+use schemars::generate::SchemaSettings;
+use schemars::{JsonSchema, SchemaGenerator};
+use serde_json::{Map, Value, json};
+use x402_core::tenancy::usage;
+use x402_core::verification::answer::Answer;
+
+/// An address.
+const ADDRESS: &str = "An EVM address or a Solana wallet.";
+
+fn limits_body() -> Value {
+    let limit = |low: i64| json!({"type": ["integer", "null"], "minimum": low, "maximum": 1_000_000_000});
+    json!({
+        "type": ["object", "null"], "additionalProperties": false,
+        "properties": {"per_minute": limit(0), "per_hour": limit(0), "per_month": limit(-1)}
+    })
+}
+
+fn tenant_body(change: bool) -> Value {
+    let text = |most: u64| json!({"type": ["string", "null"], "minLength": 1, "maxLength": most});
+    let address = if change { json!({"type": ["string", "null"]}) } else { json!({"type": "string"}) };
+    let mut properties = json!({
+        "email": {"type": if change { json!(["string", "null"]) } else { json!("string") }, "format": "email", "maxLength": 254},
+        "company_name": text(200),
+        "tier": {"enum": ["free", "starter", "pro", "enterprise", null]},
+        "recipients": {
+            "type": ["object", "null"], "additionalProperties": address,
+            "description": "Default recipients by chain; on a change null removes one, for good. `derive` in an address's place: the next child of the operator's EVM_XPUB."
+        },
+        "limits": limits_body(),
+        "sanctions": {"enum": ["refuse", "report", null], "description": "What a payer on the sanctions list means."},
+        "explain": {
+            "type": ["boolean", "null"],
+            "description": "Whether a settle's success holds `extra` in its body too, for every request; else only for those that send `Prefer: explain`."
+        }
+    });
+    let (name, value) = if change {
+        ("status", json!({"enum": ["active", "suspended", "cancelled", null]}))
+    } else {
+        ("region", json!({"enum": ["wnam", "enam", "sam", "weur", "eeur", "apac", "oc", "afr", "me", null]}))
+    };
+    if let Some(map) = properties.as_object_mut() {
+        map.insert(name.to_owned(), value);
+    }
+    let mut body = json!({"type": "object", "additionalProperties": false, "properties": properties});
+    if !change && let Some(map) = body.as_object_mut() {
+        map.insert("required".to_owned(), json!(["email"]));
+    }
+    body
+}
+
+/// What is wrong inside is refused in the protocol's words, with status 200.
+fn payment_body() -> Value {
+    json!({
+        "type": "object",
+        "description": "x402Version (1 or 2), paymentPayload, paymentRequirements, as the x402 specification has them."
+    })
+}
+
+/// Either form; what of a list cannot be completed is left out of the answer.
+fn accepts_body() -> Value {
+    json!({
+        "type": "object",
+        "description": "A list of partial requirements (Faremeter), or a price (thirdweb).",
+        "anyOf": [
+            {"required": ["accepts"], "properties": {
+                "accepts": {"type": "array", "maxItems": 100},
+                "x402Version": {"enum": [1, 2, null]}
+            }},
+            {"required": ["price"], "properties": {
+                "accepts": {"type": "null"}, "price": {"type": ["string", "number", "object"]},
+                "network": {"type": "string"}
+            }}
+        ]
+    })
+}
+
+/// Requirements that are whole, in the form of the request.
+fn accepts_answer() -> Value {
+    json!({
+        "type": "object", "required": ["x402Version", "accepts"],
+        "properties": {
+            "x402Version": {"enum": [1, 2]},
+            "accepts": {"type": "array", "items": {"type": "object"}},
+            "error": {"type": "string", "description": "Which entries were left out, and why."}
+        }
+    })
+}
+
+fn key_body() -> Value {
+    json!({
+        "type": "object", "additionalProperties": false, "required": ["name", "environment"],
+        "properties": {
+            "name": {"type": "string", "minLength": 1, "maxLength": 200},
+            "environment": {"enum": ["live", "test"]},
+            "kind": {
+                "enum": ["bearer", "url", null],
+                "description": "`bearer` (where absent): sent in a header. `url`: stands in the path, `/facilitator/k/{key}/…`, and may only verify and settle."
+            },
+            "scopes": {"type": ["array", "null"], "minItems": 1, "items": {"enum": ["verify", "settle", "analytics", "manage"]}},
+            "expires_at": {"type": ["string", "null"], "format": "date-time"}
+        }
+    })
+}
+
+fn recipient_body() -> Value {
+    json!({
+        "type": "object", "additionalProperties": false, "required": ["chain", "address"],
+        "properties": {
+            "chain": {"type": "string", "minLength": 1, "maxLength": 64},
+            "address": {"type": "string", "minLength": 1, "maxLength": 64, "description": format!("{ADDRESS} `derive`: the next child of the operator's EVM_XPUB.")},
+            "default": {"type": ["boolean", "null"]}
+        }
+    })
+}
+
+fn check_body() -> Value {
+    json!({
+        "type": "object", "additionalProperties": false,
+        "properties": {"chains": {"type": ["array", "null"], "items": {"type": "string"}}}
+    })
+}
+
+/// What an endpoint takes and gives: request schema, success status, response schema.
+fn shapes(endpoint: Endpoint, make: &mut SchemaGenerator) -> (Option<Value>, u16, Value) {
+    match endpoint {
+        Endpoint::Verify => (Some(of::<verify::VerifyRequest>(make)), 200, of::<Answer>(make)),
+        Endpoint::Verifications => (None, 200, list(of::<Answer>(make))),
+        Endpoint::Verification => (None, 200, of::<Answer>(make)),
+        Endpoint::Usage => (None, 200, of::<usage::Usage>(make)),
+        Endpoint::SupportedChains => (None, 200, of::<chains::SupportedChains>(make)),
+        Endpoint::FacilitatorVerify => (Some(payment_body()), 200, of::<facilitator::VerifyResponse>(make)),
+        Endpoint::FacilitatorSettle => (Some(payment_body()), 200, of::<facilitator::SettleResponse>(make)),
+        Endpoint::FacilitatorVerifyHint | Endpoint::FacilitatorSettleHint => (None, 200, json!({"type": "object"})),
+        Endpoint::FacilitatorSupported => (None, 200, of::<facilitator::Supported>(make)),
+        Endpoint::FacilitatorAccepts => (Some(accepts_body()), 200, accepts_answer()),
+        Endpoint::FacilitatorHealth => (None, 200, of::<health::Health>(make)),
+        Endpoint::FacilitatorVersion => (None, 200, of::<version::Version>(make)),
+        Endpoint::Settlements => (None, 200, list(of::<x402_core::settlement::status::Settlement>(make))),
+        Endpoint::Settlement | Endpoint::HandOver => (None, 200, of::<x402_core::settlement::status::Settlement>(make)),
+        Endpoint::Whoami => (None, 200, of::<whoami::Whoami>(make)),
+        Endpoint::Health => (None, 200, of::<health::Health>(make)),
+        Endpoint::OpenApi => (None, 200, json!({"type": "object"})),
+        Endpoint::ErrorDocs | Endpoint::TierDocs => (None, 200, Value::Null),
+        Endpoint::TenantCreate => (Some(tenant_body(false)), 201, of::<admin::TenantCreated>(make)),
+        Endpoint::TenantList => (None, 200, of::<records::List<admin::TenantView>>(make)),
+        Endpoint::TenantRead => (None, 200, of::<admin::TenantAlone>(make)),
+        Endpoint::TenantPatch => (Some(tenant_body(true)), 200, of::<admin::TenantAlone>(make)),
+        Endpoint::KeyList => (None, 200, of::<records::List<admin::KeyView>>(make)),
+        Endpoint::KeyCreate => (Some(key_body()), 201, of::<admin::KeyCreated>(make)),
+        Endpoint::KeyRevoke => (None, 200, of::<admin::KeyAlone>(make)),
+        Endpoint::RecipientList => (None, 200, of::<records::List<admin::RecipientView>>(make)),
+        Endpoint::RecipientCreate => (Some(recipient_body()), 201, of::<admin::RecipientAlone>(make)),
+        Endpoint::RecipientRemove => (None, 200, of::<admin::RecipientAlone>(make)),
+        Endpoint::ChainsCheck => (Some(check_body()), 200, json!({"type": "object", "required": ["chains"]})),
+    }
+}
+
+fn of<T: JsonSchema>(make: &mut SchemaGenerator) -> Value {
+    make.subschema_for::<T>().to_value()
+}
+
+fn list(item: Value) -> Value {
+    json!({
+        "type": "object", "required": ["data", "next_cursor"],
+        "properties": {"data": {"type": "array", "items": item}, "next_cursor": {"type": ["string", "null"]}}
+    })
+}
+
+fn parameters(row: &Row) -> Vec<Value> {
+    let names = row.path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
+    let mut all: Vec<Value> = names
+        .map(|name| json!({"name": name, "in": "path", "required": true, "schema": {"type": "string", "minLength": 1}}))
+        .collect();
+    if matches!(row.endpoint, Endpoint::Verifications | Endpoint::Settlements | Endpoint::TenantList) {
+        all.push(json!({"name": "limit", "in": "query", "schema": {"type": "integer", "minimum": 1, "maximum": 100}}));
+        all.push(json!({"name": "cursor", "in": "query", "schema": {"type": "string"}}));
+    }
+    if row.endpoint == Endpoint::Settlements {
+        let text = |name: &str, about: &str| json!({"name": name, "in": "query", "description": about, "schema": {"type": "string", "minLength": 1}});
+        all.push(text("network", "CAIP-2, our key, or the protocol's name in version 1. Filters narrow each other."));
+        all.push(text("payer", "Who paid."));
+        all.push(text("nonce", "The authorization's nonce (EVM); needs `network` and `payer`."));
+        all.push(text("transaction", "Its transaction; several settlements may share one."));
+        let about = "`true`: those whose success was given away; `false`: pending and completed ones whose was not.";
+        all.push(json!({"name": "handed_over", "in": "query", "description": about, "schema": {"type": "boolean"}}));
+    }
+    if matches!(row.endpoint, Endpoint::Verify | Endpoint::FacilitatorSettle) {
+        let schema = json!({"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[ -~]+$"});
+        let about = if row.endpoint == Endpoint::Verify {
+            "A final answer repeats byte for byte under it, with `Idempotent-Replayed: true`; for the same body only."
+        } else {
+            "Names your own attempt, never a value that the buyer can repeat. A final answer repeats byte for byte under \
+             it, with `Idempotent-Replayed: true`, a success for 10 minutes; for the same body only."
+        };
+        all.push(json!({"name": "Idempotency-Key", "in": "header", "description": about, "schema": schema}));
+    }
+    if row.endpoint == Endpoint::FacilitatorSettle {
+        let found = "`explain`: the body of a success holds `extra` too; `Preference-Applied` confirms it.";
+        all.push(json!({"name": "Prefer", "in": "header", "description": found, "schema": {"type": "string"}}));
+    }
+    all
+}
+
+/// Headers of a settle's success.
+fn settled_headers() -> Value {
+    let text = |about: &str| json!({"description": about, "required": false, "schema": {"type": "string"}});
+    json!({
+        "X402-Settlement-Id": text("What `GET /v1/settlements/{id}` reads; on every success."),
+        "X402-Externally-Settled": text("`true` where somebody else has put the payment on the chain."),
+        "X402-Checks": text("Each rule and how it came out: a JSON list in base64; on every success. A list of more \
+            than 2,304 characters goes without the details, which `Prefer: explain` gives."),
+        "Preference-Applied": text("`explain`, where it was asked for."),
+        "Idempotent-Replayed": text("`true` where the answer repeats what came under the same `Idempotency-Key`.")
+    })
+}
+
+/// The same route with the key in the path: every answer is 200, and a refusal holds the members that the route's
+/// client reads.
+fn url_operation(row: &Row) -> Value {
+    let (member, kind) = match Expected::at(row.path) {
+        Some(Expected::Supported) => ("kinds", "array"),
+        Some(Expected::Accepts) => ("accepts", "array"),
+        Some(Expected::Settle) => ("success", "boolean"),
+        Some(Expected::Verify | Expected::Any) | None => ("isValid", "boolean"),
+    };
+    let mut parameters = parameters(row);
+    let about = "A key of the kind `url`.";
+    parameters.push(json!({"name": "key", "in": "path", "required": true, "description": about,
+        "schema": {"type": "string", "minLength": 1}}));
+    let schema = json!({"type": "object", "required": [member], "properties": {member: {"type": kind}}});
+    let mut operation = json!({
+        "operationId": format!("{:?}ByUrlKey", row.endpoint), "summary": format!("{}, with the key in the path", row.summary),
+        "description": format!("As `{}`. Every answer is 200; one that refuses holds the members of a problem besides.", row.path),
+        "tags": [row.tag], "security": [], "parameters": parameters,
+        "responses": {"200": {"description": "The answer, or a refusal.", "content": {"application/json": {"schema": schema}}}}
+    });
+    if let (true, Some(map)) = (row.method.has_body(), operation.as_object_mut()) {
+        let body = json!({"required": true, "content": {"application/json": {"schema": {"type": "object"}}}});
+        map.insert("requestBody".to_owned(), body);
+    }
+    operation
+}
+
+/// Statuses that an endpoint can answer besides its success.
+fn faults(row: &Row) -> Vec<u16> {
+    let mut all = vec![405, 500, 503];
+    match row.access {
+        Access::Public => {}
+        Access::Key(_) | Access::Either => all.extend([401, 403, 404, 422, 429]),
+        Access::Admin => all.extend([401, 404, 409, 422]),
+    }
+    if row.method.has_body() {
+        all.extend([400, 409, 413, 415, 422]);
+    }
+    all.sort_unstable();
+    all.dedup();
+    all
+}
+
+fn operation(row: &Row, make: &mut SchemaGenerator) -> Value {
+    let (request, success, response) = shapes(row.endpoint, make);
+    let problem = of::<problem::Problem<'static>>(make);
+    let media = if response.is_null() { "text/html" } else { "application/json" };
+    let schema = if response.is_null() { json!({"type": "string"}) } else { response };
+    let mut responses = Map::new();
+    let headers = if row.endpoint == Endpoint::FacilitatorSettle { settled_headers() } else { json!({}) };
+    let content = json!({media: {"schema": schema}});
+    if row.endpoint == Endpoint::FacilitatorAccepts {
+        let found = "The answer to a price: a `PaymentRequired` of version 1.";
+        responses.insert("402".to_owned(), json!({"description": found, "content": content.clone()}));
+    }
+    let answer = json!({"description": "The answer.", "headers": headers, "content": content});
+    responses.insert(success.to_string(), answer);
+    for status in faults(row) {
+        let content = json!({"application/problem+json": {"schema": problem}});
+        responses.insert(status.to_string(), json!({"description": "A problem (RFC 9457).", "content": content}));
+    }
+    let security = match row.access {
+        Access::Public => json!([]),
+        Access::Key(_) => json!([{"apiKey": []}, {"apiKeyHeader": []}]),
+        Access::Either => json!([{"apiKey": []}, {"apiKeyHeader": []}, {}]),
+        Access::Admin => json!([{"adminKey": []}]),
+    };
+    let mut operation = json!({
+        "operationId": format!("{:?}", row.endpoint), "summary": row.summary, "tags": [row.tag],
+        "security": security, "parameters": parameters(row), "responses": responses
+    });
+    if let (Some(schema), Some(map)) = (request, operation.as_object_mut()) {
+        let required = row.endpoint != Endpoint::ChainsCheck;
+        let body = json!({"required": required, "content": {"application/json": {"schema": schema}}});
+        map.insert("requestBody".to_owned(), body);
+    }
+    operation
+}
+
+/// The whole document.
+#[must_use]
+pub fn document() -> Value {
+    let mut settings = SchemaSettings::draft2020_12();
+    settings.definitions_path = "/components/schemas".into();
+    settings.meta_schema = None;
+    let mut make = settings.into_generator();
+    let mut paths: Map<String, Value> = Map::new();
+    for row in ENDPOINTS {
+        let operation = operation(row, &mut make);
+        let path = paths.entry(row.path).or_insert_with(|| json!({}));
+        if let Some(path) = path.as_object_mut() {
+            path.insert(row.method.to_string().to_lowercase(), operation);
+        }
+        if row.url_key && row.access != Access::Public {
+            let path = row.path.replacen("/facilitator/", "/facilitator/k/{key}/", 1);
+            paths.insert(path, json!({row.method.to_string().to_lowercase(): url_operation(row)}));
+        }
+    }
+    let schemas = make.take_definitions(true);
+    json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "x402-edge", "version": env!("CARGO_PKG_VERSION"),
+            "description": "Payment verification for the HTTP 402 economy, at the edge.",
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"}
+        },
+        "paths": paths,
+        "components": {
+            "schemas": schemas,
+            "securitySchemes": {
+                "apiKey": {"type": "http", "scheme": "bearer", "description": "x402_live_… or x402_test_…"},
+                "apiKeyHeader": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "The same key, without `Authorization`; `X-Secret-Key` counts as well."},
+                "adminKey": {"type": "apiKey", "in": "header", "name": "X-Admin-Key"}
+            }
+        }
+    })
+}

@@ -1,0 +1,131 @@
+//! A fault on the wire: RFC 9457 with our members.
+
+use super::body::CONTENT_ENCODING;
+use super::{Reply, refusal};
+use serde::Serialize;
+use x402_chain::id::RequestId;
+use x402_chain::retry::Retry;
+use x402_core::error::{Code, Fault};
+
+/// The body of every error answer.
+#[derive(Debug, Serialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+pub struct Problem<'a> {
+    /// Where the code is explained.
+    pub r#type: &'a str,
+    /// The code's short title.
+    pub title: &'a str,
+    /// The HTTP status.
+    pub status: u16,
+    /// One sentence about this case.
+    pub detail: &'a str,
+    /// The path that was asked for.
+    pub instance: &'a str,
+    /// Always false.
+    pub success: bool,
+    /// The same as `detail`.
+    pub error: &'a str,
+    /// The stable code.
+    pub error_code: &'a str,
+    /// What a repeat could achieve.
+    pub retry: Retry,
+    /// Seconds after which a repeat is worth its while.
+    pub retry_after_s: Option<u64>,
+    /// The member or header at fault.
+    pub param: Option<&'a str>,
+    /// The request's id.
+    pub request_id: String,
+    /// The same as `type`.
+    pub docs_url: &'a str,
+    /// Where another tier is to be had, if it would allow the request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub upgrade_url: Option<String>,
+}
+
+/// What a fault's answer needs to know of its request.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    /// The origin that links name: `https://api.example.com`.
+    pub origin: &'a str,
+    /// The path that was asked for.
+    pub path: &'a str,
+    /// The request's id.
+    pub request_id: RequestId,
+}
+
+/// Seconds to wait where a 503 names no other.
+const RETRY_AFTER_DEFAULT_S: u64 = 5;
+
+/// The answer to a fault, with `Retry-After` on 429 and 503 and `WWW-Authenticate` on 401.
+#[must_use]
+pub fn reply(fault: &Fault, asked: Asked<'_>) -> Reply {
+    let status = fault.code.status();
+    let docs_url = format!("{}/docs/errors#{}", asked.origin, fault.code.wire());
+    let retry_after_s = match status {
+        429 | 503 => Some(fault.retry_after_s.unwrap_or(RETRY_AFTER_DEFAULT_S)),
+        _ => None,
+    };
+    let problem = Problem {
+        r#type: &docs_url,
+        title: fault.code.title(),
+        status,
+        detail: &fault.detail,
+        instance: asked.path,
+        success: false,
+        error: &fault.detail,
+        error_code: fault.code.wire(),
+        retry: fault.code.retry(),
+        retry_after_s,
+        param: fault.param.as_deref(),
+        request_id: asked.request_id.to_string(),
+        docs_url: &docs_url,
+        upgrade_url: fault.upgrade.then(|| format!("{}/docs/tiers", asked.origin)),
+    };
+    let mut reply = Reply::json(status, &problem);
+    reply.body = refusal::with_members(reply.body, asked.path, fault.code, &fault.detail);
+    reply.content_type = "application/problem+json";
+    if let Some(seconds) = retry_after_s {
+        reply = reply.with("Retry-After", seconds.to_string());
+    }
+    if fault.code == Code::InvalidApiKey {
+        reply = reply.with("WWW-Authenticate", "Bearer");
+    }
+    // RFC 9110, section 15.5.16: which codings would do.
+    if fault.param.as_deref() == Some(CONTENT_ENCODING) {
+        reply = reply.with("Accept-Encoding", "identity");
+    }
+    reply
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use x402_chain::time::UnixMillis;
+
+    #[test]
+    fn every_code_makes_a_whole_problem() {
+        let asked =
+            Asked { origin: "https://x.test", path: "/v1/verify", request_id: RequestId::new(UnixMillis(0), 0) };
+        for code in Code::ALL {
+            let reply = reply(&Fault::new(*code, "told").because("kept"), asked);
+            let body: serde_json::Value = serde_json::from_str(&reply.body).expect("JSON");
+            assert_eq!(body["error_code"], code.wire());
+            assert_eq!(body["status"], code.status());
+            assert_eq!(body["type"], format!("https://x.test/docs/errors#{code}"));
+            assert!(!reply.body.contains("kept"));
+            let waits = reply.headers.iter().any(|(name, _)| *name == "Retry-After");
+            assert_eq!(waits, matches!(code.status(), 429 | 503), "{code}");
+        }
+    }
+    #[test]
+    fn a_coded_body_is_answered_with_the_coding_that_would_do() {
+        let fault = crate::body::media(Some("application/json"), Some("br")).expect_err("coded");
+        let asked =
+            Asked { origin: "https://x.test", path: "/v1/verify", request_id: RequestId::new(UnixMillis(1), 1) };
+        let answer = reply(&fault, asked);
+        assert_eq!(answer.status, 415);
+        assert!(answer.headers.contains(&("Accept-Encoding", "identity".to_owned())));
+        let fault = crate::body::media(Some("text/plain"), None).expect_err("no JSON");
+        assert!(!reply(&fault, asked).headers.iter().any(|(name, _)| *name == "Accept-Encoding"));
+    }
+}

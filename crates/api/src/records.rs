@@ -1,0 +1,87 @@
+//! `GET /v1/verifications`: pages, the newest first.
+
+use super::body::invalid;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use x402_core::error::Fault;
+
+/// Entries of a page, unless the request says otherwise.
+const LIMIT_DEFAULT: u32 = 20;
+/// Entries of a page at most.
+const LIMIT_MAX: u32 = 100;
+
+/// Which page.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Page {
+    /// How many entries.
+    pub limit: u32,
+    /// The id of the last entry of the page before; only older ones follow.
+    pub before: Option<String>,
+}
+
+/// One page of a list.
+#[derive(Debug, Serialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+pub struct List<T> {
+    /// The entries.
+    pub data: Vec<T>,
+    /// What to send as `cursor` for the next page; `null` at the end.
+    pub next_cursor: Option<String>,
+}
+
+/// A record's text, written as it was answered.
+pub type Record = Box<RawValue>;
+
+/// Reads `limit` and `cursor` of a query string; an entry's id is the cursor.
+///
+/// # Errors
+/// `INVALID_REQUEST`.
+pub fn page(query: &str, is_id: impl Fn(&str) -> bool) -> Result<Page, Fault> {
+    let mut page = Page { limit: LIMIT_DEFAULT, before: None };
+    for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+        match name.as_ref() {
+            "limit" => {
+                let limit = value.parse().ok().filter(|limit| (1..=LIMIT_MAX).contains(limit));
+                page.limit = limit.ok_or_else(|| invalid("limit", "must be a whole number from 1 to 100"))?;
+            }
+            "cursor" if is_id(&value) => page.before = Some(value.into_owned()),
+            "cursor" => return Err(invalid("cursor", "must be a next_cursor of this list")),
+            _ => {}
+        }
+    }
+    Ok(page)
+}
+
+impl<T> List<T> {
+    /// A page of entries that were read one more than asked for.
+    #[must_use]
+    pub fn of(mut data: Vec<T>, limit: u32, id: impl Fn(&T) -> String) -> Self {
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        let more = data.len() > limit;
+        data.truncate(limit);
+        let next_cursor = data.last().filter(|_| more).map(id);
+        Self { data, next_cursor }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_is_read_or_its_fault_named() {
+        let read = |query| page(query, |text| text.starts_with("ver_"));
+        assert_eq!(read(""), Ok(Page { limit: 20, before: None }));
+        assert_eq!(read("limit=5&cursor=ver_1&x=y"), Ok(Page { limit: 5, before: Some("ver_1".into()) }));
+        for wrong in ["limit=0", "limit=101", "limit=x", "cursor=key_1"] {
+            assert!(read(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_cursor_comes_only_when_there_is_more() {
+        let list = List::of(vec![3, 2, 1], 2, |n: &i32| n.to_string());
+        assert_eq!((list.data, list.next_cursor), (vec![3, 2], Some("2".to_owned())));
+        assert_eq!(List::of(vec![1], 2, |n: &i32| n.to_string()).next_cursor, None);
+    }
+}

@@ -1,0 +1,266 @@
+//! `POST /v1/verify`: the request body.
+
+use super::body::{Members, invalid, missing};
+use alloy_primitives::B256;
+use x402_chain::address::{Address, Family, TxId};
+use x402_chain::amount::Amount;
+use x402_chain::network;
+use x402_chain::network::{FinalityRule, Network};
+use x402_chain::svm::MEMO_BYTES_MAX;
+use x402_core::error::{Code, Fault};
+use x402_core::verification::answer::Finality;
+use x402_core::verification::claim::{Claim, MAX_AGE_SECONDS_DEFAULT, MAX_AGE_SECONDS_MAX, REFERENCE_BYTES_MAX};
+
+/// The request body, for the documentation; read by [`read`].
+#[cfg(not(target_arch = "wasm32"))]
+#[derive(schemars::JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct VerifyRequest {
+    /// The transaction: `0x` and 64 hex digits on EVM, a base58 signature on Solana.
+    #[schemars(length(min = 32, max = 90))]
+    pub tx_hash: String,
+    /// The chain: our key (`base`) or its CAIP-2 id (`eip155:8453`).
+    #[schemars(length(min = 1, max = 64))]
+    pub chain: String,
+    /// The least that must have arrived, in USDC: a decimal string, or a JSON number without exponent.
+    pub expected_amount: Option<ExpectedAmount>,
+    /// Who must have been paid; default: the tenant's recipient for the chain.
+    pub recipient: Option<String>,
+    /// Who must have paid: only what came from it for certain is judged, and only its transfers are claimed.
+    pub payer: Option<String>,
+    /// The memo that the transaction must carry (Solana only). Where it carries several, or several paid, name the
+    /// payer too.
+    #[schemars(length(min = 1, max = 1232))]
+    pub memo: Option<String>,
+    /// The EIP-3009 nonce that the transaction must have used (EVM only): `0x` and 64 hex digits. Only the transfer
+    /// that it authorized is judged and claimed.
+    #[schemars(regex(pattern = r"^0[xX][0-9a-fA-F]{64}$"))]
+    pub authorization_nonce: Option<String>,
+    /// Your own name for what is paid for; the payment, which is the transfers that are judged, is bound to it.
+    #[schemars(length(min = 1, max = 256))]
+    pub reference: Option<String>,
+    /// How deep the payment must lie; default `confirmed`. `finalized` is an error for chains whose `finality` is
+    /// `null` under `/v1/supported-chains`: nothing establishes there when a block is final.
+    pub finality: Option<Finality>,
+    /// How old the payment may be; default a day.
+    #[schemars(range(min = 1, max = 315_360_000))]
+    pub max_age_seconds: Option<u64>,
+    /// Whether to bind the payment to the reference; default true.
+    pub claim: Option<bool>,
+}
+
+/// An amount of USDC.
+#[cfg(not(target_arch = "wasm32"))]
+#[derive(schemars::JsonSchema)]
+#[schemars(untagged)]
+pub enum ExpectedAmount {
+    /// A decimal string.
+    Text(#[schemars(regex(pattern = r"^[0-9]{1,20}(\.[0-9]{1,6})?$"))] String),
+    /// A JSON number.
+    Number(f64),
+}
+
+/// Reads the body of `POST /v1/verify`.
+///
+/// # Errors
+/// `INVALID_JSON`, `INVALID_CHAIN`, `INVALID_TX_HASH`, `INVALID_AMOUNT`,
+/// `INVALID_REQUEST`; `param` names the member.
+pub fn read(body: &[u8]) -> Result<Claim, Fault> {
+    let mut members = Members::read(body)?;
+    let network = chain(&mut members)?;
+    let tx: String = members.typed("tx_hash", "must be a string")?.ok_or_else(|| missing("tx_hash"))?;
+    let tx = TxId::parse(network.family, tx.trim_ascii()).ok_or_else(|| wrong_hash(network.family))?;
+    let claim = Claim {
+        network,
+        tx,
+        expected: expected(&mut members)?,
+        recipient: address(&mut members, "recipient", network)?,
+        payer: address(&mut members, "payer", network)?,
+        memo: memo(&mut members, network)?,
+        authorization_nonce: nonce(&mut members, network)?,
+        reference: members.text("reference", REFERENCE_BYTES_MAX)?,
+        finality: finality(&mut members, network)?,
+        max_age_s: max_age(&mut members)?,
+        claim: members.typed("claim", "must be true or false")?.unwrap_or(true),
+    };
+    members.done()?;
+    Ok(claim)
+}
+
+fn chain(members: &mut Members) -> Result<&'static Network, Fault> {
+    let name: String = members.typed("chain", "must be a string")?.ok_or_else(|| missing("chain"))?;
+    network::find(&name)
+        .ok_or_else(|| Fault::new(Code::InvalidChain, "no such chain; GET /v1/supported-chains lists them").at("chain"))
+}
+
+fn wrong_hash(family: Family) -> Fault {
+    let shape = match family {
+        Family::Evm => "a transaction hash on this chain is '0x' and 64 hex digits",
+        Family::Svm => "a transaction on this chain is named by its first signature: base58 of 64 bytes",
+    };
+    Fault::new(Code::InvalidTxHash, shape).at("tx_hash")
+}
+
+fn expected(members: &mut Members) -> Result<Option<Amount>, Fault> {
+    let Some(raw) = members.raw("expected_amount") else { return Ok(None) };
+    // A JSON number is read by its text, so that no float ever stands for money.
+    let text = match raw.get().as_bytes().first() {
+        Some(b'"') => serde_json::from_str::<String>(raw.get()).unwrap_or_default(),
+        _ => raw.get().to_owned(),
+    };
+    match Amount::parse_usdc(&text).filter(|amount| !amount.is_zero()) {
+        Some(amount) => Ok(Some(amount)),
+        None => {
+            let rule = "'expected_amount' must be a decimal number of USDC above zero, without exponent, with at most six decimals";
+            Err(Fault::new(Code::InvalidAmount, rule).at("expected_amount"))
+        }
+    }
+}
+
+fn address(members: &mut Members, name: &str, network: &Network) -> Result<Option<Address>, Fault> {
+    let Some(text) = members.typed::<String>(name, "must be a string")? else { return Ok(None) };
+    let rule = match network.family {
+        Family::Evm => "must be '0x' and 40 hex digits, in one case or with a valid checksum, and not zero",
+        Family::Svm => "must be base58 of 32 bytes",
+    };
+    Address::parse(network.family, &text)
+        .filter(|address| !address.is_zero())
+        .map(Some)
+        .ok_or_else(|| invalid(name, rule))
+}
+
+fn memo(members: &mut Members, network: &Network) -> Result<Option<String>, Fault> {
+    let memo: Option<String> = members.typed("memo", "must be a string")?;
+    match (&memo, network.family) {
+        (Some(_), Family::Evm) => Err(invalid("memo", "is for Solana only")),
+        (Some(text), Family::Svm) if text.is_empty() || text.len() > MEMO_BYTES_MAX => {
+            Err(invalid("memo", &format!("must be 1 to {MEMO_BYTES_MAX} bytes")))
+        }
+        (Some(_) | None, _) => Ok(memo),
+    }
+}
+
+fn nonce(members: &mut Members, network: &Network) -> Result<Option<B256>, Fault> {
+    let name = "authorization_nonce";
+    let Some(text) = members.typed::<String>(name, "must be a string")? else { return Ok(None) };
+    if network.family == Family::Svm {
+        return Err(invalid(name, "is for EVM chains only"));
+    }
+    match TxId::parse(Family::Evm, &text) {
+        Some(TxId::Evm(nonce)) => Ok(Some(nonce)),
+        Some(TxId::Svm(_)) | None => Err(invalid(name, "must be '0x' and 64 hex digits")),
+    }
+}
+
+fn finality(members: &mut Members, network: &Network) -> Result<Finality, Fault> {
+    let name = "finality";
+    match members.typed(name, "must be 'confirmed' or 'finalized'")?.unwrap_or(Finality::Confirmed) {
+        Finality::Finalized if network.finality == FinalityRule::Unknown => {
+            let rule = format!("cannot be 'finalized': nothing establishes when a block of '{}' is final", network.key);
+            Err(invalid(name, &rule))
+        }
+        finality @ (Finality::Confirmed | Finality::Finalized) => Ok(finality),
+    }
+}
+
+fn max_age(members: &mut Members) -> Result<u64, Fault> {
+    let name = "max_age_seconds";
+    let rule = format!("must be a whole number from 1 to {MAX_AGE_SECONDS_MAX}");
+    let age = members.typed::<u64>(name, &rule)?.unwrap_or(MAX_AGE_SECONDS_DEFAULT);
+    if (1..=MAX_AGE_SECONDS_MAX).contains(&age) { Ok(age) } else { Err(invalid(name, &rule)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    const HASH: &str = "0xaf0d0052eec2231428c5fbf81523c2ef833a8f02ae080a047c1abce3e2b12e83";
+
+    #[track_caller]
+    fn refused(change: serde_json::Value, code: Code, param: &str) {
+        let mut body = json!({"tx_hash": HASH, "chain": "base"});
+        for (name, value) in change.as_object().expect("an object") {
+            body[name] = value.clone();
+        }
+        let fault = read(body.to_string().as_bytes()).expect_err(&body.to_string());
+        assert_eq!((fault.code, fault.param.as_deref()), (code, Some(param)), "{body}");
+    }
+
+    #[test]
+    fn the_least_request_has_the_documented_defaults() {
+        let claim = read(json!({"tx_hash": HASH, "chain": "eip155:8453"}).to_string().as_bytes()).expect("reads");
+        assert_eq!(claim.network.key, "base");
+        assert_eq!((claim.finality, claim.max_age_s, claim.claim), (Finality::Confirmed, 86_400, true));
+        assert_eq!((claim.expected, claim.recipient, claim.reference), (None, None, None));
+    }
+
+    #[test]
+    fn a_hash_and_an_address_may_begin_with_a_capital_x() {
+        let capital = HASH.replacen("0x", "0X", 1);
+        let payer = format!("0X{}", "AB".repeat(20));
+        let body = json!({"tx_hash": capital, "chain": "base", "payer": payer, "authorization_nonce": capital});
+        let claim = read(body.to_string().as_bytes()).expect("reads");
+        assert_eq!(claim.tx.to_string(), HASH);
+        assert_eq!(claim.payer, Address::parse(Family::Evm, &payer.to_lowercase()));
+        assert_eq!(claim.authorization_nonce.map(|nonce| nonce.to_string()).as_deref(), Some(HASH));
+    }
+
+    #[test]
+    fn an_amount_is_read_by_its_text() {
+        for (text, want) in [("\"1.50\"", 1_500_000), ("1.5", 1_500_000), ("0.000001", 1), ("120", 120_000_000)] {
+            let body = format!(r#"{{"tx_hash":"{HASH}","chain":"base","expected_amount":{text}}}"#);
+            let claim = read(body.as_bytes()).expect("reads");
+            assert_eq!(claim.expected, Some(Amount::atomic(want)), "{text}");
+        }
+        for wrong in ["1e3", "0", "\"0.0\"", "-1", "1.0000001", "\"1e3\"", "\"\"", "true", "[]", "1E400"] {
+            let body = format!(r#"{{"tx_hash":"{HASH}","chain":"base","expected_amount":{wrong}}}"#);
+            let code = read(body.as_bytes()).map_err(|fault| fault.code);
+            assert_eq!(code, Err(Code::InvalidAmount), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn every_wrong_member_is_named() {
+        refused(json!({"chain": "dogecoin"}), Code::InvalidChain, "chain");
+        refused(json!({"chain": 1}), Code::InvalidRequest, "chain");
+        refused(json!({"chain": null}), Code::InvalidRequest, "chain");
+        refused(json!({"tx_hash": "0x12"}), Code::InvalidTxHash, "tx_hash");
+        refused(json!({"tx_hash": HASH, "chain": "solana"}), Code::InvalidTxHash, "tx_hash");
+        refused(json!({"recipient": "0x12"}), Code::InvalidRequest, "recipient");
+        refused(json!({"recipient": format!("0x{}", "0".repeat(40))}), Code::InvalidRequest, "recipient");
+        refused(json!({"payer": []}), Code::InvalidRequest, "payer");
+        refused(json!({"memo": "order-1"}), Code::InvalidRequest, "memo");
+        refused(json!({"authorization_nonce": "0x12"}), Code::InvalidRequest, "authorization_nonce");
+        refused(json!({"reference": ""}), Code::InvalidRequest, "reference");
+        refused(json!({"reference": "x".repeat(257)}), Code::InvalidRequest, "reference");
+        refused(json!({"finality": "safe"}), Code::InvalidRequest, "finality");
+        refused(json!({"chain": "sonic", "finality": "finalized"}), Code::InvalidRequest, "finality");
+        refused(json!({"max_age_seconds": 0}), Code::InvalidRequest, "max_age_seconds");
+        refused(json!({"max_age_seconds": 315_360_001_u64}), Code::InvalidRequest, "max_age_seconds");
+        refused(json!({"max_age_seconds": 1.5}), Code::InvalidRequest, "max_age_seconds");
+        refused(json!({"claim": "yes"}), Code::InvalidRequest, "claim");
+        refused(json!({"expected_amout": "1"}), Code::InvalidRequest, "expected_amout");
+    }
+
+    #[test]
+    fn finality_is_asked_for_only_where_the_chain_establishes_it() {
+        for network in network::NETWORKS.iter().filter(|network| network.family == Family::Evm) {
+            let read = |finality: &str| {
+                read(json!({"tx_hash": HASH, "chain": network.key, "finality": finality}).to_string().as_bytes())
+            };
+            assert!(read("confirmed").is_ok(), "{}", network.key);
+            let is_known = network.finality != FinalityRule::Unknown;
+            assert_eq!(read("finalized").is_ok(), is_known, "{}", network.key);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_json_panics(name in "(tx_hash|chain|expected_amount|recipient|memo|x)", value in "[ -~]{0,40}") {
+            let _ = read(format!(r#"{{"tx_hash":"{HASH}","chain":"base","{name}":{value}}}"#).as_bytes());
+            let _ = read(format!(r#"{{"chain":"solana","{name}":"{value}"}}"#).as_bytes());
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! `GET /v1/whoami`.
+
+use serde::Serialize;
+use std::collections::BTreeMap;
+use x402_chain::network::Environment;
+use x402_chain::time::UnixMillis;
+use x402_core::tenancy::tenant::{Key, Scope, Tenant, TenantStatus};
+use x402_core::tenancy::tier::Tier;
+
+/// The tenant that a key names.
+#[derive(Debug, Serialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+pub struct WhoamiTenant {
+    /// Its id.
+    pub id: String,
+    /// Its name.
+    pub company_name: Option<String>,
+    /// What it pays for.
+    pub tier: Tier,
+    /// Whether it is served.
+    pub status: TenantStatus,
+    /// Where its ledgers live.
+    pub region: Option<String>,
+    /// Its default recipients by chain, in the key's environment.
+    pub recipients: BTreeMap<String, String>,
+}
+
+/// The key itself.
+#[derive(Debug, Serialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+pub struct WhoamiKey {
+    /// Its public name.
+    pub id: String,
+    /// What its owner calls it.
+    pub name: String,
+    /// What it may do.
+    pub scopes: Vec<Scope>,
+    /// When it was made.
+    pub created_at: String,
+    /// When it ends.
+    pub expires_at: Option<String>,
+    /// When it was last used, to the minute.
+    pub last_used_at: Option<String>,
+}
+
+/// The answer to `GET /v1/whoami`.
+#[derive(Debug, Serialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+pub struct Whoami {
+    /// The tenant.
+    pub tenant: WhoamiTenant,
+    /// The key's environment.
+    pub environment: Environment,
+    /// The key.
+    pub api_key: WhoamiKey,
+}
+
+/// Whom a key names.
+#[must_use]
+pub fn whoami(tenant: &Tenant, key: &Key, last_used: Option<UnixMillis>) -> Whoami {
+    let defaults = tenant
+        .recipients
+        .iter()
+        .flat_map(|recipient| recipient.default_for.iter().map(|chain| (chain.clone(), recipient.address.to_string())));
+    Whoami {
+        tenant: WhoamiTenant {
+            id: tenant.id.to_string(),
+            company_name: tenant.company_name.clone(),
+            tier: tenant.tier,
+            status: tenant.status,
+            region: tenant.region.clone(),
+            recipients: defaults.collect(),
+        },
+        environment: tenant.environment,
+        api_key: WhoamiKey {
+            id: key.id.to_string(),
+            name: key.name.clone(),
+            scopes: key.scopes.clone(),
+            created_at: key.created_at.rfc3339(),
+            expires_at: key.expires_at.map(UnixMillis::rfc3339),
+            last_used_at: last_used.map(UnixMillis::rfc3339),
+        },
+    }
+}

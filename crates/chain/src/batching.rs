@@ -1,0 +1,69 @@
+//! Whether a provider is asked in batches. One isolate's view; time is an argument.
+
+use crate::time::UnixMillis;
+
+/// How long a provider that refuses batches is asked singly: a batch that is tried in vain then costs one request
+/// in five minutes.
+const SINGLY_MS: u64 = 300_000;
+
+/// What an isolate knows of one provider.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Batching {
+    singly_until: UnixMillis,
+}
+
+/// What came of a batch that no call of was answered in, and of the same calls made singly.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// Whether the answer was a refusal of the batch itself ([`crate::jsonrpc::Whole::refuses_batch`]).
+    pub refuses_batch: bool,
+    /// Whether the calls were answered when they were made singly.
+    pub served: bool,
+}
+
+impl Batching {
+    /// Whether calls go as a batch now.
+    #[must_use]
+    pub const fn is_on(self, now: UnixMillis) -> bool {
+        self.singly_until.0 <= now.0
+    }
+
+    /// Notes a batch that was not answered. Only a refusal of the batch itself counts, and only where the same
+    /// calls were served singly: what refuses both refuses the calls.
+    pub const fn note(&mut self, refused: Refused, now: UnixMillis) {
+        if refused.refuses_batch && refused.served {
+            self.singly_until = now.plus(SINGLY_MS);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: UnixMillis = UnixMillis(1_000_000);
+
+    fn after(refuses_batch: bool, served: bool) -> Batching {
+        let mut batching = Batching::default();
+        batching.note(Refused { refuses_batch, served }, NOW);
+        batching
+    }
+
+    #[test]
+    fn batches_are_the_rule() {
+        assert!(Batching::default().is_on(UnixMillis(0)));
+    }
+
+    #[test]
+    fn only_a_refused_batch_whose_calls_are_served_singly_turns_batches_off() {
+        assert!(!after(true, true).is_on(NOW));
+        assert!(after(true, false).is_on(NOW) && after(false, true).is_on(NOW) && after(false, false).is_on(NOW));
+    }
+
+    #[test]
+    fn batches_are_tried_again_after_a_while() {
+        let refused = after(true, true);
+        assert!(!refused.is_on(NOW.plus(SINGLY_MS - 1)) && refused.is_on(NOW.plus(SINGLY_MS)));
+        assert!(refused.is_on(UnixMillis(u64::MAX)));
+    }
+}

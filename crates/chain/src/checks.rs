@@ -1,0 +1,50 @@
+//! The rules that a payment was held against, and how each came out.
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+/// One rule and how it came out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+pub struct Check {
+    /// The rule's name.
+    pub name: String,
+    /// How it came out.
+    pub passed: bool,
+    /// One sentence.
+    pub detail: String,
+}
+
+/// Rules and how they came out, written once by who judged and passed on unread.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[serde(transparent)]
+pub struct Checks(#[cfg_attr(not(target_arch = "wasm32"), schemars(with = "Vec<Check>"))] Box<RawValue>);
+
+impl Checks {
+    /// Writes them.
+    #[must_use]
+    pub fn new(checks: &[Check]) -> Self {
+        Self(serde_json::value::to_raw_value(checks).unwrap_or_default())
+    }
+
+    /// None.
+    #[must_use]
+    pub fn none() -> Self {
+        Self::new(&[])
+    }
+
+    /// The JSON list.
+    #[must_use]
+    pub fn json(&self) -> &str {
+        self.0.get()
+    }
+}
+
+impl PartialEq for Checks {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.get() == other.0.get()
+    }
+}
+
+impl Eq for Checks {}

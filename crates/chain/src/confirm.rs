@@ -1,0 +1,306 @@
+//! When a node's refusal counts. A node that is behind the others, or on a fork, reports a balance, a nonce or a
+//! simulation of its own: what another block could change is refused on two nodes' word, or on that of the node
+//! that is as high as the others. What a node allows counts at once.
+
+use crate::evm::tx::Price;
+
+/// What a rule decided on one node's answers.
+pub trait Decided {
+    /// What is refused, and why: two nodes that say the same confirm each other.
+    type Refusal: PartialEq;
+
+    /// The refusal, where it rests on the chain's state; `None`: it is none, or no block can change it.
+    fn refusal(&self) -> Option<Self::Refusal>;
+}
+
+/// A price is no refusal: without one nothing is sent now, and nobody is refused.
+impl Decided for Option<Price> {
+    type Refusal = ();
+
+    fn refusal(&self) -> Option<()> {
+        None
+    }
+}
+
+/// What came of one node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Word<R> {
+    /// It allows it, or refuses it for a reason that no block can change.
+    Plain,
+    /// It refuses it for a reason that another block could change.
+    Refuses(R),
+    /// It gave no usable answer.
+    Failed,
+}
+
+/// The newest block of a node when it gave its answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Height {
+    /// It was not asked for it in that round.
+    NotAsked,
+    /// It was asked, and did not say.
+    Unknown,
+    /// This one, or a later one.
+    At(u64),
+}
+
+impl Height {
+    const fn block(self) -> Option<u64> {
+        match self {
+            Self::At(block) => Some(block),
+            Self::NotAsked | Self::Unknown => None,
+        }
+    }
+}
+
+/// One node's answer, the last that it gave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Answer<R> {
+    /// What came of it.
+    pub word: Word<R>,
+    /// Its newest block at that time.
+    pub height: Height,
+}
+
+/// Why an answer counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Basis {
+    /// It is no refusal, or one that no block can change.
+    Plain,
+    /// A refusal by the only provider that is configured.
+    Single,
+    /// A refusal that another node shares, or by the highest of those that said how high they are.
+    Confirmed,
+    /// A refusal that nothing confirms: it is not final.
+    Unconfirmed,
+}
+
+/// What to do next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Ask the next provider, where another refuses it with its height in the same round.
+    Ask,
+    /// Ask the provider at this place once more, with its height in the same round.
+    Again(usize),
+    /// The answer at this place counts.
+    Settled(usize, Basis),
+    /// No provider gave a usable answer.
+    Unavailable,
+}
+
+/// Decides on the answers so far, in the order in which the providers were asked. `configured` counts all providers
+/// of the chain; `in_time` says whether there is time to ask.
+#[must_use]
+pub fn weigh<R: PartialEq>(answers: &[Answer<R>], configured: usize, in_time: bool) -> Next {
+    let is_left = in_time && answers.len() < configured;
+    let allowing = answers.iter().position(|answer| answer.word == Word::Plain);
+    let refusing: Vec<(usize, &Answer<R>)> =
+        answers.iter().enumerate().filter(|(_, answer)| matches!(answer.word, Word::Refuses(_))).collect();
+    let Some((first, _)) = refusing.first().copied() else {
+        return match allowing {
+            Some(place) => Next::Settled(place, Basis::Plain),
+            None if is_left => Next::Ask,
+            None => Next::Unavailable,
+        };
+    };
+    if configured <= 1 {
+        return Next::Settled(first, Basis::Single);
+    }
+    if allowing.is_none() {
+        let shared = |(place, answer): &(usize, &Answer<R>)| {
+            refusing.iter().any(|(other, theirs)| other != place && theirs.word == answer.word)
+        };
+        if let Some((place, _)) = refusing.iter().copied().find(shared) {
+            return Next::Settled(place, Basis::Confirmed);
+        }
+        if is_left {
+            return Next::Ask;
+        }
+    }
+    by_height(answers, &refusing, allowing, in_time).unwrap_or(match allowing {
+        Some(place) => Next::Settled(place, Basis::Plain),
+        None => Next::Settled(first, Basis::Unconfirmed),
+    })
+}
+
+/// Where nodes differ, or one alone has answered: a refusal by a node that is as high as all the others counts.
+/// `None` where there is none, or no other node says how high it is.
+fn by_height<R: PartialEq>(
+    answers: &[Answer<R>],
+    refusing: &[(usize, &Answer<R>)],
+    allowing: Option<usize>,
+    in_time: bool,
+) -> Option<Next> {
+    let above = |own: usize| {
+        let others = answers.iter().enumerate().filter(|(place, _)| *place != own);
+        match allowing.and_then(|place| answers.get(place)) {
+            // What is allowed gives way to a refusal from as high up only.
+            Some(allows) => allows.height.block(),
+            None => others.filter_map(|(_, answer)| answer.height.block()).max(),
+        }
+    };
+    let unasked = refusing.iter().find(|(place, answer)| answer.height == Height::NotAsked && above(*place).is_some());
+    if let Some((place, _)) = unasked.filter(|_| in_time) {
+        return Some(Next::Again(*place));
+    }
+    let highest = refusing.iter().filter_map(|(place, answer)| Some((*place, answer.height.block()?)));
+    // Of two that are equally high the first, which is the operator's choice.
+    let (place, block) = highest.reduce(|best, next| if next.1 > best.1 { next } else { best })?;
+    (block >= above(place)?).then_some(Next::Settled(place, Basis::Confirmed))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const PLAIN: Word<u8> = Word::Plain;
+    const NO: Word<u8> = Word::Refuses(1);
+    const OTHER: Word<u8> = Word::Refuses(2);
+    const FAILED: Word<u8> = Word::Failed;
+
+    const fn unasked(word: Word<u8>) -> Answer<u8> {
+        Answer { word, height: Height::NotAsked }
+    }
+
+    const fn at(word: Word<u8>, block: u64) -> Answer<u8> {
+        Answer { word, height: Height::At(block) }
+    }
+
+    const fn mute(word: Word<u8>) -> Answer<u8> {
+        Answer { word, height: Height::Unknown }
+    }
+
+    #[track_caller]
+    fn check(configured: usize, answers: &[Answer<u8>], want: Next) {
+        assert_eq!(weigh(answers, configured, true), want, "{answers:?}");
+    }
+
+    #[test]
+    fn what_a_node_allows_counts_at_once() {
+        for configured in 1..4 {
+            check(configured, &[], Next::Ask);
+            check(configured, &[unasked(PLAIN)], Next::Settled(0, Basis::Plain));
+        }
+        check(2, &[unasked(FAILED), unasked(PLAIN)], Next::Settled(1, Basis::Plain));
+        check(2, &[unasked(FAILED)], Next::Ask);
+        check(1, &[unasked(FAILED)], Next::Unavailable);
+    }
+
+    #[test]
+    fn the_only_provider_is_believed() {
+        check(1, &[unasked(NO)], Next::Settled(0, Basis::Single));
+    }
+
+    #[test]
+    fn a_refusal_counts_when_a_second_node_shares_it() {
+        check(2, &[unasked(NO)], Next::Ask);
+        check(2, &[unasked(NO), at(NO, 9)], Next::Settled(0, Basis::Confirmed));
+        check(3, &[unasked(NO), at(OTHER, 9)], Next::Ask);
+        check(3, &[unasked(NO), at(OTHER, 9), at(OTHER, 9)], Next::Settled(1, Basis::Confirmed));
+        check(3, &[unasked(FAILED), unasked(NO), at(NO, 9)], Next::Settled(1, Basis::Confirmed));
+    }
+
+    #[test]
+    fn a_node_that_is_behind_refuses_nobody() {
+        check(2, &[unasked(NO), at(PLAIN, 9)], Next::Again(0));
+        check(2, &[at(NO, 6), at(PLAIN, 9)], Next::Settled(1, Basis::Plain));
+        // It has come up to the others meanwhile.
+        check(2, &[at(PLAIN, 9), at(PLAIN, 9)], Next::Settled(0, Basis::Plain));
+        check(2, &[at(NO, 9), at(PLAIN, 9)], Next::Settled(0, Basis::Confirmed));
+        // The other is behind: what it allows may be over.
+        check(2, &[at(NO, 9), at(PLAIN, 6)], Next::Settled(0, Basis::Confirmed));
+        check(2, &[mute(NO), at(PLAIN, 9)], Next::Settled(1, Basis::Plain));
+        check(2, &[unasked(NO), mute(PLAIN)], Next::Settled(1, Basis::Plain));
+    }
+
+    #[test]
+    fn a_refusal_that_nothing_confirms_is_not_final() {
+        check(2, &[unasked(NO), mute(FAILED)], Next::Settled(0, Basis::Unconfirmed));
+        check(3, &[unasked(NO), mute(FAILED)], Next::Ask);
+        check(3, &[unasked(NO), mute(FAILED), mute(FAILED)], Next::Settled(0, Basis::Unconfirmed));
+        // The second says how high it is, and nothing else.
+        check(2, &[unasked(NO), at(FAILED, 9)], Next::Again(0));
+        check(2, &[at(NO, 9), at(FAILED, 9)], Next::Settled(0, Basis::Confirmed));
+        check(2, &[at(NO, 8), at(FAILED, 9)], Next::Settled(0, Basis::Unconfirmed));
+        check(2, &[mute(NO), at(FAILED, 9)], Next::Settled(0, Basis::Unconfirmed));
+    }
+
+    #[test]
+    fn of_two_reasons_the_higher_node_names_the_one() {
+        check(2, &[unasked(NO), at(OTHER, 9)], Next::Again(0));
+        check(2, &[at(NO, 6), at(OTHER, 9)], Next::Settled(1, Basis::Confirmed));
+        check(2, &[at(NO, 9), at(OTHER, 9)], Next::Settled(0, Basis::Confirmed));
+    }
+
+    #[test]
+    fn without_time_nobody_is_asked() {
+        assert_eq!(weigh(&[unasked(NO)], 3, false), Next::Settled(0, Basis::Unconfirmed));
+        assert_eq!(weigh(&[unasked(NO), at(PLAIN, 9)], 2, false), Next::Settled(1, Basis::Plain));
+        assert_eq!(weigh::<u8>(&[], 3, false), Next::Unavailable);
+    }
+
+    fn answer() -> impl Strategy<Value = Answer<u8>> {
+        let word = prop_oneof![Just(PLAIN), Just(NO), Just(OTHER), Just(FAILED)];
+        let height = prop_oneof![Just(Height::NotAsked), Just(Height::Unknown), (5_u64..8).prop_map(Height::At)];
+        (word, height).prop_map(|(word, height)| Answer { word, height })
+    }
+
+    proptest! {
+        #[test]
+        fn a_refusal_is_final_on_two_words_or_from_the_highest_node(
+            answers in proptest::collection::vec(answer(), 0..5), more in 0_usize..3, in_time in any::<bool>(),
+        ) {
+            let configured = answers.len().saturating_add(more);
+            let refuses = |answer: &Answer<u8>| matches!(answer.word, Word::Refuses(_));
+            match weigh(&answers, configured, in_time) {
+                Next::Ask => prop_assert!(in_time && more > 0 && !answers.iter().any(|answer| answer.word == PLAIN)),
+                Next::Again(place) => {
+                    prop_assert!(in_time && refuses(&answers[place]) && answers[place].height == Height::NotAsked);
+                }
+                Next::Unavailable => prop_assert!(answers.iter().all(|answer| answer.word == FAILED)),
+                Next::Settled(place, basis) => {
+                    let own = answers[place];
+                    let others = || answers.iter().enumerate().filter(|(other, _)| *other != place).map(|(_, one)| one);
+                    let allows = answers.iter().find(|answer| answer.word == PLAIN);
+                    match basis {
+                        Basis::Plain => prop_assert!(own.word == PLAIN),
+                        Basis::Single => prop_assert!(refuses(&own) && configured == 1),
+                        Basis::Unconfirmed => {
+                            prop_assert!(refuses(&own) && allows.is_none());
+                            prop_assert!(!others().any(|one| one.word == own.word));
+                            prop_assert!(!in_time || more == 0);
+                        }
+                        Basis::Confirmed => {
+                            let shared = allows.is_none() && others().any(|one| one.word == own.word);
+                            let top = match allows {
+                                Some(allows) => allows.height.block(),
+                                None => others().filter_map(|one| one.height.block()).max(),
+                            };
+                            let highest = own.height.block().zip(top).is_some_and(|(own, top)| own >= top);
+                            prop_assert!(refuses(&own) && configured > 1 && (shared || highest));
+                        }
+                    }
+                }
+            }
+        }
+
+        #[test]
+        fn the_asking_ends(replies in proptest::collection::vec((answer(), answer()), 1..5)) {
+            let (mut answers, mut steps) = (Vec::new(), 0_usize);
+            loop {
+                steps = steps.saturating_add(1);
+                prop_assert!(steps <= replies.len().saturating_mul(2).saturating_add(1));
+                match weigh(&answers, replies.len(), true) {
+                    Next::Ask => answers.push(replies[answers.len()].0),
+                    Next::Again(place) => {
+                        let again = replies[place].1;
+                        let height = if again.height == Height::NotAsked { Height::Unknown } else { again.height };
+                        answers[place] = Answer { height, ..again };
+                    }
+                    Next::Settled(..) | Next::Unavailable => break,
+                }
+            }
+        }
+    }
+}

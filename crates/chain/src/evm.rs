@@ -1,0 +1,301 @@
+//! EVM: what a transaction's receipt tells, by the rules of CHAINS section 1.
+//!
+//! Only `Transfer` logs of the registered contract count (rows 7 to 12, 16 to
+//! 19); calldata, `to` and gas are never read (rows 16, 17, 29). Two rounds:
+//! the receipt with the head and the finality tag, then the canonical block at
+//! the receipt's height; of a receipt that is too large to be read, the
+//! contract's events in its block (row 31). Who was paid, and whether it is enough, is not decided
+//! here.
+
+pub mod abi;
+mod block;
+pub(crate) mod eip3009;
+mod log;
+pub mod memory;
+mod quantity;
+pub(super) mod question;
+mod receipt;
+pub mod tx;
+pub mod used;
+
+use crate::address::{Address, TxId};
+use crate::facts::{Call, ErrorClass, Facts, Reply, Unknown};
+use crate::network::{FinalityRule, Network};
+use crate::time::UnixSeconds;
+use crate::trace::PARTIES_MAX;
+use crate::trace::{Block, CodeKind, Depth, Found, Mined, Party, PartyFacts, Trace, Transfer};
+use alloy_primitives::B256;
+use log::Movements;
+use receipt::{Receipt, Status};
+use serde_json::value::RawValue;
+
+/// Seconds that a block may lie ahead of our clock: 15 minutes, as far as
+/// consensus clients and clocks drift apart at worst. Beyond it the node, not
+/// the payer, is wrong (CHAINS 1.3 row 34).
+const FUTURE_S_MAX: u64 = 900;
+
+/// What a failed transaction's trace says (row 5).
+const REVERTED: &str = "reverted";
+
+/// A delegation designator: `0xef0100` and the 20 bytes of the delegate (EIP-7702).
+const DELEGATION: &str = "0xef0100";
+
+/// Reads one transaction.
+///
+/// # Errors
+/// [`Unknown::Missing`] with the calls of the next round (two rounds, three
+/// where the receipt is too large to be read);
+/// [`Unknown::Malformed`] names the hazard where the node's answer is not
+/// evidence: `wrong_chain`, `node_error`, `malformed_quantity`,
+/// `malformed_receipt`, `malformed_log`, `malformed_block`,
+/// `malformed_transaction`, `receipt_of_another_transaction`,
+/// `receipt_without_status`, `receipt_without_sender`, `receipt_not_canonical`,
+/// `log_of_another_transaction`, `log_of_another_block`, `duplicate_log`,
+/// `block_of_another_height`, `block_time_in_the_future`,
+/// `transaction_of_another_hash`, `receipt_without_transaction`, `transaction_of_another_family`.
+pub fn trace(network: &Network, tx: &TxId, facts: &Facts, now: UnixSeconds) -> Result<Trace, Unknown> {
+    let TxId::Evm(hash) = *tx else {
+        return Err(Unknown::nonsense("transaction_of_another_family"));
+    };
+    let found = found(network, hash, facts, now)?;
+    Ok(Trace { tx: *tx, found })
+}
+
+fn found(network: &Network, hash: B256, facts: &Facts, now: UnixSeconds) -> Result<Found, Unknown> {
+    let first = FirstRound::of(network, hash, facts)?;
+    // Row 35: the node must be of the chain that was asked for.
+    let chain_id = quantity::number(&quantity::text(value(first.chain_id, "eth_chainId")?)?)?;
+    if network.chain_id != Some(chain_id) {
+        return Err(Unknown::nonsense_about("wrong_chain", chain_id));
+    }
+    let receipt = match first.receipt {
+        Reply::Error(error) if error.class == ErrorClass::TooLarge => match of_events(network, hash, facts)? {
+            Some(receipt) => receipt,
+            None => return Ok(Found::Pending),
+        },
+        told @ (Reply::Value(_) | Reply::Error(_)) => match receipt::read(value(told, "eth_getTransactionReceipt")?)? {
+            Some(receipt) => receipt,
+            None => return without_receipt(hash, facts),
+        },
+    };
+    // Row 3: a proxy's cache may answer with another transaction's receipt.
+    if receipt.hash != hash {
+        return Err(Unknown::nonsense_about("receipt_of_another_transaction", receipt.hash));
+    }
+    let head = quantity::number(&quantity::text(value(first.head, "eth_blockNumber")?)?)?;
+    // Row 4: old nodes hand out receipts of transactions that are in no block.
+    let Some((number, block_hash)) = receipt.block else {
+        return Ok(Found::Pending);
+    };
+    // Row 26: preconfirmed, or told by a backend that is ahead of the others.
+    if head < number {
+        return Ok(Found::Pending);
+    }
+    let status = receipt.status()?;
+    let finalized = first.finalized()?;
+    let block = canonical(number, block_hash, facts, now)?;
+    let (failure, movements) = match status {
+        Status::Executed => (None, log::movements(network, &receipt)?),
+        // Row 5: a reverted transaction has no logs; what a node lists is not read.
+        Status::Reverted => (Some(REVERTED.to_owned()), Movements::default()),
+    };
+    Ok(Found::Mined(Box::new(Mined {
+        failure,
+        block,
+        head,
+        depth: depth(network, number, head, finalized),
+        finality_unknown: network.finality == FinalityRule::Tag && finalized.is_none(),
+        submitter: receipt.from,
+        transfers: movements.transfers,
+        foreign: movements.foreign,
+        zero: movements.zero,
+        confidential: Vec::new(),
+        memos: Vec::new(),
+        authorizations: movements.authorizations,
+    })))
+}
+
+/// The answers of the first round.
+struct FirstRound<'a> {
+    chain_id: &'a Reply,
+    receipt: &'a Reply,
+    head: &'a Reply,
+    /// `None` where the chain's finality is not told by the tag.
+    finalized: Option<&'a Reply>,
+}
+
+impl<'a> FirstRound<'a> {
+    fn of(network: &Network, hash: B256, facts: &'a Facts) -> Result<Self, Unknown> {
+        let (receipt, head, chain_id) = (question::receipt(hash), question::head(), question::chain_id());
+        match network.finality {
+            FinalityRule::Tag => {
+                let [receipt, head, chain_id, tag] = facts.all(&[receipt, head, chain_id, question::finalized()])?;
+                Ok(Self { chain_id, receipt, head, finalized: Some(tag) })
+            }
+            FinalityRule::Instant | FinalityRule::Unknown => {
+                let [receipt, head, chain_id] = facts.all(&[receipt, head, chain_id])?;
+                Ok(Self { chain_id, receipt, head, finalized: None })
+            }
+        }
+    }
+
+    /// The height that the tag names. A node that does not know the tag answers
+    /// with an error or `null` (CHAINS 1.4): the counts stand in for it, unless another node knows.
+    fn finalized(&self) -> Result<Option<u64>, Unknown> {
+        match self.finalized {
+            None | Some(Reply::Error(_)) => Ok(None),
+            Some(Reply::Value(value)) => Ok(block::read(value)?.map(|block| block.number)),
+        }
+    }
+}
+
+/// The block at a height, which must be the receipt's (row 25).
+fn canonical(number: u64, hash: B256, facts: &Facts, now: UnixSeconds) -> Result<Block, Unknown> {
+    let [reply] = facts.all(&[question::block_at(number)])?;
+    let Some(block) = block::read(value(reply, "eth_getBlockByNumber")?)? else {
+        return Err(Unknown::nonsense_about("receipt_not_canonical", "no block at its height"));
+    };
+    if block.number != number {
+        return Err(Unknown::nonsense_about("block_of_another_height", block.number));
+    }
+    if block.hash != hash {
+        return Err(Unknown::nonsense_about("receipt_not_canonical", block.hash));
+    }
+    if block.time.since(now) > FUTURE_S_MAX {
+        return Err(Unknown::nonsense_about("block_time_in_the_future", block.time.0));
+    }
+    Ok(Block { number, hash: Some(format!("0x{}", hex::encode(hash))), time: Some(block.time) })
+}
+
+/// Row 2: without a receipt, whether the node knows the transaction at all. One
+/// that it has in a block, but has no receipt for yet, is as good as pending.
+fn without_receipt(hash: B256, facts: &Facts) -> Result<Found, Unknown> {
+    let [reply] = facts.all(&[question::transaction(hash)])?;
+    match receipt::transaction(value(reply, "eth_getTransactionByHash")?)? {
+        None => Ok(Found::Unknown),
+        Some(known) if known.hash == hash => Ok(Found::Pending),
+        Some(other) => Err(Unknown::nonsense_about("transaction_of_another_hash", other.hash)),
+    }
+}
+
+/// Row 31: of a receipt that is too large to be read, the registered contract's
+/// events in its block; `None` where the transaction is in no block. Other
+/// tokens are not seen then, so a bridged one is not named.
+fn of_events<'a>(network: &Network, hash: B256, facts: &'a Facts) -> Result<Option<Receipt<'a>>, Unknown> {
+    let Address::Evm(asset) = network.asset.address else {
+        return Err(Unknown::nonsense("transaction_of_another_family"));
+    };
+    let [reply] = facts.all(&[question::transaction(hash)])?;
+    let Some(known) = receipt::transaction(value(reply, "eth_getTransactionByHash")?)? else {
+        return Err(Unknown::nonsense("receipt_without_transaction"));
+    };
+    if known.hash != hash {
+        return Err(Unknown::nonsense_about("transaction_of_another_hash", known.hash));
+    }
+    let Some((number, block)) = known.block else { return Ok(None) };
+    let [events, _] = facts.all(&[question::events(block, asset), question::block_at(number)])?;
+    Ok(Some(Receipt::of_logs(&known, value(events, "eth_getLogs")?)))
+}
+
+/// CHAINS 1.4, for a block that is canonical and not above the head.
+fn depth(network: &Network, number: u64, head: u64, finalized: Option<u64>) -> Depth {
+    let confirmations = head.saturating_sub(number).saturating_add(1);
+    let by_count = if confirmations >= network.confirmations { Depth::Confirmed } else { Depth::Seen };
+    match network.finality {
+        FinalityRule::Instant => Depth::Finalized,
+        FinalityRule::Tag if finalized.is_some_and(|height| number <= height) => Depth::Finalized,
+        FinalityRule::Tag | FinalityRule::Unknown => by_count,
+    }
+}
+
+/// An answer that a rule cannot do without.
+fn value<'a>(reply: &'a Reply, method: &'static str) -> Result<&'a RawValue, Unknown> {
+    match reply {
+        Reply::Value(value) => Ok(value),
+        Reply::Error(error) => {
+            Err(Unknown::nonsense_about("node_error", format_args!("{method}: {:?}: {}", error.class, error.message)))
+        }
+    }
+}
+
+/// Both ends of the registered asset's transfers: `first` before all, then who
+/// dealt with it, then the rest in the order of the chain; never the zero
+/// address. Empty where no receipt is known.
+#[must_use]
+pub fn parties(network: &Network, tx: &TxId, facts: &Facts, first: Option<&Address>) -> Vec<Party> {
+    let TxId::Evm(hash) = *tx else {
+        return Vec::new();
+    };
+    let transfers = match facts.get(&question::receipt(hash)) {
+        Some(Reply::Value(value)) => match receipt::read(value) {
+            Ok(Some(receipt)) => transfers(network, hash, &receipt),
+            Ok(None) | Err(_) => Vec::new(),
+        },
+        Some(Reply::Error(_)) | None => Vec::new(),
+    };
+    let deals_with_first =
+        |ends: &[Option<Address>; 2]| first.is_some() && ends.iter().any(|end| end.as_ref() == first);
+    let ends = transfers.iter().map(|transfer| [transfer.from, transfer.to]);
+    let (near, far): (Vec<_>, Vec<_>) = ends.partition(deals_with_first);
+    let head = if near.is_empty() { None } else { first.copied() };
+    let mut parties: Vec<Party> = Vec::new();
+    for address in head.into_iter().chain(near.into_iter().chain(far).flatten().flatten()) {
+        if parties.len() == PARTIES_MAX {
+            break;
+        }
+        if !address.is_zero() && !parties.iter().any(|party| party.address == address) {
+            parties.push(Party { address, account: None });
+        }
+    }
+    parties
+}
+
+fn transfers(network: &Network, hash: B256, receipt: &Receipt<'_>) -> Vec<Transfer> {
+    if receipt.hash != hash || receipt.status() != Ok(Status::Executed) {
+        return Vec::new();
+    }
+    log::movements(network, receipt).map(|movements| movements.transfers).unwrap_or_default()
+}
+
+/// The party's code, and what the token's `isBlacklisted` says of it.
+#[must_use]
+pub fn party_calls(network: &Network, party: &Party) -> Vec<Call> {
+    match (party.address, network.asset.address) {
+        (Address::Evm(party), Address::Evm(asset)) => {
+            vec![question::code(party), question::blacklisted(asset, party)]
+        }
+        (Address::Svm(_), _) | (_, Address::Svm(_)) => Vec::new(),
+    }
+}
+
+/// What the answers say; a revert, an error or an answer of another shape says nothing.
+#[must_use]
+pub fn read_party(network: &Network, party: &Party, facts: &Facts) -> PartyFacts {
+    let (Address::Evm(party), Address::Evm(asset)) = (party.address, network.asset.address) else {
+        return PartyFacts::default();
+    };
+    PartyFacts {
+        blocked: said(facts, &question::blacklisted(asset, party)).and_then(|text| abi::boolean(&text)),
+        code: said(facts, &question::code(party)).and_then(|text| code_kind(&text)),
+    }
+}
+
+/// The text that a call was answered with.
+pub(crate) fn said(facts: &Facts, call: &Call) -> Option<String> {
+    match facts.get(call)? {
+        Reply::Value(value) => quantity::text(value).ok().map(Into::into),
+        Reply::Error(_) => None,
+    }
+}
+
+pub(crate) fn code_kind(code: &str) -> Option<CodeKind> {
+    let bytes = quantity::bytes(code)?;
+    Some(match bytes.len() {
+        0 => CodeKind::None,
+        23 if code.starts_with(DELEGATION) => CodeKind::Delegated,
+        _ => CodeKind::Contract,
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,46 @@
+//! A block's header as nodes tell it; only what names and dates it.
+
+use super::quantity;
+use crate::facts::Unknown;
+use crate::time::UnixSeconds;
+use alloy_primitives::B256;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+/// A block.
+pub(super) struct Header {
+    /// Its height.
+    pub(super) number: u64,
+    /// Its hash.
+    pub(super) hash: B256,
+    /// When it was made.
+    pub(super) time: UnixSeconds,
+}
+
+#[derive(Deserialize)]
+struct Wire<'a> {
+    #[serde(borrow)]
+    number: &'a str,
+    hash: &'a str,
+    timestamp: &'a str,
+}
+
+/// Reads a block; `None` where the node has none.
+///
+/// # Errors
+/// `malformed_block`, `malformed_quantity`.
+pub(super) fn read(value: &RawValue) -> Result<Option<Header>, Unknown> {
+    let wire: Option<Wire<'_>> = serde_json::from_str(value.get()).map_err(|error| malformed(&error.to_string()))?;
+    let Some(wire) = wire else {
+        return Ok(None);
+    };
+    Ok(Some(Header {
+        number: quantity::number(wire.number)?,
+        hash: quantity::hash(wire.hash).ok_or_else(|| malformed(wire.hash))?,
+        time: UnixSeconds(quantity::number(wire.timestamp)?),
+    }))
+}
+
+fn malformed(what: &str) -> Unknown {
+    Unknown::nonsense_about("malformed_block", quantity::words(what))
+}

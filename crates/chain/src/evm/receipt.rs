@@ -1,0 +1,158 @@
+//! A receipt as nodes tell it, without its logs. Fields that no rule uses are
+//! not looked at: nodes differ in them (CHAINS 1.2).
+
+use super::quantity;
+use crate::address::Address;
+use crate::facts::Unknown;
+use alloy_primitives::B256;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+/// Whether a mined transaction was executed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Status {
+    /// `0x1`.
+    Executed,
+    /// `0x0`.
+    Reverted,
+}
+
+/// A receipt.
+pub(super) struct Receipt<'a> {
+    /// Whose it is.
+    pub(super) hash: B256,
+    /// The block's height and hash; `None` where it is in none.
+    pub(super) block: Option<(u64, B256)>,
+    /// Who sent the transaction.
+    pub(super) from: Option<Address>,
+    /// The list of logs, not looked into yet.
+    pub(super) logs: &'a RawValue,
+    /// Whether the list is of the whole block, so that others' logs are passed over.
+    pub(super) of_block: bool,
+    status: Option<&'a str>,
+}
+
+impl<'a> Receipt<'a> {
+    /// What takes the place of a receipt that is too large to be read (row 31):
+    /// it has logs, and only an executed transaction has any.
+    pub(super) const fn of_logs(transaction: &Transaction, logs: &'a RawValue) -> Self {
+        let Transaction { hash, block, from } = *transaction;
+        Self { hash, block, from, logs, of_block: true, status: Some("0x1") }
+    }
+
+    /// Whether the transaction was executed.
+    ///
+    /// # Errors
+    /// `receipt_without_status` before Byzantium (row 6: USDC is younger, so it
+    /// is not an answer); `malformed_quantity` for any other number.
+    pub(super) fn status(&self) -> Result<Status, Unknown> {
+        match self.status {
+            None => Err(Unknown::nonsense("receipt_without_status")),
+            Some("0x1") => Ok(Status::Executed),
+            Some("0x0") => Ok(Status::Reverted),
+            Some(other) => Err(Unknown::nonsense_about("malformed_quantity", quantity::words(other))),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Wire<'a> {
+    #[serde(borrow)]
+    transaction_hash: &'a str,
+    #[serde(borrow)]
+    block_hash: Option<&'a str>,
+    #[serde(borrow)]
+    block_number: Option<&'a str>,
+    #[serde(borrow)]
+    status: Option<&'a str>,
+    #[serde(borrow)]
+    from: Option<&'a str>,
+    #[serde(borrow)]
+    logs: &'a RawValue,
+}
+
+/// Reads a receipt; `None` where the node has none.
+///
+/// # Errors
+/// `malformed_receipt`, `malformed_quantity`.
+pub(super) fn read(value: &RawValue) -> Result<Option<Receipt<'_>>, Unknown> {
+    let wire: Option<Wire<'_>> = serde_json::from_str(value.get()).map_err(|error| malformed(&error.to_string()))?;
+    let Some(wire) = wire else {
+        return Ok(None);
+    };
+    let hash = |text: &str| quantity::hash(text).ok_or_else(|| malformed(text));
+    let block = place(wire.block_number, wire.block_hash, malformed)?;
+    let from = sender(wire.from, malformed)?;
+    Ok(Some(Receipt {
+        hash: hash(wire.transaction_hash)?,
+        block,
+        from,
+        logs: wire.logs,
+        of_block: false,
+        status: wire.status,
+    }))
+}
+
+/// A transaction as its own object tells it.
+pub(super) struct Transaction {
+    /// Its hash.
+    pub(super) hash: B256,
+    /// The block's height and hash; `None` where it is in none.
+    pub(super) block: Option<(u64, B256)>,
+    /// Who sent it.
+    pub(super) from: Option<Address>,
+}
+
+/// Reads a transaction object; `None` where the node has none.
+///
+/// # Errors
+/// `malformed_transaction`, `malformed_quantity`.
+pub(super) fn transaction(value: &RawValue) -> Result<Option<Transaction>, Unknown> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Wire<'a> {
+        #[serde(borrow)]
+        hash: &'a str,
+        #[serde(borrow)]
+        block_hash: Option<&'a str>,
+        #[serde(borrow)]
+        block_number: Option<&'a str>,
+        #[serde(borrow)]
+        from: Option<&'a str>,
+    }
+    let malformed = |what: &str| Unknown::nonsense_about("malformed_transaction", quantity::words(what));
+    let wire: Option<Wire<'_>> = serde_json::from_str(value.get()).map_err(|error| malformed(&error.to_string()))?;
+    let Some(wire) = wire else {
+        return Ok(None);
+    };
+    Ok(Some(Transaction {
+        hash: quantity::hash(wire.hash).ok_or_else(|| malformed(wire.hash))?,
+        block: place(wire.block_number, wire.block_hash, malformed)?,
+        from: sender(wire.from, malformed)?,
+    }))
+}
+
+fn place(
+    number: Option<&str>,
+    hash: Option<&str>,
+    malformed: impl Fn(&str) -> Unknown,
+) -> Result<Option<(u64, B256)>, Unknown> {
+    match (number, hash) {
+        (Some(number), Some(hash)) => {
+            Ok(Some((quantity::number(number)?, quantity::hash(hash).ok_or_else(|| malformed(hash))?)))
+        }
+        (None, _) | (_, None) => Ok(None),
+    }
+}
+
+fn sender(from: Option<&str>, malformed: impl Fn(&str) -> Unknown) -> Result<Option<Address>, Unknown> {
+    match from {
+        None => Ok(None),
+        Some(text) => Ok(Some(Address::Evm(quantity::address(text).ok_or_else(|| malformed(text))?))),
+    }
+}
+
+fn malformed(what: &str) -> Unknown {
+    Unknown::nonsense_about("malformed_receipt", quantity::words(what))
+}

@@ -1,0 +1,439 @@
+//! Transactions of our own: what they may cost, their signature and the bytes
+//! that are sent.
+
+use super::{abi, eip3009, quantity, question, said};
+use crate::address::TxId;
+use crate::amount::Amount;
+use crate::facts::{Call, ErrorClass, Facts, Reply, Unknown};
+use crate::network::{Fees, Gas, Network};
+use crate::signer::EvmSigner;
+use alloy_consensus::{SignableTransaction, TxEip1559, TxLegacy};
+use alloy_eips::eip2718::Encodable2718;
+use alloy_primitives::{Address, B256, Bytes, TxKind, U256, keccak256};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+/// The least tip, wei: some chains take none, and a node's own minimum is seldom above.
+const TIP_WEI_MIN: u128 = 1_000_000;
+/// How many times its first price a transaction may come to cost while the market rises.
+const WORST_FACTOR: u128 = 8;
+/// What a transfer of the coin takes on most chains.
+pub const TRANSFER_GAS: u64 = 21_000;
+
+/// What a unit of gas may cost, wei.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Price {
+    /// The most in all; the only number of a legacy transaction.
+    pub max_wei: u128,
+    /// Of it, the most for the block's maker.
+    pub tip_wei: u128,
+}
+
+impl Price {
+    /// A price that a node takes in place of this one: an eighth more, within the cap.
+    #[must_use]
+    pub fn bumped(self, cap_wei: u128) -> Option<Self> {
+        let more = |wei: u128| wei.saturating_add(wei.div_ceil(8)).saturating_add(1);
+        let bumped = Self { max_wei: more(self.max_wei), tip_wei: more(self.tip_wei) };
+        (bumped.max_wei <= cap_wei).then_some(bumped)
+    }
+}
+
+/// What a transaction does.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Message {
+    /// The contract.
+    pub to: Address,
+    /// The call.
+    pub data: Bytes,
+    /// The most gas it may use.
+    pub gas_limit: u64,
+}
+
+/// A signed transaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Signed {
+    /// What is sent, hex.
+    pub raw: String,
+    /// Its hash.
+    pub hash: B256,
+}
+
+/// Signs; the same arguments give the same bytes. `None` where the chain has no id or is only verified.
+#[must_use]
+pub fn sign(network: &Network, signer: &EvmSigner, nonce: u64, message: &Message, price: Price) -> Option<Signed> {
+    let chain_id = network.chain_id?;
+    let (to, input, gas_limit) = (TxKind::Call(message.to), message.data.clone(), message.gas_limit);
+    match network.settle?.gas()?.fees {
+        Fees::Eip1559 => signed(
+            TxEip1559 {
+                chain_id,
+                nonce,
+                gas_limit,
+                max_fee_per_gas: price.max_wei,
+                max_priority_fee_per_gas: price.tip_wei.min(price.max_wei),
+                to,
+                input,
+                ..TxEip1559::default()
+            },
+            signer,
+        ),
+        Fees::Legacy => signed(
+            TxLegacy {
+                chain_id: Some(chain_id),
+                nonce,
+                gas_limit,
+                gas_price: price.max_wei,
+                to,
+                input,
+                ..TxLegacy::default()
+            },
+            signer,
+        ),
+    }
+}
+
+fn signed<T: SignableTransaction<alloy_primitives::Signature>>(transaction: T, signer: &EvmSigner) -> Option<Signed>
+where
+    alloy_consensus::Signed<T>: Encodable2718,
+{
+    let signature = signer.sign(transaction.signature_hash())?;
+    let raw = transaction.into_signed(signature).encoded_2718();
+    Some(Signed { raw: format!("0x{}", hex::encode(&raw)), hash: keccak256(raw) })
+}
+
+/// What must be known to name a price.
+#[must_use]
+pub fn price_calls() -> Vec<Call> {
+    vec![gas_price_call(), tip_call(), latest()]
+}
+
+fn gas_price_call() -> Call {
+    Call::new("eth_gasPrice", &json!([]))
+}
+
+fn tip_call() -> Call {
+    Call::new("eth_maxPriorityFeePerGas", &json!([]))
+}
+
+fn latest() -> Call {
+    Call::new("eth_getBlockByNumber", &json!(["latest", false]))
+}
+
+/// A price as [`price`] names it; `None` where even the base fee is above the chain's cap, or nothing is sent there.
+///
+/// # Errors
+/// [`Unknown::Missing`] with the calls that must be made first; [`Unknown::Malformed`] where the node gave no
+/// price: another is to be asked.
+pub fn quote(network: &Network, facts: &Facts) -> Result<Option<Price>, Unknown> {
+    let Some(gas) = network.settle.and_then(|settle| settle.gas()) else { return Ok(None) };
+    facts.have(&price_calls())?;
+    let asked = wanted(gas, facts).ok_or_else(|| Unknown::nonsense("no_price"))?;
+    Ok(within(gas, asked, facts))
+}
+
+/// The most that a unit of gas may ever cost for a transaction that was first priced so, wei: eight times as much,
+/// within the chain's cap. `None` where nothing is sent.
+#[must_use]
+pub fn worst_fee_wei(network: &Network, price: Price) -> Option<u128> {
+    let gas = network.settle?.gas()?;
+    Some(gas.max_fee_wei.min(price.max_wei.saturating_mul(WORST_FACTOR)))
+}
+
+/// A price that lasts through several full blocks, within the chain's cap.
+/// `None` where the node gave none, or even the base fee is above the cap.
+#[must_use]
+pub fn price(network: &Network, facts: &Facts) -> Option<Price> {
+    let gas = network.settle?.gas()?;
+    within(gas, wanted(gas, facts)?, facts)
+}
+
+/// What the market asks for, whatever the cap. `None` where the node does not tell: an error is no answer, but of a
+/// method that a chain need not have.
+fn wanted(gas: Gas, facts: &Facts) -> Option<Price> {
+    let is_known = |call: &Call| match facts.get(call) {
+        Some(Reply::Error(error)) => error.class == ErrorClass::Unsupported,
+        Some(Reply::Value(_)) | None => true,
+    };
+    if gas.fees == Fees::Eip1559 && ![latest(), tip_call()].iter().all(is_known) {
+        return None;
+    }
+    let said = |call: &Call| match facts.get(call) {
+        Some(Reply::Value(value)) => quantity::text(value).ok().and_then(|text| wei(&text)),
+        Some(Reply::Error(_)) | None => None,
+    };
+    let (gas_price, tip) = (said(&gas_price_call()), said(&tip_call()));
+    Some(match gas.fees {
+        Fees::Legacy => Price { max_wei: gas_price?, tip_wei: 0 },
+        Fees::Eip1559 => {
+            let tip_wei = tip.unwrap_or(0).max(TIP_WEI_MIN);
+            let base = base_fee(facts).or(gas_price)?;
+            Price { max_wei: base.saturating_mul(2).saturating_add(tip_wei), tip_wei }
+        }
+    })
+}
+
+/// The same within the cap; `None` where the cap is below what a block takes now.
+fn within(gas: Gas, price: Price, facts: &Facts) -> Option<Price> {
+    let least = match gas.fees {
+        Fees::Legacy => price.max_wei,
+        Fees::Eip1559 => base_fee(facts).unwrap_or(0).saturating_add(TIP_WEI_MIN),
+    };
+    let max_wei = price.max_wei.min(gas.max_fee_wei);
+    (least <= gas.max_fee_wei).then_some(Price { max_wei, tip_wei: price.tip_wei.min(max_wei) })
+}
+
+fn base_fee(facts: &Facts) -> Option<u128> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Head {
+        base_fee_per_gas: Option<String>,
+    }
+    let Some(Reply::Value(value)) = facts.get(&latest()) else { return None };
+    let head: Option<Head> = serde_json::from_str(value.get()).ok()?;
+    wei(&head?.base_fee_per_gas?)
+}
+
+fn wei(text: &str) -> Option<u128> {
+    u128::from_str_radix(text.strip_prefix("0x")?, 16).ok()
+}
+
+/// How many transactions an address has sent, those that wait included.
+#[must_use]
+pub fn count_call(address: Address) -> Call {
+    Call::new("eth_getTransactionCount", &json!([question::lower(address.as_slice()), "pending"]))
+}
+
+/// How many transactions of an address blocks hold.
+#[must_use]
+pub fn mined_call(address: Address) -> Call {
+    Call::new("eth_getTransactionCount", &json!([question::lower(address.as_slice()), "latest"]))
+}
+
+/// What an address holds of the chain's own coin.
+#[must_use]
+pub fn coin_call(address: &Address) -> Call {
+    Call::new("eth_getBalance", &json!([question::lower(address.as_slice()), "latest"]))
+}
+
+/// What an address holds of the chain's token.
+#[must_use]
+pub fn holding_call(network: &Network, holder: &crate::address::Address) -> Option<Call> {
+    let (crate::address::Address::Evm(asset), crate::address::Address::Evm(holder)) = (network.asset.address, *holder)
+    else {
+        return None;
+    };
+    Some(question::view(asset, question::lower(&eip3009::balance(holder))))
+}
+
+/// The node's answer to [`holding_call`]; `None` where it gave none.
+#[must_use]
+pub fn holding(facts: &Facts, call: &Call) -> Option<Amount> {
+    said(facts, call).and_then(|text| abi::word(&text)).map(|word| Amount(U256::from_be_bytes(word)))
+}
+
+/// Nothing, sent to ourselves: it only takes a nonce.
+#[must_use]
+pub const fn nothing(signer: Address, gas_limit: u64) -> Message {
+    Message { to: signer, data: Bytes::new(), gas_limit }
+}
+
+/// How much gas that takes on a chain that asks more than [`TRANSFER_GAS`] for it.
+#[must_use]
+pub fn nothing_call(signer: Address) -> Call {
+    let own = question::lower(signer.as_slice());
+    Call::new("eth_estimateGas", &json!([{ "from": own, "to": own, "value": "0x0" }]))
+}
+
+/// A transaction's receipt.
+#[must_use]
+pub fn receipt_call(id: &TxId) -> Call {
+    Call::new("eth_getTransactionReceipt", &json!([id.to_string()]))
+}
+
+/// What a mined transaction took: its gas at the price that was paid, and what an OP-stack
+/// chain took for layer 1. What the receipt leaves out counts as `most`. `None` without a receipt.
+#[must_use]
+pub fn spent(facts: &Facts, call: &Call, most: (u64, Price)) -> Option<(u128, u128)> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Wire {
+        gas_used: Option<String>,
+        effective_gas_price: Option<String>,
+        l1_fee: Option<String>,
+    }
+    let Some(Reply::Value(value)) = facts.get(call) else { return None };
+    let wire: Wire = serde_json::from_str::<Option<Wire>>(value.get()).ok()??;
+    let number = |text: Option<String>| text.and_then(|text| wei(&text));
+    let gas = number(wire.gas_used).unwrap_or_else(|| most.0.into());
+    let price = number(wire.effective_gas_price).unwrap_or(most.1.max_wei);
+    let l1_fee = number(wire.l1_fee).unwrap_or(0);
+    Some((gas.saturating_mul(price).saturating_add(l1_fee), l1_fee))
+}
+
+/// Hands a transaction to the chain.
+#[must_use]
+pub fn send_call(raw: &str) -> Call {
+    Call::new("eth_sendRawTransaction", &json!([raw]))
+}
+
+/// A number that was asked for.
+#[must_use]
+pub fn number(facts: &Facts, call: &Call) -> Option<u64> {
+    match facts.get(call) {
+        Some(Reply::Value(value)) => quantity::text(value).ok().and_then(|text| quantity::number(&text).ok()),
+        Some(Reply::Error(_)) | None => None,
+    }
+}
+
+/// An amount of wei that was asked for.
+#[must_use]
+pub fn coin(facts: &Facts, call: &Call) -> Option<u128> {
+    match facts.get(call) {
+        Some(Reply::Value(value)) => quantity::text(value).ok().and_then(|text| wei(&text)),
+        Some(Reply::Error(_)) | None => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::facts::RpcError;
+    use crate::network::by_key;
+    use alloy_consensus::TxEnvelope;
+    use alloy_eips::eip2718::Decodable2718;
+    use serde_json::Value;
+    use serde_json::value::to_raw_value;
+
+    fn signer() -> EvmSigner {
+        EvmSigner::parse("ac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80").expect("a key")
+    }
+
+    fn message() -> Message {
+        Message { to: Address::repeat_byte(2), data: Bytes::from_static(&[1, 2, 3]), gas_limit: 120_000 }
+    }
+
+    #[test]
+    fn what_is_sent_is_ours_and_names_its_chain() {
+        let price = Price { max_wei: 5, tip_wei: 9 };
+        for (key, kind) in [("base", 2_u8), ("skale-base", 0)] {
+            let network = by_key(key).expect("registered");
+            let signed = sign(network, &signer(), 7, &message(), price).expect("signs");
+            let raw = hex::decode(&signed.raw[2..]).expect("hex");
+            let envelope = TxEnvelope::decode_2718(&mut raw.as_slice()).expect("a transaction");
+            assert_eq!(u8::from(envelope.tx_type()), kind);
+            assert_eq!(*envelope.tx_hash(), signed.hash);
+            let sender = envelope.signature().recover_address_from_prehash(&envelope.signature_hash());
+            assert_eq!(sender.expect("recovers"), signer().address());
+            assert_eq!(alloy_consensus::Transaction::chain_id(&envelope), network.chain_id);
+            assert_eq!(sign(network, &signer(), 7, &message(), price).expect("signs"), signed);
+        }
+    }
+
+    #[test]
+    fn a_price_lasts_and_stays_within_the_cap() {
+        let priced = |base: &str, tip: Value| {
+            let mut facts = Facts::new();
+            let mut learn = |call: &Call, value: &Value| {
+                facts.learn(call.clone(), Reply::Value(to_raw_value(value).expect("JSON")));
+            };
+            learn(&latest(), &json!({"baseFeePerGas": base}));
+            learn(&Call::new("eth_maxPriorityFeePerGas", &json!([])), &tip);
+            price(by_key("base").expect("registered"), &facts)
+        };
+        assert_eq!(
+            priced("0x3b9aca00", json!("0x5f5e100")),
+            Some(Price { max_wei: 2_100_000_000, tip_wei: 100_000_000 })
+        );
+        assert_eq!(priced("0xee6b2800", json!("0x0")), Some(Price { max_wei: 5_000_000_000, tip_wei: 1_000_000 }));
+        assert_eq!(priced("0x174876e800", json!("0x0")), None);
+        assert_eq!(priced("nonsense", json!(null)), None);
+        let bumped = Price { max_wei: 80, tip_wei: 8 }.bumped(1_000).expect("within the cap");
+        assert_eq!(bumped, Price { max_wei: 91, tip_wei: 10 });
+        assert_eq!(bumped.bumped(100), None);
+    }
+
+    #[test]
+    fn a_quote_names_its_calls_and_reads_them() {
+        let base = by_key("base").expect("registered");
+        let quoted = |base_fee: Value| {
+            let mut facts = Facts::new();
+            let Err(Unknown::Missing(calls)) = quote(base, &facts) else { panic!("nothing to ask") };
+            for call in calls {
+                let value = if call == latest() { json!({"baseFeePerGas": base_fee}) } else { json!(null) };
+                facts.learn(call, Reply::Value(to_raw_value(&value).expect("JSON")));
+            }
+            quote(base, &facts)
+        };
+        assert_eq!(quoted(json!("0x3b9aca00")), Ok(Some(Price { max_wei: 2_001_000_000, tip_wei: 1_000_000 })));
+        assert_eq!(quoted(json!("0x174876e800")), Ok(None));
+        assert_eq!(quoted(json!(null)), Err(Unknown::nonsense("no_price")));
+        assert_eq!(quote(by_key("solana").expect("registered"), &Facts::new()), Ok(None));
+    }
+
+    #[test]
+    fn an_error_is_no_price_but_of_a_method_that_a_chain_need_not_have() {
+        let base = by_key("base").expect("registered");
+        let priced = |method: &str, class: ErrorClass| {
+            let mut facts = Facts::new();
+            for call in price_calls() {
+                let value = if call == latest() { json!({"baseFeePerGas": "0x3b9aca00"}) } else { json!("0x5f5e100") };
+                let error = RpcError { class, code: None, message: String::new() };
+                let is_error = call.method == method;
+                let reply =
+                    if is_error { Reply::Error(error) } else { Reply::Value(to_raw_value(&value).expect("JSON")) };
+                facts.learn(call, reply);
+            }
+            quote(base, &facts)
+        };
+        let price = |tip_wei| Ok(Some(Price { max_wei: 2_000_000_000 + tip_wei, tip_wei }));
+        assert_eq!(priced("eth_maxPriorityFeePerGas", ErrorClass::Unsupported), price(1_000_000));
+        // The block says what its gas costs.
+        assert_eq!(priced("eth_gasPrice", ErrorClass::Other), price(100_000_000));
+        for method in ["eth_maxPriorityFeePerGas", "eth_getBlockByNumber"] {
+            assert_eq!(priced(method, ErrorClass::Other), Err(Unknown::nonsense("no_price")), "{method}");
+        }
+    }
+
+    #[test]
+    fn the_worst_price_is_eight_times_the_first_within_the_cap() {
+        let worst =
+            |key: &str, max_wei: u128| worst_fee_wei(by_key(key).expect("registered"), Price { max_wei, tip_wei: 0 });
+        // 5 gwei at most.
+        assert_eq!(worst("base", 1_000_000), Some(8_000_000));
+        assert_eq!(worst("base", 1_000_000_000), Some(5_000_000_000));
+        assert_eq!(worst("base", u128::MAX), Some(5_000_000_000));
+        assert_eq!(worst("solana", 1), None);
+    }
+
+    #[test]
+    fn what_was_taken_is_read_from_the_receipt() {
+        let call = receipt_call(&TxId::Evm(B256::repeat_byte(1)));
+        let most = (9, Price { max_wei: 100, tip_wei: 1 });
+        let taken = |value: Value| {
+            let mut facts = Facts::new();
+            facts.learn(call.clone(), Reply::Value(to_raw_value(&value).expect("JSON")));
+            spent(&facts, &call, most)
+        };
+        let receipt = json!({"gasUsed": "0x5", "effectiveGasPrice": "0x7", "status": "0x0", "l1Fee": "0x64"});
+        assert_eq!(taken(receipt), Some((135, 100)));
+        assert_eq!(taken(json!({"gasUsed": "0x5", "effectiveGasPrice": "0x7", "l1Fee": null})), Some((35, 0)));
+        assert_eq!(taken(json!({"gasUsed": "0x5"})), Some((500, 0)));
+        assert_eq!(taken(json!({"effectiveGasPrice": "0x7"})), Some((63, 0)));
+        assert_eq!((taken(json!(null)), spent(&Facts::new(), &call, most)), (None, None));
+    }
+
+    #[test]
+    fn what_a_payer_holds_is_asked_of_the_token() {
+        let base = by_key("base").expect("registered");
+        let holder = crate::address::Address::Evm(Address::repeat_byte(7));
+        let call = holding_call(base, &holder).expect("a call");
+        assert!(call.params.contains("0x70a08231") && call.params.contains("833589fcd6edb6e08f4c7c32d4f71b54bda02913"));
+        assert!(holding_call(base, &crate::address::Address::Svm([1; 32])).is_none());
+        let mut facts = Facts::new();
+        assert_eq!(holding(&facts, &call), None);
+        let word = json!(format!("0x{}05", "00".repeat(31)));
+        facts.learn(call.clone(), Reply::Value(to_raw_value(&word).expect("JSON")));
+        assert_eq!(holding(&facts, &call), Some(Amount::atomic(5)));
+    }
+}

@@ -1,0 +1,206 @@
+//! Who has put an authorization on the chain: its `AuthorizationUsed` event
+//! (EIP-3009), looked for in the blocks of the last minutes.
+
+use super::log::AUTHORIZATION_USED;
+use super::question::{lower, view_at};
+use super::{abi, block, eip3009, said};
+use crate::address::{Address, TxId};
+use crate::facts::{Call, Facts, Reply};
+use crate::network::Network;
+use crate::time::UnixSeconds;
+use alloy_primitives::B256;
+use serde::Deserialize;
+use serde_json::json;
+
+/// How far back is looked: longer than any server waits for its payment.
+const SPAN_MS: u64 = 900_000;
+/// Blocks that every public provider lets a search span.
+const PIECE_BLOCKS: u64 = 1_000;
+/// Pieces at most: chains of 60 ms are looked at as far back as the others.
+const PIECES_MAX: u64 = 15;
+
+/// The last block of a search.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Last {
+    /// This one: what was used later is not looked for.
+    Block(u64),
+    /// The newest, which was this one when a node was asked: the chain has grown since.
+    Newest(u64),
+}
+
+/// The searches, up to a last block, the newest blocks first: together they span the time.
+#[must_use]
+pub fn calls(network: &Network, payer: &Address, nonce: &B256, last: Last) -> Vec<Call> {
+    let (Address::Evm(asset), Address::Evm(payer)) = (network.asset.address, *payer) else { return Vec::new() };
+    let blocks = SPAN_MS.div_ceil(network.block_time_ms.max(1)).saturating_add(1);
+    let pieces = blocks.div_ceil(PIECE_BLOCKS).min(PIECES_MAX);
+    let (Last::Block(head) | Last::Newest(head)) = last;
+    let search = |piece: u64| {
+        let to = head.checked_sub(piece.saturating_mul(PIECE_BLOCKS))?;
+        let oldest = head.saturating_sub(blocks.saturating_sub(1));
+        let from = to.saturating_sub(PIECE_BLOCKS.saturating_sub(1)).max(oldest);
+        // The chain has grown since its head was read.
+        let is_open = piece == 0 && matches!(last, Last::Newest(_));
+        let to = if is_open { "latest".to_owned() } else { format!("{to:#x}") };
+        let filter = json!({
+            "address": lower(asset.as_slice()),
+            "fromBlock": format!("{from:#x}"),
+            "toBlock": to,
+            "topics": [
+                lower(AUTHORIZATION_USED.as_slice()), lower(payer.into_word().as_slice()), lower(nonce.as_slice())
+            ],
+        });
+        Some(Call::new("eth_getLogs", &json!([filter])))
+    };
+    (0..pieces).map_while(search).collect()
+}
+
+/// The transaction that used it, by one search; an authorization is used once.
+/// The outer `None` where the node gave no answer.
+#[must_use]
+pub fn read(facts: &Facts, call: &Call) -> Option<Option<TxId>> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Log {
+        transaction_hash: B256,
+        #[serde(default)]
+        removed: bool,
+    }
+    let Some(Reply::Value(value)) = facts.get(call) else { return None };
+    let logs: Vec<Log> = serde_json::from_str(value.get()).ok()?;
+    Some(logs.into_iter().find(|log| !log.removed).map(|log| TxId::Evm(log.transaction_hash)))
+}
+
+/// Whether it was used or cancelled by the end of a block; the newest where none is named.
+#[must_use]
+pub fn state_call(network: &Network, payer: &Address, nonce: &B256, block: Option<u64>) -> Option<Call> {
+    let (Address::Evm(asset), Address::Evm(payer)) = (network.asset.address, *payer) else { return None };
+    let at = block.map_or_else(|| "latest".to_owned(), |block| format!("{block:#x}"));
+    Some(view_at(asset, lower(&eip3009::state(payer, *nonce)), &at))
+}
+
+/// The newest block.
+#[must_use]
+pub fn newest_call() -> Call {
+    Call::new("eth_getBlockByNumber", &json!(["latest", false]))
+}
+
+/// The newest block's number and time; `None` where the node does not say.
+#[must_use]
+pub fn newest(facts: &Facts, call: &Call) -> Option<(u64, UnixSeconds)> {
+    let Some(Reply::Value(value)) = facts.get(call) else { return None };
+    block::read(value).ok().flatten().map(|header| (header.number, header.time))
+}
+
+/// The node's answer to [`state_call`]; `None` where it gave none.
+#[must_use]
+pub fn is_used(facts: &Facts, call: &Call) -> Option<bool> {
+    said(facts, call).and_then(|text| abi::boolean(&text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::address::Family;
+    use crate::facts::{ErrorClass, RpcError};
+    use crate::network::{NETWORKS, by_key};
+    use serde_json::Value;
+    use serde_json::value::to_raw_value;
+
+    fn payer() -> Address {
+        Address::parse(Family::Evm, "0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266").expect("an address")
+    }
+
+    fn ranges(key: &str, head: u64) -> Vec<(u64, String)> {
+        ranges_to(key, Last::Newest(head))
+    }
+
+    fn ranges_to(key: &str, last: Last) -> Vec<(u64, String)> {
+        let calls = calls(by_key(key).expect("registered"), &payer(), &B256::repeat_byte(7), last);
+        let range = |call: &Call| {
+            let params: Value = serde_json::from_str(&call.params).expect("JSON");
+            let from =
+                params[0]["fromBlock"].as_str().and_then(|text| text.strip_prefix("0x")).expect("hex").to_owned();
+            (u64::from_str_radix(&from, 16).expect("hex"), params[0]["toBlock"].as_str().expect("text").to_owned())
+        };
+        calls.iter().map(range).collect()
+    }
+
+    #[test]
+    fn a_quarter_of_an_hour_is_looked_through_in_pieces_newest_first() {
+        // Two seconds a block: 450 blocks and the head's own.
+        assert_eq!(ranges("base", 10_000), [(9_550, "latest".to_owned())]);
+        // A quarter of a second: 3,601 blocks, none left out and none twice.
+        let hex = |to: u64| format!("{to:#x}");
+        assert_eq!(
+            ranges("arbitrum", 100_000),
+            [(99_001, "latest".to_owned()), (98_001, hex(99_000)), (97_001, hex(98_000)), (96_400, hex(97_000))]
+        );
+        assert_eq!(ranges("arbitrum", 500), [(0, "latest".to_owned())]);
+        // What decided long ago is looked for where it was, not in the newest blocks.
+        assert_eq!(ranges_to("base", Last::Block(10_000)), [(9_550, hex(10_000))]);
+        for network in NETWORKS.iter().filter(|network| network.family == Family::Evm) {
+            let pieces = ranges(network.key, 10_000_000);
+            let spanned = (10_000_000 - pieces.last().expect("a piece").0 + 1) * network.block_time_ms;
+            assert!(spanned >= SPAN_MS, "{}", network.key);
+        }
+    }
+
+    #[test]
+    fn the_newest_block_has_a_number_and_a_time() {
+        let read = |value: Value| {
+            let mut facts = Facts::new();
+            facts.learn(newest_call(), Reply::Value(to_raw_value(&value).expect("JSON")));
+            newest(&facts, &newest_call())
+        };
+        let hash = B256::repeat_byte(2).to_string();
+        let block = json!({"number": "0x10", "timestamp": "0x6b49d200", "hash": hash, "transactions": []});
+        assert_eq!(read(block), Some((16, UnixSeconds(1_800_000_000))));
+        assert_eq!(
+            (read(json!(null)), read(json!({"number": "0x10"})), newest(&Facts::new(), &newest_call())),
+            (None, None, None)
+        );
+    }
+
+    #[test]
+    fn the_event_is_looked_for_and_read() {
+        let base = by_key("base").expect("registered");
+        let calls = calls(base, &payer(), &B256::repeat_byte(7), Last::Newest(10_000));
+        let call = calls.first().expect("a call");
+        assert!(call.params.contains(&"07".repeat(32)));
+        let answered = |reply: Reply| {
+            let mut facts = Facts::new();
+            facts.learn(call.clone(), reply);
+            read(&facts, call)
+        };
+        let said = |value: Value| answered(Reply::Value(to_raw_value(&value).expect("JSON")));
+        let log = |removed: bool| json!({"transactionHash": B256::repeat_byte(1).to_string(), "removed": removed});
+        assert_eq!(said(json!([log(true), log(false)])), Some(Some(TxId::Evm(B256::repeat_byte(1)))));
+        for nothing in [json!([]), json!([log(true)])] {
+            assert_eq!(said(nothing), Some(None));
+        }
+        for nonsense in [json!(null), json!([{}]), json!("x")] {
+            assert_eq!(said(nonsense), None);
+        }
+        let error = RpcError { class: ErrorClass::Other, code: None, message: "query exceeds".to_owned() };
+        assert_eq!(answered(Reply::Error(error)), None);
+        assert_eq!(read(&Facts::new(), call), None);
+    }
+
+    #[test]
+    fn a_state_is_read_at_a_block() {
+        let base = by_key("base").expect("registered");
+        let call = state_call(base, &payer(), &B256::repeat_byte(7), Some(255)).expect("a call");
+        assert!(call.params.ends_with(r#","0xff"]"#) && call.params.contains("0xe94a0102"));
+        let now = state_call(base, &payer(), &B256::repeat_byte(7), None).expect("a call");
+        assert!(now.params.ends_with(r#","latest"]"#));
+        let is_used_by = |value: Value| {
+            let mut facts = Facts::new();
+            facts.learn(call.clone(), Reply::Value(to_raw_value(&value).expect("JSON")));
+            is_used(&facts, &call)
+        };
+        let word = |last: u8| format!("0x{}{last:02x}", "00".repeat(31));
+        assert_eq!((is_used_by(json!(word(1))), is_used_by(json!(word(0)))), (Some(true), Some(false)));
+        assert_eq!((is_used_by(json!("0x")), is_used_by(json!(null))), (None, None));
+    }
+}

@@ -1,0 +1,153 @@
+//! The questions that every chain family answers, and the exhaustive dispatch
+//! to it. Pure: a chain's answers come in as [`facts::Facts`], and a rule that
+//! lacks one says which.
+
+use crate::address::{Address, Family, TxId};
+use crate::facts::{Call, Facts, Unknown};
+use crate::network::{Cost, Network};
+use crate::time::UnixSeconds;
+use crate::trace::{Party, PartyFacts, Trace};
+use crate::{evm, facts, svm};
+
+/// Rent keeps 890,880 lamports in an account without data; a transaction of two
+/// signatures costs 20,000 at the registry's caps.
+const LAMPORTS_MIN: u128 = 1_000_000;
+
+/// What the chain says about one transaction: all that could matter to any recipient.
+///
+/// # Errors
+/// [`Unknown::Missing`] names the calls that are still to be made, in one
+/// round; [`Unknown::Malformed`] says that the node talked nonsense.
+pub fn trace(network: &Network, tx: &TxId, facts: &Facts, now: UnixSeconds) -> Result<Trace, Unknown> {
+    match network.family {
+        Family::Evm => evm::trace(network, tx, facts, now),
+        Family::Svm => svm::trace(network, tx, facts, now),
+    }
+}
+
+/// The parties of the registered asset's transfers as far as the facts name
+/// them, `first` before all others, at most [`PARTIES_MAX`](crate::trace::PARTIES_MAX). Empty where the
+/// facts do not tell yet; never an error.
+#[must_use]
+pub fn parties(network: &Network, tx: &TxId, facts: &Facts, first: Option<&Address>) -> Vec<Party> {
+    match network.family {
+        Family::Evm => evm::parties(network, tx, facts, first),
+        Family::Svm => svm::parties(network, tx, facts, first),
+    }
+}
+
+/// The calls that tell a party's code and whether the issuer has blocked it.
+/// They may fail without harm: what they would have told is then unknown.
+#[must_use]
+pub fn party_calls(network: &Network, party: &Party) -> Vec<Call> {
+    match network.family {
+        Family::Evm => evm::party_calls(network, party),
+        Family::Svm => svm::party_calls(network, party),
+    }
+}
+
+/// What the answers to [`party_calls`] say; unknown where they do not.
+#[must_use]
+pub fn read_party(network: &Network, party: &Party, facts: &Facts) -> PartyFacts {
+    match network.family {
+        Family::Evm => evm::read_party(network, party, facts),
+        Family::Svm => svm::read_party(network, party, facts),
+    }
+}
+
+/// The call that tells what an address holds of the chain's own coin.
+#[must_use]
+pub fn coin_call(address: &Address) -> Call {
+    match address {
+        Address::Evm(address) => evm::tx::coin_call(address),
+        Address::Svm(_) => {
+            let options = serde_json::json!({"encoding": "base64", "commitment": "confirmed"});
+            Call::new("getAccountInfo", &serde_json::json!([address, options]))
+        }
+    }
+}
+
+/// Wei or lamports; `None` where the node does not tell.
+#[must_use]
+pub fn read_coin(network: &Network, facts: &Facts, call: &Call) -> Option<u128> {
+    #[derive(serde::Deserialize)]
+    struct Info {
+        // Required: an answer without it tells nothing.
+        #[serde(deserialize_with = "serde::Deserialize::deserialize")]
+        value: Option<Account>,
+    }
+    #[derive(serde::Deserialize)]
+    struct Account {
+        lamports: u64,
+    }
+    match network.family {
+        Family::Evm => evm::tx::coin(facts, call),
+        Family::Svm => {
+            let Some(facts::Reply::Value(value)) = facts.get(call) else { return None };
+            let info: Info = serde_json::from_str(value.get()).ok()?;
+            // An account that does not exist holds nothing.
+            Some(info.value.map_or(0, |account| account.lamports.into()))
+        }
+    }
+}
+
+/// What a key must hold to be worth sending with: on EVM the dearest transaction that
+/// its chain's caps allow; on Solana some, above what the account itself must keep.
+#[must_use]
+pub fn coin_wanted(network: &Network) -> u128 {
+    match network.settle.map(|settle| settle.cost) {
+        Some(Cost::Evm(gas)) => u128::from(gas.limit).saturating_mul(gas.max_fee_wei),
+        Some(Cost::Svm(_)) => LAMPORTS_MIN,
+        None => 0,
+    }
+}
+
+/// The call that tells a chain's newest block.
+#[must_use]
+pub fn head_call(network: &Network) -> Call {
+    match network.family {
+        Family::Evm => Call::new("eth_blockNumber", &serde_json::json!([])),
+        Family::Svm => Call::new("getSlot", &serde_json::json!([{"commitment": "confirmed"}])),
+    }
+}
+
+/// The newest block, as `0x` hex or a number; `None` for anything else.
+#[must_use]
+pub fn read_head(facts: &Facts, call: &Call) -> Option<u64> {
+    let Some(facts::Reply::Value(value)) = facts.get(call) else { return None };
+    let text = value.get().trim_matches('"');
+    match text.strip_prefix("0x") {
+        Some(digits) => u64::from_str_radix(digits, 16).ok(),
+        None => text.parse().ok(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::network::by_key;
+    use serde_json::json;
+    use serde_json::value::to_raw_value;
+
+    #[test]
+    fn what_a_key_holds_is_read_for_either_family() {
+        let told = |key: &str, address: Address, value: serde_json::Value| {
+            let (network, call, mut facts) = (by_key(key).expect("registered"), coin_call(&address), Facts::new());
+            facts.learn(call.clone(), facts::Reply::Value(to_raw_value(&value).expect("JSON")));
+            (read_coin(network, &facts, &call), coin_wanted(network))
+        };
+        let evm = Address::Evm([1; 20].into());
+        // 200,000 gas at 5 gwei.
+        assert_eq!(told("base", evm, json!("0x10")), (Some(16), 1_000_000_000_000_000));
+        let svm = Address::Svm([1; 32]);
+        assert_eq!(
+            told("solana", svm, json!({"context": {"slot": 1}, "value": {"lamports": 17}})),
+            (Some(17), LAMPORTS_MIN)
+        );
+        assert_eq!(told("solana", svm, json!({"context": {"slot": 1}, "value": null})).0, Some(0));
+        for nonsense in [json!(null), json!({}), json!("x")] {
+            assert_eq!(told("solana", svm, nonsense.clone()).0, None);
+            assert_eq!(told("base", evm, nonsense).0, None);
+        }
+    }
+}

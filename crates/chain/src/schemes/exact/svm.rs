@@ -1,0 +1,406 @@
+//! The scheme `exact` on Solana (PROTOCOL 2.4): a transaction that moves the
+//! amount with one `TransferChecked`, does nothing else, and for which we pay
+//! the fee and nothing else.
+
+mod failure;
+mod missing;
+
+use crate::address::{Address, Family};
+use crate::amount::Amount;
+use crate::facts::{Call, Facts, Reply, Unknown};
+use crate::network::{Compute, Network};
+use crate::reason::Reason;
+use crate::schemes::exact::{ACCEPTED, ChainVerdict, Rules, networks, quoted, schemes};
+use crate::svm::fee::{COMPUTE_BUDGET, SET_COMPUTE_UNIT_LIMIT, SET_COMPUTE_UNIT_PRICE, fee, priority_fee};
+use crate::svm::wire::{Instruction, Wire};
+use crate::trace::CodeKind;
+use crate::x402::{Accepted, Payload, Payment, Requirements, Version};
+use failure::Failure;
+use serde::Deserialize;
+use serde_json::json;
+use serde_json::value::RawValue;
+use solana_address::Address as Pubkey;
+
+const TOKEN: Pubkey = Pubkey::from_str_const("TokenkegQfeZyiNwAJbNbGKPFXCWuBvf9Ss623VQ5DA");
+const TOKEN_2022: Pubkey = Pubkey::from_str_const("TokenzQdBNbLqP5VEhdkAS6EPFLC1PHnBqCXEpPxuEb");
+const ASSOCIATED: Pubkey = Pubkey::from_str_const("ATokenGPvbdGVxr1b2hvZbsiqW5xWH25efTNsLJA8knL");
+const MEMO: Pubkey = Pubkey::from_str_const("MemoSq4gqABAXKb96qnH8TysNcWxMyWCqXgDLGmfcHr");
+/// Wallets add its assertions to what they sign, for the fee payer's account too.
+const LIGHTHOUSE: Pubkey = Pubkey::from_str_const("L2TExMFKdjpN9kozasaurPirfHy9P8sbXoAN1qA3S95");
+
+/// What Lighthouse's instructions about accounts are called by, in their first byte: `AssertAccountData`
+/// to `AssertTokenAccountMulti`. They read and never write; the other kinds write memory accounts (0, 1),
+/// call other programs (16, 17) or fail by the time (15), which no simulation foresees.
+const ASSERTIONS: core::ops::RangeInclusive<u8> = 2..=10;
+
+/// The payer and we.
+const SIGNERS_MAX: u8 = 2;
+/// Compute limit, compute price, the transfer, and up to four that only assert or remark.
+const INSTRUCTIONS: core::ops::RangeInclusive<usize> = 3..=7;
+/// The same without the first two, which a version-1 transaction has no place for.
+const INSTRUCTIONS_V1: core::ops::RangeInclusive<usize> = 1..=5;
+const TRANSFER_CHECKED: u8 = 12;
+
+/// A transaction that is good as far as it is free to say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Terms {
+    payer: [u8; 32],
+    pay_to: [u8; 32],
+    amount: u64,
+    fee_payer: [u8; 32],
+    wire: Wire,
+    text: String,
+}
+
+impl Terms {
+    /// Who pays: the authority over the source account.
+    #[must_use]
+    pub const fn payer(&self) -> Address {
+        Address::Svm(self.payer)
+    }
+
+    /// Who is paid: the destination's owner.
+    #[must_use]
+    pub const fn pay_to(&self) -> Address {
+        Address::Svm(self.pay_to)
+    }
+
+    /// How much.
+    #[must_use]
+    pub fn amount(&self) -> Amount {
+        Amount::atomic(self.amount)
+    }
+
+    /// Who pays the fee: one of us.
+    #[must_use]
+    pub const fn fee_payer(&self) -> Address {
+        Address::Svm(self.fee_payer)
+    }
+
+    /// What the transaction costs the fee payer, lamports.
+    #[must_use]
+    pub fn fee_lamports(&self) -> u64 {
+        fee(&self.wire)
+    }
+
+    /// The transaction.
+    #[must_use]
+    pub const fn wire(&self) -> &Wire {
+        &self.wire
+    }
+
+    /// The transaction as it came, base64.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+}
+
+/// All that is free to judge; `own` are the addresses that pay fees.
+pub(crate) fn free(rules: &mut Rules, payment: &Payment, network: &Network, own: &[Address]) -> Option<Terms> {
+    let fee_payer = requirements(rules, payment, network, own)?;
+    let text = match &payment.payload {
+        Payload::Transaction(text) => text.as_str(),
+        Payload::Eip3009(_) | Payload::Other => "",
+    };
+    let wire = Wire::read(text);
+    let found = (
+        "a legacy, v0 or version-1 transaction in base64",
+        "the payload holds no legacy, v0 or version-1 transaction in base64 that can be read",
+    );
+    rules.rule("transaction", wire.is_some(), Reason::SvmUndecoded, found).then_some(())?;
+    let wire = wire?;
+    signers(rules, &wire, fee_payer).then_some(())?;
+    let instructions = instructions(rules, &wire, fee_payer)?;
+    let compute = network.settle.and_then(|settle| settle.compute());
+    let (limits, rest) = match wire.config() {
+        Some(_) => instructions.split_at_checked(0)?,
+        None => instructions.split_at_checked(2)?,
+    };
+    cost(rules, &wire, limits, compute.unwrap_or(Compute { units: 0, priority_lamports: 0 }))?;
+    let (transfer, others) = positions(rules, rest)?;
+    let (payer, pay_to, amount) = transferred(rules, payment, network, transfer, own)?;
+    remarks(rules, &payment.requirements, &others, limits.len()).then_some(())?;
+    Some(Terms { payer, pay_to, amount, fee_payer, wire, text: text.to_owned() })
+}
+
+/// What the seller asks for, and who pays the fee.
+fn requirements(rules: &mut Rules, payment: &Payment, network: &Network, own: &[Address]) -> Option<[u8; 32]> {
+    let wanted = &payment.requirements;
+    let (scheme_reason, network_reason, managed_reason) = match payment.version {
+        Version::One => (Reason::UnsupportedScheme, Reason::SvmNetworkMismatchV1, Reason::SvmFeePayerNotManagedV1),
+        Version::Two => (Reason::SvmScheme, Reason::SvmNetworkMismatch, Reason::SvmFeePayerNotManaged),
+    };
+    let asset = Address::parse(Family::Svm, &wanted.asset) == Some(network.asset.address);
+    let found = format!("the asset is {}, the registered one is {}", quoted(&wanted.asset), network.asset.text);
+    rules.rule("asset", asset, Reason::AssetNotAllowed, found).then_some(())?;
+    let scheme = wanted.scheme == "exact" && payment.accepted.scheme() == wanted.scheme;
+    rules.rule("scheme", scheme, scheme_reason, schemes(payment)).then_some(())?;
+    let same = payment.accepted.network() == wanted.network;
+    rules.rule("network", same, network_reason, networks(payment)).then_some(())?;
+    let accepted = match &payment.accepted {
+        Accepted::Named { .. } => true,
+        Accepted::Whole(accepted) => agree(accepted, wanted),
+    };
+    rules.rule("accepted", accepted, Reason::InvalidRequirements, ACCEPTED).then_some(())?;
+    let named = wanted.fee_payer.as_deref();
+    let found = ("extra.feePayer is named", "extra.feePayer is missing");
+    rules.rule("fee_payer", named.is_some(), Reason::SvmNoFeePayer, found).then_some(())?;
+    let payer = named.and_then(|text| Address::parse(Family::Svm, text)).filter(|payer| own.contains(payer));
+    let found = format!("extra.feePayer is {}, which is none of ours", quoted(named.unwrap_or_default()));
+    let found = ("extra.feePayer is one of ours", found);
+    rules.rule("fee_payer_managed", payer.is_some(), managed_reason, found).then_some(())?;
+    bytes(&payer?)
+}
+
+/// Base58 has one spelling: texts are compared as they are.
+fn agree(accepted: &Requirements, wanted: &Requirements) -> bool {
+    let parts = |all: &Requirements| {
+        [Some(&all.amount), Some(&all.asset), Some(&all.pay_to), all.fee_payer.as_ref(), all.memo.as_ref()]
+            .map(|part| part.cloned())
+    };
+    parts(accepted) == parts(wanted)
+}
+
+const fn bytes(address: &Address) -> Option<[u8; 32]> {
+    match address {
+        Address::Svm(bytes) => Some(*bytes),
+        Address::Evm(_) => None,
+    }
+}
+
+/// Who signs: we first, the payer at most beside us, and the payer has.
+fn signers(rules: &mut Rules, wire: &Wire, fee_payer: [u8; 32]) -> bool {
+    let count = wire.header().num_required_signatures;
+    rules.rule("signers", count <= SIGNERS_MAX, Reason::SvmSigners, format!("{count} sign, {SIGNERS_MAX} may"))
+        && rules.rule(
+            "fee_payer_first",
+            wire.fee_payer() == Some(fee_payer),
+            Reason::SvmFeePayerMismatch,
+            ("the first account is extra.feePayer", "the first account is another than extra.feePayer"),
+        )
+        && rules.rule(
+            "signature",
+            wire.is_signed_but_for_us(),
+            Reason::SvmSignature,
+            ("the payer signed the message", "the payer's signature is missing, or is not of this message"),
+        )
+}
+
+/// The instructions, as many as there may be, none of which is given our account but to assert.
+///
+/// The message marks the fee payer's account writable for every instruction that is given it: there
+/// are no marks by instruction. Read-only it is where the program only reads, which of Lighthouse is
+/// known by the kind of instruction.
+fn instructions<'a>(rules: &mut Rules, wire: &'a Wire, fee_payer: [u8; 32]) -> Option<Vec<Instruction<'a>>> {
+    let found = ("no account stands in a lookup table", "some accounts stand in a lookup table");
+    rules.rule("lookup_tables", !wire.looks_up(), Reason::SvmLookups, found).then_some(())?;
+    let instructions = wire.instructions();
+    let found = ("every index points at an account", "an index points at no account");
+    rules.rule("accounts", instructions.is_some(), Reason::SvmUndecoded, found).then_some(())?;
+    let instructions = instructions?;
+    // Our signature lets an instruction do anything with an account of ours that it is given.
+    let authority = instructions.iter().any(|each| is_transfer(each) && each.accounts.get(3) == Some(&fee_payer));
+    let given = |each: &Instruction<'_>| each.accounts.contains(&fee_payer) && !is_assertion(each);
+    let isolated = !instructions.iter().any(|each| each.program == fee_payer || given(each));
+    let reason = if authority { Reason::SvmFeePayerTransfers } else { Reason::SvmFeePayerNotIsolated };
+    let found = (
+        "no instruction but an assertion is given the fee payer",
+        "an instruction that may do more than assert is given the fee payer",
+    );
+    rules.rule("fee_payer_isolated", isolated, reason, found).then_some(())?;
+    let allowed = if wire.config().is_some() { INSTRUCTIONS_V1 } else { INSTRUCTIONS };
+    let count = instructions.len();
+    let detail = format!("{count} instructions, {} to {} may be", allowed.start(), allowed.end());
+    rules.rule("instructions", allowed.contains(&count), Reason::SvmLength, detail).then_some(instructions)
+}
+
+fn is_transfer(instruction: &Instruction<'_>) -> bool {
+    [TOKEN.to_bytes(), TOKEN_2022.to_bytes()].contains(&instruction.program)
+        && instruction.data.first() == Some(&TRANSFER_CHECKED)
+        && instruction.data.len() >= 10
+        && instruction.accounts.len() >= 4
+}
+
+/// Whether a wallet's guard asserts something about accounts and can do nothing else.
+fn is_assertion(instruction: &Instruction<'_>) -> bool {
+    instruction.program == LIGHTHOUSE.to_bytes()
+        && instruction.data.first().is_some_and(|kind| ASSERTIONS.contains(kind))
+}
+
+/// The transfer and what stands beside it: positions count what is left when the assertions, which
+/// may stand anywhere, are taken out.
+fn positions<'a, 'b>(
+    rules: &mut Rules,
+    rest: &'a [Instruction<'b>],
+) -> Option<(&'a Instruction<'b>, Vec<&'a Instruction<'b>>)> {
+    let mut left = rest.iter().filter(|each| !is_assertion(each));
+    let transfer = left.next().filter(|each| is_transfer(each));
+    let found = (
+        "TransferChecked of a token program",
+        "another instruction than TransferChecked of a token program stands in the transfer's place",
+    );
+    rules.rule("transfer", transfer.is_some(), Reason::SvmNoTransfer, found).then_some(())?;
+    Some((transfer?, left.collect()))
+}
+
+/// What the payer makes us pay, by the first two instructions, or by a version-1 transaction's own fields: units and
+/// priority fee within the caps. The fee is capped as a whole, since wallets ask a high price for few units.
+fn cost(rules: &mut Rules, wire: &Wire, limits: &[Instruction<'_>], most: Compute) -> Option<()> {
+    let (units, fee) = match wire.config() {
+        Some(config) => (config.compute_unit_limit.filter(|units| *units > 0), Some(config.priority_fee.unwrap_or(0))),
+        None => {
+            let argument = |index: usize, word: u8| {
+                let each = limits.get(index).filter(|each| each.program == COMPUTE_BUDGET.to_bytes())?;
+                each.data.split_first().filter(|(first, _)| **first == word).map(|(_, rest)| rest)
+            };
+            let units =
+                argument(0, SET_COMPUTE_UNIT_LIMIT).and_then(|rest| rest.try_into().ok()).map(u32::from_le_bytes);
+            let price =
+                argument(1, SET_COMPUTE_UNIT_PRICE).and_then(|rest| rest.try_into().ok()).map(u64::from_le_bytes);
+            (units, price.map(|price| priority_fee(units.unwrap_or(0), price)))
+        }
+    };
+    let found = ("a compute unit limit is set, in the first place", "no compute unit limit is set in the first place");
+    rules.rule("compute_limit", units.is_some(), Reason::SvmLimit, found).then_some(())?;
+    let (units, detail) = (units?, format!("{} compute units, at most {}", units?, most.units));
+    rules.rule("compute_limit_cap", units <= most.units, Reason::SvmLimitHigh, detail).then_some(())?;
+    let found =
+        ("a compute unit price is set, in the second place", "no compute unit price is set in the second place");
+    rules.rule("compute_price", fee.is_some(), Reason::SvmPrice, found).then_some(())?;
+    let (fee, detail) = (fee?, format!("a priority fee of {} lamports, at most {}", fee?, most.priority_lamports));
+    rules.rule("compute_price_cap", fee <= most.priority_lamports, Reason::SvmPriceHigh, detail).then_some(())
+}
+
+/// The transfer: payer, receiver and amount.
+fn transferred(
+    rules: &mut Rules,
+    payment: &Payment,
+    network: &Network,
+    transfer: &Instruction<'_>,
+    own: &[Address],
+) -> Option<([u8; 32], [u8; 32], u64)> {
+    let wanted = &payment.requirements;
+    let [source, mint, destination, payer] = transfer.accounts.get(..4)?.try_into().ok()?;
+    let amount = u64::from_le_bytes(transfer.data.get(1..9)?.try_into().ok()?);
+    let foreign = !own.contains(&Address::Svm(payer));
+    let found = ("the money is not ours", "the money is the fee payer's own");
+    rules.rule("authority", foreign, Reason::SvmFeePayerTransfers, found).then_some(())?;
+    let same = network.asset.address == Address::Svm(mint);
+    rules.rule("mint", same, Reason::SvmMint, format!("the mint is {}", Address::Svm(mint))).then_some(())?;
+    let pay_to = Address::parse(Family::Svm, &wanted.pay_to).as_ref().and_then(bytes);
+    let account = pay_to.map(|owner| associated_account(&owner, &transfer.program, &mint));
+    let found = (
+        "to the associated token account of payTo",
+        format!("to {}, which is not the associated token account of payTo", Address::Svm(destination)),
+    );
+    rules.rule("recipient", account == Some(destination), Reason::SvmRecipient, found).then_some(())?;
+    let found = ("from another account", "from the account that is paid: a transfer to itself pays nobody");
+    rules.rule("source", source != destination, Reason::SvmRecipient, found).then_some(())?;
+    let same = Amount::parse_atomic(&wanted.amount) == Some(Amount::atomic(amount));
+    let detail = format!("{amount} signed, {} required", wanted.amount);
+    rules.rule("amount", same, Reason::SvmAmount, detail).then_some((payer, pay_to?, amount))
+}
+
+/// Where an owner's tokens of a mint belong: the address that the associated
+/// token program derives.
+fn associated_account(owner: &[u8; 32], program: &[u8; 32], mint: &[u8; 32]) -> [u8; 32] {
+    Pubkey::find_program_address(&[owner, program, mint], &ASSOCIATED).0.to_bytes()
+}
+
+/// What may follow the transfer beside assertions: memos; `before` instructions stood before it.
+fn remarks(rules: &mut Rules, wanted: &Requirements, others: &[&Instruction<'_>], before: usize) -> bool {
+    const UNKNOWN: [Reason; 4] = [Reason::SvmFourth, Reason::SvmFifth, Reason::SvmSixth, Reason::SvmSeventh];
+    let stranger = others.iter().position(|each| each.program != MEMO.to_bytes());
+    // The names count from a transaction with two instructions before the transfer.
+    let reason = match before {
+        2 => stranger.and_then(|at| UNKNOWN.get(at)).copied().unwrap_or(Reason::SvmOptional),
+        _ => Reason::SvmOptional,
+    };
+    if !rules.rule(
+        "other_instructions",
+        stranger.is_none(),
+        reason,
+        (
+            "only memos and assertions about accounts stand beside",
+            "an instruction that is no memo and no assertion about accounts stands beside",
+        ),
+    ) {
+        return false;
+    }
+    let Some(memo) = &wanted.memo else { return true };
+    let same = others.iter().all(|each| each.data == memo.as_bytes());
+    let count = ("one memo, as extra.memo asks", format!("{} memos, and extra.memo asks for one", others.len()));
+    rules.rule("memo_count", others.len() == 1, Reason::SvmMemoCount, count)
+        && rules.rule("memo", same, Reason::SvmMemo, ("the memo is extra.memo", "the memo is another than extra.memo"))
+}
+
+fn simulation(terms: &Terms) -> Call {
+    let options = json!({"encoding": "base64", "sigVerify": false, "replaceRecentBlockhash": false,
+        "commitment": "confirmed"});
+    Call::new("simulateTransaction", &json!([terms.text, options]))
+}
+
+/// The transaction, tried: balance, accounts and block hash all at once. A fee payer that cannot pay is ours.
+pub(crate) fn on_chain(version: Version, terms: &Terms, facts: &Facts) -> Result<ChainVerdict, Unknown> {
+    #[derive(Deserialize)]
+    struct Simulated<'a> {
+        #[serde(borrow)]
+        value: Outcome<'a>,
+    }
+    #[derive(Deserialize)]
+    struct Outcome<'a> {
+        #[serde(borrow)]
+        err: Option<&'a RawValue>,
+    }
+    let call = simulation(terms);
+    let [reply] = facts.all(core::array::from_ref(&call))?;
+    let value = match reply {
+        Reply::Value(value) => value,
+        Reply::Error(error) => return Err(Unknown::nonsense_about("node_error", &error.message)),
+    };
+    let simulated: Simulated<'_> =
+        serde_json::from_str(value.get()).map_err(|error| Unknown::nonsense_about("malformed_simulation", error))?;
+    let failure = simulated.value.err.map(RawValue::get).filter(|text| *text != "null");
+    let reason = match version {
+        Version::One => Reason::SvmSimulationV1,
+        Version::Two => Reason::SvmSimulation,
+    };
+    let mut rules = Rules::of_state();
+    let Some(err) = failure else {
+        rules.rule("simulation", true, reason, "the transaction would succeed".to_owned());
+        return Ok(ChainVerdict::Judged(rules, CodeKind::None));
+    };
+    let instructions = terms.wire.instructions().unwrap_or_default();
+    let transfer = instructions.iter().position(is_transfer);
+    let paid = transfer.and_then(|at| instructions.get(at)?.accounts.get(2).copied().map(Address::Svm));
+    let failure = Failure { err, transfer, paid: &paid.map(|account| account.to_string()).unwrap_or_default() };
+    if failure.is_ours() {
+        return Ok(ChainVerdict::Poor);
+    }
+    let reason = if failure.is_processed() { Reason::DuplicateSettlement } else { reason };
+    let is_there = if failure.is_of_an_account() { missing::exists(failure.paid, facts)? } else { None };
+    let message = failure.message(is_there);
+    rules.rule("simulation", false, reason, message);
+    Ok(ChainVerdict::Judged(rules, CodeKind::None))
+}
+
+/// The authority of the first transfer in a transaction, good or not.
+pub(crate) fn payer_named(text: &str) -> Option<Address> {
+    transfer_account(text, 3)
+}
+
+/// The account that the first transfer in a transaction takes from.
+pub fn source_named(text: &str) -> Option<Address> {
+    transfer_account(text, 0)
+}
+
+fn transfer_account(text: &str, at: usize) -> Option<Address> {
+    let wire = Wire::read(text)?;
+    let instructions = wire.instructions()?;
+    let transfer = instructions.iter().find(|each| is_transfer(each))?;
+    transfer.accounts.get(at).copied().map(Address::Svm)
+}
+
+#[cfg(test)]
+mod tests;

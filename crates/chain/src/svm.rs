@@ -1,0 +1,264 @@
+//! Solana: what a transaction's balances tell, by the rules of CHAINS section 2.
+//!
+//! Differences of token balances by owner and mint count, and nothing else:
+//! never instructions (rows 4, 5; a `batch` hides several transfers in one) and
+//! never logs (the Token program prints none). Instructions are read for memos
+//! and to name transfers whose amount is hidden.
+
+mod account;
+mod balances;
+pub mod fee;
+mod instruction;
+mod transaction;
+pub mod wire;
+
+use crate::address::{Address, TxId};
+use crate::amount::Amount;
+use crate::facts::{Call, Facts, Reply, Unknown};
+use crate::network::Network;
+use crate::time::UnixSeconds;
+use crate::trace::PARTIES_MAX;
+use crate::trace::{Block, Depth, Found, Mined, Party, PartyFacts, Place, Trace, Transfer};
+use balances::Movements;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::json;
+use transaction::Transaction;
+
+/// Bytes of a memo: the size of a whole legacy Solana transaction.
+pub const MEMO_BYTES_MAX: usize = 1_232;
+
+/// Seconds that a block may lie ahead of our clock: 15 minutes.
+const FUTURE_S_MAX: u64 = 900;
+/// Characters of a failure that are kept and reported.
+const FAILURE_MAX: usize = 120;
+
+/// The runtime's word for a failure (`TransactionError`, as JSON), cut to 120 characters.
+#[must_use]
+pub fn failure(error: &serde_json::Value) -> String {
+    error.to_string().chars().take(FAILURE_MAX).collect()
+}
+
+/// Version-1 transactions are live since 2026-09-15; a node refuses what is
+/// above the version asked for (row 1).
+fn transaction_call(tx: &TxId) -> Call {
+    transaction_at(tx, "confirmed")
+}
+
+/// The same, only of a block that is at least so deep.
+fn transaction_at(tx: &TxId, commitment: &str) -> Call {
+    let options = json!({"encoding": "json", "commitment": commitment, "maxSupportedTransactionVersion": 1});
+    Call::new("getTransaction", &json!([tx.to_string(), options]))
+}
+
+fn status_call(tx: &TxId) -> Call {
+    Call::new("getSignatureStatuses", &json!([[tx.to_string()], {"searchTransactionHistory": true}]))
+}
+
+#[derive(Deserialize)]
+struct Statuses {
+    context: Context,
+    value: Vec<Option<Status>>,
+}
+
+#[derive(Deserialize)]
+struct Context {
+    slot: u64,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Status {
+    slot: u64,
+    confirmation_status: Option<String>,
+}
+
+/// Reads one transaction.
+///
+/// # Errors
+/// [`Unknown::Missing`] with both calls of the one round, then with one more where the node has the
+/// transaction and no status of it; [`Unknown::Malformed`]
+/// names the hazard where the node's answer is not evidence:
+/// `transaction_of_another_family`, `node_error`,
+/// `unsupported_transaction_version`, `malformed_transaction`,
+/// `malformed_status`, `transaction_missing_from_history`,
+/// `receipt_of_another_transaction`, `status_of_another_slot`,
+/// `meta_unavailable`, `balances_unavailable`, `owner_unavailable`,
+/// `malformed_balance`, `duplicate_balance`, `account_out_of_range`,
+/// `block_time_in_the_future`.
+pub fn trace(network: &Network, tx: &TxId, facts: &Facts, now: UnixSeconds) -> Result<Trace, Unknown> {
+    let TxId::Svm(_) = tx else { return Err(Unknown::nonsense("transaction_of_another_family")) };
+    let [transaction, statuses] = facts.all(&[transaction_call(tx), status_call(tx)])?;
+    let Statuses { context, value } = read(statuses, "malformed_status")?;
+    // One signature was asked about: an answer without its entry is not "unknown".
+    let [status]: [Option<Status>; 1] = value.try_into().map_err(|_| Unknown::nonsense("malformed_status"))?;
+    let transaction: Option<Transaction> = read(transaction, "malformed_transaction")?;
+    let found = match transaction {
+        None => unmined(status.as_ref())?,
+        Some(transaction) => {
+            let mut mined = mined(network, tx, &transaction, now)?;
+            mined.head = context.slot.max(mined.block.number);
+            deepen(&mut mined, tx, status.as_ref(), facts)?;
+            Found::Mined(Box::new(mined))
+        }
+    };
+    Ok(Trace { tx: *tx, found })
+}
+
+/// A node's answer as a type, or the hazard's name.
+fn read<T: DeserializeOwned>(reply: &Reply, hazard: &'static str) -> Result<T, Unknown> {
+    match reply {
+        Reply::Value(value) => {
+            serde_json::from_str(value.get()).map_err(|error| Unknown::nonsense_about(hazard, error))
+        }
+        Reply::Error(error) if error.code == Some(-32015) => {
+            Err(Unknown::nonsense_about("unsupported_transaction_version", &error.message))
+        }
+        Reply::Error(error) => {
+            Err(Unknown::nonsense_about("node_error", format!("{:?} {}", error.class, error.message)))
+        }
+    }
+}
+
+/// No transaction: unknown, not confirmed yet, or lost by this node (rows 3, 23, 24).
+fn unmined(status: Option<&Status>) -> Result<Found, Unknown> {
+    match status.map(|status| status.confirmation_status.as_deref()) {
+        None => Ok(Found::Unknown),
+        Some(Some("processed")) => Ok(Found::Pending),
+        Some(Some(_) | None) => Err(Unknown::nonsense("transaction_missing_from_history")),
+    }
+}
+
+fn mined(network: &Network, tx: &TxId, transaction: &Transaction, now: UnixSeconds) -> Result<Mined, Unknown> {
+    // Row 29: the first signature is the transaction's name.
+    if transaction.name() != Some(tx.to_string().as_str()) {
+        return Err(Unknown::nonsense("receipt_of_another_transaction"));
+    }
+    let time = transaction.block_time.and_then(|seconds| u64::try_from(seconds).ok()).map(UnixSeconds);
+    if time.is_some_and(|time| time > now.plus(FUTURE_S_MAX)) {
+        return Err(Unknown::nonsense("block_time_in_the_future"));
+    }
+    let meta = transaction.meta.as_ref().ok_or_else(|| Unknown::nonsense("meta_unavailable"))?;
+    let keys = transaction.keys()?;
+    let failure = meta.err.as_ref().map(failure);
+    // Row 2: of a failed one the balances are listed, and nothing moved.
+    let movements = match failure {
+        None => Movements::of(network, meta, &keys)?,
+        Some(_) => Movements::default(),
+    };
+    let instructions = if failure.is_none() { instruction::read(transaction, meta, &keys) } else { Default::default() };
+    Ok(Mined {
+        failure,
+        block: Block { number: transaction.slot, hash: None, time },
+        head: transaction.slot,
+        depth: Depth::Confirmed,
+        finality_unknown: false,
+        submitter: keys.first().copied(),
+        transfers: movements.transfers,
+        foreign: movements.foreign,
+        zero: Vec::new(),
+        confidential: instructions.confidential,
+        memos: instructions.memos,
+        authorizations: Vec::new(),
+    })
+}
+
+/// How deep it lies (rows 20 to 22). The transaction was asked for at `confirmed`, so it is at least that. Nodes forget
+/// statuses before transactions: where there is none, a node that has the transaction at `finalized` says the same.
+fn deepen(mined: &mut Mined, tx: &TxId, status: Option<&Status>, facts: &Facts) -> Result<(), Unknown> {
+    let slot = mined.block.number;
+    let is_final = match status {
+        Some(status) if status.slot != slot => return Err(Unknown::nonsense("status_of_another_slot")),
+        Some(status) => status.confirmation_status.as_deref() == Some("finalized"),
+        None => {
+            let [reply] = facts.all(&[transaction_at(tx, "finalized")])?;
+            mined.finality_unknown = matches!(reply, Reply::Error(_));
+            match reply {
+                Reply::Error(_) => false,
+                Reply::Value(_) => match read::<Option<Transaction>>(reply, "malformed_transaction")? {
+                    Some(same) if same.name() != Some(tx.to_string().as_str()) => {
+                        return Err(Unknown::nonsense("receipt_of_another_transaction"));
+                    }
+                    Some(same) if same.slot != slot => return Err(Unknown::nonsense("status_of_another_slot")),
+                    found => found.is_some(),
+                },
+            }
+        }
+    };
+    if is_final {
+        mined.depth = Depth::Finalized;
+    }
+    Ok(())
+}
+
+/// The owners of the registered asset's movements as far as the facts tell, at
+/// most [`PARTIES_MAX`]: `first`'s credits, other receivers, then payers. None
+/// of a failed transaction, which moved nothing.
+#[must_use]
+pub fn parties(network: &Network, tx: &TxId, facts: &Facts, first: Option<&Address>) -> Vec<Party> {
+    let Some(Reply::Value(value)) = facts.get(&transaction_call(tx)) else { return Vec::new() };
+    let transaction: Option<Transaction> = serde_json::from_str(value.get()).ok().flatten();
+    let transfers = transaction.and_then(|transaction| {
+        let keys = transaction.keys().ok()?;
+        let meta = transaction.meta.as_ref().filter(|meta| meta.err.is_none())?;
+        Some(Movements::of(network, meta, &keys).ok()?.transfers)
+    });
+    let mut transfers = transfers.unwrap_or_default();
+    transfers.sort_by_key(|transfer| (transfer.to.is_none(), transfer.to.as_ref() != first));
+    let mut parties: Vec<Party> = Vec::new();
+    for transfer in &transfers {
+        let account = account_of(transfer);
+        for address in [transfer.to, transfer.from].into_iter().flatten() {
+            let known = parties.iter().any(|party| party.address == address);
+            if !known && parties.len() < PARTIES_MAX {
+                parties.push(Party { address, account });
+            }
+        }
+    }
+    parties
+}
+
+const fn account_of(transfer: &Transfer) -> Option<Address> {
+    match &transfer.place {
+        Place::TokenAccount(account) => Some(*account),
+        Place::LogIndex(_) => None,
+    }
+}
+
+/// The call that tells whether the issuer has frozen a party's token account.
+#[must_use]
+pub fn party_calls(_network: &Network, party: &Party) -> Vec<Call> {
+    let options = json!({"encoding": "base64", "commitment": "confirmed"});
+    let call = |account: &Address| Call::new("getAccountInfo", &json!([account.to_string(), options]));
+    party.account.iter().map(call).collect()
+}
+
+/// What a token account holds.
+#[must_use]
+pub fn holding_call(account: &Address) -> Call {
+    let options = json!({"encoding": "base64", "commitment": "confirmed"});
+    Call::new("getAccountInfo", &json!([account.to_string(), options]))
+}
+
+/// The node's answer to [`holding_call`], nothing for an account that does not exist; `None` where it gave none.
+#[must_use]
+pub fn holding(facts: &Facts, call: &Call) -> Option<Amount> {
+    match facts.get(call) {
+        Some(Reply::Value(value)) => account::holds(value.get()).map(Amount::atomic),
+        Some(Reply::Error(_)) | None => None,
+    }
+}
+
+/// What the token account's state says. Solana has no code question.
+#[must_use]
+pub fn read_party(network: &Network, party: &Party, facts: &Facts) -> PartyFacts {
+    let call = party_calls(network, party).into_iter().next();
+    let blocked = match call.and_then(|call| facts.get(&call)) {
+        Some(Reply::Value(value)) => account::is_frozen(value.get()),
+        Some(Reply::Error(_)) | None => None,
+    };
+    PartyFacts { blocked, code: None }
+}
+
+#[cfg(test)]
+mod tests;

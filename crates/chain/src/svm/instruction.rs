@@ -1,0 +1,86 @@
+//! What instructions tell besides the balances: memos (top level only, row 26)
+//! and transfers of a hidden amount (row 7).
+
+use super::MEMO_BYTES_MAX;
+use super::transaction::{Instruction, Meta, Transaction};
+use crate::address::{Address, Family};
+use crate::trace::{Confidential, DETAILS_MAX};
+use serde_json::Value;
+
+const MEMO_PROGRAMS: [&str; 2] =
+    ["MemoSq4gqABAXKb96qnH8TysNcWxMyWCqXgDLGmfcHr", "Memo1UhkJRfHyvLMcVucJwxXeuD728EqVDDwQDxFMNo"];
+const TOKEN_2022: &str = "TokenzQdBNbLqP5VEhdkAS6EPFLC1PHnBqCXEpPxuEb";
+/// `ConfidentialTransferExtension`, then `Transfer` or `TransferWithFee` (SPL Token-2022 instruction.rs).
+const CONFIDENTIAL: u8 = 27;
+const CONFIDENTIAL_TRANSFERS: [u8; 2] = [7, 13];
+/// Accounts of a confidential transfer: source, mint, destination, …
+const MINT_AT: usize = 1;
+const DESTINATION_AT: usize = 2;
+/// What `MEMO_BYTES_MAX` bytes are in base58 at most; one character more is a
+/// byte too many. Decoding costs the square of the length, so it is bounded before.
+const MEMO_CHARS_MAX: usize = 1_683;
+/// A confidential transfer's data is a few ciphertexts of fixed size and offsets, far below 375 bytes.
+const CONFIDENTIAL_CHARS_MAX: usize = 512;
+/// Token-2022 instructions that are looked into: a transaction runs 64 at most, a node may list any number.
+const LOOKED_INTO_MAX: usize = 256;
+
+/// What was found.
+#[derive(Default)]
+pub(super) struct Instructions {
+    pub(super) memos: Vec<String>,
+    pub(super) confidential: Vec<Confidential>,
+}
+
+pub(super) fn read(transaction: &Transaction, meta: &Meta, keys: &[Address]) -> Instructions {
+    let top = transaction.instructions();
+    let memos = top.iter().filter(|each| is_memo(each, keys)).take(DETAILS_MAX).filter_map(memo);
+    let memos = memos.filter(|memo| memo.len() <= MEMO_BYTES_MAX).collect();
+    let inner = meta.inner_instructions.iter().flatten().flat_map(|inner| &inner.instructions);
+    let of_token = top.iter().chain(inner).filter(|each| program(each, keys).as_deref() == Some(TOKEN_2022));
+    let confidential = of_token.take(LOOKED_INTO_MAX).filter_map(|each| confidential(each, meta, keys));
+    Instructions { memos, confidential: confidential.take(DETAILS_MAX).collect() }
+}
+
+fn program(instruction: &Instruction, keys: &[Address]) -> Option<String> {
+    instruction.program_id.clone().or_else(|| keys.get(instruction.program_id_index?).map(Address::to_string))
+}
+
+fn is_memo(instruction: &Instruction, keys: &[Address]) -> bool {
+    program(instruction, keys).is_some_and(|program| MEMO_PROGRAMS.contains(&program.as_str()))
+}
+
+fn data(instruction: &Instruction, chars_max: usize) -> Option<Vec<u8>> {
+    let text = instruction.data.as_deref().filter(|text| text.len() <= chars_max)?;
+    bs58::decode(text).into_vec().ok()
+}
+
+/// A memo that is UTF-8; plain text where the node has parsed it.
+fn memo(instruction: &Instruction) -> Option<String> {
+    match &instruction.parsed {
+        Some(Value::String(text)) => Some(text.clone()),
+        Some(_) => None,
+        None => String::from_utf8(data(instruction, MEMO_CHARS_MAX)?).ok(),
+    }
+}
+
+fn confidential(instruction: &Instruction, meta: &Meta, keys: &[Address]) -> Option<Confidential> {
+    let data = data(instruction, CONFIDENTIAL_CHARS_MAX)?;
+    let [extension, kind] = *data.first_chunk::<2>()?;
+    if extension != CONFIDENTIAL || !CONFIDENTIAL_TRANSFERS.contains(&kind) {
+        return None;
+    }
+    let destination = account(instruction, DESTINATION_AT, keys);
+    let balances = meta.post_token_balances.iter().flatten().chain(meta.pre_token_balances.iter().flatten());
+    let mut of_destination = balances.filter(|balance| keys.get(balance.account_index) == destination.as_ref());
+    let to = of_destination.find_map(|balance| Address::parse(Family::Svm, balance.owner.as_deref()?));
+    Some(Confidential { mint: account(instruction, MINT_AT, keys), to })
+}
+
+/// An instruction's account, by index or, where the node has parsed it, by name.
+fn account(instruction: &Instruction, at: usize, keys: &[Address]) -> Option<Address> {
+    match instruction.accounts.get(at)? {
+        Value::Number(index) => keys.get(usize::try_from(index.as_u64()?).ok()?).copied(),
+        Value::String(text) => Address::parse(Family::Svm, text),
+        Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
+    }
+}

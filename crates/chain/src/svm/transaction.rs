@@ -1,0 +1,115 @@
+//! `getTransaction`'s answer: only what the rules read, everything else ignored.
+//! Any `version` is taken, for no rule looks at the message's form (row 1).
+
+use crate::address::{Address, Family};
+use crate::facts::Unknown;
+use serde::Deserialize;
+use serde_json::Value;
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Transaction {
+    pub(super) slot: u64,
+    pub(super) block_time: Option<i64>,
+    pub(super) meta: Option<Meta>,
+    transaction: Body,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Meta {
+    /// Variants are text or objects; only whether it is null counts.
+    pub(super) err: Option<Value>,
+    pub(super) pre_token_balances: Option<Vec<Balance>>,
+    pub(super) post_token_balances: Option<Vec<Balance>>,
+    #[serde(default)]
+    pub(super) inner_instructions: Option<Vec<Inner>>,
+    loaded_addresses: Option<Loaded>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Balance {
+    pub(super) account_index: usize,
+    pub(super) mint: String,
+    pub(super) owner: Option<String>,
+    pub(super) ui_token_amount: UiAmount,
+}
+
+#[derive(Deserialize)]
+pub(super) struct UiAmount {
+    /// Atomic units. `uiAmount` is a float and never read (row 8).
+    pub(super) amount: String,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Inner {
+    pub(super) instructions: Vec<Instruction>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Instruction {
+    pub(super) program_id_index: Option<usize>,
+    pub(super) program_id: Option<String>,
+    #[serde(default)]
+    pub(super) accounts: Vec<Value>,
+    pub(super) data: Option<String>,
+    pub(super) parsed: Option<Value>,
+}
+
+#[derive(Default, Deserialize)]
+struct Loaded {
+    #[serde(default)]
+    writable: Vec<String>,
+    #[serde(default)]
+    readonly: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct Body {
+    signatures: Vec<String>,
+    message: Message,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Message {
+    account_keys: Vec<Key>,
+    #[serde(default)]
+    instructions: Vec<Instruction>,
+}
+
+/// A key as `json` writes it, or as `jsonParsed` does.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Key {
+    Text(String),
+    Object { pubkey: String },
+}
+
+impl Transaction {
+    /// The first signature.
+    pub(super) fn name(&self) -> Option<&str> {
+        self.transaction.signatures.first().map(String::as_str)
+    }
+
+    pub(super) fn instructions(&self) -> &[Instruction] {
+        &self.transaction.message.instructions
+    }
+
+    /// All account keys in the order of their indexes: the message's, then those
+    /// that lookup tables loaded (row 19). `jsonParsed` lists these among the message's.
+    pub(super) fn keys(&self) -> Result<Vec<Address>, Unknown> {
+        let message = &self.transaction.message.account_keys;
+        let parsed = message.iter().any(|key| matches!(key, Key::Object { .. }));
+        let own = message.iter().map(|key| match key {
+            Key::Text(text) | Key::Object { pubkey: text } => text,
+        });
+        let loaded = self.meta.as_ref().and_then(|meta| meta.loaded_addresses.as_ref()).filter(|_| !parsed);
+        let looked_up = loaded.into_iter().flat_map(|loaded| loaded.writable.iter().chain(&loaded.readonly));
+        let read =
+            |text: &String| Address::parse(Family::Svm, text).ok_or_else(|| Unknown::nonsense("malformed_transaction"));
+        own.chain(looked_up).map(read).collect()
+    }
+}

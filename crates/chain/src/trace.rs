@@ -1,0 +1,244 @@
+//! What a chain says about one transaction, the same for every family and
+//! every recipient. It needs no tenant and can be shared.
+
+use crate::address::{Address, TxId};
+use crate::amount::Amount;
+use crate::time::UnixSeconds;
+use alloy_primitives::B256;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Distinct parties that are looked at beyond the transaction itself (code,
+/// blacklist): two calls each in the same batch, so at most 16 more items.
+pub const PARTIES_MAX: usize = 8;
+
+/// Entries kept of what does not move the asset (other tokens, zero-value
+/// transfers, memos, hidden amounts); the rest is dropped. Authorizations are all kept.
+pub const DETAILS_MAX: usize = 64;
+
+/// One transaction as its chain tells it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trace {
+    /// The transaction asked for.
+    pub tx: TxId,
+    /// What became of it.
+    pub found: Found,
+}
+
+/// What became of a transaction.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Found {
+    /// The node does not know it.
+    Unknown,
+    /// Known, and in no block that the node's head has reached.
+    Pending,
+    /// In a canonical block.
+    Mined(Box<Mined>),
+}
+
+/// How deep a transaction lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Depth {
+    /// In a block, with fewer confirmations than the chain's number.
+    Seen,
+    /// As many confirmations as practice asks for.
+    Confirmed,
+    /// Irreversible by the chain's own rule.
+    Finalized,
+}
+
+/// The block a transaction lies in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Block {
+    /// Height, or slot on Solana.
+    pub number: u64,
+    /// Hash, lower-case hex; `None` on Solana, whose transactions do not name it.
+    pub hash: Option<String>,
+    /// When it was made; `None` where the chain does not say.
+    pub time: Option<UnixSeconds>,
+}
+
+/// Where a movement stands in the transaction.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Place {
+    /// The log's index in its block (EVM).
+    LogIndex(u64),
+    /// The token account (Solana).
+    TokenAccount(Address),
+}
+
+/// A movement of the registered asset, above zero. On EVM both ends are named;
+/// on Solana a balance that grew names only `to`, one that shrank only `from`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Transfer {
+    /// Where it stands.
+    pub place: Place,
+    /// Its number among the registered contract's logs of this transaction, from 0 (EVM; 0 on
+    /// Solana). A log's index in its block changes when the transaction moves to another block,
+    /// this does not: claims are kept by it.
+    #[serde(default)]
+    pub ordinal: u64,
+    /// Who gave.
+    pub from: Option<Address>,
+    /// Who got.
+    pub to: Option<Address>,
+    /// How much.
+    pub amount: Amount,
+}
+
+/// A movement of another token: a bridged form, a counterfeit, anything. Only
+/// told in a refusal, never counted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Foreign {
+    /// The contract or mint.
+    pub asset: Address,
+    /// Its name, where the registry knows it as a form people mistake for USDC.
+    pub name: Option<String>,
+    /// Who gave.
+    pub from: Option<Address>,
+    /// Who got.
+    pub to: Option<Address>,
+    /// How much, in the token's own units; its decimals are not known.
+    pub amount: Amount,
+}
+
+/// A transfer of the registered contract that moved nothing: anybody can make one in anybody's name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ZeroTransfer {
+    /// Who it names as giver.
+    pub from: Address,
+    /// Who it names as recipient.
+    pub to: Address,
+}
+
+/// A transfer whose amount is encrypted (Token-2022 confidential transfer).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Confidential {
+    /// The mint, where the transaction tells it.
+    pub mint: Option<Address>,
+    /// The owner of the account that received, where the transaction tells it.
+    pub to: Option<Address>,
+}
+
+/// An authorization that the transaction used up (EIP-3009 `AuthorizationUsed`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Authorization {
+    /// Who signed it.
+    pub authorizer: Address,
+    /// Its 32-byte nonce.
+    pub nonce: B256,
+    /// The [`Transfer::ordinal`] of the one transfer from its authorizer that stands next to
+    /// it among the registered contract's logs; `None` where none does, or several do.
+    #[serde(default)]
+    pub transfer: Option<u64>,
+}
+
+/// A transaction in a canonical block.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mined {
+    /// Why it failed, in a few words; `None` where it was executed.
+    pub failure: Option<String>,
+    /// Where it lies.
+    pub block: Block,
+    /// The node's head when it was asked, same unit as the block's number.
+    pub head: u64,
+    /// How deep it lies.
+    pub depth: Depth,
+    /// Whether the node does not say what is final, on a chain where nodes do: then `depth` rests on counts
+    /// alone, and another node may know better.
+    #[serde(default)]
+    pub finality_unknown: bool,
+    /// Who sent it to the chain and paid its fee; not the payer.
+    pub submitter: Option<Address>,
+    /// All movements of the registered asset, in the order of the chain.
+    pub transfers: Vec<Transfer>,
+    /// Movements of other tokens.
+    pub foreign: Vec<Foreign>,
+    /// Transfers of nothing.
+    pub zero: Vec<ZeroTransfer>,
+    /// Transfers of a hidden amount.
+    pub confidential: Vec<Confidential>,
+    /// Memos that are UTF-8 text, from instructions (Solana).
+    pub memos: Vec<String>,
+    /// Authorizations used up by the registered contract (EVM).
+    pub authorizations: Vec<Authorization>,
+}
+
+impl Mined {
+    /// Blocks on top, the transaction's own included.
+    #[must_use]
+    pub const fn confirmations(&self) -> u64 {
+        if self.head < self.block.number { 0 } else { self.head.saturating_sub(self.block.number).saturating_add(1) }
+    }
+
+    /// The largest single movement of the registered asset.
+    #[must_use]
+    pub fn largest(&self) -> Amount {
+        self.transfers.iter().map(|transfer| transfer.amount).max().unwrap_or(Amount::ZERO)
+    }
+}
+
+impl Trace {
+    /// The block's story, where there is one.
+    #[must_use]
+    pub const fn mined(&self) -> Option<&Mined> {
+        match &self.found {
+            Found::Mined(mined) => Some(mined),
+            Found::Unknown | Found::Pending => None,
+        }
+    }
+
+    /// Whether two nodes tell the same story: status, block hash and number, the asset's
+    /// movements and whose authorizations they were. Gas and head differ between honest nodes (CHAINS 1.3 row 29).
+    #[must_use]
+    pub fn agrees(&self, other: &Self) -> bool {
+        self.tx == other.tx
+            && match (&self.found, &other.found) {
+                (Found::Unknown, Found::Unknown) | (Found::Pending, Found::Pending) => true,
+                (Found::Mined(a), Found::Mined(b)) => {
+                    a.failure.is_some() == b.failure.is_some()
+                        && a.block.hash == b.block.hash
+                        && a.block.number == b.block.number
+                        && a.transfers == b.transfers
+                        && a.authorizations == b.authorizations
+                }
+                (Found::Unknown | Found::Pending | Found::Mined(_), _) => false,
+            }
+    }
+}
+
+/// Somebody whose standing is read apart from the transaction.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Party {
+    /// Who.
+    pub address: Address,
+    /// The token account that moved (Solana), whose state tells of a freeze.
+    pub account: Option<Address>,
+}
+
+/// What kind of account holds an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CodeKind {
+    /// No code.
+    None,
+    /// An EIP-7702 delegation (`0xef0100…`).
+    Delegated,
+    /// A contract.
+    Contract,
+}
+
+/// What was read of a party; `None` where it could not be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartyFacts {
+    /// Whether the token's issuer has blocked it.
+    pub blocked: Option<bool>,
+    /// What kind of account it is.
+    pub code: Option<CodeKind>,
+}
+
+/// What was read of the parties. Who is not in it was not looked at.
+pub type Screening = BTreeMap<Address, PartyFacts>;

@@ -1,0 +1,391 @@
+//! An x402 request, versions 1 and 2 read into one form (PROTOCOL sections 1.2
+//! to 1.4). Only its shape is judged here: which member is missing, not whether
+//! the payment is good.
+
+mod body;
+mod repeatable;
+
+use crate::network;
+use crate::network::{NETWORKS, Network};
+use crate::reason::Reason;
+pub use body::Body;
+use body::{
+    Authorization, Extension, Extensions, Extra, Identifier, PaymentPayload, Raw, Resource, Signed, Wanted, object,
+    text,
+};
+pub use repeatable::is_repeatable;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+/// How deep a body may nest; the protocol's own objects nest seven deep.
+const DEPTH_MAX: usize = 16;
+
+/// The protocol's version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Version {
+    /// Networks by name, `maxAmountRequired`.
+    One,
+    /// Networks by CAIP-2, `amount`, `accepted` in the payload.
+    Two,
+}
+
+/// What the seller asks for, as written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Requirements {
+    /// `exact`.
+    pub scheme: String,
+    /// The network as written.
+    pub network: String,
+    /// Atomic units as written.
+    pub amount: String,
+    /// The token's address as written.
+    pub asset: String,
+    /// Who is to be paid, as written.
+    pub pay_to: String,
+    /// `extra.name`: the EIP-712 domain's.
+    pub name: Option<String>,
+    /// `extra.version`: the EIP-712 domain's.
+    pub version: Option<String>,
+    /// `extra.feePayer`: who pays the fee on Solana.
+    pub fee_payer: Option<String>,
+    /// `extra.memo`: what a Solana transaction must carry.
+    pub memo: Option<String>,
+    /// `extra.verifyingContract`: the contract that is to check the signature (EVM), as JSON where it is no text.
+    pub verifying_contract: Option<String>,
+}
+
+/// An EIP-3009 authorization with its signature, as written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Eip3009 {
+    /// Who pays.
+    pub from: String,
+    /// Who is paid.
+    pub to: String,
+    /// Atomic units.
+    pub value: String,
+    /// Unix seconds.
+    pub valid_after: String,
+    /// Unix seconds.
+    pub valid_before: String,
+    /// 32 bytes of hex.
+    pub nonce: String,
+    /// Hex.
+    pub signature: String,
+}
+
+/// What the buyer signed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Payload {
+    /// `exact` on EVM.
+    Eip3009(Box<Eip3009>),
+    /// `exact` on Solana: a transaction in base64.
+    Transaction(String),
+    /// Anything else.
+    Other,
+}
+
+/// One payment to verify or settle.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Payment {
+    /// The protocol's version.
+    pub version: Version,
+    /// What the seller asks for.
+    pub requirements: Requirements,
+    /// What the buyer says to have accepted: whole in version 2, scheme and network in version 1.
+    pub accepted: Accepted,
+    /// What the buyer signed.
+    pub payload: Payload,
+    /// What is paid for: a URL.
+    pub resource: Option<String>,
+    /// The `payment-identifier` extension's id.
+    pub identifier: Option<String>,
+}
+
+/// What the buyer says to have accepted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Accepted {
+    /// Version 1.
+    Named {
+        /// The scheme.
+        scheme: String,
+        /// The network as written.
+        network: String,
+    },
+    /// Version 2.
+    Whole(Box<Requirements>),
+}
+
+impl Accepted {
+    /// The scheme.
+    #[must_use]
+    pub fn scheme(&self) -> &str {
+        match self {
+            Self::Named { scheme, .. } => scheme,
+            Self::Whole(requirements) => &requirements.scheme,
+        }
+    }
+
+    /// The network as written.
+    #[must_use]
+    pub fn network(&self) -> &str {
+        match self {
+            Self::Named { network, .. } => network,
+            Self::Whole(requirements) => &requirements.network,
+        }
+    }
+}
+
+/// A body that is no payment: why, in the protocol's words, and what it said of the network.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Malformed {
+    /// The protocol's word.
+    pub reason: Reason,
+    /// One sentence.
+    pub message: String,
+    /// The network that the requirements name; empty where they name none.
+    pub network: String,
+}
+
+/// A network as either version writes it: `base-sepolia` or `eip155:84532`; our own keys are taken too.
+#[must_use]
+pub fn network_named(text: &str) -> Option<&'static Network> {
+    network::by_caip2(text)
+        .or_else(|| NETWORKS.iter().find(|network| network.v1_name == Some(text)))
+        .or_else(|| network::by_key(text))
+}
+
+/// Reads the body of `/verify` and `/settle`, which is alike.
+///
+/// # Errors
+/// [`Malformed`] with `invalid_x402_version`, `invalid_payment_requirements` or `invalid_payload`.
+pub fn read(body: &Body<'_>) -> Result<Payment, Malformed> {
+    let members = &body.members;
+    let wanted: Option<Wanted<'_>> = object(members.payment_requirements);
+    let network = wanted.and_then(|wanted| text(wanted.network)).unwrap_or_default();
+    let malformed = |reason, message: &str| Malformed { reason, message: message.to_owned(), network: network.clone() };
+    if body.depth > DEPTH_MAX {
+        return Err(malformed(Reason::InvalidPayload, "the body nests too deep"));
+    }
+    let payload: Option<PaymentPayload<'_>> = object(members.payment_payload);
+    let version = version(members.version, payload.and_then(|payload| payload.version));
+    let version = version
+        .ok_or_else(|| malformed(Reason::InvalidVersion, "x402Version is missing, not 1 or 2, or two that differ"))?;
+    let requirements = match wanted {
+        Some(wanted) => requirements(&wanted, version).ok_or_else(|| {
+            let names = missing(&wanted, version).join(", ");
+            malformed(Reason::InvalidRequirements, &format!("paymentRequirements lacks {names}, or they are no text"))
+        })?,
+        None => return Err(malformed(Reason::InvalidRequirements, "paymentRequirements is missing, or no object")),
+    };
+    let payload =
+        payload.ok_or_else(|| malformed(Reason::InvalidPayload, "paymentPayload is missing, or no object"))?;
+    let accepted = accepted(&payload, version)
+        .ok_or_else(|| malformed(Reason::InvalidPayload, "paymentPayload does not say what was accepted"))?;
+    let inner: Option<Signed<'_>> = object(payload.payload);
+    let inner =
+        inner.ok_or_else(|| malformed(Reason::InvalidPayload, "paymentPayload.payload is missing, or no object"))?;
+    let resource = match version {
+        Version::One => wanted.and_then(|wanted| text(wanted.resource)),
+        Version::Two => object(payload.resource).and_then(|resource: Resource<'_>| text(resource.url)),
+    };
+    let identifier = identifier(&payload).map_err(|rule| malformed(Reason::InvalidPayload, rule))?;
+    Ok(Payment { version, requirements, resource, accepted, payload: signed(&inner), identifier })
+}
+
+/// The outer and the inner number must agree; old clients send only one.
+fn version(outer: Raw<'_>, inner: Raw<'_>) -> Option<Version> {
+    let number = |raw: &RawValue| serde_json::from_str::<u64>(raw.get()).ok();
+    let told = match (outer, inner) {
+        (Some(outer), Some(inner)) => number(outer).filter(|outer| Some(*outer) == number(inner)),
+        (Some(one), None) | (None, Some(one)) => number(one),
+        (None, None) => None,
+    };
+    match told {
+        Some(1) => Some(Version::One),
+        Some(2) => Some(Version::Two),
+        Some(_) | None => None,
+    }
+}
+
+/// The requirements' members that must be there and are not, or are no text.
+fn missing(wanted: &Wanted<'_>, version: Version) -> Vec<&'static str> {
+    let (name, amount) = amount(wanted, version);
+    let all = [
+        ("scheme", wanted.scheme),
+        ("network", wanted.network),
+        (name, amount),
+        ("asset", wanted.asset),
+        ("payTo", wanted.pay_to),
+    ];
+    all.into_iter().filter(|(_, raw)| text(*raw).is_none()).map(|(name, _)| name).collect()
+}
+
+/// The member that holds the amount, by its version's name.
+const fn amount<'a>(wanted: &Wanted<'a>, version: Version) -> (&'static str, Raw<'a>) {
+    match version {
+        Version::One => ("maxAmountRequired", wanted.max_amount_required),
+        Version::Two => ("amount", wanted.amount),
+    }
+}
+
+fn requirements(wanted: &Wanted<'_>, version: Version) -> Option<Requirements> {
+    let (_, amount) = amount(wanted, version);
+    let extra: Extra<'_> = object(wanted.extra).unwrap_or_default();
+    Some(Requirements {
+        scheme: text(wanted.scheme)?,
+        network: text(wanted.network)?,
+        amount: text(amount)?,
+        asset: text(wanted.asset)?,
+        pay_to: text(wanted.pay_to)?,
+        name: text(extra.name),
+        version: text(extra.version),
+        fee_payer: text(extra.fee_payer),
+        memo: text(extra.memo),
+        verifying_contract: extra.verifying_contract.map(|raw| text(Some(raw)).unwrap_or_else(|| raw.get().to_owned())),
+    })
+}
+
+fn accepted(payload: &PaymentPayload<'_>, version: Version) -> Option<Accepted> {
+    match version {
+        Version::One => Some(Accepted::Named { scheme: text(payload.scheme)?, network: text(payload.network)? }),
+        Version::Two => {
+            let wanted: Wanted<'_> = object(payload.accepted)?;
+            requirements(&wanted, version).map(|all| Accepted::Whole(Box::new(all)))
+        }
+    }
+}
+
+fn signed(inner: &Signed<'_>) -> Payload {
+    match (eip3009(inner), text(inner.transaction)) {
+        (Some(signed), _) => Payload::Eip3009(Box::new(signed)),
+        (None, Some(transaction)) => Payload::Transaction(transaction),
+        (None, None) => Payload::Other,
+    }
+}
+
+fn eip3009(inner: &Signed<'_>) -> Option<Eip3009> {
+    let signed: Authorization<'_> = object(inner.authorization)?;
+    Some(Eip3009 {
+        from: text(signed.from)?,
+        to: text(signed.to)?,
+        value: text(signed.value)?,
+        valid_after: text(signed.valid_after)?,
+        valid_before: text(signed.valid_before)?,
+        nonce: text(signed.nonce)?,
+        signature: text(inner.signature)?,
+    })
+}
+
+/// `extensions.payment-identifier.info.id`, where there is one; what is asked for must be there.
+fn identifier(payload: &PaymentPayload<'_>) -> Result<Option<String>, &'static str> {
+    let extension = object(payload.extensions).and_then(|all: Extensions<'_>| object(all.payment_identifier));
+    let info: Identifier<'_> = extension.and_then(|one: Extension<'_>| object(one.info)).unwrap_or_default();
+    if info.id.is_none() {
+        let required = info.required.is_some_and(|required| required.get() == "true");
+        return if required { Err("a payment identifier is required, and there is none") } else { Ok(None) };
+    }
+    let is_id = |id: &String| {
+        (16..=128).contains(&id.len())
+            && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')
+    };
+    let id = text(info.id).filter(is_id);
+    id.map(Some).ok_or("the payment identifier is not 16 to 128 letters, digits, '_' and '-'")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    fn read(body: &Value) -> Result<Payment, Malformed> {
+        super::read(&Body::parse(body.to_string().as_bytes()).expect("an object"))
+    }
+
+    fn second() -> Value {
+        let requirements = json!({"scheme": "exact", "network": "eip155:84532", "amount": "1000",
+            "asset": "0x036CbD53842c5426634e7929541eC2318f3dCF7e", "payTo": "0x3C44CdDdB6a900fa2b585dd299e03d12FA4293BC",
+            "maxTimeoutSeconds": 60, "extra": {"name": "USDC", "version": "2"}});
+        json!({"x402Version": 2, "paymentRequirements": requirements, "paymentPayload": {"x402Version": 2,
+            "accepted": requirements, "resource": null, "extensions": {"payment-identifier": {"info": {"id": "pay_0123456789abcdef"}}},
+            "payload": {"signature": "0xab", "authorization": {"from": "0x1", "to": "0x2", "value": "1000",
+                "validAfter": "0", "validBefore": "1", "nonce": "0x3"}}}})
+    }
+
+    fn first() -> Value {
+        let mut body = second();
+        body["x402Version"] = json!(1);
+        body["paymentRequirements"]["maxAmountRequired"] = json!("1000");
+        body["paymentRequirements"]["network"] = json!("base-sepolia");
+        body["paymentPayload"] = json!({"x402Version": 1, "scheme": "exact", "network": "base-sepolia",
+            "payload": body["paymentPayload"]["payload"]});
+        body
+    }
+
+    #[test]
+    fn both_versions_read_into_one_form() {
+        let two = read(&second()).expect("reads");
+        assert_eq!((two.version, two.accepted.network()), (Version::Two, "eip155:84532"));
+        assert_eq!(two.identifier.as_deref(), Some("pay_0123456789abcdef"));
+        let one = read(&first()).expect("reads");
+        assert_eq!(
+            (one.version, one.accepted.scheme(), one.requirements.amount.as_str()),
+            (Version::One, "exact", "1000")
+        );
+        assert_eq!(one.payload, two.payload);
+    }
+
+    #[test]
+    fn what_is_no_payment_is_named() {
+        let check = |change: &dyn Fn(&mut Value), want: Reason| {
+            let mut body = second();
+            change(&mut body);
+            assert_eq!(read(&body).map_err(|malformed| malformed.reason), Err(want), "{body}");
+        };
+        check(&|body| body["x402Version"] = json!(3), Reason::InvalidVersion);
+        check(&|body| body["x402Version"] = json!(1), Reason::InvalidVersion);
+        check(&|body| body["x402Version"] = json!("2"), Reason::InvalidVersion);
+        check(&|body| body["paymentRequirements"] = json!([]), Reason::InvalidRequirements);
+        check(&|body| body["paymentRequirements"]["payTo"] = json!(""), Reason::InvalidRequirements);
+        check(&|body| body["paymentRequirements"]["amount"] = json!(1000), Reason::InvalidRequirements);
+        let mut bare = first();
+        bare["paymentRequirements"] = json!({"scheme": "exact", "network": "base", "amount": "1"});
+        let found = read(&bare).map_err(|malformed| malformed.message);
+        let want = "paymentRequirements lacks maxAmountRequired, asset, payTo, or they are no text";
+        assert_eq!(found, Err(want.to_owned()));
+        check(&|body| body["paymentPayload"]["accepted"] = Value::Null, Reason::InvalidPayload);
+        for info in
+            [json!({"id": "short"}), json!({"id": "a payment of today"}), json!({"id": 7}), json!({"required": true})]
+        {
+            let set =
+                |body: &mut Value| body["paymentPayload"]["extensions"]["payment-identifier"]["info"] = info.clone();
+            check(&set, Reason::InvalidPayload);
+        }
+        check(&|body| body["paymentPayload"]["payload"] = json!("x"), Reason::InvalidPayload);
+        let mut deep = json!(1);
+        for _ in 0..20 {
+            deep = json!([deep]);
+        }
+        check(&|body| body["extra"] = deep.clone(), Reason::InvalidPayload);
+        let mut old = second();
+        old.as_object_mut().expect("an object").remove("x402Version");
+        assert!(read(&old).is_ok());
+    }
+
+    #[test]
+    fn networks_are_known_by_either_name() {
+        for name in ["base-sepolia", "eip155:84532"] {
+            assert_eq!(network_named(name).map(|network| network.key), Some("base-sepolia"));
+        }
+        assert!(network_named("eip155:1 ").is_none());
+    }
+
+    proptest! {
+        #[test]
+        fn no_json_panics(text in "\\PC*") {
+            if let Ok(body) = Body::parse(text.as_bytes()) {
+                let _ = super::read(&body);
+            }
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! Why a request is not answered: one table of codes, one error type.
+//!
+//! A refused payment is no error; it is a value (see [`crate::verdict`]).
+
+use core::fmt;
+use std::borrow::Cow;
+use x402_chain::retry::{Repeat, Retry};
+
+/// Declares [`Code`] from its rows: variant, wire name, status, retry, repeat, title, doc.
+macro_rules! codes {
+    ($($variant:ident $wire:literal $status:literal $retry:ident $repeat:ident $title:literal $doc:literal;)+) => {
+        /// Every error code, in the order of introduction. Appended, never renamed, never reused.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum Code {
+            $(#[doc = $doc] $variant,)+
+        }
+
+        impl Code {
+            /// All codes.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+
+            /// The name on the wire.
+            #[must_use]
+            pub const fn wire(self) -> &'static str {
+                match self { $(Self::$variant => $wire,)+ }
+            }
+
+            /// The HTTP status.
+            #[must_use]
+            pub const fn status(self) -> u16 {
+                match self { $(Self::$variant => $status,)+ }
+            }
+
+            /// What a repeat could achieve.
+            #[must_use]
+            pub const fn retry(self) -> Retry {
+                match self { $(Self::$variant => Retry::$retry,)+ }
+            }
+
+            /// What a repeat gets under the same `Idempotency-Key`.
+            #[must_use]
+            pub const fn repeat(self) -> Repeat {
+                match self { $(Self::$variant => Repeat::$repeat,)+ }
+            }
+
+            /// The code with a name.
+            #[must_use]
+            pub fn parse(wire: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|code| code.wire() == wire)
+            }
+
+            /// The short human title (RFC 9457 `title`).
+            #[must_use]
+            pub const fn title(self) -> &'static str {
+                match self { $(Self::$variant => $title,)+ }
+            }
+
+            /// The sentence that the documentation prints.
+            #[must_use]
+            pub const fn doc(self) -> &'static str {
+                match self { $(Self::$variant => $doc,)+ }
+            }
+        }
+    };
+}
+
+codes! {
+    InvalidJson "INVALID_JSON" 400 Never Recorded "Invalid JSON" "The body is not UTF-8, begins with a byte order mark, or is not a JSON object.";
+    InvalidApiKey "INVALID_API_KEY" 401 Never Judged "Invalid API key" "The API key is missing, malformed, forged, unknown, revoked or expired.";
+    InvalidAdminKey "INVALID_ADMIN_KEY" 401 Never Judged "Invalid admin key" "The `X-Admin-Key` header is missing or wrong.";
+    InsufficientScope "INSUFFICIENT_SCOPE" 403 Never Judged "Insufficient scope" "The API key lacks the scope that this route needs.";
+    TenantSuspended "TENANT_SUSPENDED" 403 Never Judged "Tenant suspended" "The tenant is suspended or cancelled.";
+    IpNotAllowed "IP_NOT_ALLOWED" 403 Never Judged "IP not allowed" "The caller's address is not on the key's allowlist.";
+    ChainNotEnabled "CHAIN_NOT_ENABLED" 403 Never Judged "Chain not enabled" "The tier does not include this chain, or the registry check has switched it off.";
+    EnvironmentMismatch "ENVIRONMENT_MISMATCH" 403 Never Recorded "Environment mismatch" "A live key names a test chain, or a test key a live one.";
+    NotFound "NOT_FOUND" 404 Never Judged "Not found" "No such route or object; another tenant's object does not exist either.";
+    MethodNotAllowed "METHOD_NOT_ALLOWED" 405 Never Recorded "Method not allowed" "The route exists, the method does not; `Allow` names those that do.";
+    IdempotencyConflict "IDEMPOTENCY_CONFLICT" 409 Never Judged "Idempotency conflict" "The same `Idempotency-Key` came before with another body.";
+    RecipientTaken "RECIPIENT_TAKEN" 409 Never Judged "Recipient taken" "The address belongs, or belonged, to another tenant in this environment.";
+    EmailTaken "EMAIL_TAKEN" 409 Never Judged "E-mail taken" "Another tenant has this e-mail address.";
+    PayloadTooLarge "PAYLOAD_TOO_LARGE" 413 Never Recorded "Payload too large" "The body is larger than the route accepts.";
+    UnsupportedMediaType "UNSUPPORTED_MEDIA_TYPE" 415 Never Recorded "Unsupported media type" "The body must be `application/json`, and not compressed.";
+    InvalidRequest "INVALID_REQUEST" 422 Never Recorded "Invalid request" "A member is missing, of the wrong type or out of bounds; `param` names it.";
+    InvalidTxHash "INVALID_TX_HASH" 422 Never Recorded "Invalid transaction hash" "The hash does not have the shape of the chain's transaction ids.";
+    InvalidAmount "INVALID_AMOUNT" 422 Never Recorded "Invalid amount" "The amount is not a decimal number of USDC above zero with at most six decimals.";
+    InvalidChain "INVALID_CHAIN" 422 Never Recorded "Invalid chain" "No such chain.";
+    RecipientNotRegistered "RECIPIENT_NOT_REGISTERED" 422 Never Judged "Recipient not registered" "The recipient is not registered to this tenant, or the tenant has none for this chain.";
+    RateLimited "RATE_LIMITED" 429 Later Judged "Rate limited" "Too many requests in the last minute or hour.";
+    QuotaExceeded "QUOTA_EXCEEDED" 429 Later Judged "Quota exceeded" "The month's verifications are used up.";
+    Internal "INTERNAL" 500 Same Judged "Internal error" "A defect on our side; report the request id.";
+    LedgerUnavailable "LEDGER_UNAVAILABLE" 503 Same Judged "Ledger unavailable" "The tenant's ledger did not answer in time; with an `Idempotency-Key` the repeat gets what was recorded.";
+    ChainUnavailable "CHAIN_UNAVAILABLE" 503 Later Judged "Chain unavailable" "No provider of the chain gave a usable answer.";
+    Misconfigured "MISCONFIGURED" 503 Later Judged "Misconfigured" "The service's own settings are missing or malformed; the operator's log names them.";
+    SettlementNotOpen "SETTLEMENT_NOT_OPEN" 409 Later Judged "Settlement not open" "The settlement is not completed, a request waits for it, or it was handed over before.";
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(self.wire())
+    }
+}
+
+/// Why a request is not answered. `detail` is for the caller and holds no
+/// upstream text, no other tenant and no secret; `cause` is for the log only.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// The stable code.
+    pub code: Code,
+    /// One sentence for the caller.
+    pub detail: Cow<'static, str>,
+    /// The member or header at fault.
+    pub param: Option<Cow<'static, str>>,
+    /// Seconds after which a repeat is worth its while.
+    pub retry_after_s: Option<u64>,
+    /// Whether another tier would allow the request.
+    pub upgrade: bool,
+    cause: Option<String>,
+}
+
+impl Fault {
+    /// A fault with its sentence for the caller.
+    pub fn new(code: Code, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self { code, detail: detail.into(), param: None, retry_after_s: None, upgrade: false, cause: None }
+    }
+
+    /// A defect of ours: the caller learns nothing but the request id.
+    pub fn internal(cause: impl fmt::Display) -> Self {
+        Self::new(Code::Internal, "an internal error; report the request id").because(cause)
+    }
+
+    /// Names the member at fault.
+    #[must_use]
+    pub fn at(mut self, param: impl Into<Cow<'static, str>>) -> Self {
+        self.param = Some(param.into());
+        self
+    }
+
+    /// Says when a repeat is worth its while.
+    #[must_use]
+    pub fn after(mut self, seconds: u64) -> Self {
+        self.retry_after_s = Some(seconds.max(1));
+        self
+    }
+
+    /// Says that another tier would allow it.
+    #[must_use]
+    pub fn upgradable(mut self) -> Self {
+        self.upgrade = true;
+        self
+    }
+
+    /// Keeps the cause for the log.
+    #[must_use]
+    pub fn because(mut self, cause: impl fmt::Display) -> Self {
+        self.cause = Some(cause.to_string());
+        self
+    }
+
+    /// What the log may know.
+    #[must_use]
+    pub fn cause(&self) -> Option<&str> {
+        self.cause.as_deref()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn codes_are_distinct_and_statuses_are_errors() {
+        let wires: BTreeSet<_> = Code::ALL.iter().map(|code| code.wire()).collect();
+        assert_eq!(wires.len(), Code::ALL.len());
+        for code in Code::ALL {
+            assert!((400..600).contains(&code.status()), "{code}");
+            assert!(!code.title().is_empty() && code.doc().ends_with('.'), "{code}");
+            assert_eq!(Code::parse(code.wire()), Some(*code));
+        }
+        assert_eq!(Code::parse("TX_FAILED"), None);
+    }
+
+    #[test]
+    fn only_what_another_request_alone_can_change_is_recorded() {
+        for code in Code::ALL {
+            assert!(code.retry() == Retry::Never || code.repeat() == Repeat::Judged, "{code}");
+        }
+        // Keys, scopes, tiers, chains, recipients and limits are the seller's or the operator's to change.
+        for code in [
+            Code::InvalidApiKey,
+            Code::InsufficientScope,
+            Code::TenantSuspended,
+            Code::ChainNotEnabled,
+            Code::RecipientNotRegistered,
+            Code::RateLimited,
+            Code::QuotaExceeded,
+        ] {
+            assert_eq!(code.repeat(), Repeat::Judged, "{code}");
+        }
+    }
+
+    #[test]
+    fn the_cause_is_not_in_what_the_caller_reads() {
+        let fault = Fault::internal("password=hunter2");
+        assert_eq!(fault.cause(), Some("password=hunter2"));
+        assert!(!fault.detail.contains("hunter2"));
+    }
+}

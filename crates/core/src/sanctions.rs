@@ -1,0 +1,135 @@
+//! The sanctions list: addresses that the US Treasury's SDN list names, as data
+//! with a date. An absent or stale list is said, and never read as clean.
+
+use serde::Deserialize;
+use std::collections::BTreeSet;
+use x402_chain::address::{Address, Family};
+use x402_chain::time::UnixMillis;
+
+/// The Treasury publishes several times a week; a list a week old may lack
+/// somebody (CHAINS section 4).
+pub const STALE_AFTER_DAYS: u64 = 7;
+const DAY_MS: u64 = 86_400_000;
+
+/// The list that is built in, as `npm run sanctions` writes it.
+const BUILTIN: &str = include_str!("../data/sanctions.json");
+
+#[derive(Deserialize)]
+struct File {
+    list_date: String,
+    evm: Vec<String>,
+    solana: Vec<String>,
+}
+
+/// The listed addresses. EVM ones are compared as bytes, Solana ones in their exact case.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct List {
+    addresses: BTreeSet<Address>,
+    date: UnixMillis,
+}
+
+/// How the list stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// As new as it should be.
+    Current,
+    /// Older than [`STALE_AFTER_DAYS`].
+    Stale {
+        /// How old.
+        days: u64,
+    },
+    /// There is none to read.
+    Absent,
+}
+
+impl List {
+    /// The list that is built in.
+    #[must_use]
+    pub fn builtin() -> Option<Self> {
+        Self::parse(BUILTIN)
+    }
+
+    /// Reads a list. One bad address makes the whole unreadable: a list that is
+    /// quietly shorter would read somebody as clean.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let file: File = serde_json::from_str(text).ok()?;
+        let date = UnixMillis::parse(&format!("{}T00:00:00Z", file.list_date))?;
+        let evm = file.evm.iter().map(|text| Address::parse(Family::Evm, text));
+        let solana = file.solana.iter().map(|text| Address::parse(Family::Svm, text));
+        let addresses: BTreeSet<Address> = evm.chain(solana).collect::<Option<_>>()?;
+        (!addresses.is_empty()).then_some(Self { addresses, date })
+    }
+
+    /// Whether an address is on the list.
+    #[must_use]
+    pub fn names(&self, address: &Address) -> bool {
+        self.addresses.contains(address)
+    }
+
+    /// When the Treasury published it.
+    #[must_use]
+    pub const fn date(&self) -> UnixMillis {
+        self.date
+    }
+
+    /// How many whole days old it is.
+    #[must_use]
+    pub const fn age_days(&self, now: UnixMillis) -> u64 {
+        now.since(self.date) / DAY_MS
+    }
+
+    /// Whether it is older than it should be.
+    #[must_use]
+    pub const fn is_stale(&self, now: UnixMillis) -> bool {
+        self.age_days(now) > STALE_AFTER_DAYS
+    }
+}
+
+/// How a list stands, for health.
+#[must_use]
+pub fn standing(list: Option<&List>, now: UnixMillis) -> Standing {
+    match list {
+        None => Standing::Absent,
+        Some(list) if list.is_stale(now) => Standing::Stale { days: list.age_days(now) },
+        Some(_) => Standing::Current,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LISTED: &str = "0x098b716b8aaf21512996dc57eb0615e2383e2f96";
+
+    #[test]
+    fn the_built_in_list_names_whom_it_lists() {
+        let list = List::builtin().expect("a readable list");
+        let file: File = serde_json::from_str(BUILTIN).expect("JSON");
+        assert_eq!(list.addresses.len(), file.evm.len() + file.solana.len());
+        assert!(list.names(&Address::parse(Family::Evm, LISTED).expect("an address")));
+        for text in &file.solana {
+            assert!(list.names(&Address::parse(Family::Svm, text).expect("an address")), "{text}");
+            let folded = Address::parse(Family::Svm, &text.to_lowercase());
+            assert!(folded.is_none_or(|address| !list.names(&address)), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_list_with_one_bad_address_is_no_list() {
+        let file = |evm: &str| format!(r#"{{"list_date":"2026-08-20","evm":["{LISTED}"{evm}],"solana":[]}}"#);
+        assert!(List::parse(&file("")).is_some());
+        assert!(List::parse(&file(r#","0x12""#)).is_none());
+        assert!(List::parse(r#"{"list_date":"2026-08-20","evm":[],"solana":[]}"#).is_none());
+        assert!(List::parse("").is_none());
+    }
+
+    #[test]
+    fn a_list_ages() {
+        let list = List::parse(&format!(r#"{{"list_date":"2026-11-01","evm":["{LISTED}"],"solana":[]}}"#));
+        let at = |day: &str| UnixMillis::parse(&format!("{day}T12:00:00Z")).expect("a time");
+        assert_eq!(standing(list.as_ref(), at("2026-11-08")), Standing::Current);
+        assert_eq!(standing(list.as_ref(), at("2026-11-09")), Standing::Stale { days: 8 });
+        assert_eq!(standing(None, at("2026-11-09")), Standing::Absent);
+    }
+}

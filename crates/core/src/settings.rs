@@ -1,0 +1,479 @@
+//! The settings: one table, read once, every mistake told at once and no value
+//! ever told back.
+
+pub mod provider;
+
+use core::fmt;
+use sha2::{Digest, Sha256};
+use std::collections::{BTreeMap, BTreeSet};
+use subtle::ConstantTimeEq;
+use x402_chain::address::{Family, Xpub};
+use x402_chain::amount::Amount;
+use x402_chain::network::{Budget, Environment, NETWORKS, Network, rpc_setting};
+use x402_chain::signer::Signer;
+
+/// One row of the table.
+#[derive(Clone, Copy, Debug)]
+pub struct Setting {
+    /// Its name; `<CHAIN>` stands for a chain's key in capitals.
+    pub name: &'static str,
+    /// Whether it belongs among the secrets.
+    pub secret: bool,
+    /// Whether the service needs it.
+    pub required: bool,
+    /// What holds where it is absent.
+    pub default: &'static str,
+    /// What it means.
+    pub meaning: &'static str,
+}
+
+const ADMIN_KEY: &str = "ADMIN_KEY";
+const KEY_PEPPERS: &str = "KEY_PEPPERS";
+const QUORUM_USDC: &str = "QUORUM_USDC";
+const EVM_XPUB: &str = "EVM_XPUB";
+/// Live, then test.
+const EVM_SIGNERS: [&str; 2] = ["EVM_SIGNERS_LIVE", "EVM_SIGNERS_TEST"];
+const SVM_SIGNERS: [&str; 2] = ["SOLANA_SIGNERS_LIVE", "SOLANA_SIGNERS_TEST"];
+/// Dollars a day on a network, with their defaults: a tenant's, of it what failures may take, a signer's, and
+/// those of all tenants of the free tier together.
+const SETTLE_DAILY: [(&str, &str); 4] = [
+    ("SETTLE_DAILY_USD", "100"),
+    ("SETTLE_DAILY_FAILED_USD", "10"),
+    ("SETTLE_DAILY_SIGNER_USD", "1000"),
+    ("SETTLE_DAILY_FREE_USD", "50"),
+];
+const PUBLIC_URL: &str = "PUBLIC_URL";
+
+/// Characters that an operators' key must have at least.
+const ADMIN_KEY_MIN: usize = 32;
+/// Providers of a chain at most: a verification asks two or three.
+const PROVIDERS_MAX: usize = 8;
+/// What [`urls`] takes.
+const PROVIDERS_RULE: &str = "must be 1 to 8 comma-separated https URLs (http on loopback only); a user and a \
+                              password in one are percent-encoded UTF-8 without control characters, a comma as %2C";
+/// Signers of an environment at most: each is an object of its own a chain.
+const SIGNERS_MAX: usize = 16;
+
+/// All settings.
+pub const SETTINGS: &[Setting] = &[
+    Setting {
+        name: ADMIN_KEY,
+        secret: true,
+        required: true,
+        default: "",
+        meaning: "Operators' key for `X-Admin-Key`; at least 32 characters.",
+    },
+    Setting {
+        name: KEY_PEPPERS,
+        secret: true,
+        required: true,
+        default: "",
+        meaning: "Comma-separated hex of 32 bytes each; the first signs new API keys, all verify.",
+    },
+    Setting {
+        name: "RPC_<CHAIN>",
+        secret: true,
+        required: false,
+        default: "the registry's public providers",
+        meaning: "The chain's providers in order of preference, comma-separated `https` URLs (`http` on loopback), \
+                  in place of the registry's; the chain's key in capitals with `_` for `-`: `RPC_BASE_SEPOLIA`. A user \
+                  and a password, percent-encoded (`https://user:password@host`), are sent as Basic authentication.",
+    },
+    Setting {
+        name: QUORUM_USDC,
+        secret: false,
+        required: false,
+        default: "100",
+        meaning: "From this amount of USDC on, two providers must agree.",
+    },
+    Setting {
+        name: EVM_XPUB,
+        secret: false,
+        required: false,
+        default: "none: nothing is derived",
+        meaning: "BIP-32 extended public key of an account (`xpub…`); its children `0/<index>` become recipients \
+                  of tenants that ask for `\"derive\"`. Never a private key.",
+    },
+    Setting {
+        name: EVM_SIGNERS[0],
+        secret: true,
+        required: false,
+        default: "none: nothing is settled on live EVM chains",
+        meaning: "Comma-separated hex private keys that pay gas on live EVM chains.",
+    },
+    Setting {
+        name: EVM_SIGNERS[1],
+        secret: true,
+        required: false,
+        default: "none: nothing is settled on EVM test networks",
+        meaning: "The same for test networks.",
+    },
+    Setting {
+        name: SVM_SIGNERS[0],
+        secret: true,
+        required: false,
+        default: "none: nothing is settled on Solana",
+        meaning: "Comma-separated base58 key pairs (64 bytes) that pay fees on Solana.",
+    },
+    Setting {
+        name: SVM_SIGNERS[1],
+        secret: true,
+        required: false,
+        default: "none: nothing is settled on Solana's test networks",
+        meaning: "The same for test networks.",
+    },
+    Setting {
+        name: SETTLE_DAILY[0].0,
+        secret: false,
+        required: false,
+        default: SETTLE_DAILY[0].1,
+        meaning: "Dollars that one tenant's settlements may cost on one network in a day (UTC), at the registry's \
+                  price of the chain's coin; the worst cost is reserved before anything is signed, the real one charged.",
+    },
+    Setting {
+        name: SETTLE_DAILY[1].0,
+        secret: false,
+        required: false,
+        default: SETTLE_DAILY[1].1,
+        meaning: "Dollars of it that failed settlements may cost; once they are used up, only payers who have completed \
+                  a settlement with the tenant are served, one at a time.",
+    },
+    Setting {
+        name: SETTLE_DAILY[2].0,
+        secret: false,
+        required: false,
+        default: SETTLE_DAILY[2].1,
+        meaning: "Dollars that one signer may pay for transactions on one network in a day (UTC); what is on its way \
+                  counts at its worst.",
+    },
+    Setting {
+        name: SETTLE_DAILY[3].0,
+        secret: false,
+        required: false,
+        default: SETTLE_DAILY[3].1,
+        meaning: "Dollars that all signers together may pay on one network in a day (UTC) for all tenants of the free \
+                  tier together.",
+    },
+    Setting {
+        name: PUBLIC_URL,
+        secret: false,
+        required: false,
+        default: "the request's origin",
+        meaning: "The origin that links in answers name.",
+    },
+];
+
+/// A setting that is missing or malformed. The value itself is never told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mistake {
+    /// Which.
+    pub setting: String,
+    /// What it must be.
+    pub rule: &'static str,
+}
+
+impl fmt::Display for Mistake {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{} {}", self.setting, self.rule)
+    }
+}
+
+/// The service's settings, parsed.
+pub struct Settings {
+    admin_key: [u8; 32],
+    peppers: Vec<[u8; 32]>,
+    providers: BTreeMap<&'static str, Vec<String>>,
+    quorum: Amount,
+    xpub: Option<Xpub>,
+    /// Live, then test.
+    evm_signers: [Vec<Signer>; 2],
+    /// Live, then test.
+    svm_signers: [Vec<Signer>; 2],
+    /// As [`SETTLE_DAILY`], millionths of a dollar.
+    daily: [u128; 4],
+    public_url: Option<String>,
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("Settings(…)")
+    }
+}
+
+impl Settings {
+    /// Reads all settings; an empty one is as good as absent.
+    ///
+    /// # Errors
+    /// Every mistake at once.
+    pub fn read(get: impl Fn(&str) -> Option<String>) -> Result<Self, Vec<Mistake>> {
+        let mut mistakes = Vec::new();
+        let get = |name: &str| get(name).map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
+        let mut wrong = |setting: &str, rule| mistakes.push(Mistake { setting: setting.to_owned(), rule });
+        let admin_key = get(ADMIN_KEY).unwrap_or_default();
+        if admin_key.chars().count() < ADMIN_KEY_MIN {
+            wrong(ADMIN_KEY, "must have at least 32 characters");
+        }
+        let peppers = peppers(&get(KEY_PEPPERS).unwrap_or_default());
+        if peppers.is_none() {
+            wrong(KEY_PEPPERS, "must be comma-separated hex of 32 bytes each, at least one");
+        }
+        let mut providers = BTreeMap::new();
+        for network in NETWORKS {
+            let name = rpc_setting(network);
+            if let Some(text) = get(&name) {
+                match urls(&text) {
+                    Some(urls) => drop(providers.insert(network.key, urls)),
+                    None => wrong(&name, PROVIDERS_RULE),
+                }
+            }
+        }
+        let quorum = Amount::parse_usdc(&get(QUORUM_USDC).unwrap_or_else(|| "100".to_owned()));
+        if quorum.is_none() {
+            wrong(QUORUM_USDC, "must be a decimal number of USDC");
+        }
+        let xpub_text = get(EVM_XPUB);
+        let xpub = xpub_text.as_deref().and_then(Xpub::parse);
+        if xpub_text.is_some() && xpub.is_none() {
+            wrong(EVM_XPUB, "must be an extended public key (xpub…), never a private one");
+        }
+        let mut keys = |family, name: &str, rule| match get(name) {
+            None => Vec::new(),
+            Some(text) => signers(family, &text).unwrap_or_else(|| {
+                wrong(name, rule);
+                Vec::new()
+            }),
+        };
+        let rule = "must be 1 to 16 different comma-separated private keys of 32 bytes of hex";
+        let evm_signers = EVM_SIGNERS.map(|name| keys(Family::Evm, name, rule));
+        let rule = "must be 1 to 16 different comma-separated base58 key pairs of 64 bytes";
+        let svm_signers = SVM_SIGNERS.map(|name| keys(Family::Svm, name, rule));
+        let daily = SETTLE_DAILY.map(|(name, default)| {
+            let dollars = Amount::parse_usdc(&get(name).unwrap_or_else(|| default.to_owned()));
+            let micro = dollars.and_then(|amount| u128::try_from(amount.0).ok());
+            if micro.is_none() {
+                wrong(name, "must be a decimal number of dollars, above zero, at most six decimals");
+            }
+            micro.unwrap_or_default()
+        });
+        let public_url = get(PUBLIC_URL);
+        if public_url.as_deref().is_some_and(|url| !provider::is_address(url) || provider::has_user(url)) {
+            wrong(PUBLIC_URL, "must be an https origin (http on loopback only), without user and password");
+        }
+        match (peppers, quorum, mistakes.is_empty()) {
+            (Some(peppers), Some(quorum), true) => {
+                let admin_key = Sha256::digest(admin_key.as_bytes()).into();
+                Ok(Self { admin_key, peppers, providers, quorum, xpub, evm_signers, svm_signers, daily, public_url })
+            }
+            (..) => Err(mistakes),
+        }
+    }
+
+    /// Whether this is the operators' key; compared in constant time.
+    #[must_use]
+    pub fn is_admin_key(&self, text: &str) -> bool {
+        let given: [u8; 32] = Sha256::digest(text.as_bytes()).into();
+        self.admin_key.ct_eq(&given).into()
+    }
+
+    /// The peppers: the first signs, all verify.
+    #[must_use]
+    pub fn peppers(&self) -> &[[u8; 32]] {
+        &self.peppers
+    }
+
+    /// A chain's providers in order of preference.
+    #[must_use]
+    pub fn providers(&self, network: &'static Network) -> Vec<&str> {
+        match self.providers.get(network.key) {
+            Some(urls) => urls.iter().map(String::as_str).collect(),
+            None => network.rpc.to_vec(),
+        }
+    }
+
+    /// From this amount on, two providers must agree.
+    #[must_use]
+    pub const fn quorum(&self) -> Amount {
+        self.quorum
+    }
+
+    /// The keys that pay for transactions on an environment's chains of a family.
+    #[must_use]
+    pub const fn signers(&self, family: Family, environment: Environment) -> &[Signer] {
+        let [live, test] = match family {
+            Family::Evm => &self.evm_signers,
+            Family::Svm => &self.svm_signers,
+        };
+        match environment {
+            Environment::Live => live.as_slice(),
+            Environment::Test => test.as_slice(),
+        }
+    }
+
+    /// Whose children become recipients.
+    #[must_use]
+    pub const fn xpub(&self) -> Option<&Xpub> {
+        self.xpub.as_ref()
+    }
+
+    /// What a tenant's settlements may cost on a network in a day.
+    #[must_use]
+    pub fn tenant_budget(&self, network: &Network) -> Budget {
+        let [day, failed, ..] = self.budgets(network);
+        Budget { day, failed }
+    }
+
+    /// What one signer may pay for transactions on a network in a day, smallest units of its coin.
+    #[must_use]
+    pub fn signer_budget(&self, network: &Network) -> u128 {
+        let [_, _, signer, _] = self.budgets(network);
+        signer
+    }
+
+    /// What all signers may pay in a day on a network for tenants of the free tier, smallest units of its coin.
+    #[must_use]
+    pub fn free_budget(&self, network: &Network) -> u128 {
+        let [.., free] = self.budgets(network);
+        free
+    }
+
+    /// As [`SETTLE_DAILY`], in the smallest unit of the network's coin; nothing where nothing is settled.
+    fn budgets(&self, network: &Network) -> [u128; 4] {
+        let coin = network.settle.map(|settle| settle.coin);
+        self.daily.map(|micro_usd| coin.map_or(0, |coin| coin.units(micro_usd)))
+    }
+
+    /// The origin that links name.
+    #[must_use]
+    pub fn public_url(&self) -> Option<&str> {
+        self.public_url.as_deref()
+    }
+}
+
+fn peppers(text: &str) -> Option<Vec<[u8; 32]>> {
+    let read = |part: &str| {
+        let mut pepper = [0_u8; 32];
+        hex::decode_to_slice(part.trim(), &mut pepper).ok().map(|()| pepper)
+    };
+    text.split(',').map(read).collect()
+}
+
+fn signers(family: Family, text: &str) -> Option<Vec<Signer>> {
+    let signers: Vec<Signer> = text.split(',').map(|part| Signer::parse(family, part.trim())).collect::<Option<_>>()?;
+    let distinct: BTreeSet<_> = signers.iter().map(Signer::address).collect();
+    (signers.len() <= SIGNERS_MAX && distinct.len() == signers.len()).then_some(signers)
+}
+
+fn urls(text: &str) -> Option<Vec<String>> {
+    let urls: Vec<String> = text.split(',').map(|url| url.trim().to_owned()).collect();
+    (urls.len() <= PROVIDERS_MAX && urls.iter().all(|url| provider::is_address(url))).then_some(urls)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(pairs: &[(&str, &str)]) -> Result<Settings, Vec<Mistake>> {
+        Settings::read(|name| pairs.iter().find(|(each, _)| *each == name).map(|(_, value)| (*value).to_owned()))
+    }
+
+    const ADMIN: (&str, &str) = ("ADMIN_KEY", "an-operators-key-of-32-characters!");
+    const PEPPERS: (&str, &str) = (
+        "KEY_PEPPERS",
+        "0101010101010101010101010101010101010101010101010101010101010101, 0202020202020202020202020202020202020202020202020202020202020202",
+    );
+
+    #[test]
+    fn two_settings_are_enough() {
+        let settings = read(&[ADMIN, PEPPERS]).expect("reads");
+        assert_eq!(settings.peppers(), [[1; 32], [2; 32]]);
+        assert!(settings.is_admin_key(ADMIN.1) && !settings.is_admin_key("") && !settings.is_admin_key("x"));
+        assert_eq!(settings.quorum().usdc(), "100.000000");
+        let base = x402_chain::network::by_key("base").expect("registered");
+        assert_eq!(settings.providers(base), base.rpc);
+    }
+
+    #[test]
+    fn signers_are_read_for_each_environment_and_never_told() {
+        const KEY: &str = "ac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80";
+        const OTHER: &str = "0x59c6995e998f97a5a0044966f0945389dc9e86dae88c7a8412f4603b6b78690d";
+        let both = format!("{KEY}, {OTHER}");
+        let settings = read(&[ADMIN, PEPPERS, ("EVM_SIGNERS_TEST", &both)]).expect("reads");
+        assert_eq!(settings.signers(Family::Evm, Environment::Test).len(), 2);
+        assert!(settings.signers(Family::Evm, Environment::Live).is_empty() && settings.xpub().is_none());
+        assert!(!format!("{settings:?}").contains("f39F"));
+        for wrong in [format!("{KEY},{KEY}"), "beef".to_owned(), ",".to_owned()] {
+            let mistakes = read(&[ADMIN, PEPPERS, ("EVM_SIGNERS_LIVE", &wrong)]).expect_err("refused");
+            assert_eq!(mistakes.len(), 1);
+            assert!(!mistakes.iter().any(|mistake| mistake.to_string().contains(KEY)));
+        }
+        let private = read(&[ADMIN, PEPPERS, ("EVM_XPUB", "xprv9s21")]).expect_err("refused");
+        assert!(private.iter().any(|mistake| mistake.setting == "EVM_XPUB"));
+    }
+
+    #[test]
+    fn a_days_money_is_set_in_dollars_and_kept_in_the_chains_coin() {
+        let base = x402_chain::network::by_key("base").expect("registered");
+        let settings = read(&[ADMIN, PEPPERS]).expect("reads");
+        // A coin of 4,000 dollars.
+        assert_eq!(settings.signer_budget(base), 250_000_000_000_000_000);
+        assert_eq!(settings.free_budget(base), 12_500_000_000_000_000);
+        let own = [ADMIN, PEPPERS, ("SETTLE_DAILY_SIGNER_USD", "8"), ("SETTLE_DAILY_FREE_USD", "0")];
+        let settings = read(&own).expect("reads");
+        assert_eq!((settings.signer_budget(base), settings.free_budget(base)), (2_000_000_000_000_000, 0));
+        let own =
+            read(&[ADMIN, PEPPERS, ("SETTLE_DAILY_USD", "1.5"), ("SETTLE_DAILY_FAILED_USD", "0.004")]).expect("reads");
+        let budget = own.tenant_budget(base);
+        assert_eq!((budget.day, budget.failed), (375_000_000_000_000, 1_000_000_000_000));
+        let wrong = read(&[ADMIN, PEPPERS, ("SETTLE_DAILY_FREE_USD", "much")]).expect_err("refused");
+        assert_eq!(wrong.first().map(|mistake| mistake.setting.as_str()), Some("SETTLE_DAILY_FREE_USD"));
+    }
+
+    #[test]
+    fn every_mistake_is_told_at_once_and_no_value_with_it() {
+        let pairs = [
+            ("ADMIN_KEY", "short"),
+            ("KEY_PEPPERS", "0xbeef"),
+            ("RPC_BASE", "ftp://secret.example"),
+            ("QUORUM_USDC", "1e3"),
+            ("PUBLIC_URL", "x"),
+        ];
+        let mistakes = read(&pairs).expect_err("five mistakes");
+        let names: Vec<&str> = mistakes.iter().map(|mistake| mistake.setting.as_str()).collect();
+        assert_eq!(names, ["ADMIN_KEY", "KEY_PEPPERS", "RPC_BASE", "QUORUM_USDC", "PUBLIC_URL"]);
+        let told: String = mistakes.iter().map(ToString::to_string).collect();
+        for value in ["short", "beef", "secret", "1e3"] {
+            assert!(!told.contains(value), "{value}");
+        }
+        assert_eq!(read(&[]).expect_err("two are required").len(), 2);
+    }
+
+    #[test]
+    fn a_chain_takes_the_operators_providers() {
+        let own = ("RPC_BASE_SEPOLIA", "https://a.example/key, http://127.0.0.1:8545");
+        let settings = read(&[ADMIN, PEPPERS, own]).expect("reads");
+        let chain = x402_chain::network::by_key("base-sepolia").expect("registered");
+        assert_eq!(settings.providers(chain), ["https://a.example/key", "http://127.0.0.1:8545"]);
+        for wrong in ["http://a.example", "https://", "http://127.0.0.1.evil.example", "https://a,,https://b", "a b"] {
+            assert!(read(&[ADMIN, PEPPERS, ("RPC_BASE", wrong)]).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_password_that_cannot_be_sent_is_a_mistake_of_its_setting() {
+        assert!(read(&[ADMIN, PEPPERS, ("RPC_BASE", "https://me:hunter%232@a.example/v1")]).is_ok());
+        for wrong in
+            ["https://me:hunter#2@a.example/v1", "https://me:hunter%2@a.example", "https://me:hunt,er@a.example"]
+        {
+            let mistakes = read(&[ADMIN, PEPPERS, ("RPC_BASE", wrong)]).expect_err(wrong);
+            let [Mistake { setting, rule }] = mistakes.as_slice() else { panic!("{mistakes:?}") };
+            assert!(setting == "RPC_BASE" && rule.contains("percent-encoded") && !rule.contains("hunter"));
+        }
+        assert!(read(&[ADMIN, PEPPERS, ("PUBLIC_URL", "https://me:hunter2@a.example")]).is_err());
+    }
+
+    #[test]
+    fn nothing_of_it_is_printed() {
+        let settings = read(&[ADMIN, PEPPERS]).expect("reads");
+        assert_eq!(format!("{settings:?}"), "Settings(…)");
+    }
+}

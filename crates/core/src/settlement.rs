@@ -1,0 +1,187 @@
+//! What a Settler is asked, what it reports, and all that it decides: which nonce
+//! is next, what a node's refusal means, whether a flight may be launched, what is
+//! to be done for it, how its transaction's story ends it. Pure; the shell signs,
+//! sends and waits.
+
+pub mod expiry;
+pub mod flight;
+pub mod launch;
+pub mod nonces;
+pub mod payment;
+pub mod penalty;
+pub mod refusal;
+pub mod rota;
+pub mod spending;
+pub mod status;
+pub mod trouble;
+
+use crate::settlement::status::{Attempt, SettlementStatus};
+use alloy_primitives::B256;
+use serde::{Deserialize, Serialize};
+use x402_chain::address::Address;
+use x402_chain::amount::Amount;
+use x402_chain::evm::tx::{Message, Price};
+use x402_chain::id::{SettlementId, TenantId};
+use x402_chain::network::Environment;
+use x402_chain::reason::Reason;
+use x402_chain::time::{UnixMillis, UnixSeconds};
+
+/// One payment on its way, as the Worker hands it to the Settler.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Flight {
+    /// Whose.
+    pub settlement: SettlementId,
+    /// How many attempts the ledger knew when it reserved this one.
+    pub attempt: usize,
+    /// The seller.
+    pub tenant: TenantId,
+    /// Which money.
+    pub environment: Environment,
+    /// Our key of the network.
+    pub network: String,
+    /// Which of our keys sends it.
+    pub signer: Address,
+    /// Why nothing may be sent for it now; what is on its way already is waited for all the same.
+    pub held: Option<(Reason, String)>,
+    /// What is sent.
+    pub cargo: Cargo,
+    /// Who pays.
+    pub payer: Address,
+    /// Who is paid.
+    pub pay_to: Address,
+    /// How much.
+    pub amount: Amount,
+    /// The authorization's nonce (EVM).
+    pub nonce: Option<B256>,
+    /// From when on the authorization is worthless (EVM `validBefore`); `None` on Solana.
+    #[serde(default)]
+    pub valid_before: Option<UnixSeconds>,
+    /// The price at which it was simulated: that of the first transaction (EVM).
+    #[serde(default)]
+    pub price: Option<Price>,
+    /// The most that a unit of gas may ever cost for it, wei: what the ledger has reserved money for (EVM).
+    #[serde(default)]
+    pub max_fee_wei: Option<u128>,
+    /// Whether the seller's tier costs nothing: all such sellers share one daily budget.
+    #[serde(default)]
+    pub free: bool,
+}
+
+/// What is sent, by family.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Cargo {
+    /// A call, to be given a nonce and a price.
+    Evm(Message),
+    /// A transaction in base64 that lacks our signature.
+    Svm(String),
+}
+
+impl Flight {
+    /// Its name in the Settler's storage: the same request finds the same flight.
+    #[must_use]
+    pub fn key(&self) -> String {
+        key(self.settlement, self.attempt)
+    }
+}
+
+/// An attempt's name in the Settler's storage.
+#[must_use]
+pub fn key(settlement: SettlementId, attempt: usize) -> String {
+    format!("{settlement}/{attempt}")
+}
+
+/// How a flight stands, as the Settler reports it to the ledger and answers the Worker.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// Whose.
+    pub settlement: SettlementId,
+    /// Which attempt; `None` in reports of older builds.
+    #[serde(default)]
+    pub attempt: Option<usize>,
+    /// How far it is.
+    pub status: SettlementStatus,
+    /// Why it failed.
+    pub reason: Option<Reason>,
+    /// A sentence about a failure.
+    // The member's name in reports that are stored.
+    #[serde(rename = "told")]
+    pub message: String,
+    /// The transaction that counts, or was sent last.
+    pub transaction: Option<String>,
+    /// Every transaction that was sent for this attempt.
+    pub attempts: Vec<Attempt>,
+    /// Whether the transaction is somebody else's.
+    pub external: bool,
+    /// Whether a block that held it has left the chain: what was completed may then fail.
+    pub reorged: bool,
+    /// Which `Transfer` logs of the transaction may be this payment, the likeliest first, as
+    /// [`x402_chain::trace::Transfer::ordinal`] counts them (EVM). Usually one.
+    #[serde(default)]
+    pub units: Vec<u64>,
+    /// What the chain took from the signer for it, beyond what an earlier end of the same flight
+    /// has reported; `None` where that is nothing.
+    #[serde(default)]
+    pub spent: Option<Spent>,
+    /// Whether a node has taken any of its transactions, or may have.
+    #[serde(default)]
+    pub handed: bool,
+    /// Whether it failed because the signer cannot pay the gas.
+    #[serde(default)]
+    pub poor: bool,
+    /// Until when nothing is launched for the payer, where it failed for that.
+    #[serde(default)]
+    pub held_until: Option<UnixMillis>,
+}
+
+/// What a mined transaction took from its signer, in the chain's smallest unit (wei, lamports).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spent {
+    /// All of it.
+    pub total: u128,
+    /// The part that an OP-stack chain takes for its layer 1 (`l1Fee` of the receipt).
+    pub l1_fee: u128,
+}
+
+impl Spent {
+    /// Both.
+    #[must_use]
+    pub const fn plus(self, other: Self) -> Self {
+        Self { total: self.total.saturating_add(other.total), l1_fee: self.l1_fee.saturating_add(other.l1_fee) }
+    }
+}
+
+/// What a Settler is asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Order {
+    /// Settle, or go on waiting; answered with a [`Report`].
+    Settle(Box<Flight>),
+    /// Never launch this attempt, unless it is known already; answered with [`Standing`].
+    Refuse {
+        /// Whose.
+        settlement: SettlementId,
+        /// Which attempt.
+        attempt: usize,
+    },
+    /// Name the payers for whom nothing is launched now; answered with a list of [`HeldPayer`].
+    Held,
+}
+
+/// What a Settler knows of an attempt that it is asked never to launch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Standing {
+    /// It had never heard of it, and will never launch it.
+    Refused,
+    /// It has launched it, or is about to.
+    Known,
+}
+
+/// A payer whose settlement has reverted of late.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldPayer {
+    /// Who.
+    pub payer: Address,
+    /// Until when nothing is launched for them.
+    pub until: UnixMillis,
+}

@@ -1,0 +1,335 @@
+//! Whether a flight may be launched: what is known before the chain is asked,
+//! and what only the chain knows.
+
+use super::flight::within;
+use super::penalty::Penalty;
+use super::spending::{Budget, Spending, Worst};
+use super::{Cargo, Flight, Report};
+use x402_chain::address::Address;
+use x402_chain::amount::Amount;
+use x402_chain::evm::tx::Price;
+use x402_chain::network::Network;
+use x402_chain::reason::Reason;
+use x402_chain::schemes::exact::svm::source_named;
+use x402_chain::time::UnixMillis;
+
+/// Payments of one payer that are on their way from a signer at once (Solana): what can never be
+/// taken is known as such only after a minute or two.
+const CROWD_MAX: usize = 32;
+
+/// Why a flight is not launched. The attempt is never launched then; another attempt of the same payment may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Denied {
+    /// Its ledger has given the attempt up.
+    GivenUp,
+    /// The authorization's time is over.
+    Late,
+    /// The payer's settlements have reverted of late.
+    Held(UnixMillis),
+    /// The chain gave no answer to what must be known, or asks more than the cap.
+    Unknown,
+    /// The payer holds too little for all that is on its way.
+    Balance,
+    /// One node reports that the payer holds too little, and no other confirms it.
+    Unconfirmed,
+    /// Too many of the payer's payments are on their way.
+    Crowded,
+    /// The day's money is used up.
+    Budget,
+}
+
+impl Denied {
+    /// As it is reported.
+    #[must_use]
+    pub fn report(self, flight: &Flight) -> Report {
+        let (reason, message) = match self {
+            Self::GivenUp => {
+                (Reason::UnexpectedSettle, "this attempt was given up before it reached its signer".to_owned())
+            }
+            Self::Late => (Reason::EvmValidBefore, "the authorization has expired".to_owned()),
+            Self::Held(until) => {
+                let message = format!(
+                    "a payment of this payer has failed on the chain: no other is sent before {}",
+                    until.rfc3339()
+                );
+                (Reason::UnexpectedSettle, message)
+            }
+            Self::Unknown => {
+                let message = "no node names a price that this service pays, or answers what else must be known";
+                (Reason::UnexpectedSettle, message.to_owned())
+            }
+            Self::Balance => {
+                let message = "the payer's balance does not cover the payments that are on their way";
+                let reason = match flight.cargo {
+                    Cargo::Evm(_) => Reason::EvmBalance,
+                    Cargo::Svm(_) => Reason::SvmSimulation,
+                };
+                (reason, message.to_owned())
+            }
+            Self::Unconfirmed => {
+                let message = "one node reports a balance that does not cover the payment, and no other confirms it";
+                (Reason::UnexpectedSettle, message.to_owned())
+            }
+            Self::Crowded => {
+                let message =
+                    "too many payments of this payer are on their way: send it again when some of them have arrived";
+                (Reason::UnexpectedSettle, message.to_owned())
+            }
+            Self::Budget => {
+                let message = "what this service pays for transactions on this network today is used up";
+                (Reason::QuotaExceeded, message.to_owned())
+            }
+        };
+        let held_until = match self {
+            Self::Held(until) => Some(until),
+            Self::GivenUp
+            | Self::Late
+            | Self::Unknown
+            | Self::Balance
+            | Self::Unconfirmed
+            | Self::Crowded
+            | Self::Budget => None,
+        };
+        Report { held_until, ..Report::unsent(flight, reason, message) }
+    }
+}
+
+/// What is known of a flight before the chain is asked.
+///
+/// # Errors
+/// Why it is not launched.
+pub fn beforehand(flight: &Flight, penalty: Option<Penalty>, now: UnixMillis) -> Result<(), Denied> {
+    if flight.is_late(now) {
+        return Err(Denied::Late);
+    }
+    penalty.and_then(|penalty| penalty.holds(now)).map_or(Ok(()), |until| Err(Denied::Held(until)))
+}
+
+/// What is on its way from a signer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Aloft {
+    /// What it may take yet.
+    pub worst: Worst,
+    /// What the payer in question owes by it.
+    pub owed: Amount,
+}
+
+impl Aloft {
+    /// Of these flights, for a payment of `payer`'s.
+    #[must_use]
+    pub fn of<'a>(
+        open: impl Iterator<Item = &'a Flight>,
+        flight: &Flight,
+        spending: &Spending,
+        network: &Network,
+    ) -> Self {
+        let mut aloft = Self::default();
+        for other in open {
+            aloft.worst = aloft.worst.plus(spending.worst(other, network), other.free);
+            if other.payer == flight.payer {
+                aloft.owed = Amount(aloft.owed.0.saturating_add(other.amount.0));
+            }
+        }
+        aloft
+    }
+}
+
+/// What the chain answered of a payer and a price.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Observed {
+    /// How many of the signer's transactions it has seen, those that wait included.
+    pub nonce: Option<u64>,
+    /// What the payer holds.
+    pub holds: Option<Amount>,
+    /// What the market asks, where it was asked for.
+    pub price: Option<Price>,
+}
+
+/// The nonce that the chain has seen and the price of the first version.
+///
+/// # Errors
+/// Why it is not launched.
+pub fn on_chain(flight: &Flight, network: &Network, observed: Observed, aloft: Aloft) -> Result<(u64, Price), Denied> {
+    let price = flight.price.or(observed.price).map(|price| within(price, flight.cap_wei(network)));
+    let (Some(nonce), Some(holds), Some(price)) = (observed.nonce, observed.holds, price) else {
+        return Err(Denied::Unknown);
+    };
+    let wanted = aloft.owed.0.saturating_add(flight.amount.0);
+    if holds.0 < wanted { Err(Denied::Balance) } else { Ok((nonce, price)) }
+}
+
+/// The token account that a flight's payment is taken from (Solana).
+#[must_use]
+pub fn source(flight: &Flight) -> Option<Address> {
+    match &flight.cargo {
+        Cargo::Svm(text) => source_named(text),
+        Cargo::Evm(_) => None,
+    }
+}
+
+/// Whether the payer has room for one more beside what is on its way (Solana).
+///
+/// # Errors
+/// [`Denied::Crowded`].
+pub fn uncrowded<'a>(flight: &Flight, open: impl Iterator<Item = &'a Flight>) -> Result<(), Denied> {
+    let own = open.filter(|other| other.payer == flight.payer).count();
+    if own < CROWD_MAX { Ok(()) } else { Err(Denied::Crowded) }
+}
+
+/// Whether the account that it is taken from `holds` enough for it and for all that is on its
+/// way from the same account (Solana).
+///
+/// # Errors
+/// [`Denied::Unknown`], [`Denied::Balance`].
+pub fn covered<'a>(
+    flight: &Flight,
+    open: impl Iterator<Item = &'a Flight>,
+    holds: Option<Amount>,
+) -> Result<(), Denied> {
+    let (Some(account), Some(holds)) = (source(flight), holds) else { return Err(Denied::Unknown) };
+    let same = open.filter(|other| source(other) == Some(account));
+    let wanted = same.fold(flight.amount.0, |sum, other| sum.saturating_add(other.amount.0));
+    if holds.0 < wanted { Err(Denied::Balance) } else { Ok(()) }
+}
+
+/// Whether the day's money covers it.
+///
+/// # Errors
+/// [`Denied::Budget`].
+pub fn paid_for(
+    flight: &Flight,
+    network: &Network,
+    spending: &Spending,
+    aloft: Aloft,
+    budget: Budget,
+) -> Result<(), Denied> {
+    let cost = spending.worst(flight, network);
+    let allowed = spending.allows(aloft.worst, cost, flight.free, budget);
+    if allowed { Ok(()) } else { Err(Denied::Budget) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settlement::flight::tests::flight;
+    use crate::settlement::status::SettlementStatus;
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
+    use x402_chain::network::by_key;
+    use x402_chain::time::UnixSeconds;
+
+    const NOW: UnixMillis = UnixMillis(1_800_000_000_000);
+
+    #[test]
+    fn who_is_late_or_held_is_not_launched() {
+        let mut flight = flight();
+        assert_eq!(beforehand(&flight, None, NOW), Ok(()));
+        let penalty = Penalty::next(None, NOW);
+        assert_eq!(beforehand(&flight, Some(penalty), NOW), Err(Denied::Held(penalty.until)));
+        assert_eq!(beforehand(&flight, Some(penalty), penalty.until), Ok(()));
+        flight.valid_before = Some(UnixSeconds(1_800_000_001));
+        assert_eq!(beforehand(&flight, None, UnixMillis(NOW.0 + 999)), Ok(()));
+        assert_eq!(beforehand(&flight, None, NOW.plus(1_000)), Err(Denied::Late));
+    }
+
+    #[test]
+    fn a_payer_holds_what_all_their_flights_move() {
+        let (base, flight) = (by_key("base").expect("registered"), flight());
+        let price = Price { max_wei: 9, tip_wei: 1 };
+        let observed = Observed { nonce: Some(4), holds: Some(Amount::atomic(14)), price: Some(price) };
+        let spending = Spending::default();
+        let mut other = flight.clone();
+        other.payer = other.pay_to;
+        let open = [flight.clone(), other];
+        let aloft = Aloft::of(open.iter(), &flight, &spending, base);
+        assert_eq!((aloft.owed, aloft.worst.total), (Amount::atomic(7), 2 * spending.worst(&flight, base)));
+        assert_eq!(on_chain(&flight, base, observed, aloft), Ok((4, price)));
+        let poorer = Observed { holds: Some(Amount::atomic(13)), ..observed };
+        assert_eq!(on_chain(&flight, base, poorer, aloft), Err(Denied::Balance));
+        assert_eq!(on_chain(&flight, base, poorer, Aloft::default()), Ok((4, price)));
+    }
+
+    #[test]
+    fn what_was_simulated_is_the_price_within_the_cap() {
+        let (base, mut flight) = (by_key("base").expect("registered"), flight());
+        let observed = Observed { nonce: Some(4), holds: Some(Amount::atomic(7)), price: None };
+        assert_eq!(on_chain(&flight, base, observed, Aloft::default()), Err(Denied::Unknown));
+        flight.price = Some(Price { max_wei: 90, tip_wei: 80 });
+        flight.max_fee_wei = Some(70);
+        let price = Price { max_wei: 70, tip_wei: 70 };
+        assert_eq!(on_chain(&flight, base, observed, Aloft::default()), Ok((4, price)));
+        for partial in [Observed { nonce: None, ..observed }, Observed { holds: None, ..observed }] {
+            assert_eq!(on_chain(&flight, base, partial, Aloft::default()), Err(Denied::Unknown));
+        }
+    }
+
+    /// A transaction of version 0 that pays an order.
+    const TRANSACTION: &str = concat!(
+        "AgAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAACYHn5hIElssCb",
+        "YAXXvjkT58XoS7khfWCOW4J0mVjpWf1jgXOmg6BE7xYvydWL1sUxcjojp2+qLnLTcfEqxYFsLgAIBBQn9FyQ4WqDHW2T7eM1gL6H",
+        "Zkf3r92sTxY7XAurINen2GOpKbGPinFIKvvVQexMuxfmVR3auvr57kkIe6mkURtIsVfrYUDwcTMIz1rajclqlUU/uq3ieryKWb3K",
+        "i2UMxyVtrhP5UBZmQpuojCNxliFWtlYplHhRXJiP3+tOT27AT7DtELLORIVfxOpM9ATQoLQMrX/7NAaLb8bd5BgjfAC6nAwZGb+U",
+        "hFzL/7K26csOb57yM5bvF9xJrLEObOkAAAAAFSlNamSkhBk0k6HFg2jh8fDW13bySu4HkH6hAQQVEjQbd9uHXZaGT2cvhRs7reaw",
+        "ctIXtX1s3kTqM9YV+/wCpBN+teWL/sd2SXQqftebQDOYZW6i7OpH9B++YYMXpe7gFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQU",
+        "FBQUFBQQFAAUCIE4AAAUACQMBAAAAAAAAAAcEAwQCAQoM6AMAAAAAAAAGBgAKb3JkZXItMDAwMQA=",
+    );
+    /// Where it names the token account that it takes from: two signatures, the version, the header, three keys.
+    const SOURCE: usize = 1 + 2 * 64 + 1 + 3 + 1 + 3 * 32;
+
+    /// A payment of 7 on Solana, taken from this owner's account.
+    fn solana(owner: u8) -> Flight {
+        let mut bytes = STANDARD.decode(TRANSACTION).expect("base64");
+        bytes[SOURCE..SOURCE + 32].fill(owner);
+        Flight { cargo: Cargo::Svm(STANDARD.encode(bytes)), payer: Address::Svm([owner; 32]), ..flight() }
+    }
+
+    #[test]
+    fn an_account_on_solana_holds_what_all_its_flights_move() {
+        let (own, other) = (solana(7), solana(3));
+        assert!(source(&own).is_some() && source(&own) != source(&other) && source(&flight()).is_none());
+        let open = [own.clone(), other, own.clone(), flight()];
+        let holds = |amount| covered(&own, open.iter(), Some(Amount::atomic(amount)));
+        assert_eq!((holds(21), holds(20), holds(0)), (Ok(()), Err(Denied::Balance), Err(Denied::Balance)));
+        // Another authority over the same account spends the same money.
+        let delegate = Flight { payer: Address::Svm([8; 32]), ..own.clone() };
+        assert_eq!(covered(&delegate, open.iter(), Some(Amount::atomic(20))), Err(Denied::Balance));
+        assert_eq!(covered(&own, open.iter(), None), Err(Denied::Unknown));
+        let unread = Flight { cargo: Cargo::Svm(String::new()), ..own.clone() };
+        assert_eq!(covered(&unread, [].iter(), Some(Amount::atomic(9))), Err(Denied::Unknown));
+        assert_eq!(covered(&own, [].iter(), Some(Amount::atomic(7))), Ok(()));
+        assert_eq!(Denied::Balance.report(&own).reason, Some(Reason::SvmSimulation));
+    }
+
+    #[test]
+    fn one_payer_fills_no_signer() {
+        let (own, other) = (solana(7), solana(3));
+        let open = |count: usize| std::iter::repeat_n(&own, count);
+        assert_eq!(uncrowded(&own, open(31)), Ok(()));
+        assert_eq!(uncrowded(&own, open(32)), Err(Denied::Crowded));
+        assert_eq!(uncrowded(&other, open(100)), Ok(()));
+    }
+
+    #[test]
+    fn what_is_denied_is_reported_and_leaves_nothing() {
+        let flight = flight();
+        let base = by_key("base").expect("registered");
+        let none = Budget { signer: 0, free: 0 };
+        assert_eq!(paid_for(&flight, base, &Spending::default(), Aloft::default(), none), Err(Denied::Budget));
+        for (denied, reason) in [
+            (Denied::GivenUp, Reason::UnexpectedSettle),
+            (Denied::Late, Reason::EvmValidBefore),
+            (Denied::Held(NOW), Reason::UnexpectedSettle),
+            (Denied::Unknown, Reason::UnexpectedSettle),
+            (Denied::Balance, Reason::EvmBalance),
+            (Denied::Unconfirmed, Reason::UnexpectedSettle),
+            (Denied::Crowded, Reason::UnexpectedSettle),
+            (Denied::Budget, Reason::QuotaExceeded),
+        ] {
+            let report = denied.report(&flight);
+            assert_eq!((report.status, report.reason), (SettlementStatus::Failed, Some(reason)));
+            assert!(report.attempts.is_empty() && !report.handed && report.transaction.is_none());
+            assert_eq!(report.held_until.is_some(), denied == Denied::Held(NOW));
+        }
+        assert!(Denied::Held(NOW).report(&flight).message.contains("2027-01-15T08:00:00.000Z"));
+    }
+}

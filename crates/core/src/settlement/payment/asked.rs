@@ -1,0 +1,195 @@
+//! One x402 request as the Worker hands it to the ledger.
+
+use crate::tenancy::key::KeyHash;
+use crate::verification::book::Idempotency;
+use alloy_primitives::B256;
+use serde::{Deserialize, Serialize};
+use x402_chain::address::{Address, TxId};
+use x402_chain::amount::Amount;
+use x402_chain::checks::Checks;
+use x402_chain::id::RequestId;
+use x402_chain::network::Budget;
+use x402_chain::network::Network;
+use x402_chain::reason::Reason;
+use x402_chain::time::UnixSeconds;
+
+/// What is wanted of the payment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Verb {
+    /// Only a verdict.
+    Verify,
+    /// The money.
+    Settle,
+}
+
+/// One request as the Worker hands it to the ledger.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Asked {
+    /// The key that asks.
+    pub key: KeyHash,
+    /// The HTTP request.
+    pub request_id: RequestId,
+    /// What is wanted.
+    pub verb: Verb,
+    /// The network as the request wrote it: an answer echoes it.
+    pub network_text: String,
+    /// Our key of the network; `None` where the request names none that is known.
+    pub network: Option<String>,
+    /// In test: whether it was just tried to register `payTo` by this use.
+    #[serde(default)]
+    pub pay_to_tried: bool,
+    /// Whether the registry check lets it be used.
+    pub chain_on: bool,
+    /// Who pays, where the payload says.
+    pub payer: Option<Address>,
+    /// What was signed, where it is whole.
+    pub terms: Option<Terms>,
+    /// What the rules said.
+    pub finding: Finding,
+    /// What the tenant's settlements on the network may cost in a day.
+    pub budget: Budget,
+    /// The `Idempotency-Key` of a settlement, with the SHA-256 of the body; a verification is always about now.
+    pub idempotency: Option<Idempotency>,
+    /// The buyer's own name for the payment (the extension `payment-identifier`).
+    pub identifier: Option<String>,
+    /// Whether the request asks for our additions in the body of a settle's success.
+    #[serde(default)]
+    pub explain: bool,
+    /// 80 random bits for an id, as decimal digits.
+    pub random: String,
+}
+
+/// The members of an authorization that the ledger decides by.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Terms {
+    /// Network, asset, payer and nonce: what the chain lets happen once.
+    pub authorization: String,
+    /// Scheme, network, asset, amount, `payTo` and, in version 1, the resource.
+    pub fingerprint: String,
+    /// SHA-256 of the signature as given, hex; empty on Solana, where the authorization is the
+    /// signed transaction itself.
+    #[serde(default)]
+    pub proof: String,
+    /// Who pays.
+    pub payer: Address,
+    /// Who is paid.
+    pub pay_to: Address,
+    /// How much.
+    pub amount: Amount,
+    /// Who of us would send it, if it is reserved now.
+    pub signer: Option<Address>,
+    /// When the authorization ends (EVM); `None` on Solana.
+    #[serde(default)]
+    pub valid_before: Option<UnixSeconds>,
+    /// What its transaction may cost us at worst, in the chain's smallest unit.
+    #[serde(default)]
+    pub worst: u128,
+    /// Whether there is code at the payer's address (EVM).
+    #[serde(default)]
+    pub has_code: bool,
+    /// The most that a unit of gas may ever cost for it, wei (EVM).
+    #[serde(default)]
+    pub max_fee_wei: Option<u128>,
+    /// Of an authorization whose time is over: whether the payer's own key signed it. A contract
+    /// is not asked any more.
+    #[serde(default)]
+    pub own_key: bool,
+}
+
+/// What the chain lets happen once: network, asset, payer and nonce.
+#[must_use]
+pub fn authorization(network: &Network, payer: &Address, nonce: &B256) -> String {
+    format!("{}/{}/{}/0x{}", network.caip2, network.asset.text, payer.plain(), hex::encode(nonce))
+}
+
+/// The same on Solana: the transaction itself, by the name that our signature gives it.
+#[must_use]
+pub fn transaction(network: &Network, id: &TxId) -> String {
+    format!("{}/{id}", network.caip2)
+}
+
+/// What the rules said of a payment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Finding {
+    /// It is good.
+    Good(Checks),
+    /// It is not.
+    Refused(Checks, Reason, String),
+    /// The authorization is used up, by a transaction that was not looked for yet: only a record
+    /// may answer now.
+    Used(Checks, String),
+    /// Somebody else has put it on the chain, by this transaction: the money has moved. With the
+    /// `Transfer` logs that may be it, as [`crate::settlement::Report::units`].
+    External(Checks, TxId, Vec<u64>),
+    /// The chain gave no answer.
+    Unavailable,
+    /// The chain was not asked yet: only say whether it should be.
+    Deferred,
+}
+
+impl Finding {
+    /// Each rule that was looked at, with its outcome.
+    #[must_use]
+    pub fn checks(&self) -> Checks {
+        match self {
+            Self::Good(checks) | Self::Refused(checks, ..) | Self::Used(checks, _) | Self::External(checks, ..) => {
+                checks.clone()
+            }
+            Self::Unavailable | Self::Deferred => Checks::none(),
+        }
+    }
+
+    /// Whether the payer's signature was found good.
+    #[must_use]
+    pub const fn is_signed(&self, terms: &Terms) -> bool {
+        match self {
+            Self::Refused(_, Reason::EvmValidBefore, _) => terms.own_key,
+            Self::Good(_) | Self::External(..) | Self::Used(..) => true,
+            Self::Refused(_, reason, _) => is_later(*reason) && !is_ours(*reason),
+            Self::Unavailable | Self::Deferred => false,
+        }
+    }
+
+    /// Whether the request uses its `payTo`, so that in test it registers it: the chain was asked, and the request
+    /// itself breaks no rule.
+    #[must_use]
+    pub const fn is_use(&self) -> bool {
+        match self {
+            Self::Good(_) | Self::Used(..) | Self::External(..) => true,
+            Self::Refused(..) => !self.is_static(),
+            Self::Unavailable | Self::Deferred => false,
+        }
+    }
+
+    /// A refusal that no record overturns: a broken rule of the request itself.
+    #[must_use]
+    pub const fn is_static(&self) -> bool {
+        match self {
+            Self::Refused(_, reason, _) => !is_later(*reason),
+            Self::Good(_) | Self::Used(..) | Self::External(..) | Self::Unavailable | Self::Deferred => false,
+        }
+    }
+}
+
+/// What is only said once the payer's signature is known to be good: where a payment is
+/// recorded, the record says more. An authorization whose time alone is over is one of them.
+const fn is_later(reason: Reason) -> bool {
+    matches!(
+        reason,
+        Reason::EvmNoEip3009
+            | Reason::EvmValidBefore
+            | Reason::EvmNonceUsed
+            | Reason::EvmBalance
+            | Reason::EvmSimulation
+            | Reason::SvmSimulation
+            | Reason::SvmSimulationV1
+    ) || is_ours(reason)
+}
+
+/// Our own trouble, which says nothing of the payment.
+const fn is_ours(reason: Reason) -> bool {
+    matches!(
+        reason,
+        Reason::UnexpectedVerify | Reason::UnexpectedSettle | Reason::EvmUnverified | Reason::EvmRelayerPoor
+    )
+}

@@ -1,0 +1,128 @@
+//! What no simulation foresees is bounded: a payer whose settlement was mined and
+//! reverted has cost us gas, and is not launched again for a while.
+
+use crate::settlement::status::SettlementStatus;
+use x402_chain::reason::Reason;
+use x402_chain::time::UnixMillis;
+
+/// How long the first time; twice as long each time after it.
+const FIRST_MS: u64 = 600_000;
+/// The longest: a day.
+const MAX_MS: u64 = 86_400_000;
+/// A penalty that is over is remembered for a day: a revert in that time makes a longer one.
+const KEEP_MS: u64 = 86_400_000;
+
+/// What is held against a payer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Penalty {
+    /// How many settlements have reverted since one was completed.
+    pub count: u32,
+    /// Until when nothing is launched.
+    pub until: UnixMillis,
+}
+
+impl Penalty {
+    /// After one more has reverted.
+    #[must_use]
+    pub fn next(before: Option<Self>, now: UnixMillis) -> Self {
+        let known = before.map_or(0, |before| before.count);
+        let length = FIRST_MS.checked_shl(known.min(16)).map_or(MAX_MS, |length| length.min(MAX_MS));
+        Self { count: known.saturating_add(1), until: now.plus(length) }
+    }
+
+    /// After one of theirs is completed: the next is short again. While nothing is launched, what completes
+    /// was launched before the last revert, beside those that have reverted: it makes none of them good.
+    #[must_use]
+    pub fn pardoned(self, now: UnixMillis) -> Option<Self> {
+        self.holds(now).map(|until| Self { count: 1, until: until.min(now.plus(FIRST_MS)) })
+    }
+
+    /// Until when nothing is launched, if that is not over.
+    #[must_use]
+    pub fn holds(self, now: UnixMillis) -> Option<UnixMillis> {
+        Some(self.until).filter(|until| *until > now)
+    }
+}
+
+/// Before when a penalty must have ended to be forgotten now.
+#[must_use]
+pub const fn forgotten_before(now: UnixMillis) -> UnixMillis {
+    UnixMillis(now.0.saturating_sub(KEEP_MS))
+}
+
+/// What a flight's end means for its payer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Consequence {
+    /// One of theirs has reverted.
+    Punished,
+    /// One of theirs is completed.
+    Pardoned,
+    /// Neither.
+    None,
+}
+
+/// What a flight's end means for its payer. What somebody else has sent means nothing, and
+/// neither does a failure that no block holds: `cost` says whether the chain took anything for it.
+#[must_use]
+pub fn consequence(status: SettlementStatus, reason: Option<Reason>, external: bool, cost: bool) -> Consequence {
+    match (status, reason) {
+        (SettlementStatus::Completed, _) if !external => Consequence::Pardoned,
+        (SettlementStatus::Failed, Some(Reason::EvmFailed)) => Consequence::Punished,
+        // On Solana the same reason stands for a transaction that no block took.
+        (SettlementStatus::Failed, Some(Reason::SvmFailed)) if cost => Consequence::Punished,
+        (SettlementStatus::Completed | SettlementStatus::Failed | SettlementStatus::Pending, _) => Consequence::None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_time_is_twice_as_long_up_to_a_day() {
+        let now = UnixMillis(1_000_000);
+        let mut penalty = None;
+        let lengths: Vec<u64> = (0..10)
+            .map(|_| {
+                let next = Penalty::next(penalty, now);
+                penalty = Some(next);
+                next.until.since(now) / 60_000
+            })
+            .collect();
+        assert_eq!(lengths, [10, 20, 40, 80, 160, 320, 640, 1_280, 1_440, 1_440]);
+        let many = Penalty { count: u32::MAX, until: now };
+        assert_eq!(Penalty::next(Some(many), now).until.since(now), MAX_MS);
+    }
+
+    #[test]
+    fn what_was_launched_beside_a_revert_does_not_end_the_wait() {
+        let now = UnixMillis(1_000_000);
+        let first = Penalty::next(None, now);
+        assert_eq!(first.pardoned(now), Some(first));
+        let many = Penalty::next(Some(Penalty { count: 5, until: now }), now);
+        assert_eq!(many.pardoned(now), Some(Penalty { count: 1, until: now.plus(FIRST_MS) }));
+        assert_eq!(many.pardoned(many.until), None);
+    }
+
+    #[test]
+    fn a_penalty_ends_and_is_forgotten_a_day_later() {
+        let penalty = Penalty::next(None, UnixMillis(0));
+        assert_eq!(penalty.holds(UnixMillis(599_999)), Some(UnixMillis(600_000)));
+        assert_eq!(penalty.holds(UnixMillis(600_000)), None);
+        assert_eq!(forgotten_before(UnixMillis(87_000_000)), UnixMillis(600_000));
+        assert_eq!(forgotten_before(UnixMillis(1)), UnixMillis(0));
+    }
+
+    #[test]
+    fn only_a_revert_is_punished_and_only_our_own_success_pardons() {
+        let (completed, failed) = (SettlementStatus::Completed, SettlementStatus::Failed);
+        assert_eq!(consequence(completed, None, false, true), Consequence::Pardoned);
+        assert_eq!(consequence(completed, None, true, false), Consequence::None);
+        assert_eq!(consequence(failed, Some(Reason::EvmFailed), false, true), Consequence::Punished);
+        assert_eq!(consequence(failed, Some(Reason::SvmFailed), false, true), Consequence::Punished);
+        for reason in [Reason::EvmValidBefore, Reason::UnexpectedSettle, Reason::SvmFailed, Reason::EvmEventMismatch] {
+            assert_eq!(consequence(failed, Some(reason), false, false), Consequence::None);
+        }
+        assert_eq!(consequence(SettlementStatus::Pending, None, false, false), Consequence::None);
+    }
+}

@@ -1,0 +1,143 @@
+//! What a signer may spend in a day (UTC): what was taken, and what is on its way
+//! at its worst price, stay within a bound before anything is signed.
+
+use super::{Cargo, Flight, Spent};
+use serde::{Deserialize, Serialize};
+use x402_chain::network::Network;
+use x402_chain::svm::fee::fee;
+use x402_chain::svm::wire::Wire;
+use x402_chain::time::UnixMillis;
+
+const DAY_MS: u64 = 86_400_000;
+
+/// What was taken in a day, in the chain's smallest unit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spending {
+    /// Which day, counted from 1970-01-01.
+    pub day: u64,
+    /// For everybody.
+    pub total: u128,
+    /// Of it, for sellers whose tier costs nothing.
+    pub free: u128,
+    /// What a transaction took last for layer 1 (OP stack): it is not bounded by the price of gas.
+    pub l1_fee: u128,
+}
+
+/// The most that may be taken in a day.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Budget {
+    /// From this signer.
+    pub signer: u128,
+    /// From it, for sellers whose tier costs nothing.
+    pub free: u128,
+}
+
+/// What flights may take yet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Worst {
+    /// Of everybody.
+    pub total: u128,
+    /// Of them, of sellers whose tier costs nothing.
+    pub free: u128,
+}
+
+impl Worst {
+    /// With one more.
+    #[must_use]
+    pub const fn plus(self, cost: u128, free: bool) -> Self {
+        let more = if free { cost } else { 0 };
+        Self { total: self.total.saturating_add(cost), free: self.free.saturating_add(more) }
+    }
+}
+
+impl Spending {
+    /// As it is today: a new day has taken nothing.
+    #[must_use]
+    pub fn today(self, now: UnixMillis) -> Self {
+        let day = now.0 / DAY_MS;
+        if self.day == day { self } else { Self { day, l1_fee: self.l1_fee, ..Self::default() } }
+    }
+
+    /// After a transaction has taken this.
+    #[must_use]
+    pub fn charged(self, spent: Spent, free: bool, now: UnixMillis) -> Self {
+        let today = self.today(now);
+        let more = if free { spent.total } else { 0 };
+        let l1_fee = if spent.l1_fee > 0 { spent.l1_fee } else { today.l1_fee };
+        Self { total: today.total.saturating_add(spent.total), free: today.free.saturating_add(more), l1_fee, ..today }
+    }
+
+    /// Without what was charged for a transaction that no node has.
+    #[must_use]
+    pub fn uncharged(self, spent: Spent) -> Self {
+        Self { total: self.total.saturating_sub(spent.total), ..self }
+    }
+
+    /// The most that a flight may take yet. What layer 1 takes is reckoned at twice what it took last.
+    #[must_use]
+    pub fn worst(&self, flight: &Flight, network: &Network) -> u128 {
+        match &flight.cargo {
+            Cargo::Evm(message) => {
+                let gas = u128::from(message.gas_limit).saturating_mul(flight.cap_wei(network));
+                gas.saturating_add(self.l1_fee.saturating_mul(2))
+            }
+            Cargo::Svm(text) => Wire::read(text).map_or(0, |wire| fee(&wire).into()),
+        }
+    }
+
+    /// Whether one more flight fits beside those that are on their way.
+    #[must_use]
+    pub fn allows(&self, open: Worst, cost: u128, free: bool, budget: Budget) -> bool {
+        let then = open.plus(cost, free);
+        let total = self.total.saturating_add(then.total);
+        let of_free = self.free.saturating_add(then.free);
+        total <= budget.signer && (!free || of_free <= budget.free)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settlement::flight::tests::flight;
+    use x402_chain::network::by_key;
+
+    const NOW: UnixMillis = UnixMillis(20_000 * DAY_MS + 5);
+
+    #[test]
+    fn a_day_ends_and_what_layer_1_took_is_remembered() {
+        let spent = Spent { total: 70, l1_fee: 20 };
+        let day = Spending::default().charged(spent, false, NOW).charged(spent, true, NOW);
+        assert_eq!(day, Spending { day: 20_000, total: 140, free: 70, l1_fee: 20 });
+        assert_eq!(day.charged(Spent { total: 1, l1_fee: 0 }, false, NOW).l1_fee, 20);
+        assert_eq!(day.today(NOW.plus(DAY_MS)), Spending { day: 20_001, total: 0, free: 0, l1_fee: 20 });
+        assert_eq!(day.today(NOW), day);
+        assert_eq!(day.uncharged(spent), Spending { total: 70, ..day });
+        assert_eq!(day.uncharged(Spent { total: 141, l1_fee: 0 }).total, 0);
+    }
+
+    #[test]
+    fn what_is_on_its_way_counts_at_its_worst() {
+        let base = by_key("base").expect("registered");
+        let spending = Spending { l1_fee: 7, ..Spending::default() };
+        let mut flight = flight();
+        // 100,000 gas at the registry's 5 gwei, and layer 1 twice.
+        assert_eq!(spending.worst(&flight, base), 500_000_000_000_014);
+        flight.max_fee_wei = Some(10);
+        assert_eq!(spending.worst(&flight, base), 1_000_014);
+        flight.cargo = Cargo::Svm("nonsense".to_owned());
+        assert_eq!(spending.worst(&flight, base), 0);
+    }
+
+    #[test]
+    fn nothing_is_launched_beyond_either_bound() {
+        let spending = Spending { total: 50, free: 10, ..Spending::default() };
+        let budget = Budget { signer: 100, free: 30 };
+        let open = Worst::default().plus(20, false).plus(10, true);
+        assert!(spending.allows(open, 20, false, budget) && !spending.allows(open, 21, false, budget));
+        assert!(spending.allows(open, 10, true, budget) && !spending.allows(open, 11, true, budget));
+        // Sellers who pay are not held up by those who do not.
+        let free_is_used_up = Spending { total: 50, free: 40, ..Spending::default() };
+        assert!(free_is_used_up.allows(open, 5, false, budget) && !free_is_used_up.allows(open, 5, true, budget));
+        assert!(!spending.allows(Worst::default(), u128::MAX, false, budget));
+    }
+}

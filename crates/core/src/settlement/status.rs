@@ -1,0 +1,101 @@
+//! An x402 payment taken to the chain, as its seller reads it.
+
+use serde::{Deserialize, Serialize};
+use x402_chain::id::{RequestId, SettlementId};
+use x402_chain::reason::Reason;
+
+/// How far a settlement is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum SettlementStatus {
+    /// Reserved, or sent and not yet in a block.
+    Pending,
+    /// In a block, with the transfer that was signed.
+    Completed,
+    /// It moved nothing.
+    Failed,
+}
+
+impl SettlementStatus {
+    /// The name on the wire.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// One transaction that was sent for it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+pub struct Attempt {
+    /// Its hash.
+    pub transaction: String,
+    /// When it was signed, RFC 3339.
+    pub at: String,
+}
+
+/// One settlement.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+pub struct Settlement {
+    /// Its id.
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(with = "String"))]
+    pub id: SettlementId,
+    /// How far it is.
+    pub status: SettlementStatus,
+    /// Why it failed.
+    pub reason: Option<Reason>,
+    /// CAIP-2.
+    pub network: String,
+    /// The transaction that counts, or was sent last.
+    pub transaction: Option<String>,
+    /// Who pays.
+    pub payer: String,
+    /// Who is paid.
+    pub pay_to: String,
+    /// Atomic units.
+    pub amount: String,
+    /// The token.
+    pub asset: String,
+    /// When it was reserved, RFC 3339.
+    pub created_at: String,
+    /// When it was completed or failed, RFC 3339.
+    pub completed_at: Option<String>,
+    /// Every transaction that was sent; listed once the settlement is completed or has failed.
+    pub attempts: Vec<Attempt>,
+    /// Who was given its success; `null`: nobody yet.
+    #[serde(default)]
+    pub handed_over: Option<HandedOver>,
+}
+
+/// A success that was given away: goods may be handed over for it, once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+pub struct HandedOver {
+    /// When, RFC 3339.
+    pub at: String,
+    /// The request that it was given to, the last one where it was repeated under an `Idempotency-Key`; `null` where
+    /// an older build did not note it.
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(with = "Option<String>"))]
+    pub request_id: Option<RequestId>,
+}
+
+/// Which settlements are listed; a member that is absent lets all pass.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Filter {
+    /// CAIP-2.
+    pub network: Option<String>,
+    /// Who paid, as answers write it.
+    pub payer: Option<String>,
+    /// What the chain lets happen once: network, asset, payer and nonce (EVM).
+    pub authorization: Option<String>,
+    /// Its transaction; several settlements may share one.
+    pub transaction: Option<String>,
+    /// Whether its success was given away; `false` names only those that are pending or completed.
+    pub handed_over: Option<bool>,
+}

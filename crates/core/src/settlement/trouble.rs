@@ -1,0 +1,100 @@
+//! Flights that cannot be carried on, as long as they are in trouble: for the health of the service.
+
+use std::collections::BTreeMap;
+use x402_chain::time::UnixMillis;
+
+/// How long a failure counts: every flight is carried on again within a few turns of 5 s.
+const COUNTS_MS: u64 = 60_000;
+/// Flights that are remembered; of more, only so many are counted.
+const FLIGHTS_MAX: usize = 1_000;
+/// How often a flight is logged, and a count that stays the same is reported.
+const REPORT_MS: u64 = 60_000;
+
+/// A flight that has failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Failed {
+    last: UnixMillis,
+    logged: UnixMillis,
+}
+
+/// Which flights have failed; and what was reported of that.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Trouble {
+    failed: BTreeMap<String, Failed>,
+    reported: Option<(usize, UnixMillis)>,
+}
+
+impl Trouble {
+    /// Notes that a flight could not be carried on; answers whether that is to be logged.
+    pub fn note(&mut self, key: &str, now: UnixMillis) -> bool {
+        match self.failed.get_mut(key) {
+            Some(failed) => {
+                failed.last = now;
+                let is_due = now.since(failed.logged) >= REPORT_MS;
+                if is_due {
+                    failed.logged = now;
+                }
+                is_due
+            }
+            None => {
+                if self.failed.len() < FLIGHTS_MAX {
+                    self.failed.insert(key.to_owned(), Failed { last: now, logged: now });
+                }
+                true
+            }
+        }
+    }
+
+    /// How many are in trouble, where that is to be reported now: it has changed, or was reported a minute ago.
+    pub fn due(&mut self, now: UnixMillis) -> Option<usize> {
+        self.failed.retain(|_, failed| now.since(failed.last) < COUNTS_MS);
+        let count = self.failed.len();
+        let is_due = match self.reported {
+            Some((reported, at)) => reported != count || (count > 0 && now.since(at) >= REPORT_MS),
+            None => count > 0,
+        };
+        is_due.then_some(count)
+    }
+
+    /// Notes that a count was reported.
+    pub const fn reported(&mut self, count: usize, now: UnixMillis) {
+        self.reported = Some((count, now));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trouble_is_reported_when_it_changes_and_once_a_minute() {
+        let mut trouble = Trouble::default();
+        let at = |seconds: u64| UnixMillis(1_000_000 + seconds * 1_000);
+        assert_eq!(trouble.due(at(0)), None);
+        assert!(trouble.note("a", at(0)));
+        assert_eq!(trouble.due(at(1)), Some(1));
+        // What could not be reported is due again.
+        assert_eq!(trouble.due(at(2)), Some(1));
+        trouble.reported(1, at(2));
+        assert!(!trouble.note("a", at(50)));
+        assert_eq!(trouble.due(at(50)), None);
+        assert_eq!(trouble.due(at(62)), Some(1));
+        assert!(trouble.note("b", at(63)));
+        assert_eq!(trouble.due(at(63)), Some(2));
+        trouble.reported(2, at(63));
+        assert_eq!(trouble.due(at(111)), Some(1));
+        trouble.reported(1, at(111));
+        assert_eq!(trouble.due(at(123)), Some(0));
+        trouble.reported(0, at(123));
+        assert_eq!(trouble.due(at(600)), None);
+    }
+
+    #[test]
+    fn so_many_are_remembered_and_no_more() {
+        let mut trouble = Trouble::default();
+        for at in 0..1_100 {
+            assert!(trouble.note(&format!("{at}"), UnixMillis(5)));
+        }
+        assert_eq!(trouble.due(UnixMillis(6)), Some(FLIGHTS_MAX));
+    }
+}

@@ -1,0 +1,11 @@
+//! Tenants, their keys, tiers, rates, quotas and budgets.
+
+pub mod admission;
+pub mod budget;
+pub mod key;
+pub mod payee;
+pub mod rate;
+pub mod saved;
+pub mod tenant;
+pub mod tier;
+pub mod usage;

@@ -1,0 +1,300 @@
+//! Whether a request may be answered at all, in the order that the design
+//! fixes: key, tenant, scope, idempotency record, chain, recipient, rates, quota.
+
+use crate::error::{Code, Fault};
+use crate::tenancy::budget::Spending;
+use crate::tenancy::key::KeyHash;
+use crate::tenancy::rate::{HOUR, MINUTE, Rate, Window};
+use crate::tenancy::tenant::{FIRST_USES_MAX, Key, Scope, Tenant, TenantStatus};
+use crate::tenancy::tier::PLANS;
+use crate::verification::claim::Claim;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use x402_chain::address::Address;
+use x402_chain::id::{KeyId, VerificationId};
+use x402_chain::network::{Environment, Network};
+use x402_chain::time::{Period, UnixMillis};
+
+/// How often a key's last use is noted.
+const LAST_USED_EVERY_MS: u64 = 60_000;
+/// How long an idempotency record holds: 24 hours.
+pub const IDEMPOTENCY_MS: u64 = 86_400_000;
+
+/// All that admission remembers, in one row.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Admission {
+    /// The period that `used` counts.
+    pub period: Period,
+    /// Final verdicts counted in the period.
+    pub used: u64,
+    /// Requests admitted in the period.
+    pub requests: u64,
+    /// Requests of the last minute.
+    pub minute: Window,
+    /// Requests of the last hour.
+    pub hour: Window,
+    /// The newest verification's id, so that the next is greater.
+    pub last_id: Option<VerificationId>,
+    /// When each key was last used, to the minute.
+    pub last_used: BTreeMap<KeyId, UnixMillis>,
+    /// What settlements cost today.
+    #[serde(default)]
+    pub spending: Spending,
+}
+
+/// A period that is over, with its totals.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Closed {
+    /// Which.
+    pub period: Period,
+    /// Final verdicts counted.
+    pub used: u64,
+    /// Requests admitted.
+    pub requests: u64,
+}
+
+impl Admission {
+    /// A new ledger's.
+    #[must_use]
+    pub fn new(now: UnixMillis) -> Self {
+        Self {
+            period: Period::of(now),
+            used: 0,
+            requests: 0,
+            minute: Window::default(),
+            hour: Window::default(),
+            last_id: None,
+            last_used: BTreeMap::new(),
+            spending: Spending::default(),
+        }
+    }
+
+    /// Enters the period of `now`; answers the one that is over. A clock that
+    /// went back changes nothing.
+    pub fn roll(&mut self, now: UnixMillis) -> Option<Closed> {
+        let period = Period::of(now);
+        if period <= self.period {
+            return None;
+        }
+        let closed = Closed { period: self.period, used: self.used, requests: self.requests };
+        (self.period, self.used, self.requests) = (period, 0, 0);
+        Some(closed)
+    }
+
+    /// Counts an admitted request.
+    pub fn count(&mut self, key: KeyId, now: UnixMillis) {
+        self.requests = self.requests.saturating_add(1);
+        self.minute.count(MINUTE, now);
+        self.hour.count(HOUR, now);
+        self.touch(key, now);
+    }
+
+    /// Notes a key's use, at most once a minute; answers whether it did.
+    pub fn touch(&mut self, key: KeyId, now: UnixMillis) -> bool {
+        let last = self.last_used.get(&key).copied();
+        let due = last.is_none_or(|last| now.since(last) >= LAST_USED_EVERY_MS);
+        if due {
+            self.last_used.insert(key, now);
+        }
+        due
+    }
+
+    /// Both windows as callers are told of them.
+    #[must_use]
+    pub fn rates(&self, tenant: &Tenant, now: UnixMillis) -> Rates {
+        let limits = tenant.limits();
+        let minute = Rate {
+            limit: limits.per_minute,
+            used: self.minute.used(MINUTE, now),
+            resets_at: self.minute.resets_at(MINUTE, now),
+        };
+        let hour =
+            Rate { limit: limits.per_hour, used: self.hour.used(HOUR, now), resets_at: self.hour.resets_at(HOUR, now) };
+        Rates { minute, hour }
+    }
+
+    /// The next verification's id: born now, and greater than any before.
+    #[must_use]
+    pub fn next_id(&mut self, now: UnixMillis, random: u128) -> VerificationId {
+        let fresh = VerificationId::new(now, random);
+        let id = match self.last_id {
+            Some(last) if fresh <= last => last.next(),
+            Some(_) | None => fresh,
+        };
+        self.last_id = Some(id);
+        id
+    }
+}
+
+/// Both windows as callers are told of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rates {
+    /// The last minute.
+    pub minute: Rate,
+    /// The last hour.
+    pub hour: Rate,
+}
+
+/// An idempotency record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// SHA-256 of the request's body, hex.
+    pub body_hash: String,
+    /// The answer, if it was final: status and body.
+    pub answer: Option<(u16, String)>,
+    /// Until when the answer repeats, where that is sooner than the record's end.
+    pub answer_until: Option<UnixMillis>,
+    /// When it was written.
+    pub at: UnixMillis,
+}
+
+/// Why a request goes no further.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// Refused.
+    Fault(Box<Fault>),
+    /// Answered before: status and body.
+    Repeat(u16, String),
+    /// In test, an address that may be nobody's: register it, then step again. The rates and the quota are passed.
+    Register(Address),
+}
+
+impl From<Fault> for Stop {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(Box::new(fault))
+    }
+}
+
+/// The key that a request carries, if it may be used on a route.
+///
+/// # Errors
+/// `INVALID_API_KEY` for unknown, revoked and expired keys alike,
+/// `TENANT_SUSPENDED`, `INSUFFICIENT_SCOPE`.
+pub fn authorise<'a>(
+    tenant: &'a Tenant,
+    hash: &KeyHash,
+    scope: Option<Scope>,
+    now: UnixMillis,
+) -> Result<&'a Key, Fault> {
+    let key = tenant.key(hash, now).ok_or_else(invalid_key)?;
+    if tenant.status != TenantStatus::Active {
+        return Err(Fault::new(Code::TenantSuspended, "this tenant is not active; ask the operator"));
+    }
+    match scope.filter(|scope| !key.scopes.contains(scope)) {
+        Some(missing) => {
+            let detail = format!("this key lacks the scope '{}'", missing.name());
+            Err(Fault::new(Code::InsufficientScope, detail))
+        }
+        None => Ok(key),
+    }
+}
+
+/// The one sentence that every bad key gets.
+#[must_use]
+pub fn invalid_key() -> Fault {
+    Fault::new(Code::InvalidApiKey, "the API key is missing or not valid")
+}
+
+/// What an idempotency record says of a request.
+///
+/// # Errors
+/// [`Stop::Repeat`] with the recorded answer, or `IDEMPOTENCY_CONFLICT`.
+pub fn recall(stored: Option<&Stored>, body_hash: &str, now: UnixMillis) -> Result<(), Stop> {
+    let Some(stored) = stored.filter(|stored| now.since(stored.at) < IDEMPOTENCY_MS) else { return Ok(()) };
+    if stored.body_hash != body_hash {
+        let detail = "this Idempotency-Key came before with another body";
+        return Err(Fault::new(Code::IdempotencyConflict, detail).at("Idempotency-Key").into());
+    }
+    match &stored.answer {
+        Some((status, body)) if stored.answer_until.is_none_or(|until| now < until) => {
+            Err(Stop::Repeat(*status, body.clone()))
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// Who must have been paid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Payee {
+    /// An address of the tenant.
+    Own(Address),
+    /// In test, an address that the tenant does not hold and may register by this use.
+    Unheld(Address),
+}
+
+/// Who must have been paid: the recipient named, or the tenant's own.
+///
+/// # Errors
+/// `CHAIN_NOT_ENABLED`, `RECIPIENT_NOT_REGISTERED`.
+pub fn recipient(claim: &Claim, chain_on: bool, tenant: &Tenant) -> Result<Payee, Fault> {
+    let network = claim.network;
+    if !tenant.tier.includes(network) {
+        let fault = Fault::new(Code::ChainNotEnabled, format!("the tier does not include '{}'", network.key));
+        return Err(fault.at("chain").upgradable());
+    }
+    if !chain_on {
+        let detail = format!("'{}' is off until the registry check has passed", network.key);
+        return Err(Fault::new(Code::ChainNotEnabled, detail).at("chain"));
+    }
+    match claim.recipient {
+        Some(named) if tenant.holds(&named) => Ok(Payee::Own(named)),
+        Some(named) => may_register(&named, tenant).map_err(not_registered).map(|()| Payee::Unheld(named)),
+        None => tenant.default_recipient(network).map(Payee::Own).ok_or_else(|| no_default(network)),
+    }
+}
+
+/// Whether an address that a tenant does not hold may be registered to it by its first use.
+///
+/// # Errors
+/// A sentence: in live nothing is registered so, and in test at most [`FIRST_USES_MAX`] addresses.
+pub fn may_register(address: &Address, tenant: &Tenant) -> Result<(), String> {
+    match tenant.environment {
+        Environment::Live => Err(format!("{address} is not registered to this tenant")),
+        Environment::Test if tenant.first_uses() >= FIRST_USES_MAX => Err(format!(
+            "{address} is not registered to this tenant, which has {FIRST_USES_MAX} addresses by first use already"
+        )),
+        Environment::Test => Ok(()),
+    }
+}
+
+fn no_default(network: &Network) -> Fault {
+    not_registered(format!("this tenant has no recipient for '{}'; name one", network.key))
+}
+
+/// The refusal of a recipient.
+#[must_use]
+pub fn not_registered(detail: String) -> Fault {
+    Fault::new(Code::RecipientNotRegistered, detail).at("recipient")
+}
+
+/// Both rate windows, then the quota.
+///
+/// # Errors
+/// `RATE_LIMITED`, `QUOTA_EXCEEDED`.
+pub fn within_limits(admission: &Admission, tenant: &Tenant, now: UnixMillis) -> Result<(), Fault> {
+    let limits = tenant.limits();
+    for (window, span, limit) in
+        [(&admission.minute, MINUTE, limits.per_minute), (&admission.hour, HOUR, limits.per_hour)]
+    {
+        let free = window.frees_at(span, limit, now);
+        if free > now {
+            let wait = free.since(now).div_ceil(1_000);
+            let fault =
+                Fault::new(Code::RateLimited, format!("{limit} requests a {} are allowed", span.name)).after(wait);
+            return Err(if is_top(tenant) { fault } else { fault.upgradable() });
+        }
+    }
+    match limits.per_month {
+        Some(limit) if admission.used >= limit => {
+            let wait = admission.period.end().since(now).div_ceil(1_000);
+            let detail = format!("{} of {limit} verifications used in {}", admission.used, admission.period);
+            let fault = Fault::new(Code::QuotaExceeded, detail).after(wait);
+            Err(if is_top(tenant) { fault } else { fault.upgradable() })
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+fn is_top(tenant: &Tenant) -> bool {
+    PLANS.last().is_some_and(|plan| plan.tier == tenant.tier)
+}

@@ -1,0 +1,112 @@
+//! Whether a tenant's requirements may name a network and an address: asked
+//! before a buyer is shown them. Nothing is counted, nothing registered.
+
+use crate::tenancy::tenant::Tenant;
+use crate::tenancy::usage::may_use;
+use serde::{Deserialize, Serialize};
+use x402_chain::address::Address;
+use x402_chain::network;
+use x402_chain::network::Network;
+use x402_chain::reason::Reason;
+
+/// One network, and who is to be paid on it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wanted {
+    /// Our key of the network.
+    pub network: String,
+    /// Who is to be paid; `None`: the tenant's default recipient there.
+    pub pay_to: Option<Address>,
+}
+
+/// The answer to one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Payee {
+    /// This address is the tenant's own.
+    Own(Address),
+    /// Why not.
+    Refused(Reason, String),
+}
+
+/// Who is paid for what is wanted; `is_on` says whether the registry check lets a network be used.
+#[must_use]
+pub fn payee(tenant: &Tenant, wanted: &Wanted, is_on: impl Fn(&Network) -> bool) -> Payee {
+    let Some(network) = network::by_key(&wanted.network) else {
+        return Payee::Refused(Reason::InvalidNetwork, "the network is not known".to_owned());
+    };
+    if !may_use(tenant, network) {
+        return Payee::Refused(Reason::NetworkNotEnabled, format!("'{}' is not open to this key", network.key));
+    }
+    if !is_on(network) {
+        let sentence = format!("'{}' is off until the registry check has passed", network.key);
+        return Payee::Refused(Reason::NetworkNotEnabled, sentence);
+    }
+    match wanted.pay_to {
+        Some(named) if tenant.holds(&named) => Payee::Own(named),
+        Some(named) => Payee::Refused(Reason::PayToNotAllowed, format!("{named} is not registered to the seller")),
+        None => tenant.default_recipient(network).map_or_else(
+            || Payee::Refused(Reason::PayToNotAllowed, format!("the seller has no recipient on '{}'", network.key)),
+            Payee::Own,
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tenancy::tenant::{OwnLimits, Recipient, TenantStatus};
+    use crate::tenancy::tier::Tier;
+    use crate::verdict::SanctionsPolicy;
+    use x402_chain::address::Family;
+    use x402_chain::id::TenantId;
+    use x402_chain::network::Environment;
+
+    const OWN: &str = "0x209693Bc6afc0C5328bA36FaF03C514EF312287C";
+
+    fn address(text: &str) -> Address {
+        Address::parse(Family::Evm, text).expect("an address")
+    }
+
+    fn tenant(environment: Environment, tier: Tier) -> Tenant {
+        Tenant {
+            id: TenantId([1; 12]),
+            environment,
+            version: 1,
+            company_name: None,
+            status: TenantStatus::Active,
+            tier,
+            region: None,
+            limits: OwnLimits::default(),
+            sanctions: SanctionsPolicy::Refuse,
+            explain: false,
+            recipients: vec![Recipient { address: address(OWN), default_for: Vec::new(), first_use: false }],
+            keys: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn only_what_is_open_and_the_tenants_own_may_be_named() {
+        let live = tenant(Environment::Live, Tier::Free);
+        let ask = |tenant: &Tenant, network: &str, pay_to: Option<&str>, on: bool| {
+            payee(tenant, &Wanted { network: network.to_owned(), pay_to: pay_to.map(address) }, |_| on)
+        };
+        assert_eq!(ask(&live, "base", None, true), Payee::Own(address(OWN)));
+        assert_eq!(ask(&live, "base", Some(OWN), true), Payee::Own(address(OWN)));
+        let reason = |payee: Payee| match payee {
+            Payee::Own(own) => panic!("{own}"),
+            Payee::Refused(reason, message) => {
+                assert!(!message.is_empty());
+                reason
+            }
+        };
+        let stranger = "0x3C44CdDdB6a900fa2b585dd299e03d12FA4293BC";
+        assert_eq!(reason(ask(&live, "base", Some(stranger), true)), Reason::PayToNotAllowed);
+        assert_eq!(reason(ask(&live, "solana", None, true)), Reason::PayToNotAllowed);
+        assert_eq!(reason(ask(&live, "base", None, false)), Reason::NetworkNotEnabled);
+        assert_eq!(reason(ask(&live, "polygon", None, true)), Reason::NetworkNotEnabled);
+        assert_eq!(reason(ask(&live, "base-sepolia", None, true)), Reason::NetworkNotEnabled);
+        assert_eq!(reason(ask(&live, "doge", None, true)), Reason::InvalidNetwork);
+        // In test as in live: nothing is registered by it.
+        let test = tenant(Environment::Test, Tier::Free);
+        assert_eq!(reason(ask(&test, "base-sepolia", Some(stranger), true)), Reason::PayToNotAllowed);
+    }
+}

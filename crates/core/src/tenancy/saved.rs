@@ -1,0 +1,105 @@
+//! When a ledger writes its admission: with what is counted for good, and the rates alone now and then.
+
+use crate::tenancy::admission::Admission;
+use x402_chain::time::{Period, UnixMillis};
+
+/// How often the rates are written while requests come and nothing is counted for good.
+const RATES_MS: u64 = 1_000;
+/// Of the minute's limit, fewer requests than one in so many stay unwritten.
+const UNWRITTEN_PART: u64 = 16;
+
+/// How much of the admission is in storage, as far as requests go.
+///
+/// **What is forgiven.** An idle object is evicted after 10 s. Each counted request sets the ledger's alarm, which
+/// comes within 4 s and writes what is unwritten: an idle eviction forgives no request. A process that is killed
+/// forgives what came since the last write: fewer requests than a sixteenth of the minute's limit, and none where that
+/// limit is below 32.
+///
+/// **What it costs.** One row a second while requests come, one more for each sixteenth of the minute's limit, and one
+/// with the alarm: at most 76 rows a minute and one an alarm, whatever number of requests comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Saved {
+    period: Period,
+    requests: u64,
+    at: UnixMillis,
+}
+
+impl Saved {
+    /// All of it is written at this time; [`UnixMillis`] of 0 where the time is not known.
+    #[must_use]
+    pub const fn all(admission: &Admission, at: UnixMillis) -> Self {
+        Self { period: admission.period, requests: admission.requests, at }
+    }
+
+    /// Whether storage holds every request that was counted.
+    #[must_use]
+    pub fn is_all(&self, admission: &Admission) -> bool {
+        (self.period, self.requests) == (admission.period, admission.requests)
+    }
+
+    /// Whether a step must write the admission: at once where something was counted for good, else by the rules above.
+    /// `per_minute` is the tenant's limit of requests.
+    #[must_use]
+    pub fn is_due(&self, before: &Admission, after: &Admission, per_minute: u64, now: UnixMillis) -> bool {
+        let counted = |admission: &Admission| (admission.period, admission.used);
+        if counted(before) != counted(after) || before.spending != after.spending || self.period != after.period {
+            return true;
+        }
+        let unwritten = after.requests.saturating_sub(self.requests);
+        let most = per_minute.checked_div(UNWRITTEN_PART).unwrap_or(0).max(1);
+        unwritten > 0 && (unwritten >= most || now.since(self.at) >= RATES_MS)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use x402_chain::id::KeyId;
+
+    const NOW: UnixMillis = UnixMillis(1_795_910_400_000);
+
+    /// How many requests of a burst within one second are written, and how many rows that took.
+    fn burst(requests: u64, per_minute: u64) -> (u64, u64) {
+        let mut admission = Admission::new(NOW);
+        let (mut saved, mut rows) = (Saved::all(&admission, NOW), 0);
+        for at in 0..requests {
+            let (before, now) = (admission.clone(), NOW.plus(at % 1_000));
+            admission.count(KeyId::new(NOW, 1), now);
+            if saved.is_due(&before, &admission, per_minute, now) {
+                saved = Saved::all(&admission, now);
+                rows = u64::saturating_add(rows, 1);
+            }
+        }
+        (saved.requests, rows)
+    }
+
+    #[test]
+    fn a_burst_leaves_less_than_a_sixteenth_of_the_limit_unwritten() {
+        assert_eq!(burst(10, 10), (10, 10));
+        assert_eq!(burst(31, 31), (31, 31));
+        assert_eq!(burst(99, 100), (96, 16));
+        assert_eq!(burst(999, 2_000), (875, 7));
+    }
+
+    #[test]
+    fn what_is_unwritten_for_a_second_is_written_with_the_next_request() {
+        let before = Admission::new(NOW);
+        let (saved, mut after) = (Saved::all(&before, NOW), before.clone());
+        after.count(KeyId::new(NOW, 1), NOW);
+        assert!(!saved.is_due(&before, &after, 2_000, NOW.plus(999)));
+        assert!(saved.is_due(&before, &after, 2_000, NOW.plus(1_000)));
+        assert!(!saved.is_due(&before, &before, 2_000, NOW.plus(1_000)));
+        assert!(saved.is_all(&before) && !saved.is_all(&after));
+    }
+
+    #[test]
+    fn what_counts_for_good_is_written_at_once() {
+        let before = Admission::new(NOW);
+        let saved = Saved::all(&before, NOW);
+        let used = Admission { used: 1, ..before.clone() };
+        assert!(saved.is_due(&before, &used, 2_000, NOW));
+        let mut next = before.clone();
+        next.roll(NOW.plus(32 * 86_400_000));
+        assert!(saved.is_due(&before, &next, 2_000, NOW) && !saved.is_all(&next));
+    }
+}

@@ -1,0 +1,223 @@
+//! A tenant as its ledger knows it: the directory's copy for one environment.
+
+use crate::tenancy::key::KeyHash;
+use crate::tenancy::tier::{Limits, Tier};
+use crate::verdict::SanctionsPolicy;
+use serde::{Deserialize, Serialize};
+use x402_chain::address::{Address, Family};
+use x402_chain::id::{KeyId, TenantId};
+use x402_chain::network::{Environment, Network};
+use x402_chain::time::UnixMillis;
+
+/// Regions that a tenant's ledgers can be made in: the platform's location
+/// hints. Chosen once; a ledger never moves.
+pub const REGIONS: [&str; 9] = ["wnam", "enam", "sam", "weur", "eeur", "apac", "oc", "afr", "me"];
+
+/// Whether a tenant is served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum TenantStatus {
+    /// Served.
+    Active,
+    /// Refused for now.
+    Suspended,
+    /// Refused for good.
+    Cancelled,
+}
+
+impl TenantStatus {
+    /// Reads the name on the wire.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Active, Self::Suspended, Self::Cancelled].into_iter().find(|status| status.name() == text)
+    }
+
+    /// The name on the wire.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Suspended => "suspended",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
+/// What a key may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum Scope {
+    /// Verify payments and read the records.
+    Verify,
+    /// Settle payments.
+    Settle,
+    /// Read analytics.
+    Analytics,
+    /// Manage keys, recipients and the tenant itself.
+    Manage,
+}
+
+impl Scope {
+    /// All scopes.
+    pub const ALL: [Self; 4] = [Self::Verify, Self::Settle, Self::Analytics, Self::Manage];
+    /// What a tenant's first keys may do: all but manage.
+    pub const FIRST: [Self; 3] = [Self::Verify, Self::Settle, Self::Analytics];
+    /// What a key in a URL may do at most: URLs are written down in many places.
+    pub const IN_URL: [Self; 2] = [Self::Verify, Self::Settle];
+
+    /// The name on the wire.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Verify => "verify",
+            Self::Settle => "settle",
+            Self::Analytics => "analytics",
+            Self::Manage => "manage",
+        }
+    }
+
+    /// Reads the name.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|scope| scope.name() == text)
+    }
+}
+
+/// A tenant's own limits, in place of its tier's; `None` leaves the tier's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+pub struct OwnLimits {
+    /// Requests in any 60 seconds.
+    pub per_minute: Option<u64>,
+    /// Requests in any 60 minutes.
+    pub per_hour: Option<u64>,
+    /// Final verdicts in a period; −1 is unlimited.
+    pub per_month: Option<i64>,
+}
+
+impl OwnLimits {
+    /// The tier's limits with these in place of them.
+    #[must_use]
+    pub fn over(&self, tier: Limits) -> Limits {
+        let per_month = match self.per_month {
+            None => tier.per_month,
+            // Below zero is unlimited.
+            Some(own) => u64::try_from(own).ok(),
+        };
+        Limits {
+            per_minute: self.per_minute.unwrap_or(tier.per_minute),
+            per_hour: self.per_hour.unwrap_or(tier.per_hour),
+            per_month,
+        }
+    }
+}
+
+/// An address that is paid for the tenant.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Recipient {
+    /// The address.
+    pub address: Address,
+    /// The chains, by key, for which it is the default.
+    pub default_for: Vec<String>,
+    /// Whether the tenant holds it by its first use in test alone: whoever proves to own it takes it.
+    #[serde(default)]
+    pub first_use: bool,
+}
+
+/// Addresses that a tenant may hold by their first use in test alone: plenty for trying things out, and few enough that
+/// nobody takes many from others. An operator can register more.
+pub const FIRST_USES_MAX: usize = 100;
+
+/// A key as the ledger knows it. Only its SHA-256 is stored.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Key {
+    /// Its public name.
+    pub id: KeyId,
+    /// What its owner calls it.
+    pub name: String,
+    /// The SHA-256 of its text.
+    pub hash: KeyHash,
+    /// What it may do.
+    pub scopes: Vec<Scope>,
+    /// When it was made.
+    pub created_at: UnixMillis,
+    /// When it ends.
+    pub expires_at: Option<UnixMillis>,
+}
+
+/// The directory's copy of a tenant for one environment. Revoked keys and
+/// removed recipients are not in it. Replaced only by a higher version.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tenant {
+    /// Its id.
+    pub id: TenantId,
+    /// The environment of this copy.
+    pub environment: Environment,
+    /// Grows with every change in the directory.
+    pub version: u64,
+    /// Its name.
+    pub company_name: Option<String>,
+    /// Whether it is served.
+    pub status: TenantStatus,
+    /// What it pays for.
+    pub tier: Tier,
+    /// Where its ledgers live.
+    pub region: Option<String>,
+    /// Its own limits.
+    pub limits: OwnLimits,
+    /// What a listed payer means to it.
+    pub sanctions: SanctionsPolicy,
+    /// Whether a settle's success holds our additions in its body too.
+    #[serde(default)]
+    pub explain: bool,
+    /// Its addresses.
+    pub recipients: Vec<Recipient>,
+    /// Its keys.
+    pub keys: Vec<Key>,
+}
+
+impl Tenant {
+    /// Its limits in this environment: no monthly quota in test.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        let limits = self.limits.over(self.tier.plan().limits);
+        match self.environment {
+            Environment::Live => limits,
+            Environment::Test => Limits { per_month: None, ..limits },
+        }
+    }
+
+    /// The key with this hash, unless it has expired.
+    #[must_use]
+    pub fn key(&self, hash: &KeyHash, now: UnixMillis) -> Option<&Key> {
+        self.keys.iter().find(|key| key.hash == *hash && key.expires_at.is_none_or(|end| now < end))
+    }
+
+    /// Whether the address is registered to it.
+    #[must_use]
+    pub fn holds(&self, address: &Address) -> bool {
+        self.recipients.iter().any(|recipient| recipient.address == *address)
+    }
+
+    /// How many addresses it holds by their first use in test alone.
+    #[must_use]
+    pub fn first_uses(&self) -> usize {
+        self.recipients.iter().filter(|recipient| recipient.first_use).count()
+    }
+
+    /// The address that is paid on the chain where a request names none: the
+    /// chain's default, else the only one of the chain's family.
+    #[must_use]
+    pub fn default_recipient(&self, network: &Network) -> Option<Address> {
+        let named = |recipient: &&Recipient| recipient.default_for.iter().any(|key| key == network.key);
+        self.recipients.iter().find(named).or_else(|| self.only_of(network.family)).map(|recipient| recipient.address)
+    }
+
+    fn only_of(&self, family: Family) -> Option<&Recipient> {
+        let mut of_family = self.recipients.iter().filter(|recipient| recipient.address.family() == family);
+        let first = of_family.next()?;
+        of_family.next().is_none().then_some(first)
+    }
+}

@@ -1,0 +1,123 @@
+//! Why a payment is refused, in the order in which reasons are looked for.
+
+use serde::{Deserialize, Serialize};
+use x402_chain::retry::{Repeat, Retry};
+
+/// Declares [`Refusal`] from its rows: variant, wire name, retry, repeat, doc.
+macro_rules! refusals {
+    ($($variant:ident $wire:literal $retry:ident $repeat:ident $doc:literal;)+) => {
+        /// The verdict on a payment that is not good, in order of precedence:
+        /// of several broken rules the first named here is the answer's code.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+        #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+        pub enum Refusal {
+            $(#[doc = $doc] #[serde(rename = $wire)] $variant,)+
+        }
+
+        impl Refusal {
+            /// All refusals, by precedence.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+
+            /// The name on the wire.
+            #[must_use]
+            pub const fn wire(self) -> &'static str {
+                match self { $(Self::$variant => $wire,)+ }
+            }
+
+            /// Whether asking again later could bring another verdict.
+            #[must_use]
+            pub const fn retry(self) -> Retry {
+                match self { $(Self::$variant => Retry::$retry,)+ }
+            }
+
+            /// What a repeat gets under the same `Idempotency-Key`. A recorded refusal is about the
+            /// recipient that it was judged for: where the request names none and the tenant's is
+            /// another by then, it is judged all the same.
+            #[must_use]
+            pub const fn repeat(self) -> Repeat {
+                match self { $(Self::$variant => Repeat::$repeat,)+ }
+            }
+
+            /// The refusal with a name.
+            #[must_use]
+            pub fn parse(wire: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|refusal| refusal.wire() == wire)
+            }
+
+            /// The sentence that the documentation prints.
+            #[must_use]
+            pub const fn doc(self) -> &'static str {
+                match self { $(Self::$variant => $doc,)+ }
+            }
+        }
+    };
+}
+
+refusals! {
+    TxNotFound "TX_NOT_FOUND" Later Judged "No node knows the transaction.";
+    TxPending "TX_PENDING" Later Judged "The transaction is known but not in a block that the node's head has reached.";
+    TxFailed "TX_FAILED" Never Recorded "The transaction was executed and failed; nothing moved.";
+    WrongAsset "WRONG_ASSET" Never Recorded "Nothing of the registered asset reached the recipient, but a bridged form or another token did.";
+    NoMatchingTransfer "NO_MATCHING_TRANSFER" Never Recorded "Nothing reached the recipient.";
+    RecipientForwarded "RECIPIENT_FORWARDED" Never Recorded "The recipient passed everything on in the same transaction.";
+    ConfidentialAmount "CONFIDENTIAL_AMOUNT" Never Recorded "The transfer's amount is encrypted and cannot be verified.";
+    AmountTooLow "AMOUNT_TOO_LOW" Never Recorded "Less than the expected amount arrived; of a named payer or nonce, by it.";
+    PayerMismatch "PAYER_MISMATCH" Never Recorded "Nothing came from the named payer for certain.";
+    MemoMismatch "MEMO_MISMATCH" Never Recorded "The transaction does not carry the named memo, or has several memos or payers and the request names no payer.";
+    AuthorizationMismatch "AUTHORIZATION_MISMATCH" Never Recorded "No one transfer to the recipient is that of the named EIP-3009 nonce.";
+    TooOld "TOO_OLD" Never Recorded "The payment is older than the request accepts.";
+    NotFinal "NOT_FINAL" Later Judged "The payment has not reached the finality asked for.";
+    SanctionedAddress "SANCTIONED_ADDRESS" Never Judged "A payer is on the sanctions list.";
+    AlreadyClaimed "ALREADY_CLAIMED" Never Recorded "The payment was claimed before, under another reference or none, or what of it is free is not enough.";
+}
+
+/// What a listed payer means to the tenant.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum SanctionsPolicy {
+    /// No success, no claim.
+    #[default]
+    Refuse,
+    /// Told in the risk factors only.
+    Report,
+}
+
+impl SanctionsPolicy {
+    /// The name on the wire.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Refuse => "refuse",
+            Self::Report => "report",
+        }
+    }
+
+    /// Reads the name.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Refuse, Self::Report].into_iter().find(|policy| policy.name() == text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_time_can_change_is_worth_a_repeat() {
+        let later: Vec<_> = Refusal::ALL
+            .iter()
+            .filter(|refusal| refusal.retry() == Retry::Later)
+            .map(|refusal| refusal.wire())
+            .collect();
+        assert_eq!(later, ["TX_NOT_FOUND", "TX_PENDING", "NOT_FINAL"]);
+        for refusal in Refusal::ALL {
+            assert!(refusal.retry() == Retry::Never || refusal.repeat() == Repeat::Judged, "{refusal:?}");
+            assert_eq!(Refusal::parse(refusal.wire()), Some(*refusal));
+        }
+        // The tenant's policy and the list itself can change.
+        assert_eq!(Refusal::SanctionedAddress.repeat(), Repeat::Judged);
+        assert_eq!(Refusal::AlreadyClaimed.repeat(), Repeat::Recorded);
+    }
+}

@@ -1,0 +1,317 @@
+//! What a seller is answered, member for member as on the wire.
+
+use crate::verdict::Refusal;
+use core::fmt;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::value::RawValue;
+use x402_chain::checks::Check;
+use x402_chain::id::{ClaimId, RequestId, VerificationId};
+use x402_chain::retry::Retry;
+
+/// What became of the payment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// Paid, as deep as practice asks for.
+    Confirmed,
+    /// Paid for good.
+    Finalized,
+    /// Not yet decided; ask again.
+    Pending,
+    /// Not paid.
+    Rejected,
+    /// Paid once, then its block left the chain (only on records read later).
+    Reorged,
+}
+
+impl Status {
+    /// The name on the wire.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Confirmed => "confirmed",
+            Self::Finalized => "finalized",
+            Self::Pending => "pending",
+            Self::Rejected => "rejected",
+            Self::Reorged => "reorged",
+        }
+    }
+}
+
+/// How deep a payment lies, or must lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum Finality {
+    /// The chain's customary number of confirmations.
+    Confirmed,
+    /// Irreversible by the chain's own rule.
+    Finalized,
+}
+
+/// What ties the transaction to this buyer, the weakest first. A bare hash is
+/// public and can be presented by anybody who sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum Binding {
+    /// Nothing.
+    None,
+    /// The payer that the seller named.
+    Payer,
+    /// The memo that the seller named.
+    Memo,
+    /// The EIP-3009 nonce that the seller issued.
+    Authorization,
+}
+
+/// How risky, in words: below 0.20, 0.50, 0.80, and above.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum RiskLevel {
+    /// Below 0.20.
+    Low,
+    /// Below 0.50.
+    Medium,
+    /// Below 0.80.
+    High,
+    /// 0.80 and above.
+    Severe,
+}
+
+/// A number from 0 to 1 in hundredths, written as a JSON number with two digits at most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[cfg_attr(not(target_arch = "wasm32"), schemars(with = "f64"))]
+pub struct Hundredths(pub u8);
+
+impl fmt::Display for Hundredths {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (whole, rest) = (self.0 / 100, self.0 % 100);
+        match (rest / 10, rest % 10) {
+            (0, 0) => write!(out, "{whole}"),
+            (tens, 0) => write!(out, "{whole}.{tens}"),
+            (tens, ones) => write!(out, "{whole}.{tens}{ones}"),
+        }
+    }
+}
+
+impl Serialize for Hundredths {
+    fn serialize<S: Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
+        RawValue::from_string(self.to_string()).map_err(serde::ser::Error::custom)?.serialize(out)
+    }
+}
+
+impl<'de> Deserialize<'de> for Hundredths {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let raw = Box::<RawValue>::deserialize(from)?;
+        let (whole, rest) = raw.get().split_once('.').unwrap_or((raw.get(), ""));
+        let digits = format!("{whole}{rest:0<2}");
+        digits.parse().map(Self).map_err(|_| serde::de::Error::custom("a number of hundredths from 0 to 1"))
+    }
+}
+
+/// Where a transfer stands in its transaction.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[serde(untagged)]
+pub enum TransferPlace {
+    /// EVM.
+    Log {
+        /// The log's index in its block.
+        log_index: u64,
+    },
+    /// Solana.
+    Account {
+        /// The token account that was credited.
+        token_account: String,
+    },
+}
+
+/// One transfer that reached the recipient.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+pub struct TransferLine {
+    /// Where it stands.
+    #[serde(flatten)]
+    pub place: TransferPlace,
+    /// Who gave it, where the chain says.
+    pub payer: Option<String>,
+    /// Atomic units.
+    pub amount: String,
+}
+
+/// One reason for caution.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+pub struct RiskFactor {
+    /// Its name.
+    pub code: String,
+    /// How much it weighs alone, 0 to 1.
+    pub weight: Hundredths,
+    /// One sentence.
+    pub detail: String,
+}
+
+/// Who claimed the payment before.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+pub struct ClaimedBy {
+    /// The verification or settlement that claimed it.
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(with = "String"))]
+    pub id: ClaimId,
+    /// Its reference.
+    pub reference: Option<String>,
+    /// When, RFC 3339.
+    pub claimed_at: String,
+}
+
+/// The answer to `POST /v1/verify`. Every member is always present.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+pub struct Answer {
+    /// This verification's id; of a replay, the first one's.
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(with = "String"))]
+    pub id: VerificationId,
+    /// The HTTP request that it was answered to.
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(with = "String"))]
+    pub request_id: RequestId,
+    /// Whether the tenant was paid.
+    pub success: bool,
+    /// What became of the payment.
+    pub status: Status,
+    /// The transaction.
+    pub tx_hash: String,
+    /// Our short key of the chain.
+    pub chain: String,
+    /// The chain's CAIP-2 id.
+    pub network: String,
+    /// What the recipient gained by `transfers`, in USDC with six decimals: where a payer or a nonce is named, what
+    /// came so for certain; where a part of the payment was claimed before, the rest.
+    pub amount_usdc: Option<String>,
+    /// The same in atomic units.
+    pub amount: Option<String>,
+    /// The registered token's contract or mint.
+    pub asset: String,
+    /// Who paid, where there is exactly one payer.
+    pub from_address: Option<String>,
+    /// Who was to be paid.
+    pub to_address: Option<String>,
+    /// The transfers that are judged: those of the payer or the nonce that the request names, or all that reached the
+    /// recipient; where it passed money on in the same transaction, and on Solana, always all.
+    pub transfers: Vec<TransferLine>,
+    /// All who paid by them.
+    pub payers: Vec<String>,
+    /// Atomic units above the expected amount; `null` where none was expected.
+    pub overpaid: Option<String>,
+    /// Blocks on top, the transaction's own included.
+    pub confirmations: Option<u64>,
+    /// Height, or slot on Solana.
+    pub block_number: Option<u64>,
+    /// The block's hash; `null` on Solana.
+    pub block_hash: Option<String>,
+    /// The block's time, RFC 3339.
+    pub block_time: Option<String>,
+    /// How deep it lies; `null` below `confirmed`.
+    pub finality: Option<Finality>,
+    /// What ties the transaction to this buyer.
+    pub binding: Binding,
+    /// Whether these transfers are now bound to this reference.
+    pub claimed: bool,
+    /// Who claimed it before, where that is why it is refused.
+    pub claimed_by: Option<ClaimedBy>,
+    /// The seller's own name for what is paid for.
+    pub reference: Option<String>,
+    /// Whether the same reference had claimed these transfers before.
+    pub replayed: bool,
+    /// 0 to 1: one less the product of what each factor leaves.
+    pub risk_score: Hundredths,
+    /// The same in words.
+    pub risk_level: RiskLevel,
+    /// Why.
+    pub risk_factors: Vec<RiskFactor>,
+    /// Each rule and how it came out.
+    pub checks: Vec<Check>,
+    /// Why not, in a sentence.
+    pub error: Option<String>,
+    /// Why not, as a code.
+    pub error_code: Option<Refusal>,
+    /// Whether asking again could help.
+    pub retry: Option<Retry>,
+}
+
+/// Transfers, and payers, that an answer lists at most: with them it stays below 1,000,000 bytes, so that a ledger
+/// and the directory can hold it. A provider's answer of 4 MiB holds some 6,000 transfers.
+const LISTED_MAX: usize = 4_000;
+
+impl Answer {
+    /// Lists at most 4,000 transfers and as many payers. All of them were judged, and count in the amount; a check says
+    /// what is left out.
+    #[must_use]
+    pub fn listed(mut self) -> Self {
+        let (transfers, payers) = (self.transfers.len(), self.payers.len());
+        if transfers > LISTED_MAX || payers > LISTED_MAX {
+            self.transfers.truncate(LISTED_MAX);
+            self.payers.truncate(LISTED_MAX);
+            let detail = format!(
+                "of {transfers} transfers and {payers} payers the first {LISTED_MAX} each are listed; all are counted"
+            );
+            self.checks.push(Check { name: "transfers_listed".to_owned(), passed: true, detail });
+        }
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(transfers: usize) -> Answer {
+        let payer = |at: usize| format!("0x{at:040X}");
+        let line = |at| TransferLine {
+            place: TransferPlace::Log { log_index: u64::MAX },
+            payer: Some(payer(at)),
+            // The largest that a token can move.
+            amount: "115792089237316195423570985008687907853269984665640564039457584007913129639935".to_owned(),
+        };
+        let lines: Vec<TransferLine> = (0..transfers).map(line).collect();
+        let body = serde_json::json!({
+            "id": VerificationId::new(x402_chain::time::UnixMillis(1), 1).to_string(),
+            "request_id": format!("req_{}", "0".repeat(26)),
+            "success": true, "status": "finalized", "tx_hash": "0x", "chain": "base", "network": "eip155:8453",
+            "amount_usdc": null, "amount": null, "asset": "0x", "from_address": null, "to_address": null,
+            "transfers": lines, "payers": (0..transfers).map(payer).collect::<Vec<_>>(), "overpaid": null,
+            "confirmations": null, "block_number": null, "block_hash": null, "block_time": null, "finality": null,
+            "binding": "none", "claimed": true, "claimed_by": null, "reference": null, "replayed": false,
+            "risk_score": 0, "risk_level": "low", "risk_factors": [], "checks": [], "error": null, "error_code": null,
+            "retry": null,
+        });
+        serde_json::from_value(body).expect("an answer")
+    }
+
+    #[test]
+    fn an_answer_lists_so_much_that_it_can_be_stored() {
+        assert_eq!(answer(LISTED_MAX).listed(), answer(LISTED_MAX));
+        let listed = answer(LISTED_MAX + 7).listed();
+        assert_eq!((listed.transfers.len(), listed.payers.len()), (LISTED_MAX, LISTED_MAX));
+        assert!(
+            listed.checks.iter().any(|check| check.name == "transfers_listed" && check.detail.contains("of 4007 "))
+        );
+        let text = serde_json::to_string(&listed).expect("writes");
+        // What is left is room for everything else: names, checks and factors are a few KiB.
+        assert!(text.len() < 950_000, "{}", text.len());
+        // As text within JSON.
+        assert!(serde_json::to_string(&text).expect("writes").len() < 1_200_000);
+    }
+
+    #[test]
+    fn hundredths_are_plain_json_numbers() {
+        for (value, want) in [(0, "0"), (5, "0.05"), (20, "0.2"), (28, "0.28"), (100, "1")] {
+            let text = serde_json::to_string(&Hundredths(value)).expect("writes");
+            assert_eq!(text, want);
+            assert_eq!(serde_json::from_str::<Hundredths>(&text).expect("reads"), Hundredths(value));
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! A verified payment followed until its chain calls it final: what a later look
+//! makes of its record, and when to look again.
+
+use crate::verification::answer::{Answer, Finality, Status};
+use crate::verification::judge::still_shows;
+use serde::{Deserialize, Serialize};
+use x402_chain::address::Address;
+use x402_chain::amount::Amount;
+use x402_chain::network::{FinalityRule, Network};
+use x402_chain::time::{UnixMillis, UnixSeconds};
+use x402_chain::trace::{Depth, Mined, Trace};
+
+/// A payment that no rule of its chain makes final is followed for an hour.
+const UNRULED_MS: u64 = 3_600_000;
+/// Any other at most for a week.
+const FOLLOWED_MS_MAX: u64 = 604_800_000;
+/// Looks are never further apart than a minute in the first six hours, then half an hour.
+const LATE_MS: u64 = 21_600_000;
+
+/// What happened to a record after it was answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+pub enum EventKind {
+    /// Its payment became irreversible.
+    #[serde(rename = "payment.finalized")]
+    Finalized,
+    /// Its block left the chain, and the payment with it.
+    #[serde(rename = "payment.reorged")]
+    Reorged,
+    /// The payment came back, in the same block or another.
+    #[serde(rename = "payment.restored")]
+    Restored,
+    /// A settlement is completed, and nobody was given its success for five minutes.
+    #[serde(rename = "settlement.undelivered")]
+    Undelivered,
+}
+
+impl EventKind {
+    /// The name on the wire.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Finalized => "payment.finalized",
+            Self::Reorged => "payment.reorged",
+            Self::Restored => "payment.restored",
+            Self::Undelivered => "settlement.undelivered",
+        }
+    }
+}
+
+/// Brings a successful record up to date with a later look. Answers whether it
+/// changed, and the event that it makes.
+pub fn update(record: &mut Answer, network: &Network, trace: &Trace) -> (bool, Option<EventKind>) {
+    let before = record.clone();
+    // A transaction that came back in another block may have moved something else.
+    let mined = trace.mined().filter(|mined| mined.failure.is_none() && shows(mined, record, network) == Some(true));
+    let event = match mined {
+        None if record.status == Status::Reorged => None,
+        None => {
+            record.status = Status::Reorged;
+            record.success = false;
+            record.finality = None;
+            record.confirmations = Some(0);
+            Some(EventKind::Reorged)
+        }
+        Some(mined) => {
+            let was = record.status;
+            let is_final = mined.depth == Depth::Finalized;
+            record.success = true;
+            record.status = if is_final { Status::Finalized } else { Status::Confirmed };
+            record.finality = Some(if is_final { Finality::Finalized } else { Finality::Confirmed });
+            record.confirmations = Some(mined.confirmations());
+            record.block_number = Some(mined.block.number);
+            record.block_hash.clone_from(&mined.block.hash);
+            record.block_time = mined.block.time.map(|time| UnixSeconds::millis(time).rfc3339());
+            match (was, is_final) {
+                (Status::Reorged, _) => Some(EventKind::Restored),
+                (Status::Confirmed, true) => Some(EventKind::Finalized),
+                (Status::Confirmed | Status::Finalized | Status::Pending | Status::Rejected, _) => None,
+            }
+        }
+    };
+    // Confirmations alone are not worth a write.
+    let changed =
+        event.is_some() || before.block_hash != record.block_hash || before.block_number != record.block_number;
+    (changed, event)
+}
+
+/// Whether a transaction holds the record's own payment, not only another's; `None` where the
+/// record does not say what it was.
+fn shows(mined: &Mined, record: &Answer, network: &Network) -> Option<bool> {
+    let address = |text: &str| Address::parse(network.family, text);
+    let mut lines = Vec::with_capacity(record.transfers.len());
+    for line in &record.transfers {
+        let payer = match &line.payer {
+            Some(text) => Some(address(text)?),
+            None => None,
+        };
+        lines.push((payer, Amount::parse_atomic(&line.amount)?));
+    }
+    let recipient = address(record.to_address.as_deref()?)?;
+    Some(still_shows(mined, &recipient, &lines, Amount::parse_atomic(record.amount.as_deref()?)?))
+}
+
+/// When to look again at a record first answered at `since`; `None`: no more.
+#[must_use]
+pub fn next_look(network: &Network, record: &Answer, since: UnixMillis, now: UnixMillis) -> Option<UnixMillis> {
+    let age = now.since(since);
+    let end = match network.finality {
+        FinalityRule::Unknown => UNRULED_MS,
+        FinalityRule::Tag | FinalityRule::Instant => FOLLOWED_MS_MAX,
+    };
+    if record.status == Status::Finalized || age >= end {
+        return None;
+    }
+    let pause_max = if age < LATE_MS { 60_000 } else { 1_800_000 };
+    let pause_min = network.block_time_ms.saturating_mul(2).clamp(1_000, 24_000);
+    Some(now.plus((age / 4).clamp(pause_min, pause_max)))
+}

@@ -1,0 +1,184 @@
+//! What moved to and from one recipient.
+
+use std::collections::{BTreeMap, BTreeSet};
+use x402_chain::address::Address;
+use x402_chain::amount::Amount;
+use x402_chain::trace::{Mined, Place, Transfer};
+
+/// Movements that a refusal names.
+const MOVEMENTS_MAX: usize = 3;
+
+/// What a recipient got, passed on and kept of the registered asset.
+#[derive(Clone, Debug)]
+pub(crate) struct Flow<'a> {
+    /// The transfers that reached it, its own to itself apart.
+    pub(crate) incoming: Vec<&'a Transfer>,
+    /// Their sum.
+    pub(crate) gross_in: Amount,
+    /// What it passed on in the same transaction.
+    pub(crate) gross_out: Amount,
+    /// What it kept.
+    pub(crate) net: Amount,
+    /// Who paid, in order of appearance.
+    pub(crate) payers: Vec<Address>,
+    /// What each payer gave; on Solana to anybody, for its chain names no counterpart.
+    given: BTreeMap<Address, Amount>,
+    /// Whether the transfers name both ends.
+    paired: bool,
+    /// Whether each incoming transfer is a payment of its own, which can be judged and claimed
+    /// without the others: not on Solana, whose chain tells balances, and not where the
+    /// recipient passed money on, for nobody can say whose.
+    pub(crate) apart: bool,
+}
+
+/// What is judged, answered and claimed together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Part<'a> {
+    /// The transfers.
+    pub(crate) lines: Vec<&'a Transfer>,
+    /// What of them counts.
+    pub(crate) amount: Amount,
+    /// Who paid, in order of appearance.
+    pub(crate) payers: Vec<Address>,
+}
+
+impl<'a> Part<'a> {
+    /// Transfers that stand for themselves ([`Flow::apart`]).
+    pub(crate) fn of(lines: Vec<&'a Transfer>) -> Self {
+        let mut payers = Vec::new();
+        for payer in lines.iter().filter_map(|line| line.from) {
+            // A mint comes from the zero address, which nobody holds.
+            if !payer.is_zero() && !payers.contains(&payer) {
+                payers.push(payer);
+            }
+        }
+        Self { amount: sum(lines.iter().copied()), payers, lines }
+    }
+}
+
+impl<'a> Flow<'a> {
+    pub(crate) fn of(mined: &'a Mined, recipient: &Address) -> Self {
+        let is = |end: Option<&Address>| end == Some(recipient);
+        let of_self = |transfer: &&Transfer| is(transfer.from.as_ref()) && is(transfer.to.as_ref());
+        let moved = || mined.transfers.iter().filter(move |transfer| !of_self(transfer));
+        let incoming: Vec<&Transfer> = moved().filter(|transfer| is(transfer.to.as_ref())).collect();
+        let gross_in = sum(incoming.iter().copied());
+        let gross_out = sum(moved().filter(|transfer| is(transfer.from.as_ref())));
+        let paired = incoming.iter().all(|transfer| transfer.from.is_some());
+        let given = if paired { given_to(&incoming) } else { net_given(mined, recipient) };
+        let mut payers: Vec<Address> = Vec::new();
+        let order = if paired { incoming.clone() } else { mined.transfers.iter().collect() };
+        for payer in order.iter().filter_map(|transfer| transfer.from) {
+            // A mint comes from the zero address, which nobody holds.
+            if given.contains_key(&payer) && !payers.contains(&payer) && !payer.is_zero() {
+                payers.push(payer);
+            }
+        }
+        if gross_in.is_zero() {
+            payers.clear();
+        }
+        let net = gross_in.less(gross_out);
+        let apart = gross_out.is_zero() && are_distinct_logs(&incoming);
+        Self { gross_in, gross_out, net, incoming, payers, given, paired, apart }
+    }
+
+    /// All of it.
+    pub(crate) fn whole(&self) -> Part<'a> {
+        Part { lines: self.incoming.clone(), amount: self.net, payers: self.payers.clone() }
+    }
+
+    /// Whether `payer` gave anything at all.
+    pub(crate) fn gave(&self, payer: &Address) -> bool {
+        self.given.contains_key(payer)
+    }
+
+    /// Whether the chain tells of several givers without saying who of them paid this recipient.
+    pub(crate) fn is_of_many(&self) -> bool {
+        !self.paired && self.given.len() > 1
+    }
+
+    /// The part of what the recipient kept that certainly came from `payer`:
+    /// what others gave, and what was passed on, is taken from it first.
+    pub(crate) fn at_least_from(&self, payer: &Address) -> Amount {
+        let own = self.given.get(payer).copied().unwrap_or(Amount::ZERO);
+        if own.is_zero() {
+            return Amount::ZERO;
+        }
+        let mut rest = if self.paired { own.less(self.gross_out) } else { self.net };
+        if !self.paired {
+            for (other, amount) in &self.given {
+                if other != payer {
+                    rest = rest.less(*amount);
+                }
+            }
+        }
+        rest.min(own).min(self.net)
+    }
+
+    /// A sentence about what arrived.
+    pub(crate) fn arrived(&self) -> String {
+        format!("{} transfer(s) of {} USDC in sum reached the recipient", self.incoming.len(), self.gross_in.usdc())
+    }
+}
+
+/// Whether each is a log with a number of its own. A trace of the build before, still on its way
+/// to the ledger while a new one is deployed, numbers none: then only the whole can be judged.
+fn are_distinct_logs(incoming: &[&Transfer]) -> bool {
+    let mut seen = BTreeSet::new();
+    incoming.iter().all(|line| matches!(line.place, Place::LogIndex(_)) && seen.insert(line.ordinal))
+}
+
+/// A sum that cannot overflow: 256 bits hold any supply, and beyond they saturate.
+fn sum<'a>(transfers: impl Iterator<Item = &'a Transfer>) -> Amount {
+    transfers.fold(Amount::ZERO, |total, transfer| Amount(total.0.saturating_add(transfer.amount.0)))
+}
+
+fn given_to(incoming: &[&Transfer]) -> BTreeMap<Address, Amount> {
+    let mut given = BTreeMap::new();
+    for transfer in incoming {
+        if let Some(from) = transfer.from {
+            let amount = given.entry(from).or_insert(Amount::ZERO);
+            *amount = Amount(amount.0.saturating_add(transfer.amount.0));
+        }
+    }
+    given
+}
+
+/// Owners that lost more than they got, and by how much.
+fn net_given(mined: &Mined, recipient: &Address) -> BTreeMap<Address, Amount> {
+    let mut lost: BTreeMap<Address, Amount> = BTreeMap::new();
+    for owner in mined.transfers.iter().filter_map(|transfer| transfer.from) {
+        let out = sum(mined.transfers.iter().filter(|transfer| transfer.from == Some(owner)));
+        let back = sum(mined.transfers.iter().filter(|transfer| transfer.to == Some(owner)));
+        if owner != *recipient && out > back {
+            lost.insert(owner, out.less(back));
+        }
+    }
+    lost
+}
+
+/// A sentence about what moved where, for a recipient whom nothing reached.
+pub(crate) fn moved(mined: &Mined, recipient: &Address) -> String {
+    let end = |end: Option<&Address>| end.map_or_else(|| "?".to_owned(), Address::to_string);
+    let movements: Vec<String> = mined
+        .transfers
+        .iter()
+        .take(MOVEMENTS_MAX)
+        .map(|transfer| {
+            format!(
+                "{} USDC from {} to {}",
+                transfer.amount.usdc(),
+                end(transfer.from.as_ref()),
+                end(transfer.to.as_ref())
+            )
+        })
+        .collect();
+    let rest = mined.transfers.len().saturating_sub(movements.len());
+    let own = mined.transfers.iter().any(|t| t.from == Some(*recipient) && t.to == Some(*recipient));
+    match (movements.is_empty(), own) {
+        (true, _) => "no USDC moved in this transaction".to_owned(),
+        (false, true) => "the recipient paid only itself".to_owned(),
+        (false, false) if rest > 0 => format!("nothing reached {recipient}; {} and {rest} more", movements.join(", ")),
+        (false, false) => format!("nothing reached {recipient}; {}", movements.join(", ")),
+    }
+}

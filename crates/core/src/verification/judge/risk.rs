@@ -1,0 +1,236 @@
+//! How far to trust a payment: factors of fixed weight from public chain data,
+//! each with its sentence. Not advice on money laundering.
+//!
+//! The score is one less the product of what each factor leaves, so it is
+//! bounded, free of order and monotone. A check that could not run is said
+//! (`unscreened`) and never read as clean. Weights: CHAINS section 4, version 2026-11.
+
+use super::flow::{Flow, Part};
+use super::{Context, block_time};
+use crate::verification::answer::{Binding, Hundredths, RiskFactor, RiskLevel};
+use crate::verification::claim::Claim;
+use x402_chain::address::{Address, Family};
+use x402_chain::amount::Amount;
+use x402_chain::trace::{CodeKind, Depth, Mined};
+
+/// The score and its grounds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Risk {
+    /// 0 to 1.
+    pub score: Hundredths,
+    /// In words.
+    pub level: RiskLevel,
+    /// Why.
+    pub factors: Vec<RiskFactor>,
+}
+
+/// What of a mined payment the factors look at.
+pub(crate) struct Grounds<'a> {
+    pub(crate) claim: &'a Claim,
+    pub(crate) mined: &'a Mined,
+    pub(crate) flow: &'a Flow<'a>,
+    pub(crate) part: &'a Part<'a>,
+    pub(crate) binding: Binding,
+    pub(crate) overpaid: Option<Amount>,
+}
+
+struct Factors(Vec<RiskFactor>);
+
+impl Factors {
+    fn add(&mut self, code: &str, weight: u8, detail: impl Into<String>) {
+        self.0.push(RiskFactor { code: code.to_owned(), weight: Hundredths(weight), detail: detail.into() });
+    }
+
+    fn sum(self) -> Risk {
+        // 100^19 < 2^128: at most 19 factors enter the product; there are fewer codes than that.
+        let (mut left, mut whole) = (1_u128, 1_u128);
+        for factor in self.0.iter().take(19) {
+            left = left.saturating_mul(u128::from(100_u8.saturating_sub(factor.weight.0)));
+            whole = whole.saturating_mul(100);
+        }
+        let taken = whole.saturating_sub(left).saturating_mul(100);
+        let rounded = taken.saturating_add(whole / 2).checked_div(whole).unwrap_or(100);
+        let score = u8::try_from(rounded.min(100)).unwrap_or(100);
+        let level = match score {
+            0..20 => RiskLevel::Low,
+            20..50 => RiskLevel::Medium,
+            50..80 => RiskLevel::High,
+            80.. => RiskLevel::Severe,
+        };
+        Risk { score: Hundredths(score), level, factors: self.0 }
+    }
+}
+
+/// The risk of what is in no block.
+pub(crate) fn unmined(context: &Context<'_>) -> Risk {
+    let mut factors = Factors(Vec::new());
+    factors.add("not_final", 60, "the transaction is in no block");
+    if context.single_provider {
+        factors.add("single_provider", 5, "only one provider is configured for the chain");
+    }
+    factors.sum()
+}
+
+/// The risk of a mined payment.
+pub(crate) fn assess(grounds: &Grounds<'_>, context: &Context<'_>) -> Risk {
+    let mut factors = Factors(Vec::new());
+    sanctions(&mut factors, grounds, context);
+    issuer(&mut factors, grounds, context);
+    depth(&mut factors, grounds);
+    story(&mut factors, grounds);
+    amounts(&mut factors, grounds);
+    age(&mut factors, grounds, context);
+    let strangers = grounds.part.payers.iter().any(|payer| !context.known_payers.contains(payer));
+    if strangers {
+        factors.add("first_seen_payer", 5, "this payer has not paid this tenant before");
+    }
+    if context.single_provider {
+        factors.add("single_provider", 5, "only one provider is configured for the chain");
+    }
+    factors.sum()
+}
+
+fn sanctions(factors: &mut Factors, grounds: &Grounds<'_>, context: &Context<'_>) {
+    let Some(list) = context.sanctions else {
+        factors.add("unscreened", 5, "there is no sanctions list to read");
+        return;
+    };
+    if list.is_stale(context.now) {
+        let detail = format!("the sanctions list is {} days old", list.age_days(context.now));
+        factors.add("unscreened", 5, detail);
+    }
+    if let Some(payer) = grounds.part.payers.iter().find(|payer| list.names(payer)) {
+        factors.add("sanctioned_payer", 100, format!("{payer} is on the sanctions list"));
+    }
+    if list.names(&context.recipient) {
+        factors.add("sanctioned_recipient", 100, format!("{} is on the sanctions list", context.recipient));
+    }
+    if let Some(submitter) = grounds.mined.submitter.filter(|submitter| list.names(submitter)) {
+        factors.add("sanctioned_submitter", 90, format!("{submitter} is on the sanctions list"));
+    }
+}
+
+fn issuer(factors: &mut Factors, grounds: &Grounds<'_>, context: &Context<'_>) {
+    let blocked = |party: &Address| context.screening.get(party).and_then(|facts| facts.blocked);
+    let payers = &grounds.part.payers;
+    if let Some(payer) = payers.iter().find(|payer| blocked(payer) == Some(true)) {
+        factors.add("issuer_blacklisted_payer", 90, format!("the issuer has blocked {payer}"));
+    }
+    if blocked(&context.recipient) == Some(true) {
+        let detail = format!("the issuer has blocked {}: it cannot spend what it got", context.recipient);
+        factors.add("issuer_blacklisted_recipient", 100, detail);
+    }
+    // On Solana a freeze shows on the accounts that moved; a recipient whom
+    // nothing reached has none.
+    let looked_at = payers.iter().chain((!grounds.flow.incoming.is_empty()).then_some(&context.recipient));
+    let unknown: Vec<String> = looked_at.filter(|party| blocked(party).is_none()).map(Address::to_string).collect();
+    if !unknown.is_empty() {
+        factors.add("unscreened", 5, format!("not known whether the issuer has blocked {}", unknown.join(", ")));
+    }
+    let code = |party: &Address| context.screening.get(party).and_then(|facts| facts.code);
+    if let Some(payer) = payers.iter().find(|payer| code(payer) == Some(CodeKind::Contract)) {
+        factors.add("payer_contract", 5, format!("{payer} is a contract"));
+    }
+}
+
+fn depth(factors: &mut Factors, grounds: &Grounds<'_>) {
+    // On an L2 and on Solana a confirmed block has never been reverted so far.
+    let slow = grounds.claim.network.block_time_ms >= 10_000;
+    match (grounds.mined.depth, slow) {
+        (Depth::Seen, _) => factors.add("not_final", 35, "in a block, but not confirmed"),
+        (Depth::Confirmed, true) => factors.add("not_final", 10, "confirmed, not final"),
+        (Depth::Confirmed, false) => factors.add("not_final", 5, "confirmed, not final"),
+        (Depth::Finalized, _) => {}
+    }
+}
+
+fn story(factors: &mut Factors, grounds: &Grounds<'_>) {
+    let flow = grounds.flow;
+    if !flow.gross_out.is_zero() {
+        let detail = format!("the recipient passed on {} USDC in the same transaction", flow.gross_out.usdc());
+        factors.add("recipient_forwarded", 30, detail);
+    }
+    if grounds.binding == Binding::None {
+        factors.add("binding_none", 20, "nothing ties the transaction to this buyer: a hash is public");
+    }
+    match grounds.part.payers.len() {
+        0 if !grounds.part.lines.is_empty() => {
+            factors.add("minted_or_bridged_in", 10, "no account paid: minted or bridged in")
+        }
+        0 | 1 => {}
+        more => factors.add("payer_ambiguous", 15, format!("{more} accounts paid")),
+    }
+    if is_poisoned(grounds) {
+        factors.add(
+            "poisoning_pattern",
+            20,
+            "worthless look-alike transfers to the recipient stand in the same transaction",
+        );
+    }
+}
+
+/// Zero-value transfers, or on EVM counterfeit tokens' logs, that name the recipient.
+fn is_poisoned(grounds: &Grounds<'_>) -> bool {
+    let mut recipients = grounds.flow.incoming.iter().filter_map(|transfer| transfer.to);
+    let Some(recipient) = recipients.next() else { return false };
+    grounds.mined.zero.iter().any(|zero| zero.to == recipient)
+        || (grounds.claim.network.family == Family::Evm
+            && grounds.mined.foreign.iter().any(|foreign| foreign.to == Some(recipient) && foreign.name.is_none()))
+}
+
+fn amounts(factors: &mut Factors, grounds: &Grounds<'_>) {
+    let net = grounds.part.amount;
+    if let (Some(over), Some(expected)) = (grounds.overpaid, grounds.claim.expected) {
+        let hundredfold = over.0.saturating_mul(alloy_primitives::U256::from(100));
+        if over > expected {
+            factors.add("overpaid", 15, "more than twice the expected amount");
+        } else if hundredfold > expected.0 {
+            factors.add("overpaid", 5, "more than 1 % above the expected amount");
+        }
+    }
+    // 0.01 USDC.
+    if !net.is_zero() && net < Amount::atomic(10_000) {
+        factors.add("dust", 10, "less than 0.01 USDC");
+    }
+}
+
+fn age(factors: &mut Factors, grounds: &Grounds<'_>, context: &Context<'_>) {
+    let now = context.now.seconds();
+    match now.since(block_time(grounds.claim, grounds.mined, context.now)) {
+        0..=86_400 => {}
+        86_401..=604_800 => factors.add("stale", 10, "more than a day old"),
+        604_801.. => factors.add("stale", 30, "more than a week old"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn score(weights: &[u8]) -> u8 {
+        let mut factors = Factors(Vec::new());
+        for weight in weights {
+            factors.add("x", *weight, "x");
+        }
+        factors.sum().score.0
+    }
+
+    #[test]
+    fn the_examples_of_the_specification_hold() {
+        assert_eq!(score(&[]), 0);
+        assert_eq!(score(&[5]), 5);
+        assert_eq!(score(&[5, 20, 5]), 28);
+        assert_eq!(score(&[100, 5]), 100);
+    }
+
+    proptest! {
+        #[test]
+        fn a_factor_more_never_lowers_the_score(weights in proptest::collection::vec(0_u8..=100, 0..15), more in 0_u8..=100) {
+            let before = score(&weights);
+            let mut grown = weights;
+            grown.insert(0, more);
+            prop_assert!(score(&grown) >= before);
+        }
+    }
+}

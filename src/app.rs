@@ -1,0 +1,108 @@
+//! The bindings and settings of one request. Nothing is looked up by string
+//! anywhere else.
+
+use crate::isolate;
+use std::rc::Rc;
+use worker::{Context, D1Database, Date, Env, ObjectNamespace};
+use x402_chain::id::RequestId;
+use x402_chain::time::UnixMillis;
+use x402_core::error::{Code, Fault};
+use x402_core::settings::Settings;
+
+/// What a request can reach.
+pub(crate) struct App {
+    env: Env,
+    /// The parsed settings.
+    pub(crate) settings: Rc<Settings>,
+    /// The origin that links name.
+    pub(crate) origin: String,
+}
+
+impl App {
+    /// Reads the settings once an isolate.
+    ///
+    /// # Errors
+    /// `MISCONFIGURED`, naming every mistake.
+    pub(crate) fn new(env: Env, request_origin: &str) -> Result<Self, Fault> {
+        let settings = isolate::settings(|| {
+            Settings::read(|name| {
+                let secret = env.secret(name).map(|secret| secret.to_string());
+                secret.or_else(|_| env.var(name).map(|var| var.to_string())).ok()
+            })
+        });
+        let settings = settings.map_err(|mistakes| {
+            let told: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
+            Fault::new(Code::Misconfigured, format!("the service's settings are wrong: {}", told.join("; "))).after(60)
+        })?;
+        let origin = settings.public_url().unwrap_or(request_origin).trim_end_matches('/').to_owned();
+        Ok(Self { env, settings, origin })
+    }
+
+    /// The directory.
+    ///
+    /// # Errors
+    /// `MISCONFIGURED` where the binding is missing.
+    pub(crate) fn db(&self) -> Result<D1Database, Fault> {
+        db(&self.env)
+    }
+
+    /// The ledgers.
+    ///
+    /// # Errors
+    /// `MISCONFIGURED` where the binding is missing.
+    pub(crate) fn ledgers(&self) -> Result<ObjectNamespace, Fault> {
+        self.env.durable_object("LEDGERS").map_err(|error| unbound("LEDGERS").because(error))
+    }
+
+    /// The Settlers.
+    ///
+    /// # Errors
+    /// `MISCONFIGURED` where the binding is missing.
+    pub(crate) fn settlers(&self) -> Result<ObjectNamespace, Fault> {
+        self.env.durable_object("SETTLERS").map_err(|error| unbound("SETTLERS").because(error))
+    }
+
+    /// The coarse guard in front of everything; absent, nothing is guarded.
+    pub(crate) fn guard(&self) -> Option<worker::RateLimiter> {
+        self.env.rate_limiter("GUARD").ok()
+    }
+}
+
+/// The directory's binding.
+///
+/// # Errors
+/// `MISCONFIGURED` where it is missing.
+pub(crate) fn db(env: &Env) -> Result<D1Database, Fault> {
+    env.d1("DB").map_err(|error| unbound("DB").because(error))
+}
+
+fn unbound(name: &str) -> Fault {
+    Fault::new(Code::Misconfigured, format!("the binding {name} is missing")).after(60)
+}
+
+/// The time, read once a request or step.
+pub(crate) fn now() -> UnixMillis {
+    UnixMillis(Date::now().as_millis())
+}
+
+/// Random bytes of the platform.
+///
+/// # Errors
+/// `INTERNAL` where it has none.
+pub(crate) fn random<const N: usize>() -> Result<[u8; N], Fault> {
+    let mut bytes = [0_u8; N];
+    getrandom::fill(&mut bytes).map_err(Fault::internal)?;
+    Ok(bytes)
+}
+
+/// A new request's id.
+pub(crate) fn request_id(now: UnixMillis) -> RequestId {
+    // Without randomness two requests of one millisecond share an id; nothing rests on it.
+    let bytes = random::<16>().unwrap_or_default();
+    RequestId::new(now, u128::from_be_bytes(bytes))
+}
+
+/// What work after the answer needs.
+pub(crate) fn after_answer(context: &Context, work: impl Future<Output = ()> + 'static) {
+    context.wait_until(work);
+}

@@ -1,0 +1,300 @@
+//! The records that ledgers ship, the periods they close, and the registry
+//! check's results.
+
+use super::{Bind, all, batch, statement};
+use crate::sql::directory as sql;
+use crate::telemetry;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use worker::D1Database;
+use x402_api::records::Page;
+use x402_chain::id::{KeyId, TenantId, VerificationId};
+use x402_chain::network::Environment;
+use x402_chain::time::UnixMillis;
+use x402_core::error::Fault;
+use x402_core::outbox::load::{LOAD_BYTES, RECORD_BYTES_MAX, lists};
+use x402_core::outbox::{Event, Record};
+use x402_core::settlement::status::Settlement;
+use x402_core::tenancy::admission::Closed;
+use x402_core::verification::answer::Answer;
+
+/// A record's text.
+pub(crate) async fn record(
+    db: &D1Database,
+    tenant: TenantId,
+    environment: Environment,
+    id: VerificationId,
+) -> Result<Option<String>, Fault> {
+    #[derive(Deserialize)]
+    struct Body {
+        body: String,
+    }
+    let (tenant, id) = (tenant.to_string(), id.to_string());
+    let bind = [Bind::Text(&tenant), Bind::Text(environment.name()), Bind::Text(&id)];
+    let rows: Vec<Body> = all(db, sql::RECORD_GET, &bind).await?;
+    Ok(rows.into_iter().next().map(|row| row.body))
+}
+
+/// Records, the newest first, one more than asked for: id and text.
+pub(crate) async fn records(
+    db: &D1Database,
+    tenant: TenantId,
+    environment: Environment,
+    page: &Page,
+) -> Result<Vec<(String, Box<RawValue>)>, Fault> {
+    #[derive(Deserialize)]
+    struct Row {
+        id: String,
+        body: String,
+    }
+    let tenant = tenant.to_string();
+    // Above every id, for the first page.
+    let before = page.before.as_deref().unwrap_or("ver_a");
+    let limit = u64::from(page.limit).saturating_add(1);
+    let bind = [Bind::Text(&tenant), Bind::Text(environment.name()), Bind::Text(before), Bind::Number(limit)];
+    let rows: Vec<Row> = all(db, sql::RECORDS_BEFORE, &bind).await?;
+    let read = |row: Row| Ok((row.id, RawValue::from_string(row.body).map_err(Fault::internal)?));
+    rows.into_iter().map(read).collect()
+}
+
+/// A settlement as it is shipped.
+pub(crate) struct SettlementCopy {
+    pub(crate) settlement: Settlement,
+    /// Its text.
+    pub(crate) body: String,
+    pub(crate) revision: i64,
+}
+
+/// What a ledger ships in one batch.
+pub(crate) struct Shipment {
+    tenant: TenantId,
+    environment: Environment,
+    now: UnixMillis,
+    records: Vec<Record>,
+    events: Vec<Event>,
+    settlements: Vec<SettlementCopy>,
+    usage: Vec<Closed>,
+    last_used: Vec<(KeyId, UnixMillis)>,
+}
+
+impl Shipment {
+    pub(crate) const fn new(tenant: TenantId, environment: Environment, now: UnixMillis) -> Self {
+        Self {
+            tenant,
+            environment,
+            now,
+            records: Vec::new(),
+            events: Vec::new(),
+            settlements: Vec::new(),
+            usage: Vec::new(),
+            last_used: Vec::new(),
+        }
+    }
+
+    pub(crate) fn record(&mut self, record: Record) {
+        self.records.push(record);
+    }
+
+    pub(crate) fn event(&mut self, event: Event) {
+        self.events.push(event);
+    }
+
+    pub(crate) fn settlement(&mut self, copy: SettlementCopy) {
+        self.settlements.push(copy);
+    }
+
+    pub(crate) fn usage(&mut self, closed: Closed) {
+        self.usage.push(closed);
+    }
+
+    pub(crate) fn last_used(&mut self, key: KeyId, at: UnixMillis) {
+        self.last_used.push((key, at));
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.records.is_empty()
+            && self.events.is_empty()
+            && self.settlements.is_empty()
+            && self.usage.is_empty()
+            && self.last_used.is_empty()
+    }
+}
+
+/// The members of a record that have columns of their own.
+#[derive(Deserialize)]
+struct Columns {
+    chain: String,
+    tx_hash: String,
+    success: bool,
+    status: x402_core::verification::answer::Status,
+    error_code: Option<x402_core::verdict::Refusal>,
+}
+
+/// Statements of one shipment: 100 for entries of the outbox and as many for their records, 51 for usage and keys, and
+/// some for lists of records.
+const STATEMENTS_MAX: usize = 300;
+/// Bytes of one shipment: a load of records and one of the outbox, each 1,000,000 or one larger row, and what JSON
+/// adds.
+const SHIPMENT_BYTES_MAX: usize = 5_000_000;
+
+/// Writes a shipment; harmless when repeated.
+///
+/// # Errors
+/// `LEDGER_UNAVAILABLE` where the directory does not take it; `INTERNAL` where it is larger than the directory takes.
+pub(crate) async fn ship(db: &D1Database, shipment: Shipment) -> Result<(), Fault> {
+    let (tenant, environment) = (shipment.tenant.to_string(), shipment.environment.name());
+    let (tenant, environment) = (Bind::Text(&tenant), Bind::Text(environment));
+    let (mut statements, mut bytes) = (Vec::new(), 0_usize);
+    let rows = shipment.records.iter().map(row).collect::<Result<Vec<_>, _>>()?;
+    for list in lists(&rows, LOAD_BYTES) {
+        bytes = bytes.saturating_add(list.len());
+        statements.push(statement(db, sql::RECORDS_PUT, &[tenant, environment, Bind::Text(&list)])?);
+    }
+    for event in &shipment.events {
+        let (id, body) = (event.id.to_string(), fitted(event.body.get())?);
+        bytes = bytes.saturating_add(body.len());
+        let bind = [
+            Bind::Text(&id),
+            tenant,
+            environment,
+            Bind::Text(event.kind.name()),
+            Bind::Text(&event.subject),
+            Bind::Ms(event.at),
+            Bind::Text(&body),
+        ];
+        statements.push(statement(db, sql::EVENT_PUT, &bind)?);
+    }
+    for SettlementCopy { settlement, body, revision } in &shipment.settlements {
+        let id = settlement.id.to_string();
+        bytes = bytes.saturating_add(body.len());
+        let bind = [
+            Bind::Text(&id),
+            tenant,
+            environment,
+            Bind::Ms(settlement.id.born()),
+            Bind::Text(&settlement.network),
+            Bind::Text(settlement.status.name()),
+            Bind::Text(body),
+            Bind::Number(u64::try_from(*revision).map_err(Fault::internal)?),
+        ];
+        statements.push(statement(db, sql::SETTLEMENT_PUT, &bind)?);
+    }
+    for usage in &shipment.usage {
+        let period = usage.period.to_string();
+        let bind = [
+            tenant,
+            environment,
+            Bind::Text(&period),
+            Bind::Number(usage.used),
+            Bind::Number(usage.requests),
+            Bind::Ms(shipment.now),
+        ];
+        statements.push(statement(db, sql::USAGE_PUT, &bind)?);
+    }
+    for (key, at) in &shipment.last_used {
+        let key = key.to_string();
+        statements.push(statement(db, sql::KEY_USED, &[Bind::Ms(*at), tenant, Bind::Text(&key)])?);
+    }
+    if statements.len() > STATEMENTS_MAX || bytes > SHIPMENT_BYTES_MAX {
+        return Err(Fault::internal(format!("a shipment of {bytes} bytes in {} statements", statements.len())));
+    }
+    batch(db, statements).await.map(|_| ())
+}
+
+/// A record's text. One that is too large for the directory, which only a build before could write, is shipped with
+/// shorter lists, as it is answered today.
+fn fitted(body: &str) -> Result<Cow<'_, str>, Fault> {
+    if body.len() <= RECORD_BYTES_MAX {
+        return Ok(Cow::Borrowed(body));
+    }
+    let answer: Answer = serde_json::from_str(body).map_err(Fault::internal)?;
+    let fields = [("id", answer.id.to_string().into()), ("bytes", body.len().into())];
+    telemetry::error("a record is shipped with shorter lists", &fields);
+    serde_json::to_string(&answer.listed()).map(Cow::Owned).map_err(Fault::internal)
+}
+
+/// A record as the statement takes it, JSON: its columns in order.
+fn row(record: &Record) -> Result<String, Fault> {
+    let columns: Columns = serde_json::from_str(&record.body).map_err(Fault::internal)?;
+    let id = VerificationId::parse(&record.id).ok_or_else(|| Fault::internal("a record without an id"))?;
+    let row = (
+        &record.id,
+        id.born(),
+        columns.chain,
+        columns.tx_hash,
+        u8::from(columns.success),
+        columns.status.name(),
+        columns.error_code.map(x402_core::verdict::Refusal::wire),
+        record.revision,
+        fitted(&record.body)?,
+    );
+    serde_json::to_string(&row).map_err(Fault::internal)
+}
+
+/// A tenant's ledger whose period is over and not closed in the directory.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct OpenPeriod {
+    pub(crate) tenant_id: String,
+    pub(crate) environment: String,
+    pub(crate) period: String,
+}
+
+/// Periods before `current` that are not closed.
+pub(crate) async fn open_periods(db: &D1Database, current: &str, limit: u64) -> Result<Vec<OpenPeriod>, Fault> {
+    all(db, sql::USAGE_OPEN, &[Bind::Text(current), Bind::Number(limit)]).await
+}
+
+/// Closes a period.
+pub(crate) async fn close_period(db: &D1Database, open: &OpenPeriod, now: UnixMillis) -> Result<(), Fault> {
+    let bind = [Bind::Ms(now), Bind::Text(&open.tenant_id), Bind::Text(&open.environment), Bind::Text(&open.period)];
+    batch(db, vec![statement(db, sql::USAGE_CLOSE, &bind)?]).await.map(|_| ())
+}
+
+/// The registry check's last definite outcomes, by chain.
+pub(crate) async fn checks(db: &D1Database) -> Result<BTreeMap<String, String>, Fault> {
+    #[derive(Deserialize)]
+    struct Row {
+        chain: String,
+        outcome: String,
+    }
+    let rows: Vec<Row> = all(db, sql::CHECKS_GET, &[]).await?;
+    Ok(rows.into_iter().map(|row| (row.chain, row.outcome)).collect())
+}
+
+/// Writes the registry check's outcomes: chain, outcome, report.
+pub(crate) async fn put_checks(
+    db: &D1Database,
+    reports: &[(&str, &str, String)],
+    now: UnixMillis,
+) -> Result<(), Fault> {
+    let statements = reports.iter().map(|(chain, outcome, report)| {
+        statement(db, sql::CHECK_PUT, &[Bind::Text(chain), Bind::Text(outcome), Bind::Text(report), Bind::Ms(now)])
+    });
+    batch(db, statements.collect::<Result<_, _>>()?).await.map(|_| ())
+}
+
+/// Notes how many flights a Settler cannot carry on.
+pub(crate) async fn put_stuck(
+    db: &D1Database,
+    settler: &str,
+    chain: &str,
+    flights: usize,
+    now: UnixMillis,
+) -> Result<(), Fault> {
+    let flights = Bind::Number(u64::try_from(flights).map_err(Fault::internal)?);
+    let put = statement(db, sql::STUCK_PUT, &[Bind::Text(settler), Bind::Text(chain), flights, Bind::Ms(now)])?;
+    batch(db, vec![put]).await.map(|_| ())
+}
+
+/// How many flights were reported stuck since a time, by chain.
+pub(crate) async fn stuck(db: &D1Database, since: UnixMillis) -> Result<BTreeMap<String, u64>, Fault> {
+    #[derive(Deserialize)]
+    struct Row {
+        chain: String,
+        number: u64,
+    }
+    let rows: Vec<Row> = all(db, sql::STUCK_GET, &[Bind::Ms(since)]).await?;
+    Ok(rows.into_iter().map(|row| (row.chain, row.number)).collect())
+}

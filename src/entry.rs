@@ -1,0 +1,27 @@
+//! The platform's events: each hands its bytes to the code that knows what to do.
+
+#[cfg(x402_bench)]
+mod bench;
+mod cron;
+mod http;
+
+use crate::platform::tick;
+use worker::{Context, Env, Request, ScheduleContext, ScheduledEvent, event, web_sys};
+
+/// Once an isolate, before any request.
+#[event(start)]
+fn start() {
+    tick::stay_in_v8();
+}
+
+/// Every HTTP request.
+#[event(fetch)]
+async fn fetch(request: Request, env: Env, context: Context) -> worker::Result<web_sys::Response> {
+    http::serve(request, env, context).await
+}
+
+/// Every timed event of `wrangler.toml`.
+#[event(scheduled)]
+async fn scheduled(event: ScheduledEvent, env: Env, _context: ScheduleContext) {
+    cron::run(&event.cron(), env).await;
+}

@@ -1,0 +1,45 @@
+//! Bare routes of the benchmark's build (`--cfg x402_bench`), to measure ours
+//! against: one row in an object, and the same fetches with one such row.
+
+use crate::app;
+use crate::app::App;
+use crate::clients;
+use crate::clients::ledger::{Ask, Envelope};
+use crate::rpc;
+use serde_json::json;
+use std::rc::Rc;
+use worker::{Env, Response, web_sys};
+use x402_chain::facts::Call;
+use x402_chain::id::TenantId;
+use x402_chain::network::{Environment, by_key};
+
+/// Serves `/bench/row/{n}` and `/bench/fetch/{n}`: `n` picks the object, as a tenant would.
+pub(crate) async fn serve(path: &str, env: Env) -> worker::Result<web_sys::Response> {
+    let failed = |what: &str| Ok(Response::error(what, 500)?.into());
+    let Ok(app) = App::new(env, "").map(Rc::new) else { return failed("settings") };
+    let mut parts = path.split('/').skip(2);
+    let (kind, object) =
+        (parts.next().unwrap_or(""), parts.next().and_then(|text| text.parse::<u8>().ok()).unwrap_or(0));
+    if kind == "fetch" {
+        let Some(network) = by_key("base") else { return failed("base") };
+        let providers = app.settings.providers(network);
+        let calls = |methods: &[&'static str]| -> Vec<Call> {
+            methods.iter().map(|method| Call::new(method, &json!(["0x1", false]))).collect()
+        };
+        rpc::call_all(network, &providers, &calls(&["eth_chainId", "eth_blockNumber", "eth_getBlockByNumber"])).await;
+        rpc::call_all(network, &providers, &calls(&["eth_getBlockByNumber", "eth_getCode", "eth_call"])).await;
+    }
+    let now = app::now();
+    let envelope = Envelope {
+        tenant: TenantId([object; 12]),
+        environment: Environment::Test,
+        request_id: app::request_id(now),
+        origin: String::new(),
+        path: String::new(),
+        ask: Ask::BenchRow { id: app::request_id(now).to_string() },
+    };
+    match clients::ledger::ask(&app, &envelope, None).await {
+        Ok(told) if told.status() == 204 => Ok(Response::ok("{}")?.into()),
+        Ok(_) | Err(_) => failed("row"),
+    }
+}

@@ -1,0 +1,79 @@
+//! Timed work, each piece idempotent and bounded: closing periods, checking the
+//! registry.
+
+use crate::app;
+use crate::app::App;
+use crate::clients;
+use crate::clients::ledger::{Ask, Envelope};
+use crate::rpc::registry;
+use crate::{d1, telemetry};
+use futures_util::stream::{self, StreamExt};
+use worker::Env;
+use x402_chain::id::TenantId;
+use x402_chain::network::{Environment, NETWORKS};
+use x402_chain::time::{Period, UnixMillis};
+use x402_core::error::Fault;
+
+/// The first of the month: last month's usage is closed in the directory.
+const CLOSE_PERIOD: &str = "0 0 1 * *";
+/// Every night: the registry against the chains.
+const CHECK_REGISTRY: &str = "17 3 * * *";
+
+/// Ledgers closed in one run: a subrequest or two each, of the platform's
+/// 10,000. Those left are closed by the nightly run.
+const CLOSED_MAX: u64 = 2_000;
+/// Ledgers asked at once.
+const AT_ONCE: usize = 5;
+
+/// Runs what a cron trigger names.
+pub(crate) async fn run(cron: &str, env: Env) {
+    let outcome = match App::new(env, "") {
+        Ok(app) => work(cron, &app).await,
+        Err(fault) => Err(fault),
+    };
+    match outcome {
+        Ok(done) => telemetry::line("cron", &[("cron", cron.into()), ("done", done.into())]),
+        Err(fault) => {
+            let cause = fault.cause().unwrap_or(&fault.detail);
+            telemetry::error("cron failed", &[("cron", cron.into()), ("cause", cause.into())]);
+        }
+    }
+}
+
+async fn work(cron: &str, app: &App) -> Result<usize, Fault> {
+    let now = app::now();
+    match cron {
+        CLOSE_PERIOD => close_periods(app, now).await,
+        CHECK_REGISTRY => {
+            let networks: Vec<_> = NETWORKS.iter().filter(|network| !network.local).collect();
+            let checked = registry::run(&app.settings, &app.db()?, &networks, now).await?.len();
+            Ok(checked.saturating_add(close_periods(app, now).await?))
+        }
+        other => Err(Fault::internal(format!("no work for the trigger '{other}'"))),
+    }
+}
+
+/// Closes every period that is over: its ledger ships what it has first. The
+/// ledger's own period rolls without this.
+async fn close_periods(app: &App, now: UnixMillis) -> Result<usize, Fault> {
+    let db = app.db()?;
+    let current = Period::of(now).to_string();
+    let open = d1::open_periods(&db, &current, CLOSED_MAX).await?;
+    let db = &db;
+    let close = |open: d1::OpenPeriod| async move {
+        let tenant = TenantId::parse(&open.tenant_id).ok_or_else(|| Fault::internal("a period without a tenant"))?;
+        let environment =
+            Environment::parse(&open.environment).ok_or_else(|| Fault::internal("a period without environment"))?;
+        let request_id = app::request_id(now);
+        let envelope =
+            Envelope { tenant, environment, request_id, origin: String::new(), path: String::new(), ask: Ask::Flush };
+        let status = clients::ledger::ask(app, &envelope, None).await?.status();
+        // A tenant that is gone has nothing left to ship.
+        if status == 204 || status == 401 {
+            d1::close_period(db, &open, now).await?;
+        }
+        Ok::<bool, Fault>(status == 204)
+    };
+    let closed: Vec<Result<bool, Fault>> = stream::iter(open).map(close).buffer_unordered(AT_ONCE).collect().await;
+    Ok(closed.into_iter().filter(|outcome| matches!(outcome, Ok(true))).count())
+}

@@ -1,0 +1,310 @@
+//! The operators' routes. What is changed is written to the directory, then
+//! taken by both ledgers, and answered only after they have acknowledged it.
+
+use crate::app;
+use crate::app::App;
+use crate::clients;
+use crate::clients::ledger::{Ask, Envelope};
+use crate::d1;
+use crate::d1::{FirstRows, KeyToPut};
+use crate::request::Incoming;
+use crate::rpc::registry;
+use futures_util::future::join_all;
+use serde::Serialize;
+use x402_api::Reply;
+use x402_api::admin;
+use x402_api::admin::{
+    FirstKeys, KEYS_MAX, KeyAlone, KeyCreated, RECIPIENTS_MAX, RecipientAlone, TenantAlone, TenantCreated, Wanted,
+};
+use x402_api::body::invalid;
+use x402_api::records::{List, page};
+use x402_chain::address::{Address, Family};
+use x402_chain::id::{KeyId, TenantId};
+use x402_chain::network::{Environment, Network};
+use x402_chain::registry_check::{Difference, Outcome};
+use x402_chain::time::UnixMillis;
+use x402_core::error::{Code, Fault};
+use x402_core::tenancy::key;
+use x402_core::tenancy::key::{KeyHash, Kind};
+use x402_core::tenancy::tenant::Scope;
+
+fn none(what: &str) -> Fault {
+    Fault::new(Code::NotFound, format!("no such {what}"))
+}
+
+fn tenant_of(incoming: &Incoming) -> Result<TenantId, Fault> {
+    TenantId::parse(incoming.param(0)).ok_or_else(|| none("tenant"))
+}
+
+fn new_key(app: &App, tenant: TenantId, of: (Kind, Environment)) -> Result<String, Fault> {
+    key::issue(tenant, of, app::random()?, app.settings.peppers())
+        .ok_or_else(|| Fault::internal("there is no pepper to sign with"))
+}
+
+fn key_id(now: UnixMillis) -> Result<KeyId, Fault> {
+    Ok(KeyId::new(now, u128::from_be_bytes(app::random()?)))
+}
+
+/// Lets both ledgers take the directory's copy; an error means that one may not have.
+async fn spread(
+    app: &App,
+    incoming: &Incoming,
+    tenant: TenantId,
+    version: u64,
+    region: Option<&str>,
+) -> Result<(), Fault> {
+    let one = |environment| async move {
+        let envelope = Envelope {
+            tenant,
+            environment,
+            request_id: incoming.request_id,
+            origin: app.origin.clone(),
+            path: incoming.path.clone(),
+            ask: Ask::Reload { version },
+        };
+        clients::ledger::ask(app, &envelope, region).await
+    };
+    for told in join_all(Environment::ALL.map(one)).await {
+        if told?.status() != 204 {
+            let detail = "written, but a ledger has not taken it yet: send the same again";
+            return Err(Fault::new(Code::LedgerUnavailable, detail).after(1));
+        }
+    }
+    Ok(())
+}
+
+/// Lets the ledgers of those from whom addresses were taken know, before anybody else has them.
+async fn spread_to(app: &App, incoming: &Incoming, losers: Vec<TenantId>) -> Result<(), Fault> {
+    for loser in losers {
+        let (_, version) = d1::tenant(&app.db()?, loser).await?;
+        spread(app, incoming, loser, version, None).await?;
+    }
+    Ok(())
+}
+
+/// `POST /v1/admin/tenants`.
+pub(super) async fn create_tenant(app: &App, incoming: &Incoming) -> Result<Reply, Fault> {
+    let new = admin::new_tenant(&incoming.body)?;
+    let id = TenantId::new(incoming.now, app::random()?);
+    let live = new_key(app, id, (Kind::Bearer, Environment::Live))?;
+    let test = new_key(app, id, (Kind::Bearer, Environment::Test))?;
+    let first = |environment, text: &str| {
+        Ok::<_, Fault>(KeyToPut {
+            id: key_id(incoming.now)?,
+            environment,
+            kind: Kind::Bearer,
+            name: "first",
+            hash: KeyHash::of(text),
+            scopes: &Scope::FIRST,
+            expires_at: None,
+        })
+    };
+    let keys = [first(Environment::Live, &live)?, first(Environment::Test, &test)?];
+    let db = app.db()?;
+    let mut deriving = Deriving::new(app, id, incoming.now);
+    let mut recipients = Vec::new();
+    for (network, wanted) in &new.recipients {
+        recipients.push((*network, deriving.address(network, *wanted).await?));
+    }
+    let first = FirstRows { recipients: &recipients, keys: &keys };
+    spread_to(app, incoming, d1::create_tenant(&db, id, &new, &first, incoming.now).await?).await?;
+    let (tenant, version) = d1::tenant(&db, id).await?;
+    spread(app, incoming, id, version, new.region).await?;
+    Ok(Reply::json(201, &TenantCreated { tenant, api_keys: FirstKeys { live, test } }))
+}
+
+/// `GET /v1/admin/tenants`.
+pub(super) async fn list_tenants(app: &App, incoming: &Incoming) -> Result<Reply, Fault> {
+    let page = page(&incoming.query, |text| TenantId::parse(text).is_some())?;
+    let tenants = d1::tenants(&app.db()?, &page).await?;
+    Ok(Reply::json(200, &List::of(tenants, page.limit, |tenant| tenant.id.clone())))
+}
+
+/// `GET /v1/admin/tenants/{id}`.
+pub(super) async fn read_tenant(app: &App, incoming: &Incoming) -> Result<Reply, Fault> {
+    let (tenant, _) = d1::tenant(&app.db()?, tenant_of(incoming)?).await?;
+    Ok(Reply::json(200, &TenantAlone { tenant }))
+}
+
+/// `PATCH /v1/admin/tenants/{id}`.
+pub(super) async fn patch_tenant(app: &App, incoming: &Incoming) -> Result<Reply, Fault> {
+    let id = tenant_of(incoming)?;
+    let change = admin::tenant_change(&incoming.body)?;
+    let db = app.db()?;
+    let mut deriving = Deriving::new(app, id, incoming.now);
+    let mut recipients = Vec::new();
+    for (network, wanted) in &change.recipients {
+        let address = match wanted {
+            Some(wanted) => Some(deriving.address(network, *wanted).await?),
+            None => None,
+        };
+        recipients.push((*network, address));
+    }
+    spread_to(app, incoming, d1::change_tenant(&db, id, &change, &recipients, incoming.now).await?).await?;
+    let (tenant, version) = d1::tenant(&db, id).await?;
+    spread(app, incoming, id, version, None).await?;
+    Ok(Reply::json(200, &TenantAlone { tenant }))
+}
+
+/// `GET …/api-keys`.
+pub(super) async fn list_keys(app: &App, incoming: &Incoming) -> Result<Reply, Fault> {
+    let data = d1::keys(&app.db()?, tenant_of(incoming)?).await?;
+    Ok(Reply::json(200, &List { data, next_cursor: None }))
+}
+
+/// `POST …/api-keys`.
+pub(super) async fn create_key(app: &App, incoming: &Incoming) -> Result<Reply, Fault> {
+    let tenant = tenant_of(incoming)?;
+    let new = admin::new_key(&incoming.body, incoming.now)?;
+    let db = app.db()?;
+    let in_force = d1::keys(&db, tenant).await?.iter().filter(|key| key.revoked_at.is_none()).count();
+    if in_force >= KEYS_MAX {
+        return Err(invalid("name", &format!("is one too many: a tenant can have {KEYS_MAX} keys")));
+    }
+    let text = new_key(app, tenant, (new.kind, new.environment))?;
+    let id = key_id(incoming.now)?;
+    let put = KeyToPut {
+        id,
+        environment: new.environment,
+        kind: new.kind,
+        name: &new.name,
+        hash: KeyHash::of(&text),
+        scopes: &new.scopes,
+        expires_at: new.expires_at,
+    };
+    d1::create_key(&db, tenant, &put, incoming.now).await?;
+    let (_, version) = d1::tenant(&db, tenant).await?;
+    spread(app, incoming, tenant, version, None).await?;
+    let api_key = one_key(app, tenant, id).await?;
+    Ok(Reply::json(201, &KeyCreated { api_key, key: text }))
+}
+
+async fn one_key(app: &App, tenant: TenantId, id: KeyId) -> Result<admin::KeyView, Fault> {
+    let id = id.to_string();
+    let keys = d1::keys(&app.db()?, tenant).await?;
+    keys.into_iter().find(|key| key.id == id).ok_or_else(|| none("API key"))
+}
+
+/// `DELETE …/api-keys/{key_id}`: the very next request with the key is refused.
+pub(super) async fn revoke_key(app: &App, incoming: &Incoming) -> Result<Reply, Fault> {
+    let tenant = tenant_of(incoming)?;
+    let id = KeyId::parse(incoming.param(1)).ok_or_else(|| none("API key"))?;
+    one_key(app, tenant, id).await?;
+    let db = app.db()?;
+    d1::revoke_key(&db, tenant, id, incoming.now).await?;
+    let (_, version) = d1::tenant(&db, tenant).await?;
+    spread(app, incoming, tenant, version, None).await?;
+    Ok(Reply::json(200, &KeyAlone { api_key: one_key(app, tenant, id).await? }))
+}
+
+/// Turns what was asked for into addresses, deriving one an environment at most.
+struct Deriving<'a> {
+    app: &'a App,
+    tenant: TenantId,
+    now: UnixMillis,
+    derived: Vec<(Environment, Address)>,
+}
+
+impl<'a> Deriving<'a> {
+    const fn new(app: &'a App, tenant: TenantId, now: UnixMillis) -> Self {
+        Self { app, tenant, now, derived: Vec::new() }
+    }
+
+    async fn address(&mut self, network: &Network, wanted: Wanted) -> Result<Address, Fault> {
+        let environment = network.environment;
+        match wanted {
+            Wanted::Given(address) => Ok(address),
+            Wanted::Derived => {
+                if let Some((_, address)) = self.derived.iter().find(|(known, _)| *known == environment) {
+                    return Ok(*address);
+                }
+                let xpub = self.app.settings.xpub();
+                let xpub = xpub.ok_or_else(|| invalid("address", "cannot be derived: EVM_XPUB is not set"))?;
+                let index = d1::next_child(&self.app.db()?, self.tenant, environment, self.now).await?;
+                let address = xpub.address(index).ok_or_else(|| Fault::internal("a child without address"))?;
+                self.derived.push((environment, address));
+                Ok(address)
+            }
+        }
+    }
+}
+
+/// `GET …/recipients`.
+pub(super) async fn list_recipients(app: &App, incoming: &Incoming) -> Result<Reply, Fault> {
+    let data = d1::recipients(&app.db()?, tenant_of(incoming)?).await?;
+    Ok(Reply::json(200, &List { data, next_cursor: None }))
+}
+
+/// `POST …/recipients`.
+pub(super) async fn create_recipient(app: &App, incoming: &Incoming) -> Result<Reply, Fault> {
+    let tenant = tenant_of(incoming)?;
+    let new = admin::new_recipient(&incoming.body)?;
+    let db = app.db()?;
+    if d1::recipients(&db, tenant).await?.len() >= RECIPIENTS_MAX {
+        return Err(invalid("address", &format!("is one too many: a tenant can have {RECIPIENTS_MAX} addresses")));
+    }
+    let address = Deriving::new(app, tenant, incoming.now).address(new.network, new.address).await?;
+    let losers = d1::create_recipient(&db, tenant, (new.network, &address), new.default, incoming.now)
+        .await
+        .map_err(|fault| if fault.code == Code::RecipientTaken { fault.at("address") } else { fault })?;
+    spread_to(app, incoming, losers).await?;
+    let (_, version) = d1::tenant(&db, tenant).await?;
+    spread(app, incoming, tenant, version, None).await?;
+    let recipient = one_recipient(app, tenant, &address, Some(new.network.environment)).await?;
+    Ok(Reply::json(201, &RecipientAlone { recipient }))
+}
+
+async fn one_recipient(
+    app: &App,
+    tenant: TenantId,
+    address: &Address,
+    environment: Option<Environment>,
+) -> Result<admin::RecipientView, Fault> {
+    let text = address.to_string();
+    let all = d1::recipients(&app.db()?, tenant).await?;
+    let mut own = all.into_iter().filter(|each| each.address == text);
+    own.find(|each| environment.is_none_or(|wanted| each.environment == wanted)).ok_or_else(|| none("recipient"))
+}
+
+/// `DELETE …/recipients/{address}`: retired for good.
+pub(super) async fn remove_recipient(app: &App, incoming: &Incoming) -> Result<Reply, Fault> {
+    let tenant = tenant_of(incoming)?;
+    let text = incoming.param(1);
+    let address = [Family::Evm, Family::Svm].into_iter().find_map(|family| Address::parse(family, text));
+    let address = address.ok_or_else(|| none("recipient"))?;
+    one_recipient(app, tenant, &address, None).await?;
+    let db = app.db()?;
+    d1::remove_recipient(&db, tenant, &address, incoming.now).await?;
+    let (_, version) = d1::tenant(&db, tenant).await?;
+    spread(app, incoming, tenant, version, None).await?;
+    Ok(Reply::json(200, &RecipientAlone { recipient: one_recipient(app, tenant, &address, None).await? }))
+}
+
+/// One chain's outcome on the wire.
+#[derive(Serialize)]
+struct CheckView<'a> {
+    chain: &'a str,
+    outcome: Outcome,
+    differences: &'a [Difference],
+    checked_at: String,
+}
+
+/// All of them.
+#[derive(Serialize)]
+struct ChecksView<'a> {
+    chains: Vec<CheckView<'a>>,
+}
+
+/// `POST /v1/admin/chains/check`.
+pub(super) async fn check_chains(app: &App, incoming: &Incoming) -> Result<Reply, Fault> {
+    let networks = admin::chains_to_check(&incoming.body)?;
+    let reports = registry::run(&app.settings, &app.db()?, &networks, incoming.now).await?;
+    let checked_at = incoming.now.rfc3339();
+    let chains = reports.iter().map(|report| CheckView {
+        chain: report.chain,
+        outcome: report.outcome,
+        differences: &report.differences,
+        checked_at: checked_at.clone(),
+    });
+    Ok(Reply::json(200, &ChecksView { chains: chains.collect() }))
+}

@@ -1,0 +1,157 @@
+//! Health: what is last known, refreshed in the background, answered at once.
+
+use crate::app;
+use crate::app::App;
+use crate::clients;
+use crate::clients::ledger::{Ask, Envelope};
+use crate::rpc::trace;
+use crate::{d1, isolate};
+use futures_util::future::{Either, join3, select};
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::pin::pin;
+use std::rc::Rc;
+use std::time::Duration;
+use worker::{Context, Delay};
+use x402_api::health::{Checks, Condition, Health, Part};
+use x402_chain::id::TenantId;
+use x402_chain::network::{Environment, NETWORKS};
+use x402_chain::time::UnixMillis;
+use x402_core::sanctions;
+use x402_core::sanctions::Standing;
+
+/// How old a look at the directory and the ledgers may be.
+const CORE_MS: u64 = 10_000;
+/// How old a look at a chain may be.
+const CHAIN_MS: u64 = 30_000;
+/// Chains looked at after one answer: the platform opens six connections.
+const CHAINS_AT_ONCE: usize = 4;
+/// How old a report of settlements that cannot be carried on may be: it is renewed once a minute.
+const STUCK_MS: u64 = 180_000;
+/// The answer comes within a second whatever is down.
+const DEADLINE_MS: u64 = 800;
+
+#[derive(Clone)]
+struct Core {
+    database: Part,
+    ledger: Part,
+    /// Settlements that cannot be carried on, by chain.
+    stuck: BTreeMap<String, u64>,
+    at: UnixMillis,
+}
+
+thread_local! {
+    static CORE: RefCell<Option<Core>> = const { RefCell::new(None) };
+    static CHAINS: RefCell<BTreeMap<&'static str, (Part, UnixMillis)>> = const { RefCell::new(BTreeMap::new()) };
+}
+
+const fn part(status: Condition, latency_ms: Option<u64>) -> Part {
+    Part { status, latency_ms, detail: None, head: None, checked_at: None }
+}
+
+/// How everything does.
+pub(crate) async fn health(app: Rc<App>, context: &Context, now: UnixMillis) -> Health {
+    let kept = CORE.with_borrow(Clone::clone).filter(|core| now.since(core.at) < CORE_MS);
+    let core = match kept {
+        Some(core) => core,
+        None => {
+            let core = look_at_core(&app, now).await;
+            CORE.with_borrow_mut(|kept| *kept = Some(core.clone()));
+            core
+        }
+    };
+    refresh_chains(Rc::clone(&app), context, now);
+    let chains = CHAINS.with_borrow(|known| {
+        let seen =
+            |key: &'static str| known.get(key).map_or_else(|| part(Condition::Unknown, None), |(part, _)| part.clone());
+        let chain = |key: &'static str| with_stuck(seen(key), core.stuck.get(key).copied());
+        NETWORKS.iter().map(|network| (network.key, chain(network.key))).collect()
+    });
+    let checks = Checks { database: core.database, ledger: core.ledger, chains, sanctions: sanctions_part(now) };
+    Health { status: checks.condition(), version: env!("CARGO_PKG_VERSION"), timestamp: now.rfc3339(), checks }
+}
+
+/// A chain's part, with the settlements on it that cannot be carried on.
+fn with_stuck(chain: Part, flights: Option<u64>) -> Part {
+    match flights {
+        Some(flights) => {
+            let detail = Some(format!("{flights} settlements cannot be carried on: the log says why"));
+            Part { status: chain.status.max(Condition::Degraded), detail, ..chain }
+        }
+        None => chain,
+    }
+}
+
+fn sanctions_part(now: UnixMillis) -> Part {
+    let list = isolate::sanctions();
+    let (status, detail) = match sanctions::standing(list.as_deref(), now) {
+        Standing::Current => (Condition::Ok, None),
+        Standing::Stale { days } => (Condition::Degraded, Some(format!("the list is {days} days old"))),
+        Standing::Absent => (Condition::Degraded, Some("there is no list to read".to_owned())),
+    };
+    let listed_at = list.map(|list| list.date().rfc3339());
+    Part { status, latency_ms: Some(0), detail, head: None, checked_at: listed_at }
+}
+
+/// Runs a look within the deadline and times it.
+async fn timed(look: impl Future<Output = bool>) -> Part {
+    let began = app::now();
+    let deadline = Delay::from(Duration::from_millis(DEADLINE_MS));
+    let well = match select(pin!(look), pin!(deadline)).await {
+        Either::Left((well, _)) => well,
+        Either::Right(_) => false,
+    };
+    part(if well { Condition::Ok } else { Condition::Down }, Some(app::now().since(began)))
+}
+
+async fn look_at_core(app: &App, now: UnixMillis) -> Core {
+    let database = timed(async {
+        match app.db() {
+            Ok(db) => d1::ping(&db).await.is_ok(),
+            Err(_) => false,
+        }
+    });
+    let envelope = Envelope {
+        // Nobody's ledger: it only says that objects can be reached.
+        tenant: TenantId([0; 12]),
+        environment: Environment::Test,
+        request_id: app::request_id(now),
+        origin: String::new(),
+        path: String::new(),
+        ask: Ask::Ping,
+    };
+    let ledger =
+        timed(async { clients::ledger::ask(app, &envelope, None).await.is_ok_and(|told| told.status() == 204) });
+    let stuck = Cell::new(BTreeMap::new());
+    let looked = timed(async {
+        let Ok(db) = app.db() else { return false };
+        let found = d1::stuck(&db, UnixMillis(now.0.saturating_sub(STUCK_MS))).await;
+        found.map(|found| stuck.set(found)).is_ok()
+    });
+    let (database, ledger, _) = join3(database, ledger, looked).await;
+    Core { database, ledger, stuck: stuck.take(), at: now }
+}
+
+/// Looks at the chains that were looked at longest ago, after the answer.
+fn refresh_chains(app: Rc<App>, context: &Context, now: UnixMillis) {
+    let mut due: Vec<_> = CHAINS.with_borrow(|known| {
+        let at = |key: &'static str| known.get(key).map(|(_, at)| *at);
+        let due = NETWORKS.iter().map(|network| (at(network.key), network));
+        due.filter(|(at, _)| at.is_none_or(|at| now.since(at) >= CHAIN_MS)).collect()
+    });
+    due.sort_by_key(|(at, _)| *at);
+    for (_, network) in due.into_iter().take(CHAINS_AT_ONCE) {
+        CHAINS.with_borrow_mut(|known| {
+            let part = known.get(network.key).map_or_else(|| part(Condition::Unknown, None), |(part, _)| part.clone());
+            known.insert(network.key, (part, now));
+        });
+        let app = Rc::clone(&app);
+        app::after_answer(context, async move {
+            let (head, took) = trace::head(&app.settings, network).await;
+            let status = if head.is_some() { Condition::Ok } else { Condition::Down };
+            let at = app::now();
+            let found = Part { head, checked_at: Some(at.rfc3339()), ..part(status, Some(took)) };
+            CHAINS.with_borrow_mut(|known| drop(known.insert(network.key, (found, at))));
+        });
+    }
+}

@@ -1,0 +1,213 @@
+//! What an isolate remembers between requests. All of it can be lost at any
+//! time and is bounded; nothing exact lives here.
+
+use serde::{Deserialize, Serialize};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
+use x402_api::endpoint::Routes;
+use x402_chain::address::Address;
+use x402_chain::evm::memory::Memory;
+use x402_chain::id::TenantId;
+use x402_chain::network::Environment;
+use x402_chain::time::UnixMillis;
+use x402_chain::trace::{PartyFacts, Trace};
+use x402_core::sanctions;
+use x402_core::settings::{Mistake, Settings};
+use x402_core::tenancy::admission::Rates;
+use x402_core::tenancy::key::KeyHash;
+
+/// Finalized traces kept: about 1 KiB each, so 16 MiB of the isolate's 128.
+const TRACES_MAX: usize = 16_384;
+/// A finalized trace is used again for a day.
+const TRACE_MS: u64 = 86_400_000;
+/// Parties kept.
+const PARTIES_MAX: usize = 16_384;
+/// What depends on time is read again after five minutes.
+const PARTY_MS: u64 = 300_000;
+/// Payments known to have a settlement, some 200 bytes each, and for how long: buyers resend within minutes.
+const RECORDED_MAX: usize = 8_192;
+const RECORDED_MS: u64 = 900_000;
+/// Attempts remembered by their `Idempotency-Key`, some 300 bytes each, and for how long: as long as callers poll.
+const ATTEMPTS_MAX: usize = 8_192;
+const ATTEMPT_MS: u64 = 300_000;
+/// Refused callers remembered.
+const REFUSED_MAX: usize = 8_192;
+
+/// The registry check's last definite outcomes, by chain: `passed` or `differs`.
+pub(crate) type Checks = BTreeMap<String, String>;
+
+/// A map that forgets its oldest entries.
+struct Bounded<K, V> {
+    map: BTreeMap<K, (V, UnixMillis)>,
+    order: VecDeque<K>,
+    max: usize,
+    keep_ms: u64,
+}
+
+impl<K: Ord + Clone, V: Clone> Bounded<K, V> {
+    const fn new(max: usize, keep_ms: u64) -> Self {
+        Self { map: BTreeMap::new(), order: VecDeque::new(), max, keep_ms }
+    }
+
+    fn get(&self, key: &K, now: UnixMillis) -> Option<V> {
+        self.map.get(key).filter(|(_, at)| now.since(*at) < self.keep_ms).map(|(value, _)| value.clone())
+    }
+
+    fn put(&mut self, key: K, value: V, now: UnixMillis) {
+        if self.map.insert(key.clone(), (value, now)).is_none() {
+            self.order.push_back(key);
+        }
+        while self.order.len() > self.max {
+            if let Some(oldest) = self.order.pop_front() {
+                self.map.remove(&oldest);
+            }
+        }
+    }
+}
+
+/// A finalized trace with the number of providers that agreed on it.
+#[derive(Clone)]
+pub(crate) struct Kept {
+    pub(crate) trace: Rc<Trace>,
+    pub(crate) agreed: usize,
+}
+
+/// What an isolate remembers of a caller whom the ledger refused.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum Refused {
+    /// Its rates are used up until then.
+    Limited { until: UnixMillis, detail: String, upgrade: bool, rates: Rates },
+    /// The ledger is asked before the chain.
+    AskFirst,
+}
+
+/// How long a caller who was refused is remembered. A rate limit is answered from memory, but for a request under an
+/// `Idempotency-Key`; after any other refusal the ledger is asked before the chain, as it is once a rate limit lasts
+/// longer than this: an operator may have raised it.
+const REFUSED_MS: u64 = 60_000;
+
+thread_local! {
+    static MEMORY: Rc<Memory> = Rc::default();
+}
+
+/// What judging a payment need not find out again.
+pub(crate) fn memory() -> Rc<Memory> {
+    MEMORY.with(Rc::clone)
+}
+
+/// An `Idempotency-Key` of a tenant in an environment.
+pub(crate) type Attempt = (TenantId, Environment, String);
+
+/// The settings, or what is wrong with them.
+type SettingsRead = Result<Rc<Settings>, Rc<Vec<Mistake>>>;
+/// A chain and a transaction on it.
+type TraceKey = (&'static str, String);
+/// A chain and an address on it.
+type PartyKey = (&'static str, Address);
+
+thread_local! {
+    static SETTINGS: RefCell<Option<SettingsRead>> = const { RefCell::new(None) };
+    static ROUTES: RefCell<Option<Rc<Routes>>> = const { RefCell::new(None) };
+    static SANCTIONS: RefCell<Option<Option<Rc<sanctions::List>>>> = const { RefCell::new(None) };
+    static TRACES: RefCell<Bounded<TraceKey, Kept>> = const { RefCell::new(Bounded::new(TRACES_MAX, TRACE_MS)) };
+    static PARTIES: RefCell<Bounded<PartyKey, PartyFacts>> = const { RefCell::new(Bounded::new(PARTIES_MAX, PARTY_MS)) };
+    static REFUSED: RefCell<Bounded<KeyHash, Refused>> = const { RefCell::new(Bounded::new(REFUSED_MAX, 3_700_000)) };
+    static RECORDED: RefCell<Bounded<String, ()>> = const { RefCell::new(Bounded::new(RECORDED_MAX, RECORDED_MS)) };
+    /// Whether the ledger had no answer to repeat when it was last asked.
+    static ATTEMPTS: RefCell<Bounded<Attempt, bool>> = const { RefCell::new(Bounded::new(ATTEMPTS_MAX, ATTEMPT_MS)) };
+    static CHECKS: RefCell<Option<(Rc<Checks>, UnixMillis)>> = const { RefCell::new(None) };
+}
+
+/// The settings, read once.
+pub(crate) fn settings(read: impl FnOnce() -> Result<Settings, Vec<Mistake>>) -> SettingsRead {
+    SETTINGS.with_borrow_mut(|kept| kept.get_or_insert_with(|| read().map(Rc::new).map_err(Rc::new)).clone())
+}
+
+/// The routes, built once; `None` only if the table conflicts with itself, which a test rules out.
+pub(crate) fn routes() -> Option<Rc<Routes>> {
+    ROUTES.with_borrow_mut(|kept| {
+        if kept.is_none() {
+            *kept = Routes::build().ok().map(Rc::new);
+        }
+        kept.clone()
+    })
+}
+
+/// The sanctions list, read once.
+pub(crate) fn sanctions() -> Option<Rc<sanctions::List>> {
+    SANCTIONS.with_borrow_mut(|kept| kept.get_or_insert_with(|| sanctions::List::builtin().map(Rc::new)).clone())
+}
+
+/// A finalized trace, if it is kept.
+pub(crate) fn trace(chain: &'static str, tx: &str, now: UnixMillis) -> Option<Kept> {
+    TRACES.with_borrow(|kept| kept.get(&(chain, tx.to_owned()), now))
+}
+
+/// Keeps a finalized trace.
+pub(crate) fn keep_trace(chain: &'static str, tx: String, kept: Kept, now: UnixMillis) {
+    TRACES.with_borrow_mut(|traces| traces.put((chain, tx), kept, now));
+}
+
+/// What was read of a party in the last five minutes.
+pub(crate) fn party(chain: &'static str, address: Address, now: UnixMillis) -> Option<PartyFacts> {
+    PARTIES.with_borrow(|kept| kept.get(&(chain, address), now))
+}
+
+/// Keeps what was read of a party, unless nothing was.
+pub(crate) fn keep_party(chain: &'static str, address: Address, facts: PartyFacts, now: UnixMillis) {
+    if facts != PartyFacts::default() {
+        PARTIES.with_borrow_mut(|kept| kept.put((chain, address), facts, now));
+    }
+}
+
+/// What is remembered of a caller.
+pub(crate) fn refused(key: KeyHash, now: UnixMillis) -> Option<Refused> {
+    let (refused, at) = REFUSED.with_borrow(|kept| kept.map.get(&key).cloned())?;
+    let is_recent = now.since(at) < REFUSED_MS;
+    match refused {
+        Refused::Limited { until, .. } if now >= until => None,
+        Refused::Limited { .. } if !is_recent => Some(Refused::AskFirst),
+        Refused::Limited { .. } => Some(refused),
+        Refused::AskFirst => is_recent.then_some(refused),
+    }
+}
+
+/// Remembers a refused caller.
+pub(crate) fn remember_refused(key: KeyHash, refused: Refused, now: UnixMillis) {
+    REFUSED.with_borrow_mut(|kept| kept.put(key, refused, now));
+}
+
+/// Whether a payment's ledger is known to hold a settlement of it: then it is asked before the chain.
+pub(crate) fn is_recorded(authorization: &str, now: UnixMillis) -> bool {
+    RECORDED.with_borrow(|kept| kept.get(&authorization.to_owned(), now)).is_some()
+}
+
+/// Notes that a payment's ledger holds a settlement of it.
+pub(crate) fn note_recorded(authorization: String, now: UnixMillis) {
+    RECORDED.with_borrow_mut(|kept| kept.put(authorization, (), now));
+}
+
+/// Whether an attempt is known to have no answer in its ledger yet: then the chain is asked at once.
+pub(crate) fn is_open(attempt: &Attempt, now: UnixMillis) -> bool {
+    ATTEMPTS.with_borrow(|kept| kept.get(attempt, now)).unwrap_or(false)
+}
+
+/// Notes whether an attempt has no answer in its ledger. One that has an answer is kept only if it had none.
+pub(crate) fn note_attempt(attempt: Attempt, is_open: bool, now: UnixMillis) {
+    ATTEMPTS.with_borrow_mut(|kept| {
+        if is_open || kept.map.contains_key(&attempt) {
+            kept.put(attempt, is_open, now);
+        }
+    });
+}
+
+/// The registry check's results, with the time they were read.
+pub(crate) fn checks() -> Option<(Rc<Checks>, UnixMillis)> {
+    CHECKS.with_borrow(Clone::clone)
+}
+
+/// Keeps the registry check's results.
+pub(crate) fn keep_checks(checks: Checks, now: UnixMillis) {
+    CHECKS.with_borrow_mut(|kept| *kept = Some((Rc::new(checks), now)));
+}

@@ -1,0 +1,5 @@
+//! The Durable Objects. Each loads, steps, stores, and awaits nothing in between.
+
+mod ledger;
+mod settler;
+mod sqlite;

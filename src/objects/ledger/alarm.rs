@@ -1,0 +1,121 @@
+//! The ledger's alarm: ships the outbox, follows payments, lets old rows go. At
+//! least once, and never the last: the next alarm is set before work that may fail.
+
+use super::TenantLedger;
+use crate::objects::ledger::ship::Shipped;
+use crate::{app, telemetry};
+use worker::ScheduledTime;
+use x402_chain::id::VerificationId;
+use x402_chain::time::UnixMillis;
+use x402_core::error::Fault;
+use x402_core::tenancy::admission::IDEMPOTENCY_MS;
+
+/// What is recorded is shipped this much later, so that a busy ledger ships in
+/// batches. Reads do not wait for it: they ask the ledger, or make it ship.
+const SHIP_AFTER_MS: u64 = 4_000;
+/// An alarm that fails, or dies, comes back after this.
+const AGAIN_AFTER_MS: u64 = 15_000;
+/// Records stay in the ledger for a week after they were shipped.
+const RECORD_MS: u64 = 604_800_000;
+/// Rows let go in one waking.
+const PURGE: i64 = 500;
+/// Payments that were never settled are let go in batches, this far apart at least.
+const PURGE_AFTER_MS: u64 = 60_000;
+/// Something old is let go once a day, as long as there is anything at all.
+const DAY_MS: u64 = 86_400_000;
+
+impl TenantLedger {
+    /// Makes sure that an alarm comes soon.
+    pub(super) async fn wake_soon(&self, now: UnixMillis) {
+        let wanted = now.plus(SHIP_AFTER_MS);
+        let set = self.alarm_at.get().is_some_and(|at| at > now && at <= wanted);
+        if !set {
+            self.set_alarm(wanted).await;
+        }
+    }
+
+    async fn set_alarm(&self, at: UnixMillis) {
+        self.alarm_at.set(Some(at));
+        let ms = i64::try_from(at.0).unwrap_or(i64::MAX);
+        let date = js_sys::Date::new(&wasm_bindgen::JsValue::from_str(&UnixMillis(at.0).rfc3339()));
+        if let Err(error) = self.state.storage().set_alarm(ScheduledTime::new(date)).await {
+            self.alarm_at.set(None);
+            telemetry::error("an alarm could not be set", &[("at", ms.into()), ("cause", error.to_string().into())]);
+        }
+    }
+
+    /// The alarm.
+    pub(super) async fn wake(&self) {
+        let now = app::now();
+        self.set_alarm(now.plus(AGAIN_AFTER_MS)).await;
+        match self.work(now).await {
+            Ok(next) => {
+                if let Some(at) = next {
+                    self.set_alarm(at).await;
+                } else {
+                    self.set_alarm(app::now().plus(DAY_MS)).await;
+                }
+            }
+            Err(fault) => {
+                let cause = fault.cause().unwrap_or(&fault.detail);
+                telemetry::error("an alarm's work failed", &[("cause", cause.into())]);
+            }
+        }
+    }
+
+    /// Does what is due; answers when the next is.
+    async fn work(&self, now: UnixMillis) -> Result<Option<UnixMillis>, Fault> {
+        self.open()?;
+        if self.memory.borrow().is_none() {
+            return Ok(None);
+        }
+        // What was recorded while this works finds its own alarm.
+        self.alarm_at.set(None);
+        self.write_rates(now)?;
+        let shipped = self.ship(now).await;
+        self.look(now).await?;
+        self.look_at_settlements(now).await?;
+        let left = shipped?;
+        self.purge(now)?;
+        let (after, store) = (app::now(), self.store());
+        let payment = store.next_payment()?.map(|at| at.max(after.plus(PURGE_AFTER_MS)));
+        let next = [store.next_watch()?, store.next_settlement()?, payment].into_iter().flatten().min();
+        let watch = next.map(|at| at.max(after.plus(100)));
+        let more = left || self.has_unshipped()?;
+        // What was counted while this worked: the next alarm may be far, and nothing is awaited until it is set.
+        self.write_rates(after)?;
+        Ok([watch, more.then(|| after.plus(SHIP_AFTER_MS))].into_iter().flatten().min())
+    }
+
+    /// Writes the rates, if requests were counted since they were written: an eviction forgives none of them.
+    fn write_rates(&self, now: UnixMillis) -> Result<(), Fault> {
+        let store = self.store();
+        self.with(|memory| {
+            if memory.saved.is_all(&memory.admission) {
+                return Ok(());
+            }
+            let admission = memory.admission.clone();
+            store.atomically(|| store.put_admission(&admission))?;
+            memory.wrote(admission, now);
+            Ok(())
+        })
+    }
+
+    fn has_unshipped(&self) -> Result<bool, Fault> {
+        let store = self.store();
+        let shipped: Shipped = store.state("shipped")?.unwrap_or_default();
+        Ok(!store.record_sizes(&shipped.record, 1)?.is_empty() || !store.outbox_sizes(1)?.is_empty())
+    }
+
+    fn purge(&self, now: UnixMillis) -> Result<(), Fault> {
+        let store = self.store();
+        let shipped: Shipped = store.state("shipped")?.unwrap_or_default();
+        let old = VerificationId::new(UnixMillis(now.0.saturating_sub(RECORD_MS)), 0).to_string();
+        let upto = old.min(shipped.record);
+        store.atomically(|| {
+            store.purge_records(&upto, PURGE)?;
+            store.purge_payments(now, PURGE)?;
+            store.purge_idempotency(UnixMillis(now.0.saturating_sub(IDEMPOTENCY_MS)), PURGE)
+        })
+    }
+}

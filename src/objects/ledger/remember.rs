@@ -1,0 +1,28 @@
+//! What a ledger has the asking isolate remember of a caller whom it refuses, so that the caller's next requests cost
+//! no chain call.
+
+use crate::clients::ledger::REMEMBER;
+use crate::isolate::Refused;
+use x402_api::Reply;
+use x402_chain::time::UnixMillis;
+use x402_core::error::{Code, Fault};
+use x402_core::tenancy::admission::Rates;
+
+/// A refusal at admission, with what the isolate is to remember of it. A conflict of `Idempotency-Key`s says nothing of
+/// the caller's next request, and is not remembered.
+pub(super) fn remembered(reply: Reply, fault: &Fault, rates: Rates, now: UnixMillis) -> Reply {
+    if fault.code == Code::IdempotencyConflict {
+        return reply;
+    }
+    let refused = if fault.code == Code::RateLimited {
+        let until = now.plus(fault.retry_after_s.unwrap_or(1).saturating_mul(1_000));
+        Refused::Limited { until, detail: fault.detail.to_string(), upgrade: fault.upgrade, rates }
+    } else {
+        Refused::AskFirst
+    };
+    match serde_json::to_string(&refused) {
+        Ok(text) => reply.with(REMEMBER, text),
+        // Not remembered, it is only dearer.
+        Err(_) => reply,
+    }
+}

@@ -1,0 +1,242 @@
+//! What becomes of a settlement after it was reserved: the Settler's reports, who
+//! is given the success, and reservations of which nothing is heard any more.
+
+use super::payment::ROUTE;
+use super::{TenantLedger, nothing};
+use crate::app;
+use crate::app::App;
+use crate::clients;
+use crate::clients::ledger::{Deliver, Envelope, HANDED_OVER, Reopen};
+use crate::telemetry;
+use serde_json::value::RawValue;
+use x402_api::records::{List, Page};
+use x402_api::{Reply, explain, facilitator};
+use x402_chain::id::{EventId, SettlementId};
+use x402_chain::network;
+use x402_chain::time::UnixMillis;
+use x402_core::error::{Code, Fault};
+use x402_core::outbox::Event;
+use x402_core::settlement::payment::{REPEATS_MS, Taken};
+use x402_core::settlement::status::{Filter, SettlementStatus};
+use x402_core::settlement::{Report, Standing};
+use x402_core::tenancy::budget::Ended;
+use x402_core::tenancy::key::KeyHash;
+use x402_core::tenancy::tenant::Scope;
+use x402_core::verification::finality::EventKind;
+
+/// Settlements looked at in one waking; each may be a call to a Settler.
+const LOOKED_AT_MAX: i64 = 50;
+/// A Settler that does not answer is asked again after this.
+const AGAIN_MS: u64 = 30_000;
+
+fn none() -> Fault {
+    Fault::new(Code::NotFound, "no such settlement")
+}
+
+impl TenantLedger {
+    /// Notes what the Settler reports: once it is completed, its transfer is claimed.
+    pub(super) async fn settled(&self, report: &Report, now: UnixMillis) -> Result<Reply, Fault> {
+        let store = self.store();
+        self.with(|memory| {
+            let Some((mut kept, _)) = store.settlement(report.settlement)? else { return Ok(()) };
+            let settlement = &kept.settlement;
+            let held = match &report.transaction {
+                Some(id) => store.claims(&settlement.network, id, &settlement.pay_to)?,
+                None => Vec::new(),
+            };
+            let applied = kept.apply(report, &held, now);
+            if !applied.changed {
+                return Ok(());
+            }
+            let mut admission = memory.admission.clone();
+            if let Some(network) = network::by_caip2(&kept.settlement.network) {
+                let failed = kept.settlement.status == SettlementStatus::Failed;
+                let ended = Ended { reserve: applied.ended, spent: report.spent, failed };
+                admission.spending.end(network.key, ended, now);
+            }
+            store.atomically(|| {
+                store.put_settlement(&kept)?;
+                if let Some(unit) = applied.claim {
+                    store.claim_settled(&kept.settlement, unit, now)?;
+                }
+                store.put_admission(&admission)
+            })?;
+            memory.wrote(admission, now);
+            Ok(())
+        })?;
+        self.wake_soon(now).await;
+        Ok(nothing())
+    }
+
+    /// Gives the request that waited the success, or says how it stands; the wait is over.
+    pub(super) async fn deliver(
+        &self,
+        deliver: &Deliver,
+        envelope: &Envelope,
+        now: UnixMillis,
+    ) -> Result<Reply, Fault> {
+        let store = self.store();
+        let wish = explain::Wish { request: deliver.explain, tenant: self.with(|memory| Ok(memory.tenant.explain))? };
+        let (mut kept, _) = store.settlement(deliver.settlement)?.ok_or_else(none)?;
+        let key = kept.course.lease.as_ref().and_then(|lease| lease.key.clone());
+        let taken = kept.deliver(envelope.request_id, now);
+        let (settlement, mut found) = (&kept.settlement, deliver.found.clone());
+        found.external |= kept.course.external;
+        let reply = match taken {
+            Taken::Nothing => {
+                let reply = facilitator::taken(&deliver.network_text, settlement, &found);
+                return Ok(explain::settle(reply, wish));
+            }
+            Taken::Success | Taken::Lease => facilitator::settled(&deliver.network_text, settlement, &found),
+        };
+        store.atomically(|| {
+            store.put_settlement(&kept)?;
+            match (taken, &key) {
+                (Taken::Success, Some(key)) => {
+                    store.answer_idempotency(ROUTE, key, Some((&reply, now.plus(REPEATS_MS))))
+                }
+                _ => Ok(()),
+            }
+        })?;
+        self.wake_soon(now).await;
+        let reply = explain::settle(reply, wish);
+        Ok(if taken == Taken::Success { reply.with(HANDED_OVER, deliver.settlement.to_string()) } else { reply })
+    }
+
+    /// The caller has gone: its wait, or the success that it was given, is open again.
+    pub(super) async fn reopen(&self, reopen: &Reopen, envelope: &Envelope, now: UnixMillis) -> Result<Reply, Fault> {
+        let store = self.store();
+        let found = match (reopen.settlement, &reopen.authorization) {
+            (Some(id), _) => store.settlement(id)?.map(|(kept, _)| kept),
+            (None, Some(authorization)) => store.payment(authorization)?.and_then(|row| row.kept),
+            (None, None) => None,
+        };
+        if let Some(mut kept) = found {
+            let (changed, key) = kept.reopen(envelope.request_id);
+            if changed {
+                store.atomically(|| {
+                    store.put_settlement(&kept)?;
+                    key.as_deref().map_or(Ok(()), |key| store.answer_idempotency(ROUTE, key, None))
+                })?;
+                self.wake_soon(now).await;
+            }
+        }
+        Ok(nothing())
+    }
+
+    /// Lets the seller take a success by hand, once.
+    pub(super) async fn hand_over(
+        &self,
+        key: &KeyHash,
+        id: SettlementId,
+        envelope: &Envelope,
+        now: UnixMillis,
+    ) -> Result<Reply, Fault> {
+        let store = self.store();
+        let (found, headers) = self.known(key, Some(Scope::Settle), now, |_, _| store.settlement(id))?;
+        let (mut kept, _) = found.ok_or_else(none)?;
+        if !kept.hand_over(envelope.request_id, now) {
+            let detail = match (kept.settlement.status, &kept.settlement.handed_over) {
+                (_, Some(_)) => "this settlement was handed over before",
+                (SettlementStatus::Completed, None) => "a request waits for this settlement now",
+                (SettlementStatus::Pending | SettlementStatus::Failed, None) => "this settlement is not completed",
+            };
+            return Err(Fault::new(Code::SettlementNotOpen, detail));
+        }
+        store.atomically(|| store.put_settlement(&kept))?;
+        self.wake_soon(now).await;
+        let mut reply = Reply::json(200, &kept.settlement);
+        reply.headers.extend(headers);
+        Ok(reply)
+    }
+
+    /// Reads a settlement; 404 where this ledger has none of that id.
+    pub(super) fn settlement(&self, key: &KeyHash, id: SettlementId, now: UnixMillis) -> Result<Reply, Fault> {
+        let store = self.store();
+        let (found, headers) = self.known(key, Some(Scope::Verify), now, |_, _| store.settlement(id))?;
+        let (kept, _) = found.ok_or_else(none)?;
+        let mut reply = Reply::json(200, &kept.settlement);
+        reply.headers.extend(headers);
+        Ok(reply)
+    }
+
+    /// Lists settlements, the newest first.
+    pub(super) fn settlements(
+        &self,
+        key: &KeyHash,
+        filter: &Filter,
+        page: &Page,
+        now: UnixMillis,
+    ) -> Result<Reply, Fault> {
+        let store = self.store();
+        // Above every id, for the first page.
+        let before = page.before.as_deref().unwrap_or("stl_a");
+        let limit = i64::from(page.limit).saturating_add(1);
+        let (rows, headers) =
+            self.known(key, Some(Scope::Verify), now, |_, _| store.settlements(filter, before, limit))?;
+        let List { data, next_cursor } = List::of(rows, page.limit, |(id, _)| id.clone());
+        let data = data.into_iter().map(|(_, body)| RawValue::from_string(body)).collect::<Result<Vec<_>, _>>();
+        let mut reply = Reply::json(200, &List { data: data.map_err(Fault::internal)?, next_cursor });
+        reply.headers.extend(headers);
+        Ok(reply)
+    }
+
+    /// Looks at settlements that are due: a reservation whose Worker died before the Settler heard
+    /// of it ends; a success that nobody was given is an event.
+    pub(super) async fn look_at_settlements(&self, now: UnixMillis) -> Result<(), Fault> {
+        let store = self.store();
+        for id in store.settlements_due(now, LOOKED_AT_MAX)? {
+            if let Err(fault) = self.look_at_settlement(id, now).await {
+                let cause = fault.cause().unwrap_or(&fault.detail);
+                let fields = [("settlement", id.to_string().into()), ("cause", cause.into())];
+                telemetry::error("a settlement could not be looked at", &fields);
+                store.put_settlement_due(id, Some(now.plus(AGAIN_MS)))?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn look_at_settlement(&self, id: SettlementId, now: UnixMillis) -> Result<(), Fault> {
+        let store = self.store();
+        let Some((mut kept, _)) = store.settlement(id)? else { return Ok(()) };
+        match kept.due() {
+            Some(at) if at <= now => {}
+            later => return store.put_settlement_due(id, later),
+        }
+        if kept.settlement.status == SettlementStatus::Completed {
+            let random = u128::from_be_bytes(app::random()?);
+            let body = serde_json::value::to_raw_value(&kept.settlement).map_err(Fault::internal)?;
+            let (kind, subject) = (EventKind::Undelivered, id.to_string());
+            let event = Event { id: EventId::new(now, random), kind, subject, body, at: now };
+            kept.course.undelivered = true;
+            return store.atomically(|| {
+                store.put_outbox("event", &serde_json::to_string(&event).map_err(Fault::internal)?)?;
+                store.put_settlement(&kept)?;
+                store.put_settlement_due(id, None)
+            });
+        }
+        let Some(signer) = kept.course.signer else { return Err(Fault::internal("a reservation without a signer")) };
+        let network = network::by_caip2(&kept.settlement.network).ok_or_else(|| Fault::internal("no such network"))?;
+        let app = App::new(self.env.clone(), "")?;
+        let standing = clients::settler::refuse(&app, network, &signer, id, kept.course.attempt).await?;
+        let now = app::now();
+        self.with(|memory| {
+            // It may have moved on while the Settler was asked.
+            let Some((mut fresh, _)) = store.settlement(id)? else { return Ok(()) };
+            let same = fresh.course.attempt == kept.course.attempt && fresh.due() == kept.due();
+            if standing == Standing::Known || !same {
+                return store.put_settlement_due(id, Some(now.plus(AGAIN_MS)));
+            }
+            let mut admission = memory.admission.clone();
+            let ended = Ended { reserve: fresh.abandon(now), spent: None, failed: false };
+            admission.spending.end(network.key, ended, now);
+            store.atomically(|| {
+                store.put_settlement(&fresh)?;
+                store.put_settlement_due(id, None)?;
+                store.put_admission(&admission)
+            })?;
+            memory.wrote(admission, now);
+            Ok(())
+        })
+    }
+}

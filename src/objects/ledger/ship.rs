@@ -1,0 +1,189 @@
+//! The outbox: what the ledger has recorded goes to the directory, at least
+//! once, with ids and revisions that make a repeat harmless.
+
+use super::store::Store;
+use super::{TenantLedger, nothing};
+use crate::app::db;
+use crate::d1;
+use crate::d1::{SettlementCopy, Shipment};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use x402_api::Reply;
+use x402_chain::id::{KeyId, SettlementId};
+use x402_chain::time::{Period, UnixMillis};
+use x402_core::error::{Code, Fault};
+use x402_core::outbox::Event;
+use x402_core::outbox::load::Load;
+use x402_core::tenancy::admission::Closed;
+
+/// Rows that are looked at for one batch: as many as a load holds.
+const LOOKED_AT: i64 = 100;
+/// Batches of one waking: 20 × 100 = 2,000 records of the usual 4 KiB.
+const BATCHES_MAX: usize = 20;
+/// Keys of one batch whose last use is noted.
+const KEYS_MAX: usize = 50;
+
+/// What has reached the directory.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Shipped {
+    /// The newest record.
+    pub(super) record: String,
+    /// The totals of the current period.
+    pub(super) usage: Option<(Period, u64, u64)>,
+    /// Keys' last uses.
+    pub(super) last_used: BTreeMap<KeyId, UnixMillis>,
+}
+
+/// Loads the oldest records after one; answers the last of them, and whether more may be left. Ids are never empty:
+/// after the empty one come all.
+fn load_records(store: &Store, after: &str, shipment: &mut Shipment) -> Result<(Option<String>, bool), Fault> {
+    let mut load = Load::default();
+    let sizes = store.record_sizes(after, LOOKED_AT)?;
+    let last = sizes.into_iter().take_while(|(_, bytes)| load.takes(*bytes)).last().map(|(id, _)| id);
+    if let Some(last) = &last {
+        for record in store.records_between(after, last)? {
+            shipment.record(record);
+        }
+    }
+    Ok((last, load.is_full()))
+}
+
+/// Loads the oldest entries of the outbox with what they name; answers the last of them, and whether more may be left.
+fn load_outbox(store: &Store, shipment: &mut Shipment) -> Result<(Option<i64>, bool), Fault> {
+    let mut entries = Load::default();
+    let sizes = store.outbox_sizes(LOOKED_AT)?;
+    let Some((upto, _)) = sizes.into_iter().take_while(|(_, bytes)| entries.takes(*bytes)).last() else {
+        return Ok((None, false));
+    };
+    // What an entry names is larger than the entry.
+    let (mut load, mut newest, mut done) = (Load::default(), BTreeSet::new(), None);
+    for row in store.outbox(upto)? {
+        let is_taken = match row.kind.as_str() {
+            "period" => {
+                let taken = load.takes(row.body.len());
+                if taken {
+                    shipment.usage(serde_json::from_str::<Closed>(&row.body).map_err(Fault::internal)?);
+                }
+                taken
+            }
+            "event" => {
+                let taken = load.takes(row.body.len());
+                if taken {
+                    shipment.event(Event::parse(&row.body)?);
+                }
+                taken
+            }
+            // Its newest text, whatever the entry was written for, once a batch.
+            "settlement" if newest.contains(&row.body) => true,
+            "settlement" => {
+                let id = SettlementId::parse(&row.body).ok_or_else(|| Fault::internal("a settlement without id"))?;
+                match store.settlement(id)? {
+                    Some((kept, revision)) => {
+                        let body = serde_json::to_string(&kept.settlement).map_err(Fault::internal)?;
+                        let taken = load.takes(body.len());
+                        if taken {
+                            shipment.settlement(SettlementCopy { settlement: kept.settlement, body, revision });
+                            newest.insert(row.body);
+                        }
+                        taken
+                    }
+                    None => true,
+                }
+            }
+            "record" if newest.contains(&row.body) => true,
+            "record" => match store.record(&row.body)? {
+                Some(record) => {
+                    let taken = load.takes(record.body.len());
+                    if taken {
+                        shipment.record(record);
+                        newest.insert(row.body);
+                    }
+                    taken
+                }
+                None => true,
+            },
+            other => return Err(Fault::internal(format!("an outbox entry of kind '{other}'"))),
+        };
+        if !is_taken {
+            break;
+        }
+        done = Some(row.seq);
+    }
+    Ok((done, entries.is_full() || load.is_full()))
+}
+
+impl TenantLedger {
+    /// Ships all there is, within bounds. Answers whether something is left.
+    pub(super) async fn ship(&self, now: UnixMillis) -> Result<bool, Fault> {
+        for _ in 0..BATCHES_MAX {
+            if !self.ship_batch(now).await? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Ships one batch; answers whether there may be more.
+    async fn ship_batch(&self, now: UnixMillis) -> Result<bool, Fault> {
+        let store = self.store();
+        let mut shipped: Shipped = store.state("shipped")?.unwrap_or_default();
+        let before = shipped.clone();
+        let (tenant, environment, admission) =
+            self.with(|memory| Ok((memory.tenant.id, memory.tenant.environment, memory.admission.clone())))?;
+        let mut shipment = Shipment::new(tenant, environment, now);
+        let (last, more_records) = load_records(&store, &shipped.record, &mut shipment)?;
+        let (newest, more_entries) = load_outbox(&store, &mut shipment)?;
+        let usage = (admission.period, admission.used, admission.requests);
+        if shipped.usage != Some(usage) {
+            shipment.usage(Closed { period: usage.0, used: usage.1, requests: usage.2 });
+            shipped.usage = Some(usage);
+        }
+        let unshipped = |(key, at): &(&KeyId, &UnixMillis)| shipped.last_used.get(*key) != Some(*at);
+        let used: Vec<(KeyId, UnixMillis)> =
+            admission.last_used.iter().filter(unshipped).take(KEYS_MAX).map(|(key, at)| (*key, *at)).collect();
+        for (key, at) in &used {
+            shipment.last_used(*key, *at);
+        }
+        let more_keys = used.len() >= KEYS_MAX;
+        shipped.last_used.extend(used);
+        shipped.record = last.unwrap_or(shipped.record);
+        match (shipment.is_empty(), newest) {
+            (true, None) => return Ok(false),
+            // Entries of what is not there any more.
+            (true, Some(_)) => {}
+            (false, _) => d1::ship(&db(&self.env)?, shipment).await?,
+        }
+        store.atomically(|| {
+            if let Some(seq) = newest {
+                store.clear_outbox(seq)?;
+            }
+            if shipped == before { Ok(()) } else { store.put_state("shipped", &shipped) }
+        })?;
+        Ok(more_records || more_entries || more_keys)
+    }
+
+    /// Ships until nothing is left: what was answered can then be read in the directory.
+    pub(super) async fn flush(&self, now: UnixMillis) -> Result<Reply, Fault> {
+        let store = self.store();
+        self.with(|memory| {
+            let mut admission = memory.admission.clone();
+            if let Some(closed) = admission.roll(now) {
+                let body = serde_json::to_string(&closed).map_err(Fault::internal)?;
+                store.atomically(|| {
+                    store.put_outbox("period", &body)?;
+                    store.put_admission(&admission)
+                })?;
+                memory.wrote(admission, now);
+            }
+            Ok(())
+        })?;
+        let left = self.ship(now).await.map_err(|fault| {
+            let detail = "the ledger could not reach the directory";
+            Fault::new(Code::LedgerUnavailable, detail).after(1).because(fault.cause().unwrap_or(&fault.detail))
+        })?;
+        if left {
+            return Err(Fault::new(Code::LedgerUnavailable, "the ledger is still shipping its records").after(2));
+        }
+        Ok(nothing())
+    }
+}

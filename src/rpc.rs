@@ -1,0 +1,257 @@
+//! JSON-RPC over fetch: one provider asked in rounds, several in turn. Every
+//! call has a deadline and a bound; which word counts `reader::quorum` decides.
+
+mod decide;
+pub(crate) mod external;
+pub(crate) mod gas;
+mod post;
+pub(crate) mod quotes;
+pub(crate) mod registry;
+mod round;
+mod send;
+pub(crate) mod trace;
+
+use crate::app::now;
+pub(crate) use decide::{call_all, call_until, decide, standing};
+use futures_util::future::{Either, select};
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use post::Failure;
+use round::{batch, round_of};
+pub(crate) use send::hand;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::pin::pin;
+use std::time::Duration;
+use worker::Delay;
+use x402_chain::address::TxId;
+use x402_chain::amount::Amount;
+use x402_chain::breaker;
+use x402_chain::breaker::{Ending, Health};
+use x402_chain::facts::{Call, Facts, Unknown};
+use x402_chain::network::Network;
+use x402_chain::quorum;
+use x402_chain::quorum::{Decision, Wanted, Word};
+use x402_chain::time::UnixMillis;
+use x402_chain::trace::{Party, Screening, Trace};
+use x402_chain::{jsonrpc, reader};
+use x402_core::settings::Settings;
+use x402_core::settings::provider::host;
+
+/// Rounds of one trace: the receipt, its block, and one for what the second leaves open.
+const READ_ROUNDS_MAX: usize = 3;
+/// When the next provider is asked though the first has not failed.
+const HEDGE_MS: u64 = 800;
+/// All of a verification's asking.
+const DEADLINE_MS: u64 = 8_000;
+
+thread_local! {
+    static HEALTH: RefCell<BTreeMap<String, Health>> = const { RefCell::new(BTreeMap::new()) };
+}
+
+/// What a chain's providers said of a transaction.
+pub(crate) struct Observation {
+    /// The story that counts; `None` where no provider gave a usable answer.
+    pub(crate) trace: Option<Trace>,
+    /// How many answered the same.
+    pub(crate) agreed: usize,
+    /// What was read of the parties by the way.
+    pub(crate) screening: Screening,
+    /// Why providers failed, for the log: host names, classes, no address.
+    pub(crate) failures: Vec<String>,
+}
+
+/// What to ask about.
+pub(crate) struct Question<'a> {
+    pub(crate) network: &'static Network,
+    pub(crate) tx: &'a TxId,
+    pub(crate) providers: &'a [&'a str],
+    /// How many must agree, and on what.
+    pub(crate) wanted: Wanted,
+    /// Whose standing is wanted first.
+    pub(crate) first: Option<x402_chain::address::Address>,
+    /// Whether a party's standing is known already.
+    pub(crate) is_known: &'a dyn Fn(&Party) -> bool,
+}
+
+struct Reading {
+    place: usize,
+    outcome: Result<Trace, String>,
+    screening: Screening,
+}
+
+fn note(url: &str, ending: Ending) {
+    HEALTH.with_borrow_mut(|all| all.entry(url.to_owned()).or_default().note(ending, now()));
+}
+
+fn order(providers: &[&str], at: UnixMillis) -> Vec<usize> {
+    let known: Vec<Health> =
+        HEALTH.with_borrow(|all| providers.iter().map(|url| all.get(*url).copied().unwrap_or_default()).collect());
+    breaker::order(&known, at)
+}
+
+/// A transaction's story alone, as the quorum rule lets it count; `None` where no provider gave a usable answer.
+pub(crate) async fn trace(settings: &Settings, network: &'static Network, id: &TxId) -> Option<Trace> {
+    story(settings, network, id, Wanted { threshold: settings.quorum(), finality: false }).await
+}
+
+/// The same where it matters whether its block is final.
+pub(crate) async fn trace_to_finality(settings: &Settings, network: &'static Network, id: &TxId) -> Option<Trace> {
+    story(settings, network, id, Wanted { threshold: settings.quorum(), finality: true }).await
+}
+
+/// The same on two providers' word, where there are two, whatever the story itself shows to have moved.
+pub(crate) async fn trace_by_two(settings: &Settings, network: &'static Network, id: &TxId) -> Option<Trace> {
+    story(settings, network, id, Wanted { threshold: Amount::ZERO, finality: false }).await
+}
+
+async fn story(settings: &Settings, network: &'static Network, tx: &TxId, wanted: Wanted) -> Option<Trace> {
+    let providers = settings.providers(network);
+    let is_known = |_: &Party| true;
+    ask(&Question { network, tx, providers: &providers, wanted, first: None, is_known: &is_known }).await.trace
+}
+
+/// Asks a chain's providers about a transaction until one word counts.
+pub(crate) async fn ask(question: &Question<'_>) -> Observation {
+    let mut words: Vec<Option<Word>> = Vec::new();
+    let mut observation = Observation { trace: None, agreed: 0, screening: Screening::new(), failures: Vec::new() };
+    match gather(question, &mut words, &mut observation).await {
+        Some((index, agreed)) => {
+            observation.agreed = agreed;
+            if let Some(Some(Word::Trace(trace))) = words.into_iter().nth(index) {
+                observation.trace = Some(trace);
+            }
+        }
+        None => observation.failures.push("no word counted in time".to_owned()),
+    }
+    observation
+}
+
+/// Asks one after another, the next when one fails, is slow, or is not enough.
+/// Answers which word counts and how many agree.
+async fn gather(
+    question: &Question<'_>,
+    words: &mut Vec<Option<Word>>,
+    observation: &mut Observation,
+) -> Option<(usize, usize)> {
+    let began = now();
+    let order = order(question.providers, began);
+    let mut asked = FuturesUnordered::new();
+    let mut next = order.iter();
+    loop {
+        match quorum::decide(words, order.len(), question.wanted) {
+            Decision::Settled { index, agreed } => return Some((index, agreed)),
+            Decision::Unavailable => return None,
+            Decision::Ask => start(question, words, &mut asked, &mut next),
+            Decision::Wait if words.is_empty() => start(question, words, &mut asked, &mut next),
+            Decision::Wait => {}
+        }
+        let Some(left) = DEADLINE_MS.checked_sub(now().since(began)).filter(|left| *left > 0) else {
+            // Who could say what is final is too slow: the story stands without it.
+            return match quorum::decide(words, order.len(), Wanted { finality: false, ..question.wanted }) {
+                Decision::Settled { index, agreed } => Some((index, agreed)),
+                Decision::Wait | Decision::Ask | Decision::Unavailable => None,
+            };
+        };
+        let patience = Delay::from(Duration::from_millis(left.min(HEDGE_MS)));
+        let reading = match select(asked.next(), pin!(patience)).await {
+            Either::Left((Some(reading), _)) => reading,
+            Either::Left((None, _)) => return None,
+            Either::Right(_) => {
+                start(question, words, &mut asked, &mut next);
+                continue;
+            }
+        };
+        let Reading { place, outcome, screening } = reading;
+        observation.screening.extend(screening);
+        let word = match outcome {
+            Ok(trace) => Word::Trace(trace),
+            Err(why) => {
+                observation.failures.push(why);
+                Word::Failed
+            }
+        };
+        if let Some(slot) = words.get_mut(place) {
+            *slot = Some(word);
+        }
+    }
+}
+
+type Asked<'a> = FuturesUnordered<std::pin::Pin<Box<dyn Future<Output = Reading> + 'a>>>;
+
+fn start<'a>(
+    question: &'a Question<'a>,
+    words: &mut Vec<Option<Word>>,
+    asked: &mut Asked<'a>,
+    next: &mut core::slice::Iter<'_, usize>,
+) {
+    if let Some(url) = next.next().and_then(|at| question.providers.get(*at)) {
+        let place = words.len();
+        words.push(None);
+        asked.push(Box::pin(one(question, url, place)));
+    }
+}
+
+/// Asks one provider in rounds.
+async fn one(question: &Question<'_>, url: &str, place: usize) -> Reading {
+    let began = now();
+    let mut facts = Facts::new();
+    let mut screening = Screening::new();
+    let outcome = rounds(question, url, &mut facts, &mut screening).await;
+    let outcome = match outcome {
+        Ok(trace) => {
+            let head = trace.mined().map(|mined| mined.head);
+            note(url, Ending::Answered { took_ms: now().since(began), head });
+            Ok(trace)
+        }
+        Err(failure) => {
+            note(url, failure.ending());
+            Err(format!("{}: {failure}", host(url)))
+        }
+    };
+    Reading { place, outcome, screening }
+}
+
+async fn rounds(
+    question: &Question<'_>,
+    url: &str,
+    facts: &mut Facts,
+    screening: &mut Screening,
+) -> Result<Trace, Failure> {
+    let network = question.network;
+    let mut parties: Vec<Party> = Vec::new();
+    for round in 0..=READ_ROUNDS_MAX {
+        match reader::trace(network, question.tx, facts, now().seconds()) {
+            Ok(trace) => {
+                if parties.is_empty() && !jsonrpc::batches(network.family) {
+                    // Families without batches learn of parties in a step of its own, which may fail.
+                    parties = unknown_parties(question, facts);
+                    let calls: Vec<Call> =
+                        parties.iter().flat_map(|party| reader::party_calls(network, party)).collect();
+                    let _ = round_of(network, url, &[], &calls, facts).await;
+                }
+                for party in &parties {
+                    screening.insert(party.address, reader::read_party(network, party, facts));
+                }
+                return Ok(trace);
+            }
+            Err(Unknown::Malformed(nonsense)) => {
+                return Err(Failure::Nonsense(format!("{} {}", nonsense.hazard, nonsense.detail)));
+            }
+            Err(Unknown::Missing(calls)) if round < READ_ROUNDS_MAX => {
+                let mut optional = Vec::new();
+                if round > 0 && jsonrpc::batches(network.family) {
+                    parties = unknown_parties(question, facts);
+                    optional = parties.iter().flat_map(|party| reader::party_calls(network, party)).collect();
+                }
+                round_of(network, url, &calls, &optional, facts).await?;
+            }
+            Err(Unknown::Missing(_)) => {}
+        }
+    }
+    Err(Failure::Nonsense("questions without end".to_owned()))
+}
+
+fn unknown_parties(question: &Question<'_>, facts: &Facts) -> Vec<Party> {
+    let parties = reader::parties(question.network, question.tx, facts, question.first.as_ref());
+    parties.into_iter().filter(|party| !(question.is_known)(party)).collect()
+}

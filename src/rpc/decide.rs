@@ -1,0 +1,183 @@
+//! Providers asked one after another: until a rule's decision counts, or until
+//! every call of a round is answered.
+
+use super::post;
+use super::post::Failure;
+use super::{DEADLINE_MS, READ_ROUNDS_MAX, note, now, order, round_of};
+use crate::telemetry;
+use futures_util::future::{Either, select};
+use std::pin::pin;
+use std::time::Duration;
+use worker::Delay;
+use x402_chain::address::Address;
+use x402_chain::breaker::Ending;
+use x402_chain::confirm::{Answer, Basis, Decided, Height, Next, Word, weigh};
+use x402_chain::facts::{Call, Facts, Unknown};
+use x402_chain::network::Network;
+use x402_chain::reader;
+use x402_chain::reader::{head_call, read_head};
+use x402_chain::trace::{Party, PartyFacts};
+use x402_core::settings::provider::host;
+
+/// One provider and what the rule decided on its answers.
+struct Asked<'a, T> {
+    url: &'a str,
+    decided: Option<T>,
+    height: Height,
+}
+
+impl<T: Decided> Asked<'_, T> {
+    fn answer(&self) -> Answer<T::Refusal> {
+        let word = match self.decided.as_ref().map(Decided::refusal) {
+            None => Word::Failed,
+            Some(None) => Word::Plain,
+            Some(Some(refusal)) => Word::Refuses(refusal),
+        };
+        Answer { word, height: self.height }
+    }
+}
+
+/// Lets a rule decide on what a provider answers, and asks others where it gives no usable answer or where its
+/// refusal needs to be confirmed. What a provider allows counts at once.
+pub(crate) async fn decide<T: Decided>(
+    network: &'static Network,
+    providers: &[&str],
+    rule: impl Fn(&Facts) -> Result<T, Unknown>,
+) -> Option<(T, Basis)> {
+    let began = now();
+    let first = match rule(&Facts::new()) {
+        // What needs no question says nothing of a provider.
+        Ok(decided) => return Some((decided, Basis::Plain)),
+        Err(Unknown::Missing(calls)) => calls,
+        Err(Unknown::Malformed(_)) => return None,
+    };
+    let mut next = order(providers, began).into_iter();
+    let mut asked: Vec<Asked<'_, T>> = Vec::new();
+    loop {
+        let answers: Vec<Answer<T::Refusal>> = asked.iter().map(Asked::answer).collect();
+        let is_disputed = answers.iter().any(|answer| matches!(answer.word, Word::Refuses(_)));
+        let in_time = now().since(began) < DEADLINE_MS;
+        match weigh(&answers, providers.len(), in_time) {
+            Next::Settled(place, basis) => {
+                let decided = asked.into_iter().nth(place)?.decided?;
+                return Some((decided, basis));
+            }
+            Next::Unavailable => return None,
+            Next::Ask => {
+                let url = next.next().and_then(|place| providers.get(place).copied())?;
+                let (decided, height) = judge(network, url, (&first, is_disputed), &rule).await;
+                asked.push(Asked { url, decided, height });
+            }
+            Next::Again(place) => {
+                let again = asked.get_mut(place)?;
+                let (decided, height) = judge(network, again.url, (&first, true), &rule).await;
+                again.height = if height == Height::NotAsked { Height::Unknown } else { height };
+                // One that answers no more has refused it all the same.
+                again.decided = decided.or_else(|| again.decided.take());
+            }
+        }
+    }
+}
+
+/// Asks one provider in rounds, in the first of them for its height too where that is wanted. No decision: it gave
+/// no usable answer.
+async fn judge<T>(
+    network: &'static Network,
+    url: &str,
+    (first, wants_height): (&[Call], bool),
+    rule: &impl Fn(&Facts) -> Result<T, Unknown>,
+) -> (Option<T>, Height) {
+    let began = now();
+    let (mut facts, mut missing) = (Facts::new(), first.to_vec());
+    let head = wants_height.then(|| head_call(network));
+    let mut optional = head.as_slice();
+    let mut outcome = Err(Failure::Nonsense("questions without end".to_owned()));
+    for _ in 0..READ_ROUNDS_MAX {
+        if let Err(failure) = round_of(network, url, &missing, optional, &mut facts).await {
+            outcome = Err(failure);
+            break;
+        }
+        optional = &[];
+        match rule(&facts) {
+            Ok(decided) => {
+                outcome = Ok(decided);
+                break;
+            }
+            Err(Unknown::Missing(calls)) => missing = calls,
+            Err(Unknown::Malformed(nonsense)) => {
+                outcome = Err(Failure::Nonsense(format!("{} {}", nonsense.hazard, nonsense.detail)));
+                break;
+            }
+        }
+    }
+    let block = head.as_ref().and_then(|head| read_head(&facts, head));
+    let height = match (&head, block) {
+        (None, _) => Height::NotAsked,
+        (Some(_), None) => Height::Unknown,
+        (Some(_), Some(block)) => Height::At(block),
+    };
+    match outcome {
+        Ok(decided) => {
+            note(url, Ending::Answered { took_ms: now().since(began), head: block });
+            (Some(decided), height)
+        }
+        Err(failure) => {
+            note(url, failure.ending());
+            let fields = [("chain", network.key.into()), ("failures", format!("{}: {failure}", host(url)).into())];
+            telemetry::line("a provider failed", &fields);
+            (None, height)
+        }
+    }
+}
+
+/// Makes calls of one round, to one provider after another until one answers all of them; else the answers of the
+/// one that answered most. An error is no answer, unless it is what the call itself came to.
+pub(crate) async fn call_all(network: &'static Network, providers: &[&str], calls: &[Call]) -> Facts {
+    call_until(network, providers, calls, |facts| facts.answered(calls) == calls.len()).await
+}
+
+/// Makes calls of one round, to one provider after another until the answers will do; else the answers of the one
+/// that answered most.
+pub(crate) async fn call_until(
+    network: &'static Network,
+    providers: &[&str],
+    calls: &[Call],
+    will_do: impl Fn(&Facts) -> bool,
+) -> Facts {
+    let (mut best, all_began) = (Facts::new(), now());
+    for at in order(providers, all_began) {
+        let Some(url) = providers.get(at).filter(|_| now().since(all_began) < DEADLINE_MS) else { continue };
+        let (began, mut facts) = (now(), Facts::new());
+        let outcome = round_of(network, url, calls, &[], &mut facts).await;
+        match outcome {
+            Ok(()) => note(url, Ending::Answered { took_ms: now().since(began), head: None }),
+            Err(failure) => {
+                note(url, failure.ending());
+                continue;
+            }
+        }
+        if will_do(&facts) {
+            return facts;
+        }
+        if best.is_empty() || facts.answered(calls) > best.answered(calls) {
+            best = facts;
+        }
+    }
+    best
+}
+
+/// Reads the standing of parties from the first provider that answers.
+pub(crate) async fn standing(
+    network: &'static Network,
+    providers: &[&str],
+    parties: &[Party],
+) -> Vec<(Address, PartyFacts)> {
+    let calls: Vec<Call> = parties.iter().flat_map(|party| reader::party_calls(network, party)).collect();
+    let asking = call_all(network, providers, &calls);
+    let deadline = Delay::from(Duration::from_millis(post::ATTEMPT_MS.into()));
+    let facts = match select(pin!(asking), pin!(deadline)).await {
+        Either::Left((facts, _)) => facts,
+        Either::Right(_) => Facts::new(),
+    };
+    parties.iter().map(|party| (party.address, reader::read_party(network, party, &facts))).collect()
+}

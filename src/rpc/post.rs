@@ -1,0 +1,155 @@
+//! One HTTP request to a provider: a deadline, no redirects, and a body that is
+//! cut while it streams.
+
+use core::fmt;
+use futures_util::StreamExt;
+use wasm_bindgen::prelude::*;
+use worker::js_sys;
+use worker::wasm_bindgen_futures::JsFuture;
+use worker::web_sys::{AbortSignal, RequestInit, RequestRedirect, Response};
+use x402_chain::breaker::Ending;
+use x402_chain::facts::{ErrorClass, RpcError};
+use x402_core::settings::provider::{Access, access};
+
+#[wasm_bindgen]
+extern "C" {
+    /// The platform's fetch, without the request object that `worker` would make.
+    fn fetch(url: &str, init: &RequestInit) -> js_sys::Promise;
+}
+
+thread_local! {
+    static JSON_HEADERS: JsValue = headers(None);
+}
+
+fn headers(authorization: Option<&str>) -> JsValue {
+    let headers = js_sys::Object::new();
+    let all = [Some(("content-type", "application/json")), authorization.map(|value| ("authorization", value))];
+    for (name, value) in all.into_iter().flatten() {
+        // Setting a member of a new object cannot fail.
+        let _ = js_sys::Reflect::set(&headers, &name.into(), &value.into());
+    }
+    headers.into()
+}
+
+/// One attempt's patience.
+pub(super) const ATTEMPT_MS: u32 = 2_500;
+/// The largest answer: recorded receipts reach 655 KB, so 4 MiB is six times that.
+const BODY_MAX: usize = 4 * 1_024 * 1_024;
+
+/// Why a provider gave no usable answer.
+pub(super) enum Failure {
+    /// No answer in time, or none at all.
+    Transport(String),
+    /// Too many requests.
+    RateLimited(Option<u64>),
+    /// The plan is used up.
+    Exhausted,
+    /// More than [`BODY_MAX`] bytes.
+    TooLarge,
+    /// An error about the whole request.
+    Refused(String),
+    /// An answer that cannot be true.
+    Nonsense(String),
+}
+
+impl Failure {
+    pub(super) fn of(error: &RpcError, retry_after_s: Option<u64>) -> Self {
+        match error.class {
+            ErrorClass::RateLimited => Self::RateLimited(retry_after_s),
+            ErrorClass::Exhausted => Self::Exhausted,
+            ErrorClass::TooLarge => Self::TooLarge,
+            ErrorClass::Revert
+            | ErrorClass::Halted
+            | ErrorClass::Poor
+            | ErrorClass::Underpriced
+            | ErrorClass::Pruned
+            | ErrorClass::Behind
+            | ErrorClass::Unsupported
+            | ErrorClass::Other => Self::Refused(format!("{:?} {}", error.class, error.message)),
+        }
+    }
+
+    pub(super) const fn ending(&self) -> Ending {
+        match self {
+            Self::RateLimited(retry_after_s) => Ending::RateLimited { retry_after_s: *retry_after_s },
+            Self::Exhausted => Ending::Exhausted,
+            Self::Transport(_) | Self::TooLarge | Self::Refused(_) | Self::Nonsense(_) => Ending::Failed,
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Transport(why) => write!(out, "no answer: {why}"),
+            Self::TooLarge => write!(out, "more than {BODY_MAX} bytes"),
+            Self::RateLimited(_) => out.write_str("rate limited"),
+            Self::Exhausted => out.write_str("plan used up"),
+            Self::Refused(why) => write!(out, "refused: {why}"),
+            Self::Nonsense(why) => write!(out, "nonsense: {why}"),
+        }
+    }
+}
+
+/// What came back.
+pub(super) struct Answer {
+    pub(super) status: u16,
+    pub(super) retry_after_s: Option<u64>,
+    pub(super) body: Vec<u8>,
+}
+
+/// Posts a body and reads the answer, all within [`ATTEMPT_MS`].
+pub(super) async fn post(url: &str, body: &str) -> Result<Answer, Failure> {
+    exchange(url, body, &AbortSignal::timeout_with_u32(ATTEMPT_MS)).await
+}
+
+async fn exchange(url: &str, body: &str, signal: &AbortSignal) -> Result<Answer, Failure> {
+    // The platform's words may hold the URL, and the URL a key: only that it failed is told.
+    let broken = |_: JsValue| Failure::Transport("the request failed".to_owned());
+    let Access { url, authorization } = access(url);
+    let init = RequestInit::new();
+    init.set_method("POST");
+    init.set_headers(&match authorization.as_deref() {
+        None => JSON_HEADERS.with(JsValue::clone),
+        own @ Some(_) => headers(own),
+    });
+    init.set_redirect(RequestRedirect::Manual);
+    init.set_body(&JsValue::from_str(body));
+    init.set_signal(Some(signal));
+    let response = JsFuture::from(fetch(&url, &init)).await.map_err(broken)?;
+    let response: Response = response.unchecked_into();
+    let status = response.status();
+    if (300..400).contains(&status) {
+        return Err(Failure::Transport(format!("a redirect (HTTP {status})")));
+    }
+    let headers = response.headers();
+    let number = |name| headers.get(name).ok().flatten().and_then(|text| text.trim().parse::<u64>().ok());
+    let retry_after_s = if status == 200 { None } else { number("retry-after") };
+    let length = number("content-length").map(|length| usize::try_from(length).unwrap_or(usize::MAX));
+    let is_coded = headers.has("content-encoding").unwrap_or(true);
+    let body = match length {
+        Some(length) if length > BODY_MAX => return Err(Failure::TooLarge),
+        // HTTP holds the sender to the length, so nothing needs to be cut.
+        Some(_) if !is_coded => {
+            let whole = JsFuture::from(response.text().map_err(broken)?).await.map_err(broken)?;
+            whole.as_string().unwrap_or_default().into_bytes()
+        }
+        Some(_) | None => streamed(response).await?,
+    };
+    Ok(Answer { status, retry_after_s, body })
+}
+
+/// Reads a body of unknown length and stops at the limit.
+async fn streamed(response: Response) -> Result<Vec<u8>, Failure> {
+    let broken = |_: worker::Error| Failure::Transport("the answer broke off".to_owned());
+    let mut response = worker::Response::from(response);
+    let mut body = Vec::new();
+    let mut stream = response.stream().map_err(broken)?;
+    while let Some(chunk) = stream.next().await {
+        body.extend(chunk.map_err(broken)?);
+        if body.len() > BODY_MAX {
+            return Err(Failure::TooLarge);
+        }
+    }
+    Ok(body)
+}
