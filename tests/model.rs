@@ -25,13 +25,14 @@ use x402_chain::network::{Environment, Network, by_key};
 use x402_chain::reason::Reason;
 use x402_chain::time::{UnixMillis, UnixSeconds};
 use x402_chain::trace::{Authorization, Block, Depth, Found, Mined, Place, Screening, Trace, Transfer};
+use x402_core::settlement::Report;
 use x402_core::settlement::payment::{
     Asked, Finding, Kept, Known, Outcome, Records, Row, Taken, Terms, Verb, admit, authorization, conclude,
 };
 use x402_core::settlement::status::SettlementStatus;
-use x402_core::settlement::{Report, Spent};
 use x402_core::tenancy::admission::Admission;
 use x402_core::tenancy::budget::Ended;
+use x402_core::tenancy::budget::Spent;
 use x402_core::tenancy::key::KeyHash;
 use x402_core::tenancy::tenant::{Key, OwnLimits, Recipient, Scope, Tenant, TenantStatus};
 use x402_core::tenancy::tier::Tier;

@@ -34,7 +34,8 @@ use x402_core::settlement::refusal::Sends;
 use x402_core::settlement::rota::{Rota, Versions};
 use x402_core::settlement::status::SettlementStatus;
 use x402_core::settlement::trouble::Trouble;
-use x402_core::settlement::{Flight, Report, Spent};
+use x402_core::settlement::{Flight, Report};
+use x402_core::tenancy::budget::Spent;
 
 /// The alarm comes back this often while something is on its way.
 const ALARM_MS: u64 = 5_000;

@@ -1,5 +1,6 @@
 //! The structure that the compiler does not hold: no module of a crate depends on itself by way of others, no folder
-//! does so either, and only the Worker names the platform. Test code is left out, wherever it stands.
+//! does so either, and only the Worker names the platform. Test code is left out, wherever it stands. A submodule may
+//! name the module that declares it.
 
 use crate::tidy::{CRATES, sources};
 use std::collections::{BTreeMap, BTreeSet};
@@ -80,6 +81,10 @@ impl<'ast> Visit<'ast> for Paths<'_> {
             syn::Item::Impl(item) => &item.attrs,
             syn::Item::Const(item) => &item.attrs,
             syn::Item::Struct(item) => &item.attrs,
+            syn::Item::Enum(item) => &item.attrs,
+            syn::Item::Static(item) => &item.attrs,
+            syn::Item::Trait(item) => &item.attrs,
+            syn::Item::Type(item) => &item.attrs,
             _ => &[],
         };
         if !is_test(attributes) {
@@ -130,7 +135,8 @@ fn graph(files: &[(String, String)]) -> Graph {
         let file = syn::parse_file(text).unwrap_or_else(|error| panic!("{module:?}: {error}"));
         let mut paths = Paths { here: module.clone(), modules: &modules, named: BTreeSet::new() };
         paths.visit_file(&file);
-        paths.named.remove(module);
+        // A module and the modules below it are written together: those below may name what they extend.
+        paths.named.retain(|other| !module.starts_with(other));
         graph.insert(module.clone(), paths.named);
     }
     graph

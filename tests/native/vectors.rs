@@ -6,10 +6,12 @@ use std::fs;
 use std::path::Path;
 use x402_chain::address::{Address, Family};
 use x402_chain::evm::memory::Memory;
+use x402_chain::evm::sender::Sender;
 use x402_chain::facts::{Facts, Reply, Unknown};
 use x402_chain::network::{Network, by_caip2};
 use x402_chain::reason::Reason;
-use x402_chain::schemes::exact::{ChainVerdict, Known, Sender, judge_free, judge_on_chain};
+use x402_chain::schemes::exact::rules::{ChainVerdict, Known};
+use x402_chain::schemes::exact::{judge_free, judge_on_chain};
 use x402_chain::time::UnixSeconds;
 use x402_chain::x402::{Body, read};
 

@@ -2,8 +2,6 @@
 //! simulation of its own: what another block could change is refused on two nodes' word, or on that of the node
 //! that is as high as the others. What a node allows counts at once.
 
-use crate::evm::tx::Price;
-
 /// What a rule decided on one node's answers.
 pub trait Decided {
     /// What is refused, and why: two nodes that say the same confirm each other.
@@ -11,15 +9,6 @@ pub trait Decided {
 
     /// The refusal, where it rests on the chain's state; `None`: it is none, or no block can change it.
     fn refusal(&self) -> Option<Self::Refusal>;
-}
-
-/// A price is no refusal: without one nothing is sent now, and nobody is refused.
-impl Decided for Option<Price> {
-    type Refusal = ();
-
-    fn refusal(&self) -> Option<()> {
-        None
-    }
 }
 
 /// What came of one node.

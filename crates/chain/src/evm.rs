@@ -15,6 +15,7 @@ pub mod memory;
 mod quantity;
 pub(super) mod question;
 mod receipt;
+pub mod sender;
 pub mod tx;
 pub mod used;
 

@@ -20,13 +20,11 @@ use crate::time::UnixSeconds;
 use crate::trace::PARTIES_MAX;
 use crate::trace::{Block, Depth, Found, Mined, Party, PartyFacts, Place, Trace, Transfer};
 use balances::Movements;
+pub use instruction::MEMO_BYTES_MAX;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 use transaction::Transaction;
-
-/// Bytes of a memo: the size of a whole legacy Solana transaction.
-pub const MEMO_BYTES_MAX: usize = 1_232;
 
 /// Seconds that a block may lie ahead of our clock: 15 minutes.
 const FUTURE_S_MAX: u64 = 900;

@@ -16,11 +16,13 @@ pub mod status;
 pub mod trouble;
 
 use crate::settlement::status::{Attempt, SettlementStatus};
+use crate::tenancy::budget::Spent;
 use alloy_primitives::B256;
 use serde::{Deserialize, Serialize};
 use x402_chain::address::Address;
 use x402_chain::amount::Amount;
-use x402_chain::evm::tx::{Message, Price};
+use x402_chain::evm::sender::Price;
+use x402_chain::evm::tx::Message;
 use x402_chain::id::{SettlementId, TenantId};
 use x402_chain::network::Environment;
 use x402_chain::reason::Reason;
@@ -131,23 +133,6 @@ pub struct Report {
     /// Until when nothing is launched for the payer, where it failed for that.
     #[serde(default)]
     pub held_until: Option<UnixMillis>,
-}
-
-/// What a mined transaction took from its signer, in the chain's smallest unit (wei, lamports).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Spent {
-    /// All of it.
-    pub total: u128,
-    /// The part that an OP-stack chain takes for its layer 1 (`l1Fee` of the receipt).
-    pub l1_fee: u128,
-}
-
-impl Spent {
-    /// Both.
-    #[must_use]
-    pub const fn plus(self, other: Self) -> Self {
-        Self { total: self.total.saturating_add(other.total), l1_fee: self.l1_fee.saturating_add(other.l1_fee) }
-    }
 }
 
 /// What a Settler is asked.

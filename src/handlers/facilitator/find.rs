@@ -16,13 +16,15 @@ use worker::Context;
 use x402_chain::address::{Address, Family, TxId};
 use x402_chain::checks::Checks;
 use x402_chain::confirm::Basis;
-use x402_chain::evm::tx::{Price, worst_fee_wei};
+use x402_chain::evm::sender::Price;
+use x402_chain::evm::sender::Sender;
+use x402_chain::evm::tx::worst_fee_wei;
 use x402_chain::facts::{Facts, Unknown};
 use x402_chain::network::Network;
 use x402_chain::reason::Reason;
 use x402_chain::schemes::exact;
+use x402_chain::schemes::exact::rules::{ChainVerdict, Known, UNREAD_PAYER};
 use x402_chain::schemes::exact::svm;
-use x402_chain::schemes::exact::{ChainVerdict, Known, Sender, UNREAD_PAYER};
 use x402_chain::signer::Signer;
 use x402_chain::time::UnixSeconds;
 use x402_chain::trace::CodeKind;
@@ -54,7 +56,7 @@ pub(super) struct Free<'a> {
     network: &'static Network,
     network_text: String,
     terms: exact::Terms,
-    rules: exact::Rules,
+    rules: exact::rules::Rules,
     /// Its time is over, and nothing else is wrong with it.
     late: Option<(Reason, String)>,
     /// Who of us may send it, the payer's own signer first; none where nothing is sent.
@@ -180,9 +182,9 @@ pub(super) async fn on_chain(
             if let Some(terms) = asked.terms.as_mut() {
                 terms.has_code = code != CodeKind::None;
             }
-            free.rules.checks.extend(exact::single_provider(basis));
+            free.rules.checks.extend(exact::rules::single_provider(basis));
             free.rules.checks.extend(rules.checks);
-            free.rules.checks.extend(exact::unconfirmed(basis));
+            free.rules.checks.extend(exact::rules::unconfirmed(basis));
             let checks = Checks::new(&free.rules.checks);
             match rules.refusal {
                 Some((_, message)) if basis == Basis::Unconfirmed => {
@@ -234,7 +236,7 @@ struct Seen {
 /// What the chain says.
 enum Said {
     /// How the rules came out, what is at the payer's address, and why that counts.
-    Judged(exact::Rules, CodeKind, Basis),
+    Judged(exact::rules::Rules, CodeKind, Basis),
     /// None of our signers can pay for the gas.
     Poor,
     /// No provider gave a usable answer, or a price at which it could be sent.

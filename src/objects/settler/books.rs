@@ -14,7 +14,8 @@ use x402_core::settlement::flight::Ending;
 use x402_core::settlement::penalty::{Consequence, Penalty, consequence, forgotten_before};
 use x402_core::settlement::spending::{Budget, Spending};
 use x402_core::settlement::status::SettlementStatus;
-use x402_core::settlement::{Flight, Report, Spent};
+use x402_core::settlement::{Flight, Report};
+use x402_core::tenancy::budget::Spent;
 
 const SPENDING: &str = "spending";
 /// What has ended, or was refused, is remembered for a day, for callers that come late.

@@ -15,8 +15,9 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use x402_chain::address::{Address, TxId};
 use x402_chain::confirm::Basis;
+use x402_chain::evm::sender::Price;
 use x402_chain::evm::tx;
-use x402_chain::evm::tx::{Message, Price};
+use x402_chain::evm::tx::Message;
 use x402_chain::facts::Call;
 use x402_chain::network::Network;
 use x402_chain::reason::Reason;
@@ -27,7 +28,8 @@ use x402_core::settlement::flight::{Ending, Kind, Step, Version, cancel_cap_wei,
 use x402_core::settlement::launch;
 use x402_core::settlement::launch::{Aloft, Denied, Observed};
 use x402_core::settlement::refusal::{Handed, Handing, Refused};
-use x402_core::settlement::{Cargo, Flight, Report, Spent};
+use x402_core::settlement::{Cargo, Flight, Report};
+use x402_core::tenancy::budget::Spent;
 
 /// Versions that are sent in one turn: the first, and what the market asks once it has moved.
 const SENDS_MAX: usize = 4;

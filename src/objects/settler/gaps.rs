@@ -11,13 +11,15 @@ use crate::rpc;
 use crate::sql::settler as sql;
 use std::collections::BTreeSet;
 use x402_chain::address::Family;
+use x402_chain::evm::sender::Price;
 use x402_chain::evm::tx;
-use x402_chain::evm::tx::{Price, TRANSFER_GAS};
+use x402_chain::evm::tx::TRANSFER_GAS;
 use x402_chain::facts::{Call, Facts};
 use x402_core::error::Fault;
+use x402_core::settlement::Flight;
 use x402_core::settlement::nonces::Nonces;
 use x402_core::settlement::refusal::{Handed, Refused};
-use x402_core::settlement::{Flight, Spent};
+use x402_core::tenancy::budget::Spent;
 
 const GAS: &str = "transfer_gas";
 /// No chain asks more for a transfer of its coin.

@@ -27,7 +27,8 @@ use x402_core::settlement::expiry::{Expiry, Word};
 use x402_core::settlement::flight::{Ending, Kind, Version};
 use x402_core::settlement::launch::{Aloft, Denied, beforehand, covered, paid_for, source, uncrowded};
 use x402_core::settlement::refusal::Handed;
-use x402_core::settlement::{Cargo, Flight, Report, Spent};
+use x402_core::settlement::{Cargo, Flight, Report};
+use x402_core::tenancy::budget::Spent;
 
 /// Nodes drop what they cannot place at once, so that it must be sent again and again.
 const RESEND_MS: u64 = 2_000;

@@ -94,7 +94,7 @@ fn a_price_or_network_of_another_type_is_no_request() {
     ] {
         let mut wrong = body.clone();
         wrong[name] = value;
-        let fault = Request::read(wrong.to_string().as_bytes()).err().expect("refused");
+        let fault = Request::read(wrong.to_string().as_bytes()).expect_err("refused");
         assert_eq!((fault.code, fault.param.as_deref()), (Code::InvalidRequest, Some(name)), "{wrong}");
     }
 }

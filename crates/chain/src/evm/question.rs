@@ -1,8 +1,8 @@
 //! The calls that the EVM reader makes (CHAINS 1.1), in lower-case hex.
 
+use crate::evm::sender::Sender;
 use crate::facts::Call;
 use crate::network::Fees;
-use crate::schemes::exact::Sender;
 use alloy_primitives::{Address, B256};
 use serde_json::json;
 use std::collections::BTreeMap;

@@ -1,9 +1,11 @@
 //! Transactions of our own: what they may cost, their signature and the bytes
 //! that are sent.
 
+use super::sender::Price;
 use super::{abi, eip3009, quantity, question, said};
 use crate::address::TxId;
 use crate::amount::Amount;
+use crate::confirm::Decided;
 use crate::facts::{Call, ErrorClass, Facts, Reply, Unknown};
 use crate::network::{Fees, Gas, Network};
 use crate::signer::EvmSigner;
@@ -19,25 +21,6 @@ const TIP_WEI_MIN: u128 = 1_000_000;
 const WORST_FACTOR: u128 = 8;
 /// What a transfer of the coin takes on most chains.
 pub const TRANSFER_GAS: u64 = 21_000;
-
-/// What a unit of gas may cost, wei.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Price {
-    /// The most in all; the only number of a legacy transaction.
-    pub max_wei: u128,
-    /// Of it, the most for the block's maker.
-    pub tip_wei: u128,
-}
-
-impl Price {
-    /// A price that a node takes in place of this one: an eighth more, within the cap.
-    #[must_use]
-    pub fn bumped(self, cap_wei: u128) -> Option<Self> {
-        let more = |wei: u128| wei.saturating_add(wei.div_ceil(8)).saturating_add(1);
-        let bumped = Self { max_wei: more(self.max_wei), tip_wei: more(self.tip_wei) };
-        (bumped.max_wei <= cap_wei).then_some(bumped)
-    }
-}
 
 /// What a transaction does.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,6 +40,15 @@ pub struct Signed {
     pub raw: String,
     /// Its hash.
     pub hash: B256,
+}
+
+/// A price is no refusal: without one nothing is sent now, and nobody is refused.
+impl Decided for Option<Price> {
+    type Refusal = ();
+
+    fn refusal(&self) -> Option<()> {
+        None
+    }
 }
 
 /// Signs; the same arguments give the same bytes. `None` where the chain has no id or is only verified.

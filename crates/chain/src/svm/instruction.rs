@@ -1,11 +1,13 @@
 //! What instructions tell besides the balances: memos (top level only, row 26)
 //! and transfers of a hidden amount (row 7).
 
-use super::MEMO_BYTES_MAX;
 use super::transaction::{Instruction, Meta, Transaction};
 use crate::address::{Address, Family};
 use crate::trace::{Confidential, DETAILS_MAX};
 use serde_json::Value;
+
+/// Bytes of a memo: the size of a whole legacy Solana transaction.
+pub const MEMO_BYTES_MAX: usize = 1_232;
 
 const MEMO_PROGRAMS: [&str; 2] =
     ["MemoSq4gqABAXKb96qnH8TysNcWxMyWCqXgDLGmfcHr", "Memo1UhkJRfHyvLMcVucJwxXeuD728EqVDDwQDxFMNo"];

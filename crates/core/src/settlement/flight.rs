@@ -2,13 +2,14 @@
 //! block holds one of them, and how it ends.
 
 use super::refusal::Handed;
-use super::{Cargo, Flight, Report, Spent};
+use super::{Cargo, Flight, Report};
 use crate::settlement::status::{Attempt, SettlementStatus};
+use crate::tenancy::budget::Spent;
 use alloy_primitives::B256;
 use serde::{Deserialize, Serialize};
 use x402_chain::address::{Address, TxId};
 use x402_chain::amount::Amount;
-use x402_chain::evm::tx::Price;
+use x402_chain::evm::sender::Price;
 use x402_chain::network::Network;
 use x402_chain::reason::Reason;
 use x402_chain::time::UnixMillis;

@@ -7,7 +7,7 @@ use super::spending::{Budget, Spending, Worst};
 use super::{Cargo, Flight, Report};
 use x402_chain::address::Address;
 use x402_chain::amount::Amount;
-use x402_chain::evm::tx::Price;
+use x402_chain::evm::sender::Price;
 use x402_chain::network::Network;
 use x402_chain::reason::Reason;
 use x402_chain::schemes::exact::svm::source_named;
@@ -265,13 +265,13 @@ mod tests {
 
     /// A transaction of version 0 that pays an order.
     const TRANSACTION: &str = concat!(
-        "AgAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAACYHn5hIElssCb",
-        "YAXXvjkT58XoS7khfWCOW4J0mVjpWf1jgXOmg6BE7xYvydWL1sUxcjojp2+qLnLTcfEqxYFsLgAIBBQn9FyQ4WqDHW2T7eM1gL6H",
-        "Zkf3r92sTxY7XAurINen2GOpKbGPinFIKvvVQexMuxfmVR3auvr57kkIe6mkURtIsVfrYUDwcTMIz1rajclqlUU/uq3ieryKWb3K",
-        "i2UMxyVtrhP5UBZmQpuojCNxliFWtlYplHhRXJiP3+tOT27AT7DtELLORIVfxOpM9ATQoLQMrX/7NAaLb8bd5BgjfAC6nAwZGb+U",
-        "hFzL/7K26csOb57yM5bvF9xJrLEObOkAAAAAFSlNamSkhBk0k6HFg2jh8fDW13bySu4HkH6hAQQVEjQbd9uHXZaGT2cvhRs7reaw",
-        "ctIXtX1s3kTqM9YV+/wCpBN+teWL/sd2SXQqftebQDOYZW6i7OpH9B++YYMXpe7gFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQU",
-        "FBQUFBQQFAAUCIE4AAAUACQMBAAAAAAAAAAcEAwQCAQoM6AMAAAAAAAAGBgAKb3JkZXItMDAwMQA=",
+        "AgAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAACYHn5hIElssCbY",
+        "AXXvjkT58XoS7khfWCOW4J0mVjpWf1jgXOmg6BE7xYvydWL1sUxcjojp2+qLnLTcfEqxYFsLgAIBBQn9FyQ4WqDHW2T7eM1gL6HZ",
+        "kf3r92sTxY7XAurINen2GOpKbGPinFIKvvVQexMuxfmVR3auvr57kkIe6mkURtIsVfrYUDwcTMIz1rajclqlUU/uq3ieryKWb3Ki",
+        "2UMxyVtrhP5UBZmQpuojCNxliFWtlYplHhRXJiP3+tOT27AT7DtELLORIVfxOpM9ATQoLQMrX/7NAaLb8bd5BgjfAC6nAwZGb+Uh",
+        "FzL/7K26csOb57yM5bvF9xJrLEObOkAAAAAFSlNamSkhBk0k6HFg2jh8fDW13bySu4HkH6hAQQVEjQbd9uHXZaGT2cvhRs7reawc",
+        "tIXtX1s3kTqM9YV+/wCpBN+teWL/sd2SXQqftebQDOYZW6i7OpH9B++YYMXpe7gFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUF",
+        "BQUFBQQFAAUCIE4AAAUACQMBAAAAAAAAAAcEAwQCAQoM6AMAAAAAAAAGBgAKb3JkZXItMDAwMQA=",
     );
     /// Where it names the token account that it takes from: two signatures, the version, the header, three keys.
     const SOURCE: usize = 1 + 2 * 64 + 1 + 3 + 1 + 3 * 32;

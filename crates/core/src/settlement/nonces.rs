@@ -3,7 +3,7 @@
 use super::flight::{is_outpriced, replacing};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
-use x402_chain::evm::tx::Price;
+use x402_chain::evm::sender::Price;
 
 /// The nonces that one signer has to give on one chain.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,7 +1,8 @@
 //! What a signer may spend in a day (UTC): what was taken, and what is on its way
 //! at its worst price, stay within a bound before anything is signed.
 
-use super::{Cargo, Flight, Spent};
+use super::{Cargo, Flight};
+use crate::tenancy::budget::Spent;
 use serde::{Deserialize, Serialize};
 use x402_chain::network::Network;
 use x402_chain::svm::fee::fee;

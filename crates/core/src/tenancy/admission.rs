@@ -7,7 +7,6 @@ use crate::tenancy::key::KeyHash;
 use crate::tenancy::rate::{HOUR, MINUTE, Rate, Window};
 use crate::tenancy::tenant::{FIRST_USES_MAX, Key, Scope, Tenant, TenantStatus};
 use crate::tenancy::tier::PLANS;
-use crate::verification::claim::Claim;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use x402_chain::address::Address;
@@ -226,8 +225,7 @@ pub enum Payee {
 ///
 /// # Errors
 /// `CHAIN_NOT_ENABLED`, `RECIPIENT_NOT_REGISTERED`.
-pub fn recipient(claim: &Claim, chain_on: bool, tenant: &Tenant) -> Result<Payee, Fault> {
-    let network = claim.network;
+pub fn recipient(network: &Network, named: Option<Address>, chain_on: bool, tenant: &Tenant) -> Result<Payee, Fault> {
     if !tenant.tier.includes(network) {
         let fault = Fault::new(Code::ChainNotEnabled, format!("the tier does not include '{}'", network.key));
         return Err(fault.at("chain").upgradable());
@@ -236,7 +234,7 @@ pub fn recipient(claim: &Claim, chain_on: bool, tenant: &Tenant) -> Result<Payee
         let detail = format!("'{}' is off until the registry check has passed", network.key);
         return Err(Fault::new(Code::ChainNotEnabled, detail).at("chain"));
     }
-    match claim.recipient {
+    match named {
         Some(named) if tenant.holds(&named) => Ok(Payee::Own(named)),
         Some(named) => may_register(&named, tenant).map_err(not_registered).map(|()| Payee::Unheld(named)),
         None => tenant.default_recipient(network).map(Payee::Own).ok_or_else(|| no_default(network)),

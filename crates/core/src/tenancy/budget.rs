@@ -2,11 +2,27 @@
 //! at the worst price before anything is signed, charged from receipts when the
 //! end is known. Settlements that fail have a smaller share of their own.
 
-use crate::settlement::Spent;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 pub use x402_chain::network::Budget;
 use x402_chain::time::UnixMillis;
+
+/// What a mined transaction took from its signer, in the chain's smallest unit (wei, lamports).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spent {
+    /// All of it.
+    pub total: u128,
+    /// The part that an OP-stack chain takes for its layer 1 (`l1Fee` of the receipt).
+    pub l1_fee: u128,
+}
+
+impl Spent {
+    /// Both.
+    #[must_use]
+    pub const fn plus(self, other: Self) -> Self {
+        Self { total: self.total.saturating_add(other.total), l1_fee: self.l1_fee.saturating_add(other.l1_fee) }
+    }
+}
 
 const DAY_MS: u64 = 86_400_000;
 

@@ -104,7 +104,7 @@ pub fn admit(
             outcome => outcome.map(|()| false)?,
         };
     }
-    let payee = recipient(&request.claim, request.chain_on, tenant)?;
+    let payee = recipient(request.claim.network, request.claim.recipient, request.chain_on, tenant)?;
     match within_limits(admission, tenant, now) {
         Err(fault) if fault.code == Code::QuotaExceeded && counted => {}
         outcome => outcome?,

@@ -12,7 +12,7 @@ use crate::evm::eip3009::{Signed, TransferWithAuthorization};
 use crate::evm::memory::Memory;
 use crate::network::{Fees, Network};
 use crate::reason::Reason;
-use crate::schemes::exact::{ACCEPTED, Rules, networks, quoted, schemes};
+use crate::schemes::exact::rules::{ACCEPTED, Rules, networks, quoted, schemes};
 use crate::time::UnixSeconds;
 use crate::trace::CodeKind;
 use crate::x402::{Accepted, Eip3009, Payload, Payment, Requirements, Version};

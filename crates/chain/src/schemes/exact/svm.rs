@@ -10,7 +10,7 @@ use crate::amount::Amount;
 use crate::facts::{Call, Facts, Reply, Unknown};
 use crate::network::{Compute, Network};
 use crate::reason::Reason;
-use crate::schemes::exact::{ACCEPTED, ChainVerdict, Rules, networks, quoted, schemes};
+use crate::schemes::exact::rules::{ACCEPTED, ChainVerdict, Rules, networks, quoted, schemes};
 use crate::svm::fee::{COMPUTE_BUDGET, SET_COMPUTE_UNIT_LIMIT, SET_COMPUTE_UNIT_PRICE, fee, priority_fee};
 use crate::svm::wire::{Instruction, Wire};
 use crate::trace::CodeKind;

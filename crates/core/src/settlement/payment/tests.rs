@@ -1,6 +1,6 @@
 use super::*;
-use crate::settlement::Spent;
 use crate::tenancy::budget::Ended;
+use crate::tenancy::budget::Spent;
 use crate::tenancy::key::KeyHash;
 use crate::tenancy::tenant::{Key, OwnLimits, Recipient, TenantStatus};
 use crate::tenancy::tier::Tier;

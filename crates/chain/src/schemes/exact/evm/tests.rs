@@ -1,8 +1,10 @@
 use super::*;
-use crate::evm::tx::Price;
+use crate::evm::sender::Price;
+use crate::evm::sender::Sender;
 use crate::facts::{Call, ErrorClass, Facts, Reply, RpcError, Unknown};
 use crate::network::by_key;
-use crate::schemes::exact::{ChainVerdict, Judged, Known, Sender, Terms as Either, judge, judge_free, judge_on_chain};
+use crate::schemes::exact::rules::{ChainVerdict, Known};
+use crate::schemes::exact::{Judged, Terms as Either, judge, judge_free, judge_on_chain};
 use crate::x402::{Body, read};
 use k256::ecdsa::SigningKey;
 use proptest::prelude::*;

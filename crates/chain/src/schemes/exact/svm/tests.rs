@@ -1,6 +1,7 @@
 use super::*;
+use crate::evm::sender::Sender;
 use crate::network::by_key;
-use crate::schemes::exact::{Judged, Sender, Terms as Either, judge};
+use crate::schemes::exact::{Judged, Terms as Either, judge};
 use crate::svm::fee::MICRO;
 use crate::time::UnixSeconds;
 use crate::x402::{Body, read};

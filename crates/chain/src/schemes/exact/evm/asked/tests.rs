@@ -1,12 +1,13 @@
 use super::*;
 use crate::address::Family;
 use crate::confirm::Decided;
-use crate::evm::tx::Price;
+use crate::evm::sender::Price;
 use crate::network::{Network, by_key};
 use crate::schemes::exact::evm::tests::{
     FALSE, NOW, PAYER, body, network, payment, revert, sender, sign, signed, value,
 };
-use crate::schemes::exact::{Refusal, Terms as Either, judge_free, judge_on_chain};
+use crate::schemes::exact::rules::Refusal;
+use crate::schemes::exact::{Terms as Either, judge_free, judge_on_chain};
 use crate::time::UnixSeconds;
 use serde_json::{Value, json};
 
