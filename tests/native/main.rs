@@ -10,6 +10,7 @@
     reason = "a test fails by panicking, and `syn` may add kinds of items"
 )]
 
+mod fixtures;
 mod generated;
 mod raised;
 mod schema;
