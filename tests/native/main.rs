@@ -12,6 +12,7 @@
 
 mod fixtures;
 mod generated;
+mod links;
 mod raised;
 mod schema;
 mod settings;
