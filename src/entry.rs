@@ -11,7 +11,7 @@ use worker::{Context, Env, Request, ScheduleContext, ScheduledEvent, event, web_
 /// Once an isolate, before any request.
 #[event(start)]
 fn start() {
-    tick::stay_in_v8();
+    tick::use_v8_microtasks();
 }
 
 /// Every HTTP request.
@@ -23,5 +23,5 @@ async fn fetch(request: Request, env: Env, context: Context) -> worker::Result<w
 /// Every timed event of `wrangler.toml`.
 #[event(scheduled)]
 async fn scheduled(event: ScheduledEvent, env: Env, _context: ScheduleContext) {
-    cron::run(&event.cron(), env).await;
+    cron::run_trigger(&event.cron(), env).await;
 }
