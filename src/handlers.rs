@@ -29,21 +29,21 @@ pub(crate) async fn dispatch(
     incoming: IncomingRequest,
 ) -> Result<OutgoingResponse, Fault> {
     let reply = match incoming.row.endpoint {
-        Endpoint::Verify => return verify::verify(app, context, &incoming).await,
-        Endpoint::FacilitatorVerify => return facilitator::verify(app, context, &incoming).await,
+        Endpoint::Verify => return verify::verify_transaction(app, context, &incoming).await,
+        Endpoint::FacilitatorVerify => return facilitator::verify_payment(app, context, &incoming).await,
         Endpoint::FacilitatorVerifyHint | Endpoint::FacilitatorSettleHint => return Ok(facilitator::hint(&incoming)),
-        Endpoint::FacilitatorSettle => return facilitator::settle(app, context, incoming).await,
-        Endpoint::FacilitatorSupported => return facilitator::supported(app, context, &incoming).await,
-        Endpoint::FacilitatorAccepts => return facilitator::accepts(app, context, &incoming).await,
+        Endpoint::FacilitatorSettle => return facilitator::settle_payment(app, context, incoming).await,
+        Endpoint::FacilitatorSupported => return facilitator::list_supported(app, context, &incoming).await,
+        Endpoint::FacilitatorAccepts => return facilitator::complete_requirements(app, context, &incoming).await,
         Endpoint::FacilitatorVersion => ApiReply::json(200, &version::BuildVersion::THIS_BUILD),
-        Endpoint::Settlements => return account::settlements(app, &incoming).await,
-        Endpoint::Settlement => return account::settlement(app, &incoming).await,
+        Endpoint::Settlements => return account::list_settlements(app, &incoming).await,
+        Endpoint::Settlement => return account::read_settlement(app, &incoming).await,
         Endpoint::HandOver => return account::hand_over(app, &incoming).await,
-        Endpoint::Verifications => return account::list(app, &incoming).await,
-        Endpoint::Verification => return account::record(app, &incoming).await,
-        Endpoint::Usage => return account::usage(app, context, &incoming).await,
-        Endpoint::SupportedChains => return account::chains(app, context, &incoming).await,
-        Endpoint::Whoami => return account::whoami(app, &incoming).await,
+        Endpoint::Verifications => return account::list_verifications(app, &incoming).await,
+        Endpoint::Verification => return account::read_verification(app, &incoming).await,
+        Endpoint::Usage => return account::read_usage(app, context, &incoming).await,
+        Endpoint::SupportedChains => return account::list_chains(app, context, &incoming).await,
+        Endpoint::Whoami => return account::read_whoami(app, &incoming).await,
         Endpoint::Health | Endpoint::FacilitatorHealth => {
             ApiReply::json(200, &health::service_health(Rc::clone(app), context, incoming.now).await)
         }

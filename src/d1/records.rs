@@ -45,7 +45,7 @@ pub(crate) async fn list_records(
     page: &PageQuery,
 ) -> Result<Vec<(String, Box<RawValue>)>, Fault> {
     #[derive(Deserialize)]
-    struct Row {
+    struct RecordRow {
         id: String,
         body: String,
     }
@@ -59,8 +59,8 @@ pub(crate) async fn list_records(
         BoundValue::Text(before),
         BoundValue::Number(limit),
     ];
-    let rows: Vec<Row> = all(db, sql::RECORDS_BEFORE, &bind).await?;
-    let read = |row: Row| Ok((row.id, RawValue::from_string(row.body).map_err(Fault::internal)?));
+    let rows: Vec<RecordRow> = all(db, sql::RECORDS_BEFORE, &bind).await?;
+    let read = |row: RecordRow| Ok((row.id, RawValue::from_string(row.body).map_err(Fault::internal)?));
     rows.into_iter().map(read).collect()
 }
 
@@ -98,23 +98,23 @@ impl Shipment {
         }
     }
 
-    pub(crate) fn read_record(&mut self, record: StoredRecord) {
+    pub(crate) fn add_record(&mut self, record: StoredRecord) {
         self.records.push(record);
     }
 
-    pub(crate) fn event(&mut self, event: OutboxEvent) {
+    pub(crate) fn add_event(&mut self, event: OutboxEvent) {
         self.events.push(event);
     }
 
-    pub(crate) fn settlement(&mut self, copy: SettlementCopy) {
+    pub(crate) fn add_settlement(&mut self, copy: SettlementCopy) {
         self.settlements.push(copy);
     }
 
-    pub(crate) fn usage(&mut self, closed: ClosedPeriod) {
+    pub(crate) fn add_usage(&mut self, closed: ClosedPeriod) {
         self.usage.push(closed);
     }
 
-    pub(crate) fn last_used(&mut self, key: KeyId, at: UnixMillis) {
+    pub(crate) fn add_last_used(&mut self, key: KeyId, at: UnixMillis) {
         self.last_used.push((key, at));
     }
 
@@ -265,11 +265,11 @@ pub(crate) async fn close_period(db: &D1Database, open: &OpenPeriod, now: UnixMi
 /// The registry check's last definite outcomes, by chain.
 pub(crate) async fn read_checks(db: &D1Database) -> Result<BTreeMap<String, String>, Fault> {
     #[derive(Deserialize)]
-    struct Row {
+    struct OutcomeRow {
         chain: String,
         outcome: String,
     }
-    let rows: Vec<Row> = all(db, sql::CHECKS_GET, &[]).await?;
+    let rows: Vec<OutcomeRow> = all(db, sql::CHECKS_GET, &[]).await?;
     Ok(rows.into_iter().map(|row| (row.chain, row.outcome)).collect())
 }
 
@@ -309,10 +309,10 @@ pub(crate) async fn put_stuck(
 /// How many flights were reported stuck since a time, by chain.
 pub(crate) async fn read_stuck(db: &D1Database, since: UnixMillis) -> Result<BTreeMap<String, u64>, Fault> {
     #[derive(Deserialize)]
-    struct Row {
+    struct StuckRow {
         chain: String,
         number: u64,
     }
-    let rows: Vec<Row> = all(db, sql::STUCK_GET, &[BoundValue::Ms(since)]).await?;
+    let rows: Vec<StuckRow> = all(db, sql::STUCK_GET, &[BoundValue::Ms(since)]).await?;
     Ok(rows.into_iter().map(|row| (row.chain, row.number)).collect())
 }

@@ -27,7 +27,7 @@ async fn call_own_ledger(app: &App, incoming: &IncomingRequest, ask: LedgerMessa
 }
 
 /// `GET /v1/usage`.
-pub(super) async fn usage(app: &App, context: &Context, incoming: &IncomingRequest) -> Result<OutgoingResponse, Fault> {
+pub(super) async fn read_usage(app: &App, context: &Context, incoming: &IncomingRequest) -> Result<OutgoingResponse, Fault> {
     let off = registry::disabled_chains(app, context, incoming.now).await;
     call_own_ledger(
         app,
@@ -39,7 +39,7 @@ pub(super) async fn usage(app: &App, context: &Context, incoming: &IncomingReque
 }
 
 /// `GET /v1/supported-chains`.
-pub(super) async fn chains(
+pub(super) async fn list_chains(
     app: &App,
     context: &Context,
     incoming: &IncomingRequest,
@@ -55,7 +55,7 @@ pub(super) async fn chains(
 }
 
 /// `GET /v1/whoami`.
-pub(super) async fn whoami(app: &App, incoming: &IncomingRequest) -> Result<OutgoingResponse, Fault> {
+pub(super) async fn read_whoami(app: &App, incoming: &IncomingRequest) -> Result<OutgoingResponse, Fault> {
     let key = incoming.caller()?.hash;
     call_own_ledger(app, incoming, LedgerMessage::Account { key, view: AccountView::Whoami, off: Vec::new() })
         .await
@@ -63,7 +63,7 @@ pub(super) async fn whoami(app: &App, incoming: &IncomingRequest) -> Result<Outg
 }
 
 /// `GET /v1/verifications/{id}`: the ledger's, else the directory's.
-pub(super) async fn record(app: &App, incoming: &IncomingRequest) -> Result<OutgoingResponse, Fault> {
+pub(super) async fn read_verification(app: &App, incoming: &IncomingRequest) -> Result<OutgoingResponse, Fault> {
     let caller = incoming.caller()?;
     let none = || Fault::new(ErrorCode::NotFound, "no such verification");
     let id = VerificationId::parse(incoming.param(0));
@@ -79,13 +79,13 @@ pub(super) async fn record(app: &App, incoming: &IncomingRequest) -> Result<Outg
 }
 
 /// `GET /v1/settlements/{id}`.
-pub(super) async fn settlement(app: &App, incoming: &IncomingRequest) -> Result<OutgoingResponse, Fault> {
+pub(super) async fn read_settlement(app: &App, incoming: &IncomingRequest) -> Result<OutgoingResponse, Fault> {
     let (key, id) = (incoming.caller()?.hash, settlement_id(incoming));
     call_own_ledger(app, incoming, LedgerMessage::Settlement { key, id }).await.map(OutgoingResponse::from)
 }
 
 /// `GET /v1/settlements`: all of them are the ledger's.
-pub(super) async fn settlements(app: &App, incoming: &IncomingRequest) -> Result<OutgoingResponse, Fault> {
+pub(super) async fn list_settlements(app: &App, incoming: &IncomingRequest) -> Result<OutgoingResponse, Fault> {
     let key = incoming.caller()?.hash;
     let page = read_page_query(&incoming.query, |text| SettlementId::parse(text).is_some())?;
     let filter = settlements::read_filter(&incoming.query)?;
@@ -104,7 +104,7 @@ fn settlement_id(incoming: &IncomingRequest) -> SettlementId {
 }
 
 /// `GET /v1/verifications`.
-pub(super) async fn list(app: &App, incoming: &IncomingRequest) -> Result<OutgoingResponse, Fault> {
+pub(super) async fn list_verifications(app: &App, incoming: &IncomingRequest) -> Result<OutgoingResponse, Fault> {
     let caller = incoming.caller()?;
     let page = read_page_query(&incoming.query, |text| VerificationId::parse(text).is_some())?;
     let admitted = call_own_ledger(app, incoming, LedgerMessage::List { key: caller.hash }).await?;

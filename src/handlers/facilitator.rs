@@ -16,7 +16,7 @@ use crate::telemetry;
 use alloy_primitives::B256;
 use find::ReadyPayment;
 use futures_channel::oneshot;
-pub(super) use offers::{accepts, supported};
+pub(super) use offers::{complete_requirements, list_supported};
 use std::rc::Rc;
 use std::time::Duration;
 use worker::{Context, Delay};
@@ -41,7 +41,7 @@ const REOPEN_TRIES: usize = 5;
 const REOPEN_PAUSE_MS: u64 = 2_000;
 
 /// `POST /facilitator/verify`.
-pub(super) async fn verify(
+pub(super) async fn verify_payment(
     app: &App,
     context: &Context,
     incoming: &IncomingRequest,
@@ -53,7 +53,7 @@ pub(super) async fn verify(
 /// `POST /facilitator/settle`: the ledger reserves, the Settler sends, the ledger holds the end
 /// and gives the success to one caller. The work does not depend on the caller's connection; one
 /// that has gone before the answer, or is answered a fault, leaves the success to whoever asks next.
-pub(super) async fn settle(
+pub(super) async fn settle_payment(
     app: &Rc<App>,
     context: &Rc<Context>,
     incoming: IncomingRequest,

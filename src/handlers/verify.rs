@@ -22,7 +22,7 @@ use x402_core::verification::claim::Claim;
 ///
 /// # Errors
 /// What is wrong with the request, or `LEDGER_UNAVAILABLE`; everything else the ledger answers.
-pub(super) async fn verify(
+pub(super) async fn verify_transaction(
     app: &App,
     context: &Context,
     incoming: &IncomingRequest,

@@ -18,7 +18,7 @@ use x402_core::error::Fault;
 use x402_core::tenancy::payee::PayeeAnswer;
 
 /// `GET /facilitator/supported`: what is settled here; with a key, what is open to its tenant.
-pub(in crate::handlers) async fn supported(
+pub(in crate::handlers) async fn list_supported(
     app: &App,
     context: &Context,
     incoming: &IncomingRequest,
@@ -48,7 +48,7 @@ pub(in crate::handlers) async fn supported(
 }
 
 /// `POST /facilitator/accepts`: the seller's partial requirements, completed.
-pub(in crate::handlers) async fn accepts(
+pub(in crate::handlers) async fn complete_requirements(
     app: &App,
     context: &Context,
     incoming: &IncomingRequest,

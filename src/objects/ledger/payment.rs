@@ -69,7 +69,7 @@ impl TenantLedger {
             let (step, writes) = booking.run(&mut admission);
             let writes = PaymentWrites { closed, ..writes };
             if !writes.is_none() {
-                store.atomically(|| writes.write_payment(&store, asked, now))?;
+                store.atomically(|| writes.write_all(&store, asked, now))?;
             }
             if writes.admission.is_some() {
                 memory.note_written(admission, now);
@@ -185,7 +185,7 @@ impl PaymentWrites {
         !booked && none && self.repeated.is_none()
     }
 
-    fn write_payment(&self, store: &LedgerStore, asked: &PaymentRequest, now: UnixMillis) -> Result<(), Fault> {
+    fn write_all(&self, store: &LedgerStore, asked: &PaymentRequest, now: UnixMillis) -> Result<(), Fault> {
         if let Some(closed) = &self.closed {
             store.put_outbox("period", &serde_json::to_string(closed).map_err(Fault::internal)?)?;
         }

@@ -42,7 +42,7 @@ fn load_records(store: &LedgerStore, after: &str, shipment: &mut Shipment) -> Re
     let last = sizes.into_iter().take_while(|(_, bytes)| load.accept(*bytes)).last().map(|(id, _)| id);
     if let Some(last) = &last {
         for record in store.records_between(after, last)? {
-            shipment.read_record(record);
+            shipment.add_record(record);
         }
     }
     Ok((last, load.is_full()))
@@ -62,14 +62,14 @@ fn load_outbox(store: &LedgerStore, shipment: &mut Shipment) -> Result<(Option<i
             "period" => {
                 let taken = load.accept(row.body.len());
                 if taken {
-                    shipment.usage(serde_json::from_str::<ClosedPeriod>(&row.body).map_err(Fault::internal)?);
+                    shipment.add_usage(serde_json::from_str::<ClosedPeriod>(&row.body).map_err(Fault::internal)?);
                 }
                 taken
             }
             "event" => {
                 let taken = load.accept(row.body.len());
                 if taken {
-                    shipment.event(OutboxEvent::parse(&row.body)?);
+                    shipment.add_event(OutboxEvent::parse(&row.body)?);
                 }
                 taken
             }
@@ -82,7 +82,7 @@ fn load_outbox(store: &LedgerStore, shipment: &mut Shipment) -> Result<(Option<i
                         let body = serde_json::to_string(&kept.settlement).map_err(Fault::internal)?;
                         let taken = load.accept(body.len());
                         if taken {
-                            shipment.settlement(SettlementCopy { settlement: kept.settlement, body, revision });
+                            shipment.add_settlement(SettlementCopy { settlement: kept.settlement, body, revision });
                             newest.insert(row.body);
                         }
                         taken
@@ -95,7 +95,7 @@ fn load_outbox(store: &LedgerStore, shipment: &mut Shipment) -> Result<(Option<i
                 Some(record) => {
                     let taken = load.accept(record.body.len());
                     if taken {
-                        shipment.read_record(record);
+                        shipment.add_record(record);
                         newest.insert(row.body);
                     }
                     taken
@@ -135,14 +135,14 @@ impl TenantLedger {
         let (newest, more_entries) = load_outbox(&store, &mut shipment)?;
         let usage = (admission.period, admission.used, admission.requests);
         if shipped.usage != Some(usage) {
-            shipment.usage(ClosedPeriod { period: usage.0, used: usage.1, requests: usage.2 });
+            shipment.add_usage(ClosedPeriod { period: usage.0, used: usage.1, requests: usage.2 });
             shipped.usage = Some(usage);
         }
         let unshipped = |(key, at): &(&KeyId, &UnixMillis)| shipped.last_used.get(*key) != Some(*at);
         let used: Vec<(KeyId, UnixMillis)> =
             admission.last_used.iter().filter(unshipped).take(KEYS_MAX).map(|(key, at)| (*key, *at)).collect();
         for (key, at) in &used {
-            shipment.last_used(*key, *at);
+            shipment.add_last_used(*key, *at);
         }
         let more_keys = used.len() >= KEYS_MAX;
         shipped.last_used.extend(used);

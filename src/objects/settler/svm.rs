@@ -322,10 +322,10 @@ fn statuses_call(ids: &[TxId], history: bool) -> Call {
 /// As many as were asked for, or nothing.
 fn read_statuses(facts: &Facts, call: &Call, asked: usize) -> Option<Vec<Option<SvmSignatureStatus>>> {
     #[derive(Deserialize)]
-    struct BlockhashResult {
+    struct StatusesResult {
         value: Vec<Option<SvmSignatureStatus>>,
     }
     let Some(RpcReply::Value(value)) = facts.get(call) else { return None };
-    let answer: BlockhashResult = serde_json::from_str(value.get()).ok()?;
+    let answer: StatusesResult = serde_json::from_str(value.get()).ok()?;
     (answer.value.len() == asked).then_some(answer.value)
 }

@@ -112,7 +112,7 @@ pub(super) struct EvmTransaction {
 pub(super) fn read_transaction(value: &RawValue) -> Result<Option<EvmTransaction>, Undecided> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
-    struct ReceiptJson<'a> {
+    struct TransactionJson<'a> {
         #[serde(borrow)]
         hash: &'a str,
         #[serde(borrow)]
@@ -123,7 +123,7 @@ pub(super) fn read_transaction(value: &RawValue) -> Result<Option<EvmTransaction
         from: Option<&'a str>,
     }
     let malformed = |what: &str| Undecided::malformed_with("malformed_transaction", quantity::excerpt(what));
-    let wire: Option<ReceiptJson<'_>> =
+    let wire: Option<TransactionJson<'_>> =
         serde_json::from_str(value.get()).map_err(|error| malformed(&error.to_string()))?;
     let Some(wire) = wire else {
         return Ok(None);
