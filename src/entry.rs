@@ -5,13 +5,13 @@ mod bench;
 mod cron;
 mod http;
 
-use crate::platform::tick;
+use crate::platform::microtasks;
 use worker::{Context, Env, Request, ScheduleContext, ScheduledEvent, event, web_sys};
 
 /// Once an isolate, before any request.
 #[event(start)]
 fn start() {
-    tick::use_v8_microtasks();
+    microtasks::use_v8_microtasks();
 }
 
 /// Every HTTP request.

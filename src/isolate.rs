@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use x402_api::endpoint::Routes;
 use x402_chain::address::Address;
-use x402_chain::evm::memory::VerificationCache;
+use x402_chain::evm::cache::VerificationCache;
 use x402_chain::id::TenantId;
 use x402_chain::network::Environment;
 use x402_chain::time::UnixMillis;

@@ -2,13 +2,13 @@
 //! call has a deadline and a bound; which word counts `reader::quorum` decides.
 
 mod decide;
-pub(crate) mod external;
-pub(crate) mod gas;
+pub(crate) mod gas_price;
 mod post;
-pub(crate) mod quotes;
 pub(crate) mod registry;
 mod round;
 mod send;
+pub(crate) mod signer_balance;
+pub(crate) mod third_party;
 pub(crate) mod trace;
 
 use crate::app::now;

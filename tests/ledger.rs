@@ -31,13 +31,13 @@ use x402_core::tenancy::tier::Tier;
 use x402_core::tenancy::usage::usage_of;
 use x402_core::verdict::{RefusalCode, SanctionsPolicy};
 use x402_core::verification::answer::{Finality, VerificationAnswer, VerificationStatus};
-use x402_core::verification::book::{
-    ChainObservation, IdempotencyKey, TracedTransaction, VerificationContext, VerificationOutcome, VerificationRequest,
-    admit_verification, decide_verification,
-};
 use x402_core::verification::claim::Claim;
 use x402_core::verification::claims;
 use x402_core::verification::claims::{ClaimUnit, HeldClaim};
+use x402_core::verification::decision::{
+    ChainObservation, IdempotencyKey, TracedTransaction, VerificationContext, VerificationOutcome, VerificationRequest,
+    admit_verification, decide_verification,
+};
 use x402_core::verification::finality::{EventKind, apply_trace, next_poll};
 
 const NOW: UnixMillis = UnixMillis(1_795_000_000_000);

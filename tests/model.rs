@@ -41,11 +41,11 @@ use x402_core::tenancy::tenant::{ApiKey, OwnLimits, Recipient, Scope, Tenant, Te
 use x402_core::tenancy::tier::Tier;
 use x402_core::verdict::SanctionsPolicy;
 use x402_core::verification::answer::Finality;
-use x402_core::verification::book;
-use x402_core::verification::book::{ChainObservation, IdempotencyKey, TracedTransaction, VerificationRequest};
 use x402_core::verification::claim::Claim;
 use x402_core::verification::claims;
 use x402_core::verification::claims::{ClaimUnit, HeldClaim, PriorClaim};
+use x402_core::verification::decision;
+use x402_core::verification::decision::{ChainObservation, IdempotencyKey, TracedTransaction, VerificationRequest};
 
 const NOW: UnixMillis = UnixMillis(1_795_000_000_000);
 const KEY: KeyHash = KeyHash([7; 32]);
@@ -604,10 +604,10 @@ impl World {
             held.extend(units.into_iter().map(|unit| HeldClaim { unit, prior: prior.clone() }));
         }
         let mut admission = ledger.admission.clone();
-        let admitted = book::admit_verification(&request, &ledger.tenant, &admission, None, now).expect("admitted");
+        let admitted = decision::admit_verification(&request, &ledger.tenant, &admission, None, now).expect("admitted");
         let known =
-            book::VerificationContext { tenant: &ledger.tenant, held_claims: &held, payers: &[], sanctions: None };
-        let booked = book::decide_verification(&request, admitted, &mut admission, known, now).expect("an answer");
+            decision::VerificationContext { tenant: &ledger.tenant, held_claims: &held, payers: &[], sanctions: None };
+        let booked = decision::decide_verification(&request, admitted, &mut admission, known, now).expect("an answer");
         ledger.admission = admission;
         for row in &booked.claims {
             ledger.claim(&hash, row.held_claim());

@@ -24,7 +24,7 @@ use x402_core::settlement::payment;
 use x402_core::settlement::status::SettlementFilter;
 use x402_core::tenancy::key::{Caller, KeyHash};
 use x402_core::tenancy::payee::PayeeQuery;
-use x402_core::verification::book;
+use x402_core::verification::decision;
 
 /// How long a ledger may take: its own work is a few milliseconds, a first call
 /// loads the tenant from the directory, and callers of an object that panicked
@@ -60,7 +60,7 @@ pub(crate) struct LedgerEnvelope {
 #[serde(rename_all = "snake_case")]
 pub(crate) enum LedgerMessage {
     /// Book a verification.
-    Verify(Box<book::VerificationRequest>),
+    Verify(Box<decision::VerificationRequest>),
     /// Book an x402 payment.
     Payment(Box<payment::PaymentRequest>),
     /// Note how a settlement stands.

@@ -1,8 +1,8 @@
 //! The one hop to a Settler, with its deadline.
 
 use crate::app::{self, App};
-use crate::clients::holds;
-use crate::rpc::gas;
+use crate::clients::penalized;
+use crate::rpc::signer_balance;
 use futures_util::future::{Either, select};
 use serde::de::DeserializeOwned;
 use std::pin::pin;
@@ -39,10 +39,10 @@ pub(crate) async fn settle_flight(
     let order = SettlerOrder::Settle(Box::new(flight.clone()));
     let report: SettlementReport = call_settler(&app.settlers()?, network, &flight.signer, &order, SETTLE_MS).await?;
     if let Some(until) = report.held_until {
-        holds::note_hold(network, &flight.signer, flight.payer, until);
+        penalized::note_hold(network, &flight.signer, flight.payer, until);
     }
     if report.poor {
-        gas::note_unfunded(network, flight.signer, app::now());
+        signer_balance::note_unfunded(network, flight.signer, app::now());
     }
     Ok(report)
 }
@@ -77,7 +77,7 @@ async fn penalized_payers(
 /// Asks a network's Settlers, after the answer, for whom they launch nothing, if nobody has of late.
 pub(crate) fn refresh_holds_later(app: &App, context: &Context, network: &'static Network, now: UnixMillis) {
     let Ok(namespace) = app.settlers() else { return };
-    if !holds::is_stale(network, now) {
+    if !penalized::is_stale(network, now) {
         return;
     }
     let signers = app.settings.signers(network.family, network.environment);
@@ -85,7 +85,7 @@ pub(crate) fn refresh_holds_later(app: &App, context: &Context, network: &'stati
     app::after_answer(context, async move {
         for signer in signers {
             let Ok(held) = penalized_payers(&namespace, network, &signer).await else { continue };
-            holds::replace(network, signer, held.into_iter().map(|held| (held.payer, held.until)));
+            penalized::replace(network, signer, held.into_iter().map(|held| (held.payer, held.until)));
         }
     });
 }

@@ -27,7 +27,11 @@ async fn call_own_ledger(app: &App, incoming: &IncomingRequest, ask: LedgerMessa
 }
 
 /// `GET /v1/usage`.
-pub(super) async fn read_usage(app: &App, context: &Context, incoming: &IncomingRequest) -> Result<OutgoingResponse, Fault> {
+pub(super) async fn read_usage(
+    app: &App,
+    context: &Context,
+    incoming: &IncomingRequest,
+) -> Result<OutgoingResponse, Fault> {
     let off = registry::disabled_chains(app, context, incoming.now).await;
     call_own_ledger(
         app,

@@ -1,6 +1,6 @@
 //! `/facilitator/*`: the open x402 protocol, on the same key, quota and ledger.
 
-mod find;
+mod check;
 mod offers;
 
 use super::verify::{check_rate_guard, rate_limited_reply, read_idempotency_key};
@@ -14,7 +14,7 @@ use crate::platform::response::OutgoingResponse;
 use crate::request::IncomingRequest;
 use crate::telemetry;
 use alloy_primitives::B256;
-use find::ReadyPayment;
+use check::ReadyPayment;
 use futures_channel::oneshot;
 pub(super) use offers::{complete_requirements, list_supported};
 use std::rc::Rc;
@@ -212,7 +212,7 @@ async fn process_payment(
             asked.idempotency = None;
             None
         }
-        Ok(payment) => find::check_offchain(app, context, incoming, payment, &mut asked).await,
+        Ok(payment) => check::check_offchain(app, context, incoming, payment, &mut asked).await,
         Err(malformed) => {
             asked.finding = PaymentFinding::Refused(Checks::none(), malformed.reason, malformed.message.clone());
             None
@@ -232,12 +232,12 @@ async fn process_payment(
         }
         asked.finding = finding;
     }
-    let mut ready = find::check_onchain(app, context, incoming, free, &mut asked).await;
+    let mut ready = check::check_onchain(app, context, incoming, free, &mut asked).await;
     ready.checks = asked.finding.checks();
     let mut response = send_payment(app, incoming, &caller, asked.clone()).await?; // book
     if response.status() == 204 {
         // The authorization is used, and nothing is recorded: it may be somebody else's doing.
-        find::find_third_party(app, &ready, &mut asked).await;
+        check::find_third_party(app, &ready, &mut asked).await;
         response = send_payment(app, incoming, &caller, asked).await?;
     }
     if verb == PaymentAction::Settle && response.status() < 300 {

@@ -15,8 +15,10 @@ use x402_api::problem::ProblemContext;
 use x402_api::{ApiReply, headers, verify as body};
 use x402_core::error::{ErrorCode, Fault};
 use x402_core::tenancy::key::Caller;
-use x402_core::verification::book::{ChainObservation, IDEMPOTENCY_KEY_BYTES_MAX, IdempotencyKey, VerificationRequest};
 use x402_core::verification::claim::Claim;
+use x402_core::verification::decision::{
+    ChainObservation, IDEMPOTENCY_KEY_BYTES_MAX, IdempotencyKey, VerificationRequest,
+};
 
 /// Answers whether a transaction has paid the tenant.
 ///

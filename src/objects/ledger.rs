@@ -4,13 +4,13 @@
 
 mod account;
 mod alarm;
+mod finality;
 mod payment;
-mod remember;
+mod refusal_header;
 mod settlement;
 mod ship;
 mod store;
 mod verify;
-mod watch;
 
 use crate::app;
 use crate::app::db;

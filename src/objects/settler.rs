@@ -2,20 +2,20 @@
 //! thread can give out nonces without a gap. It stores the signed bytes before
 //! it sends them; whoever asked may leave, the alarm carries on to the end.
 
-mod books;
-mod carry;
 mod evm;
+mod finality;
+mod flight_end;
 mod gaps;
 mod orders;
 mod quote;
 mod store;
+mod stuck;
 mod svm;
-mod trouble;
-mod watch;
+mod turn;
 
 use crate::app;
 use crate::app::App;
-use crate::rpc::external;
+use crate::rpc::third_party;
 use crate::{rpc, telemetry};
 use orders::LaunchState;
 use std::cell::{Cell, RefCell};
@@ -31,9 +31,9 @@ use x402_core::error::Fault;
 use x402_core::settlement::flight;
 use x402_core::settlement::flight::{FlightEnding, VersionKind};
 use x402_core::settlement::refusal::PendingSends;
-use x402_core::settlement::rota::{RoundRobin, VersionRoundRobin};
+use x402_core::settlement::round_robin::{RoundRobin, VersionRoundRobin};
 use x402_core::settlement::status::SettlementStatus;
-use x402_core::settlement::trouble::StuckFlights;
+use x402_core::settlement::stuck::StuckFlights;
 use x402_core::settlement::{Flight, SettlementReport};
 use x402_core::tenancy::budget::TransactionCost;
 
@@ -251,7 +251,7 @@ impl Settler {
         let ended = if own.1.status == SettlementStatus::Completed || network.family == Family::Svm {
             Some((own.0, own.1, false))
         } else {
-            let lookup = external::find_settlement(app, network, &row.flight.expected_transfer(), at.0).await;
+            let lookup = third_party::find_settlement(app, network, &row.flight.expected_transfer(), at.0).await;
             flight::failed_or_third_party(&row.sent, own, lookup)
         };
         let Some((id, ending, external)) = ended else {

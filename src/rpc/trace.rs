@@ -15,8 +15,8 @@ use x402_chain::trace::PARTIES_MAX;
 use x402_chain::trace::{Depth, Party, Screening, Trace, TransferLocation};
 use x402_core::settings::Settings;
 use x402_core::verification::answer::Finality;
-use x402_core::verification::book::{ChainObservation, TracedTransaction};
 use x402_core::verification::claim::Claim;
+use x402_core::verification::decision::{ChainObservation, TracedTransaction};
 
 /// What the chain says about a claim's transaction.
 pub(crate) async fn observe_transaction(settings: &Settings, claim: &Claim, now: UnixMillis) -> ChainObservation {

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use std::fs;
 use std::path::Path;
 use x402_chain::address::{Address, Family};
-use x402_chain::evm::memory::VerificationCache;
+use x402_chain::evm::cache::VerificationCache;
 use x402_chain::evm::sender::TransactionSender;
 use x402_chain::facts::{Facts, RpcReply, Undecided};
 use x402_chain::network::{Network, by_caip2};

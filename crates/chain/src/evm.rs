@@ -8,16 +8,16 @@
 //! here.
 
 pub mod abi;
+pub mod authorization_search;
 mod block;
+pub mod cache;
+pub(super) mod calls;
 pub(crate) mod eip3009;
 mod log;
-pub mod memory;
 mod quantity;
-pub(super) mod question;
 mod receipt;
 pub mod sender;
 pub mod tx;
-pub mod used;
 
 use crate::address::{Address, TxId};
 use crate::facts::{Call, ErrorClass, Facts, RpcReply, Undecided};
@@ -136,12 +136,11 @@ struct ReceiptRound<'a> {
 
 impl<'a> ReceiptRound<'a> {
     fn of(network: &Network, hash: B256, facts: &'a Facts) -> Result<Self, Undecided> {
-        let (receipt, head, chain_id) =
-            (question::receipt_call(hash), question::head_block_call(), question::chain_id_call());
+        let (receipt, head, chain_id) = (calls::receipt_call(hash), calls::head_block_call(), calls::chain_id_call());
         match network.finality {
             FinalityRule::Tag => {
                 let [receipt, head, chain_id, tag] =
-                    facts.require_all(&[receipt, head, chain_id, question::finalized_block_call()])?;
+                    facts.require_all(&[receipt, head, chain_id, calls::finalized_block_call()])?;
                 Ok(Self { chain_id, receipt, head, finalized: Some(tag) })
             }
             FinalityRule::Instant | FinalityRule::Unknown => {
@@ -163,7 +162,7 @@ impl<'a> ReceiptRound<'a> {
 
 /// The block at a height, which must be the receipt's (#evm-25).
 fn canonical_block(number: u64, hash: B256, facts: &Facts, now: UnixSeconds) -> Result<Block, Undecided> {
-    let [reply] = facts.require_all(&[question::block_call(number)])?;
+    let [reply] = facts.require_all(&[calls::block_call(number)])?;
     let Some(block) = block::read(answered_value(reply, "eth_getBlockByNumber")?)? else {
         return Err(Undecided::malformed_with("receipt_not_canonical", "no block at its height"));
     };
@@ -182,7 +181,7 @@ fn canonical_block(number: u64, hash: B256, facts: &Facts, now: UnixSeconds) -> 
 /// #evm-2: without a receipt, whether the node knows the transaction at all. One
 /// that it has in a block, but has no receipt for yet, is as good as pending.
 fn without_receipt(hash: B256, facts: &Facts) -> Result<TransactionState, Undecided> {
-    let [reply] = facts.require_all(&[question::transaction_call(hash)])?;
+    let [reply] = facts.require_all(&[calls::transaction_call(hash)])?;
     match receipt::read_transaction(answered_value(reply, "eth_getTransactionByHash")?)? {
         None => Ok(TransactionState::Unknown),
         Some(known) if known.hash == hash => Ok(TransactionState::Pending),
@@ -201,7 +200,7 @@ fn receipt_from_events<'a>(
     let Address::Evm(asset) = network.asset.address else {
         return Err(Undecided::malformed("transaction_of_another_family"));
     };
-    let [reply] = facts.require_all(&[question::transaction_call(hash)])?;
+    let [reply] = facts.require_all(&[calls::transaction_call(hash)])?;
     let Some(known) = receipt::read_transaction(answered_value(reply, "eth_getTransactionByHash")?)? else {
         return Err(Undecided::malformed("receipt_without_transaction"));
     };
@@ -209,7 +208,7 @@ fn receipt_from_events<'a>(
         return Err(Undecided::malformed_with("transaction_of_another_hash", known.hash));
     }
     let Some((number, block)) = known.block else { return Ok(None) };
-    let [events, _] = facts.require_all(&[question::events_call(block, asset), question::block_call(number)])?;
+    let [events, _] = facts.require_all(&[calls::events_call(block, asset), calls::block_call(number)])?;
     Ok(Some(EvmReceipt::from_block_logs(&known, answered_value(events, "eth_getLogs")?)))
 }
 
@@ -242,7 +241,7 @@ pub fn parties(network: &Network, tx: &TxId, facts: &Facts, first: Option<&Addre
     let TxId::Evm(hash) = *tx else {
         return Vec::new();
     };
-    let transfers = match facts.get(&question::receipt_call(hash)) {
+    let transfers = match facts.get(&calls::receipt_call(hash)) {
         Some(RpcReply::Value(value)) => match receipt::read(value) {
             Ok(Some(receipt)) => transfers(network, hash, &receipt),
             Ok(None) | Err(_) => Vec::new(),
@@ -278,7 +277,7 @@ fn transfers(network: &Network, hash: B256, receipt: &EvmReceipt<'_>) -> Vec<Tra
 pub fn party_calls(network: &Network, party: &Party) -> Vec<Call> {
     match (party.address, network.asset.address) {
         (Address::Evm(party), Address::Evm(asset)) => {
-            vec![question::code_call(party), question::blacklisted_call(asset, party)]
+            vec![calls::code_call(party), calls::blacklisted_call(asset, party)]
         }
         (Address::Svm(_), _) | (_, Address::Svm(_)) => Vec::new(),
     }
@@ -291,8 +290,8 @@ pub fn read_party(network: &Network, party: &Party, facts: &Facts) -> PartyFacts
         return PartyFacts::default();
     };
     PartyFacts {
-        blocked: answered_text(facts, &question::blacklisted_call(asset, party)).and_then(|text| abi::boolean(&text)),
-        code: answered_text(facts, &question::code_call(party)).and_then(|text| code_kind(&text)),
+        blocked: answered_text(facts, &calls::blacklisted_call(asset, party)).and_then(|text| abi::boolean(&text)),
+        code: answered_text(facts, &calls::code_call(party)).and_then(|text| code_kind(&text)),
     }
 }
 

@@ -5,7 +5,7 @@
 //! Tokens are upgradable proxies (docs/spec/chains.md#evm-22), so it is run again and again.
 
 use crate::address::{Address, Family};
-use crate::evm::{abi, question};
+use crate::evm::{abi, calls};
 use crate::facts::{Call, ErrorClass, Facts, RpcReply};
 use crate::network::{Network, domain_separator};
 use alloy_primitives::Address as Address20;
@@ -82,7 +82,7 @@ pub fn check_calls(network: &Network) -> Vec<Call> {
     match network.asset.address {
         Address::Evm(asset) => {
             let views = [NAME, VERSION, DECIMALS, SEPARATOR].map(|selector| view_call(asset, selector));
-            [question::chain_id_call()].into_iter().chain(views).collect()
+            [calls::chain_id_call()].into_iter().chain(views).collect()
         }
         Address::Svm(_) if network.local => vec![mint_account_call(network)],
         Address::Svm(_) => vec![mint_account_call(network), genesis_hash_call()],
@@ -117,7 +117,7 @@ pub fn check_against_row(network: &Network, facts: &Facts) -> RegistryCheckRepor
 }
 
 fn view_call(asset: Address20, selector: &str) -> Call {
-    question::view_call(asset, selector.to_owned())
+    calls::view_call(asset, selector.to_owned())
 }
 
 fn mint_account_call(network: &Network) -> Call {
@@ -170,8 +170,8 @@ impl RegistryCheck {
         let version = self.note_answer(text(VERSION));
         let decimals = self.note_answer(view_result(facts, &view_call(asset, DECIMALS), abi::number));
         let separator = self.note_answer(view_result(facts, &view_call(asset, SEPARATOR), abi::word));
-        let node_chain = self
-            .note_answer(answered_text(facts, &question::chain_id_call()).and_then(|text| hex_number(&text)).into());
+        let node_chain =
+            self.note_answer(answered_text(facts, &calls::chain_id_call()).and_then(|text| hex_number(&text)).into());
         self.compare("chain_id", &chain_id.to_string(), node_chain.value().map(u64::to_string));
         self.compare_decimals(network, &decimals);
         let (row_name, row_version) = network.asset.eip712.unwrap_or_default();

@@ -10,10 +10,10 @@ pub mod nonces;
 pub mod payment;
 pub mod penalty;
 pub mod refusal;
-pub mod rota;
+pub mod round_robin;
 pub mod spending;
 pub mod status;
-pub mod trouble;
+pub mod stuck;
 
 use crate::settlement::status::{SettlementAttempt, SettlementStatus};
 use crate::tenancy::budget::TransactionCost;

@@ -7,7 +7,7 @@ use crate::clients::ledger::{AccountView, LedgerMessage};
 use crate::handlers::verify::check_rate_guard;
 use crate::platform::response::OutgoingResponse;
 use crate::request::IncomingRequest;
-use crate::rpc::{gas, registry};
+use crate::rpc::{registry, signer_balance};
 use worker::Context;
 use x402_api::accepts::{AcceptsRequest, OfferedSettlement};
 use x402_api::{ApiReply, facilitator};
@@ -39,7 +39,7 @@ pub(in crate::handlers) async fn list_supported(
         });
         headers = response.rates();
     }
-    let networks = gas::funded_networks(app, context, networks, incoming.now).await;
+    let networks = signer_balance::funded_networks(app, context, networks, incoming.now).await;
     let kinds = networks.iter().map(|network| (*network, fee_payer(app, incoming, network)));
     let signers = networks.iter().flat_map(|network| app.settings.signers(network.family, network.environment));
     let mut reply = ApiReply::json(200, &facilitator::supported_kinds(kinds, signers.map(Signer::address)));
@@ -65,7 +65,7 @@ pub(in crate::handlers) async fn complete_requirements(
     let payees: Vec<PayeeAnswer> = serde_json::from_str(&response.text().await?).map_err(Fault::internal)?;
     let own = |network: &&'static Network| network.environment == caller.environment && can_settle(app, network);
     let networks = request.networks().into_iter().filter(own).collect();
-    let networks = gas::funded_networks(app, context, networks, incoming.now).await; // good
+    let networks = signer_balance::funded_networks(app, context, networks, incoming.now).await; // good
     let mut reply = request.answer(payees, |network| {
         if networks.iter().any(|settled| settled.key == network.key) {
             OfferedSettlement::Settled { fee_payer: fee_payer(app, incoming, network) }

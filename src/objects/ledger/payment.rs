@@ -1,6 +1,6 @@
 //! One x402 payment in one step: look up, decide, write, all in one transaction.
 
-use super::remember::with_remembered_refusal;
+use super::refusal_header::with_remembered_refusal;
 use super::store::LedgerStore;
 use super::{LedgerState, TenantLedger, check_deadline, no_content};
 use crate::clients::ledger::{HANDED_OVER, LedgerEnvelope, REPLAYED};

@@ -1,6 +1,6 @@
 //! One verification in one step: look up, decide, write, all in one transaction.
 
-use super::remember::with_remembered_refusal;
+use super::refusal_header::with_remembered_refusal;
 use super::store::LedgerStore;
 use super::{LedgerState, TenantLedger, no_content};
 use crate::app::db;
@@ -19,12 +19,12 @@ use x402_core::settlement::payment::{SettlementRecord, authorization_id, transac
 use x402_core::tenancy::admission::{Admission, AdmissionStop, IdempotencyRecord, authorize_key, not_registered};
 use x402_core::tenancy::tenant::Scope;
 use x402_core::verification::answer::{VerificationAnswer, VerificationStatus};
-use x402_core::verification::book;
-use x402_core::verification::book::{
-    AdmittedVerification, ChainObservation, VerificationContext, VerificationOutcome, VerificationRequest,
-};
 use x402_core::verification::claims;
 use x402_core::verification::claims::{ClaimUnit, HeldClaim, PriorClaim};
+use x402_core::verification::decision;
+use x402_core::verification::decision::{
+    AdmittedVerification, ChainObservation, VerificationContext, VerificationOutcome, VerificationRequest,
+};
 use x402_core::verification::finality;
 
 /// The route's name in the idempotency table.
@@ -142,7 +142,7 @@ impl VerificationStepInput<'_> {
             Some(idempotency) => self.store.idempotency(ROUTE, &idempotency.key)?,
             None => None,
         };
-        let admitted = match book::admit_verification(request, tenant, admission, stored.as_ref(), self.now) {
+        let admitted = match decision::admit_verification(request, tenant, admission, stored.as_ref(), self.now) {
             Ok(admitted) => admitted,
             // Whoever only asks whether to ask the chain registers nothing.
             Err(AdmissionStop::Register(_)) if request.seen == ChainObservation::Deferred => {
@@ -168,7 +168,7 @@ impl VerificationStepInput<'_> {
         let sanctions = isolate::sanctions();
         let known =
             VerificationContext { tenant, held_claims: &held, payers: self.payers, sanctions: sanctions.as_deref() };
-        let reply = match book::decide_verification(request, admitted, admission, known, self.now) {
+        let reply = match decision::decide_verification(request, admitted, admission, known, self.now) {
             Ok(booked) => self.write_outcome(&booked)?,
             Err(fault) => fault_reply(&fault, self.problem_context()),
         };
@@ -261,7 +261,7 @@ impl VerificationStepInput<'_> {
         let network = self.request.claim.network;
         let (changed, event) = finality::apply_trace(&mut record, network, &traced.trace);
         if changed {
-            super::watch::write_record_change(self.store, &record, event, self.now)?;
+            super::finality::write_record_change(self.store, &record, event, self.now)?;
             if let Some(at) = finality::next_poll(network, &record, record.id.created_at(), self.now) {
                 self.store.track_finality(id, at)?;
             }
@@ -269,7 +269,7 @@ impl VerificationStepInput<'_> {
         Ok(())
     }
 
-    /// Answers that were counted are kept whole (when one comes again is decided by [`book::admit_verification`]); of
+    /// Answers that were counted are kept whole (when one comes again is decided by [`decision::admit_verification`]); of
     /// others only the body's hash, and the isolate that asked learns of it from a header.
     fn remember_answer(&self, reply: ApiReply, admitted: AdmittedVerification) -> Result<ApiReply, Fault> {
         let Some(idempotency) = &self.request.idempotency else { return Ok(reply) };

@@ -2,14 +2,14 @@
 //! price where the first was too low, and once its time is over a transaction
 //! that only takes the nonce.
 
-use super::books::signer_budget;
+use super::flight_end::signer_budget;
 use super::orders::LaunchState;
 use super::quote::quote_price_and_nonce;
 use super::store::FlightRow;
 use super::{ADVANCE_MAX, ALARM_MS, LandedTransaction, POLL_CALLS_MAX, POLL_MAX, Settler, network_of, signer_of};
 use crate::app;
 use crate::app::App;
-use crate::rpc::{external, gas};
+use crate::rpc::{signer_balance, third_party};
 use crate::{rpc, telemetry};
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -174,7 +174,7 @@ impl Settler {
                 }
                 Some(SendRefusal::NonceUsed) => self.sign_with_new_nonce(app, &row).await?,
                 Some(SendRefusal::SignerUnfunded) => {
-                    self.end_unfunded(&row, gas::UNFUNDED_MESSAGE, true)?;
+                    self.end_unfunded(&row, signer_balance::UNFUNDED_MESSAGE, true)?;
                     None
                 }
                 Some(SendRefusal::BelowMarket) => self.sign_replacement(app, &row, version.kind).await?,
@@ -275,7 +275,7 @@ impl Settler {
                 // By a block after its time an authorization that is not used is never used.
                 let end = row.flight.valid_before;
                 let block = match end {
-                    Some(end) => external::block_at_or_after(app, network, end).await,
+                    Some(end) => third_party::block_at_or_after(app, network, end).await,
                     None => None,
                 };
                 self.conclude_flight(app, &row, (id, FlightEnding::expired()), (block, None)).await?;

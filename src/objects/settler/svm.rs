@@ -1,7 +1,7 @@
 //! On Solana: our signature in its place, the same bytes again until they are
 //! seen, or until their block hash is too old for them ever to be.
 
-use super::books::signer_budget;
+use super::flight_end::signer_budget;
 use super::orders::LaunchState;
 use super::store::FlightRow;
 use super::{ALARM_MS, LandedTransaction, POLL_MAX, Settler, network_of, signer_of};

@@ -4,7 +4,7 @@
 //! A log that contradicts its receipt is the node's nonsense. One that is sound
 //! and of another shape is somebody else's event, and passed over.
 
-mod gas;
+mod fee;
 
 use super::quantity;
 use super::receipt::EvmReceipt;
@@ -78,7 +78,7 @@ struct TransferEvent {
 /// `log_of_another_block`, `duplicate_log`, `receipt_without_sender`.
 pub(super) fn read_movements(network: &Network, receipt: &EvmReceipt<'_>) -> Result<LogMovements, Undecided> {
     let logs = read_logs(receipt)?;
-    let fee = gas::fee_log_indexes(network, receipt, &logs)?;
+    let fee = fee::fee_log_indexes(network, receipt, &logs)?;
     let mut out = LogMovements::default();
     let mut named = Vec::new();
     let mut of_token = Vec::new();

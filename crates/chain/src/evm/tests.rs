@@ -31,12 +31,12 @@ impl Node {
     fn with(receipt: Value) -> Self {
         let block = json!({"number": "0x64", "hash": BLOCK, "timestamp": "0x69152000", "transactions": []});
         Self(vec![
-            (question::receipt_call(hash(TX)), Ok(receipt)),
-            (question::head_block_call(), Ok(json!("0x66"))),
-            (question::chain_id_call(), Ok(json!("0x2105"))),
-            (question::finalized_block_call(), Ok(json!({"number": "0x60", "hash": OTHER, "timestamp": "0x69150000"}))),
-            (question::block_call(100), Ok(block)),
-            (question::transaction_call(hash(TX)), Ok(Value::Null)),
+            (calls::receipt_call(hash(TX)), Ok(receipt)),
+            (calls::head_block_call(), Ok(json!("0x66"))),
+            (calls::chain_id_call(), Ok(json!("0x2105"))),
+            (calls::finalized_block_call(), Ok(json!({"number": "0x60", "hash": OTHER, "timestamp": "0x69150000"}))),
+            (calls::block_call(100), Ok(block)),
+            (calls::transaction_call(hash(TX)), Ok(Value::Null)),
         ])
     }
 
@@ -182,9 +182,9 @@ fn a_payment_is_read_in_two_rounds() {
 
 #[test]
 fn questions_are_asked_as_nodes_expect_them() {
-    assert_eq!(question::block_call(0x23d_63eb).params.as_ref(), r#"["0x23d63eb",false]"#);
-    assert_eq!(question::finalized_block_call().params.as_ref(), r#"["finalized",false]"#);
-    assert_eq!(question::receipt_call(hash(TX)).params.as_ref(), format!(r#"["{TX}"]"#));
+    assert_eq!(calls::block_call(0x23d_63eb).params.as_ref(), r#"["0x23d63eb",false]"#);
+    assert_eq!(calls::finalized_block_call().params.as_ref(), r#"["finalized",false]"#);
+    assert_eq!(calls::receipt_call(hash(TX)).params.as_ref(), format!(r#"["{TX}"]"#));
     let calls = party_calls(base(), &Party { address: address(PAYER), account: None });
     assert_eq!(calls[0].params.as_ref(), format!(r#"["{PAYER}","latest"]"#));
     let want = json!([{"to": USDC, "data": format!("0xfe575a87{}", &topic(PAYER)[2..])}, "latest"]);
@@ -198,7 +198,7 @@ fn a_chain_without_a_tag_is_not_asked_for_it() {
         let asked = trace(network, &tx(), &Facts::new(), NOW);
         assert!(matches!(asked, Err(Undecided::Missing(calls)) if calls.len() == 3));
         let id = format!("{:#x}", network.chain_id.unwrap());
-        let facts = Node::new().says(&question::chain_id_call(), json!(id)).facts();
+        let facts = Node::new().says(&calls::chain_id_call(), json!(id)).facts();
         let (found, want) = (trace(network, &tx(), &facts, NOW).unwrap(), (depth, false));
         assert_eq!(found.mined().map(|mined| (mined.depth, mined.finality_unknown)), Some(want), "{key}");
     }
@@ -209,8 +209,8 @@ fn depth_follows_the_tag_and_then_the_count() {
     let tagged = |number: u64| json!({"number": format!("{number:#x}"), "hash": OTHER, "timestamp": "0x1"});
     let depth = |tag: Value, head: u64| {
         Node::new()
-            .says(&question::finalized_block_call(), tag)
-            .says(&question::head_block_call(), json!(format!("{head:#x}")))
+            .says(&calls::finalized_block_call(), tag)
+            .says(&calls::head_block_call(), json!(format!("{head:#x}")))
             .mined()
             .depth
     };
@@ -221,13 +221,13 @@ fn depth_follows_the_tag_and_then_the_count() {
     assert_eq!(depth(Value::Null, 1_000_000), Depth::Confirmed);
     let head = json!("0xffff");
     assert_eq!(
-        Node::new().fails(&question::finalized_block_call()).says(&question::head_block_call(), head).mined().depth,
+        Node::new().fails(&calls::finalized_block_call()).says(&calls::head_block_call(), head).mined().depth,
         Depth::Confirmed
     );
     // Both leave it open what is final.
     let vague = [
-        Node::new().fails(&question::finalized_block_call()),
-        Node::new().says(&question::finalized_block_call(), Value::Null),
+        Node::new().fails(&calls::finalized_block_call()),
+        Node::new().says(&calls::finalized_block_call(), Value::Null),
     ];
     assert!(vague.iter().all(|node| node.mined().finality_unknown) && !Node::new().mined().finality_unknown);
 }
@@ -237,13 +237,10 @@ fn without_a_receipt_the_transaction_tells_pending_from_unknown() {
     let node = Node::with(Value::Null);
     assert_eq!(node.found(), Ok(TransactionState::Unknown));
     let known = |hash: &str| json!({"hash": hash, "blockNumber": null, "input": "0x"});
-    assert_eq!(
-        node.clone().says(&question::transaction_call(hash(TX)), known(TX)).found(),
-        Ok(TransactionState::Pending)
-    );
-    node.clone().says(&question::transaction_call(hash(TX)), known(OTHER)).check("transaction_of_another_hash");
-    node.clone().says(&question::transaction_call(hash(TX)), json!({})).check("malformed_transaction");
-    node.fails(&question::transaction_call(hash(TX))).check("node_error");
+    assert_eq!(node.clone().says(&calls::transaction_call(hash(TX)), known(TX)).found(), Ok(TransactionState::Pending));
+    node.clone().says(&calls::transaction_call(hash(TX)), known(OTHER)).check("transaction_of_another_hash");
+    node.clone().says(&calls::transaction_call(hash(TX)), json!({})).check("malformed_transaction");
+    node.fails(&calls::transaction_call(hash(TX))).check("node_error");
 }
 
 #[test]
@@ -251,7 +248,7 @@ fn a_receipt_in_no_block_is_pending() {
     for member in ["/blockNumber", "/blockHash"] {
         assert_eq!(Node::with(with(paid(), member, Value::Null)).found(), Ok(TransactionState::Pending), "{member}");
     }
-    assert_eq!(Node::new().says(&question::head_block_call(), json!("0x63")).found(), Ok(TransactionState::Pending));
+    assert_eq!(Node::new().says(&calls::head_block_call(), json!("0x63")).found(), Ok(TransactionState::Pending));
 }
 
 #[test]
@@ -290,24 +287,21 @@ fn a_node_that_contradicts_itself_is_not_evidence() {
 fn a_node_of_another_chain_or_time_is_not_evidence() {
     let block = |number: &str, hash: &str, time: u64| {
         let block = json!({"number": number, "hash": hash, "timestamp": format!("{time:#x}")});
-        Node::new().says(&question::block_call(100), block)
+        Node::new().says(&calls::block_call(100), block)
     };
     block("0x64", OTHER, NOW.0).check("receipt_not_canonical");
     block("0x65", BLOCK, NOW.0).check("block_of_another_height");
     block("0x64", BLOCK, NOW.0 + 901).check("block_time_in_the_future");
     assert_eq!(block("0x64", BLOCK, NOW.0 + 900).mined().block.time, Some(UnixSeconds(NOW.0 + 900)));
     block("0x64", "0x12", NOW.0).check("malformed_block");
-    Node::new().says(&question::block_call(100), Value::Null).check("receipt_not_canonical");
-    Node::new().says(&question::finalized_block_call(), json!(17)).check("malformed_block");
-    Node::new().says(&question::chain_id_call(), json!("0x1")).check("wrong_chain");
-    Node::new().says(&question::chain_id_call(), json!(8453)).check("malformed_quantity");
-    Node::new().says(&question::head_block_call(), json!("0x0066")).check("malformed_quantity");
-    for call in [
-        question::receipt_call(hash(TX)),
-        question::head_block_call(),
-        question::chain_id_call(),
-        question::block_call(100),
-    ] {
+    Node::new().says(&calls::block_call(100), Value::Null).check("receipt_not_canonical");
+    Node::new().says(&calls::finalized_block_call(), json!(17)).check("malformed_block");
+    Node::new().says(&calls::chain_id_call(), json!("0x1")).check("wrong_chain");
+    Node::new().says(&calls::chain_id_call(), json!(8453)).check("malformed_quantity");
+    Node::new().says(&calls::head_block_call(), json!("0x0066")).check("malformed_quantity");
+    for call in
+        [calls::receipt_call(hash(TX)), calls::head_block_call(), calls::chain_id_call(), calls::block_call(100)]
+    {
         Node::new().fails(&call).check("node_error");
     }
     let solana = trace(base(), &TxId::Svm([0; 64]), &Facts::new(), NOW);

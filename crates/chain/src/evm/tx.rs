@@ -2,7 +2,7 @@
 //! that are sent.
 
 use super::sender::GasPrice;
-use super::{abi, answered_text, eip3009, quantity, question};
+use super::{abi, answered_text, calls, eip3009, quantity};
 use crate::address::TxId;
 use crate::amount::Amount;
 use crate::confirm::StateDecision;
@@ -202,19 +202,19 @@ fn hex_wei(text: &str) -> Option<u128> {
 /// How many transactions an address has sent, those that wait included.
 #[must_use]
 pub fn pending_nonce_call(address: Address) -> Call {
-    Call::new("eth_getTransactionCount", &json!([question::prefixed_hex(address.as_slice()), "pending"]))
+    Call::new("eth_getTransactionCount", &json!([calls::prefixed_hex(address.as_slice()), "pending"]))
 }
 
 /// How many transactions of an address blocks hold.
 #[must_use]
 pub fn mined_nonce_call(address: Address) -> Call {
-    Call::new("eth_getTransactionCount", &json!([question::prefixed_hex(address.as_slice()), "latest"]))
+    Call::new("eth_getTransactionCount", &json!([calls::prefixed_hex(address.as_slice()), "latest"]))
 }
 
 /// What an address holds of the chain's own coin.
 #[must_use]
 pub fn native_balance_call(address: &Address) -> Call {
-    Call::new("eth_getBalance", &json!([question::prefixed_hex(address.as_slice()), "latest"]))
+    Call::new("eth_getBalance", &json!([calls::prefixed_hex(address.as_slice()), "latest"]))
 }
 
 /// What an address holds of the chain's token.
@@ -224,7 +224,7 @@ pub fn token_balance_call(network: &Network, holder: &crate::address::Address) -
     else {
         return None;
     };
-    Some(question::view_call(asset, question::prefixed_hex(&eip3009::balance_calldata(holder))))
+    Some(calls::view_call(asset, calls::prefixed_hex(&eip3009::balance_calldata(holder))))
 }
 
 /// The node's answer to [`token_balance_call`]; `None` where it gave none.
@@ -242,7 +242,7 @@ pub const fn empty_transfer(signer: Address, gas_limit: u64) -> ContractCall {
 /// How much gas that takes on a chain that asks more than [`TRANSFER_GAS`] for it.
 #[must_use]
 pub fn empty_transfer_gas_call(signer: Address) -> Call {
-    let own = question::prefixed_hex(signer.as_slice());
+    let own = calls::prefixed_hex(signer.as_slice());
     Call::new("eth_estimateGas", &json!([{ "from": own, "to": own, "value": "0x0" }]))
 }
 

@@ -127,7 +127,7 @@ pub(crate) fn verify_offchain_and_onchain(
     facts: &crate::facts::Facts,
     now: UnixSeconds,
 ) -> Result<OffchainVerdict, Undecided> {
-    use crate::evm::memory::VerificationCache;
+    use crate::evm::cache::VerificationCache;
 
     let mut judged = verify_offchain(payment, network, core::slice::from_ref(&sender.address), now);
     if let (Some(terms), None) = (&judged.payment, &judged.rules.refusal) {

@@ -1,9 +1,9 @@
 //! One x402 payment, booked: what the Worker found out goes in; whether it may
 //! be answered, settled, or was settled already comes out (docs/spec/money.md#m-settlements).
 
-mod asked;
 mod decision;
 mod record;
+mod request;
 
 use crate::error::{ErrorCode, Fault};
 use crate::settlement::status::{Settlement, SettlementStatus};
@@ -14,9 +14,6 @@ use crate::tenancy::budget::BudgetRequest;
 use crate::tenancy::tenant::{Scope, Tenant};
 use crate::verdict::SanctionsPolicy;
 use crate::verification::claims::claimable_unit;
-pub use asked::{
-    PaymentAction, PaymentFinding, PaymentRequest, PaymentTerms, authorization_id, transaction_authorization_id,
-};
 pub use decision::{
     AdmittedPayment, PaymentContext, PaymentDecision, PaymentOutcome, PaymentRecord, PaymentRecords, PaymentWrite,
     ReservedSettlement,
@@ -24,6 +21,9 @@ pub use decision::{
 pub use record::{
     LEASE_MS, ReportEffect, SUCCESS_REPEATS_MS, SettlementProgress, SettlementRecord, SuccessClaimant, SuccessLease,
     TakeResult, UNDELIVERED_MS, UNREPORTED_MS,
+};
+pub use request::{
+    PaymentAction, PaymentFinding, PaymentRequest, PaymentTerms, authorization_id, transaction_authorization_id,
 };
 use x402_chain::address::{Address, TxId};
 use x402_chain::amount::Amount;
@@ -136,7 +136,7 @@ pub fn decide_payment(
     match (&asked.finding, asked.verb, &asked.terms) {
         (PaymentFinding::Unavailable | PaymentFinding::Deferred | PaymentFinding::Used(..), ..) => {
             Err(Fault::new(ErrorCode::ChainUnavailable, "no provider gave a usable answer")
-                .after(crate::verification::book::CHAIN_RETRY_S))
+                .after(crate::verification::decision::CHAIN_RETRY_S))
         }
         // Refused payments count against the rates, never against the quota, and leave no row.
         (PaymentFinding::Refused(_, reason, message), ..) => Ok(refused(*reason, message.clone())),

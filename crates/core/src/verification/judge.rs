@@ -1,18 +1,18 @@
 //! Whether a transaction has paid a recipient, and how far to trust it. Pure:
 //! the chain's story, the claim and the tenant's wishes in, a judgement out.
 
+mod claim_status;
 mod flow;
 pub mod risk;
 mod selection;
-mod standing;
 
 use crate::sanctions;
 use crate::verdict::{RefusalCode, SanctionsPolicy};
 use crate::verification::answer::{Binding, Finality};
 use crate::verification::claim::Claim;
+pub use claim_status::{ClaimStatus, ClaimUnit, HeldClaim, PriorClaim};
 use flow::{PaymentPart, RecipientFlow};
 use selection::PartSelection;
-pub use standing::{ClaimStatus, ClaimUnit, HeldClaim, PriorClaim};
 use x402_chain::address::{Address, Family};
 use x402_chain::amount::Amount;
 use x402_chain::checks::Check;
@@ -182,7 +182,7 @@ struct RuleInput<'a> {
 fn judge_mined(claim: &Claim, mined: &MinedTransaction, context: &JudgeContext<'_>) -> Judgement {
     let flow = RecipientFlow::of(mined, &context.recipient);
     let selection = PartSelection::of(claim, mined, &flow);
-    let (standing, rest) = standing::claim_status_of(claim, &flow, &selection.part, context.held_claims);
+    let (standing, rest) = claim_status::claim_status_of(claim, &flow, &selection.part, context.held_claims);
     let scene = RuleInput { claim, mined, flow: &flow, selection: &selection, standing: &standing, context };
     let (mut part, mut ruled) = (&selection.part, check_rules(&scene, &selection.part));
     if let (None, Some(rest)) = (&ruled.0.refusal, &rest) {

@@ -15,7 +15,7 @@ fn celo(logs: Vec<Value>) -> Node {
     };
     let mut receipt = receipt(logs.into_iter().map(of_celo).collect());
     receipt["from"] = json!(SENDER);
-    Node::with(receipt).says(&question::chain_id_call(), json!("0xa4ec"))
+    Node::with(receipt).says(&calls::chain_id_call(), json!("0xa4ec"))
 }
 
 fn found_on(key: &str, node: &Node) -> Result<MinedTransaction, Undecided> {
@@ -109,7 +109,7 @@ fn without_a_sender_nobody_can_say_what_the_fee_is() {
     let mut node = celo(vec![log(0, PAYER, PAY_TO, 7)]);
     let mut unsigned = receipt(vec![]);
     unsigned["from"] = Value::Null;
-    node = node.says(&question::receipt_call(hash(TX)), unsigned.clone());
+    node = node.says(&calls::receipt_call(hash(TX)), unsigned.clone());
     let nonsense = found_on("celo", &node).expect_err("no evidence");
     assert_eq!(nonsense, Undecided::malformed("receipt_without_sender"));
     assert_eq!(Node::with(unsigned).mined().submitter, None, "other chains need none");

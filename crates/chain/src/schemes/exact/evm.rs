@@ -1,15 +1,15 @@
 //! The scheme `exact` with EIP-3009 (docs/spec/protocol.md#p-2-1): what is free first, then
 //! one round of questions to the chain.
 
-mod asked;
+mod onchain;
 
-pub(crate) use asked::verify_onchain;
+pub(crate) use onchain::verify_onchain;
 
 use crate::address::{Address, Family, hex_bytes};
 use crate::amount::Amount;
+use crate::evm::cache::VerificationCache;
 use crate::evm::eip3009;
 use crate::evm::eip3009::{PayerSignature, TransferWithAuthorization};
-use crate::evm::memory::VerificationCache;
 use crate::network::{FeeModel, Network};
 use crate::reason::Reason;
 use crate::schemes::exact::rules::{ACCEPTED_DETAIL, SchemeRules, networks_detail, quote_text, schemes_detail};
@@ -34,7 +34,7 @@ pub struct EvmExactPayment {
     separator: [u8; 32],
     fees: FeeModel,
     /// The questions about a sender: they are asked for again after the answers, and cost hex.
-    calls: RefCell<Option<Rc<asked::SimulationCalls>>>,
+    calls: RefCell<Option<Rc<onchain::SimulationCalls>>>,
     /// Whose key signed it: a recovery, and looking one up, cost hashes.
     signer: OnceCell<Option<Address20>>,
 }

@@ -3,7 +3,7 @@
 
 use crate::checks::Check;
 use crate::confirm::{StateDecision, VerdictBasis};
-use crate::evm::memory::VerificationCache;
+use crate::evm::cache::VerificationCache;
 use crate::facts::Facts;
 use crate::reason::Reason;
 use crate::time::UnixSeconds;

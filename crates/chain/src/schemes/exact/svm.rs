@@ -2,8 +2,8 @@
 //! amount with one `TransferChecked`, does nothing else, and for which we pay
 //! the fee and nothing else.
 
+mod account_exists;
 mod failure;
-mod missing;
 
 use crate::address::{Address, Family};
 use crate::amount::Amount;
@@ -415,7 +415,7 @@ pub(crate) fn verify_onchain(
         return Ok(OnchainVerdict::SignerUnfunded);
     }
     let reason = if failure.is_processed() { Reason::DuplicateSettlement } else { reason };
-    let is_there = if failure.is_of_an_account() { missing::account_exists(failure.paid, facts)? } else { None };
+    let is_there = if failure.is_of_an_account() { account_exists::account_exists(failure.paid, facts)? } else { None };
     let message = failure.message(is_there);
     rules.record("simulation", false, reason, message);
     Ok(OnchainVerdict::Checked(rules, CodeKind::None))

@@ -4,11 +4,11 @@
 use crate::app;
 use crate::app::App;
 use crate::clients;
-use crate::clients::holds;
+use crate::clients::penalized;
 use crate::request::IncomingRequest;
-use crate::rpc::external;
-use crate::rpc::external::ThirdPartyLookup;
-use crate::rpc::{gas, quotes, registry};
+use crate::rpc::third_party;
+use crate::rpc::third_party::ThirdPartyLookup;
+use crate::rpc::{gas_price, registry, signer_balance};
 use crate::{isolate, rpc};
 use sha2::{Digest, Sha256};
 use std::cell::Cell;
@@ -158,7 +158,7 @@ pub(super) async fn check_onchain(
     }
     // Not before this: a caller whom the ledger refuses costs no call, not even after the answer.
     match asked.verb {
-        PaymentAction::Settle => gas::refresh_balances_later(app, context, free.network, incoming.now),
+        PaymentAction::Settle => signer_balance::refresh_balances_later(app, context, free.network, incoming.now),
         PaymentAction::Verify => clients::settler::refresh_holds_later(app, context, free.network, incoming.now),
     }
     let ChainResult { answer: said, sender } = ask_chain(app, context, incoming, &free, settles).await;
@@ -179,7 +179,11 @@ pub(super) async fn check_onchain(
                 (true, Family::Svm) => Reason::UnexpectedSettle,
                 (false, _) => Reason::UnexpectedVerify,
             };
-            PaymentFinding::Refused(Checks::new(&free.rules.checks), reason, gas::UNFUNDED_MESSAGE.to_owned())
+            PaymentFinding::Refused(
+                Checks::new(&free.rules.checks),
+                reason,
+                signer_balance::UNFUNDED_MESSAGE.to_owned(),
+            )
         }
         ChainAnswer::Checked(rules, code, basis) => {
             if let Some(terms) = asked.terms.as_mut() {
@@ -229,7 +233,7 @@ fn payer_hold_message(
         clients::settler::refresh_holds_later(app, context, network, now);
     }
     let payer = free.terms.payer();
-    let until = others.iter().filter_map(|signer| holds::held_until(network, signer, &payer, now)).max()?;
+    let until = others.iter().filter_map(|signer| penalized::held_until(network, signer, &payer, now)).max()?;
     Some(format!("a settlement of this payer failed on the chain: nothing is sent for them until {}", until.rfc3339()))
 }
 
@@ -259,7 +263,7 @@ async fn ask_chain(
     settles: bool,
 ) -> ChainResult {
     let (network, nobody) = (free.network, |said| ChainResult { answer: said, sender: None });
-    if !free.signers.is_empty() && gas::all_unfunded(app, network, incoming.now).await {
+    if !free.signers.is_empty() && signer_balance::all_unfunded(app, network, incoming.now).await {
         return nobody(ChainAnswer::SignersUnfunded);
     }
     let memory = isolate::verification_cache();
@@ -277,11 +281,11 @@ async fn ask_chain(
         price: None,
     };
     if !free.signers.is_empty() {
-        sender.price = match quotes::cached_price(app, context, network, incoming.now) {
+        sender.price = match gas_price::cached_price(app, context, network, incoming.now) {
             Some(price) => price,
             // What needs no chain needs no price.
             None if judge(&sender, &Facts::new()).is_ok() => None,
-            None => quotes::await_price(app, network).await,
+            None => gas_price::await_price(app, network).await,
         };
     }
     if settles && network.family == Family::Evm && sender.price.is_none() {
@@ -316,7 +320,7 @@ async fn ask_with_sender(
     let first = rpc::decide_by_providers(network, &providers, |facts| judge(&sender, facts)).await;
     let verdict = match (first, sender.price) {
         (Some((OnchainVerdict::Underpriced, _)), Some(refused)) => {
-            sender.price = quotes::requote_price(app, network, refused).await;
+            sender.price = gas_price::requote_price(app, network, refused).await;
             match sender.price {
                 Some(_) => rpc::decide_by_providers(network, &providers, |facts| judge(&sender, facts)).await,
                 None => None,
@@ -329,7 +333,7 @@ async fn ask_with_sender(
         Some((OnchainVerdict::SignerUnfunded, basis)) => {
             // What one node alone reports is not held against the signer.
             if basis != VerdictBasis::Unconfirmed {
-                gas::note_unfunded(network, sender.address, app::now());
+                signer_balance::note_unfunded(network, sender.address, app::now());
             }
             ChainAnswer::SignersUnfunded
         }
@@ -341,7 +345,7 @@ async fn ask_with_sender(
 /// The signers that can pay for a transaction, or all where none is known to; on Solana the payer has chosen.
 fn funded_signers(free: &OffchainPayment<'_>, incoming: &IncomingRequest) -> Vec<Address> {
     let all: Vec<Address> = free.signers.iter().map(|signer| signer.address()).collect();
-    let is_able = |signer: &Address| !gas::is_unfunded(free.network, signer, incoming.now);
+    let is_able = |signer: &Address| !signer_balance::is_unfunded(free.network, signer, incoming.now);
     let rich: Vec<Address> = all.iter().copied().filter(is_able).collect();
     if rich.is_empty() { all } else { rich }
 }
@@ -353,13 +357,13 @@ pub(super) async fn find_third_party(app: &App, ready: &ReadyPayment, asked: &mu
     let (payer, pay_to, amount) = (terms.payer(), terms.pay_to(), terms.amount());
     let (lookup, refusal) = match terms {
         exact::ExactPayment::Evm(terms) => {
-            let signed = external::ExpectedTransfer { payer, pay_to, amount, nonce: terms.nonce() };
-            (external::find_settlement(app, network, &signed, None).await, Reason::EvmNonceUsed)
+            let signed = third_party::ExpectedTransfer { payer, pay_to, amount, nonce: terms.nonce() };
+            (third_party::find_settlement(app, network, &signed, None).await, Reason::EvmNonceUsed)
         }
         // Only we complete a transaction: an attempt of ours that was given up has landed after all.
         exact::ExactPayment::Svm(terms) => {
             let lookup = match completed_transaction(terms, app.settings.signers(network.family, network.environment)) {
-                Some((_, id)) => external::find_landed(app, network, id, (&pay_to, amount)).await,
+                Some((_, id)) => third_party::find_landed(app, network, id, (&pay_to, amount)).await,
                 None => ThirdPartyLookup::Unknown,
             };
             (lookup, Reason::SvmFailed)

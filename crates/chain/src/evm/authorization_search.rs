@@ -1,8 +1,8 @@
 //! Who has put an authorization on the chain: its `AuthorizationUsed` event
 //! (EIP-3009), looked for in the blocks of the last minutes.
 
+use super::calls::{prefixed_hex, view_call_at};
 use super::log::AUTHORIZATION_USED;
-use super::question::{prefixed_hex, view_call_at};
 use super::{abi, answered_text, block, eip3009};
 use crate::address::{Address, TxId};
 use crate::facts::{Call, Facts, RpcReply};

@@ -1,13 +1,13 @@
 //! What only the chain knows of an authorization: the very transaction is
 //! simulated, and a payer with code is asked for its signature.
 
-mod reverted;
+mod revert_reason;
 
 use super::EvmExactPayment;
 use crate::address::Address;
-use crate::evm::memory::VerificationCache;
+use crate::evm::cache::VerificationCache;
 use crate::evm::sender::TransactionSender;
-use crate::evm::{abi, answered_text, code_kind, eip3009, question};
+use crate::evm::{abi, answered_text, calls, code_kind, eip3009};
 use crate::facts::{Call, ErrorClass, Facts, RpcError, RpcReply, Undecided};
 use crate::reason::Reason;
 use crate::schemes::exact::rules::{OnchainContext, OnchainVerdict, SchemeRules, UNREAD_PAYER};
@@ -53,7 +53,7 @@ impl SimulationCalls {
     }
 
     fn simulation_call(&self, terms: &EvmExactPayment, contract: Address20, data: &[u8]) -> Call {
-        question::simulation_call(contract, self.from, &self.sender, terms.fees, data)
+        calls::simulation_call(contract, self.from, &self.sender, terms.fees, data)
     }
 }
 
@@ -67,8 +67,8 @@ impl EvmExactPayment {
         let calls = Rc::new(SimulationCalls {
             sender: *sender,
             from,
-            payer_code: question::code_call(self.signed.from),
-            token_code: question::code_call(self.asset),
+            payer_code: calls::code_call(self.signed.from),
+            token_code: calls::code_call(self.asset),
             eoa_transfer: OnceCell::new(),
             contract_transfer: OnceCell::new(),
             wallet_signature: OnceCell::new(),
@@ -272,7 +272,7 @@ fn explain_failure(
     let held = held.map_or_else(|| "?".to_owned(), |held| held.to_string());
     let detail = format!("the payer holds {held}, and {} are to be paid", signed.value);
     if rules.record("balance", enough, Reason::EvmBalance, detail) {
-        let (reason, detail) = match reverted::revert_meaning(words) {
+        let (reason, detail) = match revert_reason::revert_meaning(words) {
             (Reason::EvmSignature, _) if is_silent => {
                 let detail = format!("the payer's wallet needs more gas than a settlement may use: {words}");
                 (Reason::EvmSimulation, detail)
@@ -318,7 +318,7 @@ fn check_wallet_signature(rules: &mut SchemeRules, facts: &Facts, ask: &Call, fa
 }
 
 fn token_view_call(contract: Address20, data: &[u8]) -> Call {
-    question::view_call(contract, format!("0x{}", hex::encode(data)))
+    calls::view_call(contract, format!("0x{}", hex::encode(data)))
 }
 
 #[cfg(test)]

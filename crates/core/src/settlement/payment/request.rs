@@ -1,7 +1,7 @@
 //! One x402 request as the Worker hands it to the ledger.
 
 use crate::tenancy::key::KeyHash;
-use crate::verification::book::IdempotencyKey;
+use crate::verification::decision::IdempotencyKey;
 use alloy_primitives::B256;
 use serde::{Deserialize, Serialize};
 use x402_chain::address::{Address, TxId};

@@ -8,8 +8,8 @@ use core::cell::Cell;
 use core::slice::from_ref;
 use x402_chain::address::{Address, TxId};
 use x402_chain::amount::Amount;
-use x402_chain::evm::used;
-use x402_chain::evm::used::SearchEnd;
+use x402_chain::evm::authorization_search;
+use x402_chain::evm::authorization_search::SearchEnd;
 use x402_chain::facts::{Call, Facts};
 use x402_chain::network::Network;
 use x402_chain::quorum::required_agreement;
@@ -31,7 +31,7 @@ pub(crate) async fn find_settlement(
 ) -> ThirdPartyLookup {
     let providers = app.settings.providers(network);
     let needed = required_agreement(providers.len(), signed.amount, app.settings.quorum());
-    let state = |block| used::authorization_state_call(network, &signed.payer, &signed.nonce, block);
+    let state = |block| authorization_search::authorization_state_call(network, &signed.payer, &signed.nonce, block);
     let Some(used_now) = state(None) else { return ThirdPartyLookup::Nothing };
     if let Some(used_then) = at.and_then(|block| state(Some(block)))
         && unused_by(network, &providers, &used_then, needed).await
@@ -51,12 +51,13 @@ pub(crate) async fn find_settlement(
     // What has made a transaction fail stands in a block before it, however long ago that was.
     let last = at.map_or(SearchEnd::Newest(newest), SearchEnd::Block);
     let mut is_whole = true;
-    for search in used::search_calls(network, &signed.payer, &signed.nonce, last) {
+    for search in authorization_search::search_calls(network, &signed.payer, &signed.nonce, last) {
         // How far the node has come is asked beside the logs, of the same node.
         let calls: [Call; 3] = [head.clone(), used_now.clone(), search.clone()];
-        let knows = |facts: &Facts| is_there(facts) && used::read_is_used(facts, &used_now) == Some(true);
+        let knows =
+            |facts: &Facts| is_there(facts) && authorization_search::read_is_used(facts, &used_now) == Some(true);
         let (found, without) = (Cell::new(None), Cell::new(0_usize));
-        let is_enough = |facts: &Facts| match used::read_search(facts, &search) {
+        let is_enough = |facts: &Facts| match authorization_search::read_search(facts, &search) {
             Some(Some(id)) => {
                 found.set(Some(id));
                 true
@@ -76,7 +77,7 @@ pub(crate) async fn find_settlement(
 /// Whether as many nodes as are needed say that the authorization is not used in the state that the call names.
 async fn unused_by(network: &'static Network, providers: &[&str], call: &Call, needed: usize) -> bool {
     let unused = Cell::new(0_usize);
-    let is_enough = |facts: &Facts| match used::read_is_used(facts, call) {
+    let is_enough = |facts: &Facts| match authorization_search::read_is_used(facts, call) {
         Some(true) => true,
         Some(false) => increment(&unused) >= needed,
         None => false,
@@ -88,8 +89,9 @@ async fn unused_by(network: &'static Network, providers: &[&str], call: &Call, n
 /// A block whose time is not before `end`, from which on an authorization that is worthless then can
 /// never be used; `None` while the chain has none, or no node tells.
 pub(crate) async fn block_at_or_after(app: &App, network: &'static Network, end: UnixSeconds) -> Option<u64> {
-    let call = used::newest_block_call();
-    let is_past = |facts: &Facts| used::read_newest_block(facts, &call).filter(|(_, time)| *time >= end);
+    let call = authorization_search::newest_block_call();
+    let is_past =
+        |facts: &Facts| authorization_search::read_newest_block(facts, &call).filter(|(_, time)| *time >= end);
     let providers = app.settings.providers(network);
     let facts = rpc::call_until(network, &providers, from_ref(&call), |facts| is_past(facts).is_some()).await;
     is_past(&facts).map(|(number, _)| number)

@@ -130,7 +130,7 @@ fn a_chain_of_one_gas_price_and_a_sender_without_a_price_are_simulated_so() {
         let network: &Network = by_key(key).expect("registered");
         let fees = network.settle.and_then(|settle| settle.gas()).expect("settles").fees;
         let own = TransactionSender { price, ..sender() };
-        transaction(&question::simulation_call(Address20::repeat_byte(1), Address20::repeat_byte(2), &own, fees, &[3]))
+        transaction(&calls::simulation_call(Address20::repeat_byte(1), Address20::repeat_byte(2), &own, fees, &[3]))
     };
     let price = Some(GasPrice { max_wei: 16, tip_wei: 0 });
     let legacy = call("skale-base", price);
