@@ -66,6 +66,7 @@ pub struct SettlementRecord {
     /// What its seller reads.
     pub settlement: Settlement,
     /// What only the ledger knows.
+    #[serde(rename = "course")]
     pub progress: SettlementProgress,
 }
 
