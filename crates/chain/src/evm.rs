@@ -17,6 +17,7 @@ mod log;
 mod quantity;
 mod receipt;
 pub mod sender;
+pub(crate) mod token;
 pub mod tx;
 
 use crate::address::{Address, TxId};

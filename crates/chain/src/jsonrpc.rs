@@ -4,6 +4,7 @@
 use crate::address::Family;
 use crate::evm::abi;
 use crate::facts::{Call, ErrorClass, RpcError, RpcReply};
+use alloy_sol_types::{Revert, SolError};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
@@ -241,7 +242,7 @@ fn error_value(family: Family, text: &str, status: u16) -> RpcError {
 /// The text that a contract reverted with (`Error(string)`), where the error's data holds it: many nodes
 /// only say "execution reverted" in words.
 fn reverted_with(data: &str) -> Option<String> {
-    let (_, rest) = data.split_once("0x08c379a0")?;
+    let (_, rest) = data.split_once(&alloy_primitives::hex::encode_prefixed(Revert::SELECTOR))?;
     let digits = rest.split(|c: char| !c.is_ascii_hexdigit()).next()?;
     abi::string(&format!("0x{digits}")).filter(|reason| !reason.is_empty())
 }

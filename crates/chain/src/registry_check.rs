@@ -5,25 +5,18 @@
 //! Tokens are upgradable proxies (docs/spec/chains.md#evm-22), so it is run again and again.
 
 use crate::address::{Address, Family};
+use crate::evm::token::{DOMAIN_SEPARATORCall, decimalsCall, nameCall, versionCall};
 use crate::evm::{abi, calls};
 use crate::facts::{Call, ErrorClass, Facts, RpcReply};
 use crate::network::{Network, domain_separator};
 use alloy_primitives::Address as Address20;
+use alloy_sol_types::SolCall;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use borsh::BorshDeserialize;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use serde_json::value::RawValue;
-
-/// `name()`.
-const NAME: &str = "0x06fdde03";
-/// `version()` (EIP-3009 tokens).
-const VERSION: &str = "0x54fd4d50";
-/// `decimals()`.
-const DECIMALS: &str = "0x313ce567";
-/// `DOMAIN_SEPARATOR()` (EIP-2612).
-const SEPARATOR: &str = "0x3644e515";
 
 /// The SPL Token program; Token-2022 mints may charge fees or hide amounts.
 const TOKEN_PROGRAM: &str = "TokenkegQfeZyiNwAJbNbGKPFXCWuBvf9Ss623VQ5DA";
@@ -81,7 +74,9 @@ pub struct RegistryCheckReport {
 pub fn check_calls(network: &Network) -> Vec<Call> {
     match network.asset.address {
         Address::Evm(asset) => {
-            let views = [NAME, VERSION, DECIMALS, SEPARATOR].map(|selector| view_call(asset, selector));
+            let views =
+                [nameCall::SELECTOR, versionCall::SELECTOR, decimalsCall::SELECTOR, DOMAIN_SEPARATORCall::SELECTOR]
+                    .map(|selector| view_call(asset, selector));
             [calls::chain_id_call()].into_iter().chain(views).collect()
         }
         Address::Svm(_) if network.local => vec![mint_account_call(network)],
@@ -116,8 +111,9 @@ pub fn check_against_row(network: &Network, facts: &Facts) -> RegistryCheckRepor
     RegistryCheckReport { outcome, differences: check.differences, ..read }
 }
 
-fn view_call(asset: Address20, selector: &str) -> Call {
-    calls::view_call(asset, selector.to_owned())
+/// A call of a function without arguments.
+fn view_call(asset: Address20, selector: [u8; 4]) -> Call {
+    calls::view_call(asset, hex0x(selector))
 }
 
 fn mint_account_call(network: &Network) -> Call {
@@ -166,10 +162,11 @@ impl RegistryCheck {
             return blank;
         };
         let text = |selector| view_result(facts, &view_call(asset, selector), abi::string);
-        let name = self.note_answer(text(NAME));
-        let version = self.note_answer(text(VERSION));
-        let decimals = self.note_answer(view_result(facts, &view_call(asset, DECIMALS), abi::number));
-        let separator = self.note_answer(view_result(facts, &view_call(asset, SEPARATOR), abi::word));
+        let name = self.note_answer(text(nameCall::SELECTOR));
+        let version = self.note_answer(text(versionCall::SELECTOR));
+        let decimals = self.note_answer(view_result(facts, &view_call(asset, decimalsCall::SELECTOR), abi::number));
+        let separator =
+            self.note_answer(view_result(facts, &view_call(asset, DOMAIN_SEPARATORCall::SELECTOR), abi::word));
         let node_chain =
             self.note_answer(answered_text(facts, &calls::chain_id_call()).and_then(|text| hex_number(&text)).into());
         self.compare("chain_id", &chain_id.to_string(), node_chain.value().map(u64::to_string));
@@ -254,7 +251,7 @@ fn absent_text() -> Option<String> {
     Some("nothing".to_owned())
 }
 
-fn hex0x(bytes: [u8; 32]) -> String {
+fn hex0x<const N: usize>(bytes: [u8; N]) -> String {
     format!("0x{}", hex::encode(bytes))
 }
 

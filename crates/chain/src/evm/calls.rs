@@ -1,14 +1,13 @@
 //! The calls that the EVM reader makes (docs/spec/chains.md#evm-requests), in lower-case hex.
 
 use crate::evm::sender::TransactionSender;
+use crate::evm::token::isBlacklistedCall;
 use crate::facts::Call;
 use crate::network::FeeModel;
 use alloy_primitives::{Address, B256};
+use alloy_sol_types::SolCall;
 use serde_json::json;
 use std::collections::BTreeMap;
-
-/// `isBlacklisted(address)` of Circle's FiatToken.
-const IS_BLACKLISTED: &str = "0xfe575a87";
 
 /// Which chain the node is of.
 pub(crate) fn chain_id_call() -> Call {
@@ -53,7 +52,7 @@ pub(crate) fn code_call(address: Address) -> Call {
 
 /// Whether the token's issuer has blocked an address now.
 pub(super) fn blacklisted_call(asset: Address, address: Address) -> Call {
-    view_call(asset, format!("{IS_BLACKLISTED}{}", hex::encode(address.into_word())))
+    view_call(asset, prefixed_hex(&isBlacklistedCall { account: address }.abi_encode()))
 }
 
 /// A call of a contract, made now as the sender's transaction would make it; nothing is sent.

@@ -38,6 +38,12 @@ mod of_bytes {
     }
 }
 
+/// Whether a contract's answer to [`isValidSignatureCall`] says that the signature is its own: the function's selector
+/// in front of a word (ERC-1271).
+pub(crate) fn accepts_signature(answer: &str) -> bool {
+    answer.starts_with(&alloy_primitives::hex::encode_prefixed(isValidSignatureCall::SELECTOR))
+}
+
 /// What a wrapped signature of a wallet that is not deployed ends with (ERC-6492).
 const ERC6492_MAGIC: [u8; 32] = [
     0x64, 0x92, 0x64, 0x92, 0x64, 0x92, 0x64, 0x92, 0x64, 0x92, 0x64, 0x92, 0x64, 0x92, 0x64, 0x92, 0x64, 0x92, 0x64,

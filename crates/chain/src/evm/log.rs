@@ -10,17 +10,19 @@ use super::quantity;
 use super::receipt::EvmReceipt;
 use crate::address::Address;
 use crate::amount::Amount;
+use crate::evm::token;
 use crate::facts::Undecided;
 use crate::network::Network;
 use crate::trace::{DETAILS_MAX, ForeignTransfer, Transfer, TransferLocation, UsedAuthorization, ZeroTransfer};
-use alloy_primitives::{B256, U256, b256};
+use alloy_primitives::{B256, U256};
+use alloy_sol_types::SolEvent;
 use serde::Deserialize;
 
-/// keccak-256 of `Transfer(address,address,uint256)` (ERC-20).
-const TRANSFER: B256 = b256!("ddf252ad1be2c89b69c2b068fc378daa952ba7f163c4a11628f55a4df523b3ef");
+/// The topic of `Transfer(address,address,uint256)` (ERC-20).
+const TRANSFER: B256 = token::Transfer::SIGNATURE_HASH;
 
-/// keccak-256 of `AuthorizationUsed(address,bytes32)` (EIP-3009).
-pub(super) const AUTHORIZATION_USED: B256 = b256!("98de503528ee59b575ef0c0a2576a82497bfc029a5685b209e9ec333479b10a5");
+/// The topic of `AuthorizationUsed(address,bytes32)` (EIP-3009).
+pub(super) const AUTHORIZATION_USED: B256 = token::AuthorizationUsed::SIGNATURE_HASH;
 
 /// What a receipt's logs say.
 #[derive(Default)]
@@ -264,6 +266,7 @@ fn malformed(what: &str) -> Undecided {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use alloy_primitives::b256;
     use alloy_primitives::keccak256;
 
     #[test]

@@ -3,7 +3,6 @@
 use super::*;
 use crate::facts::RpcError;
 use crate::network;
-use alloy_primitives::keccak256;
 use proptest::prelude::*;
 use serde_json::Value;
 
@@ -55,15 +54,6 @@ fn checked(at: usize, reply: RpcReply, outcome: RegistryCheckOutcome, differs: &
     let report = report(base(), replies);
     assert_eq!(report.outcome, outcome, "{report:?}");
     assert_eq!(report.differences.iter().map(|d| d.what).collect::<Vec<_>>(), differs);
-}
-
-#[test]
-fn selectors_are_the_hashes_of_their_signatures() {
-    for (selector, signature) in
-        [(NAME, "name()"), (VERSION, "version()"), (DECIMALS, "decimals()"), (SEPARATOR, "DOMAIN_SEPARATOR()")]
-    {
-        assert_eq!(selector, format!("0x{}", hex::encode(&keccak256(signature)[..4])));
-    }
 }
 
 #[test]

@@ -20,9 +20,6 @@ use std::rc::Rc;
 const UNUSED_DETAIL: (&str, &str) =
     ("the authorization was not used before", "the authorization was used or cancelled before");
 
-/// What a wallet answers to its own signature (ERC-1271).
-const ERC1271_MAGIC: &str = "0x1626ba7e";
-
 /// What may be asked about one sender's transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct SimulationCalls {
@@ -307,7 +304,7 @@ fn check_wallet_signature(rules: &mut SchemeRules, facts: &Facts, ask: &Call, fa
         // The gas was too little for an answer, and is so for the transfer: that says why.
         (_, Some(error)) if error.class == ErrorClass::Halted && fails => return Ok(true),
         (_, Some(_)) => false,
-        (RpcReply::Value(_), None) => answered_text(facts, ask).is_some_and(|text| text.starts_with(ERC1271_MAGIC)),
+        (RpcReply::Value(_), None) => answered_text(facts, ask).is_some_and(|text| eip3009::accepts_signature(&text)),
         (RpcReply::Error(error), None) => return Err(Undecided::malformed_with("node_error", &error.message)),
     };
     let found = (
