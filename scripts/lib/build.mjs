@@ -1,5 +1,5 @@
 // Builds the Worker, unless nothing has changed since: cargo, wasm-bindgen, in a release wasm-opt, and esbuild. This is
-// what `worker-build` does; see docs/decisions/0007-the-build-is-a-script.md.
+// what `worker-build` does; see docs/decisions/0008-the-build-is-a-script.md.
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { gzipSync } from "node:zlib";
@@ -17,8 +17,6 @@ const SHIM = join("scripts", "lib", "worker-shim.js");
 const SOURCES = [
   "src",
   "crates",
-  "data",
-  "build.rs",
   "Cargo.toml",
   "Cargo.lock",
   "rust-toolchain.toml",
