@@ -102,14 +102,14 @@ function shim(script) {
     .filter((name) => !SYSTEM.includes(name))
     .map((name) =>
       HANDLERS.includes(name)
-        ? `Entrypoint.prototype.${name} = function (given) { return exports.${name}.call(this, given, this.env, this.ctx); };`
+        ? `Entrypoint.prototype.${name} = function ${name}(arg) { return exports.${name}.call(this, arg, this.env, this.ctx); };`
         : `Entrypoint.prototype.${name} = exports.${name};`,
     );
   const classes = [...script.matchAll(/^export class (\w+)/gm)].map(
     ([, name]) => `export const ${name} = new Proxy(exports.${name}, classProxyHooks);`,
   );
   const text = readFileSync(join(ROOT, SHIM), "utf8");
-  return [text.replace("$HANDLERS;", () => methods.join("\n")), ...classes, ""].join("\n");
+  return [text.replace(/^\$HANDLERS;?$/m, () => methods.join("\n")), ...classes, ""].join("\n");
 }
 
 /** Makes `index.js` and `index_bg.wasm` of what cargo has built, in `folder`. */

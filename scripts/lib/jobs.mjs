@@ -40,9 +40,9 @@ export function fail(what) {
 
 /**
  * Runs a command and counts what `count(output)` finds: `{ passed, failed: [names] }`. Its output is shown as it comes,
- * or with `held` when it has ended. Answers whether it ended well.
+ * or with `held` when it has ended, then only what `brief(output)` leaves if all went well. Answers whether it did.
  */
-export function counted(name, command, args, count, { env = {}, limit_ms, held = false } = {}) {
+export function counted(name, command, args, count, { env = {}, limit_ms, held = false, brief = (all) => all } = {}) {
   return new Promise((resolve) => {
     const child = spawn(command, args, {
       cwd: ROOT,
@@ -69,8 +69,9 @@ export function counted(name, command, args, count, { env = {}, limit_ms, held =
     const over = (code) => {
       clearTimeout(limit);
       groups.delete(end);
-      if (held) pass(process.stdout, output);
       const { passed, failed } = count(output);
+      const well = code === 0 && failed.length === 0;
+      if (held) pass(process.stdout, well && !process.env.VERBOSE ? brief(output) : output);
       totals.passed += passed;
       for (const one of failed) fail(`${name}: ${one}`);
       if (code !== 0 && failed.length === 0) fail(`${name}: ended with ${code}`);
@@ -107,7 +108,9 @@ export async function testFile(path, { only, held = false } = {}) {
     failed: existsSync(failed) ? readFileSync(failed, "utf8").split("\n").filter(Boolean).map(describe) : [],
   });
   const pattern = only === undefined ? [] : [`--test-name-pattern=${only}`];
-  await counted(path, node(), [...NODE_TEST, ...reporters(failed), ...pattern, path], count, { limit_ms: FILE_MS + 30_000, held });
+  const args = [...NODE_TEST, ...reporters(failed), ...pattern, path];
+  const brief = (output) => `${path}\n${output.split("\n").filter((line) => /^ *[✔▶﹣]/.test(line)).join("\n")}\n`;
+  await counted(path, node(), args, count, { limit_ms: FILE_MS + 30_000, held, brief });
   rmSync(folder, { recursive: true, force: true });
   const ms = Date.now() - began;
   files.push({ file: path, ms });
@@ -125,7 +128,7 @@ export async function testFiles(paths, { width, note, ...options }) {
   let done = 0;
   const lane = async () => {
     for (let path = left.shift(); path !== undefined; path = left.shift()) {
-      await testFile(path, { ...options, held: true });
+      await testFile(path, { ...options, held: paths.length > 1 });
       note(`${++done} of ${paths.length} files`);
     }
   };

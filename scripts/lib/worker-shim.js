@@ -29,7 +29,7 @@ function handleMaybeCritical(e) {
 
 class Entrypoint extends WorkerEntrypoint {}
 
-$HANDLERS
+$HANDLERS;
 
 const instanceProxyHooks = {
   set: (target, prop, value, receiver) => Reflect.set(target.instance, prop, value, receiver),
