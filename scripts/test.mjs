@@ -17,6 +17,9 @@ const NOT_CORE = `(${ROOT}/src/|tests/|build\\.rs|network/registry\\.rs|examples
 const WIDTH = 3;
 
 const PEERS = join("tests", "peers");
+/** The Python environments of the peers' files: their names and requirements. */
+const PYTHONS = { peers: "requirements.txt", others: join("others", "requirements.txt"), conformance: "conformance.txt" };
+
 const filesIn = (folder) =>
   readdirSync(join(ROOT, folder)).filter((name) => name.endsWith(".test.mjs")).map((name) => join(folder, name));
 
@@ -75,9 +78,9 @@ const STEPS = {
   },
   peers: async (asked) => {
     await built();
-    await peers();
-    await firstPeers();
-    await otherPeers();
+    // Files that run side by side would install the same environment at once.
+    const pythons = Object.entries(PYTHONS).map(([name, requirements]) => python(name, join(ROOT, PEERS, requirements)));
+    await Promise.all([peers(), firstPeers(), otherPeers(), ...pythons]);
     await runFiles(asked);
   },
   "peers-rust": async (asked) => {
