@@ -141,9 +141,15 @@ async function runSteps(steps, held) {
   return done;
 }
 
+let steps;
+try {
+  steps = wanted(process.argv.slice(2));
+} catch (error) {
+  say(error.message);
+  process.exit(2);
+}
 await setUp();
 if (!(await underNewNode(import.meta.url))) {
-  const steps = wanted(process.argv.slice(2));
   const [first, second] = [steps.filter(({ name }) => CARGO.includes(name)), steps.filter(({ name }) => !CARGO.includes(name))];
   const held = first.length > 0 && second.length > 0;
   const done = await Promise.all([runSteps(first, held), runSteps(second, held)]);

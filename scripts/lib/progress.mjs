@@ -21,7 +21,7 @@ const erase = () => TERMINAL && running.size > 0 && process.stderr.write("\r\x1b
 function draw() {
   if (running.size === 0) return;
   const line = status().join(" | ");
-  if (TERMINAL) process.stderr.write(`\r\x1b[K${line.slice(0, (process.stderr.columns ?? 80) - 1)}`);
+  if (TERMINAL) process.stderr.write(`\r\x1b[K${line.slice(0, (process.stderr.columns || 80) - 1)}`);
   else process.stderr.write(`  … ${line}\n`);
 }
 
