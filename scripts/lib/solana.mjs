@@ -1,5 +1,5 @@
 // A local Solana chain: LiteSVM with the real SPL programs, behind a JSON-RPC
-// server of ours that answers in a node's own shape (CHAINS 6.2).
+// server of ours that answers in a node's own shape (docs/spec/chains.md#litesvm).
 import { createServer } from "node:http";
 import {
   AccountRole,

@@ -1,4 +1,4 @@
-//! Requests in, answers out: the refusals that need no tenant, in the design's
+//! Requests in, answers out: the refusals that need no tenant, in this
 //! order (route, size, media type, key, body), and what is logged of them.
 
 use crate::app;

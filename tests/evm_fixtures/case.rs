@@ -13,7 +13,7 @@ use x402_chain::reader;
 use x402_chain::time::UnixSeconds;
 use x402_chain::trace::{Found, Mined, Place, Trace, Transfer};
 
-pub(crate) const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/fixtures/evm");
+const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/evm");
 
 /// After every recording.
 pub(crate) const NOW: UnixSeconds = UnixSeconds(1_795_000_000);
@@ -51,17 +51,18 @@ pub(crate) fn network(key: &str) -> Network {
 }
 
 pub(crate) fn manifest() -> Vec<Value> {
-    let Ok(text) = std::fs::read_to_string(format!("{FOLDER}/manifest.json")) else {
-        println!("evm fixtures: 0 rows read, all skipped: no recordings at {FOLDER}");
-        return Vec::new();
-    };
-    serde_json::from_str(&text).unwrap()
+    serde_json::from_str(&text("manifest.json")).unwrap()
+}
+
+/// The text of a fixture, which must be there.
+pub(crate) fn text(file: &str) -> String {
+    let path = format!("{FOLDER}/{file}");
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
 /// A recorded answer: its `result`, or the whole where it has no envelope.
 pub(crate) fn recorded(file: &Value) -> Value {
-    let text = std::fs::read_to_string(format!("{FOLDER}/{}", file.as_str().unwrap())).unwrap();
-    let whole: Value = serde_json::from_str(&text).unwrap();
+    let whole: Value = serde_json::from_str(&text(file.as_str().unwrap())).unwrap();
     whole.get("result").cloned().unwrap_or(whole)
 }
 

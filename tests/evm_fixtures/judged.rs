@@ -151,7 +151,7 @@ fn a_nonce_written_into_a_recording_selects_the_transfer_beside_it() {
         assert_eq!(refusal(&ask(&case, nonce)), Some(Refusal::AuthorizationMismatch), "{}", case.id);
         bound += 1;
     }
-    assert!(CASES.is_empty() || bound > 15, "{bound}");
+    assert!(bound > 15, "{bound}");
     println!("evm fixtures: {bound} transfers bound to a nonce");
 }
 
@@ -207,6 +207,6 @@ fn a_fee_in_the_token_changes_no_verdict() {
         }
         verdicts += 1;
     }
-    assert!(CASES.is_empty() || verdicts > 15, "{verdicts}");
+    assert!(verdicts > 15, "{verdicts}");
     println!("evm fixtures: {verdicts} verdicts beside a fee in the token");
 }

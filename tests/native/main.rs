@@ -10,7 +10,9 @@
     reason = "a test fails by panicking, and `syn` may add kinds of items"
 )]
 
+mod fixtures;
 mod generated;
+mod links;
 mod raised;
 mod schema;
 mod settings;

@@ -1,4 +1,4 @@
-//! Payments of others, from ../shared/vectors, judged as requests.
+//! Payments that others signed (tests/fixtures/vectors), judged as requests.
 
 use serde_json::value::to_raw_value;
 use serde_json::{Value, json};
@@ -15,13 +15,10 @@ use x402_chain::schemes::exact::{judge_free, judge_on_chain};
 use x402_chain::time::UnixSeconds;
 use x402_chain::x402::{Body, read};
 
-fn vectors(file: &str) -> Option<Value> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/vectors").join(file);
-    let text = fs::read_to_string(path).ok();
-    if text.is_none() {
-        println!("{file}: 1 file of vectors skipped, it is not here");
-    }
-    Some(serde_json::from_str(&text?).expect("JSON"))
+fn vectors(file: &str) -> Value {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/vectors").join(file);
+    let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    serde_json::from_str(&text).expect("JSON")
 }
 
 /// The payer and the reason of a refusal; every question is answered as a chain does where all is well.
@@ -55,7 +52,7 @@ fn judged(body: &Value, network: &Network, own: &[Address], now: u64) -> (Option
 
 #[test]
 fn authorizations_of_others_are_theirs() {
-    let Some(all) = vectors("evm.json") else { return };
+    let all = vectors("evm.json");
     for name in ["own", "spec", "base_mainnet"] {
         let (message, domain) = (&all[name]["message"], &all[name]["domain"]);
         let network = by_caip2(&format!("eip155:{}", domain["chainId"])).expect("registered");
@@ -75,7 +72,7 @@ fn authorizations_of_others_are_theirs() {
 
 #[test]
 fn a_transaction_of_the_stock_client_is_good() {
-    let Some(vector) = vectors("svm.json") else { return };
+    let vector = vectors("svm.json");
     let network = by_caip2("solana:EtWTRABZaYq6iMfeYKouRu166VU2xqa1").expect("registered");
     let expect = &vector["expect"];
     let ours = Address::parse(Family::Svm, expect["feePayer"].as_str().expect("text")).expect("an address");

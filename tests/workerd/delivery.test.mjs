@@ -1,4 +1,4 @@
-// A payment is handed over once (PROTOCOL 3.4): which of many callers gets the
+// A payment is handed over once (docs/spec/protocol.md#p-3-4): which of many callers gets the
 // success, what reopens a delivery whose answer was lost, and what never does.
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";

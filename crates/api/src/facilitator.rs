@@ -1,4 +1,4 @@
-//! The facilitator's own bodies (PROTOCOL 1.4): a refusal is an answer with
+//! The facilitator's own bodies (docs/spec/protocol.md#p-1-4): a refusal is an answer with
 //! status 200, and both stay in the protocol's words.
 
 use super::Reply;

@@ -1,10 +1,10 @@
-//! EVM: what a transaction's receipt tells, by the rules of CHAINS section 1.
+//! EVM: what a transaction's receipt tells, by the rules of docs/spec/chains.md.
 //!
-//! Only `Transfer` logs of the registered contract count (rows 7 to 12, 16 to
-//! 19); calldata, `to` and gas are never read (rows 16, 17, 29). Two rounds:
+//! Only `Transfer` logs of the registered contract count (#evm-7 to #evm-12, #evm-16
+//! to #evm-19); calldata, `to` and gas are never read (#evm-16, #evm-17, #evm-29). Two rounds:
 //! the receipt with the head and the finality tag, then the canonical block at
 //! the receipt's height; of a receipt that is too large to be read, the
-//! contract's events in its block (row 31). Who was paid, and whether it is enough, is not decided
+//! contract's events in its block (#evm-31). Who was paid, and whether it is enough, is not decided
 //! here.
 
 pub mod abi;
@@ -32,10 +32,10 @@ use serde_json::value::RawValue;
 
 /// Seconds that a block may lie ahead of our clock: 15 minutes, as far as
 /// consensus clients and clocks drift apart at worst. Beyond it the node, not
-/// the payer, is wrong (CHAINS 1.3 row 34).
+/// the payer, is wrong (#evm-34).
 const FUTURE_S_MAX: u64 = 900;
 
-/// What a failed transaction's trace says (row 5).
+/// What a failed transaction's trace says (#evm-5).
 const REVERTED: &str = "reverted";
 
 /// A delegation designator: `0xef0100` and the 20 bytes of the delegate (EIP-7702).
@@ -64,7 +64,7 @@ pub fn trace(network: &Network, tx: &TxId, facts: &Facts, now: UnixSeconds) -> R
 
 fn found(network: &Network, hash: B256, facts: &Facts, now: UnixSeconds) -> Result<Found, Unknown> {
     let first = FirstRound::of(network, hash, facts)?;
-    // Row 35: the node must be of the chain that was asked for.
+    // #evm-35: the node must be of the chain that was asked for.
     let chain_id = quantity::number(&quantity::text(value(first.chain_id, "eth_chainId")?)?)?;
     if network.chain_id != Some(chain_id) {
         return Err(Unknown::nonsense_about("wrong_chain", chain_id));
@@ -79,16 +79,16 @@ fn found(network: &Network, hash: B256, facts: &Facts, now: UnixSeconds) -> Resu
             None => return without_receipt(hash, facts),
         },
     };
-    // Row 3: a proxy's cache may answer with another transaction's receipt.
+    // #evm-3: a proxy's cache may answer with another transaction's receipt.
     if receipt.hash != hash {
         return Err(Unknown::nonsense_about("receipt_of_another_transaction", receipt.hash));
     }
     let head = quantity::number(&quantity::text(value(first.head, "eth_blockNumber")?)?)?;
-    // Row 4: old nodes hand out receipts of transactions that are in no block.
+    // #evm-4: old nodes hand out receipts of transactions that are in no block.
     let Some((number, block_hash)) = receipt.block else {
         return Ok(Found::Pending);
     };
-    // Row 26: preconfirmed, or told by a backend that is ahead of the others.
+    // #evm-26: preconfirmed, or told by a backend that is ahead of the others.
     if head < number {
         return Ok(Found::Pending);
     }
@@ -97,7 +97,7 @@ fn found(network: &Network, hash: B256, facts: &Facts, now: UnixSeconds) -> Resu
     let block = canonical(number, block_hash, facts, now)?;
     let (failure, movements) = match status {
         Status::Executed => (None, log::movements(network, &receipt)?),
-        // Row 5: a reverted transaction has no logs; what a node lists is not read.
+        // #evm-5: a reverted transaction has no logs; what a node lists is not read.
         Status::Reverted => (Some(REVERTED.to_owned()), Movements::default()),
     };
     Ok(Found::Mined(Box::new(Mined {
@@ -141,7 +141,7 @@ impl<'a> FirstRound<'a> {
     }
 
     /// The height that the tag names. A node that does not know the tag answers
-    /// with an error or `null` (CHAINS 1.4): the counts stand in for it, unless another node knows.
+    /// with an error or `null` (docs/spec/chains.md#finality): the counts stand in for it, unless another node knows.
     fn finalized(&self) -> Result<Option<u64>, Unknown> {
         match self.finalized {
             None | Some(Reply::Error(_)) => Ok(None),
@@ -150,7 +150,7 @@ impl<'a> FirstRound<'a> {
     }
 }
 
-/// The block at a height, which must be the receipt's (row 25).
+/// The block at a height, which must be the receipt's (#evm-25).
 fn canonical(number: u64, hash: B256, facts: &Facts, now: UnixSeconds) -> Result<Block, Unknown> {
     let [reply] = facts.all(&[question::block_at(number)])?;
     let Some(block) = block::read(value(reply, "eth_getBlockByNumber")?)? else {
@@ -168,7 +168,7 @@ fn canonical(number: u64, hash: B256, facts: &Facts, now: UnixSeconds) -> Result
     Ok(Block { number, hash: Some(format!("0x{}", hex::encode(hash))), time: Some(block.time) })
 }
 
-/// Row 2: without a receipt, whether the node knows the transaction at all. One
+/// #evm-2: without a receipt, whether the node knows the transaction at all. One
 /// that it has in a block, but has no receipt for yet, is as good as pending.
 fn without_receipt(hash: B256, facts: &Facts) -> Result<Found, Unknown> {
     let [reply] = facts.all(&[question::transaction(hash)])?;
@@ -179,7 +179,7 @@ fn without_receipt(hash: B256, facts: &Facts) -> Result<Found, Unknown> {
     }
 }
 
-/// Row 31: of a receipt that is too large to be read, the registered contract's
+/// #evm-31: of a receipt that is too large to be read, the registered contract's
 /// events in its block; `None` where the transaction is in no block. Other
 /// tokens are not seen then, so a bridged one is not named.
 fn of_events<'a>(network: &Network, hash: B256, facts: &'a Facts) -> Result<Option<Receipt<'a>>, Unknown> {
@@ -198,7 +198,7 @@ fn of_events<'a>(network: &Network, hash: B256, facts: &'a Facts) -> Result<Opti
     Ok(Some(Receipt::of_logs(&known, value(events, "eth_getLogs")?)))
 }
 
-/// CHAINS 1.4, for a block that is canonical and not above the head.
+/// How deep a block lies that is canonical and not above the head (docs/spec/chains.md#finality).
 fn depth(network: &Network, number: u64, head: u64, finalized: Option<u64>) -> Depth {
     let confirmations = head.saturating_sub(number).saturating_add(1);
     let by_count = if confirmations >= network.confirmations { Depth::Confirmed } else { Depth::Seen };

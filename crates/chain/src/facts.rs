@@ -25,7 +25,7 @@ impl Call {
     }
 }
 
-/// What kind of error a node answered with (CHAINS section 1.5 and 2.4).
+/// What kind of error a node answered with (docs/spec/chains.md#json-rpc).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorClass {
     /// The call was executed and reverted: an answer about the contract.
@@ -82,7 +82,7 @@ pub enum Reply {
 
 impl Reply {
     /// Whether the node answered the call: with a value, or with what the call itself came to. Any other error is
-    /// no answer, and another node is to be asked (CHAINS 1.5).
+    /// no answer, and another node is to be asked (docs/spec/chains.md#json-rpc).
     #[must_use]
     pub const fn is_answer(&self) -> bool {
         match self {

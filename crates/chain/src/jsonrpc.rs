@@ -1,5 +1,5 @@
 //! JSON-RPC on the wire: calls as request bodies, answers as replies, every
-//! error shape of CHAINS sections 1.5 and 2.4 given its class.
+//! error shape of docs/spec/chains.md#json-rpc given its class.
 
 use crate::address::Family;
 use crate::evm::abi;
@@ -55,7 +55,7 @@ const HALTED: &[&str] = &[
 const MESSAGE_MAX: usize = 200;
 
 /// Whether a family's nodes are asked in batches. Solana's providers advise
-/// against batching calls into the archive (CHAINS 2.1).
+/// against batching calls into the archive (docs/spec/chains.md#json-rpc).
 #[must_use]
 pub const fn batches(family: Family) -> bool {
     match family {

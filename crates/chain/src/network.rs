@@ -293,7 +293,7 @@ mod tests {
 
     const DATA: &str = include_str!("../data/chains.json");
 
-    /// PROTOCOL appendix A, and the local chain's.
+    /// Read from the chains by independent sources (docs/spec/protocol.md#p-2-3), and the local chain's.
     const SEPARATORS: &[(&str, &str)] = &[
         ("base", "02fa7265e7c5d81118673727957699e4d68f74cd74b7db77da710fe8a2c7834f"),
         ("polygon", "caa2ce1a5703ccbe253a34eb3166df60a705c561b44b192061e28f2a985be2ca"),

@@ -1,5 +1,5 @@
-//! Which node's word counts, and when another must be asked (DESIGN, failure
-//! rules).
+//! Which node's word counts, and when another must be asked
+//! (docs/spec/chains.md#nodes).
 
 use crate::amount::Amount;
 use crate::trace::{Found, Trace};

@@ -1,5 +1,5 @@
-//! Why an x402 payment is refused: the protocol's own strings (PROTOCOL section
-//! 1.7), which the reference shares character for character, and ours.
+//! Why an x402 payment is refused: the protocol's own strings (docs/spec/protocol.md#p-1-7),
+//! which the reference shares character for character, and ours.
 
 use crate::retry::{Repeat, Retry};
 use serde::{Deserialize, Serialize};

@@ -2,7 +2,7 @@
 //! address is the one our row describes. Pure, as all of `chain`; what follows
 //! from a report (a chain stays off) is decided elsewhere.
 //!
-//! Tokens are upgradable proxies (CHAINS 1.3 row 22), so it is run again and again.
+//! Tokens are upgradable proxies (docs/spec/chains.md#evm-22), so it is run again and again.
 
 use crate::address::{Address, Family};
 use crate::evm::{abi, question};

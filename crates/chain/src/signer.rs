@@ -156,7 +156,7 @@ mod tests {
     fn a_key_pair_is_read_and_never_told() {
         let pair = ed25519_dalek::SigningKey::from_bytes(&[9; 32]).to_keypair_bytes();
         let signer = Signer::parse(Family::Svm, &bs58::encode(pair).into_string()).expect("a key pair");
-        // The fee payer of ../shared/vectors/svm.json, whose seed is 0x09 × 32.
+        // The fee payer of tests/fixtures/vectors/svm.json, whose seed is 0x09 × 32.
         assert_eq!(format!("{signer:?}"), "Signer(J2xccRtuG43drESLYznHhLhQkLTdfepcKYbiQ9BsJVaf)");
         let mut other = pair;
         other[63] ^= 1;

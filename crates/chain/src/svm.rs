@@ -1,7 +1,8 @@
-//! Solana: what a transaction's balances tell, by the rules of CHAINS section 2.
+//! Solana: what a transaction's balances tell, by the rules of
+//! docs/spec/chains.md#svm-rule.
 //!
 //! Differences of token balances by owner and mint count, and nothing else:
-//! never instructions (rows 4, 5; a `batch` hides several transfers in one) and
+//! never instructions (#svm-4, #svm-5; a `batch` hides several transfers in one) and
 //! never logs (the Token program prints none). Instructions are read for memos
 //! and to name transfers whose amount is hidden.
 
@@ -38,7 +39,7 @@ pub fn failure(error: &serde_json::Value) -> String {
 }
 
 /// Version-1 transactions are live since 2026-09-15; a node refuses what is
-/// above the version asked for (row 1).
+/// above the version asked for (#svm-1).
 fn transaction_call(tx: &TxId) -> Call {
     transaction_at(tx, "confirmed")
 }
@@ -118,7 +119,7 @@ fn read<T: DeserializeOwned>(reply: &Reply, hazard: &'static str) -> Result<T, U
     }
 }
 
-/// No transaction: unknown, not confirmed yet, or lost by this node (rows 3, 23, 24).
+/// No transaction: unknown, not confirmed yet, or lost by this node (#svm-3, #svm-23, #svm-24).
 fn unmined(status: Option<&Status>) -> Result<Found, Unknown> {
     match status.map(|status| status.confirmation_status.as_deref()) {
         None => Ok(Found::Unknown),
@@ -128,7 +129,7 @@ fn unmined(status: Option<&Status>) -> Result<Found, Unknown> {
 }
 
 fn mined(network: &Network, tx: &TxId, transaction: &Transaction, now: UnixSeconds) -> Result<Mined, Unknown> {
-    // Row 29: the first signature is the transaction's name.
+    // #svm-29: the first signature is the transaction's name.
     if transaction.name() != Some(tx.to_string().as_str()) {
         return Err(Unknown::nonsense("receipt_of_another_transaction"));
     }
@@ -139,7 +140,7 @@ fn mined(network: &Network, tx: &TxId, transaction: &Transaction, now: UnixSecon
     let meta = transaction.meta.as_ref().ok_or_else(|| Unknown::nonsense("meta_unavailable"))?;
     let keys = transaction.keys()?;
     let failure = meta.err.as_ref().map(failure);
-    // Row 2: of a failed one the balances are listed, and nothing moved.
+    // #svm-2: of a failed one the balances are listed, and nothing moved.
     let movements = match failure {
         None => Movements::of(network, meta, &keys)?,
         Some(_) => Movements::default(),
@@ -161,7 +162,8 @@ fn mined(network: &Network, tx: &TxId, transaction: &Transaction, now: UnixSecon
     })
 }
 
-/// How deep it lies (rows 20 to 22). The transaction was asked for at `confirmed`, so it is at least that. Nodes forget
+/// How deep it lies (#svm-20 to #svm-22).
+/// The transaction was asked for at `confirmed`, so it is at least that. Nodes forget
 /// statuses before transactions: where there is none, a node that has the transaction at `finalized` says the same.
 fn deepen(mined: &mut Mined, tx: &TxId, status: Option<&Status>, facts: &Facts) -> Result<(), Unknown> {
     let slot = mined.block.number;

@@ -192,7 +192,8 @@ impl Trace {
     }
 
     /// Whether two nodes tell the same story: status, block hash and number, the asset's
-    /// movements and whose authorizations they were. Gas and head differ between honest nodes (CHAINS 1.3 row 29).
+    /// movements and whose authorizations they were. Gas and head differ between honest nodes
+    /// (docs/spec/chains.md#evm-29).
     #[must_use]
     pub fn agrees(&self, other: &Self) -> bool {
         self.tx == other.tx

@@ -1,5 +1,5 @@
-//! An x402 request, versions 1 and 2 read into one form (PROTOCOL sections 1.2
-//! to 1.4). Only its shape is judged here: which member is missing, not whether
+//! An x402 request, versions 1 and 2 read into one form (docs/spec/protocol.md#p-1-1
+//! to #p-1-4). Only its shape is judged here: which member is missing, not whether
 //! the payment is good.
 
 mod body;

@@ -7,7 +7,7 @@ use x402_chain::address::{Address, Family};
 use x402_chain::time::UnixMillis;
 
 /// The Treasury publishes several times a week; a list a week old may lack
-/// somebody (CHAINS section 4).
+/// somebody (docs/spec/chains.md#sanctions).
 pub const STALE_AFTER_DAYS: u64 = 7;
 const DAY_MS: u64 = 86_400_000;
 

@@ -1,5 +1,5 @@
-//! A receipt's logs, and which of them move the registered asset (CHAINS 1.3
-//! rows 3, 8 to 12, 18, 19, 23).
+//! A receipt's logs, and which of them move the registered asset (docs/spec/chains.md#evm-3,
+//! #evm-8 to #evm-12, #evm-18, #evm-19, #evm-23).
 //!
 //! A log that contradicts its receipt is the node's nonsense. One that is sound
 //! and of another shape is somebody else's event, and passed over.
@@ -153,7 +153,7 @@ fn pair(of_token: &[Beside], authorizations: &mut [Authorization]) {
 }
 
 impl Movements {
-    /// Row 10: anybody can emit a transfer of nothing in anybody's name.
+    /// #evm-10: anybody can emit a transfer of nothing in anybody's name.
     fn keep(&mut self, index: u64, ordinal: u64, moved: &Moved) {
         if moved.value.is_zero() {
             push(&mut self.zero, ZeroTransfer { from: moved.from, to: moved.to });
@@ -192,7 +192,7 @@ fn logs<'a>(receipt: &Receipt<'a>) -> Result<Vec<Log<'a>>, Unknown> {
         serde_json::from_str(receipt.logs.get()).map_err(|error| malformed(&error.to_string()))?;
     let mut logs = Vec::with_capacity(wire.len());
     for wire in wire {
-        // Row 23: only subscriptions produce it; what was removed did not happen.
+        // #evm-23: only subscriptions produce it; what was removed did not happen.
         if wire.removed == Some(true) {
             continue;
         }
@@ -227,7 +227,7 @@ fn sound<'a>(receipt: &Receipt<'_>, wire: Wire<'a>) -> Result<Log<'a>, Unknown> 
     })
 }
 
-/// Row 9: three topics, addresses in twenty bytes, a value of one word.
+/// #evm-9: three topics, addresses in twenty bytes, a value of one word.
 fn transfer(log: &Log<'_>) -> Result<Option<Moved>, Unknown> {
     let [TRANSFER, from, to] = log.topics.as_slice() else {
         return Ok(None);

@@ -1,4 +1,4 @@
-//! Hex as nodes write it (CHAINS 1.3 row 32): quantities without leading zeros,
+//! Hex as nodes write it (docs/spec/chains.md#evm-32): quantities without leading zeros,
 //! data of whole bytes. Anything else is the node's nonsense.
 
 use crate::facts::Unknown;

@@ -1,4 +1,4 @@
-//! The calls that the EVM reader makes (CHAINS 1.1), in lower-case hex.
+//! The calls that the EVM reader makes (docs/spec/chains.md#evm-requests), in lower-case hex.
 
 use crate::evm::sender::Sender;
 use crate::facts::Call;

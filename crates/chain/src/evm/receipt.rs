@@ -1,5 +1,5 @@
 //! A receipt as nodes tell it, without its logs. Fields that no rule uses are
-//! not looked at: nodes differ in them (CHAINS 1.2).
+//! not looked at: nodes differ in them (docs/spec/chains.md#evm-receipt).
 
 use super::quantity;
 use crate::address::Address;
@@ -33,7 +33,7 @@ pub(super) struct Receipt<'a> {
 }
 
 impl<'a> Receipt<'a> {
-    /// What takes the place of a receipt that is too large to be read (row 31):
+    /// What takes the place of a receipt that is too large to be read (#evm-31):
     /// it has logs, and only an executed transaction has any.
     pub(super) const fn of_logs(transaction: &Transaction, logs: &'a RawValue) -> Self {
         let Transaction { hash, block, from } = *transaction;
@@ -43,7 +43,7 @@ impl<'a> Receipt<'a> {
     /// Whether the transaction was executed.
     ///
     /// # Errors
-    /// `receipt_without_status` before Byzantium (row 6: USDC is younger, so it
+    /// `receipt_without_status` before Byzantium (#evm-6: USDC is younger, so it
     /// is not an answer); `malformed_quantity` for any other number.
     pub(super) fn status(&self) -> Result<Status, Unknown> {
         match self.status {

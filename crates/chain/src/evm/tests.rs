@@ -1,4 +1,4 @@
-//! The hazards of CHAINS 1.3 by name, against a scripted node.
+//! The hazards of docs/spec/chains.md#evm-hazards by name, against a scripted node.
 
 mod gas;
 mod large;

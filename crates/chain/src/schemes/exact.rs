@@ -1,4 +1,4 @@
-//! The scheme `exact` (PROTOCOL sections 2.1 and 2.4), whichever the family:
+//! The scheme `exact` (docs/spec/protocol.md#p-2-1, #p-2-4), whichever the family:
 //! what is free to judge comes first, then one round of questions to the chain.
 
 pub mod evm;

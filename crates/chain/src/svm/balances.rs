@@ -1,4 +1,4 @@
-//! Differences of token balances, by owner and mint (CHAINS 2.3).
+//! Differences of token balances, by owner and mint (docs/spec/chains.md#svm-rule).
 
 use super::transaction::{Balance, Meta};
 use crate::address::{Address, Family};
@@ -67,7 +67,7 @@ fn address(text: &str) -> Result<Address, Unknown> {
 }
 
 /// A balance of atomic units: u64 in decimal digits. No balance is nothing
-/// (rows 13 and 14: accounts made or closed in the transaction).
+/// (#svm-13, #svm-14: accounts made or closed in the transaction).
 fn units(balance: Option<&Balance>) -> Option<u64> {
     match balance {
         None => Some(0),
@@ -93,7 +93,7 @@ fn registered(place: Address, account: &Account<'_>) -> Result<Option<Transfer>,
     if let (Some(was), Some(is)) = (owned_before, owned_after)
         && was != is
     {
-        // Row 15: the account changed hands; that is no payment.
+        // #svm-15: the account changed hands; that is no payment.
         return Ok(None);
     }
     let owner = owned_after.or(owned_before);

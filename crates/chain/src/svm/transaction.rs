@@ -1,5 +1,6 @@
 //! `getTransaction`'s answer: only what the rules read, everything else ignored.
-//! Any `version` is taken, for no rule looks at the message's form (row 1).
+//! Any `version` is taken, for no rule looks at the message's form
+//! (docs/spec/chains.md#svm-1).
 
 use crate::address::{Address, Family};
 use crate::facts::Unknown;
@@ -38,7 +39,7 @@ pub(super) struct Balance {
 
 #[derive(Deserialize)]
 pub(super) struct UiAmount {
-    /// Atomic units. `uiAmount` is a float and never read (row 8).
+    /// Atomic units. `uiAmount` is a float and never read (#svm-8).
     pub(super) amount: String,
 }
 
@@ -99,7 +100,7 @@ impl Transaction {
     }
 
     /// All account keys in the order of their indexes: the message's, then those
-    /// that lookup tables loaded (row 19). `jsonParsed` lists these among the message's.
+    /// that lookup tables loaded (#svm-19). `jsonParsed` lists these among the message's.
     pub(super) fn keys(&self) -> Result<Vec<Address>, Unknown> {
         let message = &self.transaction.message.account_keys;
         let parsed = message.iter().any(|key| matches!(key, Key::Object { .. }));

@@ -1,4 +1,4 @@
-//! A transaction on the wire: legacy, v0 and version 1 (CHAINS 2.5).
+//! A transaction on the wire: legacy, v0 and version 1 (docs/spec/chains.md#svm-wire).
 
 use crate::address::TxId;
 use crate::signer::SvmSigner;

@@ -1,5 +1,5 @@
 //! What a buyer can repeat: an `Idempotency-Key` that stands for the seller's own
-//! attempt must be none of it, for a success repeats under its key (PROTOCOL 3.4).
+//! attempt must be none of it, for a success repeats under its key (docs/spec/protocol.md#p-3-4-5).
 
 use super::body::{PaymentPayload, object};
 use super::{Body, Payload, Payment};

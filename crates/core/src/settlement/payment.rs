@@ -1,5 +1,5 @@
 //! One x402 payment, booked: what the Worker found out goes in; whether it may
-//! be answered, settled, or was settled already comes out (DESIGN sections 3 and 6).
+//! be answered, settled, or was settled already comes out (docs/spec/money.md#m-settlements).
 
 mod asked;
 mod record;
@@ -375,7 +375,8 @@ fn first_word(asked: &Asked, refusal: Option<(Reason, String)>, known: Known<'_>
     if let Some(listed) = sanctioned(terms, known) {
         return refused(Reason::SanctionedAddress, format!("{listed} is on the sanctions list"));
     }
-    // Every request obeys the static rules first, also one whose payment is recorded (PROTOCOL 3.4).
+    // Every request obeys the static rules first, also one whose payment is recorded
+    // (docs/spec/protocol.md#p-3-4-6).
     if asked.finding.is_static() {
         return None;
     }
@@ -401,7 +402,7 @@ fn first_word(asked: &Asked, refusal: Option<(Reason, String)>, known: Known<'_>
     recorded(asked, terms, row, known, now)
 }
 
-/// What is answered of a payment that this ledger has reserved before (PROTOCOL 3.4).
+/// What is answered of a payment that this ledger has reserved before (docs/spec/protocol.md#p-3-4-7).
 fn recorded(asked: &Asked, terms: &Terms, row: &Row, known: Known<'_>, now: UnixMillis) -> Option<Booked> {
     // What has failed moved nothing: if the payment is still good, it is tried again.
     let kept = row.kept.as_ref().filter(|kept| kept.is_live())?;

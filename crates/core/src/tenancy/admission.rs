@@ -1,5 +1,5 @@
-//! Whether a request may be answered at all, in the order that the design
-//! fixes: key, tenant, scope, idempotency record, chain, recipient, rates, quota.
+//! Whether a request may be answered at all, in the order of
+//! docs/spec/money.md#m-order: key, tenant, scope, idempotency record, chain, recipient, rates, quota.
 
 use crate::error::{Code, Fault};
 use crate::tenancy::budget::Spending;

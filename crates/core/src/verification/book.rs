@@ -85,7 +85,7 @@ pub struct Admitted {
     pub counted: bool,
 }
 
-/// Admits a request, in the design's order. Counts nothing.
+/// Admits a request, in the order of docs/spec/money.md#m-order. Counts nothing.
 ///
 /// # Errors
 /// A [`Stop`] with the first reason not to go on.

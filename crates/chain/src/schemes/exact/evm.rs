@@ -1,4 +1,4 @@
-//! The scheme `exact` with EIP-3009 (PROTOCOL 2.1): what is free first, then
+//! The scheme `exact` with EIP-3009 (docs/spec/protocol.md#p-2-1): what is free first, then
 //! one round of questions to the chain.
 
 mod asked;

@@ -1,4 +1,4 @@
-//! The scheme `exact` on Solana (PROTOCOL 2.4): a transaction that moves the
+//! The scheme `exact` on Solana (docs/spec/protocol.md#p-2-4): a transaction that moves the
 //! amount with one `TransferChecked`, does nothing else, and for which we pay
 //! the fee and nothing else.
 

@@ -1,5 +1,5 @@
 //! A settlement as the ledger keeps it: how far it is, and who is given its
-//! success. A success is handed over once (PROTOCOL 3.4): a delivery is open,
+//! success. A success is handed over once (docs/spec/protocol.md#p-3-4): a delivery is open,
 //! waited for by one caller, or handed over.
 
 use crate::settlement::Report;

@@ -3,7 +3,8 @@
 //!
 //! The score is one less the product of what each factor leaves, so it is
 //! bounded, free of order and monotone. A check that could not run is said
-//! (`unscreened`) and never read as clean. Weights: CHAINS section 4, version 2026-11.
+//! (`unscreened`) and never read as clean. Weights: docs/spec/chains.md#risk,
+//! version 2026-11.
 
 use super::flow::{Flow, Part};
 use super::{Context, block_time};

@@ -31,7 +31,7 @@ fn public(seed: u8) -> [u8; 32] {
     key(seed).verifying_key().to_bytes()
 }
 
-/// The fee payer, the payer and the receiver of ../shared/vectors/svm.json.
+/// The fee payer, the payer and the receiver of tests/fixtures/vectors/svm.json.
 const OURS: u8 = 9;
 const PAYER: u8 = 7;
 const RECEIVER: u8 = 3;
