@@ -2,6 +2,7 @@
 // name contains "settler", `npm test settler` such files of any step; `npm test -- settler --name "same nonce"` their
 // tests of such a name; `npm test rust nonce` the Rust tests of such a name. `npm run check`: the quick steps.
 import { existsSync, readdirSync } from "node:fs";
+import { availableParallelism } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { cargoCounts, counted, fail, partCounts, summary, testFiles, totals, whole } from "./lib/jobs.mjs";
@@ -13,8 +14,8 @@ for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) process.once(signal, () =>
 /** What the coverage is of: the libraries, not the Worker, tests or scripts. */
 const NOT_CORE = `(${ROOT}/src/|tests/|build\\.rs|network/registry\\.rs|examples/|api/src/openapi\\.rs)`;
 
-/** Files that run at once. A file waits for blocks, alarms and its own processes half of its time. */
-const WIDTH = 3;
+/** Files that run at once: one a core, and never fewer than two, since a file also waits for blocks and alarms. */
+const WIDTH = Math.min(4, Math.max(2, availableParallelism()));
 
 const PEERS = join("tests", "peers");
 /** The Python environments of the peers' files: their names and requirements. */

@@ -1,6 +1,6 @@
 // Runs test commands: shows what they print, counts what they found, and remembers how long each took.
 import { spawn } from "node:child_process";
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { pass, say } from "./progress.mjs";
@@ -122,9 +122,11 @@ function describe(line) {
   return at === undefined ? name : `${name} (line ${at})`;
 }
 
-/** Runs files side by side, `width` at once, longest first. `note` gets how many are done. */
+/** Runs files side by side, `width` at once, longest first. `note` gets how many are done. A file that has never run
+ * here is taken for a second a thousand bytes. */
 export async function testFiles(paths, { width, note, ...options }) {
-  const left = [...paths].sort((a, b) => (times[b] ?? Infinity) - (times[a] ?? Infinity));
+  const length = (path) => times[path] ?? statSync(join(ROOT, path)).size;
+  const left = [...paths].sort((a, b) => length(b) - length(a));
   let done = 0;
   const lane = async () => {
     for (let path = left.shift(); path !== undefined; path = left.shift()) {
