@@ -6,7 +6,7 @@ use std::rc::Rc;
 use worker::{Context, D1Database, Date, Env, ObjectNamespace};
 use x402_chain::id::RequestId;
 use x402_chain::time::UnixMillis;
-use x402_core::error::{Code, Fault};
+use x402_core::error::{ErrorCode, Fault};
 use x402_core::settings::Settings;
 
 /// What a request can reach.
@@ -31,8 +31,9 @@ impl App {
             })
         });
         let settings = settings.map_err(|mistakes| {
-            let told: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
-            Fault::new(Code::Misconfigured, format!("the service's settings are wrong: {}", told.join("; "))).after(60)
+            let listed: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
+            Fault::new(ErrorCode::Misconfigured, format!("the service's settings are wrong: {}", listed.join("; ")))
+                .after(60)
         })?;
         let origin = settings.public_url().unwrap_or(request_origin).trim_end_matches('/').to_owned();
         Ok(Self { env, settings, origin })
@@ -77,7 +78,7 @@ pub(crate) fn db(env: &Env) -> Result<D1Database, Fault> {
 }
 
 fn unbound(name: &str) -> Fault {
-    Fault::new(Code::Misconfigured, format!("the binding {name} is missing")).after(60)
+    Fault::new(ErrorCode::Misconfigured, format!("the binding {name} is missing")).after(60)
 }
 
 /// The time, read once a request or step.

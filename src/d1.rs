@@ -6,11 +6,11 @@ mod records;
 mod rows;
 
 use crate::sql::directory as sql;
-pub(crate) use recipients::{create_recipient, next_child, recipients, register_first_use, remove_recipient};
-use recipients::{default_statement, losers, recipient, recipient_statements, removal_statements};
+pub(crate) use recipients::{create_recipient, list_recipients, next_child, register_first_use, remove_recipient};
+use recipients::{default_statement, previous_holders, recipient_of, recipient_statements, removal_statements};
 pub(crate) use records::{
-    OpenPeriod, SettlementCopy, Shipment, checks, close_period, open_periods, put_checks, put_stuck, record, records,
-    ship, stuck,
+    OpenPeriod, SettlementCopy, Shipment, close_period, list_records, open_periods, put_checks, put_stuck, read_checks,
+    read_record, read_stuck, write_shipment,
 };
 use rows::{DefaultRow, KeyRow, RecipientRow, TenantRow};
 use serde::Deserialize;
@@ -19,26 +19,26 @@ use std::collections::BTreeMap;
 use wasm_bindgen::JsValue;
 use worker::{D1Database, D1PreparedStatement, D1Result};
 use x402_api::admin::{KeyView, NewTenant, TenantChange, TenantView};
-use x402_api::records::Page;
+use x402_api::records::PageQuery;
 use x402_chain::address::Address;
 use x402_chain::id::{KeyId, TenantId};
 use x402_chain::network::{Environment, Network};
 use x402_chain::time::UnixMillis;
-use x402_core::error::{Code, Fault};
+use x402_core::error::{ErrorCode, Fault};
 use x402_core::outbox::load::VALUE_BYTES_MAX;
-use x402_core::tenancy::key::{KeyHash, Kind};
-use x402_core::tenancy::tenant::{Key, Scope, Tenant};
+use x402_core::tenancy::key::{KeyHash, KeyKind};
+use x402_core::tenancy::tenant::{ApiKey, Scope, Tenant};
 
 /// A value to bind.
 #[derive(Clone, Copy)]
-enum Bind<'a> {
+enum BoundValue<'a> {
     Text(&'a str),
     Maybe(Option<&'a str>),
     Ms(UnixMillis),
     Number(u64),
 }
 
-impl Bind<'_> {
+impl BoundValue<'_> {
     /// How large a text is.
     const fn bytes(&self) -> usize {
         match self {
@@ -48,12 +48,12 @@ impl Bind<'_> {
     }
 }
 
-impl From<&Bind<'_>> for JsValue {
-    fn from(bind: &Bind<'_>) -> Self {
+impl From<&BoundValue<'_>> for JsValue {
+    fn from(bind: &BoundValue<'_>) -> Self {
         match bind {
-            Bind::Text(text) | Bind::Maybe(Some(text)) => Self::from_str(text),
-            Bind::Maybe(None) => Self::NULL,
-            Bind::Ms(UnixMillis(number)) | Bind::Number(number) => number_of(*number),
+            BoundValue::Text(text) | BoundValue::Maybe(Some(text)) => Self::from_str(text),
+            BoundValue::Maybe(None) => Self::NULL,
+            BoundValue::Ms(UnixMillis(number)) | BoundValue::Number(number) => number_of(*number),
         }
     }
 }
@@ -65,8 +65,8 @@ fn number_of(number: u64) -> JsValue {
 }
 
 /// A statement with its values. A value that D1 would refuse is refused here: a local D1 takes it.
-fn statement(db: &D1Database, sql: &str, bind: &[Bind<'_>]) -> Result<D1PreparedStatement, Fault> {
-    if let Some(bytes) = bind.iter().map(Bind::bytes).find(|bytes| *bytes > VALUE_BYTES_MAX) {
+fn statement(db: &D1Database, sql: &str, bind: &[BoundValue<'_>]) -> Result<D1PreparedStatement, Fault> {
+    if let Some(bytes) = bind.iter().map(BoundValue::bytes).find(|bytes| *bytes > VALUE_BYTES_MAX) {
         return Err(Fault::internal(format!("a value of {bytes} bytes: the directory takes {VALUE_BYTES_MAX}")));
     }
     let values: Vec<JsValue> = bind.iter().map(JsValue::from).collect();
@@ -74,12 +74,12 @@ fn statement(db: &D1Database, sql: &str, bind: &[Bind<'_>]) -> Result<D1Prepared
 }
 
 /// The directory could not do it; whether it did is not known.
-fn down(error: impl core::fmt::Display) -> Fault {
-    Fault::new(Code::LedgerUnavailable, "the directory is not available").after(1).because(error)
+fn d1_unavailable(error: impl core::fmt::Display) -> Fault {
+    Fault::new(ErrorCode::LedgerUnavailable, "the directory is not available").after(1).because(error)
 }
 
-async fn all<T: DeserializeOwned>(db: &D1Database, sql: &str, bind: &[Bind<'_>]) -> Result<Vec<T>, Fault> {
-    let result = statement(db, sql, bind)?.all().await.map_err(down)?;
+async fn all<T: DeserializeOwned>(db: &D1Database, sql: &str, bind: &[BoundValue<'_>]) -> Result<Vec<T>, Fault> {
+    let result = statement(db, sql, bind)?.all().await.map_err(d1_unavailable)?;
     rows_of(&result)
 }
 
@@ -89,14 +89,14 @@ fn rows_of<T: DeserializeOwned>(result: &D1Result) -> Result<Vec<T>, Fault> {
 
 async fn batch(db: &D1Database, statements: Vec<D1PreparedStatement>) -> Result<Vec<D1Result>, Fault> {
     db.batch(statements).await.map_err(|error| {
-        let told = error.to_string();
-        if told.contains("tenants.email") {
-            Fault::new(Code::EmailTaken, "another tenant has this e-mail address").at("email")
-        } else if told.contains("recipients.environment") {
+        let message = error.to_string();
+        if message.contains("tenants.email") {
+            Fault::new(ErrorCode::EmailTaken, "another tenant has this e-mail address").at("email")
+        } else if message.contains("recipients.environment") {
             let detail = "an address belongs, or belonged, to another tenant in this environment";
-            Fault::new(Code::RecipientTaken, detail).at("recipients")
+            Fault::new(ErrorCode::RecipientTaken, detail).at("recipients")
         } else {
-            down(told)
+            d1_unavailable(message)
         }
     })
 }
@@ -112,10 +112,14 @@ pub(crate) async fn ping(db: &D1Database) -> Result<(), Fault> {
 }
 
 /// A tenant's copy for one environment; `None` if there is no such tenant.
-pub(crate) async fn load(db: &D1Database, tenant: TenantId, environment: Environment) -> Result<Option<Tenant>, Fault> {
+pub(crate) async fn load_tenant(
+    db: &D1Database,
+    tenant: TenantId,
+    environment: Environment,
+) -> Result<Option<Tenant>, Fault> {
     let (id, name) = (tenant.to_string(), environment.name());
-    let of_tenant = [Bind::Text(&id)];
-    let in_environment = [Bind::Text(&id), Bind::Text(name)];
+    let of_tenant = [BoundValue::Text(&id)];
+    let in_environment = [BoundValue::Text(&id), BoundValue::Text(name)];
     let results = batch(
         db,
         vec![
@@ -130,38 +134,39 @@ pub(crate) async fn load(db: &D1Database, tenant: TenantId, environment: Environ
         return Err(Fault::internal("four statements, and not four results"));
     };
     let Some(row) = rows_of::<TenantRow>(tenants)?.into_iter().next() else { return Ok(None) };
-    let keys: Vec<Key> = rows_of::<KeyRow>(keys)?.into_iter().map(KeyRow::key).collect::<Result<_, _>>()?;
+    let keys: Vec<ApiKey> = rows_of::<KeyRow>(keys)?.into_iter().map(KeyRow::key).collect::<Result<_, _>>()?;
     let defaults = rows_of::<DefaultRow>(defaults)?;
     let recipients = rows_of::<RecipientRow>(recipients)?;
-    let recipients = recipients.iter().filter_map(|row| recipient(row, environment, &defaults)).collect();
+    let recipients = recipients.iter().filter_map(|row| recipient_of(row, environment, &defaults)).collect();
     Ok(Some(row.tenant(environment, keys, recipients)?))
 }
 
-async fn row(db: &D1Database, tenant: TenantId) -> Result<Option<TenantRow>, Fault> {
-    Ok(all(db, sql::TENANT_GET, &[Bind::Text(&tenant.to_string())]).await?.into_iter().next())
+async fn tenant_row(db: &D1Database, tenant: TenantId) -> Result<Option<TenantRow>, Fault> {
+    Ok(all(db, sql::TENANT_GET, &[BoundValue::Text(&tenant.to_string())]).await?.into_iter().next())
 }
 
 /// A tenant as operators see it, with its version.
-pub(crate) async fn tenant(db: &D1Database, tenant: TenantId) -> Result<(TenantView, u64), Fault> {
-    let Some(row) = row(db, tenant).await? else { return Err(no_tenant()) };
-    let defaults: Vec<DefaultRow> = all(db, sql::DEFAULTS_OF, &[Bind::Text(&tenant.to_string())]).await?;
+pub(crate) async fn read_tenant(db: &D1Database, tenant: TenantId) -> Result<(TenantView, u64), Fault> {
+    let Some(row) = tenant_row(db, tenant).await? else { return Err(no_tenant()) };
+    let defaults: Vec<DefaultRow> = all(db, sql::DEFAULTS_OF, &[BoundValue::Text(&tenant.to_string())]).await?;
     let version = row.version();
     Ok((row.view(defaults.iter())?, version))
 }
 
 fn no_tenant() -> Fault {
-    Fault::new(Code::NotFound, "no such tenant")
+    Fault::new(ErrorCode::NotFound, "no such tenant")
 }
 
 /// Tenants, the newest first, one more than asked for.
-pub(crate) async fn tenants(db: &D1Database, page: &Page) -> Result<Vec<TenantView>, Fault> {
+pub(crate) async fn list_tenants(db: &D1Database, page: &PageQuery) -> Result<Vec<TenantView>, Fault> {
     // Above every id, for the first page.
     let before = page.before.as_deref().unwrap_or("ten_g");
     let limit = u64::from(page.limit).saturating_add(1);
-    let rows: Vec<TenantRow> = all(db, sql::TENANTS_BEFORE, &[Bind::Text(before), Bind::Number(limit)]).await?;
+    let rows: Vec<TenantRow> =
+        all(db, sql::TENANTS_BEFORE, &[BoundValue::Text(before), BoundValue::Number(limit)]).await?;
     let ids: Vec<&str> = rows.iter().map(TenantRow::id).collect();
     let ids = serde_json::to_string(&ids).map_err(Fault::internal)?;
-    let defaults: Vec<DefaultRow> = all(db, sql::DEFAULTS_OF_MANY, &[Bind::Text(&ids)]).await?;
+    let defaults: Vec<DefaultRow> = all(db, sql::DEFAULTS_OF_MANY, &[BoundValue::Text(&ids)]).await?;
     let mut of: BTreeMap<String, Vec<DefaultRow>> = BTreeMap::new();
     for default in defaults {
         of.entry(default.tenant_id.clone().unwrap_or_default()).or_default().push(default);
@@ -173,7 +178,7 @@ pub(crate) async fn tenants(db: &D1Database, page: &Page) -> Result<Vec<TenantVi
 pub(crate) struct KeyToPut<'a> {
     pub(crate) id: KeyId,
     pub(crate) environment: Environment,
-    pub(crate) kind: Kind,
+    pub(crate) kind: KeyKind,
     pub(crate) name: &'a str,
     pub(crate) hash: KeyHash,
     pub(crate) scopes: &'a [Scope],
@@ -189,15 +194,15 @@ fn key_statement(
     let scopes = serde_json::to_string(key.scopes).map_err(Fault::internal)?;
     let (id, tenant, hash) = (key.id.to_string(), tenant.to_string(), key.hash.to_string());
     let bind = [
-        Bind::Text(&id),
-        Bind::Text(&tenant),
-        Bind::Text(key.environment.name()),
-        Bind::Text(key.name),
-        Bind::Text(&hash),
-        Bind::Text(&scopes),
-        Bind::Ms(now),
-        key.expires_at.map_or(Bind::Maybe(None), Bind::Ms),
-        Bind::Text(key.kind.name()),
+        BoundValue::Text(&id),
+        BoundValue::Text(&tenant),
+        BoundValue::Text(key.environment.name()),
+        BoundValue::Text(key.name),
+        BoundValue::Text(&hash),
+        BoundValue::Text(&scopes),
+        BoundValue::Ms(now),
+        key.expires_at.map_or(BoundValue::Maybe(None), BoundValue::Ms),
+        BoundValue::Text(key.kind.name()),
     ];
     statement(db, sql::KEY_PUT, &bind)
 }
@@ -219,16 +224,16 @@ pub(crate) async fn create_tenant(
     let text = id.to_string();
     let limits = serde_json::to_string(&tenant.limits).map_err(Fault::internal)?;
     let bind = [
-        Bind::Text(&text),
-        Bind::Text(&tenant.email),
-        Bind::Maybe(tenant.company_name.as_deref()),
-        Bind::Text(tenant.tier.plan().name),
-        Bind::Maybe(tenant.region),
-        Bind::Text(&limits),
-        Bind::Text(tenant.sanctions.name()),
-        Bind::Number(tenant.explain.into()),
-        Bind::Ms(now),
-        Bind::Ms(now),
+        BoundValue::Text(&text),
+        BoundValue::Text(&tenant.email),
+        BoundValue::Maybe(tenant.company_name.as_deref()),
+        BoundValue::Text(tenant.tier.plan().name),
+        BoundValue::Maybe(tenant.region),
+        BoundValue::Text(&limits),
+        BoundValue::Text(tenant.sanctions.name()),
+        BoundValue::Number(tenant.explain.into()),
+        BoundValue::Ms(now),
+        BoundValue::Ms(now),
     ];
     let mut statements = vec![statement(db, sql::TENANT_PUT, &bind)?];
     for key in first.keys {
@@ -238,7 +243,7 @@ pub(crate) async fn create_tenant(
         statements.extend(recipient_statements(db, id, network.environment, address, now)?);
         statements.push(default_statement(db, id, network, address, true)?);
     }
-    losers(&batch(db, statements).await?)
+    previous_holders(&batch(db, statements).await?)
 }
 
 /// Changes a tenant; answers from whom its new addresses were taken.
@@ -250,24 +255,24 @@ pub(crate) async fn change_tenant(
     now: UnixMillis,
 ) -> Result<Vec<TenantId>, Fault> {
     let text = id.to_string();
-    if row(db, id).await?.is_none() {
+    if tenant_row(db, id).await?.is_none() {
         return Err(no_tenant());
     }
     let limits = serde_json::to_string(&change.limits).map_err(Fault::internal)?;
     let bind = [
-        Bind::Maybe(change.email.as_deref()),
-        Bind::Number(u64::from(change.company_name.is_some())),
-        Bind::Maybe(change.company_name.as_ref().and_then(Option::as_deref)),
-        Bind::Maybe(change.tier.map(|tier| tier.plan().name)),
-        Bind::Maybe(change.status.map(x402_core::tenancy::tenant::TenantStatus::name)),
-        Bind::Text(&limits),
-        Bind::Maybe(change.sanctions.map(x402_core::verdict::SanctionsPolicy::name)),
-        change.explain.map_or(Bind::Maybe(None), |explain| Bind::Number(explain.into())),
-        Bind::Ms(now),
-        Bind::Text(&text),
+        BoundValue::Maybe(change.email.as_deref()),
+        BoundValue::Number(u64::from(change.company_name.is_some())),
+        BoundValue::Maybe(change.company_name.as_ref().and_then(Option::as_deref)),
+        BoundValue::Maybe(change.tier.map(|tier| tier.plan().name)),
+        BoundValue::Maybe(change.status.map(x402_core::tenancy::tenant::TenantStatus::name)),
+        BoundValue::Text(&limits),
+        BoundValue::Maybe(change.sanctions.map(x402_core::verdict::SanctionsPolicy::name)),
+        change.explain.map_or(BoundValue::Maybe(None), |explain| BoundValue::Number(explain.into())),
+        BoundValue::Ms(now),
+        BoundValue::Text(&text),
     ];
     let mut statements = vec![statement(db, sql::TENANT_PATCH, &bind)?];
-    let defaults: Vec<DefaultRow> = all(db, sql::DEFAULTS_OF, &[Bind::Text(&text)]).await?;
+    let defaults: Vec<DefaultRow> = all(db, sql::DEFAULTS_OF, &[BoundValue::Text(&text)]).await?;
     for (network, address) in recipients {
         match address {
             Some(address) => {
@@ -282,15 +287,15 @@ pub(crate) async fn change_tenant(
             }
         }
     }
-    losers(&batch(db, statements).await?)
+    previous_holders(&batch(db, statements).await?)
 }
 
 /// A tenant's keys, the newest first.
-pub(crate) async fn keys(db: &D1Database, tenant: TenantId) -> Result<Vec<KeyView>, Fault> {
-    if row(db, tenant).await?.is_none() {
+pub(crate) async fn list_keys(db: &D1Database, tenant: TenantId) -> Result<Vec<KeyView>, Fault> {
+    if tenant_row(db, tenant).await?.is_none() {
         return Err(no_tenant());
     }
-    let rows: Vec<KeyRow> = all(db, sql::KEYS_OF, &[Bind::Text(&tenant.to_string())]).await?;
+    let rows: Vec<KeyRow> = all(db, sql::KEYS_OF, &[BoundValue::Text(&tenant.to_string())]).await?;
     rows.iter().map(KeyRow::view).collect()
 }
 
@@ -301,14 +306,15 @@ pub(crate) async fn create_key(
     key: &KeyToPut<'_>,
     now: UnixMillis,
 ) -> Result<(), Fault> {
-    let touch = statement(db, sql::TENANT_TOUCH, &[Bind::Ms(now), Bind::Text(&tenant.to_string())])?;
+    let touch = statement(db, sql::TENANT_TOUCH, &[BoundValue::Ms(now), BoundValue::Text(&tenant.to_string())])?;
     batch(db, vec![key_statement(db, tenant, key, now)?, touch]).await.map(|_| ())
 }
 
 /// Revokes a key; a key that is revoked stays so.
 pub(crate) async fn revoke_key(db: &D1Database, tenant: TenantId, key: KeyId, now: UnixMillis) -> Result<(), Fault> {
     let (tenant, key) = (tenant.to_string(), key.to_string());
-    let revoke = statement(db, sql::KEY_REVOKE, &[Bind::Ms(now), Bind::Text(&tenant), Bind::Text(&key)])?;
-    let touch = statement(db, sql::TENANT_TOUCH, &[Bind::Ms(now), Bind::Text(&tenant)])?;
+    let revoke =
+        statement(db, sql::KEY_REVOKE, &[BoundValue::Ms(now), BoundValue::Text(&tenant), BoundValue::Text(&key)])?;
+    let touch = statement(db, sql::TENANT_TOUCH, &[BoundValue::Ms(now), BoundValue::Text(&tenant)])?;
     batch(db, vec![revoke, touch]).await.map(|_| ())
 }

@@ -5,13 +5,13 @@ mod bench;
 mod cron;
 mod http;
 
-use crate::platform::tick;
+use crate::platform::microtasks;
 use worker::{Context, Env, Request, ScheduleContext, ScheduledEvent, event, web_sys};
 
 /// Once an isolate, before any request.
 #[event(start)]
 fn start() {
-    tick::stay_in_v8();
+    microtasks::use_v8_microtasks();
 }
 
 /// Every HTTP request.
@@ -23,5 +23,5 @@ async fn fetch(request: Request, env: Env, context: Context) -> worker::Result<w
 /// Every timed event of `wrangler.toml`.
 #[event(scheduled)]
 async fn scheduled(event: ScheduledEvent, env: Env, _context: ScheduleContext) {
-    cron::run(&event.cron(), env).await;
+    cron::run_trigger(&event.cron(), env).await;
 }

@@ -7,14 +7,14 @@ use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use x402_api::endpoint::Routes;
 use x402_chain::address::Address;
-use x402_chain::evm::memory::Memory;
+use x402_chain::evm::cache::VerificationCache;
 use x402_chain::id::TenantId;
 use x402_chain::network::Environment;
 use x402_chain::time::UnixMillis;
 use x402_chain::trace::{PartyFacts, Trace};
 use x402_core::sanctions;
-use x402_core::settings::{Mistake, Settings};
-use x402_core::tenancy::admission::Rates;
+use x402_core::settings::{SettingMistake, Settings};
+use x402_core::tenancy::admission::RateWindows;
 use x402_core::tenancy::key::KeyHash;
 
 /// Finalized traces kept: about 1 KiB each, so 16 MiB of the isolate's 128.
@@ -35,17 +35,17 @@ const ATTEMPT_MS: u64 = 300_000;
 const REFUSED_MAX: usize = 8_192;
 
 /// The registry check's last definite outcomes, by chain: `passed` or `differs`.
-pub(crate) type Checks = BTreeMap<String, String>;
+pub(crate) type RegistryOutcomes = BTreeMap<String, String>;
 
 /// A map that forgets its oldest entries.
-struct Bounded<K, V> {
+struct BoundedMap<K, V> {
     map: BTreeMap<K, (V, UnixMillis)>,
     order: VecDeque<K>,
     max: usize,
     keep_ms: u64,
 }
 
-impl<K: Ord + Clone, V: Clone> Bounded<K, V> {
+impl<K: Ord + Clone, V: Clone> BoundedMap<K, V> {
     const fn new(max: usize, keep_ms: u64) -> Self {
         Self { map: BTreeMap::new(), order: VecDeque::new(), max, keep_ms }
     }
@@ -68,16 +68,16 @@ impl<K: Ord + Clone, V: Clone> Bounded<K, V> {
 
 /// A finalized trace with the number of providers that agreed on it.
 #[derive(Clone)]
-pub(crate) struct Kept {
+pub(crate) struct CachedTrace {
     pub(crate) trace: Rc<Trace>,
     pub(crate) agreed: usize,
 }
 
 /// What an isolate remembers of a caller whom the ledger refused.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) enum Refused {
+pub(crate) enum RefusedCaller {
     /// Its rates are used up until then.
-    Limited { until: UnixMillis, detail: String, upgrade: bool, rates: Rates },
+    Limited { until: UnixMillis, detail: String, upgrade: bool, rates: RateWindows },
     /// The ledger is asked before the chain.
     AskFirst,
 }
@@ -88,19 +88,19 @@ pub(crate) enum Refused {
 const REFUSED_MS: u64 = 60_000;
 
 thread_local! {
-    static MEMORY: Rc<Memory> = Rc::default();
+    static MEMORY: Rc<VerificationCache> = Rc::default();
 }
 
 /// What judging a payment need not find out again.
-pub(crate) fn memory() -> Rc<Memory> {
+pub(crate) fn verification_cache() -> Rc<VerificationCache> {
     MEMORY.with(Rc::clone)
 }
 
 /// An `Idempotency-Key` of a tenant in an environment.
-pub(crate) type Attempt = (TenantId, Environment, String);
+pub(crate) type AttemptKey = (TenantId, Environment, String);
 
 /// The settings, or what is wrong with them.
-type SettingsRead = Result<Rc<Settings>, Rc<Vec<Mistake>>>;
+type SettingsRead = Result<Rc<Settings>, Rc<Vec<SettingMistake>>>;
 /// A chain and a transaction on it.
 type TraceKey = (&'static str, String);
 /// A chain and an address on it.
@@ -109,18 +109,18 @@ type PartyKey = (&'static str, Address);
 thread_local! {
     static SETTINGS: RefCell<Option<SettingsRead>> = const { RefCell::new(None) };
     static ROUTES: RefCell<Option<Rc<Routes>>> = const { RefCell::new(None) };
-    static SANCTIONS: RefCell<Option<Option<Rc<sanctions::List>>>> = const { RefCell::new(None) };
-    static TRACES: RefCell<Bounded<TraceKey, Kept>> = const { RefCell::new(Bounded::new(TRACES_MAX, TRACE_MS)) };
-    static PARTIES: RefCell<Bounded<PartyKey, PartyFacts>> = const { RefCell::new(Bounded::new(PARTIES_MAX, PARTY_MS)) };
-    static REFUSED: RefCell<Bounded<KeyHash, Refused>> = const { RefCell::new(Bounded::new(REFUSED_MAX, 3_700_000)) };
-    static RECORDED: RefCell<Bounded<String, ()>> = const { RefCell::new(Bounded::new(RECORDED_MAX, RECORDED_MS)) };
+    static SANCTIONS: RefCell<Option<Option<Rc<sanctions::SanctionsList>>>> = const { RefCell::new(None) };
+    static TRACES: RefCell<BoundedMap<TraceKey, CachedTrace>> = const { RefCell::new(BoundedMap::new(TRACES_MAX, TRACE_MS)) };
+    static PARTIES: RefCell<BoundedMap<PartyKey, PartyFacts>> = const { RefCell::new(BoundedMap::new(PARTIES_MAX, PARTY_MS)) };
+    static REFUSED: RefCell<BoundedMap<KeyHash, RefusedCaller>> = const { RefCell::new(BoundedMap::new(REFUSED_MAX, 3_700_000)) };
+    static RECORDED: RefCell<BoundedMap<String, ()>> = const { RefCell::new(BoundedMap::new(RECORDED_MAX, RECORDED_MS)) };
     /// Whether the ledger had no answer to repeat when it was last asked.
-    static ATTEMPTS: RefCell<Bounded<Attempt, bool>> = const { RefCell::new(Bounded::new(ATTEMPTS_MAX, ATTEMPT_MS)) };
-    static CHECKS: RefCell<Option<(Rc<Checks>, UnixMillis)>> = const { RefCell::new(None) };
+    static ATTEMPTS: RefCell<BoundedMap<AttemptKey, bool>> = const { RefCell::new(BoundedMap::new(ATTEMPTS_MAX, ATTEMPT_MS)) };
+    static CHECKS: RefCell<Option<(Rc<RegistryOutcomes>, UnixMillis)>> = const { RefCell::new(None) };
 }
 
 /// The settings, read once.
-pub(crate) fn settings(read: impl FnOnce() -> Result<Settings, Vec<Mistake>>) -> SettingsRead {
+pub(crate) fn settings(read: impl FnOnce() -> Result<Settings, Vec<SettingMistake>>) -> SettingsRead {
     SETTINGS.with_borrow_mut(|kept| kept.get_or_insert_with(|| read().map(Rc::new).map_err(Rc::new)).clone())
 }
 
@@ -135,66 +135,67 @@ pub(crate) fn routes() -> Option<Rc<Routes>> {
 }
 
 /// The sanctions list, read once.
-pub(crate) fn sanctions() -> Option<Rc<sanctions::List>> {
-    SANCTIONS.with_borrow_mut(|kept| kept.get_or_insert_with(|| sanctions::List::builtin().map(Rc::new)).clone())
+pub(crate) fn sanctions() -> Option<Rc<sanctions::SanctionsList>> {
+    SANCTIONS
+        .with_borrow_mut(|kept| kept.get_or_insert_with(|| sanctions::SanctionsList::builtin().map(Rc::new)).clone())
 }
 
 /// A finalized trace, if it is kept.
-pub(crate) fn trace(chain: &'static str, tx: &str, now: UnixMillis) -> Option<Kept> {
+pub(crate) fn cached_trace(chain: &'static str, tx: &str, now: UnixMillis) -> Option<CachedTrace> {
     TRACES.with_borrow(|kept| kept.get(&(chain, tx.to_owned()), now))
 }
 
 /// Keeps a finalized trace.
-pub(crate) fn keep_trace(chain: &'static str, tx: String, kept: Kept, now: UnixMillis) {
+pub(crate) fn cache_trace(chain: &'static str, tx: String, kept: CachedTrace, now: UnixMillis) {
     TRACES.with_borrow_mut(|traces| traces.put((chain, tx), kept, now));
 }
 
 /// What was read of a party in the last five minutes.
-pub(crate) fn party(chain: &'static str, address: Address, now: UnixMillis) -> Option<PartyFacts> {
+pub(crate) fn cached_party(chain: &'static str, address: Address, now: UnixMillis) -> Option<PartyFacts> {
     PARTIES.with_borrow(|kept| kept.get(&(chain, address), now))
 }
 
 /// Keeps what was read of a party, unless nothing was.
-pub(crate) fn keep_party(chain: &'static str, address: Address, facts: PartyFacts, now: UnixMillis) {
+pub(crate) fn cache_party(chain: &'static str, address: Address, facts: PartyFacts, now: UnixMillis) {
     if facts != PartyFacts::default() {
         PARTIES.with_borrow_mut(|kept| kept.put((chain, address), facts, now));
     }
 }
 
 /// What is remembered of a caller.
-pub(crate) fn refused(key: KeyHash, now: UnixMillis) -> Option<Refused> {
+pub(crate) fn refused_caller(key: KeyHash, now: UnixMillis) -> Option<RefusedCaller> {
     let (refused, at) = REFUSED.with_borrow(|kept| kept.map.get(&key).cloned())?;
     let is_recent = now.since(at) < REFUSED_MS;
     match refused {
-        Refused::Limited { until, .. } if now >= until => None,
-        Refused::Limited { .. } if !is_recent => Some(Refused::AskFirst),
-        Refused::Limited { .. } => Some(refused),
-        Refused::AskFirst => is_recent.then_some(refused),
+        RefusedCaller::Limited { until, .. } if now >= until => None,
+        RefusedCaller::Limited { .. } if !is_recent => Some(RefusedCaller::AskFirst),
+        RefusedCaller::Limited { .. } => Some(refused),
+        RefusedCaller::AskFirst => is_recent.then_some(refused),
     }
 }
 
 /// Remembers a refused caller.
-pub(crate) fn remember_refused(key: KeyHash, refused: Refused, now: UnixMillis) {
+pub(crate) fn remember_refused(key: KeyHash, refused: RefusedCaller, now: UnixMillis) {
     REFUSED.with_borrow_mut(|kept| kept.put(key, refused, now));
 }
 
 /// Whether a payment's ledger is known to hold a settlement of it: then it is asked before the chain.
-pub(crate) fn is_recorded(authorization: &str, now: UnixMillis) -> bool {
+pub(crate) fn is_payment_recorded(authorization: &str, now: UnixMillis) -> bool {
     RECORDED.with_borrow(|kept| kept.get(&authorization.to_owned(), now)).is_some()
 }
 
 /// Notes that a payment's ledger holds a settlement of it.
-pub(crate) fn note_recorded(authorization: String, now: UnixMillis) {
+pub(crate) fn note_payment_recorded(authorization: String, now: UnixMillis) {
     RECORDED.with_borrow_mut(|kept| kept.put(authorization, (), now));
 }
 
 /// Whether an attempt is known to have no answer in its ledger yet: then the chain is asked at once.
-pub(crate) fn is_open(attempt: &Attempt, now: UnixMillis) -> bool {
+pub(crate) fn is_attempt_open(attempt: &AttemptKey, now: UnixMillis) -> bool {
     ATTEMPTS.with_borrow(|kept| kept.get(attempt, now)).unwrap_or(false)
 }
 
 /// Notes whether an attempt has no answer in its ledger. One that has an answer is kept only if it had none.
-pub(crate) fn note_attempt(attempt: Attempt, is_open: bool, now: UnixMillis) {
+pub(crate) fn note_attempt(attempt: AttemptKey, is_open: bool, now: UnixMillis) {
     ATTEMPTS.with_borrow_mut(|kept| {
         if is_open || kept.map.contains_key(&attempt) {
             kept.put(attempt, is_open, now);
@@ -203,11 +204,11 @@ pub(crate) fn note_attempt(attempt: Attempt, is_open: bool, now: UnixMillis) {
 }
 
 /// The registry check's results, with the time they were read.
-pub(crate) fn checks() -> Option<(Rc<Checks>, UnixMillis)> {
+pub(crate) fn registry_outcomes() -> Option<(Rc<RegistryOutcomes>, UnixMillis)> {
     CHECKS.with_borrow(Clone::clone)
 }
 
 /// Keeps the registry check's results.
-pub(crate) fn keep_checks(checks: Checks, now: UnixMillis) {
+pub(crate) fn cache_registry_outcomes(checks: RegistryOutcomes, now: UnixMillis) {
     CHECKS.with_borrow_mut(|kept| *kept = Some((Rc::new(checks), now)));
 }

@@ -2,9 +2,9 @@
 
 use crate::telemetry;
 use worker::web_sys;
-use x402_api::Reply;
-use x402_api::endpoint::Row;
-use x402_api::problem::{self, Asked};
+use x402_api::ApiReply;
+use x402_api::endpoint::RouteRow;
+use x402_api::problem::{self, ProblemContext};
 use x402_chain::id::RequestId;
 use x402_chain::time::UnixMillis;
 use x402_core::error::Fault;
@@ -12,9 +12,9 @@ use x402_core::tenancy::admission::invalid_key;
 use x402_core::tenancy::key::Caller;
 
 /// One request, as far as it is read.
-pub(crate) struct Incoming {
+pub(crate) struct IncomingRequest {
     /// The row of the route table.
-    pub(crate) row: &'static Row,
+    pub(crate) row: &'static RouteRow,
     /// The path's parameters.
     pub(crate) params: Vec<String>,
     /// The query string.
@@ -37,7 +37,7 @@ pub(crate) struct Incoming {
     pub(crate) signal: web_sys::AbortSignal,
 }
 
-impl Incoming {
+impl IncomingRequest {
     /// A parameter of the path; the row's path fixes how many there are.
     pub(crate) fn param(&self, index: usize) -> &str {
         self.params.get(index).map_or("", String::as_str)
@@ -53,11 +53,11 @@ impl Incoming {
 }
 
 /// The answer to a fault; its cause goes to the log, once.
-pub(crate) fn refuse(fault: &Fault, asked: Asked<'_>) -> Reply {
+pub(crate) fn fault_reply(fault: &Fault, asked: ProblemContext<'_>) -> ApiReply {
     if let Some(cause) = fault.cause() {
         let fields = [
             ("requestId", asked.request_id.to_string().into()),
-            ("code", fault.code.wire().into()),
+            ("code", fault.code.as_str().into()),
             ("cause", cause.into()),
         ];
         if fault.code.status() >= 500 {
@@ -66,5 +66,5 @@ pub(crate) fn refuse(fault: &Fault, asked: Asked<'_>) -> Reply {
             telemetry::line("fault", &fields);
         }
     }
-    problem::reply(fault, asked)
+    problem::problem_reply(fault, asked)
 }

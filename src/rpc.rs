@@ -2,22 +2,22 @@
 //! call has a deadline and a bound; which word counts `reader::quorum` decides.
 
 mod decide;
-pub(crate) mod external;
-pub(crate) mod gas;
+pub(crate) mod gas_price;
 mod post;
-pub(crate) mod quotes;
 pub(crate) mod registry;
 mod round;
 mod send;
+pub(crate) mod signer_balance;
+pub(crate) mod third_party;
 pub(crate) mod trace;
 
 use crate::app::now;
-pub(crate) use decide::{call_all, call_until, decide, standing};
+pub(crate) use decide::{call_all, call_until, decide_by_providers, read_parties};
 use futures_util::future::{Either, select};
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use post::Failure;
-use round::{batch, round_of};
-pub(crate) use send::hand;
+use post::ProviderFailure;
+use round::{call_batch, call_round};
+pub(crate) use send::send_bytes;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::pin::pin;
@@ -26,11 +26,11 @@ use worker::Delay;
 use x402_chain::address::TxId;
 use x402_chain::amount::Amount;
 use x402_chain::breaker;
-use x402_chain::breaker::{Ending, Health};
-use x402_chain::facts::{Call, Facts, Unknown};
+use x402_chain::breaker::{AttemptOutcome, ProviderHealth};
+use x402_chain::facts::{Call, Facts, Undecided};
 use x402_chain::network::Network;
 use x402_chain::quorum;
-use x402_chain::quorum::{Decision, Wanted, Word};
+use x402_chain::quorum::{ProviderAnswer, QuorumDecision, QuorumRule};
 use x402_chain::time::UnixMillis;
 use x402_chain::trace::{Party, Screening, Trace};
 use x402_chain::{jsonrpc, reader};
@@ -45,11 +45,11 @@ const HEDGE_MS: u64 = 800;
 const DEADLINE_MS: u64 = 8_000;
 
 thread_local! {
-    static HEALTH: RefCell<BTreeMap<String, Health>> = const { RefCell::new(BTreeMap::new()) };
+    static HEALTH: RefCell<BTreeMap<String, ProviderHealth>> = const { RefCell::new(BTreeMap::new()) };
 }
 
 /// What a chain's providers said of a transaction.
-pub(crate) struct Observation {
+pub(crate) struct ProviderObservation {
     /// The story that counts; `None` where no provider gave a usable answer.
     pub(crate) trace: Option<Trace>,
     /// How many answered the same.
@@ -61,63 +61,75 @@ pub(crate) struct Observation {
 }
 
 /// What to ask about.
-pub(crate) struct Question<'a> {
+pub(crate) struct TraceQuestion<'a> {
     pub(crate) network: &'static Network,
     pub(crate) tx: &'a TxId,
     pub(crate) providers: &'a [&'a str],
     /// How many must agree, and on what.
-    pub(crate) wanted: Wanted,
+    pub(crate) wanted: QuorumRule,
     /// Whose standing is wanted first.
     pub(crate) first: Option<x402_chain::address::Address>,
     /// Whether a party's standing is known already.
     pub(crate) is_known: &'a dyn Fn(&Party) -> bool,
 }
 
-struct Reading {
+struct ProviderReading {
     place: usize,
     outcome: Result<Trace, String>,
     screening: Screening,
 }
 
-fn note(url: &str, ending: Ending) {
-    HEALTH.with_borrow_mut(|all| all.entry(url.to_owned()).or_default().note(ending, now()));
+fn note_attempt(url: &str, ending: AttemptOutcome) {
+    HEALTH.with_borrow_mut(|all| all.entry(url.to_owned()).or_default().note_attempt(ending, now()));
 }
 
-fn order(providers: &[&str], at: UnixMillis) -> Vec<usize> {
-    let known: Vec<Health> =
+fn order_providers(providers: &[&str], at: UnixMillis) -> Vec<usize> {
+    let known: Vec<ProviderHealth> =
         HEALTH.with_borrow(|all| providers.iter().map(|url| all.get(*url).copied().unwrap_or_default()).collect());
-    breaker::order(&known, at)
+    breaker::provider_order(&known, at)
 }
 
 /// A transaction's story alone, as the quorum rule lets it count; `None` where no provider gave a usable answer.
-pub(crate) async fn trace(settings: &Settings, network: &'static Network, id: &TxId) -> Option<Trace> {
-    story(settings, network, id, Wanted { threshold: settings.quorum(), finality: false }).await
+pub(crate) async fn fetch_trace(settings: &Settings, network: &'static Network, id: &TxId) -> Option<Trace> {
+    fetch_trace_by(settings, network, id, QuorumRule { threshold: settings.quorum(), finality: false }).await
 }
 
 /// The same where it matters whether its block is final.
-pub(crate) async fn trace_to_finality(settings: &Settings, network: &'static Network, id: &TxId) -> Option<Trace> {
-    story(settings, network, id, Wanted { threshold: settings.quorum(), finality: true }).await
+pub(crate) async fn fetch_trace_with_finality(
+    settings: &Settings,
+    network: &'static Network,
+    id: &TxId,
+) -> Option<Trace> {
+    fetch_trace_by(settings, network, id, QuorumRule { threshold: settings.quorum(), finality: true }).await
 }
 
 /// The same on two providers' word, where there are two, whatever the story itself shows to have moved.
-pub(crate) async fn trace_by_two(settings: &Settings, network: &'static Network, id: &TxId) -> Option<Trace> {
-    story(settings, network, id, Wanted { threshold: Amount::ZERO, finality: false }).await
+pub(crate) async fn fetch_trace_by_two(settings: &Settings, network: &'static Network, id: &TxId) -> Option<Trace> {
+    fetch_trace_by(settings, network, id, QuorumRule { threshold: Amount::ZERO, finality: false }).await
 }
 
-async fn story(settings: &Settings, network: &'static Network, tx: &TxId, wanted: Wanted) -> Option<Trace> {
+async fn fetch_trace_by(
+    settings: &Settings,
+    network: &'static Network,
+    tx: &TxId,
+    wanted: QuorumRule,
+) -> Option<Trace> {
     let providers = settings.providers(network);
     let is_known = |_: &Party| true;
-    ask(&Question { network, tx, providers: &providers, wanted, first: None, is_known: &is_known }).await.trace
+    ask_providers(&TraceQuestion { network, tx, providers: &providers, wanted, first: None, is_known: &is_known })
+        .await
+        .trace
 }
 
 /// Asks a chain's providers about a transaction until one word counts.
-pub(crate) async fn ask(question: &Question<'_>) -> Observation {
-    let mut words: Vec<Option<Word>> = Vec::new();
-    let mut observation = Observation { trace: None, agreed: 0, screening: Screening::new(), failures: Vec::new() };
-    match gather(question, &mut words, &mut observation).await {
+pub(crate) async fn ask_providers(question: &TraceQuestion<'_>) -> ProviderObservation {
+    let mut words: Vec<Option<ProviderAnswer>> = Vec::new();
+    let mut observation =
+        ProviderObservation { trace: None, agreed: 0, screening: Screening::new(), failures: Vec::new() };
+    match gather_answers(question, &mut words, &mut observation).await {
         Some((index, agreed)) => {
             observation.agreed = agreed;
-            if let Some(Some(Word::Trace(trace))) = words.into_iter().nth(index) {
+            if let Some(Some(ProviderAnswer::Trace(trace))) = words.into_iter().nth(index) {
                 observation.trace = Some(trace);
             }
         }
@@ -128,28 +140,28 @@ pub(crate) async fn ask(question: &Question<'_>) -> Observation {
 
 /// Asks one after another, the next when one fails, is slow, or is not enough.
 /// Answers which word counts and how many agree.
-async fn gather(
-    question: &Question<'_>,
-    words: &mut Vec<Option<Word>>,
-    observation: &mut Observation,
+async fn gather_answers(
+    question: &TraceQuestion<'_>,
+    words: &mut Vec<Option<ProviderAnswer>>,
+    observation: &mut ProviderObservation,
 ) -> Option<(usize, usize)> {
     let began = now();
-    let order = order(question.providers, began);
+    let order = order_providers(question.providers, began);
     let mut asked = FuturesUnordered::new();
     let mut next = order.iter();
     loop {
-        match quorum::decide(words, order.len(), question.wanted) {
-            Decision::Settled { index, agreed } => return Some((index, agreed)),
-            Decision::Unavailable => return None,
-            Decision::Ask => start(question, words, &mut asked, &mut next),
-            Decision::Wait if words.is_empty() => start(question, words, &mut asked, &mut next),
-            Decision::Wait => {}
+        match quorum::decide_quorum(words, order.len(), question.wanted) {
+            QuorumDecision::Settled { index, agreed } => return Some((index, agreed)),
+            QuorumDecision::Unavailable => return None,
+            QuorumDecision::Ask => ask_next_provider(question, words, &mut asked, &mut next),
+            QuorumDecision::Wait if words.is_empty() => ask_next_provider(question, words, &mut asked, &mut next),
+            QuorumDecision::Wait => {}
         }
         let Some(left) = DEADLINE_MS.checked_sub(now().since(began)).filter(|left| *left > 0) else {
             // Who could say what is final is too slow: the story stands without it.
-            return match quorum::decide(words, order.len(), Wanted { finality: false, ..question.wanted }) {
-                Decision::Settled { index, agreed } => Some((index, agreed)),
-                Decision::Wait | Decision::Ask | Decision::Unavailable => None,
+            return match quorum::decide_quorum(words, order.len(), QuorumRule { finality: false, ..question.wanted }) {
+                QuorumDecision::Settled { index, agreed } => Some((index, agreed)),
+                QuorumDecision::Wait | QuorumDecision::Ask | QuorumDecision::Unavailable => None,
             };
         };
         let patience = Delay::from(Duration::from_millis(left.min(HEDGE_MS)));
@@ -157,17 +169,17 @@ async fn gather(
             Either::Left((Some(reading), _)) => reading,
             Either::Left((None, _)) => return None,
             Either::Right(_) => {
-                start(question, words, &mut asked, &mut next);
+                ask_next_provider(question, words, &mut asked, &mut next);
                 continue;
             }
         };
-        let Reading { place, outcome, screening } = reading;
+        let ProviderReading { place, outcome, screening } = reading;
         observation.screening.extend(screening);
         let word = match outcome {
-            Ok(trace) => Word::Trace(trace),
+            Ok(trace) => ProviderAnswer::Trace(trace),
             Err(why) => {
                 observation.failures.push(why);
-                Word::Failed
+                ProviderAnswer::Failed
             }
         };
         if let Some(slot) = words.get_mut(place) {
@@ -176,82 +188,82 @@ async fn gather(
     }
 }
 
-type Asked<'a> = FuturesUnordered<std::pin::Pin<Box<dyn Future<Output = Reading> + 'a>>>;
+type PendingReadings<'a> = FuturesUnordered<std::pin::Pin<Box<dyn Future<Output = ProviderReading> + 'a>>>;
 
-fn start<'a>(
-    question: &'a Question<'a>,
-    words: &mut Vec<Option<Word>>,
-    asked: &mut Asked<'a>,
+fn ask_next_provider<'a>(
+    question: &'a TraceQuestion<'a>,
+    words: &mut Vec<Option<ProviderAnswer>>,
+    asked: &mut PendingReadings<'a>,
     next: &mut core::slice::Iter<'_, usize>,
 ) {
     if let Some(url) = next.next().and_then(|at| question.providers.get(*at)) {
         let place = words.len();
         words.push(None);
-        asked.push(Box::pin(one(question, url, place)));
+        asked.push(Box::pin(ask_provider(question, url, place)));
     }
 }
 
 /// Asks one provider in rounds.
-async fn one(question: &Question<'_>, url: &str, place: usize) -> Reading {
+async fn ask_provider(question: &TraceQuestion<'_>, url: &str, place: usize) -> ProviderReading {
     let began = now();
     let mut facts = Facts::new();
     let mut screening = Screening::new();
-    let outcome = rounds(question, url, &mut facts, &mut screening).await;
+    let outcome = ask_in_rounds(question, url, &mut facts, &mut screening).await;
     let outcome = match outcome {
         Ok(trace) => {
             let head = trace.mined().map(|mined| mined.head);
-            note(url, Ending::Answered { took_ms: now().since(began), head });
+            note_attempt(url, AttemptOutcome::Answered { took_ms: now().since(began), head });
             Ok(trace)
         }
         Err(failure) => {
-            note(url, failure.ending());
+            note_attempt(url, failure.attempt_outcome());
             Err(format!("{}: {failure}", host(url)))
         }
     };
-    Reading { place, outcome, screening }
+    ProviderReading { place, outcome, screening }
 }
 
-async fn rounds(
-    question: &Question<'_>,
+async fn ask_in_rounds(
+    question: &TraceQuestion<'_>,
     url: &str,
     facts: &mut Facts,
     screening: &mut Screening,
-) -> Result<Trace, Failure> {
+) -> Result<Trace, ProviderFailure> {
     let network = question.network;
     let mut parties: Vec<Party> = Vec::new();
     for round in 0..=READ_ROUNDS_MAX {
         match reader::trace(network, question.tx, facts, now().seconds()) {
             Ok(trace) => {
-                if parties.is_empty() && !jsonrpc::batches(network.family) {
+                if parties.is_empty() && !jsonrpc::takes_batches(network.family) {
                     // Families without batches learn of parties in a step of its own, which may fail.
                     parties = unknown_parties(question, facts);
                     let calls: Vec<Call> =
                         parties.iter().flat_map(|party| reader::party_calls(network, party)).collect();
-                    let _ = round_of(network, url, &[], &calls, facts).await;
+                    let _ = call_round(network, url, &[], &calls, facts).await;
                 }
                 for party in &parties {
                     screening.insert(party.address, reader::read_party(network, party, facts));
                 }
                 return Ok(trace);
             }
-            Err(Unknown::Malformed(nonsense)) => {
-                return Err(Failure::Nonsense(format!("{} {}", nonsense.hazard, nonsense.detail)));
+            Err(Undecided::Malformed(nonsense)) => {
+                return Err(ProviderFailure::Malformed(format!("{} {}", nonsense.hazard, nonsense.detail)));
             }
-            Err(Unknown::Missing(calls)) if round < READ_ROUNDS_MAX => {
+            Err(Undecided::Missing(calls)) if round < READ_ROUNDS_MAX => {
                 let mut optional = Vec::new();
-                if round > 0 && jsonrpc::batches(network.family) {
+                if round > 0 && jsonrpc::takes_batches(network.family) {
                     parties = unknown_parties(question, facts);
                     optional = parties.iter().flat_map(|party| reader::party_calls(network, party)).collect();
                 }
-                round_of(network, url, &calls, &optional, facts).await?;
+                call_round(network, url, &calls, &optional, facts).await?;
             }
-            Err(Unknown::Missing(_)) => {}
+            Err(Undecided::Missing(_)) => {}
         }
     }
-    Err(Failure::Nonsense("questions without end".to_owned()))
+    Err(ProviderFailure::Malformed("questions without end".to_owned()))
 }
 
-fn unknown_parties(question: &Question<'_>, facts: &Facts) -> Vec<Party> {
+fn unknown_parties(question: &TraceQuestion<'_>, facts: &Facts) -> Vec<Party> {
     let parties = reader::parties(question.network, question.tx, facts, question.first.as_ref());
     parties.into_iter().filter(|party| !(question.is_known)(party)).collect()
 }

@@ -18,22 +18,27 @@ use x402_chain::address::{Address, TxId};
 use x402_chain::amount::Amount;
 use x402_chain::id::{ClaimId, KeyId, RequestId, SettlementId, TenantId, VerificationId};
 use x402_chain::network::{Environment, Network, by_key};
-use x402_chain::retry::{Repeat, Retry};
+use x402_chain::retry::{RepeatRule, Retry};
 use x402_chain::time::{Period, UnixMillis, UnixSeconds};
-use x402_chain::trace::{Authorization, Block, Depth, Found, Mined, Place, Screening, Trace, Transfer};
-use x402_core::error::Code;
-use x402_core::tenancy::admission::{Admission, Stop, Stored};
+use x402_chain::trace::{
+    Block, Depth, MinedTransaction, Screening, Trace, TransactionState, Transfer, TransferLocation, UsedAuthorization,
+};
+use x402_core::error::ErrorCode;
+use x402_core::tenancy::admission::{Admission, AdmissionStop, IdempotencyRecord};
 use x402_core::tenancy::key::KeyHash;
-use x402_core::tenancy::tenant::{Key, OwnLimits, Recipient, Scope, Tenant, TenantStatus};
+use x402_core::tenancy::tenant::{ApiKey, OwnLimits, Recipient, Scope, Tenant, TenantStatus};
 use x402_core::tenancy::tier::Tier;
-use x402_core::tenancy::usage::usage;
-use x402_core::verdict::{Refusal, SanctionsPolicy};
-use x402_core::verification::answer::{Answer, Finality, Status};
-use x402_core::verification::book::{Booked, Idempotency, Known, Request, Seen, Traced, admit, conclude};
+use x402_core::tenancy::usage::usage_of;
+use x402_core::verdict::{RefusalCode, SanctionsPolicy};
+use x402_core::verification::answer::{Finality, VerificationAnswer, VerificationStatus};
 use x402_core::verification::claim::Claim;
 use x402_core::verification::claims;
-use x402_core::verification::claims::{Held, Unit};
-use x402_core::verification::finality::{EventKind, next_look, update};
+use x402_core::verification::claims::{ClaimUnit, HeldClaim};
+use x402_core::verification::decision::{
+    ChainObservation, IdempotencyKey, TracedTransaction, VerificationContext, VerificationOutcome, VerificationRequest,
+    admit_verification, decide_verification,
+};
+use x402_core::verification::finality::{EventKind, apply_trace, next_poll};
 
 const NOW: UnixMillis = UnixMillis(1_795_000_000_000);
 const KEY: KeyHash = KeyHash([7; 32]);
@@ -59,7 +64,7 @@ fn tenant() -> Tenant {
         sanctions: SanctionsPolicy::Refuse,
         explain: false,
         recipients: vec![Recipient { address: evm(3), default_for: vec!["base".to_owned()], first_use: false }],
-        keys: vec![Key {
+        keys: vec![ApiKey {
             id: KeyId::new(NOW, 1),
             name: "one".to_owned(),
             hash: KEY,
@@ -70,8 +75,8 @@ fn tenant() -> Tenant {
     }
 }
 
-fn mined(number: u64, amount: u64, depth: Depth) -> Mined {
-    Mined {
+fn mined(number: u64, amount: u64, depth: Depth) -> MinedTransaction {
+    MinedTransaction {
         failure: None,
         block: Block { number, hash: Some(format!("0x{number}")), time: Some(UnixSeconds(1_794_999_990)) },
         head: number + 8,
@@ -79,7 +84,7 @@ fn mined(number: u64, amount: u64, depth: Depth) -> Mined {
         finality_unknown: false,
         submitter: None,
         transfers: vec![Transfer {
-            place: Place::LogIndex(0),
+            place: TransferLocation::LogIndex(0),
             ordinal: 0,
             from: Some(evm(4)),
             to: Some(evm(3)),
@@ -93,12 +98,12 @@ fn mined(number: u64, amount: u64, depth: Depth) -> Mined {
     }
 }
 
-fn trace(tx: u8, found: Found) -> Trace {
+fn trace(tx: u8, found: TransactionState) -> Trace {
     Trace { tx: TxId::Evm(B256::repeat_byte(tx)), found }
 }
 
-fn request(tx: u8, reference: Option<&str>, found: Found) -> Request {
-    Request {
+fn request(tx: u8, reference: Option<&str>, found: TransactionState) -> VerificationRequest {
+    VerificationRequest {
         key: KEY,
         request_id: RequestId::new(NOW, 1),
         idempotency: None,
@@ -116,7 +121,7 @@ fn request(tx: u8, reference: Option<&str>, found: Found) -> Request {
             claim: true,
         },
         chain_on: true,
-        seen: Seen::Traced(Box::new(Traced {
+        seen: ChainObservation::Traced(Box::new(TracedTransaction {
             trace: trace(tx, found),
             screening: Screening::new(),
             single_provider: false,
@@ -125,15 +130,15 @@ fn request(tx: u8, reference: Option<&str>, found: Found) -> Request {
     }
 }
 
-fn good(tx: u8, reference: Option<&str>) -> Request {
-    request(tx, reference, Found::Mined(Box::new(mined(100, 5_000_000, Depth::Confirmed))))
+fn good(tx: u8, reference: Option<&str>) -> VerificationRequest {
+    request(tx, reference, TransactionState::Mined(Box::new(mined(100, 5_000_000, Depth::Confirmed))))
 }
 
 /// A ledger as its rows: what the shell does around the pure steps.
 struct Ledger {
     tenant: Tenant,
     admission: Admission,
-    claims: Vec<claims::Row>,
+    claims: Vec<claims::ClaimRow>,
 }
 
 impl Ledger {
@@ -141,17 +146,17 @@ impl Ledger {
         Self { tenant: tenant(), admission: Admission::new(NOW), claims: Vec::new() }
     }
 
-    fn ask(&mut self, request: &Request, now: UnixMillis) -> Result<Booked, Code> {
+    fn ask(&mut self, request: &VerificationRequest, now: UnixMillis) -> Result<VerificationOutcome, ErrorCode> {
         let code = |stop| match stop {
-            Stop::Fault(fault) => fault.code,
-            Stop::Repeat(..) | Stop::Register(_) => panic!("not here"),
+            AdmissionStop::Fault(fault) => fault.code,
+            AdmissionStop::Repeat(..) | AdmissionStop::Register(_) => panic!("not here"),
         };
         let mut admission = self.admission.clone();
-        admission.roll(now);
-        let admitted = admit(request, &self.tenant, &admission, None, now).map_err(code)?;
+        admission.enter_period(now);
+        let admitted = admit_verification(request, &self.tenant, &admission, None, now).map_err(code)?;
         let held = self.held(&request.claim.tx.to_string(), &admitted.recipient.to_string());
-        let known = Known { tenant: &self.tenant, held: &held, payers: &[], sanctions: None };
-        let booked = conclude(request, admitted, &mut admission, known, now);
+        let known = VerificationContext { tenant: &self.tenant, held_claims: &held, payers: &[], sanctions: None };
+        let booked = decide_verification(request, admitted, &mut admission, known, now);
         self.admission = admission;
         let booked = booked.map_err(|fault| fault.code)?;
         for row in &booked.claims {
@@ -161,15 +166,16 @@ impl Ledger {
     }
 
     /// What the store looks up.
-    fn held(&self, tx: &str, recipient: &str) -> Vec<Held> {
-        let of = |row: &&claims::Row| row.tx == tx && row.recipient == recipient;
-        self.claims.iter().filter(of).map(claims::Row::held).collect()
+    fn held(&self, tx: &str, recipient: &str) -> Vec<HeldClaim> {
+        let of = |row: &&claims::ClaimRow| row.tx == tx && row.recipient == recipient;
+        self.claims.iter().filter(of).map(claims::ClaimRow::held_claim).collect()
     }
 
     /// What the store refuses to write is never asked of it.
-    fn put(&mut self, row: claims::Row) {
+    fn put(&mut self, row: claims::ClaimRow) {
         let held = self.held(&row.tx, &row.recipient);
-        let excludes = |held: &Held| held.unit == row.unit || held.unit == Unit::Whole || row.unit == Unit::Whole;
+        let excludes =
+            |held: &HeldClaim| held.unit == row.unit || held.unit == ClaimUnit::Whole || row.unit == ClaimUnit::Whole;
         assert!(!held.iter().any(excludes), "{row:?} over {held:?}");
         self.claims.push(row);
     }
@@ -179,50 +185,50 @@ impl Ledger {
 fn a_request_crosses_to_the_ledger_unchanged() {
     let sent = good(1, Some("order-1"));
     let text = serde_json::to_string(&sent).unwrap();
-    assert_eq!(serde_json::from_str::<Request>(&text).unwrap(), sent);
-    let solana = Request {
+    assert_eq!(serde_json::from_str::<VerificationRequest>(&text).unwrap(), sent);
+    let solana = VerificationRequest {
         claim: Claim {
             network: by_key("solana").unwrap(),
             tx: TxId::Svm([9; 64]),
             recipient: Some(Address::Svm([2; 32])),
             ..sent.claim.clone()
         },
-        seen: Seen::Unavailable,
+        seen: ChainObservation::Unavailable,
         ..sent
     };
     let text = serde_json::to_string(&solana).unwrap();
-    assert_eq!(serde_json::from_str::<Request>(&text).unwrap(), solana);
+    assert_eq!(serde_json::from_str::<VerificationRequest>(&text).unwrap(), solana);
 }
 
 #[test]
 fn a_payment_is_not_refused_as_not_final_where_nobody_says_what_is() {
     let asked = |finality, finality_unknown, expected| {
-        let found = Mined { finality_unknown, ..mined(100, 5_000_000, Depth::Confirmed) };
-        let mut request = request(1, None, Found::Mined(Box::new(found)));
+        let found = MinedTransaction { finality_unknown, ..mined(100, 5_000_000, Depth::Confirmed) };
+        let mut request = request(1, None, TransactionState::Mined(Box::new(found)));
         (request.claim.finality, request.claim.expected) = (finality, expected);
         let mut ledger = Ledger::new();
         let booked_as = ledger.ask(&request, NOW).map(|booked| booked.answer.error_code);
         assert!(booked_as.is_ok() || ledger.admission.used == 0);
         booked_as
     };
-    assert_eq!(asked(Finality::Finalized, true, None), Err(Code::ChainUnavailable));
-    assert_eq!(asked(Finality::Finalized, false, None), Ok(Some(Refusal::NotFinal)));
+    assert_eq!(asked(Finality::Finalized, true, None), Err(ErrorCode::ChainUnavailable));
+    assert_eq!(asked(Finality::Finalized, false, None), Ok(Some(RefusalCode::NotFinal)));
     assert_eq!(asked(Finality::Confirmed, true, None), Ok(None));
     // What is wrong whatever is final is said.
     let more = Some(Amount::atomic(5_000_001));
-    assert_eq!(asked(Finality::Finalized, true, more), Ok(Some(Refusal::AmountTooLow)));
+    assert_eq!(asked(Finality::Finalized, true, more), Ok(Some(RefusalCode::AmountTooLow)));
 }
 
 #[test]
 fn an_answer_reads_back_what_it_writes() {
     let booked = Ledger::new().ask(&good(1, Some("order-1")), NOW).unwrap();
     let text = serde_json::to_string(&booked.answer).unwrap();
-    assert_eq!(serde_json::from_str::<Answer>(&text).unwrap(), booked.answer);
+    assert_eq!(serde_json::from_str::<VerificationAnswer>(&text).unwrap(), booked.answer);
 }
 
 #[test]
 fn admission_looks_in_the_designs_order() {
-    let code = |change: fn(&mut Request, &mut Tenant)| {
+    let code = |change: fn(&mut VerificationRequest, &mut Tenant)| {
         let (mut request, mut ledger) = (good(1, None), Ledger::new());
         change(&mut request, &mut ledger.tenant);
         ledger.ask(&request, NOW).err()
@@ -233,49 +239,52 @@ fn admission_looks_in_the_designs_order() {
             request.key = KeyHash([8; 32]);
             tenant.status = TenantStatus::Suspended
         }),
-        Some(Code::InvalidApiKey)
+        Some(ErrorCode::InvalidApiKey)
     );
-    assert_eq!(code(|_, tenant| tenant.keys[0].expires_at = Some(NOW)), Some(Code::InvalidApiKey));
+    assert_eq!(code(|_, tenant| tenant.keys[0].expires_at = Some(NOW)), Some(ErrorCode::InvalidApiKey));
     assert_eq!(
         code(|_, tenant| {
             tenant.status = TenantStatus::Cancelled;
             tenant.keys[0].scopes.clear()
         }),
-        Some(Code::TenantSuspended)
+        Some(ErrorCode::TenantSuspended)
     );
     assert_eq!(
         code(|request, tenant| {
             tenant.keys[0].scopes.clear();
             request.chain_on = false
         }),
-        Some(Code::InsufficientScope)
+        Some(ErrorCode::InsufficientScope)
     );
     assert_eq!(
         code(|request, tenant| {
             request.chain_on = false;
             tenant.limits.per_minute = Some(0)
         }),
-        Some(Code::ChainNotEnabled)
+        Some(ErrorCode::ChainNotEnabled)
     );
-    assert_eq!(code(|request, _| request.claim.network = by_key("ethereum").unwrap()), Some(Code::ChainNotEnabled));
+    assert_eq!(
+        code(|request, _| request.claim.network = by_key("ethereum").unwrap()),
+        Some(ErrorCode::ChainNotEnabled)
+    );
     assert_eq!(
         code(|request, tenant| {
             request.claim.recipient = Some(evm(9));
             tenant.limits.per_minute = Some(0)
         }),
-        Some(Code::RecipientNotRegistered)
+        Some(ErrorCode::RecipientNotRegistered)
     );
-    assert_eq!(code(|_, tenant| tenant.recipients.clear()), Some(Code::RecipientNotRegistered));
+    assert_eq!(code(|_, tenant| tenant.recipients.clear()), Some(ErrorCode::RecipientNotRegistered));
     assert_eq!(
         code(|_, tenant| {
             tenant.limits.per_minute = Some(0);
             tenant.limits.per_month = Some(0)
         }),
-        Some(Code::RateLimited)
+        Some(ErrorCode::RateLimited)
     );
-    assert_eq!(code(|_, tenant| tenant.limits.per_hour = Some(0)), Some(Code::RateLimited));
-    assert_eq!(code(|_, tenant| tenant.limits.per_month = Some(0)), Some(Code::QuotaExceeded));
-    assert_eq!(code(|request, _| request.seen = Seen::Unavailable), Some(Code::ChainUnavailable));
+    assert_eq!(code(|_, tenant| tenant.limits.per_hour = Some(0)), Some(ErrorCode::RateLimited));
+    assert_eq!(code(|_, tenant| tenant.limits.per_month = Some(0)), Some(ErrorCode::QuotaExceeded));
+    assert_eq!(code(|request, _| request.seen = ChainObservation::Unavailable), Some(ErrorCode::ChainUnavailable));
     assert_eq!(
         code(|_, tenant| {
             tenant.tier = Tier::Enterprise;
@@ -290,43 +299,51 @@ fn in_test_an_unknown_recipient_is_to_be_registered() {
     let (mut request, mut tenant) = (good(1, None), tenant());
     tenant.environment = Environment::Test;
     request.claim.recipient = Some(evm(9));
-    let stop = admit(&request, &tenant, &Admission::new(NOW), None, NOW);
-    assert_eq!(stop, Err(Stop::Register(evm(9))));
+    let stop = admit_verification(&request, &tenant, &Admission::new(NOW), None, NOW);
+    assert_eq!(stop, Err(AdmissionStop::Register(evm(9))));
     // The rates come first.
     let mut full = Admission::new(NOW);
     for _ in 0..tenant.limits().per_minute {
-        full.count(KeyId::new(NOW, 1), NOW);
+        full.count_request(KeyId::new(NOW, 1), NOW);
     }
-    let code = |stop: Result<_, Stop>| match stop {
-        Err(Stop::Fault(fault)) => Some(fault.code),
-        Err(Stop::Repeat(..) | Stop::Register(_)) | Ok(_) => None,
+    let code = |stop: Result<_, AdmissionStop>| match stop {
+        Err(AdmissionStop::Fault(fault)) => Some(fault.code),
+        Err(AdmissionStop::Repeat(..) | AdmissionStop::Register(_)) | Ok(_) => None,
     };
-    assert_eq!(code(admit(&request, &tenant, &full, None, NOW)), Some(Code::RateLimited));
+    assert_eq!(code(admit_verification(&request, &tenant, &full, None, NOW)), Some(ErrorCode::RateLimited));
     // So many addresses, and no more; what an operator has registered does not count.
     for number in 0..100 {
         let address = Address::Evm(alloy_primitives::Address::repeat_byte(100 + number));
         tenant.recipients.push(Recipient { address, default_for: vec![], first_use: true });
     }
-    assert_eq!(code(admit(&request, &tenant, &Admission::new(NOW), None, NOW)), Some(Code::RecipientNotRegistered));
+    assert_eq!(
+        code(admit_verification(&request, &tenant, &Admission::new(NOW), None, NOW)),
+        Some(ErrorCode::RecipientNotRegistered)
+    );
     tenant.recipients.iter_mut().for_each(|recipient| recipient.first_use = false);
-    assert_eq!(admit(&request, &tenant, &Admission::new(NOW), None, NOW), Err(Stop::Register(evm(9))));
+    assert_eq!(
+        admit_verification(&request, &tenant, &Admission::new(NOW), None, NOW),
+        Err(AdmissionStop::Register(evm(9)))
+    );
 }
 
 #[test]
 fn an_idempotency_record_repeats_conflicts_or_has_ended() {
     let mut request = good(1, None);
-    request.idempotency = Some(Idempotency { key: "k".to_owned(), body_hash: "aa".to_owned() });
-    let ask = |stored: Stored, now| admit(&request, &tenant(), &Admission::new(NOW), Some(&stored), now);
-    let stored = |hash: &str, answer: Option<&str>| Stored {
+    request.idempotency = Some(IdempotencyKey { key: "k".to_owned(), body_hash: "aa".to_owned() });
+    let ask = |stored: IdempotencyRecord, now| {
+        admit_verification(&request, &tenant(), &Admission::new(NOW), Some(&stored), now)
+    };
+    let stored = |hash: &str, answer: Option<&str>| IdempotencyRecord {
         body_hash: hash.to_owned(),
         answer: answer.map(|body| (200, body.to_owned())),
         answer_until: None,
         at: NOW,
     };
-    assert_eq!(ask(stored("aa", Some("{}")), NOW), Err(Stop::Repeat(200, "{}".to_owned())));
+    assert_eq!(ask(stored("aa", Some("{}")), NOW), Err(AdmissionStop::Repeat(200, "{}".to_owned())));
     assert!(ask(stored("aa", None), NOW).is_ok());
     match ask(stored("bb", None), NOW) {
-        Err(Stop::Fault(fault)) => assert_eq!(fault.code, Code::IdempotencyConflict),
+        Err(AdmissionStop::Fault(fault)) => assert_eq!(fault.code, ErrorCode::IdempotencyConflict),
         other => panic!("{other:?}"),
     }
     let mut late = request.clone();
@@ -334,24 +351,24 @@ fn an_idempotency_record_repeats_conflicts_or_has_ended() {
     let mut tenant = tenant();
     tenant.keys[0].expires_at = None;
     let tomorrow = NOW.plus(86_400_000);
-    assert!(admit(&late, &tenant, &Admission::new(NOW), Some(&stored("bb", None)), tomorrow).is_ok());
+    assert!(admit_verification(&late, &tenant, &Admission::new(NOW), Some(&stored("bb", None)), tomorrow).is_ok());
 }
 
 /// Under an `Idempotency-Key`, after an answer with this body was recorded: whether it is repeated, or else how
 /// the request was admitted.
-fn repeated(body: &str, change: impl FnOnce(&mut Request, &mut Tenant)) -> Result<bool, Code> {
+fn repeated(body: &str, change: impl FnOnce(&mut VerificationRequest, &mut Tenant)) -> Result<bool, ErrorCode> {
     let (mut request, mut tenant) = (good(1, None), tenant());
-    request.idempotency = Some(Idempotency { key: "k".to_owned(), body_hash: "aa".to_owned() });
+    request.idempotency = Some(IdempotencyKey { key: "k".to_owned(), body_hash: "aa".to_owned() });
     change(&mut request, &mut tenant);
     let answer = Some((200, body.to_owned()));
-    let stored = Stored { body_hash: "aa".to_owned(), answer, answer_until: None, at: NOW };
-    match admit(&request, &tenant, &Admission::new(NOW), Some(&stored), NOW) {
-        Err(Stop::Repeat(_, recorded)) => {
+    let stored = IdempotencyRecord { body_hash: "aa".to_owned(), answer, answer_until: None, at: NOW };
+    match admit_verification(&request, &tenant, &Admission::new(NOW), Some(&stored), NOW) {
+        Err(AdmissionStop::Repeat(_, recorded)) => {
             assert_eq!(recorded, body);
             Ok(true)
         }
-        Err(Stop::Fault(fault)) => Err(fault.code),
-        Err(Stop::Register(_)) => panic!("not here"),
+        Err(AdmissionStop::Fault(fault)) => Err(fault.code),
+        Err(AdmissionStop::Register(_)) => panic!("not here"),
         Ok(admitted) => {
             assert!(admitted.counted);
             Ok(false)
@@ -362,23 +379,23 @@ fn repeated(body: &str, change: impl FnOnce(&mut Request, &mut Tenant)) -> Resul
 #[test]
 fn a_refusal_that_can_be_mended_is_judged_anew() {
     let recorded = |code: &str| format!(r#"{{"success":false,"error_code":"{code}","to_address":"{}"}}"#, evm(3));
-    for refusal in Refusal::ALL {
-        let want = refusal.repeat() == Repeat::Recorded;
-        assert_eq!(repeated(&recorded(refusal.wire()), |_, _| {}), Ok(want), "{refusal:?}");
+    for refusal in RefusalCode::ALL {
+        let want = refusal.repeat() == RepeatRule::Recorded;
+        assert_eq!(repeated(&recorded(refusal.as_str()), |_, _| {}), Ok(want), "{refusal:?}");
         // A refusal is about its recipient: another one than the tenant's, where the request names none.
         let moved = |tenant: &mut Tenant| tenant.recipients[0].address = evm(9);
-        assert_eq!(repeated(&recorded(refusal.wire()), |_, tenant| moved(tenant)), Ok(false), "{refusal:?}");
-        let named = repeated(&recorded(refusal.wire()), |request, tenant| {
+        assert_eq!(repeated(&recorded(refusal.as_str()), |_, tenant| moved(tenant)), Ok(false), "{refusal:?}");
+        let named = repeated(&recorded(refusal.as_str()), |request, tenant| {
             request.claim.recipient = Some(evm(3));
             tenant.recipients[0].default_for.clear();
         });
         assert_eq!(named, Ok(want), "{refusal:?}");
     }
     // Faults that an older build has recorded: what has been mended is served, what has not is refused anew.
-    for code in [Code::RecipientNotRegistered, Code::ChainNotEnabled] {
+    for code in [ErrorCode::RecipientNotRegistered, ErrorCode::ChainNotEnabled] {
         let body = format!(r#"{{"success":false,"error_code":"{code}"}}"#);
         assert_eq!(repeated(&body, |_, _| {}), Ok(false));
-        assert_eq!(repeated(&body, |request, _| request.chain_on = false), Err(Code::ChainNotEnabled));
+        assert_eq!(repeated(&body, |request, _| request.chain_on = false), Err(ErrorCode::ChainNotEnabled));
     }
     let success = format!(r#"{{"success":true,"error_code":null,"to_address":"{}"}}"#, evm(3));
     assert_eq!(repeated(&success, |_, tenant| tenant.recipients.clear()), Ok(true));
@@ -387,18 +404,19 @@ fn a_refusal_that_can_be_mended_is_judged_anew() {
 #[test]
 fn what_is_judged_anew_counts_once() {
     let mut request = good(1, None);
-    request.idempotency = Some(Idempotency { key: "k".to_owned(), body_hash: "aa".to_owned() });
+    request.idempotency = Some(IdempotencyKey { key: "k".to_owned(), body_hash: "aa".to_owned() });
     let body = r#"{"error_code":"SANCTIONED_ADDRESS"}"#.to_owned();
-    let stored = Stored { body_hash: "aa".to_owned(), answer: Some((200, body)), answer_until: None, at: NOW };
+    let stored =
+        IdempotencyRecord { body_hash: "aa".to_owned(), answer: Some((200, body)), answer_until: None, at: NOW };
     let tenant = tenant();
     let mut admission = Admission { used: 10, ..Admission::new(NOW) };
-    let known = Known { tenant: &tenant, held: &[], payers: &[], sanctions: None };
+    let known = VerificationContext { tenant: &tenant, held_claims: &[], payers: &[], sanctions: None };
     // The month's ten are used up, and it is one of them.
-    let admitted = admit(&request, &tenant, &admission, Some(&stored), NOW).unwrap();
-    assert!(conclude(&request, admitted, &mut admission, known, NOW).unwrap().answer.success);
+    let admitted = admit_verification(&request, &tenant, &admission, Some(&stored), NOW).unwrap();
+    assert!(decide_verification(&request, admitted, &mut admission, known, NOW).unwrap().answer.success);
     assert_eq!((admission.used, admission.requests), (10, 1));
-    match admit(&request, &tenant, &admission, None, NOW) {
-        Err(Stop::Fault(fault)) => assert_eq!(fault.code, Code::QuotaExceeded),
+    match admit_verification(&request, &tenant, &admission, None, NOW) {
+        Err(AdmissionStop::Fault(fault)) => assert_eq!(fault.code, ErrorCode::QuotaExceeded),
         other => panic!("{other:?}"),
     }
 }
@@ -407,19 +425,23 @@ fn what_is_judged_anew_counts_once() {
 fn only_final_verdicts_count_and_a_replay_is_free() {
     let mut ledger = Ledger::new();
     let first = ledger.ask(&good(1, Some("a")), NOW).unwrap();
-    assert!(first.answer.claimed && first.follow && first.is_record);
+    assert!(first.answer.claimed && first.track_finality && first.is_record);
     let again = ledger.ask(&good(1, Some("a")), NOW).unwrap();
     assert_eq!((again.answer.id, again.answer.replayed, again.is_record), (first.answer.id, true, false));
     let other = ledger.ask(&good(1, Some("b")), NOW).unwrap();
-    assert_eq!(other.answer.error_code, Some(Refusal::AlreadyClaimed));
+    assert_eq!(other.answer.error_code, Some(RefusalCode::AlreadyClaimed));
     assert_eq!(other.answer.claimed_by.map(|by| by.id), Some(ClaimId::Verification(first.answer.id)));
-    for found in [Found::Unknown, Found::Pending, Found::Mined(Box::new(mined(100, 5, Depth::Seen)))] {
+    for found in [
+        TransactionState::Unknown,
+        TransactionState::Pending,
+        TransactionState::Mined(Box::new(mined(100, 5, Depth::Seen))),
+    ] {
         let later = ledger.ask(&request(2, None, found), NOW).unwrap();
-        assert_eq!((later.answer.retry, later.answer.status), (Some(Retry::Later), Status::Pending));
+        assert_eq!((later.answer.retry, later.answer.status), (Some(Retry::Later), VerificationStatus::Pending));
     }
     let mut unavailable = good(3, None);
-    unavailable.seen = Seen::Unavailable;
-    assert_eq!(ledger.ask(&unavailable, NOW).err(), Some(Code::ChainUnavailable));
+    unavailable.seen = ChainObservation::Unavailable;
+    assert_eq!(ledger.ask(&unavailable, NOW).err(), Some(ErrorCode::ChainUnavailable));
     // Two final verdicts; seven requests, that of the unavailable chain too.
     assert_eq!((ledger.admission.used, ledger.admission.requests), (2, 7));
 }
@@ -431,16 +453,16 @@ fn a_month_rolls_by_itself() {
     for tx in 0..10 {
         assert!(ledger.ask(&good(tx, None), NOW).is_ok());
     }
-    assert_eq!(ledger.ask(&good(11, None), NOW).err(), Some(Code::QuotaExceeded));
+    assert_eq!(ledger.ask(&good(11, None), NOW).err(), Some(ErrorCode::QuotaExceeded));
     let next = Period::of(NOW).end();
     let mut fresh = good(12, None);
     fresh.claim.max_age_s = 315_360_000;
     assert!(ledger.ask(&fresh, next).is_ok());
     assert_eq!((ledger.admission.period, ledger.admission.used), (Period::of(next), 1));
     let mut admission = Admission::new(NOW);
-    assert_eq!(admission.roll(NOW), None);
-    assert!(admission.roll(next).is_some_and(|closed| closed.period == Period::of(NOW)));
-    assert_eq!(admission.roll(NOW), None);
+    assert_eq!(admission.enter_period(NOW), None);
+    assert!(admission.enter_period(next).is_some_and(|closed| closed.period == Period::of(NOW)));
+    assert_eq!(admission.enter_period(NOW), None);
 }
 
 proptest! {
@@ -455,7 +477,7 @@ proptest! {
         for (tx, reference, is_pending, step) in steps {
             now = now.plus(step / 100);
             let reference = references[reference];
-            let asked = if is_pending { request(tx, reference, Found::Pending) } else { good(tx, reference) };
+            let asked = if is_pending { request(tx, reference, TransactionState::Pending) } else { good(tx, reference) };
             match ledger.ask(&asked, now) {
                 Ok(booked) => {
                     let answer = booked.answer;
@@ -473,7 +495,7 @@ proptest! {
                         prop_assert!(owners.contains_key(&tx));
                     }
                 }
-                Err(code) => prop_assert!(code == Code::QuotaExceeded && counted == 10),
+                Err(code) => prop_assert!(code == ErrorCode::QuotaExceeded && counted == 10),
             }
             prop_assert!(counted <= 10);
             prop_assert_eq!(ledger.admission.used, counted);
@@ -481,60 +503,66 @@ proptest! {
     }
 }
 
-fn record() -> Answer {
+fn record() -> VerificationAnswer {
     Ledger::new().ask(&good(1, Some("a")), NOW).unwrap().answer
 }
 
 fn found(number: u64, amount: u64, depth: Depth) -> Trace {
-    trace(1, Found::Mined(Box::new(mined(number, amount, depth))))
+    trace(1, TransactionState::Mined(Box::new(mined(number, amount, depth))))
 }
 
 #[test]
 fn a_followed_payment_becomes_final() {
     let mut answer = record();
-    assert_eq!(update(&mut answer, base(), &found(100, 5_000_000, Depth::Confirmed)), (false, None));
+    assert_eq!(apply_trace(&mut answer, base(), &found(100, 5_000_000, Depth::Confirmed)), (false, None));
     assert_eq!(
-        update(&mut answer, base(), &found(100, 5_000_000, Depth::Finalized)),
+        apply_trace(&mut answer, base(), &found(100, 5_000_000, Depth::Finalized)),
         (true, Some(EventKind::Finalized))
     );
-    assert_eq!((answer.status, answer.finality), (Status::Finalized, Some(Finality::Finalized)));
-    assert_eq!(next_look(base(), &answer, NOW, NOW), None);
+    assert_eq!((answer.status, answer.finality), (VerificationStatus::Finalized, Some(Finality::Finalized)));
+    assert_eq!(next_poll(base(), &answer, NOW, NOW), None);
 }
 
 #[test]
 fn a_payment_that_is_gone_is_reorged_once_and_comes_back() {
     let mut answer = record();
-    assert_eq!(update(&mut answer, base(), &trace(1, Found::Unknown)), (true, Some(EventKind::Reorged)));
-    assert_eq!((answer.status, answer.success), (Status::Reorged, false));
-    assert_eq!(update(&mut answer, base(), &trace(1, Found::Pending)), (false, None));
     assert_eq!(
-        update(&mut answer, base(), &found(102, 5_000_000, Depth::Confirmed)),
+        apply_trace(&mut answer, base(), &trace(1, TransactionState::Unknown)),
+        (true, Some(EventKind::Reorged))
+    );
+    assert_eq!((answer.status, answer.success), (VerificationStatus::Reorged, false));
+    assert_eq!(apply_trace(&mut answer, base(), &trace(1, TransactionState::Pending)), (false, None));
+    assert_eq!(
+        apply_trace(&mut answer, base(), &found(102, 5_000_000, Depth::Confirmed)),
         (true, Some(EventKind::Restored))
     );
-    assert_eq!((answer.status, answer.block_number), (Status::Confirmed, Some(102)));
+    assert_eq!((answer.status, answer.block_number), (VerificationStatus::Confirmed, Some(102)));
 }
 
 #[test]
 fn another_block_alone_only_updates_the_block() {
     let mut answer = record();
-    assert_eq!(update(&mut answer, base(), &found(101, 5_000_000, Depth::Confirmed)), (true, None));
+    assert_eq!(apply_trace(&mut answer, base(), &found(101, 5_000_000, Depth::Confirmed)), (true, None));
     assert_eq!(answer.block_hash.as_deref(), Some("0x101"));
 }
 
 #[test]
 fn a_payment_that_comes_back_smaller_is_not_the_payment() {
     let mut answer = record();
-    assert_eq!(update(&mut answer, base(), &found(101, 4_999_999, Depth::Confirmed)).1, Some(EventKind::Reorged));
+    assert_eq!(apply_trace(&mut answer, base(), &found(101, 4_999_999, Depth::Confirmed)).1, Some(EventKind::Reorged));
     let mut failed = mined(101, 5_000_000, Depth::Confirmed);
     failed.failure = Some("reverted".to_owned());
     let mut answer = record();
-    assert_eq!(update(&mut answer, base(), &trace(1, Found::Mined(Box::new(failed)))).1, Some(EventKind::Reorged));
+    assert_eq!(
+        apply_trace(&mut answer, base(), &trace(1, TransactionState::Mined(Box::new(failed)))).1,
+        Some(EventKind::Reorged)
+    );
 }
 
 /// A transaction of several payments to address 3, as log index, giver and amount; passed on at the end.
-fn several(lines: &[(u64, u8, u64)], passed_on: u64) -> Mined {
+fn several(lines: &[(u64, u8, u64)], passed_on: u64) -> MinedTransaction {
     let line = |index: u64, from: u8, to: u8, amount: u64| Transfer {
-        place: Place::LogIndex(index),
+        place: TransferLocation::LogIndex(index),
         ordinal: index % 100,
         from: Some(evm(from)),
         to: Some(evm(to)),
@@ -543,11 +571,11 @@ fn several(lines: &[(u64, u8, u64)], passed_on: u64) -> Mined {
     let mut transfers: Vec<Transfer> =
         lines.iter().map(|(index, from, amount)| line(*index, *from, 3, *amount)).collect();
     transfers.extend((passed_on > 0).then(|| line(99, 3, 90, passed_on)));
-    Mined { transfers, ..mined(100, 1, Depth::Confirmed) }
+    MinedTransaction { transfers, ..mined(100, 1, Depth::Confirmed) }
 }
 
-fn seen(mined: Mined) -> Found {
-    Found::Mined(Box::new(mined))
+fn seen(mined: MinedTransaction) -> TransactionState {
+    TransactionState::Mined(Box::new(mined))
 }
 
 #[test]
@@ -557,8 +585,8 @@ fn a_record_follows_its_own_part_of_a_transaction() {
         asked.claim.payer = Some(evm(payer));
         Ledger::new().ask(&asked, NOW).unwrap().answer
     };
-    let event = |record: &Answer, lines: &[(u64, u8, u64)], passed_on: u64| {
-        update(&mut record.clone(), base(), &trace(1, seen(several(lines, passed_on)))).1
+    let event = |record: &VerificationAnswer, lines: &[(u64, u8, u64)], passed_on: u64| {
+        apply_trace(&mut record.clone(), base(), &trace(1, seen(several(lines, passed_on)))).1
     };
     let record = asked(4, &[(1, 4, 10_000), (2, 5, 10_000_000)], 0);
     assert_eq!((record.amount.as_deref(), record.transfers.len()), (Some("10000"), 1));
@@ -599,14 +627,15 @@ enum Step {
 }
 
 impl Story {
-    fn mined(&self) -> Mined {
+    fn mined(&self) -> MinedTransaction {
         let lines: Vec<(u64, u8, u64)> = (1..).zip(&self.lines).map(|(at, line)| (at, line.0, line.1)).collect();
-        let authorizations = (1_u64..).zip(&self.lines).filter(|(_, line)| line.2).map(|(at, line)| Authorization {
-            authorizer: evm(line.0),
-            nonce: B256::repeat_byte(u8::try_from(at).unwrap()),
-            transfer: Some(at),
-        });
-        Mined { authorizations: authorizations.collect(), ..several(&lines, self.passed_on) }
+        let authorizations =
+            (1_u64..).zip(&self.lines).filter(|(_, line)| line.2).map(|(at, line)| UsedAuthorization {
+                authorizer: evm(line.0),
+                nonce: B256::repeat_byte(u8::try_from(at).unwrap()),
+                transfer: Some(at),
+            });
+        MinedTransaction { authorizations: authorizations.collect(), ..several(&lines, self.passed_on) }
     }
 
     fn net(&self) -> u64 {
@@ -614,10 +643,10 @@ impl Story {
     }
 
     /// What a unit moved.
-    fn amount(&self, unit: Unit) -> u64 {
+    fn amount(&self, unit: ClaimUnit) -> u64 {
         match unit {
-            Unit::Whole => self.net(),
-            Unit::Log(ordinal) => self.lines[usize::try_from(ordinal).unwrap() - 1].1,
+            ClaimUnit::Whole => self.net(),
+            ClaimUnit::Log(ordinal) => self.lines[usize::try_from(ordinal).unwrap() - 1].1,
         }
     }
 }
@@ -675,13 +704,13 @@ fn verified(ledger: &mut Ledger, story: &Story, asked: &Step) -> u64 {
         assert!(own.iter().any(|row| row.id == ClaimId::Verification(answer.id)));
         assert!(amount <= own.iter().map(|row| story.amount(row.unit)).sum());
     }
-    assert_eq!(answer.claimed_by.is_some(), answer.error_code == Some(Refusal::AlreadyClaimed));
+    assert_eq!(answer.claimed_by.is_some(), answer.error_code == Some(RefusalCode::AlreadyClaimed));
     assert_eq!(units.is_empty(), !(answer.success && *claim && !answer.replayed));
     assert_eq!(ledger.claims.len(), before.len() + units.len());
     // A named log that is free is never refused for another's sake.
     if let (Some(at), None, 0) = (nonce, payer, story.passed_on) {
-        let unit = Unit::Log(u64::try_from(at + 1).unwrap());
-        let free = !before.iter().any(|row| row.unit == Unit::Whole || row.unit == unit);
+        let unit = ClaimUnit::Log(u64::try_from(at + 1).unwrap());
+        let free = !before.iter().any(|row| row.unit == ClaimUnit::Whole || row.unit == unit);
         let good =
             story.lines.get(*at).is_some_and(|line| line.2 && expected.is_none_or(|expected| line.1 >= expected));
         assert!(!(free && good) || (answer.success && !answer.replayed && amount == story.amount(unit)));
@@ -701,11 +730,11 @@ fn settled(ledger: &mut Ledger, story: &Story, asked: &Step) -> u64 {
     let id = ClaimId::Settlement(SettlementId::new(NOW, *number));
     let real: Vec<u64> =
         lines.iter().filter(|at| **at < story.lines.len()).map(|at| u64::try_from(at + 1).unwrap()).collect();
-    match claims::free_unit(&held, &real, id) {
+    match claims::claimable_unit(&held, &real, id) {
         Ok(unit) if held.iter().any(|held| held.prior.id == id && held.unit == unit) => 0,
         Ok(unit) => {
             let network = base().caip2.to_owned();
-            ledger.put(claims::Row { network, tx, recipient, unit, id, reference: None, at: NOW });
+            ledger.put(claims::ClaimRow { network, tx, recipient, unit, id, reference: None, at: NOW });
             story.amount(unit)
         }
         Err(other) => {
@@ -731,7 +760,7 @@ proptest! {
         }
         let holders = |unit| ledger.claims.iter().filter(|row| row.unit == unit).count();
         for ordinal in (1_u64..).take(story.lines.len()) {
-            prop_assert!(holders(Unit::Log(ordinal)) + holders(Unit::Whole) <= 1);
+            prop_assert!(holders(ClaimUnit::Log(ordinal)) + holders(ClaimUnit::Whole) <= 1);
         }
     }
 }
@@ -739,14 +768,14 @@ proptest! {
 #[test]
 fn looks_grow_rarer_and_end() {
     let answer = record();
-    let pause = |age: u64| next_look(base(), &answer, NOW, NOW.plus(age)).map(|at| at.since(NOW.plus(age)));
+    let pause = |age: u64| next_poll(base(), &answer, NOW, NOW.plus(age)).map(|at| at.since(NOW.plus(age)));
     assert_eq!(pause(0), Some(4_000));
     assert_eq!(pause(60_000), Some(15_000));
     assert_eq!(pause(3_600_000), Some(60_000));
     assert_eq!(pause(86_400_000), Some(1_800_000));
     assert_eq!(pause(604_800_000), None);
     let unruled = by_key("sonic").unwrap();
-    assert_eq!(next_look(unruled, &answer, NOW, NOW.plus(3_600_000)), None);
+    assert_eq!(next_poll(unruled, &answer, NOW, NOW.plus(3_600_000)), None);
     for kind in [EventKind::Finalized, EventKind::Reorged, EventKind::Restored] {
         assert_eq!(serde_json::to_value(kind).unwrap(), kind.name());
     }
@@ -756,21 +785,21 @@ fn looks_grow_rarer_and_end() {
 fn usage_tells_limits_and_what_is_left() {
     let mut ledger = Ledger::new();
     ledger.ask(&good(1, None), NOW).unwrap();
-    let told = serde_json::to_value(usage(&ledger.tenant, &ledger.admission, |_| true, NOW)).unwrap();
-    assert_eq!(told["verifications_used"], 1);
-    assert_eq!(told["verifications_remaining"], 9);
-    assert_eq!(told["enabled_chains"], serde_json::json!(["base", "solana"]));
-    assert_eq!(told["rate"]["minute"], serde_json::json!({"limit": 1_000, "used": 1}));
+    let usage = serde_json::to_value(usage_of(&ledger.tenant, &ledger.admission, |_| true, NOW)).unwrap();
+    assert_eq!(usage["verifications_used"], 1);
+    assert_eq!(usage["verifications_remaining"], 9);
+    assert_eq!(usage["enabled_chains"], serde_json::json!(["base", "solana"]));
+    assert_eq!(usage["rate"]["minute"], serde_json::json!({"limit": 1_000, "used": 1}));
     ledger.tenant.environment = Environment::Test;
-    let told = serde_json::to_value(usage(&ledger.tenant, &ledger.admission, |_| true, NOW)).unwrap();
-    assert_eq!(told["verifications_limit"], -1);
+    let usage = serde_json::to_value(usage_of(&ledger.tenant, &ledger.admission, |_| true, NOW)).unwrap();
+    assert_eq!(usage["verifications_limit"], -1);
 }
 
 #[test]
 fn a_key_sees_chains_itself_and_the_pages() {
     let tenant = tenant();
-    let told = chains::supported(&tenant, |network| network.key != "base");
-    let reason = |key: &str| told.all_chains.iter().find(|chain| chain.chain == key).unwrap().reason;
+    let supported = chains::supported_chains(&tenant, |network| network.key != "base");
+    let reason = |key: &str| supported.all_chains.iter().find(|chain| chain.chain == key).unwrap().reason;
     assert_eq!(
         (reason("base"), reason("ethereum"), reason("base-sepolia"), reason("solana")),
         (Some("registry_check"), Some("tier"), Some("environment"), None)
@@ -778,7 +807,7 @@ fn a_key_sees_chains_itself_and_the_pages() {
     let me = serde_json::to_value(whoami::whoami(&tenant, &tenant.keys[0], Some(NOW))).unwrap();
     assert_eq!(me["tenant"]["recipients"]["base"], evm(3).to_string());
     assert_eq!(me["api_key"]["last_used_at"], NOW.rfc3339());
-    for code in Code::ALL {
+    for code in ErrorCode::ALL {
         assert!(docs::errors().contains(&format!("id=\"{code}\"")));
     }
     assert!(docs::tiers().contains("enterprise"));
@@ -807,7 +836,7 @@ fn a_lone_address_of_the_family_is_the_default() {
 fn a_keys_use_is_noted_once_a_minute() {
     let mut admission = Admission::new(NOW);
     let key = KeyId::new(NOW, 1);
-    assert!(admission.touch(key, NOW));
-    assert!(!admission.touch(key, NOW.plus(59_999)));
-    assert!(admission.touch(key, NOW.plus(60_000)));
+    assert!(admission.note_key_use(key, NOW));
+    assert!(!admission.note_key_use(key, NOW.plus(59_999)));
+    assert!(admission.note_key_use(key, NOW.plus(60_000)));
 }

@@ -20,29 +20,32 @@ use x402_chain::address::{Address, TxId};
 use x402_chain::amount::Amount;
 use x402_chain::checks::Checks;
 use x402_chain::id::{ClaimId, KeyId, RequestId, SettlementId, TenantId};
-use x402_chain::network::Budget;
+use x402_chain::network::TenantBudget;
 use x402_chain::network::{Environment, Network, by_key};
 use x402_chain::reason::Reason;
 use x402_chain::time::{UnixMillis, UnixSeconds};
-use x402_chain::trace::{Authorization, Block, Depth, Found, Mined, Place, Screening, Trace, Transfer};
-use x402_core::settlement::Report;
+use x402_chain::trace::{
+    Block, Depth, MinedTransaction, Screening, Trace, TransactionState, Transfer, TransferLocation, UsedAuthorization,
+};
+use x402_core::settlement::SettlementReport;
 use x402_core::settlement::payment::{
-    Asked, Finding, Kept, Known, Outcome, Records, Row, Taken, Terms, Verb, admit, authorization, conclude,
+    PaymentAction, PaymentContext, PaymentFinding, PaymentOutcome, PaymentRecord, PaymentRecords, PaymentRequest,
+    PaymentTerms, SettlementRecord, TakeResult, admit_payment, authorization_id, decide_payment,
 };
 use x402_core::settlement::status::SettlementStatus;
 use x402_core::tenancy::admission::Admission;
-use x402_core::tenancy::budget::Ended;
-use x402_core::tenancy::budget::Spent;
+use x402_core::tenancy::budget::EndedAttempt;
+use x402_core::tenancy::budget::TransactionCost;
 use x402_core::tenancy::key::KeyHash;
-use x402_core::tenancy::tenant::{Key, OwnLimits, Recipient, Scope, Tenant, TenantStatus};
+use x402_core::tenancy::tenant::{ApiKey, OwnLimits, Recipient, Scope, Tenant, TenantStatus};
 use x402_core::tenancy::tier::Tier;
 use x402_core::verdict::SanctionsPolicy;
 use x402_core::verification::answer::Finality;
-use x402_core::verification::book;
-use x402_core::verification::book::{Idempotency, Request, Seen, Traced};
 use x402_core::verification::claim::Claim;
 use x402_core::verification::claims;
-use x402_core::verification::claims::{Held, Prior, Unit};
+use x402_core::verification::claims::{ClaimUnit, HeldClaim, PriorClaim};
+use x402_core::verification::decision;
+use x402_core::verification::decision::{ChainObservation, IdempotencyKey, TracedTransaction, VerificationRequest};
 
 const NOW: UnixMillis = UnixMillis(1_795_000_000_000);
 const KEY: KeyHash = KeyHash([7; 32]);
@@ -75,7 +78,7 @@ fn nonce(payment: usize) -> B256 {
 }
 
 fn name(payment: usize) -> String {
-    authorization(base(), &payer(payment), &nonce(payment))
+    authorization_id(base(), &payer(payment), &nonce(payment))
 }
 
 fn tenant(number: usize) -> Tenant {
@@ -95,7 +98,7 @@ fn tenant(number: usize) -> Tenant {
             default_for: vec!["base".to_owned()],
             first_use: false,
         }],
-        keys: vec![Key {
+        keys: vec![ApiKey {
             id: KeyId::new(NOW, 1),
             name: "one".to_owned(),
             hash: KEY,
@@ -126,18 +129,18 @@ fn ordinal(place: usize) -> u64 {
 
 fn trace(number: usize, transaction: &Transaction) -> Trace {
     let transfers = transaction.payments.iter().enumerate().map(|(place, payment)| Transfer {
-        place: Place::LogIndex(ordinal(place) + 40),
+        place: TransferLocation::LogIndex(ordinal(place) + 40),
         ordinal: ordinal(place),
         from: Some(payer(*payment)),
         to: Some(recipient(seller(*payment))),
         amount: Amount::atomic(AMOUNT),
     });
-    let used = transaction.payments.iter().enumerate().map(|(place, payment)| Authorization {
+    let used = transaction.payments.iter().enumerate().map(|(place, payment)| UsedAuthorization {
         authorizer: payer(*payment),
         nonce: nonce(*payment),
         transfer: Some(ordinal(place)),
     });
-    let found = Found::Mined(Box::new(Mined {
+    let found = TransactionState::Mined(Box::new(MinedTransaction {
         failure: None,
         block: Block { number: 100, hash: Some("0x1".to_owned()), time: Some(UnixSeconds(1_794_999_990)) },
         head: 120,
@@ -158,9 +161,9 @@ fn trace(number: usize, transaction: &Transaction) -> Trace {
 struct Ledger {
     tenant: Tenant,
     admission: Admission,
-    payments: BTreeMap<String, (Row, Option<SettlementId>)>,
-    settlements: BTreeMap<SettlementId, Kept>,
-    claims: BTreeMap<String, Vec<Held>>,
+    payments: BTreeMap<String, (PaymentRecord, Option<SettlementId>)>,
+    settlements: BTreeMap<SettlementId, SettlementRecord>,
+    claims: BTreeMap<String, Vec<HeldClaim>>,
     keyed: BTreeMap<String, SettlementId>,
 }
 
@@ -176,57 +179,60 @@ impl Ledger {
         }
     }
 
-    fn row(&self, name: &str) -> Option<Row> {
+    fn row(&self, name: &str) -> Option<PaymentRecord> {
         let (row, settlement) = self.payments.get(name)?;
         let kept = settlement.and_then(|id| self.settlements.get(&id).cloned());
-        Some(Row { kept, ..row.clone() })
+        Some(PaymentRecord { settlement_record: kept, ..row.clone() })
     }
 
-    fn held(&self, transaction: &str) -> Vec<Held> {
+    fn held(&self, transaction: &str) -> Vec<HeldClaim> {
         self.claims.get(transaction).cloned().unwrap_or_default()
     }
 
-    fn claim(&mut self, transaction: &str, held: Held) {
+    fn claim(&mut self, transaction: &str, held: HeldClaim) {
         let all = self.claims.entry(transaction.to_owned()).or_default();
         if all.iter().any(|other| other.prior.id == held.prior.id && other.unit == held.unit) {
             return;
         }
-        let clash =
-            all.iter().any(|other| other.unit == held.unit || other.unit == Unit::Whole || held.unit == Unit::Whole);
+        let clash = all
+            .iter()
+            .any(|other| other.unit == held.unit || other.unit == ClaimUnit::Whole || held.unit == ClaimUnit::Whole);
         assert!(!clash, "{held:?} over {all:?}");
         all.push(held);
     }
 
     /// Books an x402 request; a refusal of the ledger's own is an outcome too.
-    fn ask(&mut self, asked: &Asked, now: UnixMillis) -> Outcome {
+    fn ask(&mut self, asked: &PaymentRequest, now: UnixMillis) -> PaymentOutcome {
         let name = asked.terms.as_ref().unwrap().authorization.clone();
         let held = match &asked.finding {
-            Finding::External(_, id, _) => self.held(&id.to_string()),
-            Finding::Good(_) | Finding::Refused(..) | Finding::Used(..) | Finding::Unavailable | Finding::Deferred => {
-                Vec::new()
-            }
+            PaymentFinding::External(_, id, _) => self.held(&id.to_string()),
+            PaymentFinding::Good(_)
+            | PaymentFinding::Refused(..)
+            | PaymentFinding::Used(..)
+            | PaymentFinding::Unavailable
+            | PaymentFinding::Deferred => Vec::new(),
         };
-        let records = Records { row: self.row(&name), held, ..Records::default() };
+        let records = PaymentRecords { row: self.row(&name), held_claims: held, ..PaymentRecords::default() };
         let mut admission = self.admission.clone();
-        let admitted = admit(asked, &self.tenant, &admission, &records, now).expect("admitted");
-        let known = Known { tenant: &self.tenant, sanctions: None, records: &records };
-        let booked = conclude(asked, admitted, &mut admission, known, now).expect("an answer");
+        let admitted = admit_payment(asked, &self.tenant, &admission, &records, now).expect("admitted");
+        let known = PaymentContext { tenant: &self.tenant, sanctions: None, records: &records };
+        let booked = decide_payment(asked, admitted, &mut admission, known, now).expect("an answer");
         self.admission = admission;
         if let Some(row) = booked.row {
             let earlier = self.payments.get(&name).and_then(|(_, id)| *id);
-            let written = Row {
+            let written = PaymentRecord {
                 fingerprint: row.fingerprint,
                 proof: Some(row.proof),
                 expires_at: Some(row.expires_at),
-                kept: None,
+                settlement_record: None,
             };
             self.payments.insert(name, (written, row.settlement.or(earlier)));
         }
-        if let Some(kept) = booked.kept {
+        if let Some(kept) = booked.settlement_record {
             if let Some(unit) = booked.claim {
-                let prior = Prior { id: ClaimId::Settlement(kept.settlement.id), reference: None, at: now };
+                let prior = PriorClaim { id: ClaimId::Settlement(kept.settlement.id), reference: None, at: now };
                 let transaction = kept.settlement.transaction.clone().unwrap();
-                self.claim(&transaction, Held { unit, prior });
+                self.claim(&transaction, HeldClaim { unit, prior });
             }
             if let (Some(idempotency), true) = (&asked.idempotency, booked.outcome.is_success()) {
                 self.keyed.insert(idempotency.key.clone(), kept.settlement.id);
@@ -236,19 +242,19 @@ impl Ledger {
         booked.outcome
     }
 
-    fn report(&mut self, report: &Report, now: UnixMillis) {
+    fn report(&mut self, report: &SettlementReport, now: UnixMillis) {
         let Some(mut kept) = self.settlements.get(&report.settlement).cloned() else { return };
         let transaction = report.transaction.clone().unwrap_or_default();
-        let applied = kept.apply(report, &self.held(&transaction), now);
+        let applied = kept.apply_report(report, &self.held(&transaction), now);
         if !applied.changed {
             return;
         }
         let failed = kept.settlement.status == SettlementStatus::Failed;
-        let ended = Ended { reserve: applied.ended, spent: report.spent, failed };
-        self.admission.spending.end("base", ended, now);
+        let ended = EndedAttempt { reserve: applied.ended, spent: report.spent, failed };
+        self.admission.spending.end_attempt("base", ended, now);
         if let Some(unit) = applied.claim {
-            let prior = Prior { id: ClaimId::Settlement(kept.settlement.id), reference: None, at: now };
-            self.claim(&transaction, Held { unit, prior });
+            let prior = PriorClaim { id: ClaimId::Settlement(kept.settlement.id), reference: None, at: now };
+            self.claim(&transaction, HeldClaim { unit, prior });
         }
         self.settlements.insert(kept.settlement.id, kept);
     }
@@ -329,23 +335,25 @@ impl World {
         self.transactions.len() - 1
     }
 
-    fn finding(&self, payment: usize, looked: bool) -> Finding {
+    fn finding(&self, payment: usize, looked: bool) -> PaymentFinding {
         let checks = Checks::none();
         match self.used_by(payment) {
             Some(number) if looked => {
                 let place = self.transactions[number].payments.iter().position(|each| *each == payment).unwrap();
-                Finding::External(checks, id(number), vec![ordinal(place)])
+                PaymentFinding::External(checks, id(number), vec![ordinal(place)])
             }
-            Some(_) => Finding::Used(checks, String::new()),
-            None if self.broke.contains(&payment) => Finding::Refused(checks, Reason::EvmBalance, String::new()),
-            None if self.expired.contains(&payment) => Finding::Refused(checks, Reason::EvmValidBefore, String::new()),
-            None => Finding::Good(checks),
+            Some(_) => PaymentFinding::Used(checks, String::new()),
+            None if self.broke.contains(&payment) => PaymentFinding::Refused(checks, Reason::EvmBalance, String::new()),
+            None if self.expired.contains(&payment) => {
+                PaymentFinding::Refused(checks, Reason::EvmValidBefore, String::new())
+            }
+            None => PaymentFinding::Good(checks),
         }
     }
 
-    fn asked(&mut self, payment: usize, verb: Verb, key: Option<&str>) -> Asked {
+    fn asked(&mut self, payment: usize, verb: PaymentAction, key: Option<&str>) -> PaymentRequest {
         self.requests += 1;
-        Asked {
+        PaymentRequest {
             key: KEY,
             request_id: RequestId::new(self.now, self.requests),
             verb,
@@ -354,7 +362,7 @@ impl World {
             pay_to_tried: false,
             chain_on: true,
             payer: Some(payer(payment)),
-            terms: Some(Terms {
+            terms: Some(PaymentTerms {
                 authorization: name(payment),
                 fingerprint: "f".to_owned(),
                 proof: "p".to_owned(),
@@ -369,8 +377,8 @@ impl World {
                 own_key: true,
             }),
             finding: self.finding(payment, false),
-            budget: Budget { day: u128::MAX, failed: u128::MAX },
-            idempotency: key.map(|key| Idempotency { key: key.to_owned(), body_hash: "h".to_owned() }),
+            budget: TenantBudget { day: u128::MAX, failed: u128::MAX },
+            idempotency: key.map(|key| IdempotencyKey { key: key.to_owned(), body_hash: "h".to_owned() }),
             identifier: None,
             explain: false,
             random: self.requests.to_string(),
@@ -378,13 +386,13 @@ impl World {
     }
 
     fn verify(&mut self, payment: usize) {
-        let mut asked = self.asked(payment, Verb::Verify, None);
-        if matches!(asked.finding, Finding::Used(..)) {
-            asked.finding = Finding::Refused(Checks::none(), Reason::EvmNonceUsed, String::new());
+        let mut asked = self.asked(payment, PaymentAction::Verify, None);
+        if matches!(asked.finding, PaymentFinding::Used(..)) {
+            asked.finding = PaymentFinding::Refused(Checks::none(), Reason::EvmNonceUsed, String::new());
         }
         let now = self.now;
         let outcome = self.ledgers[seller(payment)].ask(&asked, now);
-        assert!(!outcome.is_success() && !matches!(outcome, Outcome::Settle(_)), "a verification moves nothing");
+        assert!(!outcome.is_success() && !matches!(outcome, PaymentOutcome::Settle(_)), "a verification moves nothing");
     }
 
     /// A shop has heard a success: it serves, once for each of its own attempts.
@@ -417,7 +425,7 @@ impl World {
 
     fn settle(&mut self, payment: usize, key: Option<&str>, fate: u8) {
         let now = self.now;
-        let mut asked = self.asked(payment, Verb::Settle, key);
+        let mut asked = self.asked(payment, PaymentAction::Settle, key);
         // The same attempt again gets the same answer: the shop serves it once for the key.
         if let Some(key) = key
             && let Some(settlement) = self.ledgers[seller(payment)].keyed.get(key).copied()
@@ -431,16 +439,16 @@ impl World {
         }
         let ledger = &mut self.ledgers[seller(payment)];
         let mut outcome = ledger.ask(&asked, now);
-        if outcome == Outcome::FindOut {
+        if outcome == PaymentOutcome::ChainNeeded {
             asked.finding = self.finding(payment, true);
             outcome = self.ledgers[seller(payment)].ask(&asked, now);
         }
         match outcome {
-            Outcome::Settled(settlement) | Outcome::External(settlement) => {
+            PaymentOutcome::Settled(settlement) | PaymentOutcome::External(settlement) => {
                 let key = key.map(str::to_owned);
                 self.answers.push(Answer { request: asked.request_id, payment, settlement: settlement.id, key });
             }
-            Outcome::Settle(reserved) => {
+            PaymentOutcome::Settle(reserved) => {
                 let (settlement, attempt) = (reserved.settlement.id, reserved.attempt);
                 // A Worker that dies here: the Settler never hears of it.
                 if fate % 4 != 3 {
@@ -449,8 +457,8 @@ impl World {
                     self.waiting.push(Waiting { request: asked.request_id, payment, settlement, key });
                 }
             }
-            Outcome::Refused(..) | Outcome::Taken(..) => {}
-            Outcome::Valid(_) | Outcome::FindOut => panic!("a settlement that is only valid"),
+            PaymentOutcome::Refused(..) | PaymentOutcome::Taken(..) => {}
+            PaymentOutcome::Valid(_) | PaymentOutcome::ChainNeeded => panic!("a settlement that is only valid"),
         }
     }
 
@@ -477,7 +485,7 @@ impl World {
             let place = self.transactions[number].payments.iter().position(|each| *each == payment).unwrap();
             vec![ordinal(place)]
         });
-        let report = Report {
+        let report = SettlementReport {
             settlement,
             attempt: Some(attempt),
             status,
@@ -489,7 +497,7 @@ impl World {
             // A flight that was once completed may then fail or be pending.
             reorged: reorged || matches!(now, Flight::InPool | Flight::Over),
             units: units.unwrap_or_default(),
-            spent: transaction.map(|_| Spent { total: 1, l1_fee: 0 }),
+            spent: transaction.map(|_| TransactionCost { total: 1, l1_fee: 0 }),
             handed: true,
             poor: false,
             held_until: None,
@@ -506,7 +514,7 @@ impl World {
         let now = self.now;
         let ledger = &mut self.ledgers[seller(waiting.payment)];
         let kept = ledger.settlements.get_mut(&waiting.settlement).unwrap();
-        if kept.deliver(waiting.request, now) == Taken::Success {
+        if kept.deliver(waiting.request, now) == TakeResult::Success {
             if let Some(key) = waiting.key.clone() {
                 ledger.keyed.insert(key, waiting.settlement);
             }
@@ -520,18 +528,22 @@ impl World {
         let now = self.now;
         for ledger in &mut self.ledgers {
             for kept in ledger.settlements.values_mut() {
-                let due = kept.due().is_some_and(|at| at <= now);
+                let due = kept.due_at().is_some_and(|at| at <= now);
                 if !due || kept.settlement.status != SettlementStatus::Pending {
                     continue;
                 }
-                let key = (kept.settlement.id, kept.course.attempt);
+                let key = (kept.settlement.id, kept.progress.attempt);
                 if let Entry::Vacant(unknown) = self.flights.entry(key) {
                     let payment = (0..PAYMENTS).find(|each| {
                         ledger.payments.get(&name(*each)).is_some_and(|(_, id)| *id == Some(kept.settlement.id))
                     });
                     unknown.insert((payment.unwrap(), Flight::Over));
                     let reserve = kept.abandon(now);
-                    ledger.admission.spending.end("base", Ended { reserve, spent: None, failed: false }, now);
+                    ledger.admission.spending.end_attempt(
+                        "base",
+                        EndedAttempt { reserve, spent: None, failed: false },
+                        now,
+                    );
                 }
             }
         }
@@ -564,13 +576,13 @@ impl World {
             claim: true,
         };
         self.requests += 1;
-        let request = Request {
+        let request = VerificationRequest {
             key: KEY,
             request_id: RequestId::new(self.now, self.requests),
             idempotency: None,
             claim,
             chain_on: true,
-            seen: Seen::Traced(Box::new(Traced {
+            seen: ChainObservation::Traced(Box::new(TracedTransaction {
                 trace: transaction.clone(),
                 screening: Screening::new(),
                 single_provider: true,
@@ -583,19 +595,22 @@ impl World {
         let mut held = ledger.held(&hash);
         let mined = transaction.mined().unwrap();
         for used in &mined.authorizations {
-            let row = ledger.row(&authorization(base(), &used.authorizer, &used.nonce));
-            let Some(kept) = row.and_then(|row| row.kept).filter(Kept::is_spent) else { continue };
-            let prior = Prior { id: ClaimId::Settlement(kept.settlement.id), reference: None, at: now };
-            let units = claims::paid_by(used, mined, &recipient(seller));
-            held.extend(units.into_iter().map(|unit| Held { unit, prior: prior.clone() }));
+            let row = ledger.row(&authorization_id(base(), &used.authorizer, &used.nonce));
+            let Some(kept) = row.and_then(|row| row.settlement_record).filter(SettlementRecord::is_spent) else {
+                continue;
+            };
+            let prior = PriorClaim { id: ClaimId::Settlement(kept.settlement.id), reference: None, at: now };
+            let units = claims::units_paid_by(used, mined, &recipient(seller));
+            held.extend(units.into_iter().map(|unit| HeldClaim { unit, prior: prior.clone() }));
         }
         let mut admission = ledger.admission.clone();
-        let admitted = book::admit(&request, &ledger.tenant, &admission, None, now).expect("admitted");
-        let known = book::Known { tenant: &ledger.tenant, held: &held, payers: &[], sanctions: None };
-        let booked = book::conclude(&request, admitted, &mut admission, known, now).expect("an answer");
+        let admitted = decision::admit_verification(&request, &ledger.tenant, &admission, None, now).expect("admitted");
+        let known =
+            decision::VerificationContext { tenant: &ledger.tenant, held_claims: &held, payers: &[], sanctions: None };
+        let booked = decision::decide_verification(&request, admitted, &mut admission, known, now).expect("an answer");
         ledger.admission = admission;
         for row in &booked.claims {
-            ledger.claim(&hash, row.held());
+            ledger.claim(&hash, row.held_claim());
             for (place, payment) in payments.iter().enumerate() {
                 let own = self::seller(*payment) == seller && row.unit.covers(ordinal(place));
                 self.goods[*payment] += u32::from(own);
@@ -606,7 +621,8 @@ impl World {
     /// Whether its goods were given, by x402 or by its hash, or its success was: an answer may have been lost.
     fn is_given(&self, payment: usize) -> bool {
         let row = self.ledgers[seller(payment)].row(&name(payment));
-        let handed = row.and_then(|row| row.kept).is_some_and(|kept| kept.settlement.handed_over.is_some());
+        let handed =
+            row.and_then(|row| row.settlement_record).is_some_and(|kept| kept.settlement.handed_over.is_some());
         self.goods[payment] == 1 || handed
     }
 
@@ -617,7 +633,7 @@ impl World {
         // A payment that our own attempt has moved is handed over, or found among those that may be.
         for ((settlement, attempt), (payment, flight)) in &self.flights {
             let kept = &self.ledgers[seller(*payment)].settlements[settlement];
-            if matches!(flight, Flight::Ended(_)) && kept.course.attempt == *attempt {
+            if matches!(flight, Flight::Ended(_)) && kept.progress.attempt == *attempt {
                 let found = kept.settlement.handed_over.is_some() || kept.is_live();
                 let claimed_by_hash = kept.settlement.reason == Some(Reason::EvmNonceUsed);
                 assert!(found || claimed_by_hash, "payment {payment} is lost");

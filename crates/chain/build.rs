@@ -6,7 +6,7 @@ mod registry;
 #[path = "src/network/separator.rs"]
 mod separator;
 
-use registry::{Cost, Fees, Finality, Kind, Row};
+use registry::{ChainRow, CostRow, FamilyRow, FeesRow, FinalityRow};
 use std::fmt;
 use std::path::Path;
 
@@ -38,21 +38,21 @@ fn main() -> Result<(), Mistakes> {
 }
 
 /// The rules make this impossible; it is a defect of theirs.
-fn unwritable(row: &Row) -> Mistakes {
+fn unwritable(row: &ChainRow) -> Mistakes {
     Mistakes(vec![format!("{}: the row keeps every rule and cannot be written", row.key)])
 }
 
 /// One row as Rust.
-fn entry(row: &Row) -> Option<String> {
-    let Row { key, name, caip2, chain_id, v1_name, live_chain, block_time_ms, rpc, .. } = row;
+fn entry(row: &ChainRow) -> Option<String> {
+    let ChainRow { key, name, caip2, chain_id, v1_name, live_chain, block_time_ms, rpc, .. } = row;
     let family = match row.kind {
-        Kind::Evm => "Evm",
-        Kind::Svm => "Svm",
+        FamilyRow::Evm => "Evm",
+        FamilyRow::Svm => "Svm",
     };
     let finality = match row.finality {
-        Finality::Tag => "Tag",
-        Finality::Instant => "Instant",
-        Finality::Unknown => "Unknown",
+        FinalityRow::Tag => "Tag",
+        FinalityRow::Instant => "Instant",
+        FinalityRow::Unknown => "Unknown",
     };
     let environment = if row.testnet { "Test" } else { "Live" };
     let local = row.is_local();
@@ -66,7 +66,11 @@ fn entry(row: &Row) -> Option<String> {
         .bridged
         .iter()
         .map(|token| {
-            Some(format!("Bridged {{ address: {}, name: {:?} }}, ", address(row.kind, &token.address)?, token.name))
+            Some(format!(
+                "BridgedToken {{ address: {}, name: {:?} }}, ",
+                address(row.kind, &token.address)?,
+                token.name
+            ))
         })
         .collect::<Option<String>>()?;
     Some(format!(
@@ -78,32 +82,32 @@ fn entry(row: &Row) -> Option<String> {
     ))
 }
 
-fn settle(row: &Row) -> Option<String> {
+fn settle(row: &ChainRow) -> Option<String> {
     let Some(settle) = &row.settle else { return Some("None".to_owned()) };
     let least: u64 = settle.min_atomic.parse().ok()?;
     let cost = match settle.cost {
-        Cost::Evm { gas_limit, fees, max_fee_gwei } => {
+        CostRow::Evm { gas_limit, fees, max_fee_gwei } => {
             let fees = match fees {
-                Fees::Eip1559 => "Eip1559",
-                Fees::Legacy => "Legacy",
+                FeesRow::Eip1559 => "Eip1559",
+                FeesRow::Legacy => "Legacy",
             };
             let max_fee_wei = u128::from(max_fee_gwei).checked_mul(1_000_000_000)?;
-            format!("Cost::Evm(Gas {{ limit: {gas_limit}, fees: Fees::{fees}, max_fee_wei: {max_fee_wei} }})")
+            format!("CostCap::Evm(GasCap {{ limit: {gas_limit}, fees: FeeModel::{fees}, max_fee_wei: {max_fee_wei} }})")
         }
-        Cost::Svm { compute_units, priority_lamports } => {
-            format!("Cost::Svm(Compute {{ units: {compute_units}, priority_lamports: {priority_lamports} }})")
+        CostRow::Svm { compute_units, priority_lamports } => {
+            format!("CostCap::Svm(ComputeCap {{ units: {compute_units}, priority_lamports: {priority_lamports} }})")
         }
     };
     let decimals = match row.kind {
-        Kind::Evm => 18,
-        Kind::Svm => 9,
+        FamilyRow::Evm => 18,
+        FamilyRow::Svm => 9,
     };
-    let registry::Coin { symbol, usd } = &settle.coin;
-    let coin = format!("Coin {{ symbol: {symbol:?}, usd: {usd}, decimals: {decimals} }}");
-    Some(format!("Some(Settle {{ min_atomic: {least}, cost: {cost}, coin: {coin} }})"))
+    let registry::CoinRow { symbol, usd } = &settle.coin;
+    let coin = format!("NativeCoin {{ symbol: {symbol:?}, usd: {usd}, decimals: {decimals} }}");
+    Some(format!("Some(SettlementCosts {{ min_atomic: {least}, cost: {cost}, coin: {coin} }})"))
 }
 
-fn asset(row: &Row) -> Option<String> {
+fn asset(row: &ChainRow) -> Option<String> {
     let usdc = &row.usdc;
     let eip712 = usdc.eip712_name.as_ref().zip(usdc.eip712_version.as_ref());
     let separator = match &usdc.domain_separator {
@@ -120,9 +124,11 @@ fn asset(row: &Row) -> Option<String> {
     ))
 }
 
-fn address(kind: Kind, text: &str) -> Option<String> {
+fn address(kind: FamilyRow, text: &str) -> Option<String> {
     Some(match kind {
-        Kind::Evm => format!("Address::Evm(alloy_primitives::Address::new({:?}))", registry::evm_address(text)?.0.0),
-        Kind::Svm => format!("Address::Svm({:?})", registry::svm_address(text)?),
+        FamilyRow::Evm => {
+            format!("Address::Evm(alloy_primitives::Address::new({:?}))", registry::evm_address(text)?.0.0)
+        }
+        FamilyRow::Svm => format!("Address::Svm({:?})", registry::svm_address(text)?),
     })
 }

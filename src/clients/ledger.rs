@@ -3,7 +3,7 @@
 use crate::app;
 use crate::app::App;
 use crate::isolate;
-use crate::isolate::{Attempt, Refused};
+use crate::isolate::{AttemptKey, RefusedCaller};
 use futures_util::future::{Either, select};
 use serde::{Deserialize, Serialize};
 use std::pin::pin;
@@ -12,19 +12,19 @@ use wasm_bindgen::prelude::*;
 use worker::wasm_bindgen_futures::JsFuture;
 use worker::web_sys::{self, RequestInit};
 use worker::{Delay, Stub, js_sys};
-use x402_api::facilitator::Found;
-use x402_api::records::Page;
-use x402_api::{Reply, explain, headers};
+use x402_api::facilitator::SettlementFinding;
+use x402_api::records::PageQuery;
+use x402_api::{ApiReply, explain, headers};
 use x402_chain::id::{RequestId, SettlementId, TenantId, VerificationId};
 use x402_chain::network::Environment;
 use x402_chain::time::UnixMillis;
-use x402_core::error::{Code, Fault};
-use x402_core::settlement::Report;
+use x402_core::error::{ErrorCode, Fault};
+use x402_core::settlement::SettlementReport;
 use x402_core::settlement::payment;
-use x402_core::settlement::status::Filter;
+use x402_core::settlement::status::SettlementFilter;
 use x402_core::tenancy::key::{Caller, KeyHash};
-use x402_core::tenancy::payee::Wanted;
-use x402_core::verification::book;
+use x402_core::tenancy::payee::PayeeQuery;
+use x402_core::verification::decision;
 
 /// How long a ledger may take: its own work is a few milliseconds, a first call
 /// loads the tenant from the directory, and callers of an object that panicked
@@ -44,7 +44,7 @@ pub(crate) const HANDED_OVER: &str = "x-ledger-handed-over";
 
 /// Whose ledger, and for which HTTP request.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Envelope {
+pub(crate) struct LedgerEnvelope {
     pub(crate) tenant: TenantId,
     pub(crate) environment: Environment,
     pub(crate) request_id: RequestId,
@@ -52,33 +52,33 @@ pub(crate) struct Envelope {
     pub(crate) origin: String,
     /// For `instance` in a problem.
     pub(crate) path: String,
-    pub(crate) ask: Ask,
+    pub(crate) ask: LedgerMessage,
 }
 
 /// What a ledger can be asked.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Ask {
+pub(crate) enum LedgerMessage {
     /// Book a verification.
-    Verify(Box<book::Request>),
+    Verify(Box<decision::VerificationRequest>),
     /// Book an x402 payment.
-    Payment(Box<payment::Asked>),
+    Payment(Box<payment::PaymentRequest>),
     /// Note how a settlement stands.
-    Settled(Box<Report>),
+    Settled(Box<SettlementReport>),
     /// Give the request that waited what the Settler has come to.
-    Deliver(Box<Deliver>),
+    Deliver(Box<DeliverMessage>),
     /// The caller has gone before it was answered: what its request was given is open again.
-    Reopen(Reopen),
+    Reopen(ReopenMessage),
     /// Let the seller take a success by hand.
     HandOver { key: KeyHash, id: SettlementId },
     /// Read a settlement.
     Settlement { key: KeyHash, id: SettlementId },
     /// List settlements.
-    Settlements { key: KeyHash, filter: Filter, page: Page },
+    Settlements { key: KeyHash, filter: SettlementFilter, page: PageQuery },
     /// Read the account; `off` names chains that the registry check has switched off.
-    Account { key: KeyHash, view: View, off: Vec<String> },
+    Account { key: KeyHash, view: AccountView, off: Vec<String> },
     /// Say who may be paid for requirements; `off` as above.
-    Payees { key: KeyHash, wanted: Vec<Wanted>, off: Vec<String> },
+    Payees { key: KeyHash, wanted: Vec<PayeeQuery>, off: Vec<String> },
     /// Read a record.
     Record { key: KeyHash, id: VerificationId },
     /// Let a key list records, and ship them first.
@@ -96,12 +96,12 @@ pub(crate) enum Ask {
 
 /// What the Settler has come to, for the request that waited.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Deliver {
+pub(crate) struct DeliverMessage {
     pub(crate) settlement: SettlementId,
     /// The network as the request wrote it.
     pub(crate) network_text: String,
     /// What was found out about it.
-    pub(crate) found: Found,
+    pub(crate) found: SettlementFinding,
     /// Whether the request asks for our additions in the body of a success.
     #[serde(default)]
     pub(crate) explain: bool,
@@ -109,7 +109,7 @@ pub(crate) struct Deliver {
 
 /// Whose delivery is open again: the settlement, or where its answer was lost the payment's.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub(crate) struct Reopen {
+pub(crate) struct ReopenMessage {
     pub(crate) settlement: Option<SettlementId>,
     pub(crate) authorization: Option<String>,
 }
@@ -117,7 +117,7 @@ pub(crate) struct Reopen {
 /// What of an account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum View {
+pub(crate) enum AccountView {
     /// `GET /v1/usage`.
     Usage,
     /// `GET /v1/supported-chains`.
@@ -126,25 +126,25 @@ pub(crate) enum View {
     Whoami,
 }
 
-fn unavailable(cause: impl core::fmt::Display) -> Fault {
+fn ledger_unavailable(cause: impl core::fmt::Display) -> Fault {
     let detail =
         "the tenant's ledger did not answer; the request may have been booked: repeat it with its Idempotency-Key";
-    Fault::new(Code::LedgerUnavailable, detail).after(1).because(cause)
+    Fault::new(ErrorCode::LedgerUnavailable, detail).after(1).because(cause)
 }
 
 /// A ledger's name among the objects.
-fn name(tenant: TenantId, environment: Environment) -> String {
+fn ledger_name(tenant: TenantId, environment: Environment) -> String {
     format!("{tenant}:{}", environment.name())
 }
 
-fn stub(app: &App, tenant: TenantId, environment: Environment, region: Option<&str>) -> Result<Stub, Fault> {
+fn ledger_stub(app: &App, tenant: TenantId, environment: Environment, region: Option<&str>) -> Result<Stub, Fault> {
     let ledgers = app.ledgers()?;
-    let name = name(tenant, environment);
+    let name = ledger_name(tenant, environment);
     match region {
         Some(region) => ledgers.get_by_name_with_location_hint(&name, region),
         None => ledgers.get_by_name(&name),
     }
-    .map_err(unavailable)
+    .map_err(ledger_unavailable)
 }
 
 #[wasm_bindgen]
@@ -172,15 +172,15 @@ impl LedgerResponse {
     /// # Errors
     /// `LEDGER_UNAVAILABLE` where it broke off.
     pub(crate) async fn text(&self) -> Result<String, Fault> {
-        let reading = self.0.text().map_err(|error| unavailable(worker::Error::from(error)))?;
-        let text = JsFuture::from(reading).await.map_err(|error| unavailable(worker::Error::from(error)))?;
+        let reading = self.0.text().map_err(|error| ledger_unavailable(worker::Error::from(error)))?;
+        let text = JsFuture::from(reading).await.map_err(|error| ledger_unavailable(worker::Error::from(error)))?;
         Ok(text.as_string().unwrap_or_default())
     }
 
     /// How the rate windows stand, for an answer that is made of more than the ledger's.
     pub(crate) fn rates(&self) -> Vec<(&'static str, String)> {
         let headers = self.0.headers();
-        headers::RATE.into_iter().filter_map(|name| Some((name, headers.get(name).ok().flatten()?))).collect()
+        headers::RATE_HEADERS.into_iter().filter_map(|name| Some((name, headers.get(name).ok().flatten()?))).collect()
     }
 
     /// Takes out what the isolate is to remember of a refused caller.
@@ -192,7 +192,7 @@ impl LedgerResponse {
             return Ok(self);
         }
         let Some(text) = self.0.headers().get(REMEMBER).ok().flatten() else { return Ok(self) };
-        if let Ok(refused) = serde_json::from_str::<Refused>(&text) {
+        if let Ok(refused) = serde_json::from_str::<RefusedCaller>(&text) {
             isolate::remember_refused(caller.hash, refused, now);
         }
         self.without(REMEMBER)
@@ -202,7 +202,7 @@ impl LedgerResponse {
     ///
     /// # Errors
     /// Where the platform refuses to copy the answer.
-    pub(crate) fn remember_attempt(self, attempt: Option<Attempt>, now: UnixMillis) -> Result<Self, Fault> {
+    pub(crate) fn remember_attempt(self, attempt: Option<AttemptKey>, now: UnixMillis) -> Result<Self, Fault> {
         let Some(attempt) = attempt else { return Ok(self) };
         let is_open = self.0.headers().has(UNRECORDED).unwrap_or(false);
         isolate::note_attempt(attempt, is_open, now);
@@ -213,8 +213,8 @@ impl LedgerResponse {
     fn without(self, header: &str) -> Result<Self, Fault> {
         let init: &web_sys::ResponseInit = self.0.unchecked_ref();
         let copy = web_sys::Response::new_with_opt_readable_stream_and_init(self.0.body().as_ref(), init);
-        let copy = copy.map_err(broken)?;
-        copy.headers().delete(header).map_err(broken)?;
+        let copy = copy.map_err(copy_failed)?;
+        copy.headers().delete(header).map_err(copy_failed)?;
         Ok(Self(copy))
     }
 
@@ -236,7 +236,7 @@ impl LedgerResponse {
     ///
     /// # Errors
     /// `LEDGER_UNAVAILABLE` where the answer broke off.
-    pub(crate) async fn handed_over(self) -> Result<(Reply, Option<SettlementId>), Fault> {
+    pub(crate) async fn handed_over(self) -> Result<(ApiReply, Option<SettlementId>), Fault> {
         let handed = self.0.headers().get(HANDED_OVER).ok().flatten();
         let handed = handed.as_deref().and_then(SettlementId::parse);
         let mut headers = self.rates();
@@ -244,7 +244,7 @@ impl LedgerResponse {
         headers.extend(own.filter_map(|name| Some((name, self.0.headers().get(name).ok().flatten()?))));
         let status = self.status();
         let content_type = if status == 200 { "application/json" } else { "application/problem+json" };
-        Ok((Reply { status, content_type, body: self.text().await?, headers }, handed))
+        Ok((ApiReply { status, content_type, body: self.text().await?, headers }, handed))
     }
 
     /// What goes out.
@@ -253,7 +253,7 @@ impl LedgerResponse {
     }
 }
 
-fn broken(error: JsValue) -> Fault {
+fn copy_failed(error: JsValue) -> Fault {
     Fault::internal(worker::Error::from(error))
 }
 
@@ -264,7 +264,7 @@ fn deadline_url(until: UnixMillis) -> String {
 }
 
 /// Until when a call's caller waits, by its address; `None` in calls of an older build.
-pub(crate) fn deadline(url: &str) -> Option<UnixMillis> {
+pub(crate) fn caller_deadline(url: &str) -> Option<UnixMillis> {
     url.rsplit_once('/').and_then(|(_, until)| until.parse().ok()).map(UnixMillis)
 }
 
@@ -272,21 +272,25 @@ pub(crate) fn deadline(url: &str) -> Option<UnixMillis> {
 ///
 /// # Errors
 /// `LEDGER_UNAVAILABLE`.
-pub(crate) async fn ask(app: &App, envelope: &Envelope, region: Option<&str>) -> Result<LedgerResponse, Fault> {
-    let stub = stub(app, envelope.tenant, envelope.environment, region)?;
+pub(crate) async fn call_ledger(
+    app: &App,
+    envelope: &LedgerEnvelope,
+    region: Option<&str>,
+) -> Result<LedgerResponse, Fault> {
+    let stub = ledger_stub(app, envelope.tenant, envelope.environment, region)?;
     let body = serde_json::to_string(envelope).map_err(Fault::internal)?;
     let init = RequestInit::new();
     init.set_method("POST");
     init.set_body(&JsValue::from_str(&body));
     let ledger: Ledger = stub.into_rpc();
-    let flushes = matches!(envelope.ask, Ask::List { .. } | Ask::Flush);
+    let flushes = matches!(envelope.ask, LedgerMessage::List { .. } | LedgerMessage::Flush);
     let limit_ms = if flushes { FLUSH_DEADLINE_MS } else { DEADLINE_MS };
     let url = deadline_url(app::now().plus(limit_ms));
-    let asked = ledger.fetch(&url, &init).map_err(|error| unavailable(worker::Error::from(error)))?;
+    let asked = ledger.fetch(&url, &init).map_err(|error| ledger_unavailable(worker::Error::from(error)))?;
     let deadline = Delay::from(Duration::from_millis(limit_ms));
     match select(JsFuture::from(asked), pin!(deadline)).await {
         Either::Left((Ok(response), _)) => Ok(LedgerResponse(response.unchecked_into())),
-        Either::Left((Err(error), _)) => Err(unavailable(worker::Error::from(error))),
-        Either::Right(_) => Err(unavailable(format!("no answer in {limit_ms} ms"))),
+        Either::Left((Err(error), _)) => Err(ledger_unavailable(worker::Error::from(error))),
+        Either::Right(_) => Err(ledger_unavailable(format!("no answer in {limit_ms} ms"))),
     }
 }

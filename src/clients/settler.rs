@@ -1,8 +1,8 @@
 //! The one hop to a Settler, with its deadline.
 
 use crate::app::{self, App};
-use crate::clients::holds;
-use crate::rpc::gas;
+use crate::clients::penalized;
+use crate::rpc::signer_balance;
 use futures_util::future::{Either, select};
 use serde::de::DeserializeOwned;
 use std::pin::pin;
@@ -14,31 +14,35 @@ use x402_chain::id::SettlementId;
 use x402_chain::network::Network;
 use x402_chain::signer::Signer;
 use x402_chain::time::UnixMillis;
-use x402_core::error::{Code, Fault};
-use x402_core::settlement::{Flight, HeldPayer, Order, Report, Standing};
+use x402_core::error::{ErrorCode, Fault};
+use x402_core::settlement::{Flight, HeldPayer, RefuseOutcome, SettlementReport, SettlerOrder};
 
 /// A Settler waits 18 s for a receipt, and reports to the ledger. Below the ledger's lease of 30 s.
 const SETTLE_MS: u64 = 26_000;
 /// What a Settler only has to look up.
 const ASK_MS: u64 = 5_000;
 
-fn unavailable(cause: impl core::fmt::Display) -> Fault {
+fn settler_unavailable(cause: impl core::fmt::Display) -> Fault {
     let detail = "the settler did not answer; the payment may be on its way: send the same again";
-    Fault::new(Code::LedgerUnavailable, detail).after(2).because(cause)
+    Fault::new(ErrorCode::LedgerUnavailable, detail).after(2).because(cause)
 }
 
 /// Hands a flight to its Settler and waits for how it stands.
 ///
 /// # Errors
 /// `LEDGER_UNAVAILABLE`: whatever was begun is carried on, and a repeat finds it.
-pub(crate) async fn settle(app: &App, flight: &Flight, network: &'static Network) -> Result<Report, Fault> {
-    let order = Order::Settle(Box::new(flight.clone()));
-    let report: Report = ask(&app.settlers()?, network, &flight.signer, &order, SETTLE_MS).await?;
+pub(crate) async fn settle_flight(
+    app: &App,
+    flight: &Flight,
+    network: &'static Network,
+) -> Result<SettlementReport, Fault> {
+    let order = SettlerOrder::Settle(Box::new(flight.clone()));
+    let report: SettlementReport = call_settler(&app.settlers()?, network, &flight.signer, &order, SETTLE_MS).await?;
     if let Some(until) = report.held_until {
-        holds::note(network, &flight.signer, flight.payer, until);
+        penalized::note_hold(network, &flight.signer, flight.payer, until);
     }
     if report.poor {
-        gas::note_poor(network, flight.signer, app::now());
+        signer_balance::note_unfunded(network, flight.signer, app::now());
     }
     Ok(report)
 }
@@ -48,56 +52,56 @@ pub(crate) async fn settle(app: &App, flight: &Flight, network: &'static Network
 ///
 /// # Errors
 /// `LEDGER_UNAVAILABLE`: it may be refused, or not; the same may be asked again.
-pub(crate) async fn refuse(
+pub(crate) async fn refuse_attempt(
     app: &App,
     network: &'static Network,
     signer: &Address,
     settlement: SettlementId,
     attempt: usize,
-) -> Result<Standing, Fault> {
-    ask(&app.settlers()?, network, signer, &Order::Refuse { settlement, attempt }, ASK_MS).await
+) -> Result<RefuseOutcome, Fault> {
+    call_settler(&app.settlers()?, network, signer, &SettlerOrder::Refuse { settlement, attempt }, ASK_MS).await
 }
 
 /// The payers for whom a signer launches nothing now.
 ///
 /// # Errors
 /// `LEDGER_UNAVAILABLE`.
-async fn held(
+async fn penalized_payers(
     settlers: &ObjectNamespace,
     network: &'static Network,
     signer: &Address,
 ) -> Result<Vec<HeldPayer>, Fault> {
-    ask(settlers, network, signer, &Order::Held, ASK_MS).await
+    call_settler(settlers, network, signer, &SettlerOrder::Held, ASK_MS).await
 }
 
 /// Asks a network's Settlers, after the answer, for whom they launch nothing, if nobody has of late.
 pub(crate) fn refresh_holds_later(app: &App, context: &Context, network: &'static Network, now: UnixMillis) {
     let Ok(namespace) = app.settlers() else { return };
-    if !holds::is_stale(network, now) {
+    if !penalized::is_stale(network, now) {
         return;
     }
     let signers = app.settings.signers(network.family, network.environment);
     let signers: Vec<Address> = signers.iter().map(Signer::address).collect();
     app::after_answer(context, async move {
         for signer in signers {
-            let Ok(held) = held(&namespace, network, &signer).await else { continue };
-            holds::replace(network, signer, held.into_iter().map(|held| (held.payer, held.until)));
+            let Ok(held) = penalized_payers(&namespace, network, &signer).await else { continue };
+            penalized::replace(network, signer, held.into_iter().map(|held| (held.payer, held.until)));
         }
     });
 }
 
-async fn ask<T: DeserializeOwned>(
+async fn call_settler<T: DeserializeOwned>(
     settlers: &ObjectNamespace,
     network: &Network,
     signer: &Address,
-    order: &Order,
+    order: &SettlerOrder,
     limit_ms: u64,
 ) -> Result<T, Fault> {
-    let stub = settlers.get_by_name(&format!("{}:{signer}", network.key)).map_err(unavailable)?;
+    let stub = settlers.get_by_name(&format!("{}:{signer}", network.key)).map_err(settler_unavailable)?;
     let body = serde_json::to_string(order).map_err(Fault::internal)?;
     let mut init = RequestInit::new();
     init.with_method(Method::Post).with_body(Some(JsValue::from_str(&body)));
-    let request = Request::new_with_init("https://settler/", &init).map_err(unavailable)?;
+    let request = Request::new_with_init("https://settler/", &init).map_err(settler_unavailable)?;
     let asked = async {
         let mut response = stub.fetch_with_request(request).await?;
         let status = response.status_code();
@@ -106,8 +110,8 @@ async fn ask<T: DeserializeOwned>(
     let deadline = Delay::from(Duration::from_millis(limit_ms));
     match select(pin!(asked), pin!(deadline)).await {
         Either::Left((Ok((200, text)), _)) => serde_json::from_str(&text).map_err(Fault::internal),
-        Either::Left((Ok((status, text)), _)) => Err(unavailable(format!("status {status}: {text}"))),
-        Either::Left((Err(error), _)) => Err(unavailable(error)),
-        Either::Right(_) => Err(unavailable(format!("no answer in {limit_ms} ms"))),
+        Either::Left((Ok((status, text)), _)) => Err(settler_unavailable(format!("status {status}: {text}"))),
+        Either::Left((Err(error), _)) => Err(settler_unavailable(error)),
+        Either::Right(_) => Err(settler_unavailable(format!("no answer in {limit_ms} ms"))),
     }
 }

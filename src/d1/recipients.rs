@@ -1,7 +1,7 @@
 //! Whose an address is: registered by an operator, derived, or in test by its first use.
 
-use super::rows::{DefaultRow, LoserRow, NumberRow, RecipientRow};
-use super::{Bind, all, batch, no_tenant, row, rows_of, statement};
+use super::rows::{DefaultRow, NumberRow, PreviousHolderRow, RecipientRow};
+use super::{BoundValue, all, batch, no_tenant, rows_of, statement, tenant_row};
 use crate::sql::directory as sql;
 use worker::{D1Database, D1PreparedStatement, D1Result};
 use x402_api::admin::RecipientView;
@@ -13,7 +13,7 @@ use x402_chain::time::UnixMillis;
 use x402_core::error::Fault;
 use x402_core::tenancy::tenant::{FIRST_USES_MAX, Recipient};
 
-pub(super) fn recipient(row: &RecipientRow, environment: Environment, defaults: &[DefaultRow]) -> Option<Recipient> {
+pub(super) fn recipient_of(row: &RecipientRow, environment: Environment, defaults: &[DefaultRow]) -> Option<Recipient> {
     let address = row.address()?;
     let own = defaults.iter().filter(|default| default.address == row.address);
     let chains =
@@ -32,17 +32,17 @@ pub(crate) async fn register_first_use(
     now: UnixMillis,
 ) -> Result<(), Fault> {
     let (id, name, text) = (tenant.to_string(), environment.name(), address.to_string());
-    let (id, name, text) = (Bind::Text(&id), Bind::Text(name), Bind::Text(&text));
-    let most = Bind::Number(u64::try_from(FIRST_USES_MAX).map_err(Fault::internal)?);
-    let put = [name, text, id, Bind::Ms(now), id, name, most];
-    let touch = [Bind::Ms(now), id, name, text, id];
+    let (id, name, text) = (BoundValue::Text(&id), BoundValue::Text(name), BoundValue::Text(&text));
+    let most = BoundValue::Number(u64::try_from(FIRST_USES_MAX).map_err(Fault::internal)?);
+    let put = [name, text, id, BoundValue::Ms(now), id, name, most];
+    let touch = [BoundValue::Ms(now), id, name, text, id];
     let statements =
         vec![statement(db, sql::RECIPIENT_FIRST_USE, &put)?, statement(db, sql::FIRST_USER_TOUCH, &touch)?];
     batch(db, statements).await.map(|_| ())
 }
 
 /// Registers an address to a tenant for good. In test it is taken from a tenant that holds it by its first use alone:
-/// the batch's results name that tenant, see [`losers`].
+/// the batch's results name that tenant, see [`previous_holders`].
 pub(super) fn recipient_statements(
     db: &D1Database,
     tenant: TenantId,
@@ -51,7 +51,8 @@ pub(super) fn recipient_statements(
     now: UnixMillis,
 ) -> Result<Vec<D1PreparedStatement>, Fault> {
     let (id, name, text) = (tenant.to_string(), environment.name(), address.to_string());
-    let (id, name, text, now) = (Bind::Text(&id), Bind::Text(name), Bind::Text(&text), Bind::Ms(now));
+    let (id, name, text, now) =
+        (BoundValue::Text(&id), BoundValue::Text(name), BoundValue::Text(&text), BoundValue::Ms(now));
     let mut statements = Vec::new();
     if environment == Environment::Test {
         statements.push(statement(db, sql::RECIPIENT_LOSER, &[id, name, text])?);
@@ -65,10 +66,10 @@ pub(super) fn recipient_statements(
 
 /// The tenants from whom addresses were taken by a batch, or by one before it that may have failed halfway: their
 /// ledgers must take the directory's copies.
-pub(super) fn losers(results: &[D1Result]) -> Result<Vec<TenantId>, Fault> {
+pub(super) fn previous_holders(results: &[D1Result]) -> Result<Vec<TenantId>, Fault> {
     let mut losers = Vec::new();
     for result in results {
-        let named = rows_of::<LoserRow>(result)?.into_iter().filter_map(|row| row.tenant_id);
+        let named = rows_of::<PreviousHolderRow>(result)?.into_iter().filter_map(|row| row.tenant_id);
         losers.extend(named.filter_map(|id| TenantId::parse(&id)));
     }
     losers.sort_unstable();
@@ -85,7 +86,7 @@ pub(super) fn default_statement(
 ) -> Result<D1PreparedStatement, Fault> {
     let (tenant, address) = (tenant.to_string(), address.to_string());
     let sql = if replace { sql::DEFAULT_PUT } else { sql::DEFAULT_PUT_FIRST };
-    statement(db, sql, &[Bind::Text(&tenant), Bind::Text(network.key), Bind::Text(&address)])
+    statement(db, sql, &[BoundValue::Text(&tenant), BoundValue::Text(network.key), BoundValue::Text(&address)])
 }
 
 pub(super) fn removal_statements(
@@ -95,19 +96,23 @@ pub(super) fn removal_statements(
     now: UnixMillis,
 ) -> Result<[D1PreparedStatement; 2], Fault> {
     Ok([
-        statement(db, sql::RECIPIENT_REMOVE, &[Bind::Ms(now), Bind::Text(tenant), Bind::Text(address)])?,
-        statement(db, sql::DEFAULTS_REMOVE, &[Bind::Text(tenant), Bind::Text(address)])?,
+        statement(
+            db,
+            sql::RECIPIENT_REMOVE,
+            &[BoundValue::Ms(now), BoundValue::Text(tenant), BoundValue::Text(address)],
+        )?,
+        statement(db, sql::DEFAULTS_REMOVE, &[BoundValue::Text(tenant), BoundValue::Text(address)])?,
     ])
 }
 
 /// A tenant's recipients, removed ones too.
-pub(crate) async fn recipients(db: &D1Database, tenant: TenantId) -> Result<Vec<RecipientView>, Fault> {
-    if row(db, tenant).await?.is_none() {
+pub(crate) async fn list_recipients(db: &D1Database, tenant: TenantId) -> Result<Vec<RecipientView>, Fault> {
+    if tenant_row(db, tenant).await?.is_none() {
         return Err(no_tenant());
     }
     let text = tenant.to_string();
-    let rows: Vec<RecipientRow> = all(db, sql::RECIPIENTS_OF, &[Bind::Text(&text)]).await?;
-    let defaults: Vec<DefaultRow> = all(db, sql::DEFAULTS_OF, &[Bind::Text(&text)]).await?;
+    let rows: Vec<RecipientRow> = all(db, sql::RECIPIENTS_OF, &[BoundValue::Text(&text)]).await?;
+    let defaults: Vec<DefaultRow> = all(db, sql::DEFAULTS_OF, &[BoundValue::Text(&text)]).await?;
     rows.iter().map(|row| row.view(&defaults)).collect()
 }
 
@@ -123,8 +128,8 @@ pub(crate) async fn create_recipient(
     if default != Some(false) {
         statements.push(default_statement(db, tenant, network, address, default == Some(true))?);
     }
-    statements.push(statement(db, sql::TENANT_TOUCH, &[Bind::Ms(now), Bind::Text(&tenant.to_string())])?);
-    losers(&batch(db, statements).await?)
+    statements.push(statement(db, sql::TENANT_TOUCH, &[BoundValue::Ms(now), BoundValue::Text(&tenant.to_string())])?);
+    previous_holders(&batch(db, statements).await?)
 }
 
 /// Gives out the index of a child of the operator's key, never the same twice.
@@ -135,7 +140,7 @@ pub(crate) async fn next_child(
     now: UnixMillis,
 ) -> Result<u32, Fault> {
     let tenant = tenant.to_string();
-    let bind = [Bind::Text(&tenant), Bind::Text(environment.name()), Bind::Ms(now)];
+    let bind = [BoundValue::Text(&tenant), BoundValue::Text(environment.name()), BoundValue::Ms(now)];
     let rows: Vec<NumberRow> = all(db, sql::DERIVED_PUT, &bind).await?;
     let number = rows.first().map(|row| row.number).and_then(|number| u32::try_from(number).ok());
     number.ok_or_else(|| Fault::internal("the operator's key has no more children"))
@@ -150,6 +155,6 @@ pub(crate) async fn remove_recipient(
 ) -> Result<(), Fault> {
     let text = tenant.to_string();
     let mut statements: Vec<_> = removal_statements(db, &text, &address.to_string(), now)?.into();
-    statements.push(statement(db, sql::TENANT_TOUCH, &[Bind::Ms(now), Bind::Text(&text)])?);
+    statements.push(statement(db, sql::TENANT_TOUCH, &[BoundValue::Ms(now), BoundValue::Text(&text)])?);
     batch(db, statements).await.map(|_| ())
 }

@@ -1,7 +1,7 @@
 //! The records that ledgers ship, the periods they close, and the registry
 //! check's results.
 
-use super::{Bind, all, batch, statement};
+use super::{BoundValue, all, batch, statement};
 use crate::sql::directory as sql;
 use crate::telemetry;
 use serde::Deserialize;
@@ -9,43 +9,43 @@ use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use worker::D1Database;
-use x402_api::records::Page;
+use x402_api::records::PageQuery;
 use x402_chain::id::{KeyId, TenantId, VerificationId};
 use x402_chain::network::Environment;
 use x402_chain::time::UnixMillis;
 use x402_core::error::Fault;
-use x402_core::outbox::load::{LOAD_BYTES, RECORD_BYTES_MAX, lists};
-use x402_core::outbox::{Event, Record};
+use x402_core::outbox::load::{LOAD_BYTES, RECORD_BYTES_MAX, json_lists};
+use x402_core::outbox::{OutboxEvent, StoredRecord};
 use x402_core::settlement::status::Settlement;
-use x402_core::tenancy::admission::Closed;
-use x402_core::verification::answer::Answer;
+use x402_core::tenancy::admission::ClosedPeriod;
+use x402_core::verification::answer::VerificationAnswer;
 
-/// A record's text.
-pub(crate) async fn record(
+/// A record's JSON text.
+pub(crate) async fn read_record(
     db: &D1Database,
     tenant: TenantId,
     environment: Environment,
     id: VerificationId,
 ) -> Result<Option<String>, Fault> {
     #[derive(Deserialize)]
-    struct Body {
+    struct RecordBodyRow {
         body: String,
     }
     let (tenant, id) = (tenant.to_string(), id.to_string());
-    let bind = [Bind::Text(&tenant), Bind::Text(environment.name()), Bind::Text(&id)];
-    let rows: Vec<Body> = all(db, sql::RECORD_GET, &bind).await?;
+    let bind = [BoundValue::Text(&tenant), BoundValue::Text(environment.name()), BoundValue::Text(&id)];
+    let rows: Vec<RecordBodyRow> = all(db, sql::RECORD_GET, &bind).await?;
     Ok(rows.into_iter().next().map(|row| row.body))
 }
 
 /// Records, the newest first, one more than asked for: id and text.
-pub(crate) async fn records(
+pub(crate) async fn list_records(
     db: &D1Database,
     tenant: TenantId,
     environment: Environment,
-    page: &Page,
+    page: &PageQuery,
 ) -> Result<Vec<(String, Box<RawValue>)>, Fault> {
     #[derive(Deserialize)]
-    struct Row {
+    struct RecordRow {
         id: String,
         body: String,
     }
@@ -53,9 +53,14 @@ pub(crate) async fn records(
     // Above every id, for the first page.
     let before = page.before.as_deref().unwrap_or("ver_a");
     let limit = u64::from(page.limit).saturating_add(1);
-    let bind = [Bind::Text(&tenant), Bind::Text(environment.name()), Bind::Text(before), Bind::Number(limit)];
-    let rows: Vec<Row> = all(db, sql::RECORDS_BEFORE, &bind).await?;
-    let read = |row: Row| Ok((row.id, RawValue::from_string(row.body).map_err(Fault::internal)?));
+    let bind = [
+        BoundValue::Text(&tenant),
+        BoundValue::Text(environment.name()),
+        BoundValue::Text(before),
+        BoundValue::Number(limit),
+    ];
+    let rows: Vec<RecordRow> = all(db, sql::RECORDS_BEFORE, &bind).await?;
+    let read = |row: RecordRow| Ok((row.id, RawValue::from_string(row.body).map_err(Fault::internal)?));
     rows.into_iter().map(read).collect()
 }
 
@@ -72,10 +77,10 @@ pub(crate) struct Shipment {
     tenant: TenantId,
     environment: Environment,
     now: UnixMillis,
-    records: Vec<Record>,
-    events: Vec<Event>,
+    records: Vec<StoredRecord>,
+    events: Vec<OutboxEvent>,
     settlements: Vec<SettlementCopy>,
-    usage: Vec<Closed>,
+    usage: Vec<ClosedPeriod>,
     last_used: Vec<(KeyId, UnixMillis)>,
 }
 
@@ -93,23 +98,23 @@ impl Shipment {
         }
     }
 
-    pub(crate) fn record(&mut self, record: Record) {
+    pub(crate) fn add_record(&mut self, record: StoredRecord) {
         self.records.push(record);
     }
 
-    pub(crate) fn event(&mut self, event: Event) {
+    pub(crate) fn add_event(&mut self, event: OutboxEvent) {
         self.events.push(event);
     }
 
-    pub(crate) fn settlement(&mut self, copy: SettlementCopy) {
+    pub(crate) fn add_settlement(&mut self, copy: SettlementCopy) {
         self.settlements.push(copy);
     }
 
-    pub(crate) fn usage(&mut self, closed: Closed) {
+    pub(crate) fn add_usage(&mut self, closed: ClosedPeriod) {
         self.usage.push(closed);
     }
 
-    pub(crate) fn last_used(&mut self, key: KeyId, at: UnixMillis) {
+    pub(crate) fn add_last_used(&mut self, key: KeyId, at: UnixMillis) {
         self.last_used.push((key, at));
     }
 
@@ -124,12 +129,12 @@ impl Shipment {
 
 /// The members of a record that have columns of their own.
 #[derive(Deserialize)]
-struct Columns {
+struct RecordColumns {
     chain: String,
     tx_hash: String,
     success: bool,
-    status: x402_core::verification::answer::Status,
-    error_code: Option<x402_core::verdict::Refusal>,
+    status: x402_core::verification::answer::VerificationStatus,
+    error_code: Option<x402_core::verdict::RefusalCode>,
 }
 
 /// Statements of one shipment: 100 for entries of the outbox and as many for their records, 51 for usage and keys, and
@@ -143,26 +148,26 @@ const SHIPMENT_BYTES_MAX: usize = 5_000_000;
 ///
 /// # Errors
 /// `LEDGER_UNAVAILABLE` where the directory does not take it; `INTERNAL` where it is larger than the directory takes.
-pub(crate) async fn ship(db: &D1Database, shipment: Shipment) -> Result<(), Fault> {
+pub(crate) async fn write_shipment(db: &D1Database, shipment: Shipment) -> Result<(), Fault> {
     let (tenant, environment) = (shipment.tenant.to_string(), shipment.environment.name());
-    let (tenant, environment) = (Bind::Text(&tenant), Bind::Text(environment));
+    let (tenant, environment) = (BoundValue::Text(&tenant), BoundValue::Text(environment));
     let (mut statements, mut bytes) = (Vec::new(), 0_usize);
-    let rows = shipment.records.iter().map(row).collect::<Result<Vec<_>, _>>()?;
-    for list in lists(&rows, LOAD_BYTES) {
+    let rows = shipment.records.iter().map(record_row_json).collect::<Result<Vec<_>, _>>()?;
+    for list in json_lists(&rows, LOAD_BYTES) {
         bytes = bytes.saturating_add(list.len());
-        statements.push(statement(db, sql::RECORDS_PUT, &[tenant, environment, Bind::Text(&list)])?);
+        statements.push(statement(db, sql::RECORDS_PUT, &[tenant, environment, BoundValue::Text(&list)])?);
     }
     for event in &shipment.events {
-        let (id, body) = (event.id.to_string(), fitted(event.body.get())?);
+        let (id, body) = (event.id.to_string(), fit_to_d1(event.body.get())?);
         bytes = bytes.saturating_add(body.len());
         let bind = [
-            Bind::Text(&id),
+            BoundValue::Text(&id),
             tenant,
             environment,
-            Bind::Text(event.kind.name()),
-            Bind::Text(&event.subject),
-            Bind::Ms(event.at),
-            Bind::Text(&body),
+            BoundValue::Text(event.kind.name()),
+            BoundValue::Text(&event.subject),
+            BoundValue::Ms(event.at),
+            BoundValue::Text(&body),
         ];
         statements.push(statement(db, sql::EVENT_PUT, &bind)?);
     }
@@ -170,14 +175,14 @@ pub(crate) async fn ship(db: &D1Database, shipment: Shipment) -> Result<(), Faul
         let id = settlement.id.to_string();
         bytes = bytes.saturating_add(body.len());
         let bind = [
-            Bind::Text(&id),
+            BoundValue::Text(&id),
             tenant,
             environment,
-            Bind::Ms(settlement.id.born()),
-            Bind::Text(&settlement.network),
-            Bind::Text(settlement.status.name()),
-            Bind::Text(body),
-            Bind::Number(u64::try_from(*revision).map_err(Fault::internal)?),
+            BoundValue::Ms(settlement.id.created_at()),
+            BoundValue::Text(&settlement.network),
+            BoundValue::Text(settlement.status.name()),
+            BoundValue::Text(body),
+            BoundValue::Number(u64::try_from(*revision).map_err(Fault::internal)?),
         ];
         statements.push(statement(db, sql::SETTLEMENT_PUT, &bind)?);
     }
@@ -186,16 +191,16 @@ pub(crate) async fn ship(db: &D1Database, shipment: Shipment) -> Result<(), Faul
         let bind = [
             tenant,
             environment,
-            Bind::Text(&period),
-            Bind::Number(usage.used),
-            Bind::Number(usage.requests),
-            Bind::Ms(shipment.now),
+            BoundValue::Text(&period),
+            BoundValue::Number(usage.used),
+            BoundValue::Number(usage.requests),
+            BoundValue::Ms(shipment.now),
         ];
         statements.push(statement(db, sql::USAGE_PUT, &bind)?);
     }
     for (key, at) in &shipment.last_used {
         let key = key.to_string();
-        statements.push(statement(db, sql::KEY_USED, &[Bind::Ms(*at), tenant, Bind::Text(&key)])?);
+        statements.push(statement(db, sql::KEY_USED, &[BoundValue::Ms(*at), tenant, BoundValue::Text(&key)])?);
     }
     if statements.len() > STATEMENTS_MAX || bytes > SHIPMENT_BYTES_MAX {
         return Err(Fault::internal(format!("a shipment of {bytes} bytes in {} statements", statements.len())));
@@ -205,30 +210,30 @@ pub(crate) async fn ship(db: &D1Database, shipment: Shipment) -> Result<(), Faul
 
 /// A record's text. One that is too large for the directory, which only a build before could write, is shipped with
 /// shorter lists, as it is answered today.
-fn fitted(body: &str) -> Result<Cow<'_, str>, Fault> {
+fn fit_to_d1(body: &str) -> Result<Cow<'_, str>, Fault> {
     if body.len() <= RECORD_BYTES_MAX {
         return Ok(Cow::Borrowed(body));
     }
-    let answer: Answer = serde_json::from_str(body).map_err(Fault::internal)?;
+    let answer: VerificationAnswer = serde_json::from_str(body).map_err(Fault::internal)?;
     let fields = [("id", answer.id.to_string().into()), ("bytes", body.len().into())];
     telemetry::error("a record is shipped with shorter lists", &fields);
-    serde_json::to_string(&answer.listed()).map(Cow::Owned).map_err(Fault::internal)
+    serde_json::to_string(&answer.with_lists_cut()).map(Cow::Owned).map_err(Fault::internal)
 }
 
 /// A record as the statement takes it, JSON: its columns in order.
-fn row(record: &Record) -> Result<String, Fault> {
-    let columns: Columns = serde_json::from_str(&record.body).map_err(Fault::internal)?;
+fn record_row_json(record: &StoredRecord) -> Result<String, Fault> {
+    let columns: RecordColumns = serde_json::from_str(&record.body).map_err(Fault::internal)?;
     let id = VerificationId::parse(&record.id).ok_or_else(|| Fault::internal("a record without an id"))?;
     let row = (
         &record.id,
-        id.born(),
+        id.created_at(),
         columns.chain,
         columns.tx_hash,
         u8::from(columns.success),
         columns.status.name(),
-        columns.error_code.map(x402_core::verdict::Refusal::wire),
+        columns.error_code.map(x402_core::verdict::RefusalCode::as_str),
         record.revision,
-        fitted(&record.body)?,
+        fit_to_d1(&record.body)?,
     );
     serde_json::to_string(&row).map_err(Fault::internal)
 }
@@ -243,23 +248,28 @@ pub(crate) struct OpenPeriod {
 
 /// Periods before `current` that are not closed.
 pub(crate) async fn open_periods(db: &D1Database, current: &str, limit: u64) -> Result<Vec<OpenPeriod>, Fault> {
-    all(db, sql::USAGE_OPEN, &[Bind::Text(current), Bind::Number(limit)]).await
+    all(db, sql::USAGE_OPEN, &[BoundValue::Text(current), BoundValue::Number(limit)]).await
 }
 
 /// Closes a period.
 pub(crate) async fn close_period(db: &D1Database, open: &OpenPeriod, now: UnixMillis) -> Result<(), Fault> {
-    let bind = [Bind::Ms(now), Bind::Text(&open.tenant_id), Bind::Text(&open.environment), Bind::Text(&open.period)];
+    let bind = [
+        BoundValue::Ms(now),
+        BoundValue::Text(&open.tenant_id),
+        BoundValue::Text(&open.environment),
+        BoundValue::Text(&open.period),
+    ];
     batch(db, vec![statement(db, sql::USAGE_CLOSE, &bind)?]).await.map(|_| ())
 }
 
 /// The registry check's last definite outcomes, by chain.
-pub(crate) async fn checks(db: &D1Database) -> Result<BTreeMap<String, String>, Fault> {
+pub(crate) async fn read_checks(db: &D1Database) -> Result<BTreeMap<String, String>, Fault> {
     #[derive(Deserialize)]
-    struct Row {
+    struct OutcomeRow {
         chain: String,
         outcome: String,
     }
-    let rows: Vec<Row> = all(db, sql::CHECKS_GET, &[]).await?;
+    let rows: Vec<OutcomeRow> = all(db, sql::CHECKS_GET, &[]).await?;
     Ok(rows.into_iter().map(|row| (row.chain, row.outcome)).collect())
 }
 
@@ -270,7 +280,11 @@ pub(crate) async fn put_checks(
     now: UnixMillis,
 ) -> Result<(), Fault> {
     let statements = reports.iter().map(|(chain, outcome, report)| {
-        statement(db, sql::CHECK_PUT, &[Bind::Text(chain), Bind::Text(outcome), Bind::Text(report), Bind::Ms(now)])
+        statement(
+            db,
+            sql::CHECK_PUT,
+            &[BoundValue::Text(chain), BoundValue::Text(outcome), BoundValue::Text(report), BoundValue::Ms(now)],
+        )
     });
     batch(db, statements.collect::<Result<_, _>>()?).await.map(|_| ())
 }
@@ -283,18 +297,22 @@ pub(crate) async fn put_stuck(
     flights: usize,
     now: UnixMillis,
 ) -> Result<(), Fault> {
-    let flights = Bind::Number(u64::try_from(flights).map_err(Fault::internal)?);
-    let put = statement(db, sql::STUCK_PUT, &[Bind::Text(settler), Bind::Text(chain), flights, Bind::Ms(now)])?;
+    let flights = BoundValue::Number(u64::try_from(flights).map_err(Fault::internal)?);
+    let put = statement(
+        db,
+        sql::STUCK_PUT,
+        &[BoundValue::Text(settler), BoundValue::Text(chain), flights, BoundValue::Ms(now)],
+    )?;
     batch(db, vec![put]).await.map(|_| ())
 }
 
 /// How many flights were reported stuck since a time, by chain.
-pub(crate) async fn stuck(db: &D1Database, since: UnixMillis) -> Result<BTreeMap<String, u64>, Fault> {
+pub(crate) async fn read_stuck(db: &D1Database, since: UnixMillis) -> Result<BTreeMap<String, u64>, Fault> {
     #[derive(Deserialize)]
-    struct Row {
+    struct StuckRow {
         chain: String,
         number: u64,
     }
-    let rows: Vec<Row> = all(db, sql::STUCK_GET, &[Bind::Ms(since)]).await?;
+    let rows: Vec<StuckRow> = all(db, sql::STUCK_GET, &[BoundValue::Ms(since)]).await?;
     Ok(rows.into_iter().map(|row| (row.chain, row.number)).collect())
 }

@@ -8,12 +8,12 @@ use x402_chain::id::{KeyId, TenantId};
 use x402_chain::network::Environment;
 use x402_chain::time::UnixMillis;
 use x402_core::error::Fault;
-use x402_core::tenancy::key::{KeyHash, Kind};
-use x402_core::tenancy::tenant::{Key, OwnLimits, Recipient, Scope, Tenant, TenantStatus};
+use x402_core::tenancy::key::{KeyHash, KeyKind};
+use x402_core::tenancy::tenant::{ApiKey, OwnLimits, Recipient, Scope, Tenant, TenantStatus};
 use x402_core::tenancy::tier::Tier;
 use x402_core::verdict::SanctionsPolicy;
 
-fn broken(what: &str) -> Fault {
+fn unreadable_column(what: &str) -> Fault {
     Fault::internal(format!("a row of the directory without a readable {what}"))
 }
 
@@ -42,29 +42,29 @@ impl TenantRow {
     }
 
     fn limits(&self) -> Result<OwnLimits, Fault> {
-        serde_json::from_str(&self.limits).map_err(|_| broken("limits"))
+        serde_json::from_str(&self.limits).map_err(|_| unreadable_column("limits"))
     }
 
     fn tier(&self) -> Result<Tier, Fault> {
-        Tier::parse(&self.tier).ok_or_else(|| broken("tier"))
+        Tier::parse(&self.tier).ok_or_else(|| unreadable_column("tier"))
     }
 
     fn status(&self) -> Result<TenantStatus, Fault> {
-        TenantStatus::parse(&self.status).ok_or_else(|| broken("status"))
+        TenantStatus::parse(&self.status).ok_or_else(|| unreadable_column("status"))
     }
 
     fn sanctions(&self) -> Result<SanctionsPolicy, Fault> {
-        SanctionsPolicy::parse(&self.sanctions).ok_or_else(|| broken("sanctions policy"))
+        SanctionsPolicy::parse(&self.sanctions).ok_or_else(|| unreadable_column("sanctions policy"))
     }
 
     pub(super) fn tenant(
         self,
         environment: Environment,
-        keys: Vec<Key>,
+        keys: Vec<ApiKey>,
         recipients: Vec<Recipient>,
     ) -> Result<Tenant, Fault> {
         Ok(Tenant {
-            id: TenantId::parse(&self.id).ok_or_else(|| broken("id"))?,
+            id: TenantId::parse(&self.id).ok_or_else(|| unreadable_column("id"))?,
             environment,
             version: self.version,
             status: self.status()?,
@@ -113,13 +113,13 @@ pub(super) struct KeyRow {
 
 impl KeyRow {
     fn scopes(&self) -> Result<Vec<Scope>, Fault> {
-        serde_json::from_str(&self.scopes).map_err(|_| broken("scopes"))
+        serde_json::from_str(&self.scopes).map_err(|_| unreadable_column("scopes"))
     }
 
-    pub(super) fn key(self) -> Result<Key, Fault> {
-        Ok(Key {
-            id: KeyId::parse(&self.id).ok_or_else(|| broken("key id"))?,
-            hash: KeyHash::parse(&self.hash).ok_or_else(|| broken("key hash"))?,
+    pub(super) fn key(self) -> Result<ApiKey, Fault> {
+        Ok(ApiKey {
+            id: KeyId::parse(&self.id).ok_or_else(|| unreadable_column("key id"))?,
+            hash: KeyHash::parse(&self.hash).ok_or_else(|| unreadable_column("key hash"))?,
             scopes: self.scopes()?,
             name: self.name,
             created_at: UnixMillis(self.created_ms),
@@ -133,8 +133,8 @@ impl KeyRow {
         Ok(KeyView {
             id: self.id.clone(),
             name: self.name.clone(),
-            environment: environment.ok_or_else(|| broken("environment"))?,
-            kind: self.kind.as_deref().and_then(Kind::parse).ok_or_else(|| broken("kind"))?,
+            environment: environment.ok_or_else(|| unreadable_column("environment"))?,
+            kind: self.kind.as_deref().and_then(KeyKind::parse).ok_or_else(|| unreadable_column("kind"))?,
             scopes: self.scopes()?,
             created_at: UnixMillis(self.created_ms).rfc3339(),
             expires_at: time(self.expires_ms),
@@ -166,7 +166,7 @@ impl RecipientRow {
 
     pub(super) fn view(&self, defaults: &[DefaultRow]) -> Result<RecipientView, Fault> {
         let environment = self.environment.as_deref().and_then(Environment::parse);
-        let environment = environment.ok_or_else(|| broken("environment"))?;
+        let environment = environment.ok_or_else(|| unreadable_column("environment"))?;
         let own = defaults.iter().filter(|default| {
             let network = x402_chain::network::by_key(&default.chain);
             default.address == self.address && network.is_some_and(|network| network.environment == environment)
@@ -189,7 +189,7 @@ pub(super) struct NumberRow {
 
 /// A tenant that loses an address.
 #[derive(Clone, Debug, Deserialize)]
-pub(super) struct LoserRow {
+pub(super) struct PreviousHolderRow {
     pub(super) tenant_id: Option<String>,
 }
 

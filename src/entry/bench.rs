@@ -39,7 +39,7 @@ pub(crate) async fn serve(path: &str, env: Env) -> worker::Result<web_sys::Respo
         ask: Ask::BenchRow { id: app::request_id(now).to_string() },
     };
     match clients::ledger::ask(&app, &envelope, None).await {
-        Ok(told) if told.status() == 204 => Ok(Response::ok("{}")?.into()),
+        Ok(response) if response.status() == 204 => Ok(Response::ok("{}")?.into()),
         Ok(_) | Err(_) => failed("row"),
     }
 }

@@ -4,7 +4,7 @@
 use crate::app;
 use crate::app::App;
 use crate::clients;
-use crate::clients::ledger::{Ask, Envelope};
+use crate::clients::ledger::{LedgerEnvelope, LedgerMessage};
 use crate::rpc::registry;
 use crate::{d1, telemetry};
 use futures_util::stream::{self, StreamExt};
@@ -26,9 +26,9 @@ const CLOSED_MAX: u64 = 2_000;
 const AT_ONCE: usize = 5;
 
 /// Runs what a cron trigger names.
-pub(crate) async fn run(cron: &str, env: Env) {
+pub(crate) async fn run_trigger(cron: &str, env: Env) {
     let outcome = match App::new(env, "") {
-        Ok(app) => work(cron, &app).await,
+        Ok(app) => run_job(cron, &app).await,
         Err(fault) => Err(fault),
     };
     match outcome {
@@ -40,13 +40,13 @@ pub(crate) async fn run(cron: &str, env: Env) {
     }
 }
 
-async fn work(cron: &str, app: &App) -> Result<usize, Fault> {
+async fn run_job(cron: &str, app: &App) -> Result<usize, Fault> {
     let now = app::now();
     match cron {
         CLOSE_PERIOD => close_periods(app, now).await,
         CHECK_REGISTRY => {
             let networks: Vec<_> = NETWORKS.iter().filter(|network| !network.local).collect();
-            let checked = registry::run(&app.settings, &app.db()?, &networks, now).await?.len();
+            let checked = registry::run_registry_check(&app.settings, &app.db()?, &networks, now).await?.len();
             Ok(checked.saturating_add(close_periods(app, now).await?))
         }
         other => Err(Fault::internal(format!("no work for the trigger '{other}'"))),
@@ -65,9 +65,15 @@ async fn close_periods(app: &App, now: UnixMillis) -> Result<usize, Fault> {
         let environment =
             Environment::parse(&open.environment).ok_or_else(|| Fault::internal("a period without environment"))?;
         let request_id = app::request_id(now);
-        let envelope =
-            Envelope { tenant, environment, request_id, origin: String::new(), path: String::new(), ask: Ask::Flush };
-        let status = clients::ledger::ask(app, &envelope, None).await?.status();
+        let envelope = LedgerEnvelope {
+            tenant,
+            environment,
+            request_id,
+            origin: String::new(),
+            path: String::new(),
+            ask: LedgerMessage::Flush,
+        };
+        let status = clients::ledger::call_ledger(app, &envelope, None).await?.status();
         // A tenant that is gone has nothing left to ship.
         if status == 204 || status == 401 {
             d1::close_period(db, &open, now).await?;

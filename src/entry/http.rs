@@ -3,21 +3,21 @@
 
 use crate::app;
 use crate::app::App;
-use crate::platform::response::Outgoing;
-use crate::request::{Incoming, refuse};
+use crate::platform::response::OutgoingResponse;
+use crate::request::{IncomingRequest, fault_reply};
 use crate::{handlers, isolate, telemetry};
 use futures_util::StreamExt;
 use std::rc::Rc;
 use worker::{Context, Env, Request, web_sys};
 use x402_api::body;
 use x402_api::credentials::Credentials;
-use x402_api::endpoint::{Access, Endpoint, Method, Route, Row};
-use x402_api::place::Place;
-use x402_api::problem::Asked;
-use x402_api::target::Target;
-use x402_api::{Reply, explain, headers};
+use x402_api::endpoint::{Access, Endpoint, Method, Route, RouteRow};
+use x402_api::place::RequestPath;
+use x402_api::problem::ProblemContext;
+use x402_api::target::UrlTarget;
+use x402_api::{ApiReply, explain, headers};
 use x402_chain::time::UnixMillis;
-use x402_core::error::{Code, Fault};
+use x402_core::error::{ErrorCode, Fault};
 
 /// The platform's own log of invocations is off, because it holds URLs, and a URL may hold a key:
 /// requests that failed, or took this long, are logged here.
@@ -31,42 +31,45 @@ pub(crate) async fn serve(mut request: Request, env: Env, context: Context) -> w
     let now = app::now();
     let request_id = app::request_id(now);
     let url = request.inner().url();
-    let Target { origin: request_origin, path, query } = Target::of(&url);
-    let place = Place::of(path);
+    let UrlTarget { origin: request_origin, path, query } = UrlTarget::of(&url);
+    let place = RequestPath::of(path);
     let method = request.inner().method();
     #[cfg(x402_bench)]
     if path.starts_with("/bench/") {
         return super::bench::serve(path, env).await;
     }
     if method == "OPTIONS" {
-        let reply = Reply {
+        let reply = ApiReply {
             status: 204,
             content_type: "",
             body: String::new(),
-            headers: headers::PREFLIGHT.map(|(name, value)| (name, value.to_owned())).to_vec(),
+            headers: headers::PREFLIGHT_HEADERS.map(|(name, value)| (name, value.to_owned())).to_vec(),
         };
-        return Outgoing::from(reply).into_response(request_id, false);
+        return OutgoingResponse::from(reply).into_response(request_id, false);
     }
     let context = Rc::new(context);
     let outcome = match App::new(env, request_origin) {
         Ok(app) => {
             let app = Rc::new(app);
-            let asked = Asked { origin: &app.origin, path: &place.shown, request_id };
-            match admit(&mut request, &app, (&place, query), asked, now).await {
+            let asked = ProblemContext { origin: &app.origin, path: &place.shown, request_id };
+            match read_request(&mut request, &app, (&place, query), asked, now).await {
                 Ok(incoming) => {
                     let row = incoming.row;
                     let result = handlers::dispatch(&app, &context, incoming).await;
-                    (result.unwrap_or_else(|fault| refuse(&fault, asked).into()), Some(row))
+                    (result.unwrap_or_else(|fault| fault_reply(&fault, asked).into()), Some(row))
                 }
                 Err((fault, allow)) => {
-                    let reply = refuse(&fault, asked);
+                    let reply = fault_reply(&fault, asked);
                     (if allow.is_empty() { reply } else { reply.with("Allow", allow) }.into(), None)
                 }
             }
         }
-        Err(fault) => (refuse(&fault, Asked { origin: request_origin, path: &place.shown, request_id }).into(), None),
+        Err(fault) => (
+            fault_reply(&fault, ProblemContext { origin: request_origin, path: &place.shown, request_id }).into(),
+            None,
+        ),
     };
-    let (outgoing, row): (Outgoing, _) = outcome;
+    let (outgoing, row): (OutgoingResponse, _) = outcome;
     let (status, ms) = (outgoing.status(), app::now().since(now));
     // A settlement waits for a block by its nature.
     let waits = row.is_some_and(|row| row.endpoint == Endpoint::FacilitatorSettle);
@@ -85,26 +88,26 @@ pub(crate) async fn serve(mut request: Request, env: Env, context: Context) -> w
 }
 
 /// A refusal with the methods that the path has, where that is the matter.
-type Refusal = (Fault, String);
+type RouteRefusal = (Fault, String);
 
-fn plain(fault: Fault) -> Refusal {
+fn without_allow(fault: Fault) -> RouteRefusal {
     (fault, String::new())
 }
 
-async fn admit(
+async fn read_request(
     request: &mut Request,
     app: &App,
-    (place, query): (&Place<'_>, &str),
-    asked: Asked<'_>,
+    (place, query): (&RequestPath<'_>, &str),
+    asked: ProblemContext<'_>,
     now: UnixMillis,
-) -> Result<Incoming, Refusal> {
-    let (row, params) = route(&request.inner().method(), place)?;
+) -> Result<IncomingRequest, RouteRefusal> {
+    let (row, params) = find_route(&request.inner().method(), place)?;
     let headers = request.headers();
     let header = |name: &str| headers.get(name).ok().flatten();
     let length = header("content-length").map(|text| text.parse::<u64>().unwrap_or(u64::MAX));
     let max = u64::try_from(row.body_max).unwrap_or(u64::MAX);
     if length.is_some_and(|length| length > max) {
-        return Err(plain(too_large(row)));
+        return Err(without_allow(too_large(row)));
     }
     let (content_type, content_encoding) = (header("content-type"), header("content-encoding"));
     let takes_key = matches!(row.access, Access::Key(_) | Access::Either);
@@ -115,24 +118,28 @@ async fn admit(
     let idempotency_key = header("idempotency-key");
     let settles = row.endpoint == Endpoint::FacilitatorSettle;
     let explain = settles && header("prefer").is_some_and(|prefer| explain::is_preferred(&prefer));
-    let body = if row.method.has_body() { read(request, row, length).await.map_err(plain)? } else { Vec::new() };
+    let body =
+        if row.method.has_body() { read_body(request, row, length).await.map_err(without_allow)? } else { Vec::new() };
     if !body.is_empty() {
-        body::media(content_type.as_deref(), content_encoding.as_deref()).map_err(plain)?;
+        body::check_media_type(content_type.as_deref(), content_encoding.as_deref()).map_err(without_allow)?;
     }
     let caller = match row.access {
         Access::Public => None,
         Access::Either if credentials.is_none() => None,
         Access::Admin => {
             if !app.settings.is_admin_key(admin_key.as_deref().unwrap_or("")) {
-                return Err(plain(Fault::new(Code::InvalidAdminKey, "the admin key is missing or not valid")));
+                return Err(without_allow(Fault::new(
+                    ErrorCode::InvalidAdminKey,
+                    "the admin key is missing or not valid",
+                )));
             }
             None
         }
         // A forged key ends here, without I/O.
-        Access::Key(_) | Access::Either => Some(credentials.caller(app.settings.peppers()).map_err(plain)?),
+        Access::Key(_) | Access::Either => Some(credentials.caller(app.settings.peppers()).map_err(without_allow)?),
     };
-    body::text(&body).map_err(plain)?;
-    Ok(Incoming {
+    body::text(&body).map_err(without_allow)?;
+    Ok(IncomingRequest {
         row,
         params,
         query: query.to_owned(),
@@ -147,11 +154,11 @@ async fn admit(
     })
 }
 
-fn route(method: &str, place: &Place<'_>) -> Result<(&'static Row, Vec<String>), Refusal> {
-    let routes = isolate::routes().ok_or_else(|| plain(Fault::internal("the route table conflicts")))?;
+fn find_route(method: &str, place: &RequestPath<'_>) -> Result<(&'static RouteRow, Vec<String>), RouteRefusal> {
+    let routes = isolate::routes().ok_or_else(|| without_allow(Fault::internal("the route table conflicts")))?;
     match routes.find(method, &place.route, place.key.is_some()) {
         Route::Found(row, params) => Ok((row, params)),
-        Route::Nowhere => Err(plain(Fault::new(Code::NotFound, "no such route"))),
+        Route::Nowhere => Err(without_allow(Fault::new(ErrorCode::NotFound, "no such route"))),
         Route::OtherMethods(methods) => {
             let mut allow: Vec<String> = methods.iter().map(Method::to_string).collect();
             if methods.contains(&Method::Get) {
@@ -159,18 +166,18 @@ fn route(method: &str, place: &Place<'_>) -> Result<(&'static Row, Vec<String>),
             }
             allow.push("OPTIONS".to_owned());
             let allow = allow.join(", ");
-            Err((Fault::new(Code::MethodNotAllowed, format!("this route takes {allow}")), allow))
+            Err((Fault::new(ErrorCode::MethodNotAllowed, format!("this route takes {allow}")), allow))
         }
     }
 }
 
-fn too_large(row: &Row) -> Fault {
-    Fault::new(Code::PayloadTooLarge, format!("the body may have {} bytes at most", row.body_max))
+fn too_large(row: &RouteRow) -> Fault {
+    Fault::new(ErrorCode::PayloadTooLarge, format!("the body may have {} bytes at most", row.body_max))
 }
 
 /// Reads a body's bytes; where its length is not given, as a stream that is cut at the limit.
-async fn read(request: &mut Request, row: &Row, length: Option<u64>) -> Result<Vec<u8>, Fault> {
-    let broken = |error: worker::Error| Fault::new(Code::InvalidJson, "the body could not be read").because(error);
+async fn read_body(request: &mut Request, row: &RouteRow, length: Option<u64>) -> Result<Vec<u8>, Fault> {
+    let broken = |error: worker::Error| Fault::new(ErrorCode::InvalidJson, "the body could not be read").because(error);
     if length.is_some() {
         return request.bytes().await.map_err(broken);
     }

@@ -4,39 +4,39 @@
 use crate::app;
 use crate::app::App;
 use crate::clients;
-use crate::clients::ledger::{Ask, Envelope};
+use crate::clients::ledger::{LedgerEnvelope, LedgerMessage};
 use crate::d1;
 use crate::d1::{FirstRows, KeyToPut};
-use crate::request::Incoming;
+use crate::request::IncomingRequest;
 use crate::rpc::registry;
 use futures_util::future::join_all;
 use serde::Serialize;
-use x402_api::Reply;
+use x402_api::ApiReply;
 use x402_api::admin;
 use x402_api::admin::{
-    FirstKeys, KEYS_MAX, KeyAlone, KeyCreated, RECIPIENTS_MAX, RecipientAlone, TenantAlone, TenantCreated, Wanted,
+    FirstKeys, KEYS_MAX, KeyAlone, KeyCreated, NewAddress, RECIPIENTS_MAX, RecipientAlone, TenantAlone, TenantCreated,
 };
 use x402_api::body::invalid;
-use x402_api::records::{List, page};
+use x402_api::records::{ListPage, read_page_query};
 use x402_chain::address::{Address, Family};
 use x402_chain::id::{KeyId, TenantId};
 use x402_chain::network::{Environment, Network};
-use x402_chain::registry_check::{Difference, Outcome};
+use x402_chain::registry_check::{Difference, RegistryCheckOutcome};
 use x402_chain::time::UnixMillis;
-use x402_core::error::{Code, Fault};
+use x402_core::error::{ErrorCode, Fault};
 use x402_core::tenancy::key;
-use x402_core::tenancy::key::{KeyHash, Kind};
+use x402_core::tenancy::key::{KeyHash, KeyKind};
 use x402_core::tenancy::tenant::Scope;
 
-fn none(what: &str) -> Fault {
-    Fault::new(Code::NotFound, format!("no such {what}"))
+fn not_found(what: &str) -> Fault {
+    Fault::new(ErrorCode::NotFound, format!("no such {what}"))
 }
 
-fn tenant_of(incoming: &Incoming) -> Result<TenantId, Fault> {
-    TenantId::parse(incoming.param(0)).ok_or_else(|| none("tenant"))
+fn tenant_of(incoming: &IncomingRequest) -> Result<TenantId, Fault> {
+    TenantId::parse(incoming.param(0)).ok_or_else(|| not_found("tenant"))
 }
 
-fn new_key(app: &App, tenant: TenantId, of: (Kind, Environment)) -> Result<String, Fault> {
+fn issue_key(app: &App, tenant: TenantId, of: (KeyKind, Environment)) -> Result<String, Fault> {
     key::issue(tenant, of, app::random()?, app.settings.peppers())
         .ok_or_else(|| Fault::internal("there is no pepper to sign with"))
 }
@@ -46,53 +46,53 @@ fn key_id(now: UnixMillis) -> Result<KeyId, Fault> {
 }
 
 /// Lets both ledgers take the directory's copy; an error means that one may not have.
-async fn spread(
+async fn reload_ledgers(
     app: &App,
-    incoming: &Incoming,
+    incoming: &IncomingRequest,
     tenant: TenantId,
     version: u64,
     region: Option<&str>,
 ) -> Result<(), Fault> {
     let one = |environment| async move {
-        let envelope = Envelope {
+        let envelope = LedgerEnvelope {
             tenant,
             environment,
             request_id: incoming.request_id,
             origin: app.origin.clone(),
             path: incoming.path.clone(),
-            ask: Ask::Reload { version },
+            ask: LedgerMessage::Reload { version },
         };
-        clients::ledger::ask(app, &envelope, region).await
+        clients::ledger::call_ledger(app, &envelope, region).await
     };
-    for told in join_all(Environment::ALL.map(one)).await {
-        if told?.status() != 204 {
+    for response in join_all(Environment::ALL.map(one)).await {
+        if response?.status() != 204 {
             let detail = "written, but a ledger has not taken it yet: send the same again";
-            return Err(Fault::new(Code::LedgerUnavailable, detail).after(1));
+            return Err(Fault::new(ErrorCode::LedgerUnavailable, detail).after(1));
         }
     }
     Ok(())
 }
 
 /// Lets the ledgers of those from whom addresses were taken know, before anybody else has them.
-async fn spread_to(app: &App, incoming: &Incoming, losers: Vec<TenantId>) -> Result<(), Fault> {
+async fn reload_previous_holders(app: &App, incoming: &IncomingRequest, losers: Vec<TenantId>) -> Result<(), Fault> {
     for loser in losers {
-        let (_, version) = d1::tenant(&app.db()?, loser).await?;
-        spread(app, incoming, loser, version, None).await?;
+        let (_, version) = d1::read_tenant(&app.db()?, loser).await?;
+        reload_ledgers(app, incoming, loser, version, None).await?;
     }
     Ok(())
 }
 
 /// `POST /v1/admin/tenants`.
-pub(super) async fn create_tenant(app: &App, incoming: &Incoming) -> Result<Reply, Fault> {
+pub(super) async fn create_tenant(app: &App, incoming: &IncomingRequest) -> Result<ApiReply, Fault> {
     let new = admin::new_tenant(&incoming.body)?;
     let id = TenantId::new(incoming.now, app::random()?);
-    let live = new_key(app, id, (Kind::Bearer, Environment::Live))?;
-    let test = new_key(app, id, (Kind::Bearer, Environment::Test))?;
+    let live = issue_key(app, id, (KeyKind::Bearer, Environment::Live))?;
+    let test = issue_key(app, id, (KeyKind::Bearer, Environment::Test))?;
     let first = |environment, text: &str| {
         Ok::<_, Fault>(KeyToPut {
             id: key_id(incoming.now)?,
             environment,
-            kind: Kind::Bearer,
+            kind: KeyKind::Bearer,
             name: "first",
             hash: KeyHash::of(text),
             scopes: &Scope::FIRST,
@@ -101,37 +101,37 @@ pub(super) async fn create_tenant(app: &App, incoming: &Incoming) -> Result<Repl
     };
     let keys = [first(Environment::Live, &live)?, first(Environment::Test, &test)?];
     let db = app.db()?;
-    let mut deriving = Deriving::new(app, id, incoming.now);
+    let mut deriving = RecipientDeriver::new(app, id, incoming.now);
     let mut recipients = Vec::new();
     for (network, wanted) in &new.recipients {
         recipients.push((*network, deriving.address(network, *wanted).await?));
     }
     let first = FirstRows { recipients: &recipients, keys: &keys };
-    spread_to(app, incoming, d1::create_tenant(&db, id, &new, &first, incoming.now).await?).await?;
-    let (tenant, version) = d1::tenant(&db, id).await?;
-    spread(app, incoming, id, version, new.region).await?;
-    Ok(Reply::json(201, &TenantCreated { tenant, api_keys: FirstKeys { live, test } }))
+    reload_previous_holders(app, incoming, d1::create_tenant(&db, id, &new, &first, incoming.now).await?).await?;
+    let (tenant, version) = d1::read_tenant(&db, id).await?;
+    reload_ledgers(app, incoming, id, version, new.region).await?;
+    Ok(ApiReply::json(201, &TenantCreated { tenant, api_keys: FirstKeys { live, test } }))
 }
 
 /// `GET /v1/admin/tenants`.
-pub(super) async fn list_tenants(app: &App, incoming: &Incoming) -> Result<Reply, Fault> {
-    let page = page(&incoming.query, |text| TenantId::parse(text).is_some())?;
-    let tenants = d1::tenants(&app.db()?, &page).await?;
-    Ok(Reply::json(200, &List::of(tenants, page.limit, |tenant| tenant.id.clone())))
+pub(super) async fn list_tenants(app: &App, incoming: &IncomingRequest) -> Result<ApiReply, Fault> {
+    let page = read_page_query(&incoming.query, |text| TenantId::parse(text).is_some())?;
+    let tenants = d1::list_tenants(&app.db()?, &page).await?;
+    Ok(ApiReply::json(200, &ListPage::of(tenants, page.limit, |tenant| tenant.id.clone())))
 }
 
 /// `GET /v1/admin/tenants/{id}`.
-pub(super) async fn read_tenant(app: &App, incoming: &Incoming) -> Result<Reply, Fault> {
-    let (tenant, _) = d1::tenant(&app.db()?, tenant_of(incoming)?).await?;
-    Ok(Reply::json(200, &TenantAlone { tenant }))
+pub(super) async fn read_tenant(app: &App, incoming: &IncomingRequest) -> Result<ApiReply, Fault> {
+    let (tenant, _) = d1::read_tenant(&app.db()?, tenant_of(incoming)?).await?;
+    Ok(ApiReply::json(200, &TenantAlone { tenant }))
 }
 
 /// `PATCH /v1/admin/tenants/{id}`.
-pub(super) async fn patch_tenant(app: &App, incoming: &Incoming) -> Result<Reply, Fault> {
+pub(super) async fn patch_tenant(app: &App, incoming: &IncomingRequest) -> Result<ApiReply, Fault> {
     let id = tenant_of(incoming)?;
     let change = admin::tenant_change(&incoming.body)?;
     let db = app.db()?;
-    let mut deriving = Deriving::new(app, id, incoming.now);
+    let mut deriving = RecipientDeriver::new(app, id, incoming.now);
     let mut recipients = Vec::new();
     for (network, wanted) in &change.recipients {
         let address = match wanted {
@@ -140,28 +140,29 @@ pub(super) async fn patch_tenant(app: &App, incoming: &Incoming) -> Result<Reply
         };
         recipients.push((*network, address));
     }
-    spread_to(app, incoming, d1::change_tenant(&db, id, &change, &recipients, incoming.now).await?).await?;
-    let (tenant, version) = d1::tenant(&db, id).await?;
-    spread(app, incoming, id, version, None).await?;
-    Ok(Reply::json(200, &TenantAlone { tenant }))
+    reload_previous_holders(app, incoming, d1::change_tenant(&db, id, &change, &recipients, incoming.now).await?)
+        .await?;
+    let (tenant, version) = d1::read_tenant(&db, id).await?;
+    reload_ledgers(app, incoming, id, version, None).await?;
+    Ok(ApiReply::json(200, &TenantAlone { tenant }))
 }
 
 /// `GET …/api-keys`.
-pub(super) async fn list_keys(app: &App, incoming: &Incoming) -> Result<Reply, Fault> {
-    let data = d1::keys(&app.db()?, tenant_of(incoming)?).await?;
-    Ok(Reply::json(200, &List { data, next_cursor: None }))
+pub(super) async fn list_keys(app: &App, incoming: &IncomingRequest) -> Result<ApiReply, Fault> {
+    let data = d1::list_keys(&app.db()?, tenant_of(incoming)?).await?;
+    Ok(ApiReply::json(200, &ListPage { data, next_cursor: None }))
 }
 
 /// `POST …/api-keys`.
-pub(super) async fn create_key(app: &App, incoming: &Incoming) -> Result<Reply, Fault> {
+pub(super) async fn create_key(app: &App, incoming: &IncomingRequest) -> Result<ApiReply, Fault> {
     let tenant = tenant_of(incoming)?;
     let new = admin::new_key(&incoming.body, incoming.now)?;
     let db = app.db()?;
-    let in_force = d1::keys(&db, tenant).await?.iter().filter(|key| key.revoked_at.is_none()).count();
+    let in_force = d1::list_keys(&db, tenant).await?.iter().filter(|key| key.revoked_at.is_none()).count();
     if in_force >= KEYS_MAX {
         return Err(invalid("name", &format!("is one too many: a tenant can have {KEYS_MAX} keys")));
     }
-    let text = new_key(app, tenant, (new.kind, new.environment))?;
+    let text = issue_key(app, tenant, (new.kind, new.environment))?;
     let id = key_id(incoming.now)?;
     let put = KeyToPut {
         id,
@@ -173,48 +174,48 @@ pub(super) async fn create_key(app: &App, incoming: &Incoming) -> Result<Reply, 
         expires_at: new.expires_at,
     };
     d1::create_key(&db, tenant, &put, incoming.now).await?;
-    let (_, version) = d1::tenant(&db, tenant).await?;
-    spread(app, incoming, tenant, version, None).await?;
+    let (_, version) = d1::read_tenant(&db, tenant).await?;
+    reload_ledgers(app, incoming, tenant, version, None).await?;
     let api_key = one_key(app, tenant, id).await?;
-    Ok(Reply::json(201, &KeyCreated { api_key, key: text }))
+    Ok(ApiReply::json(201, &KeyCreated { api_key, key: text }))
 }
 
 async fn one_key(app: &App, tenant: TenantId, id: KeyId) -> Result<admin::KeyView, Fault> {
     let id = id.to_string();
-    let keys = d1::keys(&app.db()?, tenant).await?;
-    keys.into_iter().find(|key| key.id == id).ok_or_else(|| none("API key"))
+    let keys = d1::list_keys(&app.db()?, tenant).await?;
+    keys.into_iter().find(|key| key.id == id).ok_or_else(|| not_found("API key"))
 }
 
 /// `DELETE …/api-keys/{key_id}`: the very next request with the key is refused.
-pub(super) async fn revoke_key(app: &App, incoming: &Incoming) -> Result<Reply, Fault> {
+pub(super) async fn revoke_key(app: &App, incoming: &IncomingRequest) -> Result<ApiReply, Fault> {
     let tenant = tenant_of(incoming)?;
-    let id = KeyId::parse(incoming.param(1)).ok_or_else(|| none("API key"))?;
+    let id = KeyId::parse(incoming.param(1)).ok_or_else(|| not_found("API key"))?;
     one_key(app, tenant, id).await?;
     let db = app.db()?;
     d1::revoke_key(&db, tenant, id, incoming.now).await?;
-    let (_, version) = d1::tenant(&db, tenant).await?;
-    spread(app, incoming, tenant, version, None).await?;
-    Ok(Reply::json(200, &KeyAlone { api_key: one_key(app, tenant, id).await? }))
+    let (_, version) = d1::read_tenant(&db, tenant).await?;
+    reload_ledgers(app, incoming, tenant, version, None).await?;
+    Ok(ApiReply::json(200, &KeyAlone { api_key: one_key(app, tenant, id).await? }))
 }
 
 /// Turns what was asked for into addresses, deriving one an environment at most.
-struct Deriving<'a> {
+struct RecipientDeriver<'a> {
     app: &'a App,
     tenant: TenantId,
     now: UnixMillis,
     derived: Vec<(Environment, Address)>,
 }
 
-impl<'a> Deriving<'a> {
+impl<'a> RecipientDeriver<'a> {
     const fn new(app: &'a App, tenant: TenantId, now: UnixMillis) -> Self {
         Self { app, tenant, now, derived: Vec::new() }
     }
 
-    async fn address(&mut self, network: &Network, wanted: Wanted) -> Result<Address, Fault> {
+    async fn address(&mut self, network: &Network, wanted: NewAddress) -> Result<Address, Fault> {
         let environment = network.environment;
         match wanted {
-            Wanted::Given(address) => Ok(address),
-            Wanted::Derived => {
+            NewAddress::Given(address) => Ok(address),
+            NewAddress::Derived => {
                 if let Some((_, address)) = self.derived.iter().find(|(known, _)| *known == environment) {
                     return Ok(*address);
                 }
@@ -230,28 +231,28 @@ impl<'a> Deriving<'a> {
 }
 
 /// `GET …/recipients`.
-pub(super) async fn list_recipients(app: &App, incoming: &Incoming) -> Result<Reply, Fault> {
-    let data = d1::recipients(&app.db()?, tenant_of(incoming)?).await?;
-    Ok(Reply::json(200, &List { data, next_cursor: None }))
+pub(super) async fn list_recipients(app: &App, incoming: &IncomingRequest) -> Result<ApiReply, Fault> {
+    let data = d1::list_recipients(&app.db()?, tenant_of(incoming)?).await?;
+    Ok(ApiReply::json(200, &ListPage { data, next_cursor: None }))
 }
 
 /// `POST …/recipients`.
-pub(super) async fn create_recipient(app: &App, incoming: &Incoming) -> Result<Reply, Fault> {
+pub(super) async fn create_recipient(app: &App, incoming: &IncomingRequest) -> Result<ApiReply, Fault> {
     let tenant = tenant_of(incoming)?;
     let new = admin::new_recipient(&incoming.body)?;
     let db = app.db()?;
-    if d1::recipients(&db, tenant).await?.len() >= RECIPIENTS_MAX {
+    if d1::list_recipients(&db, tenant).await?.len() >= RECIPIENTS_MAX {
         return Err(invalid("address", &format!("is one too many: a tenant can have {RECIPIENTS_MAX} addresses")));
     }
-    let address = Deriving::new(app, tenant, incoming.now).address(new.network, new.address).await?;
+    let address = RecipientDeriver::new(app, tenant, incoming.now).address(new.network, new.address).await?;
     let losers = d1::create_recipient(&db, tenant, (new.network, &address), new.default, incoming.now)
         .await
-        .map_err(|fault| if fault.code == Code::RecipientTaken { fault.at("address") } else { fault })?;
-    spread_to(app, incoming, losers).await?;
-    let (_, version) = d1::tenant(&db, tenant).await?;
-    spread(app, incoming, tenant, version, None).await?;
+        .map_err(|fault| if fault.code == ErrorCode::RecipientTaken { fault.at("address") } else { fault })?;
+    reload_previous_holders(app, incoming, losers).await?;
+    let (_, version) = d1::read_tenant(&db, tenant).await?;
+    reload_ledgers(app, incoming, tenant, version, None).await?;
     let recipient = one_recipient(app, tenant, &address, Some(new.network.environment)).await?;
-    Ok(Reply::json(201, &RecipientAlone { recipient }))
+    Ok(ApiReply::json(201, &RecipientAlone { recipient }))
 }
 
 async fn one_recipient(
@@ -261,30 +262,30 @@ async fn one_recipient(
     environment: Option<Environment>,
 ) -> Result<admin::RecipientView, Fault> {
     let text = address.to_string();
-    let all = d1::recipients(&app.db()?, tenant).await?;
+    let all = d1::list_recipients(&app.db()?, tenant).await?;
     let mut own = all.into_iter().filter(|each| each.address == text);
-    own.find(|each| environment.is_none_or(|wanted| each.environment == wanted)).ok_or_else(|| none("recipient"))
+    own.find(|each| environment.is_none_or(|wanted| each.environment == wanted)).ok_or_else(|| not_found("recipient"))
 }
 
 /// `DELETE …/recipients/{address}`: retired for good.
-pub(super) async fn remove_recipient(app: &App, incoming: &Incoming) -> Result<Reply, Fault> {
+pub(super) async fn remove_recipient(app: &App, incoming: &IncomingRequest) -> Result<ApiReply, Fault> {
     let tenant = tenant_of(incoming)?;
     let text = incoming.param(1);
     let address = [Family::Evm, Family::Svm].into_iter().find_map(|family| Address::parse(family, text));
-    let address = address.ok_or_else(|| none("recipient"))?;
+    let address = address.ok_or_else(|| not_found("recipient"))?;
     one_recipient(app, tenant, &address, None).await?;
     let db = app.db()?;
     d1::remove_recipient(&db, tenant, &address, incoming.now).await?;
-    let (_, version) = d1::tenant(&db, tenant).await?;
-    spread(app, incoming, tenant, version, None).await?;
-    Ok(Reply::json(200, &RecipientAlone { recipient: one_recipient(app, tenant, &address, None).await? }))
+    let (_, version) = d1::read_tenant(&db, tenant).await?;
+    reload_ledgers(app, incoming, tenant, version, None).await?;
+    Ok(ApiReply::json(200, &RecipientAlone { recipient: one_recipient(app, tenant, &address, None).await? }))
 }
 
 /// One chain's outcome on the wire.
 #[derive(Serialize)]
 struct CheckView<'a> {
     chain: &'a str,
-    outcome: Outcome,
+    outcome: RegistryCheckOutcome,
     differences: &'a [Difference],
     checked_at: String,
 }
@@ -296,9 +297,9 @@ struct ChecksView<'a> {
 }
 
 /// `POST /v1/admin/chains/check`.
-pub(super) async fn check_chains(app: &App, incoming: &Incoming) -> Result<Reply, Fault> {
+pub(super) async fn check_chains(app: &App, incoming: &IncomingRequest) -> Result<ApiReply, Fault> {
     let networks = admin::chains_to_check(&incoming.body)?;
-    let reports = registry::run(&app.settings, &app.db()?, &networks, incoming.now).await?;
+    let reports = registry::run_registry_check(&app.settings, &app.db()?, &networks, incoming.now).await?;
     let checked_at = incoming.now.rfc3339();
     let chains = reports.iter().map(|report| CheckView {
         chain: report.chain,
@@ -306,5 +307,5 @@ pub(super) async fn check_chains(app: &App, incoming: &Incoming) -> Result<Reply
         differences: &report.differences,
         checked_at: checked_at.clone(),
     });
-    Ok(Reply::json(200, &ChecksView { chains: chains.collect() }))
+    Ok(ApiReply::json(200, &ChecksView { chains: chains.collect() }))
 }

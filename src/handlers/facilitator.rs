@@ -1,39 +1,39 @@
 //! `/facilitator/*`: the open x402 protocol, on the same key, quota and ledger.
 
-mod find;
+mod check;
 mod offers;
 
-use super::verify::{guard, idempotency, limited};
+use super::verify::{check_rate_guard, rate_limited_reply, read_idempotency_key};
 use crate::app;
 use crate::app::App;
 use crate::clients;
-use crate::clients::ledger::{Ask, Deliver, Envelope, LedgerResponse, Reopen};
+use crate::clients::ledger::{DeliverMessage, LedgerEnvelope, LedgerMessage, LedgerResponse, ReopenMessage};
 use crate::isolate;
-use crate::isolate::Refused;
-use crate::platform::response::Outgoing;
-use crate::request::Incoming;
+use crate::isolate::RefusedCaller;
+use crate::platform::response::OutgoingResponse;
+use crate::request::IncomingRequest;
 use crate::telemetry;
 use alloy_primitives::B256;
-use find::Ready;
+use check::ReadyPayment;
 use futures_channel::oneshot;
-pub(super) use offers::{accepts, supported};
+pub(super) use offers::{complete_requirements, list_supported};
 use std::rc::Rc;
 use std::time::Duration;
 use worker::{Context, Delay};
 use x402_api::facilitator;
-use x402_api::facilitator::Found;
+use x402_api::facilitator::SettlementFinding;
 use x402_chain::address::Address;
 use x402_chain::checks::Checks;
-use x402_chain::evm::tx::Message;
-use x402_chain::network::Budget;
+use x402_chain::evm::tx::ContractCall;
+use x402_chain::network::TenantBudget;
 use x402_chain::reason::Reason;
 use x402_chain::schemes::exact;
 use x402_chain::trace::CodeKind;
 use x402_chain::x402;
 use x402_chain::x402::Payment;
-use x402_core::error::{Code, Fault};
-use x402_core::settlement::payment::{Asked, Finding, LEASE_MS, Reserved, Verb};
-use x402_core::settlement::{Cargo, Flight};
+use x402_core::error::{ErrorCode, Fault};
+use x402_core::settlement::payment::{LEASE_MS, PaymentAction, PaymentFinding, PaymentRequest, ReservedSettlement};
+use x402_core::settlement::{Flight, FlightPayload};
 use x402_core::tenancy::key::Caller;
 
 /// How often a delivery that could not be reopened is tried again, and how long after.
@@ -41,27 +41,35 @@ const REOPEN_TRIES: usize = 5;
 const REOPEN_PAUSE_MS: u64 = 2_000;
 
 /// `POST /facilitator/verify`.
-pub(super) async fn verify(app: &App, context: &Context, incoming: &Incoming) -> Result<Outgoing, Fault> {
-    let (response, _) = book(app, context, incoming, Verb::Verify, &mut None).await?;
+pub(super) async fn verify_payment(
+    app: &App,
+    context: &Context,
+    incoming: &IncomingRequest,
+) -> Result<OutgoingResponse, Fault> {
+    let (response, _) = process_payment(app, context, incoming, PaymentAction::Verify, &mut None).await?;
     Ok(response)
 }
 
 /// `POST /facilitator/settle`: the ledger reserves, the Settler sends, the ledger holds the end
 /// and gives the success to one caller. The work does not depend on the caller's connection; one
 /// that has gone before the answer, or is answered a fault, leaves the success to whoever asks next.
-pub(super) async fn settle(app: &Rc<App>, context: &Rc<Context>, incoming: Incoming) -> Result<Outgoing, Fault> {
+pub(super) async fn settle_payment(
+    app: &Rc<App>,
+    context: &Rc<Context>,
+    incoming: IncomingRequest,
+) -> Result<OutgoingResponse, Fault> {
     let (answer, answered) = oneshot::channel();
     let (app, own) = (Rc::clone(app), Rc::clone(context));
     let work = async move {
-        let mut given = Reopen::default();
-        let outcome = settle_now(&app, &own, &incoming, &mut given).await;
+        let mut given = ReopenMessage::default();
+        let outcome = run_settlement(&app, &own, &incoming, &mut given).await;
         // Read once, here: what is seen later reopens nothing.
         let is_lost = match &outcome {
             Ok(_) => given.settlement.is_some() && incoming.signal.aborted(),
             // The ledger may have given it all the same: its answer was lost on the way.
             Err(_) => given.settlement.is_some() || given.authorization.is_some(),
         };
-        let mut is_open = !is_lost || reopen(&app, &incoming, &given).await;
+        let mut is_open = !is_lost || reopen_delivery(&app, &incoming, &given).await;
         // Nobody listens when the connection is gone.
         drop(answer.send(outcome));
         for _ in 0..REOPEN_TRIES {
@@ -69,7 +77,7 @@ pub(super) async fn settle(app: &Rc<App>, context: &Rc<Context>, incoming: Incom
                 return;
             }
             Delay::from(Duration::from_millis(REOPEN_PAUSE_MS)).await;
-            is_open = reopen(&app, &incoming, &given).await;
+            is_open = reopen_delivery(&app, &incoming, &given).await;
         }
         if !is_open {
             let settlement = given.settlement.map(|id| id.to_string());
@@ -82,44 +90,54 @@ pub(super) async fn settle(app: &Rc<App>, context: &Rc<Context>, incoming: Incom
 
 /// `given` becomes what this request was given, or may have been: on success the settlement
 /// whose success the answer gives away.
-async fn settle_now(app: &App, context: &Context, incoming: &Incoming, given: &mut Reopen) -> Result<Outgoing, Fault> {
-    let (response, ready) = match book(app, context, incoming, Verb::Settle, &mut given.authorization).await? {
-        (Outgoing::Passed(response), Some(ready)) if response.status() == 202 => (response, ready),
-        // A refusal gives nothing away, and goes out with all its headers.
-        (Outgoing::Passed(response), _) if response.status() >= 400 => return Ok(response.into()),
-        (Outgoing::Passed(response), _) => {
-            let (reply, handed) = response.handed_over().await?;
-            given.settlement = handed;
-            return Ok(reply.into());
-        }
-        (outgoing, _) => return Ok(outgoing),
-    };
+async fn run_settlement(
+    app: &App,
+    context: &Context,
+    incoming: &IncomingRequest,
+    given: &mut ReopenMessage,
+) -> Result<OutgoingResponse, Fault> {
+    let (response, ready) =
+        match process_payment(app, context, incoming, PaymentAction::Settle, &mut given.authorization).await? {
+            (OutgoingResponse::Ledger(response), Some(ready)) if response.status() == 202 => (response, ready),
+            // A refusal gives nothing away, and goes out with all its headers.
+            (OutgoingResponse::Ledger(response), _) if response.status() >= 400 => return Ok(response.into()),
+            (OutgoingResponse::Ledger(response), _) => {
+                let (reply, handed) = response.handed_over().await?;
+                given.settlement = handed;
+                return Ok(reply.into());
+            }
+            (outgoing, _) => return Ok(outgoing),
+        };
     let rates = response.rates();
-    let reserved: Reserved = serde_json::from_str(&response.text().await?).map_err(Fault::internal)?;
+    let reserved: ReservedSettlement = serde_json::from_str(&response.text().await?).map_err(Fault::internal)?;
     let settlement = reserved.settlement.id;
     given.settlement = Some(settlement);
-    let report = clients::settler::settle(app, &flight(incoming, &ready, &reserved)?, ready.network).await?;
-    let found = Found { message: report.message, external: report.external, checks: ready.checks };
-    let deliver = Deliver { settlement, network_text: ready.network_text, found, explain: incoming.explain };
-    let envelope = envelope(app, incoming, &incoming.caller()?, Ask::Deliver(Box::new(deliver)));
-    let (mut reply, handed) = clients::ledger::ask(app, &envelope, None).await?.handed_over().await?;
+    let report = clients::settler::settle_flight(app, &flight_for(incoming, &ready, &reserved)?, ready.network).await?;
+    let found = SettlementFinding { message: report.message, external: report.external, checks: ready.checks };
+    let deliver = DeliverMessage { settlement, network_text: ready.network_text, found, explain: incoming.explain };
+    let envelope = envelope_for(app, incoming, &incoming.caller()?, LedgerMessage::Deliver(Box::new(deliver)));
+    let (mut reply, handed) = clients::ledger::call_ledger(app, &envelope, None).await?.handed_over().await?;
     given.settlement = handed;
     reply.headers.extend(rates);
     Ok(reply.into())
 }
 
 /// Whatever this request was given, a wait or a success, is open to the next one; answers whether the ledger knows.
-async fn reopen(app: &App, incoming: &Incoming, given: &Reopen) -> bool {
+async fn reopen_delivery(app: &App, incoming: &IncomingRequest, given: &ReopenMessage) -> bool {
     let Ok(caller) = incoming.caller() else { return true };
-    let envelope = envelope(app, incoming, &caller, Ask::Reopen(given.clone()));
-    clients::ledger::ask(app, &envelope, None).await.is_ok_and(|response| response.status() == 204)
+    let envelope = envelope_for(app, incoming, &caller, LedgerMessage::Reopen(given.clone()));
+    clients::ledger::call_ledger(app, &envelope, None).await.is_ok_and(|response| response.status() == 204)
 }
 
 /// What the Settler is asked. A reservation of this very moment was judged by the request that made
 /// it; an older one whose transaction was never sent is sent only if the payment is good now.
-fn flight(incoming: &Incoming, ready: &Ready, reserved: &Reserved) -> Result<Flight, Fault> {
+fn flight_for(
+    incoming: &IncomingRequest,
+    ready: &ReadyPayment,
+    reserved: &ReservedSettlement,
+) -> Result<Flight, Fault> {
     let caller = incoming.caller()?;
-    let cargo = cargo(ready, reserved.has_code)
+    let cargo = flight_payload(ready, reserved.has_code)
         .ok_or_else(|| Fault::internal("a settlement on a network that is only read"))?;
     let is_fresh = incoming.now.since(reserved.reserved_at) < LEASE_MS;
     Ok(Flight {
@@ -134,7 +152,7 @@ fn flight(incoming: &Incoming, ready: &Ready, reserved: &Reserved) -> Result<Fli
         payer: ready.terms.payer(),
         pay_to: ready.terms.pay_to(),
         amount: ready.terms.amount(),
-        nonce: nonce(&ready.terms),
+        nonce: nonce_of(&ready.terms),
         valid_before: ready.valid_before,
         price: ready.price,
         max_fee_wei: reserved.max_fee_wei,
@@ -142,69 +160,71 @@ fn flight(incoming: &Incoming, ready: &Ready, reserved: &Reserved) -> Result<Fli
     })
 }
 
-const fn nonce(terms: &exact::Terms) -> Option<B256> {
+const fn nonce_of(terms: &exact::ExactPayment) -> Option<B256> {
     match terms {
-        exact::Terms::Evm(terms) => Some(terms.nonce()),
-        exact::Terms::Svm(_) => None,
+        exact::ExactPayment::Evm(terms) => Some(terms.nonce()),
+        exact::ExactPayment::Svm(_) => None,
     }
 }
 
 /// What the Settler is to send; a payer with code is paid from by another function of the token.
-fn cargo(ready: &Ready, has_code: bool) -> Option<Cargo> {
+fn flight_payload(ready: &ReadyPayment, has_code: bool) -> Option<FlightPayload> {
     match &ready.terms {
-        exact::Terms::Evm(terms) => {
+        exact::ExactPayment::Evm(terms) => {
             let Address::Evm(to) = ready.network.asset.address else { return None };
             let gas_limit = ready.network.settle?.gas()?.limit;
             let payer = if has_code { CodeKind::Contract } else { CodeKind::None };
-            Some(Cargo::Evm(Message { to, data: terms.calldata(payer).into(), gas_limit }))
+            Some(FlightPayload::Evm(ContractCall { to, data: terms.calldata(payer).into(), gas_limit }))
         }
-        exact::Terms::Svm(terms) => Some(Cargo::Svm(terms.text().to_owned())),
+        exact::ExactPayment::Svm(terms) => Some(FlightPayload::Svm(terms.base64().to_owned())),
     }
 }
 
 /// What a request was found to be, and the payment where it is one that can go on. `named` becomes
 /// its authorization before the ledger may give anything for it.
-async fn book(
+async fn process_payment(
     app: &App,
     context: &Context,
-    incoming: &Incoming,
-    verb: Verb,
+    incoming: &IncomingRequest,
+    verb: PaymentAction,
     named: &mut Option<String>,
-) -> Result<(Outgoing, Option<Ready>), Fault> {
+) -> Result<(OutgoingResponse, Option<ReadyPayment>), Fault> {
     let caller = incoming.caller()?;
-    let body = x402::Body::parse(&incoming.body)
-        .map_err(|error| Fault::new(Code::InvalidJson, "the body must be a JSON object").because(error))?;
-    guard(app, &caller).await?;
+    let body = x402::X402Body::parse(&incoming.body)
+        .map_err(|error| Fault::new(ErrorCode::InvalidJson, "the body must be a JSON object").because(error))?;
+    check_rate_guard(app, &caller).await?;
     let read = x402::read(&body);
-    let mut asked = unfound(app, incoming, verb, &read)?;
-    let ask_first = match isolate::refused(caller.hash, incoming.now) {
+    let mut asked = initial_request(app, incoming, verb, &read)?;
+    let ask_first = match isolate::refused_caller(caller.hash, incoming.now) {
         // What was answered under an `Idempotency-Key` repeats whatever the rates are: the ledger knows whether.
-        Some(Refused::Limited { .. }) if asked.idempotency.is_some() => true,
-        Some(refused @ Refused::Limited { .. }) => return Ok((limited(app, incoming, &refused).into(), None)),
-        Some(Refused::AskFirst) => true,
+        Some(RefusedCaller::Limited { .. }) if asked.idempotency.is_some() => true,
+        Some(refused @ RefusedCaller::Limited { .. }) => {
+            return Ok((rate_limited_reply(app, incoming, &refused).into(), None));
+        }
+        Some(RefusedCaller::AskFirst) => true,
         None => false,
     };
     let free = match &read {
-        Ok(payment) if repeats(incoming, &body, payment, verb) => {
+        Ok(payment) if is_key_repeatable(incoming, &body, payment, verb) => {
             let message =
                 "the Idempotency-Key header must name your own attempt, not a value that the buyer can repeat";
-            asked.finding = Finding::Refused(Checks::none(), Reason::InvalidPayload, message.to_owned());
+            asked.finding = PaymentFinding::Refused(Checks::none(), Reason::InvalidPayload, message.to_owned());
             asked.idempotency = None;
             None
         }
-        Ok(payment) => find::free(app, context, incoming, payment, &mut asked).await,
+        Ok(payment) => check::check_offchain(app, context, incoming, payment, &mut asked).await,
         Err(malformed) => {
-            asked.finding = Finding::Refused(Checks::none(), malformed.reason, malformed.message.clone());
+            asked.finding = PaymentFinding::Refused(Checks::none(), malformed.reason, malformed.message.clone());
             None
         }
     };
-    let Some(free) = free else { return Ok((ask(app, incoming, &caller, asked).await?.into(), None)) };
+    let Some(free) = free else { return Ok((send_payment(app, incoming, &caller, asked).await?.into(), None)) };
     let authorization = asked.terms.as_ref().map(|terms| terms.authorization.clone()).unwrap_or_default();
     *named = Some(authorization.clone());
     // What the ledger answers from its record needs no chain.
-    if ask_first || isolate::is_recorded(&authorization, incoming.now) {
-        let finding = core::mem::replace(&mut asked.finding, Finding::Deferred);
-        let response = ask(app, incoming, &caller, asked.clone()).await?;
+    if ask_first || isolate::is_payment_recorded(&authorization, incoming.now) {
+        let finding = core::mem::replace(&mut asked.finding, PaymentFinding::Deferred);
+        let response = send_payment(app, incoming, &caller, asked.clone()).await?;
         if response.status() != 204 {
             // What the chain was not asked about is waited for, and sent only where it was judged just now.
             let held = (Reason::UnexpectedSettle, "the payment was not judged anew: send the same again".to_owned());
@@ -212,28 +232,28 @@ async fn book(
         }
         asked.finding = finding;
     }
-    let mut ready = find::on_chain(app, context, incoming, free, &mut asked).await;
+    let mut ready = check::check_onchain(app, context, incoming, free, &mut asked).await;
     ready.checks = asked.finding.checks();
-    let mut response = ask(app, incoming, &caller, asked.clone()).await?; // book
+    let mut response = send_payment(app, incoming, &caller, asked.clone()).await?; // book
     if response.status() == 204 {
         // The authorization is used, and nothing is recorded: it may be somebody else's doing.
-        find::externally(app, &ready, &mut asked).await;
-        response = ask(app, incoming, &caller, asked).await?;
+        check::find_third_party(app, &ready, &mut asked).await;
+        response = send_payment(app, incoming, &caller, asked).await?;
     }
-    if verb == Verb::Settle && response.status() < 300 {
-        isolate::note_recorded(authorization, incoming.now);
+    if verb == PaymentAction::Settle && response.status() < 300 {
+        isolate::note_payment_recorded(authorization, incoming.now);
     }
     Ok((response.into(), Some(ready)))
 }
 
 /// The question to the ledger before anything is found out.
-fn unfound(
+fn initial_request(
     app: &App,
-    incoming: &Incoming,
-    verb: Verb,
-    read: &Result<Payment, x402::Malformed>,
-) -> Result<Asked, Fault> {
-    Ok(Asked {
+    incoming: &IncomingRequest,
+    verb: PaymentAction,
+    read: &Result<Payment, x402::MalformedPayment>,
+) -> Result<PaymentRequest, Fault> {
+    Ok(PaymentRequest {
         key: incoming.caller()?.hash,
         request_id: incoming.request_id,
         verb,
@@ -246,28 +266,37 @@ fn unfound(
         chain_on: true,
         payer: None,
         terms: None,
-        finding: Finding::Unavailable,
+        finding: PaymentFinding::Unavailable,
         budget: read
             .as_ref()
             .ok()
             .and_then(|payment| x402::network_named(&payment.requirements.network))
-            .map_or(Budget { day: 0, failed: 0 }, |network| app.settings.tenant_budget(network)),
-        idempotency: if verb == Verb::Settle { idempotency(incoming)? } else { None },
+            .map_or(TenantBudget { day: 0, failed: 0 }, |network| app.settings.tenant_budget(network)),
+        idempotency: if verb == PaymentAction::Settle { read_idempotency_key(incoming)? } else { None },
         identifier: read.as_ref().ok().and_then(|payment| payment.identifier.clone()),
         explain: incoming.explain,
         // It names a settlement.
-        random: if verb == Verb::Settle { u128::from_be_bytes(app::random()?).to_string() } else { String::new() },
+        random: if verb == PaymentAction::Settle {
+            u128::from_be_bytes(app::random()?).to_string()
+        } else {
+            String::new()
+        },
     })
 }
 
 /// Whether a settlement's `Idempotency-Key` is something that the buyer can repeat.
-fn repeats(incoming: &Incoming, body: &x402::Body<'_>, payment: &Payment, verb: Verb) -> bool {
-    let key = incoming.idempotency_key.as_deref().filter(|_| verb == Verb::Settle);
-    key.is_some_and(|key| x402::is_repeatable(key, &incoming.body, body, payment))
+fn is_key_repeatable(
+    incoming: &IncomingRequest,
+    body: &x402::X402Body<'_>,
+    payment: &Payment,
+    verb: PaymentAction,
+) -> bool {
+    let key = incoming.idempotency_key.as_deref().filter(|_| verb == PaymentAction::Settle);
+    key.is_some_and(|key| x402::buyer_can_repeat(key, &incoming.body, body, payment))
 }
 
-fn envelope(app: &App, incoming: &Incoming, caller: &Caller, ask: Ask) -> Envelope {
-    Envelope {
+fn envelope_for(app: &App, incoming: &IncomingRequest, caller: &Caller, ask: LedgerMessage) -> LedgerEnvelope {
+    LedgerEnvelope {
         tenant: caller.tenant,
         environment: caller.environment,
         request_id: incoming.request_id,
@@ -277,12 +306,17 @@ fn envelope(app: &App, incoming: &Incoming, caller: &Caller, ask: Ask) -> Envelo
     }
 }
 
-async fn ask(app: &App, incoming: &Incoming, caller: &Caller, asked: Asked) -> Result<LedgerResponse, Fault> {
-    let envelope = envelope(app, incoming, caller, Ask::Payment(Box::new(asked)));
-    clients::ledger::ask(app, &envelope, None).await?.remember(caller, incoming.now)
+async fn send_payment(
+    app: &App,
+    incoming: &IncomingRequest,
+    caller: &Caller,
+    asked: PaymentRequest,
+) -> Result<LedgerResponse, Fault> {
+    let envelope = envelope_for(app, incoming, caller, LedgerMessage::Payment(Box::new(asked)));
+    clients::ledger::call_ledger(app, &envelope, None).await?.remember(caller, incoming.now)
 }
 
 /// `GET` on a `POST` route: what it takes.
-pub(super) fn hint(incoming: &Incoming) -> Outgoing {
-    facilitator::hint(&incoming.path).into()
+pub(super) fn hint(incoming: &IncomingRequest) -> OutgoingResponse {
+    facilitator::route_hint(&incoming.path).into()
 }

@@ -3,7 +3,7 @@
 use crate::app;
 use crate::app::App;
 use crate::clients;
-use crate::clients::ledger::{Ask, Envelope};
+use crate::clients::ledger::{LedgerEnvelope, LedgerMessage};
 use crate::rpc::trace;
 use crate::{d1, isolate};
 use futures_util::future::{Either, join3, select};
@@ -13,12 +13,12 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 use worker::{Context, Delay};
-use x402_api::health::{Checks, Condition, Health, Part};
+use x402_api::health::{ComponentHealth, Condition, ServiceChecks, ServiceHealth};
 use x402_chain::id::TenantId;
 use x402_chain::network::{Environment, NETWORKS};
 use x402_chain::time::UnixMillis;
 use x402_core::sanctions;
-use x402_core::sanctions::Standing;
+use x402_core::sanctions::ListFreshness;
 
 /// How old a look at the directory and the ledgers may be.
 const CORE_MS: u64 = 10_000;
@@ -32,104 +32,107 @@ const STUCK_MS: u64 = 180_000;
 const DEADLINE_MS: u64 = 800;
 
 #[derive(Clone)]
-struct Core {
-    database: Part,
-    ledger: Part,
+struct CoreHealth {
+    database: ComponentHealth,
+    ledger: ComponentHealth,
     /// Settlements that cannot be carried on, by chain.
     stuck: BTreeMap<String, u64>,
     at: UnixMillis,
 }
 
 thread_local! {
-    static CORE: RefCell<Option<Core>> = const { RefCell::new(None) };
-    static CHAINS: RefCell<BTreeMap<&'static str, (Part, UnixMillis)>> = const { RefCell::new(BTreeMap::new()) };
+    static CORE: RefCell<Option<CoreHealth>> = const { RefCell::new(None) };
+    static CHAINS: RefCell<BTreeMap<&'static str, (ComponentHealth, UnixMillis)>> = const { RefCell::new(BTreeMap::new()) };
 }
 
-const fn part(status: Condition, latency_ms: Option<u64>) -> Part {
-    Part { status, latency_ms, detail: None, head: None, checked_at: None }
+const fn component(status: Condition, latency_ms: Option<u64>) -> ComponentHealth {
+    ComponentHealth { status, latency_ms, detail: None, head: None, checked_at: None }
 }
 
 /// How everything does.
-pub(crate) async fn health(app: Rc<App>, context: &Context, now: UnixMillis) -> Health {
+pub(crate) async fn service_health(app: Rc<App>, context: &Context, now: UnixMillis) -> ServiceHealth {
     let kept = CORE.with_borrow(Clone::clone).filter(|core| now.since(core.at) < CORE_MS);
     let core = match kept {
         Some(core) => core,
         None => {
-            let core = look_at_core(&app, now).await;
+            let core = check_core(&app, now).await;
             CORE.with_borrow_mut(|kept| *kept = Some(core.clone()));
             core
         }
     };
     refresh_chains(Rc::clone(&app), context, now);
     let chains = CHAINS.with_borrow(|known| {
-        let seen =
-            |key: &'static str| known.get(key).map_or_else(|| part(Condition::Unknown, None), |(part, _)| part.clone());
-        let chain = |key: &'static str| with_stuck(seen(key), core.stuck.get(key).copied());
+        let seen = |key: &'static str| {
+            known.get(key).map_or_else(|| component(Condition::Unknown, None), |(part, _)| part.clone())
+        };
+        let chain = |key: &'static str| with_stuck_flights(seen(key), core.stuck.get(key).copied());
         NETWORKS.iter().map(|network| (network.key, chain(network.key))).collect()
     });
-    let checks = Checks { database: core.database, ledger: core.ledger, chains, sanctions: sanctions_part(now) };
-    Health { status: checks.condition(), version: env!("CARGO_PKG_VERSION"), timestamp: now.rfc3339(), checks }
+    let checks =
+        ServiceChecks { database: core.database, ledger: core.ledger, chains, sanctions: sanctions_health(now) };
+    ServiceHealth { status: checks.condition(), version: env!("CARGO_PKG_VERSION"), timestamp: now.rfc3339(), checks }
 }
 
 /// A chain's part, with the settlements on it that cannot be carried on.
-fn with_stuck(chain: Part, flights: Option<u64>) -> Part {
+fn with_stuck_flights(chain: ComponentHealth, flights: Option<u64>) -> ComponentHealth {
     match flights {
         Some(flights) => {
             let detail = Some(format!("{flights} settlements cannot be carried on: the log says why"));
-            Part { status: chain.status.max(Condition::Degraded), detail, ..chain }
+            ComponentHealth { status: chain.status.max(Condition::Degraded), detail, ..chain }
         }
         None => chain,
     }
 }
 
-fn sanctions_part(now: UnixMillis) -> Part {
+fn sanctions_health(now: UnixMillis) -> ComponentHealth {
     let list = isolate::sanctions();
-    let (status, detail) = match sanctions::standing(list.as_deref(), now) {
-        Standing::Current => (Condition::Ok, None),
-        Standing::Stale { days } => (Condition::Degraded, Some(format!("the list is {days} days old"))),
-        Standing::Absent => (Condition::Degraded, Some("there is no list to read".to_owned())),
+    let (status, detail) = match sanctions::list_freshness(list.as_deref(), now) {
+        ListFreshness::Current => (Condition::Ok, None),
+        ListFreshness::Stale { days } => (Condition::Degraded, Some(format!("the list is {days} days old"))),
+        ListFreshness::Absent => (Condition::Degraded, Some("there is no list to read".to_owned())),
     };
     let listed_at = list.map(|list| list.date().rfc3339());
-    Part { status, latency_ms: Some(0), detail, head: None, checked_at: listed_at }
+    ComponentHealth { status, latency_ms: Some(0), detail, head: None, checked_at: listed_at }
 }
 
 /// Runs a look within the deadline and times it.
-async fn timed(look: impl Future<Output = bool>) -> Part {
+async fn timed_probe(look: impl Future<Output = bool>) -> ComponentHealth {
     let began = app::now();
     let deadline = Delay::from(Duration::from_millis(DEADLINE_MS));
     let well = match select(pin!(look), pin!(deadline)).await {
         Either::Left((well, _)) => well,
         Either::Right(_) => false,
     };
-    part(if well { Condition::Ok } else { Condition::Down }, Some(app::now().since(began)))
+    component(if well { Condition::Ok } else { Condition::Down }, Some(app::now().since(began)))
 }
 
-async fn look_at_core(app: &App, now: UnixMillis) -> Core {
-    let database = timed(async {
+async fn check_core(app: &App, now: UnixMillis) -> CoreHealth {
+    let database = timed_probe(async {
         match app.db() {
             Ok(db) => d1::ping(&db).await.is_ok(),
             Err(_) => false,
         }
     });
-    let envelope = Envelope {
+    let envelope = LedgerEnvelope {
         // Nobody's ledger: it only says that objects can be reached.
         tenant: TenantId([0; 12]),
         environment: Environment::Test,
         request_id: app::request_id(now),
         origin: String::new(),
         path: String::new(),
-        ask: Ask::Ping,
+        ask: LedgerMessage::Ping,
     };
-    let ledger =
-        timed(async { clients::ledger::ask(app, &envelope, None).await.is_ok_and(|told| told.status() == 204) });
+    let ledger = timed_probe(async {
+        clients::ledger::call_ledger(app, &envelope, None).await.is_ok_and(|response| response.status() == 204)
+    });
     let stuck = Cell::new(BTreeMap::new());
-    let looked = timed(async {
+    let looked = timed_probe(async {
         let Ok(db) = app.db() else { return false };
-        let found = d1::stuck(&db, UnixMillis(now.0.saturating_sub(STUCK_MS))).await;
+        let found = d1::read_stuck(&db, UnixMillis(now.0.saturating_sub(STUCK_MS))).await;
         found.map(|found| stuck.set(found)).is_ok()
     });
     let (database, ledger, _) = join3(database, ledger, looked).await;
-    Core { database, ledger, stuck: stuck.take(), at: now }
+    CoreHealth { database, ledger, stuck: stuck.take(), at: now }
 }
 
 /// Looks at the chains that were looked at longest ago, after the answer.
@@ -142,15 +145,16 @@ fn refresh_chains(app: Rc<App>, context: &Context, now: UnixMillis) {
     due.sort_by_key(|(at, _)| *at);
     for (_, network) in due.into_iter().take(CHAINS_AT_ONCE) {
         CHAINS.with_borrow_mut(|known| {
-            let part = known.get(network.key).map_or_else(|| part(Condition::Unknown, None), |(part, _)| part.clone());
+            let part =
+                known.get(network.key).map_or_else(|| component(Condition::Unknown, None), |(part, _)| part.clone());
             known.insert(network.key, (part, now));
         });
         let app = Rc::clone(&app);
         app::after_answer(context, async move {
-            let (head, took) = trace::head(&app.settings, network).await;
+            let (head, took) = trace::fetch_head(&app.settings, network).await;
             let status = if head.is_some() { Condition::Ok } else { Condition::Down };
             let at = app::now();
-            let found = Part { head, checked_at: Some(at.rfc3339()), ..part(status, Some(took)) };
+            let found = ComponentHealth { head, checked_at: Some(at.rfc3339()), ..component(status, Some(took)) };
             CHAINS.with_borrow_mut(|known| drop(known.insert(network.key, (found, at))));
         });
     }

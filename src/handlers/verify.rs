@@ -3,106 +3,117 @@
 use crate::app;
 use crate::app::App;
 use crate::clients;
-use crate::clients::ledger::{Ask, Envelope, LedgerResponse};
+use crate::clients::ledger::{LedgerEnvelope, LedgerMessage, LedgerResponse};
 use crate::isolate;
-use crate::isolate::Refused;
-use crate::platform::response::Outgoing;
-use crate::request::{Incoming, refuse};
+use crate::isolate::RefusedCaller;
+use crate::platform::response::OutgoingResponse;
+use crate::request::{IncomingRequest, fault_reply};
 use crate::rpc::{registry, trace};
 use sha2::{Digest, Sha256};
 use worker::Context;
-use x402_api::problem::Asked;
-use x402_api::{Reply, headers, verify as body};
-use x402_core::error::{Code, Fault};
+use x402_api::problem::ProblemContext;
+use x402_api::{ApiReply, headers, verify as body};
+use x402_core::error::{ErrorCode, Fault};
 use x402_core::tenancy::key::Caller;
-use x402_core::verification::book::{IDEMPOTENCY_KEY_BYTES_MAX, Idempotency, Request, Seen};
 use x402_core::verification::claim::Claim;
+use x402_core::verification::decision::{
+    ChainObservation, IDEMPOTENCY_KEY_BYTES_MAX, IdempotencyKey, VerificationRequest,
+};
 
 /// Answers whether a transaction has paid the tenant.
 ///
 /// # Errors
 /// What is wrong with the request, or `LEDGER_UNAVAILABLE`; everything else the ledger answers.
-pub(super) async fn verify(app: &App, context: &Context, incoming: &Incoming) -> Result<Outgoing, Fault> {
+pub(super) async fn verify_transaction(
+    app: &App,
+    context: &Context,
+    incoming: &IncomingRequest,
+) -> Result<OutgoingResponse, Fault> {
     let caller = incoming.caller()?; // who
-    let claim = body::read(&incoming.body)?; // what
-    let idempotency = idempotency(incoming)?;
+    let claim = body::read_claim(&incoming.body)?; // what
+    let idempotency = read_idempotency_key(incoming)?;
     if claim.network.environment != caller.environment {
-        return Err(mismatch(&claim, &caller));
+        return Err(environment_mismatch(&claim, &caller));
     }
-    guard(app, &caller).await?;
-    let mut request = Box::new(Request {
+    check_rate_guard(app, &caller).await?;
+    let mut request = Box::new(VerificationRequest {
         key: caller.hash,
         request_id: incoming.request_id,
         idempotency,
-        chain_on: registry::allows(app, context, claim.network, incoming.now).await,
+        chain_on: registry::is_chain_allowed(app, context, claim.network, incoming.now).await,
         claim,
-        seen: Seen::Deferred,
+        seen: ChainObservation::Deferred,
         random: u128::from_be_bytes(app::random()?).to_string(),
     });
     let attempt = request.idempotency.as_ref().map(|one| (caller.tenant, caller.environment, one.key.clone()));
-    let asks_first = match isolate::refused(caller.hash, incoming.now) {
+    let asks_first = match isolate::refused_caller(caller.hash, incoming.now) {
         // What was answered under an `Idempotency-Key` repeats whatever the rates are: the ledger knows whether.
-        Some(Refused::Limited { .. }) if attempt.is_some() => true,
-        Some(refused @ Refused::Limited { .. }) => return Ok(limited(app, incoming, &refused).into()),
-        Some(Refused::AskFirst) => true,
+        Some(RefusedCaller::Limited { .. }) if attempt.is_some() => true,
+        Some(refused @ RefusedCaller::Limited { .. }) => return Ok(rate_limited_reply(app, incoming, &refused).into()),
+        Some(RefusedCaller::AskFirst) => true,
         // It may be a repeat, which costs one call to the ledger and none to the chain.
-        None => attempt.as_ref().is_some_and(|attempt| !isolate::is_open(attempt, incoming.now)),
+        None => attempt.as_ref().is_some_and(|attempt| !isolate::is_attempt_open(attempt, incoming.now)),
     };
     if asks_first {
-        let response = book(app, incoming, &caller, request.clone()).await?;
+        let response = send_verification(app, incoming, &caller, request.clone()).await?;
         if response.status() != 204 {
             return Ok(response.into());
         }
     }
     // A chain that is off is not asked: the ledger refuses before it would look at the trace.
     request.seen = if request.chain_on {
-        trace::see(&app.settings, &request.claim, incoming.now).await
+        trace::observe_transaction(&app.settings, &request.claim, incoming.now).await
     } else {
-        Seen::Unavailable
+        ChainObservation::Unavailable
     }; // good
-    let response = book(app, incoming, &caller, request).await?; // book
+    let response = send_verification(app, incoming, &caller, request).await?; // book
     Ok(response.remember_attempt(attempt, incoming.now)?.into()) // answer
 }
 
-async fn book(app: &App, incoming: &Incoming, caller: &Caller, request: Box<Request>) -> Result<LedgerResponse, Fault> {
-    let envelope = Envelope {
+async fn send_verification(
+    app: &App,
+    incoming: &IncomingRequest,
+    caller: &Caller,
+    request: Box<VerificationRequest>,
+) -> Result<LedgerResponse, Fault> {
+    let envelope = LedgerEnvelope {
         tenant: caller.tenant,
         environment: caller.environment,
         request_id: incoming.request_id,
         origin: app.origin.clone(),
         path: incoming.path.clone(),
-        ask: Ask::Verify(request),
+        ask: LedgerMessage::Verify(request),
     };
-    clients::ledger::ask(app, &envelope, None).await?.remember(caller, incoming.now)
+    clients::ledger::call_ledger(app, &envelope, None).await?.remember(caller, incoming.now)
 }
 
-pub(super) fn idempotency(incoming: &Incoming) -> Result<Option<Idempotency>, Fault> {
+pub(super) fn read_idempotency_key(incoming: &IncomingRequest) -> Result<Option<IdempotencyKey>, Fault> {
     let Some(key) = &incoming.idempotency_key else { return Ok(None) };
     let shaped = (1..=IDEMPOTENCY_KEY_BYTES_MAX).contains(&key.len())
         && key.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ');
     if !shaped {
         let rule = format!("an Idempotency-Key is 1 to {IDEMPOTENCY_KEY_BYTES_MAX} printable ASCII characters");
-        return Err(Fault::new(Code::InvalidRequest, rule).at("Idempotency-Key"));
+        return Err(Fault::new(ErrorCode::InvalidRequest, rule).at("Idempotency-Key"));
     }
-    Ok(Some(Idempotency { key: key.clone(), body_hash: hex::encode(Sha256::digest(&incoming.body)) }))
+    Ok(Some(IdempotencyKey { key: key.clone(), body_hash: hex::encode(Sha256::digest(&incoming.body)) }))
 }
 
-fn mismatch(claim: &Claim, caller: &Caller) -> Fault {
+fn environment_mismatch(claim: &Claim, caller: &Caller) -> Fault {
     let detail = format!(
         "'{}' is a {} chain, and this is a {} key",
         claim.network.key,
         claim.network.environment.name(),
         caller.environment.name()
     );
-    Fault::new(Code::EnvironmentMismatch, detail).at("chain")
+    Fault::new(ErrorCode::EnvironmentMismatch, detail).at("chain")
 }
 
 /// The coarse guard: per location, permissive, far above any tier.
-pub(super) async fn guard(app: &App, caller: &Caller) -> Result<(), Fault> {
+pub(super) async fn check_rate_guard(app: &App, caller: &Caller) -> Result<(), Fault> {
     let Some(guard) = app.guard() else { return Ok(()) };
     match guard.limit(caller.tenant.to_string()).await {
         Ok(outcome) if !outcome.success => {
-            Err(Fault::new(Code::RateLimited, "far too many requests from this tenant").after(60))
+            Err(Fault::new(ErrorCode::RateLimited, "far too many requests from this tenant").after(60))
         }
         // A guard that cannot tell lets everybody in: the ledger is exact.
         Ok(_) | Err(_) => Ok(()),
@@ -110,17 +121,17 @@ pub(super) async fn guard(app: &App, caller: &Caller) -> Result<(), Fault> {
 }
 
 /// A rate limit that the isolate remembers: no chain call and no ledger call until it ends.
-pub(super) fn limited(app: &App, incoming: &Incoming, refused: &Refused) -> Reply {
-    let asked = Asked { origin: &app.origin, path: &incoming.path, request_id: incoming.request_id };
+pub(super) fn rate_limited_reply(app: &App, incoming: &IncomingRequest, refused: &RefusedCaller) -> ApiReply {
+    let asked = ProblemContext { origin: &app.origin, path: &incoming.path, request_id: incoming.request_id };
     match refused {
-        Refused::Limited { until, detail, upgrade, rates } => {
+        RefusedCaller::Limited { until, detail, upgrade, rates } => {
             let wait = until.since(incoming.now).div_ceil(1_000);
-            let mut fault = Fault::new(Code::RateLimited, detail.clone()).after(wait);
+            let mut fault = Fault::new(ErrorCode::RateLimited, detail.clone()).after(wait);
             fault.upgrade = *upgrade;
-            let mut reply = refuse(&fault, asked);
-            reply.headers.extend(headers::rate(rates, incoming.now));
+            let mut reply = fault_reply(&fault, asked);
+            reply.headers.extend(headers::rate_headers(rates, incoming.now));
             reply
         }
-        Refused::AskFirst => refuse(&Fault::internal("only a rate limit is answered from memory"), asked),
+        RefusedCaller::AskFirst => fault_reply(&Fault::internal("only a rate limit is answered from memory"), asked),
     }
 }

@@ -4,47 +4,47 @@
 
 mod account;
 mod alarm;
+mod finality;
 mod payment;
-mod remember;
+mod refusal_header;
 mod settlement;
 mod ship;
 mod store;
 mod verify;
-mod watch;
 
 use crate::app;
 use crate::app::db;
 use crate::clients;
-use crate::clients::ledger::{Ask, Envelope};
+use crate::clients::ledger::{LedgerEnvelope, LedgerMessage};
 use crate::d1;
-use crate::platform::response::respond;
-use crate::request::refuse;
+use crate::platform::response::object_response;
+use crate::request::fault_reply;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
-use store::Store;
+use store::LedgerStore;
 use worker::{DurableObject, Env, Request, Response, State, durable_object};
-use x402_api::Reply;
-use x402_api::problem::Asked;
+use x402_api::ApiReply;
+use x402_api::problem::ProblemContext;
 use x402_chain::address::Address;
 use x402_chain::id::TenantId;
 use x402_chain::network::Environment;
 use x402_chain::time::UnixMillis;
-use x402_core::error::{Code, Fault};
-use x402_core::settlement::payment::{Booked, Row};
+use x402_core::error::{ErrorCode, Fault};
+use x402_core::settlement::payment::{PaymentDecision, PaymentRecord};
 use x402_core::tenancy::admission::{Admission, invalid_key};
-use x402_core::tenancy::saved::Saved;
+use x402_core::tenancy::saved::SavedAdmission;
 use x402_core::tenancy::tenant::Tenant;
 
 /// What the object holds while it lives: all of it is in its storage too.
-struct Memory {
+struct LedgerState {
     tenant: Tenant,
     admission: Admission,
     /// How much of `admission` is in storage.
-    saved: Saved,
+    saved: SavedAdmission,
     /// Some of those who have paid before, to spare reading their rows.
     payers: BTreeSet<Address>,
     /// Some of the payments that were asked for before and have no settlement.
-    payments: BTreeMap<String, Row>,
+    payments: BTreeMap<String, PaymentRecord>,
 }
 
 /// Payers kept in memory.
@@ -52,16 +52,16 @@ const PAYERS_MAX: usize = 4_096;
 /// Payments kept in memory, some 400 bytes each.
 const PAYMENTS_MAX: usize = 4_096;
 
-impl Memory {
+impl LedgerState {
     /// What storage holds.
     const fn new(tenant: Tenant, admission: Admission) -> Self {
-        let saved = Saved::all(&admission, UnixMillis(0));
+        let saved = SavedAdmission::all_saved(&admission, UnixMillis(0));
         Self { tenant, admission, saved, payers: BTreeSet::new(), payments: BTreeMap::new() }
     }
 
     /// Takes an admission that was written.
-    fn wrote(&mut self, admission: Admission, now: UnixMillis) {
-        self.saved = Saved::all(&admission, now);
+    fn note_written(&mut self, admission: Admission, now: UnixMillis) {
+        self.saved = SavedAdmission::all_saved(&admission, now);
         self.admission = admission;
     }
 
@@ -73,16 +73,16 @@ impl Memory {
     }
 
     /// Keeps a payment's row in mind until it has a settlement: from then on its own row counts.
-    fn note_payment(&mut self, authorization: &str, booked: Option<&Booked>, known: Option<Row>) {
+    fn note_payment(&mut self, authorization: &str, booked: Option<&PaymentDecision>, known: Option<PaymentRecord>) {
         let written = booked.and_then(|booked| booked.row.as_ref());
-        let is_settled = booked.is_some_and(|booked| booked.kept.is_some());
-        let row = written.map(|row| Row {
+        let is_settled = booked.is_some_and(|booked| booked.settlement_record.is_some());
+        let row = written.map(|row| PaymentRecord {
             fingerprint: row.fingerprint.clone(),
             proof: Some(row.proof.clone()),
             expires_at: Some(row.expires_at),
-            kept: None,
+            settlement_record: None,
         });
-        match row.or(known).filter(|row| row.kept.is_none() && !is_settled) {
+        match row.or(known).filter(|row| row.settlement_record.is_none() && !is_settled) {
             Some(row) => {
                 if self.payments.len() >= PAYMENTS_MAX && !self.payments.contains_key(authorization) {
                     self.payments.clear();
@@ -99,7 +99,7 @@ impl Memory {
 pub struct TenantLedger {
     state: State,
     env: Env,
-    memory: RefCell<Option<Memory>>,
+    memory: RefCell<Option<LedgerState>>,
     /// When the next alarm is set for, as far as this life of the object knows.
     alarm_at: Cell<Option<UnixMillis>>,
     opened: Cell<bool>,
@@ -112,115 +112,119 @@ impl DurableObject for TenantLedger {
 
     async fn fetch(&self, mut request: Request) -> worker::Result<Response> {
         let now = app::now();
-        let until = clients::ledger::deadline(request.inner().url().as_str());
+        let until = clients::ledger::caller_deadline(request.inner().url().as_str());
         let body = request.text().await?;
-        match serde_json::from_str::<Envelope>(&body) {
+        match serde_json::from_str::<LedgerEnvelope>(&body) {
             Ok(envelope) => {
-                let asked = Asked { origin: &envelope.origin, path: &envelope.path, request_id: envelope.request_id };
-                let reply = self.answer(&envelope, (now, until)).await.unwrap_or_else(|fault| refuse(&fault, asked));
-                respond(reply, envelope.request_id)
+                let asked =
+                    ProblemContext { origin: &envelope.origin, path: &envelope.path, request_id: envelope.request_id };
+                let reply = self
+                    .handle_message(&envelope, (now, until))
+                    .await
+                    .unwrap_or_else(|fault| fault_reply(&fault, asked));
+                object_response(reply, envelope.request_id)
             }
             Err(error) => {
-                let asked = Asked { origin: "", path: "", request_id: app::request_id(now) };
+                let asked = ProblemContext { origin: "", path: "", request_id: app::request_id(now) };
                 let fault = Fault::internal(format!("a ledger could not read what it was asked: {error}"));
-                respond(refuse(&fault, asked), asked.request_id)
+                object_response(fault_reply(&fault, asked), asked.request_id)
             }
         }
     }
 
     async fn alarm(&self) -> worker::Result<Response> {
-        self.wake().await;
+        self.run_alarm().await;
         Response::empty()
     }
 }
 
 impl TenantLedger {
-    fn store(&self) -> Store {
-        Store::new(&self.state.storage())
+    fn store(&self) -> LedgerStore {
+        LedgerStore::new(&self.state.storage())
     }
 
-    async fn answer(
+    async fn handle_message(
         &self,
-        envelope: &Envelope,
+        envelope: &LedgerEnvelope,
         (now, until): (UnixMillis, Option<UnixMillis>),
-    ) -> Result<Reply, Fault> {
-        self.open()?;
+    ) -> Result<ApiReply, Fault> {
+        self.open_storage()?;
         match &envelope.ask {
-            Ask::Ping => return Ok(nothing()),
+            LedgerMessage::Ping => return Ok(no_content()),
             #[cfg(x402_bench)]
             Ask::BenchRow { id } => return self.bench_row(id).map(|()| nothing()),
-            Ask::Reload { version } => return self.reload(envelope, *version).await,
-            Ask::Verify(_)
-            | Ask::Payment(_)
-            | Ask::Settled(_)
-            | Ask::Deliver(_)
-            | Ask::Reopen(_)
-            | Ask::HandOver { .. }
-            | Ask::Settlement { .. }
-            | Ask::Settlements { .. }
-            | Ask::Account { .. }
-            | Ask::Payees { .. }
-            | Ask::Record { .. }
-            | Ask::List { .. }
-            | Ask::Flush => {}
+            LedgerMessage::Reload { version } => return self.reload_tenant(envelope, *version).await,
+            LedgerMessage::Verify(_)
+            | LedgerMessage::Payment(_)
+            | LedgerMessage::Settled(_)
+            | LedgerMessage::Deliver(_)
+            | LedgerMessage::Reopen(_)
+            | LedgerMessage::HandOver { .. }
+            | LedgerMessage::Settlement { .. }
+            | LedgerMessage::Settlements { .. }
+            | LedgerMessage::Account { .. }
+            | LedgerMessage::Payees { .. }
+            | LedgerMessage::Record { .. }
+            | LedgerMessage::List { .. }
+            | LedgerMessage::Flush => {}
         }
-        self.load(envelope.tenant, envelope.environment, now).await?;
+        self.load_tenant(envelope.tenant, envelope.environment, now).await?;
         match &envelope.ask {
-            Ask::Verify(request) => self.verify(request, envelope, now).await,
-            Ask::Payment(asked) => self.payment(asked, envelope, (now, until)).await,
-            Ask::Settled(report) => self.settled(report, now).await,
-            Ask::Deliver(deliver) => self.deliver(deliver, envelope, now).await,
-            Ask::Reopen(reopen) => self.reopen(reopen, envelope, now).await,
-            Ask::HandOver { key, id } => {
-                in_time(until)?;
-                self.hand_over(key, *id, envelope, now).await
+            LedgerMessage::Verify(request) => self.answer_verification(request, envelope, now).await,
+            LedgerMessage::Payment(asked) => self.answer_payment(asked, envelope, (now, until)).await,
+            LedgerMessage::Settled(report) => self.apply_settlement_report(report, now).await,
+            LedgerMessage::Deliver(deliver) => self.deliver_settlement(deliver, envelope, now).await,
+            LedgerMessage::Reopen(reopen) => self.reopen_settlement(reopen, envelope, now).await,
+            LedgerMessage::HandOver { key, id } => {
+                check_deadline(until)?;
+                self.hand_over_settlement(key, *id, envelope, now).await
             }
-            Ask::Settlement { key, id } => self.settlement(key, *id, now),
-            Ask::Settlements { key, filter, page } => self.settlements(key, filter, page, now),
-            Ask::Account { key, view, off } => self.account(key, *view, off, now),
-            Ask::Payees { key, wanted, off } => self.payees(key, wanted, off, now),
-            Ask::Record { key, id } => self.record(key, *id, now),
-            Ask::List { key } => self.list(key, now).await,
-            Ask::Flush => self.flush(now).await,
-            Ask::Reload { .. } | Ask::Ping => Ok(nothing()),
+            LedgerMessage::Settlement { key, id } => self.answer_settlement(key, *id, now),
+            LedgerMessage::Settlements { key, filter, page } => self.answer_settlements(key, filter, page, now),
+            LedgerMessage::Account { key, view, off } => self.answer_account(key, *view, off, now),
+            LedgerMessage::Payees { key, wanted, off } => self.answer_payees(key, wanted, off, now),
+            LedgerMessage::Record { key, id } => self.answer_record(key, *id, now),
+            LedgerMessage::List { key } => self.answer_list(key, now).await,
+            LedgerMessage::Flush => self.flush(now).await,
+            LedgerMessage::Reload { .. } | LedgerMessage::Ping => Ok(no_content()),
             #[cfg(x402_bench)]
             Ask::BenchRow { .. } => Ok(nothing()),
         }
     }
 
     /// Makes the schema once a life, and reads what the storage holds.
-    fn open(&self) -> Result<(), Fault> {
+    fn open_storage(&self) -> Result<(), Fault> {
         if self.opened.get() {
             return Ok(());
         }
         let store = self.store();
-        store.make()?;
+        store.make_schema()?;
         if let (Some(tenant), Some(admission)) = (store.tenant()?, store.admission()?) {
-            self.memory.replace(Some(Memory::new(tenant, admission)));
+            self.memory.replace(Some(LedgerState::new(tenant, admission)));
         }
         self.opened.set(true);
         Ok(())
     }
 
     /// An empty ledger takes the directory's copy before it steps, while nothing else enters.
-    async fn load(&self, tenant: TenantId, environment: Environment, now: UnixMillis) -> Result<(), Fault> {
+    async fn load_tenant(&self, tenant: TenantId, environment: Environment, now: UnixMillis) -> Result<(), Fault> {
         if self.memory.borrow().is_some() {
             return Ok(());
         }
         let env = self.env.clone();
         let loading = async move {
             let loaded = match db(&env) {
-                Ok(db) => d1::load(&db, tenant, environment).await,
+                Ok(db) => d1::load_tenant(&db, tenant, environment).await,
                 Err(fault) => Err(fault),
             };
             Ok(loaded)
         };
-        let loaded = self.state.block_concurrency_while(loading).await.map_err(unread)?;
-        self.take(loaded.map_err(unread_because)?.ok_or_else(invalid_key)?, now)
+        let loaded = self.state.block_concurrency_while(loading).await.map_err(tenant_unavailable)?;
+        self.take_tenant_copy(loaded.map_err(tenant_unavailable_because)?.ok_or_else(invalid_key)?, now)
     }
 
     /// Takes a copy of a higher version than its own.
-    fn take(&self, tenant: Tenant, now: UnixMillis) -> Result<(), Fault> {
+    fn take_tenant_copy(&self, tenant: Tenant, now: UnixMillis) -> Result<(), Fault> {
         let mut memory = self.memory.borrow_mut();
         let store = self.store();
         match memory.as_mut() {
@@ -235,27 +239,29 @@ impl TenantLedger {
                     store.put_tenant(&tenant)?;
                     store.put_admission(&admission)
                 })?;
-                *memory = Some(Memory::new(tenant, admission));
+                *memory = Some(LedgerState::new(tenant, admission));
             }
         }
         Ok(())
     }
 
-    async fn reload(&self, envelope: &Envelope, version: u64) -> Result<Reply, Fault> {
-        let loaded = d1::load(&db(&self.env)?, envelope.tenant, envelope.environment).await;
-        let tenant = loaded.map_err(unread_because)?.ok_or_else(|| unread("the tenant is not in the directory"))?;
+    async fn reload_tenant(&self, envelope: &LedgerEnvelope, version: u64) -> Result<ApiReply, Fault> {
+        let loaded = d1::load_tenant(&db(&self.env)?, envelope.tenant, envelope.environment).await;
+        let tenant = loaded
+            .map_err(tenant_unavailable_because)?
+            .ok_or_else(|| tenant_unavailable("the tenant is not in the directory"))?;
         if tenant.version < version {
-            return Err(unread("the directory is behind"));
+            return Err(tenant_unavailable("the directory is behind"));
         }
-        self.take(tenant, app::now())?;
-        Ok(nothing())
+        self.take_tenant_copy(tenant, app::now())?;
+        Ok(no_content())
     }
 
     /// Runs `work` on what the object holds.
-    fn with<T>(&self, work: impl FnOnce(&mut Memory) -> Result<T, Fault>) -> Result<T, Fault> {
+    fn with_state<T>(&self, work: impl FnOnce(&mut LedgerState) -> Result<T, Fault>) -> Result<T, Fault> {
         match self.memory.borrow_mut().as_mut() {
             Some(memory) => work(memory),
-            None => Err(unread("the ledger is empty")),
+            None => Err(tenant_unavailable("the ledger is empty")),
         }
     }
 
@@ -270,20 +276,20 @@ impl TenantLedger {
 ///
 /// # Errors
 /// `LEDGER_UNAVAILABLE`.
-fn in_time(until: Option<UnixMillis>) -> Result<(), Fault> {
+fn check_deadline(until: Option<UnixMillis>) -> Result<(), Fault> {
     let is_late = until.is_some_and(|until| app::now() >= until);
-    if is_late { Err(Fault::new(Code::LedgerUnavailable, "the call came too late").after(1)) } else { Ok(()) }
+    if is_late { Err(Fault::new(ErrorCode::LedgerUnavailable, "the call came too late").after(1)) } else { Ok(()) }
 }
 
-fn unread(cause: impl core::fmt::Display) -> Fault {
-    Fault::new(Code::LedgerUnavailable, "the tenant's ledger could not load its tenant").after(1).because(cause)
+fn tenant_unavailable(cause: impl core::fmt::Display) -> Fault {
+    Fault::new(ErrorCode::LedgerUnavailable, "the tenant's ledger could not load its tenant").after(1).because(cause)
 }
 
-fn unread_because(fault: Fault) -> Fault {
-    unread(fault.cause().unwrap_or(&fault.detail))
+fn tenant_unavailable_because(fault: Fault) -> Fault {
+    tenant_unavailable(fault.cause().unwrap_or(&fault.detail))
 }
 
 /// 204.
-fn nothing() -> Reply {
-    Reply { status: 204, content_type: "", body: String::new(), headers: Vec::new() }
+fn no_content() -> ApiReply {
+    ApiReply { status: 204, content_type: "", body: String::new(), headers: Vec::new() }
 }

@@ -2,26 +2,26 @@
 //! thread can give out nonces without a gap. It stores the signed bytes before
 //! it sends them; whoever asked may leave, the alarm carries on to the end.
 
-mod books;
-mod carry;
 mod evm;
+mod finality;
+mod flight_end;
 mod gaps;
 mod orders;
 mod quote;
 mod store;
+mod stuck;
 mod svm;
-mod trouble;
-mod watch;
+mod turn;
 
 use crate::app;
 use crate::app::App;
-use crate::rpc::external;
+use crate::rpc::third_party;
 use crate::{rpc, telemetry};
-use orders::Launch;
+use orders::LaunchState;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
-use store::Row;
+use store::FlightRow;
 use worker::{DurableObject, Env, Request, Response, ScheduledTime, State, durable_object};
 use x402_chain::address::{Family, TxId};
 use x402_chain::network::{Network, by_key};
@@ -29,23 +29,23 @@ use x402_chain::signer::Signer;
 use x402_chain::time::UnixMillis;
 use x402_core::error::Fault;
 use x402_core::settlement::flight;
-use x402_core::settlement::flight::{Ending, Kind};
-use x402_core::settlement::refusal::Sends;
-use x402_core::settlement::rota::{Rota, Versions};
+use x402_core::settlement::flight::{FlightEnding, VersionKind};
+use x402_core::settlement::refusal::PendingSends;
+use x402_core::settlement::round_robin::{RoundRobin, VersionRoundRobin};
 use x402_core::settlement::status::SettlementStatus;
-use x402_core::settlement::trouble::Trouble;
-use x402_core::settlement::{Flight, Report};
-use x402_core::tenancy::budget::Spent;
+use x402_core::settlement::stuck::StuckFlights;
+use x402_core::settlement::{Flight, SettlementReport};
+use x402_core::tenancy::budget::TransactionCost;
 
 /// The alarm comes back this often while something is on its way.
 const ALARM_MS: u64 = 5_000;
 /// Flights that are looked for in one request.
-const LOOK_MAX: usize = 40;
+const POLL_MAX: usize = 40;
 /// Calls of one such request: a batch that every provider takes. Twice as many as flights, so that each has its newest
 /// version and one older one looked for.
-const LOOK_CALLS_MAX: usize = 100;
+const POLL_CALLS_MAX: usize = 100;
 /// Flights that are carried on in one turn of the alarm.
-const CARRY_MAX: usize = 200;
+const ADVANCE_MAX: usize = 200;
 /// Reports that are sent to ledgers at once.
 const REPORT_AT_ONCE: usize = 8;
 /// One turn of the alarm sends reports for so long, and then goes on with other work: ledgers may hang.
@@ -53,7 +53,7 @@ const REPORT_MS: u64 = 20_000;
 /// With nothing on its way the alarm comes back this often, to let go what is over.
 const IDLE_MS: u64 = 86_400_000;
 /// How a flight ended is asked again after this long, where no node answered.
-const ASK_AGAIN_MS: u64 = 5_000;
+const DEFERRED_MS: u64 = 5_000;
 
 /// One signer on one network.
 #[durable_object]
@@ -63,38 +63,38 @@ pub struct Settler {
     opened: Cell<bool>,
     alarm_at: Cell<Option<UnixMillis>>,
     /// When receipts were last looked for.
-    looked_at: Cell<Option<UnixMillis>>,
+    polled_at: Cell<Option<UnixMillis>>,
     /// When transactions were last sent again (Solana).
-    pushed_at: Cell<Option<UnixMillis>>,
+    resent_at: Cell<Option<UnixMillis>>,
     /// When what is over was last let go.
     purged_at: Cell<Option<UnixMillis>>,
     /// How many flights this object has launched.
     launched: Cell<u64>,
     /// Launches that are under way, by key: noted before anything is awaited.
-    launching: RefCell<BTreeMap<String, Rc<Launch>>>,
+    launching: RefCell<BTreeMap<String, Rc<LaunchState>>>,
     /// Versions that are being handed out.
-    sending: RefCell<BTreeMap<TxId, Sends>>,
+    sending: RefCell<BTreeMap<TxId, PendingSends>>,
     /// Flights that are in a block and whose end no node answers, with when to ask again.
-    put_off: RefCell<BTreeMap<String, UnixMillis>>,
+    deferred: RefCell<BTreeMap<String, UnixMillis>>,
     /// Flights that callers wait for, with how many do.
     awaited: RefCell<BTreeMap<String, u32>>,
     /// Whose turn it is to be looked for by callers, to be carried on by the alarm, to be sent again (Solana).
-    rotas: RefCell<Rotas>,
+    turns: RefCell<TurnOrders>,
     /// Flights that could not be carried on.
-    trouble: RefCell<Trouble>,
+    stuck_flights: RefCell<StuckFlights>,
     /// The key of the flight that was reported last.
     reported_last: RefCell<String>,
     /// A nonce that the chain waits for and of which nobody knows, and since when it has been seen so.
-    missed: Cell<Option<(u64, UnixMillis)>>,
+    missing_nonce: Cell<Option<(u64, UnixMillis)>>,
 }
 
 /// Whose turn it is, for each kind of work.
 #[derive(Default)]
-struct Rotas {
-    look: Rota,
-    carry: Rota,
-    push: Rota,
-    versions: Versions,
+struct TurnOrders {
+    poll: RoundRobin,
+    advance: RoundRobin,
+    resend: RoundRobin,
+    versions: VersionRoundRobin,
 }
 
 impl DurableObject for Settler {
@@ -104,36 +104,36 @@ impl DurableObject for Settler {
             env,
             opened: Cell::new(false),
             alarm_at: Cell::new(None),
-            looked_at: Cell::new(None),
-            pushed_at: Cell::new(None),
+            polled_at: Cell::new(None),
+            resent_at: Cell::new(None),
             purged_at: Cell::new(None),
             launched: Cell::new(0),
             launching: RefCell::new(BTreeMap::new()),
             sending: RefCell::new(BTreeMap::new()),
-            put_off: RefCell::new(BTreeMap::new()),
+            deferred: RefCell::new(BTreeMap::new()),
             awaited: RefCell::new(BTreeMap::new()),
-            rotas: RefCell::new(Rotas::default()),
-            trouble: RefCell::new(Trouble::default()),
+            turns: RefCell::new(TurnOrders::default()),
+            stuck_flights: RefCell::new(StuckFlights::default()),
             reported_last: RefCell::new(String::new()),
-            missed: Cell::new(None),
+            missing_nonce: Cell::new(None),
         }
     }
 
     async fn fetch(&self, mut request: Request) -> worker::Result<Response> {
         let body = request.text().await?;
-        match self.order(serde_json::from_str(&body)?).await {
+        match self.run_order(serde_json::from_str(&body)?).await {
             Ok(response) => response,
             Err(fault) => {
-                telemetry::error("a settlement failed", &[("cause", cause(&fault))]);
-                Response::error(fault.code.wire(), 503)
+                telemetry::error("a settlement failed", &[("cause", cause_field(&fault))]);
+                Response::error(fault.code.as_str(), 503)
             }
         }
     }
 
     async fn alarm(&self) -> worker::Result<Response> {
         self.alarm_at.set(None);
-        if let Err(fault) = self.carry_on().await {
-            telemetry::error("a settler's alarm failed", &[("cause", cause(&fault))]);
+        if let Err(fault) = self.run_turn().await {
+            telemetry::error("a settler's alarm failed", &[("cause", cause_field(&fault))]);
         }
         Response::empty()
     }
@@ -158,14 +158,14 @@ impl Settler {
 
     /// Looks for what callers wait for, and for others in turn, in one request for everybody
     /// who waits: public providers count requests.
-    async fn look_for_all(&self, app: &App) -> Result<(), Fault> {
+    async fn poll_all(&self, app: &App) -> Result<(), Fault> {
         let keys = self.open_keys()?;
-        let turn = self.rotas.borrow_mut().look.next(keys, |key| self.is_awaited(key), LOOK_MAX);
-        self.look(app, &self.open_rows(&turn)).await
+        let turn = self.turns.borrow_mut().poll.next_turn(keys, |key| self.is_awaited(key), POLL_MAX);
+        self.poll_flights(app, &self.open_rows(&turn)).await
     }
 
     /// Looks for any version of these flights, and ends them by their story.
-    async fn look(&self, app: &App, rows: &[Row]) -> Result<(), Fault> {
+    async fn poll_flights(&self, app: &App, rows: &[FlightRow]) -> Result<(), Fault> {
         let Some(first) = rows.first() else { return Ok(()) };
         let network = network_of(&first.flight)?;
         let landed = match network.family {
@@ -174,25 +174,26 @@ impl Settler {
         };
         for row in rows {
             // One that cannot be ended holds no other up.
-            if let Err(fault) = self.look_at(app, row, &landed).await {
-                self.stuck(&row.key, &fault);
+            if let Err(fault) = self.poll_flight(app, row, &landed).await {
+                self.note_stuck(&row.key, &fault);
             }
         }
         Ok(())
     }
 
-    async fn look_at(&self, app: &App, row: &Row, landed: &[Landed]) -> Result<(), Fault> {
-        let own: Vec<&Landed> = landed.iter().filter(|found| row.sent.version(&found.id).is_some()).collect();
+    async fn poll_flight(&self, app: &App, row: &FlightRow, landed: &[LandedTransaction]) -> Result<(), Fault> {
+        let own: Vec<&LandedTransaction> =
+            landed.iter().filter(|found| row.sent.version(&found.id).is_some()).collect();
         if own.is_empty() {
-            self.put_off.borrow_mut().remove(&row.key);
+            self.deferred.borrow_mut().remove(&row.key);
         }
-        if own.is_empty() || self.is_put_off(&row.key) {
+        if own.is_empty() || self.is_deferred(&row.key) {
             return Ok(());
         }
         // Of two nonces, where one seemed lost, both may have been mined.
-        let spent = own.iter().filter_map(|found| found.spent).reduce(Spent::plus);
+        let spent = own.iter().filter_map(|found| found.spent).reduce(TransactionCost::plus);
         for found in own {
-            if self.land(app, row, found, spent).await? {
+            if self.end_landed(app, row, found, spent).await? {
                 break;
             }
         }
@@ -200,77 +201,84 @@ impl Settler {
     }
 
     /// Ends a flight by a version that is in a block; whether it has ended.
-    async fn land(&self, app: &App, row: &Row, found: &Landed, spent: Option<Spent>) -> Result<bool, Fault> {
+    async fn end_landed(
+        &self,
+        app: &App,
+        row: &FlightRow,
+        found: &LandedTransaction,
+        spent: Option<TransactionCost>,
+    ) -> Result<bool, Fault> {
         let network = network_of(&row.flight)?;
         let is_large = row.flight.amount >= app.settings.quorum();
         let is_done = matches!(found.outcome, Some(Ok(())));
         if is_done && !is_large {
-            let ending = Ending::completed(Vec::new());
-            let report = Report::of(&row.flight, &row.sent, Some(found.id), ending).taking(spent);
-            return self.end(&row.key, &report).map(|()| true);
+            let ending = FlightEnding::completed(Vec::new());
+            let report = SettlementReport::of(&row.flight, &row.sent, Some(found.id), ending).with_cost(spent);
+            return self.end_flight(&row.key, &report).map(|()| true);
         }
         // Two providers are asked about a large amount, and before a payment on Solana ends for good: what failed there
         // shows nothing to have moved, and nobody else can have sent it.
         let trace = if is_large || found.outcome.is_some() {
-            rpc::trace_by_two(&app.settings, network, &found.id).await
+            rpc::fetch_trace_by_two(&app.settings, network, &found.id).await
         } else {
-            rpc::trace(&app.settings, network, &found.id).await
+            rpc::fetch_trace(&app.settings, network, &found.id).await
         };
         let Some(trace) = trace else {
             if found.outcome.is_some() {
-                self.put_off.borrow_mut().insert(row.key.clone(), app::now().plus(ASK_AGAIN_MS));
+                self.deferred.borrow_mut().insert(row.key.clone(), app::now().plus(DEFERRED_MS));
             }
             return Ok(false);
         };
-        let kind = row.sent.version(&found.id).map_or(Kind::Transfer, |version| version.kind);
-        let Some(ending) = flight::ending(&row.flight, kind, &trace) else { return Ok(false) };
+        let kind = row.sent.version(&found.id).map_or(VersionKind::Transfer, |version| version.kind);
+        let Some(ending) = flight::flight_ending(&row.flight, kind, &trace) else { return Ok(false) };
         let block = trace.mined().map(|mined| mined.block.number);
         // What only took the nonce is no settlement.
-        let id = if kind == Kind::Cancel { row.sent.transfer().map_or(found.id, |sent| sent.id) } else { found.id };
-        self.conclude(app, row, (id, ending), (block, spent)).await
+        let id =
+            if kind == VersionKind::Cancel { row.sent.transfer().map_or(found.id, |sent| sent.id) } else { found.id };
+        self.conclude_flight(app, row, (id, ending), (block, spent)).await
     }
 
     /// Ends a flight, once it is known that nobody else has settled it where we have not;
     /// whether it has ended. `at` is the block that decided, and what was spent.
-    async fn conclude(
+    async fn conclude_flight(
         &self,
         app: &App,
-        row: &Row,
-        own: (TxId, Ending),
-        at: (Option<u64>, Option<Spent>),
+        row: &FlightRow,
+        own: (TxId, FlightEnding),
+        at: (Option<u64>, Option<TransactionCost>),
     ) -> Result<bool, Fault> {
         let network = network_of(&row.flight)?;
         let ended = if own.1.status == SettlementStatus::Completed || network.family == Family::Svm {
             Some((own.0, own.1, false))
         } else {
-            let lookup = external::find(app, network, &row.flight.signed(), at.0).await;
-            flight::failed_or_external(&row.sent, own, lookup)
+            let lookup = third_party::find_settlement(app, network, &row.flight.expected_transfer(), at.0).await;
+            flight::failed_or_third_party(&row.sent, own, lookup)
         };
         let Some((id, ending, external)) = ended else {
             telemetry::line("no node answers who has used an authorization", &[("chain", network.key.into())]);
-            self.put_off.borrow_mut().insert(row.key.clone(), app::now().plus(ASK_AGAIN_MS));
+            self.deferred.borrow_mut().insert(row.key.clone(), app::now().plus(DEFERRED_MS));
             return Ok(false);
         };
-        let report = Report::of(&row.flight, &row.sent, Some(id), ending).taking(at.1);
-        self.end(&row.key, &Report { external, ..report })?;
+        let report = SettlementReport::of(&row.flight, &row.sent, Some(id), ending).with_cost(at.1);
+        self.end_flight(&row.key, &SettlementReport { external, ..report })?;
         Ok(true)
     }
 
-    fn is_put_off(&self, key: &str) -> bool {
-        self.put_off.borrow().get(key).is_some_and(|until| app::now() < *until)
+    fn is_deferred(&self, key: &str) -> bool {
+        self.deferred.borrow().get(key).is_some_and(|until| app::now() < *until)
     }
 }
 
 /// A transaction that is in a block.
-struct Landed {
+struct LandedTransaction {
     id: TxId,
     /// How it came out, where the chain's own word on it says all.
     outcome: Option<Result<(), String>>,
     /// What it took from the signer.
-    spent: Option<Spent>,
+    spent: Option<TransactionCost>,
 }
 
-fn cause(fault: &Fault) -> serde_json::Value {
+fn cause_field(fault: &Fault) -> serde_json::Value {
     fault.cause().unwrap_or(&fault.detail).into()
 }
 

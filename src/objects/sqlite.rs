@@ -25,12 +25,12 @@ pub(crate) struct Sqlite {
 }
 
 /// What storage said, as a fault of ours.
-pub(crate) fn broken(error: impl core::fmt::Debug) -> Fault {
+pub(crate) fn storage_failed(error: impl core::fmt::Debug) -> Fault {
     Fault::internal(format!("an object's storage: {error:?}"))
 }
 
 /// A column of text.
-pub(crate) fn text(value: Option<&Value>) -> String {
+pub(crate) fn text_column(value: Option<&Value>) -> String {
     match value {
         Some(Value::String(text)) => text.clone(),
         _ => String::new(),
@@ -38,7 +38,7 @@ pub(crate) fn text(value: Option<&Value>) -> String {
 }
 
 /// A column of text that may be null.
-pub(crate) fn optional(value: Option<&Value>) -> Option<String> {
+pub(crate) fn optional_text_column(value: Option<&Value>) -> Option<String> {
     match value {
         Some(Value::String(text)) => Some(text.clone()),
         _ => None,
@@ -46,7 +46,7 @@ pub(crate) fn optional(value: Option<&Value>) -> Option<String> {
 }
 
 /// A column of whole numbers.
-pub(crate) fn integer(value: Option<&Value>) -> i64 {
+pub(crate) fn integer_column(value: Option<&Value>) -> i64 {
     match value {
         Some(Value::Integer(number)) => *number,
         _ => 0,
@@ -54,12 +54,12 @@ pub(crate) fn integer(value: Option<&Value>) -> i64 {
 }
 
 /// A column of unix milliseconds.
-pub(crate) fn millis(value: Option<&Value>) -> UnixMillis {
-    UnixMillis(u64::try_from(integer(value)).unwrap_or(0))
+pub(crate) fn millis_column(value: Option<&Value>) -> UnixMillis {
+    UnixMillis(u64::try_from(integer_column(value)).unwrap_or(0))
 }
 
 /// A time to bind.
-pub(crate) fn ms(at: UnixMillis) -> Value {
+pub(crate) fn millis_value(at: UnixMillis) -> Value {
     Value::Integer(i64::try_from(at.0).unwrap_or(i64::MAX))
 }
 
@@ -69,8 +69,8 @@ impl Sqlite {
     }
 
     /// Runs statements that bind nothing.
-    pub(crate) fn make(&self, schema: &str) -> Result<(), Fault> {
-        self.sql.exec(schema, None).map(|_| ()).map_err(broken)
+    pub(crate) fn exec_schema(&self, schema: &str) -> Result<(), Fault> {
+        self.sql.exec(schema, None).map(|_| ()).map_err(storage_failed)
     }
 
     /// Runs a step as one transaction: all its writes, or none.
@@ -88,19 +88,19 @@ impl Sqlite {
         match (committed, outcome) {
             (_, Some(Err(fault))) => Err(fault),
             (Ok(_), Some(Ok(value))) => Ok(value),
-            (Err(error), _) => Err(broken(error)),
-            (Ok(_), None) => Err(broken("a step did not run")),
+            (Err(error), _) => Err(storage_failed(error)),
+            (Ok(_), None) => Err(storage_failed("a step did not run")),
         }
     }
 
     /// The rows that a statement returns.
     pub(crate) fn rows(&self, statement: &str, bind: Vec<Value>) -> Result<Vec<Vec<Value>>, Fault> {
-        let cursor = self.sql.exec(statement, Some(bind)).map_err(broken)?;
-        cursor.raw().collect::<worker::Result<Vec<Vec<Value>>>>().map_err(broken)
+        let cursor = self.sql.exec(statement, Some(bind)).map_err(storage_failed)?;
+        cursor.raw().collect::<worker::Result<Vec<Vec<Value>>>>().map_err(storage_failed)
     }
 
     /// Runs a statement.
     pub(crate) fn run(&self, statement: &str, bind: Vec<Value>) -> Result<(), Fault> {
-        self.sql.exec(statement, Some(bind)).map(|_| ()).map_err(broken)
+        self.sql.exec(statement, Some(bind)).map(|_| ()).map_err(storage_failed)
     }
 }

@@ -7,35 +7,35 @@ use std::collections::BTreeMap;
 use wasm_bindgen::{JsCast, JsValue};
 use worker::web_sys::{self, ResponseInit};
 use worker::{Response, ResponseBody, js_sys};
-use x402_api::{Reply, headers};
+use x402_api::{ApiReply, headers};
 use x402_chain::id::RequestId;
 
 /// What a handler answers with.
-pub(crate) enum Outgoing {
+pub(crate) enum OutgoingResponse {
     /// An answer made here.
-    Made(Reply),
+    Own(ApiReply),
     /// A ledger's, complete, that goes out as it came.
-    Passed(LedgerResponse),
+    Ledger(LedgerResponse),
 }
 
-impl From<Reply> for Outgoing {
-    fn from(reply: Reply) -> Self {
-        Self::Made(reply)
+impl From<ApiReply> for OutgoingResponse {
+    fn from(reply: ApiReply) -> Self {
+        Self::Own(reply)
     }
 }
 
-impl From<LedgerResponse> for Outgoing {
+impl From<LedgerResponse> for OutgoingResponse {
     fn from(response: LedgerResponse) -> Self {
-        Self::Passed(response)
+        Self::Ledger(response)
     }
 }
 
-impl Outgoing {
+impl OutgoingResponse {
     /// The HTTP status.
     pub(crate) fn status(&self) -> u16 {
         match self {
-            Self::Made(reply) => reply.status,
-            Self::Passed(response) => response.status(),
+            Self::Own(reply) => reply.status,
+            Self::Ledger(response) => response.status(),
         }
     }
 
@@ -49,12 +49,12 @@ impl Outgoing {
             return Ok(self);
         }
         Ok(match self {
-            Self::Made(mut reply) => {
+            Self::Own(mut reply) => {
                 (reply.status, reply.content_type) = (200, "application/json");
                 reply.headers.retain(|(name, _)| *name != "WWW-Authenticate");
-                Self::Made(reply)
+                Self::Own(reply)
             }
-            Self::Passed(passed) => Self::Passed(passed.always_ok()?),
+            Self::Ledger(passed) => Self::Ledger(passed.always_ok()?),
         })
     }
 
@@ -64,43 +64,43 @@ impl Outgoing {
     /// Where the platform refuses it.
     pub(crate) fn into_response(self, request_id: RequestId, head: bool) -> worker::Result<web_sys::Response> {
         match self {
-            Self::Made(reply) => {
+            Self::Own(reply) => {
                 let body = (!head && !reply.body.is_empty()).then_some(reply.body.as_str());
-                Ok(web_sys::Response::new_with_opt_str_and_init(body, &init(&reply, request_id)?)?)
+                Ok(web_sys::Response::new_with_opt_str_and_init(body, &response_init(&reply, request_id)?)?)
             }
-            Self::Passed(response) if head => {
+            Self::Ledger(response) if head => {
                 let response = response.into_response();
                 Ok(web_sys::Response::new_with_opt_str_and_init(None, response.unchecked_ref())?)
             }
-            Self::Passed(response) => Ok(response.into_response()),
+            Self::Ledger(response) => Ok(response.into_response()),
         }
     }
 }
 
 /// A `ResponseInit`.
 #[derive(Serialize)]
-struct Init<'a> {
+struct ResponseInitJson<'a> {
     status: u16,
     headers: BTreeMap<&'a str, &'a str>,
 }
 
-fn parsed(text: &str) -> worker::Result<JsValue> {
+fn parse_js(text: &str) -> worker::Result<JsValue> {
     Ok(js_sys::JSON::parse(text)?)
 }
 
-fn init(reply: &Reply, request_id: RequestId) -> worker::Result<ResponseInit> {
+fn response_init(reply: &ApiReply, request_id: RequestId) -> worker::Result<ResponseInit> {
     let request_id = request_id.to_string();
-    let init = Init { status: reply.status, headers: headers::complete(reply, &request_id) };
-    Ok(parsed(&serde_json::to_string(&init)?)?.unchecked_into())
+    let init = ResponseInitJson { status: reply.status, headers: headers::all_headers(reply, &request_id) };
+    Ok(parse_js(&serde_json::to_string(&init)?)?.unchecked_into())
 }
 
 /// An answer of an object, with the headers that every answer has: it can go out as it is.
 ///
 /// # Errors
 /// Where the platform refuses it.
-pub(crate) fn respond(reply: Reply, request_id: RequestId) -> worker::Result<Response> {
+pub(crate) fn object_response(reply: ApiReply, request_id: RequestId) -> worker::Result<Response> {
     let request_id = request_id.to_string();
-    let record = parsed(&serde_json::to_string(&headers::complete(&reply, &request_id))?)?;
+    let record = parse_js(&serde_json::to_string(&headers::all_headers(&reply, &request_id))?)?;
     let headers = web_sys::Headers::new_with_record_from_str_to_str(record.unchecked_ref())?;
     let body = if reply.body.is_empty() { ResponseBody::Empty } else { ResponseBody::Body(reply.body.into_bytes()) };
     Ok(Response::from_body(body)?.with_headers(worker::Headers(headers)).with_status(reply.status))

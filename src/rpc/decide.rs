@@ -2,17 +2,17 @@
 //! every call of a round is answered.
 
 use super::post;
-use super::post::Failure;
-use super::{DEADLINE_MS, READ_ROUNDS_MAX, note, now, order, round_of};
+use super::post::ProviderFailure;
+use super::{DEADLINE_MS, READ_ROUNDS_MAX, call_round, note_attempt, now, order_providers};
 use crate::telemetry;
 use futures_util::future::{Either, select};
 use std::pin::pin;
 use std::time::Duration;
 use worker::Delay;
 use x402_chain::address::Address;
-use x402_chain::breaker::Ending;
-use x402_chain::confirm::{Answer, Basis, Decided, Height, Next, Word, weigh};
-use x402_chain::facts::{Call, Facts, Unknown};
+use x402_chain::breaker::AttemptOutcome;
+use x402_chain::confirm::{NextStep, NodeAnswer, NodeHeight, NodeVerdict, StateDecision, VerdictBasis, next_step};
+use x402_chain::facts::{Call, Facts, Undecided};
 use x402_chain::network::Network;
 use x402_chain::reader;
 use x402_chain::reader::{head_call, read_head};
@@ -20,58 +20,58 @@ use x402_chain::trace::{Party, PartyFacts};
 use x402_core::settings::provider::host;
 
 /// One provider and what the rule decided on its answers.
-struct Asked<'a, T> {
+struct AskedProvider<'a, T> {
     url: &'a str,
     decided: Option<T>,
-    height: Height,
+    height: NodeHeight,
 }
 
-impl<T: Decided> Asked<'_, T> {
-    fn answer(&self) -> Answer<T::Refusal> {
-        let word = match self.decided.as_ref().map(Decided::refusal) {
-            None => Word::Failed,
-            Some(None) => Word::Plain,
-            Some(Some(refusal)) => Word::Refuses(refusal),
+impl<T: StateDecision> AskedProvider<'_, T> {
+    fn answer(&self) -> NodeAnswer<T::Refusal> {
+        let word = match self.decided.as_ref().map(StateDecision::refusal) {
+            None => NodeVerdict::Failed,
+            Some(None) => NodeVerdict::Definite,
+            Some(Some(refusal)) => NodeVerdict::Refuses(refusal),
         };
-        Answer { word, height: self.height }
+        NodeAnswer { verdict: word, height: self.height }
     }
 }
 
 /// Lets a rule decide on what a provider answers, and asks others where it gives no usable answer or where its
 /// refusal needs to be confirmed. What a provider allows counts at once.
-pub(crate) async fn decide<T: Decided>(
+pub(crate) async fn decide_by_providers<T: StateDecision>(
     network: &'static Network,
     providers: &[&str],
-    rule: impl Fn(&Facts) -> Result<T, Unknown>,
-) -> Option<(T, Basis)> {
+    rule: impl Fn(&Facts) -> Result<T, Undecided>,
+) -> Option<(T, VerdictBasis)> {
     let began = now();
     let first = match rule(&Facts::new()) {
         // What needs no question says nothing of a provider.
-        Ok(decided) => return Some((decided, Basis::Plain)),
-        Err(Unknown::Missing(calls)) => calls,
-        Err(Unknown::Malformed(_)) => return None,
+        Ok(decided) => return Some((decided, VerdictBasis::Definite)),
+        Err(Undecided::Missing(calls)) => calls,
+        Err(Undecided::Malformed(_)) => return None,
     };
-    let mut next = order(providers, began).into_iter();
-    let mut asked: Vec<Asked<'_, T>> = Vec::new();
+    let mut next = order_providers(providers, began).into_iter();
+    let mut asked: Vec<AskedProvider<'_, T>> = Vec::new();
     loop {
-        let answers: Vec<Answer<T::Refusal>> = asked.iter().map(Asked::answer).collect();
-        let is_disputed = answers.iter().any(|answer| matches!(answer.word, Word::Refuses(_)));
+        let answers: Vec<NodeAnswer<T::Refusal>> = asked.iter().map(AskedProvider::answer).collect();
+        let is_disputed = answers.iter().any(|answer| matches!(answer.verdict, NodeVerdict::Refuses(_)));
         let in_time = now().since(began) < DEADLINE_MS;
-        match weigh(&answers, providers.len(), in_time) {
-            Next::Settled(place, basis) => {
+        match next_step(&answers, providers.len(), in_time) {
+            NextStep::Settled(place, basis) => {
                 let decided = asked.into_iter().nth(place)?.decided?;
                 return Some((decided, basis));
             }
-            Next::Unavailable => return None,
-            Next::Ask => {
+            NextStep::Unavailable => return None,
+            NextStep::Ask => {
                 let url = next.next().and_then(|place| providers.get(place).copied())?;
-                let (decided, height) = judge(network, url, (&first, is_disputed), &rule).await;
-                asked.push(Asked { url, decided, height });
+                let (decided, height) = ask_one_provider(network, url, (&first, is_disputed), &rule).await;
+                asked.push(AskedProvider { url, decided, height });
             }
-            Next::Again(place) => {
+            NextStep::Again(place) => {
                 let again = asked.get_mut(place)?;
-                let (decided, height) = judge(network, again.url, (&first, true), &rule).await;
-                again.height = if height == Height::NotAsked { Height::Unknown } else { height };
+                let (decided, height) = ask_one_provider(network, again.url, (&first, true), &rule).await;
+                again.height = if height == NodeHeight::NotAsked { NodeHeight::Unknown } else { height };
                 // One that answers no more has refused it all the same.
                 again.decided = decided.or_else(|| again.decided.take());
             }
@@ -81,19 +81,19 @@ pub(crate) async fn decide<T: Decided>(
 
 /// Asks one provider in rounds, in the first of them for its height too where that is wanted. No decision: it gave
 /// no usable answer.
-async fn judge<T>(
+async fn ask_one_provider<T>(
     network: &'static Network,
     url: &str,
     (first, wants_height): (&[Call], bool),
-    rule: &impl Fn(&Facts) -> Result<T, Unknown>,
-) -> (Option<T>, Height) {
+    rule: &impl Fn(&Facts) -> Result<T, Undecided>,
+) -> (Option<T>, NodeHeight) {
     let began = now();
     let (mut facts, mut missing) = (Facts::new(), first.to_vec());
     let head = wants_height.then(|| head_call(network));
     let mut optional = head.as_slice();
-    let mut outcome = Err(Failure::Nonsense("questions without end".to_owned()));
+    let mut outcome = Err(ProviderFailure::Malformed("questions without end".to_owned()));
     for _ in 0..READ_ROUNDS_MAX {
-        if let Err(failure) = round_of(network, url, &missing, optional, &mut facts).await {
+        if let Err(failure) = call_round(network, url, &missing, optional, &mut facts).await {
             outcome = Err(failure);
             break;
         }
@@ -103,26 +103,26 @@ async fn judge<T>(
                 outcome = Ok(decided);
                 break;
             }
-            Err(Unknown::Missing(calls)) => missing = calls,
-            Err(Unknown::Malformed(nonsense)) => {
-                outcome = Err(Failure::Nonsense(format!("{} {}", nonsense.hazard, nonsense.detail)));
+            Err(Undecided::Missing(calls)) => missing = calls,
+            Err(Undecided::Malformed(nonsense)) => {
+                outcome = Err(ProviderFailure::Malformed(format!("{} {}", nonsense.hazard, nonsense.detail)));
                 break;
             }
         }
     }
     let block = head.as_ref().and_then(|head| read_head(&facts, head));
     let height = match (&head, block) {
-        (None, _) => Height::NotAsked,
-        (Some(_), None) => Height::Unknown,
-        (Some(_), Some(block)) => Height::At(block),
+        (None, _) => NodeHeight::NotAsked,
+        (Some(_), None) => NodeHeight::Unknown,
+        (Some(_), Some(block)) => NodeHeight::At(block),
     };
     match outcome {
         Ok(decided) => {
-            note(url, Ending::Answered { took_ms: now().since(began), head: block });
+            note_attempt(url, AttemptOutcome::Answered { took_ms: now().since(began), head: block });
             (Some(decided), height)
         }
         Err(failure) => {
-            note(url, failure.ending());
+            note_attempt(url, failure.attempt_outcome());
             let fields = [("chain", network.key.into()), ("failures", format!("{}: {failure}", host(url)).into())];
             telemetry::line("a provider failed", &fields);
             (None, height)
@@ -145,14 +145,14 @@ pub(crate) async fn call_until(
     will_do: impl Fn(&Facts) -> bool,
 ) -> Facts {
     let (mut best, all_began) = (Facts::new(), now());
-    for at in order(providers, all_began) {
+    for at in order_providers(providers, all_began) {
         let Some(url) = providers.get(at).filter(|_| now().since(all_began) < DEADLINE_MS) else { continue };
         let (began, mut facts) = (now(), Facts::new());
-        let outcome = round_of(network, url, calls, &[], &mut facts).await;
+        let outcome = call_round(network, url, calls, &[], &mut facts).await;
         match outcome {
-            Ok(()) => note(url, Ending::Answered { took_ms: now().since(began), head: None }),
+            Ok(()) => note_attempt(url, AttemptOutcome::Answered { took_ms: now().since(began), head: None }),
             Err(failure) => {
-                note(url, failure.ending());
+                note_attempt(url, failure.attempt_outcome());
                 continue;
             }
         }
@@ -167,7 +167,7 @@ pub(crate) async fn call_until(
 }
 
 /// Reads the standing of parties from the first provider that answers.
-pub(crate) async fn standing(
+pub(crate) async fn read_parties(
     network: &'static Network,
     providers: &[&str],
     parties: &[Party],

@@ -7,9 +7,9 @@ use wasm_bindgen::prelude::*;
 use worker::js_sys;
 use worker::wasm_bindgen_futures::JsFuture;
 use worker::web_sys::{AbortSignal, RequestInit, RequestRedirect, Response};
-use x402_chain::breaker::Ending;
+use x402_chain::breaker::AttemptOutcome;
 use x402_chain::facts::{ErrorClass, RpcError};
-use x402_core::settings::provider::{Access, access};
+use x402_core::settings::provider::{ProviderAccess, provider_access};
 
 #[wasm_bindgen]
 extern "C" {
@@ -18,10 +18,10 @@ extern "C" {
 }
 
 thread_local! {
-    static JSON_HEADERS: JsValue = headers(None);
+    static JSON_HEADERS: JsValue = request_headers(None);
 }
 
-fn headers(authorization: Option<&str>) -> JsValue {
+fn request_headers(authorization: Option<&str>) -> JsValue {
     let headers = js_sys::Object::new();
     let all = [Some(("content-type", "application/json")), authorization.map(|value| ("authorization", value))];
     for (name, value) in all.into_iter().flatten() {
@@ -37,7 +37,7 @@ pub(super) const ATTEMPT_MS: u32 = 2_500;
 const BODY_MAX: usize = 4 * 1_024 * 1_024;
 
 /// Why a provider gave no usable answer.
-pub(super) enum Failure {
+pub(super) enum ProviderFailure {
     /// No answer in time, or none at all.
     Transport(String),
     /// Too many requests.
@@ -49,10 +49,10 @@ pub(super) enum Failure {
     /// An error about the whole request.
     Refused(String),
     /// An answer that cannot be true.
-    Nonsense(String),
+    Malformed(String),
 }
 
-impl Failure {
+impl ProviderFailure {
     pub(super) fn of(error: &RpcError, retry_after_s: Option<u64>) -> Self {
         match error.class {
             ErrorClass::RateLimited => Self::RateLimited(retry_after_s),
@@ -60,7 +60,7 @@ impl Failure {
             ErrorClass::TooLarge => Self::TooLarge,
             ErrorClass::Revert
             | ErrorClass::Halted
-            | ErrorClass::Poor
+            | ErrorClass::SignerUnfunded
             | ErrorClass::Underpriced
             | ErrorClass::Pruned
             | ErrorClass::Behind
@@ -69,16 +69,16 @@ impl Failure {
         }
     }
 
-    pub(super) const fn ending(&self) -> Ending {
+    pub(super) const fn attempt_outcome(&self) -> AttemptOutcome {
         match self {
-            Self::RateLimited(retry_after_s) => Ending::RateLimited { retry_after_s: *retry_after_s },
-            Self::Exhausted => Ending::Exhausted,
-            Self::Transport(_) | Self::TooLarge | Self::Refused(_) | Self::Nonsense(_) => Ending::Failed,
+            Self::RateLimited(retry_after_s) => AttemptOutcome::RateLimited { retry_after_s: *retry_after_s },
+            Self::Exhausted => AttemptOutcome::Exhausted,
+            Self::Transport(_) | Self::TooLarge | Self::Refused(_) | Self::Malformed(_) => AttemptOutcome::Failed,
         }
     }
 }
 
-impl fmt::Display for Failure {
+impl fmt::Display for ProviderFailure {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Transport(why) => write!(out, "no answer: {why}"),
@@ -86,32 +86,32 @@ impl fmt::Display for Failure {
             Self::RateLimited(_) => out.write_str("rate limited"),
             Self::Exhausted => out.write_str("plan used up"),
             Self::Refused(why) => write!(out, "refused: {why}"),
-            Self::Nonsense(why) => write!(out, "nonsense: {why}"),
+            Self::Malformed(why) => write!(out, "nonsense: {why}"),
         }
     }
 }
 
 /// What came back.
-pub(super) struct Answer {
+pub(super) struct HttpAnswer {
     pub(super) status: u16,
     pub(super) retry_after_s: Option<u64>,
     pub(super) body: Vec<u8>,
 }
 
 /// Posts a body and reads the answer, all within [`ATTEMPT_MS`].
-pub(super) async fn post(url: &str, body: &str) -> Result<Answer, Failure> {
+pub(super) async fn post_json(url: &str, body: &str) -> Result<HttpAnswer, ProviderFailure> {
     exchange(url, body, &AbortSignal::timeout_with_u32(ATTEMPT_MS)).await
 }
 
-async fn exchange(url: &str, body: &str, signal: &AbortSignal) -> Result<Answer, Failure> {
-    // The platform's words may hold the URL, and the URL a key: only that it failed is told.
-    let broken = |_: JsValue| Failure::Transport("the request failed".to_owned());
-    let Access { url, authorization } = access(url);
+async fn exchange(url: &str, body: &str, signal: &AbortSignal) -> Result<HttpAnswer, ProviderFailure> {
+    // The platform's words may hold the URL, and the URL a key: the error only says that the request failed.
+    let broken = |_: JsValue| ProviderFailure::Transport("the request failed".to_owned());
+    let ProviderAccess { url, authorization } = provider_access(url);
     let init = RequestInit::new();
     init.set_method("POST");
     init.set_headers(&match authorization.as_deref() {
         None => JSON_HEADERS.with(JsValue::clone),
-        own @ Some(_) => headers(own),
+        own @ Some(_) => request_headers(own),
     });
     init.set_redirect(RequestRedirect::Manual);
     init.set_body(&JsValue::from_str(body));
@@ -120,7 +120,7 @@ async fn exchange(url: &str, body: &str, signal: &AbortSignal) -> Result<Answer,
     let response: Response = response.unchecked_into();
     let status = response.status();
     if (300..400).contains(&status) {
-        return Err(Failure::Transport(format!("a redirect (HTTP {status})")));
+        return Err(ProviderFailure::Transport(format!("a redirect (HTTP {status})")));
     }
     let headers = response.headers();
     let number = |name| headers.get(name).ok().flatten().and_then(|text| text.trim().parse::<u64>().ok());
@@ -128,27 +128,27 @@ async fn exchange(url: &str, body: &str, signal: &AbortSignal) -> Result<Answer,
     let length = number("content-length").map(|length| usize::try_from(length).unwrap_or(usize::MAX));
     let is_coded = headers.has("content-encoding").unwrap_or(true);
     let body = match length {
-        Some(length) if length > BODY_MAX => return Err(Failure::TooLarge),
+        Some(length) if length > BODY_MAX => return Err(ProviderFailure::TooLarge),
         // HTTP holds the sender to the length, so nothing needs to be cut.
         Some(_) if !is_coded => {
             let whole = JsFuture::from(response.text().map_err(broken)?).await.map_err(broken)?;
             whole.as_string().unwrap_or_default().into_bytes()
         }
-        Some(_) | None => streamed(response).await?,
+        Some(_) | None => read_bounded(response).await?,
     };
-    Ok(Answer { status, retry_after_s, body })
+    Ok(HttpAnswer { status, retry_after_s, body })
 }
 
 /// Reads a body of unknown length and stops at the limit.
-async fn streamed(response: Response) -> Result<Vec<u8>, Failure> {
-    let broken = |_: worker::Error| Failure::Transport("the answer broke off".to_owned());
+async fn read_bounded(response: Response) -> Result<Vec<u8>, ProviderFailure> {
+    let broken = |_: worker::Error| ProviderFailure::Transport("the answer broke off".to_owned());
     let mut response = worker::Response::from(response);
     let mut body = Vec::new();
     let mut stream = response.stream().map_err(broken)?;
     while let Some(chunk) = stream.next().await {
         body.extend(chunk.map_err(broken)?);
         if body.len() > BODY_MAX {
-            return Err(Failure::TooLarge);
+            return Err(ProviderFailure::TooLarge);
         }
     }
     Ok(body)

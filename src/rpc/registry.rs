@@ -2,12 +2,12 @@
 //! isolate knows of its results.
 
 use crate::app::{self, App};
-use crate::isolate::Checks;
+use crate::isolate::RegistryOutcomes;
 use crate::{d1, isolate, rpc, telemetry};
 use futures_util::stream::{self, StreamExt};
 use worker::{Context, D1Database};
 use x402_chain::network::{NETWORKS, Network};
-use x402_chain::registry_check::{Outcome, Report, check, check_calls};
+use x402_chain::registry_check::{RegistryCheckOutcome, RegistryCheckReport, check_against_row, check_calls};
 use x402_chain::time::UnixMillis;
 use x402_core::error::Fault;
 use x402_core::settings::Settings;
@@ -18,7 +18,7 @@ const COPY_MS: u64 = 60_000;
 const AT_ONCE: usize = 5;
 
 /// Whether a chain may be used: proven by its row, or passed; never when it differs.
-fn is_on(network: &Network, checks: Option<&Checks>) -> bool {
+fn is_chain_on(network: &Network, checks: Option<&RegistryOutcomes>) -> bool {
     match checks.and_then(|checks| checks.get(network.key)).map(String::as_str) {
         Some("differs") => false,
         Some("passed") => true,
@@ -28,45 +28,49 @@ fn is_on(network: &Network, checks: Option<&Checks>) -> bool {
 
 /// Whether a chain may be used. The copy is refreshed in the background; only a
 /// chain that is not proven waits for a first one.
-pub(crate) async fn allows(app: &App, context: &Context, network: &Network, now: UnixMillis) -> bool {
-    if isolate::checks().is_none() && !network.proven {
-        refresh(app.db(), now).await;
+pub(crate) async fn is_chain_allowed(app: &App, context: &Context, network: &Network, now: UnixMillis) -> bool {
+    if isolate::registry_outcomes().is_none() && !network.proven {
+        refresh_outcomes(app.db(), now).await;
     } else {
-        refresh_later(app, context, now);
+        refresh_outcomes_later(app, context, now);
     }
-    is_on(network, isolate::checks().map(|(checks, _)| checks).as_deref())
+    is_chain_on(network, isolate::registry_outcomes().map(|(checks, _)| checks).as_deref())
 }
 
 /// Chains that are off, by key.
-pub(crate) async fn off(app: &App, context: &Context, now: UnixMillis) -> Vec<String> {
-    if isolate::checks().is_none() {
-        refresh(app.db(), now).await;
+pub(crate) async fn disabled_chains(app: &App, context: &Context, now: UnixMillis) -> Vec<String> {
+    if isolate::registry_outcomes().is_none() {
+        refresh_outcomes(app.db(), now).await;
     } else {
-        refresh_later(app, context, now);
+        refresh_outcomes_later(app, context, now);
     }
-    let checks = isolate::checks().map(|(checks, _)| checks);
-    NETWORKS.iter().filter(|network| !is_on(network, checks.as_deref())).map(|network| network.key.to_owned()).collect()
+    let checks = isolate::registry_outcomes().map(|(checks, _)| checks);
+    NETWORKS
+        .iter()
+        .filter(|network| !is_chain_on(network, checks.as_deref()))
+        .map(|network| network.key.to_owned())
+        .collect()
 }
 
-fn refresh_later(app: &App, context: &Context, now: UnixMillis) {
-    let kept = isolate::checks();
+fn refresh_outcomes_later(app: &App, context: &Context, now: UnixMillis) {
+    let kept = isolate::registry_outcomes();
     let fresh = kept.as_ref().is_some_and(|(_, at)| now.since(*at) < COPY_MS);
     if !fresh {
         // Whoever comes meanwhile finds a copy that looks fresh and does not refresh again.
-        let old = kept.map(|(checks, _)| Checks::clone(&checks)).unwrap_or_default();
-        isolate::keep_checks(old, now);
+        let old = kept.map(|(checks, _)| RegistryOutcomes::clone(&checks)).unwrap_or_default();
+        isolate::cache_registry_outcomes(old, now);
         let db = app.db();
-        app::after_answer(context, async move { refresh(db, app::now()).await });
+        app::after_answer(context, async move { refresh_outcomes(db, app::now()).await });
     }
 }
 
-async fn refresh(db: Result<D1Database, Fault>, now: UnixMillis) {
+async fn refresh_outcomes(db: Result<D1Database, Fault>, now: UnixMillis) {
     let read = match db {
-        Ok(db) => d1::checks(&db).await,
+        Ok(db) => d1::read_checks(&db).await,
         Err(fault) => Err(fault),
     };
     match read {
-        Ok(checks) => isolate::keep_checks(checks, now),
+        Ok(checks) => isolate::cache_registry_outcomes(checks, now),
         Err(fault) => {
             let cause = fault.cause().unwrap_or(&fault.detail);
             telemetry::error("the registry check's results could not be read", &[("cause", cause.into())]);
@@ -78,27 +82,28 @@ async fn refresh(db: Result<D1Database, Fault>, now: UnixMillis) {
 ///
 /// # Errors
 /// Where the directory does not take them.
-pub(crate) async fn run(
+pub(crate) async fn run_registry_check(
     settings: &Settings,
     db: &D1Database,
     networks: &[&'static Network],
     now: UnixMillis,
-) -> Result<Vec<Report>, Fault> {
+) -> Result<Vec<RegistryCheckReport>, Fault> {
     let one = |network: &'static Network| async move {
         let facts = rpc::call_all(network, &settings.providers(network), &check_calls(network)).await;
-        check(network, &facts)
+        check_against_row(network, &facts)
     };
-    let reports: Vec<Report> = stream::iter(networks.iter().copied()).map(one).buffered(AT_ONCE).collect().await;
+    let reports: Vec<RegistryCheckReport> =
+        stream::iter(networks.iter().copied()).map(one).buffered(AT_ONCE).collect().await;
     let mut rows = Vec::new();
     for report in &reports {
         let outcome = match report.outcome {
-            Outcome::Passed => "passed",
-            Outcome::Differs => "differs",
-            Outcome::Unreachable => "unreachable",
+            RegistryCheckOutcome::Passed => "passed",
+            RegistryCheckOutcome::Differs => "differs",
+            RegistryCheckOutcome::Unreachable => "unreachable",
         };
         rows.push((report.chain, outcome, serde_json::to_string(report).map_err(Fault::internal)?));
     }
     d1::put_checks(db, &rows, now).await?;
-    isolate::keep_checks(d1::checks(db).await?, now);
+    isolate::cache_registry_outcomes(d1::read_checks(db).await?, now);
     Ok(reports)
 }

@@ -1,57 +1,59 @@
 //! One round of calls to one provider: as a batch where it takes them, singly where it does not.
 
 use super::now;
-use super::post::{Failure, post};
+use super::post::{ProviderFailure, post_json};
 use futures_util::future::join_all;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use x402_chain::batching::{Batching, Refused};
-use x402_chain::facts::{Call, ErrorClass, Facts, Reply, RpcError};
+use x402_chain::batching::{BatchRefusal, BatchSupport};
+use x402_chain::facts::{Call, ErrorClass, Facts, RpcError, RpcReply};
 use x402_chain::jsonrpc;
 use x402_chain::network::Network;
 
 thread_local! {
     /// What is known of the providers that have refused a batch.
-    static BATCHING: RefCell<BTreeMap<String, Batching>> = const { RefCell::new(BTreeMap::new()) };
+    static BATCHING: RefCell<BTreeMap<String, BatchSupport>> = const { RefCell::new(BTreeMap::new()) };
 }
 
-fn takes_batches(url: &str) -> bool {
+fn provider_takes_batches(url: &str) -> bool {
     BATCHING.with_borrow(|all| all.get(url).is_none_or(|batching| batching.is_on(now())))
 }
 
 /// Why a request has no answer to any of its calls.
 enum Unanswered {
     /// It failed, whatever it asked.
-    Failed(Failure),
+    Failed(ProviderFailure),
     /// The answer is about the whole request.
-    Whole { failure: Failure, refuses_batch: bool },
+    Whole { failure: ProviderFailure, refuses_batch: bool },
 }
 
 /// Makes the calls and learns the answers; those to `optional` may be missing.
-pub(super) async fn round_of(
+pub(super) async fn call_round(
     network: &Network,
     url: &str,
     required: &[Call],
     optional: &[Call],
     facts: &mut Facts,
-) -> Result<(), Failure> {
+) -> Result<(), ProviderFailure> {
     let calls: Vec<Call> = required.iter().chain(optional).cloned().collect();
     if calls.is_empty() {
         return Ok(());
     }
-    let left = if jsonrpc::batches(network.family) && takes_batches(url) {
-        match request(network, url, &calls).await {
-            Ok(replies) => learn(facts, &calls, replies),
+    let left = if jsonrpc::takes_batches(network.family) && provider_takes_batches(url) {
+        match post_calls(network, url, &calls).await {
+            Ok(replies) => insert_replies(facts, &calls, replies),
             // One answer makes it so: singly it shows which, and the others are had.
-            Err(Unanswered::Failed(Failure::TooLarge)) => {}
+            Err(Unanswered::Failed(ProviderFailure::TooLarge)) => {}
             Err(Unanswered::Failed(failure)) => return Err(failure),
             Err(Unanswered::Whole { failure, .. }) if calls.len() == 1 => return Err(failure),
             Err(Unanswered::Whole { failure, refuses_batch }) => {
-                one_by_one(network, url, &calls, required, facts).await.map_err(|singly| singly.unwrap_or(failure))?;
-                let served = calls.iter().any(|call| matches!(facts.get(call), Some(Reply::Value(_))));
-                let refused = Refused { refuses_batch, served };
-                BATCHING.with_borrow_mut(|all| all.entry(url.to_owned()).or_default().note(refused, now()));
-                return complete(required, facts);
+                call_singly_from_first(network, url, &calls, required, facts)
+                    .await
+                    .map_err(|singly| singly.unwrap_or(failure))?;
+                let served = calls.iter().any(|call| matches!(facts.get(call), Some(RpcReply::Value(_))));
+                let refused = BatchRefusal { refuses_batch, served };
+                BATCHING.with_borrow_mut(|all| all.entry(url.to_owned()).or_default().note_refusal(refused, now()));
+                return require_answers(required, facts);
             }
         }
         // What the batch left out, once more and singly.
@@ -59,42 +61,42 @@ pub(super) async fn round_of(
     } else {
         calls
     };
-    singly(network, url, &left, required, facts).await?;
-    complete(required, facts)
+    call_singly(network, url, &left, required, facts).await?;
+    require_answers(required, facts)
 }
 
 /// The calls of a batch that was refused as a whole, the first alone: a provider that refuses that as well is asked
 /// no more, and what it said of the batch stands (`None`) unless it is not there at all.
-async fn one_by_one(
+async fn call_singly_from_first(
     network: &Network,
     url: &str,
     calls: &[Call],
     required: &[Call],
     facts: &mut Facts,
-) -> Result<(), Option<Failure>> {
+) -> Result<(), Option<ProviderFailure>> {
     let Some((first, rest)) = calls.split_first() else { return Ok(()) };
-    if let Err(failure) = singly(network, url, core::slice::from_ref(first), required, facts).await {
-        return Err(matches!(failure, Failure::Transport(_)).then_some(failure));
+    if let Err(failure) = call_singly(network, url, core::slice::from_ref(first), required, facts).await {
+        return Err(matches!(failure, ProviderFailure::Transport(_)).then_some(failure));
     }
-    if complete(core::slice::from_ref(first), facts).is_err() {
+    if require_answers(core::slice::from_ref(first), facts).is_err() {
         return Err(None);
     }
-    singly(network, url, rest, required, facts).await.map_err(Some)
+    call_singly(network, url, rest, required, facts).await.map_err(Some)
 }
 
 /// Makes calls of their own, at the same time.
-async fn singly(
+async fn call_singly(
     network: &Network,
     url: &str,
     calls: &[Call],
     required: &[Call],
     facts: &mut Facts,
-) -> Result<(), Failure> {
-    let asked = join_all(calls.iter().map(|call| batch(network, url, core::slice::from_ref(call)))).await;
+) -> Result<(), ProviderFailure> {
+    let asked = join_all(calls.iter().map(|call| call_batch(network, url, core::slice::from_ref(call)))).await;
     for (call, outcome) in calls.iter().zip(asked) {
         match outcome {
-            Ok(replies) => learn(facts, core::slice::from_ref(call), replies),
-            Err(Failure::TooLarge) => facts.learn(call.clone(), Reply::Error(RpcError::too_large())),
+            Ok(replies) => insert_replies(facts, core::slice::from_ref(call), replies),
+            Err(ProviderFailure::TooLarge) => facts.insert(call.clone(), RpcReply::Error(RpcError::too_large())),
             Err(failure) if required.contains(call) => return Err(failure),
             Err(_) => {}
         }
@@ -106,44 +108,48 @@ async fn singly(
 fn is_open(facts: &Facts, call: &Call) -> bool {
     match facts.get(call) {
         None => true,
-        Some(Reply::Error(error)) => error.class == ErrorClass::RateLimited,
-        Some(Reply::Value(_)) => false,
+        Some(RpcReply::Error(error)) => error.class == ErrorClass::RateLimited,
+        Some(RpcReply::Value(_)) => false,
     }
 }
 
 /// Whether every required call was answered.
-fn complete(required: &[Call], facts: &Facts) -> Result<(), Failure> {
+fn require_answers(required: &[Call], facts: &Facts) -> Result<(), ProviderFailure> {
     for call in required {
         match facts.get(call) {
-            Some(Reply::Error(error)) if matches!(error.class, ErrorClass::RateLimited | ErrorClass::Exhausted) => {
-                return Err(Failure::of(error, None));
+            Some(RpcReply::Error(error)) if matches!(error.class, ErrorClass::RateLimited | ErrorClass::Exhausted) => {
+                return Err(ProviderFailure::of(error, None));
             }
             Some(_) => {}
-            None => return Err(Failure::Nonsense(format!("no answer to {}", call.method))),
+            None => return Err(ProviderFailure::Malformed(format!("no answer to {}", call.method))),
         }
     }
     Ok(())
 }
 
 /// One request with some calls, whose failure is the provider's.
-pub(super) async fn batch(network: &Network, url: &str, calls: &[Call]) -> Result<jsonrpc::Replies, Failure> {
-    request(network, url, calls).await.map_err(|unanswered| match unanswered {
+pub(super) async fn call_batch(
+    network: &Network,
+    url: &str,
+    calls: &[Call],
+) -> Result<jsonrpc::Replies, ProviderFailure> {
+    post_calls(network, url, calls).await.map_err(|unanswered| match unanswered {
         Unanswered::Failed(failure) | Unanswered::Whole { failure, .. } => failure,
     })
 }
 
-async fn request(network: &Network, url: &str, calls: &[Call]) -> Result<jsonrpc::Replies, Unanswered> {
-    let answer = post(url, &jsonrpc::encode(calls)).await.map_err(Unanswered::Failed)?;
+async fn post_calls(network: &Network, url: &str, calls: &[Call]) -> Result<jsonrpc::Replies, Unanswered> {
+    let answer = post_json(url, &jsonrpc::encode(calls)).await.map_err(Unanswered::Failed)?;
     jsonrpc::decode(network.family, calls, answer.status, &answer.body).map_err(|whole| Unanswered::Whole {
-        failure: Failure::of(&whole.error, answer.retry_after_s),
+        failure: ProviderFailure::of(&whole.error, answer.retry_after_s),
         refuses_batch: whole.refuses_batch,
     })
 }
 
-fn learn(facts: &mut Facts, calls: &[Call], replies: jsonrpc::Replies) {
+fn insert_replies(facts: &mut Facts, calls: &[Call], replies: jsonrpc::Replies) {
     for (call, reply) in calls.iter().zip(replies) {
         if let Some(reply) = reply {
-            facts.learn(call.clone(), reply);
+            facts.insert(call.clone(), reply);
         }
     }
 }

@@ -1,48 +1,50 @@
 //! Bytes are handed to one provider after another until one has them: what one
 //! refuses, for whatever reason, another may take.
 
-use super::post::Failure;
-use super::{DEADLINE_MS, batch, note, now, order};
-use x402_chain::breaker::Ending;
-use x402_chain::facts::{Call, ErrorClass, Reply};
+use super::post::ProviderFailure;
+use super::{DEADLINE_MS, call_batch, note_attempt, now, order_providers};
+use x402_chain::breaker::AttemptOutcome;
+use x402_chain::facts::{Call, ErrorClass, RpcReply};
 use x402_chain::network::Network;
-use x402_core::settlement::refusal::{Handing, Refused, refusal};
+use x402_core::settlement::refusal::{SendOutcome, SendRefusal, classify_refusal};
 
 /// Makes the call that sends signed bytes; answers what became of them, and the words of the last node that did not
 /// take them.
-pub(crate) async fn hand(network: &'static Network, providers: &[&str], call: &Call) -> (Handing, String) {
-    let (mut handing, mut words) = (Handing::NOBODY, String::new());
+pub(crate) async fn send_bytes(network: &'static Network, providers: &[&str], call: &Call) -> (SendOutcome, String) {
+    let (mut handing, mut words) = (SendOutcome::UNSENT, String::new());
     let began = now();
-    for at in order(providers, began) {
+    for at in order_providers(providers, began) {
         let Some(url) = providers.get(at).filter(|_| now().since(began) < DEADLINE_MS) else { continue };
         let asked = now();
         let answer =
-            match batch(network, url, core::slice::from_ref(call)).await.map(|replies| replies.into_iter().next()) {
-                Ok(Some(Some(Reply::Value(_)))) => {
-                    note(url, Ending::Answered { took_ms: now().since(asked), head: None });
+            match call_batch(network, url, core::slice::from_ref(call)).await.map(|replies| replies.into_iter().next())
+            {
+                Ok(Some(Some(RpcReply::Value(_)))) => {
+                    note_attempt(url, AttemptOutcome::Answered { took_ms: now().since(asked), head: None });
                     Ok(())
                 }
-                Ok(Some(Some(Reply::Error(error)))) => {
+                Ok(Some(Some(RpcReply::Error(error)))) => {
                     if matches!(error.class, ErrorClass::RateLimited | ErrorClass::Exhausted) {
-                        note(url, Failure::of(&error, None).ending());
+                        note_attempt(url, ProviderFailure::of(&error, None).attempt_outcome());
                     }
-                    let refused = refusal(&error);
+                    let refused = classify_refusal(&error);
                     words = error.message;
                     Err(refused)
                 }
-                Ok(Some(None) | None) => Err(Refused::Unclear),
+                Ok(Some(None) | None) => Err(SendRefusal::Unclear),
                 Err(failure) => {
-                    note(url, failure.ending());
+                    note_attempt(url, failure.attempt_outcome());
                     words = failure.to_string();
                     match failure {
-                        Failure::RateLimited(_) | Failure::Exhausted => Err(Refused::Node),
-                        Failure::Transport(_) | Failure::TooLarge | Failure::Refused(_) | Failure::Nonsense(_) => {
-                            Err(Refused::Unclear)
-                        }
+                        ProviderFailure::RateLimited(_) | ProviderFailure::Exhausted => Err(SendRefusal::Node),
+                        ProviderFailure::Transport(_)
+                        | ProviderFailure::TooLarge
+                        | ProviderFailure::Refused(_)
+                        | ProviderFailure::Malformed(_) => Err(SendRefusal::Unclear),
                     }
                 }
             };
-        if !handing.hear(answer) {
+        if !handing.record_answer(answer) {
             break;
         }
     }

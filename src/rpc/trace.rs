@@ -2,51 +2,62 @@
 //! what depends on time is read apart.
 
 use crate::isolate;
-use crate::isolate::Kept;
+use crate::isolate::CachedTrace;
 use crate::rpc;
-use crate::rpc::Question;
+use crate::rpc::TraceQuestion;
 use crate::{app, telemetry};
 use std::rc::Rc;
 use x402_chain::address::{Address, TxId};
 use x402_chain::network::Network;
-use x402_chain::quorum::Wanted;
+use x402_chain::quorum::QuorumRule;
 use x402_chain::time::UnixMillis;
 use x402_chain::trace::PARTIES_MAX;
-use x402_chain::trace::{Depth, Party, Place, Screening, Trace};
+use x402_chain::trace::{Depth, Party, Screening, Trace, TransferLocation};
 use x402_core::settings::Settings;
 use x402_core::verification::answer::Finality;
-use x402_core::verification::book::{Seen, Traced};
 use x402_core::verification::claim::Claim;
+use x402_core::verification::decision::{ChainObservation, TracedTransaction};
 
 /// What the chain says about a claim's transaction.
-pub(crate) async fn see(settings: &Settings, claim: &Claim, now: UnixMillis) -> Seen {
+pub(crate) async fn observe_transaction(settings: &Settings, claim: &Claim, now: UnixMillis) -> ChainObservation {
     let network = claim.network;
     let providers = settings.providers(network);
     let single_provider = providers.len() <= 1;
     let first = claim.recipient;
     let tx = claim.tx.to_string();
-    let kept = isolate::trace(network.key, &tx, now).filter(|kept| {
+    let kept = isolate::cached_trace(network.key, &tx, now).filter(|kept| {
         let large = kept.trace.mined().is_some_and(|mined| mined.largest() >= settings.quorum());
         single_provider || !large || kept.agreed >= 2
     });
     let trace = match kept {
         Some(kept) => Trace::clone(&kept.trace),
-        None => match fresh(settings, network, &claim.tx, (first, claim.finality == Finality::Finalized), now).await {
-            Some(trace) => trace,
-            None => return Seen::Unavailable,
-        },
+        None => {
+            match fetch_trace(settings, network, &claim.tx, (first, claim.finality == Finality::Finalized), now).await {
+                Some(trace) => trace,
+                None => return ChainObservation::Unavailable,
+            }
+        }
     };
-    let screening = screen(settings, network, &trace, first.as_ref(), now).await;
-    Seen::Traced(Box::new(Traced { trace: relevant(trace, first.as_ref()), screening, single_provider }))
+    let screening = screen_parties(settings, network, &trace, first.as_ref(), now).await;
+    ChainObservation::Traced(Box::new(TracedTransaction {
+        trace: trim_to_recipient(trace, first.as_ref()),
+        screening,
+        single_provider,
+    }))
 }
 
-/// A later look at a transaction, past anything kept; `None` where no provider told.
-pub(crate) async fn look(settings: &Settings, network: &'static Network, tx: &TxId, now: UnixMillis) -> Option<Trace> {
-    fresh(settings, network, tx, (None, true), now).await
+/// Reads a transaction again, without the cache; `None` where no provider gave a usable answer.
+pub(crate) async fn poll_transaction(
+    settings: &Settings,
+    network: &'static Network,
+    tx: &TxId,
+    now: UnixMillis,
+) -> Option<Trace> {
+    fetch_trace(settings, network, tx, (None, true), now).await
 }
 
 /// `first` is whose standing is wanted first, `finality` whether it matters what is final.
-async fn fresh(
+async fn fetch_trace(
     settings: &Settings,
     network: &'static Network,
     tx: &TxId,
@@ -54,12 +65,12 @@ async fn fresh(
     now: UnixMillis,
 ) -> Option<Trace> {
     let providers = settings.providers(network);
-    let is_known = |party: &Party| isolate::party(network.key, party.address, now).is_some();
-    let wanted = Wanted { threshold: settings.quorum(), finality };
-    let question = Question { network, tx, providers: &providers, wanted, first, is_known: &is_known };
-    let observation = rpc::ask(&question).await;
+    let is_known = |party: &Party| isolate::cached_party(network.key, party.address, now).is_some();
+    let wanted = QuorumRule { threshold: settings.quorum(), finality };
+    let question = TraceQuestion { network, tx, providers: &providers, wanted, first, is_known: &is_known };
+    let observation = rpc::ask_providers(&question).await;
     for (address, facts) in observation.screening {
-        isolate::keep_party(network.key, address, facts, now);
+        isolate::cache_party(network.key, address, facts, now);
     }
     if !observation.failures.is_empty() {
         let fields = [
@@ -72,30 +83,30 @@ async fn fresh(
     let trace = observation.trace?;
     let is_final = trace.mined().is_some_and(|mined| mined.depth == Depth::Finalized);
     if is_final && !network.local {
-        let kept = Kept { trace: Rc::new(trace.clone()), agreed: observation.agreed };
-        isolate::keep_trace(network.key, tx.to_string(), kept, now);
+        let kept = CachedTrace { trace: Rc::new(trace.clone()), agreed: observation.agreed };
+        isolate::cache_trace(network.key, tx.to_string(), kept, now);
     }
     Some(trace)
 }
 
 /// The standing of the trace's parties: kept, or read now.
-async fn screen(
+async fn screen_parties(
     settings: &Settings,
     network: &'static Network,
     trace: &Trace,
     first: Option<&Address>,
     now: UnixMillis,
 ) -> Screening {
-    let parties = parties(trace, first);
-    let known = |party: &Party| Some((party.address, isolate::party(network.key, party.address, now)?));
+    let parties = parties_to_screen(trace, first);
+    let known = |party: &Party| Some((party.address, isolate::cached_party(network.key, party.address, now)?));
     let mut screening: Screening = parties.iter().filter_map(known).collect();
     let unread: Vec<Party> = parties.into_iter().filter(|party| !screening.contains_key(&party.address)).collect();
     // What a fresh trace could not learn by the way is not asked twice; of a kept
     // trace what has grown old is read again.
-    let is_kept = isolate::trace(network.key, &trace.tx.to_string(), now).is_some();
+    let is_kept = isolate::cached_trace(network.key, &trace.tx.to_string(), now).is_some();
     if !unread.is_empty() && is_kept {
-        for (address, facts) in rpc::standing(network, &settings.providers(network), &unread).await {
-            isolate::keep_party(network.key, address, facts, now);
+        for (address, facts) in rpc::read_parties(network, &settings.providers(network), &unread).await {
+            isolate::cache_party(network.key, address, facts, now);
             screening.insert(address, facts);
         }
     }
@@ -103,7 +114,7 @@ async fn screen(
 }
 
 /// Those who gave or got the registered asset, those of transfers to `first` in front.
-fn parties(trace: &Trace, first: Option<&Address>) -> Vec<Party> {
+fn parties_to_screen(trace: &Trace, first: Option<&Address>) -> Vec<Party> {
     let mut parties: Vec<Party> = Vec::new();
     let transfers = trace.mined().map_or(&[][..], |mined| mined.transfers.as_slice());
     let (near, far): (Vec<_>, Vec<_>) =
@@ -113,8 +124,8 @@ fn parties(trace: &Trace, first: Option<&Address>) -> Vec<Party> {
             let known = parties.iter().any(|party| party.address == address);
             if parties.len() < PARTIES_MAX && !known && !address.is_zero() {
                 let account = match &transfer.place {
-                    Place::TokenAccount(account) => Some(*account),
-                    Place::LogIndex(_) => None,
+                    TransferLocation::TokenAccount(account) => Some(*account),
+                    TransferLocation::LogIndex(_) => None,
                 };
                 parties.push(Party { address, account });
             }
@@ -129,8 +140,8 @@ const TRANSFERS_WHOLE: usize = 16;
 
 /// The part of a large EVM trace that can matter to a named recipient: what
 /// touches it. Solana's movements are balances of all owners and stay whole.
-fn relevant(mut trace: Trace, recipient: Option<&Address>) -> Trace {
-    if let (x402_chain::trace::Found::Mined(mined), Some(Address::Evm(_))) = (&mut trace.found, recipient)
+fn trim_to_recipient(mut trace: Trace, recipient: Option<&Address>) -> Trace {
+    if let (x402_chain::trace::TransactionState::Mined(mined), Some(Address::Evm(_))) = (&mut trace.found, recipient)
         && mined.transfers.len() > TRANSFERS_WHOLE
     {
         let touches = |end: Option<&Address>| end == recipient;
@@ -140,7 +151,7 @@ fn relevant(mut trace: Trace, recipient: Option<&Address>) -> Trace {
 }
 
 /// The newest block of a chain as its providers tell it, with how long that took.
-pub(crate) async fn head(settings: &Settings, network: &'static Network) -> (Option<u64>, u64) {
+pub(crate) async fn fetch_head(settings: &Settings, network: &'static Network) -> (Option<u64>, u64) {
     let began = app::now();
     let call = x402_chain::reader::head_call(network);
     let facts = rpc::call_all(network, &settings.providers(network), std::slice::from_ref(&call)).await;

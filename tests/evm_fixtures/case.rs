@@ -6,12 +6,12 @@ use serde_json::{Value, json};
 use std::sync::LazyLock;
 use x402_chain::address::{Address, Family, TxId};
 use x402_chain::amount::Amount;
-use x402_chain::facts::{Call, Facts, Nonsense, Reply, Unknown};
+use x402_chain::facts::{Call, Facts, MalformedAnswer, RpcReply, Undecided};
 use x402_chain::network;
-use x402_chain::network::{Asset, Bridged, Network};
+use x402_chain::network::{Asset, BridgedToken, Network};
 use x402_chain::reader;
 use x402_chain::time::UnixSeconds;
-use x402_chain::trace::{Found, Mined, Place, Trace, Transfer};
+use x402_chain::trace::{MinedTransaction, Trace, TransactionState, Transfer, TransferLocation};
 
 /// Below the package, where cargo runs tests; a path compiled in would outlive a copy of the checkout.
 const FOLDER: &str = "tests/fixtures/evm";
@@ -25,12 +25,12 @@ pub(crate) static CASES: LazyLock<Vec<Case>> =
 
 /// The chains of the recordings that are not in our registry: no token of
 /// theirs is registered, and the one that moved is named.
-pub(crate) const BSC: &[Bridged] = &[bridged(address!("8ac76a51cc950d9822d68b83fe1ad97b32cd580d"))];
-pub(crate) const GNOSIS: &[Bridged] = &[bridged(address!("ddafbb505ad214d7b80b1f830fccc89b60fb7a83"))];
-pub(crate) const SCROLL: &[Bridged] = &[bridged(address!("06efdbff2a14a7c8e15944d1f4a48f9f95f663a4"))];
+pub(crate) const BSC: &[BridgedToken] = &[bridged(address!("8ac76a51cc950d9822d68b83fe1ad97b32cd580d"))];
+pub(crate) const GNOSIS: &[BridgedToken] = &[bridged(address!("ddafbb505ad214d7b80b1f830fccc89b60fb7a83"))];
+pub(crate) const SCROLL: &[BridgedToken] = &[bridged(address!("06efdbff2a14a7c8e15944d1f4a48f9f95f663a4"))];
 
-pub(crate) const fn bridged(address: alloy_primitives::Address) -> Bridged {
-    Bridged { address: Address::Evm(address), name: "bridged USDC" }
+pub(crate) const fn bridged(address: alloy_primitives::Address) -> BridgedToken {
+    BridgedToken { address: Address::Evm(address), name: "bridged USDC" }
 }
 
 pub(crate) fn network(key: &str) -> Network {
@@ -112,21 +112,21 @@ impl Case {
         }
     }
 
-    pub(crate) fn trace(&self) -> Result<Trace, Nonsense> {
+    pub(crate) fn trace(&self) -> Result<Trace, MalformedAnswer> {
         self.trace_by(|call| reply(&self.answer(call)))
     }
 
     /// Asks until the reader has all it wants, in at most two rounds.
-    pub(crate) fn trace_by(&self, answer: impl Fn(&Call) -> Reply) -> Result<Trace, Nonsense> {
+    pub(crate) fn trace_by(&self, answer: impl Fn(&Call) -> RpcReply) -> Result<Trace, MalformedAnswer> {
         let mut facts = Facts::new();
         for _ in 0..3 {
             match reader::trace(&self.network, &self.tx, &facts, NOW) {
                 Ok(trace) => return Ok(trace),
-                Err(Unknown::Malformed(nonsense)) => return Err(nonsense),
-                Err(Unknown::Missing(calls)) => {
+                Err(Undecided::Malformed(nonsense)) => return Err(nonsense),
+                Err(Undecided::Missing(calls)) => {
                     for call in calls {
                         let reply = answer(&call);
-                        facts.learn(call, reply);
+                        facts.insert(call, reply);
                     }
                 }
             }
@@ -162,8 +162,8 @@ pub(crate) fn block_of(receipt: &Value) -> Value {
     json!({ "number": receipt["blockNumber"], "hash": receipt["blockHash"], "timestamp": "0x65000000" })
 }
 
-pub(crate) fn reply(value: &Value) -> Reply {
-    Reply::Value(RawValue::from_string(value.to_string()).unwrap())
+pub(crate) fn reply(value: &Value) -> RpcReply {
+    RpcReply::Value(RawValue::from_string(value.to_string()).unwrap())
 }
 
 /// What a recipient got and gave, in a plain reading of a trace.
@@ -176,7 +176,7 @@ pub(crate) struct Sum {
 }
 
 impl Sum {
-    pub(crate) fn of(mined: &Mined, recipient: Address) -> Self {
+    pub(crate) fn of(mined: &MinedTransaction, recipient: Address) -> Self {
         let mut sum = Self::default();
         for transfer in &mined.transfers {
             if transfer.from == Some(recipient) {
@@ -185,7 +185,7 @@ impl Sum {
             if transfer.to == Some(recipient) && transfer.from != Some(recipient) {
                 sum.gross_in = sum.gross_in.plus(transfer.amount).unwrap();
                 sum.payers.extend(transfer.from);
-                if let Place::LogIndex(index) = transfer.place {
+                if let TransferLocation::LogIndex(index) = transfer.place {
                     sum.logs.push(index);
                 }
             }
@@ -196,17 +196,17 @@ impl Sum {
     }
 
     pub(crate) fn net(&self) -> Amount {
-        self.gross_in.less(self.gross_out)
+        self.gross_in.saturating_minus(self.gross_out)
     }
 }
 
 /// Our code for what a trace says to a recipient; `None` where it was paid.
-pub(crate) fn code(trace: &Result<Trace, Nonsense>, recipient: Address) -> Option<&'static str> {
+pub(crate) fn code(trace: &Result<Trace, MalformedAnswer>, recipient: Address) -> Option<&'static str> {
     let mined = match trace.as_ref().map(|trace| &trace.found) {
         Err(_) => return Some("CHAIN_UNAVAILABLE"),
-        Ok(Found::Unknown) => return Some("TX_NOT_FOUND"),
-        Ok(Found::Pending) => return Some("TX_PENDING"),
-        Ok(Found::Mined(mined)) => mined,
+        Ok(TransactionState::Unknown) => return Some("TX_NOT_FOUND"),
+        Ok(TransactionState::Pending) => return Some("TX_PENDING"),
+        Ok(TransactionState::Mined(mined)) => mined,
     };
     let sum = Sum::of(mined, recipient);
     let named = mined.foreign.iter().any(|foreign| foreign.to == Some(recipient) && foreign.name.is_some());

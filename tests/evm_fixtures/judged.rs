@@ -8,11 +8,11 @@ use x402_chain::address::Address;
 use x402_chain::amount::Amount;
 use x402_chain::retry::Retry;
 use x402_chain::time::UnixMillis;
-use x402_chain::trace::{Mined, Screening, Trace};
-use x402_core::verdict::{Refusal, SanctionsPolicy};
+use x402_chain::trace::{MinedTransaction, Screening, Trace};
+use x402_core::verdict::{RefusalCode, SanctionsPolicy};
 use x402_core::verification::answer::{Binding, Finality};
 use x402_core::verification::claim::{Claim, MAX_AGE_SECONDS_MAX};
-use x402_core::verification::judge::{Context, Judgement, Unit, judge};
+use x402_core::verification::judge::{ClaimUnit, JudgeContext, Judgement, judge};
 
 fn judged(case: &Case) -> Option<Judgement> {
     judged_as(case, |_| {})
@@ -35,13 +35,13 @@ fn judged_as(case: &Case, change: impl FnOnce(&mut Claim)) -> Option<Judgement> 
         claim: true,
     };
     change(&mut claim);
-    let context = Context {
+    let context = JudgeContext {
         recipient: case.recipient(),
         screening: &screening,
         single_provider: false,
         sanctions: None,
         policy: SanctionsPolicy::Refuse,
-        held: &[],
+        held_claims: &[],
         known_payers: &[],
         now: UnixMillis(1_795_000_000_000),
     };
@@ -58,7 +58,7 @@ fn every_recording_gets_the_verdict_it_expects() {
             continue;
         }
         let judgement = judged(case).unwrap_or_else(|| panic!("{}: no trace", case.id));
-        let found = judgement.refusal.as_ref().map(|(refusal, _)| refusal.wire());
+        let found = judgement.refusal.as_ref().map(|(refusal, _)| refusal.as_str());
         assert_eq!(found, code, "{}: {:?}", case.id, judgement.checks);
         assert_eq!(judgement.is_paid(), want["success"].as_bool().unwrap(), "{}", case.id);
         if judgement.is_paid() {
@@ -75,13 +75,13 @@ fn every_recording_gets_the_verdict_it_expects() {
 }
 
 /// The recordings whose recipient was paid, with what was recorded of it.
-fn paid() -> Vec<(Case, Mined)> {
+fn paid() -> Vec<(Case, MinedTransaction)> {
     let is_paid = |case: &&Case| case.expected["success"] == true && case.expected["recipient"].is_string();
     let mined = |case: &Case| case.trace().as_ref().ok().and_then(Trace::mined).cloned();
     CASES.iter().filter(is_paid).filter_map(|case| Some((case.clone(), mined(case)?))).collect()
 }
 
-fn refusal(judgement: &Judgement) -> Option<Refusal> {
+fn refusal(judgement: &Judgement) -> Option<RefusalCode> {
     judgement.refusal.as_ref().map(|(refusal, _)| *refusal)
 }
 
@@ -93,7 +93,7 @@ fn a_recordings_payer_is_judged_by_what_he_paid() {
             continue;
         }
         let whole = judged(&case).unwrap();
-        assert_eq!(whole.units(), [Unit::Whole], "{}", case.id);
+        assert_eq!(whole.units(), [ClaimUnit::Whole], "{}", case.id);
         for payer in &whole.payers {
             let own = mined.transfers.iter().filter(|line| line.to == Some(recipient) && line.from == Some(*payer));
             let sum = own.clone().fold(Amount::ZERO, |sum, line| sum.plus(line.amount).unwrap());
@@ -103,10 +103,15 @@ fn a_recordings_payer_is_judged_by_what_he_paid() {
             let judgement = ask(sum);
             assert!(judgement.is_paid() && judgement.amount == sum, "{}: {:?}", case.id, judgement.checks);
             assert_eq!(judgement.transfers, own.cloned().collect::<Vec<_>>(), "{}", case.id);
-            assert_eq!(refusal(&ask(sum.plus(Amount::atomic(1)).unwrap())), Some(Refusal::AmountTooLow), "{}", case.id);
+            assert_eq!(
+                refusal(&ask(sum.plus(Amount::atomic(1)).unwrap())),
+                Some(RefusalCode::AmountTooLow),
+                "{}",
+                case.id
+            );
         }
         let stranger = judged_as(&case, |claim| claim.payer = Some(Address::Evm([9; 20].into()))).unwrap();
-        assert_eq!(refusal(&stranger), Some(Refusal::PayerMismatch), "{}", case.id);
+        assert_eq!(refusal(&stranger), Some(RefusalCode::PayerMismatch), "{}", case.id);
     }
 }
 
@@ -147,8 +152,8 @@ fn a_nonce_written_into_a_recording_selects_the_transfer_beside_it() {
         let amount = Amount(logs[at]["data"].as_str().unwrap().parse().unwrap());
         assert!(judgement.amount <= amount, "{}", case.id);
         let unbound = ask(&with_authorization(&case, at, &json!(format!("0x{:064x}", 9)), nonce), nonce);
-        assert_eq!(refusal(&unbound), Some(Refusal::AuthorizationMismatch), "{}", case.id);
-        assert_eq!(refusal(&ask(&case, nonce)), Some(Refusal::AuthorizationMismatch), "{}", case.id);
+        assert_eq!(refusal(&unbound), Some(RefusalCode::AuthorizationMismatch), "{}", case.id);
+        assert_eq!(refusal(&ask(&case, nonce)), Some(RefusalCode::AuthorizationMismatch), "{}", case.id);
         bound += 1;
     }
     assert!(bound > 15, "{bound}");
@@ -199,7 +204,7 @@ fn a_fee_in_the_token_changes_no_verdict() {
             let (plain, gassed) = (ask(case), ask(&gassed));
             if is_minted_by_its_recipient(case) {
                 // What moves between the sender and the zero address is gas there, a mint to himself too.
-                assert_eq!(refusal(&gassed), Some(Refusal::NoMatchingTransfer), "{}: {:?}", case.id, gassed.checks);
+                assert_eq!(refusal(&gassed), Some(RefusalCode::NoMatchingTransfer), "{}: {:?}", case.id, gassed.checks);
                 continue;
             }
             assert_eq!(refusal(&gassed), refusal(&plain), "{}: {:?}", case.id, gassed.checks);

@@ -19,9 +19,9 @@ use case::{CASES, Case, Sum, code, manifest, network, recorded, reply, text};
 use serde_json::{Value, json};
 use x402_chain::address::{Address, Family, TxId};
 use x402_chain::amount::Amount;
-use x402_chain::facts::{ErrorClass, Facts, Reply, RpcError};
+use x402_chain::facts::{ErrorClass, Facts, RpcError, RpcReply};
 use x402_chain::reader;
-use x402_chain::trace::{Depth, Found, Party, Place, Trace};
+use x402_chain::trace::{Depth, Party, Trace, TransactionState, TransferLocation};
 
 /// Our code for the recorder's ([mapping](../fixtures/README.md#expected-codes)).
 fn ours(code: &str) -> &str {
@@ -69,21 +69,21 @@ fn the_transfers_of_a_recording_are_all_told() {
     for row in manifest().iter().filter(|row| row["usdc_transfers"].is_array()) {
         let case = Case::new(row);
         let Ok(trace) = case.trace() else { continue };
-        let told: Vec<u64> = trace.mined().unwrap().transfers.iter().map(place).collect();
+        let places: Vec<u64> = trace.mined().unwrap().transfers.iter().map(place).collect();
         let of_asset = |transfer: &&Value| {
             let contract = Address::parse(Family::Evm, transfer["contract"].as_str().unwrap());
             contract == Some(case.network.asset.address) && transfer["value"] != "0"
         };
         let recorded = row["usdc_transfers"].as_array().unwrap().iter().filter(of_asset);
         let want: Vec<u64> = recorded.map(|transfer| transfer["log_index"].as_u64().unwrap()).collect();
-        assert_eq!(told, want, "{}", case.id);
+        assert_eq!(places, want, "{}", case.id);
     }
 }
 
 fn place(transfer: &x402_chain::trace::Transfer) -> u64 {
     match transfer.place {
-        Place::LogIndex(index) => index,
-        Place::TokenAccount(account) => panic!("{account}"),
+        TransferLocation::LogIndex(index) => index,
+        TransferLocation::TokenAccount(account) => panic!("{account}"),
     }
 }
 
@@ -103,19 +103,19 @@ fn a_null_receipt_is_pending_where_the_transaction_is_known() {
     for case in CASES.iter().filter(|case| case.id.starts_with("91-")) {
         let known = json!({ "hash": case.tx, "blockNumber": null, "input": "0x" });
         let found = Case { transaction: known, ..case.clone() }.trace().map(|trace| trace.found);
-        assert_eq!(found, Ok(Found::Pending), "{}", case.id);
+        assert_eq!(found, Ok(TransactionState::Pending), "{}", case.id);
     }
 }
 
 /// A recorded error body as the reader is given it.
-fn failure(file: &Value) -> Reply {
+fn failure(file: &Value) -> RpcReply {
     let http: Value = serde_json::from_str(&text(file.as_str().unwrap())).unwrap();
     let body: Value = serde_json::from_str(http["body_text"].as_str().unwrap()).unwrap();
     match body.get("error") {
         None => reply(&body["result"]),
         Some(error) => {
             let class = if error["data"].is_string() { ErrorClass::Revert } else { ErrorClass::Other };
-            Reply::Error(RpcError { class, code: error["code"].as_i64(), message: error.to_string() })
+            RpcReply::Error(RpcError { class, code: error["code"].as_i64(), message: error.to_string() })
         }
     }
 }
@@ -140,7 +140,7 @@ fn a_recorded_error_is_never_a_verdict() {
         let party = Party { address: case.recipient(), account: None };
         let mut facts = Facts::new();
         for call in reader::party_calls(&case.network, &party) {
-            facts.learn(call, failure.clone());
+            facts.insert(call, failure.clone());
         }
         assert_eq!(reader::read_party(&case.network, &party, &facts), x402_chain::trace::PartyFacts::default());
     }

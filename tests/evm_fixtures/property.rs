@@ -6,7 +6,7 @@ use proptest::sample::Index;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use std::sync::LazyLock;
-use x402_chain::facts::Reply;
+use x402_chain::facts::RpcReply;
 use x402_chain::trace::Trace;
 
 /// Whether the recipient is credited anything at all.
@@ -189,7 +189,7 @@ proptest! {
             // What is no JSON is refused before it comes to the reader.
             if let Ok(raw) = RawValue::from_string(text) {
                 let _ = case.trace_by(|call| match call.method {
-                    "eth_getTransactionReceipt" => Reply::Value(raw.clone()),
+                    "eth_getTransactionReceipt" => RpcReply::Value(raw.clone()),
                     _ => reply(&case.answer(call)),
                 });
             }

@@ -2,12 +2,12 @@
 
 use std::fmt::Write as _;
 use std::path::Path;
-use x402_chain::network::{Cost, FinalityRule, LAMPORTS_PER_SIGNATURE, NETWORKS};
+use x402_chain::network::{CostCap, FinalityRule, LAMPORTS_PER_SIGNATURE, NETWORKS};
 use x402_chain::reason::Reason;
-use x402_core::error::Code;
+use x402_core::error::ErrorCode;
 use x402_core::settings::SETTINGS;
-use x402_core::tenancy::tier::{Chains, PLANS};
-use x402_core::verdict::Refusal;
+use x402_core::tenancy::tier::{PLANS, TierChains};
+use x402_core::verdict::RefusalCode;
 
 #[track_caller]
 fn check(path: &str, want: &str) {
@@ -49,7 +49,7 @@ fn the_codes_are_documented() {
         answer of its own, for time, the seller or the operator can change the cause.\n\n\
         | code | status | retry | repeat | meaning |\n|---|---|---|---|---|\n"
         .to_owned();
-    for code in Code::ALL {
+    for code in ErrorCode::ALL {
         let (status, retry, repeat) = (code.status(), code.retry(), code.repeat());
         writeln!(text, "| <a id=\"{code}\"></a>`{code}` | {status} | {retry:?} | {repeat:?} | {} |", code.doc())
             .expect("text");
@@ -59,8 +59,8 @@ fn the_codes_are_documented() {
          is about its recipient: where the request names none and the tenant's is another by then, it is judged anew.\n\n",
     );
     text.push_str("| code | retry | repeat | meaning |\n|---|---|---|---|\n");
-    for refusal in Refusal::ALL {
-        let (wire, retry, repeat) = (refusal.wire(), refusal.retry(), refusal.repeat());
+    for refusal in RefusalCode::ALL {
+        let (wire, retry, repeat) = (refusal.as_str(), refusal.retry(), refusal.repeat());
         writeln!(text, "| <a id=\"{wire}\"></a>`{wire}` | {retry:?} | {repeat:?} | {} |", refusal.doc()).expect("text");
     }
     check("docs/reference/errors.md", &text);
@@ -79,7 +79,7 @@ fn the_reasons_are_documented() {
         | reason | retry | repeat | meaning |\n|---|---|---|---|\n"
         .to_owned();
     for reason in Reason::ALL {
-        let (wire, retry, repeat) = (reason.wire(), reason.retry(false), reason.repeat());
+        let (wire, retry, repeat) = (reason.as_str(), reason.retry(false), reason.repeat());
         writeln!(text, "| <a id=\"{wire}\"></a>`{wire}` | {retry:?} | {repeat:?} | {} |", reason.doc()).expect("text");
     }
     check("docs/reference/reasons.md", &text);
@@ -117,8 +117,8 @@ fn the_chains_and_tiers_are_documented() {
     for plan in PLANS {
         let month = plan.limits.per_month.map_or("unlimited".to_owned(), |limit| limit.to_string());
         let chains = match plan.chains {
-            Chains::All => "all".to_owned(),
-            Chains::Only(keys) => keys.join(", "),
+            TierChains::All => "all".to_owned(),
+            TierChains::Only(keys) => keys.join(", "),
         };
         let (minute, hour) = (plan.limits.per_minute, plan.limits.per_hour);
         writeln!(text, "| {} | ${} | {month} | {minute} / {hour} | {chains} |", plan.name, plan.price_usd)
@@ -144,13 +144,14 @@ fn settling() -> String {
         let Some(settle) = network.settle else { continue };
         let coin = settle.coin;
         let (uses, price) = match settle.cost {
-            Cost::Evm(gas) => (format!("{} gas", gas.limit), format!("{} gwei a unit", decimal(gas.max_fee_wei, 9))),
-            Cost::Svm(compute) => (
+            CostCap::Evm(gas) => (format!("{} gas", gas.limit), format!("{} gwei a unit", decimal(gas.max_fee_wei, 9))),
+            CostCap::Svm(compute) => (
                 format!("{} compute units", compute.units),
                 format!("{} lamports of priority fee", compute.priority_lamports),
             ),
         };
-        let worst = (decimal(settle.worst(), coin.decimals.into()), decimal(coin.micro_usd(settle.worst()), 6));
+        let worst =
+            (decimal(settle.worst_cost(), coin.decimals.into()), decimal(coin.micro_usd(settle.worst_cost()), 6));
         let least = decimal(settle.min_atomic.into(), 6);
         let (key, symbol, usd) = (network.key, coin.symbol, coin.usd);
         writeln!(text, "| `{key}` | {least} | {uses} | {price} | {} {symbol} | ${} | ${usd} |", worst.0, worst.1)
@@ -161,7 +162,7 @@ fn settling() -> String {
 
 /// What a payer's Solana transaction may ask for at our cost.
 fn computing() -> String {
-    let (limit, price) = (Reason::SvmLimitHigh.wire(), Reason::SvmPriceHigh.wire());
+    let (limit, price) = (Reason::SvmLimitHigh.as_str(), Reason::SvmPriceHigh.as_str());
     let mut text = format!(
         "\n# What a Solana transaction may ask for\n\nThe compute unit limit of the payer's transaction (the \
          instruction `SetComputeUnitLimit`, or a version-1 transaction's own field) may be the second column at most; \

@@ -4,8 +4,8 @@ use crate::tidy::all_sources;
 use std::collections::BTreeSet;
 use syn::visit::{self, Visit};
 use x402_chain::reason::Reason;
-use x402_core::error::Code;
-use x402_core::verdict::Refusal;
+use x402_core::error::ErrorCode;
+use x402_core::verdict::RefusalCode;
 
 /// Documented ahead of what raises them: callers may rely on the names already.
 const AHEAD: &[&str] = &["IP_NOT_ALLOWED"];
@@ -64,9 +64,10 @@ fn made(sources: impl IntoIterator<Item = (String, String)>) -> Made {
 fn what_is_documented_is_raised_somewhere() {
     let made = made(all_sources());
     let raised = |table: &str, variant: String| made.0.contains(&(table.to_owned(), variant));
-    let codes = Code::ALL.iter().map(|code| (code.wire(), raised("Code", format!("{code:?}"))));
-    let refusals = Refusal::ALL.iter().map(|refusal| (refusal.wire(), raised("Refusal", format!("{refusal:?}"))));
-    let reasons = Reason::ALL.iter().map(|reason| (reason.wire(), raised("Reason", format!("{reason:?}"))));
+    let codes = ErrorCode::ALL.iter().map(|code| (code.as_str(), raised("ErrorCode", format!("{code:?}"))));
+    let refusals =
+        RefusalCode::ALL.iter().map(|refusal| (refusal.as_str(), raised("RefusalCode", format!("{refusal:?}"))));
+    let reasons = Reason::ALL.iter().map(|reason| (reason.as_str(), raised("Reason", format!("{reason:?}"))));
     let unused: Vec<&str> =
         codes.chain(refusals).chain(reasons).filter(|(_, is_raised)| !is_raised).map(|(wire, _)| wire).collect();
     assert_eq!(unused, AHEAD, "a code that nothing raises leaves the documentation, and keeps its name");

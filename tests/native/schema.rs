@@ -351,7 +351,7 @@ fn settlements_of_the_build_before_are_handed_over_if_completed_and_open_if_pend
     let (body, course, handed, _) = settlement("stl_1");
     assert_eq!(handed, 1);
     assert!(body.contains(r#""handed_over":{"at":"2026-11-29T00:00:09.000Z","request_id":null}"#), "{body}");
-    let course: x402_core::settlement::payment::Course =
+    let course: x402_core::settlement::payment::SettlementProgress =
         serde_json::from_str(&course.replace("0xs", "0x70997970c51812dc3a010c7d01b50e0d17dc79c8")).expect("reads");
     assert_eq!((course.attempt, course.reserved_at.0), (1, 1_795_910_400_000));
     let (body, _, handed, status) = settlement("stl_2");

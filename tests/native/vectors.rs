@@ -5,15 +5,15 @@ use serde_json::{Value, json};
 use std::fs;
 use std::path::Path;
 use x402_chain::address::{Address, Family};
-use x402_chain::evm::memory::Memory;
-use x402_chain::evm::sender::Sender;
-use x402_chain::facts::{Facts, Reply, Unknown};
+use x402_chain::evm::cache::VerificationCache;
+use x402_chain::evm::sender::TransactionSender;
+use x402_chain::facts::{Facts, RpcReply, Undecided};
 use x402_chain::network::{Network, by_caip2};
 use x402_chain::reason::Reason;
-use x402_chain::schemes::exact::rules::{ChainVerdict, Known};
-use x402_chain::schemes::exact::{judge_free, judge_on_chain};
+use x402_chain::schemes::exact::rules::{OnchainContext, OnchainVerdict};
+use x402_chain::schemes::exact::{verify_offchain, verify_onchain};
 use x402_chain::time::UnixSeconds;
-use x402_chain::x402::{Body, read};
+use x402_chain::x402::{X402Body, read};
 
 fn vectors(file: &str) -> Value {
     let path = Path::new(crate::ROOT).join("tests/fixtures/vectors").join(file);
@@ -23,29 +23,30 @@ fn vectors(file: &str) -> Value {
 
 /// The payer and the reason of a refusal; every question is answered as a chain does where all is well.
 fn judged(body: &Value, network: &Network, own: &[Address], now: u64) -> (Option<String>, Option<Reason>) {
-    let payment = read(&Body::parse(body.to_string().as_bytes()).expect("an object")).expect("a payment");
-    let free = judge_free(&payment, network, own, UnixSeconds(now));
-    let Some(terms) = free.terms else { return (None, free.rules.refusal.map(|(reason, _)| reason)) };
-    let (mut facts, memory) = (Facts::new(), Memory::default());
-    let sender = Sender { address: *own.first().unwrap_or(&terms.pay_to()), gas_limit: Some(200_000), price: None };
+    let payment = read(&X402Body::parse(body.to_string().as_bytes()).expect("an object")).expect("a payment");
+    let free = verify_offchain(&payment, network, own, UnixSeconds(now));
+    let Some(terms) = free.payment else { return (None, free.rules.refusal.map(|(reason, _)| reason)) };
+    let (mut facts, memory) = (Facts::new(), VerificationCache::default());
+    let sender =
+        TransactionSender { address: *own.first().unwrap_or(&terms.pay_to()), gas_limit: Some(200_000), price: None };
     loop {
-        let known = Known { facts: &facts, memory: &memory, settles: false, now: UnixSeconds(now) };
-        match judge_on_chain(&payment, &terms, &sender, known) {
-            Ok(ChainVerdict::Poor | ChainVerdict::Underpriced) => panic!("nobody said so"),
-            Ok(ChainVerdict::Judged(rules, _)) => {
+        let known = OnchainContext { facts: &facts, memory: &memory, settles: false, now: UnixSeconds(now) };
+        match verify_onchain(&payment, &terms, &sender, known) {
+            Ok(OnchainVerdict::SignerUnfunded | OnchainVerdict::Underpriced) => panic!("nobody said so"),
+            Ok(OnchainVerdict::Checked(rules, _)) => {
                 return (Some(terms.payer().to_string()), rules.refusal.map(|(reason, _)| reason));
             }
-            Err(Unknown::Missing(calls)) => {
+            Err(Undecided::Missing(calls)) => {
                 for call in calls {
                     let answer = match call.method {
                         "eth_getCode" if call.params.contains(&network.asset.text.to_lowercase()) => json!("0x60"),
                         "simulateTransaction" => json!({"value": {"err": null}}),
                         _ => json!("0x"),
                     };
-                    facts.learn(call, Reply::Value(to_raw_value(&answer).expect("JSON")));
+                    facts.insert(call, RpcReply::Value(to_raw_value(&answer).expect("JSON")));
                 }
             }
-            Err(Unknown::Malformed(nonsense)) => panic!("{nonsense:?}"),
+            Err(Undecided::Malformed(nonsense)) => panic!("{nonsense:?}"),
         }
     }
 }

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 use x402_chain::address::{Address, Family, TxId};
-use x402_chain::facts::{Facts, Nonsense, Reply, Unknown};
+use x402_chain::facts::{Facts, MalformedAnswer, RpcReply, Undecided};
 use x402_chain::network;
 use x402_chain::network::Network;
 use x402_chain::reader;
@@ -25,7 +25,7 @@ use x402_chain::trace::{Screening, Trace};
 use x402_core::verdict::SanctionsPolicy;
 use x402_core::verification::answer::Finality;
 use x402_core::verification::claim::{Claim, MAX_AGE_SECONDS_MAX};
-use x402_core::verification::judge::{Context, judge};
+use x402_core::verification::judge::{JudgeContext, judge};
 
 /// Below the package, where cargo runs tests; a path compiled in would outlive a copy of the checkout.
 const FOLDER: &str = "tests/fixtures/solana";
@@ -88,19 +88,19 @@ fn plain(mut result: Value) -> Value {
     result
 }
 
-fn read(case: &Case, result: &Value) -> Result<Trace, Nonsense> {
+fn read(case: &Case, result: &Value) -> Result<Trace, MalformedAnswer> {
     let status = json!({"context": {"slot": u64::MAX >> 12}, "value": [
         {"slot": case.result["slot"], "confirmationStatus": "finalized", "err": null}]});
     let mut facts = Facts::new();
     for _ in 0..3 {
         match reader::trace(case.network, &case.tx, &facts, NOW) {
             Ok(trace) => return Ok(trace),
-            Err(Unknown::Malformed(nonsense)) => return Err(nonsense),
-            Err(Unknown::Missing(calls)) => {
+            Err(Undecided::Malformed(nonsense)) => return Err(nonsense),
+            Err(Undecided::Missing(calls)) => {
                 for call in calls {
                     let value = if call.method == "getTransaction" { result } else { &status };
                     let raw = serde_json::value::to_raw_value(value).unwrap();
-                    facts.learn(call, Reply::Value(raw));
+                    facts.insert(call, RpcReply::Value(raw));
                 }
             }
         }
@@ -144,18 +144,18 @@ fn every_recording_gets_the_verdict_it_expects() {
             claim: true,
         };
         let screening = Screening::new();
-        let context = Context {
+        let context = JudgeContext {
             recipient,
             screening: &screening,
             single_provider: false,
             sanctions: None,
             policy: SanctionsPolicy::Refuse,
-            held: &[],
+            held_claims: &[],
             known_payers: &[],
             now: UnixMillis(NOW.0 * 1_000),
         };
         let judgement = judge(&claim, &trace, &context);
-        let found = judgement.refusal.as_ref().map(|(refusal, _)| refusal.wire());
+        let found = judgement.refusal.as_ref().map(|(refusal, _)| refusal.as_str());
         assert_eq!(found, want["error_code"].as_str().map(ours), "{}: {:?}", case.id, judgement.checks);
         if judgement.is_paid() {
             assert_eq!(Value::from(judgement.amount.to_string()), want["amount"], "{}", case.id);

@@ -7,16 +7,16 @@
 
 mod price;
 
-use super::Reply;
+use super::ApiReply;
 use super::body::invalid;
 use serde_json::{Map, Value, json};
 use x402_chain::address::{Address, Family};
 use x402_chain::amount::Amount;
 use x402_chain::network::Network;
 use x402_chain::reason::Reason;
-use x402_chain::x402::{Version, network_named};
-use x402_core::error::{Code, Fault};
-use x402_core::tenancy::payee::{Payee, Wanted};
+use x402_chain::x402::{X402Version, network_named};
+use x402_core::error::{ErrorCode, Fault};
+use x402_core::tenancy::payee::{PayeeAnswer, PayeeQuery};
 
 /// How many requirements one request may name.
 const ENTRIES_MAX: usize = 100;
@@ -26,38 +26,38 @@ const TIMEOUT_S: u64 = 300;
 const QUOTED_MAX: usize = 64;
 
 /// A JSON object.
-type Object = Map<String, Value>;
+type JsonMap = Map<String, Value>;
 
 /// Why an entry is left out.
-type Refusal = (Reason, String);
+type EntryRefusal = (Reason, String);
 
 /// A request.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Request {
-    form: Form,
-    entries: Vec<Result<Entry, Refusal>>,
+pub struct AcceptsRequest {
+    form: AcceptsForm,
+    entries: Vec<Result<AcceptsEntry, EntryRefusal>>,
 }
 
 /// In which form it came, and is answered.
 #[derive(Clone, Debug, PartialEq)]
-enum Form {
+enum AcceptsForm {
     /// A list, with its resource.
-    List(Version, Value),
+    List(X402Version, Value),
     /// A price; the sentence that the seller has for a buyer who has not paid.
     Price(String),
 }
 
 /// One entry as far as it can be read without the tenant.
 #[derive(Clone, Debug, PartialEq)]
-struct Entry {
-    given: Object,
+struct AcceptsEntry {
+    given: JsonMap,
     network: &'static Network,
     pay_to: Option<Address>,
 }
 
 /// What the service adds for one network.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Offered {
+pub enum OfferedSettlement {
     /// It is settled here; on Solana with this fee payer.
     Settled {
         /// Who pays the fee (Solana).
@@ -67,20 +67,20 @@ pub enum Offered {
     Not,
 }
 
-impl Request {
+impl AcceptsRequest {
     /// Reads a body.
     ///
     /// # Errors
     /// `INVALID_JSON`; `INVALID_REQUEST` where it has neither form.
     pub fn read(body: &[u8]) -> Result<Self, Fault> {
-        let mut body: Object = serde_json::from_slice(body)
-            .map_err(|error| Fault::new(Code::InvalidJson, "the body is not a JSON object").because(error))?;
+        let mut body: JsonMap = serde_json::from_slice(body)
+            .map_err(|error| Fault::new(ErrorCode::InvalidJson, "the body is not a JSON object").because(error))?;
         let accepts = body.remove("accepts").filter(|accepts| !accepts.is_null());
-        let Some(accepts) = accepts else { return price::read(&body) };
+        let Some(accepts) = accepts else { return price::read_price_request(&body) };
         let version = match body.get("x402Version").filter(|version| !version.is_null()) {
-            None => Version::Two,
-            Some(version) if *version == json!(2) => Version::Two,
-            Some(version) if *version == json!(1) => Version::One,
+            None => X402Version::Two,
+            Some(version) if *version == json!(2) => X402Version::Two,
+            Some(version) if *version == json!(1) => X402Version::One,
             Some(_) => return Err(invalid("x402Version", "must be 1 or 2")),
         };
         let Value::Array(entries) = accepts else { return Err(invalid("accepts", "must be a list")) };
@@ -88,14 +88,14 @@ impl Request {
             return Err(invalid("accepts", &format!("may have {ENTRIES_MAX} entries at most")));
         }
         let resource = body.remove("resource").filter(Value::is_object).unwrap_or_else(|| json!({"url": ""}));
-        let entries = entries.into_iter().map(|entry| Entry::read(entry, version)).collect();
-        Ok(Self { form: Form::List(version, resource), entries })
+        let entries = entries.into_iter().map(|entry| AcceptsEntry::read(entry, version)).collect();
+        Ok(Self { form: AcceptsForm::List(version, resource), entries })
     }
 
     /// What the tenant's ledger is asked, in the order of the entries that can be completed.
     #[must_use]
-    pub fn wanted(&self) -> Vec<Wanted> {
-        let wanted = |entry: &Entry| Wanted { network: entry.network.key.to_owned(), pay_to: entry.pay_to };
+    pub fn payee_queries(&self) -> Vec<PayeeQuery> {
+        let wanted = |entry: &AcceptsEntry| PayeeQuery { network: entry.network.key.to_owned(), pay_to: entry.pay_to };
         self.entries.iter().flatten().map(wanted).collect()
     }
 
@@ -111,57 +111,57 @@ impl Request {
         all
     }
 
-    /// The answer: `payees` are the ledger's answers to [`Self::wanted`], `offered` what is settled on a network.
+    /// The answer: `payees` are the ledger's answers to [`Self::payee_queries`], `offered` what is settled on a network.
     /// What is not the tenant's own, or not settled here, is left out; `error` says why.
     #[must_use]
-    pub fn answer(self, payees: Vec<Payee>, offered: impl Fn(&Network) -> Offered) -> Reply {
+    pub fn answer(self, payees: Vec<PayeeAnswer>, offered: impl Fn(&Network) -> OfferedSettlement) -> ApiReply {
         let version = self.form.version();
         let mut payees = payees.into_iter();
         let (mut accepts, mut left_out) = (Vec::new(), Vec::new());
         for (at, entry) in self.entries.into_iter().enumerate() {
             let completed = entry.and_then(|entry| {
-                let payee = payees.next().unwrap_or(Payee::Refused(Reason::UnexpectedVerify, String::new()));
+                let payee = payees.next().unwrap_or(PayeeAnswer::Refused(Reason::UnexpectedVerify, String::new()));
                 entry.complete(version, payee, &offered)
             });
             match completed {
                 Ok(whole) => accepts.push(Value::Object(whole)),
-                Err((reason, message)) => left_out.push(format!("accepts[{at}]: {}: {message}", reason.wire())),
+                Err((reason, message)) => left_out.push(format!("accepts[{at}]: {}: {message}", reason.as_str())),
             }
         }
         self.form.answer(&accepts, &left_out.join("; "))
     }
 }
 
-impl Form {
-    const fn version(&self) -> Version {
+impl AcceptsForm {
+    const fn version(&self) -> X402Version {
         match self {
             Self::List(version, _) => *version,
-            Self::Price(_) => Version::One,
+            Self::Price(_) => X402Version::One,
         }
     }
 
-    fn answer(self, accepts: &[Value], left_out: &str) -> Reply {
+    fn answer(self, accepts: &[Value], left_out: &str) -> ApiReply {
         match self {
-            Self::List(Version::Two, resource) if left_out.is_empty() => {
-                Reply::json(200, &json!({"x402Version": 2, "resource": resource, "accepts": accepts}))
+            Self::List(X402Version::Two, resource) if left_out.is_empty() => {
+                ApiReply::json(200, &json!({"x402Version": 2, "resource": resource, "accepts": accepts}))
             }
-            Self::List(Version::Two, resource) => Reply::json(
+            Self::List(X402Version::Two, resource) => ApiReply::json(
                 200,
                 &json!({"x402Version": 2, "resource": resource, "accepts": accepts, "error": left_out}),
             ),
-            Self::List(Version::One, _) => {
-                Reply::json(200, &json!({"x402Version": 1, "accepts": accepts, "error": left_out}))
+            Self::List(X402Version::One, _) => {
+                ApiReply::json(200, &json!({"x402Version": 1, "accepts": accepts, "error": left_out}))
             }
             Self::Price(unpaid) if left_out.is_empty() => {
-                Reply::json(402, &json!({"x402Version": 1, "accepts": accepts, "error": unpaid}))
+                ApiReply::json(402, &json!({"x402Version": 1, "accepts": accepts, "error": unpaid}))
             }
-            Self::Price(_) => Reply::json(402, &json!({"x402Version": 1, "accepts": accepts, "error": left_out})),
+            Self::Price(_) => ApiReply::json(402, &json!({"x402Version": 1, "accepts": accepts, "error": left_out})),
         }
     }
 }
 
-impl Entry {
-    fn read(entry: Value, version: Version) -> Result<Self, Refusal> {
+impl AcceptsEntry {
+    fn read(entry: Value, version: X402Version) -> Result<Self, EntryRefusal> {
         let wrong = |message: &str| (Reason::InvalidRequirements, message.to_owned());
         let Value::Object(mut given) = entry else { return Err(wrong("requirements are an object")) };
         given.retain(|_, value| !value.is_null());
@@ -187,7 +187,7 @@ impl Entry {
             Address::parse(network.family, text).ok_or_else(|| wrong(&format!("payTo '{short}' is no address")))
         });
         let pay_to = pay_to.transpose()?;
-        let name = if version == Version::One { "maxAmountRequired" } else { "amount" };
+        let name = if version == X402Version::One { "maxAmountRequired" } else { "amount" };
         given.insert(name.to_owned(), amount.into());
         Ok(Self { given, network, pay_to })
     }
@@ -195,16 +195,16 @@ impl Entry {
     /// The entry with all that was missing; what was given stays, unless it is another than the token's own.
     fn complete(
         self,
-        version: Version,
-        payee: Payee,
-        offered: impl Fn(&Network) -> Offered,
-    ) -> Result<Object, Refusal> {
+        version: X402Version,
+        payee: PayeeAnswer,
+        offered: impl Fn(&Network) -> OfferedSettlement,
+    ) -> Result<JsonMap, EntryRefusal> {
         let Self { mut given, network, .. } = self;
         let pay_to = match payee {
-            Payee::Own(address) => address,
-            Payee::Refused(reason, message) => return Err((reason, message)),
+            PayeeAnswer::Own(address) => address,
+            PayeeAnswer::Refused(reason, message) => return Err((reason, message)),
         };
-        let Offered::Settled { fee_payer } = offered(network) else {
+        let OfferedSettlement::Settled { fee_payer } = offered(network) else {
             return Err((Reason::NetworkNotEnabled, format!("nothing is settled on '{}' now", network.key)));
         };
         let timeout = given.get("maxTimeoutSeconds").and_then(Value::as_u64).filter(|timeout| *timeout > 0);
@@ -212,7 +212,7 @@ impl Entry {
         given.insert("scheme".to_owned(), "exact".into());
         given.insert("asset".to_owned(), network.asset.text.into());
         given.insert("payTo".to_owned(), pay_to.to_string().into());
-        if version == Version::Two {
+        if version == X402Version::Two {
             given.insert("network".to_owned(), network.caip2.into());
         } else {
             given.entry("description").or_insert_with(|| "".into());
@@ -220,7 +220,7 @@ impl Entry {
         }
         let mut extra = match given.remove("extra") {
             Some(Value::Object(extra)) => extra,
-            Some(_) | None => Object::new(),
+            Some(_) | None => JsonMap::new(),
         };
         match (network.family, network.asset.eip712) {
             (Family::Evm, Some((name, version))) => {

@@ -2,7 +2,7 @@
 
 mod view;
 
-use super::body::{Members, invalid, missing};
+use super::body::{RequestMembers, invalid, missing};
 use serde_json::Value;
 use std::collections::BTreeMap;
 pub use view::{
@@ -13,8 +13,8 @@ use x402_chain::address::{Address, Family};
 use x402_chain::network;
 use x402_chain::network::{Environment, NETWORKS, Network};
 use x402_chain::time::UnixMillis;
-use x402_core::error::{Code, Fault};
-use x402_core::tenancy::key::Kind;
+use x402_core::error::{ErrorCode, Fault};
+use x402_core::tenancy::key::KeyKind;
 use x402_core::tenancy::tenant::{OwnLimits, REGIONS, Scope, TenantStatus};
 use x402_core::tenancy::tier::Tier;
 use x402_core::verdict::SanctionsPolicy;
@@ -33,7 +33,7 @@ const DERIVE: &str = "derive";
 
 /// An address to register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wanted {
+pub enum NewAddress {
     /// This one.
     Given(Address),
     /// The next child of the operator's extended public key (EVM).
@@ -41,7 +41,7 @@ pub enum Wanted {
 }
 
 /// A default recipient to set (`Some`) or to remove (`None`).
-pub type RecipientChange = (&'static Network, Option<Wanted>);
+pub type RecipientChange = (&'static Network, Option<NewAddress>);
 
 /// The body of `POST /v1/admin/tenants`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,12 +50,12 @@ pub struct NewTenant {
     pub email: String,
     /// Its name.
     pub company_name: Option<String>,
-    /// What it pays for.
+    /// The tier, which sets limits and chains.
     pub tier: Tier,
     /// Where its ledgers are to live.
     pub region: Option<&'static str>,
     /// Its default recipients.
-    pub recipients: Vec<(&'static Network, Wanted)>,
+    pub recipients: Vec<(&'static Network, NewAddress)>,
     /// Its own limits.
     pub limits: OwnLimits,
     /// What a listed payer means to it.
@@ -71,9 +71,9 @@ pub struct TenantChange {
     pub email: Option<String>,
     /// Its name; `Some(None)` removes it.
     pub company_name: Option<Option<String>>,
-    /// What it pays for.
+    /// The tier, which sets limits and chains.
     pub tier: Option<Tier>,
-    /// Whether it is served.
+    /// Whether its requests are served: `active`, `suspended` or `cancelled`.
     pub status: Option<TenantStatus>,
     /// Default recipients to set or remove.
     pub recipients: Vec<RecipientChange>,
@@ -90,13 +90,13 @@ pub struct TenantChange {
 pub struct NewKey {
     /// What its owner calls it.
     pub name: String,
-    /// Which money.
+    /// Live or test.
     pub environment: Environment,
     /// Where it is sent.
-    pub kind: Kind,
+    pub kind: KeyKind,
     /// What it may do.
     pub scopes: Vec<Scope>,
-    /// When it ends.
+    /// When it expires; `None`: never.
     pub expires_at: Option<UnixMillis>,
 }
 
@@ -106,7 +106,7 @@ pub struct NewRecipient {
     /// The chain.
     pub network: &'static Network,
     /// The address.
-    pub address: Wanted,
+    pub address: NewAddress,
     /// Whether it is the chain's default; where absent: if the chain has none.
     pub default: Option<bool>,
 }
@@ -116,7 +116,7 @@ pub struct NewRecipient {
 /// # Errors
 /// `INVALID_JSON`, `INVALID_REQUEST`, `INVALID_CHAIN`.
 pub fn new_tenant(body: &[u8]) -> Result<NewTenant, Fault> {
-    let mut members = Members::read(body)?;
+    let mut members = RequestMembers::read(body)?;
     let mut recipients = Vec::new();
     for (network, address) in recipient_changes(&mut members)? {
         recipients.push((network, address.ok_or_else(|| invalid("recipients", "must hold addresses"))?));
@@ -124,10 +124,10 @@ pub fn new_tenant(body: &[u8]) -> Result<NewTenant, Fault> {
     let limits = limit_changes(&mut members)?;
     let unsigned = |name: &str| limits.get(name).copied().flatten().and_then(|limit| u64::try_from(limit).ok());
     let tenant = NewTenant {
-        email: email(&mut members)?.ok_or_else(|| missing("email"))?,
+        email: read_email(&mut members)?.ok_or_else(|| missing("email"))?,
         company_name: members.text("company_name", NAME_BYTES_MAX)?,
         tier: members.typed("tier", TIER_RULE)?.unwrap_or(Tier::Free),
-        region: region(&mut members)?,
+        region: read_region(&mut members)?,
         recipients,
         limits: OwnLimits {
             per_minute: unsigned("per_minute"),
@@ -150,14 +150,14 @@ const EXPLAIN_RULE: &str = "must be true or false";
 /// # Errors
 /// `INVALID_JSON`, `INVALID_REQUEST`, `INVALID_CHAIN`.
 pub fn tenant_change(body: &[u8]) -> Result<TenantChange, Fault> {
-    let mut members = Members::read(body)?;
+    let mut members = RequestMembers::read(body)?;
     if members.raw("region").is_some() {
         return Err(invalid("region", "is chosen when the tenant is made and cannot be changed"));
     }
     let no_name = members.is_null("company_name");
     let name = members.text("company_name", NAME_BYTES_MAX)?;
     let change = TenantChange {
-        email: email(&mut members)?,
+        email: read_email(&mut members)?,
         company_name: if no_name { Some(None) } else { name.map(Some) },
         tier: members.typed("tier", TIER_RULE)?,
         status: members.typed("status", "must be 'active', 'suspended' or 'cancelled'")?,
@@ -170,7 +170,7 @@ pub fn tenant_change(body: &[u8]) -> Result<TenantChange, Fault> {
     Ok(change)
 }
 
-fn email(members: &mut Members) -> Result<Option<String>, Fault> {
+fn read_email(members: &mut RequestMembers) -> Result<Option<String>, Fault> {
     let Some(text) = members.text("email", EMAIL_BYTES_MAX)? else { return Ok(None) };
     // Whether mail arrives only mail can tell; this stops what is no address at all.
     let shaped = text.split_once('@').is_some_and(|(name, host)| {
@@ -179,44 +179,48 @@ fn email(members: &mut Members) -> Result<Option<String>, Fault> {
     if shaped { Ok(Some(text.to_lowercase())) } else { Err(invalid("email", "must be an e-mail address")) }
 }
 
-fn region(members: &mut Members) -> Result<Option<&'static str>, Fault> {
+fn read_region(members: &mut RequestMembers) -> Result<Option<&'static str>, Fault> {
     let Some(name) = members.text("region", 16)? else { return Ok(None) };
     let known = REGIONS.into_iter().find(|region| *region == name);
     known.map(Some).ok_or_else(|| invalid("region", &format!("must be one of {}", REGIONS.join(", "))))
 }
 
-fn recipient_changes(members: &mut Members) -> Result<Vec<RecipientChange>, Fault> {
+fn recipient_changes(members: &mut RequestMembers) -> Result<Vec<RecipientChange>, Fault> {
     let map: Option<BTreeMap<String, Option<String>>> =
         members.typed("recipients", "must be an object of chains and addresses")?;
     let mut changes = Vec::new();
     for (chain, text) in map.unwrap_or_default() {
         let param = format!("recipients.{chain}");
-        let network = find(&chain, &param)?;
-        let address = text.map(|text| address(network, &text, &param)).transpose()?;
+        let network = find_chain(&chain, &param)?;
+        let address = text.map(|text| read_new_address(network, &text, &param)).transpose()?;
         changes.push((network, address));
     }
     Ok(changes)
 }
 
-fn find(chain: &str, param: &str) -> Result<&'static Network, Fault> {
+fn find_chain(chain: &str, param: &str) -> Result<&'static Network, Fault> {
     let param = param.chars().take(80).collect::<String>();
-    network::find(chain).ok_or_else(|| Fault::new(Code::InvalidChain, "no such chain").at(param))
+    network::find_network(chain).ok_or_else(|| Fault::new(ErrorCode::InvalidChain, "no such chain").at(param))
 }
 
-fn address(network: &Network, text: &str, param: &str) -> Result<Wanted, Fault> {
+fn read_new_address(network: &Network, text: &str, param: &str) -> Result<NewAddress, Fault> {
     if text == DERIVE {
         let derivable = network.family == Family::Evm;
-        return if derivable { Ok(Wanted::Derived) } else { Err(invalid(param, "cannot be derived on this chain")) };
+        return if derivable {
+            Ok(NewAddress::Derived)
+        } else {
+            Err(invalid(param, "cannot be derived on this chain"))
+        };
     }
     let address = Address::parse(network.family, text).filter(|address| !address.is_zero());
     let of_token = address == Some(network.asset.address);
     address
         .filter(|_| !of_token)
-        .map(Wanted::Given)
+        .map(NewAddress::Given)
         .ok_or_else(|| invalid(param, "must be an address of the chain, not zero, not the token"))
 }
 
-fn limit_changes(members: &mut Members) -> Result<BTreeMap<&'static str, Option<i64>>, Fault> {
+fn limit_changes(members: &mut RequestMembers) -> Result<BTreeMap<&'static str, Option<i64>>, Fault> {
     let rule = "must be an object of per_minute, per_hour and per_month";
     let mut given: BTreeMap<String, Option<Value>> = members.typed("limits", rule)?.unwrap_or_default();
     let mut changes = BTreeMap::new();
@@ -224,7 +228,7 @@ fn limit_changes(members: &mut Members) -> Result<BTreeMap<&'static str, Option<
         let Some(value) = given.remove(name) else { continue };
         let limit = value
             .as_ref()
-            .map(|value| limit(value, unlimited))
+            .map(|value| read_limit(value, unlimited))
             .transpose()
             .map_err(|rule| invalid(&format!("limits.{name}"), rule))?;
         changes.insert(name, limit);
@@ -237,7 +241,7 @@ fn limit_changes(members: &mut Members) -> Result<BTreeMap<&'static str, Option<
     }
 }
 
-fn limit(value: &Value, unlimited: bool) -> Result<i64, &'static str> {
+fn read_limit(value: &Value, unlimited: bool) -> Result<i64, &'static str> {
     match value.as_i64() {
         Some(-1) if unlimited => Ok(-1),
         Some(limit) if u64::try_from(limit).is_ok_and(|limit| limit <= LIMIT_MAX) => Ok(limit),
@@ -250,7 +254,7 @@ fn limit(value: &Value, unlimited: bool) -> Result<i64, &'static str> {
 /// # Errors
 /// `INVALID_JSON`, `INVALID_REQUEST`.
 pub fn new_key(body: &[u8], now: UnixMillis) -> Result<NewKey, Fault> {
-    let mut members = Members::read(body)?;
+    let mut members = RequestMembers::read(body)?;
     let expires_at = match members.text("expires_at", 40)? {
         None => None,
         Some(text) => Some(
@@ -261,10 +265,10 @@ pub fn new_key(body: &[u8], now: UnixMillis) -> Result<NewKey, Fault> {
     };
     let scopes: Option<Vec<Scope>> =
         members.typed("scopes", "must be a list of 'verify', 'settle', 'analytics', 'manage'")?;
-    let kind: Kind = members.typed("kind", "must be 'bearer' or 'url'")?.unwrap_or_default();
+    let kind: KeyKind = members.typed("kind", "must be 'bearer' or 'url'")?.unwrap_or_default();
     let all_of_kind: &[Scope] = match kind {
-        Kind::Bearer => &Scope::ALL,
-        Kind::Url => &Scope::IN_URL,
+        KeyKind::Bearer => &Scope::ALL,
+        KeyKind::Url => &Scope::IN_URL,
     };
     let mut scopes =
         scopes.unwrap_or_else(|| Scope::FIRST.to_vec().into_iter().filter(|it| all_of_kind.contains(it)).collect());
@@ -289,13 +293,13 @@ pub fn new_key(body: &[u8], now: UnixMillis) -> Result<NewKey, Fault> {
 /// # Errors
 /// `INVALID_JSON`, `INVALID_REQUEST`, `INVALID_CHAIN`.
 pub fn new_recipient(body: &[u8]) -> Result<NewRecipient, Fault> {
-    let mut members = Members::read(body)?;
+    let mut members = RequestMembers::read(body)?;
     let chain = members.text("chain", 64)?.ok_or_else(|| missing("chain"))?;
-    let network = find(&chain, "chain")?;
+    let network = find_chain(&chain, "chain")?;
     let text = members.text("address", 64)?.ok_or_else(|| missing("address"))?;
     let recipient = NewRecipient {
         network,
-        address: address(network, &text, "address")?,
+        address: read_new_address(network, &text, "address")?,
         default: members.typed("default", "must be true or false")?,
     };
     members.done()?;
@@ -310,12 +314,12 @@ pub fn chains_to_check(body: &[u8]) -> Result<Vec<&'static Network>, Fault> {
     if body.is_empty() {
         return Ok(NETWORKS.iter().collect());
     }
-    let mut members = Members::read(body)?;
+    let mut members = RequestMembers::read(body)?;
     let named: Option<Vec<String>> = members.typed("chains", "must be a list of chains")?;
     members.done()?;
     match named {
         None => Ok(NETWORKS.iter().collect()),
-        Some(names) => names.iter().map(|name| find(name, "chains")).collect(),
+        Some(names) => names.iter().map(|name| find_chain(name, "chains")).collect(),
     }
 }
 
@@ -339,7 +343,7 @@ mod tests {
         let tenant = create(&full).expect("reads");
         assert_eq!(tenant.recipients.len(), 2);
         let derived = create(&json!({"email": "a@b", "recipients": {"base": "derive"}})).expect("reads");
-        assert_eq!(derived.recipients.first().map(|(_, address)| *address), Some(Wanted::Derived));
+        assert_eq!(derived.recipients.first().map(|(_, address)| *address), Some(NewAddress::Derived));
         assert_eq!(tenant.limits, OwnLimits { per_minute: Some(5), per_hour: None, per_month: Some(-1) });
     }
 
@@ -385,7 +389,7 @@ mod tests {
         assert!(read(json!({"environment": "test"})).is_err());
         assert_eq!(
             (key.kind, read(json!({"name": "ci", "environment": "test", "kind": "path"})).is_err()),
-            (Kind::Bearer, true)
+            (KeyKind::Bearer, true)
         );
     }
 
@@ -395,8 +399,8 @@ mod tests {
             let body = json!({"name": "shop", "environment": "live", "kind": "url", "scopes": scopes});
             new_key(body.to_string().as_bytes(), UnixMillis(0)).map(|key| (key.kind, key.scopes))
         };
-        assert_eq!(read(Value::Null), Ok((Kind::Url, vec![Scope::Verify, Scope::Settle])));
-        assert_eq!(read(json!(["settle"])), Ok((Kind::Url, vec![Scope::Settle])));
+        assert_eq!(read(Value::Null), Ok((KeyKind::Url, vec![Scope::Verify, Scope::Settle])));
+        assert_eq!(read(json!(["settle"])), Ok((KeyKind::Url, vec![Scope::Settle])));
         for more in ["analytics", "manage"] {
             let refused = read(json!(["verify", more])).map_err(|fault| fault.param);
             assert_eq!(refused, Err(Some("scopes".into())), "{more}");

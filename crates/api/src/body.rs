@@ -7,23 +7,23 @@ use serde::Deserialize;
 use serde::de::{DeserializeOwned, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
-use x402_core::error::{Code, Fault};
+use x402_core::error::{ErrorCode, Fault};
 
 /// What a body may be sent as: JSON by its media type, and in no content coding.
 ///
 /// # Errors
 /// `UNSUPPORTED_MEDIA_TYPE`; for a coding (gzip, br, deflate) `param` is `Content-Encoding`.
-pub fn media(content_type: Option<&str>, content_encoding: Option<&str>) -> Result<(), Fault> {
+pub fn check_media_type(content_type: Option<&str>, content_encoding: Option<&str>) -> Result<(), Fault> {
     let coding = content_encoding.unwrap_or("").trim();
     if !coding.is_empty() && !coding.eq_ignore_ascii_case("identity") {
         let detail = "the body must not be compressed: send it without a Content-Encoding";
-        return Err(Fault::new(Code::UnsupportedMediaType, detail).at(CONTENT_ENCODING));
+        return Err(Fault::new(ErrorCode::UnsupportedMediaType, detail).at(CONTENT_ENCODING));
     }
     let media = content_type.unwrap_or("").split(';').next().unwrap_or("");
     if media.trim().eq_ignore_ascii_case("application/json") {
         return Ok(());
     }
-    Err(Fault::new(Code::UnsupportedMediaType, "the body must be application/json"))
+    Err(Fault::new(ErrorCode::UnsupportedMediaType, "the body must be application/json"))
 }
 
 /// The header that names how a body is coded.
@@ -36,34 +36,37 @@ pub const CONTENT_ENCODING: &str = "Content-Encoding";
 /// `INVALID_JSON`.
 pub fn text(body: &[u8]) -> Result<(), Fault> {
     if body.starts_with("\u{feff}".as_bytes()) {
-        return Err(Fault::new(Code::InvalidJson, "the body begins with a byte order mark; JSON is sent without one"));
+        return Err(Fault::new(
+            ErrorCode::InvalidJson,
+            "the body begins with a byte order mark; JSON is sent without one",
+        ));
     }
     match core::str::from_utf8(body) {
         Ok(_) => Ok(()),
-        Err(error) => Err(Fault::new(Code::InvalidJson, "the body is not UTF-8").because(error)),
+        Err(error) => Err(Fault::new(ErrorCode::InvalidJson, "the body is not UTF-8").because(error)),
     }
 }
 
 /// Members of a request body that are not read yet.
 #[derive(Debug)]
-pub struct Members {
+pub struct RequestMembers {
     known: BTreeMap<String, Box<RawValue>>,
 }
 
-struct Object(BTreeMap<String, Box<RawValue>>, Option<String>);
+struct UniqueMembers(BTreeMap<String, Box<RawValue>>, Option<String>);
 
-impl<'de> Deserialize<'de> for Object {
+impl<'de> Deserialize<'de> for UniqueMembers {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         struct Collect;
         impl<'de> Visitor<'de> for Collect {
-            type Value = Object;
+            type Value = UniqueMembers;
 
             fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
                 out.write_str("a JSON object")
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Object, A::Error> {
-                let mut object = Object(BTreeMap::new(), None);
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<UniqueMembers, A::Error> {
+                let mut object = UniqueMembers(BTreeMap::new(), None);
                 while let Some((name, value)) = map.next_entry::<String, Box<RawValue>>()? {
                     if object.0.insert(name.clone(), value).is_some() {
                         object.1 = Some(name);
@@ -76,15 +79,15 @@ impl<'de> Deserialize<'de> for Object {
     }
 }
 
-impl Members {
+impl RequestMembers {
     /// Reads a body.
     ///
     /// # Errors
     /// `INVALID_JSON` for what is no JSON object, `INVALID_REQUEST` for a
     /// member that comes twice.
     pub fn read(body: &[u8]) -> Result<Self, Fault> {
-        let object: Object = serde_json::from_slice(body)
-            .map_err(|error| Fault::new(Code::InvalidJson, "the body is not a JSON object").because(error))?;
+        let object: UniqueMembers = serde_json::from_slice(body)
+            .map_err(|error| Fault::new(ErrorCode::InvalidJson, "the body is not a JSON object").because(error))?;
         match object.1 {
             Some(twice) => Err(invalid(&twice, "comes twice")),
             None => Ok(Self { known: object.0 }),
@@ -129,7 +132,7 @@ impl Members {
     /// # Errors
     /// `INVALID_REQUEST` for a member that nobody took.
     pub fn done(self) -> Result<(), Fault> {
-        // A name from outside is told back only as far as it is short.
+        // The error repeats at most 64 characters of a name from outside.
         match self.known.into_keys().next() {
             Some(name) => Err(invalid(&name.chars().take(64).collect::<String>(), "is not a member of this request")),
             None => Ok(()),
@@ -140,7 +143,7 @@ impl Members {
 /// `INVALID_REQUEST` about a member.
 #[must_use]
 pub fn invalid(name: &str, rule: &str) -> Fault {
-    Fault::new(Code::InvalidRequest, format!("'{name}' {rule}")).at(name.to_owned())
+    Fault::new(ErrorCode::InvalidRequest, format!("'{name}' {rule}")).at(name.to_owned())
 }
 
 /// `INVALID_REQUEST` about a member that must be there.
@@ -158,16 +161,16 @@ mod tests {
     fn a_body_is_json_in_no_coding() {
         let json = Some("application/json");
         for coding in [None, Some(""), Some("identity"), Some(" Identity ")] {
-            assert_eq!(media(json, coding), Ok(()), "{coding:?}");
+            assert_eq!(check_media_type(json, coding), Ok(()), "{coding:?}");
         }
         for coding in ["gzip", "br", "deflate", "zstd", "identity, gzip", "x"] {
-            let fault = media(json, Some(coding)).expect_err(coding);
-            assert_eq!((fault.code, fault.param.as_deref()), (Code::UnsupportedMediaType, Some(CONTENT_ENCODING)));
+            let fault = check_media_type(json, Some(coding)).expect_err(coding);
+            assert_eq!((fault.code, fault.param.as_deref()), (ErrorCode::UnsupportedMediaType, Some(CONTENT_ENCODING)));
         }
-        assert_eq!(media(Some("Application/JSON; charset=utf-8"), None), Ok(()));
+        assert_eq!(check_media_type(Some("Application/JSON; charset=utf-8"), None), Ok(()));
         for wrong in [None, Some(""), Some("text/plain"), Some("application/jsonp")] {
-            let fault = media(wrong, None).expect_err("no JSON");
-            assert_eq!((fault.code, fault.param), (Code::UnsupportedMediaType, None), "{wrong:?}");
+            let fault = check_media_type(wrong, None).expect_err("no JSON");
+            assert_eq!((fault.code, fault.param), (ErrorCode::UnsupportedMediaType, None), "{wrong:?}");
         }
     }
 
@@ -179,34 +182,34 @@ mod tests {
         let surrogate = b"\"\xed\xa0\x80\"";
         let wrongs: [&[u8]; 5] = [b"\xef\xbb\xbf{}", b"{\"a\":\"\xff\"}", b"\xc0\xaf", surrogate, b"\xff\xfe{\0}\0"];
         for wrong in wrongs {
-            assert_eq!(text(wrong).map_err(|fault| fault.code), Err(Code::InvalidJson), "{wrong:?}");
+            assert_eq!(text(wrong).map_err(|fault| fault.code), Err(ErrorCode::InvalidJson), "{wrong:?}");
         }
     }
 
     #[test]
     fn what_is_no_object_is_invalid_json() {
         for wrong in ["", "[]", "1", "\"x\"", "{", "{\"a\":}", "{\"a\":1}x", "\u{feff}{}"] {
-            let code = Members::read(wrong.as_bytes()).map(|_| ()).map_err(|fault| fault.code);
-            assert_eq!(code, Err(Code::InvalidJson), "{wrong}");
+            let code = RequestMembers::read(wrong.as_bytes()).map(|_| ()).map_err(|fault| fault.code);
+            assert_eq!(code, Err(ErrorCode::InvalidJson), "{wrong}");
         }
         let deep = "[".repeat(100_000);
-        assert!(Members::read(deep.as_bytes()).is_err());
+        assert!(RequestMembers::read(deep.as_bytes()).is_err());
         let inside = format!("{{\"a\":{}", "[".repeat(100_000));
-        assert!(Members::read(inside.as_bytes()).is_err());
+        assert!(RequestMembers::read(inside.as_bytes()).is_err());
     }
 
     #[test]
     fn members_that_are_unknown_or_come_twice_are_named() {
-        let members = Members::read(br#"{"a":1,"b":2}"#).expect("an object");
+        let members = RequestMembers::read(br#"{"a":1,"b":2}"#).expect("an object");
         assert_eq!(members.done().map_err(|fault| fault.param), Err(Some("a".into())));
-        let twice = Members::read(br#"{"a":1,"a":2}"#).map(|_| ());
+        let twice = RequestMembers::read(br#"{"a":1,"a":2}"#).map(|_| ());
         assert_eq!(twice.map_err(|fault| fault.param), Err(Some("a".into())));
     }
 
     proptest! {
         #[test]
         fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _ = Members::read(&bytes);
+            let _ = RequestMembers::read(&bytes);
         }
     }
 }

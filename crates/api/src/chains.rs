@@ -26,7 +26,7 @@ pub struct ChainView {
     pub chain: &'static str,
     /// The CAIP-2 id.
     pub network: &'static str,
-    /// For people.
+    /// The chain's display name.
     pub name: &'static str,
     /// Live or test.
     pub environment: Environment,
@@ -34,7 +34,7 @@ pub struct ChainView {
     pub asset: AssetView,
     /// Whether this key may name it.
     pub enabled: bool,
-    /// Why not: `environment`, `tier` or `registry_check`.
+    /// Why it is not enabled: `environment`, `tier` or `registry_check`; `null` where it is.
     pub reason: Option<&'static str>,
     /// Blocks that make a payment `confirmed`.
     pub confirmations: u64,
@@ -57,8 +57,9 @@ pub struct SupportedChains {
 /// The chains as a tenant's key sees them; `is_on` says whether the registry
 /// check lets a chain be used.
 #[must_use]
-pub fn supported(tenant: &Tenant, is_on: impl Fn(&Network) -> bool) -> SupportedChains {
-    let all_chains: Vec<ChainView> = NETWORKS.iter().map(|network| view(tenant, network, is_on(network))).collect();
+pub fn supported_chains(tenant: &Tenant, is_on: impl Fn(&Network) -> bool) -> SupportedChains {
+    let all_chains: Vec<ChainView> =
+        NETWORKS.iter().map(|network| chain_view(tenant, network, is_on(network))).collect();
     SupportedChains {
         tier: tenant.tier,
         enabled_chains: all_chains.iter().filter(|chain| chain.enabled).map(|chain| chain.chain).collect(),
@@ -66,7 +67,7 @@ pub fn supported(tenant: &Tenant, is_on: impl Fn(&Network) -> bool) -> Supported
     }
 }
 
-fn view(tenant: &Tenant, network: &'static Network, is_on: bool) -> ChainView {
+fn chain_view(tenant: &Tenant, network: &'static Network, is_on: bool) -> ChainView {
     let reason = if network.environment != tenant.environment {
         Some("environment")
     } else if !may_use(tenant, network) {

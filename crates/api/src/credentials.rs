@@ -1,9 +1,9 @@
 //! Whom a request says it is from: one key, in the path or in a header.
 
-use x402_core::error::{Code, Fault};
+use x402_core::error::{ErrorCode, Fault};
 use x402_core::tenancy::admission::invalid_key;
 use x402_core::tenancy::key;
-use x402_core::tenancy::key::{Caller, Kind};
+use x402_core::tenancy::key::{Caller, KeyKind};
 
 /// All places where a request may carry a key, as they came.
 #[derive(Clone, Copy, Debug, Default)]
@@ -40,9 +40,9 @@ impl Credentials<'_> {
         let mut given = [self.path, bearer].into_iter().chain(self.plain()).flatten().map(str::trim);
         let first = given.next().ok_or_else(invalid_key)?;
         if given.any(|other| other != first) {
-            return Err(Fault::new(Code::InvalidApiKey, "the request carries two different API keys: send one"));
+            return Err(Fault::new(ErrorCode::InvalidApiKey, "the request carries two different API keys: send one"));
         }
-        let kind = if self.path.is_some() { Kind::Url } else { Kind::Bearer };
+        let kind = if self.path.is_some() { KeyKind::Url } else { KeyKind::Bearer };
         key::read(first, kind, peppers).ok_or_else(invalid_key)
     }
 }
@@ -61,21 +61,21 @@ mod tests {
 
     const PEPPERS: [[u8; 32]; 1] = [[1; 32]];
 
-    fn issue(kind: Kind, tenant: u8) -> String {
+    fn issue(kind: KeyKind, tenant: u8) -> String {
         key::issue(TenantId([tenant; 12]), (kind, Environment::Test), [9; 24], &PEPPERS).expect("a pepper is given")
     }
 
     fn tenant(given: &Credentials<'_>) -> Option<u8> {
         given
             .caller(&PEPPERS)
-            .map_err(|fault| assert_eq!(fault.code, Code::InvalidApiKey))
+            .map_err(|fault| assert_eq!(fault.code, ErrorCode::InvalidApiKey))
             .ok()
             .map(|it| it.tenant.0[0])
     }
 
     #[test]
     fn a_key_may_come_in_any_of_three_headers() {
-        let key = issue(Kind::Bearer, 1);
+        let key = issue(KeyKind::Bearer, 1);
         let authorization = format!("bearer  {key}");
         let none = Credentials::default();
         for given in [
@@ -95,7 +95,7 @@ mod tests {
 
     #[test]
     fn two_different_keys_are_refused_wherever_they_stand() {
-        let (one, two) = (issue(Kind::Bearer, 1), issue(Kind::Bearer, 2));
+        let (one, two) = (issue(KeyKind::Bearer, 1), issue(KeyKind::Bearer, 2));
         let authorization = format!("Bearer {one}");
         let none = Credentials::default();
         for given in [
@@ -111,7 +111,7 @@ mod tests {
 
     #[test]
     fn a_key_counts_only_in_the_place_of_its_kind() {
-        let (bearer, url) = (issue(Kind::Bearer, 1), issue(Kind::Url, 1));
+        let (bearer, url) = (issue(KeyKind::Bearer, 1), issue(KeyKind::Url, 1));
         let authorization = format!("Bearer {url}");
         let none = Credentials::default();
         assert_eq!(tenant(&Credentials { path: Some(&url), ..none }), Some(1));

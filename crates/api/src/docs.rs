@@ -1,8 +1,8 @@
 //! Two small pages that answers link to: what codes mean, what tiers include.
 
-use x402_core::error::Code;
-use x402_core::tenancy::tier::{Chains, PLANS};
-use x402_core::verdict::Refusal;
+use x402_core::error::ErrorCode;
+use x402_core::tenancy::tier::{PLANS, TierChains};
+use x402_core::verdict::RefusalCode;
 
 const HEAD: &str = "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\">\
 <meta name=\"viewport\" content=\"width=device-width\"><style>body{font:16px/1.5 system-ui;max-width:60em;\
@@ -12,7 +12,7 @@ margin:2em auto;padding:0 1em}td,th{text-align:left;padding:.3em 1em .3em 0;vert
 /// What every code and every verdict means.
 #[must_use]
 pub fn errors() -> String {
-    let faults = Code::ALL.iter().map(|code| {
+    let faults = ErrorCode::ALL.iter().map(|code| {
         format!(
             "<tr id=\"{code}\"><td><code>{code}</code><td>{}<td>{:?}<td>{}",
             code.status(),
@@ -20,8 +20,8 @@ pub fn errors() -> String {
             code.doc()
         )
     });
-    let verdicts = Refusal::ALL.iter().map(|refusal| {
-        let wire = refusal.wire();
+    let verdicts = RefusalCode::ALL.iter().map(|refusal| {
+        let wire = refusal.as_str();
         format!("<tr id=\"{wire}\"><td><code>{wire}</code><td>200<td>{:?}<td>{}", refusal.retry(), refusal.doc())
     });
     let row = "<tr><th>code<th>status<th>retry<th>meaning";
@@ -38,8 +38,8 @@ pub fn errors() -> String {
 pub fn tiers() -> String {
     let rows = PLANS.iter().map(|plan| {
         let chains = match plan.chains {
-            Chains::All => "all".to_owned(),
-            Chains::Only(keys) => keys.join(", "),
+            TierChains::All => "all".to_owned(),
+            TierChains::Only(keys) => keys.join(", "),
         };
         let month = plan.limits.per_month.map_or_else(|| "unlimited".to_owned(), |limit| limit.to_string());
         format!(

@@ -8,13 +8,13 @@ use x402_core::tenancy::tenant::Scope;
 /// An HTTP method that some endpoint takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Method {
-    /// Read.
+    /// Reads; changes nothing.
     Get,
-    /// Make.
+    /// Creates, or runs a check.
     Post,
-    /// Change.
+    /// Changes the members that the body names.
     Patch,
-    /// Remove.
+    /// Removes or revokes.
     Delete,
 }
 
@@ -49,16 +49,16 @@ impl fmt::Display for Method {
     }
 }
 
-/// Who may call.
+/// Which credential a route needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
-    /// Anybody.
+    /// No credential.
     Public,
     /// A tenant's key, with the scope if one is named.
     Key(Option<Scope>),
     /// Anybody; a key, if there is one, narrows the answer.
     Either,
-    /// The operator.
+    /// The operator's `X-Admin-Key`.
     Admin,
 }
 
@@ -77,7 +77,7 @@ pub enum Endpoint {
     FacilitatorSettleHint,
     /// The kinds of payment that are settled.
     FacilitatorSupported,
-    /// Requirements, completed.
+    /// Completes partial payment requirements.
     FacilitatorAccepts,
     /// Whether the service is well, for clients of a facilitator.
     FacilitatorHealth,
@@ -97,11 +97,11 @@ pub enum Endpoint {
     Usage,
     /// The chains and which of them the key may name.
     SupportedChains,
-    /// Whom the key names.
+    /// The tenant and the key that the request's key names.
     Whoami,
     /// Whether the service is well.
     Health,
-    /// The contract.
+    /// The OpenAPI document.
     OpenApi,
     /// What error codes mean.
     ErrorDocs,
@@ -133,16 +133,16 @@ pub enum Endpoint {
 
 /// One row of the table.
 #[derive(Clone, Copy, Debug)]
-pub struct Row {
-    /// Which.
+pub struct RouteRow {
+    /// The endpoint that the row routes to; each has one row.
     pub endpoint: Endpoint,
-    /// How.
+    /// The HTTP method; `HEAD` is served as `GET`.
     pub method: Method,
-    /// Where.
+    /// The path, with `{name}` for parameters (`matchit` syntax).
     pub path: &'static str,
-    /// Where it was once.
+    /// A second path that serves the same endpoint; `None`: the row has one path.
     pub alias: Option<&'static str>,
-    /// Who.
+    /// Which credential the route needs.
     pub access: Access,
     /// Whether the key may stand in the path: `/facilitator/k/{key}/…`.
     pub url_key: bool,
@@ -150,7 +150,7 @@ pub struct Row {
     pub body_max: usize,
     /// The chapter of the documentation.
     pub tag: &'static str,
-    /// One line.
+    /// The operation's summary in the OpenAPI document.
     pub summary: &'static str,
 }
 
@@ -158,12 +158,18 @@ pub struct Row {
 /// and a 1,232-byte memo; 16 KiB leaves room for escapes.
 const BODY_MAX: usize = 16 * 1_024;
 
-const fn row(endpoint: Endpoint, method: Method, path: &'static str, access: Access, text: [&'static str; 2]) -> Row {
+const fn route(
+    endpoint: Endpoint,
+    method: Method,
+    path: &'static str,
+    access: Access,
+    text: [&'static str; 2],
+) -> RouteRow {
     let [tag, summary] = text;
-    Row { endpoint, method, path, alias: None, access, url_key: false, body_max: BODY_MAX, tag, summary }
+    RouteRow { endpoint, method, path, alias: None, access, url_key: false, body_max: BODY_MAX, tag, summary }
 }
 
-const fn was(mut row: Row, alias: &'static str) -> Row {
+const fn with_alias(mut row: RouteRow, alias: &'static str) -> RouteRow {
     row.alias = Some(alias);
     row
 }
@@ -174,17 +180,23 @@ const SETTLE: Access = Access::Key(Some(Scope::Settle));
 
 /// A route of the x402 protocol, under both its bases. A Solana transaction of
 /// version 1 is 4 KiB, a wallet's signature 8 KiB, extensions come on top.
-const fn facilitator(endpoint: Endpoint, method: Method, access: Access, paths: Paths, summary: &'static str) -> Row {
+const fn facilitator_route(
+    endpoint: Endpoint,
+    method: Method,
+    access: Access,
+    paths: Paths,
+    summary: &'static str,
+) -> RouteRow {
     let [path, alias] = paths;
-    let mut row = was(row(endpoint, method, path, access, ["Facilitator", summary]), alias);
+    let mut row = with_alias(route(endpoint, method, path, access, ["Facilitator", summary]), alias);
     row.body_max = 64 * 1_024;
     row.url_key = true;
     row
 }
 
 /// A route of the same bases that takes no key.
-const fn open(endpoint: Endpoint, paths: Paths, summary: &'static str) -> Row {
-    let mut row = facilitator(endpoint, Method::Get, Access::Public, paths, summary);
+const fn public_route(endpoint: Endpoint, paths: Paths, summary: &'static str) -> RouteRow {
+    let mut row = facilitator_route(endpoint, Method::Get, Access::Public, paths, summary);
     row.url_key = false;
     row
 }
@@ -199,54 +211,78 @@ const HEALTH_PATHS: Paths = ["/facilitator/health", "/v1/facilitator/health"];
 const VERSION_PATHS: Paths = ["/facilitator/version", "/v1/facilitator/version"];
 
 /// All endpoints.
-pub const ENDPOINTS: &[Row] = &[
-    was(
-        row(Endpoint::Verify, Method::Post, "/v1/verify", VERIFY, ["Verify", "Has this transaction paid me?"]),
+pub const ENDPOINTS: &[RouteRow] = &[
+    with_alias(
+        route(Endpoint::Verify, Method::Post, "/v1/verify", VERIFY, ["Verify", "Has this transaction paid me?"]),
         "/api/v1/x402/verify",
     ),
-    facilitator(Endpoint::FacilitatorVerify, Method::Post, VERIFY, VERIFY_PATHS, "Is this x402 payment good?"),
-    facilitator(Endpoint::FacilitatorVerifyHint, Method::Get, Access::Public, VERIFY_PATHS, "What the route takes"),
-    facilitator(Endpoint::FacilitatorSettle, Method::Post, SETTLE, SETTLE_PATHS, "Take an x402 payment to the chain"),
-    facilitator(Endpoint::FacilitatorSettleHint, Method::Get, Access::Public, SETTLE_PATHS, "What the route takes"),
-    facilitator(
+    facilitator_route(Endpoint::FacilitatorVerify, Method::Post, VERIFY, VERIFY_PATHS, "Is this x402 payment good?"),
+    facilitator_route(
+        Endpoint::FacilitatorVerifyHint,
+        Method::Get,
+        Access::Public,
+        VERIFY_PATHS,
+        "What the route takes",
+    ),
+    facilitator_route(
+        Endpoint::FacilitatorSettle,
+        Method::Post,
+        SETTLE,
+        SETTLE_PATHS,
+        "Take an x402 payment to the chain",
+    ),
+    facilitator_route(
+        Endpoint::FacilitatorSettleHint,
+        Method::Get,
+        Access::Public,
+        SETTLE_PATHS,
+        "What the route takes",
+    ),
+    facilitator_route(
         Endpoint::FacilitatorSupported,
         Method::Get,
         Access::Either,
         SUPPORTED_PATHS,
         "The kinds of payment that are settled",
     ),
-    facilitator(Endpoint::FacilitatorAccepts, Method::Post, VERIFY, ACCEPTS_PATHS, "Complete payment requirements"),
-    open(Endpoint::FacilitatorHealth, HEALTH_PATHS, "Whether the service is well"),
-    open(Endpoint::FacilitatorVersion, VERSION_PATHS, "Which build answers"),
-    row(
+    facilitator_route(
+        Endpoint::FacilitatorAccepts,
+        Method::Post,
+        VERIFY,
+        ACCEPTS_PATHS,
+        "Complete payment requirements",
+    ),
+    public_route(Endpoint::FacilitatorHealth, HEALTH_PATHS, "Whether the service is well"),
+    public_route(Endpoint::FacilitatorVersion, VERSION_PATHS, "Which build answers"),
+    route(
         Endpoint::Settlements,
         Method::Get,
         "/v1/settlements",
         VERIFY,
         ["Facilitator", "List settlements, the newest first"],
     ),
-    row(Endpoint::Settlement, Method::Get, "/v1/settlements/{id}", VERIFY, ["Facilitator", "Read one settlement"]),
-    row(
+    route(Endpoint::Settlement, Method::Get, "/v1/settlements/{id}", VERIFY, ["Facilitator", "Read one settlement"]),
+    route(
         Endpoint::HandOver,
         Method::Post,
         "/v1/settlements/{id}/hand-over",
         SETTLE,
         ["Facilitator", "Take the success of a settlement that nobody was given, once"],
     ),
-    row(
+    route(
         Endpoint::Verifications,
         Method::Get,
         "/v1/verifications",
         VERIFY,
         ["Verify", "List verifications, the newest first"],
     ),
-    row(Endpoint::Verification, Method::Get, "/v1/verifications/{id}", VERIFY, ["Verify", "Read one verification"]),
-    was(
-        row(Endpoint::Usage, Method::Get, "/v1/usage", KEY, ["Account", "What was used in the period"]),
+    route(Endpoint::Verification, Method::Get, "/v1/verifications/{id}", VERIFY, ["Verify", "Read one verification"]),
+    with_alias(
+        route(Endpoint::Usage, Method::Get, "/v1/usage", KEY, ["Account", "What was used in the period"]),
         "/api/v1/x402/usage",
     ),
-    was(
-        row(
+    with_alias(
+        route(
             Endpoint::SupportedChains,
             Method::Get,
             "/v1/supported-chains",
@@ -255,16 +291,16 @@ pub const ENDPOINTS: &[Row] = &[
         ),
         "/api/v1/x402/supported-chains",
     ),
-    row(Endpoint::Whoami, Method::Get, "/v1/whoami", KEY, ["Account", "Whom this key names"]),
-    was(
-        row(Endpoint::Health, Method::Get, "/v1/health", Access::Public, ["Service", "Whether the service is well"]),
+    route(Endpoint::Whoami, Method::Get, "/v1/whoami", KEY, ["Account", "Whom this key names"]),
+    with_alias(
+        route(Endpoint::Health, Method::Get, "/v1/health", Access::Public, ["Service", "Whether the service is well"]),
         "/api/v1/x402/health",
     ),
-    row(Endpoint::OpenApi, Method::Get, "/v1/openapi.json", Access::Public, ["Service", "This document"]),
-    row(Endpoint::ErrorDocs, Method::Get, "/docs/errors", Access::Public, ["Service", "What error codes mean"]),
-    row(Endpoint::TierDocs, Method::Get, "/docs/tiers", Access::Public, ["Service", "What tiers include"]),
-    was(
-        row(
+    route(Endpoint::OpenApi, Method::Get, "/v1/openapi.json", Access::Public, ["Service", "This document"]),
+    route(Endpoint::ErrorDocs, Method::Get, "/docs/errors", Access::Public, ["Service", "What error codes mean"]),
+    route(Endpoint::TierDocs, Method::Get, "/docs/tiers", Access::Public, ["Service", "What tiers include"]),
+    with_alias(
+        route(
             Endpoint::TenantCreate,
             Method::Post,
             "/v1/admin/tenants",
@@ -273,64 +309,64 @@ pub const ENDPOINTS: &[Row] = &[
         ),
         "/api/v1/x402/admin/create-tenant",
     ),
-    row(
+    route(
         Endpoint::TenantList,
         Method::Get,
         "/v1/admin/tenants",
         Access::Admin,
         ["Operators", "List tenants, the newest first"],
     ),
-    row(Endpoint::TenantRead, Method::Get, "/v1/admin/tenants/{id}", Access::Admin, ["Operators", "Read a tenant"]),
-    row(
+    route(Endpoint::TenantRead, Method::Get, "/v1/admin/tenants/{id}", Access::Admin, ["Operators", "Read a tenant"]),
+    route(
         Endpoint::TenantPatch,
         Method::Patch,
         "/v1/admin/tenants/{id}",
         Access::Admin,
         ["Operators", "Change a tenant"],
     ),
-    row(
+    route(
         Endpoint::KeyList,
         Method::Get,
         "/v1/admin/tenants/{id}/api-keys",
         Access::Admin,
         ["Operators", "List a tenant's keys"],
     ),
-    row(
+    route(
         Endpoint::KeyCreate,
         Method::Post,
         "/v1/admin/tenants/{id}/api-keys",
         Access::Admin,
         ["Operators", "Make a key; it is shown once"],
     ),
-    row(
+    route(
         Endpoint::KeyRevoke,
         Method::Delete,
         "/v1/admin/tenants/{id}/api-keys/{key_id}",
         Access::Admin,
         ["Operators", "Revoke a key"],
     ),
-    row(
+    route(
         Endpoint::RecipientList,
         Method::Get,
         "/v1/admin/tenants/{id}/recipients",
         Access::Admin,
         ["Operators", "List a tenant's recipients"],
     ),
-    row(
+    route(
         Endpoint::RecipientCreate,
         Method::Post,
         "/v1/admin/tenants/{id}/recipients",
         Access::Admin,
         ["Operators", "Register a recipient"],
     ),
-    row(
+    route(
         Endpoint::RecipientRemove,
         Method::Delete,
         "/v1/admin/tenants/{id}/recipients/{address}",
         Access::Admin,
         ["Operators", "Remove a recipient"],
     ),
-    row(
+    route(
         Endpoint::ChainsCheck,
         Method::Post,
         "/v1/admin/chains/check",
@@ -343,16 +379,16 @@ pub const ENDPOINTS: &[Row] = &[
 #[derive(Clone, Debug)]
 pub enum Route {
     /// An endpoint, with the path's parameters in their order.
-    Found(&'static Row, Vec<String>),
+    Found(&'static RouteRow, Vec<String>),
     /// A path whose methods are others.
     OtherMethods(Vec<Method>),
-    /// Nothing.
+    /// No route has this path.
     Nowhere,
 }
 
 /// The table as a matcher.
 #[derive(Debug)]
-pub struct Routes(Router<Vec<&'static Row>>);
+pub struct Routes(Router<Vec<&'static RouteRow>>);
 
 impl Routes {
     /// Builds the matcher.
@@ -360,7 +396,7 @@ impl Routes {
     /// # Errors
     /// Where two rows of the table conflict; a test holds that they do not.
     pub fn build() -> Result<Self, matchit::InsertError> {
-        let mut router: Router<Vec<&'static Row>> = Router::new();
+        let mut router: Router<Vec<&'static RouteRow>> = Router::new();
         for row in ENDPOINTS {
             for path in [Some(row.path), row.alias].into_iter().flatten() {
                 let rows = ENDPOINTS.iter().filter(|other| other.path == path || other.alias == Some(path)).collect();

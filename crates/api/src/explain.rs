@@ -2,76 +2,77 @@
 //! money has moved: the additions stand in headers, and in the body only where the request
 //! (`Prefer: explain`, RFC 7240) or the tenant's setting asks for it. Refusals always hold them.
 
-use super::Reply;
-use super::facilitator::{Extra, SettleResponse};
+use super::ApiReply;
+use super::facilitator::{ResponseExtra, SettleResponse};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde::{Deserialize, Serialize};
 use x402_chain::checks::Checks;
 
 /// The settlement's id: what `GET /v1/settlements/{id}` reads.
-const SETTLEMENT_ID: &str = "X402-Settlement-Id";
+const SETTLEMENT_ID_HEADER: &str = "X402-Settlement-Id";
 /// `true` where somebody else has put the payment on the chain; absent otherwise.
-const EXTERNALLY_SETTLED: &str = "X402-Externally-Settled";
+const EXTERNALLY_SETTLED_HEADER: &str = "X402-Externally-Settled";
 /// Each rule and how it came out: a JSON list, in base64.
-const CHECKS: &str = "X402-Checks";
+const CHECKS_HEADER: &str = "X402-Checks";
 /// The longest value of that header. Proxies hand on 4 KiB of headers by default (nginx's `proxy_buffer_size`) and
 /// answer 502 instead of more, after money has moved: all others of an answer, with the platform's, are some 1.7 KiB.
 const CHECKS_MAX: usize = 2_304;
 /// `explain`, where the request asked for it.
-const APPLIED: &str = "Preference-Applied";
+const PREFERENCE_APPLIED_HEADER: &str = "Preference-Applied";
 
 /// All headers that an answer to settle may have from here.
-pub const HEADERS: [&str; 4] = [SETTLEMENT_ID, EXTERNALLY_SETTLED, CHECKS, APPLIED];
+pub const HEADERS: [&str; 4] =
+    [SETTLEMENT_ID_HEADER, EXTERNALLY_SETTLED_HEADER, CHECKS_HEADER, PREFERENCE_APPLIED_HEADER];
 
-/// The preference.
-const EXPLAIN: &str = "explain";
+/// The preference's name in `Prefer`.
+const EXPLAIN_PREFERENCE: &str = "explain";
 
 /// Whether a `Prefer` header names the preference: one of a list, alone or with parameters.
 #[must_use]
 pub fn is_preferred(prefer: &str) -> bool {
-    let name = |one: &str| one.split([';', '=']).next().unwrap_or("").trim().eq_ignore_ascii_case(EXPLAIN);
+    let name = |one: &str| one.split([';', '=']).next().unwrap_or("").trim().eq_ignore_ascii_case(EXPLAIN_PREFERENCE);
     prefer.split(',').any(name)
 }
 
 /// Who asks for the additions in the body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Wish {
-    /// The request.
+pub struct ExplainRequest {
+    /// Whether the request sent `Prefer: explain`.
     pub request: bool,
-    /// The tenant, for all requests.
+    /// Whether the tenant's setting asks for it on every request.
     pub tenant: bool,
 }
 
 /// An answer to settle as it goes out. What is not a success keeps its body.
 #[must_use]
-pub fn settle(mut reply: Reply, wish: Wish) -> Reply {
+pub fn explain_settlement(mut reply: ApiReply, wish: ExplainRequest) -> ApiReply {
     if reply.status != 200 {
         return reply;
     }
     if wish.request {
-        reply = reply.with(APPLIED, EXPLAIN);
+        reply = reply.with(PREFERENCE_APPLIED_HEADER, EXPLAIN_PREFERENCE);
     }
     let Ok(mut body) = serde_json::from_str::<SettleResponse>(&reply.body) else { return reply };
     let Some(extra) = body.extra.take().filter(|_| body.success) else { return reply };
     if !(wish.request || wish.tenant) {
-        reply.body = Reply::json(200, &body).body;
+        reply.body = ApiReply::json(200, &body).body;
     }
-    headers(&extra).into_iter().fold(reply, |reply, (name, value)| reply.with(name, value))
+    extra_headers(&extra).into_iter().fold(reply, |reply, (name, value)| reply.with(name, value))
 }
 
-fn headers(extra: &Extra) -> Vec<(&'static str, String)> {
-    let id = extra.settlement_id.as_ref().map(|id| (SETTLEMENT_ID, id.clone()));
+fn extra_headers(extra: &ResponseExtra) -> Vec<(&'static str, String)> {
+    let id = extra.settlement_id.as_ref().map(|id| (SETTLEMENT_ID_HEADER, id.clone()));
     let external =
-        extra.externally_settled.filter(|external| *external).map(|_| (EXTERNALLY_SETTLED, "true".to_owned()));
-    let checks = (CHECKS, checks(&extra.checks));
+        extra.externally_settled.filter(|external| *external).map(|_| (EXTERNALLY_SETTLED_HEADER, "true".to_owned()));
+    let checks = (CHECKS_HEADER, checks_header(&extra.checks));
     id.into_iter().chain(external).chain([checks]).collect()
 }
 
 /// The checks in base64: whole, or where that is too long without their details.
-fn checks(checks: &Checks) -> String {
+fn checks_header(checks: &Checks) -> String {
     #[derive(Serialize, Deserialize)]
-    struct Brief {
+    struct BriefCheck {
         name: String,
         passed: bool,
     }
@@ -79,7 +80,7 @@ fn checks(checks: &Checks) -> String {
     if whole.len() <= CHECKS_MAX {
         return whole;
     }
-    let brief: Vec<Brief> = serde_json::from_str(checks.json()).unwrap_or_default();
+    let brief: Vec<BriefCheck> = serde_json::from_str(checks.json()).unwrap_or_default();
     BASE64_STANDARD.encode(serde_json::to_string(&brief).unwrap_or_default())
 }
 
@@ -89,9 +90,9 @@ mod tests {
     use serde_json::{Value, json};
     use x402_chain::checks::Check;
 
-    fn success(external: bool) -> Reply {
+    fn success(external: bool) -> ApiReply {
         let checks = Checks::new(&[Check { name: "asset".into(), passed: true, detail: "of \"USDC\" — é".into() }]);
-        let extra = Extra {
+        let extra = ResponseExtra {
             checks,
             settlement_id: Some("stl_1".into()),
             externally_settled: external.then_some(true),
@@ -107,39 +108,46 @@ mod tests {
             amount: Some("1".into()),
             extra: Some(extra),
         };
-        Reply::json(200, &body)
+        ApiReply::json(200, &body)
     }
 
-    fn header<'a>(reply: &'a Reply, name: &str) -> Option<&'a str> {
+    fn header<'a>(reply: &'a ApiReply, name: &str) -> Option<&'a str> {
         reply.headers.iter().find(|(own, _)| *own == name).map(|(_, value)| value.as_str())
     }
 
-    const NOBODY: Wish = Wish { request: false, tenant: false };
+    const NOBODY: ExplainRequest = ExplainRequest { request: false, tenant: false };
 
     #[test]
     fn a_success_has_the_protocols_members_and_ours_in_headers() {
-        let reply = settle(success(true), NOBODY);
+        let reply = explain_settlement(success(true), NOBODY);
         let body: Value = serde_json::from_str(&reply.body).expect("JSON");
         assert_eq!(
             body,
             json!({"success": true, "payer": "0x1", "transaction": "0x2", "network": "base", "amount": "1"})
         );
-        assert_eq!((header(&reply, SETTLEMENT_ID), header(&reply, EXTERNALLY_SETTLED)), (Some("stl_1"), Some("true")));
-        let checks = BASE64_STANDARD.decode(header(&reply, CHECKS).expect("checks")).expect("base64");
+        assert_eq!(
+            (header(&reply, SETTLEMENT_ID_HEADER), header(&reply, EXTERNALLY_SETTLED_HEADER)),
+            (Some("stl_1"), Some("true"))
+        );
+        let checks = BASE64_STANDARD.decode(header(&reply, CHECKS_HEADER).expect("checks")).expect("base64");
         let checks: Value = serde_json::from_slice(&checks).expect("JSON");
         assert_eq!(checks[0]["detail"], "of \"USDC\" — é");
-        assert_eq!(header(&reply, APPLIED), None);
-        assert_eq!(header(&settle(success(false), NOBODY), EXTERNALLY_SETTLED), None);
+        assert_eq!(header(&reply, PREFERENCE_APPLIED_HEADER), None);
+        assert_eq!(header(&explain_settlement(success(false), NOBODY), EXTERNALLY_SETTLED_HEADER), None);
     }
 
     #[test]
     fn the_body_holds_them_too_where_asked() {
-        for (wish, applied) in
-            [(Wish { request: true, tenant: false }, Some("explain")), (Wish { request: false, tenant: true }, None)]
-        {
-            let reply = settle(success(false), wish);
+        for (wish, applied) in [
+            (ExplainRequest { request: true, tenant: false }, Some("explain")),
+            (ExplainRequest { request: false, tenant: true }, None),
+        ] {
+            let reply = explain_settlement(success(false), wish);
             assert_eq!(reply.body, success(false).body);
-            assert_eq!((header(&reply, SETTLEMENT_ID), header(&reply, APPLIED)), (Some("stl_1"), applied));
+            assert_eq!(
+                (header(&reply, SETTLEMENT_ID_HEADER), header(&reply, PREFERENCE_APPLIED_HEADER)),
+                (Some("stl_1"), applied)
+            );
         }
     }
 
@@ -152,7 +160,7 @@ mod tests {
         let read = |text: &str| {
             serde_json::from_slice::<Vec<Value>>(&BASE64_STANDARD.decode(text).expect("base64")).expect("JSON")
         };
-        let (short, long) = (checks(&list(5)), checks(&list(5_000)));
+        let (short, long) = (checks_header(&list(5)), checks_header(&list(5_000)));
         assert!(short.len() <= CHECKS_MAX && long.len() <= CHECKS_MAX, "{} {}", short.len(), long.len());
         assert_eq!(read(&short)[0], json!({"name": "a_rule_10", "passed": true, "detail": "xxxxx"}));
         assert_eq!((read(&long).len(), &read(&long)[29]), (30, &json!({"name": "a_rule_39", "passed": true})));
@@ -160,15 +168,16 @@ mod tests {
 
     #[test]
     fn what_is_no_success_keeps_its_body() {
-        let refused = Reply::json(
+        let refused = ApiReply::json(
             200,
             &json!({"success": false, "errorReason": "settlement_pending", "transaction": "0x2",
             "network": "base", "extra": {"checks": [], "settlementId": "stl_1", "retry": "later"}}),
         );
-        assert_eq!(settle(refused.clone(), NOBODY), refused);
+        assert_eq!(explain_settlement(refused.clone(), NOBODY), refused);
         for (status, body) in [(202, "{}"), (429, "{\"success\":true}"), (200, "no JSON")] {
-            let other = Reply { status, content_type: "application/json", body: body.to_owned(), headers: Vec::new() };
-            assert_eq!(settle(other.clone(), NOBODY), other);
+            let other =
+                ApiReply { status, content_type: "application/json", body: body.to_owned(), headers: Vec::new() };
+            assert_eq!(explain_settlement(other.clone(), NOBODY), other);
         }
     }
 

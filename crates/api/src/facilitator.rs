@@ -1,7 +1,7 @@
 //! The facilitator's own bodies (docs/spec/protocol.md#p-1-4): a refusal is an answer with
 //! status 200, and both stay in the protocol's words.
 
-use super::Reply;
+use super::ApiReply;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -10,14 +10,14 @@ use x402_chain::checks::Checks;
 use x402_chain::network::Network;
 use x402_chain::reason::Reason;
 use x402_chain::retry::Retry;
-use x402_core::settlement::payment::{Asked, Outcome, Verb};
+use x402_core::settlement::payment::{PaymentAction, PaymentOutcome, PaymentRequest};
 use x402_core::settlement::status::{Settlement, SettlementStatus};
 
 /// What both answers add for people: each rule and how it came out, and where the settlement is read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
-pub struct Extra {
+pub struct ResponseExtra {
     /// Each rule and how it came out.
     pub checks: Checks,
     /// What `GET /v1/settlements/{id}` reads.
@@ -38,17 +38,17 @@ pub struct Extra {
 pub struct VerifyResponse {
     /// Whether the payment is good.
     pub is_valid: bool,
-    /// Why not.
+    /// The reason of the refusal, in the protocol's strings; absent on success.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub invalid_reason: Option<Reason>,
-    /// The same in a sentence.
+    /// The reason in a sentence; absent on success.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub invalid_message: Option<String>,
-    /// Who pays.
+    /// The payer's address.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub payer: Option<String>,
-    /// For people.
-    pub extra: Extra,
+    /// Details beyond the protocol: checks, settlement id, retry.
+    pub extra: ResponseExtra,
 }
 
 /// The answer to `/settle`.
@@ -58,13 +58,13 @@ pub struct VerifyResponse {
 pub struct SettleResponse {
     /// Whether the payment is completed and this request is the one that goods are handed over for.
     pub success: bool,
-    /// Why not.
+    /// The reason of the refusal, in the protocol's strings; absent on success.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error_reason: Option<Reason>,
-    /// The same in a sentence.
+    /// The reason in a sentence; absent on success.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error_message: Option<String>,
-    /// Who pays.
+    /// The payer's address.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub payer: Option<String>,
     /// The transaction's hash; empty where none was sent.
@@ -76,15 +76,15 @@ pub struct SettleResponse {
     pub amount: Option<String>,
     /// For people. Of a success it is absent unless it is asked for ([`super::explain`]).
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub extra: Option<Extra>,
+    pub extra: Option<ResponseExtra>,
 }
 
 /// One kind of payment that is settled.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
-pub struct Kind {
-    /// 1 or 2.
+pub struct SupportedKind {
+    /// The x402 version of the kind: 1 or 2.
     #[serde(rename = "x402Version")]
     pub version: u8,
     /// `exact`.
@@ -116,7 +116,7 @@ pub struct KindExtra {
 }
 
 impl KindExtra {
-    /// What is said of a network's own asset, or of who pays its fees; `None` where there is nothing to say.
+    /// The EIP-712 domain of the network's asset and the fee payer; `None` where the network has neither.
     fn of(network: &Network, fee_payer: Option<String>) -> Option<Self> {
         let domain = network.asset.eip712;
         let extra = Self {
@@ -133,8 +133,8 @@ impl KindExtra {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 pub struct Supported {
-    /// What is settled.
-    pub kinds: Vec<Kind>,
+    /// One entry for each network and x402 version that is settled.
+    pub kinds: Vec<SupportedKind>,
     /// Extensions of the protocol.
     pub extensions: Vec<&'static str>,
     /// Who sends the transactions, by family.
@@ -144,16 +144,16 @@ pub struct Supported {
 /// The kinds on some networks, each with its fee payer where it needs one;
 /// `signers` are the addresses that pay for transactions.
 #[must_use]
-pub fn supported(
+pub fn supported_kinds(
     networks: impl Iterator<Item = (&'static Network, Option<String>)>,
     signers: impl Iterator<Item = Address>,
 ) -> Supported {
     let mut kinds = Vec::new();
     for (network, fee_payer) in networks {
         let extra = KindExtra::of(network, fee_payer);
-        kinds.push(Kind { version: 2, scheme: "exact", network: network.caip2, extra: extra.clone() });
+        kinds.push(SupportedKind { version: 2, scheme: "exact", network: network.caip2, extra: extra.clone() });
         if let Some(name) = network.v1_name {
-            kinds.push(Kind { version: 1, scheme: "exact", network: name, extra });
+            kinds.push(SupportedKind { version: 1, scheme: "exact", network: name, extra });
         }
     }
     let mut by_family: BTreeMap<&'static str, Vec<String>> = BTreeMap::new();
@@ -173,37 +173,42 @@ pub fn supported(
 
 /// The ledger's outcome in the protocol's words; `None` where the Settler, or the Worker, has the next word.
 #[must_use]
-pub fn reply(asked: &Asked, outcome: &Outcome) -> Option<Reply> {
+pub fn payment_reply(asked: &PaymentRequest, outcome: &PaymentOutcome) -> Option<ApiReply> {
     let payer = asked.payer.map(|payer| payer.to_string());
     Some(match (asked.verb, outcome) {
-        (_, Outcome::FindOut) | (Verb::Settle, Outcome::Settle(_)) => return None,
-        (Verb::Verify, Outcome::Refused(checks, reason, message)) => {
-            verified(payer, checks, Some((*reason, message)), None)
+        (_, PaymentOutcome::ChainNeeded) | (PaymentAction::Settle, PaymentOutcome::Settle(_)) => return None,
+        (PaymentAction::Verify, PaymentOutcome::Refused(checks, reason, message)) => {
+            verify_reply(payer, checks, Some((*reason, message)), None)
         }
-        (Verb::Verify, Outcome::Taken(checks, reason, message, settlement)) => {
-            verified(payer, checks, Some((*reason, message)), Some(settlement))
+        (PaymentAction::Verify, PaymentOutcome::Taken(checks, reason, message, settlement)) => {
+            verify_reply(payer, checks, Some((*reason, message)), Some(settlement))
         }
-        (Verb::Verify, Outcome::Valid(checks)) => verified(payer, checks, None, None),
-        (Verb::Settle, Outcome::Refused(checks, reason, message)) => {
-            refused(asked, payer, checks, (*reason, message), None)
+        (PaymentAction::Verify, PaymentOutcome::Valid(checks)) => verify_reply(payer, checks, None, None),
+        (PaymentAction::Settle, PaymentOutcome::Refused(checks, reason, message)) => {
+            settle_refusal_reply(asked, payer, checks, (*reason, message), None)
         }
-        (Verb::Settle, Outcome::Taken(checks, reason, message, settlement)) => {
-            refused(asked, payer, checks, (*reason, message), Some(settlement))
+        (PaymentAction::Settle, PaymentOutcome::Taken(checks, reason, message, settlement)) => {
+            settle_refusal_reply(asked, payer, checks, (*reason, message), Some(settlement))
         }
-        (Verb::Settle, Outcome::Settled(settlement)) => settled(&asked.network_text, settlement, &found(asked, false)),
-        (Verb::Settle, Outcome::External(settlement)) => settled(&asked.network_text, settlement, &found(asked, true)),
-        (Verb::Settle, Outcome::Valid(checks)) => {
-            refused(asked, payer, checks, (Reason::InvalidPayload, "there is nothing to settle"), None)
+        (PaymentAction::Settle, PaymentOutcome::Settled(settlement)) => {
+            settlement_reply(&asked.network_text, settlement, &settlement_finding(asked, false))
         }
-        (Verb::Verify, Outcome::Settle(_) | Outcome::Settled(_) | Outcome::External(_)) => {
-            verified(payer, &Checks::none(), None, None)
+        (PaymentAction::Settle, PaymentOutcome::External(settlement)) => {
+            settlement_reply(&asked.network_text, settlement, &settlement_finding(asked, true))
         }
+        (PaymentAction::Settle, PaymentOutcome::Valid(checks)) => {
+            settle_refusal_reply(asked, payer, checks, (Reason::InvalidPayload, "there is nothing to settle"), None)
+        }
+        (
+            PaymentAction::Verify,
+            PaymentOutcome::Settle(_) | PaymentOutcome::Settled(_) | PaymentOutcome::External(_),
+        ) => verify_reply(payer, &Checks::none(), None, None),
     })
 }
 
-fn extra(checks: &Checks, settlement: Option<&Settlement>, refusal: Option<Reason>) -> Extra {
+fn response_extra(checks: &Checks, settlement: Option<&Settlement>, refusal: Option<Reason>) -> ResponseExtra {
     let is_handed_over = settlement.is_some_and(|settlement| settlement.handed_over.is_some());
-    Extra {
+    ResponseExtra {
         retry: refusal.map(|reason| reason.retry(is_handed_over)),
         checks: checks.clone(),
         settlement_id: settlement.map(|settlement| settlement.id.to_string()),
@@ -211,29 +216,29 @@ fn extra(checks: &Checks, settlement: Option<&Settlement>, refusal: Option<Reaso
     }
 }
 
-fn verified(
+fn verify_reply(
     payer: Option<String>,
     checks: &Checks,
     refusal: Option<(Reason, &String)>,
     settlement: Option<&Settlement>,
-) -> Reply {
+) -> ApiReply {
     let body = VerifyResponse {
         is_valid: refusal.is_none(),
         invalid_reason: refusal.map(|(reason, _)| reason),
         invalid_message: refusal.map(|(_, message)| message.clone()),
         payer,
-        extra: extra(checks, settlement, refusal.map(|(reason, _)| reason)),
+        extra: response_extra(checks, settlement, refusal.map(|(reason, _)| reason)),
     };
-    Reply::json(200, &body)
+    ApiReply::json(200, &body)
 }
 
-fn refused(
-    asked: &Asked,
+fn settle_refusal_reply(
+    asked: &PaymentRequest,
     payer: Option<String>,
     checks: &Checks,
     refusal: (Reason, &str),
     settlement: Option<&Settlement>,
-) -> Reply {
+) -> ApiReply {
     let body = SettleResponse {
         success: false,
         error_reason: Some(refusal.0),
@@ -242,14 +247,14 @@ fn refused(
         transaction: settlement.and_then(|settlement| settlement.transaction.clone()).unwrap_or_default(),
         network: asked.network_text.clone(),
         amount: None,
-        extra: Some(extra(checks, settlement, Some(refusal.0))),
+        extra: Some(response_extra(checks, settlement, Some(refusal.0))),
     };
-    Reply::json(200, &body)
+    ApiReply::json(200, &body)
 }
 
 /// What was found out about a payment that the Settler, or somebody else, has sent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Found {
+pub struct SettlementFinding {
     /// A sentence about a failure; empty where there is none.
     pub message: String,
     /// Whether somebody else has sent the transaction.
@@ -258,20 +263,20 @@ pub struct Found {
     pub checks: Checks,
 }
 
-fn found(asked: &Asked, external: bool) -> Found {
-    Found { message: String::new(), external, checks: asked.finding.checks() }
+fn settlement_finding(asked: &PaymentRequest, external: bool) -> SettlementFinding {
+    SettlementFinding { message: String::new(), external, checks: asked.finding.checks() }
 }
 
 /// Another request has taken the wait over, or was given the success.
 #[must_use]
-pub fn taken(network_text: &str, settlement: &Settlement, found: &Found) -> Reply {
+pub fn taken_reply(network_text: &str, settlement: &Settlement, found: &SettlementFinding) -> ApiReply {
     let refusal = (Reason::DuplicateSettlement, "another request has taken this payment");
-    answered(network_text, settlement, Some(refusal), &Found { external: false, ..found.clone() })
+    settle_reply(network_text, settlement, Some(refusal), &SettlementFinding { external: false, ..found.clone() })
 }
 
 /// How a settlement stands, in the protocol's words.
 #[must_use]
-pub fn settled(network_text: &str, settlement: &Settlement, found: &Found) -> Reply {
+pub fn settlement_reply(network_text: &str, settlement: &Settlement, found: &SettlementFinding) -> ApiReply {
     let reason = match settlement.status {
         SettlementStatus::Completed => None,
         // That it is pending is only said of what was sent.
@@ -280,10 +285,15 @@ pub fn settled(network_text: &str, settlement: &Settlement, found: &Found) -> Re
         SettlementStatus::Failed => Some(settlement.reason.unwrap_or(Reason::EvmFailed)),
     };
     let refusal = reason.map(|reason| (reason, if found.message.is_empty() { reason.doc() } else { &found.message }));
-    answered(network_text, settlement, refusal, found)
+    settle_reply(network_text, settlement, refusal, found)
 }
 
-fn answered(network_text: &str, settlement: &Settlement, refusal: Option<(Reason, &str)>, found: &Found) -> Reply {
+fn settle_reply(
+    network_text: &str,
+    settlement: &Settlement,
+    refusal: Option<(Reason, &str)>,
+    found: &SettlementFinding,
+) -> ApiReply {
     let success = refusal.is_none();
     let body = SettleResponse {
         success,
@@ -293,22 +303,22 @@ fn answered(network_text: &str, settlement: &Settlement, refusal: Option<(Reason
         transaction: settlement.transaction.clone().unwrap_or_default(),
         network: network_text.to_owned(),
         amount: success.then(|| settlement.amount.clone()),
-        extra: Some(Extra {
+        extra: Some(ResponseExtra {
             externally_settled: found.external.then_some(true),
-            ..extra(&found.checks, Some(settlement), refusal.map(|(reason, _)| reason))
+            ..response_extra(&found.checks, Some(settlement), refusal.map(|(reason, _)| reason))
         }),
     };
-    Reply::json(200, &body)
+    ApiReply::json(200, &body)
 }
 
 /// What a route takes, for whoever looks at it with a browser.
 #[must_use]
-pub fn hint(path: &str) -> Reply {
+pub fn route_hint(path: &str) -> ApiReply {
     let body = json!({
         "endpoint": path,
         "method": "POST",
         "body": {"x402Version": "1 or 2", "paymentPayload": "what the buyer sent", "paymentRequirements": "what was asked for"},
         "authorization": "Bearer x402_live_… or x402_test_…; or a key of the kind 'url' in the path: /facilitator/k/{key}/…"
     });
-    Reply::json(200, &body)
+    ApiReply::json(200, &body)
 }

@@ -1,10 +1,10 @@
-//! Headers: what every answer carries, and how the rate windows are told.
+//! Headers: what every answer carries, and how the rate windows are written.
 
-use super::Reply;
+use super::ApiReply;
 use std::collections::BTreeMap;
 use x402_chain::time::UnixMillis;
-use x402_core::tenancy::admission::Rates;
-use x402_core::tenancy::rate::{HOUR, MINUTE, Rate, Span};
+use x402_core::tenancy::admission::RateWindows;
+use x402_core::tenancy::rate::{HOUR, MINUTE, RateSpan, RateState};
 
 /// Headers that pages of other origins may read.
 const EXPOSED: &str = "X-Request-Id, RateLimit, RateLimit-Policy, X-RateLimit-Limit, X-RateLimit-Remaining, \
@@ -16,7 +16,7 @@ const ALLOWED: &str =
     "Authorization, X-API-Key, X-Secret-Key, Content-Type, Idempotency-Key, Prefer, X-PAYMENT, PAYMENT-SIGNATURE";
 
 /// Headers of every answer: security, and CORS for anybody (keys travel in a header, never in a cookie).
-pub const ALWAYS: [(&str, &str); 9] = [
+pub const ALWAYS_HEADERS: [(&str, &str); 9] = [
     ("Strict-Transport-Security", "max-age=63072000; includeSubDomains"),
     ("X-Content-Type-Options", "nosniff"),
     ("X-Frame-Options", "DENY"),
@@ -31,12 +31,12 @@ pub const ALWAYS: [(&str, &str); 9] = [
     ("Access-Control-Expose-Headers", EXPOSED),
 ];
 
-/// Headers that tell how the rate windows stand.
-pub const RATE: [&str; 5] =
+/// Headers that state the rate windows: limit, what is left, when it resets.
+pub const RATE_HEADERS: [&str; 5] =
     ["RateLimit-Policy", "RateLimit", "X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset"];
 
 /// Headers of a preflight's answer, besides.
-pub const PREFLIGHT: [(&str, &str); 3] = [
+pub const PREFLIGHT_HEADERS: [(&str, &str); 3] = [
     ("Access-Control-Allow-Methods", "GET, POST, PATCH, DELETE, OPTIONS"),
     ("Access-Control-Allow-Headers", ALLOWED),
     ("Access-Control-Max-Age", "86400"),
@@ -44,8 +44,8 @@ pub const PREFLIGHT: [(&str, &str); 3] = [
 
 /// All headers of an answer by name: those of every answer, then its own.
 #[must_use]
-pub fn complete<'a>(reply: &'a Reply, request_id: &'a str) -> BTreeMap<&'a str, &'a str> {
-    let mut headers: BTreeMap<&str, &str> = ALWAYS.into_iter().collect();
+pub fn all_headers<'a>(reply: &'a ApiReply, request_id: &'a str) -> BTreeMap<&'a str, &'a str> {
+    let mut headers: BTreeMap<&str, &str> = ALWAYS_HEADERS.into_iter().collect();
     headers.insert("X-Request-Id", request_id);
     headers.insert("Cache-Control", "no-store");
     if !reply.content_type.is_empty() {
@@ -55,25 +55,26 @@ pub fn complete<'a>(reply: &'a Reply, request_id: &'a str) -> BTreeMap<&'a str, 
     headers
 }
 
-/// How the rate windows are told: `RateLimit` and `RateLimit-Policy` (IETF
+/// The rate windows as headers: `RateLimit` and `RateLimit-Policy` (IETF
 /// draft, structured fields) and the customary `X-RateLimit-*` of the minute.
 #[must_use]
-pub fn rate(rates: &Rates, now: UnixMillis) -> Vec<(&'static str, String)> {
-    let policy = |rate: &Rate, span: Span| format!("\"{}\";q={};w={}", span.name, rate.limit, span.seconds);
-    let state = |rate: &Rate, span: Span| {
+pub fn rate_headers(rates: &RateWindows, now: UnixMillis) -> Vec<(&'static str, String)> {
+    let policy = |rate: &RateState, span: RateSpan| format!("\"{}\";q={};w={}", span.name, rate.limit, span.seconds);
+    let state = |rate: &RateState, span: RateSpan| {
         let wait = rate.resets_at.since(now).div_ceil(1_000);
         format!("\"{}\";r={};t={wait}", span.name, rate.remaining())
     };
-    let both =
-        |told: &dyn Fn(&Rate, Span) -> String| format!("{}, {}", told(&rates.minute, MINUTE), told(&rates.hour, HOUR));
-    let told = [
+    let both = |format_window: &dyn Fn(&RateState, RateSpan) -> String| {
+        format!("{}, {}", format_window(&rates.minute, MINUTE), format_window(&rates.hour, HOUR))
+    };
+    let values = [
         both(&policy),
         both(&state),
         rates.minute.limit.to_string(),
         rates.minute.remaining().to_string(),
         rates.minute.resets_at.0.div_ceil(1_000).to_string(),
     ];
-    RATE.into_iter().zip(told).collect()
+    RATE_HEADERS.into_iter().zip(values).collect()
 }
 
 #[cfg(test)]
@@ -82,12 +83,12 @@ mod tests {
 
     #[test]
     fn an_answers_own_headers_come_last() {
-        let reply = Reply::json(200, &()).with("Cache-Control", "private, max-age=3600");
-        let told = complete(&reply, "req_1");
-        assert_eq!(told["Cache-Control"], "private, max-age=3600");
-        assert_eq!(told["X-Request-Id"], "req_1");
-        assert_eq!(told["X-Content-Type-Options"], "nosniff");
-        assert_eq!(complete(&Reply::json(200, &()), "req_1")["Cache-Control"], "no-store");
+        let reply = ApiReply::json(200, &()).with("Cache-Control", "private, max-age=3600");
+        let headers = all_headers(&reply, "req_1");
+        assert_eq!(headers["Cache-Control"], "private, max-age=3600");
+        assert_eq!(headers["X-Request-Id"], "req_1");
+        assert_eq!(headers["X-Content-Type-Options"], "nosniff");
+        assert_eq!(all_headers(&ApiReply::json(200, &()), "req_1")["Cache-Control"], "no-store");
     }
 
     #[test]
@@ -99,11 +100,11 @@ mod tests {
 
     #[test]
     fn the_windows_are_told_as_the_draft_writes_them() {
-        let rate_of = |limit, used, at| Rate { limit, used, resets_at: UnixMillis(at) };
-        let rates = Rates { minute: rate_of(50, 1, 13_000), hour: rate_of(1_000, 7, 61_500) };
-        let told = rate(&rates, UnixMillis(1_000));
-        assert_eq!(told[0].1, "\"minute\";q=50;w=60, \"hour\";q=1000;w=3600");
-        assert_eq!(told[1].1, "\"minute\";r=49;t=12, \"hour\";r=993;t=61");
-        assert_eq!(told[4].1, "13");
+        let rate_of = |limit, used, at| RateState { limit, used, resets_at: UnixMillis(at) };
+        let rates = RateWindows { minute: rate_of(50, 1, 13_000), hour: rate_of(1_000, 7, 61_500) };
+        let headers = rate_headers(&rates, UnixMillis(1_000));
+        assert_eq!(headers[0].1, "\"minute\";q=50;w=60, \"hour\";q=1000;w=3600");
+        assert_eq!(headers[1].1, "\"minute\";r=49;t=12, \"hour\";r=993;t=61");
+        assert_eq!(headers[4].1, "13");
     }
 }

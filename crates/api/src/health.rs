@@ -3,74 +3,74 @@
 use serde::Serialize;
 use std::collections::BTreeMap;
 
-/// How one part, or the whole, does.
+/// The condition of a component, or of the whole service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Condition {
-    /// Well.
+    /// Works.
     Ok,
-    /// Not asked yet.
+    /// Not checked yet by this isolate.
     Unknown,
-    /// Works, with something amiss.
+    /// Works with a restriction, which `detail` names.
     Degraded,
     /// Does not work.
     Down,
 }
 
-/// One part.
+/// The condition of one component.
 #[derive(Clone, Debug, Serialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
-pub struct Part {
-    /// How it does.
+pub struct ComponentHealth {
+    /// The component's condition.
     pub status: Condition,
-    /// How long its last answer took.
+    /// Milliseconds that the last check took; `null` before the first.
     pub latency_ms: Option<u64>,
-    /// More about it.
+    /// What is wrong, in a sentence.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
     /// The newest block that was seen (chains).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub head: Option<u64>,
-    /// When it was last looked at, RFC 3339.
+    /// When it was last checked, RFC 3339.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub checked_at: Option<String>,
 }
 
-/// All parts.
+/// The condition of every component.
 #[derive(Clone, Debug, Serialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
-pub struct Checks {
+pub struct ServiceChecks {
     /// The directory (D1).
-    pub database: Part,
+    pub database: ComponentHealth,
     /// The ledgers (Durable Objects).
-    pub ledger: Part,
+    pub ledger: ComponentHealth,
     /// The chains, by key.
-    pub chains: BTreeMap<&'static str, Part>,
+    pub chains: BTreeMap<&'static str, ComponentHealth>,
     /// The sanctions list.
-    pub sanctions: Part,
+    pub sanctions: ComponentHealth,
 }
 
 /// The answer to `GET /v1/health`.
 #[derive(Clone, Debug, Serialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
-pub struct Health {
+pub struct ServiceHealth {
     /// The whole: `down` without directory or ledgers, `degraded` with anything else amiss.
     pub status: Condition,
     /// The Worker's version.
     pub version: &'static str,
     /// Now, RFC 3339.
     pub timestamp: String,
-    /// Each part.
-    pub checks: Checks,
+    /// The condition of each component.
+    pub checks: ServiceChecks,
 }
 
-impl Checks {
-    /// How the whole does.
+impl ServiceChecks {
+    /// The condition of the whole: the worst that its rules allow, see [`ServiceHealth::status`].
     #[must_use]
     pub fn condition(&self) -> Condition {
-        let down = |part: &Part| part.status == Condition::Down;
-        let amiss = |part: &Part| matches!(part.status, Condition::Down | Condition::Degraded);
+        let down = |part: &ComponentHealth| part.status == Condition::Down;
+        let amiss = |part: &ComponentHealth| matches!(part.status, Condition::Down | Condition::Degraded);
         if down(&self.database) || down(&self.ledger) {
             Condition::Down
         } else if amiss(&self.database)

@@ -27,7 +27,7 @@ use serde::Serialize;
 
 /// An answer on its way out: what every route makes and the shell sends.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reply {
+pub struct ApiReply {
     /// The HTTP status.
     pub status: u16,
     /// The media type.
@@ -38,7 +38,7 @@ pub struct Reply {
     pub headers: Vec<(&'static str, String)>,
 }
 
-impl Reply {
+impl ApiReply {
     /// JSON.
     #[must_use]
     pub fn json(status: u16, body: &impl Serialize) -> Self {

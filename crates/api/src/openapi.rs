@@ -1,14 +1,14 @@
 //! The OpenAPI 3.1 document, made from the route table and the types. Native
 //! only: `npm run generate` writes it, a test holds it, the Worker serves it.
 
-use super::endpoint::{Access, ENDPOINTS, Endpoint, Row};
-use super::refusal::Expected;
+use super::endpoint::{Access, ENDPOINTS, Endpoint, RouteRow};
+use super::refusal::ExpectedBody;
 use super::{admin, chains, facilitator, health, problem, records, verify, version, whoami};
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 use x402_core::tenancy::usage;
-use x402_core::verification::answer::Answer;
+use x402_core::verification::answer::VerificationAnswer;
 
 /// An address.
 const ADDRESS: &str = "An EVM address or a Solana wallet.";
@@ -129,9 +129,9 @@ fn check_body() -> Value {
 /// What an endpoint takes and gives: request schema, success status, response schema.
 fn shapes(endpoint: Endpoint, make: &mut SchemaGenerator) -> (Option<Value>, u16, Value) {
     match endpoint {
-        Endpoint::Verify => (Some(of::<verify::VerifyRequest>(make)), 200, of::<Answer>(make)),
-        Endpoint::Verifications => (None, 200, list(of::<Answer>(make))),
-        Endpoint::Verification => (None, 200, of::<Answer>(make)),
+        Endpoint::Verify => (Some(of::<verify::VerifyRequest>(make)), 200, of::<VerificationAnswer>(make)),
+        Endpoint::Verifications => (None, 200, list(of::<VerificationAnswer>(make))),
+        Endpoint::Verification => (None, 200, of::<VerificationAnswer>(make)),
         Endpoint::Usage => (None, 200, of::<usage::Usage>(make)),
         Endpoint::SupportedChains => (None, 200, of::<chains::SupportedChains>(make)),
         Endpoint::FacilitatorVerify => (Some(payment_body()), 200, of::<facilitator::VerifyResponse>(make)),
@@ -139,22 +139,22 @@ fn shapes(endpoint: Endpoint, make: &mut SchemaGenerator) -> (Option<Value>, u16
         Endpoint::FacilitatorVerifyHint | Endpoint::FacilitatorSettleHint => (None, 200, json!({"type": "object"})),
         Endpoint::FacilitatorSupported => (None, 200, of::<facilitator::Supported>(make)),
         Endpoint::FacilitatorAccepts => (Some(accepts_body()), 200, accepts_answer()),
-        Endpoint::FacilitatorHealth => (None, 200, of::<health::Health>(make)),
-        Endpoint::FacilitatorVersion => (None, 200, of::<version::Version>(make)),
+        Endpoint::FacilitatorHealth => (None, 200, of::<health::ServiceHealth>(make)),
+        Endpoint::FacilitatorVersion => (None, 200, of::<version::BuildVersion>(make)),
         Endpoint::Settlements => (None, 200, list(of::<x402_core::settlement::status::Settlement>(make))),
         Endpoint::Settlement | Endpoint::HandOver => (None, 200, of::<x402_core::settlement::status::Settlement>(make)),
         Endpoint::Whoami => (None, 200, of::<whoami::Whoami>(make)),
-        Endpoint::Health => (None, 200, of::<health::Health>(make)),
+        Endpoint::Health => (None, 200, of::<health::ServiceHealth>(make)),
         Endpoint::OpenApi => (None, 200, json!({"type": "object"})),
         Endpoint::ErrorDocs | Endpoint::TierDocs => (None, 200, Value::Null),
         Endpoint::TenantCreate => (Some(tenant_body(false)), 201, of::<admin::TenantCreated>(make)),
-        Endpoint::TenantList => (None, 200, of::<records::List<admin::TenantView>>(make)),
+        Endpoint::TenantList => (None, 200, of::<records::ListPage<admin::TenantView>>(make)),
         Endpoint::TenantRead => (None, 200, of::<admin::TenantAlone>(make)),
         Endpoint::TenantPatch => (Some(tenant_body(true)), 200, of::<admin::TenantAlone>(make)),
-        Endpoint::KeyList => (None, 200, of::<records::List<admin::KeyView>>(make)),
+        Endpoint::KeyList => (None, 200, of::<records::ListPage<admin::KeyView>>(make)),
         Endpoint::KeyCreate => (Some(key_body()), 201, of::<admin::KeyCreated>(make)),
         Endpoint::KeyRevoke => (None, 200, of::<admin::KeyAlone>(make)),
-        Endpoint::RecipientList => (None, 200, of::<records::List<admin::RecipientView>>(make)),
+        Endpoint::RecipientList => (None, 200, of::<records::ListPage<admin::RecipientView>>(make)),
         Endpoint::RecipientCreate => (Some(recipient_body()), 201, of::<admin::RecipientAlone>(make)),
         Endpoint::RecipientRemove => (None, 200, of::<admin::RecipientAlone>(make)),
         Endpoint::ChainsCheck => (Some(check_body()), 200, json!({"type": "object", "required": ["chains"]})),
@@ -172,7 +172,7 @@ fn list(item: Value) -> Value {
     })
 }
 
-fn parameters(row: &Row) -> Vec<Value> {
+fn parameters(row: &RouteRow) -> Vec<Value> {
     let names = row.path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
     let mut all: Vec<Value> = names
         .map(|name| json!({"name": name, "in": "path", "required": true, "schema": {"type": "string", "minLength": 1}}))
@@ -222,12 +222,12 @@ fn settled_headers() -> Value {
 
 /// The same route with the key in the path: every answer is 200, and a refusal holds the members that the route's
 /// client reads.
-fn url_operation(row: &Row) -> Value {
-    let (member, kind) = match Expected::at(row.path) {
-        Some(Expected::Supported) => ("kinds", "array"),
-        Some(Expected::Accepts) => ("accepts", "array"),
-        Some(Expected::Settle) => ("success", "boolean"),
-        Some(Expected::Verify | Expected::Any) | None => ("isValid", "boolean"),
+fn url_operation(row: &RouteRow) -> Value {
+    let (member, kind) = match ExpectedBody::at(row.path) {
+        Some(ExpectedBody::Supported) => ("kinds", "array"),
+        Some(ExpectedBody::Accepts) => ("accepts", "array"),
+        Some(ExpectedBody::Settle) => ("success", "boolean"),
+        Some(ExpectedBody::Verify | ExpectedBody::Any) | None => ("isValid", "boolean"),
     };
     let mut parameters = parameters(row);
     let about = "A key of the kind `url`.";
@@ -248,7 +248,7 @@ fn url_operation(row: &Row) -> Value {
 }
 
 /// Statuses that an endpoint can answer besides its success.
-fn faults(row: &Row) -> Vec<u16> {
+fn faults(row: &RouteRow) -> Vec<u16> {
     let mut all = vec![405, 500, 503];
     match row.access {
         Access::Public => {}
@@ -263,7 +263,7 @@ fn faults(row: &Row) -> Vec<u16> {
     all
 }
 
-fn operation(row: &Row, make: &mut SchemaGenerator) -> Value {
+fn operation(row: &RouteRow, make: &mut SchemaGenerator) -> Value {
     let (request, success, response) = shapes(row.endpoint, make);
     let problem = of::<problem::Problem<'static>>(make);
     let media = if response.is_null() { "text/html" } else { "application/json" };

@@ -3,16 +3,16 @@
 
 use std::borrow::Cow;
 
-/// What stands where a key stood.
+/// Written in place of a key.
 const MASK: &str = "…";
 /// The bases of the x402 routes, under which a key may stand in the path: `{base}/k/{key}/verify`.
 const BASES: [&str; 2] = ["/facilitator", "/v1/facilitator"];
 /// What every key of ours begins with.
 const KEY_PREFIX: &str = "x402_";
 
-/// A path, read.
+/// A request's path, with a key in it taken out.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place<'a> {
+pub struct RequestPath<'a> {
     /// What the route table knows: single slashes, no key (`/facilitator/verify`).
     pub route: Cow<'a, str>,
     /// What may be shown: the same with a mask where a key stood (`/facilitator/k/…/verify`).
@@ -21,7 +21,7 @@ pub struct Place<'a> {
     pub key: Option<String>,
 }
 
-impl<'a> Place<'a> {
+impl<'a> RequestPath<'a> {
     /// Reads the path of a URL that the platform has normalised.
     #[must_use]
     pub fn of(path: &'a str) -> Self {
@@ -34,10 +34,10 @@ impl<'a> Place<'a> {
         });
         match keyed {
             Some((base, key, after)) => {
-                let shown = format!("{base}/k/{MASK}{}", masked(&after));
+                let shown = format!("{base}/k/{MASK}{}", mask_keys(&after));
                 Self { route: format!("{base}{after}").into(), shown: shown.into(), key: Some(key) }
             }
-            None if holds_key(&path) => Self { shown: masked(&path).into(), route: path, key: None },
+            None if holds_key(&path) => Self { shown: mask_keys(&path).into(), route: path, key: None },
             None => Self { route: path.clone(), shown: path, key: None },
         }
     }
@@ -58,7 +58,7 @@ fn single_slashes(path: &str) -> Cow<'_, str> {
 }
 
 /// A path with a mask in place of every part that looks like a key, wherever it was put by mistake.
-fn masked(path: &str) -> String {
+fn mask_keys(path: &str) -> String {
     let parts = path.split('/').map(|part| if holds_key(part) { MASK } else { part });
     parts.collect::<Vec<_>>().join("/")
 }
@@ -67,7 +67,7 @@ fn masked(path: &str) -> String {
 fn holds_key(text: &str) -> bool {
     let mut plain = text.to_ascii_lowercase().into_bytes();
     loop {
-        let decoded = decoded(&plain);
+        let decoded = percent_decode_once(&plain);
         if decoded.len() == plain.len() {
             break;
         }
@@ -77,7 +77,7 @@ fn holds_key(text: &str) -> bool {
 }
 
 /// Percent-decodes once; what is no percent-encoding stays.
-fn decoded(text: &[u8]) -> Vec<u8> {
+fn percent_decode_once(text: &[u8]) -> Vec<u8> {
     let (mut plain, mut rest) = (Vec::with_capacity(text.len()), text);
     while let Some((first, after)) = rest.split_first() {
         let mut byte = [*first];
@@ -101,7 +101,7 @@ mod tests {
 
     #[track_caller]
     fn check(path: &str, route: &str, shown: &str, key: Option<&str>) {
-        let place = Place::of(path);
+        let place = RequestPath::of(path);
         assert_eq!((&*place.route, &*place.shown, place.key.as_deref()), (route, shown, key), "{path}");
     }
 
@@ -161,10 +161,10 @@ mod tests {
         fn no_key_is_ever_shown(before in "(/|//|/v1/|/facilitator/|/facilitator/k/|/v1/facilitator//k/)", after in "(/[a-z/]{0,12})?") {
             let key = "x402_url_live_3HXMrnTdAa29dYnmNV26FHDN";
             let path = format!("{before}{key}{after}");
-            let shown = Place::of(&path).shown.into_owned();
+            let shown = RequestPath::of(&path).shown.into_owned();
             prop_assert!(!shown.contains("x402_"), "{}", shown);
             let bare = format!("/facilitator/k/anything{after}");
-            prop_assert!(!Place::of(&bare).shown.contains("anything"));
+            prop_assert!(!RequestPath::of(&bare).shown.contains("anything"));
         }
     }
 }

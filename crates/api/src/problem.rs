@@ -1,11 +1,11 @@
 //! A fault on the wire: RFC 9457 with our members.
 
 use super::body::CONTENT_ENCODING;
-use super::{Reply, refusal};
+use super::{ApiReply, refusal};
 use serde::Serialize;
 use x402_chain::id::RequestId;
 use x402_chain::retry::Retry;
-use x402_core::error::{Code, Fault};
+use x402_core::error::{ErrorCode, Fault};
 
 /// The body of every error answer.
 #[derive(Debug, Serialize)]
@@ -25,7 +25,7 @@ pub struct Problem<'a> {
     pub success: bool,
     /// The same as `detail`.
     pub error: &'a str,
-    /// The stable code.
+    /// The stable error code, as in `/docs/errors`.
     pub error_code: &'a str,
     /// What a repeat could achieve.
     pub retry: Retry,
@@ -44,7 +44,7 @@ pub struct Problem<'a> {
 
 /// What a fault's answer needs to know of its request.
 #[derive(Clone, Copy, Debug)]
-pub struct Asked<'a> {
+pub struct ProblemContext<'a> {
     /// The origin that links name: `https://api.example.com`.
     pub origin: &'a str,
     /// The path that was asked for.
@@ -58,9 +58,9 @@ const RETRY_AFTER_DEFAULT_S: u64 = 5;
 
 /// The answer to a fault, with `Retry-After` on 429 and 503 and `WWW-Authenticate` on 401.
 #[must_use]
-pub fn reply(fault: &Fault, asked: Asked<'_>) -> Reply {
+pub fn problem_reply(fault: &Fault, asked: ProblemContext<'_>) -> ApiReply {
     let status = fault.code.status();
-    let docs_url = format!("{}/docs/errors#{}", asked.origin, fault.code.wire());
+    let docs_url = format!("{}/docs/errors#{}", asked.origin, fault.code.as_str());
     let retry_after_s = match status {
         429 | 503 => Some(fault.retry_after_s.unwrap_or(RETRY_AFTER_DEFAULT_S)),
         _ => None,
@@ -73,7 +73,7 @@ pub fn reply(fault: &Fault, asked: Asked<'_>) -> Reply {
         instance: asked.path,
         success: false,
         error: &fault.detail,
-        error_code: fault.code.wire(),
+        error_code: fault.code.as_str(),
         retry: fault.code.retry(),
         retry_after_s,
         param: fault.param.as_deref(),
@@ -81,13 +81,13 @@ pub fn reply(fault: &Fault, asked: Asked<'_>) -> Reply {
         docs_url: &docs_url,
         upgrade_url: fault.upgrade.then(|| format!("{}/docs/tiers", asked.origin)),
     };
-    let mut reply = Reply::json(status, &problem);
-    reply.body = refusal::with_members(reply.body, asked.path, fault.code, &fault.detail);
+    let mut reply = ApiReply::json(status, &problem);
+    reply.body = refusal::with_protocol_members(reply.body, asked.path, fault.code, &fault.detail);
     reply.content_type = "application/problem+json";
     if let Some(seconds) = retry_after_s {
         reply = reply.with("Retry-After", seconds.to_string());
     }
-    if fault.code == Code::InvalidApiKey {
+    if fault.code == ErrorCode::InvalidApiKey {
         reply = reply.with("WWW-Authenticate", "Bearer");
     }
     // RFC 9110, section 15.5.16: which codings would do.
@@ -104,12 +104,15 @@ mod tests {
 
     #[test]
     fn every_code_makes_a_whole_problem() {
-        let asked =
-            Asked { origin: "https://x.test", path: "/v1/verify", request_id: RequestId::new(UnixMillis(0), 0) };
-        for code in Code::ALL {
-            let reply = reply(&Fault::new(*code, "told").because("kept"), asked);
+        let asked = ProblemContext {
+            origin: "https://x.test",
+            path: "/v1/verify",
+            request_id: RequestId::new(UnixMillis(0), 0),
+        };
+        for code in ErrorCode::ALL {
+            let reply = problem_reply(&Fault::new(*code, "detail").because("kept"), asked);
             let body: serde_json::Value = serde_json::from_str(&reply.body).expect("JSON");
-            assert_eq!(body["error_code"], code.wire());
+            assert_eq!(body["error_code"], code.as_str());
             assert_eq!(body["status"], code.status());
             assert_eq!(body["type"], format!("https://x.test/docs/errors#{code}"));
             assert!(!reply.body.contains("kept"));
@@ -119,13 +122,16 @@ mod tests {
     }
     #[test]
     fn a_coded_body_is_answered_with_the_coding_that_would_do() {
-        let fault = crate::body::media(Some("application/json"), Some("br")).expect_err("coded");
-        let asked =
-            Asked { origin: "https://x.test", path: "/v1/verify", request_id: RequestId::new(UnixMillis(1), 1) };
-        let answer = reply(&fault, asked);
+        let fault = crate::body::check_media_type(Some("application/json"), Some("br")).expect_err("coded");
+        let asked = ProblemContext {
+            origin: "https://x.test",
+            path: "/v1/verify",
+            request_id: RequestId::new(UnixMillis(1), 1),
+        };
+        let answer = problem_reply(&fault, asked);
         assert_eq!(answer.status, 415);
         assert!(answer.headers.contains(&("Accept-Encoding", "identity".to_owned())));
-        let fault = crate::body::media(Some("text/plain"), None).expect_err("no JSON");
-        assert!(!reply(&fault, asked).headers.iter().any(|(name, _)| *name == "Accept-Encoding"));
+        let fault = crate::body::check_media_type(Some("text/plain"), None).expect_err("no JSON");
+        assert!(!problem_reply(&fault, asked).headers.iter().any(|(name, _)| *name == "Accept-Encoding"));
     }
 }

@@ -10,10 +10,10 @@ const LIMIT_DEFAULT: u32 = 20;
 /// Entries of a page at most.
 const LIMIT_MAX: u32 = 100;
 
-/// Which page.
+/// Which page of a list is asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Page {
-    /// How many entries.
+pub struct PageQuery {
+    /// Entries of the page, 1 to 100.
     pub limit: u32,
     /// The id of the last entry of the page before; only older ones follow.
     pub before: Option<String>,
@@ -22,7 +22,7 @@ pub struct Page {
 /// One page of a list.
 #[derive(Debug, Serialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
-pub struct List<T> {
+pub struct ListPage<T> {
     /// The entries.
     pub data: Vec<T>,
     /// What to send as `cursor` for the next page; `null` at the end.
@@ -30,14 +30,14 @@ pub struct List<T> {
 }
 
 /// A record's text, written as it was answered.
-pub type Record = Box<RawValue>;
+pub type RecordText = Box<RawValue>;
 
 /// Reads `limit` and `cursor` of a query string; an entry's id is the cursor.
 ///
 /// # Errors
 /// `INVALID_REQUEST`.
-pub fn page(query: &str, is_id: impl Fn(&str) -> bool) -> Result<Page, Fault> {
-    let mut page = Page { limit: LIMIT_DEFAULT, before: None };
+pub fn read_page_query(query: &str, is_id: impl Fn(&str) -> bool) -> Result<PageQuery, Fault> {
+    let mut page = PageQuery { limit: LIMIT_DEFAULT, before: None };
     for (name, value) in form_urlencoded::parse(query.as_bytes()) {
         match name.as_ref() {
             "limit" => {
@@ -52,7 +52,7 @@ pub fn page(query: &str, is_id: impl Fn(&str) -> bool) -> Result<Page, Fault> {
     Ok(page)
 }
 
-impl<T> List<T> {
+impl<T> ListPage<T> {
     /// A page of entries that were read one more than asked for.
     #[must_use]
     pub fn of(mut data: Vec<T>, limit: u32, id: impl Fn(&T) -> String) -> Self {
@@ -70,9 +70,9 @@ mod tests {
 
     #[test]
     fn a_page_is_read_or_its_fault_named() {
-        let read = |query| page(query, |text| text.starts_with("ver_"));
-        assert_eq!(read(""), Ok(Page { limit: 20, before: None }));
-        assert_eq!(read("limit=5&cursor=ver_1&x=y"), Ok(Page { limit: 5, before: Some("ver_1".into()) }));
+        let read = |query| read_page_query(query, |text| text.starts_with("ver_"));
+        assert_eq!(read(""), Ok(PageQuery { limit: 20, before: None }));
+        assert_eq!(read("limit=5&cursor=ver_1&x=y"), Ok(PageQuery { limit: 5, before: Some("ver_1".into()) }));
         for wrong in ["limit=0", "limit=101", "limit=x", "cursor=key_1"] {
             assert!(read(wrong).is_err(), "{wrong}");
         }
@@ -80,8 +80,8 @@ mod tests {
 
     #[test]
     fn a_cursor_comes_only_when_there_is_more() {
-        let list = List::of(vec![3, 2, 1], 2, |n: &i32| n.to_string());
+        let list = ListPage::of(vec![3, 2, 1], 2, |n: &i32| n.to_string());
         assert_eq!((list.data, list.next_cursor), (vec![3, 2], Some("2".to_owned())));
-        assert_eq!(List::of(vec![1], 2, |n: &i32| n.to_string()).next_cursor, None);
+        assert_eq!(ListPage::of(vec![1], 2, |n: &i32| n.to_string()).next_cursor, None);
     }
 }

@@ -4,11 +4,11 @@
 
 use serde_json::{Map, Value, json};
 use x402_chain::reason::Reason;
-use x402_core::error::Code;
+use x402_core::error::ErrorCode;
 
 /// What a client expects to read, by the route's last part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Expected {
+pub enum ExpectedBody {
     /// `isValid`.
     Verify,
     /// `success`.
@@ -21,7 +21,7 @@ pub enum Expected {
     Any,
 }
 
-impl Expected {
+impl ExpectedBody {
     /// By the path as it is shown; `None` outside of the protocol's routes.
     #[must_use]
     pub fn at(path: &str) -> Option<Self> {
@@ -55,33 +55,33 @@ impl Expected {
 }
 
 /// The protocol's word for a fault.
-const fn reason(code: Code, settles: bool) -> Reason {
+const fn reason_for(code: ErrorCode, settles: bool) -> Reason {
     match code {
-        Code::QuotaExceeded => Reason::QuotaExceeded,
-        Code::RateLimited => Reason::RateLimited,
-        Code::TenantSuspended => Reason::TenantSuspended,
-        Code::IdempotencyConflict => Reason::IdentifierConflict,
-        Code::InvalidApiKey | Code::InsufficientScope => Reason::Unauthorized,
-        Code::LedgerUnavailable | Code::Misconfigured => Reason::FacilitatorUnavailable,
-        Code::InvalidJson
-        | Code::InvalidRequest
-        | Code::PayloadTooLarge
-        | Code::UnsupportedMediaType
-        | Code::NotFound
-        | Code::MethodNotAllowed => Reason::InvalidPayload,
-        Code::InvalidAdminKey
-        | Code::IpNotAllowed
-        | Code::ChainNotEnabled
-        | Code::EnvironmentMismatch
-        | Code::RecipientTaken
-        | Code::EmailTaken
-        | Code::SettlementNotOpen
-        | Code::InvalidTxHash
-        | Code::InvalidAmount
-        | Code::InvalidChain
-        | Code::RecipientNotRegistered
-        | Code::Internal
-        | Code::ChainUnavailable => {
+        ErrorCode::QuotaExceeded => Reason::QuotaExceeded,
+        ErrorCode::RateLimited => Reason::RateLimited,
+        ErrorCode::TenantSuspended => Reason::TenantSuspended,
+        ErrorCode::IdempotencyConflict => Reason::IdentifierConflict,
+        ErrorCode::InvalidApiKey | ErrorCode::InsufficientScope => Reason::Unauthorized,
+        ErrorCode::LedgerUnavailable | ErrorCode::Misconfigured => Reason::FacilitatorUnavailable,
+        ErrorCode::InvalidJson
+        | ErrorCode::InvalidRequest
+        | ErrorCode::PayloadTooLarge
+        | ErrorCode::UnsupportedMediaType
+        | ErrorCode::NotFound
+        | ErrorCode::MethodNotAllowed => Reason::InvalidPayload,
+        ErrorCode::InvalidAdminKey
+        | ErrorCode::IpNotAllowed
+        | ErrorCode::ChainNotEnabled
+        | ErrorCode::EnvironmentMismatch
+        | ErrorCode::RecipientTaken
+        | ErrorCode::EmailTaken
+        | ErrorCode::SettlementNotOpen
+        | ErrorCode::InvalidTxHash
+        | ErrorCode::InvalidAmount
+        | ErrorCode::InvalidChain
+        | ErrorCode::RecipientNotRegistered
+        | ErrorCode::Internal
+        | ErrorCode::ChainUnavailable => {
             if settles {
                 Reason::UnexpectedSettle
             } else {
@@ -93,9 +93,9 @@ const fn reason(code: Code, settles: bool) -> Reason {
 
 /// A problem's body with the members that a client of the path reads; unchanged outside of the protocol's routes.
 #[must_use]
-pub fn with_members(body: String, path: &str, code: Code, message: &str) -> String {
-    let Some(expected) = Expected::at(path) else { return body };
-    let reason = reason(code, expected == Expected::Settle);
+pub fn with_protocol_members(body: String, path: &str, code: ErrorCode, message: &str) -> String {
+    let Some(expected) = ExpectedBody::at(path) else { return body };
+    let reason = reason_for(code, expected == ExpectedBody::Settle);
     match (serde_json::from_str::<Map<String, Value>>(&body), expected.members(reason, message)) {
         (Ok(mut all), Value::Object(members)) => {
             all.extend(members);
@@ -112,29 +112,33 @@ mod tests {
     #[test]
     fn the_path_says_what_is_expected() {
         for (path, want) in [
-            ("/facilitator/verify", Some(Expected::Verify)),
-            ("/v1/facilitator/settle/", Some(Expected::Settle)),
-            ("/facilitator/k/…/verify", Some(Expected::Verify)),
-            ("/v1/facilitator/k/…/settle", Some(Expected::Settle)),
-            ("/facilitator/k/…/supported", Some(Expected::Supported)),
-            ("/facilitator/accepts", Some(Expected::Accepts)),
-            ("/facilitator/k/…/nothing", Some(Expected::Any)),
-            ("/facilitator/k/…", Some(Expected::Any)),
+            ("/facilitator/verify", Some(ExpectedBody::Verify)),
+            ("/v1/facilitator/settle/", Some(ExpectedBody::Settle)),
+            ("/facilitator/k/…/verify", Some(ExpectedBody::Verify)),
+            ("/v1/facilitator/k/…/settle", Some(ExpectedBody::Settle)),
+            ("/facilitator/k/…/supported", Some(ExpectedBody::Supported)),
+            ("/facilitator/accepts", Some(ExpectedBody::Accepts)),
+            ("/facilitator/k/…/nothing", Some(ExpectedBody::Any)),
+            ("/facilitator/k/…", Some(ExpectedBody::Any)),
             ("/facilitator/health", None),
             ("/facilitator/nothing", None),
             ("/facilitator", None),
             ("/v1/verify", None),
             ("/", None),
         ] {
-            assert_eq!(Expected::at(path), want, "{path}");
+            assert_eq!(ExpectedBody::at(path), want, "{path}");
         }
     }
 
     #[test]
     fn every_route_says_no_in_its_own_members() {
         let body = |path| {
-            let body =
-                with_members(json!({"error": "why", "success": false}).to_string(), path, Code::InvalidApiKey, "why");
+            let body = with_protocol_members(
+                json!({"error": "why", "success": false}).to_string(),
+                path,
+                ErrorCode::InvalidApiKey,
+                "why",
+            );
             serde_json::from_str::<Value>(&body).expect("JSON")
         };
         let verify = body("/facilitator/k/…/verify");

@@ -2,7 +2,7 @@
 
 /// Origin, path and query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Target<'a> {
+pub struct UrlTarget<'a> {
     /// `https://api.example.com`.
     pub origin: &'a str,
     /// `/v1/verify`, percent-encoded as it came.
@@ -11,7 +11,7 @@ pub struct Target<'a> {
     pub query: &'a str,
 }
 
-impl<'a> Target<'a> {
+impl<'a> UrlTarget<'a> {
     /// Splits a normalised URL; what is none is all path.
     #[must_use]
     pub fn of(url: &'a str) -> Self {
@@ -31,7 +31,7 @@ mod tests {
     #[test]
     fn a_url_falls_into_its_parts() {
         let parts = |url| {
-            let Target { origin, path, query } = Target::of(url);
+            let UrlTarget { origin, path, query } = UrlTarget::of(url);
             (origin, path, query)
         };
         assert_eq!(parts("https://x.test/v1/a%2Fb?c=d&e"), ("https://x.test", "/v1/a%2Fb", "c=d&e"));

@@ -1,17 +1,17 @@
 //! `POST /v1/verify`: the request body.
 
-use super::body::{Members, invalid, missing};
+use super::body::{RequestMembers, invalid, missing};
 use alloy_primitives::B256;
 use x402_chain::address::{Address, Family, TxId};
 use x402_chain::amount::Amount;
 use x402_chain::network;
 use x402_chain::network::{FinalityRule, Network};
 use x402_chain::svm::MEMO_BYTES_MAX;
-use x402_core::error::{Code, Fault};
+use x402_core::error::{ErrorCode, Fault};
 use x402_core::verification::answer::Finality;
 use x402_core::verification::claim::{Claim, MAX_AGE_SECONDS_DEFAULT, MAX_AGE_SECONDS_MAX, REFERENCE_BYTES_MAX};
 
-/// The request body, for the documentation; read by [`read`].
+/// The request body, for the documentation; read by [`read_claim`].
 #[cfg(not(target_arch = "wasm32"))]
 #[derive(schemars::JsonSchema)]
 #[schemars(deny_unknown_fields)]
@@ -65,32 +65,33 @@ pub enum ExpectedAmount {
 /// # Errors
 /// `INVALID_JSON`, `INVALID_CHAIN`, `INVALID_TX_HASH`, `INVALID_AMOUNT`,
 /// `INVALID_REQUEST`; `param` names the member.
-pub fn read(body: &[u8]) -> Result<Claim, Fault> {
-    let mut members = Members::read(body)?;
-    let network = chain(&mut members)?;
+pub fn read_claim(body: &[u8]) -> Result<Claim, Fault> {
+    let mut members = RequestMembers::read(body)?;
+    let network = read_chain(&mut members)?;
     let tx: String = members.typed("tx_hash", "must be a string")?.ok_or_else(|| missing("tx_hash"))?;
     let tx = TxId::parse(network.family, tx.trim_ascii()).ok_or_else(|| wrong_hash(network.family))?;
     let claim = Claim {
         network,
         tx,
-        expected: expected(&mut members)?,
-        recipient: address(&mut members, "recipient", network)?,
-        payer: address(&mut members, "payer", network)?,
-        memo: memo(&mut members, network)?,
-        authorization_nonce: nonce(&mut members, network)?,
+        expected: read_expected_amount(&mut members)?,
+        recipient: read_address(&mut members, "recipient", network)?,
+        payer: read_address(&mut members, "payer", network)?,
+        memo: read_memo(&mut members, network)?,
+        authorization_nonce: read_nonce(&mut members, network)?,
         reference: members.text("reference", REFERENCE_BYTES_MAX)?,
-        finality: finality(&mut members, network)?,
-        max_age_s: max_age(&mut members)?,
+        finality: read_finality(&mut members, network)?,
+        max_age_s: read_max_age(&mut members)?,
         claim: members.typed("claim", "must be true or false")?.unwrap_or(true),
     };
     members.done()?;
     Ok(claim)
 }
 
-fn chain(members: &mut Members) -> Result<&'static Network, Fault> {
+fn read_chain(members: &mut RequestMembers) -> Result<&'static Network, Fault> {
     let name: String = members.typed("chain", "must be a string")?.ok_or_else(|| missing("chain"))?;
-    network::find(&name)
-        .ok_or_else(|| Fault::new(Code::InvalidChain, "no such chain; GET /v1/supported-chains lists them").at("chain"))
+    network::find_network(&name).ok_or_else(|| {
+        Fault::new(ErrorCode::InvalidChain, "no such chain; GET /v1/supported-chains lists them").at("chain")
+    })
 }
 
 fn wrong_hash(family: Family) -> Fault {
@@ -98,10 +99,10 @@ fn wrong_hash(family: Family) -> Fault {
         Family::Evm => "a transaction hash on this chain is '0x' and 64 hex digits",
         Family::Svm => "a transaction on this chain is named by its first signature: base58 of 64 bytes",
     };
-    Fault::new(Code::InvalidTxHash, shape).at("tx_hash")
+    Fault::new(ErrorCode::InvalidTxHash, shape).at("tx_hash")
 }
 
-fn expected(members: &mut Members) -> Result<Option<Amount>, Fault> {
+fn read_expected_amount(members: &mut RequestMembers) -> Result<Option<Amount>, Fault> {
     let Some(raw) = members.raw("expected_amount") else { return Ok(None) };
     // A JSON number is read by its text, so that no float ever stands for money.
     let text = match raw.get().as_bytes().first() {
@@ -112,12 +113,12 @@ fn expected(members: &mut Members) -> Result<Option<Amount>, Fault> {
         Some(amount) => Ok(Some(amount)),
         None => {
             let rule = "'expected_amount' must be a decimal number of USDC above zero, without exponent, with at most six decimals";
-            Err(Fault::new(Code::InvalidAmount, rule).at("expected_amount"))
+            Err(Fault::new(ErrorCode::InvalidAmount, rule).at("expected_amount"))
         }
     }
 }
 
-fn address(members: &mut Members, name: &str, network: &Network) -> Result<Option<Address>, Fault> {
+fn read_address(members: &mut RequestMembers, name: &str, network: &Network) -> Result<Option<Address>, Fault> {
     let Some(text) = members.typed::<String>(name, "must be a string")? else { return Ok(None) };
     let rule = match network.family {
         Family::Evm => "must be '0x' and 40 hex digits, in one case or with a valid checksum, and not zero",
@@ -129,7 +130,7 @@ fn address(members: &mut Members, name: &str, network: &Network) -> Result<Optio
         .ok_or_else(|| invalid(name, rule))
 }
 
-fn memo(members: &mut Members, network: &Network) -> Result<Option<String>, Fault> {
+fn read_memo(members: &mut RequestMembers, network: &Network) -> Result<Option<String>, Fault> {
     let memo: Option<String> = members.typed("memo", "must be a string")?;
     match (&memo, network.family) {
         (Some(_), Family::Evm) => Err(invalid("memo", "is for Solana only")),
@@ -140,7 +141,7 @@ fn memo(members: &mut Members, network: &Network) -> Result<Option<String>, Faul
     }
 }
 
-fn nonce(members: &mut Members, network: &Network) -> Result<Option<B256>, Fault> {
+fn read_nonce(members: &mut RequestMembers, network: &Network) -> Result<Option<B256>, Fault> {
     let name = "authorization_nonce";
     let Some(text) = members.typed::<String>(name, "must be a string")? else { return Ok(None) };
     if network.family == Family::Svm {
@@ -152,7 +153,7 @@ fn nonce(members: &mut Members, network: &Network) -> Result<Option<B256>, Fault
     }
 }
 
-fn finality(members: &mut Members, network: &Network) -> Result<Finality, Fault> {
+fn read_finality(members: &mut RequestMembers, network: &Network) -> Result<Finality, Fault> {
     let name = "finality";
     match members.typed(name, "must be 'confirmed' or 'finalized'")?.unwrap_or(Finality::Confirmed) {
         Finality::Finalized if network.finality == FinalityRule::Unknown => {
@@ -163,7 +164,7 @@ fn finality(members: &mut Members, network: &Network) -> Result<Finality, Fault>
     }
 }
 
-fn max_age(members: &mut Members) -> Result<u64, Fault> {
+fn read_max_age(members: &mut RequestMembers) -> Result<u64, Fault> {
     let name = "max_age_seconds";
     let rule = format!("must be a whole number from 1 to {MAX_AGE_SECONDS_MAX}");
     let age = members.typed::<u64>(name, &rule)?.unwrap_or(MAX_AGE_SECONDS_DEFAULT);
@@ -179,18 +180,18 @@ mod tests {
     const HASH: &str = "0xaf0d0052eec2231428c5fbf81523c2ef833a8f02ae080a047c1abce3e2b12e83";
 
     #[track_caller]
-    fn refused(change: serde_json::Value, code: Code, param: &str) {
+    fn refused(change: serde_json::Value, code: ErrorCode, param: &str) {
         let mut body = json!({"tx_hash": HASH, "chain": "base"});
         for (name, value) in change.as_object().expect("an object") {
             body[name] = value.clone();
         }
-        let fault = read(body.to_string().as_bytes()).expect_err(&body.to_string());
+        let fault = read_claim(body.to_string().as_bytes()).expect_err(&body.to_string());
         assert_eq!((fault.code, fault.param.as_deref()), (code, Some(param)), "{body}");
     }
 
     #[test]
     fn the_least_request_has_the_documented_defaults() {
-        let claim = read(json!({"tx_hash": HASH, "chain": "eip155:8453"}).to_string().as_bytes()).expect("reads");
+        let claim = read_claim(json!({"tx_hash": HASH, "chain": "eip155:8453"}).to_string().as_bytes()).expect("reads");
         assert_eq!(claim.network.key, "base");
         assert_eq!((claim.finality, claim.max_age_s, claim.claim), (Finality::Confirmed, 86_400, true));
         assert_eq!((claim.expected, claim.recipient, claim.reference), (None, None, None));
@@ -201,7 +202,7 @@ mod tests {
         let capital = HASH.replacen("0x", "0X", 1);
         let payer = format!("0X{}", "AB".repeat(20));
         let body = json!({"tx_hash": capital, "chain": "base", "payer": payer, "authorization_nonce": capital});
-        let claim = read(body.to_string().as_bytes()).expect("reads");
+        let claim = read_claim(body.to_string().as_bytes()).expect("reads");
         assert_eq!(claim.tx.to_string(), HASH);
         assert_eq!(claim.payer, Address::parse(Family::Evm, &payer.to_lowercase()));
         assert_eq!(claim.authorization_nonce.map(|nonce| nonce.to_string()).as_deref(), Some(HASH));
@@ -211,44 +212,44 @@ mod tests {
     fn an_amount_is_read_by_its_text() {
         for (text, want) in [("\"1.50\"", 1_500_000), ("1.5", 1_500_000), ("0.000001", 1), ("120", 120_000_000)] {
             let body = format!(r#"{{"tx_hash":"{HASH}","chain":"base","expected_amount":{text}}}"#);
-            let claim = read(body.as_bytes()).expect("reads");
+            let claim = read_claim(body.as_bytes()).expect("reads");
             assert_eq!(claim.expected, Some(Amount::atomic(want)), "{text}");
         }
         for wrong in ["1e3", "0", "\"0.0\"", "-1", "1.0000001", "\"1e3\"", "\"\"", "true", "[]", "1E400"] {
             let body = format!(r#"{{"tx_hash":"{HASH}","chain":"base","expected_amount":{wrong}}}"#);
-            let code = read(body.as_bytes()).map_err(|fault| fault.code);
-            assert_eq!(code, Err(Code::InvalidAmount), "{wrong}");
+            let code = read_claim(body.as_bytes()).map_err(|fault| fault.code);
+            assert_eq!(code, Err(ErrorCode::InvalidAmount), "{wrong}");
         }
     }
 
     #[test]
     fn every_wrong_member_is_named() {
-        refused(json!({"chain": "dogecoin"}), Code::InvalidChain, "chain");
-        refused(json!({"chain": 1}), Code::InvalidRequest, "chain");
-        refused(json!({"chain": null}), Code::InvalidRequest, "chain");
-        refused(json!({"tx_hash": "0x12"}), Code::InvalidTxHash, "tx_hash");
-        refused(json!({"tx_hash": HASH, "chain": "solana"}), Code::InvalidTxHash, "tx_hash");
-        refused(json!({"recipient": "0x12"}), Code::InvalidRequest, "recipient");
-        refused(json!({"recipient": format!("0x{}", "0".repeat(40))}), Code::InvalidRequest, "recipient");
-        refused(json!({"payer": []}), Code::InvalidRequest, "payer");
-        refused(json!({"memo": "order-1"}), Code::InvalidRequest, "memo");
-        refused(json!({"authorization_nonce": "0x12"}), Code::InvalidRequest, "authorization_nonce");
-        refused(json!({"reference": ""}), Code::InvalidRequest, "reference");
-        refused(json!({"reference": "x".repeat(257)}), Code::InvalidRequest, "reference");
-        refused(json!({"finality": "safe"}), Code::InvalidRequest, "finality");
-        refused(json!({"chain": "sonic", "finality": "finalized"}), Code::InvalidRequest, "finality");
-        refused(json!({"max_age_seconds": 0}), Code::InvalidRequest, "max_age_seconds");
-        refused(json!({"max_age_seconds": 315_360_001_u64}), Code::InvalidRequest, "max_age_seconds");
-        refused(json!({"max_age_seconds": 1.5}), Code::InvalidRequest, "max_age_seconds");
-        refused(json!({"claim": "yes"}), Code::InvalidRequest, "claim");
-        refused(json!({"expected_amout": "1"}), Code::InvalidRequest, "expected_amout");
+        refused(json!({"chain": "dogecoin"}), ErrorCode::InvalidChain, "chain");
+        refused(json!({"chain": 1}), ErrorCode::InvalidRequest, "chain");
+        refused(json!({"chain": null}), ErrorCode::InvalidRequest, "chain");
+        refused(json!({"tx_hash": "0x12"}), ErrorCode::InvalidTxHash, "tx_hash");
+        refused(json!({"tx_hash": HASH, "chain": "solana"}), ErrorCode::InvalidTxHash, "tx_hash");
+        refused(json!({"recipient": "0x12"}), ErrorCode::InvalidRequest, "recipient");
+        refused(json!({"recipient": format!("0x{}", "0".repeat(40))}), ErrorCode::InvalidRequest, "recipient");
+        refused(json!({"payer": []}), ErrorCode::InvalidRequest, "payer");
+        refused(json!({"memo": "order-1"}), ErrorCode::InvalidRequest, "memo");
+        refused(json!({"authorization_nonce": "0x12"}), ErrorCode::InvalidRequest, "authorization_nonce");
+        refused(json!({"reference": ""}), ErrorCode::InvalidRequest, "reference");
+        refused(json!({"reference": "x".repeat(257)}), ErrorCode::InvalidRequest, "reference");
+        refused(json!({"finality": "safe"}), ErrorCode::InvalidRequest, "finality");
+        refused(json!({"chain": "sonic", "finality": "finalized"}), ErrorCode::InvalidRequest, "finality");
+        refused(json!({"max_age_seconds": 0}), ErrorCode::InvalidRequest, "max_age_seconds");
+        refused(json!({"max_age_seconds": 315_360_001_u64}), ErrorCode::InvalidRequest, "max_age_seconds");
+        refused(json!({"max_age_seconds": 1.5}), ErrorCode::InvalidRequest, "max_age_seconds");
+        refused(json!({"claim": "yes"}), ErrorCode::InvalidRequest, "claim");
+        refused(json!({"expected_amout": "1"}), ErrorCode::InvalidRequest, "expected_amout");
     }
 
     #[test]
     fn finality_is_asked_for_only_where_the_chain_establishes_it() {
         for network in network::NETWORKS.iter().filter(|network| network.family == Family::Evm) {
             let read = |finality: &str| {
-                read(json!({"tx_hash": HASH, "chain": network.key, "finality": finality}).to_string().as_bytes())
+                read_claim(json!({"tx_hash": HASH, "chain": network.key, "finality": finality}).to_string().as_bytes())
             };
             assert!(read("confirmed").is_ok(), "{}", network.key);
             let is_known = network.finality != FinalityRule::Unknown;
@@ -259,8 +260,8 @@ mod tests {
     proptest! {
         #[test]
         fn no_json_panics(name in "(tx_hash|chain|expected_amount|recipient|memo|x)", value in "[ -~]{0,40}") {
-            let _ = read(format!(r#"{{"tx_hash":"{HASH}","chain":"base","{name}":{value}}}"#).as_bytes());
-            let _ = read(format!(r#"{{"chain":"solana","{name}":"{value}"}}"#).as_bytes());
+            let _ = read_claim(format!(r#"{{"tx_hash":"{HASH}","chain":"base","{name}":{value}}}"#).as_bytes());
+            let _ = read_claim(format!(r#"{{"chain":"solana","{name}":"{value}"}}"#).as_bytes());
         }
     }
 }

@@ -6,7 +6,7 @@ use serde::Serialize;
 #[derive(Clone, Copy, Debug, Serialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
-pub struct Version {
+pub struct BuildVersion {
     /// Always `x402-edge`.
     pub name: &'static str,
     /// The package's version, the same as in `GET /v1/health`.
@@ -15,7 +15,7 @@ pub struct Version {
     pub x402_versions: [u8; 2],
 }
 
-impl Version {
+impl BuildVersion {
     /// This build.
-    pub const OWN: Self = Self { name: "x402-edge", version: env!("CARGO_PKG_VERSION"), x402_versions: [1, 2] };
+    pub const THIS_BUILD: Self = Self { name: "x402-edge", version: env!("CARGO_PKG_VERSION"), x402_versions: [1, 2] };
 }

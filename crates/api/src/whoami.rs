@@ -4,20 +4,20 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use x402_chain::network::Environment;
 use x402_chain::time::UnixMillis;
-use x402_core::tenancy::tenant::{Key, Scope, Tenant, TenantStatus};
+use x402_core::tenancy::tenant::{ApiKey, Scope, Tenant, TenantStatus};
 use x402_core::tenancy::tier::Tier;
 
 /// The tenant that a key names.
 #[derive(Debug, Serialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 pub struct WhoamiTenant {
-    /// Its id.
+    /// The tenant's id, `ten_…`.
     pub id: String,
-    /// Its name.
+    /// The company's name; `null` where none was given.
     pub company_name: Option<String>,
-    /// What it pays for.
+    /// The tier, which sets limits and chains.
     pub tier: Tier,
-    /// Whether it is served.
+    /// Whether its requests are served: `active`, `suspended` or `cancelled`.
     pub status: TenantStatus,
     /// Where its ledgers live.
     pub region: Option<String>,
@@ -29,15 +29,15 @@ pub struct WhoamiTenant {
 #[derive(Debug, Serialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 pub struct WhoamiKey {
-    /// Its public name.
+    /// The key's id, `key_…`; not the key.
     pub id: String,
     /// What its owner calls it.
     pub name: String,
     /// What it may do.
     pub scopes: Vec<Scope>,
-    /// When it was made.
+    /// When it was created, RFC 3339.
     pub created_at: String,
-    /// When it ends.
+    /// When it expires, RFC 3339; `null`: never.
     pub expires_at: Option<String>,
     /// When it was last used, to the minute.
     pub last_used_at: Option<String>,
@@ -57,7 +57,7 @@ pub struct Whoami {
 
 /// Whom a key names.
 #[must_use]
-pub fn whoami(tenant: &Tenant, key: &Key, last_used: Option<UnixMillis>) -> Whoami {
+pub fn whoami(tenant: &Tenant, key: &ApiKey, last_used: Option<UnixMillis>) -> Whoami {
     let defaults = tenant
         .recipients
         .iter()

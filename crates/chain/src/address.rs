@@ -56,7 +56,7 @@ impl Address {
 
     /// The text between our own parts: on EVM without the checksum, which costs a hash.
     #[must_use]
-    pub fn plain(&self) -> String {
+    pub fn unchecksummed(&self) -> String {
         match self {
             Self::Evm(address) => format!("{address:#x}"),
             Self::Svm(bytes) => bs58::encode(bytes).into_string(),
@@ -103,7 +103,7 @@ fn base58<const N: usize>(text: &str, chars_max: usize) -> Option<[u8; N]> {
 
 /// The EVM address of a public key: the last 20 bytes of its hash.
 #[must_use]
-pub fn of_key(key: &VerifyingKey) -> Address20 {
+pub fn address_of_key(key: &VerifyingKey) -> Address20 {
     let point = key.to_sec1_point(false);
     // The first byte says that the point is written whole.
     let (_, coordinates) = point.as_bytes().split_at(1);
@@ -125,10 +125,11 @@ impl fmt::Debug for Address {
     }
 }
 
-/// The form between our own parts: without the checksum, which costs a hash. Callers are told [`fmt::Display`]'s.
+/// The internal form: without the EIP-55 checksum, which costs a hash. Responses use [`fmt::Display`], with the
+/// checksum.
 impl Serialize for Address {
     fn serialize<S: serde::Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
-        out.serialize_str(&self.plain())
+        out.serialize_str(&self.unchecksummed())
     }
 }
 

@@ -71,7 +71,7 @@ impl Amount {
 
     /// What is left, never below zero.
     #[must_use]
-    pub fn less(self, other: Self) -> Self {
+    pub fn saturating_minus(self, other: Self) -> Self {
         Self(self.0.saturating_sub(other.0))
     }
 

@@ -8,20 +8,20 @@ const SINGLY_MS: u64 = 300_000;
 
 /// What an isolate knows of one provider.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Batching {
+pub struct BatchSupport {
     singly_until: UnixMillis,
 }
 
 /// What came of a batch that no call of was answered in, and of the same calls made singly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Refused {
-    /// Whether the answer was a refusal of the batch itself ([`crate::jsonrpc::Whole::refuses_batch`]).
+pub struct BatchRefusal {
+    /// Whether the answer was a refusal of the batch itself ([`crate::jsonrpc::WholeBatchError::refuses_batch`]).
     pub refuses_batch: bool,
     /// Whether the calls were answered when they were made singly.
     pub served: bool,
 }
 
-impl Batching {
+impl BatchSupport {
     /// Whether calls go as a batch now.
     #[must_use]
     pub const fn is_on(self, now: UnixMillis) -> bool {
@@ -30,7 +30,7 @@ impl Batching {
 
     /// Notes a batch that was not answered. Only a refusal of the batch itself counts, and only where the same
     /// calls were served singly: what refuses both refuses the calls.
-    pub const fn note(&mut self, refused: Refused, now: UnixMillis) {
+    pub const fn note_refusal(&mut self, refused: BatchRefusal, now: UnixMillis) {
         if refused.refuses_batch && refused.served {
             self.singly_until = now.plus(SINGLY_MS);
         }
@@ -43,15 +43,15 @@ mod tests {
 
     const NOW: UnixMillis = UnixMillis(1_000_000);
 
-    fn after(refuses_batch: bool, served: bool) -> Batching {
-        let mut batching = Batching::default();
-        batching.note(Refused { refuses_batch, served }, NOW);
+    fn after(refuses_batch: bool, served: bool) -> BatchSupport {
+        let mut batching = BatchSupport::default();
+        batching.note_refusal(BatchRefusal { refuses_batch, served }, NOW);
         batching
     }
 
     #[test]
     fn batches_are_the_rule() {
-        assert!(Batching::default().is_on(UnixMillis(0)));
+        assert!(BatchSupport::default().is_on(UnixMillis(0)));
     }
 
     #[test]

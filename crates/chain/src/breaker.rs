@@ -4,11 +4,11 @@
 use crate::time::UnixMillis;
 
 /// The first rest of a provider that failed.
-const REST_MIN_MS: u64 = 1_000;
+const BACKOFF_MIN_MS: u64 = 1_000;
 /// The longest rest of one that keeps failing.
-const REST_MAX_MS: u64 = 30_000;
+const BACKOFF_MAX_MS: u64 = 30_000;
 /// The rest of one whose day or month is used up.
-const EXHAUSTED_MS: u64 = 7_200_000;
+const EXHAUSTED_BACKOFF_MS: u64 = 7_200_000;
 /// Blocks behind the best head that are held against a provider.
 const LAG_MAX: u64 = 3;
 /// A later provider goes first only if it takes less than a third of the time.
@@ -18,79 +18,80 @@ const FAST_MS: u64 = 300;
 
 /// What an isolate knows of one provider.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Health {
+pub struct ProviderHealth {
     failures: u32,
     latency_ms: Option<u64>,
-    rests_until: UnixMillis,
+    backoff_until: UnixMillis,
     head: Option<u64>,
 }
 
 /// How an attempt ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ending {
-    /// With an answer, and the head that it told, if it did.
+pub enum AttemptOutcome {
+    /// With an answer, and the head if the answer named one.
     Answered {
         /// How long it took.
         took_ms: u64,
         /// The newest block.
         head: Option<u64>,
     },
-    /// With none.
+    /// Without a usable answer.
     Failed,
-    /// With a refusal for so long.
+    /// Refused: too many requests.
     RateLimited {
         /// What `Retry-After` said.
         retry_after_s: Option<u64>,
     },
-    /// With a refusal until its plan is renewed.
+    /// Refused: the plan's quota is used up.
     Exhausted,
 }
 
-impl Health {
+impl ProviderHealth {
     /// Notes an attempt's end.
-    pub fn note(&mut self, ending: Ending, now: UnixMillis) {
+    pub fn note_attempt(&mut self, ending: AttemptOutcome, now: UnixMillis) {
         match ending {
-            Ending::Answered { took_ms, head } => {
+            AttemptOutcome::Answered { took_ms, head } => {
                 self.failures = 0;
-                self.rests_until = UnixMillis(0);
+                self.backoff_until = UnixMillis(0);
                 // A moving mean: a quarter of the new, three of the old.
                 let mean = |old: u64| old.saturating_mul(3).saturating_add(took_ms) / 4;
                 self.latency_ms = Some(self.latency_ms.map_or(took_ms, mean));
                 self.head = head.or(self.head);
             }
-            Ending::Failed => {
-                let rest = REST_MIN_MS.checked_shl(self.failures.min(8)).unwrap_or(REST_MAX_MS).min(REST_MAX_MS);
+            AttemptOutcome::Failed => {
+                let rest =
+                    BACKOFF_MIN_MS.checked_shl(self.failures.min(8)).unwrap_or(BACKOFF_MAX_MS).min(BACKOFF_MAX_MS);
                 self.failures = self.failures.saturating_add(1);
-                self.rests_until = now.plus(rest);
+                self.backoff_until = now.plus(rest);
             }
-            Ending::RateLimited { retry_after_s } => {
+            AttemptOutcome::RateLimited { retry_after_s } => {
                 let asked = retry_after_s.unwrap_or(1).saturating_mul(1_000);
-                self.rests_until = now.plus(asked.clamp(REST_MIN_MS, REST_MAX_MS));
+                self.backoff_until = now.plus(asked.clamp(BACKOFF_MIN_MS, BACKOFF_MAX_MS));
             }
-            Ending::Exhausted => self.rests_until = now.plus(EXHAUSTED_MS),
+            AttemptOutcome::Exhausted => self.backoff_until = now.plus(EXHAUSTED_BACKOFF_MS),
         }
     }
 
-    const fn rests(&self, now: UnixMillis) -> bool {
-        now.0 < self.rests_until.0
+    const fn is_backing_off(&self, now: UnixMillis) -> bool {
+        now.0 < self.backoff_until.0
     }
 }
 
 /// The order in which to ask, as places in the operator's order. Those who rest
 /// come last, for they may be all there is; those who lag before them.
 #[must_use]
-pub fn order(providers: &[Health], now: UnixMillis) -> Vec<usize> {
+pub fn provider_order(providers: &[ProviderHealth], now: UnixMillis) -> Vec<usize> {
     let best = providers.iter().filter_map(|health| health.head).max().unwrap_or(0);
-    let lags = |health: &Health| health.head.is_some_and(|head| best.saturating_sub(head) > LAG_MAX);
+    let lags = |health: &ProviderHealth| health.head.is_some_and(|head| best.saturating_sub(head) > LAG_MAX);
     let first = providers.first().and_then(|health| health.latency_ms);
-    let faster = |health: &Health| match (first, health.latency_ms) {
+    let faster = |health: &ProviderHealth| match (first, health.latency_ms) {
         (Some(first), Some(own)) => first > FAST_MS && own.saturating_mul(SLOW_FACTOR) < first,
         (Some(_) | None, _) => false,
     };
     let mut places: Vec<usize> = (0..providers.len()).collect();
     places.sort_by_key(|place| {
         let health = providers.get(*place).copied().unwrap_or_default();
-        (health.rests(now), lags(&health), !faster(&health), *place)
+        (health.is_backing_off(now), lags(&health), !faster(&health), *place)
     });
     places
 }
@@ -101,46 +102,54 @@ mod tests {
 
     const NOW: UnixMillis = UnixMillis(1_000_000);
 
-    fn after(endings: &[Ending]) -> Health {
-        let mut health = Health::default();
+    fn after(endings: &[AttemptOutcome]) -> ProviderHealth {
+        let mut health = ProviderHealth::default();
         for ending in endings {
-            health.note(*ending, NOW);
+            health.note_attempt(*ending, NOW);
         }
         health
     }
 
-    const fn answered(took_ms: u64, head: u64) -> Ending {
-        Ending::Answered { took_ms, head: Some(head) }
+    const fn answered(took_ms: u64, head: u64) -> AttemptOutcome {
+        AttemptOutcome::Answered { took_ms, head: Some(head) }
     }
 
     #[test]
     fn the_operators_order_holds_while_all_is_well() {
-        assert_eq!(order(&[Health::default(); 3], NOW), [0, 1, 2]);
-        assert_eq!(order(&[after(&[answered(200, 5)]), after(&[answered(10, 5)])], NOW), [0, 1]);
+        assert_eq!(provider_order(&[ProviderHealth::default(); 3], NOW), [0, 1, 2]);
+        assert_eq!(provider_order(&[after(&[answered(200, 5)]), after(&[answered(10, 5)])], NOW), [0, 1]);
     }
 
     #[test]
     fn who_failed_rests_and_who_lags_or_is_slow_comes_later() {
-        assert_eq!(order(&[after(&[Ending::Failed]), Health::default()], NOW), [1, 0]);
-        assert_eq!(order(&[after(&[Ending::Failed]), Health::default()], NOW.plus(1_001)), [0, 1]);
-        assert_eq!(order(&[after(&[answered(10, 5)]), after(&[answered(10, 9)])], NOW), [1, 0]);
-        assert_eq!(order(&[after(&[answered(10, 6)]), after(&[answered(10, 9)])], NOW), [0, 1]);
-        assert_eq!(order(&[after(&[answered(2_000, 9)]), after(&[answered(100, 9)])], NOW), [1, 0]);
+        assert_eq!(provider_order(&[after(&[AttemptOutcome::Failed]), ProviderHealth::default()], NOW), [1, 0]);
+        assert_eq!(
+            provider_order(&[after(&[AttemptOutcome::Failed]), ProviderHealth::default()], NOW.plus(1_001)),
+            [0, 1]
+        );
+        assert_eq!(provider_order(&[after(&[answered(10, 5)]), after(&[answered(10, 9)])], NOW), [1, 0]);
+        assert_eq!(provider_order(&[after(&[answered(10, 6)]), after(&[answered(10, 9)])], NOW), [0, 1]);
+        assert_eq!(provider_order(&[after(&[answered(2_000, 9)]), after(&[answered(100, 9)])], NOW), [1, 0]);
     }
 
     #[test]
     fn rests_grow_and_end() {
-        let thrice = after(&[Ending::Failed; 3]);
-        assert!(thrice.rests(NOW.plus(3_999)) && !thrice.rests(NOW.plus(4_000)));
-        assert!(!after(&[Ending::Failed; 40]).rests(NOW.plus(30_000)));
-        assert!(after(&[Ending::RateLimited { retry_after_s: Some(9) }]).rests(NOW.plus(8_999)));
-        assert!(!after(&[Ending::RateLimited { retry_after_s: Some(u64::MAX) }]).rests(NOW.plus(30_000)));
-        assert!(after(&[Ending::Exhausted]).rests(NOW.plus(3_600_000)));
-        assert!(!after(&[Ending::Failed, answered(1, 1)]).rests(NOW));
+        let thrice = after(&[AttemptOutcome::Failed; 3]);
+        assert!(thrice.is_backing_off(NOW.plus(3_999)) && !thrice.is_backing_off(NOW.plus(4_000)));
+        assert!(!after(&[AttemptOutcome::Failed; 40]).is_backing_off(NOW.plus(30_000)));
+        assert!(after(&[AttemptOutcome::RateLimited { retry_after_s: Some(9) }]).is_backing_off(NOW.plus(8_999)));
+        assert!(
+            !after(&[AttemptOutcome::RateLimited { retry_after_s: Some(u64::MAX) }]).is_backing_off(NOW.plus(30_000))
+        );
+        assert!(after(&[AttemptOutcome::Exhausted]).is_backing_off(NOW.plus(3_600_000)));
+        assert!(!after(&[AttemptOutcome::Failed, answered(1, 1)]).is_backing_off(NOW));
     }
 
     #[test]
     fn those_who_rest_are_asked_when_nobody_else_is_left() {
-        assert_eq!(order(&[after(&[Ending::Failed]), after(&[Ending::Exhausted])], NOW), [0, 1]);
+        assert_eq!(
+            provider_order(&[after(&[AttemptOutcome::Failed]), after(&[AttemptOutcome::Exhausted])], NOW),
+            [0, 1]
+        );
     }
 }

@@ -3,7 +3,7 @@
 //! that is as high as the others. What a node allows counts at once.
 
 /// What a rule decided on one node's answers.
-pub trait Decided {
+pub trait StateDecision {
     /// What is refused, and why: two nodes that say the same confirm each other.
     type Refusal: PartialEq;
 
@@ -13,9 +13,9 @@ pub trait Decided {
 
 /// What came of one node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Word<R> {
+pub enum NodeVerdict<R> {
     /// It allows it, or refuses it for a reason that no block can change.
-    Plain,
+    Definite,
     /// It refuses it for a reason that another block could change.
     Refuses(R),
     /// It gave no usable answer.
@@ -24,7 +24,7 @@ pub enum Word<R> {
 
 /// The newest block of a node when it gave its answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Height {
+pub enum NodeHeight {
     /// It was not asked for it in that round.
     NotAsked,
     /// It was asked, and did not say.
@@ -33,7 +33,7 @@ pub enum Height {
     At(u64),
 }
 
-impl Height {
+impl NodeHeight {
     const fn block(self) -> Option<u64> {
         match self {
             Self::At(block) => Some(block),
@@ -44,18 +44,18 @@ impl Height {
 
 /// One node's answer, the last that it gave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Answer<R> {
+pub struct NodeAnswer<R> {
     /// What came of it.
-    pub word: Word<R>,
+    pub verdict: NodeVerdict<R>,
     /// Its newest block at that time.
-    pub height: Height,
+    pub height: NodeHeight,
 }
 
 /// Why an answer counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Basis {
+pub enum VerdictBasis {
     /// It is no refusal, or one that no block can change.
-    Plain,
+    Definite,
     /// A refusal by the only provider that is configured.
     Single,
     /// A refusal that another node shares, or by the highest of those that said how high they are.
@@ -66,13 +66,13 @@ pub enum Basis {
 
 /// What to do next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Next {
+pub enum NextStep {
     /// Ask the next provider, where another refuses it with its height in the same round.
     Ask,
     /// Ask the provider at this place once more, with its height in the same round.
     Again(usize),
     /// The answer at this place counts.
-    Settled(usize, Basis),
+    Settled(usize, VerdictBasis),
     /// No provider gave a usable answer.
     Unavailable,
 }
@@ -80,46 +80,46 @@ pub enum Next {
 /// Decides on the answers so far, in the order in which the providers were asked. `configured` counts all providers
 /// of the chain; `in_time` says whether there is time to ask.
 #[must_use]
-pub fn weigh<R: PartialEq>(answers: &[Answer<R>], configured: usize, in_time: bool) -> Next {
+pub fn next_step<R: PartialEq>(answers: &[NodeAnswer<R>], configured: usize, in_time: bool) -> NextStep {
     let is_left = in_time && answers.len() < configured;
-    let allowing = answers.iter().position(|answer| answer.word == Word::Plain);
-    let refusing: Vec<(usize, &Answer<R>)> =
-        answers.iter().enumerate().filter(|(_, answer)| matches!(answer.word, Word::Refuses(_))).collect();
+    let allowing = answers.iter().position(|answer| answer.verdict == NodeVerdict::Definite);
+    let refusing: Vec<(usize, &NodeAnswer<R>)> =
+        answers.iter().enumerate().filter(|(_, answer)| matches!(answer.verdict, NodeVerdict::Refuses(_))).collect();
     let Some((first, _)) = refusing.first().copied() else {
         return match allowing {
-            Some(place) => Next::Settled(place, Basis::Plain),
-            None if is_left => Next::Ask,
-            None => Next::Unavailable,
+            Some(place) => NextStep::Settled(place, VerdictBasis::Definite),
+            None if is_left => NextStep::Ask,
+            None => NextStep::Unavailable,
         };
     };
     if configured <= 1 {
-        return Next::Settled(first, Basis::Single);
+        return NextStep::Settled(first, VerdictBasis::Single);
     }
     if allowing.is_none() {
-        let shared = |(place, answer): &(usize, &Answer<R>)| {
-            refusing.iter().any(|(other, theirs)| other != place && theirs.word == answer.word)
+        let shared = |(place, answer): &(usize, &NodeAnswer<R>)| {
+            refusing.iter().any(|(other, theirs)| other != place && theirs.verdict == answer.verdict)
         };
         if let Some((place, _)) = refusing.iter().copied().find(shared) {
-            return Next::Settled(place, Basis::Confirmed);
+            return NextStep::Settled(place, VerdictBasis::Confirmed);
         }
         if is_left {
-            return Next::Ask;
+            return NextStep::Ask;
         }
     }
-    by_height(answers, &refusing, allowing, in_time).unwrap_or(match allowing {
-        Some(place) => Next::Settled(place, Basis::Plain),
-        None => Next::Settled(first, Basis::Unconfirmed),
+    settled_by_height(answers, &refusing, allowing, in_time).unwrap_or(match allowing {
+        Some(place) => NextStep::Settled(place, VerdictBasis::Definite),
+        None => NextStep::Settled(first, VerdictBasis::Unconfirmed),
     })
 }
 
 /// Where nodes differ, or one alone has answered: a refusal by a node that is as high as all the others counts.
 /// `None` where there is none, or no other node says how high it is.
-fn by_height<R: PartialEq>(
-    answers: &[Answer<R>],
-    refusing: &[(usize, &Answer<R>)],
+fn settled_by_height<R: PartialEq>(
+    answers: &[NodeAnswer<R>],
+    refusing: &[(usize, &NodeAnswer<R>)],
     allowing: Option<usize>,
     in_time: bool,
-) -> Option<Next> {
+) -> Option<NextStep> {
     let above = |own: usize| {
         let others = answers.iter().enumerate().filter(|(place, _)| *place != own);
         match allowing.and_then(|place| answers.get(place)) {
@@ -128,14 +128,15 @@ fn by_height<R: PartialEq>(
             None => others.filter_map(|(_, answer)| answer.height.block()).max(),
         }
     };
-    let unasked = refusing.iter().find(|(place, answer)| answer.height == Height::NotAsked && above(*place).is_some());
+    let unasked =
+        refusing.iter().find(|(place, answer)| answer.height == NodeHeight::NotAsked && above(*place).is_some());
     if let Some((place, _)) = unasked.filter(|_| in_time) {
-        return Some(Next::Again(*place));
+        return Some(NextStep::Again(*place));
     }
     let highest = refusing.iter().filter_map(|(place, answer)| Some((*place, answer.height.block()?)));
     // Of two that are equally high the first, which is the operator's choice.
     let (place, block) = highest.reduce(|best, next| if next.1 > best.1 { next } else { best })?;
-    (block >= above(place)?).then_some(Next::Settled(place, Basis::Confirmed))
+    (block >= above(place)?).then_some(NextStep::Settled(place, VerdictBasis::Confirmed))
 }
 
 #[cfg(test)]
@@ -143,96 +144,97 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const PLAIN: Word<u8> = Word::Plain;
-    const NO: Word<u8> = Word::Refuses(1);
-    const OTHER: Word<u8> = Word::Refuses(2);
-    const FAILED: Word<u8> = Word::Failed;
+    const PLAIN: NodeVerdict<u8> = NodeVerdict::Definite;
+    const NO: NodeVerdict<u8> = NodeVerdict::Refuses(1);
+    const OTHER: NodeVerdict<u8> = NodeVerdict::Refuses(2);
+    const FAILED: NodeVerdict<u8> = NodeVerdict::Failed;
 
-    const fn unasked(word: Word<u8>) -> Answer<u8> {
-        Answer { word, height: Height::NotAsked }
+    const fn unasked(word: NodeVerdict<u8>) -> NodeAnswer<u8> {
+        NodeAnswer { verdict: word, height: NodeHeight::NotAsked }
     }
 
-    const fn at(word: Word<u8>, block: u64) -> Answer<u8> {
-        Answer { word, height: Height::At(block) }
+    const fn at(word: NodeVerdict<u8>, block: u64) -> NodeAnswer<u8> {
+        NodeAnswer { verdict: word, height: NodeHeight::At(block) }
     }
 
-    const fn mute(word: Word<u8>) -> Answer<u8> {
-        Answer { word, height: Height::Unknown }
+    const fn mute(word: NodeVerdict<u8>) -> NodeAnswer<u8> {
+        NodeAnswer { verdict: word, height: NodeHeight::Unknown }
     }
 
     #[track_caller]
-    fn check(configured: usize, answers: &[Answer<u8>], want: Next) {
-        assert_eq!(weigh(answers, configured, true), want, "{answers:?}");
+    fn check(configured: usize, answers: &[NodeAnswer<u8>], want: NextStep) {
+        assert_eq!(next_step(answers, configured, true), want, "{answers:?}");
     }
 
     #[test]
     fn what_a_node_allows_counts_at_once() {
         for configured in 1..4 {
-            check(configured, &[], Next::Ask);
-            check(configured, &[unasked(PLAIN)], Next::Settled(0, Basis::Plain));
+            check(configured, &[], NextStep::Ask);
+            check(configured, &[unasked(PLAIN)], NextStep::Settled(0, VerdictBasis::Definite));
         }
-        check(2, &[unasked(FAILED), unasked(PLAIN)], Next::Settled(1, Basis::Plain));
-        check(2, &[unasked(FAILED)], Next::Ask);
-        check(1, &[unasked(FAILED)], Next::Unavailable);
+        check(2, &[unasked(FAILED), unasked(PLAIN)], NextStep::Settled(1, VerdictBasis::Definite));
+        check(2, &[unasked(FAILED)], NextStep::Ask);
+        check(1, &[unasked(FAILED)], NextStep::Unavailable);
     }
 
     #[test]
     fn the_only_provider_is_believed() {
-        check(1, &[unasked(NO)], Next::Settled(0, Basis::Single));
+        check(1, &[unasked(NO)], NextStep::Settled(0, VerdictBasis::Single));
     }
 
     #[test]
     fn a_refusal_counts_when_a_second_node_shares_it() {
-        check(2, &[unasked(NO)], Next::Ask);
-        check(2, &[unasked(NO), at(NO, 9)], Next::Settled(0, Basis::Confirmed));
-        check(3, &[unasked(NO), at(OTHER, 9)], Next::Ask);
-        check(3, &[unasked(NO), at(OTHER, 9), at(OTHER, 9)], Next::Settled(1, Basis::Confirmed));
-        check(3, &[unasked(FAILED), unasked(NO), at(NO, 9)], Next::Settled(1, Basis::Confirmed));
+        check(2, &[unasked(NO)], NextStep::Ask);
+        check(2, &[unasked(NO), at(NO, 9)], NextStep::Settled(0, VerdictBasis::Confirmed));
+        check(3, &[unasked(NO), at(OTHER, 9)], NextStep::Ask);
+        check(3, &[unasked(NO), at(OTHER, 9), at(OTHER, 9)], NextStep::Settled(1, VerdictBasis::Confirmed));
+        check(3, &[unasked(FAILED), unasked(NO), at(NO, 9)], NextStep::Settled(1, VerdictBasis::Confirmed));
     }
 
     #[test]
     fn a_node_that_is_behind_refuses_nobody() {
-        check(2, &[unasked(NO), at(PLAIN, 9)], Next::Again(0));
-        check(2, &[at(NO, 6), at(PLAIN, 9)], Next::Settled(1, Basis::Plain));
+        check(2, &[unasked(NO), at(PLAIN, 9)], NextStep::Again(0));
+        check(2, &[at(NO, 6), at(PLAIN, 9)], NextStep::Settled(1, VerdictBasis::Definite));
         // It has come up to the others meanwhile.
-        check(2, &[at(PLAIN, 9), at(PLAIN, 9)], Next::Settled(0, Basis::Plain));
-        check(2, &[at(NO, 9), at(PLAIN, 9)], Next::Settled(0, Basis::Confirmed));
+        check(2, &[at(PLAIN, 9), at(PLAIN, 9)], NextStep::Settled(0, VerdictBasis::Definite));
+        check(2, &[at(NO, 9), at(PLAIN, 9)], NextStep::Settled(0, VerdictBasis::Confirmed));
         // The other is behind: what it allows may be over.
-        check(2, &[at(NO, 9), at(PLAIN, 6)], Next::Settled(0, Basis::Confirmed));
-        check(2, &[mute(NO), at(PLAIN, 9)], Next::Settled(1, Basis::Plain));
-        check(2, &[unasked(NO), mute(PLAIN)], Next::Settled(1, Basis::Plain));
+        check(2, &[at(NO, 9), at(PLAIN, 6)], NextStep::Settled(0, VerdictBasis::Confirmed));
+        check(2, &[mute(NO), at(PLAIN, 9)], NextStep::Settled(1, VerdictBasis::Definite));
+        check(2, &[unasked(NO), mute(PLAIN)], NextStep::Settled(1, VerdictBasis::Definite));
     }
 
     #[test]
     fn a_refusal_that_nothing_confirms_is_not_final() {
-        check(2, &[unasked(NO), mute(FAILED)], Next::Settled(0, Basis::Unconfirmed));
-        check(3, &[unasked(NO), mute(FAILED)], Next::Ask);
-        check(3, &[unasked(NO), mute(FAILED), mute(FAILED)], Next::Settled(0, Basis::Unconfirmed));
+        check(2, &[unasked(NO), mute(FAILED)], NextStep::Settled(0, VerdictBasis::Unconfirmed));
+        check(3, &[unasked(NO), mute(FAILED)], NextStep::Ask);
+        check(3, &[unasked(NO), mute(FAILED), mute(FAILED)], NextStep::Settled(0, VerdictBasis::Unconfirmed));
         // The second says how high it is, and nothing else.
-        check(2, &[unasked(NO), at(FAILED, 9)], Next::Again(0));
-        check(2, &[at(NO, 9), at(FAILED, 9)], Next::Settled(0, Basis::Confirmed));
-        check(2, &[at(NO, 8), at(FAILED, 9)], Next::Settled(0, Basis::Unconfirmed));
-        check(2, &[mute(NO), at(FAILED, 9)], Next::Settled(0, Basis::Unconfirmed));
+        check(2, &[unasked(NO), at(FAILED, 9)], NextStep::Again(0));
+        check(2, &[at(NO, 9), at(FAILED, 9)], NextStep::Settled(0, VerdictBasis::Confirmed));
+        check(2, &[at(NO, 8), at(FAILED, 9)], NextStep::Settled(0, VerdictBasis::Unconfirmed));
+        check(2, &[mute(NO), at(FAILED, 9)], NextStep::Settled(0, VerdictBasis::Unconfirmed));
     }
 
     #[test]
     fn of_two_reasons_the_higher_node_names_the_one() {
-        check(2, &[unasked(NO), at(OTHER, 9)], Next::Again(0));
-        check(2, &[at(NO, 6), at(OTHER, 9)], Next::Settled(1, Basis::Confirmed));
-        check(2, &[at(NO, 9), at(OTHER, 9)], Next::Settled(0, Basis::Confirmed));
+        check(2, &[unasked(NO), at(OTHER, 9)], NextStep::Again(0));
+        check(2, &[at(NO, 6), at(OTHER, 9)], NextStep::Settled(1, VerdictBasis::Confirmed));
+        check(2, &[at(NO, 9), at(OTHER, 9)], NextStep::Settled(0, VerdictBasis::Confirmed));
     }
 
     #[test]
     fn without_time_nobody_is_asked() {
-        assert_eq!(weigh(&[unasked(NO)], 3, false), Next::Settled(0, Basis::Unconfirmed));
-        assert_eq!(weigh(&[unasked(NO), at(PLAIN, 9)], 2, false), Next::Settled(1, Basis::Plain));
-        assert_eq!(weigh::<u8>(&[], 3, false), Next::Unavailable);
+        assert_eq!(next_step(&[unasked(NO)], 3, false), NextStep::Settled(0, VerdictBasis::Unconfirmed));
+        assert_eq!(next_step(&[unasked(NO), at(PLAIN, 9)], 2, false), NextStep::Settled(1, VerdictBasis::Definite));
+        assert_eq!(next_step::<u8>(&[], 3, false), NextStep::Unavailable);
     }
 
-    fn answer() -> impl Strategy<Value = Answer<u8>> {
+    fn answer() -> impl Strategy<Value = NodeAnswer<u8>> {
         let word = prop_oneof![Just(PLAIN), Just(NO), Just(OTHER), Just(FAILED)];
-        let height = prop_oneof![Just(Height::NotAsked), Just(Height::Unknown), (5_u64..8).prop_map(Height::At)];
-        (word, height).prop_map(|(word, height)| Answer { word, height })
+        let height =
+            prop_oneof![Just(NodeHeight::NotAsked), Just(NodeHeight::Unknown), (5_u64..8).prop_map(NodeHeight::At)];
+        (word, height).prop_map(|(word, height)| NodeAnswer { verdict: word, height })
     }
 
     proptest! {
@@ -241,27 +243,27 @@ mod tests {
             answers in proptest::collection::vec(answer(), 0..5), more in 0_usize..3, in_time in any::<bool>(),
         ) {
             let configured = answers.len().saturating_add(more);
-            let refuses = |answer: &Answer<u8>| matches!(answer.word, Word::Refuses(_));
-            match weigh(&answers, configured, in_time) {
-                Next::Ask => prop_assert!(in_time && more > 0 && !answers.iter().any(|answer| answer.word == PLAIN)),
-                Next::Again(place) => {
-                    prop_assert!(in_time && refuses(&answers[place]) && answers[place].height == Height::NotAsked);
+            let refuses = |answer: &NodeAnswer<u8>| matches!(answer.verdict, NodeVerdict::Refuses(_));
+            match next_step(&answers, configured, in_time) {
+                NextStep::Ask => prop_assert!(in_time && more > 0 && !answers.iter().any(|answer| answer.verdict == PLAIN)),
+                NextStep::Again(place) => {
+                    prop_assert!(in_time && refuses(&answers[place]) && answers[place].height == NodeHeight::NotAsked);
                 }
-                Next::Unavailable => prop_assert!(answers.iter().all(|answer| answer.word == FAILED)),
-                Next::Settled(place, basis) => {
+                NextStep::Unavailable => prop_assert!(answers.iter().all(|answer| answer.verdict == FAILED)),
+                NextStep::Settled(place, basis) => {
                     let own = answers[place];
                     let others = || answers.iter().enumerate().filter(|(other, _)| *other != place).map(|(_, one)| one);
-                    let allows = answers.iter().find(|answer| answer.word == PLAIN);
+                    let allows = answers.iter().find(|answer| answer.verdict == PLAIN);
                     match basis {
-                        Basis::Plain => prop_assert!(own.word == PLAIN),
-                        Basis::Single => prop_assert!(refuses(&own) && configured == 1),
-                        Basis::Unconfirmed => {
+                        VerdictBasis::Definite => prop_assert!(own.verdict == PLAIN),
+                        VerdictBasis::Single => prop_assert!(refuses(&own) && configured == 1),
+                        VerdictBasis::Unconfirmed => {
                             prop_assert!(refuses(&own) && allows.is_none());
-                            prop_assert!(!others().any(|one| one.word == own.word));
+                            prop_assert!(!others().any(|one| one.verdict == own.verdict));
                             prop_assert!(!in_time || more == 0);
                         }
-                        Basis::Confirmed => {
-                            let shared = allows.is_none() && others().any(|one| one.word == own.word);
+                        VerdictBasis::Confirmed => {
+                            let shared = allows.is_none() && others().any(|one| one.verdict == own.verdict);
                             let top = match allows {
                                 Some(allows) => allows.height.block(),
                                 None => others().filter_map(|one| one.height.block()).max(),
@@ -280,14 +282,14 @@ mod tests {
             loop {
                 steps = steps.saturating_add(1);
                 prop_assert!(steps <= replies.len().saturating_mul(2).saturating_add(1));
-                match weigh(&answers, replies.len(), true) {
-                    Next::Ask => answers.push(replies[answers.len()].0),
-                    Next::Again(place) => {
+                match next_step(&answers, replies.len(), true) {
+                    NextStep::Ask => answers.push(replies[answers.len()].0),
+                    NextStep::Again(place) => {
                         let again = replies[place].1;
-                        let height = if again.height == Height::NotAsked { Height::Unknown } else { again.height };
-                        answers[place] = Answer { height, ..again };
+                        let height = if again.height == NodeHeight::NotAsked { NodeHeight::Unknown } else { again.height };
+                        answers[place] = NodeAnswer { height, ..again };
                     }
-                    Next::Settled(..) | Next::Unavailable => break,
+                    NextStep::Settled(..) | NextStep::Unavailable => break,
                 }
             }
         }

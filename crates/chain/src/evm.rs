@@ -8,26 +8,26 @@
 //! here.
 
 pub mod abi;
+pub mod authorization_search;
 mod block;
+pub mod cache;
+pub(super) mod calls;
 pub(crate) mod eip3009;
 mod log;
-pub mod memory;
 mod quantity;
-pub(super) mod question;
 mod receipt;
 pub mod sender;
 pub mod tx;
-pub mod used;
 
 use crate::address::{Address, TxId};
-use crate::facts::{Call, ErrorClass, Facts, Reply, Unknown};
+use crate::facts::{Call, ErrorClass, Facts, RpcReply, Undecided};
 use crate::network::{FinalityRule, Network};
 use crate::time::UnixSeconds;
 use crate::trace::PARTIES_MAX;
-use crate::trace::{Block, CodeKind, Depth, Found, Mined, Party, PartyFacts, Trace, Transfer};
+use crate::trace::{Block, CodeKind, Depth, MinedTransaction, Party, PartyFacts, Trace, TransactionState, Transfer};
 use alloy_primitives::B256;
-use log::Movements;
-use receipt::{Receipt, Status};
+use log::LogMovements;
+use receipt::{EvmReceipt, ExecutionStatus};
 use serde_json::value::RawValue;
 
 /// Seconds that a block may lie ahead of our clock: 15 minutes, as far as
@@ -36,17 +36,17 @@ use serde_json::value::RawValue;
 const FUTURE_S_MAX: u64 = 900;
 
 /// What a failed transaction's trace says (#evm-5).
-const REVERTED: &str = "reverted";
+const REVERTED_FAILURE: &str = "reverted";
 
 /// A delegation designator: `0xef0100` and the 20 bytes of the delegate (EIP-7702).
-const DELEGATION: &str = "0xef0100";
+const DELEGATION_PREFIX: &str = "0xef0100";
 
 /// Reads one transaction.
 ///
 /// # Errors
-/// [`Unknown::Missing`] with the calls of the next round (two rounds, three
+/// [`Undecided::Missing`] with the calls of the next round (two rounds, three
 /// where the receipt is too large to be read);
-/// [`Unknown::Malformed`] names the hazard where the node's answer is not
+/// [`Undecided::Malformed`] names the hazard where the node's answer is not
 /// evidence: `wrong_chain`, `node_error`, `malformed_quantity`,
 /// `malformed_receipt`, `malformed_log`, `malformed_block`,
 /// `malformed_transaction`, `receipt_of_another_transaction`,
@@ -54,57 +54,66 @@ const DELEGATION: &str = "0xef0100";
 /// `log_of_another_transaction`, `log_of_another_block`, `duplicate_log`,
 /// `block_of_another_height`, `block_time_in_the_future`,
 /// `transaction_of_another_hash`, `receipt_without_transaction`, `transaction_of_another_family`.
-pub fn trace(network: &Network, tx: &TxId, facts: &Facts, now: UnixSeconds) -> Result<Trace, Unknown> {
+pub fn trace(network: &Network, tx: &TxId, facts: &Facts, now: UnixSeconds) -> Result<Trace, Undecided> {
     let TxId::Evm(hash) = *tx else {
-        return Err(Unknown::nonsense("transaction_of_another_family"));
+        return Err(Undecided::malformed("transaction_of_another_family"));
     };
-    let found = found(network, hash, facts, now)?;
+    let found = transaction_state(network, hash, facts, now)?;
     Ok(Trace { tx: *tx, found })
 }
 
-fn found(network: &Network, hash: B256, facts: &Facts, now: UnixSeconds) -> Result<Found, Unknown> {
-    let first = FirstRound::of(network, hash, facts)?;
+fn transaction_state(
+    network: &Network,
+    hash: B256,
+    facts: &Facts,
+    now: UnixSeconds,
+) -> Result<TransactionState, Undecided> {
+    let first = ReceiptRound::of(network, hash, facts)?;
     // #evm-35: the node must be of the chain that was asked for.
-    let chain_id = quantity::number(&quantity::text(value(first.chain_id, "eth_chainId")?)?)?;
+    let chain_id = quantity::number(&quantity::text(answered_value(first.chain_id, "eth_chainId")?)?)?;
     if network.chain_id != Some(chain_id) {
-        return Err(Unknown::nonsense_about("wrong_chain", chain_id));
+        return Err(Undecided::malformed_with("wrong_chain", chain_id));
     }
     let receipt = match first.receipt {
-        Reply::Error(error) if error.class == ErrorClass::TooLarge => match of_events(network, hash, facts)? {
-            Some(receipt) => receipt,
-            None => return Ok(Found::Pending),
-        },
-        told @ (Reply::Value(_) | Reply::Error(_)) => match receipt::read(value(told, "eth_getTransactionReceipt")?)? {
-            Some(receipt) => receipt,
-            None => return without_receipt(hash, facts),
-        },
+        RpcReply::Error(error) if error.class == ErrorClass::TooLarge => {
+            match receipt_from_events(network, hash, facts)? {
+                Some(receipt) => receipt,
+                None => return Ok(TransactionState::Pending),
+            }
+        }
+        reply @ (RpcReply::Value(_) | RpcReply::Error(_)) => {
+            match receipt::read(answered_value(reply, "eth_getTransactionReceipt")?)? {
+                Some(receipt) => receipt,
+                None => return without_receipt(hash, facts),
+            }
+        }
     };
     // #evm-3: a proxy's cache may answer with another transaction's receipt.
     if receipt.hash != hash {
-        return Err(Unknown::nonsense_about("receipt_of_another_transaction", receipt.hash));
+        return Err(Undecided::malformed_with("receipt_of_another_transaction", receipt.hash));
     }
-    let head = quantity::number(&quantity::text(value(first.head, "eth_blockNumber")?)?)?;
+    let head = quantity::number(&quantity::text(answered_value(first.head, "eth_blockNumber")?)?)?;
     // #evm-4: old nodes hand out receipts of transactions that are in no block.
     let Some((number, block_hash)) = receipt.block else {
-        return Ok(Found::Pending);
+        return Ok(TransactionState::Pending);
     };
-    // #evm-26: preconfirmed, or told by a backend that is ahead of the others.
+    // #evm-26: preconfirmed, or reported by a backend that is ahead of the others.
     if head < number {
-        return Ok(Found::Pending);
+        return Ok(TransactionState::Pending);
     }
     let status = receipt.status()?;
     let finalized = first.finalized()?;
-    let block = canonical(number, block_hash, facts, now)?;
+    let block = canonical_block(number, block_hash, facts, now)?;
     let (failure, movements) = match status {
-        Status::Executed => (None, log::movements(network, &receipt)?),
+        ExecutionStatus::Executed => (None, log::read_movements(network, &receipt)?),
         // #evm-5: a reverted transaction has no logs; what a node lists is not read.
-        Status::Reverted => (Some(REVERTED.to_owned()), Movements::default()),
+        ExecutionStatus::Reverted => (Some(REVERTED_FAILURE.to_owned()), LogMovements::default()),
     };
-    Ok(Found::Mined(Box::new(Mined {
+    Ok(TransactionState::Mined(Box::new(MinedTransaction {
         failure,
         block,
         head,
-        depth: depth(network, number, head, finalized),
+        depth: block_depth(network, number, head, finalized),
         finality_unknown: network.finality == FinalityRule::Tag && finalized.is_none(),
         submitter: receipt.from,
         transfers: movements.transfers,
@@ -117,24 +126,25 @@ fn found(network: &Network, hash: B256, facts: &Facts, now: UnixSeconds) -> Resu
 }
 
 /// The answers of the first round.
-struct FirstRound<'a> {
-    chain_id: &'a Reply,
-    receipt: &'a Reply,
-    head: &'a Reply,
-    /// `None` where the chain's finality is not told by the tag.
-    finalized: Option<&'a Reply>,
+struct ReceiptRound<'a> {
+    chain_id: &'a RpcReply,
+    receipt: &'a RpcReply,
+    head: &'a RpcReply,
+    /// `None` where the chain has no `finalized` tag.
+    finalized: Option<&'a RpcReply>,
 }
 
-impl<'a> FirstRound<'a> {
-    fn of(network: &Network, hash: B256, facts: &'a Facts) -> Result<Self, Unknown> {
-        let (receipt, head, chain_id) = (question::receipt(hash), question::head(), question::chain_id());
+impl<'a> ReceiptRound<'a> {
+    fn of(network: &Network, hash: B256, facts: &'a Facts) -> Result<Self, Undecided> {
+        let (receipt, head, chain_id) = (calls::receipt_call(hash), calls::head_block_call(), calls::chain_id_call());
         match network.finality {
             FinalityRule::Tag => {
-                let [receipt, head, chain_id, tag] = facts.all(&[receipt, head, chain_id, question::finalized()])?;
+                let [receipt, head, chain_id, tag] =
+                    facts.require_all(&[receipt, head, chain_id, calls::finalized_block_call()])?;
                 Ok(Self { chain_id, receipt, head, finalized: Some(tag) })
             }
             FinalityRule::Instant | FinalityRule::Unknown => {
-                let [receipt, head, chain_id] = facts.all(&[receipt, head, chain_id])?;
+                let [receipt, head, chain_id] = facts.require_all(&[receipt, head, chain_id])?;
                 Ok(Self { chain_id, receipt, head, finalized: None })
             }
         }
@@ -142,64 +152,68 @@ impl<'a> FirstRound<'a> {
 
     /// The height that the tag names. A node that does not know the tag answers
     /// with an error or `null` (docs/spec/chains.md#finality): the counts stand in for it, unless another node knows.
-    fn finalized(&self) -> Result<Option<u64>, Unknown> {
+    fn finalized(&self) -> Result<Option<u64>, Undecided> {
         match self.finalized {
-            None | Some(Reply::Error(_)) => Ok(None),
-            Some(Reply::Value(value)) => Ok(block::read(value)?.map(|block| block.number)),
+            None | Some(RpcReply::Error(_)) => Ok(None),
+            Some(RpcReply::Value(value)) => Ok(block::read(value)?.map(|block| block.number)),
         }
     }
 }
 
 /// The block at a height, which must be the receipt's (#evm-25).
-fn canonical(number: u64, hash: B256, facts: &Facts, now: UnixSeconds) -> Result<Block, Unknown> {
-    let [reply] = facts.all(&[question::block_at(number)])?;
-    let Some(block) = block::read(value(reply, "eth_getBlockByNumber")?)? else {
-        return Err(Unknown::nonsense_about("receipt_not_canonical", "no block at its height"));
+fn canonical_block(number: u64, hash: B256, facts: &Facts, now: UnixSeconds) -> Result<Block, Undecided> {
+    let [reply] = facts.require_all(&[calls::block_call(number)])?;
+    let Some(block) = block::read(answered_value(reply, "eth_getBlockByNumber")?)? else {
+        return Err(Undecided::malformed_with("receipt_not_canonical", "no block at its height"));
     };
     if block.number != number {
-        return Err(Unknown::nonsense_about("block_of_another_height", block.number));
+        return Err(Undecided::malformed_with("block_of_another_height", block.number));
     }
     if block.hash != hash {
-        return Err(Unknown::nonsense_about("receipt_not_canonical", block.hash));
+        return Err(Undecided::malformed_with("receipt_not_canonical", block.hash));
     }
     if block.time.since(now) > FUTURE_S_MAX {
-        return Err(Unknown::nonsense_about("block_time_in_the_future", block.time.0));
+        return Err(Undecided::malformed_with("block_time_in_the_future", block.time.0));
     }
     Ok(Block { number, hash: Some(format!("0x{}", hex::encode(hash))), time: Some(block.time) })
 }
 
 /// #evm-2: without a receipt, whether the node knows the transaction at all. One
 /// that it has in a block, but has no receipt for yet, is as good as pending.
-fn without_receipt(hash: B256, facts: &Facts) -> Result<Found, Unknown> {
-    let [reply] = facts.all(&[question::transaction(hash)])?;
-    match receipt::transaction(value(reply, "eth_getTransactionByHash")?)? {
-        None => Ok(Found::Unknown),
-        Some(known) if known.hash == hash => Ok(Found::Pending),
-        Some(other) => Err(Unknown::nonsense_about("transaction_of_another_hash", other.hash)),
+fn without_receipt(hash: B256, facts: &Facts) -> Result<TransactionState, Undecided> {
+    let [reply] = facts.require_all(&[calls::transaction_call(hash)])?;
+    match receipt::read_transaction(answered_value(reply, "eth_getTransactionByHash")?)? {
+        None => Ok(TransactionState::Unknown),
+        Some(known) if known.hash == hash => Ok(TransactionState::Pending),
+        Some(other) => Err(Undecided::malformed_with("transaction_of_another_hash", other.hash)),
     }
 }
 
 /// #evm-31: of a receipt that is too large to be read, the registered contract's
 /// events in its block; `None` where the transaction is in no block. Other
 /// tokens are not seen then, so a bridged one is not named.
-fn of_events<'a>(network: &Network, hash: B256, facts: &'a Facts) -> Result<Option<Receipt<'a>>, Unknown> {
+fn receipt_from_events<'a>(
+    network: &Network,
+    hash: B256,
+    facts: &'a Facts,
+) -> Result<Option<EvmReceipt<'a>>, Undecided> {
     let Address::Evm(asset) = network.asset.address else {
-        return Err(Unknown::nonsense("transaction_of_another_family"));
+        return Err(Undecided::malformed("transaction_of_another_family"));
     };
-    let [reply] = facts.all(&[question::transaction(hash)])?;
-    let Some(known) = receipt::transaction(value(reply, "eth_getTransactionByHash")?)? else {
-        return Err(Unknown::nonsense("receipt_without_transaction"));
+    let [reply] = facts.require_all(&[calls::transaction_call(hash)])?;
+    let Some(known) = receipt::read_transaction(answered_value(reply, "eth_getTransactionByHash")?)? else {
+        return Err(Undecided::malformed("receipt_without_transaction"));
     };
     if known.hash != hash {
-        return Err(Unknown::nonsense_about("transaction_of_another_hash", known.hash));
+        return Err(Undecided::malformed_with("transaction_of_another_hash", known.hash));
     }
     let Some((number, block)) = known.block else { return Ok(None) };
-    let [events, _] = facts.all(&[question::events(block, asset), question::block_at(number)])?;
-    Ok(Some(Receipt::of_logs(&known, value(events, "eth_getLogs")?)))
+    let [events, _] = facts.require_all(&[calls::events_call(block, asset), calls::block_call(number)])?;
+    Ok(Some(EvmReceipt::from_block_logs(&known, answered_value(events, "eth_getLogs")?)))
 }
 
 /// How deep a block lies that is canonical and not above the head (docs/spec/chains.md#finality).
-fn depth(network: &Network, number: u64, head: u64, finalized: Option<u64>) -> Depth {
+fn block_depth(network: &Network, number: u64, head: u64, finalized: Option<u64>) -> Depth {
     let confirmations = head.saturating_sub(number).saturating_add(1);
     let by_count = if confirmations >= network.confirmations { Depth::Confirmed } else { Depth::Seen };
     match network.finality {
@@ -210,11 +224,11 @@ fn depth(network: &Network, number: u64, head: u64, finalized: Option<u64>) -> D
 }
 
 /// An answer that a rule cannot do without.
-fn value<'a>(reply: &'a Reply, method: &'static str) -> Result<&'a RawValue, Unknown> {
+fn answered_value<'a>(reply: &'a RpcReply, method: &'static str) -> Result<&'a RawValue, Undecided> {
     match reply {
-        Reply::Value(value) => Ok(value),
-        Reply::Error(error) => {
-            Err(Unknown::nonsense_about("node_error", format_args!("{method}: {:?}: {}", error.class, error.message)))
+        RpcReply::Value(value) => Ok(value),
+        RpcReply::Error(error) => {
+            Err(Undecided::malformed_with("node_error", format_args!("{method}: {:?}: {}", error.class, error.message)))
         }
     }
 }
@@ -227,12 +241,12 @@ pub fn parties(network: &Network, tx: &TxId, facts: &Facts, first: Option<&Addre
     let TxId::Evm(hash) = *tx else {
         return Vec::new();
     };
-    let transfers = match facts.get(&question::receipt(hash)) {
-        Some(Reply::Value(value)) => match receipt::read(value) {
+    let transfers = match facts.get(&calls::receipt_call(hash)) {
+        Some(RpcReply::Value(value)) => match receipt::read(value) {
             Ok(Some(receipt)) => transfers(network, hash, &receipt),
             Ok(None) | Err(_) => Vec::new(),
         },
-        Some(Reply::Error(_)) | None => Vec::new(),
+        Some(RpcReply::Error(_)) | None => Vec::new(),
     };
     let deals_with_first =
         |ends: &[Option<Address>; 2]| first.is_some() && ends.iter().any(|end| end.as_ref() == first);
@@ -251,11 +265,11 @@ pub fn parties(network: &Network, tx: &TxId, facts: &Facts, first: Option<&Addre
     parties
 }
 
-fn transfers(network: &Network, hash: B256, receipt: &Receipt<'_>) -> Vec<Transfer> {
-    if receipt.hash != hash || receipt.status() != Ok(Status::Executed) {
+fn transfers(network: &Network, hash: B256, receipt: &EvmReceipt<'_>) -> Vec<Transfer> {
+    if receipt.hash != hash || receipt.status() != Ok(ExecutionStatus::Executed) {
         return Vec::new();
     }
-    log::movements(network, receipt).map(|movements| movements.transfers).unwrap_or_default()
+    log::read_movements(network, receipt).map(|movements| movements.transfers).unwrap_or_default()
 }
 
 /// The party's code, and what the token's `isBlacklisted` says of it.
@@ -263,7 +277,7 @@ fn transfers(network: &Network, hash: B256, receipt: &Receipt<'_>) -> Vec<Transf
 pub fn party_calls(network: &Network, party: &Party) -> Vec<Call> {
     match (party.address, network.asset.address) {
         (Address::Evm(party), Address::Evm(asset)) => {
-            vec![question::code(party), question::blacklisted(asset, party)]
+            vec![calls::code_call(party), calls::blacklisted_call(asset, party)]
         }
         (Address::Svm(_), _) | (_, Address::Svm(_)) => Vec::new(),
     }
@@ -276,16 +290,16 @@ pub fn read_party(network: &Network, party: &Party, facts: &Facts) -> PartyFacts
         return PartyFacts::default();
     };
     PartyFacts {
-        blocked: said(facts, &question::blacklisted(asset, party)).and_then(|text| abi::boolean(&text)),
-        code: said(facts, &question::code(party)).and_then(|text| code_kind(&text)),
+        blocked: answered_text(facts, &calls::blacklisted_call(asset, party)).and_then(|text| abi::boolean(&text)),
+        code: answered_text(facts, &calls::code_call(party)).and_then(|text| code_kind(&text)),
     }
 }
 
 /// The text that a call was answered with.
-pub(crate) fn said(facts: &Facts, call: &Call) -> Option<String> {
+pub(crate) fn answered_text(facts: &Facts, call: &Call) -> Option<String> {
     match facts.get(call)? {
-        Reply::Value(value) => quantity::text(value).ok().map(Into::into),
-        Reply::Error(_) => None,
+        RpcReply::Value(value) => quantity::text(value).ok().map(Into::into),
+        RpcReply::Error(_) => None,
     }
 }
 
@@ -293,7 +307,7 @@ pub(crate) fn code_kind(code: &str) -> Option<CodeKind> {
     let bytes = quantity::bytes(code)?;
     Some(match bytes.len() {
         0 => CodeKind::None,
-        23 if code.starts_with(DELEGATION) => CodeKind::Delegated,
+        23 if code.starts_with(DELEGATION_PREFIX) => CodeKind::Delegated,
         _ => CodeKind::Contract,
     })
 }

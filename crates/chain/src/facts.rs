@@ -33,7 +33,7 @@ pub enum ErrorClass {
     /// The machine ended the call: out of gas, or an instruction that is none. An answer about the contract too.
     Halted,
     /// The sender cannot pay for the gas; nothing was executed.
-    Poor,
+    SignerUnfunded,
     /// The price is below the block's base fee; nothing was executed.
     Underpriced,
     /// Too many requests for now.
@@ -55,11 +55,11 @@ pub enum ErrorClass {
 /// A node's error answer. The message is for the log, cut to 200 characters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RpcError {
-    /// Its class.
+    /// What the error means, whichever node sent it.
     pub class: ErrorClass,
     /// The JSON-RPC code, where it had one.
     pub code: Option<i64>,
-    /// The node's words.
+    /// The node's message, cut to 200 characters; for the log only.
     pub message: String,
 }
 
@@ -73,14 +73,14 @@ impl RpcError {
 
 /// What a node said to a call.
 #[derive(Clone, Debug)]
-pub enum Reply {
+pub enum RpcReply {
     /// The `result` member, `null` included.
     Value(Box<RawValue>),
     /// The `error` member.
     Error(RpcError),
 }
 
-impl Reply {
+impl RpcReply {
     /// Whether the node answered the call: with a value, or with what the call itself came to. Any other error is
     /// no answer, and another node is to be asked (docs/spec/chains.md#json-rpc).
     #[must_use]
@@ -88,7 +88,7 @@ impl Reply {
         match self {
             Self::Value(_) => true,
             Self::Error(error) => match error.class {
-                ErrorClass::Revert | ErrorClass::Halted | ErrorClass::Poor | ErrorClass::Underpriced => true,
+                ErrorClass::Revert | ErrorClass::Halted | ErrorClass::SignerUnfunded | ErrorClass::Underpriced => true,
                 ErrorClass::RateLimited
                 | ErrorClass::Exhausted
                 | ErrorClass::Pruned
@@ -103,39 +103,39 @@ impl Reply {
 
 /// Why a rule cannot decide yet, or not with this node.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Unknown {
+pub enum Undecided {
     /// These calls must be made first, in one round.
     Missing(Vec<Call>),
     /// The node talked nonsense; another must be asked. Never held against the payer.
-    Malformed(Nonsense),
+    Malformed(MalformedAnswer),
 }
 
 /// What was wrong with a node's answer: the hazard's name and the node's words, for the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Nonsense {
+pub struct MalformedAnswer {
     /// The hazard's name: `receipt_of_another_transaction`.
     pub hazard: &'static str,
     /// More about it; empty where the name says all.
     pub detail: String,
 }
 
-impl Unknown {
+impl Undecided {
     /// Nonsense by the hazard's name.
     #[must_use]
-    pub fn nonsense(hazard: &'static str) -> Self {
-        Self::Malformed(Nonsense { hazard, detail: String::new() })
+    pub fn malformed(hazard: &'static str) -> Self {
+        Self::Malformed(MalformedAnswer { hazard, detail: String::new() })
     }
 
     /// Nonsense by the hazard's name, with more about it.
     #[must_use]
-    pub fn nonsense_about(hazard: &'static str, detail: impl fmt::Display) -> Self {
-        Self::Malformed(Nonsense { hazard, detail: detail.to_string() })
+    pub fn malformed_with(hazard: &'static str, detail: impl fmt::Display) -> Self {
+        Self::Malformed(MalformedAnswer { hazard, detail: detail.to_string() })
     }
 }
 
 /// The answers of one node, by call.
 #[derive(Clone, Debug, Default)]
-pub struct Facts(BTreeMap<Call, Reply>);
+pub struct Facts(BTreeMap<Call, RpcReply>);
 
 impl Facts {
     /// Nothing known.
@@ -151,39 +151,39 @@ impl Facts {
     }
 
     /// Notes an answer.
-    pub fn learn(&mut self, call: Call, reply: Reply) {
+    pub fn insert(&mut self, call: Call, reply: RpcReply) {
         self.0.insert(call, reply);
     }
 
     /// The answer to a call, if it was made.
     #[must_use]
-    pub fn get(&self, call: &Call) -> Option<&Reply> {
+    pub fn get(&self, call: &Call) -> Option<&RpcReply> {
         self.0.get(call)
     }
 
-    /// How many of these calls were answered, as [`Reply::is_answer`] has it.
+    /// How many of these calls were answered, as [`RpcReply::is_answer`] has it.
     #[must_use]
     pub fn answered(&self, calls: &[Call]) -> usize {
-        calls.iter().filter(|call| self.get(call).is_some_and(Reply::is_answer)).count()
+        calls.iter().filter(|call| self.get(call).is_some_and(RpcReply::is_answer)).count()
     }
 
     /// Whether all these calls were made.
     ///
     /// # Errors
-    /// [`Unknown::Missing`] with every call that has no answer yet.
-    pub fn have<'a>(&self, calls: impl IntoIterator<Item = &'a Call>) -> Result<(), Unknown> {
+    /// [`Undecided::Missing`] with every call that has no answer yet.
+    pub fn require<'a>(&self, calls: impl IntoIterator<Item = &'a Call>) -> Result<(), Undecided> {
         let missing: Vec<Call> = calls.into_iter().filter(|call| !self.0.contains_key(call)).cloned().collect();
-        if missing.is_empty() { Ok(()) } else { Err(Unknown::Missing(missing)) }
+        if missing.is_empty() { Ok(()) } else { Err(Undecided::Missing(missing)) }
     }
 
     /// All answers, or the calls that are missing.
     ///
     /// # Errors
-    /// [`Unknown::Missing`] with every call that has no answer yet.
-    pub fn all<'a, const N: usize>(&'a self, calls: &[Call; N]) -> Result<[&'a Reply; N], Unknown> {
-        self.have(calls)?;
-        let found: Vec<&Reply> = calls.iter().filter_map(|call| self.0.get(call)).collect();
-        found.try_into().map_err(|_| Unknown::Missing(calls.to_vec()))
+    /// [`Undecided::Missing`] with every call that has no answer yet.
+    pub fn require_all<'a, const N: usize>(&'a self, calls: &[Call; N]) -> Result<[&'a RpcReply; N], Undecided> {
+        self.require(calls)?;
+        let found: Vec<&RpcReply> = calls.iter().filter_map(|call| self.0.get(call)).collect();
+        found.try_into().map_err(|_| Undecided::Missing(calls.to_vec()))
     }
 }
 
@@ -197,10 +197,10 @@ mod tests {
     fn an_error_that_is_not_the_calls_own_outcome_is_no_answer() {
         let calls: Vec<Call> = (0..4).map(|at| Call::new("eth_call", &json!([at]))).collect();
         let mut facts = Facts::new();
-        let error = |class| Reply::Error(RpcError { class, code: None, message: String::new() });
-        let null = Reply::Value(to_raw_value(&json!(null)).expect("JSON"));
+        let error = |class| RpcReply::Error(RpcError { class, code: None, message: String::new() });
+        let null = RpcReply::Value(to_raw_value(&json!(null)).expect("JSON"));
         for (call, reply) in calls.iter().zip([null, error(ErrorClass::Revert), error(ErrorClass::Unsupported)]) {
-            facts.learn(call.clone(), reply);
+            facts.insert(call.clone(), reply);
         }
         assert_eq!((facts.answered(&calls), facts.answered(&calls[..2]), facts.answered(&calls[2..])), (2, 2, 0));
     }

@@ -66,7 +66,7 @@ macro_rules! ulid_id {
 
             /// The instant of its birth.
             #[must_use]
-            pub fn born(self) -> UnixMillis {
+            pub fn created_at(self) -> UnixMillis {
                 UnixMillis(self.0.timestamp_ms())
             }
 
@@ -161,7 +161,7 @@ mod tests {
             let tenant = TenantId::new(now, tail);
             prop_assert_eq!(TenantId::parse(&tenant.to_string()), Some(tenant));
             let id = VerificationId::new(now, random);
-            prop_assert_eq!(id.born(), now);
+            prop_assert_eq!(id.created_at(), now);
             prop_assert_eq!(VerificationId::parse(&id.to_string()), Some(id));
             prop_assert!(id.next() > id);
             prop_assert!(id.next().to_string() > id.to_string());

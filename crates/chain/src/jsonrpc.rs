@@ -3,7 +3,7 @@
 
 use crate::address::Family;
 use crate::evm::abi;
-use crate::facts::{Call, ErrorClass, Reply, RpcError};
+use crate::facts::{Call, ErrorClass, RpcError, RpcReply};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 /// ("insufficient funds for gas * price + value", revm's "lack of funds (1) for max fee (2)"), nethermind
 /// ("insufficient sender balance", "insufficient MaxFeePerGas for sender balance"), besu ("upfront cost exceeds
 /// account balance"), monad, and the heirs of cpp-ethereum. No token's words: those come as a revert.
-const POOR: &[&str] = &[
+const SIGNER_UNFUNDED: &[&str] = &[
     "insufficient funds for gas",
     "lack of funds",
     "insufficient sender balance",
@@ -57,7 +57,7 @@ const MESSAGE_MAX: usize = 200;
 /// Whether a family's nodes are asked in batches. Solana's providers advise
 /// against batching calls into the archive (docs/spec/chains.md#json-rpc).
 #[must_use]
-pub const fn batches(family: Family) -> bool {
+pub const fn takes_batches(family: Family) -> bool {
     match family {
         Family::Evm => true,
         Family::Svm => false,
@@ -81,7 +81,7 @@ pub fn encode(calls: &[Call]) -> String {
 
 /// An answer of any node or gateway: what is there, unparsed.
 #[derive(Deserialize)]
-struct Item {
+struct ResponseItem {
     id: Option<Box<RawValue>>,
     // Present and `null` is an answer, absent is none: the outer Option tells.
     #[serde(default, deserialize_with = "present")]
@@ -103,11 +103,11 @@ struct ErrorObject {
 }
 
 /// Answers in the order of the calls; `None` where the node left one out.
-pub type Replies = Vec<Option<Reply>>;
+pub type Replies = Vec<Option<RpcReply>>;
 
 /// An answer that is about the whole request and answers no call of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Whole {
+pub struct WholeBatchError {
     /// What it says, with the class that its words name: that is what counts where single calls fare no better.
     pub error: RpcError,
     /// Whether its structure is that of a lasting refusal of the batch. Words do not count: "too many methods
@@ -120,27 +120,27 @@ pub struct Whole {
 /// # Errors
 /// Where the whole is no answer to any call: HTML, truncated JSON, a gateway's refusal, one
 /// error for a whole batch, the same error for each of its calls. What a single item says stands in the replies.
-pub fn decode(family: Family, calls: &[Call], status: u16, body: &[u8]) -> Result<Replies, Whole> {
+pub fn decode(family: Family, calls: &[Call], status: u16, body: &[u8]) -> Result<Replies, WholeBatchError> {
     let is_batch = calls.len() > 1;
     let unread = |words: &str| {
         // A refusal in plain text or HTML: only statuses that are about the request's form are about the batch.
         let refuses_batch = is_batch && matches!(status, 400 | 405 | 413 | 415 | 422 | 501);
-        Whole { error: transport(status, words), refuses_batch }
+        WholeBatchError { error: transport_error(status, words), refuses_batch }
     };
     let no_json = |_| unread("an answer that is no JSON-RPC");
-    let items: Vec<Item> = if body.trim_ascii_start().starts_with(b"[") {
+    let items: Vec<ResponseItem> = if body.trim_ascii_start().starts_with(b"[") {
         serde_json::from_slice(body).map_err(no_json)?
     } else {
         vec![serde_json::from_slice(body).map_err(no_json)?]
     };
-    if let Some((error, is_object)) = of_the_whole(family, &items, calls.len(), status) {
-        return Err(Whole { refuses_batch: is_lasting(&error, is_object, status), error });
+    if let Some((error, is_object)) = whole_batch_error(family, &items, calls.len(), status) {
+        return Err(WholeBatchError { refuses_batch: is_lasting_refusal(&error, is_object, status), error });
     }
-    let mut by_place: BTreeMap<usize, Reply> = BTreeMap::new();
+    let mut by_place: BTreeMap<usize, RpcReply> = BTreeMap::new();
     for item in items {
         let place = match (&item.id, calls.len()) {
-            (id, 1) => id.as_deref().and_then(place).or(Some(1)),
-            (Some(id), _) => place(id),
+            (id, 1) => id.as_deref().and_then(id_position).or(Some(1)),
+            (Some(id), _) => id_position(id),
             (None, _) => None,
         };
         let (Some(place), Some(reply)) = (place, reply_of(family, item, status)) else { continue };
@@ -156,9 +156,9 @@ pub fn decode(family: Family, calls: &[Call], status: u16, body: &[u8]) -> Resul
 
 /// The error of a batch as a whole, and whether it is a JSON-RPC error object: one object in place of an
 /// answer to each call, or the same unspecific error to each.
-fn of_the_whole(family: Family, items: &[Item], calls: usize, status: u16) -> Option<(RpcError, bool)> {
-    let error = |item: &Item| error_of(family, item, status);
-    let is_object = |item: &Item| item.error.as_deref().is_some_and(|error| error.get().starts_with('{'));
+fn whole_batch_error(family: Family, items: &[ResponseItem], calls: usize, status: u16) -> Option<(RpcError, bool)> {
+    let error = |item: &ResponseItem| error_of(family, item, status);
+    let is_object = |item: &ResponseItem| item.error.as_deref().is_some_and(|error| error.get().starts_with('{'));
     let (first, rest) = items.split_first().filter(|_| calls > 1)?;
     let first_error = error(first)?;
     let is_of_each = items.len() == calls
@@ -170,7 +170,7 @@ fn of_the_whole(family: Family, items: &[Item], calls: usize, status: u16) -> Op
 /// Whether an error of a whole batch lasts longer than the moment. What HTTP calls a matter of credit (402), of
 /// rates (429) or of a gateway (502 to 504) does not, and some nodes put that number into the error's code; a plain
 /// HTTP 500 does only where the node itself says why: dRPC refuses batches so.
-fn is_lasting(error: &RpcError, is_object: bool, status: u16) -> bool {
+fn is_lasting_refusal(error: &RpcError, is_object: bool, status: u16) -> bool {
     let code = error.code.and_then(|code| u16::try_from(code).ok()).filter(|code| (400..600).contains(code));
     let passes = |status: u16| matches!(status, 401 | 402 | 407 | 408 | 425 | 429 | 502..=504);
     let is_heard = match status {
@@ -182,43 +182,51 @@ fn is_lasting(error: &RpcError, is_object: bool, status: u16) -> bool {
 }
 
 /// The place that an id names, as a number or as text.
-fn place(id: &RawValue) -> Option<usize> {
+fn id_position(id: &RawValue) -> Option<usize> {
     id.get().trim_matches('"').parse().ok()
 }
 
-fn reply_of(family: Family, item: Item, status: u16) -> Option<Reply> {
+fn reply_of(family: Family, item: ResponseItem, status: u16) -> Option<RpcReply> {
     match error_of(family, &item, status) {
-        Some(error) => Some(Reply::Error(error)),
-        None => item.result.map(Reply::Value),
+        Some(error) => Some(RpcReply::Error(error)),
+        None => item.result.map(RpcReply::Value),
     }
 }
 
-fn error_of(family: Family, item: &Item, status: u16) -> Option<RpcError> {
+fn error_of(family: Family, item: &ResponseItem, status: u16) -> Option<RpcError> {
     let error = item.error.as_deref().map(RawValue::get).filter(|text| *text != "null");
     if let Some(text) = error {
         return Some(error_value(family, text, status));
     }
     // Etherscan's way: HTTP 200 with status "0", NOTOK and the reason as the result.
-    let refused = item.status.as_deref().is_some_and(|status| place(status) == Some(0));
+    let refused = item.status.as_deref().is_some_and(|status| id_position(status) == Some(0));
     if refused {
         let words = item.result.as_deref().or(item.message.as_deref()).map_or("", RawValue::get);
-        return Some(RpcError { class: class_of(family, None, words, status), code: None, message: cut(words) });
+        return Some(RpcError {
+            class: classify_error(family, None, words, status),
+            code: None,
+            message: log_excerpt(words),
+        });
     }
     None
 }
 
 fn error_value(family: Family, text: &str, status: u16) -> RpcError {
     if let Ok(words) = serde_json::from_str::<String>(text) {
-        return RpcError { class: class_of(family, None, &words, status), code: None, message: cut(&words) };
+        return RpcError {
+            class: classify_error(family, None, &words, status),
+            code: None,
+            message: log_excerpt(&words),
+        };
     }
     let Ok(object) = serde_json::from_str::<ErrorObject>(text) else {
-        return RpcError { class: ErrorClass::Other, code: None, message: cut(text) };
+        return RpcError { class: ErrorClass::Other, code: None, message: log_excerpt(text) };
     };
     let code = object.code.and_then(|code| code.get().trim_matches('"').parse::<i64>().ok());
     let words = object.message.unwrap_or_default();
     let data = object.data.as_deref().map(RawValue::get).unwrap_or_default();
-    let class = class_of(family, code, &words, status);
-    let is_ours = matches!(class, ErrorClass::Poor | ErrorClass::Underpriced);
+    let class = classify_error(family, code, &words, status);
+    let is_ours = matches!(class, ErrorClass::SignerUnfunded | ErrorClass::Underpriced);
     // What a contract reverted with is hex, and its words may be any.
     let reason = reverted_with(data).filter(|_| family == Family::Evm);
     let is_reverted = data.len() > 4 && (code == Some(3) || is_ours && data.starts_with("\"0x"));
@@ -227,7 +235,7 @@ fn error_value(family: Family, text: &str, status: u16) -> RpcError {
         Some(reason) => format!("{words}: {reason}"),
         None => words,
     };
-    RpcError { class, code, message: cut(&message) }
+    RpcError { class, code, message: log_excerpt(&message) }
 }
 
 /// The text that a contract reverted with (`Error(string)`), where the error's data holds it: many nodes
@@ -238,7 +246,7 @@ fn reverted_with(data: &str) -> Option<String> {
     abi::string(&format!("0x{digits}")).filter(|reason| !reason.is_empty())
 }
 
-fn class_of(family: Family, code: Option<i64>, words: &str, status: u16) -> ErrorClass {
+fn classify_error(family: Family, code: Option<i64>, words: &str, status: u16) -> ErrorClass {
     let words = words.to_lowercase();
     let says = |needles: &[&str]| needles.iter().any(|needle| words.contains(needle));
     if says(&["monthly", "daily request count exceeded", "free api access", "quota", "upgrade your plan"]) {
@@ -248,8 +256,11 @@ fn class_of(family: Family, code: Option<i64>, words: &str, status: u16) -> Erro
         return ErrorClass::Revert;
     }
     if family == Family::Evm {
-        let of_a_call =
-            [(POOR, ErrorClass::Poor), (UNDERPRICED, ErrorClass::Underpriced), (HALTED, ErrorClass::Halted)];
+        let of_a_call = [
+            (SIGNER_UNFUNDED, ErrorClass::SignerUnfunded),
+            (UNDERPRICED, ErrorClass::Underpriced),
+            (HALTED, ErrorClass::Halted),
+        ];
         if let Some((_, class)) = of_a_call.into_iter().find(|(needles, _)| says(needles)) {
             return class;
         }
@@ -279,13 +290,13 @@ fn class_of(family: Family, code: Option<i64>, words: &str, status: u16) -> Erro
 }
 
 /// The whole answer was no answer.
-fn transport(status: u16, words: &str) -> RpcError {
+fn transport_error(status: u16, words: &str) -> RpcError {
     let class = if status == 429 { ErrorClass::RateLimited } else { ErrorClass::Other };
     RpcError { class, code: None, message: format!("{words} (HTTP {status})") }
 }
 
 /// A node's words for the log: short, and without addresses that may hold a key.
-fn cut(words: &str) -> String {
+fn log_excerpt(words: &str) -> String {
     let plain = words.split_whitespace().map(|word| if word.contains("://") { "…" } else { word });
     plain.collect::<Vec<_>>().join(" ").chars().filter(|c| !c.is_control()).take(MESSAGE_MAX).collect()
 }

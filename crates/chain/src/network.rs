@@ -15,14 +15,14 @@ pub(crate) use separator::domain_separator;
 
 include!(concat!(env!("OUT_DIR"), "/networks.rs"));
 
-/// Which money a key, a recipient or a chain deals in.
+/// Whether a key, a recipient or a chain deals in real money or in worthless test tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Environment {
-    /// Money.
+    /// Real money: main networks.
     Live,
-    /// Play money: test networks and local chains.
+    /// Worthless tokens: test networks and local chains.
     Test,
 }
 
@@ -79,18 +79,18 @@ pub struct Asset {
 
 /// What taking a payment to a chain may cost.
 #[derive(Clone, Copy, Debug)]
-pub struct Settle {
+pub struct SettlementCosts {
     /// The least that is settled, atomic units.
     pub min_atomic: u64,
     /// The most that one settlement may cost.
-    pub cost: Cost,
+    pub cost: CostCap,
     /// What it is paid in.
-    pub coin: Coin,
+    pub coin: NativeCoin,
 }
 
 /// A chain's own coin, which pays for settlements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Coin {
+pub struct NativeCoin {
     /// `ETH`, `SOL`.
     pub symbol: &'static str,
     /// Whole dollars a coin, above zero: an assumption of the registry's, not a quote.
@@ -99,10 +99,10 @@ pub struct Coin {
     pub decimals: u8,
 }
 
-impl Coin {
+impl NativeCoin {
     /// What millionths of a dollar buy, smallest units, rounded down.
     #[must_use]
-    pub fn units(&self, micro_usd: u128) -> u128 {
+    pub fn units_for(&self, micro_usd: u128) -> u128 {
         let one = 10_u128.saturating_pow(self.decimals.into());
         let price = u128::from(self.usd).saturating_mul(1_000_000);
         micro_usd.saturating_mul(one).checked_div(price).unwrap_or(0)
@@ -118,7 +118,7 @@ impl Coin {
 
 /// The caps of one tenant's settlements on one network, in the coin's smallest unit a day.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Budget {
+pub struct TenantBudget {
     /// Of all settlements together.
     pub day: u128,
     /// Of those that failed; once it is used up, only payers who have completed one are launched.
@@ -127,27 +127,27 @@ pub struct Budget {
 
 /// The most that one settlement may cost, by family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cost {
+pub enum CostCap {
     /// Gas.
-    Evm(Gas),
+    Evm(GasCap),
     /// Compute units.
-    Svm(Compute),
+    Svm(ComputeCap),
 }
 
 /// What a settlement's gas may cost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Gas {
+pub struct GasCap {
     /// The most gas that one settlement may use.
     pub limit: u64,
     /// How fees are named.
-    pub fees: Fees,
+    pub fees: FeeModel,
     /// The most for a unit of gas, wei; our own cap.
     pub max_fee_wei: u128,
 }
 
 /// What a payer may make us pay on Solana beside [`LAMPORTS_PER_SIGNATURE`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Compute {
+pub struct ComputeCap {
     /// The most compute units.
     pub units: u32,
     /// The most priority fee, lamports: the units times their price.
@@ -157,7 +157,7 @@ pub struct Compute {
 /// What each signature of a Solana transaction costs whoever pays its fee.
 pub const LAMPORTS_PER_SIGNATURE: u64 = 5_000;
 
-impl Compute {
+impl ComputeCap {
     /// The most lamports that a transaction with so many signatures may cost us.
     #[must_use]
     pub fn worst_lamports(self, signatures: u8) -> u64 {
@@ -165,40 +165,40 @@ impl Compute {
     }
 }
 
-impl Settle {
+impl SettlementCosts {
     /// The most that one transaction may cost us, in the coin's smallest unit: all its gas at the
     /// dearest price, or two signatures and the whole priority fee. What an OP-stack chain adds for
     /// its layer 1 comes on top.
     #[must_use]
-    pub fn worst(&self) -> u128 {
+    pub fn worst_cost(&self) -> u128 {
         match self.cost {
-            Cost::Evm(gas) => gas.max_fee_wei.saturating_mul(gas.limit.into()),
-            Cost::Svm(compute) => compute.worst_lamports(2).into(),
+            CostCap::Evm(gas) => gas.max_fee_wei.saturating_mul(gas.limit.into()),
+            CostCap::Svm(compute) => compute.worst_lamports(2).into(),
         }
     }
 
     /// An EVM chain's cost.
     #[must_use]
-    pub const fn gas(&self) -> Option<Gas> {
+    pub const fn gas(&self) -> Option<GasCap> {
         match self.cost {
-            Cost::Evm(gas) => Some(gas),
-            Cost::Svm(_) => None,
+            CostCap::Evm(gas) => Some(gas),
+            CostCap::Svm(_) => None,
         }
     }
 
     /// Solana's cost.
     #[must_use]
-    pub const fn compute(&self) -> Option<Compute> {
+    pub const fn compute(&self) -> Option<ComputeCap> {
         match self.cost {
-            Cost::Svm(compute) => Some(compute),
-            Cost::Evm(_) => None,
+            CostCap::Svm(compute) => Some(compute),
+            CostCap::Evm(_) => None,
         }
     }
 }
 
 /// How a chain's transactions name their fee.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fees {
+pub enum FeeModel {
     /// EIP-1559: a cap and a tip.
     Eip1559,
     /// One gas price.
@@ -207,7 +207,7 @@ pub enum Fees {
 
 /// A token that people mistake for the registered one; only to name it in a refusal.
 #[derive(Clone, Copy, Debug)]
-pub struct Bridged {
+pub struct BridgedToken {
     /// The contract.
     pub address: Address,
     /// What it is called.
@@ -219,7 +219,7 @@ pub struct Bridged {
 pub struct Network {
     /// Our short key: `base`.
     pub key: &'static str,
-    /// For people: `Base`.
+    /// The display name: `Base`.
     pub name: &'static str,
     /// The CAIP-2 id: `eip155:8453`.
     pub caip2: &'static str,
@@ -249,9 +249,9 @@ pub struct Network {
     /// Public providers in order of preference.
     pub rpc: &'static [&'static str],
     /// Tokens to name in a refusal.
-    pub bridged: &'static [Bridged],
+    pub bridged: &'static [BridgedToken],
     /// What taking a payment to the chain may cost; `None`: only verified.
-    pub settle: Option<Settle>,
+    pub settle: Option<SettlementCosts>,
 }
 
 impl PartialEq for Network {
@@ -276,7 +276,7 @@ pub fn by_caip2(id: &str) -> Option<&'static Network> {
 
 /// A chain by either name, as `POST /v1/verify` takes it.
 #[must_use]
-pub fn find(name: &str) -> Option<&'static Network> {
+pub fn find_network(name: &str) -> Option<&'static Network> {
     by_key(name).or_else(|| by_caip2(name))
 }
 
@@ -327,22 +327,22 @@ mod tests {
         let rows = registry::read(DATA).expect("reads");
         for (row, network) in rows.iter().zip(NETWORKS) {
             let row = row.settle.as_ref().map(|settle| match settle.cost {
-                registry::Cost::Evm { gas_limit, fees, .. } => (gas_limit, fees == registry::Fees::Legacy),
-                registry::Cost::Svm { compute_units, .. } => (compute_units.into(), false),
+                registry::CostRow::Evm { gas_limit, fees, .. } => (gas_limit, fees == registry::FeesRow::Legacy),
+                registry::CostRow::Svm { compute_units, .. } => (compute_units.into(), false),
             });
             let table = network.settle.map(|settle| match settle.cost {
-                Cost::Evm(gas) => (gas.limit, gas.fees == Fees::Legacy),
-                Cost::Svm(compute) => (compute.units.into(), false),
+                CostCap::Evm(gas) => (gas.limit, gas.fees == FeeModel::Legacy),
+                CostCap::Svm(compute) => (compute.units.into(), false),
             });
             assert_eq!(table, row, "{}", network.key);
         }
         let least = by_key("ethereum").and_then(|network| network.settle).map(|settle| settle.min_atomic);
         assert_eq!(least, Some(100_000));
         let settle = |key| by_key(key).and_then(|network| network.settle).unwrap();
-        assert_eq!(settle("solana").compute(), Some(Compute { units: 400_000, priority_lamports: 10_000 }));
+        assert_eq!(settle("solana").compute(), Some(ComputeCap { units: 400_000, priority_lamports: 10_000 }));
         assert_eq!(settle("solana").compute().unwrap().worst_lamports(1), 15_000);
-        assert_eq!(settle("solana").worst(), 20_000);
-        assert_eq!(settle("base").worst(), 1_000_000_000_000_000);
+        assert_eq!(settle("solana").worst_cost(), 20_000);
+        assert_eq!(settle("base").worst_cost(), 1_000_000_000_000_000);
     }
 
     #[test]
@@ -355,15 +355,15 @@ mod tests {
             assert!(live.is_none_or(|live| live.coin == coin), "{}", network.key);
         }
         let coin = |key| by_key(key).and_then(|network| network.settle).map(|settle| settle.coin).unwrap();
-        assert_eq!(coin("base"), Coin { symbol: "ETH", usd: 4_000, decimals: 18 });
-        assert_eq!(coin("base").units(1_000_000), 250_000_000_000_000);
+        assert_eq!(coin("base"), NativeCoin { symbol: "ETH", usd: 4_000, decimals: 18 });
+        assert_eq!(coin("base").units_for(1_000_000), 250_000_000_000_000);
         assert_eq!(coin("base").micro_usd(250_000_000_000_000), 1_000_000);
         assert_eq!(coin("base").micro_usd(1), 1);
-        assert_eq!(coin("base").units(u64::MAX.into()), 4_611_686_018_427_387_903_750_000_000);
-        assert_eq!(coin("solana-devnet"), Coin { symbol: "SOL", usd: 200, decimals: 9 });
-        assert_eq!(coin("solana").units(10_000), 50_000);
+        assert_eq!(coin("base").units_for(u64::MAX.into()), 4_611_686_018_427_387_903_750_000_000);
+        assert_eq!(coin("solana-devnet"), NativeCoin { symbol: "SOL", usd: 200, decimals: 9 });
+        assert_eq!(coin("solana").units_for(10_000), 50_000);
         assert_eq!(coin("solana").micro_usd(20_000), 4_000);
-        assert_eq!(coin("local-evm").units(1_000_000), 1_000_000_000_000_000_000);
+        assert_eq!(coin("local-evm").units_for(1_000_000), 1_000_000_000_000_000_000);
     }
 
     #[test]
@@ -419,13 +419,13 @@ mod tests {
     #[test]
     fn a_chain_is_found_by_either_name_and_by_no_other() {
         for network in NETWORKS {
-            assert_eq!(find(network.key), Some(network));
-            assert_eq!(find(network.caip2), Some(network));
+            assert_eq!(find_network(network.key), Some(network));
+            assert_eq!(find_network(network.caip2), Some(network));
         }
         for unknown in ["", "Base", "8453", "eip155:8454", "bsc"] {
-            assert_eq!(find(unknown), None, "{unknown}");
+            assert_eq!(find_network(unknown), None, "{unknown}");
         }
-        assert_eq!(find("base-sepolia").map(rpc_setting).as_deref(), Some("RPC_BASE_SEPOLIA"));
+        assert_eq!(find_network("base-sepolia").map(rpc_setting).as_deref(), Some("RPC_BASE_SEPOLIA"));
     }
 
     #[test]

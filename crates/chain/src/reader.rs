@@ -3,8 +3,8 @@
 //! lacks one says which.
 
 use crate::address::{Address, Family, TxId};
-use crate::facts::{Call, Facts, Unknown};
-use crate::network::{Cost, Network};
+use crate::facts::{Call, Facts, Undecided};
+use crate::network::{CostCap, Network};
 use crate::time::UnixSeconds;
 use crate::trace::{Party, PartyFacts, Trace};
 use crate::{evm, facts, svm};
@@ -16,9 +16,9 @@ const LAMPORTS_MIN: u128 = 1_000_000;
 /// What the chain says about one transaction: all that could matter to any recipient.
 ///
 /// # Errors
-/// [`Unknown::Missing`] names the calls that are still to be made, in one
-/// round; [`Unknown::Malformed`] says that the node talked nonsense.
-pub fn trace(network: &Network, tx: &TxId, facts: &Facts, now: UnixSeconds) -> Result<Trace, Unknown> {
+/// [`Undecided::Missing`] names the calls that are still to be made, in one
+/// round; [`Undecided::Malformed`] says that the node talked nonsense.
+pub fn trace(network: &Network, tx: &TxId, facts: &Facts, now: UnixSeconds) -> Result<Trace, Undecided> {
     match network.family {
         Family::Evm => evm::trace(network, tx, facts, now),
         Family::Svm => svm::trace(network, tx, facts, now),
@@ -37,7 +37,7 @@ pub fn parties(network: &Network, tx: &TxId, facts: &Facts, first: Option<&Addre
 }
 
 /// The calls that tell a party's code and whether the issuer has blocked it.
-/// They may fail without harm: what they would have told is then unknown.
+/// They may fail without harm: what they would have answered is then unknown.
 #[must_use]
 pub fn party_calls(network: &Network, party: &Party) -> Vec<Call> {
     match network.family {
@@ -57,9 +57,9 @@ pub fn read_party(network: &Network, party: &Party, facts: &Facts) -> PartyFacts
 
 /// The call that tells what an address holds of the chain's own coin.
 #[must_use]
-pub fn coin_call(address: &Address) -> Call {
+pub fn native_balance_call(address: &Address) -> Call {
     match address {
-        Address::Evm(address) => evm::tx::coin_call(address),
+        Address::Evm(address) => evm::tx::native_balance_call(address),
         Address::Svm(_) => {
             let options = serde_json::json!({"encoding": "base64", "commitment": "confirmed"});
             Call::new("getAccountInfo", &serde_json::json!([address, options]))
@@ -69,22 +69,22 @@ pub fn coin_call(address: &Address) -> Call {
 
 /// Wei or lamports; `None` where the node does not tell.
 #[must_use]
-pub fn read_coin(network: &Network, facts: &Facts, call: &Call) -> Option<u128> {
+pub fn read_native_balance(network: &Network, facts: &Facts, call: &Call) -> Option<u128> {
     #[derive(serde::Deserialize)]
-    struct Info {
+    struct LamportsResult {
         // Required: an answer without it tells nothing.
         #[serde(deserialize_with = "serde::Deserialize::deserialize")]
-        value: Option<Account>,
+        value: Option<LamportsAccount>,
     }
     #[derive(serde::Deserialize)]
-    struct Account {
+    struct LamportsAccount {
         lamports: u64,
     }
     match network.family {
-        Family::Evm => evm::tx::coin(facts, call),
+        Family::Evm => evm::tx::read_wei(facts, call),
         Family::Svm => {
-            let Some(facts::Reply::Value(value)) = facts.get(call) else { return None };
-            let info: Info = serde_json::from_str(value.get()).ok()?;
+            let Some(facts::RpcReply::Value(value)) = facts.get(call) else { return None };
+            let info: LamportsResult = serde_json::from_str(value.get()).ok()?;
             // An account that does not exist holds nothing.
             Some(info.value.map_or(0, |account| account.lamports.into()))
         }
@@ -94,10 +94,10 @@ pub fn read_coin(network: &Network, facts: &Facts, call: &Call) -> Option<u128> 
 /// What a key must hold to be worth sending with: on EVM the dearest transaction that
 /// its chain's caps allow; on Solana some, above what the account itself must keep.
 #[must_use]
-pub fn coin_wanted(network: &Network) -> u128 {
+pub fn min_native_balance(network: &Network) -> u128 {
     match network.settle.map(|settle| settle.cost) {
-        Some(Cost::Evm(gas)) => u128::from(gas.limit).saturating_mul(gas.max_fee_wei),
-        Some(Cost::Svm(_)) => LAMPORTS_MIN,
+        Some(CostCap::Evm(gas)) => u128::from(gas.limit).saturating_mul(gas.max_fee_wei),
+        Some(CostCap::Svm(_)) => LAMPORTS_MIN,
         None => 0,
     }
 }
@@ -114,7 +114,7 @@ pub fn head_call(network: &Network) -> Call {
 /// The newest block, as `0x` hex or a number; `None` for anything else.
 #[must_use]
 pub fn read_head(facts: &Facts, call: &Call) -> Option<u64> {
-    let Some(facts::Reply::Value(value)) = facts.get(call) else { return None };
+    let Some(facts::RpcReply::Value(value)) = facts.get(call) else { return None };
     let text = value.get().trim_matches('"');
     match text.strip_prefix("0x") {
         Some(digits) => u64::from_str_radix(digits, 16).ok(),
@@ -131,23 +131,24 @@ mod tests {
 
     #[test]
     fn what_a_key_holds_is_read_for_either_family() {
-        let told = |key: &str, address: Address, value: serde_json::Value| {
-            let (network, call, mut facts) = (by_key(key).expect("registered"), coin_call(&address), Facts::new());
-            facts.learn(call.clone(), facts::Reply::Value(to_raw_value(&value).expect("JSON")));
-            (read_coin(network, &facts, &call), coin_wanted(network))
+        let read_back = |key: &str, address: Address, value: serde_json::Value| {
+            let (network, call, mut facts) =
+                (by_key(key).expect("registered"), native_balance_call(&address), Facts::new());
+            facts.insert(call.clone(), facts::RpcReply::Value(to_raw_value(&value).expect("JSON")));
+            (read_native_balance(network, &facts, &call), min_native_balance(network))
         };
         let evm = Address::Evm([1; 20].into());
         // 200,000 gas at 5 gwei.
-        assert_eq!(told("base", evm, json!("0x10")), (Some(16), 1_000_000_000_000_000));
+        assert_eq!(read_back("base", evm, json!("0x10")), (Some(16), 1_000_000_000_000_000));
         let svm = Address::Svm([1; 32]);
         assert_eq!(
-            told("solana", svm, json!({"context": {"slot": 1}, "value": {"lamports": 17}})),
+            read_back("solana", svm, json!({"context": {"slot": 1}, "value": {"lamports": 17}})),
             (Some(17), LAMPORTS_MIN)
         );
-        assert_eq!(told("solana", svm, json!({"context": {"slot": 1}, "value": null})).0, Some(0));
+        assert_eq!(read_back("solana", svm, json!({"context": {"slot": 1}, "value": null})).0, Some(0));
         for nonsense in [json!(null), json!({}), json!("x")] {
-            assert_eq!(told("solana", svm, nonsense.clone()).0, None);
-            assert_eq!(told("base", evm, nonsense).0, None);
+            assert_eq!(read_back("solana", svm, nonsense.clone()).0, None);
+            assert_eq!(read_back("base", evm, nonsense).0, None);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Why an x402 payment is refused: the protocol's own strings (docs/spec/protocol.md#p-1-7),
 //! which the reference shares character for character, and ours.
 
-use crate::retry::{Repeat, Retry};
+use crate::retry::{RepeatRule, Retry};
 use serde::{Deserialize, Serialize};
 
 /// Declares [`Reason`] from its rows: variant, wire name, retry, repeat, doc.
@@ -20,14 +20,14 @@ macro_rules! reasons {
 
             /// The name on the wire.
             #[must_use]
-            pub const fn wire(self) -> &'static str {
+            pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $wire,)+ }
             }
 
             /// What a repeat gets under the same `Idempotency-Key`.
             #[must_use]
-            pub const fn repeat(self) -> Repeat {
-                match self { $(Self::$variant => Repeat::$repeat,)+ }
+            pub const fn repeat(self) -> RepeatRule {
+                match self { $(Self::$variant => RepeatRule::$repeat,)+ }
             }
 
             /// What sending the same request again could achieve. `handed_over`: the payment's success was given away.
@@ -136,7 +136,7 @@ mod tests {
     fn later_is_said_only_where_later_can_differ() {
         let later = |handed_over: bool| -> Vec<&str> {
             let all = Reason::ALL.iter().filter(|reason| reason.retry(handed_over) == Retry::Later);
-            all.map(|reason| reason.wire()).collect()
+            all.map(|reason| reason.as_str()).collect()
         };
         let want = [
             "network_not_enabled",
@@ -163,12 +163,12 @@ mod tests {
 
     #[test]
     fn reasons_have_names_of_their_own() {
-        let names: BTreeSet<&str> = Reason::ALL.iter().map(|reason| reason.wire()).collect();
+        let names: BTreeSet<&str> = Reason::ALL.iter().map(|reason| reason.as_str()).collect();
         assert_eq!(names.len(), Reason::ALL.len());
         for reason in Reason::ALL {
             assert!(!reason.doc().is_empty());
-            assert!(reason.retry(false) == Retry::Never || reason.repeat() == Repeat::Judged, "{reason:?}");
-            assert_eq!(serde_json::to_string(reason).expect("writes"), format!("\"{}\"", reason.wire()));
+            assert!(reason.retry(false) == Retry::Never || reason.repeat() == RepeatRule::Judged, "{reason:?}");
+            assert_eq!(serde_json::to_string(reason).expect("writes"), format!("\"{}\"", reason.as_str()));
         }
     }
 }

@@ -5,8 +5,8 @@
 //! Tokens are upgradable proxies (docs/spec/chains.md#evm-22), so it is run again and again.
 
 use crate::address::{Address, Family};
-use crate::evm::{abi, question};
-use crate::facts::{Call, ErrorClass, Facts, Reply};
+use crate::evm::{abi, calls};
+use crate::facts::{Call, ErrorClass, Facts, RpcReply};
 use crate::network::{Network, domain_separator};
 use alloy_primitives::Address as Address20;
 use base64::Engine as _;
@@ -34,7 +34,7 @@ const MINT_CHARS_MAX: usize = 1_024;
 /// What a check came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Outcome {
+pub enum RegistryCheckOutcome {
     /// Everything was read and agrees with the row.
     Passed,
     /// Something was read and does not.
@@ -59,12 +59,12 @@ pub struct Difference {
 /// What one node of a chain says about the chain's row.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub struct Report {
+pub struct RegistryCheckReport {
     /// The row's key.
     pub chain: &'static str,
     /// What it came to.
-    pub outcome: Outcome,
-    /// What is not as the row says; empty unless the outcome is [`Outcome::Differs`].
+    pub outcome: RegistryCheckOutcome,
+    /// What is not as the row says; empty unless the outcome is [`RegistryCheckOutcome::Differs`].
     pub differences: Vec<Difference>,
     /// The token's name as read (EVM).
     pub name: Option<String>,
@@ -81,23 +81,23 @@ pub struct Report {
 pub fn check_calls(network: &Network) -> Vec<Call> {
     match network.asset.address {
         Address::Evm(asset) => {
-            let views = [NAME, VERSION, DECIMALS, SEPARATOR].map(|selector| view(asset, selector));
-            [question::chain_id()].into_iter().chain(views).collect()
+            let views = [NAME, VERSION, DECIMALS, SEPARATOR].map(|selector| view_call(asset, selector));
+            [calls::chain_id_call()].into_iter().chain(views).collect()
         }
-        Address::Svm(_) if network.local => vec![mint_account(network)],
-        Address::Svm(_) => vec![mint_account(network), genesis_hash()],
+        Address::Svm(_) if network.local => vec![mint_account_call(network)],
+        Address::Svm(_) => vec![mint_account_call(network), genesis_hash_call()],
     }
 }
 
 /// Compares the answers to [`check_calls`] with the row. Never an error: what a
 /// node did not answer, or not in a readable form, makes the outcome
-/// [`Outcome::Unreachable`] unless something else differs.
+/// [`RegistryCheckOutcome::Unreachable`] unless something else differs.
 #[must_use]
-pub fn check(network: &Network, facts: &Facts) -> Report {
-    let mut check = Check { unheard: false, differences: Vec::new() };
-    let blank = Report {
+pub fn check_against_row(network: &Network, facts: &Facts) -> RegistryCheckReport {
+    let mut check = RegistryCheck { has_unanswered: false, differences: Vec::new() };
+    let blank = RegistryCheckReport {
         chain: network.key,
-        outcome: Outcome::Unreachable,
+        outcome: RegistryCheckOutcome::Unreachable,
         differences: Vec::new(),
         name: None,
         version: None,
@@ -108,132 +108,134 @@ pub fn check(network: &Network, facts: &Facts) -> Report {
         Family::Evm => check.evm(network, facts, blank),
         Family::Svm => check.svm(network, facts, blank),
     };
-    let outcome = match (check.differences.is_empty(), check.unheard) {
-        (false, _) => Outcome::Differs,
-        (true, true) => Outcome::Unreachable,
-        (true, false) => Outcome::Passed,
+    let outcome = match (check.differences.is_empty(), check.has_unanswered) {
+        (false, _) => RegistryCheckOutcome::Differs,
+        (true, true) => RegistryCheckOutcome::Unreachable,
+        (true, false) => RegistryCheckOutcome::Passed,
     };
-    Report { outcome, differences: check.differences, ..read }
+    RegistryCheckReport { outcome, differences: check.differences, ..read }
 }
 
-fn view(asset: Address20, selector: &str) -> Call {
-    question::view(asset, selector.to_owned())
+fn view_call(asset: Address20, selector: &str) -> Call {
+    calls::view_call(asset, selector.to_owned())
 }
 
-fn mint_account(network: &Network) -> Call {
+fn mint_account_call(network: &Network) -> Call {
     let options = json!({ "encoding": "base64", "commitment": "confirmed" });
     Call::new("getAccountInfo", &json!([network.asset.address, options]))
 }
 
-fn genesis_hash() -> Call {
+fn genesis_hash_call() -> Call {
     Call::new("getGenesisHash", &json!([]))
 }
 
 /// What came of one question.
-enum Heard<T> {
+enum ViewResult<T> {
     /// The chain said this.
-    Said(T),
+    Value(T),
     /// The chain answered, and there is no such thing.
-    Nothing,
+    Absent,
     /// The node did not answer, or not so that it could be understood.
-    Unheard,
+    Unanswered,
 }
 
-impl<T> From<Option<T>> for Heard<T> {
+impl<T> From<Option<T>> for ViewResult<T> {
     fn from(said: Option<T>) -> Self {
-        said.map_or(Self::Unheard, Self::Said)
+        said.map_or(Self::Unanswered, Self::Value)
     }
 }
 
-impl<T> Heard<T> {
-    fn said(&self) -> Option<&T> {
+impl<T> ViewResult<T> {
+    fn value(&self) -> Option<&T> {
         match self {
-            Self::Said(value) => Some(value),
-            Self::Nothing | Self::Unheard => None,
+            Self::Value(value) => Some(value),
+            Self::Absent | Self::Unanswered => None,
         }
     }
 }
 
-struct Check {
-    unheard: bool,
+struct RegistryCheck {
+    has_unanswered: bool,
     differences: Vec<Difference>,
 }
 
-impl Check {
-    fn evm(&mut self, network: &Network, facts: &Facts, blank: Report) -> Report {
+impl RegistryCheck {
+    fn evm(&mut self, network: &Network, facts: &Facts, blank: RegistryCheckReport) -> RegistryCheckReport {
         let (Address::Evm(asset), Some(chain_id)) = (network.asset.address, network.chain_id) else {
-            self.unheard = true;
+            self.has_unanswered = true;
             return blank;
         };
-        let text = |selector| viewed(facts, &view(asset, selector), abi::string);
-        let name = self.heard(text(NAME));
-        let version = self.heard(text(VERSION));
-        let decimals = self.heard(viewed(facts, &view(asset, DECIMALS), abi::number));
-        let separator = self.heard(viewed(facts, &view(asset, SEPARATOR), abi::word));
-        let node_chain = self.heard(text_of(facts, &question::chain_id()).and_then(|text| quantity(&text)).into());
-        self.compare("chain_id", &chain_id.to_string(), node_chain.said().map(u64::to_string));
+        let text = |selector| view_result(facts, &view_call(asset, selector), abi::string);
+        let name = self.note_answer(text(NAME));
+        let version = self.note_answer(text(VERSION));
+        let decimals = self.note_answer(view_result(facts, &view_call(asset, DECIMALS), abi::number));
+        let separator = self.note_answer(view_result(facts, &view_call(asset, SEPARATOR), abi::word));
+        let node_chain =
+            self.note_answer(answered_text(facts, &calls::chain_id_call()).and_then(|text| hex_number(&text)).into());
+        self.compare("chain_id", &chain_id.to_string(), node_chain.value().map(u64::to_string));
         self.compare_decimals(network, &decimals);
         let (row_name, row_version) = network.asset.eip712.unwrap_or_default();
-        self.compare("name", row_name, name.said().cloned());
-        self.compare("version", row_version, version.said().cloned());
+        self.compare("name", row_name, name.value().cloned());
+        self.compare("version", row_version, version.value().cloned());
         let expected = network.asset.separator.map(hex0x).unwrap_or_default();
         // A token that does not tell its separator has the one of its name and version.
         let recomputed = || {
-            let (name, version) = name.said().zip(version.said())?;
+            let (name, version) = name.value().zip(version.value())?;
             Some(hex0x(domain_separator(name, version, chain_id, asset).0))
         };
         match &separator {
-            Heard::Said(found) => self.compare("domain_separator", &expected, Some(hex0x(*found))),
-            Heard::Nothing => self.compare("domain_separator", &expected, recomputed().or_else(nothing)),
-            Heard::Unheard => {}
+            ViewResult::Value(found) => self.compare("domain_separator", &expected, Some(hex0x(*found))),
+            ViewResult::Absent => self.compare("domain_separator", &expected, recomputed().or_else(absent_text)),
+            ViewResult::Unanswered => {}
         }
-        Report {
-            name: name.said().cloned(),
-            version: version.said().cloned(),
-            decimals: decimals.said().map(u64::to_string),
-            separator: separator.said().map(|found| hex0x(*found)),
+        RegistryCheckReport {
+            name: name.value().cloned(),
+            version: version.value().cloned(),
+            decimals: decimals.value().map(u64::to_string),
+            separator: separator.value().map(|found| hex0x(*found)),
             ..blank
         }
     }
 
-    fn svm(&mut self, network: &Network, facts: &Facts, blank: Report) -> Report {
+    fn svm(&mut self, network: &Network, facts: &Facts, blank: RegistryCheckReport) -> RegistryCheckReport {
         if !network.local {
             let reference = network.caip2.strip_prefix("solana:").unwrap_or(network.caip2);
-            let genesis: Heard<String> = self.heard(text_of(facts, &genesis_hash()).into());
+            let genesis: ViewResult<String> = self.note_answer(answered_text(facts, &genesis_hash_call()).into());
             // CAIP-2 keeps the first 32 characters of the genesis hash.
-            let named = genesis.said().map(|hash| hash.chars().take(reference.len()).collect());
+            let named = genesis.value().map(|hash| hash.chars().take(reference.len()).collect());
             self.compare("genesis_hash", reference, named);
         }
-        let account = answer(facts, &mint_account(network)).map_or(Heard::Unheard, account);
-        let account = self.heard(account);
+        let account =
+            answered_value(facts, &mint_account_call(network)).map_or(ViewResult::Unanswered, read_mint_account);
+        let account = self.note_answer(account);
         let decimals = match &account {
-            Heard::Unheard => return blank,
-            Heard::Nothing => {
-                self.compare("mint", "an account", nothing());
+            ViewResult::Unanswered => return blank,
+            ViewResult::Absent => {
+                self.compare("mint", "an account", absent_text());
                 return blank;
             }
-            Heard::Said(account) => {
+            ViewResult::Value(account) => {
                 self.compare("owner", TOKEN_PROGRAM, Some(account.owner.clone()));
                 match Mint::try_from_slice(&account.data) {
-                    Ok(mint) if mint.is_initialized => Heard::Said(u64::from(mint.decimals)),
-                    Ok(_) | Err(_) => Heard::Nothing,
+                    Ok(mint) if mint.is_initialized => ViewResult::Value(u64::from(mint.decimals)),
+                    Ok(_) | Err(_) => ViewResult::Absent,
                 }
             }
         };
         self.compare_decimals(network, &decimals);
-        Report { decimals: decimals.said().map(u64::to_string), ..blank }
+        RegistryCheckReport { decimals: decimals.value().map(u64::to_string), ..blank }
     }
 
-    fn heard<T>(&mut self, heard: Heard<T>) -> Heard<T> {
-        self.unheard |= matches!(heard, Heard::Unheard);
+    fn note_answer<T>(&mut self, heard: ViewResult<T>) -> ViewResult<T> {
+        self.has_unanswered |= matches!(heard, ViewResult::Unanswered);
         heard
     }
 
-    fn compare_decimals(&mut self, network: &Network, heard: &Heard<u64>) {
+    fn compare_decimals(&mut self, network: &Network, heard: &ViewResult<u64>) {
         let found = match heard {
-            Heard::Said(found) => Some(found.to_string()),
-            Heard::Nothing => nothing(),
-            Heard::Unheard => None,
+            ViewResult::Value(found) => Some(found.to_string()),
+            ViewResult::Absent => absent_text(),
+            ViewResult::Unanswered => None,
         };
         self.compare("decimals", &network.asset.decimals.to_string(), found);
     }
@@ -248,7 +250,7 @@ impl Check {
 
 /// How a report writes that the chain has no such thing.
 #[expect(clippy::unnecessary_wraps, reason = "it stands where an answer may")]
-fn nothing() -> Option<String> {
+fn absent_text() -> Option<String> {
     Some("nothing".to_owned())
 }
 
@@ -256,16 +258,16 @@ fn hex0x(bytes: [u8; 32]) -> String {
     format!("0x{}", hex::encode(bytes))
 }
 
-fn answer<'a>(facts: &'a Facts, call: &Call) -> Option<&'a RawValue> {
+fn answered_value<'a>(facts: &'a Facts, call: &Call) -> Option<&'a RawValue> {
     match facts.get(call)? {
-        Reply::Value(value) => Some(value),
-        Reply::Error(_) => None,
+        RpcReply::Value(value) => Some(value),
+        RpcReply::Error(_) => None,
     }
 }
 
 /// An answer that is a text.
-fn text_of(facts: &Facts, call: &Call) -> Option<String> {
-    serde_json::from_str(answer(facts, call)?.get()).ok()
+fn answered_text(facts: &Facts, call: &Call) -> Option<String> {
+    serde_json::from_str(answered_value(facts, call)?.get()).ok()
 }
 
 fn is_bytes(text: &str) -> bool {
@@ -274,48 +276,50 @@ fn is_bytes(text: &str) -> bool {
 
 /// What a view function says. A revert, and the empty answer of an address
 /// without code or of a fallback, are the contract's: there is no such thing.
-fn viewed<T>(facts: &Facts, call: &Call, read: fn(&str) -> Option<T>) -> Heard<T> {
+fn view_result<T>(facts: &Facts, call: &Call, read: fn(&str) -> Option<T>) -> ViewResult<T> {
     match facts.get(call) {
-        Some(Reply::Error(error)) if error.class == ErrorClass::Revert => Heard::Nothing,
-        Some(Reply::Error(_)) | None => Heard::Unheard,
+        Some(RpcReply::Error(error)) if error.class == ErrorClass::Revert => ViewResult::Absent,
+        Some(RpcReply::Error(_)) | None => ViewResult::Unanswered,
         // A gateway's refusal may be a text too; only bytes are the contract's.
-        Some(Reply::Value(_)) => match text_of(facts, call).filter(|text| is_bytes(text)) {
-            Some(text) => read(&text).map_or(Heard::Nothing, Heard::Said),
-            None => Heard::Unheard,
+        Some(RpcReply::Value(_)) => match answered_text(facts, call).filter(|text| is_bytes(text)) {
+            Some(text) => read(&text).map_or(ViewResult::Absent, ViewResult::Value),
+            None => ViewResult::Unanswered,
         },
     }
 }
 
-fn quantity(text: &str) -> Option<u64> {
+fn hex_number(text: &str) -> Option<u64> {
     u64::from_str_radix(text.strip_prefix("0x")?, 16).ok()
 }
 
 /// An account's owner and data.
-struct Account {
+struct MintAccount {
     owner: String,
     data: Vec<u8>,
 }
 
 /// Reads the answer to `getAccountInfo` in base64.
-fn account(value: &RawValue) -> Heard<Account> {
+fn read_mint_account(value: &RawValue) -> ViewResult<MintAccount> {
     #[derive(Deserialize)]
-    struct Wire<'a> {
+    struct AccountInfoResult<'a> {
         #[serde(borrow)]
         value: &'a RawValue,
     }
     #[derive(Deserialize)]
-    struct Content {
+    struct AccountInfoValue {
         owner: String,
         data: (String, String),
     }
-    let content = serde_json::from_str::<Wire<'_>>(value.get())
-        .and_then(|wire| serde_json::from_str::<Option<Content>>(wire.value.get()));
+    let content = serde_json::from_str::<AccountInfoResult<'_>>(value.get())
+        .and_then(|wire| serde_json::from_str::<Option<AccountInfoValue>>(wire.value.get()));
     match content {
-        Ok(None) => Heard::Nothing,
-        Ok(Some(Content { owner, data: (text, encoding) })) if encoding == "base64" && text.len() <= MINT_CHARS_MAX => {
-            STANDARD.decode(text).map_or(Heard::Unheard, |data| Heard::Said(Account { owner, data }))
+        Ok(None) => ViewResult::Absent,
+        Ok(Some(AccountInfoValue { owner, data: (text, encoding) }))
+            if encoding == "base64" && text.len() <= MINT_CHARS_MAX =>
+        {
+            STANDARD.decode(text).map_or(ViewResult::Unanswered, |data| ViewResult::Value(MintAccount { owner, data }))
         }
-        Ok(Some(_)) | Err(_) => Heard::Unheard,
+        Ok(Some(_)) | Err(_) => ViewResult::Unanswered,
     }
 }
 

@@ -17,7 +17,7 @@ pub enum Retry {
 
 /// What the same request gets when it comes again under its `Idempotency-Key`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Repeat {
+pub enum RepeatRule {
     /// The recorded answer: only another request can bring another one.
     Recorded,
     /// An answer of its own: time, the seller or the operator can change the cause.

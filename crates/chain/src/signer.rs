@@ -1,6 +1,6 @@
 //! A key that pays for transactions. It is a Worker secret: nothing here tells it.
 
-use crate::address::{Address, Family, of_key};
+use crate::address::{Address, Family, address_of_key};
 use alloy_primitives::{Address as Address20, B256, Signature};
 use core::fmt;
 use ed25519_dalek::Signer as _;
@@ -73,7 +73,7 @@ impl EvmSigner {
         let mut bytes = [0_u8; 32];
         hex::decode_to_slice(text.strip_prefix("0x").unwrap_or(text), &mut bytes).ok()?;
         let key = SigningKey::from_slice(&bytes).ok()?;
-        let address = of_key(key.verifying_key());
+        let address = address_of_key(key.verifying_key());
         Some(Self { key, address })
     }
 
@@ -97,7 +97,7 @@ impl EvmSigner {
 pub fn recover(digest: B256, r: B256, s: B256, odd: bool) -> Option<Address20> {
     let signature = k256::ecdsa::Signature::from_scalars(r.0, s.0).ok()?;
     let key = VerifyingKey::recover_from_prehash(digest.as_slice(), &signature, RecoveryId::new(odd, false)).ok()?;
-    Some(of_key(&key))
+    Some(address_of_key(&key))
 }
 
 /// An ed25519 key pair.

@@ -15,17 +15,19 @@ pub mod wire;
 
 use crate::address::{Address, TxId};
 use crate::amount::Amount;
-use crate::facts::{Call, Facts, Reply, Unknown};
+use crate::facts::{Call, Facts, RpcReply, Undecided};
 use crate::network::Network;
 use crate::time::UnixSeconds;
 use crate::trace::PARTIES_MAX;
-use crate::trace::{Block, Depth, Found, Mined, Party, PartyFacts, Place, Trace, Transfer};
-use balances::Movements;
+use crate::trace::{
+    Block, Depth, MinedTransaction, Party, PartyFacts, Trace, TransactionState, Transfer, TransferLocation,
+};
+use balances::BalanceMovements;
 pub use instruction::MEMO_BYTES_MAX;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
-use transaction::Transaction;
+use transaction::TransactionResult;
 
 /// Seconds that a block may lie ahead of our clock: 15 minutes.
 const FUTURE_S_MAX: u64 = 900;
@@ -34,18 +36,18 @@ const FAILURE_MAX: usize = 120;
 
 /// The runtime's word for a failure (`TransactionError`, as JSON), cut to 120 characters.
 #[must_use]
-pub fn failure(error: &serde_json::Value) -> String {
+pub fn failure_text(error: &serde_json::Value) -> String {
     error.to_string().chars().take(FAILURE_MAX).collect()
 }
 
 /// Version-1 transactions are live since 2026-09-15; a node refuses what is
 /// above the version asked for (#svm-1).
 fn transaction_call(tx: &TxId) -> Call {
-    transaction_at(tx, "confirmed")
+    transaction_call_at(tx, "confirmed")
 }
 
 /// The same, only of a block that is at least so deep.
-fn transaction_at(tx: &TxId, commitment: &str) -> Call {
+fn transaction_call_at(tx: &TxId, commitment: &str) -> Call {
     let options = json!({"encoding": "json", "commitment": commitment, "maxSupportedTransactionVersion": 1});
     Call::new("getTransaction", &json!([tx.to_string(), options]))
 }
@@ -55,19 +57,19 @@ fn status_call(tx: &TxId) -> Call {
 }
 
 #[derive(Deserialize)]
-struct Statuses {
-    context: Context,
-    value: Vec<Option<Status>>,
+struct SignatureStatuses {
+    context: RpcContext,
+    value: Vec<Option<SignatureStatus>>,
 }
 
 #[derive(Deserialize)]
-struct Context {
+struct RpcContext {
     slot: u64,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Status {
+struct SignatureStatus {
     slot: u64,
     confirmation_status: Option<String>,
 }
@@ -75,8 +77,8 @@ struct Status {
 /// Reads one transaction.
 ///
 /// # Errors
-/// [`Unknown::Missing`] with both calls of the one round, then with one more where the node has the
-/// transaction and no status of it; [`Unknown::Malformed`]
+/// [`Undecided::Missing`] with both calls of the one round, then with one more where the node has the
+/// transaction and no status of it; [`Undecided::Malformed`]
 /// names the hazard where the node's answer is not evidence:
 /// `transaction_of_another_family`, `node_error`,
 /// `unsupported_transaction_version`, `malformed_transaction`,
@@ -85,68 +87,75 @@ struct Status {
 /// `meta_unavailable`, `balances_unavailable`, `owner_unavailable`,
 /// `malformed_balance`, `duplicate_balance`, `account_out_of_range`,
 /// `block_time_in_the_future`.
-pub fn trace(network: &Network, tx: &TxId, facts: &Facts, now: UnixSeconds) -> Result<Trace, Unknown> {
-    let TxId::Svm(_) = tx else { return Err(Unknown::nonsense("transaction_of_another_family")) };
-    let [transaction, statuses] = facts.all(&[transaction_call(tx), status_call(tx)])?;
-    let Statuses { context, value } = read(statuses, "malformed_status")?;
+pub fn trace(network: &Network, tx: &TxId, facts: &Facts, now: UnixSeconds) -> Result<Trace, Undecided> {
+    let TxId::Svm(_) = tx else { return Err(Undecided::malformed("transaction_of_another_family")) };
+    let [transaction, statuses] = facts.require_all(&[transaction_call(tx), status_call(tx)])?;
+    let SignatureStatuses { context, value } = read_answer(statuses, "malformed_status")?;
     // One signature was asked about: an answer without its entry is not "unknown".
-    let [status]: [Option<Status>; 1] = value.try_into().map_err(|_| Unknown::nonsense("malformed_status"))?;
-    let transaction: Option<Transaction> = read(transaction, "malformed_transaction")?;
+    let [status]: [Option<SignatureStatus>; 1] =
+        value.try_into().map_err(|_| Undecided::malformed("malformed_status"))?;
+    let transaction: Option<TransactionResult> = read_answer(transaction, "malformed_transaction")?;
     let found = match transaction {
-        None => unmined(status.as_ref())?,
+        None => state_without_transaction(status.as_ref())?,
         Some(transaction) => {
-            let mut mined = mined(network, tx, &transaction, now)?;
+            let mut mined = read_mined(network, tx, &transaction, now)?;
             mined.head = context.slot.max(mined.block.number);
-            deepen(&mut mined, tx, status.as_ref(), facts)?;
-            Found::Mined(Box::new(mined))
+            set_depth(&mut mined, tx, status.as_ref(), facts)?;
+            TransactionState::Mined(Box::new(mined))
         }
     };
     Ok(Trace { tx: *tx, found })
 }
 
 /// A node's answer as a type, or the hazard's name.
-fn read<T: DeserializeOwned>(reply: &Reply, hazard: &'static str) -> Result<T, Unknown> {
+fn read_answer<T: DeserializeOwned>(reply: &RpcReply, hazard: &'static str) -> Result<T, Undecided> {
     match reply {
-        Reply::Value(value) => {
-            serde_json::from_str(value.get()).map_err(|error| Unknown::nonsense_about(hazard, error))
+        RpcReply::Value(value) => {
+            serde_json::from_str(value.get()).map_err(|error| Undecided::malformed_with(hazard, error))
         }
-        Reply::Error(error) if error.code == Some(-32015) => {
-            Err(Unknown::nonsense_about("unsupported_transaction_version", &error.message))
+        RpcReply::Error(error) if error.code == Some(-32015) => {
+            Err(Undecided::malformed_with("unsupported_transaction_version", &error.message))
         }
-        Reply::Error(error) => {
-            Err(Unknown::nonsense_about("node_error", format!("{:?} {}", error.class, error.message)))
+        RpcReply::Error(error) => {
+            Err(Undecided::malformed_with("node_error", format!("{:?} {}", error.class, error.message)))
         }
     }
 }
 
 /// No transaction: unknown, not confirmed yet, or lost by this node (#svm-3, #svm-23, #svm-24).
-fn unmined(status: Option<&Status>) -> Result<Found, Unknown> {
+fn state_without_transaction(status: Option<&SignatureStatus>) -> Result<TransactionState, Undecided> {
     match status.map(|status| status.confirmation_status.as_deref()) {
-        None => Ok(Found::Unknown),
-        Some(Some("processed")) => Ok(Found::Pending),
-        Some(Some(_) | None) => Err(Unknown::nonsense("transaction_missing_from_history")),
+        None => Ok(TransactionState::Unknown),
+        Some(Some("processed")) => Ok(TransactionState::Pending),
+        Some(Some(_) | None) => Err(Undecided::malformed("transaction_missing_from_history")),
     }
 }
 
-fn mined(network: &Network, tx: &TxId, transaction: &Transaction, now: UnixSeconds) -> Result<Mined, Unknown> {
+fn read_mined(
+    network: &Network,
+    tx: &TxId,
+    transaction: &TransactionResult,
+    now: UnixSeconds,
+) -> Result<MinedTransaction, Undecided> {
     // #svm-29: the first signature is the transaction's name.
-    if transaction.name() != Some(tx.to_string().as_str()) {
-        return Err(Unknown::nonsense("receipt_of_another_transaction"));
+    if transaction.signature() != Some(tx.to_string().as_str()) {
+        return Err(Undecided::malformed("receipt_of_another_transaction"));
     }
     let time = transaction.block_time.and_then(|seconds| u64::try_from(seconds).ok()).map(UnixSeconds);
     if time.is_some_and(|time| time > now.plus(FUTURE_S_MAX)) {
-        return Err(Unknown::nonsense("block_time_in_the_future"));
+        return Err(Undecided::malformed("block_time_in_the_future"));
     }
-    let meta = transaction.meta.as_ref().ok_or_else(|| Unknown::nonsense("meta_unavailable"))?;
+    let meta = transaction.meta.as_ref().ok_or_else(|| Undecided::malformed("meta_unavailable"))?;
     let keys = transaction.keys()?;
-    let failure = meta.err.as_ref().map(failure);
+    let failure = meta.err.as_ref().map(failure_text);
     // #svm-2: of a failed one the balances are listed, and nothing moved.
     let movements = match failure {
-        None => Movements::of(network, meta, &keys)?,
-        Some(_) => Movements::default(),
+        None => BalanceMovements::of(network, meta, &keys)?,
+        Some(_) => BalanceMovements::default(),
     };
-    let instructions = if failure.is_none() { instruction::read(transaction, meta, &keys) } else { Default::default() };
-    Ok(Mined {
+    let instructions =
+        if failure.is_none() { instruction::read_instructions(transaction, meta, &keys) } else { Default::default() };
+    Ok(MinedTransaction {
         failure,
         block: Block { number: transaction.slot, hash: None, time },
         head: transaction.slot,
@@ -165,21 +174,26 @@ fn mined(network: &Network, tx: &TxId, transaction: &Transaction, now: UnixSecon
 /// How deep it lies (#svm-20 to #svm-22).
 /// The transaction was asked for at `confirmed`, so it is at least that. Nodes forget
 /// statuses before transactions: where there is none, a node that has the transaction at `finalized` says the same.
-fn deepen(mined: &mut Mined, tx: &TxId, status: Option<&Status>, facts: &Facts) -> Result<(), Unknown> {
+fn set_depth(
+    mined: &mut MinedTransaction,
+    tx: &TxId,
+    status: Option<&SignatureStatus>,
+    facts: &Facts,
+) -> Result<(), Undecided> {
     let slot = mined.block.number;
     let is_final = match status {
-        Some(status) if status.slot != slot => return Err(Unknown::nonsense("status_of_another_slot")),
+        Some(status) if status.slot != slot => return Err(Undecided::malformed("status_of_another_slot")),
         Some(status) => status.confirmation_status.as_deref() == Some("finalized"),
         None => {
-            let [reply] = facts.all(&[transaction_at(tx, "finalized")])?;
-            mined.finality_unknown = matches!(reply, Reply::Error(_));
+            let [reply] = facts.require_all(&[transaction_call_at(tx, "finalized")])?;
+            mined.finality_unknown = matches!(reply, RpcReply::Error(_));
             match reply {
-                Reply::Error(_) => false,
-                Reply::Value(_) => match read::<Option<Transaction>>(reply, "malformed_transaction")? {
-                    Some(same) if same.name() != Some(tx.to_string().as_str()) => {
-                        return Err(Unknown::nonsense("receipt_of_another_transaction"));
+                RpcReply::Error(_) => false,
+                RpcReply::Value(_) => match read_answer::<Option<TransactionResult>>(reply, "malformed_transaction")? {
+                    Some(same) if same.signature() != Some(tx.to_string().as_str()) => {
+                        return Err(Undecided::malformed("receipt_of_another_transaction"));
                     }
-                    Some(same) if same.slot != slot => return Err(Unknown::nonsense("status_of_another_slot")),
+                    Some(same) if same.slot != slot => return Err(Undecided::malformed("status_of_another_slot")),
                     found => found.is_some(),
                 },
             }
@@ -196,18 +210,18 @@ fn deepen(mined: &mut Mined, tx: &TxId, status: Option<&Status>, facts: &Facts) 
 /// of a failed transaction, which moved nothing.
 #[must_use]
 pub fn parties(network: &Network, tx: &TxId, facts: &Facts, first: Option<&Address>) -> Vec<Party> {
-    let Some(Reply::Value(value)) = facts.get(&transaction_call(tx)) else { return Vec::new() };
-    let transaction: Option<Transaction> = serde_json::from_str(value.get()).ok().flatten();
+    let Some(RpcReply::Value(value)) = facts.get(&transaction_call(tx)) else { return Vec::new() };
+    let transaction: Option<TransactionResult> = serde_json::from_str(value.get()).ok().flatten();
     let transfers = transaction.and_then(|transaction| {
         let keys = transaction.keys().ok()?;
         let meta = transaction.meta.as_ref().filter(|meta| meta.err.is_none())?;
-        Some(Movements::of(network, meta, &keys).ok()?.transfers)
+        Some(BalanceMovements::of(network, meta, &keys).ok()?.transfers)
     });
     let mut transfers = transfers.unwrap_or_default();
     transfers.sort_by_key(|transfer| (transfer.to.is_none(), transfer.to.as_ref() != first));
     let mut parties: Vec<Party> = Vec::new();
     for transfer in &transfers {
-        let account = account_of(transfer);
+        let account = token_account_of(transfer);
         for address in [transfer.to, transfer.from].into_iter().flatten() {
             let known = parties.iter().any(|party| party.address == address);
             if !known && parties.len() < PARTIES_MAX {
@@ -218,10 +232,10 @@ pub fn parties(network: &Network, tx: &TxId, facts: &Facts, first: Option<&Addre
     parties
 }
 
-const fn account_of(transfer: &Transfer) -> Option<Address> {
+const fn token_account_of(transfer: &Transfer) -> Option<Address> {
     match &transfer.place {
-        Place::TokenAccount(account) => Some(*account),
-        Place::LogIndex(_) => None,
+        TransferLocation::TokenAccount(account) => Some(*account),
+        TransferLocation::LogIndex(_) => None,
     }
 }
 
@@ -235,17 +249,17 @@ pub fn party_calls(_network: &Network, party: &Party) -> Vec<Call> {
 
 /// What a token account holds.
 #[must_use]
-pub fn holding_call(account: &Address) -> Call {
+pub fn token_balance_call(account: &Address) -> Call {
     let options = json!({"encoding": "base64", "commitment": "confirmed"});
     Call::new("getAccountInfo", &json!([account.to_string(), options]))
 }
 
-/// The node's answer to [`holding_call`], nothing for an account that does not exist; `None` where it gave none.
+/// The node's answer to [`token_balance_call`], nothing for an account that does not exist; `None` where it gave none.
 #[must_use]
-pub fn holding(facts: &Facts, call: &Call) -> Option<Amount> {
+pub fn read_token_balance(facts: &Facts, call: &Call) -> Option<Amount> {
     match facts.get(call) {
-        Some(Reply::Value(value)) => account::holds(value.get()).map(Amount::atomic),
-        Some(Reply::Error(_)) | None => None,
+        Some(RpcReply::Value(value)) => account::token_balance(value.get()).map(Amount::atomic),
+        Some(RpcReply::Error(_)) | None => None,
     }
 }
 
@@ -254,8 +268,8 @@ pub fn holding(facts: &Facts, call: &Call) -> Option<Amount> {
 pub fn read_party(network: &Network, party: &Party, facts: &Facts) -> PartyFacts {
     let call = party_calls(network, party).into_iter().next();
     let blocked = match call.and_then(|call| facts.get(&call)) {
-        Some(Reply::Value(value)) => account::is_frozen(value.get()),
-        Some(Reply::Error(_)) | None => None,
+        Some(RpcReply::Value(value)) => account::is_frozen(value.get()),
+        Some(RpcReply::Error(_)) | None => None,
     };
     PartyFacts { blocked, code: None }
 }

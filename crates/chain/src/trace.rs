@@ -21,23 +21,23 @@ pub const DETAILS_MAX: usize = 64;
 pub struct Trace {
     /// The transaction asked for.
     pub tx: TxId,
-    /// What became of it.
-    pub found: Found,
+    /// Whether the chain holds it.
+    pub found: TransactionState,
 }
 
-/// What became of a transaction.
+/// Whether a chain holds a transaction, as one node reports it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Found {
+pub enum TransactionState {
     /// The node does not know it.
     Unknown,
     /// Known, and in no block that the node's head has reached.
     Pending,
     /// In a canonical block.
-    Mined(Box<Mined>),
+    Mined(Box<MinedTransaction>),
 }
 
-/// How deep a transaction lies.
+/// How many blocks, or which rule, secure a transaction against removal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Depth {
@@ -63,7 +63,7 @@ pub struct Block {
 /// Where a movement stands in the transaction.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Place {
+pub enum TransferLocation {
     /// The log's index in its block (EVM).
     LogIndex(u64),
     /// The token account (Solana).
@@ -74,34 +74,34 @@ pub enum Place {
 /// on Solana a balance that grew names only `to`, one that shrank only `from`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Transfer {
-    /// Where it stands.
-    pub place: Place,
+    /// Where in the transaction the movement is recorded.
+    pub place: TransferLocation,
     /// Its number among the registered contract's logs of this transaction, from 0 (EVM; 0 on
     /// Solana). A log's index in its block changes when the transaction moves to another block,
     /// this does not: claims are kept by it.
     #[serde(default)]
     pub ordinal: u64,
-    /// Who gave.
+    /// The sender's address; `None` where the chain does not name it (Solana credits).
     pub from: Option<Address>,
-    /// Who got.
+    /// The recipient's address; `None` where the chain does not name it (Solana debits).
     pub to: Option<Address>,
-    /// How much.
+    /// The amount, in the asset's atomic units.
     pub amount: Amount,
 }
 
-/// A movement of another token: a bridged form, a counterfeit, anything. Only
-/// told in a refusal, never counted.
+/// A movement of another token: a bridged form, a counterfeit, anything. A refusal
+/// names it; it never counts as payment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Foreign {
+pub struct ForeignTransfer {
     /// The contract or mint.
     pub asset: Address,
     /// Its name, where the registry knows it as a form people mistake for USDC.
     pub name: Option<String>,
-    /// Who gave.
+    /// The sender's address; `None` where the chain does not name it (Solana credits).
     pub from: Option<Address>,
-    /// Who got.
+    /// The recipient's address; `None` where the chain does not name it (Solana debits).
     pub to: Option<Address>,
-    /// How much, in the token's own units; its decimals are not known.
+    /// The amount, in the token's own atomic units; its decimals are not known.
     pub amount: Amount,
 }
 
@@ -116,7 +116,7 @@ pub struct ZeroTransfer {
 
 /// A transfer whose amount is encrypted (Token-2022 confidential transfer).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Confidential {
+pub struct ConfidentialTransfer {
     /// The mint, where the transaction tells it.
     pub mint: Option<Address>,
     /// The owner of the account that received, where the transaction tells it.
@@ -125,7 +125,7 @@ pub struct Confidential {
 
 /// An authorization that the transaction used up (EIP-3009 `AuthorizationUsed`).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Authorization {
+pub struct UsedAuthorization {
     /// Who signed it.
     pub authorizer: Address,
     /// Its 32-byte nonce.
@@ -138,14 +138,14 @@ pub struct Authorization {
 
 /// A transaction in a canonical block.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Mined {
+pub struct MinedTransaction {
     /// Why it failed, in a few words; `None` where it was executed.
     pub failure: Option<String>,
-    /// Where it lies.
+    /// The block that holds it.
     pub block: Block,
     /// The node's head when it was asked, same unit as the block's number.
     pub head: u64,
-    /// How deep it lies.
+    /// How far its block is secured against removal.
     pub depth: Depth,
     /// Whether the node does not say what is final, on a chain where nodes do: then `depth` rests on counts
     /// alone, and another node may know better.
@@ -156,18 +156,18 @@ pub struct Mined {
     /// All movements of the registered asset, in the order of the chain.
     pub transfers: Vec<Transfer>,
     /// Movements of other tokens.
-    pub foreign: Vec<Foreign>,
-    /// Transfers of nothing.
+    pub foreign: Vec<ForeignTransfer>,
+    /// Transfers of amount zero, at most [`DETAILS_MAX`].
     pub zero: Vec<ZeroTransfer>,
     /// Transfers of a hidden amount.
-    pub confidential: Vec<Confidential>,
+    pub confidential: Vec<ConfidentialTransfer>,
     /// Memos that are UTF-8 text, from instructions (Solana).
     pub memos: Vec<String>,
     /// Authorizations used up by the registered contract (EVM).
-    pub authorizations: Vec<Authorization>,
+    pub authorizations: Vec<UsedAuthorization>,
 }
 
-impl Mined {
+impl MinedTransaction {
     /// Blocks on top, the transaction's own included.
     #[must_use]
     pub const fn confirmations(&self) -> u64 {
@@ -184,10 +184,10 @@ impl Mined {
 impl Trace {
     /// The block's story, where there is one.
     #[must_use]
-    pub const fn mined(&self) -> Option<&Mined> {
+    pub const fn mined(&self) -> Option<&MinedTransaction> {
         match &self.found {
-            Found::Mined(mined) => Some(mined),
-            Found::Unknown | Found::Pending => None,
+            TransactionState::Mined(mined) => Some(mined),
+            TransactionState::Unknown | TransactionState::Pending => None,
         }
     }
 
@@ -198,15 +198,16 @@ impl Trace {
     pub fn agrees(&self, other: &Self) -> bool {
         self.tx == other.tx
             && match (&self.found, &other.found) {
-                (Found::Unknown, Found::Unknown) | (Found::Pending, Found::Pending) => true,
-                (Found::Mined(a), Found::Mined(b)) => {
+                (TransactionState::Unknown, TransactionState::Unknown)
+                | (TransactionState::Pending, TransactionState::Pending) => true,
+                (TransactionState::Mined(a), TransactionState::Mined(b)) => {
                     a.failure.is_some() == b.failure.is_some()
                         && a.block.hash == b.block.hash
                         && a.block.number == b.block.number
                         && a.transfers == b.transfers
                         && a.authorizations == b.authorizations
                 }
-                (Found::Unknown | Found::Pending | Found::Mined(_), _) => false,
+                (TransactionState::Unknown | TransactionState::Pending | TransactionState::Mined(_), _) => false,
             }
     }
 }
@@ -214,7 +215,7 @@ impl Trace {
 /// Somebody whose standing is read apart from the transaction.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Party {
-    /// Who.
+    /// The party's address.
     pub address: Address,
     /// The token account that moved (Solana), whose state tells of a freeze.
     pub account: Option<Address>,

@@ -8,12 +8,12 @@ mod repeatable;
 use crate::network;
 use crate::network::{NETWORKS, Network};
 use crate::reason::Reason;
-pub use body::Body;
+pub use body::X402Body;
 use body::{
-    Authorization, Extension, Extensions, Extra, Identifier, PaymentPayload, Raw, Resource, Signed, Wanted, object,
-    text,
+    AuthorizationMembers, ExtensionMembers, ExtensionsMembers, ExtraMembers, IdentifierMembers, PayloadMembers,
+    PaymentPayload, RawMember, RequirementsMembers, ResourceMembers, read_object, read_text,
 };
-pub use repeatable::is_repeatable;
+pub use repeatable::buyer_can_repeat;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -22,7 +22,7 @@ const DEPTH_MAX: usize = 16;
 
 /// The protocol's version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Version {
+pub enum X402Version {
     /// Networks by name, `maxAmountRequired`.
     One,
     /// Networks by CAIP-2, `amount`, `accepted` in the payload.
@@ -57,9 +57,9 @@ pub struct Requirements {
 /// An EIP-3009 authorization with its signature, as written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Eip3009 {
-    /// Who pays.
+    /// The payer's address, as written.
     pub from: String,
-    /// Who is paid.
+    /// The recipient's address, as written.
     pub to: String,
     /// Atomic units.
     pub value: String,
@@ -88,11 +88,11 @@ pub enum Payload {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Payment {
     /// The protocol's version.
-    pub version: Version,
+    pub version: X402Version,
     /// What the seller asks for.
     pub requirements: Requirements,
     /// What the buyer says to have accepted: whole in version 2, scheme and network in version 1.
-    pub accepted: Accepted,
+    pub accepted: AcceptedRequirements,
     /// What the buyer signed.
     pub payload: Payload,
     /// What is paid for: a URL.
@@ -103,7 +103,7 @@ pub struct Payment {
 
 /// What the buyer says to have accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Accepted {
+pub enum AcceptedRequirements {
     /// Version 1.
     Named {
         /// The scheme.
@@ -115,7 +115,7 @@ pub enum Accepted {
     Whole(Box<Requirements>),
 }
 
-impl Accepted {
+impl AcceptedRequirements {
     /// The scheme.
     #[must_use]
     pub fn scheme(&self) -> &str {
@@ -137,7 +137,7 @@ impl Accepted {
 
 /// A body that is no payment: why, in the protocol's words, and what it said of the network.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Malformed {
+pub struct MalformedPayment {
     /// The protocol's word.
     pub reason: Reason,
     /// One sentence.
@@ -157,59 +157,62 @@ pub fn network_named(text: &str) -> Option<&'static Network> {
 /// Reads the body of `/verify` and `/settle`, which is alike.
 ///
 /// # Errors
-/// [`Malformed`] with `invalid_x402_version`, `invalid_payment_requirements` or `invalid_payload`.
-pub fn read(body: &Body<'_>) -> Result<Payment, Malformed> {
+/// [`MalformedPayment`] with `invalid_x402_version`, `invalid_payment_requirements` or `invalid_payload`.
+pub fn read(body: &X402Body<'_>) -> Result<Payment, MalformedPayment> {
     let members = &body.members;
-    let wanted: Option<Wanted<'_>> = object(members.payment_requirements);
-    let network = wanted.and_then(|wanted| text(wanted.network)).unwrap_or_default();
-    let malformed = |reason, message: &str| Malformed { reason, message: message.to_owned(), network: network.clone() };
+    let wanted: Option<RequirementsMembers<'_>> = read_object(members.payment_requirements);
+    let network = wanted.and_then(|wanted| read_text(wanted.network)).unwrap_or_default();
+    let malformed =
+        |reason, message: &str| MalformedPayment { reason, message: message.to_owned(), network: network.clone() };
     if body.depth > DEPTH_MAX {
         return Err(malformed(Reason::InvalidPayload, "the body nests too deep"));
     }
-    let payload: Option<PaymentPayload<'_>> = object(members.payment_payload);
-    let version = version(members.version, payload.and_then(|payload| payload.version));
+    let payload: Option<PaymentPayload<'_>> = read_object(members.payment_payload);
+    let version = read_version(members.version, payload.and_then(|payload| payload.version));
     let version = version
         .ok_or_else(|| malformed(Reason::InvalidVersion, "x402Version is missing, not 1 or 2, or two that differ"))?;
     let requirements = match wanted {
-        Some(wanted) => requirements(&wanted, version).ok_or_else(|| {
-            let names = missing(&wanted, version).join(", ");
+        Some(wanted) => read_requirements(&wanted, version).ok_or_else(|| {
+            let names = missing_members(&wanted, version).join(", ");
             malformed(Reason::InvalidRequirements, &format!("paymentRequirements lacks {names}, or they are no text"))
         })?,
         None => return Err(malformed(Reason::InvalidRequirements, "paymentRequirements is missing, or no object")),
     };
     let payload =
         payload.ok_or_else(|| malformed(Reason::InvalidPayload, "paymentPayload is missing, or no object"))?;
-    let accepted = accepted(&payload, version)
+    let accepted = read_accepted(&payload, version)
         .ok_or_else(|| malformed(Reason::InvalidPayload, "paymentPayload does not say what was accepted"))?;
-    let inner: Option<Signed<'_>> = object(payload.payload);
+    let inner: Option<PayloadMembers<'_>> = read_object(payload.payload);
     let inner =
         inner.ok_or_else(|| malformed(Reason::InvalidPayload, "paymentPayload.payload is missing, or no object"))?;
     let resource = match version {
-        Version::One => wanted.and_then(|wanted| text(wanted.resource)),
-        Version::Two => object(payload.resource).and_then(|resource: Resource<'_>| text(resource.url)),
+        X402Version::One => wanted.and_then(|wanted| read_text(wanted.resource)),
+        X402Version::Two => {
+            read_object(payload.resource).and_then(|resource: ResourceMembers<'_>| read_text(resource.url))
+        }
     };
-    let identifier = identifier(&payload).map_err(|rule| malformed(Reason::InvalidPayload, rule))?;
-    Ok(Payment { version, requirements, resource, accepted, payload: signed(&inner), identifier })
+    let identifier = read_identifier(&payload).map_err(|rule| malformed(Reason::InvalidPayload, rule))?;
+    Ok(Payment { version, requirements, resource, accepted, payload: read_payload(&inner), identifier })
 }
 
 /// The outer and the inner number must agree; old clients send only one.
-fn version(outer: Raw<'_>, inner: Raw<'_>) -> Option<Version> {
+fn read_version(outer: RawMember<'_>, inner: RawMember<'_>) -> Option<X402Version> {
     let number = |raw: &RawValue| serde_json::from_str::<u64>(raw.get()).ok();
-    let told = match (outer, inner) {
+    let number_found = match (outer, inner) {
         (Some(outer), Some(inner)) => number(outer).filter(|outer| Some(*outer) == number(inner)),
         (Some(one), None) | (None, Some(one)) => number(one),
         (None, None) => None,
     };
-    match told {
-        Some(1) => Some(Version::One),
-        Some(2) => Some(Version::Two),
+    match number_found {
+        Some(1) => Some(X402Version::One),
+        Some(2) => Some(X402Version::Two),
         Some(_) | None => None,
     }
 }
 
 /// The requirements' members that must be there and are not, or are no text.
-fn missing(wanted: &Wanted<'_>, version: Version) -> Vec<&'static str> {
-    let (name, amount) = amount(wanted, version);
+fn missing_members(wanted: &RequirementsMembers<'_>, version: X402Version) -> Vec<&'static str> {
+    let (name, amount) = amount_member(wanted, version);
     let all = [
         ("scheme", wanted.scheme),
         ("network", wanted.network),
@@ -217,69 +220,76 @@ fn missing(wanted: &Wanted<'_>, version: Version) -> Vec<&'static str> {
         ("asset", wanted.asset),
         ("payTo", wanted.pay_to),
     ];
-    all.into_iter().filter(|(_, raw)| text(*raw).is_none()).map(|(name, _)| name).collect()
+    all.into_iter().filter(|(_, raw)| read_text(*raw).is_none()).map(|(name, _)| name).collect()
 }
 
 /// The member that holds the amount, by its version's name.
-const fn amount<'a>(wanted: &Wanted<'a>, version: Version) -> (&'static str, Raw<'a>) {
+const fn amount_member<'a>(wanted: &RequirementsMembers<'a>, version: X402Version) -> (&'static str, RawMember<'a>) {
     match version {
-        Version::One => ("maxAmountRequired", wanted.max_amount_required),
-        Version::Two => ("amount", wanted.amount),
+        X402Version::One => ("maxAmountRequired", wanted.max_amount_required),
+        X402Version::Two => ("amount", wanted.amount),
     }
 }
 
-fn requirements(wanted: &Wanted<'_>, version: Version) -> Option<Requirements> {
-    let (_, amount) = amount(wanted, version);
-    let extra: Extra<'_> = object(wanted.extra).unwrap_or_default();
+fn read_requirements(wanted: &RequirementsMembers<'_>, version: X402Version) -> Option<Requirements> {
+    let (_, amount) = amount_member(wanted, version);
+    let extra: ExtraMembers<'_> = read_object(wanted.extra).unwrap_or_default();
     Some(Requirements {
-        scheme: text(wanted.scheme)?,
-        network: text(wanted.network)?,
-        amount: text(amount)?,
-        asset: text(wanted.asset)?,
-        pay_to: text(wanted.pay_to)?,
-        name: text(extra.name),
-        version: text(extra.version),
-        fee_payer: text(extra.fee_payer),
-        memo: text(extra.memo),
-        verifying_contract: extra.verifying_contract.map(|raw| text(Some(raw)).unwrap_or_else(|| raw.get().to_owned())),
+        scheme: read_text(wanted.scheme)?,
+        network: read_text(wanted.network)?,
+        amount: read_text(amount)?,
+        asset: read_text(wanted.asset)?,
+        pay_to: read_text(wanted.pay_to)?,
+        name: read_text(extra.name),
+        version: read_text(extra.version),
+        fee_payer: read_text(extra.fee_payer),
+        memo: read_text(extra.memo),
+        verifying_contract: extra
+            .verifying_contract
+            .map(|raw| read_text(Some(raw)).unwrap_or_else(|| raw.get().to_owned())),
     })
 }
 
-fn accepted(payload: &PaymentPayload<'_>, version: Version) -> Option<Accepted> {
+fn read_accepted(payload: &PaymentPayload<'_>, version: X402Version) -> Option<AcceptedRequirements> {
     match version {
-        Version::One => Some(Accepted::Named { scheme: text(payload.scheme)?, network: text(payload.network)? }),
-        Version::Two => {
-            let wanted: Wanted<'_> = object(payload.accepted)?;
-            requirements(&wanted, version).map(|all| Accepted::Whole(Box::new(all)))
+        X402Version::One => Some(AcceptedRequirements::Named {
+            scheme: read_text(payload.scheme)?,
+            network: read_text(payload.network)?,
+        }),
+        X402Version::Two => {
+            let wanted: RequirementsMembers<'_> = read_object(payload.accepted)?;
+            read_requirements(&wanted, version).map(|all| AcceptedRequirements::Whole(Box::new(all)))
         }
     }
 }
 
-fn signed(inner: &Signed<'_>) -> Payload {
-    match (eip3009(inner), text(inner.transaction)) {
+fn read_payload(inner: &PayloadMembers<'_>) -> Payload {
+    match (read_eip3009(inner), read_text(inner.transaction)) {
         (Some(signed), _) => Payload::Eip3009(Box::new(signed)),
         (None, Some(transaction)) => Payload::Transaction(transaction),
         (None, None) => Payload::Other,
     }
 }
 
-fn eip3009(inner: &Signed<'_>) -> Option<Eip3009> {
-    let signed: Authorization<'_> = object(inner.authorization)?;
+fn read_eip3009(inner: &PayloadMembers<'_>) -> Option<Eip3009> {
+    let signed: AuthorizationMembers<'_> = read_object(inner.authorization)?;
     Some(Eip3009 {
-        from: text(signed.from)?,
-        to: text(signed.to)?,
-        value: text(signed.value)?,
-        valid_after: text(signed.valid_after)?,
-        valid_before: text(signed.valid_before)?,
-        nonce: text(signed.nonce)?,
-        signature: text(inner.signature)?,
+        from: read_text(signed.from)?,
+        to: read_text(signed.to)?,
+        value: read_text(signed.value)?,
+        valid_after: read_text(signed.valid_after)?,
+        valid_before: read_text(signed.valid_before)?,
+        nonce: read_text(signed.nonce)?,
+        signature: read_text(inner.signature)?,
     })
 }
 
 /// `extensions.payment-identifier.info.id`, where there is one; what is asked for must be there.
-fn identifier(payload: &PaymentPayload<'_>) -> Result<Option<String>, &'static str> {
-    let extension = object(payload.extensions).and_then(|all: Extensions<'_>| object(all.payment_identifier));
-    let info: Identifier<'_> = extension.and_then(|one: Extension<'_>| object(one.info)).unwrap_or_default();
+fn read_identifier(payload: &PaymentPayload<'_>) -> Result<Option<String>, &'static str> {
+    let extension =
+        read_object(payload.extensions).and_then(|all: ExtensionsMembers<'_>| read_object(all.payment_identifier));
+    let info: IdentifierMembers<'_> =
+        extension.and_then(|one: ExtensionMembers<'_>| read_object(one.info)).unwrap_or_default();
     if info.id.is_none() {
         let required = info.required.is_some_and(|required| required.get() == "true");
         return if required { Err("a payment identifier is required, and there is none") } else { Ok(None) };
@@ -288,7 +298,7 @@ fn identifier(payload: &PaymentPayload<'_>) -> Result<Option<String>, &'static s
         (16..=128).contains(&id.len())
             && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')
     };
-    let id = text(info.id).filter(is_id);
+    let id = read_text(info.id).filter(is_id);
     id.map(Some).ok_or("the payment identifier is not 16 to 128 letters, digits, '_' and '-'")
 }
 
@@ -298,8 +308,8 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::{Value, json};
 
-    fn read(body: &Value) -> Result<Payment, Malformed> {
-        super::read(&Body::parse(body.to_string().as_bytes()).expect("an object"))
+    fn read(body: &Value) -> Result<Payment, MalformedPayment> {
+        super::read(&X402Body::parse(body.to_string().as_bytes()).expect("an object"))
     }
 
     fn second() -> Value {
@@ -325,12 +335,12 @@ mod tests {
     #[test]
     fn both_versions_read_into_one_form() {
         let two = read(&second()).expect("reads");
-        assert_eq!((two.version, two.accepted.network()), (Version::Two, "eip155:84532"));
+        assert_eq!((two.version, two.accepted.network()), (X402Version::Two, "eip155:84532"));
         assert_eq!(two.identifier.as_deref(), Some("pay_0123456789abcdef"));
         let one = read(&first()).expect("reads");
         assert_eq!(
             (one.version, one.accepted.scheme(), one.requirements.amount.as_str()),
-            (Version::One, "exact", "1000")
+            (X402Version::One, "exact", "1000")
         );
         assert_eq!(one.payload, two.payload);
     }
@@ -383,7 +393,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_json_panics(text in "\\PC*") {
-            if let Ok(body) = Body::parse(text.as_bytes()) {
+            if let Ok(body) = X402Body::parse(text.as_bytes()) {
                 let _ = super::read(&body);
             }
         }

@@ -4,24 +4,24 @@
 
 use core::fmt;
 use std::borrow::Cow;
-use x402_chain::retry::{Repeat, Retry};
+use x402_chain::retry::{RepeatRule, Retry};
 
-/// Declares [`Code`] from its rows: variant, wire name, status, retry, repeat, title, doc.
+/// Declares [`ErrorCode`] from its rows: variant, wire name, status, retry, repeat, title, doc.
 macro_rules! codes {
     ($($variant:ident $wire:literal $status:literal $retry:ident $repeat:ident $title:literal $doc:literal;)+) => {
         /// Every error code, in the order of introduction. Appended, never renamed, never reused.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-        pub enum Code {
+        pub enum ErrorCode {
             $(#[doc = $doc] $variant,)+
         }
 
-        impl Code {
+        impl ErrorCode {
             /// All codes.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
 
             /// The name on the wire.
             #[must_use]
-            pub const fn wire(self) -> &'static str {
+            pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $wire,)+ }
             }
 
@@ -39,14 +39,14 @@ macro_rules! codes {
 
             /// What a repeat gets under the same `Idempotency-Key`.
             #[must_use]
-            pub const fn repeat(self) -> Repeat {
-                match self { $(Self::$variant => Repeat::$repeat,)+ }
+            pub const fn repeat(self) -> RepeatRule {
+                match self { $(Self::$variant => RepeatRule::$repeat,)+ }
             }
 
             /// The code with a name.
             #[must_use]
             pub fn parse(wire: &str) -> Option<Self> {
-                Self::ALL.iter().copied().find(|code| code.wire() == wire)
+                Self::ALL.iter().copied().find(|code| code.as_str() == wire)
             }
 
             /// The short human title (RFC 9457 `title`).
@@ -94,9 +94,9 @@ codes! {
     SettlementNotOpen "SETTLEMENT_NOT_OPEN" 409 Later Judged "Settlement not open" "The settlement is not completed, a request waits for it, or it was handed over before.";
 }
 
-impl fmt::Display for Code {
+impl fmt::Display for ErrorCode {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str(self.wire())
+        out.write_str(self.as_str())
     }
 }
 
@@ -105,7 +105,7 @@ impl fmt::Display for Code {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
     /// The stable code.
-    pub code: Code,
+    pub code: ErrorCode,
     /// One sentence for the caller.
     pub detail: Cow<'static, str>,
     /// The member or header at fault.
@@ -119,13 +119,13 @@ pub struct Fault {
 
 impl Fault {
     /// A fault with its sentence for the caller.
-    pub fn new(code: Code, detail: impl Into<Cow<'static, str>>) -> Self {
+    pub fn new(code: ErrorCode, detail: impl Into<Cow<'static, str>>) -> Self {
         Self { code, detail: detail.into(), param: None, retry_after_s: None, upgrade: false, cause: None }
     }
 
     /// A defect of ours: the caller learns nothing but the request id.
     pub fn internal(cause: impl fmt::Display) -> Self {
-        Self::new(Code::Internal, "an internal error; report the request id").because(cause)
+        Self::new(ErrorCode::Internal, "an internal error; report the request id").because(cause)
     }
 
     /// Names the member at fault.
@@ -170,32 +170,32 @@ mod tests {
 
     #[test]
     fn codes_are_distinct_and_statuses_are_errors() {
-        let wires: BTreeSet<_> = Code::ALL.iter().map(|code| code.wire()).collect();
-        assert_eq!(wires.len(), Code::ALL.len());
-        for code in Code::ALL {
+        let wires: BTreeSet<_> = ErrorCode::ALL.iter().map(|code| code.as_str()).collect();
+        assert_eq!(wires.len(), ErrorCode::ALL.len());
+        for code in ErrorCode::ALL {
             assert!((400..600).contains(&code.status()), "{code}");
             assert!(!code.title().is_empty() && code.doc().ends_with('.'), "{code}");
-            assert_eq!(Code::parse(code.wire()), Some(*code));
+            assert_eq!(ErrorCode::parse(code.as_str()), Some(*code));
         }
-        assert_eq!(Code::parse("TX_FAILED"), None);
+        assert_eq!(ErrorCode::parse("TX_FAILED"), None);
     }
 
     #[test]
     fn only_what_another_request_alone_can_change_is_recorded() {
-        for code in Code::ALL {
-            assert!(code.retry() == Retry::Never || code.repeat() == Repeat::Judged, "{code}");
+        for code in ErrorCode::ALL {
+            assert!(code.retry() == Retry::Never || code.repeat() == RepeatRule::Judged, "{code}");
         }
         // Keys, scopes, tiers, chains, recipients and limits are the seller's or the operator's to change.
         for code in [
-            Code::InvalidApiKey,
-            Code::InsufficientScope,
-            Code::TenantSuspended,
-            Code::ChainNotEnabled,
-            Code::RecipientNotRegistered,
-            Code::RateLimited,
-            Code::QuotaExceeded,
+            ErrorCode::InvalidApiKey,
+            ErrorCode::InsufficientScope,
+            ErrorCode::TenantSuspended,
+            ErrorCode::ChainNotEnabled,
+            ErrorCode::RecipientNotRegistered,
+            ErrorCode::RateLimited,
+            ErrorCode::QuotaExceeded,
         ] {
-            assert_eq!(code.repeat(), Repeat::Judged, "{code}");
+            assert_eq!(code.repeat(), RepeatRule::Judged, "{code}");
         }
     }
 

@@ -12,7 +12,7 @@ use x402_chain::time::UnixMillis;
 
 /// A verification's record as stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Record {
+pub struct StoredRecord {
     /// `ver_…`.
     pub id: String,
     /// Counts its changes, from 1; a copy is replaced only by a higher one.
@@ -23,7 +23,7 @@ pub struct Record {
 
 /// Something that happened to a payment after it was answered.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Event {
+pub struct OutboxEvent {
     /// `evt_…`.
     pub id: EventId,
     /// What happened.
@@ -38,7 +38,7 @@ pub struct Event {
     pub at: UnixMillis,
 }
 
-impl Event {
+impl OutboxEvent {
     /// Reads an entry of any build.
     ///
     /// # Errors

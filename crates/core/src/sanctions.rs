@@ -15,7 +15,7 @@ const DAY_MS: u64 = 86_400_000;
 const BUILTIN: &str = include_str!("../data/sanctions.json");
 
 #[derive(Deserialize)]
-struct File {
+struct SanctionsFile {
     list_date: String,
     evm: Vec<String>,
     solana: Vec<String>,
@@ -23,26 +23,26 @@ struct File {
 
 /// The listed addresses. EVM ones are compared as bytes, Solana ones in their exact case.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct List {
+pub struct SanctionsList {
     addresses: BTreeSet<Address>,
     date: UnixMillis,
 }
 
-/// How the list stands.
+/// Whether the list can be relied on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum ListFreshness {
     /// As new as it should be.
     Current,
     /// Older than [`STALE_AFTER_DAYS`].
     Stale {
-        /// How old.
+        /// Its age in whole days.
         days: u64,
     },
     /// There is none to read.
     Absent,
 }
 
-impl List {
+impl SanctionsList {
     /// The list that is built in.
     #[must_use]
     pub fn builtin() -> Option<Self> {
@@ -53,7 +53,7 @@ impl List {
     /// quietly shorter would read somebody as clean.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        let file: File = serde_json::from_str(text).ok()?;
+        let file: SanctionsFile = serde_json::from_str(text).ok()?;
         let date = UnixMillis::parse(&format!("{}T00:00:00Z", file.list_date))?;
         let evm = file.evm.iter().map(|text| Address::parse(Family::Evm, text));
         let solana = file.solana.iter().map(|text| Address::parse(Family::Svm, text));
@@ -63,7 +63,7 @@ impl List {
 
     /// Whether an address is on the list.
     #[must_use]
-    pub fn names(&self, address: &Address) -> bool {
+    pub fn contains(&self, address: &Address) -> bool {
         self.addresses.contains(address)
     }
 
@@ -86,13 +86,13 @@ impl List {
     }
 }
 
-/// How a list stands, for health.
+/// Whether a list can be relied on, for health.
 #[must_use]
-pub fn standing(list: Option<&List>, now: UnixMillis) -> Standing {
+pub fn list_freshness(list: Option<&SanctionsList>, now: UnixMillis) -> ListFreshness {
     match list {
-        None => Standing::Absent,
-        Some(list) if list.is_stale(now) => Standing::Stale { days: list.age_days(now) },
-        Some(_) => Standing::Current,
+        None => ListFreshness::Absent,
+        Some(list) if list.is_stale(now) => ListFreshness::Stale { days: list.age_days(now) },
+        Some(_) => ListFreshness::Current,
     }
 }
 
@@ -104,32 +104,32 @@ mod tests {
 
     #[test]
     fn the_built_in_list_names_whom_it_lists() {
-        let list = List::builtin().expect("a readable list");
-        let file: File = serde_json::from_str(BUILTIN).expect("JSON");
+        let list = SanctionsList::builtin().expect("a readable list");
+        let file: SanctionsFile = serde_json::from_str(BUILTIN).expect("JSON");
         assert_eq!(list.addresses.len(), file.evm.len() + file.solana.len());
-        assert!(list.names(&Address::parse(Family::Evm, LISTED).expect("an address")));
+        assert!(list.contains(&Address::parse(Family::Evm, LISTED).expect("an address")));
         for text in &file.solana {
-            assert!(list.names(&Address::parse(Family::Svm, text).expect("an address")), "{text}");
+            assert!(list.contains(&Address::parse(Family::Svm, text).expect("an address")), "{text}");
             let folded = Address::parse(Family::Svm, &text.to_lowercase());
-            assert!(folded.is_none_or(|address| !list.names(&address)), "{text}");
+            assert!(folded.is_none_or(|address| !list.contains(&address)), "{text}");
         }
     }
 
     #[test]
     fn a_list_with_one_bad_address_is_no_list() {
         let file = |evm: &str| format!(r#"{{"list_date":"2026-08-20","evm":["{LISTED}"{evm}],"solana":[]}}"#);
-        assert!(List::parse(&file("")).is_some());
-        assert!(List::parse(&file(r#","0x12""#)).is_none());
-        assert!(List::parse(r#"{"list_date":"2026-08-20","evm":[],"solana":[]}"#).is_none());
-        assert!(List::parse("").is_none());
+        assert!(SanctionsList::parse(&file("")).is_some());
+        assert!(SanctionsList::parse(&file(r#","0x12""#)).is_none());
+        assert!(SanctionsList::parse(r#"{"list_date":"2026-08-20","evm":[],"solana":[]}"#).is_none());
+        assert!(SanctionsList::parse("").is_none());
     }
 
     #[test]
     fn a_list_ages() {
-        let list = List::parse(&format!(r#"{{"list_date":"2026-11-01","evm":["{LISTED}"],"solana":[]}}"#));
+        let list = SanctionsList::parse(&format!(r#"{{"list_date":"2026-11-01","evm":["{LISTED}"],"solana":[]}}"#));
         let at = |day: &str| UnixMillis::parse(&format!("{day}T12:00:00Z")).expect("a time");
-        assert_eq!(standing(list.as_ref(), at("2026-11-08")), Standing::Current);
-        assert_eq!(standing(list.as_ref(), at("2026-11-09")), Standing::Stale { days: 8 });
-        assert_eq!(standing(None, at("2026-11-09")), Standing::Absent);
+        assert_eq!(list_freshness(list.as_ref(), at("2026-11-08")), ListFreshness::Current);
+        assert_eq!(list_freshness(list.as_ref(), at("2026-11-09")), ListFreshness::Stale { days: 8 });
+        assert_eq!(list_freshness(None, at("2026-11-09")), ListFreshness::Absent);
     }
 }

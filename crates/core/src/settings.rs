@@ -1,5 +1,5 @@
-//! The settings: one table, read once, every mistake told at once and no value
-//! ever told back.
+//! The settings: one table, read once. All mistakes are reported together; no error
+//! repeats a value.
 
 pub mod provider;
 
@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use subtle::ConstantTimeEq;
 use x402_chain::address::{Family, Xpub};
 use x402_chain::amount::Amount;
-use x402_chain::network::{Budget, Environment, NETWORKS, Network, rpc_setting};
+use x402_chain::network::{Environment, NETWORKS, Network, TenantBudget, rpc_setting};
 use x402_chain::signer::Signer;
 
 /// One row of the table.
@@ -23,7 +23,7 @@ pub struct Setting {
     pub required: bool,
     /// What holds where it is absent.
     pub default: &'static str,
-    /// What it means.
+    /// What the setting does, for the reference page.
     pub meaning: &'static str,
 }
 
@@ -31,7 +31,7 @@ const ADMIN_KEY: &str = "ADMIN_KEY";
 const KEY_PEPPERS: &str = "KEY_PEPPERS";
 const QUORUM_USDC: &str = "QUORUM_USDC";
 const EVM_XPUB: &str = "EVM_XPUB";
-/// Live, then test.
+/// The settings of the EVM keys: live, then test.
 const EVM_SIGNERS: [&str; 2] = ["EVM_SIGNERS_LIVE", "EVM_SIGNERS_TEST"];
 const SVM_SIGNERS: [&str; 2] = ["SOLANA_SIGNERS_LIVE", "SOLANA_SIGNERS_TEST"];
 /// Dollars a day on a network, with their defaults: a tenant's, of it what failures may take, a signer's, and
@@ -48,7 +48,7 @@ const PUBLIC_URL: &str = "PUBLIC_URL";
 const ADMIN_KEY_MIN: usize = 32;
 /// Providers of a chain at most: a verification asks two or three.
 const PROVIDERS_MAX: usize = 8;
-/// What [`urls`] takes.
+/// What [`read_provider_urls`] takes.
 const PROVIDERS_RULE: &str = "must be 1 to 8 comma-separated https URLs (http on loopback only); a user and a \
                               password in one are percent-encoded UTF-8 without control characters, a comma as %2C";
 /// Signers of an environment at most: each is an object of its own a chain.
@@ -163,16 +163,16 @@ pub const SETTINGS: &[Setting] = &[
     },
 ];
 
-/// A setting that is missing or malformed. The value itself is never told.
+/// A setting that is missing or malformed. It never holds the value itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Mistake {
-    /// Which.
+pub struct SettingMistake {
+    /// The setting's name.
     pub setting: String,
     /// What it must be.
     pub rule: &'static str,
 }
 
-impl fmt::Display for Mistake {
+impl fmt::Display for SettingMistake {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(out, "{} {}", self.setting, self.rule)
     }
@@ -205,10 +205,10 @@ impl Settings {
     ///
     /// # Errors
     /// Every mistake at once.
-    pub fn read(get: impl Fn(&str) -> Option<String>) -> Result<Self, Vec<Mistake>> {
+    pub fn read(get: impl Fn(&str) -> Option<String>) -> Result<Self, Vec<SettingMistake>> {
         let mut mistakes = Vec::new();
         let get = |name: &str| get(name).map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
-        let mut wrong = |setting: &str, rule| mistakes.push(Mistake { setting: setting.to_owned(), rule });
+        let mut wrong = |setting: &str, rule| mistakes.push(SettingMistake { setting: setting.to_owned(), rule });
         let admin_key = get(ADMIN_KEY).unwrap_or_default();
         if admin_key.chars().count() < ADMIN_KEY_MIN {
             wrong(ADMIN_KEY, "must have at least 32 characters");
@@ -221,7 +221,7 @@ impl Settings {
         for network in NETWORKS {
             let name = rpc_setting(network);
             if let Some(text) = get(&name) {
-                match urls(&text) {
+                match read_provider_urls(&text) {
                     Some(urls) => drop(providers.insert(network.key, urls)),
                     None => wrong(&name, PROVIDERS_RULE),
                 }
@@ -317,9 +317,9 @@ impl Settings {
 
     /// What a tenant's settlements may cost on a network in a day.
     #[must_use]
-    pub fn tenant_budget(&self, network: &Network) -> Budget {
+    pub fn tenant_budget(&self, network: &Network) -> TenantBudget {
         let [day, failed, ..] = self.budgets(network);
-        Budget { day, failed }
+        TenantBudget { day, failed }
     }
 
     /// What one signer may pay for transactions on a network in a day, smallest units of its coin.
@@ -339,7 +339,7 @@ impl Settings {
     /// As [`SETTLE_DAILY`], in the smallest unit of the network's coin; nothing where nothing is settled.
     fn budgets(&self, network: &Network) -> [u128; 4] {
         let coin = network.settle.map(|settle| settle.coin);
-        self.daily.map(|micro_usd| coin.map_or(0, |coin| coin.units(micro_usd)))
+        self.daily.map(|micro_usd| coin.map_or(0, |coin| coin.units_for(micro_usd)))
     }
 
     /// The origin that links name.
@@ -363,7 +363,7 @@ fn signers(family: Family, text: &str) -> Option<Vec<Signer>> {
     (signers.len() <= SIGNERS_MAX && distinct.len() == signers.len()).then_some(signers)
 }
 
-fn urls(text: &str) -> Option<Vec<String>> {
+fn read_provider_urls(text: &str) -> Option<Vec<String>> {
     let urls: Vec<String> = text.split(',').map(|url| url.trim().to_owned()).collect();
     (urls.len() <= PROVIDERS_MAX && urls.iter().all(|url| provider::is_address(url))).then_some(urls)
 }
@@ -372,7 +372,7 @@ fn urls(text: &str) -> Option<Vec<String>> {
 mod tests {
     use super::*;
 
-    fn read(pairs: &[(&str, &str)]) -> Result<Settings, Vec<Mistake>> {
+    fn read(pairs: &[(&str, &str)]) -> Result<Settings, Vec<SettingMistake>> {
         Settings::read(|name| pairs.iter().find(|(each, _)| *each == name).map(|(_, value)| (*value).to_owned()))
     }
 
@@ -440,9 +440,9 @@ mod tests {
         let mistakes = read(&pairs).expect_err("five mistakes");
         let names: Vec<&str> = mistakes.iter().map(|mistake| mistake.setting.as_str()).collect();
         assert_eq!(names, ["ADMIN_KEY", "KEY_PEPPERS", "RPC_BASE", "QUORUM_USDC", "PUBLIC_URL"]);
-        let told: String = mistakes.iter().map(ToString::to_string).collect();
+        let listed: String = mistakes.iter().map(ToString::to_string).collect();
         for value in ["short", "beef", "secret", "1e3"] {
-            assert!(!told.contains(value), "{value}");
+            assert!(!listed.contains(value), "{value}");
         }
         assert_eq!(read(&[]).expect_err("two are required").len(), 2);
     }
@@ -465,7 +465,7 @@ mod tests {
             ["https://me:hunter#2@a.example/v1", "https://me:hunter%2@a.example", "https://me:hunt,er@a.example"]
         {
             let mistakes = read(&[ADMIN, PEPPERS, ("RPC_BASE", wrong)]).expect_err(wrong);
-            let [Mistake { setting, rule }] = mistakes.as_slice() else { panic!("{mistakes:?}") };
+            let [SettingMistake { setting, rule }] = mistakes.as_slice() else { panic!("{mistakes:?}") };
             assert!(setting == "RPC_BASE" && rule.contains("percent-encoded") && !rule.contains("hunter"));
         }
         assert!(read(&[ADMIN, PEPPERS, ("PUBLIC_URL", "https://me:hunter2@a.example")]).is_err());

@@ -10,19 +10,19 @@ pub mod nonces;
 pub mod payment;
 pub mod penalty;
 pub mod refusal;
-pub mod rota;
+pub mod round_robin;
 pub mod spending;
 pub mod status;
-pub mod trouble;
+pub mod stuck;
 
-use crate::settlement::status::{Attempt, SettlementStatus};
-use crate::tenancy::budget::Spent;
+use crate::settlement::status::{SettlementAttempt, SettlementStatus};
+use crate::tenancy::budget::TransactionCost;
 use alloy_primitives::B256;
 use serde::{Deserialize, Serialize};
 use x402_chain::address::Address;
 use x402_chain::amount::Amount;
-use x402_chain::evm::sender::Price;
-use x402_chain::evm::tx::Message;
+use x402_chain::evm::sender::GasPrice;
+use x402_chain::evm::tx::ContractCall;
 use x402_chain::id::{SettlementId, TenantId};
 use x402_chain::network::Environment;
 use x402_chain::reason::Reason;
@@ -31,13 +31,13 @@ use x402_chain::time::{UnixMillis, UnixSeconds};
 /// One payment on its way, as the Worker hands it to the Settler.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Flight {
-    /// Whose.
+    /// The settlement that the ledger has reserved.
     pub settlement: SettlementId,
     /// How many attempts the ledger knew when it reserved this one.
     pub attempt: usize,
     /// The seller.
     pub tenant: TenantId,
-    /// Which money.
+    /// Live or test.
     pub environment: Environment,
     /// Our key of the network.
     pub network: String,
@@ -46,12 +46,12 @@ pub struct Flight {
     /// Why nothing may be sent for it now; what is on its way already is waited for all the same.
     pub held: Option<(Reason, String)>,
     /// What is sent.
-    pub cargo: Cargo,
-    /// Who pays.
+    pub cargo: FlightPayload,
+    /// The payer's address.
     pub payer: Address,
-    /// Who is paid.
+    /// The address that is paid (`payTo`).
     pub pay_to: Address,
-    /// How much.
+    /// The amount, in the asset's atomic units.
     pub amount: Amount,
     /// The authorization's nonce (EVM).
     pub nonce: Option<B256>,
@@ -60,7 +60,7 @@ pub struct Flight {
     pub valid_before: Option<UnixSeconds>,
     /// The price at which it was simulated: that of the first transaction (EVM).
     #[serde(default)]
-    pub price: Option<Price>,
+    pub price: Option<GasPrice>,
     /// The most that a unit of gas may ever cost for it, wei: what the ledger has reserved money for (EVM).
     #[serde(default)]
     pub max_fee_wei: Option<u128>,
@@ -71,9 +71,9 @@ pub struct Flight {
 
 /// What is sent, by family.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Cargo {
+pub enum FlightPayload {
     /// A call, to be given a nonce and a price.
-    Evm(Message),
+    Evm(ContractCall),
     /// A transaction in base64 that lacks our signature.
     Svm(String),
 }
@@ -94,15 +94,15 @@ pub fn key(settlement: SettlementId, attempt: usize) -> String {
 
 /// How a flight stands, as the Settler reports it to the ledger and answers the Worker.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Report {
-    /// Whose.
+pub struct SettlementReport {
+    /// The settlement that the ledger has reserved.
     pub settlement: SettlementId,
     /// Which attempt; `None` in reports of older builds.
     #[serde(default)]
     pub attempt: Option<usize>,
-    /// How far it is.
+    /// Pending, completed or failed.
     pub status: SettlementStatus,
-    /// Why it failed.
+    /// Why it failed; `None` unless it has.
     pub reason: Option<Reason>,
     /// A sentence about a failure.
     // The member's name in reports that are stored.
@@ -111,7 +111,7 @@ pub struct Report {
     /// The transaction that counts, or was sent last.
     pub transaction: Option<String>,
     /// Every transaction that was sent for this attempt.
-    pub attempts: Vec<Attempt>,
+    pub attempts: Vec<SettlementAttempt>,
     /// Whether the transaction is somebody else's.
     pub external: bool,
     /// Whether a block that held it has left the chain: what was completed may then fail.
@@ -123,7 +123,7 @@ pub struct Report {
     /// What the chain took from the signer for it, beyond what an earlier end of the same flight
     /// has reported; `None` where that is nothing.
     #[serde(default)]
-    pub spent: Option<Spent>,
+    pub spent: Option<TransactionCost>,
     /// Whether a node has taken any of its transactions, or may have.
     #[serde(default)]
     pub handed: bool,
@@ -138,14 +138,14 @@ pub struct Report {
 /// What a Settler is asked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Order {
-    /// Settle, or go on waiting; answered with a [`Report`].
+pub enum SettlerOrder {
+    /// Settle, or go on waiting; answered with a [`SettlementReport`].
     Settle(Box<Flight>),
-    /// Never launch this attempt, unless it is known already; answered with [`Standing`].
+    /// Never launch this attempt, unless it is known already; answered with [`RefuseOutcome`].
     Refuse {
-        /// Whose.
+        /// The settlement that the ledger has reserved.
         settlement: SettlementId,
-        /// Which attempt.
+        /// The attempt's number, from 0.
         attempt: usize,
     },
     /// Name the payers for whom nothing is launched now; answered with a list of [`HeldPayer`].
@@ -155,7 +155,7 @@ pub enum Order {
 /// What a Settler knows of an attempt that it is asked never to launch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Standing {
+pub enum RefuseOutcome {
     /// It had never heard of it, and will never launch it.
     Refused,
     /// It has launched it, or is about to.
@@ -165,7 +165,7 @@ pub enum Standing {
 /// A payer whose settlement has reverted of late.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HeldPayer {
-    /// Who.
+    /// The payer's address.
     pub payer: Address,
     /// Until when nothing is launched for them.
     pub until: UnixMillis,

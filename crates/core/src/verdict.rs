@@ -1,26 +1,26 @@
 //! Why a payment is refused, in the order in which reasons are looked for.
 
 use serde::{Deserialize, Serialize};
-use x402_chain::retry::{Repeat, Retry};
+use x402_chain::retry::{RepeatRule, Retry};
 
-/// Declares [`Refusal`] from its rows: variant, wire name, retry, repeat, doc.
+/// Declares [`RefusalCode`] from its rows: variant, wire name, retry, repeat, doc.
 macro_rules! refusals {
     ($($variant:ident $wire:literal $retry:ident $repeat:ident $doc:literal;)+) => {
         /// The verdict on a payment that is not good, in order of precedence:
         /// of several broken rules the first named here is the answer's code.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
         #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
-        pub enum Refusal {
+        pub enum RefusalCode {
             $(#[doc = $doc] #[serde(rename = $wire)] $variant,)+
         }
 
-        impl Refusal {
+        impl RefusalCode {
             /// All refusals, by precedence.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
 
             /// The name on the wire.
             #[must_use]
-            pub const fn wire(self) -> &'static str {
+            pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $wire,)+ }
             }
 
@@ -34,14 +34,14 @@ macro_rules! refusals {
             /// recipient that it was judged for: where the request names none and the tenant's is
             /// another by then, it is judged all the same.
             #[must_use]
-            pub const fn repeat(self) -> Repeat {
-                match self { $(Self::$variant => Repeat::$repeat,)+ }
+            pub const fn repeat(self) -> RepeatRule {
+                match self { $(Self::$variant => RepeatRule::$repeat,)+ }
             }
 
             /// The refusal with a name.
             #[must_use]
             pub fn parse(wire: &str) -> Option<Self> {
-                Self::ALL.iter().copied().find(|refusal| refusal.wire() == wire)
+                Self::ALL.iter().copied().find(|refusal| refusal.as_str() == wire)
             }
 
             /// The sentence that the documentation prints.
@@ -106,18 +106,18 @@ mod tests {
 
     #[test]
     fn only_what_time_can_change_is_worth_a_repeat() {
-        let later: Vec<_> = Refusal::ALL
+        let later: Vec<_> = RefusalCode::ALL
             .iter()
             .filter(|refusal| refusal.retry() == Retry::Later)
-            .map(|refusal| refusal.wire())
+            .map(|refusal| refusal.as_str())
             .collect();
         assert_eq!(later, ["TX_NOT_FOUND", "TX_PENDING", "NOT_FINAL"]);
-        for refusal in Refusal::ALL {
-            assert!(refusal.retry() == Retry::Never || refusal.repeat() == Repeat::Judged, "{refusal:?}");
-            assert_eq!(Refusal::parse(refusal.wire()), Some(*refusal));
+        for refusal in RefusalCode::ALL {
+            assert!(refusal.retry() == Retry::Never || refusal.repeat() == RepeatRule::Judged, "{refusal:?}");
+            assert_eq!(RefusalCode::parse(refusal.as_str()), Some(*refusal));
         }
         // The tenant's policy and the list itself can change.
-        assert_eq!(Refusal::SanctionedAddress.repeat(), Repeat::Judged);
-        assert_eq!(Refusal::AlreadyClaimed.repeat(), Repeat::Recorded);
+        assert_eq!(RefusalCode::SanctionedAddress.repeat(), RepeatRule::Judged);
+        assert_eq!(RefusalCode::AlreadyClaimed.repeat(), RepeatRule::Recorded);
     }
 }

@@ -2,8 +2,8 @@
 //! ([`answer::Answer`]), and how the payment is followed to finality.
 
 pub mod answer;
-pub mod book;
 pub mod claim;
 pub mod claims;
+pub mod decision;
 pub mod finality;
 pub mod judge;

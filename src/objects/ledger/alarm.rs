@@ -2,7 +2,7 @@
 //! least once, and never the last: the next alarm is set before work that may fail.
 
 use super::TenantLedger;
-use crate::objects::ledger::ship::Shipped;
+use crate::objects::ledger::ship::ShippedState;
 use crate::{app, telemetry};
 use worker::ScheduledTime;
 use x402_chain::id::VerificationId;
@@ -18,7 +18,7 @@ const AGAIN_AFTER_MS: u64 = 15_000;
 /// Records stay in the ledger for a week after they were shipped.
 const RECORD_MS: u64 = 604_800_000;
 /// Rows let go in one waking.
-const PURGE: i64 = 500;
+const PURGED_ROWS_MAX: i64 = 500;
 /// Payments that were never settled are let go in batches, this far apart at least.
 const PURGE_AFTER_MS: u64 = 60_000;
 /// Something old is let go once a day, as long as there is anything at all.
@@ -45,10 +45,10 @@ impl TenantLedger {
     }
 
     /// The alarm.
-    pub(super) async fn wake(&self) {
+    pub(super) async fn run_alarm(&self) {
         let now = app::now();
         self.set_alarm(now.plus(AGAIN_AFTER_MS)).await;
-        match self.work(now).await {
+        match self.run_due_work(now).await {
             Ok(next) => {
                 if let Some(at) = next {
                     self.set_alarm(at).await;
@@ -64,8 +64,8 @@ impl TenantLedger {
     }
 
     /// Does what is due; answers when the next is.
-    async fn work(&self, now: UnixMillis) -> Result<Option<UnixMillis>, Fault> {
-        self.open()?;
+    async fn run_due_work(&self, now: UnixMillis) -> Result<Option<UnixMillis>, Fault> {
+        self.open_storage()?;
         if self.memory.borrow().is_none() {
             return Ok(None);
         }
@@ -73,13 +73,13 @@ impl TenantLedger {
         self.alarm_at.set(None);
         self.write_rates(now)?;
         let shipped = self.ship(now).await;
-        self.look(now).await?;
-        self.look_at_settlements(now).await?;
+        self.poll_due_payments(now).await?;
+        self.poll_due_settlements(now).await?;
         let left = shipped?;
         self.purge(now)?;
         let (after, store) = (app::now(), self.store());
         let payment = store.next_payment()?.map(|at| at.max(after.plus(PURGE_AFTER_MS)));
-        let next = [store.next_watch()?, store.next_settlement()?, payment].into_iter().flatten().min();
+        let next = [store.next_finality_poll()?, store.next_settlement()?, payment].into_iter().flatten().min();
         let watch = next.map(|at| at.max(after.plus(100)));
         let more = left || self.has_unshipped()?;
         // What was counted while this worked: the next alarm may be far, and nothing is awaited until it is set.
@@ -90,32 +90,32 @@ impl TenantLedger {
     /// Writes the rates, if requests were counted since they were written: an eviction forgives none of them.
     fn write_rates(&self, now: UnixMillis) -> Result<(), Fault> {
         let store = self.store();
-        self.with(|memory| {
-            if memory.saved.is_all(&memory.admission) {
+        self.with_state(|memory| {
+            if memory.saved.is_all_saved(&memory.admission) {
                 return Ok(());
             }
             let admission = memory.admission.clone();
             store.atomically(|| store.put_admission(&admission))?;
-            memory.wrote(admission, now);
+            memory.note_written(admission, now);
             Ok(())
         })
     }
 
     fn has_unshipped(&self) -> Result<bool, Fault> {
         let store = self.store();
-        let shipped: Shipped = store.state("shipped")?.unwrap_or_default();
+        let shipped: ShippedState = store.state("shipped")?.unwrap_or_default();
         Ok(!store.record_sizes(&shipped.record, 1)?.is_empty() || !store.outbox_sizes(1)?.is_empty())
     }
 
     fn purge(&self, now: UnixMillis) -> Result<(), Fault> {
         let store = self.store();
-        let shipped: Shipped = store.state("shipped")?.unwrap_or_default();
+        let shipped: ShippedState = store.state("shipped")?.unwrap_or_default();
         let old = VerificationId::new(UnixMillis(now.0.saturating_sub(RECORD_MS)), 0).to_string();
         let upto = old.min(shipped.record);
         store.atomically(|| {
-            store.purge_records(&upto, PURGE)?;
-            store.purge_payments(now, PURGE)?;
-            store.purge_idempotency(UnixMillis(now.0.saturating_sub(IDEMPOTENCY_MS)), PURGE)
+            store.purge_records(&upto, PURGED_ROWS_MAX)?;
+            store.purge_payments(now, PURGED_ROWS_MAX)?;
+            store.purge_idempotency(UnixMillis(now.0.saturating_sub(IDEMPOTENCY_MS)), PURGED_ROWS_MAX)
         })
     }
 }

@@ -1,26 +1,29 @@
 //! One x402 payment in one step: look up, decide, write, all in one transaction.
 
-use super::remember::remembered;
-use super::store::Store;
-use super::{Memory, TenantLedger, in_time, nothing};
-use crate::clients::ledger::{Envelope, HANDED_OVER, REPLAYED};
+use super::refusal_header::with_remembered_refusal;
+use super::store::LedgerStore;
+use super::{LedgerState, TenantLedger, check_deadline, no_content};
+use crate::clients::ledger::{HANDED_OVER, LedgerEnvelope, REPLAYED};
 use crate::isolate;
-use crate::request::refuse;
-use x402_api::{Reply, explain, facilitator, headers, problem};
+use crate::request::fault_reply;
+use x402_api::{ApiReply, explain, facilitator, headers, problem};
 use x402_chain::address::Address;
 use x402_chain::network;
 use x402_chain::time::UnixMillis;
 use x402_core::error::Fault;
 use x402_core::settlement::payment;
-use x402_core::settlement::payment::{Asked, Booked, Finding, Kept, Known, Outcome, REPEATS_MS, Records, Verb};
-use x402_core::tenancy::admission::{Admission, Closed, Stop, Stored};
+use x402_core::settlement::payment::{
+    PaymentAction, PaymentContext, PaymentDecision, PaymentFinding, PaymentOutcome, PaymentRecords, PaymentRequest,
+    SUCCESS_REPEATS_MS, SettlementRecord,
+};
+use x402_core::tenancy::admission::{Admission, AdmissionStop, ClosedPeriod, IdempotencyRecord};
 
 /// The route's name in the idempotency table.
 pub(super) const ROUTE: &str = "facilitator/settle";
 
 /// How a step came out.
-enum Step {
-    Done(Reply),
+enum PaymentStep {
+    Done(ApiReply),
     /// In test: register the address first, then step again.
     Register(Address),
 }
@@ -28,43 +31,48 @@ enum Step {
 impl TenantLedger {
     /// Books one x402 payment. 202 with the settlement where the Settler has the next word.
     /// Nothing is booked once the caller, who waits `until`, has given up.
-    pub(super) async fn payment(
+    pub(super) async fn answer_payment(
         &self,
-        asked: &Asked,
-        envelope: &Envelope,
+        asked: &PaymentRequest,
+        envelope: &LedgerEnvelope,
         (now, until): (UnixMillis, Option<UnixMillis>),
-    ) -> Result<Reply, Fault> {
-        in_time(until)?;
-        let mut step = self.payment_step(asked, envelope, now)?;
-        if let Step::Register(address) = &step {
-            self.register(address, now).await?;
-            in_time(until)?;
-            let tried = Asked { pay_to_tried: true, ..asked.clone() };
-            step = self.payment_step(&tried, envelope, now)?;
+    ) -> Result<ApiReply, Fault> {
+        check_deadline(until)?;
+        let mut step = self.step_payment(asked, envelope, now)?;
+        if let PaymentStep::Register(address) = &step {
+            self.register_first_use(address, now).await?;
+            check_deadline(until)?;
+            let tried = PaymentRequest { pay_to_tried: true, ..asked.clone() };
+            step = self.step_payment(&tried, envelope, now)?;
         }
         match step {
-            Step::Done(reply) => {
+            PaymentStep::Done(reply) => {
                 self.wake_soon(now).await;
                 Ok(reply)
             }
-            Step::Register(_) => Err(Fault::internal("a second recipient of one request")),
+            PaymentStep::Register(_) => Err(Fault::internal("a second recipient of one request")),
         }
     }
 
-    fn payment_step(&self, asked: &Asked, envelope: &Envelope, now: UnixMillis) -> Result<Step, Fault> {
+    fn step_payment(
+        &self,
+        asked: &PaymentRequest,
+        envelope: &LedgerEnvelope,
+        now: UnixMillis,
+    ) -> Result<PaymentStep, Fault> {
         let store = self.store();
-        self.with(|memory| {
+        self.with_state(|memory| {
             let mut admission = memory.admission.clone();
-            let closed = admission.roll(now);
-            let records = records(&store, memory, asked, now)?;
-            let booking = Booking { memory, records: &records, asked, envelope, now };
+            let closed = admission.enter_period(now);
+            let records = read_payment_records(&store, memory, asked, now)?;
+            let booking = PaymentStepInput { memory, records: &records, asked, envelope, now };
             let (step, writes) = booking.run(&mut admission);
-            let writes = Writes { closed, ..writes };
+            let writes = PaymentWrites { closed, ..writes };
             if !writes.is_none() {
-                store.atomically(|| writes.write(&store, asked, now))?;
+                store.atomically(|| writes.write_all(&store, asked, now))?;
             }
             if writes.admission.is_some() {
-                memory.wrote(admission, now);
+                memory.note_written(admission, now);
             } else {
                 memory.admission = admission;
             }
@@ -77,100 +85,112 @@ impl TenantLedger {
 }
 
 /// One step's view.
-struct Booking<'a> {
-    memory: &'a Memory,
-    records: &'a Records,
-    asked: &'a Asked,
-    envelope: &'a Envelope,
+struct PaymentStepInput<'a> {
+    memory: &'a LedgerState,
+    records: &'a PaymentRecords,
+    asked: &'a PaymentRequest,
+    envelope: &'a LedgerEnvelope,
     now: UnixMillis,
 }
 
-impl Booking<'_> {
+impl PaymentStepInput<'_> {
     /// Decides, and says what to write.
-    fn run(&self, admission: &mut Admission) -> (Step, Writes) {
+    fn run(&self, admission: &mut Admission) -> (PaymentStep, PaymentWrites) {
         let (asked, now, tenant) = (self.asked, self.now, &self.memory.tenant);
         let envelope = self.envelope;
-        let origin = problem::Asked { origin: &envelope.origin, path: &envelope.path, request_id: envelope.request_id };
-        let before = |reply: Reply, admission: &Admission| (self.done(reply, admission), Writes::default());
-        let admitted = match payment::admit(asked, tenant, admission, self.records, now) {
+        let origin =
+            problem::ProblemContext { origin: &envelope.origin, path: &envelope.path, request_id: envelope.request_id };
+        let before = |reply: ApiReply, admission: &Admission| (self.done(reply, admission), PaymentWrites::default());
+        let admitted = match payment::admit_payment(asked, tenant, admission, self.records, now) {
             Ok(admitted) => admitted,
-            Err(Stop::Register(address)) => return (Step::Register(address), Writes::default()),
-            Err(Stop::Fault(fault)) => {
-                let reply = remembered(refuse(&fault, origin), &fault, admission.rates(tenant, now), now);
+            Err(AdmissionStop::Register(address)) => return (PaymentStep::Register(address), PaymentWrites::default()),
+            Err(AdmissionStop::Fault(fault)) => {
+                let reply =
+                    with_remembered_refusal(fault_reply(&fault, origin), &fault, admission.rates(tenant, now), now);
                 return before(reply, admission);
             }
-            Err(Stop::Repeat(status, body)) => {
-                let reply = Reply { status, content_type: "application/json", body, headers: Vec::new() };
+            Err(AdmissionStop::Repeat(status, body)) => {
+                let reply = ApiReply { status, content_type: "application/json", body, headers: Vec::new() };
                 let reply = reply.with(REPLAYED, "true");
-                return (self.done(reply, admission), Writes { repeated: self.repeated(), ..Writes::default() });
+                return (
+                    self.done(reply, admission),
+                    PaymentWrites { repeated: self.repeated(), ..PaymentWrites::default() },
+                );
             }
         };
         let sanctions = isolate::sanctions();
-        let known = Known { tenant, sanctions: sanctions.as_deref(), records: self.records };
-        let (reply, booked) = match payment::conclude(asked, admitted, admission, known, now) {
-            Ok(Booked { outcome: Outcome::FindOut, .. }) => return (Step::Done(nothing()), Writes::default()),
-            Ok(booked) => (answer(asked, &booked.outcome), Some(booked)),
-            Err(fault) => (refuse(&fault, origin), None),
+        let known = PaymentContext { tenant, sanctions: sanctions.as_deref(), records: self.records };
+        let (reply, booked) = match payment::decide_payment(asked, admitted, admission, known, now) {
+            Ok(PaymentDecision { outcome: PaymentOutcome::ChainNeeded, .. }) => {
+                return (PaymentStep::Done(no_content()), PaymentWrites::default());
+            }
+            Ok(booked) => (payment_answer(asked, &booked.outcome), Some(booked)),
+            Err(fault) => (fault_reply(&fault, origin), None),
         };
         // Under an `Idempotency-Key` an answer that is final is kept whole; of others only
         // the body's hash. A success that comes later is added when it is given.
         let outcome = booked.as_ref().map(|booked| &booked.outcome);
-        let is_final = outcome.is_some_and(Outcome::is_final);
-        let is_success = outcome.is_some_and(Outcome::is_success);
-        let stored = asked.idempotency.as_ref().map(|idempotency| Stored {
+        let is_final = outcome.is_some_and(PaymentOutcome::is_final);
+        let is_success = outcome.is_some_and(PaymentOutcome::is_success);
+        let stored = asked.idempotency.as_ref().map(|idempotency| IdempotencyRecord {
             body_hash: idempotency.body_hash.clone(),
             answer: is_final.then(|| (reply.status, reply.body.clone())),
-            answer_until: is_success.then(|| now.plus(REPEATS_MS)),
+            answer_until: is_success.then(|| now.plus(SUCCESS_REPEATS_MS)),
             at: now,
         });
         let memory = self.memory;
         let due = memory.saved.is_due(&memory.admission, admission, tenant.limits().per_minute, now);
         let admission_due = due.then(|| admission.clone());
-        (self.done(reply, admission), Writes { booked, stored, admission: admission_due, ..Writes::default() })
+        (
+            self.done(reply, admission),
+            PaymentWrites { booked, stored, admission: admission_due, ..PaymentWrites::default() },
+        )
     }
 
     /// The settlement whose success is answered again, with this request as the one it was given to.
-    fn repeated(&self) -> Option<Kept> {
-        let mut kept = self.records.row.as_ref()?.kept.clone()?;
+    fn repeated(&self) -> Option<SettlementRecord> {
+        let mut kept = self.records.row.as_ref()?.settlement_record.clone()?;
         let key = self.asked.idempotency.as_ref().map(|idempotency| &idempotency.key);
-        (kept.course.handed_key.as_ref() == key).then(|| {
+        (kept.progress.handed_key.as_ref() == key).then(|| {
             kept.repeat(self.asked.request_id);
             kept
         })
     }
 
-    fn done(&self, reply: Reply, admission: &Admission) -> Step {
-        let wish = explain::Wish { request: self.asked.explain, tenant: self.memory.tenant.explain };
-        let mut reply = if self.asked.verb == Verb::Settle { explain::settle(reply, wish) } else { reply };
-        reply.headers.extend(headers::rate(&admission.rates(&self.memory.tenant, self.now), self.now));
-        Step::Done(reply)
+    fn done(&self, reply: ApiReply, admission: &Admission) -> PaymentStep {
+        let wish = explain::ExplainRequest { request: self.asked.explain, tenant: self.memory.tenant.explain };
+        let mut reply =
+            if self.asked.verb == PaymentAction::Settle { explain::explain_settlement(reply, wish) } else { reply };
+        reply.headers.extend(headers::rate_headers(&admission.rates(&self.memory.tenant, self.now), self.now));
+        PaymentStep::Done(reply)
     }
 }
 
 /// What a step leaves behind. A verification of a payment that is known leaves nothing, mostly.
 #[derive(Default)]
-struct Writes {
-    closed: Option<Closed>,
-    booked: Option<Booked>,
-    stored: Option<Stored>,
+struct PaymentWrites {
+    closed: Option<ClosedPeriod>,
+    booked: Option<PaymentDecision>,
+    stored: Option<IdempotencyRecord>,
     admission: Option<Admission>,
     /// A settlement whose success is answered again.
-    repeated: Option<Kept>,
+    repeated: Option<SettlementRecord>,
 }
 
-impl Writes {
+impl PaymentWrites {
     fn is_none(&self) -> bool {
-        let booked = self.booked.as_ref().is_some_and(|booked| booked.row.is_some() || booked.kept.is_some());
+        let booked =
+            self.booked.as_ref().is_some_and(|booked| booked.row.is_some() || booked.settlement_record.is_some());
         let none = self.closed.is_none() && self.stored.is_none() && self.admission.is_none();
         !booked && none && self.repeated.is_none()
     }
 
-    fn write(&self, store: &Store, asked: &Asked, now: UnixMillis) -> Result<(), Fault> {
+    fn write_all(&self, store: &LedgerStore, asked: &PaymentRequest, now: UnixMillis) -> Result<(), Fault> {
         if let Some(closed) = &self.closed {
             store.put_outbox("period", &serde_json::to_string(closed).map_err(Fault::internal)?)?;
         }
         if let Some(booked) = &self.booked {
-            write(store, asked, booked, now)?;
+            write_payment(store, asked, booked, now)?;
         }
         if let Some(kept) = &self.repeated {
             store.put_settlement(kept)?;
@@ -183,42 +203,59 @@ impl Writes {
 }
 
 /// All that is recorded and could matter to a request.
-fn records(store: &Store, memory: &Memory, asked: &Asked, now: UnixMillis) -> Result<Records, Fault> {
-    let stored = stored(store, asked)?;
-    let Some(terms) = &asked.terms else { return Ok(Records { stored, ..Records::default() }) };
+fn read_payment_records(
+    store: &LedgerStore,
+    memory: &LedgerState,
+    asked: &PaymentRequest,
+    now: UnixMillis,
+) -> Result<PaymentRecords, Fault> {
+    let stored = read_idempotency(store, asked)?;
+    let Some(terms) = &asked.terms else {
+        return Ok(PaymentRecords { idempotency_record: stored, ..PaymentRecords::default() });
+    };
     let network = asked.network.as_deref().and_then(network::by_key);
     let held = match (&asked.finding, network) {
-        (Finding::External(_, id, _), Some(network)) => {
+        (PaymentFinding::External(_, id, _), Some(network)) => {
             store.claims(network.caip2, &id.to_string(), &terms.pay_to.to_string())?
         }
         _ => Vec::new(),
     };
     let payer = terms.payer.to_string();
-    let identified = asked.identifier.as_deref().map(|id| store.identified(&payer, id)).transpose()?.flatten();
+    let identified =
+        asked.identifier.as_deref().map(|id| store.payment_by_identifier(&payer, id)).transpose()?.flatten();
     let row = match memory.payments.get(&terms.authorization) {
         Some(row) => Some(row.clone()),
         None => store.payment(&terms.authorization)?,
     };
-    let failing =
-        || asked.network.as_deref().is_some_and(|key| memory.admission.spending.is_failing(key, asked.budget, now));
-    let reserves = asked.verb == Verb::Settle && matches!(asked.finding, Finding::Good(_));
+    let failing = || {
+        asked
+            .network
+            .as_deref()
+            .is_some_and(|key| memory.admission.spending.is_failure_share_used(key, asked.budget, now))
+    };
+    let reserves = asked.verb == PaymentAction::Settle && matches!(asked.finding, PaymentFinding::Good(_));
     let has_paid = (reserves || failing()) && store.has_paid(&payer)?;
-    Ok(Records { row, identified, stored, held, has_paid })
+    Ok(PaymentRecords { row, identified, idempotency_record: stored, held_claims: held, has_paid })
 }
 
-fn stored(store: &Store, asked: &Asked) -> Result<Option<Stored>, Fault> {
+fn read_idempotency(store: &LedgerStore, asked: &PaymentRequest) -> Result<Option<IdempotencyRecord>, Fault> {
     let found = asked.idempotency.as_ref().map(|idempotency| store.idempotency(ROUTE, &idempotency.key));
     found.transpose().map(Option::flatten)
 }
 
-fn write(store: &Store, asked: &Asked, booked: &Booked, now: UnixMillis) -> Result<(), Fault> {
+fn write_payment(
+    store: &LedgerStore,
+    asked: &PaymentRequest,
+    booked: &PaymentDecision,
+    now: UnixMillis,
+) -> Result<(), Fault> {
     if let Some(row) = &booked.row {
         store.put_payment(row)?;
         if let (Some(id), Some(_), Some(terms)) = (&asked.identifier, row.settlement, &asked.terms) {
             store.put_identifier(&terms.payer.to_string(), id, &row.authorization)?;
         }
     }
-    if let Some(kept) = &booked.kept {
+    if let Some(kept) = &booked.settlement_record {
         store.put_settlement(kept)?;
         if let Some(unit) = booked.claim {
             store.claim_settled(&kept.settlement, unit, now)?;
@@ -227,13 +264,13 @@ fn write(store: &Store, asked: &Asked, booked: &Booked, now: UnixMillis) -> Resu
     Ok(())
 }
 
-fn answer(asked: &Asked, outcome: &Outcome) -> Reply {
-    match (facilitator::reply(asked, outcome), outcome) {
-        (Some(reply), Outcome::Settled(settlement) | Outcome::External(settlement)) => {
+fn payment_answer(asked: &PaymentRequest, outcome: &PaymentOutcome) -> ApiReply {
+    match (facilitator::payment_reply(asked, outcome), outcome) {
+        (Some(reply), PaymentOutcome::Settled(settlement) | PaymentOutcome::External(settlement)) => {
             reply.with(HANDED_OVER, settlement.id.to_string())
         }
         (Some(reply), _) => reply,
-        (None, Outcome::Settle(reserved)) => Reply::json(202, reserved),
-        (None, _) => nothing(),
+        (None, PaymentOutcome::Settle(reserved)) => ApiReply::json(202, reserved),
+        (None, _) => no_content(),
     }
 }

@@ -2,57 +2,61 @@
 //! is given the success, and reservations of which nothing is heard any more.
 
 use super::payment::ROUTE;
-use super::{TenantLedger, nothing};
+use super::{TenantLedger, no_content};
 use crate::app;
 use crate::app::App;
 use crate::clients;
-use crate::clients::ledger::{Deliver, Envelope, HANDED_OVER, Reopen};
+use crate::clients::ledger::{DeliverMessage, HANDED_OVER, LedgerEnvelope, ReopenMessage};
 use crate::telemetry;
 use serde_json::value::RawValue;
-use x402_api::records::{List, Page};
-use x402_api::{Reply, explain, facilitator};
+use x402_api::records::{ListPage, PageQuery};
+use x402_api::{ApiReply, explain, facilitator};
 use x402_chain::id::{EventId, SettlementId};
 use x402_chain::network;
 use x402_chain::time::UnixMillis;
-use x402_core::error::{Code, Fault};
-use x402_core::outbox::Event;
-use x402_core::settlement::payment::{REPEATS_MS, Taken};
-use x402_core::settlement::status::{Filter, SettlementStatus};
-use x402_core::settlement::{Report, Standing};
-use x402_core::tenancy::budget::Ended;
+use x402_core::error::{ErrorCode, Fault};
+use x402_core::outbox::OutboxEvent;
+use x402_core::settlement::payment::{SUCCESS_REPEATS_MS, TakeResult};
+use x402_core::settlement::status::{SettlementFilter, SettlementStatus};
+use x402_core::settlement::{RefuseOutcome, SettlementReport};
+use x402_core::tenancy::budget::EndedAttempt;
 use x402_core::tenancy::key::KeyHash;
 use x402_core::tenancy::tenant::Scope;
 use x402_core::verification::finality::EventKind;
 
 /// Settlements looked at in one waking; each may be a call to a Settler.
-const LOOKED_AT_MAX: i64 = 50;
+const POLLED_MAX: i64 = 50;
 /// A Settler that does not answer is asked again after this.
-const AGAIN_MS: u64 = 30_000;
+const POLL_AGAIN_MS: u64 = 30_000;
 
-fn none() -> Fault {
-    Fault::new(Code::NotFound, "no such settlement")
+fn no_settlement() -> Fault {
+    Fault::new(ErrorCode::NotFound, "no such settlement")
 }
 
 impl TenantLedger {
     /// Notes what the Settler reports: once it is completed, its transfer is claimed.
-    pub(super) async fn settled(&self, report: &Report, now: UnixMillis) -> Result<Reply, Fault> {
+    pub(super) async fn apply_settlement_report(
+        &self,
+        report: &SettlementReport,
+        now: UnixMillis,
+    ) -> Result<ApiReply, Fault> {
         let store = self.store();
-        self.with(|memory| {
+        self.with_state(|memory| {
             let Some((mut kept, _)) = store.settlement(report.settlement)? else { return Ok(()) };
             let settlement = &kept.settlement;
             let held = match &report.transaction {
                 Some(id) => store.claims(&settlement.network, id, &settlement.pay_to)?,
                 None => Vec::new(),
             };
-            let applied = kept.apply(report, &held, now);
+            let applied = kept.apply_report(report, &held, now);
             if !applied.changed {
                 return Ok(());
             }
             let mut admission = memory.admission.clone();
             if let Some(network) = network::by_caip2(&kept.settlement.network) {
                 let failed = kept.settlement.status == SettlementStatus::Failed;
-                let ended = Ended { reserve: applied.ended, spent: report.spent, failed };
-                admission.spending.end(network.key, ended, now);
+                let ended = EndedAttempt { reserve: applied.ended, spent: report.spent, failed };
+                admission.spending.end_attempt(network.key, ended, now);
             }
             store.atomically(|| {
                 store.put_settlement(&kept)?;
@@ -61,54 +65,64 @@ impl TenantLedger {
                 }
                 store.put_admission(&admission)
             })?;
-            memory.wrote(admission, now);
+            memory.note_written(admission, now);
             Ok(())
         })?;
         self.wake_soon(now).await;
-        Ok(nothing())
+        Ok(no_content())
     }
 
     /// Gives the request that waited the success, or says how it stands; the wait is over.
-    pub(super) async fn deliver(
+    pub(super) async fn deliver_settlement(
         &self,
-        deliver: &Deliver,
-        envelope: &Envelope,
+        deliver: &DeliverMessage,
+        envelope: &LedgerEnvelope,
         now: UnixMillis,
-    ) -> Result<Reply, Fault> {
+    ) -> Result<ApiReply, Fault> {
         let store = self.store();
-        let wish = explain::Wish { request: deliver.explain, tenant: self.with(|memory| Ok(memory.tenant.explain))? };
-        let (mut kept, _) = store.settlement(deliver.settlement)?.ok_or_else(none)?;
-        let key = kept.course.lease.as_ref().and_then(|lease| lease.key.clone());
+        let wish = explain::ExplainRequest {
+            request: deliver.explain,
+            tenant: self.with_state(|memory| Ok(memory.tenant.explain))?,
+        };
+        let (mut kept, _) = store.settlement(deliver.settlement)?.ok_or_else(no_settlement)?;
+        let key = kept.progress.lease.as_ref().and_then(|lease| lease.key.clone());
         let taken = kept.deliver(envelope.request_id, now);
         let (settlement, mut found) = (&kept.settlement, deliver.found.clone());
-        found.external |= kept.course.external;
+        found.external |= kept.progress.external;
         let reply = match taken {
-            Taken::Nothing => {
-                let reply = facilitator::taken(&deliver.network_text, settlement, &found);
-                return Ok(explain::settle(reply, wish));
+            TakeResult::Nothing => {
+                let reply = facilitator::taken_reply(&deliver.network_text, settlement, &found);
+                return Ok(explain::explain_settlement(reply, wish));
             }
-            Taken::Success | Taken::Lease => facilitator::settled(&deliver.network_text, settlement, &found),
+            TakeResult::Success | TakeResult::Lease => {
+                facilitator::settlement_reply(&deliver.network_text, settlement, &found)
+            }
         };
         store.atomically(|| {
             store.put_settlement(&kept)?;
             match (taken, &key) {
-                (Taken::Success, Some(key)) => {
-                    store.answer_idempotency(ROUTE, key, Some((&reply, now.plus(REPEATS_MS))))
+                (TakeResult::Success, Some(key)) => {
+                    store.answer_idempotency(ROUTE, key, Some((&reply, now.plus(SUCCESS_REPEATS_MS))))
                 }
                 _ => Ok(()),
             }
         })?;
         self.wake_soon(now).await;
-        let reply = explain::settle(reply, wish);
-        Ok(if taken == Taken::Success { reply.with(HANDED_OVER, deliver.settlement.to_string()) } else { reply })
+        let reply = explain::explain_settlement(reply, wish);
+        Ok(if taken == TakeResult::Success { reply.with(HANDED_OVER, deliver.settlement.to_string()) } else { reply })
     }
 
     /// The caller has gone: its wait, or the success that it was given, is open again.
-    pub(super) async fn reopen(&self, reopen: &Reopen, envelope: &Envelope, now: UnixMillis) -> Result<Reply, Fault> {
+    pub(super) async fn reopen_settlement(
+        &self,
+        reopen: &ReopenMessage,
+        envelope: &LedgerEnvelope,
+        now: UnixMillis,
+    ) -> Result<ApiReply, Fault> {
         let store = self.store();
         let found = match (reopen.settlement, &reopen.authorization) {
             (Some(id), _) => store.settlement(id)?.map(|(kept, _)| kept),
-            (None, Some(authorization)) => store.payment(authorization)?.and_then(|row| row.kept),
+            (None, Some(authorization)) => store.payment(authorization)?.and_then(|row| row.settlement_record),
             (None, None) => None,
         };
         if let Some(mut kept) = found {
@@ -121,85 +135,90 @@ impl TenantLedger {
                 self.wake_soon(now).await;
             }
         }
-        Ok(nothing())
+        Ok(no_content())
     }
 
     /// Lets the seller take a success by hand, once.
-    pub(super) async fn hand_over(
+    pub(super) async fn hand_over_settlement(
         &self,
         key: &KeyHash,
         id: SettlementId,
-        envelope: &Envelope,
+        envelope: &LedgerEnvelope,
         now: UnixMillis,
-    ) -> Result<Reply, Fault> {
+    ) -> Result<ApiReply, Fault> {
         let store = self.store();
-        let (found, headers) = self.known(key, Some(Scope::Settle), now, |_, _| store.settlement(id))?;
-        let (mut kept, _) = found.ok_or_else(none)?;
+        let (found, headers) = self.with_key(key, Some(Scope::Settle), now, |_, _| store.settlement(id))?;
+        let (mut kept, _) = found.ok_or_else(no_settlement)?;
         if !kept.hand_over(envelope.request_id, now) {
             let detail = match (kept.settlement.status, &kept.settlement.handed_over) {
                 (_, Some(_)) => "this settlement was handed over before",
                 (SettlementStatus::Completed, None) => "a request waits for this settlement now",
                 (SettlementStatus::Pending | SettlementStatus::Failed, None) => "this settlement is not completed",
             };
-            return Err(Fault::new(Code::SettlementNotOpen, detail));
+            return Err(Fault::new(ErrorCode::SettlementNotOpen, detail));
         }
         store.atomically(|| store.put_settlement(&kept))?;
         self.wake_soon(now).await;
-        let mut reply = Reply::json(200, &kept.settlement);
+        let mut reply = ApiReply::json(200, &kept.settlement);
         reply.headers.extend(headers);
         Ok(reply)
     }
 
     /// Reads a settlement; 404 where this ledger has none of that id.
-    pub(super) fn settlement(&self, key: &KeyHash, id: SettlementId, now: UnixMillis) -> Result<Reply, Fault> {
+    pub(super) fn answer_settlement(
+        &self,
+        key: &KeyHash,
+        id: SettlementId,
+        now: UnixMillis,
+    ) -> Result<ApiReply, Fault> {
         let store = self.store();
-        let (found, headers) = self.known(key, Some(Scope::Verify), now, |_, _| store.settlement(id))?;
-        let (kept, _) = found.ok_or_else(none)?;
-        let mut reply = Reply::json(200, &kept.settlement);
+        let (found, headers) = self.with_key(key, Some(Scope::Verify), now, |_, _| store.settlement(id))?;
+        let (kept, _) = found.ok_or_else(no_settlement)?;
+        let mut reply = ApiReply::json(200, &kept.settlement);
         reply.headers.extend(headers);
         Ok(reply)
     }
 
     /// Lists settlements, the newest first.
-    pub(super) fn settlements(
+    pub(super) fn answer_settlements(
         &self,
         key: &KeyHash,
-        filter: &Filter,
-        page: &Page,
+        filter: &SettlementFilter,
+        page: &PageQuery,
         now: UnixMillis,
-    ) -> Result<Reply, Fault> {
+    ) -> Result<ApiReply, Fault> {
         let store = self.store();
         // Above every id, for the first page.
         let before = page.before.as_deref().unwrap_or("stl_a");
         let limit = i64::from(page.limit).saturating_add(1);
         let (rows, headers) =
-            self.known(key, Some(Scope::Verify), now, |_, _| store.settlements(filter, before, limit))?;
-        let List { data, next_cursor } = List::of(rows, page.limit, |(id, _)| id.clone());
+            self.with_key(key, Some(Scope::Verify), now, |_, _| store.settlements(filter, before, limit))?;
+        let ListPage { data, next_cursor } = ListPage::of(rows, page.limit, |(id, _)| id.clone());
         let data = data.into_iter().map(|(_, body)| RawValue::from_string(body)).collect::<Result<Vec<_>, _>>();
-        let mut reply = Reply::json(200, &List { data: data.map_err(Fault::internal)?, next_cursor });
+        let mut reply = ApiReply::json(200, &ListPage { data: data.map_err(Fault::internal)?, next_cursor });
         reply.headers.extend(headers);
         Ok(reply)
     }
 
     /// Looks at settlements that are due: a reservation whose Worker died before the Settler heard
     /// of it ends; a success that nobody was given is an event.
-    pub(super) async fn look_at_settlements(&self, now: UnixMillis) -> Result<(), Fault> {
+    pub(super) async fn poll_due_settlements(&self, now: UnixMillis) -> Result<(), Fault> {
         let store = self.store();
-        for id in store.settlements_due(now, LOOKED_AT_MAX)? {
-            if let Err(fault) = self.look_at_settlement(id, now).await {
+        for id in store.settlements_due(now, POLLED_MAX)? {
+            if let Err(fault) = self.poll_settlement(id, now).await {
                 let cause = fault.cause().unwrap_or(&fault.detail);
                 let fields = [("settlement", id.to_string().into()), ("cause", cause.into())];
                 telemetry::error("a settlement could not be looked at", &fields);
-                store.put_settlement_due(id, Some(now.plus(AGAIN_MS)))?;
+                store.put_settlement_due(id, Some(now.plus(POLL_AGAIN_MS)))?;
             }
         }
         Ok(())
     }
 
-    async fn look_at_settlement(&self, id: SettlementId, now: UnixMillis) -> Result<(), Fault> {
+    async fn poll_settlement(&self, id: SettlementId, now: UnixMillis) -> Result<(), Fault> {
         let store = self.store();
         let Some((mut kept, _)) = store.settlement(id)? else { return Ok(()) };
-        match kept.due() {
+        match kept.due_at() {
             Some(at) if at <= now => {}
             later => return store.put_settlement_due(id, later),
         }
@@ -207,35 +226,35 @@ impl TenantLedger {
             let random = u128::from_be_bytes(app::random()?);
             let body = serde_json::value::to_raw_value(&kept.settlement).map_err(Fault::internal)?;
             let (kind, subject) = (EventKind::Undelivered, id.to_string());
-            let event = Event { id: EventId::new(now, random), kind, subject, body, at: now };
-            kept.course.undelivered = true;
+            let event = OutboxEvent { id: EventId::new(now, random), kind, subject, body, at: now };
+            kept.progress.undelivered = true;
             return store.atomically(|| {
                 store.put_outbox("event", &serde_json::to_string(&event).map_err(Fault::internal)?)?;
                 store.put_settlement(&kept)?;
                 store.put_settlement_due(id, None)
             });
         }
-        let Some(signer) = kept.course.signer else { return Err(Fault::internal("a reservation without a signer")) };
+        let Some(signer) = kept.progress.signer else { return Err(Fault::internal("a reservation without a signer")) };
         let network = network::by_caip2(&kept.settlement.network).ok_or_else(|| Fault::internal("no such network"))?;
         let app = App::new(self.env.clone(), "")?;
-        let standing = clients::settler::refuse(&app, network, &signer, id, kept.course.attempt).await?;
+        let standing = clients::settler::refuse_attempt(&app, network, &signer, id, kept.progress.attempt).await?;
         let now = app::now();
-        self.with(|memory| {
+        self.with_state(|memory| {
             // It may have moved on while the Settler was asked.
             let Some((mut fresh, _)) = store.settlement(id)? else { return Ok(()) };
-            let same = fresh.course.attempt == kept.course.attempt && fresh.due() == kept.due();
-            if standing == Standing::Known || !same {
-                return store.put_settlement_due(id, Some(now.plus(AGAIN_MS)));
+            let same = fresh.progress.attempt == kept.progress.attempt && fresh.due_at() == kept.due_at();
+            if standing == RefuseOutcome::Known || !same {
+                return store.put_settlement_due(id, Some(now.plus(POLL_AGAIN_MS)));
             }
             let mut admission = memory.admission.clone();
-            let ended = Ended { reserve: fresh.abandon(now), spent: None, failed: false };
-            admission.spending.end(network.key, ended, now);
+            let ended = EndedAttempt { reserve: fresh.abandon(now), spent: None, failed: false };
+            admission.spending.end_attempt(network.key, ended, now);
             store.atomically(|| {
                 store.put_settlement(&fresh)?;
                 store.put_settlement_due(id, None)?;
                 store.put_admission(&admission)
             })?;
-            memory.wrote(admission, now);
+            memory.note_written(admission, now);
             Ok(())
         })
     }

@@ -1,23 +1,23 @@
 //! The outbox: what the ledger has recorded goes to the directory, at least
 //! once, with ids and revisions that make a repeat harmless.
 
-use super::store::Store;
-use super::{TenantLedger, nothing};
+use super::store::LedgerStore;
+use super::{TenantLedger, no_content};
 use crate::app::db;
 use crate::d1;
 use crate::d1::{SettlementCopy, Shipment};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
-use x402_api::Reply;
+use x402_api::ApiReply;
 use x402_chain::id::{KeyId, SettlementId};
 use x402_chain::time::{Period, UnixMillis};
-use x402_core::error::{Code, Fault};
-use x402_core::outbox::Event;
-use x402_core::outbox::load::Load;
-use x402_core::tenancy::admission::Closed;
+use x402_core::error::{ErrorCode, Fault};
+use x402_core::outbox::OutboxEvent;
+use x402_core::outbox::load::ShipmentLoad;
+use x402_core::tenancy::admission::ClosedPeriod;
 
 /// Rows that are looked at for one batch: as many as a load holds.
-const LOOKED_AT: i64 = 100;
+const ROWS_READ_MAX: i64 = 100;
 /// Batches of one waking: 20 × 100 = 2,000 records of the usual 4 KiB.
 const BATCHES_MAX: usize = 20;
 /// Keys of one batch whose last use is noted.
@@ -25,7 +25,7 @@ const KEYS_MAX: usize = 50;
 
 /// What has reached the directory.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Shipped {
+pub(super) struct ShippedState {
     /// The newest record.
     pub(super) record: String,
     /// The totals of the current period.
@@ -36,40 +36,40 @@ pub(super) struct Shipped {
 
 /// Loads the oldest records after one; answers the last of them, and whether more may be left. Ids are never empty:
 /// after the empty one come all.
-fn load_records(store: &Store, after: &str, shipment: &mut Shipment) -> Result<(Option<String>, bool), Fault> {
-    let mut load = Load::default();
-    let sizes = store.record_sizes(after, LOOKED_AT)?;
-    let last = sizes.into_iter().take_while(|(_, bytes)| load.takes(*bytes)).last().map(|(id, _)| id);
+fn load_records(store: &LedgerStore, after: &str, shipment: &mut Shipment) -> Result<(Option<String>, bool), Fault> {
+    let mut load = ShipmentLoad::default();
+    let sizes = store.record_sizes(after, ROWS_READ_MAX)?;
+    let last = sizes.into_iter().take_while(|(_, bytes)| load.accept(*bytes)).last().map(|(id, _)| id);
     if let Some(last) = &last {
         for record in store.records_between(after, last)? {
-            shipment.record(record);
+            shipment.add_record(record);
         }
     }
     Ok((last, load.is_full()))
 }
 
 /// Loads the oldest entries of the outbox with what they name; answers the last of them, and whether more may be left.
-fn load_outbox(store: &Store, shipment: &mut Shipment) -> Result<(Option<i64>, bool), Fault> {
-    let mut entries = Load::default();
-    let sizes = store.outbox_sizes(LOOKED_AT)?;
-    let Some((upto, _)) = sizes.into_iter().take_while(|(_, bytes)| entries.takes(*bytes)).last() else {
+fn load_outbox(store: &LedgerStore, shipment: &mut Shipment) -> Result<(Option<i64>, bool), Fault> {
+    let mut entries = ShipmentLoad::default();
+    let sizes = store.outbox_sizes(ROWS_READ_MAX)?;
+    let Some((upto, _)) = sizes.into_iter().take_while(|(_, bytes)| entries.accept(*bytes)).last() else {
         return Ok((None, false));
     };
     // What an entry names is larger than the entry.
-    let (mut load, mut newest, mut done) = (Load::default(), BTreeSet::new(), None);
+    let (mut load, mut newest, mut done) = (ShipmentLoad::default(), BTreeSet::new(), None);
     for row in store.outbox(upto)? {
         let is_taken = match row.kind.as_str() {
             "period" => {
-                let taken = load.takes(row.body.len());
+                let taken = load.accept(row.body.len());
                 if taken {
-                    shipment.usage(serde_json::from_str::<Closed>(&row.body).map_err(Fault::internal)?);
+                    shipment.add_usage(serde_json::from_str::<ClosedPeriod>(&row.body).map_err(Fault::internal)?);
                 }
                 taken
             }
             "event" => {
-                let taken = load.takes(row.body.len());
+                let taken = load.accept(row.body.len());
                 if taken {
-                    shipment.event(Event::parse(&row.body)?);
+                    shipment.add_event(OutboxEvent::parse(&row.body)?);
                 }
                 taken
             }
@@ -80,9 +80,9 @@ fn load_outbox(store: &Store, shipment: &mut Shipment) -> Result<(Option<i64>, b
                 match store.settlement(id)? {
                     Some((kept, revision)) => {
                         let body = serde_json::to_string(&kept.settlement).map_err(Fault::internal)?;
-                        let taken = load.takes(body.len());
+                        let taken = load.accept(body.len());
                         if taken {
-                            shipment.settlement(SettlementCopy { settlement: kept.settlement, body, revision });
+                            shipment.add_settlement(SettlementCopy { settlement: kept.settlement, body, revision });
                             newest.insert(row.body);
                         }
                         taken
@@ -93,9 +93,9 @@ fn load_outbox(store: &Store, shipment: &mut Shipment) -> Result<(Option<i64>, b
             "record" if newest.contains(&row.body) => true,
             "record" => match store.record(&row.body)? {
                 Some(record) => {
-                    let taken = load.takes(record.body.len());
+                    let taken = load.accept(record.body.len());
                     if taken {
-                        shipment.record(record);
+                        shipment.add_record(record);
                         newest.insert(row.body);
                     }
                     taken
@@ -126,23 +126,23 @@ impl TenantLedger {
     /// Ships one batch; answers whether there may be more.
     async fn ship_batch(&self, now: UnixMillis) -> Result<bool, Fault> {
         let store = self.store();
-        let mut shipped: Shipped = store.state("shipped")?.unwrap_or_default();
+        let mut shipped: ShippedState = store.state("shipped")?.unwrap_or_default();
         let before = shipped.clone();
         let (tenant, environment, admission) =
-            self.with(|memory| Ok((memory.tenant.id, memory.tenant.environment, memory.admission.clone())))?;
+            self.with_state(|memory| Ok((memory.tenant.id, memory.tenant.environment, memory.admission.clone())))?;
         let mut shipment = Shipment::new(tenant, environment, now);
         let (last, more_records) = load_records(&store, &shipped.record, &mut shipment)?;
         let (newest, more_entries) = load_outbox(&store, &mut shipment)?;
         let usage = (admission.period, admission.used, admission.requests);
         if shipped.usage != Some(usage) {
-            shipment.usage(Closed { period: usage.0, used: usage.1, requests: usage.2 });
+            shipment.add_usage(ClosedPeriod { period: usage.0, used: usage.1, requests: usage.2 });
             shipped.usage = Some(usage);
         }
         let unshipped = |(key, at): &(&KeyId, &UnixMillis)| shipped.last_used.get(*key) != Some(*at);
         let used: Vec<(KeyId, UnixMillis)> =
             admission.last_used.iter().filter(unshipped).take(KEYS_MAX).map(|(key, at)| (*key, *at)).collect();
         for (key, at) in &used {
-            shipment.last_used(*key, *at);
+            shipment.add_last_used(*key, *at);
         }
         let more_keys = used.len() >= KEYS_MAX;
         shipped.last_used.extend(used);
@@ -151,7 +151,7 @@ impl TenantLedger {
             (true, None) => return Ok(false),
             // Entries of what is not there any more.
             (true, Some(_)) => {}
-            (false, _) => d1::ship(&db(&self.env)?, shipment).await?,
+            (false, _) => d1::write_shipment(&db(&self.env)?, shipment).await?,
         }
         store.atomically(|| {
             if let Some(seq) = newest {
@@ -163,27 +163,27 @@ impl TenantLedger {
     }
 
     /// Ships until nothing is left: what was answered can then be read in the directory.
-    pub(super) async fn flush(&self, now: UnixMillis) -> Result<Reply, Fault> {
+    pub(super) async fn flush(&self, now: UnixMillis) -> Result<ApiReply, Fault> {
         let store = self.store();
-        self.with(|memory| {
+        self.with_state(|memory| {
             let mut admission = memory.admission.clone();
-            if let Some(closed) = admission.roll(now) {
+            if let Some(closed) = admission.enter_period(now) {
                 let body = serde_json::to_string(&closed).map_err(Fault::internal)?;
                 store.atomically(|| {
                     store.put_outbox("period", &body)?;
                     store.put_admission(&admission)
                 })?;
-                memory.wrote(admission, now);
+                memory.note_written(admission, now);
             }
             Ok(())
         })?;
         let left = self.ship(now).await.map_err(|fault| {
             let detail = "the ledger could not reach the directory";
-            Fault::new(Code::LedgerUnavailable, detail).after(1).because(fault.cause().unwrap_or(&fault.detail))
+            Fault::new(ErrorCode::LedgerUnavailable, detail).after(1).because(fault.cause().unwrap_or(&fault.detail))
         })?;
         if left {
-            return Err(Fault::new(Code::LedgerUnavailable, "the ledger is still shipping its records").after(2));
+            return Err(Fault::new(ErrorCode::LedgerUnavailable, "the ledger is still shipping its records").after(2));
         }
-        Ok(nothing())
+        Ok(no_content())
     }
 }

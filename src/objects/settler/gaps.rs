@@ -2,48 +2,48 @@
 //! later ones are on their way, which they would hold up.
 
 use super::evm::evm_signer;
-use super::store::Row;
+use super::store::FlightRow;
 use super::{Settler, network_of};
 use crate::app;
 use crate::app::App;
-use crate::objects::sqlite::integer;
+use crate::objects::sqlite::integer_column;
 use crate::rpc;
 use crate::sql::settler as sql;
 use std::collections::BTreeSet;
 use x402_chain::address::Family;
-use x402_chain::evm::sender::Price;
+use x402_chain::evm::sender::GasPrice;
 use x402_chain::evm::tx;
 use x402_chain::evm::tx::TRANSFER_GAS;
 use x402_chain::facts::{Call, Facts};
 use x402_core::error::Fault;
 use x402_core::settlement::Flight;
 use x402_core::settlement::nonces::Nonces;
-use x402_core::settlement::refusal::{Handed, Refused};
-use x402_core::tenancy::budget::Spent;
+use x402_core::settlement::refusal::{NodeAcceptance, SendRefusal};
+use x402_core::tenancy::budget::TransactionCost;
 
-const GAS: &str = "transfer_gas";
+const TRANSFER_GAS_VALUE: &str = "transfer_gas";
 /// No chain asks more for a transfer of its coin.
-const GAS_MAX: u64 = 1_000_000;
+const TRANSFER_GAS_MAX: u64 = 1_000_000;
 /// After this long in the air a flight may be held up by a nonce that nobody knows of.
 const HELD_UP_MS: u64 = 30_000;
 /// Such a nonce is a gap once the chain has waited for it this long: a node may be some blocks behind.
-const MISSED_MS: u64 = 15_000;
+const MISSING_NONCE_MS: u64 = 15_000;
 
 impl Settler {
     /// The gas of a transfer of nothing: 21,000, unless the chain has asked more.
     pub(super) fn transfer_gas(&self) -> Result<u64, Fault> {
-        Ok(self.value::<u64>(GAS)?.max(TRANSFER_GAS))
+        Ok(self.stored_value::<u64>(TRANSFER_GAS_VALUE)?.max(TRANSFER_GAS))
     }
 
     /// Asks how much a transfer of nothing takes, with a fifth on top: part of it pays for layer 1.
-    pub(super) async fn learn_gas(&self, app: &App, flight: &Flight) -> Result<(), Fault> {
+    pub(super) async fn measure_transfer_gas(&self, app: &App, flight: &Flight) -> Result<(), Fault> {
         let (network, signer) = (network_of(flight)?, evm_signer(app, flight)?);
-        let call = tx::nothing_call(signer.address());
+        let call = tx::empty_transfer_gas_call(signer.address());
         let calls = core::slice::from_ref(&call);
         let providers = app.settings.providers(network);
-        let facts = rpc::call_until(network, &providers, calls, |facts| tx::number(facts, &call).is_some()).await;
-        let Some(asked) = tx::number(&facts, &call) else { return Ok(()) };
-        self.put_value(GAS, &asked.saturating_add(asked / 5).min(GAS_MAX))
+        let facts = rpc::call_until(network, &providers, calls, |facts| tx::read_number(facts, &call).is_some()).await;
+        let Some(asked) = tx::read_number(&facts, &call) else { return Ok(()) };
+        self.put_stored_value(TRANSFER_GAS_VALUE, &asked.saturating_add(asked / 5).min(TRANSFER_GAS_MAX))
     }
 
     /// Nonces that no payment takes while later ones are on their way are filled: those that were given
@@ -59,40 +59,43 @@ impl Settler {
             return Ok(());
         }
         let (network, signer) = (network_of(&lowest.flight)?, evm_signer(app, &lowest.flight)?);
-        let Some((mined, price)) = state(app, &lowest.flight).await? else { return Ok(()) };
-        let nothing = tx::nothing(signer.address(), self.transfer_gas()?);
-        let (fillers, fresh) = self.db().atomically(|| {
+        let Some((mined, price)) = nonce_and_price(app, &lowest.flight).await? else { return Ok(()) };
+        let nothing = tx::empty_transfer(signer.address(), self.transfer_gas()?);
+        let (fillers, fresh) = self.sqlite().atomically(|| {
             let (mut nonces, open) = (self.nonces()?, self.open_nonces()?);
             let Some(latest) = open.last() else { return Ok((nonces.fillers, BTreeSet::new())) };
             if self.is_gap(mined, &nonces, &open) {
                 nonces.free.insert(mined);
             }
             let known: BTreeSet<u64> = nonces.fillers.keys().copied().collect();
-            let more = nonces.fill((mined, *latest), price, |nonce, price| {
-                tx::sign(network, signer, nonce, &nothing, price).map(|signed| signed.raw)
+            let more = nonces.fill_gaps((mined, *latest), price, |nonce, price| {
+                tx::sign_transaction(network, signer, nonce, &nothing, price).map(|signed| signed.raw)
             });
             self.put_nonces(&nonces)?;
             // Nobody looks for their receipts: each is charged at its worst, unless no node takes it.
             let total = u128::from(nothing.gas_limit).saturating_mul(more);
-            self.charge(Spent { total, l1_fee: 0 }, false)?;
+            self.charge_spending(TransactionCost { total, l1_fee: 0 }, false)?;
             let fresh = nonces.fillers.keys().copied().filter(|nonce| !known.contains(nonce)).collect();
             Ok((nonces.fillers, fresh))
         })?;
         let providers = app.settings.providers(network);
         for (nonce, raw) in fillers {
-            let (handing, _) = rpc::hand(network, &providers, &tx::send_call(&raw)).await;
-            let is_too_cheap = matches!(handing.refused, Some(Refused::BelowMarket | Refused::GasTooLow));
-            if handing.refused == Some(Refused::GasTooLow) {
-                self.learn_gas(app, &lowest.flight).await?;
+            let (handing, _) = rpc::send_bytes(network, &providers, &tx::send_call(&raw)).await;
+            let is_too_cheap = matches!(handing.refusal, Some(SendRefusal::BelowMarket | SendRefusal::GasTooLow));
+            if handing.refusal == Some(SendRefusal::GasTooLow) {
+                self.measure_transfer_gas(app, &lowest.flight).await?;
             }
-            if is_too_cheap && handing.handed == Handed::No {
-                self.db().atomically(|| {
+            if is_too_cheap && handing.acceptance == NodeAcceptance::No {
+                self.sqlite().atomically(|| {
                     let mut nonces = self.nonces()?;
                     let price =
                         nonces.prices.get(&nonce).filter(|_| fresh.contains(&nonce)).map_or(0, |price| price.max_wei);
-                    nonces.unfill(nonce);
+                    nonces.reopen_gap(nonce);
                     self.put_nonces(&nonces)?;
-                    self.uncharge(Spent { total: u128::from(nothing.gas_limit).saturating_mul(price), l1_fee: 0 })
+                    self.uncharge_spending(TransactionCost {
+                        total: u128::from(nothing.gas_limit).saturating_mul(price),
+                        l1_fee: 0,
+                    })
                 })?;
             }
         }
@@ -101,22 +104,23 @@ impl Settler {
 
     /// Whether the chain has waited long enough for a nonce of which nobody knows.
     fn is_gap(&self, mined: u64, nonces: &Nonces, open: &BTreeSet<u64>) -> bool {
-        if !nonces.misses(mined, open) {
-            self.missed.set(None);
+        if !nonces.is_missing(mined, open) {
+            self.missing_nonce.set(None);
             return false;
         }
-        let since = self.missed.get().filter(|(nonce, _)| *nonce == mined).map_or_else(app::now, |(_, since)| since);
-        self.missed.set(Some((mined, since)));
-        app::now().since(since) >= MISSED_MS
+        let since =
+            self.missing_nonce.get().filter(|(nonce, _)| *nonce == mined).map_or_else(app::now, |(_, since)| since);
+        self.missing_nonce.set(Some((mined, since)));
+        app::now().since(since) >= MISSING_NONCE_MS
     }
 
-    fn one_row(&self, key: &str) -> Option<Row> {
+    fn one_row(&self, key: &str) -> Option<FlightRow> {
         self.open_rows(&[key.to_owned()]).pop()
     }
 
     fn open_nonces(&self) -> Result<BTreeSet<u64>, Fault> {
-        let rows = self.db().rows(sql::FLIGHTS_NONCES, Vec::new())?;
-        Ok(rows.iter().filter_map(|row| u64::try_from(integer(row.first())).ok()).collect())
+        let rows = self.sqlite().rows(sql::FLIGHTS_NONCES, Vec::new())?;
+        Ok(rows.iter().filter_map(|row| u64::try_from(integer_column(row.first())).ok()).collect())
     }
 }
 
@@ -125,11 +129,11 @@ fn is_evm(flight: &Flight) -> bool {
 }
 
 /// How many of the signer's transactions blocks hold, and what the market asks.
-async fn state(app: &App, flight: &Flight) -> Result<Option<(u64, Price)>, Fault> {
+async fn nonce_and_price(app: &App, flight: &Flight) -> Result<Option<(u64, GasPrice)>, Fault> {
     let network = network_of(flight)?;
-    let mined = tx::mined_call(evm_signer(app, flight)?.address());
+    let mined = tx::mined_nonce_call(evm_signer(app, flight)?.address());
     let calls: Vec<Call> = core::iter::once(mined.clone()).chain(tx::price_calls()).collect();
-    let read = |facts: &Facts| tx::number(facts, &mined).zip(tx::price(network, facts));
+    let read = |facts: &Facts| tx::read_number(facts, &mined).zip(tx::capped_price(network, facts));
     let providers = app.settings.providers(network);
     Ok(read(&rpc::call_until(network, &providers, &calls, |facts| read(facts).is_some()).await))
 }

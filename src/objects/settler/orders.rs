@@ -4,7 +4,7 @@
 use super::{ALARM_MS, Settler, network_of};
 use crate::app;
 use crate::app::App;
-use crate::objects::sqlite::{millis, ms, text};
+use crate::objects::sqlite::{millis_column, millis_value, text_column};
 use crate::sql::settler as sql;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -16,8 +16,8 @@ use x402_chain::id::SettlementId;
 use x402_chain::time::UnixMillis;
 use x402_core::error::Fault;
 use x402_core::settlement;
-use x402_core::settlement::launch::Denied;
-use x402_core::settlement::{Cargo, Flight, HeldPayer, Order, Report, Standing};
+use x402_core::settlement::launch::LaunchDenial;
+use x402_core::settlement::{Flight, FlightPayload, HeldPayer, RefuseOutcome, SettlementReport, SettlerOrder};
 
 /// How long a caller waits for the receipt, the launch included: with a look that hangs it
 /// stays below the ledger's lease of 30 s.
@@ -28,29 +28,29 @@ const LAUNCH_PAUSE_MS: u64 = 50;
 const LAUNCH_MAX_MS: u64 = 120_000;
 
 /// How a launch came out: a report where nothing was launched.
-type Outcome = Result<Option<Report>, Fault>;
+type LaunchOutcome = Result<Option<SettlementReport>, Fault>;
 
 /// A launch that is under way.
-pub(super) struct Launch {
+pub(super) struct LaunchState {
     began: UnixMillis,
-    outcome: RefCell<Option<Outcome>>,
+    outcome: RefCell<Option<LaunchOutcome>>,
 }
 
 /// A caller's wait for a flight, until it is dropped.
-struct Awaited<'a> {
+struct WaitGuard<'a> {
     all: &'a RefCell<BTreeMap<String, u32>>,
     key: String,
 }
 
-impl<'a> Awaited<'a> {
-    fn note(all: &'a RefCell<BTreeMap<String, u32>>, key: &str) -> Self {
+impl<'a> WaitGuard<'a> {
+    fn begin(all: &'a RefCell<BTreeMap<String, u32>>, key: &str) -> Self {
         let key = key.to_owned();
         all.borrow_mut().entry(key.clone()).and_modify(|count| *count = count.saturating_add(1)).or_insert(1);
         Self { all, key }
     }
 }
 
-impl Drop for Awaited<'_> {
+impl Drop for WaitGuard<'_> {
     fn drop(&mut self) {
         let mut all = self.all.borrow_mut();
         match all.get_mut(&self.key) {
@@ -62,56 +62,58 @@ impl Drop for Awaited<'_> {
 
 impl Settler {
     /// Does as it is asked; answers JSON.
-    pub(super) async fn order(&self, order: Order) -> Result<worker::Result<Response>, Fault> {
-        self.open()?;
+    pub(super) async fn run_order(&self, order: SettlerOrder) -> Result<worker::Result<Response>, Fault> {
+        self.open_storage()?;
         Ok(match order {
-            Order::Settle(flight) => Response::from_json(&self.settle(*flight).await?),
-            Order::Refuse { settlement, attempt } => Response::from_json(&self.refuse(settlement, attempt).await?),
-            Order::Held => Response::from_json(&self.held()?),
+            SettlerOrder::Settle(flight) => Response::from_json(&self.settle_flight(*flight).await?),
+            SettlerOrder::Refuse { settlement, attempt } => {
+                Response::from_json(&self.refuse_attempt(settlement, attempt).await?)
+            }
+            SettlerOrder::Held => Response::from_json(&self.penalized_payers()?),
         })
     }
 
     /// Settles, or goes on waiting for what is on its way.
-    async fn settle(&self, flight: Flight) -> Result<Report, Fault> {
+    async fn settle_flight(&self, flight: Flight) -> Result<SettlementReport, Fault> {
         let app = App::new(self.env.clone(), "")?;
         let (key, began) = (flight.key(), app::now());
-        if self.row(&key)?.is_none() {
+        if self.flight_row(&key)?.is_none() {
             // A launch that is under way reports by itself why it is denied.
-            if self.under_way(&key).is_none() && self.is_refused(&key)? {
-                return Ok(self.given_up(&app, &flight).await);
+            if self.running_launch(&key).is_none() && self.is_refused(&key)? {
+                return Ok(self.report_given_up(&app, &flight).await);
             }
-            if let Some(report) = self.launched(&app, &flight, began).await? {
+            if let Some(report) = self.launch_or_wait(&app, &flight, began).await? {
                 return Ok(report);
             }
         }
         let network = network_of(&flight)?;
-        let _waiting = Awaited::note(&self.awaited, &key);
+        let _waiting = WaitGuard::begin(&self.awaited, &key);
         // A few looks a block.
         let pause_ms = (network.block_time_ms / 8).clamp(if network.family == Family::Evm { 50 } else { 200 }, 1_000);
         loop {
-            let Some(row) = self.row(&key)? else {
+            let Some(row) = self.flight_row(&key)? else {
                 // Another launch of it was denied meanwhile.
                 return match self.is_refused(&key)? {
-                    true => Ok(self.given_up(&app, &flight).await),
+                    true => Ok(self.report_given_up(&app, &flight).await),
                     false => Err(Fault::internal("a flight is gone")),
                 };
             };
-            let pending = Report::pending(&row.flight, &row.sent);
+            let pending = SettlementReport::pending(&row.flight, &row.sent);
             if let Some(report) = row.report.clone() {
                 return Ok(if self.ensure_reported(&app, &row, &report).await { report } else { pending });
             }
             if app::now().since(began) >= WAIT_MS {
-                self.report(&app, &row.flight, &pending).await;
+                self.report_to_ledger(&app, &row.flight, &pending).await;
                 return Ok(pending);
             }
-            let looked = self.looked_at.get();
+            let looked = self.polled_at.get();
             if looked.is_none_or(|at| app::now().since(at) >= pause_ms) {
-                self.looked_at.set(Some(app::now()));
-                self.look_for_all(&app).await?;
+                self.polled_at.set(Some(app::now()));
+                self.poll_all(&app).await?;
                 if network.family == Family::Svm {
-                    self.push_all_svm(&app).await?;
+                    self.resend_all_svm(&app).await?;
                 }
-                if self.row(&key)?.is_some_and(|row| row.report.is_some()) {
+                if self.flight_row(&key)?.is_some_and(|row| row.report.is_some()) {
                     continue;
                 }
             }
@@ -121,14 +123,14 @@ impl Settler {
 
     /// Launches a flight, or waits for whoever does. From the look at the launches to the note
     /// of one nothing is awaited.
-    async fn launched(&self, app: &App, flight: &Flight, began: UnixMillis) -> Outcome {
+    async fn launch_or_wait(&self, app: &App, flight: &Flight, began: UnixMillis) -> LaunchOutcome {
         let key = flight.key();
-        let Some(other) = self.under_way(&key) else {
-            let launch = Rc::new(Launch { began: app::now(), outcome: RefCell::new(None) });
+        let Some(other) = self.running_launch(&key) else {
+            let launch = Rc::new(LaunchState { began: app::now(), outcome: RefCell::new(None) });
             self.launching.borrow_mut().insert(key.clone(), Rc::clone(&launch));
-            let outcome = self.launch(app, flight, &launch).await;
+            let outcome = self.launch_flight(app, flight, &launch).await;
             launch.outcome.replace(Some(outcome.clone()));
-            if self.is_current(&key, &launch) {
+            if self.is_current_launch(&key, &launch) {
                 self.launching.borrow_mut().remove(&key);
             }
             return outcome;
@@ -137,84 +139,84 @@ impl Settler {
             if let Some(outcome) = other.outcome.borrow().clone() {
                 return outcome;
             }
-            if self.row(&key)?.is_some() {
+            if self.flight_row(&key)?.is_some() {
                 return Ok(None);
             }
             if app::now().since(began) >= WAIT_MS {
-                return Ok(Some(Report::pending(flight, &settlement::flight::Sent::default())));
+                return Ok(Some(SettlementReport::pending(flight, &settlement::flight::FlightVersions::default())));
             }
             Delay::from(Duration::from_millis(LAUNCH_PAUSE_MS)).await;
         }
     }
 
     /// A report where nothing is launched; the ledger gets it too.
-    async fn launch(&self, app: &App, flight: &Flight, launch: &Rc<Launch>) -> Outcome {
+    async fn launch_flight(&self, app: &App, flight: &Flight, launch: &Rc<LaunchState>) -> LaunchOutcome {
         let report = match (&flight.held, &flight.cargo) {
-            (Some((reason, message)), _) => Some(Report::unsent(flight, *reason, message.as_str())),
-            (None, Cargo::Evm(message)) => self.launch_evm(app, flight, message, launch).await?,
-            (None, Cargo::Svm(text)) => self.launch_svm(app, flight, text, launch).await?,
+            (Some((reason, message)), _) => Some(SettlementReport::unsent(flight, *reason, message.as_str())),
+            (None, FlightPayload::Evm(message)) => self.launch_evm(app, flight, message, launch).await?,
+            (None, FlightPayload::Svm(text)) => self.launch_svm(app, flight, text, launch).await?,
         };
         let Some(report) = report else { return Ok(None) };
         // From the denial to the note of it nothing is awaited. A launch in this one's place may have been quicker.
-        if self.row(&flight.key())?.is_some() {
+        if self.flight_row(&flight.key())?.is_some() {
             return Ok(None);
         }
-        if !self.is_current(&flight.key(), launch) {
+        if !self.is_current_launch(&flight.key(), launch) {
             self.launching.borrow_mut().remove(&flight.key());
         }
-        self.launch_never(&flight.key())?;
-        self.report(app, flight, &report).await;
+        self.note_refused(&flight.key())?;
+        self.report_to_ledger(app, flight, &report).await;
         Ok(Some(report))
     }
 
     /// An attempt that was denied, or that its ledger has given up, stays so: the ledger has noted it
     /// as failed, or gets the report now.
-    async fn given_up(&self, app: &App, flight: &Flight) -> Report {
-        let report = Denied::GivenUp.report(flight);
-        self.report(app, flight, &report).await;
+    async fn report_given_up(&self, app: &App, flight: &Flight) -> SettlementReport {
+        let report = LaunchDenial::GivenUp.report(flight);
+        self.report_to_ledger(app, flight, &report).await;
         report
     }
 
     /// No later order launches an attempt.
-    fn launch_never(&self, key: &str) -> Result<(), Fault> {
-        self.db().run(sql::REFUSED_PUT, vec![key.into(), ms(app::now())])
+    fn note_refused(&self, key: &str) -> Result<(), Fault> {
+        self.sqlite().run(sql::REFUSED_PUT, vec![key.into(), millis_value(app::now())])
     }
 
-    fn under_way(&self, key: &str) -> Option<Rc<Launch>> {
+    fn running_launch(&self, key: &str) -> Option<Rc<LaunchState>> {
         let launching = self.launching.borrow();
-        let alive = |launch: &&Rc<Launch>| app::now().since(launch.began) < LAUNCH_MAX_MS;
+        let alive = |launch: &&Rc<LaunchState>| app::now().since(launch.began) < LAUNCH_MAX_MS;
         launching.get(key).filter(alive).cloned()
     }
 
     /// Whether a launch is still the one of its flight.
-    pub(super) fn is_current(&self, key: &str, launch: &Rc<Launch>) -> bool {
+    pub(super) fn is_current_launch(&self, key: &str, launch: &Rc<LaunchState>) -> bool {
         self.launching.borrow().get(key).is_some_and(|current| Rc::ptr_eq(current, launch))
     }
 
     fn is_refused(&self, key: &str) -> Result<bool, Fault> {
-        Ok(!self.db().rows(sql::REFUSED_GET, vec![key.into()])?.is_empty())
+        Ok(!self.sqlite().rows(sql::REFUSED_GET, vec![key.into()])?.is_empty())
     }
 
     /// Never launches an attempt that nobody has launched; nothing is awaited in between.
     /// What is known is reported once more, as far as it has ended.
-    async fn refuse(&self, settlement: SettlementId, attempt: usize) -> Result<Standing, Fault> {
+    async fn refuse_attempt(&self, settlement: SettlementId, attempt: usize) -> Result<RefuseOutcome, Fault> {
         let key = settlement::key(settlement, attempt);
-        if self.row(&key)?.is_none() && self.under_way(&key).is_none() {
+        if self.flight_row(&key)?.is_none() && self.running_launch(&key).is_none() {
             self.launching.borrow_mut().remove(&key);
-            self.launch_never(&key)?;
-            return Ok(Standing::Refused);
+            self.note_refused(&key)?;
+            return Ok(RefuseOutcome::Refused);
         }
-        self.db().run(sql::FLIGHT_REPORT_AGAIN, vec![key.into()])?;
+        self.sqlite().run(sql::FLIGHT_REPORT_AGAIN, vec![key.into()])?;
         self.wake_by(app::now().plus(ALARM_MS)).await;
-        Ok(Standing::Known)
+        Ok(RefuseOutcome::Known)
     }
 
-    fn held(&self) -> Result<Vec<HeldPayer>, Fault> {
-        let rows = self.db().rows(sql::PENALTIES_AFTER, vec![ms(app::now())])?;
+    fn penalized_payers(&self) -> Result<Vec<HeldPayer>, Fault> {
+        let rows = self.sqlite().rows(sql::PENALTIES_AFTER, vec![millis_value(app::now())])?;
         let read = |row: &Vec<worker::SqlStorageValue>| {
-            let address = text(row.first());
+            let address = text_column(row.first());
             let payer = [Family::Evm, Family::Svm].iter().find_map(|family| Address::parse(*family, &address))?;
-            Some(HeldPayer { payer, until: millis(row.get(1)) })
+            Some(HeldPayer { payer, until: millis_column(row.get(1)) })
         };
         Ok(rows.iter().filter_map(read).collect())
     }

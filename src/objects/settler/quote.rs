@@ -6,57 +6,57 @@ use crate::app::App;
 use crate::rpc;
 use std::collections::BTreeMap;
 use x402_chain::address::Address;
-use x402_chain::confirm::{Basis, Decided};
+use x402_chain::confirm::{StateDecision, VerdictBasis};
 use x402_chain::evm::tx;
-use x402_chain::facts::{Call, Facts, Unknown};
+use x402_chain::facts::{Call, Facts, Undecided};
 use x402_chain::network::Network;
 use x402_core::error::Fault;
 use x402_core::settlement::Flight;
 use x402_core::settlement::launch;
-use x402_core::settlement::launch::{Aloft, Denied, Observed};
+use x402_core::settlement::launch::{InFlightTotals, LaunchDenial, LaunchFacts};
 
 impl Settler {
     /// What must be known to launch a flight. A second node is asked where the one that was asked knows fewer of the
     /// signer's transactions than are mined, or reports that the payer holds too little.
-    pub(super) async fn quote_first(
+    pub(super) async fn quote_launch(
         &self,
         app: &App,
         flight: &Flight,
         before: &[(String, Flight)],
-    ) -> Result<(Observed, Basis), Fault> {
+    ) -> Result<(LaunchFacts, VerdictBasis), Fault> {
         let network = network_of(flight)?;
-        let quote = Quote::of(flight, flight.price.is_none(), Some(&flight.payer))?;
+        let quote = LaunchQuestion::of(flight, flight.price.is_none(), Some(&flight.payer))?;
         let mined = if before.is_empty() { self.nonces()?.next } else { None };
         let spending = self.spending()?;
-        let is_short = |observed: Observed| {
+        let is_short = |observed: LaunchFacts| {
             // What cannot be read fails when the launch is decided on.
-            let now = self.flying().unwrap_or_default();
+            let now = self.flights_in_flight().unwrap_or_default();
             let known: BTreeMap<&str, &Flight> =
                 before.iter().chain(&now).map(|(key, other)| (key.as_str(), other)).collect();
-            let aloft = Aloft::of(known.into_values(), flight, &spending, network);
-            launch::on_chain(flight, network, observed, aloft) == Err(Denied::Balance)
+            let aloft = InFlightTotals::of(known.into_values(), flight, &spending, network);
+            launch::check_with_chain(flight, network, observed, aloft) == Err(LaunchDenial::Balance)
         };
         let rule = |facts: &Facts| {
             let observed = quote.read(facts)?;
             let behind = observed.nonce.filter(|nonce| mined.is_some_and(|mined| *nonce < mined));
-            Ok(Quoted { observed, is_short: is_short(observed), behind })
+            Ok(LaunchQuote { observed, is_short: is_short(observed), behind })
         };
-        let decided = rpc::decide(network, &app.settings.providers(network), rule).await;
-        let nothing = Observed { nonce: None, holds: None, price: None };
-        Ok(decided.map_or((nothing, Basis::Plain), |(first, basis)| (first.observed, basis)))
+        let decided = rpc::decide_by_providers(network, &app.settings.providers(network), rule).await;
+        let nothing = LaunchFacts { nonce: None, holds: None, price: None };
+        Ok(decided.map_or((nothing, VerdictBasis::Definite), |(first, basis)| (first.observed, basis)))
     }
 }
 
 /// What a node answers before a launch, and what of it another may not share.
-struct Quoted {
-    observed: Observed,
+struct LaunchQuote {
+    observed: LaunchFacts,
     /// Whether the payer holds too little.
     is_short: bool,
     /// How many of the signer's transactions it knows, where more are mined.
     behind: Option<u64>,
 }
 
-impl Decided for Quoted {
+impl StateDecision for LaunchQuote {
     type Refusal = (bool, Option<u64>);
 
     fn refusal(&self) -> Option<Self::Refusal> {
@@ -65,22 +65,22 @@ impl Decided for Quoted {
 }
 
 /// The calls for the nonce and, where they are wanted, today's price and what a payer holds.
-struct Quote {
+struct LaunchQuestion {
     network: &'static Network,
     count: Call,
     holding: Option<Call>,
     price: bool,
 }
 
-impl Quote {
+impl LaunchQuestion {
     fn of(flight: &Flight, price: bool, payer: Option<&Address>) -> Result<Self, Fault> {
         let network = network_of(flight)?;
         // The key is not needed for this: of a signer that is no longer configured, the flights are carried on.
         let Address::Evm(signer) = flight.signer else {
             return Err(Fault::internal("a flight with a signer of another family"));
         };
-        let count = tx::count_call(signer);
-        Ok(Self { network, count, holding: payer.and_then(|payer| tx::holding_call(network, payer)), price })
+        let count = tx::pending_nonce_call(signer);
+        Ok(Self { network, count, holding: payer.and_then(|payer| tx::token_balance_call(network, payer)), price })
     }
 
     fn calls(&self) -> Vec<Call> {
@@ -89,30 +89,30 @@ impl Quote {
     }
 
     /// What was answered, as far as it was.
-    fn part(&self, facts: &Facts) -> Observed {
-        Observed {
-            nonce: tx::number(facts, &self.count),
-            holds: self.holding.as_ref().and_then(|call| tx::holding(facts, call)),
-            price: if self.price { tx::price(self.network, facts) } else { None },
+    fn read_partial(&self, facts: &Facts) -> LaunchFacts {
+        LaunchFacts {
+            nonce: tx::read_number(facts, &self.count),
+            holds: self.holding.as_ref().and_then(|call| tx::read_token_balance(facts, call)),
+            price: if self.price { tx::capped_price(self.network, facts) } else { None },
         }
     }
 
     /// All of it: a node that leaves anything out is passed over. A price above the cap is none, and an answer.
-    fn read(&self, facts: &Facts) -> Result<Observed, Unknown> {
-        facts.have(&self.calls())?;
+    fn read(&self, facts: &Facts) -> Result<LaunchFacts, Undecided> {
+        facts.require(&self.calls())?;
         if self.price {
-            tx::quote(self.network, facts)?;
+            tx::quote_price(self.network, facts)?;
         }
-        let observed = self.part(facts);
+        let observed = self.read_partial(facts);
         let is_whole = observed.nonce.is_some() && observed.holds.is_some() == self.holding.is_some();
-        if is_whole { Ok(observed) } else { Err(Unknown::nonsense("incomplete_quote")) }
+        if is_whole { Ok(observed) } else { Err(Undecided::malformed("incomplete_quote")) }
     }
 }
 
 /// The nonce and, where it is wanted, today's price: of the node that answers most, where none answers all.
-pub(super) async fn quote(app: &App, flight: &Flight, price: bool) -> Result<Observed, Fault> {
-    let quote = Quote::of(flight, price, None)?;
+pub(super) async fn quote_price_and_nonce(app: &App, flight: &Flight, price: bool) -> Result<LaunchFacts, Fault> {
+    let quote = LaunchQuestion::of(flight, price, None)?;
     let providers = app.settings.providers(quote.network);
     let is_whole = |facts: &Facts| quote.read(facts).is_ok();
-    Ok(quote.part(&rpc::call_until(quote.network, &providers, &quote.calls(), is_whole).await))
+    Ok(quote.read_partial(&rpc::call_until(quote.network, &providers, &quote.calls(), is_whole).await))
 }

@@ -1,10 +1,10 @@
 //! On Solana: our signature in its place, the same bytes again until they are
 //! seen, or until their block hash is too old for them ever to be.
 
-use super::books::budget;
-use super::orders::Launch;
-use super::store::Row;
-use super::{ALARM_MS, LOOK_MAX, Landed, Settler, network_of, signer_of};
+use super::flight_end::signer_budget;
+use super::orders::LaunchState;
+use super::store::FlightRow;
+use super::{ALARM_MS, LandedTransaction, POLL_MAX, Settler, network_of, signer_of};
 use crate::app;
 use crate::app::App;
 use crate::{rpc, telemetry};
@@ -16,26 +16,29 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use x402_chain::address::TxId;
 use x402_chain::amount::Amount;
-use x402_chain::confirm::{Basis, Decided};
-use x402_chain::facts::{Call, Facts, Reply as Said, Unknown};
+use x402_chain::confirm::{StateDecision, VerdictBasis};
+use x402_chain::facts::{Call, Facts, RpcReply, Undecided};
 use x402_chain::reason::Reason;
 use x402_chain::svm;
-use x402_chain::svm::fee::fee;
-use x402_chain::svm::wire::Wire;
+use x402_chain::svm::fee::fee_lamports;
+use x402_chain::svm::wire::SvmTransaction;
 use x402_core::error::Fault;
-use x402_core::settlement::expiry::{Expiry, Word};
-use x402_core::settlement::flight::{Ending, Kind, Version};
-use x402_core::settlement::launch::{Aloft, Denied, beforehand, covered, paid_for, source, uncrowded};
-use x402_core::settlement::refusal::Handed;
-use x402_core::settlement::{Cargo, Flight, Report};
-use x402_core::tenancy::budget::Spent;
+use x402_core::settlement::expiry::{ExpiryAnswer, ExpiryVote};
+use x402_core::settlement::flight::{FlightEnding, FlightVersion, VersionKind};
+use x402_core::settlement::launch::{
+    InFlightTotals, LaunchDenial, check_account_balance, check_before_chain, check_daily_budget, check_payer_crowd,
+    source_account,
+};
+use x402_core::settlement::refusal::NodeAcceptance;
+use x402_core::settlement::{Flight, FlightPayload, SettlementReport};
+use x402_core::tenancy::budget::TransactionCost;
 
 /// Nodes drop what they cannot place at once, so that it must be sent again and again.
 const RESEND_MS: u64 = 2_000;
 /// Transactions that are sent at once.
 const SEND_AT_ONCE: usize = 8;
 /// Nobody waits longer for transactions to be sent again: whoever is waited for comes first.
-const PUSH_MS: u64 = 5_000;
+const RESEND_TURN_MS: u64 = 5_000;
 
 impl Settler {
     /// Signs, stores and sends. A report where nothing is to be sent.
@@ -44,67 +47,75 @@ impl Settler {
         app: &App,
         flight: &Flight,
         text: &str,
-        launch: &Rc<Launch>,
-    ) -> Result<Option<Report>, Fault> {
-        if let Err(denied) = beforehand(flight, self.penalty(&flight.payer)?, app::now()) {
+        launch: &Rc<LaunchState>,
+    ) -> Result<Option<SettlementReport>, Fault> {
+        if let Err(denied) = check_before_chain(flight, self.penalty(&flight.payer)?, app::now()) {
             return Ok(Some(denied.report(flight)));
         }
         let signer = signer_of(app, flight)?.svm();
-        let signed = Wire::read(text).zip(signer).and_then(|(wire, signer)| wire.signed(signer));
+        let signed = SvmTransaction::read(text).zip(signer).and_then(|(wire, signer)| wire.sign(signer));
         let signed = signed.ok_or_else(|| Fault::internal("the transaction could not be signed"))?;
         for is_last in [false, true] {
-            let before = self.flying()?;
-            if let Err(denied) = uncrowded(flight, before.iter().map(|(_, other)| other)) {
+            let before = self.flights_in_flight()?;
+            if let Err(denied) = check_payer_crowd(flight, before.iter().map(|(_, other)| other)) {
                 return Ok(Some(denied.report(flight)));
             }
-            let (observed, basis) = self.observed(app, flight, &before).await?;
+            let (observed, basis) = self.observe_launch(app, flight, &before).await?;
             self.wake_by(app::now().plus(ALARM_MS)).await;
             // From here to the stored bytes nothing is awaited.
-            if self.row(&flight.key())?.is_some() || !self.is_current(&flight.key(), launch) {
+            if self.flight_row(&flight.key())?.is_some() || !self.is_current_launch(&flight.key(), launch) {
                 return Ok(None);
             }
             match self.decide_svm(app, flight, observed, before)? {
                 // What is in a block by now is no longer owed.
-                Err(Denied::Balance) if !is_last => self.look_for_payer(app, &flight.payer).await?,
-                Err(Denied::Balance) if basis == Basis::Unconfirmed => {
-                    return Ok(Some(Denied::Unconfirmed.report(flight)));
+                Err(LaunchDenial::Balance) if !is_last => self.poll_payer_flights(app, &flight.payer).await?,
+                Err(LaunchDenial::Balance) if basis == VerdictBasis::Unconfirmed => {
+                    return Ok(Some(LaunchDenial::Unconfirmed.report(flight)));
                 }
                 Err(denied) => return Ok(Some(denied.report(flight))),
                 Ok(until) => {
                     // Its block hash is at most as young as the newest one.
                     let (price, until, at) = (None, Some(until), app::now());
-                    let (kind, handed) = (Kind::Transfer, Handed::Maybe);
-                    let version = Version { raw: signed.raw, id: signed.id, price, until, at, kind, handed };
+                    let (kind, handed) = (VersionKind::Transfer, NodeAcceptance::Maybe);
+                    let version = FlightVersion { raw: signed.raw, id: signed.id, price, until, at, kind, handed };
                     self.put_flight(flight, 0, version.clone())?;
-                    if let Some(row) = self.row(&flight.key())? {
+                    if let Some(row) = self.flight_row(&flight.key())? {
                         self.send_svm(app, &row, &version, true).await?;
                     }
                     return Ok(None);
                 }
             }
         }
-        Ok(Some(Denied::Balance.report(flight)))
+        Ok(Some(LaunchDenial::Balance.report(flight)))
     }
 
     /// What must be known to launch a flight, of one node in one round; a second is asked where the account is
     /// reported to hold too little.
-    async fn observed(&self, app: &App, flight: &Flight, before: &[(String, Flight)]) -> Result<(First, Basis), Fault> {
+    async fn observe_launch(
+        &self,
+        app: &App,
+        flight: &Flight,
+        before: &[(String, Flight)],
+    ) -> Result<(BlockhashAndBalance, VerdictBasis), Fault> {
         let network = network_of(flight)?;
-        let (hash, holding) = (hash_call(), source(flight).map(|account| svm::holding_call(&account)));
+        let (hash, holding) =
+            (blockhash_call(), source_account(flight).map(|account| svm::token_balance_call(&account)));
         let rule = |facts: &Facts| {
-            facts.have([Some(&hash), holding.as_ref()].into_iter().flatten())?;
-            let until = last_valid(facts, &hash).ok_or_else(|| Unknown::nonsense("malformed_block_hash"))?;
-            let Some(call) = &holding else { return Ok(Weighed((Some(until), None), false)) };
-            let holds = svm::holding(facts, call).ok_or_else(|| Unknown::nonsense("malformed_balance"))?;
+            facts.require([Some(&hash), holding.as_ref()].into_iter().flatten())?;
+            let until = last_valid_height(facts, &hash).ok_or_else(|| Undecided::malformed("malformed_block_hash"))?;
+            let Some(call) = &holding else { return Ok(WeighedLaunch((Some(until), None), false)) };
+            let holds =
+                svm::read_token_balance(facts, call).ok_or_else(|| Undecided::malformed("malformed_balance"))?;
             // What cannot be read fails when the launch is decided on.
-            let now = self.flying().unwrap_or_default();
+            let now = self.flights_in_flight().unwrap_or_default();
             let known: BTreeMap<&str, &Flight> =
                 before.iter().chain(&now).map(|(key, other)| (key.as_str(), other)).collect();
-            let is_short = covered(flight, known.into_values(), Some(holds)) == Err(Denied::Balance);
-            Ok(Weighed((Some(until), Some(holds)), is_short))
+            let is_short =
+                check_account_balance(flight, known.into_values(), Some(holds)) == Err(LaunchDenial::Balance);
+            Ok(WeighedLaunch((Some(until), Some(holds)), is_short))
         };
-        let decided = rpc::decide(network, &app.settings.providers(network), rule).await;
-        Ok(decided.map_or(((None, None), Basis::Plain), |(Weighed(first, _), basis)| (first, basis)))
+        let decided = rpc::decide_by_providers(network, &app.settings.providers(network), rule).await;
+        Ok(decided.map_or(((None, None), VerdictBasis::Definite), |(WeighedLaunch(first, _), basis)| (first, basis)))
     }
 
     /// Whether the flight may be launched now, and the last block that can hold it. `before` is what was
@@ -113,96 +124,96 @@ impl Settler {
         &self,
         app: &App,
         flight: &Flight,
-        (until, holds): First,
+        (until, holds): BlockhashAndBalance,
         before: Vec<(String, Flight)>,
-    ) -> Result<Result<u64, Denied>, Fault> {
-        let (network, spending, now) = (network_of(flight)?, self.spending()?, self.flying()?);
+    ) -> Result<Result<u64, LaunchDenial>, Fault> {
+        let (network, spending, now) = (network_of(flight)?, self.spending()?, self.flights_in_flight()?);
         let known: BTreeMap<String, Flight> = before.into_iter().chain(now.clone()).collect();
         let open = || now.iter().map(|(_, other)| other);
         let penalty = self.penalty(&flight.payer)?;
-        Ok(beforehand(flight, penalty, app::now())
-            .and_then(|()| uncrowded(flight, open()))
-            .and_then(|()| covered(flight, known.values(), holds))
+        Ok(check_before_chain(flight, penalty, app::now())
+            .and_then(|()| check_payer_crowd(flight, open()))
+            .and_then(|()| check_account_balance(flight, known.values(), holds))
             .and_then(|()| {
-                let aloft = Aloft::of(open(), flight, &spending, network);
-                paid_for(flight, network, &spending, aloft, budget(&app.settings, network, flight))
+                let aloft = InFlightTotals::of(open(), flight, &spending, network);
+                check_daily_budget(flight, network, &spending, aloft, signer_budget(&app.settings, network, flight))
             })
-            .and_then(|()| until.ok_or(Denied::Unknown)))
+            .and_then(|()| until.ok_or(LaunchDenial::Unknown)))
     }
 
     /// Hands the bytes to the chain. What a node says against bytes that another has is no end: only the chain, or
     /// the height, ends them.
-    async fn send_svm(&self, app: &App, row: &Row, version: &Version, fresh: bool) -> Result<(), Fault> {
+    async fn send_svm(&self, app: &App, row: &FlightRow, version: &FlightVersion, fresh: bool) -> Result<(), Fault> {
         let network = network_of(&row.flight)?;
         self.note_sending(row, version.id, fresh)?;
         let options = json!({"encoding": "base64", "skipPreflight": true, "maxRetries": 0});
         let call = Call::new("sendTransaction", &json!([version.raw, options]));
-        let (handing, words) = rpc::hand(network, &app.settings.providers(network), &call).await;
-        if handing.handed != Handed::Taken {
+        let (handing, words) = rpc::send_bytes(network, &app.settings.providers(network), &call).await;
+        if handing.acceptance != NodeAcceptance::Taken {
             let fields = [("chain", network.key.into()), ("words", words.into())];
             telemetry::line("a transaction was refused", &fields);
         }
-        self.note_sent(&row.key, version.id, handing.handed)
+        self.note_sent(&row.key, version.id, handing.acceptance)
     }
 
     /// Which transactions are in a block that is confirmed, and how they came out
     /// there: all their instructions succeeded, the transfer among them, or none.
-    pub(super) async fn landed_svm(&self, app: &App, rows: &[Row]) -> Result<Vec<Landed>, Fault> {
+    pub(super) async fn landed_svm(&self, app: &App, rows: &[FlightRow]) -> Result<Vec<LandedTransaction>, Fault> {
         let Some(first) = rows.first() else { return Ok(Vec::new()) };
         let network = network_of(&first.flight)?;
-        let fees = rows.iter().flat_map(|row| row.sent.versions.iter().map(|sent| (sent.id, spent(&row.flight))));
-        let (ids, fees): (Vec<TxId>, Vec<Option<Spent>>) = fees.unzip();
+        let fees = rows.iter().flat_map(|row| row.sent.versions.iter().map(|sent| (sent.id, cost_of(&row.flight))));
+        let (ids, fees): (Vec<TxId>, Vec<Option<TransactionCost>>) = fees.unzip();
         let call = statuses_call(&ids, false);
         let facts = rpc::call_all(network, &app.settings.providers(network), core::slice::from_ref(&call)).await;
-        let statuses = statuses(&facts, &call, ids.len()).unwrap_or_default();
+        let statuses = read_statuses(&facts, &call, ids.len()).unwrap_or_default();
         let landed = ids.into_iter().zip(fees).zip(statuses);
         Ok(landed
             .filter_map(|((id, spent), status)| {
-                let outcome = Some(status.filter(Status::is_confirmed)?.outcome());
-                Some(Landed { id, outcome, spent })
+                let outcome = Some(status.filter(SvmSignatureStatus::is_confirmed)?.outcome());
+                Some(LandedTransaction { id, outcome, spent })
             })
             .collect())
     }
 
     /// All that is on its way, once more; what can never arrive any more ends.
-    pub(super) async fn push_all_svm(&self, app: &App) -> Result<(), Fault> {
+    pub(super) async fn resend_all_svm(&self, app: &App) -> Result<(), Fault> {
         let now = app::now();
-        if self.pushed_at.get().is_some_and(|at| now.since(at) < RESEND_MS) {
+        if self.resent_at.get().is_some_and(|at| now.since(at) < RESEND_MS) {
             return Ok(());
         }
-        self.pushed_at.set(Some(now));
+        self.resent_at.set(Some(now));
         let keys = self.open_keys()?;
-        let turn = self.rotas.borrow_mut().push.next(keys, |key| self.is_awaited(key), LOOK_MAX);
+        let turn = self.turns.borrow_mut().resend.next_turn(keys, |key| self.is_awaited(key), POLL_MAX);
         let mut due = self.open_rows(&turn);
         due.retain(|row| row.sent.newest().is_some_and(|version| now.since(version.at) >= RESEND_MS));
-        let over = self.over(app, &due).await?;
+        let over = self.expired_flights(app, &due).await?;
         for rows in due.chunks(SEND_AT_ONCE) {
-            if app::now().since(now) >= PUSH_MS {
+            if app::now().since(now) >= RESEND_TURN_MS {
                 break;
             }
-            join_all(rows.iter().map(|row| self.push_svm(app, row, over.contains(&row.key)))).await;
+            join_all(rows.iter().map(|row| self.resend_svm_or_note(app, row, over.contains(&row.key)))).await;
         }
         Ok(())
     }
 
-    async fn push_svm(&self, app: &App, row: &Row, is_over: bool) {
-        if let Err(fault) = self.push_one_svm(app, row, is_over).await {
-            self.stuck(&row.key, &fault);
+    async fn resend_svm_or_note(&self, app: &App, row: &FlightRow, is_over: bool) {
+        if let Err(fault) = self.resend_svm(app, row, is_over).await {
+            self.note_stuck(&row.key, &fault);
         }
     }
 
-    async fn push_one_svm(&self, app: &App, row: &Row, is_over: bool) -> Result<(), Fault> {
+    async fn resend_svm(&self, app: &App, row: &FlightRow, is_over: bool) -> Result<(), Fault> {
         // It may be on its way to a node since the row was read, or have ended.
-        let Some(row) = self.open_row(&row.key)? else { return Ok(()) };
+        let Some(row) = self.open_flight_row(&row.key)? else { return Ok(()) };
         let Some(version) = row.sent.newest() else { return Ok(()) };
-        if row.sent.is_unwanted(app::now()) {
-            let ending = Ending::unhanded(&row.flight, app::now());
-            return self.end(&row.key, &Report::of(&row.flight, &row.sent, None, ending));
+        if row.sent.is_abandoned(app::now()) {
+            let ending = FlightEnding::never_accepted(&row.flight, app::now());
+            return self.end_flight(&row.key, &SettlementReport::of(&row.flight, &row.sent, None, ending));
         }
         if is_over {
             let message = "the block hash expired before the transaction was taken: it can never be";
-            let ending = Ending::failed(Reason::SvmFailed, message);
-            return self.end(&row.key, &Report::of(&row.flight, &row.sent, Some(version.id), ending));
+            let ending = FlightEnding::failed(Reason::SvmFailed, message);
+            return self.end_flight(&row.key, &SettlementReport::of(&row.flight, &row.sent, Some(version.id), ending));
         }
         self.send_svm(app, &row, version, false).await
     }
@@ -210,49 +221,52 @@ impl Settler {
     /// Which flights the chain has gone past the last block of that could hold them, for good, without them: on two
     /// nodes' word where there are two. A height is finalized some ten seconds after the node has seen all that its
     /// block holds.
-    async fn over(&self, app: &App, rows: &[Row]) -> Result<BTreeSet<String>, Fault> {
+    async fn expired_flights(&self, app: &App, rows: &[FlightRow]) -> Result<BTreeSet<String>, Fault> {
         let Some(first) = rows.first() else { return Ok(BTreeSet::new()) };
         let network = network_of(&first.flight)?;
-        let newest: Vec<(&Row, &Version)> = rows.iter().filter_map(|row| Some((row, row.sent.newest()?))).collect();
+        let newest: Vec<(&FlightRow, &FlightVersion)> =
+            rows.iter().filter_map(|row| Some((row, row.sent.newest()?))).collect();
         let ids: Vec<TxId> = newest.iter().map(|(_, version)| version.id).collect();
         let height = Call::new("getBlockHeight", &json!([{"commitment": "finalized"}]));
         let known = statuses_call(&ids, true);
         let providers = app.settings.providers(network);
-        let expiry = RefCell::new(Expiry::new(newest.len(), providers.len()));
+        let expiry = RefCell::new(ExpiryVote::new(newest.len(), providers.len()));
         let hear = |facts: &Facts| {
             let height = match facts.get(&height) {
-                Some(Said::Value(value)) => value.get().parse::<u64>().ok(),
-                Some(Said::Error(_)) | None => None,
+                Some(RpcReply::Value(value)) => value.get().parse::<u64>().ok(),
+                Some(RpcReply::Error(_)) | None => None,
             };
-            let statuses = statuses(facts, &known, ids.len());
+            let statuses = read_statuses(facts, &known, ids.len());
             let words = newest.iter().enumerate().map(|(at, (_, version))| {
                 let is_known = statuses.as_ref().and_then(|all| all.get(at)).map(Option::is_some);
-                Word::of(height, version.until, is_known)
+                ExpiryAnswer::of(height, version.until, is_known)
             });
-            expiry.borrow_mut().hear(words)
+            expiry.borrow_mut().count_answers(words)
         };
         rpc::call_until(network, &providers, &[height.clone(), known.clone()], hear).await;
-        let over = newest.iter().zip(expiry.into_inner().verdicts()).filter(|(_, is_over)| *is_over);
+        let over = newest.iter().zip(expiry.into_inner().expired()).filter(|(_, is_over)| *is_over);
         Ok(over.map(|((row, _), _)| row.key.clone()).collect())
     }
 }
 
 /// What a flight's transaction takes, whether it succeeds or fails.
-fn spent(flight: &Flight) -> Option<Spent> {
+fn cost_of(flight: &Flight) -> Option<TransactionCost> {
     match &flight.cargo {
-        Cargo::Svm(text) => Wire::read(text).map(|wire| Spent { total: fee(&wire).into(), l1_fee: 0 }),
-        Cargo::Evm(_) => None,
+        FlightPayload::Svm(text) => {
+            SvmTransaction::read(text).map(|wire| TransactionCost { total: fee_lamports(&wire).into(), l1_fee: 0 })
+        }
+        FlightPayload::Evm(_) => None,
     }
 }
 
 /// What a node answers before a launch: the last block that can hold what names today's newest block hash, and what
 /// the account holds that the payment is taken from.
-type First = (Option<u64>, Option<Amount>);
+type BlockhashAndBalance = (Option<u64>, Option<Amount>);
 
 /// The same, and whether that is too little.
-struct Weighed(First, bool);
+struct WeighedLaunch(BlockhashAndBalance, bool);
 
-impl Decided for Weighed {
+impl StateDecision for WeighedLaunch {
     type Refusal = ();
 
     fn refusal(&self) -> Option<()> {
@@ -260,38 +274,38 @@ impl Decided for Weighed {
     }
 }
 
-fn hash_call() -> Call {
+fn blockhash_call() -> Call {
     Call::new("getLatestBlockhash", &json!([{"commitment": "confirmed"}]))
 }
 
-fn last_valid(facts: &Facts, call: &Call) -> Option<u64> {
+fn last_valid_height(facts: &Facts, call: &Call) -> Option<u64> {
     #[derive(Deserialize)]
-    struct Answer {
-        value: Value,
+    struct BlockhashResult {
+        value: BlockhashValue,
     }
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
-    struct Value {
+    struct BlockhashValue {
         last_valid_block_height: u64,
     }
-    let Some(Said::Value(value)) = facts.get(call) else { return None };
-    serde_json::from_str::<Answer>(value.get()).ok().map(|answer| answer.value.last_valid_block_height)
+    let Some(RpcReply::Value(value)) = facts.get(call) else { return None };
+    serde_json::from_str::<BlockhashResult>(value.get()).ok().map(|answer| answer.value.last_valid_block_height)
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Status {
+struct SvmSignatureStatus {
     confirmation_status: Option<String>,
     // Required: a status that does not say is none.
     #[serde(deserialize_with = "Deserialize::deserialize")]
     err: Option<serde_json::Value>,
 }
 
-impl Status {
+impl SvmSignatureStatus {
     fn outcome(&self) -> Result<(), String> {
         match &self.err {
             None => Ok(()),
-            Some(error) => Err(svm::failure(error)),
+            Some(error) => Err(svm::failure_text(error)),
         }
     }
 
@@ -306,12 +320,12 @@ fn statuses_call(ids: &[TxId], history: bool) -> Call {
 }
 
 /// As many as were asked for, or nothing.
-fn statuses(facts: &Facts, call: &Call, asked: usize) -> Option<Vec<Option<Status>>> {
+fn read_statuses(facts: &Facts, call: &Call, asked: usize) -> Option<Vec<Option<SvmSignatureStatus>>> {
     #[derive(Deserialize)]
-    struct Answer {
-        value: Vec<Option<Status>>,
+    struct StatusesResult {
+        value: Vec<Option<SvmSignatureStatus>>,
     }
-    let Some(Said::Value(value)) = facts.get(call) else { return None };
-    let answer: Answer = serde_json::from_str(value.get()).ok()?;
+    let Some(RpcReply::Value(value)) = facts.get(call) else { return None };
+    let answer: StatusesResult = serde_json::from_str(value.get()).ok()?;
     (answer.value.len() == asked).then_some(answer.value)
 }

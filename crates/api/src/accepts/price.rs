@@ -1,11 +1,11 @@
 //! The form with a price: what thirdweb's `facilitator.accepts` sends.
 
-use super::{Entry, Form, Object, Refusal, Request};
+use super::{AcceptsEntry, AcceptsForm, AcceptsRequest, EntryRefusal, JsonMap};
 use crate::body::invalid;
 use serde_json::{Value, json};
 use x402_chain::amount::Amount;
 use x402_chain::reason::Reason;
-use x402_chain::x402::Version;
+use x402_chain::x402::X402Version;
 use x402_core::error::Fault;
 
 /// The sentence for a buyer who has not paid, where the seller has none of its own.
@@ -16,7 +16,7 @@ const UNPAID: &str = "X-PAYMENT header is required";
 ///
 /// # Errors
 /// `INVALID_REQUEST` where there is no list of requirements and no price either, or a member of another type.
-pub(super) fn read(body: &Object) -> Result<Request, Fault> {
+pub(super) fn read_price_request(body: &JsonMap) -> Result<AcceptsRequest, Fault> {
     let Some(price) = body.get("price").filter(|price| !price.is_null()) else {
         return Err(invalid("accepts", "must be a list of requirements (or name 'network' and 'price')"));
     };
@@ -29,15 +29,16 @@ pub(super) fn read(body: &Object) -> Result<Request, Fault> {
     let config = body.get("routeConfig").and_then(Value::as_object).cloned().unwrap_or_default();
     let said = config.get("errorMessages").and_then(|all| all.get("paymentRequired")).and_then(Value::as_str);
     let unpaid = said.unwrap_or(UNPAID).to_owned();
-    let entry = entry(body, &config, price).and_then(|entry| Entry::read(Value::Object(entry), Version::One));
-    Ok(Request { form: Form::Price(unpaid), entries: vec![entry] })
+    let entry = requirements_entry(body, &config, price)
+        .and_then(|entry| AcceptsEntry::read(Value::Object(entry), X402Version::One));
+    Ok(AcceptsRequest { form: AcceptsForm::Price(unpaid), entries: vec![entry] })
 }
 
 /// The same as requirements of version 1.
-fn entry(body: &Object, config: &Object, price: &Value) -> Result<Object, Refusal> {
+fn requirements_entry(body: &JsonMap, config: &JsonMap, price: &Value) -> Result<JsonMap, EntryRefusal> {
     let rule = "the price is dollars with six decimals at most ('$0.01', 0.01), or {amount, asset}";
-    let amount = amount(price).ok_or_else(|| (Reason::InvalidRequirements, rule.to_owned()))?;
-    let mut entry = Object::new();
+    let amount = price_amount(price).ok_or_else(|| (Reason::InvalidRequirements, rule.to_owned()))?;
+    let mut entry = JsonMap::new();
     let mut put = |name: &str, value: Option<&Value>| {
         if let Some(value) = value.filter(|value| !value.is_null()) {
             entry.insert(name.to_owned(), value.clone());
@@ -67,9 +68,9 @@ fn entry(body: &Object, config: &Object, price: &Value) -> Result<Object, Refusa
 }
 
 /// Atomic units; `None` for what is no price, or nothing.
-fn amount(price: &Value) -> Option<Amount> {
+fn price_amount(price: &Value) -> Option<Amount> {
     let amount = match price {
-        Value::String(text) => dollars(text).and_then(|digits| Amount::parse_usdc(&digits)),
+        Value::String(text) => dollar_digits(text).and_then(|digits| Amount::parse_usdc(&digits)),
         Value::Number(number) => Amount::parse_usdc(&number.to_string()),
         Value::Object(tokens) => Amount::parse_atomic(tokens.get("amount")?.as_str()?),
         Value::Null | Value::Bool(_) | Value::Array(_) => None,
@@ -79,7 +80,7 @@ fn amount(price: &Value) -> Option<Amount> {
 
 /// The digits of a price in dollars. A comma stands before three digits of the whole part ("1,000.50"): where it
 /// may be meant as the point ("0,01"), the price would read a hundred times as high, and is none.
-fn dollars(text: &str) -> Option<String> {
+fn dollar_digits(text: &str) -> Option<String> {
     let plain: String = text.chars().filter(|letter| !matches!(letter, '$' | ' ')).collect();
     let (whole, cents) = plain.split_once('.').unwrap_or((&plain, ""));
     let mut groups = whole.split(',');
@@ -117,7 +118,7 @@ mod tests {
             (json!({"amount": 1500}), None),
             (json!(true), None),
         ] {
-            assert_eq!(amount(&price), want.map(Amount::atomic), "{price}");
+            assert_eq!(price_amount(&price), want.map(Amount::atomic), "{price}");
         }
     }
 }

@@ -10,15 +10,15 @@ fn base() -> &'static Network {
 
 /// The answer where every address is the tenant's own, and everything is settled.
 fn answered(body: &Value) -> (u16, Value) {
-    let request = Request::read(body.to_string().as_bytes()).expect("reads");
-    let payees = request.wanted().into_iter().map(|wanted| {
+    let request = AcceptsRequest::read(body.to_string().as_bytes()).expect("reads");
+    let payees = request.payee_queries().into_iter().map(|wanted| {
         let network = x402_chain::network::by_key(&wanted.network).expect("a network");
         let default = if network.family == Family::Evm { OWN } else { SELLER };
-        Payee::Own(wanted.pay_to.or_else(|| Address::parse(network.family, default)).expect("an address"))
+        PayeeAnswer::Own(wanted.pay_to.or_else(|| Address::parse(network.family, default)).expect("an address"))
     });
     let payees = payees.collect();
     let fee_payer = |network: &Network| (network.family == Family::Svm).then(|| FEE_PAYER.to_owned());
-    let reply = request.answer(payees, |network| Offered::Settled { fee_payer: fee_payer(network) });
+    let reply = request.answer(payees, |network| OfferedSettlement::Settled { fee_payer: fee_payer(network) });
     (reply.status, serde_json::from_str(&reply.body).expect("JSON"))
 }
 
@@ -94,8 +94,8 @@ fn a_price_or_network_of_another_type_is_no_request() {
     ] {
         let mut wrong = body.clone();
         wrong[name] = value;
-        let fault = Request::read(wrong.to_string().as_bytes()).expect_err("refused");
-        assert_eq!((fault.code, fault.param.as_deref()), (Code::InvalidRequest, Some(name)), "{wrong}");
+        let fault = AcceptsRequest::read(wrong.to_string().as_bytes()).expect_err("refused");
+        assert_eq!((fault.code, fault.param.as_deref()), (ErrorCode::InvalidRequest, Some(name)), "{wrong}");
     }
 }
 
@@ -129,12 +129,12 @@ fn what_cannot_be_completed_is_left_out_and_named() {
 #[test]
 fn only_what_is_the_sellers_own_and_settled_here_is_completed() {
     let body = json!({"accepts": [{"network": "eip155:84532", "amount": "1", "payTo": OWN}]}).to_string();
-    let read = || Request::read(body.as_bytes()).expect("reads");
-    let settled = |_: &Network| Offered::Settled { fee_payer: None };
-    let own = || vec![Payee::Own(Address::parse(Family::Evm, OWN).expect("an address"))];
-    let stranger = vec![Payee::Refused(Reason::PayToNotAllowed, "not yours".to_owned())];
+    let read = || AcceptsRequest::read(body.as_bytes()).expect("reads");
+    let settled = |_: &Network| OfferedSettlement::Settled { fee_payer: None };
+    let own = || vec![PayeeAnswer::Own(Address::parse(Family::Evm, OWN).expect("an address"))];
+    let stranger = vec![PayeeAnswer::Refused(Reason::PayToNotAllowed, "not yours".to_owned())];
     for (payees, offered) in [(stranger, true), (own(), false), (Vec::new(), true)] {
-        let reply = read().answer(payees, |network| if offered { settled(network) } else { Offered::Not });
+        let reply = read().answer(payees, |network| if offered { settled(network) } else { OfferedSettlement::Not });
         let answer: Value = serde_json::from_str(&reply.body).expect("JSON");
         assert_eq!(answer["accepts"], json!([]), "{answer}");
         assert!(answer["error"].as_str().is_some_and(|error| !error.is_empty()));
@@ -145,15 +145,15 @@ fn only_what_is_the_sellers_own_and_settled_here_is_completed() {
 #[test]
 fn a_body_of_neither_form_is_a_fault() {
     for (body, code, param) in [
-        ("", Code::InvalidJson, None),
-        ("[]", Code::InvalidJson, None),
-        ("{}", Code::InvalidRequest, Some("accepts")),
-        (r#"{"accepts": {}}"#, Code::InvalidRequest, Some("accepts")),
-        (r#"{"accepts": [], "x402Version": 3}"#, Code::InvalidRequest, Some("x402Version")),
+        ("", ErrorCode::InvalidJson, None),
+        ("[]", ErrorCode::InvalidJson, None),
+        ("{}", ErrorCode::InvalidRequest, Some("accepts")),
+        (r#"{"accepts": {}}"#, ErrorCode::InvalidRequest, Some("accepts")),
+        (r#"{"accepts": [], "x402Version": 3}"#, ErrorCode::InvalidRequest, Some("x402Version")),
     ] {
-        let fault = Request::read(body.as_bytes()).expect_err(body);
+        let fault = AcceptsRequest::read(body.as_bytes()).expect_err(body);
         assert_eq!((fault.code, fault.param.as_deref()), (code, param), "{body}");
     }
     let many = json!({"accepts": vec![json!({}); ENTRIES_MAX + 1]});
-    assert!(Request::read(many.to_string().as_bytes()).is_err());
+    assert!(AcceptsRequest::read(many.to_string().as_bytes()).is_err());
 }

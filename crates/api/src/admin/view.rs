@@ -3,7 +3,7 @@
 use serde::Serialize;
 use std::collections::BTreeMap;
 use x402_chain::network::Environment;
-use x402_core::tenancy::key::Kind;
+use x402_core::tenancy::key::KeyKind;
 use x402_core::tenancy::tenant::{OwnLimits, Scope, TenantStatus};
 use x402_core::tenancy::tier::Tier;
 use x402_core::verdict::SanctionsPolicy;
@@ -34,15 +34,15 @@ impl LimitsView {
 #[derive(Clone, Debug, Serialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 pub struct TenantView {
-    /// Its id.
+    /// The tenant's id, `ten_…`.
     pub id: String,
     /// Its e-mail address.
     pub email: String,
-    /// Its name.
+    /// The company's name; `null` where none was given.
     pub company_name: Option<String>,
-    /// What it pays for.
+    /// The tier, which sets limits and chains.
     pub tier: Tier,
-    /// Whether it is served.
+    /// Whether its requests are served: `active`, `suspended` or `cancelled`.
     pub status: TenantStatus,
     /// Where its ledgers live.
     pub region: Option<String>,
@@ -54,7 +54,7 @@ pub struct TenantView {
     pub sanctions: SanctionsPolicy,
     /// Whether a settle's success holds our additions in its body too, and not in headers only.
     pub explain: bool,
-    /// When it was made.
+    /// When it was created, RFC 3339.
     pub created_at: String,
 }
 
@@ -62,9 +62,9 @@ pub struct TenantView {
 #[derive(Clone, Debug, Serialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 pub struct FirstKeys {
-    /// For money.
+    /// The key for live chains.
     pub live: String,
-    /// For play money.
+    /// The key for test networks.
     pub test: String,
 }
 
@@ -74,7 +74,7 @@ pub struct FirstKeys {
 pub struct TenantCreated {
     /// The tenant.
     pub tenant: TenantView,
-    /// Its keys.
+    /// Its first keys, shown this once.
     pub api_keys: FirstKeys,
 }
 
@@ -90,21 +90,21 @@ pub struct TenantAlone {
 #[derive(Clone, Debug, Serialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 pub struct KeyView {
-    /// Its public name.
+    /// The key's id, `key_…`; not the key.
     pub id: String,
     /// What its owner calls it.
     pub name: String,
-    /// Which money.
+    /// Live or test.
     pub environment: Environment,
     /// Where it is sent: in a header, or in the path under `/facilitator/k/`.
-    pub kind: Kind,
+    pub kind: KeyKind,
     /// What it may do.
     pub scopes: Vec<Scope>,
-    /// When it was made.
+    /// When it was created, RFC 3339.
     pub created_at: String,
-    /// When it ends.
+    /// When it expires, RFC 3339; `null`: never.
     pub expires_at: Option<String>,
-    /// When it was revoked.
+    /// When it was revoked, RFC 3339; `null`: it is in force.
     pub revoked_at: Option<String>,
     /// When it was last used, to the minute and as far as it was shipped.
     pub last_used_at: Option<String>,
@@ -134,13 +134,13 @@ pub struct KeyAlone {
 pub struct RecipientView {
     /// The address.
     pub address: String,
-    /// Which money.
+    /// Live or test.
     pub environment: Environment,
     /// The chains for which it is the default.
     pub default_for: Vec<String>,
-    /// When it was registered.
+    /// When it was registered, RFC 3339.
     pub created_at: String,
-    /// When it was removed.
+    /// When it was removed, RFC 3339; `null`: it is registered.
     pub removed_at: Option<String>,
 }
 

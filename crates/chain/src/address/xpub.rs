@@ -1,6 +1,6 @@
 //! Addresses that are children of an operator's extended public key (BIP-32).
 
-use super::{Address, of_key};
+use super::{Address, address_of_key};
 use bip32::{ChildNumber, XPub};
 use core::fmt;
 
@@ -24,7 +24,7 @@ impl Xpub {
     #[must_use]
     pub fn address(&self, index: u32) -> Option<Address> {
         let child = self.chain.derive_child(ChildNumber::new(index, false).ok()?).ok()?;
-        Some(Address::Evm(of_key(child.public_key())))
+        Some(Address::Evm(address_of_key(child.public_key())))
     }
 }
 

@@ -39,20 +39,20 @@ pub fn string(text: &str) -> Option<String> {
             let length = word.iter().rposition(|byte| *byte != 0).map_or(0, |last| last.saturating_add(1));
             word.get(..length)?.to_vec()
         }
-        Err(_) => dynamic(&bytes)?.to_vec(),
+        Err(_) => dynamic_bytes(&bytes)?.to_vec(),
     };
     String::from_utf8(found).ok()
 }
 
-fn dynamic(bytes: &[u8]) -> Option<&[u8]> {
+fn dynamic_bytes(bytes: &[u8]) -> Option<&[u8]> {
     let (offset, _) = bytes.split_first_chunk::<32>()?;
-    let tail = bytes.get(size(*offset)?..)?;
+    let tail = bytes.get(word_to_usize(*offset)?..)?;
     let (length, content) = tail.split_first_chunk::<32>()?;
-    let length = size(*length).filter(|length| *length <= STRING_BYTES_MAX)?;
+    let length = word_to_usize(*length).filter(|length| *length <= STRING_BYTES_MAX)?;
     content.get(..length)
 }
 
-fn size(word: [u8; 32]) -> Option<usize> {
+fn word_to_usize(word: [u8; 32]) -> Option<usize> {
     U256::from_be_bytes(word).try_into().ok()
 }
 

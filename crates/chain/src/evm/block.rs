@@ -1,14 +1,14 @@
 //! A block's header as nodes tell it; only what names and dates it.
 
 use super::quantity;
-use crate::facts::Unknown;
+use crate::facts::Undecided;
 use crate::time::UnixSeconds;
 use alloy_primitives::B256;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 /// A block.
-pub(super) struct Header {
+pub(super) struct BlockHeader {
     /// Its height.
     pub(super) number: u64,
     /// Its hash.
@@ -18,7 +18,7 @@ pub(super) struct Header {
 }
 
 #[derive(Deserialize)]
-struct Wire<'a> {
+struct BlockJson<'a> {
     #[serde(borrow)]
     number: &'a str,
     hash: &'a str,
@@ -29,18 +29,19 @@ struct Wire<'a> {
 ///
 /// # Errors
 /// `malformed_block`, `malformed_quantity`.
-pub(super) fn read(value: &RawValue) -> Result<Option<Header>, Unknown> {
-    let wire: Option<Wire<'_>> = serde_json::from_str(value.get()).map_err(|error| malformed(&error.to_string()))?;
+pub(super) fn read(value: &RawValue) -> Result<Option<BlockHeader>, Undecided> {
+    let wire: Option<BlockJson<'_>> =
+        serde_json::from_str(value.get()).map_err(|error| malformed(&error.to_string()))?;
     let Some(wire) = wire else {
         return Ok(None);
     };
-    Ok(Some(Header {
+    Ok(Some(BlockHeader {
         number: quantity::number(wire.number)?,
         hash: quantity::hash(wire.hash).ok_or_else(|| malformed(wire.hash))?,
         time: UnixSeconds(quantity::number(wire.timestamp)?),
     }))
 }
 
-fn malformed(what: &str) -> Unknown {
-    Unknown::nonsense_about("malformed_block", quantity::words(what))
+fn malformed(what: &str) -> Undecided {
+    Undecided::malformed_with("malformed_block", quantity::excerpt(what))
 }

@@ -58,14 +58,14 @@ pub(crate) fn digest(separator: [u8; 32], signed: &TransferWithAuthorization) ->
 
 /// A signature as it came.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Signed {
+pub(crate) struct PayerSignature {
     /// Without the ERC-6492 wrapper.
     bytes: Vec<u8>,
     /// All of it, where it came in such a wrapper.
     wrapper: Option<Vec<u8>>,
 }
 
-impl Signed {
+impl PayerSignature {
     /// Reads hex of at most [`SIGNATURE_BYTES_MAX`] bytes.
     pub(crate) fn read(text: &str) -> Option<Self> {
         if text.len() > SIGNATURE_BYTES_MAX.saturating_mul(2).saturating_add(2) {
@@ -86,7 +86,7 @@ impl Signed {
     }
 
     /// Its bytes as the buyer gave them.
-    pub(crate) fn given(&self) -> &[u8] {
+    pub(crate) fn original_bytes(&self) -> &[u8] {
         self.wrapper.as_deref().unwrap_or(&self.bytes)
     }
 
@@ -96,12 +96,12 @@ impl Signed {
     }
 
     /// Whether an account without code can have made it.
-    pub(crate) fn may_be_plain(&self) -> bool {
-        !self.is_wrapped() && self.parts().is_some()
+    pub(crate) fn may_be_eoa(&self) -> bool {
+        !self.is_wrapped() && self.ecdsa_parts().is_some()
     }
 
     /// As r, s and v of 27 or 28, if it has the length of one: 65 bytes, or 64 (EIP-2098).
-    fn parts(&self) -> Option<(B256, B256, u8)> {
+    fn ecdsa_parts(&self) -> Option<(B256, B256, u8)> {
         match self.bytes.len() {
             65 => {
                 let (r, rest) = self.bytes.split_first_chunk::<32>()?;
@@ -126,7 +126,7 @@ impl Signed {
 
     /// Who signed, for an account without code. High s is refused: the token refuses it too.
     pub(crate) fn signer(&self, digest: B256) -> Option<Address> {
-        let (r, s, v) = self.parts()?;
+        let (r, s, v) = self.ecdsa_parts()?;
         let signature = Signature::new(U256::from_be_bytes(r.0), U256::from_be_bytes(s.0), v == 28);
         if signature.normalize_s().is_some() {
             return None;
@@ -135,15 +135,15 @@ impl Signed {
     }
 
     /// The question to a wallet whether this is its signature.
-    pub(crate) fn question(&self, digest: B256) -> Vec<u8> {
+    pub(crate) fn erc1271_calldata(&self, digest: B256) -> Vec<u8> {
         isValidSignatureCall { hash: digest, signature: self.bytes.clone().into() }.abi_encode()
     }
 
     /// The call that moves the money. A contract gets its signature's bytes as they are, whatever their length;
     /// of an account without code the token wants r, s and v of 27 or 28.
-    pub(crate) fn transfer(&self, signed: &TransferWithAuthorization, code: CodeKind) -> Vec<u8> {
+    pub(crate) fn transfer_calldata(&self, signed: &TransferWithAuthorization, code: CodeKind) -> Vec<u8> {
         let TransferWithAuthorization { from, to, value, validAfter, validBefore, nonce } = *signed;
-        match self.parts().filter(|_| code == CodeKind::None) {
+        match self.ecdsa_parts().filter(|_| code == CodeKind::None) {
             Some((r, s, v)) => {
                 transferWithAuthorizationCall { from, to, value, validAfter, validBefore, nonce, v, r, s }.abi_encode()
             }
@@ -157,11 +157,11 @@ impl Signed {
 }
 
 /// The question whether an authorization was used.
-pub(crate) fn state(authorizer: Address, nonce: B256) -> Vec<u8> {
+pub(crate) fn authorization_state_calldata(authorizer: Address, nonce: B256) -> Vec<u8> {
     authorizationStateCall { authorizer, nonce }.abi_encode()
 }
 
 /// The question what an address holds.
-pub(crate) fn balance(account: Address) -> Vec<u8> {
+pub(crate) fn balance_calldata(account: Address) -> Vec<u8> {
     balanceOfCall { account }.abi_encode()
 }

@@ -4,15 +4,15 @@
 //! A log that contradicts its receipt is the node's nonsense. One that is sound
 //! and of another shape is somebody else's event, and passed over.
 
-mod gas;
+mod fee;
 
 use super::quantity;
-use super::receipt::Receipt;
+use super::receipt::EvmReceipt;
 use crate::address::Address;
 use crate::amount::Amount;
-use crate::facts::Unknown;
+use crate::facts::Undecided;
 use crate::network::Network;
-use crate::trace::{Authorization, DETAILS_MAX, Foreign, Place, Transfer, ZeroTransfer};
+use crate::trace::{DETAILS_MAX, ForeignTransfer, Transfer, TransferLocation, UsedAuthorization, ZeroTransfer};
 use alloy_primitives::{B256, U256, b256};
 use serde::Deserialize;
 
@@ -24,21 +24,21 @@ pub(super) const AUTHORIZATION_USED: B256 = b256!("98de503528ee59b575ef0c0a2576a
 
 /// What a receipt's logs say.
 #[derive(Default)]
-pub(super) struct Movements {
+pub(super) struct LogMovements {
     /// All movements of the registered asset but for the transaction's fee, by log index.
     pub(super) transfers: Vec<Transfer>,
     /// Movements of other tokens: those the registry can name first, then by
     /// log index, at most [`DETAILS_MAX`].
-    pub(super) foreign: Vec<Foreign>,
+    pub(super) foreign: Vec<ForeignTransfer>,
     /// Movements of nothing, by log index, at most [`DETAILS_MAX`].
     pub(super) zero: Vec<ZeroTransfer>,
     /// All authorizations used up: a payment may be bound to any of them.
-    pub(super) authorizations: Vec<Authorization>,
+    pub(super) authorizations: Vec<UsedAuthorization>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Wire<'a> {
+struct LogJson<'a> {
     #[serde(borrow)]
     address: &'a str,
     #[serde(borrow)]
@@ -57,7 +57,7 @@ struct Wire<'a> {
 }
 
 /// A log that is of this receipt.
-struct Log<'a> {
+struct EvmLog<'a> {
     index: u64,
     address: Address,
     topics: Vec<B256>,
@@ -65,7 +65,7 @@ struct Log<'a> {
 }
 
 /// An event of the shape of an ERC-20 transfer, of whatever contract.
-struct Moved {
+struct TransferEvent {
     from: Address,
     to: Address,
     value: U256,
@@ -76,37 +76,37 @@ struct Moved {
 /// # Errors
 /// `malformed_log`, `malformed_quantity`, `log_of_another_transaction`,
 /// `log_of_another_block`, `duplicate_log`, `receipt_without_sender`.
-pub(super) fn movements(network: &Network, receipt: &Receipt<'_>) -> Result<Movements, Unknown> {
-    let logs = logs(receipt)?;
-    let fee = gas::of_fee(network, receipt, &logs)?;
-    let mut out = Movements::default();
+pub(super) fn read_movements(network: &Network, receipt: &EvmReceipt<'_>) -> Result<LogMovements, Undecided> {
+    let logs = read_logs(receipt)?;
+    let fee = fee::fee_log_indexes(network, receipt, &logs)?;
+    let mut out = LogMovements::default();
     let mut named = Vec::new();
     let mut of_token = Vec::new();
     for log in &logs {
         let is_token = log.address == network.asset.address;
         let ordinal = u64::try_from(of_token.len()).unwrap_or(u64::MAX);
-        if let Some(moved) = transfer(log)? {
+        if let Some(moved) = read_transfer(log)? {
             if fee.contains(&log.index) {
-                of_token.push(Beside::Other);
+                of_token.push(NeighbourLog::Other);
             } else if is_token {
-                out.keep(log.index, ordinal, &moved);
-                of_token.push(Beside::Transfer { ordinal, from: moved.from });
+                out.add_transfer(log.index, ordinal, &moved);
+                of_token.push(NeighbourLog::Transfer { ordinal, from: moved.from });
             } else if !moved.value.is_zero() {
                 let bridged = network.bridged.iter().find(|bridged| bridged.address == log.address);
                 let list = if bridged.is_some() { &mut named } else { &mut out.foreign };
-                push(list, foreign(log.address, bridged.map(|bridged| bridged.name), &moved));
+                push_bounded(list, foreign_transfer(log.address, bridged.map(|bridged| bridged.name), &moved));
             }
         } else if is_token {
-            match authorization(log) {
+            match read_used_authorization(log) {
                 Some(authorization) => {
-                    of_token.push(Beside::Authorization { at: out.authorizations.len() });
+                    of_token.push(NeighbourLog::Authorization { at: out.authorizations.len() });
                     out.authorizations.push(authorization);
                 }
-                None => of_token.push(Beside::Other),
+                None => of_token.push(NeighbourLog::Other),
             }
         }
     }
-    pair(&of_token, &mut out.authorizations);
+    pair_authorizations(&of_token, &mut out.authorizations);
     named.append(&mut out.foreign);
     named.truncate(DETAILS_MAX);
     out.foreign = named;
@@ -114,7 +114,7 @@ pub(super) fn movements(network: &Network, receipt: &Receipt<'_>) -> Result<Move
 }
 
 /// A log of the registered contract, as its neighbours see it.
-enum Beside {
+enum NeighbourLog {
     Transfer {
         ordinal: u64,
         from: Address,
@@ -129,14 +129,14 @@ enum Beside {
 /// Gives each authorization the one transfer from its authorizer next to it. A transfer
 /// serves one authorization: of a row of several, each takes what the others leave, as long
 /// as one has a single choice. Who is left with two choices gets none.
-fn pair(of_token: &[Beside], authorizations: &mut [Authorization]) {
+fn pair_authorizations(of_token: &[NeighbourLog], authorizations: &mut [UsedAuthorization]) {
     let beside = |index: Option<usize>, authorizer: Address| match of_token.get(index?)? {
-        Beside::Transfer { ordinal, from } if *from == authorizer => Some(*ordinal),
-        Beside::Transfer { .. } | Beside::Authorization { .. } | Beside::Other => None,
+        NeighbourLog::Transfer { ordinal, from } if *from == authorizer => Some(*ordinal),
+        NeighbourLog::Transfer { .. } | NeighbourLog::Authorization { .. } | NeighbourLog::Other => None,
     };
     let mut open: Vec<(usize, Vec<u64>)> = Vec::new();
     for (index, log) in of_token.iter().enumerate() {
-        let Beside::Authorization { at } = log else { continue };
+        let NeighbourLog::Authorization { at } = log else { continue };
         let Some(authorizer) = authorizations.get(*at).map(|used| used.authorizer) else { continue };
         let around = [beside(index.checked_sub(1), authorizer), beside(index.checked_add(1), authorizer)];
         open.push((*at, around.into_iter().flatten().collect()));
@@ -152,14 +152,14 @@ fn pair(of_token: &[Beside], authorizations: &mut [Authorization]) {
     }
 }
 
-impl Movements {
+impl LogMovements {
     /// #evm-10: anybody can emit a transfer of nothing in anybody's name.
-    fn keep(&mut self, index: u64, ordinal: u64, moved: &Moved) {
+    fn add_transfer(&mut self, index: u64, ordinal: u64, moved: &TransferEvent) {
         if moved.value.is_zero() {
-            push(&mut self.zero, ZeroTransfer { from: moved.from, to: moved.to });
+            push_bounded(&mut self.zero, ZeroTransfer { from: moved.from, to: moved.to });
         } else {
             self.transfers.push(Transfer {
-                place: Place::LogIndex(index),
+                place: TransferLocation::LogIndex(index),
                 ordinal,
                 from: Some(moved.from),
                 to: Some(moved.to),
@@ -169,14 +169,14 @@ impl Movements {
     }
 }
 
-fn push<T>(list: &mut Vec<T>, item: T) {
+fn push_bounded<T>(list: &mut Vec<T>, item: T) {
     if list.len() < DETAILS_MAX {
         list.push(item);
     }
 }
 
-fn foreign(asset: Address, name: Option<&str>, moved: &Moved) -> Foreign {
-    Foreign {
+fn foreign_transfer(asset: Address, name: Option<&str>, moved: &TransferEvent) -> ForeignTransfer {
+    ForeignTransfer {
         asset,
         name: name.map(str::to_owned),
         from: Some(moved.from),
@@ -187,8 +187,8 @@ fn foreign(asset: Address, name: Option<&str>, moved: &Moved) -> Foreign {
 
 /// The receipt's own logs, by index. A node that lists one twice would count it
 /// twice; one that lists another transaction's would count that.
-fn logs<'a>(receipt: &Receipt<'a>) -> Result<Vec<Log<'a>>, Unknown> {
-    let wire: Vec<Wire<'a>> =
+fn read_logs<'a>(receipt: &EvmReceipt<'a>) -> Result<Vec<EvmLog<'a>>, Undecided> {
+    let wire: Vec<LogJson<'a>> =
         serde_json::from_str(receipt.logs.get()).map_err(|error| malformed(&error.to_string()))?;
     let mut logs = Vec::with_capacity(wire.len());
     for wire in wire {
@@ -199,27 +199,27 @@ fn logs<'a>(receipt: &Receipt<'a>) -> Result<Vec<Log<'a>>, Unknown> {
         if receipt.of_block && quantity::hash(wire.transaction_hash).is_some_and(|hash| hash != receipt.hash) {
             continue;
         }
-        logs.push(sound(receipt, wire)?);
+        logs.push(read_log(receipt, wire)?);
     }
     logs.sort_unstable_by_key(|log| log.index);
     if logs.windows(2).any(|pair| matches!(pair, [a, b] if a.index == b.index)) {
-        return Err(Unknown::nonsense("duplicate_log"));
+        return Err(Undecided::malformed("duplicate_log"));
     }
     Ok(logs)
 }
 
-fn sound<'a>(receipt: &Receipt<'_>, wire: Wire<'a>) -> Result<Log<'a>, Unknown> {
+fn read_log<'a>(receipt: &EvmReceipt<'_>, wire: LogJson<'a>) -> Result<EvmLog<'a>, Undecided> {
     let hash = |text: &str| quantity::hash(text).ok_or_else(|| malformed(text));
     if hash(wire.transaction_hash)? != receipt.hash {
-        return Err(Unknown::nonsense("log_of_another_transaction"));
+        return Err(Undecided::malformed("log_of_another_transaction"));
     }
     let number = wire.block_number.map(quantity::number).transpose()?;
     let block_hash = hash(wire.block_hash)?;
     let same_block = receipt.block.is_some_and(|(n, h)| h == block_hash && number.is_none_or(|number| number == n));
     if !same_block {
-        return Err(Unknown::nonsense("log_of_another_block"));
+        return Err(Undecided::malformed("log_of_another_block"));
     }
-    Ok(Log {
+    Ok(EvmLog {
         index: quantity::number(wire.log_index)?,
         address: Address::Evm(quantity::address(wire.address).ok_or_else(|| malformed(wire.address))?),
         topics: wire.topics.into_iter().map(hash).collect::<Result<_, _>>()?,
@@ -228,37 +228,37 @@ fn sound<'a>(receipt: &Receipt<'_>, wire: Wire<'a>) -> Result<Log<'a>, Unknown> 
 }
 
 /// #evm-9: three topics, addresses in twenty bytes, a value of one word.
-fn transfer(log: &Log<'_>) -> Result<Option<Moved>, Unknown> {
+fn read_transfer(log: &EvmLog<'_>) -> Result<Option<TransferEvent>, Undecided> {
     let [TRANSFER, from, to] = log.topics.as_slice() else {
         return Ok(None);
     };
     let data = quantity::bytes(log.data).ok_or_else(|| malformed(log.data))?;
     let value: Option<[u8; 32]> = data.try_into().ok();
-    Ok(match (address_in(from), address_in(to), value) {
-        (Some(from), Some(to), Some(value)) => Some(Moved { from, to, value: U256::from_be_bytes(value) }),
+    Ok(match (address_in_topic(from), address_in_topic(to), value) {
+        (Some(from), Some(to), Some(value)) => Some(TransferEvent { from, to, value: U256::from_be_bytes(value) }),
         (None, _, _) | (_, None, _) | (_, _, None) => None,
     })
 }
 
 /// Both of its arguments are indexed, so it has no data.
-fn authorization(log: &Log<'_>) -> Option<Authorization> {
+fn read_used_authorization(log: &EvmLog<'_>) -> Option<UsedAuthorization> {
     match log.topics.as_slice() {
         [AUTHORIZATION_USED, authorizer, nonce] if log.data == "0x" => {
-            Some(Authorization { authorizer: address_in(authorizer)?, nonce: *nonce, transfer: None })
+            Some(UsedAuthorization { authorizer: address_in_topic(authorizer)?, nonce: *nonce, transfer: None })
         }
         _ => None,
     }
 }
 
 /// The address in a topic, whose first twelve bytes must be zero.
-fn address_in(topic: &B256) -> Option<Address> {
+fn address_in_topic(topic: &B256) -> Option<Address> {
     let (padding, address) = topic.split_first_chunk::<12>()?;
     let address: [u8; 20] = address.try_into().ok()?;
     (*padding == [0; 12]).then(|| Address::Evm(address.into()))
 }
 
-fn malformed(what: &str) -> Unknown {
-    Unknown::nonsense_about("malformed_log", quantity::words(what))
+fn malformed(what: &str) -> Undecided {
+    Undecided::malformed_with("malformed_log", quantity::excerpt(what))
 }
 
 #[cfg(test)]
@@ -280,16 +280,16 @@ mod tests {
             let (mut logs, mut used) = (Vec::new(), Vec::new());
             for (ordinal, each) in (0_u64..).zip(row.bytes()) {
                 match each {
-                    b'0'..=b'9' => logs.push(Beside::Transfer { ordinal, from: address(each - b'0') }),
+                    b'0'..=b'9' => logs.push(NeighbourLog::Transfer { ordinal, from: address(each - b'0') }),
                     b'a'..=b'j' => {
-                        logs.push(Beside::Authorization { at: used.len() });
+                        logs.push(NeighbourLog::Authorization { at: used.len() });
                         let (authorizer, nonce) = (address(each - b'a'), B256::ZERO);
-                        used.push(Authorization { authorizer, nonce, transfer: None });
+                        used.push(UsedAuthorization { authorizer, nonce, transfer: None });
                     }
-                    _ => logs.push(Beside::Other),
+                    _ => logs.push(NeighbourLog::Other),
                 }
             }
-            pair(&logs, &mut used);
+            pair_authorizations(&logs, &mut used);
             used.into_iter().map(|used| used.transfer).collect()
         };
         assert_eq!(paired("b1"), [Some(1)]);
@@ -307,13 +307,13 @@ mod tests {
     fn an_address_topic_has_twelve_zero_bytes() {
         let word = b256!("000000000000000000000000833589fCD6eDb6E08f4c7C32D4f71b54bdA02913");
         assert_eq!(
-            address_in(&word).map(|a| a.to_string()).as_deref(),
+            address_in_topic(&word).map(|a| a.to_string()).as_deref(),
             Some("0x833589fCD6eDb6E08f4c7C32D4f71b54bdA02913")
         );
         for byte in 0..12 {
             let mut wrong = word;
             wrong[byte] = 1;
-            assert_eq!(address_in(&wrong), None, "{byte}");
+            assert_eq!(address_in_topic(&wrong), None, "{byte}");
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Hex as nodes write it (docs/spec/chains.md#evm-32): quantities without leading zeros,
 //! data of whole bytes. Anything else is the node's nonsense.
 
-use crate::facts::Unknown;
+use crate::facts::Undecided;
 use alloy_primitives::{Address, B256};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -18,11 +18,11 @@ const WORDS_MAX: usize = 100;
 ///
 /// # Errors
 /// `malformed_quantity` for anything else, larger numbers included.
-pub(super) fn number(text: &str) -> Result<u64, Unknown> {
+pub(super) fn number(text: &str) -> Result<u64, Undecided> {
     text.strip_prefix("0x")
         .filter(|digits| is_canonical(digits))
         .and_then(|digits| u64::from_str_radix(digits, 16).ok())
-        .ok_or_else(|| Unknown::nonsense_about("malformed_quantity", words(text)))
+        .ok_or_else(|| Undecided::malformed_with("malformed_quantity", excerpt(text)))
 }
 
 fn is_canonical(digits: &str) -> bool {
@@ -33,12 +33,12 @@ fn is_canonical(digits: &str) -> bool {
 
 /// Exactly 32 bytes.
 pub(super) fn hash(text: &str) -> Option<B256> {
-    exactly(text).map(B256::new)
+    exact_bytes(text).map(B256::new)
 }
 
 /// Exactly 20 bytes, in any case: nodes differ in it, and it carries no checksum here.
 pub(super) fn address(text: &str) -> Option<Address> {
-    exactly(text).map(Address::new)
+    exact_bytes(text).map(Address::new)
 }
 
 /// Whole bytes, none of them included.
@@ -46,7 +46,7 @@ pub(super) fn bytes(text: &str) -> Option<Vec<u8>> {
     hex::decode(text.strip_prefix("0x")?).ok()
 }
 
-fn exactly<const N: usize>(text: &str) -> Option<[u8; N]> {
+fn exact_bytes<const N: usize>(text: &str) -> Option<[u8; N]> {
     let mut bytes = [0_u8; N];
     hex::decode_to_slice(text.strip_prefix("0x")?, &mut bytes).ok()?;
     Some(bytes)
@@ -56,16 +56,16 @@ fn exactly<const N: usize>(text: &str) -> Option<[u8; N]> {
 ///
 /// # Errors
 /// `malformed_quantity` where it is something else.
-pub(super) fn text(value: &RawValue) -> Result<Cow<'_, str>, Unknown> {
+pub(super) fn text(value: &RawValue) -> Result<Cow<'_, str>, Undecided> {
     #[derive(Deserialize)]
     struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
     serde_json::from_str(value.get())
         .map(|Text(text)| text)
-        .map_err(|_| Unknown::nonsense_about("malformed_quantity", words(value.get())))
+        .map_err(|_| Undecided::malformed_with("malformed_quantity", excerpt(value.get())))
 }
 
 /// The beginning of a node's text, for the log.
-pub(super) fn words(text: &str) -> String {
+pub(super) fn excerpt(text: &str) -> String {
     text.chars().take(WORDS_MAX).collect()
 }
 
@@ -116,7 +116,7 @@ mod tests {
         #[test]
         fn no_text_panics(text in ".*", digits in "0x[0-9a-fA-F]{0,70}") {
             for text in [&text, &digits] {
-                let _ = (number(text), hash(text), address(text), bytes(text), words(text));
+                let _ = (number(text), hash(text), address(text), bytes(text), excerpt(text));
             }
         }
     }

@@ -3,14 +3,14 @@
 
 use super::quantity;
 use crate::address::Address;
-use crate::facts::Unknown;
+use crate::facts::Undecided;
 use alloy_primitives::B256;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 /// Whether a mined transaction was executed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Status {
+pub(super) enum ExecutionStatus {
     /// `0x1`.
     Executed,
     /// `0x0`.
@@ -18,7 +18,7 @@ pub(super) enum Status {
 }
 
 /// A receipt.
-pub(super) struct Receipt<'a> {
+pub(super) struct EvmReceipt<'a> {
     /// Whose it is.
     pub(super) hash: B256,
     /// The block's height and hash; `None` where it is in none.
@@ -32,11 +32,11 @@ pub(super) struct Receipt<'a> {
     status: Option<&'a str>,
 }
 
-impl<'a> Receipt<'a> {
+impl<'a> EvmReceipt<'a> {
     /// What takes the place of a receipt that is too large to be read (#evm-31):
     /// it has logs, and only an executed transaction has any.
-    pub(super) const fn of_logs(transaction: &Transaction, logs: &'a RawValue) -> Self {
-        let Transaction { hash, block, from } = *transaction;
+    pub(super) const fn from_block_logs(transaction: &EvmTransaction, logs: &'a RawValue) -> Self {
+        let EvmTransaction { hash, block, from } = *transaction;
         Self { hash, block, from, logs, of_block: true, status: Some("0x1") }
     }
 
@@ -45,19 +45,19 @@ impl<'a> Receipt<'a> {
     /// # Errors
     /// `receipt_without_status` before Byzantium (#evm-6: USDC is younger, so it
     /// is not an answer); `malformed_quantity` for any other number.
-    pub(super) fn status(&self) -> Result<Status, Unknown> {
+    pub(super) fn status(&self) -> Result<ExecutionStatus, Undecided> {
         match self.status {
-            None => Err(Unknown::nonsense("receipt_without_status")),
-            Some("0x1") => Ok(Status::Executed),
-            Some("0x0") => Ok(Status::Reverted),
-            Some(other) => Err(Unknown::nonsense_about("malformed_quantity", quantity::words(other))),
+            None => Err(Undecided::malformed("receipt_without_status")),
+            Some("0x1") => Ok(ExecutionStatus::Executed),
+            Some("0x0") => Ok(ExecutionStatus::Reverted),
+            Some(other) => Err(Undecided::malformed_with("malformed_quantity", quantity::excerpt(other))),
         }
     }
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Wire<'a> {
+struct ReceiptJson<'a> {
     #[serde(borrow)]
     transaction_hash: &'a str,
     #[serde(borrow)]
@@ -76,15 +76,16 @@ struct Wire<'a> {
 ///
 /// # Errors
 /// `malformed_receipt`, `malformed_quantity`.
-pub(super) fn read(value: &RawValue) -> Result<Option<Receipt<'_>>, Unknown> {
-    let wire: Option<Wire<'_>> = serde_json::from_str(value.get()).map_err(|error| malformed(&error.to_string()))?;
+pub(super) fn read(value: &RawValue) -> Result<Option<EvmReceipt<'_>>, Undecided> {
+    let wire: Option<ReceiptJson<'_>> =
+        serde_json::from_str(value.get()).map_err(|error| malformed(&error.to_string()))?;
     let Some(wire) = wire else {
         return Ok(None);
     };
     let hash = |text: &str| quantity::hash(text).ok_or_else(|| malformed(text));
-    let block = place(wire.block_number, wire.block_hash, malformed)?;
-    let from = sender(wire.from, malformed)?;
-    Ok(Some(Receipt {
+    let block = read_block_position(wire.block_number, wire.block_hash, malformed)?;
+    let from = read_sender(wire.from, malformed)?;
+    Ok(Some(EvmReceipt {
         hash: hash(wire.transaction_hash)?,
         block,
         from,
@@ -95,7 +96,7 @@ pub(super) fn read(value: &RawValue) -> Result<Option<Receipt<'_>>, Unknown> {
 }
 
 /// A transaction as its own object tells it.
-pub(super) struct Transaction {
+pub(super) struct EvmTransaction {
     /// Its hash.
     pub(super) hash: B256,
     /// The block's height and hash; `None` where it is in none.
@@ -108,10 +109,10 @@ pub(super) struct Transaction {
 ///
 /// # Errors
 /// `malformed_transaction`, `malformed_quantity`.
-pub(super) fn transaction(value: &RawValue) -> Result<Option<Transaction>, Unknown> {
+pub(super) fn read_transaction(value: &RawValue) -> Result<Option<EvmTransaction>, Undecided> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
-    struct Wire<'a> {
+    struct TransactionJson<'a> {
         #[serde(borrow)]
         hash: &'a str,
         #[serde(borrow)]
@@ -121,23 +122,24 @@ pub(super) fn transaction(value: &RawValue) -> Result<Option<Transaction>, Unkno
         #[serde(borrow)]
         from: Option<&'a str>,
     }
-    let malformed = |what: &str| Unknown::nonsense_about("malformed_transaction", quantity::words(what));
-    let wire: Option<Wire<'_>> = serde_json::from_str(value.get()).map_err(|error| malformed(&error.to_string()))?;
+    let malformed = |what: &str| Undecided::malformed_with("malformed_transaction", quantity::excerpt(what));
+    let wire: Option<TransactionJson<'_>> =
+        serde_json::from_str(value.get()).map_err(|error| malformed(&error.to_string()))?;
     let Some(wire) = wire else {
         return Ok(None);
     };
-    Ok(Some(Transaction {
+    Ok(Some(EvmTransaction {
         hash: quantity::hash(wire.hash).ok_or_else(|| malformed(wire.hash))?,
-        block: place(wire.block_number, wire.block_hash, malformed)?,
-        from: sender(wire.from, malformed)?,
+        block: read_block_position(wire.block_number, wire.block_hash, malformed)?,
+        from: read_sender(wire.from, malformed)?,
     }))
 }
 
-fn place(
+fn read_block_position(
     number: Option<&str>,
     hash: Option<&str>,
-    malformed: impl Fn(&str) -> Unknown,
-) -> Result<Option<(u64, B256)>, Unknown> {
+    malformed: impl Fn(&str) -> Undecided,
+) -> Result<Option<(u64, B256)>, Undecided> {
     match (number, hash) {
         (Some(number), Some(hash)) => {
             Ok(Some((quantity::number(number)?, quantity::hash(hash).ok_or_else(|| malformed(hash))?)))
@@ -146,13 +148,13 @@ fn place(
     }
 }
 
-fn sender(from: Option<&str>, malformed: impl Fn(&str) -> Unknown) -> Result<Option<Address>, Unknown> {
+fn read_sender(from: Option<&str>, malformed: impl Fn(&str) -> Undecided) -> Result<Option<Address>, Undecided> {
     match from {
         None => Ok(None),
         Some(text) => Ok(Some(Address::Evm(quantity::address(text).ok_or_else(|| malformed(text))?))),
     }
 }
 
-fn malformed(what: &str) -> Unknown {
-    Unknown::nonsense_about("malformed_receipt", quantity::words(what))
+fn malformed(what: &str) -> Undecided {
+    Undecided::malformed_with("malformed_receipt", quantity::excerpt(what))
 }

@@ -6,7 +6,7 @@ mod large;
 use super::*;
 use crate::facts::{ErrorClass, RpcError};
 use crate::network;
-use crate::trace::{DETAILS_MAX, Place};
+use crate::trace::{DETAILS_MAX, TransferLocation};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -31,12 +31,12 @@ impl Node {
     fn with(receipt: Value) -> Self {
         let block = json!({"number": "0x64", "hash": BLOCK, "timestamp": "0x69152000", "transactions": []});
         Self(vec![
-            (question::receipt(hash(TX)), Ok(receipt)),
-            (question::head(), Ok(json!("0x66"))),
-            (question::chain_id(), Ok(json!("0x2105"))),
-            (question::finalized(), Ok(json!({"number": "0x60", "hash": OTHER, "timestamp": "0x69150000"}))),
-            (question::block_at(100), Ok(block)),
-            (question::transaction(hash(TX)), Ok(Value::Null)),
+            (calls::receipt_call(hash(TX)), Ok(receipt)),
+            (calls::head_block_call(), Ok(json!("0x66"))),
+            (calls::chain_id_call(), Ok(json!("0x2105"))),
+            (calls::finalized_block_call(), Ok(json!({"number": "0x60", "hash": OTHER, "timestamp": "0x69150000"}))),
+            (calls::block_call(100), Ok(block)),
+            (calls::transaction_call(hash(TX)), Ok(Value::Null)),
         ])
     }
 
@@ -55,19 +55,19 @@ impl Node {
     fn facts(&self) -> Facts {
         let mut facts = Facts::new();
         for (call, answer) in &self.0 {
-            facts.learn(call.clone(), reply(answer));
+            facts.insert(call.clone(), reply(answer));
         }
         facts
     }
 
-    fn found(&self) -> Result<Found, Unknown> {
+    fn found(&self) -> Result<TransactionState, Undecided> {
         trace(base(), &tx(), &self.facts(), NOW).map(|trace| trace.found)
     }
 
     #[track_caller]
-    fn mined(&self) -> Mined {
+    fn mined(&self) -> MinedTransaction {
         match self.found() {
-            Ok(Found::Mined(mined)) => *mined,
+            Ok(TransactionState::Mined(mined)) => *mined,
             other => panic!("{other:?}"),
         }
     }
@@ -75,16 +75,16 @@ impl Node {
     #[track_caller]
     fn check(&self, hazard: &str) {
         match self.found() {
-            Err(Unknown::Malformed(nonsense)) => assert_eq!(nonsense.hazard, hazard, "{}", nonsense.detail),
+            Err(Undecided::Malformed(nonsense)) => assert_eq!(nonsense.hazard, hazard, "{}", nonsense.detail),
             other => panic!("{hazard}: {other:?}"),
         }
     }
 }
 
-fn reply(answer: &Result<Value, ErrorClass>) -> Reply {
+fn reply(answer: &Result<Value, ErrorClass>) -> RpcReply {
     match answer {
-        Ok(value) => Reply::Value(RawValue::from_string(value.to_string()).unwrap()),
-        Err(class) => Reply::Error(RpcError { class: *class, code: Some(-32000), message: "no".to_owned() }),
+        Ok(value) => RpcReply::Value(RawValue::from_string(value.to_string()).unwrap()),
+        Err(class) => RpcReply::Error(RpcError { class: *class, code: Some(-32000), message: "no".to_owned() }),
     }
 }
 
@@ -146,14 +146,14 @@ fn a_payment_is_read_in_two_rounds() {
     let trace = loop {
         match trace(base(), &tx(), &facts, NOW) {
             Ok(trace) => break trace,
-            Err(Unknown::Missing(calls)) => {
+            Err(Undecided::Missing(calls)) => {
                 rounds.push(calls.iter().map(|call| call.method).collect::<Vec<_>>());
                 for call in calls {
                     let answer = node.0.iter().find(|(asked, _)| *asked == call).unwrap();
-                    facts.learn(call, reply(&answer.1));
+                    facts.insert(call, reply(&answer.1));
                 }
             }
-            Err(Unknown::Malformed(nonsense)) => panic!("{nonsense:?}"),
+            Err(Undecided::Malformed(nonsense)) => panic!("{nonsense:?}"),
         }
     };
     assert_eq!(
@@ -171,7 +171,7 @@ fn a_payment_is_read_in_two_rounds() {
     assert_eq!(
         mined.transfers,
         [Transfer {
-            place: Place::LogIndex(3),
+            place: TransferLocation::LogIndex(3),
             ordinal: 0,
             from: Some(address(PAYER)),
             to: Some(address(PAY_TO)),
@@ -182,9 +182,9 @@ fn a_payment_is_read_in_two_rounds() {
 
 #[test]
 fn questions_are_asked_as_nodes_expect_them() {
-    assert_eq!(question::block_at(0x23d_63eb).params.as_ref(), r#"["0x23d63eb",false]"#);
-    assert_eq!(question::finalized().params.as_ref(), r#"["finalized",false]"#);
-    assert_eq!(question::receipt(hash(TX)).params.as_ref(), format!(r#"["{TX}"]"#));
+    assert_eq!(calls::block_call(0x23d_63eb).params.as_ref(), r#"["0x23d63eb",false]"#);
+    assert_eq!(calls::finalized_block_call().params.as_ref(), r#"["finalized",false]"#);
+    assert_eq!(calls::receipt_call(hash(TX)).params.as_ref(), format!(r#"["{TX}"]"#));
     let calls = party_calls(base(), &Party { address: address(PAYER), account: None });
     assert_eq!(calls[0].params.as_ref(), format!(r#"["{PAYER}","latest"]"#));
     let want = json!([{"to": USDC, "data": format!("0xfe575a87{}", &topic(PAYER)[2..])}, "latest"]);
@@ -196,9 +196,9 @@ fn a_chain_without_a_tag_is_not_asked_for_it() {
     for (key, depth) in [("avalanche", Depth::Finalized), ("sonic", Depth::Confirmed)] {
         let network = network::by_key(key).unwrap();
         let asked = trace(network, &tx(), &Facts::new(), NOW);
-        assert!(matches!(asked, Err(Unknown::Missing(calls)) if calls.len() == 3));
+        assert!(matches!(asked, Err(Undecided::Missing(calls)) if calls.len() == 3));
         let id = format!("{:#x}", network.chain_id.unwrap());
-        let facts = Node::new().says(&question::chain_id(), json!(id)).facts();
+        let facts = Node::new().says(&calls::chain_id_call(), json!(id)).facts();
         let (found, want) = (trace(network, &tx(), &facts, NOW).unwrap(), (depth, false));
         assert_eq!(found.mined().map(|mined| (mined.depth, mined.finality_unknown)), Some(want), "{key}");
     }
@@ -208,7 +208,11 @@ fn a_chain_without_a_tag_is_not_asked_for_it() {
 fn depth_follows_the_tag_and_then_the_count() {
     let tagged = |number: u64| json!({"number": format!("{number:#x}"), "hash": OTHER, "timestamp": "0x1"});
     let depth = |tag: Value, head: u64| {
-        Node::new().says(&question::finalized(), tag).says(&question::head(), json!(format!("{head:#x}"))).mined().depth
+        Node::new()
+            .says(&calls::finalized_block_call(), tag)
+            .says(&calls::head_block_call(), json!(format!("{head:#x}")))
+            .mined()
+            .depth
     };
     assert_eq!(depth(tagged(99), 100), Depth::Seen);
     assert_eq!(depth(tagged(99), 104), Depth::Seen);
@@ -216,29 +220,35 @@ fn depth_follows_the_tag_and_then_the_count() {
     assert_eq!(depth(tagged(100), 100), Depth::Finalized);
     assert_eq!(depth(Value::Null, 1_000_000), Depth::Confirmed);
     let head = json!("0xffff");
-    assert_eq!(Node::new().fails(&question::finalized()).says(&question::head(), head).mined().depth, Depth::Confirmed);
+    assert_eq!(
+        Node::new().fails(&calls::finalized_block_call()).says(&calls::head_block_call(), head).mined().depth,
+        Depth::Confirmed
+    );
     // Both leave it open what is final.
-    let vague = [Node::new().fails(&question::finalized()), Node::new().says(&question::finalized(), Value::Null)];
+    let vague = [
+        Node::new().fails(&calls::finalized_block_call()),
+        Node::new().says(&calls::finalized_block_call(), Value::Null),
+    ];
     assert!(vague.iter().all(|node| node.mined().finality_unknown) && !Node::new().mined().finality_unknown);
 }
 
 #[test]
 fn without_a_receipt_the_transaction_tells_pending_from_unknown() {
     let node = Node::with(Value::Null);
-    assert_eq!(node.found(), Ok(Found::Unknown));
+    assert_eq!(node.found(), Ok(TransactionState::Unknown));
     let known = |hash: &str| json!({"hash": hash, "blockNumber": null, "input": "0x"});
-    assert_eq!(node.clone().says(&question::transaction(hash(TX)), known(TX)).found(), Ok(Found::Pending));
-    node.clone().says(&question::transaction(hash(TX)), known(OTHER)).check("transaction_of_another_hash");
-    node.clone().says(&question::transaction(hash(TX)), json!({})).check("malformed_transaction");
-    node.fails(&question::transaction(hash(TX))).check("node_error");
+    assert_eq!(node.clone().says(&calls::transaction_call(hash(TX)), known(TX)).found(), Ok(TransactionState::Pending));
+    node.clone().says(&calls::transaction_call(hash(TX)), known(OTHER)).check("transaction_of_another_hash");
+    node.clone().says(&calls::transaction_call(hash(TX)), json!({})).check("malformed_transaction");
+    node.fails(&calls::transaction_call(hash(TX))).check("node_error");
 }
 
 #[test]
 fn a_receipt_in_no_block_is_pending() {
     for member in ["/blockNumber", "/blockHash"] {
-        assert_eq!(Node::with(with(paid(), member, Value::Null)).found(), Ok(Found::Pending), "{member}");
+        assert_eq!(Node::with(with(paid(), member, Value::Null)).found(), Ok(TransactionState::Pending), "{member}");
     }
-    assert_eq!(Node::new().says(&question::head(), json!("0x63")).found(), Ok(Found::Pending));
+    assert_eq!(Node::new().says(&calls::head_block_call(), json!("0x63")).found(), Ok(TransactionState::Pending));
 }
 
 #[test]
@@ -277,23 +287,25 @@ fn a_node_that_contradicts_itself_is_not_evidence() {
 fn a_node_of_another_chain_or_time_is_not_evidence() {
     let block = |number: &str, hash: &str, time: u64| {
         let block = json!({"number": number, "hash": hash, "timestamp": format!("{time:#x}")});
-        Node::new().says(&question::block_at(100), block)
+        Node::new().says(&calls::block_call(100), block)
     };
     block("0x64", OTHER, NOW.0).check("receipt_not_canonical");
     block("0x65", BLOCK, NOW.0).check("block_of_another_height");
     block("0x64", BLOCK, NOW.0 + 901).check("block_time_in_the_future");
     assert_eq!(block("0x64", BLOCK, NOW.0 + 900).mined().block.time, Some(UnixSeconds(NOW.0 + 900)));
     block("0x64", "0x12", NOW.0).check("malformed_block");
-    Node::new().says(&question::block_at(100), Value::Null).check("receipt_not_canonical");
-    Node::new().says(&question::finalized(), json!(17)).check("malformed_block");
-    Node::new().says(&question::chain_id(), json!("0x1")).check("wrong_chain");
-    Node::new().says(&question::chain_id(), json!(8453)).check("malformed_quantity");
-    Node::new().says(&question::head(), json!("0x0066")).check("malformed_quantity");
-    for call in [question::receipt(hash(TX)), question::head(), question::chain_id(), question::block_at(100)] {
+    Node::new().says(&calls::block_call(100), Value::Null).check("receipt_not_canonical");
+    Node::new().says(&calls::finalized_block_call(), json!(17)).check("malformed_block");
+    Node::new().says(&calls::chain_id_call(), json!("0x1")).check("wrong_chain");
+    Node::new().says(&calls::chain_id_call(), json!(8453)).check("malformed_quantity");
+    Node::new().says(&calls::head_block_call(), json!("0x0066")).check("malformed_quantity");
+    for call in
+        [calls::receipt_call(hash(TX)), calls::head_block_call(), calls::chain_id_call(), calls::block_call(100)]
+    {
         Node::new().fails(&call).check("node_error");
     }
     let solana = trace(base(), &TxId::Svm([0; 64]), &Facts::new(), NOW);
-    assert!(matches!(solana, Err(Unknown::Malformed(n)) if n.hazard == "transaction_of_another_family"));
+    assert!(matches!(solana, Err(Undecided::Malformed(n)) if n.hazard == "transaction_of_another_family"));
 }
 
 #[test]
@@ -321,8 +333,8 @@ fn only_the_registered_contract_moves_the_asset() {
     let counterfeit = "0x00000000000000000000000000000000000000aa";
     let mined = Node::with(receipt(vec![of(1, counterfeit), of(2, USDBC), log(3, PAYER, PAY_TO, 0)])).mined();
     assert_eq!(mined.transfers, []);
-    let told: Vec<_> = mined.foreign.iter().map(|foreign| (foreign.asset, foreign.name.as_deref())).collect();
-    assert_eq!(told, [(address(USDBC), Some("USDbC")), (address(counterfeit), None)]);
+    let named: Vec<_> = mined.foreign.iter().map(|foreign| (foreign.asset, foreign.name.as_deref())).collect();
+    assert_eq!(named, [(address(USDBC), Some("USDbC")), (address(counterfeit), None)]);
     assert_eq!(mined.zero.len(), 1);
     assert_eq!((mined.zero[0].from, mined.zero[0].to), (address(PAYER), address(PAY_TO)));
 }

@@ -1,13 +1,13 @@
 //! Transactions of our own: what they may cost, their signature and the bytes
 //! that are sent.
 
-use super::sender::Price;
-use super::{abi, eip3009, quantity, question, said};
+use super::sender::GasPrice;
+use super::{abi, answered_text, calls, eip3009, quantity};
 use crate::address::TxId;
 use crate::amount::Amount;
-use crate::confirm::Decided;
-use crate::facts::{Call, ErrorClass, Facts, Reply, Unknown};
-use crate::network::{Fees, Gas, Network};
+use crate::confirm::StateDecision;
+use crate::facts::{Call, ErrorClass, Facts, RpcReply, Undecided};
+use crate::network::{FeeModel, GasCap, Network};
 use crate::signer::EvmSigner;
 use alloy_consensus::{SignableTransaction, TxEip1559, TxLegacy};
 use alloy_eips::eip2718::Encodable2718;
@@ -22,12 +22,12 @@ const WORST_FACTOR: u128 = 8;
 /// What a transfer of the coin takes on most chains.
 pub const TRANSFER_GAS: u64 = 21_000;
 
-/// What a transaction does.
+/// What a transaction of ours executes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Message {
-    /// The contract.
+pub struct ContractCall {
+    /// The contract that is called.
     pub to: Address,
-    /// The call.
+    /// The calldata.
     pub data: Bytes,
     /// The most gas it may use.
     pub gas_limit: u64,
@@ -35,7 +35,7 @@ pub struct Message {
 
 /// A signed transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Signed {
+pub struct SignedEvmTransaction {
     /// What is sent, hex.
     pub raw: String,
     /// Its hash.
@@ -43,7 +43,7 @@ pub struct Signed {
 }
 
 /// A price is no refusal: without one nothing is sent now, and nobody is refused.
-impl Decided for Option<Price> {
+impl StateDecision for Option<GasPrice> {
     type Refusal = ();
 
     fn refusal(&self) -> Option<()> {
@@ -53,11 +53,17 @@ impl Decided for Option<Price> {
 
 /// Signs; the same arguments give the same bytes. `None` where the chain has no id or is only verified.
 #[must_use]
-pub fn sign(network: &Network, signer: &EvmSigner, nonce: u64, message: &Message, price: Price) -> Option<Signed> {
+pub fn sign_transaction(
+    network: &Network,
+    signer: &EvmSigner,
+    nonce: u64,
+    message: &ContractCall,
+    price: GasPrice,
+) -> Option<SignedEvmTransaction> {
     let chain_id = network.chain_id?;
     let (to, input, gas_limit) = (TxKind::Call(message.to), message.data.clone(), message.gas_limit);
     match network.settle?.gas()?.fees {
-        Fees::Eip1559 => signed(
+        FeeModel::Eip1559 => sign_typed(
             TxEip1559 {
                 chain_id,
                 nonce,
@@ -70,7 +76,7 @@ pub fn sign(network: &Network, signer: &EvmSigner, nonce: u64, message: &Message
             },
             signer,
         ),
-        Fees::Legacy => signed(
+        FeeModel::Legacy => sign_typed(
             TxLegacy {
                 chain_id: Some(chain_id),
                 nonce,
@@ -85,19 +91,22 @@ pub fn sign(network: &Network, signer: &EvmSigner, nonce: u64, message: &Message
     }
 }
 
-fn signed<T: SignableTransaction<alloy_primitives::Signature>>(transaction: T, signer: &EvmSigner) -> Option<Signed>
+fn sign_typed<T: SignableTransaction<alloy_primitives::Signature>>(
+    transaction: T,
+    signer: &EvmSigner,
+) -> Option<SignedEvmTransaction>
 where
     alloy_consensus::Signed<T>: Encodable2718,
 {
     let signature = signer.sign(transaction.signature_hash())?;
     let raw = transaction.into_signed(signature).encoded_2718();
-    Some(Signed { raw: format!("0x{}", hex::encode(&raw)), hash: keccak256(raw) })
+    Some(SignedEvmTransaction { raw: format!("0x{}", hex::encode(&raw)), hash: keccak256(raw) })
 }
 
 /// What must be known to name a price.
 #[must_use]
 pub fn price_calls() -> Vec<Call> {
-    vec![gas_price_call(), tip_call(), latest()]
+    vec![gas_price_call(), tip_call(), latest_block_call()]
 }
 
 fn gas_price_call() -> Call {
@@ -108,26 +117,26 @@ fn tip_call() -> Call {
     Call::new("eth_maxPriorityFeePerGas", &json!([]))
 }
 
-fn latest() -> Call {
+fn latest_block_call() -> Call {
     Call::new("eth_getBlockByNumber", &json!(["latest", false]))
 }
 
-/// A price as [`price`] names it; `None` where even the base fee is above the chain's cap, or nothing is sent there.
+/// A price as [`capped_price`] names it; `None` where even the base fee is above the chain's cap, or nothing is sent there.
 ///
 /// # Errors
-/// [`Unknown::Missing`] with the calls that must be made first; [`Unknown::Malformed`] where the node gave no
+/// [`Undecided::Missing`] with the calls that must be made first; [`Undecided::Malformed`] where the node gave no
 /// price: another is to be asked.
-pub fn quote(network: &Network, facts: &Facts) -> Result<Option<Price>, Unknown> {
+pub fn quote_price(network: &Network, facts: &Facts) -> Result<Option<GasPrice>, Undecided> {
     let Some(gas) = network.settle.and_then(|settle| settle.gas()) else { return Ok(None) };
-    facts.have(&price_calls())?;
-    let asked = wanted(gas, facts).ok_or_else(|| Unknown::nonsense("no_price"))?;
-    Ok(within(gas, asked, facts))
+    facts.require(&price_calls())?;
+    let asked = market_price(gas, facts).ok_or_else(|| Undecided::malformed("no_price"))?;
+    Ok(cap_market_price(gas, asked, facts))
 }
 
 /// The most that a unit of gas may ever cost for a transaction that was first priced so, wei: eight times as much,
 /// within the chain's cap. `None` where nothing is sent.
 #[must_use]
-pub fn worst_fee_wei(network: &Network, price: Price) -> Option<u128> {
+pub fn worst_fee_wei(network: &Network, price: GasPrice) -> Option<u128> {
     let gas = network.settle?.gas()?;
     Some(gas.max_fee_wei.min(price.max_wei.saturating_mul(WORST_FACTOR)))
 }
@@ -135,105 +144,105 @@ pub fn worst_fee_wei(network: &Network, price: Price) -> Option<u128> {
 /// A price that lasts through several full blocks, within the chain's cap.
 /// `None` where the node gave none, or even the base fee is above the cap.
 #[must_use]
-pub fn price(network: &Network, facts: &Facts) -> Option<Price> {
+pub fn capped_price(network: &Network, facts: &Facts) -> Option<GasPrice> {
     let gas = network.settle?.gas()?;
-    within(gas, wanted(gas, facts)?, facts)
+    cap_market_price(gas, market_price(gas, facts)?, facts)
 }
 
 /// What the market asks for, whatever the cap. `None` where the node does not tell: an error is no answer, but of a
 /// method that a chain need not have.
-fn wanted(gas: Gas, facts: &Facts) -> Option<Price> {
+fn market_price(gas: GasCap, facts: &Facts) -> Option<GasPrice> {
     let is_known = |call: &Call| match facts.get(call) {
-        Some(Reply::Error(error)) => error.class == ErrorClass::Unsupported,
-        Some(Reply::Value(_)) | None => true,
+        Some(RpcReply::Error(error)) => error.class == ErrorClass::Unsupported,
+        Some(RpcReply::Value(_)) | None => true,
     };
-    if gas.fees == Fees::Eip1559 && ![latest(), tip_call()].iter().all(is_known) {
+    if gas.fees == FeeModel::Eip1559 && ![latest_block_call(), tip_call()].iter().all(is_known) {
         return None;
     }
     let said = |call: &Call| match facts.get(call) {
-        Some(Reply::Value(value)) => quantity::text(value).ok().and_then(|text| wei(&text)),
-        Some(Reply::Error(_)) | None => None,
+        Some(RpcReply::Value(value)) => quantity::text(value).ok().and_then(|text| hex_wei(&text)),
+        Some(RpcReply::Error(_)) | None => None,
     };
     let (gas_price, tip) = (said(&gas_price_call()), said(&tip_call()));
     Some(match gas.fees {
-        Fees::Legacy => Price { max_wei: gas_price?, tip_wei: 0 },
-        Fees::Eip1559 => {
+        FeeModel::Legacy => GasPrice { max_wei: gas_price?, tip_wei: 0 },
+        FeeModel::Eip1559 => {
             let tip_wei = tip.unwrap_or(0).max(TIP_WEI_MIN);
             let base = base_fee(facts).or(gas_price)?;
-            Price { max_wei: base.saturating_mul(2).saturating_add(tip_wei), tip_wei }
+            GasPrice { max_wei: base.saturating_mul(2).saturating_add(tip_wei), tip_wei }
         }
     })
 }
 
 /// The same within the cap; `None` where the cap is below what a block takes now.
-fn within(gas: Gas, price: Price, facts: &Facts) -> Option<Price> {
+fn cap_market_price(gas: GasCap, price: GasPrice, facts: &Facts) -> Option<GasPrice> {
     let least = match gas.fees {
-        Fees::Legacy => price.max_wei,
-        Fees::Eip1559 => base_fee(facts).unwrap_or(0).saturating_add(TIP_WEI_MIN),
+        FeeModel::Legacy => price.max_wei,
+        FeeModel::Eip1559 => base_fee(facts).unwrap_or(0).saturating_add(TIP_WEI_MIN),
     };
     let max_wei = price.max_wei.min(gas.max_fee_wei);
-    (least <= gas.max_fee_wei).then_some(Price { max_wei, tip_wei: price.tip_wei.min(max_wei) })
+    (least <= gas.max_fee_wei).then_some(GasPrice { max_wei, tip_wei: price.tip_wei.min(max_wei) })
 }
 
 fn base_fee(facts: &Facts) -> Option<u128> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
-    struct Head {
+    struct BaseFeeJson {
         base_fee_per_gas: Option<String>,
     }
-    let Some(Reply::Value(value)) = facts.get(&latest()) else { return None };
-    let head: Option<Head> = serde_json::from_str(value.get()).ok()?;
-    wei(&head?.base_fee_per_gas?)
+    let Some(RpcReply::Value(value)) = facts.get(&latest_block_call()) else { return None };
+    let head: Option<BaseFeeJson> = serde_json::from_str(value.get()).ok()?;
+    hex_wei(&head?.base_fee_per_gas?)
 }
 
-fn wei(text: &str) -> Option<u128> {
+fn hex_wei(text: &str) -> Option<u128> {
     u128::from_str_radix(text.strip_prefix("0x")?, 16).ok()
 }
 
 /// How many transactions an address has sent, those that wait included.
 #[must_use]
-pub fn count_call(address: Address) -> Call {
-    Call::new("eth_getTransactionCount", &json!([question::lower(address.as_slice()), "pending"]))
+pub fn pending_nonce_call(address: Address) -> Call {
+    Call::new("eth_getTransactionCount", &json!([calls::prefixed_hex(address.as_slice()), "pending"]))
 }
 
 /// How many transactions of an address blocks hold.
 #[must_use]
-pub fn mined_call(address: Address) -> Call {
-    Call::new("eth_getTransactionCount", &json!([question::lower(address.as_slice()), "latest"]))
+pub fn mined_nonce_call(address: Address) -> Call {
+    Call::new("eth_getTransactionCount", &json!([calls::prefixed_hex(address.as_slice()), "latest"]))
 }
 
 /// What an address holds of the chain's own coin.
 #[must_use]
-pub fn coin_call(address: &Address) -> Call {
-    Call::new("eth_getBalance", &json!([question::lower(address.as_slice()), "latest"]))
+pub fn native_balance_call(address: &Address) -> Call {
+    Call::new("eth_getBalance", &json!([calls::prefixed_hex(address.as_slice()), "latest"]))
 }
 
 /// What an address holds of the chain's token.
 #[must_use]
-pub fn holding_call(network: &Network, holder: &crate::address::Address) -> Option<Call> {
+pub fn token_balance_call(network: &Network, holder: &crate::address::Address) -> Option<Call> {
     let (crate::address::Address::Evm(asset), crate::address::Address::Evm(holder)) = (network.asset.address, *holder)
     else {
         return None;
     };
-    Some(question::view(asset, question::lower(&eip3009::balance(holder))))
+    Some(calls::view_call(asset, calls::prefixed_hex(&eip3009::balance_calldata(holder))))
 }
 
-/// The node's answer to [`holding_call`]; `None` where it gave none.
+/// The node's answer to [`token_balance_call`]; `None` where it gave none.
 #[must_use]
-pub fn holding(facts: &Facts, call: &Call) -> Option<Amount> {
-    said(facts, call).and_then(|text| abi::word(&text)).map(|word| Amount(U256::from_be_bytes(word)))
+pub fn read_token_balance(facts: &Facts, call: &Call) -> Option<Amount> {
+    answered_text(facts, call).and_then(|text| abi::word(&text)).map(|word| Amount(U256::from_be_bytes(word)))
 }
 
 /// Nothing, sent to ourselves: it only takes a nonce.
 #[must_use]
-pub const fn nothing(signer: Address, gas_limit: u64) -> Message {
-    Message { to: signer, data: Bytes::new(), gas_limit }
+pub const fn empty_transfer(signer: Address, gas_limit: u64) -> ContractCall {
+    ContractCall { to: signer, data: Bytes::new(), gas_limit }
 }
 
 /// How much gas that takes on a chain that asks more than [`TRANSFER_GAS`] for it.
 #[must_use]
-pub fn nothing_call(signer: Address) -> Call {
-    let own = question::lower(signer.as_slice());
+pub fn empty_transfer_gas_call(signer: Address) -> Call {
+    let own = calls::prefixed_hex(signer.as_slice());
     Call::new("eth_estimateGas", &json!([{ "from": own, "to": own, "value": "0x0" }]))
 }
 
@@ -246,17 +255,17 @@ pub fn receipt_call(id: &TxId) -> Call {
 /// What a mined transaction took: its gas at the price that was paid, and what an OP-stack
 /// chain took for layer 1. What the receipt leaves out counts as `most`. `None` without a receipt.
 #[must_use]
-pub fn spent(facts: &Facts, call: &Call, most: (u64, Price)) -> Option<(u128, u128)> {
+pub fn read_cost(facts: &Facts, call: &Call, most: (u64, GasPrice)) -> Option<(u128, u128)> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
-    struct Wire {
+    struct ReceiptCostJson {
         gas_used: Option<String>,
         effective_gas_price: Option<String>,
         l1_fee: Option<String>,
     }
-    let Some(Reply::Value(value)) = facts.get(call) else { return None };
-    let wire: Wire = serde_json::from_str::<Option<Wire>>(value.get()).ok()??;
-    let number = |text: Option<String>| text.and_then(|text| wei(&text));
+    let Some(RpcReply::Value(value)) = facts.get(call) else { return None };
+    let wire: ReceiptCostJson = serde_json::from_str::<Option<ReceiptCostJson>>(value.get()).ok()??;
+    let number = |text: Option<String>| text.and_then(|text| hex_wei(&text));
     let gas = number(wire.gas_used).unwrap_or_else(|| most.0.into());
     let price = number(wire.effective_gas_price).unwrap_or(most.1.max_wei);
     let l1_fee = number(wire.l1_fee).unwrap_or(0);
@@ -271,19 +280,19 @@ pub fn send_call(raw: &str) -> Call {
 
 /// A number that was asked for.
 #[must_use]
-pub fn number(facts: &Facts, call: &Call) -> Option<u64> {
+pub fn read_number(facts: &Facts, call: &Call) -> Option<u64> {
     match facts.get(call) {
-        Some(Reply::Value(value)) => quantity::text(value).ok().and_then(|text| quantity::number(&text).ok()),
-        Some(Reply::Error(_)) | None => None,
+        Some(RpcReply::Value(value)) => quantity::text(value).ok().and_then(|text| quantity::number(&text).ok()),
+        Some(RpcReply::Error(_)) | None => None,
     }
 }
 
 /// An amount of wei that was asked for.
 #[must_use]
-pub fn coin(facts: &Facts, call: &Call) -> Option<u128> {
+pub fn read_wei(facts: &Facts, call: &Call) -> Option<u128> {
     match facts.get(call) {
-        Some(Reply::Value(value)) => quantity::text(value).ok().and_then(|text| wei(&text)),
-        Some(Reply::Error(_)) | None => None,
+        Some(RpcReply::Value(value)) => quantity::text(value).ok().and_then(|text| hex_wei(&text)),
+        Some(RpcReply::Error(_)) | None => None,
     }
 }
 
@@ -301,16 +310,16 @@ mod tests {
         EvmSigner::parse("ac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80").expect("a key")
     }
 
-    fn message() -> Message {
-        Message { to: Address::repeat_byte(2), data: Bytes::from_static(&[1, 2, 3]), gas_limit: 120_000 }
+    fn message() -> ContractCall {
+        ContractCall { to: Address::repeat_byte(2), data: Bytes::from_static(&[1, 2, 3]), gas_limit: 120_000 }
     }
 
     #[test]
     fn what_is_sent_is_ours_and_names_its_chain() {
-        let price = Price { max_wei: 5, tip_wei: 9 };
+        let price = GasPrice { max_wei: 5, tip_wei: 9 };
         for (key, kind) in [("base", 2_u8), ("skale-base", 0)] {
             let network = by_key(key).expect("registered");
-            let signed = sign(network, &signer(), 7, &message(), price).expect("signs");
+            let signed = sign_transaction(network, &signer(), 7, &message(), price).expect("signs");
             let raw = hex::decode(&signed.raw[2..]).expect("hex");
             let envelope = TxEnvelope::decode_2718(&mut raw.as_slice()).expect("a transaction");
             assert_eq!(u8::from(envelope.tx_type()), kind);
@@ -318,7 +327,7 @@ mod tests {
             let sender = envelope.signature().recover_address_from_prehash(&envelope.signature_hash());
             assert_eq!(sender.expect("recovers"), signer().address());
             assert_eq!(alloy_consensus::Transaction::chain_id(&envelope), network.chain_id);
-            assert_eq!(sign(network, &signer(), 7, &message(), price).expect("signs"), signed);
+            assert_eq!(sign_transaction(network, &signer(), 7, &message(), price).expect("signs"), signed);
         }
     }
 
@@ -327,22 +336,22 @@ mod tests {
         let priced = |base: &str, tip: Value| {
             let mut facts = Facts::new();
             let mut learn = |call: &Call, value: &Value| {
-                facts.learn(call.clone(), Reply::Value(to_raw_value(value).expect("JSON")));
+                facts.insert(call.clone(), RpcReply::Value(to_raw_value(value).expect("JSON")));
             };
-            learn(&latest(), &json!({"baseFeePerGas": base}));
+            learn(&latest_block_call(), &json!({"baseFeePerGas": base}));
             learn(&Call::new("eth_maxPriorityFeePerGas", &json!([])), &tip);
-            price(by_key("base").expect("registered"), &facts)
+            capped_price(by_key("base").expect("registered"), &facts)
         };
         assert_eq!(
             priced("0x3b9aca00", json!("0x5f5e100")),
-            Some(Price { max_wei: 2_100_000_000, tip_wei: 100_000_000 })
+            Some(GasPrice { max_wei: 2_100_000_000, tip_wei: 100_000_000 })
         );
-        assert_eq!(priced("0xee6b2800", json!("0x0")), Some(Price { max_wei: 5_000_000_000, tip_wei: 1_000_000 }));
+        assert_eq!(priced("0xee6b2800", json!("0x0")), Some(GasPrice { max_wei: 5_000_000_000, tip_wei: 1_000_000 }));
         assert_eq!(priced("0x174876e800", json!("0x0")), None);
         assert_eq!(priced("nonsense", json!(null)), None);
-        let bumped = Price { max_wei: 80, tip_wei: 8 }.bumped(1_000).expect("within the cap");
-        assert_eq!(bumped, Price { max_wei: 91, tip_wei: 10 });
-        assert_eq!(bumped.bumped(100), None);
+        let bumped = GasPrice { max_wei: 80, tip_wei: 8 }.raised_by_an_eighth(1_000).expect("within the cap");
+        assert_eq!(bumped, GasPrice { max_wei: 91, tip_wei: 10 });
+        assert_eq!(bumped.raised_by_an_eighth(100), None);
     }
 
     #[test]
@@ -350,17 +359,17 @@ mod tests {
         let base = by_key("base").expect("registered");
         let quoted = |base_fee: Value| {
             let mut facts = Facts::new();
-            let Err(Unknown::Missing(calls)) = quote(base, &facts) else { panic!("nothing to ask") };
+            let Err(Undecided::Missing(calls)) = quote_price(base, &facts) else { panic!("nothing to ask") };
             for call in calls {
-                let value = if call == latest() { json!({"baseFeePerGas": base_fee}) } else { json!(null) };
-                facts.learn(call, Reply::Value(to_raw_value(&value).expect("JSON")));
+                let value = if call == latest_block_call() { json!({"baseFeePerGas": base_fee}) } else { json!(null) };
+                facts.insert(call, RpcReply::Value(to_raw_value(&value).expect("JSON")));
             }
-            quote(base, &facts)
+            quote_price(base, &facts)
         };
-        assert_eq!(quoted(json!("0x3b9aca00")), Ok(Some(Price { max_wei: 2_001_000_000, tip_wei: 1_000_000 })));
+        assert_eq!(quoted(json!("0x3b9aca00")), Ok(Some(GasPrice { max_wei: 2_001_000_000, tip_wei: 1_000_000 })));
         assert_eq!(quoted(json!("0x174876e800")), Ok(None));
-        assert_eq!(quoted(json!(null)), Err(Unknown::nonsense("no_price")));
-        assert_eq!(quote(by_key("solana").expect("registered"), &Facts::new()), Ok(None));
+        assert_eq!(quoted(json!(null)), Err(Undecided::malformed("no_price")));
+        assert_eq!(quote_price(by_key("solana").expect("registered"), &Facts::new()), Ok(None));
     }
 
     #[test]
@@ -369,28 +378,36 @@ mod tests {
         let priced = |method: &str, class: ErrorClass| {
             let mut facts = Facts::new();
             for call in price_calls() {
-                let value = if call == latest() { json!({"baseFeePerGas": "0x3b9aca00"}) } else { json!("0x5f5e100") };
+                let value = if call == latest_block_call() {
+                    json!({"baseFeePerGas": "0x3b9aca00"})
+                } else {
+                    json!("0x5f5e100")
+                };
                 let error = RpcError { class, code: None, message: String::new() };
                 let is_error = call.method == method;
-                let reply =
-                    if is_error { Reply::Error(error) } else { Reply::Value(to_raw_value(&value).expect("JSON")) };
-                facts.learn(call, reply);
+                let reply = if is_error {
+                    RpcReply::Error(error)
+                } else {
+                    RpcReply::Value(to_raw_value(&value).expect("JSON"))
+                };
+                facts.insert(call, reply);
             }
-            quote(base, &facts)
+            quote_price(base, &facts)
         };
-        let price = |tip_wei| Ok(Some(Price { max_wei: 2_000_000_000 + tip_wei, tip_wei }));
+        let price = |tip_wei| Ok(Some(GasPrice { max_wei: 2_000_000_000 + tip_wei, tip_wei }));
         assert_eq!(priced("eth_maxPriorityFeePerGas", ErrorClass::Unsupported), price(1_000_000));
         // The block says what its gas costs.
         assert_eq!(priced("eth_gasPrice", ErrorClass::Other), price(100_000_000));
         for method in ["eth_maxPriorityFeePerGas", "eth_getBlockByNumber"] {
-            assert_eq!(priced(method, ErrorClass::Other), Err(Unknown::nonsense("no_price")), "{method}");
+            assert_eq!(priced(method, ErrorClass::Other), Err(Undecided::malformed("no_price")), "{method}");
         }
     }
 
     #[test]
     fn the_worst_price_is_eight_times_the_first_within_the_cap() {
-        let worst =
-            |key: &str, max_wei: u128| worst_fee_wei(by_key(key).expect("registered"), Price { max_wei, tip_wei: 0 });
+        let worst = |key: &str, max_wei: u128| {
+            worst_fee_wei(by_key(key).expect("registered"), GasPrice { max_wei, tip_wei: 0 })
+        };
         // 5 gwei at most.
         assert_eq!(worst("base", 1_000_000), Some(8_000_000));
         assert_eq!(worst("base", 1_000_000_000), Some(5_000_000_000));
@@ -401,31 +418,31 @@ mod tests {
     #[test]
     fn what_was_taken_is_read_from_the_receipt() {
         let call = receipt_call(&TxId::Evm(B256::repeat_byte(1)));
-        let most = (9, Price { max_wei: 100, tip_wei: 1 });
+        let most = (9, GasPrice { max_wei: 100, tip_wei: 1 });
         let taken = |value: Value| {
             let mut facts = Facts::new();
-            facts.learn(call.clone(), Reply::Value(to_raw_value(&value).expect("JSON")));
-            spent(&facts, &call, most)
+            facts.insert(call.clone(), RpcReply::Value(to_raw_value(&value).expect("JSON")));
+            read_cost(&facts, &call, most)
         };
         let receipt = json!({"gasUsed": "0x5", "effectiveGasPrice": "0x7", "status": "0x0", "l1Fee": "0x64"});
         assert_eq!(taken(receipt), Some((135, 100)));
         assert_eq!(taken(json!({"gasUsed": "0x5", "effectiveGasPrice": "0x7", "l1Fee": null})), Some((35, 0)));
         assert_eq!(taken(json!({"gasUsed": "0x5"})), Some((500, 0)));
         assert_eq!(taken(json!({"effectiveGasPrice": "0x7"})), Some((63, 0)));
-        assert_eq!((taken(json!(null)), spent(&Facts::new(), &call, most)), (None, None));
+        assert_eq!((taken(json!(null)), read_cost(&Facts::new(), &call, most)), (None, None));
     }
 
     #[test]
     fn what_a_payer_holds_is_asked_of_the_token() {
         let base = by_key("base").expect("registered");
         let holder = crate::address::Address::Evm(Address::repeat_byte(7));
-        let call = holding_call(base, &holder).expect("a call");
+        let call = token_balance_call(base, &holder).expect("a call");
         assert!(call.params.contains("0x70a08231") && call.params.contains("833589fcd6edb6e08f4c7c32d4f71b54bda02913"));
-        assert!(holding_call(base, &crate::address::Address::Svm([1; 32])).is_none());
+        assert!(token_balance_call(base, &crate::address::Address::Svm([1; 32])).is_none());
         let mut facts = Facts::new();
-        assert_eq!(holding(&facts, &call), None);
+        assert_eq!(read_token_balance(&facts, &call), None);
         let word = json!(format!("0x{}05", "00".repeat(31)));
-        facts.learn(call.clone(), Reply::Value(to_raw_value(&word).expect("JSON")));
-        assert_eq!(holding(&facts, &call), Some(Amount::atomic(5)));
+        facts.insert(call.clone(), RpcReply::Value(to_raw_value(&word).expect("JSON")));
+        assert_eq!(read_token_balance(&facts, &call), Some(Amount::atomic(5)));
     }
 }

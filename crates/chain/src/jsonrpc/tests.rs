@@ -7,10 +7,10 @@ fn calls(n: usize) -> Vec<Call> {
 }
 
 fn read(n: usize, body: &str) -> Result<Vec<Option<String>>, ErrorClass> {
-    let read = |reply: Option<Reply>| {
+    let read = |reply: Option<RpcReply>| {
         reply.map(|reply| match reply {
-            Reply::Value(value) => value.get().to_owned(),
-            Reply::Error(error) => format!("{:?}", error.class),
+            RpcReply::Value(value) => value.get().to_owned(),
+            RpcReply::Error(error) => format!("{:?}", error.class),
         })
     };
     decode(Family::Evm, &calls(n), 200, body.as_bytes())
@@ -104,7 +104,7 @@ fn class(family: Family, error: &str, want: ErrorClass) {
     let body = format!(r#"{{"id":1,"error":{error}}}"#);
     let replies = decode(family, &calls(1), 200, body.as_bytes()).expect("an answer");
     match replies.first() {
-        Some(Some(Reply::Error(found))) => assert_eq!(found.class, want, "{error}"),
+        Some(Some(RpcReply::Error(found))) => assert_eq!(found.class, want, "{error}"),
         other => panic!("{other:?}"),
     }
 }
@@ -147,7 +147,7 @@ fn a_poor_sender_is_no_poor_payer() {
         "Account balance is too low (balance < value + gas * gas price)",
     ] {
         for code in [-32000, -32003, -32004] {
-            class(Family::Evm, &json!({"code": code, "message": words}).to_string(), ErrorClass::Poor);
+            class(Family::Evm, &json!({"code": code, "message": words}).to_string(), ErrorClass::SignerUnfunded);
         }
         // A contract may say the same: it is a revert all the same.
         for error in [

@@ -10,50 +10,50 @@ use std::collections::BTreeSet;
 /// The file.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Registry {
+pub(crate) struct RegistryFile {
     /// Where the rows come from.
     pub(crate) source: String,
     /// What the members mean.
     pub(crate) note: String,
     /// One row a chain.
-    pub(crate) chains: Vec<Row>,
+    pub(crate) chains: Vec<ChainRow>,
 }
 
 /// One chain.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Row {
+pub(crate) struct ChainRow {
     pub(crate) key: String,
     pub(crate) name: String,
-    pub(crate) kind: Kind,
+    pub(crate) kind: FamilyRow,
     pub(crate) caip2: String,
     pub(crate) chain_id: Option<u64>,
     pub(crate) v1_name: Option<String>,
     pub(crate) testnet: bool,
     pub(crate) live_chain: Option<String>,
-    pub(crate) usdc: Usdc,
+    pub(crate) usdc: UsdcRow,
     pub(crate) block_time_ms: u64,
     pub(crate) confirmations: Option<u64>,
-    pub(crate) finality: Finality,
+    pub(crate) finality: FinalityRow,
     pub(crate) rpc: Vec<String>,
     #[serde(default)]
-    pub(crate) bridged: Vec<Token>,
-    pub(crate) settle: Option<Settle>,
+    pub(crate) bridged: Vec<BridgedRow>,
+    pub(crate) settle: Option<SettleRow>,
 }
 
 /// What taking a payment to the chain may cost.
 #[derive(Deserialize)]
-pub(crate) struct Settle {
+pub(crate) struct SettleRow {
     pub(crate) min_atomic: String,
     #[serde(flatten)]
-    pub(crate) cost: Cost,
-    pub(crate) coin: Coin,
+    pub(crate) cost: CostRow,
+    pub(crate) coin: CoinRow,
 }
 
 /// The chain's own coin and the whole dollars it is taken to be worth.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Coin {
+pub(crate) struct CoinRow {
     pub(crate) symbol: String,
     pub(crate) usd: u64,
 }
@@ -61,15 +61,15 @@ pub(crate) struct Coin {
 /// The most that one settlement may cost: gas and its price, or compute units and the whole priority fee.
 #[derive(Clone, Copy, Deserialize, PartialEq, Eq)]
 #[serde(untagged)]
-pub(crate) enum Cost {
-    Evm { gas_limit: u64, fees: Fees, max_fee_gwei: u64 },
+pub(crate) enum CostRow {
+    Evm { gas_limit: u64, fees: FeesRow, max_fee_gwei: u64 },
     Svm { compute_units: u32, priority_lamports: u64 },
 }
 
 /// How a chain's transactions name their fee.
 #[derive(Clone, Copy, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum Fees {
+pub(crate) enum FeesRow {
     Eip1559,
     Legacy,
 }
@@ -77,7 +77,7 @@ pub(crate) enum Fees {
 /// Which family's rules a chain follows.
 #[derive(Clone, Copy, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum Kind {
+pub(crate) enum FamilyRow {
     Evm,
     Svm,
 }
@@ -85,7 +85,7 @@ pub(crate) enum Kind {
 /// What makes a block irreversible.
 #[derive(Clone, Copy, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum Finality {
+pub(crate) enum FinalityRow {
     Tag,
     Instant,
     Unknown,
@@ -94,7 +94,7 @@ pub(crate) enum Finality {
 /// The registered token.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Usdc {
+pub(crate) struct UsdcRow {
     pub(crate) address: String,
     pub(crate) decimals: u8,
     pub(crate) eip712_name: Option<String>,
@@ -108,26 +108,26 @@ pub(crate) struct Usdc {
 /// A token that is mistaken for it.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Token {
+pub(crate) struct BridgedRow {
     pub(crate) address: String,
     pub(crate) name: String,
 }
 
-impl Row {
+impl ChainRow {
     /// Whether it is a development chain on loopback.
     pub(crate) fn is_local(&self) -> bool {
         self.key.starts_with("local-")
     }
 
     fn is_evm(&self) -> bool {
-        self.kind == Kind::Evm
+        self.kind == FamilyRow::Evm
     }
 }
 
 /// A rule of one row: its words, and whether a row keeps it.
-type Rule = (&'static str, fn(&Row) -> bool);
+type RowRule = (&'static str, fn(&ChainRow) -> bool);
 
-const RULES: &[Rule] = &[
+const RULES: &[RowRule] = &[
     ("key is lower-case letters, digits and dashes", |row| is_key(&row.key)),
     ("name is not empty", |row| !row.name.is_empty()),
     ("caip2 is eip155:<chain_id>, or solana:<reference> without a chain_id", caip2_fits),
@@ -143,7 +143,7 @@ const RULES: &[Rule] = &[
     ("a test network names its live chain, others none", |row| {
         row.live_chain.is_some() == (row.testnet && !row.is_local())
     }),
-    ("finality on Solana is told by the node's status", |row| row.is_evm() || row.finality == Finality::Tag),
+    ("finality on Solana is the node's status (tag)", |row| row.is_evm() || row.finality == FinalityRow::Tag),
     ("settle has a least amount, and a cost of its family within reason", settle_fits),
     ("settle.coin has a symbol and a price in whole dollars", coin_fits),
     ("local-* is a test network", |row| row.testnet || !row.is_local()),
@@ -153,8 +153,8 @@ const RULES: &[Rule] = &[
 ///
 /// # Errors
 /// Every mistake found, each naming the row and the rule.
-pub(crate) fn read(text: &str) -> Result<Vec<Row>, Vec<String>> {
-    let registry: Registry = serde_json::from_str(text).map_err(|error| vec![error.to_string()])?;
+pub(crate) fn read(text: &str) -> Result<Vec<ChainRow>, Vec<String>> {
+    let registry: RegistryFile = serde_json::from_str(text).map_err(|error| vec![error.to_string()])?;
     let mut mistakes = Vec::new();
     if registry.source.is_empty() || registry.note.is_empty() || registry.chains.is_empty() {
         mistakes.push("source, note and chains are not empty".to_owned());
@@ -168,7 +168,7 @@ pub(crate) fn read(text: &str) -> Result<Vec<Row>, Vec<String>> {
 }
 
 /// The rules that look at more than one row.
-fn across(rows: &[Row]) -> Vec<String> {
+fn across(rows: &[ChainRow]) -> Vec<String> {
     let mut mistakes = Vec::new();
     let mut seen = BTreeSet::new();
     for row in rows {
@@ -195,11 +195,11 @@ fn is_key(key: &str) -> bool {
     !key.is_empty() && key.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-')
 }
 
-fn caip2_fits(row: &Row) -> bool {
+fn caip2_fits(row: &ChainRow) -> bool {
     match (row.kind, row.chain_id) {
-        (Kind::Evm, Some(id)) => row.caip2 == format!("eip155:{id}"),
-        (Kind::Svm, None) => row.caip2.strip_prefix("solana:").is_some_and(|reference| !reference.is_empty()),
-        (Kind::Evm, None) | (Kind::Svm, Some(_)) => false,
+        (FamilyRow::Evm, Some(id)) => row.caip2 == format!("eip155:{id}"),
+        (FamilyRow::Svm, None) => row.caip2.strip_prefix("solana:").is_some_and(|reference| !reference.is_empty()),
+        (FamilyRow::Evm, None) | (FamilyRow::Svm, Some(_)) => false,
     }
 }
 
@@ -220,21 +220,21 @@ pub(crate) fn separator(text: &str) -> Option<[u8; 32]> {
     Some(bytes)
 }
 
-fn is_address(kind: Kind, text: &str) -> bool {
+fn is_address(kind: FamilyRow, text: &str) -> bool {
     match kind {
-        Kind::Evm => evm_address(text).is_some(),
-        Kind::Svm => svm_address(text).is_some(),
+        FamilyRow::Evm => evm_address(text).is_some(),
+        FamilyRow::Svm => svm_address(text).is_some(),
     }
 }
 
-fn eip712_fits(row: &Row) -> bool {
+fn eip712_fits(row: &ChainRow) -> bool {
     let usdc = &row.usdc;
     let members = [usdc.eip712_name.is_some(), usdc.eip712_version.is_some(), usdc.domain_separator.is_some()];
     members.iter().all(|has| *has == row.is_evm())
         && usdc.separator_matches_a_chain_reading.is_some() == (row.is_evm() && !row.is_local())
 }
 
-fn separator_fits(row: &Row) -> bool {
+fn separator_fits(row: &ChainRow) -> bool {
     let usdc = &row.usdc;
     let (Some(name), Some(version), Some(text)) = (&usdc.eip712_name, &usdc.eip712_version, &usdc.domain_separator)
     else {
@@ -246,22 +246,22 @@ fn separator_fits(row: &Row) -> bool {
     separator(text).is_some_and(|found| domain_separator(name, version, id, contract) == found)
 }
 
-fn bridged_fits(row: &Row) -> bool {
+fn bridged_fits(row: &ChainRow) -> bool {
     row.bridged.iter().all(|token| {
         !token.name.is_empty() && is_address(row.kind, &token.address) && token.address != row.usdc.address
     })
 }
 
-fn settle_fits(row: &Row) -> bool {
+fn settle_fits(row: &ChainRow) -> bool {
     row.settle.as_ref().is_none_or(|settle| {
         let cost = match settle.cost {
             // A transfer of the coin alone takes 21,000.
-            Cost::Evm { gas_limit, max_fee_gwei, .. } => {
+            CostRow::Evm { gas_limit, max_fee_gwei, .. } => {
                 row.is_evm() && (21_000..=1_000_000).contains(&gas_limit) && max_fee_gwei > 0
             }
             // A transaction may take 1,400,000; a signature costs 5,000, and a priority of more than a
             // hundred of them is a slip of the pen.
-            Cost::Svm { compute_units, priority_lamports } => {
+            CostRow::Svm { compute_units, priority_lamports } => {
                 !row.is_evm() && (1..=1_400_000).contains(&compute_units) && priority_lamports <= 500_000
             }
         };
@@ -269,11 +269,11 @@ fn settle_fits(row: &Row) -> bool {
     })
 }
 
-fn coin_fits(row: &Row) -> bool {
+fn coin_fits(row: &ChainRow) -> bool {
     row.settle.as_ref().is_none_or(|settle| !settle.coin.symbol.is_empty() && settle.coin.usd > 0)
 }
 
-fn rpc_fits(row: &Row) -> bool {
+fn rpc_fits(row: &ChainRow) -> bool {
     let host = |url: &str| -> bool {
         if row.is_local() { url.starts_with("http://127.0.0.1:") } else { url.starts_with("https://") }
     };

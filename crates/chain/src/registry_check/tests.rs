@@ -11,24 +11,24 @@ fn base() -> &'static Network {
     network::by_key("base").unwrap()
 }
 
-fn value(json: &Value) -> Reply {
-    Reply::Value(RawValue::from_string(json.to_string()).unwrap())
+fn value(json: &Value) -> RpcReply {
+    RpcReply::Value(RawValue::from_string(json.to_string()).unwrap())
 }
 
-fn error(class: ErrorClass) -> Reply {
-    Reply::Error(RpcError { class, code: Some(3), message: "execution reverted".to_owned() })
+fn error(class: ErrorClass) -> RpcReply {
+    RpcReply::Error(RpcError { class, code: Some(3), message: "execution reverted".to_owned() })
 }
 
-fn string(text: &str) -> Reply {
+fn string(text: &str) -> RpcReply {
     value(&json!(format!("0x{:064x}{:064x}{:0<64}", 32, text.len(), hex::encode(text))))
 }
 
-fn word(hex: &str) -> Reply {
+fn word(hex: &str) -> RpcReply {
     value(&json!(format!("0x{hex:0>64}")))
 }
 
 /// A node that answers as the EVM row says: chain id, name, version, decimals, separator.
-fn sound(network: &Network) -> [Reply; 5] {
+fn sound(network: &Network) -> [RpcReply; 5] {
     let (name, version) = network.asset.eip712.unwrap();
     [
         value(&json!(format!("{:#x}", network.chain_id.unwrap()))),
@@ -39,17 +39,17 @@ fn sound(network: &Network) -> [Reply; 5] {
     ]
 }
 
-fn report(network: &Network, replies: impl IntoIterator<Item = Reply>) -> Report {
+fn report(network: &Network, replies: impl IntoIterator<Item = RpcReply>) -> RegistryCheckReport {
     let mut facts = Facts::new();
     for (call, reply) in check_calls(network).into_iter().zip(replies) {
-        facts.learn(call, reply);
+        facts.insert(call, reply);
     }
-    check(network, &facts)
+    check_against_row(network, &facts)
 }
 
 /// The report on Base with the answer at `at` replaced.
 #[track_caller]
-fn checked(at: usize, reply: Reply, outcome: Outcome, differs: &[&str]) {
+fn checked(at: usize, reply: RpcReply, outcome: RegistryCheckOutcome, differs: &[&str]) {
     let mut replies = sound(base());
     replies[at] = reply;
     let report = report(base(), replies);
@@ -70,7 +70,12 @@ fn selectors_are_the_hashes_of_their_signatures() {
 fn a_chain_as_its_row_says_passes() {
     for network in network::NETWORKS.iter().filter(|network| network.family == Family::Evm) {
         let report = report(network, sound(network));
-        assert_eq!((report.outcome, report.differences.as_slice()), (Outcome::Passed, &[][..]), "{}", network.key);
+        assert_eq!(
+            (report.outcome, report.differences.as_slice()),
+            (RegistryCheckOutcome::Passed, &[][..]),
+            "{}",
+            network.key
+        );
         assert_eq!(report.name.as_deref(), network.asset.eip712.map(|(name, _)| name));
         assert_eq!(report.version.as_deref(), Some("2"));
         assert_eq!(report.decimals.as_deref(), Some("6"));
@@ -80,18 +85,18 @@ fn a_chain_as_its_row_says_passes() {
 
 #[test]
 fn what_differs_is_named() {
-    checked(0, value(&json!("0x1")), Outcome::Differs, &["chain_id"]);
-    checked(1, string("USDC"), Outcome::Differs, &["name"]);
-    checked(2, string("1"), Outcome::Differs, &["version"]);
-    checked(3, word("12"), Outcome::Differs, &["decimals"]);
-    checked(3, error(ErrorClass::Revert), Outcome::Differs, &["decimals"]);
-    checked(4, word("ab"), Outcome::Differs, &["domain_separator"]);
+    checked(0, value(&json!("0x1")), RegistryCheckOutcome::Differs, &["chain_id"]);
+    checked(1, string("USDC"), RegistryCheckOutcome::Differs, &["name"]);
+    checked(2, string("1"), RegistryCheckOutcome::Differs, &["version"]);
+    checked(3, word("12"), RegistryCheckOutcome::Differs, &["decimals"]);
+    checked(3, error(ErrorClass::Revert), RegistryCheckOutcome::Differs, &["decimals"]);
+    checked(4, word("ab"), RegistryCheckOutcome::Differs, &["domain_separator"]);
 }
 
 #[test]
 fn a_contract_without_a_separator_is_proven_by_name_and_version() {
-    checked(4, error(ErrorClass::Revert), Outcome::Passed, &[]);
-    checked(4, value(&json!("0x")), Outcome::Passed, &[]);
+    checked(4, error(ErrorClass::Revert), RegistryCheckOutcome::Passed, &[]);
+    checked(4, value(&json!("0x")), RegistryCheckOutcome::Passed, &[]);
     let [id, _, version, decimals, _] = sound(base());
     let silent = || error(ErrorClass::Revert);
     let other = report(base(), [id.clone(), string("USDC"), version.clone(), decimals.clone(), silent()]);
@@ -102,8 +107,8 @@ fn a_contract_without_a_separator_is_proven_by_name_and_version() {
 
 #[test]
 fn a_separator_proves_a_contract_without_a_name() {
-    checked(1, error(ErrorClass::Revert), Outcome::Passed, &[]);
-    checked(2, error(ErrorClass::Revert), Outcome::Passed, &[]);
+    checked(1, error(ErrorClass::Revert), RegistryCheckOutcome::Passed, &[]);
+    checked(2, error(ErrorClass::Revert), RegistryCheckOutcome::Passed, &[]);
 }
 
 #[test]
@@ -111,23 +116,28 @@ fn an_address_without_code_is_not_the_token() {
     let [id, ..] = sound(base());
     let empty = || value(&json!("0x"));
     let report = report(base(), [id, empty(), empty(), empty(), empty()]);
-    assert_eq!(report.outcome, Outcome::Differs);
+    assert_eq!(report.outcome, RegistryCheckOutcome::Differs);
     assert_eq!(report.differences.iter().map(|d| d.what).collect::<Vec<_>>(), ["decimals", "domain_separator"]);
 }
 
 #[test]
 fn what_was_not_read_does_not_pass() {
     for at in 0..5 {
-        checked(at, error(ErrorClass::RateLimited), Outcome::Unreachable, &[]);
-        checked(at, value(&json!(6)), Outcome::Unreachable, &[]);
-        checked(at, value(&json!("Free API access is not supported for this chain")), Outcome::Unreachable, &[]);
+        checked(at, error(ErrorClass::RateLimited), RegistryCheckOutcome::Unreachable, &[]);
+        checked(at, value(&json!(6)), RegistryCheckOutcome::Unreachable, &[]);
+        checked(
+            at,
+            value(&json!("Free API access is not supported for this chain")),
+            RegistryCheckOutcome::Unreachable,
+            &[],
+        );
     }
-    checked(0, error(ErrorClass::Revert), Outcome::Unreachable, &[]);
-    assert_eq!(report(base(), []).outcome, Outcome::Unreachable);
-    assert_eq!(report(base(), sound(base()).into_iter().take(4)).outcome, Outcome::Unreachable);
+    checked(0, error(ErrorClass::Revert), RegistryCheckOutcome::Unreachable, &[]);
+    assert_eq!(report(base(), []).outcome, RegistryCheckOutcome::Unreachable);
+    assert_eq!(report(base(), sound(base()).into_iter().take(4)).outcome, RegistryCheckOutcome::Unreachable);
 }
 
-fn mint(owner: &str, data: &[u8]) -> Reply {
+fn mint(owner: &str, data: &[u8]) -> RpcReply {
     value(&json!({"context": {"slot": 1}, "value": {
         "data": [STANDARD.encode(data), "base64"], "executable": false, "lamports": 1, "owner": owner, "rentEpoch": 0}}))
 }
@@ -138,7 +148,7 @@ fn mint_bytes(decimals: u8, is_initialized: bool) -> Vec<u8> {
 }
 
 #[track_caller]
-fn solana(mint: Reply, genesis: &str, outcome: Outcome, differs: &[&str]) {
+fn solana(mint: RpcReply, genesis: &str, outcome: RegistryCheckOutcome, differs: &[&str]) {
     let report = report(network::by_key("solana").unwrap(), [mint, value(&json!(genesis))]);
     assert_eq!(report.outcome, outcome, "{report:?}");
     assert_eq!(report.differences.iter().map(|d| d.what).collect::<Vec<_>>(), differs);
@@ -149,18 +159,18 @@ fn a_mint_is_one_of_the_token_program_with_the_rows_decimals() {
     const GENESIS: &str = "5eykt4UsFv8P8NJdTREpY1vzqKqZKvdpKuc147dw2N9d";
     let bytes = mint_bytes(6, true);
     assert_eq!((bytes.len(), bytes[44]), (82, 6));
-    solana(mint(TOKEN_PROGRAM, &bytes), GENESIS, Outcome::Passed, &[]);
+    solana(mint(TOKEN_PROGRAM, &bytes), GENESIS, RegistryCheckOutcome::Passed, &[]);
     let other = "EtWTRABZaYq6iMfeYKouRu166VU2xqa1wcaWoxPkrZBG";
-    solana(mint(TOKEN_PROGRAM, &bytes), other, Outcome::Differs, &["genesis_hash"]);
+    solana(mint(TOKEN_PROGRAM, &bytes), other, RegistryCheckOutcome::Differs, &["genesis_hash"]);
     let token_2022 = "TokenzQdBNbLqP5VEhdkAS6EPFLC1PHnBqCXEpPxuEb";
-    solana(mint(token_2022, &bytes), GENESIS, Outcome::Differs, &["owner"]);
-    solana(mint(TOKEN_PROGRAM, &mint_bytes(9, true)), GENESIS, Outcome::Differs, &["decimals"]);
-    solana(mint(TOKEN_PROGRAM, &mint_bytes(6, false)), GENESIS, Outcome::Differs, &["decimals"]);
-    solana(mint(TOKEN_PROGRAM, &bytes[..81]), GENESIS, Outcome::Differs, &["decimals"]);
-    solana(value(&json!({"context": {}, "value": null})), GENESIS, Outcome::Differs, &["mint"]);
-    solana(value(&json!(null)), GENESIS, Outcome::Unreachable, &[]);
-    solana(value(&json!({"context": {}})), GENESIS, Outcome::Unreachable, &[]);
-    solana(error(ErrorClass::Other), GENESIS, Outcome::Unreachable, &[]);
+    solana(mint(token_2022, &bytes), GENESIS, RegistryCheckOutcome::Differs, &["owner"]);
+    solana(mint(TOKEN_PROGRAM, &mint_bytes(9, true)), GENESIS, RegistryCheckOutcome::Differs, &["decimals"]);
+    solana(mint(TOKEN_PROGRAM, &mint_bytes(6, false)), GENESIS, RegistryCheckOutcome::Differs, &["decimals"]);
+    solana(mint(TOKEN_PROGRAM, &bytes[..81]), GENESIS, RegistryCheckOutcome::Differs, &["decimals"]);
+    solana(value(&json!({"context": {}, "value": null})), GENESIS, RegistryCheckOutcome::Differs, &["mint"]);
+    solana(value(&json!(null)), GENESIS, RegistryCheckOutcome::Unreachable, &[]);
+    solana(value(&json!({"context": {}})), GENESIS, RegistryCheckOutcome::Unreachable, &[]);
+    solana(error(ErrorClass::Other), GENESIS, RegistryCheckOutcome::Unreachable, &[]);
 }
 
 #[test]
@@ -172,7 +182,7 @@ fn a_local_chain_has_no_genesis_to_check() {
         calls[0].params.as_ref(),
         r#"["71bbmk2nBz3PmkqbicKiYuqXBtH5XTRzcKjQKZLwPTJY",{"commitment":"confirmed","encoding":"base64"}]"#
     );
-    assert_eq!(report(local, [mint(TOKEN_PROGRAM, &mint_bytes(6, true))]).outcome, Outcome::Passed);
+    assert_eq!(report(local, [mint(TOKEN_PROGRAM, &mint_bytes(6, true))]).outcome, RegistryCheckOutcome::Passed);
 }
 
 #[test]

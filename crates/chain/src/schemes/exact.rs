@@ -7,24 +7,24 @@ pub mod svm;
 
 use crate::address::{Address, Family};
 use crate::amount::Amount;
-use crate::evm::sender::Sender;
-use crate::facts::Unknown;
+use crate::evm::sender::TransactionSender;
+use crate::facts::Undecided;
 use crate::network::Network;
 use crate::time::UnixSeconds;
 use crate::x402::{Payload, Payment};
-use rules::{ChainVerdict, Known, Rules};
+use rules::{OnchainContext, OnchainVerdict, SchemeRules};
 
 /// What was signed, with every member of its type.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Terms {
+pub enum ExactPayment {
     /// An EIP-3009 authorization.
-    Evm(Box<evm::Terms>),
+    Evm(Box<evm::EvmExactPayment>),
     /// A transaction that lacks our signature only.
-    Svm(Box<svm::Terms>),
+    Svm(Box<svm::SvmExactPayment>),
 }
 
-impl Terms {
-    /// Who pays.
+impl ExactPayment {
+    /// The payer's address.
     #[must_use]
     pub const fn payer(&self) -> Address {
         match self {
@@ -33,7 +33,7 @@ impl Terms {
         }
     }
 
-    /// Who is paid.
+    /// The address that is paid (`payTo`).
     #[must_use]
     pub const fn pay_to(&self) -> Address {
         match self {
@@ -42,7 +42,7 @@ impl Terms {
         }
     }
 
-    /// How much.
+    /// The amount, in the asset's atomic units.
     #[must_use]
     pub fn amount(&self) -> Amount {
         match self {
@@ -63,41 +63,45 @@ impl Terms {
 
 /// How the free rules came out.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Judged {
+pub struct OffchainVerdict {
     /// The rules.
-    pub rules: Rules,
+    pub rules: SchemeRules,
     /// What was signed, if all that is free to check was good, or its time alone
     /// is over: then only what is recorded of it can help.
-    pub terms: Option<Terms>,
+    pub payment: Option<ExactPayment>,
 }
 
 /// All that can be judged without the chain. `own` are the addresses that pay
 /// for transactions on this network.
 #[must_use]
-pub fn judge_free(payment: &Payment, network: &Network, own: &[Address], now: UnixSeconds) -> Judged {
-    let mut rules = Rules::default();
+pub fn verify_offchain(payment: &Payment, network: &Network, own: &[Address], now: UnixSeconds) -> OffchainVerdict {
+    let mut rules = SchemeRules::default();
     let terms = match network.family {
-        Family::Evm => evm::free(&mut rules, payment, network, now).map(|terms| Terms::Evm(Box::new(terms))),
-        Family::Svm => svm::free(&mut rules, payment, network, own).map(|terms| Terms::Svm(Box::new(terms))),
+        Family::Evm => {
+            evm::verify_offchain(&mut rules, payment, network, now).map(|terms| ExactPayment::Evm(Box::new(terms)))
+        }
+        Family::Svm => {
+            svm::verify_offchain(&mut rules, payment, network, own).map(|terms| ExactPayment::Svm(Box::new(terms)))
+        }
     };
-    Judged { rules, terms }
+    OffchainVerdict { rules, payment: terms }
 }
 
 /// Judges by the chain what is good as far as can be judged without it, if `sender` would send the transaction.
 ///
 /// # Errors
-/// [`Unknown::Missing`] with the calls of one round (a second where a payer is
+/// [`Undecided::Missing`] with the calls of one round (a second where a payer is
 /// found to have code, a last one where a failure is looked into);
-/// [`Unknown::Malformed`] where the node's answer is no evidence.
-pub fn judge_on_chain(
+/// [`Undecided::Malformed`] where the node's answer is no evidence.
+pub fn verify_onchain(
     payment: &Payment,
-    terms: &Terms,
-    sender: &Sender,
-    known: Known<'_>,
-) -> Result<ChainVerdict, Unknown> {
+    terms: &ExactPayment,
+    sender: &TransactionSender,
+    known: OnchainContext<'_>,
+) -> Result<OnchainVerdict, Undecided> {
     match terms {
-        Terms::Evm(terms) => evm::on_chain(terms, sender, known),
-        Terms::Svm(terms) => svm::on_chain(payment.version, terms, known.facts),
+        ExactPayment::Evm(terms) => evm::verify_onchain(terms, sender, known),
+        ExactPayment::Svm(terms) => svm::verify_onchain(payment.version, terms, known.facts),
     }
 }
 
@@ -114,22 +118,22 @@ pub fn payer_named(payment: &Payment) -> Option<Address> {
 /// All the rules at once, for tests: we have no address of our own but the sender's.
 ///
 /// # Errors
-/// As [`judge_on_chain`].
+/// As [`verify_onchain`].
 #[cfg(test)]
-pub(crate) fn judge(
+pub(crate) fn verify_offchain_and_onchain(
     payment: &Payment,
     network: &Network,
-    sender: &Sender,
+    sender: &TransactionSender,
     facts: &crate::facts::Facts,
     now: UnixSeconds,
-) -> Result<Judged, Unknown> {
-    use crate::evm::memory::Memory;
+) -> Result<OffchainVerdict, Undecided> {
+    use crate::evm::cache::VerificationCache;
 
-    let mut judged = judge_free(payment, network, core::slice::from_ref(&sender.address), now);
-    if let (Some(terms), None) = (&judged.terms, &judged.rules.refusal) {
-        let known = Known { facts, memory: &Memory::default(), settles: true, now };
-        let verdict = judge_on_chain(payment, terms, sender, known)?;
-        let ChainVerdict::Judged(rules, _) = verdict else { panic!("a poor sender") };
+    let mut judged = verify_offchain(payment, network, core::slice::from_ref(&sender.address), now);
+    if let (Some(terms), None) = (&judged.payment, &judged.rules.refusal) {
+        let known = OnchainContext { facts, memory: &VerificationCache::default(), settles: true, now };
+        let verdict = verify_onchain(payment, terms, sender, known)?;
+        let OnchainVerdict::Checked(rules, _) = verdict else { panic!("a poor sender") };
         judged.rules.checks.extend(rules.checks);
         judged.rules.refusal = rules.refusal;
     }

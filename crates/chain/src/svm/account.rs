@@ -13,7 +13,7 @@ const FROZEN: u8 = 2;
 /// The fixed layout of an SPL token account, the part that both token programs
 /// share (spl-token `state.rs`): 108 bytes before the state.
 #[derive(BorshDeserialize)]
-struct Layout {
+struct TokenAccountLayout {
     _mint: [u8; 32],
     _owner: [u8; 32],
     amount: u64,
@@ -23,21 +23,21 @@ struct Layout {
 }
 
 #[derive(Deserialize)]
-struct Answer {
+struct TokenAccountResult {
     // Required, and `null` where there is no such account: an answer without it is none.
     #[serde(deserialize_with = "Deserialize::deserialize")]
-    value: Option<Info>,
+    value: Option<TokenAccountInfo>,
 }
 
 #[derive(Deserialize)]
-struct Info {
+struct TokenAccountInfo {
     data: (String, String),
 }
 
 /// Whether the issuer has frozen the account; `None` where the answer does not
 /// say, and of an account that is closed by now.
 pub(super) fn is_frozen(answer: &str) -> Option<bool> {
-    let layout = layout(serde_json::from_str::<Answer>(answer).ok()?.value?)?;
+    let layout = read_layout(serde_json::from_str::<TokenAccountResult>(answer).ok()?.value?)?;
     match layout.state {
         INITIALIZED => Some(false),
         FROZEN => Some(true),
@@ -47,17 +47,17 @@ pub(super) fn is_frozen(answer: &str) -> Option<bool> {
 
 /// What the account holds, in the token's smallest unit; nothing where it is closed by now,
 /// `None` where the answer does not say.
-pub(super) fn holds(answer: &str) -> Option<u64> {
-    let Some(info) = serde_json::from_str::<Answer>(answer).ok()?.value else { return Some(0) };
-    let layout = layout(info)?;
+pub(super) fn token_balance(answer: &str) -> Option<u64> {
+    let Some(info) = serde_json::from_str::<TokenAccountResult>(answer).ok()?.value else { return Some(0) };
+    let layout = read_layout(info)?;
     matches!(layout.state, INITIALIZED | FROZEN).then_some(layout.amount)
 }
 
-fn layout(info: Info) -> Option<Layout> {
+fn read_layout(info: TokenAccountInfo) -> Option<TokenAccountLayout> {
     let (text, encoding) = info.data;
     if encoding != "base64" || text.len() > CHARS_MAX {
         return None;
     }
     let bytes = BASE64_STANDARD.decode(text).ok()?;
-    Layout::deserialize(&mut bytes.as_slice()).ok()
+    TokenAccountLayout::deserialize(&mut bytes.as_slice()).ok()
 }

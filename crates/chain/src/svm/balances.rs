@@ -1,36 +1,36 @@
 //! Differences of token balances, by owner and mint (docs/spec/chains.md#svm-rule).
 
-use super::transaction::{Balance, Meta};
+use super::transaction::{TokenBalance, TransactionMeta};
 use crate::address::{Address, Family};
 use crate::amount::Amount;
-use crate::facts::Unknown;
+use crate::facts::Undecided;
 use crate::network::Network;
-use crate::trace::{DETAILS_MAX, Foreign, Place, Transfer};
+use crate::trace::{DETAILS_MAX, ForeignTransfer, Transfer, TransferLocation};
 use std::collections::BTreeMap;
 
 /// What moved.
 #[derive(Default)]
-pub(super) struct Movements {
+pub(super) struct BalanceMovements {
     pub(super) transfers: Vec<Transfer>,
-    pub(super) foreign: Vec<Foreign>,
+    pub(super) foreign: Vec<ForeignTransfer>,
 }
 
 /// One account before and after.
 #[derive(Default)]
-struct Account<'a> {
-    before: Option<&'a Balance>,
-    after: Option<&'a Balance>,
+struct BalanceChange<'a> {
+    before: Option<&'a TokenBalance>,
+    after: Option<&'a TokenBalance>,
 }
 
-impl Movements {
+impl BalanceMovements {
     /// Reads both lists of balances.
-    pub(super) fn of(network: &Network, meta: &Meta, keys: &[Address]) -> Result<Self, Unknown> {
-        let missing = || Unknown::nonsense("balances_unavailable");
+    pub(super) fn of(network: &Network, meta: &TransactionMeta, keys: &[Address]) -> Result<Self, Undecided> {
+        let missing = || Undecided::malformed("balances_unavailable");
         let before = meta.pre_token_balances.as_ref().ok_or_else(missing)?;
         let after = meta.post_token_balances.as_ref().ok_or_else(missing)?;
         // An account holds one mint at a time, but may be closed and made anew
         // for another in one transaction: both mints' differences stand.
-        let mut accounts: BTreeMap<(usize, &str), Account<'_>> = BTreeMap::new();
+        let mut accounts: BTreeMap<(usize, &str), BalanceChange<'_>> = BTreeMap::new();
         for (index, balance) in by_index(before)? {
             accounts.entry((index, &balance.mint)).or_default().before = Some(balance);
         }
@@ -39,12 +39,12 @@ impl Movements {
         }
         let mut movements = Self::default();
         for ((index, mint), account) in accounts {
-            let place = *keys.get(index).ok_or_else(|| Unknown::nonsense("account_out_of_range"))?;
+            let place = *keys.get(index).ok_or_else(|| Undecided::malformed("account_out_of_range"))?;
             let mint = address(mint)?;
             if mint == network.asset.address {
-                movements.transfers.extend(registered(place, &account)?);
+                movements.transfers.extend(asset_transfer(place, &account)?);
             } else if movements.foreign.len() < DETAILS_MAX {
-                movements.foreign.extend(other(network, mint, &account));
+                movements.foreign.extend(foreign_transfer(network, mint, &account));
             }
         }
         Ok(movements)
@@ -52,23 +52,23 @@ impl Movements {
 }
 
 /// One list by account: an account stands in it once, whatever its mint.
-fn by_index(list: &[Balance]) -> Result<BTreeMap<usize, &Balance>, Unknown> {
+fn by_index(list: &[TokenBalance]) -> Result<BTreeMap<usize, &TokenBalance>, Undecided> {
     let mut accounts = BTreeMap::new();
     for balance in list {
         if accounts.insert(balance.account_index, balance).is_some() {
-            return Err(Unknown::nonsense("duplicate_balance"));
+            return Err(Undecided::malformed("duplicate_balance"));
         }
     }
     Ok(accounts)
 }
 
-fn address(text: &str) -> Result<Address, Unknown> {
-    Address::parse(Family::Svm, text).ok_or_else(|| Unknown::nonsense("malformed_balance"))
+fn address(text: &str) -> Result<Address, Undecided> {
+    Address::parse(Family::Svm, text).ok_or_else(|| Undecided::malformed("malformed_balance"))
 }
 
 /// A balance of atomic units: u64 in decimal digits. No balance is nothing
 /// (#svm-13, #svm-14: accounts made or closed in the transaction).
-fn units(balance: Option<&Balance>) -> Option<u64> {
+fn atomic_units(balance: Option<&TokenBalance>) -> Option<u64> {
     match balance {
         None => Some(0),
         Some(balance) => {
@@ -79,13 +79,13 @@ fn units(balance: Option<&Balance>) -> Option<u64> {
 }
 
 /// What moved on an account of the registered mint.
-fn registered(place: Address, account: &Account<'_>) -> Result<Option<Transfer>, Unknown> {
-    let malformed = || Unknown::nonsense("malformed_balance");
-    let before = units(account.before).ok_or_else(malformed)?;
-    let after = units(account.after).ok_or_else(malformed)?;
-    let owner = |balance: &Balance| {
+fn asset_transfer(place: Address, account: &BalanceChange<'_>) -> Result<Option<Transfer>, Undecided> {
+    let malformed = || Undecided::malformed("malformed_balance");
+    let before = atomic_units(account.before).ok_or_else(malformed)?;
+    let after = atomic_units(account.after).ok_or_else(malformed)?;
+    let owner = |balance: &TokenBalance| {
         // Nodes of before 2021 did not tell the owner.
-        let text = balance.owner.as_deref().ok_or_else(|| Unknown::nonsense("owner_unavailable"))?;
+        let text = balance.owner.as_deref().ok_or_else(|| Undecided::malformed("owner_unavailable"))?;
         address(text)
     };
     let owned_before = account.before.map(owner).transpose()?;
@@ -97,7 +97,7 @@ fn registered(place: Address, account: &Account<'_>) -> Result<Option<Transfer>,
         return Ok(None);
     }
     let owner = owned_after.or(owned_before);
-    let place = Place::TokenAccount(place);
+    let place = TransferLocation::TokenAccount(place);
     let moved = before.abs_diff(after);
     let amount = Amount::atomic(moved);
     Ok(match (after > before, moved) {
@@ -108,13 +108,13 @@ fn registered(place: Address, account: &Account<'_>) -> Result<Option<Transfer>,
 }
 
 /// What moved on an account of another mint; what cannot be read is left out,
-/// for it is only told in a refusal.
-fn other(network: &Network, mint: Address, account: &Account<'_>) -> Option<Foreign> {
-    let (before, after) = (units(account.before)?, units(account.after)?);
-    let owner = |balance: Option<&Balance>| balance.and_then(|balance| address(balance.owner.as_deref()?).ok());
+/// for only a refusal names it.
+fn foreign_transfer(network: &Network, mint: Address, account: &BalanceChange<'_>) -> Option<ForeignTransfer> {
+    let (before, after) = (atomic_units(account.before)?, atomic_units(account.after)?);
+    let owner = |balance: Option<&TokenBalance>| balance.and_then(|balance| address(balance.owner.as_deref()?).ok());
     let owner = owner(account.after).or_else(|| owner(account.before));
     let amount = Amount::atomic(before.abs_diff(after));
     let name = network.bridged.iter().find(|token| token.address == mint).map(|token| token.name.to_owned());
     let (from, to) = if after > before { (None, owner) } else { (owner, None) };
-    (!amount.is_zero()).then_some(Foreign { asset: mint, name, from, to, amount })
+    (!amount.is_zero()).then_some(ForeignTransfer { asset: mint, name, from, to, amount })
 }

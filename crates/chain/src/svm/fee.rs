@@ -1,7 +1,7 @@
 //! What a transaction takes from its fee payer: so much a signature, and what it
 //! offers a compute unit. It is known before it is sent, and taken from failed ones too.
 
-use super::wire::Wire;
+use super::wire::SvmTransaction;
 use crate::network::LAMPORTS_PER_SIGNATURE;
 use solana_address::Address as Pubkey;
 
@@ -15,17 +15,17 @@ pub(crate) const MICRO: u128 = 1_000_000;
 
 /// Lamports: the signatures and the priority fee. It is owed whether the transaction succeeds or fails.
 #[must_use]
-pub fn fee(wire: &Wire) -> u64 {
+pub fn fee_lamports(wire: &SvmTransaction) -> u64 {
     let signatures = LAMPORTS_PER_SIGNATURE.saturating_mul(wire.header().num_required_signatures.into());
     let priority = match wire.config() {
         Some(config) => config.priority_fee.unwrap_or(0),
-        None => offered(wire),
+        None => offered_priority_fee(wire),
     };
     signatures.saturating_add(priority)
 }
 
 /// What the compute budget's instructions offer.
-fn offered(wire: &Wire) -> u64 {
+fn offered_priority_fee(wire: &SvmTransaction) -> u64 {
     let (mut units, mut price) = (UNITS_MAX, 0_u64);
     for each in wire.instructions().into_iter().flatten().filter(|each| each.program == COMPUTE_BUDGET.to_bytes()) {
         match each.data.split_first() {
@@ -62,7 +62,7 @@ mod tests {
     fn fee_of(message: VersionedMessage) -> u64 {
         let signatures = vec![solana_signature::Signature::default(); 2];
         let bytes = wincode::serialize(&VersionedTransaction { signatures, message }).expect("writes");
-        fee(&Wire::read(&BASE64_STANDARD.encode(bytes)).expect("reads"))
+        fee_lamports(&SvmTransaction::read(&BASE64_STANDARD.encode(bytes)).expect("reads"))
     }
 
     fn keys() -> Vec<Pubkey> {

@@ -1,9 +1,9 @@
 //! What instructions tell besides the balances: memos (top level only,
 //! docs/spec/chains.md#svm-26) and transfers of a hidden amount (#svm-7).
 
-use super::transaction::{Instruction, Meta, Transaction};
+use super::transaction::{InstructionJson, TransactionMeta, TransactionResult};
 use crate::address::{Address, Family};
-use crate::trace::{Confidential, DETAILS_MAX};
+use crate::trace::{ConfidentialTransfer, DETAILS_MAX};
 use serde_json::Value;
 
 /// Bytes of a memo: the size of a whole legacy Solana transaction.
@@ -28,58 +28,67 @@ const LOOKED_INTO_MAX: usize = 256;
 
 /// What was found.
 #[derive(Default)]
-pub(super) struct Instructions {
+pub(super) struct InstructionFindings {
     pub(super) memos: Vec<String>,
-    pub(super) confidential: Vec<Confidential>,
+    pub(super) confidential: Vec<ConfidentialTransfer>,
 }
 
-pub(super) fn read(transaction: &Transaction, meta: &Meta, keys: &[Address]) -> Instructions {
+pub(super) fn read_instructions(
+    transaction: &TransactionResult,
+    meta: &TransactionMeta,
+    keys: &[Address],
+) -> InstructionFindings {
     let top = transaction.instructions();
-    let memos = top.iter().filter(|each| is_memo(each, keys)).take(DETAILS_MAX).filter_map(memo);
+    let memos = top.iter().filter(|each| is_memo(each, keys)).take(DETAILS_MAX).filter_map(read_memo);
     let memos = memos.filter(|memo| memo.len() <= MEMO_BYTES_MAX).collect();
     let inner = meta.inner_instructions.iter().flatten().flat_map(|inner| &inner.instructions);
-    let of_token = top.iter().chain(inner).filter(|each| program(each, keys).as_deref() == Some(TOKEN_2022));
-    let confidential = of_token.take(LOOKED_INTO_MAX).filter_map(|each| confidential(each, meta, keys));
-    Instructions { memos, confidential: confidential.take(DETAILS_MAX).collect() }
+    let of_token =
+        top.iter().chain(inner).filter(|each| instruction_program(each, keys).as_deref() == Some(TOKEN_2022));
+    let confidential = of_token.take(LOOKED_INTO_MAX).filter_map(|each| read_confidential_transfer(each, meta, keys));
+    InstructionFindings { memos, confidential: confidential.take(DETAILS_MAX).collect() }
 }
 
-fn program(instruction: &Instruction, keys: &[Address]) -> Option<String> {
+fn instruction_program(instruction: &InstructionJson, keys: &[Address]) -> Option<String> {
     instruction.program_id.clone().or_else(|| keys.get(instruction.program_id_index?).map(Address::to_string))
 }
 
-fn is_memo(instruction: &Instruction, keys: &[Address]) -> bool {
-    program(instruction, keys).is_some_and(|program| MEMO_PROGRAMS.contains(&program.as_str()))
+fn is_memo(instruction: &InstructionJson, keys: &[Address]) -> bool {
+    instruction_program(instruction, keys).is_some_and(|program| MEMO_PROGRAMS.contains(&program.as_str()))
 }
 
-fn data(instruction: &Instruction, chars_max: usize) -> Option<Vec<u8>> {
+fn instruction_data(instruction: &InstructionJson, chars_max: usize) -> Option<Vec<u8>> {
     let text = instruction.data.as_deref().filter(|text| text.len() <= chars_max)?;
     bs58::decode(text).into_vec().ok()
 }
 
 /// A memo that is UTF-8; plain text where the node has parsed it.
-fn memo(instruction: &Instruction) -> Option<String> {
+fn read_memo(instruction: &InstructionJson) -> Option<String> {
     match &instruction.parsed {
         Some(Value::String(text)) => Some(text.clone()),
         Some(_) => None,
-        None => String::from_utf8(data(instruction, MEMO_CHARS_MAX)?).ok(),
+        None => String::from_utf8(instruction_data(instruction, MEMO_CHARS_MAX)?).ok(),
     }
 }
 
-fn confidential(instruction: &Instruction, meta: &Meta, keys: &[Address]) -> Option<Confidential> {
-    let data = data(instruction, CONFIDENTIAL_CHARS_MAX)?;
+fn read_confidential_transfer(
+    instruction: &InstructionJson,
+    meta: &TransactionMeta,
+    keys: &[Address],
+) -> Option<ConfidentialTransfer> {
+    let data = instruction_data(instruction, CONFIDENTIAL_CHARS_MAX)?;
     let [extension, kind] = *data.first_chunk::<2>()?;
     if extension != CONFIDENTIAL || !CONFIDENTIAL_TRANSFERS.contains(&kind) {
         return None;
     }
-    let destination = account(instruction, DESTINATION_AT, keys);
+    let destination = instruction_account(instruction, DESTINATION_AT, keys);
     let balances = meta.post_token_balances.iter().flatten().chain(meta.pre_token_balances.iter().flatten());
     let mut of_destination = balances.filter(|balance| keys.get(balance.account_index) == destination.as_ref());
     let to = of_destination.find_map(|balance| Address::parse(Family::Svm, balance.owner.as_deref()?));
-    Some(Confidential { mint: account(instruction, MINT_AT, keys), to })
+    Some(ConfidentialTransfer { mint: instruction_account(instruction, MINT_AT, keys), to })
 }
 
 /// An instruction's account, by index or, where the node has parsed it, by name.
-fn account(instruction: &Instruction, at: usize, keys: &[Address]) -> Option<Address> {
+fn instruction_account(instruction: &InstructionJson, at: usize, keys: &[Address]) -> Option<Address> {
     match instruction.accounts.get(at)? {
         Value::Number(index) => keys.get(usize::try_from(index.as_u64()?).ok()?).copied(),
         Value::String(text) => Address::parse(Family::Svm, text),

@@ -58,9 +58,9 @@ const MEMO: &str = "MemoSq4gqABAXKb96qnH8TysNcWxMyWCqXgDLGmfcHr";
 
 fn facts(transaction: &Value, status: &Value) -> Facts {
     let mut facts = Facts::new();
-    let value = |value: &Value| Reply::Value(to_raw_value(value).expect("JSON"));
-    facts.learn(transaction_call(&tx()), value(transaction));
-    facts.learn(status_call(&tx()), value(&json!({"context": {"slot": 131}, "value": [status]})));
+    let value = |value: &Value| RpcReply::Value(to_raw_value(value).expect("JSON"));
+    facts.insert(transaction_call(&tx()), value(transaction));
+    facts.insert(status_call(&tx()), value(&json!({"context": {"slot": 131}, "value": [status]})));
     facts
 }
 
@@ -68,13 +68,13 @@ fn finalized() -> Value {
     json!({"slot": 100, "confirmationStatus": "finalized"})
 }
 
-fn run(transaction: &Value, status: &Value) -> Result<Found, Unknown> {
+fn run(transaction: &Value, status: &Value) -> Result<TransactionState, Undecided> {
     trace(solana(), &tx(), &facts(transaction, status), NOW).map(|trace| trace.found)
 }
 
-fn mined_of(transaction: &Value) -> Mined {
+fn mined_of(transaction: &Value) -> MinedTransaction {
     match run(transaction, &finalized()) {
-        Ok(Found::Mined(mined)) => *mined,
+        Ok(TransactionState::Mined(mined)) => *mined,
         other => panic!("{other:?}"),
     }
 }
@@ -84,7 +84,7 @@ fn refused(change: impl Fn(&mut Value), hazard: &str) {
     let mut transaction = payment();
     change(&mut transaction);
     match run(&transaction, &finalized()) {
-        Err(Unknown::Malformed(nonsense)) => assert_eq!(nonsense.hazard, hazard),
+        Err(Undecided::Malformed(nonsense)) => assert_eq!(nonsense.hazard, hazard),
         other => panic!("{hazard}: {other:?}"),
     }
 }
@@ -92,7 +92,7 @@ fn refused(change: impl Fn(&mut Value), hazard: &str) {
 #[test]
 fn both_questions_go_out_in_one_round() {
     match trace(solana(), &tx(), &Facts::new(), NOW) {
-        Err(Unknown::Missing(calls)) => {
+        Err(Undecided::Missing(calls)) => {
             assert_eq!(calls.len(), 2);
             assert!(calls[0].params.contains("\"maxSupportedTransactionVersion\":1"));
         }
@@ -108,7 +108,7 @@ fn a_payment_is_read_from_its_balances() {
     assert_eq!((debit.from, credit.to), (Some(Address::Svm(BUYER)), Some(Address::Svm(MERCHANT))));
     assert_eq!(credit.amount, Amount::atomic(1_500_000));
     // Index 3 is the first address that a lookup table loaded.
-    assert_eq!(credit.place, Place::TokenAccount(Address::Svm([9; 32])));
+    assert_eq!(credit.place, TransferLocation::TokenAccount(Address::Svm([9; 32])));
     assert_eq!(mined.memos, ["order-1"]);
     assert_eq!(mined.submitter, Some(Address::Svm(BUYER)));
 }
@@ -184,38 +184,41 @@ fn what_is_no_evidence_is_the_nodes_fault() {
 
 #[test]
 fn without_a_status_a_node_that_has_it_finalized_says_so() {
-    let asked = transaction_at(&tx(), "finalized");
-    let run = |answer: Option<Reply>| {
+    let asked = transaction_call_at(&tx(), "finalized");
+    let run = |answer: Option<RpcReply>| {
         let mut facts = facts(&payment(), &Value::Null);
         if let Some(answer) = answer {
-            facts.learn(asked.clone(), answer);
+            facts.insert(asked.clone(), answer);
         }
         trace(solana(), &tx(), &facts, NOW).map(|trace| trace.found)
     };
-    let value = |value: &Value| Some(Reply::Value(to_raw_value(value).expect("JSON")));
-    assert_eq!(run(None), Err(Unknown::Missing(vec![asked.clone()])));
+    let value = |value: &Value| Some(RpcReply::Value(to_raw_value(value).expect("JSON")));
+    assert_eq!(run(None), Err(Undecided::Missing(vec![asked.clone()])));
     let depth = |answer| match run(answer) {
-        Ok(Found::Mined(mined)) => (mined.depth, mined.finality_unknown),
+        Ok(TransactionState::Mined(mined)) => (mined.depth, mined.finality_unknown),
         other => panic!("{other:?}"),
     };
     assert_eq!(depth(value(&payment())), (Depth::Finalized, false));
     assert_eq!(depth(value(&Value::Null)), (Depth::Confirmed, false));
     let error = RpcError { class: ErrorClass::Pruned, code: Some(-32011), message: String::new() };
-    assert_eq!(depth(Some(Reply::Error(error))), (Depth::Confirmed, true));
+    assert_eq!(depth(Some(RpcReply::Error(error))), (Depth::Confirmed, true));
     let (mut elsewhere, mut other) = (payment(), payment());
     elsewhere["slot"] = json!(101);
     other["transaction"]["signatures"] = json!([TxId::Svm([8; 64]).to_string()]);
-    assert_eq!(run(value(&elsewhere)), Err(Unknown::nonsense("status_of_another_slot")));
-    assert_eq!(run(value(&other)), Err(Unknown::nonsense("receipt_of_another_transaction")));
+    assert_eq!(run(value(&elsewhere)), Err(Undecided::malformed("status_of_another_slot")));
+    assert_eq!(run(value(&other)), Err(Undecided::malformed("receipt_of_another_transaction")));
     // Where there is a status it is enough.
     assert_eq!(mined_of(&payment()).depth, Depth::Finalized);
 }
 
 #[test]
 fn null_is_told_apart_by_the_status() {
-    assert_eq!(run(&Value::Null, &Value::Null), Ok(Found::Unknown));
-    assert_eq!(run(&Value::Null, &json!({"slot": 1, "confirmationStatus": "processed"})), Ok(Found::Pending));
-    let lost = Err(Unknown::nonsense("transaction_missing_from_history"));
+    assert_eq!(run(&Value::Null, &Value::Null), Ok(TransactionState::Unknown));
+    assert_eq!(
+        run(&Value::Null, &json!({"slot": 1, "confirmationStatus": "processed"})),
+        Ok(TransactionState::Pending)
+    );
+    let lost = Err(Undecided::malformed("transaction_missing_from_history"));
     assert_eq!(run(&Value::Null, &finalized()), lost);
 }
 
@@ -224,9 +227,9 @@ fn a_status_answer_without_the_one_entry_asked_for_is_no_absence() {
     for entries in [json!([]), json!([null, null]), json!([null, finalized()])] {
         let mut facts = facts(&Value::Null, &Value::Null);
         let answer = json!({"context": {"slot": 131}, "value": entries});
-        facts.learn(status_call(&tx()), Reply::Value(to_raw_value(&answer).expect("JSON")));
+        facts.insert(status_call(&tx()), RpcReply::Value(to_raw_value(&answer).expect("JSON")));
         match trace(solana(), &tx(), &facts, NOW) {
-            Err(Unknown::Malformed(nonsense)) => assert_eq!(nonsense.hazard, "malformed_status"),
+            Err(Undecided::Malformed(nonsense)) => assert_eq!(nonsense.hazard, "malformed_status"),
             other => panic!("{entries}: {other:?}"),
         }
     }
@@ -235,11 +238,11 @@ fn a_status_answer_without_the_one_entry_asked_for_is_no_absence() {
 #[test]
 fn an_error_answer_is_named() {
     let mut facts = facts(&payment(), &finalized());
-    let error = |code| Reply::Error(RpcError { class: ErrorClass::Other, code: Some(code), message: String::new() });
+    let error = |code| RpcReply::Error(RpcError { class: ErrorClass::Other, code: Some(code), message: String::new() });
     for (code, hazard) in [(-32015, "unsupported_transaction_version"), (-32004, "node_error")] {
-        facts.learn(transaction_call(&tx()), error(code));
+        facts.insert(transaction_call(&tx()), error(code));
         match trace(solana(), &tx(), &facts, NOW) {
-            Err(Unknown::Malformed(nonsense)) => assert_eq!(nonsense.hazard, hazard),
+            Err(Undecided::Malformed(nonsense)) => assert_eq!(nonsense.hazard, hazard),
             other => panic!("{other:?}"),
         }
     }
@@ -275,11 +278,11 @@ fn a_frozen_account_is_told_from_one_in_use() {
 
 #[test]
 fn what_an_account_holds_is_read_or_unknown() {
-    let call = holding_call(&Address::Svm([9; 32]));
+    let call = token_balance_call(&Address::Svm([9; 32]));
     let held = |answer: &Value| {
         let mut facts = Facts::default();
-        facts.learn(call.clone(), Reply::Value(serde_json::value::to_raw_value(answer).expect("JSON")));
-        holding(&facts, &call)
+        facts.insert(call.clone(), RpcReply::Value(serde_json::value::to_raw_value(answer).expect("JSON")));
+        read_token_balance(&facts, &call)
     };
     let mut bytes = vec![0_u8; 165];
     bytes[64..72].copy_from_slice(&10_000_u64.to_le_bytes());
@@ -294,7 +297,7 @@ fn what_an_account_holds_is_read_or_unknown() {
     for nothing in [json!(null), json!({}), json!({"value": {"data": ["AA==", "base64"]}}), json!([])] {
         assert_eq!(held(&nothing), None);
     }
-    assert_eq!(holding(&Facts::default(), &call), None);
+    assert_eq!(read_token_balance(&Facts::default(), &call), None);
 }
 
 #[test]

@@ -18,32 +18,32 @@ const BYTES_MAX_V1: usize = 4_096;
 /// A transaction whose signatures are as many as its message wants, and whose
 /// indexes all point at something.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Wire {
+pub struct SvmTransaction {
     transaction: VersionedTransaction,
     message: Vec<u8>,
 }
 
 /// An instruction with its indexes resolved.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Instruction<'a> {
+pub struct ResolvedInstruction<'a> {
     /// The program.
     pub program: [u8; 32],
     /// The accounts, in order.
     pub accounts: Vec<[u8; 32]>,
-    /// What the program is told.
+    /// The instruction data.
     pub data: &'a [u8],
 }
 
 /// A transaction with all its signatures.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Signed {
+pub struct SignedSvmTransaction {
     /// What is sent, base64.
     pub raw: String,
     /// Its name: the first signature.
     pub id: TxId,
 }
 
-impl Wire {
+impl SvmTransaction {
     /// Reads base64. Only what encodes to the very same bytes again is taken,
     /// so that no two texts are one transaction.
     #[must_use]
@@ -83,7 +83,7 @@ impl Wire {
 
     /// Whether accounts stand in tables on the chain.
     #[must_use]
-    pub fn looks_up(&self) -> bool {
+    pub fn uses_lookup_tables(&self) -> bool {
         self.transaction.message.address_table_lookups().is_some_and(|lookups| !lookups.is_empty())
     }
 
@@ -98,7 +98,7 @@ impl Wire {
 
     /// The instructions; `None` where one points into a table that is not read.
     #[must_use]
-    pub fn instructions(&self) -> Option<Vec<Instruction<'_>>> {
+    pub fn instructions(&self) -> Option<Vec<ResolvedInstruction<'_>>> {
         let keys = self.transaction.message.static_account_keys();
         let key = |index: u8| keys.get(usize::from(index)).map(solana_address::Address::to_bytes);
         let resolve = |each: &'_ CompiledInstruction| -> Option<(Vec<[u8; 32]>, [u8; 32])> {
@@ -106,13 +106,15 @@ impl Wire {
         };
         let instructions = self.transaction.message.instructions().iter();
         instructions
-            .map(|each| resolve(each).map(|(accounts, program)| Instruction { program, accounts, data: &each.data }))
+            .map(|each| {
+                resolve(each).map(|(accounts, program)| ResolvedInstruction { program, accounts, data: &each.data })
+            })
             .collect()
     }
 
     /// Whether every signer but the first has signed the message.
     #[must_use]
-    pub fn is_signed_but_for_us(&self) -> bool {
+    pub fn is_signed_by_others(&self) -> bool {
         let keys = self.transaction.message.static_account_keys().iter();
         keys.zip(&self.transaction.signatures).skip(1).all(|(key, signature)| {
             let signature = Signature::from_bytes(signature.as_array());
@@ -123,13 +125,13 @@ impl Wire {
 
     /// The same with our signature in its place; `None` where we do not pay its fee.
     #[must_use]
-    pub fn signed(mut self, signer: &SvmSigner) -> Option<Signed> {
+    pub fn sign(mut self, signer: &SvmSigner) -> Option<SignedSvmTransaction> {
         if self.fee_payer() != Some(signer.address()) {
             return None;
         }
         let ours = signer.sign(&self.message);
         *self.transaction.signatures.first_mut()? = ours.into();
         let raw = BASE64_STANDARD.encode(wincode::serialize(&self.transaction).ok()?);
-        Some(Signed { raw, id: TxId::Svm(ours) })
+        Some(SignedSvmTransaction { raw, id: TxId::Svm(ours) })
     }
 }

@@ -7,17 +7,17 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 /// A member as written; `null` is none.
-pub(super) type Raw<'a> = Option<&'a RawValue>;
+pub(super) type RawMember<'a> = Option<&'a RawValue>;
 
 /// The body of `/verify` and `/settle`.
 #[derive(Clone, Copy, Debug)]
-pub struct Body<'a> {
-    pub(super) members: Members<'a>,
+pub struct X402Body<'a> {
+    pub(super) members: BodyMembers<'a>,
     /// How deep it nests.
     pub(super) depth: usize,
 }
 
-impl<'a> Body<'a> {
+impl<'a> X402Body<'a> {
     /// Finds the members of a JSON object.
     ///
     /// # Errors
@@ -27,150 +27,150 @@ impl<'a> Body<'a> {
         if !text.trim_ascii_start().starts_with(b"{") {
             return Err(serde::de::Error::custom("not an object"));
         }
-        Ok(Self { members: serde_json::from_slice(text)?, depth: depth(text) })
+        Ok(Self { members: serde_json::from_slice(text)?, depth: nesting_depth(text) })
     }
 }
 
 /// The members of the body.
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Members<'a> {
+pub(super) struct BodyMembers<'a> {
     #[serde(borrow, rename = "x402Version")]
-    pub(super) version: Raw<'a>,
+    pub(super) version: RawMember<'a>,
     #[serde(borrow)]
-    pub(super) payment_payload: Raw<'a>,
+    pub(super) payment_payload: RawMember<'a>,
     #[serde(borrow)]
-    pub(super) payment_requirements: Raw<'a>,
+    pub(super) payment_requirements: RawMember<'a>,
 }
 
 /// The members of the payload.
 #[derive(Clone, Copy, Debug, Deserialize)]
 pub(super) struct PaymentPayload<'a> {
     #[serde(borrow, rename = "x402Version")]
-    pub(super) version: Raw<'a>,
+    pub(super) version: RawMember<'a>,
     #[serde(borrow)]
-    pub(super) scheme: Raw<'a>,
+    pub(super) scheme: RawMember<'a>,
     #[serde(borrow)]
-    pub(super) network: Raw<'a>,
+    pub(super) network: RawMember<'a>,
     #[serde(borrow)]
-    pub(super) accepted: Raw<'a>,
+    pub(super) accepted: RawMember<'a>,
     #[serde(borrow)]
-    pub(super) resource: Raw<'a>,
+    pub(super) resource: RawMember<'a>,
     #[serde(borrow)]
-    pub(super) payload: Raw<'a>,
+    pub(super) payload: RawMember<'a>,
     #[serde(borrow)]
-    pub(super) extensions: Raw<'a>,
+    pub(super) extensions: RawMember<'a>,
 }
 
 /// The members of the requirements.
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Wanted<'a> {
+pub(super) struct RequirementsMembers<'a> {
     #[serde(borrow)]
-    pub(super) scheme: Raw<'a>,
+    pub(super) scheme: RawMember<'a>,
     #[serde(borrow)]
-    pub(super) network: Raw<'a>,
+    pub(super) network: RawMember<'a>,
     #[serde(borrow)]
-    pub(super) amount: Raw<'a>,
+    pub(super) amount: RawMember<'a>,
     #[serde(borrow)]
-    pub(super) max_amount_required: Raw<'a>,
+    pub(super) max_amount_required: RawMember<'a>,
     #[serde(borrow)]
-    pub(super) asset: Raw<'a>,
+    pub(super) asset: RawMember<'a>,
     #[serde(borrow)]
-    pub(super) pay_to: Raw<'a>,
+    pub(super) pay_to: RawMember<'a>,
     #[serde(borrow)]
-    pub(super) resource: Raw<'a>,
+    pub(super) resource: RawMember<'a>,
     #[serde(borrow)]
-    pub(super) extra: Raw<'a>,
+    pub(super) extra: RawMember<'a>,
 }
 
 /// The members of the requirements' `extra`.
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Extra<'a> {
+pub(super) struct ExtraMembers<'a> {
     #[serde(borrow)]
-    pub(super) name: Raw<'a>,
+    pub(super) name: RawMember<'a>,
     #[serde(borrow)]
-    pub(super) version: Raw<'a>,
+    pub(super) version: RawMember<'a>,
     #[serde(borrow)]
-    pub(super) fee_payer: Raw<'a>,
+    pub(super) fee_payer: RawMember<'a>,
     #[serde(borrow)]
-    pub(super) memo: Raw<'a>,
+    pub(super) memo: RawMember<'a>,
     #[serde(borrow)]
-    pub(super) verifying_contract: Raw<'a>,
+    pub(super) verifying_contract: RawMember<'a>,
 }
 
 /// The members of what was signed.
 #[derive(Clone, Copy, Debug, Deserialize)]
-pub(super) struct Signed<'a> {
+pub(super) struct PayloadMembers<'a> {
     #[serde(borrow)]
-    pub(super) authorization: Raw<'a>,
+    pub(super) authorization: RawMember<'a>,
     #[serde(borrow)]
-    pub(super) signature: Raw<'a>,
+    pub(super) signature: RawMember<'a>,
     #[serde(borrow)]
-    pub(super) transaction: Raw<'a>,
+    pub(super) transaction: RawMember<'a>,
 }
 
 /// The members of an EIP-3009 authorization.
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Authorization<'a> {
+pub(super) struct AuthorizationMembers<'a> {
     #[serde(borrow)]
-    pub(super) from: Raw<'a>,
+    pub(super) from: RawMember<'a>,
     #[serde(borrow)]
-    pub(super) to: Raw<'a>,
+    pub(super) to: RawMember<'a>,
     #[serde(borrow)]
-    pub(super) value: Raw<'a>,
+    pub(super) value: RawMember<'a>,
     #[serde(borrow)]
-    pub(super) valid_after: Raw<'a>,
+    pub(super) valid_after: RawMember<'a>,
     #[serde(borrow)]
-    pub(super) valid_before: Raw<'a>,
+    pub(super) valid_before: RawMember<'a>,
     #[serde(borrow)]
-    pub(super) nonce: Raw<'a>,
+    pub(super) nonce: RawMember<'a>,
 }
 
 /// The member of a version 2 resource.
 #[derive(Clone, Copy, Debug, Deserialize)]
-pub(super) struct Resource<'a> {
+pub(super) struct ResourceMembers<'a> {
     #[serde(borrow)]
-    pub(super) url: Raw<'a>,
+    pub(super) url: RawMember<'a>,
 }
 
 /// The extensions that are read.
 #[derive(Clone, Copy, Debug, Deserialize)]
-pub(super) struct Extensions<'a> {
+pub(super) struct ExtensionsMembers<'a> {
     #[serde(borrow, rename = "payment-identifier")]
-    pub(super) payment_identifier: Raw<'a>,
+    pub(super) payment_identifier: RawMember<'a>,
 }
 
 /// An extension.
 #[derive(Clone, Copy, Debug, Deserialize)]
-pub(super) struct Extension<'a> {
+pub(super) struct ExtensionMembers<'a> {
     #[serde(borrow)]
-    pub(super) info: Raw<'a>,
+    pub(super) info: RawMember<'a>,
 }
 
 /// The members of `payment-identifier`.
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
-pub(super) struct Identifier<'a> {
+pub(super) struct IdentifierMembers<'a> {
     #[serde(borrow)]
-    pub(super) id: Raw<'a>,
+    pub(super) id: RawMember<'a>,
     #[serde(borrow)]
-    pub(super) required: Raw<'a>,
+    pub(super) required: RawMember<'a>,
 }
 
 /// A member as an object.
-pub(super) fn object<'a, T: Deserialize<'a>>(raw: Raw<'a>) -> Option<T> {
+pub(super) fn read_object<'a, T: Deserialize<'a>>(raw: RawMember<'a>) -> Option<T> {
     raw.filter(|raw| raw.get().starts_with('{')).and_then(|raw| serde_json::from_str(raw.get()).ok())
 }
 
 /// A member as a text that is not empty.
-pub(super) fn text(raw: Raw<'_>) -> Option<String> {
+pub(super) fn read_text(raw: RawMember<'_>) -> Option<String> {
     raw.and_then(|raw| serde_json::from_str::<String>(raw.get()).ok()).filter(|text| !text.is_empty())
 }
 
 /// How many objects and lists a JSON text opens inside one another.
-fn depth(text: &[u8]) -> usize {
+fn nesting_depth(text: &[u8]) -> usize {
     let (mut depth, mut deepest, mut quoted, mut escaped) = (0_usize, 0_usize, false, false);
     for byte in text {
         match byte {
@@ -194,13 +194,13 @@ mod tests {
 
     #[test]
     fn only_brackets_outside_of_texts_nest() {
-        assert_eq!(depth(br#"{"a":[{"b":"[[[\"[["},[]],"c":{}}"#), 3);
-        assert_eq!(depth(b"1"), 0);
+        assert_eq!(nesting_depth(br#"{"a":[{"b":"[[[\"[["},[]],"c":{}}"#), 3);
+        assert_eq!(nesting_depth(b"1"), 0);
     }
 
     #[test]
     fn a_name_that_comes_twice_makes_no_object() {
-        let parse = |text: &'static str| Body::parse(text.as_bytes()).map(|body| body.members.version.is_some());
+        let parse = |text: &'static str| X402Body::parse(text.as_bytes()).map(|body| body.members.version.is_some());
         assert!(matches!(parse(r#"{"x402Version":2,"x":1,"x":2}"#), Ok(true)));
         assert!(parse(r#"{"x402Version":2,"x402Version":1}"#).is_err());
         for text in ["", "7", "[]", "[2, {}, {}]", "{\"x402Version\":2", "{} {}", "{\"a\":\"\u{1}\"}"] {

@@ -1,8 +1,8 @@
 //! What a buyer can repeat: an `Idempotency-Key` that stands for the seller's own
 //! attempt must be none of it, for a success repeats under its key (docs/spec/protocol.md#p-3-4-5).
 
-use super::body::{PaymentPayload, object};
-use super::{Body, Payload, Payment};
+use super::body::{PaymentPayload, read_object};
+use super::{Payload, Payment, X402Body};
 use alloy_primitives::keccak256;
 use base64::Engine;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE, BASE64_URL_SAFE_NO_PAD};
@@ -12,9 +12,9 @@ use sha2::{Digest, Sha256};
 /// keccak-256 of the body, of the payload, or of the header that carried it; in hex with or
 /// without `0x` and in either case, or in base64. `body` is the request's body as it came.
 #[must_use]
-pub fn is_repeatable(key: &str, body: &[u8], parsed: &Body<'_>, payment: &Payment) -> bool {
-    let given = plain(key);
-    let is = |text: &str| plain(text) == given;
+pub fn buyer_can_repeat(key: &str, body: &[u8], parsed: &X402Body<'_>, payment: &Payment) -> bool {
+    let given = without_prefix(key);
+    let is = |text: &str| without_prefix(text) == given;
     let named = match &payment.payload {
         Payload::Eip3009(signed) => is(&signed.nonce) || is(&signed.signature),
         Payload::Transaction(transaction) => key == transaction,
@@ -24,17 +24,17 @@ pub fn is_repeatable(key: &str, body: &[u8], parsed: &Body<'_>, payment: &Paymen
         return true;
     }
     let payload = parsed.members.payment_payload;
-    let inner = object(payload).and_then(|payload: PaymentPayload<'_>| payload.payload);
-    let mut texts: Vec<Vec<u8>> = vec![body.to_vec(), compact(body)];
+    let inner = read_object(payload).and_then(|payload: PaymentPayload<'_>| payload.payload);
+    let mut texts: Vec<Vec<u8>> = vec![body.to_vec(), without_whitespace(body)];
     for raw in [payload, inner].into_iter().flatten() {
         texts.push(raw.get().as_bytes().to_vec());
-        texts.push(compact(raw.get().as_bytes()));
+        texts.push(without_whitespace(raw.get().as_bytes()));
     }
     match &payment.payload {
         Payload::Eip3009(signed) => {
             for text in [&signed.nonce, &signed.signature] {
                 texts.push(text.as_bytes().to_vec());
-                texts.extend(hex::decode(plain(text)).ok());
+                texts.extend(hex::decode(without_prefix(text)).ok());
             }
         }
         Payload::Transaction(transaction) => {
@@ -58,13 +58,13 @@ pub fn is_repeatable(key: &str, body: &[u8], parsed: &Body<'_>, payment: &Paymen
 }
 
 /// Without `0x`, in lower case.
-fn plain(text: &str) -> String {
+fn without_prefix(text: &str) -> String {
     let text = text.trim().to_ascii_lowercase();
     text.strip_prefix("0x").map_or_else(|| text.clone(), str::to_owned)
 }
 
 /// A JSON text without the spaces between its parts: as most writers write it.
-fn compact(text: &[u8]) -> Vec<u8> {
+fn without_whitespace(text: &[u8]) -> Vec<u8> {
     let (mut out, mut quoted, mut escaped) = (Vec::with_capacity(text.len()), false, false);
     for byte in text {
         if quoted {
@@ -91,11 +91,11 @@ mod tests {
             json!({"scheme": "exact", "network": "eip155:84532", "amount": "1", "asset": "0x1", "payTo": "0x2"});
         let body = json!({"x402Version": 2, "paymentRequirements": requirements, "paymentPayload": payload()});
         let text = if pretty { serde_json::to_string_pretty(&body).expect("writes") } else { body.to_string() };
-        let parsed = Body::parse(text.as_bytes()).expect("an object");
+        let parsed = X402Body::parse(text.as_bytes()).expect("an object");
         let payment = crate::x402::read(&parsed).expect("a payment");
         let own = [hex::encode(Sha256::digest(&text)), keccak256(&text).to_string()];
-        assert!(own.iter().all(|key| is_repeatable(key, text.as_bytes(), &parsed, &payment)));
-        is_repeatable(key, text.as_bytes(), &parsed, &payment)
+        assert!(own.iter().all(|key| buyer_can_repeat(key, text.as_bytes(), &parsed, &payment)));
+        buyer_can_repeat(key, text.as_bytes(), &parsed, &payment)
     }
 
     fn payload() -> serde_json::Value {

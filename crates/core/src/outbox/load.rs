@@ -13,15 +13,15 @@ pub const ROWS_MAX: usize = 100;
 
 /// What was loaded so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Load {
+pub struct ShipmentLoad {
     rows: usize,
     bytes: usize,
     is_cut: bool,
 }
 
-impl Load {
+impl ShipmentLoad {
     /// Whether one more row of this size belongs to the load; once one does not, none does. The first always does.
-    pub const fn takes(&mut self, bytes: usize) -> bool {
+    pub const fn accept(&mut self, bytes: usize) -> bool {
         let sum = self.bytes.saturating_add(bytes);
         if self.is_cut || self.rows >= ROWS_MAX || (self.rows > 0 && sum > LOAD_BYTES) {
             self.is_cut = true;
@@ -41,7 +41,7 @@ impl Load {
 
 /// JSON lists of rows that are JSON already, each list at most `most` bytes, or of one row.
 #[must_use]
-pub fn lists(rows: &[String], most: usize) -> Vec<String> {
+pub fn json_lists(rows: &[String], most: usize) -> Vec<String> {
     let mut lists: Vec<String> = Vec::new();
     for row in rows {
         match lists.last_mut() {
@@ -66,8 +66,8 @@ mod tests {
     #[test]
     fn a_load_is_cut_by_bytes_and_by_rows() {
         let taken = |sizes: &[usize]| {
-            let mut load = Load::default();
-            let taken = sizes.iter().filter(|size| load.takes(**size)).count();
+            let mut load = ShipmentLoad::default();
+            let taken = sizes.iter().filter(|size| load.accept(**size)).count();
             (taken, load.is_full())
         };
         assert_eq!(taken(&[]), (0, false));
@@ -82,11 +82,11 @@ mod tests {
     #[test]
     fn lists_hold_every_row_once_and_stay_small() {
         let rows: Vec<String> = (0..50).map(|at| format!("\"{}\"", "x".repeat(at))).collect();
-        let lists = lists(&rows, 100);
+        let lists = json_lists(&rows, 100);
         assert!(lists.iter().all(|list| list.len() <= 100));
         let read = lists.iter().flat_map(|list| serde_json::from_str::<Vec<String>>(list).expect("JSON"));
         assert!(read.map(|row| row.len()).eq(0..50));
-        assert!(super::lists(&[], 100).is_empty());
-        assert_eq!(super::lists(&["\"long\"".to_owned(), "1".to_owned()], 3), ["[\"long\"]", "[1]"]);
+        assert!(super::json_lists(&[], 100).is_empty());
+        assert_eq!(super::json_lists(&["\"long\"".to_owned(), "1".to_owned()], 3), ["[\"long\"]", "[1]"]);
     }
 }

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 /// How a provider is asked.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Access<'a> {
+pub struct ProviderAccess<'a> {
     /// Its address, without user and password.
     pub url: Cow<'a, str>,
     /// The `Authorization` header, where the address named a user or a password.
@@ -16,12 +16,12 @@ pub struct Access<'a> {
 
 /// Reads an address that [`is_address`] has accepted.
 #[must_use]
-pub fn access(address: &str) -> Access<'_> {
-    let plain = || Access { url: Cow::Borrowed(address), authorization: None };
-    let Some(Parts { scheme, user: Some(user), host, rest }) = parts(address) else { return plain() };
+pub fn provider_access(address: &str) -> ProviderAccess<'_> {
+    let plain = || ProviderAccess { url: Cow::Borrowed(address), authorization: None };
+    let Some(UrlParts { scheme, user: Some(user), host, rest }) = url_parts(address) else { return plain() };
     let url = Cow::Owned(format!("{scheme}://{host}{rest}"));
-    match basic(user) {
-        Some(authorization) => Access { url, authorization },
+    match basic_authorization(user) {
+        Some(authorization) => ProviderAccess { url, authorization },
         None => plain(),
     }
 }
@@ -31,7 +31,7 @@ pub fn access(address: &str) -> Access<'_> {
 #[must_use]
 pub fn is_address(text: &str) -> bool {
     let is_plain = !text.chars().any(|c| c.is_whitespace() || c.is_control() || c == '\\');
-    let Some(Parts { scheme, user, host, rest }) = parts(text).filter(|_| is_plain) else { return false };
+    let Some(UrlParts { scheme, user, host, rest }) = url_parts(text).filter(|_| is_plain) else { return false };
     let (name, port) = match host.rsplit_once(':').filter(|(_, port)| !port.ends_with(']')) {
         Some((name, port)) => (name, Some(port)),
         None => (host, None),
@@ -49,23 +49,27 @@ pub fn is_address(text: &str) -> bool {
         _ => false,
     };
     // A `/`, `?` or `#` in a password would end the host's part before the `@`.
-    is_secure && is_host && is_port && !rest.contains('@') && user.is_none_or(|user| basic(user).is_some())
+    is_secure
+        && is_host
+        && is_port
+        && !rest.contains('@')
+        && user.is_none_or(|user| basic_authorization(user).is_some())
 }
 
 /// An address's host with its port: the only part of it that a log may hold.
 #[must_use]
 pub fn host(address: &str) -> &str {
-    parts(address).map_or("", |parts| parts.host)
+    url_parts(address).map_or("", |parts| parts.host)
 }
 
 /// Whether an address names a user or a password.
 #[must_use]
 pub fn has_user(address: &str) -> bool {
-    parts(address).is_some_and(|parts| parts.user.is_some())
+    url_parts(address).is_some_and(|parts| parts.user.is_some())
 }
 
 /// An address, cut where its parts end. No part is decoded.
-struct Parts<'a> {
+struct UrlParts<'a> {
     scheme: &'a str,
     user: Option<&'a str>,
     /// With the port.
@@ -73,7 +77,7 @@ struct Parts<'a> {
     rest: &'a str,
 }
 
-fn parts(address: &str) -> Option<Parts<'_>> {
+fn url_parts(address: &str) -> Option<UrlParts<'_>> {
     let (scheme, after) = address.split_once("://")?;
     let end = after.find(['/', '?', '#']).unwrap_or(after.len());
     let (authority, rest) = after.split_at_checked(end)?;
@@ -81,13 +85,13 @@ fn parts(address: &str) -> Option<Parts<'_>> {
         Some((user, host)) => (Some(user), host),
         None => (None, authority),
     };
-    Some(Parts { scheme, user, host, rest })
+    Some(UrlParts { scheme, user, host, rest })
 }
 
 /// The header for `user:password`: the inner `None` where both are empty, the outer where they cannot be sent.
-fn basic(user: &str) -> Option<Option<String>> {
+fn basic_authorization(user: &str) -> Option<Option<String>> {
     let (user, password) = user.split_once(':').unwrap_or((user, ""));
-    let (user, password) = (decoded(user)?, decoded(password)?);
+    let (user, password) = (percent_decoded(user)?, percent_decoded(password)?);
     // The first colon ends the user.
     if user.contains(':') {
         return None;
@@ -97,7 +101,7 @@ fn basic(user: &str) -> Option<Option<String>> {
 }
 
 /// Percent-decodes text that must be UTF-8 without control characters.
-fn decoded(text: &str) -> Option<String> {
+fn percent_decoded(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut pieces = text.split('%');
     bytes.extend(pieces.next().unwrap_or_default().bytes());
@@ -118,7 +122,7 @@ mod tests {
     #[track_caller]
     fn check(address: &str, url: &str, user: Option<&str>) {
         assert!(is_address(address), "{address}");
-        let access = access(address);
+        let access = provider_access(address);
         let sent = user.map(|user| format!("Basic {}", STANDARD.encode(user)));
         assert_eq!((access.url.as_ref(), access.authorization), (url, sent), "{address}");
     }

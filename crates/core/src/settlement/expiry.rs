@@ -1,115 +1,115 @@
 //! Which Solana transactions can never reach the chain any more: their block hash has expired, and no node
 //! knows them. A payment ends by it for good, so that it takes two nodes' word where there are two.
 
-use x402_chain::quorum::AGREED;
+use x402_chain::quorum::AGREEMENT_MIN;
 
 /// What one node says of one transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Word {
+pub enum ExpiryAnswer {
     /// Its finalized height is past the last block that could hold it, and it knows nothing of it.
-    Over,
+    Expired,
     /// It knows the transaction, or a block may still take it.
-    Open,
+    Possible,
     /// It does not say.
-    Silent,
+    Unanswered,
 }
 
-impl Word {
+impl ExpiryAnswer {
     /// Reads a node's answers: its finalized block height, the last height that can hold the transaction, and whether
     /// it knows of the transaction.
     #[must_use]
     pub fn of(height: Option<u64>, until: Option<u64>, is_known: Option<bool>) -> Self {
         match (height, until, is_known) {
-            (_, None, _) | (_, _, Some(true)) => Self::Open,
-            (None, ..) | (.., None) => Self::Silent,
-            (Some(height), Some(until), Some(false)) if height > until => Self::Over,
-            (Some(_), Some(_), Some(false)) => Self::Open,
+            (_, None, _) | (_, _, Some(true)) => Self::Possible,
+            (None, ..) | (.., None) => Self::Unanswered,
+            (Some(height), Some(until), Some(false)) if height > until => Self::Expired,
+            (Some(_), Some(_), Some(false)) => Self::Possible,
         }
     }
 }
 
 /// What was said so far of some transactions.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Expiry {
+pub struct ExpiryVote {
     needed: usize,
-    said: Vec<Said>,
+    tallies: Vec<ExpiryTally>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Said {
-    over: usize,
-    is_open: bool,
+struct ExpiryTally {
+    expired: usize,
+    is_possible: bool,
 }
 
-impl Expiry {
+impl ExpiryVote {
     /// Nothing was said yet of so many transactions on a chain with so many providers.
     #[must_use]
     pub fn new(transactions: usize, providers: usize) -> Self {
-        Self { needed: providers.clamp(1, AGREED), said: vec![Said::default(); transactions] }
+        Self { needed: providers.clamp(1, AGREEMENT_MIN), tallies: vec![ExpiryTally::default(); transactions] }
     }
 
     /// Notes what one more node says, a word a transaction; whether nobody else must be asked.
-    pub fn hear(&mut self, words: impl IntoIterator<Item = Word>) -> bool {
-        for (said, word) in self.said.iter_mut().zip(words) {
+    pub fn count_answers(&mut self, words: impl IntoIterator<Item = ExpiryAnswer>) -> bool {
+        for (said, word) in self.tallies.iter_mut().zip(words) {
             match word {
-                Word::Over => said.over = said.over.saturating_add(1),
-                Word::Open => said.is_open = true,
-                Word::Silent => {}
+                ExpiryAnswer::Expired => said.expired = said.expired.saturating_add(1),
+                ExpiryAnswer::Possible => said.is_possible = true,
+                ExpiryAnswer::Unanswered => {}
             }
         }
-        self.said.iter().all(|said| said.is_open || said.over >= self.needed)
+        self.tallies.iter().all(|said| said.is_possible || said.expired >= self.needed)
     }
 
     /// Whether each can never reach the chain any more, in the order of the words.
     #[must_use]
-    pub fn verdicts(&self) -> Vec<bool> {
-        self.said.iter().map(|said| !said.is_open && said.over >= self.needed).collect()
+    pub fn expired(&self) -> Vec<bool> {
+        self.tallies.iter().map(|said| !said.is_possible && said.expired >= self.needed).collect()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use Word::{Open, Over, Silent};
+    use ExpiryAnswer::{Expired, Possible, Unanswered};
 
     #[test]
     fn a_nodes_word_is_read_from_its_height_and_its_memory() {
-        let read = |height, is_known| Word::of(height, Some(100), is_known);
-        assert_eq!((read(Some(100), Some(false)), read(Some(101), Some(false))), (Open, Over));
-        assert_eq!((read(Some(101), Some(true)), read(None, Some(true))), (Open, Open));
-        assert_eq!((read(None, Some(false)), read(Some(101), None)), (Silent, Silent));
-        assert_eq!(Word::of(Some(101), None, Some(false)), Open);
+        let read = |height, is_known| ExpiryAnswer::of(height, Some(100), is_known);
+        assert_eq!((read(Some(100), Some(false)), read(Some(101), Some(false))), (Possible, Expired));
+        assert_eq!((read(Some(101), Some(true)), read(None, Some(true))), (Possible, Possible));
+        assert_eq!((read(None, Some(false)), read(Some(101), None)), (Unanswered, Unanswered));
+        assert_eq!(ExpiryAnswer::of(Some(101), None, Some(false)), Possible);
     }
 
     #[track_caller]
-    fn check(providers: usize, nodes: &[Word], enough: bool, over: bool) {
-        let mut expiry = Expiry::new(1, providers);
-        let heard = nodes.iter().fold(false, |_, word| expiry.hear([*word]));
-        assert_eq!((heard, expiry.verdicts()), (enough, vec![over]), "{nodes:?}");
+    fn check(providers: usize, nodes: &[ExpiryAnswer], enough: bool, over: bool) {
+        let mut expiry = ExpiryVote::new(1, providers);
+        let heard = nodes.iter().fold(false, |_, word| expiry.count_answers([*word]));
+        assert_eq!((heard, expiry.expired()), (enough, vec![over]), "{nodes:?}");
     }
 
     #[test]
     fn it_takes_two_nodes_where_there_are_two() {
-        check(1, &[Over], true, true);
-        check(2, &[Over], false, false);
-        check(2, &[Over, Over], true, true);
-        check(2, &[Over, Silent], false, false);
-        check(3, &[Over, Silent, Over], true, true);
+        check(1, &[Expired], true, true);
+        check(2, &[Expired], false, false);
+        check(2, &[Expired, Expired], true, true);
+        check(2, &[Expired, Unanswered], false, false);
+        check(3, &[Expired, Unanswered, Expired], true, true);
     }
 
     #[test]
     fn one_node_that_knows_it_is_enough_to_go_on() {
-        check(2, &[Open], true, false);
-        check(2, &[Over, Open], true, false);
-        check(3, &[Over, Over, Open], true, false);
-        check(2, &[Silent], false, false);
+        check(2, &[Possible], true, false);
+        check(2, &[Expired, Possible], true, false);
+        check(3, &[Expired, Expired, Possible], true, false);
+        check(2, &[Unanswered], false, false);
     }
 
     #[test]
     fn each_transaction_has_words_of_its_own() {
-        let mut expiry = Expiry::new(3, 2);
-        assert!(!expiry.hear([Over, Open, Over]));
-        assert!(expiry.hear([Over, Over, Open]));
-        assert_eq!(expiry.verdicts(), [true, false, false]);
+        let mut expiry = ExpiryVote::new(3, 2);
+        assert!(!expiry.count_answers([Expired, Possible, Expired]));
+        assert!(expiry.count_answers([Expired, Expired, Possible]));
+        assert_eq!(expiry.expired(), [true, false, false]);
     }
 }

@@ -1,19 +1,19 @@
 //! One flight: the versions of its transaction, what is to be done while no
 //! block holds one of them, and how it ends.
 
-use super::refusal::Handed;
-use super::{Cargo, Flight, Report};
-use crate::settlement::status::{Attempt, SettlementStatus};
-use crate::tenancy::budget::Spent;
+use super::refusal::NodeAcceptance;
+use super::{Flight, FlightPayload, SettlementReport};
+use crate::settlement::status::{SettlementAttempt, SettlementStatus};
+use crate::tenancy::budget::TransactionCost;
 use alloy_primitives::B256;
 use serde::{Deserialize, Serialize};
 use x402_chain::address::{Address, TxId};
 use x402_chain::amount::Amount;
-use x402_chain::evm::sender::Price;
+use x402_chain::evm::sender::GasPrice;
 use x402_chain::network::Network;
 use x402_chain::reason::Reason;
 use x402_chain::time::UnixMillis;
-use x402_chain::trace::{Found, Mined, Trace, Transfer};
+use x402_chain::trace::{MinedTransaction, Trace, TransactionState, Transfer};
 
 /// The same bytes are sent again after this long without a receipt.
 const RESEND_MS: u64 = 10_000;
@@ -28,9 +28,9 @@ const LOST_MS: u64 = 15_000;
 
 /// Every version of a flight's transaction, the newest last. Those of one nonce exclude each other.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Sent {
+pub struct FlightVersions {
     /// The versions.
-    pub versions: Vec<Version>,
+    pub versions: Vec<FlightVersion>,
     /// Whether it was in a block that has left the chain.
     #[serde(default)]
     pub reopened: bool,
@@ -39,13 +39,13 @@ pub struct Sent {
     pub lost_at: Option<UnixMillis>,
     /// What of it was charged to the day already: a block that leaves the chain and comes back takes nothing twice.
     #[serde(default)]
-    pub charged: Option<Spent>,
+    pub charged: Option<TransactionCost>,
 }
 
 /// What a version does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Kind {
+pub enum VersionKind {
     /// It moves the payer's money.
     #[default]
     Transfer,
@@ -55,83 +55,88 @@ pub enum Kind {
 
 /// One signed version.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Version {
+pub struct FlightVersion {
     /// The bytes as they are sent: hex, or base64 on Solana.
     pub raw: String,
     /// Its hash.
     pub id: TxId,
     /// What a unit of gas may cost (EVM).
-    pub price: Option<Price>,
+    pub price: Option<GasPrice>,
     /// The last block height that can hold it (Solana).
     pub until: Option<u64>,
     /// When it was signed.
     pub at: UnixMillis,
     /// What it does.
     #[serde(default)]
-    pub kind: Kind,
+    pub kind: VersionKind,
     /// Whether a node has it.
     #[serde(default)]
-    pub handed: Handed,
+    pub handed: NodeAcceptance,
 }
 
-impl Sent {
+impl FlightVersions {
     /// One version, just signed.
     #[must_use]
-    pub fn first(version: Version) -> Self {
+    pub fn first(version: FlightVersion) -> Self {
         Self { versions: vec![version], reopened: false, lost_at: None, charged: None }
     }
 
     /// Notes what its transactions took; what of it is to be charged yet. Versions of one nonce exclude
     /// each other, so that one in another's place takes what it takes beyond that.
-    pub fn charge(&mut self, spent: Spent) -> Option<Spent> {
+    pub fn note_cost(&mut self, spent: TransactionCost) -> Option<TransactionCost> {
         let before = self.charged.map_or(0, |charged| charged.total);
         let total = spent.total.checked_sub(before).filter(|more| *more > 0)?;
         self.charged = Some(spent);
-        Some(Spent { total, ..spent })
+        Some(TransactionCost { total, ..spent })
     }
 
     /// All that were signed, as the seller reads them.
     #[must_use]
-    pub fn attempts(&self) -> Vec<Attempt> {
-        let attempt = |version: &Version| Attempt { transaction: version.id.to_string(), at: version.at.rfc3339() };
+    pub fn attempts(&self) -> Vec<SettlementAttempt> {
+        let attempt = |version: &FlightVersion| SettlementAttempt {
+            transaction: version.id.to_string(),
+            at: version.at.rfc3339(),
+        };
         self.versions.iter().map(attempt).collect()
     }
 
     /// What was signed last.
     #[must_use]
-    pub fn newest(&self) -> Option<&Version> {
+    pub fn newest(&self) -> Option<&FlightVersion> {
         self.versions.last()
     }
 
     /// What moves the money, as it was signed last.
     #[must_use]
-    pub fn transfer(&self) -> Option<&Version> {
-        self.versions.iter().rfind(|version| version.kind == Kind::Transfer)
+    pub fn transfer(&self) -> Option<&FlightVersion> {
+        self.versions.iter().rfind(|version| version.kind == VersionKind::Transfer)
     }
 
     /// Whether a node has taken any version, or may have.
     #[must_use]
-    pub fn is_handed(&self) -> bool {
-        self.versions.iter().any(|version| version.handed != Handed::No)
+    pub fn may_be_accepted(&self) -> bool {
+        self.versions.iter().any(|version| version.handed != NodeAcceptance::No)
     }
 
     /// What moves the money, as a node has taken it last, or may have.
     #[must_use]
-    pub fn handed_transfer(&self) -> Option<&Version> {
-        self.versions.iter().rfind(|version| version.kind == Kind::Transfer && version.handed != Handed::No)
+    pub fn accepted_transfer(&self) -> Option<&FlightVersion> {
+        self.versions
+            .iter()
+            .rfind(|version| version.kind == VersionKind::Transfer && version.handed != NodeAcceptance::No)
     }
 
     /// Whether it was offered for long enough and no node has any of it: it is given up, and nothing of it is ever
     /// offered again.
     #[must_use]
-    pub fn is_unwanted(&self, now: UnixMillis) -> bool {
+    pub fn is_abandoned(&self, now: UnixMillis) -> bool {
         let since = self.versions.first().map(|version| version.at);
-        !self.is_handed() && since.is_some_and(|at| now.since(at) >= OFFERED_MS)
+        !self.may_be_accepted() && since.is_some_and(|at| now.since(at) >= OFFERED_MS)
     }
 
     /// The version of this name.
     #[must_use]
-    pub fn version(&self, id: &TxId) -> Option<&Version> {
+    pub fn version(&self, id: &TxId) -> Option<&FlightVersion> {
         self.versions.iter().find(|version| version.id == *id)
     }
 }
@@ -139,7 +144,7 @@ impl Sent {
 impl Flight {
     /// Whether the chain takes it no more: nothing new is signed for it then.
     #[must_use]
-    pub fn is_late(&self, now: UnixMillis) -> bool {
+    pub fn is_expired(&self, now: UnixMillis) -> bool {
         self.valid_before.is_some_and(|until| now.seconds() >= until)
     }
 
@@ -154,42 +159,42 @@ impl Flight {
     #[must_use]
     pub const fn gas_limit(&self) -> u64 {
         match &self.cargo {
-            Cargo::Evm(message) => message.gas_limit,
-            Cargo::Svm(_) => 0,
+            FlightPayload::Evm(message) => message.gas_limit,
+            FlightPayload::Svm(_) => 0,
         }
     }
 
     /// What the payer signed.
     #[must_use]
-    pub fn signed(&self) -> Signed {
+    pub fn expected_transfer(&self) -> ExpectedTransfer {
         let nonce = self.nonce.unwrap_or_default();
-        Signed { payer: self.payer, pay_to: self.pay_to, amount: self.amount, nonce }
+        ExpectedTransfer { payer: self.payer, pay_to: self.pay_to, amount: self.amount, nonce }
     }
 }
 
 /// A price within a cap.
 #[must_use]
-pub fn within(price: Price, cap_wei: u128) -> Price {
+pub fn cap_price(price: GasPrice, cap_wei: u128) -> GasPrice {
     let max_wei = price.max_wei.min(cap_wei);
-    Price { max_wei, tip_wei: price.tip_wei.min(max_wei) }
+    GasPrice { max_wei, tip_wei: price.tip_wei.min(max_wei) }
 }
 
 /// The price of a version in another's place: what nodes take for it, an eighth more, or
 /// what the market asks today, whichever is higher. `None` where the cap lets nobody outbid it.
 #[must_use]
-pub fn replacing(newest: Price, today: Option<Price>, cap_wei: u128) -> Option<Price> {
-    let more = newest.bumped(cap_wei)?;
-    let higher = today.map_or(more, |today| Price {
+pub fn replacement_price(newest: GasPrice, today: Option<GasPrice>, cap_wei: u128) -> Option<GasPrice> {
+    let more = newest.raised_by_an_eighth(cap_wei)?;
+    let higher = today.map_or(more, |today| GasPrice {
         max_wei: today.max_wei.max(more.max_wei),
         tip_wei: today.tip_wei.max(more.tip_wei),
     });
-    Some(within(higher, cap_wei))
+    Some(cap_price(higher, cap_wei))
 }
 
 /// Whether the next block's base fee is above what a version may cost at most: a node may have
 /// taken it all the same. Today's price has room for twice the base fee.
 #[must_use]
-pub const fn is_outpriced(newest: Price, today: Price) -> bool {
+pub const fn is_outpriced(newest: GasPrice, today: GasPrice) -> bool {
     today.max_wei / 2 > newest.max_wei
 }
 
@@ -203,8 +208,8 @@ pub fn cancel_cap_wei(flight: &Flight, network: &Network, gas: u64) -> u128 {
 
 /// What is to be done for a flight that no block holds (EVM).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
-    /// Nothing yet.
+pub enum FlightStep {
+    /// Wait: nothing is due.
     Wait,
     /// Send the newest version again.
     Resend,
@@ -218,35 +223,37 @@ pub enum Step {
 
 /// What is to be done now for a flight that no block holds.
 #[must_use]
-pub fn step(flight: &Flight, sent: &Sent, now: UnixMillis) -> Step {
-    let Some(newest) = sent.newest() else { return Step::Wait };
+pub fn next_flight_step(flight: &Flight, sent: &FlightVersions, now: UnixMillis) -> FlightStep {
+    let Some(newest) = sent.newest() else { return FlightStep::Wait };
     let waited = now.since(newest.at);
     match newest.kind {
-        Kind::Transfer if !sent.is_handed() && (flight.is_late(now) || sent.is_unwanted(now)) => Step::End,
-        Kind::Transfer if flight.is_late(now) => Step::Cancel,
-        Kind::Transfer if !sent.is_handed() && waited >= OFFER_AGAIN_MS => Step::Resend,
-        Kind::Transfer if waited >= BUMP_MS => Step::Bump,
-        Kind::Cancel if waited >= BUMP_MS => Step::Cancel,
-        Kind::Transfer | Kind::Cancel if waited >= RESEND_MS => Step::Resend,
-        Kind::Transfer | Kind::Cancel => Step::Wait,
+        VersionKind::Transfer if !sent.may_be_accepted() && (flight.is_expired(now) || sent.is_abandoned(now)) => {
+            FlightStep::End
+        }
+        VersionKind::Transfer if flight.is_expired(now) => FlightStep::Cancel,
+        VersionKind::Transfer if !sent.may_be_accepted() && waited >= OFFER_AGAIN_MS => FlightStep::Resend,
+        VersionKind::Transfer if waited >= BUMP_MS => FlightStep::Bump,
+        VersionKind::Cancel if waited >= BUMP_MS => FlightStep::Cancel,
+        VersionKind::Transfer | VersionKind::Cancel if waited >= RESEND_MS => FlightStep::Resend,
+        VersionKind::Transfer | VersionKind::Cancel => FlightStep::Wait,
     }
 }
 
 /// Whether a flight whose nonce somebody else has used, and whose time is over, is lost for
 /// good: it was said before, long enough ago for a receipt of ours to have come.
 #[must_use]
-pub fn is_lost(sent: &Sent, now: UnixMillis) -> bool {
+pub fn is_nonce_lost(sent: &FlightVersions, now: UnixMillis) -> bool {
     sent.lost_at.is_some_and(|at| now.since(at) >= LOST_MS)
 }
 
 /// What an authorization says, as far as a transaction can be held against it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Signed {
-    /// Who pays.
+pub struct ExpectedTransfer {
+    /// The payer's address.
     pub payer: Address,
-    /// Who is paid.
+    /// The address that is paid (`payTo`).
     pub pay_to: Address,
-    /// How much.
+    /// The amount, in the asset's atomic units.
     pub amount: Amount,
     /// The authorization's nonce.
     pub nonce: B256,
@@ -256,12 +263,13 @@ pub struct Signed {
 /// one that stands with it, if it pays what was signed; where none is known to, each that pays
 /// it and belongs to no other authorization.
 #[must_use]
-pub fn units(mined: &Mined, signed: &Signed) -> Vec<u64> {
+pub fn matching_units(mined: &MinedTransaction, signed: &ExpectedTransfer) -> Vec<u64> {
     let pays = |transfer: &&Transfer| {
         let parties = (transfer.from.as_ref(), transfer.to.as_ref());
         parties == (Some(&signed.payer), Some(&signed.pay_to)) && transfer.amount == signed.amount
     };
-    let ours = |used: &&x402_chain::trace::Authorization| used.authorizer == signed.payer && used.nonce == signed.nonce;
+    let ours =
+        |used: &&x402_chain::trace::UsedAuthorization| used.authorizer == signed.payer && used.nonce == signed.nonce;
     let own = mined.authorizations.iter().find(ours).and_then(|used| used.transfer);
     let taken = |transfer: &&Transfer| {
         mined.authorizations.iter().any(|used| used.transfer == Some(transfer.ordinal) && own != used.transfer)
@@ -272,10 +280,10 @@ pub fn units(mined: &Mined, signed: &Signed) -> Vec<u64> {
 
 /// How a version's story ends its flight.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ending {
+pub struct FlightEnding {
     /// Completed or failed.
     pub status: SettlementStatus,
-    /// Why it failed.
+    /// Why it failed; `None` where it is completed.
     pub reason: Option<Reason>,
     /// A sentence about a failure.
     pub message: String,
@@ -283,7 +291,7 @@ pub struct Ending {
     pub units: Vec<u64>,
 }
 
-impl Ending {
+impl FlightEnding {
     /// The money has moved.
     #[must_use]
     pub const fn completed(units: Vec<u64>) -> Self {
@@ -298,68 +306,68 @@ impl Ending {
 
     /// No node has taken any of it, and none is asked again.
     #[must_use]
-    pub fn unwanted() -> Self {
+    pub fn abandoned() -> Self {
         Self::failed(Reason::UnexpectedSettle, "no node took the transaction, and none will be given it: ask again")
     }
 
     /// How a flight ends of which no node has anything.
     #[must_use]
-    pub fn unhanded(flight: &Flight, now: UnixMillis) -> Self {
-        if flight.is_late(now) { Self::late() } else { Self::unwanted() }
+    pub fn never_accepted(flight: &Flight, now: UnixMillis) -> Self {
+        if flight.is_expired(now) { Self::expired() } else { Self::abandoned() }
     }
 
     /// The authorization's time is over, and nothing of the flight can be mined any more.
     #[must_use]
-    pub fn late() -> Self {
+    pub fn expired() -> Self {
         Self::failed(Reason::EvmValidBefore, "the authorization expired before a block held the transaction")
     }
 }
 
 /// How a version's story ends its flight; `None` while it has no end.
 #[must_use]
-pub fn ending(flight: &Flight, kind: Kind, trace: &Trace) -> Option<Ending> {
-    let Found::Mined(mined) = &trace.found else { return None };
-    if kind == Kind::Cancel {
-        return Some(Ending::late());
+pub fn flight_ending(flight: &Flight, kind: VersionKind, trace: &Trace) -> Option<FlightEnding> {
+    let TransactionState::Mined(mined) = &trace.found else { return None };
+    if kind == VersionKind::Cancel {
+        return Some(FlightEnding::expired());
     }
     let (failed, unmoved) = match flight.cargo {
-        Cargo::Evm(_) => (Reason::EvmFailed, Reason::EvmEventMismatch),
-        Cargo::Svm(_) => (Reason::SvmFailed, Reason::SvmUnconfirmed),
+        FlightPayload::Evm(_) => (Reason::EvmFailed, Reason::EvmEventMismatch),
+        FlightPayload::Svm(_) => (Reason::SvmFailed, Reason::SvmUnconfirmed),
     };
     if let Some(failure) = &mined.failure {
         // The block came too late for what was signed in time: that is no fault of the payer's.
         if flight.valid_before.zip(mined.block.time).is_some_and(|(end, time)| time >= end) {
-            return Some(Ending::late());
+            return Some(FlightEnding::expired());
         }
-        return Some(Ending::failed(failed, format!("the transaction failed: {failure}")));
+        return Some(FlightEnding::failed(failed, format!("the transaction failed: {failure}")));
     }
     let units = match flight.cargo {
-        Cargo::Evm(_) => units(mined, &flight.signed()),
-        Cargo::Svm(_) => Vec::new(),
+        FlightPayload::Evm(_) => matching_units(mined, &flight.expected_transfer()),
+        FlightPayload::Svm(_) => Vec::new(),
     };
     let moved = match flight.cargo {
-        Cargo::Evm(_) => !units.is_empty(),
+        FlightPayload::Evm(_) => !units.is_empty(),
         // Balances on Solana name who gained and who lost, but not by whom who gained.
-        Cargo::Svm(_) => mined
+        FlightPayload::Svm(_) => mined
             .transfers
             .iter()
             .any(|transfer| transfer.to.as_ref() == Some(&flight.pay_to) && transfer.amount == flight.amount),
     };
     let message = "the transaction succeeded without the transfer that was signed";
-    Some(if moved { Ending::completed(units) } else { Ending::failed(unmoved, message) })
+    Some(if moved { FlightEnding::completed(units) } else { FlightEnding::failed(unmoved, message) })
 }
 
 /// Whether somebody else's transaction has used an authorization, and moved its money.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Lookup {
-    /// This one has.
+pub enum ThirdPartyLookup {
+    /// This transaction has settled it.
     Found {
         /// The transaction.
         id: TxId,
-        /// Which of its transfers may be the payment, as [`units`] has them.
+        /// Which of its transfers may be the payment, as [`matching_units`] has them.
         units: Vec<u64>,
     },
-    /// None has.
+    /// No transaction has settled it.
     Nothing,
     /// No node answers that now.
     Unknown,
@@ -368,38 +376,42 @@ pub enum Lookup {
 /// How a flight ends that one of our own transactions has not settled, given who else may
 /// have; `None` while that is not known. With it the transaction that counts.
 #[must_use]
-pub fn failed_or_external(sent: &Sent, own: (TxId, Ending), lookup: Lookup) -> Option<(TxId, Ending, bool)> {
+pub fn failed_or_third_party(
+    sent: &FlightVersions,
+    own: (TxId, FlightEnding),
+    lookup: ThirdPartyLookup,
+) -> Option<(TxId, FlightEnding, bool)> {
     let (id, ending) = own;
     match lookup {
-        Lookup::Nothing => Some((id, ending, false)),
+        ThirdPartyLookup::Nothing => Some((id, ending, false)),
         // An earlier version of ours may have been quicker than a later one.
-        Lookup::Found { id, units } => {
+        ThirdPartyLookup::Found { id, units } => {
             let external = sent.version(&id).is_none();
-            Some((id, Ending::completed(units), external))
+            Some((id, FlightEnding::completed(units), external))
         }
-        Lookup::Unknown => None,
+        ThirdPartyLookup::Unknown => None,
     }
 }
 
-impl Report {
+impl SettlementReport {
     /// Nothing was sent for it, and nothing will be.
     #[must_use]
     pub fn unsent(flight: &Flight, reason: Reason, message: impl Into<String>) -> Self {
-        Self::of(flight, &Sent::default(), None, Ending::failed(reason, message))
+        Self::of(flight, &FlightVersions::default(), None, FlightEnding::failed(reason, message))
     }
 
     /// It is on its way. It names a transaction where a node has taken one, or may have: only then is it said
     /// that one was sent.
     #[must_use]
-    pub fn pending(flight: &Flight, sent: &Sent) -> Self {
-        let pending = Ending { status: SettlementStatus::Pending, ..Ending::completed(Vec::new()) };
-        Self::of(flight, sent, sent.handed_transfer().map(|version| version.id), pending)
+    pub fn pending(flight: &Flight, sent: &FlightVersions) -> Self {
+        let pending = FlightEnding { status: SettlementStatus::Pending, ..FlightEnding::completed(Vec::new()) };
+        Self::of(flight, sent, sent.accepted_transfer().map(|version| version.id), pending)
     }
 
     /// It has ended, by this transaction where there is one.
     #[must_use]
-    pub fn of(flight: &Flight, sent: &Sent, transaction: Option<TxId>, ending: Ending) -> Self {
-        let Ending { status, reason, message, units } = ending;
+    pub fn of(flight: &Flight, sent: &FlightVersions, transaction: Option<TxId>, ending: FlightEnding) -> Self {
+        let FlightEnding { status, reason, message, units } = ending;
         Self {
             settlement: flight.settlement,
             attempt: Some(flight.attempt),
@@ -412,7 +424,7 @@ impl Report {
             reorged: sent.reopened,
             units,
             spent: None,
-            handed: sent.is_handed(),
+            handed: sent.may_be_accepted(),
             poor: false,
             held_until: None,
         }
@@ -420,7 +432,7 @@ impl Report {
 
     /// With what was taken for it.
     #[must_use]
-    pub const fn taking(mut self, spent: Option<Spent>) -> Self {
+    pub const fn with_cost(mut self, spent: Option<TransactionCost>) -> Self {
         self.spent = spent;
         self
     }

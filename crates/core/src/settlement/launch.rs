@@ -1,13 +1,13 @@
 //! Whether a flight may be launched: what is known before the chain is asked,
 //! and what only the chain knows.
 
-use super::flight::within;
+use super::flight::cap_price;
 use super::penalty::Penalty;
-use super::spending::{Budget, Spending, Worst};
-use super::{Cargo, Flight, Report};
+use super::spending::{SignerBudget, SignerSpending, WorstCost};
+use super::{Flight, FlightPayload, SettlementReport};
 use x402_chain::address::Address;
 use x402_chain::amount::Amount;
-use x402_chain::evm::sender::Price;
+use x402_chain::evm::sender::GasPrice;
 use x402_chain::network::Network;
 use x402_chain::reason::Reason;
 use x402_chain::schemes::exact::svm::source_named;
@@ -15,15 +15,15 @@ use x402_chain::time::UnixMillis;
 
 /// Payments of one payer that are on their way from a signer at once (Solana): what can never be
 /// taken is known as such only after a minute or two.
-const CROWD_MAX: usize = 32;
+const PAYER_FLIGHTS_MAX: usize = 32;
 
 /// Why a flight is not launched. The attempt is never launched then; another attempt of the same payment may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Denied {
+pub enum LaunchDenial {
     /// Its ledger has given the attempt up.
     GivenUp,
     /// The authorization's time is over.
-    Late,
+    Expired,
     /// The payer's settlements have reverted of late.
     Held(UnixMillis),
     /// The chain gave no answer to what must be known, or asks more than the cap.
@@ -38,15 +38,15 @@ pub enum Denied {
     Budget,
 }
 
-impl Denied {
+impl LaunchDenial {
     /// As it is reported.
     #[must_use]
-    pub fn report(self, flight: &Flight) -> Report {
+    pub fn report(self, flight: &Flight) -> SettlementReport {
         let (reason, message) = match self {
             Self::GivenUp => {
                 (Reason::UnexpectedSettle, "this attempt was given up before it reached its signer".to_owned())
             }
-            Self::Late => (Reason::EvmValidBefore, "the authorization has expired".to_owned()),
+            Self::Expired => (Reason::EvmValidBefore, "the authorization has expired".to_owned()),
             Self::Held(until) => {
                 let message = format!(
                     "a payment of this payer has failed on the chain: no other is sent before {}",
@@ -61,8 +61,8 @@ impl Denied {
             Self::Balance => {
                 let message = "the payer's balance does not cover the payments that are on their way";
                 let reason = match flight.cargo {
-                    Cargo::Evm(_) => Reason::EvmBalance,
-                    Cargo::Svm(_) => Reason::SvmSimulation,
+                    FlightPayload::Evm(_) => Reason::EvmBalance,
+                    FlightPayload::Svm(_) => Reason::SvmSimulation,
                 };
                 (reason, message.to_owned())
             }
@@ -83,14 +83,14 @@ impl Denied {
         let held_until = match self {
             Self::Held(until) => Some(until),
             Self::GivenUp
-            | Self::Late
+            | Self::Expired
             | Self::Unknown
             | Self::Balance
             | Self::Unconfirmed
             | Self::Crowded
             | Self::Budget => None,
         };
-        Report { held_until, ..Report::unsent(flight, reason, message) }
+        SettlementReport { held_until, ..SettlementReport::unsent(flight, reason, message) }
     }
 }
 
@@ -98,34 +98,34 @@ impl Denied {
 ///
 /// # Errors
 /// Why it is not launched.
-pub fn beforehand(flight: &Flight, penalty: Option<Penalty>, now: UnixMillis) -> Result<(), Denied> {
-    if flight.is_late(now) {
-        return Err(Denied::Late);
+pub fn check_before_chain(flight: &Flight, penalty: Option<Penalty>, now: UnixMillis) -> Result<(), LaunchDenial> {
+    if flight.is_expired(now) {
+        return Err(LaunchDenial::Expired);
     }
-    penalty.and_then(|penalty| penalty.holds(now)).map_or(Ok(()), |until| Err(Denied::Held(until)))
+    penalty.and_then(|penalty| penalty.active_until(now)).map_or(Ok(()), |until| Err(LaunchDenial::Held(until)))
 }
 
 /// What is on its way from a signer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Aloft {
+pub struct InFlightTotals {
     /// What it may take yet.
-    pub worst: Worst,
+    pub worst: WorstCost,
     /// What the payer in question owes by it.
     pub owed: Amount,
 }
 
-impl Aloft {
+impl InFlightTotals {
     /// Of these flights, for a payment of `payer`'s.
     #[must_use]
     pub fn of<'a>(
         open: impl Iterator<Item = &'a Flight>,
         flight: &Flight,
-        spending: &Spending,
+        spending: &SignerSpending,
         network: &Network,
     ) -> Self {
         let mut aloft = Self::default();
         for other in open {
-            aloft.worst = aloft.worst.plus(spending.worst(other, network), other.free);
+            aloft.worst = aloft.worst.plus(spending.worst_cost(other, network), other.free);
             if other.payer == flight.payer {
                 aloft.owed = Amount(aloft.owed.0.saturating_add(other.amount.0));
             }
@@ -136,76 +136,81 @@ impl Aloft {
 
 /// What the chain answered of a payer and a price.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Observed {
+pub struct LaunchFacts {
     /// How many of the signer's transactions it has seen, those that wait included.
     pub nonce: Option<u64>,
     /// What the payer holds.
     pub holds: Option<Amount>,
     /// What the market asks, where it was asked for.
-    pub price: Option<Price>,
+    pub price: Option<GasPrice>,
 }
 
 /// The nonce that the chain has seen and the price of the first version.
 ///
 /// # Errors
 /// Why it is not launched.
-pub fn on_chain(flight: &Flight, network: &Network, observed: Observed, aloft: Aloft) -> Result<(u64, Price), Denied> {
-    let price = flight.price.or(observed.price).map(|price| within(price, flight.cap_wei(network)));
+pub fn check_with_chain(
+    flight: &Flight,
+    network: &Network,
+    observed: LaunchFacts,
+    aloft: InFlightTotals,
+) -> Result<(u64, GasPrice), LaunchDenial> {
+    let price = flight.price.or(observed.price).map(|price| cap_price(price, flight.cap_wei(network)));
     let (Some(nonce), Some(holds), Some(price)) = (observed.nonce, observed.holds, price) else {
-        return Err(Denied::Unknown);
+        return Err(LaunchDenial::Unknown);
     };
     let wanted = aloft.owed.0.saturating_add(flight.amount.0);
-    if holds.0 < wanted { Err(Denied::Balance) } else { Ok((nonce, price)) }
+    if holds.0 < wanted { Err(LaunchDenial::Balance) } else { Ok((nonce, price)) }
 }
 
 /// The token account that a flight's payment is taken from (Solana).
 #[must_use]
-pub fn source(flight: &Flight) -> Option<Address> {
+pub fn source_account(flight: &Flight) -> Option<Address> {
     match &flight.cargo {
-        Cargo::Svm(text) => source_named(text),
-        Cargo::Evm(_) => None,
+        FlightPayload::Svm(text) => source_named(text),
+        FlightPayload::Evm(_) => None,
     }
 }
 
 /// Whether the payer has room for one more beside what is on its way (Solana).
 ///
 /// # Errors
-/// [`Denied::Crowded`].
-pub fn uncrowded<'a>(flight: &Flight, open: impl Iterator<Item = &'a Flight>) -> Result<(), Denied> {
+/// [`LaunchDenial::Crowded`].
+pub fn check_payer_crowd<'a>(flight: &Flight, open: impl Iterator<Item = &'a Flight>) -> Result<(), LaunchDenial> {
     let own = open.filter(|other| other.payer == flight.payer).count();
-    if own < CROWD_MAX { Ok(()) } else { Err(Denied::Crowded) }
+    if own < PAYER_FLIGHTS_MAX { Ok(()) } else { Err(LaunchDenial::Crowded) }
 }
 
 /// Whether the account that it is taken from `holds` enough for it and for all that is on its
 /// way from the same account (Solana).
 ///
 /// # Errors
-/// [`Denied::Unknown`], [`Denied::Balance`].
-pub fn covered<'a>(
+/// [`LaunchDenial::Unknown`], [`LaunchDenial::Balance`].
+pub fn check_account_balance<'a>(
     flight: &Flight,
     open: impl Iterator<Item = &'a Flight>,
     holds: Option<Amount>,
-) -> Result<(), Denied> {
-    let (Some(account), Some(holds)) = (source(flight), holds) else { return Err(Denied::Unknown) };
-    let same = open.filter(|other| source(other) == Some(account));
+) -> Result<(), LaunchDenial> {
+    let (Some(account), Some(holds)) = (source_account(flight), holds) else { return Err(LaunchDenial::Unknown) };
+    let same = open.filter(|other| source_account(other) == Some(account));
     let wanted = same.fold(flight.amount.0, |sum, other| sum.saturating_add(other.amount.0));
-    if holds.0 < wanted { Err(Denied::Balance) } else { Ok(()) }
+    if holds.0 < wanted { Err(LaunchDenial::Balance) } else { Ok(()) }
 }
 
 /// Whether the day's money covers it.
 ///
 /// # Errors
-/// [`Denied::Budget`].
-pub fn paid_for(
+/// [`LaunchDenial::Budget`].
+pub fn check_daily_budget(
     flight: &Flight,
     network: &Network,
-    spending: &Spending,
-    aloft: Aloft,
-    budget: Budget,
-) -> Result<(), Denied> {
-    let cost = spending.worst(flight, network);
+    spending: &SignerSpending,
+    aloft: InFlightTotals,
+    budget: SignerBudget,
+) -> Result<(), LaunchDenial> {
+    let cost = spending.worst_cost(flight, network);
     let allowed = spending.allows(aloft.worst, cost, flight.free, budget);
-    if allowed { Ok(()) } else { Err(Denied::Budget) }
+    if allowed { Ok(()) } else { Err(LaunchDenial::Budget) }
 }
 
 #[cfg(test)]
@@ -223,43 +228,43 @@ mod tests {
     #[test]
     fn who_is_late_or_held_is_not_launched() {
         let mut flight = flight();
-        assert_eq!(beforehand(&flight, None, NOW), Ok(()));
-        let penalty = Penalty::next(None, NOW);
-        assert_eq!(beforehand(&flight, Some(penalty), NOW), Err(Denied::Held(penalty.until)));
-        assert_eq!(beforehand(&flight, Some(penalty), penalty.until), Ok(()));
+        assert_eq!(check_before_chain(&flight, None, NOW), Ok(()));
+        let penalty = Penalty::after_revert(None, NOW);
+        assert_eq!(check_before_chain(&flight, Some(penalty), NOW), Err(LaunchDenial::Held(penalty.until)));
+        assert_eq!(check_before_chain(&flight, Some(penalty), penalty.until), Ok(()));
         flight.valid_before = Some(UnixSeconds(1_800_000_001));
-        assert_eq!(beforehand(&flight, None, UnixMillis(NOW.0 + 999)), Ok(()));
-        assert_eq!(beforehand(&flight, None, NOW.plus(1_000)), Err(Denied::Late));
+        assert_eq!(check_before_chain(&flight, None, UnixMillis(NOW.0 + 999)), Ok(()));
+        assert_eq!(check_before_chain(&flight, None, NOW.plus(1_000)), Err(LaunchDenial::Expired));
     }
 
     #[test]
     fn a_payer_holds_what_all_their_flights_move() {
         let (base, flight) = (by_key("base").expect("registered"), flight());
-        let price = Price { max_wei: 9, tip_wei: 1 };
-        let observed = Observed { nonce: Some(4), holds: Some(Amount::atomic(14)), price: Some(price) };
-        let spending = Spending::default();
+        let price = GasPrice { max_wei: 9, tip_wei: 1 };
+        let observed = LaunchFacts { nonce: Some(4), holds: Some(Amount::atomic(14)), price: Some(price) };
+        let spending = SignerSpending::default();
         let mut other = flight.clone();
         other.payer = other.pay_to;
         let open = [flight.clone(), other];
-        let aloft = Aloft::of(open.iter(), &flight, &spending, base);
-        assert_eq!((aloft.owed, aloft.worst.total), (Amount::atomic(7), 2 * spending.worst(&flight, base)));
-        assert_eq!(on_chain(&flight, base, observed, aloft), Ok((4, price)));
-        let poorer = Observed { holds: Some(Amount::atomic(13)), ..observed };
-        assert_eq!(on_chain(&flight, base, poorer, aloft), Err(Denied::Balance));
-        assert_eq!(on_chain(&flight, base, poorer, Aloft::default()), Ok((4, price)));
+        let aloft = InFlightTotals::of(open.iter(), &flight, &spending, base);
+        assert_eq!((aloft.owed, aloft.worst.total), (Amount::atomic(7), 2 * spending.worst_cost(&flight, base)));
+        assert_eq!(check_with_chain(&flight, base, observed, aloft), Ok((4, price)));
+        let poorer = LaunchFacts { holds: Some(Amount::atomic(13)), ..observed };
+        assert_eq!(check_with_chain(&flight, base, poorer, aloft), Err(LaunchDenial::Balance));
+        assert_eq!(check_with_chain(&flight, base, poorer, InFlightTotals::default()), Ok((4, price)));
     }
 
     #[test]
     fn what_was_simulated_is_the_price_within_the_cap() {
         let (base, mut flight) = (by_key("base").expect("registered"), flight());
-        let observed = Observed { nonce: Some(4), holds: Some(Amount::atomic(7)), price: None };
-        assert_eq!(on_chain(&flight, base, observed, Aloft::default()), Err(Denied::Unknown));
-        flight.price = Some(Price { max_wei: 90, tip_wei: 80 });
+        let observed = LaunchFacts { nonce: Some(4), holds: Some(Amount::atomic(7)), price: None };
+        assert_eq!(check_with_chain(&flight, base, observed, InFlightTotals::default()), Err(LaunchDenial::Unknown));
+        flight.price = Some(GasPrice { max_wei: 90, tip_wei: 80 });
         flight.max_fee_wei = Some(70);
-        let price = Price { max_wei: 70, tip_wei: 70 };
-        assert_eq!(on_chain(&flight, base, observed, Aloft::default()), Ok((4, price)));
-        for partial in [Observed { nonce: None, ..observed }, Observed { holds: None, ..observed }] {
-            assert_eq!(on_chain(&flight, base, partial, Aloft::default()), Err(Denied::Unknown));
+        let price = GasPrice { max_wei: 70, tip_wei: 70 };
+        assert_eq!(check_with_chain(&flight, base, observed, InFlightTotals::default()), Ok((4, price)));
+        for partial in [LaunchFacts { nonce: None, ..observed }, LaunchFacts { holds: None, ..observed }] {
+            assert_eq!(check_with_chain(&flight, base, partial, InFlightTotals::default()), Err(LaunchDenial::Unknown));
         }
     }
 
@@ -280,56 +285,63 @@ mod tests {
     fn solana(owner: u8) -> Flight {
         let mut bytes = STANDARD.decode(TRANSACTION).expect("base64");
         bytes[SOURCE..SOURCE + 32].fill(owner);
-        Flight { cargo: Cargo::Svm(STANDARD.encode(bytes)), payer: Address::Svm([owner; 32]), ..flight() }
+        Flight { cargo: FlightPayload::Svm(STANDARD.encode(bytes)), payer: Address::Svm([owner; 32]), ..flight() }
     }
 
     #[test]
     fn an_account_on_solana_holds_what_all_its_flights_move() {
         let (own, other) = (solana(7), solana(3));
-        assert!(source(&own).is_some() && source(&own) != source(&other) && source(&flight()).is_none());
+        assert!(
+            source_account(&own).is_some()
+                && source_account(&own) != source_account(&other)
+                && source_account(&flight()).is_none()
+        );
         let open = [own.clone(), other, own.clone(), flight()];
-        let holds = |amount| covered(&own, open.iter(), Some(Amount::atomic(amount)));
-        assert_eq!((holds(21), holds(20), holds(0)), (Ok(()), Err(Denied::Balance), Err(Denied::Balance)));
+        let holds = |amount| check_account_balance(&own, open.iter(), Some(Amount::atomic(amount)));
+        assert_eq!((holds(21), holds(20), holds(0)), (Ok(()), Err(LaunchDenial::Balance), Err(LaunchDenial::Balance)));
         // Another authority over the same account spends the same money.
         let delegate = Flight { payer: Address::Svm([8; 32]), ..own.clone() };
-        assert_eq!(covered(&delegate, open.iter(), Some(Amount::atomic(20))), Err(Denied::Balance));
-        assert_eq!(covered(&own, open.iter(), None), Err(Denied::Unknown));
-        let unread = Flight { cargo: Cargo::Svm(String::new()), ..own.clone() };
-        assert_eq!(covered(&unread, [].iter(), Some(Amount::atomic(9))), Err(Denied::Unknown));
-        assert_eq!(covered(&own, [].iter(), Some(Amount::atomic(7))), Ok(()));
-        assert_eq!(Denied::Balance.report(&own).reason, Some(Reason::SvmSimulation));
+        assert_eq!(check_account_balance(&delegate, open.iter(), Some(Amount::atomic(20))), Err(LaunchDenial::Balance));
+        assert_eq!(check_account_balance(&own, open.iter(), None), Err(LaunchDenial::Unknown));
+        let unread = Flight { cargo: FlightPayload::Svm(String::new()), ..own.clone() };
+        assert_eq!(check_account_balance(&unread, [].iter(), Some(Amount::atomic(9))), Err(LaunchDenial::Unknown));
+        assert_eq!(check_account_balance(&own, [].iter(), Some(Amount::atomic(7))), Ok(()));
+        assert_eq!(LaunchDenial::Balance.report(&own).reason, Some(Reason::SvmSimulation));
     }
 
     #[test]
     fn one_payer_fills_no_signer() {
         let (own, other) = (solana(7), solana(3));
         let open = |count: usize| std::iter::repeat_n(&own, count);
-        assert_eq!(uncrowded(&own, open(31)), Ok(()));
-        assert_eq!(uncrowded(&own, open(32)), Err(Denied::Crowded));
-        assert_eq!(uncrowded(&other, open(100)), Ok(()));
+        assert_eq!(check_payer_crowd(&own, open(31)), Ok(()));
+        assert_eq!(check_payer_crowd(&own, open(32)), Err(LaunchDenial::Crowded));
+        assert_eq!(check_payer_crowd(&other, open(100)), Ok(()));
     }
 
     #[test]
     fn what_is_denied_is_reported_and_leaves_nothing() {
         let flight = flight();
         let base = by_key("base").expect("registered");
-        let none = Budget { signer: 0, free: 0 };
-        assert_eq!(paid_for(&flight, base, &Spending::default(), Aloft::default(), none), Err(Denied::Budget));
+        let none = SignerBudget { signer: 0, free: 0 };
+        assert_eq!(
+            check_daily_budget(&flight, base, &SignerSpending::default(), InFlightTotals::default(), none),
+            Err(LaunchDenial::Budget)
+        );
         for (denied, reason) in [
-            (Denied::GivenUp, Reason::UnexpectedSettle),
-            (Denied::Late, Reason::EvmValidBefore),
-            (Denied::Held(NOW), Reason::UnexpectedSettle),
-            (Denied::Unknown, Reason::UnexpectedSettle),
-            (Denied::Balance, Reason::EvmBalance),
-            (Denied::Unconfirmed, Reason::UnexpectedSettle),
-            (Denied::Crowded, Reason::UnexpectedSettle),
-            (Denied::Budget, Reason::QuotaExceeded),
+            (LaunchDenial::GivenUp, Reason::UnexpectedSettle),
+            (LaunchDenial::Expired, Reason::EvmValidBefore),
+            (LaunchDenial::Held(NOW), Reason::UnexpectedSettle),
+            (LaunchDenial::Unknown, Reason::UnexpectedSettle),
+            (LaunchDenial::Balance, Reason::EvmBalance),
+            (LaunchDenial::Unconfirmed, Reason::UnexpectedSettle),
+            (LaunchDenial::Crowded, Reason::UnexpectedSettle),
+            (LaunchDenial::Budget, Reason::QuotaExceeded),
         ] {
             let report = denied.report(&flight);
             assert_eq!((report.status, report.reason), (SettlementStatus::Failed, Some(reason)));
             assert!(report.attempts.is_empty() && !report.handed && report.transaction.is_none());
-            assert_eq!(report.held_until.is_some(), denied == Denied::Held(NOW));
+            assert_eq!(report.held_until.is_some(), denied == LaunchDenial::Held(NOW));
         }
-        assert!(Denied::Held(NOW).report(&flight).message.contains("2027-01-15T08:00:00.000Z"));
+        assert!(LaunchDenial::Held(NOW).report(&flight).message.contains("2027-01-15T08:00:00.000Z"));
     }
 }

@@ -1,9 +1,9 @@
 //! Which nonce is next: one signer's on one chain.
 
-use super::flight::{is_outpriced, replacing};
+use super::flight::{is_outpriced, replacement_price};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
-use x402_chain::evm::sender::Price;
+use x402_chain::evm::sender::GasPrice;
 
 /// The nonces that one signer has to give on one chain.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,14 +17,14 @@ pub struct Nonces {
     pub fillers: BTreeMap<u64, String>,
     /// What a unit of gas may cost in them; none of those that an older build has signed.
     #[serde(default)]
-    pub prices: BTreeMap<u64, Price>,
+    pub prices: BTreeMap<u64, GasPrice>,
 }
 
 impl Nonces {
     /// Takes the next. `chain` is how many the chain has seen, those that wait
     /// included; `idle` says that nothing is on its way, so that only the chain counts.
     #[must_use]
-    pub fn take(&mut self, chain: u64, idle: bool) -> u64 {
+    pub fn take_next(&mut self, chain: u64, idle: bool) -> u64 {
         if idle {
             self.free.clear();
             self.fillers.clear();
@@ -44,17 +44,18 @@ impl Nonces {
     /// has left behind is signed anew. All fillers are then to be sent, again or for the first time. `mined`
     /// is how many of the signer's transactions blocks hold, `today` what the market asks. Answers what a
     /// unit of gas may cost now beyond what it might before, wei, all of them together.
-    pub fn fill(
+    pub fn fill_gaps(
         &mut self,
         (mined, below): (u64, u64),
-        today: Price,
-        sign: impl Fn(u64, Price) -> Option<String>,
+        today: GasPrice,
+        sign: impl Fn(u64, GasPrice) -> Option<String>,
     ) -> u128 {
         self.fillers.retain(|nonce, _| *nonce >= mined);
         self.prices.retain(|nonce, _| *nonce >= mined);
         let gaps = self.free.range(..below).filter(|nonce| **nonce >= mined).map(|nonce| (*nonce, today));
         let dearer = self.prices.iter().filter(|(_, price)| is_outpriced(**price, today));
-        let dearer = dearer.filter_map(|(nonce, price)| Some((*nonce, replacing(*price, Some(today), u128::MAX)?)));
+        let dearer =
+            dearer.filter_map(|(nonce, price)| Some((*nonce, replacement_price(*price, Some(today), u128::MAX)?)));
         let mut more = 0_u128;
         for (nonce, price) in gaps.chain(dearer).collect::<Vec<_>>() {
             if let Some(raw) = sign(nonce, price) {
@@ -69,13 +70,13 @@ impl Nonces {
 
     /// Whether nothing of ours is known under the nonce that the chain waits for: `open` are those of flights.
     #[must_use]
-    pub fn misses(&self, mined: u64, open: &BTreeSet<u64>) -> bool {
+    pub fn is_missing(&self, mined: u64, open: &BTreeSet<u64>) -> bool {
         let is_below = open.last().is_some_and(|last| mined < *last);
         is_below && !open.contains(&mined) && !self.free.contains(&mined) && !self.fillers.contains_key(&mined)
     }
 
     /// A filler that no node takes: its nonce is a gap again.
-    pub fn unfill(&mut self, nonce: u64) {
+    pub fn reopen_gap(&mut self, nonce: u64) {
         self.prices.remove(&nonce);
         if self.fillers.remove(&nonce).is_some() {
             self.free.insert(nonce);
@@ -100,24 +101,24 @@ mod tests {
     #[test]
     fn nonces_follow_one_another_and_returned_ones_are_filled() {
         let mut nonces = Nonces::default();
-        assert_eq!((nonces.take(7, true), nonces.take(7, false), nonces.take(7, false)), (7, 8, 9));
+        assert_eq!((nonces.take_next(7, true), nonces.take_next(7, false), nonces.take_next(7, false)), (7, 8, 9));
         nonces.give_back(8);
         nonces.give_back(9);
-        assert_eq!((nonces.take(7, false), nonces.take(7, false), nonces.take(7, false)), (8, 9, 10));
+        assert_eq!((nonces.take_next(7, false), nonces.take_next(7, false), nonces.take_next(7, false)), (8, 9, 10));
         // Somebody else has used the key.
-        assert_eq!(nonces.take(20, false), 20);
+        assert_eq!(nonces.take_next(20, false), 20);
         // A chain that began anew.
-        assert_eq!(nonces.take(0, true), 0);
+        assert_eq!(nonces.take_next(0, true), 0);
     }
 
-    const TODAY: Price = Price { max_wei: 10, tip_wei: 1 };
+    const TODAY: GasPrice = GasPrice { max_wei: 10, tip_wei: 1 };
 
     fn raws(nonces: &Nonces) -> Vec<String> {
         nonces.fillers.values().cloned().collect()
     }
 
     #[expect(clippy::unnecessary_wraps, reason = "signing may fail")]
-    fn sign(nonce: u64, price: Price) -> Option<String> {
+    fn sign(nonce: u64, price: GasPrice) -> Option<String> {
         Some(format!("{nonce} at {}", price.max_wei))
     }
 
@@ -125,26 +126,26 @@ mod tests {
     fn a_gap_below_what_is_on_its_way_is_filled_once() {
         let mut nonces = Nonces { next: Some(10), free: BTreeSet::from([3, 5, 9]), ..Nonces::default() };
         // 3 was used by somebody else; 9 holds nobody up.
-        assert_eq!((nonces.fill((4, 8), TODAY, sign), raws(&nonces)), (10, vec!["5 at 10".to_owned()]));
-        assert_eq!(nonces.take(4, false), 9);
-        assert_eq!((nonces.fill((4, 8), TODAY, sign), raws(&nonces).len()), (0, 1));
-        nonces.unfill(5);
-        nonces.unfill(6);
+        assert_eq!((nonces.fill_gaps((4, 8), TODAY, sign), raws(&nonces)), (10, vec!["5 at 10".to_owned()]));
+        assert_eq!(nonces.take_next(4, false), 9);
+        assert_eq!((nonces.fill_gaps((4, 8), TODAY, sign), raws(&nonces).len()), (0, 1));
+        nonces.reopen_gap(5);
+        nonces.reopen_gap(6);
         assert_eq!((nonces.fillers.len(), nonces.prices.len(), &nonces.free), (0, 0, &BTreeSet::from([5])));
-        assert_eq!(nonces.fill((4, 8), TODAY, |_, _| None), 0);
-        nonces.fill((4, 8), TODAY, sign);
+        assert_eq!(nonces.fill_gaps((4, 8), TODAY, |_, _| None), 0);
+        nonces.fill_gaps((4, 8), TODAY, sign);
         assert_eq!(raws(&nonces), ["5 at 10"]);
         // It is kept until a block holds it.
-        nonces.fill((6, 8), TODAY, sign);
+        nonces.fill_gaps((6, 8), TODAY, sign);
         assert!(nonces.fillers.is_empty() && nonces.prices.is_empty());
     }
 
     #[test]
     fn a_filler_follows_the_market() {
         let mut nonces = Nonces { next: Some(9), free: BTreeSet::from([5]), ..Nonces::default() };
-        nonces.fill((4, 8), TODAY, sign);
-        assert_eq!(nonces.fill((4, 8), Price { max_wei: 21, tip_wei: 1 }, sign), 0);
-        assert_eq!(nonces.fill((4, 8), Price { max_wei: 22, tip_wei: 1 }, sign), 12);
+        nonces.fill_gaps((4, 8), TODAY, sign);
+        assert_eq!(nonces.fill_gaps((4, 8), GasPrice { max_wei: 21, tip_wei: 1 }, sign), 0);
+        assert_eq!(nonces.fill_gaps((4, 8), GasPrice { max_wei: 22, tip_wei: 1 }, sign), 12);
         assert_eq!(
             (raws(&nonces), nonces.prices.get(&5).map(|price| price.tip_wei)),
             (vec!["5 at 22".to_owned()], Some(3))
@@ -152,21 +153,21 @@ mod tests {
         // One of an older build is sent as it is.
         let old: Nonces = serde_json::from_str(r#"{"next": 9, "free": [], "fillers": {"5": "raw"}}"#).expect("reads");
         let mut kept = old.clone();
-        assert_eq!((kept.fill((4, 8), Price { max_wei: 99, tip_wei: 1 }, sign), kept), (0, old));
+        assert_eq!((kept.fill_gaps((4, 8), GasPrice { max_wei: 99, tip_wei: 1 }, sign), kept), (0, old));
     }
 
     #[test]
     fn a_nonce_that_the_chain_waits_for_and_nobody_knows_is_missed() {
         let mut nonces = Nonces { next: Some(9), ..Nonces::default() };
         let open = BTreeSet::from([6, 8]);
-        assert!(nonces.misses(5, &open) && nonces.misses(7, &open));
+        assert!(nonces.is_missing(5, &open) && nonces.is_missing(7, &open));
         // A flight holds it, or everything is behind it.
-        assert!(!nonces.misses(6, &open) && !nonces.misses(8, &open) && !nonces.misses(9, &open));
-        assert!(!nonces.misses(5, &BTreeSet::new()));
+        assert!(!nonces.is_missing(6, &open) && !nonces.is_missing(8, &open) && !nonces.is_missing(9, &open));
+        assert!(!nonces.is_missing(5, &BTreeSet::new()));
         nonces.free.insert(5);
-        assert!(!nonces.misses(5, &open));
-        nonces.fill((5, 8), TODAY, sign);
-        assert!(!nonces.misses(5, &open));
+        assert!(!nonces.is_missing(5, &open));
+        nonces.fill_gaps((5, 8), TODAY, sign);
+        assert!(!nonces.is_missing(5, &open));
     }
 
     proptest! {
@@ -175,7 +176,7 @@ mod tests {
             let mut nonces = Nonces::default();
             let mut held = BTreeSet::new();
             for (at, give_back) in back.iter().enumerate() {
-                let nonce = nonces.take(5, at == 0);
+                let nonce = nonces.take_next(5, at == 0);
                 prop_assert!(held.insert(nonce), "{nonce} twice");
                 if *give_back {
                     held.remove(&nonce);

@@ -5,7 +5,7 @@ use crate::settlement::status::SettlementStatus;
 use x402_chain::reason::Reason;
 use x402_chain::time::UnixMillis;
 
-/// How long the first time; twice as long each time after it.
+/// The first penalty: 10 minutes; each further one is twice as long.
 const FIRST_MS: u64 = 600_000;
 /// The longest: a day.
 const MAX_MS: u64 = 86_400_000;
@@ -24,7 +24,7 @@ pub struct Penalty {
 impl Penalty {
     /// After one more has reverted.
     #[must_use]
-    pub fn next(before: Option<Self>, now: UnixMillis) -> Self {
+    pub fn after_revert(before: Option<Self>, now: UnixMillis) -> Self {
         let known = before.map_or(0, |before| before.count);
         let length = FIRST_MS.checked_shl(known.min(16)).map_or(MAX_MS, |length| length.min(MAX_MS));
         Self { count: known.saturating_add(1), until: now.plus(length) }
@@ -33,13 +33,13 @@ impl Penalty {
     /// After one of theirs is completed: the next is short again. While nothing is launched, what completes
     /// was launched before the last revert, beside those that have reverted: it makes none of them good.
     #[must_use]
-    pub fn pardoned(self, now: UnixMillis) -> Option<Self> {
-        self.holds(now).map(|until| Self { count: 1, until: until.min(now.plus(FIRST_MS)) })
+    pub fn after_success(self, now: UnixMillis) -> Option<Self> {
+        self.active_until(now).map(|until| Self { count: 1, until: until.min(now.plus(FIRST_MS)) })
     }
 
     /// Until when nothing is launched, if that is not over.
     #[must_use]
-    pub fn holds(self, now: UnixMillis) -> Option<UnixMillis> {
+    pub fn active_until(self, now: UnixMillis) -> Option<UnixMillis> {
         Some(self.until).filter(|until| *until > now)
     }
 }
@@ -52,25 +52,25 @@ pub const fn forgotten_before(now: UnixMillis) -> UnixMillis {
 
 /// What a flight's end means for its payer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Consequence {
-    /// One of theirs has reverted.
-    Punished,
-    /// One of theirs is completed.
-    Pardoned,
-    /// Neither.
+pub enum PenaltyEffect {
+    /// A settlement of the payer has reverted: the penalty begins, or gets longer.
+    Extended,
+    /// A settlement of the payer is completed: the penalty gets shorter.
+    Reduced,
+    /// The penalty stays as it is.
     None,
 }
 
 /// What a flight's end means for its payer. What somebody else has sent means nothing, and
 /// neither does a failure that no block holds: `cost` says whether the chain took anything for it.
 #[must_use]
-pub fn consequence(status: SettlementStatus, reason: Option<Reason>, external: bool, cost: bool) -> Consequence {
+pub fn penalty_effect(status: SettlementStatus, reason: Option<Reason>, external: bool, cost: bool) -> PenaltyEffect {
     match (status, reason) {
-        (SettlementStatus::Completed, _) if !external => Consequence::Pardoned,
-        (SettlementStatus::Failed, Some(Reason::EvmFailed)) => Consequence::Punished,
+        (SettlementStatus::Completed, _) if !external => PenaltyEffect::Reduced,
+        (SettlementStatus::Failed, Some(Reason::EvmFailed)) => PenaltyEffect::Extended,
         // On Solana the same reason stands for a transaction that no block took.
-        (SettlementStatus::Failed, Some(Reason::SvmFailed)) if cost => Consequence::Punished,
-        (SettlementStatus::Completed | SettlementStatus::Failed | SettlementStatus::Pending, _) => Consequence::None,
+        (SettlementStatus::Failed, Some(Reason::SvmFailed)) if cost => PenaltyEffect::Extended,
+        (SettlementStatus::Completed | SettlementStatus::Failed | SettlementStatus::Pending, _) => PenaltyEffect::None,
     }
 }
 
@@ -84,31 +84,31 @@ mod tests {
         let mut penalty = None;
         let lengths: Vec<u64> = (0..10)
             .map(|_| {
-                let next = Penalty::next(penalty, now);
+                let next = Penalty::after_revert(penalty, now);
                 penalty = Some(next);
                 next.until.since(now) / 60_000
             })
             .collect();
         assert_eq!(lengths, [10, 20, 40, 80, 160, 320, 640, 1_280, 1_440, 1_440]);
         let many = Penalty { count: u32::MAX, until: now };
-        assert_eq!(Penalty::next(Some(many), now).until.since(now), MAX_MS);
+        assert_eq!(Penalty::after_revert(Some(many), now).until.since(now), MAX_MS);
     }
 
     #[test]
     fn what_was_launched_beside_a_revert_does_not_end_the_wait() {
         let now = UnixMillis(1_000_000);
-        let first = Penalty::next(None, now);
-        assert_eq!(first.pardoned(now), Some(first));
-        let many = Penalty::next(Some(Penalty { count: 5, until: now }), now);
-        assert_eq!(many.pardoned(now), Some(Penalty { count: 1, until: now.plus(FIRST_MS) }));
-        assert_eq!(many.pardoned(many.until), None);
+        let first = Penalty::after_revert(None, now);
+        assert_eq!(first.after_success(now), Some(first));
+        let many = Penalty::after_revert(Some(Penalty { count: 5, until: now }), now);
+        assert_eq!(many.after_success(now), Some(Penalty { count: 1, until: now.plus(FIRST_MS) }));
+        assert_eq!(many.after_success(many.until), None);
     }
 
     #[test]
     fn a_penalty_ends_and_is_forgotten_a_day_later() {
-        let penalty = Penalty::next(None, UnixMillis(0));
-        assert_eq!(penalty.holds(UnixMillis(599_999)), Some(UnixMillis(600_000)));
-        assert_eq!(penalty.holds(UnixMillis(600_000)), None);
+        let penalty = Penalty::after_revert(None, UnixMillis(0));
+        assert_eq!(penalty.active_until(UnixMillis(599_999)), Some(UnixMillis(600_000)));
+        assert_eq!(penalty.active_until(UnixMillis(600_000)), None);
         assert_eq!(forgotten_before(UnixMillis(87_000_000)), UnixMillis(600_000));
         assert_eq!(forgotten_before(UnixMillis(1)), UnixMillis(0));
     }
@@ -116,13 +116,13 @@ mod tests {
     #[test]
     fn only_a_revert_is_punished_and_only_our_own_success_pardons() {
         let (completed, failed) = (SettlementStatus::Completed, SettlementStatus::Failed);
-        assert_eq!(consequence(completed, None, false, true), Consequence::Pardoned);
-        assert_eq!(consequence(completed, None, true, false), Consequence::None);
-        assert_eq!(consequence(failed, Some(Reason::EvmFailed), false, true), Consequence::Punished);
-        assert_eq!(consequence(failed, Some(Reason::SvmFailed), false, true), Consequence::Punished);
+        assert_eq!(penalty_effect(completed, None, false, true), PenaltyEffect::Reduced);
+        assert_eq!(penalty_effect(completed, None, true, false), PenaltyEffect::None);
+        assert_eq!(penalty_effect(failed, Some(Reason::EvmFailed), false, true), PenaltyEffect::Extended);
+        assert_eq!(penalty_effect(failed, Some(Reason::SvmFailed), false, true), PenaltyEffect::Extended);
         for reason in [Reason::EvmValidBefore, Reason::UnexpectedSettle, Reason::SvmFailed, Reason::EvmEventMismatch] {
-            assert_eq!(consequence(failed, Some(reason), false, false), Consequence::None);
+            assert_eq!(penalty_effect(failed, Some(reason), false, false), PenaltyEffect::None);
         }
-        assert_eq!(consequence(SettlementStatus::Pending, None, false, false), Consequence::None);
+        assert_eq!(penalty_effect(SettlementStatus::Pending, None, false, false), PenaltyEffect::None);
     }
 }

@@ -1,22 +1,22 @@
 //! What a signer may spend in a day (UTC): what was taken, and what is on its way
 //! at its worst price, stay within a bound before anything is signed.
 
-use super::{Cargo, Flight};
-use crate::tenancy::budget::Spent;
+use super::{Flight, FlightPayload};
+use crate::tenancy::budget::TransactionCost;
 use serde::{Deserialize, Serialize};
 use x402_chain::network::Network;
-use x402_chain::svm::fee::fee;
-use x402_chain::svm::wire::Wire;
+use x402_chain::svm::fee::fee_lamports;
+use x402_chain::svm::wire::SvmTransaction;
 use x402_chain::time::UnixMillis;
 
 const DAY_MS: u64 = 86_400_000;
 
 /// What was taken in a day, in the chain's smallest unit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Spending {
+pub struct SignerSpending {
     /// Which day, counted from 1970-01-01.
     pub day: u64,
-    /// For everybody.
+    /// For all tenants, in the chain's smallest unit.
     pub total: u128,
     /// Of it, for sellers whose tier costs nothing.
     pub free: u128,
@@ -26,7 +26,7 @@ pub struct Spending {
 
 /// The most that may be taken in a day.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Budget {
+pub struct SignerBudget {
     /// From this signer.
     pub signer: u128,
     /// From it, for sellers whose tier costs nothing.
@@ -35,15 +35,15 @@ pub struct Budget {
 
 /// What flights may take yet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Worst {
-    /// Of everybody.
+pub struct WorstCost {
+    /// Of all tenants, in the chain's smallest unit.
     pub total: u128,
     /// Of them, of sellers whose tier costs nothing.
     pub free: u128,
 }
 
-impl Worst {
-    /// With one more.
+impl WorstCost {
+    /// The totals with one more flight.
     #[must_use]
     pub const fn plus(self, cost: u128, free: bool) -> Self {
         let more = if free { cost } else { 0 };
@@ -51,7 +51,7 @@ impl Worst {
     }
 }
 
-impl Spending {
+impl SignerSpending {
     /// As it is today: a new day has taken nothing.
     #[must_use]
     pub fn today(self, now: UnixMillis) -> Self {
@@ -61,7 +61,7 @@ impl Spending {
 
     /// After a transaction has taken this.
     #[must_use]
-    pub fn charged(self, spent: Spent, free: bool, now: UnixMillis) -> Self {
+    pub fn charged(self, spent: TransactionCost, free: bool, now: UnixMillis) -> Self {
         let today = self.today(now);
         let more = if free { spent.total } else { 0 };
         let l1_fee = if spent.l1_fee > 0 { spent.l1_fee } else { today.l1_fee };
@@ -70,25 +70,25 @@ impl Spending {
 
     /// Without what was charged for a transaction that no node has.
     #[must_use]
-    pub fn uncharged(self, spent: Spent) -> Self {
+    pub fn uncharged(self, spent: TransactionCost) -> Self {
         Self { total: self.total.saturating_sub(spent.total), ..self }
     }
 
     /// The most that a flight may take yet. What layer 1 takes is reckoned at twice what it took last.
     #[must_use]
-    pub fn worst(&self, flight: &Flight, network: &Network) -> u128 {
+    pub fn worst_cost(&self, flight: &Flight, network: &Network) -> u128 {
         match &flight.cargo {
-            Cargo::Evm(message) => {
+            FlightPayload::Evm(message) => {
                 let gas = u128::from(message.gas_limit).saturating_mul(flight.cap_wei(network));
                 gas.saturating_add(self.l1_fee.saturating_mul(2))
             }
-            Cargo::Svm(text) => Wire::read(text).map_or(0, |wire| fee(&wire).into()),
+            FlightPayload::Svm(text) => SvmTransaction::read(text).map_or(0, |wire| fee_lamports(&wire).into()),
         }
     }
 
     /// Whether one more flight fits beside those that are on their way.
     #[must_use]
-    pub fn allows(&self, open: Worst, cost: u128, free: bool, budget: Budget) -> bool {
+    pub fn allows(&self, open: WorstCost, cost: u128, free: bool, budget: SignerBudget) -> bool {
         let then = open.plus(cost, free);
         let total = self.total.saturating_add(then.total);
         let of_free = self.free.saturating_add(then.free);
@@ -106,39 +106,39 @@ mod tests {
 
     #[test]
     fn a_day_ends_and_what_layer_1_took_is_remembered() {
-        let spent = Spent { total: 70, l1_fee: 20 };
-        let day = Spending::default().charged(spent, false, NOW).charged(spent, true, NOW);
-        assert_eq!(day, Spending { day: 20_000, total: 140, free: 70, l1_fee: 20 });
-        assert_eq!(day.charged(Spent { total: 1, l1_fee: 0 }, false, NOW).l1_fee, 20);
-        assert_eq!(day.today(NOW.plus(DAY_MS)), Spending { day: 20_001, total: 0, free: 0, l1_fee: 20 });
+        let spent = TransactionCost { total: 70, l1_fee: 20 };
+        let day = SignerSpending::default().charged(spent, false, NOW).charged(spent, true, NOW);
+        assert_eq!(day, SignerSpending { day: 20_000, total: 140, free: 70, l1_fee: 20 });
+        assert_eq!(day.charged(TransactionCost { total: 1, l1_fee: 0 }, false, NOW).l1_fee, 20);
+        assert_eq!(day.today(NOW.plus(DAY_MS)), SignerSpending { day: 20_001, total: 0, free: 0, l1_fee: 20 });
         assert_eq!(day.today(NOW), day);
-        assert_eq!(day.uncharged(spent), Spending { total: 70, ..day });
-        assert_eq!(day.uncharged(Spent { total: 141, l1_fee: 0 }).total, 0);
+        assert_eq!(day.uncharged(spent), SignerSpending { total: 70, ..day });
+        assert_eq!(day.uncharged(TransactionCost { total: 141, l1_fee: 0 }).total, 0);
     }
 
     #[test]
     fn what_is_on_its_way_counts_at_its_worst() {
         let base = by_key("base").expect("registered");
-        let spending = Spending { l1_fee: 7, ..Spending::default() };
+        let spending = SignerSpending { l1_fee: 7, ..SignerSpending::default() };
         let mut flight = flight();
         // 100,000 gas at the registry's 5 gwei, and layer 1 twice.
-        assert_eq!(spending.worst(&flight, base), 500_000_000_000_014);
+        assert_eq!(spending.worst_cost(&flight, base), 500_000_000_000_014);
         flight.max_fee_wei = Some(10);
-        assert_eq!(spending.worst(&flight, base), 1_000_014);
-        flight.cargo = Cargo::Svm("nonsense".to_owned());
-        assert_eq!(spending.worst(&flight, base), 0);
+        assert_eq!(spending.worst_cost(&flight, base), 1_000_014);
+        flight.cargo = FlightPayload::Svm("nonsense".to_owned());
+        assert_eq!(spending.worst_cost(&flight, base), 0);
     }
 
     #[test]
     fn nothing_is_launched_beyond_either_bound() {
-        let spending = Spending { total: 50, free: 10, ..Spending::default() };
-        let budget = Budget { signer: 100, free: 30 };
-        let open = Worst::default().plus(20, false).plus(10, true);
+        let spending = SignerSpending { total: 50, free: 10, ..SignerSpending::default() };
+        let budget = SignerBudget { signer: 100, free: 30 };
+        let open = WorstCost::default().plus(20, false).plus(10, true);
         assert!(spending.allows(open, 20, false, budget) && !spending.allows(open, 21, false, budget));
         assert!(spending.allows(open, 10, true, budget) && !spending.allows(open, 11, true, budget));
         // Sellers who pay are not held up by those who do not.
-        let free_is_used_up = Spending { total: 50, free: 40, ..Spending::default() };
+        let free_is_used_up = SignerSpending { total: 50, free: 40, ..SignerSpending::default() };
         assert!(free_is_used_up.allows(open, 5, false, budget) && !free_is_used_up.allows(open, 5, true, budget));
-        assert!(!spending.allows(Worst::default(), u128::MAX, false, budget));
+        assert!(!spending.allows(WorstCost::default(), u128::MAX, false, budget));
     }
 }

@@ -32,7 +32,7 @@ impl SettlementStatus {
 /// One transaction that was sent for it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
-pub struct Attempt {
+pub struct SettlementAttempt {
     /// Its hash.
     pub transaction: String,
     /// When it was signed, RFC 3339.
@@ -54,9 +54,9 @@ pub struct Settlement {
     pub network: String,
     /// The transaction that counts, or was sent last.
     pub transaction: Option<String>,
-    /// Who pays.
+    /// The payer's address.
     pub payer: String,
-    /// Who is paid.
+    /// The address that is paid (`payTo`).
     pub pay_to: String,
     /// Atomic units.
     pub amount: String,
@@ -67,7 +67,7 @@ pub struct Settlement {
     /// When it was completed or failed, RFC 3339.
     pub completed_at: Option<String>,
     /// Every transaction that was sent; listed once the settlement is completed or has failed.
-    pub attempts: Vec<Attempt>,
+    pub attempts: Vec<SettlementAttempt>,
     /// Who was given its success; `null`: nobody yet.
     #[serde(default)]
     pub handed_over: Option<HandedOver>,
@@ -87,7 +87,7 @@ pub struct HandedOver {
 
 /// Which settlements are listed; a member that is absent lets all pass.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Filter {
+pub struct SettlementFilter {
     /// CAIP-2.
     pub network: Option<String>,
     /// Who paid, as answers write it.

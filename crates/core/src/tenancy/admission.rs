@@ -1,11 +1,11 @@
 //! Whether a request may be answered at all, in the order of
 //! docs/spec/money.md#m-order: key, tenant, scope, idempotency record, chain, recipient, rates, quota.
 
-use crate::error::{Code, Fault};
-use crate::tenancy::budget::Spending;
+use crate::error::{ErrorCode, Fault};
+use crate::tenancy::budget::TenantSpending;
 use crate::tenancy::key::KeyHash;
-use crate::tenancy::rate::{HOUR, MINUTE, Rate, Window};
-use crate::tenancy::tenant::{FIRST_USES_MAX, Key, Scope, Tenant, TenantStatus};
+use crate::tenancy::rate::{HOUR, MINUTE, RateState, RateWindow};
+use crate::tenancy::tenant::{ApiKey, FIRST_USES_MAX, Scope, Tenant, TenantStatus};
 use crate::tenancy::tier::PLANS;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -29,22 +29,22 @@ pub struct Admission {
     /// Requests admitted in the period.
     pub requests: u64,
     /// Requests of the last minute.
-    pub minute: Window,
+    pub minute: RateWindow,
     /// Requests of the last hour.
-    pub hour: Window,
+    pub hour: RateWindow,
     /// The newest verification's id, so that the next is greater.
     pub last_id: Option<VerificationId>,
     /// When each key was last used, to the minute.
     pub last_used: BTreeMap<KeyId, UnixMillis>,
     /// What settlements cost today.
     #[serde(default)]
-    pub spending: Spending,
+    pub spending: TenantSpending,
 }
 
 /// A period that is over, with its totals.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Closed {
-    /// Which.
+pub struct ClosedPeriod {
+    /// The month that is over.
     pub period: Period,
     /// Final verdicts counted.
     pub used: u64,
@@ -60,36 +60,36 @@ impl Admission {
             period: Period::of(now),
             used: 0,
             requests: 0,
-            minute: Window::default(),
-            hour: Window::default(),
+            minute: RateWindow::default(),
+            hour: RateWindow::default(),
             last_id: None,
             last_used: BTreeMap::new(),
-            spending: Spending::default(),
+            spending: TenantSpending::default(),
         }
     }
 
     /// Enters the period of `now`; answers the one that is over. A clock that
     /// went back changes nothing.
-    pub fn roll(&mut self, now: UnixMillis) -> Option<Closed> {
+    pub fn enter_period(&mut self, now: UnixMillis) -> Option<ClosedPeriod> {
         let period = Period::of(now);
         if period <= self.period {
             return None;
         }
-        let closed = Closed { period: self.period, used: self.used, requests: self.requests };
+        let closed = ClosedPeriod { period: self.period, used: self.used, requests: self.requests };
         (self.period, self.used, self.requests) = (period, 0, 0);
         Some(closed)
     }
 
     /// Counts an admitted request.
-    pub fn count(&mut self, key: KeyId, now: UnixMillis) {
+    pub fn count_request(&mut self, key: KeyId, now: UnixMillis) {
         self.requests = self.requests.saturating_add(1);
         self.minute.count(MINUTE, now);
         self.hour.count(HOUR, now);
-        self.touch(key, now);
+        self.note_key_use(key, now);
     }
 
     /// Notes a key's use, at most once a minute; answers whether it did.
-    pub fn touch(&mut self, key: KeyId, now: UnixMillis) -> bool {
+    pub fn note_key_use(&mut self, key: KeyId, now: UnixMillis) -> bool {
         let last = self.last_used.get(&key).copied();
         let due = last.is_none_or(|last| now.since(last) >= LAST_USED_EVERY_MS);
         if due {
@@ -98,23 +98,26 @@ impl Admission {
         due
     }
 
-    /// Both windows as callers are told of them.
+    /// Both windows, as the `RateLimit` headers report them.
     #[must_use]
-    pub fn rates(&self, tenant: &Tenant, now: UnixMillis) -> Rates {
+    pub fn rates(&self, tenant: &Tenant, now: UnixMillis) -> RateWindows {
         let limits = tenant.limits();
-        let minute = Rate {
+        let minute = RateState {
             limit: limits.per_minute,
             used: self.minute.used(MINUTE, now),
             resets_at: self.minute.resets_at(MINUTE, now),
         };
-        let hour =
-            Rate { limit: limits.per_hour, used: self.hour.used(HOUR, now), resets_at: self.hour.resets_at(HOUR, now) };
-        Rates { minute, hour }
+        let hour = RateState {
+            limit: limits.per_hour,
+            used: self.hour.used(HOUR, now),
+            resets_at: self.hour.resets_at(HOUR, now),
+        };
+        RateWindows { minute, hour }
     }
 
     /// The next verification's id: born now, and greater than any before.
     #[must_use]
-    pub fn next_id(&mut self, now: UnixMillis, random: u128) -> VerificationId {
+    pub fn next_verification_id(&mut self, now: UnixMillis, random: u128) -> VerificationId {
         let fresh = VerificationId::new(now, random);
         let id = match self.last_id {
             Some(last) if fresh <= last => last.next(),
@@ -125,18 +128,18 @@ impl Admission {
     }
 }
 
-/// Both windows as callers are told of them.
+/// Both windows, as the `RateLimit` headers report them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Rates {
+pub struct RateWindows {
     /// The last minute.
-    pub minute: Rate,
+    pub minute: RateState,
     /// The last hour.
-    pub hour: Rate,
+    pub hour: RateState,
 }
 
 /// An idempotency record.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Stored {
+pub struct IdempotencyRecord {
     /// SHA-256 of the request's body, hex.
     pub body_hash: String,
     /// The answer, if it was final: status and body.
@@ -149,8 +152,8 @@ pub struct Stored {
 
 /// Why a request goes no further.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Stop {
-    /// Refused.
+pub enum AdmissionStop {
+    /// The request is refused with this fault.
     Fault(Box<Fault>),
     /// Answered before: status and body.
     Repeat(u16, String),
@@ -158,7 +161,7 @@ pub enum Stop {
     Register(Address),
 }
 
-impl From<Fault> for Stop {
+impl From<Fault> for AdmissionStop {
     fn from(fault: Fault) -> Self {
         Self::Fault(Box::new(fault))
     }
@@ -169,20 +172,20 @@ impl From<Fault> for Stop {
 /// # Errors
 /// `INVALID_API_KEY` for unknown, revoked and expired keys alike,
 /// `TENANT_SUSPENDED`, `INSUFFICIENT_SCOPE`.
-pub fn authorise<'a>(
+pub fn authorize_key<'a>(
     tenant: &'a Tenant,
     hash: &KeyHash,
     scope: Option<Scope>,
     now: UnixMillis,
-) -> Result<&'a Key, Fault> {
+) -> Result<&'a ApiKey, Fault> {
     let key = tenant.key(hash, now).ok_or_else(invalid_key)?;
     if tenant.status != TenantStatus::Active {
-        return Err(Fault::new(Code::TenantSuspended, "this tenant is not active; ask the operator"));
+        return Err(Fault::new(ErrorCode::TenantSuspended, "this tenant is not active; ask the operator"));
     }
     match scope.filter(|scope| !key.scopes.contains(scope)) {
         Some(missing) => {
             let detail = format!("this key lacks the scope '{}'", missing.name());
-            Err(Fault::new(Code::InsufficientScope, detail))
+            Err(Fault::new(ErrorCode::InsufficientScope, detail))
         }
         None => Ok(key),
     }
@@ -191,22 +194,26 @@ pub fn authorise<'a>(
 /// The one sentence that every bad key gets.
 #[must_use]
 pub fn invalid_key() -> Fault {
-    Fault::new(Code::InvalidApiKey, "the API key is missing or not valid")
+    Fault::new(ErrorCode::InvalidApiKey, "the API key is missing or not valid")
 }
 
 /// What an idempotency record says of a request.
 ///
 /// # Errors
-/// [`Stop::Repeat`] with the recorded answer, or `IDEMPOTENCY_CONFLICT`.
-pub fn recall(stored: Option<&Stored>, body_hash: &str, now: UnixMillis) -> Result<(), Stop> {
+/// [`AdmissionStop::Repeat`] with the recorded answer, or `IDEMPOTENCY_CONFLICT`.
+pub fn check_idempotency(
+    stored: Option<&IdempotencyRecord>,
+    body_hash: &str,
+    now: UnixMillis,
+) -> Result<(), AdmissionStop> {
     let Some(stored) = stored.filter(|stored| now.since(stored.at) < IDEMPOTENCY_MS) else { return Ok(()) };
     if stored.body_hash != body_hash {
         let detail = "this Idempotency-Key came before with another body";
-        return Err(Fault::new(Code::IdempotencyConflict, detail).at("Idempotency-Key").into());
+        return Err(Fault::new(ErrorCode::IdempotencyConflict, detail).at("Idempotency-Key").into());
     }
     match &stored.answer {
         Some((status, body)) if stored.answer_until.is_none_or(|until| now < until) => {
-            Err(Stop::Repeat(*status, body.clone()))
+            Err(AdmissionStop::Repeat(*status, body.clone()))
         }
         Some(_) | None => Ok(()),
     }
@@ -214,7 +221,7 @@ pub fn recall(stored: Option<&Stored>, body_hash: &str, now: UnixMillis) -> Resu
 
 /// Who must have been paid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Payee {
+pub enum AdmittedRecipient {
     /// An address of the tenant.
     Own(Address),
     /// In test, an address that the tenant does not hold and may register by this use.
@@ -225,19 +232,24 @@ pub enum Payee {
 ///
 /// # Errors
 /// `CHAIN_NOT_ENABLED`, `RECIPIENT_NOT_REGISTERED`.
-pub fn recipient(network: &Network, named: Option<Address>, chain_on: bool, tenant: &Tenant) -> Result<Payee, Fault> {
+pub fn resolve_recipient(
+    network: &Network,
+    named: Option<Address>,
+    chain_on: bool,
+    tenant: &Tenant,
+) -> Result<AdmittedRecipient, Fault> {
     if !tenant.tier.includes(network) {
-        let fault = Fault::new(Code::ChainNotEnabled, format!("the tier does not include '{}'", network.key));
+        let fault = Fault::new(ErrorCode::ChainNotEnabled, format!("the tier does not include '{}'", network.key));
         return Err(fault.at("chain").upgradable());
     }
     if !chain_on {
         let detail = format!("'{}' is off until the registry check has passed", network.key);
-        return Err(Fault::new(Code::ChainNotEnabled, detail).at("chain"));
+        return Err(Fault::new(ErrorCode::ChainNotEnabled, detail).at("chain"));
     }
     match named {
-        Some(named) if tenant.holds(&named) => Ok(Payee::Own(named)),
-        Some(named) => may_register(&named, tenant).map_err(not_registered).map(|()| Payee::Unheld(named)),
-        None => tenant.default_recipient(network).map(Payee::Own).ok_or_else(|| no_default(network)),
+        Some(named) if tenant.holds(&named) => Ok(AdmittedRecipient::Own(named)),
+        Some(named) => may_register(&named, tenant).map_err(not_registered).map(|()| AdmittedRecipient::Unheld(named)),
+        None => tenant.default_recipient(network).map(AdmittedRecipient::Own).ok_or_else(|| no_default(network)),
     }
 }
 
@@ -262,14 +274,14 @@ fn no_default(network: &Network) -> Fault {
 /// The refusal of a recipient.
 #[must_use]
 pub fn not_registered(detail: String) -> Fault {
-    Fault::new(Code::RecipientNotRegistered, detail).at("recipient")
+    Fault::new(ErrorCode::RecipientNotRegistered, detail).at("recipient")
 }
 
 /// Both rate windows, then the quota.
 ///
 /// # Errors
 /// `RATE_LIMITED`, `QUOTA_EXCEEDED`.
-pub fn within_limits(admission: &Admission, tenant: &Tenant, now: UnixMillis) -> Result<(), Fault> {
+pub fn check_limits(admission: &Admission, tenant: &Tenant, now: UnixMillis) -> Result<(), Fault> {
     let limits = tenant.limits();
     for (window, span, limit) in
         [(&admission.minute, MINUTE, limits.per_minute), (&admission.hour, HOUR, limits.per_hour)]
@@ -278,21 +290,21 @@ pub fn within_limits(admission: &Admission, tenant: &Tenant, now: UnixMillis) ->
         if free > now {
             let wait = free.since(now).div_ceil(1_000);
             let fault =
-                Fault::new(Code::RateLimited, format!("{limit} requests a {} are allowed", span.name)).after(wait);
-            return Err(if is_top(tenant) { fault } else { fault.upgradable() });
+                Fault::new(ErrorCode::RateLimited, format!("{limit} requests a {} are allowed", span.name)).after(wait);
+            return Err(if is_top_tier(tenant) { fault } else { fault.upgradable() });
         }
     }
     match limits.per_month {
         Some(limit) if admission.used >= limit => {
             let wait = admission.period.end().since(now).div_ceil(1_000);
             let detail = format!("{} of {limit} verifications used in {}", admission.used, admission.period);
-            let fault = Fault::new(Code::QuotaExceeded, detail).after(wait);
-            Err(if is_top(tenant) { fault } else { fault.upgradable() })
+            let fault = Fault::new(ErrorCode::QuotaExceeded, detail).after(wait);
+            Err(if is_top_tier(tenant) { fault } else { fault.upgradable() })
         }
         Some(_) | None => Ok(()),
     }
 }
 
-fn is_top(tenant: &Tenant) -> bool {
+fn is_top_tier(tenant: &Tenant) -> bool {
     PLANS.last().is_some_and(|plan| plan.tier == tenant.tier)
 }

@@ -4,19 +4,19 @@
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-pub use x402_chain::network::Budget;
+pub use x402_chain::network::TenantBudget;
 use x402_chain::time::UnixMillis;
 
 /// What a mined transaction took from its signer, in the chain's smallest unit (wei, lamports).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Spent {
+pub struct TransactionCost {
     /// All of it.
     pub total: u128,
     /// The part that an OP-stack chain takes for its layer 1 (`l1Fee` of the receipt).
     pub l1_fee: u128,
 }
 
-impl Spent {
+impl TransactionCost {
     /// Both.
     #[must_use]
     pub const fn plus(self, other: Self) -> Self {
@@ -28,7 +28,7 @@ const DAY_MS: u64 = 86_400_000;
 
 /// Money set aside for one attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Reserve {
+pub struct ReservedBudget {
     /// On which day: days since 1970.
     pub day: u64,
     /// How much, in the chain's smallest unit.
@@ -40,7 +40,7 @@ pub struct Reserve {
 
 /// What an attempt asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ask {
+pub struct BudgetRequest {
     /// What it may cost at worst, in the chain's smallest unit.
     pub worst: u128,
     /// Whether its payer has completed a settlement with this seller.
@@ -49,18 +49,18 @@ pub struct Ask {
 
 /// How an attempt has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ended {
+pub struct EndedAttempt {
     /// What was set aside for it.
-    pub reserve: Option<Reserve>,
+    pub reserve: Option<ReservedBudget>,
     /// What the chain took; `None` where nothing was mined.
-    pub spent: Option<Spent>,
+    pub spent: Option<TransactionCost>,
     /// Whether it has moved nothing.
     pub failed: bool,
 }
 
 /// One network's day.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-struct Used {
+struct NetworkSpending {
     reserved: u128,
     charged: u128,
     failed: u128,
@@ -71,27 +71,27 @@ struct Used {
 
 /// A tenant's day, by our key of the network.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Spending {
+pub struct TenantSpending {
     day: u64,
-    used: BTreeMap<String, Used>,
+    used: BTreeMap<String, NetworkSpending>,
     /// What an OP-stack chain last took for its layer 1.
     l1_fees: BTreeMap<String, u128>,
 }
 
-impl Spending {
+impl TenantSpending {
     const fn day_of(now: UnixMillis) -> u64 {
         now.0 / DAY_MS
     }
 
-    fn today(&self, network: &str, now: UnixMillis) -> Used {
+    fn spent_today(&self, network: &str, now: UnixMillis) -> NetworkSpending {
         if self.day == Self::day_of(now) {
             self.used.get(network).copied().unwrap_or_default()
         } else {
-            Used::default()
+            NetworkSpending::default()
         }
     }
 
-    fn enter(&mut self, network: &str, now: UnixMillis) -> &mut Used {
+    fn enter_day(&mut self, network: &str, now: UnixMillis) -> &mut NetworkSpending {
         let day = Self::day_of(now);
         if self.day != day {
             self.day = day;
@@ -109,13 +109,13 @@ impl Spending {
     pub fn reserve(
         &mut self,
         network: &str,
-        ask: Ask,
-        budget: Budget,
+        ask: BudgetRequest,
+        budget: TenantBudget,
         now: UnixMillis,
-    ) -> Result<Reserve, &'static str> {
+    ) -> Result<ReservedBudget, &'static str> {
         let l1_fee = self.l1_fees.get(network).copied().unwrap_or(0).saturating_mul(2);
         let amount = ask.worst.saturating_add(l1_fee);
-        let used = self.enter(network, now);
+        let used = self.enter_day(network, now);
         let all = used.reserved.saturating_add(used.charged).saturating_add(amount);
         if all > budget.day {
             return Err("what this seller's settlements may cost on this network today is used up");
@@ -127,14 +127,14 @@ impl Spending {
         used.reserved = used.reserved.saturating_add(amount);
         let risked = if ask.has_paid { 0 } else { amount };
         used.risked = used.risked.saturating_add(risked);
-        Ok(Reserve { day: Self::day_of(now), amount, risked })
+        Ok(ReservedBudget { day: Self::day_of(now), amount, risked })
     }
 
     /// An attempt has ended: what was set aside is free, what was spent is charged.
-    pub fn end(&mut self, network: &str, ended: Ended, now: UnixMillis) {
-        let Ended { reserve, spent, failed } = ended;
+    pub fn end_attempt(&mut self, network: &str, ended: EndedAttempt, now: UnixMillis) {
+        let EndedAttempt { reserve, spent, failed } = ended;
         let day = Self::day_of(now);
-        let used = self.enter(network, now);
+        let used = self.enter_day(network, now);
         if let Some(reserve) = reserve.filter(|reserve| reserve.day == day) {
             used.reserved = used.reserved.saturating_sub(reserve.amount);
             used.risked = used.risked.saturating_sub(reserve.risked);
@@ -151,15 +151,15 @@ impl Spending {
 
     /// Whether the share of failing settlements is used up today.
     #[must_use]
-    pub fn is_failing(&self, network: &str, budget: Budget, now: UnixMillis) -> bool {
-        let failed = self.today(network, now).failed;
+    pub fn is_failure_share_used(&self, network: &str, budget: TenantBudget, now: UnixMillis) -> bool {
+        let failed = self.spent_today(network, now).failed;
         failed > 0 && failed >= budget.failed
     }
 
     /// Whether money is set aside for an attempt that has not ended.
     #[must_use]
-    pub fn in_flight(&self, network: &str, now: UnixMillis) -> bool {
-        self.today(network, now).reserved > 0
+    pub fn has_reserved(&self, network: &str, now: UnixMillis) -> bool {
+        self.spent_today(network, now).reserved > 0
     }
 }
 
@@ -169,36 +169,36 @@ mod tests {
     use proptest::prelude::*;
 
     const NOW: UnixMillis = UnixMillis(1_795_000_000_000);
-    const BUDGET: Budget = Budget { day: 100, failed: 10 };
+    const BUDGET: TenantBudget = TenantBudget { day: 100, failed: 10 };
 
-    const fn paid(worst: u128) -> Ask {
-        Ask { worst, has_paid: true }
+    const fn paid(worst: u128) -> BudgetRequest {
+        BudgetRequest { worst, has_paid: true }
     }
 
     #[test]
     fn strangers_are_counted_as_failures_until_they_have_paid() {
-        let mut spending = Spending::default();
-        let mut ask = |worst, has_paid| spending.reserve("base", Ask { worst, has_paid }, BUDGET, NOW);
+        let mut spending = TenantSpending::default();
+        let mut ask = |worst, has_paid| spending.reserve("base", BudgetRequest { worst, has_paid }, BUDGET, NOW);
         // Beyond the share of 10 they go one at a time, the first whatever it may cost.
         let first = ask(20, false).expect("the first");
         assert!(ask(1, false).is_err() && ask(20, true).is_ok());
-        spending.end("base", ended(Some(first), Spent { total: 2, l1_fee: 0 }, true), NOW);
-        let mut ask = |worst| spending.reserve("base", Ask { worst, has_paid: false }, BUDGET, NOW);
+        spending.end_attempt("base", ended(Some(first), TransactionCost { total: 2, l1_fee: 0 }, true), NOW);
+        let mut ask = |worst| spending.reserve("base", BudgetRequest { worst, has_paid: false }, BUDGET, NOW);
         assert!(ask(4).is_ok() && ask(4).is_ok() && ask(1).is_err());
     }
 
-    const fn ended(reserve: Option<Reserve>, spent: Spent, failed: bool) -> Ended {
-        Ended { reserve, spent: Some(spent), failed }
+    const fn ended(reserve: Option<ReservedBudget>, spent: TransactionCost, failed: bool) -> EndedAttempt {
+        EndedAttempt { reserve, spent: Some(spent), failed }
     }
 
     #[test]
     fn a_day_holds_what_is_reserved_and_what_was_charged() {
-        let mut spending = Spending::default();
+        let mut spending = TenantSpending::default();
         let first = spending.reserve("base", paid(60), BUDGET, NOW).expect("within the day");
         assert!(spending.reserve("base", paid(60), BUDGET, NOW).is_err());
         assert!(spending.reserve("polygon", paid(60), BUDGET, NOW).is_ok());
-        spending.end("base", ended(Some(first), Spent { total: 7, l1_fee: 2 }, false), NOW);
-        assert!(!spending.in_flight("base", NOW) && spending.in_flight("polygon", NOW));
+        spending.end_attempt("base", ended(Some(first), TransactionCost { total: 7, l1_fee: 2 }, false), NOW);
+        assert!(!spending.has_reserved("base", NOW) && spending.has_reserved("polygon", NOW));
         // 7 charged, 80 and twice the layer 1's fee of 2 reserved.
         assert!(spending.reserve("base", paid(90), BUDGET, NOW).is_err());
         assert_eq!(spending.reserve("base", paid(80), BUDGET, NOW).map(|reserve| reserve.amount), Ok(84));
@@ -207,38 +207,41 @@ mod tests {
 
     #[test]
     fn failures_have_a_share_of_their_own() {
-        let mut spending = Spending::default();
-        assert!(!spending.is_failing("base", Budget { day: 100, failed: 0 }, NOW));
+        let mut spending = TenantSpending::default();
+        assert!(!spending.is_failure_share_used("base", TenantBudget { day: 100, failed: 0 }, NOW));
         for (spent, failing) in [(6, false), (4, true)] {
             let reserve = spending.reserve("base", paid(20), BUDGET, NOW).ok();
-            spending.end("base", ended(reserve, Spent { total: spent, l1_fee: 0 }, true), NOW);
-            assert_eq!(spending.is_failing("base", BUDGET, NOW), failing);
+            spending.end_attempt("base", ended(reserve, TransactionCost { total: spent, l1_fee: 0 }, true), NOW);
+            assert_eq!(spending.is_failure_share_used("base", BUDGET, NOW), failing);
         }
-        assert!(!spending.is_failing("polygon", BUDGET, NOW) && !spending.is_failing("base", BUDGET, NOW.plus(DAY_MS)));
+        assert!(
+            !spending.is_failure_share_used("polygon", BUDGET, NOW)
+                && !spending.is_failure_share_used("base", BUDGET, NOW.plus(DAY_MS))
+        );
     }
 
     #[test]
     fn large_amounts_are_written_and_read_back() {
-        let mut spending = Spending::default();
-        let budget = Budget { day: u128::MAX, failed: 1 };
+        let mut spending = TenantSpending::default();
+        let budget = TenantBudget { day: u128::MAX, failed: 1 };
         spending.reserve("base", paid(u128::from(u64::MAX).saturating_mul(1_000_000)), budget, NOW).expect("fits");
         let text = serde_json::to_string(&(&spending, budget)).expect("writes");
-        assert_eq!(serde_json::from_str::<(Spending, Budget)>(&text).expect("reads"), (spending, budget));
+        assert_eq!(serde_json::from_str::<(TenantSpending, TenantBudget)>(&text).expect("reads"), (spending, budget));
     }
 
     proptest! {
         #[test]
         fn never_more_than_the_day_is_reserved_and_charged(steps in proptest::collection::vec((1_u128..40, 0_u128..40, any::<bool>()), 1..60)) {
-            let (mut spending, mut open) = (Spending::default(), Vec::new());
+            let (mut spending, mut open) = (TenantSpending::default(), Vec::new());
             for (worst, spent, ends) in steps {
                 if let Ok(reserve) = spending.reserve("base", paid(worst), BUDGET, NOW) {
                     open.push(reserve);
                 }
                 if ends && let Some(reserve) = open.pop() {
-                    let spent = Spent { total: spent.min(reserve.amount), l1_fee: 0 };
-                    spending.end("base", ended(Some(reserve), spent, spent.total.is_multiple_of(2)), NOW);
+                    let spent = TransactionCost { total: spent.min(reserve.amount), l1_fee: 0 };
+                    spending.end_attempt("base", ended(Some(reserve), spent, spent.total.is_multiple_of(2)), NOW);
                 }
-                let used = spending.today("base", NOW);
+                let used = spending.spent_today("base", NOW);
                 prop_assert!(used.reserved.saturating_add(used.charged) <= BUDGET.day);
                 prop_assert_eq!(used.reserved, open.iter().map(|reserve| reserve.amount).sum::<u128>());
             }

@@ -80,7 +80,7 @@ pub struct Caller {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
-pub enum Kind {
+pub enum KeyKind {
     /// In a header, on every route that takes keys.
     #[default]
     Bearer,
@@ -88,7 +88,7 @@ pub enum Kind {
     Url,
 }
 
-impl Kind {
+impl KeyKind {
     /// Both.
     pub const ALL: [Self; 2] = [Self::Bearer, Self::Url];
 
@@ -108,12 +108,12 @@ impl Kind {
     }
 }
 
-const fn prefix(kind: Kind, environment: Environment) -> &'static str {
+const fn prefix(kind: KeyKind, environment: Environment) -> &'static str {
     match (kind, environment) {
-        (Kind::Bearer, Environment::Live) => "x402_live_",
-        (Kind::Bearer, Environment::Test) => "x402_test_",
-        (Kind::Url, Environment::Live) => "x402_url_live_",
-        (Kind::Url, Environment::Test) => "x402_url_test_",
+        (KeyKind::Bearer, Environment::Live) => "x402_live_",
+        (KeyKind::Bearer, Environment::Test) => "x402_test_",
+        (KeyKind::Url, Environment::Live) => "x402_url_live_",
+        (KeyKind::Url, Environment::Test) => "x402_url_test_",
     }
 }
 
@@ -128,7 +128,7 @@ fn mac(pepper: &[u8; 32], prefix: &str, named: &[u8]) -> Option<Hmac<Sha256>> {
 #[must_use]
 pub fn issue(
     tenant: TenantId,
-    (kind, environment): (Kind, Environment),
+    (kind, environment): (KeyKind, Environment),
     secret: [u8; SECRET_BYTES],
     peppers: &[[u8; 32]],
 ) -> Option<String> {
@@ -144,7 +144,7 @@ pub fn issue(
 /// Reads a key and checks its tag under every pepper, in constant time. `None`
 /// for whatever is not a key of this kind that this service has issued.
 #[must_use]
-pub fn read(text: &str, kind: Kind, peppers: &[[u8; 32]]) -> Option<Caller> {
+pub fn read(text: &str, kind: KeyKind, peppers: &[[u8; 32]]) -> Option<Caller> {
     let (environment, encoded) =
         Environment::ALL.into_iter().find_map(|each| text.strip_prefix(prefix(kind, each)).map(|rest| (each, rest)))?;
     if encoded.len() > TEXT_MAX {
@@ -169,16 +169,16 @@ mod tests {
     const OLD: [u8; 32] = [1; 32];
     const NEW: [u8; 32] = [2; 32];
 
-    fn key_of(kind: Kind, environment: Environment) -> String {
+    fn key_of(kind: KeyKind, environment: Environment) -> String {
         issue(TenantId([7; 12]), (kind, environment), [9; 24], &[OLD]).expect("a pepper is given")
     }
 
     fn key(environment: Environment) -> String {
-        key_of(Kind::Bearer, environment)
+        key_of(KeyKind::Bearer, environment)
     }
 
     fn read(text: &str, peppers: &[[u8; 32]]) -> Option<Caller> {
-        super::read(text, Kind::Bearer, peppers)
+        super::read(text, KeyKind::Bearer, peppers)
     }
 
     #[test]
@@ -211,17 +211,17 @@ mod tests {
     fn another_prefix_makes_another_key() {
         let text = key(Environment::Live);
         assert_eq!(read(&text.replace("live", "test"), &[OLD]), None);
-        assert_eq!(super::read(&text.replace("x402_", "x402_url_"), Kind::Url, &[OLD]), None);
+        assert_eq!(super::read(&text.replace("x402_", "x402_url_"), KeyKind::Url, &[OLD]), None);
     }
 
     #[test]
     fn a_key_of_one_kind_is_none_of_the_other() {
         for environment in Environment::ALL {
-            let (bearer, url) = (key(environment), key_of(Kind::Url, environment));
+            let (bearer, url) = (key(environment), key_of(KeyKind::Url, environment));
             assert!(url.starts_with("x402_url_"), "{url}");
-            assert_eq!(super::read(&url, Kind::Url, &[OLD]).map(|caller| caller.environment), Some(environment));
-            assert_eq!(super::read(&url, Kind::Bearer, &[OLD]), None);
-            assert_eq!(super::read(&bearer, Kind::Url, &[OLD]), None);
+            assert_eq!(super::read(&url, KeyKind::Url, &[OLD]).map(|caller| caller.environment), Some(environment));
+            assert_eq!(super::read(&url, KeyKind::Bearer, &[OLD]), None);
+            assert_eq!(super::read(&bearer, KeyKind::Url, &[OLD]), None);
         }
     }
 
@@ -244,7 +244,7 @@ mod tests {
     proptest! {
         #[test]
         fn what_was_issued_reads_back(tenant in any::<[u8; 12]>(), secret in any::<[u8; 24]>(), pepper in any::<[u8; 32]>()) {
-            let of = (Kind::Bearer, Environment::Test);
+            let of = (KeyKind::Bearer, Environment::Test);
             let text = issue(TenantId(tenant), of, secret, &[pepper]).expect("a pepper is given");
             prop_assert_eq!(read(&text, &[pepper]).map(|caller| caller.tenant), Some(TenantId(tenant)));
         }
@@ -252,7 +252,7 @@ mod tests {
         #[test]
         fn no_text_is_a_key_by_chance(text in "(x402_(url_)?(live|test)_)?.{0,80}") {
             prop_assert_eq!(read(&text, &[OLD]), None);
-            prop_assert_eq!(super::read(&text, Kind::Url, &[OLD]), None);
+            prop_assert_eq!(super::read(&text, KeyKind::Url, &[OLD]), None);
         }
     }
 }

@@ -11,7 +11,7 @@ use x402_chain::reason::Reason;
 
 /// One network, and who is to be paid on it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Wanted {
+pub struct PayeeQuery {
     /// Our key of the network.
     pub network: String,
     /// Who is to be paid; `None`: the tenant's default recipient there.
@@ -20,7 +20,7 @@ pub struct Wanted {
 
 /// The answer to one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Payee {
+pub enum PayeeAnswer {
     /// This address is the tenant's own.
     Own(Address),
     /// Why not.
@@ -29,23 +29,30 @@ pub enum Payee {
 
 /// Who is paid for what is wanted; `is_on` says whether the registry check lets a network be used.
 #[must_use]
-pub fn payee(tenant: &Tenant, wanted: &Wanted, is_on: impl Fn(&Network) -> bool) -> Payee {
+pub fn resolve_payee(tenant: &Tenant, wanted: &PayeeQuery, is_on: impl Fn(&Network) -> bool) -> PayeeAnswer {
     let Some(network) = network::by_key(&wanted.network) else {
-        return Payee::Refused(Reason::InvalidNetwork, "the network is not known".to_owned());
+        return PayeeAnswer::Refused(Reason::InvalidNetwork, "the network is not known".to_owned());
     };
     if !may_use(tenant, network) {
-        return Payee::Refused(Reason::NetworkNotEnabled, format!("'{}' is not open to this key", network.key));
+        return PayeeAnswer::Refused(Reason::NetworkNotEnabled, format!("'{}' is not open to this key", network.key));
     }
     if !is_on(network) {
         let sentence = format!("'{}' is off until the registry check has passed", network.key);
-        return Payee::Refused(Reason::NetworkNotEnabled, sentence);
+        return PayeeAnswer::Refused(Reason::NetworkNotEnabled, sentence);
     }
     match wanted.pay_to {
-        Some(named) if tenant.holds(&named) => Payee::Own(named),
-        Some(named) => Payee::Refused(Reason::PayToNotAllowed, format!("{named} is not registered to the seller")),
+        Some(named) if tenant.holds(&named) => PayeeAnswer::Own(named),
+        Some(named) => {
+            PayeeAnswer::Refused(Reason::PayToNotAllowed, format!("{named} is not registered to the seller"))
+        }
         None => tenant.default_recipient(network).map_or_else(
-            || Payee::Refused(Reason::PayToNotAllowed, format!("the seller has no recipient on '{}'", network.key)),
-            Payee::Own,
+            || {
+                PayeeAnswer::Refused(
+                    Reason::PayToNotAllowed,
+                    format!("the seller has no recipient on '{}'", network.key),
+                )
+            },
+            PayeeAnswer::Own,
         ),
     }
 }
@@ -87,13 +94,13 @@ mod tests {
     fn only_what_is_open_and_the_tenants_own_may_be_named() {
         let live = tenant(Environment::Live, Tier::Free);
         let ask = |tenant: &Tenant, network: &str, pay_to: Option<&str>, on: bool| {
-            payee(tenant, &Wanted { network: network.to_owned(), pay_to: pay_to.map(address) }, |_| on)
+            resolve_payee(tenant, &PayeeQuery { network: network.to_owned(), pay_to: pay_to.map(address) }, |_| on)
         };
-        assert_eq!(ask(&live, "base", None, true), Payee::Own(address(OWN)));
-        assert_eq!(ask(&live, "base", Some(OWN), true), Payee::Own(address(OWN)));
-        let reason = |payee: Payee| match payee {
-            Payee::Own(own) => panic!("{own}"),
-            Payee::Refused(reason, message) => {
+        assert_eq!(ask(&live, "base", None, true), PayeeAnswer::Own(address(OWN)));
+        assert_eq!(ask(&live, "base", Some(OWN), true), PayeeAnswer::Own(address(OWN)));
+        let reason = |payee: PayeeAnswer| match payee {
+            PayeeAnswer::Own(own) => panic!("{own}"),
+            PayeeAnswer::Refused(reason, message) => {
                 assert!(!message.is_empty());
                 reason
             }

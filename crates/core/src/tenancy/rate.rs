@@ -7,13 +7,13 @@ use x402_chain::time::UnixMillis;
 /// Whole buckets in a window.
 const BUCKETS: u64 = 60;
 /// A minute is 60 buckets of one second.
-pub const MINUTE: Span = Span { bucket_ms: 1_000, name: "minute", seconds: 60 };
+pub const MINUTE: RateSpan = RateSpan { bucket_ms: 1_000, name: "minute", seconds: 60 };
 /// An hour is 60 buckets of one minute.
-pub const HOUR: Span = Span { bucket_ms: 60_000, name: "hour", seconds: 3_600 };
+pub const HOUR: RateSpan = RateSpan { bucket_ms: 60_000, name: "hour", seconds: 3_600 };
 
 /// How long a window is.
 #[derive(Clone, Copy, Debug)]
-pub struct Span {
+pub struct RateSpan {
     bucket_ms: u64,
     /// Its name in the `RateLimit` headers.
     pub name: &'static str,
@@ -21,7 +21,7 @@ pub struct Span {
     pub seconds: u64,
 }
 
-impl Span {
+impl RateSpan {
     fn bucket(self, now: UnixMillis) -> u64 {
         now.0.checked_div(self.bucket_ms).unwrap_or(0)
     }
@@ -35,22 +35,22 @@ impl Span {
 /// Requests counted by bucket, the oldest first; empty buckets are not kept.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Window(Vec<(u64, u32)>);
+pub struct RateWindow(Vec<(u64, u32)>);
 
-impl Window {
-    fn current(&self, span: Span, now: UnixMillis) -> impl Iterator<Item = (u64, u32)> {
+impl RateWindow {
+    fn current(&self, span: RateSpan, now: UnixMillis) -> impl Iterator<Item = (u64, u32)> {
         let oldest = span.bucket(now).saturating_sub(BUCKETS);
         self.0.iter().copied().filter(move |(bucket, _)| *bucket >= oldest)
     }
 
     /// Requests that the window still holds.
     #[must_use]
-    pub fn used(&self, span: Span, now: UnixMillis) -> u64 {
+    pub fn used(&self, span: RateSpan, now: UnixMillis) -> u64 {
         self.current(span, now).fold(0, |sum, (_, count)| sum.saturating_add(u64::from(count)))
     }
 
     /// Counts one request.
-    pub fn count(&mut self, span: Span, now: UnixMillis) {
+    pub fn count(&mut self, span: RateSpan, now: UnixMillis) {
         let bucket = span.bucket(now);
         let oldest = bucket.saturating_sub(BUCKETS);
         self.0.retain(|(each, _)| *each >= oldest);
@@ -63,7 +63,7 @@ impl Window {
 
     /// When the window will hold fewer than `limit`: now, if it does already.
     #[must_use]
-    pub fn frees_at(&self, span: Span, limit: u64, now: UnixMillis) -> UnixMillis {
+    pub fn frees_at(&self, span: RateSpan, limit: u64, now: UnixMillis) -> UnixMillis {
         let mut used = self.used(span, now);
         if used < limit {
             return now;
@@ -79,15 +79,15 @@ impl Window {
 
     /// When the oldest request leaves; a whole window from now where there is none.
     #[must_use]
-    pub fn resets_at(&self, span: Span, now: UnixMillis) -> UnixMillis {
+    pub fn resets_at(&self, span: RateSpan, now: UnixMillis) -> UnixMillis {
         let oldest = self.current(span, now).next().map_or_else(|| span.bucket(now), |(bucket, _)| bucket);
         span.leaves(oldest)
     }
 }
 
-/// One window as callers are told of it.
+/// One window, as the `RateLimit` headers report it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Rate {
+pub struct RateState {
     /// Requests allowed.
     pub limit: u64,
     /// Requests made.
@@ -96,7 +96,7 @@ pub struct Rate {
     pub resets_at: UnixMillis,
 }
 
-impl Rate {
+impl RateState {
     /// Requests left.
     #[must_use]
     pub const fn remaining(&self) -> u64 {
@@ -112,7 +112,7 @@ mod tests {
     #[test]
     fn no_minute_holds_more_than_the_limit() {
         // 10 at the end of one bucket, 10 a minute less a bit later: the first still count.
-        let mut window = Window::default();
+        let mut window = RateWindow::default();
         for _ in 0..10 {
             window.count(MINUTE, UnixMillis(10_999));
         }
@@ -124,14 +124,14 @@ mod tests {
 
     #[test]
     fn a_limit_of_nothing_admits_nothing() {
-        let window = Window::default();
+        let window = RateWindow::default();
         assert!(window.frees_at(HOUR, 0, UnixMillis(5)) > UnixMillis(5));
     }
 
     proptest! {
         #[test]
         fn any_sixty_seconds_hold_at_most_the_limit(steps in proptest::collection::vec(0_u64..4_000, 1..200), limit in 1_u64..20) {
-            let (mut window, mut now, mut admitted) = (Window::default(), UnixMillis(1_000_000), Vec::new());
+            let (mut window, mut now, mut admitted) = (RateWindow::default(), UnixMillis(1_000_000), Vec::new());
             for step in steps {
                 now = now.plus(step);
                 if window.used(MINUTE, now) < limit {
@@ -147,7 +147,7 @@ mod tests {
 
         #[test]
         fn when_it_frees_it_is_free(steps in proptest::collection::vec(0_u64..3_000, 1..100), limit in 1_u64..20) {
-            let (mut window, mut now) = (Window::default(), UnixMillis(1_000_000));
+            let (mut window, mut now) = (RateWindow::default(), UnixMillis(1_000_000));
             for step in steps {
                 now = now.plus(step);
                 window.count(MINUTE, now);

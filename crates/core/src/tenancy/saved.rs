@@ -18,22 +18,22 @@ const UNWRITTEN_PART: u64 = 16;
 /// **What it costs.** One row a second while requests come, one more for each sixteenth of the minute's limit, and one
 /// with the alarm: at most 76 rows a minute and one an alarm, whatever number of requests comes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Saved {
+pub struct SavedAdmission {
     period: Period,
     requests: u64,
     at: UnixMillis,
 }
 
-impl Saved {
+impl SavedAdmission {
     /// All of it is written at this time; [`UnixMillis`] of 0 where the time is not known.
     #[must_use]
-    pub const fn all(admission: &Admission, at: UnixMillis) -> Self {
+    pub const fn all_saved(admission: &Admission, at: UnixMillis) -> Self {
         Self { period: admission.period, requests: admission.requests, at }
     }
 
     /// Whether storage holds every request that was counted.
     #[must_use]
-    pub fn is_all(&self, admission: &Admission) -> bool {
+    pub fn is_all_saved(&self, admission: &Admission) -> bool {
         (self.period, self.requests) == (admission.period, admission.requests)
     }
 
@@ -61,12 +61,12 @@ mod tests {
     /// How many requests of a burst within one second are written, and how many rows that took.
     fn burst(requests: u64, per_minute: u64) -> (u64, u64) {
         let mut admission = Admission::new(NOW);
-        let (mut saved, mut rows) = (Saved::all(&admission, NOW), 0);
+        let (mut saved, mut rows) = (SavedAdmission::all_saved(&admission, NOW), 0);
         for at in 0..requests {
             let (before, now) = (admission.clone(), NOW.plus(at % 1_000));
-            admission.count(KeyId::new(NOW, 1), now);
+            admission.count_request(KeyId::new(NOW, 1), now);
             if saved.is_due(&before, &admission, per_minute, now) {
-                saved = Saved::all(&admission, now);
+                saved = SavedAdmission::all_saved(&admission, now);
                 rows = u64::saturating_add(rows, 1);
             }
         }
@@ -84,22 +84,22 @@ mod tests {
     #[test]
     fn what_is_unwritten_for_a_second_is_written_with_the_next_request() {
         let before = Admission::new(NOW);
-        let (saved, mut after) = (Saved::all(&before, NOW), before.clone());
-        after.count(KeyId::new(NOW, 1), NOW);
+        let (saved, mut after) = (SavedAdmission::all_saved(&before, NOW), before.clone());
+        after.count_request(KeyId::new(NOW, 1), NOW);
         assert!(!saved.is_due(&before, &after, 2_000, NOW.plus(999)));
         assert!(saved.is_due(&before, &after, 2_000, NOW.plus(1_000)));
         assert!(!saved.is_due(&before, &before, 2_000, NOW.plus(1_000)));
-        assert!(saved.is_all(&before) && !saved.is_all(&after));
+        assert!(saved.is_all_saved(&before) && !saved.is_all_saved(&after));
     }
 
     #[test]
     fn what_counts_for_good_is_written_at_once() {
         let before = Admission::new(NOW);
-        let saved = Saved::all(&before, NOW);
+        let saved = SavedAdmission::all_saved(&before, NOW);
         let used = Admission { used: 1, ..before.clone() };
         assert!(saved.is_due(&before, &used, 2_000, NOW));
         let mut next = before.clone();
-        next.roll(NOW.plus(32 * 86_400_000));
-        assert!(saved.is_due(&before, &next, 2_000, NOW) && !saved.is_all(&next));
+        next.enter_period(NOW.plus(32 * 86_400_000));
+        assert!(saved.is_due(&before, &next, 2_000, NOW) && !saved.is_all_saved(&next));
     }
 }

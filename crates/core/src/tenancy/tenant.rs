@@ -132,7 +132,7 @@ pub const FIRST_USES_MAX: usize = 100;
 
 /// A key as the ledger knows it. Only its SHA-256 is stored.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Key {
+pub struct ApiKey {
     /// Its public name.
     pub id: KeyId,
     /// What its owner calls it.
@@ -141,9 +141,9 @@ pub struct Key {
     pub hash: KeyHash,
     /// What it may do.
     pub scopes: Vec<Scope>,
-    /// When it was made.
+    /// When it was created.
     pub created_at: UnixMillis,
-    /// When it ends.
+    /// When it expires; `None`: never.
     pub expires_at: Option<UnixMillis>,
 }
 
@@ -159,9 +159,9 @@ pub struct Tenant {
     pub version: u64,
     /// Its name.
     pub company_name: Option<String>,
-    /// Whether it is served.
+    /// Whether its requests are served: `active`, `suspended` or `cancelled`.
     pub status: TenantStatus,
-    /// What it pays for.
+    /// The tier, which sets limits and chains.
     pub tier: Tier,
     /// Where its ledgers live.
     pub region: Option<String>,
@@ -175,7 +175,7 @@ pub struct Tenant {
     /// Its addresses.
     pub recipients: Vec<Recipient>,
     /// Its keys.
-    pub keys: Vec<Key>,
+    pub keys: Vec<ApiKey>,
 }
 
 impl Tenant {
@@ -191,7 +191,7 @@ impl Tenant {
 
     /// The key with this hash, unless it has expired.
     #[must_use]
-    pub fn key(&self, hash: &KeyHash, now: UnixMillis) -> Option<&Key> {
+    pub fn key(&self, hash: &KeyHash, now: UnixMillis) -> Option<&ApiKey> {
         self.keys.iter().find(|key| key.hash == *hash && key.expires_at.is_none_or(|end| now < end))
     }
 

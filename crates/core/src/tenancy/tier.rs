@@ -3,18 +3,18 @@
 use serde::{Deserialize, Serialize};
 use x402_chain::network::Network;
 
-/// What a tenant pays for.
+/// A tenant's plan: it sets the limits and the live chains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Tier {
-    /// To try it.
+    /// Without charge: base and solana, 1,000 verifications a month.
     Free,
-    /// A small product.
+    /// Three chains, 50,000 verifications a month.
     Starter,
-    /// A large product.
+    /// Six chains, 500,000 verifications a month.
     Pro,
-    /// Everything.
+    /// All chains, no monthly quota.
     Enterprise,
 }
 
@@ -31,8 +31,8 @@ pub struct Limits {
 
 /// Which live chains a tier includes.
 #[derive(Clone, Copy, Debug)]
-pub enum Chains {
-    /// Those named.
+pub enum TierChains {
+    /// The chains with these keys.
     Only(&'static [&'static str]),
     /// All of the registry.
     All,
@@ -50,7 +50,7 @@ pub struct Plan {
     /// Its limits, unless the tenant has its own.
     pub limits: Limits,
     /// Its live chains; test networks follow their live chain, local chains are for all.
-    pub chains: Chains,
+    pub chains: TierChains,
 }
 
 const FREE: Plan = Plan {
@@ -58,7 +58,7 @@ const FREE: Plan = Plan {
     name: "free",
     price_usd: 0,
     limits: Limits { per_minute: 10, per_hour: 100, per_month: Some(1_000) },
-    chains: Chains::Only(&["solana", "base"]),
+    chains: TierChains::Only(&["solana", "base"]),
 };
 
 const STARTER: Plan = Plan {
@@ -66,7 +66,7 @@ const STARTER: Plan = Plan {
     name: "starter",
     price_usd: 99,
     limits: Limits { per_minute: 100, per_hour: 5_000, per_month: Some(50_000) },
-    chains: Chains::Only(&["solana", "base", "ethereum"]),
+    chains: TierChains::Only(&["solana", "base", "ethereum"]),
 };
 
 const PRO: Plan = Plan {
@@ -74,7 +74,7 @@ const PRO: Plan = Plan {
     name: "pro",
     price_usd: 299,
     limits: Limits { per_minute: 500, per_hour: 50_000, per_month: Some(500_000) },
-    chains: Chains::Only(&["solana", "base", "ethereum", "polygon", "avalanche", "sei"]),
+    chains: TierChains::Only(&["solana", "base", "ethereum", "polygon", "avalanche", "sei"]),
 };
 
 const ENTERPRISE: Plan = Plan {
@@ -82,7 +82,7 @@ const ENTERPRISE: Plan = Plan {
     name: "enterprise",
     price_usd: 999,
     limits: Limits { per_minute: 2_000, per_hour: 200_000, per_month: None },
-    chains: Chains::All,
+    chains: TierChains::All,
 };
 
 /// All tiers, the smallest first.
@@ -112,8 +112,8 @@ impl Tier {
         let live = network.live_chain.unwrap_or(network.key);
         network.local
             || match self.plan().chains {
-                Chains::All => true,
-                Chains::Only(keys) => keys.contains(&live),
+                TierChains::All => true,
+                TierChains::Only(keys) => keys.contains(&live),
             }
     }
 }
@@ -133,7 +133,7 @@ mod tests {
 
     #[test]
     fn a_test_network_goes_with_its_live_chain() {
-        let chain = |key| network::find(key).expect("a registered chain");
+        let chain = |key| network::find_network(key).expect("a registered chain");
         assert!(Tier::Free.includes(chain("base-sepolia")));
         assert!(Tier::Free.includes(chain("local-evm")));
         assert!(!Tier::Free.includes(chain("ethereum")));

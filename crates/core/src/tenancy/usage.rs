@@ -20,7 +20,7 @@ pub struct RateUsage {
 /// Both windows.
 #[derive(Clone, Copy, Debug, Serialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
-pub struct Rates {
+pub struct RateUsages {
     /// Any 60 seconds.
     pub minute: RateUsage,
     /// Any 60 minutes.
@@ -49,7 +49,7 @@ pub struct Usage {
     /// Chains that this key may name.
     pub enabled_chains: Vec<&'static str>,
     /// Both rate windows.
-    pub rate: Rates,
+    pub rate: RateUsages,
 }
 
 /// Whether a tenant may use a chain in an environment, the registry check apart.
@@ -60,9 +60,9 @@ pub fn may_use(tenant: &Tenant, network: &Network) -> bool {
 
 /// What a tenant has used; `is_on` says whether the registry check lets a chain be used.
 #[must_use]
-pub fn usage(tenant: &Tenant, admission: &Admission, is_on: impl Fn(&Network) -> bool, now: UnixMillis) -> Usage {
+pub fn usage_of(tenant: &Tenant, admission: &Admission, is_on: impl Fn(&Network) -> bool, now: UnixMillis) -> Usage {
     let mut admission = admission.clone();
-    admission.roll(now);
+    admission.enter_period(now);
     let rates = admission.rates(tenant, now);
     let limit = tenant.limits().per_month;
     let signed = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
@@ -79,7 +79,7 @@ pub fn usage(tenant: &Tenant, admission: &Admission, is_on: impl Fn(&Network) ->
             .filter(|network| may_use(tenant, network) && is_on(network))
             .map(|network| network.key)
             .collect(),
-        rate: Rates {
+        rate: RateUsages {
             minute: RateUsage { limit: rates.minute.limit, used: rates.minute.used },
             hour: RateUsage { limit: rates.hour.limit, used: rates.hour.used },
         },

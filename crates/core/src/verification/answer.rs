@@ -1,6 +1,6 @@
 //! What a seller is answered, member for member as on the wire.
 
-use crate::verdict::Refusal;
+use crate::verdict::RefusalCode;
 use core::fmt;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
@@ -12,7 +12,7 @@ use x402_chain::retry::Retry;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
-pub enum Status {
+pub enum VerificationStatus {
     /// Paid, as deep as practice asks for.
     Confirmed,
     /// Paid for good.
@@ -25,7 +25,7 @@ pub enum Status {
     Reorged,
 }
 
-impl Status {
+impl VerificationStatus {
     /// The name on the wire.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -171,7 +171,7 @@ pub struct ClaimedBy {
 /// The answer to `POST /v1/verify`. Every member is always present.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
-pub struct Answer {
+pub struct VerificationAnswer {
     /// This verification's id; of a replay, the first one's.
     #[cfg_attr(not(target_arch = "wasm32"), schemars(with = "String"))]
     pub id: VerificationId,
@@ -181,7 +181,7 @@ pub struct Answer {
     /// Whether the tenant was paid.
     pub success: bool,
     /// What became of the payment.
-    pub status: Status,
+    pub status: VerificationStatus,
     /// The transaction.
     pub tx_hash: String,
     /// Our short key of the chain.
@@ -237,7 +237,7 @@ pub struct Answer {
     /// Why not, in a sentence.
     pub error: Option<String>,
     /// Why not, as a code.
-    pub error_code: Option<Refusal>,
+    pub error_code: Option<RefusalCode>,
     /// Whether asking again could help.
     pub retry: Option<Retry>,
 }
@@ -246,11 +246,11 @@ pub struct Answer {
 /// and the directory can hold it. A provider's answer of 4 MiB holds some 6,000 transfers.
 const LISTED_MAX: usize = 4_000;
 
-impl Answer {
+impl VerificationAnswer {
     /// Lists at most 4,000 transfers and as many payers. All of them were judged, and count in the amount; a check says
     /// what is left out.
     #[must_use]
-    pub fn listed(mut self) -> Self {
+    pub fn with_lists_cut(mut self) -> Self {
         let (transfers, payers) = (self.transfers.len(), self.payers.len());
         if transfers > LISTED_MAX || payers > LISTED_MAX {
             self.transfers.truncate(LISTED_MAX);
@@ -268,7 +268,7 @@ impl Answer {
 mod tests {
     use super::*;
 
-    fn answer(transfers: usize) -> Answer {
+    fn answer(transfers: usize) -> VerificationAnswer {
         let payer = |at: usize| format!("0x{at:040X}");
         let line = |at| TransferLine {
             place: TransferPlace::Log { log_index: u64::MAX },
@@ -293,8 +293,8 @@ mod tests {
 
     #[test]
     fn an_answer_lists_so_much_that_it_can_be_stored() {
-        assert_eq!(answer(LISTED_MAX).listed(), answer(LISTED_MAX));
-        let listed = answer(LISTED_MAX + 7).listed();
+        assert_eq!(answer(LISTED_MAX).with_lists_cut(), answer(LISTED_MAX));
+        let listed = answer(LISTED_MAX + 7).with_lists_cut();
         assert_eq!((listed.transfers.len(), listed.payers.len()), (LISTED_MAX, LISTED_MAX));
         assert!(
             listed.checks.iter().any(|check| check.name == "transfers_listed" && check.detail.contains("of 4007 "))

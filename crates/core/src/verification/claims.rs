@@ -3,15 +3,15 @@
 //! A payment is a transaction's transfers to one recipient. The whole of it is one row, a
 //! proper part one row a log. The whole excludes every log, as any log excludes the whole.
 
-pub use crate::verification::judge::{Held, Prior, Unit};
+pub use crate::verification::judge::{ClaimUnit, HeldClaim, PriorClaim};
 use x402_chain::address::Address;
 use x402_chain::id::ClaimId;
 use x402_chain::time::UnixMillis;
-use x402_chain::trace::{Authorization, Mined};
+use x402_chain::trace::{MinedTransaction, UsedAuthorization};
 
 /// A claim to write: this unit of the payment is bound for good.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Row {
+pub struct ClaimRow {
     /// CAIP-2.
     pub network: String,
     /// The transaction.
@@ -19,7 +19,7 @@ pub struct Row {
     /// Who was paid.
     pub recipient: String,
     /// What of it.
-    pub unit: Unit,
+    pub unit: ClaimUnit,
     /// The verification or settlement that claims it.
     pub id: ClaimId,
     /// Its reference; a settlement has none.
@@ -28,26 +28,26 @@ pub struct Row {
     pub at: UnixMillis,
 }
 
-impl Row {
+impl ClaimRow {
     /// The row as a later look-up finds it.
     #[must_use]
-    pub fn held(&self) -> Held {
-        let prior = Prior { id: self.id, reference: self.reference.clone(), at: self.at };
-        Held { unit: self.unit, prior }
+    pub fn held_claim(&self) -> HeldClaim {
+        let prior = PriorClaim { id: self.id, reference: self.reference.clone(), at: self.at };
+        HeldClaim { unit: self.unit, prior }
     }
 }
 
 /// Which unit a settlement holds already or may claim, of the logs that may be its own
-/// ([`crate::settlement::Report::units`]), the likeliest first. Without candidates (Solana, and
+/// ([`crate::settlement::SettlementReport::units`]), the likeliest first. Without candidates (Solana, and
 /// reports of the build before) it is the whole.
 ///
 /// # Errors
 /// The claim that is in the way.
-pub fn free_unit(held: &[Held], candidates: &[u64], own: ClaimId) -> Result<Unit, ClaimId> {
-    let is_own = |held: &&Held| held.prior.id == own;
-    let fits = |unit: Unit| match unit {
-        Unit::Whole => true,
-        Unit::Log(ordinal) => candidates.is_empty() || candidates.contains(&ordinal),
+pub fn claimable_unit(held: &[HeldClaim], candidates: &[u64], own: ClaimId) -> Result<ClaimUnit, ClaimId> {
+    let is_own = |held: &&HeldClaim| held.prior.id == own;
+    let fits = |unit: ClaimUnit| match unit {
+        ClaimUnit::Whole => true,
+        ClaimUnit::Log(ordinal) => candidates.is_empty() || candidates.contains(&ordinal),
     };
     if let Some(again) = held.iter().find(|held| is_own(held) && fits(held.unit)) {
         return Ok(again.unit);
@@ -59,16 +59,16 @@ pub fn free_unit(held: &[Held], candidates: &[u64], own: ClaimId) -> Result<Unit
         Some(likeliest) => holder(*likeliest),
     };
     match (in_the_way, candidates.iter().find(|ordinal| holder(**ordinal).is_none())) {
-        (_, Some(free)) => Ok(Unit::Log(*free)),
+        (_, Some(free)) => Ok(ClaimUnit::Log(*free)),
         (Some(other), None) => Err(other.prior.id),
-        (None, None) => Ok(Unit::Whole),
+        (None, None) => Ok(ClaimUnit::Whole),
     }
 }
 
 /// What an authorization that this transaction used up has paid to `recipient`: its transfer,
 /// or every one from its authorizer where none is known to be its own.
 #[must_use]
-pub fn paid_by(used: &Authorization, mined: &Mined, recipient: &Address) -> Vec<Unit> {
+pub fn units_paid_by(used: &UsedAuthorization, mined: &MinedTransaction, recipient: &Address) -> Vec<ClaimUnit> {
     let reached = mined
         .transfers
         .iter()
@@ -77,7 +77,7 @@ pub fn paid_by(used: &Authorization, mined: &Mined, recipient: &Address) -> Vec<
         Some(ordinal) => line.ordinal == ordinal,
         None => line.from == Some(used.authorizer),
     });
-    own.map(|line| Unit::Log(line.ordinal)).collect()
+    own.map(|line| ClaimUnit::Log(line.ordinal)).collect()
 }
 
 #[cfg(test)]
@@ -91,42 +91,42 @@ mod tests {
         ClaimId::Settlement(SettlementId::new(AT, number))
     }
 
-    fn held(unit: Unit, number: u128) -> Held {
-        Held { unit, prior: Prior { id: id(number), reference: None, at: AT } }
+    fn held(unit: ClaimUnit, number: u128) -> HeldClaim {
+        HeldClaim { unit, prior: PriorClaim { id: id(number), reference: None, at: AT } }
     }
 
     #[test]
     fn a_settlement_takes_the_likeliest_log_that_is_free() {
-        let ask = |held: &[Held], candidates: &[u64]| free_unit(held, candidates, id(1));
-        assert_eq!(ask(&[], &[3, 5]), Ok(Unit::Log(3)));
-        assert_eq!(ask(&[held(Unit::Log(3), 2)], &[3, 5]), Ok(Unit::Log(5)));
-        assert_eq!(ask(&[held(Unit::Log(3), 2), held(Unit::Log(5), 4)], &[3, 5]), Err(id(2)));
-        assert_eq!(ask(&[held(Unit::Log(5), 4)], &[5]), Err(id(4)));
+        let ask = |held: &[HeldClaim], candidates: &[u64]| claimable_unit(held, candidates, id(1));
+        assert_eq!(ask(&[], &[3, 5]), Ok(ClaimUnit::Log(3)));
+        assert_eq!(ask(&[held(ClaimUnit::Log(3), 2)], &[3, 5]), Ok(ClaimUnit::Log(5)));
+        assert_eq!(ask(&[held(ClaimUnit::Log(3), 2), held(ClaimUnit::Log(5), 4)], &[3, 5]), Err(id(2)));
+        assert_eq!(ask(&[held(ClaimUnit::Log(5), 4)], &[5]), Err(id(4)));
         // A claim of another payment of the transaction is in nobody's way.
-        assert_eq!(ask(&[held(Unit::Log(9), 2)], &[3]), Ok(Unit::Log(3)));
+        assert_eq!(ask(&[held(ClaimUnit::Log(9), 2)], &[3]), Ok(ClaimUnit::Log(3)));
         // The whole excludes every log.
-        assert_eq!(ask(&[held(Unit::Whole, 2)], &[3, 5]), Err(id(2)));
+        assert_eq!(ask(&[held(ClaimUnit::Whole, 2)], &[3, 5]), Err(id(2)));
     }
 
     #[test]
     fn without_candidates_it_is_the_whole_which_any_log_excludes() {
-        let ask = |held: &[Held]| free_unit(held, &[], id(1));
-        assert_eq!(ask(&[]), Ok(Unit::Whole));
-        assert_eq!(ask(&[held(Unit::Whole, 2)]), Err(id(2)));
-        assert_eq!(ask(&[held(Unit::Log(7), 2)]), Err(id(2)));
+        let ask = |held: &[HeldClaim]| claimable_unit(held, &[], id(1));
+        assert_eq!(ask(&[]), Ok(ClaimUnit::Whole));
+        assert_eq!(ask(&[held(ClaimUnit::Whole, 2)]), Err(id(2)));
+        assert_eq!(ask(&[held(ClaimUnit::Log(7), 2)]), Err(id(2)));
     }
 
     #[test]
     fn its_own_claim_found_again_is_its_own() {
-        let ask = |held: &[Held], candidates: &[u64]| free_unit(held, candidates, id(1));
-        assert_eq!(ask(&[held(Unit::Whole, 1)], &[3]), Ok(Unit::Whole));
-        assert_eq!(ask(&[held(Unit::Whole, 1)], &[]), Ok(Unit::Whole));
-        assert_eq!(ask(&[held(Unit::Log(5), 1)], &[]), Ok(Unit::Log(5)));
+        let ask = |held: &[HeldClaim], candidates: &[u64]| claimable_unit(held, candidates, id(1));
+        assert_eq!(ask(&[held(ClaimUnit::Whole, 1)], &[3]), Ok(ClaimUnit::Whole));
+        assert_eq!(ask(&[held(ClaimUnit::Whole, 1)], &[]), Ok(ClaimUnit::Whole));
+        assert_eq!(ask(&[held(ClaimUnit::Log(5), 1)], &[]), Ok(ClaimUnit::Log(5)));
         // Not a second one, though a likelier one is free now.
-        assert_eq!(ask(&[held(Unit::Log(3), 2), held(Unit::Log(5), 1)], &[3, 5]), Ok(Unit::Log(5)));
-        assert_eq!(ask(&[held(Unit::Log(5), 1)], &[3, 5]), Ok(Unit::Log(5)));
+        assert_eq!(ask(&[held(ClaimUnit::Log(3), 2), held(ClaimUnit::Log(5), 1)], &[3, 5]), Ok(ClaimUnit::Log(5)));
+        assert_eq!(ask(&[held(ClaimUnit::Log(5), 1)], &[3, 5]), Ok(ClaimUnit::Log(5)));
         // What it holds is not among them: the transaction came back with something else.
-        assert_eq!(ask(&[held(Unit::Log(5), 1)], &[3]), Ok(Unit::Log(3)));
-        assert_eq!(ask(&[held(Unit::Log(5), 1), held(Unit::Log(3), 2)], &[3]), Err(id(2)));
+        assert_eq!(ask(&[held(ClaimUnit::Log(5), 1)], &[3]), Ok(ClaimUnit::Log(3)));
+        assert_eq!(ask(&[held(ClaimUnit::Log(5), 1), held(ClaimUnit::Log(3), 2)], &[3]), Err(id(2)));
     }
 }

@@ -1,21 +1,21 @@
 //! A verified payment followed until its chain calls it final: what a later look
 //! makes of its record, and when to look again.
 
-use crate::verification::answer::{Answer, Finality, Status};
+use crate::verification::answer::{Finality, VerificationAnswer, VerificationStatus};
 use crate::verification::judge::still_shows;
 use serde::{Deserialize, Serialize};
 use x402_chain::address::Address;
 use x402_chain::amount::Amount;
 use x402_chain::network::{FinalityRule, Network};
 use x402_chain::time::{UnixMillis, UnixSeconds};
-use x402_chain::trace::{Depth, Mined, Trace};
+use x402_chain::trace::{Depth, MinedTransaction, Trace};
 
 /// A payment that no rule of its chain makes final is followed for an hour.
-const UNRULED_MS: u64 = 3_600_000;
+const TRACKED_WITHOUT_RULE_MS: u64 = 3_600_000;
 /// Any other at most for a week.
-const FOLLOWED_MS_MAX: u64 = 604_800_000;
+const TRACKED_MS_MAX: u64 = 604_800_000;
 /// Looks are never further apart than a minute in the first six hours, then half an hour.
-const LATE_MS: u64 = 21_600_000;
+const FREQUENT_POLLS_MS: u64 = 21_600_000;
 
 /// What happened to a record after it was answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,14 +50,16 @@ impl EventKind {
 
 /// Brings a successful record up to date with a later look. Answers whether it
 /// changed, and the event that it makes.
-pub fn update(record: &mut Answer, network: &Network, trace: &Trace) -> (bool, Option<EventKind>) {
+pub fn apply_trace(record: &mut VerificationAnswer, network: &Network, trace: &Trace) -> (bool, Option<EventKind>) {
     let before = record.clone();
     // A transaction that came back in another block may have moved something else.
-    let mined = trace.mined().filter(|mined| mined.failure.is_none() && shows(mined, record, network) == Some(true));
+    let mined = trace
+        .mined()
+        .filter(|mined| mined.failure.is_none() && shows_recorded_payment(mined, record, network) == Some(true));
     let event = match mined {
-        None if record.status == Status::Reorged => None,
+        None if record.status == VerificationStatus::Reorged => None,
         None => {
-            record.status = Status::Reorged;
+            record.status = VerificationStatus::Reorged;
             record.success = false;
             record.finality = None;
             record.confirmations = Some(0);
@@ -67,16 +69,22 @@ pub fn update(record: &mut Answer, network: &Network, trace: &Trace) -> (bool, O
             let was = record.status;
             let is_final = mined.depth == Depth::Finalized;
             record.success = true;
-            record.status = if is_final { Status::Finalized } else { Status::Confirmed };
+            record.status = if is_final { VerificationStatus::Finalized } else { VerificationStatus::Confirmed };
             record.finality = Some(if is_final { Finality::Finalized } else { Finality::Confirmed });
             record.confirmations = Some(mined.confirmations());
             record.block_number = Some(mined.block.number);
             record.block_hash.clone_from(&mined.block.hash);
             record.block_time = mined.block.time.map(|time| UnixSeconds::millis(time).rfc3339());
             match (was, is_final) {
-                (Status::Reorged, _) => Some(EventKind::Restored),
-                (Status::Confirmed, true) => Some(EventKind::Finalized),
-                (Status::Confirmed | Status::Finalized | Status::Pending | Status::Rejected, _) => None,
+                (VerificationStatus::Reorged, _) => Some(EventKind::Restored),
+                (VerificationStatus::Confirmed, true) => Some(EventKind::Finalized),
+                (
+                    VerificationStatus::Confirmed
+                    | VerificationStatus::Finalized
+                    | VerificationStatus::Pending
+                    | VerificationStatus::Rejected,
+                    _,
+                ) => None,
             }
         }
     };
@@ -88,7 +96,7 @@ pub fn update(record: &mut Answer, network: &Network, trace: &Trace) -> (bool, O
 
 /// Whether a transaction holds the record's own payment, not only another's; `None` where the
 /// record does not say what it was.
-fn shows(mined: &Mined, record: &Answer, network: &Network) -> Option<bool> {
+fn shows_recorded_payment(mined: &MinedTransaction, record: &VerificationAnswer, network: &Network) -> Option<bool> {
     let address = |text: &str| Address::parse(network.family, text);
     let mut lines = Vec::with_capacity(record.transfers.len());
     for line in &record.transfers {
@@ -104,16 +112,21 @@ fn shows(mined: &Mined, record: &Answer, network: &Network) -> Option<bool> {
 
 /// When to look again at a record first answered at `since`; `None`: no more.
 #[must_use]
-pub fn next_look(network: &Network, record: &Answer, since: UnixMillis, now: UnixMillis) -> Option<UnixMillis> {
+pub fn next_poll(
+    network: &Network,
+    record: &VerificationAnswer,
+    since: UnixMillis,
+    now: UnixMillis,
+) -> Option<UnixMillis> {
     let age = now.since(since);
     let end = match network.finality {
-        FinalityRule::Unknown => UNRULED_MS,
-        FinalityRule::Tag | FinalityRule::Instant => FOLLOWED_MS_MAX,
+        FinalityRule::Unknown => TRACKED_WITHOUT_RULE_MS,
+        FinalityRule::Tag | FinalityRule::Instant => TRACKED_MS_MAX,
     };
-    if record.status == Status::Finalized || age >= end {
+    if record.status == VerificationStatus::Finalized || age >= end {
         return None;
     }
-    let pause_max = if age < LATE_MS { 60_000 } else { 1_800_000 };
+    let pause_max = if age < FREQUENT_POLLS_MS { 60_000 } else { 1_800_000 };
     let pause_min = network.block_time_ms.saturating_mul(2).clamp(1_000, 24_000);
     Some(now.plus((age / 4).clamp(pause_min, pause_max)))
 }

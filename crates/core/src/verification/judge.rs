@@ -1,27 +1,27 @@
 //! Whether a transaction has paid a recipient, and how far to trust it. Pure:
 //! the chain's story, the claim and the tenant's wishes in, a judgement out.
 
+mod claim_status;
 mod flow;
 pub mod risk;
 mod selection;
-mod standing;
 
 use crate::sanctions;
-use crate::verdict::{Refusal, SanctionsPolicy};
+use crate::verdict::{RefusalCode, SanctionsPolicy};
 use crate::verification::answer::{Binding, Finality};
 use crate::verification::claim::Claim;
-use flow::{Flow, Part};
-use selection::Selection;
-pub use standing::{Held, Prior, Standing, Unit};
+pub use claim_status::{ClaimStatus, ClaimUnit, HeldClaim, PriorClaim};
+use flow::{PaymentPart, RecipientFlow};
+use selection::PartSelection;
 use x402_chain::address::{Address, Family};
 use x402_chain::amount::Amount;
 use x402_chain::checks::Check;
 use x402_chain::time::{UnixMillis, UnixSeconds};
-use x402_chain::trace::{Depth, Found, Mined, Screening, Trace, Transfer};
+use x402_chain::trace::{Depth, MinedTransaction, Screening, Trace, TransactionState, Transfer};
 
 /// All that a judgement rests on besides the claim and the trace.
 #[derive(Clone, Copy, Debug)]
-pub struct Context<'a> {
+pub struct JudgeContext<'a> {
     /// Who must have been paid.
     pub recipient: Address,
     /// What was read of the parties.
@@ -29,11 +29,11 @@ pub struct Context<'a> {
     /// Whether only one provider is configured for the chain.
     pub single_provider: bool,
     /// The sanctions list; `None` where there is none to read.
-    pub sanctions: Option<&'a sanctions::List>,
+    pub sanctions: Option<&'a sanctions::SanctionsList>,
     /// What a listed payer means.
     pub policy: SanctionsPolicy,
     /// What of the payment is claimed. Of two claims on one log the first counts.
-    pub held: &'a [Held],
+    pub held_claims: &'a [HeldClaim],
     /// Payers that this tenant has been paid by before.
     pub known_payers: &'a [Address],
     /// The time of the judgement.
@@ -44,7 +44,7 @@ pub struct Context<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Judgement {
     /// The first broken rule by precedence, with its sentence; `None`: paid.
-    pub refusal: Option<(Refusal, String)>,
+    pub refusal: Option<(RefusalCode, String)>,
     /// Each rule and how it came out.
     pub checks: Vec<Check>,
     /// What the recipient gained by what is judged.
@@ -53,16 +53,16 @@ pub struct Judgement {
     pub overpaid: Option<Amount>,
     /// The transfers that are judged.
     pub transfers: Vec<Transfer>,
-    /// Who paid.
+    /// The payers' addresses.
     pub payers: Vec<Address>,
     /// What ties the transaction to the buyer.
     pub binding: Binding,
     /// How deep it lies.
     pub finality: Option<Finality>,
     /// How it stands to what is claimed.
-    pub standing: Standing,
+    pub claim_status: ClaimStatus,
     /// How far to trust it.
-    pub risk: risk::Risk,
+    pub risk: risk::RiskAssessment,
 }
 
 impl Judgement {
@@ -74,32 +74,32 @@ impl Judgement {
 
     /// The first claim of a payment that is good and was claimed under the same reference before.
     #[must_use]
-    pub fn replayed(&self) -> Option<&Prior> {
-        match &self.standing {
-            Standing::Again(prior) if self.is_paid() => Some(prior),
-            Standing::Again(_) | Standing::Fresh(_) | Standing::Taken(_) => None,
+    pub fn replayed(&self) -> Option<&PriorClaim> {
+        match &self.claim_status {
+            ClaimStatus::Again(prior) if self.is_paid() => Some(prior),
+            ClaimStatus::Again(_) | ClaimStatus::Fresh(_) | ClaimStatus::Taken(_) => None,
         }
     }
 
     /// What a claim of it takes: nothing where it is refused or claimed already.
     #[must_use]
-    pub fn units(&self) -> &[Unit] {
-        match &self.standing {
-            Standing::Fresh(units) if self.is_paid() => units,
-            Standing::Again(_) | Standing::Fresh(_) | Standing::Taken(_) => &[],
+    pub fn units(&self) -> &[ClaimUnit] {
+        match &self.claim_status {
+            ClaimStatus::Fresh(units) if self.is_paid() => units,
+            ClaimStatus::Again(_) | ClaimStatus::Fresh(_) | ClaimStatus::Taken(_) => &[],
         }
     }
 }
 
 /// The rules' outcomes, in the order of precedence.
-struct Outcomes {
+struct VerdictRules {
     checks: Vec<Check>,
-    refusal: Option<(Refusal, String)>,
+    refusal: Option<(RefusalCode, String)>,
 }
 
-impl Outcomes {
+impl VerdictRules {
     /// Notes a rule: its name, the refusal if it is broken, and a sentence either way.
-    fn rule(&mut self, name: &str, broken: Option<Refusal>, detail: impl Into<String>) {
+    fn record(&mut self, name: &str, broken: Option<RefusalCode>, detail: impl Into<String>) {
         let detail = detail.into();
         if let Some(refusal) = broken {
             let earlier = self.refusal.as_ref().is_some_and(|(first, _)| *first <= refusal);
@@ -112,22 +112,22 @@ impl Outcomes {
 }
 
 /// Judges a payment. Every failed rule stands in the checks; the refusal is the
-/// first by the order of [`Refusal`].
+/// first by the order of [`RefusalCode`].
 #[must_use]
-pub fn judge(claim: &Claim, trace: &Trace, context: &Context<'_>) -> Judgement {
-    let mut out = Outcomes { checks: Vec::new(), refusal: None };
+pub fn judge(claim: &Claim, trace: &Trace, context: &JudgeContext<'_>) -> Judgement {
+    let mut out = VerdictRules { checks: Vec::new(), refusal: None };
     match &trace.found {
-        Found::Unknown => {
+        TransactionState::Unknown => {
             let detail = "no node knows this transaction; is it a user operation hash, or on another chain?";
-            out.rule("transaction_known", Some(Refusal::TxNotFound), detail);
-            unmined(claim, context, out)
+            out.record("transaction_known", Some(RefusalCode::TxNotFound), detail);
+            unmined_judgement(claim, context, out)
         }
-        Found::Pending => {
-            out.rule("transaction_known", None, "the transaction is known");
-            out.rule("transaction_mined", Some(Refusal::TxPending), "the transaction is in no block yet");
-            unmined(claim, context, out)
+        TransactionState::Pending => {
+            out.record("transaction_known", None, "the transaction is known");
+            out.record("transaction_mined", Some(RefusalCode::TxPending), "the transaction is in no block yet");
+            unmined_judgement(claim, context, out)
         }
-        Found::Mined(mined) => judge_mined(claim, mined, context),
+        TransactionState::Mined(mined) => judge_mined(claim, mined, context),
     }
 }
 
@@ -135,8 +135,13 @@ pub fn judge(claim: &Claim, trace: &Trace, context: &Context<'_>) -> Judgement {
 /// transfers, by payer and amount, for a log's index changes with the block; or as much in sum,
 /// where transfers cannot be judged apart or were not.
 #[must_use]
-pub fn still_shows(mined: &Mined, recipient: &Address, lines: &[(Option<Address>, Amount)], paid: Amount) -> bool {
-    let flow = Flow::of(mined, recipient);
+pub fn still_shows(
+    mined: &MinedTransaction,
+    recipient: &Address,
+    lines: &[(Option<Address>, Amount)],
+    paid: Amount,
+) -> bool {
+    let flow = RecipientFlow::of(mined, recipient);
     let answered = lines.iter().fold(Amount::ZERO, |sum, (_, amount)| Amount(sum.0.saturating_add(amount.0)));
     if !flow.apart || answered != paid {
         return flow.net >= paid;
@@ -148,9 +153,9 @@ pub fn still_shows(mined: &Mined, recipient: &Address, lines: &[(Option<Address>
     })
 }
 
-fn unmined(_claim: &Claim, context: &Context<'_>, out: Outcomes) -> Judgement {
+fn unmined_judgement(_claim: &Claim, context: &JudgeContext<'_>, out: VerdictRules) -> Judgement {
     Judgement {
-        risk: risk::unmined(context),
+        risk: risk::unmined_risk(context),
         refusal: out.refusal,
         checks: out.checks,
         amount: Amount::ZERO,
@@ -159,29 +164,29 @@ fn unmined(_claim: &Claim, context: &Context<'_>, out: Outcomes) -> Judgement {
         payers: Vec::new(),
         binding: Binding::None,
         finality: None,
-        standing: Standing::Fresh(Vec::new()),
+        claim_status: ClaimStatus::Fresh(Vec::new()),
     }
 }
 
 /// What the rules look at.
 #[derive(Clone, Copy)]
-struct Scene<'a> {
+struct RuleInput<'a> {
     claim: &'a Claim,
-    mined: &'a Mined,
-    flow: &'a Flow<'a>,
-    selection: &'a Selection<'a>,
-    standing: &'a Standing,
-    context: &'a Context<'a>,
+    mined: &'a MinedTransaction,
+    flow: &'a RecipientFlow<'a>,
+    selection: &'a PartSelection<'a>,
+    standing: &'a ClaimStatus,
+    context: &'a JudgeContext<'a>,
 }
 
-fn judge_mined(claim: &Claim, mined: &Mined, context: &Context<'_>) -> Judgement {
-    let flow = Flow::of(mined, &context.recipient);
-    let selection = Selection::of(claim, mined, &flow);
-    let (standing, rest) = standing::stand(claim, &flow, &selection.part, context.held);
-    let scene = Scene { claim, mined, flow: &flow, selection: &selection, standing: &standing, context };
-    let (mut part, mut ruled) = (&selection.part, rules(&scene, &selection.part));
+fn judge_mined(claim: &Claim, mined: &MinedTransaction, context: &JudgeContext<'_>) -> Judgement {
+    let flow = RecipientFlow::of(mined, &context.recipient);
+    let selection = PartSelection::of(claim, mined, &flow);
+    let (standing, rest) = claim_status::claim_status_of(claim, &flow, &selection.part, context.held_claims);
+    let scene = RuleInput { claim, mined, flow: &flow, selection: &selection, standing: &standing, context };
+    let (mut part, mut ruled) = (&selection.part, check_rules(&scene, &selection.part));
     if let (None, Some(rest)) = (&ruled.0.refusal, &rest) {
-        (part, ruled) = (rest, rules(&scene, rest));
+        (part, ruled) = (rest, check_rules(&scene, rest));
     }
     let (out, binding) = ruled;
     let finality = match mined.depth {
@@ -189,8 +194,8 @@ fn judge_mined(claim: &Claim, mined: &Mined, context: &Context<'_>) -> Judgement
         Depth::Confirmed => Some(Finality::Confirmed),
         Depth::Finalized => Some(Finality::Finalized),
     };
-    let overpaid = claim.expected.map(|expected| part.amount.less(expected));
-    let risk = risk::assess(&risk::Grounds { claim, mined, flow: &flow, part, binding, overpaid }, context);
+    let overpaid = claim.expected.map(|expected| part.amount.saturating_minus(expected));
+    let risk = risk::assess_risk(&risk::RiskInput { claim, mined, flow: &flow, part, binding, overpaid }, context);
     Judgement {
         refusal: out.refusal,
         checks: out.checks,
@@ -200,31 +205,31 @@ fn judge_mined(claim: &Claim, mined: &Mined, context: &Context<'_>) -> Judgement
         payers: part.payers.clone(),
         binding,
         finality,
-        standing,
+        claim_status: standing,
         risk,
     }
 }
 
 /// All rules of a mined payment, on a part of it; and what binds it to its buyer.
-fn rules(scene: &Scene<'_>, part: &Part<'_>) -> (Outcomes, Binding) {
-    let Scene { claim, mined, context, .. } = *scene;
-    let mut out = Outcomes { checks: Vec::new(), refusal: None };
-    out.rule("transaction_known", None, "the transaction is known");
-    out.rule("transaction_mined", None, format!("in block {}", mined.block.number));
-    let failed = mined.failure.is_some().then_some(Refusal::TxFailed);
+fn check_rules(scene: &RuleInput<'_>, part: &PaymentPart<'_>) -> (VerdictRules, Binding) {
+    let RuleInput { claim, mined, context, .. } = *scene;
+    let mut out = VerdictRules { checks: Vec::new(), refusal: None };
+    out.record("transaction_known", None, "the transaction is known");
+    out.record("transaction_mined", None, format!("in block {}", mined.block.number));
+    let failed = mined.failure.is_some().then_some(RefusalCode::TxFailed);
     let detail = mined.failure.as_ref().map_or_else(|| "executed".to_owned(), |why| format!("it failed: {why}"));
-    out.rule("transaction_succeeded", failed, detail);
-    arrival(&mut out, scene, part);
-    let binding = conditions(&mut out, scene);
-    timing(&mut out, claim, mined, context.now);
-    screened(&mut out, part, context);
-    unclaimed(&mut out, scene);
+    out.record("transaction_succeeded", failed, detail);
+    check_arrival(&mut out, scene, part);
+    let binding = check_bindings(&mut out, scene);
+    check_timing(&mut out, claim, mined, context.now);
+    check_sanctions(&mut out, part, context);
+    check_unclaimed(&mut out, scene);
     (out, binding)
 }
 
 /// WRONG_ASSET, NO_MATCHING_TRANSFER, RECIPIENT_FORWARDED, CONFIDENTIAL_AMOUNT, AMOUNT_TOO_LOW.
-fn arrival(out: &mut Outcomes, scene: &Scene<'_>, part: &Part<'_>) {
-    let Scene { claim, mined, flow, context, .. } = *scene;
+fn check_arrival(out: &mut VerdictRules, scene: &RuleInput<'_>, part: &PaymentPart<'_>) {
+    let RuleInput { claim, mined, flow, context, .. } = *scene;
     let to_recipient = |to: Option<&Address>| to == Some(&context.recipient);
     let hidden = mined.confidential.iter().any(|transfer| to_recipient(transfer.to.as_ref()));
     let nothing = flow.gross_in.is_zero() && !hidden;
@@ -237,35 +242,36 @@ fn arrival(out: &mut Outcomes, scene: &Scene<'_>, part: &Part<'_>) {
     let (asset, detail) = match other {
         Some(foreign) if nothing => {
             let name = foreign.name.clone().unwrap_or_else(|| "another token".to_owned());
-            (Some(Refusal::WrongAsset), format!("the recipient got {name} ({}), not USDC", foreign.asset))
+            (Some(RefusalCode::WrongAsset), format!("the recipient got {name} ({}), not USDC", foreign.asset))
         }
         Some(_) | None => (None, format!("the registered asset is {}", claim.network.asset.text)),
     };
-    out.rule("asset_registered", asset, detail);
-    let missing = (nothing && asset.is_none()).then_some(Refusal::NoMatchingTransfer);
-    let detail = if nothing { flow::moved(mined, &context.recipient) } else { flow.arrived() };
-    out.rule("transfer_to_recipient", missing, detail);
-    let forwarded = (!flow.gross_in.is_zero() && flow.net.is_zero()).then_some(Refusal::RecipientForwarded);
-    out.rule(
+    out.record("asset_registered", asset, detail);
+    let missing = (nothing && asset.is_none()).then_some(RefusalCode::NoMatchingTransfer);
+    let detail = if nothing { flow::movements_sentence(mined, &context.recipient) } else { flow.arrived() };
+    out.record("transfer_to_recipient", missing, detail);
+    let forwarded = (!flow.gross_in.is_zero() && flow.net.is_zero()).then_some(RefusalCode::RecipientForwarded);
+    out.record(
         "recipient_kept_it",
         forwarded,
         format!("{} came in, {} went out in the same transaction", flow.gross_in, flow.gross_out),
     );
-    let confidential = (hidden && flow.gross_in.is_zero()).then_some(Refusal::ConfidentialAmount);
+    let confidential = (hidden && flow.gross_in.is_zero()).then_some(RefusalCode::ConfidentialAmount);
     let detail = if hidden { "a transfer's amount is encrypted" } else { "no amount is encrypted" };
-    out.rule("amount_readable", confidential, detail);
+    out.record("amount_readable", confidential, detail);
     match claim.expected {
         Some(expected) => {
-            let low = (part.amount < expected).then_some(Refusal::AmountTooLow);
-            let detail = format!("{} USDC arrived{}, {} expected", part.amount.usdc(), by(scene), expected.usdc());
-            out.rule("amount_expected", low, detail);
+            let low = (part.amount < expected).then_some(RefusalCode::AmountTooLow);
+            let detail =
+                format!("{} USDC arrived{}, {} expected", part.amount.usdc(), origin_phrase(scene), expected.usdc());
+            out.record("amount_expected", low, detail);
         }
-        None => out.rule("amount_expected", None, "no amount was named"),
+        None => out.record("amount_expected", None, "no amount was named"),
     }
 }
 
 /// How what is selected came, in the sentence about its amount.
-fn by(scene: &Scene<'_>) -> &'static str {
+fn origin_phrase(scene: &RuleInput<'_>) -> &'static str {
     match (scene.selection.from_payer, scene.selection.by_nonce) {
         (_, Some(given)) if !given.is_zero() => " by the named authorization",
         (Some(given), None) if !given.is_zero() => " from the named payer",
@@ -274,17 +280,17 @@ fn by(scene: &Scene<'_>) -> &'static str {
 }
 
 /// PAYER_MISMATCH, MEMO_MISMATCH, AUTHORIZATION_MISMATCH; and what they bind.
-fn conditions(out: &mut Outcomes, scene: &Scene<'_>) -> Binding {
-    let Scene { claim, mined, flow, selection, .. } = *scene;
+fn check_bindings(out: &mut VerdictRules, scene: &RuleInput<'_>) -> Binding {
+    let RuleInput { claim, mined, flow, selection, .. } = *scene;
     let mut binding = Binding::None;
     if let (Some(payer), Some(given)) = (&claim.payer, selection.from_payer) {
         let detail = format!("{} USDC came from {payer} for certain", given.usdc());
-        out.rule("payer_named", given.is_zero().then_some(Refusal::PayerMismatch), detail);
+        out.record("payer_named", given.is_zero().then_some(RefusalCode::PayerMismatch), detail);
         if !given.is_zero() {
             binding = binding.max(Binding::Payer);
         }
     } else {
-        out.rule("payer_named", None, "no payer was named");
+        out.record("payer_named", None, "no payer was named");
     }
     if let Some(memo) = &claim.memo {
         // One transaction may carry the memos of several payments, or one payment of several.
@@ -294,12 +300,12 @@ fn conditions(out: &mut Outcomes, scene: &Scene<'_>) -> Binding {
             (true, false) => (false, "the transaction has several memos or payers; name the payer too"),
             (false, _) => (false, "the transaction does not carry the memo"),
         };
-        out.rule("memo_named", (!good).then_some(Refusal::MemoMismatch), detail);
+        out.record("memo_named", (!good).then_some(RefusalCode::MemoMismatch), detail);
         if good && is_sole {
             binding = binding.max(Binding::Memo);
         }
     } else {
-        out.rule("memo_named", None, "no memo was named");
+        out.record("memo_named", None, "no memo was named");
     }
     if let Some(given) = selection.by_nonce {
         let detail = if given.is_zero() {
@@ -307,19 +313,19 @@ fn conditions(out: &mut Outcomes, scene: &Scene<'_>) -> Binding {
         } else {
             "the nonce's own transfer reached the recipient"
         };
-        out.rule("authorization_named", given.is_zero().then_some(Refusal::AuthorizationMismatch), detail);
+        out.record("authorization_named", given.is_zero().then_some(RefusalCode::AuthorizationMismatch), detail);
         if !given.is_zero() {
             binding = binding.max(Binding::Authorization);
         }
     } else {
-        out.rule("authorization_named", None, "no authorization was named");
+        out.record("authorization_named", None, "no authorization was named");
     }
     binding
 }
 
 /// The block's time; where the chain does not say, from its distance to the
 /// head and the chain's usual pace.
-pub(crate) fn block_time(claim: &Claim, mined: &Mined, now: UnixMillis) -> UnixSeconds {
+pub(crate) fn block_time(claim: &Claim, mined: &MinedTransaction, now: UnixMillis) -> UnixSeconds {
     mined.block.time.unwrap_or_else(|| {
         let blocks = mined.head.saturating_sub(mined.block.number);
         UnixMillis(now.0.saturating_sub(blocks.saturating_mul(claim.network.block_time_ms))).seconds()
@@ -327,23 +333,23 @@ pub(crate) fn block_time(claim: &Claim, mined: &Mined, now: UnixMillis) -> UnixS
 }
 
 /// TOO_OLD, NOT_FINAL.
-fn timing(out: &mut Outcomes, claim: &Claim, mined: &Mined, now: UnixMillis) {
+fn check_timing(out: &mut VerdictRules, claim: &Claim, mined: &MinedTransaction, now: UnixMillis) {
     let age = now.seconds().since(block_time(claim, mined, now));
-    let old = (age > claim.max_age_s).then_some(Refusal::TooOld);
-    out.rule("age", old, format!("{age} seconds old, {} accepted", claim.max_age_s));
+    let old = (age > claim.max_age_s).then_some(RefusalCode::TooOld);
+    out.record("age", old, format!("{age} seconds old, {} accepted", claim.max_age_s));
     let (deep, wanted) = match claim.finality {
         Finality::Confirmed => (mined.depth >= Depth::Confirmed, "confirmed"),
         Finality::Finalized => (mined.depth == Depth::Finalized, "finalized"),
     };
     let detail = format!("{} confirmations; {wanted} was asked for", mined.confirmations());
-    out.rule("finality", (!deep).then_some(Refusal::NotFinal), detail);
+    out.record("finality", (!deep).then_some(RefusalCode::NotFinal), detail);
 }
 
 /// SANCTIONED_ADDRESS.
-fn screened(out: &mut Outcomes, part: &Part<'_>, context: &Context<'_>) {
-    let listed = context.sanctions.and_then(|list| part.payers.iter().find(|payer| list.names(payer)));
+fn check_sanctions(out: &mut VerdictRules, part: &PaymentPart<'_>, context: &JudgeContext<'_>) {
+    let listed = context.sanctions.and_then(|list| part.payers.iter().find(|payer| list.contains(payer)));
     let refused = match context.policy {
-        SanctionsPolicy::Refuse => listed.map(|_| Refusal::SanctionedAddress),
+        SanctionsPolicy::Refuse => listed.map(|_| RefusalCode::SanctionedAddress),
         SanctionsPolicy::Report => None,
     };
     let detail = match (listed, context.sanctions) {
@@ -351,21 +357,21 @@ fn screened(out: &mut Outcomes, part: &Part<'_>, context: &Context<'_>) {
         (None, Some(_)) => "no payer is on the sanctions list".to_owned(),
         (None, None) => "there is no sanctions list to read".to_owned(),
     };
-    out.rule("payer_not_sanctioned", refused, detail);
+    out.record("payer_not_sanctioned", refused, detail);
 }
 
 /// ALREADY_CLAIMED.
-fn unclaimed(out: &mut Outcomes, scene: &Scene<'_>) {
+fn check_unclaimed(out: &mut VerdictRules, scene: &RuleInput<'_>) {
     let (refused, detail) = match scene.standing {
-        Standing::Fresh(_) => (None, "not claimed before"),
-        Standing::Again(_) => (None, "claimed before under the same reference"),
-        Standing::Taken(prior) if prior.is_of(scene.claim.reference.as_deref()) => {
+        ClaimStatus::Fresh(_) => (None, "not claimed before"),
+        ClaimStatus::Again(_) => (None, "claimed before under the same reference"),
+        ClaimStatus::Taken(prior) if prior.is_of(scene.claim.reference.as_deref()) => {
             let detail = "a part was claimed before under the same reference, and the rest is not enough";
-            (Some(Refusal::AlreadyClaimed), detail)
+            (Some(RefusalCode::AlreadyClaimed), detail)
         }
-        Standing::Taken(_) => (Some(Refusal::AlreadyClaimed), "claimed before, under another reference or none"),
+        ClaimStatus::Taken(_) => (Some(RefusalCode::AlreadyClaimed), "claimed before, under another reference or none"),
     };
-    out.rule("not_claimed_before", refused, detail);
+    out.record("not_claimed_before", refused, detail);
 }
 
 #[cfg(test)]

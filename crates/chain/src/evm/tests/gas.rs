@@ -15,14 +15,14 @@ fn celo(logs: Vec<Value>) -> Node {
     };
     let mut receipt = receipt(logs.into_iter().map(of_celo).collect());
     receipt["from"] = json!(SENDER);
-    Node::with(receipt).says(&question::chain_id(), json!("0xa4ec"))
+    Node::with(receipt).says(&calls::chain_id_call(), json!("0xa4ec"))
 }
 
-fn found_on(key: &str, node: &Node) -> Result<Mined, Unknown> {
+fn found_on(key: &str, node: &Node) -> Result<MinedTransaction, Undecided> {
     let network = network::by_key(key).expect("registered");
     match trace(network, &tx(), &node.facts(), NOW)?.found {
-        Found::Mined(mined) => Ok(*mined),
-        other @ (Found::Unknown | Found::Pending) => panic!("{other:?}"),
+        TransactionState::Mined(mined) => Ok(*mined),
+        other @ (TransactionState::Unknown | TransactionState::Pending) => panic!("{other:?}"),
     }
 }
 
@@ -43,7 +43,7 @@ fn with_fee(tip: u64, inner: Vec<Value>) -> Vec<Value> {
     [logs, inner].concat()
 }
 
-fn moves(mined: &Mined) -> Vec<(Address, Address, String)> {
+fn moves(mined: &MinedTransaction) -> Vec<(Address, Address, String)> {
     let ends = |line: &Transfer| (line.from.expect("named"), line.to.expect("named"), line.amount.to_string());
     mined.transfers.iter().map(ends).collect()
 }
@@ -109,8 +109,8 @@ fn without_a_sender_nobody_can_say_what_the_fee_is() {
     let mut node = celo(vec![log(0, PAYER, PAY_TO, 7)]);
     let mut unsigned = receipt(vec![]);
     unsigned["from"] = Value::Null;
-    node = node.says(&question::receipt(hash(TX)), unsigned.clone());
+    node = node.says(&calls::receipt_call(hash(TX)), unsigned.clone());
     let nonsense = found_on("celo", &node).expect_err("no evidence");
-    assert_eq!(nonsense, Unknown::nonsense("receipt_without_sender"));
+    assert_eq!(nonsense, Undecided::malformed("receipt_without_sender"));
     assert_eq!(Node::with(unsigned).mined().submitter, None, "other chains need none");
 }

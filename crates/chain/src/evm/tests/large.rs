@@ -7,10 +7,10 @@ fn large(logs: Vec<Value>) -> Node {
     let transaction = json!({"hash": TX, "blockHash": BLOCK, "blockNumber": "0x64", "from": PAYER, "input": "0x"});
     let Address::Evm(asset) = address(USDC) else { panic!("a contract") };
     let mut node = Node::new()
-        .says(&question::transaction(hash(TX)), transaction)
-        .says(&question::events(hash(BLOCK), asset), json!(logs));
-    node.0.retain(|(asked, _)| *asked != question::receipt(hash(TX)));
-    node.0.push((question::receipt(hash(TX)), Err(ErrorClass::TooLarge)));
+        .says(&calls::transaction_call(hash(TX)), transaction)
+        .says(&calls::events_call(hash(BLOCK), asset), json!(logs));
+    node.0.retain(|(asked, _)| *asked != calls::receipt_call(hash(TX)));
+    node.0.push((calls::receipt_call(hash(TX)), Err(ErrorClass::TooLarge)));
     node
 }
 
@@ -25,7 +25,7 @@ fn a_receipt_too_large_to_read_is_pieced_together_from_the_contracts_events() {
     let amounts: Vec<_> = mined.transfers.iter().map(|transfer| transfer.amount).collect();
     assert_eq!(amounts, [crate::amount::Amount::atomic(7)]);
     assert_eq!(
-        question::events(hash(BLOCK), quantity::address(USDC).unwrap()).params.as_ref(),
+        calls::events_call(hash(BLOCK), quantity::address(USDC).unwrap()).params.as_ref(),
         format!(r#"[{{"address":"{USDC}","blockHash":"{BLOCK}"}}]"#)
     );
 }
@@ -36,12 +36,12 @@ fn what_stands_for_a_large_receipt_must_agree_with_the_chain() {
     elsewhere["blockHash"] = json!(OTHER);
     large(vec![elsewhere]).check("log_of_another_block");
     large(vec![log(3, PAYER, PAY_TO, 7), log(3, PAYER, PAY_TO, 7)]).check("duplicate_log");
-    large(vec![]).says(&question::transaction(hash(TX)), Value::Null).check("receipt_without_transaction");
+    large(vec![]).says(&calls::transaction_call(hash(TX)), Value::Null).check("receipt_without_transaction");
     let other = json!({"hash": OTHER, "blockHash": BLOCK, "blockNumber": "0x64", "from": PAYER});
-    large(vec![]).says(&question::transaction(hash(TX)), other).check("transaction_of_another_hash");
+    large(vec![]).says(&calls::transaction_call(hash(TX)), other).check("transaction_of_another_hash");
     let moved = json!({"number": "0x64", "hash": OTHER, "timestamp": "0x69152000"});
-    large(vec![log(3, PAYER, PAY_TO, 7)]).says(&question::block_at(100), moved).check("receipt_not_canonical");
+    large(vec![log(3, PAYER, PAY_TO, 7)]).says(&calls::block_call(100), moved).check("receipt_not_canonical");
     let pending = json!({"hash": TX, "blockHash": null, "blockNumber": null, "from": PAYER});
-    assert_eq!(large(vec![]).says(&question::transaction(hash(TX)), pending).found(), Ok(Found::Pending));
+    assert_eq!(large(vec![]).says(&calls::transaction_call(hash(TX)), pending).found(), Ok(TransactionState::Pending));
     assert_eq!(large(vec![]).mined().transfers, []);
 }

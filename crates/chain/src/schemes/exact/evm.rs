@@ -1,21 +1,21 @@
 //! The scheme `exact` with EIP-3009 (docs/spec/protocol.md#p-2-1): what is free first, then
 //! one round of questions to the chain.
 
-mod asked;
+mod onchain;
 
-pub(crate) use asked::on_chain;
+pub(crate) use onchain::verify_onchain;
 
 use crate::address::{Address, Family, hex_bytes};
 use crate::amount::Amount;
+use crate::evm::cache::VerificationCache;
 use crate::evm::eip3009;
-use crate::evm::eip3009::{Signed, TransferWithAuthorization};
-use crate::evm::memory::Memory;
-use crate::network::{Fees, Network};
+use crate::evm::eip3009::{PayerSignature, TransferWithAuthorization};
+use crate::network::{FeeModel, Network};
 use crate::reason::Reason;
-use crate::schemes::exact::rules::{ACCEPTED, Rules, networks, quoted, schemes};
+use crate::schemes::exact::rules::{ACCEPTED_DETAIL, SchemeRules, networks_detail, quote_text, schemes_detail};
 use crate::time::UnixSeconds;
 use crate::trace::CodeKind;
-use crate::x402::{Accepted, Eip3009, Payload, Payment, Requirements, Version};
+use crate::x402::{AcceptedRequirements, Eip3009, Payload, Payment, Requirements, X402Version};
 use alloy_primitives::{Address as Address20, B256, U256};
 use core::cell::{OnceCell, RefCell};
 use std::rc::Rc;
@@ -27,32 +27,32 @@ const BEYOND_BLOCKS_S: u64 = 3;
 
 /// An authorization whose every member is of its type.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Terms {
+pub struct EvmExactPayment {
     signed: TransferWithAuthorization,
-    signature: Signed,
+    signature: PayerSignature,
     asset: Address20,
     separator: [u8; 32],
-    fees: Fees,
+    fees: FeeModel,
     /// The questions about a sender: they are asked for again after the answers, and cost hex.
-    calls: RefCell<Option<Rc<asked::Calls>>>,
+    calls: RefCell<Option<Rc<onchain::SimulationCalls>>>,
     /// Whose key signed it: a recovery, and looking one up, cost hashes.
     signer: OnceCell<Option<Address20>>,
 }
 
-impl Terms {
-    /// Who pays.
+impl EvmExactPayment {
+    /// The payer's address.
     #[must_use]
     pub const fn payer(&self) -> Address {
         Address::Evm(self.signed.from)
     }
 
-    /// Who is paid.
+    /// The address that is paid (`payTo`).
     #[must_use]
     pub const fn pay_to(&self) -> Address {
         Address::Evm(self.signed.to)
     }
 
-    /// How much.
+    /// The amount, in the asset's atomic units.
     #[must_use]
     pub const fn amount(&self) -> Amount {
         Amount(self.signed.value)
@@ -60,7 +60,7 @@ impl Terms {
 
     /// Whether the payer's own key signed it, as an account without code does.
     #[must_use]
-    pub fn is_own_key(&self) -> bool {
+    pub fn is_signed_by_payer(&self) -> bool {
         self.signature.signer(self.digest()) == Some(self.signed.from)
     }
 
@@ -79,7 +79,7 @@ impl Terms {
     /// The signature as the buyer gave it.
     #[must_use]
     pub fn signature(&self) -> &[u8] {
-        self.signature.given()
+        self.signature.original_bytes()
     }
 
     /// What an account without code signs.
@@ -88,73 +88,78 @@ impl Terms {
     }
 
     /// Whose key signed it, if any's did.
-    fn signer(&self, memory: &Memory) -> Option<Address20> {
+    fn signer(&self, memory: &VerificationCache) -> Option<Address20> {
         *self.signer.get_or_init(|| memory.signer(&self.signature, self.digest()))
     }
 
     /// The token's call that moves the money, by what is at the payer's address.
     #[must_use]
     pub fn calldata(&self, code: CodeKind) -> Vec<u8> {
-        self.signature.transfer(&self.signed, code)
+        self.signature.transfer_calldata(&self.signed, code)
     }
 }
 
 /// All that can be judged without the chain.
-pub(crate) fn free(rules: &mut Rules, payment: &Payment, network: &Network, now: UnixSeconds) -> Option<Terms> {
+pub(crate) fn verify_offchain(
+    rules: &mut SchemeRules,
+    payment: &Payment,
+    network: &Network,
+    now: UnixSeconds,
+) -> Option<EvmExactPayment> {
     let wanted = &payment.requirements;
     let asset = Address::parse(Family::Evm, &wanted.asset).filter(|asset| *asset == network.asset.address);
-    let found = format!("the asset is {}, the registered one is {}", quoted(&wanted.asset), network.asset.text);
-    rules.rule("asset", asset.is_some(), Reason::AssetNotAllowed, found).then_some(())?;
+    let found = format!("the asset is {}, the registered one is {}", quote_text(&wanted.asset), network.asset.text);
+    rules.record("asset", asset.is_some(), Reason::AssetNotAllowed, found).then_some(())?;
     let scheme = wanted.scheme == "exact" && payment.accepted.scheme() == wanted.scheme;
-    rules.rule("scheme", scheme, Reason::EvmScheme, schemes(payment)).then_some(())?;
-    verifying_contract(rules, wanted, network).then_some(())?;
-    domain(rules, wanted, network).then_some(())?;
+    rules.record("scheme", scheme, Reason::EvmScheme, schemes_detail(payment)).then_some(())?;
+    check_verifying_contract(rules, wanted, network).then_some(())?;
+    check_eip712_domain(rules, wanted, network).then_some(())?;
     let same = payment.accepted.network() == wanted.network;
-    rules.rule("network", same, Reason::EvmNetworkMismatch, networks(payment)).then_some(())?;
+    rules.record("network", same, Reason::EvmNetworkMismatch, networks_detail(payment)).then_some(())?;
     let accepted = match &payment.accepted {
-        Accepted::Named { .. } => true,
-        Accepted::Whole(accepted) => agree(accepted, wanted),
+        AcceptedRequirements::Named { .. } => true,
+        AcceptedRequirements::Whole(accepted) => matches_requirements(accepted, wanted),
     };
-    rules.rule("accepted", accepted, Reason::InvalidRequirements, ACCEPTED).then_some(())?;
-    let terms = typed(rules, payment, network)?;
-    let good = conditions(rules, payment, &terms, (now, margin_s(network)));
-    (good || is_only_late(rules, payment, &terms)).then_some(terms)
+    rules.record("accepted", accepted, Reason::InvalidRequirements, ACCEPTED_DETAIL).then_some(())?;
+    let terms = read_authorization_and_signature(rules, payment, network)?;
+    let good = check_authorization(rules, payment, &terms, (now, margin_s(network)));
+    (good || is_only_expired(rules, payment, &terms)).then_some(terms)
 }
 
 /// Whether nothing else that is free to judge is wrong with it than that its time is over: it
-/// may have been settled in time. Who signed it is a question of its own ([`Terms::is_own_key`]).
-fn is_only_late(rules: &Rules, payment: &Payment, terms: &Terms) -> bool {
+/// may have been settled in time. Who signed it is a question of its own ([`EvmExactPayment::is_signed_by_payer`]).
+fn is_only_expired(rules: &SchemeRules, payment: &Payment, terms: &EvmExactPayment) -> bool {
     rules.refusal.as_ref().is_some_and(|(reason, _)| *reason == Reason::EvmValidBefore)
         && Amount::parse_atomic(&payment.requirements.amount) == Some(terms.amount())
 }
 
 /// Requirements that name another contract than the token for the signature are another party's, who settles
 /// them through a contract of their own (a gateway): here they would fail as a wrong name or signature.
-fn verifying_contract(rules: &mut Rules, wanted: &Requirements, network: &Network) -> bool {
+fn check_verifying_contract(rules: &mut SchemeRules, wanted: &Requirements, network: &Network) -> bool {
     let Some(named) = &wanted.verifying_contract else { return true };
     let own = Address::parse(Family::Evm, named) == Some(network.asset.address);
     let found = format!(
         "extra.verifyingContract is {}, another contract than the asset (a gateway of another party): that is not settled here",
-        quoted(named)
+        quote_text(named)
     );
     let found = ("extra.verifyingContract is the asset", found);
-    rules.rule("verifying_contract", own, Reason::InvalidRequirements, found)
+    rules.record("verifying_contract", own, Reason::InvalidRequirements, found)
 }
 
 /// A name or version that is given must be the token's; one that is missing is filled in from the registry.
-fn domain(rules: &mut Rules, wanted: &Requirements, network: &Network) -> bool {
+fn check_eip712_domain(rules: &mut SchemeRules, wanted: &Requirements, network: &Network) -> bool {
     let Some((name, version)) = network.asset.eip712 else {
         let found = "the token has no EIP-712 domain".to_owned();
-        return rules.rule("eip712_domain", false, Reason::EvmMissingDomain, found);
+        return rules.record("eip712_domain", false, Reason::EvmMissingDomain, found);
     };
     let same = |given: &Option<String>, own: &str| given.as_deref().is_none_or(|given| given == own);
     let found = |member: &str, given: &Option<String>, own: &str| match given {
-        Some(given) => format!("extra.{member} is {}, the token's {member} is '{own}'", quoted(given)),
+        Some(given) => format!("extra.{member} is {}, the token's {member} is '{own}'", quote_text(given)),
         None => format!("the token's {member} is '{own}'"),
     };
     let of_name = found("name", &wanted.name, name);
-    rules.rule("token_name", same(&wanted.name, name), Reason::EvmTokenName, of_name)
-        && rules.rule(
+    rules.record("token_name", same(&wanted.name, name), Reason::EvmTokenName, of_name)
+        && rules.record(
             "token_version",
             same(&wanted.version, version),
             Reason::EvmTokenVersion,
@@ -162,7 +167,7 @@ fn domain(rules: &mut Rules, wanted: &Requirements, network: &Network) -> bool {
         )
 }
 
-fn agree(accepted: &Requirements, wanted: &Requirements) -> bool {
+fn matches_requirements(accepted: &Requirements, wanted: &Requirements) -> bool {
     let same = |a: &str, b: &str| a.eq_ignore_ascii_case(b);
     accepted.amount == wanted.amount
         && same(&accepted.asset, &wanted.asset)
@@ -172,34 +177,38 @@ fn agree(accepted: &Requirements, wanted: &Requirements) -> bool {
 }
 
 /// The authorization with every member parsed; the amount and `payTo` of the requirements must parse too.
-fn typed(rules: &mut Rules, payment: &Payment, network: &Network) -> Option<Terms> {
+fn read_authorization_and_signature(
+    rules: &mut SchemeRules,
+    payment: &Payment,
+    network: &Network,
+) -> Option<EvmExactPayment> {
     let Payload::Eip3009(given) = &payment.payload else {
         let found = "the payload lacks an authorization of six texts, or its signature".to_owned();
-        rules.rule("payload", false, Reason::InvalidPayload, found);
+        rules.record("payload", false, Reason::InvalidPayload, found);
         return None;
     };
     let found = (
         "addresses of 20 bytes, decimal numbers and a nonce of 32 bytes",
         "an address of the authorization is not 20 bytes, a number is not decimal, or the nonce is not 32 bytes",
     );
-    let signed = authorization(given);
-    rules.rule("payload", signed.is_some(), Reason::InvalidPayload, found).then_some(())?;
-    let signature = Signed::read(&given.signature);
+    let signed = read_authorization(given);
+    rules.record("payload", signed.is_some(), Reason::InvalidPayload, found).then_some(())?;
+    let signature = PayerSignature::read(&given.signature);
     let found = ("the signature is hex", "the signature is not hex, or too long");
-    rules.rule("signature_form", signature.is_some(), Reason::EvmUnparsedSignature, found).then_some(())?;
+    rules.record("signature_form", signature.is_some(), Reason::EvmUnparsedSignature, found).then_some(())?;
     let (Address::Evm(asset), Some(separator)) = (network.asset.address, network.asset.separator) else { return None };
-    Some(Terms {
+    Some(EvmExactPayment {
         signed: signed?,
         signature: signature?,
         asset,
         separator,
-        fees: network.settle.and_then(|settle| settle.gas()).map_or(Fees::Eip1559, |gas| gas.fees),
+        fees: network.settle.and_then(|settle| settle.gas()).map_or(FeeModel::Eip1559, |gas| gas.fees),
         calls: RefCell::new(None),
         signer: OnceCell::new(),
     })
 }
 
-fn authorization(given: &Eip3009) -> Option<TransferWithAuthorization> {
+fn read_authorization(given: &Eip3009) -> Option<TransferWithAuthorization> {
     let address = |text: &str| match Address::parse(Family::Evm, text)? {
         Address::Evm(address) => Some(address),
         Address::Svm(_) => None,
@@ -221,33 +230,38 @@ fn margin_s(network: &Network) -> u64 {
     two_blocks_s.saturating_add(BEYOND_BLOCKS_S).max(MARGIN_S)
 }
 
-fn conditions(rules: &mut Rules, payment: &Payment, terms: &Terms, (now, margin_s): (UnixSeconds, u64)) -> bool {
+fn check_authorization(
+    rules: &mut SchemeRules,
+    payment: &Payment,
+    terms: &EvmExactPayment,
+    (now, margin_s): (UnixSeconds, u64),
+) -> bool {
     let wanted = &payment.requirements;
     let signed = &terms.signed;
     let to = Address::parse(Family::Evm, &wanted.pay_to);
     let now_s = U256::from(now.0);
     let soonest = now_s.saturating_add(U256::from(margin_s));
     let value_reason = match payment.version {
-        Version::One => Reason::EvmValueV1,
-        Version::Two => Reason::EvmValue,
+        X402Version::One => Reason::EvmValueV1,
+        X402Version::Two => Reason::EvmValue,
     };
     let amount = Amount::parse_atomic(&wanted.amount);
-    rules.rule(
+    rules.record(
         "recipient",
         to == Some(terms.pay_to()),
         Reason::EvmRecipient,
-        format!("it pays {:#x}, payTo is {}", signed.to, quoted(&wanted.pay_to)),
-    ) && rules.rule(
+        format!("it pays {:#x}, payTo is {}", signed.to, quote_text(&wanted.pay_to)),
+    ) && rules.record(
         "valid_before",
         signed.validBefore >= soonest,
         Reason::EvmValidBefore,
         format!("valid until {}, it is {}, and {margin_s} s are needed", signed.validBefore, now.0),
-    ) && rules.rule(
+    ) && rules.record(
         "valid_after",
         signed.validAfter < now_s,
         Reason::EvmValidAfter,
         format!("valid after {}, it is {}", signed.validAfter, now.0),
-    ) && rules.rule(
+    ) && rules.record(
         "value",
         amount == Some(terms.amount()),
         value_reason,

@@ -2,8 +2,8 @@
 //! of what both sides name.
 
 use crate::checks::Check;
-use crate::confirm::{Basis, Decided};
-use crate::evm::memory::Memory;
+use crate::confirm::{StateDecision, VerdictBasis};
+use crate::evm::cache::VerificationCache;
 use crate::facts::Facts;
 use crate::reason::Reason;
 use crate::time::UnixSeconds;
@@ -16,7 +16,7 @@ pub const UNREAD_PAYER: &str = "unread_code_of_the_payer";
 
 /// Some rules and how they came out; after a broken one the rest is not looked at.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Rules {
+pub struct SchemeRules {
     /// Each rule that was looked at, with its outcome.
     pub checks: Vec<Check>,
     /// The first broken rule with its sentence; `None`: good.
@@ -26,7 +26,7 @@ pub struct Rules {
     pub of_state: bool,
 }
 
-impl Rules {
+impl SchemeRules {
     /// Rules that are looked at in the chain's state.
     #[must_use]
     pub fn of_state() -> Self {
@@ -34,11 +34,11 @@ impl Rules {
     }
 
     /// Notes a rule with what was found; answers whether it holds.
-    pub fn rule(&mut self, name: &str, holds: bool, reason: Reason, found: impl Into<Found>) -> bool {
+    pub fn record(&mut self, name: &str, holds: bool, reason: Reason, found: impl Into<RuleDetail>) -> bool {
         let detail = match found.into() {
-            Found::Fact(fact) => fact,
-            Found::Either(kept, _) if holds => kept.to_owned(),
-            Found::Either(_, broken) => broken.into_owned(),
+            RuleDetail::Fact(fact) => fact,
+            RuleDetail::PassOrFail(kept, _) if holds => kept.to_owned(),
+            RuleDetail::PassOrFail(_, broken) => broken.into_owned(),
         };
         if !holds {
             self.refusal = Some((reason, detail.clone()));
@@ -51,28 +51,28 @@ impl Rules {
 /// What was found when a rule was looked at. A rule's own wording ("the memo is extra.memo") says the opposite of
 /// what was found where it is broken, so there is no way to give one sentence of fixed text for both.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Found {
+pub enum RuleDetail {
     /// A fact with its values, which reads right either way: "the payer holds 5".
     Fact(String),
     /// What is said where the rule holds, and where it is broken.
-    Either(&'static str, Cow<'static, str>),
+    PassOrFail(&'static str, Cow<'static, str>),
 }
 
-impl From<String> for Found {
+impl From<String> for RuleDetail {
     fn from(fact: String) -> Self {
         Self::Fact(fact)
     }
 }
 
-impl From<(&'static str, &'static str)> for Found {
+impl From<(&'static str, &'static str)> for RuleDetail {
     fn from((kept, broken): (&'static str, &'static str)) -> Self {
-        Self::Either(kept, broken.into())
+        Self::PassOrFail(kept, broken.into())
     }
 }
 
-impl From<(&'static str, String)> for Found {
+impl From<(&'static str, String)> for RuleDetail {
     fn from((kept, broken): (&'static str, String)) -> Self {
-        Self::Either(kept, broken.into())
+        Self::PassOrFail(kept, broken.into())
     }
 }
 
@@ -80,89 +80,89 @@ impl From<(&'static str, String)> for Found {
 const QUOTED_MAX: usize = 80;
 
 /// A text from outside as a sentence names it: in quotes, and not longer than an address.
-pub(crate) fn quoted(text: &str) -> String {
+pub(crate) fn quote_text(text: &str) -> String {
     format!("'{}'", text.chars().take(QUOTED_MAX).collect::<String>())
 }
 
 /// What is said of what the buyer accepted.
-pub(crate) const ACCEPTED: (&str, &str) =
+pub(crate) const ACCEPTED_DETAIL: (&str, &str) =
     ("the buyer accepted these requirements", "the buyer accepted other requirements than these");
 
 /// What is said of the schemes that both sides name.
-pub(crate) fn schemes(payment: &Payment) -> (&'static str, String) {
-    let (wanted, accepted) = (quoted(&payment.requirements.scheme), quoted(payment.accepted.scheme()));
+pub(crate) fn schemes_detail(payment: &Payment) -> (&'static str, String) {
+    let (wanted, accepted) = (quote_text(&payment.requirements.scheme), quote_text(payment.accepted.scheme()));
     let found = format!("the scheme is {wanted} in the requirements and {accepted} in the payment; 'exact' is served");
     ("the scheme is exact on both sides", found)
 }
 
 /// What is said of the networks that both sides name.
-pub(crate) fn networks(payment: &Payment) -> (&'static str, String) {
-    let (wanted, accepted) = (quoted(&payment.requirements.network), quoted(payment.accepted.network()));
+pub(crate) fn networks_detail(payment: &Payment) -> (&'static str, String) {
+    let (wanted, accepted) = (quote_text(&payment.requirements.network), quote_text(payment.accepted.network()));
     ("one network on both sides", format!("the network is {wanted} in the requirements and {accepted} in the payment"))
 }
 
 /// What the chain's answers make of terms.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ChainVerdict {
+pub enum OnchainVerdict {
     /// How the rules came out, and what is at the payer's address: what has code is paid from otherwise.
-    Judged(Rules, CodeKind),
+    Checked(SchemeRules, CodeKind),
     /// The sender cannot pay for the gas. That is ours, whatever the payment is.
-    Poor,
+    SignerUnfunded,
     /// The sender's price is below the base fee. That is ours too.
     Underpriced,
 }
 
-/// What a node refuses.
+/// What a node's answer speaks against.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
+pub enum OnchainRefusal {
     /// The payment, for this reason.
     Payment(Reason),
     /// The sender, who cannot pay for the gas.
-    Poor,
-    /// The sender's price.
+    SignerUnfunded,
+    /// The sender's gas price is below the base fee.
     Underpriced,
 }
 
-impl Decided for ChainVerdict {
-    type Refusal = Refusal;
+impl StateDecision for OnchainVerdict {
+    type Refusal = OnchainRefusal;
 
-    fn refusal(&self) -> Option<Refusal> {
+    fn refusal(&self) -> Option<OnchainRefusal> {
         match self {
-            Self::Judged(rules, _) => {
+            Self::Checked(rules, _) => {
                 let (reason, _) = rules.refusal.as_ref().filter(|_| rules.of_state)?;
-                Some(Refusal::Payment(*reason))
+                Some(OnchainRefusal::Payment(*reason))
             }
-            Self::Poor => Some(Refusal::Poor),
-            Self::Underpriced => Some(Refusal::Underpriced),
+            Self::SignerUnfunded => Some(OnchainRefusal::SignerUnfunded),
+            Self::Underpriced => Some(OnchainRefusal::Underpriced),
         }
     }
 }
 
-/// What is known beside the terms.
+/// What the on-chain rules need beside the payment itself.
 #[derive(Clone, Copy)]
-pub struct Known<'a> {
+pub struct OnchainContext<'a> {
     /// A node's answers.
     pub facts: &'a Facts,
-    /// What was found out before.
-    pub memory: &'a Memory,
+    /// Results of earlier verifications: signers, deployed tokens, payers' code.
+    pub memory: &'a VerificationCache,
     /// Whether money is to move next: then the payer's code is read now, whatever was seen before.
     pub settles: bool,
-    /// When it is.
+    /// The current time.
     pub now: UnixSeconds,
 }
 
 /// The check that stands with a refusal that the only provider's word makes final.
 #[must_use]
-pub fn single_provider(basis: Basis) -> Option<Check> {
+pub fn single_provider_check(basis: VerdictBasis) -> Option<Check> {
     let detail = "one provider is configured for the chain: its word counts";
     let check = Check { name: "single_provider".to_owned(), passed: true, detail: detail.to_owned() };
-    (basis == Basis::Single).then_some(check)
+    (basis == VerdictBasis::Single).then_some(check)
 }
 
 /// The check that a refusal fails which nothing confirms.
 #[must_use]
-pub fn unconfirmed(basis: Basis) -> Option<Check> {
+pub fn unconfirmed_check(basis: VerdictBasis) -> Option<Check> {
     let detail = "another node confirms the refusal, or the one that refuses is as high as the others";
     let check = Check { name: "second_provider".to_owned(), passed: false, detail: detail.to_owned() };
-    (basis == Basis::Unconfirmed).then_some(check)
+    (basis == VerdictBasis::Unconfirmed).then_some(check)
 }

@@ -2,20 +2,22 @@
 //! amount with one `TransferChecked`, does nothing else, and for which we pay
 //! the fee and nothing else.
 
+mod account_exists;
 mod failure;
-mod missing;
 
 use crate::address::{Address, Family};
 use crate::amount::Amount;
-use crate::facts::{Call, Facts, Reply, Unknown};
-use crate::network::{Compute, Network};
+use crate::facts::{Call, Facts, RpcReply, Undecided};
+use crate::network::{ComputeCap, Network};
 use crate::reason::Reason;
-use crate::schemes::exact::rules::{ACCEPTED, ChainVerdict, Rules, networks, quoted, schemes};
-use crate::svm::fee::{COMPUTE_BUDGET, SET_COMPUTE_UNIT_LIMIT, SET_COMPUTE_UNIT_PRICE, fee, priority_fee};
-use crate::svm::wire::{Instruction, Wire};
+use crate::schemes::exact::rules::{
+    ACCEPTED_DETAIL, OnchainVerdict, SchemeRules, networks_detail, quote_text, schemes_detail,
+};
+use crate::svm::fee::{COMPUTE_BUDGET, SET_COMPUTE_UNIT_LIMIT, SET_COMPUTE_UNIT_PRICE, fee_lamports, priority_fee};
+use crate::svm::wire::{ResolvedInstruction, SvmTransaction};
 use crate::trace::CodeKind;
-use crate::x402::{Accepted, Payload, Payment, Requirements, Version};
-use failure::Failure;
+use crate::x402::{AcceptedRequirements, Payload, Payment, Requirements, X402Version};
+use failure::SimulationFailure;
 use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::RawValue;
@@ -43,16 +45,16 @@ const TRANSFER_CHECKED: u8 = 12;
 
 /// A transaction that is good as far as it is free to say.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Terms {
+pub struct SvmExactPayment {
     payer: [u8; 32],
     pay_to: [u8; 32],
     amount: u64,
     fee_payer: [u8; 32],
-    wire: Wire,
-    text: String,
+    transaction: SvmTransaction,
+    base64: String,
 }
 
-impl Terms {
+impl SvmExactPayment {
     /// Who pays: the authority over the source account.
     #[must_use]
     pub const fn payer(&self) -> Address {
@@ -65,7 +67,7 @@ impl Terms {
         Address::Svm(self.pay_to)
     }
 
-    /// How much.
+    /// The amount, in the asset's atomic units.
     #[must_use]
     pub fn amount(&self) -> Amount {
         Amount::atomic(self.amount)
@@ -80,81 +82,91 @@ impl Terms {
     /// What the transaction costs the fee payer, lamports.
     #[must_use]
     pub fn fee_lamports(&self) -> u64 {
-        fee(&self.wire)
+        fee_lamports(&self.transaction)
     }
 
     /// The transaction.
     #[must_use]
-    pub const fn wire(&self) -> &Wire {
-        &self.wire
+    pub const fn transaction(&self) -> &SvmTransaction {
+        &self.transaction
     }
 
     /// The transaction as it came, base64.
     #[must_use]
-    pub fn text(&self) -> &str {
-        &self.text
+    pub fn base64(&self) -> &str {
+        &self.base64
     }
 }
 
 /// All that is free to judge; `own` are the addresses that pay fees.
-pub(crate) fn free(rules: &mut Rules, payment: &Payment, network: &Network, own: &[Address]) -> Option<Terms> {
-    let fee_payer = requirements(rules, payment, network, own)?;
+pub(crate) fn verify_offchain(
+    rules: &mut SchemeRules,
+    payment: &Payment,
+    network: &Network,
+    own: &[Address],
+) -> Option<SvmExactPayment> {
+    let fee_payer = check_requirements(rules, payment, network, own)?;
     let text = match &payment.payload {
         Payload::Transaction(text) => text.as_str(),
         Payload::Eip3009(_) | Payload::Other => "",
     };
-    let wire = Wire::read(text);
+    let wire = SvmTransaction::read(text);
     let found = (
         "a legacy, v0 or version-1 transaction in base64",
         "the payload holds no legacy, v0 or version-1 transaction in base64 that can be read",
     );
-    rules.rule("transaction", wire.is_some(), Reason::SvmUndecoded, found).then_some(())?;
+    rules.record("transaction", wire.is_some(), Reason::SvmUndecoded, found).then_some(())?;
     let wire = wire?;
-    signers(rules, &wire, fee_payer).then_some(())?;
-    let instructions = instructions(rules, &wire, fee_payer)?;
+    check_signers(rules, &wire, fee_payer).then_some(())?;
+    let instructions = check_instructions(rules, &wire, fee_payer)?;
     let compute = network.settle.and_then(|settle| settle.compute());
     let (limits, rest) = match wire.config() {
         Some(_) => instructions.split_at_checked(0)?,
         None => instructions.split_at_checked(2)?,
     };
-    cost(rules, &wire, limits, compute.unwrap_or(Compute { units: 0, priority_lamports: 0 }))?;
-    let (transfer, others) = positions(rules, rest)?;
-    let (payer, pay_to, amount) = transferred(rules, payment, network, transfer, own)?;
-    remarks(rules, &payment.requirements, &others, limits.len()).then_some(())?;
-    Some(Terms { payer, pay_to, amount, fee_payer, wire, text: text.to_owned() })
+    check_compute_cost(rules, &wire, limits, compute.unwrap_or(ComputeCap { units: 0, priority_lamports: 0 }))?;
+    let (transfer, others) = check_transfer_position(rules, rest)?;
+    let (payer, pay_to, amount) = check_transfer(rules, payment, network, transfer, own)?;
+    check_memos(rules, &payment.requirements, &others, limits.len()).then_some(())?;
+    Some(SvmExactPayment { payer, pay_to, amount, fee_payer, transaction: wire, base64: text.to_owned() })
 }
 
 /// What the seller asks for, and who pays the fee.
-fn requirements(rules: &mut Rules, payment: &Payment, network: &Network, own: &[Address]) -> Option<[u8; 32]> {
+fn check_requirements(
+    rules: &mut SchemeRules,
+    payment: &Payment,
+    network: &Network,
+    own: &[Address],
+) -> Option<[u8; 32]> {
     let wanted = &payment.requirements;
     let (scheme_reason, network_reason, managed_reason) = match payment.version {
-        Version::One => (Reason::UnsupportedScheme, Reason::SvmNetworkMismatchV1, Reason::SvmFeePayerNotManagedV1),
-        Version::Two => (Reason::SvmScheme, Reason::SvmNetworkMismatch, Reason::SvmFeePayerNotManaged),
+        X402Version::One => (Reason::UnsupportedScheme, Reason::SvmNetworkMismatchV1, Reason::SvmFeePayerNotManagedV1),
+        X402Version::Two => (Reason::SvmScheme, Reason::SvmNetworkMismatch, Reason::SvmFeePayerNotManaged),
     };
     let asset = Address::parse(Family::Svm, &wanted.asset) == Some(network.asset.address);
-    let found = format!("the asset is {}, the registered one is {}", quoted(&wanted.asset), network.asset.text);
-    rules.rule("asset", asset, Reason::AssetNotAllowed, found).then_some(())?;
+    let found = format!("the asset is {}, the registered one is {}", quote_text(&wanted.asset), network.asset.text);
+    rules.record("asset", asset, Reason::AssetNotAllowed, found).then_some(())?;
     let scheme = wanted.scheme == "exact" && payment.accepted.scheme() == wanted.scheme;
-    rules.rule("scheme", scheme, scheme_reason, schemes(payment)).then_some(())?;
+    rules.record("scheme", scheme, scheme_reason, schemes_detail(payment)).then_some(())?;
     let same = payment.accepted.network() == wanted.network;
-    rules.rule("network", same, network_reason, networks(payment)).then_some(())?;
+    rules.record("network", same, network_reason, networks_detail(payment)).then_some(())?;
     let accepted = match &payment.accepted {
-        Accepted::Named { .. } => true,
-        Accepted::Whole(accepted) => agree(accepted, wanted),
+        AcceptedRequirements::Named { .. } => true,
+        AcceptedRequirements::Whole(accepted) => matches_requirements(accepted, wanted),
     };
-    rules.rule("accepted", accepted, Reason::InvalidRequirements, ACCEPTED).then_some(())?;
+    rules.record("accepted", accepted, Reason::InvalidRequirements, ACCEPTED_DETAIL).then_some(())?;
     let named = wanted.fee_payer.as_deref();
     let found = ("extra.feePayer is named", "extra.feePayer is missing");
-    rules.rule("fee_payer", named.is_some(), Reason::SvmNoFeePayer, found).then_some(())?;
+    rules.record("fee_payer", named.is_some(), Reason::SvmNoFeePayer, found).then_some(())?;
     let payer = named.and_then(|text| Address::parse(Family::Svm, text)).filter(|payer| own.contains(payer));
-    let found = format!("extra.feePayer is {}, which is none of ours", quoted(named.unwrap_or_default()));
+    let found = format!("extra.feePayer is {}, which is none of ours", quote_text(named.unwrap_or_default()));
     let found = ("extra.feePayer is one of ours", found);
-    rules.rule("fee_payer_managed", payer.is_some(), managed_reason, found).then_some(())?;
-    bytes(&payer?)
+    rules.record("fee_payer_managed", payer.is_some(), managed_reason, found).then_some(())?;
+    svm_address_bytes(&payer?)
 }
 
 /// Base58 has one spelling: texts are compared as they are.
-fn agree(accepted: &Requirements, wanted: &Requirements) -> bool {
+fn matches_requirements(accepted: &Requirements, wanted: &Requirements) -> bool {
     let parts = |all: &Requirements| {
         [Some(&all.amount), Some(&all.asset), Some(&all.pay_to), all.fee_payer.as_ref(), all.memo.as_ref()]
             .map(|part| part.cloned())
@@ -162,7 +174,7 @@ fn agree(accepted: &Requirements, wanted: &Requirements) -> bool {
     parts(accepted) == parts(wanted)
 }
 
-const fn bytes(address: &Address) -> Option<[u8; 32]> {
+const fn svm_address_bytes(address: &Address) -> Option<[u8; 32]> {
     match address {
         Address::Svm(bytes) => Some(*bytes),
         Address::Evm(_) => None,
@@ -170,18 +182,18 @@ const fn bytes(address: &Address) -> Option<[u8; 32]> {
 }
 
 /// Who signs: we first, the payer at most beside us, and the payer has.
-fn signers(rules: &mut Rules, wire: &Wire, fee_payer: [u8; 32]) -> bool {
+fn check_signers(rules: &mut SchemeRules, wire: &SvmTransaction, fee_payer: [u8; 32]) -> bool {
     let count = wire.header().num_required_signatures;
-    rules.rule("signers", count <= SIGNERS_MAX, Reason::SvmSigners, format!("{count} sign, {SIGNERS_MAX} may"))
-        && rules.rule(
+    rules.record("signers", count <= SIGNERS_MAX, Reason::SvmSigners, format!("{count} sign, {SIGNERS_MAX} may"))
+        && rules.record(
             "fee_payer_first",
             wire.fee_payer() == Some(fee_payer),
             Reason::SvmFeePayerMismatch,
             ("the first account is extra.feePayer", "the first account is another than extra.feePayer"),
         )
-        && rules.rule(
+        && rules.record(
             "signature",
-            wire.is_signed_but_for_us(),
+            wire.is_signed_by_others(),
             Reason::SvmSignature,
             ("the payer signed the message", "the payer's signature is missing, or is not of this message"),
         )
@@ -192,30 +204,34 @@ fn signers(rules: &mut Rules, wire: &Wire, fee_payer: [u8; 32]) -> bool {
 /// The message marks the fee payer's account writable for every instruction that is given it: there
 /// are no marks by instruction. Read-only it is where the program only reads, which of Lighthouse is
 /// known by the kind of instruction.
-fn instructions<'a>(rules: &mut Rules, wire: &'a Wire, fee_payer: [u8; 32]) -> Option<Vec<Instruction<'a>>> {
+fn check_instructions<'a>(
+    rules: &mut SchemeRules,
+    wire: &'a SvmTransaction,
+    fee_payer: [u8; 32],
+) -> Option<Vec<ResolvedInstruction<'a>>> {
     let found = ("no account stands in a lookup table", "some accounts stand in a lookup table");
-    rules.rule("lookup_tables", !wire.looks_up(), Reason::SvmLookups, found).then_some(())?;
+    rules.record("lookup_tables", !wire.uses_lookup_tables(), Reason::SvmLookups, found).then_some(())?;
     let instructions = wire.instructions();
     let found = ("every index points at an account", "an index points at no account");
-    rules.rule("accounts", instructions.is_some(), Reason::SvmUndecoded, found).then_some(())?;
+    rules.record("accounts", instructions.is_some(), Reason::SvmUndecoded, found).then_some(())?;
     let instructions = instructions?;
     // Our signature lets an instruction do anything with an account of ours that it is given.
     let authority = instructions.iter().any(|each| is_transfer(each) && each.accounts.get(3) == Some(&fee_payer));
-    let given = |each: &Instruction<'_>| each.accounts.contains(&fee_payer) && !is_assertion(each);
+    let given = |each: &ResolvedInstruction<'_>| each.accounts.contains(&fee_payer) && !is_assertion(each);
     let isolated = !instructions.iter().any(|each| each.program == fee_payer || given(each));
     let reason = if authority { Reason::SvmFeePayerTransfers } else { Reason::SvmFeePayerNotIsolated };
     let found = (
         "no instruction but an assertion is given the fee payer",
         "an instruction that may do more than assert is given the fee payer",
     );
-    rules.rule("fee_payer_isolated", isolated, reason, found).then_some(())?;
+    rules.record("fee_payer_isolated", isolated, reason, found).then_some(())?;
     let allowed = if wire.config().is_some() { INSTRUCTIONS_V1 } else { INSTRUCTIONS };
     let count = instructions.len();
     let detail = format!("{count} instructions, {} to {} may be", allowed.start(), allowed.end());
-    rules.rule("instructions", allowed.contains(&count), Reason::SvmLength, detail).then_some(instructions)
+    rules.record("instructions", allowed.contains(&count), Reason::SvmLength, detail).then_some(instructions)
 }
 
-fn is_transfer(instruction: &Instruction<'_>) -> bool {
+fn is_transfer(instruction: &ResolvedInstruction<'_>) -> bool {
     [TOKEN.to_bytes(), TOKEN_2022.to_bytes()].contains(&instruction.program)
         && instruction.data.first() == Some(&TRANSFER_CHECKED)
         && instruction.data.len() >= 10
@@ -223,30 +239,35 @@ fn is_transfer(instruction: &Instruction<'_>) -> bool {
 }
 
 /// Whether a wallet's guard asserts something about accounts and can do nothing else.
-fn is_assertion(instruction: &Instruction<'_>) -> bool {
+fn is_assertion(instruction: &ResolvedInstruction<'_>) -> bool {
     instruction.program == LIGHTHOUSE.to_bytes()
         && instruction.data.first().is_some_and(|kind| ASSERTIONS.contains(kind))
 }
 
 /// The transfer and what stands beside it: positions count what is left when the assertions, which
 /// may stand anywhere, are taken out.
-fn positions<'a, 'b>(
-    rules: &mut Rules,
-    rest: &'a [Instruction<'b>],
-) -> Option<(&'a Instruction<'b>, Vec<&'a Instruction<'b>>)> {
+fn check_transfer_position<'a, 'b>(
+    rules: &mut SchemeRules,
+    rest: &'a [ResolvedInstruction<'b>],
+) -> Option<(&'a ResolvedInstruction<'b>, Vec<&'a ResolvedInstruction<'b>>)> {
     let mut left = rest.iter().filter(|each| !is_assertion(each));
     let transfer = left.next().filter(|each| is_transfer(each));
     let found = (
         "TransferChecked of a token program",
         "another instruction than TransferChecked of a token program stands in the transfer's place",
     );
-    rules.rule("transfer", transfer.is_some(), Reason::SvmNoTransfer, found).then_some(())?;
+    rules.record("transfer", transfer.is_some(), Reason::SvmNoTransfer, found).then_some(())?;
     Some((transfer?, left.collect()))
 }
 
 /// What the payer makes us pay, by the first two instructions, or by a version-1 transaction's own fields: units and
 /// priority fee within the caps. The fee is capped as a whole, since wallets ask a high price for few units.
-fn cost(rules: &mut Rules, wire: &Wire, limits: &[Instruction<'_>], most: Compute) -> Option<()> {
+fn check_compute_cost(
+    rules: &mut SchemeRules,
+    wire: &SvmTransaction,
+    limits: &[ResolvedInstruction<'_>],
+    most: ComputeCap,
+) -> Option<()> {
     let (units, fee) = match wire.config() {
         Some(config) => (config.compute_unit_limit.filter(|units| *units > 0), Some(config.priority_fee.unwrap_or(0))),
         None => {
@@ -262,22 +283,22 @@ fn cost(rules: &mut Rules, wire: &Wire, limits: &[Instruction<'_>], most: Comput
         }
     };
     let found = ("a compute unit limit is set, in the first place", "no compute unit limit is set in the first place");
-    rules.rule("compute_limit", units.is_some(), Reason::SvmLimit, found).then_some(())?;
+    rules.record("compute_limit", units.is_some(), Reason::SvmLimit, found).then_some(())?;
     let (units, detail) = (units?, format!("{} compute units, at most {}", units?, most.units));
-    rules.rule("compute_limit_cap", units <= most.units, Reason::SvmLimitHigh, detail).then_some(())?;
+    rules.record("compute_limit_cap", units <= most.units, Reason::SvmLimitHigh, detail).then_some(())?;
     let found =
         ("a compute unit price is set, in the second place", "no compute unit price is set in the second place");
-    rules.rule("compute_price", fee.is_some(), Reason::SvmPrice, found).then_some(())?;
+    rules.record("compute_price", fee.is_some(), Reason::SvmPrice, found).then_some(())?;
     let (fee, detail) = (fee?, format!("a priority fee of {} lamports, at most {}", fee?, most.priority_lamports));
-    rules.rule("compute_price_cap", fee <= most.priority_lamports, Reason::SvmPriceHigh, detail).then_some(())
+    rules.record("compute_price_cap", fee <= most.priority_lamports, Reason::SvmPriceHigh, detail).then_some(())
 }
 
 /// The transfer: payer, receiver and amount.
-fn transferred(
-    rules: &mut Rules,
+fn check_transfer(
+    rules: &mut SchemeRules,
     payment: &Payment,
     network: &Network,
-    transfer: &Instruction<'_>,
+    transfer: &ResolvedInstruction<'_>,
     own: &[Address],
 ) -> Option<([u8; 32], [u8; 32], u64)> {
     let wanted = &payment.requirements;
@@ -285,21 +306,21 @@ fn transferred(
     let amount = u64::from_le_bytes(transfer.data.get(1..9)?.try_into().ok()?);
     let foreign = !own.contains(&Address::Svm(payer));
     let found = ("the money is not ours", "the money is the fee payer's own");
-    rules.rule("authority", foreign, Reason::SvmFeePayerTransfers, found).then_some(())?;
+    rules.record("authority", foreign, Reason::SvmFeePayerTransfers, found).then_some(())?;
     let same = network.asset.address == Address::Svm(mint);
-    rules.rule("mint", same, Reason::SvmMint, format!("the mint is {}", Address::Svm(mint))).then_some(())?;
-    let pay_to = Address::parse(Family::Svm, &wanted.pay_to).as_ref().and_then(bytes);
+    rules.record("mint", same, Reason::SvmMint, format!("the mint is {}", Address::Svm(mint))).then_some(())?;
+    let pay_to = Address::parse(Family::Svm, &wanted.pay_to).as_ref().and_then(svm_address_bytes);
     let account = pay_to.map(|owner| associated_account(&owner, &transfer.program, &mint));
     let found = (
         "to the associated token account of payTo",
         format!("to {}, which is not the associated token account of payTo", Address::Svm(destination)),
     );
-    rules.rule("recipient", account == Some(destination), Reason::SvmRecipient, found).then_some(())?;
+    rules.record("recipient", account == Some(destination), Reason::SvmRecipient, found).then_some(())?;
     let found = ("from another account", "from the account that is paid: a transfer to itself pays nobody");
-    rules.rule("source", source != destination, Reason::SvmRecipient, found).then_some(())?;
+    rules.record("source", source != destination, Reason::SvmRecipient, found).then_some(())?;
     let same = Amount::parse_atomic(&wanted.amount) == Some(Amount::atomic(amount));
     let detail = format!("{amount} signed, {} required", wanted.amount);
-    rules.rule("amount", same, Reason::SvmAmount, detail).then_some((payer, pay_to?, amount))
+    rules.record("amount", same, Reason::SvmAmount, detail).then_some((payer, pay_to?, amount))
 }
 
 /// Where an owner's tokens of a mint belong: the address that the associated
@@ -309,7 +330,12 @@ fn associated_account(owner: &[u8; 32], program: &[u8; 32], mint: &[u8; 32]) -> 
 }
 
 /// What may follow the transfer beside assertions: memos; `before` instructions stood before it.
-fn remarks(rules: &mut Rules, wanted: &Requirements, others: &[&Instruction<'_>], before: usize) -> bool {
+fn check_memos(
+    rules: &mut SchemeRules,
+    wanted: &Requirements,
+    others: &[&ResolvedInstruction<'_>],
+    before: usize,
+) -> bool {
     const UNKNOWN: [Reason; 4] = [Reason::SvmFourth, Reason::SvmFifth, Reason::SvmSixth, Reason::SvmSeventh];
     let stranger = others.iter().position(|each| each.program != MEMO.to_bytes());
     // The names count from a transaction with two instructions before the transfer.
@@ -317,7 +343,7 @@ fn remarks(rules: &mut Rules, wanted: &Requirements, others: &[&Instruction<'_>]
         2 => stranger.and_then(|at| UNKNOWN.get(at)).copied().unwrap_or(Reason::SvmOptional),
         _ => Reason::SvmOptional,
     };
-    if !rules.rule(
+    if !rules.record(
         "other_instructions",
         stranger.is_none(),
         reason,
@@ -331,58 +357,68 @@ fn remarks(rules: &mut Rules, wanted: &Requirements, others: &[&Instruction<'_>]
     let Some(memo) = &wanted.memo else { return true };
     let same = others.iter().all(|each| each.data == memo.as_bytes());
     let count = ("one memo, as extra.memo asks", format!("{} memos, and extra.memo asks for one", others.len()));
-    rules.rule("memo_count", others.len() == 1, Reason::SvmMemoCount, count)
-        && rules.rule("memo", same, Reason::SvmMemo, ("the memo is extra.memo", "the memo is another than extra.memo"))
+    rules.record("memo_count", others.len() == 1, Reason::SvmMemoCount, count)
+        && rules.record(
+            "memo",
+            same,
+            Reason::SvmMemo,
+            ("the memo is extra.memo", "the memo is another than extra.memo"),
+        )
 }
 
-fn simulation(terms: &Terms) -> Call {
+fn simulation_call(terms: &SvmExactPayment) -> Call {
     let options = json!({"encoding": "base64", "sigVerify": false, "replaceRecentBlockhash": false,
         "commitment": "confirmed"});
-    Call::new("simulateTransaction", &json!([terms.text, options]))
+    Call::new("simulateTransaction", &json!([terms.base64, options]))
 }
 
 /// The transaction, tried: balance, accounts and block hash all at once. A fee payer that cannot pay is ours.
-pub(crate) fn on_chain(version: Version, terms: &Terms, facts: &Facts) -> Result<ChainVerdict, Unknown> {
+pub(crate) fn verify_onchain(
+    version: X402Version,
+    terms: &SvmExactPayment,
+    facts: &Facts,
+) -> Result<OnchainVerdict, Undecided> {
     #[derive(Deserialize)]
-    struct Simulated<'a> {
+    struct SimulationResult<'a> {
         #[serde(borrow)]
-        value: Outcome<'a>,
+        value: SimulationOutcome<'a>,
     }
     #[derive(Deserialize)]
-    struct Outcome<'a> {
+    struct SimulationOutcome<'a> {
         #[serde(borrow)]
         err: Option<&'a RawValue>,
     }
-    let call = simulation(terms);
-    let [reply] = facts.all(core::array::from_ref(&call))?;
+    let call = simulation_call(terms);
+    let [reply] = facts.require_all(core::array::from_ref(&call))?;
     let value = match reply {
-        Reply::Value(value) => value,
-        Reply::Error(error) => return Err(Unknown::nonsense_about("node_error", &error.message)),
+        RpcReply::Value(value) => value,
+        RpcReply::Error(error) => return Err(Undecided::malformed_with("node_error", &error.message)),
     };
-    let simulated: Simulated<'_> =
-        serde_json::from_str(value.get()).map_err(|error| Unknown::nonsense_about("malformed_simulation", error))?;
+    let simulated: SimulationResult<'_> =
+        serde_json::from_str(value.get()).map_err(|error| Undecided::malformed_with("malformed_simulation", error))?;
     let failure = simulated.value.err.map(RawValue::get).filter(|text| *text != "null");
     let reason = match version {
-        Version::One => Reason::SvmSimulationV1,
-        Version::Two => Reason::SvmSimulation,
+        X402Version::One => Reason::SvmSimulationV1,
+        X402Version::Two => Reason::SvmSimulation,
     };
-    let mut rules = Rules::of_state();
+    let mut rules = SchemeRules::of_state();
     let Some(err) = failure else {
-        rules.rule("simulation", true, reason, "the transaction would succeed".to_owned());
-        return Ok(ChainVerdict::Judged(rules, CodeKind::None));
+        rules.record("simulation", true, reason, "the transaction would succeed".to_owned());
+        return Ok(OnchainVerdict::Checked(rules, CodeKind::None));
     };
-    let instructions = terms.wire.instructions().unwrap_or_default();
+    let instructions = terms.transaction.instructions().unwrap_or_default();
     let transfer = instructions.iter().position(is_transfer);
     let paid = transfer.and_then(|at| instructions.get(at)?.accounts.get(2).copied().map(Address::Svm));
-    let failure = Failure { err, transfer, paid: &paid.map(|account| account.to_string()).unwrap_or_default() };
-    if failure.is_ours() {
-        return Ok(ChainVerdict::Poor);
+    let failure =
+        SimulationFailure { err, transfer, paid: &paid.map(|account| account.to_string()).unwrap_or_default() };
+    if failure.is_fee_payer_fault() {
+        return Ok(OnchainVerdict::SignerUnfunded);
     }
     let reason = if failure.is_processed() { Reason::DuplicateSettlement } else { reason };
-    let is_there = if failure.is_of_an_account() { missing::exists(failure.paid, facts)? } else { None };
+    let is_there = if failure.is_of_an_account() { account_exists::account_exists(failure.paid, facts)? } else { None };
     let message = failure.message(is_there);
-    rules.rule("simulation", false, reason, message);
-    Ok(ChainVerdict::Judged(rules, CodeKind::None))
+    rules.record("simulation", false, reason, message);
+    Ok(OnchainVerdict::Checked(rules, CodeKind::None))
 }
 
 /// The authority of the first transfer in a transaction, good or not.
@@ -396,7 +432,7 @@ pub fn source_named(text: &str) -> Option<Address> {
 }
 
 fn transfer_account(text: &str, at: usize) -> Option<Address> {
-    let wire = Wire::read(text)?;
+    let wire = SvmTransaction::read(text)?;
     let instructions = wire.instructions()?;
     let transfer = instructions.iter().find(|each| is_transfer(each))?;
     transfer.accounts.get(at).copied().map(Address::Svm)

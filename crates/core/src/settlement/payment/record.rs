@@ -2,10 +2,10 @@
 //! success. A success is handed over once (docs/spec/protocol.md#p-3-4): a delivery is open,
 //! waited for by one caller, or handed over.
 
-use crate::settlement::Report;
+use crate::settlement::SettlementReport;
 use crate::settlement::status::{HandedOver, Settlement, SettlementStatus};
-use crate::tenancy::budget::Reserve;
-use crate::verification::claims::{Held, Unit, free_unit};
+use crate::tenancy::budget::ReservedBudget;
+use crate::verification::claims::{ClaimUnit, HeldClaim, claimable_unit};
 use serde::{Deserialize, Serialize};
 use x402_chain::address::Address;
 use x402_chain::id::{ClaimId, RequestId};
@@ -15,15 +15,15 @@ use x402_chain::time::UnixMillis;
 /// How long one caller is waited for: a Settler answers within 26 s.
 pub const LEASE_MS: u64 = 30_000;
 /// A reservation of which the Settler has reported nothing for this long is looked into.
-pub const UNHEARD_MS: u64 = 60_000;
+pub const UNREPORTED_MS: u64 = 60_000;
 /// A settlement that is completed and open for this long is an event.
 pub const UNDELIVERED_MS: u64 = 300_000;
 /// How long a success repeats under its `Idempotency-Key`.
-pub const REPEATS_MS: u64 = 600_000;
+pub const SUCCESS_REPEATS_MS: u64 = 600_000;
 
 /// The one caller who waits for a success.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Lease {
+pub struct SuccessLease {
     /// Their request.
     pub request: RequestId,
     /// Until when nobody else is given it.
@@ -35,7 +35,7 @@ pub struct Lease {
 /// What the ledger keeps of a settlement beside what its seller reads.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Course {
+pub struct SettlementProgress {
     /// How many attempts were reserved before this one.
     pub attempt: usize,
     /// Who of us sends it, fixed when it was reserved.
@@ -47,13 +47,13 @@ pub struct Course {
     /// When this attempt was reserved.
     pub reserved_at: UnixMillis,
     /// Who waits for it.
-    pub lease: Option<Lease>,
+    pub lease: Option<SuccessLease>,
     /// Under which `Idempotency-Key` it was handed over.
     pub handed_key: Option<String>,
     /// Whether the success was answered again under that key: then nothing reopens it.
     pub repeated: bool,
     /// What is set aside for this attempt.
-    pub reserve: Option<Reserve>,
+    pub reserve: Option<ReservedBudget>,
     /// Whether `settlement.undelivered` was raised.
     pub undelivered: bool,
     /// Whether the transaction that counts is somebody else's: said with the success, whoever is given it.
@@ -62,16 +62,17 @@ pub struct Course {
 
 /// A settlement with its course.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Kept {
+pub struct SettlementRecord {
     /// What its seller reads.
     pub settlement: Settlement,
     /// What only the ledger knows.
-    pub course: Course,
+    #[serde(rename = "course")]
+    pub progress: SettlementProgress,
 }
 
 /// Who asks for a success.
 #[derive(Clone, Copy, Debug)]
-pub struct Asker<'a> {
+pub struct SuccessClaimant<'a> {
     /// The request.
     pub request: RequestId,
     /// Its `Idempotency-Key`.
@@ -80,7 +81,7 @@ pub struct Asker<'a> {
 
 /// What an asker gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Taken {
+pub enum TakeResult {
     /// The success: it is handed over with this.
     Success,
     /// The wait for it.
@@ -91,16 +92,16 @@ pub enum Taken {
 
 /// What a report changes beside the settlement itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Applied {
+pub struct ReportEffect {
     /// Whether anything changed.
     pub changed: bool,
     /// What is claimed of the settlement's transaction.
-    pub claim: Option<Unit>,
+    pub claim: Option<ClaimUnit>,
     /// What was set aside for the attempt, which has ended.
-    pub ended: Option<Reserve>,
+    pub ended: Option<ReservedBudget>,
 }
 
-impl Kept {
+impl SettlementRecord {
     /// Whether the money is there, or on its way.
     #[must_use]
     pub const fn is_live(&self) -> bool {
@@ -120,50 +121,52 @@ impl Kept {
     /// Whether the next asker is given it: nobody has it, and nobody is waited for.
     #[must_use]
     pub fn is_open(&self, now: UnixMillis) -> bool {
-        self.settlement.handed_over.is_none() && self.course.lease.as_ref().is_none_or(|lease| lease.until <= now)
+        self.settlement.handed_over.is_none() && self.progress.lease.as_ref().is_none_or(|lease| lease.until <= now)
     }
 
-    fn hand(&mut self, request: RequestId, key: Option<String>, now: UnixMillis) {
+    fn record_hand_over(&mut self, request: RequestId, key: Option<String>, now: UnixMillis) {
         self.settlement.handed_over = Some(HandedOver { at: now.rfc3339(), request_id: Some(request) });
-        self.course.lease = None;
-        self.course.handed_key = key;
-        self.course.repeated = false;
+        self.progress.lease = None;
+        self.progress.handed_key = key;
+        self.progress.repeated = false;
     }
 
     /// Gives an asker the success, or the wait for it.
-    pub fn take(&mut self, asker: Asker<'_>, now: UnixMillis) -> Taken {
+    pub fn take_success(&mut self, asker: SuccessClaimant<'_>, now: UnixMillis) -> TakeResult {
         // The same attempt of the same seller, sent again: the first may have lost its connection.
         let same =
-            self.course.lease.as_ref().is_some_and(|lease| lease.key.is_some() && lease.key.as_deref() == asker.key);
+            self.progress.lease.as_ref().is_some_and(|lease| lease.key.is_some() && lease.key.as_deref() == asker.key);
         if self.settlement.handed_over.is_some() || !(same || self.is_open(now)) {
-            return Taken::Nothing;
+            return TakeResult::Nothing;
         }
         let key = asker.key.map(str::to_owned);
         match self.settlement.status {
             SettlementStatus::Completed => {
-                self.hand(asker.request, key, now);
-                Taken::Success
+                self.record_hand_over(asker.request, key, now);
+                TakeResult::Success
             }
             SettlementStatus::Pending => {
-                self.course.lease = Some(Lease { request: asker.request, until: now.plus(LEASE_MS), key });
-                Taken::Lease
+                self.progress.lease = Some(SuccessLease { request: asker.request, until: now.plus(LEASE_MS), key });
+                TakeResult::Lease
             }
-            SettlementStatus::Failed => Taken::Nothing,
+            SettlementStatus::Failed => TakeResult::Nothing,
         }
     }
 
     /// What the request that waited is given once the Settler has answered. Whoever does not hold
     /// the lease gets nothing; a lease whose time is over is held until somebody else takes it.
-    pub fn deliver(&mut self, request: RequestId, now: UnixMillis) -> Taken {
-        let Some(lease) = self.course.lease.take_if(|lease| lease.request == request) else { return Taken::Nothing };
+    pub fn deliver(&mut self, request: RequestId, now: UnixMillis) -> TakeResult {
+        let Some(lease) = self.progress.lease.take_if(|lease| lease.request == request) else {
+            return TakeResult::Nothing;
+        };
         match self.settlement.status {
-            SettlementStatus::Completed if self.settlement.handed_over.is_some() => Taken::Nothing,
+            SettlementStatus::Completed if self.settlement.handed_over.is_some() => TakeResult::Nothing,
             SettlementStatus::Completed => {
-                self.hand(request, lease.key, now);
-                Taken::Success
+                self.record_hand_over(request, lease.key, now);
+                TakeResult::Success
             }
             // The wait is over, and whoever asks next may have it.
-            SettlementStatus::Pending | SettlementStatus::Failed => Taken::Lease,
+            SettlementStatus::Pending | SettlementStatus::Failed => TakeResult::Lease,
         }
     }
 
@@ -172,46 +175,46 @@ impl Kept {
     pub fn repeat(&mut self, request: RequestId) {
         if let Some(handed) = &mut self.settlement.handed_over {
             handed.request_id = Some(request);
-            self.course.repeated = true;
+            self.progress.repeated = true;
         }
     }
 
     /// The caller has gone before it was answered: whatever its request was given is open again.
     /// Answers whether that changed anything, and under which key the success was kept.
     pub fn reopen(&mut self, request: RequestId) -> (bool, Option<String>) {
-        if self.course.lease.take_if(|lease| lease.request == request).is_some() {
+        if self.progress.lease.take_if(|lease| lease.request == request).is_some() {
             return (true, None);
         }
-        let is_its = |handed: &HandedOver| handed.request_id == Some(request) && !self.course.repeated;
+        let is_its = |handed: &HandedOver| handed.request_id == Some(request) && !self.progress.repeated;
         let reopened = self.settlement.handed_over.take_if(|handed| is_its(handed)).is_some();
-        (reopened, self.course.handed_key.take_if(|_| reopened))
+        (reopened, self.progress.handed_key.take_if(|_| reopened))
     }
 
     /// The seller takes it by hand; answers whether it was there to be taken.
     pub fn hand_over(&mut self, request: RequestId, now: UnixMillis) -> bool {
         let takes = self.settlement.status == SettlementStatus::Completed && self.is_open(now);
         if takes {
-            self.hand(request, None, now);
+            self.record_hand_over(request, None, now);
         }
         takes
     }
 
     /// Takes in what the Settler reports. `held` are the claims on the reported transaction.
-    pub fn apply(&mut self, report: &Report, held: &[Held], now: UnixMillis) -> Applied {
+    pub fn apply_report(&mut self, report: &SettlementReport, held: &[HeldClaim], now: UnixMillis) -> ReportEffect {
         let settlement = &mut self.settlement;
         let is_completed = settlement.status == SettlementStatus::Completed;
         // A completed settlement is over, unless its block has left the chain: a report may come twice.
         // Of an attempt that is not the last, or has ended, only the money counts.
-        let is_late = report.attempt.is_some_and(|attempt| attempt != self.course.attempt);
+        let is_late = report.attempt.is_some_and(|attempt| attempt != self.progress.attempt);
         let is_over = settlement.status == SettlementStatus::Failed;
         let is_money = report.status == SettlementStatus::Completed;
         let is_again = is_money && report.transaction == settlement.transaction;
         if (is_completed && (is_again || !report.reorged)) || ((is_late || is_over) && !is_money) {
-            return Applied::default();
+            return ReportEffect::default();
         }
         let own = ClaimId::Settlement(settlement.id);
         let claim = match (report.status, &report.transaction) {
-            (SettlementStatus::Completed, Some(_)) => Some(free_unit(held, &report.units, own)),
+            (SettlementStatus::Completed, Some(_)) => Some(claimable_unit(held, &report.units, own)),
             _ => None,
         };
         settlement.transaction = report.transaction.clone().or_else(|| settlement.transaction.take());
@@ -222,7 +225,7 @@ impl Kept {
             }
             Some(Ok(_)) | None => (settlement.status, settlement.reason) = (report.status, report.reason),
         }
-        self.course.external = report.external && settlement.status == SettlementStatus::Completed;
+        self.progress.external = report.external && settlement.status == SettlementStatus::Completed;
         let is_pending = settlement.status == SettlementStatus::Pending;
         settlement.completed_at = (!is_pending).then(|| now.rfc3339());
         // An attempt is listed when it has ended.
@@ -231,22 +234,22 @@ impl Kept {
                 settlement.attempts.push(attempt.clone());
             }
         }
-        let ended = if is_pending { None } else { self.course.reserve.take() };
-        Applied { changed: true, claim: claim.and_then(Result::ok), ended }
+        let ended = if is_pending { None } else { self.progress.reserve.take() };
+        ReportEffect { changed: true, claim: claim.and_then(Result::ok), ended }
     }
 
     /// When it is to be looked at, if nothing else happens: a reservation of which nothing is
     /// heard, or a success that nobody was given.
     #[must_use]
-    pub fn due(&self) -> Option<UnixMillis> {
+    pub fn due_at(&self) -> Option<UnixMillis> {
         let settlement = &self.settlement;
         match settlement.status {
             SettlementStatus::Pending if settlement.transaction.is_none() => {
-                Some(self.course.reserved_at.plus(UNHEARD_MS))
+                Some(self.progress.reserved_at.plus(UNREPORTED_MS))
             }
-            SettlementStatus::Completed if settlement.handed_over.is_none() && !self.course.undelivered => {
+            SettlementStatus::Completed if settlement.handed_over.is_none() && !self.progress.undelivered => {
                 let at =
-                    settlement.completed_at.as_deref().and_then(UnixMillis::parse).unwrap_or(self.course.reserved_at);
+                    settlement.completed_at.as_deref().and_then(UnixMillis::parse).unwrap_or(self.progress.reserved_at);
                 Some(at.plus(UNDELIVERED_MS))
             }
             SettlementStatus::Pending | SettlementStatus::Completed | SettlementStatus::Failed => None,
@@ -254,11 +257,11 @@ impl Kept {
     }
 
     /// Ends an attempt that its Settler will never launch.
-    pub fn abandon(&mut self, now: UnixMillis) -> Option<Reserve> {
+    pub fn abandon(&mut self, now: UnixMillis) -> Option<ReservedBudget> {
         let settlement = &mut self.settlement;
         settlement.status = SettlementStatus::Failed;
         settlement.reason = Some(Reason::UnexpectedSettle);
         settlement.completed_at = Some(now.rfc3339());
-        self.course.reserve.take()
+        self.progress.reserve.take()
     }
 }

@@ -3,21 +3,21 @@
 use std::collections::{BTreeMap, BTreeSet};
 use x402_chain::address::Address;
 use x402_chain::amount::Amount;
-use x402_chain::trace::{Mined, Place, Transfer};
+use x402_chain::trace::{MinedTransaction, Transfer, TransferLocation};
 
 /// Movements that a refusal names.
 const MOVEMENTS_MAX: usize = 3;
 
 /// What a recipient got, passed on and kept of the registered asset.
 #[derive(Clone, Debug)]
-pub(crate) struct Flow<'a> {
+pub(crate) struct RecipientFlow<'a> {
     /// The transfers that reached it, its own to itself apart.
     pub(crate) incoming: Vec<&'a Transfer>,
-    /// Their sum.
+    /// The sum of `incoming`.
     pub(crate) gross_in: Amount,
     /// What it passed on in the same transaction.
     pub(crate) gross_out: Amount,
-    /// What it kept.
+    /// `gross_in` less `gross_out`, at least zero.
     pub(crate) net: Amount,
     /// Who paid, in order of appearance.
     pub(crate) payers: Vec<Address>,
@@ -33,8 +33,8 @@ pub(crate) struct Flow<'a> {
 
 /// What is judged, answered and claimed together.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Part<'a> {
-    /// The transfers.
+pub(crate) struct PaymentPart<'a> {
+    /// The transfers of the part.
     pub(crate) lines: Vec<&'a Transfer>,
     /// What of them counts.
     pub(crate) amount: Amount,
@@ -42,8 +42,8 @@ pub(crate) struct Part<'a> {
     pub(crate) payers: Vec<Address>,
 }
 
-impl<'a> Part<'a> {
-    /// Transfers that stand for themselves ([`Flow::apart`]).
+impl<'a> PaymentPart<'a> {
+    /// Transfers that stand for themselves ([`RecipientFlow::apart`]).
     pub(crate) fn of(lines: Vec<&'a Transfer>) -> Self {
         let mut payers = Vec::new();
         for payer in lines.iter().filter_map(|line| line.from) {
@@ -52,20 +52,20 @@ impl<'a> Part<'a> {
                 payers.push(payer);
             }
         }
-        Self { amount: sum(lines.iter().copied()), payers, lines }
+        Self { amount: sum_of_amounts(lines.iter().copied()), payers, lines }
     }
 }
 
-impl<'a> Flow<'a> {
-    pub(crate) fn of(mined: &'a Mined, recipient: &Address) -> Self {
+impl<'a> RecipientFlow<'a> {
+    pub(crate) fn of(mined: &'a MinedTransaction, recipient: &Address) -> Self {
         let is = |end: Option<&Address>| end == Some(recipient);
         let of_self = |transfer: &&Transfer| is(transfer.from.as_ref()) && is(transfer.to.as_ref());
         let moved = || mined.transfers.iter().filter(move |transfer| !of_self(transfer));
         let incoming: Vec<&Transfer> = moved().filter(|transfer| is(transfer.to.as_ref())).collect();
-        let gross_in = sum(incoming.iter().copied());
-        let gross_out = sum(moved().filter(|transfer| is(transfer.from.as_ref())));
+        let gross_in = sum_of_amounts(incoming.iter().copied());
+        let gross_out = sum_of_amounts(moved().filter(|transfer| is(transfer.from.as_ref())));
         let paired = incoming.iter().all(|transfer| transfer.from.is_some());
-        let given = if paired { given_to(&incoming) } else { net_given(mined, recipient) };
+        let given = if paired { given_by_payer(&incoming) } else { net_given_by_owner(mined, recipient) };
         let mut payers: Vec<Address> = Vec::new();
         let order = if paired { incoming.clone() } else { mined.transfers.iter().collect() };
         for payer in order.iter().filter_map(|transfer| transfer.from) {
@@ -77,14 +77,14 @@ impl<'a> Flow<'a> {
         if gross_in.is_zero() {
             payers.clear();
         }
-        let net = gross_in.less(gross_out);
+        let net = gross_in.saturating_minus(gross_out);
         let apart = gross_out.is_zero() && are_distinct_logs(&incoming);
         Self { gross_in, gross_out, net, incoming, payers, given, paired, apart }
     }
 
-    /// All of it.
-    pub(crate) fn whole(&self) -> Part<'a> {
-        Part { lines: self.incoming.clone(), amount: self.net, payers: self.payers.clone() }
+    /// The whole of what reached the recipient, as one part.
+    pub(crate) fn whole(&self) -> PaymentPart<'a> {
+        PaymentPart { lines: self.incoming.clone(), amount: self.net, payers: self.payers.clone() }
     }
 
     /// Whether `payer` gave anything at all.
@@ -104,11 +104,11 @@ impl<'a> Flow<'a> {
         if own.is_zero() {
             return Amount::ZERO;
         }
-        let mut rest = if self.paired { own.less(self.gross_out) } else { self.net };
+        let mut rest = if self.paired { own.saturating_minus(self.gross_out) } else { self.net };
         if !self.paired {
             for (other, amount) in &self.given {
                 if other != payer {
-                    rest = rest.less(*amount);
+                    rest = rest.saturating_minus(*amount);
                 }
             }
         }
@@ -125,15 +125,15 @@ impl<'a> Flow<'a> {
 /// to the ledger while a new one is deployed, numbers none: then only the whole can be judged.
 fn are_distinct_logs(incoming: &[&Transfer]) -> bool {
     let mut seen = BTreeSet::new();
-    incoming.iter().all(|line| matches!(line.place, Place::LogIndex(_)) && seen.insert(line.ordinal))
+    incoming.iter().all(|line| matches!(line.place, TransferLocation::LogIndex(_)) && seen.insert(line.ordinal))
 }
 
 /// A sum that cannot overflow: 256 bits hold any supply, and beyond they saturate.
-fn sum<'a>(transfers: impl Iterator<Item = &'a Transfer>) -> Amount {
+fn sum_of_amounts<'a>(transfers: impl Iterator<Item = &'a Transfer>) -> Amount {
     transfers.fold(Amount::ZERO, |total, transfer| Amount(total.0.saturating_add(transfer.amount.0)))
 }
 
-fn given_to(incoming: &[&Transfer]) -> BTreeMap<Address, Amount> {
+fn given_by_payer(incoming: &[&Transfer]) -> BTreeMap<Address, Amount> {
     let mut given = BTreeMap::new();
     for transfer in incoming {
         if let Some(from) = transfer.from {
@@ -145,20 +145,20 @@ fn given_to(incoming: &[&Transfer]) -> BTreeMap<Address, Amount> {
 }
 
 /// Owners that lost more than they got, and by how much.
-fn net_given(mined: &Mined, recipient: &Address) -> BTreeMap<Address, Amount> {
+fn net_given_by_owner(mined: &MinedTransaction, recipient: &Address) -> BTreeMap<Address, Amount> {
     let mut lost: BTreeMap<Address, Amount> = BTreeMap::new();
     for owner in mined.transfers.iter().filter_map(|transfer| transfer.from) {
-        let out = sum(mined.transfers.iter().filter(|transfer| transfer.from == Some(owner)));
-        let back = sum(mined.transfers.iter().filter(|transfer| transfer.to == Some(owner)));
+        let out = sum_of_amounts(mined.transfers.iter().filter(|transfer| transfer.from == Some(owner)));
+        let back = sum_of_amounts(mined.transfers.iter().filter(|transfer| transfer.to == Some(owner)));
         if owner != *recipient && out > back {
-            lost.insert(owner, out.less(back));
+            lost.insert(owner, out.saturating_minus(back));
         }
     }
     lost
 }
 
 /// A sentence about what moved where, for a recipient whom nothing reached.
-pub(crate) fn moved(mined: &Mined, recipient: &Address) -> String {
+pub(crate) fn movements_sentence(mined: &MinedTransaction, recipient: &Address) -> String {
     let end = |end: Option<&Address>| end.map_or_else(|| "?".to_owned(), Address::to_string);
     let movements: Vec<String> = mined
         .transfers

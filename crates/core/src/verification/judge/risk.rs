@@ -6,43 +6,43 @@
 //! (`unscreened`) and never read as clean. Weights: docs/spec/chains.md#risk,
 //! version 2026-11.
 
-use super::flow::{Flow, Part};
-use super::{Context, block_time};
+use super::flow::{PaymentPart, RecipientFlow};
+use super::{JudgeContext, block_time};
 use crate::verification::answer::{Binding, Hundredths, RiskFactor, RiskLevel};
 use crate::verification::claim::Claim;
 use x402_chain::address::{Address, Family};
 use x402_chain::amount::Amount;
-use x402_chain::trace::{CodeKind, Depth, Mined};
+use x402_chain::trace::{CodeKind, Depth, MinedTransaction};
 
 /// The score and its grounds.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Risk {
-    /// 0 to 1.
+pub struct RiskAssessment {
+    /// The score, 0.00 to 1.00.
     pub score: Hundredths,
-    /// In words.
+    /// The score as a level.
     pub level: RiskLevel,
-    /// Why.
+    /// The factors that make up the score.
     pub factors: Vec<RiskFactor>,
 }
 
 /// What of a mined payment the factors look at.
-pub(crate) struct Grounds<'a> {
+pub(crate) struct RiskInput<'a> {
     pub(crate) claim: &'a Claim,
-    pub(crate) mined: &'a Mined,
-    pub(crate) flow: &'a Flow<'a>,
-    pub(crate) part: &'a Part<'a>,
+    pub(crate) mined: &'a MinedTransaction,
+    pub(crate) flow: &'a RecipientFlow<'a>,
+    pub(crate) part: &'a PaymentPart<'a>,
     pub(crate) binding: Binding,
     pub(crate) overpaid: Option<Amount>,
 }
 
-struct Factors(Vec<RiskFactor>);
+struct RiskFactors(Vec<RiskFactor>);
 
-impl Factors {
+impl RiskFactors {
     fn add(&mut self, code: &str, weight: u8, detail: impl Into<String>) {
         self.0.push(RiskFactor { code: code.to_owned(), weight: Hundredths(weight), detail: detail.into() });
     }
 
-    fn sum(self) -> Risk {
+    fn assessment(self) -> RiskAssessment {
         // 100^19 < 2^128: at most 19 factors enter the product; there are fewer codes than that.
         let (mut left, mut whole) = (1_u128, 1_u128);
         for factor in self.0.iter().take(19) {
@@ -58,29 +58,29 @@ impl Factors {
             50..80 => RiskLevel::High,
             80.. => RiskLevel::Severe,
         };
-        Risk { score: Hundredths(score), level, factors: self.0 }
+        RiskAssessment { score: Hundredths(score), level, factors: self.0 }
     }
 }
 
 /// The risk of what is in no block.
-pub(crate) fn unmined(context: &Context<'_>) -> Risk {
-    let mut factors = Factors(Vec::new());
+pub(crate) fn unmined_risk(context: &JudgeContext<'_>) -> RiskAssessment {
+    let mut factors = RiskFactors(Vec::new());
     factors.add("not_final", 60, "the transaction is in no block");
     if context.single_provider {
         factors.add("single_provider", 5, "only one provider is configured for the chain");
     }
-    factors.sum()
+    factors.assessment()
 }
 
 /// The risk of a mined payment.
-pub(crate) fn assess(grounds: &Grounds<'_>, context: &Context<'_>) -> Risk {
-    let mut factors = Factors(Vec::new());
-    sanctions(&mut factors, grounds, context);
-    issuer(&mut factors, grounds, context);
-    depth(&mut factors, grounds);
-    story(&mut factors, grounds);
-    amounts(&mut factors, grounds);
-    age(&mut factors, grounds, context);
+pub(crate) fn assess_risk(grounds: &RiskInput<'_>, context: &JudgeContext<'_>) -> RiskAssessment {
+    let mut factors = RiskFactors(Vec::new());
+    add_sanctions_factors(&mut factors, grounds, context);
+    add_issuer_factors(&mut factors, grounds, context);
+    add_depth_factors(&mut factors, grounds);
+    add_transaction_factors(&mut factors, grounds);
+    add_amount_factors(&mut factors, grounds);
+    add_age_factors(&mut factors, grounds, context);
     let strangers = grounds.part.payers.iter().any(|payer| !context.known_payers.contains(payer));
     if strangers {
         factors.add("first_seen_payer", 5, "this payer has not paid this tenant before");
@@ -88,10 +88,10 @@ pub(crate) fn assess(grounds: &Grounds<'_>, context: &Context<'_>) -> Risk {
     if context.single_provider {
         factors.add("single_provider", 5, "only one provider is configured for the chain");
     }
-    factors.sum()
+    factors.assessment()
 }
 
-fn sanctions(factors: &mut Factors, grounds: &Grounds<'_>, context: &Context<'_>) {
+fn add_sanctions_factors(factors: &mut RiskFactors, grounds: &RiskInput<'_>, context: &JudgeContext<'_>) {
     let Some(list) = context.sanctions else {
         factors.add("unscreened", 5, "there is no sanctions list to read");
         return;
@@ -100,18 +100,18 @@ fn sanctions(factors: &mut Factors, grounds: &Grounds<'_>, context: &Context<'_>
         let detail = format!("the sanctions list is {} days old", list.age_days(context.now));
         factors.add("unscreened", 5, detail);
     }
-    if let Some(payer) = grounds.part.payers.iter().find(|payer| list.names(payer)) {
+    if let Some(payer) = grounds.part.payers.iter().find(|payer| list.contains(payer)) {
         factors.add("sanctioned_payer", 100, format!("{payer} is on the sanctions list"));
     }
-    if list.names(&context.recipient) {
+    if list.contains(&context.recipient) {
         factors.add("sanctioned_recipient", 100, format!("{} is on the sanctions list", context.recipient));
     }
-    if let Some(submitter) = grounds.mined.submitter.filter(|submitter| list.names(submitter)) {
+    if let Some(submitter) = grounds.mined.submitter.filter(|submitter| list.contains(submitter)) {
         factors.add("sanctioned_submitter", 90, format!("{submitter} is on the sanctions list"));
     }
 }
 
-fn issuer(factors: &mut Factors, grounds: &Grounds<'_>, context: &Context<'_>) {
+fn add_issuer_factors(factors: &mut RiskFactors, grounds: &RiskInput<'_>, context: &JudgeContext<'_>) {
     let blocked = |party: &Address| context.screening.get(party).and_then(|facts| facts.blocked);
     let payers = &grounds.part.payers;
     if let Some(payer) = payers.iter().find(|payer| blocked(payer) == Some(true)) {
@@ -134,7 +134,7 @@ fn issuer(factors: &mut Factors, grounds: &Grounds<'_>, context: &Context<'_>) {
     }
 }
 
-fn depth(factors: &mut Factors, grounds: &Grounds<'_>) {
+fn add_depth_factors(factors: &mut RiskFactors, grounds: &RiskInput<'_>) {
     // On an L2 and on Solana a confirmed block has never been reverted so far.
     let slow = grounds.claim.network.block_time_ms >= 10_000;
     match (grounds.mined.depth, slow) {
@@ -145,7 +145,7 @@ fn depth(factors: &mut Factors, grounds: &Grounds<'_>) {
     }
 }
 
-fn story(factors: &mut Factors, grounds: &Grounds<'_>) {
+fn add_transaction_factors(factors: &mut RiskFactors, grounds: &RiskInput<'_>) {
     let flow = grounds.flow;
     if !flow.gross_out.is_zero() {
         let detail = format!("the recipient passed on {} USDC in the same transaction", flow.gross_out.usdc());
@@ -171,7 +171,7 @@ fn story(factors: &mut Factors, grounds: &Grounds<'_>) {
 }
 
 /// Zero-value transfers, or on EVM counterfeit tokens' logs, that name the recipient.
-fn is_poisoned(grounds: &Grounds<'_>) -> bool {
+fn is_poisoned(grounds: &RiskInput<'_>) -> bool {
     let mut recipients = grounds.flow.incoming.iter().filter_map(|transfer| transfer.to);
     let Some(recipient) = recipients.next() else { return false };
     grounds.mined.zero.iter().any(|zero| zero.to == recipient)
@@ -179,7 +179,7 @@ fn is_poisoned(grounds: &Grounds<'_>) -> bool {
             && grounds.mined.foreign.iter().any(|foreign| foreign.to == Some(recipient) && foreign.name.is_none()))
 }
 
-fn amounts(factors: &mut Factors, grounds: &Grounds<'_>) {
+fn add_amount_factors(factors: &mut RiskFactors, grounds: &RiskInput<'_>) {
     let net = grounds.part.amount;
     if let (Some(over), Some(expected)) = (grounds.overpaid, grounds.claim.expected) {
         let hundredfold = over.0.saturating_mul(alloy_primitives::U256::from(100));
@@ -195,7 +195,7 @@ fn amounts(factors: &mut Factors, grounds: &Grounds<'_>) {
     }
 }
 
-fn age(factors: &mut Factors, grounds: &Grounds<'_>, context: &Context<'_>) {
+fn add_age_factors(factors: &mut RiskFactors, grounds: &RiskInput<'_>, context: &JudgeContext<'_>) {
     let now = context.now.seconds();
     match now.since(block_time(grounds.claim, grounds.mined, context.now)) {
         0..=86_400 => {}
@@ -210,11 +210,11 @@ mod tests {
     use proptest::prelude::*;
 
     fn score(weights: &[u8]) -> u8 {
-        let mut factors = Factors(Vec::new());
+        let mut factors = RiskFactors(Vec::new());
         for weight in weights {
             factors.add("x", *weight, "x");
         }
-        factors.sum().score.0
+        factors.assessment().score.0
     }
 
     #[test]

@@ -1,40 +1,40 @@
 //! Which part of what reached a recipient a request is about.
 
-use super::flow::{Flow, Part};
+use super::flow::{PaymentPart, RecipientFlow};
 use crate::verification::claim::Claim;
 use alloy_primitives::B256;
 use x402_chain::address::Address;
 use x402_chain::amount::Amount;
-use x402_chain::trace::{Mined, Transfer};
+use x402_chain::trace::{MinedTransaction, Transfer};
 
 /// What a request selects: the transfers of the payer and of the authorization that it names,
-/// or all. Where they cannot be judged apart ([`Flow::apart`]) it is the whole, and what is
+/// or all. Where they cannot be judged apart ([`RecipientFlow::apart`]) it is the whole, and what is
 /// named only bounds the amount that counts.
-pub(crate) struct Selection<'a> {
+pub(crate) struct PartSelection<'a> {
     /// What is judged. Where the request names what is not there, all that arrived.
-    pub(crate) part: Part<'a>,
+    pub(crate) part: PaymentPart<'a>,
     /// What came from the named payer for certain; `None` where none is named.
     pub(crate) from_payer: Option<Amount>,
     /// What came by the named authorization for certain; `None` where none is named.
     pub(crate) by_nonce: Option<Amount>,
 }
 
-impl<'a> Selection<'a> {
-    pub(crate) fn of(claim: &Claim, mined: &Mined, flow: &Flow<'a>) -> Self {
+impl<'a> PartSelection<'a> {
+    pub(crate) fn of(claim: &Claim, mined: &MinedTransaction, flow: &RecipientFlow<'a>) -> Self {
         let payer = claim.payer.as_ref();
-        let bound = claim.authorization_nonce.map(|nonce| bound(mined, flow, &nonce, payer));
+        let bound = claim.authorization_nonce.map(|nonce| transfer_of_nonce(mined, flow, &nonce, payer));
         let from_payer = payer.map(|payer| flow.at_least_from(payer));
-        let certain = |line: &Transfer| line.amount.less(flow.gross_out);
+        let certain = |line: &Transfer| line.amount.saturating_minus(flow.gross_out);
         let by_nonce = bound.map(|line| line.map_or(Amount::ZERO, certain));
         let is_there = payer.is_none_or(|payer| flow.gave(payer)) && bound != Some(None);
         let part = match [from_payer, by_nonce].into_iter().flatten().min() {
-            Some(amount) if is_there && !flow.apart => Part { amount, ..flow.whole() },
+            Some(amount) if is_there && !flow.apart => PaymentPart { amount, ..flow.whole() },
             Some(_) if is_there => {
                 let named = |line: &&Transfer| {
                     payer.is_none_or(|payer| line.from.as_ref() == Some(payer))
                         && bound.flatten().is_none_or(|bound| bound.ordinal == line.ordinal)
                 };
-                Part::of(flow.incoming.iter().copied().filter(named).collect())
+                PaymentPart::of(flow.incoming.iter().copied().filter(named).collect())
             }
             Some(_) | None => flow.whole(),
         };
@@ -44,7 +44,12 @@ impl<'a> Selection<'a> {
 
 /// The one transfer to the recipient that stands beside a use of this nonce, by the payer
 /// where one is named; `None` where there is none, or several.
-fn bound<'a>(mined: &Mined, flow: &Flow<'a>, nonce: &B256, payer: Option<&Address>) -> Option<&'a Transfer> {
+fn transfer_of_nonce<'a>(
+    mined: &MinedTransaction,
+    flow: &RecipientFlow<'a>,
+    nonce: &B256,
+    payer: Option<&Address>,
+) -> Option<&'a Transfer> {
     let mut found = mined
         .authorizations
         .iter()

@@ -5,7 +5,7 @@ use x402_chain::address::TxId;
 use x402_chain::amount::ONE_USDC;
 use x402_chain::id::{ClaimId, VerificationId};
 use x402_chain::network::by_key;
-use x402_chain::trace::{Authorization, Block, Confidential, Foreign, Place, Transfer};
+use x402_chain::trace::{Block, ConfidentialTransfer, ForeignTransfer, Transfer, TransferLocation, UsedAuthorization};
 
 const NOW: UnixMillis = UnixMillis(1_795_000_000_000);
 
@@ -18,7 +18,7 @@ pub(super) const BUYER: u8 = 4;
 
 pub(super) fn transfer(index: u64, from: u8, to: u8, amount: u64) -> Transfer {
     Transfer {
-        place: Place::LogIndex(index),
+        place: TransferLocation::LogIndex(index),
         ordinal: index,
         from: Some(evm(from)),
         to: Some(evm(to)),
@@ -26,8 +26,8 @@ pub(super) fn transfer(index: u64, from: u8, to: u8, amount: u64) -> Transfer {
     }
 }
 
-pub(super) fn mined(transfers: Vec<Transfer>) -> Mined {
-    Mined {
+pub(super) fn mined(transfers: Vec<Transfer>) -> MinedTransaction {
+    MinedTransaction {
         failure: None,
         block: Block { number: 100, hash: Some("0x1".to_owned()), time: Some(UnixSeconds(1_794_999_990)) },
         head: 110,
@@ -59,46 +59,46 @@ pub(super) fn claim() -> Claim {
     }
 }
 
-pub(super) fn context<'a>(screening: &'a Screening, held: &'a [Held]) -> Context<'a> {
-    Context {
+pub(super) fn context<'a>(screening: &'a Screening, held: &'a [HeldClaim]) -> JudgeContext<'a> {
+    JudgeContext {
         recipient: evm(MERCHANT),
         screening,
         single_provider: false,
         sanctions: None,
         policy: SanctionsPolicy::Refuse,
-        held,
+        held_claims: held,
         known_payers: &[],
         now: NOW,
     }
 }
 
-pub(super) fn run(claim: &Claim, mined: Mined, held: &[Held]) -> Judgement {
-    let trace = Trace { tx: claim.tx, found: Found::Mined(Box::new(mined)) };
+pub(super) fn run(claim: &Claim, mined: MinedTransaction, held: &[HeldClaim]) -> Judgement {
+    let trace = Trace { tx: claim.tx, found: TransactionState::Mined(Box::new(mined)) };
     judge(claim, &trace, &context(&Screening::new(), held))
 }
 
-fn paid(amount: u64) -> Mined {
+fn paid(amount: u64) -> MinedTransaction {
     mined(vec![transfer(1, BUYER, MERCHANT, amount)])
 }
 
 /// A claim by verification `number`, `number` milliseconds from now.
-pub(super) fn held(unit: Unit, number: u64, reference: Option<&str>) -> Held {
+pub(super) fn held(unit: ClaimUnit, number: u64, reference: Option<&str>) -> HeldClaim {
     let id = ClaimId::Verification(VerificationId::new(NOW, number.into()));
-    Held { unit, prior: Prior { id, reference: reference.map(str::to_owned), at: NOW.plus(number) } }
+    HeldClaim { unit, prior: PriorClaim { id, reference: reference.map(str::to_owned), at: NOW.plus(number) } }
 }
 
-type Change = fn(&mut Claim, &mut Mined);
+type Change = fn(&mut Claim, &mut MinedTransaction);
 
 /// One way to break each rule that a mined payment can break, by precedence.
-const BREAKS: &[(Refusal, Change)] = &[
-    (Refusal::TxFailed, |_, mined| mined.failure = Some("reverted".to_owned())),
-    (Refusal::RecipientForwarded, |_, mined| mined.transfers.push(transfer(9, MERCHANT, 8, 5_000_000))),
-    (Refusal::AmountTooLow, |claim, _| claim.expected = Some(Amount::atomic(5_000_001))),
-    (Refusal::PayerMismatch, |claim, _| claim.payer = Some(evm(9))),
-    (Refusal::MemoMismatch, |claim, _| claim.memo = Some("order-9".to_owned())),
-    (Refusal::AuthorizationMismatch, |claim, _| claim.authorization_nonce = Some(B256::repeat_byte(9))),
-    (Refusal::TooOld, |claim, _| claim.max_age_s = 1),
-    (Refusal::NotFinal, |claim, _| claim.finality = Finality::Finalized),
+const BREAKS: &[(RefusalCode, Change)] = &[
+    (RefusalCode::TxFailed, |_, mined| mined.failure = Some("reverted".to_owned())),
+    (RefusalCode::RecipientForwarded, |_, mined| mined.transfers.push(transfer(9, MERCHANT, 8, 5_000_000))),
+    (RefusalCode::AmountTooLow, |claim, _| claim.expected = Some(Amount::atomic(5_000_001))),
+    (RefusalCode::PayerMismatch, |claim, _| claim.payer = Some(evm(9))),
+    (RefusalCode::MemoMismatch, |claim, _| claim.memo = Some("order-9".to_owned())),
+    (RefusalCode::AuthorizationMismatch, |claim, _| claim.authorization_nonce = Some(B256::repeat_byte(9))),
+    (RefusalCode::TooOld, |claim, _| claim.max_age_s = 1),
+    (RefusalCode::NotFinal, |claim, _| claim.finality = Finality::Finalized),
 ];
 
 #[test]
@@ -116,7 +116,7 @@ fn of_two_broken_rules_the_first_by_precedence_is_named_and_both_are_checked() {
             let (mut claim, mut mined) = (claim(), paid(5_000_000));
             break_first(&mut claim, &mut mined);
             break_second(&mut claim, &mut mined);
-            let judgement = run(&claim, mined, &[held(Unit::Whole, 1, Some("other"))]);
+            let judgement = run(&claim, mined, &[held(ClaimUnit::Whole, 1, Some("other"))]);
             let refusal = judgement.refusal.as_ref().map(|(refusal, _)| *refusal);
             assert_eq!(refusal, Some(*first.min(second)), "{first:?} {second:?}");
             let failed = judgement.checks.iter().filter(|check| !check.passed).count();
@@ -127,20 +127,20 @@ fn of_two_broken_rules_the_first_by_precedence_is_named_and_both_are_checked() {
 }
 
 #[track_caller]
-pub(super) fn refused(judgement: &Judgement, want: Refusal) {
+pub(super) fn refused(judgement: &Judgement, want: RefusalCode) {
     assert_eq!(judgement.refusal.as_ref().map(|(refusal, _)| *refusal), Some(want));
 }
 
 #[test]
 fn what_is_in_no_block_is_refused_for_now() {
     let ask = |found| judge(&claim(), &Trace { tx: claim().tx, found }, &context(&Screening::new(), &[]));
-    refused(&ask(Found::Unknown), Refusal::TxNotFound);
-    refused(&ask(Found::Pending), Refusal::TxPending);
+    refused(&ask(TransactionState::Unknown), RefusalCode::TxNotFound);
+    refused(&ask(TransactionState::Pending), RefusalCode::TxPending);
 }
 
 #[test]
 fn a_bridged_form_is_named_and_a_counterfeit_is_nothing() {
-    let foreign = |name: Option<&str>| Foreign {
+    let foreign = |name: Option<&str>| ForeignTransfer {
         asset: evm(7),
         name: name.map(str::to_owned),
         from: Some(evm(BUYER)),
@@ -150,16 +150,16 @@ fn a_bridged_form_is_named_and_a_counterfeit_is_nothing() {
     let mut bridged = mined(Vec::new());
     bridged.foreign.push(foreign(Some("USDC.e")));
     let judgement = run(&claim(), bridged, &[]);
-    refused(&judgement, Refusal::WrongAsset);
+    refused(&judgement, RefusalCode::WrongAsset);
     assert!(judgement.refusal.is_some_and(|(_, detail)| detail.contains("USDC.e")));
     let mut counterfeit = mined(Vec::new());
     counterfeit.foreign.push(foreign(None));
-    refused(&run(&claim(), counterfeit, &[]), Refusal::NoMatchingTransfer);
+    refused(&run(&claim(), counterfeit, &[]), RefusalCode::NoMatchingTransfer);
 }
 
 #[test]
 fn a_self_transfer_is_no_payment() {
-    refused(&run(&claim(), mined(vec![transfer(1, MERCHANT, MERCHANT, 5)]), &[]), Refusal::NoMatchingTransfer);
+    refused(&run(&claim(), mined(vec![transfer(1, MERCHANT, MERCHANT, 5)]), &[]), RefusalCode::NoMatchingTransfer);
 }
 
 #[test]
@@ -172,8 +172,8 @@ fn what_was_passed_on_is_taken_off() {
 #[test]
 fn a_hidden_amount_is_named_as_such() {
     let mut hidden = mined(Vec::new());
-    hidden.confidential.push(Confidential { mint: None, to: Some(evm(MERCHANT)) });
-    refused(&run(&claim(), hidden, &[]), Refusal::ConfidentialAmount);
+    hidden.confidential.push(ConfidentialTransfer { mint: None, to: Some(evm(MERCHANT)) });
+    refused(&run(&claim(), hidden, &[]), RefusalCode::ConfidentialAmount);
 }
 
 #[test]
@@ -183,15 +183,15 @@ fn a_named_payer_must_have_paid_enough_himself() {
     let judgement = run(&ask(6), two(), &[]);
     assert_eq!((judgement.is_paid(), judgement.binding), (true, Binding::Payer));
     let judgement = run(&ask(7), two(), &[]);
-    refused(&judgement, Refusal::AmountTooLow);
+    refused(&judgement, RefusalCode::AmountTooLow);
     assert_eq!((judgement.amount, judgement.transfers.len()), (Amount::atomic(6), 1));
-    refused(&run(&Claim { payer: Some(evm(7)), ..ask(6) }, two(), &[]), Refusal::PayerMismatch);
+    refused(&run(&Claim { payer: Some(evm(7)), ..ask(6) }, two(), &[]), RefusalCode::PayerMismatch);
 }
 
 #[test]
 fn on_solana_a_payer_is_credited_only_with_what_is_certain() {
     let svm = |byte| Address::Svm([byte; 32]);
-    let place = |byte| Place::TokenAccount(svm(byte));
+    let place = |byte| TransferLocation::TokenAccount(svm(byte));
     let credit = |to, amount| Transfer {
         ordinal: 0,
         place: place(to),
@@ -208,7 +208,7 @@ fn on_solana_a_payer_is_credited_only_with_what_is_certain() {
     };
     // 10 reach the merchant; the buyer lost 7, another 5, a third party got 2.
     let story = mined(vec![debit(BUYER, 7), debit(5, 5), credit(MERCHANT, 10), credit(6, 2)]);
-    let flow = Flow::of(&story, &svm(MERCHANT));
+    let flow = RecipientFlow::of(&story, &svm(MERCHANT));
     assert_eq!((flow.net, flow.payers.len()), (Amount::atomic(10), 2));
     assert_eq!(flow.at_least_from(&svm(BUYER)), Amount::atomic(5));
     assert_eq!(flow.at_least_from(&svm(5)), Amount::atomic(3));
@@ -221,7 +221,7 @@ fn a_nonce_binds_only_if_a_payer_used_it() {
     let asked = Claim { authorization_nonce: Some(nonce), ..claim() };
     for (authorizer, transfer, binds) in [(BUYER, Some(1), true), (BUYER, None, false), (9, None, false)] {
         let mut story = paid(5);
-        story.authorizations.push(Authorization { authorizer: evm(authorizer), nonce, transfer });
+        story.authorizations.push(UsedAuthorization { authorizer: evm(authorizer), nonce, transfer });
         let judgement = run(&asked, story, &[]);
         assert_eq!(judgement.is_paid(), binds);
         assert_eq!(judgement.binding == Binding::Authorization, binds);
@@ -237,7 +237,7 @@ fn an_absent_reference_equals_nothing() {
         (Some("a"), None, false),
     ] {
         let asked = Claim { reference: second.map(str::to_owned), ..claim() };
-        let judgement = run(&asked, paid(5), &[held(Unit::Whole, 1, first)]);
+        let judgement = run(&asked, paid(5), &[held(ClaimUnit::Whole, 1, first)]);
         let found = (judgement.is_paid(), judgement.replayed().is_some());
         assert_eq!(found, (is_again, is_again), "{first:?} {second:?}");
     }
@@ -245,14 +245,14 @@ fn an_absent_reference_equals_nothing() {
 
 #[test]
 fn a_listed_payer_is_refused_or_reported() {
-    let list = sanctions::List::parse(&format!(
+    let list = sanctions::SanctionsList::parse(&format!(
         r#"{{"list_date":"2026-11-17","evm":["{}"],"solana":[]}}"#,
         evm(BUYER).to_string().to_lowercase()
     ));
-    let trace = Trace { tx: claim().tx, found: Found::Mined(Box::new(paid(5))) };
+    let trace = Trace { tx: claim().tx, found: TransactionState::Mined(Box::new(paid(5))) };
     let screening = Screening::new();
     for (policy, is_paid) in [(SanctionsPolicy::Refuse, false), (SanctionsPolicy::Report, true)] {
-        let context = Context { policy, sanctions: list.as_ref(), ..context(&screening, &[]) };
+        let context = JudgeContext { policy, sanctions: list.as_ref(), ..context(&screening, &[]) };
         let judgement = judge(&claim(), &trace, &context);
         assert_eq!(judgement.is_paid(), is_paid);
         assert!(judgement.risk.factors.iter().any(|factor| factor.code == "sanctioned_payer"));
@@ -267,7 +267,7 @@ fn an_unknown_block_time_is_reckoned_from_the_head() {
     story.head = 100 + 3_600;
     // 3,600 blocks of two seconds.
     let asked = Claim { max_age_s: 7_199, ..claim() };
-    refused(&run(&asked, story.clone(), &[]), Refusal::TooOld);
+    refused(&run(&asked, story.clone(), &[]), RefusalCode::TooOld);
     assert!(run(&Claim { max_age_s: 7_200, ..claim() }, story, &[]).is_paid());
 }
 

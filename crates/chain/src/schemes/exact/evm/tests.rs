@@ -1,11 +1,13 @@
 use super::*;
-use crate::evm::sender::Price;
-use crate::evm::sender::Sender;
-use crate::facts::{Call, ErrorClass, Facts, Reply, RpcError, Unknown};
+use crate::evm::sender::GasPrice;
+use crate::evm::sender::TransactionSender;
+use crate::facts::{Call, ErrorClass, Facts, RpcError, RpcReply, Undecided};
 use crate::network::by_key;
-use crate::schemes::exact::rules::{ChainVerdict, Known};
-use crate::schemes::exact::{Judged, Terms as Either, judge, judge_free, judge_on_chain};
-use crate::x402::{Body, read};
+use crate::schemes::exact::rules::{OnchainContext, OnchainVerdict};
+use crate::schemes::exact::{
+    ExactPayment, OffchainVerdict, verify_offchain, verify_offchain_and_onchain, verify_onchain,
+};
+use crate::x402::{X402Body, read};
 use k256::ecdsa::SigningKey;
 use proptest::prelude::*;
 use serde_json::value::to_raw_value;
@@ -56,40 +58,44 @@ pub(super) fn body() -> Value {
 }
 
 pub(super) fn payment(body: &Value) -> Payment {
-    read(&Body::parse(body.to_string().as_bytes()).expect("an object")).expect("a payment")
+    read(&X402Body::parse(body.to_string().as_bytes()).expect("an object")).expect("a payment")
 }
 
-pub(super) fn sender() -> Sender {
-    let price = Price { max_wei: 3_000_000_000, tip_wei: 1_000_000 };
-    Sender { address: Address::Evm(Address20::repeat_byte(0x55)), gas_limit: Some(200_000), price: Some(price) }
+pub(super) fn sender() -> TransactionSender {
+    let price = GasPrice { max_wei: 3_000_000_000, tip_wei: 1_000_000 };
+    TransactionSender {
+        address: Address::Evm(Address20::repeat_byte(0x55)),
+        gas_limit: Some(200_000),
+        price: Some(price),
+    }
 }
 
-pub(super) fn value(value: &Value) -> Reply {
-    Reply::Value(to_raw_value(value).expect("JSON"))
+pub(super) fn value(value: &Value) -> RpcReply {
+    RpcReply::Value(to_raw_value(value).expect("JSON"))
 }
 
-pub(super) fn revert() -> Reply {
-    Reply::Error(RpcError { class: ErrorClass::Revert, code: Some(3), message: "execution reverted: no".to_owned() })
+pub(super) fn revert() -> RpcReply {
+    RpcReply::Error(RpcError { class: ErrorClass::Revert, code: Some(3), message: "execution reverted: no".to_owned() })
 }
 
 pub(super) const FALSE: &str = "0x0000000000000000000000000000000000000000000000000000000000000000";
 const TRUE: &str = "0x0000000000000000000000000000000000000000000000000000000000000001";
 
 /// What a node says: code, state, simulation; then anything else that is asked.
-fn judged(body: &Value, answers: &[(&str, Reply)]) -> Judged {
+fn judged(body: &Value, answers: &[(&str, RpcReply)]) -> OffchainVerdict {
     let payment = payment(body);
     let mut facts = Facts::new();
     for _ in 0..4 {
-        match judge(&payment, network(), &sender(), &facts, NOW) {
+        match verify_offchain_and_onchain(&payment, network(), &sender(), &facts, NOW) {
             Ok(judged) => return judged,
-            Err(Unknown::Missing(calls)) => {
+            Err(Undecided::Missing(calls)) => {
                 for call in calls {
                     let kind = kind(&call);
                     let answer = answers.iter().find(|(name, _)| *name == kind).map(|(_, reply)| reply.clone());
-                    facts.learn(call, answer.unwrap_or_else(|| good(kind)));
+                    facts.insert(call, answer.unwrap_or_else(|| good(kind)));
                 }
             }
-            Err(Unknown::Malformed(nonsense)) => panic!("{nonsense:?}"),
+            Err(Undecided::Malformed(nonsense)) => panic!("{nonsense:?}"),
         }
     }
     panic!("questions without end")
@@ -108,7 +114,7 @@ pub(super) fn kind(call: &Call) -> &'static str {
     }
 }
 
-pub(super) fn good(kind: &str) -> Reply {
+pub(super) fn good(kind: &str) -> RpcReply {
     match kind {
         "state" => value(&json!(FALSE)),
         "token" => value(&json!("0x6001")),
@@ -117,7 +123,7 @@ pub(super) fn good(kind: &str) -> Reply {
     }
 }
 
-fn reason(body: &Value, answers: &[(&str, Reply)]) -> Option<Reason> {
+fn reason(body: &Value, answers: &[(&str, RpcReply)]) -> Option<Reason> {
     let rules = judged(body, answers).rules;
     let good = judged(&super::tests::body(), &[]).rules.checks;
     // What is said of a broken rule is never what is said where it holds.
@@ -132,16 +138,16 @@ fn a_good_payment_passes_every_check_in_one_round() {
     let found = judged(&body(), &[]);
     assert_eq!(found.rules.refusal, None);
     assert!(found.rules.checks.iter().all(|check| check.passed));
-    let asked = judge(&payment(&body()), network(), &sender(), &Facts::new(), NOW);
-    assert!(matches!(asked, Err(Unknown::Missing(calls)) if calls.len() == 3));
-    let Some(Either::Evm(terms)) = found.terms else { panic!("no terms") };
+    let asked = verify_offchain_and_onchain(&payment(&body()), network(), &sender(), &Facts::new(), NOW);
+    assert!(matches!(asked, Err(Undecided::Missing(calls)) if calls.len() == 3));
+    let Some(ExactPayment::Evm(terms)) = found.payment else { panic!("no terms") };
     assert_eq!(terms.payer().to_string(), PAYER);
     assert_eq!(hex::encode(&terms.calldata(CodeKind::None)[..4]), "e3ee160e");
     assert_eq!(terms.amount(), Amount::atomic(10_000));
 }
 
 /// What is asked first of a payment, and how it comes out, after a good one of the same payer `ago` seconds before.
-fn second(sent: &Value, ago: u64, settles: bool, answers: &[(&str, Reply)]) -> (Vec<&'static str>, Option<Reason>) {
+fn second(sent: &Value, ago: u64, settles: bool, answers: &[(&str, RpcReply)]) -> (Vec<&'static str>, Option<Reason>) {
     after(&body(), sent, ago, settles, answers)
 }
 
@@ -151,32 +157,32 @@ fn after(
     sent: &Value,
     ago: u64,
     settles: bool,
-    answers: &[(&str, Reply)],
+    answers: &[(&str, RpcReply)],
 ) -> (Vec<&'static str>, Option<Reason>) {
-    let memory = Memory::default();
+    let memory = VerificationCache::default();
     let mut first = None;
     for (body, now, answers) in [(earlier, NOW.0.saturating_sub(ago), &[][..]), (sent, NOW.0, answers)] {
         let payment = payment(body);
-        let Some(terms) = judge_free(&payment, network(), &[], NOW).terms else { panic!("no terms") };
+        let Some(terms) = verify_offchain(&payment, network(), &[], NOW).payment else { panic!("no terms") };
         let mut facts = Facts::new();
         for _ in 0..4 {
-            let known = Known { facts: &facts, memory: &memory, settles, now: UnixSeconds(now) };
-            match judge_on_chain(&payment, &terms, &sender(), known) {
-                Ok(ChainVerdict::Judged(rules, _)) if now == NOW.0 => {
+            let known = OnchainContext { facts: &facts, memory: &memory, settles, now: UnixSeconds(now) };
+            match verify_onchain(&payment, &terms, &sender(), known) {
+                Ok(OnchainVerdict::Checked(rules, _)) if now == NOW.0 => {
                     return (first.unwrap_or_default(), rules.refusal.map(|(reason, _)| reason));
                 }
                 Ok(_) => break,
-                Err(Unknown::Missing(calls)) => {
+                Err(Undecided::Missing(calls)) => {
                     let kinds: Vec<&'static str> = calls.iter().map(kind).collect();
                     if now == NOW.0 {
                         first.get_or_insert(kinds.clone());
                     }
                     for (call, kind) in calls.into_iter().zip(kinds) {
                         let answer = answers.iter().find(|(name, _)| *name == kind).map(|(_, reply)| reply.clone());
-                        facts.learn(call, answer.unwrap_or_else(|| good(kind)));
+                        facts.insert(call, answer.unwrap_or_else(|| good(kind)));
                     }
                 }
-                Err(Unknown::Malformed(nonsense)) => panic!("{nonsense:?}"),
+                Err(Undecided::Malformed(nonsense)) => panic!("{nonsense:?}"),
             }
         }
     }
@@ -315,10 +321,10 @@ fn a_payment_whose_time_is_over_keeps_its_terms_and_tells_whose_key_signed() {
         let mut body = body();
         *body.pointer_mut(&format!("/paymentPayload/payload/{pointer}")).expect("a member") = new;
         let now = UnixSeconds(NOW.0.saturating_add(3_600));
-        crate::schemes::exact::judge_free(&payment(&body), network(), &[], now)
+        crate::schemes::exact::verify_offchain(&payment(&body), network(), &[], now)
     };
-    let own_key = |judged: &Judged| match &judged.terms {
-        Some(Either::Evm(terms)) => Some(terms.is_own_key()),
+    let own_key = |judged: &OffchainVerdict| match &judged.payment {
+        Some(ExactPayment::Evm(terms)) => Some(terms.is_signed_by_payer()),
         _ => None,
     };
     let good = late("authorization/to", body()["paymentPayload"]["payload"]["authorization"]["to"].clone());
@@ -374,7 +380,7 @@ fn only_the_payers_own_low_signature_is_one() {
 
 #[test]
 fn a_payer_with_code_is_asked_and_nothing_else_counts() {
-    let contract = |code: &str, wallet: Reply| reason(&body(), &[("code", value(&json!(code))), ("wallet", wallet)]);
+    let contract = |code: &str, wallet: RpcReply| reason(&body(), &[("code", value(&json!(code))), ("wallet", wallet)]);
     let yes = || value(&json!(format!("0x1626ba7e{}", "0".repeat(56))));
     assert_eq!(contract("0x6001", yes()), None);
     assert_eq!(contract("0x6001", value(&json!(FALSE))), Some(Reason::EvmSignature));
@@ -400,7 +406,7 @@ fn a_wallet_that_is_not_deployed_is_named() {
 
 #[test]
 fn what_the_chain_refuses_is_looked_into() {
-    let check = |answers: &[(&str, Reply)], want: Reason| assert_eq!(reason(&body(), answers), Some(want));
+    let check = |answers: &[(&str, RpcReply)], want: Reason| assert_eq!(reason(&body(), answers), Some(want));
     check(&[("transfer", revert()), ("state", value(&json!(TRUE)))], Reason::EvmNonceUsed);
     check(&[("token", value(&json!("0x")))], Reason::EvmAsset);
     check(&[("transfer", revert()), ("state", revert())], Reason::EvmNoEip3009);
@@ -417,16 +423,16 @@ proptest! {
         let payment = payment(&body());
         let mut facts = Facts::new();
         for _ in 0..3 {
-            match judge(&payment, network(), &sender(), &facts, NOW) {
-                Err(Unknown::Missing(calls)) => for call in calls {
+            match verify_offchain_and_onchain(&payment, network(), &sender(), &facts, NOW) {
+                Err(Undecided::Missing(calls)) => for call in calls {
                     let reply = match kind(&call) {
                         "code" => value(&json!(code)),
                         "transfer" if transfer => revert(),
                         _ => value(&json!(state)),
                     };
-                    facts.learn(call, reply);
+                    facts.insert(call, reply);
                 },
-                Ok(_) | Err(Unknown::Malformed(_)) => break,
+                Ok(_) | Err(Undecided::Malformed(_)) => break,
             }
         }
     }
@@ -437,9 +443,9 @@ proptest! {
         if wrapped {
             text.push_str(&"6492".repeat(16));
         }
-        if let Some(signature) = Signed::read(&text) {
+        if let Some(signature) = PayerSignature::read(&text) {
             let _ = signature.signer(B256::ZERO);
-            let _ = [CodeKind::None, CodeKind::Contract].map(|code| signature.transfer(&signed(1), code));
+            let _ = [CodeKind::None, CodeKind::Contract].map(|code| signature.transfer_calldata(&signed(1), code));
         }
     }
 }

@@ -7,7 +7,7 @@ use serde_json::Value;
 const WORDS_MAX: usize = 160;
 
 /// A simulated transaction's failure.
-pub(super) struct Failure<'a> {
+pub(super) struct SimulationFailure<'a> {
     /// The member `err` of the simulation, as it came.
     pub(super) err: &'a str,
     /// The place of the transfer among the transaction's instructions.
@@ -16,9 +16,9 @@ pub(super) struct Failure<'a> {
     pub(super) paid: &'a str,
 }
 
-impl Failure<'_> {
+impl SimulationFailure<'_> {
     /// Whether the fee payer cannot pay: that is ours, whatever the payment is.
-    pub(super) fn is_ours(&self) -> bool {
+    pub(super) fn is_fee_payer_fault(&self) -> bool {
         let ours = ["AccountNotFound", "InsufficientFundsForFee", "InvalidAccountForFee"];
         matches!(self.parsed(), Value::String(name) if ours.contains(&name.as_str()))
     }
@@ -70,7 +70,7 @@ impl Failure<'_> {
     fn sentence(&self) -> Option<String> {
         let parsed = self.parsed();
         if let Value::String(name) = &parsed {
-            return of_the_whole(name).map(str::to_owned);
+            return transaction_error_sentence(name).map(str::to_owned);
         }
         let inside = parsed.get("InstructionError")?;
         let error = inside.get(1)?;
@@ -83,7 +83,7 @@ impl Failure<'_> {
         }
         match (name, number) {
             (Some("MissingRequiredSignature"), _) => Some("the owner of the payer's account did not sign".to_owned()),
-            (_, Some(number)) => of_the_token(number).map(str::to_owned),
+            (_, Some(number)) => token_error_sentence(number).map(str::to_owned),
             (_, None) => None,
         }
     }
@@ -98,7 +98,7 @@ const NO_TOKEN_ACCOUNT: [&str; 4] =
 const UNINITIALIZED_STATE: u64 = 9;
 
 /// What is wrong with the transaction as a whole (`TransactionError`).
-fn of_the_whole(name: &str) -> Option<&'static str> {
+fn transaction_error_sentence(name: &str) -> Option<&'static str> {
     Some(match name {
         "BlockhashNotFound" => "the transaction's block hash is too old, or not known yet",
         "AlreadyProcessed" => "the transaction was processed before",
@@ -111,7 +111,7 @@ fn of_the_whole(name: &str) -> Option<&'static str> {
 }
 
 /// What a token program says of a transfer (`TokenError`, the same numbers in Token-2022).
-fn of_the_token(number: u64) -> Option<&'static str> {
+fn token_error_sentence(number: u64) -> Option<&'static str> {
     Some(match number {
         0 => "an account would be left with too little for its rent",
         1 => "the payer's token account holds less than the amount",
@@ -127,15 +127,15 @@ fn of_the_token(number: u64) -> Option<&'static str> {
 mod tests {
     use super::*;
 
-    fn failure(err: &str) -> Failure<'_> {
-        Failure { err, transfer: Some(2), paid: "Acc0unt" }
+    fn failure(err: &str) -> SimulationFailure<'_> {
+        SimulationFailure { err, transfer: Some(2), paid: "Acc0unt" }
     }
 
     #[track_caller]
     fn check(err: &str, want: &str) {
         let message = failure(err).message(None);
         assert!(message.starts_with(want) && message.ends_with(err), "{message}");
-        assert!(!failure(err).is_ours(), "{err}");
+        assert!(!failure(err).is_fee_payer_fault(), "{err}");
     }
 
     #[test]
@@ -166,7 +166,8 @@ mod tests {
         for err in others {
             check(err, "the transaction would fail");
         }
-        let nowhere = Failure { transfer: None, ..failure(r#"{"InstructionError":[2,"InvalidAccountData"]}"#) };
+        let nowhere =
+            SimulationFailure { transfer: None, ..failure(r#"{"InstructionError":[2,"InvalidAccountData"]}"#) };
         assert!(nowhere.message(None).starts_with("the transaction would fail"));
         assert!(failure(&format!("\"{}\"", "x".repeat(999))).message(None).chars().count() < 200);
     }
@@ -175,7 +176,8 @@ mod tests {
     fn a_fee_payer_that_cannot_pay_is_ours() {
         for err in [r#""InsufficientFundsForFee""#, r#""AccountNotFound""#, r#""InvalidAccountForFee""#] {
             assert!(
-                failure(err).is_ours() && failure(err).message(None).starts_with("the facilitator's fee payer"),
+                failure(err).is_fee_payer_fault()
+                    && failure(err).message(None).starts_with("the facilitator's fee payer"),
                 "{err}"
             );
         }

@@ -1,10 +1,10 @@
 use super::*;
-use crate::evm::sender::Sender;
+use crate::evm::sender::TransactionSender;
 use crate::network::by_key;
-use crate::schemes::exact::{Judged, Terms as Either, judge};
+use crate::schemes::exact::{ExactPayment, OffchainVerdict, verify_offchain_and_onchain};
 use crate::svm::fee::MICRO;
 use crate::time::UnixSeconds;
-use crate::x402::{Body, read};
+use crate::x402::{X402Body, read};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use ed25519_dalek::{Signer, SigningKey};
@@ -41,7 +41,7 @@ fn ours() -> Address {
 }
 
 fn mint() -> [u8; 32] {
-    bytes(&network().asset.address).expect("of Solana")
+    svm_address_bytes(&network().asset.address).expect("of Solana")
 }
 
 fn account(seed: u8) -> [u8; 32] {
@@ -155,24 +155,24 @@ fn body(transaction: &str) -> Value {
         "accepted": requirements, "payload": {"transaction": transaction}}})
 }
 
-fn judged(body: &Value, simulated: &Value) -> Judged {
-    let payment = read(&Body::parse(body.to_string().as_bytes()).expect("an object")).expect("a payment");
+fn judged(body: &Value, simulated: &Value) -> OffchainVerdict {
+    let payment = read(&X402Body::parse(body.to_string().as_bytes()).expect("an object")).expect("a payment");
     let mut facts = Facts::new();
     for _ in 0..3 {
-        let sender = Sender { address: ours(), gas_limit: None, price: None };
-        match judge(&payment, network(), &sender, &facts, NOW) {
+        let sender = TransactionSender { address: ours(), gas_limit: None, price: None };
+        match verify_offchain_and_onchain(&payment, network(), &sender, &facts, NOW) {
             Ok(judged) => return judged,
-            Err(Unknown::Missing(calls)) => {
+            Err(Undecided::Missing(calls)) => {
                 assert_eq!(calls.len(), 1);
                 for call in calls {
                     let value = match call.method {
                         "getAccountInfo" => json!({"context": {"slot": 1}, "value": simulated.get("account")}),
                         _ => json!({"context": {"slot": 1}, "value": {"err": simulated, "logs": []}}),
                     };
-                    facts.learn(call, Reply::Value(to_raw_value(&value).expect("JSON")));
+                    facts.insert(call, RpcReply::Value(to_raw_value(&value).expect("JSON")));
                 }
             }
-            Err(Unknown::Malformed(nonsense)) => panic!("{nonsense:?}"),
+            Err(Undecided::Malformed(nonsense)) => panic!("{nonsense:?}"),
         }
     }
     panic!("questions without end")
@@ -194,17 +194,17 @@ fn a_good_transaction_of_every_version_passes() {
     {
         let found = judged(&body(&draft.text(form)), &Value::Null);
         assert_eq!(found.rules.refusal, None, "{form:?}");
-        let Some(Either::Svm(terms)) = found.terms else { panic!("no terms") };
+        let Some(ExactPayment::Svm(terms)) = found.payment else { panic!("no terms") };
         let parties = (terms.payer(), terms.pay_to(), terms.amount(), terms.fee_payer());
         let (payer, receiver) = (Address::Svm(public(PAYER)), Address::Svm(public(RECEIVER)));
         assert_eq!(parties, (payer, receiver, Amount::atomic(AMOUNT), ours()));
-        assert_eq!(payer_named(terms.text()), Some(payer));
-        assert_eq!(source_named(terms.text()), Some(Address::Svm(account(PAYER))));
+        assert_eq!(payer_named(terms.base64()), Some(payer));
+        assert_eq!(source_named(terms.base64()), Some(Address::Svm(account(PAYER))));
         assert_eq!(terms.fee_lamports(), if matches!(form, Form::One(_)) { 10_007 } else { 10_001 });
         let signer = crate::signer::SvmSigner::parse(&bs58::encode(key(OURS).to_keypair_bytes()).into_string());
-        let signed = terms.wire().clone().signed(&signer.expect("a key pair")).expect("signs");
-        let again = Wire::read(&signed.raw).expect("reads");
-        assert_eq!(again.message(), terms.wire().message());
+        let signed = terms.transaction().clone().sign(&signer.expect("a key pair")).expect("signs");
+        let again = SvmTransaction::read(&signed.raw).expect("reads");
+        assert_eq!(again.message(), terms.transaction().message());
     }
 }
 
@@ -328,8 +328,8 @@ fn fee(units: u32, price: u64) -> Result<u64, Reason> {
     draft.instructions[0].data = [&[2][..], &units.to_le_bytes()].concat();
     draft.instructions[1].data = [&[3][..], &price.to_le_bytes()].concat();
     let found = judged(&body(&draft.text(Form::Zero)), &Value::Null);
-    match (found.rules.refusal, found.terms) {
-        (None, Some(Either::Svm(terms))) => Ok(terms.fee_lamports()),
+    match (found.rules.refusal, found.payment) {
+        (None, Some(ExactPayment::Svm(terms))) => Ok(terms.fee_lamports()),
         (refusal, _) => Err(refusal.expect("a refusal").0),
     }
 }
@@ -405,13 +405,17 @@ fn a_simulation_that_fails_is_quoted() {
 #[test]
 fn a_fee_payer_that_cannot_pay_is_not_the_payers_refusal() {
     let body = body(&draft().text(Form::Zero));
-    let payment = read(&Body::parse(body.to_string().as_bytes()).expect("an object")).expect("a payment");
-    let terms = free(&mut Rules::default(), &payment, network(), &[ours()]).expect("good");
+    let payment = read(&X402Body::parse(body.to_string().as_bytes()).expect("an object")).expect("a payment");
+    let terms = verify_offchain(&mut SchemeRules::default(), &payment, network(), &[ours()]).expect("good");
     for err in ["InsufficientFundsForFee", "AccountNotFound"] {
         let mut facts = Facts::new();
         let answer = to_raw_value(&json!({"value": {"err": err}})).expect("JSON");
-        facts.learn(simulation(&terms), Reply::Value(answer));
-        assert_eq!(on_chain(payment.version, &terms, &facts), Ok(crate::schemes::exact::ChainVerdict::Poor), "{err}");
+        facts.insert(simulation_call(&terms), RpcReply::Value(answer));
+        assert_eq!(
+            verify_onchain(payment.version, &terms, &facts),
+            Ok(crate::schemes::exact::OnchainVerdict::SignerUnfunded),
+            "{err}"
+        );
     }
 }
 
@@ -433,8 +437,8 @@ fn a_seller_without_a_token_account_is_named() {
 #[test]
 fn only_the_fee_payers_key_signs() {
     let other = crate::signer::SvmSigner::parse(&bs58::encode(key(PAYER).to_keypair_bytes()).into_string());
-    let wire = Wire::read(&draft().text(Form::Zero)).expect("reads");
-    assert_eq!(wire.signed(&other.expect("a key pair")), None);
+    let wire = SvmTransaction::read(&draft().text(Form::Zero)).expect("reads");
+    assert_eq!(wire.sign(&other.expect("a key pair")), None);
 }
 
 mod guards;

@@ -1,10 +1,10 @@
 //! To whom a settlement's success is given, and what a Settler's report makes of it.
 
 use super::*;
-use crate::settlement::Report;
+use crate::settlement::SettlementReport;
 
-fn report(status: SettlementStatus, transaction: u8) -> Report {
-    Report {
+fn report(status: SettlementStatus, transaction: u8) -> SettlementReport {
+    SettlementReport {
         settlement: kept(status).settlement.id,
         attempt: Some(0),
         status,
@@ -15,7 +15,7 @@ fn report(status: SettlementStatus, transaction: u8) -> Report {
         external: false,
         reorged: false,
         units: vec![1],
-        spent: Some(Spent { total: 4, l1_fee: 0 }),
+        spent: Some(TransactionCost { total: 4, l1_fee: 0 }),
         handed: true,
         poor: false,
         held_until: None,
@@ -24,10 +24,14 @@ fn report(status: SettlementStatus, transaction: u8) -> Report {
 
 #[test]
 fn a_success_is_given_to_one_request() {
-    let first = asked(Verb::Settle);
-    let mut now = booked(&first, None).kept.expect("reserved");
-    let settle = |asked: &Asked, kept: &Kept| booked(asked, Some(&Row { kept: Some(kept.clone()), ..verified() }));
-    let verify = |kept: &Kept| settle(&Asked { finding: Finding::Deferred, ..another(&asked(Verb::Verify)) }, kept);
+    let first = asked(PaymentAction::Settle);
+    let mut now = booked(&first, None).settlement_record.expect("reserved");
+    let settle = |asked: &PaymentRequest, kept: &SettlementRecord| {
+        booked(asked, Some(&PaymentRecord { settlement_record: Some(kept.clone()), ..verified() }))
+    };
+    let verify = |kept: &SettlementRecord| {
+        settle(&PaymentRequest { finding: PaymentFinding::Deferred, ..another(&asked(PaymentAction::Verify)) }, kept)
+    };
     // While the first waits, nobody else gets anything.
     assert_eq!(reason(&settle(&another(&first), &now)), Some(Reason::DuplicateSettlement));
     assert_eq!(reason(&verify(&now)), Some(Reason::DuplicateSettlement));
@@ -35,85 +39,98 @@ fn a_success_is_given_to_one_request() {
     assert_eq!(reason(&settle(&another(&first), &now)), Some(Reason::DuplicateSettlement));
     // The first collects, once.
     let mut collected = now.clone();
-    assert_eq!(collected.deliver(first.request_id.next(), NOW), Taken::Nothing);
-    assert_eq!(collected.deliver(first.request_id, NOW), Taken::Success);
-    assert_eq!(collected.deliver(first.request_id, NOW), Taken::Nothing);
+    assert_eq!(collected.deliver(first.request_id.next(), NOW), TakeResult::Nothing);
+    assert_eq!(collected.deliver(first.request_id, NOW), TakeResult::Success);
+    assert_eq!(collected.deliver(first.request_id, NOW), TakeResult::Nothing);
     // Not even where the record still names a wait.
-    collected.course.lease.clone_from(&now.course.lease);
-    assert_eq!(collected.deliver(first.request_id, NOW), Taken::Nothing);
+    collected.progress.lease.clone_from(&now.progress.lease);
+    assert_eq!(collected.deliver(first.request_id, NOW), TakeResult::Nothing);
     assert_eq!(reason(&settle(&another(&first), &collected)), Some(Reason::DuplicateSettlement));
     assert_eq!(reason(&verify(&collected)), Some(Reason::DuplicateSettlement));
     // Its caller has gone: whoever asks next is given it, a verification only looks.
     assert_eq!(collected.reopen(first.request_id.next()), (false, None));
     assert_eq!(collected.reopen(first.request_id), (true, None));
-    assert!(matches!(verify(&collected).outcome, Outcome::Valid(_)));
+    assert!(matches!(verify(&collected).outcome, PaymentOutcome::Valid(_)));
     let next = settle(&another(&first), &collected);
-    let handed = next.kept.as_ref().and_then(|kept| kept.settlement.handed_over.clone()).expect("handed over");
-    assert!(matches!(next.outcome, Outcome::Settled(_)));
+    let handed =
+        next.settlement_record.as_ref().and_then(|kept| kept.settlement.handed_over.clone()).expect("handed over");
+    assert!(matches!(next.outcome, PaymentOutcome::Settled(_)));
     assert_eq!((handed.request_id, handed.at), (Some(first.request_id.next()), NOW.rfc3339()));
 }
 
 #[test]
 fn who_has_sent_it_is_said_to_whoever_is_given_the_success() {
-    let first = asked(Verb::Settle);
-    let mut ours = booked(&first, None).kept.expect("reserved");
+    let first = asked(PaymentAction::Settle);
+    let mut ours = booked(&first, None).settlement_record.expect("reserved");
     let mut others = ours.clone();
-    ours.apply(&report(SettlementStatus::Completed, 1), &[], NOW);
-    others.apply(&Report { external: true, ..report(SettlementStatus::Completed, 1) }, &[], NOW);
-    let found = Asked { finding: Finding::External(Checks::none(), TxId::Evm(B256::ZERO), vec![1]), ..first.clone() };
-    let found = booked(&found, Some(&verified())).kept.expect("completed");
+    ours.apply_report(&report(SettlementStatus::Completed, 1), &[], NOW);
+    others.apply_report(&SettlementReport { external: true, ..report(SettlementStatus::Completed, 1) }, &[], NOW);
+    let found = PaymentRequest {
+        finding: PaymentFinding::External(Checks::none(), TxId::Evm(B256::ZERO), vec![1]),
+        ..first.clone()
+    };
+    let found = booked(&found, Some(&verified())).settlement_record.expect("completed");
     for (mut kept, is_external) in [(ours.clone(), false), (others.clone(), true), (found, true)] {
         assert!(kept.reopen(first.request_id).0);
-        let next = booked(&another(&first), Some(&Row { kept: Some(kept), ..verified() }));
-        assert_eq!(matches!(next.outcome, Outcome::External(_)), is_external);
-        assert_eq!(matches!(next.outcome, Outcome::Settled(_)), !is_external);
+        let next = booked(&another(&first), Some(&PaymentRecord { settlement_record: Some(kept), ..verified() }));
+        assert_eq!(matches!(next.outcome, PaymentOutcome::External(_)), is_external);
+        assert_eq!(matches!(next.outcome, PaymentOutcome::Settled(_)), !is_external);
     }
     // Its block has left the chain, and ours is in another.
-    others.apply(&Report { reorged: true, ..report(SettlementStatus::Completed, 2) }, &[], NOW);
-    assert!(!others.course.external);
+    others.apply_report(&SettlementReport { reorged: true, ..report(SettlementStatus::Completed, 2) }, &[], NOW);
+    assert!(!others.progress.external);
 }
 
 #[test]
 fn a_lease_that_is_over_is_taken_by_the_next_and_held_until_then() {
-    let first = asked(Verb::Settle);
-    let waiting = booked(&first, None).kept.expect("reserved");
+    let first = asked(PaymentAction::Settle);
+    let waiting = booked(&first, None).settlement_record.expect("reserved");
     let late = NOW.plus(LEASE_MS);
     assert!(!waiting.is_open(UnixMillis(late.0 - 1)) && waiting.is_open(late));
     let mut own = waiting.clone();
     own.settlement.status = SettlementStatus::Completed;
     let mut taken = own.clone();
-    assert_eq!(own.deliver(first.request_id, late), Taken::Success);
-    let asker = Asker { request: first.request_id.next(), key: None };
-    assert_eq!(taken.take(asker, late), Taken::Success);
-    assert_eq!(taken.deliver(first.request_id, late), Taken::Nothing);
+    assert_eq!(own.deliver(first.request_id, late), TakeResult::Success);
+    let asker = SuccessClaimant { request: first.request_id.next(), key: None };
+    assert_eq!(taken.take_success(asker, late), TakeResult::Success);
+    assert_eq!(taken.deliver(first.request_id, late), TakeResult::Nothing);
     // A pending one: the wait goes over, and ends with the answer.
     let mut pending = waiting;
-    assert_eq!(pending.take(asker, late), Taken::Lease);
-    assert_eq!(pending.deliver(first.request_id, late), Taken::Nothing);
-    assert_eq!(pending.deliver(asker.request, late), Taken::Lease);
+    assert_eq!(pending.take_success(asker, late), TakeResult::Lease);
+    assert_eq!(pending.deliver(first.request_id, late), TakeResult::Nothing);
+    assert_eq!(pending.deliver(asker.request, late), TakeResult::Lease);
     assert!(pending.is_open(late));
 }
 
 #[test]
 fn the_same_key_takes_the_wait_over_and_no_other() {
-    let keyed = |key: &str| Asked {
-        idempotency: Some(Idempotency { key: key.to_owned(), body_hash: "h".to_owned() }),
-        ..asked(Verb::Settle)
+    let keyed = |key: &str| PaymentRequest {
+        idempotency: Some(IdempotencyKey { key: key.to_owned(), body_hash: "h".to_owned() }),
+        ..asked(PaymentAction::Settle)
     };
-    let waiting = Row { kept: booked(&keyed("k"), None).kept, ..verified() };
+    let waiting = PaymentRecord { settlement_record: booked(&keyed("k"), None).settlement_record, ..verified() };
     assert_eq!(reason(&booked(&another(&keyed("l")), Some(&waiting))), Some(Reason::DuplicateSettlement));
-    assert_eq!(reason(&booked(&another(&asked(Verb::Settle)), Some(&waiting))), Some(Reason::DuplicateSettlement));
+    assert_eq!(
+        reason(&booked(&another(&asked(PaymentAction::Settle)), Some(&waiting))),
+        Some(Reason::DuplicateSettlement)
+    );
     let over = booked(&another(&keyed("k")), Some(&waiting));
-    assert!(matches!(over.outcome, Outcome::Settle(_)));
-    let mut kept = over.kept.expect("taken over");
+    assert!(matches!(over.outcome, PaymentOutcome::Settle(_)));
+    let mut kept = over.settlement_record.expect("taken over");
     kept.settlement.status = SettlementStatus::Completed;
-    assert_eq!(kept.deliver(keyed("k").request_id, NOW), Taken::Nothing);
-    assert_eq!(kept.deliver(keyed("k").request_id.next(), NOW), Taken::Success);
+    assert_eq!(kept.deliver(keyed("k").request_id, NOW), TakeResult::Nothing);
+    assert_eq!(kept.deliver(keyed("k").request_id.next(), NOW), TakeResult::Success);
     // What was kept under the key is forgotten when the caller has gone.
     assert_eq!(kept.reopen(keyed("k").request_id.next()), (true, Some("k".to_owned())));
     // Two requests without a key are not the same attempt.
-    let bare = Row { kept: booked(&asked(Verb::Settle), None).kept, ..verified() };
-    assert_eq!(reason(&booked(&another(&asked(Verb::Settle)), Some(&bare))), Some(Reason::DuplicateSettlement));
+    let bare = PaymentRecord {
+        settlement_record: booked(&asked(PaymentAction::Settle), None).settlement_record,
+        ..verified()
+    };
+    assert_eq!(
+        reason(&booked(&another(&asked(PaymentAction::Settle)), Some(&bare))),
+        Some(Reason::DuplicateSettlement)
+    );
 }
 
 #[test]
@@ -124,7 +141,7 @@ fn a_hand_over_takes_what_is_completed_and_open_once() {
     }
     let mut open = kept(SettlementStatus::Completed);
     assert!(open.hand_over(request, NOW) && !open.hand_over(request, NOW));
-    let mut waited = booked(&asked(Verb::Settle), None).kept.expect("reserved");
+    let mut waited = booked(&asked(PaymentAction::Settle), None).settlement_record.expect("reserved");
     waited.settlement.status = SettlementStatus::Completed;
     assert!(!waited.hand_over(request, NOW) && waited.hand_over(request, NOW.plus(LEASE_MS)));
 }
@@ -132,21 +149,23 @@ fn a_hand_over_takes_what_is_completed_and_open_once() {
 #[test]
 fn a_report_changes_what_is_not_over() {
     use SettlementStatus::{Completed, Failed, Pending};
-    let apply = |kept: &mut Kept, report: Report, held: &[Held]| kept.apply(&report, held, NOW);
-    let mut fresh = booked(&asked(Verb::Settle), None).kept.expect("reserved");
+    let apply = |kept: &mut SettlementRecord, report: SettlementReport, held: &[HeldClaim]| {
+        kept.apply_report(&report, held, NOW)
+    };
+    let mut fresh = booked(&asked(PaymentAction::Settle), None).settlement_record.expect("reserved");
     let applied = apply(&mut fresh, report(Completed, 1), &[]);
-    assert_eq!((applied.claim, applied.ended.map(|reserve| reserve.amount)), (Some(Unit::Log(1)), Some(10)));
+    assert_eq!((applied.claim, applied.ended.map(|reserve| reserve.amount)), (Some(ClaimUnit::Log(1)), Some(10)));
     assert!(!apply(&mut fresh, report(Failed, 1), &[]).changed);
     // Its block has left the chain: it is on its way again, and whose it was stays so.
     fresh.settlement.handed_over = kept(Completed).settlement.handed_over;
-    let again = Report { reorged: true, ..report(Completed, 1) };
+    let again = SettlementReport { reorged: true, ..report(Completed, 1) };
     assert!(!apply(&mut fresh, again.clone(), &[]).changed, "it came back, or was reported twice");
-    assert!(apply(&mut fresh, Report { reorged: true, ..report(Pending, 1) }, &[]).changed);
+    assert!(apply(&mut fresh, SettlementReport { reorged: true, ..report(Pending, 1) }, &[]).changed);
     assert!(apply(&mut fresh, again.clone(), &[]).changed && !apply(&mut fresh, again, &[]).changed);
-    assert!(apply(&mut fresh, Report { reorged: true, ..report(Completed, 2) }, &[]).changed);
+    assert!(apply(&mut fresh, SettlementReport { reorged: true, ..report(Completed, 2) }, &[]).changed);
     // A report of an attempt that is over counts for nothing, unless the money has moved.
     let mut later = kept(Pending);
-    later.course.attempt = 1;
+    later.progress.attempt = 1;
     assert!(!apply(&mut later, report(Failed, 1), &[]).changed && !apply(&mut later, report(Pending, 1), &[]).changed);
     assert!(apply(&mut later, report(Completed, 1), &[]).changed);
     let mut failed = kept(Failed);
@@ -158,68 +177,77 @@ fn a_report_changes_what_is_not_over() {
 #[test]
 fn a_settlement_is_never_completed_over_anothers_claim() {
     use SettlementStatus::{Completed, Failed, Pending};
-    let held = |id| Held { unit: Unit::Log(1), prior: Prior { id: ClaimId::Settlement(id), reference: None, at: NOW } };
+    let held = |id| HeldClaim {
+        unit: ClaimUnit::Log(1),
+        prior: PriorClaim { id: ClaimId::Settlement(id), reference: None, at: NOW },
+    };
     let mut kept_now = kept(Pending);
     let other = SettlementId::new(NOW, 99);
-    let applied = kept_now.apply(&report(Completed, 1), &[held(other)], NOW);
+    let applied = kept_now.apply_report(&report(Completed, 1), &[held(other)], NOW);
     assert_eq!((kept_now.settlement.status, kept_now.settlement.reason), (Failed, Some(Reason::EvmNonceUsed)));
     assert_eq!(applied.claim, None);
     // Our own claim, found again after a reorganisation, is ours.
     let mut own = kept(Pending);
     let id = own.settlement.id;
-    let found = Report { external: true, reorged: true, ..report(Completed, 1) };
-    assert_eq!(own.apply(&found, &[held(id)], NOW).claim, Some(Unit::Log(1)));
+    let found = SettlementReport { external: true, reorged: true, ..report(Completed, 1) };
+    assert_eq!(own.apply_report(&found, &[held(id)], NOW).claim, Some(ClaimUnit::Log(1)));
     assert_eq!(own.settlement.status, Completed);
 }
 
 #[test]
 fn what_nobody_hears_of_and_what_nobody_was_given_is_looked_at() {
-    let fresh = booked(&asked(Verb::Settle), None).kept.expect("reserved");
-    assert_eq!(fresh.due(), Some(NOW.plus(UNHEARD_MS)));
+    let fresh = booked(&asked(PaymentAction::Settle), None).settlement_record.expect("reserved");
+    assert_eq!(fresh.due_at(), Some(NOW.plus(UNREPORTED_MS)));
     let mut known = fresh.clone();
     known.settlement.transaction = Some("0x1".to_owned());
-    assert_eq!(known.due(), None);
+    assert_eq!(known.due_at(), None);
     let mut open = kept(SettlementStatus::Completed);
     open.settlement.completed_at = Some(NOW.rfc3339());
-    assert_eq!(open.due(), Some(NOW.plus(UNDELIVERED_MS)));
-    open.course.undelivered = true;
-    assert_eq!(open.due(), None);
+    assert_eq!(open.due_at(), Some(NOW.plus(UNDELIVERED_MS)));
+    open.progress.undelivered = true;
+    assert_eq!(open.due_at(), None);
     let mut abandoned = fresh;
     assert_eq!(abandoned.abandon(NOW).map(|reserve| reserve.amount), Some(10));
-    assert_eq!((abandoned.settlement.status, abandoned.due()), (SettlementStatus::Failed, None));
+    assert_eq!((abandoned.settlement.status, abandoned.due_at()), (SettlementStatus::Failed, None));
     // Whoever has waited learns how it ended.
-    assert_eq!(abandoned.deliver(asked(Verb::Settle).request_id, NOW), Taken::Lease);
+    assert_eq!(abandoned.deliver(asked(PaymentAction::Settle).request_id, NOW), TakeResult::Lease);
 }
 
 #[test]
 fn what_was_answered_again_under_its_key_is_reopened_by_neither() {
-    let first = asked(Verb::Settle).request_id;
+    let first = asked(PaymentAction::Settle).request_id;
     let mut kept = kept(SettlementStatus::Completed);
-    assert_eq!(kept.take(Asker { request: first, key: Some("k") }, NOW), Taken::Success);
+    assert_eq!(kept.take_success(SuccessClaimant { request: first, key: Some("k") }, NOW), TakeResult::Success);
     kept.repeat(first.next());
     // Either of the two may have been answered, and the key repeats it to the other.
     assert_eq!((kept.reopen(first), kept.reopen(first.next())), ((false, None), (false, None)));
     let handed = kept.settlement.handed_over.as_ref().map(|handed| handed.request_id);
-    assert_eq!((handed, kept.course.handed_key.as_deref()), (Some(Some(first.next())), Some("k")));
+    assert_eq!((handed, kept.progress.handed_key.as_deref()), (Some(Some(first.next())), Some("k")));
 }
 
 #[test]
 fn goods_that_were_given_for_an_attempt_that_left_the_chain_were_given() {
     let mut gone = kept(SettlementStatus::Completed);
     assert!(gone.hand_over(RequestId::new(NOW, 9), NOW));
-    let failed = Report { reorged: true, ..report(SettlementStatus::Failed, 1) };
-    assert!(gone.apply(&failed, &[], NOW).changed);
+    let failed = SettlementReport { reorged: true, ..report(SettlementStatus::Failed, 1) };
+    assert!(gone.apply_report(&failed, &[], NOW).changed);
     // Nor does its payment, found by its hash, pay for anything else.
     assert!(gone.is_spent() && !gone.is_live() && !kept(SettlementStatus::Failed).is_spent());
     // The payer has money again: the seller is paid, and nobody is given goods.
-    let next = booked(&another(&asked(Verb::Settle)), Some(&Row { kept: Some(gone.clone()), ..verified() }));
-    let mut kept = next.kept.expect("reserved");
-    assert!(matches!(next.outcome, Outcome::Settle(_)) && kept.settlement.handed_over.is_some());
-    let again = Report { attempt: Some(kept.course.attempt), ..report(SettlementStatus::Completed, 2) };
-    assert!(kept.apply(&again, &[], NOW).changed);
-    assert_eq!(kept.deliver(another(&asked(Verb::Settle)).request_id, NOW), Taken::Nothing);
+    let next = booked(
+        &another(&asked(PaymentAction::Settle)),
+        Some(&PaymentRecord { settlement_record: Some(gone.clone()), ..verified() }),
+    );
+    let mut kept = next.settlement_record.expect("reserved");
+    assert!(matches!(next.outcome, PaymentOutcome::Settle(_)) && kept.settlement.handed_over.is_some());
+    let again = SettlementReport { attempt: Some(kept.progress.attempt), ..report(SettlementStatus::Completed, 2) };
+    assert!(kept.apply_report(&again, &[], NOW).changed);
+    assert_eq!(kept.deliver(another(&asked(PaymentAction::Settle)).request_id, NOW), TakeResult::Nothing);
     let id = TxId::Evm(B256::repeat_byte(9));
-    let external = Asked { finding: Finding::External(Checks::none(), id, vec![3]), ..another(&asked(Verb::Settle)) };
-    let found = booked(&external, Some(&Row { kept: Some(gone), ..verified() }));
+    let external = PaymentRequest {
+        finding: PaymentFinding::External(Checks::none(), id, vec![3]),
+        ..another(&asked(PaymentAction::Settle))
+    };
+    let found = booked(&external, Some(&PaymentRecord { settlement_record: Some(gone), ..verified() }));
     assert_eq!(reason(&found), Some(Reason::DuplicateSettlement));
 }

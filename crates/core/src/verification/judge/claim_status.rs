@@ -1,6 +1,6 @@
 //! How a payment stands to the claims of its ledger.
 
-use super::flow::{Flow, Part};
+use super::flow::{PaymentPart, RecipientFlow};
 use crate::verification::claim::Claim;
 use x402_chain::id::ClaimId;
 use x402_chain::time::UnixMillis;
@@ -8,14 +8,14 @@ use x402_chain::trace::Transfer;
 
 /// What of a transaction's payment to one recipient a claim takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Unit {
+pub enum ClaimUnit {
     /// All of it. Excludes every log, as any log excludes this.
     Whole,
     /// One `Transfer` log, by its [`Transfer::ordinal`] (EVM).
     Log(u64),
 }
 
-impl Unit {
+impl ClaimUnit {
     /// Whether it takes this log.
     #[must_use]
     pub const fn covers(self, ordinal: u64) -> bool {
@@ -28,16 +28,16 @@ impl Unit {
 
 /// Who claimed something, and when.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Prior {
+pub struct PriorClaim {
     /// The verification or settlement that claimed it.
     pub id: ClaimId,
     /// Its reference.
     pub reference: Option<String>,
-    /// When.
+    /// When it was claimed.
     pub at: UnixMillis,
 }
 
-impl Prior {
+impl PriorClaim {
     /// Whether a claim under `reference` is this claim again. An absent reference equals nothing.
     #[must_use]
     pub fn is_of(&self, reference: Option<&str>) -> bool {
@@ -47,50 +47,54 @@ impl Prior {
 
 /// A unit that is claimed in this ledger.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Held {
-    /// What.
-    pub unit: Unit,
-    /// By whom.
-    pub prior: Prior,
+pub struct HeldClaim {
+    /// The unit that is claimed.
+    pub unit: ClaimUnit,
+    /// The claim that holds it.
+    pub prior: PriorClaim,
 }
 
 /// How what a request selects stands to what is claimed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum ClaimStatus {
     /// Free, all of it or enough of it: what a claim takes.
-    Fresh(Vec<Unit>),
+    Fresh(Vec<ClaimUnit>),
     /// Claimed under the same reference, first by this.
-    Again(Prior),
+    Again(PriorClaim),
     /// Not enough of it is free: this is in the way.
-    Taken(Prior),
+    Taken(PriorClaim),
 }
 
 /// Judges what is selected by what is held, of two holds on one log by the first. A success
 /// that repeats no earlier one is covered by transfers that no success was given for: where those
 /// are fewer than were selected, they are returned as the part to judge and answer.
-pub(crate) fn stand<'a>(
+pub(crate) fn claim_status_of<'a>(
     claim: &Claim,
-    flow: &Flow<'a>,
-    selected: &Part<'a>,
-    held: &[Held],
-) -> (Standing, Option<Part<'a>>) {
+    flow: &RecipientFlow<'a>,
+    selected: &PaymentPart<'a>,
+    held: &[HeldClaim],
+) -> (ClaimStatus, Option<PaymentPart<'a>>) {
     if flow.apart && !selected.lines.is_empty() && !held.is_empty() {
-        return stand_apart(claim, selected, held);
+        return claim_status_by_log(claim, selected, held);
     }
-    let own = |held: &&Held| held.prior.is_of(claim.reference.as_deref());
-    let standing = match (held.iter().find(|held| !own(held)), first(held.iter().filter(own))) {
-        (Some(other), _) => Standing::Taken(other.prior.clone()),
-        (None, Some(own)) => Standing::Again(own.clone()),
+    let own = |held: &&HeldClaim| held.prior.is_of(claim.reference.as_deref());
+    let standing = match (held.iter().find(|held| !own(held)), first_claim(held.iter().filter(own))) {
+        (Some(other), _) => ClaimStatus::Taken(other.prior.clone()),
+        (None, Some(own)) => ClaimStatus::Again(own.clone()),
         (None, None) if flow.apart && selected.lines.len() < flow.incoming.len() => {
-            Standing::Fresh(logs(&selected.lines))
+            ClaimStatus::Fresh(log_units(&selected.lines))
         }
-        (None, None) => Standing::Fresh(vec![Unit::Whole]),
+        (None, None) => ClaimStatus::Fresh(vec![ClaimUnit::Whole]),
     };
     (standing, None)
 }
 
 /// The same where each log stands for itself and something is held.
-fn stand_apart<'a>(claim: &Claim, selected: &Part<'a>, held: &[Held]) -> (Standing, Option<Part<'a>>) {
+fn claim_status_by_log<'a>(
+    claim: &Claim,
+    selected: &PaymentPart<'a>,
+    held: &[HeldClaim],
+) -> (ClaimStatus, Option<PaymentPart<'a>>) {
     let (mut free, mut own, mut owners, mut other) = (Vec::new(), Vec::new(), Vec::new(), None);
     for line in selected.lines.iter().copied() {
         match held.iter().find(|held| held.unit.covers(line.ordinal)) {
@@ -102,22 +106,23 @@ fn stand_apart<'a>(claim: &Claim, selected: &Part<'a>, held: &[Held]) -> (Standi
             Some(holder) => other = other.or(Some(&holder.prior)),
         }
     }
-    let (free, own, first) = (Part::of(free), Part::of(own), first(owners.into_iter()));
-    let suffices =
-        |part: &Part<'_>| !part.lines.is_empty() && claim.expected.is_none_or(|expected| part.amount >= expected);
+    let (free, own, first) = (PaymentPart::of(free), PaymentPart::of(own), first_claim(owners.into_iter()));
+    let suffices = |part: &PaymentPart<'_>| {
+        !part.lines.is_empty() && claim.expected.is_none_or(|expected| part.amount >= expected)
+    };
     match (first, other) {
-        (None, None) => (Standing::Fresh(logs(&free.lines)), None),
-        (Some(first), None) if free.lines.is_empty() => (Standing::Again(first.clone()), None),
-        _ if suffices(&free) => (Standing::Fresh(logs(&free.lines)), Some(free)),
-        (Some(first), _) if suffices(&own) => (Standing::Again(first.clone()), Some(own)),
-        (_, Some(in_the_way)) | (Some(in_the_way), None) => (Standing::Taken(in_the_way.clone()), None),
+        (None, None) => (ClaimStatus::Fresh(log_units(&free.lines)), None),
+        (Some(first), None) if free.lines.is_empty() => (ClaimStatus::Again(first.clone()), None),
+        _ if suffices(&free) => (ClaimStatus::Fresh(log_units(&free.lines)), Some(free)),
+        (Some(first), _) if suffices(&own) => (ClaimStatus::Again(first.clone()), Some(own)),
+        (_, Some(in_the_way)) | (Some(in_the_way), None) => (ClaimStatus::Taken(in_the_way.clone()), None),
     }
 }
 
-fn first<'h>(held: impl Iterator<Item = &'h Held>) -> Option<&'h Prior> {
+fn first_claim<'h>(held: impl Iterator<Item = &'h HeldClaim>) -> Option<&'h PriorClaim> {
     held.map(|held| &held.prior).min_by_key(|prior| prior.at)
 }
 
-fn logs(lines: &[&Transfer]) -> Vec<Unit> {
-    lines.iter().map(|line| Unit::Log(line.ordinal)).collect()
+fn log_units(lines: &[&Transfer]) -> Vec<ClaimUnit> {
+    lines.iter().map(|line| ClaimUnit::Log(line.ordinal)).collect()
 }

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 use worker::{Context, Delay};
-use x402_chain::evm::sender::Price;
+use x402_chain::evm::sender::GasPrice;
 use x402_chain::evm::tx;
 use x402_chain::network::Network;
 use x402_chain::time::UnixMillis;
@@ -19,87 +19,93 @@ use x402_core::settings::Settings;
 const FRESH_MS: u64 = 10_000;
 const BELIEVED_MS: u64 = 60_000;
 /// How long it is believed that nobody names a price within the cap.
-const NOTHING_MS: u64 = 2_000;
+const NO_PRICE_MS: u64 = 2_000;
 /// How long others wait for the one who asks; a request that is cut off never answers.
 const PATIENCE_MS: u64 = 2_000;
 /// How often they look.
-const LOOK_MS: u64 = 5;
+const RECHECK_MS: u64 = 5;
 
 /// The answer, and when it came.
 #[derive(Clone, Copy)]
-struct Quote {
-    price: Option<Price>,
+struct GasQuote {
+    price: Option<GasPrice>,
     at: UnixMillis,
 }
 
 thread_local! {
-    static QUOTES: RefCell<BTreeMap<&'static str, Quote>> = const { RefCell::new(BTreeMap::new()) };
+    static QUOTES: RefCell<BTreeMap<&'static str, GasQuote>> = const { RefCell::new(BTreeMap::new()) };
     /// Since when somebody asks.
-    static ASKING: RefCell<BTreeMap<&'static str, UnixMillis>> = const { RefCell::new(BTreeMap::new()) };
+    static FETCHING_SINCE: RefCell<BTreeMap<&'static str, UnixMillis>> = const { RefCell::new(BTreeMap::new()) };
 }
 
 /// A price that is known or believed, without waiting: `Some(None)` where nobody names one within the cap, or nothing
 /// is sent there; `None` where it must be asked. One that grows old is asked anew after the answer.
-pub(crate) fn known(app: &App, context: &Context, network: &'static Network, now: UnixMillis) -> Option<Option<Price>> {
+pub(crate) fn cached_price(
+    app: &App,
+    context: &Context,
+    network: &'static Network,
+    now: UnixMillis,
+) -> Option<Option<GasPrice>> {
     if network.settle.is_none_or(|settle| settle.gas().is_none()) {
         return Some(None);
     }
-    let quote = standing(network, now)?;
-    if now.since(quote.at) >= FRESH_MS && !is_asked(network, now) {
-        ASKING.with_borrow_mut(|all| all.insert(network.key, now));
+    let quote = current_quote(network, now)?;
+    if now.since(quote.at) >= FRESH_MS && !is_being_fetched(network, now) {
+        FETCHING_SINCE.with_borrow_mut(|all| all.insert(network.key, now));
         let settings = Rc::clone(&app.settings);
         app::after_answer(context, async move {
-            ask(&settings, network).await;
+            fetch_quote(&settings, network).await;
         });
     }
     Some(quote.price)
 }
 
 /// A price that nobody knows yet.
-pub(crate) async fn asked(app: &App, network: &'static Network) -> Option<Price> {
+pub(crate) async fn await_price(app: &App, network: &'static Network) -> Option<GasPrice> {
     let began = app::now();
-    while is_asked(network, app::now()) && app::now().since(began) < PATIENCE_MS {
-        Delay::from(Duration::from_millis(LOOK_MS)).await;
-        if let Some(quote) = standing(network, app::now()) {
+    while is_being_fetched(network, app::now()) && app::now().since(began) < PATIENCE_MS {
+        Delay::from(Duration::from_millis(RECHECK_MS)).await;
+        if let Some(quote) = current_quote(network, app::now()) {
             return quote.price;
         }
     }
-    ask(&app.settings, network).await
+    fetch_quote(&app.settings, network).await
 }
 
 /// A price in place of one that was refused as below the market.
-pub(crate) async fn anew(app: &App, network: &'static Network, refused: Price) -> Option<Price> {
+pub(crate) async fn requote_price(app: &App, network: &'static Network, refused: GasPrice) -> Option<GasPrice> {
     QUOTES.with_borrow_mut(|all| {
         if all.get(network.key).is_some_and(|quote| quote.price == Some(refused)) {
             all.remove(network.key);
         }
     });
-    match standing(network, app::now()) {
+    match current_quote(network, app::now()) {
         Some(quote) => quote.price,
-        None => asked(app, network).await,
+        None => await_price(app, network).await,
     }
 }
 
 /// What is still believed.
-fn standing(network: &Network, now: UnixMillis) -> Option<Quote> {
+fn current_quote(network: &Network, now: UnixMillis) -> Option<GasQuote> {
     let quote = QUOTES.with_borrow(|all| all.get(network.key).copied())?;
-    let believed_ms = if quote.price.is_some() { BELIEVED_MS } else { NOTHING_MS };
+    let believed_ms = if quote.price.is_some() { BELIEVED_MS } else { NO_PRICE_MS };
     (now.since(quote.at) < believed_ms).then_some(quote)
 }
 
-fn is_asked(network: &Network, now: UnixMillis) -> bool {
-    ASKING.with_borrow(|all| all.get(network.key).is_some_and(|at| now.since(*at) < PATIENCE_MS))
+fn is_being_fetched(network: &Network, now: UnixMillis) -> bool {
+    FETCHING_SINCE.with_borrow(|all| all.get(network.key).is_some_and(|at| now.since(*at) < PATIENCE_MS))
 }
 
 /// Asks, whoever else does.
-async fn ask(settings: &Settings, network: &'static Network) -> Option<Price> {
-    ASKING.with_borrow_mut(|all| all.insert(network.key, app::now()));
-    let answer = rpc::decide(network, &settings.providers(network), |facts| tx::quote(network, facts)).await;
+async fn fetch_quote(settings: &Settings, network: &'static Network) -> Option<GasPrice> {
+    FETCHING_SINCE.with_borrow_mut(|all| all.insert(network.key, app::now()));
+    let answer =
+        rpc::decide_by_providers(network, &settings.providers(network), |facts| tx::quote_price(network, facts)).await;
     let now = app::now();
     // What is believed stands while no node answers; that none answers is not believed.
     if let Some((price, _)) = answer {
-        QUOTES.with_borrow_mut(|all| all.insert(network.key, Quote { price, at: now }));
+        QUOTES.with_borrow_mut(|all| all.insert(network.key, GasQuote { price, at: now }));
     }
-    ASKING.with_borrow_mut(|all| all.remove(network.key));
+    FETCHING_SINCE.with_borrow_mut(|all| all.remove(network.key));
     answer.and_then(|(price, _)| price)
 }

@@ -2,14 +2,14 @@
 //! payment is verified and then settled, and a recovery is the dearest step of
 //! both), where a token was seen to be deployed, and whether a payer has code.
 
-use super::eip3009::Signed;
+use super::eip3009::PayerSignature;
 use crate::time::UnixSeconds;
 use alloy_primitives::{Address, B256, keccak256};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 /// Signatures of a generation; two are kept, some hundred bytes each.
-const GENERATION: usize = 4_096;
+const GENERATION_MAX: usize = 4_096;
 
 /// How long a contract that was seen counts as there.
 const DEPLOYED_S: u64 = 900;
@@ -20,35 +20,35 @@ const CODES_MAX: usize = 8_192;
 
 /// What is remembered. It is bounded, and may be lost at any time.
 #[derive(Default)]
-pub struct Memory {
+pub struct VerificationCache {
     /// The older half is dropped when the newer is full.
-    signers: RefCell<Generations>,
+    signers: RefCell<SignerGenerations>,
     /// By the domain separator, of which every registered token has one of its own.
     deployed: RefCell<BTreeMap<[u8; 32], UnixSeconds>>,
     /// Whether a payer had code, and when.
-    codes: RefCell<BTreeMap<Payer, (bool, UnixSeconds)>>,
+    codes: RefCell<BTreeMap<PayerKey, (bool, UnixSeconds)>>,
 }
 
 /// The separator, which names the chain, and the address.
-type Payer = ([u8; 32], Address);
+type PayerKey = ([u8; 32], Address);
 
 #[derive(Default)]
-struct Generations {
+struct SignerGenerations {
     newer: BTreeMap<B256, Option<Address>>,
     older: BTreeMap<B256, Option<Address>>,
 }
 
-impl Memory {
+impl VerificationCache {
     /// Who signed the digest, looked up or recovered: the digest and the
     /// signature, byte for byte, are what an entry is found by.
-    pub(crate) fn signer(&self, signature: &Signed, digest: B256) -> Option<Address> {
+    pub(crate) fn signer(&self, signature: &PayerSignature, digest: B256) -> Option<Address> {
         let key = keccak256([digest.as_slice(), signature.bytes()].concat());
         let mut all = self.signers.borrow_mut();
         if let Some(known) = all.newer.get(&key).or_else(|| all.older.get(&key)) {
             return *known;
         }
         let signer = signature.signer(digest);
-        if all.newer.len() >= GENERATION {
+        if all.newer.len() >= GENERATION_MAX {
             all.older = core::mem::take(&mut all.newer);
         }
         all.newer.insert(key, signer);
@@ -62,7 +62,7 @@ impl Memory {
     }
 
     /// Notes that there is one now.
-    pub(crate) fn saw_deployed(&self, separator: [u8; 32], now: UnixSeconds) {
+    pub(crate) fn note_deployed(&self, separator: [u8; 32], now: UnixSeconds) {
         self.deployed.borrow_mut().insert(separator, now);
     }
 
@@ -74,7 +74,7 @@ impl Memory {
     }
 
     /// Notes whether a payer has code now.
-    pub(crate) fn saw_code(&self, separator: [u8; 32], payer: Address, has_code: bool, now: UnixSeconds) {
+    pub(crate) fn note_code(&self, separator: [u8; 32], payer: Address, has_code: bool, now: UnixSeconds) {
         let mut all = self.codes.borrow_mut();
         if all.len() >= CODES_MAX {
             all.clear();
@@ -88,14 +88,14 @@ mod tests {
     use super::*;
     use crate::signer::EvmSigner;
 
-    fn signed(signer: &EvmSigner, digest: B256) -> Signed {
+    fn signed(signer: &EvmSigner, digest: B256) -> PayerSignature {
         let signature = signer.sign(digest).expect("signs");
-        Signed::read(&format!("0x{}", hex::encode(signature.as_bytes()))).expect("reads")
+        PayerSignature::read(&format!("0x{}", hex::encode(signature.as_bytes()))).expect("reads")
     }
 
     #[test]
     fn what_is_remembered_is_what_would_be_recovered() {
-        let memory = Memory::default();
+        let memory = VerificationCache::default();
         let signer = EvmSigner::parse(&"07".repeat(32)).expect("a key");
         for at in 0..3_u8 {
             let (digest, other) = (B256::repeat_byte(at), B256::repeat_byte(at.wrapping_add(100)));
@@ -109,18 +109,18 @@ mod tests {
 
     #[test]
     fn a_contract_counts_as_there_for_a_quarter_of_an_hour() {
-        let (memory, at) = (Memory::default(), UnixSeconds(1_000));
+        let (memory, at) = (VerificationCache::default(), UnixSeconds(1_000));
         assert!(!memory.is_deployed(&[1; 32], at));
-        memory.saw_deployed([1; 32], at);
+        memory.note_deployed([1; 32], at);
         assert!(memory.is_deployed(&[1; 32], at.plus(899)) && !memory.is_deployed(&[1; 32], at.plus(900)));
         assert!(!memory.is_deployed(&[2; 32], at));
     }
 
     #[test]
     fn whether_a_payer_has_code_is_known_for_a_minute_on_its_chain() {
-        let (memory, at, payer) = (Memory::default(), UnixSeconds(1_000), Address::repeat_byte(7));
+        let (memory, at, payer) = (VerificationCache::default(), UnixSeconds(1_000), Address::repeat_byte(7));
         for has_code in [false, true] {
-            memory.saw_code([1; 32], payer, has_code, at);
+            memory.note_code([1; 32], payer, has_code, at);
             assert_eq!(memory.has_code(&[1; 32], payer, at.plus(59)), Some(has_code));
             assert_eq!(memory.has_code(&[1; 32], payer, at.plus(60)), None);
             assert_eq!(memory.has_code(&[2; 32], payer, at), None);
@@ -130,16 +130,16 @@ mod tests {
 
     #[test]
     fn the_memory_is_bounded() {
-        let memory = Memory::default();
+        let memory = VerificationCache::default();
         for at in 0..=CODES_MAX {
-            memory.saw_code([1; 32], Address::left_padding_from(&at.to_be_bytes()), false, UnixSeconds(1));
+            memory.note_code([1; 32], Address::left_padding_from(&at.to_be_bytes()), false, UnixSeconds(1));
         }
         assert!(memory.codes.borrow().len() <= CODES_MAX);
-        let nonsense = Signed::read("0x").expect("reads");
-        for at in 0..3 * GENERATION {
+        let nonsense = PayerSignature::read("0x").expect("reads");
+        for at in 0..3 * GENERATION_MAX {
             assert_eq!(memory.signer(&nonsense, B256::from(alloy_primitives::U256::from(at))), None);
         }
         let all = memory.signers.borrow();
-        assert!(all.newer.len() <= GENERATION && all.older.len() <= GENERATION);
+        assert!(all.newer.len() <= GENERATION_MAX && all.older.len() <= GENERATION_MAX);
     }
 }

@@ -1,7 +1,7 @@
 //! Whether the account that is to be paid is there at all. The runtime says the same of a token account that does
 //! not exist as of one that is broken, and not which of the two accounts it means: it is looked up.
 
-use crate::facts::{Call, Facts, Reply, Unknown};
+use crate::facts::{Call, Facts, RpcReply, Undecided};
 use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::RawValue;
@@ -9,17 +9,17 @@ use serde_json::value::RawValue;
 /// Whether an account (base58) exists; `None` where the node gives no usable answer. Asks once.
 ///
 /// # Errors
-/// [`Unknown::Missing`] with the one call.
-pub(super) fn exists(account: &str, facts: &Facts) -> Result<Option<bool>, Unknown> {
+/// [`Undecided::Missing`] with the one call.
+pub(super) fn account_exists(account: &str, facts: &Facts) -> Result<Option<bool>, Undecided> {
     #[derive(Deserialize)]
-    struct Found<'a> {
+    struct AccountResult<'a> {
         #[serde(borrow)]
         value: Option<&'a RawValue>,
     }
     let options = json!({"encoding": "base64", "commitment": "confirmed", "dataSlice": {"offset": 0, "length": 0}});
     let call = Call::new("getAccountInfo", &json!([account, options]));
-    let [reply] = facts.all(core::array::from_ref(&call))?;
-    let Reply::Value(value) = reply else { return Ok(None) };
-    let found: Option<Found<'_>> = serde_json::from_str(value.get()).ok();
+    let [reply] = facts.require_all(core::array::from_ref(&call))?;
+    let RpcReply::Value(value) = reply else { return Ok(None) };
+    let found: Option<AccountResult<'_>> = serde_json::from_str(value.get()).ok();
     Ok(found.map(|found| found.value.is_some_and(|value| value.get() != "null")))
 }

@@ -3,12 +3,12 @@
 use crate::reason::Reason;
 
 /// Some of a token's words in lower case, the reason that they stand for, and a sentence for people.
-type Meaning = (&'static str, Reason, &'static str);
+type RevertMeaning = (&'static str, Reason, &'static str);
 
 /// The words of Circle's `FiatToken`, versions 1 to 2.2, which bridged USDC and EURC share (`EIP3009.sol`,
 /// `ECRecover.sol`, `SignatureChecker.sol`, `FiatTokenV1.sol`, `Blacklistable.sol`, `Pausable.sol`). Tokens made
 /// after them write the same behind a prefix of their own.
-const MEANINGS: &[Meaning] = &[
+const REVERT_MEANINGS: &[RevertMeaning] = &[
     (
         "authorization is not yet valid",
         Reason::EvmValidAfter,
@@ -23,9 +23,9 @@ const MEANINGS: &[Meaning] = &[
 ];
 
 /// The reason for a node's words about a revert, with the sentence for the caller.
-pub(super) fn meaning(words: &str) -> (Reason, String) {
+pub(super) fn revert_meaning(words: &str) -> (Reason, String) {
     let lower = words.to_ascii_lowercase();
-    match MEANINGS.iter().find(|(needle, ..)| lower.contains(needle)) {
+    match REVERT_MEANINGS.iter().find(|(needle, ..)| lower.contains(needle)) {
         Some((_, reason, sentence)) => (*reason, format!("{sentence}: {words}")),
         None => (Reason::EvmSimulation, format!("the transfer would fail: {words}")),
     }
@@ -38,7 +38,7 @@ mod tests {
     #[track_caller]
     fn check(words: &str, want: Reason) {
         for words in [words.to_owned(), format!("execution reverted: {words}"), format!("VM Exception: {words}")] {
-            let (reason, message) = meaning(&words);
+            let (reason, message) = revert_meaning(&words);
             assert_eq!(reason, want, "{words}");
             assert!(message.ends_with(&words), "{message}");
         }
@@ -62,7 +62,7 @@ mod tests {
         check("", Reason::EvmSimulation);
         check("FiatTokenV2_2: Balance exceeds (2^255 - 1)", Reason::EvmSimulation);
         check("ERC20: transfer to the zero address", Reason::EvmSimulation);
-        let (_, message) = meaning("execution reverted: Blacklistable: account is blacklisted");
+        let (_, message) = revert_meaning("execution reverted: Blacklistable: account is blacklisted");
         assert!(message.starts_with("the token's issuer has blocked the payer or payTo"), "{message}");
     }
 }

@@ -12,21 +12,21 @@ const REPORT_MS: u64 = 60_000;
 
 /// A flight that has failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Failed {
+struct StuckFlight {
     last: UnixMillis,
     logged: UnixMillis,
 }
 
 /// Which flights have failed; and what was reported of that.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Trouble {
-    failed: BTreeMap<String, Failed>,
+pub struct StuckFlights {
+    failed: BTreeMap<String, StuckFlight>,
     reported: Option<(usize, UnixMillis)>,
 }
 
-impl Trouble {
+impl StuckFlights {
     /// Notes that a flight could not be carried on; answers whether that is to be logged.
-    pub fn note(&mut self, key: &str, now: UnixMillis) -> bool {
+    pub fn note_failure(&mut self, key: &str, now: UnixMillis) -> bool {
         match self.failed.get_mut(key) {
             Some(failed) => {
                 failed.last = now;
@@ -38,7 +38,7 @@ impl Trouble {
             }
             None => {
                 if self.failed.len() < FLIGHTS_MAX {
-                    self.failed.insert(key.to_owned(), Failed { last: now, logged: now });
+                    self.failed.insert(key.to_owned(), StuckFlight { last: now, logged: now });
                 }
                 true
             }
@@ -46,7 +46,7 @@ impl Trouble {
     }
 
     /// How many are in trouble, where that is to be reported now: it has changed, or was reported a minute ago.
-    pub fn due(&mut self, now: UnixMillis) -> Option<usize> {
+    pub fn due_count(&mut self, now: UnixMillis) -> Option<usize> {
         self.failed.retain(|_, failed| now.since(failed.last) < COUNTS_MS);
         let count = self.failed.len();
         let is_due = match self.reported {
@@ -57,7 +57,7 @@ impl Trouble {
     }
 
     /// Notes that a count was reported.
-    pub const fn reported(&mut self, count: usize, now: UnixMillis) {
+    pub const fn note_reported(&mut self, count: usize, now: UnixMillis) {
         self.reported = Some((count, now));
     }
 }
@@ -68,33 +68,33 @@ mod tests {
 
     #[test]
     fn trouble_is_reported_when_it_changes_and_once_a_minute() {
-        let mut trouble = Trouble::default();
+        let mut trouble = StuckFlights::default();
         let at = |seconds: u64| UnixMillis(1_000_000 + seconds * 1_000);
-        assert_eq!(trouble.due(at(0)), None);
-        assert!(trouble.note("a", at(0)));
-        assert_eq!(trouble.due(at(1)), Some(1));
+        assert_eq!(trouble.due_count(at(0)), None);
+        assert!(trouble.note_failure("a", at(0)));
+        assert_eq!(trouble.due_count(at(1)), Some(1));
         // What could not be reported is due again.
-        assert_eq!(trouble.due(at(2)), Some(1));
-        trouble.reported(1, at(2));
-        assert!(!trouble.note("a", at(50)));
-        assert_eq!(trouble.due(at(50)), None);
-        assert_eq!(trouble.due(at(62)), Some(1));
-        assert!(trouble.note("b", at(63)));
-        assert_eq!(trouble.due(at(63)), Some(2));
-        trouble.reported(2, at(63));
-        assert_eq!(trouble.due(at(111)), Some(1));
-        trouble.reported(1, at(111));
-        assert_eq!(trouble.due(at(123)), Some(0));
-        trouble.reported(0, at(123));
-        assert_eq!(trouble.due(at(600)), None);
+        assert_eq!(trouble.due_count(at(2)), Some(1));
+        trouble.note_reported(1, at(2));
+        assert!(!trouble.note_failure("a", at(50)));
+        assert_eq!(trouble.due_count(at(50)), None);
+        assert_eq!(trouble.due_count(at(62)), Some(1));
+        assert!(trouble.note_failure("b", at(63)));
+        assert_eq!(trouble.due_count(at(63)), Some(2));
+        trouble.note_reported(2, at(63));
+        assert_eq!(trouble.due_count(at(111)), Some(1));
+        trouble.note_reported(1, at(111));
+        assert_eq!(trouble.due_count(at(123)), Some(0));
+        trouble.note_reported(0, at(123));
+        assert_eq!(trouble.due_count(at(600)), None);
     }
 
     #[test]
     fn so_many_are_remembered_and_no_more() {
-        let mut trouble = Trouble::default();
+        let mut trouble = StuckFlights::default();
         for at in 0..1_100 {
-            assert!(trouble.note(&format!("{at}"), UnixMillis(5)));
+            assert!(trouble.note_failure(&format!("{at}"), UnixMillis(5)));
         }
-        assert_eq!(trouble.due(UnixMillis(6)), Some(FLIGHTS_MAX));
+        assert_eq!(trouble.due_count(UnixMillis(6)), Some(FLIGHTS_MAX));
     }
 }

@@ -14,12 +14,12 @@ use std::time::Duration;
 use worker::{Context, Delay};
 use x402_chain::address::Address;
 use x402_chain::network::Network;
-use x402_chain::reader::{coin_call, coin_wanted, read_coin};
+use x402_chain::reader::{min_native_balance, native_balance_call, read_native_balance};
 use x402_chain::time::UnixMillis;
 use x402_core::settings::Settings;
 
 /// The refusal where no key can pay.
-pub(crate) const POOR_MESSAGE: &str = "the facilitator cannot pay for gas on this network now";
+pub(crate) const UNFUNDED_MESSAGE: &str = "the facilitator cannot pay for gas on this network now";
 
 const FRESH_MS: u64 = 60_000;
 const BELIEVED_MS: u64 = 600_000;
@@ -28,109 +28,112 @@ const DEADLINE_MS: u64 = 3_000;
 
 /// What is known of a key.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Means {
+enum SignerFunds {
     /// It can pay for a transaction.
-    Pays,
+    Funded,
     /// A node has answered that it cannot.
-    Poor,
+    Unfunded,
     /// No provider answers: it is not offered, but nothing is held against the key.
-    Silent,
+    Unanswered,
 }
 
 /// When a key was looked at, and what was found.
-type Known = BTreeMap<(&'static str, Address), (UnixMillis, Means)>;
+type KnownBalances = BTreeMap<(&'static str, Address), (UnixMillis, SignerFunds)>;
 
 thread_local! {
-    static KNOWN: RefCell<Known> = const { RefCell::new(BTreeMap::new()) };
-    static LOOKED: RefCell<BTreeMap<&'static str, UnixMillis>> = const { RefCell::new(BTreeMap::new()) };
+    static BALANCES: RefCell<KnownBalances> = const { RefCell::new(BTreeMap::new()) };
+    static FETCHED_AT: RefCell<BTreeMap<&'static str, UnixMillis>> = const { RefCell::new(BTreeMap::new()) };
 }
 
 /// What is known of a key, as long as it is believed.
-fn means(network: &Network, signer: &Address, now: UnixMillis) -> Option<Means> {
-    let known = KNOWN.with_borrow(|all| all.get(&(network.key, *signer)).copied());
+fn known_funds(network: &Network, signer: &Address, now: UnixMillis) -> Option<SignerFunds> {
+    let known = BALANCES.with_borrow(|all| all.get(&(network.key, *signer)).copied());
     known.filter(|(at, _)| now.since(*at) < BELIEVED_MS).map(|(_, means)| means)
 }
 
 /// Whether a node has answered that a key is too poor for a transaction.
-pub(crate) fn is_poor(network: &Network, signer: &Address, now: UnixMillis) -> bool {
-    means(network, signer, now) == Some(Means::Poor)
+pub(crate) fn is_unfunded(network: &Network, signer: &Address, now: UnixMillis) -> bool {
+    known_funds(network, signer, now) == Some(SignerFunds::Unfunded)
 }
 
 /// Notes that a node says so of a key: it is not used while another is not poor.
-pub(crate) fn note_poor(network: &'static Network, signer: Address, now: UnixMillis) {
-    KNOWN.with_borrow_mut(|all| all.insert((network.key, signer), (now, Means::Poor)));
+pub(crate) fn note_unfunded(network: &'static Network, signer: Address, now: UnixMillis) {
+    BALANCES.with_borrow_mut(|all| all.insert((network.key, signer), (now, SignerFunds::Unfunded)));
 }
 
 /// Whether every key of a network is known to be too poor. What was looked at a while ago is looked at now, before
 /// anybody is refused for it; a network without keys has none that is poor.
-pub(crate) async fn all_poor(app: &App, network: &'static Network, now: UnixMillis) -> bool {
+pub(crate) async fn all_unfunded(app: &App, network: &'static Network, now: UnixMillis) -> bool {
     let signers = app.settings.signers(network.family, network.environment);
-    let poor = |now| !signers.is_empty() && signers.iter().all(|signer| is_poor(network, &signer.address(), now));
+    let poor = |now| !signers.is_empty() && signers.iter().all(|signer| is_unfunded(network, &signer.address(), now));
     if poor(now) && is_stale(network, now) {
-        look(Rc::clone(&app.settings), network).await;
+        fetch_balances(Rc::clone(&app.settings), network).await;
     }
     poor(app::now())
 }
 
 /// Whether any of the keys was looked at of late.
 fn is_known(network: &Network, signers: &[Address], now: UnixMillis) -> bool {
-    signers.iter().any(|signer| means(network, signer, now).is_some())
+    signers.iter().any(|signer| known_funds(network, signer, now).is_some())
 }
 
 fn is_stale(network: &Network, now: UnixMillis) -> bool {
-    LOOKED.with_borrow(|all| all.get(network.key).is_none_or(|at| now.since(*at) >= FRESH_MS))
+    FETCHED_AT.with_borrow(|all| all.get(network.key).is_none_or(|at| now.since(*at) >= FRESH_MS))
 }
 
 /// Looks at one network's keys.
-async fn look(settings: Rc<Settings>, network: &'static Network) {
-    let signers = addresses(&settings, network);
-    LOOKED.with_borrow_mut(|all| all.insert(network.key, app::now()));
-    let calls: Vec<_> = signers.iter().map(coin_call).collect();
+async fn fetch_balances(settings: Rc<Settings>, network: &'static Network) {
+    let signers = signer_addresses(&settings, network);
+    FETCHED_AT.with_borrow_mut(|all| all.insert(network.key, app::now()));
+    let calls: Vec<_> = signers.iter().map(native_balance_call).collect();
     let facts = rpc::call_all(network, &settings.providers(network), &calls).await;
     for (signer, call) in signers.into_iter().zip(&calls) {
-        let (now, held) = (app::now(), read_coin(network, &facts, call));
-        let found = held.map(|held| if held >= coin_wanted(network) { Means::Pays } else { Means::Poor });
+        let (now, held) = (app::now(), read_native_balance(network, &facts, call));
+        let found = held
+            .map(|held| if held >= min_native_balance(network) { SignerFunds::Funded } else { SignerFunds::Unfunded });
         // That no provider answers counts only where nothing better is known; one that
         // answers something else is no reason.
-        let silent = facts.get(call).is_none() && means(network, &signer, now) != Some(Means::Pays);
-        if let Some(means) = found.or(silent.then_some(Means::Silent)) {
-            KNOWN.with_borrow_mut(|all| all.insert((network.key, signer), (now, means)));
+        let silent = facts.get(call).is_none() && known_funds(network, &signer, now) != Some(SignerFunds::Funded);
+        if let Some(means) = found.or(silent.then_some(SignerFunds::Unanswered)) {
+            BALANCES.with_borrow_mut(|all| all.insert((network.key, signer), (now, means)));
         }
     }
 }
 
-fn addresses(settings: &Settings, network: &Network) -> Vec<Address> {
+fn signer_addresses(settings: &Settings, network: &Network) -> Vec<Address> {
     let signers = settings.signers(network.family, network.environment);
     signers.iter().map(x402_chain::signer::Signer::address).collect()
 }
 
 /// Those of the networks whose transactions we can pay for now.
-pub(crate) async fn affordable(
+pub(crate) async fn funded_networks(
     app: &App,
     context: &Context,
     networks: Vec<&'static Network>,
     now: UnixMillis,
 ) -> Vec<&'static Network> {
     let stale: Vec<_> = networks.iter().copied().filter(|network| is_stale(network, now)).collect();
-    let known = |network: &&'static Network| is_known(network, &addresses(&app.settings, network), now);
+    let known = |network: &&'static Network| is_known(network, &signer_addresses(&app.settings, network), now);
     let (later, first): (Vec<_>, Vec<_>) = stale.into_iter().partition(known);
     for network in later {
-        refresh_later(app, context, network, now);
+        refresh_balances_later(app, context, network, now);
     }
-    let looking = join_all(first.into_iter().map(|network| look(Rc::clone(&app.settings), network)));
+    let looking = join_all(first.into_iter().map(|network| fetch_balances(Rc::clone(&app.settings), network)));
     let deadline = Delay::from(Duration::from_millis(DEADLINE_MS));
     if let Either::Right(_) = select(pin!(looking), pin!(deadline)).await {}
     // What is slow to answer is offered: a server that starts now would do without it for good.
-    let fails =
-        |network: &Network, own: &Address| matches!(means(network, own, app::now()), Some(Means::Poor | Means::Silent));
-    let offered = |network: &&'static Network| !addresses(&app.settings, network).iter().all(|own| fails(network, own));
+    let fails = |network: &Network, own: &Address| {
+        matches!(known_funds(network, own, app::now()), Some(SignerFunds::Unfunded | SignerFunds::Unanswered))
+    };
+    let offered =
+        |network: &&'static Network| !signer_addresses(&app.settings, network).iter().all(|own| fails(network, own));
     networks.into_iter().filter(offered).collect()
 }
 
 /// Looks at a network's keys after the answer, if nobody has of late.
-pub(crate) fn refresh_later(app: &App, context: &Context, network: &'static Network, now: UnixMillis) {
+pub(crate) fn refresh_balances_later(app: &App, context: &Context, network: &'static Network, now: UnixMillis) {
     if is_stale(network, now) {
         let settings = Rc::clone(&app.settings);
-        app::after_answer(context, async move { look(settings, network).await });
+        app::after_answer(context, async move { fetch_balances(settings, network).await });
     }
 }

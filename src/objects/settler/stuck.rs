@@ -1,7 +1,7 @@
 //! Flights that cannot be carried on: each is logged, and their number is reported to the directory, where health finds
 //! it, also of a signer that is no longer configured. None of them holds another up.
 
-use super::{Settler, cause};
+use super::{Settler, cause_field};
 use crate::app;
 use crate::app::db;
 use crate::{d1, telemetry};
@@ -13,25 +13,26 @@ const CHAIN: &str = "chain";
 
 impl Settler {
     /// Counts a flight that is skipped for a fault, and logs it once a minute.
-    pub(super) fn stuck(&self, key: &str, fault: &Fault) {
-        if self.trouble.borrow_mut().note(key, app::now()) {
-            telemetry::error("a flight could not be carried on", &[("key", key.into()), ("cause", cause(fault))]);
+    pub(super) fn note_stuck(&self, key: &str, fault: &Fault) {
+        if self.stuck_flights.borrow_mut().note_failure(key, app::now()) {
+            telemetry::error("a flight could not be carried on", &[("key", key.into()), ("cause", cause_field(fault))]);
         }
     }
 
     /// Notes which network this Settler is for, once.
     pub(super) fn note_chain(&self, chain: &str) -> Result<(), Fault> {
-        if self.value::<String>(CHAIN)? == chain { Ok(()) } else { self.put_value(CHAIN, &chain) }
+        if self.stored_value::<String>(CHAIN)? == chain { Ok(()) } else { self.put_stored_value(CHAIN, &chain) }
     }
 
     /// Reports how many flights are in trouble, if that is due.
-    pub(super) async fn report_trouble(&self) -> Result<(), Fault> {
-        let due = self.trouble.borrow_mut().due(app::now());
+    pub(super) async fn report_stuck(&self) -> Result<(), Fault> {
+        let due = self.stuck_flights.borrow_mut().due_count(app::now());
         let Some(count) = due else { return Ok(()) };
-        let chain = by_key(&self.value::<String>(CHAIN)?).ok_or_else(|| Fault::internal("a settler of no network"))?;
+        let chain =
+            by_key(&self.stored_value::<String>(CHAIN)?).ok_or_else(|| Fault::internal("a settler of no network"))?;
         let id = self.state.id().to_string();
         d1::put_stuck(&db(&self.env)?, &id, chain.key, count, app::now()).await?;
-        self.trouble.borrow_mut().reported(count, app::now());
+        self.stuck_flights.borrow_mut().note_reported(count, app::now());
         Ok(())
     }
 }

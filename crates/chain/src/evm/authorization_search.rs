@@ -1,11 +1,11 @@
 //! Who has put an authorization on the chain: its `AuthorizationUsed` event
 //! (EIP-3009), looked for in the blocks of the last minutes.
 
+use super::calls::{prefixed_hex, view_call_at};
 use super::log::AUTHORIZATION_USED;
-use super::question::{lower, view_at};
-use super::{abi, block, eip3009, said};
+use super::{abi, answered_text, block, eip3009};
 use crate::address::{Address, TxId};
-use crate::facts::{Call, Facts, Reply};
+use crate::facts::{Call, Facts, RpcReply};
 use crate::network::Network;
 use crate::time::UnixSeconds;
 use alloy_primitives::B256;
@@ -13,15 +13,15 @@ use serde::Deserialize;
 use serde_json::json;
 
 /// How far back is looked: longer than any server waits for its payment.
-const SPAN_MS: u64 = 900_000;
+const SEARCHED_MS: u64 = 900_000;
 /// Blocks that every public provider lets a search span.
-const PIECE_BLOCKS: u64 = 1_000;
+const BLOCKS_PER_SEARCH: u64 = 1_000;
 /// Pieces at most: chains of 60 ms are looked at as far back as the others.
-const PIECES_MAX: u64 = 15;
+const SEARCHES_MAX: u64 = 15;
 
 /// The last block of a search.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Last {
+pub enum SearchEnd {
     /// This one: what was used later is not looked for.
     Block(u64),
     /// The newest, which was this one when a node was asked: the chain has grown since.
@@ -30,24 +30,24 @@ pub enum Last {
 
 /// The searches, up to a last block, the newest blocks first: together they span the time.
 #[must_use]
-pub fn calls(network: &Network, payer: &Address, nonce: &B256, last: Last) -> Vec<Call> {
+pub fn search_calls(network: &Network, payer: &Address, nonce: &B256, last: SearchEnd) -> Vec<Call> {
     let (Address::Evm(asset), Address::Evm(payer)) = (network.asset.address, *payer) else { return Vec::new() };
-    let blocks = SPAN_MS.div_ceil(network.block_time_ms.max(1)).saturating_add(1);
-    let pieces = blocks.div_ceil(PIECE_BLOCKS).min(PIECES_MAX);
-    let (Last::Block(head) | Last::Newest(head)) = last;
+    let blocks = SEARCHED_MS.div_ceil(network.block_time_ms.max(1)).saturating_add(1);
+    let pieces = blocks.div_ceil(BLOCKS_PER_SEARCH).min(SEARCHES_MAX);
+    let (SearchEnd::Block(head) | SearchEnd::Newest(head)) = last;
     let search = |piece: u64| {
-        let to = head.checked_sub(piece.saturating_mul(PIECE_BLOCKS))?;
+        let to = head.checked_sub(piece.saturating_mul(BLOCKS_PER_SEARCH))?;
         let oldest = head.saturating_sub(blocks.saturating_sub(1));
-        let from = to.saturating_sub(PIECE_BLOCKS.saturating_sub(1)).max(oldest);
+        let from = to.saturating_sub(BLOCKS_PER_SEARCH.saturating_sub(1)).max(oldest);
         // The chain has grown since its head was read.
-        let is_open = piece == 0 && matches!(last, Last::Newest(_));
+        let is_open = piece == 0 && matches!(last, SearchEnd::Newest(_));
         let to = if is_open { "latest".to_owned() } else { format!("{to:#x}") };
         let filter = json!({
-            "address": lower(asset.as_slice()),
+            "address": prefixed_hex(asset.as_slice()),
             "fromBlock": format!("{from:#x}"),
             "toBlock": to,
             "topics": [
-                lower(AUTHORIZATION_USED.as_slice()), lower(payer.into_word().as_slice()), lower(nonce.as_slice())
+                prefixed_hex(AUTHORIZATION_USED.as_slice()), prefixed_hex(payer.into_word().as_slice()), prefixed_hex(nonce.as_slice())
             ],
         });
         Some(Call::new("eth_getLogs", &json!([filter])))
@@ -58,44 +58,44 @@ pub fn calls(network: &Network, payer: &Address, nonce: &B256, last: Last) -> Ve
 /// The transaction that used it, by one search; an authorization is used once.
 /// The outer `None` where the node gave no answer.
 #[must_use]
-pub fn read(facts: &Facts, call: &Call) -> Option<Option<TxId>> {
+pub fn read_search(facts: &Facts, call: &Call) -> Option<Option<TxId>> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
-    struct Log {
+    struct UsedLogJson {
         transaction_hash: B256,
         #[serde(default)]
         removed: bool,
     }
-    let Some(Reply::Value(value)) = facts.get(call) else { return None };
-    let logs: Vec<Log> = serde_json::from_str(value.get()).ok()?;
+    let Some(RpcReply::Value(value)) = facts.get(call) else { return None };
+    let logs: Vec<UsedLogJson> = serde_json::from_str(value.get()).ok()?;
     Some(logs.into_iter().find(|log| !log.removed).map(|log| TxId::Evm(log.transaction_hash)))
 }
 
 /// Whether it was used or cancelled by the end of a block; the newest where none is named.
 #[must_use]
-pub fn state_call(network: &Network, payer: &Address, nonce: &B256, block: Option<u64>) -> Option<Call> {
+pub fn authorization_state_call(network: &Network, payer: &Address, nonce: &B256, block: Option<u64>) -> Option<Call> {
     let (Address::Evm(asset), Address::Evm(payer)) = (network.asset.address, *payer) else { return None };
     let at = block.map_or_else(|| "latest".to_owned(), |block| format!("{block:#x}"));
-    Some(view_at(asset, lower(&eip3009::state(payer, *nonce)), &at))
+    Some(view_call_at(asset, prefixed_hex(&eip3009::authorization_state_calldata(payer, *nonce)), &at))
 }
 
 /// The newest block.
 #[must_use]
-pub fn newest_call() -> Call {
+pub fn newest_block_call() -> Call {
     Call::new("eth_getBlockByNumber", &json!(["latest", false]))
 }
 
 /// The newest block's number and time; `None` where the node does not say.
 #[must_use]
-pub fn newest(facts: &Facts, call: &Call) -> Option<(u64, UnixSeconds)> {
-    let Some(Reply::Value(value)) = facts.get(call) else { return None };
+pub fn read_newest_block(facts: &Facts, call: &Call) -> Option<(u64, UnixSeconds)> {
+    let Some(RpcReply::Value(value)) = facts.get(call) else { return None };
     block::read(value).ok().flatten().map(|header| (header.number, header.time))
 }
 
-/// The node's answer to [`state_call`]; `None` where it gave none.
+/// The node's answer to [`authorization_state_call`]; `None` where it gave none.
 #[must_use]
-pub fn is_used(facts: &Facts, call: &Call) -> Option<bool> {
-    said(facts, call).and_then(|text| abi::boolean(&text))
+pub fn read_is_used(facts: &Facts, call: &Call) -> Option<bool> {
+    answered_text(facts, call).and_then(|text| abi::boolean(&text))
 }
 
 #[cfg(test)]
@@ -112,11 +112,11 @@ mod tests {
     }
 
     fn ranges(key: &str, head: u64) -> Vec<(u64, String)> {
-        ranges_to(key, Last::Newest(head))
+        ranges_to(key, SearchEnd::Newest(head))
     }
 
-    fn ranges_to(key: &str, last: Last) -> Vec<(u64, String)> {
-        let calls = calls(by_key(key).expect("registered"), &payer(), &B256::repeat_byte(7), last);
+    fn ranges_to(key: &str, last: SearchEnd) -> Vec<(u64, String)> {
+        let calls = search_calls(by_key(key).expect("registered"), &payer(), &B256::repeat_byte(7), last);
         let range = |call: &Call| {
             let params: Value = serde_json::from_str(&call.params).expect("JSON");
             let from =
@@ -138,11 +138,11 @@ mod tests {
         );
         assert_eq!(ranges("arbitrum", 500), [(0, "latest".to_owned())]);
         // What decided long ago is looked for where it was, not in the newest blocks.
-        assert_eq!(ranges_to("base", Last::Block(10_000)), [(9_550, hex(10_000))]);
+        assert_eq!(ranges_to("base", SearchEnd::Block(10_000)), [(9_550, hex(10_000))]);
         for network in NETWORKS.iter().filter(|network| network.family == Family::Evm) {
             let pieces = ranges(network.key, 10_000_000);
             let spanned = (10_000_000 - pieces.last().expect("a piece").0 + 1) * network.block_time_ms;
-            assert!(spanned >= SPAN_MS, "{}", network.key);
+            assert!(spanned >= SEARCHED_MS, "{}", network.key);
         }
     }
 
@@ -150,14 +150,18 @@ mod tests {
     fn the_newest_block_has_a_number_and_a_time() {
         let read = |value: Value| {
             let mut facts = Facts::new();
-            facts.learn(newest_call(), Reply::Value(to_raw_value(&value).expect("JSON")));
-            newest(&facts, &newest_call())
+            facts.insert(newest_block_call(), RpcReply::Value(to_raw_value(&value).expect("JSON")));
+            read_newest_block(&facts, &newest_block_call())
         };
         let hash = B256::repeat_byte(2).to_string();
         let block = json!({"number": "0x10", "timestamp": "0x6b49d200", "hash": hash, "transactions": []});
         assert_eq!(read(block), Some((16, UnixSeconds(1_800_000_000))));
         assert_eq!(
-            (read(json!(null)), read(json!({"number": "0x10"})), newest(&Facts::new(), &newest_call())),
+            (
+                read(json!(null)),
+                read(json!({"number": "0x10"})),
+                read_newest_block(&Facts::new(), &newest_block_call())
+            ),
             (None, None, None)
         );
     }
@@ -165,15 +169,15 @@ mod tests {
     #[test]
     fn the_event_is_looked_for_and_read() {
         let base = by_key("base").expect("registered");
-        let calls = calls(base, &payer(), &B256::repeat_byte(7), Last::Newest(10_000));
+        let calls = search_calls(base, &payer(), &B256::repeat_byte(7), SearchEnd::Newest(10_000));
         let call = calls.first().expect("a call");
         assert!(call.params.contains(&"07".repeat(32)));
-        let answered = |reply: Reply| {
+        let answered = |reply: RpcReply| {
             let mut facts = Facts::new();
-            facts.learn(call.clone(), reply);
-            read(&facts, call)
+            facts.insert(call.clone(), reply);
+            read_search(&facts, call)
         };
-        let said = |value: Value| answered(Reply::Value(to_raw_value(&value).expect("JSON")));
+        let said = |value: Value| answered(RpcReply::Value(to_raw_value(&value).expect("JSON")));
         let log = |removed: bool| json!({"transactionHash": B256::repeat_byte(1).to_string(), "removed": removed});
         assert_eq!(said(json!([log(true), log(false)])), Some(Some(TxId::Evm(B256::repeat_byte(1)))));
         for nothing in [json!([]), json!([log(true)])] {
@@ -183,21 +187,21 @@ mod tests {
             assert_eq!(said(nonsense), None);
         }
         let error = RpcError { class: ErrorClass::Other, code: None, message: "query exceeds".to_owned() };
-        assert_eq!(answered(Reply::Error(error)), None);
-        assert_eq!(read(&Facts::new(), call), None);
+        assert_eq!(answered(RpcReply::Error(error)), None);
+        assert_eq!(read_search(&Facts::new(), call), None);
     }
 
     #[test]
     fn a_state_is_read_at_a_block() {
         let base = by_key("base").expect("registered");
-        let call = state_call(base, &payer(), &B256::repeat_byte(7), Some(255)).expect("a call");
+        let call = authorization_state_call(base, &payer(), &B256::repeat_byte(7), Some(255)).expect("a call");
         assert!(call.params.ends_with(r#","0xff"]"#) && call.params.contains("0xe94a0102"));
-        let now = state_call(base, &payer(), &B256::repeat_byte(7), None).expect("a call");
+        let now = authorization_state_call(base, &payer(), &B256::repeat_byte(7), None).expect("a call");
         assert!(now.params.ends_with(r#","latest"]"#));
         let is_used_by = |value: Value| {
             let mut facts = Facts::new();
-            facts.learn(call.clone(), Reply::Value(to_raw_value(&value).expect("JSON")));
-            is_used(&facts, &call)
+            facts.insert(call.clone(), RpcReply::Value(to_raw_value(&value).expect("JSON")));
+            read_is_used(&facts, &call)
         };
         let word = |last: u8| format!("0x{}{last:02x}", "00".repeat(31));
         assert_eq!((is_used_by(json!(word(1))), is_used_by(json!(word(0)))), (Some(true), Some(false)));

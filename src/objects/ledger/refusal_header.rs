@@ -2,23 +2,23 @@
 //! no chain call.
 
 use crate::clients::ledger::REMEMBER;
-use crate::isolate::Refused;
-use x402_api::Reply;
+use crate::isolate::RefusedCaller;
+use x402_api::ApiReply;
 use x402_chain::time::UnixMillis;
-use x402_core::error::{Code, Fault};
-use x402_core::tenancy::admission::Rates;
+use x402_core::error::{ErrorCode, Fault};
+use x402_core::tenancy::admission::RateWindows;
 
 /// A refusal at admission, with what the isolate is to remember of it. A conflict of `Idempotency-Key`s says nothing of
 /// the caller's next request, and is not remembered.
-pub(super) fn remembered(reply: Reply, fault: &Fault, rates: Rates, now: UnixMillis) -> Reply {
-    if fault.code == Code::IdempotencyConflict {
+pub(super) fn with_remembered_refusal(reply: ApiReply, fault: &Fault, rates: RateWindows, now: UnixMillis) -> ApiReply {
+    if fault.code == ErrorCode::IdempotencyConflict {
         return reply;
     }
-    let refused = if fault.code == Code::RateLimited {
+    let refused = if fault.code == ErrorCode::RateLimited {
         let until = now.plus(fault.retry_after_s.unwrap_or(1).saturating_mul(1_000));
-        Refused::Limited { until, detail: fault.detail.to_string(), upgrade: fault.upgrade, rates }
+        RefusedCaller::Limited { until, detail: fault.detail.to_string(), upgrade: fault.upgrade, rates }
     } else {
-        Refused::AskFirst
+        RefusedCaller::AskFirst
     };
     match serde_json::to_string(&refused) {
         Ok(text) => reply.with(REMEMBER, text),

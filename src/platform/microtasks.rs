@@ -7,7 +7,7 @@ use worker::js_sys::{Function, Promise, Reflect, global};
 /// V8 for each, which takes some 3 µs, seven times a verification; `then` of a
 /// promise that is settled does the same and stays inside. The promise is made
 /// here, outside of any request, because it would belong to that request.
-pub(crate) fn stay_in_v8() {
+pub(crate) fn use_v8_microtasks() {
     let settled = Promise::resolve(&JsValue::UNDEFINED);
     let then = Reflect::get(&settled, &JsValue::from_str("then")).and_then(JsCast::dyn_into::<Function>);
     if let Ok(then) = then {

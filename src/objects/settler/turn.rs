@@ -2,55 +2,55 @@
 //! taken back; whatever has ended is reported to its ledger. One that cannot be carried
 //! on holds no other up.
 
-use super::store::Row;
-use super::{ALARM_MS, CARRY_MAX, IDLE_MS, LOOK_MAX, REPORT_AT_ONCE, REPORT_MS, Settler, cause, network_of};
+use super::store::FlightRow;
+use super::{ADVANCE_MAX, ALARM_MS, IDLE_MS, POLL_MAX, REPORT_AT_ONCE, REPORT_MS, Settler, cause_field, network_of};
 use crate::app;
 use crate::app::App;
 use crate::clients;
-use crate::clients::ledger::{Ask, Envelope};
-use crate::objects::sqlite::text;
+use crate::clients::ledger::{LedgerEnvelope, LedgerMessage};
+use crate::objects::sqlite::text_column;
 use crate::sql::settler as sql;
 use crate::telemetry;
 use futures_util::future::join_all;
 use std::collections::BTreeSet;
 use x402_core::error::Fault;
-use x402_core::settlement::{Cargo, Flight, Report};
+use x402_core::settlement::{Flight, FlightPayload, SettlementReport};
 
 impl Settler {
     /// Makes sure that the ledger holds the end; only then is a caller answered with it.
-    pub(super) async fn ensure_reported(&self, app: &App, row: &Row, report: &Report) -> bool {
+    pub(super) async fn ensure_reported(&self, app: &App, row: &FlightRow, report: &SettlementReport) -> bool {
         if row.is_reported {
             return true;
         }
-        let is_reported = self.report(app, &row.flight, report).await;
-        if is_reported && let Err(fault) = self.db().run(sql::FLIGHT_REPORTED, vec![row.key.as_str().into()]) {
-            telemetry::error("a flight could not be noted", &[("cause", cause(&fault))]);
+        let is_reported = self.report_to_ledger(app, &row.flight, report).await;
+        if is_reported && let Err(fault) = self.sqlite().run(sql::FLIGHT_REPORTED, vec![row.key.as_str().into()]) {
+            telemetry::error("a flight could not be noted", &[("cause", cause_field(&fault))]);
         }
         is_reported
     }
 
-    pub(super) async fn report(&self, app: &App, flight: &Flight, report: &Report) -> bool {
-        let envelope = Envelope {
+    pub(super) async fn report_to_ledger(&self, app: &App, flight: &Flight, report: &SettlementReport) -> bool {
+        let envelope = LedgerEnvelope {
             tenant: flight.tenant,
             environment: flight.environment,
             request_id: app::request_id(app::now()),
             origin: String::new(),
             path: String::new(),
-            ask: Ask::Settled(Box::new(report.clone())),
+            ask: LedgerMessage::Settled(Box::new(report.clone())),
         };
-        clients::ledger::ask(app, &envelope, None).await.is_ok_and(|response| response.status() == 204)
+        clients::ledger::call_ledger(app, &envelope, None).await.is_ok_and(|response| response.status() == 204)
     }
 
     /// One turn. The next alarm is set before anything that may fail.
-    pub(super) async fn carry_on(&self) -> Result<(), Fault> {
+    pub(super) async fn run_turn(&self) -> Result<(), Fault> {
         let now = app::now();
         self.wake_by(now.plus(ALARM_MS)).await;
-        self.open()?;
+        self.open_storage()?;
         if let Err(fault) = self.purge(now) {
-            telemetry::error("what is over could not be let go", &[("cause", cause(&fault))]);
+            telemetry::error("what is over could not be let go", &[("cause", cause_field(&fault))]);
         }
         let keys = self.open_keys()?;
-        let watch = self.next_watch()?;
+        let watch = self.next_finality_poll()?;
         let is_idle = keys.is_empty() && self.ended_after("")?.is_empty() && self.launching.borrow().is_empty();
         if is_idle && watch.is_none_or(|due| due > now) {
             // From the look at the rows to this nothing is awaited.
@@ -60,50 +60,50 @@ impl Settler {
         }
         let app = App::new(self.env.clone(), "")?;
         for done in [
-            self.carry_flying(&app, keys).await,
+            self.advance_flights(&app, keys).await,
             self.report_ended(&app).await,
-            self.follow(&app).await,
+            self.poll_completed(&app).await,
             self.fill_gaps(&app).await,
-            self.report_trouble().await,
+            self.report_stuck().await,
         ] {
             if let Err(fault) = done {
-                telemetry::error("a part of a settler's turn failed", &[("cause", cause(&fault))]);
+                telemetry::error("a part of a settler's turn failed", &[("cause", cause_field(&fault))]);
             }
         }
         Ok(())
     }
 
     /// What is on its way: looked for in batches, then pushed, the lowest nonce first.
-    async fn carry_flying(&self, app: &App, keys: Vec<String>) -> Result<(), Fault> {
+    async fn advance_flights(&self, app: &App, keys: Vec<String>) -> Result<(), Fault> {
         // A low nonce holds all the later ones up.
-        let lowest: BTreeSet<String> = keys.iter().take(LOOK_MAX).cloned().collect();
+        let lowest: BTreeSet<String> = keys.iter().take(POLL_MAX).cloned().collect();
         let favours = |key: &str| lowest.contains(key) || self.is_awaited(key);
-        let turn = self.rotas.borrow_mut().carry.next(keys, favours, CARRY_MAX);
-        for batch in turn.chunks(LOOK_MAX) {
-            if let Err(fault) = self.look(app, &self.open_rows(batch)).await {
-                telemetry::error("flights could not be looked for", &[("cause", cause(&fault))]);
+        let turn = self.turns.borrow_mut().advance.next_turn(keys, favours, ADVANCE_MAX);
+        for batch in turn.chunks(POLL_MAX) {
+            if let Err(fault) = self.poll_flights(app, &self.open_rows(batch)).await {
+                telemetry::error("flights could not be looked for", &[("cause", cause_field(&fault))]);
             }
         }
         let rows = self.open_rows(&turn);
-        if rows.first().is_some_and(|row| matches!(row.flight.cargo, Cargo::Svm(_))) {
-            return self.push_all_svm(app).await;
+        if rows.first().is_some_and(|row| matches!(row.flight.cargo, FlightPayload::Svm(_))) {
+            return self.resend_all_svm(app).await;
         }
         for row in rows {
             // Those that are put off are in a block.
-            if self.put_off.borrow().contains_key(&row.key) {
+            if self.deferred.borrow().contains_key(&row.key) {
                 continue;
             }
-            if let Err(fault) = self.push_again(app, &row.key).await {
-                self.stuck(&row.key, &fault);
+            if let Err(fault) = self.advance_flight(app, &row.key).await {
+                self.note_stuck(&row.key, &fault);
             }
         }
         Ok(())
     }
 
     /// Much may have become of a flight while those before it were pushed.
-    async fn push_again(&self, app: &App, key: &str) -> Result<(), Fault> {
-        match self.open_row(key)? {
-            Some(row) => self.push_evm(app, &row).await,
+    async fn advance_flight(&self, app: &App, key: &str) -> Result<(), Fault> {
+        match self.open_flight_row(key)? {
+            Some(row) => self.advance_evm(app, &row).await,
             None => Ok(()),
         }
     }
@@ -123,48 +123,48 @@ impl Settler {
             if let Some(key) = batch.last() {
                 self.reported_last.borrow_mut().clone_from(key);
             }
-            join_all(batch.iter().map(|key| self.report_one(app, key))).await;
+            join_all(batch.iter().map(|key| self.report_ended_flight(app, key))).await;
         }
         Ok(())
     }
 
-    async fn report_one(&self, app: &App, key: &str) {
-        match self.row(key) {
+    async fn report_ended_flight(&self, app: &App, key: &str) {
+        match self.flight_row(key) {
             Ok(Some(row)) => {
                 if let Some(report) = &row.report {
                     let _ = self.ensure_reported(app, &row, report).await;
                 }
             }
             Ok(None) => {}
-            Err(fault) => self.stuck(key, &fault),
+            Err(fault) => self.note_stuck(key, &fault),
         }
     }
 
     fn ended_after(&self, key: &str) -> Result<Vec<String>, Fault> {
-        let rows = self.db().rows(sql::FLIGHTS_ENDED, vec![key.into()])?;
-        Ok(rows.iter().map(|row| text(row.first())).collect())
+        let rows = self.sqlite().rows(sql::FLIGHTS_ENDED, vec![key.into()])?;
+        Ok(rows.iter().map(|row| text_column(row.first())).collect())
     }
 
     /// The keys of all that is on its way, by nonce.
     pub(super) fn open_keys(&self) -> Result<Vec<String>, Fault> {
-        let rows = self.db().rows(sql::FLIGHTS_OPEN, Vec::new())?;
-        Ok(rows.iter().map(|row| text(row.first())).collect())
+        let rows = self.sqlite().rows(sql::FLIGHTS_OPEN, Vec::new())?;
+        Ok(rows.iter().map(|row| text_column(row.first())).collect())
     }
 
     /// Those of these flights that are on their way, by nonce: so they end in the order in which
     /// their blocks hold them. One that cannot be read, or is on no network, is skipped.
-    pub(super) fn open_rows(&self, keys: &[String]) -> Vec<Row> {
+    pub(super) fn open_rows(&self, keys: &[String]) -> Vec<FlightRow> {
         let read = |key: &String| {
-            let row = self.open_row(key).and_then(|row| match row {
+            let row = self.open_flight_row(key).and_then(|row| match row {
                 Some(row) => network_of(&row.flight).map(|_| Some(row)),
                 None => Ok(None),
             });
             row.unwrap_or_else(|fault| {
-                self.stuck(key, &fault);
+                self.note_stuck(key, &fault);
                 None
             })
         };
-        let mut rows: Vec<Row> = keys.iter().filter_map(read).collect();
+        let mut rows: Vec<FlightRow> = keys.iter().filter_map(read).collect();
         rows.sort_by_key(|row| row.nonce);
         rows
     }

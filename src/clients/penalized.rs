@@ -12,24 +12,24 @@ const FRESH_MS: u64 = 15_000;
 /// Payers of one signer that are remembered.
 const PAYERS_MAX: usize = 4_000;
 
-type Key = (&'static str, Address);
+type SignerKey = (&'static str, Address);
 
 thread_local! {
-    static KNOWN: RefCell<BTreeMap<Key, BTreeMap<Address, UnixMillis>>> = const { RefCell::new(BTreeMap::new()) };
-    static ASKED: RefCell<BTreeMap<&'static str, UnixMillis>> = const { RefCell::new(BTreeMap::new()) };
+    static PENALIZED: RefCell<BTreeMap<SignerKey, BTreeMap<Address, UnixMillis>>> = const { RefCell::new(BTreeMap::new()) };
+    static ASKED_AT: RefCell<BTreeMap<&'static str, UnixMillis>> = const { RefCell::new(BTreeMap::new()) };
 }
 
 /// Until when a signer launches nothing for a payer, as far as is known here.
-pub(crate) fn until(network: &Network, signer: &Address, payer: &Address, now: UnixMillis) -> Option<UnixMillis> {
-    KNOWN.with_borrow(|all| {
+pub(crate) fn held_until(network: &Network, signer: &Address, payer: &Address, now: UnixMillis) -> Option<UnixMillis> {
+    PENALIZED.with_borrow(|all| {
         let held = all.get(&(network.key, *signer))?.get(payer)?;
         Some(*held).filter(|until| *until > now)
     })
 }
 
 /// Notes that a signer launches nothing for a payer.
-pub(crate) fn note(network: &Network, signer: &Address, payer: Address, until: UnixMillis) {
-    KNOWN.with_borrow_mut(|all| {
+pub(crate) fn note_hold(network: &Network, signer: &Address, payer: Address, until: UnixMillis) {
+    PENALIZED.with_borrow_mut(|all| {
         let held = all.entry((network.key, *signer)).or_default();
         if held.len() < PAYERS_MAX {
             held.insert(payer, until);
@@ -39,7 +39,7 @@ pub(crate) fn note(network: &Network, signer: &Address, payer: Address, until: U
 
 /// Whether a network's Settlers are to be asked anew; whoever asks then is the only one for a while.
 pub(crate) fn is_stale(network: &Network, now: UnixMillis) -> bool {
-    ASKED.with_borrow_mut(|all| {
+    ASKED_AT.with_borrow_mut(|all| {
         let is_fresh = all.get(network.key).is_some_and(|at| now.since(*at) < FRESH_MS);
         if !is_fresh {
             all.insert(network.key, now);
@@ -50,5 +50,5 @@ pub(crate) fn is_stale(network: &Network, now: UnixMillis) -> bool {
 
 /// Notes all payers for whom a signer launches nothing, in place of what was known.
 pub(crate) fn replace(network: &Network, signer: Address, held: impl Iterator<Item = (Address, UnixMillis)>) {
-    KNOWN.with_borrow_mut(|all| all.insert((network.key, signer), held.take(PAYERS_MAX).collect()));
+    PENALIZED.with_borrow_mut(|all| all.insert((network.key, signer), held.take(PAYERS_MAX).collect()));
 }

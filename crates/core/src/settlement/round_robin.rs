@@ -4,25 +4,25 @@ use std::collections::BTreeMap;
 
 /// Who was last. Keys that are favoured and the others each go round by themselves.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Rota {
+pub struct RoundRobin {
     favoured: String,
     others: String,
 }
 
-impl Rota {
+impl RoundRobin {
     /// The next keys, at most `most`: the favoured first, but a quarter is kept for the others.
-    pub fn next(&mut self, keys: Vec<String>, favours: impl Fn(&str) -> bool, most: usize) -> Vec<String> {
+    pub fn next_turn(&mut self, keys: Vec<String>, favours: impl Fn(&str) -> bool, most: usize) -> Vec<String> {
         let (favoured, others): (Vec<String>, Vec<String>) = keys.into_iter().partition(|key| favours(key));
         let kept = (most / 4).min(others.len());
-        let mut taken = go_on(&mut self.favoured, favoured, most.saturating_sub(kept));
+        let mut taken = keys_after(&mut self.favoured, favoured, most.saturating_sub(kept));
         let left = most.saturating_sub(taken.len());
-        taken.extend(go_on(&mut self.others, others, left));
+        taken.extend(keys_after(&mut self.others, others, left));
         taken
     }
 }
 
 /// The keys after the last one, around the end.
-fn go_on(last: &mut String, mut keys: Vec<String>, most: usize) -> Vec<String> {
+fn keys_after(last: &mut String, mut keys: Vec<String>, most: usize) -> Vec<String> {
     keys.sort_unstable();
     let begin = keys.partition_point(|key| key.as_str() <= last.as_str());
     keys.rotate_left(begin);
@@ -35,13 +35,13 @@ fn go_on(last: &mut String, mut keys: Vec<String>, most: usize) -> Vec<String> {
 
 /// At which of its older versions each flight goes on, by key.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Versions(BTreeMap<String, usize>);
+pub struct VersionRoundRobin(BTreeMap<String, usize>);
 
-impl Versions {
+impl VersionRoundRobin {
     /// Which versions of flights are looked for in one request of at most `most` calls. A flight has as many as is
     /// said beside its key, the newest last; its newest is always asked for, and of the older ones, which may be
     /// mined too, as many as its share allows, each in its turn. `most` is at least twice the number of flights.
-    pub fn next(&mut self, flights: &[(&str, usize)], most: usize) -> Vec<Vec<usize>> {
+    pub fn next_turn(&mut self, flights: &[(&str, usize)], most: usize) -> Vec<Vec<usize>> {
         let older = |count: &usize| count.saturating_sub(1);
         let mut left = most.saturating_sub(flights.len());
         let mut shares: Vec<(usize, usize)> = flights.iter().map(|(_, count)| older(count)).enumerate().collect();
@@ -82,20 +82,20 @@ mod tests {
 
     #[test]
     fn few_versions_are_all_looked_for() {
-        let mut versions = Versions::default();
-        assert_eq!(versions.next(&[("a", 3), ("b", 1), ("c", 0)], 6), [vec![0, 1, 2], vec![0], vec![]]);
-        assert_eq!(versions, Versions::default());
+        let mut versions = VersionRoundRobin::default();
+        assert_eq!(versions.next_turn(&[("a", 3), ("b", 1), ("c", 0)], 6), [vec![0, 1, 2], vec![0], vec![]]);
+        assert_eq!(versions, VersionRoundRobin::default());
     }
 
     #[test]
     fn a_look_is_bounded_in_calls_and_comes_round_to_every_version() {
-        let mut versions = Versions::default();
+        let mut versions = VersionRoundRobin::default();
         let names = keys(40);
         let flights: Vec<(&str, usize)> =
             names.iter().map(|key| (key.as_str(), if key == "000" { 2 } else { 45 })).collect();
         let mut seen: Vec<BTreeSet<usize>> = vec![BTreeSet::new(); 40];
         for _ in 0..44 {
-            let look = versions.next(&flights, 100);
+            let look = versions.next_turn(&flights, 100);
             assert!(look.iter().map(Vec::len).sum::<usize>() <= 100);
             for ((seen, chosen), (_, count)) in seen.iter_mut().zip(look).zip(&flights) {
                 assert_eq!(chosen.last(), Some(&(count - 1)));
@@ -113,32 +113,32 @@ mod tests {
 
     #[test]
     fn whoever_is_waited_for_is_in_every_batch() {
-        let mut rota = Rota::default();
+        let mut rota = RoundRobin::default();
         for _ in 0..9 {
-            let taken = rota.next(keys(300), |key| key == "299", 40);
+            let taken = rota.next_turn(keys(300), |key| key == "299", 40);
             assert_eq!((taken.len(), taken.iter().filter(|key| *key == "299").count()), (40, 1));
         }
     }
 
     #[test]
     fn everybody_gets_a_turn() {
-        let mut rota = Rota::default();
+        let mut rota = RoundRobin::default();
         let mut seen = BTreeSet::new();
         // 100 of 300 are waited for: 30 of them at once, and 10 of the others.
         for _ in 0..20 {
-            seen.extend(rota.next(keys(300), |key| key < "100", 40));
+            seen.extend(rota.next_turn(keys(300), |key| key < "100", 40));
         }
         assert_eq!(seen.len(), 300);
-        assert_eq!(Rota::default().next(keys(3), |key| key == "002", 40), ["002", "000", "001"]);
-        assert!(rota.next(Vec::new(), |_| true, 40).is_empty());
+        assert_eq!(RoundRobin::default().next_turn(keys(3), |key| key == "002", 40), ["002", "000", "001"]);
+        assert!(rota.next_turn(Vec::new(), |_| true, 40).is_empty());
     }
 
     #[test]
     fn one_that_is_over_loses_nobody_a_turn() {
-        let mut rota = Rota::default();
-        assert_eq!(rota.next(keys(5), |_| false, 2), ["000", "001"]);
+        let mut rota = RoundRobin::default();
+        assert_eq!(rota.next_turn(keys(5), |_| false, 2), ["000", "001"]);
         let left: Vec<String> = keys(5).into_iter().filter(|key| key != "001").collect();
-        assert_eq!(rota.next(left.clone(), |_| false, 2), ["002", "003"]);
-        assert_eq!(rota.next(left, |_| false, 2), ["004", "000"]);
+        assert_eq!(rota.next_turn(left.clone(), |_| false, 2), ["002", "003"]);
+        assert_eq!(rota.next_turn(left, |_| false, 2), ["004", "000"]);
     }
 }

@@ -1,7 +1,7 @@
 //! Verified payments that are not final yet are looked at again until they are.
 
 use super::TenantLedger;
-use super::store::Store;
+use super::store::LedgerStore;
 use crate::app;
 use crate::app::App;
 use crate::rpc::trace;
@@ -14,55 +14,60 @@ use x402_chain::network;
 use x402_chain::network::Network;
 use x402_chain::time::UnixMillis;
 use x402_core::error::Fault;
-use x402_core::outbox::Event;
+use x402_core::outbox::OutboxEvent;
 use x402_core::settings::Settings;
-use x402_core::verification::answer::Answer;
+use x402_core::verification::answer::VerificationAnswer;
 use x402_core::verification::finality;
 use x402_core::verification::finality::EventKind;
 
 /// Payments looked at in one waking; each is a few requests, and the platform
 /// opens six connections at once.
-const LOOKS: i64 = 12;
+const POLLS_MAX: i64 = 12;
 
 /// Writes a record's new text, its event, and what makes the outbox ship both.
-pub(super) fn note(store: &Store, record: &Answer, event: Option<EventKind>, now: UnixMillis) -> Result<(), Fault> {
+pub(super) fn write_record_change(
+    store: &LedgerStore,
+    record: &VerificationAnswer,
+    event: Option<EventKind>,
+    now: UnixMillis,
+) -> Result<(), Fault> {
     let id = record.id.to_string();
     store.update_record(&id, &serde_json::to_string(record).map_err(Fault::internal)?)?;
     store.put_outbox("record", &id)?;
     if let Some(kind) = event {
         let random = u128::from_be_bytes(app::random()?);
         let body = serde_json::value::to_raw_value(record).map_err(Fault::internal)?;
-        let event = Event { id: EventId::new(now, random), kind, subject: id, body, at: now };
+        let event = OutboxEvent { id: EventId::new(now, random), kind, subject: id, body, at: now };
         store.put_outbox("event", &serde_json::to_string(&event).map_err(Fault::internal)?)?;
     }
     Ok(())
 }
 
 /// A record with the transaction it is about.
-struct Followed {
-    record: Answer,
+struct TrackedPayment {
+    record: VerificationAnswer,
     network: &'static Network,
     tx: TxId,
 }
 
-fn followed(store: &Store, id: &str) -> Result<Option<Followed>, Fault> {
+fn tracked_payment(store: &LedgerStore, id: &str) -> Result<Option<TrackedPayment>, Fault> {
     let Some(row) = store.record(id)? else { return Ok(None) };
-    let record: Answer = serde_json::from_str(&row.body).map_err(Fault::internal)?;
+    let record: VerificationAnswer = serde_json::from_str(&row.body).map_err(Fault::internal)?;
     let network = network::by_key(&record.chain);
     let tx = network.and_then(|network| TxId::parse(network.family, &record.tx_hash));
-    Ok(network.zip(tx).map(|(network, tx)| Followed { record, network, tx }))
+    Ok(network.zip(tx).map(|(network, tx)| TrackedPayment { record, network, tx }))
 }
 
 impl TenantLedger {
     /// Looks at what is due.
-    pub(super) async fn look(&self, now: UnixMillis) -> Result<(), Fault> {
+    pub(super) async fn poll_due_payments(&self, now: UnixMillis) -> Result<(), Fault> {
         let store = self.store();
-        let due = store.watches_due(now, LOOKS)?;
+        let due = store.finality_polls_due(now, POLLS_MAX)?;
         if due.is_empty() {
             return Ok(());
         }
         let settings = App::new(self.env.clone(), "")?.settings;
-        let looks = due.iter().map(|id| self.look_at(id, Rc::clone(&settings), now));
+        let looks = due.iter().map(|id| self.poll_payment(id, Rc::clone(&settings), now));
         for (id, looked) in due.iter().zip(join_all(looks).await) {
             if let Err(fault) = looked {
                 let cause = fault.cause().unwrap_or(&fault.detail);
@@ -71,29 +76,31 @@ impl TenantLedger {
                     &[("id", id.as_str().into()), ("cause", cause.into())],
                 );
                 // Not again at once, and not never.
-                store.atomically(|| store.watch(id, now.plus(60_000)))?;
+                store.atomically(|| store.track_finality(id, now.plus(60_000)))?;
             }
         }
         Ok(())
     }
 
-    async fn look_at(&self, id: &str, settings: Rc<Settings>, now: UnixMillis) -> Result<(), Fault> {
+    async fn poll_payment(&self, id: &str, settings: Rc<Settings>, now: UnixMillis) -> Result<(), Fault> {
         let store = self.store();
-        let Some(seen) = followed(&store, id)? else { return store.atomically(|| store.unwatch(id)) };
-        let trace = trace::look(&settings, seen.network, &seen.tx, now).await;
+        let Some(seen) = tracked_payment(&store, id)? else { return store.atomically(|| store.untrack_finality(id)) };
+        let trace = trace::poll_transaction(&settings, seen.network, &seen.tx, now).await;
         // The record may have changed while the chain was asked: step from its newest text.
         let now = app::now();
-        let Some(mut fresh) = followed(&store, id)? else { return store.atomically(|| store.unwatch(id)) };
+        let Some(mut fresh) = tracked_payment(&store, id)? else {
+            return store.atomically(|| store.untrack_finality(id));
+        };
         store.atomically(|| {
             if let Some(trace) = &trace {
-                let (changed, event) = finality::update(&mut fresh.record, fresh.network, trace);
+                let (changed, event) = finality::apply_trace(&mut fresh.record, fresh.network, trace);
                 if changed {
-                    note(&store, &fresh.record, event, now)?;
+                    write_record_change(&store, &fresh.record, event, now)?;
                 }
             }
-            match finality::next_look(fresh.network, &fresh.record, fresh.record.id.born(), now) {
-                Some(at) => store.watch(id, at),
-                None => store.unwatch(id),
+            match finality::next_poll(fresh.network, &fresh.record, fresh.record.id.created_at(), now) {
+                Some(at) => store.track_finality(id, at),
+                None => store.untrack_finality(id),
             }
         })
     }

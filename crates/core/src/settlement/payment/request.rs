@@ -1,21 +1,21 @@
 //! One x402 request as the Worker hands it to the ledger.
 
 use crate::tenancy::key::KeyHash;
-use crate::verification::book::Idempotency;
+use crate::verification::decision::IdempotencyKey;
 use alloy_primitives::B256;
 use serde::{Deserialize, Serialize};
 use x402_chain::address::{Address, TxId};
 use x402_chain::amount::Amount;
 use x402_chain::checks::Checks;
 use x402_chain::id::RequestId;
-use x402_chain::network::Budget;
 use x402_chain::network::Network;
+use x402_chain::network::TenantBudget;
 use x402_chain::reason::Reason;
 use x402_chain::time::UnixSeconds;
 
 /// What is wanted of the payment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Verb {
+pub enum PaymentAction {
     /// Only a verdict.
     Verify,
     /// The money.
@@ -24,13 +24,13 @@ pub enum Verb {
 
 /// One request as the Worker hands it to the ledger.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Asked {
+pub struct PaymentRequest {
     /// The key that asks.
     pub key: KeyHash,
     /// The HTTP request.
     pub request_id: RequestId,
     /// What is wanted.
-    pub verb: Verb,
+    pub verb: PaymentAction,
     /// The network as the request wrote it: an answer echoes it.
     pub network_text: String,
     /// Our key of the network; `None` where the request names none that is known.
@@ -43,13 +43,13 @@ pub struct Asked {
     /// Who pays, where the payload says.
     pub payer: Option<Address>,
     /// What was signed, where it is whole.
-    pub terms: Option<Terms>,
+    pub terms: Option<PaymentTerms>,
     /// What the rules said.
-    pub finding: Finding,
+    pub finding: PaymentFinding,
     /// What the tenant's settlements on the network may cost in a day.
-    pub budget: Budget,
+    pub budget: TenantBudget,
     /// The `Idempotency-Key` of a settlement, with the SHA-256 of the body; a verification is always about now.
-    pub idempotency: Option<Idempotency>,
+    pub idempotency: Option<IdempotencyKey>,
     /// The buyer's own name for the payment (the extension `payment-identifier`).
     pub identifier: Option<String>,
     /// Whether the request asks for our additions in the body of a settle's success.
@@ -61,7 +61,7 @@ pub struct Asked {
 
 /// The members of an authorization that the ledger decides by.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Terms {
+pub struct PaymentTerms {
     /// Network, asset, payer and nonce: what the chain lets happen once.
     pub authorization: String,
     /// Scheme, network, asset, amount, `payTo` and, in version 1, the resource.
@@ -70,11 +70,11 @@ pub struct Terms {
     /// signed transaction itself.
     #[serde(default)]
     pub proof: String,
-    /// Who pays.
+    /// The payer's address.
     pub payer: Address,
-    /// Who is paid.
+    /// The address that is paid (`payTo`).
     pub pay_to: Address,
-    /// How much.
+    /// The amount, in the asset's atomic units.
     pub amount: Amount,
     /// Who of us would send it, if it is reserved now.
     pub signer: Option<Address>,
@@ -98,19 +98,19 @@ pub struct Terms {
 
 /// What the chain lets happen once: network, asset, payer and nonce.
 #[must_use]
-pub fn authorization(network: &Network, payer: &Address, nonce: &B256) -> String {
-    format!("{}/{}/{}/0x{}", network.caip2, network.asset.text, payer.plain(), hex::encode(nonce))
+pub fn authorization_id(network: &Network, payer: &Address, nonce: &B256) -> String {
+    format!("{}/{}/{}/0x{}", network.caip2, network.asset.text, payer.unchecksummed(), hex::encode(nonce))
 }
 
 /// The same on Solana: the transaction itself, by the name that our signature gives it.
 #[must_use]
-pub fn transaction(network: &Network, id: &TxId) -> String {
+pub fn transaction_authorization_id(network: &Network, id: &TxId) -> String {
     format!("{}/{id}", network.caip2)
 }
 
 /// What the rules said of a payment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Finding {
+pub enum PaymentFinding {
     /// It is good.
     Good(Checks),
     /// It is not.
@@ -119,7 +119,7 @@ pub enum Finding {
     /// may answer now.
     Used(Checks, String),
     /// Somebody else has put it on the chain, by this transaction: the money has moved. With the
-    /// `Transfer` logs that may be it, as [`crate::settlement::Report::units`].
+    /// `Transfer` logs that may be it, as [`crate::settlement::SettlementReport::units`].
     External(Checks, TxId, Vec<u64>),
     /// The chain gave no answer.
     Unavailable,
@@ -127,7 +127,7 @@ pub enum Finding {
     Deferred,
 }
 
-impl Finding {
+impl PaymentFinding {
     /// Each rule that was looked at, with its outcome.
     #[must_use]
     pub fn checks(&self) -> Checks {
@@ -141,11 +141,11 @@ impl Finding {
 
     /// Whether the payer's signature was found good.
     #[must_use]
-    pub const fn is_signed(&self, terms: &Terms) -> bool {
+    pub const fn is_payer_proven(&self, terms: &PaymentTerms) -> bool {
         match self {
             Self::Refused(_, Reason::EvmValidBefore, _) => terms.own_key,
             Self::Good(_) | Self::External(..) | Self::Used(..) => true,
-            Self::Refused(_, reason, _) => is_later(*reason) && !is_ours(*reason),
+            Self::Refused(_, reason, _) => follows_signature_check(*reason) && !is_service_fault(*reason),
             Self::Unavailable | Self::Deferred => false,
         }
     }
@@ -153,19 +153,19 @@ impl Finding {
     /// Whether the request uses its `payTo`, so that in test it registers it: the chain was asked, and the request
     /// itself breaks no rule.
     #[must_use]
-    pub const fn is_use(&self) -> bool {
+    pub const fn registers_pay_to(&self) -> bool {
         match self {
             Self::Good(_) | Self::Used(..) | Self::External(..) => true,
-            Self::Refused(..) => !self.is_static(),
+            Self::Refused(..) => !self.is_request_fault(),
             Self::Unavailable | Self::Deferred => false,
         }
     }
 
     /// A refusal that no record overturns: a broken rule of the request itself.
     #[must_use]
-    pub const fn is_static(&self) -> bool {
+    pub const fn is_request_fault(&self) -> bool {
         match self {
-            Self::Refused(_, reason, _) => !is_later(*reason),
+            Self::Refused(_, reason, _) => !follows_signature_check(*reason),
             Self::Good(_) | Self::Used(..) | Self::External(..) | Self::Unavailable | Self::Deferred => false,
         }
     }
@@ -173,7 +173,7 @@ impl Finding {
 
 /// What is only said once the payer's signature is known to be good: where a payment is
 /// recorded, the record says more. An authorization whose time alone is over is one of them.
-const fn is_later(reason: Reason) -> bool {
+const fn follows_signature_check(reason: Reason) -> bool {
     matches!(
         reason,
         Reason::EvmNoEip3009
@@ -183,11 +183,11 @@ const fn is_later(reason: Reason) -> bool {
             | Reason::EvmSimulation
             | Reason::SvmSimulation
             | Reason::SvmSimulationV1
-    ) || is_ours(reason)
+    ) || is_service_fault(reason)
 }
 
 /// Our own trouble, which says nothing of the payment.
-const fn is_ours(reason: Reason) -> bool {
+const fn is_service_fault(reason: Reason) -> bool {
     matches!(
         reason,
         Reason::UnexpectedVerify | Reason::UnexpectedSettle | Reason::EvmUnverified | Reason::EvmRelayerPoor

@@ -1,50 +1,55 @@
 //! One verification, booked: the claim, the chain's story and the rows that the
 //! ledger has about it go in, an answer and the rows to write come out.
 
-use crate::error::{Code, Fault};
+use crate::error::{ErrorCode, Fault};
 use crate::sanctions;
-use crate::tenancy::admission::{Admission, Payee, Stop, Stored, authorise, recall, recipient, within_limits};
+use crate::tenancy::admission::{
+    Admission, AdmissionStop, AdmittedRecipient, IdempotencyRecord, authorize_key, check_idempotency, check_limits,
+    resolve_recipient,
+};
 use crate::tenancy::key::KeyHash;
 use crate::tenancy::tenant::{Scope, Tenant};
-use crate::verdict::Refusal;
-use crate::verification::answer::{Answer, ClaimedBy, Finality, Status, TransferLine, TransferPlace};
+use crate::verdict::RefusalCode;
+use crate::verification::answer::{
+    ClaimedBy, Finality, TransferLine, TransferPlace, VerificationAnswer, VerificationStatus,
+};
 use crate::verification::claim::Claim;
 use crate::verification::claims;
-use crate::verification::claims::{Held, Unit};
-use crate::verification::judge::{Context, Judgement, Standing, judge};
+use crate::verification::claims::{ClaimUnit, HeldClaim};
+use crate::verification::judge::{ClaimStatus, JudgeContext, Judgement, judge};
 use serde::{Deserialize, Serialize};
 use x402_chain::address::Address;
 use x402_chain::id::{ClaimId, KeyId, RequestId, VerificationId};
 use x402_chain::network::FinalityRule;
-use x402_chain::retry::{Repeat, Retry};
+use x402_chain::retry::{RepeatRule, Retry};
 use x402_chain::time::{UnixMillis, UnixSeconds};
-use x402_chain::trace::{Place, Screening, Trace, Transfer};
+use x402_chain::trace::{Screening, Trace, Transfer, TransferLocation};
 
 /// The longest `Idempotency-Key`.
 pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
 
 /// One verification as the Worker hands it to the ledger.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Request {
+pub struct VerificationRequest {
     /// The key that asks.
     pub key: KeyHash,
     /// The HTTP request.
     pub request_id: RequestId,
     /// The `Idempotency-Key`, with the SHA-256 of the body.
-    pub idempotency: Option<Idempotency>,
+    pub idempotency: Option<IdempotencyKey>,
     /// What is asked.
     pub claim: Claim,
     /// Whether the registry check lets the chain be used.
     pub chain_on: bool,
     /// What the chain said.
-    pub seen: Seen,
+    pub seen: ChainObservation,
     /// 80 random bits for the id, as decimal digits.
     pub random: String,
 }
 
 /// The `Idempotency-Key` with what it stands for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Idempotency {
+pub struct IdempotencyKey {
     /// The caller's key.
     pub key: String,
     /// SHA-256 of the body, hex.
@@ -54,18 +59,18 @@ pub struct Idempotency {
 /// What the chain said.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Seen {
+pub enum ChainObservation {
     /// It was not asked yet: only say whether it should be.
     Deferred,
     /// No provider gave a usable answer.
     Unavailable,
     /// Its story.
-    Traced(Box<Traced>),
+    Traced(Box<TracedTransaction>),
 }
 
 /// The chain's story with how it came about.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Traced {
+pub struct TracedTransaction {
     /// The story.
     pub trace: Trace,
     /// What was read of the parties.
@@ -76,7 +81,7 @@ pub struct Traced {
 
 /// A request that may be answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Admitted {
+pub struct AdmittedVerification {
     /// The key that asks.
     pub key: KeyId,
     /// Who must have been paid.
@@ -88,74 +93,75 @@ pub struct Admitted {
 /// Admits a request, in the order of docs/spec/money.md#m-order. Counts nothing.
 ///
 /// # Errors
-/// A [`Stop`] with the first reason not to go on.
-pub fn admit(
-    request: &Request,
+/// A [`AdmissionStop`] with the first reason not to go on.
+pub fn admit_verification(
+    request: &VerificationRequest,
     tenant: &Tenant,
     admission: &Admission,
-    stored: Option<&Stored>,
+    stored: Option<&IdempotencyRecord>,
     now: UnixMillis,
-) -> Result<Admitted, Stop> {
-    let key = authorise(tenant, &request.key, Some(Scope::Verify), now)?.id;
+) -> Result<AdmittedVerification, AdmissionStop> {
+    let key = authorize_key(tenant, &request.key, Some(Scope::Verify), now)?.id;
     let mut counted = false;
     if let Some(idempotency) = &request.idempotency {
-        counted = match recall(stored, &idempotency.body_hash, now) {
-            Err(Stop::Repeat(_, body)) if !holds(&body, &request.claim, tenant) => true,
+        counted = match check_idempotency(stored, &idempotency.body_hash, now) {
+            Err(AdmissionStop::Repeat(_, body)) if !recorded_answer_holds(&body, &request.claim, tenant) => true,
             outcome => outcome.map(|()| false)?,
         };
     }
-    let payee = recipient(request.claim.network, request.claim.recipient, request.chain_on, tenant)?;
-    match within_limits(admission, tenant, now) {
-        Err(fault) if fault.code == Code::QuotaExceeded && counted => {}
+    let payee = resolve_recipient(request.claim.network, request.claim.recipient, request.chain_on, tenant)?;
+    match check_limits(admission, tenant, now) {
+        Err(fault) if fault.code == ErrorCode::QuotaExceeded && counted => {}
         outcome => outcome?,
     }
     match payee {
-        Payee::Own(recipient) => Ok(Admitted { key, recipient, counted }),
-        Payee::Unheld(address) => Err(Stop::Register(address)),
+        AdmittedRecipient::Own(recipient) => Ok(AdmittedVerification { key, recipient, counted }),
+        AdmittedRecipient::Unheld(address) => Err(AdmissionStop::Register(address)),
     }
 }
 
 /// Whether a recorded answer still is the answer: nobody but another request can change it, and a
 /// refusal was about the recipient that would be looked at now.
-fn holds(body: &str, claim: &Claim, tenant: &Tenant) -> bool {
+fn recorded_answer_holds(body: &str, claim: &Claim, tenant: &Tenant) -> bool {
     #[derive(Deserialize)]
     struct Recorded {
         error_code: Option<String>,
         to_address: Option<String>,
     }
     let Ok(Recorded { error_code: Some(code), to_address }) = serde_json::from_str(body) else { return true };
-    let repeat = Refusal::parse(&code).map(Refusal::repeat).or_else(|| Code::parse(&code).map(Code::repeat));
+    let repeat =
+        RefusalCode::parse(&code).map(RefusalCode::repeat).or_else(|| ErrorCode::parse(&code).map(ErrorCode::repeat));
     let recipient = claim.recipient.or_else(|| tenant.default_recipient(claim.network));
     let is_same = to_address.is_none() || to_address == recipient.map(|address| address.to_string());
-    repeat != Some(Repeat::Judged) && is_same
+    repeat != Some(RepeatRule::Judged) && is_same
 }
 
 /// What a booked verification leaves behind.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Booked {
+pub struct VerificationOutcome {
     /// The answer.
-    pub answer: Answer,
+    pub answer: VerificationAnswer,
     /// The claims to write.
-    pub claims: Vec<claims::Row>,
+    pub claims: Vec<claims::ClaimRow>,
     /// Whether the answer is a new record; a replay carries the first one's id.
     pub is_record: bool,
     /// Whether the payment must be followed until it is final.
-    pub follow: bool,
+    pub track_finality: bool,
     /// Payers that this tenant had not seen.
     pub new_payers: Vec<Address>,
 }
 
 /// What the ledger knows when it judges a payment.
 #[derive(Clone, Copy, Debug)]
-pub struct Known<'a> {
+pub struct VerificationContext<'a> {
     /// The tenant.
     pub tenant: &'a Tenant,
     /// What of the payment is claimed, and what counts as such; of two claims on one log the first counts.
-    pub held: &'a [Held],
+    pub held_claims: &'a [HeldClaim],
     /// Those of the payers that the tenant knows.
     pub payers: &'a [Address],
     /// The sanctions list.
-    pub sanctions: Option<&'a sanctions::List>,
+    pub sanctions: Option<&'a sanctions::SanctionsList>,
 }
 
 /// Judges an admitted request, counts it and says what to write.
@@ -163,32 +169,32 @@ pub struct Known<'a> {
 /// # Errors
 /// `CHAIN_UNAVAILABLE` where the chain gave no story, or all that is missing is what is final and no
 /// provider says: the request is counted against the rates, not against the quota.
-pub fn conclude(
-    request: &Request,
-    admitted: Admitted,
+pub fn decide_verification(
+    request: &VerificationRequest,
+    admitted: AdmittedVerification,
     admission: &mut Admission,
-    known: Known<'_>,
+    known: VerificationContext<'_>,
     now: UnixMillis,
-) -> Result<Booked, Fault> {
-    admission.count(admitted.key, now);
-    let Seen::Traced(traced) = &request.seen else {
+) -> Result<VerificationOutcome, Fault> {
+    admission.count_request(admitted.key, now);
+    let ChainObservation::Traced(traced) = &request.seen else {
         let detail = format!("no provider of '{}' gave a usable answer", request.claim.network.key);
-        return Err(Fault::new(Code::ChainUnavailable, detail).after(CHAIN_RETRY_S));
+        return Err(Fault::new(ErrorCode::ChainUnavailable, detail).after(CHAIN_RETRY_S));
     };
-    let context = Context {
+    let context = JudgeContext {
         recipient: admitted.recipient,
         screening: &traced.screening,
         single_provider: traced.single_provider,
         sanctions: known.sanctions,
         policy: known.tenant.sanctions,
-        held: known.held,
+        held_claims: known.held_claims,
         known_payers: known.payers,
         now,
     };
     let judgement = judge(&request.claim, &traced.trace, &context);
-    if is_undecided(&request.claim, &traced.trace, &judgement) {
+    if lacks_finality_answer(&request.claim, &traced.trace, &judgement) {
         let detail = format!("no provider of '{}' says which blocks are final", request.claim.network.key);
-        return Err(Fault::new(Code::ChainUnavailable, detail).after(CHAIN_RETRY_S));
+        return Err(Fault::new(ErrorCode::ChainUnavailable, detail).after(CHAIN_RETRY_S));
     }
     let is_final = judgement.refusal.as_ref().is_none_or(|(refusal, _)| refusal.retry() == Retry::Never);
     let is_replay = judgement.replayed().is_some();
@@ -196,10 +202,10 @@ pub fn conclude(
         admission.used = admission.used.saturating_add(1);
     }
     let first = judgement.replayed().and_then(|prior| prior.id.verification());
-    let id = first.unwrap_or_else(|| admission.next_id(now, request.random.parse().unwrap_or_default()));
+    let id = first.unwrap_or_else(|| admission.next_verification_id(now, request.random.parse().unwrap_or_default()));
     let paid = judgement.is_paid();
     let units = if request.claim.claim { judgement.units() } else { &[] };
-    let row = |unit: &Unit| claim_row(&request.claim, &admitted.recipient, *unit, id, now);
+    let row = |unit: &ClaimUnit| claim_row(&request.claim, &admitted.recipient, *unit, id, now);
     let claims = units.iter().map(row).collect();
     let new_payers = if paid {
         judgement.payers.iter().filter(|payer| !known.payers.contains(payer)).copied().collect()
@@ -211,22 +217,28 @@ pub fn conclude(
         && judgement.finality == Some(Finality::Confirmed)
         && request.claim.network.finality != FinalityRule::Instant;
     let is_record = first.is_none();
-    let answer = answer(request, &admitted.recipient, judgement, id);
-    Ok(Booked { answer, claims, is_record, follow, new_payers })
+    let answer = verification_answer(request, &admitted.recipient, judgement, id);
+    Ok(VerificationOutcome { answer, claims, is_record, track_finality: follow, new_payers })
 }
 
 /// Whether a payment would be refused as not final although nobody has said what is.
-fn is_undecided(claim: &Claim, trace: &Trace, judgement: &Judgement) -> bool {
+fn lacks_finality_answer(claim: &Claim, trace: &Trace, judgement: &Judgement) -> bool {
     let is_unknown = trace.mined().is_some_and(|mined| mined.finality_unknown);
-    let is_refused = judgement.refusal.as_ref().is_some_and(|(refusal, _)| *refusal == Refusal::NotFinal);
+    let is_refused = judgement.refusal.as_ref().is_some_and(|(refusal, _)| *refusal == RefusalCode::NotFinal);
     is_unknown && is_refused && claim.finality == Finality::Finalized
 }
 
 /// Seconds after which a chain that gave no answer is worth another try.
 pub const CHAIN_RETRY_S: u64 = 5;
 
-fn claim_row(claim: &Claim, recipient: &Address, unit: Unit, id: VerificationId, at: UnixMillis) -> claims::Row {
-    claims::Row {
+fn claim_row(
+    claim: &Claim,
+    recipient: &Address,
+    unit: ClaimUnit,
+    id: VerificationId,
+    at: UnixMillis,
+) -> claims::ClaimRow {
+    claims::ClaimRow {
         network: claim.network.caip2.to_owned(),
         tx: claim.tx.to_string(),
         recipient: recipient.to_string(),
@@ -237,19 +249,24 @@ fn claim_row(claim: &Claim, recipient: &Address, unit: Unit, id: VerificationId,
     }
 }
 
-fn answer(request: &Request, recipient: &Address, judgement: Judgement, id: VerificationId) -> Answer {
+fn verification_answer(
+    request: &VerificationRequest,
+    recipient: &Address,
+    judgement: Judgement,
+    id: VerificationId,
+) -> VerificationAnswer {
     let claim = &request.claim;
     let mined = match &request.seen {
-        Seen::Traced(traced) => traced.trace.mined(),
-        Seen::Deferred | Seen::Unavailable => None,
+        ChainObservation::Traced(traced) => traced.trace.mined(),
+        ChainObservation::Deferred | ChainObservation::Unavailable => None,
     };
     let paid = judgement.is_paid();
     let refusal = judgement.refusal.as_ref().map(|(refusal, _)| *refusal);
-    let status = match (refusal.map(Refusal::retry), judgement.finality) {
-        (None, Some(Finality::Finalized)) => Status::Finalized,
-        (None, Some(Finality::Confirmed) | None) => Status::Confirmed,
-        (Some(Retry::Never), _) => Status::Rejected,
-        (Some(Retry::Later | Retry::Same), _) => Status::Pending,
+    let status = match (refusal.map(RefusalCode::retry), judgement.finality) {
+        (None, Some(Finality::Finalized)) => VerificationStatus::Finalized,
+        (None, Some(Finality::Confirmed) | None) => VerificationStatus::Confirmed,
+        (Some(Retry::Never), _) => VerificationStatus::Rejected,
+        (Some(Retry::Later | Retry::Same), _) => VerificationStatus::Pending,
     };
     // An address in its checksummed form costs a hash: each is written once.
     let payers: Vec<String> = judgement.payers.iter().map(Address::to_string).collect();
@@ -257,13 +274,13 @@ fn answer(request: &Request, recipient: &Address, judgement: Judgement, id: Veri
         let known = judgement.payers.iter().position(|payer| payer == address);
         known.and_then(|at| payers.get(at).cloned()).unwrap_or_else(|| address.to_string())
     };
-    let transfers = judgement.transfers.iter().map(|transfer| line(transfer, payer)).collect();
+    let transfers = judgement.transfers.iter().map(|transfer| transfer_line(transfer, payer)).collect();
     let replayed = judgement.replayed().is_some();
-    let claimed_by = match &judgement.standing {
-        Standing::Taken(prior) if refusal == Some(Refusal::AlreadyClaimed) => Some(prior),
-        Standing::Taken(_) | Standing::Again(_) | Standing::Fresh(_) => None,
+    let claimed_by = match &judgement.claim_status {
+        ClaimStatus::Taken(prior) if refusal == Some(RefusalCode::AlreadyClaimed) => Some(prior),
+        ClaimStatus::Taken(_) | ClaimStatus::Again(_) | ClaimStatus::Fresh(_) => None,
     };
-    Answer {
+    VerificationAnswer {
         id,
         request_id: request.request_id,
         success: paid,
@@ -282,7 +299,7 @@ fn answer(request: &Request, recipient: &Address, judgement: Judgement, id: Veri
         transfers,
         payers,
         overpaid: judgement.overpaid.map(|over| over.to_string()),
-        confirmations: mined.map(x402_chain::trace::Mined::confirmations),
+        confirmations: mined.map(x402_chain::trace::MinedTransaction::confirmations),
         block_number: mined.map(|mined| mined.block.number),
         block_hash: mined.and_then(|mined| mined.block.hash.clone()),
         block_time: mined.and_then(|mined| mined.block.time).map(|time| UnixSeconds::millis(time).rfc3339()),
@@ -301,17 +318,17 @@ fn answer(request: &Request, recipient: &Address, judgement: Judgement, id: Veri
         risk_factors: judgement.risk.factors,
         checks: judgement.checks,
         error_code: refusal,
-        retry: refusal.map(Refusal::retry),
-        error: judgement.refusal.map(|(_, told)| told),
+        retry: refusal.map(RefusalCode::retry),
+        error: judgement.refusal.map(|(_, message)| message),
     }
-    .listed()
+    .with_lists_cut()
 }
 
-fn line(transfer: &Transfer, payer: impl Fn(&Address) -> String) -> TransferLine {
+fn transfer_line(transfer: &Transfer, payer: impl Fn(&Address) -> String) -> TransferLine {
     TransferLine {
         place: match &transfer.place {
-            Place::LogIndex(log_index) => TransferPlace::Log { log_index: *log_index },
-            Place::TokenAccount(account) => TransferPlace::Account { token_account: account.to_string() },
+            TransferLocation::LogIndex(log_index) => TransferPlace::Log { log_index: *log_index },
+            TransferLocation::TokenAccount(account) => TransferPlace::Account { token_account: account.to_string() },
         },
         payer: transfer.from.as_ref().map(payer),
         amount: transfer.amount.to_string(),

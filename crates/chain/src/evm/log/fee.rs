@@ -5,10 +5,10 @@
 //! (`debitGasFees`); at the very end the same amount back, then the tip and the base fee from the
 //! sender to those who earn them (`creditGasFees`). None of it is a payment, and none is passed on.
 
-use super::super::receipt::Receipt;
-use super::{Log, Moved, transfer};
+use super::super::receipt::EvmReceipt;
+use super::{EvmLog, TransferEvent, read_transfer};
 use crate::address::Address;
-use crate::facts::Unknown;
+use crate::facts::Undecided;
 use crate::network::Network;
 use std::collections::BTreeSet;
 
@@ -17,23 +17,27 @@ use std::collections::BTreeSet;
 ///
 /// # Errors
 /// `receipt_without_sender`: nobody can say then what the fee is. `malformed_log`.
-pub(super) fn of_fee(network: &Network, receipt: &Receipt<'_>, logs: &[Log<'_>]) -> Result<BTreeSet<u64>, Unknown> {
+pub(super) fn fee_log_indexes(
+    network: &Network,
+    receipt: &EvmReceipt<'_>,
+    logs: &[EvmLog<'_>],
+) -> Result<BTreeSet<u64>, Undecided> {
     if !network.asset.pays_gas {
         return Ok(BTreeSet::new());
     }
-    let sender = receipt.from.ok_or_else(|| Unknown::nonsense("receipt_without_sender"))?;
-    let moved = |log: &Log<'_>| if log.address == network.asset.address { transfer(log) } else { Ok(None) };
-    let all: Vec<(u64, Option<Moved>)> =
-        logs.iter().map(|log| Ok((log.index, moved(log)?))).collect::<Result<_, Unknown>>()?;
-    let reserve = |moved: &Moved| moved.is_reserved_by(&sender) || moved.is_returned_to(&sender);
+    let sender = receipt.from.ok_or_else(|| Undecided::malformed("receipt_without_sender"))?;
+    let moved = |log: &EvmLog<'_>| if log.address == network.asset.address { read_transfer(log) } else { Ok(None) };
+    let all: Vec<(u64, Option<TransferEvent>)> =
+        logs.iter().map(|log| Ok((log.index, moved(log)?))).collect::<Result<_, Undecided>>()?;
+    let reserve = |moved: &TransferEvent| moved.is_reserved_by(&sender) || moved.is_returned_to(&sender);
     let reserves = all.iter().filter(|(_, moved)| moved.as_ref().is_some_and(reserve)).map(|(index, _)| *index);
-    Ok(reserves.chain(shares(&all, &sender)).collect())
+    Ok(reserves.chain(fee_share_indexes(&all, &sender)).collect())
 }
 
 /// Who earns the fee: the last two logs, if they follow the return of a whole reserve and do not exceed it.
-fn shares(all: &[(u64, Option<Moved>)], sender: &Address) -> Vec<u64> {
+fn fee_share_indexes(all: &[(u64, Option<TransferEvent>)], sender: &Address) -> Vec<u64> {
     let [.., (_, Some(returned)), (tip_at, Some(tip)), (base_at, Some(base))] = all else { return Vec::new() };
-    let is_reserve = |moved: &Moved| moved.is_reserved_by(sender) && moved.value == returned.value;
+    let is_reserve = |moved: &TransferEvent| moved.is_reserved_by(sender) && moved.value == returned.value;
     let is_whole =
         returned.is_returned_to(sender) && all.iter().any(|(_, moved)| moved.as_ref().is_some_and(is_reserve));
     let is_shared = tip.from == *sender && base.from == *sender;
@@ -41,7 +45,7 @@ fn shares(all: &[(u64, Option<Moved>)], sender: &Address) -> Vec<u64> {
     if is_whole && is_shared && fits { vec![*tip_at, *base_at] } else { Vec::new() }
 }
 
-impl Moved {
+impl TransferEvent {
     fn is_reserved_by(&self, sender: &Address) -> bool {
         self.from == *sender && self.to.is_zero()
     }

@@ -1,0 +1,158 @@
+//! What the ledger knows of an x402 payment, and what it decides on a request about it.
+
+use super::{PaymentTerms, SettlementRecord};
+use crate::sanctions;
+use crate::settlement::status::Settlement;
+use crate::tenancy::admission::IdempotencyRecord;
+use crate::tenancy::tenant::Tenant;
+use crate::verification::claims::{ClaimUnit, HeldClaim};
+use serde::{Deserialize, Serialize};
+use x402_chain::address::Address;
+use x402_chain::checks::Checks;
+use x402_chain::id::{KeyId, SettlementId};
+use x402_chain::reason::Reason;
+use x402_chain::retry::RepeatRule;
+use x402_chain::time::UnixMillis;
+
+/// What this ledger knows of an authorization.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PaymentRecord {
+    /// The requirements it was first asked for.
+    pub fingerprint: String,
+    /// SHA-256 of the signature that was found good; `None` in rows of older builds.
+    pub proof: Option<String>,
+    /// Until when it is remembered without a settlement.
+    pub expires_at: Option<UnixMillis>,
+    /// Its settlement, once it is reserved.
+    pub settlement_record: Option<SettlementRecord>,
+}
+
+impl PaymentRecord {
+    /// Whether the requirements are those that it is bound to. Rows of older builds name none.
+    pub(super) fn matches_requirements(&self, terms: &PaymentTerms) -> bool {
+        self.fingerprint.is_empty() || self.fingerprint == terms.fingerprint
+    }
+}
+
+/// All that is recorded and could matter to a request.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PaymentRecords {
+    /// Of the authorization.
+    pub row: Option<PaymentRecord>,
+    /// Of the payment that came first from this payer under the same identifier: its authorization and the rest.
+    pub identified: Option<(String, PaymentRecord)>,
+    /// Of the `Idempotency-Key`.
+    pub idempotency_record: Option<IdempotencyRecord>,
+    /// The claims on the transaction of [`PaymentFinding::External`].
+    pub held_claims: Vec<HeldClaim>,
+    /// Whether the payer has completed a settlement here; only read where one may be reserved, or failures are many.
+    pub has_paid: bool,
+}
+
+/// A settlement that the Settler goes on with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReservedSettlement {
+    /// How it stands.
+    pub settlement: Settlement,
+    /// How many attempts were reserved before.
+    pub attempt: usize,
+    /// Who of us sends it.
+    pub signer: Option<Address>,
+    /// Whether there was code at the payer's address when it was judged (EVM).
+    pub has_code: bool,
+    /// The most that a unit of gas may ever cost for it, wei (EVM).
+    pub max_fee_wei: Option<u128>,
+    /// When this attempt was reserved.
+    pub reserved_at: UnixMillis,
+    /// Whether the tenant's tier costs nothing.
+    pub free: bool,
+}
+
+/// The answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PaymentOutcome {
+    /// It is good.
+    Valid(Checks),
+    /// It is not.
+    Refused(Checks, Reason, String),
+    /// It is not, because of another settlement or of its own, which the answer may name.
+    Taken(Checks, Reason, String, Box<Settlement>),
+    /// Reserved, or on its way: the caller waits for the Settler.
+    Settle(Box<ReservedSettlement>),
+    /// It was settled, and this caller is given the success.
+    Settled(Box<Settlement>),
+    /// The same, by a transaction that somebody else has sent.
+    External(Box<Settlement>),
+    /// Nothing is recorded: the Worker must find out more, and ask again. Nothing was counted.
+    ChainNeeded,
+}
+
+impl PaymentOutcome {
+    /// Whether it is the last word on the payment, to be repeated under an `Idempotency-Key`.
+    #[must_use]
+    pub const fn is_final(&self) -> bool {
+        match self {
+            Self::Valid(_) | Self::Settle(_) | Self::Taken(..) | Self::ChainNeeded => false,
+            Self::Refused(_, reason, _) => matches!(reason.repeat(), RepeatRule::Recorded),
+            Self::Settled(_) | Self::External(_) => true,
+        }
+    }
+
+    /// Whether it gives a success away.
+    #[must_use]
+    pub const fn is_success(&self) -> bool {
+        matches!(self, Self::Settled(_) | Self::External(_))
+    }
+}
+
+/// An authorization's row to write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PaymentWrite {
+    /// What the chain lets happen once.
+    pub authorization: String,
+    /// The requirements.
+    pub fingerprint: String,
+    /// SHA-256 of the signature, hex.
+    pub proof: String,
+    /// Its settlement.
+    pub settlement: Option<SettlementId>,
+    /// Until when it is remembered without one.
+    pub expires_at: UnixMillis,
+}
+
+/// What a booked request leaves behind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PaymentDecision {
+    /// The answer.
+    pub outcome: PaymentOutcome,
+    /// The authorization's row.
+    pub row: Option<PaymentWrite>,
+    /// The settlement to write.
+    pub settlement_record: Option<SettlementRecord>,
+    /// What is claimed of the settlement's transaction.
+    pub claim: Option<ClaimUnit>,
+}
+
+impl PaymentDecision {
+    pub(super) const fn only(outcome: PaymentOutcome) -> Self {
+        Self { outcome, row: None, settlement_record: None, claim: None }
+    }
+}
+
+/// What the ledger knows when it answers.
+#[derive(Clone, Copy, Debug)]
+pub struct PaymentContext<'a> {
+    /// The tenant.
+    pub tenant: &'a Tenant,
+    /// The sanctions list.
+    pub sanctions: Option<&'a sanctions::SanctionsList>,
+    /// What is recorded.
+    pub records: &'a PaymentRecords,
+}
+
+/// A request that may be answered, or is refused in the protocol's own words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AdmittedPayment {
+    pub(super) key: KeyId,
+    pub(super) refusal: Option<(Reason, String)>,
+}

@@ -1,0 +1,37 @@
+//! What a day's settlements may cost, and whom a seller with many failures still serves.
+
+use super::*;
+
+#[test]
+fn a_days_settlements_are_bounded_in_money_by_network() {
+    let (tenant, mut admission) = (tenant(Environment::Live), Admission::new(NOW));
+    let mut send = |network: &str| {
+        let asked = PaymentRequest { network: Some(network.to_owned()), ..asked(PaymentAction::Settle) };
+        let paid = PaymentRecords { has_paid: true, ..PaymentRecords::default() };
+        reason(&step_with(&asked, &tenant, &mut admission, &paid).expect("an answer"))
+    };
+    for _ in 0..3 {
+        assert_eq!(send("base"), None);
+    }
+    assert_eq!((send("base"), send("polygon")), (Some(Reason::QuotaExceeded), None));
+}
+
+#[test]
+fn once_failures_have_cost_their_share_only_known_payers_are_served_one_at_a_time() {
+    let (tenant, mut admission) = (tenant(Environment::Live), Admission::new(NOW));
+    let spent = Some(TransactionCost { total: 3, l1_fee: 0 });
+    admission.spending.end_attempt("base", EndedAttempt { reserve: None, spent, failed: true }, NOW);
+    for verb in [PaymentAction::Verify, PaymentAction::Settle] {
+        assert_eq!(
+            reason(&step(&asked(verb), &tenant, &mut admission, None).expect("an answer")),
+            Some(Reason::QuotaExceeded)
+        );
+    }
+    let paid = PaymentRecords { has_paid: true, ..PaymentRecords::default() };
+    let first = step_with(&asked(PaymentAction::Settle), &tenant, &mut admission, &paid).expect("an answer");
+    assert!(matches!(first.outcome, PaymentOutcome::Settle(_)));
+    for verb in [PaymentAction::Verify, PaymentAction::Settle] {
+        let second = step_with(&asked(verb), &tenant, &mut admission, &paid).expect("an answer");
+        assert_eq!(reason(&second), Some(Reason::QuotaExceeded));
+    }
+}

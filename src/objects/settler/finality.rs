@@ -1,0 +1,133 @@
+//! What is completed is followed until the chain cannot take it back. A
+//! transaction whose block has left the chain is open again: the same bytes are
+//! sent, and whatever comes of them is reported.
+
+use super::store::FlightRow;
+use super::{Settler, network_of};
+use crate::app;
+use crate::app::App;
+use crate::objects::sqlite::{integer_column, millis_value, text_column};
+use crate::sql::settler as sql;
+use crate::{rpc, telemetry};
+use futures_util::future::join_all;
+use x402_chain::address::TxId;
+use x402_chain::time::UnixMillis;
+use x402_chain::trace::{Depth, TransactionState};
+use x402_core::error::Fault;
+
+/// Flights that are looked at at once.
+const POLL_AT_ONCE: usize = 8;
+/// When a completed flight is first looked at again; later ever more seldom.
+const FIRST_MS: u64 = 15_000;
+/// Chains without a rule of finality are believed after this long, and so are those that stand still.
+const MAX_MS: u64 = 21_600_000;
+
+/// What became of a completed flight.
+enum CompletedState {
+    Final,
+    InBlock,
+    Gone,
+    Unknown,
+}
+
+impl Settler {
+    /// Begins to follow a flight.
+    pub(super) fn track_finality(&self, key: &str) -> Result<(), Fault> {
+        let now = app::now();
+        self.sqlite().run(sql::WATCHED_PUT, vec![key.into(), millis_value(now.plus(FIRST_MS)), millis_value(now)])
+    }
+
+    /// When the next is due.
+    pub(super) fn next_finality_poll(&self) -> Result<Option<UnixMillis>, Fault> {
+        let rows = self.sqlite().rows(sql::WATCHED_NEXT, Vec::new())?;
+        let at = rows.first().map_or(0, |row| integer_column(row.first()));
+        Ok(u64::try_from(at).ok().filter(|at| *at > 0).map(UnixMillis))
+    }
+
+    /// Looks at all that are due.
+    pub(super) async fn poll_completed(&self, app: &App) -> Result<(), Fault> {
+        let now = app::now();
+        let due = self.sqlite().rows(sql::WATCHED_DUE, vec![millis_value(now)])?;
+        for some in due.chunks(POLL_AT_ONCE) {
+            join_all(some.iter().map(|due| async {
+                let key = text_column(due.first());
+                let since = UnixMillis(u64::try_from(integer_column(due.get(1))).unwrap_or_default());
+                let followed = match self.poll_completed_flight(app, &key, since, now).await {
+                    Err(fault) => {
+                        self.note_stuck(&key, &fault);
+                        self.poll_later(&key, since, now)
+                    }
+                    Ok(()) => Ok(()),
+                };
+                if let Err(fault) = followed {
+                    self.note_stuck(&key, &fault);
+                }
+            }))
+            .await;
+        }
+        Ok(())
+    }
+
+    async fn poll_completed_flight(
+        &self,
+        app: &App,
+        key: &str,
+        since: UnixMillis,
+        now: UnixMillis,
+    ) -> Result<(), Fault> {
+        let Some(row) = self.flight_row(key)? else { return self.untrack_finality(key) };
+        match self.completed_state(app, &row).await? {
+            CompletedState::Gone => self.reopen_flight(&row).await,
+            CompletedState::Final => self.untrack_finality(key),
+            CompletedState::InBlock | CompletedState::Unknown => self.poll_later(key, since, now),
+        }
+    }
+
+    /// Once more later, unless it was followed for long enough.
+    fn poll_later(&self, key: &str, since: UnixMillis, now: UnixMillis) -> Result<(), Fault> {
+        let age = now.since(since);
+        if age >= MAX_MS {
+            return self.untrack_finality(key);
+        }
+        let next = now.plus(FIRST_MS.max(age / 2));
+        self.sqlite().run(sql::WATCHED_PUT, vec![key.into(), millis_value(next), millis_value(since)])
+    }
+
+    fn untrack_finality(&self, key: &str) -> Result<(), Fault> {
+        self.sqlite().run(sql::WATCHED_DELETE, vec![key.into()])
+    }
+
+    async fn completed_state(&self, app: &App, row: &FlightRow) -> Result<CompletedState, Fault> {
+        let network = network_of(&row.flight)?;
+        let text = row.report.as_ref().and_then(|report| report.transaction.as_deref());
+        let Some(id) = text.and_then(|text| TxId::parse(network.family, text)) else {
+            return Ok(CompletedState::Final);
+        };
+        let trace = rpc::fetch_trace_with_finality(&app.settings, network, &id).await;
+        let Some(trace) = trace else { return Ok(CompletedState::Unknown) };
+        Ok(match &trace.found {
+            TransactionState::Mined(mined) if mined.failure.is_none() => match mined.depth {
+                Depth::Finalized => CompletedState::Final,
+                Depth::Seen | Depth::Confirmed => CompletedState::InBlock,
+            },
+            TransactionState::Mined(_) | TransactionState::Unknown | TransactionState::Pending => CompletedState::Gone,
+        })
+    }
+
+    /// The flight is on its way again.
+    async fn reopen_flight(&self, row: &FlightRow) -> Result<(), Fault> {
+        let settlement = row.flight.settlement.to_string();
+        telemetry::error("a settlement's block has left the chain", &[("settlement", settlement.as_str().into())]);
+        let mut sent = row.sent.clone();
+        sent.reopened = true;
+        sent.lost_at = None;
+        let sent = serde_json::to_string(&sent).map_err(Fault::internal)?;
+        let db = self.sqlite();
+        db.atomically(|| {
+            db.run(sql::FLIGHT_REOPEN, vec![sent.into(), row.key.as_str().into()])?;
+            db.run(sql::WATCHED_DELETE, vec![row.key.as_str().into()])
+        })?;
+        self.wake_by(app::now().plus(1_000)).await;
+        Ok(())
+    }
+}
