@@ -1,6 +1,8 @@
-// npm run build: the Worker, ready for `wrangler`.
+// npm run build: the Worker, ready for `wrangler`; -- --local: the one of `npm start`; -- --bench: the measured one.
 import { setUp, say } from "./lib/tools.mjs";
-import { build, size } from "./lib/build.mjs";
+import { build, compile, size } from "./lib/build.mjs";
 
-await setUp();
-say(size(await build({ bench: process.argv.includes("--bench") })));
+const [bench, local] = ["--bench", "--local"].map((flag) => process.argv.includes(flag));
+await setUp({ beside: () => compile({ bench, local }) });
+const folder = await build({ bench, local });
+say(local ? `built ${folder}` : size(folder));

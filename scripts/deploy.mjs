@@ -1,8 +1,8 @@
 // npm run deploy -- <wrangler flags>: migrations first, then the Worker.
 import { environment, run, say, setUp, wrangler } from "./lib/tools.mjs";
-import { build, size } from "./lib/build.mjs";
+import { build, compile, size } from "./lib/build.mjs";
 
-await setUp();
+await setUp({ beside: () => compile() });
 await build();
 say(size());
 const [node, script] = wrangler();

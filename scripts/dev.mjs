@@ -1,15 +1,16 @@
 // npm run dev -- <wrangler flags>: the Worker alone, its D1 migrated first, nothing seeded.
+import { compile } from "./lib/build.mjs";
 import { say, setUp, underNewNode } from "./lib/tools.mjs";
 
-await setUp();
+await setUp({ beside: () => compile({ local: true }) });
 if (!(await underNewNode(import.meta.url))) {
   const { build } = await import("./lib/build.mjs");
   const { migrate, startWorker } = await import("./lib/worker.mjs");
   const flags = process.argv.slice(2);
-  await build();
+  const folder = await build({ local: true });
   say("applying migrations …");
   await migrate(flags);
-  const worker = startWorker(flags);
+  const worker = startWorker(flags, { folder });
   let stopping = false;
   for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) {
     process.on(signal, async () => {

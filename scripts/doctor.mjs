@@ -1,11 +1,11 @@
 // npm run doctor: the tools, then the settings by the Worker's own rules.
 import { existsSync } from "node:fs";
 import { join } from "node:path";
-import { ROOT, cargoTool, node, run, say, setUp } from "./lib/tools.mjs";
+import { ROOT, bindgen, node, run, say, setUp } from "./lib/tools.mjs";
 
 await setUp();
 say(`node           ${node()}`);
-for (const tool of ["worker-build", "wasm-bindgen-cli"]) say(`${tool.padEnd(14)} ${await cargoTool(tool)}`);
+say(`bindgen        ${await bindgen()}`);
 const vars = join(ROOT, ".dev.vars");
 if (!existsSync(vars)) say(".dev.vars      absent; `npm start` makes it");
 else {

@@ -4,6 +4,7 @@
 import { randomBytes } from "node:crypto";
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { compile } from "./lib/build.mjs";
 import { ROOT, say, setUp, underNewNode } from "./lib/tools.mjs";
 
 const STATE = join(ROOT, ".local");
@@ -23,7 +24,7 @@ async function stop(code) {
   process.exit(code);
 }
 
-await setUp();
+await setUp({ beside: () => compile({ local: true }) });
 if (!(await underNewNode(import.meta.url))) {
   await main().catch((error) => {
     say(`\n${error.message}`);
@@ -45,7 +46,7 @@ async function main() {
   const { freePort } = await import("./lib/ports.mjs");
 
   const secrets = settings();
-  await build();
+  const folder = await build({ local: true });
   say("starting the local chains and the Worker …");
   const wished = (name, usual) => Number(process.env[name] ?? usual);
   const running = async (starting) => {
@@ -71,7 +72,7 @@ async function main() {
   solana.svm.airdrop((await signer(0x21)).address, 1_000_000_000n);
   const worker = startWorker(
     ["--port", String(port), ...Object.entries(vars).flatMap(([name, value]) => ["--var", `${name}:${value}`]), "--log-level", "warn"],
-    { stdio: "ignore" },
+    { folder, stdio: "ignore" },
   );
   parts.push(worker);
   worker.once("exit", (code) => {

@@ -1,138 +1,161 @@
-// npm test [steps…]: everything, as CI runs it. `npm test -- rust worker` runs
-// only those steps; `npm run check` the quick ones.
-import { spawn } from "node:child_process";
+// npm test [steps and files…]: everything, as CI runs it. `npm test worker settler` runs those files of the step whose
+// name contains "settler", `npm test settler` such files of any step; `npm test -- settler --name "same nonce"` their
+// tests of such a name; `npm test rust nonce` the Rust tests of such a name. `npm run check`: the quick steps.
 import { existsSync, readdirSync } from "node:fs";
+import { availableParallelism } from "node:os";
 import { join } from "node:path";
-import { ROOT, cargoTool, environment, firstPeers, node, otherPeers, peers, python, run, say, setUp, underNewNode } from "./lib/tools.mjs";
+import { parseArgs } from "node:util";
+import { cargoCounts, counted, fail, partCounts, summary, testFiles, totals, whole } from "./lib/jobs.mjs";
+import { say, step } from "./lib/progress.mjs";
+import { ROOT, cargo, cargoTool, firstPeers, otherPeers, peers, python, setUp, underNewNode } from "./lib/tools.mjs";
 
-/** A test file's patience: no file takes a minute on two cores. The runner's own
- * limit cannot end a file whose loop is busy, so the process group is ended too. */
-const FILE_MS = 240_000;
-const NODE_TEST = ["--test", "--test-force-exit", `--test-timeout=${FILE_MS}`, "--test-reporter=spec"];
-const totals = { passed: 0, failed: 0 };
-
-/** How to end each process group that a Ctrl-C does not reach. */
-const groups = new Set();
 for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) process.once(signal, () => process.exit(130));
-process.once("exit", () => groups.forEach((end) => end()));
-
-/** Runs a command, shows it (with `held`, when it has ended), and counts what `count` finds in its output. */
-function counted(command, args, count, env = {}, limit_ms = undefined, held = false) {
-  return new Promise((resolve) => {
-    const child = spawn(command, args, {
-      cwd: ROOT,
-      env: { ...process.env, ...environment(), ...env },
-      stdio: ["ignore", "pipe", "pipe"],
-      detached: limit_ms !== undefined,
-    });
-    const end = () => process.kill(-child.pid, "SIGKILL");
-    if (limit_ms !== undefined) groups.add(end);
-    const limit = limit_ms && setTimeout(() => (say(`ended after ${limit_ms / 1000} s: ${args.at(-1)}`), end()), limit_ms);
-    let output = "";
-    for (const stream of [child.stdout, child.stderr]) {
-      stream.on("data", (chunk) => {
-        output += chunk;
-        if (!held) process.stdout.write(chunk);
-      });
-    }
-    child.once("exit", (code) => {
-      clearTimeout(limit);
-      groups.delete(end);
-      if (held) process.stdout.write(output);
-      const { passed, failed } = count(output);
-      totals.passed += passed;
-      totals.failed += failed;
-      if (code !== 0 && failed === 0) totals.failed++;
-      resolve(code === 0);
-    });
-  });
-}
-
-/** A step that passes or fails as a whole. */
-const whole = (command, args, env) => counted(command, args, () => ({ passed: 0, failed: 0 }), env);
-
-const sum = (output, pattern) => [...output.matchAll(pattern)].reduce((all, [, number]) => all + Number(number), 0);
-const cargoCounts = (output) => ({
-  passed: sum(output, /^test result: .*?(\d+) passed/gm),
-  failed: sum(output, /^test result: .*?(\d+) failed/gm),
-});
-const nodeCounts = (output) => ({ passed: sum(output, /^(?:#|ℹ) pass (\d+)/gm), failed: sum(output, /^(?:#|ℹ) fail (\d+)/gm) });
-/** tests/openapi/run.mjs tells each part's outcome on a line of its own. */
-const partCounts = (output) => ({ passed: sum(output, /^[a-z ]+: (\d+) passed$/gm), failed: sum(output, /^[a-z ]+: (\d+) failed$/gm) });
 
 /** What the coverage is of: the libraries, not the Worker, tests or scripts. */
 const NOT_CORE = `(${ROOT}/src/|tests/|build\\.rs|network/registry\\.rs|examples/|api/src/openapi\\.rs)`;
 
-/** Files that wait for blocks and alarms most of their time: they run side by side. */
-const WAITS = /^settler/;
-const testFiles = (folder) => readdirSync(join(ROOT, folder)).filter((name) => name.endsWith(".test.mjs")).sort();
-const testFile = (folder, name, held = false) =>
-  counted(node(), [...NODE_TEST, join(folder, name)], nodeCounts, {}, FILE_MS + 30_000, held);
+/** Files that run at once: one a core, and never fewer than two, since a file also waits for blocks and alarms. */
+const WIDTH = Math.min(4, Math.max(2, availableParallelism()));
 
+const PEERS = join("tests", "peers");
+/** The Python environments of the peers' files: their names and requirements. */
+const PYTHONS = { peers: "requirements.txt", others: join("others", "requirements.txt"), conformance: "conformance.txt" };
+
+const filesIn = (folder) =>
+  readdirSync(join(ROOT, folder)).filter((name) => name.endsWith(".test.mjs")).map((name) => join(folder, name));
+
+/** The files of each step that runs files. */
+const FILES = {
+  worker: () => [join("tests", "sanctions.test.mjs"), ...filesIn(join("tests", "workerd"))],
+  peers: () => filesIn(PEERS),
+  "peers-rust": () => filesIn(join(PEERS, "rust")),
+};
+
+/** Builds the Worker if it is not current. */
+async function built() {
+  const { build } = await import("./lib/build.mjs");
+  return build();
+}
+
+/** Runs the step's files, or those that were asked for. */
+async function runFiles({ name, files, only, note }) {
+  await testFiles(files ?? FILES[name](), { width: WIDTH, only, note });
+}
+
+/** Each step gets what of it was asked for, `held` if others run beside it, and `note` to say how far it is. */
 const STEPS = {
-  fmt: () => whole("cargo", ["fmt", "--all", "--check"]),
-  clippy: async () =>
-    (await whole("cargo", ["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"])) &&
-    whole("cargo", ["clippy", "--quiet", "--target", "wasm32-unknown-unknown", "--", "-D", "warnings"]),
-  deny: async () => whole(await cargoTool("cargo-deny"), ["--offline", "check", "licenses", "bans", "sources"]),
-  rust: async () => {
-    const coverage = await cargoTool("cargo-llvm-cov");
+  fmt: async ({ held }) => {
+    await whole("fmt", "cargo", ["fmt", "--all", "--check"], { held });
+    await whole("fmt", "cargo", ["fmt", "--check", "--manifest-path", join("scripts", "bindgen", "Cargo.toml")], { held });
+  },
+  clippy: async ({ held }) => {
+    const args = ["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"];
+    if (!(await whole("clippy", "cargo", args, { held }))) return;
+    const wasm = ["clippy", "--quiet", "--target", "wasm32-unknown-unknown", "--", "-D", "warnings"];
+    await whole("clippy (wasm32)", "cargo", wasm, { held });
+  },
+  deny: async ({ held }) => {
+    await whole("deny", await cargoTool("cargo-deny"), ["--offline", "check", "licenses", "bans", "sources"], { held });
+  },
+  rust: async ({ held, patterns }) => {
+    if (patterns.length > 0) {
+      for (const pattern of patterns) await counted("rust", "cargo", ["test", "--workspace", pattern], cargoCounts, { held });
+      return;
+    }
     const args = ["llvm-cov", "--workspace", "--ignore-filename-regex", NOT_CORE, "--fail-under-lines", "90", "--summary-only"];
-    return counted(coverage, args, cargoCounts, { CARGO_LLVM_COV_TARGET_DIR: join(ROOT, "target", "coverage") });
+    const env = { CARGO_LLVM_COV_TARGET_DIR: join(ROOT, "target", "coverage") };
+    await counted("rust", await cargoTool("cargo-llvm-cov"), args, cargoCounts, { env, held });
   },
   build: async () => {
-    const { build, size } = await import("./lib/build.mjs");
-    say(size(await build()));
+    const { size } = await import("./lib/build.mjs");
+    say(size(await built()));
   },
-  worker: async () => {
-    await testFile("tests", "sanctions.test.mjs");
-    const folder = join("tests", "workerd");
-    const files = testFiles(folder);
-    for (const file of files.filter((name) => !WAITS.test(name))) await testFile(folder, file);
-    await Promise.all(files.filter((name) => WAITS.test(name)).map((file) => testFile(folder, file, true)));
+  worker: async (asked) => {
+    await built();
+    // Files that run side by side would compile them at once.
+    const { contracts } = await import("./lib/contract.mjs");
+    await contracts();
+    await runFiles(asked);
   },
-  peers: async () => {
-    await peers();
-    await firstPeers();
-    await otherPeers();
-    const folder = join("tests", "peers");
-    for (const file of testFiles(folder)) await testFile(folder, file);
+  peers: async (asked) => {
+    await built();
+    // Files that run side by side would install the same environment at once.
+    const pythons = Object.entries(PYTHONS).map(([name, requirements]) => python(name, join(ROOT, PEERS, requirements)));
+    await Promise.all([peers(), firstPeers(), otherPeers(), ...pythons]);
+    await runFiles(asked);
   },
-  "peers-rust": async () => {
-    const folder = join(ROOT, "tests", "peers", "rust");
-    await run("cargo", ["build", "--locked"], { cwd: folder });
-    await testFile(folder, "rust.test.mjs");
+  "peers-rust": async (asked) => {
+    await built();
+    await cargo(["build", "--locked"], { cwd: join(ROOT, PEERS, "rust"), note: asked.note });
+    await runFiles(asked);
   },
-  openapi: async () => {
+  openapi: async ({ held }) => {
+    await built();
     const folder = join(ROOT, "tests", "openapi");
     if (!existsSync(folder)) return;
     const interpreter = await python("openapi", join(folder, "requirements.txt"));
-    await counted(node(), [join(folder, "run.mjs"), interpreter], partCounts);
+    const { node } = await import("./lib/tools.mjs");
+    await counted("openapi", node(), [join(folder, "run.mjs"), interpreter], partCounts, { held });
   },
 };
 
 const QUICK = ["fmt", "clippy", "rust"];
 /** Steps that only run when they are named: what they build takes minutes. */
 const NAMED_ONLY = ["peers-rust"];
+/** Steps that compile with cargo run one after another; the others run beside them. */
+const CARGO = ["fmt", "clippy", "deny", "rust"];
 
+/** What the command line asks for: `{ name, patterns, files, only }` for each step. */
+function wanted(argv) {
+  const { values, positionals } = parseArgs({ args: argv, options: { name: { type: "string" } }, allowPositionals: true });
+  const named = positionals.includes("check") ? QUICK : positionals.filter((one) => one in STEPS);
+  const patterns = positionals.filter((one) => one !== "check" && !(one in STEPS));
+  const only = values.name;
+  const matching = (name) => FILES[name]?.().filter((path) => patterns.some((pattern) => path.includes(pattern)));
+  if (patterns.length === 0) {
+    const all = Object.keys(STEPS).filter((name) => !NAMED_ONLY.includes(name) && (only === undefined || name in FILES));
+    return (named.length > 0 ? named : all).map((name) => ({ name, patterns, only }));
+  }
+  const from = named.length > 0 ? named : Object.keys(FILES).filter((name) => !NAMED_ONLY.includes(name));
+  const steps = from.map((name) => ({ name, patterns, files: matching(name), only })).filter(({ files }) => files?.length !== 0);
+  if (steps.length === 0) {
+    const known = from.flatMap((name) => FILES[name]?.() ?? []).join("\n  ");
+    throw new Error(`no step and no file is named '${patterns.join("' or '")}'. Steps: ${Object.keys(STEPS).join(", ")}. Files:\n  ${known}`);
+  }
+  return steps;
+}
+
+/** Runs steps one after another; answers each one's time. */
+async function runSteps(steps, held) {
+  const done = [];
+  for (const asked of steps) {
+    const began = Date.now();
+    say(`\n== ${asked.name}`);
+    try {
+      await step(asked.name, (note) => STEPS[asked.name]({ ...asked, held, note }));
+    } catch (error) {
+      say(error.message);
+      fail(`${asked.name}: ${error.message.split("\n")[0]}`);
+    }
+    done.push({ name: asked.name, ms: Date.now() - began });
+  }
+  return done;
+}
+
+let steps;
+try {
+  steps = wanted(process.argv.slice(2));
+} catch (error) {
+  say(error.message);
+  process.exit(2);
+}
 await setUp();
 if (!(await underNewNode(import.meta.url))) {
-  const asked = process.argv.slice(2);
-  const names = asked.length === 0 ? Object.keys(STEPS).filter((name) => !NAMED_ONLY.includes(name)) : asked.includes("check") ? QUICK : asked;
-  for (const name of names) {
-    if (!STEPS[name]) throw new Error(`no step '${name}'; there are ${Object.keys(STEPS).join(", ")}`);
-    const began = Date.now();
-    say(`\n== ${name}`);
-    try {
-      await STEPS[name]();
-    } catch (error) {
-      totals.failed++;
-      say(error.message);
-    }
-    say(`== ${name}: ${Math.round((Date.now() - began) / 1000)} s`);
-  }
+  const [first, second] = [steps.filter(({ name }) => CARGO.includes(name)), steps.filter(({ name }) => !CARGO.includes(name))];
+  const held = first.length > 0 && second.length > 0;
+  const done = await Promise.all([runSteps(first, held), runSteps(second, held)]);
+  summary(done.flat());
   process.exitCode = totals.failed ? 1 : 0;
-  console.log(`${totals.passed} passed, ${totals.failed} failed`);
   // Whatever a test left open must not keep this alive.
   setTimeout(() => process.exit(), 500).unref();
 }

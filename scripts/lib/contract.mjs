@@ -1,6 +1,6 @@
 // Compiles contracts/*.sol by npm's solc; the artefact is kept by the sources' hash.
 import { createHash } from "node:crypto";
-import { existsSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, readdirSync, renameSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 
@@ -40,6 +40,9 @@ export async function contracts() {
     }
   }
   mkdirSync(dirname(kept), { recursive: true });
-  writeFileSync(kept, JSON.stringify(compiled));
+  // Another process may read it at this moment: it sees all of it or nothing.
+  const written = `${kept}.${process.pid}`;
+  writeFileSync(written, JSON.stringify(compiled));
+  renameSync(written, kept);
   return compiled;
 }

@@ -1,35 +1,69 @@
 // What the project needs on a machine, and where it lives. Only node's own modules.
 import { execFileSync, spawn } from "node:child_process";
 import { createHash } from "node:crypto";
-import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { homedir } from "node:os";
-import { dirname, join } from "node:path";
+import { dirname, join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
+import { say, step } from "./progress.mjs";
+
+export { say };
 
 export const ROOT = join(dirname(fileURLToPath(import.meta.url)), "..", "..");
 const CACHE = process.env.X402_EDGE_TOOLS ?? join(process.env.XDG_CACHE_HOME ?? join(homedir(), ".cache"), "x402-edge");
 const MODULES = join(ROOT, "node_modules");
 
-export const say = (line) => process.stderr.write(`${line}\n`);
+/** The children that run: none outlives this process. */
+const children = new Set();
+process.once("exit", () => children.forEach((child) => child.kill()));
 
-/** Runs a command; rejects unless it ends well. */
-export function run(command, args, { env = {}, quiet = false, cwd = ROOT } = {}) {
+/** So much of a failed command's output is shown. */
+const TAIL = 16_000;
+
+/** Runs a command; rejects unless it ends well. Answers the end of its output when it is quiet. `stdout` and `stderr`
+ * get the chunks of a quiet command. */
+export function run(command, args, { env = {}, quiet = false, cwd = ROOT, stdout, stderr } = {}) {
   return new Promise((resolve, reject) => {
     const child = spawn(command, args, {
       cwd,
       env: { ...process.env, ...env },
       stdio: ["ignore", quiet ? "pipe" : "inherit", quiet ? "pipe" : "inherit"],
     });
+    children.add(child);
     let tail = "";
-    for (const stream of [child.stdout, child.stderr]) {
-      stream?.on("data", (chunk) => (tail = (tail + chunk).slice(-4000)));
-    }
+    const keep = (chunk) => (tail = (tail + chunk).slice(-TAIL));
+    child.stdout?.on("data", stdout ?? keep);
+    child.stderr?.on("data", (chunk) => keep(stderr ? stderr(String(chunk)) : chunk));
     child.once("error", reject);
-    child.once("exit", (code) => {
+    child.once("close", (code, signal) => {
+      children.delete(child);
       if (code === 0) resolve(tail);
-      else reject(new Error(`${command} ${args.join(" ")} ended with ${code}\n${tail}`));
+      else reject(new Error(`${command} ${args.join(" ")} ended with ${code ?? signal}\n${tail}`));
     });
   });
+}
+
+/** Cargo's progress bar, which it rewrites on one line. */
+const BAR = /^ +(?:Building|Downloading|Fetch|Updating) \[[^\]]*\](?: +(\d+)\/(\d+))?[^\r\n]*[\r\n]?/gm;
+
+/** Runs cargo; `note` gets how many crates are done. Answers the lines of its standard output. */
+export async function cargo(args, { env = {}, note = () => {}, ...more } = {}) {
+  let printed = "";
+  const stderr = (chunk) => {
+    const text = chunk.replaceAll("\r", "\n");
+    for (const [, done, all] of text.matchAll(BAR)) if (all) note(`${done} of ${all} crates`);
+    const [, downloading] = text.match(/Downloading (\d+ crates)/) ?? [];
+    if (downloading) note(`downloading ${downloading}`);
+    return text.replaceAll(BAR, "");
+  };
+  await run("cargo", args, {
+    env: { CARGO_TERM_PROGRESS_WHEN: "always", CARGO_TERM_PROGRESS_WIDTH: "100", ...env },
+    quiet: true,
+    stdout: (chunk) => (printed += chunk),
+    stderr,
+    ...more,
+  });
+  return printed.split("\n");
 }
 
 function has(command, args = ["--version"]) {
@@ -41,35 +75,66 @@ function has(command, args = ["--version"]) {
   }
 }
 
-/** The version of a crate that Cargo.lock names. */
-function locked(crate) {
-  const lock = readFileSync(join(ROOT, "Cargo.lock"), "utf8");
-  const found = lock.match(new RegExp(`name = "${crate}"\\nversion = "([^"]+)"`));
-  if (!found) throw new Error(`${crate} is not in Cargo.lock`);
+/** The version of a crate that a Cargo.lock names; the repository's unless another is given. */
+export function locked(crate, path = join(ROOT, "Cargo.lock")) {
+  const found = readFileSync(path, "utf8").match(new RegExp(`name = "${crate}"\nversion = "([^"]+)"`));
+  if (!found) throw new Error(`${crate} is not in ${path}`);
   return found[1];
 }
 
-/** Cargo-installed tools: name, version, program. */
-const CARGO_TOOLS = {
-  "worker-build": () => ["0.8.7", "worker-build"],
-  // The one tool that must be of the locked crate's own version.
-  "wasm-bindgen-cli": () => [locked("wasm-bindgen"), "wasm-bindgen"],
-  "cargo-llvm-cov": () => ["0.9.1", "cargo-llvm-cov"],
-  "cargo-deny": () => ["0.20.2", "cargo-deny"],
-};
+/** Every file below a path, in order. */
+export function* filesBelow(path) {
+  if (!existsSync(path)) return;
+  if (statSync(path).isFile()) yield path;
+  else for (const name of readdirSync(path).sort()) yield* filesBelow(join(path, name));
+}
+
+/** A hash of files by their paths in the repository and their content: the same in every checkout. */
+export function fingerprint(paths, ...more) {
+  const hash = createHash("sha256").update(more.join("\0"));
+  for (const path of paths) {
+    for (const file of filesBelow(join(ROOT, path))) hash.update(relative(ROOT, file)).update(readFileSync(file));
+  }
+  return hash.digest("hex");
+}
+
+/** How tools are compiled: unoptimised, in a third of the time. They run for seconds. */
+const TOOL_PROFILE = { RUSTFLAGS: "", CARGO_PROFILE_DEV_DEBUG: "0", CARGO_PROFILE_DEV_INCREMENTAL: "false" };
+
+/** Cargo-installed tools: their versions. A tool is its package's only program. */
+const CARGO_TOOLS = { "cargo-llvm-cov": "0.9.1", "cargo-deny": "0.20.2" };
+
+/** Installs a program of cargo's once a machine; answers its path. */
+async function installed(name, folder, args) {
+  const root = join(CACHE, folder);
+  const path = join(root, "bin", name);
+  if (existsSync(path)) return path;
+  const target = join(CACHE, "target", folder);
+  const install = (extra, note) =>
+    cargo(["install", "--debug", ...args, "--root", root, "--target-dir", target, ...extra], { env: TOOL_PROFILE, note });
+  await step(name, async (note) => {
+    // A registry mirror may lack a version that the tool's own lock names.
+    await install(["--locked"], note).catch(() => install([], note));
+  });
+  rmSync(target, { recursive: true, force: true });
+  return path;
+}
 
 /** Where a cargo-installed tool's program is; installs it when it is missing. */
-export async function cargoTool(name) {
-  const [version, program] = CARGO_TOOLS[name]();
-  const root = join(CACHE, `${name}-${version}`);
-  const path = join(root, "bin", program);
-  if (existsSync(path)) return path;
-  say(`installing ${name} ${version} (once a machine; a few minutes) …`);
-  const install = (extra) =>
-    run("cargo", ["install", name, "--version", version, "--root", root, ...extra], { env: { RUSTFLAGS: "" } });
-  // A registry mirror may lack a version that the tool's own lock names.
-  await install(["--locked"]).catch(() => install([]));
-  return path;
+export const cargoTool = (name) => {
+  const version = CARGO_TOOLS[name];
+  return installed(name, `${name}-${version}`, [name, "--version", version]);
+};
+
+/** Our own wasm-bindgen, which must be of the locked crate's version; compiled when it is missing. */
+export function bindgen() {
+  const folder = join("scripts", "bindgen");
+  const [own, wanted] = [locked("wasm-bindgen-cli-support", join(ROOT, folder, "Cargo.lock")), locked("wasm-bindgen")];
+  if (own !== wanted) {
+    throw new Error(`${folder} is of wasm-bindgen ${own} and Cargo.lock has ${wanted}: set ${wanted} in ${folder}/Cargo.toml`);
+  }
+  const files = ["src", "Cargo.toml", "Cargo.lock"].map((name) => join(folder, name));
+  return installed("bindgen", `bindgen-${fingerprint(files).slice(0, 16)}`, ["--path", folder]);
 }
 
 const PLATFORM = `${process.platform}-${process.arch}`;
@@ -86,28 +151,22 @@ export function environment() {
   return { PATH: path, WRANGLER_SEND_METRICS: "false", NO_UPDATE_NOTIFIER: "1" };
 }
 
-/** What worker-build needs. */
-export async function buildEnvironment() {
-  return {
-    ...environment(),
-    WASM_BINDGEN_BIN: await cargoTool("wasm-bindgen-cli"),
-    WASM_OPT_BIN: join(MODULES, ".bin", "wasm-opt"),
-    ESBUILD_BIN: join(MODULES, "@esbuild", PLATFORM, "bin", "esbuild"),
-  };
-}
+/** esbuild's program, which wrangler brings. */
+export const ESBUILD = join(MODULES, "@esbuild", PLATFORM, "bin", "esbuild");
 
 /** Wrangler as a command line. */
 export const wrangler = () => [node(), join(MODULES, "wrangler", "bin", "wrangler.js")];
 
-async function modules(folder, told) {
+async function modules(folder, what) {
   const lock = readFileSync(join(folder, "package-lock.json"));
   const stamp = join(folder, "node_modules", ".x402-edge");
   const hash = createHash("sha256").update(lock).digest("hex");
   if (existsSync(stamp) && readFileSync(stamp, "utf8") === hash) return;
-  say(`installing ${told} …`);
   const flags = ["--prefix", folder, "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"];
   // npm 11's `ci` refuses locks that lack other platforms' optional packages.
-  await run("npm", ["ci", ...flags], { quiet: true }).catch(() => run("npm", ["install", ...flags, "--no-save"]));
+  await step(what, () =>
+    run("npm", ["ci", ...flags], { quiet: true }).catch(() => run("npm", ["install", ...flags, "--no-save"], { quiet: true })),
+  );
   writeFileSync(stamp, hash);
 }
 
@@ -120,19 +179,16 @@ export const firstPeers = () => modules(join(ROOT, "tests", "peers", "v1"), "the
 /** Packages of others that can name a facilitator. */
 export const otherPeers = () => modules(join(ROOT, "tests", "peers", "others"), "other x402 packages");
 
-/** Sets everything up; quick when it is done already. */
-export async function setUp() {
+/** Sets everything up; quick when it is done already. `beside` is work that needs only Rust's toolchain. */
+export async function setUp({ beside = async () => {} } = {}) {
   const missing = [["cargo", "rustup (https://rustup.rs)"], ["rustup", "rustup (https://rustup.rs)"], ["npm", "Node.js 20 or later with npm"]];
   const absent = missing.filter(([command]) => !has(command)).map(([, what]) => what);
   if (absent.length) throw new Error(`please install ${[...new Set(absent)].join(" and ")} first`);
-  await modules(ROOT, "npm packages");
   const sysroot = execFileSync("rustc", ["--print", "sysroot"], { encoding: "utf8", cwd: ROOT }).trim();
   if (!existsSync(join(sysroot, "lib", "rustlib", "wasm32-unknown-unknown"))) {
-    say("adding the wasm32 target …");
-    await run("rustup", ["target", "add", "wasm32-unknown-unknown"]);
+    await step("Rust's wasm32 target", () => run("rustup", ["target", "add", "wasm32-unknown-unknown"], { quiet: true }));
   }
-  await cargoTool("worker-build");
-  await cargoTool("wasm-bindgen-cli");
+  await Promise.all([modules(ROOT, "npm packages"), bindgen(), beside()]);
 }
 
 /** Runs this script again under npm's node, if that is newer than the running one. */
@@ -152,8 +208,11 @@ export async function python(name, requirements) {
   const stamp = join(folder, ".installed");
   const wanted = createHash("sha256").update(readFileSync(requirements)).digest("hex");
   if (existsSync(stamp) && readFileSync(stamp, "utf8") === wanted) return interpreter;
-  if (!existsSync(interpreter)) await run("python3", ["-m", "venv", folder]);
-  await run(interpreter, ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", requirements], { quiet: true });
+  await step(`Python packages (${name})`, async () => {
+    if (!existsSync(interpreter)) await run("python3", ["-m", "venv", folder], { quiet: true });
+    const install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", requirements];
+    await run(interpreter, install, { quiet: true });
+  });
   writeFileSync(stamp, wanted);
   return interpreter;
 }

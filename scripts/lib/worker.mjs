@@ -1,5 +1,6 @@
 // `wrangler dev` as a child: migrations first, and nothing left behind after.
 import { spawn } from "node:child_process";
+import { join } from "node:path";
 import { ROOT, environment, run, wrangler } from "./tools.mjs";
 
 /** Flags that migrations take as well. */
@@ -23,8 +24,8 @@ export async function migrate(flags = []) {
   await run(node, args, { env: { ...environment(), CI: "1" }, quiet: true });
 }
 
-/** Starts `wrangler dev`. Its process group dies with this process. */
-export function startWorker(flags, { stdio = "inherit" } = {}) {
+/** Starts `wrangler dev` on what is built in `folder`. Its process group dies with this process. */
+export function startWorker(flags, { folder, stdio = "inherit" }) {
   const given = (name) => flags.some((flag) => flag === name || flag.startsWith(`${name}=`));
   const args = [...flags];
   if (!given("--ip")) args.push("--ip", "127.0.0.1");
@@ -32,7 +33,7 @@ export function startWorker(flags, { stdio = "inherit" } = {}) {
   if (!given("--inspector-port")) args.push("--inspector-port", "0");
   if (!given("--show-interactive-dev-session")) args.push("--show-interactive-dev-session=false");
   const [node, script] = wrangler();
-  const child = spawn(node, [script, "dev", ...args], {
+  const child = spawn(node, [script, "dev", join(folder, "index.js"), ...args], {
     cwd: ROOT,
     env: { ...process.env, ...environment() },
     stdio: ["ignore", stdio, stdio],

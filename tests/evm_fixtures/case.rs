@@ -13,7 +13,8 @@ use x402_chain::reader;
 use x402_chain::time::UnixSeconds;
 use x402_chain::trace::{MinedTransaction, Trace, TransactionState, Transfer, TransferLocation};
 
-const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/evm");
+/// Below the package, where cargo runs tests; a path compiled in would outlive a copy of the checkout.
+const FOLDER: &str = "tests/fixtures/evm";
 
 /// After every recording.
 pub(crate) const NOW: UnixSeconds = UnixSeconds(1_795_000_000);

@@ -11,7 +11,7 @@ use x402_core::verdict::RefusalCode;
 
 #[track_caller]
 fn check(path: &str, want: &str) {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    let file = Path::new(crate::ROOT).join(path);
     if std::env::var_os("UPDATE_GENERATED").is_some() {
         std::fs::write(&file, want).expect("writable");
     }

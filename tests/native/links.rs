@@ -30,7 +30,7 @@ const ABSENT_PAGES: &[&str] = &["PROTOCOL", "CHAINS", "DESIGN", "HOUSE", "SAAS",
 const SPEC_ANCHORS: &[&str] = &["#p-", "#evm-", "#svm-", "#m-", "#w-"];
 
 fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
+    Path::new(crate::ROOT)
 }
 
 /// Every source and document with its text, by its path below the root.

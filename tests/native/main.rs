@@ -19,3 +19,7 @@ mod settings;
 mod structure;
 mod tidy;
 mod vectors;
+
+/// The repository: cargo runs tests in the package's folder. A path compiled in would be that of the checkout that
+/// compiled the tests, also in a copy of it.
+pub(crate) const ROOT: &str = ".";

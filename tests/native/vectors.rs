@@ -16,7 +16,7 @@ use x402_chain::time::UnixSeconds;
 use x402_chain::x402::{X402Body, read};
 
 fn vectors(file: &str) -> Value {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/vectors").join(file);
+    let path = Path::new(crate::ROOT).join("tests/fixtures/vectors").join(file);
     let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     serde_json::from_str(&text).expect("JSON")
 }

@@ -1,7 +1,6 @@
 // The OpenAPI document against the running Worker, by schemathesis, every answer
 // validated. argv: the python of the virtual environment.
 import { spawn } from "node:child_process";
-import { dirname, join } from "node:path";
 import { startMock } from "../workerd/mock-rpc.mjs";
 import { ADMIN_KEY, ROOT, startWorker } from "../workerd/worker.mjs";
 
@@ -20,7 +19,7 @@ function run(name, args, more = ",negative_data_rejection,ignored_auth,unsupport
     "--checks", `${CHECKS}${more}`,
   ];
   return new Promise((resolve) => {
-    const child = spawn(join(dirname(python), "schemathesis"), [...fixed, ...args], { cwd: ROOT, stdio: ["ignore", "pipe", "pipe"] });
+    const child = spawn(python, ["-m", "schemathesis.cli", ...fixed, ...args], { cwd: ROOT, stdio: ["ignore", "pipe", "pipe"] });
     let output = "";
     for (const stream of [child.stdout, child.stderr]) stream.on("data", (chunk) => (output += chunk));
     child.once("exit", (code) => {

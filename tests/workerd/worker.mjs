@@ -12,7 +12,7 @@ export const PEPPERS = "01".repeat(32);
 
 /** No test leaves this machine: every chain's provider is a port that nobody listens on, unless a test names one. */
 const NOWHERE = Object.fromEntries(
-  JSON.parse(readFileSync(join(ROOT, "data", "chains.json"), "utf8")).chains.map(({ key }) => [
+  JSON.parse(readFileSync(join(ROOT, "crates", "chain", "data", "chains.json"), "utf8")).chains.map(({ key }) => [
     `RPC_${key.toUpperCase().replaceAll("-", "_")}`,
     "http://127.0.0.1:1",
   ]),
