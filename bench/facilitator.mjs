@@ -25,7 +25,7 @@ async function main() {
   const sides = checkouts(ROOT);
   const evm = await startEvm();
   const port = await freePort(0);
-  const reference = spawn(process.execPath, [join(import.meta.dirname, "..", "tests", "peers", "reference.mjs"), String(port), evm.url, "31337", KEYS.at(-1)], {
+  const reference = spawn(process.execPath, [join(import.meta.dirname, "..", "tests", "peers", "reference.mjs"), String(port), evm.url, "31337", KEYS[KEYS.length - 1]], {
     stdio: ["ignore", "pipe", "inherit"],
   });
   try {

@@ -13,13 +13,16 @@ export async function load({ host, port, connections, seconds, next }) {
   let sent = 0;
   const statuses = new Map();
   const one = () =>
-    new Promise((resolve) => {
+    new Promise((/** @type {(value?: undefined) => void} */ resolve) => {
       const socket = connect(port, host);
       let began = 0;
       let pending = Buffer.alloc(0);
       const send = () => {
         const text = performance.now() < until ? next(sent) : undefined;
-        if (text === undefined) return socket.end();
+        if (text === undefined) {
+          socket.end();
+          return;
+        }
         sent++;
         began = performance.now();
         socket.write(text);

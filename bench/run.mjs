@@ -65,7 +65,13 @@ async function main() {
     };
     const again = (side, n, more) => kept(side, n % (TENANTS * TRACES), more);
 
-    /** Measures `name` for every checkout, beside `bare` where there is one, and compares. */
+    /**
+     * Measures `name` for every checkout, beside `bare` where there is one, and compares.
+     * @param {string} name
+     * @param {(side: any, n: number) => string | undefined} next
+     * @param {{ bare?: (n: number) => string, least?: number, rounds?: number, seconds?: number }} [options] `least`: the
+     *   share of `bare` that is wanted, in per cent
+     */
     const measure = async (name, next, { bare, least, ...turns } = {}) => {
       const before = [];
       for (const side of sides) before.push(await used(side));

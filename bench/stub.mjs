@@ -40,7 +40,7 @@ createServer((request, response) => {
   const chunks = [];
   request.on("data", (chunk) => chunks.push(chunk));
   request.on("end", () => {
-    const asked = JSON.parse(Buffer.concat(chunks));
+    const asked = JSON.parse(Buffer.concat(chunks).toString());
     const one = (call) => ({ jsonrpc: "2.0", id: call.id, result: answer(call) });
     const body = JSON.stringify(Array.isArray(asked) ? asked.map(one) : one(asked));
     response.writeHead(200, { "content-type": "application/json", "content-length": Buffer.byteLength(body) }).end(body);

@@ -11,7 +11,10 @@ export function option(name, otherwise) {
   return at > 0 ? process.argv[at + 1] : otherwise;
 }
 
-/** The checkouts to measure: this one, and the one that `--against` names. */
+/**
+ * The checkouts to measure: this one, and the one that `--against` names. A benchmark adds what it runs of each.
+ * @returns {any[]}
+ */
 export function checkouts(here) {
   const other = option("against");
   return [{ name: "ours", root: here }, ...(other ? [{ name: "against", root: realpathSync(other) }] : [])];

@@ -17,14 +17,16 @@ export async function extract(stream) {
   const parser = sax.parser(true, { xmlns: false });
   const types = new Map();
   const [evm, solana] = [new Set(), new Set()];
-  let [typeId, feature, text, date] = ["", "", "", {}];
+  let [typeId, feature, text] = ["", "", ""];
+  /** @type {{ Year?: string, Month?: string, Day?: string }} */
+  const date = {};
   const local = (name) => name.replace(/^.*:/, "");
   const path = [];
   parser.onopentag = ({ name, attributes }) => {
     const own = local(name);
     path.push(own);
     text = "";
-    if (own === "FeatureType") typeId = attributes.ID;
+    if (own === "FeatureType") typeId = String(attributes.ID);
     if (own === "Feature") feature = types.get(attributes.FeatureTypeID) ?? "";
   };
   parser.ontext = (part) => (text += part);
@@ -33,7 +35,7 @@ export async function extract(stream) {
     path.pop();
     const value = text.trim();
     text = "";
-    if (own === "FeatureType" && value.startsWith("Digital Currency Address")) types.set(typeId, value.split("-").pop().trim());
+    if (own === "FeatureType" && value.startsWith("Digital Currency Address")) types.set(typeId, value.slice(value.lastIndexOf("-") + 1).trim());
     if (path.at(-1) === "DateOfIssue" && ["Year", "Month", "Day"].includes(own)) date[own] ??= value.padStart(2, "0");
     if (own === "VersionDetail" && feature) {
       if (/^0x[0-9a-fA-F]{40}$/.test(value)) evm.add(value.toLowerCase());
@@ -62,14 +64,19 @@ function isSolana(text) {
   }
 }
 
+async function download(url) {
+  const { body, status } = await fetch(url);
+  if (body === null) throw new Error(`${url}: HTTP ${status} without a body`);
+  return Readable.fromWeb(/** @type {import("node:stream/web").ReadableStream} */ (body));
+}
+
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
   const from = process.argv[2];
   if (!from) {
     console.error("usage: npm run sanctions -- FILE|URL of SDN_ADVANCED.XML");
     process.exit(1);
   }
-  const stream = /^https:/.test(from) ? Readable.fromWeb((await fetch(from)).body) : createReadStream(from);
-  const list = await extract(stream);
+  const list = await extract(/^https:/.test(from) ? await download(from) : createReadStream(from));
   const source = "US Treasury, OFAC SDN list (SDN_ADVANCED.XML), 'Digital Currency Address' entries; rebuilt by `npm run sanctions`";
   const file = join(import.meta.dirname, "..", "crates", "core", "data", "sanctions.json");
   writeFileSync(file, `${JSON.stringify({ source, ...list }, null, 1)}\n`);

@@ -35,8 +35,8 @@ if (!(await underNewNode(import.meta.url))) {
 async function main() {
   for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) process.on(signal, () => stop(0));
   process.once("uncaughtException", (error) => {
-    say(error.stack);
-    stop(1);
+    say(error.stack ?? error.message);
+    void stop(1);
   });
 
   const { build } = await import("./lib/build.mjs");
@@ -69,7 +69,7 @@ async function main() {
     EVM_SIGNERS_TEST: KEYS.at(-1),
     SOLANA_SIGNERS_TEST: await keyPairText(new Uint8Array(32).fill(0x21)),
   };
-  solana.svm.airdrop((await signer(0x21)).address, 1_000_000_000n);
+  solana.airdrop((await signer(0x21)).address, 1_000_000_000n);
   const worker = startWorker(
     ["--port", String(port), ...Object.entries(vars).flatMap(([name, value]) => ["--var", `${name}:${value}`]), "--log-level", "warn"],
     { folder, stdio: "ignore" },
@@ -78,7 +78,7 @@ async function main() {
   worker.once("exit", (code) => {
     if (!stopping) {
       say(`the Worker ended with ${code}; \`npm run dev\` shows its log`);
-      stop(1);
+      void stop(1);
     }
   });
   const url = `http://127.0.0.1:${port}`;

@@ -20,7 +20,7 @@ const XML = `<?xml version="1.0" encoding="utf-8"?>
 <Feature ID="5" FeatureTypeID="8"><FeatureVersion><VersionDetail DetailTypeID="1432">0x1111111111111111111111111111111111111111</VersionDetail></FeatureVersion></Feature>
 </Profile></DistinctParty></DistinctParties></Sanctions>`;
 
-const parts = (size) => Readable.from(XML.match(new RegExp(`[\\s\\S]{1,${size}}`, "g")).map((part) => Buffer.from(part)));
+const parts = (size) => Readable.from([...XML.matchAll(new RegExp(`[\\s\\S]{1,${size}}`, "g"))].map(([part]) => Buffer.from(part)));
 
 test("every digital currency's EVM address and Solana's own are taken, once, in any pieces", async () => {
   for (const size of [7, 100_000]) {

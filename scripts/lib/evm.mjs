@@ -13,7 +13,10 @@ const ROOT = join(dirname(fileURLToPath(import.meta.url)), "..", "..");
 /** Where the registry has the local token. */
 export const TOKEN = "0x4020000000000000000000000000000000000001";
 
-/** anvil's well-known development keys. */
+/**
+ * anvil's well-known development keys.
+ * @type {`0x${string}`[]}
+ */
 export const KEYS = [
   "0xac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80",
   "0x59c6995e998f97a5a0044966f0945389dc9e86dae88c7a8412f4603b6b78690d",
@@ -34,7 +37,11 @@ function binary() {
   return path;
 }
 
-/** Starts anvil and waits until it answers; the token stands at `token`. */
+/**
+ * Starts anvil and waits until it answers; the token stands at `token`.
+ * @param {{ port?: number, chainId?: number, blockTime?: number, slotsInAnEpoch?: number, token?: `0x${string}`, say?: (line: string) => void }} [options]
+ *   `blockTime`: seconds; without it each transaction is mined at once
+ */
 export async function startEvm({ port = 0, chainId = 31337, blockTime, slotsInAnEpoch = 1, token = TOKEN, say } = {}) {
   port = await freePort(port, "the local EVM chain", say);
   const args = ["--port", port, "--host", "127.0.0.1", "--chain-id", chainId, "--slots-in-an-epoch", slotsInAnEpoch, "--silent"];
@@ -57,8 +64,17 @@ export async function startEvm({ port = 0, chainId = 31337, blockTime, slotsInAn
 
 /** A running local EVM chain. */
 export class Evm {
+  /**
+   * @param {string} url
+   * @param {number} chainId
+   * @param {`0x${string}`} token
+   * @param {import("node:child_process").ChildProcess} [child] anvil, if this process has started it
+   */
   constructor(url, chainId, token, child) {
-    Object.assign(this, { url, chainId, token, child });
+    this.url = url;
+    this.chainId = chainId;
+    this.token = token;
+    this.child = child;
     this.definition = defineChain({
       id: chainId,
       name: "local",
@@ -84,12 +100,19 @@ export class Evm {
     await this.rpc("anvil_setCode", [address, LocalUSDC.runtime]);
   }
 
-  /** Sends a call of a contract from an account; answers the hash. */
+  /**
+   * Sends a call of a contract from an account; answers the hash.
+   * @param {import("viem").LocalAccount} account
+   */
   async send(account, to, abi, functionName, args) {
     const wallet = createWalletClient({ account, chain: this.definition, transport: http(this.url) });
     return wallet.sendTransaction({ to, data: encodeFunctionData({ abi, functionName, args }), gas: 1_000_000n });
   }
 
+  /**
+   * A view of the token.
+   * @returns {Promise<any>}
+   */
   async call(functionName, args = []) {
     const { LocalUSDC } = await contracts();
     return this.client.readContract({ address: this.token, abi: LocalUSDC.abi, functionName, args });
@@ -100,7 +123,11 @@ export class Evm {
     return this.send(account, this.token, LocalUSDC.abi, functionName, args);
   }
 
-  /** What an address holds of the token. */
+  /**
+   * What an address holds of the token, in atomic units.
+   * @param {string} address
+   * @returns {Promise<bigint>}
+   */
   async balance(address) {
     return this.call("balanceOf", [address]);
   }

@@ -2,18 +2,17 @@
 // server of ours that answers in a node's own shape (docs/spec/chains.md#litesvm).
 import { createServer } from "node:http";
 import {
-  AccountRole,
+  address,
   appendTransactionMessageInstructions,
-  compileTransaction,
   createKeyPairFromPrivateKeyBytes,
   createKeyPairSignerFromPrivateKeyBytes,
   createTransactionMessage,
   getAddressDecoder,
   getAddressEncoder,
   getBase58Decoder,
-  getBase58Encoder,
   getCompiledTransactionMessageDecoder,
   getTransactionDecoder,
+  getTransactionEncoder,
   pipe,
   setTransactionMessageConfig,
   setTransactionMessageFeePayerSigner,
@@ -33,18 +32,23 @@ import {
   getTransferCheckedInstruction,
 } from "@solana-program/token";
 import { FailedTransactionMetadata, LiteSVM } from "litesvm";
-import { freePort } from "./ports.mjs";
+import { freePort, listen } from "./ports.mjs";
 import { errorOf, innerInstructions, tokenBalances, transactionJson, uiAmount } from "./solana-json.mjs";
 
+/**
+ * Reads an address. All are of one type; those of `address` have a type for each text.
+ * @type {(text: string) => import("@solana/kit").Address}
+ */
+const account = address;
+
 /** Where the registry has the local token. */
-export const MINT = "71bbmk2nBz3PmkqbicKiYuqXBtH5XTRzcKjQKZLwPTJY";
-export const TOKEN_PROGRAM = "TokenkegQfeZyiNwAJbNbGKPFXCWuBvf9Ss623VQ5DA";
-export const TOKEN_2022_PROGRAM = "TokenzQdBNbLqP5VEhdkAS6EPFLC1PHnBqCXEpPxuEb";
-export const MEMO_PROGRAM = "MemoSq4gqABAXKb96qnH8TysNcWxMyWCqXgDLGmfcHr";
-export const COMPUTE_BUDGET = "ComputeBudget111111111111111111111111111111";
-const SYSTEM = "11111111111111111111111111111111";
+export const MINT = account("71bbmk2nBz3PmkqbicKiYuqXBtH5XTRzcKjQKZLwPTJY");
+export const TOKEN_PROGRAM = account("TokenkegQfeZyiNwAJbNbGKPFXCWuBvf9Ss623VQ5DA");
+export const TOKEN_2022_PROGRAM = account("TokenzQdBNbLqP5VEhdkAS6EPFLC1PHnBqCXEpPxuEb");
+export const MEMO_PROGRAM = account("MemoSq4gqABAXKb96qnH8TysNcWxMyWCqXgDLGmfcHr");
+export const COMPUTE_BUDGET = account("ComputeBudget111111111111111111111111111111");
 /** Where Circle's devnet token is: stock clients know no other Solana than the public ones. */
-export const DEVNET_MINT = "4zMMC9srt5Ri5X14GAgXhaHii3GnPAEERYPJgZJDncDU";
+export const DEVNET_MINT = account("4zMMC9srt5Ri5X14GAgXhaHii3GnPAEERYPJgZJDncDU");
 const SLOT_MS = 400;
 /** A block hash is good for this many blocks. */
 const HASH_BLOCKS = 150;
@@ -108,21 +112,24 @@ class RpcError extends Error {
   }
 }
 
-/** Starts the chain and its server. */
+/**
+ * Starts the chain and its server.
+ * @param {{ port?: number, finalityAfter?: number, say?: (line: string) => void }} [options] `finalityAfter`: slots
+ */
 export async function startSolana({ port = 0, finalityAfter = 32, say } = {}) {
   port = await freePort(port, "the local Solana chain", say);
   const chain = new Solana(await signer(0x11), `http://127.0.0.1:${port}`, finalityAfter);
   const server = createServer((request, response) => chain.serve(request, response));
-  await new Promise((resolve, reject) => {
-    server.once("error", reject);
-    server.listen(port, "127.0.0.1", resolve);
-  });
+  await listen(server, port);
   chain.server = server;
   return chain;
 }
 
 /** A running local Solana chain. */
 export class Solana {
+  /** @type {import("node:http").Server | undefined} */
+  server;
+
   constructor(authority, url, finalityAfter) {
     this.url = url;
     this.authority = authority;
@@ -135,8 +142,13 @@ export class Solana {
     this.hashes = new Map();
     // Block hashes are our own, as many as a node remembers: LiteSVM knows but one.
     this.svm = new LiteSVM().withTransactionHistory(0n).withBlockhashCheck(false);
-    this.svm.airdrop(authority.address, lamports(1_000_000_000_000n));
+    this.airdrop(authority.address, 1_000_000_000_000n);
     for (const mint of [MINT, DEVNET_MINT]) this.placeMint(mint, TOKEN_PROGRAM, mintBytes(authority.address, 6));
+  }
+
+  /** Gives an account lamports. */
+  airdrop(owner, amount) {
+    this.svm.airdrop(owner, lamports(amount));
   }
 
   /** The newest block's hash. */
@@ -186,8 +198,8 @@ export class Solana {
     const after = keys.map((key) => this.snapshot(key));
     const err = failed ? errorOf(outcome) : null;
     // What is not even executed stands in no block.
-    if (failed && !err.InstructionError) throw new RpcError(-32002, `Transaction simulation failed: ${JSON.stringify(err)}`);
-    const config = Object.fromEntries((message.configValues ?? []).map((value) => [value.kind, value.value]));
+    if (typeof err === "string") throw new RpcError(-32002, `Transaction simulation failed: ${JSON.stringify(err)}`);
+    const config = Object.fromEntries(("configValues" in message ? message.configValues : []).map((value) => [value.kind, value.value]));
     const priority = typeof config.u64 === "bigint" ? config.u64 : 0n;
     this.landed.set(signature, {
       slot, signatures, message, version: message.version, err, gone: false,
@@ -293,7 +305,7 @@ export class Solana {
       case "getMinimumBalanceForRentExemption":
         return Number(this.svm.minimumBalanceForRentExemption(BigInt(first)));
       case "requestAirdrop": {
-        this.svm.airdrop(first, lamports(BigInt(second)));
+        this.airdrop(first, BigInt(second));
         return base58.decode(crypto.getRandomValues(new Uint8Array(64)));
       }
       case "sendTransaction": {
@@ -302,7 +314,7 @@ export class Solana {
         if (this.drops > 0) {
           this.drops -= 1;
           const [own] = Object.values(getTransactionDecoder().decode(bytes).signatures);
-          return base58.decode(own);
+          return base58.decode(own ?? new Uint8Array(64));
         }
         const signature = this.land(bytes);
         const { err } = this.landed.get(signature);
@@ -384,18 +396,28 @@ export class Solana {
     response.writeHead(200, { "content-type": "application/json" }).end(JSON.stringify(answer));
   }
 
-  /** Signs and lands instructions; answers the signature. `version`: "legacy", 0 or 1. */
+  /**
+   * Signs and lands instructions; answers the signature.
+   * @param {import("@solana/kit").TransactionSigner} payer
+   * @param {import("@solana/kit").Instruction[]} instructions
+   * @param {{ version?: "legacy" | 0 | 1 }} [options]
+   */
   async run(payer, instructions, { version = 0 } = {}) {
     const lifetime = { blockhash: this.blockhash(), lastValidBlockHeight: 1_000_000n };
+    const empty =
+      version === 1
+        ? setTransactionMessageConfig(
+            { computeUnitLimit: 200_000, heapSize: 32_768, loadedAccountsDataSizeLimit: 1_048_576, priorityFeeLamports: 7n },
+            createTransactionMessage({ version }),
+          )
+        : createTransactionMessage({ version });
     const message = pipe(
-      createTransactionMessage({ version }),
+      empty,
       (m) => setTransactionMessageFeePayerSigner(payer, m),
       (m) => setTransactionMessageLifetimeUsingBlockhash(lifetime, m),
-      (m) => (version === 1 ? setTransactionMessageConfig({ computeUnitLimit: 200_000, heapSize: 32_768, loadedAccountsDataSizeLimit: 1_048_576, priorityFeeLamports: 7n }, m) : m),
       (m) => appendTransactionMessageInstructions(instructions, m),
     );
     const signed = await signTransactionMessageWithSigners(message);
-    const { getTransactionEncoder } = await import("@solana/kit");
     return this.land(getTransactionEncoder().encode(signed));
   }
 
@@ -410,7 +432,7 @@ export class Solana {
 
   /** Gives an owner lamports and tokens. */
   async fund(owner, amount, mint = MINT) {
-    this.svm.airdrop(owner, lamports(10_000_000_000n));
+    this.airdrop(owner, 10_000_000_000n);
     return this.run(this.authority, [
       await this.createAta(owner, mint),
       getMintToInstruction({ mint, token: await this.ata(owner, mint), mintAuthority: this.authority, amount }),
@@ -422,8 +444,15 @@ export class Solana {
     return this.snapshot(await this.ata(owner, mint)).token?.amount ?? 0n;
   }
 
-  /** A payment as a wallet makes it; answers the signature. */
+  /**
+   * A payment as a wallet makes it; answers the signature.
+   * @param {{
+   *   from: import("@solana/kit").TransactionSigner, to: import("@solana/kit").Address, amount: bigint, memo?: string,
+   *   version?: "legacy" | 0 | 1, feePayer?: import("@solana/kit").TransactionSigner,
+   * }} payment
+   */
   async pay({ from, to, amount, memo, version = 0, feePayer = from }) {
+    /** @type {import("@solana/kit").Instruction[]} */
     const instructions = [
       getCreateAssociatedTokenIdempotentInstruction({ payer: feePayer, ata: await this.ata(to), owner: to, mint: MINT }),
       getTransferCheckedInstruction({

@@ -196,7 +196,7 @@ export async function underNewNode(script) {
   if (node() === process.execPath || process.env.X402_EDGE_NODE) return false;
   const args = [fileURLToPath(script), ...process.argv.slice(2)];
   const child = spawn(node(), args, { stdio: "inherit", env: { ...process.env, ...environment(), X402_EDGE_NODE: "1" } });
-  for (const signal of ["SIGINT", "SIGTERM"]) process.on(signal, () => child.kill(signal));
+  for (const signal of /** @type {const} */ (["SIGINT", "SIGTERM"])) process.on(signal, () => child.kill(signal));
   process.exitCode = await new Promise((resolve) => child.once("exit", (code) => resolve(code ?? 1)));
   return true;
 }

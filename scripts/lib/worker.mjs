@@ -1,6 +1,8 @@
 // `wrangler dev` as a child: migrations first, and nothing left behind after.
 import { spawn } from "node:child_process";
+import { once } from "node:events";
 import { join } from "node:path";
+import { setTimeout } from "node:timers/promises";
 import { ROOT, environment, run, wrangler } from "./tools.mjs";
 
 /** Flags that migrations take as well. */
@@ -24,7 +26,11 @@ export async function migrate(flags = []) {
   await run(node, args, { env: { ...environment(), CI: "1" }, quiet: true });
 }
 
-/** Starts `wrangler dev` on what is built in `folder`. Its process group dies with this process. */
+/**
+ * Starts `wrangler dev` on what is built in `folder`; `stop` ends it. Its process group dies with this process.
+ * @param {string[]} flags
+ * @param {{ folder: string, stdio?: "inherit" | "ignore" }} options
+ */
 export function startWorker(flags, { folder, stdio = "inherit" }) {
   const given = (name) => flags.some((flag) => flag === name || flag.startsWith(`${name}=`));
   const args = [...flags];
@@ -40,26 +46,31 @@ export function startWorker(flags, { folder, stdio = "inherit" }) {
     detached: true,
   });
   let over = false;
-  child.once("exit", () => (over = true));
+  child.once("exit", () => {
+    over = true;
+  });
   const kill = (signal) => {
     try {
-      process.kill(-child.pid, signal);
+      if (child.pid !== undefined) process.kill(-child.pid, signal);
     } catch {
       // The whole group is gone already.
     }
   };
-  child.stop = async () => {
+  const stop = async () => {
     kill("SIGTERM");
-    const gone = new Promise((resolve) => (over ? resolve() : child.once("exit", resolve)));
-    const late = new Promise((resolve) => setTimeout(resolve, 3000).unref());
-    await Promise.race([gone, late]);
+    const gone = over ? Promise.resolve() : once(child, "exit");
+    await Promise.race([gone, setTimeout(3000, undefined, { ref: false })]);
     kill("SIGKILL");
   };
   process.once("exit", () => kill("SIGKILL"));
-  return child;
+  return Object.assign(child, { stop });
 }
 
-/** Waits until the Worker answers. */
+/**
+ * Waits until the Worker answers.
+ * @param {string} url
+ * @param {import("node:child_process").ChildProcess} [child] whose end ends the wait
+ */
 export async function answering(url, child, patience = 60_000) {
   const until = Date.now() + patience;
   for (;;) {
@@ -71,7 +82,7 @@ export async function answering(url, child, patience = 60_000) {
     } catch (error) {
       if (child?.exitCode != null) throw new Error(`wrangler ended with ${child.exitCode}`);
       if (Date.now() > until) throw new Error(`the Worker does not answer: ${error.message}`);
-      await new Promise((resolve) => setTimeout(resolve, 100));
+      await setTimeout(100);
     }
   }
 }

@@ -14,6 +14,7 @@ import { getBase58Decoder, getBase58Encoder } from "@solana/kit";
 import { encodeAbiParameters, keccak256, toHex } from "viem";
 import { randomAccount } from "../../scripts/lib/evm.mjs";
 import { DEVNET_MINT, keyPairText } from "../../scripts/lib/solana.mjs";
+import { listen } from "../../scripts/lib/ports.mjs";
 import { python } from "../../scripts/lib/tools.mjs";
 import { startProxy } from "../workerd/proxy.mjs";
 import { settlementOf, sign } from "../workerd/payment.mjs";
@@ -53,9 +54,8 @@ async function serve(answer) {
       response.writeHead(500).end(error.stack);
     }
   });
-  await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
   servers.push(server);
-  return `http://127.0.0.1:${server.address().port}`;
+  return `http://127.0.0.1:${await listen(server)}`;
 }
 
 /** Longer than the 50 ms after which the referee's check of a lost answer hangs up. */
@@ -72,7 +72,10 @@ const keyed = () =>
 
 before(async () => {
   interpreter = await python("conformance", join(import.meta.dirname, "conformance.txt"));
-  const proxied = async (url) => (node = await startProxy(url)).url;
+  const proxied = async (url) => {
+    node = await startProxy(url);
+    return node.url;
+  };
   ({ evm, solana, worker, tenant, payTo, seller, close } = await openMarket({ front: proxied }));
   front = await keyed();
 });

@@ -183,7 +183,7 @@ test("four pages, four signatures, one identifier: every page that is served is 
     const id = `order_${crypto.randomUUID()}`;
     const named = async () => {
       const made = await paymentHeader(url, { evm: buyer });
-      const payload = JSON.parse(Buffer.from(made["payment-signature"], "base64"));
+      const payload = JSON.parse(Buffer.from(made["payment-signature"], "base64").toString());
       payload.extensions = { ...payload.extensions, "payment-identifier": { info: { required: false, id } } };
       return { "payment-signature": Buffer.from(JSON.stringify(payload)).toString("base64") };
     };

@@ -14,11 +14,12 @@ export const PEER = join(import.meta.dirname, "peer.py");
 /**
  * Opens it. The seller is paid at `payTo` on the EVM chain and at `seller` on Solana; `tenant` has their keys.
  * `limits` are the tenant's; `front` may put a provider of its own before the EVM chain: from the chain's URL to its.
+ * @param {{ limits?: object, front?: (url: string) => string | Promise<string> }} [options]
  */
 export async function openMarket({ limits, front = (url) => url } = {}) {
   const [evm, solana] = await Promise.all([startEvm({ chainId: 84532, token: CIRCLE }), startSolana()]);
   const feePayer = await signer(0x21);
-  solana.svm.airdrop(feePayer.address, 1_000_000_000n);
+  solana.airdrop(feePayer.address, 1_000_000_000n);
   const vars = {
     RPC_BASE_SEPOLIA: await front(evm.url),
     EVM_SIGNERS_TEST: KEYS.at(-1),

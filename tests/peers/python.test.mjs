@@ -32,13 +32,13 @@ after(async () => {
 
 async function buyWith(library, wishes) {
   const { stdout } = await promisify(execFile)(interpreter, [PEER, "buy", library, JSON.stringify(wishes)], { timeout: 60_000 });
-  return JSON.parse(stdout.trim().split("\n").at(-1));
+  return JSON.parse(stdout.trim().split("\n").at(-1) ?? "");
 }
 
 let seeds = 0x40;
 for (const [framework, library] of [["fastapi", "httpx"], ["flask", "requests"]]) {
   test(`${library} buys at ${framework} on an EVM chain`, async () => {
-    const key = `0x${(seeds++).toString(16).repeat(32)}`;
+    const key = /** @type {`0x${string}`} */ (`0x${(seeds++).toString(16).repeat(32)}`);
     const buyer = privateKeyToAccount(key).address;
     await evm.mint(buyer, 1_000_000n);
     const had = await evm.balance(seller);

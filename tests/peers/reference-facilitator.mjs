@@ -6,7 +6,11 @@ import { ExactEvmSchemeV1 } from "@x402/evm/exact/v1/facilitator";
 import { createWalletClient, defineChain, http, nonceManager, publicActions } from "viem";
 import { privateKeyToAccount } from "viem/accounts";
 
-/** Adds an EVM chain; `name` is its name in version 1. */
+/**
+ * Adds an EVM chain; `name` is its name in version 1.
+ * @param {any} facilitator
+ * @param {{ url: string, chainId: number | string, key: `0x${string}`, name?: string }} chain
+ */
 export function withEvm(facilitator, { url, chainId, key, name }) {
   const chain = defineChain({
     id: Number(chainId),

@@ -4,7 +4,7 @@ import express from "express";
 import { reference, withEvm } from "./reference-facilitator.mjs";
 
 const [port, url, chainId, key] = process.argv.slice(2);
-const facilitator = withEvm(reference(), { url, chainId, key });
+const facilitator = withEvm(reference(), { url, chainId, key: /** @type {`0x${string}`} */ (key) });
 const app = express();
 app.use(express.json());
 for (const verb of ["verify", "settle"]) {

@@ -19,7 +19,7 @@ const open = (network, to) => openShop({ facilitator: `${worker.url}/facilitator
 test("x402-fetch buys at x402-express on an EVM chain", async () => {
   const shop = await open("base-sepolia", payTo);
   try {
-    const key = `0x${"61".repeat(32)}`;
+    const key = /** @type {`0x${string}`} */ (`0x${"61".repeat(32)}`);
     const buyer = privateKeyToAccount(key).address;
     await evm.mint(buyer, 1_000_000n);
     const { status, body, payment } = await buy(shop.url, { network: "base-sepolia", key });

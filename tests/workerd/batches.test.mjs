@@ -107,7 +107,7 @@ test("a user and a password in a provider's URL are sent as Basic authentication
   const [name, password] = ["me@example", "hunter2:/é%"];
   const secret = `${encodeURIComponent(name)}:${encodeURIComponent(password)}`;
   const guarded = async () => {
-    const mock = await startMock();
+    const mock = Object.assign(await startMock(), { wants: "" });
     mock.whole = (_, { headers }) => (headers.authorization === mock.wants ? undefined : { status: 401, body: "who?" });
     return mock;
   };

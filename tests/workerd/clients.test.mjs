@@ -10,7 +10,7 @@ import { startWorker } from "./worker.mjs";
 let evm, chain, worker, seller, tenant;
 before(async () => {
   [evm, chain] = await Promise.all([startEvm(), startSolana()]);
-  chain.svm.airdrop((await signer(0x24)).address, 1_000_000_000n);
+  chain.airdrop((await signer(0x24)).address, 1_000_000_000n);
   const pair = await keyPairText(new Uint8Array(32).fill(0x24));
   const vars = { RPC_LOCAL_EVM: evm.url, EVM_SIGNERS_TEST: KEYS.at(-1), RPC_LOCAL_SOLANA: chain.url, SOLANA_SIGNERS_TEST: pair };
   worker = await startWorker({ vars });
@@ -23,6 +23,7 @@ after(async () => {
   chain?.stop();
 });
 
+/** @type {(body: any, headers?: Record<string, string>, path?: string) => ReturnType<typeof worker.call>} */
 const accepts = (body, headers = { authorization: `Bearer ${tenant.test}` }, path = "/facilitator/accepts") => worker.call("POST", path, { body, headers });
 
 test("partial requirements are filled in, on both families, in version 2", async () => {

@@ -167,7 +167,7 @@ function stored(state) {
     const db = new DatabaseSync(join(folder, name), { readOnly: true });
     try {
       const row = db.prepare("SELECT value FROM state WHERE name = 'admission'").get();
-      const { minute, hour } = JSON.parse(row?.value ?? '{"minute":[],"hour":[]}');
+      const { minute, hour } = JSON.parse(String(row?.value ?? '{"minute":[],"hour":[]}'));
       return [sum(minute), sum(hour)];
     } catch (error) {
       // An object that was made and has no table yet.

@@ -11,7 +11,10 @@ import { startWorker, until } from "./worker.mjs";
 const DIGITS = "0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 const settlement = () => `stl_01${[...crypto.getRandomValues(new Uint8Array(24))].map((byte) => DIGITS[byte % 32]).join("")}`;
 
-/** A chain, a proxy in front of it, a Worker that knows only the proxy, and its one signer's Settler. */
+/**
+ * A chain, a proxy in front of it, a Worker that knows only the proxy, and its one signer's Settler.
+ * @param {{ vars?: Record<string, string | undefined>, evm?: Parameters<typeof startEvm>[0] }} [options]
+ */
 export async function startSettler({ evm: options, vars = {} } = {}) {
   const evm = await startEvm(options);
   const proxy = await startProxy(evm.url);
@@ -25,7 +28,12 @@ export async function startSettler({ evm: options, vars = {} } = {}) {
   return { evm, proxy, worker, tenant, stop, sent: (tag) => sent(evm, tag), order: (body) => order(worker, body) };
 }
 
-/** A test of a Settler that has a chain of its own. */
+/**
+ * A test of a Settler that has a chain of its own.
+ * @param {string} name
+ * @param {Parameters<typeof startSettler>[0]} options
+ * @param {(at: Awaited<ReturnType<typeof startSettler>>) => Promise<void>} run
+ */
 export const settling = (name, options, run) =>
   test(name, async () => {
     const at = await startSettler(options);
@@ -56,7 +64,13 @@ export const ended = async (at, settle, first) => {
   }, "the end of a flight");
 };
 
-/** A flight of a payment that `buyer` has signed; `lasts` seconds. */
+/**
+ * A flight of a payment that `buyer` has signed; `lasts` seconds. Further wishes are members of the order.
+ * @param {{ tenant: string }} at
+ * @param {{
+ *   buyer?: import("viem").LocalAccount, to?: string, amount?: bigint, lasts?: number, change?: object, [member: string]: any,
+ * }} [wishes]
+ */
 export async function flight({ tenant }, { buyer = randomAccount(), to = random(20), amount = 10_000n, lasts = 600, change = {}, ...more } = {}) {
   const before = BigInt(Math.floor(Date.now() / 1000) + lasts);
   const body = await sign({ buyer, to, amount, change: { validBefore: before, ...change } });
@@ -76,5 +90,12 @@ export async function paying(at, wishes) {
   return made;
 }
 
+/**
+ * A signed transaction's members. A Settler signs EIP-1559 alone, whose fees are always there.
+ * @param {`0x${string}` | undefined} raw
+ * @returns {import("viem").TransactionSerializableEIP1559 & { gas: bigint, maxFeePerGas: bigint, maxPriorityFeePerGas: bigint }}
+ */
+export const parsed = (raw) => /** @type {any} */ (parseTransaction(/** @type {any} */ (raw)));
+
 /** Whether signed bytes move nothing: they only take a nonce. */
-export const isCancel = (raw) => parseTransaction(raw).to?.toLowerCase() === SIGNER.toLowerCase();
+export const isCancel = (raw) => parsed(raw).to?.toLowerCase() === SIGNER.toLowerCase();

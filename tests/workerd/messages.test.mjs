@@ -14,7 +14,7 @@ before(async () => {
   [evm, chain] = await Promise.all([startEvm(), startSolana()]);
   proxy = await startProxy(evm.url);
   const seed = new Uint8Array(32).fill(0x23);
-  chain.svm.airdrop((await signer(0x23)).address, 1_000_000_000n);
+  chain.airdrop((await signer(0x23)).address, 1_000_000_000n);
   const vars = { RPC_LOCAL_EVM: proxy.url, EVM_SIGNERS_TEST: KEYS.at(-1), RPC_LOCAL_SOLANA: chain.url, SOLANA_SIGNERS_TEST: await keyPairText(seed) };
   worker = await startWorker({ vars });
 });
@@ -59,7 +59,7 @@ test("a payer whose code cannot be read is not called a forger", async () => {
   proxy.answer = ({ method, params }) =>
     method === "eth_getCode" && params[0].toLowerCase() === buyer.address.toLowerCase() ? { error: { code: -32000, message: "state is not available" } } : undefined;
   try {
-    for (const [ask, reason] of [[verify, "invalidReason"], [settle, "errorReason"]]) {
+    for (const [ask, reason] of /** @type {const} */ ([[verify, "invalidReason"], [settle, "errorReason"]])) {
       const { status, body } = await ask();
       assert.deepEqual([status, body[reason], body.extra.retry], [200, "invalid_exact_evm_failed_to_verify_signature", "later"], JSON.stringify(body));
     }

@@ -40,7 +40,7 @@ before(async () => {
   restore(FOLDER, state);
   migrate();
   [evm, solana] = await Promise.all([startEvm(), startSolana()]);
-  solana.svm.airdrop((await signer(0x21)).address, 1_000_000_000n);
+  solana.airdrop((await signer(0x21)).address, 1_000_000_000n);
   const chain = gzipSync(gunzipSync(readFileSync(join(FOLDER, "anvil.json.gz"))));
   await evm.rpc("anvil_loadState", [`0x${chain.toString("hex")}`]);
   // What was in the pool is nowhere now, and no block comes before a test says so.

@@ -1,19 +1,25 @@
 // A scripted provider, which can misbehave as well: for what no real chain can
 // be made to do.
 import { createServer } from "node:http";
+import { listen } from "../../scripts/lib/ports.mjs";
 
 const TRANSFER = "0xddf252ad1be2c89b69c2b068fc378daa952ba7f163c4a11628f55a4df523b3ef";
 const hex = (number) => `0x${BigInt(number).toString(16)}`;
 const word = (value) => `0x${BigInt(value).toString(16).padStart(64, "0")}`;
 
-/** Starts a mock EVM provider of a chain. */
+/**
+ * Starts a mock EVM provider of a chain.
+ * @param {{ chainId?: number, token?: string }} [options]
+ */
 export async function startMock({ chainId = 8453, token = "0x833589fcd6edb6e08f4c7c32d4f71b54bda02913" } = {}) {
   const mock = new Mock(chainId, token.toLowerCase());
   const server = createServer((request, response) => mock.serve(request, response));
-  await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
-  mock.server = server;
-  mock.url = `http://127.0.0.1:${server.address().port}`;
-  return mock;
+  const url = `http://127.0.0.1:${await listen(server)}`;
+  const stop = () => {
+    server.closeAllConnections();
+    server.close();
+  };
+  return Object.assign(mock, { url, stop });
 }
 
 /** An `error` in place of a result. */
@@ -25,18 +31,41 @@ class Refused extends Error {
 }
 
 class Mock {
+  /** @type {number} how many requests came */
+  requests;
+  /** @type {string[]} the method of every call */
+  calls;
+  /** @type {any[]} each transaction that was called, not sent */
+  simulated;
+  /** @type {string | undefined} */
+  fault;
+  /** @type {number[]} how many calls each request held */
+  sizes;
+  /** @type {(asked: any, request: import("node:http").IncomingMessage) => { status: number, body: string } | undefined} */
+  whole;
+  /** @type {(method: string, params: any[]) => { error?: any, result?: any } | undefined} */
+  script;
+  /** @type {bigint | undefined} */
+  baseFee;
+  /** @type {(call: any) => any} */
+  simulate;
+
   constructor(chainId, token) {
-    Object.assign(this, { chainId, token, head: 1000, finalized: 990, receipts: new Map(), pending: new Set(), large: new Set() });
+    this.chainId = chainId;
+    this.token = token;
+    this.head = 1000;
+    this.finalized = 990;
+    this.receipts = new Map();
+    this.pending = new Set();
+    this.large = new Set();
     this.reset();
   }
 
   reset() {
     this.requests = 0;
     this.calls = [];
-    /** Each transaction that was called, not sent. */
     this.simulated = [];
     this.fault = undefined;
-    /** How many calls each request held. */
     this.sizes = [];
     /** Answers a whole request, as `{ status, body }`; `undefined`: as it should. */
     this.whole = () => undefined;
@@ -57,7 +86,13 @@ class Mock {
     return word(BigInt(block) + 0xb10c000000n);
   }
 
-  /** A payment in a block; answers the transaction's hash. */
+  /**
+   * A payment in a block; answers the transaction's hash. `transfers` stand in place of `from`, `to` and `amount`.
+   * @param {{
+   *   hash?: string, from?: string, to?: string, amount?: number | bigint, block?: number, status?: string,
+   *   transfers?: { from: string, to: string, amount: number | bigint, token?: string }[],
+   * }} payment
+   */
   addTransfer({ hash, from, to, amount, block = 900, status = "0x1", transfers }) {
     hash ??= `0x${Buffer.from(crypto.getRandomValues(new Uint8Array(32))).toString("hex")}`;
     const list = transfers ?? [{ from, to, amount }];
@@ -74,7 +109,7 @@ class Mock {
     }));
     this.receipts.set(hash, {
       transactionHash: hash, blockHash: this.hashOf(block), blockNumber: hex(block), status,
-      from: list[0].from.toLowerCase(), to: this.token, logs: status === "0x1" ? logs : [], type: "0x2",
+      from: String(list[0].from).toLowerCase(), to: this.token, logs: status === "0x1" ? logs : [], type: "0x2",
       gasUsed: "0x5208", cumulativeGasUsed: "0x5208", transactionIndex: "0x0", logsBloom: "0x",
     });
     return hash;
@@ -177,8 +212,4 @@ class Mock {
     else send(200, JSON.stringify(good));
   }
 
-  stop() {
-    this.server.closeAllConnections();
-    this.server.close();
-  }
 }

@@ -8,7 +8,7 @@ import { keyPairText, signer, startSolana } from "../../scripts/lib/solana.mjs";
 import { startMock } from "./mock-rpc.mjs";
 import { isExternal, sendAsStranger, sign, signedPayment, signedSvmPayment } from "./payment.mjs";
 import { behind, failing, refusing, startProxy } from "./proxy.mjs";
-import { SIGNER, sent as sentOn } from "./settling.mjs";
+import { sent as sentOn } from "./settling.mjs";
 import { startWorker, until } from "./worker.mjs";
 
 const BALANCE = "invalid_exact_evm_insufficient_balance";
@@ -37,7 +37,7 @@ const onEvm = (name, run, { only = 2 } = {}) =>
 const onSolana = (name, run, { only = 2 } = {}) =>
   test(name, async () => {
     const chain = await startSolana();
-    chain.svm.airdrop((await signer(0x21)).address, 1_000_000_000n);
+    chain.airdrop((await signer(0x21)).address, 1_000_000_000n);
     const [first, second] = [await startProxy(chain.url), await startProxy(chain.url)];
     const providers = [first, second].slice(0, only).map(({ url }) => url);
     const pair = await keyPairText(new Uint8Array(32).fill(0x21));
@@ -173,7 +173,7 @@ test("what one node allows costs no second request, and what two refuse costs tw
   }
 });
 
-for (const [message, code] of [["the method eth_sendRawTransaction does not exist", -32601], ["node is unhealthy", -32005], ["internal error", -32603], ["insufficient funds for gas * price + value", -32000]]) {
+for (const [message, code] of /** @type {[string, number][]} */ ([["the method eth_sendRawTransaction does not exist", -32601], ["node is unhealthy", -32005], ["internal error", -32603], ["insufficient funds for gas * price + value", -32000]])) {
   onEvm(`a node that refuses a transaction (${code}: ${message}) is passed over for the next`, async ({ evm, first, second, sent, pay }) => {
     first.answer = refusing(message, code);
     const { settle, to } = await pay();
@@ -183,7 +183,7 @@ for (const [message, code] of [["the method eth_sendRawTransaction does not exis
   });
 }
 
-for (const [message, code] of [["Method not found", -32601], ["Node is unhealthy", -32005]]) {
+for (const [message, code] of /** @type {[string, number][]} */ ([["Method not found", -32601], ["Node is unhealthy", -32005]])) {
   onSolana(`a node that refuses a transaction (${code}: ${message}) is passed over for the next on Solana`, async ({ chain, first, pay }) => {
     first.answer = refusing(message, code);
     const { settle, paid } = await pay();

@@ -20,11 +20,14 @@ export const settlementOf = ({ headers, body }) => body.extra?.settlementId ?? h
 /** Whether an answer says that somebody else has sent the payment's transaction. */
 export const isExternal = ({ headers }) => headers.get("x402-externally-settled") === "true";
 
+/** @type {(bytes: number) => `0x${string}`} */
 export const random = (bytes) => `0x${Buffer.from(crypto.getRandomValues(new Uint8Array(bytes))).toString("hex")}`;
 const seconds = () => BigInt(Math.floor(Date.now() / 1000));
 const FIELDS = [
   ["address", "from"], ["address", "to"], ["uint256", "value"], ["uint256", "validAfter"], ["uint256", "validBefore"], ["bytes32", "nonce"],
 ].map(([type, name]) => ({ type, name }));
+
+/** @typedef {Pick<import("viem").LocalAccount, "address" | "signTypedData">} Signing an account that signs typed data */
 
 /** A test may put the Worker's clock forward; what is signed so outlives it. */
 export const LONG = { change: { validBefore: 4_000_000_000n } };
@@ -56,7 +59,14 @@ export async function authorizationCall({ paymentPayload: { payload } }) {
   return encodeFunctionData({ abi, functionName: "transferWithAuthorization", args });
 }
 
-/** The body of /verify and /settle: a payment that `buyer` has signed. */
+/**
+ * The body of /verify and /settle: a payment that `buyer` has signed.
+ * @param {{
+ *   buyer: Signing, to: string, amount?: bigint, token?: `0x${string}`, chainId?: number, name?: string, change?: object,
+ *   requirements?: object,
+ * }} wishes `change`: other members of the authorization; `requirements`: other members of those
+ * @returns {Promise<any>}
+ */
 export async function sign({ buyer, to, amount = 10_000n, token = TOKEN, chainId = 31337, name = "USDC", change = {}, requirements: more = {} }) {
   const message = { from: buyer.address, to, value: amount, validAfter: 0n, validBefore: seconds() + 600n, nonce: random(32), ...change };
   const signature = await buyer.signTypedData({
@@ -77,7 +87,12 @@ export async function sign({ buyer, to, amount = 10_000n, token = TOKEN, chainId
   };
 }
 
-/** A seller, a buyer who holds enough, and a payment signed by that buyer. */
+/**
+ * A seller, a buyer who holds enough, and a payment signed by that buyer.
+ * @param {import("./worker.mjs").Worker} worker
+ * @param {import("../../scripts/lib/evm.mjs").Evm} evm
+ * @param {{ holds?: bigint, buyer?: Signing, [wish: string]: any }} [options] wishes are those of `sign`
+ */
 export async function signedPayment(worker, evm, { holds = 1_000_000n, buyer = randomAccount(), ...wishes } = {}) {
   const to = random(20);
   const tenant = await worker.tenant({ recipients: { "local-evm": to } });
@@ -87,7 +102,10 @@ export async function signedPayment(worker, evm, { holds = 1_000_000n, buyer = r
   return { ...tenant, to, buyer, body, verify: (sent) => post("verify", sent), settle: (sent, key) => post("settle", sent, key) };
 }
 
-/** Sends the authorization of a payment in somebody else's name; answers the hash once it is mined. */
+/**
+ * Sends the authorization of a payment in somebody else's name; answers the hash once it is mined.
+ * @param {import("../../scripts/lib/evm.mjs").Evm} evm
+ */
 export async function sendAsStranger(evm, body, account = ACCOUNTS[3]) {
   const wallet = createWalletClient({ account, chain: evm.definition, transport: http(evm.url) });
   const hash = await wallet.sendTransaction({ to: TOKEN, data: await authorizationCall(body), gas: 200_000n });
@@ -97,7 +115,16 @@ export async function sendAsStranger(evm, body, account = ACCOUNTS[3]) {
 
 const compute = (word, bytes) => ({ programAddress: COMPUTE_BUDGET, data: new Uint8Array([word, ...bytes]) });
 
-/** The body of /verify and /settle on Solana: a transaction that `buyer` has signed and the fee payer has not. */
+/**
+ * The body of /verify and /settle on Solana: a transaction that `buyer` has signed and the fee payer has not.
+ * @param {{
+ *   chain: import("../../scripts/lib/solana.mjs").Solana, buyer: import("@solana/kit").TransactionSigner,
+ *   to: import("@solana/kit").Address, feePayer: import("@solana/kit").Address, amount?: bigint,
+ *   mint?: import("@solana/kit").Address, network?: string, version?: "legacy" | 0 | 1, memo?: string,
+ *   instructions?: (all: import("@solana/kit").Instruction[]) => import("@solana/kit").Instruction[],
+ * }} wishes
+ * @returns {Promise<any>}
+ */
 export async function signSvm({ chain, buyer, to, feePayer, amount = 10_000n, mint = MINT, network = "solana:local", version = 0, memo, instructions = (all) => all }) {
   const transfer = getTransferCheckedInstruction({
     source: await chain.ata(buyer.address, mint), mint, destination: await chain.ata(to, mint), authority: buyer, amount, decimals: 6,
@@ -106,11 +133,17 @@ export async function signSvm({ chain, buyer, to, feePayer, amount = 10_000n, mi
   const remark = { programAddress: MEMO_PROGRAM, accounts: [], data: new TextEncoder().encode(text) };
   const budget = version === 1 ? [] : [compute(2, [0x20, 0x4e, 0, 0]), compute(3, [1, 0, 0, 0, 0, 0, 0, 0])];
   const lifetime = { blockhash: chain.blockhash(), lastValidBlockHeight: 1_000_000n };
+  const empty =
+    version === 1
+      ? setTransactionMessageConfig(
+          { computeUnitLimit: 20_000, loadedAccountsDataSizeLimit: 1_048_576, priorityFeeLamports: 7n },
+          createTransactionMessage({ version }),
+        )
+      : createTransactionMessage({ version });
   const message = pipe(
-    createTransactionMessage({ version }),
+    empty,
     (m) => setTransactionMessageFeePayer(feePayer, m),
     (m) => setTransactionMessageLifetimeUsingBlockhash(lifetime, m),
-    (m) => (version === 1 ? setTransactionMessageConfig({ computeUnitLimit: 20_000, loadedAccountsDataSizeLimit: 1_048_576, priorityFeeLamports: 7n }, m) : m),
     (m) => appendTransactionMessageInstructions(instructions([...budget, transfer, remark]), m),
   );
   const transaction = getBase64EncodedWireTransaction(await partiallySignTransactionMessageWithSigners(message));
@@ -125,7 +158,12 @@ export async function signSvm({ chain, buyer, to, feePayer, amount = 10_000n, mi
   };
 }
 
-/** A seller with a token account, a buyer who holds enough, and a payment signed by that buyer. */
+/**
+ * A seller with a token account, a buyer who holds enough, and a payment signed by that buyer.
+ * @param {import("./worker.mjs").Worker} worker
+ * @param {import("../../scripts/lib/solana.mjs").Solana} chain
+ * @param {{ holds?: bigint, [wish: string]: any }} [options] wishes are those of `signSvm`
+ */
 export async function signedSvmPayment(worker, chain, { holds = 1_000_000n, ...wishes } = {}) {
   const [buyer, seller] = await Promise.all([randomSigner(), randomSigner()]);
   const tenant = await worker.tenant({ recipients: { "local-solana": seller.address } });

@@ -19,7 +19,10 @@ after(async () => {
   two?.stop();
 });
 
-/** A tenant of its own with a payment that both providers know. */
+/**
+ * A tenant of its own with a payment that both providers know.
+ * @param {{ amount?: number, block?: number, more?: object }} [options] `more`: further members of the tenant
+ */
 async function paid({ amount = 1_000000, block = 995, more } = {}) {
   for (const mock of [one, two]) mock.reset();
   const to = address();

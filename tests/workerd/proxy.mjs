@@ -1,6 +1,7 @@
 // A provider in front of a chain that can misbehave by the call.
 import { createServer } from "node:http";
 import { keccak256 } from "viem";
+import { listen } from "../../scripts/lib/ports.mjs";
 
 /**
  * Starts it. `swallow` answers sends with HTTP 500, and `down` everything; `drop` accepts sends and forgets them.
@@ -9,7 +10,17 @@ import { keccak256 } from "viem";
  * it to the chain.
  */
 export async function startProxy(target) {
-  const proxy = { swallow: false, down: false, drop: false, raw: [], calls: [], answer: () => undefined };
+  const proxy = {
+    swallow: false,
+    down: false,
+    drop: false,
+    /** @type {any[]} */
+    raw: [],
+    /** @type {string[]} */
+    calls: [],
+    /** @type {(call: { id: number, method: string, params: any[] }, calls: any[]) => any} */
+    answer: () => undefined,
+  };
   const forward = async (calls) => {
     if (!calls.length) return [];
     const answer = await fetch(target, { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(calls) });
@@ -23,7 +34,10 @@ export async function startProxy(target) {
     const sends = calls.filter(({ method }) => method === "eth_sendRawTransaction");
     proxy.raw.push(...sends.map(({ params }) => params[0]));
     proxy.calls.push(...calls.map(({ method }) => method));
-    if (proxy.down || (sends.length && proxy.swallow)) return response.writeHead(500).end();
+    if (proxy.down || (sends.length && proxy.swallow)) {
+      response.writeHead(500).end();
+      return;
+    }
     const own = await Promise.all(
       calls.map(async (call) => {
         if (proxy.drop && sends.includes(call)) return { result: keccak256(call.params[0]) };
@@ -31,26 +45,28 @@ export async function startProxy(target) {
       }),
     );
     const answers = await forward(calls.filter((_, at) => own[at] === undefined)).catch(() => undefined);
-    if (!answers) return response.writeHead(502).end();
+    if (!answers) {
+      response.writeHead(502).end();
+      return;
+    }
     const replies = calls.map((call, at) => (own[at] ? { jsonrpc: "2.0", id: call.id, ...own[at] } : answers.shift()));
     const body = Array.isArray(asked) ? replies : replies[0];
     response.writeHead(200, { "content-type": "application/json" }).end(JSON.stringify(body));
   });
   // A connection that is closed while it is used again is not what is tested.
   server.keepAliveTimeout = 120_000;
-  await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
-  proxy.url = `http://127.0.0.1:${server.address().port}`;
-  proxy.stop = () => {
+  const url = `http://127.0.0.1:${await listen(server)}`;
+  const stop = () => {
     server.closeAllConnections();
     server.close();
   };
-  return proxy;
+  return Object.assign(proxy, { url, stop });
 }
 
 const SENDS = ["eth_sendRawTransaction", "sendTransaction"];
 
 /** Answers sends with a node's refusal, as long as `when` holds for the bytes. */
-export const refusing = (message, code = -32000, when = () => true) => ({ method, params }) =>
+export const refusing = (message, code = -32000, when = (_bytes) => true) => ({ method, params }) =>
   SENDS.includes(method) && when(params[0]) ? { error: { code, message } } : undefined;
 
 /** Answers calls of these methods with an error, which is no answer. */

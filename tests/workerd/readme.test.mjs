@@ -10,7 +10,7 @@ import { startMock } from "./mock-rpc.mjs";
 import { ROOT, startWorker } from "./worker.mjs";
 
 const README = readFileSync(join(ROOT, "README.md"), "utf8");
-const BLOCKS = [...README.matchAll(/^```sh\n([^]*?)^```/gm)].map(([, text]) => text);
+const BLOCKS = [...README.matchAll(/^```sh\n([\s\S]*?)^```/gm)].map(([, text]) => text);
 const SCRIPTS = Object.keys(JSON.parse(readFileSync(join(ROOT, "package.json"), "utf8")).scripts);
 let chain, worker;
 

@@ -80,12 +80,14 @@ const inTwoWays = (bytes) => [
 ];
 
 async function sent(key, body, headers = {}) {
-  const response = await fetch(`${worker.url}/v1/verify`, {
+  /** @type {RequestInit & { duplex: "half" }} */
+  const request = {
     method: "POST",
     duplex: "half",
     headers: { authorization: `Bearer ${key}`, "content-type": "application/json", ...headers },
     body,
-  });
+  };
+  const response = await fetch(`${worker.url}/v1/verify`, request);
   return { status: response.status, headers: response.headers, body: await response.json() };
 }
 
@@ -118,6 +120,7 @@ test("a body is read alike with and without its length", async () => {
 test("a body in a content coding is refused", async () => {
   const { test: key } = await worker.tenant();
   const text = JSON.stringify({ tx_hash: HASH, chain: "base-sepolia" });
+  /** @type {[string, string | Buffer][]} */
   const codings = [["gzip", gzipSync(text)], ["br", brotliCompressSync(text)], ["deflate", deflateSync(text)], ["gzip", text]];
   for (const [coding, bytes] of codings) {
     for (const body of inTwoWays(bytes)) {

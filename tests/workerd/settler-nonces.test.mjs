@@ -1,9 +1,9 @@
 // A Settler and its nonces: gaps that hold later payments up are filled, and nonces
 // that somebody else has used end what waits for them.
 import assert from "node:assert/strict";
-import { createWalletClient, http, keccak256, parseGwei, parseTransaction } from "viem";
+import { createWalletClient, http, keccak256, parseGwei } from "viem";
 import { ACCOUNTS } from "../../scripts/lib/evm.mjs";
-import { ended, flight, paying, isCancel, settling } from "./flights.mjs";
+import { ended, isCancel, parsed, paying, settling } from "./flights.mjs";
 import { refusing } from "./proxy.mjs";
 import { SIGNER } from "./settling.mjs";
 import { until } from "./worker.mjs";
@@ -39,7 +39,7 @@ settling("a flight whose nonce somebody else has used ends once its time is over
   await evm.rpc("evm_setAutomine", [false]);
   const waiting = order({ settle });
   await until(() => proxy.raw.some(isCancel), "the cancel");
-  const wallet = createWalletClient({ account: ACCOUNTS.at(-1), chain: evm.definition, transport: http(evm.url) });
+  const wallet = createWalletClient({ account: ACCOUNTS[ACCOUNTS.length - 1], chain: evm.definition, transport: http(evm.url) });
   const dear = { maxFeePerGas: parseGwei("900"), maxPriorityFeePerGas: parseGwei("800") };
   await wallet.sendTransaction({ to: SIGNER, nonce: 0, gas: 21_000n, ...dear });
   await evm.rpc("evm_mine");
@@ -79,11 +79,11 @@ settling("a filler that the market has left behind is offered more", {}, async (
   const known = new Set(proxy.raw);
   proxy.answer = ({ method, params }) =>
     method === "eth_sendRawTransaction" && known.has(params[0]) ? { error: { code: -32000, message: "already known" } } : undefined;
-  const base = parseTransaction(proxy.raw.find(isCancel)).maxFeePerGas * 3n;
+  const base = parsed(proxy.raw.find(isCancel)).maxFeePerGas * 3n;
   await evm.rpc("anvil_setNextBlockBaseFeePerGas", [`0x${base.toString(16)}`]);
   await evm.rpc("evm_mine");
   assert.equal(await sent("latest"), 0);
-  const enough = (raw) => isCancel(raw) && parseTransaction(raw).maxFeePerGas > base;
+  const enough = (raw) => isCancel(raw) && parsed(raw).maxFeePerGas > base;
   await until(() => proxy.raw.some(enough), "a dearer filler", 30_000);
   await until(async () => {
     await evm.rpc("evm_mine");
@@ -97,7 +97,7 @@ settling("a nonce that the chain waits for and no flight holds any more is fille
   const { evm, proxy, sent, order } = at;
   const [{ settle, to }, { settle: lost }] = [await paying(at), await paying(at, { lasts: 6 })];
   await evm.rpc("evm_setAutomine", [false]);
-  const first = (raw) => parseTransaction(raw).nonce === 0 || parseTransaction(raw).nonce === undefined;
+  const first = (raw) => parsed(raw).nonce === 0 || parsed(raw).nonce === undefined;
   // A node takes the first flight's transaction and forgets it, and says later that its nonce is used.
   proxy.answer = ({ method, params }) => {
     if (method !== "eth_sendRawTransaction" || !first(params[0])) return undefined;
@@ -129,7 +129,7 @@ settling("a chain that asks more than 21,000 gas for a transfer of nothing gets 
   const { proxy, evm, order } = at;
   const { settle } = await paying(at, { lasts: 6 });
   await evm.rpc("evm_setAutomine", [false]);
-  const isShort = (raw) => isCancel(raw) && parseTransaction(raw).gas < 25_000n;
+  const isShort = (raw) => isCancel(raw) && parsed(raw).gas < 25_000n;
   proxy.answer = refusing("intrinsic gas too low: gas 21000, minimum needed 21432", -32000, isShort);
   const waiting = order({ settle });
   await until(() => proxy.raw.some((raw) => isCancel(raw) && !isShort(raw)), "a cancel with more gas");
@@ -144,7 +144,7 @@ settling("a filler that no node takes costs nothing of the day", { vars: { SETTL
   const [first, second, third] = [await paying(at, capped), await paying(at, capped), await paying(at, capped)];
   await evm.rpc("evm_setAutomine", [false]);
   let fillers = 0;
-  const isLater = (raw) => parseTransaction(raw).nonce > 0;
+  const isLater = (raw) => Number(parsed(raw).nonce) > 0;
   proxy.answer = async ({ method, params: [raw] }) => {
     if (method !== "eth_sendRawTransaction" || isLater(raw) || fillers === 4) return undefined;
     if (isCancel(raw)) {

@@ -1,8 +1,8 @@
 // A Settler and time, prices and money: what is signed when, at which price, and
 // what a node's refusal does to a flight.
 import assert from "node:assert/strict";
-import { keccak256, parseGwei, parseTransaction } from "viem";
-import { ended, paying, isCancel, settling } from "./flights.mjs";
+import { keccak256, parseGwei } from "viem";
+import { ended, isCancel, parsed, paying, settling } from "./flights.mjs";
 import { refusing } from "./proxy.mjs";
 import { until } from "./worker.mjs";
 
@@ -21,7 +21,7 @@ settling("nothing is signed past an authorization's time, and its nonce is taken
   await until(() => proxy.raw.some(isCancel), "the cancel");
   const [first, cancel, ...rest] = [...new Set(proxy.raw)];
   assert.deepEqual([rest, isCancel(first)], [[], false]);
-  const [one, two] = [first, cancel].map((raw) => parseTransaction(raw));
+  const [one, two] = [first, cancel].map((raw) => parsed(raw));
   assert.deepEqual([two.nonce, two.value, two.data, two.gas], [one.nonce, undefined, undefined, 21_000n]);
   assert.ok(two.maxFeePerGas >= (one.maxFeePerGas * 9n) / 8n && two.maxPriorityFeePerGas > one.maxPriorityFeePerGas);
   await evm.rpc("evm_mine");
@@ -86,7 +86,7 @@ settling("a base fee that has tripled is followed at once, under the same nonce"
   await evm.rpc("evm_mine");
   const waiting = order({ settle });
   await until(async () => (await sent("pending")) === 1, "the pool");
-  const [first, second, ...rest] = proxy.raw.map((raw) => parseTransaction(raw));
+  const [first, second, ...rest] = proxy.raw.map((raw) => parsed(raw));
   assert.deepEqual([rest, first.maxFeePerGas, second.nonce, first.nonce], [[], parseGwei("2"), 0, 0]);
   assert.ok(second.maxFeePerGas >= parseGwei("10"), String(second.maxFeePerGas));
   await evm.rpc("evm_mine");
@@ -100,13 +100,13 @@ settling("a price that the market has left behind is raised before it has waited
   await evm.rpc("evm_setAutomine", [false]);
   const waiting = order({ settle });
   await until(() => proxy.raw.length === 1, "the transfer");
-  const [first] = proxy.raw.map((raw) => parseTransaction(raw));
+  const [first] = proxy.raw.map((raw) => parsed(raw));
   // The pool has taken it: no node says that it is too cheap.
   const base = first.maxFeePerGas * 3n;
   await evm.rpc("anvil_setNextBlockBaseFeePerGas", [`0x${base.toString(16)}`]);
   await evm.rpc("evm_mine");
   await until(() => new Set(proxy.raw).size > 1, "the higher price");
-  const dearer = parseTransaction(proxy.raw.at(-1));
+  const dearer = parsed(proxy.raw.at(-1));
   assert.deepEqual([dearer.nonce, isCancel(proxy.raw.at(-1))], [0, false]);
   assert.ok(dearer.maxFeePerGas > base, String(dearer.maxFeePerGas));
   const id = keccak256(proxy.raw.at(-1));
@@ -123,7 +123,7 @@ settling("a price above what was set aside is never offered", {}, async (at) => 
   await evm.rpc("evm_mine");
   const report = await order({ settle });
   assert.deepEqual([report.status, report.reason, report.handed, report.poor], ["failed", "unexpected_settle_error", false, false]);
-  assert.ok(proxy.raw.every((raw) => parseTransaction(raw).maxFeePerGas <= parseGwei("2")));
+  assert.ok(proxy.raw.every((raw) => parsed(raw).maxFeePerGas <= parseGwei("2")));
   const next = await paying(at);
   assert.equal((await order({ settle: next.settle })).status, "completed");
   assert.deepEqual([await sent("latest"), await sent("pending")], [1, 1]);

@@ -150,7 +150,7 @@ test("a nonce that somebody else has used is replaced, and the payment moves onc
     await evm.rpc("evm_setAutomine", [false]);
     const settling = settle();
     await until(async () => (await sent(evm, "pending")) === 1, "the settlement in the pool");
-    const wallet = createWalletClient({ account: ACCOUNTS.at(-1), chain: evm.definition, transport: http(evm.url) });
+    const wallet = createWalletClient({ account: ACCOUNTS[ACCOUNTS.length - 1], chain: evm.definition, transport: http(evm.url) });
     await wallet.sendTransaction({ to: SIGNER, nonce: 0, gas: 21_000n, maxFeePerGas: 90_000_000_000n, maxPriorityFeePerGas: 80_000_000_000n });
     await evm.rpc("evm_mine");
     assert.equal(await evm.balance(to), 0n);
@@ -194,14 +194,14 @@ crashing("what the build before has signed is sent and finished by this one", as
   await worker.stop();
   // Its state as the build before wrote it: no tables and no members of today.
   const folder = join(running.state, "do", "-Settler");
-  const file = readdirSync(folder).find((name) => /^[0-9a-f]{64}\.sqlite$/.test(name));
+  const file = readdirSync(folder).find((name) => /^[0-9a-f]{64}\.sqlite$/.test(name)) ?? "no file of the Settler";
   const db = new DatabaseSync(join(folder, file));
   db.exec("DROP TABLE refused; DROP TABLE penalties; DROP INDEX flights_flying; DROP INDEX flights_ended");
   db.exec(`UPDATE flights SET flight = json_remove(flight, '$.valid_before', '$.price', '$.max_fee_wei', '$.free'),
     sent = json_remove(sent, '$.lost_at', '$.versions[0].kind', '$.versions[0].handed')`);
   const [row] = db.prepare("SELECT flight, sent FROM flights").all();
   db.close();
-  assert.deepEqual([JSON.parse(row.flight).valid_before, JSON.parse(row.sent).versions[0].handed], [undefined, undefined]);
+  assert.deepEqual([JSON.parse(String(row.flight)).valid_before, JSON.parse(String(row.sent)).versions[0].handed], [undefined, undefined]);
   proxy.swallow = false;
   worker = await running.again();
   await until(async () => (await evm.balance(to)) === 10_000n, "the alarm", 40_000);

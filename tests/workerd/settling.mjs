@@ -5,12 +5,15 @@ import { ACCOUNTS, KEYS, TOKEN, randomAccount, startEvm } from "../../scripts/li
 import { startWorker } from "./worker.mjs";
 
 /** The key that pays for the gas of every settlement, unless a test names another. */
-export const SIGNER = ACCOUNTS.at(-1).address;
+export const SIGNER = ACCOUNTS[ACCOUNTS.length - 1].address;
 
 /** How many transactions an account has on the chain; with `pending`, the pool's too. */
 export const sent = async (evm, tag = "latest", address = SIGNER) => Number(await evm.rpc("eth_getTransactionCount", [address, tag]));
 
-/** Starts both; `stop` ends them. */
+/**
+ * Starts both; `stop` ends them.
+ * @param {{ vars?: Record<string, string | undefined>, evm?: Parameters<typeof startEvm>[0] }} [options]
+ */
 export async function startSettling({ vars = {}, evm: options } = {}) {
   const evm = await startEvm(options);
   const worker = await startWorker({ vars: { RPC_LOCAL_EVM: evm.url, EVM_SIGNERS_TEST: KEYS.at(-1), ...vars } });
@@ -21,7 +24,11 @@ export async function startSettling({ vars = {}, evm: options } = {}) {
   return { evm, worker, stop };
 }
 
-/** Sends a transaction whose price puts it before the settlement in the next block; answers its hash. */
+/**
+ * Sends a transaction whose price puts it before the settlement in the next block; answers its hash.
+ * @param {import("../../scripts/lib/evm.mjs").Evm} evm
+ * @param {import("viem").LocalAccount} account
+ */
 export async function overtake(evm, account, to, data) {
   await evm.rpc("anvil_setBalance", [account.address, "0xde0b6b3a7640000"]);
   const wallet = createWalletClient({ account, chain: evm.definition, transport: http(evm.url) });

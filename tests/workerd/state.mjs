@@ -23,7 +23,7 @@ function statements(db) {
 
 /** Writes each SQLite file under `state` as `<its path>.sql` under `folder`. The Worker must have stopped. */
 export function dump(state, folder) {
-  for (const name of readdirSync(state, { recursive: true })) {
+  for (const name of readdirSync(state, { recursive: true, encoding: "utf8" })) {
     // What Miniflare caches is nobody's state.
     if (!name.endsWith(".sqlite") || name.startsWith("cache/")) continue;
     const db = new DatabaseSync(join(state, name));
@@ -37,7 +37,7 @@ export function dump(state, folder) {
 
 /** Makes under `state` what `dump` has written under `folder`. */
 export function restore(folder, state) {
-  for (const name of readdirSync(folder, { recursive: true })) {
+  for (const name of readdirSync(folder, { recursive: true, encoding: "utf8" })) {
     if (!name.endsWith(".sqlite.sql")) continue;
     const path = join(state, name.slice(0, -".sql".length));
     mkdirSync(dirname(path), { recursive: true });

@@ -135,7 +135,9 @@ test("a rate limit and a revoked key are refusals with status 200, and are remem
 test("no answer, log line, record or event holds a key that was used in a path", async () => {
   const { id, body, test: bearer } = await signedPayment(worker, evm);
   const { key } = await urlKey(id);
-  const [secret, texts] = [key.slice("x402_url_test_".length), []];
+  const secret = key.slice("x402_url_test_".length);
+  /** @type {string[]} */
+  const texts = [];
   const asked = async (route, more) => {
     const { text, headers } = await at(key, route, more);
     texts.push(text, JSON.stringify([...headers]));

@@ -1,5 +1,6 @@
 // A wire between two parties that can be cut.
 import { connect, createServer } from "node:net";
+import { listen } from "../../scripts/lib/ports.mjs";
 
 /** A wire to `target`; `cut` resets every connection that is open, on both ends. */
 export async function startWire(target) {
@@ -11,11 +12,14 @@ export async function startWire(target) {
     pairs.add(pair);
     for (const [from, to] of [[near, far], [far, near]]) {
       from.on("error", () => to.destroy());
-      from.on("close", () => (to.destroy(), pairs.delete(pair)));
+      from.on("close", () => {
+        to.destroy();
+        pairs.delete(pair);
+      });
       from.pipe(to);
     }
   });
-  await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const open = await listen(server);
   const cut = () => {
     for (const pair of pairs) for (const socket of pair) socket.resetAndDestroy();
   };
@@ -23,5 +27,5 @@ export async function startWire(target) {
     cut();
     server.close();
   };
-  return { url: `http://127.0.0.1:${server.address().port}`, cut, stop };
+  return { url: `http://127.0.0.1:${open}`, cut, stop };
 }

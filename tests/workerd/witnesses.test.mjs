@@ -18,7 +18,7 @@ before(async () => {
   [evm, solana] = await Promise.all([startEvm(), startSolana()]);
   evms = [await startProxy(evm.url), await startProxy(evm.url)];
   solanas = [await startProxy(solana.url), await startProxy(solana.url)];
-  solana.svm.airdrop((await signer(0x21)).address, 1_000_000_000n);
+  solana.airdrop((await signer(0x21)).address, 1_000_000_000n);
   const urls = (all) => all.map(({ url }) => url).join();
   worker = await startWorker({
     vars: {
@@ -57,13 +57,15 @@ test("a large payment is bound to its nonce only where two agree on whose author
     const topics = [AUTHORIZATION_USED, transfer.topics[1], used];
     mock.receipts.set(hash, { ...receipt, logs: [...receipt.logs, { ...transfer, topics, data: "0x", logIndex: "0x1" }] });
   };
-  for (const [amount, others, wanted] of [
+  /** @type {[number, string[], string][]} */
+  const cases = [
     [100_000000, [nonce], "authorization"],
     [100_000000, [], "CHAIN_UNAVAILABLE"],
     [100_000000, [random(32)], "CHAIN_UNAVAILABLE"],
     // A small one is believed to one.
     [99_999999, [], "authorization"],
-  ]) {
+  ];
+  for (const [amount, others, wanted] of cases) {
     const { hash, ask } = await paid({ amount });
     bind(one, hash, nonce);
     for (const used of others) bind(two, hash, used);

@@ -21,7 +21,7 @@ const NOWHERE = Object.fromEntries(
 /** What wrangler.toml says of the runtime. */
 const WRANGLER = readFileSync(join(ROOT, "wrangler.toml"), "utf8");
 const FLAGS = JSON.parse(WRANGLER.match(/^compatibility_flags = (\[.*\])/m)?.[1] ?? "[]");
-const [, DATE] = WRANGLER.match(/^compatibility_date = "(.*)"/m);
+const DATE = WRANGLER.match(/^compatibility_date = "(.*)"/m)?.[1];
 
 /** Counts what the Worker asks of the platform (the ledger's own calls are not its), and
  * lets a test put the clock forward: alarms are set in the Worker's time and ring in the platform's. */
@@ -198,8 +198,11 @@ export default {
 };
 `;
 
-/** Starts the Worker. `vars` are further settings; `bindings: false` leaves D1 and
- * ledgers out; `direct` opens workerd's own socket beside Miniflare's. */
+/**
+ * Starts the Worker. `vars` are further settings; `bindings: false` leaves D1 and
+ * ledgers out; `state` is a folder that outlives it; `direct` opens workerd's own socket beside Miniflare's.
+ * @param {{ vars?: Record<string, string | undefined>, bindings?: boolean, state?: string, build?: string, direct?: boolean }} [options]
+ */
 export async function startWorker({ vars = {}, bindings = true, state, build = "build", direct = false } = {}) {
   const folder = join(ROOT, build);
   const own = state ?? mkdtempSync(join(tmpdir(), "x402-edge-"));
@@ -208,6 +211,9 @@ export async function startWorker({ vars = {}, bindings = true, state, build = "
     { type: "ESModule", path: join(folder, "index.js"), contents: readFileSync(join(folder, "index.js"), "utf8") },
     { type: "CompiledWasm", path: join(folder, "index_bg.wasm"), contents: readFileSync(join(folder, "index_bg.wasm")) },
   ];
+  /** @type {{ lines: string[] }} */
+  const log = { lines: [] };
+  /** @type {any} Miniflare 4's own type wants one form of `modules` by literal. */
   const options = {
     modules,
     modulesRoot: folder,
@@ -230,7 +236,6 @@ export async function startWorker({ vars = {}, bindings = true, state, build = "
     // A benchmark keeps no log.
     ...(direct ? {} : { handleStructuredLogs: ({ message }) => log.lines.push(String(message)) && console.log(message) }),
   };
-  const log = { lines: [] };
   const mf = new Miniflare(convertV4MiniflareOptions(options));
   const url = (await mf.ready).origin;
   const worker = new Worker(mf, url, own, log, state === undefined);
@@ -240,8 +245,25 @@ export async function startWorker({ vars = {}, bindings = true, state, build = "
 }
 
 export class Worker {
+  /**
+   * workerd's own socket, where one was opened.
+   * @type {string | undefined}
+   */
+  direct;
+
+  /**
+   * @param {Miniflare} mf
+   * @param {string} url
+   * @param {string} state the folder of its stored state
+   * @param {{ lines: string[] }} log
+   * @param {boolean} ownsState whether the folder goes when it stops
+   */
   constructor(mf, url, state, log, ownsState) {
-    Object.assign(this, { mf, url, state, log, ownsState });
+    this.mf = mf;
+    this.url = url;
+    this.state = state;
+    this.log = log;
+    this.ownsState = ownsState;
   }
 
   async migrate() {
@@ -254,12 +276,20 @@ export class Worker {
     }
   }
 
+  /** @returns {Promise<any[]>} */
   async sql(statement, ...bind) {
     const db = await this.mf.getD1Database("DB");
     return (await db.prepare(statement).bind(...bind).all()).results;
   }
 
-  /** Any request; the body as JSON. Answers `{ status, headers, body, text }`. */
+  /**
+   * Any request; the body as JSON, or as it is in `raw`. `key` is a bearer token; `admin` an operator's key, `true` for
+   * the right one.
+   * @param {string} method
+   * @param {string} path
+   * @param {{ key?: string, admin?: string | boolean, body?: any, headers?: Record<string, string>, raw?: RequestInit["body"] }} [options]
+   * @returns {Promise<{ status: number, headers: Headers, body: any, text: string }>}
+   */
   async call(method, path, { key, admin, body, headers = {}, raw } = {}) {
     const sent = { ...headers };
     if (key !== undefined) sent.authorization = `Bearer ${key}`;
@@ -338,7 +368,7 @@ export class Worker {
 
   /** Fires a cron trigger. */
   async cron(pattern) {
-    const fetcher = await this.mf.getWorker();
+    const fetcher = /** @type {any} */ (await this.mf.getWorker());
     return fetcher.scheduled({ cron: pattern });
   }
 
@@ -357,10 +387,14 @@ export class Worker {
 /** Runs `act` with a Worker whose state outlives it: `again` starts the next one on the same state. */
 export async function withState(vars, act) {
   const state = mkdtempSync(join(tmpdir(), "x402-state-"));
-  const running = { state, worker: await startWorker({ vars, state }) };
-  running.again = async () => {
-    await running.worker.stop();
-    return (running.worker = await startWorker({ vars, state }));
+  const running = {
+    state,
+    worker: await startWorker({ vars, state }),
+    again: async () => {
+      await running.worker.stop();
+      running.worker = await startWorker({ vars, state });
+      return running.worker;
+    },
   };
   try {
     return await act(running);

@@ -14,7 +14,11 @@ import { createX402Client } from "x402-solana/client";
 
 const read = async (response) => ({ status: response.status, body: await response.json().catch(() => undefined) });
 
-/** @faremeter/fetch with an EVM key, or with a Solana secret key of 64 bytes. */
+/**
+ * \@faremeter/fetch with an EVM key, or with a Solana secret key of 64 bytes.
+ * @param {string} url
+ * @param {{ key?: string, secret?: Uint8Array, mint?: string, rpcUrl?: string }} wallet
+ */
 export async function buyWithFaremeter(url, { key, secret, mint, rpcUrl }) {
   const handler = key
     ? evmHandler(await evmWallet({ id: baseSepolia.id, name: baseSepolia.name }, key))
