@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { cargoCounts, counted, fail, partCounts, summary, testFiles, totals, whole } from "./lib/jobs.mjs";
 import { say, step } from "./lib/progress.mjs";
-import { ROOT, cargo, cargoTool, firstPeers, otherPeers, peers, python, setUp, underNewNode } from "./lib/tools.mjs";
+import { ROOT, cargo, cargoTool, firstPeers, otherPeers, peers, python, pythonTool, setUp, underNewNode } from "./lib/tools.mjs";
 
 for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) process.once(signal, () => process.exit(130));
 
@@ -26,7 +26,8 @@ const filesIn = (folder) =>
 
 /** The files of each step that runs files. */
 const FILES = {
-  worker: () => [join("tests", "sanctions.test.mjs"), ...filesIn(join("tests", "workerd"))],
+  scripts: () => filesIn("tests"),
+  worker: () => filesIn(join("tests", "workerd")),
   peers: () => filesIn(PEERS),
   "peers-rust": () => filesIn(join(PEERS, "rust")),
 };
@@ -48,6 +49,19 @@ const STEPS = {
     await whole("fmt", "cargo", ["fmt", "--all", "--check"], { held });
     await whole("fmt", "cargo", ["fmt", "--check", "--manifest-path", join("scripts", "bindgen", "Cargo.toml")], { held });
   },
+  /** The JavaScript of scripts, tests and benchmarks. */
+  biome: async ({ held }) => {
+    await whole("biome", "biome", ["lint", "--error-on-warnings", "."], { held });
+  },
+  tsc: async ({ held }) => {
+    await whole("tsc", "tsc", [], { held });
+  },
+  /** The spelling of everything. */
+  typos: async ({ held }) => {
+    await whole("typos", await pythonTool("typos", join(ROOT, "scripts", "requirements.txt")), [], { held });
+  },
+  /** The tests of scripts and of the repository's own files. */
+  scripts: runFiles,
   clippy: async ({ held }) => {
     const args = ["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"];
     if (!(await whole("clippy", "cargo", args, { held }))) return;
@@ -99,7 +113,7 @@ const STEPS = {
   },
 };
 
-const QUICK = ["fmt", "clippy", "rust"];
+const QUICK = ["fmt", "biome", "tsc", "typos", "scripts", "clippy", "rust"];
 /** Steps that only run when they are named: what they build takes minutes. */
 const NAMED_ONLY = ["peers-rust"];
 /** Steps that compile with cargo run one after another; the others run beside them. */

@@ -216,3 +216,8 @@ export async function python(name, requirements) {
   writeFileSync(stamp, wanted);
   return interpreter;
 }
+
+/** Where a program that a Python package brings is; `requirements` names the package of the same name. */
+export async function pythonTool(name, requirements) {
+  return join(dirname(await python(name, requirements)), name);
+}
