@@ -1,0 +1,68 @@
+// Files that must name each other: locks and Dependabot, CI and its actions, documents and their links, migrations.
+import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import { existsSync, readFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { test } from "node:test";
+
+const ROOT = join(import.meta.dirname, "..");
+const FILES = execFileSync("git", ["ls-files", "--cached", "--others", "--exclude-standard"], { cwd: ROOT, encoding: "utf8" }).trim().split("\n").filter((path) => existsSync(join(ROOT, path)));
+const read = (path) => readFileSync(join(ROOT, path), "utf8");
+
+/** The folders, as Dependabot names them, of the files that `name` matches. */
+const folders = (name) => [...new Set(FILES.filter((path) => name.test(path)).map((path) => `/${dirname(path)}`.replace("/.", "/")))].sort();
+
+test("Dependabot knows every folder with a lock file or a file of requirements", () => {
+  const updates = read(".github/dependabot.yml").split(/^ {2}- package-ecosystem: /m).slice(1);
+  const known = (ecosystem) => {
+    const own = updates.filter((text) => text.startsWith(`${ecosystem}\n`));
+    return own.flatMap((text) => [...(text.match(/^ {4}director(?:y|ies): (.*)$/m)?.[1] ?? "").matchAll(/\/[\w/.-]*/g)].map(([folder]) => folder)).sort();
+  };
+  assert.deepEqual(known("npm"), folders(/(^|\/)package-lock\.json$/));
+  assert.deepEqual(known("cargo"), folders(/(^|\/)Cargo\.lock$/));
+  assert.deepEqual(known("pip"), folders(/(^|\/)requirements\.txt$/));
+});
+
+test("a lock file holds no download address", () => {
+  for (const path of FILES.filter((name) => /(^|\/)package-lock\.json$/.test(name))) assert.ok(!/"resolved": "http/.test(read(path)), path);
+});
+
+test("the workflow pins its actions and runs what everybody runs", () => {
+  const workflow = read(".github/workflows/ci.yml");
+  const uses = [...workflow.matchAll(/uses: (.*)/g)].map(([, action]) => action);
+  assert.ok(uses.length > 0);
+  for (const action of uses) assert.match(action, /@(v\d+\.\d+\.\d+|[0-9a-f]{40})$/);
+  assert.match(workflow, /run: \.ci\/run$/m);
+});
+
+/** The anchor that GitHub gives a heading. */
+const anchor = (heading) => heading.trim().toLowerCase().replace(/[^\p{L}\p{N} _-]/gu, "").replaceAll(" ", "-");
+
+test("every link between documents leads somewhere", () => {
+  for (const path of FILES.filter((name) => name.endsWith(".md"))) {
+    const text = read(path).replace(/```[\s\S]*?```/g, "");
+    for (const [, target] of text.matchAll(/\]\(([^)\s]+)\)/g)) {
+      if (/^[a-z]+:/.test(target)) continue;
+      const [file, fragment] = target.split("#");
+      const found = file === "" ? path : join(dirname(path), file);
+      assert.ok(existsSync(join(ROOT, found)), `${path}: ${target}`);
+      if (fragment === undefined) continue;
+      const anchors = [...read(found).matchAll(/^#+ (.*)$/gm)].map(([, heading]) => anchor(heading));
+      assert.ok(anchors.includes(fragment), `${path}: ${target}`);
+    }
+  }
+});
+
+/** The last migration from before the rule of expand and contract (CONTRIBUTING.md). */
+const BEFORE_THE_RULE = 8;
+
+test("a migration that drops or renames says what has replaced it", () => {
+  const migrations = FILES.filter((path) => path.startsWith("migrations/")).sort();
+  for (const [at, path] of migrations.entries()) {
+    const number = Number(path.match(/^migrations\/(\d{4})_[a-z_]+\.sql$/)?.[1]);
+    assert.equal(number, at + 1, path);
+    if (number <= BEFORE_THE_RULE || !/\b(DROP|RENAME)\b/i.test(read(path).replace(/--.*$/gm, ""))) continue;
+    const replaced = Number(read(path).match(/^-- contracts (\d{4})\b/m)?.[1]);
+    assert.ok(replaced < number, `${path} drops or renames, and no line \`-- contracts NNNN\` names what has replaced it`);
+  }
+});
