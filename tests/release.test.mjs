@@ -22,6 +22,9 @@ const FILES = {
   "CHANGELOG.md": "# Changelog\n\n## [Unreleased]\n\n### Added\n- A shop.\n",
 };
 
+/** Nothing of the user's own configuration of git counts. */
+const CONFIG = { "user.name": "Test", "user.email": "test@example.test", "core.hooksPath": ".githooks", "commit.gpgSign": "false", "tag.gpgSign": "false" };
+
 /** Runs `act` with the folder of a fresh repository that holds FILES. */
 async function inRepository(act, files = FILES) {
   const root = mkdtempSync(join(tmpdir(), "x402-release-"));
@@ -31,7 +34,7 @@ async function inRepository(act, files = FILES) {
       writeFileSync(join(root, path), text);
     }
     git(root, "init", "--quiet", "--initial-branch", "main");
-    for (const [name, value] of [["user.name", "Test"], ["user.email", "test@example.test"], ["core.hooksPath", ".githooks"]]) git(root, "config", name, value);
+    for (const [name, value] of Object.entries(CONFIG)) git(root, "config", name, value);
     git(root, "add", "--all");
     git(root, "commit", "--quiet", "--message", "all: begin");
     await act({ root, read: (path) => readFileSync(join(root, path), "utf8"), head: () => git(root, "rev-parse", "HEAD") });
