@@ -27,7 +27,7 @@ const FIELDS = [
   ["address", "from"], ["address", "to"], ["uint256", "value"], ["uint256", "validAfter"], ["uint256", "validBefore"], ["bytes32", "nonce"],
 ].map(([type, name]) => ({ type, name }));
 
-/** @typedef {Pick<import("viem").LocalAccount, "address" | "signTypedData">} Signing an account that signs typed data */
+/** @typedef {{ address: `0x${string}`, signTypedData: (data: any) => Promise<`0x${string}`> }} Signing an account, of any copy of viem */
 
 /** A test may put the Worker's clock forward; what is signed so outlives it. */
 export const LONG = { change: { validBefore: 4_000_000_000n } };
