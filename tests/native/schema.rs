@@ -139,7 +139,7 @@ fn the_ledgers_statements_prepare_and_find_their_rows() {
 }
 
 #[test]
-fn the_directorys_statements_prepare_and_find_their_rows() {
+fn statements_of_the_directory_prepare_and_find_their_rows() {
     // One row a chain, and one a signer.
     check(&directory_db(), "directory", &["CHECKS_GET", "STUCK_GET"]);
     assert_eq!(directory::PING, "SELECT 1 AS one");

@@ -346,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn a_coin_is_its_familys_and_has_a_price_in_dollars() {
+    fn a_coin_belongs_to_its_family_and_has_a_price_in_dollars() {
         for network in NETWORKS {
             let coin = network.settle.map(|settle| settle.coin).unwrap();
             let decimals = if network.family == Family::Evm { 18 } else { 9 };

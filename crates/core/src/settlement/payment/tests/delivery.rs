@@ -175,7 +175,7 @@ fn a_report_changes_what_is_not_over() {
 }
 
 #[test]
-fn a_settlement_is_never_completed_over_anothers_claim() {
+fn a_settlement_is_never_completed_over_another_claim() {
     use SettlementStatus::{Completed, Failed, Pending};
     let held = |id| HeldClaim {
         unit: ClaimUnit::Log(1),
