@@ -21,13 +21,13 @@ async function main() {
     const { build } = await import("./lib/build.mjs");
     const { answering, migrate, startWorker } = await import("./lib/worker.mjs");
     const { freePort } = await import("./lib/ports.mjs");
-    await build();
+    const folder = await build({ local: true });
     state = mkdtempSync(join(tmpdir(), "x402-check-"));
     const port = await freePort(0);
     key = randomBytes(24).toString("hex");
     await migrate(["--persist-to", state]);
     const flags = ["--port", String(port), "--persist-to", state, "--var", `ADMIN_KEY:${key}`, "--var", `KEY_PEPPERS:${randomBytes(32).toString("hex")}`];
-    worker = startWorker(flags, { stdio: "ignore" });
+    worker = startWorker(flags, { folder, stdio: "ignore" });
     url = `http://127.0.0.1:${port}`;
     await answering(url, worker);
     say("asking the chains …");

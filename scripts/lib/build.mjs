@@ -4,7 +4,7 @@ import { existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, w
 import { join } from "node:path";
 import { gzipSync } from "node:zlib";
 import { step } from "./progress.mjs";
-import { ESBUILD, ROOT, bindgen, cargo, environment, fingerprint, locked, run, say } from "./tools.mjs";
+import { ESBUILD, ROOT, bindgen, cargo, environment, fingerprint, locked, run } from "./tools.mjs";
 
 /** The largest Worker, gzipped: the alarm far below the platform's own limit. */
 const GZIP_MAX = 1536 * 1024;

@@ -30,7 +30,9 @@ export const files = [];
 
 /** How to end each process group that a Ctrl-C does not reach. */
 const groups = new Set();
-process.once("exit", () => groups.forEach((end) => end()));
+process.once("exit", () => {
+  for (const end of groups) end();
+});
 
 /** Counts a failure that no test has reported. */
 export function fail(what) {
@@ -41,6 +43,12 @@ export function fail(what) {
 /**
  * Runs a command and counts what `count(output)` finds: `{ passed, failed: [names] }`. Its output is shown as it comes,
  * or with `held` when it has ended, then only what `brief(output)` leaves if all went well. Answers whether it did.
+ * @param {string} name
+ * @param {string} command
+ * @param {string[]} args
+ * @param {(output: string) => { passed: number, failed: string[] }} count
+ * @param {{ env?: Record<string, string>, limit_ms?: number, held?: boolean, brief?: (output: string) => string }} [options]
+ *   `limit_ms`: after which the command's process group is ended
  */
 export function counted(name, command, args, count, { env = {}, limit_ms, held = false, brief = (all) => all } = {}) {
   return new Promise((resolve) => {
@@ -52,13 +60,17 @@ export function counted(name, command, args, count, { env = {}, limit_ms, held =
     });
     const end = () => {
       try {
-        process.kill(-child.pid, "SIGKILL");
+        if (child.pid !== undefined) process.kill(-child.pid, "SIGKILL");
       } catch {
         // The whole group is gone already.
       }
     };
     if (limit_ms !== undefined) groups.add(end);
-    const limit = limit_ms && setTimeout(() => (say(`ended after ${limit_ms / 1000} s: ${args.at(-1)}`), end()), limit_ms);
+    const late = () => {
+      say(`ended after ${Number(limit_ms) / 1000} s: ${args.at(-1)}`);
+      end();
+    };
+    const limit = limit_ms && setTimeout(late, limit_ms);
     let output = "";
     for (const stream of [child.stdout, child.stderr]) {
       stream.on("data", (chunk) => {
@@ -77,7 +89,10 @@ export function counted(name, command, args, count, { env = {}, limit_ms, held =
       if (code !== 0 && failed.length === 0) fail(`${name}: ended with ${code}`);
       resolve(code === 0);
     };
-    child.once("error", (error) => ((output += error.message), over(-1)));
+    child.once("error", (error) => {
+      output += error.message;
+      over(-1);
+    });
     // A grandchild may hold the pipes open: the end of the command counts.
     child.once("exit", (code, signal) => setTimeout(over, 50, code ?? signal));
   });
@@ -98,7 +113,11 @@ export const partCounts = (output) => ({
   failed: names(output, /^([a-z ]+): \d+ failed$/gm),
 });
 
-/** Runs one file of tests; `only` is a pattern of test names. */
+/**
+ * Runs one file of tests; `only` is a pattern of test names.
+ * @param {string} path
+ * @param {{ only?: string, held?: boolean }} [options]
+ */
 export async function testFile(path, { only, held = false } = {}) {
   const began = Date.now();
   const folder = mkdtempSync(join(tmpdir(), "x402-edge-test-"));

@@ -15,13 +15,22 @@ const MODULES = join(ROOT, "node_modules");
 
 /** The children that run: none outlives this process. */
 const children = new Set();
-process.once("exit", () => children.forEach((child) => child.kill()));
+process.once("exit", () => {
+  for (const child of children) child.kill();
+});
 
 /** So much of a failed command's output is shown. */
 const TAIL = 16_000;
 
-/** Runs a command; rejects unless it ends well. Answers the end of its output when it is quiet. `stdout` and `stderr`
- * get the chunks of a quiet command. */
+/**
+ * Runs a command; rejects unless it ends well. Answers the end of its output when it is quiet.
+ * @param {string} command
+ * @param {string[]} args
+ * @param {{
+ *   env?: Record<string, string>, quiet?: boolean, cwd?: string, stdout?: (chunk: Buffer) => void,
+ *   stderr?: (chunk: string) => string,
+ * }} [options] `stdout` and `stderr` get the chunks of a quiet command; the latter answers what of them is kept
+ */
 export function run(command, args, { env = {}, quiet = false, cwd = ROOT, stdout, stderr } = {}) {
   return new Promise((resolve, reject) => {
     const child = spawn(command, args, {
@@ -46,7 +55,11 @@ export function run(command, args, { env = {}, quiet = false, cwd = ROOT, stdout
 /** Cargo's progress bar, which it rewrites on one line. */
 const BAR = /^ +(?:Building|Downloading|Fetch|Updating) \[[^\]]*\](?: +(\d+)\/(\d+))?[^\r\n]*[\r\n]?/gm;
 
-/** Runs cargo; `note` gets how many crates are done. Answers the lines of its standard output. */
+/**
+ * Runs cargo; `note` gets how many crates are done. Answers the lines of its standard output.
+ * @param {string[]} args
+ * @param {{ env?: Record<string, string>, note?: (text: string) => void, cwd?: string }} [options]
+ */
 export async function cargo(args, { env = {}, note = () => {}, ...more } = {}) {
   let printed = "";
   const stderr = (chunk) => {
