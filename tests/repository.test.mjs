@@ -1,4 +1,4 @@
-// Files that must name each other: locks and Dependabot, CI and its actions, documents and their links, migrations.
+// Files that must name each other: locks and Dependabot, CI and its actions, migrations and what they replace.
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { existsSync, readFileSync } from "node:fs";
@@ -33,24 +33,6 @@ test("the workflow pins its actions and runs what everybody runs", () => {
   assert.ok(uses.length > 0);
   for (const action of uses) assert.match(action, /@(v\d+\.\d+\.\d+|[0-9a-f]{40})$/);
   assert.match(workflow, /run: \.ci\/run$/m);
-});
-
-/** The anchor that GitHub gives a heading. */
-const anchor = (heading) => heading.trim().toLowerCase().replace(/[^\p{L}\p{N} _-]/gu, "").replaceAll(" ", "-");
-
-test("every link between documents leads somewhere", () => {
-  for (const path of FILES.filter((name) => name.endsWith(".md"))) {
-    const text = read(path).replace(/```[\s\S]*?```/g, "");
-    for (const [, target] of text.matchAll(/\]\(([^)\s]+)\)/g)) {
-      if (/^[a-z]+:/.test(target)) continue;
-      const [file, fragment] = target.split("#");
-      const found = file === "" ? path : join(dirname(path), file);
-      assert.ok(existsSync(join(ROOT, found)), `${path}: ${target}`);
-      if (fragment === undefined) continue;
-      const anchors = [...read(found).matchAll(/^#+ (.*)$/gm)].map(([, heading]) => anchor(heading));
-      assert.ok(anchors.includes(fragment), `${path}: ${target}`);
-    }
-  }
 });
 
 /** The last migration from before the rule of expand and contract (CONTRIBUTING.md). */
