@@ -25,9 +25,13 @@ async function main() {
   const sides = checkouts(ROOT);
   const evm = await startEvm();
   const port = await freePort(0);
-  const reference = spawn(process.execPath, [join(import.meta.dirname, "..", "tests", "peers", "reference.mjs"), String(port), evm.url, "31337", KEYS[KEYS.length - 1]], {
-    stdio: ["ignore", "pipe", "inherit"],
-  });
+  const reference = spawn(
+    process.execPath,
+    [join(import.meta.dirname, "..", "tests", "peers", "reference.mjs"), String(port), evm.url, "31337", KEYS[KEYS.length - 1]],
+    {
+      stdio: ["ignore", "pipe", "inherit"],
+    },
+  );
   try {
     await new Promise((resolve) => reference.stdout.once("data", resolve));
     const to = randomAccount().address;
@@ -55,18 +59,26 @@ async function main() {
       if (!first.body.isValid) throw new Error(JSON.stringify(first.body));
     }
     const verifiers = sides.map(({ name, host, port, key }) => ({
-      name: `verify, ${name}`, host, port, next: (n) => post("/facilitator/verify", bodies[n % PAYMENTS], key),
+      name: `verify, ${name}`,
+      host,
+      port,
+      next: (n) => post("/facilitator/verify", bodies[n % PAYMENTS], key),
     }));
     verifiers.push({ name: "verify, the reference", host: "127.0.0.1", port, next: (n) => post("/verify", bodies[n % PAYMENTS]) });
     for (const { host, port, next } of verifiers) await load({ host, port, connections: CONNECTIONS, seconds: 3, next });
     const results = await takeTurns(verifiers, { seconds: 3, connections: CONNECTIONS });
     const theirs = results.at(-1);
     for (const [at, { name }] of sides.entries()) {
-      console.log(`  ${name}: ${ratio(results[at], theirs).toFixed(1)} times its throughput (at least 4 wanted), p95 ${percent(ratio(results[at], theirs, "p95s"))} of its (at most 50 wanted)`);
+      console.log(
+        `  ${name}: ${ratio(results[at], theirs).toFixed(1)} times its throughput (at least 4 wanted), p95 ${percent(ratio(results[at], theirs, "p95s"))} of its (at most 50 wanted)`,
+      );
     }
     const once = (await payments(ONCE)).map((one) => JSON.stringify(one));
     const fresh = sides.map(({ name, host, port, key }) => ({
-      name: `verify, ${name}, no payment twice`, host, port, next: (n) => once[n] && post("/facilitator/verify", once[n], key),
+      name: `verify, ${name}, no payment twice`,
+      host,
+      port,
+      next: (n) => once[n] && post("/facilitator/verify", once[n], key),
     }));
     const unique = await takeTurns(fresh, { rounds: 4, seconds: 1.5, connections: CONNECTIONS });
     if (sides.length > 1) {
@@ -88,7 +100,9 @@ async function main() {
         }
       };
       await Promise.all(Array.from({ length: 16 }, one));
-      console.log(`${name}: ${good} of 200 settled in ${((performance.now() - began) / 1000).toFixed(1)} s, 16 at once, blocks of one second`);
+      console.log(
+        `${name}: ${good} of 200 settled in ${((performance.now() - began) / 1000).toFixed(1)} s, 16 at once, blocks of one second`,
+      );
     };
     await settle("settle, the reference", `http://127.0.0.1:${port}/settle`);
     for (const { name, worker, key } of sides) await settle(`settle, ${name}`, new URL("/facilitator/settle", worker.direct).href, key);

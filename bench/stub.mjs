@@ -13,26 +13,48 @@ const blockHash = (number) => word(hex(0xb10c000000 + number));
 /** The last 20 bytes of a hash name the recipient: whoever asks has been paid. */
 function receipt(hash) {
   const log = {
-    address: TOKEN, topics: [TRANSFER, word(`0x${"7b".repeat(20)}`), word(hash.slice(-40))], data: word(hex(1_500_000)),
-    logIndex: "0x0", blockHash: blockHash(BLOCK), blockNumber: hex(BLOCK), transactionHash: hash, transactionIndex: "0x0", removed: false,
+    address: TOKEN,
+    topics: [TRANSFER, word(`0x${"7b".repeat(20)}`), word(hash.slice(-40))],
+    data: word(hex(1_500_000)),
+    logIndex: "0x0",
+    blockHash: blockHash(BLOCK),
+    blockNumber: hex(BLOCK),
+    transactionHash: hash,
+    transactionIndex: "0x0",
+    removed: false,
   };
   return {
-    transactionHash: hash, blockHash: blockHash(BLOCK), blockNumber: hex(BLOCK), status: "0x1", type: "0x2", transactionIndex: "0x0",
-    from: `0x${"7b".repeat(20)}`, to: TOKEN, logs: [log], gasUsed: "0x5208", cumulativeGasUsed: "0x5208", logsBloom: "0x",
+    transactionHash: hash,
+    blockHash: blockHash(BLOCK),
+    blockNumber: hex(BLOCK),
+    status: "0x1",
+    type: "0x2",
+    transactionIndex: "0x0",
+    from: `0x${"7b".repeat(20)}`,
+    to: TOKEN,
+    logs: [log],
+    gasUsed: "0x5208",
+    cumulativeGasUsed: "0x5208",
+    logsBloom: "0x",
   };
 }
 
 function answer({ method, params }) {
   switch (method) {
-    case "eth_chainId": return "0x2105";
-    case "eth_blockNumber": return hex(1000);
-    case "eth_getTransactionReceipt": return receipt(params[0]);
+    case "eth_chainId":
+      return "0x2105";
+    case "eth_blockNumber":
+      return hex(1000);
+    case "eth_getTransactionReceipt":
+      return receipt(params[0]);
     case "eth_getBlockByNumber": {
       const number = params[0] === "finalized" ? 990 : Number(params[0]);
       return { number: hex(number), hash: blockHash(number), timestamp: hex(Math.floor(Date.now() / 1000) - 60) };
     }
-    case "eth_getCode": return "0x";
-    default: return word("0x0");
+    case "eth_getCode":
+      return "0x";
+    default:
+      return word("0x0");
   }
 }
 

@@ -52,13 +52,23 @@ export async function takeTurns(contestants, { rounds = 5, seconds = 2, connecti
     const of = (key) => median(slices.map((slice) => slice[key]));
     const sum = (key) => slices.reduce((total, slice) => total + slice[key], 0);
     const statuses = {};
-    for (const slice of slices) for (const [status, count] of Object.entries(slice.statuses)) statuses[status] = (statuses[status] ?? 0) + count;
+    for (const slice of slices)
+      for (const [status, count] of Object.entries(slice.statuses)) statuses[status] = (statuses[status] ?? 0) + count;
     const result = {
-      name, perSecond: of("perSecond"), p50: of("p50"), p95: of("p95"), p99: of("p99"),
-      good: sum("good"), lost: sum("lost"), slices: slices.map((slice) => slice.perSecond), p95s: slices.map((slice) => slice.p95),
+      name,
+      perSecond: of("perSecond"),
+      p50: of("p50"),
+      p95: of("p95"),
+      p99: of("p99"),
+      good: sum("good"),
+      lost: sum("lost"),
+      slices: slices.map((slice) => slice.perSecond),
+      p95s: slices.map((slice) => slice.p95),
     };
     const ms = (key) => `${key} ${result[key].toFixed(1)} ms`;
-    console.log(`${name}: ${Math.round(result.perSecond)}/s, ${ms("p50")}, ${ms("p95")}, ${ms("p99")}, ${JSON.stringify(statuses)}, lost ${result.lost}`);
+    console.log(
+      `${name}: ${Math.round(result.perSecond)}/s, ${ms("p50")}, ${ms("p95")}, ${ms("p99")}, ${JSON.stringify(statuses)}, lost ${result.lost}`,
+    );
     return result;
   });
 }

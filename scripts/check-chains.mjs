@@ -26,7 +26,16 @@ async function main() {
     const port = await freePort(0);
     key = randomBytes(24).toString("hex");
     await migrate(["--persist-to", state]);
-    const flags = ["--port", String(port), "--persist-to", state, "--var", `ADMIN_KEY:${key}`, "--var", `KEY_PEPPERS:${randomBytes(32).toString("hex")}`];
+    const flags = [
+      "--port",
+      String(port),
+      "--persist-to",
+      state,
+      "--var",
+      `ADMIN_KEY:${key}`,
+      "--var",
+      `KEY_PEPPERS:${randomBytes(32).toString("hex")}`,
+    ];
     worker = startWorker(flags, { folder, stdio: "ignore" });
     url = `http://127.0.0.1:${port}`;
     await answering(url, worker);

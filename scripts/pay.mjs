@@ -38,8 +38,20 @@ async function main() {
   const svm = await randomSigner();
   await Promise.all([evm.mint(account.address, 1_000_000n), solana.fund(svm.address, 1_000_000n, DEVNET_MINT)]);
   const purchases = [
-    { chain: "local EVM chain", buyer: account.address, wallet: { evm: account, anyAsset: true }, payTo: onEvm, balance: () => evm.balance(onEvm) },
-    { chain: "local Solana chain, standing for devnet", buyer: svm.address, wallet: { svm, rpcUrl: running.solana }, payTo: onSolana, balance: () => solana.balance(onSolana, DEVNET_MINT) },
+    {
+      chain: "local EVM chain",
+      buyer: account.address,
+      wallet: { evm: account, anyAsset: true },
+      payTo: onEvm,
+      balance: () => evm.balance(onEvm),
+    },
+    {
+      chain: "local Solana chain, standing for devnet",
+      buyer: svm.address,
+      wallet: { svm, rpcUrl: running.solana },
+      payTo: onSolana,
+      balance: () => solana.balance(onSolana, DEVNET_MINT),
+    },
   ];
   for (const { chain, buyer, wallet, payTo, balance } of purchases) {
     const before = await balance();

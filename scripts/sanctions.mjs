@@ -35,7 +35,8 @@ export async function extract(stream) {
     path.pop();
     const value = text.trim();
     text = "";
-    if (own === "FeatureType" && value.startsWith("Digital Currency Address")) types.set(typeId, value.slice(value.lastIndexOf("-") + 1).trim());
+    if (own === "FeatureType" && value.startsWith("Digital Currency Address"))
+      types.set(typeId, value.slice(value.lastIndexOf("-") + 1).trim());
     if (path.at(-1) === "DateOfIssue" && ["Year", "Month", "Day"].includes(own)) date[own] ??= value.padStart(2, "0");
     if (own === "VersionDetail" && feature) {
       if (/^0x[0-9a-fA-F]{40}$/.test(value)) evm.add(value.toLowerCase());

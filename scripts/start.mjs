@@ -107,7 +107,10 @@ async function main() {
   const key = await seed(url, secrets.ADMIN_KEY, kept, merchants);
   const [evmHash, solanaSignature] = await paid;
   writeFileSync(RUNNING, JSON.stringify({ url, key, evm: evm.url, solana: solana.url, merchants }), { mode: 0o600 });
-  print(url, key, [["local-evm", evmHash], ["local-solana", solanaSignature]]);
+  print(url, key, [
+    ["local-evm", evmHash],
+    ["local-solana", solanaSignature],
+  ]);
 }
 
 /** The local settings; made once, with random secrets. */

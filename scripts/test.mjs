@@ -22,7 +22,9 @@ const PEERS = join("tests", "peers");
 const PYTHONS = { peers: "requirements.txt", others: join("others", "requirements.txt"), conformance: "conformance.txt" };
 
 const filesIn = (folder) =>
-  readdirSync(join(ROOT, folder)).filter((name) => name.endsWith(".test.mjs")).map((name) => join(folder, name));
+  readdirSync(join(ROOT, folder))
+    .filter((name) => name.endsWith(".test.mjs"))
+    .map((name) => join(folder, name));
 
 /** The files of each step that runs files. */
 const FILES = {
@@ -134,7 +136,9 @@ function wanted(argv) {
   const steps = from.map((name) => ({ name, patterns, files: matching(name), only })).filter(({ files }) => files?.length !== 0);
   if (steps.length === 0) {
     const known = from.flatMap((name) => FILES[name]?.() ?? []).join("\n  ");
-    throw new Error(`no step and no file is named '${patterns.join("' or '")}'. Steps: ${Object.keys(STEPS).join(", ")}. Files:\n  ${known}`);
+    throw new Error(
+      `no step and no file is named '${patterns.join("' or '")}'. Steps: ${Object.keys(STEPS).join(", ")}. Files:\n  ${known}`,
+    );
   }
   return steps;
 }

@@ -12,7 +12,8 @@ const TODAY = "2026-11-30";
 
 /** @type {Record<string, string>} */
 const FILES = {
-  "Cargo.toml": '[workspace]\nmembers = ["crates/core", "crates/api"]\n\n[package]\nname = "shop"\nversion = "0.1.0"\n\n[dependencies]\nhex = { version = "0.1.0" }\n',
+  "Cargo.toml":
+    '[workspace]\nmembers = ["crates/core", "crates/api"]\n\n[package]\nname = "shop"\nversion = "0.1.0"\n\n[dependencies]\nhex = { version = "0.1.0" }\n',
   "crates/core/Cargo.toml": '[package]\nname = "shop-core"\nversion = "0.1.0"\n\n[dependencies.time]\nversion = "0.1.0"\n',
   "crates/api/Cargo.toml": '[package]\nname = "shop-api"\nversion.workspace = true\n',
   "Cargo.lock": ["hex", "shop", "shop-api", "shop-core"].map((name) => `[[package]]\nname = "${name}"\nversion = "0.1.0"\n`).join("\n"),
@@ -23,7 +24,13 @@ const FILES = {
 };
 
 /** Nothing of the user's own configuration of git counts. */
-const CONFIG = { "user.name": "Test", "user.email": "test@example.test", "core.hooksPath": ".githooks", "commit.gpgSign": "false", "tag.gpgSign": "false" };
+const CONFIG = {
+  "user.name": "Test",
+  "user.email": "test@example.test",
+  "core.hooksPath": ".githooks",
+  "commit.gpgSign": "false",
+  "tag.gpgSign": "false",
+};
 
 /** Runs `act` with the folder of a fresh repository that holds FILES. */
 async function inRepository(act, files = FILES) {
@@ -48,14 +55,32 @@ test("a release sets the version everywhere, moves the changelog, commits and ta
     assert.equal(release(root, "0.2.0", TODAY), "v0.2.0");
     assert.equal(read("CHANGELOG.md"), `# Changelog\n\n## [Unreleased]\n\n## [0.2.0] - ${TODAY}\n\n### Added\n- A shop.\n`);
     assert.equal(read("Cargo.toml"), FILES["Cargo.toml"].replace('name = "shop"\nversion = "0.1.0"', 'name = "shop"\nversion = "0.2.0"'));
-    assert.equal(read("crates/core/Cargo.toml"), FILES["crates/core/Cargo.toml"].replace('core"\nversion = "0.1.0"', 'core"\nversion = "0.2.0"'));
+    assert.equal(
+      read("crates/core/Cargo.toml"),
+      FILES["crates/core/Cargo.toml"].replace('core"\nversion = "0.1.0"', 'core"\nversion = "0.2.0"'),
+    );
     assert.equal(read("crates/api/Cargo.toml"), FILES["crates/api/Cargo.toml"]);
-    assert.deepEqual([...read("Cargo.lock").matchAll(/name = "(.*)"\nversion = "(.*)"/g)].map(([, ...pair]) => pair), [["hex", "0.1.0"], ["shop", "0.2.0"], ["shop-api", "0.2.0"], ["shop-core", "0.2.0"]]);
+    assert.deepEqual(
+      [...read("Cargo.lock").matchAll(/name = "(.*)"\nversion = "(.*)"/g)].map(([, ...pair]) => pair),
+      [
+        ["hex", "0.1.0"],
+        ["shop", "0.2.0"],
+        ["shop-api", "0.2.0"],
+        ["shop-core", "0.2.0"],
+      ],
+    );
     assert.deepEqual(JSON.parse(read("package.json")), { name: "shop", version: "0.2.0", dependencies: { hex: "0.1.0" } });
-    assert.deepEqual(JSON.parse(read("package-lock.json")), { name: "shop", version: "0.2.0", packages: { "": { version: "0.2.0" }, "node_modules/hex": { version: "0.1.0" } } });
+    assert.deepEqual(JSON.parse(read("package-lock.json")), {
+      name: "shop",
+      version: "0.2.0",
+      packages: { "": { version: "0.2.0" }, "node_modules/hex": { version: "0.1.0" } },
+    });
     assert.equal(JSON.parse(read("docs/reference/openapi.json")).info.version, "0.2.0");
     assert.deepEqual([git(root, "log", "-1", "--format=%s"), git(root, "status", "--porcelain")], ["release: 0.2.0", ""]);
-    assert.deepEqual([git(root, "cat-file", "-t", "v0.2.0"), git(root, "rev-parse", "v0.2.0^{commit}")], ["tag", git(root, "rev-parse", "HEAD")]);
+    assert.deepEqual(
+      [git(root, "cat-file", "-t", "v0.2.0"), git(root, "rev-parse", "v0.2.0^{commit}")],
+      ["tag", git(root, "rev-parse", "HEAD")],
+    );
   }));
 
 test("a version that is malformed or not greater is refused, and nothing changes", () =>
@@ -92,7 +117,11 @@ test("a changelog with nothing unreleased, and a version that stands nowhere, ar
     ...FILES,
     "CHANGELOG.md": "# Changelog\n\n## [Unreleased]\n\n## [0.1.0] - 2026-01-01\n\n### Added\n- A shop.\n",
   });
-  for (const [path, wrong] of [["Cargo.lock", "[[package]]\n"], ["docs/reference/openapi.json", "{}\n"], ["Cargo.toml", '[package]\nname = "shop"\nversion = "0.0.1"\n']]) {
+  for (const [path, wrong] of [
+    ["Cargo.lock", "[[package]]\n"],
+    ["docs/reference/openapi.json", "{}\n"],
+    ["Cargo.toml", '[package]\nname = "shop"\nversion = "0.0.1"\n'],
+  ]) {
     await inRepository(
       ({ root }) => {
         assert.throws(() => release(root, "0.2.0", TODAY), new RegExp(path.replace(".", "\\.")));
@@ -114,7 +143,11 @@ test("a release that a hook refuses leaves the tree as it was", () =>
   }));
 
 test("this repository's own files can be released, by the command", () => {
-  const list = execFileSync("git", ["ls-files", "Cargo.toml", "crates/*/Cargo.toml", "Cargo.lock", "package*.json", "docs/reference/openapi.json"], { cwd: REPOSITORY, encoding: "utf8" });
+  const list = execFileSync(
+    "git",
+    ["ls-files", "Cargo.toml", "crates/*/Cargo.toml", "Cargo.lock", "package*.json", "docs/reference/openapi.json"],
+    { cwd: REPOSITORY, encoding: "utf8" },
+  );
   const paths = [...list.trim().split("\n"), "scripts/release.mjs"];
   const files = Object.fromEntries(paths.map((path) => [path, readFileSync(join(REPOSITORY, path), "utf8")]));
   return inRepository(
@@ -122,10 +155,22 @@ test("this repository's own files can be released, by the command", () => {
       const script = join(root, "scripts", "release.mjs");
       assert.match(execFileSync(process.execPath, [script, "99.0.0"], { encoding: "utf8" }), /tagged v99\.0\.0/);
       const changed = git(root, "diff", "--name-only", "HEAD~1", "--", ":!crates").split("\n");
-      assert.deepEqual(changed, ["CHANGELOG.md", "Cargo.lock", "Cargo.toml", "docs/reference/openapi.json", "package-lock.json", "package.json"]);
+      assert.deepEqual(changed, [
+        "CHANGELOG.md",
+        "Cargo.lock",
+        "Cargo.toml",
+        "docs/reference/openapi.json",
+        "package-lock.json",
+        "package.json",
+      ]);
       // Each line that changes is a version.
-      const lines = git(root, "diff", "--unified=0", "HEAD~1", "--", ":!CHANGELOG.md").split("\n").filter((line) => /^\+[^+]/.test(line));
-      assert.deepEqual(lines.filter((line) => !/version"?(:| =) "99\.0\.0"/.test(line)), []);
+      const lines = git(root, "diff", "--unified=0", "HEAD~1", "--", ":!CHANGELOG.md")
+        .split("\n")
+        .filter((line) => /^\+[^+]/.test(line));
+      assert.deepEqual(
+        lines.filter((line) => !/version"?(:| =) "99\.0\.0"/.test(line)),
+        [],
+      );
       assert.throws(() => execFileSync(process.execPath, [script, "1.0"], { stdio: "pipe" }), /is no version/);
     },
     { ...files, "CHANGELOG.md": FILES["CHANGELOG.md"] },

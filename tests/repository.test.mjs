@@ -6,17 +6,25 @@ import { dirname, join } from "node:path";
 import { test } from "node:test";
 
 const ROOT = join(import.meta.dirname, "..");
-const FILES = execFileSync("git", ["ls-files", "--cached", "--others", "--exclude-standard"], { cwd: ROOT, encoding: "utf8" }).trim().split("\n").filter((path) => existsSync(join(ROOT, path)));
+const FILES = execFileSync("git", ["ls-files", "--cached", "--others", "--exclude-standard"], { cwd: ROOT, encoding: "utf8" })
+  .trim()
+  .split("\n")
+  .filter((path) => existsSync(join(ROOT, path)));
 const read = (path) => readFileSync(join(ROOT, path), "utf8");
 
 /** The folders, as Dependabot names them, of the files that `name` matches. */
-const folders = (name) => [...new Set(FILES.filter((path) => name.test(path)).map((path) => `/${dirname(path)}`.replace("/.", "/")))].sort();
+const folders = (name) =>
+  [...new Set(FILES.filter((path) => name.test(path)).map((path) => `/${dirname(path)}`.replace("/.", "/")))].sort();
 
 test("Dependabot knows every folder with a lock file or a file of requirements", () => {
-  const updates = read(".github/dependabot.yml").split(/^ {2}- package-ecosystem: /m).slice(1);
+  const updates = read(".github/dependabot.yml")
+    .split(/^ {2}- package-ecosystem: /m)
+    .slice(1);
   const known = (ecosystem) => {
     const own = updates.filter((text) => text.startsWith(`${ecosystem}\n`));
-    return own.flatMap((text) => [...(text.match(/^ {4}director(?:y|ies): (.*)$/m)?.[1] ?? "").matchAll(/\/[\w/.-]*/g)].map(([folder]) => folder)).sort();
+    return own
+      .flatMap((text) => [...(text.match(/^ {4}director(?:y|ies): (.*)$/m)?.[1] ?? "").matchAll(/\/[\w/.-]*/g)].map(([folder]) => folder))
+      .sort();
   };
   assert.deepEqual(known("npm"), folders(/(^|\/)package-lock\.json$/));
   assert.deepEqual(known("cargo"), folders(/(^|\/)Cargo\.lock$/));

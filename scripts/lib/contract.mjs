@@ -10,7 +10,9 @@ const ROOT = join(dirname(fileURLToPath(import.meta.url)), "..", "..");
 export async function contracts() {
   const folder = join(ROOT, "contracts");
   const sources = Object.fromEntries(
-    readdirSync(folder).sort().map((name) => [name, { content: readFileSync(join(folder, name), "utf8") }]),
+    readdirSync(folder)
+      .sort()
+      .map((name) => [name, { content: readFileSync(join(folder, name), "utf8") }]),
   );
   const hash = createHash("sha256").update(JSON.stringify(sources)).digest("hex").slice(0, 16);
   const kept = join(ROOT, ".local", `contracts-${hash}.json`);

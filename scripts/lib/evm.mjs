@@ -150,7 +150,13 @@ export class Evm {
   }
 
   /** An EIP-3009 payment signed by `from` and sent by another. */
-  async payWithAuthorization({ from = ACCOUNTS[1], to, amount, nonce = toHex(crypto.getRandomValues(new Uint8Array(32))), submitter = ACCOUNTS[0] }) {
+  async payWithAuthorization({
+    from = ACCOUNTS[1],
+    to,
+    amount,
+    nonce = toHex(crypto.getRandomValues(new Uint8Array(32))),
+    submitter = ACCOUNTS[0],
+  }) {
     const message = { from: from.address, to, value: amount, validAfter: 0n, validBefore: 2_000_000_000n, nonce };
     const signature = await from.signTypedData({
       domain: { name: "USDC", version: "2", chainId: this.chainId, verifyingContract: this.token },

@@ -128,7 +128,11 @@ export async function testFile(path, { only, held = false } = {}) {
   });
   const pattern = only === undefined ? [] : [`--test-name-pattern=${only}`];
   const args = [...NODE_TEST, ...reporters(failed), ...pattern, path];
-  const brief = (output) => `${path}\n${output.split("\n").filter((line) => /^ *[✔▶﹣]/.test(line)).join("\n")}\n`;
+  const brief = (output) =>
+    `${path}\n${output
+      .split("\n")
+      .filter((line) => /^ *[✔▶﹣]/.test(line))
+      .join("\n")}\n`;
   await counted(path, node(), args, count, { limit_ms: FILE_MS + 30_000, held, brief });
   rmSync(folder, { recursive: true, force: true });
   const ms = Date.now() - began;

@@ -5,8 +5,18 @@ const base58 = getBase58Decoder();
 
 /** The names that LiteSVM numbers, as far as these chains meet them: `TransactionErrorFieldless`. */
 const OF_TRANSACTIONS = [
-  "AccountInUse", "AccountLoadedTwice", "AccountNotFound", "ProgramAccountNotFound", "InsufficientFundsForFee", "InvalidAccountForFee",
-  "AlreadyProcessed", "BlockhashNotFound", "CallChainTooDeep", "MissingSignatureForFee", "InvalidAccountIndex", "SignatureFailure",
+  "AccountInUse",
+  "AccountLoadedTwice",
+  "AccountNotFound",
+  "ProgramAccountNotFound",
+  "InsufficientFundsForFee",
+  "InvalidAccountForFee",
+  "AlreadyProcessed",
+  "BlockhashNotFound",
+  "CallChainTooDeep",
+  "MissingSignatureForFee",
+  "InvalidAccountIndex",
+  "SignatureFailure",
 ];
 /** The runtime's `InstructionError` without members, in its order: LiteSVM gives the place, a node writes the name. */
 const INSTRUCTION_ERRORS = `GenericError InvalidArgument InvalidInstructionData InvalidAccountData AccountDataTooSmall
@@ -38,29 +48,34 @@ export function uiAmount({ amount, decimals }) {
   const cut = digits.length - decimals;
   const uiAmountString = `${digits.slice(0, cut)}.${digits.slice(cut)}`.replace(/\.?0+$/, "");
   const zero = amount === 0n;
-  return { amount: amount.toString(), decimals, uiAmount: zero ? null : Number(uiAmountString), uiAmountString: zero ? "0" : uiAmountString };
+  return {
+    amount: amount.toString(),
+    decimals,
+    uiAmount: zero ? null : Number(uiAmountString),
+    uiAmountString: zero ? "0" : uiAmountString,
+  };
 }
 
 export function tokenBalances(accounts) {
   return accounts.flatMap(({ token }, accountIndex) =>
-    token
-      ? [{ accountIndex, mint: token.mint, owner: token.owner, programId: token.program, uiTokenAmount: uiAmount(token) }]
-      : [],
+    token ? [{ accountIndex, mint: token.mint, owner: token.owner, programId: token.program, uiTokenAmount: uiAmount(token) }] : [],
   );
 }
 
 export function innerInstructions(meta) {
   return meta.innerInstructions().flatMap((list, index) =>
     list.length
-      ? [{
-          index,
-          instructions: list.map((inner) => ({
-            programIdIndex: inner.instruction().programIdIndex(),
-            accounts: [...inner.instruction().accounts()],
-            data: base58.decode(inner.instruction().data()),
-            stackHeight: inner.stackHeight(),
-          })),
-        }]
+      ? [
+          {
+            index,
+            instructions: list.map((inner) => ({
+              programIdIndex: inner.instruction().programIdIndex(),
+              accounts: [...inner.instruction().accounts()],
+              data: base58.decode(inner.instruction().data()),
+              stackHeight: inner.stackHeight(),
+            })),
+          },
+        ]
       : [],
   );
 }

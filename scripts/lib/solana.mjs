@@ -109,7 +109,12 @@ export class Solana {
   placeMint(address, program, data) {
     const space = BigInt(data.length);
     this.svm.setAccount({
-      address, data, executable: false, lamports: lamports(10_000_000n), programAddress: program, space,
+      address,
+      data,
+      executable: false,
+      lamports: lamports(10_000_000n),
+      programAddress: program,
+      space,
     });
   }
 
@@ -142,7 +147,12 @@ export class Solana {
     const config = Object.fromEntries(("configValues" in message ? message.configValues : []).map((value) => [value.kind, value.value]));
     const priority = typeof config.u64 === "bigint" ? config.u64 : 0n;
     this.landed.set(signature, {
-      slot, signatures, message, version: message.version, err, gone: false,
+      slot,
+      signatures,
+      message,
+      version: message.version,
+      err,
+      gone: false,
       blockTime: Math.floor(Date.now() / 1000),
       meta: {
         err,
@@ -202,7 +212,10 @@ export class Solana {
         const version = landed.version === "legacy" ? -1 : landed.version;
         const most = second?.maxSupportedTransactionVersion;
         if (version > (most ?? -1)) {
-          throw new RpcError(-32015, `Transaction version (${version}) is not supported by the requesting client. Please try the request again with the following configuration parameter: "maxSupportedTransactionVersion": ${version}`);
+          throw new RpcError(
+            -32015,
+            `Transaction version (${version}) is not supported by the requesting client. Please try the request again with the following configuration parameter: "maxSupportedTransactionVersion": ${version}`,
+          );
         }
         return transactionJson(landed);
       }
@@ -267,13 +280,17 @@ export class Solana {
       case "simulateTransaction": {
         const transaction = getTransactionDecoder().decode(Buffer.from(first, "base64"));
         const { lifetimeToken } = getCompiledTransactionMessageDecoder().decode(transaction.messageBytes);
-        if (!second?.replaceRecentBlockhash && !this.isGood(lifetimeToken)) return { context: context(), value: { err: "BlockhashNotFound", logs: [], unitsConsumed: 0 } };
+        if (!second?.replaceRecentBlockhash && !this.isGood(lifetimeToken))
+          return { context: context(), value: { err: "BlockhashNotFound", logs: [], unitsConsumed: 0 } };
         this.svm.withSigverify(false);
         try {
           const outcome = this.svm.simulateTransaction(transaction);
           const failed = outcome instanceof FailedTransactionMetadata;
           const err = failed ? errorOf(outcome) : null;
-          return { context: context(), value: { err, logs: outcome.meta().logs(), unitsConsumed: Number(outcome.meta().computeUnitsConsumed()) } };
+          return {
+            context: context(),
+            value: { err, logs: outcome.meta().logs(), unitsConsumed: Number(outcome.meta().computeUnitsConsumed()) },
+          };
         } finally {
           this.svm.withSigverify(true);
         }
@@ -396,7 +413,12 @@ export class Solana {
     const instructions = [
       getCreateAssociatedTokenIdempotentInstruction({ payer: feePayer, ata: await this.ata(to), owner: to, mint: MINT }),
       getTransferCheckedInstruction({
-        source: await this.ata(from.address), mint: MINT, destination: await this.ata(to), authority: from, amount, decimals: 6,
+        source: await this.ata(from.address),
+        mint: MINT,
+        destination: await this.ata(to),
+        authority: from,
+        amount,
+        decimals: 6,
       }),
     ];
     if (memo) instructions.push({ programAddress: MEMO_PROGRAM, accounts: [], data: new TextEncoder().encode(memo) });
@@ -434,5 +456,23 @@ export class Remote {
   }
 }
 
-export { AuthorityType, getBatchInstruction, getCloseAccountInstruction, getFreezeAccountInstruction, getSetAuthorityInstruction, getTransferCheckedInstruction };
-export { COMPUTE_BUDGET, DEVNET_MINT, MEMO_PROGRAM, MINT, TOKEN_2022_PROGRAM, TOKEN_PROGRAM, feeMintBytes, keyPairText, randomSigner, signer } from "./solana-accounts.mjs";
+export {
+  AuthorityType,
+  getBatchInstruction,
+  getCloseAccountInstruction,
+  getFreezeAccountInstruction,
+  getSetAuthorityInstruction,
+  getTransferCheckedInstruction,
+};
+export {
+  COMPUTE_BUDGET,
+  DEVNET_MINT,
+  MEMO_PROGRAM,
+  MINT,
+  TOKEN_2022_PROGRAM,
+  TOKEN_PROGRAM,
+  feeMintBytes,
+  keyPairText,
+  randomSigner,
+  signer,
+} from "./solana-accounts.mjs";

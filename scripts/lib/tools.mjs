@@ -194,7 +194,11 @@ export const otherPeers = () => modules(join(ROOT, "tests", "peers", "others"), 
 
 /** Sets everything up; quick when it is done already. `beside` is work that needs only Rust's toolchain. */
 export async function setUp({ beside = async () => {} } = {}) {
-  const missing = [["cargo", "rustup (https://rustup.rs)"], ["rustup", "rustup (https://rustup.rs)"], ["npm", "Node.js 20 or later with npm"]];
+  const missing = [
+    ["cargo", "rustup (https://rustup.rs)"],
+    ["rustup", "rustup (https://rustup.rs)"],
+    ["npm", "Node.js 20 or later with npm"],
+  ];
   const absent = missing.filter(([command]) => !has(command)).map(([, what]) => what);
   if (absent.length) throw new Error(`please install ${[...new Set(absent)].join(" and ")} first`);
   const sysroot = execFileSync("rustc", ["--print", "sysroot"], { encoding: "utf8", cwd: ROOT }).trim();

@@ -7,16 +7,29 @@ import { ADMIN_KEY, ROOT, startWorker } from "../workerd/worker.mjs";
 const python = process.argv[2];
 const mock = await startMock({ chainId: 31337, token: "0x4020000000000000000000000000000000000001" });
 const worker = await startWorker({ vars: { RPC_LOCAL_EVM: mock.url } });
-const tenant = await worker.tenant({ recipients: { "local-evm": "0x209693Bc6afc0C5328bA36FaF03C514EF312287C" }, limits: { per_minute: 1_000_000, per_hour: 1_000_000 } });
+const tenant = await worker.tenant({
+  recipients: { "local-evm": "0x209693Bc6afc0C5328bA36FaF03C514EF312287C" },
+  limits: { per_minute: 1_000_000, per_hour: 1_000_000 },
+});
 
-const CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_headers_conformance,response_schema_conformance";
+const CHECKS =
+  "not_a_server_error,status_code_conformance,content_type_conformance,response_headers_conformance,response_schema_conformance";
 
 /** Runs schemathesis over a part of the paths; `more` are checks beside those of every answer. */
 function run(name, args, more = ",negative_data_rejection,ignored_auth,unsupported_method") {
   const fixed = [
-    "run", `${worker.url}/v1/openapi.json`, "--phases", "examples,coverage,fuzzing", "--max-examples", "25", "--generation-deterministic",
-    "--request-timeout", "15", "--no-color",
-    "--checks", `${CHECKS}${more}`,
+    "run",
+    `${worker.url}/v1/openapi.json`,
+    "--phases",
+    "examples,coverage,fuzzing",
+    "--max-examples",
+    "25",
+    "--generation-deterministic",
+    "--request-timeout",
+    "15",
+    "--no-color",
+    "--checks",
+    `${CHECKS}${more}`,
   ];
   return new Promise((resolve) => {
     const child = spawn(python, ["-m", "schemathesis.cli", ...fixed, ...args], { cwd: ROOT, stdio: ["ignore", "pipe", "pipe"] });
@@ -32,7 +45,12 @@ function run(name, args, more = ",negative_data_rejection,ignored_auth,unsupport
 
 let failed = 0;
 try {
-  failed += await run("key holders and the public", ["--exclude-path-regex", "^/v1/admin|^/facilitator/k/", "-H", `Authorization: Bearer ${tenant.test}`]);
+  failed += await run("key holders and the public", [
+    "--exclude-path-regex",
+    "^/v1/admin|^/facilitator/k/",
+    "-H",
+    `Authorization: Bearer ${tenant.test}`,
+  ]);
   // There every answer is 200, a refusal too.
   failed += await run("keys in the path", ["--include-path-regex", "^/facilitator/k/"], "");
   // The check of all chains would leave this machine.

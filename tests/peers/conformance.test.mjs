@@ -32,7 +32,8 @@ const DIFFERENCES = [
   {
     mode: "safety",
     check: "F1",
-    when: ({ got, accepted_noncanonical_amounts }) => got.isValid === false && Object.keys(accepted_noncanonical_amounts).join() === "'010000'",
+    when: ({ got, accepted_noncanonical_amounts }) =>
+      got.isValid === false && Object.keys(accepted_noncanonical_amounts).join() === "'010000'",
     why: "a number with zeros in front is that number: the signature covers it as such, and the reference takes it too; all other ways to write one are refused",
   },
   {
@@ -106,16 +107,23 @@ async function command(...args) {
 }
 
 test("the answer of /supported is as the specification says", async () => {
-  const { results: [{ checks }] } = await command("live", `${worker.url}/facilitator`);
+  const {
+    results: [{ checks }],
+  } = await command("live", `${worker.url}/facilitator`);
   assert.equal(checks.length, 4);
   judge("live", checks);
 });
 
 test("a stock shop's 402 response passes every check of a resource server", async () => {
-  const accepts = [{ network: BASE_SEPOLIA, payTo, price: "$0.01" }, { network: DEVNET, payTo: seller, price: "$0.01" }];
+  const accepts = [
+    { network: BASE_SEPOLIA, payTo, price: "$0.01" },
+    { network: DEVNET, payTo: seller, price: "$0.01" },
+  ];
   const shop = await openShop({ facilitator: `${worker.url}/facilitator`, key: tenant.test, accepts });
   try {
-    const { results: [{ checks }] } = await command("resource", shop.url);
+    const {
+      results: [{ checks }],
+    } = await command("resource", shop.url);
     assert.equal(checks.length, 7);
     judge("resource", checks);
   } finally {
@@ -135,7 +143,10 @@ test("its devnet run passes: Solana payments are settled once and confirmed, and
     const payToAta = await solana.ata(seller, DEVNET_MINT);
     const { kinds } = (await worker.call("GET", "/facilitator/supported", { key: tenant.test })).body;
     const { feePayer } = kinds.find(({ network }) => network === DEVNET).extra;
-    writeFileSync(join(keys, "devnet-state.json"), JSON.stringify({ mint: DEVNET_MINT, decimals: 6, payer, payTo: seller, payToAta, feePayer, setupTx: "" }));
+    writeFileSync(
+      join(keys, "devnet-state.json"),
+      JSON.stringify({ mint: DEVNET_MINT, decimals: 6, payer, payTo: seller, payToAta, feePayer, setupTx: "" }),
+    );
     // Its payer is the stock client, in the versions that our other tests install.
     const folder = execFileSync(interpreter, ["-c", "import x402conf.devnet.runner as r; print(r.NODE_DIR)"], { encoding: "utf8" }).trim();
     const link = join(folder, "node_modules");
@@ -143,12 +154,17 @@ test("its devnet run passes: Solana payments are settled once and confirmed, and
     symlinkSync(join(import.meta.dirname, "node_modules"), link);
     const rpc = await serve(async (_, body) => {
       const asked = JSON.parse(body);
-      const one = async (call) => (call.method === "getGenesisHash" ? { jsonrpc: "2.0", id: call.id, result: DEVNET_GENESIS } : (await fetch(solana.url, { method: "POST", body: JSON.stringify(call) })).json());
+      const one = async (call) =>
+        call.method === "getGenesisHash"
+          ? { jsonrpc: "2.0", id: call.id, result: DEVNET_GENESIS }
+          : (await fetch(solana.url, { method: "POST", body: JSON.stringify(call) })).json();
       return { text: JSON.stringify(Array.isArray(asked) ? await Promise.all(asked.map(one)) : await one(asked)) };
     });
     const args = ["-m", "x402conf", "devnet", "--facilitator", front, "--rpc", rpc, "--keys", keys];
     // It ends with 1 where a check fails, which the list of differences judges.
-    const { stdout } = await run(interpreter, args, { maxBuffer: 1 << 24 }).catch((error) => (error.stdout ? error : Promise.reject(error)));
+    const { stdout } = await run(interpreter, args, { maxBuffer: 1 << 24 }).catch((error) =>
+      error.stdout ? error : Promise.reject(error),
+    );
     const { checks } = JSON.parse(stdout).results.facilitator;
     assert.equal(checks.length, 6);
     judge("devnet", checks);
@@ -179,8 +195,11 @@ function translator() {
       const buyer = await buyerOf(payment.memo);
       const { mint, dest, net, amount } = payment;
       const { paymentPayload } = await sign({
-        buyer, to: dest, amount: BigInt(Number.parseInt(String(amount).replace("_", "").normalize("NFKC"), 10)),
-        token: mint.startsWith("0x") ? mint.toLowerCase() : CIRCLE, chainId: net === BASE_SEPOLIA ? 84532 : 8453,
+        buyer,
+        to: dest,
+        amount: BigInt(Number.parseInt(String(amount).replace("_", "").normalize("NFKC"), 10)),
+        token: mint.startsWith("0x") ? mint.toLowerCase() : CIRCLE,
+        chainId: net === BASE_SEPOLIA ? 84532 : 8453,
         // Two signatures of one nonce differ by when they end.
         change: { nonce: keccak256(toHex(payment.memo)), validBefore: validBefore + BigInt(payments.size) },
       });
@@ -229,8 +248,23 @@ function translator() {
 
 test("its safety suite passes with real payments on an EVM chain", { timeout: 180_000 }, async () => {
   const url = await translator();
-  const { vectors } = JSON.parse(readFileSync(execFileSync(interpreter, ["-c", "from importlib.resources import files; print(files('x402conf') / 'fixtures/devnet.json')"], { encoding: "utf8" }).trim(), "utf8"));
-  const requirements = { scheme: "exact", network: BASE_SEPOLIA, asset: CIRCLE, payTo, amount: "10000", maxTimeoutSeconds: 60, extra: { name: "USDC", version: "2" } };
+  const { vectors } = JSON.parse(
+    readFileSync(
+      execFileSync(interpreter, ["-c", "from importlib.resources import files; print(files('x402conf') / 'fixtures/devnet.json')"], {
+        encoding: "utf8",
+      }).trim(),
+      "utf8",
+    ),
+  );
+  const requirements = {
+    scheme: "exact",
+    network: BASE_SEPOLIA,
+    asset: CIRCLE,
+    payTo,
+    amount: "10000",
+    maxTimeoutSeconds: 60,
+    extra: { name: "USDC", version: "2" },
+  };
   const wishes = JSON.stringify({ url, fixture: { requirements, vectors } });
   const { stdout } = await run(interpreter, [join(import.meta.dirname, "conformance.py"), wishes], { maxBuffer: 1 << 24 });
   const checks = JSON.parse(stdout);

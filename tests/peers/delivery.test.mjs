@@ -60,7 +60,11 @@ before(async () => {
   };
   const second = (accepts) => openShop({ facilitator, key, pages: PAGES, accepts: [accepts] }).then(opened);
   shops["@x402/express"] = { chain: onEvm, url: await second(price), header: evmHeader };
-  shops["@x402/express, settled before it serves"] = { chain: onEvm, url: await second({ ...price, extra: { paymentFlow: "upfront" } }), header: evmHeader };
+  shops["@x402/express, settled before it serves"] = {
+    chain: onEvm,
+    url: await second({ ...price, extra: { paymentFlow: "upfront" } }),
+    header: evmHeader,
+  };
   shops["@x402/express on Solana"] = {
     chain: onSolana,
     url: await second({ network: DEVNET, payTo: seller, price: "$0.01" }),
@@ -166,10 +170,14 @@ test("a payment for one route is not sold again on the other when its first answ
     const first = await asking;
     await chain.release();
     const answers = [];
-    await until(async () => {
-      answers.push(...(await Promise.all(PAGES.flatMap((_, at) => [ask(page(url, at), headers), ask(page(url, at), headers)]))));
-      return served(answers);
-    }, "the page", 25_000);
+    await until(
+      async () => {
+        answers.push(...(await Promise.all(PAGES.flatMap((_, at) => [ask(page(url, at), headers), ask(page(url, at), headers)]))));
+        return served(answers);
+      },
+      "the page",
+      25_000,
+    );
     return served([first, ...answers]) + (await inSequence(url, headers, 6));
   });
   assert.deepEqual(sold, ONE);

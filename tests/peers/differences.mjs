@@ -14,8 +14,9 @@ const parts = (all) => {
 const differ = ({ paymentPayload, paymentRequirements }) => parts(paymentPayload?.accepted) !== parts(paymentRequirements);
 const isText = (value) => typeof value === "string" && value !== "";
 const lacks = ({ paymentPayload, paymentRequirements }) =>
-  [paymentRequirements, paymentPayload?.accepted ?? paymentRequirements].some((all) =>
-    ["scheme", "network", "asset", "payTo"].some((name) => !isText(all?.[name])) || !isText(all?.amount ?? all?.maxAmountRequired));
+  [paymentRequirements, paymentPayload?.accepted ?? paymentRequirements].some(
+    (all) => ["scheme", "network", "asset", "payTo"].some((name) => !isText(all?.[name])) || !isText(all?.amount ?? all?.maxAmountRequired),
+  );
 
 const COMMON = [
   {
@@ -62,7 +63,10 @@ export const EVM_DIFFERENCES = [
   {
     ours: /^invalid_payload$/,
     theirs: /^valid$/,
-    when: (body) => ["value", "validAfter", "validBefore"].some((name) => !/^\d+$/.test(String(authorization(body)[name] ?? "")) || typeof authorization(body)[name] !== "string"),
+    when: (body) =>
+      ["value", "validAfter", "validBefore"].some(
+        (name) => !/^\d+$/.test(String(authorization(body)[name] ?? "")) || typeof authorization(body)[name] !== "string",
+      ),
     why: "numbers are decimal texts, as the protocol writes them",
   },
   {
@@ -88,7 +92,8 @@ export const SVM_DIFFERENCES = [
   {
     ours: /^invalid_payload$/,
     theirs: REFUSED,
-    when: ({ paymentPayload }) => typeof paymentPayload?.payload !== "object" || paymentPayload.payload === null || Array.isArray(paymentPayload.payload),
+    when: ({ paymentPayload }) =>
+      typeof paymentPayload?.payload !== "object" || paymentPayload.payload === null || Array.isArray(paymentPayload.payload),
     why: "a payload that is no object is refused before anything else",
   },
   {

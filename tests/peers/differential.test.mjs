@@ -24,7 +24,11 @@ before(async () => {
   const deployed = await evm.rpc("eth_call", [{ data: multicall3Bytecode }]);
   await evm.rpc("anvil_setCode", ["0xcA11bde05977b3631167028862bE2a173976CA11", deployed]);
   facilitator = withEvm(reference(), { url: evm.url, chainId: 84532, key: KEYS[KEYS.length - 1], name: "base-sepolia" });
-  await withSvm(facilitator, { url: solana.url, signer: feePayer, limits: { maxPriorityFeeMicroLamports: 500_000, maxComputeUnits: 400_000, maxRequiredSignatures: 2 } });
+  await withSvm(facilitator, {
+    url: solana.url,
+    signer: feePayer,
+    limits: { maxPriorityFeeMicroLamports: 500_000, maxComputeUnits: 400_000, maxRequiredSignatures: 2 },
+  });
 });
 after(() => close?.());
 
@@ -43,7 +47,9 @@ async function compare(cases, differences) {
       const { body, told } = next;
       const answer = await worker.call("POST", "/facilitator/verify", { key: tenant.test, body });
       const ours = answer.status === 200 ? verdict(answer.body) : `HTTP ${answer.status}`;
-      const theirs = await facilitator.verify(structuredClone(body.paymentPayload), structuredClone(body.paymentRequirements)).then(verdict, (error) => `throws: ${error.message}`);
+      const theirs = await facilitator
+        .verify(structuredClone(body.paymentPayload), structuredClone(body.paymentRequirements))
+        .then(verdict, (error) => `throws: ${error.message}`);
       const same = ours === theirs;
       const known = same || differences.find((each) => each.ours.test(ours) && each.theirs.test(theirs) && (!each.when || each.when(body)));
       const name = same ? ours : known ? `meant: ${known.why}` : `${ours} / ${theirs}`;
@@ -54,7 +60,10 @@ async function compare(cases, differences) {
   await Promise.all(Array.from({ length: AT_ONCE }, one));
   console.error = quiet;
   for (const [name, count] of [...seen].sort((a, b) => b[1] - a[1])) console.log(`${String(count).padStart(6)}  ${name}`);
-  const show = unexpected.filter((line) => !process.env.SHOW || new RegExp(process.env.SHOW).test(line)).slice(0, 40).join("\n");
+  const show = unexpected
+    .filter((line) => !process.env.SHOW || new RegExp(process.env.SHOW).test(line))
+    .slice(0, 40)
+    .join("\n");
   assert.equal(unexpected.length, 0, `${unexpected.length} of ${cases.length} differ (seed ${SEED}):\n${show}`);
 }
 
@@ -96,21 +105,37 @@ test("EVM payments are judged as the reference judges them", { timeout: 240_000 
     () => ({ token: other, requirements: { asset: CIRCLE } }),
   ];
   const mutate = [
-    (body) => changeRequirements(random, body, {
-      asset: [other, CIRCLE.toLowerCase()], payTo: [other, payTo.toLowerCase()], network: ["eip155:8453", "base-sepolia", "eip155:084532"],
-      "extra.name": ["USD Coin", "usdc", undefined], "extra.version": ["1", undefined], extra: [null, {}, undefined],
-    }),
+    (body) =>
+      changeRequirements(random, body, {
+        asset: [other, CIRCLE.toLowerCase()],
+        payTo: [other, payTo.toLowerCase()],
+        network: ["eip155:8453", "base-sepolia", "eip155:084532"],
+        "extra.name": ["USD Coin", "usdc", undefined],
+        "extra.version": ["1", undefined],
+        extra: [null, {}, undefined],
+      }),
     (body) => junk(random, body, [...members, `${signed}.signature`, `${signed}.authorization`, signed]),
     (body) => scratch(random, body, [`${signed}.signature`, ...members], "0123456789abcdefx"),
     (body) => {
       const text = body.paymentPayload?.payload?.signature;
       if (typeof text !== "string") return "left";
-      const cut = random.pick([text.slice(0, -2), `${text}00`, text.slice(2), text.slice(0, 130), `${text.slice(0, -2)}${random.pick(["00", "01", "1d", "1b", "1c"])}`, `0x${"00".repeat(65)}`]);
+      const cut = random.pick([
+        text.slice(0, -2),
+        `${text}00`,
+        text.slice(2),
+        text.slice(0, 130),
+        `${text.slice(0, -2)}${random.pick(["00", "01", "1d", "1b", "1c"])}`,
+        `0x${"00".repeat(65)}`,
+      ]);
       put(body, `${signed}.signature`, cut);
       return `signature=${cut.slice(-6)}`;
     },
     (body) => {
-      for (const [path, text] of [[`${signed}.authorization.from`, rich.address], [`${signed}.authorization.to`, payTo]]) put(body, path, text.toLowerCase());
+      for (const [path, text] of [
+        [`${signed}.authorization.from`, rich.address],
+        [`${signed}.authorization.to`, payTo],
+      ])
+        put(body, path, text.toLowerCase());
       return "lower case";
     },
     (body) => {
@@ -123,7 +148,7 @@ test("EVM payments are judged as the reference judges them", { timeout: 240_000 
   for (let at = 0; at < CASES; at++) {
     const wishes = random.below(3) ? undefined : random.pick(changes)();
     let body = apart(await sign({ buyer: rich, to: payTo, token: CIRCLE, chainId: 84532, ...wishes }));
-    const told = [JSON.stringify(wishes, (_, value) => (typeof value === "bigint" ? String(value) : value?.address ?? value)) ?? "good"];
+    const told = [JSON.stringify(wishes, (_, value) => (typeof value === "bigint" ? String(value) : (value?.address ?? value))) ?? "good"];
     const isFirst = random.below(4) === 0;
     for (let rounds = random.below(3); rounds > 0; rounds--) told.push(random.pick(mutate)(body));
     if (isFirst) body = first(body, "base-sepolia");
@@ -139,8 +164,15 @@ test("Solana payments are judged as the reference judges them", { timeout: 240_0
   await solana.fund(poor.address, 5_000n, DEVNET_MINT);
   const other = (await randomSigner()).address;
   await solana.fund(other, 0n, DEVNET_MINT);
-  const budget = (word, ...bytes) => ({ programAddress: "ComputeBudget111111111111111111111111111111", data: new Uint8Array([word, ...bytes]) });
-  const lighthouse = (kind) => ({ programAddress: "L2TExMFKdjpN9kozasaurPirfHy9P8sbXoAN1qA3S95", accounts: [], data: new Uint8Array([kind]) });
+  const budget = (word, ...bytes) => ({
+    programAddress: "ComputeBudget111111111111111111111111111111",
+    data: new Uint8Array([word, ...bytes]),
+  });
+  const lighthouse = (kind) => ({
+    programAddress: "L2TExMFKdjpN9kozasaurPirfHy9P8sbXoAN1qA3S95",
+    accounts: [],
+    data: new Uint8Array([kind]),
+  });
   const system = { programAddress: "11111111111111111111111111111111", accounts: [], data: new Uint8Array([1]) };
   const layouts = [
     (all) => all.slice(0, 3),
@@ -180,10 +212,15 @@ test("Solana payments are judged as the reference judges them", { timeout: 240_0
   ];
   const transaction = "paymentPayload.payload.transaction";
   const mutate = [
-    (body) => changeRequirements(random, body, {
-      asset: ["EPjFWdd5AufqSSqeM2qN1xzybapC8G4wEGGkZwyTDt1v"], payTo: [other, "nobody"], network: ["solana:5eykt4UsFv8P8NJdTREpY1vzqKqZKvdp", "solana-devnet"],
-      "extra.feePayer": [other, undefined, 7], "extra.memo": ["order-9", undefined], extra: [null, {}, undefined],
-    }),
+    (body) =>
+      changeRequirements(random, body, {
+        asset: ["EPjFWdd5AufqSSqeM2qN1xzybapC8G4wEGGkZwyTDt1v"],
+        payTo: [other, "nobody"],
+        network: ["solana:5eykt4UsFv8P8NJdTREpY1vzqKqZKvdp", "solana-devnet"],
+        "extra.feePayer": [other, undefined, 7],
+        "extra.memo": ["order-9", undefined],
+        extra: [null, {}, undefined],
+      }),
     (body) => junk(random, body, [transaction, "paymentPayload.payload"]),
     (body) => {
       const text = body.paymentPayload?.payload?.transaction;
@@ -199,14 +236,20 @@ test("Solana payments are judged as the reference judges them", { timeout: 240_0
       const text = body.paymentPayload?.payload?.transaction;
       if (typeof text !== "string") return "left";
       const bytes = Buffer.from(text, "base64");
-      put(body, transaction, random.pick([bytes.subarray(0, random.below(bytes.length)), Buffer.concat([bytes, Buffer.from([0])])]).toString("base64"));
+      put(
+        body,
+        transaction,
+        random.pick([bytes.subarray(0, random.below(bytes.length)), Buffer.concat([bytes, Buffer.from([0])])]).toString("base64"),
+      );
       return "another length";
     },
   ];
   const cases = [];
   for (let at = 0; at < CASES; at++) {
     const { claims, asks, asksMemo, ...wishes } = random.below(3) ? random.pick(changes)() : {};
-    const body = apart(await signSvm({ chain: solana, buyer: rich, to: seller, feePayer: feePayer.address, mint: DEVNET_MINT, network: DEVNET, ...wishes }));
+    const body = apart(
+      await signSvm({ chain: solana, buyer: rich, to: seller, feePayer: feePayer.address, mint: DEVNET_MINT, network: DEVNET, ...wishes }),
+    );
     for (const side of ["paymentRequirements", "paymentPayload.accepted"]) {
       if (claims) put(body, `${side}.payTo`, claims);
       if (asks) put(body, `${side}.amount`, asks);

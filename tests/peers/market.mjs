@@ -41,7 +41,9 @@ export async function openMarket({ limits, front = (url) => url } = {}) {
 
 /** Opens a Python shop of a framework, `fastapi` or `flask`, as peer.py says; answers the URL of its first page. */
 export async function openPythonShop(interpreter, framework, { pages = ["report"], ...wishes }) {
-  const child = spawn(interpreter, [PEER, "shop", framework, JSON.stringify({ ...wishes, pages })], { stdio: ["ignore", "pipe", "inherit"] });
+  const child = spawn(interpreter, [PEER, "shop", framework, JSON.stringify({ ...wishes, pages })], {
+    stdio: ["ignore", "pipe", "inherit"],
+  });
   const port = await new Promise((resolve, reject) => {
     child.stdout.once("data", (line) => resolve(Number(line)));
     child.once("exit", (code) => reject(new Error(`the ${framework} shop ended with ${code}`)));

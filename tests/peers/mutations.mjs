@@ -30,7 +30,12 @@ const get = (body, path) => path.split(".").reduce((object, part) => object?.[pa
 
 /** Requirements change on both sides, or the buyer did not accept them. */
 function both(random, body, member, value) {
-  const sides = random.pick([["paymentRequirements", "paymentPayload.accepted"], ["paymentRequirements", "paymentPayload.accepted"], ["paymentRequirements"], ["paymentPayload.accepted"]]);
+  const sides = random.pick([
+    ["paymentRequirements", "paymentPayload.accepted"],
+    ["paymentRequirements", "paymentPayload.accepted"],
+    ["paymentRequirements"],
+    ["paymentPayload.accepted"],
+  ]);
   for (const side of sides) put(body, `${side}.${member}`, value);
   return `${sides.length === 2 ? "both" : sides[0]}.${member}=${JSON.stringify(value)}`;
 }

@@ -56,7 +56,10 @@ async function sells(balance, sale) {
 const onEvm = (sale) => sells(() => evm.balance(market.payTo), sale);
 const onSolana = (sale) => sells(() => solana.balance(market.seller, DEVNET_MINT), sale);
 
-for (const [name, versions] of [["version 1", { x402v1: true }], ["version 2", { x402v1: false, x402v2: true }]]) {
+for (const [name, versions] of [
+  ["version 1", { x402v1: true }],
+  ["version 2", { x402v1: false, x402v2: true }],
+]) {
   test(`Faremeter's shop sells to Faremeter's buyer on both chains, ${name}`, async () => {
     const shop = await faremeterShop({ facilitator: withKey, evm: market.payTo, svm: market.seller, versions });
     try {
@@ -84,12 +87,24 @@ test("x402-solana's shop sells to its buyer", async () => {
 
 test("x402-hono sells to x402-fetch", async () => {
   const { key } = await evmBuyer();
-  await onEvm(() => buyV1("http://shop.test/report", { network: "base-sepolia", key }, honoShop({ facilitator, key: market.tenant.test, payTo: market.payTo })));
+  await onEvm(() =>
+    buyV1(
+      "http://shop.test/report",
+      { network: "base-sepolia", key },
+      honoShop({ facilitator, key: market.tenant.test, payTo: market.payTo }),
+    ),
+  );
 });
 
 test("x402-next sells to x402-fetch", async () => {
   const { key } = await evmBuyer();
-  await onEvm(() => buyV1("http://shop.test/report", { network: "base-sepolia", key }, nextShopV1({ facilitator, key: market.tenant.test, payTo: market.payTo })));
+  await onEvm(() =>
+    buyV1(
+      "http://shop.test/report",
+      { network: "base-sepolia", key },
+      nextShopV1({ facilitator, key: market.tenant.test, payTo: market.payTo }),
+    ),
+  );
 });
 
 test("@x402/next sells to @x402/fetch", async () => {
@@ -116,7 +131,9 @@ for (const framework of ["fastapi-x402", "sanic-x402"]) {
   test(`${framework} sells`, async () => {
     const interpreter = await python("others", join(import.meta.dirname, "others", "requirements.txt"));
     const wishes = JSON.stringify({ facilitator: withKey, payTo: market.payTo });
-    const child = spawn(interpreter, [join(import.meta.dirname, "others", "shop.py"), framework, wishes], { stdio: ["ignore", "pipe", "inherit"] });
+    const child = spawn(interpreter, [join(import.meta.dirname, "others", "shop.py"), framework, wishes], {
+      stdio: ["ignore", "pipe", "inherit"],
+    });
     try {
       const port = await new Promise((resolve, reject) => {
         child.stdout.once("data", (line) => resolve(Number.parseInt(line, 10)));

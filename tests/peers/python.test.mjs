@@ -22,7 +22,10 @@ before(async () => {
     { network: DEVNET, payTo: svmSeller, price: "$0.01" },
   ];
   for (const framework of ["fastapi", "flask"]) {
-    shops.set(framework, await openPythonShop(interpreter, framework, { facilitator: `${worker.url}/facilitator`, key: tenant.test, accepts }));
+    shops.set(
+      framework,
+      await openPythonShop(interpreter, framework, { facilitator: `${worker.url}/facilitator`, key: tenant.test, accepts }),
+    );
   }
 });
 after(async () => {
@@ -36,7 +39,10 @@ async function buyWith(library, wishes) {
 }
 
 let seeds = 0x40;
-for (const [framework, library] of [["fastapi", "httpx"], ["flask", "requests"]]) {
+for (const [framework, library] of [
+  ["fastapi", "httpx"],
+  ["flask", "requests"],
+]) {
   test(`${library} buys at ${framework} on an EVM chain`, async () => {
     const key = /** @type {`0x${string}`} */ (`0x${(seeds++).toString(16).repeat(32)}`);
     const buyer = privateKeyToAccount(key).address;
@@ -67,7 +73,10 @@ test("a buyer in TypeScript pays a shop in Python", async () => {
 });
 
 test("a buyer who cannot pay gets no page in Python either", async () => {
-  for (const [framework, library] of [["fastapi", "requests"], ["flask", "httpx"]]) {
+  for (const [framework, library] of [
+    ["fastapi", "requests"],
+    ["flask", "httpx"],
+  ]) {
     const { status } = await buyWith(library, { url: shops.get(framework).url, evm: `0x${"78".repeat(32)}` });
     assert.equal(status, 402);
   }

@@ -24,7 +24,9 @@ function resourceServer({ facilitator, key }) {
 
 /** Pages of one price. */
 const routes = (accepts, pages = ["report"]) =>
-  Object.fromEntries(pages.map((page) => [`GET /${page}`, { accepts: accepts.map((each) => ({ scheme: "exact", ...each })), description: "A report" }]));
+  Object.fromEntries(
+    pages.map((page) => [`GET /${page}`, { accepts: accepts.map((each) => ({ scheme: "exact", ...each })), description: "A report" }]),
+  );
 
 /** The same shop with @x402/hono; answers its `fetch`. */
 export function honoShop({ facilitator, key, accepts }) {
@@ -40,10 +42,13 @@ export async function openShop({ facilitator, key, accepts, pages = ["report"] }
   const app = express();
   app.use(paymentMiddleware(routes(accepts, pages), server));
   const shop = { served: 0 };
-  app.get(pages.map((page) => `/${page}`), (_request, response) => {
-    shop.served++;
-    response.json({ report: "sunny" });
-  });
+  app.get(
+    pages.map((page) => `/${page}`),
+    (_request, response) => {
+      shop.served++;
+      response.json({ report: "sunny" });
+    },
+  );
   const listener = await new Promise((resolve) => {
     const listening = app.listen(0, "127.0.0.1", () => resolve(listening));
   });
@@ -80,5 +85,9 @@ export async function paymentHeader(url, wallet) {
 export async function buy(url, wallet, by = fetch) {
   const response = await payingFetch(wallet, by)(url);
   const told = response.headers.get("payment-response");
-  return { status: response.status, body: await response.json().catch(() => undefined), payment: told ? decodePaymentResponseHeader(told) : undefined };
+  return {
+    status: response.status,
+    body: await response.json().catch(() => undefined),
+    payment: told ? decodePaymentResponseHeader(told) : undefined,
+  };
 }

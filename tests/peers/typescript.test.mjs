@@ -8,7 +8,10 @@ import { BASE_SEPOLIA, DEVNET, openMarket } from "./market.mjs";
 import { buy, honoShop, openShop } from "./shop.mjs";
 
 let evm, solana, worker, tenant, payTo, seller, close, shop;
-const accepts = () => [{ network: BASE_SEPOLIA, payTo, price: "$0.01" }, { network: DEVNET, payTo: seller, price: "$0.01" }];
+const accepts = () => [
+  { network: BASE_SEPOLIA, payTo, price: "$0.01" },
+  { network: DEVNET, payTo: seller, price: "$0.01" },
+];
 const sell = (key) => openShop({ facilitator: `${worker.url}/facilitator`, key, accepts: accepts() });
 
 before(async () => {

@@ -49,7 +49,10 @@ test("a success that was lost under a key repeats under that key, and nowhere el
   socket.resetAndDestroy();
   assert.equal(outcome((await paid.settle()).body), "duplicate_settlement");
   const again = await paid.settle(paid.body, headers);
-  assert.deepEqual([outcome(again.body), again.body.transaction, again.headers.get("idempotent-replayed")], ["success", transaction, "true"]);
+  assert.deepEqual(
+    [outcome(again.body), again.body.transaction, again.headers.get("idempotent-replayed")],
+    ["success", transaction, "true"],
+  );
 });
 
 test("a second request under a key in progress takes the wait over", async () => {
@@ -123,9 +126,15 @@ test("a key that a buyer can repeat is refused by name", async () => {
     createHash("sha256").update(text).digest("hex"),
     keccak256(Buffer.from(text)),
   ]);
-  const { signature, authorization: { nonce } } = body.paymentPayload.payload;
+  const {
+    signature,
+    authorization: { nonce },
+  } = body.paymentPayload.payload;
   const bare = (text) => text.replace(/^0x/, "");
-  const keys = ["order_0123456789abcdef", ...[nonce, signature, ...digests].flatMap((text) => [`0x${bare(text)}`, bare(text), bare(text).toUpperCase()])];
+  const keys = [
+    "order_0123456789abcdef",
+    ...[nonce, signature, ...digests].flatMap((text) => [`0x${bare(text)}`, bare(text), bare(text).toUpperCase()]),
+  ];
   for (const key of keys) {
     const { body: answer } = await settle(body, { "idempotency-key": key });
     assert.equal(outcome(answer), "invalid_payload", `${key}: ${JSON.stringify(answer)}`);

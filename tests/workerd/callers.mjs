@@ -41,7 +41,8 @@ export function callers(worker, evm) {
     const key = paid.test;
     const get = (path) => worker.call("GET", path, { key });
     const settle = (body = paid.body, headers = {}) => worker.call("POST", ROUTE, { key, body, headers });
-    const open = (body = paid.body) => get(`/v1/settlements?network=eip155:31337&payer=${body.paymentPayload.payload.authorization.from}&nonce=${nonceOf(body)}`);
+    const open = (body = paid.body) =>
+      get(`/v1/settlements?network=eip155:31337&payer=${body.paymentPayload.payload.authorization.from}&nonce=${nonceOf(body)}`);
     const record = async (body) => (await open(body)).body.data[0];
     const handOver = (id, by = key) => worker.call("POST", `/v1/settlements/${id}/hand-over`, { key: by, body: {} });
     return { ...paid, key, get, settle, open, record, handOver, isValid: async () => (await paid.verify()).body.isValid };
@@ -50,8 +51,17 @@ export function callers(worker, evm) {
   /** A bare socket that has sent a settle; it is paused, so that nothing is read until the test reads. */
   function deaf({ key, body }, headers = {}) {
     const text = JSON.stringify(body);
-    const all = { host: hostname, authorization: `Bearer ${key}`, "content-type": "application/json", "content-length": Buffer.byteLength(text), connection: "close", ...headers };
-    const head = Object.entries(all).map(([name, value]) => `${name}: ${value}\r\n`).join("");
+    const all = {
+      host: hostname,
+      authorization: `Bearer ${key}`,
+      "content-type": "application/json",
+      "content-length": Buffer.byteLength(text),
+      connection: "close",
+      ...headers,
+    };
+    const head = Object.entries(all)
+      .map(([name, value]) => `${name}: ${value}\r\n`)
+      .join("");
     const socket = connect({ host: hostname, port: Number(port), allowHalfOpen: true }).pause();
     socket.on("error", () => {});
     socket.write(`POST ${ROUTE} HTTP/1.1\r\n${head}\r\n${text}`);

@@ -46,7 +46,10 @@ test("a recipient who settles himself and pays gas in the token got all that was
   }));
   const answer = await ask({ expected_amount: "0.50", payer: buyer });
   assert.deepEqual([answer.success, answer.amount_usdc, answer.overpaid], [true, "0.500000", "0"], JSON.stringify(answer));
-  assert.deepEqual(answer.payers.map((payer) => payer.toLowerCase()), [buyer]);
+  assert.deepEqual(
+    answer.payers.map((payer) => payer.toLowerCase()),
+    [buyer],
+  );
   assert.equal(answer.transfers.length, 1);
 });
 

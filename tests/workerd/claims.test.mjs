@@ -74,14 +74,23 @@ test("a nonce selects its own payment, and a second order in the transaction has
   assert.notEqual(cheap.id, dear.id);
   const again = await ask(hash, { expected_amount: "10", reference: "dear" });
   assert.deepEqual([...verdict(again), again.id], [true, null, "10000000", true, dear.id]);
-  for (const [reference, inTheWay] of [["cheap", dear], ["third", cheap]]) {
+  for (const [reference, inTheWay] of [
+    ["cheap", dear],
+    ["third", cheap],
+  ]) {
     const all = await ask(hash, { expected_amount: "10", reference });
     assert.deepEqual([all.error_code, all.claimed_by.id], ["ALREADY_CLAIMED", inTheWay.id], reference);
   }
   const other = await ask(hash, { authorization_nonce: ten.nonce, reference: "other" });
   assert.deepEqual([other.error_code, other.claimed_by.id], ["ALREADY_CLAIMED", dear.id]);
   const records = (await worker.call("GET", "/v1/verifications", { key })).body.data.filter(({ success }) => success);
-  assert.deepEqual(records.map(({ id, amount }) => [id, amount]), [[cheap.id, "10000"], [dear.id, "10000000"]]);
+  assert.deepEqual(
+    records.map(({ id, amount }) => [id, amount]),
+    [
+      [cheap.id, "10000"],
+      [dear.id, "10000000"],
+    ],
+  );
 });
 
 test("a payer selects what they paid, and a request that names nobody gets what is free", async () => {
@@ -127,7 +136,13 @@ test("two authorizations of one payer are two payments", async () => {
   const hash = await batch([authorizationCall(one.body), authorizationCall(other.body)]);
   const first = await ask(hash, { authorization_nonce: one.nonce, expected_amount: "0.01", reference: "1" });
   const second = await ask(hash, { authorization_nonce: other.nonce, expected_amount: "0.01", reference: "2" });
-  assert.deepEqual([verdict(first), verdict(second)], [[true, null, "10000", false], [true, null, "10000", false]]);
+  assert.deepEqual(
+    [verdict(first), verdict(second)],
+    [
+      [true, null, "10000", false],
+      [true, null, "10000", false],
+    ],
+  );
   assert.notDeepEqual(first.transfers, second.transfers);
   assert.equal((await ask(hash, { payer: buyer.address, reference: "3" })).error_code, "ALREADY_CLAIMED");
 });
@@ -148,7 +163,10 @@ test("a hundred requests at once for two payments claim each payment once", asyn
   const answers = await Promise.all(asked);
   const paid = answers.filter(({ success }) => success);
   assert.ok(paid.length <= 2 && paid.every(({ replayed }) => !replayed));
-  assert.equal(paid.reduce((sum, { amount }) => sum + BigInt(amount), 0n), TEN + CENT);
+  assert.equal(
+    paid.reduce((sum, { amount }) => sum + BigInt(amount), 0n),
+    TEN + CENT,
+  );
   assert.ok(answers.every(({ success, error_code }) => success || error_code === "ALREADY_CLAIMED"));
 });
 
@@ -162,7 +180,9 @@ test("where the recipient passed money on, only the whole is claimed", async () 
     await evm.mined(await evm.tokenCall(buyer, "approve", [hazards, TEN]));
   }
   const calls = () => [
-    tokenData("transferFrom", [one.address, hazards, 6n]), tokenData("transferFrom", [other.address, hazards, 4n]), tokenData("transfer", [address(), 3n]),
+    tokenData("transferFrom", [one.address, hazards, 6n]),
+    tokenData("transferFrom", [other.address, hazards, 4n]),
+    tokenData("transfer", [address(), 3n]),
   ];
   const hash = await batch(calls());
   const low = await ask(hash, { payer: one.address, expected_amount: "0.000004", reference: "a" });
@@ -185,7 +205,10 @@ test("an authorization that is being settled is claimed by its settlement, the o
   await evm.rpc("anvil_dropAllTransactions");
   const hash = await batch([authorizationCall(ours.body), authorizationCall(direct.body)], { mine: true });
   await evm.rpc("evm_setAutomine", [true]);
-  const [taken, free] = await Promise.all([ask(hash, { authorization_nonce: ours.nonce }), ask(hash, { authorization_nonce: direct.nonce })]);
+  const [taken, free] = await Promise.all([
+    ask(hash, { authorization_nonce: ours.nonce }),
+    ask(hash, { authorization_nonce: direct.nonce }),
+  ]);
   assert.deepEqual([taken.error_code, taken.claimed_by.id.slice(0, 4)], ["ALREADY_CLAIMED", "stl_"]);
   assert.deepEqual(verdict(free), [true, null, "10000000", false]);
   const all = await ask(hash, { reference: "all" });
@@ -229,7 +252,9 @@ async function onSolana(givers, memos) {
   for (const [at, wallet] of wallets.entries()) {
     await solana.fund(wallet.address, 1_000000n);
     const [source, destination] = [await solana.ata(wallet.address), await solana.ata(to)];
-    instructions.push(getTransferCheckedInstruction({ source, mint: MINT, destination, authority: wallet, amount: givers[at], decimals: 6 }));
+    instructions.push(
+      getTransferCheckedInstruction({ source, mint: MINT, destination, authority: wallet, amount: givers[at], decimals: 6 }),
+    );
   }
   for (const memo of memos) instructions.push({ programAddress: MEMO_PROGRAM, accounts: [], data: new TextEncoder().encode(memo) });
   const tx_hash = await solana.run(solana.authority, instructions);
@@ -238,7 +263,14 @@ async function onSolana(givers, memos) {
 }
 
 test("on Solana a memo among several, or of several payers, names none without its payer", async () => {
-  for (const [givers, memos] of [[[7n], ["order-1", "order-2"]], [[7n, 5n], ["order-1"]], [[7n, 5n], ["order-1", "order-2"]]]) {
+  for (const [givers, memos] of [
+    [[7n], ["order-1", "order-2"]],
+    [[7n, 5n], ["order-1"]],
+    [
+      [7n, 5n],
+      ["order-1", "order-2"],
+    ],
+  ]) {
     const { ask, payers } = await onSolana(givers, memos);
     const alone = await ask({ memo: "order-1" });
     assert.equal(alone.error_code, "MEMO_MISMATCH", `${givers} ${memos}`);

@@ -24,7 +24,8 @@ after(async () => {
 });
 
 /** @type {(body: any, headers?: Record<string, string>, path?: string) => ReturnType<typeof worker.call>} */
-const accepts = (body, headers = { authorization: `Bearer ${tenant.test}` }, path = "/facilitator/accepts") => worker.call("POST", path, { body, headers });
+const accepts = (body, headers = { authorization: `Bearer ${tenant.test}` }, path = "/facilitator/accepts") =>
+  worker.call("POST", path, { body, headers });
 
 test("partial requirements are filled in, on both families, in version 2", async () => {
   const resource = { url: "https://shop.test/a", description: "a page" };
@@ -43,8 +44,24 @@ test("partial requirements are filled in, on both families, in version 2", async
     x402Version: 2,
     resource,
     accepts: [
-      { scheme: "exact", network: "eip155:31337", amount: "10000", asset: TOKEN, payTo: seller.evm, maxTimeoutSeconds: 300, extra: { name: "USDC", version: "2" } },
-      { scheme: "exact", network: "solana:local", amount: "10000", asset: MINT, payTo: seller.svm, maxTimeoutSeconds: 60, extra: { memo: "order-7", feePayer, decimals: 6 } },
+      {
+        scheme: "exact",
+        network: "eip155:31337",
+        amount: "10000",
+        asset: TOKEN,
+        payTo: seller.evm,
+        maxTimeoutSeconds: 300,
+        extra: { name: "USDC", version: "2" },
+      },
+      {
+        scheme: "exact",
+        network: "solana:local",
+        amount: "10000",
+        asset: MINT,
+        payTo: seller.svm,
+        maxTimeoutSeconds: 60,
+        extra: { memo: "order-7", feePayer, decimals: 6 },
+      },
     ],
   });
 });
@@ -60,29 +77,61 @@ test("what was filled in is what verify takes", async () => {
 });
 
 test("version 1 keeps its names, and thirdweb's price is answered 402", async () => {
-  const old = await accepts({ x402Version: 1, accepts: [{ network: "local-evm", maxAmountRequired: "10000", resource: "https://shop.test/a", description: "a" }] });
+  const old = await accepts({
+    x402Version: 1,
+    accepts: [{ network: "local-evm", maxAmountRequired: "10000", resource: "https://shop.test/a", description: "a" }],
+  });
   assert.deepEqual([old.status, old.body.x402Version, old.body.error], [200, 1, ""]);
   assert.deepEqual(old.body.accepts, [
-    { scheme: "exact", network: "local-evm", maxAmountRequired: "10000", resource: "https://shop.test/a", description: "a", mimeType: "", asset: TOKEN, payTo: seller.evm, maxTimeoutSeconds: 300, extra: { name: "USDC", version: "2" } },
+    {
+      scheme: "exact",
+      network: "local-evm",
+      maxAmountRequired: "10000",
+      resource: "https://shop.test/a",
+      description: "a",
+      mimeType: "",
+      asset: TOKEN,
+      payTo: seller.evm,
+      maxTimeoutSeconds: 300,
+      extra: { name: "USDC", version: "2" },
+    },
   ]);
   // As thirdweb's facilitator sends it, with its key in its own header.
-  const asked = { resourceUrl: "https://shop.test/a", method: "GET", network: "eip155:31337", price: "$0.01", serverWalletAddress: seller.evm };
+  const asked = {
+    resourceUrl: "https://shop.test/a",
+    method: "GET",
+    network: "eip155:31337",
+    price: "$0.01",
+    serverWalletAddress: seller.evm,
+  };
   const priced = await accepts(asked, { "x-secret-key": tenant.test });
   assert.deepEqual([priced.status, priced.body.x402Version], [402, 1], priced.text);
   const [{ maxAmountRequired, payTo, network, extra }] = priced.body.accepts;
-  assert.deepEqual([maxAmountRequired, payTo, network, extra], ["10000", seller.evm, "eip155:31337", { name: "USDC", version: "2", primaryType: "TransferWithAuthorization" }]);
+  assert.deepEqual(
+    [maxAmountRequired, payTo, network, extra],
+    ["10000", seller.evm, "eip155:31337", { name: "USDC", version: "2", primaryType: "TransferWithAuthorization" }],
+  );
 });
 
 test("only the seller's own recipients are filled in, and nothing is registered by it", async () => {
   const stranger = "0x3C44CdDdB6a900fa2b585dd299e03d12FA4293BC";
-  const { status, body } = await accepts({ accepts: [{ network: "eip155:31337", amount: "1", payTo: stranger }, { network: "eip155:31337", amount: "1" }, { network: "eip155:8453", amount: "1" }] });
+  const { status, body } = await accepts({
+    accepts: [
+      { network: "eip155:31337", amount: "1", payTo: stranger },
+      { network: "eip155:31337", amount: "1" },
+      { network: "eip155:8453", amount: "1" },
+    ],
+  });
   assert.deepEqual([status, body.accepts.map(({ payTo }) => payTo)], [200, [seller.evm]]);
   assert.match(body.error, /accepts\[0\]: pay_to_not_allowed: .*accepts\[2\]: network_not_enabled: /);
   const { body: recipients } = await worker.call("GET", `/v1/admin/tenants/${tenant.id}/recipients`, { admin: true });
   assert.ok(!JSON.stringify(recipients).includes(stranger));
   const bare = await worker.tenant();
   const nobody = await accepts({ accepts: [{ network: "eip155:31337", amount: "1" }] }, { authorization: `Bearer ${bare.test}` });
-  assert.deepEqual([nobody.body.accepts, nobody.body.error], [[], "accepts[0]: pay_to_not_allowed: the seller has no recipient on 'local-evm'"]);
+  assert.deepEqual(
+    [nobody.body.accepts, nobody.body.error],
+    [[], "accepts[0]: pay_to_not_allowed: the seller has no recipient on 'local-evm'"],
+  );
 });
 
 test("accepts wants a key, and a body of one of its forms", async () => {

@@ -113,7 +113,14 @@ for (const [code, make] of Object.entries(KINDS)) {
 test("what was answered under an Idempotency-Key repeats for a caller whose rates are used up", async () => {
   const own = await seller({ per_minute: 1 });
   const body = { tx_hash: random(32), chain: "base", recipient: own.to };
-  const settle = await sign({ buyer: randomAccount(), to: own.to, token: mock.token, chainId: 8453, name: "USD Coin", change: { validBefore: 1n } });
+  const settle = await sign({
+    buyer: randomAccount(),
+    to: own.to,
+    token: mock.token,
+    chainId: 8453,
+    name: "USD Coin",
+    change: { validBefore: 1n },
+  });
   const post = (path, sent, id) => worker.call("POST", path, { key: own.live, body: sent, headers: { "idempotency-key": id } });
   const first = await post("/facilitator/settle", settle, "one");
   assert.equal(first.body.errorReason, "invalid_exact_evm_payload_authorization_valid_before", first.text);
@@ -123,7 +130,10 @@ test("what was answered under an Idempotency-Key repeats for a caller whose rate
   assert.deepEqual([again.status, again.text, again.headers.get("idempotent-replayed")], [200, first.text, "true"]);
   // Another attempt is refused by the ledger, and costs no call to the chain.
   await quiet();
-  for (const [path, sent] of [["/facilitator/settle", settle], ["/v1/verify", body]]) {
+  for (const [path, sent] of [
+    ["/facilitator/settle", settle],
+    ["/v1/verify", body],
+  ]) {
     assert.equal((await post(path, sent, "two")).body.error_code, "RATE_LIMITED");
   }
   assert.deepEqual([(await worker.counts()).ledger, mock.calls], [3, []]);

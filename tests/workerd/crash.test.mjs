@@ -47,7 +47,10 @@ test("every answered verification is in ledger and directory after a SIGKILL und
       return n >= answered.length;
     }, "the alarm's shipment");
     const rows = new Set((await worker.sql("SELECT id FROM verifications WHERE tenant_id = ?", tenant.id)).map(({ id }) => id));
-    assert.deepEqual(answered.filter((id) => !rows.has(id)), []);
+    assert.deepEqual(
+      answered.filter((id) => !rows.has(id)),
+      [],
+    );
   } finally {
     await worker.stop();
     mock.stop();

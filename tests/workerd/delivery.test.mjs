@@ -46,7 +46,10 @@ test("of fifty equal settles at once one succeeds, and the others name its settl
   const looked = (await verify()).body;
   assert.deepEqual([looked.isValid, looked.invalidReason], [false, "duplicate_settlement"]);
   const { body: read } = await get(`/v1/settlements/${settlementId}`);
-  assert.deepEqual([read.status, read.transaction, read.handed_over.request_id], ["completed", transaction, won.headers.get("x-request-id")]);
+  assert.deepEqual(
+    [read.status, read.transaction, read.handed_over.request_id],
+    ["completed", transaction, won.headers.get("x-request-id")],
+  );
   assert.ok(Math.abs(Date.parse(read.handed_over.at) - Date.now()) < 60_000, read.handed_over.at);
 });
 
@@ -141,7 +144,10 @@ test("a pending settlement is open: valid from the record, and handed over once 
   });
   const second = await next;
   assert.deepEqual([outcome(second.body), second.body.transaction, settlementOf(second)], ["success", first.transaction, id]);
-  assert.deepEqual([outcome((await settle()).body), (await verify()).body.isValid, await evm.balance(to)], ["duplicate_settlement", false, 10_000n]);
+  assert.deepEqual(
+    [outcome((await settle()).body), (await verify()).body.isValid, await evm.balance(to)],
+    ["duplicate_settlement", false, 10_000n],
+  );
 });
 
 test("a forged repeat of an open payment gets nothing", async () => {
@@ -242,7 +248,10 @@ test("a settlement that is completed and open for five minutes raises one event"
   const served = (await paid.settle(await sign({ buyer, to, ...LONG }))).body;
   assert.equal(outcome(served), "success");
   const events = () =>
-    worker.sql("SELECT subject_id AS id, created_ms AS at, body FROM events WHERE tenant_id = ? AND kind = 'settlement.undelivered' ORDER BY created_ms", tenant);
+    worker.sql(
+      "SELECT subject_id AS id, created_ms AS at, body FROM events WHERE tenant_id = ? AND kind = 'settlement.undelivered' ORDER BY created_ms",
+      tenant,
+    );
   // An alarm that is due rings when the ledger is next asked something.
   const raised = (count) =>
     until(async () => {
@@ -261,7 +270,10 @@ test("a settlement that is completed and open for five minutes raises one event"
   await worker.advance(3_600_000);
   const next = await lose(paid, await sign({ buyer, to, ...LONG }));
   await worker.advance(310_000);
-  assert.deepEqual((await raised(2)).map((each) => each.id), [settlement.id, next.id]);
+  assert.deepEqual(
+    (await raised(2)).map((each) => each.id),
+    [settlement.id, next.id],
+  );
 });
 
 test("an identifier names one authorization: others conflict and name the first settlement, whose header still works", async () => {
@@ -284,7 +296,10 @@ test("an identifier names one authorization: others conflict and name the first 
   assert.deepEqual([(await sent("latest")) - before, await evm.balance(to)], [1, 10_000n]);
   const anew = named(await sign({ buyer, to, ...LONG }));
   const refused = (await verify(anew)).body;
-  assert.deepEqual([refused.isValid, refused.invalidReason, refused.extra.settlementId], [false, "payment_identifier_conflict", settlementId]);
+  assert.deepEqual(
+    [refused.isValid, refused.invalidReason, refused.extra.settlementId],
+    [false, "payment_identifier_conflict", settlementId],
+  );
   const late = (await settle(anew)).body;
   assert.deepEqual([outcome(late), late.transaction, late.extra.settlementId], ["payment_identifier_conflict", transaction, settlementId]);
   assert.equal(outcome((await settle(four[at])).body), "duplicate_settlement");

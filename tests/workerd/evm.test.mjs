@@ -41,7 +41,40 @@ test("a payment is told member for member", async () => {
   const hash = await evm.pay({ to, amount: 1_500000n });
   const { status, body } = await ask(hash, { expected_amount: "1.50", reference: "order-1" });
   assert.equal(status, 200);
-  const members = ["id", "request_id", "success", "status", "tx_hash", "chain", "network", "amount_usdc", "amount", "asset", "from_address", "to_address", "transfers", "payers", "overpaid", "confirmations", "block_number", "block_hash", "block_time", "finality", "binding", "claimed", "claimed_by", "reference", "replayed", "risk_score", "risk_level", "risk_factors", "checks", "error", "error_code", "retry"];
+  const members = [
+    "id",
+    "request_id",
+    "success",
+    "status",
+    "tx_hash",
+    "chain",
+    "network",
+    "amount_usdc",
+    "amount",
+    "asset",
+    "from_address",
+    "to_address",
+    "transfers",
+    "payers",
+    "overpaid",
+    "confirmations",
+    "block_number",
+    "block_hash",
+    "block_time",
+    "finality",
+    "binding",
+    "claimed",
+    "claimed_by",
+    "reference",
+    "replayed",
+    "risk_score",
+    "risk_level",
+    "risk_factors",
+    "checks",
+    "error",
+    "error_code",
+    "retry",
+  ];
   assert.deepEqual(Object.keys(body), members);
   assert.equal(body.success, true);
   assert.equal(body.from_address, BUYER.address);
@@ -113,7 +146,10 @@ test("the minute's limit is exact and told in every header", async () => {
   const hash = await evm.pay({ to, amount: 1_000000n });
   const answers = [];
   for (let at = 0; at < 7; at++) answers.push(await ask(hash, { claim: false }));
-  assert.deepEqual(answers.map(({ status }) => status), [200, 200, 200, 200, 200, 429, 429]);
+  assert.deepEqual(
+    answers.map(({ status }) => status),
+    [200, 200, 200, 200, 200, 429, 429],
+  );
   assert.equal(answers[0].headers.get("x-ratelimit-limit"), "5");
   assert.equal(answers[0].headers.get("x-ratelimit-remaining"), "4");
   assert.match(answers[0].headers.get("ratelimit-policy"), /^"minute";q=5;w=60, "hour";q=200000;w=3600$/);
@@ -252,7 +288,10 @@ test("another tenant's object does not exist", async () => {
   assert.equal((await read(bob.test)).status, 404);
   assert.equal((await read(ann.live)).status, 404);
   const list = async (key) => (await worker.call("GET", "/v1/verifications", { key })).body.data;
-  assert.deepEqual((await list(ann.test)).map(({ id }) => id), [body.id]);
+  assert.deepEqual(
+    (await list(ann.test)).map(({ id }) => id),
+    [body.id],
+  );
   assert.deepEqual(await list(bob.test), []);
   const theirs = await bob.ask(hash, { recipient: ann.to });
   assert.deepEqual([theirs.status, theirs.body.error_code], [422, "RECIPIENT_NOT_REGISTERED"]);

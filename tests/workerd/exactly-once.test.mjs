@@ -57,7 +57,10 @@ test("an Idempotency-Key stands for one body", async () => {
   assert.equal(first.body.success, true);
   assert.deepEqual([again.text, again.headers.get("idempotent-replayed")], [first.text, "true"]);
   const other = await settle(await sign({ buyer, to }));
-  assert.deepEqual([other.status, other.body.success, other.body.errorReason, other.body.error_code], [409, false, "payment_identifier_conflict", "IDEMPOTENCY_CONFLICT"]);
+  assert.deepEqual(
+    [other.status, other.body.success, other.body.errorReason, other.body.error_code],
+    [409, false, "payment_identifier_conflict", "IDEMPOTENCY_CONFLICT"],
+  );
 });
 
 test("what somebody else has put on the chain counts as paid, once", async () => {

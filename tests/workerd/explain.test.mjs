@@ -40,7 +40,10 @@ test("Prefer: explain puts them into the body too, and says so", async () => {
   const settled = await settle({ prefer: "respond-async, explain" });
   assert.equal(settled.headers.get("preference-applied"), "explain");
   const { extra } = settled.body;
-  assert.deepEqual([settled.body.success, extra.settlementId, extra.checks], [true, settled.headers.get("x402-settlement-id"), checksOf(settled)]);
+  assert.deepEqual(
+    [settled.body.success, extra.settlementId, extra.checks],
+    [true, settled.headers.get("x402-settlement-id"), checksOf(settled)],
+  );
 });
 
 test("a tenant's setting does it for every request", async () => {
@@ -60,7 +63,10 @@ test("verify and refusals always hold them in the body", async () => {
   assert.ok((await verify()).body.extra.checks.length > 8);
   const settled = await settle();
   const again = await settle();
-  assert.deepEqual([again.body.errorReason, again.body.extra.settlementId], ["duplicate_settlement", settled.headers.get("x402-settlement-id")]);
+  assert.deepEqual(
+    [again.body.errorReason, again.body.extra.settlementId],
+    ["duplicate_settlement", settled.headers.get("x402-settlement-id")],
+  );
   assert.deepEqual([typeof again.body.errorMessage, ours(again)], ["string", [null, null, null]]);
 });
 

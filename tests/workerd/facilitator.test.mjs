@@ -59,12 +59,18 @@ test("a settled payment moves money once, is claimed, and is handed over once", 
   assert.equal(again.extra.settlementId, settlementOf(first));
   assert.equal(await evm.balance(to), 25_000n);
   const looked = (await verify()).body;
-  assert.deepEqual([looked.isValid, looked.invalidReason, looked.extra.settlementId], [false, "duplicate_settlement", again.extra.settlementId]);
+  assert.deepEqual(
+    [looked.isValid, looked.invalidReason, looked.extra.settlementId],
+    [false, "duplicate_settlement", again.extra.settlementId],
+  );
   const claimed = await worker.verify(key, { tx_hash: first.body.transaction, chain: "local-evm" });
   assert.equal(claimed.body.error_code, "ALREADY_CLAIMED");
   assert.equal(claimed.body.claimed_by.id, settlementOf(first));
   const read = await worker.call("GET", `/v1/settlements/${settlementOf(first)}`, { key });
-  assert.deepEqual([read.status, read.body.status, read.body.transaction, read.body.attempts.length], [200, "completed", first.body.transaction, 1]);
+  assert.deepEqual(
+    [read.status, read.body.status, read.body.transaction, read.body.attempts.length],
+    [200, "completed", first.body.transaction, 1],
+  );
   assert.equal(read.body.handed_over.request_id, first.headers.get("x-request-id"));
   assert.deepEqual((await worker.call("GET", "/v1/usage", { key })).body.verifications_used, 2);
 });
@@ -95,7 +101,11 @@ test("payments at once take nonces without a gap", async () => {
   const all = await Promise.all(Array.from({ length: 12 }, () => payment({ buyer, holds: 0n })));
   const before = await sent(evm);
   const answers = await Promise.all(all.map(({ settle }) => settle()));
-  assert.deepEqual(answers.map(({ body }) => body.success), answers.map(() => true), JSON.stringify(answers.find(({ body }) => !body.success)?.body));
+  assert.deepEqual(
+    answers.map(({ body }) => body.success),
+    answers.map(() => true),
+    JSON.stringify(answers.find(({ body }) => !body.success)?.body),
+  );
   assert.equal(await sent(evm), before + 12);
 });
 

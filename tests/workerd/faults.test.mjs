@@ -95,7 +95,10 @@ test("an old reservation that was never sent is judged anew before it is sent", 
   await evm.rpc("anvil_setBalance", [paid.buyer.address, "0xde0b6b3a7640000"]);
   await evm.mined(await evm.tokenCall(paid.buyer, "transfer", [randomAccount().address, 1_000_000n]));
   const answers = [(await paid.settle()).body, (await paid.settle()).body];
-  assert.ok(answers.every((body) => !body.success), JSON.stringify(answers));
+  assert.ok(
+    answers.every((body) => !body.success),
+    JSON.stringify(answers),
+  );
   assert.equal(answers[1].errorReason, "invalid_exact_evm_insufficient_balance");
   assert.equal(await sent(evm), before);
 });

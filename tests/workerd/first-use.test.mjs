@@ -24,7 +24,7 @@ async function tenant(more) {
     const buyer = randomAccount();
     await evm.mint(buyer.address, 10_000n);
     const { body } = await worker.call("POST", "/facilitator/verify", { key, body: await sign({ buyer, to }) });
-    return body.isValid ? "valid" : body.error_code ?? body.invalidReason;
+    return body.isValid ? "valid" : (body.error_code ?? body.invalidReason);
   };
   const admin = (method, path, body) => worker.call(method, `/v1/admin/tenants/${own.id}${path}`, { admin: true, body });
   const register = async (to) => (await admin("POST", "/recipients", { chain: "local-evm", address: to })).status;
@@ -71,7 +71,9 @@ test("a tenant registers a hundred addresses by use, at once or one by one, and 
 test("a revocation that the ledger has not taken yet holds once a first use has reached the directory", async () => {
   for (const way of ["byHash", "x402"]) {
     const own = await tenant();
-    const { api_key: view, key } = (await own.admin("POST", "/api-keys", { name: "two", environment: "test", scopes: ["verify", "settle"] })).body;
+    const { api_key: view, key } = (
+      await own.admin("POST", "/api-keys", { name: "two", environment: "test", scopes: ["verify", "settle"] })
+    ).body;
     // As far as the operator's request has come when the ledger's own registration overtakes it.
     await worker.sql("UPDATE api_keys SET revoked_ms = 1 WHERE id = ?", view.id);
     await worker.sql("UPDATE tenants SET version = version + 1 WHERE id = ?", own.id);

@@ -71,14 +71,29 @@ export const ended = async (at, settle, first) => {
  *   buyer?: import("viem").LocalAccount, to?: string, amount?: bigint, lasts?: number, change?: object, [member: string]: any,
  * }} [wishes]
  */
-export async function flight({ tenant }, { buyer = randomAccount(), to = random(20), amount = 10_000n, lasts = 600, change = {}, ...more } = {}) {
+export async function flight(
+  { tenant },
+  { buyer = randomAccount(), to = random(20), amount = 10_000n, lasts = 600, change = {}, ...more } = {},
+) {
   const before = BigInt(Math.floor(Date.now() / 1000) + lasts);
   const body = await sign({ buyer, to, amount, change: { validBefore: before, ...change } });
   const data = await authorizationCall(body);
   const settle = {
-    settlement: settlement(), attempt: 0, tenant, environment: "test", network: "local-evm", signer: SIGNER, held: null,
+    settlement: settlement(),
+    attempt: 0,
+    tenant,
+    environment: "test",
+    network: "local-evm",
+    signer: SIGNER,
+    held: null,
     cargo: { Evm: { to: TOKEN, data, gas_limit: 200_000 } },
-    payer: buyer.address, pay_to: to, amount: String(amount), nonce: nonceOf(body), valid_before: Number(before), free: false, ...more,
+    payer: buyer.address,
+    pay_to: to,
+    amount: String(amount),
+    nonce: nonceOf(body),
+    valid_before: Number(before),
+    free: false,
+    ...more,
   };
   return { settle, buyer, to, data };
 }

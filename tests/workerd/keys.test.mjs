@@ -12,11 +12,25 @@ test("forged, truncated, mistyped and re-prefixed keys need neither ledger nor d
     assert.equal(genuine.body.error_code, "MISCONFIGURED", "a genuine key would have needed a ledger");
     const swapped = (text, at) => text.slice(0, at) + (text[at] === "2" ? "3" : "2") + text.slice(at + 1);
     const wrong = [
-      "", "x", "x402_live_", "x402_test_1111", key.slice(0, -1), `${key}1`, swapped(key, 20), swapped(key, key.length - 1),
-      key.replace("test", "live"), live.replace("live", "test"), key.toUpperCase(), `x402_prod_${key.slice(10)}`,
+      "",
+      "x",
+      "x402_live_",
+      "x402_test_1111",
+      key.slice(0, -1),
+      `${key}1`,
+      swapped(key, 20),
+      swapped(key, key.length - 1),
+      key.replace("test", "live"),
+      live.replace("live", "test"),
+      key.toUpperCase(),
+      `x402_prod_${key.slice(10)}`,
     ];
     for (const forged of wrong) {
-      for (const [method, path] of [["GET", "/v1/usage"], ["POST", "/v1/verify"], ["GET", "/v1/verifications"]]) {
+      for (const [method, path] of [
+        ["GET", "/v1/usage"],
+        ["POST", "/v1/verify"],
+        ["GET", "/v1/verifications"],
+      ]) {
         const answer = await bare.call(method, path, { key: forged, body: method === "POST" ? {} : undefined });
         assert.equal(answer.status, 401, forged);
         assert.equal(answer.body.error_code, "INVALID_API_KEY");

@@ -55,15 +55,17 @@ test("a delivery whose Worker was killed while it waited is open after its lease
 /** The rows of a table in every ledger that has been written under `state`. */
 function rows(state, table) {
   const folder = join(state, "do", "-TenantLedger");
-  const found = readdirSync(folder).filter((name) => /^[0-9a-f]{64}\.sqlite$/.test(name)).flatMap((name) => {
-    const db = new DatabaseSync(join(folder, name));
-    try {
-      const has = db.prepare("SELECT 1 FROM sqlite_master WHERE name = ?").get(table);
-      return has ? [db.prepare(`SELECT * FROM ${table}`).all()] : [];
-    } finally {
-      db.close();
-    }
-  });
+  const found = readdirSync(folder)
+    .filter((name) => /^[0-9a-f]{64}\.sqlite$/.test(name))
+    .flatMap((name) => {
+      const db = new DatabaseSync(join(folder, name));
+      try {
+        const has = db.prepare("SELECT 1 FROM sqlite_master WHERE name = ?").get(table);
+        return has ? [db.prepare(`SELECT * FROM ${table}`).all()] : [];
+      } finally {
+        db.close();
+      }
+    });
   assert.ok(found.length > 0, `no ledger has a table ${table}`);
   return found.flat();
 }
@@ -89,7 +91,8 @@ test("what the chain refuses does not count, and what was found good counts once
   withState(vars, async ({ worker }) => {
     const poor = await signedPayment(worker, evm, { ...LONG, holds: 5_000n });
     const used = async (key) => (await worker.call("GET", "/v1/usage", { key })).body.verifications_used;
-    for (let times = 0; times < 3; times++) assert.equal((await poor.verify()).body.invalidReason, "invalid_exact_evm_insufficient_balance");
+    for (let times = 0; times < 3; times++)
+      assert.equal((await poor.verify()).body.invalidReason, "invalid_exact_evm_insufficient_balance");
     assert.equal((await poor.settle()).body.errorReason, "invalid_exact_evm_insufficient_balance");
     assert.equal(await used(poor.test), 0);
     await evm.mint(poor.buyer.address, 5_000n);
@@ -106,7 +109,11 @@ test("a Solana payment is handed over once to fifty callers at once, and a lost 
     // A fresh Worker asks the chain for more first: that is not what is tested.
     assert.equal((await many.verify()).body.isValid, true);
     const answers = await Promise.all(Array.from({ length: 50 }, () => many.settle()));
-    assert.deepEqual(answers.map(({ body }) => outcome(body)).sort(), [...Array(49).fill("duplicate_settlement"), "success"], answers.find(({ body }) => outcome(body) !== "duplicate_settlement")?.text);
+    assert.deepEqual(
+      answers.map(({ body }) => outcome(body)).sort(),
+      [...Array(49).fill("duplicate_settlement"), "success"],
+      answers.find(({ body }) => outcome(body) !== "duplicate_settlement")?.text,
+    );
     assert.equal((await many.verify()).body.invalidReason, "duplicate_settlement");
     assert.equal(outcome((await many.settle()).body), "duplicate_settlement");
     assert.equal(await many.paid(), 10_000n);

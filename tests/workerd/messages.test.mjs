@@ -15,7 +15,12 @@ before(async () => {
   proxy = await startProxy(evm.url);
   const seed = new Uint8Array(32).fill(0x23);
   chain.airdrop((await signer(0x23)).address, 1_000_000_000n);
-  const vars = { RPC_LOCAL_EVM: proxy.url, EVM_SIGNERS_TEST: KEYS.at(-1), RPC_LOCAL_SOLANA: chain.url, SOLANA_SIGNERS_TEST: await keyPairText(seed) };
+  const vars = {
+    RPC_LOCAL_EVM: proxy.url,
+    EVM_SIGNERS_TEST: KEYS.at(-1),
+    RPC_LOCAL_SOLANA: chain.url,
+    SOLANA_SIGNERS_TEST: await keyPairText(seed),
+  };
   worker = await startWorker({ vars });
 });
 after(async () => {
@@ -43,11 +48,15 @@ test("an authorization that was used is said to be used", async () => {
 
 test("requirements of another party's gateway are refused by name, those of the asset are not", async () => {
   const { buyer, to, verify, settle } = await signedPayment(worker, evm);
-  const named = (verifyingContract, name = "USDC") => sign({ buyer, to, requirements: { extra: { name, version: "2", verifyingContract } } });
+  const named = (verifyingContract, name = "USDC") =>
+    sign({ buyer, to, requirements: { extra: { name, version: "2", verifyingContract } } });
   const foreign = await named(GATEWAY, "GatewayWalletBatched");
   const { body: verified } = await verify(foreign);
   assert.deepEqual([verified.isValid, verified.invalidReason], [false, "invalid_payment_requirements"], JSON.stringify(verified));
-  assert.ok(verified.invalidMessage.startsWith(`extra.verifyingContract is '${GATEWAY}', another contract than the asset`), verified.invalidMessage);
+  assert.ok(
+    verified.invalidMessage.startsWith(`extra.verifyingContract is '${GATEWAY}', another contract than the asset`),
+    verified.invalidMessage,
+  );
   const { body: settled } = await settle(foreign);
   assert.deepEqual([settled.errorReason, settled.errorMessage], ["invalid_payment_requirements", verified.invalidMessage]);
   assert.equal((await verify(await named(7))).body.invalidReason, "invalid_payment_requirements");
@@ -57,11 +66,20 @@ test("requirements of another party's gateway are refused by name, those of the 
 test("a payer whose code cannot be read is not called a forger", async () => {
   const { verify, settle, to, buyer } = await signedPayment(worker, evm);
   proxy.answer = ({ method, params }) =>
-    method === "eth_getCode" && params[0].toLowerCase() === buyer.address.toLowerCase() ? { error: { code: -32000, message: "state is not available" } } : undefined;
+    method === "eth_getCode" && params[0].toLowerCase() === buyer.address.toLowerCase()
+      ? { error: { code: -32000, message: "state is not available" } }
+      : undefined;
   try {
-    for (const [ask, reason] of /** @type {const} */ ([[verify, "invalidReason"], [settle, "errorReason"]])) {
+    for (const [ask, reason] of /** @type {const} */ ([
+      [verify, "invalidReason"],
+      [settle, "errorReason"],
+    ])) {
       const { status, body } = await ask();
-      assert.deepEqual([status, body[reason], body.extra.retry], [200, "invalid_exact_evm_failed_to_verify_signature", "later"], JSON.stringify(body));
+      assert.deepEqual(
+        [status, body[reason], body.extra.retry],
+        [200, "invalid_exact_evm_failed_to_verify_signature", "later"],
+        JSON.stringify(body),
+      );
     }
   } finally {
     proxy.answer = () => undefined;
@@ -84,7 +102,10 @@ test("what is missing from a request is named", async () => {
 test("every failure to settle has a message, a fault's too", async () => {
   const { settle, body } = await signedPayment(worker, evm, { holds: 5_000n });
   const poor = (await settle()).body;
-  assert.deepEqual([poor.errorReason, poor.errorMessage], ["invalid_exact_evm_insufficient_balance", "the payer holds 5000, and 10000 are to be paid"]);
+  assert.deepEqual(
+    [poor.errorReason, poor.errorMessage],
+    ["invalid_exact_evm_insufficient_balance", "the payer holds 5000, and 10000 are to be paid"],
+  );
   const forged = await worker.call("POST", "/facilitator/settle", { key: "x402_test_forged", body });
   assert.deepEqual([forged.status, forged.body.errorReason, forged.body.errorMessage], [401, "unauthorized", forged.body.detail]);
   const other = await worker.tenant();

@@ -18,7 +18,10 @@ import { ROOT, startWorker, until } from "./worker.mjs";
 
 const FOLDER = join(ROOT, "tests", "fixtures", "state-before-delivery");
 const MADE = JSON.parse(readFileSync(join(FOLDER, "manifest.json"), "utf8"));
-const { cases, tenant: { key } } = MADE;
+const {
+  cases,
+  tenant: { key },
+} = MADE;
 const COMPLETED = ["completed", "external", "identified", "keyed", "solana"];
 /** What is asked by hash is older than a day by now. */
 const AGES = { max_age_seconds: 315_360_000 };
@@ -29,7 +32,9 @@ function migrate() {
   const folder = join(state, "d1", "miniflare-D1DatabaseObject");
   const [name] = readdirSync(folder).filter((each) => /^[0-9a-f]{64}\.sqlite$/.test(each));
   const db = new DatabaseSync(join(folder, name));
-  for (const file of readdirSync(join(ROOT, "migrations")).sort().filter((each) => !MADE.migrations.includes(each))) {
+  for (const file of readdirSync(join(ROOT, "migrations"))
+    .sort()
+    .filter((each) => !MADE.migrations.includes(each))) {
     db.exec(readFileSync(join(ROOT, "migrations", file), "utf8"));
   }
   db.close();
@@ -87,7 +92,11 @@ for (const name of COMPLETED) {
     const headers = idempotencyKey && { "idempotency-key": idempotencyKey };
     for (const sent of [undefined, headers]) {
       const again = await settle(body, sent);
-      assert.deepEqual([outcome(again), again.transaction, again.extra.settlementId], ["duplicate_settlement", answer.transaction, idOf(name)], JSON.stringify(again));
+      assert.deepEqual(
+        [outcome(again), again.transaction, again.extra.settlementId],
+        ["duplicate_settlement", answer.transaction, idOf(name)],
+        JSON.stringify(again),
+      );
     }
     const { isValid, invalidReason } = await verify(body);
     assert.deepEqual([isValid, invalidReason], [false, "duplicate_settlement"]);
@@ -110,14 +119,20 @@ test("what was pending is waited for as the transaction that it was, and handed 
     await evm.rpc("evm_mine");
   }
   const settled = await asking;
-  assert.deepEqual([outcome(settled), settled.extra.settlementId, outcome(await settle(body))], ["success", idOf("waiting"), "duplicate_settlement"], JSON.stringify(settled));
+  assert.deepEqual(
+    [outcome(settled), settled.extra.settlementId, outcome(await settle(body))],
+    ["success", idOf("waiting"), "duplicate_settlement"],
+    JSON.stringify(settled),
+  );
   const { body: settlement } = await read(idOf("waiting"));
   assert.deepEqual([settlement.attempts[0].transaction, await sent(evm)], [answer.transaction, before + 2]);
 });
 
 test("what was pending is open: it is completed by itself, and handed over once", async () => {
   const { body, answer } = cases.pending;
-  const { paymentRequirements: { payTo, amount } } = body;
+  const {
+    paymentRequirements: { payTo, amount },
+  } = body;
   const [id, had] = [idOf("pending"), BigInt(MADE.balances[payTo])];
   await until(async () => (await read(id)).body.status === "completed", "the alarm", 60_000);
   const { body: settlement } = await read(id);
@@ -151,10 +166,18 @@ test("what was claimed stays claimed, all of it, and by its own reference only",
   for (const name of ["claimed", "several", "authorized"]) {
     const { asked, answer } = cases[name];
     const own = await byHash(asked);
-    assert.deepEqual([own.success, own.replayed, own.id, own.amount], [true, true, answer.id, answer.amount], `${name}: ${JSON.stringify(own)}`);
+    assert.deepEqual(
+      [own.success, own.replayed, own.id, own.amount],
+      [true, true, answer.id, answer.amount],
+      `${name}: ${JSON.stringify(own)}`,
+    );
     for (const reference of ["order-9", undefined]) {
       const other = await byHash({ ...asked, reference });
-      assert.deepEqual([other.error_code, other.claimed_by.id, other.claimed_by.reference], ["ALREADY_CLAIMED", answer.id, asked.reference], name);
+      assert.deepEqual(
+        [other.error_code, other.claimed_by.id, other.claimed_by.reference],
+        ["ALREADY_CLAIMED", answer.id, asked.reference],
+        name,
+      );
     }
   }
   // One log of a transaction that was claimed as a whole is not free, whoever names it.
@@ -169,7 +192,9 @@ test("what was claimed stays claimed, all of it, and by its own reference only",
 test("a settled payment's transaction is claimed by its settlement", async () => {
   for (const name of ["completed", "external", "identified", "keyed"]) {
     const { answer } = cases[name];
-    const { paymentRequirements: { payTo } } = cases[name].body;
+    const {
+      paymentRequirements: { payTo },
+    } = cases[name].body;
     const other = await byHash({ tx_hash: answer.transaction, chain: "local-evm", recipient: payTo, reference: "order-9" });
     assert.deepEqual([other.error_code, other.claimed_by.id], ["ALREADY_CLAIMED", idOf(name)], `${name}: ${JSON.stringify(other)}`);
   }

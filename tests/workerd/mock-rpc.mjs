@@ -108,9 +108,18 @@ class Mock {
       removed: false,
     }));
     this.receipts.set(hash, {
-      transactionHash: hash, blockHash: this.hashOf(block), blockNumber: hex(block), status,
-      from: String(list[0].from).toLowerCase(), to: this.token, logs: status === "0x1" ? logs : [], type: "0x2",
-      gasUsed: "0x5208", cumulativeGasUsed: "0x5208", transactionIndex: "0x0", logsBloom: "0x",
+      transactionHash: hash,
+      blockHash: this.hashOf(block),
+      blockNumber: hex(block),
+      status,
+      from: String(list[0].from).toLowerCase(),
+      to: this.token,
+      logs: status === "0x1" ? logs : [],
+      type: "0x2",
+      gasUsed: "0x5208",
+      cumulativeGasUsed: "0x5208",
+      transactionIndex: "0x0",
+      logsBloom: "0x",
     });
     return hash;
   }
@@ -182,8 +191,7 @@ class Mock {
       }
     };
     const good = Array.isArray(asked) ? asked.map(one) : one(asked);
-    const send = (status, body, headers = {}) =>
-      response.writeHead(status, { "content-type": "application/json", ...headers }).end(body);
+    const send = (status, body, headers = {}) => response.writeHead(status, { "content-type": "application/json", ...headers }).end(body);
     const faults = {
       slow: () => setTimeout(() => send(200, JSON.stringify(good)), 3000),
       silent: () => {},
@@ -211,5 +219,4 @@ class Mock {
     else if (act) act();
     else send(200, JSON.stringify(good));
   }
-
 }

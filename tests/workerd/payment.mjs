@@ -24,7 +24,12 @@ export const isExternal = ({ headers }) => headers.get("x402-externally-settled"
 export const random = (bytes) => `0x${Buffer.from(crypto.getRandomValues(new Uint8Array(bytes))).toString("hex")}`;
 const seconds = () => BigInt(Math.floor(Date.now() / 1000));
 const FIELDS = [
-  ["address", "from"], ["address", "to"], ["uint256", "value"], ["uint256", "validAfter"], ["uint256", "validBefore"], ["bytes32", "nonce"],
+  ["address", "from"],
+  ["address", "to"],
+  ["uint256", "value"],
+  ["uint256", "validAfter"],
+  ["uint256", "validBefore"],
+  ["bytes32", "nonce"],
 ].map(([type, name]) => ({ type, name }));
 
 /** @typedef {{ address: `0x${string}`, signTypedData: (data: any) => Promise<`0x${string}`> }} Signing an account, of any copy of viem */
@@ -46,7 +51,13 @@ export function identified(body, id) {
 /** The same payment in version 1 of the protocol. */
 export const asVersionOne = ({ paymentRequirements, paymentPayload }, resource = "https://shop.test/a") => ({
   x402Version: 1,
-  paymentRequirements: { ...paymentRequirements, network: "local-evm", maxAmountRequired: paymentRequirements.amount, resource, description: "" },
+  paymentRequirements: {
+    ...paymentRequirements,
+    network: "local-evm",
+    maxAmountRequired: paymentRequirements.amount,
+    resource,
+    description: "",
+  },
   paymentPayload: { x402Version: 1, scheme: "exact", network: "local-evm", payload: paymentPayload.payload },
 });
 
@@ -67,7 +78,16 @@ export async function authorizationCall({ paymentPayload: { payload } }) {
  * }} wishes `change`: other members of the authorization; `requirements`: other members of those
  * @returns {Promise<any>}
  */
-export async function sign({ buyer, to, amount = 10_000n, token = TOKEN, chainId = 31337, name = "USDC", change = {}, requirements: more = {} }) {
+export async function sign({
+  buyer,
+  to,
+  amount = 10_000n,
+  token = TOKEN,
+  chainId = 31337,
+  name = "USDC",
+  change = {},
+  requirements: more = {},
+}) {
   const message = { from: buyer.address, to, value: amount, validAfter: 0n, validBefore: seconds() + 600n, nonce: random(32), ...change };
   const signature = await buyer.signTypedData({
     domain: { name, version: "2", chainId, verifyingContract: token },
@@ -76,13 +96,24 @@ export async function sign({ buyer, to, amount = 10_000n, token = TOKEN, chainId
     message,
   });
   const requirements = {
-    scheme: "exact", network: `eip155:${chainId}`, amount: String(amount), asset: token, payTo: to,
-    maxTimeoutSeconds: 60, extra: { name, version: "2" }, ...more,
+    scheme: "exact",
+    network: `eip155:${chainId}`,
+    amount: String(amount),
+    asset: token,
+    payTo: to,
+    maxTimeoutSeconds: 60,
+    extra: { name, version: "2" },
+    ...more,
   };
   const authorization = Object.fromEntries(Object.entries(message).map(([member, value]) => [member, String(value)]));
   return {
     x402Version: 2,
-    paymentPayload: { x402Version: 2, accepted: requirements, payload: { signature, authorization }, resource: { url: "https://shop.test/a" } },
+    paymentPayload: {
+      x402Version: 2,
+      accepted: requirements,
+      payload: { signature, authorization },
+      resource: { url: "https://shop.test/a" },
+    },
     paymentRequirements: requirements,
   };
 }
@@ -125,9 +156,25 @@ const compute = (word, bytes) => ({ programAddress: COMPUTE_BUDGET, data: new Ui
  * }} wishes
  * @returns {Promise<any>}
  */
-export async function signSvm({ chain, buyer, to, feePayer, amount = 10_000n, mint = MINT, network = "solana:local", version = 0, memo, instructions = (all) => all }) {
+export async function signSvm({
+  chain,
+  buyer,
+  to,
+  feePayer,
+  amount = 10_000n,
+  mint = MINT,
+  network = "solana:local",
+  version = 0,
+  memo,
+  instructions = (all) => all,
+}) {
   const transfer = getTransferCheckedInstruction({
-    source: await chain.ata(buyer.address, mint), mint, destination: await chain.ata(to, mint), authority: buyer, amount, decimals: 6,
+    source: await chain.ata(buyer.address, mint),
+    mint,
+    destination: await chain.ata(to, mint),
+    authority: buyer,
+    amount,
+    decimals: 6,
   });
   const text = memo ?? random(16);
   const remark = { programAddress: MEMO_PROGRAM, accounts: [], data: new TextEncoder().encode(text) };
@@ -148,7 +195,12 @@ export async function signSvm({ chain, buyer, to, feePayer, amount = 10_000n, mi
   );
   const transaction = getBase64EncodedWireTransaction(await partiallySignTransactionMessageWithSigners(message));
   const requirements = {
-    scheme: "exact", network, amount: String(amount), asset: mint, payTo: to, maxTimeoutSeconds: 60,
+    scheme: "exact",
+    network,
+    amount: String(amount),
+    asset: mint,
+    payTo: to,
+    maxTimeoutSeconds: 60,
     extra: { feePayer, ...(memo ? { memo } : {}) },
   };
   return {
@@ -174,5 +226,14 @@ export async function signedSvmPayment(worker, chain, { holds = 1_000_000n, ...w
   const body = await signSvm({ chain, buyer, to: seller.address, feePayer, ...wishes });
   const post = (verb, sent = body, key = tenant.test) => worker.call("POST", `/facilitator/${verb}`, { key, body: sent });
   const paid = () => chain.balance(seller.address);
-  return { ...tenant, to: seller.address, buyer, feePayer, body, paid, verify: (sent) => post("verify", sent), settle: (sent, key) => post("settle", sent, key) };
+  return {
+    ...tenant,
+    to: seller.address,
+    buyer,
+    feePayer,
+    body,
+    paid,
+    verify: (sent) => post("verify", sent),
+    settle: (sent, key) => post("settle", sent, key),
+  };
 }

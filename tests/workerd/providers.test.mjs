@@ -117,7 +117,19 @@ test("whoever polls under one key pays one ledger call a poll", async () => {
 });
 
 test("a provider that misbehaves is passed over", async () => {
-  for (const fault of ["html", "http-429", "http-500", "string-error", "truncated", "enormous", "nested", "lie", "other-chain", "redirect", "garbage"]) {
+  for (const fault of [
+    "html",
+    "http-429",
+    "http-500",
+    "string-error",
+    "truncated",
+    "enormous",
+    "nested",
+    "lie",
+    "other-chain",
+    "redirect",
+    "garbage",
+  ]) {
     const { ask, used } = await paid();
     one.fault = fault;
     const { status, body } = await ask();
@@ -190,7 +202,10 @@ test("a block ahead of the head is pending", async () => {
 test("a listed payer is refused, or reported where the tenant wishes so", async () => {
   for (const mock of [one, two]) mock.reset();
   const listed = "0x098b716b8aaf21512996dc57eb0615e2383e2f96";
-  for (const [sanctions, wanted] of [["refuse", "SANCTIONED_ADDRESS"], ["report", null]]) {
+  for (const [sanctions, wanted] of [
+    ["refuse", "SANCTIONED_ADDRESS"],
+    ["report", null],
+  ]) {
     const to = address();
     const tenant = await worker.tenant({ recipients: { base: to }, sanctions });
     const hash = one.addTransfer({ from: listed, to, amount: 5_000000, block: 990 });

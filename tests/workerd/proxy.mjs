@@ -66,12 +66,16 @@ export async function startProxy(target) {
 const SENDS = ["eth_sendRawTransaction", "sendTransaction"];
 
 /** Answers sends with a node's refusal, as long as `when` holds for the bytes. */
-export const refusing = (message, code = -32000, when = (_bytes) => true) => ({ method, params }) =>
-  SENDS.includes(method) && when(params[0]) ? { error: { code, message } } : undefined;
+export const refusing =
+  (message, code = -32000, when = (_bytes) => true) =>
+  ({ method, params }) =>
+    SENDS.includes(method) && when(params[0]) ? { error: { code, message } } : undefined;
 
 /** Answers calls of these methods with an error, which is no answer. */
-export const failing = (methods, error = { code: -32000, message: "internal error" }) => ({ method }) =>
-  methods.includes(method) ? { error } : undefined;
+export const failing =
+  (methods, error = { code: -32000, message: "internal error" }) =>
+  ({ method }) =>
+    methods.includes(method) ? { error } : undefined;
 
 /** Answers as an EVM node that is so many blocks behind its chain. */
 export function behind(evm, blocks) {

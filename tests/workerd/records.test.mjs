@@ -26,10 +26,14 @@ async function paid(times, block = 900) {
   const hash = mock.addTransfer({ transfers, block });
   const ask = (body) => worker.verify(tenant.live, { tx_hash: hash, chain: "base", ...body });
   const shipped = (count) =>
-    until(async () => {
-      const rows = await worker.sql("SELECT id, body FROM verifications WHERE tenant_id = ?", tenant.id);
-      return rows.length === count && new Map(rows.map(({ id, body }) => [id, body]));
-    }, `${count} records in the directory`, 60_000);
+    until(
+      async () => {
+        const rows = await worker.sql("SELECT id, body FROM verifications WHERE tenant_id = ?", tenant.id);
+        return rows.length === count && new Map(rows.map(({ id, body }) => [id, body]));
+      },
+      `${count} records in the directory`,
+      60_000,
+    );
   return { ...tenant, to, hash, ask, shipped };
 }
 
@@ -73,10 +77,14 @@ test("a thousand payments that are followed to finality make an event that D1 ta
   await shipped(1);
   mock.finalized = 999;
   try {
-    const [event] = await until(async () => {
-      const events = await worker.sql("SELECT * FROM events WHERE subject_id = ?", body.id);
-      return events.length && events;
-    }, "the event", 60_000);
+    const [event] = await until(
+      async () => {
+        const events = await worker.sql("SELECT * FROM events WHERE subject_id = ?", body.id);
+        return events.length && events;
+      },
+      "the event",
+      60_000,
+    );
     assert.equal(JSON.parse(event.body).transfers.length, 1_000);
     const [row] = await worker.sql("SELECT status FROM verifications WHERE id = ?", body.id);
     assert.equal(row.status, "finalized");

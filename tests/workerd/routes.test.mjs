@@ -16,13 +16,15 @@ const MERCHANT = "0x209693Bc6afc0C5328bA36FaF03C514EF312287C";
 const routes = async () => {
   const { body } = await worker.call("GET", "/v1/openapi.json");
   return Object.entries(body.paths).flatMap(([path, methods]) =>
-    Object.entries(methods).filter(([method]) => ["get", "post", "patch", "delete"].includes(method)).map(([method, operation]) => ({
-      method: method.toUpperCase(),
-      path: path.replaceAll(/\{[a-z_]+\}/g, "x"),
-      access: operation.security?.length ? Object.keys(operation.security[0])[0] : "public",
-      anybody: operation.security?.some((way) => Object.keys(way).length === 0) ?? false,
-      takesBody: operation.requestBody !== undefined,
-    })),
+    Object.entries(methods)
+      .filter(([method]) => ["get", "post", "patch", "delete"].includes(method))
+      .map(([method, operation]) => ({
+        method: method.toUpperCase(),
+        path: path.replaceAll(/\{[a-z_]+\}/g, "x"),
+        access: operation.security?.length ? Object.keys(operation.security[0])[0] : "public",
+        anybody: operation.security?.some((way) => Object.keys(way).length === 0) ?? false,
+        takesBody: operation.requestBody !== undefined,
+      })),
   );
 };
 
@@ -62,7 +64,10 @@ test("size, media type, key and body are looked at in that order", async () => {
   assert.equal((await post({ raw: "{}", headers: { "content-type": "text/plain" } })).body.error_code, "UNSUPPORTED_MEDIA_TYPE");
   assert.equal((await post({ raw: "{", headers: { "content-type": "application/json" } })).body.error_code, "INVALID_API_KEY");
   assert.equal((await post({ key, raw: "{", headers: { "content-type": "application/json" } })).body.error_code, "INVALID_JSON");
-  assert.equal((await post({ key, raw: "[]", headers: { "content-type": "application/json; charset=utf-8" } })).body.error_code, "INVALID_JSON");
+  assert.equal(
+    (await post({ key, raw: "[]", headers: { "content-type": "application/json; charset=utf-8" } })).body.error_code,
+    "INVALID_JSON",
+  );
   assert.equal((await post({ key, body: { tx_hash: HASH, chain: "dogecoin" } })).body.error_code, "INVALID_CHAIN");
   assert.equal((await post({ key, body: { tx_hash: "0x1", chain: "base-sepolia" } })).body.error_code, "INVALID_TX_HASH");
   assert.equal((await post({ key, body: { tx_hash: HASH, chain: "base" } })).body.error_code, "ENVIRONMENT_MISMATCH");
@@ -93,9 +98,8 @@ async function sent(key, body, headers = {}) {
 
 test("a body is read alike with and without its length", async () => {
   const { test: key } = await worker.tenant();
-  const text = (reference) => Buffer.concat([
-    Buffer.from(`{"tx_hash":"${HASH}","chain":"base-sepolia","reference":"order `), reference, Buffer.from('"}'),
-  ]);
+  const text = (reference) =>
+    Buffer.concat([Buffer.from(`{"tx_hash":"${HASH}","chain":"base-sepolia","reference":"order `), reference, Buffer.from('"}')]);
   const answer = async (bytes, headers) => {
     const answers = [];
     for (const body of inTwoWays(bytes)) answers.push(await sent(key, body, headers));
@@ -121,7 +125,12 @@ test("a body in a content coding is refused", async () => {
   const { test: key } = await worker.tenant();
   const text = JSON.stringify({ tx_hash: HASH, chain: "base-sepolia" });
   /** @type {[string, string | Buffer][]} */
-  const codings = [["gzip", gzipSync(text)], ["br", brotliCompressSync(text)], ["deflate", deflateSync(text)], ["gzip", text]];
+  const codings = [
+    ["gzip", gzipSync(text)],
+    ["br", brotliCompressSync(text)],
+    ["deflate", deflateSync(text)],
+    ["gzip", text],
+  ];
   for (const [coding, bytes] of codings) {
     for (const body of inTwoWays(bytes)) {
       const { status, headers, body: problem } = await sent(key, body, { "content-encoding": coding });
@@ -134,14 +143,33 @@ test("a body in a content coding is refused", async () => {
 
 test("0X begins a hash and an address as 0x does", async () => {
   const { test: key } = await worker.tenant();
-  const body = { tx_hash: HASH.replace("0x", "0X"), chain: "base-sepolia", payer: MERCHANT.toUpperCase(), recipient: MERCHANT.replace("0x", "0X") };
+  const body = {
+    tx_hash: HASH.replace("0x", "0X"),
+    chain: "base-sepolia",
+    payer: MERCHANT.toUpperCase(),
+    recipient: MERCHANT.replace("0x", "0X"),
+  };
   assert.equal((await worker.verify(key, body)).body.error_code, "CHAIN_UNAVAILABLE", "it reached the chain");
 });
 
 test("an error is a whole problem and every answer has its headers", async () => {
   const answer = await worker.call("POST", "/v1/verify", { body: {} });
   assert.equal(answer.headers.get("content-type"), "application/problem+json");
-  for (const member of ["type", "title", "status", "detail", "instance", "success", "error", "error_code", "retry", "retry_after_s", "param", "request_id", "docs_url"]) {
+  for (const member of [
+    "type",
+    "title",
+    "status",
+    "detail",
+    "instance",
+    "success",
+    "error",
+    "error_code",
+    "retry",
+    "retry_after_s",
+    "param",
+    "request_id",
+    "docs_url",
+  ]) {
     assert.ok(member in answer.body, member);
   }
   assert.equal(answer.body.error, answer.body.detail);
@@ -160,7 +188,10 @@ test("an error is a whole problem and every answer has its headers", async () =>
 test("the older paths answer the same", async () => {
   const { test: key } = await worker.tenant();
   for (const path of ["usage", "supported-chains"]) {
-    const [now, then] = await Promise.all([worker.call("GET", `/v1/${path}`, { key }), worker.call("GET", `/api/v1/x402/${path}`, { key })]);
+    const [now, then] = await Promise.all([
+      worker.call("GET", `/v1/${path}`, { key }),
+      worker.call("GET", `/api/v1/x402/${path}`, { key }),
+    ]);
     assert.equal(now.status, 200);
     assert.deepEqual(now.body, then.body);
   }
@@ -174,7 +205,14 @@ test("the older paths answer the same", async () => {
 test("a tenant is made, read, changed and listed", async () => {
   const made = await worker.call("POST", "/v1/admin/tenants", {
     admin: true,
-    body: { email: "Ann@Example.test", company_name: "Ann", tier: "starter", region: "weur", recipients: { base: MERCHANT.toLowerCase() }, limits: { per_minute: 7 } },
+    body: {
+      email: "Ann@Example.test",
+      company_name: "Ann",
+      tier: "starter",
+      region: "weur",
+      recipients: { base: MERCHANT.toLowerCase() },
+      limits: { per_minute: 7 },
+    },
   });
   assert.equal(made.status, 201);
   const { tenant } = made.body;
@@ -184,14 +222,20 @@ test("a tenant is made, read, changed and listed", async () => {
   assert.deepEqual(tenant.limits, { per_minute: 7, per_hour: 5000, per_month: 50000 });
   const path = `/v1/admin/tenants/${tenant.id}`;
   assert.deepEqual((await worker.call("GET", path, { admin: true })).body.tenant, tenant);
-  const changed = await worker.call("PATCH", path, { admin: true, body: { tier: "pro", company_name: null, limits: { per_minute: null }, recipients: { base: null } } });
+  const changed = await worker.call("PATCH", path, {
+    admin: true,
+    body: { tier: "pro", company_name: null, limits: { per_minute: null }, recipients: { base: null } },
+  });
   assert.equal(changed.status, 200);
   assert.equal(changed.body.tenant.tier, "pro");
   assert.equal(changed.body.tenant.company_name, null);
   assert.equal(changed.body.tenant.limits.per_minute, 500);
   assert.deepEqual(changed.body.tenant.recipients, {});
   assert.equal((await worker.call("PATCH", path, { admin: true, body: { region: "apac" } })).status, 422);
-  assert.equal((await worker.call("POST", "/v1/admin/tenants", { admin: true, body: { email: "ann@example.test" } })).body.error_code, "EMAIL_TAKEN");
+  assert.equal(
+    (await worker.call("POST", "/v1/admin/tenants", { admin: true, body: { email: "ann@example.test" } })).body.error_code,
+    "EMAIL_TAKEN",
+  );
   assert.equal((await worker.call("GET", "/v1/admin/tenants/ten_000000000000000000000000", { admin: true })).status, 404);
   const first = await worker.call("GET", "/v1/admin/tenants?limit=1", { admin: true });
   assert.equal(first.body.data.length, 1);
@@ -211,27 +255,43 @@ test("an address belongs to one tenant in an environment, for good", async () =>
   assert.equal((await take(ann.id, "base")).status, 201);
   const listed = await worker.call("GET", recipients(ann.id), { admin: true });
   assert.deepEqual(listed.body.data[0].default_for, ["base"]);
-  const clash = await worker.call("POST", "/v1/admin/tenants", { admin: true, body: { email: "clash@example.test", recipients: { base: own } } });
+  const clash = await worker.call("POST", "/v1/admin/tenants", {
+    admin: true,
+    body: { email: "clash@example.test", recipients: { base: own } },
+  });
   assert.equal(clash.body.error_code, "RECIPIENT_TAKEN");
   assert.deepEqual(await worker.sql("SELECT * FROM tenants WHERE email = 'clash@example.test'"), []);
 });
 
 test("an address can be derived from the operator's extended public key", async () => {
-  const none = await worker.call("POST", "/v1/admin/tenants", { admin: true, body: { email: "none@example.test", recipients: { base: "derive" } } });
+  const none = await worker.call("POST", "/v1/admin/tenants", {
+    admin: true,
+    body: { email: "none@example.test", recipients: { base: "derive" } },
+  });
   assert.deepEqual([none.status, none.body.param], [422, "address"]);
   const own = await startWorker({ vars: { EVM_XPUB: XPUB } });
   try {
     // Children 1, 2 and 3 of the account that every development chain knows.
-    const [first, second, third] = ["0x70997970C51812dc3A010C7d01b50e0d17dc79C8", "0x3C44CdDdB6a900fa2b585dd299e03d12FA4293BC", "0x90F79bf6EB2c4f870365E785982E1f101E93b906"];
+    const [first, second, third] = [
+      "0x70997970C51812dc3A010C7d01b50e0d17dc79C8",
+      "0x3C44CdDdB6a900fa2b585dd299e03d12FA4293BC",
+      "0x90F79bf6EB2c4f870365E785982E1f101E93b906",
+    ];
     const tenant = await own.tenant({ recipients: { base: "derive", polygon: "derive", "base-sepolia": "derive" } });
     const read = await own.call("GET", `/v1/admin/tenants/${tenant.id}`, { admin: true });
     const { base, polygon } = read.body.tenant.recipients;
     assert.equal(base, polygon);
     assert.deepEqual([base, read.body.tenant.recipients["base-sepolia"]].sort(), [first, second].sort());
-    const more = await own.call("POST", `/v1/admin/tenants/${tenant.id}/recipients`, { admin: true, body: { chain: "base", address: "derive" } });
+    const more = await own.call("POST", `/v1/admin/tenants/${tenant.id}/recipients`, {
+      admin: true,
+      body: { chain: "base", address: "derive" },
+    });
     assert.deepEqual([more.status, more.body.recipient?.address], [201, third]);
     await own.call("DELETE", `/v1/admin/tenants/${tenant.id}/recipients/${third}`, { admin: true });
-    const next = await own.call("POST", `/v1/admin/tenants/${tenant.id}/recipients`, { admin: true, body: { chain: "base", address: "derive" } });
+    const next = await own.call("POST", `/v1/admin/tenants/${tenant.id}/recipients`, {
+      admin: true,
+      body: { chain: "base", address: "derive" },
+    });
     assert.equal(next.body.recipient.address, "0x15d34AAf54267DB7D7c367839AAf71A00a2C6A65");
   } finally {
     await own.stop();
@@ -281,8 +341,15 @@ test("usage, chains and whoami tell of the key's own tenant", async () => {
   assert.match(chains.headers.get("cache-control"), /max-age=3600/);
   const row = chains.body.all_chains.find((chain) => chain.chain === "base-sepolia");
   assert.deepEqual(row, {
-    chain: "base-sepolia", network: "eip155:84532", name: "Base Sepolia", environment: "test", enabled: true, reason: null,
-    asset: { address: "0x036CbD53842c5426634e7929541eC2318f3dCF7e", symbol: "USDC", decimals: 6 }, confirmations: 2, finality: "tag",
+    chain: "base-sepolia",
+    network: "eip155:84532",
+    name: "Base Sepolia",
+    environment: "test",
+    enabled: true,
+    reason: null,
+    asset: { address: "0x036CbD53842c5426634e7929541eC2318f3dCF7e", symbol: "USDC", decimals: 6 },
+    confirmations: 2,
+    finality: "tag",
   });
   assert.equal(chains.body.all_chains.length, 28);
   const me = (await worker.call("GET", "/v1/whoami", { key })).body;

@@ -44,10 +44,14 @@ settling("a flight whose nonce somebody else has used ends once its time is over
   await wallet.sendTransaction({ to: SIGNER, nonce: 0, gas: 21_000n, ...dear });
   await evm.rpc("evm_mine");
   await waiting;
-  const report = await until(async () => {
-    const next = await order({ settle });
-    return next.status !== "pending" && next;
-  }, "the end", 120_000);
+  const report = await until(
+    async () => {
+      const next = await order({ settle });
+      return next.status !== "pending" && next;
+    },
+    "the end",
+    120_000,
+  );
   assert.deepEqual([report.status, report.reason], ["failed", "invalid_exact_evm_payload_authorization_valid_before"]);
   await evm.rpc("evm_setAutomine", [true]);
   assert.equal((await order({ settle: (await paying(at)).settle })).status, "completed");
@@ -85,10 +89,14 @@ settling("a filler that the market has left behind is offered more", {}, async (
   assert.equal(await sent("latest"), 0);
   const enough = (raw) => isCancel(raw) && parsed(raw).maxFeePerGas > base;
   await until(() => proxy.raw.some(enough), "a dearer filler", 30_000);
-  await until(async () => {
-    await evm.rpc("evm_mine");
-    return (await sent("latest")) === 2;
-  }, "both in blocks", 60_000);
+  await until(
+    async () => {
+      await evm.rpc("evm_mine");
+      return (await sent("latest")) === 2;
+    },
+    "both in blocks",
+    60_000,
+  );
   assert.equal((await ended(at, settle, late)).status, "completed");
   assert.equal(await evm.balance(to), 10_000n);
 });
@@ -111,10 +119,14 @@ settling("a nonce that the chain waits for and no flight holds any more is fille
   const blocks = setInterval(() => void evm.rpc("evm_mine").catch(() => {}), 1_000);
   try {
     await gone;
-    const report = await until(async () => {
-      const next = await order({ settle: lost });
-      return next.status !== "pending" && next;
-    }, "the end of the first", 120_000);
+    const report = await until(
+      async () => {
+        const next = await order({ settle: lost });
+        return next.status !== "pending" && next;
+      },
+      "the end of the first",
+      120_000,
+    );
     assert.equal(report.reason, "invalid_exact_evm_payload_authorization_valid_before");
     proxy.answer = () => undefined;
     await until(async () => (await sent("latest")) === 2, "both nonces in blocks", 90_000);

@@ -51,7 +51,10 @@ settling("what completes beside payments that revert leaves their payer one shor
   await moveAway(evm, buyer, 40_000n);
   await evm.rpc("evm_mine");
   const reports = await Promise.all(waiting.map(([settle, first]) => ended(at, settle, first)));
-  assert.deepEqual(reports.map(({ status }) => status), ["failed", "failed", "completed"]);
+  assert.deepEqual(
+    reports.map(({ status }) => status),
+    ["failed", "failed", "completed"],
+  );
   // Two have cost us gas: the third does not make them good, and begins no longer wait.
   const [held, ...others] = await order("held");
   assert.deepEqual([held?.payer.toLowerCase(), others], [buyer.address.toLowerCase(), []]);
@@ -214,7 +217,10 @@ settling("two callers of one attempt share its launch, and neither can end it", 
   await new Promise((resolve) => setTimeout(resolve, 500));
   open(undefined);
   const reports = await Promise.all([first, held, third]);
-  assert.deepEqual(reports.map(({ status }) => status), ["completed", "completed", "completed"]);
+  assert.deepEqual(
+    reports.map(({ status }) => status),
+    ["completed", "completed", "completed"],
+  );
   assert.deepEqual([new Set(proxy.raw).size, await sent("latest")], [1, 1]);
 });
 

@@ -68,7 +68,10 @@ settling("an authorization that no node has got ends at once, and its nonce is g
   const { settle } = await paying(at, { lasts: 3 });
   proxy.answer = refusing("the method eth_sendRawTransaction does not exist", -32601);
   const report = await order({ settle });
-  assert.deepEqual([report.status, report.reason, report.handed], ["failed", "invalid_exact_evm_payload_authorization_valid_before", false]);
+  assert.deepEqual(
+    [report.status, report.reason, report.handed],
+    ["failed", "invalid_exact_evm_payload_authorization_valid_before", false],
+  );
   assert.equal(new Set(proxy.raw).size, 1);
   const late = await order({ settle: (await paying(at, { lasts: 0 })).settle });
   assert.deepEqual([late.status, late.reason, late.attempts], ["failed", report.reason, []]);
@@ -134,7 +137,10 @@ settling("a signer that cannot pay ends a launch, and leaves no gap", {}, async 
   proxy.answer = refusing("insufficient funds for gas * price + value: have 1 want 2");
   const { settle, to } = await paying(at);
   const report = await order({ settle });
-  assert.deepEqual([report.status, report.reason, report.poor, report.handed], ["failed", "invalid_exact_evm_relayer_insufficient_funds", true, false]);
+  assert.deepEqual(
+    [report.status, report.reason, report.poor, report.handed],
+    ["failed", "invalid_exact_evm_relayer_insufficient_funds", true, false],
+  );
   assert.equal(report.told, "the facilitator cannot pay for gas on this network now");
   proxy.answer = () => undefined;
   const again = await order({ settle: { ...settle, attempt: 1 } });
@@ -165,10 +171,14 @@ settling("a block that leaves the chain and comes back is charged once", {}, asy
   assert.deepEqual([first.status, first.reorged], ["completed", false]);
   await evm.rpc("anvil_reorg", [1, []]);
   assert.equal(await evm.balance(to), 0n);
-  const again = await until(async () => {
-    const report = await order({ settle });
-    return report.status === "completed" && report.reorged && report;
-  }, "the same bytes in another block", 60_000);
+  const again = await until(
+    async () => {
+      const report = await order({ settle });
+      return report.status === "completed" && report.reorged && report;
+    },
+    "the same bytes in another block",
+    60_000,
+  );
   assert.equal(again.transaction, first.transaction);
   assert.ok((again.spent?.total ?? 0) < first.spent.total, JSON.stringify([first.spent, again.spent]));
 });

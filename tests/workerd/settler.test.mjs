@@ -15,10 +15,14 @@ import { startWorker, until, withState } from "./worker.mjs";
 
 /** A request whose Worker has died holds its lease for 30 s: whoever asks then is served. */
 const afterTheLease = (worker, key, body) =>
-  until(async () => {
-    const answer = (await worker.call("POST", "/facilitator/settle", { key, body })).body;
-    return answer.errorReason === "duplicate_settlement" ? undefined : answer;
-  }, "the end of the lease", 45_000);
+  until(
+    async () => {
+      const answer = (await worker.call("POST", "/facilitator/settle", { key, body })).body;
+      return answer.errorReason === "duplicate_settlement" ? undefined : answer;
+    },
+    "the end of the lease",
+    45_000,
+  );
 
 /** A test with a chain of its own, a proxy in front of it, and a Worker that crashes and starts again. */
 const crashing = (name, run) =>
@@ -151,7 +155,13 @@ test("a nonce that somebody else has used is replaced, and the payment moves onc
     const settling = settle();
     await until(async () => (await sent(evm, "pending")) === 1, "the settlement in the pool");
     const wallet = createWalletClient({ account: ACCOUNTS[ACCOUNTS.length - 1], chain: evm.definition, transport: http(evm.url) });
-    await wallet.sendTransaction({ to: SIGNER, nonce: 0, gas: 21_000n, maxFeePerGas: 90_000_000_000n, maxPriorityFeePerGas: 80_000_000_000n });
+    await wallet.sendTransaction({
+      to: SIGNER,
+      nonce: 0,
+      gas: 21_000n,
+      maxFeePerGas: 90_000_000_000n,
+      maxPriorityFeePerGas: 80_000_000_000n,
+    });
     await evm.rpc("evm_mine");
     assert.equal(await evm.balance(to), 0n);
     await evm.rpc("evm_setAutomine", [true]);

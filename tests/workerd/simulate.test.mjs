@@ -31,9 +31,17 @@ test("a wallet that needs more gas than would be sent is refused, and burns none
   const before = await sent();
   const { verify, settle, to } = await ofWallet(random(65), { gas: 380_000n });
   const verified = (await verify()).body;
-  assert.deepEqual([verified.isValid, verified.invalidReason], [false, "invalid_exact_evm_transaction_simulation_failed"], JSON.stringify(verified));
+  assert.deepEqual(
+    [verified.isValid, verified.invalidReason],
+    [false, "invalid_exact_evm_transaction_simulation_failed"],
+    JSON.stringify(verified),
+  );
   const settled = (await settle()).body;
-  assert.deepEqual([settled.success, settled.errorReason], [false, "invalid_exact_evm_transaction_simulation_failed"], JSON.stringify(settled));
+  assert.deepEqual(
+    [settled.success, settled.errorReason],
+    [false, "invalid_exact_evm_transaction_simulation_failed"],
+    JSON.stringify(settled),
+  );
   assert.deepEqual([await sent(), await evm.balance(to)], [before, 0n]);
   // One that keeps within it is served.
   const frugal = await ofWallet(random(65), { gas: 50_000n });
@@ -98,8 +106,7 @@ test("of a payer without code 66 bytes are no signature, and 64 are one", async 
 });
 
 /** The place of the signer that is a payer's own. */
-const own = (caip2, payer, count) =>
-  createHash("sha256").update(`${caip2}/${payer.toLowerCase()}`).digest().readUInt16BE(0) % count;
+const own = (caip2, payer, count) => createHash("sha256").update(`${caip2}/${payer.toLowerCase()}`).digest().readUInt16BE(0) % count;
 
 /** A buyer whose own signer is at a place. */
 function buyerAt(place, caip2, count) {
@@ -130,7 +137,11 @@ test("where a payer's signer cannot pay, the next one serves; where none can, th
     assert.deepEqual([poor.isValid, poor.invalidReason], [false, "unexpected_verify_error"], JSON.stringify(poor));
     assert.match(poor.invalidMessage, /cannot pay for gas/);
     const failed = (await stuck.settle()).body;
-    assert.deepEqual([failed.success, failed.errorReason, failed.transaction], [false, "invalid_exact_evm_relayer_insufficient_funds", ""], JSON.stringify(failed));
+    assert.deepEqual(
+      [failed.success, failed.errorReason, failed.transaction],
+      [false, "invalid_exact_evm_relayer_insufficient_funds", ""],
+      JSON.stringify(failed),
+    );
     assert.deepEqual([await sent(first), await sent(second), await evm.balance(stuck.to)], [0, 1, 0n]);
   } finally {
     await mine.stop();
@@ -176,11 +187,17 @@ test("a node's error about our sender's funds passes the payment to the next sig
     const first = await payment(buyerAt(0, "eip155:8453", addresses.length));
     const verified = await first.verify();
     assert.equal(verified.isValid, true, JSON.stringify(verified));
-    assert.deepEqual(mock.simulated.map(({ from }) => from), addresses);
+    assert.deepEqual(
+      mock.simulated.map(({ from }) => from),
+      addresses,
+    );
     // They are known now, and not asked about again.
     mock.simulated.length = 0;
     assert.equal((await (await payment(buyerAt(3, "eip155:8453", addresses.length))).verify()).isValid, true);
-    assert.deepEqual(mock.simulated.map(({ from }) => from), [addresses.at(-1)]);
+    assert.deepEqual(
+      mock.simulated.map(({ from }) => from),
+      [addresses.at(-1)],
+    );
     words.set(addresses.at(-1), POOR[0]);
     const none = await (await payment()).verify();
     assert.deepEqual([none.isValid, none.invalidReason], [false, "unexpected_verify_error"]);
@@ -189,7 +206,11 @@ test("a node's error about our sender's funds passes the payment to the next sig
 
 test("a token's revert is the payer's refusal, even in the words of a poor sender", async () => {
   await scripted(2, async ({ mock, addresses, payment }) => {
-    const texts = ["ERC20: transfer amount exceeds balance", "insufficient funds for gas * price + value", "max fee per gas less than block base fee"];
+    const texts = [
+      "ERC20: transfer amount exceeds balance",
+      "insufficient funds for gas * price + value",
+      "max fee per gas less than block base fee",
+    ];
     for (const text of texts) {
       mock.simulate = ({ data }) =>
         data.startsWith("0xe3ee160e") ? { error: { code: 3, message: `execution reverted: ${text}`, data: "0x08c379a0" } } : undefined;
@@ -207,7 +228,8 @@ test("a token's revert is the payer's refusal, even in the words of a poor sende
 
 test("what a token says of a transfer that would fail is the protocol's reason", async () => {
   await scripted(1, async ({ mock, payment }) => {
-    const words = (text) => `0x08c379a0${[32n, BigInt(text.length)].map((one) => one.toString(16).padStart(64, "0")).join("")}${Buffer.from(text).toString("hex").padEnd(128, "0")}`;
+    const words = (text) =>
+      `0x08c379a0${[32n, BigInt(text.length)].map((one) => one.toString(16).padStart(64, "0")).join("")}${Buffer.from(text).toString("hex").padEnd(128, "0")}`;
     const reasons = {
       "FiatTokenV2: authorization is not yet valid": "invalid_exact_evm_payload_authorization_valid_after",
       "FiatTokenV2: authorization is expired": "invalid_exact_evm_payload_authorization_valid_before",
@@ -239,14 +261,22 @@ test("a price that the market has left behind is quoted anew at once", async () 
   await scripted(1, async ({ mock, payment }) => {
     mock.simulate = ({ maxFeePerGas }) =>
       maxFeePerGas !== undefined && BigInt(maxFeePerGas) < mock.baseFee
-        ? { error: { code: -32000, message: `err: max fee per gas less than block base fee: address 0x55, maxFeePerGas: 1, baseFee: 2 (supplied gas 200000)` } }
+        ? {
+            error: {
+              code: -32000,
+              message: `err: max fee per gas less than block base fee: address 0x55, maxFeePerGas: 1, baseFee: 2 (supplied gas 200000)`,
+            },
+          }
         : undefined;
     assert.equal((await (await payment()).verify()).isValid, true);
     mock.baseFee *= 3n;
     mock.simulated.length = 0;
     const verified = await (await payment()).verify();
     assert.equal(verified.isValid, true, JSON.stringify(verified));
-    assert.deepEqual(mock.simulated.map(({ maxFeePerGas }) => BigInt(maxFeePerGas)), [2_001_000_000n, 5_000_000_000n]);
+    assert.deepEqual(
+      mock.simulated.map(({ maxFeePerGas }) => BigInt(maxFeePerGas)),
+      [2_001_000_000n, 5_000_000_000n],
+    );
   });
 });
 
@@ -259,7 +289,11 @@ test("without a price a payment is judged by its gas alone, and not sent", async
     assert.match(verified.extra.checks.at(-1).detail, /without a price/);
     assert.deepEqual([mock.simulated[0].gas, mock.simulated[0].maxFeePerGas], ["0x30d40", undefined]);
     const settled = await settle();
-    assert.deepEqual([settled.success, settled.errorReason, settled.error_code], [false, "unexpected_settle_error", "CHAIN_UNAVAILABLE"], JSON.stringify(settled));
+    assert.deepEqual(
+      [settled.success, settled.errorReason, settled.error_code],
+      [false, "unexpected_settle_error", "CHAIN_UNAVAILABLE"],
+      JSON.stringify(settled),
+    );
     assert.ok(!mock.calls.includes("eth_sendRawTransaction"));
   });
 });
@@ -269,7 +303,10 @@ test("many at once ask for the price once, and a warm verification makes one cal
     const buyer = randomAccount();
     const all = await Promise.all(Array.from({ length: 20 }, () => payment(buyer)));
     const answers = await Promise.all(all.map(({ verify }) => verify()));
-    assert.ok(answers.every(({ isValid }) => isValid), JSON.stringify(answers.find(({ isValid }) => !isValid)));
+    assert.ok(
+      answers.every(({ isValid }) => isValid),
+      JSON.stringify(answers.find(({ isValid }) => !isValid)),
+    );
     assert.equal(mock.calls.filter((method) => method === "eth_gasPrice").length, 1);
     [mock.calls, mock.requests] = [[], 0];
     const again = await payment(buyer);

@@ -2,7 +2,18 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { getCreateAssociatedTokenIdempotentInstruction, getMintToInstruction } from "@solana-program/token";
-import { AuthorityType, MINT, TOKEN_2022_PROGRAM, feeMintBytes, getCloseAccountInstruction, getSetAuthorityInstruction, getTransferCheckedInstruction, getBatchInstruction, signer, startSolana } from "../../scripts/lib/solana.mjs";
+import {
+  AuthorityType,
+  MINT,
+  TOKEN_2022_PROGRAM,
+  feeMintBytes,
+  getCloseAccountInstruction,
+  getSetAuthorityInstruction,
+  getTransferCheckedInstruction,
+  getBatchInstruction,
+  signer,
+  startSolana,
+} from "../../scripts/lib/solana.mjs";
 import { startWorker, until } from "./worker.mjs";
 
 let chain, worker, buyer;
@@ -26,15 +37,18 @@ async function merchant() {
   return { ...tenant, wallet, to: wallet.address, ask };
 }
 
-const cheat = (method, ...params) =>
-  fetch(chain.url, { method: "POST", body: JSON.stringify({ jsonrpc: "2.0", id: 1, method, params }) });
+const cheat = (method, ...params) => fetch(chain.url, { method: "POST", body: JSON.stringify({ jsonrpc: "2.0", id: 1, method, params }) });
 
 test("legacy, version-0 and version-1 payments are read alike", async () => {
   for (const version of ["legacy", 0, 1]) {
     const { to, ask } = await merchant();
     const signature = await chain.pay({ from: buyer, to, amount: 1_500000n, memo: "order-7", version });
     const body = await ask(signature, { expected_amount: "1.5", memo: "order-7" });
-    assert.deepEqual([body.success, body.amount, body.binding, body.from_address], [true, "1500000", "memo", buyer.address], `version ${version}`);
+    assert.deepEqual(
+      [body.success, body.amount, body.binding, body.from_address],
+      [true, "1500000", "memo", buyer.address],
+      `version ${version}`,
+    );
     assert.equal((await ask(signature, { memo: "order-8" })).error_code, "MEMO_MISMATCH");
     assert.equal(body.transfers[0].token_account, await chain.ata(to));
   }
@@ -54,7 +68,12 @@ test("an account that changes hands is no payment", async () => {
   const giver = await signer(seeds++);
   await chain.fund(giver.address, 9_000000n);
   const signature = await chain.run(giver, [
-    getSetAuthorityInstruction({ owned: await chain.ata(giver.address), owner: giver, authorityType: AuthorityType.AccountOwner, newAuthority: to }),
+    getSetAuthorityInstruction({
+      owned: await chain.ata(giver.address),
+      owner: giver,
+      authorityType: AuthorityType.AccountOwner,
+      newAuthority: to,
+    }),
   ]);
   assert.equal((await ask(signature)).error_code, "NO_MATCHING_TRANSFER");
 });
@@ -66,7 +85,14 @@ test("a payer whose account is closed in the same transaction has paid", async (
   const source = await chain.ata(giver.address);
   const signature = await chain.run(giver, [
     await chain.createAta(to),
-    getTransferCheckedInstruction({ source, mint: MINT, destination: await chain.ata(to), authority: giver, amount: 4_000000n, decimals: 6 }),
+    getTransferCheckedInstruction({
+      source,
+      mint: MINT,
+      destination: await chain.ata(to),
+      authority: giver,
+      amount: 4_000000n,
+      decimals: 6,
+    }),
     getCloseAccountInstruction({ account: source, destination: giver.address, owner: giver }),
   ]);
   const body = await ask(signature, { payer: giver.address });
@@ -78,15 +104,26 @@ test("another token, whatever it withholds, is the wrong asset", async () => {
   const mint = (await signer(seeds++)).address;
   chain.placeMint(mint, TOKEN_2022_PROGRAM, feeMintBytes(chain.authority.address, 6, 400));
   const config = { programAddress: TOKEN_2022_PROGRAM };
-  const account = async (owner) => ({ payer: chain.authority, ata: await chain.ata(owner, mint, TOKEN_2022_PROGRAM), owner, mint, tokenProgram: TOKEN_2022_PROGRAM });
+  const account = async (owner) => ({
+    payer: chain.authority,
+    ata: await chain.ata(owner, mint, TOKEN_2022_PROGRAM),
+    owner,
+    mint,
+    tokenProgram: TOKEN_2022_PROGRAM,
+  });
   const [source, destination] = [await account(buyer.address), await account(to)];
   const signature = await chain.run(chain.authority, [
     getCreateAssociatedTokenIdempotentInstruction(source),
     getCreateAssociatedTokenIdempotentInstruction(destination),
     getMintToInstruction({ mint, token: source.ata, mintAuthority: chain.authority, amount: 400_000000n }, config),
-    getTransferCheckedInstruction({ source: source.ata, mint, destination: destination.ata, authority: buyer, amount: 384_000000n, decimals: 6 }, config),
+    getTransferCheckedInstruction(
+      { source: source.ata, mint, destination: destination.ata, authority: buyer, amount: 384_000000n, decimals: 6 },
+      config,
+    ),
   ]);
-  const balance = await (await fetch(chain.url, { method: "POST", body: JSON.stringify({ id: 1, method: "getTokenAccountBalance", params: [destination.ata] }) })).json();
+  const balance = await (
+    await fetch(chain.url, { method: "POST", body: JSON.stringify({ id: 1, method: "getTokenAccountBalance", params: [destination.ata] }) })
+  ).json();
   assert.equal(balance.result.value.amount, "368640000", "four per cent are withheld");
   const body = await ask(signature);
   assert.equal(body.error_code, "WRONG_ASSET");

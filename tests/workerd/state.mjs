@@ -8,16 +8,27 @@ const quoted = (name) => `"${name.replaceAll('"', '""')}"`;
 
 /** Every statement that makes a database again, tables before their rows. */
 function statements(db) {
-  const made = db.prepare("SELECT type, name, sql FROM sqlite_master WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite_%' ORDER BY type = 'table' DESC, rowid").all();
+  const made = db
+    .prepare(
+      "SELECT type, name, sql FROM sqlite_master WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite_%' ORDER BY type = 'table' DESC, rowid",
+    )
+    .all();
   const rows = (table) => {
-    const columns = db.prepare(`SELECT name FROM pragma_table_info(?)`).all(table).map(({ name }) => name);
+    const columns = db
+      .prepare(`SELECT name FROM pragma_table_info(?)`)
+      .all(table)
+      .map(({ name }) => name);
     const values = columns.map((name) => `quote(${quoted(name)})`).join(" || ',' || ");
     const list = columns.map(quoted).join(",");
-    return db.prepare(`SELECT ${values} AS text FROM ${quoted(table)} ORDER BY 1`).all()
+    return db
+      .prepare(`SELECT ${values} AS text FROM ${quoted(table)} ORDER BY 1`)
+      .all()
       .map(({ text }) => `INSERT INTO ${quoted(table)} (${list}) VALUES (${text});`);
   };
   const tables = made.filter(({ type }) => type === "table").map(({ name }) => name);
-  const counters = db.prepare("SELECT 1 FROM sqlite_master WHERE name = 'sqlite_sequence'").get() ? ["DELETE FROM sqlite_sequence;", ...rows("sqlite_sequence")] : [];
+  const counters = db.prepare("SELECT 1 FROM sqlite_master WHERE name = 'sqlite_sequence'").get()
+    ? ["DELETE FROM sqlite_sequence;", ...rows("sqlite_sequence")]
+    : [];
   return [...made.map(({ sql }) => `${sql.trim()};`), ...tables.flatMap(rows), ...counters];
 }
 

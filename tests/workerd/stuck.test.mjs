@@ -70,10 +70,14 @@ test("fifty flights that cannot be carried on hold up neither another nor a laun
     assert.deepEqual(new Set(proxy.raw.slice(before)), new Set([proxy.raw[0]]));
     assert.ok(most > 50 && most <= CALLS_MAX, `a batch of ${most} calls`);
     const chain = async () => (await worker.call("GET", "/v1/health")).body.checks.chains["local-evm"];
-    const health = await until(async () => {
-      const part = await chain();
-      return part.detail?.startsWith("50 ") && part;
-    }, "health", 120_000);
+    const health = await until(
+      async () => {
+        const part = await chain();
+        return part.detail?.startsWith("50 ") && part;
+      },
+      "health",
+      120_000,
+    );
     assert.deepEqual([health.status, health.detail], ["degraded", "50 settlements cannot be carried on: the log says why"]);
     // The good one has ended all the same.
     await until(async () => (await order(worker, { settle })).status === "completed", "its end", 60_000);

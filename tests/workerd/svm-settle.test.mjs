@@ -80,7 +80,10 @@ const budget = (units, price) => (all) => [compute(2, units, 4), compute(3, pric
 
 test("the priority fee is capped as a whole: few units at a high price are settled", async () => {
   // What wallets set: 20,000 units at 100,000 millionths of a lamport are 2,000 lamports.
-  for (const [units, price, fee] of [[20_000, 100_000, 12_000n], [200_000, 50_000, 20_000n]]) {
+  for (const [units, price, fee] of [
+    [20_000, 100_000, 12_000n],
+    [200_000, 50_000, 20_000n],
+  ]) {
     const { settle, paid, feePayer } = await payment({ instructions: budget(units, price) });
     const had = chain.svm.getBalance(feePayer);
     const { body } = await settle();
@@ -88,9 +91,15 @@ test("the priority fee is capped as a whole: few units at a high price are settl
     assert.deepEqual([await paid(), had - chain.svm.getBalance(feePayer)], [10_000n, fee]);
   }
   const dearer = await payment({ instructions: budget(200_000, 50_001) });
-  assert.equal((await dearer.settle()).body.errorReason, "invalid_exact_svm_payload_transaction_instructions_compute_price_instruction_too_high");
+  assert.equal(
+    (await dearer.settle()).body.errorReason,
+    "invalid_exact_svm_payload_transaction_instructions_compute_price_instruction_too_high",
+  );
   const larger = await payment({ instructions: budget(400_001, 0) });
-  assert.equal((await larger.settle()).body.errorReason, "invalid_exact_svm_payload_transaction_instructions_compute_limit_instruction_too_high");
+  assert.equal(
+    (await larger.settle()).body.errorReason,
+    "invalid_exact_svm_payload_transaction_instructions_compute_limit_instruction_too_high",
+  );
 });
 
 test("a wallet's guards before and behind the transfer are settled, the fee payer among what they guard", async () => {
@@ -98,12 +107,16 @@ test("a wallet's guards before and behind the transfer are settled, the fee paye
   const lighthouse = "L2TExMFKdjpN9kozasaurPirfHy9P8sbXoAN1qA3S95";
   chain.svm.addProgram(lighthouse, chain.svm.getAccount(MEMO_PROGRAM).data);
   const guard = (kind, buyer, feePayer) => ({
-    programAddress: lighthouse, accounts: [feePayer, buyer.address].map((address) => ({ address, role: 0 })), data: new Uint8Array([kind, 0, 1]),
+    programAddress: lighthouse,
+    accounts: [feePayer, buyer.address].map((address) => ({ address, role: 0 })),
+    data: new Uint8Array([kind, 0, 1]),
   });
-  const guarded = (kind, { buyer, feePayer }) => (all) => {
-    const [one, at] = [guard(kind, buyer, feePayer), all.length - 2];
-    return [...all.slice(0, at), one, one, ...all.slice(at), one];
-  };
+  const guarded =
+    (kind, { buyer, feePayer }) =>
+    (all) => {
+      const [one, at] = [guard(kind, buyer, feePayer), all.length - 2];
+      return [...all.slice(0, at), one, one, ...all.slice(at), one];
+    };
   for (const version of /** @type {const} */ (["legacy", 0, 1])) {
     const made = await payment({ version });
     const { buyer, to, feePayer, settle, paid } = made;
@@ -118,7 +131,11 @@ test("a wallet's guards before and behind the transfer are settled, the fee paye
 test("what would cost the fee payer is refused by name", async () => {
   const { buyer, to, feePayer, verify } = await payment();
   const reason = async (instructions) => (await verify(await signSvm({ chain, buyer, to, feePayer, instructions }))).body.invalidReason;
-  const price = ([limit, , ...rest]) => [limit, { programAddress: COMPUTE_BUDGET, data: new Uint8Array([3, 0, 0, 0, 1, 0, 0, 0, 0]) }, ...rest];
+  const price = ([limit, , ...rest]) => [
+    limit,
+    { programAddress: COMPUTE_BUDGET, data: new Uint8Array([3, 0, 0, 0, 1, 0, 0, 0, 0]) },
+    ...rest,
+  ];
   assert.equal(await reason(price), "invalid_exact_svm_payload_transaction_instructions_compute_price_instruction_too_high");
   const given = (all) => [...all.slice(0, 3), { ...all[3], accounts: [{ address: feePayer, role: 3 }] }];
   assert.equal(await reason(given), "invalid_exact_svm_smart_wallet_fee_payer_not_isolated");

@@ -47,7 +47,10 @@ test("a key of the kind url verifies and settles in the path, and has a prefix o
   assert.deepEqual([settled.status, settled.body.success], [200, true], settled.text);
   assert.equal(await evm.balance(to), 10_000n);
   const { kinds } = (await at(key, "supported", { method: "GET" })).body;
-  assert.ok(kinds.some(({ network }) => network === "eip155:31337"), JSON.stringify(kinds));
+  assert.ok(
+    kinds.some(({ network }) => network === "eip155:31337"),
+    JSON.stringify(kinds),
+  );
   assert.ok(kinds.every(({ network }) => !["eip155:8453", "base"].includes(network)));
 });
 
@@ -60,7 +63,12 @@ test("it may do nothing else, and is no key in any other place", async () => {
   }
   const { key } = await urlKey(id, { scopes: ["verify"] });
   for (const headers of [{ authorization: `Bearer ${key}` }, { "x-api-key": key }, { "x-secret-key": key }]) {
-    for (const [method, path, sent] of [["POST", "/facilitator/verify", body], ["GET", "/v1/usage"], ["GET", "/v1/whoami"], ["GET", "/facilitator/supported"]]) {
+    for (const [method, path, sent] of [
+      ["POST", "/facilitator/verify", body],
+      ["GET", "/v1/usage"],
+      ["GET", "/v1/whoami"],
+      ["GET", "/facilitator/supported"],
+    ]) {
       const refused = await worker.call(method, path, { body: sent, headers });
       assert.deepEqual([refused.status, refused.body.error_code], [401, "INVALID_API_KEY"], `${path} ${JSON.stringify(headers)}`);
     }
@@ -68,7 +76,10 @@ test("it may do nothing else, and is no key in any other place", async () => {
   const asBearer = await at(bearer, "verify", { body });
   assert.deepEqual([asBearer.status, asBearer.body.isValid, asBearer.body.invalidReason], [200, false, "unauthorized"]);
   const unscoped = await at(key, "settle", { body });
-  assert.deepEqual([unscoped.status, unscoped.body.success, unscoped.body.errorReason, unscoped.body.error_code], [200, false, "unauthorized", "INSUFFICIENT_SCOPE"]);
+  assert.deepEqual(
+    [unscoped.status, unscoped.body.success, unscoped.body.errorReason, unscoped.body.error_code],
+    [200, false, "unauthorized", "INSUFFICIENT_SCOPE"],
+  );
   const [secret, coded] = [key.slice("x402_url_test_".length), key.replace("_", "%5F")];
   const spelled = [`/facilitator/%6B/${coded}/verify`, `/facilitator/k%2F${coded}/verify`, `/facilitator/${coded}/verify`];
   for (const path of [`/v1/k/${key}/usage`, `/k/${key}/verify`, `/facilitator/${key}/verify`, ...spelled]) {
@@ -91,7 +102,11 @@ test("under a key in the path every answer is 200, with the protocol's refusal",
     ["another method", key, { method: "DELETE" }],
     ["two keys", key, { body, headers: { "x-api-key": "x402_test_other" } }],
   ]) {
-    const answers = await Promise.all(["verify", "settle", "supported", "accepts"].map((route) => at(used, route, { ...more, ...(route === "supported" && more.body ? { method: "GET", body: undefined } : {}) })));
+    const answers = await Promise.all(
+      ["verify", "settle", "supported", "accepts"].map((route) =>
+        at(used, route, { ...more, ...(route === "supported" && more.body ? { method: "GET", body: undefined } : {}) }),
+      ),
+    );
     const [verify, settle, supported, accepts] = answers;
     for (const { status, headers, text, body } of answers) {
       assert.equal(status, 200, `${name}: ${text}`);
@@ -100,8 +115,16 @@ test("under a key in the path every answer is 200, with the protocol's refusal",
       assert.ok(!used || !text.includes(used), `${name} holds the key: ${text}`);
       if (body.instance) assert.match(body.instance, /^\/facilitator\/k\/…/, name);
     }
-    assert.deepEqual([verify.body.isValid, typeof verify.body.invalidReason, typeof verify.body.invalidMessage], [false, "string", "string"], name);
-    assert.deepEqual([settle.body.success, settle.body.transaction, settle.body.network, typeof settle.body.errorReason, typeof settle.body.errorMessage], [false, "", "", "string", "string"], name);
+    assert.deepEqual(
+      [verify.body.isValid, typeof verify.body.invalidReason, typeof verify.body.invalidMessage],
+      [false, "string", "string"],
+      name,
+    );
+    assert.deepEqual(
+      [settle.body.success, settle.body.transaction, settle.body.network, typeof settle.body.errorReason, typeof settle.body.errorMessage],
+      [false, "", "", "string", "string"],
+      name,
+    );
     assert.deepEqual(supported.body.kinds, [], name);
     assert.deepEqual([accepts.body.accepts, typeof accepts.body.error], [[], "string"], name);
   }
@@ -120,7 +143,11 @@ test("a rate limit and a revoked key are refusals with status 200, and are remem
   await limits(0);
   for (let times = 0; times < 2; times++) {
     const limited = await at(key, "verify", { body });
-    assert.deepEqual([limited.status, limited.body.invalidReason, limited.body.error_code], [200, "rate_limited", "RATE_LIMITED"], limited.text);
+    assert.deepEqual(
+      [limited.status, limited.body.invalidReason, limited.body.error_code],
+      [200, "rate_limited", "RATE_LIMITED"],
+      limited.text,
+    );
     assert.ok(limited.headers.get("retry-after"));
   }
   await limits(1000);
@@ -157,7 +184,10 @@ test("no answer, log line, record or event holds a key that was used in a path",
     texts.push(JSON.stringify(await worker.sql(`SELECT * FROM ${table}`)));
   }
   await until(async () => (await worker.sql("SELECT id FROM settlements WHERE tenant_id = ?", id)).length === 1, "the shipped settlement");
-  assert.ok(worker.log.lines.some((line) => line.includes('"request"')), "the failed requests are logged");
+  assert.ok(
+    worker.log.lines.some((line) => line.includes('"request"')),
+    "the failed requests are logged",
+  );
   texts.push(...worker.log.lines);
   for (const text of texts) assert.ok(!text.includes(secret), text);
   // Not in the ledgers' own storage either, nor in the directory's file.
@@ -167,7 +197,11 @@ test("no answer, log line, record or event holds a key that was used in a path",
 test("without Authorization other headers count, and two different keys are refused", async () => {
   const [one, two] = [await signedPayment(worker, evm), await worker.tenant()];
   const verify = (headers) => worker.call("POST", "/facilitator/verify", { body: one.body, headers });
-  for (const headers of [{ "x-api-key": one.test }, { "x-secret-key": one.test }, { "x-api-key": one.test, "x-secret-key": one.test, authorization: `Bearer ${one.test}` }]) {
+  for (const headers of [
+    { "x-api-key": one.test },
+    { "x-secret-key": one.test },
+    { "x-api-key": one.test, "x-secret-key": one.test, authorization: `Bearer ${one.test}` },
+  ]) {
     const { status, body } = await verify(headers);
     assert.deepEqual([status, body.isValid], [200, true], JSON.stringify(body));
     assert.equal((await worker.call("GET", "/v1/whoami", { headers })).body.tenant.id, one.id);

@@ -10,7 +10,10 @@ export async function startWire(target) {
     const far = connect({ host: hostname, port: Number(port) });
     const pair = [near, far];
     pairs.add(pair);
-    for (const [from, to] of [[near, far], [far, near]]) {
+    for (const [from, to] of [
+      [near, far],
+      [far, near],
+    ]) {
       from.on("error", () => to.destroy());
       from.on("close", () => {
         to.destroy();

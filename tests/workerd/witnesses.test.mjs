@@ -74,7 +74,10 @@ test("a large payment is bound to its nonce only where two agree on whose author
   }
 });
 
-for (const [name, answer] of [["refuses", { error: { code: -32000, message: "finalized block not found" } }], ["has no block for", { result: null }]]) {
+for (const [name, answer] of [
+  ["refuses", { error: { code: -32000, message: "finalized block not found" } }],
+  ["has no block for", { result: null }],
+]) {
   const vague = (mock) => {
     mock.script = (method, params) => (isTag({ method, params }) ? answer : undefined);
   };
@@ -186,7 +189,8 @@ test("a Solana signature without a status is as final as the node that has its t
   const wallet = await signer(0x32);
   const { test: key } = await worker.tenant({ recipients: { "local-solana": wallet.address } });
   const signature = await solana.pay({ from: buyer, to: wallet.address, amount: 1_000000n });
-  const ask = async () => (await worker.verify(key, { tx_hash: signature, chain: "local-solana", finality: "finalized", claim: false })).body;
+  const ask = async () =>
+    (await worker.verify(key, { tx_hash: signature, chain: "local-solana", finality: "finalized", claim: false })).body;
   const isFinalized = ({ method, params }) => method === "getTransaction" && params[1].commitment === "finalized";
   const without = (answer) => (call) => {
     if (call.method === "getSignatureStatuses") return { result: { context: { slot: solana.slot }, value: [null] } };
@@ -224,7 +228,9 @@ test("a payment on Solana fails for good on two providers' word", async () => {
     assert.equal((await read()).status, "pending");
     // It says that it knows the transaction.
     solanas[1].answer = ({ method, params }) =>
-      method === "getSignatureStatuses" ? { result: { context: { slot: 1 }, value: params[0].map(() => ({ slot: 1, confirmationStatus: "processed", err: null })) } } : undefined;
+      method === "getSignatureStatuses"
+        ? { result: { context: { slot: 1 }, value: params[0].map(() => ({ slot: 1, confirmationStatus: "processed", err: null })) } }
+        : undefined;
     const later = looks();
     await until(() => looks() >= later + 2, "two more");
     assert.equal((await read()).status, "pending");

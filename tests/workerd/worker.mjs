@@ -272,14 +272,23 @@ export class Worker {
     if (results.length) return;
     for (const file of readdirSync(join(ROOT, "migrations")).sort()) {
       const sql = readFileSync(join(ROOT, "migrations", file), "utf8").replace(/^--.*$/gm, "");
-      for (const statement of sql.split(";").map((one) => one.trim()).filter(Boolean)) await db.prepare(statement).run();
+      for (const statement of sql
+        .split(";")
+        .map((one) => one.trim())
+        .filter(Boolean))
+        await db.prepare(statement).run();
     }
   }
 
   /** @returns {Promise<any[]>} */
   async sql(statement, ...bind) {
     const db = await this.mf.getD1Database("DB");
-    return (await db.prepare(statement).bind(...bind).all()).results;
+    return (
+      await db
+        .prepare(statement)
+        .bind(...bind)
+        .all()
+    ).results;
   }
 
   /**
@@ -374,7 +383,9 @@ export class Worker {
 
   /** Kills workerd as a crash would; the state stays on disk. */
   crash() {
-    const pids = execFileSync("pgrep", ["-P", String(process.pid), "workerd"], { encoding: "utf8" }).trim().split("\n");
+    const pids = execFileSync("pgrep", ["-P", String(process.pid), "workerd"], { encoding: "utf8" })
+      .trim()
+      .split("\n");
     for (const pid of pids) process.kill(Number(pid), "SIGKILL");
   }
 

@@ -25,7 +25,9 @@ function behind(middleware) {
 export function nextShopV1({ facilitator, key, payTo }) {
   const own = { Authorization: `Bearer ${key}` };
   const createAuthHeaders = async () => ({ verify: own, settle: own, supported: own });
-  return behind(paymentMiddleware(payTo, { "/report": { price: "$0.01", network: "base-sepolia" } }, { url: facilitator, createAuthHeaders }));
+  return behind(
+    paymentMiddleware(payTo, { "/report": { price: "$0.01", network: "base-sepolia" } }, { url: facilitator, createAuthHeaders }),
+  );
 }
 
 /** @x402/next; answers a `fetch`. */

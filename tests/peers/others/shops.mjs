@@ -50,7 +50,10 @@ export async function x402SolanaShop({ facilitator, payTo, mint, rpcUrl }) {
     const header = handler.extractPayment(request.headers);
     if (!header) {
       const { status, body } = handler.create402Response(requirements, url);
-      return response.status(status).set("PAYMENT-REQUIRED", btoa(JSON.stringify(body))).json(body);
+      return response
+        .status(status)
+        .set("PAYMENT-REQUIRED", btoa(JSON.stringify(body)))
+        .json(body);
     }
     const verified = await handler.verifyPayment(header, requirements);
     if (!verified.isValid) return response.status(402).json({ error: verified.invalidReason });

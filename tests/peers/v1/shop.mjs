@@ -10,7 +10,10 @@ export async function openShop({ facilitator, key, network, payTo, pages = ["rep
   const app = express();
   const routes = Object.fromEntries(pages.map((page) => [`GET /${page}`, { price: "$0.01", network }]));
   app.use(paymentMiddleware(payTo, routes, { url: facilitator, createAuthHeaders }));
-  app.get(pages.map((page) => `/${page}`), (_request, response) => response.json({ report: "sunny" }));
+  app.get(
+    pages.map((page) => `/${page}`),
+    (_request, response) => response.json({ report: "sunny" }),
+  );
   const listener = await new Promise((resolve) => {
     const listening = app.listen(0, "127.0.0.1", () => resolve(listening));
   });
@@ -42,5 +45,9 @@ export async function paymentHeader(url, wallet) {
 export async function buy(url, wallet, by = fetch) {
   const response = await (await payingFetch(wallet, by))(url);
   const told = response.headers.get("x-payment-response");
-  return { status: response.status, body: await response.json().catch(() => undefined), payment: told ? decodeXPaymentResponse(told) : undefined };
+  return {
+    status: response.status,
+    body: await response.json().catch(() => undefined),
+    payment: told ? decodeXPaymentResponse(told) : undefined,
+  };
 }
