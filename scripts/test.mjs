@@ -53,7 +53,7 @@ const STEPS = {
   },
   /** The JavaScript of scripts, tests and benchmarks. */
   biome: async ({ held }) => {
-    await whole("biome", "biome", ["lint", "--error-on-warnings", "."], { held });
+    await whole("biome", "biome", ["check", "--error-on-warnings", "."], { held });
   },
   tsc: async ({ held }) => {
     await whole("tsc", "tsc", [], { held });
