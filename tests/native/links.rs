@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Component, Path, PathBuf};
+use std::sync::LazyLock;
 
 /// Folders that are built or installed, and recordings, whose bytes are others'.
 const SKIPPED: &[&str] =
@@ -29,8 +30,10 @@ const ABSENT_PAGES: &[&str] = &["PROTOCOL", "CHAINS", "DESIGN", "HOUSE", "SAAS",
 /// Pages whose anchors may be cited without the path, as `#evm-7`, beside a citation with it.
 const SPEC_ANCHORS: &[&str] = &["#p-", "#evm-", "#svm-", "#m-", "#w-"];
 
+/// The checkout as an absolute path, so that a link that leaves it is found.
 fn root() -> &'static Path {
-    Path::new(crate::ROOT)
+    static ROOT: LazyLock<PathBuf> = LazyLock::new(|| fs::canonicalize(crate::ROOT).expect("the checkout"));
+    &ROOT
 }
 
 /// Every source and document with its text, by its path below the root.
