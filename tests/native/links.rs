@@ -30,7 +30,7 @@ const ABSENT_PAGES: &[&str] = &["PROTOCOL", "CHAINS", "DESIGN", "HOUSE", "SAAS",
 const SPEC_ANCHORS: &[&str] = &["#p-", "#evm-", "#svm-", "#m-", "#w-"];
 
 fn root() -> &'static Path {
-    Path::new(crate::ROOT)
+    crate::ROOT.as_path()
 }
 
 /// Every source and document with its text, by its path below the root.
