@@ -3,11 +3,10 @@
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
 
 /// The manifest's rows, and the names of all files beside it.
 fn folder(name: &str) -> (Vec<Value>, BTreeSet<String>) {
-    let folder = Path::new(crate::ROOT).join("tests/fixtures").join(name);
+    let folder = crate::ROOT.join("tests/fixtures").join(name);
     let listed = fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
     let names = listed.map(|entry| entry.expect("an entry").file_name().into_string().expect("UTF-8"));
     let names = names.filter(|name| name != "manifest.json").collect();

@@ -1,7 +1,6 @@
 //! What is generated from the code is current. `npm run generate` rewrites it.
 
 use std::fmt::Write as _;
-use std::path::Path;
 use x402_chain::network::{CostCap, FinalityRule, LAMPORTS_PER_SIGNATURE, NETWORKS};
 use x402_chain::reason::Reason;
 use x402_core::error::ErrorCode;
@@ -11,7 +10,7 @@ use x402_core::verdict::RefusalCode;
 
 #[track_caller]
 fn check(path: &str, want: &str) {
-    let file = Path::new(crate::ROOT).join(path);
+    let file = crate::ROOT.join(path);
     if std::env::var_os("UPDATE_GENERATED").is_some() {
         std::fs::write(&file, want).expect("writable");
     }

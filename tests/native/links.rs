@@ -30,10 +30,9 @@ const ABSENT_PAGES: &[&str] = &["PROTOCOL", "CHAINS", "DESIGN", "HOUSE", "SAAS",
 /// Pages whose anchors may be cited without the path, as `#evm-7`, beside a citation with it.
 const SPEC_ANCHORS: &[&str] = &["#p-", "#evm-", "#svm-", "#m-", "#w-"];
 
-/// The checkout as an absolute path, so that a link that leaves it is found.
+/// The checkout, as an absolute path: a link that leaves it is found.
 fn root() -> &'static Path {
-    static ROOT: LazyLock<PathBuf> = LazyLock::new(|| fs::canonicalize(crate::ROOT).expect("the checkout"));
-    &ROOT
+    crate::ROOT.as_path()
 }
 
 /// Every source and document with its text, by its path below the root.

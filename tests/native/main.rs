@@ -10,6 +10,9 @@
     reason = "a test fails by panicking, and `syn` may add kinds of items"
 )]
 
+use std::path::PathBuf;
+use std::sync::LazyLock;
+
 mod fixtures;
 mod generated;
 mod links;
@@ -22,4 +25,4 @@ mod vectors;
 
 /// The repository: cargo runs tests in the package's folder. A path compiled in would be that of the checkout that
 /// compiled the tests, also in a copy of it.
-pub(crate) const ROOT: &str = ".";
+pub(crate) static ROOT: LazyLock<PathBuf> = LazyLock::new(|| std::env::current_dir().expect("a folder"));

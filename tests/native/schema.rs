@@ -5,7 +5,7 @@ use x402_edge::sql::{directory, ledger, settler};
 
 fn directory_db() -> Connection {
     let db = Connection::open_in_memory().expect("SQLite");
-    let folder = std::path::Path::new(crate::ROOT).join("migrations");
+    let folder = crate::ROOT.join("migrations");
     let mut files: Vec<_> =
         std::fs::read_dir(folder).expect("migrations").map(|entry| entry.expect("file").path()).collect();
     files.sort();

@@ -209,7 +209,7 @@ fn circles_are_found_wherever_they_stand() {
 fn only_the_worker_names_the_platform() {
     for name in CRATES {
         let manifest = if *name == "." { continue } else { format!("{name}/Cargo.toml") };
-        let path = std::path::Path::new(crate::ROOT).join(manifest);
+        let path = crate::ROOT.join(manifest);
         let manifest = std::fs::read_to_string(path).expect("a manifest");
         for platform in ["worker", "web-sys", "js-sys", "wasm-bindgen", "getrandom"] {
             assert!(!manifest.contains(platform), "{name} names {platform}");

@@ -24,7 +24,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 
 /// Every source file of a crate: its path below `src`, and its text.
 pub(crate) fn sources(name: &str) -> Vec<(String, String)> {
-    let root = Path::new(crate::ROOT).join(name).join("src");
+    let root = crate::ROOT.join(name).join("src");
     let below = |path: &Path| path.strip_prefix(&root).expect("below src").to_string_lossy().into_owned();
     files(&root).iter().map(|path| (below(path), fs::read_to_string(path).expect("text"))).collect()
 }
@@ -36,7 +36,7 @@ pub(crate) fn all_sources() -> Vec<(String, String)> {
 
 #[test]
 fn every_crate_is_listed() {
-    let folder = Path::new(crate::ROOT).join("crates");
+    let folder = crate::ROOT.join("crates");
     let mut found: Vec<String> = fs::read_dir(folder)
         .expect("crates")
         .map(|entry| format!("crates/{}", entry.expect("an entry").file_name().to_string_lossy()))

@@ -3,7 +3,6 @@
 use serde_json::value::to_raw_value;
 use serde_json::{Value, json};
 use std::fs;
-use std::path::Path;
 use x402_chain::address::{Address, Family};
 use x402_chain::evm::cache::VerificationCache;
 use x402_chain::evm::sender::TransactionSender;
@@ -16,7 +15,7 @@ use x402_chain::time::UnixSeconds;
 use x402_chain::x402::{X402Body, read};
 
 fn vectors(file: &str) -> Value {
-    let path = Path::new(crate::ROOT).join("tests/fixtures/vectors").join(file);
+    let path = crate::ROOT.join("tests/fixtures/vectors").join(file);
     let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     serde_json::from_str(&text).expect("JSON")
 }
