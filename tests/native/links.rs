@@ -4,7 +4,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Component, Path, PathBuf};
-use std::sync::LazyLock;
 
 /// Folders that are built or installed, and recordings, whose bytes are others'.
 const SKIPPED: &[&str] =
