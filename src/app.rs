@@ -12,7 +12,7 @@ use x402_core::settings::Settings;
 /// What a request can reach.
 pub(crate) struct App {
     env: Env,
-    /// The parsed settings.
+    /// The settings, parsed once an isolate.
     pub(crate) settings: Rc<Settings>,
     /// The origin that links name.
     pub(crate) origin: String,
@@ -96,7 +96,7 @@ pub(crate) fn random<const N: usize>() -> Result<[u8; N], Fault> {
     Ok(bytes)
 }
 
-/// A new request's id.
+/// A request id of this time with new random bits.
 pub(crate) fn request_id(now: UnixMillis) -> RequestId {
     // Without randomness two requests of one millisecond share an id; nothing rests on it.
     let bytes = random::<16>().unwrap_or_default();

@@ -29,7 +29,7 @@ use x402_core::outbox::load::VALUE_BYTES_MAX;
 use x402_core::tenancy::key::{KeyHash, KeyKind};
 use x402_core::tenancy::tenant::{ApiKey, Scope, Tenant};
 
-/// A value to bind.
+/// A value that a statement binds.
 #[derive(Clone, Copy)]
 enum BoundValue<'a> {
     Text(&'a str),
@@ -39,7 +39,7 @@ enum BoundValue<'a> {
 }
 
 impl BoundValue<'_> {
-    /// How large a text is.
+    /// The bytes that the value takes in a batch; numbers count as none.
     const fn bytes(&self) -> usize {
         match self {
             Self::Text(text) | Self::Maybe(Some(text)) => text.len(),
@@ -174,7 +174,7 @@ pub(crate) async fn list_tenants(db: &D1Database, page: &PageQuery) -> Result<Ve
     rows.iter().map(|row| row.view(of.get(row.id()).map_or(&[][..], Vec::as_slice).iter())).collect()
 }
 
-/// A key to write.
+/// A key to insert or to replace.
 pub(crate) struct KeyToPut<'a> {
     pub(crate) id: KeyId,
     pub(crate) environment: Environment,
@@ -299,7 +299,7 @@ pub(crate) async fn list_keys(db: &D1Database, tenant: TenantId) -> Result<Vec<K
     rows.iter().map(KeyRow::view).collect()
 }
 
-/// Makes a key.
+/// Inserts a key and raises the tenant's version.
 pub(crate) async fn create_key(
     db: &D1Database,
     tenant: TenantId,

@@ -14,7 +14,7 @@ fn start() {
     microtasks::use_v8_microtasks();
 }
 
-/// Every HTTP request.
+/// The platform calls this for every HTTP request.
 #[event(fetch)]
 async fn fetch(request: Request, env: Env, context: Context) -> worker::Result<web_sys::Response> {
     http::serve(request, env, context).await

@@ -21,7 +21,7 @@ use x402_core::tenancy::key::KeyHash;
 const TRACES_MAX: usize = 16_384;
 /// A finalized trace is used again for a day.
 const TRACE_MS: u64 = 86_400_000;
-/// Parties kept.
+/// Parties remembered for [`PARTY_MS`].
 const PARTIES_MAX: usize = 16_384;
 /// What depends on time is read again after five minutes.
 const PARTY_MS: u64 = 300_000;

@@ -15,23 +15,23 @@ use x402_core::tenancy::key::Caller;
 pub(crate) struct IncomingRequest {
     /// The row of the route table.
     pub(crate) row: &'static RouteRow,
-    /// The path's parameters.
+    /// The parameters of the path, in order.
     pub(crate) params: Vec<String>,
-    /// The query string.
+    /// The query string, without `?`.
     pub(crate) query: String,
     /// The body, within the route's limit: UTF-8.
     pub(crate) body: Vec<u8>,
     /// Whom the key names; `None` on public and operators' routes.
     pub(crate) caller: Option<Caller>,
-    /// The `Idempotency-Key`.
+    /// The header `Idempotency-Key`, unchecked.
     pub(crate) idempotency_key: Option<String>,
     /// Whether the request asks for our additions in the body of a settle's success.
     pub(crate) explain: bool,
     /// The path as asked for, without a key.
     pub(crate) path: String,
-    /// This request.
+    /// The id of this request, as in `X-Request-Id`.
     pub(crate) request_id: RequestId,
-    /// When it came.
+    /// When the Worker received the request.
     pub(crate) now: UnixMillis,
     /// Tells whether the caller has gone.
     pub(crate) signal: web_sys::AbortSignal,

@@ -60,7 +60,7 @@ pub(crate) struct ProviderObservation {
     pub(crate) failures: Vec<String>,
 }
 
-/// What to ask about.
+/// A question about one transaction to a chain's providers.
 pub(crate) struct TraceQuestion<'a> {
     pub(crate) network: &'static Network,
     pub(crate) tx: &'a TxId,

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-/// Writes one line.
+/// Writes one line of JSON to the log.
 pub(crate) fn line(message: &str, fields: &[(&str, Value)]) {
     let mut entry = Map::new();
     entry.insert("message".to_owned(), message.into());

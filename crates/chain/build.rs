@@ -42,7 +42,7 @@ fn unwritable(row: &ChainRow) -> Mistakes {
     Mistakes(vec![format!("{}: the row keeps every rule and cannot be written", row.key)])
 }
 
-/// One row as Rust.
+/// One row of the registry as a Rust expression.
 fn entry(row: &ChainRow) -> Option<String> {
     let ChainRow { key, name, caip2, chain_id, v1_name, live_chain, block_time_ms, rpc, .. } = row;
     let family = match row.kind {

@@ -59,9 +59,9 @@ pub(crate) struct LedgerEnvelope {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum LedgerMessage {
-    /// Book a verification.
+    /// Judge and record a verification.
     Verify(Box<decision::VerificationRequest>),
-    /// Book an x402 payment.
+    /// Judge and record an x402 payment.
     Payment(Box<payment::PaymentRequest>),
     /// Note how a settlement stands.
     Settled(Box<SettlementReport>),
@@ -71,15 +71,15 @@ pub(crate) enum LedgerMessage {
     Reopen(ReopenMessage),
     /// Let the seller take a success by hand.
     HandOver { key: KeyHash, id: SettlementId },
-    /// Read a settlement.
+    /// Read one settlement.
     Settlement { key: KeyHash, id: SettlementId },
-    /// List settlements.
+    /// List settlements, a page at a time.
     Settlements { key: KeyHash, filter: SettlementFilter, page: PageQuery },
     /// Read the account; `off` names chains that the registry check has switched off.
     Account { key: KeyHash, view: AccountView, off: Vec<String> },
     /// Say who may be paid for requirements; `off` as above.
     Payees { key: KeyHash, wanted: Vec<PayeeQuery>, off: Vec<String> },
-    /// Read a record.
+    /// Read one verification's record.
     Record { key: KeyHash, id: VerificationId },
     /// Let a key list records, and ship them first.
     List { key: KeyHash },
@@ -87,7 +87,7 @@ pub(crate) enum LedgerMessage {
     Reload { version: u64 },
     /// Ship what is unshipped, and enter the current period.
     Flush,
-    /// Answer.
+    /// Do nothing: `/v1/health` measures the answer.
     Ping,
     /// Write one row (the benchmark's build only).
     #[cfg(x402_bench)]
@@ -114,15 +114,15 @@ pub(crate) struct ReopenMessage {
     pub(crate) authorization: Option<String>,
 }
 
-/// What of an account.
+/// Which view of the account a route answers with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum AccountView {
-    /// `GET /v1/usage`.
+    /// The answer of `GET /v1/usage`.
     Usage,
     /// `GET /v1/supported-chains`.
     Chains,
-    /// `GET /v1/whoami`.
+    /// The answer of `GET /v1/whoami`.
     Whoami,
 }
 
@@ -162,7 +162,7 @@ extern "C" {
 pub(crate) struct LedgerResponse(web_sys::Response);
 
 impl LedgerResponse {
-    /// The HTTP status.
+    /// The HTTP status that the ledger answered with.
     pub(crate) fn status(&self) -> u16 {
         self.0.status()
     }
@@ -247,7 +247,7 @@ impl LedgerResponse {
         Ok((ApiReply { status, content_type, body: self.text().await?, headers }, handed))
     }
 
-    /// What goes out.
+    /// The response for the client; its body was not read.
     pub(crate) fn into_response(self) -> web_sys::Response {
         self.0
     }

@@ -20,7 +20,7 @@ use x402_core::settlement::status::Settlement;
 use x402_core::tenancy::admission::ClosedPeriod;
 use x402_core::verification::answer::VerificationAnswer;
 
-/// A record's JSON text.
+/// The JSON text of a record; `None` where the directory has none.
 pub(crate) async fn read_record(
     db: &D1Database,
     tenant: TenantId,
@@ -67,7 +67,7 @@ pub(crate) async fn list_records(
 /// A settlement as it is shipped.
 pub(crate) struct SettlementCopy {
     pub(crate) settlement: Settlement,
-    /// Its text.
+    /// The record as JSON text.
     pub(crate) body: String,
     pub(crate) revision: i64,
 }
@@ -251,7 +251,7 @@ pub(crate) async fn open_periods(db: &D1Database, current: &str, limit: u64) -> 
     all(db, sql::USAGE_OPEN, &[BoundValue::Text(current), BoundValue::Number(limit)]).await
 }
 
-/// Closes a period.
+/// Stores the totals of a period that is over.
 pub(crate) async fn close_period(db: &D1Database, open: &OpenPeriod, now: UnixMillis) -> Result<(), Fault> {
     let bind = [
         BoundValue::Ms(now),

@@ -181,7 +181,7 @@ impl RecipientRow {
     }
 }
 
-/// A number by itself.
+/// A row with one number.
 #[derive(Clone, Copy, Debug, Deserialize)]
 pub(super) struct NumberRow {
     pub(super) number: u64,

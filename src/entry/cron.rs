@@ -22,7 +22,7 @@ const CHECK_REGISTRY: &str = "17 3 * * *";
 /// Ledgers closed in one run: a subrequest or two each, of the platform's
 /// 10,000. Those left are closed by the nightly run.
 const CLOSED_MAX: u64 = 2_000;
-/// Ledgers asked at once.
+/// Ledgers that are called at the same time.
 const AT_ONCE: usize = 5;
 
 /// Runs what a cron trigger names.

@@ -26,7 +26,7 @@ async fn call_own_ledger(app: &App, incoming: &IncomingRequest, ask: LedgerMessa
     clients::ledger::call_ledger(app, &envelope, None).await
 }
 
-/// `GET /v1/usage`.
+/// `GET /v1/usage`, answered by the ledger.
 pub(super) async fn read_usage(
     app: &App,
     context: &Context,
@@ -58,7 +58,7 @@ pub(super) async fn list_chains(
     .map(OutgoingResponse::from)
 }
 
-/// `GET /v1/whoami`.
+/// `GET /v1/whoami`, answered by the ledger.
 pub(super) async fn read_whoami(app: &App, incoming: &IncomingRequest) -> Result<OutgoingResponse, Fault> {
     let key = incoming.caller()?.hash;
     call_own_ledger(app, incoming, LedgerMessage::Account { key, view: AccountView::Whoami, off: Vec::new() })

@@ -147,13 +147,13 @@ pub(super) async fn patch_tenant(app: &App, incoming: &IncomingRequest) -> Resul
     Ok(ApiReply::json(200, &TenantAlone { tenant }))
 }
 
-/// `GET …/api-keys`.
+/// `GET …/api-keys`: without the keys' texts.
 pub(super) async fn list_keys(app: &App, incoming: &IncomingRequest) -> Result<ApiReply, Fault> {
     let data = d1::list_keys(&app.db()?, tenant_of(incoming)?).await?;
     Ok(ApiReply::json(200, &ListPage { data, next_cursor: None }))
 }
 
-/// `POST …/api-keys`.
+/// `POST …/api-keys`: the text is shown once.
 pub(super) async fn create_key(app: &App, incoming: &IncomingRequest) -> Result<ApiReply, Fault> {
     let tenant = tenant_of(incoming)?;
     let new = admin::new_key(&incoming.body, incoming.now)?;
@@ -230,13 +230,13 @@ impl<'a> RecipientDeriver<'a> {
     }
 }
 
-/// `GET …/recipients`.
+/// `GET …/recipients`, of both environments.
 pub(super) async fn list_recipients(app: &App, incoming: &IncomingRequest) -> Result<ApiReply, Fault> {
     let data = d1::list_recipients(&app.db()?, tenant_of(incoming)?).await?;
     Ok(ApiReply::json(200, &ListPage { data, next_cursor: None }))
 }
 
-/// `POST …/recipients`.
+/// `POST …/recipients`: registers or derives an address.
 pub(super) async fn create_recipient(app: &App, incoming: &IncomingRequest) -> Result<ApiReply, Fault> {
     let tenant = tenant_of(incoming)?;
     let new = admin::new_recipient(&incoming.body)?;
@@ -290,7 +290,7 @@ struct CheckView<'a> {
     checked_at: String,
 }
 
-/// All of them.
+/// The results of all chains that were checked.
 #[derive(Serialize)]
 struct ChecksView<'a> {
     chains: Vec<CheckView<'a>>,

@@ -49,7 +49,7 @@ const fn component(status: Condition, latency_ms: Option<u64>) -> ComponentHealt
     ComponentHealth { status, latency_ms, detail: None, head: None, checked_at: None }
 }
 
-/// How everything does.
+/// The health of the service, from the last checks; old ones are renewed after the answer.
 pub(crate) async fn service_health(app: Rc<App>, context: &Context, now: UnixMillis) -> ServiceHealth {
     let kept = CORE.with_borrow(Clone::clone).filter(|core| now.since(core.at) < CORE_MS);
     let core = match kept {

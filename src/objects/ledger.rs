@@ -47,13 +47,13 @@ struct LedgerState {
     payments: BTreeMap<String, PaymentRecord>,
 }
 
-/// Payers kept in memory.
+/// The most payers kept in memory; then all are dropped.
 const PAYERS_MAX: usize = 4_096;
 /// Payments kept in memory, some 400 bytes each.
 const PAYMENTS_MAX: usize = 4_096;
 
 impl LedgerState {
-    /// What storage holds.
+    /// The state as storage holds it.
     const fn new(tenant: Tenant, admission: Admission) -> Self {
         let saved = SavedAdmission::all_saved(&admission, UnixMillis(0));
         Self { tenant, admission, saved, payers: BTreeSet::new(), payments: BTreeMap::new() }
@@ -289,7 +289,7 @@ fn tenant_unavailable_because(fault: Fault) -> Fault {
     tenant_unavailable(fault.cause().unwrap_or(&fault.detail))
 }
 
-/// 204.
+/// An answer without a body, status 204.
 fn no_content() -> ApiReply {
     ApiReply { status: 204, content_type: "", body: String::new(), headers: Vec::new() }
 }

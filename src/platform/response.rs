@@ -12,7 +12,7 @@ use x402_chain::id::RequestId;
 
 /// What a handler answers with.
 pub(crate) enum OutgoingResponse {
-    /// An answer made here.
+    /// An answer that the Worker made itself.
     Own(ApiReply),
     /// A ledger's, complete, that goes out as it came.
     Ledger(LedgerResponse),
@@ -31,7 +31,7 @@ impl From<LedgerResponse> for OutgoingResponse {
 }
 
 impl OutgoingResponse {
-    /// The HTTP status.
+    /// The HTTP status code.
     pub(crate) fn status(&self) -> u16 {
         match self {
             Self::Own(reply) => reply.status,
@@ -77,7 +77,7 @@ impl OutgoingResponse {
     }
 }
 
-/// A `ResponseInit`.
+/// The second argument of `new Response`, as JSON.
 #[derive(Serialize)]
 struct ResponseInitJson<'a> {
     status: u16,

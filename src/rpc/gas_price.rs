@@ -22,7 +22,7 @@ const BELIEVED_MS: u64 = 60_000;
 const NO_PRICE_MS: u64 = 2_000;
 /// How long others wait for the one who asks; a request that is cut off never answers.
 const PATIENCE_MS: u64 = 2_000;
-/// How often they look.
+/// How often a waiting caller checks for the answer.
 const RECHECK_MS: u64 = 5;
 
 /// The answer, and when it came.

@@ -40,9 +40,9 @@ const BODY_MAX: usize = 4 * 1_024 * 1_024;
 pub(super) enum ProviderFailure {
     /// No answer in time, or none at all.
     Transport(String),
-    /// Too many requests.
+    /// Too many requests; with `Retry-After` in seconds, if it was sent.
     RateLimited(Option<u64>),
-    /// The plan is used up.
+    /// The provider's plan has no requests left.
     Exhausted,
     /// More than [`BODY_MAX`] bytes.
     TooLarge,
@@ -91,7 +91,7 @@ impl fmt::Display for ProviderFailure {
     }
 }
 
-/// What came back.
+/// The provider's HTTP response.
 pub(super) struct HttpAnswer {
     pub(super) status: u16,
     pub(super) retry_after_s: Option<u64>,

@@ -97,7 +97,7 @@ pub(crate) async fn block_at_or_after(app: &App, network: &'static Network, end:
     is_past(&facts).map(|(number, _)| number)
 }
 
-/// One more.
+/// Adds one and returns the sum.
 fn increment(words: &Cell<usize>) -> usize {
     words.set(words.get().saturating_add(1));
     words.get()

@@ -25,13 +25,13 @@ const TIMEOUT_S: u64 = 300;
 /// Characters of an address that is named in a sentence.
 const QUOTED_MAX: usize = 64;
 
-/// A JSON object.
+/// A JSON object whose members are passed on unread.
 type JsonMap = Map<String, Value>;
 
 /// Why an entry is left out.
 type EntryRefusal = (Reason, String);
 
-/// A request.
+/// Requirements to complete, in either of the two forms.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AcceptsRequest {
     form: AcceptsForm,

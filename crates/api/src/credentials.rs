@@ -10,16 +10,16 @@ use x402_core::tenancy::key::{Caller, KeyKind};
 pub struct Credentials<'a> {
     /// The key in the path, under `/facilitator/k/`.
     pub path: Option<&'a str>,
-    /// `Authorization`.
+    /// The header `Authorization`, with its scheme.
     pub authorization: Option<&'a str>,
-    /// `x-api-key`.
+    /// The header `x-api-key`: counts without `Authorization`.
     pub api_key: Option<&'a str>,
-    /// `x-secret-key`.
+    /// The header `x-secret-key`: counts without the two above.
     pub secret_key: Option<&'a str>,
 }
 
 impl Credentials<'_> {
-    /// Whether there is none.
+    /// Whether the request carries no credential at all.
     #[must_use]
     pub fn is_none(&self) -> bool {
         self.path.is_none() && self.authorization.is_none() && self.plain().all(|key| key.is_none())

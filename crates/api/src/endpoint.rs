@@ -14,7 +14,7 @@ pub enum Method {
     Post,
     /// Changes the members that the body names.
     Patch,
-    /// Removes or revokes.
+    /// Removes a recipient or revokes a key.
     Delete,
 }
 
@@ -52,7 +52,7 @@ impl fmt::Display for Method {
 /// Which credential a route needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
-    /// No credential.
+    /// Anybody, without a credential.
     Public,
     /// A tenant's key, with the scope if one is named.
     Key(Option<Scope>),
@@ -62,7 +62,7 @@ pub enum Access {
     Admin,
 }
 
-/// Every endpoint.
+/// One variant a route; `handlers::dispatch` matches all of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Endpoint {
     /// Has this transaction paid me?
@@ -81,17 +81,17 @@ pub enum Endpoint {
     FacilitatorAccepts,
     /// Whether the service is well, for clients of a facilitator.
     FacilitatorHealth,
-    /// Which build answers.
+    /// The name and version of the build.
     FacilitatorVersion,
     /// The tenant's settlements, the newest first.
     Settlements,
-    /// One settlement.
+    /// One settlement by its id.
     Settlement,
     /// Takes a settlement's success by hand.
     HandOver,
     /// The tenant's verifications, the newest first.
     Verifications,
-    /// One verification.
+    /// One verification by its id.
     Verification,
     /// What was used in the period.
     Usage,
@@ -101,37 +101,37 @@ pub enum Endpoint {
     Whoami,
     /// Whether the service is well.
     Health,
-    /// The OpenAPI document.
+    /// The OpenAPI document of the service.
     OpenApi,
-    /// What error codes mean.
+    /// A page that explains the error codes.
     ErrorDocs,
-    /// What tiers include.
+    /// A page that lists the tiers.
     TierDocs,
-    /// Makes a tenant.
+    /// Creates a tenant.
     TenantCreate,
     /// All tenants, the newest first.
     TenantList,
-    /// One tenant.
+    /// One tenant by its id.
     TenantRead,
-    /// Changes a tenant.
+    /// Changes the members of a tenant that the body names.
     TenantPatch,
-    /// A tenant's keys.
+    /// The keys of a tenant, without their texts.
     KeyList,
-    /// Makes a key.
+    /// Creates a key and answers its text once.
     KeyCreate,
-    /// Revokes a key.
+    /// Revokes a key for good.
     KeyRevoke,
-    /// A tenant's recipients.
+    /// The recipients of a tenant.
     RecipientList,
-    /// Registers a recipient.
+    /// Registers a recipient, or derives its address.
     RecipientCreate,
-    /// Removes a recipient.
+    /// Removes a recipient for good.
     RecipientRemove,
     /// Compares the registry with the chains.
     ChainsCheck,
 }
 
-/// One row of the table.
+/// One row of the route table.
 #[derive(Clone, Copy, Debug)]
 pub struct RouteRow {
     /// The endpoint that the row routes to; each has one row.
@@ -210,7 +210,7 @@ const ACCEPTS_PATHS: Paths = ["/facilitator/accepts", "/v1/facilitator/accepts"]
 const HEALTH_PATHS: Paths = ["/facilitator/health", "/v1/facilitator/health"];
 const VERSION_PATHS: Paths = ["/facilitator/version", "/v1/facilitator/version"];
 
-/// All endpoints.
+/// The route table, one row an endpoint.
 pub const ENDPOINTS: &[RouteRow] = &[
     with_alias(
         route(Endpoint::Verify, Method::Post, "/v1/verify", VERIFY, ["Verify", "Has this transaction paid me?"]),

@@ -44,7 +44,7 @@ pub struct VerifyResponse {
     /// The reason in a sentence; absent on success.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub invalid_message: Option<String>,
-    /// The payer's address.
+    /// The address whose tokens move, where it could be read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub payer: Option<String>,
     /// Details beyond the protocol: checks, settlement id, retry.
@@ -64,14 +64,14 @@ pub struct SettleResponse {
     /// The reason in a sentence; absent on success.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error_message: Option<String>,
-    /// The payer's address.
+    /// The address whose tokens move, where it could be read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub payer: Option<String>,
     /// The transaction's hash; empty where none was sent.
     pub transaction: String,
     /// The network as the request wrote it.
     pub network: String,
-    /// Atomic units.
+    /// The amount in atomic units, decimal digits.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub amount: Option<String>,
     /// For people. Of a success it is absent unless it is asked for ([`super::explain`]).
@@ -87,7 +87,7 @@ pub struct SupportedKind {
     /// The x402 version of the kind: 1 or 2.
     #[serde(rename = "x402Version")]
     pub version: u8,
-    /// `exact`.
+    /// The payment scheme: always `exact`.
     pub scheme: &'static str,
     /// A name in version 1, CAIP-2 in version 2.
     pub network: &'static str,

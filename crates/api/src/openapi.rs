@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use x402_core::tenancy::usage;
 use x402_core::verification::answer::VerificationAnswer;
 
-/// An address.
+/// What an address is, in the document's words.
 const ADDRESS: &str = "An EVM address or a Solana wallet.";
 
 fn limits_body() -> Value {
@@ -299,7 +299,7 @@ fn operation(row: &RouteRow, make: &mut SchemaGenerator) -> Value {
     operation
 }
 
-/// The whole document.
+/// The whole OpenAPI document, as `docs/reference/openapi.json` holds it.
 #[must_use]
 pub fn document() -> Value {
     let mut settings = SchemaSettings::draft2020_12();

@@ -15,15 +15,15 @@ pub struct Problem<'a> {
     pub r#type: &'a str,
     /// The code's short title.
     pub title: &'a str,
-    /// The HTTP status.
+    /// The HTTP status, as the answer's own.
     pub status: u16,
     /// One sentence about this case.
     pub detail: &'a str,
     /// The path that was asked for.
     pub instance: &'a str,
-    /// Always false.
+    /// Always `false`: a request that was not answered is no success.
     pub success: bool,
-    /// The same as `detail`.
+    /// The text of `detail`, for clients that read `error`.
     pub error: &'a str,
     /// The stable error code, as in `/docs/errors`.
     pub error_code: &'a str,
@@ -33,9 +33,9 @@ pub struct Problem<'a> {
     pub retry_after_s: Option<u64>,
     /// The member or header at fault.
     pub param: Option<&'a str>,
-    /// The request's id.
+    /// The id of the request, as in `X-Request-Id`.
     pub request_id: String,
-    /// The same as `type`.
+    /// The address of `type`, for clients that read `docs_url`.
     pub docs_url: &'a str,
     /// Where another tier is to be had, if it would allow the request.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -49,7 +49,7 @@ pub struct ProblemContext<'a> {
     pub origin: &'a str,
     /// The path that was asked for.
     pub path: &'a str,
-    /// The request's id.
+    /// The id of the request, as in `X-Request-Id`.
     pub request_id: RequestId,
 }
 

@@ -19,11 +19,11 @@ pub struct PageQuery {
     pub before: Option<String>,
 }
 
-/// One page of a list.
+/// One page of a list, the newest entries first.
 #[derive(Debug, Serialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 pub struct ListPage<T> {
-    /// The entries.
+    /// The entries of this page.
     pub data: Vec<T>,
     /// What to send as `cursor` for the next page; `null` at the end.
     pub next_cursor: Option<String>,

@@ -9,13 +9,13 @@ use x402_core::error::ErrorCode;
 /// What a client expects to read, by the route's last part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExpectedBody {
-    /// `isValid`.
+    /// `isValid: false` with its reason.
     Verify,
-    /// `success`.
+    /// `success: false` with its reason.
     Settle,
-    /// `kinds`.
+    /// An empty list of `kinds`.
     Supported,
-    /// `accepts`.
+    /// An empty list of `accepts`.
     Accepts,
     /// Nothing that is known, under a key in the path: the members of verify and settle both.
     Any,

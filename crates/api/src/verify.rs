@@ -49,14 +49,14 @@ pub struct VerifyRequest {
     pub claim: Option<bool>,
 }
 
-/// An amount of USDC.
+/// An amount of USDC, with six decimals at most.
 #[cfg(not(target_arch = "wasm32"))]
 #[derive(schemars::JsonSchema)]
 #[schemars(untagged)]
 pub enum ExpectedAmount {
-    /// A decimal string.
+    /// Decimal digits, such as `"1.50"`: exact.
     Text(#[schemars(regex(pattern = r"^[0-9]{1,20}(\.[0-9]{1,6})?$"))] String),
-    /// A JSON number.
+    /// A JSON number: taken where it has six decimals at most.
     Number(f64),
 }
 

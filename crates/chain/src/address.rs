@@ -15,7 +15,7 @@ pub use xpub::Xpub;
 pub enum Family {
     /// Ethereum and all that speak its JSON-RPC.
     Evm,
-    /// Solana.
+    /// Solana: base58 addresses of 32 bytes.
     Svm,
 }
 
@@ -24,7 +24,7 @@ pub enum Family {
 /// Written with the EIP-55 checksum on EVM and as base58 on Solana.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Address {
-    /// 20 bytes.
+    /// 20 bytes, written with an EIP-55 checksum.
     Evm(Address20),
     /// 32 bytes; any are valid, on the curve or off it.
     Svm([u8; 32]),
@@ -145,9 +145,9 @@ impl<'de> Deserialize<'de> for Address {
 /// signature on Solana. Written as lower-case `0x` hex, or base58.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum TxId {
-    /// 32 bytes.
+    /// A transaction hash of 32 bytes.
     Evm(B256),
-    /// 64 bytes.
+    /// A signature of 64 bytes, the first of the transaction.
     Svm([u8; 64]),
 }
 

@@ -19,7 +19,7 @@ const WHOLE_DIGITS_MAX: usize = 20;
 pub struct Amount(pub U256);
 
 impl Amount {
-    /// Nothing.
+    /// Zero atomic units.
     pub const ZERO: Self = Self(U256::ZERO);
 
     /// Atomic units from a small number.

@@ -25,14 +25,14 @@ pub struct ProviderHealth {
     head: Option<u64>,
 }
 
-/// How an attempt ended.
+/// How one attempt to ask a provider ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AttemptOutcome {
     /// With an answer, and the head if the answer named one.
     Answered {
-        /// How long it took.
+        /// Milliseconds from the request to the whole answer.
         took_ms: u64,
-        /// The newest block.
+        /// The newest block that the answer named, if any.
         head: Option<u64>,
     },
     /// Without a usable answer.

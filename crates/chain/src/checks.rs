@@ -7,11 +7,11 @@ use serde_json::value::RawValue;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 pub struct Check {
-    /// The rule's name.
+    /// The rule's stable name.
     pub name: String,
-    /// How it came out.
+    /// Whether the payment keeps the rule.
     pub passed: bool,
-    /// One sentence.
+    /// What was found, in one sentence.
     pub detail: String,
 }
 
@@ -22,19 +22,19 @@ pub struct Check {
 pub struct Checks(#[cfg_attr(not(target_arch = "wasm32"), schemars(with = "Vec<Check>"))] Box<RawValue>);
 
 impl Checks {
-    /// Writes them.
+    /// Writes the list as JSON.
     #[must_use]
     pub fn new(checks: &[Check]) -> Self {
         Self(serde_json::value::to_raw_value(checks).unwrap_or_default())
     }
 
-    /// None.
+    /// The empty list.
     #[must_use]
     pub fn none() -> Self {
         Self::new(&[])
     }
 
-    /// The JSON list.
+    /// The list as JSON text.
     #[must_use]
     pub fn json(&self) -> &str {
         self.0.get()

@@ -11,7 +11,7 @@ pub trait StateDecision {
     fn refusal(&self) -> Option<Self::Refusal>;
 }
 
-/// What came of one node.
+/// What one node's answers lead to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NodeVerdict<R> {
     /// It allows it, or refuses it for a reason that no block can change.
@@ -45,13 +45,13 @@ impl NodeHeight {
 /// One node's answer, the last that it gave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NodeAnswer<R> {
-    /// What came of it.
+    /// What the node's answers lead to.
     pub verdict: NodeVerdict<R>,
     /// Its newest block at that time.
     pub height: NodeHeight,
 }
 
-/// Why an answer counts.
+/// Why an answer is taken as the result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum VerdictBasis {
     /// It is no refusal, or one that no block can change.
@@ -64,7 +64,7 @@ pub enum VerdictBasis {
     Unconfirmed,
 }
 
-/// What to do next.
+/// What to do after the answers so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NextStep {
     /// Ask the next provider, where another refuses it with its height in the same round.

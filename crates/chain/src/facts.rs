@@ -48,7 +48,7 @@ pub enum ErrorClass {
     Unsupported,
     /// The answer is larger than is read: our own word, no node's.
     TooLarge,
-    /// Anything else.
+    /// An error that is not classified.
     Other,
 }
 
@@ -76,7 +76,7 @@ impl RpcError {
 pub enum RpcReply {
     /// The `result` member, `null` included.
     Value(Box<RawValue>),
-    /// The `error` member.
+    /// The `error` member, with its class.
     Error(RpcError),
 }
 
@@ -138,7 +138,7 @@ impl Undecided {
 pub struct Facts(BTreeMap<Call, RpcReply>);
 
 impl Facts {
-    /// Nothing known.
+    /// Facts without any answer.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -150,7 +150,7 @@ impl Facts {
         self.0.is_empty()
     }
 
-    /// Notes an answer.
+    /// Keeps the reply to a call.
     pub fn insert(&mut self, call: Call, reply: RpcReply) {
         self.0.insert(call, reply);
     }

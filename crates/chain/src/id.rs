@@ -116,14 +116,14 @@ ulid_id!(EventId "evt_" "Something that happened to a record after it was answer
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum ClaimId {
-    /// A verification.
+    /// A verification of `POST /v1/verify`.
     Verification(VerificationId),
-    /// A settlement.
+    /// A settlement of `/facilitator/settle`.
     Settlement(SettlementId),
 }
 
 impl ClaimId {
-    /// Reads either form.
+    /// Reads an id of either kind, by its prefix.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let settlement = || SettlementId::parse(text).map(Self::Settlement);

@@ -13,7 +13,7 @@ pub enum ProviderAnswer {
     Failed,
 }
 
-/// What to do next.
+/// What to do after the answers so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum QuorumDecision {
     /// Wait for those who are still asked.

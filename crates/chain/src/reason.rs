@@ -18,7 +18,7 @@ macro_rules! reasons {
             /// All reasons, by precedence.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
 
-            /// The name on the wire.
+            /// The reason as the protocol spells it.
             #[must_use]
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $wire,)+ }

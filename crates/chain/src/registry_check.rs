@@ -24,7 +24,7 @@ const TOKEN_PROGRAM: &str = "TokenkegQfeZyiNwAJbNbGKPFXCWuBvf9Ss623VQ5DA";
 /// Bytes of base64 in an answer that are decoded: a mint is 82 bytes, 112 characters.
 const MINT_CHARS_MAX: usize = 1_024;
 
-/// What a check came to.
+/// The result of checking one row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RegistryCheckOutcome {
@@ -43,9 +43,9 @@ pub struct Difference {
     /// Which: `chain_id`, `name`, `version`, `decimals`, `domain_separator`,
     /// `genesis_hash`, `owner`, `mint`.
     pub what: &'static str,
-    /// What the row says.
+    /// The value in the registry's row.
     pub expected: String,
-    /// What the chain says.
+    /// The value that the chain answered.
     pub found: String,
 }
 
@@ -53,9 +53,9 @@ pub struct Difference {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub struct RegistryCheckReport {
-    /// The row's key.
+    /// The short key of the checked chain.
     pub chain: &'static str,
-    /// What it came to.
+    /// Whether the chain agrees with the row.
     pub outcome: RegistryCheckOutcome,
     /// What is not as the row says; empty unless the outcome is [`RegistryCheckOutcome::Differs`].
     pub differences: Vec<Difference>,
@@ -63,7 +63,7 @@ pub struct RegistryCheckReport {
     pub name: Option<String>,
     /// The version of its EIP-712 domain as read (EVM).
     pub version: Option<String>,
-    /// Its decimals as read.
+    /// The token's decimals, as the chain answered.
     pub decimals: Option<String>,
     /// Its EIP-712 separator as read (EVM), lower-case hex.
     pub separator: Option<String>,
@@ -127,7 +127,7 @@ fn genesis_hash_call() -> Call {
 
 /// What came of one question.
 enum ViewResult<T> {
-    /// The chain said this.
+    /// The chain answered with this value.
     Value(T),
     /// The chain answered, and there is no such thing.
     Absent,

@@ -33,7 +33,7 @@ pub enum TransactionState {
     Unknown,
     /// Known, and in no block that the node's head has reached.
     Pending,
-    /// In a canonical block.
+    /// In a block that the node holds to be canonical.
     Mined(Box<MinedTransaction>),
 }
 
@@ -93,7 +93,7 @@ pub struct Transfer {
 /// names it; it never counts as payment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ForeignTransfer {
-    /// The contract or mint.
+    /// The token's contract (EVM) or mint (Solana).
     pub asset: Address,
     /// Its name, where the registry knows it as a form people mistake for USDC.
     pub name: Option<String>,
@@ -108,7 +108,7 @@ pub struct ForeignTransfer {
 /// A transfer of the registered contract that moved nothing: anybody can make one in anybody's name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ZeroTransfer {
-    /// Who it names as giver.
+    /// The sender that the log names.
     pub from: Address,
     /// Who it names as recipient.
     pub to: Address,
@@ -126,9 +126,9 @@ pub struct ConfidentialTransfer {
 /// An authorization that the transaction used up (EIP-3009 `AuthorizationUsed`).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UsedAuthorization {
-    /// Who signed it.
+    /// The address that signed the authorization.
     pub authorizer: Address,
-    /// Its 32-byte nonce.
+    /// The authorization's nonce, 32 bytes.
     pub nonce: B256,
     /// The [`Transfer::ordinal`] of the one transfer from its authorizer that stands next to
     /// it among the registered contract's logs; `None` where none does, or several do.
@@ -215,7 +215,7 @@ impl Trace {
 /// Somebody whose standing is read apart from the transaction.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Party {
-    /// The party's address.
+    /// The address of the party.
     pub address: Address,
     /// The token account that moved (Solana), whose state tells of a freeze.
     pub account: Option<Address>,
@@ -225,11 +225,11 @@ pub struct Party {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum CodeKind {
-    /// No code.
+    /// There is no code: an ordinary account.
     None,
     /// An EIP-7702 delegation (`0xef0100…`).
     Delegated,
-    /// A contract.
+    /// There is contract code.
     Contract,
 }
 

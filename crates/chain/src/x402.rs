@@ -32,7 +32,7 @@ pub enum X402Version {
 /// What the seller asks for, as written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Requirements {
-    /// `exact`.
+    /// The payment scheme, such as `exact`.
     pub scheme: String,
     /// The network as written.
     pub network: String,
@@ -61,26 +61,26 @@ pub struct Eip3009 {
     pub from: String,
     /// The recipient's address, as written.
     pub to: String,
-    /// Atomic units.
+    /// The amount in atomic units, decimal digits.
     pub value: String,
-    /// Unix seconds.
+    /// Valid after this time, unix seconds.
     pub valid_after: String,
-    /// Unix seconds.
+    /// Valid before this time, unix seconds.
     pub valid_before: String,
-    /// 32 bytes of hex.
+    /// The nonce, 32 bytes of hex.
     pub nonce: String,
-    /// Hex.
+    /// The signature, hex.
     pub signature: String,
 }
 
-/// What the buyer signed.
+/// What the buyer signed, by scheme and family.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Payload {
-    /// `exact` on EVM.
+    /// Scheme `exact` on EVM: EIP-3009.
     Eip3009(Box<Eip3009>),
     /// `exact` on Solana: a transaction in base64.
     Transaction(String),
-    /// Anything else.
+    /// A payload of no scheme that is known here.
     Other,
 }
 
@@ -104,19 +104,19 @@ pub struct Payment {
 /// What the buyer says to have accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AcceptedRequirements {
-    /// Version 1.
+    /// Version 1 names scheme and network.
     Named {
-        /// The scheme.
+        /// The scheme that the buyer names.
         scheme: String,
         /// The network as written.
         network: String,
     },
-    /// Version 2.
+    /// Version 2 repeats the requirements whole.
     Whole(Box<Requirements>),
 }
 
 impl AcceptedRequirements {
-    /// The scheme.
+    /// The scheme that the buyer names.
     #[must_use]
     pub fn scheme(&self) -> &str {
         match self {
@@ -138,9 +138,9 @@ impl AcceptedRequirements {
 /// A body that is no payment: why, in the protocol's words, and what it said of the network.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MalformedPayment {
-    /// The protocol's word.
+    /// The reason, as the protocol spells it.
     pub reason: Reason,
-    /// One sentence.
+    /// Which member is missing or malformed, in one sentence.
     pub message: String,
     /// The network that the requirements name; empty where they name none.
     pub network: String,

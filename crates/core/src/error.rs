@@ -16,16 +16,16 @@ macro_rules! codes {
         }
 
         impl ErrorCode {
-            /// All codes.
+            /// All codes, in the table's order.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
 
-            /// The name on the wire.
+            /// The code as it is sent: `UPPER_SNAKE_CASE`.
             #[must_use]
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $wire,)+ }
             }
 
-            /// The HTTP status.
+            /// The HTTP status of the problem, 4xx or 5xx.
             #[must_use]
             pub const fn status(self) -> u16 {
                 match self { $(Self::$variant => $status,)+ }
@@ -43,7 +43,7 @@ macro_rules! codes {
                 match self { $(Self::$variant => RepeatRule::$repeat,)+ }
             }
 
-            /// The code with a name.
+            /// The code that is sent under this name; `None` for any other text.
             #[must_use]
             pub fn parse(wire: &str) -> Option<Self> {
                 Self::ALL.iter().copied().find(|code| code.as_str() == wire)
@@ -104,7 +104,7 @@ impl fmt::Display for ErrorCode {
 /// upstream text, no other tenant and no secret; `cause` is for the log only.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
-    /// The stable code.
+    /// The code that clients may rely on; it decides the HTTP status.
     pub code: ErrorCode,
     /// One sentence for the caller.
     pub detail: Cow<'static, str>,
@@ -156,7 +156,7 @@ impl Fault {
         self
     }
 
-    /// What the log may know.
+    /// The cause, for the log alone; no answer holds it.
     #[must_use]
     pub fn cause(&self) -> Option<&str> {
         self.cause.as_deref()

@@ -35,10 +35,10 @@ pub enum ListFreshness {
     Current,
     /// Older than [`STALE_AFTER_DAYS`].
     Stale {
-        /// Its age in whole days.
+        /// Whole days since the list was published.
         days: u64,
     },
-    /// There is none to read.
+    /// No list could be read: nobody is screened, and each answer says so.
     Absent,
 }
 

@@ -12,7 +12,7 @@ use x402_chain::amount::Amount;
 use x402_chain::network::{Environment, NETWORKS, Network, TenantBudget, rpc_setting};
 use x402_chain::signer::Signer;
 
-/// One row of the table.
+/// One row of the table of settings.
 #[derive(Clone, Copy, Debug)]
 pub struct Setting {
     /// Its name; `<CHAIN>` stands for a chain's key in capitals.
@@ -54,7 +54,7 @@ const PROVIDERS_RULE: &str = "must be 1 to 8 comma-separated https URLs (http on
 /// Signers of an environment at most: each is an object of its own a chain.
 const SIGNERS_MAX: usize = 16;
 
-/// All settings.
+/// Every setting that the Worker reads; `docs/reference/settings.md` is generated from it.
 pub const SETTINGS: &[Setting] = &[
     Setting {
         name: ADMIN_KEY,
@@ -166,9 +166,9 @@ pub const SETTINGS: &[Setting] = &[
 /// A setting that is missing or malformed. It never holds the value itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SettingMistake {
-    /// The setting's name.
+    /// The name of the setting that is wrong.
     pub setting: String,
-    /// What it must be.
+    /// The form that its value must have.
     pub rule: &'static str,
 }
 
@@ -185,9 +185,9 @@ pub struct Settings {
     providers: BTreeMap<&'static str, Vec<String>>,
     quorum: Amount,
     xpub: Option<Xpub>,
-    /// Live, then test.
+    /// EVM signers, by environment: live, then test.
     evm_signers: [Vec<Signer>; 2],
-    /// Live, then test.
+    /// Solana signers, by environment: live, then test.
     svm_signers: [Vec<Signer>; 2],
     /// As [`SETTLE_DAILY`], millionths of a dollar.
     daily: [u128; 4],

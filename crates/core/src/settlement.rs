@@ -35,9 +35,9 @@ pub struct Flight {
     pub settlement: SettlementId,
     /// How many attempts the ledger knew when it reserved this one.
     pub attempt: usize,
-    /// The seller.
+    /// The seller whose settlement it is; its ledger gets the reports.
     pub tenant: TenantId,
-    /// Live or test.
+    /// The environment of the seller's ledger.
     pub environment: Environment,
     /// Our key of the network.
     pub network: String,
@@ -45,9 +45,9 @@ pub struct Flight {
     pub signer: Address,
     /// Why nothing may be sent for it now; what is on its way already is waited for all the same.
     pub held: Option<(Reason, String)>,
-    /// What is sent.
+    /// The call or transaction that the settler signs and sends.
     pub cargo: FlightPayload,
-    /// The payer's address.
+    /// The address whose tokens move.
     pub payer: Address,
     /// The address that is paid (`payTo`).
     pub pay_to: Address,
@@ -165,7 +165,7 @@ pub enum RefuseOutcome {
 /// A payer whose settlement has reverted of late.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HeldPayer {
-    /// The payer's address.
+    /// The address whose settlement reverted.
     pub payer: Address,
     /// Until when nothing is launched for them.
     pub until: UnixMillis,

@@ -18,7 +18,7 @@ macro_rules! refusals {
             /// All refusals, by precedence.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
 
-            /// The name on the wire.
+            /// The code as it is sent: `UPPER_SNAKE_CASE`.
             #[must_use]
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $wire,)+ }
@@ -76,7 +76,7 @@ refusals! {
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum SanctionsPolicy {
-    /// No success, no claim.
+    /// A payment by a listed payer is refused and not claimed.
     #[default]
     Refuse,
     /// Told in the risk factors only.
@@ -84,7 +84,7 @@ pub enum SanctionsPolicy {
 }
 
 impl SanctionsPolicy {
-    /// The name on the wire.
+    /// The name in JSON: `report` or `refuse`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -93,7 +93,7 @@ impl SanctionsPolicy {
         }
     }
 
-    /// Reads the name.
+    /// The policy with this name; `None` for any other text.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         [Self::Refuse, Self::Report].into_iter().find(|policy| policy.name() == text)

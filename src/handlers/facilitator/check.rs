@@ -244,7 +244,7 @@ struct ChainResult {
     sender: Option<TransactionSender>,
 }
 
-/// What the chain says.
+/// What the chain's providers answered about a payment.
 enum ChainAnswer {
     /// How the rules came out, what is at the payer's address, and why that counts.
     Checked(exact::rules::SchemeRules, CodeKind, VerdictBasis),

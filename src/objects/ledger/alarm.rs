@@ -44,7 +44,7 @@ impl TenantLedger {
         }
     }
 
-    /// The alarm.
+    /// Runs one alarm; sets the next one before and after the work.
     pub(super) async fn run_alarm(&self) {
         let now = app::now();
         self.set_alarm(now.plus(AGAIN_AFTER_MS)).await;

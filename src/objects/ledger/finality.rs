@@ -59,7 +59,7 @@ fn tracked_payment(store: &LedgerStore, id: &str) -> Result<Option<TrackedPaymen
 }
 
 impl TenantLedger {
-    /// Looks at what is due.
+    /// Reads the transactions whose next poll is due.
     pub(super) async fn poll_due_payments(&self, now: UnixMillis) -> Result<(), Fault> {
         let store = self.store();
         let due = store.finality_polls_due(now, POLLS_MAX)?;

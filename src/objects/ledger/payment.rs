@@ -21,7 +21,7 @@ use x402_core::tenancy::admission::{Admission, AdmissionStop, ClosedPeriod, Idem
 /// The route's name in the idempotency table.
 pub(super) const ROUTE: &str = "facilitator/settle";
 
-/// How a step came out.
+/// The result of one step about a payment.
 enum PaymentStep {
     Done(ApiReply),
     /// In test: register the address first, then step again.
@@ -84,7 +84,7 @@ impl TenantLedger {
     }
 }
 
-/// One step's view.
+/// What one step about a payment reads.
 struct PaymentStepInput<'a> {
     memory: &'a LedgerState,
     records: &'a PaymentRecords,

@@ -26,11 +26,11 @@ const KEYS_MAX: usize = 50;
 /// What has reached the directory.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct ShippedState {
-    /// The newest record.
+    /// The id of the newest record that was shipped.
     pub(super) record: String,
     /// The totals of the current period.
     pub(super) usage: Option<(Period, u64, u64)>,
-    /// Keys' last uses.
+    /// When each key was last used, as shipped.
     pub(super) last_used: BTreeMap<KeyId, UnixMillis>,
 }
 

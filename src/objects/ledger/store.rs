@@ -20,7 +20,7 @@ use x402_core::tenancy::tenant::Tenant;
 use x402_core::verification::claims;
 use x402_core::verification::claims::{ClaimUnit, HeldClaim, PriorClaim};
 
-/// The ledger's rows.
+/// Typed reads and writes of the ledger's tables.
 pub(super) struct LedgerStore {
     db: Sqlite,
 }

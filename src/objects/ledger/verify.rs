@@ -30,7 +30,7 @@ use x402_core::verification::finality;
 /// The route's name in the idempotency table.
 const ROUTE: &str = "verify";
 
-/// How a step came out.
+/// The result of one step about a verification.
 enum VerificationStep {
     /// Answered; nothing was counted.
     Done(ApiReply),
@@ -123,7 +123,7 @@ fn known_payers(
     Ok(known)
 }
 
-/// One step's view.
+/// What one step about a verification reads.
 struct VerificationStepInput<'a> {
     store: &'a LedgerStore,
     memory: &'a LedgerState,

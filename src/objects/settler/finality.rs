@@ -37,7 +37,7 @@ impl Settler {
         self.sqlite().run(sql::WATCHED_PUT, vec![key.into(), millis_value(now.plus(FIRST_MS)), millis_value(now)])
     }
 
-    /// When the next is due.
+    /// When the next poll of a completed flight is due.
     pub(super) fn next_finality_poll(&self) -> Result<Option<UnixMillis>, Fault> {
         let rows = self.sqlite().rows(sql::WATCHED_NEXT, Vec::new())?;
         let at = rows.first().map_or(0, |row| integer_column(row.first()));

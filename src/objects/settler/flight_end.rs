@@ -83,7 +83,7 @@ impl Settler {
         }
     }
 
-    /// What was spent today.
+    /// What the signer has spent today (UTC).
     pub(super) fn spending(&self) -> Result<SignerSpending, Fault> {
         Ok(self.stored_value::<SignerSpending>(SPENDING)?.today(app::now()))
     }

@@ -13,7 +13,7 @@ use x402_core::settlement::nonces::Nonces;
 use x402_core::settlement::refusal::{NodeAcceptance, PendingSends};
 use x402_core::settlement::{Flight, SettlementReport};
 
-/// One row.
+/// One row of the table of flights.
 pub(super) struct FlightRow {
     pub(super) key: String,
     pub(super) nonce: u64,

@@ -13,7 +13,7 @@ pub fn word(text: &str) -> Option<[u8; 32]> {
     quantity::hash(text).map(Into::into)
 }
 
-/// A word that is 0 or 1.
+/// Reads a word that is 0 or 1; `None` for any other.
 #[must_use]
 pub fn boolean(text: &str) -> Option<bool> {
     match U256::from_be_bytes(word(text)?) {

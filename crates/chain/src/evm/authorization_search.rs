@@ -79,7 +79,7 @@ pub fn authorization_state_call(network: &Network, payer: &Address, nonce: &B256
     Some(view_call_at(asset, prefixed_hex(&eip3009::authorization_state_calldata(payer, *nonce)), &at))
 }
 
-/// The newest block.
+/// The call for the newest block's number and time.
 #[must_use]
 pub fn newest_block_call() -> Call {
     Call::new("eth_getBlockByNumber", &json!(["latest", false]))

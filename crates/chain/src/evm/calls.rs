@@ -14,7 +14,7 @@ pub(crate) fn chain_id_call() -> Call {
     Call::new("eth_chainId", &json!([]))
 }
 
-/// The node's head.
+/// The call for the height of the node's newest block.
 pub(super) fn head_block_call() -> Call {
     Call::new("eth_blockNumber", &json!([]))
 }

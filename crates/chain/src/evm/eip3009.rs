@@ -24,7 +24,7 @@ sol! {
         uint256 validBefore, bytes32 nonce, uint8 v, bytes32 r, bytes32 s) external;
     /// Whether an authorization was used or cancelled.
     function authorizationState(address authorizer, bytes32 nonce) external view returns (bool);
-    /// What an address holds.
+    /// The token balance of an account, in atomic units.
     function balanceOf(address account) external view returns (uint256);
     /// A contract's own judgement of a signature (ERC-1271).
     function isValidSignature(bytes32 hash, bytes signature) external view returns (bytes4);

@@ -31,7 +31,7 @@ fn is_canonical(digits: &str) -> bool {
     lower_hex && !digits.is_empty() && !led_by_zero && digits.len() <= DIGITS_MAX
 }
 
-/// Exactly 32 bytes.
+/// Reads data of exactly 32 bytes.
 pub(super) fn hash(text: &str) -> Option<B256> {
     exact_bytes(text).map(B256::new)
 }

@@ -11,15 +11,15 @@ use serde_json::value::RawValue;
 /// Whether a mined transaction was executed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ExecutionStatus {
-    /// `0x1`.
+    /// Status `0x1`: it took effect.
     Executed,
-    /// `0x0`.
+    /// Status `0x0`: it reverted, and no log counts.
     Reverted,
 }
 
-/// A receipt.
+/// The members of a transaction's receipt that the rules read.
 pub(super) struct EvmReceipt<'a> {
-    /// Whose it is.
+    /// The hash of the receipt's transaction.
     pub(super) hash: B256,
     /// The block's height and hash; `None` where it is in none.
     pub(super) block: Option<(u64, B256)>,
@@ -97,11 +97,11 @@ pub(super) fn read(value: &RawValue) -> Result<Option<EvmReceipt<'_>>, Undecided
 
 /// A transaction as its own object tells it.
 pub(super) struct EvmTransaction {
-    /// Its hash.
+    /// The transaction's hash.
     pub(super) hash: B256,
     /// The block's height and hash; `None` where it is in none.
     pub(super) block: Option<(u64, B256)>,
-    /// Who sent it.
+    /// The transaction's sender.
     pub(super) from: Option<Address>,
 }
 

@@ -25,7 +25,7 @@ impl GasPrice {
 /// Who would send the transaction, and how: what is simulated is what is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TransactionSender {
-    /// The address.
+    /// The address of the signer.
     pub address: Address,
     /// The most gas that it may use (EVM).
     pub gas_limit: Option<u64>,

@@ -27,18 +27,18 @@ pub const TRANSFER_GAS: u64 = 21_000;
 pub struct ContractCall {
     /// The contract that is called.
     pub to: Address,
-    /// The calldata.
+    /// The calldata of the call.
     pub data: Bytes,
     /// The most gas it may use.
     pub gas_limit: u64,
 }
 
-/// A signed transaction.
+/// A signed transaction, ready to be sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SignedEvmTransaction {
-    /// What is sent, hex.
+    /// The bytes for `eth_sendRawTransaction`: `0x` and hex.
     pub raw: String,
-    /// Its hash.
+    /// The transaction's hash, known before it is sent.
     pub hash: B256,
 }
 

@@ -7,19 +7,19 @@ use alloy_primitives::Address;
 use serde::Deserialize;
 use std::collections::BTreeSet;
 
-/// The file.
+/// The whole of `data/chains.json`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RegistryFile {
     /// Where the rows come from.
     pub(crate) source: String,
-    /// What the members mean.
+    /// What the members of a row mean.
     pub(crate) note: String,
-    /// One row a chain.
+    /// The rows, one a chain.
     pub(crate) chains: Vec<ChainRow>,
 }
 
-/// One chain.
+/// One chain, as the file describes it.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ChainRow {
@@ -91,7 +91,7 @@ pub(crate) enum FinalityRow {
     Unknown,
 }
 
-/// The registered token.
+/// The registered token, as the file describes it.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct UsdcRow {

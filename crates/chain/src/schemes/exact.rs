@@ -24,7 +24,7 @@ pub enum ExactPayment {
 }
 
 impl ExactPayment {
-    /// The payer's address.
+    /// The address whose tokens move.
     #[must_use]
     pub const fn payer(&self) -> Address {
         match self {
@@ -64,7 +64,7 @@ impl ExactPayment {
 /// How the free rules came out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OffchainVerdict {
-    /// The rules.
+    /// The rules that need no chain, with their results.
     pub rules: SchemeRules,
     /// What was signed, if all that is free to check was good, or its time alone
     /// is over: then only what is recorded of it can help.

@@ -8,7 +8,7 @@ use crate::network::Network;
 use crate::trace::{DETAILS_MAX, ForeignTransfer, Transfer, TransferLocation};
 use std::collections::BTreeMap;
 
-/// What moved.
+/// The token balances that a transaction changed.
 #[derive(Default)]
 pub(super) struct BalanceMovements {
     pub(super) transfers: Vec<Transfer>,

@@ -90,7 +90,7 @@ enum AccountKeyJson {
 }
 
 impl TransactionResult {
-    /// The first signature.
+    /// The first signature, which is the transaction's id.
     pub(super) fn signature(&self) -> Option<&str> {
         self.transaction.signatures.first().map(String::as_str)
     }

@@ -13,7 +13,7 @@ pub(super) type RawMember<'a> = Option<&'a RawValue>;
 #[derive(Clone, Copy, Debug)]
 pub struct X402Body<'a> {
     pub(super) members: BodyMembers<'a>,
-    /// How deep it nests.
+    /// How many objects and arrays are nested.
     pub(super) depth: usize,
 }
 
@@ -143,7 +143,7 @@ pub(super) struct ExtensionsMembers<'a> {
     pub(super) payment_identifier: RawMember<'a>,
 }
 
-/// An extension.
+/// The member of one extension.
 #[derive(Clone, Copy, Debug, Deserialize)]
 pub(super) struct ExtensionMembers<'a> {
     #[serde(borrow)]
@@ -159,7 +159,7 @@ pub(super) struct IdentifierMembers<'a> {
     pub(super) required: RawMember<'a>,
 }
 
-/// A member as an object.
+/// Reads a member as an object; `None` for any other type.
 pub(super) fn read_object<'a, T: Deserialize<'a>>(raw: RawMember<'a>) -> Option<T> {
     raw.filter(|raw| raw.get().starts_with('{')).and_then(|raw| serde_json::from_str(raw.get()).ok())
 }

@@ -8,7 +8,7 @@ pub const VALUE_BYTES_MAX: usize = 2_000_000;
 pub const LOAD_BYTES: usize = 1_000_000;
 /// The largest record that is shipped whole. As text within JSON it grows by an eighth, far from twice.
 pub const RECORD_BYTES_MAX: usize = 1_000_000;
-/// Rows of one load.
+/// The most rows in one batch of statements.
 pub const ROWS_MAX: usize = 100;
 
 /// What was loaded so far.

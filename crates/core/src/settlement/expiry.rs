@@ -10,7 +10,7 @@ pub enum ExpiryAnswer {
     Expired,
     /// It knows the transaction, or a block may still take it.
     Possible,
-    /// It does not say.
+    /// The node gave no usable answer; another is asked.
     Unanswered,
 }
 

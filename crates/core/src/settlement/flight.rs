@@ -29,7 +29,7 @@ const LOST_MS: u64 = 15_000;
 /// Every version of a flight's transaction, the newest last. Those of one nonce exclude each other.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FlightVersions {
-    /// The versions.
+    /// In the order in which they were signed.
     pub versions: Vec<FlightVersion>,
     /// Whether it was in a block that has left the chain.
     #[serde(default)]
@@ -42,7 +42,7 @@ pub struct FlightVersions {
     pub charged: Option<TransactionCost>,
 }
 
-/// What a version does.
+/// What a version of a flight's transaction is for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum VersionKind {
@@ -53,23 +53,23 @@ pub enum VersionKind {
     Cancel,
 }
 
-/// One signed version.
+/// One signed transaction of a flight.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FlightVersion {
     /// The bytes as they are sent: hex, or base64 on Solana.
     pub raw: String,
-    /// Its hash.
+    /// The transaction's hash, or on Solana its first signature.
     pub id: TxId,
     /// What a unit of gas may cost (EVM).
     pub price: Option<GasPrice>,
     /// The last block height that can hold it (Solana).
     pub until: Option<u64>,
-    /// When it was signed.
+    /// When it was signed; a higher price is due some time after.
     pub at: UnixMillis,
-    /// What it does.
+    /// A transfer, or a cancellation that only takes the nonce.
     #[serde(default)]
     pub kind: VersionKind,
-    /// Whether a node has it.
+    /// Whether a node has accepted the bytes, may have, or has not.
     #[serde(default)]
     pub handed: NodeAcceptance,
 }
@@ -100,7 +100,7 @@ impl FlightVersions {
         self.versions.iter().map(attempt).collect()
     }
 
-    /// What was signed last.
+    /// The version that was signed last.
     #[must_use]
     pub fn newest(&self) -> Option<&FlightVersion> {
         self.versions.last()
@@ -164,7 +164,7 @@ impl Flight {
         }
     }
 
-    /// What the payer signed.
+    /// The transfer that an on-chain transaction must show to be this payment.
     #[must_use]
     pub fn expected_transfer(&self) -> ExpectedTransfer {
         let nonce = self.nonce.unwrap_or_default();
@@ -172,7 +172,7 @@ impl Flight {
     }
 }
 
-/// A price within a cap.
+/// The price, with its fee per gas limited to `cap_wei`.
 #[must_use]
 pub fn cap_price(price: GasPrice, cap_wei: u128) -> GasPrice {
     let max_wei = price.max_wei.min(cap_wei);
@@ -209,7 +209,7 @@ pub fn cancel_cap_wei(flight: &Flight, network: &Network, gas: u64) -> u128 {
 /// What is to be done for a flight that no block holds (EVM).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FlightStep {
-    /// Wait: nothing is due.
+    /// Do nothing in this turn.
     Wait,
     /// Send the newest version again.
     Resend,
@@ -249,7 +249,7 @@ pub fn is_nonce_lost(sent: &FlightVersions, now: UnixMillis) -> bool {
 /// What an authorization says, as far as a transaction can be held against it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ExpectedTransfer {
-    /// The payer's address.
+    /// The address whose tokens move.
     pub payer: Address,
     /// The address that is paid (`payTo`).
     pub pay_to: Address,
@@ -281,7 +281,7 @@ pub fn matching_units(mined: &MinedTransaction, signed: &ExpectedTransfer) -> Ve
 /// How a version's story ends its flight.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FlightEnding {
-    /// Completed or failed.
+    /// `Completed` or `Failed`, never `Pending`.
     pub status: SettlementStatus,
     /// Why it failed; `None` where it is completed.
     pub reason: Option<Reason>,
@@ -292,7 +292,7 @@ pub struct FlightEnding {
 }
 
 impl FlightEnding {
-    /// The money has moved.
+    /// The transfer is in a block; `units` are the logs that may be it.
     #[must_use]
     pub const fn completed(units: Vec<u64>) -> Self {
         Self { status: SettlementStatus::Completed, reason: None, message: String::new(), units }
@@ -362,7 +362,7 @@ pub fn flight_ending(flight: &Flight, kind: VersionKind, trace: &Trace) -> Optio
 pub enum ThirdPartyLookup {
     /// This transaction has settled it.
     Found {
-        /// The transaction.
+        /// The transaction that used the authorization.
         id: TxId,
         /// Which of its transfers may be the payment, as [`matching_units`] has them.
         units: Vec<u64>,

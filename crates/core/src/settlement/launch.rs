@@ -39,7 +39,7 @@ pub enum LaunchDenial {
 }
 
 impl LaunchDenial {
-    /// As it is reported.
+    /// The failure that the ledger records for the attempt.
     #[must_use]
     pub fn report(self, flight: &Flight) -> SettlementReport {
         let (reason, message) = match self {
@@ -108,7 +108,7 @@ pub fn check_before_chain(flight: &Flight, penalty: Option<Penalty>, now: UnixMi
 /// What is on its way from a signer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct InFlightTotals {
-    /// What it may take yet.
+    /// The most that the transactions in flight may still cost the signer.
     pub worst: WorstCost,
     /// What the payer in question owes by it.
     pub owed: Amount,
@@ -139,7 +139,7 @@ impl InFlightTotals {
 pub struct LaunchFacts {
     /// How many of the signer's transactions it has seen, those that wait included.
     pub nonce: Option<u64>,
-    /// What the payer holds.
+    /// The payer's balance of the token; `None` where no node answered.
     pub holds: Option<Amount>,
     /// What the market asks, where it was asked for.
     pub price: Option<GasPrice>,

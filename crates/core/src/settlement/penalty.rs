@@ -7,7 +7,7 @@ use x402_chain::time::UnixMillis;
 
 /// The first penalty: 10 minutes; each further one is twice as long.
 const FIRST_MS: u64 = 600_000;
-/// The longest: a day.
+/// No penalty lasts longer than a day.
 const MAX_MS: u64 = 86_400_000;
 /// A penalty that is over is remembered for a day: a revert in that time makes a longer one.
 const KEEP_MS: u64 = 86_400_000;

@@ -14,14 +14,14 @@ pub enum NodeAcceptance {
     /// whatever was stored before a crash.
     #[default]
     Maybe,
-    /// One has taken it.
+    /// A node has accepted it.
     Taken,
 }
 
 /// What a node's refusal of a transaction means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SendRefusal {
-    /// It has it already.
+    /// The node has this very transaction already.
     Known,
     /// Another transaction has used the nonce.
     NonceUsed,
@@ -112,7 +112,7 @@ pub fn classify_refusal(error: &RpcError) -> SendRefusal {
 /// What became of bytes that were handed to one node after another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SendOutcome {
-    /// Whether one has them.
+    /// Whether a node has accepted the bytes, may have, or has not.
     pub acceptance: NodeAcceptance,
     /// What a refusal for a reason of the transaction's meant, where it asks for something: of several the first,
     /// that the nonce is used before all others. Where a node has the bytes, only that the nonce is used: who has

@@ -69,7 +69,7 @@ impl VersionRoundRobin {
         flights.iter().enumerate().map(of).collect()
     }
 
-    /// A flight has ended.
+    /// Drops a flight that has ended.
     pub fn forget(&mut self, key: &str) {
         self.0.remove(key);
     }

@@ -27,7 +27,7 @@ pub struct SignerSpending {
 /// The most that may be taken in a day.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SignerBudget {
-    /// From this signer.
+    /// The most that this signer may spend in a day, in the chain's smallest unit.
     pub signer: u128,
     /// From it, for sellers whose tier costs nothing.
     pub free: u128,

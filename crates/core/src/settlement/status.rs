@@ -13,12 +13,12 @@ pub enum SettlementStatus {
     Pending,
     /// In a block, with the transfer that was signed.
     Completed,
-    /// It moved nothing.
+    /// Its transaction moved nothing, or was never mined; a new attempt may follow.
     Failed,
 }
 
 impl SettlementStatus {
-    /// The name on the wire.
+    /// The name in JSON: `pending`, `completed`, `failed`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -33,34 +33,34 @@ impl SettlementStatus {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 pub struct SettlementAttempt {
-    /// Its hash.
+    /// The transaction's hash, or on Solana its signature.
     pub transaction: String,
     /// When it was signed, RFC 3339.
     pub at: String,
 }
 
-/// One settlement.
+/// One x402 payment on its way to the chain, as `GET /v1/settlements/{id}` answers it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 pub struct Settlement {
-    /// Its id.
+    /// The settlement's id, `stl_…`.
     #[cfg_attr(not(target_arch = "wasm32"), schemars(with = "String"))]
     pub id: SettlementId,
-    /// How far it is.
+    /// `pending`, `completed` or `failed`.
     pub status: SettlementStatus,
-    /// Why it failed.
+    /// Why it failed; `null` unless it has.
     pub reason: Option<Reason>,
-    /// CAIP-2.
+    /// The network's CAIP-2 id.
     pub network: String,
     /// The transaction that counts, or was sent last.
     pub transaction: Option<String>,
-    /// The payer's address.
+    /// The address whose tokens move.
     pub payer: String,
     /// The address that is paid (`payTo`).
     pub pay_to: String,
-    /// Atomic units.
+    /// The amount in atomic units, decimal digits.
     pub amount: String,
-    /// The token.
+    /// The token's contract or mint.
     pub asset: String,
     /// When it was reserved, RFC 3339.
     pub created_at: String,
@@ -77,7 +77,7 @@ pub struct Settlement {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 pub struct HandedOver {
-    /// When, RFC 3339.
+    /// When the success was given away, RFC 3339.
     pub at: String,
     /// The request that it was given to, the last one where it was repeated under an `Idempotency-Key`; `null` where
     /// an older build did not note it.
@@ -88,7 +88,7 @@ pub struct HandedOver {
 /// Which settlements are listed; a member that is absent lets all pass.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SettlementFilter {
-    /// CAIP-2.
+    /// The network's CAIP-2 id.
     pub network: Option<String>,
     /// Who paid, as answers write it.
     pub payer: Option<String>,

@@ -48,12 +48,12 @@ pub struct ClosedPeriod {
     pub period: Period,
     /// Final verdicts counted.
     pub used: u64,
-    /// Requests admitted.
+    /// Requests admitted in the period.
     pub requests: u64,
 }
 
 impl Admission {
-    /// A new ledger's.
+    /// The state of a ledger that has admitted nothing.
     #[must_use]
     pub fn new(now: UnixMillis) -> Self {
         Self {
@@ -131,13 +131,13 @@ impl Admission {
 /// Both windows, as the `RateLimit` headers report them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RateWindows {
-    /// The last minute.
+    /// The window of 60 seconds.
     pub minute: RateState,
-    /// The last hour.
+    /// The window of 60 minutes.
     pub hour: RateState,
 }
 
-/// An idempotency record.
+/// What was answered under an `Idempotency-Key`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IdempotencyRecord {
     /// SHA-256 of the request's body, hex.
@@ -146,7 +146,7 @@ pub struct IdempotencyRecord {
     pub answer: Option<(u16, String)>,
     /// Until when the answer repeats, where that is sooner than the record's end.
     pub answer_until: Option<UnixMillis>,
-    /// When it was written.
+    /// When it was written; it is valid for [`IDEMPOTENCY_MS`].
     pub at: UnixMillis,
 }
 

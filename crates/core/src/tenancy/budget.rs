@@ -10,14 +10,14 @@ use x402_chain::time::UnixMillis;
 /// What a mined transaction took from its signer, in the chain's smallest unit (wei, lamports).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TransactionCost {
-    /// All of it.
+    /// Everything that the chain took, the layer 1 fee included.
     pub total: u128,
     /// The part that an OP-stack chain takes for its layer 1 (`l1Fee` of the receipt).
     pub l1_fee: u128,
 }
 
 impl TransactionCost {
-    /// Both.
+    /// The sum of two costs.
     #[must_use]
     pub const fn plus(self, other: Self) -> Self {
         Self { total: self.total.saturating_add(other.total), l1_fee: self.l1_fee.saturating_add(other.l1_fee) }
@@ -58,7 +58,7 @@ pub struct EndedAttempt {
     pub failed: bool,
 }
 
-/// One network's day.
+/// What one network's settlements have reserved and spent in a day.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct NetworkSpending {
     reserved: u128,

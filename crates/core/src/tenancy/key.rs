@@ -15,7 +15,7 @@ use x402_chain::network::Environment;
 const TENANT_BYTES: usize = 12;
 const SECRET_BYTES: usize = 24;
 const TAG_BYTES: usize = 8;
-/// 12 + 24 + 8.
+/// 44 bytes: tenant (12), secret (24), tag (8).
 const KEY_BYTES: usize = TENANT_BYTES + SECRET_BYTES + TAG_BYTES;
 /// 44 bytes are at most 61 base58 characters (44 × 8 ÷ log2 58).
 const TEXT_MAX: usize = 61;
@@ -68,9 +68,9 @@ impl<'de> Deserialize<'de> for KeyHash {
 /// Whom a genuine key names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Caller {
-    /// The tenant.
+    /// The tenant that the key names.
     pub tenant: TenantId,
-    /// The environment.
+    /// The environment that the key's prefix names.
     pub environment: Environment,
     /// The key's hash, by which the ledger knows it.
     pub hash: KeyHash,
@@ -89,10 +89,10 @@ pub enum KeyKind {
 }
 
 impl KeyKind {
-    /// Both.
+    /// Every kind.
     pub const ALL: [Self; 2] = [Self::Bearer, Self::Url];
 
-    /// The name on the wire.
+    /// The name in JSON: `bearer` or `url`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -101,7 +101,7 @@ impl KeyKind {
         }
     }
 
-    /// Reads the name.
+    /// The kind with this name; `None` for any other text.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.name() == text)

@@ -18,12 +18,12 @@ pub struct PayeeQuery {
     pub pay_to: Option<Address>,
 }
 
-/// The answer to one.
+/// Whether one network and address may stand in requirements.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PayeeAnswer {
     /// This address is the tenant's own.
     Own(Address),
-    /// Why not.
+    /// Why they may not: the reason, and a sentence.
     Refused(Reason, String),
 }
 

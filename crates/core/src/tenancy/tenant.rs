@@ -18,11 +18,11 @@ pub const REGIONS: [&str; 9] = ["wnam", "enam", "sam", "weur", "eeur", "apac", "
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum TenantStatus {
-    /// Served.
+    /// Its requests are served.
     Active,
-    /// Refused for now.
+    /// Its requests are refused until an operator makes it active.
     Suspended,
-    /// Refused for good.
+    /// Its requests are refused.
     Cancelled,
 }
 
@@ -33,7 +33,7 @@ impl TenantStatus {
         [Self::Active, Self::Suspended, Self::Cancelled].into_iter().find(|status| status.name() == text)
     }
 
-    /// The name on the wire.
+    /// The name in JSON: `active`, `suspended` or `cancelled`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -44,30 +44,30 @@ impl TenantStatus {
     }
 }
 
-/// What a key may do.
+/// What a key may be used for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Scope {
     /// Verify payments and read the records.
     Verify,
-    /// Settle payments.
+    /// Settle x402 payments.
     Settle,
-    /// Read analytics.
+    /// Read usage and analytics.
     Analytics,
     /// Manage keys, recipients and the tenant itself.
     Manage,
 }
 
 impl Scope {
-    /// All scopes.
+    /// Every scope.
     pub const ALL: [Self; 4] = [Self::Verify, Self::Settle, Self::Analytics, Self::Manage];
     /// What a tenant's first keys may do: all but manage.
     pub const FIRST: [Self; 3] = [Self::Verify, Self::Settle, Self::Analytics];
     /// What a key in a URL may do at most: URLs are written down in many places.
     pub const IN_URL: [Self; 2] = [Self::Verify, Self::Settle];
 
-    /// The name on the wire.
+    /// The name in JSON, such as `verify`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -78,7 +78,7 @@ impl Scope {
         }
     }
 
-    /// Reads the name.
+    /// The scope with this name; `None` for any other text.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|scope| scope.name() == text)
@@ -117,7 +117,7 @@ impl OwnLimits {
 /// An address that is paid for the tenant.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Recipient {
-    /// The address.
+    /// An EVM address or a Solana wallet.
     pub address: Address,
     /// The chains, by key, for which it is the default.
     pub default_for: Vec<String>,
@@ -133,15 +133,15 @@ pub const FIRST_USES_MAX: usize = 100;
 /// A key as the ledger knows it. Only its SHA-256 is stored.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ApiKey {
-    /// Its public name.
+    /// The key's public id, which is no secret.
     pub id: KeyId,
     /// What its owner calls it.
     pub name: String,
     /// The SHA-256 of its text.
     pub hash: KeyHash,
-    /// What it may do.
+    /// The scopes that the key was given.
     pub scopes: Vec<Scope>,
-    /// When it was created.
+    /// When the key was created.
     pub created_at: UnixMillis,
     /// When it expires; `None`: never.
     pub expires_at: Option<UnixMillis>,
@@ -151,13 +151,13 @@ pub struct ApiKey {
 /// removed recipients are not in it. Replaced only by a higher version.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tenant {
-    /// Its id.
+    /// The tenant's id, `ten_…`.
     pub id: TenantId,
     /// The environment of this copy.
     pub environment: Environment,
     /// Grows with every change in the directory.
     pub version: u64,
-    /// Its name.
+    /// The company's name, as an operator entered it.
     pub company_name: Option<String>,
     /// Whether its requests are served: `active`, `suspended` or `cancelled`.
     pub status: TenantStatus,
@@ -165,16 +165,16 @@ pub struct Tenant {
     pub tier: Tier,
     /// Where its ledgers live.
     pub region: Option<String>,
-    /// Its own limits.
+    /// Limits of this tenant, in place of its tier's.
     pub limits: OwnLimits,
     /// What a listed payer means to it.
     pub sanctions: SanctionsPolicy,
     /// Whether a settle's success holds our additions in its body too.
     #[serde(default)]
     pub explain: bool,
-    /// Its addresses.
+    /// The addresses at which the tenant is paid.
     pub recipients: Vec<Recipient>,
-    /// Its keys.
+    /// The keys that are not revoked.
     pub keys: Vec<ApiKey>,
 }
 

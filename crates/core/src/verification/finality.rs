@@ -36,7 +36,7 @@ pub enum EventKind {
 }
 
 impl EventKind {
-    /// The name on the wire.
+    /// The event's name, such as `payment.finalized`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {

@@ -53,15 +53,15 @@ pub struct Judgement {
     pub overpaid: Option<Amount>,
     /// The transfers that are judged.
     pub transfers: Vec<Transfer>,
-    /// The payers' addresses.
+    /// Every address that paid by these transfers.
     pub payers: Vec<Address>,
     /// What ties the transaction to the buyer.
     pub binding: Binding,
-    /// How deep it lies.
+    /// The finality of the block; `None` below `confirmed`.
     pub finality: Option<Finality>,
     /// How it stands to what is claimed.
     pub claim_status: ClaimStatus,
-    /// How far to trust it.
+    /// The risk score with its factors.
     pub risk: risk::RiskAssessment,
 }
 
@@ -332,7 +332,7 @@ pub(crate) fn block_time(claim: &Claim, mined: &MinedTransaction, now: UnixMilli
     })
 }
 
-/// TOO_OLD, NOT_FINAL.
+/// The rules `TOO_OLD` and `NOT_FINAL`.
 fn check_timing(out: &mut VerdictRules, claim: &Claim, mined: &MinedTransaction, now: UnixMillis) {
     let age = now.seconds().since(block_time(claim, mined, now));
     let old = (age > claim.max_age_s).then_some(RefusalCode::TooOld);
@@ -345,7 +345,7 @@ fn check_timing(out: &mut VerdictRules, claim: &Claim, mined: &MinedTransaction,
     out.record("finality", (!deep).then_some(RefusalCode::NotFinal), detail);
 }
 
-/// SANCTIONED_ADDRESS.
+/// The rule `SANCTIONED_ADDRESS`: what it does is the tenant's policy.
 fn check_sanctions(out: &mut VerdictRules, part: &PaymentPart<'_>, context: &JudgeContext<'_>) {
     let listed = context.sanctions.and_then(|list| part.payers.iter().find(|payer| list.contains(payer)));
     let refused = match context.policy {
@@ -360,7 +360,7 @@ fn check_sanctions(out: &mut VerdictRules, part: &PaymentPart<'_>, context: &Jud
     out.record("payer_not_sanctioned", refused, detail);
 }
 
-/// ALREADY_CLAIMED.
+/// The rule `ALREADY_CLAIMED`: one reference may claim again, another may not.
 fn check_unclaimed(out: &mut VerdictRules, scene: &RuleInput<'_>) {
     let (refused, detail) = match scene.standing {
         ClaimStatus::Fresh(_) => (None, "not claimed before"),

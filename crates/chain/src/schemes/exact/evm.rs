@@ -40,7 +40,7 @@ pub struct EvmExactPayment {
 }
 
 impl EvmExactPayment {
-    /// The payer's address.
+    /// The address whose tokens move.
     #[must_use]
     pub const fn payer(&self) -> Address {
         Address::Evm(self.signed.from)

@@ -141,13 +141,13 @@ impl StateDecision for OnchainVerdict {
 /// What the on-chain rules need beside the payment itself.
 #[derive(Clone, Copy)]
 pub struct OnchainContext<'a> {
-    /// A node's answers.
+    /// The answers of one node so far.
     pub facts: &'a Facts,
     /// Results of earlier verifications: signers, deployed tokens, payers' code.
     pub memory: &'a VerificationCache,
     /// Whether money is to move next: then the payer's code is read now, whatever was seen before.
     pub settles: bool,
-    /// The current time.
+    /// The time by which validity is judged.
     pub now: UnixSeconds,
 }
 

@@ -35,7 +35,7 @@ const LIGHTHOUSE: Pubkey = Pubkey::from_str_const("L2TExMFKdjpN9kozasaurPirfHy9P
 /// call other programs (16, 17) or fail by the time (15), which no simulation foresees.
 const ASSERTIONS: core::ops::RangeInclusive<u8> = 2..=10;
 
-/// The payer and we.
+/// Two signatures at most: the payer's and ours as fee payer.
 const SIGNERS_MAX: u8 = 2;
 /// Compute limit, compute price, the transfer, and up to four that only assert or remark.
 const INSTRUCTIONS: core::ops::RangeInclusive<usize> = 3..=7;
@@ -85,7 +85,7 @@ impl SvmExactPayment {
         fee_lamports(&self.transaction)
     }
 
-    /// The transaction.
+    /// The transaction that the payer signed, decoded.
     #[must_use]
     pub const fn transaction(&self) -> &SvmTransaction {
         &self.transaction

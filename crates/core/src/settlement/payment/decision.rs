@@ -37,7 +37,7 @@ impl PaymentRecord {
 /// All that is recorded and could matter to a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PaymentRecords {
-    /// Of the authorization.
+    /// The authorization's row; `None` where it was never seen.
     pub row: Option<PaymentRecord>,
     /// Of the payment that came first from this payer under the same identifier: its authorization and the rest.
     pub identified: Option<(String, PaymentRecord)>,
@@ -52,11 +52,11 @@ pub struct PaymentRecords {
 /// A settlement that the Settler goes on with.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReservedSettlement {
-    /// How it stands.
+    /// The settlement as its seller reads it.
     pub settlement: Settlement,
     /// How many attempts were reserved before.
     pub attempt: usize,
-    /// Who of us sends it.
+    /// The signer that sends it; `None` on networks that are only read.
     pub signer: Option<Address>,
     /// Whether there was code at the payer's address when it was judged (EVM).
     pub has_code: bool,
@@ -68,12 +68,12 @@ pub struct ReservedSettlement {
     pub free: bool,
 }
 
-/// The answer.
+/// What a request about a payment is answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PaymentOutcome {
-    /// It is good.
+    /// Every rule passed.
     Valid(Checks),
-    /// It is not.
+    /// A rule failed: the checks, the reason, and a sentence about what was found.
     Refused(Checks, Reason, String),
     /// It is not, because of another settlement or of its own, which the answer may name.
     Taken(Checks, Reason, String, Box<Settlement>),
@@ -110,11 +110,11 @@ impl PaymentOutcome {
 pub struct PaymentWrite {
     /// What the chain lets happen once.
     pub authorization: String,
-    /// The requirements.
+    /// Which requirements it was recorded under, as [`PaymentTerms::fingerprint`].
     pub fingerprint: String,
     /// SHA-256 of the signature, hex.
     pub proof: String,
-    /// Its settlement.
+    /// The settlement that uses the authorization; `None` after a verification alone.
     pub settlement: Option<SettlementId>,
     /// Until when it is remembered without one.
     pub expires_at: UnixMillis,
@@ -123,7 +123,7 @@ pub struct PaymentWrite {
 /// What a booked request leaves behind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PaymentDecision {
-    /// The answer.
+    /// What the request is answered.
     pub outcome: PaymentOutcome,
     /// The authorization's row.
     pub row: Option<PaymentWrite>,
@@ -142,11 +142,11 @@ impl PaymentDecision {
 /// What the ledger knows when it answers.
 #[derive(Clone, Copy, Debug)]
 pub struct PaymentContext<'a> {
-    /// The tenant.
+    /// The seller, as its ledger's copy has it.
     pub tenant: &'a Tenant,
-    /// The sanctions list.
+    /// The sanctions list; `None` where it could not be read.
     pub sanctions: Option<&'a sanctions::SanctionsList>,
-    /// What is recorded.
+    /// The rows of this authorization and of its identifier.
     pub records: &'a PaymentRecords,
 }
 

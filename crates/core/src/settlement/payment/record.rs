@@ -24,7 +24,7 @@ pub const SUCCESS_REPEATS_MS: u64 = 600_000;
 /// The one caller who waits for a success.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SuccessLease {
-    /// Their request.
+    /// The HTTP request that waits.
     pub request: RequestId,
     /// Until when nobody else is given it.
     pub until: UnixMillis,
@@ -46,7 +46,7 @@ pub struct SettlementProgress {
     pub max_fee_wei: Option<u128>,
     /// When this attempt was reserved.
     pub reserved_at: UnixMillis,
-    /// Who waits for it.
+    /// The request that waits for the success; `None` while nobody does.
     pub lease: Option<SuccessLease>,
     /// Under which `Idempotency-Key` it was handed over.
     pub handed_key: Option<String>,
@@ -63,7 +63,7 @@ pub struct SettlementProgress {
 /// A settlement with its course.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SettlementRecord {
-    /// What its seller reads.
+    /// The settlement as its seller reads it.
     pub settlement: Settlement,
     /// What only the ledger knows.
     #[serde(rename = "course")]
@@ -73,18 +73,18 @@ pub struct SettlementRecord {
 /// Who asks for a success.
 #[derive(Clone, Copy, Debug)]
 pub struct SuccessClaimant<'a> {
-    /// The request.
+    /// The HTTP request that asks.
     pub request: RequestId,
-    /// Its `Idempotency-Key`.
+    /// The request's `Idempotency-Key`.
     pub key: Option<&'a str>,
 }
 
-/// What an asker gets.
+/// What a request that asks for a success gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TakeResult {
     /// The success: it is handed over with this.
     Success,
-    /// The wait for it.
+    /// The lease: this request alone may get the success later.
     Lease,
     /// Nothing: somebody else waits, or has it.
     Nothing,

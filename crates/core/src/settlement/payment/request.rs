@@ -16,20 +16,20 @@ use x402_chain::time::UnixSeconds;
 /// What is wanted of the payment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PaymentAction {
-    /// Only a verdict.
+    /// Only judge the payment: `/facilitator/verify`.
     Verify,
-    /// The money.
+    /// Judge it and bring it to the chain: `/facilitator/settle`.
     Settle,
 }
 
 /// One request as the Worker hands it to the ledger.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PaymentRequest {
-    /// The key that asks.
+    /// The SHA-256 of the API key that asks.
     pub key: KeyHash,
-    /// The HTTP request.
+    /// The HTTP request's id.
     pub request_id: RequestId,
-    /// What is wanted.
+    /// Verify or settle.
     pub verb: PaymentAction,
     /// The network as the request wrote it: an answer echoes it.
     pub network_text: String,
@@ -44,7 +44,7 @@ pub struct PaymentRequest {
     pub payer: Option<Address>,
     /// What was signed, where it is whole.
     pub terms: Option<PaymentTerms>,
-    /// What the rules said.
+    /// What the scheme's rules found, off chain or on chain.
     pub finding: PaymentFinding,
     /// What the tenant's settlements on the network may cost in a day.
     pub budget: TenantBudget,
@@ -70,7 +70,7 @@ pub struct PaymentTerms {
     /// signed transaction itself.
     #[serde(default)]
     pub proof: String,
-    /// The payer's address.
+    /// The address whose tokens move.
     pub payer: Address,
     /// The address that is paid (`payTo`).
     pub pay_to: Address,
@@ -111,9 +111,9 @@ pub fn transaction_authorization_id(network: &Network, id: &TxId) -> String {
 /// What the rules said of a payment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PaymentFinding {
-    /// It is good.
+    /// Every rule passed.
     Good(Checks),
-    /// It is not.
+    /// A rule failed: the checks, the reason, and a sentence about what was found.
     Refused(Checks, Reason, String),
     /// The authorization is used up, by a transaction that was not looked for yet: only a record
     /// may answer now.

@@ -31,9 +31,9 @@ impl ClaimUnit {
 pub struct PriorClaim {
     /// The verification or settlement that claimed it.
     pub id: ClaimId,
-    /// Its reference.
+    /// The reference of the earlier claim.
     pub reference: Option<String>,
-    /// When it was claimed.
+    /// When the earlier claim was made.
     pub at: UnixMillis,
 }
 

@@ -36,7 +36,7 @@ pub(crate) struct RecipientFlow<'a> {
 pub(crate) struct PaymentPart<'a> {
     /// The transfers of the part.
     pub(crate) lines: Vec<&'a Transfer>,
-    /// What of them counts.
+    /// The amount that counts as paid by them.
     pub(crate) amount: Amount,
     /// Who paid, in order of appearance.
     pub(crate) payers: Vec<Address>,

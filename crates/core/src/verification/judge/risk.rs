@@ -19,7 +19,7 @@ use x402_chain::trace::{CodeKind, Depth, MinedTransaction};
 pub struct RiskAssessment {
     /// The score, 0.00 to 1.00.
     pub score: Hundredths,
-    /// The score as a level.
+    /// The score's level.
     pub level: RiskLevel,
     /// The factors that make up the score.
     pub factors: Vec<RiskFactor>,

@@ -25,9 +25,9 @@ const UNUSED_DETAIL: (&str, &str) =
 pub(super) struct SimulationCalls {
     sender: TransactionSender,
     from: Address20,
-    /// The code at the payer.
+    /// `eth_getCode` of the payer's address.
     payer_code: Call,
-    /// The code at the token.
+    /// `eth_getCode` of the token's address.
     token_code: Call,
     /// The transfer as it is called for a payer without code.
     eoa_transfer: OnceCell<Call>,
