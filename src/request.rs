@@ -33,7 +33,7 @@ pub(crate) struct IncomingRequest {
     pub(crate) request_id: RequestId,
     /// When the Worker received the request.
     pub(crate) now: UnixMillis,
-    /// Tells whether the caller has gone.
+    /// Aborts when the client disconnects.
     pub(crate) signal: web_sys::AbortSignal,
 }
 

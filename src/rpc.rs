@@ -1,5 +1,5 @@
-//! JSON-RPC over fetch: one provider asked in rounds, several in turn. Every
-//! call has a deadline and a bound; which word counts `reader::quorum` decides.
+//! JSON-RPC over fetch: rounds of calls to one provider, several providers in turn. Every call has a deadline and a
+//! size limit. Which answer counts is decided by `x402_chain::quorum`.
 
 mod decide;
 pub(crate) mod gas_price;
@@ -50,11 +50,11 @@ thread_local! {
 
 /// What a chain's providers said of a transaction.
 pub(crate) struct ProviderObservation {
-    /// The story that counts; `None` where no provider gave a usable answer.
+    /// The trace that counts; `None` where no provider gave a usable answer.
     pub(crate) trace: Option<Trace>,
     /// How many answered the same.
     pub(crate) agreed: usize,
-    /// What was read of the parties by the way.
+    /// Code and blacklist entries of the parties that were read in the same requests.
     pub(crate) screening: Screening,
     /// Why providers failed, for the log: host names, classes, no address.
     pub(crate) failures: Vec<String>,
@@ -67,9 +67,9 @@ pub(crate) struct TraceQuestion<'a> {
     pub(crate) providers: &'a [&'a str],
     /// How many must agree, and on what.
     pub(crate) wanted: QuorumRule,
-    /// Whose standing is wanted first.
+    /// The address whose code and blacklist entry are read first.
     pub(crate) first: Option<x402_chain::address::Address>,
-    /// Whether a party's standing is known already.
+    /// Whether a party's code and blacklist entry are known already.
     pub(crate) is_known: &'a dyn Fn(&Party) -> bool,
 }
 
@@ -89,7 +89,7 @@ fn order_providers(providers: &[&str], at: UnixMillis) -> Vec<usize> {
     breaker::provider_order(&known, at)
 }
 
-/// A transaction's story alone, as the quorum rule lets it count; `None` where no provider gave a usable answer.
+/// A transaction's trace by the quorum rule, without its parties; `None` where no provider gave a usable answer.
 pub(crate) async fn fetch_trace(settings: &Settings, network: &'static Network, id: &TxId) -> Option<Trace> {
     fetch_trace_by(settings, network, id, QuorumRule { threshold: settings.quorum(), finality: false }).await
 }
@@ -103,7 +103,7 @@ pub(crate) async fn fetch_trace_with_finality(
     fetch_trace_by(settings, network, id, QuorumRule { threshold: settings.quorum(), finality: true }).await
 }
 
-/// The same on two providers' word, where there are two, whatever the story itself shows to have moved.
+/// As [`fetch_trace`], but two providers must agree, where there are two, whatever the amount.
 pub(crate) async fn fetch_trace_by_two(settings: &Settings, network: &'static Network, id: &TxId) -> Option<Trace> {
     fetch_trace_by(settings, network, id, QuorumRule { threshold: Amount::ZERO, finality: false }).await
 }
@@ -121,7 +121,7 @@ async fn fetch_trace_by(
         .trace
 }
 
-/// Asks a chain's providers about a transaction until one word counts.
+/// Asks a chain's providers about a transaction until an answer counts.
 pub(crate) async fn ask_providers(question: &TraceQuestion<'_>) -> ProviderObservation {
     let mut words: Vec<Option<ProviderAnswer>> = Vec::new();
     let mut observation =
@@ -138,8 +138,8 @@ pub(crate) async fn ask_providers(question: &TraceQuestion<'_>) -> ProviderObser
     observation
 }
 
-/// Asks one after another, the next when one fails, is slow, or is not enough.
-/// Answers which word counts and how many agree.
+/// Asks one provider after another: the next when one fails, is slow, or does not suffice. Returns which answer counts
+/// and how many agree.
 async fn gather_answers(
     question: &TraceQuestion<'_>,
     words: &mut Vec<Option<ProviderAnswer>>,
@@ -158,7 +158,7 @@ async fn gather_answers(
             QuorumDecision::Wait => {}
         }
         let Some(left) = DEADLINE_MS.checked_sub(now().since(began)).filter(|left| *left > 0) else {
-            // Who could say what is final is too slow: the story stands without it.
+            // The provider that could report finality is too slow: the trace counts without it.
             return match quorum::decide_quorum(words, order.len(), QuorumRule { finality: false, ..question.wanted }) {
                 QuorumDecision::Settled { index, agreed } => Some((index, agreed)),
                 QuorumDecision::Wait | QuorumDecision::Ask | QuorumDecision::Unavailable => None,

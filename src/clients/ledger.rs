@@ -65,7 +65,7 @@ pub(crate) enum LedgerMessage {
     Payment(Box<payment::PaymentRequest>),
     /// Note how a settlement stands.
     Settled(Box<SettlementReport>),
-    /// Give the request that waited what the Settler has come to.
+    /// Give the waiting request the settler's result.
     Deliver(Box<DeliverMessage>),
     /// The caller has gone before it was answered: what its request was given is open again.
     Reopen(ReopenMessage),
@@ -94,7 +94,7 @@ pub(crate) enum LedgerMessage {
     BenchRow { id: String },
 }
 
-/// What the Settler has come to, for the request that waited.
+/// The settler's result, for the request that waited.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct DeliverMessage {
     pub(crate) settlement: SettlementId,

@@ -1,5 +1,5 @@
-//! The payers for whom a Settler launches nothing now, as this isolate knows them:
-//! a verification says so before a seller relies on it. The Settler alone decides.
+//! The payers for whom a settler launches nothing at present, as this isolate knows them: a verification refuses them
+//! before a seller relies on it. The settler alone decides.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -37,7 +37,7 @@ pub(crate) fn note_hold(network: &Network, signer: &Address, payer: Address, unt
     });
 }
 
-/// Whether a network's Settlers are to be asked anew; whoever asks then is the only one for a while.
+/// Whether a network's settlers must be asked again; the first caller that asks does it for all.
 pub(crate) fn is_stale(network: &Network, now: UnixMillis) -> bool {
     ASKED_AT.with_borrow_mut(|all| {
         let is_fresh = all.get(network.key).is_some_and(|at| now.since(*at) < FRESH_MS);

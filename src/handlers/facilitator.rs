@@ -50,9 +50,9 @@ pub(super) async fn verify_payment(
     Ok(response)
 }
 
-/// `POST /facilitator/settle`: the ledger reserves, the Settler sends, the ledger holds the end
-/// and gives the success to one caller. The work does not depend on the caller's connection; one
-/// that has gone before the answer, or is answered a fault, leaves the success to whoever asks next.
+/// `POST /facilitator/settle`: the ledger reserves, the settler sends, the ledger records the result and gives the
+/// success to one request. The work goes on after the client has disconnected. If it disconnected before the answer, or
+/// was answered a fault, the next request may have the success.
 pub(super) async fn settle_payment(
     app: &Rc<App>,
     context: &Rc<Context>,

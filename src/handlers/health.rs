@@ -1,4 +1,4 @@
-//! Health: what is last known, refreshed in the background, answered at once.
+//! Health: the results of the last checks, answered at once; old ones are renewed after the answer.
 
 use crate::app;
 use crate::app::App;
@@ -20,11 +20,11 @@ use x402_chain::time::UnixMillis;
 use x402_core::sanctions;
 use x402_core::sanctions::ListFreshness;
 
-/// How old a look at the directory and the ledgers may be.
+/// How long a check of the directory and the ledgers is reused.
 const CORE_MS: u64 = 10_000;
-/// How old a look at a chain may be.
+/// How long a check of a chain is reused.
 const CHAIN_MS: u64 = 30_000;
-/// Chains looked at after one answer: the platform opens six connections.
+/// Chains that are checked after one answer: the platform opens six connections.
 const CHAINS_AT_ONCE: usize = 4;
 /// How old a report of settlements that cannot be carried on may be: it is renewed once a minute.
 const STUCK_MS: u64 = 180_000;
@@ -135,7 +135,7 @@ async fn check_core(app: &App, now: UnixMillis) -> CoreHealth {
     CoreHealth { database, ledger, stuck: stuck.take(), at: now }
 }
 
-/// Looks at the chains that were looked at longest ago, after the answer.
+/// Checks the chains whose last check is the oldest, after the answer.
 fn refresh_chains(app: Rc<App>, context: &Context, now: UnixMillis) {
     let mut due: Vec<_> = CHAINS.with_borrow(|known| {
         let at = |key: &'static str| known.get(key).map(|(_, at)| *at);

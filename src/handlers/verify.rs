@@ -60,7 +60,7 @@ pub(super) async fn verify_transaction(
             return Ok(response.into());
         }
     }
-    // A chain that is off is not asked: the ledger refuses before it would look at the trace.
+    // No provider is asked about a chain that is off: the ledger refuses before it would read the trace.
     request.seen = if request.chain_on {
         trace::observe_transaction(&app.settings, &request.claim, incoming.now).await
     } else {
@@ -115,7 +115,7 @@ pub(super) async fn check_rate_guard(app: &App, caller: &Caller) -> Result<(), F
         Ok(outcome) if !outcome.success => {
             Err(Fault::new(ErrorCode::RateLimited, "far too many requests from this tenant").after(60))
         }
-        // A guard that cannot tell lets everybody in: the ledger is exact.
+        // If the guard fails, the request passes: the ledger counts exactly.
         Ok(_) | Err(_) => Ok(()),
     }
 }

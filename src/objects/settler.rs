@@ -1,6 +1,5 @@
-//! `Settler`: one Durable Object per network and signer, because only a single
-//! thread can give out nonces without a gap. It stores the signed bytes before
-//! it sends them; whoever asked may leave, the alarm carries on to the end.
+//! `Settler`: one Durable Object for each signer on each network, since only a single thread can give out nonces
+//! without a gap. It stores the signed bytes before it sends them. If the caller disconnects, the alarm carries on.
 
 mod evm;
 mod finality;
@@ -39,10 +38,10 @@ use x402_core::tenancy::budget::TransactionCost;
 
 /// The alarm comes back this often while something is on its way.
 const ALARM_MS: u64 = 5_000;
-/// Flights that are looked for in one request.
+/// The most flights polled in one request.
 const POLL_MAX: usize = 40;
-/// Calls of one such request: a batch that every provider takes. Twice as many as flights, so that each has its newest
-/// version and one older one looked for.
+/// The most calls in such a request, a size that every provider accepts as a batch. Twice the number of flights, so
+/// that the newest version and an older one of each are polled.
 const POLL_CALLS_MAX: usize = 100;
 /// Flights that are carried on in one turn of the alarm.
 const ADVANCE_MAX: usize = 200;
@@ -50,7 +49,7 @@ const ADVANCE_MAX: usize = 200;
 const REPORT_AT_ONCE: usize = 8;
 /// One turn of the alarm sends reports for so long, and then goes on with other work: ledgers may hang.
 const REPORT_MS: u64 = 20_000;
-/// With nothing on its way the alarm comes back this often, to let go what is over.
+/// Without open flights the alarm runs this often, to delete old rows.
 const IDLE_MS: u64 = 86_400_000;
 /// How a flight ended is asked again after this long, where no node answered.
 const DEFERRED_MS: u64 = 5_000;
@@ -62,11 +61,11 @@ pub struct Settler {
     env: Env,
     opened: Cell<bool>,
     alarm_at: Cell<Option<UnixMillis>>,
-    /// When receipts were last looked for.
+    /// When receipts were last polled.
     polled_at: Cell<Option<UnixMillis>>,
     /// When transactions were last sent again (Solana).
     resent_at: Cell<Option<UnixMillis>>,
-    /// When what is over was last let go.
+    /// When old rows were last deleted.
     purged_at: Cell<Option<UnixMillis>>,
     /// How many flights this object has launched.
     launched: Cell<u64>,
@@ -78,7 +77,7 @@ pub struct Settler {
     deferred: RefCell<BTreeMap<String, UnixMillis>>,
     /// Flights that callers wait for, with how many do.
     awaited: RefCell<BTreeMap<String, u32>>,
-    /// Whose turn it is to be looked for by callers, to be carried on by the alarm, to be sent again (Solana).
+    /// Which flights come next: to be polled for callers, to be advanced by the alarm, to be sent again (Solana).
     turns: RefCell<TurnOrders>,
     /// Flights that could not be carried on.
     stuck_flights: RefCell<StuckFlights>,
@@ -164,7 +163,7 @@ impl Settler {
         self.poll_flights(app, &self.open_rows(&turn)).await
     }
 
-    /// Looks for any version of these flights, and ends them by their story.
+    /// Polls for every version of these flights, and ends the flights whose version is in a block.
     async fn poll_flights(&self, app: &App, rows: &[FlightRow]) -> Result<(), Fault> {
         let Some(first) = rows.first() else { return Ok(()) };
         let network = network_of(&first.flight)?;
@@ -272,7 +271,7 @@ impl Settler {
 /// A transaction that is in a block.
 struct LandedTransaction {
     id: TxId,
-    /// How it came out, where the chain's own word on it says all.
+    /// Whether it succeeded, where the receipt alone shows that.
     outcome: Option<Result<(), String>>,
     /// What it took from the signer.
     spent: Option<TransactionCost>,

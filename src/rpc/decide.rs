@@ -130,8 +130,8 @@ async fn ask_one_provider<T>(
     }
 }
 
-/// Makes calls of one round, to one provider after another until one answers all of them; else the answers of the
-/// one that answered most. An error is no answer, unless it is what the call itself came to.
+/// Makes calls of one round, to one provider after another until one answers all of them; else returns the replies of
+/// the one that answered most. An error is no answer, unless it is the call's own result.
 pub(crate) async fn call_all(network: &'static Network, providers: &[&str], calls: &[Call]) -> Facts {
     call_until(network, providers, calls, |facts| facts.answered(calls) == calls.len()).await
 }
@@ -166,7 +166,7 @@ pub(crate) async fn call_until(
     best
 }
 
-/// Reads the standing of parties from the first provider that answers.
+/// Reads code and blacklist entries of parties from the first provider that answers.
 pub(crate) async fn read_parties(
     network: &'static Network,
     providers: &[&str],

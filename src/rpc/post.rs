@@ -104,7 +104,7 @@ pub(super) async fn post_json(url: &str, body: &str) -> Result<HttpAnswer, Provi
 }
 
 async fn exchange(url: &str, body: &str, signal: &AbortSignal) -> Result<HttpAnswer, ProviderFailure> {
-    // The platform's words may hold the URL, and the URL a key: the error only says that the request failed.
+    // The platform's error may hold the URL, and the URL a key: the message only says that the request failed.
     let broken = |_: JsValue| ProviderFailure::Transport("the request failed".to_owned());
     let ProviderAccess { url, authorization } = provider_access(url);
     let init = RequestInit::new();

@@ -56,7 +56,7 @@ fn refresh_outcomes_later(app: &App, context: &Context, now: UnixMillis) {
     let kept = isolate::registry_outcomes();
     let fresh = kept.as_ref().is_some_and(|(_, at)| now.since(*at) < COPY_MS);
     if !fresh {
-        // Whoever comes meanwhile finds a copy that looks fresh and does not refresh again.
+        // A request that comes meanwhile finds a fresh copy and does not refresh it again.
         let old = kept.map(|(checks, _)| RegistryOutcomes::clone(&checks)).unwrap_or_default();
         isolate::cache_registry_outcomes(old, now);
         let db = app.db();

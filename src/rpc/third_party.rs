@@ -19,10 +19,10 @@ use x402_chain::trace::{Trace, Transfer};
 use x402_core::settlement::flight::matching_units;
 pub(crate) use x402_core::settlement::flight::{ExpectedTransfer, ThirdPartyLookup};
 
-/// The transaction that used the authorization and moved its money. `at` is a block by whose
-/// end it was used, if that matters: what was done with it later is not looked for. A node that
-/// has not come so far, or says that it is not used, is behind, and what it does not find is no
-/// evidence. That a large payment has no such transaction takes two nodes' word, as its story does.
+/// The transaction that used the authorization and moved its money. `at` is a block by whose end it was used, if that
+/// matters: later uses are not searched. A node that has not reached it, or answers that the authorization is unused,
+/// is behind, so that its empty result proves nothing. That a large payment has no such transaction must be reported by
+/// two nodes, as its trace.
 pub(crate) async fn find_settlement(
     app: &App,
     network: &'static Network,
@@ -86,8 +86,8 @@ async fn unused_by(network: &'static Network, providers: &[&str], call: &Call, n
     unused.get() >= needed
 }
 
-/// A block whose time is not before `end`, from which on an authorization that is worthless then can
-/// never be used; `None` while the chain has none, or no node tells.
+/// A block whose time is not before `end`: from it on, an authorization that is invalid then can never be used. `None`
+/// while the chain has none, or no node answers.
 pub(crate) async fn block_at_or_after(app: &App, network: &'static Network, end: UnixSeconds) -> Option<u64> {
     let call = authorization_search::newest_block_call();
     let is_past =
@@ -120,7 +120,7 @@ pub(crate) async fn find_landed(
     }
 }
 
-/// A transaction's story; of a large payment as two nodes have it.
+/// A transaction's trace; for a large payment two nodes must agree on it.
 async fn fetch_trace_for(app: &App, network: &'static Network, amount: Amount, id: &TxId) -> Option<Trace> {
     if amount >= app.settings.quorum() {
         rpc::fetch_trace_by_two(&app.settings, network, id).await

@@ -56,7 +56,7 @@ pub(crate) async fn poll_transaction(
     fetch_trace(settings, network, tx, (None, true), now).await
 }
 
-/// `first` is whose standing is wanted first, `finality` whether it matters what is final.
+/// `first`: the address whose code and blacklist entry are read first; `finality`: whether it matters what is final.
 async fn fetch_trace(
     settings: &Settings,
     network: &'static Network,
@@ -89,7 +89,7 @@ async fn fetch_trace(
     Some(trace)
 }
 
-/// The standing of the trace's parties: kept, or read now.
+/// Code and blacklist entries of the trace's parties: remembered, or read now.
 async fn screen_parties(
     settings: &Settings,
     network: &'static Network,
@@ -101,8 +101,8 @@ async fn screen_parties(
     let known = |party: &Party| Some((party.address, isolate::cached_party(network.key, party.address, now)?));
     let mut screening: Screening = parties.iter().filter_map(known).collect();
     let unread: Vec<Party> = parties.into_iter().filter(|party| !screening.contains_key(&party.address)).collect();
-    // What a fresh trace could not learn by the way is not asked twice; of a kept
-    // trace what has grown old is read again.
+    // What a fresh trace's requests could not read is not asked twice; of a cached trace, expired entries are read
+    // again.
     let is_kept = isolate::cached_trace(network.key, &trace.tx.to_string(), now).is_some();
     if !unread.is_empty() && is_kept {
         for (address, facts) in rpc::read_parties(network, &settings.providers(network), &unread).await {
@@ -150,7 +150,7 @@ fn trim_to_recipient(mut trace: Trace, recipient: Option<&Address>) -> Trace {
     trace
 }
 
-/// The newest block of a chain as its providers tell it, with how long that took.
+/// The newest block of a chain as its providers report it, with the milliseconds that it took.
 pub(crate) async fn fetch_head(settings: &Settings, network: &'static Network) -> (Option<u64>, u64) {
     let began = app::now();
     let call = x402_chain::reader::head_call(network);

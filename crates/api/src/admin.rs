@@ -172,7 +172,7 @@ pub fn tenant_change(body: &[u8]) -> Result<TenantChange, Fault> {
 
 fn read_email(members: &mut RequestMembers) -> Result<Option<String>, Fault> {
     let Some(text) = members.text("email", EMAIL_BYTES_MAX)? else { return Ok(None) };
-    // Whether mail arrives only mail can tell; this stops what is no address at all.
+    // Only a sent mail can show that an address exists; this refuses what cannot be an address.
     let shaped = text.split_once('@').is_some_and(|(name, host)| {
         !name.is_empty() && !host.is_empty() && !host.contains('@') && !text.contains(char::is_whitespace)
     });

@@ -1,5 +1,5 @@
-//! The facilitator's own bodies (docs/spec/protocol.md#p-1-4): a refusal is an answer with
-//! status 200, and both stay in the protocol's words.
+//! The facilitator's own bodies (docs/spec/protocol.md#p-1-4). A refusal is an answer with status 200; its members are
+//! those of the protocol.
 
 use super::ApiReply;
 use serde::{Deserialize, Serialize};
@@ -171,7 +171,7 @@ pub fn supported_kinds(
     Supported { kinds, extensions: vec!["payment-identifier"], signers: by_family }
 }
 
-/// The ledger's outcome in the protocol's words; `None` where the Settler, or the Worker, has the next word.
+/// The body of the ledger's outcome; `None` where the Settler or the Worker must act first.
 #[must_use]
 pub fn payment_reply(asked: &PaymentRequest, outcome: &PaymentOutcome) -> Option<ApiReply> {
     let payer = asked.payer.map(|payer| payer.to_string());
@@ -259,7 +259,7 @@ pub struct SettlementFinding {
     pub message: String,
     /// Whether somebody else has sent the transaction.
     pub external: bool,
-    /// Each rule that was looked at, with its outcome.
+    /// Each rule that was checked, with its result.
     pub checks: Checks,
 }
 
@@ -274,7 +274,7 @@ pub fn taken_reply(network_text: &str, settlement: &Settlement, found: &Settleme
     settle_reply(network_text, settlement, Some(refusal), &SettlementFinding { external: false, ..found.clone() })
 }
 
-/// How a settlement stands, in the protocol's words.
+/// The body of `/facilitator/settle` for a settlement's status.
 #[must_use]
 pub fn settlement_reply(network_text: &str, settlement: &Settlement, found: &SettlementFinding) -> ApiReply {
     let reason = match settlement.status {
@@ -311,7 +311,7 @@ fn settle_reply(
     ApiReply::json(200, &body)
 }
 
-/// What a route takes, for whoever looks at it with a browser.
+/// What a route takes, for a person who opens it in a browser.
 #[must_use]
 pub fn route_hint(path: &str) -> ApiReply {
     let body = json!({

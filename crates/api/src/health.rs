@@ -55,7 +55,7 @@ pub struct ServiceChecks {
 #[derive(Clone, Debug, Serialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 pub struct ServiceHealth {
-    /// The whole: `down` without directory or ledgers, `degraded` with anything else amiss.
+    /// `down` without directory or ledgers, `degraded` if any other component is not `ok`.
     pub status: Condition,
     /// The version of the build that answers.
     pub version: &'static str,

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use x402_core::tenancy::usage;
 use x402_core::verification::answer::VerificationAnswer;
 
-/// What an address is, in the document's words.
+/// The description of an address in the document.
 const ADDRESS: &str = "An EVM address or a Solana wallet.";
 
 fn limits_body() -> Value {
@@ -54,7 +54,7 @@ fn tenant_body(change: bool) -> Value {
     body
 }
 
-/// What is wrong inside is refused in the protocol's words, with status 200.
+/// Wrong members of a payment are refused with status 200 and the protocol's reason.
 fn payment_body() -> Value {
     json!({
         "type": "object",

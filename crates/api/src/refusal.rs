@@ -1,6 +1,5 @@
-//! Faults under `/facilitator` in the protocol's words: stock clients read its
-//! members, whatever else stands beside them. A key in the path makes every
-//! answer 200 ([`super::place`]), so these members are all that tells a client.
+//! Faults under `/facilitator`, with the members of the protocol: stock clients read those and ignore the rest. With a
+//! key in the path every answer has status 200 ([`super::place`]), so a client has only these members to go by.
 
 use serde_json::{Map, Value, json};
 use x402_chain::reason::Reason;
@@ -54,7 +53,7 @@ impl ExpectedBody {
     }
 }
 
-/// The protocol's word for a fault.
+/// The protocol's reason for a fault.
 const fn reason_for(code: ErrorCode, settles: bool) -> Reason {
     match code {
         ErrorCode::QuotaExceeded => Reason::QuotaExceeded,

@@ -70,8 +70,8 @@ impl Address {
     }
 }
 
-/// The digits of hex as callers write it: addresses, hashes, nonces and signatures alike may begin
-/// with `0x` or `0X`. They are not looked at.
+/// Hex as callers write it, without `0x` or `0X`: addresses, hashes, nonces and signatures may begin with either. The
+/// digits are not checked.
 #[must_use]
 pub fn hex_digits(text: &str) -> Option<&str> {
     text.strip_prefix("0x").or_else(|| text.strip_prefix("0X"))

@@ -9,7 +9,7 @@ const BACKOFF_MIN_MS: u64 = 1_000;
 const BACKOFF_MAX_MS: u64 = 30_000;
 /// The rest of one whose day or month is used up.
 const EXHAUSTED_BACKOFF_MS: u64 = 7_200_000;
-/// Blocks behind the best head that are held against a provider.
+/// A provider more than this many blocks behind the best head is asked later.
 const LAG_MAX: u64 = 3;
 /// A later provider goes first only if it takes less than a third of the time.
 const SLOW_FACTOR: u64 = 3;

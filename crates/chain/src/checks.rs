@@ -1,4 +1,4 @@
-//! The rules that a payment was held against, and how each came out.
+//! The rules that a payment was checked against, with their results.
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;

@@ -1,6 +1,6 @@
-//! When a node's refusal counts. A node that is behind the others, or on a fork, reports a balance, a nonce or a
-//! simulation of its own: what another block could change is refused on two nodes' word, or on that of the node
-//! that is as high as the others. What a node allows counts at once.
+//! When a node's refusal counts. A node that is behind the others, or on a fork, reports another balance, nonce or
+//! simulation. So a refusal that another block could change needs a second node that refuses alike, or the node whose
+//! head is as high as any other's. An acceptance by one node counts at once.
 
 /// What a rule decided on one node's answers.
 pub trait StateDecision {

@@ -1,11 +1,9 @@
-//! EVM: what a transaction's receipt tells, by the rules of docs/spec/chains.md.
+//! EVM: reads a transaction's receipt by the rules of docs/spec/chains.md.
 //!
-//! Only `Transfer` logs of the registered contract count (#evm-7 to #evm-12, #evm-16
-//! to #evm-19); calldata, `to` and gas are never read (#evm-16, #evm-17, #evm-29). Two rounds:
-//! the receipt with the head and the finality tag, then the canonical block at
-//! the receipt's height; of a receipt that is too large to be read, the
-//! contract's events in its block (#evm-31). Who was paid, and whether it is enough, is not decided
-//! here.
+//! Only `Transfer` logs of the registered contract count (#evm-7 to #evm-12, #evm-16 to #evm-19); calldata, `to` and
+//! gas are never read (#evm-16, #evm-17, #evm-29). Two rounds of calls: the receipt with the head and the finality tag,
+//! then the canonical block at the receipt's height. A receipt that is too large is replaced by the contract's events
+//! in its block (#evm-31). Whether a recipient was paid enough is decided elsewhere.
 
 pub mod abi;
 pub mod authorization_search;

@@ -46,7 +46,7 @@ pub enum ErrorClass {
     Behind,
     /// The node does not know the method, the parameters or the transaction version.
     Unsupported,
-    /// The answer is larger than is read: our own word, no node's.
+    /// The answer was larger than our limit; no node reports this.
     TooLarge,
     /// An error that is not classified.
     Other,
@@ -81,8 +81,8 @@ pub enum RpcReply {
 }
 
 impl RpcReply {
-    /// Whether the node answered the call: with a value, or with what the call itself came to. Any other error is
-    /// no answer, and another node is to be asked (docs/spec/chains.md#json-rpc).
+    /// Whether the node answered the call: with a value, or with an error that is the call's own result. After any
+    /// other error another node must be asked (docs/spec/chains.md#json-rpc).
     #[must_use]
     pub const fn is_answer(&self) -> bool {
         match self {
@@ -106,11 +106,11 @@ impl RpcReply {
 pub enum Undecided {
     /// These calls must be made first, in one round.
     Missing(Vec<Call>),
-    /// The node talked nonsense; another must be asked. Never held against the payer.
+    /// The node's answer is malformed: another node must be asked. It never refuses a payment.
     Malformed(MalformedAnswer),
 }
 
-/// What was wrong with a node's answer: the hazard's name and the node's words, for the log.
+/// What was wrong with a node's answer: the hazard's name, and an excerpt for the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MalformedAnswer {
     /// The hazard's name: `receipt_of_another_transaction`.
@@ -120,13 +120,13 @@ pub struct MalformedAnswer {
 }
 
 impl Undecided {
-    /// Nonsense by the hazard's name.
+    /// A malformed answer, by the hazard's name.
     #[must_use]
     pub fn malformed(hazard: &'static str) -> Self {
         Self::Malformed(MalformedAnswer { hazard, detail: String::new() })
     }
 
-    /// Nonsense by the hazard's name, with more about it.
+    /// A malformed answer, by the hazard's name, with an excerpt.
     #[must_use]
     pub fn malformed_with(hazard: &'static str, detail: impl fmt::Display) -> Self {
         Self::Malformed(MalformedAnswer { hazard, detail: detail.to_string() })

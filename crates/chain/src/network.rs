@@ -154,7 +154,7 @@ pub struct ComputeCap {
     pub priority_lamports: u64,
 }
 
-/// What each signature of a Solana transaction costs whoever pays its fee.
+/// The fee for each signature of a Solana transaction, lamports.
 pub const LAMPORTS_PER_SIGNATURE: u64 = 5_000;
 
 impl ComputeCap {
@@ -166,9 +166,8 @@ impl ComputeCap {
 }
 
 impl SettlementCosts {
-    /// The most that one transaction may cost us, in the coin's smallest unit: all its gas at the
-    /// dearest price, or two signatures and the whole priority fee. What an OP-stack chain adds for
-    /// its layer 1 comes on top.
+    /// The most that one transaction may cost us, in the coin's smallest unit: all its gas at the capped price, or two
+    /// signatures and the whole priority fee. The layer 1 fee of OP-stack chains is not included.
     #[must_use]
     pub fn worst_cost(&self) -> u128 {
         match self.cost {

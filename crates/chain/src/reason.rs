@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 /// Declares [`Reason`] from its rows: variant, wire name, retry, repeat, doc.
 macro_rules! reasons {
     ($($variant:ident $wire:literal $retry:ident $repeat:ident $doc:literal;)+) => {
-        /// Why a payment is refused, in the order in which reasons are looked for.
+        /// Why a payment is refused, in the order in which the rules are checked.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
         #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
         pub enum Reason {

@@ -175,7 +175,7 @@ impl RegistryCheck {
         self.compare("name", row_name, name.value().cloned());
         self.compare("version", row_version, version.value().cloned());
         let expected = network.asset.separator.map(hex0x).unwrap_or_default();
-        // A token that does not tell its separator has the one of its name and version.
+        // The separator of a token that does not report one follows from its name and version.
         let recomputed = || {
             let (name, version) = name.value().zip(version.value())?;
             Some(hex0x(domain_separator(name, version, chain_id, asset).0))

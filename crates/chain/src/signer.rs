@@ -1,4 +1,4 @@
-//! A key that pays for transactions. It is a Worker secret: nothing here tells it.
+//! A key that pays for transactions. It is a Worker secret: nothing here prints or serializes it.
 
 use crate::address::{Address, Family, address_of_key};
 use alloy_primitives::{Address as Address20, B256, Signature};

@@ -1,10 +1,8 @@
-//! Solana: what a transaction's balances tell, by the rules of
-//! docs/spec/chains.md#svm-rule.
+//! Solana: reads the token balances of a transaction by the rules of docs/spec/chains.md#svm-rule.
 //!
-//! Differences of token balances by owner and mint count, and nothing else:
-//! never instructions (#svm-4, #svm-5; a `batch` hides several transfers in one) and
-//! never logs (the Token program prints none). Instructions are read for memos
-//! and to name transfers whose amount is hidden.
+//! Only differences of token balances by owner and mint count: never instructions (#svm-4, #svm-5; a `batch` hides
+//! several transfers in one) and never logs (the Token program prints none). Instructions are read for memos and to
+//! name transfers whose amount is hidden.
 
 mod account;
 mod balances;
@@ -34,7 +32,7 @@ const FUTURE_S_MAX: u64 = 900;
 /// Characters of a failure that are kept and reported.
 const FAILURE_MAX: usize = 120;
 
-/// The runtime's word for a failure (`TransactionError`, as JSON), cut to 120 characters.
+/// The runtime's error (`TransactionError`, as JSON), cut to 120 characters.
 #[must_use]
 pub fn failure_text(error: &serde_json::Value) -> String {
     error.to_string().chars().take(FAILURE_MAX).collect()
@@ -205,9 +203,8 @@ fn set_depth(
     Ok(())
 }
 
-/// The owners of the registered asset's movements as far as the facts tell, at
-/// most [`PARTIES_MAX`]: `first`'s credits, other receivers, then payers. None
-/// of a failed transaction, which moved nothing.
+/// The owners of the registered asset's movements, as far as the facts name them, at most [`PARTIES_MAX`]: credits of
+/// `first`, other receivers, then payers. None of a failed transaction, which moved nothing.
 #[must_use]
 pub fn parties(network: &Network, tx: &TxId, facts: &Facts, first: Option<&Address>) -> Vec<Party> {
     let Some(RpcReply::Value(value)) = facts.get(&transaction_call(tx)) else { return Vec::new() };
@@ -239,7 +236,7 @@ const fn token_account_of(transfer: &Transfer) -> Option<Address> {
     }
 }
 
-/// The call that tells whether the issuer has frozen a party's token account.
+/// The call that reads whether the issuer has frozen a party's token account.
 #[must_use]
 pub fn party_calls(_network: &Network, party: &Party) -> Vec<Call> {
     let options = json!({"encoding": "base64", "commitment": "confirmed"});

@@ -8,15 +8,15 @@ use alloy_primitives::B256;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// Distinct parties that are looked at beyond the transaction itself (code,
-/// blacklist): two calls each in the same batch, so at most 16 more items.
+/// The most parties whose code and blacklist entry are read: two calls each in the same batch, so at most 16 more
+/// items.
 pub const PARTIES_MAX: usize = 8;
 
 /// Entries kept of what does not move the asset (other tokens, zero-value
 /// transfers, memos, hidden amounts); the rest is dropped. Authorizations are all kept.
 pub const DETAILS_MAX: usize = 64;
 
-/// One transaction as its chain tells it.
+/// One transaction as its chain reports it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Trace {
     /// The transaction asked for.
@@ -117,9 +117,9 @@ pub struct ZeroTransfer {
 /// A transfer whose amount is encrypted (Token-2022 confidential transfer).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConfidentialTransfer {
-    /// The mint, where the transaction tells it.
+    /// The mint, where the transaction names it.
     pub mint: Option<Address>,
-    /// The owner of the account that received, where the transaction tells it.
+    /// The owner of the account that received, where the transaction names it.
     pub to: Option<Address>,
 }
 
@@ -139,7 +139,7 @@ pub struct UsedAuthorization {
 /// A transaction in a canonical block.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MinedTransaction {
-    /// Why it failed, in a few words; `None` where it was executed.
+    /// Why it failed, briefly; `None` where it was executed.
     pub failure: Option<String>,
     /// The block that holds it.
     pub block: Block,
@@ -182,7 +182,7 @@ impl MinedTransaction {
 }
 
 impl Trace {
-    /// The block's story, where there is one.
+    /// The mined transaction, where it is in a block.
     #[must_use]
     pub const fn mined(&self) -> Option<&MinedTransaction> {
         match &self.found {
@@ -191,9 +191,8 @@ impl Trace {
         }
     }
 
-    /// Whether two nodes tell the same story: status, block hash and number, the asset's
-    /// movements and whose authorizations they were. Gas and head differ between honest nodes
-    /// (docs/spec/chains.md#evm-29).
+    /// Whether two nodes report the same: status, block hash and number, the asset's movements, and whose
+    /// authorizations they were. Gas and head differ between honest nodes (docs/spec/chains.md#evm-29).
     #[must_use]
     pub fn agrees(&self, other: &Self) -> bool {
         self.tx == other.tx
@@ -212,12 +211,12 @@ impl Trace {
     }
 }
 
-/// Somebody whose standing is read apart from the transaction.
+/// A party whose code and blacklist entry are read beside the transaction.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Party {
     /// The address of the party.
     pub address: Address,
-    /// The token account that moved (Solana), whose state tells of a freeze.
+    /// The token account that moved (Solana), whose state shows a freeze.
     pub account: Option<Address>,
 }
 
@@ -242,5 +241,5 @@ pub struct PartyFacts {
     pub code: Option<CodeKind>,
 }
 
-/// What was read of the parties. Who is not in it was not looked at.
+/// Code and blacklist entries of the parties that were read. A party that is absent was not read.
 pub type Screening = BTreeMap<Address, PartyFacts>;

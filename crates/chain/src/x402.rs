@@ -135,7 +135,7 @@ impl AcceptedRequirements {
     }
 }
 
-/// A body that is no payment: why, in the protocol's words, and what it said of the network.
+/// A body that is no payment: the protocol's reason, and the network that it names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MalformedPayment {
     /// The reason, as the protocol spells it.

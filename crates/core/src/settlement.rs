@@ -1,6 +1,5 @@
-//! What a Settler is asked, what it reports, and all that it decides: which nonce
-//! is next, what a node's refusal means, whether a flight may be launched, what is
-//! to be done for it, how its transaction's story ends it. Pure; the shell signs,
+//! What a Settler is ordered, what it reports, and what it decides: the next nonce, what a node's refusal means,
+//! whether a flight may be launched, its next step, and how its transaction's trace ends it. Pure; the Worker signs,
 //! sends and waits.
 
 pub mod expiry;
@@ -156,7 +155,7 @@ pub enum SettlerOrder {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RefuseOutcome {
-    /// It had never heard of it, and will never launch it.
+    /// The attempt was unknown, and will never be launched.
     Refused,
     /// It has launched it, or is about to.
     Known,

@@ -1,4 +1,4 @@
-//! Why a payment is refused, in the order in which reasons are looked for.
+//! Why a payment is refused, in the order in which the rules are checked.
 
 use serde::{Deserialize, Serialize};
 use x402_chain::retry::{RepeatRule, Retry};
@@ -79,7 +79,7 @@ pub enum SanctionsPolicy {
     /// A payment by a listed payer is refused and not claimed.
     #[default]
     Refuse,
-    /// Told in the risk factors only.
+    /// A listed payer is only named in the risk factors.
     Report,
 }
 

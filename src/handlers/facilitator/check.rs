@@ -42,7 +42,7 @@ pub(super) struct ReadyPayment {
     pub(super) network: &'static Network,
     pub(super) network_text: String,
     pub(super) terms: exact::ExactPayment,
-    /// Each rule that was looked at, with its outcome.
+    /// Each rule that was checked, with its result.
     pub(super) checks: Checks,
     /// Why nothing new may be sent for it.
     pub(super) held: Option<(Reason, String)>,
@@ -331,7 +331,7 @@ async fn ask_with_sender(
     let said = match verdict {
         Some((OnchainVerdict::Checked(rules, payer), basis)) => ChainAnswer::Checked(rules, payer, basis),
         Some((OnchainVerdict::SignerUnfunded, basis)) => {
-            // What one node alone reports is not held against the signer.
+            // The report of one node alone does not mark the signer as unfunded.
             if basis != VerdictBasis::Unconfirmed {
                 signer_balance::note_unfunded(network, sender.address, app::now());
             }

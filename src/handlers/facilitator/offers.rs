@@ -1,4 +1,4 @@
-//! What is settled here, for whoever makes requirements: `supported` lists it, `accepts` fills it in.
+//! What is settled here, for sellers who write requirements: `supported` lists it, `accepts` completes it.
 
 use super::envelope_for;
 use crate::app::App;

@@ -1,5 +1,5 @@
-//! The ledger's alarm: ships the outbox, follows payments, lets old rows go. At
-//! least once, and never the last: the next alarm is set before work that may fail.
+//! The ledger's alarm: ships the outbox, polls payments for finality, deletes expired rows. It runs at least once for
+//! each change, since the next alarm is set before work that may fail.
 
 use super::TenantLedger;
 use crate::objects::ledger::ship::ShippedState;
@@ -17,11 +17,11 @@ const SHIP_AFTER_MS: u64 = 4_000;
 const AGAIN_AFTER_MS: u64 = 15_000;
 /// Records stay in the ledger for a week after they were shipped.
 const RECORD_MS: u64 = 604_800_000;
-/// Rows let go in one waking.
+/// The most rows that one alarm deletes from a table.
 const PURGED_ROWS_MAX: i64 = 500;
-/// Payments that were never settled are let go in batches, this far apart at least.
+/// Payments that were never settled are deleted in batches, at least this far apart.
 const PURGE_AFTER_MS: u64 = 60_000;
-/// Something old is let go once a day, as long as there is anything at all.
+/// Expired rows are deleted once a day, as long as there are any rows.
 const DAY_MS: u64 = 86_400_000;
 
 impl TenantLedger {

@@ -1,4 +1,4 @@
-//! Verified payments that are not final yet are looked at again until they are.
+//! Verified payments that are not final are polled until they are.
 
 use super::TenantLedger;
 use super::store::LedgerStore;
@@ -20,8 +20,7 @@ use x402_core::verification::answer::VerificationAnswer;
 use x402_core::verification::finality;
 use x402_core::verification::finality::EventKind;
 
-/// Payments looked at in one waking; each is a few requests, and the platform
-/// opens six connections at once.
+/// The most payments polled in one alarm; each takes a few requests, and the platform opens six connections at once.
 const POLLS_MAX: i64 = 12;
 
 /// Writes a record's new text, its event, and what makes the outbox ship both.

@@ -29,8 +29,8 @@ enum PaymentStep {
 }
 
 impl TenantLedger {
-    /// Books one x402 payment. 202 with the settlement where the Settler has the next word.
-    /// Nothing is booked once the caller, who waits `until`, has given up.
+    /// Judges and records one x402 payment. Answers 202 with the settlement where the settler must act. Nothing is
+    /// recorded after `until`, when the caller has given up.
     pub(super) async fn answer_payment(
         &self,
         asked: &PaymentRequest,

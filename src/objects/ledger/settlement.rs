@@ -1,5 +1,5 @@
-//! What becomes of a settlement after it was reserved: the Settler's reports, who
-//! is given the success, and reservations of which nothing is heard any more.
+//! A settlement after its reservation: the settler's reports, which request gets the success, and reservations on which
+//! no settler reports.
 
 use super::payment::ROUTE;
 use super::{TenantLedger, no_content};
@@ -24,7 +24,7 @@ use x402_core::tenancy::key::KeyHash;
 use x402_core::tenancy::tenant::Scope;
 use x402_core::verification::finality::EventKind;
 
-/// Settlements looked at in one waking; each may be a call to a Settler.
+/// The most settlements checked in one alarm; each may be a call to a settler.
 const POLLED_MAX: i64 = 50;
 /// A Settler that does not answer is asked again after this.
 const POLL_AGAIN_MS: u64 = 30_000;
@@ -200,8 +200,8 @@ impl TenantLedger {
         Ok(reply)
     }
 
-    /// Looks at settlements that are due: a reservation whose Worker died before the Settler heard
-    /// of it ends; a success that nobody was given is an event.
+    /// Checks the settlements that are due: a reservation that no settler knows ends; a success that no request was
+    /// given becomes an event.
     pub(super) async fn poll_due_settlements(&self, now: UnixMillis) -> Result<(), Fault> {
         let store = self.store();
         for id in store.settlements_due(now, POLLED_MAX)? {

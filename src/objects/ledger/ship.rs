@@ -16,7 +16,7 @@ use x402_core::outbox::OutboxEvent;
 use x402_core::outbox::load::ShipmentLoad;
 use x402_core::tenancy::admission::ClosedPeriod;
 
-/// Rows that are looked at for one batch: as many as a load holds.
+/// The most rows read for one batch, as many as a batch holds.
 const ROWS_READ_MAX: i64 = 100;
 /// Batches of one waking: 20 × 100 = 2,000 records of the usual 4 KiB.
 const BATCHES_MAX: usize = 20;

@@ -327,7 +327,7 @@ impl LedgerStore {
         self.run(sql::SETTLEMENT_DUE, vec![at.map_or(Value::Null, millis_value), id.to_string().into()])
     }
 
-    /// Settlements that are to be looked at by now.
+    /// Settlements whose check is due at `now`.
     pub(super) fn settlements_due(&self, now: UnixMillis, limit: i64) -> Result<Vec<SettlementId>, Fault> {
         let rows = self.rows(sql::SETTLEMENTS_DUE, vec![millis_value(now), limit.into()])?;
         let read = |row: &Vec<Value>| {

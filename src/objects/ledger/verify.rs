@@ -144,7 +144,7 @@ impl VerificationStepInput<'_> {
         };
         let admitted = match decision::admit_verification(request, tenant, admission, stored.as_ref(), self.now) {
             Ok(admitted) => admitted,
-            // Whoever only asks whether to ask the chain registers nothing.
+            // A request that only asks whether to ask the chain registers no address.
             Err(AdmissionStop::Register(_)) if request.seen == ChainObservation::Deferred => {
                 return Ok(VerificationStep::Done(no_content()));
             }

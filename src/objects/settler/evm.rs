@@ -343,7 +343,8 @@ impl Settler {
         };
         match self.sign_replacement(app, row, kind).await? {
             Some(version) => self.send_evm(app, &row.key, version, true).await,
-            // Whoever has the newest version may have dropped it; what came too late is not sent again.
+            // The nodes that had the newest version may have dropped it. A version that came too late is not sent
+            // again.
             None if kind == newest.kind && (kind == VersionKind::Cancel || !row.flight.is_expired(app::now())) => {
                 self.send_evm(app, &row.key, newest.clone(), false).await
             }

@@ -15,11 +15,11 @@ use x402_chain::time::UnixMillis;
 use x402_chain::trace::{Depth, TransactionState};
 use x402_core::error::Fault;
 
-/// Flights that are looked at at once.
+/// Flights that are polled at the same time.
 const POLL_AT_ONCE: usize = 8;
-/// When a completed flight is first looked at again; later ever more seldom.
+/// The first poll of a completed flight comes after this long; the pauses grow.
 const FIRST_MS: u64 = 15_000;
-/// Chains without a rule of finality are believed after this long, and so are those that stand still.
+/// After this long a flight counts as final on a chain without a rule of finality, or whose finality stands still.
 const MAX_MS: u64 = 21_600_000;
 
 /// What became of a completed flight.
@@ -44,7 +44,7 @@ impl Settler {
         Ok(u64::try_from(at).ok().filter(|at| *at > 0).map(UnixMillis))
     }
 
-    /// Looks at all that are due.
+    /// Polls all completed flights that are due.
     pub(super) async fn poll_completed(&self, app: &App) -> Result<(), Fault> {
         let now = app::now();
         let due = self.sqlite().rows(sql::WATCHED_DUE, vec![millis_value(now)])?;

@@ -1,4 +1,4 @@
-//! What a flight's end writes: the report, what was spent, what is held against the payer.
+//! What the end of a flight writes: the report, the cost, and the payer's penalty.
 
 use super::Settler;
 use super::store::{FlightRow, integer_value};
@@ -20,7 +20,7 @@ use x402_core::tenancy::budget::TransactionCost;
 const SPENDING: &str = "spending";
 /// What has ended, or was refused, is remembered for a day, for callers that come late.
 const KEEP_MS: u64 = 86_400_000;
-/// How often what is over is let go.
+/// Old rows are deleted this often.
 const PURGE_MS: u64 = 3_600_000;
 
 impl Settler {
@@ -98,7 +98,7 @@ impl Settler {
         self.put_stored_value(SPENDING, &self.spending()?.uncharged(spent))
     }
 
-    /// Lets go what is over for long, once an hour.
+    /// Deletes old rows, once an hour.
     pub(super) fn purge(&self, now: UnixMillis) -> Result<(), Fault> {
         if self.purged_at.get().is_some_and(|at| now.since(at) < PURGE_MS) {
             return Ok(());

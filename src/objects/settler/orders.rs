@@ -121,8 +121,8 @@ impl Settler {
         }
     }
 
-    /// Launches a flight, or waits for whoever does. From the look at the launches to the note
-    /// of one nothing is awaited.
+    /// Launches a flight, or waits for another launch of it. Nothing is awaited between the check for a running launch
+    /// and the note of this one.
     async fn launch_or_wait(&self, app: &App, flight: &Flight, began: UnixMillis) -> LaunchOutcome {
         let key = flight.key();
         let Some(other) = self.running_launch(&key) else {

@@ -37,7 +37,7 @@ use x402_core::tenancy::budget::TransactionCost;
 const RESEND_MS: u64 = 2_000;
 /// Transactions that are sent at once.
 const SEND_AT_ONCE: usize = 8;
-/// Nobody waits longer for transactions to be sent again: whoever is waited for comes first.
+/// The longest a transaction waits to be sent again; those with a waiting caller come first.
 const RESEND_TURN_MS: u64 = 5_000;
 
 impl Settler {
@@ -218,9 +218,9 @@ impl Settler {
         self.send_svm(app, &row, version, false).await
     }
 
-    /// Which flights the chain has gone past the last block of that could hold them, for good, without them: on two
-    /// nodes' word where there are two. A height is finalized some ten seconds after the node has seen all that its
-    /// block holds.
+    /// Flights that can no longer be mined: the finalized height is past their last valid block, and no node knows
+    /// them; two nodes must report it where two are configured. A height is finalized some ten seconds after the node
+    /// has seen everything in its block.
     async fn expired_flights(&self, app: &App, rows: &[FlightRow]) -> Result<BTreeSet<String>, Fault> {
         let Some(first) = rows.first() else { return Ok(BTreeSet::new()) };
         let network = network_of(&first.flight)?;

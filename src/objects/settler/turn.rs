@@ -1,6 +1,5 @@
-//! What the alarm does: whatever is open is looked for, sent again, offered more,
-//! taken back; whatever has ended is reported to its ledger. One that cannot be carried
-//! on holds no other up.
+//! One alarm of a settler: open flights are polled, sent again, given a higher price, or cancelled; ended flights are
+//! reported to their ledgers. A flight that cannot be carried on delays no other.
 
 use super::store::FlightRow;
 use super::{ADVANCE_MAX, ALARM_MS, IDLE_MS, POLL_MAX, REPORT_AT_ONCE, REPORT_MS, Settler, cause_field, network_of};
@@ -53,7 +52,7 @@ impl Settler {
         let watch = self.next_finality_poll()?;
         let is_idle = keys.is_empty() && self.ended_after("")?.is_empty() && self.launching.borrow().is_empty();
         if is_idle && watch.is_none_or(|due| due > now) {
-            // From the look at the rows to this nothing is awaited.
+            // Nothing is awaited between the read of the rows and this.
             let next = watch.unwrap_or_else(|| now.plus(IDLE_MS)).max(now.plus(ALARM_MS));
             self.set_alarm(next).await;
             return Ok(());
@@ -73,7 +72,7 @@ impl Settler {
         Ok(())
     }
 
-    /// What is on its way: looked for in batches, then pushed, the lowest nonce first.
+    /// Open flights: polled in batches, then advanced, the lowest nonce first.
     async fn advance_flights(&self, app: &App, keys: Vec<String>) -> Result<(), Fault> {
         // A low nonce holds all the later ones up.
         let lowest: BTreeSet<String> = keys.iter().take(POLL_MAX).cloned().collect();

@@ -1,5 +1,5 @@
-//! Who has put an authorization on the chain: its `AuthorizationUsed` event
-//! (EIP-3009), looked for in the blocks of the last minutes.
+//! Finds the transaction that used an authorization, by its `AuthorizationUsed` event (EIP-3009) in the blocks of the
+//! last minutes.
 
 use super::calls::{prefixed_hex, view_call_at};
 use super::log::AUTHORIZATION_USED;
@@ -16,13 +16,13 @@ use serde_json::json;
 const SEARCHED_MS: u64 = 900_000;
 /// Blocks that every public provider lets a search span.
 const BLOCKS_PER_SEARCH: u64 = 1_000;
-/// Pieces at most: chains of 60 ms are looked at as far back as the others.
+/// The most pieces: enough for a chain with a block every 60 ms to be searched as far back as the others.
 const SEARCHES_MAX: u64 = 15;
 
 /// The last block of a search.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SearchEnd {
-    /// This one: what was used later is not looked for.
+    /// Up to this block: a later use does not count.
     Block(u64),
     /// The newest, which was this one when a node was asked: the chain has grown since.
     Newest(u64),

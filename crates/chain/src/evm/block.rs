@@ -1,4 +1,4 @@
-//! A block's header as nodes tell it; only what names and dates it.
+//! A block's header as nodes answer it; only number, hash and time are read.
 
 use super::quantity;
 use crate::facts::Undecided;

@@ -1,6 +1,6 @@
-//! What need not be found out again: who signed what, of the last signatures (a
-//! payment is verified and then settled, and a recovery is the dearest step of
-//! both), where a token was seen to be deployed, and whether a payer has code.
+//! What is remembered between requests: the signers of the last signatures (a payment is verified and then settled, and
+//! recovering the signer is the most expensive step of both), where a token is known to be deployed, and which payers
+//! have code.
 
 use super::eip3009::PayerSignature;
 use crate::time::UnixSeconds;

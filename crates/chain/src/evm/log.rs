@@ -1,8 +1,8 @@
 //! A receipt's logs, and which of them move the registered asset (docs/spec/chains.md#evm-3,
 //! #evm-8 to #evm-12, #evm-18, #evm-19, #evm-23).
 //!
-//! A log that contradicts its receipt is the node's nonsense. One that is sound
-//! and of another shape is somebody else's event, and passed over.
+//! A log that contradicts its receipt makes the answer malformed. A sound log of another shape is another event and is
+//! skipped.
 
 mod fee;
 

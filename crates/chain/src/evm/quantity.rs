@@ -1,5 +1,5 @@
-//! Hex as nodes write it (docs/spec/chains.md#evm-32): quantities without leading zeros,
-//! data of whole bytes. Anything else is the node's nonsense.
+//! Hex as nodes write it (docs/spec/chains.md#evm-32): quantities without leading zeros, data of whole bytes. Anything
+//! else is a malformed answer.
 
 use crate::facts::Undecided;
 use alloy_primitives::{Address, B256};

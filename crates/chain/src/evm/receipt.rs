@@ -1,5 +1,5 @@
-//! A receipt as nodes tell it, without its logs. Fields that no rule uses are
-//! not looked at: nodes differ in them (docs/spec/chains.md#evm-receipt).
+//! A receipt as nodes answer it, without its logs. Members that no rule uses are ignored: nodes differ in them
+//! (docs/spec/chains.md#evm-receipt).
 
 use super::quantity;
 use crate::address::Address;
@@ -95,7 +95,7 @@ pub(super) fn read(value: &RawValue) -> Result<Option<EvmReceipt<'_>>, Undecided
     }))
 }
 
-/// A transaction as its own object tells it.
+/// The members of a transaction object that the rules read.
 pub(super) struct EvmTransaction {
     /// The transaction's hash.
     pub(super) hash: B256,

@@ -17,7 +17,7 @@ use serde_json::json;
 
 /// The least tip, wei: some chains take none, and a node's own minimum is seldom above.
 const TIP_WEI_MIN: u128 = 1_000_000;
-/// How many times its first price a transaction may come to cost while the market rises.
+/// A transaction may cost this many times its first price while the market rises.
 const WORST_FACTOR: u128 = 8;
 /// What a transfer of the coin takes on most chains.
 pub const TRANSFER_GAS: u64 = 21_000;
@@ -149,7 +149,7 @@ pub fn capped_price(network: &Network, facts: &Facts) -> Option<GasPrice> {
     cap_market_price(gas, market_price(gas, facts)?, facts)
 }
 
-/// What the market asks for, whatever the cap. `None` where the node does not tell: an error is no answer, but of a
+/// The market's price, not yet capped. `None` where the node does not answer; an error counts as an answer only for a
 /// method that a chain need not have.
 fn market_price(gas: GasCap, facts: &Facts) -> Option<GasPrice> {
     let is_known = |call: &Call| match facts.get(call) {

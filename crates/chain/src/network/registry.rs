@@ -124,7 +124,7 @@ impl ChainRow {
     }
 }
 
-/// A rule of one row: its words, and whether a row keeps it.
+/// A rule about one row: its description, and whether a row keeps it.
 type RowRule = (&'static str, fn(&ChainRow) -> bool);
 
 const RULES: &[RowRule] = &[
@@ -167,7 +167,7 @@ pub(crate) fn read(text: &str) -> Result<Vec<ChainRow>, Vec<String>> {
     if mistakes.is_empty() { Ok(registry.chains) } else { Err(mistakes) }
 }
 
-/// The rules that look at more than one row.
+/// The rules about more than one row.
 fn across(rows: &[ChainRow]) -> Vec<String> {
     let mut mistakes = Vec::new();
     let mut seen = BTreeSet::new();

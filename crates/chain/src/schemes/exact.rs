@@ -51,7 +51,7 @@ impl ExactPayment {
         }
     }
 
-    /// From when on it is worthless, where it says so itself (EVM).
+    /// From when on the authorization is invalid (EVM `validBefore`); `None` on Solana.
     #[must_use]
     pub fn valid_before(&self) -> Option<UnixSeconds> {
         match self {
@@ -105,7 +105,7 @@ pub fn verify_onchain(
     }
 }
 
-/// Who pays by the payload's own word, good or not: a refusal names them.
+/// The payer that the payload names, valid or not: a refusal repeats it.
 #[must_use]
 pub fn payer_named(payment: &Payment) -> Option<Address> {
     match &payment.payload {

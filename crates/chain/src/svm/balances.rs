@@ -84,7 +84,7 @@ fn asset_transfer(place: Address, account: &BalanceChange<'_>) -> Result<Option<
     let before = atomic_units(account.before).ok_or_else(malformed)?;
     let after = atomic_units(account.after).ok_or_else(malformed)?;
     let owner = |balance: &TokenBalance| {
-        // Nodes of before 2021 did not tell the owner.
+        // Nodes from before 2021 do not report the owner.
         let text = balance.owner.as_deref().ok_or_else(|| Undecided::malformed("owner_unavailable"))?;
         address(text)
     };

@@ -1,5 +1,5 @@
-//! What instructions tell besides the balances: memos (top level only,
-//! docs/spec/chains.md#svm-26) and transfers of a hidden amount (#svm-7).
+//! What instructions show beside the balances: memos (top level only, docs/spec/chains.md#svm-26) and transfers of a
+//! hidden amount (#svm-7).
 
 use super::transaction::{InstructionJson, TransactionMeta, TransactionResult};
 use crate::address::{Address, Family};

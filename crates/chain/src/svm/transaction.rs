@@ -1,6 +1,5 @@
-//! `getTransaction`'s answer: only what the rules read, everything else ignored.
-//! Any `version` is taken, for no rule looks at the message's form
-//! (docs/spec/chains.md#svm-1).
+//! `getTransaction`'s answer: only what the rules read, everything else is ignored. Any `version` is accepted, since no
+//! rule depends on the message's form (docs/spec/chains.md#svm-1).
 
 use crate::address::{Address, Family};
 use crate::facts::Undecided;

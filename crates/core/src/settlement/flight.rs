@@ -23,7 +23,7 @@ const BUMP_MS: u64 = 30_000;
 const OFFER_AGAIN_MS: u64 = 2_000;
 /// A flight of which no node has anything is given up after this long: sooner than its caller, who waits 18 s.
 const OFFERED_MS: u64 = 8_000;
-/// A nonce that somebody else seems to have used is believed to be gone after this long.
+/// A nonce that another transaction seems to have used counts as lost after this long.
 const LOST_MS: u64 = 15_000;
 
 /// Every version of a flight's transaction, the newest last. Those of one nonce exclude each other.
@@ -246,7 +246,7 @@ pub fn is_nonce_lost(sent: &FlightVersions, now: UnixMillis) -> bool {
     sent.lost_at.is_some_and(|at| now.since(at) >= LOST_MS)
 }
 
-/// What an authorization says, as far as a transaction can be held against it.
+/// The members of an authorization that a transaction's transfers and events are compared with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ExpectedTransfer {
     /// The address whose tokens move.
@@ -278,7 +278,7 @@ pub fn matching_units(mined: &MinedTransaction, signed: &ExpectedTransfer) -> Ve
     paying.map(|transfer| transfer.ordinal).filter(|ordinal| own.is_none_or(|own| own == *ordinal)).collect()
 }
 
-/// How a version's story ends its flight.
+/// How a version's trace ends its flight.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FlightEnding {
     /// `Completed` or `Failed`, never `Pending`.
@@ -323,7 +323,7 @@ impl FlightEnding {
     }
 }
 
-/// How a version's story ends its flight; `None` while it has no end.
+/// How a version's trace ends its flight; `None` while it has no end.
 #[must_use]
 pub fn flight_ending(flight: &Flight, kind: VersionKind, trace: &Trace) -> Option<FlightEnding> {
     let TransactionState::Mined(mined) = &trace.found else { return None };

@@ -213,7 +213,7 @@ fn claimant_of(asked: &PaymentRequest) -> SuccessClaimant<'_> {
     }
 }
 
-/// A payment that this ledger had not heard of counts against the quota, once.
+/// A payment that this ledger had not seen counts against the quota, once.
 const fn count_against_quota(admission: &mut Admission, known: PaymentContext<'_>) {
     if known.records.row.is_none() {
         admission.used = admission.used.saturating_add(1);
@@ -257,8 +257,8 @@ fn failure_limit_message(
     busy.then(|| "settlements failed too often today: one at a time is sent, and one is on its way".to_owned())
 }
 
-/// What is answered without looking further at the chain's word: refusals of the seller's own
-/// account, a broken rule of the request, a conflict of identifiers, or the payment's record.
+/// What is answered without the chain: refusals of the seller's own account, a broken rule of the request, a conflict
+/// of identifiers, or the payment's record.
 fn decide_without_chain(
     asked: &PaymentRequest,
     refusal: Option<(Reason, String)>,

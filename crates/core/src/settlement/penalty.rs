@@ -12,7 +12,7 @@ const MAX_MS: u64 = 86_400_000;
 /// A penalty that is over is remembered for a day: a revert in that time makes a longer one.
 const KEEP_MS: u64 = 86_400_000;
 
-/// What is held against a payer.
+/// A payer's reverts, and until when nothing is launched for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Penalty {
     /// How many settlements have reverted since one was completed.

@@ -39,8 +39,8 @@ pub enum SendRefusal {
     Unclear,
 }
 
-/// Words of nodes by meaning, lower case, the first that fits counts: geth, its kin
-/// (bor, op-geth, Nitro, reth, Erigon, anvil), Nethermind, Besu, and those that imitate them.
+/// Parts of nodes' messages by meaning, lower case; the first that fits counts. They are of geth, its forks (bor,
+/// op-geth, Nitro, reth, Erigon, anvil), Nethermind, Besu, and nodes that imitate them.
 const WORDS: &[(&[&str], SendRefusal)] = &[
     // Else "unknown transaction type" would be a known transaction.
     (&["unknown transaction"], SendRefusal::Node),
@@ -85,7 +85,7 @@ const WORDS: &[(&[&str], SendRefusal)] = &[
     (&["txpool is full", "transaction pool is full", "unhealthy", "syncing"], SendRefusal::Node),
 ];
 
-/// Reads a node's refusal: its words about the transaction first, then the kind of error.
+/// Reads a node's refusal: first its message about the transaction, then the class of error.
 #[must_use]
 pub fn classify_refusal(error: &RpcError) -> SendRefusal {
     let words = error.message.to_lowercase();
@@ -124,7 +124,8 @@ impl SendOutcome {
     /// Before the first node was asked.
     pub const UNSENT: Self = Self { acceptance: NodeAcceptance::No, refusal: None };
 
-    /// Notes one node's answer; whether the next must be asked too: a refusal is one node's word only.
+    /// Adds one node's answer; returns whether the next node must be asked too, since a refusal is the report of one
+    /// node only.
     #[must_use]
     pub fn record_answer(&mut self, answer: Result<(), SendRefusal>) -> bool {
         let (handed, refused) = match answer {

@@ -38,9 +38,9 @@ fn keys_after(last: &mut String, mut keys: Vec<String>, most: usize) -> Vec<Stri
 pub struct VersionRoundRobin(BTreeMap<String, usize>);
 
 impl VersionRoundRobin {
-    /// Which versions of flights are looked for in one request of at most `most` calls. A flight has as many as is
-    /// said beside its key, the newest last; its newest is always asked for, and of the older ones, which may be
-    /// mined too, as many as its share allows, each in its turn. `most` is at least twice the number of flights.
+    /// Which versions of flights are polled in one request of at most `most` calls. A flight has as many versions as
+    /// the number beside its key, the newest last. Its newest is always polled; of the older ones, which may be mined
+    /// too, as many as its share allows, in turn. `most` is at least twice the number of flights.
     pub fn next_turn(&mut self, flights: &[(&str, usize)], most: usize) -> Vec<Vec<usize>> {
         let older = |count: &usize| count.saturating_sub(1);
         let mut left = most.saturating_sub(flights.len());

@@ -121,7 +121,7 @@ pub struct Recipient {
     pub address: Address,
     /// The chains, by key, for which it is the default.
     pub default_for: Vec<String>,
-    /// Whether the tenant holds it by its first use in test alone: whoever proves to own it takes it.
+    /// Whether the tenant holds it only by its first use in test: a tenant that is registered for it takes it over.
     #[serde(default)]
     pub first_use: bool,
 }

@@ -1,4 +1,4 @@
-//! What a tenant has used, as `GET /v1/usage` tells it.
+//! What a tenant has used, as `GET /v1/usage` answers it.
 
 use crate::tenancy::admission::Admission;
 use crate::tenancy::tenant::Tenant;

@@ -66,7 +66,7 @@ pub enum Binding {
     Authorization,
 }
 
-/// How risky, in words: below 0.20, 0.50, 0.80, and above.
+/// The risk score as a level: below 0.20, 0.50, 0.80, and above.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]

@@ -1,4 +1,4 @@
-//! What a seller asks about one transaction, parsed once at the door.
+//! What a seller asks about one transaction, parsed once from the request.
 
 use super::answer::Finality;
 use alloy_primitives::B256;

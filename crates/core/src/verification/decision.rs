@@ -1,5 +1,5 @@
-//! One verification, booked: the claim, the chain's story and the rows that the
-//! ledger has about it go in, an answer and the rows to write come out.
+//! One verification in the ledger: the claim, the transaction's trace and the stored rows go in; an answer and the rows
+//! to write come out.
 
 use crate::error::{ErrorCode, Fault};
 use crate::sanctions;
@@ -68,7 +68,7 @@ pub enum ChainObservation {
     Traced(Box<TracedTransaction>),
 }
 
-/// The chain's story with how it came about.
+/// The transaction's trace, and how it was read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TracedTransaction {
     /// The trace: of a large EVM transaction only the transfers that touch the recipient.
@@ -120,8 +120,8 @@ pub fn admit_verification(
     }
 }
 
-/// Whether a recorded answer still is the answer: nobody but another request can change it, and a
-/// refusal was about the recipient that would be looked at now.
+/// Whether a recorded answer still holds: only another request can change it, and a refusal holds only for the
+/// recipient that would be judged now.
 fn recorded_answer_holds(body: &str, claim: &Claim, tenant: &Tenant) -> bool {
     #[derive(Deserialize)]
     struct Recorded {
@@ -167,8 +167,8 @@ pub struct VerificationContext<'a> {
 /// Judges an admitted request, counts it and says what to write.
 ///
 /// # Errors
-/// `CHAIN_UNAVAILABLE` where the chain gave no story, or all that is missing is what is final and no
-/// provider says: the request is counted against the rates, not against the quota.
+/// `CHAIN_UNAVAILABLE` where no provider gave a trace, or only finality is missing and no provider reports it: the
+/// request is counted against the rates, not against the quota.
 pub fn decide_verification(
     request: &VerificationRequest,
     admitted: AdmittedVerification,

@@ -1,5 +1,5 @@
-//! A verified payment followed until its chain calls it final: what a later look
-//! makes of its record, and when to look again.
+//! A verified payment is polled until its chain calls it final: what a later trace changes in its record, and when the
+//! next poll is due.
 
 use crate::verification::answer::{Finality, VerificationAnswer, VerificationStatus};
 use crate::verification::judge::still_shows;
@@ -110,7 +110,7 @@ fn shows_recorded_payment(mined: &MinedTransaction, record: &VerificationAnswer,
     Some(still_shows(mined, &recipient, &lines, Amount::parse_atomic(record.amount.as_deref()?)?))
 }
 
-/// When to look again at a record first answered at `since`; `None`: no more.
+/// When to poll again a record that was first answered at `since`; `None`: never.
 #[must_use]
 pub fn next_poll(
     network: &Network,

@@ -1,5 +1,5 @@
-//! Whether a transaction has paid a recipient, and how far to trust it. Pure:
-//! the chain's story, the claim and the tenant's wishes in, a judgement out.
+//! Whether a transaction has paid a recipient, and its risk. Pure: a trace, the claim and the tenant's policy go in, a
+//! judgement comes out.
 
 mod claim_status;
 mod flow;
@@ -131,9 +131,8 @@ pub fn judge(claim: &Claim, trace: &Trace, context: &JudgeContext<'_>) -> Judgem
     }
 }
 
-/// Whether a later look at a transaction still shows what was answered of a payment: each of its
-/// transfers, by payer and amount, for a log's index changes with the block; or as much in sum,
-/// where transfers cannot be judged apart or were not.
+/// Whether a later trace still shows what was answered of a payment: each of its transfers, by payer and amount, since
+/// a log's index changes with the block; or the same sum, where transfers cannot be judged apart or were not.
 #[must_use]
 pub fn still_shows(
     mined: &MinedTransaction,
@@ -168,7 +167,7 @@ fn unmined_judgement(_claim: &Claim, context: &JudgeContext<'_>, out: VerdictRul
     }
 }
 
-/// What the rules look at.
+/// What the rules read.
 #[derive(Clone, Copy)]
 struct RuleInput<'a> {
     claim: &'a Claim,
@@ -233,9 +232,8 @@ fn check_arrival(out: &mut VerdictRules, scene: &RuleInput<'_>, part: &PaymentPa
     let to_recipient = |to: Option<&Address>| to == Some(&context.recipient);
     let hidden = mined.confidential.iter().any(|transfer| to_recipient(transfer.to.as_ref()));
     let nothing = flow.gross_in.is_zero() && !hidden;
-    // On EVM anybody can make a contract that logs a transfer to anybody; only
-    // a known bridged form tells of a buyer's mistake. On Solana another mint's
-    // balance grew for certain.
+    // On EVM any contract can log a transfer to any address; only a known bridged token shows a buyer's mistake. On
+    // Solana the balance of another mint did grow.
     let other = mined.foreign.iter().find(|foreign| {
         to_recipient(foreign.to.as_ref()) && (foreign.name.is_some() || claim.network.family == Family::Svm)
     });

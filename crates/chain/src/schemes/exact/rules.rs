@@ -14,20 +14,20 @@ use std::borrow::Cow;
 /// The hazard's name where no code at the payer's address could be read: how the signature is checked is open.
 pub const UNREAD_PAYER: &str = "unread_code_of_the_payer";
 
-/// Some rules and how they came out; after a broken one the rest is not looked at.
+/// The rules that were checked, with their results; after a failed rule no other is checked.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SchemeRules {
-    /// Each rule that was looked at, with its outcome.
+    /// Each rule that was checked, with its result.
     pub checks: Vec<Check>,
     /// The first broken rule with its sentence; `None`: good.
     pub refusal: Option<(Reason, String)>,
-    /// Whether they were looked at in the chain's state, as one node reported it: at another height, or by
-    /// another node, they may come out otherwise. Else they are about the payment alone.
+    /// Whether the rules depend on the chain's state as one node reported it: another node, or another height, may give
+    /// another result. Otherwise they depend on the payment alone.
     pub of_state: bool,
 }
 
 impl SchemeRules {
-    /// Rules that are looked at in the chain's state.
+    /// Rules that depend on the chain's state.
     #[must_use]
     pub fn of_state() -> Self {
         Self { of_state: true, ..Self::default() }
@@ -48,8 +48,8 @@ impl SchemeRules {
     }
 }
 
-/// What was found when a rule was looked at. A rule's own wording ("the memo is extra.memo") says the opposite of
-/// what was found where it is broken, so there is no way to give one sentence of fixed text for both.
+/// What was found when a rule was checked. The text of a rule ("the memo is extra.memo") says the opposite of what was
+/// found when it fails, so each result has a sentence of its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RuleDetail {
     /// A fact with its values, which reads right either way: "the payer holds 5".
@@ -151,7 +151,7 @@ pub struct OnchainContext<'a> {
     pub now: UnixSeconds,
 }
 
-/// The check that stands with a refusal that the only provider's word makes final.
+/// The check that accompanies a refusal which rests on the only provider.
 #[must_use]
 pub fn single_provider_check(basis: VerdictBasis) -> Option<Check> {
     let detail = "one provider is configured for the chain: its word counts";

@@ -88,7 +88,7 @@ pub enum PaymentOutcome {
 }
 
 impl PaymentOutcome {
-    /// Whether it is the last word on the payment, to be repeated under an `Idempotency-Key`.
+    /// Whether the outcome is final, and repeats under an `Idempotency-Key`.
     #[must_use]
     pub const fn is_final(&self) -> bool {
         match self {
@@ -150,7 +150,7 @@ pub struct PaymentContext<'a> {
     pub records: &'a PaymentRecords,
 }
 
-/// A request that may be answered, or is refused in the protocol's own words.
+/// A request that may be answered, or is refused with the protocol's reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AdmittedPayment {
     pub(super) key: KeyId,

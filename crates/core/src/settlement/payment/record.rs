@@ -56,7 +56,8 @@ pub struct SettlementProgress {
     pub reserve: Option<ReservedBudget>,
     /// Whether `settlement.undelivered` was raised.
     pub undelivered: bool,
-    /// Whether the transaction that counts is somebody else's: said with the success, whoever is given it.
+    /// Whether the transaction that counts was sent by a third party; reported with the success, whichever request gets
+    /// it.
     pub external: bool,
 }
 
@@ -153,8 +154,8 @@ impl SettlementRecord {
         }
     }
 
-    /// What the request that waited is given once the Settler has answered. Whoever does not hold
-    /// the lease gets nothing; a lease whose time is over is held until somebody else takes it.
+    /// What the request that waited is given once the Settler has answered. A request without the lease gets nothing;
+    /// an expired lease holds until another request takes it.
     pub fn deliver(&mut self, request: RequestId, now: UnixMillis) -> TakeResult {
         let Some(lease) = self.progress.lease.take_if(|lease| lease.request == request) else {
             return TakeResult::Nothing;
@@ -165,7 +166,7 @@ impl SettlementRecord {
                 self.record_hand_over(request, lease.key, now);
                 TakeResult::Success
             }
-            // The wait is over, and whoever asks next may have it.
+            // The lease ends, and the next request may have the success.
             SettlementStatus::Pending | SettlementStatus::Failed => TakeResult::Lease,
         }
     }
@@ -238,8 +239,8 @@ impl SettlementRecord {
         ReportEffect { changed: true, claim: claim.and_then(Result::ok), ended }
     }
 
-    /// When it is to be looked at, if nothing else happens: a reservation of which nothing is
-    /// heard, or a success that nobody was given.
+    /// When the settlement is due for a check if nothing else happens: a reservation without a report, or a success
+    /// that no request was given.
     #[must_use]
     pub fn due_at(&self) -> Option<UnixMillis> {
         let settlement = &self.settlement;

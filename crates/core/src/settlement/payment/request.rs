@@ -115,8 +115,7 @@ pub enum PaymentFinding {
     Good(Checks),
     /// A rule failed: the checks, the reason, and a sentence about what was found.
     Refused(Checks, Reason, String),
-    /// The authorization is used up, by a transaction that was not looked for yet: only a record
-    /// may answer now.
+    /// The authorization is used, by a transaction that was not searched for yet: only a record may answer.
     Used(Checks, String),
     /// Somebody else has put it on the chain, by this transaction: the money has moved. With the
     /// `Transfer` logs that may be it, as [`crate::settlement::SettlementReport::units`].
@@ -128,7 +127,7 @@ pub enum PaymentFinding {
 }
 
 impl PaymentFinding {
-    /// Each rule that was looked at, with its outcome.
+    /// Each rule that was checked, with its result.
     #[must_use]
     pub fn checks(&self) -> Checks {
         match self {

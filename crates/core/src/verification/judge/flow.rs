@@ -25,9 +25,9 @@ pub(crate) struct RecipientFlow<'a> {
     given: BTreeMap<Address, Amount>,
     /// Whether the transfers name both ends.
     paired: bool,
-    /// Whether each incoming transfer is a payment of its own, which can be judged and claimed
-    /// without the others: not on Solana, whose chain tells balances, and not where the
-    /// recipient passed money on, for nobody can say whose.
+    /// Whether each incoming transfer is a payment of its own, which can be judged and claimed without the others: not
+    /// on Solana, whose chain reports balances, and not where the recipient passed money on, since nothing shows whose
+    /// it was.
     pub(crate) apart: bool,
 }
 
@@ -92,7 +92,7 @@ impl<'a> RecipientFlow<'a> {
         self.given.contains_key(payer)
     }
 
-    /// Whether the chain tells of several givers without saying who of them paid this recipient.
+    /// Whether the chain reports several payers without saying which of them paid this recipient.
     pub(crate) fn is_of_many(&self) -> bool {
         !self.paired && self.given.len() > 1
     }

@@ -25,7 +25,7 @@ pub struct RiskAssessment {
     pub factors: Vec<RiskFactor>,
 }
 
-/// What of a mined payment the factors look at.
+/// What the factors read of a mined payment.
 pub(crate) struct RiskInput<'a> {
     pub(crate) claim: &'a Claim,
     pub(crate) mined: &'a MinedTransaction,

@@ -79,9 +79,8 @@ impl EvmExactPayment {
         known.memory.has_code(&self.separator, self.signed.from, known.now)
     }
 
-    /// Whether the payer counts as one without code: it had none of late. If it
-    /// has got some since, the token asks it when the transfer is simulated, and
-    /// settling looks again.
+    /// Whether the payer is taken to have no code, since it had none a moment ago. If it has got code since, the token
+    /// calls it when the transfer is simulated, and settling reads the code anew.
     fn is_cached_eoa(&self, known: OnchainContext<'_>) -> bool {
         !known.settles && !self.signature.is_wrapped() && self.cached_has_code(known) == Some(false)
     }
@@ -142,7 +141,7 @@ pub(crate) fn verify_onchain(
         Some(code) => read_code_kind(facts, code).map_err(|_| Undecided::malformed(UNREAD_PAYER))?,
         None => CodeKind::None,
     };
-    // That there is no code is one node's word, which may be behind: the payer's own signature bears it out.
+    // That there is no code is the report of one node, which may be behind; the payer's own signature supports it.
     if code.is_some() && (payer != CodeKind::None || terms.recovers_to_payer(known.memory)) {
         known.memory.note_code(terms.separator, terms.signed.from, payer != CodeKind::None, known.now);
     }

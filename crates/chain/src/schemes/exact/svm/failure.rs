@@ -1,9 +1,9 @@
-//! Why a transaction would fail, in words that say who can mend it. The runtime's own are
-//! `TransactionError` and `InstructionError`, as JSON; a token program's are numbers (`TokenError`).
+//! Why a transaction would fail, in a sentence that says who can fix it. The runtime's errors are `TransactionError`
+//! and `InstructionError`, as JSON; those of a token program are numbers (`TokenError`).
 
 use serde_json::Value;
 
-/// Characters of the runtime's words that a message quotes.
+/// Characters of the runtime's error that a message quotes.
 const WORDS_MAX: usize = 160;
 
 /// A simulated transaction's failure.
@@ -42,8 +42,8 @@ impl SimulationFailure<'_> {
         at.is_some() && at == self.transfer
     }
 
-    /// A sentence for people, with the runtime's own words at its end unless the cause is certain. `is_there`: whether
-    /// the account that is paid exists, if that was asked and answered.
+    /// A sentence for the client, with the runtime's own error at its end unless the cause is certain. `is_there`:
+    /// whether the recipient's account exists, if that was asked and answered.
     pub(super) fn message(&self, is_there: Option<bool>) -> String {
         let words: String = self.err.chars().take(WORDS_MAX).collect();
         let sentence = match (self.is_of_an_account(), is_there) {
