@@ -105,7 +105,7 @@ async fn batch(db: &D1Database, statements: Vec<D1PreparedStatement>) -> Result<
 pub(crate) async fn ping(db: &D1Database) -> Result<(), Fault> {
     #[derive(Deserialize)]
     struct One {
-        #[expect(dead_code, reason = "that there is a row is the answer")]
+        #[expect(dead_code, reason = "only whether there is a row matters")]
         one: f64,
     }
     all::<One>(db, sql::PING, &[]).await.map(|_| ())
@@ -131,7 +131,7 @@ pub(crate) async fn load_tenant(
     )
     .await?;
     let [tenants, keys, recipients, defaults] = results.as_slice() else {
-        return Err(Fault::internal("four statements, and not four results"));
+        return Err(Fault::internal("a batch of four statements gave another number of results"));
     };
     let Some(row) = rows_of::<TenantRow>(tenants)?.into_iter().next() else { return Ok(None) };
     let keys: Vec<ApiKey> = rows_of::<KeyRow>(keys)?.into_iter().map(KeyRow::key).collect::<Result<_, _>>()?;

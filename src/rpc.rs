@@ -133,7 +133,7 @@ pub(crate) async fn ask_providers(question: &TraceQuestion<'_>) -> ProviderObser
                 observation.trace = Some(trace);
             }
         }
-        None => observation.failures.push("no word counted in time".to_owned()),
+        None => observation.failures.push("no answer counted in time".to_owned()),
     }
     observation
 }

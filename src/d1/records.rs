@@ -203,7 +203,7 @@ pub(crate) async fn write_shipment(db: &D1Database, shipment: Shipment) -> Resul
         statements.push(statement(db, sql::KEY_USED, &[BoundValue::Ms(*at), tenant, BoundValue::Text(&key)])?);
     }
     if statements.len() > STATEMENTS_MAX || bytes > SHIPMENT_BYTES_MAX {
-        return Err(Fault::internal(format!("a shipment of {bytes} bytes in {} statements", statements.len())));
+        return Err(Fault::internal(format!("a shipment failed: {bytes} bytes in {} statements", statements.len())));
     }
     batch(db, statements).await.map(|_| ())
 }
@@ -223,7 +223,7 @@ fn fit_to_d1(body: &str) -> Result<Cow<'_, str>, Fault> {
 /// A record as the statement takes it, JSON: its columns in order.
 fn record_row_json(record: &StoredRecord) -> Result<String, Fault> {
     let columns: RecordColumns = serde_json::from_str(&record.body).map_err(Fault::internal)?;
-    let id = VerificationId::parse(&record.id).ok_or_else(|| Fault::internal("a record without an id"))?;
+    let id = VerificationId::parse(&record.id).ok_or_else(|| Fault::internal("a record has no id"))?;
     let row = (
         &record.id,
         id.created_at(),

@@ -14,7 +14,7 @@ use x402_core::tenancy::tier::Tier;
 use x402_core::verdict::SanctionsPolicy;
 
 fn unreadable_column(what: &str) -> Fault {
-    Fault::internal(format!("a row of the directory without a readable {what}"))
+    Fault::internal(format!("a row of the directory has no readable {what}"))
 }
 
 #[derive(Clone, Debug, Deserialize)]

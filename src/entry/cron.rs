@@ -49,7 +49,7 @@ async fn run_job(cron: &str, app: &App) -> Result<usize, Fault> {
             let checked = registry::run_registry_check(&app.settings, &app.db()?, &networks, now).await?.len();
             Ok(checked.saturating_add(close_periods(app, now).await?))
         }
-        other => Err(Fault::internal(format!("no work for the trigger '{other}'"))),
+        other => Err(Fault::internal(format!("the cron trigger '{other}' has no job"))),
     }
 }
 
@@ -61,9 +61,9 @@ async fn close_periods(app: &App, now: UnixMillis) -> Result<usize, Fault> {
     let open = d1::open_periods(&db, &current, CLOSED_MAX).await?;
     let db = &db;
     let close = |open: d1::OpenPeriod| async move {
-        let tenant = TenantId::parse(&open.tenant_id).ok_or_else(|| Fault::internal("a period without a tenant"))?;
-        let environment =
-            Environment::parse(&open.environment).ok_or_else(|| Fault::internal("a period without environment"))?;
+        let tenant = TenantId::parse(&open.tenant_id).ok_or_else(|| Fault::internal("an open period has no tenant"))?;
+        let environment = Environment::parse(&open.environment)
+            .ok_or_else(|| Fault::internal("an open period has no environment"))?;
         let request_id = app::request_id(now);
         let envelope = LedgerEnvelope {
             tenant,

@@ -26,9 +26,9 @@ const CORE_MS: u64 = 10_000;
 const CHAIN_MS: u64 = 30_000;
 /// Chains that are checked after one answer: the platform opens six connections.
 const CHAINS_AT_ONCE: usize = 4;
-/// How old a report of settlements that cannot be carried on may be: it is renewed once a minute.
+/// The greatest age of a report about flights that cannot be carried on; settlers renew it once a minute.
 const STUCK_MS: u64 = 180_000;
-/// The answer comes within a second whatever is down.
+/// The answer comes within a second even if components are down.
 const DEADLINE_MS: u64 = 800;
 
 #[derive(Clone)]
@@ -73,7 +73,7 @@ pub(crate) async fn service_health(app: Rc<App>, context: &Context, now: UnixMil
     ServiceHealth { status: checks.condition(), version: env!("CARGO_PKG_VERSION"), timestamp: now.rfc3339(), checks }
 }
 
-/// A chain's part, with the settlements on it that cannot be carried on.
+/// A chain's component, with its settlements that cannot be carried on.
 fn with_stuck_flights(chain: ComponentHealth, flights: Option<u64>) -> ComponentHealth {
     match flights {
         Some(flights) => {
@@ -89,13 +89,13 @@ fn sanctions_health(now: UnixMillis) -> ComponentHealth {
     let (status, detail) = match sanctions::list_freshness(list.as_deref(), now) {
         ListFreshness::Current => (Condition::Ok, None),
         ListFreshness::Stale { days } => (Condition::Degraded, Some(format!("the list is {days} days old"))),
-        ListFreshness::Absent => (Condition::Degraded, Some("there is no list to read".to_owned())),
+        ListFreshness::Absent => (Condition::Degraded, Some("no sanctions list could be read".to_owned())),
     };
     let listed_at = list.map(|list| list.date().rfc3339());
     ComponentHealth { status, latency_ms: Some(0), detail, head: None, checked_at: listed_at }
 }
 
-/// Runs a look within the deadline and times it.
+/// Runs a check within the deadline and measures its time.
 async fn timed_probe(look: impl Future<Output = bool>) -> ComponentHealth {
     let began = app::now();
     let deadline = Delay::from(Duration::from_millis(DEADLINE_MS));
@@ -114,7 +114,7 @@ async fn check_core(app: &App, now: UnixMillis) -> CoreHealth {
         }
     });
     let envelope = LedgerEnvelope {
-        // Nobody's ledger: it only says that objects can be reached.
+        // The ledger of no tenant: it only shows that objects can be reached.
         tenant: TenantId([0; 12]),
         environment: Environment::Test,
         request_id: app::request_id(now),

@@ -1,4 +1,4 @@
-//! An object's own SQLite: statements, and the transaction that a whole step runs in.
+//! A Durable Object's own SQLite: statements, and the transaction of a step.
 
 use wasm_bindgen::prelude::*;
 use worker::{SqlStorage, SqlStorageValue as Value, Storage};
@@ -24,9 +24,9 @@ pub(crate) struct Sqlite {
     raw: JsValue,
 }
 
-/// What storage said, as a fault of ours.
+/// A storage error as an internal fault.
 pub(crate) fn storage_failed(error: impl core::fmt::Debug) -> Fault {
-    Fault::internal(format!("an object's storage: {error:?}"))
+    Fault::internal(format!("an object's storage failed: {error:?}"))
 }
 
 /// The text of a column; empty where it holds another type.
@@ -68,7 +68,7 @@ impl Sqlite {
         Self { sql: storage.sql(), raw: JsValue::from(storage.as_raw()) }
     }
 
-    /// Runs statements that bind nothing.
+    /// Runs statements without parameters.
     pub(crate) fn exec_schema(&self, schema: &str) -> Result<(), Fault> {
         self.sql.exec(schema, None).map(|_| ()).map_err(storage_failed)
     }

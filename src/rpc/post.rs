@@ -86,7 +86,7 @@ impl fmt::Display for ProviderFailure {
             Self::RateLimited(_) => out.write_str("rate limited"),
             Self::Exhausted => out.write_str("plan used up"),
             Self::Refused(why) => write!(out, "refused: {why}"),
-            Self::Malformed(why) => write!(out, "nonsense: {why}"),
+            Self::Malformed(why) => write!(out, "malformed answer: {why}"),
         }
     }
 }

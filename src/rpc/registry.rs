@@ -73,7 +73,7 @@ async fn refresh_outcomes(db: Result<D1Database, Fault>, now: UnixMillis) {
         Ok(checks) => isolate::cache_registry_outcomes(checks, now),
         Err(fault) => {
             let cause = fault.cause().unwrap_or(&fault.detail);
-            telemetry::error("the registry check's results could not be read", &[("cause", cause.into())]);
+            telemetry::error("the results of the registry check could not be read", &[("cause", cause.into())]);
         }
     }
 }

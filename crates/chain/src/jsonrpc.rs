@@ -128,7 +128,7 @@ pub fn decode(family: Family, calls: &[Call], status: u16, body: &[u8]) -> Resul
         let refuses_batch = is_batch && matches!(status, 400 | 405 | 413 | 415 | 422 | 501);
         WholeBatchError { error: transport_error(status, words), refuses_batch }
     };
-    let no_json = |_| unread("an answer that is no JSON-RPC");
+    let no_json = |_| unread("the answer is not JSON-RPC");
     let items: Vec<ResponseItem> = if body.trim_ascii_start().starts_with(b"[") {
         serde_json::from_slice(body).map_err(no_json)?
     } else {
@@ -150,7 +150,7 @@ pub fn decode(family: Family, calls: &[Call], status: u16, body: &[u8]) -> Resul
     }
     let replies: Replies = (1..=calls.len()).map(|place| by_place.remove(&place)).collect();
     if replies.iter().all(Option::is_none) {
-        return Err(unread("an answer without an answer"));
+        return Err(unread("the answer has neither result nor error"));
     }
     Ok(replies)
 }

@@ -62,13 +62,13 @@ refusals! {
     RecipientForwarded "RECIPIENT_FORWARDED" Never Recorded "The recipient passed everything on in the same transaction.";
     ConfidentialAmount "CONFIDENTIAL_AMOUNT" Never Recorded "The transfer's amount is encrypted and cannot be verified.";
     AmountTooLow "AMOUNT_TOO_LOW" Never Recorded "Less than the expected amount arrived; of a named payer or nonce, by it.";
-    PayerMismatch "PAYER_MISMATCH" Never Recorded "Nothing came from the named payer for certain.";
+    PayerMismatch "PAYER_MISMATCH" Never Recorded "No transfer is certain to come from the named payer.";
     MemoMismatch "MEMO_MISMATCH" Never Recorded "The transaction does not carry the named memo, or has several memos or payers and the request names no payer.";
     AuthorizationMismatch "AUTHORIZATION_MISMATCH" Never Recorded "No one transfer to the recipient is that of the named EIP-3009 nonce.";
     TooOld "TOO_OLD" Never Recorded "The payment is older than the request accepts.";
     NotFinal "NOT_FINAL" Later Judged "The payment has not reached the finality asked for.";
     SanctionedAddress "SANCTIONED_ADDRESS" Never Judged "A payer is on the sanctions list.";
-    AlreadyClaimed "ALREADY_CLAIMED" Never Recorded "The payment was claimed before, under another reference or none, or what of it is free is not enough.";
+    AlreadyClaimed "ALREADY_CLAIMED" Never Recorded "The payment was claimed before, under another reference or none, or its unclaimed part is less than expected.";
 }
 
 /// What a listed payer means to the tenant.

@@ -23,7 +23,7 @@ use x402_core::verification::finality::EventKind;
 /// The most payments polled in one alarm; each takes a few requests, and the platform opens six connections at once.
 const POLLS_MAX: i64 = 12;
 
-/// Writes a record's new text, its event, and what makes the outbox ship both.
+/// Writes a record's new body, its event, and the outbox entries for both.
 pub(super) fn write_record_change(
     store: &LedgerStore,
     record: &VerificationAnswer,
@@ -42,7 +42,7 @@ pub(super) fn write_record_change(
     Ok(())
 }
 
-/// A record with the transaction it is about.
+/// A record with the transaction that it is about.
 struct TrackedPayment {
     record: VerificationAnswer,
     network: &'static Network,
@@ -71,10 +71,10 @@ impl TenantLedger {
             if let Err(fault) = looked {
                 let cause = fault.cause().unwrap_or(&fault.detail);
                 telemetry::error(
-                    "a payment could not be followed",
+                    "a payment's finality could not be polled",
                     &[("id", id.as_str().into()), ("cause", cause.into())],
                 );
-                // Not again at once, and not never.
+                // After a failure the next poll is put off, not dropped.
                 store.atomically(|| store.track_finality(id, now.plus(60_000)))?;
             }
         }
@@ -85,7 +85,7 @@ impl TenantLedger {
         let store = self.store();
         let Some(seen) = tracked_payment(&store, id)? else { return store.atomically(|| store.untrack_finality(id)) };
         let trace = trace::poll_transaction(&settings, seen.network, &seen.tx, now).await;
-        // The record may have changed while the chain was asked: step from its newest text.
+        // The record may have changed while the chain was asked: apply the trace to its newest body.
         let now = app::now();
         let Some(mut fresh) = tracked_payment(&store, id)? else {
             return store.atomically(|| store.untrack_finality(id));

@@ -1,6 +1,5 @@
-//! What is completed is followed until the chain cannot take it back. A
-//! transaction whose block has left the chain is open again: the same bytes are
-//! sent, and whatever comes of them is reported.
+//! Completed flights are polled until they are final. If a transaction's block leaves the chain, its flight is open
+//! again: the same bytes are sent, and the result is reported.
 
 use super::store::FlightRow;
 use super::{Settler, network_of};
@@ -22,7 +21,7 @@ const FIRST_MS: u64 = 15_000;
 /// After this long a flight counts as final on a chain without a rule of finality, or whose finality stands still.
 const MAX_MS: u64 = 21_600_000;
 
-/// What became of a completed flight.
+/// The result of polling a completed flight.
 enum CompletedState {
     Final,
     InBlock,
@@ -31,7 +30,7 @@ enum CompletedState {
 }
 
 impl Settler {
-    /// Begins to follow a flight.
+    /// Starts to poll a flight for finality.
     pub(super) fn track_finality(&self, key: &str) -> Result<(), Fault> {
         let now = app::now();
         self.sqlite().run(sql::WATCHED_PUT, vec![key.into(), millis_value(now.plus(FIRST_MS)), millis_value(now)])
@@ -83,7 +82,7 @@ impl Settler {
         }
     }
 
-    /// Once more later, unless it was followed for long enough.
+    /// Sets the next poll, unless the flight was polled for long enough.
     fn poll_later(&self, key: &str, since: UnixMillis, now: UnixMillis) -> Result<(), Fault> {
         let age = now.since(since);
         if age >= MAX_MS {
@@ -114,7 +113,7 @@ impl Settler {
         })
     }
 
-    /// The flight is on its way again.
+    /// The flight is open again.
     async fn reopen_flight(&self, row: &FlightRow) -> Result<(), Fault> {
         let settlement = row.flight.settlement.to_string();
         telemetry::error("a settlement's block has left the chain", &[("settlement", settlement.as_str().into())]);

@@ -307,7 +307,10 @@ impl FlightEnding {
     /// No node has taken any of it, and none is asked again.
     #[must_use]
     pub fn abandoned() -> Self {
-        Self::failed(Reason::UnexpectedSettle, "no node took the transaction, and none will be given it: ask again")
+        Self::failed(
+            Reason::UnexpectedSettle,
+            "no node accepted the transaction, and this attempt is over: send the same payment again",
+        )
     }
 
     /// How a flight ends of which no node has anything.

@@ -55,7 +55,8 @@ impl LaunchDenial {
                 (Reason::UnexpectedSettle, message)
             }
             Self::Unknown => {
-                let message = "no node names a price that this service pays, or answers what else must be known";
+                let message =
+                    "no node reports a gas price within this service's cap, or the other facts that a launch needs";
                 (Reason::UnexpectedSettle, message.to_owned())
             }
             Self::Balance => {

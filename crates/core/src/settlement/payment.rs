@@ -170,7 +170,7 @@ pub fn decide_payment(
             Ok(PaymentDecision { row, settlement_record: Some(kept), ..PaymentDecision::only(outcome) })
         }
         (PaymentFinding::Good(_) | PaymentFinding::External(..), _, None) => {
-            Err(Fault::internal("a payment without terms"))
+            Err(Fault::internal("a payment has no terms"))
         }
     }
 }

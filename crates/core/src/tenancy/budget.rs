@@ -118,7 +118,7 @@ impl TenantSpending {
         let used = self.enter_day(network, now);
         let all = used.reserved.saturating_add(used.charged).saturating_add(amount);
         if all > budget.day {
-            return Err("what this seller's settlements may cost on this network today is used up");
+            return Err("this seller's daily budget for settlements on this network is used up");
         }
         let risk = used.failed.saturating_add(used.risked).saturating_add(amount);
         if !ask.has_paid && used.risked > 0 && risk > budget.failed {

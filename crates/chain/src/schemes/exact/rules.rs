@@ -154,7 +154,7 @@ pub struct OnchainContext<'a> {
 /// The check that accompanies a refusal which rests on the only provider.
 #[must_use]
 pub fn single_provider_check(basis: VerdictBasis) -> Option<Check> {
-    let detail = "one provider is configured for the chain: its word counts";
+    let detail = "only one provider is configured for the chain: its answer counts";
     let check = Check { name: "single_provider".to_owned(), passed: true, detail: detail.to_owned() };
     (basis == VerdictBasis::Single).then_some(check)
 }

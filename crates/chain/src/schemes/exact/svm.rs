@@ -184,19 +184,22 @@ const fn svm_address_bytes(address: &Address) -> Option<[u8; 32]> {
 /// Who signs: we first, the payer at most beside us, and the payer has.
 fn check_signers(rules: &mut SchemeRules, wire: &SvmTransaction, fee_payer: [u8; 32]) -> bool {
     let count = wire.header().num_required_signatures;
-    rules.record("signers", count <= SIGNERS_MAX, Reason::SvmSigners, format!("{count} sign, {SIGNERS_MAX} may"))
-        && rules.record(
-            "fee_payer_first",
-            wire.fee_payer() == Some(fee_payer),
-            Reason::SvmFeePayerMismatch,
-            ("the first account is extra.feePayer", "the first account is another than extra.feePayer"),
-        )
-        && rules.record(
-            "signature",
-            wire.is_signed_by_others(),
-            Reason::SvmSignature,
-            ("the payer signed the message", "the payer's signature is missing, or is not of this message"),
-        )
+    rules.record(
+        "signers",
+        count <= SIGNERS_MAX,
+        Reason::SvmSigners,
+        format!("{count} accounts sign, at most {SIGNERS_MAX} may"),
+    ) && rules.record(
+        "fee_payer_first",
+        wire.fee_payer() == Some(fee_payer),
+        Reason::SvmFeePayerMismatch,
+        ("the first account is extra.feePayer", "the first account is another than extra.feePayer"),
+    ) && rules.record(
+        "signature",
+        wire.is_signed_by_others(),
+        Reason::SvmSignature,
+        ("the payer signed the message", "the payer's signature is missing, or is not of this message"),
+    )
 }
 
 /// The instructions, as many as there may be, none of which is given our account but to assert.
@@ -209,7 +212,7 @@ fn check_instructions<'a>(
     wire: &'a SvmTransaction,
     fee_payer: [u8; 32],
 ) -> Option<Vec<ResolvedInstruction<'a>>> {
-    let found = ("no account stands in a lookup table", "some accounts stand in a lookup table");
+    let found = ("no account is taken from a lookup table", "some accounts are taken from a lookup table");
     rules.record("lookup_tables", !wire.uses_lookup_tables(), Reason::SvmLookups, found).then_some(())?;
     let instructions = wire.instructions();
     let found = ("every index points at an account", "an index points at no account");
@@ -222,7 +225,7 @@ fn check_instructions<'a>(
     let reason = if authority { Reason::SvmFeePayerTransfers } else { Reason::SvmFeePayerNotIsolated };
     let found = (
         "no instruction but an assertion is given the fee payer",
-        "an instruction that may do more than assert is given the fee payer",
+        "an instruction that is no assertion is given the fee payer",
     );
     rules.record("fee_payer_isolated", isolated, reason, found).then_some(())?;
     let allowed = if wire.config().is_some() { INSTRUCTIONS_V1 } else { INSTRUCTIONS };
@@ -348,8 +351,8 @@ fn check_memos(
         stranger.is_none(),
         reason,
         (
-            "only memos and assertions about accounts stand beside",
-            "an instruction that is no memo and no assertion about accounts stands beside",
+            "the other instructions are memos and assertions about accounts",
+            "the transaction has another instruction that is neither a memo nor an assertion about accounts",
         ),
     ) {
         return false;

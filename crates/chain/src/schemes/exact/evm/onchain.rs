@@ -250,7 +250,7 @@ fn explain_failure(
     let used = match reply {
         RpcReply::Value(_) => answered_text(facts, &state).and_then(|text| abi::boolean(&text)),
         RpcReply::Error(_) if execution_error(reply).is_some() => {
-            let found = "the token does not know EIP-3009".to_owned();
+            let found = "the token does not implement EIP-3009".to_owned();
             rules.record("eip3009", false, Reason::EvmNoEip3009, found);
             return Ok(());
         }
@@ -307,8 +307,8 @@ fn check_wallet_signature(rules: &mut SchemeRules, facts: &Facts, ask: &Call, fa
         (RpcReply::Error(error), None) => return Err(Undecided::malformed_with("node_error", &error.message)),
     };
     let found = (
-        "the payer is a contract, and says that the signature is its own",
-        "the payer is a contract, and says that the signature is not its own",
+        "the payer is a contract, and accepts the signature",
+        "the payer is a contract, and does not accept the signature",
     );
     Ok(rules.record("signature", good, Reason::EvmSignature, found))
 }
