@@ -37,26 +37,26 @@ use x402_chain::{jsonrpc, reader};
 use x402_core::settings::Settings;
 use x402_core::settings::provider::host;
 
-/// Rounds of one trace: the receipt, its block, and one for what the second leaves open.
+/// The most rounds of one trace: the receipt, its block, and one for what is still missing.
 const READ_ROUNDS_MAX: usize = 3;
-/// When the next provider is asked though the first has not failed.
+/// After this long without an answer the next provider is asked too.
 const HEDGE_MS: u64 = 800;
-/// All of a verification's asking.
+/// The deadline of a whole verification's calls.
 const DEADLINE_MS: u64 = 8_000;
 
 thread_local! {
     static HEALTH: RefCell<BTreeMap<String, ProviderHealth>> = const { RefCell::new(BTreeMap::new()) };
 }
 
-/// What a chain's providers said of a transaction.
+/// What a chain's providers reported of a transaction.
 pub(crate) struct ProviderObservation {
     /// The trace that counts; `None` where no provider gave a usable answer.
     pub(crate) trace: Option<Trace>,
-    /// How many answered the same.
+    /// How many providers agree.
     pub(crate) agreed: usize,
     /// Code and blacklist entries of the parties that were read in the same requests.
     pub(crate) screening: Screening,
-    /// Why providers failed, for the log: host names, classes, no address.
+    /// Why providers failed, for the log: host names and error classes, no URL.
     pub(crate) failures: Vec<String>,
 }
 
@@ -94,7 +94,7 @@ pub(crate) async fn fetch_trace(settings: &Settings, network: &'static Network, 
     fetch_trace_by(settings, network, id, QuorumRule { threshold: settings.quorum(), finality: false }).await
 }
 
-/// The same where it matters whether its block is final.
+/// As [`fetch_trace`], where it matters whether the block is final.
 pub(crate) async fn fetch_trace_with_finality(
     settings: &Settings,
     network: &'static Network,
@@ -203,7 +203,7 @@ fn ask_next_provider<'a>(
     }
 }
 
-/// Asks one provider in rounds.
+/// Asks one provider in rounds of calls.
 async fn ask_provider(question: &TraceQuestion<'_>, url: &str, place: usize) -> ProviderReading {
     let began = now();
     let mut facts = Facts::new();
@@ -235,7 +235,7 @@ async fn ask_in_rounds(
         match reader::trace(network, question.tx, facts, now().seconds()) {
             Ok(trace) => {
                 if parties.is_empty() && !jsonrpc::takes_batches(network.family) {
-                    // Families without batches learn of parties in a step of its own, which may fail.
+                    // Families without batches read the parties in a round of its own, which may fail.
                     parties = unknown_parties(question, facts);
                     let calls: Vec<Call> =
                         parties.iter().flat_map(|party| reader::party_calls(network, party)).collect();

@@ -1,5 +1,4 @@
-//! The directory's rows as D1 gives them, and what they mean. Numbers come as
-//! JavaScript's: exact to 2^53.
+//! The directory's rows as D1 returns them, and their conversion. Numbers are JavaScript's: exact up to 2^53.
 
 use serde::Deserialize;
 use x402_api::admin::{KeyView, LimitsView, RecipientView, TenantView};
@@ -154,7 +153,7 @@ pub(super) struct RecipientRow {
 }
 
 impl RecipientRow {
-    /// Whether the tenant holds it by its first use alone.
+    /// Whether the tenant holds it only by its first use.
     pub(super) fn is_first_use(&self) -> bool {
         self.first_use == Some(1)
     }

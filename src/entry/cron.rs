@@ -1,5 +1,4 @@
-//! Timed work, each piece idempotent and bounded: closing periods, checking the
-//! registry.
+//! Timed jobs, each bounded and repeatable without harm: closing periods, checking the registry.
 
 use crate::app;
 use crate::app::App;
@@ -14,9 +13,9 @@ use x402_chain::network::{Environment, NETWORKS};
 use x402_chain::time::{Period, UnixMillis};
 use x402_core::error::Fault;
 
-/// The first of the month: last month's usage is closed in the directory.
+/// On the first of the month, last month's usage is closed in the directory.
 const CLOSE_PERIOD: &str = "0 0 1 * *";
-/// Every night: the registry against the chains.
+/// Every night, the registry is compared with the chains.
 const CHECK_REGISTRY: &str = "17 3 * * *";
 
 /// Ledgers closed in one run: a subrequest or two each, of the platform's
@@ -53,8 +52,7 @@ async fn run_job(cron: &str, app: &App) -> Result<usize, Fault> {
     }
 }
 
-/// Closes every period that is over: its ledger ships what it has first. The
-/// ledger's own period rolls without this.
+/// Closes every period that is over: its ledger ships its rows first. The ledger's own period changes without this.
 async fn close_periods(app: &App, now: UnixMillis) -> Result<usize, Fault> {
     let db = app.db()?;
     let current = Period::of(now).to_string();
@@ -74,7 +72,7 @@ async fn close_periods(app: &App, now: UnixMillis) -> Result<usize, Fault> {
             ask: LedgerMessage::Flush,
         };
         let status = clients::ledger::call_ledger(app, &envelope, None).await?.status();
-        // A tenant that is gone has nothing left to ship.
+        // A tenant that does not exist any more has nothing to ship.
         if status == 204 || status == 401 {
             d1::close_period(db, &open, now).await?;
         }

@@ -19,12 +19,12 @@ const FRESH_MS: u64 = 10_000;
 const BELIEVED_MS: u64 = 60_000;
 /// How long it is remembered that no provider quotes a price within the cap.
 const NO_PRICE_MS: u64 = 2_000;
-/// How long others wait for the one who asks; a request that is cut off never answers.
+/// How long others wait for the request that asks; a request that is cut off never answers.
 const PATIENCE_MS: u64 = 2_000;
 /// How often a waiting caller checks for the answer.
 const RECHECK_MS: u64 = 5;
 
-/// The answer, and when it came.
+/// A quote, and when it was received.
 #[derive(Clone, Copy)]
 struct GasQuote {
     price: Option<GasPrice>,
@@ -33,7 +33,7 @@ struct GasQuote {
 
 thread_local! {
     static QUOTES: RefCell<BTreeMap<&'static str, GasQuote>> = const { RefCell::new(BTreeMap::new()) };
-    /// Since when somebody asks.
+    /// Since when a request is asking.
     static FETCHING_SINCE: RefCell<BTreeMap<&'static str, UnixMillis>> = const { RefCell::new(BTreeMap::new()) };
 }
 
@@ -59,7 +59,7 @@ pub(crate) fn cached_price(
     Some(quote.price)
 }
 
-/// A price that nobody knows yet.
+/// A price that is not remembered.
 pub(crate) async fn await_price(app: &App, network: &'static Network) -> Option<GasPrice> {
     let began = app::now();
     while is_being_fetched(network, app::now()) && app::now().since(began) < PATIENCE_MS {
@@ -71,7 +71,7 @@ pub(crate) async fn await_price(app: &App, network: &'static Network) -> Option<
     fetch_quote(&app.settings, network).await
 }
 
-/// A price in place of one that was refused as below the market.
+/// A price in place of one that a node refused as below the market.
 pub(crate) async fn requote_price(app: &App, network: &'static Network, refused: GasPrice) -> Option<GasPrice> {
     QUOTES.with_borrow_mut(|all| {
         if all.get(network.key).is_some_and(|quote| quote.price == Some(refused)) {

@@ -31,14 +31,14 @@ fn request_headers(authorization: Option<&str>) -> JsValue {
     headers.into()
 }
 
-/// One attempt's patience.
+/// The deadline of one attempt.
 pub(super) const ATTEMPT_MS: u32 = 2_500;
 /// The largest answer: recorded receipts reach 655 KB, so 4 MiB is six times that.
 const BODY_MAX: usize = 4 * 1_024 * 1_024;
 
 /// Why a provider gave no usable answer.
 pub(super) enum ProviderFailure {
-    /// No answer in time, or none at all.
+    /// No answer within the deadline, or a broken connection.
     Transport(String),
     /// Too many requests; with `Retry-After` in seconds, if it was sent.
     RateLimited(Option<u64>),
@@ -48,7 +48,7 @@ pub(super) enum ProviderFailure {
     TooLarge,
     /// An error about the whole request.
     Refused(String),
-    /// An answer that cannot be true.
+    /// An answer that is malformed or contradicts itself.
     Malformed(String),
 }
 
@@ -129,7 +129,7 @@ async fn exchange(url: &str, body: &str, signal: &AbortSignal) -> Result<HttpAns
     let is_coded = headers.has("content-encoding").unwrap_or(true);
     let body = match length {
         Some(length) if length > BODY_MAX => return Err(ProviderFailure::TooLarge),
-        // HTTP holds the sender to the length, so nothing needs to be cut.
+        // HTTP limits the body to the stated length, so nothing needs to be cut.
         Some(_) if !is_coded => {
             let whole = JsFuture::from(response.text().map_err(broken)?).await.map_err(broken)?;
             whole.as_string().unwrap_or_default().into_bytes()

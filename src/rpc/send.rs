@@ -1,5 +1,4 @@
-//! Bytes are handed to one provider after another until one has them: what one
-//! refuses, for whatever reason, another may take.
+//! Sends bytes to one provider after another until one accepts them: what one refuses, another may accept.
 
 use super::post::ProviderFailure;
 use super::{DEADLINE_MS, call_batch, note_attempt, now, order_providers};

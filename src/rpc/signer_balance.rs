@@ -17,7 +17,7 @@ use x402_chain::reader::{min_native_balance, native_balance_call, read_native_ba
 use x402_chain::time::UnixMillis;
 use x402_core::settings::Settings;
 
-/// The refusal where no key can pay.
+/// The refusal where no signer can pay.
 pub(crate) const UNFUNDED_MESSAGE: &str = "the facilitator cannot pay for gas on this network now";
 
 const FRESH_MS: u64 = 60_000;
@@ -25,7 +25,7 @@ const BELIEVED_MS: u64 = 600_000;
 /// How long `/supported` waits for balances that were never read.
 const DEADLINE_MS: u64 = 3_000;
 
-/// What is known of a key.
+/// What is known of a signer's balance.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum SignerFunds {
     /// It can pay for a transaction.
@@ -90,8 +90,8 @@ async fn fetch_balances(settings: Rc<Settings>, network: &'static Network) {
         let (now, held) = (app::now(), read_native_balance(network, &facts, call));
         let found = held
             .map(|held| if held >= min_native_balance(network) { SignerFunds::Funded } else { SignerFunds::Unfunded });
-        // That no provider answers counts only where nothing better is known; one that
-        // answers something else is no reason.
+        // That no provider answers counts only where nothing better is known; another answer than a balance does not
+        // count.
         let silent = facts.get(call).is_none() && known_funds(network, &signer, now) != Some(SignerFunds::Funded);
         if let Some(means) = found.or(silent.then_some(SignerFunds::Unanswered)) {
             BALANCES.with_borrow_mut(|all| all.insert((network.key, signer), (now, means)));
@@ -104,7 +104,7 @@ fn signer_addresses(settings: &Settings, network: &Network) -> Vec<Address> {
     signers.iter().map(x402_chain::signer::Signer::address).collect()
 }
 
-/// Those of the networks whose transactions we can pay for now.
+/// The networks on which a signer of ours can pay at present.
 pub(crate) async fn funded_networks(
     app: &App,
     context: &Context,
@@ -120,7 +120,7 @@ pub(crate) async fn funded_networks(
     let looking = join_all(first.into_iter().map(|network| fetch_balances(Rc::clone(&app.settings), network)));
     let deadline = Delay::from(Duration::from_millis(DEADLINE_MS));
     if let Either::Right(_) = select(pin!(looking), pin!(deadline)).await {}
-    // What is slow to answer is offered: a server that starts now would do without it for good.
+    // Offer networks whose balance check timed out: a server that starts now would otherwise never offer them.
     let fails = |network: &Network, own: &Address| {
         matches!(known_funds(network, own, app::now()), Some(SignerFunds::Unfunded | SignerFunds::Unanswered))
     };

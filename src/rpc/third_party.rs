@@ -1,6 +1,6 @@
-//! Payments that somebody else has put on the chain: an authorization is public
-//! as soon as one transaction shows it, and anybody may send it. On Solana only we
-//! complete one: there it is an attempt of ours that was given up and landed.
+//! Payments that a third party has brought to the chain: an authorization is public as soon as one transaction shows
+//! it, and anybody may send it. On Solana only we complete a transaction: there it is an attempt of ours that was given
+//! up and mined after all.
 
 use crate::app::App;
 use crate::rpc;
@@ -42,17 +42,18 @@ pub(crate) async fn find_settlement(
     let is_there = |facts: &Facts| read_head(facts, &head).is_some_and(|head| head >= at.unwrap_or(0));
     let facts = rpc::call_until(network, &providers, from_ref(&head), is_there).await;
     let Some(newest) = read_head(&facts, &head).filter(|_| is_there(&facts)) else { return ThirdPartyLookup::Unknown };
-    // Nodes forget the state of old blocks. What is not used by a later block was not used by an earlier one.
+    // Nodes delete the state of old blocks. An authorization that is unused in a later block was unused in an earlier
+    // one.
     if let Some(used_later) = at.and_then(|_| state(Some(newest)))
         && unused_by(network, &providers, &used_later, needed).await
     {
         return ThirdPartyLookup::Nothing;
     }
-    // What has made a transaction fail stands in a block before it, however long ago that was.
+    // The use that made a transaction fail is in a block before it, however long ago.
     let last = at.map_or(SearchEnd::Newest(newest), SearchEnd::Block);
     let mut is_whole = true;
     for search in authorization_search::search_calls(network, &signed.payer, &signed.nonce, last) {
-        // How far the node has come is asked beside the logs, of the same node.
+        // The node's head is asked with the logs, of the same node.
         let calls: [Call; 3] = [head.clone(), used_now.clone(), search.clone()];
         let knows =
             |facts: &Facts| is_there(facts) && authorization_search::read_is_used(facts, &used_now) == Some(true);
@@ -74,7 +75,7 @@ pub(crate) async fn find_settlement(
     if is_whole { ThirdPartyLookup::Nothing } else { ThirdPartyLookup::Unknown }
 }
 
-/// Whether as many nodes as are needed say that the authorization is not used in the state that the call names.
+/// Whether enough nodes report that the authorization is unused in the state that the call names.
 async fn unused_by(network: &'static Network, providers: &[&str], call: &Call, needed: usize) -> bool {
     let unused = Cell::new(0_usize);
     let is_enough = |facts: &Facts| match authorization_search::read_is_used(facts, call) {
@@ -103,7 +104,8 @@ fn increment(words: &Cell<usize>) -> usize {
     words.get()
 }
 
-/// Whether a Solana transaction has paid, which names its payer by its signatures; [`ThirdPartyLookup::Nothing`] where it failed.
+/// The settlement by a Solana transaction, whose signatures name its payer; [`ThirdPartyLookup::Nothing`] where it
+/// failed.
 pub(crate) async fn find_landed(
     app: &App,
     network: &'static Network,
@@ -129,11 +131,11 @@ async fn fetch_trace_for(app: &App, network: &'static Network, amount: Amount, i
     }
 }
 
-/// What the transaction that used the authorization has moved.
+/// The settlement by the transaction that used the authorization.
 async fn read_payment(app: &App, network: &'static Network, signed: &ExpectedTransfer, id: TxId) -> ThirdPartyLookup {
     let trace = fetch_trace_for(app, network, signed.amount, &id).await;
     let mined = trace.as_ref().and_then(|trace| trace.mined()).filter(|mined| mined.failure.is_none());
-    // Its event was read just now: a node that does not know it is behind.
+    // Its event was read just now: a node that does not know the transaction is behind.
     let Some(mined) = mined else { return ThirdPartyLookup::Unknown };
     match matching_units(mined, signed) {
         units if units.is_empty() => ThirdPartyLookup::Nothing,

@@ -1,5 +1,5 @@
-//! The chain as the Worker asks it: a finalized trace is kept for everybody,
-//! what depends on time is read apart.
+//! Reads a transaction's trace: finalized traces are cached for all tenants; code and blacklist entries, which change,
+//! are read apart.
 
 use crate::isolate;
 use crate::isolate::CachedTrace;
@@ -18,7 +18,7 @@ use x402_core::verification::answer::Finality;
 use x402_core::verification::claim::Claim;
 use x402_core::verification::decision::{ChainObservation, TracedTransaction};
 
-/// What the chain says about a claim's transaction.
+/// Reads the trace of a claim's transaction, with its parties.
 pub(crate) async fn observe_transaction(settings: &Settings, claim: &Claim, now: UnixMillis) -> ChainObservation {
     let network = claim.network;
     let providers = settings.providers(network);
@@ -113,7 +113,7 @@ async fn screen_parties(
     screening
 }
 
-/// Those who gave or got the registered asset, those of transfers to `first` in front.
+/// The senders and receivers of the registered asset; those of transfers to `first` come first.
 fn parties_to_screen(trace: &Trace, first: Option<&Address>) -> Vec<Party> {
     let mut parties: Vec<Party> = Vec::new();
     let transfers = trace.mined().map_or(&[][..], |mined| mined.transfers.as_slice());
@@ -134,12 +134,12 @@ fn parties_to_screen(trace: &Trace, first: Option<&Address>) -> Vec<Party> {
     parties
 }
 
-/// Transfers that a trace may carry to the ledger when the recipient is named
-/// in the request; one transaction can hold a thousand.
+/// The most transfers that a trace carries to the ledger whole when the request names the recipient; one transaction
+/// can hold a thousand.
 const TRANSFERS_WHOLE: usize = 16;
 
-/// The part of a large EVM trace that can matter to a named recipient: what
-/// touches it. Solana's movements are balances of all owners and stay whole.
+/// The part of a large EVM trace that can matter to a named recipient: the transfers that touch it. Solana's movements
+/// are balances of all owners and stay whole.
 fn trim_to_recipient(mut trace: Trace, recipient: Option<&Address>) -> Trace {
     if let (x402_chain::trace::TransactionState::Mined(mined), Some(Address::Evm(_))) = (&mut trace.found, recipient)
         && mined.transfers.len() > TRANSFERS_WHOLE

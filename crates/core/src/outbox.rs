@@ -1,5 +1,5 @@
-//! What a ledger has recorded and the directory does not hold yet: shipped at least once, with ids and revisions that
-//! make a repeat harmless.
+//! Rows that a ledger has recorded and the directory does not hold yet: shipped at least once, with ids and revisions
+//! that make a repeat harmless.
 
 pub mod load;
 
@@ -31,7 +31,7 @@ pub struct OutboxEvent {
     /// The id of the verification or settlement; empty in entries of older builds, whose body has it.
     #[serde(default)]
     pub subject: String,
-    /// The record as it was then, as JSON.
+    /// The record at that time, JSON.
     #[serde(alias = "record")]
     pub body: Box<RawValue>,
     /// When the ledger recorded the event.

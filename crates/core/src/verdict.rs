@@ -30,9 +30,9 @@ macro_rules! refusals {
                 match self { $(Self::$variant => Retry::$retry,)+ }
             }
 
-            /// What a repeat gets under the same `Idempotency-Key`. A recorded refusal is about the
-            /// recipient that it was judged for: where the request names none and the tenant's is
-            /// another by then, it is judged all the same.
+            /// Which answer a repeat gets under the same `Idempotency-Key`. A recorded refusal holds for the recipient
+            /// that it was judged for: if the request names none and the tenant's default has changed since, it is
+            /// judged again.
             #[must_use]
             pub const fn repeat(self) -> RepeatRule {
                 match self { $(Self::$variant => RepeatRule::$repeat,)+ }
@@ -71,7 +71,7 @@ refusals! {
     AlreadyClaimed "ALREADY_CLAIMED" Never Recorded "The payment was claimed before, under another reference or none, or its unclaimed part is less than expected.";
 }
 
-/// What a listed payer means to the tenant.
+/// What a payer on the sanctions list means to the tenant.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]

@@ -3,12 +3,12 @@
 
 use x402_chain::quorum::AGREEMENT_MIN;
 
-/// What one node says of one transaction.
+/// What one node reports of one transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExpiryAnswer {
-    /// Its finalized height is past the last block that could hold it, and it knows nothing of it.
+    /// Its finalized height is past the last block that could hold the transaction, which it does not know.
     Expired,
-    /// It knows the transaction, or a block may still take it.
+    /// It knows the transaction, or a block may still hold it.
     Possible,
     /// The node gave no usable answer; another is asked.
     Unanswered,
@@ -28,7 +28,7 @@ impl ExpiryAnswer {
     }
 }
 
-/// What was said so far of some transactions.
+/// The answers so far about some transactions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExpiryVote {
     needed: usize,
@@ -42,7 +42,7 @@ struct ExpiryTally {
 }
 
 impl ExpiryVote {
-    /// Nothing was said yet of so many transactions on a chain with so many providers.
+    /// No answers yet, for so many transactions on a chain with so many providers.
     #[must_use]
     pub fn new(transactions: usize, providers: usize) -> Self {
         Self { needed: providers.clamp(1, AGREEMENT_MIN), tallies: vec![ExpiryTally::default(); transactions] }

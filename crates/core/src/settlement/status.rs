@@ -1,10 +1,10 @@
-//! An x402 payment taken to the chain, as its seller reads it.
+//! A settlement as its seller reads it.
 
 use serde::{Deserialize, Serialize};
 use x402_chain::id::{RequestId, SettlementId};
 use x402_chain::reason::Reason;
 
-/// How far a settlement is.
+/// The status of a settlement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
@@ -29,7 +29,7 @@ impl SettlementStatus {
     }
 }
 
-/// One transaction that was sent for it.
+/// One transaction that was sent for a settlement.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 pub struct SettlementAttempt {
@@ -68,12 +68,12 @@ pub struct Settlement {
     pub completed_at: Option<String>,
     /// Every transaction that was sent; listed once the settlement is completed or has failed.
     pub attempts: Vec<SettlementAttempt>,
-    /// Who was given its success; `null`: nobody yet.
+    /// Which request was given its success; `null` if none was.
     #[serde(default)]
     pub handed_over: Option<HandedOver>,
 }
 
-/// A success that was given away: goods may be handed over for it, once.
+/// A success that was given to a request: goods may be handed over for it, once.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 pub struct HandedOver {
@@ -85,14 +85,14 @@ pub struct HandedOver {
     pub request_id: Option<RequestId>,
 }
 
-/// Which settlements are listed; a member that is absent lets all pass.
+/// Which settlements are listed; an absent member does not filter.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SettlementFilter {
     /// The network's CAIP-2 id.
     pub network: Option<String>,
-    /// Who paid, as answers write it.
+    /// The payer's address, as answers write it.
     pub payer: Option<String>,
-    /// What the chain lets happen once: network, asset, payer and nonce (EVM).
+    /// The id of the authorization: network, asset, payer and nonce (EVM).
     pub authorization: Option<String>,
     /// Its transaction; several settlements may share one.
     pub transaction: Option<String>,

@@ -20,7 +20,7 @@ const KEY_BYTES: usize = TENANT_BYTES + SECRET_BYTES + TAG_BYTES;
 /// 44 bytes are at most 61 base58 characters (44 × 8 ÷ log2 58).
 const TEXT_MAX: usize = 61;
 
-/// The SHA-256 of a key's text: all of it that is ever stored.
+/// The SHA-256 of a key's text: the text itself is never stored.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct KeyHash(pub [u8; 32]);
 
@@ -65,7 +65,7 @@ impl<'de> Deserialize<'de> for KeyHash {
     }
 }
 
-/// Whom a genuine key names.
+/// What a genuine key names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Caller {
     /// The tenant that the key names.
@@ -76,7 +76,7 @@ pub struct Caller {
     pub hash: KeyHash,
 }
 
-/// Where a key is sent. A key of one kind is no key in the other's place.
+/// Where a key is sent. A key of one kind is not accepted in the other's place.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
@@ -141,8 +141,8 @@ pub fn issue(
     Some(format!("{prefix}{}", bs58::encode(bytes).into_string()))
 }
 
-/// Reads a key and checks its tag under every pepper, in constant time. `None`
-/// for whatever is not a key of this kind that this service has issued.
+/// Reads a key and checks its tag under every pepper, in constant time. `None` for text that is no key of this kind
+/// issued by this service.
 #[must_use]
 pub fn read(text: &str, kind: KeyKind, peppers: &[[u8; 32]]) -> Option<Caller> {
     let (environment, encoded) =

@@ -1,5 +1,5 @@
-//! Sliding windows of 60 buckets, a partly expired bucket counted whole, so
-//! that no boundary lets twice the limit through.
+//! Sliding windows of 60 buckets. A partly expired bucket counts whole, so that no boundary lets twice the limit
+//! through.
 
 use serde::{Deserialize, Serialize};
 use x402_chain::time::UnixMillis;
@@ -26,7 +26,7 @@ impl RateSpan {
         now.0.checked_div(self.bucket_ms).unwrap_or(0)
     }
 
-    /// When a bucket no longer overlaps the window: 60 whole buckets after its own.
+    /// When a bucket leaves the window: 60 whole buckets after its own.
     const fn leaves(self, bucket: u64) -> UnixMillis {
         UnixMillis(bucket.saturating_add(BUCKETS).saturating_add(1).saturating_mul(self.bucket_ms))
     }

@@ -9,8 +9,8 @@ use x402_chain::id::{KeyId, TenantId};
 use x402_chain::network::{Environment, Network};
 use x402_chain::time::UnixMillis;
 
-/// Regions that a tenant's ledgers can be made in: the platform's location
-/// hints. Chosen once; a ledger never moves.
+/// Regions in which a tenant's ledgers can be created: the platform's location hints. The choice is final, since a
+/// ledger never moves.
 pub const REGIONS: [&str; 9] = ["wnam", "enam", "sam", "weur", "eeur", "apac", "oc", "afr", "me"];
 
 /// Whether a tenant is served.
@@ -27,7 +27,7 @@ pub enum TenantStatus {
 }
 
 impl TenantStatus {
-    /// Reads the name on the wire.
+    /// The status with this name; `None` for any other text.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         [Self::Active, Self::Suspended, Self::Cancelled].into_iter().find(|status| status.name() == text)
@@ -62,9 +62,9 @@ pub enum Scope {
 impl Scope {
     /// Every scope.
     pub const ALL: [Self; 4] = [Self::Verify, Self::Settle, Self::Analytics, Self::Manage];
-    /// What a tenant's first keys may do: all but manage.
+    /// The scopes of a tenant's first keys: all but `manage`.
     pub const FIRST: [Self; 3] = [Self::Verify, Self::Settle, Self::Analytics];
-    /// What a key in a URL may do at most: URLs are written down in many places.
+    /// The scopes that a key in a URL may have: URLs are logged in many places.
     pub const IN_URL: [Self; 2] = [Self::Verify, Self::Settle];
 
     /// The name in JSON, such as `verify`.
@@ -126,8 +126,8 @@ pub struct Recipient {
     pub first_use: bool,
 }
 
-/// Addresses that a tenant may hold by their first use in test alone: plenty for trying things out, and few enough that
-/// nobody takes many from others. An operator can register more.
+/// The most addresses that a tenant may hold by their first use in test: enough to try things out, too few to take many
+/// from others. An operator can register more.
 pub const FIRST_USES_MAX: usize = 100;
 
 /// A key as the ledger knows it. Only its SHA-256 is stored.
@@ -135,7 +135,7 @@ pub const FIRST_USES_MAX: usize = 100;
 pub struct ApiKey {
     /// The key's public id, which is no secret.
     pub id: KeyId,
-    /// What its owner calls it.
+    /// The name that its owner gave it.
     pub name: String,
     /// The SHA-256 of its text.
     pub hash: KeyHash,
@@ -163,11 +163,11 @@ pub struct Tenant {
     pub status: TenantStatus,
     /// The tier, which sets limits and chains.
     pub tier: Tier,
-    /// Where its ledgers live.
+    /// The location hint of its ledgers.
     pub region: Option<String>,
     /// Limits of this tenant, in place of its tier's.
     pub limits: OwnLimits,
-    /// What a listed payer means to it.
+    /// What a payer on the sanctions list means to it.
     pub sanctions: SanctionsPolicy,
     /// Whether a settle's success holds our additions in its body too.
     #[serde(default)]
@@ -195,13 +195,13 @@ impl Tenant {
         self.keys.iter().find(|key| key.hash == *hash && key.expires_at.is_none_or(|end| now < end))
     }
 
-    /// Whether the address is registered to it.
+    /// Whether the address is registered to the tenant.
     #[must_use]
     pub fn holds(&self, address: &Address) -> bool {
         self.recipients.iter().any(|recipient| recipient.address == *address)
     }
 
-    /// How many addresses it holds by their first use in test alone.
+    /// How many addresses the tenant holds by their first use in test.
     #[must_use]
     pub fn first_uses(&self) -> usize {
         self.recipients.iter().filter(|recipient| recipient.first_use).count()

@@ -1,4 +1,4 @@
-//! Tiers: one row each.
+//! The table of tiers, one row each.
 
 use serde::{Deserialize, Serialize};
 use x402_chain::network::Network;
@@ -8,7 +8,7 @@ use x402_chain::network::Network;
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Tier {
-    /// Without charge: base and solana, 1,000 verifications a month.
+    /// Free: base and solana, 1,000 verifications a month.
     Free,
     /// Three chains, 50,000 verifications a month.
     Starter,
@@ -100,7 +100,7 @@ impl Tier {
         }
     }
 
-    /// Reads the name on the wire.
+    /// The tier with this name; `None` for any other text.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         PLANS.iter().find(|plan| plan.name == text).map(|plan| plan.tier)

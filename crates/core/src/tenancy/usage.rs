@@ -44,7 +44,7 @@ pub struct Usage {
     pub verifications_limit: i64,
     /// Final verdicts left in the period; −1: unlimited.
     pub verifications_remaining: i64,
-    /// When the quota is whole again, RFC 3339.
+    /// When the quota of the next period begins, RFC 3339.
     pub quota_reset_date: String,
     /// Chains that this key may name.
     pub enabled_chains: Vec<&'static str>,
@@ -52,13 +52,13 @@ pub struct Usage {
     pub rate: RateUsages,
 }
 
-/// Whether a tenant may use a chain in an environment, the registry check apart.
+/// Whether a tenant may use a chain in an environment, without the registry check.
 #[must_use]
 pub fn may_use(tenant: &Tenant, network: &Network) -> bool {
     network.environment == tenant.environment && tenant.tier.includes(network)
 }
 
-/// What a tenant has used; `is_on` says whether the registry check lets a chain be used.
+/// What a tenant has used; `is_on` says whether the registry check allows a chain.
 #[must_use]
 pub fn usage_of(tenant: &Tenant, admission: &Admission, is_on: impl Fn(&Network) -> bool, now: UnixMillis) -> Usage {
     let mut admission = admission.clone();

@@ -1,4 +1,4 @@
-//! What a seller is answered, member for member as on the wire.
+//! The answer to a verification, member for member as in JSON.
 
 use crate::verdict::RefusalCode;
 use core::fmt;
@@ -8,7 +8,7 @@ use x402_chain::checks::Check;
 use x402_chain::id::{ClaimId, RequestId, VerificationId};
 use x402_chain::retry::Retry;
 
-/// What became of the payment.
+/// The state of the payment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
@@ -39,19 +39,19 @@ impl VerificationStatus {
     }
 }
 
-/// How deep a payment lies, or must lie.
+/// How certain a block is, or must be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Finality {
-    /// The chain's customary number of confirmations.
+    /// The chain's usual number of confirmations.
     Confirmed,
-    /// Irreversible by the chain's own rule.
+    /// Final by the chain's own rule.
     Finalized,
 }
 
-/// What ties the transaction to this buyer, the weakest first. A bare hash is
-/// public and can be presented by anybody who sees it.
+/// What ties the transaction to this buyer, the weakest first. A transaction hash is public: anybody who sees it can
+/// present it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
@@ -113,7 +113,7 @@ impl<'de> Deserialize<'de> for Hundredths {
     }
 }
 
-/// Where a transfer stands in its transaction.
+/// Where in its transaction a transfer is found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 #[serde(untagged)]
@@ -137,7 +137,7 @@ pub struct TransferLine {
     /// The log or the token account.
     #[serde(flatten)]
     pub place: TransferPlace,
-    /// Who gave it, where the chain says.
+    /// The payer, where the chain names one.
     pub payer: Option<String>,
     /// The amount in atomic units, decimal digits.
     pub amount: String,
@@ -155,7 +155,7 @@ pub struct RiskFactor {
     pub detail: String,
 }
 
-/// Who claimed the payment before.
+/// The earlier claim on the payment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 pub struct ClaimedBy {
@@ -180,11 +180,11 @@ pub struct VerificationAnswer {
     pub request_id: RequestId,
     /// Whether the tenant was paid.
     pub success: bool,
-    /// What became of the payment.
+    /// The state of the payment.
     pub status: VerificationStatus,
     /// The transaction that was asked about.
     pub tx_hash: String,
-    /// Our short key of the chain.
+    /// The registry's short key of the chain.
     pub chain: String,
     /// The chain's CAIP-2 id.
     pub network: String,
