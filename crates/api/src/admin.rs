@@ -21,14 +21,14 @@ use x402_core::verdict::SanctionsPolicy;
 
 const EMAIL_BYTES_MAX: usize = 254;
 const NAME_BYTES_MAX: usize = 200;
-/// Keys that a tenant can have at once, revoked ones apart: the ledger's copy stays small.
+/// The most keys of a tenant, without revoked ones: the ledger's copy stays small.
 pub const KEYS_MAX: usize = 100;
-/// Addresses that a tenant can have at once in an environment, for the same reason.
+/// The most addresses of a tenant in an environment, for the same reason.
 pub const RECIPIENTS_MAX: usize = 1_000;
-/// Far above what one ledger can serve.
+/// The greatest limit of requests: far above what one ledger can serve.
 const LIMIT_MAX: u64 = 1_000_000_000;
 
-/// What stands in an address's place where the service is to derive one.
+/// The text in place of an address that the service is to derive.
 const DERIVE: &str = "derive";
 
 /// An address to register.
@@ -88,7 +88,7 @@ pub struct TenantChange {
 /// The body of `POST …/api-keys`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewKey {
-    /// What its owner calls it.
+    /// The name that its owner gives it.
     pub name: String,
     /// The environment that the key belongs to.
     pub environment: Environment,

@@ -32,7 +32,7 @@ pub struct ChainView {
     pub environment: Environment,
     /// The token that counts as payment on this chain.
     pub asset: AssetView,
-    /// Whether this key may name it.
+    /// Whether this key may name the chain.
     pub enabled: bool,
     /// Why it is not enabled: `environment`, `tier` or `registry_check`; `null` where it is.
     pub reason: Option<&'static str>,
@@ -54,8 +54,7 @@ pub struct SupportedChains {
     pub all_chains: Vec<ChainView>,
 }
 
-/// The chains as a tenant's key sees them; `is_on` says whether the registry
-/// check lets a chain be used.
+/// The chains as a tenant's key sees them; `is_on` says whether the registry check allows a chain.
 #[must_use]
 pub fn supported_chains(tenant: &Tenant, is_on: impl Fn(&Network) -> bool) -> SupportedChains {
     let all_chains: Vec<ChainView> =

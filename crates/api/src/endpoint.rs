@@ -1,5 +1,5 @@
-//! The route table: one row an endpoint. Routing, body limits, scopes, the
-//! OpenAPI document and the tests of refusals all read it.
+//! The route table, one row an endpoint. Routing, body limits, scopes, the OpenAPI document and the tests of refusals
+//! all read it.
 
 use core::fmt;
 use matchit::Router;
@@ -19,7 +19,7 @@ pub enum Method {
 }
 
 impl Method {
-    /// Reads the method's name; `HEAD` asks for what `GET` would answer.
+    /// Reads the method's name; `HEAD` counts as `GET`.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
         match name {
@@ -31,7 +31,7 @@ impl Method {
         }
     }
 
-    /// Whether a body comes with it.
+    /// Whether requests of this method have a body.
     #[must_use]
     pub const fn has_body(self) -> bool {
         matches!(self, Self::Post | Self::Patch)
@@ -56,7 +56,7 @@ pub enum Access {
     Public,
     /// A tenant's key, with the scope if one is named.
     Key(Option<Scope>),
-    /// Anybody; a key, if there is one, narrows the answer.
+    /// Anybody; a key limits the answer to its tenant.
     Either,
     /// The operator's `X-Admin-Key`.
     Admin,

@@ -92,7 +92,7 @@ pub struct TenantAlone {
 pub struct KeyView {
     /// The key's id, `key_…`; not the key.
     pub id: String,
-    /// What its owner calls it.
+    /// The name that its owner gave it.
     pub name: String,
     /// The environment that the key belongs to.
     pub environment: Environment,
@@ -114,7 +114,7 @@ pub struct KeyView {
 #[derive(Clone, Debug, Serialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 pub struct KeyCreated {
-    /// What is known of it from now on.
+    /// The key without its text, as later requests show it.
     pub api_key: KeyView,
     /// The key's text: shown this once, and stored only as a hash.
     pub key: String,

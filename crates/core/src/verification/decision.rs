@@ -164,7 +164,7 @@ pub struct VerificationContext<'a> {
     pub sanctions: Option<&'a sanctions::SanctionsList>,
 }
 
-/// Judges an admitted request, counts it and says what to write.
+/// Judges an admitted request, counts it, and returns what to write.
 ///
 /// # Errors
 /// `CHAIN_UNAVAILABLE` where no provider gave a trace, or only finality is missing and no provider reports it: the
@@ -221,14 +221,14 @@ pub fn decide_verification(
     Ok(VerificationOutcome { answer, claims, is_record, track_finality: follow, new_payers })
 }
 
-/// Whether a payment would be refused as not final although nobody has said what is.
+/// Whether a payment would be refused as not final although no provider has reported finality.
 fn lacks_finality_answer(claim: &Claim, trace: &Trace, judgement: &Judgement) -> bool {
     let is_unknown = trace.mined().is_some_and(|mined| mined.finality_unknown);
     let is_refused = judgement.refusal.as_ref().is_some_and(|(refusal, _)| *refusal == RefusalCode::NotFinal);
     is_unknown && is_refused && claim.finality == Finality::Finalized
 }
 
-/// Seconds after which a chain that gave no answer is worth another try.
+/// Seconds after which a request about a chain that did not answer may be repeated.
 pub const CHAIN_RETRY_S: u64 = 5;
 
 fn claim_row(
@@ -268,7 +268,7 @@ fn verification_answer(
         (Some(Retry::Never), _) => VerificationStatus::Rejected,
         (Some(Retry::Later | Retry::Same), _) => VerificationStatus::Pending,
     };
-    // An address in its checksummed form costs a hash: each is written once.
+    // Writing an address with its checksum costs a hash, so each is written once.
     let payers: Vec<String> = judgement.payers.iter().map(Address::to_string).collect();
     let payer = |address: &Address| {
         let known = judgement.payers.iter().position(|payer| payer == address);

@@ -10,27 +10,27 @@ use x402_chain::network::{FinalityRule, Network};
 use x402_chain::time::{UnixMillis, UnixSeconds};
 use x402_chain::trace::{Depth, MinedTransaction, Trace};
 
-/// A payment that no rule of its chain makes final is followed for an hour.
+/// A payment on a chain without a rule of finality is polled for an hour.
 const TRACKED_WITHOUT_RULE_MS: u64 = 3_600_000;
-/// Any other at most for a week.
+/// Any other payment is polled for a week at most.
 const TRACKED_MS_MAX: u64 = 604_800_000;
-/// Looks are never further apart than a minute in the first six hours, then half an hour.
+/// Polls are at most a minute apart in the first six hours, then half an hour.
 const FREQUENT_POLLS_MS: u64 = 21_600_000;
 
-/// What happened to a record after it was answered.
+/// What happened to a record after its answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 pub enum EventKind {
-    /// Its payment became irreversible.
+    /// The payment is final.
     #[serde(rename = "payment.finalized")]
     Finalized,
-    /// Its block left the chain, and the payment with it.
+    /// The payment's block has left the chain.
     #[serde(rename = "payment.reorged")]
     Reorged,
-    /// The payment came back, in the same block or another.
+    /// The payment is on the chain again, in the same block or another.
     #[serde(rename = "payment.restored")]
     Restored,
-    /// A settlement is completed, and nobody was given its success for five minutes.
+    /// A settlement is completed, and no request got its success for five minutes.
     #[serde(rename = "settlement.undelivered")]
     Undelivered,
 }
@@ -48,11 +48,10 @@ impl EventKind {
     }
 }
 
-/// Brings a successful record up to date with a later look. Answers whether it
-/// changed, and the event that it makes.
+/// Applies a later trace to a successful record. Returns whether it changed, and its event.
 pub fn apply_trace(record: &mut VerificationAnswer, network: &Network, trace: &Trace) -> (bool, Option<EventKind>) {
     let before = record.clone();
-    // A transaction that came back in another block may have moved something else.
+    // A transaction that is back in another block may have moved something else.
     let mined = trace
         .mined()
         .filter(|mined| mined.failure.is_none() && shows_recorded_payment(mined, record, network) == Some(true));
@@ -88,14 +87,14 @@ pub fn apply_trace(record: &mut VerificationAnswer, network: &Network, trace: &T
             }
         }
     };
-    // Confirmations alone are not worth a write.
+    // New confirmations alone are not stored.
     let changed =
         event.is_some() || before.block_hash != record.block_hash || before.block_number != record.block_number;
     (changed, event)
 }
 
-/// Whether a transaction holds the record's own payment, not only another's; `None` where the
-/// record does not say what it was.
+/// Whether a transaction contains the record's own payment, not only another's; `None` where the record does not say
+/// what it was.
 fn shows_recorded_payment(mined: &MinedTransaction, record: &VerificationAnswer, network: &Network) -> Option<bool> {
     let address = |text: &str| Address::parse(network.family, text);
     let mut lines = Vec::with_capacity(record.transfers.len());
