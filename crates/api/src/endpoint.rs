@@ -148,14 +148,14 @@ pub struct RouteRow {
     pub url_key: bool,
     /// The largest body, in bytes.
     pub body_max: usize,
-    /// The chapter of the documentation.
+    /// The section of the documentation.
     pub tag: &'static str,
     /// The operation's summary in the OpenAPI document.
     pub summary: &'static str,
 }
 
-/// A request has at most a few hundred bytes of members, a 256-byte reference
-/// and a 1,232-byte memo; 16 KiB leaves room for escapes.
+/// The most bytes of a request: its members take a few hundred, a reference 256, a memo 1,232; 16 KiB leaves room for
+/// escapes.
 const BODY_MAX: usize = 16 * 1_024;
 
 const fn route(
@@ -178,8 +178,8 @@ const KEY: Access = Access::Key(None);
 const VERIFY: Access = Access::Key(Some(Scope::Verify));
 const SETTLE: Access = Access::Key(Some(Scope::Settle));
 
-/// A route of the x402 protocol, under both its bases. A Solana transaction of
-/// version 1 is 4 KiB, a wallet's signature 8 KiB, extensions come on top.
+/// A route of the x402 protocol, under both base paths. A Solana transaction of version 1 takes 4 KiB, a wallet's
+/// signature 8 KiB, extensions come on top.
 const fn facilitator_route(
     endpoint: Endpoint,
     method: Method,
@@ -194,14 +194,14 @@ const fn facilitator_route(
     row
 }
 
-/// A route of the same bases that takes no key.
+/// A route of the same base paths that takes no key.
 const fn public_route(endpoint: Endpoint, paths: Paths, summary: &'static str) -> RouteRow {
     let mut row = facilitator_route(endpoint, Method::Get, Access::Public, paths, summary);
     row.url_key = false;
     row
 }
 
-/// A path under both bases.
+/// A path under both base paths.
 type Paths = [&'static str; 2];
 const VERIFY_PATHS: Paths = ["/facilitator/verify", "/v1/facilitator/verify"];
 const SETTLE_PATHS: Paths = ["/facilitator/settle", "/v1/facilitator/settle"];
@@ -375,12 +375,12 @@ pub const ENDPOINTS: &[RouteRow] = &[
     ),
 ];
 
-/// What a path and a method name.
+/// The result of routing a method and a path.
 #[derive(Clone, Debug)]
 pub enum Route {
-    /// An endpoint, with the path's parameters in their order.
+    /// The row of an endpoint, with the path's parameters in order.
     Found(&'static RouteRow, Vec<String>),
-    /// A path whose methods are others.
+    /// The path exists with other methods.
     OtherMethods(Vec<Method>),
     /// No route has this path.
     Nowhere,
@@ -411,8 +411,8 @@ impl Routes {
         Ok(Self(router))
     }
 
-    /// What a path and a method name. One slash at the end is forgiven. `url_key`: a key stood in the path,
-    /// which only some routes take.
+    /// Routes a method and a path. One slash at the end is ignored. `url_key`: the path held a key, which only some
+    /// routes accept.
     #[must_use]
     pub fn find(&self, method: &str, path: &str, url_key: bool) -> Route {
         let path = path.strip_suffix('/').filter(|rest| !rest.is_empty()).unwrap_or(path);

@@ -13,20 +13,20 @@ use x402_chain::retry::Retry;
 use x402_core::settlement::payment::{PaymentAction, PaymentOutcome, PaymentRequest};
 use x402_core::settlement::status::{Settlement, SettlementStatus};
 
-/// What both answers add for people: each rule and how it came out, and where the settlement is read.
+/// What both answers add: each rule with its result, and where to read the settlement.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct ResponseExtra {
-    /// Each rule and how it came out.
+    /// Each rule with its result.
     pub checks: Checks,
-    /// What `GET /v1/settlements/{id}` reads.
+    /// The settlement's id, for `GET /v1/settlements/{id}`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub settlement_id: Option<String>,
-    /// Whether somebody else has put the payment on the chain.
+    /// Whether a third party has sent the transaction.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub externally_settled: Option<bool>,
-    /// Of a refusal: whether the same payment may be judged otherwise later.
+    /// Of a refusal: whether a repeat of the same payment may succeed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry: Option<Retry>,
 }
@@ -74,7 +74,7 @@ pub struct SettleResponse {
     /// The amount in atomic units, decimal digits.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub amount: Option<String>,
-    /// For people. Of a success it is absent unless it is asked for ([`super::explain`]).
+    /// Our additions; on success absent unless asked for ([`super::explain`]).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub extra: Option<ResponseExtra>,
 }
@@ -101,7 +101,7 @@ pub struct SupportedKind {
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct KindExtra {
-    /// Who pays the fee of a Solana transaction.
+    /// The fee payer of a Solana transaction.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fee_payer: Option<String>,
     /// The EIP-712 name of the network's asset (EVM).
@@ -137,7 +137,7 @@ pub struct Supported {
     pub kinds: Vec<SupportedKind>,
     /// Extensions of the protocol.
     pub extensions: Vec<&'static str>,
-    /// Who sends the transactions, by family.
+    /// The addresses that send the transactions, by family.
     pub signers: BTreeMap<&'static str, Vec<String>>,
 }
 
@@ -252,12 +252,12 @@ fn settle_refusal_reply(
     ApiReply::json(200, &body)
 }
 
-/// What was found out about a payment that the Settler, or somebody else, has sent.
+/// What is known of a payment that the settler, or a third party, has sent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SettlementFinding {
     /// A sentence about a failure; empty where there is none.
     pub message: String,
-    /// Whether somebody else has sent the transaction.
+    /// Whether a third party has sent the transaction.
     pub external: bool,
     /// Each rule that was checked, with its result.
     pub checks: Checks,
@@ -267,7 +267,7 @@ fn settlement_finding(asked: &PaymentRequest, external: bool) -> SettlementFindi
     SettlementFinding { message: String::new(), external, checks: asked.finding.checks() }
 }
 
-/// Another request has taken the wait over, or was given the success.
+/// Another request has taken the lease over, or was given the success.
 #[must_use]
 pub fn taken_reply(network_text: &str, settlement: &Settlement, found: &SettlementFinding) -> ApiReply {
     let refusal = (Reason::DuplicateSettlement, "another request has taken this payment");
@@ -279,7 +279,7 @@ pub fn taken_reply(network_text: &str, settlement: &Settlement, found: &Settleme
 pub fn settlement_reply(network_text: &str, settlement: &Settlement, found: &SettlementFinding) -> ApiReply {
     let reason = match settlement.status {
         SettlementStatus::Completed => None,
-        // That it is pending is only said of what was sent.
+        // `pending` is answered only where a transaction was sent.
         SettlementStatus::Pending if settlement.transaction.is_none() => Some(Reason::UnexpectedSettle),
         SettlementStatus::Pending => Some(Reason::SettlementPending),
         SettlementStatus::Failed => Some(settlement.reason.unwrap_or(Reason::EvmFailed)),

@@ -1,4 +1,4 @@
-//! `GET /v1/health`: what is known of the service's parts.
+//! `GET /v1/health`: the condition of the service's components.
 
 use serde::Serialize;
 use std::collections::BTreeMap;

@@ -25,7 +25,7 @@ pub mod whoami;
 
 use serde::Serialize;
 
-/// An answer on its way out: what every route makes and the shell sends.
+/// An answer that a route makes and the Worker sends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ApiReply {
     /// The HTTP status code.
@@ -34,7 +34,7 @@ pub struct ApiReply {
     pub content_type: &'static str,
     /// The body as it is sent.
     pub body: String,
-    /// Headers besides those that every answer has.
+    /// Headers beside those of every answer.
     pub headers: Vec<(&'static str, String)>,
 }
 
@@ -42,7 +42,7 @@ impl ApiReply {
     /// An answer with a JSON body.
     #[must_use]
     pub fn json(status: u16, body: &impl Serialize) -> Self {
-        // Our own types hold no map with other keys than text, the one thing that cannot be written.
+        // Only a map with keys that are not text cannot be written, and our types hold none.
         let body = serde_json::to_string(body).unwrap_or_default();
         Self { status, content_type: "application/json", body, headers: Vec::new() }
     }

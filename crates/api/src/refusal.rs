@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use x402_chain::reason::Reason;
 use x402_core::error::ErrorCode;
 
-/// What a client expects to read, by the route's last part.
+/// The body that a client expects, by the last part of the route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExpectedBody {
     /// `isValid: false` with its reason.
@@ -16,12 +16,12 @@ pub enum ExpectedBody {
     Supported,
     /// An empty list of `accepts`.
     Accepts,
-    /// Nothing that is known, under a key in the path: the members of verify and settle both.
+    /// An unknown route under a key in the path: the members of both verify and settle.
     Any,
 }
 
 impl ExpectedBody {
-    /// By the path as it is shown; `None` outside of the protocol's routes.
+    /// The expected body for a shown path; `None` outside of the protocol's routes.
     #[must_use]
     pub fn at(path: &str) -> Option<Self> {
         let (_, route) = path.rsplit_once("/facilitator/")?;
@@ -39,7 +39,7 @@ impl ExpectedBody {
         }
     }
 
-    /// The members that say no.
+    /// The members that state the refusal.
     fn members(self, reason: Reason, message: &str) -> Value {
         match self {
             Self::Verify => json!({"isValid": false, "invalidReason": reason, "invalidMessage": message}),
@@ -90,7 +90,7 @@ const fn reason_for(code: ErrorCode, settles: bool) -> Reason {
     }
 }
 
-/// A problem's body with the members that a client of the path reads; unchanged outside of the protocol's routes.
+/// A problem's body with the members that the route's client reads; unchanged outside of the protocol's routes.
 #[must_use]
 pub fn with_protocol_members(body: String, path: &str, code: ErrorCode, message: &str) -> String {
     let Some(expected) = ExpectedBody::at(path) else { return body };

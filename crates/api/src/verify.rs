@@ -39,10 +39,10 @@ pub struct VerifyRequest {
     /// Your own name for what is paid for; the payment, which is the transfers that are judged, is bound to it.
     #[schemars(length(min = 1, max = 256))]
     pub reference: Option<String>,
-    /// How deep the payment must lie; default `confirmed`. `finalized` is an error for chains whose `finality` is
+    /// The least finality of the payment; default `confirmed`. `finalized` is an error for chains whose `finality` is
     /// `null` under `/v1/supported-chains`: nothing establishes there when a block is final.
     pub finality: Option<Finality>,
-    /// How old the payment may be; default a day.
+    /// The greatest age of the payment, seconds; default a day.
     #[schemars(range(min = 1, max = 315_360_000))]
     pub max_age_seconds: Option<u64>,
     /// Whether to bind the payment to the reference; default true.
@@ -104,7 +104,7 @@ fn wrong_hash(family: Family) -> Fault {
 
 fn read_expected_amount(members: &mut RequestMembers) -> Result<Option<Amount>, Fault> {
     let Some(raw) = members.raw("expected_amount") else { return Ok(None) };
-    // A JSON number is read by its text, so that no float ever stands for money.
+    // A JSON number is read from its text, so that no float holds an amount.
     let text = match raw.get().as_bytes().first() {
         Some(b'"') => serde_json::from_str::<String>(raw.get()).unwrap_or_default(),
         _ => raw.get().to_owned(),

@@ -19,7 +19,7 @@ pub struct WhoamiTenant {
     pub tier: Tier,
     /// Whether its requests are served: `active`, `suspended` or `cancelled`.
     pub status: TenantStatus,
-    /// Where its ledgers live.
+    /// The location hint of its ledgers.
     pub region: Option<String>,
     /// Its default recipients by chain, in the key's environment.
     pub recipients: BTreeMap<String, String>,
@@ -31,7 +31,7 @@ pub struct WhoamiTenant {
 pub struct WhoamiKey {
     /// The key's id, `key_…`; not the key.
     pub id: String,
-    /// What its owner calls it.
+    /// The name that its owner gave it.
     pub name: String,
     /// The scopes that the key has.
     pub scopes: Vec<Scope>,

@@ -1,5 +1,4 @@
-//! Addresses and transaction ids of both chain families, parsed once at the
-//! door and compared as bytes ever after.
+//! Addresses and transaction ids of both chain families, parsed once from outside text and then compared as bytes.
 
 mod xpub;
 
@@ -13,7 +12,7 @@ pub use xpub::Xpub;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Family {
-    /// Ethereum and all that speak its JSON-RPC.
+    /// Ethereum and the chains that use its JSON-RPC.
     Evm,
     /// Solana: base58 addresses of 32 bytes.
     Svm,
@@ -54,7 +53,7 @@ impl Address {
         }
     }
 
-    /// The text between our own parts: on EVM without the checksum, which costs a hash.
+    /// The text for use between our own parts: on EVM without the checksum, which costs a hash.
     #[must_use]
     pub fn unchecksummed(&self) -> String {
         match self {
@@ -105,7 +104,7 @@ fn base58<const N: usize>(text: &str, chars_max: usize) -> Option<[u8; N]> {
 #[must_use]
 pub fn address_of_key(key: &VerifyingKey) -> Address20 {
     let point = key.to_sec1_point(false);
-    // The first byte says that the point is written whole.
+    // The first byte says that the point is uncompressed.
     let (_, coordinates) = point.as_bytes().split_at(1);
     Address20::from_raw_public_key(coordinates)
 }
@@ -141,8 +140,8 @@ impl<'de> Deserialize<'de> for Address {
     }
 }
 
-/// A transaction's name on its chain: a 32-byte hash on EVM, the first 64-byte
-/// signature on Solana. Written as lower-case `0x` hex, or base58.
+/// A transaction's id on its chain: a 32-byte hash on EVM, the first 64-byte signature on Solana. Written as lower-case
+/// `0x` hex, or base58.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum TxId {
     /// A transaction hash of 32 bytes.

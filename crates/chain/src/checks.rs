@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-/// One rule and how it came out.
+/// One rule with its result.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 pub struct Check {
@@ -15,7 +15,7 @@ pub struct Check {
     pub detail: String,
 }
 
-/// Rules and how they came out, written once by who judged and passed on unread.
+/// Rules with their results, serialized once and then passed on unread.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 #[serde(transparent)]

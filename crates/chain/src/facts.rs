@@ -1,7 +1,6 @@
-//! Questions to a chain and its answers, as data.
+//! Calls to a chain and their replies, as data.
 //!
-//! One [`Facts`] holds the answers of one node: reads of one decision never mix
-//! two nodes.
+//! One [`Facts`] holds the replies of one node: a decision never mixes two nodes.
 
 use core::fmt;
 use serde_json::value::RawValue;
@@ -13,7 +12,7 @@ use std::rc::Rc;
 pub struct Call {
     /// The method: `eth_getTransactionReceipt`.
     pub method: &'static str,
-    /// The parameters: `["0x…"]`. They may be long, and a call is cloned on its way.
+    /// The parameters: `["0x…"]`. They may be long, and a call is cloned often.
     pub params: Rc<str>,
 }
 
@@ -25,12 +24,12 @@ impl Call {
     }
 }
 
-/// What kind of error a node answered with (docs/spec/chains.md#json-rpc).
+/// The class of a node's error (docs/spec/chains.md#json-rpc).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorClass {
     /// The call was executed and reverted: an answer about the contract.
     Revert,
-    /// The machine ended the call: out of gas, or an instruction that is none. An answer about the contract too.
+    /// The EVM halted the call: out of gas, or an invalid instruction. This too is an answer about the contract.
     Halted,
     /// The sender cannot pay for the gas; nothing was executed.
     SignerUnfunded,
@@ -64,14 +63,14 @@ pub struct RpcError {
 }
 
 impl RpcError {
-    /// What stands for an answer that was cut off.
+    /// Stands for an answer that was cut off.
     #[must_use]
     pub const fn too_large() -> Self {
         Self { class: ErrorClass::TooLarge, code: None, message: String::new() }
     }
 }
 
-/// What a node said to a call.
+/// A node's reply to a call.
 #[derive(Clone, Debug)]
 pub enum RpcReply {
     /// The `result` member, `null` included.
@@ -101,7 +100,7 @@ impl RpcReply {
     }
 }
 
-/// Why a rule cannot decide yet, or not with this node.
+/// Why a rule cannot decide, or not with this node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Undecided {
     /// These calls must be made first, in one round.
@@ -115,7 +114,7 @@ pub enum Undecided {
 pub struct MalformedAnswer {
     /// The hazard's name: `receipt_of_another_transaction`.
     pub hazard: &'static str,
-    /// More about it; empty where the name says all.
+    /// An excerpt; empty where the name says enough.
     pub detail: String,
 }
 
@@ -133,7 +132,7 @@ impl Undecided {
     }
 }
 
-/// The answers of one node, by call.
+/// The replies of one node, by call.
 #[derive(Clone, Debug, Default)]
 pub struct Facts(BTreeMap<Call, RpcReply>);
 
@@ -144,7 +143,7 @@ impl Facts {
         Self::default()
     }
 
-    /// Whether nothing is known.
+    /// Whether there is no reply.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -155,7 +154,7 @@ impl Facts {
         self.0.insert(call, reply);
     }
 
-    /// The answer to a call, if it was made.
+    /// The reply to a call, if it was made.
     #[must_use]
     pub fn get(&self, call: &Call) -> Option<&RpcReply> {
         self.0.get(call)

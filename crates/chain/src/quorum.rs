@@ -15,7 +15,7 @@ pub enum ProviderAnswer {
 /// What to do after the answers so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum QuorumDecision {
-    /// Wait for those who are still asked.
+    /// Wait for the providers that are still asked.
     Wait,
     /// Ask another provider now.
     Ask,
@@ -33,7 +33,7 @@ pub enum QuorumDecision {
 /// What is required of the answer that counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QuorumRule {
-    /// From this amount on two must agree.
+    /// From this amount of atomic units on, two providers must agree.
     pub threshold: Amount,
     /// Whether it matters what is final: then providers are asked until one reports it or none is left.
     pub finality: bool,
@@ -42,7 +42,7 @@ pub struct QuorumRule {
 /// How many providers must agree where one alone does not suffice, if that many are configured.
 pub const AGREEMENT_MIN: usize = 2;
 
-/// How many providers must say the same of something whose worth is `amount`.
+/// How many providers must agree about something worth `amount`.
 #[must_use]
 pub fn required_agreement(configured: usize, amount: Amount, threshold: Amount) -> usize {
     if configured > 1 && amount >= threshold { AGREEMENT_MIN } else { 1 }
@@ -96,7 +96,7 @@ pub fn decide_quorum(words: &[Option<ProviderAnswer>], configured: usize, wanted
     }
     match (waiting, left) {
         (true, _) if answered.is_empty() => QuorumDecision::Wait,
-        // Somebody has spoken and it is not enough: the next need not wait for the slow one.
+        // One has answered, and that does not suffice: the next need not wait for a slow one.
         (true, true) if words.iter().filter(|word| word.is_none()).count() == 0 => QuorumDecision::Ask,
         (true, _) => QuorumDecision::Wait,
         (false, true) => QuorumDecision::Ask,

@@ -37,15 +37,15 @@ pub enum TransactionState {
     Mined(Box<MinedTransaction>),
 }
 
-/// How many blocks, or which rule, secure a transaction against removal.
+/// How certain it is that a block stays in the chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Depth {
     /// In a block, with fewer confirmations than the chain's number.
     Seen,
-    /// As many confirmations as practice asks for.
+    /// With the chain's usual number of confirmations.
     Confirmed,
-    /// Irreversible by the chain's own rule.
+    /// Final by the chain's own rule.
     Finalized,
 }
 
@@ -105,12 +105,12 @@ pub struct ForeignTransfer {
     pub amount: Amount,
 }
 
-/// A transfer of the registered contract that moved nothing: anybody can make one in anybody's name.
+/// A transfer of zero by the registered contract: anybody can make one in any address's name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ZeroTransfer {
     /// The sender that the log names.
     pub from: Address,
-    /// Who it names as recipient.
+    /// The recipient that the log names.
     pub to: Address,
 }
 
@@ -145,13 +145,13 @@ pub struct MinedTransaction {
     pub block: Block,
     /// The node's head when it was asked, same unit as the block's number.
     pub head: u64,
-    /// How far its block is secured against removal.
+    /// How certain it is that its block stays in the chain.
     pub depth: Depth,
-    /// Whether the node does not say what is final, on a chain where nodes do: then `depth` rests on counts
+    /// Whether the node does not report what is final, on a chain where nodes do: then `depth` depends on confirmations
     /// alone, and another node may know better.
     #[serde(default)]
     pub finality_unknown: bool,
-    /// Who sent it to the chain and paid its fee; not the payer.
+    /// The account that sent it and paid its fee; not the payer.
     pub submitter: Option<Address>,
     /// All movements of the registered asset, in the order of the chain.
     pub transfers: Vec<Transfer>,

@@ -4,10 +4,10 @@
 use super::quantity;
 use alloy_primitives::U256;
 
-/// Bytes of a string that are read; a token's name is shorter by far.
+/// The most bytes of a string that are read; a token's name is far shorter.
 const STRING_BYTES_MAX: usize = 256;
 
-/// One 32-byte word and nothing else, as hex.
+/// Reads hex of exactly one 32-byte word.
 #[must_use]
 pub fn word(text: &str) -> Option<[u8; 32]> {
     quantity::hash(text).map(Into::into)

@@ -23,18 +23,18 @@ pub(super) struct EvmReceipt<'a> {
     pub(super) hash: B256,
     /// The block's height and hash; `None` where it is in none.
     pub(super) block: Option<(u64, B256)>,
-    /// Who sent the transaction.
+    /// The sender of the transaction.
     pub(super) from: Option<Address>,
-    /// The list of logs, not looked into yet.
+    /// The list of logs, unparsed.
     pub(super) logs: &'a RawValue,
-    /// Whether the list is of the whole block, so that others' logs are passed over.
+    /// Whether the list is of the whole block, so that logs of other transactions are skipped.
     pub(super) of_block: bool,
     status: Option<&'a str>,
 }
 
 impl<'a> EvmReceipt<'a> {
-    /// What takes the place of a receipt that is too large to be read (#evm-31):
-    /// it has logs, and only an executed transaction has any.
+    /// Stands for a receipt that is too large to be read (#evm-31): it has logs, and only an executed transaction has
+    /// any.
     pub(super) const fn from_block_logs(transaction: &EvmTransaction, logs: &'a RawValue) -> Self {
         let EvmTransaction { hash, block, from } = *transaction;
         Self { hash, block, from, logs, of_block: true, status: Some("0x1") }

@@ -1,6 +1,5 @@
-//! The members of a request's body, borrowed from its text and read when they
-//! are wanted. One of another type than the protocol's reads as missing; an
-//! object that names a member twice cannot be read, because others might read
+//! The members of a request's body, borrowed from its text and parsed when they are needed. A member of another type
+//! than the protocol's counts as missing. An object that names a member twice is refused, since another parser may read
 //! it otherwise.
 
 use serde::Deserialize;
