@@ -40,6 +40,7 @@ impl OutgoingResponse {
 
     /// The answer with status 200 where it is a fault: a client whose URL holds a key puts that URL into its message
     /// about other statuses, and shops show that message to buyers. The body says what is wrong.
+    ///
     /// # Errors
     /// Where the platform refuses to copy a ledger's answer.
     pub(crate) fn always_ok(self) -> worker::Result<Self> {

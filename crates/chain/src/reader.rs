@@ -1,6 +1,5 @@
-//! The questions that every chain family answers, and the exhaustive dispatch
-//! to it. Pure: a chain's answers come in as [`facts::Facts`], and a rule that
-//! lacks one says which.
+//! The operations that every chain family supports, dispatched by family. Pure: replies come in as [`Facts`], and a
+//! rule that lacks one returns the missing calls.
 
 use crate::address::{Address, Family, TxId};
 use crate::facts::{Call, Facts, Undecided};
@@ -13,7 +12,7 @@ use crate::{evm, facts, svm};
 /// signatures costs 20,000 at the registry's caps.
 const LAMPORTS_MIN: u128 = 1_000_000;
 
-/// What the chain says about one transaction: all that could matter to any recipient.
+/// Reads everything about one transaction that could matter to any recipient.
 ///
 /// # Errors
 /// [`Undecided::Missing`] names the calls that are still to be made, in one
@@ -45,7 +44,7 @@ pub fn party_calls(network: &Network, party: &Party) -> Vec<Call> {
     }
 }
 
-/// What the answers to [`party_calls`] say; unknown where they do not.
+/// The facts in the answers to [`party_calls`]; unknown where there is none.
 #[must_use]
 pub fn read_party(network: &Network, party: &Party, facts: &Facts) -> PartyFacts {
     match network.family {
@@ -84,7 +83,7 @@ pub fn read_native_balance(network: &Network, facts: &Facts, call: &Call) -> Opt
         Family::Svm => {
             let Some(facts::RpcReply::Value(value)) = facts.get(call) else { return None };
             let info: LamportsResult = serde_json::from_str(value.get()).ok()?;
-            // An account that does not exist holds nothing.
+            // An account that does not exist has a balance of zero.
             Some(info.value.map_or(0, |account| account.lamports.into()))
         }
     }

@@ -24,13 +24,13 @@ macro_rules! reasons {
                 match self { $(Self::$variant => $wire,)+ }
             }
 
-            /// What a repeat gets under the same `Idempotency-Key`.
+            /// Which answer a repeat gets under the same `Idempotency-Key`.
             #[must_use]
             pub const fn repeat(self) -> RepeatRule {
                 match self { $(Self::$variant => RepeatRule::$repeat,)+ }
             }
 
-            /// What sending the same request again could achieve. `handed_over`: the payment's success was given away.
+            /// Whether a repeat of the request can help. `handed_over`: the payment's success was given to a request.
             #[must_use]
             pub const fn retry(self, handed_over: bool) -> Retry {
                 match self {

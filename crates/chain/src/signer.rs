@@ -92,7 +92,7 @@ impl EvmSigner {
     }
 }
 
-/// Who signed a digest: the signature's r, s and the parity of the point it names.
+/// The signer of a digest, recovered from the signature's r, s and parity.
 #[must_use]
 pub fn recover(digest: B256, r: B256, s: B256, odd: bool) -> Option<Address20> {
     let signature = k256::ecdsa::Signature::from_scalars(r.0, s.0).ok()?;

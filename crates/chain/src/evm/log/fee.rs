@@ -14,7 +14,6 @@ use std::collections::BTreeSet;
 
 /// The indexes of the fee's logs; none where the chain takes no gas in the token. `logs` are all logs of the receipt,
 /// by index.
-/// the receipt's, by index.
 ///
 /// # Errors
 /// `receipt_without_sender`: nobody can say then what the fee is. `malformed_log`.

@@ -1,4 +1,4 @@
-//! What a token says about a transfer that would fail, in the protocol's reasons.
+//! The protocol's reason for a token's message about a transfer that would fail.
 
 use crate::reason::Reason;
 
