@@ -1,8 +1,8 @@
-//! One JSON line an event. Never keys, bodies or e-mail addresses.
+//! One line of JSON for each event. It never holds keys, bodies or e-mail addresses.
 
 use serde_json::{Map, Value};
 
-/// Writes one line.
+/// Writes one line of JSON to the log.
 pub(crate) fn line(message: &str, fields: &[(&str, Value)]) {
     let mut entry = Map::new();
     entry.insert("message".to_owned(), message.into());
@@ -12,7 +12,7 @@ pub(crate) fn line(message: &str, fields: &[(&str, Value)]) {
     worker::console_log!("{}", Value::Object(entry));
 }
 
-/// Writes one line about what should not have happened.
+/// Writes one line of JSON at the level of an error.
 pub(crate) fn error(message: &str, fields: &[(&str, Value)]) {
     let mut entry = Map::new();
     entry.insert("message".to_owned(), message.into());

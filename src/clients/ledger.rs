@@ -1,4 +1,4 @@
-//! The one hop to a tenant's ledger: what is asked, and the call with its deadline.
+//! Calls to a tenant's ledger: the messages, the reply, and the deadline.
 
 use crate::app;
 use crate::app::App;
@@ -26,103 +26,102 @@ use x402_core::tenancy::key::{Caller, KeyHash};
 use x402_core::tenancy::payee::PayeeQuery;
 use x402_core::verification::decision;
 
-/// How long a ledger may take: its own work is a few milliseconds, a first call
-/// loads the tenant from the directory, and callers of an object that panicked
-/// would hang for more than eight seconds.
+/// The deadline of a call: a ledger's own work takes a few milliseconds, a first call loads the tenant from the
+/// directory, and calls to an object that panicked hang for more than eight seconds.
 const DEADLINE_MS: u64 = 6_000;
-/// Flushing waits for the directory, and may have many records to ship.
+/// The deadline of a flush, which waits for the directory and may ship many records.
 const FLUSH_DEADLINE_MS: u64 = 10_000;
 
-/// Where a ledger has the Worker remember a refused caller.
+/// The header by which a ledger makes the isolate remember a refused caller.
 pub(crate) const REMEMBER: &str = "x-ledger-remember";
-/// Says that nothing was recorded under the request's `Idempotency-Key` that could be repeated.
+/// The header that says that no answer was recorded under the request's `Idempotency-Key`.
 pub(crate) const UNRECORDED: &str = "x-ledger-unrecorded";
-/// Says that an answer repeats what came under its `Idempotency-Key` before.
+/// The header that says that the answer repeats one under the same `Idempotency-Key`.
 pub(crate) const REPLAYED: &str = "Idempotent-Replayed";
-/// Where a ledger names the settlement whose success an answer gives away.
+/// The header that names the settlement whose success the answer holds.
 pub(crate) const HANDED_OVER: &str = "x-ledger-handed-over";
 
-/// Whose ledger, and for which HTTP request.
+/// A message with the ledger that it is for and its HTTP request.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct LedgerEnvelope {
     pub(crate) tenant: TenantId,
     pub(crate) environment: Environment,
     pub(crate) request_id: RequestId,
-    /// For links in a problem.
+    /// The origin of links in a problem.
     pub(crate) origin: String,
-    /// For `instance` in a problem.
+    /// The path for `instance` in a problem.
     pub(crate) path: String,
     pub(crate) ask: LedgerMessage,
 }
 
-/// What a ledger can be asked.
+/// A message to a ledger.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum LedgerMessage {
-    /// Book a verification.
+    /// Judge and record a verification.
     Verify(Box<decision::VerificationRequest>),
-    /// Book an x402 payment.
+    /// Judge and record an x402 payment.
     Payment(Box<payment::PaymentRequest>),
-    /// Note how a settlement stands.
+    /// Apply a settler's report on a settlement.
     Settled(Box<SettlementReport>),
-    /// Give the request that waited what the Settler has come to.
+    /// Give the waiting request the settler's result.
     Deliver(Box<DeliverMessage>),
-    /// The caller has gone before it was answered: what its request was given is open again.
+    /// The caller has disconnected before the answer: its lease or success is open again.
     Reopen(ReopenMessage),
-    /// Let the seller take a success by hand.
+    /// Give the seller a success by hand.
     HandOver { key: KeyHash, id: SettlementId },
-    /// Read a settlement.
+    /// Read one settlement.
     Settlement { key: KeyHash, id: SettlementId },
-    /// List settlements.
+    /// List settlements, a page at a time.
     Settlements { key: KeyHash, filter: SettlementFilter, page: PageQuery },
     /// Read the account; `off` names chains that the registry check has switched off.
     Account { key: KeyHash, view: AccountView, off: Vec<String> },
-    /// Say who may be paid for requirements; `off` as above.
+    /// Say which addresses may stand in requirements; `off` as above.
     Payees { key: KeyHash, wanted: Vec<PayeeQuery>, off: Vec<String> },
-    /// Read a record.
+    /// Read one verification's record.
     Record { key: KeyHash, id: VerificationId },
-    /// Let a key list records, and ship them first.
+    /// Check that a key may list records, and ship them first.
     List { key: KeyHash },
-    /// Take the directory's copy, of this version at least.
+    /// Load the directory's copy, of this version at least.
     Reload { version: u64 },
-    /// Ship what is unshipped, and enter the current period.
+    /// Ship everything, and enter the current period.
     Flush,
-    /// Answer.
+    /// Do nothing: `/v1/health` measures the answer.
     Ping,
     /// Write one row (the benchmark's build only).
     #[cfg(x402_bench)]
     BenchRow { id: String },
 }
 
-/// What the Settler has come to, for the request that waited.
+/// The settler's result, for the request that waited.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct DeliverMessage {
     pub(crate) settlement: SettlementId,
     /// The network as the request wrote it.
     pub(crate) network_text: String,
-    /// What was found out about it.
+    /// What was found out about the payment.
     pub(crate) found: SettlementFinding,
     /// Whether the request asks for our additions in the body of a success.
     #[serde(default)]
     pub(crate) explain: bool,
 }
 
-/// Whose delivery is open again: the settlement, or where its answer was lost the payment's.
+/// Which delivery to open: the settlement's, or where the answer was lost that of the authorization.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct ReopenMessage {
     pub(crate) settlement: Option<SettlementId>,
     pub(crate) authorization: Option<String>,
 }
 
-/// What of an account.
+/// Which view of the account a route answers with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum AccountView {
-    /// `GET /v1/usage`.
+    /// The answer of `GET /v1/usage`.
     Usage,
-    /// `GET /v1/supported-chains`.
+    /// The answer of `GET /v1/supported-chains`.
     Chains,
-    /// `GET /v1/whoami`.
+    /// The answer of `GET /v1/whoami`.
     Whoami,
 }
 
@@ -132,7 +131,7 @@ fn ledger_unavailable(cause: impl core::fmt::Display) -> Fault {
     Fault::new(ErrorCode::LedgerUnavailable, detail).after(1).because(cause)
 }
 
-/// A ledger's name among the objects.
+/// The name of a ledger's object.
 fn ledger_name(tenant: TenantId, environment: Environment) -> String {
     format!("{tenant}:{}", environment.name())
 }
@@ -149,20 +148,19 @@ fn ledger_stub(app: &App, tenant: TenantId, environment: Environment, region: Op
 
 #[wasm_bindgen]
 extern "C" {
-    /// A ledger's stub, called without the request object that `worker` would make.
+    /// A ledger's stub, called without the request object that `worker` would create.
     type Ledger;
 
     #[wasm_bindgen(method, catch)]
     fn fetch(this: &Ledger, url: &str, init: &RequestInit) -> Result<js_sys::Promise, JsValue>;
 }
 
-/// A ledger's answer. It is complete, so that it can go out to the caller
-/// without being read: its body never enters this Worker's memory.
+/// A ledger's reply. It is complete and can be sent to the client unread: its body does not enter this Worker's memory.
 #[derive(Debug)]
 pub(crate) struct LedgerResponse(web_sys::Response);
 
 impl LedgerResponse {
-    /// The HTTP status.
+    /// The HTTP status that the ledger answered with.
     pub(crate) fn status(&self) -> u16 {
         self.0.status()
     }
@@ -177,13 +175,13 @@ impl LedgerResponse {
         Ok(text.as_string().unwrap_or_default())
     }
 
-    /// How the rate windows stand, for an answer that is made of more than the ledger's.
+    /// The rate headers, for an answer that is made from more than this reply.
     pub(crate) fn rates(&self) -> Vec<(&'static str, String)> {
         let headers = self.0.headers();
         headers::RATE_HEADERS.into_iter().filter_map(|name| Some((name, headers.get(name).ok().flatten()?))).collect()
     }
 
-    /// Takes out what the isolate is to remember of a refused caller.
+    /// Removes the header about a refused caller, and makes the isolate remember it.
     ///
     /// # Errors
     /// Where the platform refuses to copy the answer.
@@ -198,7 +196,7 @@ impl LedgerResponse {
         self.without(REMEMBER)
     }
 
-    /// Takes out whether an answer was recorded under an `Idempotency-Key`, for the isolate to remember.
+    /// Removes the header about an unrecorded answer, and makes the isolate remember it.
     ///
     /// # Errors
     /// Where the platform refuses to copy the answer.
@@ -209,7 +207,7 @@ impl LedgerResponse {
         if is_open { self.without(UNRECORDED) } else { Ok(self) }
     }
 
-    /// The answer without a header that is for this Worker only. What came in cannot be changed, only a copy of it.
+    /// The reply without a header that is for this Worker only. A received reply is immutable, so it is copied.
     fn without(self, header: &str) -> Result<Self, Fault> {
         let init: &web_sys::ResponseInit = self.0.unchecked_ref();
         let copy = web_sys::Response::new_with_opt_readable_stream_and_init(self.0.body().as_ref(), init);
@@ -218,7 +216,7 @@ impl LedgerResponse {
         Ok(Self(copy))
     }
 
-    /// The same answer with status 200, whatever it says.
+    /// The reply with status 200, whatever it says.
     ///
     /// # Errors
     /// Where the platform refuses to copy the answer.
@@ -232,7 +230,7 @@ impl LedgerResponse {
         Ok(Self(copy))
     }
 
-    /// Takes out which settlement's success this answer gives away, if it does.
+    /// Removes the header that names the settlement whose success this reply holds.
     ///
     /// # Errors
     /// `LEDGER_UNAVAILABLE` where the answer broke off.
@@ -247,7 +245,7 @@ impl LedgerResponse {
         Ok((ApiReply { status, content_type, body: self.text().await?, headers }, handed))
     }
 
-    /// What goes out.
+    /// The response for the client; its body was not read.
     pub(crate) fn into_response(self) -> web_sys::Response {
         self.0
     }
@@ -257,18 +255,18 @@ fn copy_failed(error: JsValue) -> Fault {
     Fault::internal(worker::Error::from(error))
 }
 
-/// The address of a call that is given up at a time. The platform may bring a call late, after the caller
-/// has undone what the call may have done.
+/// The URL of a call that is given up at a time. The platform may deliver a call late, after its caller has undone the
+/// effect that it may have had.
 fn deadline_url(until: UnixMillis) -> String {
     format!("https://ledger/{}", until.0)
 }
 
-/// Until when a call's caller waits, by its address; `None` in calls of an older build.
+/// Until when the caller waits, by the URL of the call; `None` in calls of an older build.
 pub(crate) fn caller_deadline(url: &str) -> Option<UnixMillis> {
     url.rsplit_once('/').and_then(|(_, until)| until.parse().ok()).map(UnixMillis)
 }
 
-/// Asks a ledger.
+/// Sends a message to a ledger.
 ///
 /// # Errors
 /// `LEDGER_UNAVAILABLE`.

@@ -1,4 +1,4 @@
-//! The one hop to a Settler, with its deadline.
+//! Calls to a settler, with their deadlines.
 
 use crate::app::{self, App};
 use crate::clients::penalized;
@@ -17,9 +17,10 @@ use x402_chain::time::UnixMillis;
 use x402_core::error::{ErrorCode, Fault};
 use x402_core::settlement::{Flight, HeldPayer, RefuseOutcome, SettlementReport, SettlerOrder};
 
-/// A Settler waits 18 s for a receipt, and reports to the ledger. Below the ledger's lease of 30 s.
+/// The deadline of a settlement: a settler waits 18 s for a receipt, and reports to the ledger. It is below the
+/// ledger's lease of 30 s.
 const SETTLE_MS: u64 = 26_000;
-/// What a Settler only has to look up.
+/// The deadline of an order that only reads.
 const ASK_MS: u64 = 5_000;
 
 fn settler_unavailable(cause: impl core::fmt::Display) -> Fault {
@@ -27,7 +28,7 @@ fn settler_unavailable(cause: impl core::fmt::Display) -> Fault {
     Fault::new(ErrorCode::LedgerUnavailable, detail).after(2).because(cause)
 }
 
-/// Hands a flight to its Settler and waits for how it stands.
+/// Sends a flight to its settler and waits for the report.
 ///
 /// # Errors
 /// `LEDGER_UNAVAILABLE`: whatever was begun is carried on, and a repeat finds it.
@@ -47,8 +48,8 @@ pub(crate) async fn settle_flight(
     Ok(report)
 }
 
-/// Has a Settler never launch an attempt, unless it knows it; what it knows it then reports to
-/// the ledger, once more if need be.
+/// Orders a settler never to launch an attempt. If the settler knows the attempt, it reports to the ledger, again if
+/// necessary.
 ///
 /// # Errors
 /// `LEDGER_UNAVAILABLE`: it may be refused, or not; the same may be asked again.
@@ -62,7 +63,7 @@ pub(crate) async fn refuse_attempt(
     call_settler(&app.settlers()?, network, signer, &SettlerOrder::Refuse { settlement, attempt }, ASK_MS).await
 }
 
-/// The payers for whom a signer launches nothing now.
+/// The payers for whom a signer launches nothing at present.
 ///
 /// # Errors
 /// `LEDGER_UNAVAILABLE`.
@@ -74,7 +75,7 @@ async fn penalized_payers(
     call_settler(settlers, network, signer, &SettlerOrder::Held, ASK_MS).await
 }
 
-/// Asks a network's Settlers, after the answer, for whom they launch nothing, if nobody has of late.
+/// Asks a network's settlers, after the answer, for the penalized payers, unless the list is fresh.
 pub(crate) fn refresh_holds_later(app: &App, context: &Context, network: &'static Network, now: UnixMillis) {
     let Ok(namespace) = app.settlers() else { return };
     if !penalized::is_stale(network, now) {

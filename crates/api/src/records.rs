@@ -5,25 +5,25 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use x402_core::error::Fault;
 
-/// Entries of a page, unless the request says otherwise.
+/// Entries of a page where the request names no number.
 const LIMIT_DEFAULT: u32 = 20;
-/// Entries of a page at most.
+/// The most entries of a page.
 const LIMIT_MAX: u32 = 100;
 
-/// Which page of a list is asked for.
+/// The page of a list that a request asks for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PageQuery {
     /// Entries of the page, 1 to 100.
     pub limit: u32,
-    /// The id of the last entry of the page before; only older ones follow.
+    /// The id of the last entry of the page before; the page holds only older ones.
     pub before: Option<String>,
 }
 
-/// One page of a list.
+/// One page of a list, the newest entries first.
 #[derive(Debug, Serialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 pub struct ListPage<T> {
-    /// The entries.
+    /// The entries of this page.
     pub data: Vec<T>,
     /// What to send as `cursor` for the next page; `null` at the end.
     pub next_cursor: Option<String>,
@@ -53,7 +53,7 @@ pub fn read_page_query(query: &str, is_id: impl Fn(&str) -> bool) -> Result<Page
 }
 
 impl<T> ListPage<T> {
-    /// A page of entries that were read one more than asked for.
+    /// A page made from one entry more than it holds.
     #[must_use]
     pub fn of(mut data: Vec<T>, limit: u32, id: impl Fn(&T) -> String) -> Self {
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);

@@ -1,4 +1,4 @@
-//! What a ledger answers of its tenant and its records.
+//! The ledger's answers about its tenant and its records.
 
 use super::TenantLedger;
 use crate::clients::ledger::AccountView;
@@ -17,7 +17,7 @@ use x402_core::tenancy::usage;
 type RateHeaders = Vec<(&'static str, String)>;
 
 impl TenantLedger {
-    /// Lets a key in, notes its use (at most once a minute) and reads what it asks for.
+    /// Checks a key, notes its use (at most once a minute) and runs the read.
     pub(super) fn with_key<T>(
         &self,
         key: &KeyHash,
@@ -64,7 +64,7 @@ impl TenantLedger {
         Ok(reply)
     }
 
-    /// Says who may be paid for requirements: a list of the same length.
+    /// Says which addresses may stand in requirements: a list of the same length.
     pub(super) fn answer_payees(
         &self,
         key: &KeyHash,
@@ -81,7 +81,7 @@ impl TenantLedger {
         Ok(reply)
     }
 
-    /// Reads a record; 404 where this ledger does not hold it (any more).
+    /// Reads a record; 404 where this ledger does not hold it, or has deleted it.
     pub(super) fn answer_record(&self, key: &KeyHash, id: VerificationId, now: UnixMillis) -> Result<ApiReply, Fault> {
         let store = self.store();
         let (row, headers) = self.with_key(key, Some(Scope::Verify), now, |_, _| store.record(&id.to_string()))?;
@@ -98,7 +98,7 @@ impl TenantLedger {
         Ok(reply)
     }
 
-    /// Lets a key list records: all of them are in the directory when this answers.
+    /// Lets a key list records: when this answers, the directory holds all of them.
     pub(super) async fn answer_list(&self, key: &KeyHash, now: UnixMillis) -> Result<ApiReply, Fault> {
         let ((), headers) = self.with_key(key, Some(Scope::Verify), now, |_, _| Ok(()))?;
         let mut reply = self.flush(now).await?;

@@ -1,5 +1,5 @@
-//! What a ledger has the asking isolate remember of a caller whom it refuses, so that the caller's next requests cost
-//! no chain call.
+//! The header by which a ledger makes the calling isolate remember a refused caller, so that the caller's next requests
+//! cost no call to a chain.
 
 use crate::clients::ledger::REMEMBER;
 use crate::isolate::RefusedCaller;
@@ -8,7 +8,7 @@ use x402_chain::time::UnixMillis;
 use x402_core::error::{ErrorCode, Fault};
 use x402_core::tenancy::admission::RateWindows;
 
-/// A refusal at admission, with what the isolate is to remember of it. A conflict of `Idempotency-Key`s says nothing of
+/// A refusal at admission, with what the isolate is to remember. A conflict of `Idempotency-Key`s says nothing about
 /// the caller's next request, and is not remembered.
 pub(super) fn with_remembered_refusal(reply: ApiReply, fault: &Fault, rates: RateWindows, now: UnixMillis) -> ApiReply {
     if fault.code == ErrorCode::IdempotencyConflict {
@@ -22,7 +22,7 @@ pub(super) fn with_remembered_refusal(reply: ApiReply, fault: &Fault, rates: Rat
     };
     match serde_json::to_string(&refused) {
         Ok(text) => reply.with(REMEMBER, text),
-        // Not remembered, it is only dearer.
+        // If it is not remembered, the next request only costs more.
         Err(_) => reply,
     }
 }
