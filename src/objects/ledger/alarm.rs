@@ -110,7 +110,7 @@ impl TenantLedger {
     fn purge(&self, now: UnixMillis) -> Result<(), Fault> {
         let store = self.store();
         let shipped: ShippedState = store.state("shipped")?.unwrap_or_default();
-        let old = VerificationId::new(UnixMillis(now.0.saturating_sub(RECORD_MS)), 0).to_string();
+        let old = VerificationId::new(UnixMillis(now.0.saturating_sub(RECORD_MS)), [0; 10]).to_string();
         let upto = old.min(shipped.record);
         store.atomically(|| {
             store.purge_records(&upto, PURGED_ROWS_MAX)?;

@@ -34,9 +34,8 @@ pub(super) fn write_record_change(
     store.update_record(&id, &serde_json::to_string(record).map_err(Fault::internal)?)?;
     store.put_outbox("record", &id)?;
     if let Some(kind) = event {
-        let random = u128::from_be_bytes(app::random()?);
         let body = serde_json::value::to_raw_value(record).map_err(Fault::internal)?;
-        let event = OutboxEvent { id: EventId::new(now, random), kind, subject: id, body, at: now };
+        let event = OutboxEvent { id: EventId::new(now, app::random()?), kind, subject: id, body, at: now };
         store.put_outbox("event", &serde_json::to_string(&event).map_err(Fault::internal)?)?;
     }
     Ok(())

@@ -223,10 +223,9 @@ impl TenantLedger {
             later => return store.put_settlement_due(id, later),
         }
         if kept.settlement.status == SettlementStatus::Completed {
-            let random = u128::from_be_bytes(app::random()?);
             let body = serde_json::value::to_raw_value(&kept.settlement).map_err(Fault::internal)?;
             let (kind, subject) = (EventKind::Undelivered, id.to_string());
-            let event = OutboxEvent { id: EventId::new(now, random), kind, subject, body, at: now };
+            let event = OutboxEvent { id: EventId::new(now, app::random()?), kind, subject, body, at: now };
             kept.progress.undelivered = true;
             return store.atomically(|| {
                 store.put_outbox("event", &serde_json::to_string(&event).map_err(Fault::internal)?)?;
