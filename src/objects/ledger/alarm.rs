@@ -72,6 +72,9 @@ impl TenantLedger {
         // A record that is written meanwhile sets an alarm of its own.
         self.alarm_at.set(None);
         self.write_rates(now)?;
+        if !self.parked_returned.replace(true) {
+            self.store().return_parked()?;
+        }
         let shipped = self.ship(now).await;
         self.poll_due_payments(now).await?;
         self.poll_due_settlements(now).await?;

@@ -15,7 +15,7 @@ use x402_chain::id::{EventId, SettlementId};
 use x402_chain::network;
 use x402_chain::time::UnixMillis;
 use x402_core::error::{ErrorCode, Fault};
-use x402_core::outbox::OutboxEvent;
+use x402_core::outbox::{OutboxEntry, OutboxEvent};
 use x402_core::settlement::payment::{SUCCESS_REPEATS_MS, TakeResult};
 use x402_core::settlement::status::{SettlementFilter, SettlementStatus};
 use x402_core::settlement::{RefuseOutcome, SettlementReport};
@@ -228,7 +228,7 @@ impl TenantLedger {
             let event = OutboxEvent { id: EventId::new(now, app::random()?), kind, subject, body, at: now };
             kept.progress.undelivered = true;
             return store.atomically(|| {
-                store.put_outbox("event", &serde_json::to_string(&event).map_err(Fault::internal)?)?;
+                store.put_outbox(&OutboxEntry::Event(event))?;
                 store.put_settlement(&kept)?;
                 store.put_settlement_due(id, None)
             });
