@@ -4,7 +4,7 @@
 use crate::app;
 use crate::app::App;
 use crate::clients;
-use crate::clients::ledger::{Ask, Envelope};
+use crate::clients::ledger::{Envelope, LedgerMessage};
 use crate::rpc;
 use serde_json::json;
 use std::rc::Rc;
@@ -36,7 +36,7 @@ pub(crate) async fn serve(path: &str, env: Env) -> worker::Result<web_sys::Respo
         request_id: app::request_id(now),
         origin: String::new(),
         path: String::new(),
-        ask: Ask::BenchRow { id: app::request_id(now).to_string() },
+        ask: LedgerMessage::BenchRow { id: app::request_id(now).to_string() },
     };
     match clients::ledger::ask(&app, &envelope, None).await {
         Ok(response) if response.status() == 204 => Ok(Response::ok("{}")?.into()),

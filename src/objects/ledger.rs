@@ -157,7 +157,7 @@ impl TenantLedger {
         match &envelope.ask {
             LedgerMessage::Ping => return Ok(no_content()),
             #[cfg(x402_bench)]
-            Ask::BenchRow { id } => return self.bench_row(id).map(|()| nothing()),
+            LedgerMessage::BenchRow { id } => return self.bench_row(id).map(|()| no_content()),
             LedgerMessage::Reload { version } => return self.reload_tenant(envelope, *version).await,
             LedgerMessage::Verify(_)
             | LedgerMessage::Payment(_)
@@ -193,7 +193,7 @@ impl TenantLedger {
             LedgerMessage::Flush => self.flush(now).await,
             LedgerMessage::Reload { .. } | LedgerMessage::Ping => Ok(no_content()),
             #[cfg(x402_bench)]
-            Ask::BenchRow { .. } => Ok(nothing()),
+            LedgerMessage::BenchRow { .. } => Ok(no_content()),
         }
     }
 
