@@ -361,7 +361,7 @@ fn reserved_settlement(kept: &SettlementRecord, tenant: &Tenant) -> ReservedSett
         has_code: kept.progress.has_code,
         max_fee_wei: kept.progress.max_fee_wei,
         reserved_at: kept.progress.reserved_at,
-        free: tenant.tier == crate::tenancy::tier::Tier::Free,
+        free: tenant.tier.plan().uses_free_budget,
     }
 }
 

@@ -6,7 +6,6 @@ use crate::tenancy::budget::TenantSpending;
 use crate::tenancy::key::KeyHash;
 use crate::tenancy::rate::{HOUR, MINUTE, RateState, RateWindow};
 use crate::tenancy::tenant::{ApiKey, FIRST_USES_MAX, Scope, Tenant, TenantStatus};
-use crate::tenancy::tier::PLANS;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use x402_chain::address::Address;
@@ -240,7 +239,7 @@ pub fn resolve_recipient(
 ) -> Result<AdmittedRecipient, Fault> {
     if !tenant.tier.includes(network) {
         let fault = Fault::new(ErrorCode::ChainNotEnabled, format!("the tier does not include '{}'", network.key));
-        return Err(fault.at("chain").upgradable());
+        return Err(by_tier(tenant, fault.at("chain")));
     }
     if !chain_on {
         let detail = format!("'{}' is off until the registry check has passed", network.key);
@@ -291,7 +290,7 @@ pub fn check_limits(admission: &Admission, tenant: &Tenant, now: UnixMillis) -> 
             let wait = free.since(now).div_ceil(1_000);
             let fault =
                 Fault::new(ErrorCode::RateLimited, format!("{limit} requests a {} are allowed", span.name)).after(wait);
-            return Err(if is_top_tier(tenant) { fault } else { fault.upgradable() });
+            return Err(by_tier(tenant, fault));
         }
     }
     match limits.per_month {
@@ -299,12 +298,13 @@ pub fn check_limits(admission: &Admission, tenant: &Tenant, now: UnixMillis) -> 
             let wait = admission.period.end().since(now).div_ceil(1_000);
             let detail = format!("{} of {limit} verifications used in {}", admission.used, admission.period);
             let fault = Fault::new(ErrorCode::QuotaExceeded, detail).after(wait);
-            Err(if is_top_tier(tenant) { fault } else { fault.upgradable() })
+            Err(by_tier(tenant, fault))
         }
         Some(_) | None => Ok(()),
     }
 }
 
-fn is_top_tier(tenant: &Tenant) -> bool {
-    PLANS.last().is_some_and(|plan| plan.tier == tenant.tier)
+/// A refusal by what the tier includes; it proposes a larger tier where there is one.
+fn by_tier(tenant: &Tenant, fault: Fault) -> Fault {
+    if tenant.tier.plan().upgradable { fault.upgradable() } else { fault }
 }
