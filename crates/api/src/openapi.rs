@@ -1,12 +1,13 @@
 //! The OpenAPI 3.1 document, generated from the route table and the types. Native only: `npm run generate` writes it, a
 //! test compares it, the Worker serves it.
 
-use super::endpoint::{Access, ENDPOINTS, Endpoint, RouteRow};
+use super::endpoint::{ENDPOINTS, Endpoint, RouteRow};
 use super::refusal::ExpectedBody;
 use super::{admin, chains, facilitator, health, problem, records, verify, version, whoami};
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value, json};
+use x402_core::tenancy::access::{Access, KeyScope};
 use x402_core::tenancy::usage;
 use x402_core::verification::answer::VerificationAnswer;
 
@@ -247,6 +248,18 @@ fn url_operation(row: &RouteRow) -> Value {
     operation
 }
 
+/// The credentials that a route takes; for a key the scope that it must have.
+fn security(access: Access) -> Value {
+    match access {
+        Access::Public => json!([]),
+        Access::Key(KeyScope::Any) => json!([{"apiKey": []}, {"apiKeyHeader": []}]),
+        Access::Key(KeyScope::Only(scope)) => json!([{"apiKey": [scope]}, {"apiKeyHeader": [scope]}]),
+        Access::Either => json!([{"apiKey": []}, {"apiKeyHeader": []}, {}]),
+        Access::Admin => json!([{"adminKey": []}]),
+        Access::Session(role) => json!([{"session": [role]}]),
+    }
+}
+
 /// Statuses that an endpoint can answer besides its success.
 fn faults(row: &RouteRow) -> Vec<u16> {
     let mut all = vec![405, 500, 503];
@@ -254,6 +267,7 @@ fn faults(row: &RouteRow) -> Vec<u16> {
         Access::Public => {}
         Access::Key(_) | Access::Either => all.extend([401, 403, 404, 422, 429]),
         Access::Admin => all.extend([401, 404, 409, 422]),
+        Access::Session(_) => all.extend([401, 403, 404, 409, 422]),
     }
     if row.method.has_body() {
         all.extend([400, 409, 413, 415, 422]);
@@ -281,15 +295,9 @@ fn operation(row: &RouteRow, make: &mut SchemaGenerator) -> Value {
         let content = json!({"application/problem+json": {"schema": problem}});
         responses.insert(status.to_string(), json!({"description": "A problem (RFC 9457).", "content": content}));
     }
-    let security = match row.access {
-        Access::Public => json!([]),
-        Access::Key(_) => json!([{"apiKey": []}, {"apiKeyHeader": []}]),
-        Access::Either => json!([{"apiKey": []}, {"apiKeyHeader": []}, {}]),
-        Access::Admin => json!([{"adminKey": []}]),
-    };
     let mut operation = json!({
         "operationId": format!("{:?}", row.endpoint), "summary": row.summary, "tags": [row.tag],
-        "security": security, "parameters": parameters(row), "responses": responses
+        "security": security(row.access), "parameters": parameters(row), "responses": responses
     });
     if let (Some(schema), Some(map)) = (request, operation.as_object_mut()) {
         let required = row.endpoint != Endpoint::ChainsCheck;

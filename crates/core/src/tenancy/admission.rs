@@ -2,10 +2,11 @@
 //! record, chain, recipient, rates, quota.
 
 use crate::error::{ErrorCode, Fault};
+use crate::tenancy::access::KeyScope;
 use crate::tenancy::budget::TenantSpending;
 use crate::tenancy::key::KeyHash;
 use crate::tenancy::rate::{HOUR, MINUTE, RateState, RateWindow};
-use crate::tenancy::tenant::{ApiKey, FIRST_USES_MAX, Scope, Tenant, TenantStatus};
+use crate::tenancy::tenant::{ApiKey, FIRST_USES_MAX, Tenant, TenantStatus};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use x402_chain::address::Address;
@@ -166,27 +167,31 @@ impl From<Fault> for AdmissionStop {
     }
 }
 
-/// The key of a request, if it may be used on a route.
+/// A key as a request presents it on a route of the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PresentedKey {
+    /// The key's hash.
+    pub hash: KeyHash,
+    /// What the route requires of it.
+    pub scope: KeyScope,
+}
+
+/// The key that a request presents, if it may be used on its route.
 ///
 /// # Errors
 /// `INVALID_API_KEY` for unknown, revoked and expired keys alike,
 /// `TENANT_SUSPENDED`, `INSUFFICIENT_SCOPE`.
-pub fn authorize_key<'a>(
-    tenant: &'a Tenant,
-    hash: &KeyHash,
-    scope: Option<Scope>,
-    now: UnixMillis,
-) -> Result<&'a ApiKey, Fault> {
-    let key = tenant.key(hash, now).ok_or_else(invalid_key)?;
+pub fn authorize_key(tenant: &Tenant, presented: PresentedKey, now: UnixMillis) -> Result<&ApiKey, Fault> {
+    let key = tenant.key(&presented.hash, now).ok_or_else(invalid_key)?;
     if tenant.status != TenantStatus::Active {
         return Err(Fault::new(ErrorCode::TenantSuspended, "this tenant is not active; ask the operator"));
     }
-    match scope.filter(|scope| !key.scopes.contains(scope)) {
-        Some(missing) => {
-            let detail = format!("this key lacks the scope '{}'", missing.name());
+    match presented.scope {
+        KeyScope::Only(scope) if !key.scopes.contains(&scope) => {
+            let detail = format!("this key lacks the scope '{}'", scope.name());
             Err(Fault::new(ErrorCode::InsufficientScope, detail))
         }
-        None => Ok(key),
+        KeyScope::Any | KeyScope::Only(_) => Ok(key),
     }
 }
 
