@@ -24,7 +24,8 @@ use x402_chain::trace::{
     Block, Depth, MinedTransaction, Screening, Trace, TransactionState, Transfer, TransferLocation, UsedAuthorization,
 };
 use x402_core::error::ErrorCode;
-use x402_core::tenancy::admission::{Admission, AdmissionStop, IdempotencyRecord};
+use x402_core::tenancy::access::KeyScope;
+use x402_core::tenancy::admission::{Admission, AdmissionStop, IdempotencyRecord, PresentedKey, authorize_key};
 use x402_core::tenancy::key::KeyHash;
 use x402_core::tenancy::tenant::{ApiKey, OwnLimits, Recipient, Scope, Tenant, TenantStatus};
 use x402_core::tenancy::tier::Tier;
@@ -41,6 +42,8 @@ use x402_core::verification::decision::{
 use x402_core::verification::finality::{EventKind, apply_trace, next_poll};
 
 const NOW: UnixMillis = UnixMillis(1_795_000_000_000);
+/// What the route of a verification requires of its key.
+const VERIFY: KeyScope = KeyScope::Only(Scope::Verify);
 const KEY: KeyHash = KeyHash([7; 32]);
 
 fn evm(byte: u8) -> Address {
@@ -153,7 +156,7 @@ impl Ledger {
         };
         let mut admission = self.admission.clone();
         admission.enter_period(now);
-        let admitted = admit_verification(request, &self.tenant, &admission, None, now).map_err(code)?;
+        let admitted = admit_verification((request, VERIFY), &self.tenant, &admission, None, now).map_err(code)?;
         let held = self.held(&request.claim.tx.to_string(), &admitted.recipient.to_string());
         let known = VerificationContext { tenant: &self.tenant, held_claims: &held, payers: &[], sanctions: None };
         let booked = decide_verification(request, admitted, &mut admission, known, now);
@@ -295,11 +298,26 @@ fn admission_looks_in_the_designs_order() {
 }
 
 #[test]
+fn a_key_needs_the_scope_that_its_route_requires() {
+    let mut tenant = tenant();
+    for held in Scope::ALL {
+        tenant.keys[0].scopes = vec![held];
+        let code =
+            |scope| authorize_key(&tenant, PresentedKey { hash: KEY, scope }, NOW).map(|_| ()).map_err(|it| it.code);
+        assert_eq!(code(KeyScope::Any), Ok(()));
+        for required in Scope::ALL {
+            let wanted = if held == required { Ok(()) } else { Err(ErrorCode::InsufficientScope) };
+            assert_eq!(code(KeyScope::Only(required)), wanted, "{held:?} for {required:?}");
+        }
+    }
+}
+
+#[test]
 fn in_test_an_unknown_recipient_is_to_be_registered() {
     let (mut request, mut tenant) = (good(1, None), tenant());
     tenant.environment = Environment::Test;
     request.claim.recipient = Some(evm(9));
-    let stop = admit_verification(&request, &tenant, &Admission::new(NOW), None, NOW);
+    let stop = admit_verification((&request, VERIFY), &tenant, &Admission::new(NOW), None, NOW);
     assert_eq!(stop, Err(AdmissionStop::Register(evm(9))));
     // The rates come first.
     let mut full = Admission::new(NOW);
@@ -310,19 +328,19 @@ fn in_test_an_unknown_recipient_is_to_be_registered() {
         Err(AdmissionStop::Fault(fault)) => Some(fault.code),
         Err(AdmissionStop::Repeat(..) | AdmissionStop::Register(_)) | Ok(_) => None,
     };
-    assert_eq!(code(admit_verification(&request, &tenant, &full, None, NOW)), Some(ErrorCode::RateLimited));
+    assert_eq!(code(admit_verification((&request, VERIFY), &tenant, &full, None, NOW)), Some(ErrorCode::RateLimited));
     // So many addresses, and no more; what an operator has registered does not count.
     for number in 0..100 {
         let address = Address::Evm(alloy_primitives::Address::repeat_byte(100 + number));
         tenant.recipients.push(Recipient { address, default_for: vec![], first_use: true });
     }
     assert_eq!(
-        code(admit_verification(&request, &tenant, &Admission::new(NOW), None, NOW)),
+        code(admit_verification((&request, VERIFY), &tenant, &Admission::new(NOW), None, NOW)),
         Some(ErrorCode::RecipientNotRegistered)
     );
     tenant.recipients.iter_mut().for_each(|recipient| recipient.first_use = false);
     assert_eq!(
-        admit_verification(&request, &tenant, &Admission::new(NOW), None, NOW),
+        admit_verification((&request, VERIFY), &tenant, &Admission::new(NOW), None, NOW),
         Err(AdmissionStop::Register(evm(9)))
     );
 }
@@ -332,7 +350,7 @@ fn an_idempotency_record_repeats_conflicts_or_has_ended() {
     let mut request = good(1, None);
     request.idempotency = Some(IdempotencyKey { key: "k".to_owned(), body_hash: "aa".to_owned() });
     let ask = |stored: IdempotencyRecord, now| {
-        admit_verification(&request, &tenant(), &Admission::new(NOW), Some(&stored), now)
+        admit_verification((&request, VERIFY), &tenant(), &Admission::new(NOW), Some(&stored), now)
     };
     let stored = |hash: &str, answer: Option<&str>| IdempotencyRecord {
         body_hash: hash.to_owned(),
@@ -351,7 +369,9 @@ fn an_idempotency_record_repeats_conflicts_or_has_ended() {
     let mut tenant = tenant();
     tenant.keys[0].expires_at = None;
     let tomorrow = NOW.plus(86_400_000);
-    assert!(admit_verification(&late, &tenant, &Admission::new(NOW), Some(&stored("bb", None)), tomorrow).is_ok());
+    assert!(
+        admit_verification((&late, VERIFY), &tenant, &Admission::new(NOW), Some(&stored("bb", None)), tomorrow).is_ok()
+    );
 }
 
 /// Under an `Idempotency-Key`, after an answer with this body was recorded: whether it is repeated, or else how
@@ -362,7 +382,7 @@ fn repeated(body: &str, change: impl FnOnce(&mut VerificationRequest, &mut Tenan
     change(&mut request, &mut tenant);
     let answer = Some((200, body.to_owned()));
     let stored = IdempotencyRecord { body_hash: "aa".to_owned(), answer, answer_until: None, at: NOW };
-    match admit_verification(&request, &tenant, &Admission::new(NOW), Some(&stored), NOW) {
+    match admit_verification((&request, VERIFY), &tenant, &Admission::new(NOW), Some(&stored), NOW) {
         Err(AdmissionStop::Repeat(_, recorded)) => {
             assert_eq!(recorded, body);
             Ok(true)
@@ -412,10 +432,10 @@ fn what_is_judged_anew_counts_once() {
     let mut admission = Admission { used: 10, ..Admission::new(NOW) };
     let known = VerificationContext { tenant: &tenant, held_claims: &[], payers: &[], sanctions: None };
     // The month's ten are used up, and it is one of them.
-    let admitted = admit_verification(&request, &tenant, &admission, Some(&stored), NOW).unwrap();
+    let admitted = admit_verification((&request, VERIFY), &tenant, &admission, Some(&stored), NOW).unwrap();
     assert!(decide_verification(&request, admitted, &mut admission, known, NOW).unwrap().answer.success);
     assert_eq!((admission.used, admission.requests), (10, 1));
-    match admit_verification(&request, &tenant, &admission, None, NOW) {
+    match admit_verification((&request, VERIFY), &tenant, &admission, None, NOW) {
         Err(AdmissionStop::Fault(fault)) => assert_eq!(fault.code, ErrorCode::QuotaExceeded),
         other => panic!("{other:?}"),
     }

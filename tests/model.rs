@@ -33,6 +33,7 @@ use x402_core::settlement::payment::{
     PaymentTerms, SettlementRecord, TakeResult, admit_payment, authorization_id, decide_payment,
 };
 use x402_core::settlement::status::SettlementStatus;
+use x402_core::tenancy::access::KeyScope;
 use x402_core::tenancy::admission::Admission;
 use x402_core::tenancy::budget::EndedAttempt;
 use x402_core::tenancy::budget::TransactionCost;
@@ -47,6 +48,9 @@ use x402_core::verification::claims::{ClaimUnit, HeldClaim, PriorClaim};
 use x402_core::verification::decision;
 use x402_core::verification::decision::{ChainObservation, IdempotencyKey, TracedTransaction, VerificationRequest};
 
+/// What the routes of a verification and of a settlement require of their key.
+const VERIFY: KeyScope = KeyScope::Only(Scope::Verify);
+const SETTLE: KeyScope = KeyScope::Only(Scope::Settle);
 const NOW: UnixMillis = UnixMillis(1_795_000_000_000);
 const KEY: KeyHash = KeyHash([7; 32]);
 const PAYMENTS: usize = 3;
@@ -214,7 +218,7 @@ impl Ledger {
         };
         let records = PaymentRecords { row: self.row(&name), held_claims: held, ..PaymentRecords::default() };
         let mut admission = self.admission.clone();
-        let admitted = admit_payment(asked, &self.tenant, &admission, &records, now).expect("admitted");
+        let admitted = admit_payment((asked, SETTLE), &self.tenant, &admission, &records, now).expect("admitted");
         let known = PaymentContext { tenant: &self.tenant, sanctions: None, records: &records };
         let booked = decide_payment(asked, admitted, &mut admission, known, now).expect("an answer");
         self.admission = admission;
@@ -610,7 +614,8 @@ impl World {
             held.extend(units.into_iter().map(|unit| HeldClaim { unit, prior: prior.clone() }));
         }
         let mut admission = ledger.admission.clone();
-        let admitted = decision::admit_verification(&request, &ledger.tenant, &admission, None, now).expect("admitted");
+        let admitted =
+            decision::admit_verification((&request, VERIFY), &ledger.tenant, &admission, None, now).expect("admitted");
         let known =
             decision::VerificationContext { tenant: &ledger.tenant, held_claims: &held, payers: &[], sanctions: None };
         let booked = decision::decide_verification(&request, admitted, &mut admission, known, now).expect("an answer");

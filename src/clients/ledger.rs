@@ -13,6 +13,7 @@ use worker::wasm_bindgen_futures::JsFuture;
 use worker::web_sys::{self, RequestInit};
 use worker::{Delay, Stub, js_sys};
 use x402_api::facilitator::SettlementFinding;
+use x402_api::headers::CrossOrigin;
 use x402_api::records::PageQuery;
 use x402_api::{ApiReply, explain, headers};
 use x402_chain::id::{RequestId, SettlementId, TenantId, VerificationId};
@@ -21,9 +22,13 @@ use x402_chain::time::UnixMillis;
 use x402_core::error::{ErrorCode, Fault};
 use x402_core::settlement::SettlementReport;
 use x402_core::settlement::payment;
+use x402_core::settlement::payment::PaymentAction;
 use x402_core::settlement::status::SettlementFilter;
+use x402_core::tenancy::access::{Access, KeyScope};
+use x402_core::tenancy::admission::PresentedKey;
 use x402_core::tenancy::key::{Caller, KeyHash};
 use x402_core::tenancy::payee::PayeeQuery;
+use x402_core::tenancy::tenant::Scope;
 use x402_core::verification::decision;
 
 /// The deadline of a call: a ledger's own work takes a few milliseconds, a first call loads the tenant from the
@@ -51,7 +56,28 @@ pub(crate) struct LedgerEnvelope {
     pub(crate) origin: String,
     /// The path for `instance` in a problem.
     pub(crate) path: String,
+    /// The access of the route that the request came by. `None`: no request stands behind the message, or it comes
+    /// from a build that did not send it.
+    #[serde(default)]
+    pub(crate) access: Option<Access>,
     pub(crate) ask: LedgerMessage,
+}
+
+impl LedgerEnvelope {
+    /// What the route requires of the key.
+    pub(crate) fn key_scope(&self) -> KeyScope {
+        self.access.and_then(Access::key_scope).unwrap_or_else(|| self.ask.scope_without_access())
+    }
+
+    /// A key of the message, with what the route requires of it.
+    pub(crate) fn present(&self, hash: &KeyHash) -> PresentedKey {
+        PresentedKey { hash: *hash, scope: self.key_scope() }
+    }
+
+    /// Whether pages of other origins may read the answer. A message without its route's access is a key's.
+    pub(crate) fn cross_origin(&self) -> CrossOrigin {
+        self.access.map_or(CrossOrigin::Allowed, headers::cross_origin)
+    }
 }
 
 /// A message to a ledger.
@@ -91,6 +117,32 @@ pub(crate) enum LedgerMessage {
     /// Write one row (the benchmark's build only).
     #[cfg(x402_bench)]
     BenchRow { id: String },
+}
+
+impl LedgerMessage {
+    /// What a message of a build that sent no access requires of its key, so that a rolling deployment opens nothing.
+    const fn scope_without_access(&self) -> KeyScope {
+        match self {
+            Self::Account { .. } => KeyScope::Any,
+            Self::HandOver { .. } => KeyScope::Only(Scope::Settle),
+            Self::Payment(asked) if matches!(asked.verb, PaymentAction::Settle) => KeyScope::Only(Scope::Settle),
+            Self::Verify(_)
+            | Self::Payment(_)
+            | Self::Settled(_)
+            | Self::Deliver(_)
+            | Self::Reopen(_)
+            | Self::Settlement { .. }
+            | Self::Settlements { .. }
+            | Self::Payees { .. }
+            | Self::Record { .. }
+            | Self::List { .. }
+            | Self::Reload { .. }
+            | Self::Flush
+            | Self::Ping => KeyScope::Only(Scope::Verify),
+            #[cfg(x402_bench)]
+            Self::BenchRow { .. } => KeyScope::Only(Scope::Verify),
+        }
+    }
 }
 
 /// The settler's result, for the request that waited.

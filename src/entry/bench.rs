@@ -4,7 +4,7 @@
 use crate::app;
 use crate::app::App;
 use crate::clients;
-use crate::clients::ledger::{Envelope, LedgerMessage};
+use crate::clients::ledger::{LedgerEnvelope, LedgerMessage};
 use crate::rpc;
 use serde_json::json;
 use std::rc::Rc;
@@ -30,15 +30,16 @@ pub(crate) async fn serve(path: &str, env: Env) -> worker::Result<web_sys::Respo
         rpc::call_all(network, &providers, &calls(&["eth_getBlockByNumber", "eth_getCode", "eth_call"])).await;
     }
     let now = app::now();
-    let envelope = Envelope {
+    let envelope = LedgerEnvelope {
         tenant: TenantId([object; 12]),
         environment: Environment::Test,
         request_id: app::request_id(now),
         origin: String::new(),
         path: String::new(),
+        access: None,
         ask: LedgerMessage::BenchRow { id: app::request_id(now).to_string() },
     };
-    match clients::ledger::ask(&app, &envelope, None).await {
+    match clients::ledger::call_ledger(&app, &envelope, None).await {
         Ok(response) if response.status() == 204 => Ok(Response::ok("{}")?.into()),
         Ok(_) | Err(_) => failed("row"),
     }

@@ -69,6 +69,7 @@ async fn close_periods(app: &App, now: UnixMillis) -> Result<usize, Fault> {
             request_id,
             origin: String::new(),
             path: String::new(),
+            access: None,
             ask: LedgerMessage::Flush,
         };
         let status = clients::ledger::call_ledger(app, &envelope, None).await?.status();

@@ -11,13 +11,15 @@ use std::rc::Rc;
 use worker::{Context, Env, Request, web_sys};
 use x402_api::body;
 use x402_api::credentials::Credentials;
-use x402_api::endpoint::{Access, Endpoint, Method, Route, RouteRow};
+use x402_api::endpoint::{Endpoint, Method, Route, RouteRow};
+use x402_api::headers::CrossOrigin;
 use x402_api::place::RequestPath;
 use x402_api::problem::ProblemContext;
 use x402_api::target::UrlTarget;
-use x402_api::{ApiReply, explain, headers};
+use x402_api::{explain, headers};
 use x402_chain::time::UnixMillis;
 use x402_core::error::{ErrorCode, Fault};
+use x402_core::tenancy::access::Access;
 
 /// Requests that failed, or took this long, are logged here. The platform's own log of invocations is off, since it
 /// holds URLs, and a URL may hold a key.
@@ -39,37 +41,33 @@ pub(crate) async fn serve(mut request: Request, env: Env, context: Context) -> w
         return super::bench::serve(path, env).await;
     }
     if method == "OPTIONS" {
-        let reply = ApiReply {
-            status: 204,
-            content_type: "",
-            body: String::new(),
-            headers: headers::PREFLIGHT_HEADERS.map(|(name, value)| (name, value.to_owned())).to_vec(),
-        };
-        return OutgoingResponse::from(reply).into_response(request_id, false);
+        let cross_origin = isolate::routes().map_or(CrossOrigin::Refused, |routes| routes.cross_origin(&place.route));
+        let reply = headers::preflight_reply(cross_origin);
+        return OutgoingResponse::from(reply).into_response(request_id, cross_origin, false);
     }
+    let route = find_route(&method, &place);
+    let row = route.as_ref().ok().map(|(row, _)| *row);
     let context = Rc::new(context);
-    let outcome = match App::new(env, request_origin) {
+    let outgoing: OutgoingResponse = match App::new(env, request_origin) {
         Ok(app) => {
             let app = Rc::new(app);
             let asked = ProblemContext { origin: &app.origin, path: &place.shown, request_id };
-            match read_request(&mut request, &app, (&place, query), asked, now).await {
-                Ok(incoming) => {
-                    let row = incoming.row;
-                    let result = handlers::dispatch(&app, &context, incoming).await;
-                    (result.unwrap_or_else(|fault| fault_reply(&fault, asked).into()), Some(row))
+            match route {
+                Ok(route) => match read_request(&mut request, &app, route, (&place, query), (asked, now)).await {
+                    Ok(incoming) => handlers::dispatch(&app, &context, incoming).await,
+                    Err(fault) => Err(fault),
                 }
+                .unwrap_or_else(|fault| fault_reply(&fault, asked).into()),
                 Err((fault, allow)) => {
                     let reply = fault_reply(&fault, asked);
-                    (if allow.is_empty() { reply } else { reply.with("Allow", allow) }.into(), None)
+                    if allow.is_empty() { reply } else { reply.with("Allow", allow) }.into()
                 }
             }
         }
-        Err(fault) => (
-            fault_reply(&fault, ProblemContext { origin: request_origin, path: &place.shown, request_id }).into(),
-            None,
-        ),
+        Err(fault) => {
+            fault_reply(&fault, ProblemContext { origin: request_origin, path: &place.shown, request_id }).into()
+        }
     };
-    let (outgoing, row): (OutgoingResponse, _) = outcome;
     let (status, ms) = (outgoing.status(), app::now().since(now));
     // A settlement is slow by its nature: it waits for a block.
     let waits = row.is_some_and(|row| row.endpoint == Endpoint::FacilitatorSettle);
@@ -84,7 +82,9 @@ pub(crate) async fn serve(mut request: Request, env: Env, context: Context) -> w
         telemetry::line("request", &fields);
     }
     let outgoing = if place.key.is_some() { outgoing.always_ok()? } else { outgoing };
-    outgoing.into_response(request_id, method == "HEAD")
+    // A path that no row has takes no cookie.
+    let cross_origin = row.map_or(CrossOrigin::Allowed, |row| headers::cross_origin(row.access));
+    outgoing.into_response(request_id, cross_origin, method == "HEAD")
 }
 
 /// A refusal, with the methods for `Allow` where the method is wrong.
@@ -97,20 +97,19 @@ fn without_allow(fault: Fault) -> RouteRefusal {
 async fn read_request(
     request: &mut Request,
     app: &App,
+    (row, params): (&'static RouteRow, Vec<String>),
     (place, query): (&RequestPath<'_>, &str),
-    asked: ProblemContext<'_>,
-    now: UnixMillis,
-) -> Result<IncomingRequest, RouteRefusal> {
-    let (row, params) = find_route(&request.inner().method(), place)?;
+    (asked, now): (ProblemContext<'_>, UnixMillis),
+) -> Result<IncomingRequest, Fault> {
     let headers = request.headers();
     let header = |name: &str| headers.get(name).ok().flatten();
     let length = header("content-length").map(|text| text.parse::<u64>().unwrap_or(u64::MAX));
     let max = u64::try_from(row.body_max).unwrap_or(u64::MAX);
     if length.is_some_and(|length| length > max) {
-        return Err(without_allow(too_large(row)));
+        return Err(too_large(row));
     }
     let (content_type, content_encoding) = (header("content-type"), header("content-encoding"));
-    let takes_key = matches!(row.access, Access::Key(_) | Access::Either);
+    let takes_key = row.access.key_scope().is_some();
     let keys = ["authorization", "x-api-key", "x-secret-key"].map(|name| if takes_key { header(name) } else { None });
     let [authorization, api_key, secret_key] = keys.each_ref().map(Option::as_deref);
     let credentials = Credentials { path: place.key.as_deref(), authorization, api_key, secret_key };
@@ -118,27 +117,24 @@ async fn read_request(
     let idempotency_key = header("idempotency-key");
     let settles = row.endpoint == Endpoint::FacilitatorSettle;
     let explain = settles && header("prefer").is_some_and(|prefer| explain::is_preferred(&prefer));
-    let body =
-        if row.method.has_body() { read_body(request, row, length).await.map_err(without_allow)? } else { Vec::new() };
+    let body = if row.method.has_body() { read_body(request, row, length).await? } else { Vec::new() };
     if !body.is_empty() {
-        body::check_media_type(content_type.as_deref(), content_encoding.as_deref()).map_err(without_allow)?;
+        body::check_media_type(content_type.as_deref(), content_encoding.as_deref())?;
     }
     let caller = match row.access {
         Access::Public => None,
         Access::Either if credentials.is_none() => None,
         Access::Admin => {
             if !app.settings.is_admin_key(admin_key.as_deref().unwrap_or("")) {
-                return Err(without_allow(Fault::new(
-                    ErrorCode::InvalidAdminKey,
-                    "the admin key is missing or not valid",
-                )));
+                return Err(Fault::new(ErrorCode::InvalidAdminKey, "the admin key is missing or not valid"));
             }
             None
         }
         // A forged key is refused here, without I/O.
-        Access::Key(_) | Access::Either => Some(credentials.caller(app.settings.peppers()).map_err(without_allow)?),
+        Access::Key(_) | Access::Either => Some(credentials.caller(app.settings.peppers())?),
+        Access::Session(_) => return Err(Fault::internal("no route takes a session")),
     };
-    body::text(&body).map_err(without_allow)?;
+    body::text(&body)?;
     Ok(IncomingRequest {
         row,
         params,

@@ -21,6 +21,7 @@ async fn call_own_ledger(app: &App, incoming: &IncomingRequest, ask: LedgerMessa
         request_id: incoming.request_id,
         origin: app.origin.clone(),
         path: incoming.path.clone(),
+        access: Some(incoming.row.access),
         ask,
     };
     clients::ledger::call_ledger(app, &envelope, None).await

@@ -60,6 +60,7 @@ async fn reload_ledgers(
             request_id: incoming.request_id,
             origin: app.origin.clone(),
             path: incoming.path.clone(),
+            access: Some(incoming.row.access),
             ask: LedgerMessage::Reload { version },
         };
         clients::ledger::call_ledger(app, &envelope, region).await

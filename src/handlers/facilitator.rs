@@ -298,6 +298,7 @@ fn envelope_for(app: &App, incoming: &IncomingRequest, caller: &Caller, ask: Led
         request_id: incoming.request_id,
         origin: app.origin.clone(),
         path: incoming.path.clone(),
+        access: Some(incoming.row.access),
         ask,
     }
 }

@@ -120,6 +120,7 @@ async fn check_core(app: &App, now: UnixMillis) -> CoreHealth {
         request_id: app::request_id(now),
         origin: String::new(),
         path: String::new(),
+        access: None,
         ask: LedgerMessage::Ping,
     };
     let ledger = timed_probe(async {

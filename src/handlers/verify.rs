@@ -82,6 +82,7 @@ async fn send_verification(
         request_id: incoming.request_id,
         origin: app.origin.clone(),
         path: incoming.path.clone(),
+        access: Some(incoming.row.access),
         ask: LedgerMessage::Verify(request),
     };
     clients::ledger::call_ledger(app, &envelope, None).await?.remember(caller, incoming.now)

@@ -26,6 +26,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use store::LedgerStore;
 use worker::{DurableObject, Env, Request, Response, State, durable_object};
 use x402_api::ApiReply;
+use x402_api::headers::CrossOrigin;
 use x402_api::problem::ProblemContext;
 use x402_chain::address::Address;
 use x402_chain::id::TenantId;
@@ -127,12 +128,12 @@ impl DurableObject for TenantLedger {
                     .handle_message(&envelope, (now, until))
                     .await
                     .unwrap_or_else(|fault| fault_reply(&fault, asked));
-                object_response(reply, envelope.request_id)
+                object_response(reply, envelope.request_id, envelope.cross_origin())
             }
             Err(error) => {
                 let asked = ProblemContext { origin: "", path: "", request_id: app::request_id(now) };
                 let fault = Fault::internal(format!("a ledger could not read its message: {error}"));
-                object_response(fault_reply(&fault, asked), asked.request_id)
+                object_response(fault_reply(&fault, asked), asked.request_id, CrossOrigin::Refused)
             }
         }
     }
@@ -182,14 +183,16 @@ impl TenantLedger {
             LedgerMessage::Reopen(reopen) => self.reopen_settlement(reopen, envelope, now).await,
             LedgerMessage::HandOver { key, id } => {
                 check_deadline(until)?;
-                self.hand_over_settlement(key, *id, envelope, now).await
+                self.hand_over_settlement(envelope.present(key), *id, envelope, now).await
             }
-            LedgerMessage::Settlement { key, id } => self.answer_settlement(key, *id, now),
-            LedgerMessage::Settlements { key, filter, page } => self.answer_settlements(key, filter, page, now),
-            LedgerMessage::Account { key, view, off } => self.answer_account(key, *view, off, now),
-            LedgerMessage::Payees { key, wanted, off } => self.answer_payees(key, wanted, off, now),
-            LedgerMessage::Record { key, id } => self.answer_record(key, *id, now),
-            LedgerMessage::List { key } => self.answer_list(key, now).await,
+            LedgerMessage::Settlement { key, id } => self.answer_settlement(envelope.present(key), *id, now),
+            LedgerMessage::Settlements { key, filter, page } => {
+                self.answer_settlements(envelope.present(key), filter, page, now)
+            }
+            LedgerMessage::Account { key, view, off } => self.answer_account(envelope.present(key), *view, off, now),
+            LedgerMessage::Payees { key, wanted, off } => self.answer_payees(envelope.present(key), wanted, off, now),
+            LedgerMessage::Record { key, id } => self.answer_record(envelope.present(key), *id, now),
+            LedgerMessage::List { key } => self.answer_list(envelope.present(key), now).await,
             LedgerMessage::Flush => self.flush(now).await,
             LedgerMessage::Reload { .. } | LedgerMessage::Ping => Ok(no_content()),
             #[cfg(x402_bench)]

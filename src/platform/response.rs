@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use wasm_bindgen::{JsCast, JsValue};
 use worker::web_sys::{self, ResponseInit};
 use worker::{Response, ResponseBody, js_sys};
+use x402_api::headers::CrossOrigin;
 use x402_api::{ApiReply, headers};
 use x402_chain::id::RequestId;
 
@@ -61,11 +62,19 @@ impl OutgoingResponse {
     ///
     /// # Errors
     /// Where the platform refuses it.
-    pub(crate) fn into_response(self, request_id: RequestId, head: bool) -> worker::Result<web_sys::Response> {
+    pub(crate) fn into_response(
+        self,
+        request_id: RequestId,
+        cross_origin: CrossOrigin,
+        head: bool,
+    ) -> worker::Result<web_sys::Response> {
         match self {
             Self::Own(reply) => {
                 let body = (!head && !reply.body.is_empty()).then_some(reply.body.as_str());
-                Ok(web_sys::Response::new_with_opt_str_and_init(body, &response_init(&reply, request_id)?)?)
+                Ok(web_sys::Response::new_with_opt_str_and_init(
+                    body,
+                    &response_init(&reply, request_id, cross_origin)?,
+                )?)
             }
             Self::Ledger(response) if head => {
                 let response = response.into_response();
@@ -87,9 +96,10 @@ fn parse_js(text: &str) -> worker::Result<JsValue> {
     Ok(js_sys::JSON::parse(text)?)
 }
 
-fn response_init(reply: &ApiReply, request_id: RequestId) -> worker::Result<ResponseInit> {
+fn response_init(reply: &ApiReply, request_id: RequestId, cross_origin: CrossOrigin) -> worker::Result<ResponseInit> {
     let request_id = request_id.to_string();
-    let init = ResponseInitJson { status: reply.status, headers: headers::all_headers(reply, &request_id) };
+    let init =
+        ResponseInitJson { status: reply.status, headers: headers::all_headers(reply, &request_id, cross_origin) };
     Ok(parse_js(&serde_json::to_string(&init)?)?.unchecked_into())
 }
 
@@ -97,9 +107,13 @@ fn response_init(reply: &ApiReply, request_id: RequestId) -> worker::Result<Resp
 ///
 /// # Errors
 /// Where the platform refuses it.
-pub(crate) fn object_response(reply: ApiReply, request_id: RequestId) -> worker::Result<Response> {
+pub(crate) fn object_response(
+    reply: ApiReply,
+    request_id: RequestId,
+    cross_origin: CrossOrigin,
+) -> worker::Result<Response> {
     let request_id = request_id.to_string();
-    let record = parse_js(&serde_json::to_string(&headers::all_headers(&reply, &request_id))?)?;
+    let record = parse_js(&serde_json::to_string(&headers::all_headers(&reply, &request_id, cross_origin))?)?;
     let headers = web_sys::Headers::new_with_record_from_str_to_str(record.unchecked_ref())?;
     let body = if reply.body.is_empty() { ResponseBody::Empty } else { ResponseBody::Body(reply.body.into_bytes()) };
     Ok(Response::from_body(body)?.with_headers(worker::Headers(headers)).with_status(reply.status))

@@ -22,6 +22,7 @@ const routes = async () => {
         method: method.toUpperCase(),
         path: path.replaceAll(/\{[a-z_]+\}/g, "x"),
         access: operation.security?.length ? Object.keys(operation.security[0])[0] : "public",
+        scope: operation.security?.[0]?.apiKey?.[0],
         anybody: operation.security?.some((way) => Object.keys(way).length === 0) ?? false,
         takesBody: operation.requestBody !== undefined,
       })),
@@ -41,6 +42,48 @@ test("every route refuses those who may not call it", async () => {
       assert.equal(answer.status, 401, `${method} ${path}`);
       assert.equal(answer.body.error_code, wanted, `${method} ${path}`);
       if (wanted === "INVALID_API_KEY") assert.equal(answer.headers.get("www-authenticate"), "Bearer");
+    }
+  }
+});
+
+/** A body with which the ledger is asked; a route that is not here has none. */
+const BODIES = {
+  "/v1/verify": { tx_hash: HASH, chain: "base-sepolia" },
+  "/facilitator/verify": {},
+  "/facilitator/settle": {},
+  "/facilitator/accepts": { accepts: [] },
+};
+
+/** Every route that takes a key in a header, with the call of it. */
+async function keyRoutes() {
+  const all = (await routes()).filter(({ access, path }) => access === "apiKey" && !path.startsWith("/facilitator/k/"));
+  assert.ok(all.length >= 12, `${all.length} routes`);
+  return all.map(({ method, path, scope, takesBody }) => {
+    assert.ok(!takesBody || BODIES[path], `a body for ${path}`);
+    return { name: `${method} ${path}`, scope, call: (key) => worker.call(method, path, { key, body: BODIES[path] }) };
+  });
+}
+
+test("a key serves the routes whose scope it has, and no other", async () => {
+  const { id } = await worker.tenant();
+  const scopes = ["verify", "settle", "analytics", "manage"];
+  const keys = {};
+  for (const scope of scopes) {
+    const body = { name: scope, environment: "test", scopes: [scope] };
+    keys[scope] = (await worker.call("POST", `/v1/admin/tenants/${id}/api-keys`, { admin: true, body })).body.key;
+  }
+  const all = await keyRoutes();
+  for (const scope of ["verify", "settle", undefined])
+    assert.ok(
+      all.some((route) => route.scope === scope),
+      `${scope}`,
+    );
+  for (const route of all) {
+    for (const held of scopes) {
+      const { status, body } = await route.call(keys[held]);
+      const refused = route.scope !== undefined && route.scope !== held;
+      assert.equal(body?.error_code === "INSUFFICIENT_SCOPE", refused, `${route.name} with ${held}: ${JSON.stringify(body)}`);
+      if (refused) assert.equal(status, 403, route.name);
     }
   }
 });
@@ -325,7 +368,7 @@ test("a suspended tenant is refused at once, and served again", async () => {
   const { id, test: key } = await worker.tenant();
   const set = (status) => worker.call("PATCH", `/v1/admin/tenants/${id}`, { admin: true, body: { status } });
   assert.equal((await set("suspended")).status, 200);
-  assert.equal((await worker.call("GET", "/v1/usage", { key })).body.error_code, "TENANT_SUSPENDED");
+  for (const { name, call } of await keyRoutes()) assert.equal((await call(key)).body.error_code, "TENANT_SUSPENDED", name);
   await set("active");
   assert.equal((await worker.call("GET", "/v1/usage", { key })).status, 200);
 });

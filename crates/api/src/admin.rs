@@ -1,9 +1,10 @@
 //! The operators' routes: request bodies, and what they are answered with.
 
+mod body;
 mod view;
 
-use super::body::{RequestMembers, invalid, missing};
-use serde_json::Value;
+use super::body::{check_text, invalid, parse_body};
+pub use body::{ChainsCheckBody, KeyBody, LimitsBody, RecipientBody, TenantBody, TenantPatchBody};
 use std::collections::BTreeMap;
 pub use view::{
     FirstKeys, KeyAlone, KeyCreated, KeyView, LimitsView, RecipientAlone, RecipientView, TenantAlone, TenantCreated,
@@ -26,7 +27,7 @@ pub const KEYS_MAX: usize = 100;
 /// The most addresses of a tenant in an environment, for the same reason.
 pub const RECIPIENTS_MAX: usize = 1_000;
 /// The greatest limit of requests: far above what one ledger can serve.
-const LIMIT_MAX: u64 = 1_000_000_000;
+const LIMIT_MAX: i64 = 1_000_000_000;
 
 /// The text in place of an address that the service is to derive.
 const DERIVE: &str = "derive";
@@ -43,7 +44,7 @@ pub enum NewAddress {
 /// A default recipient to set (`Some`) or to remove (`None`).
 pub type RecipientChange = (&'static Network, Option<NewAddress>);
 
-/// The body of `POST /v1/admin/tenants`.
+/// A tenant to make.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewTenant {
     /// Its e-mail address, in lower case.
@@ -64,7 +65,7 @@ pub struct NewTenant {
     pub explain: bool,
 }
 
-/// The body of `PATCH /v1/admin/tenants/{id}`: what is absent stays.
+/// A change of a tenant: what is absent stays.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TenantChange {
     /// A contact address; it is not verified.
@@ -85,7 +86,7 @@ pub struct TenantChange {
     pub explain: Option<bool>,
 }
 
-/// The body of `POST …/api-keys`.
+/// A key to make.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewKey {
     /// The name that its owner gives it.
@@ -100,7 +101,7 @@ pub struct NewKey {
     pub expires_at: Option<UnixMillis>,
 }
 
-/// The body of `POST …/recipients`.
+/// A recipient to register.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewRecipient {
     /// The chain whose default recipient this becomes, or whose family a derived address follows.
@@ -116,86 +117,86 @@ pub struct NewRecipient {
 /// # Errors
 /// `INVALID_JSON`, `INVALID_REQUEST`, `INVALID_CHAIN`.
 pub fn new_tenant(body: &[u8]) -> Result<NewTenant, Fault> {
-    let mut members = RequestMembers::read(body)?;
+    let body: TenantBody = parse_body(body)?;
     let mut recipients = Vec::new();
-    for (network, address) in recipient_changes(&mut members)? {
-        recipients.push((network, address.ok_or_else(|| invalid("recipients", "must hold addresses"))?));
+    for (chain, text) in body.recipients.unwrap_or_default() {
+        recipients.push(read_recipient(&chain, &text)?);
     }
-    let limits = limit_changes(&mut members)?;
-    let unsigned = |name: &str| limits.get(name).copied().flatten().and_then(|limit| u64::try_from(limit).ok());
-    let tenant = NewTenant {
-        email: read_email(&mut members)?.ok_or_else(|| missing("email"))?,
-        company_name: members.text("company_name", NAME_BYTES_MAX)?,
-        tier: members.typed("tier", TIER_RULE)?.unwrap_or(Tier::Free),
-        region: read_region(&mut members)?,
+    let limits = read_limits(&body.limits.unwrap_or_default())?;
+    let own = |name| limits.get(name).copied().flatten();
+    let unsigned = |name| own(name).and_then(|limit| u64::try_from(limit).ok());
+    Ok(NewTenant {
+        email: read_email(&body.email)?,
+        company_name: body.company_name.map(read_company_name).transpose()?,
+        tier: body.tier.unwrap_or_default(),
+        region: body.region.map(|name| read_region(&name)).transpose()?,
         recipients,
         limits: OwnLimits {
             per_minute: unsigned("per_minute"),
             per_hour: unsigned("per_hour"),
-            per_month: limits.get("per_month").copied().flatten(),
+            per_month: own("per_month"),
         },
-        sanctions: members.typed("sanctions", SANCTIONS_RULE)?.unwrap_or_default(),
-        explain: members.typed("explain", EXPLAIN_RULE)?.unwrap_or(false),
-    };
-    members.done()?;
-    Ok(tenant)
+        sanctions: body.sanctions.unwrap_or_default(),
+        explain: body.explain.unwrap_or(false),
+    })
 }
-
-const TIER_RULE: &str = "must be 'free', 'starter', 'pro' or 'enterprise'";
-const SANCTIONS_RULE: &str = "must be 'refuse' or 'report'";
-const EXPLAIN_RULE: &str = "must be true or false";
 
 /// Reads a change.
 ///
 /// # Errors
 /// `INVALID_JSON`, `INVALID_REQUEST`, `INVALID_CHAIN`.
 pub fn tenant_change(body: &[u8]) -> Result<TenantChange, Fault> {
-    let mut members = RequestMembers::read(body)?;
-    if members.raw("region").is_some() {
-        return Err(invalid("region", "is chosen when the tenant is made and cannot be changed"));
+    let body: TenantPatchBody = parse_body(body).map_err(|fault| match fault.param.as_deref() {
+        Some("region") => invalid("region", "is chosen when the tenant is made and cannot be changed"),
+        Some(_) | None => fault,
+    })?;
+    let company_name = body.company_name.map(|name| name.map(read_company_name).transpose()).transpose()?;
+    let email = body.email.map(|text| read_email(&text)).transpose()?;
+    let mut recipients = Vec::new();
+    for (chain, text) in body.recipients.unwrap_or_default() {
+        recipients.push(match text {
+            Some(text) => read_recipient(&chain, &text).map(|(network, address)| (network, Some(address)))?,
+            None => (find_chain(&chain, &recipient_param(&chain))?, None),
+        });
     }
-    let no_name = members.is_null("company_name");
-    let name = members.text("company_name", NAME_BYTES_MAX)?;
-    let change = TenantChange {
-        email: read_email(&mut members)?,
-        company_name: if no_name { Some(None) } else { name.map(Some) },
-        tier: members.typed("tier", TIER_RULE)?,
-        status: members.typed("status", "must be 'active', 'suspended' or 'cancelled'")?,
-        recipients: recipient_changes(&mut members)?,
-        limits: limit_changes(&mut members)?,
-        sanctions: members.typed("sanctions", SANCTIONS_RULE)?,
-        explain: members.typed("explain", EXPLAIN_RULE)?,
-    };
-    members.done()?;
-    Ok(change)
+    Ok(TenantChange {
+        email,
+        company_name,
+        tier: body.tier,
+        status: body.status,
+        recipients,
+        limits: read_limits(&body.limits.unwrap_or_default())?,
+        sanctions: body.sanctions,
+        explain: body.explain,
+    })
 }
 
-fn read_email(members: &mut RequestMembers) -> Result<Option<String>, Fault> {
-    let Some(text) = members.text("email", EMAIL_BYTES_MAX)? else { return Ok(None) };
+fn read_email(text: &str) -> Result<String, Fault> {
+    check_text("email", text, EMAIL_BYTES_MAX)?;
     // Only a sent mail can show that an address exists; this refuses what cannot be an address.
     let shaped = text.split_once('@').is_some_and(|(name, host)| {
         !name.is_empty() && !host.is_empty() && !host.contains('@') && !text.contains(char::is_whitespace)
     });
-    if shaped { Ok(Some(text.to_lowercase())) } else { Err(invalid("email", "must be an e-mail address")) }
+    if shaped { Ok(text.to_lowercase()) } else { Err(invalid("email", "must be an e-mail address")) }
 }
 
-fn read_region(members: &mut RequestMembers) -> Result<Option<&'static str>, Fault> {
-    let Some(name) = members.text("region", 16)? else { return Ok(None) };
+fn read_company_name(text: String) -> Result<String, Fault> {
+    check_text("company_name", &text, NAME_BYTES_MAX).map(|()| text)
+}
+
+fn read_region(name: &str) -> Result<&'static str, Fault> {
     let known = REGIONS.into_iter().find(|region| *region == name);
-    known.map(Some).ok_or_else(|| invalid("region", &format!("must be one of {}", REGIONS.join(", "))))
+    known.ok_or_else(|| invalid("region", &format!("must be one of {}", REGIONS.join(", "))))
 }
 
-fn recipient_changes(members: &mut RequestMembers) -> Result<Vec<RecipientChange>, Fault> {
-    let map: Option<BTreeMap<String, Option<String>>> =
-        members.typed("recipients", "must be an object of chains and addresses")?;
-    let mut changes = Vec::new();
-    for (chain, text) in map.unwrap_or_default() {
-        let param = format!("recipients.{chain}");
-        let network = find_chain(&chain, &param)?;
-        let address = text.map(|text| read_new_address(network, &text, &param)).transpose()?;
-        changes.push((network, address));
-    }
-    Ok(changes)
+fn recipient_param(chain: &str) -> String {
+    format!("recipients.{chain}")
+}
+
+fn read_recipient(chain: &str, text: &str) -> Result<(&'static Network, NewAddress), Fault> {
+    let param = recipient_param(chain);
+    let network = find_chain(chain, &param)?;
+    read_new_address(network, text, &param).map(|address| (network, address))
 }
 
 fn find_chain(chain: &str, param: &str) -> Result<&'static Network, Fault> {
@@ -220,33 +221,19 @@ fn read_new_address(network: &Network, text: &str, param: &str) -> Result<NewAdd
         .ok_or_else(|| invalid(param, "must be an address of the chain, not zero, not the token"))
 }
 
-fn limit_changes(members: &mut RequestMembers) -> Result<BTreeMap<&'static str, Option<i64>>, Fault> {
-    let rule = "must be an object of per_minute, per_hour and per_month";
-    let mut given: BTreeMap<String, Option<Value>> = members.typed("limits", rule)?.unwrap_or_default();
+fn read_limits(body: &LimitsBody) -> Result<BTreeMap<&'static str, Option<i64>>, Fault> {
     let mut changes = BTreeMap::new();
-    for (name, unlimited) in [("per_minute", false), ("per_hour", false), ("per_month", true)] {
-        let Some(value) = given.remove(name) else { continue };
-        let limit = value
-            .as_ref()
-            .map(|value| read_limit(value, unlimited))
-            .transpose()
-            .map_err(|rule| invalid(&format!("limits.{name}"), rule))?;
+    for (name, least, limit) in
+        [("per_minute", 0, body.per_minute), ("per_hour", 0, body.per_hour), ("per_month", -1, body.per_month)]
+    {
+        let Some(limit) = limit else { continue };
+        if limit.is_some_and(|limit| !(least..=LIMIT_MAX).contains(&limit)) {
+            let rule = "must be a whole number from 0 to 1000000000 (per_month also -1, unlimited)";
+            return Err(invalid(&format!("limits.{name}"), rule));
+        }
         changes.insert(name, limit);
     }
-    match given.into_keys().next() {
-        Some(other) => {
-            Err(invalid(&format!("limits.{}", other.chars().take(64).collect::<String>()), "is not a limit"))
-        }
-        None => Ok(changes),
-    }
-}
-
-fn read_limit(value: &Value, unlimited: bool) -> Result<i64, &'static str> {
-    match value.as_i64() {
-        Some(-1) if unlimited => Ok(-1),
-        Some(limit) if u64::try_from(limit).is_ok_and(|limit| limit <= LIMIT_MAX) => Ok(limit),
-        Some(_) | None => Err("must be a whole number from 0 to 1000000000 (per_month also -1, unlimited)"),
-    }
+    Ok(changes)
 }
 
 /// Reads a new key.
@@ -254,38 +241,31 @@ fn read_limit(value: &Value, unlimited: bool) -> Result<i64, &'static str> {
 /// # Errors
 /// `INVALID_JSON`, `INVALID_REQUEST`.
 pub fn new_key(body: &[u8], now: UnixMillis) -> Result<NewKey, Fault> {
-    let mut members = RequestMembers::read(body)?;
-    let expires_at = match members.text("expires_at", 40)? {
-        None => None,
-        Some(text) => Some(
-            UnixMillis::parse(&text)
-                .filter(|end| *end > now)
-                .ok_or_else(|| invalid("expires_at", "must be a time to come, in RFC 3339"))?,
-        ),
-    };
-    let scopes: Option<Vec<Scope>> =
-        members.typed("scopes", "must be a list of 'verify', 'settle', 'analytics', 'manage'")?;
-    let kind: KeyKind = members.typed("kind", "must be 'bearer' or 'url'")?.unwrap_or_default();
+    let body: KeyBody = parse_body(body)?;
+    let expires_at = body.expires_at.map(|text| read_end(&text, now)).transpose()?;
+    let kind = body.kind.unwrap_or_default();
     let all_of_kind: &[Scope] = match kind {
         KeyKind::Bearer => &Scope::ALL,
         KeyKind::Url => &Scope::IN_URL,
     };
-    let mut scopes =
-        scopes.unwrap_or_else(|| Scope::FIRST.to_vec().into_iter().filter(|it| all_of_kind.contains(it)).collect());
+    let first = || Scope::FIRST.into_iter().filter(|scope| all_of_kind.contains(scope)).collect();
+    let mut scopes: Vec<Scope> = body.scopes.unwrap_or_else(first);
     scopes.sort_unstable();
     scopes.dedup();
     if scopes.iter().any(|scope| !all_of_kind.contains(scope)) {
         return Err(invalid("scopes", "of a key of the kind 'url' may only be 'verify' and 'settle'"));
     }
-    let key = NewKey {
-        name: members.text("name", NAME_BYTES_MAX)?.ok_or_else(|| missing("name"))?,
-        environment: members.typed("environment", "must be 'live' or 'test'")?.ok_or_else(|| missing("environment"))?,
-        kind,
-        scopes,
-        expires_at,
-    };
-    members.done()?;
-    if key.scopes.is_empty() { Err(invalid("scopes", "must not be empty")) } else { Ok(key) }
+    check_text("name", &body.name, NAME_BYTES_MAX)?;
+    if scopes.is_empty() {
+        return Err(invalid("scopes", "must not be empty"));
+    }
+    Ok(NewKey { name: body.name, environment: body.environment, kind, scopes, expires_at })
+}
+
+fn read_end(text: &str, now: UnixMillis) -> Result<UnixMillis, Fault> {
+    check_text("expires_at", text, 40)?;
+    let end = UnixMillis::parse(text).filter(|end| *end > now);
+    end.ok_or_else(|| invalid("expires_at", "must be a time to come, in RFC 3339"))
 }
 
 /// Reads a new recipient.
@@ -293,17 +273,12 @@ pub fn new_key(body: &[u8], now: UnixMillis) -> Result<NewKey, Fault> {
 /// # Errors
 /// `INVALID_JSON`, `INVALID_REQUEST`, `INVALID_CHAIN`.
 pub fn new_recipient(body: &[u8]) -> Result<NewRecipient, Fault> {
-    let mut members = RequestMembers::read(body)?;
-    let chain = members.text("chain", 64)?.ok_or_else(|| missing("chain"))?;
-    let network = find_chain(&chain, "chain")?;
-    let text = members.text("address", 64)?.ok_or_else(|| missing("address"))?;
-    let recipient = NewRecipient {
-        network,
-        address: read_new_address(network, &text, "address")?,
-        default: members.typed("default", "must be true or false")?,
-    };
-    members.done()?;
-    Ok(recipient)
+    let body: RecipientBody = parse_body(body)?;
+    check_text("chain", &body.chain, 64)?;
+    let network = find_chain(&body.chain, "chain")?;
+    check_text("address", &body.address, 64)?;
+    let address = read_new_address(network, &body.address, "address")?;
+    Ok(NewRecipient { network, address, default: body.default })
 }
 
 /// Reads the body of `POST /v1/admin/chains/check`: which chains, all where absent.
@@ -311,13 +286,8 @@ pub fn new_recipient(body: &[u8]) -> Result<NewRecipient, Fault> {
 /// # Errors
 /// `INVALID_JSON`, `INVALID_REQUEST`, `INVALID_CHAIN`.
 pub fn chains_to_check(body: &[u8]) -> Result<Vec<&'static Network>, Fault> {
-    if body.is_empty() {
-        return Ok(NETWORKS.iter().collect());
-    }
-    let mut members = RequestMembers::read(body)?;
-    let named: Option<Vec<String>> = members.typed("chains", "must be a list of chains")?;
-    members.done()?;
-    match named {
+    let body: ChainsCheckBody = if body.is_empty() { ChainsCheckBody::default() } else { parse_body(body)? };
+    match body.chains {
         None => Ok(NETWORKS.iter().collect()),
         Some(names) => names.iter().map(|name| find_chain(name, "chains")).collect(),
     }
@@ -326,7 +296,7 @@ pub fn chains_to_check(body: &[u8]) -> Result<Vec<&'static Network>, Fault> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     const MERCHANT: &str = "0x209693Bc6afc0C5328bA36FaF03C514EF312287C";
 
@@ -359,6 +329,10 @@ mod tests {
             (json!({"email": "a@b", "recipients": {"solana": "derive"}}), "recipients.solana"),
             (json!({"email": "a@b", "limits": {"per_minute": -1}}), "limits.per_minute"),
             (json!({"email": "a@b", "limits": {"per_day": 1}}), "limits.per_day"),
+            (json!({"email": "a@b", "limits": [1, 2, 3]}), "limits"),
+            (json!({"email": "a@b", "limits": {"per_hour": "9"}}), "limits.per_hour"),
+            (json!({"email": "a@b", "recipients": {"base": null}}), "recipients.base"),
+            (json!({"email": "a@b", "explain": "yes"}), "explain"),
             (json!({"email": "a@b", "status": "active"}), "status"),
         ] {
             let fault = create(&wrong).expect_err(&wrong.to_string());

@@ -1,11 +1,11 @@
-//! A JSON object of a request: members are taken one by one, and each wrong one is named. Unknown and repeated members
-//! are refused, since ignoring a mistyped `expected_amount` would cost money.
+//! A request body: a JSON object that is read into one type. Unknown and repeated members are refused, since ignoring
+//! a mistyped `expected_amount` would cost money.
 
 use core::fmt;
+use core::marker::PhantomData;
 use serde::Deserialize;
-use serde::de::{DeserializeOwned, Deserializer, MapAccess, Visitor};
-use serde_json::value::RawValue;
-use std::collections::BTreeMap;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{DeserializeOwned, Deserializer, IgnoredAny, MapAccess, Visitor};
 use x402_core::error::{ErrorCode, Fault};
 
 /// Checks how a body is sent: JSON by its media type, without content coding.
@@ -46,96 +46,99 @@ pub fn text(body: &[u8]) -> Result<(), Fault> {
     }
 }
 
-/// Members of a request body that are not taken yet.
+/// A JSON object read as `T`. A struct's own reading takes a JSON array of its members too; this does not.
 #[derive(Debug)]
-pub struct RequestMembers {
-    known: BTreeMap<String, Box<RawValue>>,
-}
+pub struct JsonObject<T>(pub T);
 
-struct UniqueMembers(BTreeMap<String, Box<RawValue>>, Option<String>);
-
-impl<'de> Deserialize<'de> for UniqueMembers {
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for JsonObject<T> {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        struct Collect;
-        impl<'de> Visitor<'de> for Collect {
-            type Value = UniqueMembers;
+        struct Members<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Members<T> {
+            type Value = JsonObject<T>;
 
             fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
                 out.write_str("a JSON object")
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<UniqueMembers, A::Error> {
-                let mut object = UniqueMembers(BTreeMap::new(), None);
-                while let Some((name, value)) = map.next_entry::<String, Box<RawValue>>()? {
-                    if object.0.insert(name.clone(), value).is_some() {
-                        object.1 = Some(name);
-                    }
-                }
-                Ok(object)
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<JsonObject<T>, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map)).map(JsonObject)
             }
         }
-        from.deserialize_map(Collect)
+        from.deserialize_map(Members(PhantomData))
     }
 }
 
-impl RequestMembers {
-    /// Reads a body.
-    ///
-    /// # Errors
-    /// `INVALID_JSON` for what is no JSON object, `INVALID_REQUEST` for a
-    /// member that comes twice.
-    pub fn read(body: &[u8]) -> Result<Self, Fault> {
-        let object: UniqueMembers = serde_json::from_slice(body)
-            .map_err(|error| Fault::new(ErrorCode::InvalidJson, "the body is not a JSON object").because(error))?;
-        match object.1 {
-            Some(twice) => Err(invalid(&twice, "comes twice")),
-            None => Ok(Self { known: object.0 }),
+/// Reads a member that is a JSON object, or `null`.
+///
+/// # Errors
+/// The deserializer's.
+pub fn optional_object<'de, T: Deserialize<'de>, D: Deserializer<'de>>(from: D) -> Result<Option<T>, D::Error> {
+    Ok(Option::<JsonObject<T>>::deserialize(from)?.map(|object| object.0))
+}
+
+/// Reads a member whose `null` means something else than its absence: `Some(None)`.
+///
+/// # Errors
+/// The deserializer's.
+pub fn null_or_value<'de, T: Deserialize<'de>, D: Deserializer<'de>>(from: D) -> Result<Option<Option<T>>, D::Error> {
+    Option::<T>::deserialize(from).map(Some)
+}
+
+/// Reads a body into its type.
+///
+/// # Errors
+/// `INVALID_JSON` for what is no JSON object; `INVALID_REQUEST` for a member that is missing, unknown, of another type
+/// or there twice. `param` is the member's path, as `limits.per_minute`.
+pub fn parse_body<T: DeserializeOwned>(body: &[u8]) -> Result<T, Fault> {
+    let mut json = serde_json::Deserializer::from_slice(body);
+    let no_json = |error| Fault::new(ErrorCode::InvalidJson, "the body is not a JSON object").because(error);
+    match serde_path_to_error::deserialize::<_, JsonObject<T>>(&mut json) {
+        Ok(JsonObject(value)) => json.end().map(|()| value).map_err(no_json),
+        Err(error) => {
+            // A body that is no JSON behind the member at fault is no JSON at all.
+            serde_json::from_slice::<JsonObject<IgnoredAny>>(body).map_err(no_json)?;
+            Err(member_fault(&error))
         }
     }
+}
 
-    /// Takes a member's JSON text; `null` counts as absent.
-    pub fn raw(&mut self, name: &str) -> Option<Box<RawValue>> {
-        self.known.remove(name).filter(|value| value.get() != "null")
+/// A name or a value from outside is repeated in an error as far as this, in characters.
+const QUOTED_MAX: usize = 80;
+
+fn member_fault(error: &serde_path_to_error::Error<serde_json::Error>) -> Fault {
+    let (path, message) = (error.path().to_string(), error.inner().to_string());
+    let message = message.split(" at line ").next().unwrap_or_default();
+    // What is wrong with an object as a whole names the member in the message alone.
+    let named = message.split('`').nth(1).unwrap_or_default();
+    let inside = |rule| {
+        let param = if path == "." { named.to_owned() } else { format!("{path}.{named}") };
+        invalid(&quoted(&param), rule)
+    };
+    match message.split(" field ").next() {
+        Some("missing") => inside("is required"),
+        Some("duplicate") => inside("comes twice"),
+        Some("unknown") => invalid(&quoted(&path), "is not a member of this request"),
+        Some(_) | None => invalid(&quoted(&path), &format!("is not valid: {}", quoted(message))),
     }
+}
 
-    /// Whether the member is there as `null`.
-    #[must_use]
-    pub fn is_null(&self, name: &str) -> bool {
-        self.known.get(name).is_some_and(|value| value.get() == "null")
-    }
+fn quoted(text: &str) -> String {
+    text.chars().filter(|letter| !letter.is_control()).take(QUOTED_MAX).collect()
+}
 
-    /// Takes a member of a type.
-    ///
-    /// # Errors
-    /// `INVALID_REQUEST` with the sentence `must`.
-    pub fn typed<T: DeserializeOwned>(&mut self, name: &str, must: &str) -> Result<Option<T>, Fault> {
-        self.raw(name).map(|raw| serde_json::from_str(raw.get()).map_err(|_| invalid(name, must))).transpose()
-    }
-
-    /// Takes text of 1 to `bytes_max` bytes without control characters.
-    ///
-    /// # Errors
-    /// `INVALID_REQUEST`.
-    pub fn text(&mut self, name: &str, bytes_max: usize) -> Result<Option<String>, Fault> {
-        let text: Option<String> = self.typed(name, "must be a string")?;
-        match text {
-            Some(text) if text.is_empty() => Err(invalid(name, "must not be empty")),
-            Some(text) if text.len() > bytes_max => Err(invalid(name, &format!("must be at most {bytes_max} bytes"))),
-            Some(text) if text.chars().any(char::is_control) => Err(invalid(name, "must not hold control characters")),
-            text => Ok(text),
-        }
-    }
-
-    /// Ends the reading: every member must have been taken.
-    ///
-    /// # Errors
-    /// `INVALID_REQUEST` for a member that nobody took.
-    pub fn done(self) -> Result<(), Fault> {
-        // The error repeats at most 64 characters of a name from outside.
-        match self.known.into_keys().next() {
-            Some(name) => Err(invalid(&name.chars().take(64).collect::<String>(), "is not a member of this request")),
-            None => Ok(()),
-        }
+/// Checks that a member's text is 1 to `bytes_max` bytes without control characters.
+///
+/// # Errors
+/// `INVALID_REQUEST`.
+pub fn check_text(name: &str, text: &str, bytes_max: usize) -> Result<(), Fault> {
+    if text.is_empty() {
+        Err(invalid(name, "must not be empty"))
+    } else if text.len() > bytes_max {
+        Err(invalid(name, &format!("must be at most {bytes_max} bytes")))
+    } else if text.chars().any(char::is_control) {
+        Err(invalid(name, "must not hold control characters"))
+    } else {
+        Ok(())
     }
 }
 
@@ -143,12 +146,6 @@ impl RequestMembers {
 #[must_use]
 pub fn invalid(name: &str, rule: &str) -> Fault {
     Fault::new(ErrorCode::InvalidRequest, format!("'{name}' {rule}")).at(name.to_owned())
-}
-
-/// `INVALID_REQUEST` about a member that must be there.
-#[must_use]
-pub fn missing(name: &str) -> Fault {
-    invalid(name, "is required")
 }
 
 #[cfg(test)]
@@ -185,30 +182,78 @@ mod tests {
         }
     }
 
-    #[test]
-    fn what_is_no_object_is_invalid_json() {
-        for wrong in ["", "[]", "1", "\"x\"", "{", "{\"a\":}", "{\"a\":1}x", "\u{feff}{}"] {
-            let code = RequestMembers::read(wrong.as_bytes()).map(|_| ()).map_err(|fault| fault.code);
-            assert_eq!(code, Err(ErrorCode::InvalidJson), "{wrong}");
-        }
-        let deep = "[".repeat(100_000);
-        assert!(RequestMembers::read(deep.as_bytes()).is_err());
-        let inside = format!("{{\"a\":{}", "[".repeat(100_000));
-        assert!(RequestMembers::read(inside.as_bytes()).is_err());
+    #[derive(Debug, PartialEq, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Outer {
+        a: u32,
+        #[serde(default, deserialize_with = "optional_object")]
+        inner: Option<Inner>,
+        list: Option<Vec<bool>>,
+    }
+
+    #[derive(Debug, PartialEq, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Inner {
+        #[serde(default, deserialize_with = "null_or_value")]
+        b: Option<Option<u32>>,
+    }
+
+    fn parse(body: &str) -> Result<Outer, (ErrorCode, Option<String>)> {
+        parse_body(body.as_bytes()).map_err(|fault| (fault.code, fault.param.map(Into::into)))
     }
 
     #[test]
-    fn members_that_are_unknown_or_come_twice_are_named() {
-        let members = RequestMembers::read(br#"{"a":1,"b":2}"#).expect("an object");
-        assert_eq!(members.done().map_err(|fault| fault.param), Err(Some("a".into())));
-        let twice = RequestMembers::read(br#"{"a":1,"a":2}"#).map(|_| ());
-        assert_eq!(twice.map_err(|fault| fault.param), Err(Some("a".into())));
+    fn what_is_no_object_is_invalid_json() {
+        let behind = [r#"{"a":"x","#, r#"{"c":1,}"#, r#"{"a":1}x"#, r#"{"a":true"#];
+        for wrong in ["", "[]", "[1]", "1", "\"x\"", "{", "{\"a\":}", "\u{feff}{}"].into_iter().chain(behind) {
+            assert_eq!(parse(wrong), Err((ErrorCode::InvalidJson, None)), "{wrong}");
+        }
+        for deep in ["[".repeat(100_000), format!("{{\"a\":{}", "[".repeat(100_000))] {
+            assert_eq!(parse(&deep), Err((ErrorCode::InvalidJson, None)));
+        }
+    }
+
+    #[test]
+    fn a_member_at_fault_is_named_by_its_path() {
+        for (wrong, param) in [
+            ("{}", "a"),
+            (r#"{"a":null}"#, "a"),
+            (r#"{"a":"1"}"#, "a"),
+            (r#"{"a":1,"a":2}"#, "a"),
+            (r#"{"a":1,"c":2}"#, "c"),
+            (r#"{"a":1,"inner":[3]}"#, "inner"),
+            (r#"{"a":1,"inner":{"b":-1}}"#, "inner.b"),
+            (r#"{"a":1,"inner":{"c":1}}"#, "inner.c"),
+            (r#"{"a":1,"inner":{"b":1,"b":1}}"#, "inner.b"),
+            (r#"{"a":1,"list":[true,1]}"#, "list[1]"),
+        ] {
+            assert_eq!(parse(wrong), Err((ErrorCode::InvalidRequest, Some(param.to_owned()))), "{wrong}");
+        }
+        let (long, control) = ("x".repeat(500), "\\u0007");
+        let fault = parse_body::<Outer>(format!(r#"{{"a":1,"{long}{control}":1}}"#).as_bytes()).expect_err("unknown");
+        assert!(fault.detail.len() < 150 && fault.param.is_some_and(|param| param.len() <= QUOTED_MAX));
+    }
+
+    #[test]
+    fn null_differs_from_absence_where_it_matters() {
+        let inner = |text: &str| parse(&format!(r#"{{"a":1,"inner":{text}}}"#)).map(|outer| outer.inner);
+        assert_eq!(inner("null"), Ok(None));
+        assert_eq!(inner("{}"), Ok(Some(Inner { b: None })));
+        assert_eq!(inner(r#"{"b":null}"#), Ok(Some(Inner { b: Some(None) })));
+        assert_eq!(inner(r#"{"b":3}"#), Ok(Some(Inner { b: Some(Some(3)) })));
+    }
+
+    #[test]
+    fn a_text_has_bounds() {
+        for (text, is_good) in [("x", true), ("12345", true), ("", false), ("123456", false), ("a\nb", false)] {
+            assert_eq!(check_text("name", text, 5).is_ok(), is_good, "{text}");
+        }
     }
 
     proptest! {
         #[test]
         fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _ = RequestMembers::read(&bytes);
+            let _ = parse_body::<Outer>(&bytes);
         }
     }
 }

@@ -1,8 +1,10 @@
 //! The route table, one row an endpoint. Routing, body limits, scopes, the OpenAPI document and the tests of refusals
 //! all read it.
 
+use crate::headers::CrossOrigin;
 use core::fmt;
-use matchit::Router;
+use matchit::{Match, Router};
+use x402_core::tenancy::access::{Access, KeyScope};
 use x402_core::tenancy::tenant::Scope;
 
 /// An HTTP method that some endpoint takes.
@@ -47,19 +49,6 @@ impl fmt::Display for Method {
             Self::Delete => "DELETE",
         })
     }
-}
-
-/// Which credential a route needs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Access {
-    /// Anybody, without a credential.
-    Public,
-    /// A tenant's key, with the scope if one is named.
-    Key(Option<Scope>),
-    /// Anybody; a key limits the answer to its tenant.
-    Either,
-    /// The operator's `X-Admin-Key`.
-    Admin,
 }
 
 /// One variant a route; `handlers::dispatch` matches all of them.
@@ -174,9 +163,9 @@ const fn with_alias(mut row: RouteRow, alias: &'static str) -> RouteRow {
     row
 }
 
-const KEY: Access = Access::Key(None);
-const VERIFY: Access = Access::Key(Some(Scope::Verify));
-const SETTLE: Access = Access::Key(Some(Scope::Settle));
+const KEY: Access = Access::Key(KeyScope::Any);
+const VERIFY: Access = Access::Key(KeyScope::Only(Scope::Verify));
+const SETTLE: Access = Access::Key(KeyScope::Only(Scope::Settle));
 
 /// A route of the x402 protocol, under both base paths. A Solana transaction of version 1 takes 4 KiB, a wallet's
 /// signature 8 KiB, extensions come on top.
@@ -411,12 +400,24 @@ impl Routes {
         Ok(Self(router))
     }
 
+    /// The rows of a path; one slash at its end is ignored.
+    fn at<'a>(&self, path: &'a str) -> Option<Match<'_, 'a, &Vec<&'static RouteRow>>> {
+        let path = path.strip_suffix('/').filter(|rest| !rest.is_empty()).unwrap_or(path);
+        self.0.at(path).ok()
+    }
+
+    /// Whether pages of other origins may call a path: not where one of its routes takes a cookie.
+    #[must_use]
+    pub fn cross_origin(&self, path: &str) -> CrossOrigin {
+        let refused = self.at(path).is_some_and(|found| found.value.iter().any(|row| row.access.reads_cookie()));
+        if refused { CrossOrigin::Refused } else { CrossOrigin::Allowed }
+    }
+
     /// Routes a method and a path. One slash at the end is ignored. `url_key`: the path held a key, which only some
     /// routes accept.
     #[must_use]
     pub fn find(&self, method: &str, path: &str, url_key: bool) -> Route {
-        let path = path.strip_suffix('/').filter(|rest| !rest.is_empty()).unwrap_or(path);
-        let Ok(found) = self.0.at(path) else { return Route::Nowhere };
+        let Some(found) = self.at(path) else { return Route::Nowhere };
         let wanted = Method::parse(method);
         let mut rows = found.value.iter().filter(|row| row.url_key || !url_key);
         match rows.clone().find(|row| Some(row.method) == wanted) {

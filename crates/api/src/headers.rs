@@ -3,6 +3,7 @@
 use super::ApiReply;
 use std::collections::BTreeMap;
 use x402_chain::time::UnixMillis;
+use x402_core::tenancy::access::Access;
 use x402_core::tenancy::admission::RateWindows;
 use x402_core::tenancy::rate::{HOUR, MINUTE, RateSpan, RateState};
 
@@ -15,8 +16,8 @@ Preference-Applied, PAYMENT-REQUIRED, PAYMENT-RESPONSE, X-PAYMENT-RESPONSE";
 const ALLOWED: &str =
     "Authorization, X-API-Key, X-Secret-Key, Content-Type, Idempotency-Key, Prefer, X-PAYMENT, PAYMENT-SIGNATURE";
 
-/// Headers of every answer: security, and CORS for anybody (keys travel in a header, never in a cookie).
-pub const ALWAYS_HEADERS: [(&str, &str); 9] = [
+/// Headers of every answer: security.
+const ALWAYS_HEADERS: [(&str, &str); 6] = [
     ("Strict-Transport-Security", "max-age=63072000; includeSubDomains"),
     ("X-Content-Type-Options", "nosniff"),
     ("X-Frame-Options", "DENY"),
@@ -26,26 +27,72 @@ pub const ALWAYS_HEADERS: [(&str, &str); 9] = [
         "Content-Security-Policy",
         "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'",
     ),
+];
+
+/// Headers of an answer that pages of any origin may read.
+const SHARED_HEADERS: [(&str, &str); 3] = [
     ("Cross-Origin-Resource-Policy", "cross-origin"),
     ("Access-Control-Allow-Origin", "*"),
     ("Access-Control-Expose-Headers", EXPOSED),
 ];
 
+/// Headers of an answer that only pages of our own origin may read.
+const OWN_ORIGIN_HEADERS: [(&str, &str); 1] = [("Cross-Origin-Resource-Policy", "same-origin")];
+
+/// Whether pages of other origins may read an answer. Only [`cross_origin`] says so of a route, so that no answer to a
+/// cookie is one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CrossOrigin {
+    /// Any page may read it (`Access-Control-Allow-Origin: *`).
+    Allowed,
+    /// Only pages of our own origin may.
+    Refused,
+}
+
+/// Whether pages of other origins may read what a route answers: never where a cookie is the credential.
+#[must_use]
+pub const fn cross_origin(access: Access) -> CrossOrigin {
+    if access.reads_cookie() { CrossOrigin::Refused } else { CrossOrigin::Allowed }
+}
+
+/// The headers that let other origins read an answer, or keep them from it.
+const fn origin_headers(cross_origin: CrossOrigin) -> &'static [(&'static str, &'static str)] {
+    match cross_origin {
+        CrossOrigin::Allowed => &SHARED_HEADERS,
+        CrossOrigin::Refused => &OWN_ORIGIN_HEADERS,
+    }
+}
+
 /// Headers that state the rate windows: limit, what is left, when it resets.
 pub const RATE_HEADERS: [&str; 5] =
     ["RateLimit-Policy", "RateLimit", "X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset"];
 
-/// Further headers of the answer to a preflight.
-pub const PREFLIGHT_HEADERS: [(&str, &str); 3] = [
+/// Further headers of the answer to a preflight, where other origins are allowed.
+const PREFLIGHT_HEADERS: [(&str, &str); 3] = [
     ("Access-Control-Allow-Methods", "GET, POST, PATCH, DELETE, OPTIONS"),
     ("Access-Control-Allow-Headers", ALLOWED),
     ("Access-Control-Max-Age", "86400"),
 ];
 
-/// All headers of an answer by name: those of every answer, then its own, which replace them.
+/// The answer to a preflight of a path (Fetch Standard, section "CORS-preflight request").
 #[must_use]
-pub fn all_headers<'a>(reply: &'a ApiReply, request_id: &'a str) -> BTreeMap<&'a str, &'a str> {
+pub fn preflight_reply(cross_origin: CrossOrigin) -> ApiReply {
+    let headers = match cross_origin {
+        CrossOrigin::Allowed => PREFLIGHT_HEADERS.map(|(name, value)| (name, value.to_owned())).to_vec(),
+        CrossOrigin::Refused => Vec::new(),
+    };
+    ApiReply { status: 204, content_type: "", body: String::new(), headers }
+}
+
+/// All headers of an answer by name: those of every answer, those for other origins, then its own.
+#[must_use]
+pub fn all_headers<'a>(
+    reply: &'a ApiReply,
+    request_id: &'a str,
+    cross_origin: CrossOrigin,
+) -> BTreeMap<&'a str, &'a str> {
     let mut headers: BTreeMap<&str, &str> = ALWAYS_HEADERS.into_iter().collect();
+    headers.extend(origin_headers(cross_origin).iter().copied());
     headers.insert("X-Request-Id", request_id);
     headers.insert("Cache-Control", "no-store");
     if !reply.content_type.is_empty() {
@@ -84,11 +131,28 @@ mod tests {
     #[test]
     fn an_answers_own_headers_come_last() {
         let reply = ApiReply::json(200, &()).with("Cache-Control", "private, max-age=3600");
-        let headers = all_headers(&reply, "req_1");
+        let headers = all_headers(&reply, "req_1", CrossOrigin::Allowed);
         assert_eq!(headers["Cache-Control"], "private, max-age=3600");
         assert_eq!(headers["X-Request-Id"], "req_1");
         assert_eq!(headers["X-Content-Type-Options"], "nosniff");
-        assert_eq!(all_headers(&ApiReply::json(200, &()), "req_1")["Cache-Control"], "no-store");
+        assert_eq!(all_headers(&ApiReply::json(200, &()), "req_1", CrossOrigin::Allowed)["Cache-Control"], "no-store");
+    }
+
+    #[test]
+    fn no_answer_to_a_cookie_is_for_other_origins() {
+        for access in Access::ALL {
+            let reply = ApiReply::json(200, &());
+            let headers = all_headers(&reply, "req_1", cross_origin(access));
+            let preflight = preflight_reply(cross_origin(access));
+            let preflight = all_headers(&preflight, "req_1", cross_origin(access));
+            for headers in [headers, preflight] {
+                let allowed = headers.keys().any(|name| name.starts_with("Access-Control-"));
+                assert_eq!(allowed, !access.reads_cookie(), "{access:?}: {headers:?}");
+                let policy = if access.reads_cookie() { "same-origin" } else { "cross-origin" };
+                assert_eq!(headers["Cross-Origin-Resource-Policy"], policy, "{access:?}");
+                assert_eq!(headers["X-Frame-Options"], "DENY", "{access:?}");
+            }
+        }
     }
 
     #[test]

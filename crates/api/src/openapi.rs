@@ -1,58 +1,15 @@
 //! The OpenAPI 3.1 document, generated from the route table and the types. Native only: `npm run generate` writes it, a
 //! test compares it, the Worker serves it.
 
-use super::endpoint::{Access, ENDPOINTS, Endpoint, RouteRow};
+use super::endpoint::{ENDPOINTS, Endpoint, RouteRow};
 use super::refusal::ExpectedBody;
 use super::{admin, chains, facilitator, health, problem, records, verify, version, whoami};
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value, json};
+use x402_core::tenancy::access::{Access, KeyScope};
 use x402_core::tenancy::usage;
 use x402_core::verification::answer::VerificationAnswer;
-
-/// The description of an address in the document.
-const ADDRESS: &str = "An EVM address or a Solana wallet.";
-
-fn limits_body() -> Value {
-    let limit = |low: i64| json!({"type": ["integer", "null"], "minimum": low, "maximum": 1_000_000_000});
-    json!({
-        "type": ["object", "null"], "additionalProperties": false,
-        "properties": {"per_minute": limit(0), "per_hour": limit(0), "per_month": limit(-1)}
-    })
-}
-
-fn tenant_body(change: bool) -> Value {
-    let text = |most: u64| json!({"type": ["string", "null"], "minLength": 1, "maxLength": most});
-    let address = if change { json!({"type": ["string", "null"]}) } else { json!({"type": "string"}) };
-    let mut properties = json!({
-        "email": {"type": if change { json!(["string", "null"]) } else { json!("string") }, "format": "email", "maxLength": 254},
-        "company_name": text(200),
-        "tier": {"enum": ["free", "starter", "pro", "enterprise", null]},
-        "recipients": {
-            "type": ["object", "null"], "additionalProperties": address,
-            "description": "Default recipients by chain; on a change null removes one, for good. `derive` in an address's place: the next child of the operator's EVM_XPUB."
-        },
-        "limits": limits_body(),
-        "sanctions": {"enum": ["refuse", "report", null], "description": "What a payer on the sanctions list means."},
-        "explain": {
-            "type": ["boolean", "null"],
-            "description": "Whether a settle's success holds `extra` in its body too, for every request; else only for those that send `Prefer: explain`."
-        }
-    });
-    let (name, value) = if change {
-        ("status", json!({"enum": ["active", "suspended", "cancelled", null]}))
-    } else {
-        ("region", json!({"enum": ["wnam", "enam", "sam", "weur", "eeur", "apac", "oc", "afr", "me", null]}))
-    };
-    if let Some(map) = properties.as_object_mut() {
-        map.insert(name.to_owned(), value);
-    }
-    let mut body = json!({"type": "object", "additionalProperties": false, "properties": properties});
-    if !change && let Some(map) = body.as_object_mut() {
-        map.insert("required".to_owned(), json!(["email"]));
-    }
-    body
-}
 
 /// Wrong members of a payment are refused with status 200 and the protocol's reason.
 fn payment_body() -> Value {
@@ -92,40 +49,6 @@ fn accepts_answer() -> Value {
     })
 }
 
-fn key_body() -> Value {
-    json!({
-        "type": "object", "additionalProperties": false, "required": ["name", "environment"],
-        "properties": {
-            "name": {"type": "string", "minLength": 1, "maxLength": 200},
-            "environment": {"enum": ["live", "test"]},
-            "kind": {
-                "enum": ["bearer", "url", null],
-                "description": "`bearer` (where absent): sent in a header. `url`: stands in the path, `/facilitator/k/{key}/…`, and may only verify and settle."
-            },
-            "scopes": {"type": ["array", "null"], "minItems": 1, "items": {"enum": ["verify", "settle", "analytics", "manage"]}},
-            "expires_at": {"type": ["string", "null"], "format": "date-time"}
-        }
-    })
-}
-
-fn recipient_body() -> Value {
-    json!({
-        "type": "object", "additionalProperties": false, "required": ["chain", "address"],
-        "properties": {
-            "chain": {"type": "string", "minLength": 1, "maxLength": 64},
-            "address": {"type": "string", "minLength": 1, "maxLength": 64, "description": format!("{ADDRESS} `derive`: the next child of the operator's EVM_XPUB.")},
-            "default": {"type": ["boolean", "null"]}
-        }
-    })
-}
-
-fn check_body() -> Value {
-    json!({
-        "type": "object", "additionalProperties": false,
-        "properties": {"chains": {"type": ["array", "null"], "items": {"type": "string"}}}
-    })
-}
-
 /// The schemas of an endpoint: request, success status, response.
 fn shapes(endpoint: Endpoint, make: &mut SchemaGenerator) -> (Option<Value>, u16, Value) {
     match endpoint {
@@ -147,17 +70,19 @@ fn shapes(endpoint: Endpoint, make: &mut SchemaGenerator) -> (Option<Value>, u16
         Endpoint::Health => (None, 200, of::<health::ServiceHealth>(make)),
         Endpoint::OpenApi => (None, 200, json!({"type": "object"})),
         Endpoint::ErrorDocs | Endpoint::TierDocs => (None, 200, Value::Null),
-        Endpoint::TenantCreate => (Some(tenant_body(false)), 201, of::<admin::TenantCreated>(make)),
+        Endpoint::TenantCreate => (Some(of::<admin::TenantBody>(make)), 201, of::<admin::TenantCreated>(make)),
         Endpoint::TenantList => (None, 200, of::<records::ListPage<admin::TenantView>>(make)),
         Endpoint::TenantRead => (None, 200, of::<admin::TenantAlone>(make)),
-        Endpoint::TenantPatch => (Some(tenant_body(true)), 200, of::<admin::TenantAlone>(make)),
+        Endpoint::TenantPatch => (Some(of::<admin::TenantPatchBody>(make)), 200, of::<admin::TenantAlone>(make)),
         Endpoint::KeyList => (None, 200, of::<records::ListPage<admin::KeyView>>(make)),
-        Endpoint::KeyCreate => (Some(key_body()), 201, of::<admin::KeyCreated>(make)),
+        Endpoint::KeyCreate => (Some(of::<admin::KeyBody>(make)), 201, of::<admin::KeyCreated>(make)),
         Endpoint::KeyRevoke => (None, 200, of::<admin::KeyAlone>(make)),
         Endpoint::RecipientList => (None, 200, of::<records::ListPage<admin::RecipientView>>(make)),
-        Endpoint::RecipientCreate => (Some(recipient_body()), 201, of::<admin::RecipientAlone>(make)),
+        Endpoint::RecipientCreate => (Some(of::<admin::RecipientBody>(make)), 201, of::<admin::RecipientAlone>(make)),
         Endpoint::RecipientRemove => (None, 200, of::<admin::RecipientAlone>(make)),
-        Endpoint::ChainsCheck => (Some(check_body()), 200, json!({"type": "object", "required": ["chains"]})),
+        Endpoint::ChainsCheck => {
+            (Some(of::<admin::ChainsCheckBody>(make)), 200, json!({"type": "object", "required": ["chains"]}))
+        }
     }
 }
 
@@ -247,6 +172,18 @@ fn url_operation(row: &RouteRow) -> Value {
     operation
 }
 
+/// The credentials that a route takes; for a key the scope that it must have.
+fn security(access: Access) -> Value {
+    match access {
+        Access::Public => json!([]),
+        Access::Key(KeyScope::Any) => json!([{"apiKey": []}, {"apiKeyHeader": []}]),
+        Access::Key(KeyScope::Only(scope)) => json!([{"apiKey": [scope]}, {"apiKeyHeader": [scope]}]),
+        Access::Either => json!([{"apiKey": []}, {"apiKeyHeader": []}, {}]),
+        Access::Admin => json!([{"adminKey": []}]),
+        Access::Session(role) => json!([{"session": [role]}]),
+    }
+}
+
 /// Statuses that an endpoint can answer besides its success.
 fn faults(row: &RouteRow) -> Vec<u16> {
     let mut all = vec![405, 500, 503];
@@ -254,6 +191,7 @@ fn faults(row: &RouteRow) -> Vec<u16> {
         Access::Public => {}
         Access::Key(_) | Access::Either => all.extend([401, 403, 404, 422, 429]),
         Access::Admin => all.extend([401, 404, 409, 422]),
+        Access::Session(_) => all.extend([401, 403, 404, 409, 422]),
     }
     if row.method.has_body() {
         all.extend([400, 409, 413, 415, 422]);
@@ -281,15 +219,9 @@ fn operation(row: &RouteRow, make: &mut SchemaGenerator) -> Value {
         let content = json!({"application/problem+json": {"schema": problem}});
         responses.insert(status.to_string(), json!({"description": "A problem (RFC 9457).", "content": content}));
     }
-    let security = match row.access {
-        Access::Public => json!([]),
-        Access::Key(_) => json!([{"apiKey": []}, {"apiKeyHeader": []}]),
-        Access::Either => json!([{"apiKey": []}, {"apiKeyHeader": []}, {}]),
-        Access::Admin => json!([{"adminKey": []}]),
-    };
     let mut operation = json!({
         "operationId": format!("{:?}", row.endpoint), "summary": row.summary, "tags": [row.tag],
-        "security": security, "parameters": parameters(row), "responses": responses
+        "security": security(row.access), "parameters": parameters(row), "responses": responses
     });
     if let (Some(schema), Some(map)) = (request, operation.as_object_mut()) {
         let required = row.endpoint != Endpoint::ChainsCheck;

@@ -1,7 +1,9 @@
 //! `POST /v1/verify`: the request body.
 
-use super::body::{RequestMembers, invalid, missing};
+use super::body::{check_text, invalid, parse_body};
 use alloy_primitives::B256;
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
 use x402_chain::address::{Address, Family, TxId};
 use x402_chain::amount::Amount;
 use x402_chain::network;
@@ -11,16 +13,16 @@ use x402_core::error::{ErrorCode, Fault};
 use x402_core::verification::answer::Finality;
 use x402_core::verification::claim::{Claim, MAX_AGE_SECONDS_DEFAULT, MAX_AGE_SECONDS_MAX, REFERENCE_BYTES_MAX};
 
-/// The request body, for the documentation; read by [`read_claim`].
-#[cfg(not(target_arch = "wasm32"))]
-#[derive(schemars::JsonSchema)]
-#[schemars(deny_unknown_fields)]
+/// The body of `POST /v1/verify`.
+#[derive(Debug, Deserialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
 pub struct VerifyRequest {
     /// The transaction: `0x` and 64 hex digits on EVM, a base58 signature on Solana.
-    #[schemars(length(min = 32, max = 90))]
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(length(min = 32, max = 90)))]
     pub tx_hash: String,
     /// The chain: our key (`base`) or its CAIP-2 id (`eip155:8453`).
-    #[schemars(length(min = 1, max = 64))]
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(length(min = 1, max = 64)))]
     pub chain: String,
     /// The least that must have arrived, in USDC: a decimal string, or a JSON number without exponent.
     pub expected_amount: Option<ExpectedAmount>,
@@ -30,34 +32,54 @@ pub struct VerifyRequest {
     pub payer: Option<String>,
     /// The memo that the transaction must carry (Solana only). Where it carries several, or several paid, name the
     /// payer too.
-    #[schemars(length(min = 1, max = 1232))]
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(length(min = 1, max = 1232)))]
     pub memo: Option<String>,
     /// The EIP-3009 nonce that the transaction must have used (EVM only): `0x` and 64 hex digits. Only the transfer
     /// that it authorized is judged and claimed.
-    #[schemars(regex(pattern = r"^0[xX][0-9a-fA-F]{64}$"))]
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(regex(pattern = r"^0[xX][0-9a-fA-F]{64}$")))]
     pub authorization_nonce: Option<String>,
     /// Your own name for what is paid for; the payment, which is the transfers that are judged, is bound to it.
-    #[schemars(length(min = 1, max = 256))]
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(length(min = 1, max = 256)))]
     pub reference: Option<String>,
     /// The least finality of the payment; default `confirmed`. `finalized` is an error for chains whose `finality` is
     /// `null` under `/v1/supported-chains`: nothing establishes there when a block is final.
     pub finality: Option<Finality>,
     /// The greatest age of the payment, seconds; default a day.
-    #[schemars(range(min = 1, max = 315_360_000))]
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(range(min = 1, max = 315_360_000)))]
     pub max_age_seconds: Option<u64>,
     /// Whether to bind the payment to the reference; default true.
     pub claim: Option<bool>,
 }
 
-/// An amount of USDC, with six decimals at most.
+/// An amount of USDC as the JSON text of its number or string, so that no float holds an amount.
+#[derive(Debug)]
+pub struct ExpectedAmount(String);
+
+impl<'de> Deserialize<'de> for ExpectedAmount {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let raw = Box::<RawValue>::deserialize(from)?;
+        Ok(Self(match raw.get().as_bytes().first() {
+            Some(b'"') => serde_json::from_str(raw.get()).unwrap_or_default(),
+            _ => raw.get().to_owned(),
+        }))
+    }
+}
+
 #[cfg(not(target_arch = "wasm32"))]
-#[derive(schemars::JsonSchema)]
-#[schemars(untagged)]
-pub enum ExpectedAmount {
-    /// Decimal digits, such as `"1.50"`: exact.
-    Text(#[schemars(regex(pattern = r"^[0-9]{1,20}(\.[0-9]{1,6})?$"))] String),
-    /// A JSON number: taken where it has six decimals at most.
-    Number(f64),
+impl schemars::JsonSchema for ExpectedAmount {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "ExpectedAmount".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "description": "An amount of USDC above zero, with six decimals at most.",
+            "anyOf": [
+                {"description": "Decimal digits, such as `\"1.50\"`: exact.", "type": "string", "pattern": r"^[0-9]{1,20}(\.[0-9]{1,6})?$"},
+                {"description": "A JSON number: taken where it has six decimals at most.", "type": "number", "format": "double", "exclusiveMinimum": 0}
+            ]
+        })
+    }
 }
 
 /// Reads the body of `POST /v1/verify`.
@@ -66,32 +88,44 @@ pub enum ExpectedAmount {
 /// `INVALID_JSON`, `INVALID_CHAIN`, `INVALID_TX_HASH`, `INVALID_AMOUNT`,
 /// `INVALID_REQUEST`; `param` names the member.
 pub fn read_claim(body: &[u8]) -> Result<Claim, Fault> {
-    let mut members = RequestMembers::read(body)?;
-    let network = read_chain(&mut members)?;
-    let tx: String = members.typed("tx_hash", "must be a string")?.ok_or_else(|| missing("tx_hash"))?;
-    let tx = TxId::parse(network.family, tx.trim_ascii()).ok_or_else(|| wrong_hash(network.family))?;
-    let claim = Claim {
+    let request: VerifyRequest = parse_body(body)?;
+    let network = network::find_network(&request.chain).ok_or_else(no_such_chain)?;
+    let family = network.family;
+    let tx = TxId::parse(family, request.tx_hash.trim_ascii()).ok_or_else(|| wrong_hash(family))?;
+    let expected = request.expected_amount.as_ref().map(usdc).transpose()?;
+    let address = |name, text: Option<String>| text.map(|text| read_address(name, &text, network)).transpose();
+    let (recipient, payer) = (address("recipient", request.recipient)?, address("payer", request.payer)?);
+    if let Some(memo) = &request.memo {
+        check_memo(memo, family)?;
+    }
+    let authorization_nonce = request.authorization_nonce.map(|text| read_nonce(&text, family)).transpose()?;
+    if let Some(reference) = &request.reference {
+        check_text("reference", reference, REFERENCE_BYTES_MAX)?;
+    }
+    let finality = request.finality.unwrap_or(Finality::Confirmed);
+    check_finality(finality, network)?;
+    let max_age_s = request.max_age_seconds.unwrap_or(MAX_AGE_SECONDS_DEFAULT);
+    if !(1..=MAX_AGE_SECONDS_MAX).contains(&max_age_s) {
+        let rule = format!("must be a whole number from 1 to {MAX_AGE_SECONDS_MAX}");
+        return Err(invalid("max_age_seconds", &rule));
+    }
+    Ok(Claim {
         network,
         tx,
-        expected: read_expected_amount(&mut members)?,
-        recipient: read_address(&mut members, "recipient", network)?,
-        payer: read_address(&mut members, "payer", network)?,
-        memo: read_memo(&mut members, network)?,
-        authorization_nonce: read_nonce(&mut members, network)?,
-        reference: members.text("reference", REFERENCE_BYTES_MAX)?,
-        finality: read_finality(&mut members, network)?,
-        max_age_s: read_max_age(&mut members)?,
-        claim: members.typed("claim", "must be true or false")?.unwrap_or(true),
-    };
-    members.done()?;
-    Ok(claim)
+        expected,
+        recipient,
+        payer,
+        memo: request.memo,
+        authorization_nonce,
+        reference: request.reference,
+        finality,
+        max_age_s,
+        claim: request.claim.unwrap_or(true),
+    })
 }
 
-fn read_chain(members: &mut RequestMembers) -> Result<&'static Network, Fault> {
-    let name: String = members.typed("chain", "must be a string")?.ok_or_else(|| missing("chain"))?;
-    network::find_network(&name).ok_or_else(|| {
-        Fault::new(ErrorCode::InvalidChain, "no such chain; GET /v1/supported-chains lists them").at("chain")
-    })
+fn no_such_chain() -> Fault {
+    Fault::new(ErrorCode::InvalidChain, "no such chain; GET /v1/supported-chains lists them").at("chain")
 }
 
 fn wrong_hash(family: Family) -> Fault {
@@ -102,73 +136,48 @@ fn wrong_hash(family: Family) -> Fault {
     Fault::new(ErrorCode::InvalidTxHash, shape).at("tx_hash")
 }
 
-fn read_expected_amount(members: &mut RequestMembers) -> Result<Option<Amount>, Fault> {
-    let Some(raw) = members.raw("expected_amount") else { return Ok(None) };
-    // A JSON number is read from its text, so that no float holds an amount.
-    let text = match raw.get().as_bytes().first() {
-        Some(b'"') => serde_json::from_str::<String>(raw.get()).unwrap_or_default(),
-        _ => raw.get().to_owned(),
-    };
-    match Amount::parse_usdc(&text).filter(|amount| !amount.is_zero()) {
-        Some(amount) => Ok(Some(amount)),
-        None => {
-            let rule = "'expected_amount' must be a decimal number of USDC above zero, without exponent, with at most six decimals";
-            Err(Fault::new(ErrorCode::InvalidAmount, rule).at("expected_amount"))
-        }
-    }
+fn usdc(amount: &ExpectedAmount) -> Result<Amount, Fault> {
+    Amount::parse_usdc(&amount.0).filter(|amount| !amount.is_zero()).ok_or_else(|| {
+        let rule = "'expected_amount' must be a decimal number of USDC above zero, without exponent, with at most six decimals";
+        Fault::new(ErrorCode::InvalidAmount, rule).at("expected_amount")
+    })
 }
 
-fn read_address(members: &mut RequestMembers, name: &str, network: &Network) -> Result<Option<Address>, Fault> {
-    let Some(text) = members.typed::<String>(name, "must be a string")? else { return Ok(None) };
+fn read_address(name: &str, text: &str, network: &Network) -> Result<Address, Fault> {
     let rule = match network.family {
         Family::Evm => "must be '0x' and 40 hex digits, in one case or with a valid checksum, and not zero",
         Family::Svm => "must be base58 of 32 bytes",
     };
-    Address::parse(network.family, &text)
-        .filter(|address| !address.is_zero())
-        .map(Some)
-        .ok_or_else(|| invalid(name, rule))
+    Address::parse(network.family, text).filter(|address| !address.is_zero()).ok_or_else(|| invalid(name, rule))
 }
 
-fn read_memo(members: &mut RequestMembers, network: &Network) -> Result<Option<String>, Fault> {
-    let memo: Option<String> = members.typed("memo", "must be a string")?;
-    match (&memo, network.family) {
-        (Some(_), Family::Evm) => Err(invalid("memo", "is for Solana only")),
-        (Some(text), Family::Svm) if text.is_empty() || text.len() > MEMO_BYTES_MAX => {
+fn check_memo(memo: &str, family: Family) -> Result<(), Fault> {
+    match family {
+        Family::Evm => Err(invalid("memo", "is for Solana only")),
+        Family::Svm if memo.is_empty() || memo.len() > MEMO_BYTES_MAX => {
             Err(invalid("memo", &format!("must be 1 to {MEMO_BYTES_MAX} bytes")))
         }
-        (Some(_) | None, _) => Ok(memo),
+        Family::Svm => Ok(()),
     }
 }
 
-fn read_nonce(members: &mut RequestMembers, network: &Network) -> Result<Option<B256>, Fault> {
+fn read_nonce(text: &str, family: Family) -> Result<B256, Fault> {
     let name = "authorization_nonce";
-    let Some(text) = members.typed::<String>(name, "must be a string")? else { return Ok(None) };
-    if network.family == Family::Svm {
+    if family == Family::Svm {
         return Err(invalid(name, "is for EVM chains only"));
     }
-    match TxId::parse(Family::Evm, &text) {
-        Some(TxId::Evm(nonce)) => Ok(Some(nonce)),
+    match TxId::parse(Family::Evm, text) {
+        Some(TxId::Evm(nonce)) => Ok(nonce),
         Some(TxId::Svm(_)) | None => Err(invalid(name, "must be '0x' and 64 hex digits")),
     }
 }
 
-fn read_finality(members: &mut RequestMembers, network: &Network) -> Result<Finality, Fault> {
-    let name = "finality";
-    match members.typed(name, "must be 'confirmed' or 'finalized'")?.unwrap_or(Finality::Confirmed) {
-        Finality::Finalized if network.finality == FinalityRule::Unknown => {
-            let rule = format!("cannot be 'finalized': nothing establishes when a block of '{}' is final", network.key);
-            Err(invalid(name, &rule))
-        }
-        finality @ (Finality::Confirmed | Finality::Finalized) => Ok(finality),
+fn check_finality(finality: Finality, network: &Network) -> Result<(), Fault> {
+    if finality == Finality::Finalized && network.finality == FinalityRule::Unknown {
+        let rule = format!("cannot be 'finalized': nothing establishes when a block of '{}' is final", network.key);
+        return Err(invalid("finality", &rule));
     }
-}
-
-fn read_max_age(members: &mut RequestMembers) -> Result<u64, Fault> {
-    let name = "max_age_seconds";
-    let rule = format!("must be a whole number from 1 to {MAX_AGE_SECONDS_MAX}");
-    let age = members.typed::<u64>(name, &rule)?.unwrap_or(MAX_AGE_SECONDS_DEFAULT);
-    if (1..=MAX_AGE_SECONDS_MAX).contains(&age) { Ok(age) } else { Err(invalid(name, &rule)) }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -1,10 +1,12 @@
 //! Tenants, their keys, tiers, rates, quotas and budgets.
 
+pub mod access;
 pub mod admission;
 pub mod budget;
 pub mod key;
 pub mod payee;
 pub mod rate;
+pub mod role;
 pub mod saved;
 pub mod tenant;
 pub mod tier;

@@ -7,10 +7,8 @@ use x402_chain::id::VerificationId;
 use x402_chain::network::Network;
 use x402_chain::time::UnixMillis;
 use x402_core::error::{ErrorCode, Fault};
-use x402_core::tenancy::admission::authorize_key;
-use x402_core::tenancy::key::KeyHash;
+use x402_core::tenancy::admission::{PresentedKey, authorize_key};
 use x402_core::tenancy::payee::{PayeeAnswer, PayeeQuery, resolve_payee};
-use x402_core::tenancy::tenant::Scope;
 use x402_core::tenancy::usage;
 
 /// The headers of the rate windows.
@@ -20,20 +18,19 @@ impl TenantLedger {
     /// Checks a key, notes its use (at most once a minute) and runs the read.
     pub(super) fn with_key<T>(
         &self,
-        key: &KeyHash,
-        scope: Option<Scope>,
+        key: PresentedKey,
         now: UnixMillis,
         read: impl FnOnce(&super::LedgerState, &x402_core::tenancy::tenant::ApiKey) -> Result<T, Fault>,
     ) -> Result<(T, RateHeaders), Fault> {
         let store = self.store();
         self.with_state(|memory| {
-            let id = authorize_key(&memory.tenant, key, scope, now)?.id;
+            let id = authorize_key(&memory.tenant, key, now)?.id;
             let mut admission = memory.admission.clone();
             if admission.note_key_use(id, now) {
                 store.atomically(|| store.put_admission(&admission))?;
                 memory.note_written(admission, now);
             }
-            let key = authorize_key(&memory.tenant, key, scope, now)?;
+            let key = authorize_key(&memory.tenant, key, now)?;
             let answer = read(memory, key)?;
             Ok((answer, headers::rate_headers(&memory.admission.rates(&memory.tenant, now), now)))
         })
@@ -42,13 +39,13 @@ impl TenantLedger {
     /// Answers about the account.
     pub(super) fn answer_account(
         &self,
-        key: &KeyHash,
+        key: PresentedKey,
         view: AccountView,
         off: &[String],
         now: UnixMillis,
     ) -> Result<ApiReply, Fault> {
         let is_on = |network: &Network| !off.iter().any(|chain| chain == network.key);
-        let (mut reply, headers) = self.with_key(key, None, now, |memory, key| {
+        let (mut reply, headers) = self.with_key(key, now, |memory, key| {
             let (tenant, admission) = (&memory.tenant, &memory.admission);
             Ok(match view {
                 AccountView::Usage => ApiReply::json(200, &usage::usage_of(tenant, admission, is_on, now)),
@@ -67,13 +64,13 @@ impl TenantLedger {
     /// Says which addresses may stand in requirements: a list of the same length.
     pub(super) fn answer_payees(
         &self,
-        key: &KeyHash,
+        key: PresentedKey,
         wanted: &[PayeeQuery],
         off: &[String],
         now: UnixMillis,
     ) -> Result<ApiReply, Fault> {
         let is_on = |network: &Network| !off.iter().any(|chain| chain == network.key);
-        let (payees, headers) = self.with_key(key, Some(Scope::Verify), now, |memory, _| {
+        let (payees, headers) = self.with_key(key, now, |memory, _| {
             Ok(wanted.iter().map(|wanted| resolve_payee(&memory.tenant, wanted, is_on)).collect::<Vec<PayeeAnswer>>())
         })?;
         let mut reply = ApiReply::json(200, &payees);
@@ -82,9 +79,14 @@ impl TenantLedger {
     }
 
     /// Reads a record; 404 where this ledger does not hold it, or has deleted it.
-    pub(super) fn answer_record(&self, key: &KeyHash, id: VerificationId, now: UnixMillis) -> Result<ApiReply, Fault> {
+    pub(super) fn answer_record(
+        &self,
+        key: PresentedKey,
+        id: VerificationId,
+        now: UnixMillis,
+    ) -> Result<ApiReply, Fault> {
         let store = self.store();
-        let (row, headers) = self.with_key(key, Some(Scope::Verify), now, |_, _| store.record(&id.to_string()))?;
+        let (row, headers) = self.with_key(key, now, |_, _| store.record(&id.to_string()))?;
         let mut reply = match row {
             Some(row) => {
                 ApiReply { status: 200, content_type: "application/json", body: row.body, headers: Vec::new() }
@@ -99,8 +101,8 @@ impl TenantLedger {
     }
 
     /// Lets a key list records: when this answers, the directory holds all of them.
-    pub(super) async fn answer_list(&self, key: &KeyHash, now: UnixMillis) -> Result<ApiReply, Fault> {
-        let ((), headers) = self.with_key(key, Some(Scope::Verify), now, |_, _| Ok(()))?;
+    pub(super) async fn answer_list(&self, key: PresentedKey, now: UnixMillis) -> Result<ApiReply, Fault> {
+        let ((), headers) = self.with_key(key, now, |_, _| Ok(()))?;
         let mut reply = self.flush(now).await?;
         reply.headers.extend(headers);
         Ok(reply)

@@ -102,7 +102,8 @@ impl PaymentStepInput<'_> {
         let origin =
             problem::ProblemContext { origin: &envelope.origin, path: &envelope.path, request_id: envelope.request_id };
         let before = |reply: ApiReply, admission: &Admission| (self.done(reply, admission), PaymentWrites::default());
-        let admitted = match payment::admit_payment(asked, tenant, admission, self.records, now) {
+        let admitted = match payment::admit_payment((asked, envelope.key_scope()), tenant, admission, self.records, now)
+        {
             Ok(admitted) => admitted,
             Err(AdmissionStop::Register(address)) => return (PaymentStep::Register(address), PaymentWrites::default()),
             Err(AdmissionStop::Fault(fault)) => {

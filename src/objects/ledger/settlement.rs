@@ -19,9 +19,8 @@ use x402_core::outbox::{OutboxEntry, OutboxEvent};
 use x402_core::settlement::payment::{SUCCESS_REPEATS_MS, TakeResult};
 use x402_core::settlement::status::{SettlementFilter, SettlementStatus};
 use x402_core::settlement::{RefuseOutcome, SettlementReport};
+use x402_core::tenancy::admission::PresentedKey;
 use x402_core::tenancy::budget::EndedAttempt;
-use x402_core::tenancy::key::KeyHash;
-use x402_core::tenancy::tenant::Scope;
 use x402_core::verification::finality::EventKind;
 
 /// The most settlements checked in one alarm; each may be a call to a settler.
@@ -141,13 +140,13 @@ impl TenantLedger {
     /// Gives the seller a success by hand, once.
     pub(super) async fn hand_over_settlement(
         &self,
-        key: &KeyHash,
+        key: PresentedKey,
         id: SettlementId,
         envelope: &LedgerEnvelope,
         now: UnixMillis,
     ) -> Result<ApiReply, Fault> {
         let store = self.store();
-        let (found, headers) = self.with_key(key, Some(Scope::Settle), now, |_, _| store.settlement(id))?;
+        let (found, headers) = self.with_key(key, now, |_, _| store.settlement(id))?;
         let (mut kept, _) = found.ok_or_else(no_settlement)?;
         if !kept.hand_over(envelope.request_id, now) {
             let detail = match (kept.settlement.status, &kept.settlement.handed_over) {
@@ -167,12 +166,12 @@ impl TenantLedger {
     /// Reads a settlement; 404 where this ledger has none with that id.
     pub(super) fn answer_settlement(
         &self,
-        key: &KeyHash,
+        key: PresentedKey,
         id: SettlementId,
         now: UnixMillis,
     ) -> Result<ApiReply, Fault> {
         let store = self.store();
-        let (found, headers) = self.with_key(key, Some(Scope::Verify), now, |_, _| store.settlement(id))?;
+        let (found, headers) = self.with_key(key, now, |_, _| store.settlement(id))?;
         let (kept, _) = found.ok_or_else(no_settlement)?;
         let mut reply = ApiReply::json(200, &kept.settlement);
         reply.headers.extend(headers);
@@ -182,7 +181,7 @@ impl TenantLedger {
     /// Lists settlements, the newest first.
     pub(super) fn answer_settlements(
         &self,
-        key: &KeyHash,
+        key: PresentedKey,
         filter: &SettlementFilter,
         page: &PageQuery,
         now: UnixMillis,
@@ -191,8 +190,7 @@ impl TenantLedger {
         // Greater than every id, for the first page.
         let before = page.before.as_deref().unwrap_or("stl_a");
         let limit = i64::from(page.limit).saturating_add(1);
-        let (rows, headers) =
-            self.with_key(key, Some(Scope::Verify), now, |_, _| store.settlements(filter, before, limit))?;
+        let (rows, headers) = self.with_key(key, now, |_, _| store.settlements(filter, before, limit))?;
         let ListPage { data, next_cursor } = ListPage::of(rows, page.limit, |(id, _)| id.clone());
         let data = data.into_iter().map(|(_, body)| RawValue::from_string(body)).collect::<Result<Vec<_>, _>>();
         let mut reply = ApiReply::json(200, &ListPage { data: data.map_err(Fault::internal)?, next_cursor });

@@ -18,7 +18,6 @@ use x402_core::error::Fault;
 use x402_core::outbox::OutboxEntry;
 use x402_core::settlement::payment::{SettlementRecord, authorization_id, transaction_authorization_id};
 use x402_core::tenancy::admission::{Admission, AdmissionStop, IdempotencyRecord, authorize_key, not_registered};
-use x402_core::tenancy::tenant::Scope;
 use x402_core::verification::answer::{VerificationAnswer, VerificationStatus};
 use x402_core::verification::claims;
 use x402_core::verification::claims::{ClaimUnit, HeldClaim, PriorClaim};
@@ -143,7 +142,8 @@ impl VerificationStepInput<'_> {
             Some(idempotency) => self.store.idempotency(ROUTE, &idempotency.key)?,
             None => None,
         };
-        let admitted = match decision::admit_verification(request, tenant, admission, stored.as_ref(), self.now) {
+        let asked = (request, self.envelope.key_scope());
+        let admitted = match decision::admit_verification(asked, tenant, admission, stored.as_ref(), self.now) {
             Ok(admitted) => admitted,
             // A request that only asks whether to ask the chain registers no address.
             Err(AdmissionStop::Register(_)) if request.seen == ChainObservation::Deferred => {
@@ -182,7 +182,7 @@ impl VerificationStepInput<'_> {
     /// rates, as a request whose chain call fails.
     fn refuse_unregistered(&self, address: &Address, admission: &mut Admission) -> Result<VerificationStep, Fault> {
         let tenant = &self.memory.tenant;
-        let key = authorize_key(tenant, &self.request.key, Some(Scope::Verify), self.now)?.id;
+        let key = authorize_key(tenant, self.envelope.present(&self.request.key), self.now)?.id;
         admission.count_request(key, self.now);
         self.store.put_admission(admission)?;
         let fault = not_registered(format!("{address} belongs to another tenant, or was removed from this one"));

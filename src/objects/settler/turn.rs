@@ -34,6 +34,7 @@ impl Settler {
             request_id: app::request_id(app::now()),
             origin: String::new(),
             path: String::new(),
+            access: None,
             ask: LedgerMessage::Settled(Box::new(report.clone())),
         };
         clients::ledger::call_ledger(app, &envelope, None).await.is_ok_and(|response| response.status() == 204)

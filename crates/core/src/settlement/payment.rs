@@ -7,11 +7,12 @@ mod request;
 
 use crate::error::{ErrorCode, Fault};
 use crate::settlement::status::{Settlement, SettlementStatus};
+use crate::tenancy::access::KeyScope;
 use crate::tenancy::admission::{
-    Admission, AdmissionStop, authorize_key, check_idempotency, check_limits, may_register,
+    Admission, AdmissionStop, PresentedKey, authorize_key, check_idempotency, check_limits, may_register,
 };
 use crate::tenancy::budget::BudgetRequest;
-use crate::tenancy::tenant::{Scope, Tenant};
+use crate::tenancy::tenant::Tenant;
 use crate::verdict::SanctionsPolicy;
 use crate::verification::claims::claimable_unit;
 pub use decision::{
@@ -40,22 +41,18 @@ const REMEMBERED_MS: u64 = 300_000;
 /// On Solana that time is stored again when it is older than this: at most once a minute.
 const RENEWED_MS: u64 = 60_000;
 
-/// Admits a request. Counts nothing.
+/// Admits a request; `scope` is what its route requires of the key. Counts nothing.
 ///
 /// # Errors
 /// A [`AdmissionStop`]: a fault of the key, the rates or the quota, or [`AdmissionStop::Register`] in test.
 pub fn admit_payment(
-    asked: &PaymentRequest,
+    (asked, scope): (&PaymentRequest, KeyScope),
     tenant: &Tenant,
     admission: &Admission,
     records: &PaymentRecords,
     now: UnixMillis,
 ) -> Result<AdmittedPayment, AdmissionStop> {
-    let scope = match asked.verb {
-        PaymentAction::Verify => Scope::Verify,
-        PaymentAction::Settle => Scope::Settle,
-    };
-    let key = authorize_key(tenant, &asked.key, Some(scope), now)?.id;
+    let key = authorize_key(tenant, PresentedKey { hash: asked.key, scope }, now)?.id;
     if let Some(idempotency) = &asked.idempotency {
         check_idempotency(records.idempotency_record.as_ref(), &idempotency.body_hash, now)?;
     }
@@ -361,7 +358,7 @@ fn reserved_settlement(kept: &SettlementRecord, tenant: &Tenant) -> ReservedSett
         has_code: kept.progress.has_code,
         max_fee_wei: kept.progress.max_fee_wei,
         reserved_at: kept.progress.reserved_at,
-        free: tenant.tier == crate::tenancy::tier::Tier::Free,
+        free: tenant.tier.plan().uses_free_budget,
     }
 }
 

@@ -2,11 +2,11 @@
 //! record, chain, recipient, rates, quota.
 
 use crate::error::{ErrorCode, Fault};
+use crate::tenancy::access::KeyScope;
 use crate::tenancy::budget::TenantSpending;
 use crate::tenancy::key::KeyHash;
 use crate::tenancy::rate::{HOUR, MINUTE, RateState, RateWindow};
-use crate::tenancy::tenant::{ApiKey, FIRST_USES_MAX, Scope, Tenant, TenantStatus};
-use crate::tenancy::tier::PLANS;
+use crate::tenancy::tenant::{ApiKey, FIRST_USES_MAX, Tenant, TenantStatus};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use x402_chain::address::Address;
@@ -167,27 +167,31 @@ impl From<Fault> for AdmissionStop {
     }
 }
 
-/// The key of a request, if it may be used on a route.
+/// A key as a request presents it on a route of the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PresentedKey {
+    /// The key's hash.
+    pub hash: KeyHash,
+    /// What the route requires of it.
+    pub scope: KeyScope,
+}
+
+/// The key that a request presents, if it may be used on its route.
 ///
 /// # Errors
 /// `INVALID_API_KEY` for unknown, revoked and expired keys alike,
 /// `TENANT_SUSPENDED`, `INSUFFICIENT_SCOPE`.
-pub fn authorize_key<'a>(
-    tenant: &'a Tenant,
-    hash: &KeyHash,
-    scope: Option<Scope>,
-    now: UnixMillis,
-) -> Result<&'a ApiKey, Fault> {
-    let key = tenant.key(hash, now).ok_or_else(invalid_key)?;
+pub fn authorize_key(tenant: &Tenant, presented: PresentedKey, now: UnixMillis) -> Result<&ApiKey, Fault> {
+    let key = tenant.key(&presented.hash, now).ok_or_else(invalid_key)?;
     if tenant.status != TenantStatus::Active {
         return Err(Fault::new(ErrorCode::TenantSuspended, "this tenant is not active; ask the operator"));
     }
-    match scope.filter(|scope| !key.scopes.contains(scope)) {
-        Some(missing) => {
-            let detail = format!("this key lacks the scope '{}'", missing.name());
+    match presented.scope {
+        KeyScope::Only(scope) if !key.scopes.contains(&scope) => {
+            let detail = format!("this key lacks the scope '{}'", scope.name());
             Err(Fault::new(ErrorCode::InsufficientScope, detail))
         }
-        None => Ok(key),
+        KeyScope::Any | KeyScope::Only(_) => Ok(key),
     }
 }
 
@@ -240,7 +244,7 @@ pub fn resolve_recipient(
 ) -> Result<AdmittedRecipient, Fault> {
     if !tenant.tier.includes(network) {
         let fault = Fault::new(ErrorCode::ChainNotEnabled, format!("the tier does not include '{}'", network.key));
-        return Err(fault.at("chain").upgradable());
+        return Err(by_tier(tenant, fault.at("chain")));
     }
     if !chain_on {
         let detail = format!("'{}' is off until the registry check has passed", network.key);
@@ -291,7 +295,7 @@ pub fn check_limits(admission: &Admission, tenant: &Tenant, now: UnixMillis) -> 
             let wait = free.since(now).div_ceil(1_000);
             let fault =
                 Fault::new(ErrorCode::RateLimited, format!("{limit} requests a {} are allowed", span.name)).after(wait);
-            return Err(if is_top_tier(tenant) { fault } else { fault.upgradable() });
+            return Err(by_tier(tenant, fault));
         }
     }
     match limits.per_month {
@@ -299,12 +303,13 @@ pub fn check_limits(admission: &Admission, tenant: &Tenant, now: UnixMillis) -> 
             let wait = admission.period.end().since(now).div_ceil(1_000);
             let detail = format!("{} of {limit} verifications used in {}", admission.used, admission.period);
             let fault = Fault::new(ErrorCode::QuotaExceeded, detail).after(wait);
-            Err(if is_top_tier(tenant) { fault } else { fault.upgradable() })
+            Err(by_tier(tenant, fault))
         }
         Some(_) | None => Ok(()),
     }
 }
 
-fn is_top_tier(tenant: &Tenant) -> bool {
-    PLANS.last().is_some_and(|plan| plan.tier == tenant.tier)
+/// A refusal by what the tier includes; it proposes a larger tier where there is one.
+fn by_tier(tenant: &Tenant, fault: Fault) -> Fault {
+    if tenant.tier.plan().upgradable { fault.upgradable() } else { fault }
 }

@@ -1,22 +1,7 @@
-//! The table of tiers, one row each.
+//! The table of tiers, one row each. Whatever differs between tiers is a column of [`Plan`]; no other code names a tier.
 
 use serde::{Deserialize, Serialize};
 use x402_chain::network::Network;
-
-/// A tenant's plan: it sets the limits and the live chains.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
-#[serde(rename_all = "lowercase")]
-pub enum Tier {
-    /// Free: base and solana, 1,000 verifications a month.
-    Free,
-    /// Three chains, 50,000 verifications a month.
-    Starter,
-    /// Six chains, 500,000 verifications a month.
-    Pro,
-    /// All chains, no monthly quota.
-    Enterprise,
-}
 
 /// How many requests and verifications are allowed; `None` is unlimited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,55 +36,74 @@ pub struct Plan {
     pub limits: Limits,
     /// Its live chains; test networks follow their live chain, local chains are for all.
     pub chains: TierChains,
+    /// Whether its settlements draw on the signer's budget for tenants who pay nothing (`SignerBudget::free`).
+    pub uses_free_budget: bool,
+    /// Whether a larger tier exists: a refusal by this tier's limits or chains then proposes it.
+    pub upgradable: bool,
 }
 
-const FREE: Plan = Plan {
-    tier: Tier::Free,
-    name: "free",
-    price_usd: 0,
-    limits: Limits { per_minute: 10, per_hour: 100, per_month: Some(1_000) },
-    chains: TierChains::Only(&["solana", "base"]),
-};
+/// The rows: each makes a variant of [`Tier`] and its [`Plan`].
+macro_rules! tiers {
+    ($($(#[$attribute:meta])* $tier:ident = $name:literal { $($column:ident: $value:expr,)* })*) => {
+        /// A tenant's plan: it sets the limits and the live chains.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+        #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+        pub enum Tier {
+            $($(#[$attribute])* #[serde(rename = $name)] $tier,)*
+        }
 
-const STARTER: Plan = Plan {
-    tier: Tier::Starter,
-    name: "starter",
-    price_usd: 99,
-    limits: Limits { per_minute: 100, per_hour: 5_000, per_month: Some(50_000) },
-    chains: TierChains::Only(&["solana", "base", "ethereum"]),
-};
+        /// All tiers, the smallest first.
+        pub const PLANS: &[Plan] = &[$(*Tier::$tier.plan(),)*];
 
-const PRO: Plan = Plan {
-    tier: Tier::Pro,
-    name: "pro",
-    price_usd: 299,
-    limits: Limits { per_minute: 500, per_hour: 50_000, per_month: Some(500_000) },
-    chains: TierChains::Only(&["solana", "base", "ethereum", "polygon", "avalanche", "sei"]),
-};
+        impl Tier {
+            /// The row of this tier.
+            #[must_use]
+            pub const fn plan(self) -> &'static Plan {
+                match self {
+                    $(Self::$tier => const { &Plan { tier: Self::$tier, name: $name, $($column: $value,)* } },)*
+                }
+            }
+        }
+    };
+}
 
-const ENTERPRISE: Plan = Plan {
-    tier: Tier::Enterprise,
-    name: "enterprise",
-    price_usd: 999,
-    limits: Limits { per_minute: 2_000, per_hour: 200_000, per_month: None },
-    chains: TierChains::All,
-};
-
-/// All tiers, the smallest first.
-pub const PLANS: &[Plan] = &[FREE, STARTER, PRO, ENTERPRISE];
+tiers! {
+    /// Free: base and solana, 1,000 verifications a month. The tier of a new tenant.
+    #[default]
+    Free = "free" {
+        price_usd: 0,
+        limits: Limits { per_minute: 10, per_hour: 100, per_month: Some(1_000) },
+        chains: TierChains::Only(&["solana", "base"]),
+        uses_free_budget: true,
+        upgradable: true,
+    }
+    /// Three chains, 50,000 verifications a month.
+    Starter = "starter" {
+        price_usd: 99,
+        limits: Limits { per_minute: 100, per_hour: 5_000, per_month: Some(50_000) },
+        chains: TierChains::Only(&["solana", "base", "ethereum"]),
+        uses_free_budget: false,
+        upgradable: true,
+    }
+    /// Six chains, 500,000 verifications a month.
+    Pro = "pro" {
+        price_usd: 299,
+        limits: Limits { per_minute: 500, per_hour: 50_000, per_month: Some(500_000) },
+        chains: TierChains::Only(&["solana", "base", "ethereum", "polygon", "avalanche", "sei"]),
+        uses_free_budget: false,
+        upgradable: true,
+    }
+    /// All chains, no monthly quota.
+    Enterprise = "enterprise" {
+        price_usd: 999,
+        limits: Limits { per_minute: 2_000, per_hour: 200_000, per_month: None },
+        chains: TierChains::All,
+        uses_free_budget: false,
+        upgradable: false,
+    }
+}
 
 impl Tier {
-    /// The row of this tier.
-    #[must_use]
-    pub const fn plan(self) -> &'static Plan {
-        match self {
-            Self::Free => &FREE,
-            Self::Starter => &STARTER,
-            Self::Pro => &PRO,
-            Self::Enterprise => &ENTERPRISE,
-        }
-    }
-
     /// The tier with this name; `None` for any other text.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
@@ -128,6 +132,16 @@ mod tests {
         for plan in PLANS {
             assert_eq!(plan.tier.plan().name, plan.name);
             assert_eq!(Tier::parse(plan.name), Some(plan.tier));
+            assert_eq!(serde_json::to_value(plan.tier).expect("a text"), plan.name);
+        }
+        assert_eq!(PLANS.first().map(|plan| plan.tier), Some(Tier::default()));
+    }
+
+    #[test]
+    fn only_the_largest_tier_has_none_above_it_and_only_tiers_without_a_price_use_the_free_budget() {
+        for (at, plan) in PLANS.iter().enumerate() {
+            assert_eq!(plan.upgradable, at + 1 < PLANS.len(), "{}", plan.name);
+            assert_eq!(plan.uses_free_budget, plan.price_usd == 0, "{}", plan.name);
         }
     }
 

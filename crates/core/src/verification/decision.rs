@@ -3,12 +3,13 @@
 
 use crate::error::{ErrorCode, Fault};
 use crate::sanctions;
+use crate::tenancy::access::KeyScope;
 use crate::tenancy::admission::{
-    Admission, AdmissionStop, AdmittedRecipient, IdempotencyRecord, authorize_key, check_idempotency, check_limits,
-    resolve_recipient,
+    Admission, AdmissionStop, AdmittedRecipient, IdempotencyRecord, PresentedKey, authorize_key, check_idempotency,
+    check_limits, resolve_recipient,
 };
 use crate::tenancy::key::KeyHash;
-use crate::tenancy::tenant::{Scope, Tenant};
+use crate::tenancy::tenant::Tenant;
 use crate::verdict::RefusalCode;
 use crate::verification::answer::{
     ClaimedBy, Finality, TransferLine, TransferPlace, VerificationAnswer, VerificationStatus,
@@ -91,18 +92,19 @@ pub struct AdmittedVerification {
     pub counted: bool,
 }
 
-/// Admits a request, in the order of docs/spec/money.md#m-order. Counts nothing.
+/// Admits a request, in the order of docs/spec/money.md#m-order; `scope` is what its route requires of the key. Counts
+/// nothing.
 ///
 /// # Errors
 /// A [`AdmissionStop`] with the first reason not to go on.
 pub fn admit_verification(
-    request: &VerificationRequest,
+    (request, scope): (&VerificationRequest, KeyScope),
     tenant: &Tenant,
     admission: &Admission,
     stored: Option<&IdempotencyRecord>,
     now: UnixMillis,
 ) -> Result<AdmittedVerification, AdmissionStop> {
-    let key = authorize_key(tenant, &request.key, Some(Scope::Verify), now)?.id;
+    let key = authorize_key(tenant, PresentedKey { hash: request.key, scope }, now)?.id;
     let mut counted = false;
     if let Some(idempotency) = &request.idempotency {
         counted = match check_idempotency(stored, &idempotency.body_hash, now) {

@@ -3,7 +3,7 @@ use crate::sanctions;
 use crate::tenancy::admission::IdempotencyRecord;
 use crate::tenancy::budget::{EndedAttempt, TransactionCost};
 use crate::tenancy::key::KeyHash;
-use crate::tenancy::tenant::{ApiKey, OwnLimits, Recipient, TenantStatus};
+use crate::tenancy::tenant::{ApiKey, OwnLimits, Recipient, Scope, TenantStatus};
 use crate::tenancy::tier::Tier;
 use crate::verification::claims::{ClaimUnit, HeldClaim};
 use crate::verification::decision::IdempotencyKey;
@@ -20,6 +20,7 @@ mod delivery;
 mod limits;
 
 const NOW: UnixMillis = UnixMillis(1_795_000_000_000);
+const SETTLE: KeyScope = KeyScope::Only(Scope::Settle);
 const PAYER: &str = "0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266";
 const PAY_TO: &str = "0x70997970C51812dc3A010C7d01b50e0d17dc79C8";
 /// One of the Treasury's list.
@@ -110,7 +111,7 @@ fn step_with(
     admission: &mut Admission,
     records: &PaymentRecords,
 ) -> Result<PaymentDecision, AdmissionStop> {
-    let admitted = admit_payment(asked, tenant, admission, records, NOW)?;
+    let admitted = admit_payment((asked, SETTLE), tenant, admission, records, NOW)?;
     Ok(decide_payment(asked, admitted, admission, PaymentContext { tenant, sanctions: None, records }, NOW)?)
 }
 
@@ -454,7 +455,8 @@ fn a_listed_payer_is_refused_before_anything_is_signed() {
     of.terms.as_mut().expect("terms").payer = listed;
     let (mut tenant, mut admission) = (tenant(Environment::Live), Admission::new(NOW));
     let known = |tenant: &Tenant, admission: &mut Admission| {
-        let admitted = admit_payment(&of, tenant, admission, &PaymentRecords::default(), NOW).expect("admitted");
+        let admitted =
+            admit_payment((&of, SETTLE), tenant, admission, &PaymentRecords::default(), NOW).expect("admitted");
         let known = PaymentContext { tenant, sanctions: Some(&list), records: &PaymentRecords::default() };
         decide_payment(&of, admitted, admission, known, NOW).expect("an answer")
     };

@@ -1,0 +1,140 @@
+//! The bodies that operators send, as they are sent; what they mean is read in [`super`].
+
+use crate::body::{null_or_value, optional_object};
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use x402_chain::network::Environment;
+use x402_core::tenancy::key::KeyKind;
+use x402_core::tenancy::tenant::{Scope, TenantStatus};
+use x402_core::tenancy::tier::Tier;
+use x402_core::verdict::SanctionsPolicy;
+#[cfg(not(target_arch = "wasm32"))]
+use {schemars::Schema, schemars::SchemaGenerator, schemars::json_schema, x402_core::tenancy::tenant::REGIONS};
+
+/// The body of `POST /v1/admin/tenants`.
+#[derive(Debug, Deserialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct TenantBody {
+    /// Its e-mail address; no other tenant has it.
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(email, length(min = 1, max = 254)))]
+    pub email: String,
+    /// Its name.
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(length(min = 1, max = 200)))]
+    pub company_name: Option<String>,
+    /// Its tier; default: the smallest.
+    pub tier: Option<Tier>,
+    /// Where its ledgers live; default: near the first request. It cannot be changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(schema_with = "region_schema"))]
+    pub region: Option<String>,
+    /// Default recipients by chain. `derive` in an address's place: the next child of the operator's `EVM_XPUB`.
+    pub recipients: Option<BTreeMap<String, String>>,
+    /// Its own limits, in place of its tier's.
+    #[serde(default, deserialize_with = "optional_object")]
+    pub limits: Option<LimitsBody>,
+    /// What a payer on the sanctions list means; default `refuse`.
+    pub sanctions: Option<SanctionsPolicy>,
+    /// Whether a settle's success holds `extra` in its body too, for every request; default: only for those that send
+    /// `Prefer: explain`.
+    pub explain: Option<bool>,
+}
+
+/// The body of `PATCH /v1/admin/tenants/{id}`: what is absent stays, and `null` is as good as absent where nothing
+/// else is said.
+#[derive(Debug, Deserialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct TenantPatchBody {
+    /// Its e-mail address; no other tenant has it.
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(email, length(min = 1, max = 254)))]
+    pub email: Option<String>,
+    /// Its name; `null` removes it.
+    #[serde(default, deserialize_with = "null_or_value", skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(length(min = 1, max = 200)))]
+    pub company_name: Option<Option<String>>,
+    /// Its tier.
+    pub tier: Option<Tier>,
+    /// Whether it is served.
+    pub status: Option<TenantStatus>,
+    /// Default recipients by chain; `null` removes one, for good. `derive` in an address's place: the next child of
+    /// the operator's `EVM_XPUB`.
+    pub recipients: Option<BTreeMap<String, Option<String>>>,
+    /// Its own limits, in place of its tier's; `null` gives the tier's back.
+    #[serde(default, deserialize_with = "optional_object")]
+    pub limits: Option<LimitsBody>,
+    /// What a payer on the sanctions list means.
+    pub sanctions: Option<SanctionsPolicy>,
+    /// Whether a settle's success holds `extra` in its body too, for every request.
+    pub explain: Option<bool>,
+}
+
+/// A tenant's own limits: what is absent stays, `null` is the tier's (RFC 7396).
+#[derive(Debug, Default, Deserialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct LimitsBody {
+    /// Requests in any 60 seconds.
+    #[serde(default, deserialize_with = "null_or_value", skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(range(min = 0, max = 1_000_000_000)))]
+    pub per_minute: Option<Option<i64>>,
+    /// Requests in any 60 minutes.
+    #[serde(default, deserialize_with = "null_or_value", skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(range(min = 0, max = 1_000_000_000)))]
+    pub per_hour: Option<Option<i64>>,
+    /// Final verdicts in a period; −1 is unlimited.
+    #[serde(default, deserialize_with = "null_or_value", skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(range(min = -1, max = 1_000_000_000)))]
+    pub per_month: Option<Option<i64>>,
+}
+
+/// The body of `POST …/api-keys`.
+#[derive(Debug, Deserialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct KeyBody {
+    /// What its owner calls it.
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(length(min = 1, max = 200)))]
+    pub name: String,
+    /// Live money or test money.
+    pub environment: Environment,
+    /// `bearer` (default): sent in a header. `url`: stands in the path, `/facilitator/k/{key}/…`, and may only verify
+    /// and settle.
+    pub kind: Option<KeyKind>,
+    /// What it may do; default: all but `manage` that its kind may.
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(length(min = 1)))]
+    pub scopes: Option<Vec<Scope>>,
+    /// When it ends, in RFC 3339; default: never.
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(length(min = 1, max = 40), extend("format" = "date-time")))]
+    pub expires_at: Option<String>,
+}
+
+/// The body of `POST …/recipients`.
+#[derive(Debug, Deserialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct RecipientBody {
+    /// The chain: our key (`base`) or its CAIP-2 id (`eip155:8453`).
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(length(min = 1, max = 64)))]
+    pub chain: String,
+    /// An EVM address or a Solana wallet. `derive`: the next child of the operator's `EVM_XPUB`.
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(length(min = 1, max = 64)))]
+    pub address: String,
+    /// Whether it is the chain's default; default: if the chain has none.
+    pub default: Option<bool>,
+}
+
+/// The body of `POST /v1/admin/chains/check`.
+#[derive(Debug, Default, Deserialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct ChainsCheckBody {
+    /// The chains to compare; default: all.
+    pub chains: Option<Vec<String>>,
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+fn region_schema(_: &mut SchemaGenerator) -> Schema {
+    let names: Vec<Option<&str>> = REGIONS.into_iter().map(Some).chain([None]).collect();
+    json_schema!({ "enum": names })
+}

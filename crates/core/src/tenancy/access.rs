@@ -1,0 +1,88 @@
+//! Who may call a route: a column of the route table that travels with a request to the tenant's ledger.
+
+use crate::tenancy::role::Role;
+use crate::tenancy::tenant::Scope;
+use serde::{Deserialize, Serialize};
+
+/// What a route requires of the key that a request presents.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum KeyScope {
+    /// Any key of the tenant.
+    Any,
+    /// A key with this scope.
+    Only(Scope),
+}
+
+/// Which credential a route needs. It travels with the request to the tenant's ledger, which checks the key by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Access {
+    /// No credential.
+    Public,
+    /// A tenant's key, with what is required of it.
+    Key(KeyScope),
+    /// Anybody; a key, if there is one, narrows the answer.
+    Either,
+    /// The operator's `X-Admin-Key`.
+    Admin,
+    /// A person's session cookie, with this role or a larger one.
+    Session(Role),
+}
+
+impl Access {
+    /// Every access that a route can have.
+    pub const ALL: [Self; 11] = [
+        Self::Public,
+        Self::Key(KeyScope::Any),
+        Self::Key(KeyScope::Only(Scope::Verify)),
+        Self::Key(KeyScope::Only(Scope::Settle)),
+        Self::Key(KeyScope::Only(Scope::Analytics)),
+        Self::Key(KeyScope::Only(Scope::Manage)),
+        Self::Either,
+        Self::Admin,
+        Self::Session(Role::Viewer),
+        Self::Session(Role::Developer),
+        Self::Session(Role::Owner),
+    ];
+
+    /// What is required of a key; `None` where the route takes none.
+    #[must_use]
+    pub const fn key_scope(self) -> Option<KeyScope> {
+        match self {
+            Self::Key(scope) => Some(scope),
+            Self::Either => Some(KeyScope::Any),
+            Self::Public | Self::Admin | Self::Session(_) => None,
+        }
+    }
+
+    /// Whether the browser sends the credential by itself, whichever page asks.
+    #[must_use]
+    pub const fn reads_cookie(self) -> bool {
+        match self {
+            Self::Session(_) => true,
+            Self::Public | Self::Key(_) | Self::Either | Self::Admin => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_access_travels_as_it_is() {
+        for access in Access::ALL {
+            let text = serde_json::to_string(&access).expect("written");
+            assert_eq!(serde_json::from_str::<Access>(&text).expect("read"), access, "{text}");
+        }
+    }
+
+    #[test]
+    fn only_a_route_that_takes_a_key_requires_a_scope_of_it() {
+        for access in Access::ALL {
+            let takes_key = matches!(access, Access::Key(_) | Access::Either);
+            assert_eq!(access.key_scope().is_some(), takes_key, "{access:?}");
+        }
+    }
+}

@@ -1,0 +1,20 @@
+//! What a person may do in a tenant.
+
+use serde::{Deserialize, Serialize};
+
+/// The role of a person who is signed in; a larger role may do all that a smaller one may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Reads records, usage and settings.
+    Viewer,
+    /// Makes and revokes keys, besides.
+    Developer,
+    /// Changes recipients, the plan and the members, besides.
+    Owner,
+}
+
+impl Role {
+    /// All roles, the smallest first.
+    pub const ALL: [Self; 3] = [Self::Viewer, Self::Developer, Self::Owner];
+}
