@@ -21,7 +21,6 @@ use std::rc::Rc;
 use std::time::Duration;
 use worker::{Context, Delay};
 use x402_api::facilitator;
-use x402_api::facilitator::SettlementFinding;
 use x402_chain::address::Address;
 use x402_chain::checks::Checks;
 use x402_chain::evm::tx::ContractCall;
@@ -32,7 +31,9 @@ use x402_chain::trace::CodeKind;
 use x402_chain::x402;
 use x402_chain::x402::Payment;
 use x402_core::error::{ErrorCode, Fault};
-use x402_core::settlement::payment::{LEASE_MS, PaymentAction, PaymentFinding, PaymentRequest, ReservedSettlement};
+use x402_core::settlement::payment::{
+    LEASE_MS, PaymentAction, PaymentFinding, PaymentRequest, ReservedSettlement, SettlementFinding,
+};
 use x402_core::settlement::{Flight, FlightPayload};
 use x402_core::tenancy::key::Caller;
 
