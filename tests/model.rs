@@ -29,8 +29,8 @@ use x402_chain::trace::{
 };
 use x402_core::settlement::SettlementReport;
 use x402_core::settlement::payment::{
-    PaymentAction, PaymentContext, PaymentFinding, PaymentOutcome, PaymentRecord, PaymentRecords, PaymentRequest,
-    PaymentTerms, SettlementRecord, TakeResult, admit_payment, authorization_id, decide_payment,
+    PaymentAction, PaymentAnswer, PaymentContext, PaymentFinding, PaymentOutcome, PaymentRecord, PaymentRecords,
+    PaymentRequest, PaymentTerms, SettlementRecord, TakeResult, admit_payment, authorization_id, decide_payment,
 };
 use x402_core::settlement::status::SettlementStatus;
 use x402_core::tenancy::access::KeyScope;
@@ -238,7 +238,7 @@ impl Ledger {
                 let transaction = kept.settlement.transaction.clone().unwrap();
                 self.claim(&transaction, HeldClaim { unit, prior });
             }
-            if let (Some(idempotency), true) = (&asked.idempotency, booked.outcome.is_success()) {
+            if let (Some(idempotency), true) = (&asked.idempotency, booked.outcome.success().is_some()) {
                 self.keyed.insert(idempotency.key.clone(), kept.settlement.id);
             }
             self.settlements.insert(kept.settlement.id, kept);
@@ -402,7 +402,10 @@ impl World {
         }
         let now = self.now;
         let outcome = self.ledgers[seller(payment)].ask(&asked, now);
-        assert!(!outcome.is_success() && !matches!(outcome, PaymentOutcome::Settle(_)), "a verification moves nothing");
+        assert!(
+            outcome.success().is_none() && !matches!(outcome, PaymentOutcome::Settle(_)),
+            "a verification moves nothing"
+        );
     }
 
     /// A shop has heard a success: it serves, once for each of its own attempts.
@@ -454,9 +457,9 @@ impl World {
             outcome = self.ledgers[seller(payment)].ask(&asked, now);
         }
         match outcome {
-            PaymentOutcome::Settled(settlement) | PaymentOutcome::External(settlement) => {
-                let key = key.map(str::to_owned);
-                self.answers.push(Answer { request: asked.request_id, payment, settlement: settlement.id, key });
+            PaymentOutcome::Answer(PaymentAnswer::Settle(Ok(success))) => {
+                let (settlement, key) = (success.settlement.id, key.map(str::to_owned));
+                self.answers.push(Answer { request: asked.request_id, payment, settlement, key });
             }
             PaymentOutcome::Settle(reserved) => {
                 let (settlement, attempt) = (reserved.settlement.id, reserved.attempt);
@@ -467,8 +470,9 @@ impl World {
                     self.waiting.push(Waiting { request: asked.request_id, payment, settlement, key });
                 }
             }
-            PaymentOutcome::Refused(..) | PaymentOutcome::Taken(..) => {}
-            PaymentOutcome::Valid(_) | PaymentOutcome::ChainNeeded => panic!("a settlement that is only valid"),
+            PaymentOutcome::Answer(PaymentAnswer::Settle(Err(_))) => {}
+            PaymentOutcome::Answer(PaymentAnswer::Verify(_)) => panic!("a verification's answer to a settlement"),
+            PaymentOutcome::ChainNeeded => panic!("a chain that was asked, and is to be asked"),
         }
     }
 

@@ -1,7 +1,7 @@
 //! `/facilitator/*`: the open x402 protocol, on the same key, quota and ledger.
 
-mod check;
 mod offers;
+mod steps;
 
 use super::verify::{check_rate_guard, rate_limited_reply, read_idempotency_key};
 use crate::app;
@@ -13,27 +13,19 @@ use crate::isolate::RefusedCaller;
 use crate::platform::response::OutgoingResponse;
 use crate::request::IncomingRequest;
 use crate::telemetry;
-use alloy_primitives::B256;
-use check::ReadyPayment;
 use futures_channel::oneshot;
 pub(super) use offers::{complete_requirements, list_supported};
+use std::ops::ControlFlow;
 use std::rc::Rc;
 use std::time::Duration;
 use worker::{Context, Delay};
 use x402_api::facilitator;
-use x402_api::facilitator::SettlementFinding;
-use x402_chain::address::Address;
-use x402_chain::checks::Checks;
-use x402_chain::evm::tx::ContractCall;
-use x402_chain::network::TenantBudget;
-use x402_chain::reason::Reason;
-use x402_chain::schemes::exact;
-use x402_chain::trace::CodeKind;
 use x402_chain::x402;
 use x402_chain::x402::Payment;
 use x402_core::error::{ErrorCode, Fault};
-use x402_core::settlement::payment::{LEASE_MS, PaymentAction, PaymentFinding, PaymentRequest, ReservedSettlement};
-use x402_core::settlement::{Flight, FlightPayload};
+use x402_core::settlement::payment::{PaymentAction, PaymentRequest, ReservedSettlement, SettlementFinding};
+use x402_core::settlement::plan;
+use x402_core::settlement::plan::{NewRequest, PlanContext, PlanEnd, PlanStep, ReadyPayment, initial_request};
 use x402_core::tenancy::key::Caller;
 
 /// How often a delivery that could not be reopened is tried again, and the pause before each try.
@@ -112,7 +104,12 @@ async fn run_settlement(
     let reserved: ReservedSettlement = serde_json::from_str(&response.text().await?).map_err(Fault::internal)?;
     let settlement = reserved.settlement.id;
     given.settlement = Some(settlement);
-    let report = clients::settler::settle_flight(app, &flight_for(incoming, &ready, &reserved)?, ready.network).await?;
+    let report = clients::settler::settle_flight(
+        app,
+        &ready.flight(&incoming.caller()?, &reserved, incoming.now)?,
+        ready.network,
+    )
+    .await?;
     let found = SettlementFinding { message: report.message, external: report.external, checks: ready.checks };
     let deliver = DeliverMessage { settlement, network_text: ready.network_text, found, explain: incoming.explain };
     let envelope = envelope_for(app, incoming, &incoming.caller()?, LedgerMessage::Deliver(Box::new(deliver)));
@@ -129,57 +126,6 @@ async fn reopen_delivery(app: &App, incoming: &IncomingRequest, given: &ReopenMe
     clients::ledger::call_ledger(app, &envelope, None).await.is_ok_and(|response| response.status() == 204)
 }
 
-/// The flight for the settler. A reservation of this request was checked by it; an older one whose transaction was
-/// never sent is sent only if the payment is valid now.
-fn flight_for(
-    incoming: &IncomingRequest,
-    ready: &ReadyPayment,
-    reserved: &ReservedSettlement,
-) -> Result<Flight, Fault> {
-    let caller = incoming.caller()?;
-    let cargo = flight_payload(ready, reserved.has_code)
-        .ok_or_else(|| Fault::internal("a settlement is on a network without settlement"))?;
-    let is_fresh = incoming.now.since(reserved.reserved_at) < LEASE_MS;
-    Ok(Flight {
-        settlement: reserved.settlement.id,
-        attempt: reserved.attempt,
-        tenant: caller.tenant,
-        environment: caller.environment,
-        network: ready.network.key.to_owned(),
-        signer: reserved.signer.ok_or_else(|| Fault::internal("a settlement has no signer"))?,
-        held: ready.held.clone().filter(|_| !is_fresh),
-        cargo,
-        payer: ready.terms.payer(),
-        pay_to: ready.terms.pay_to(),
-        amount: ready.terms.amount(),
-        nonce: nonce_of(&ready.terms),
-        valid_before: ready.valid_before,
-        price: ready.price,
-        max_fee_wei: reserved.max_fee_wei,
-        free: reserved.free,
-    })
-}
-
-const fn nonce_of(terms: &exact::ExactPayment) -> Option<B256> {
-    match terms {
-        exact::ExactPayment::Evm(terms) => Some(terms.nonce()),
-        exact::ExactPayment::Svm(_) => None,
-    }
-}
-
-/// What the settler sends; for a payer with code it is another function of the token.
-fn flight_payload(ready: &ReadyPayment, has_code: bool) -> Option<FlightPayload> {
-    match &ready.terms {
-        exact::ExactPayment::Evm(terms) => {
-            let Address::Evm(to) = ready.network.asset.address else { return None };
-            let gas_limit = ready.network.settle?.gas()?.limit;
-            let payer = if has_code { CodeKind::Contract } else { CodeKind::None };
-            Some(FlightPayload::Evm(ContractCall { to, data: terms.calldata(payer).into(), gas_limit }))
-        }
-        exact::ExactPayment::Svm(terms) => Some(FlightPayload::Svm(terms.base64().to_owned())),
-    }
-}
-
 /// Checks a payment and records it in the ledger; returns the answer, and the payment if it can be settled. `named`
 /// becomes its authorization before the ledger may give anything for it.
 async fn process_payment(
@@ -194,8 +140,8 @@ async fn process_payment(
         .map_err(|error| Fault::new(ErrorCode::InvalidJson, "the body must be a JSON object").because(error))?;
     check_rate_guard(app, &caller).await?;
     let read = x402::read(&body);
-    let mut asked = initial_request(app, incoming, verb, &read)?;
-    let ask_first = match isolate::refused_caller(caller.hash, incoming.now) {
+    let asked = initial_request(new_request(incoming, &caller, verb)?, read.as_ref(), &app.settings);
+    let asks_ledger_first = match isolate::refused_caller(caller.hash, incoming.now) {
         // An answer recorded under an `Idempotency-Key` repeats whatever the rates are: the ledger has it.
         Some(RefusedCaller::Limited { .. }) if asked.idempotency.is_some() => true,
         Some(refused @ RefusedCaller::Limited { .. }) => {
@@ -204,80 +150,46 @@ async fn process_payment(
         Some(RefusedCaller::AskFirst) => true,
         None => false,
     };
-    let free = match &read {
-        Ok(payment) if is_key_repeatable(incoming, &body, payment, verb) => {
-            let message =
-                "the Idempotency-Key header must name your own attempt, not a value that the buyer can repeat";
-            asked.finding = PaymentFinding::Refused(Checks::none(), Reason::InvalidPayload, message.to_owned());
-            asked.idempotency = None;
-            None
-        }
-        Ok(payment) => check::check_offchain(app, context, incoming, payment, &mut asked).await,
-        Err(malformed) => {
-            asked.finding = PaymentFinding::Refused(Checks::none(), malformed.reason, malformed.message.clone());
-            None
-        }
-    };
-    let Some(free) = free else { return Ok((send_payment(app, incoming, &caller, asked).await?.into(), None)) };
-    let authorization = asked.terms.as_ref().map(|terms| terms.authorization.clone()).unwrap_or_default();
-    *named = Some(authorization.clone());
-    // An answer from the ledger's record needs no chain.
-    if ask_first || isolate::is_payment_recorded(&authorization, incoming.now) {
-        let finding = core::mem::replace(&mut asked.finding, PaymentFinding::Deferred);
-        let response = send_payment(app, incoming, &caller, asked.clone()).await?;
-        if response.status() != 204 {
-            // A payment that was not checked on chain is waited for, but nothing new is sent for it.
-            let held = (Reason::UnexpectedSettle, "the payment was not checked again: repeat the request".to_owned());
-            return Ok((response.into(), Some(free.ready(Some(held)))));
-        }
-        asked.finding = finding;
+    let repeats = read.as_ref().is_ok_and(|payment| is_key_repeatable(incoming, &body, payment, verb));
+    let cache = isolate::verification_cache();
+    let (settings, now, environment) = (&*app.settings, incoming.now, caller.environment);
+    let plan = PlanContext { settings, cache: &cache, now, environment, asks_ledger_first };
+    let mut step = plan::begin(plan, asked, read.as_ref(), repeats);
+    loop {
+        step = match step {
+            PlanStep::RecallPayment(step) => {
+                *named = Some(step.authorization().to_owned());
+                let is_recorded = isolate::is_payment_recorded(step.authorization(), now);
+                step.then(is_recorded)
+            }
+            PlanStep::AskLedger(step) => {
+                *named = step.authorization().map(str::to_owned).or_else(|| named.take());
+                let response = send_payment(app, incoming, &caller, step.asked().clone()).await?;
+                match step.then(response.status() != 204) {
+                    ControlFlow::Continue(next) => next,
+                    ControlFlow::Break(PlanEnd { ready, booked }) => {
+                        let is_recorded = verb == PaymentAction::Settle && response.status() < 300;
+                        if let Some(authorization) = booked.filter(|_| is_recorded) {
+                            isolate::note_payment_recorded(authorization, now);
+                        }
+                        return Ok((response.into(), ready));
+                    }
+                }
+            }
+            PlanStep::FindOut(question) => steps::find_out(app, context, now, question).await,
+        };
     }
-    let mut ready = check::check_onchain(app, context, incoming, free, &mut asked).await;
-    ready.checks = asked.finding.checks();
-    let mut response = send_payment(app, incoming, &caller, asked.clone()).await?; // book
-    if response.status() == 204 {
-        // The authorization is used and nothing is recorded: a third party may have sent it.
-        check::find_third_party(app, &ready, &mut asked).await;
-        response = send_payment(app, incoming, &caller, asked).await?;
-    }
-    if verb == PaymentAction::Settle && response.status() < 300 {
-        isolate::note_payment_recorded(authorization, incoming.now);
-    }
-    Ok((response.into(), Some(ready)))
 }
 
-/// The message to the ledger before anything was checked.
-fn initial_request(
-    app: &App,
-    incoming: &IncomingRequest,
-    verb: PaymentAction,
-    read: &Result<Payment, x402::MalformedPayment>,
-) -> Result<PaymentRequest, Fault> {
-    Ok(PaymentRequest {
-        key: incoming.caller()?.hash,
-        request_id: incoming.request_id,
-        verb,
-        network_text: match read {
-            Ok(payment) => payment.requirements.network.clone(),
-            Err(malformed) => malformed.network.clone(),
-        },
-        network: None,
-        pay_to_tried: false,
-        chain_on: true,
-        payer: None,
-        terms: None,
-        finding: PaymentFinding::Unavailable,
-        budget: read
-            .as_ref()
-            .ok()
-            .and_then(|payment| x402::network_named(&payment.requirements.network))
-            .map_or(TenantBudget { day: 0, failed: 0 }, |network| app.settings.tenant_budget(network)),
-        idempotency: if verb == PaymentAction::Settle { read_idempotency_key(incoming)? } else { None },
-        identifier: read.as_ref().ok().and_then(|payment| payment.identifier.clone()),
-        explain: incoming.explain,
+/// What the request says beside its body.
+fn new_request(incoming: &IncomingRequest, caller: &Caller, verb: PaymentAction) -> Result<NewRequest, Fault> {
+    let (idempotency, random) = match verb {
+        PaymentAction::Verify => (None, [0; 10]),
         // The random bytes become a settlement's id.
-        random: if verb == PaymentAction::Settle { app::random()? } else { [0; 10] },
-    })
+        PaymentAction::Settle => (read_idempotency_key(incoming)?, app::random()?),
+    };
+    let (key, request_id, explain) = (caller.hash, incoming.request_id, incoming.explain);
+    Ok(NewRequest { key, request_id, verb, idempotency, explain, random })
 }
 
 /// Whether a settlement's `Idempotency-Key` is a value that the buyer can repeat.

@@ -16,9 +16,7 @@ use x402_chain::network::Network;
 use x402_chain::reader::{min_native_balance, native_balance_call, read_native_balance};
 use x402_chain::time::UnixMillis;
 use x402_core::settings::Settings;
-
-/// The refusal where no signer can pay.
-pub(crate) const UNFUNDED_MESSAGE: &str = "the facilitator cannot pay for gas on this network now";
+pub(crate) use x402_core::settlement::plan::UNFUNDED_MESSAGE;
 
 const FRESH_MS: u64 = 60_000;
 const BELIEVED_MS: u64 = 600_000;
@@ -60,15 +58,15 @@ pub(crate) fn note_unfunded(network: &'static Network, signer: Address, now: Uni
     BALANCES.with_borrow_mut(|all| all.insert((network.key, signer), (now, SignerFunds::Unfunded)));
 }
 
-/// Whether every signer of a network is known to lack funds. An old balance is read again before a payment is refused
-/// for it. A network without signers has none that lacks funds.
-pub(crate) async fn all_unfunded(app: &App, network: &'static Network, now: UnixMillis) -> bool {
-    let signers = app.settings.signers(network.family, network.environment);
-    let poor = |now| !signers.is_empty() && signers.iter().all(|signer| is_unfunded(network, &signer.address(), now));
-    if poor(now) && is_stale(network, now) {
+/// The keys of a network that are known to lack funds. Where all do, an old balance is read again first, before a
+/// payment is refused for it.
+pub(crate) async fn unfunded_signers(app: &App, network: &'static Network, now: UnixMillis) -> Vec<Address> {
+    let signers = signer_addresses(&app.settings, network);
+    let is_poor = |now| move |signer: &&Address| is_unfunded(network, signer, now);
+    if signers.iter().all(|signer| is_poor(now)(&signer)) && is_stale(network, now) {
         fetch_balances(Rc::clone(&app.settings), network).await;
     }
-    poor(app::now())
+    signers.iter().filter(is_poor(app::now())).copied().collect()
 }
 
 /// Whether the balance of any of the signers is fresh.

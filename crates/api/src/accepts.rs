@@ -14,10 +14,13 @@ use x402_chain::address::{Address, Family};
 use x402_chain::amount::Amount;
 use x402_chain::network::Network;
 use x402_chain::reason::Reason;
+use x402_chain::schemes::Scheme;
 use x402_chain::x402::{X402Version, network_named};
 use x402_core::error::{ErrorCode, Fault};
 use x402_core::tenancy::payee::{PayeeAnswer, PayeeQuery};
 
+/// The scheme of completed requirements.
+const SCHEME: Scheme = Scheme::Exact;
 /// The most requirements in one request.
 const ENTRIES_MAX: usize = 100;
 /// How long a buyer's authorization is valid where the seller names no time, seconds.
@@ -168,8 +171,8 @@ impl AcceptsEntry {
         let text = |name: &str| given.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
         let network = text("network").and_then(network_named);
         let network = network.ok_or_else(|| (Reason::InvalidNetwork, "the network is not known".to_owned()))?;
-        if given.contains_key("scheme") && text("scheme") != Some("exact") {
-            return Err((Reason::UnsupportedScheme, "the scheme 'exact' is served, and no other".to_owned()));
+        if given.contains_key("scheme") && text("scheme").and_then(Scheme::parse).is_none() {
+            return Err((Reason::UnsupportedScheme, format!("the scheme '{}' is served, and no other", SCHEME.name())));
         }
         let own = |text: &str| Address::parse(network.family, text) == Some(network.asset.address);
         if text("asset").is_some_and(|asset| !own(asset)) {
@@ -209,7 +212,7 @@ impl AcceptsEntry {
         };
         let timeout = given.get("maxTimeoutSeconds").and_then(Value::as_u64).filter(|timeout| *timeout > 0);
         given.insert("maxTimeoutSeconds".to_owned(), timeout.unwrap_or(TIMEOUT_S).into());
-        given.insert("scheme".to_owned(), "exact".into());
+        given.insert("scheme".to_owned(), SCHEME.name().into());
         given.insert("asset".to_owned(), network.asset.text.into());
         given.insert("payTo".to_owned(), pay_to.to_string().into());
         if version == X402Version::Two {

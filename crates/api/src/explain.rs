@@ -45,16 +45,39 @@ pub struct ExplainRequest {
     pub tenant: bool,
 }
 
-/// The answer to settle with its additions. The body of a refusal stays as it is.
+/// An answer to verify or settle.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ComposedAnswer {
+    /// Its body with all our additions, as it is kept to be repeated.
+    pub whole: String,
+    /// As it goes out.
+    pub reply: ApiReply,
+}
+
+/// The answer to settle with its additions, and its whole body. The body of a refusal stays as it is.
 #[must_use]
-pub fn explain_settlement(mut reply: ApiReply, wish: ExplainRequest) -> ApiReply {
-    if reply.status != 200 {
+pub fn explain_body(body: SettleResponse, wish: ExplainRequest) -> ComposedAnswer {
+    let reply = ApiReply::json(200, &body);
+    let whole = reply.body.clone();
+    ComposedAnswer { whole, reply: explain_reply(reply, Some(body), wish) }
+}
+
+/// A stored answer to settle, as it is repeated.
+#[must_use]
+pub fn explain_again(status: u16, body: String, wish: ExplainRequest) -> ApiReply {
+    let reply = ApiReply { status, content_type: "application/json", body, headers: Vec::new() };
+    if status != 200 {
         return reply;
     }
+    let body = serde_json::from_str(&reply.body).ok();
+    explain_reply(reply, body, wish)
+}
+
+fn explain_reply(mut reply: ApiReply, body: Option<SettleResponse>, wish: ExplainRequest) -> ApiReply {
     if wish.request {
         reply = reply.with(PREFERENCE_APPLIED_HEADER, EXPLAIN_PREFERENCE);
     }
-    let Ok(mut body) = serde_json::from_str::<SettleResponse>(&reply.body) else { return reply };
+    let Some(mut body) = body else { return reply };
     let Some(extra) = body.extra.take().filter(|_| body.success) else { return reply };
     if !(wish.request || wish.tenant) {
         reply.body = ApiReply::json(200, &body).body;
@@ -91,7 +114,7 @@ mod tests {
     use serde_json::{Value, json};
     use x402_chain::checks::Check;
 
-    fn success(external: bool) -> ApiReply {
+    fn success(external: bool) -> SettleResponse {
         let checks = Checks::new(&[Check { name: "asset".into(), passed: true, detail: "of \"USDC\" — é".into() }]);
         let extra = ResponseExtra {
             checks,
@@ -99,7 +122,7 @@ mod tests {
             externally_settled: external.then_some(true),
             retry: None,
         };
-        let body = SettleResponse {
+        SettleResponse {
             success: true,
             error_reason: None,
             error_message: None,
@@ -108,8 +131,14 @@ mod tests {
             network: "base".into(),
             amount: Some("1".into()),
             extra: Some(extra),
-        };
-        ApiReply::json(200, &body)
+        }
+    }
+
+    /// As it goes out for the first time, which is as it goes out again.
+    fn settle(body: SettleResponse, wish: ExplainRequest) -> ApiReply {
+        let composed = explain_body(body, wish);
+        assert_eq!(explain_again(200, composed.whole, wish), composed.reply);
+        composed.reply
     }
 
     fn header<'a>(reply: &'a ApiReply, name: &str) -> Option<&'a str> {
@@ -120,7 +149,7 @@ mod tests {
 
     #[test]
     fn a_success_has_the_protocols_members_and_ours_in_headers() {
-        let reply = explain_settlement(success(true), NOBODY);
+        let reply = settle(success(true), NOBODY);
         let body: Value = serde_json::from_str(&reply.body).expect("JSON");
         assert_eq!(
             body,
@@ -134,7 +163,7 @@ mod tests {
         let checks: Value = serde_json::from_slice(&checks).expect("JSON");
         assert_eq!(checks[0]["detail"], "of \"USDC\" — é");
         assert_eq!(header(&reply, PREFERENCE_APPLIED_HEADER), None);
-        assert_eq!(header(&explain_settlement(success(false), NOBODY), EXTERNALLY_SETTLED_HEADER), None);
+        assert_eq!(header(&settle(success(false), NOBODY), EXTERNALLY_SETTLED_HEADER), None);
     }
 
     #[test]
@@ -143,8 +172,8 @@ mod tests {
             (ExplainRequest { request: true, tenant: false }, Some("explain")),
             (ExplainRequest { request: false, tenant: true }, None),
         ] {
-            let reply = explain_settlement(success(false), wish);
-            assert_eq!(reply.body, success(false).body);
+            let reply = settle(success(false), wish);
+            assert_eq!(reply.body, ApiReply::json(200, &success(false)).body);
             assert_eq!(
                 (header(&reply, SETTLEMENT_ID_HEADER), header(&reply, PREFERENCE_APPLIED_HEADER)),
                 (Some("stl_1"), applied)
@@ -169,16 +198,17 @@ mod tests {
 
     #[test]
     fn what_is_no_success_keeps_its_body() {
-        let refused = ApiReply::json(
-            200,
-            &json!({"success": false, "errorReason": "settlement_pending", "transaction": "0x2",
-            "network": "base", "extra": {"checks": [], "settlementId": "stl_1", "retry": "later"}}),
-        );
-        assert_eq!(explain_settlement(refused.clone(), NOBODY), refused);
+        let extra =
+            ResponseExtra { checks: Checks::none(), settlement_id: None, externally_settled: None, retry: None };
+        let refused = SettleResponse { success: false, amount: None, extra: Some(extra), ..success(false) };
+        for wish in [NOBODY, ExplainRequest { request: true, tenant: true }] {
+            assert_eq!(settle(refused.clone(), wish).body, ApiReply::json(200, &refused).body);
+        }
+        assert_eq!(settle(refused, NOBODY).headers, Vec::new());
         for (status, body) in [(202, "{}"), (429, "{\"success\":true}"), (200, "no JSON")] {
             let other =
                 ApiReply { status, content_type: "application/json", body: body.to_owned(), headers: Vec::new() };
-            assert_eq!(explain_settlement(other.clone(), NOBODY), other);
+            assert_eq!(explain_again(status, body.to_owned(), NOBODY), other);
         }
     }
 

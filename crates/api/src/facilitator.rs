@@ -10,8 +10,7 @@ use x402_chain::checks::Checks;
 use x402_chain::network::Network;
 use x402_chain::reason::Reason;
 use x402_chain::retry::Retry;
-use x402_core::settlement::payment::{PaymentAction, PaymentOutcome, PaymentRequest};
-use x402_core::settlement::status::{Settlement, SettlementStatus};
+use x402_chain::schemes::Scheme;
 
 /// What both answers add: each rule with its result, and where to read the settlement.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -151,9 +150,11 @@ pub fn supported_kinds(
     let mut kinds = Vec::new();
     for (network, fee_payer) in networks {
         let extra = KindExtra::of(network, fee_payer);
-        kinds.push(SupportedKind { version: 2, scheme: "exact", network: network.caip2, extra: extra.clone() });
-        if let Some(name) = network.v1_name {
-            kinds.push(SupportedKind { version: 1, scheme: "exact", network: name, extra });
+        for scheme in Scheme::ALL.map(Scheme::name) {
+            kinds.push(SupportedKind { version: 2, scheme, network: network.caip2, extra: extra.clone() });
+            if let Some(network) = network.v1_name {
+                kinds.push(SupportedKind { version: 1, scheme, network, extra: extra.clone() });
+            }
         }
     }
     let mut by_family: BTreeMap<&'static str, Vec<String>> = BTreeMap::new();
@@ -169,146 +170,6 @@ pub fn supported_kinds(
         }
     }
     Supported { kinds, extensions: vec!["payment-identifier"], signers: by_family }
-}
-
-/// The body of the ledger's outcome; `None` where the Settler or the Worker must act first.
-#[must_use]
-pub fn payment_reply(asked: &PaymentRequest, outcome: &PaymentOutcome) -> Option<ApiReply> {
-    let payer = asked.payer.map(|payer| payer.to_string());
-    Some(match (asked.verb, outcome) {
-        (_, PaymentOutcome::ChainNeeded) | (PaymentAction::Settle, PaymentOutcome::Settle(_)) => return None,
-        (PaymentAction::Verify, PaymentOutcome::Refused(checks, reason, message)) => {
-            verify_reply(payer, checks, Some((*reason, message)), None)
-        }
-        (PaymentAction::Verify, PaymentOutcome::Taken(checks, reason, message, settlement)) => {
-            verify_reply(payer, checks, Some((*reason, message)), Some(settlement))
-        }
-        (PaymentAction::Verify, PaymentOutcome::Valid(checks)) => verify_reply(payer, checks, None, None),
-        (PaymentAction::Settle, PaymentOutcome::Refused(checks, reason, message)) => {
-            settle_refusal_reply(asked, payer, checks, (*reason, message), None)
-        }
-        (PaymentAction::Settle, PaymentOutcome::Taken(checks, reason, message, settlement)) => {
-            settle_refusal_reply(asked, payer, checks, (*reason, message), Some(settlement))
-        }
-        (PaymentAction::Settle, PaymentOutcome::Settled(settlement)) => {
-            settlement_reply(&asked.network_text, settlement, &settlement_finding(asked, false))
-        }
-        (PaymentAction::Settle, PaymentOutcome::External(settlement)) => {
-            settlement_reply(&asked.network_text, settlement, &settlement_finding(asked, true))
-        }
-        (PaymentAction::Settle, PaymentOutcome::Valid(checks)) => {
-            settle_refusal_reply(asked, payer, checks, (Reason::InvalidPayload, "there is nothing to settle"), None)
-        }
-        (
-            PaymentAction::Verify,
-            PaymentOutcome::Settle(_) | PaymentOutcome::Settled(_) | PaymentOutcome::External(_),
-        ) => verify_reply(payer, &Checks::none(), None, None),
-    })
-}
-
-fn response_extra(checks: &Checks, settlement: Option<&Settlement>, refusal: Option<Reason>) -> ResponseExtra {
-    let is_handed_over = settlement.is_some_and(|settlement| settlement.handed_over.is_some());
-    ResponseExtra {
-        retry: refusal.map(|reason| reason.retry(is_handed_over)),
-        checks: checks.clone(),
-        settlement_id: settlement.map(|settlement| settlement.id.to_string()),
-        externally_settled: None,
-    }
-}
-
-fn verify_reply(
-    payer: Option<String>,
-    checks: &Checks,
-    refusal: Option<(Reason, &String)>,
-    settlement: Option<&Settlement>,
-) -> ApiReply {
-    let body = VerifyResponse {
-        is_valid: refusal.is_none(),
-        invalid_reason: refusal.map(|(reason, _)| reason),
-        invalid_message: refusal.map(|(_, message)| message.clone()),
-        payer,
-        extra: response_extra(checks, settlement, refusal.map(|(reason, _)| reason)),
-    };
-    ApiReply::json(200, &body)
-}
-
-fn settle_refusal_reply(
-    asked: &PaymentRequest,
-    payer: Option<String>,
-    checks: &Checks,
-    refusal: (Reason, &str),
-    settlement: Option<&Settlement>,
-) -> ApiReply {
-    let body = SettleResponse {
-        success: false,
-        error_reason: Some(refusal.0),
-        error_message: Some(refusal.1.to_owned()),
-        payer,
-        transaction: settlement.and_then(|settlement| settlement.transaction.clone()).unwrap_or_default(),
-        network: asked.network_text.clone(),
-        amount: None,
-        extra: Some(response_extra(checks, settlement, Some(refusal.0))),
-    };
-    ApiReply::json(200, &body)
-}
-
-/// What is known of a payment that the settler, or a third party, has sent.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SettlementFinding {
-    /// A sentence about a failure; empty where there is none.
-    pub message: String,
-    /// Whether a third party has sent the transaction.
-    pub external: bool,
-    /// Each rule that was checked, with its result.
-    pub checks: Checks,
-}
-
-fn settlement_finding(asked: &PaymentRequest, external: bool) -> SettlementFinding {
-    SettlementFinding { message: String::new(), external, checks: asked.finding.checks() }
-}
-
-/// Another request has taken the lease over, or was given the success.
-#[must_use]
-pub fn taken_reply(network_text: &str, settlement: &Settlement, found: &SettlementFinding) -> ApiReply {
-    let refusal = (Reason::DuplicateSettlement, "another request has taken this payment");
-    settle_reply(network_text, settlement, Some(refusal), &SettlementFinding { external: false, ..found.clone() })
-}
-
-/// The body of `/facilitator/settle` for a settlement's status.
-#[must_use]
-pub fn settlement_reply(network_text: &str, settlement: &Settlement, found: &SettlementFinding) -> ApiReply {
-    let reason = match settlement.status {
-        SettlementStatus::Completed => None,
-        // `pending` is answered only where a transaction was sent.
-        SettlementStatus::Pending if settlement.transaction.is_none() => Some(Reason::UnexpectedSettle),
-        SettlementStatus::Pending => Some(Reason::SettlementPending),
-        SettlementStatus::Failed => Some(settlement.reason.unwrap_or(Reason::EvmFailed)),
-    };
-    let refusal = reason.map(|reason| (reason, if found.message.is_empty() { reason.doc() } else { &found.message }));
-    settle_reply(network_text, settlement, refusal, found)
-}
-
-fn settle_reply(
-    network_text: &str,
-    settlement: &Settlement,
-    refusal: Option<(Reason, &str)>,
-    found: &SettlementFinding,
-) -> ApiReply {
-    let success = refusal.is_none();
-    let body = SettleResponse {
-        success,
-        error_reason: refusal.map(|(reason, _)| reason),
-        error_message: refusal.map(|(_, message)| message.to_owned()),
-        payer: Some(settlement.payer.clone()),
-        transaction: settlement.transaction.clone().unwrap_or_default(),
-        network: network_text.to_owned(),
-        amount: success.then(|| settlement.amount.clone()),
-        extra: Some(ResponseExtra {
-            externally_settled: found.external.then_some(true),
-            ..response_extra(&found.checks, Some(settlement), refusal.map(|(reason, _)| reason))
-        }),
-    };
-    ApiReply::json(200, &body)
 }
 
 /// What a route takes, for a person who opens it in a browser.

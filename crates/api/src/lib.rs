@@ -2,6 +2,7 @@
 
 pub mod accepts;
 pub mod admin;
+pub mod answer;
 pub mod body;
 pub mod chains;
 pub mod credentials;

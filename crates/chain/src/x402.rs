@@ -3,6 +3,7 @@
 
 mod body;
 mod repeatable;
+mod scheme;
 
 use crate::network;
 use crate::network::{NETWORKS, Network};
@@ -13,6 +14,7 @@ use body::{
     PaymentPayload, RawMember, RequirementsMembers, ResourceMembers, read_object, read_text,
 };
 pub use repeatable::buyer_can_repeat;
+pub use scheme::{NamedScheme, Scheme};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -31,8 +33,8 @@ pub enum X402Version {
 /// The seller's requirements, as written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Requirements {
-    /// The payment scheme, such as `exact`.
-    pub scheme: String,
+    /// The scheme.
+    pub scheme: NamedScheme,
     /// The network as written.
     pub network: String,
     /// Atomic units as written.
@@ -106,7 +108,7 @@ pub enum AcceptedRequirements {
     /// Version 1 names scheme and network.
     Named {
         /// The scheme that the buyer names.
-        scheme: String,
+        scheme: NamedScheme,
         /// The network as written.
         network: String,
     },
@@ -117,7 +119,7 @@ pub enum AcceptedRequirements {
 impl AcceptedRequirements {
     /// The scheme that the buyer names.
     #[must_use]
-    pub fn scheme(&self) -> &str {
+    pub const fn scheme(&self) -> &NamedScheme {
         match self {
             Self::Named { scheme, .. } => scheme,
             Self::Whole(requirements) => &requirements.scheme,
@@ -234,7 +236,7 @@ fn read_requirements(wanted: &RequirementsMembers<'_>, version: X402Version) -> 
     let (_, amount) = amount_member(wanted, version);
     let extra: ExtraMembers<'_> = read_object(wanted.extra).unwrap_or_default();
     Some(Requirements {
-        scheme: read_text(wanted.scheme)?,
+        scheme: NamedScheme::read(read_text(wanted.scheme)?),
         network: read_text(wanted.network)?,
         amount: read_text(amount)?,
         asset: read_text(wanted.asset)?,
@@ -251,10 +253,10 @@ fn read_requirements(wanted: &RequirementsMembers<'_>, version: X402Version) -> 
 
 fn read_accepted(payload: &PaymentPayload<'_>, version: X402Version) -> Option<AcceptedRequirements> {
     match version {
-        X402Version::One => Some(AcceptedRequirements::Named {
-            scheme: read_text(payload.scheme)?,
-            network: read_text(payload.network)?,
-        }),
+        X402Version::One => {
+            let scheme = NamedScheme::read(read_text(payload.scheme)?);
+            Some(AcceptedRequirements::Named { scheme, network: read_text(payload.network)? })
+        }
         X402Version::Two => {
             let wanted: RequirementsMembers<'_> = read_object(payload.accepted)?;
             read_requirements(&wanted, version).map(|all| AcceptedRequirements::Whole(Box::new(all)))
@@ -338,7 +340,7 @@ mod tests {
         assert_eq!(two.identifier.as_deref(), Some("pay_0123456789abcdef"));
         let one = read(&first()).expect("reads");
         assert_eq!(
-            (one.version, one.accepted.scheme(), one.requirements.amount.as_str()),
+            (one.version, one.accepted.scheme().text.as_str(), one.requirements.amount.as_str()),
             (X402Version::One, "exact", "1000")
         );
         assert_eq!(one.payload, two.payload);

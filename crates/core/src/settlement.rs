@@ -8,6 +8,8 @@ pub mod launch;
 pub mod nonces;
 pub mod payment;
 pub mod penalty;
+pub mod plan;
+pub mod quote;
 pub mod refusal;
 pub mod round_robin;
 pub mod spending;

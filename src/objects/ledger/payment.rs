@@ -6,7 +6,9 @@ use super::{LedgerState, TenantLedger, check_deadline, no_content};
 use crate::clients::ledger::{HANDED_OVER, LedgerEnvelope, REPLAYED};
 use crate::isolate;
 use crate::request::fault_reply;
-use x402_api::{ApiReply, explain, facilitator, headers, problem};
+use x402_api::answer::AnswerEcho;
+use x402_api::explain::{ComposedAnswer, ExplainRequest};
+use x402_api::{ApiReply, answer, explain, headers, problem};
 use x402_chain::address::Address;
 use x402_chain::network;
 use x402_chain::time::UnixMillis;
@@ -14,8 +16,8 @@ use x402_core::error::Fault;
 use x402_core::outbox::OutboxEntry;
 use x402_core::settlement::payment;
 use x402_core::settlement::payment::{
-    PaymentAction, PaymentContext, PaymentDecision, PaymentFinding, PaymentOutcome, PaymentRecords, PaymentRequest,
-    SUCCESS_REPEATS_MS, SettlementRecord,
+    PaymentAction, PaymentAnswer, PaymentContext, PaymentDecision, PaymentFinding, PaymentOutcome, PaymentRecords,
+    PaymentRequest, SUCCESS_REPEATS_MS, SettlementRecord,
 };
 use x402_core::tenancy::admission::{Admission, AdmissionStop, ClosedPeriod, IdempotencyRecord};
 
@@ -112,8 +114,7 @@ impl PaymentStepInput<'_> {
                 return before(reply, admission);
             }
             Err(AdmissionStop::Repeat(status, body)) => {
-                let reply = ApiReply { status, content_type: "application/json", body, headers: Vec::new() };
-                let reply = reply.with(REPLAYED, "true");
+                let reply = explain::explain_again(status, body, self.explains()).with(REPLAYED, "true");
                 return (
                     self.done(reply, admission),
                     PaymentWrites { repeated: self.repeated(), ..PaymentWrites::default() },
@@ -122,21 +123,26 @@ impl PaymentStepInput<'_> {
         };
         let sanctions = isolate::sanctions();
         let known = PaymentContext { tenant, sanctions: sanctions.as_deref(), records: self.records };
-        let (reply, booked) = match payment::decide_payment(asked, admitted, admission, known, now) {
-            Ok(PaymentDecision { outcome: PaymentOutcome::ChainNeeded, .. }) => {
-                return (PaymentStep::Done(no_content()), PaymentWrites::default());
-            }
-            Ok(booked) => (payment_answer(asked, &booked.outcome), Some(booked)),
-            Err(fault) => (fault_reply(&fault, origin), None),
+        let (reply, whole, booked) = match payment::decide_payment(asked, admitted, admission, known, now) {
+            Ok(booked) => match &booked.outcome {
+                PaymentOutcome::ChainNeeded => {
+                    return (PaymentStep::Done(no_content()), PaymentWrites::default());
+                }
+                PaymentOutcome::Settle(reserved) => (ApiReply::json(202, reserved), None, Some(booked)),
+                PaymentOutcome::Answer(answer) => {
+                    let ComposedAnswer { whole, reply } = self.compose(answer);
+                    let kept = booked.outcome.is_final().then_some((reply.status, whole));
+                    (reply, kept, Some(booked))
+                }
+            },
+            Err(fault) => (fault_reply(&fault, origin), None, None),
         };
         // Under an `Idempotency-Key` a final answer is stored whole; of others only the body's hash. A later success is
         // added when it is given.
-        let outcome = booked.as_ref().map(|booked| &booked.outcome);
-        let is_final = outcome.is_some_and(PaymentOutcome::is_final);
-        let is_success = outcome.is_some_and(PaymentOutcome::is_success);
+        let is_success = booked.as_ref().is_some_and(|booked| booked.outcome.success().is_some());
         let stored = asked.idempotency.as_ref().map(|idempotency| IdempotencyRecord {
             body_hash: idempotency.body_hash.clone(),
-            answer: is_final.then(|| (reply.status, reply.body.clone())),
+            answer: whole,
             answer_until: is_success.then(|| now.plus(SUCCESS_REPEATS_MS)),
             at: now,
         });
@@ -159,10 +165,23 @@ impl PaymentStepInput<'_> {
         })
     }
 
-    fn done(&self, reply: ApiReply, admission: &Admission) -> PaymentStep {
-        let wish = explain::ExplainRequest { request: self.asked.explain, tenant: self.memory.tenant.explain };
-        let mut reply =
-            if self.asked.verb == PaymentAction::Settle { explain::explain_settlement(reply, wish) } else { reply };
+    /// An answer in the protocol's words; whose success it gives away, the Worker learns from a header.
+    fn compose(&self, answer: &PaymentAnswer) -> ComposedAnswer {
+        let payer = self.asked.payer.map(|payer| payer.to_string());
+        let echo = AnswerEcho { payer, network: &self.asked.network_text };
+        let ComposedAnswer { whole, reply } = answer::compose_answer(answer, echo, self.explains());
+        let reply = match answer {
+            PaymentAnswer::Settle(Ok(success)) => reply.with(HANDED_OVER, success.settlement.id.to_string()),
+            PaymentAnswer::Settle(Err(_)) | PaymentAnswer::Verify(_) => reply,
+        };
+        ComposedAnswer { whole, reply }
+    }
+
+    const fn explains(&self) -> ExplainRequest {
+        ExplainRequest { request: self.asked.explain, tenant: self.memory.tenant.explain }
+    }
+
+    fn done(&self, mut reply: ApiReply, admission: &Admission) -> PaymentStep {
         reply.headers.extend(headers::rate_headers(&admission.rates(&self.memory.tenant, self.now), self.now));
         PaymentStep::Done(reply)
     }
@@ -264,15 +283,4 @@ fn write_payment(
         }
     }
     Ok(())
-}
-
-fn payment_answer(asked: &PaymentRequest, outcome: &PaymentOutcome) -> ApiReply {
-    match (facilitator::payment_reply(asked, outcome), outcome) {
-        (Some(reply), PaymentOutcome::Settled(settlement) | PaymentOutcome::External(settlement)) => {
-            reply.with(HANDED_OVER, settlement.id.to_string())
-        }
-        (Some(reply), _) => reply,
-        (None, PaymentOutcome::Settle(reserved)) => ApiReply::json(202, reserved),
-        (None, _) => no_content(),
-    }
 }

@@ -9,14 +9,16 @@ use crate::clients;
 use crate::clients::ledger::{DeliverMessage, HANDED_OVER, LedgerEnvelope, ReopenMessage};
 use crate::telemetry;
 use serde_json::value::RawValue;
+use x402_api::answer::AnswerEcho;
+use x402_api::explain::{ComposedAnswer, ExplainRequest};
 use x402_api::records::{ListPage, PageQuery};
-use x402_api::{ApiReply, explain, facilitator};
+use x402_api::{ApiReply, answer};
 use x402_chain::id::{EventId, SettlementId};
 use x402_chain::network;
 use x402_chain::time::UnixMillis;
 use x402_core::error::{ErrorCode, Fault};
 use x402_core::outbox::{OutboxEntry, OutboxEvent};
-use x402_core::settlement::payment::{SUCCESS_REPEATS_MS, TakeResult};
+use x402_core::settlement::payment::{SUCCESS_REPEATS_MS, TakeResult, delivered};
 use x402_core::settlement::status::{SettlementFilter, SettlementStatus};
 use x402_core::settlement::{RefuseOutcome, SettlementReport};
 use x402_core::tenancy::admission::PresentedKey;
@@ -79,35 +81,27 @@ impl TenantLedger {
         now: UnixMillis,
     ) -> Result<ApiReply, Fault> {
         let store = self.store();
-        let wish = explain::ExplainRequest {
-            request: deliver.explain,
-            tenant: self.with_state(|memory| Ok(memory.tenant.explain))?,
-        };
+        let wish =
+            ExplainRequest { request: deliver.explain, tenant: self.with_state(|memory| Ok(memory.tenant.explain))? };
         let (mut kept, _) = store.settlement(deliver.settlement)?.ok_or_else(no_settlement)?;
         let key = kept.progress.lease.as_ref().and_then(|lease| lease.key.clone());
         let taken = kept.deliver(envelope.request_id, now);
-        let (settlement, mut found) = (&kept.settlement, deliver.found.clone());
-        found.external |= kept.progress.external;
-        let reply = match taken {
-            TakeResult::Nothing => {
-                let reply = facilitator::taken_reply(&deliver.network_text, settlement, &found);
-                return Ok(explain::explain_settlement(reply, wish));
-            }
-            TakeResult::Success | TakeResult::Lease => {
-                facilitator::settlement_reply(&deliver.network_text, settlement, &found)
-            }
-        };
+        let answer = delivered(taken, &kept, deliver.found.clone());
+        let echo = AnswerEcho { payer: Some(kept.settlement.payer.clone()), network: &deliver.network_text };
+        let ComposedAnswer { whole, reply } = answer::compose_answer(&answer, echo, wish);
+        if taken == TakeResult::Nothing {
+            return Ok(reply);
+        }
         store.atomically(|| {
             store.put_settlement(&kept)?;
             match (taken, &key) {
                 (TakeResult::Success, Some(key)) => {
-                    store.answer_idempotency(ROUTE, key, Some((&reply, now.plus(SUCCESS_REPEATS_MS))))
+                    store.answer_idempotency(ROUTE, key, Some((200, &whole, now.plus(SUCCESS_REPEATS_MS))))
                 }
                 _ => Ok(()),
             }
         })?;
         self.wake_soon(now).await;
-        let reply = explain::explain_settlement(reply, wish);
         Ok(if taken == TakeResult::Success { reply.with(HANDED_OVER, deliver.settlement.to_string()) } else { reply })
     }
 

@@ -7,7 +7,6 @@ use crate::storage::{FirstTime, FromRow, Statement};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use worker::{SqlStorageValue as Value, Storage};
-use x402_api::ApiReply;
 use x402_chain::id::{ClaimId, SettlementId};
 use x402_chain::time::UnixMillis;
 use x402_core::error::Fault;
@@ -153,12 +152,10 @@ impl LedgerStore {
         &self,
         route: &str,
         key: &str,
-        answer: Option<(&ApiReply, UnixMillis)>,
+        answer: Option<(u16, &str, UnixMillis)>,
     ) -> Result<(), Fault> {
         let (status, body, until) = match answer {
-            Some((reply, until)) => {
-                (Value::Integer(i64::from(reply.status)), Value::from(reply.body.as_str()), millis_value(until))
-            }
+            Some((status, body, until)) => (Value::Integer(i64::from(status)), Value::from(body), millis_value(until)),
             None => (Value::Null, Value::Null, Value::Null),
         };
         self.run(sql::IDEMPOTENCY_ANSWER, vec![status, body, until, route.into(), key.into()])

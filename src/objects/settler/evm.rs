@@ -28,8 +28,9 @@ use x402_core::settlement::flight::{
 };
 use x402_core::settlement::launch;
 use x402_core::settlement::launch::{InFlightTotals, LaunchDenial, LaunchFacts};
+use x402_core::settlement::quote::NonceCount;
 use x402_core::settlement::refusal::{NodeAcceptance, SendOutcome, SendRefusal};
-use x402_core::settlement::{Flight, FlightPayload, SettlementReport};
+use x402_core::settlement::{Flight, FlightPayload};
 use x402_core::tenancy::budget::TransactionCost;
 
 /// The most versions sent in one turn: the first, and one at the market's new price.
@@ -39,19 +40,20 @@ const SENDS_MAX: usize = 4;
 type FirstVersion = Result<Option<FlightVersion>, LaunchDenial>;
 
 impl Settler {
-    /// Takes a nonce, signs, stores and sends. Returns a report where nothing is to be sent.
+    /// Takes a nonce, signs, stores and sends, unless the flight flies already; or says why nothing is to be sent.
     pub(super) async fn launch_evm(
         &self,
         app: &App,
         flight: &Flight,
         message: &ContractCall,
         launch: &Rc<LaunchState>,
-    ) -> Result<Option<SettlementReport>, Fault> {
+    ) -> Result<Result<(), LaunchDenial>, Fault> {
         match self.store_first_version(app, flight, message, launch).await? {
-            Err(denied) => Ok(Some(denied.report(flight))),
-            Ok(None) => Ok(None),
-            Ok(Some(version)) => self.send_evm(app, &flight.key(), version, true).await.map(|()| None),
+            Err(denied) => return Ok(Err(denied)),
+            Ok(None) => {}
+            Ok(Some(version)) => self.send_evm(app, &flight.key(), version, true).await?,
         }
+        Ok(Ok(()))
     }
 
     /// Reads the chain, decides, and stores the first version.
@@ -235,7 +237,7 @@ impl Settler {
                 return Ok(None);
             }
         };
-        let observed = quote_price_and_nonce(app, &row.flight, true).await?;
+        let observed = quote_price_and_nonce(app, &row.flight, NonceCount::Waiting).await?;
         let Some(row) = self.open_flight_row(&row.key)? else { return Ok(None) };
         let Some(newest) = row.sent.newest() else { return Ok(None) };
         if kind == VersionKind::Transfer && (newest.kind == VersionKind::Cancel || row.flight.is_expired(app::now())) {
@@ -261,7 +263,7 @@ impl Settler {
     async fn sign_with_new_nonce(&self, app: &App, row: &FlightRow) -> Result<Option<FlightVersion>, Fault> {
         self.poll_flights(app, core::slice::from_ref(row)).await?;
         let network = network_of(&row.flight)?;
-        let observed = quote_price_and_nonce(app, &row.flight, true).await?;
+        let observed = quote_price_and_nonce(app, &row.flight, NonceCount::Waiting).await?;
         let Some(mut row) = self.open_flight_row(&row.key)? else { return Ok(None) };
         let Some(newest) = row.sent.newest() else { return Ok(None) };
         // A version is in a block, and its result is not known yet.
@@ -355,7 +357,7 @@ impl Settler {
 /// Whether the newest version's price is below the market.
 async fn is_newest_outpriced(app: &App, row: &FlightRow) -> Result<bool, Fault> {
     let newest = row.sent.newest().and_then(|version| version.price);
-    let today = quote_price_and_nonce(app, &row.flight, true).await?.price;
+    let today = quote_price_and_nonce(app, &row.flight, NonceCount::Waiting).await?.price;
     Ok(newest.zip(today).is_some_and(|(newest, today)| flight::is_outpriced(newest, today)))
 }
 

@@ -2,6 +2,7 @@
 //! transactions would wait for it.
 
 use super::evm::evm_signer;
+use super::quote::quote_price_and_nonce;
 use super::sql;
 use super::store::FlightRow;
 use super::{Settler, network_of};
@@ -10,13 +11,12 @@ use crate::app::App;
 use crate::rpc;
 use std::collections::BTreeSet;
 use x402_chain::address::Family;
-use x402_chain::evm::sender::GasPrice;
 use x402_chain::evm::tx;
 use x402_chain::evm::tx::TRANSFER_GAS;
-use x402_chain::facts::{Call, Facts};
 use x402_core::error::Fault;
 use x402_core::settlement::Flight;
 use x402_core::settlement::nonces::Nonces;
+use x402_core::settlement::quote::NonceCount;
 use x402_core::settlement::refusal::{NodeAcceptance, SendRefusal};
 use x402_core::tenancy::budget::TransactionCost;
 
@@ -58,7 +58,8 @@ impl Settler {
             return Ok(());
         }
         let (network, signer) = (network_of(&lowest.flight)?, evm_signer(app, &lowest.flight)?);
-        let Some((mined, price)) = nonce_and_price(app, &lowest.flight).await? else { return Ok(()) };
+        let observed = quote_price_and_nonce(app, &lowest.flight, NonceCount::Mined).await?;
+        let Some((mined, price)) = observed.nonce.zip(observed.price) else { return Ok(()) };
         let nothing = tx::empty_transfer(signer.address(), self.transfer_gas()?);
         let (fillers, fresh) = self.sqlite().atomically(|| {
             let (mut nonces, open) = (self.nonces()?, self.open_nonces()?);
@@ -125,14 +126,4 @@ impl Settler {
 
 fn is_evm(flight: &Flight) -> bool {
     network_of(flight).is_ok_and(|network| network.family == Family::Evm)
-}
-
-/// How many of the signer's transactions are mined, and the market's price.
-async fn nonce_and_price(app: &App, flight: &Flight) -> Result<Option<(u64, GasPrice)>, Fault> {
-    let network = network_of(flight)?;
-    let mined = tx::mined_nonce_call(evm_signer(app, flight)?.address());
-    let calls: Vec<Call> = core::iter::once(mined.clone()).chain(tx::price_calls()).collect();
-    let read = |facts: &Facts| tx::read_number(facts, &mined).zip(tx::capped_price(network, facts));
-    let providers = app.settings.providers(network);
-    Ok(read(&rpc::call_until(network, &providers, &calls, |facts| read(facts).is_some()).await))
 }

@@ -27,13 +27,27 @@ const LAUNCH_PAUSE_MS: u64 = 50;
 /// No launch takes this long: eight providers that all hang are given up after 20 s.
 const LAUNCH_MAX_MS: u64 = 120_000;
 
-/// The result of a launch: a report where nothing was launched.
-type LaunchOutcome = Result<Option<SettlementReport>, Fault>;
+/// The result of a launch.
+#[derive(Clone)]
+enum LaunchOutcome {
+    /// The flight is stored: its row says how it stands.
+    Began,
+    /// Nothing is launched for this attempt, now or later, and its ledger has the report.
+    Denied(SettlementReport),
+}
+
+/// The result of a launch for a caller that waits for it.
+enum LaunchWait {
+    /// It is over.
+    Over(LaunchOutcome),
+    /// It goes on for longer than a caller waits.
+    UnderWay,
+}
 
 /// A launch that is running.
 pub(super) struct LaunchState {
     began: UnixMillis,
-    outcome: RefCell<Option<LaunchOutcome>>,
+    outcome: RefCell<Option<Result<LaunchOutcome, Fault>>>,
 }
 
 /// Counts a caller's wait for a flight, until it is dropped.
@@ -82,8 +96,12 @@ impl Settler {
             if self.running_launch(&key).is_none() && self.is_refused(&key)? {
                 return Ok(self.report_given_up(&app, &flight).await);
             }
-            if let Some(report) = self.launch_or_wait(&app, &flight, began).await? {
-                return Ok(report);
+            match self.launch_or_wait(&app, &flight, began).await? {
+                LaunchWait::Over(LaunchOutcome::Began) => {}
+                LaunchWait::Over(LaunchOutcome::Denied(report)) => return Ok(report),
+                LaunchWait::UnderWay => {
+                    return Ok(SettlementReport::pending(&flight, &settlement::flight::FlightVersions::default()));
+                }
             }
         }
         let network = network_of(&flight)?;
@@ -123,7 +141,7 @@ impl Settler {
 
     /// Launches a flight, or waits for another launch of it. Nothing is awaited between the check for a running launch
     /// and the note of this one.
-    async fn launch_or_wait(&self, app: &App, flight: &Flight, began: UnixMillis) -> LaunchOutcome {
+    async fn launch_or_wait(&self, app: &App, flight: &Flight, began: UnixMillis) -> Result<LaunchWait, Fault> {
         let key = flight.key();
         let Some(other) = self.running_launch(&key) else {
             let launch = Rc::new(LaunchState { began: app::now(), outcome: RefCell::new(None) });
@@ -133,40 +151,46 @@ impl Settler {
             if self.is_current_launch(&key, &launch) {
                 self.launching.borrow_mut().remove(&key);
             }
-            return outcome;
+            return outcome.map(LaunchWait::Over);
         };
         loop {
             if let Some(outcome) = other.outcome.borrow().clone() {
-                return outcome;
+                return outcome.map(LaunchWait::Over);
             }
             if self.flight_row(&key)?.is_some() {
-                return Ok(None);
+                return Ok(LaunchWait::Over(LaunchOutcome::Began));
             }
             if app::now().since(began) >= WAIT_MS {
-                return Ok(Some(SettlementReport::pending(flight, &settlement::flight::FlightVersions::default())));
+                return Ok(LaunchWait::UnderWay);
             }
             Delay::from(Duration::from_millis(LAUNCH_PAUSE_MS)).await;
         }
     }
 
-    /// Returns a report where nothing is launched; the ledger gets it too.
-    async fn launch_flight(&self, app: &App, flight: &Flight, launch: &Rc<LaunchState>) -> LaunchOutcome {
-        let report = match (&flight.held, &flight.cargo) {
-            (Some((reason, message)), _) => Some(SettlementReport::unsent(flight, *reason, message.as_str())),
-            (None, FlightPayload::Evm(message)) => self.launch_evm(app, flight, message, launch).await?,
-            (None, FlightPayload::Svm(text)) => self.launch_svm(app, flight, text, launch).await?,
+    /// Launches a flight, unless it may not be: then no later order launches it, and its ledger gets the report too.
+    async fn launch_flight(
+        &self,
+        app: &App,
+        flight: &Flight,
+        launch: &Rc<LaunchState>,
+    ) -> Result<LaunchOutcome, Fault> {
+        let denied = |denied: LaunchDenial| denied.report(flight);
+        let outcome = match (&flight.held, &flight.cargo) {
+            (Some((reason, message)), _) => Err(SettlementReport::unsent(flight, *reason, message.as_str())),
+            (None, FlightPayload::Evm(message)) => self.launch_evm(app, flight, message, launch).await?.map_err(denied),
+            (None, FlightPayload::Svm(text)) => self.launch_svm(app, flight, text, launch).await?.map_err(denied),
         };
-        let Some(report) = report else { return Ok(None) };
+        let Err(report) = outcome else { return Ok(LaunchOutcome::Began) };
         // Nothing is awaited between the denial and its note. A launch that replaced this one may have been faster.
         if self.flight_row(&flight.key())?.is_some() {
-            return Ok(None);
+            return Ok(LaunchOutcome::Began);
         }
         if !self.is_current_launch(&flight.key(), launch) {
             self.launching.borrow_mut().remove(&flight.key());
         }
         self.note_refused(&flight.key())?;
         self.report_to_ledger(app, flight, &report).await;
-        Ok(Some(report))
+        Ok(LaunchOutcome::Denied(report))
     }
 
     /// A denied or given-up attempt stays so: the ledger has recorded it as failed, or gets the report now.

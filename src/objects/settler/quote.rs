@@ -5,15 +5,13 @@ use super::{Settler, network_of};
 use crate::app::App;
 use crate::rpc;
 use std::collections::BTreeMap;
-use x402_chain::address::Address;
 use x402_chain::confirm::{StateDecision, VerdictBasis};
-use x402_chain::evm::tx;
-use x402_chain::facts::{Call, Facts, Undecided};
-use x402_chain::network::Network;
+use x402_chain::facts::Facts;
 use x402_core::error::Fault;
 use x402_core::settlement::Flight;
 use x402_core::settlement::launch;
 use x402_core::settlement::launch::{InFlightTotals, LaunchDenial, LaunchFacts};
+use x402_core::settlement::quote::{LaunchQuestion, NonceCount};
 
 impl Settler {
     /// Reads what a launch needs. A second node is asked where the first knows fewer of the signer's transactions than
@@ -25,7 +23,7 @@ impl Settler {
         before: &[(String, Flight)],
     ) -> Result<(LaunchFacts, VerdictBasis), Fault> {
         let network = network_of(flight)?;
-        let quote = LaunchQuestion::of(flight, flight.price.is_none(), Some(&flight.payer))?;
+        let quote = LaunchQuestion::of_launch(flight, network).ok_or_else(another_family)?;
         let mined = if before.is_empty() { self.nonces()?.next } else { None };
         let spending = self.spending()?;
         let is_short = |observed: LaunchFacts| {
@@ -64,55 +62,16 @@ impl StateDecision for LaunchQuote {
     }
 }
 
-/// The calls for the nonce and, if required, the market's price and a payer's balance.
-struct LaunchQuestion {
-    network: &'static Network,
-    count: Call,
-    holding: Option<Call>,
-    price: bool,
-}
-
-impl LaunchQuestion {
-    fn of(flight: &Flight, price: bool, payer: Option<&Address>) -> Result<Self, Fault> {
-        let network = network_of(flight)?;
-        // The key is not needed: flights of a signer that is not configured are carried on.
-        let Address::Evm(signer) = flight.signer else {
-            return Err(Fault::internal("a flight's signer is of another chain family"));
-        };
-        let count = tx::pending_nonce_call(signer);
-        Ok(Self { network, count, holding: payer.and_then(|payer| tx::token_balance_call(network, payer)), price })
-    }
-
-    fn calls(&self) -> Vec<Call> {
-        let price = if self.price { tx::price_calls() } else { Vec::new() };
-        [Some(self.count.clone()), self.holding.clone()].into_iter().flatten().chain(price).collect()
-    }
-
-    /// The answers, as far as there were any.
-    fn read_partial(&self, facts: &Facts) -> LaunchFacts {
-        LaunchFacts {
-            nonce: tx::read_number(facts, &self.count),
-            holds: self.holding.as_ref().and_then(|call| tx::read_token_balance(facts, call)),
-            price: if self.price { tx::capped_price(self.network, facts) } else { None },
-        }
-    }
-
-    /// All answers: a node that leaves one out is skipped. A price above the cap counts as an answer without a price.
-    fn read(&self, facts: &Facts) -> Result<LaunchFacts, Undecided> {
-        facts.require(&self.calls())?;
-        if self.price {
-            tx::quote_price(self.network, facts)?;
-        }
-        let observed = self.read_partial(facts);
-        let is_whole = observed.nonce.is_some() && observed.holds.is_some() == self.holding.is_some();
-        if is_whole { Ok(observed) } else { Err(Undecided::malformed("incomplete_quote")) }
-    }
-}
-
-/// The nonce and, if required, the market's price: of the node that answers most, where none answers all.
-pub(super) async fn quote_price_and_nonce(app: &App, flight: &Flight, price: bool) -> Result<LaunchFacts, Fault> {
-    let quote = LaunchQuestion::of(flight, price, None)?;
-    let providers = app.settings.providers(quote.network);
+/// The market's price and the nonce of a flight's signer, as `count` counts its transactions: of the node that answers
+/// most, where none answers all. A price above the cap counts as an answer without a price.
+pub(super) async fn quote_price_and_nonce(app: &App, flight: &Flight, count: NonceCount) -> Result<LaunchFacts, Fault> {
+    let network = network_of(flight)?;
+    let quote = LaunchQuestion::of(flight, network, count).ok_or_else(another_family)?;
+    let providers = app.settings.providers(network);
     let is_whole = |facts: &Facts| quote.read(facts).is_ok();
-    Ok(quote.read_partial(&rpc::call_until(quote.network, &providers, &quote.calls(), is_whole).await))
+    Ok(quote.read_partial(&rpc::call_until(network, &providers, &quote.calls(), is_whole).await))
+}
+
+fn another_family() -> Fault {
+    Fault::internal("a flight's signer is of another chain family")
 }

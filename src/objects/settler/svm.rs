@@ -41,16 +41,16 @@ const SEND_AT_ONCE: usize = 8;
 const RESEND_TURN_MS: u64 = 5_000;
 
 impl Settler {
-    /// Signs, stores and sends. Returns a report where nothing is to be sent.
+    /// Signs, stores and sends, unless the flight flies already; or says why nothing is to be sent.
     pub(super) async fn launch_svm(
         &self,
         app: &App,
         flight: &Flight,
         text: &str,
         launch: &Rc<LaunchState>,
-    ) -> Result<Option<SettlementReport>, Fault> {
+    ) -> Result<Result<(), LaunchDenial>, Fault> {
         if let Err(denied) = check_before_chain(flight, self.penalty(&flight.payer)?, app::now()) {
-            return Ok(Some(denied.report(flight)));
+            return Ok(Err(denied));
         }
         let signer = signer_of(app, flight)?.svm();
         let signed = SvmTransaction::read(text).zip(signer).and_then(|(wire, signer)| wire.sign(signer));
@@ -58,21 +58,21 @@ impl Settler {
         for is_last in [false, true] {
             let before = self.flights_in_flight()?;
             if let Err(denied) = check_payer_crowd(flight, before.iter().map(|(_, other)| other)) {
-                return Ok(Some(denied.report(flight)));
+                return Ok(Err(denied));
             }
             let (observed, basis) = self.observe_launch(app, flight, &before).await?;
             self.wake_by(app::now().plus(ALARM_MS)).await;
             // Nothing is awaited from here until the bytes are stored.
             if self.flight_row(&flight.key())?.is_some() || !self.is_current_launch(&flight.key(), launch) {
-                return Ok(None);
+                return Ok(Ok(()));
             }
             match self.decide_svm(app, flight, observed, before)? {
                 // Payments in a block by now are no longer owed.
                 Err(LaunchDenial::Balance) if !is_last => self.poll_payer_flights(app, &flight.payer).await?,
                 Err(LaunchDenial::Balance) if basis == VerdictBasis::Unconfirmed => {
-                    return Ok(Some(LaunchDenial::Unconfirmed.report(flight)));
+                    return Ok(Err(LaunchDenial::Unconfirmed));
                 }
-                Err(denied) => return Ok(Some(denied.report(flight))),
+                Err(denied) => return Ok(Err(denied)),
                 Ok(until) => {
                     // Its block hash is at most as recent as the newest one.
                     let (price, until, at) = (None, Some(until), app::now());
@@ -82,11 +82,11 @@ impl Settler {
                     if let Some(row) = self.flight_row(&flight.key())? {
                         self.send_svm(app, &row, &version, true).await?;
                     }
-                    return Ok(None);
+                    return Ok(Ok(()));
                 }
             }
         }
-        Ok(Some(LaunchDenial::Balance.report(flight)))
+        Ok(Err(LaunchDenial::Balance))
     }
 
     /// Reads what a launch needs, from one node in one round; a second node is asked where the first reports that the

@@ -11,7 +11,7 @@ use crate::evm::sender::TransactionSender;
 use crate::facts::Undecided;
 use crate::network::Network;
 use crate::time::UnixSeconds;
-use crate::x402::{Payload, Payment};
+use crate::x402::{Payload, Payment, Scheme};
 use rules::{OnchainContext, OnchainVerdict, SchemeRules};
 
 /// What the payer signed, with every member parsed.
@@ -24,6 +24,12 @@ pub enum ExactPayment {
 }
 
 impl ExactPayment {
+    /// The scheme that it was signed for.
+    #[must_use]
+    pub const fn scheme(&self) -> Scheme {
+        Scheme::Exact
+    }
+
     /// The address whose tokens move.
     #[must_use]
     pub const fn payer(&self) -> Address {

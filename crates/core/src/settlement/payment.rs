@@ -2,6 +2,7 @@
 //! already, comes out (docs/spec/money.md#m-settlements).
 
 mod decision;
+mod outcome;
 mod record;
 mod request;
 
@@ -11,13 +12,13 @@ use crate::tenancy::access::KeyScope;
 use crate::tenancy::admission::{
     Admission, AdmissionStop, PresentedKey, authorize_key, check_idempotency, check_limits, may_register,
 };
-use crate::tenancy::budget::BudgetRequest;
+use crate::tenancy::budget::{BudgetRequest, ReservedBudget};
 use crate::tenancy::tenant::Tenant;
 use crate::verdict::SanctionsPolicy;
 use crate::verification::claims::claimable_unit;
-pub use decision::{
-    AdmittedPayment, PaymentContext, PaymentDecision, PaymentOutcome, PaymentRecord, PaymentRecords, PaymentWrite,
-    ReservedSettlement,
+pub use decision::{AdmittedPayment, PaymentContext, PaymentDecision, PaymentRecord, PaymentRecords, PaymentWrite};
+pub use outcome::{
+    PaymentAnswer, PaymentOutcome, PaymentRefusal, PaymentSuccess, ReservedSettlement, SettlementFinding, delivered,
 };
 pub use record::{
     LEASE_MS, ReportEffect, SUCCESS_REPEATS_MS, SettlementProgress, SettlementRecord, SuccessClaimant, SuccessLease,
@@ -112,7 +113,8 @@ fn seller_refusal(
 /// Answers an admitted request, counts it and says what to write.
 ///
 /// # Errors
-/// `CHAIN_UNAVAILABLE` where the chain gave no answer and nothing is recorded that could answer instead.
+/// `CHAIN_UNAVAILABLE` where the chain gave no answer and nothing is recorded that could answer instead; `INTERNAL`
+/// where the Worker found a payment good without naming it.
 pub fn decide_payment(
     asked: &PaymentRequest,
     admitted: AdmittedPayment,
@@ -120,87 +122,209 @@ pub fn decide_payment(
     known: PaymentContext<'_>,
     now: UnixMillis,
 ) -> Result<PaymentDecision, Fault> {
-    let refused =
-        |reason, message| PaymentDecision::only(PaymentOutcome::Refused(asked.finding.checks(), reason, message));
-    let first = decide_without_chain(asked, admitted.refusal, known, now);
-    if first.is_none() && matches!(asked.finding, PaymentFinding::Deferred | PaymentFinding::Used(..)) {
-        return Ok(PaymentDecision::only(PaymentOutcome::ChainNeeded));
-    }
-    admission.count_request(admitted.key, now);
-    if let Some(booked) = first {
-        return Ok(booked);
-    }
-    match (&asked.finding, asked.verb, &asked.terms) {
-        (PaymentFinding::Unavailable | PaymentFinding::Deferred | PaymentFinding::Used(..), ..) => {
-            Err(Fault::new(ErrorCode::ChainUnavailable, "no provider gave a usable answer")
-                .after(crate::verification::decision::CHAIN_RETRY_S))
-        }
-        // Refused payments count against the rates, never against the quota, and leave no row.
-        (PaymentFinding::Refused(_, reason, message), ..) => Ok(refused(*reason, message.clone())),
-        (PaymentFinding::External(checks, id, units), PaymentAction::Settle, Some(terms)) => {
-            Ok(settle_third_party((asked, terms), (checks, id, units), admission, known, now))
-        }
-        (PaymentFinding::Good(checks) | PaymentFinding::External(checks, ..), PaymentAction::Verify, Some(terms)) => {
-            if let Some(message) = failure_limit_message(asked, admission, known, now) {
-                return Ok(refused(Reason::QuotaExceeded, message));
-            }
-            count_against_quota(admission, known);
-            let row = needs_renewal(terms, known.records.row.as_ref(), now).then(|| payment_write(terms, None, now));
-            Ok(PaymentDecision { row, ..PaymentDecision::only(PaymentOutcome::Valid(checks.clone())) })
-        }
-        (PaymentFinding::Good(_), PaymentAction::Settle, Some(terms)) => {
-            if let Some(message) = failure_limit_message(asked, admission, known, now) {
-                return Ok(refused(Reason::QuotaExceeded, message));
-            }
-            let network = asked.network.as_deref().unwrap_or_default();
-            let ask = BudgetRequest { worst: terms.worst, has_paid: known.records.has_paid };
-            let reserve_of = match admission.spending.reserve(network, ask, asked.budget, now) {
-                Ok(reserve_of) => reserve_of,
-                Err(message) => return Ok(refused(Reason::QuotaExceeded, message.to_owned())),
-            };
-            count_against_quota(admission, known);
-            let mut kept = new_attempt(asked, terms, known, now);
-            kept.progress.reserve = Some(reserve_of);
-            kept.take_success(claimant_of(asked), now);
-            let outcome = PaymentOutcome::Settle(Box::new(reserved_settlement(&kept, known.tenant)));
-            let row = Some(payment_write(terms, Some(kept.settlement.id), now));
-            Ok(PaymentDecision { row, settlement_record: Some(kept), ..PaymentDecision::only(outcome) })
-        }
-        (PaymentFinding::Good(_) | PaymentFinding::External(..), _, None) => {
-            Err(Fault::internal("a payment has no terms"))
-        }
+    match asked.verb {
+        PaymentAction::Verify => decide_verify(asked, admitted, admission, known, now),
+        PaymentAction::Settle => decide_settle(asked, admitted, admission, known, now),
     }
 }
 
-/// Completes a payment that a third party's transaction has settled: its transfer is claimed, and this request is given
-/// the success, unless the transfer is claimed already or goods were given for an earlier attempt.
-fn settle_third_party(
-    (asked, terms): (&PaymentRequest, &PaymentTerms),
-    (checks, id, units): (&Checks, &TxId, &[u64]),
+/// A payment that was found good, or to have moved its money already.
+enum PayableCase<'a> {
+    /// It is good.
+    Good(&'a PaymentTerms, &'a Checks),
+    /// Somebody else has put it on the chain, by this transaction, in one of these logs.
+    External(&'a PaymentTerms, &'a Checks, &'a TxId, &'a [u64]),
+}
+
+/// What is decided before it matters whether a payment is verified or settled.
+enum FirstDecision<'a> {
+    /// The Worker must find out more.
+    ChainNeeded,
+    /// It is refused.
+    Refused(PaymentRefusal),
+    /// Its settlement is recorded, for the same requirements: the money is there, or on its way.
+    Recorded(&'a SettlementRecord),
+    /// What was found out decides.
+    Found(PayableCase<'a>),
+}
+
+/// Decides what is the same for both verbs, and counts the request.
+fn decide_first<'a>(
+    asked: &'a PaymentRequest,
+    admitted: AdmittedPayment,
+    admission: &mut Admission,
+    known: PaymentContext<'a>,
+    now: UnixMillis,
+) -> Result<FirstDecision<'a>, Fault> {
+    let word = decide_without_chain(asked, admitted.refusal, known);
+    let nameless = || Fault::internal("a payment has no terms");
+    let found = match &asked.finding {
+        PaymentFinding::Deferred | PaymentFinding::Used(..) if word.is_none() => return Ok(FirstDecision::ChainNeeded),
+        PaymentFinding::Good(checks) => {
+            Ok(FirstDecision::Found(PayableCase::Good(asked.terms.as_ref().ok_or_else(nameless)?, checks)))
+        }
+        PaymentFinding::External(checks, id, units) => {
+            let terms = asked.terms.as_ref().ok_or_else(nameless)?;
+            Ok(FirstDecision::Found(PayableCase::External(terms, checks, id, units)))
+        }
+        // Refused payments count against the rates, never against the quota, and leave no row.
+        PaymentFinding::Refused(checks, reason, message) => {
+            Ok(FirstDecision::Refused(PaymentRefusal::of(checks.clone(), *reason, message.as_str())))
+        }
+        PaymentFinding::Unavailable | PaymentFinding::Deferred | PaymentFinding::Used(..) => {
+            Err(Fault::new(ErrorCode::ChainUnavailable, "no provider gave a usable answer")
+                .after(crate::verification::decision::CHAIN_RETRY_S))
+        }
+    };
+    admission.count_request(admitted.key, now);
+    word.map_or(found, Ok)
+}
+
+/// Says whether a payment is good. It counts once, and is remembered; nothing is reserved.
+fn decide_verify(
+    asked: &PaymentRequest,
+    admitted: AdmittedPayment,
     admission: &mut Admission,
     known: PaymentContext<'_>,
     now: UnixMillis,
-) -> PaymentDecision {
-    let mut kept = new_attempt(asked, terms, known, now);
-    let own = ClaimId::Settlement(kept.settlement.id);
-    let Ok(unit) = claimable_unit(&known.records.held_claims, units, own) else {
-        // The transfer is claimed already: for this request the authorization is only used.
-        let message = "the authorization was used, and its transfer is claimed".to_owned();
-        return PaymentDecision::only(PaymentOutcome::Refused(checks.clone(), Reason::EvmNonceUsed, message));
-    };
-    count_against_quota(admission, known);
-    let taken = complete_third_party(&mut kept, asked, id, now);
-    let row = Some(payment_write(terms, Some(kept.settlement.id), now));
-    let settlement = Box::new(kept.settlement.clone());
-    let outcome = match taken {
-        TakeResult::Success => PaymentOutcome::External(settlement),
-        // Goods were given for an attempt whose block has left the chain.
-        TakeResult::Lease | TakeResult::Nothing => {
-            let message = "this payment was handed over before".to_owned();
-            PaymentOutcome::Taken(checks.clone(), Reason::DuplicateSettlement, message, settlement)
+) -> Result<PaymentDecision, Fault> {
+    let answer = |verdict| PaymentDecision::only(PaymentOutcome::Answer(PaymentAnswer::Verify(verdict)));
+    let (terms, checks) = match decide_first(asked, admitted, admission, known, now)? {
+        FirstDecision::ChainNeeded => return Ok(PaymentDecision::only(PaymentOutcome::ChainNeeded)),
+        FirstDecision::Refused(refusal) => return Ok(answer(Err(refusal))),
+        FirstDecision::Recorded(kept) if kept.is_open(now) => return Ok(answer(Ok(Checks::none()))),
+        FirstDecision::Recorded(kept) => return Ok(answer(Err(taken(asked, kept)))),
+        FirstDecision::Found(PayableCase::Good(terms, checks) | PayableCase::External(terms, checks, ..)) => {
+            (terms, checks)
         }
     };
-    PaymentDecision { row, settlement_record: Some(kept), claim: Some(unit), ..PaymentDecision::only(outcome) }
+    if let Some(message) = failure_limit_message(asked, admission, known, now) {
+        return Ok(answer(Err(PaymentRefusal::of(asked.finding.checks(), Reason::QuotaExceeded, message))));
+    }
+    count_against_quota(admission, known);
+    let row = needs_renewal(terms, known.records.row.as_ref(), now).then(|| payment_write(terms, None, now));
+    Ok(PaymentDecision { row, ..answer(Ok(checks.clone())) })
+}
+
+/// Reserves a settlement, gives the success or the wait for it, or says why there is none.
+fn decide_settle(
+    asked: &PaymentRequest,
+    admitted: AdmittedPayment,
+    admission: &mut Admission,
+    known: PaymentContext<'_>,
+    now: UnixMillis,
+) -> Result<PaymentDecision, Fault> {
+    let refused = |refusal| PaymentDecision::only(PaymentOutcome::Answer(PaymentAnswer::Settle(Err(refusal))));
+    Ok(match decide_first(asked, admitted, admission, known, now)? {
+        FirstDecision::ChainNeeded => PaymentDecision::only(PaymentOutcome::ChainNeeded),
+        FirstDecision::Refused(refusal) => refused(refusal),
+        FirstDecision::Recorded(kept) => settle_again(asked, kept, known, now),
+        FirstDecision::Found(PayableCase::External(terms, checks, id, units)) => {
+            match settled_externally(asked, terms, (id, units), known, now) {
+                Ok(booked) => {
+                    count_against_quota(admission, known);
+                    booked
+                }
+                Err(message) => refused(PaymentRefusal::of(checks.clone(), Reason::EvmNonceUsed, message)),
+            }
+        }
+        FirstDecision::Found(PayableCase::Good(terms, checks)) => {
+            match set_aside(asked, terms, admission, known, now) {
+                Ok(reserve_of) => {
+                    count_against_quota(admission, known);
+                    let mut kept = new_attempt(asked, terms, known, now);
+                    kept.progress.reserve = Some(reserve_of);
+                    kept.take_success(claimant_of(asked), now);
+                    let outcome = PaymentOutcome::Settle(Box::new(reserved_settlement(&kept, known.tenant)));
+                    let row = Some(payment_write(terms, Some(kept.settlement.id), now));
+                    PaymentDecision { row, settlement_record: Some(kept), ..PaymentDecision::only(outcome) }
+                }
+                Err(message) => refused(PaymentRefusal::of(checks.clone(), Reason::QuotaExceeded, message)),
+            }
+        }
+    })
+}
+
+/// A payment that somebody else has put on the chain: completed, claimed and given in one. An error says that its
+/// transfer is spent already: for this request the authorization is only used up.
+fn settled_externally(
+    asked: &PaymentRequest,
+    terms: &PaymentTerms,
+    (id, units): (&TxId, &[u64]),
+    known: PaymentContext<'_>,
+    now: UnixMillis,
+) -> Result<PaymentDecision, &'static str> {
+    let mut kept = new_attempt(asked, terms, known, now);
+    let own = ClaimId::Settlement(kept.settlement.id);
+    let unit = claimable_unit(&known.records.held_claims, units, own)
+        .map_err(|_| "the authorization was used, and its transfer is claimed")?;
+    let verdict = match complete_third_party(&mut kept, asked, id, now) {
+        TakeResult::Success => Ok(success(asked, &kept, true)),
+        // Goods were given for an attempt whose block has left the chain.
+        TakeResult::Lease | TakeResult::Nothing => Err(PaymentRefusal::by(
+            asked.finding.checks(),
+            Reason::DuplicateSettlement,
+            "this payment was handed over before",
+            &kept.settlement,
+        )),
+    };
+    let row = Some(payment_write(terms, Some(kept.settlement.id), now));
+    Ok(PaymentDecision {
+        row,
+        settlement_record: Some(kept),
+        claim: Some(unit),
+        outcome: PaymentOutcome::Answer(PaymentAnswer::Settle(verdict)),
+    })
+}
+
+/// What of a payment that this ledger has reserved before is given to who asks for it (docs/spec/protocol.md#p-3-4-7).
+fn settle_again(
+    asked: &PaymentRequest,
+    kept: &SettlementRecord,
+    known: PaymentContext<'_>,
+    now: UnixMillis,
+) -> PaymentDecision {
+    let mut now_kept = kept.clone();
+    let outcome = match now_kept.take_success(claimant_of(asked), now) {
+        TakeResult::Nothing => {
+            return PaymentDecision::only(PaymentOutcome::Answer(PaymentAnswer::Settle(Err(taken(asked, kept)))));
+        }
+        TakeResult::Success => {
+            let external = now_kept.progress.external;
+            PaymentOutcome::Answer(PaymentAnswer::Settle(Ok(success(asked, &now_kept, external))))
+        }
+        TakeResult::Lease => PaymentOutcome::Settle(Box::new(reserved_settlement(&now_kept, known.tenant))),
+    };
+    PaymentDecision { settlement_record: Some(now_kept), ..PaymentDecision::only(outcome) }
+}
+
+fn success(asked: &PaymentRequest, kept: &SettlementRecord, external: bool) -> PaymentSuccess {
+    PaymentSuccess { settlement: Box::new(kept.settlement.clone()), checks: asked.finding.checks(), external }
+}
+
+/// The refusal of a payment that another request has, or waits for.
+fn taken(asked: &PaymentRequest, kept: &SettlementRecord) -> PaymentRefusal {
+    let message = match kept.settlement.handed_over {
+        Some(_) => "this payment was handed over before",
+        None => "another request waits for this payment",
+    };
+    PaymentRefusal::by(asked.finding.checks(), Reason::DuplicateSettlement, message, &kept.settlement)
+}
+
+/// Sets aside the money of a new attempt, or says why there is none for it.
+fn set_aside(
+    asked: &PaymentRequest,
+    terms: &PaymentTerms,
+    admission: &mut Admission,
+    known: PaymentContext<'_>,
+    now: UnixMillis,
+) -> Result<ReservedBudget, String> {
+    if let Some(message) = failure_limit_message(asked, admission, known, now) {
+        return Err(message);
+    }
+    let network = asked.network.as_deref().unwrap_or_default();
+    let ask = BudgetRequest { worst: terms.worst, has_paid: known.records.has_paid };
+    admission.spending.reserve(network, ask, asked.budget, now).map_err(str::to_owned)
 }
 
 fn claimant_of(asked: &PaymentRequest) -> SuccessClaimant<'_> {
@@ -256,14 +380,13 @@ fn failure_limit_message(
 
 /// What is answered without the chain: refusals of the seller's own account, a broken rule of the request, a conflict
 /// of identifiers, or the payment's record.
-fn decide_without_chain(
+fn decide_without_chain<'a>(
     asked: &PaymentRequest,
     refusal: Option<(Reason, String)>,
-    known: PaymentContext<'_>,
-    now: UnixMillis,
-) -> Option<PaymentDecision> {
+    known: PaymentContext<'a>,
+) -> Option<FirstDecision<'a>> {
     let checks = || asked.finding.checks();
-    let refused = |reason, message| Some(PaymentDecision::only(PaymentOutcome::Refused(checks(), reason, message)));
+    let refused = |reason, message: String| Some(FirstDecision::Refused(PaymentRefusal::of(checks(), reason, message)));
     if let Some((reason, message)) = refusal {
         return refused(reason, message);
     }
@@ -288,61 +411,20 @@ fn decide_without_chain(
         let message = "this payment identifier came before with another payment".to_owned();
         // Only the payer, whose signature is verified, learns the first payment.
         return if is_signed {
-            let settlement = Box::new(kept.settlement.clone());
-            Some(PaymentDecision::only(PaymentOutcome::Taken(
-                checks(),
-                Reason::IdentifierConflict,
-                message,
-                settlement,
-            )))
+            let refusal = PaymentRefusal::by(checks(), Reason::IdentifierConflict, message, &kept.settlement);
+            Some(FirstDecision::Refused(refusal))
         } else {
             refused(Reason::IdentifierConflict, message)
         };
     }
     let row = row.filter(|_| is_signed)?;
-    decide_from_record(asked, terms, row, known, now)
-}
-
-/// The answer about a payment that this ledger has reserved before (docs/spec/protocol.md#p-3-4-7).
-fn decide_from_record(
-    asked: &PaymentRequest,
-    terms: &PaymentTerms,
-    row: &PaymentRecord,
-    known: PaymentContext<'_>,
-    now: UnixMillis,
-) -> Option<PaymentDecision> {
     // A failed settlement moved nothing: if the payment is still valid, it is tried again.
     let kept = row.settlement_record.as_ref().filter(|kept| kept.is_live())?;
-    let taken = |message: &str| {
-        let settlement = Box::new(kept.settlement.clone());
-        PaymentDecision::only(PaymentOutcome::Taken(
-            asked.finding.checks(),
-            Reason::DuplicateSettlement,
-            message.to_owned(),
-            settlement,
-        ))
-    };
-    if !row.matches_requirements(terms) {
-        return Some(taken("this payment is bound to other requirements"));
+    if row.matches_requirements(terms) {
+        return Some(FirstDecision::Recorded(kept));
     }
-    let why = match kept.settlement.handed_over {
-        Some(_) => "this payment was handed over before",
-        None => "another request waits for this payment",
-    };
-    if asked.verb == PaymentAction::Verify {
-        let open = kept.is_open(now);
-        return Some(if open { PaymentDecision::only(PaymentOutcome::Valid(Checks::none())) } else { taken(why) });
-    }
-    let mut kept_now = kept.clone();
-    let outcome = match kept_now.take_success(claimant_of(asked), now) {
-        TakeResult::Nothing => return Some(taken(why)),
-        TakeResult::Success if kept_now.progress.external => {
-            PaymentOutcome::External(Box::new(kept_now.settlement.clone()))
-        }
-        TakeResult::Success => PaymentOutcome::Settled(Box::new(kept_now.settlement.clone())),
-        TakeResult::Lease => PaymentOutcome::Settle(Box::new(reserved_settlement(&kept_now, known.tenant))),
-    };
-    Some(PaymentDecision { settlement_record: Some(kept_now), ..PaymentDecision::only(outcome) })
+    let message = "this payment is bound to other requirements";
+    Some(FirstDecision::Refused(PaymentRefusal::by(checks(), Reason::DuplicateSettlement, message, &kept.settlement)))
 }
 
 fn sanctioned_party(terms: &PaymentTerms, known: PaymentContext<'_>) -> Option<Address> {

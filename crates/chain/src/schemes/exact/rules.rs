@@ -8,7 +8,7 @@ use crate::facts::Facts;
 use crate::reason::Reason;
 use crate::time::UnixSeconds;
 use crate::trace::CodeKind;
-use crate::x402::Payment;
+use crate::x402::{Payment, Scheme};
 use std::borrow::Cow;
 
 /// The name of the hazard that no code at the payer's address could be read, so that it is unknown how the signature is
@@ -38,7 +38,7 @@ impl SchemeRules {
     pub fn record(&mut self, name: &str, holds: bool, reason: Reason, found: impl Into<RuleDetail>) -> bool {
         let detail = match found.into() {
             RuleDetail::Fact(fact) => fact,
-            RuleDetail::PassOrFail(kept, _) if holds => kept.to_owned(),
+            RuleDetail::PassOrFail(kept, _) if holds => kept.into_owned(),
             RuleDetail::PassOrFail(_, broken) => broken.into_owned(),
         };
         if !holds {
@@ -56,7 +56,7 @@ pub enum RuleDetail {
     /// A fact with its values, true in either case: "the payer holds 5".
     Fact(String),
     /// A sentence for the rule that passed, and one for the rule that failed.
-    PassOrFail(&'static str, Cow<'static, str>),
+    PassOrFail(Cow<'static, str>, Cow<'static, str>),
 }
 
 impl From<String> for RuleDetail {
@@ -67,13 +67,13 @@ impl From<String> for RuleDetail {
 
 impl From<(&'static str, &'static str)> for RuleDetail {
     fn from((kept, broken): (&'static str, &'static str)) -> Self {
-        Self::PassOrFail(kept, broken.into())
+        Self::PassOrFail(kept.into(), broken.into())
     }
 }
 
 impl From<(&'static str, String)> for RuleDetail {
     fn from((kept, broken): (&'static str, String)) -> Self {
-        Self::PassOrFail(kept, broken.into())
+        Self::PassOrFail(kept.into(), broken.into())
     }
 }
 
@@ -89,11 +89,13 @@ pub(crate) fn quote_text(text: &str) -> String {
 pub(crate) const ACCEPTED_DETAIL: (&str, &str) =
     ("the buyer accepted these requirements", "the buyer accepted other requirements than these");
 
-/// The sentence about the schemes that both sides name.
-pub(crate) fn schemes_detail(payment: &Payment) -> (&'static str, String) {
-    let (wanted, accepted) = (quote_text(&payment.requirements.scheme), quote_text(payment.accepted.scheme()));
-    let found = format!("the scheme is {wanted} in the requirements and {accepted} in the payment; 'exact' is served");
-    ("the scheme is exact on both sides", found)
+/// Whether both sides name this scheme, and the sentence about it.
+pub(crate) fn check_scheme(payment: &Payment) -> (bool, RuleDetail) {
+    let (wanted, accepted, own) = (&payment.requirements.scheme, payment.accepted.scheme(), Scheme::Exact.name());
+    let is_own = [wanted, accepted].iter().all(|named| named.served == Some(Scheme::Exact));
+    let (wanted, accepted) = (quote_text(&wanted.text), quote_text(&accepted.text));
+    let broken = format!("the scheme is {wanted} in the requirements and {accepted} in the payment; '{own}' is served");
+    (is_own, RuleDetail::PassOrFail(format!("the scheme is {own} on both sides").into(), broken.into()))
 }
 
 /// The sentence about the networks that both sides name.

@@ -10,7 +10,7 @@ use crate::facts::{Call, Facts, RpcReply, Undecided};
 use crate::network::{ComputeCap, Network};
 use crate::reason::Reason;
 use crate::schemes::exact::rules::{
-    ACCEPTED_DETAIL, OnchainVerdict, SchemeRules, networks_detail, quote_text, schemes_detail,
+    ACCEPTED_DETAIL, OnchainVerdict, SchemeRules, check_scheme, networks_detail, quote_text,
 };
 use crate::svm::fee::{COMPUTE_BUDGET, SET_COMPUTE_UNIT_LIMIT, SET_COMPUTE_UNIT_PRICE, fee_lamports, priority_fee};
 use crate::svm::wire::{ResolvedInstruction, SvmTransaction};
@@ -145,8 +145,8 @@ fn check_requirements(
     let asset = Address::parse(Family::Svm, &wanted.asset) == Some(network.asset.address);
     let found = format!("the asset is {}, the registered one is {}", quote_text(&wanted.asset), network.asset.text);
     rules.record("asset", asset, Reason::AssetNotAllowed, found).then_some(())?;
-    let scheme = wanted.scheme == "exact" && payment.accepted.scheme() == wanted.scheme;
-    rules.record("scheme", scheme, scheme_reason, schemes_detail(payment)).then_some(())?;
+    let (is_own, found) = check_scheme(payment);
+    rules.record("scheme", is_own, scheme_reason, found).then_some(())?;
     let same = payment.accepted.network() == wanted.network;
     rules.record("network", same, network_reason, networks_detail(payment)).then_some(())?;
     let accepted = match &payment.accepted {

@@ -1,17 +1,12 @@
 //! The rows about an x402 payment, and the decision about a request.
 
-use super::{PaymentTerms, SettlementRecord};
+use super::{PaymentOutcome, PaymentTerms, SettlementRecord};
 use crate::sanctions;
-use crate::settlement::status::Settlement;
 use crate::tenancy::admission::IdempotencyRecord;
 use crate::tenancy::tenant::Tenant;
 use crate::verification::claims::{ClaimUnit, HeldClaim};
-use serde::{Deserialize, Serialize};
-use x402_chain::address::Address;
-use x402_chain::checks::Checks;
 use x402_chain::id::{KeyId, SettlementId};
 use x402_chain::reason::Reason;
-use x402_chain::retry::RepeatRule;
 use x402_chain::time::UnixMillis;
 
 /// The ledger's row of an authorization.
@@ -48,62 +43,6 @@ pub struct PaymentRecords {
     /// Whether the payer has completed a settlement here; only read where a reservation or the limit of failures needs
     /// it.
     pub has_paid: bool,
-}
-
-/// A settlement for the settler to carry out.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ReservedSettlement {
-    /// The settlement as its seller reads it.
-    pub settlement: Settlement,
-    /// How many attempts were reserved before.
-    pub attempt: usize,
-    /// The signer that sends it; `None` on networks that are only read.
-    pub signer: Option<Address>,
-    /// Whether there was code at the payer's address when it was judged (EVM).
-    pub has_code: bool,
-    /// The most for a unit of gas, wei (EVM).
-    pub max_fee_wei: Option<u128>,
-    /// When this attempt was reserved.
-    pub reserved_at: UnixMillis,
-    /// Whether the tenant's tier is free.
-    pub free: bool,
-}
-
-/// What a request about a payment is answered.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PaymentOutcome {
-    /// Every rule passed.
-    Valid(Checks),
-    /// A rule failed: the checks, the reason, and a sentence about what was found.
-    Refused(Checks, Reason, String),
-    /// Refused because of another settlement or its own, which the answer may name.
-    Taken(Checks, Reason, String, Box<Settlement>),
-    /// Reserved or sent: the caller waits for the settler.
-    Settle(Box<ReservedSettlement>),
-    /// It was settled, and this caller is given the success.
-    Settled(Box<Settlement>),
-    /// Settled by a third party's transaction, and this caller is given the success.
-    External(Box<Settlement>),
-    /// Nothing is recorded: the Worker must ask the chain, and then the ledger again. Nothing was counted.
-    ChainNeeded,
-}
-
-impl PaymentOutcome {
-    /// Whether the outcome is final, and repeats under an `Idempotency-Key`.
-    #[must_use]
-    pub const fn is_final(&self) -> bool {
-        match self {
-            Self::Valid(_) | Self::Settle(_) | Self::Taken(..) | Self::ChainNeeded => false,
-            Self::Refused(_, reason, _) => matches!(reason.repeat(), RepeatRule::Recorded),
-            Self::Settled(_) | Self::External(_) => true,
-        }
-    }
-
-    /// Whether the answer gives the success.
-    #[must_use]
-    pub const fn is_success(&self) -> bool {
-        matches!(self, Self::Settled(_) | Self::External(_))
-    }
 }
 
 /// An authorization's row to write.

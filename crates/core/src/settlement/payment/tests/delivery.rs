@@ -50,11 +50,11 @@ fn a_success_is_given_to_one_request() {
     // Its caller has gone: whoever asks next is given it, a verification only looks.
     assert_eq!(collected.reopen(first.request_id.next()), (false, None));
     assert_eq!(collected.reopen(first.request_id), (true, None));
-    assert!(matches!(verify(&collected).outcome, PaymentOutcome::Valid(_)));
+    assert!(is_valid(&verify(&collected).outcome));
     let next = settle(&another(&first), &collected);
     let handed =
         next.settlement_record.as_ref().and_then(|kept| kept.settlement.handed_over.clone()).expect("handed over");
-    assert!(matches!(next.outcome, PaymentOutcome::Settled(_)));
+    assert!(is_settled(&next.outcome));
     assert_eq!((handed.request_id, handed.at), (Some(first.request_id.next()), NOW.rfc3339()));
 }
 
@@ -70,11 +70,11 @@ fn who_has_sent_it_is_said_to_whoever_is_given_the_success() {
         ..first.clone()
     };
     let found = booked(&found, Some(&verified())).settlement_record.expect("completed");
-    for (mut kept, is_external) in [(ours.clone(), false), (others.clone(), true), (found, true)] {
+    for (mut kept, by_others) in [(ours.clone(), false), (others.clone(), true), (found, true)] {
         assert!(kept.reopen(first.request_id).0);
         let next = booked(&another(&first), Some(&PaymentRecord { settlement_record: Some(kept), ..verified() }));
-        assert_eq!(matches!(next.outcome, PaymentOutcome::External(_)), is_external);
-        assert_eq!(matches!(next.outcome, PaymentOutcome::Settled(_)), !is_external);
+        assert_eq!(is_external(&next.outcome), by_others);
+        assert_eq!(is_settled(&next.outcome), !by_others);
     }
     // Its block has left the chain, and ours is in another.
     others.apply_report(&SettlementReport { reorged: true, ..report(SettlementStatus::Completed, 2) }, &[], NOW);

@@ -1,4 +1,4 @@
-//! What a day's settlements may cost, and whom a seller with many failures still serves.
+//! What a day's settlements may cost, whom a seller with many failures still serves, and what an `Idempotency-Key` repeats.
 
 use super::*;
 
@@ -33,5 +33,26 @@ fn once_failures_have_cost_their_share_only_known_payers_are_served_one_at_a_tim
     for verb in [PaymentAction::Verify, PaymentAction::Settle] {
         let second = step_with(&asked(verb), &tenant, &mut admission, &paid).expect("an answer");
         assert_eq!(reason(&second), Some(Reason::QuotaExceeded));
+    }
+}
+
+#[test]
+fn an_idempotency_key_stands_for_one_body() {
+    let keyed = PaymentRequest {
+        idempotency: Some(IdempotencyKey { key: "k".to_owned(), body_hash: "h".to_owned() }),
+        ..asked(PaymentAction::Settle)
+    };
+    let with = |body_hash: &str, answer: Option<(u16, String)>, answer_until| {
+        let stored = Some(IdempotencyRecord { body_hash: body_hash.to_owned(), answer, answer_until, at: NOW });
+        let records = PaymentRecords { idempotency_record: stored, ..PaymentRecords::default() };
+        step_with(&keyed, &tenant(Environment::Live), &mut Admission::new(NOW), &records)
+    };
+    let answer = || Some((200, "{}".to_owned()));
+    assert_eq!(with("h", answer(), None), Err(AdmissionStop::Repeat(200, "{}".to_owned())));
+    assert_eq!(with("h", answer(), Some(NOW.plus(1))), Err(AdmissionStop::Repeat(200, "{}".to_owned())));
+    assert!(with("h", answer(), Some(NOW)).is_ok() && with("h", None, None).is_ok());
+    match with("g", None, None) {
+        Err(AdmissionStop::Fault(fault)) => assert_eq!(fault.code, ErrorCode::IdempotencyConflict),
+        other => panic!("{other:?}"),
     }
 }
