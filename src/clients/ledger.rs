@@ -1,30 +1,25 @@
-//! The one hop to a tenant's ledger: what is asked, and the call with its deadline.
+//! The one hop to a tenant's ledger, with its deadline.
 
 use crate::app;
 use crate::app::App;
 use crate::isolate;
-use crate::isolate::{AttemptKey, RefusedCaller};
+use crate::isolate::AttemptKey;
 use futures_util::future::{Either, select};
-use serde::{Deserialize, Serialize};
+use serde::de::DeserializeOwned;
 use std::pin::pin;
 use std::time::Duration;
 use wasm_bindgen::prelude::*;
 use worker::wasm_bindgen_futures::JsFuture;
 use worker::web_sys::{self, RequestInit};
 use worker::{Delay, Stub, js_sys};
-use x402_api::facilitator::SettlementFinding;
-use x402_api::records::PageQuery;
 use x402_api::{ApiReply, explain, headers};
-use x402_chain::id::{RequestId, SettlementId, TenantId, VerificationId};
+use x402_chain::id::{SettlementId, TenantId};
 use x402_chain::network::Environment;
 use x402_chain::time::UnixMillis;
 use x402_core::error::{ErrorCode, Fault};
-use x402_core::settlement::SettlementReport;
-use x402_core::settlement::payment;
-use x402_core::settlement::status::SettlementFilter;
-use x402_core::tenancy::key::{Caller, KeyHash};
-use x402_core::tenancy::payee::PayeeQuery;
-use x402_core::verification::decision;
+use x402_core::messages::MessageHead;
+use x402_core::messages::ledger::{LedgerEnvelope, LedgerMessage, LedgerReply};
+use x402_core::tenancy::key::Caller;
 
 /// How long a ledger may take: its own work is a few milliseconds, a first call
 /// loads the tenant from the directory, and callers of an object that panicked
@@ -33,98 +28,8 @@ const DEADLINE_MS: u64 = 6_000;
 /// Flushing waits for the directory, and may have many records to ship.
 const FLUSH_DEADLINE_MS: u64 = 10_000;
 
-/// Where a ledger has the Worker remember a refused caller.
-pub(crate) const REMEMBER: &str = "x-ledger-remember";
-/// Says that nothing was recorded under the request's `Idempotency-Key` that could be repeated.
-pub(crate) const UNRECORDED: &str = "x-ledger-unrecorded";
 /// Says that an answer repeats what came under its `Idempotency-Key` before.
 pub(crate) const REPLAYED: &str = "Idempotent-Replayed";
-/// Where a ledger names the settlement whose success an answer gives away.
-pub(crate) const HANDED_OVER: &str = "x-ledger-handed-over";
-
-/// Whose ledger, and for which HTTP request.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct LedgerEnvelope {
-    pub(crate) tenant: TenantId,
-    pub(crate) environment: Environment,
-    pub(crate) request_id: RequestId,
-    /// For links in a problem.
-    pub(crate) origin: String,
-    /// For `instance` in a problem.
-    pub(crate) path: String,
-    pub(crate) ask: LedgerMessage,
-}
-
-/// What a ledger can be asked.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum LedgerMessage {
-    /// Book a verification.
-    Verify(Box<decision::VerificationRequest>),
-    /// Book an x402 payment.
-    Payment(Box<payment::PaymentRequest>),
-    /// Note how a settlement stands.
-    Settled(Box<SettlementReport>),
-    /// Give the request that waited what the Settler has come to.
-    Deliver(Box<DeliverMessage>),
-    /// The caller has gone before it was answered: what its request was given is open again.
-    Reopen(ReopenMessage),
-    /// Let the seller take a success by hand.
-    HandOver { key: KeyHash, id: SettlementId },
-    /// Read a settlement.
-    Settlement { key: KeyHash, id: SettlementId },
-    /// List settlements.
-    Settlements { key: KeyHash, filter: SettlementFilter, page: PageQuery },
-    /// Read the account; `off` names chains that the registry check has switched off.
-    Account { key: KeyHash, view: AccountView, off: Vec<String> },
-    /// Say who may be paid for requirements; `off` as above.
-    Payees { key: KeyHash, wanted: Vec<PayeeQuery>, off: Vec<String> },
-    /// Read a record.
-    Record { key: KeyHash, id: VerificationId },
-    /// Let a key list records, and ship them first.
-    List { key: KeyHash },
-    /// Take the directory's copy, of this version at least.
-    Reload { version: u64 },
-    /// Ship what is unshipped, and enter the current period.
-    Flush,
-    /// Answer.
-    Ping,
-    /// Write one row (the benchmark's build only).
-    #[cfg(x402_bench)]
-    BenchRow { id: String },
-}
-
-/// What the Settler has come to, for the request that waited.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct DeliverMessage {
-    pub(crate) settlement: SettlementId,
-    /// The network as the request wrote it.
-    pub(crate) network_text: String,
-    /// What was found out about it.
-    pub(crate) found: SettlementFinding,
-    /// Whether the request asks for our additions in the body of a success.
-    #[serde(default)]
-    pub(crate) explain: bool,
-}
-
-/// Whose delivery is open again: the settlement, or where its answer was lost the payment's.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub(crate) struct ReopenMessage {
-    pub(crate) settlement: Option<SettlementId>,
-    pub(crate) authorization: Option<String>,
-}
-
-/// What of an account.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum AccountView {
-    /// `GET /v1/usage`.
-    Usage,
-    /// `GET /v1/supported-chains`.
-    Chains,
-    /// `GET /v1/whoami`.
-    Whoami,
-}
 
 fn ledger_unavailable(cause: impl core::fmt::Display) -> Fault {
     let detail =
@@ -156,66 +61,99 @@ extern "C" {
     fn fetch(this: &Ledger, url: &str, init: &RequestInit) -> Result<js_sys::Promise, JsValue>;
 }
 
-/// A ledger's answer. It is complete, so that it can go out to the caller
-/// without being read: its body never enters this Worker's memory.
+/// A ledger's reply: what it means, and the HTTP response. A complete answer goes out to the caller without being
+/// read: its body never enters this Worker's memory.
 #[derive(Debug)]
-pub(crate) struct LedgerResponse(web_sys::Response);
+pub(crate) struct LedgerResponse {
+    reply: LedgerReply,
+    http: web_sys::Response,
+}
 
 impl LedgerResponse {
-    /// The HTTP status.
+    fn read(message: &LedgerMessage, http: web_sys::Response) -> Result<Self, Fault> {
+        let headers = http.headers();
+        let header = |name: &str| headers.get(name).ok().flatten();
+        let reply = LedgerReply::read(message, http.status(), header).map_err(ledger_unavailable)?;
+        Ok(Self { reply, http })
+    }
+
+    /// What it means.
+    pub(crate) const fn reply(&self) -> &LedgerReply {
+        &self.reply
+    }
+
+    /// Whether it is [`LedgerReply::Done`].
+    pub(crate) fn is_done(&self) -> bool {
+        self.reply == LedgerReply::Done
+    }
+
+    /// The HTTP status of a complete answer.
     pub(crate) fn status(&self) -> u16 {
-        self.0.status()
+        self.http.status()
+    }
+
+    /// The complete answer that it is, for the caller.
+    ///
+    /// # Errors
+    /// `INTERNAL` where the ledger replied with what only the Worker can use.
+    pub(crate) fn into_answer(self) -> Result<Self, Fault> {
+        match &self.reply {
+            LedgerReply::Answer
+            | LedgerReply::Problem
+            | LedgerReply::Refused(_)
+            | LedgerReply::Unrecorded
+            | LedgerReply::Success(_) => Ok(self),
+            other @ (LedgerReply::Settle
+            | LedgerReply::ChainNeeded
+            | LedgerReply::Payees
+            | LedgerReply::NoRecord
+            | LedgerReply::NoTenant
+            | LedgerReply::Done) => Err(Fault::internal(format!("the ledger replied {other:?} and no answer"))),
+        }
+    }
+
+    async fn text(&self) -> Result<String, Fault> {
+        let reading = self.http.text().map_err(|error| ledger_unavailable(worker::Error::from(error)))?;
+        let text = JsFuture::from(reading).await.map_err(|error| ledger_unavailable(worker::Error::from(error)))?;
+        Ok(text.as_string().unwrap_or_default())
     }
 
     /// The body, for a caller that must read it.
     ///
     /// # Errors
-    /// `LEDGER_UNAVAILABLE` where it broke off.
-    pub(crate) async fn text(&self) -> Result<String, Fault> {
-        let reading = self.0.text().map_err(|error| ledger_unavailable(worker::Error::from(error)))?;
-        let text = JsFuture::from(reading).await.map_err(|error| ledger_unavailable(worker::Error::from(error)))?;
-        Ok(text.as_string().unwrap_or_default())
+    /// `LEDGER_UNAVAILABLE` where it broke off; `INTERNAL` where it is of another shape.
+    pub(crate) async fn json<T: DeserializeOwned>(&self) -> Result<T, Fault> {
+        serde_json::from_str(&self.text().await?).map_err(Fault::internal)
     }
 
     /// How the rate windows stand, for an answer that is made of more than the ledger's.
     pub(crate) fn rates(&self) -> Vec<(&'static str, String)> {
-        let headers = self.0.headers();
+        let headers = self.http.headers();
         headers::RATE_HEADERS.into_iter().filter_map(|name| Some((name, headers.get(name).ok().flatten()?))).collect()
     }
 
-    /// Takes out what the isolate is to remember of a refused caller.
-    ///
-    /// # Errors
-    /// Where the platform refuses to copy the answer.
-    pub(crate) fn remember(self, caller: &Caller, now: UnixMillis) -> Result<Self, Fault> {
-        if self.status() < 400 {
-            return Ok(self);
+    /// Has the isolate remember a caller whom the ledger refused.
+    pub(crate) fn remember(&self, caller: &Caller, now: UnixMillis) {
+        if let LedgerReply::Refused(refused) = &self.reply {
+            isolate::remember_refused(caller.hash, refused.clone(), now);
         }
-        let Some(text) = self.0.headers().get(REMEMBER).ok().flatten() else { return Ok(self) };
-        if let Ok(refused) = serde_json::from_str::<RefusedCaller>(&text) {
-            isolate::remember_refused(caller.hash, refused, now);
-        }
-        self.without(REMEMBER)
     }
 
-    /// Takes out whether an answer was recorded under an `Idempotency-Key`, for the isolate to remember.
-    ///
-    /// # Errors
-    /// Where the platform refuses to copy the answer.
-    pub(crate) fn remember_attempt(self, attempt: Option<AttemptKey>, now: UnixMillis) -> Result<Self, Fault> {
-        let Some(attempt) = attempt else { return Ok(self) };
-        let is_open = self.0.headers().has(UNRECORDED).unwrap_or(false);
-        isolate::note_attempt(attempt, is_open, now);
-        if is_open { self.without(UNRECORDED) } else { Ok(self) }
+    /// Has the isolate remember whether an answer was recorded under an `Idempotency-Key`.
+    pub(crate) fn remember_attempt(&self, attempt: Option<AttemptKey>, now: UnixMillis) {
+        if let Some(attempt) = attempt {
+            isolate::note_attempt(attempt, self.reply == LedgerReply::Unrecorded, now);
+        }
     }
 
-    /// The answer without a header that is for this Worker only. What came in cannot be changed, only a copy of it.
-    fn without(self, header: &str) -> Result<Self, Fault> {
-        let init: &web_sys::ResponseInit = self.0.unchecked_ref();
-        let copy = web_sys::Response::new_with_opt_readable_stream_and_init(self.0.body().as_ref(), init);
-        let copy = copy.map_err(copy_failed)?;
-        copy.headers().delete(header).map_err(copy_failed)?;
-        Ok(Self(copy))
+    /// The response without what is for this Worker only. What came in cannot be changed, only a copy of it.
+    fn without_internal_headers(http: &web_sys::Response) -> Result<web_sys::Response, JsValue> {
+        let init: &web_sys::ResponseInit = http.unchecked_ref();
+        let copy = web_sys::Response::new_with_opt_readable_stream_and_init(http.body().as_ref(), init)?;
+        for name in LedgerReply::INTERNAL_HEADERS {
+            copy.headers().delete(name)?;
+        }
+        Ok(copy)
     }
 
     /// The same answer with status 200, whatever it says.
@@ -225,47 +163,35 @@ impl LedgerResponse {
     pub(crate) fn always_ok(self) -> worker::Result<Self> {
         let init = web_sys::ResponseInit::new();
         init.set_status(200);
-        init.set_headers(self.0.headers().as_ref());
-        let copy = web_sys::Response::new_with_opt_readable_stream_and_init(self.0.body().as_ref(), &init)?;
+        init.set_headers(self.http.headers().as_ref());
+        let copy = web_sys::Response::new_with_opt_readable_stream_and_init(self.http.body().as_ref(), &init)?;
         copy.headers().set("Content-Type", "application/json")?;
         copy.headers().delete("WWW-Authenticate")?;
-        Ok(Self(copy))
+        Ok(Self { http: copy, ..self })
     }
 
-    /// Takes out which settlement's success this answer gives away, if it does.
+    /// The answer, read, and which settlement's success it gives away, if it does.
     ///
     /// # Errors
     /// `LEDGER_UNAVAILABLE` where the answer broke off.
     pub(crate) async fn handed_over(self) -> Result<(ApiReply, Option<SettlementId>), Fault> {
-        let handed = self.0.headers().get(HANDED_OVER).ok().flatten();
-        let handed = handed.as_deref().and_then(SettlementId::parse);
+        let handed = if let LedgerReply::Success(id) = self.reply { Some(id) } else { None };
         let mut headers = self.rates();
         let own = [REPLAYED].into_iter().chain(explain::HEADERS);
-        headers.extend(own.filter_map(|name| Some((name, self.0.headers().get(name).ok().flatten()?))));
+        headers.extend(own.filter_map(|name| Some((name, self.http.headers().get(name).ok().flatten()?))));
         let status = self.status();
         let content_type = if status == 200 { "application/json" } else { "application/problem+json" };
         Ok((ApiReply { status, content_type, body: self.text().await?, headers }, handed))
     }
 
     /// What goes out.
-    pub(crate) fn into_response(self) -> web_sys::Response {
-        self.0
+    ///
+    /// # Errors
+    /// Where the platform refuses to copy the answer.
+    pub(crate) fn into_response(self) -> Result<web_sys::Response, JsValue> {
+        let is_plain = matches!(self.reply, LedgerReply::Answer | LedgerReply::Problem);
+        if is_plain { Ok(self.http) } else { Self::without_internal_headers(&self.http) }
     }
-}
-
-fn copy_failed(error: JsValue) -> Fault {
-    Fault::internal(worker::Error::from(error))
-}
-
-/// The address of a call that is given up at a time. The platform may bring a call late, after the caller
-/// has undone what the call may have done.
-fn deadline_url(until: UnixMillis) -> String {
-    format!("https://ledger/{}", until.0)
-}
-
-/// Until when a call's caller waits, by its address; `None` in calls of an older build.
-pub(crate) fn caller_deadline(url: &str) -> Option<UnixMillis> {
-    url.rsplit_once('/').and_then(|(_, until)| until.parse().ok()).map(UnixMillis)
 }
 
 /// Asks a ledger.
@@ -283,13 +209,14 @@ pub(crate) async fn call_ledger(
     init.set_method("POST");
     init.set_body(&JsValue::from_str(&body));
     let ledger: Ledger = stub.into_rpc();
-    let flushes = matches!(envelope.ask, LedgerMessage::List { .. } | LedgerMessage::Flush);
+    let flushes = matches!(envelope.message, LedgerMessage::List { .. } | LedgerMessage::Flush);
     let limit_ms = if flushes { FLUSH_DEADLINE_MS } else { DEADLINE_MS };
-    let url = deadline_url(app::now().plus(limit_ms));
+    // The platform may bring a call late, after the caller has undone what the call may have done.
+    let url = MessageHead::own(Some(app::now().plus(limit_ms))).address("ledger");
     let asked = ledger.fetch(&url, &init).map_err(|error| ledger_unavailable(worker::Error::from(error)))?;
     let deadline = Delay::from(Duration::from_millis(limit_ms));
     match select(JsFuture::from(asked), pin!(deadline)).await {
-        Either::Left((Ok(response), _)) => Ok(LedgerResponse(response.unchecked_into())),
+        Either::Left((Ok(response), _)) => LedgerResponse::read(&envelope.message, response.unchecked_into()),
         Either::Left((Err(error), _)) => Err(ledger_unavailable(worker::Error::from(error))),
         Either::Right(_) => Err(ledger_unavailable(format!("no answer in {limit_ms} ms"))),
     }

@@ -4,7 +4,6 @@
 use crate::app;
 use crate::app::App;
 use crate::clients;
-use crate::clients::ledger::{LedgerEnvelope, LedgerMessage};
 use crate::rpc::registry;
 use crate::{d1, telemetry};
 use futures_util::stream::{self, StreamExt};
@@ -13,6 +12,7 @@ use x402_chain::id::TenantId;
 use x402_chain::network::{Environment, NETWORKS};
 use x402_chain::time::{Period, UnixMillis};
 use x402_core::error::Fault;
+use x402_core::messages::ledger::{LedgerEnvelope, LedgerMessage, LedgerReply};
 
 /// The first of the month: last month's usage is closed in the directory.
 const CLOSE_PERIOD: &str = "0 0 1 * *";
@@ -65,20 +65,15 @@ async fn close_periods(app: &App, now: UnixMillis) -> Result<usize, Fault> {
         let environment =
             Environment::parse(&open.environment).ok_or_else(|| Fault::internal("a period without environment"))?;
         let request_id = app::request_id(now);
-        let envelope = LedgerEnvelope {
-            tenant,
-            environment,
-            request_id,
-            origin: String::new(),
-            path: String::new(),
-            ask: LedgerMessage::Flush,
-        };
-        let status = clients::ledger::call_ledger(app, &envelope, None).await?.status();
+        let message = LedgerMessage::Flush;
+        let envelope =
+            LedgerEnvelope { tenant, environment, request_id, origin: String::new(), path: String::new(), message };
+        let response = clients::ledger::call_ledger(app, &envelope, None).await?;
         // A tenant that is gone has nothing left to ship.
-        if status == 204 || status == 401 {
+        if matches!(response.reply(), LedgerReply::Done | LedgerReply::NoTenant) {
             d1::close_period(db, &open, now).await?;
         }
-        Ok::<bool, Fault>(status == 204)
+        Ok::<bool, Fault>(response.is_done())
     };
     let closed: Vec<Result<bool, Fault>> = stream::iter(open).map(close).buffer_unordered(AT_ONCE).collect().await;
     Ok(closed.into_iter().filter(|outcome| matches!(outcome, Ok(true))).count())

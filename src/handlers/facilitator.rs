@@ -7,9 +7,8 @@ use super::verify::{check_rate_guard, rate_limited_reply, read_idempotency_key};
 use crate::app;
 use crate::app::App;
 use crate::clients;
-use crate::clients::ledger::{DeliverMessage, LedgerEnvelope, LedgerMessage, LedgerResponse, ReopenMessage};
+use crate::clients::ledger::LedgerResponse;
 use crate::isolate;
-use crate::isolate::RefusedCaller;
 use crate::platform::response::OutgoingResponse;
 use crate::request::IncomingRequest;
 use crate::telemetry;
@@ -21,7 +20,6 @@ use std::rc::Rc;
 use std::time::Duration;
 use worker::{Context, Delay};
 use x402_api::facilitator;
-use x402_api::facilitator::SettlementFinding;
 use x402_chain::address::Address;
 use x402_chain::checks::Checks;
 use x402_chain::evm::tx::ContractCall;
@@ -32,6 +30,9 @@ use x402_chain::trace::CodeKind;
 use x402_chain::x402;
 use x402_chain::x402::Payment;
 use x402_core::error::{ErrorCode, Fault};
+use x402_core::messages::ledger::{
+    DeliverMessage, LedgerEnvelope, LedgerMessage, LedgerReply, RefusedCaller, ReopenMessage, SettlementFinding,
+};
 use x402_core::settlement::payment::{LEASE_MS, PaymentAction, PaymentFinding, PaymentRequest, ReservedSettlement};
 use x402_core::settlement::{Flight, FlightPayload};
 use x402_core::tenancy::key::Caller;
@@ -46,8 +47,10 @@ pub(super) async fn verify_payment(
     context: &Context,
     incoming: &IncomingRequest,
 ) -> Result<OutgoingResponse, Fault> {
-    let (response, _) = process_payment(app, context, incoming, PaymentAction::Verify, &mut None).await?;
-    Ok(response)
+    Ok(match process_payment(app, context, incoming, PaymentAction::Verify, &mut None).await? {
+        (OutgoingResponse::Ledger(response), _) => response.into_answer()?.into(),
+        (own, _) => own,
+    })
 }
 
 /// `POST /facilitator/settle`: the ledger reserves, the Settler sends, the ledger holds the end
@@ -98,25 +101,28 @@ async fn run_settlement(
 ) -> Result<OutgoingResponse, Fault> {
     let (response, ready) =
         match process_payment(app, context, incoming, PaymentAction::Settle, &mut given.authorization).await? {
-            (OutgoingResponse::Ledger(response), Some(ready)) if response.status() == 202 => (response, ready),
+            (OutgoingResponse::Ledger(response), Some(ready)) if *response.reply() == LedgerReply::Settle => {
+                (response, ready)
+            }
             // A refusal gives nothing away, and goes out with all its headers.
-            (OutgoingResponse::Ledger(response), _) if response.status() >= 400 => return Ok(response.into()),
+            (OutgoingResponse::Ledger(response), _) if is_refusal(&response) => return Ok(response.into()),
             (OutgoingResponse::Ledger(response), _) => {
-                let (reply, handed) = response.handed_over().await?;
+                let (reply, handed) = response.into_answer()?.handed_over().await?;
                 given.settlement = handed;
                 return Ok(reply.into());
             }
             (outgoing, _) => return Ok(outgoing),
         };
     let rates = response.rates();
-    let reserved: ReservedSettlement = serde_json::from_str(&response.text().await?).map_err(Fault::internal)?;
+    let reserved: ReservedSettlement = response.json().await?;
     let settlement = reserved.settlement.id;
     given.settlement = Some(settlement);
     let report = clients::settler::settle_flight(app, &flight_for(incoming, &ready, &reserved)?, ready.network).await?;
     let found = SettlementFinding { message: report.message, external: report.external, checks: ready.checks };
     let deliver = DeliverMessage { settlement, network_text: ready.network_text, found, explain: incoming.explain };
     let envelope = envelope_for(app, incoming, &incoming.caller()?, LedgerMessage::Deliver(Box::new(deliver)));
-    let (mut reply, handed) = clients::ledger::call_ledger(app, &envelope, None).await?.handed_over().await?;
+    let response = clients::ledger::call_ledger(app, &envelope, None).await?;
+    let (mut reply, handed) = response.into_answer()?.handed_over().await?;
     given.settlement = handed;
     reply.headers.extend(rates);
     Ok(reply.into())
@@ -126,7 +132,7 @@ async fn run_settlement(
 async fn reopen_delivery(app: &App, incoming: &IncomingRequest, given: &ReopenMessage) -> bool {
     let Ok(caller) = incoming.caller() else { return true };
     let envelope = envelope_for(app, incoming, &caller, LedgerMessage::Reopen(given.clone()));
-    clients::ledger::call_ledger(app, &envelope, None).await.is_ok_and(|response| response.status() == 204)
+    clients::ledger::call_ledger(app, &envelope, None).await.is_ok_and(|response| response.is_done())
 }
 
 /// What the Settler is asked. A reservation of this very moment was judged by the request that made
@@ -218,14 +224,16 @@ async fn process_payment(
             None
         }
     };
-    let Some(free) = free else { return Ok((send_payment(app, incoming, &caller, asked).await?.into(), None)) };
+    let Some(free) = free else {
+        return Ok((send_payment(app, incoming, &caller, asked).await?.into_answer()?.into(), None));
+    };
     let authorization = asked.terms.as_ref().map(|terms| terms.authorization.clone()).unwrap_or_default();
     *named = Some(authorization.clone());
     // What the ledger answers from its record needs no chain.
     if ask_first || isolate::is_payment_recorded(&authorization, incoming.now) {
         let finding = core::mem::replace(&mut asked.finding, PaymentFinding::Deferred);
         let response = send_payment(app, incoming, &caller, asked.clone()).await?;
-        if response.status() != 204 {
+        if *response.reply() != LedgerReply::ChainNeeded {
             // What the chain was not asked about is waited for, and sent only where it was judged just now.
             let held = (Reason::UnexpectedSettle, "the payment was not judged anew: send the same again".to_owned());
             return Ok((response.into(), Some(free.ready(Some(held)))));
@@ -235,15 +243,20 @@ async fn process_payment(
     let mut ready = check::check_onchain(app, context, incoming, free, &mut asked).await;
     ready.checks = asked.finding.checks();
     let mut response = send_payment(app, incoming, &caller, asked.clone()).await?; // book
-    if response.status() == 204 {
+    if *response.reply() == LedgerReply::ChainNeeded {
         // The authorization is used, and nothing is recorded: it may be somebody else's doing.
         check::find_third_party(app, &ready, &mut asked).await;
         response = send_payment(app, incoming, &caller, asked).await?;
     }
-    if verb == PaymentAction::Settle && response.status() < 300 {
+    if verb == PaymentAction::Settle && !is_refusal(&response) {
         isolate::note_payment_recorded(authorization, incoming.now);
     }
     Ok((response.into(), Some(ready)))
+}
+
+/// Whether the ledger refused the request: nothing was given, and nothing is recorded for it.
+const fn is_refusal(response: &LedgerResponse) -> bool {
+    matches!(response.reply(), LedgerReply::Problem | LedgerReply::Refused(_))
 }
 
 /// The question to the ledger before anything is found out.
@@ -295,14 +308,14 @@ fn is_key_repeatable(
     key.is_some_and(|key| x402::buyer_can_repeat(key, &incoming.body, body, payment))
 }
 
-fn envelope_for(app: &App, incoming: &IncomingRequest, caller: &Caller, ask: LedgerMessage) -> LedgerEnvelope {
+fn envelope_for(app: &App, incoming: &IncomingRequest, caller: &Caller, message: LedgerMessage) -> LedgerEnvelope {
     LedgerEnvelope {
         tenant: caller.tenant,
         environment: caller.environment,
         request_id: incoming.request_id,
         origin: app.origin.clone(),
         path: incoming.path.clone(),
-        ask,
+        message,
     }
 }
 
@@ -313,7 +326,9 @@ async fn send_payment(
     asked: PaymentRequest,
 ) -> Result<LedgerResponse, Fault> {
     let envelope = envelope_for(app, incoming, caller, LedgerMessage::Payment(Box::new(asked)));
-    clients::ledger::call_ledger(app, &envelope, None).await?.remember(caller, incoming.now)
+    let response = clients::ledger::call_ledger(app, &envelope, None).await?;
+    response.remember(caller, incoming.now);
+    Ok(response)
 }
 
 /// `GET` on a `POST` route: what it takes.

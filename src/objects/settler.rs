@@ -28,6 +28,8 @@ use x402_chain::network::{Network, by_key};
 use x402_chain::signer::Signer;
 use x402_chain::time::UnixMillis;
 use x402_core::error::Fault;
+use x402_core::messages::MessageHead;
+use x402_core::messages::settler::SettlerReply;
 use x402_core::settlement::flight;
 use x402_core::settlement::flight::{FlightEnding, VersionKind};
 use x402_core::settlement::refusal::PendingSends;
@@ -120,14 +122,18 @@ impl DurableObject for Settler {
     }
 
     async fn fetch(&self, mut request: Request) -> worker::Result<Response> {
+        let head = MessageHead::read(request.inner().url().as_str());
         let body = request.text().await?;
-        match self.run_order(serde_json::from_str(&body)?).await {
-            Ok(response) => response,
-            Err(fault) => {
-                telemetry::error("a settlement failed", &[("cause", cause_field(&fault))]);
-                Response::error(fault.code.as_str(), 503)
-            }
-        }
+        let reply = match serde_json::from_str(&body) {
+            Ok(message) => self.run_order(message).await,
+            Err(error) => Err(Fault::internal(format!("a settler could not read its message: {error}"))),
+        };
+        let reply = reply.unwrap_or_else(|fault| {
+            telemetry::error("a settlement failed", &[("cause", cause_field(&fault))]);
+            SettlerReply::Failed(fault.code.as_str().to_owned())
+        });
+        let (status, body) = reply.encode(head.version)?;
+        Ok(Response::ok(body)?.with_status(status))
     }
 
     async fn alarm(&self) -> worker::Result<Response> {

@@ -69,10 +69,10 @@ impl OutgoingResponse {
                 Ok(web_sys::Response::new_with_opt_str_and_init(body, &response_init(&reply, request_id)?)?)
             }
             Self::Ledger(response) if head => {
-                let response = response.into_response();
+                let response = response.into_response()?;
                 Ok(web_sys::Response::new_with_opt_str_and_init(None, response.unchecked_ref())?)
             }
-            Self::Ledger(response) => Ok(response.into_response()),
+            Self::Ledger(response) => Ok(response.into_response()?),
         }
     }
 }

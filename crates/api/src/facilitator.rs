@@ -10,6 +10,7 @@ use x402_chain::checks::Checks;
 use x402_chain::network::Network;
 use x402_chain::reason::Reason;
 use x402_chain::retry::Retry;
+use x402_core::messages::ledger::SettlementFinding;
 use x402_core::settlement::payment::{PaymentAction, PaymentOutcome, PaymentRequest};
 use x402_core::settlement::status::{Settlement, SettlementStatus};
 
@@ -250,17 +251,6 @@ fn settle_refusal_reply(
         extra: Some(response_extra(checks, settlement, Some(refusal.0))),
     };
     ApiReply::json(200, &body)
-}
-
-/// What was found out about a payment that the Settler, or somebody else, has sent.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SettlementFinding {
-    /// A sentence about a failure; empty where there is none.
-    pub message: String,
-    /// Whether somebody else has sent the transaction.
-    pub external: bool,
-    /// Each rule that was looked at, with its outcome.
-    pub checks: Checks,
 }
 
 fn settlement_finding(asked: &PaymentRequest, external: bool) -> SettlementFinding {

@@ -1,23 +1,15 @@
 //! `GET /v1/verifications`: pages, the newest first.
 
 use super::body::invalid;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::value::RawValue;
 use x402_core::error::Fault;
+use x402_core::messages::ledger::PageQuery;
 
 /// Entries of a page, unless the request says otherwise.
 const LIMIT_DEFAULT: u32 = 20;
 /// Entries of a page at most.
 const LIMIT_MAX: u32 = 100;
-
-/// Which page of a list is asked for.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PageQuery {
-    /// Entries of the page, 1 to 100.
-    pub limit: u32,
-    /// The id of the last entry of the page before; only older ones follow.
-    pub before: Option<String>,
-}
 
 /// One page of a list.
 #[derive(Debug, Serialize)]

@@ -134,39 +134,3 @@ pub struct SettlementReport {
     #[serde(default)]
     pub held_until: Option<UnixMillis>,
 }
-
-/// What a Settler is asked.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum SettlerOrder {
-    /// Settle, or go on waiting; answered with a [`SettlementReport`].
-    Settle(Box<Flight>),
-    /// Never launch this attempt, unless it is known already; answered with [`RefuseOutcome`].
-    Refuse {
-        /// The settlement that the ledger has reserved.
-        settlement: SettlementId,
-        /// The attempt's number, from 0.
-        attempt: usize,
-    },
-    /// Name the payers for whom nothing is launched now; answered with a list of [`HeldPayer`].
-    Held,
-}
-
-/// What a Settler knows of an attempt that it is asked never to launch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum RefuseOutcome {
-    /// It had never heard of it, and will never launch it.
-    Refused,
-    /// It has launched it, or is about to.
-    Known,
-}
-
-/// A payer whose settlement has reverted of late.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct HeldPayer {
-    /// The payer's address.
-    pub payer: Address,
-    /// Until when nothing is launched for them.
-    pub until: UnixMillis,
-}

@@ -1,12 +1,13 @@
 //! What a ledger answers of its tenant and its records.
 
 use super::TenantLedger;
-use crate::clients::ledger::AccountView;
+use super::reply::LedgerOutput;
 use x402_api::{ApiReply, chains, headers, whoami};
 use x402_chain::id::VerificationId;
 use x402_chain::network::Network;
 use x402_chain::time::UnixMillis;
-use x402_core::error::{ErrorCode, Fault};
+use x402_core::error::Fault;
+use x402_core::messages::ledger::{AccountView, LedgerReply};
 use x402_core::tenancy::admission::authorize_key;
 use x402_core::tenancy::key::KeyHash;
 use x402_core::tenancy::payee::{PayeeAnswer, PayeeQuery, resolve_payee};
@@ -71,38 +72,35 @@ impl TenantLedger {
         wanted: &[PayeeQuery],
         off: &[String],
         now: UnixMillis,
-    ) -> Result<ApiReply, Fault> {
+    ) -> Result<LedgerOutput, Fault> {
         let is_on = |network: &Network| !off.iter().any(|chain| chain == network.key);
         let (payees, headers) = self.with_key(key, Some(Scope::Verify), now, |memory, _| {
             Ok(wanted.iter().map(|wanted| resolve_payee(&memory.tenant, wanted, is_on)).collect::<Vec<PayeeAnswer>>())
         })?;
-        let mut reply = ApiReply::json(200, &payees);
-        reply.headers.extend(headers);
-        Ok(reply)
+        Ok(LedgerOutput::of(LedgerReply::Payees, ApiReply::json(200, &payees)).with_rates(headers))
     }
 
-    /// Reads a record; 404 where this ledger does not hold it (any more).
-    pub(super) fn answer_record(&self, key: &KeyHash, id: VerificationId, now: UnixMillis) -> Result<ApiReply, Fault> {
+    /// Reads a record, as long as this ledger holds it.
+    pub(super) fn answer_record(
+        &self,
+        key: &KeyHash,
+        id: VerificationId,
+        now: UnixMillis,
+    ) -> Result<LedgerOutput, Fault> {
         let store = self.store();
         let (row, headers) = self.with_key(key, Some(Scope::Verify), now, |_, _| store.record(&id.to_string()))?;
-        let mut reply = match row {
+        let output = match row {
             Some(row) => {
-                ApiReply { status: 200, content_type: "application/json", body: row.body, headers: Vec::new() }
+                ApiReply { status: 200, content_type: "application/json", body: row.body, headers: Vec::new() }.into()
             }
-            None => {
-                let fault = Fault::new(ErrorCode::NotFound, "no such verification");
-                ApiReply { status: fault.code.status(), content_type: "", body: String::new(), headers: Vec::new() }
-            }
+            None => LedgerOutput::empty(LedgerReply::NoRecord),
         };
-        reply.headers.extend(headers);
-        Ok(reply)
+        Ok(output.with_rates(headers))
     }
 
     /// Lets a key list records: all of them are in the directory when this answers.
-    pub(super) async fn answer_list(&self, key: &KeyHash, now: UnixMillis) -> Result<ApiReply, Fault> {
+    pub(super) async fn answer_list(&self, key: &KeyHash, now: UnixMillis) -> Result<LedgerOutput, Fault> {
         let ((), headers) = self.with_key(key, Some(Scope::Verify), now, |_, _| Ok(()))?;
-        let mut reply = self.flush(now).await?;
-        reply.headers.extend(headers);
-        Ok(reply)
+        Ok(self.flush(now).await?.with_rates(headers))
     }
 }

@@ -1,9 +1,10 @@
 //! One x402 payment in one step: look up, decide, write, all in one transaction.
 
 use super::refusal_header::with_remembered_refusal;
+use super::reply::LedgerOutput;
 use super::store::LedgerStore;
-use super::{LedgerState, TenantLedger, check_deadline, no_content};
-use crate::clients::ledger::{HANDED_OVER, LedgerEnvelope, REPLAYED};
+use super::{LedgerState, TenantLedger, check_deadline};
+use crate::clients::ledger::REPLAYED;
 use crate::isolate;
 use crate::request::fault_reply;
 use x402_api::{ApiReply, explain, facilitator, headers, problem};
@@ -11,6 +12,7 @@ use x402_chain::address::Address;
 use x402_chain::network;
 use x402_chain::time::UnixMillis;
 use x402_core::error::Fault;
+use x402_core::messages::ledger::{LedgerEnvelope, LedgerReply};
 use x402_core::settlement::payment;
 use x402_core::settlement::payment::{
     PaymentAction, PaymentContext, PaymentDecision, PaymentFinding, PaymentOutcome, PaymentRecords, PaymentRequest,
@@ -23,20 +25,20 @@ pub(super) const ROUTE: &str = "facilitator/settle";
 
 /// How a step came out.
 enum PaymentStep {
-    Done(ApiReply),
+    Done(LedgerOutput),
     /// In test: register the address first, then step again.
     Register(Address),
 }
 
 impl TenantLedger {
-    /// Books one x402 payment. 202 with the settlement where the Settler has the next word.
+    /// Books one x402 payment.
     /// Nothing is booked once the caller, who waits `until`, has given up.
     pub(super) async fn answer_payment(
         &self,
         asked: &PaymentRequest,
         envelope: &LedgerEnvelope,
         (now, until): (UnixMillis, Option<UnixMillis>),
-    ) -> Result<ApiReply, Fault> {
+    ) -> Result<LedgerOutput, Fault> {
         check_deadline(until)?;
         let mut step = self.step_payment(asked, envelope, now)?;
         if let PaymentStep::Register(address) = &step {
@@ -100,7 +102,8 @@ impl PaymentStepInput<'_> {
         let envelope = self.envelope;
         let origin =
             problem::ProblemContext { origin: &envelope.origin, path: &envelope.path, request_id: envelope.request_id };
-        let before = |reply: ApiReply, admission: &Admission| (self.done(reply, admission), PaymentWrites::default());
+        let before =
+            |reply: LedgerOutput, admission: &Admission| (self.done(reply, admission), PaymentWrites::default());
         let admitted = match payment::admit_payment(asked, tenant, admission, self.records, now) {
             Ok(admitted) => admitted,
             Err(AdmissionStop::Register(address)) => return (PaymentStep::Register(address), PaymentWrites::default()),
@@ -113,7 +116,7 @@ impl PaymentStepInput<'_> {
                 let reply = ApiReply { status, content_type: "application/json", body, headers: Vec::new() };
                 let reply = reply.with(REPLAYED, "true");
                 return (
-                    self.done(reply, admission),
+                    self.done(reply.into(), admission),
                     PaymentWrites { repeated: self.repeated(), ..PaymentWrites::default() },
                 );
             }
@@ -122,10 +125,10 @@ impl PaymentStepInput<'_> {
         let known = PaymentContext { tenant, sanctions: sanctions.as_deref(), records: self.records };
         let (reply, booked) = match payment::decide_payment(asked, admitted, admission, known, now) {
             Ok(PaymentDecision { outcome: PaymentOutcome::ChainNeeded, .. }) => {
-                return (PaymentStep::Done(no_content()), PaymentWrites::default());
+                return (PaymentStep::Done(LedgerOutput::empty(LedgerReply::ChainNeeded)), PaymentWrites::default());
             }
             Ok(booked) => (payment_answer(asked, &booked.outcome), Some(booked)),
-            Err(fault) => (fault_reply(&fault, origin), None),
+            Err(fault) => (fault_reply(&fault, origin).into(), None),
         };
         // Under an `Idempotency-Key` an answer that is final is kept whole; of others only
         // the body's hash. A success that comes later is added when it is given.
@@ -134,7 +137,7 @@ impl PaymentStepInput<'_> {
         let is_success = outcome.is_some_and(PaymentOutcome::is_success);
         let stored = asked.idempotency.as_ref().map(|idempotency| IdempotencyRecord {
             body_hash: idempotency.body_hash.clone(),
-            answer: is_final.then(|| (reply.status, reply.body.clone())),
+            answer: is_final.then(|| (reply.http.status, reply.http.body.clone())),
             answer_until: is_success.then(|| now.plus(SUCCESS_REPEATS_MS)),
             at: now,
         });
@@ -157,12 +160,14 @@ impl PaymentStepInput<'_> {
         })
     }
 
-    fn done(&self, reply: ApiReply, admission: &Admission) -> PaymentStep {
+    fn done(&self, mut output: LedgerOutput, admission: &Admission) -> PaymentStep {
         let wish = explain::ExplainRequest { request: self.asked.explain, tenant: self.memory.tenant.explain };
-        let mut reply =
-            if self.asked.verb == PaymentAction::Settle { explain::explain_settlement(reply, wish) } else { reply };
-        reply.headers.extend(headers::rate_headers(&admission.rates(&self.memory.tenant, self.now), self.now));
-        PaymentStep::Done(reply)
+        if self.asked.verb == PaymentAction::Settle {
+            output.http = explain::explain_settlement(output.http, wish);
+        }
+        PaymentStep::Done(
+            output.with_rates(headers::rate_headers(&admission.rates(&self.memory.tenant, self.now), self.now)),
+        )
     }
 }
 
@@ -264,13 +269,15 @@ fn write_payment(
     Ok(())
 }
 
-fn payment_answer(asked: &PaymentRequest, outcome: &PaymentOutcome) -> ApiReply {
+fn payment_answer(asked: &PaymentRequest, outcome: &PaymentOutcome) -> LedgerOutput {
     match (facilitator::payment_reply(asked, outcome), outcome) {
         (Some(reply), PaymentOutcome::Settled(settlement) | PaymentOutcome::External(settlement)) => {
-            reply.with(HANDED_OVER, settlement.id.to_string())
+            LedgerOutput::of(LedgerReply::Success(settlement.id), reply)
         }
-        (Some(reply), _) => reply,
-        (None, PaymentOutcome::Settle(reserved)) => ApiReply::json(202, reserved),
-        (None, _) => no_content(),
+        (Some(reply), _) => reply.into(),
+        (None, PaymentOutcome::Settle(reserved)) => {
+            LedgerOutput::of(LedgerReply::Settle, ApiReply::json(200, reserved))
+        }
+        (None, _) => LedgerOutput::empty(LedgerReply::ChainNeeded),
     }
 }

@@ -1,24 +1,26 @@
 //! What becomes of a settlement after it was reserved: the Settler's reports, who
 //! is given the success, and reservations of which nothing is heard any more.
 
+use super::TenantLedger;
 use super::payment::ROUTE;
-use super::{TenantLedger, no_content};
+use super::reply::LedgerOutput;
 use crate::app;
 use crate::app::App;
 use crate::clients;
-use crate::clients::ledger::{DeliverMessage, HANDED_OVER, LedgerEnvelope, ReopenMessage};
 use crate::telemetry;
 use serde_json::value::RawValue;
-use x402_api::records::{ListPage, PageQuery};
+use x402_api::records::ListPage;
 use x402_api::{ApiReply, explain, facilitator};
 use x402_chain::id::{EventId, SettlementId};
 use x402_chain::network;
 use x402_chain::time::UnixMillis;
 use x402_core::error::{ErrorCode, Fault};
+use x402_core::messages::ledger::{DeliverMessage, LedgerEnvelope, LedgerReply, PageQuery, ReopenMessage};
+use x402_core::messages::settler::RefuseOutcome;
 use x402_core::outbox::OutboxEvent;
+use x402_core::settlement::SettlementReport;
 use x402_core::settlement::payment::{SUCCESS_REPEATS_MS, TakeResult};
 use x402_core::settlement::status::{SettlementFilter, SettlementStatus};
-use x402_core::settlement::{RefuseOutcome, SettlementReport};
 use x402_core::tenancy::budget::EndedAttempt;
 use x402_core::tenancy::key::KeyHash;
 use x402_core::tenancy::tenant::Scope;
@@ -39,7 +41,7 @@ impl TenantLedger {
         &self,
         report: &SettlementReport,
         now: UnixMillis,
-    ) -> Result<ApiReply, Fault> {
+    ) -> Result<LedgerOutput, Fault> {
         let store = self.store();
         self.with_state(|memory| {
             let Some((mut kept, _)) = store.settlement(report.settlement)? else { return Ok(()) };
@@ -69,7 +71,7 @@ impl TenantLedger {
             Ok(())
         })?;
         self.wake_soon(now).await;
-        Ok(no_content())
+        Ok(LedgerOutput::done())
     }
 
     /// Gives the request that waited the success, or says how it stands; the wait is over.
@@ -78,7 +80,7 @@ impl TenantLedger {
         deliver: &DeliverMessage,
         envelope: &LedgerEnvelope,
         now: UnixMillis,
-    ) -> Result<ApiReply, Fault> {
+    ) -> Result<LedgerOutput, Fault> {
         let store = self.store();
         let wish = explain::ExplainRequest {
             request: deliver.explain,
@@ -92,7 +94,7 @@ impl TenantLedger {
         let reply = match taken {
             TakeResult::Nothing => {
                 let reply = facilitator::taken_reply(&deliver.network_text, settlement, &found);
-                return Ok(explain::explain_settlement(reply, wish));
+                return Ok(explain::explain_settlement(reply, wish).into());
             }
             TakeResult::Success | TakeResult::Lease => {
                 facilitator::settlement_reply(&deliver.network_text, settlement, &found)
@@ -109,7 +111,8 @@ impl TenantLedger {
         })?;
         self.wake_soon(now).await;
         let reply = explain::explain_settlement(reply, wish);
-        Ok(if taken == TakeResult::Success { reply.with(HANDED_OVER, deliver.settlement.to_string()) } else { reply })
+        let is_success = taken == TakeResult::Success;
+        Ok(if is_success { LedgerOutput::of(LedgerReply::Success(deliver.settlement), reply) } else { reply.into() })
     }
 
     /// The caller has gone: its wait, or the success that it was given, is open again.
@@ -118,7 +121,7 @@ impl TenantLedger {
         reopen: &ReopenMessage,
         envelope: &LedgerEnvelope,
         now: UnixMillis,
-    ) -> Result<ApiReply, Fault> {
+    ) -> Result<LedgerOutput, Fault> {
         let store = self.store();
         let found = match (reopen.settlement, &reopen.authorization) {
             (Some(id), _) => store.settlement(id)?.map(|(kept, _)| kept),
@@ -135,7 +138,7 @@ impl TenantLedger {
                 self.wake_soon(now).await;
             }
         }
-        Ok(no_content())
+        Ok(LedgerOutput::done())
     }
 
     /// Lets the seller take a success by hand, once.

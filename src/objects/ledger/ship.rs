@@ -1,14 +1,14 @@
 //! The outbox: what the ledger has recorded goes to the directory, at least
 //! once, with ids and revisions that make a repeat harmless.
 
+use super::TenantLedger;
+use super::reply::LedgerOutput;
 use super::store::LedgerStore;
-use super::{TenantLedger, no_content};
 use crate::app::db;
 use crate::d1;
 use crate::d1::{SettlementCopy, Shipment};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
-use x402_api::ApiReply;
 use x402_chain::id::{KeyId, SettlementId};
 use x402_chain::time::{Period, UnixMillis};
 use x402_core::error::{ErrorCode, Fault};
@@ -163,7 +163,7 @@ impl TenantLedger {
     }
 
     /// Ships until nothing is left: what was answered can then be read in the directory.
-    pub(super) async fn flush(&self, now: UnixMillis) -> Result<ApiReply, Fault> {
+    pub(super) async fn flush(&self, now: UnixMillis) -> Result<LedgerOutput, Fault> {
         let store = self.store();
         self.with_state(|memory| {
             let mut admission = memory.admission.clone();
@@ -184,6 +184,6 @@ impl TenantLedger {
         if left {
             return Err(Fault::new(ErrorCode::LedgerUnavailable, "the ledger is still shipping its records").after(2));
         }
-        Ok(no_content())
+        Ok(LedgerOutput::done())
     }
 }

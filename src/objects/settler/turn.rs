@@ -7,13 +7,13 @@ use super::{ADVANCE_MAX, ALARM_MS, IDLE_MS, POLL_MAX, REPORT_AT_ONCE, REPORT_MS,
 use crate::app;
 use crate::app::App;
 use crate::clients;
-use crate::clients::ledger::{LedgerEnvelope, LedgerMessage};
 use crate::objects::sqlite::text_column;
 use crate::sql::settler as sql;
 use crate::telemetry;
 use futures_util::future::join_all;
 use std::collections::BTreeSet;
 use x402_core::error::Fault;
+use x402_core::messages::ledger::{LedgerEnvelope, LedgerMessage};
 use x402_core::settlement::{Flight, FlightPayload, SettlementReport};
 
 impl Settler {
@@ -36,9 +36,9 @@ impl Settler {
             request_id: app::request_id(app::now()),
             origin: String::new(),
             path: String::new(),
-            ask: LedgerMessage::Settled(Box::new(report.clone())),
+            message: LedgerMessage::Settled(Box::new(report.clone())),
         };
-        clients::ledger::call_ledger(app, &envelope, None).await.is_ok_and(|response| response.status() == 204)
+        clients::ledger::call_ledger(app, &envelope, None).await.is_ok_and(|response| response.is_done())
     }
 
     /// One turn. The next alarm is set before anything that may fail.

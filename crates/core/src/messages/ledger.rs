@@ -1,0 +1,175 @@
+//! What a tenant's ledger is asked. [`LedgerReply`] says what its replies mean.
+
+mod reply;
+
+use crate::settlement::SettlementReport;
+use crate::settlement::payment::PaymentRequest;
+use crate::settlement::status::SettlementFilter;
+use crate::tenancy::key::KeyHash;
+use crate::tenancy::payee::PayeeQuery;
+use crate::verification::decision::VerificationRequest;
+pub use reply::{LedgerReply, RefusedCaller, ReplyHeader};
+use serde::{Deserialize, Serialize};
+use x402_chain::checks::Checks;
+use x402_chain::id::{RequestId, SettlementId, TenantId, VerificationId};
+use x402_chain::network::Environment;
+
+/// A message with whose ledger it is for, and which HTTP request it serves.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LedgerEnvelope {
+    /// Whose ledger.
+    pub tenant: TenantId,
+    /// Of which environment.
+    pub environment: Environment,
+    /// The HTTP request.
+    pub request_id: RequestId,
+    /// The service's origin, for links in a problem; empty where no HTTP request is served.
+    pub origin: String,
+    /// The path that was asked for, for `instance` in a problem.
+    pub path: String,
+    /// The message.
+    // The member's name in version 1.
+    #[serde(rename = "ask")]
+    pub message: LedgerMessage,
+}
+
+/// What a ledger is asked. Each is replied to with a complete answer for the HTTP caller ([`LedgerReply::Answer`],
+/// [`LedgerReply::Problem`], …), or with the reply named here.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LedgerMessage {
+    /// Book a verification. [`LedgerReply::ChainNeeded`] where the chain was not asked yet, and nothing is recorded.
+    Verify(Box<VerificationRequest>),
+    /// Book an x402 payment. [`LedgerReply::ChainNeeded`] where the Worker must find out more; [`LedgerReply::Settle`] where
+    /// the Settler goes on.
+    Payment(Box<PaymentRequest>),
+    /// Note how a settlement stands. [`LedgerReply::Done`].
+    Settled(Box<SettlementReport>),
+    /// Give the request that waited what the Settler has come to.
+    Deliver(Box<DeliverMessage>),
+    /// The caller has gone before it was answered: what its request was given is open again. [`LedgerReply::Done`].
+    Reopen(ReopenMessage),
+    /// Let the seller take a success by hand.
+    HandOver {
+        /// The key that asks.
+        key: KeyHash,
+        /// The settlement.
+        id: SettlementId,
+    },
+    /// Read a settlement.
+    Settlement {
+        /// The key that asks.
+        key: KeyHash,
+        /// The settlement.
+        id: SettlementId,
+    },
+    /// List settlements.
+    Settlements {
+        /// The key that asks.
+        key: KeyHash,
+        /// Which.
+        filter: SettlementFilter,
+        /// Which page of them.
+        page: PageQuery,
+    },
+    /// Read the account.
+    Account {
+        /// The key that asks.
+        key: KeyHash,
+        /// What of it.
+        view: AccountView,
+        /// Chains that the registry check has switched off, by our keys.
+        off: Vec<String>,
+    },
+    /// Say who may be paid for requirements. [`LedgerReply::Payees`].
+    Payees {
+        /// The key that asks.
+        key: KeyHash,
+        /// The requirements.
+        wanted: Vec<PayeeQuery>,
+        /// Chains that the registry check has switched off, by our keys.
+        off: Vec<String>,
+    },
+    /// Read a verification's record. [`LedgerReply::NoRecord`] where the ledger does not hold it.
+    Record {
+        /// The key that asks.
+        key: KeyHash,
+        /// The verification.
+        id: VerificationId,
+    },
+    /// Let a key list records, and ship them first. [`LedgerReply::Done`].
+    List {
+        /// The key that asks.
+        key: KeyHash,
+    },
+    /// Take the directory's copy of the tenant. [`LedgerReply::Done`].
+    Reload {
+        /// The version that the copy must have at least.
+        version: u64,
+    },
+    /// Ship what is unshipped, and enter the current period. [`LedgerReply::Done`], or [`LedgerReply::NoTenant`].
+    Flush,
+    /// Nothing: it only shows that objects can be reached. [`LedgerReply::Done`].
+    Ping,
+    /// Write one row (the benchmark's build only). [`LedgerReply::Done`].
+    #[cfg(x402_bench)]
+    BenchRow {
+        /// Its key.
+        id: String,
+    },
+}
+
+/// What the Settler has come to, for the request that waited.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeliverMessage {
+    /// The settlement.
+    pub settlement: SettlementId,
+    /// The network as the request wrote it.
+    pub network_text: String,
+    /// What was found out about it.
+    pub found: SettlementFinding,
+    /// Whether the request asks for our additions in the body of a success.
+    #[serde(default)]
+    pub explain: bool,
+}
+
+/// What was found out about a payment that the Settler, or somebody else, has sent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SettlementFinding {
+    /// A sentence about a failure; empty where there is none.
+    pub message: String,
+    /// Whether somebody else has sent the transaction.
+    pub external: bool,
+    /// Each rule that was looked at, with its outcome.
+    pub checks: Checks,
+}
+
+/// Whose delivery is open again: the settlement, or where its answer was lost the payment's.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReopenMessage {
+    /// The settlement, where the request learned of it.
+    pub settlement: Option<SettlementId>,
+    /// The payment's authorization, as [`crate::settlement::payment::authorization_id`] writes it.
+    pub authorization: Option<String>,
+}
+
+/// What of an account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AccountView {
+    /// `GET /v1/usage`.
+    Usage,
+    /// `GET /v1/supported-chains`.
+    Chains,
+    /// `GET /v1/whoami`.
+    Whoami,
+}
+
+/// Which page of a list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PageQuery {
+    /// Entries of the page, 1 to 100.
+    pub limit: u32,
+    /// The id of the last entry of the page before; only older ones follow.
+    pub before: Option<String>,
+}
