@@ -12,11 +12,12 @@
 //! | `d1` | the directory |
 //! | `rpc` | JSON-RPC over fetch, and what the Worker asks of chains |
 //! | `platform` | what works around workerd or wasm-bindgen, each with its reason |
-//! | `telemetry` | what is logged |
+//! | `telemetry` | every event that is logged, in one table; compiled natively too |
 //! | `app`, `request`, `isolate` | bindings and settings; one request as it was read; what an isolate remembers |
 //! | `sql` | every statement; compiled natively too, where a test prepares each |
 
 pub mod sql;
+pub mod telemetry;
 
 #[cfg(target_arch = "wasm32")]
 mod app;
@@ -38,5 +39,3 @@ mod platform;
 mod request;
 #[cfg(target_arch = "wasm32")]
 mod rpc;
-#[cfg(target_arch = "wasm32")]
-mod telemetry;

@@ -3,7 +3,7 @@
 
 use super::{BoundValue, all, batch, statement};
 use crate::sql::directory as sql;
-use crate::telemetry;
+use crate::telemetry::{TelemetryField, TelemetryKind, event};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
@@ -215,8 +215,10 @@ fn fit_to_d1(body: &str) -> Result<Cow<'_, str>, Fault> {
         return Ok(Cow::Borrowed(body));
     }
     let answer: VerificationAnswer = serde_json::from_str(body).map_err(Fault::internal)?;
-    let fields = [("id", answer.id.to_string().into()), ("bytes", body.len().into())];
-    telemetry::error("a record is shipped with shorter lists", &fields);
+    event(
+        TelemetryKind::RecordCut,
+        &[TelemetryField::Verification(Some(answer.id)), TelemetryField::Bytes(body.len())],
+    );
     serde_json::to_string(&answer.with_lists_cut()).map(Cow::Owned).map_err(Fault::internal)
 }
 

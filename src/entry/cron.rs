@@ -4,8 +4,9 @@
 use crate::app;
 use crate::app::App;
 use crate::clients;
+use crate::d1;
 use crate::rpc::registry;
-use crate::{d1, telemetry};
+use crate::telemetry::{TelemetryField, TelemetryKind, event};
 use futures_util::stream::{self, StreamExt};
 use worker::Env;
 use x402_chain::id::TenantId;
@@ -32,11 +33,8 @@ pub(crate) async fn run_trigger(cron: &str, env: Env) {
         Err(fault) => Err(fault),
     };
     match outcome {
-        Ok(done) => telemetry::line("cron", &[("cron", cron.into()), ("done", done.into())]),
-        Err(fault) => {
-            let cause = fault.cause().unwrap_or(&fault.detail);
-            telemetry::error("cron failed", &[("cron", cron.into()), ("cause", cause.into())]);
-        }
+        Ok(done) => event(TelemetryKind::CronDone, &[TelemetryField::Cron(cron), TelemetryField::Done(done)]),
+        Err(fault) => event(TelemetryKind::CronFailed, &[TelemetryField::Cron(cron), TelemetryField::Cause(&fault)]),
     }
 }
 

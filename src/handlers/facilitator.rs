@@ -11,7 +11,7 @@ use crate::clients::ledger::LedgerResponse;
 use crate::isolate;
 use crate::platform::response::OutgoingResponse;
 use crate::request::IncomingRequest;
-use crate::telemetry;
+use crate::telemetry::{TelemetryField, TelemetryKind, event};
 use alloy_primitives::B256;
 use check::ReadyPayment;
 use futures_channel::oneshot;
@@ -83,8 +83,7 @@ pub(super) async fn settle_payment(
             is_open = reopen_delivery(&app, &incoming, &given).await;
         }
         if !is_open {
-            let settlement = given.settlement.map(|id| id.to_string());
-            telemetry::error("a delivery could not be reopened", &[("settlement", settlement.into())]);
+            event(TelemetryKind::DeliveryNotReopened, &[TelemetryField::Settlement(given.settlement)]);
         }
     };
     app::after_answer(context, work);

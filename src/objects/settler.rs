@@ -15,8 +15,9 @@ mod turn;
 
 use crate::app;
 use crate::app::App;
+use crate::rpc;
 use crate::rpc::third_party;
-use crate::{rpc, telemetry};
+use crate::telemetry::{TelemetryField, TelemetryKind, event};
 use orders::LaunchState;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -129,7 +130,7 @@ impl DurableObject for Settler {
             Err(error) => Err(Fault::internal(format!("a settler could not read its message: {error}"))),
         };
         let reply = reply.unwrap_or_else(|fault| {
-            telemetry::error("a settlement failed", &[("cause", cause_field(&fault))]);
+            event(TelemetryKind::SettlerFailed, &[TelemetryField::Cause(&fault)]);
             SettlerReply::Failed(fault.code.as_str().to_owned())
         });
         let (status, body) = reply.encode(head.version)?;
@@ -139,7 +140,7 @@ impl DurableObject for Settler {
     async fn alarm(&self) -> worker::Result<Response> {
         self.alarm_at.set(None);
         if let Err(fault) = self.run_turn().await {
-            telemetry::error("a settler's alarm failed", &[("cause", cause_field(&fault))]);
+            event(TelemetryKind::SettlerAlarmFailed, &[TelemetryField::Cause(&fault)]);
         }
         Response::empty()
     }
@@ -158,7 +159,7 @@ impl Settler {
         let date = worker::js_sys::Date::new(&wasm_bindgen::JsValue::from_str(&at.rfc3339()));
         if let Err(error) = self.state.storage().set_alarm(ScheduledTime::new(date)).await {
             self.alarm_at.set(None);
-            telemetry::error("an alarm could not be set", &[("cause", error.to_string().into())]);
+            event(TelemetryKind::AlarmNotSet, &[TelemetryField::Cause(&Fault::internal(error))]);
         }
     }
 
@@ -261,7 +262,7 @@ impl Settler {
             flight::failed_or_third_party(&row.sent, own, lookup)
         };
         let Some((id, ending, external)) = ended else {
-            telemetry::line("no node answers who has used an authorization", &[("chain", network.key.into())]);
+            event(TelemetryKind::ThirdPartyUnknown, &[TelemetryField::Chain(network)]);
             self.deferred.borrow_mut().insert(row.key.clone(), app::now().plus(DEFERRED_MS));
             return Ok(false);
         };
@@ -282,10 +283,6 @@ struct LandedTransaction {
     outcome: Option<Result<(), String>>,
     /// What it took from the signer.
     spent: Option<TransactionCost>,
-}
-
-fn cause_field(fault: &Fault) -> serde_json::Value {
-    fault.cause().unwrap_or(&fault.detail).into()
 }
 
 fn network_of(flight: &Flight) -> Result<&'static Network, Fault> {

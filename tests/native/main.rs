@@ -20,6 +20,7 @@ mod raised;
 mod schema;
 mod settings;
 mod structure;
+mod telemetry;
 mod tidy;
 mod vectors;
 

@@ -7,7 +7,7 @@ use super::reply::LedgerOutput;
 use crate::app;
 use crate::app::App;
 use crate::clients;
-use crate::telemetry;
+use crate::telemetry::{TelemetryField, TelemetryKind, event};
 use serde_json::value::RawValue;
 use x402_api::records::ListPage;
 use x402_api::{ApiReply, explain, facilitator};
@@ -209,9 +209,8 @@ impl TenantLedger {
         let store = self.store();
         for id in store.settlements_due(now, POLLED_MAX)? {
             if let Err(fault) = self.poll_settlement(id, now).await {
-                let cause = fault.cause().unwrap_or(&fault.detail);
-                let fields = [("settlement", id.to_string().into()), ("cause", cause.into())];
-                telemetry::error("a settlement could not be looked at", &fields);
+                let fields = [TelemetryField::Settlement(Some(id)), TelemetryField::Cause(&fault)];
+                event(TelemetryKind::SettlementNotPolled, &fields);
                 store.put_settlement_due(id, Some(now.plus(POLL_AGAIN_MS)))?;
             }
         }

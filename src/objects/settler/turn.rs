@@ -3,13 +3,13 @@
 //! on holds no other up.
 
 use super::store::FlightRow;
-use super::{ADVANCE_MAX, ALARM_MS, IDLE_MS, POLL_MAX, REPORT_AT_ONCE, REPORT_MS, Settler, cause_field, network_of};
+use super::{ADVANCE_MAX, ALARM_MS, IDLE_MS, POLL_MAX, REPORT_AT_ONCE, REPORT_MS, Settler, network_of};
 use crate::app;
 use crate::app::App;
 use crate::clients;
 use crate::objects::sqlite::text_column;
 use crate::sql::settler as sql;
-use crate::telemetry;
+use crate::telemetry::{TelemetryField, TelemetryKind, event};
 use futures_util::future::join_all;
 use std::collections::BTreeSet;
 use x402_core::error::Fault;
@@ -24,7 +24,7 @@ impl Settler {
         }
         let is_reported = self.report_to_ledger(app, &row.flight, report).await;
         if is_reported && let Err(fault) = self.sqlite().run(sql::FLIGHT_REPORTED, vec![row.key.as_str().into()]) {
-            telemetry::error("a flight could not be noted", &[("cause", cause_field(&fault))]);
+            event(TelemetryKind::FlightNotNoted, &[TelemetryField::Cause(&fault)]);
         }
         is_reported
     }
@@ -47,7 +47,7 @@ impl Settler {
         self.wake_by(now.plus(ALARM_MS)).await;
         self.open_storage()?;
         if let Err(fault) = self.purge(now) {
-            telemetry::error("what is over could not be let go", &[("cause", cause_field(&fault))]);
+            event(TelemetryKind::FlightsNotPurged, &[TelemetryField::Cause(&fault)]);
         }
         let keys = self.open_keys()?;
         let watch = self.next_finality_poll()?;
@@ -67,7 +67,7 @@ impl Settler {
             self.report_stuck().await,
         ] {
             if let Err(fault) = done {
-                telemetry::error("a part of a settler's turn failed", &[("cause", cause_field(&fault))]);
+                event(TelemetryKind::TurnPartFailed, &[TelemetryField::Cause(&fault)]);
             }
         }
         Ok(())
@@ -81,7 +81,7 @@ impl Settler {
         let turn = self.turns.borrow_mut().advance.next_turn(keys, favours, ADVANCE_MAX);
         for batch in turn.chunks(POLL_MAX) {
             if let Err(fault) = self.poll_flights(app, &self.open_rows(batch)).await {
-                telemetry::error("flights could not be looked for", &[("cause", cause_field(&fault))]);
+                event(TelemetryKind::FlightsNotPolled, &[TelemetryField::Cause(&fault)]);
             }
         }
         let rows = self.open_rows(&turn);
