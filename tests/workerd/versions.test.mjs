@@ -2,22 +2,31 @@
 // build's objects, and the replies of that build's objects by this build's Worker. What that build sent and got is
 // in tests/fixtures/messages.
 import assert from "node:assert/strict";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { mkdtempSync, readFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { Miniflare, convertV4MiniflareOptions } from "miniflare";
-import { ACCOUNTS, KEYS, startEvm } from "../../scripts/lib/evm.mjs";
+import { KEYS, startEvm } from "../../scripts/lib/evm.mjs";
 import { random, signedPayment } from "./payment.mjs";
+import { SIGNER } from "./settling.mjs";
 import { ADMIN_KEY, DATE, FLAGS, NOWHERE, PEPPERS, ROOT, Worker, startWorker } from "./worker.mjs";
 
 const FOLDER = join(ROOT, "tests", "fixtures", "messages");
 const PREVIOUS = JSON.parse(readFileSync(join(FOLDER, "previous.json"), "utf8"));
 const CALLS = Object.fromEntries(
-  readFileSync(join(FOLDER, "previous.jsonl"), "utf8").trim().split("\n").map((line) => JSON.parse(line)).map((call) => [call.name, call]),
+  readFileSync(join(FOLDER, "previous.jsonl"), "utf8")
+    .trim()
+    .split("\n")
+    .map((line) => JSON.parse(line))
+    .map((call) => [call.name, call]),
 );
 /** The headers that are for the Worker alone. */
-const internal = (headers) => [...headers].map(([name]) => name).filter((name) => name.startsWith("x-ledger-")).sort();
+const internal = (headers) =>
+  [...headers]
+    .map(([name]) => name)
+    .filter((name) => name.startsWith("x-ledger-"))
+    .sort();
 let evm;
 before(async () => (evm = await startEvm()));
 after(() => evm?.stop());
@@ -33,14 +42,19 @@ async function asPreviousWorker(worker) {
     const response = await namespace.get(namespace.idFromName(name)).fetch(address, { method: "POST", body });
     return { status: response.status, headers: response.headers, text: await response.text() };
   };
-  const ledger = (body, address) => post(ledgers, `${tenant.id}:${JSON.parse(body).environment}`, address ?? `https://ledger/${Date.now() + 6_000}`, body);
-  const settler = (body, address = "https://settler/") => post(settlers, `local-evm:${ACCOUNTS.at(-1).address.toLowerCase()}`, address, body);
+  const ledger = (body, address) =>
+    post(ledgers, `${tenant.id}:${JSON.parse(body).environment}`, address ?? `https://ledger/${Date.now() + 6_000}`, body);
+  const settler = (body, address = "https://settler/") => post(settlers, `local-evm:${SIGNER.toLowerCase()}`, address, body);
   /** Sends a recorded message, as `change` leaves it, and holds the reply against the recorded one. */
   const replay = async (name, change = (text) => text) => {
     const call = CALLS[name];
     const sent = change(own(call.request));
     const reply = await (name.startsWith("ledger/") ? ledger(sent) : settler(sent));
-    assert.deepEqual([reply.status, internal(reply.headers)], [call.status, internal(Object.entries(call.headers))], `${name}: ${reply.text}`);
+    assert.deepEqual(
+      [reply.status, internal(reply.headers)],
+      [call.status, internal(Object.entries(call.headers))],
+      `${name}: ${reply.text}`,
+    );
     return reply;
   };
   return { ...tenant, ledger, settler, replay };
@@ -52,7 +66,17 @@ test("a Worker of the build before settles with objects of this build", async ()
     const { replay, test: key } = await asPreviousWorker(worker);
     await evm.mint(PREVIOUS.buyer, 10_000_000n);
     const before = await evm.balance(PREVIOUS.to);
-    const rest = ["reload", "ping", "account-usage", "account-whoami", "payees", "payment-verify-good", "payment-settle-refused", "verify-deferred", "verify-traced-unrecorded"];
+    const rest = [
+      "reload",
+      "ping",
+      "account-usage",
+      "account-whoami",
+      "payees",
+      "payment-verify-good",
+      "payment-settle-refused",
+      "verify-deferred",
+      "verify-traced-unrecorded",
+    ];
     for (const name of rest) await replay(`ledger/${name}`);
     // A payment of today.
     const recent = (text) => {
@@ -157,7 +181,11 @@ async function withPreviousObjects(replies, act) {
   const objects = (className) => ({ className, scriptName: "previous", useSQLite: true });
   const common = { compatibilityDate: DATE, compatibilityFlags: FLAGS };
   const far = (text) => text.replace(/"until":\d+/, '"until":4000000000000');
-  const calls = replies.map((name) => ({ ...CALLS[name], headers: Object.fromEntries(Object.entries(CALLS[name].headers).map(([header, value]) => [header, far(value)])) }));
+  const calls = replies.map((name) => ({
+    ...CALLS[name],
+    headers: Object.fromEntries(Object.entries(CALLS[name].headers).map(([header, value]) => [header, far(value)])),
+  }));
+  /** @type {any} Miniflare 4's own type wants one form of `modules` by literal. */
   const options = {
     host: "127.0.0.1",
     port: 0,
@@ -188,7 +216,7 @@ async function withPreviousObjects(replies, act) {
   const worker = new Worker(mf, (await mf.ready).origin, state, { lines: [] }, true);
   try {
     await worker.migrate();
-    const previous = await mf.getWorker("previous");
+    const previous = /** @type {any} */ (await mf.getWorker("previous"));
     const asked = async () => (await previous.fetch("http://previous/")).json();
     return await act(worker, asked);
   } finally {
@@ -203,7 +231,9 @@ const clean = ({ status, headers, text }) => {
 };
 
 test("a Worker of this build reads what ledgers of the build before reply", async () => {
-  const replies = ["reload", "account-usage", "account-whoami", "payees", "record-404", "list", "settlement", "ping"].map((name) => `ledger/${name}`);
+  const replies = ["reload", "account-usage", "account-whoami", "payees", "record-404", "list", "settlement", "ping"].map(
+    (name) => `ledger/${name}`,
+  );
   await withPreviousObjects(replies, async (worker) => {
     const { test: key } = await worker.tenant();
     const get = async (path) => {
@@ -218,7 +248,10 @@ test("a Worker of this build reads what ledgers of the build before reply", asyn
     assert.deepEqual((await get("/v1/verifications")).body, { data: [], next_cursor: null });
     assert.equal((await get("/v1/health")).body.checks.ledger.status, "ok");
     const accepts = [{ scheme: "exact", network: "eip155:31337", amount: "10000" }];
-    const completed = await worker.call("POST", "/facilitator/accepts", { key, body: { x402Version: 2, resource: { url: "https://shop.test/a" }, accepts } });
+    const completed = await worker.call("POST", "/facilitator/accepts", {
+      key,
+      body: { x402Version: 2, resource: { url: "https://shop.test/a" }, accepts },
+    });
     clean(completed);
     assert.equal(completed.body.accepts[0].payTo.toLowerCase(), PREVIOUS.to.toLowerCase(), completed.text);
   });
@@ -233,7 +266,10 @@ test("a Worker of this build settles with objects of the build before", async ()
     clean(answer);
     assert.deepEqual([answer.status, answer.body.success], [200, true], answer.text);
     const calls = await asked();
-    assert.deepEqual(calls.filter(({ kind }) => kind !== "held").map(({ kind }) => kind), ["payment", "settle", "deliver"]);
+    assert.deepEqual(
+      calls.filter(({ kind }) => kind !== "held").map(({ kind }) => kind),
+      ["payment", "settle", "deliver"],
+    );
     // No member that the build before does not know the shape of, and none that it needs is missing.
     for (const { name, body } of calls) assert.deepEqual(shape(JSON.parse(body), JSON.parse(CALLS[name].request)), [], name);
   });
@@ -251,7 +287,10 @@ test("a Worker of this build verifies with ledgers of the build before", async (
     }
     // The isolate remembers that nothing was recorded: the second time the ledger is not asked before the chain.
     const calls = await asked();
-    assert.deepEqual(calls.map(({ name }) => name), ["ledger/verify-deferred", "ledger/verify-traced-unrecorded", "ledger/verify-traced-unrecorded"]);
+    assert.deepEqual(
+      calls.map(({ name }) => name),
+      ["ledger/verify-deferred", "ledger/verify-traced-unrecorded", "ledger/verify-traced-unrecorded"],
+    );
     for (const { name, body: sent } of calls) assert.deepEqual(shape(JSON.parse(sent), JSON.parse(CALLS[name].request)), [], name);
   });
   await withPreviousObjects(["ledger/reload", "ledger/verify-traced-429"], async (worker, asked) => {
@@ -274,5 +313,7 @@ function shape(own, other, path = "") {
   if (kind(own) !== kind(other)) return [path];
   if (kind(own) !== "object") return [];
   const names = new Set([...Object.keys(own), ...Object.keys(other)]);
-  return [...names].flatMap((name) => (name in own && name in other ? shape(own[name], other[name], `${path}/${name}`) : [`${path}/${name}`]));
+  return [...names].flatMap((name) =>
+    name in own && name in other ? shape(own[name], other[name], `${path}/${name}`) : [`${path}/${name}`],
+  );
 }

@@ -21,7 +21,7 @@ export const NOWHERE = Object.fromEntries(
 /** What wrangler.toml says of the runtime. */
 const WRANGLER = readFileSync(join(ROOT, "wrangler.toml"), "utf8");
 export const FLAGS = JSON.parse(WRANGLER.match(/^compatibility_flags = (\[.*\])/m)?.[1] ?? "[]");
-const DATE = WRANGLER.match(/^compatibility_date = "(.*)"/m)?.[1];
+export const DATE = WRANGLER.match(/^compatibility_date = "(.*)"/m)?.[1];
 
 /** Counts what the Worker asks of the platform (the ledger's own calls are not its), and
  * lets a test put the clock forward: alarms are set in the Worker's time and ring in the platform's. */
