@@ -1,5 +1,4 @@
-//! The bindings and settings of one request. Nothing is looked up by string
-//! anywhere else.
+//! The bindings and settings of the Worker. No other module reads a binding by its name.
 
 use crate::isolate;
 use std::rc::Rc;
@@ -9,12 +8,12 @@ use x402_chain::time::UnixMillis;
 use x402_core::error::{ErrorCode, Fault};
 use x402_core::settings::Settings;
 
-/// What a request can reach.
+/// The settings, and access to the bindings.
 pub(crate) struct App {
     env: Env,
-    /// The parsed settings.
+    /// The settings, parsed once an isolate.
     pub(crate) settings: Rc<Settings>,
-    /// The origin that links name.
+    /// The origin of links in answers.
     pub(crate) origin: String,
 }
 
@@ -39,7 +38,7 @@ impl App {
         Ok(Self { env, settings, origin })
     }
 
-    /// The directory.
+    /// The directory's binding.
     ///
     /// # Errors
     /// `MISCONFIGURED` where the binding is missing.
@@ -47,7 +46,7 @@ impl App {
         db(&self.env)
     }
 
-    /// The ledgers.
+    /// The namespace of the ledgers.
     ///
     /// # Errors
     /// `MISCONFIGURED` where the binding is missing.
@@ -55,7 +54,7 @@ impl App {
         self.env.durable_object("LEDGERS").map_err(|error| unbound("LEDGERS").because(error))
     }
 
-    /// The Settlers.
+    /// The namespace of the settlers.
     ///
     /// # Errors
     /// `MISCONFIGURED` where the binding is missing.
@@ -63,7 +62,7 @@ impl App {
         self.env.durable_object("SETTLERS").map_err(|error| unbound("SETTLERS").because(error))
     }
 
-    /// The coarse guard in front of everything; absent, nothing is guarded.
+    /// The coarse rate limit in front of the service; where the binding is absent, there is no such limit.
     pub(crate) fn guard(&self) -> Option<worker::RateLimiter> {
         self.env.rate_limiter("GUARD").ok()
     }
@@ -81,12 +80,12 @@ fn unbound(name: &str) -> Fault {
     Fault::new(ErrorCode::Misconfigured, format!("the binding {name} is missing")).after(60)
 }
 
-/// The time, read once a request or step.
+/// The current time; read once in a request or step.
 pub(crate) fn now() -> UnixMillis {
     UnixMillis(Date::now().as_millis())
 }
 
-/// Random bytes of the platform.
+/// Random bytes from the platform.
 ///
 /// # Errors
 /// `INTERNAL` where it has none.
@@ -96,14 +95,14 @@ pub(crate) fn random<const N: usize>() -> Result<[u8; N], Fault> {
     Ok(bytes)
 }
 
-/// A new request's id.
+/// A request id of this time with new random bits.
 pub(crate) fn request_id(now: UnixMillis) -> RequestId {
-    // Without randomness two requests of one millisecond share an id; nothing rests on it.
+    // Without randomness, two requests of one millisecond share an id; nothing depends on its uniqueness.
     let bytes = random::<16>().unwrap_or_default();
     RequestId::new(now, u128::from_be_bytes(bytes))
 }
 
-/// What work after the answer needs.
+/// Runs work that goes on after the answer.
 pub(crate) fn after_answer(context: &Context, work: impl Future<Output = ()> + 'static) {
     context.wait_until(work);
 }

@@ -1,5 +1,5 @@
-//! The directory (D1): executes `sql::directory`. Related writes are one batch,
-//! every write is harmless when repeated, every tenant query names its tenant.
+//! The directory (D1) executes `sql::directory`. Related writes are one batch, every write may be repeated without
+//! harm, and every query about tenants' data names its tenant.
 
 mod recipients;
 mod records;
@@ -29,7 +29,7 @@ use x402_core::outbox::load::VALUE_BYTES_MAX;
 use x402_core::tenancy::key::{KeyHash, KeyKind};
 use x402_core::tenancy::tenant::{ApiKey, Scope, Tenant};
 
-/// A value to bind.
+/// A value that a statement binds.
 #[derive(Clone, Copy)]
 enum BoundValue<'a> {
     Text(&'a str),
@@ -39,7 +39,7 @@ enum BoundValue<'a> {
 }
 
 impl BoundValue<'_> {
-    /// How large a text is.
+    /// The bytes that the value takes in a batch; numbers count as none.
     const fn bytes(&self) -> usize {
         match self {
             Self::Text(text) | Self::Maybe(Some(text)) => text.len(),
@@ -58,13 +58,13 @@ impl From<&BoundValue<'_>> for JsValue {
     }
 }
 
-/// JavaScript's numbers are exact to 2^53; times and counts stay far below.
+/// JavaScript's numbers are exact up to 2^53; times and counts stay far below.
 fn number_of(number: u64) -> JsValue {
     let [high, low] = [number >> 32, number & 0xffff_ffff].map(|half| u32::try_from(half).unwrap_or(u32::MAX));
     JsValue::from_f64(f64::from(high).mul_add(4_294_967_296.0, f64::from(low)))
 }
 
-/// A statement with its values. A value that D1 would refuse is refused here: a local D1 takes it.
+/// A statement with its values. A value larger than D1's limit is refused here, since a local D1 would accept it.
 fn statement(db: &D1Database, sql: &str, bind: &[BoundValue<'_>]) -> Result<D1PreparedStatement, Fault> {
     if let Some(bytes) = bind.iter().map(BoundValue::bytes).find(|bytes| *bytes > VALUE_BYTES_MAX) {
         return Err(Fault::internal(format!("a value of {bytes} bytes: the directory takes {VALUE_BYTES_MAX}")));
@@ -73,7 +73,7 @@ fn statement(db: &D1Database, sql: &str, bind: &[BoundValue<'_>]) -> Result<D1Pr
     db.prepare(sql).bind(&values).map_err(Fault::internal)
 }
 
-/// The directory could not do it; whether it did is not known.
+/// The directory failed; a write may have happened all the same.
 fn d1_unavailable(error: impl core::fmt::Display) -> Fault {
     Fault::new(ErrorCode::LedgerUnavailable, "the directory is not available").after(1).because(error)
 }
@@ -101,11 +101,11 @@ async fn batch(db: &D1Database, statements: Vec<D1PreparedStatement>) -> Result<
     })
 }
 
-/// Whether the directory answers.
+/// Whether the directory can be reached.
 pub(crate) async fn ping(db: &D1Database) -> Result<(), Fault> {
     #[derive(Deserialize)]
     struct One {
-        #[expect(dead_code, reason = "that there is a row is the answer")]
+        #[expect(dead_code, reason = "only whether there is a row matters")]
         one: f64,
     }
     all::<One>(db, sql::PING, &[]).await.map(|_| ())
@@ -131,7 +131,7 @@ pub(crate) async fn load_tenant(
     )
     .await?;
     let [tenants, keys, recipients, defaults] = results.as_slice() else {
-        return Err(Fault::internal("four statements, and not four results"));
+        return Err(Fault::internal("a batch of four statements gave another number of results"));
     };
     let Some(row) = rows_of::<TenantRow>(tenants)?.into_iter().next() else { return Ok(None) };
     let keys: Vec<ApiKey> = rows_of::<KeyRow>(keys)?.into_iter().map(KeyRow::key).collect::<Result<_, _>>()?;
@@ -157,9 +157,9 @@ fn no_tenant() -> Fault {
     Fault::new(ErrorCode::NotFound, "no such tenant")
 }
 
-/// Tenants, the newest first, one more than asked for.
+/// Tenants, the newest first, one more than the page holds.
 pub(crate) async fn list_tenants(db: &D1Database, page: &PageQuery) -> Result<Vec<TenantView>, Fault> {
-    // Above every id, for the first page.
+    // Greater than every id, for the first page.
     let before = page.before.as_deref().unwrap_or("ten_g");
     let limit = u64::from(page.limit).saturating_add(1);
     let rows: Vec<TenantRow> =
@@ -174,7 +174,7 @@ pub(crate) async fn list_tenants(db: &D1Database, page: &PageQuery) -> Result<Ve
     rows.iter().map(|row| row.view(of.get(row.id()).map_or(&[][..], Vec::as_slice).iter())).collect()
 }
 
-/// A key to write.
+/// A key to insert or to replace.
 pub(crate) struct KeyToPut<'a> {
     pub(crate) id: KeyId,
     pub(crate) environment: Environment,
@@ -207,13 +207,13 @@ fn key_statement(
     statement(db, sql::KEY_PUT, &bind)
 }
 
-/// What a tenant begins with.
+/// The keys and recipients of a new tenant.
 pub(crate) struct FirstRows<'a> {
     pub(crate) recipients: &'a [(&'static Network, Address)],
     pub(crate) keys: &'a [KeyToPut<'a>],
 }
 
-/// Makes a tenant with its first keys; answers from whom its addresses were taken.
+/// Creates a tenant with its first keys; returns the tenants that lost addresses.
 pub(crate) async fn create_tenant(
     db: &D1Database,
     id: TenantId,
@@ -246,7 +246,7 @@ pub(crate) async fn create_tenant(
     previous_holders(&batch(db, statements).await?)
 }
 
-/// Changes a tenant; answers from whom its new addresses were taken.
+/// Changes a tenant; returns the tenants that lost addresses.
 pub(crate) async fn change_tenant(
     db: &D1Database,
     id: TenantId,
@@ -299,7 +299,7 @@ pub(crate) async fn list_keys(db: &D1Database, tenant: TenantId) -> Result<Vec<K
     rows.iter().map(KeyRow::view).collect()
 }
 
-/// Makes a key.
+/// Inserts a key and raises the tenant's version.
 pub(crate) async fn create_key(
     db: &D1Database,
     tenant: TenantId,

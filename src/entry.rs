@@ -1,4 +1,4 @@
-//! The platform's events: each hands its bytes to the code that knows what to do.
+//! The platform's events: each is passed to the module that handles it.
 
 #[cfg(x402_bench)]
 mod bench;
@@ -8,19 +8,19 @@ mod http;
 use crate::platform::microtasks;
 use worker::{Context, Env, Request, ScheduleContext, ScheduledEvent, event, web_sys};
 
-/// Once an isolate, before any request.
+/// Runs once an isolate, before any request.
 #[event(start)]
 fn start() {
     microtasks::use_v8_microtasks();
 }
 
-/// Every HTTP request.
+/// The platform calls this for every HTTP request.
 #[event(fetch)]
 async fn fetch(request: Request, env: Env, context: Context) -> worker::Result<web_sys::Response> {
     http::serve(request, env, context).await
 }
 
-/// Every timed event of `wrangler.toml`.
+/// The platform calls this for every cron trigger of `wrangler.toml`.
 #[event(scheduled)]
 async fn scheduled(event: ScheduledEvent, env: Env, _context: ScheduleContext) {
     cron::run_trigger(&event.cron(), env).await;

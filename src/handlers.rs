@@ -1,5 +1,5 @@
-//! A handler is five verbs: who, what, good, book, tell. The exhaustive match
-//! stops the build until a new endpoint has its own.
+//! One handler for each endpoint: check the caller, read the body, ask the chain, call the ledger, answer. The match
+//! below is exhaustive: a new endpoint does not compile without a handler.
 
 mod account;
 mod admin;

@@ -1,5 +1,5 @@
-//! What an isolate remembers between requests. All of it can be lost at any
-//! time and is bounded; nothing exact lives here.
+//! What an isolate remembers between requests. All of it is bounded and may be lost at any time; nothing that must be
+//! exact is kept here.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
@@ -20,9 +20,9 @@ use x402_core::tenancy::key::KeyHash;
 const TRACES_MAX: usize = 16_384;
 /// A finalized trace is used again for a day.
 const TRACE_MS: u64 = 86_400_000;
-/// Parties kept.
+/// Parties remembered for [`PARTY_MS`].
 const PARTIES_MAX: usize = 16_384;
-/// What depends on time is read again after five minutes.
+/// Code and blacklist entries are read again after five minutes.
 const PARTY_MS: u64 = 300_000;
 /// Payments known to have a settlement, some 200 bytes each, and for how long: buyers resend within minutes.
 const RECORDED_MAX: usize = 8_192;
@@ -30,7 +30,7 @@ const RECORDED_MS: u64 = 900_000;
 /// Attempts remembered by their `Idempotency-Key`, some 300 bytes each, and for how long: as long as callers poll.
 const ATTEMPTS_MAX: usize = 8_192;
 const ATTEMPT_MS: u64 = 300_000;
-/// Refused callers remembered.
+/// The most refused callers that are remembered.
 const REFUSED_MAX: usize = 8_192;
 
 /// The registry check's last definite outcomes, by chain: `passed` or `differs`.
@@ -72,16 +72,16 @@ pub(crate) struct CachedTrace {
     pub(crate) agreed: usize,
 }
 
-/// How long a caller who was refused is remembered. A rate limit is answered from memory, but for a request under an
-/// `Idempotency-Key`; after any other refusal the ledger is asked before the chain, as it is once a rate limit lasts
-/// longer than this: an operator may have raised it.
+/// How long a refused caller is remembered. A rate limit is answered from memory, except for a request under an
+/// `Idempotency-Key`. After any other refusal the ledger is asked before the chain; so it is for a rate limit that
+/// lasts longer than this, since an operator may have raised it.
 const REFUSED_MS: u64 = 60_000;
 
 thread_local! {
     static MEMORY: Rc<VerificationCache> = Rc::default();
 }
 
-/// What judging a payment need not find out again.
+/// What verifying a payment leaves for later requests.
 pub(crate) fn verification_cache() -> Rc<VerificationCache> {
     MEMORY.with(Rc::clone)
 }
@@ -104,7 +104,7 @@ thread_local! {
     static PARTIES: RefCell<BoundedMap<PartyKey, PartyFacts>> = const { RefCell::new(BoundedMap::new(PARTIES_MAX, PARTY_MS)) };
     static REFUSED: RefCell<BoundedMap<KeyHash, RefusedCaller>> = const { RefCell::new(BoundedMap::new(REFUSED_MAX, 3_700_000)) };
     static RECORDED: RefCell<BoundedMap<String, ()>> = const { RefCell::new(BoundedMap::new(RECORDED_MAX, RECORDED_MS)) };
-    /// Whether the ledger had no answer to repeat when it was last asked.
+    /// Whether the ledger had no answer to repeat when it was asked last.
     static ATTEMPTS: RefCell<BoundedMap<AttemptKey, bool>> = const { RefCell::new(BoundedMap::new(ATTEMPTS_MAX, ATTEMPT_MS)) };
     static CHECKS: RefCell<Option<(Rc<RegistryOutcomes>, UnixMillis)>> = const { RefCell::new(None) };
 }
@@ -114,7 +114,7 @@ pub(crate) fn settings(read: impl FnOnce() -> Result<Settings, Vec<SettingMistak
     SETTINGS.with_borrow_mut(|kept| kept.get_or_insert_with(|| read().map(Rc::new).map_err(Rc::new)).clone())
 }
 
-/// The routes, built once; `None` only if the table conflicts with itself, which a test rules out.
+/// The routes, built once; `None` only if rows of the table conflict, which a test excludes.
 pub(crate) fn routes() -> Option<Rc<Routes>> {
     ROUTES.with_borrow_mut(|kept| {
         if kept.is_none() {
@@ -130,22 +130,22 @@ pub(crate) fn sanctions() -> Option<Rc<sanctions::SanctionsList>> {
         .with_borrow_mut(|kept| kept.get_or_insert_with(|| sanctions::SanctionsList::builtin().map(Rc::new)).clone())
 }
 
-/// A finalized trace, if it is kept.
+/// A finalized trace, if it is remembered.
 pub(crate) fn cached_trace(chain: &'static str, tx: &str, now: UnixMillis) -> Option<CachedTrace> {
     TRACES.with_borrow(|kept| kept.get(&(chain, tx.to_owned()), now))
 }
 
-/// Keeps a finalized trace.
+/// Remembers a finalized trace.
 pub(crate) fn cache_trace(chain: &'static str, tx: String, kept: CachedTrace, now: UnixMillis) {
     TRACES.with_borrow_mut(|traces| traces.put((chain, tx), kept, now));
 }
 
-/// What was read of a party in the last five minutes.
+/// Code and blacklist entry of a party, if read in the last five minutes.
 pub(crate) fn cached_party(chain: &'static str, address: Address, now: UnixMillis) -> Option<PartyFacts> {
     PARTIES.with_borrow(|kept| kept.get(&(chain, address), now))
 }
 
-/// Keeps what was read of a party, unless nothing was.
+/// Remembers code and blacklist entry of a party, unless neither could be read.
 pub(crate) fn cache_party(chain: &'static str, address: Address, facts: PartyFacts, now: UnixMillis) {
     if facts != PartyFacts::default() {
         PARTIES.with_borrow_mut(|kept| kept.put((chain, address), facts, now));
@@ -169,22 +169,22 @@ pub(crate) fn remember_refused(key: KeyHash, refused: RefusedCaller, now: UnixMi
     REFUSED.with_borrow_mut(|kept| kept.put(key, refused, now));
 }
 
-/// Whether a payment's ledger is known to hold a settlement of it: then it is asked before the chain.
+/// Whether the payment's ledger is known to have a settlement of it: then the ledger is asked before the chain.
 pub(crate) fn is_payment_recorded(authorization: &str, now: UnixMillis) -> bool {
     RECORDED.with_borrow(|kept| kept.get(&authorization.to_owned(), now)).is_some()
 }
 
-/// Notes that a payment's ledger holds a settlement of it.
+/// Remembers that a payment's ledger has a settlement of it.
 pub(crate) fn note_payment_recorded(authorization: String, now: UnixMillis) {
     RECORDED.with_borrow_mut(|kept| kept.put(authorization, (), now));
 }
 
-/// Whether an attempt is known to have no answer in its ledger yet: then the chain is asked at once.
+/// Whether the ledger is known to have no answer for an attempt yet: then the chain is asked at once.
 pub(crate) fn is_attempt_open(attempt: &AttemptKey, now: UnixMillis) -> bool {
     ATTEMPTS.with_borrow(|kept| kept.get(attempt, now)).unwrap_or(false)
 }
 
-/// Notes whether an attempt has no answer in its ledger. One that has an answer is kept only if it had none.
+/// Remembers whether the ledger has an answer for an attempt; one with an answer is kept only if it had none before.
 pub(crate) fn note_attempt(attempt: AttemptKey, is_open: bool, now: UnixMillis) {
     ATTEMPTS.with_borrow_mut(|kept| {
         if is_open || kept.map.contains_key(&attempt) {
@@ -198,7 +198,7 @@ pub(crate) fn registry_outcomes() -> Option<(Rc<RegistryOutcomes>, UnixMillis)> 
     CHECKS.with_borrow(Clone::clone)
 }
 
-/// Keeps the registry check's results.
+/// Remembers the registry check's results.
 pub(crate) fn cache_registry_outcomes(checks: RegistryOutcomes, now: UnixMillis) {
     CHECKS.with_borrow_mut(|kept| *kept = Some((Rc::new(checks), now)));
 }

@@ -1,4 +1,4 @@
-//! What works around workerd or wasm-bindgen, each with its reason.
+//! Workarounds for workerd or wasm-bindgen, each with its reason.
 
 pub(crate) mod microtasks;
 pub(crate) mod response;

@@ -1,4 +1,4 @@
-//! One request as handlers and objects see it, and the answer to a fault.
+//! One request after parsing, and the answer to a fault.
 
 use crate::telemetry::{TelemetryField, TelemetryKind, event};
 use worker::web_sys;
@@ -11,29 +11,29 @@ use x402_core::error::Fault;
 use x402_core::tenancy::admission::invalid_key;
 use x402_core::tenancy::key::Caller;
 
-/// One request, as far as it is read.
+/// One request after its head and body were checked.
 pub(crate) struct IncomingRequest {
     /// The row of the route table.
     pub(crate) row: &'static RouteRow,
-    /// The path's parameters.
+    /// The parameters of the path, in order.
     pub(crate) params: Vec<String>,
-    /// The query string.
+    /// The query string, without `?`.
     pub(crate) query: String,
     /// The body, within the route's limit: UTF-8.
     pub(crate) body: Vec<u8>,
-    /// Whom the key names; `None` on public and operators' routes.
+    /// The tenant and key; `None` on public and operators' routes.
     pub(crate) caller: Option<Caller>,
-    /// The `Idempotency-Key`.
+    /// The header `Idempotency-Key`, unchecked.
     pub(crate) idempotency_key: Option<String>,
     /// Whether the request asks for our additions in the body of a settle's success.
     pub(crate) explain: bool,
-    /// The path as asked for, without a key.
+    /// The path as it was requested, without a key.
     pub(crate) path: String,
-    /// This request.
+    /// The id of this request, as in `X-Request-Id`.
     pub(crate) request_id: RequestId,
-    /// When it came.
+    /// When the Worker received the request.
     pub(crate) now: UnixMillis,
-    /// Tells whether the caller has gone.
+    /// Aborts when the client disconnects.
     pub(crate) signal: web_sys::AbortSignal,
 }
 
@@ -43,7 +43,7 @@ impl IncomingRequest {
         self.params.get(index).map_or("", String::as_str)
     }
 
-    /// Whom the key names.
+    /// The tenant and key of the request.
     ///
     /// # Errors
     /// `INVALID_API_KEY` on a route that takes none.
@@ -52,7 +52,7 @@ impl IncomingRequest {
     }
 }
 
-/// The answer to a fault; its cause goes to the log, once.
+/// The answer to a fault; its cause is logged once.
 pub(crate) fn fault_reply(fault: &Fault, asked: ProblemContext<'_>) -> ApiReply {
     if fault.cause().is_some() {
         let kind = if fault.code.status() >= 500 { TelemetryKind::Faulted } else { TelemetryKind::Refused };

@@ -1,5 +1,5 @@
-//! JSON-RPC over fetch: one provider asked in rounds, several in turn. Every
-//! call has a deadline and a bound; which word counts `reader::quorum` decides.
+//! JSON-RPC over fetch: rounds of calls to one provider, several providers in turn. Every call has a deadline and a
+//! size limit. Which answer counts is decided by `x402_chain::quorum`.
 
 mod decide;
 pub(crate) mod gas_price;
@@ -37,39 +37,39 @@ use x402_chain::{jsonrpc, reader};
 use x402_core::settings::Settings;
 use x402_core::settings::provider::host;
 
-/// Rounds of one trace: the receipt, its block, and one for what the second leaves open.
+/// The most rounds of one trace: the receipt, its block, and one for what is still missing.
 const READ_ROUNDS_MAX: usize = 3;
-/// When the next provider is asked though the first has not failed.
+/// After this long without an answer the next provider is asked too.
 const HEDGE_MS: u64 = 800;
-/// All of a verification's asking.
+/// The deadline of a whole verification's calls.
 const DEADLINE_MS: u64 = 8_000;
 
 thread_local! {
     static HEALTH: RefCell<BTreeMap<String, ProviderHealth>> = const { RefCell::new(BTreeMap::new()) };
 }
 
-/// What a chain's providers said of a transaction.
+/// What a chain's providers reported of a transaction.
 pub(crate) struct ProviderObservation {
-    /// The story that counts; `None` where no provider gave a usable answer.
+    /// The trace that counts; `None` where no provider gave a usable answer.
     pub(crate) trace: Option<Trace>,
-    /// How many answered the same.
+    /// How many providers agree.
     pub(crate) agreed: usize,
-    /// What was read of the parties by the way.
+    /// Code and blacklist entries of the parties that were read in the same requests.
     pub(crate) screening: Screening,
-    /// Why providers failed, for the log: host names, classes, no address.
+    /// Why providers failed, for the log: host names and error classes, no URL.
     pub(crate) failures: Vec<String>,
 }
 
-/// What to ask about.
+/// A question about one transaction to a chain's providers.
 pub(crate) struct TraceQuestion<'a> {
     pub(crate) network: &'static Network,
     pub(crate) tx: &'a TxId,
     pub(crate) providers: &'a [&'a str],
     /// How many must agree, and on what.
     pub(crate) wanted: QuorumRule,
-    /// Whose standing is wanted first.
+    /// The address whose code and blacklist entry are read first.
     pub(crate) first: Option<x402_chain::address::Address>,
-    /// Whether a party's standing is known already.
+    /// Whether a party's code and blacklist entry are known already.
     pub(crate) is_known: &'a dyn Fn(&Party) -> bool,
 }
 
@@ -89,12 +89,12 @@ fn order_providers(providers: &[&str], at: UnixMillis) -> Vec<usize> {
     breaker::provider_order(&known, at)
 }
 
-/// A transaction's story alone, as the quorum rule lets it count; `None` where no provider gave a usable answer.
+/// A transaction's trace by the quorum rule, without its parties; `None` where no provider gave a usable answer.
 pub(crate) async fn fetch_trace(settings: &Settings, network: &'static Network, id: &TxId) -> Option<Trace> {
     fetch_trace_by(settings, network, id, QuorumRule { threshold: settings.quorum(), finality: false }).await
 }
 
-/// The same where it matters whether its block is final.
+/// As [`fetch_trace`], where it matters whether the block is final.
 pub(crate) async fn fetch_trace_with_finality(
     settings: &Settings,
     network: &'static Network,
@@ -103,7 +103,7 @@ pub(crate) async fn fetch_trace_with_finality(
     fetch_trace_by(settings, network, id, QuorumRule { threshold: settings.quorum(), finality: true }).await
 }
 
-/// The same on two providers' word, where there are two, whatever the story itself shows to have moved.
+/// As [`fetch_trace`], but two providers must agree, where there are two, whatever the amount.
 pub(crate) async fn fetch_trace_by_two(settings: &Settings, network: &'static Network, id: &TxId) -> Option<Trace> {
     fetch_trace_by(settings, network, id, QuorumRule { threshold: Amount::ZERO, finality: false }).await
 }
@@ -121,7 +121,7 @@ async fn fetch_trace_by(
         .trace
 }
 
-/// Asks a chain's providers about a transaction until one word counts.
+/// Asks a chain's providers about a transaction until an answer counts.
 pub(crate) async fn ask_providers(question: &TraceQuestion<'_>) -> ProviderObservation {
     let mut words: Vec<Option<ProviderAnswer>> = Vec::new();
     let mut observation =
@@ -133,13 +133,13 @@ pub(crate) async fn ask_providers(question: &TraceQuestion<'_>) -> ProviderObser
                 observation.trace = Some(trace);
             }
         }
-        None => observation.failures.push("no word counted in time".to_owned()),
+        None => observation.failures.push("no answer counted in time".to_owned()),
     }
     observation
 }
 
-/// Asks one after another, the next when one fails, is slow, or is not enough.
-/// Answers which word counts and how many agree.
+/// Asks one provider after another: the next when one fails, is slow, or does not suffice. Returns which answer counts
+/// and how many agree.
 async fn gather_answers(
     question: &TraceQuestion<'_>,
     words: &mut Vec<Option<ProviderAnswer>>,
@@ -158,7 +158,7 @@ async fn gather_answers(
             QuorumDecision::Wait => {}
         }
         let Some(left) = DEADLINE_MS.checked_sub(now().since(began)).filter(|left| *left > 0) else {
-            // Who could say what is final is too slow: the story stands without it.
+            // The provider that could report finality is too slow: the trace counts without it.
             return match quorum::decide_quorum(words, order.len(), QuorumRule { finality: false, ..question.wanted }) {
                 QuorumDecision::Settled { index, agreed } => Some((index, agreed)),
                 QuorumDecision::Wait | QuorumDecision::Ask | QuorumDecision::Unavailable => None,
@@ -203,7 +203,7 @@ fn ask_next_provider<'a>(
     }
 }
 
-/// Asks one provider in rounds.
+/// Asks one provider in rounds of calls.
 async fn ask_provider(question: &TraceQuestion<'_>, url: &str, place: usize) -> ProviderReading {
     let began = now();
     let mut facts = Facts::new();
@@ -235,7 +235,7 @@ async fn ask_in_rounds(
         match reader::trace(network, question.tx, facts, now().seconds()) {
             Ok(trace) => {
                 if parties.is_empty() && !jsonrpc::takes_batches(network.family) {
-                    // Families without batches learn of parties in a step of its own, which may fail.
+                    // Families without batches read the parties in a round of its own, which may fail.
                     parties = unknown_parties(question, facts);
                     let calls: Vec<Call> =
                         parties.iter().flat_map(|party| reader::party_calls(network, party)).collect();

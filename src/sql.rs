@@ -103,7 +103,7 @@ pub mod ledger {
         "SELECT id, length(CAST(body AS BLOB)) FROM records WHERE id > ? ORDER BY id LIMIT ?";
     /// Binds the last id shipped and the newest to ship; returns id, revision, body.
     pub const RECORDS_BETWEEN: &str = "SELECT id, revision, body FROM records WHERE id > ? AND id <= ? ORDER BY id";
-    /// Binds the newest id to let go and a limit. Followed records stay.
+    /// Binds the newest id to delete and a limit. Records that are polled for finality stay.
     pub const RECORDS_PURGE: &str = "DELETE FROM records WHERE id IN (SELECT id FROM records WHERE id <= ?
         AND id NOT IN (SELECT id FROM watches) ORDER BY id LIMIT ?)";
     /// Binds route and key; returns body hash, status, body, time, until when the answer repeats.
@@ -117,7 +117,7 @@ pub mod ledger {
     /// Binds status, body, until when it repeats, route, key: the answer to what came under the key.
     pub const IDEMPOTENCY_ANSWER: &str = "UPDATE idempotency SET status = ?, body = ?, answer_until_ms = ?
         WHERE route = ? AND key = ?";
-    /// Binds the newest time to let go and a limit.
+    /// Binds the newest time to delete and a limit.
     pub const IDEMPOTENCY_PURGE: &str = "DELETE FROM idempotency WHERE (route, key) IN
         (SELECT route, key FROM idempotency WHERE created_ms <= ? LIMIT ?)";
     /// Binds an address; returns 1 if the tenant was paid by it before.
@@ -133,7 +133,7 @@ pub mod ledger {
         VALUES (?, ?, ?, ?, ?) ON CONFLICT (authorization) DO UPDATE SET fingerprint = excluded.fingerprint,
         proof = excluded.proof, settlement_id = COALESCE(excluded.settlement_id, settlement_id),
         expires_ms = excluded.expires_ms";
-    /// Binds a time and a limit: payments without a settlement whose time is over are let go.
+    /// Binds a time and a limit: deletes payments without a settlement that have expired.
     pub const PAYMENTS_PURGE: &str = "DELETE FROM payments WHERE authorization IN (SELECT authorization FROM payments
         WHERE settlement_id IS NULL AND expires_ms <= ? ORDER BY expires_ms LIMIT ?)";
     /// Returns the earliest end of a payment without a settlement.
@@ -190,7 +190,7 @@ pub mod ledger {
     /// Binds a time and a limit; returns the ids due by then. The table holds
     /// only what is not yet final, so it is scanned.
     pub const WATCHES_DUE: &str = "SELECT id FROM watches WHERE next_ms <= ? ORDER BY next_ms LIMIT ?";
-    /// Returns the earliest time that a payment is due to be looked at.
+    /// Returns the earliest time at which a payment is due for a poll.
     pub const WATCH_NEXT: &str = "SELECT MIN(next_ms) FROM watches";
     /// Binds kind and body.
     pub const OUTBOX_PUT: &str = "INSERT INTO outbox (kind, body) VALUES (?, ?)";
@@ -222,7 +222,7 @@ pub mod settler {
     pub const REFUSED_PUT: &str = "INSERT INTO refused (key, at_ms) VALUES (?, ?) ON CONFLICT (key) DO NOTHING";
     /// Binds a key; returns a row where the attempt is never launched.
     pub const REFUSED_GET: &str = "SELECT 1 FROM refused WHERE key = ?";
-    /// Binds a time: what was refused before it is let go; nobody comes that late.
+    /// Binds a time: deletes attempts that were refused before it; no launch comes that late.
     pub const REFUSED_PURGE: &str = "DELETE FROM refused WHERE at_ms < ?";
     /// Binds a payer; returns how many have reverted, and until when nothing is launched.
     pub const PENALTY_GET: &str = "SELECT count, until_ms FROM penalties WHERE payer = ?";
@@ -235,7 +235,7 @@ pub mod settler {
     /// payers of the last days whose transactions we have paid for in vain.
     pub const PENALTIES_AFTER: &str =
         "SELECT payer, until_ms FROM penalties WHERE until_ms > ? ORDER BY until_ms DESC LIMIT 2000";
-    /// Binds a time: what ended before it is let go.
+    /// Binds a time: deletes penalties that ended before it.
     pub const PENALTIES_PURGE: &str = "DELETE FROM penalties WHERE until_ms < ?";
     /// Binds a key, when to look, since when.
     pub const WATCHED_PUT: &str = "INSERT INTO watched (key, next_ms, since_ms) VALUES (?, ?, ?)
@@ -274,7 +274,7 @@ pub mod settler {
     pub const FLIGHT_REPORT_AGAIN: &str = "UPDATE flights SET told = 0 WHERE key = ? AND report IS NOT NULL";
     /// Returns key and flight of all that are on their way.
     pub const FLIGHTS_FLYING: &str = "SELECT key, flight FROM flights WHERE report IS NULL";
-    /// Binds a time: what was reported before it is let go.
+    /// Binds a time: deletes flights that were reported before it.
     pub const FLIGHTS_PURGE: &str = "DELETE FROM flights WHERE told = 1 AND changed_ms < ?";
 }
 

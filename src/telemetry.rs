@@ -58,26 +58,26 @@ kinds! {
     ProvidersFailed Info "providers failed" "Some providers gave no usable answer about a transaction.";
     ProviderFailed Info "a provider failed" "A provider gave no usable answer about a payment.";
     TransactionRefused Info "a transaction was refused" "A node did not take a signed transaction.";
-    PriceAboveCap Info "a price would be above the cap" "Gas costs more than may be paid for a settlement.";
-    ThirdPartyUnknown Info "no node answers who has used an authorization"
+    PriceAboveCap Info "a gas price would exceed its cap" "Gas costs more than may be paid for a settlement.";
+    ThirdPartyUnknown Info "no node reports which transaction used an authorization"
         "Whether somebody else has settled a payment is asked again later.";
     CronDone Info "cron" "A timed job is done.";
     CronFailed Error "cron failed" "A timed job failed.";
     AlarmNotSet Error "an alarm could not be set" "An object's storage did not take its next alarm.";
     LedgerAlarmFailed Error "an alarm's work failed" "A ledger's alarm did not finish its work; it comes back.";
-    PaymentNotPolled Error "a payment could not be followed" "A payment's finality is looked up again in a minute.";
-    SettlementNotPolled Error "a settlement could not be looked at" "A settlement that is due is looked at again later.";
+    PaymentNotPolled Error "a payment's finality could not be polled" "A payment's finality is looked up again in a minute.";
+    SettlementNotPolled Error "a due settlement could not be checked" "The settlement is checked again later.";
     DeliveryNotReopened Error "a delivery could not be reopened"
         "A caller has gone, and its ledger did not take the success back: the seller takes it by hand.";
     RecordCut Error "a record is shipped with shorter lists" "A record is too large for the directory.";
-    RegistryUnread Error "the registry check's results could not be read" "Chains count as before.";
+    RegistryUnread Error "the results of the registry check could not be read" "The last results stay in force.";
     SettlerFailed Error "a settlement failed" "A Settler did not carry a message out.";
     SettlerAlarmFailed Error "a settler's alarm failed" "A Settler's alarm did not finish its work; it comes back.";
-    TurnPartFailed Error "a part of a settler's turn failed" "The other parts of the turn were done all the same.";
-    FlightsNotPolled Error "flights could not be looked for" "Flights are looked for again in the next turn.";
+    TurnPartFailed Error "a part of a settler's alarm failed" "The other parts of the alarm's work were done.";
+    FlightsNotPolled Error "flights could not be polled" "They are polled again at the next alarm.";
     FlightStuck Error "a flight could not be carried on" "A flight is skipped for a fault; said once a minute.";
-    FlightNotNoted Error "a flight could not be noted" "That its ledger has a flight's report; it is sent again.";
-    FlightsNotPurged Error "what is over could not be let go" "Old rows of a Settler stay until the next turn.";
+    FlightNotNoted Error "a flight's report could not be marked as delivered" "The ledger has it, and gets it again.";
+    FlightsNotPurged Error "expired rows could not be deleted" "They stay until the settler's next alarm.";
     SettlementReorged Error "a settlement's block has left the chain" "A settlement is on its way again.";
 }
 

@@ -12,7 +12,7 @@ use std::path::Path;
 
 const DATA: &str = "data/chains.json";
 
-/// Why there is no table, a line each.
+/// The reasons why no table can be built, a line each.
 struct Mistakes(Vec<String>);
 
 impl fmt::Debug for Mistakes {
@@ -37,12 +37,12 @@ fn main() -> Result<(), Mistakes> {
     Ok(())
 }
 
-/// The rules make this impossible; it is a defect of theirs.
+/// The rules exclude this; where it happens, a rule has a defect.
 fn unwritable(row: &ChainRow) -> Mistakes {
     Mistakes(vec![format!("{}: the row keeps every rule and cannot be written", row.key)])
 }
 
-/// One row as Rust.
+/// One row of the registry as a Rust expression.
 fn entry(row: &ChainRow) -> Option<String> {
     let ChainRow { key, name, caip2, chain_id, v1_name, live_chain, block_time_ms, rpc, .. } = row;
     let family = match row.kind {
@@ -56,9 +56,9 @@ fn entry(row: &ChainRow) -> Option<String> {
     };
     let environment = if row.testnet { "Test" } else { "Live" };
     let local = row.is_local();
-    // What no separator can prove is proven by reading the chain, or is our own.
+    // A row without a proven separator counts only after a check on the chain, unless it is a local chain.
     let proven = row.usdc.separator_matches_a_chain_reading.unwrap_or(true);
-    // Solana counts by status, not by blocks.
+    // Solana counts by commitment status, not by blocks.
     let confirmations = row.confirmations.unwrap_or(1);
     let asset = asset(row)?;
     let settle = settle(row)?;

@@ -1,4 +1,4 @@
-//! The one hop to a tenant's ledger, with its deadline.
+//! Calls to a tenant's ledger, with its deadline.
 
 use crate::app;
 use crate::app::App;
@@ -21,14 +21,13 @@ use x402_core::messages::MessageHead;
 use x402_core::messages::ledger::{LedgerEnvelope, LedgerMessage, LedgerReply};
 use x402_core::tenancy::key::Caller;
 
-/// How long a ledger may take: its own work is a few milliseconds, a first call
-/// loads the tenant from the directory, and callers of an object that panicked
-/// would hang for more than eight seconds.
+/// The deadline of a call: a ledger's own work takes a few milliseconds, a first call loads the tenant from the
+/// directory, and calls to an object that panicked hang for more than eight seconds.
 const DEADLINE_MS: u64 = 6_000;
-/// Flushing waits for the directory, and may have many records to ship.
+/// The deadline of a flush, which waits for the directory and may ship many records.
 const FLUSH_DEADLINE_MS: u64 = 10_000;
 
-/// Says that an answer repeats what came under its `Idempotency-Key` before.
+/// Says that says that the answer repeats one under the same `Idempotency-Key`.
 pub(crate) const REPLAYED: &str = "Idempotent-Replayed";
 
 fn ledger_unavailable(cause: impl core::fmt::Display) -> Fault {
@@ -37,7 +36,7 @@ fn ledger_unavailable(cause: impl core::fmt::Display) -> Fault {
     Fault::new(ErrorCode::LedgerUnavailable, detail).after(1).because(cause)
 }
 
-/// A ledger's name among the objects.
+/// The name of a ledger's object.
 fn ledger_name(tenant: TenantId, environment: Environment) -> String {
     format!("{tenant}:{}", environment.name())
 }
@@ -54,15 +53,15 @@ fn ledger_stub(app: &App, tenant: TenantId, environment: Environment, region: Op
 
 #[wasm_bindgen]
 extern "C" {
-    /// A ledger's stub, called without the request object that `worker` would make.
+    /// A ledger's stub, called without the request object that `worker` would create.
     type Ledger;
 
     #[wasm_bindgen(method, catch)]
     fn fetch(this: &Ledger, url: &str, init: &RequestInit) -> Result<js_sys::Promise, JsValue>;
 }
 
-/// A ledger's reply: what it means, and the HTTP response. A complete answer goes out to the caller without being
-/// read: its body never enters this Worker's memory.
+/// A ledger's reply: what it means, and the HTTP response. A complete answer goes sent to the caller without being
+/// read: its body does not enter this Worker's memory.
 #[derive(Debug)]
 pub(crate) struct LedgerResponse {
     reply: LedgerReply,
@@ -126,27 +125,27 @@ impl LedgerResponse {
         serde_json::from_str(&self.text().await?).map_err(Fault::internal)
     }
 
-    /// How the rate windows stand, for an answer that is made of more than the ledger's.
+    /// How the rate headers, for an answer that is made from more than this reply.
     pub(crate) fn rates(&self) -> Vec<(&'static str, String)> {
         let headers = self.http.headers();
         headers::RATE_HEADERS.into_iter().filter_map(|name| Some((name, headers.get(name).ok().flatten()?))).collect()
     }
 
-    /// Has the isolate remember a caller whom the ledger refused.
+    /// Has the header remember a caller whom the ledger refused.
     pub(crate) fn remember(&self, caller: &Caller, now: UnixMillis) {
         if let LedgerReply::Refused(refused) = &self.reply {
             isolate::remember_refused(caller.hash, refused.clone(), now);
         }
     }
 
-    /// Has the isolate remember whether an answer was recorded under an `Idempotency-Key`.
+    /// Has the isolate remember header about an unrecorded answer was recorded under an `Idempotency-Key`.
     pub(crate) fn remember_attempt(&self, attempt: Option<AttemptKey>, now: UnixMillis) {
         if let Some(attempt) = attempt {
             isolate::note_attempt(attempt, self.reply == LedgerReply::Unrecorded, now);
         }
     }
 
-    /// The response without what is for this Worker only. What came in cannot be changed, only a copy of it.
+    /// The response without what is for this Worker only. A received reply is immutable, so it is copied.
     fn without_internal_headers(http: &web_sys::Response) -> Result<web_sys::Response, JsValue> {
         let init: &web_sys::ResponseInit = http.unchecked_ref();
         let copy = web_sys::Response::new_with_opt_readable_stream_and_init(http.body().as_ref(), init)?;
@@ -156,7 +155,7 @@ impl LedgerResponse {
         Ok(copy)
     }
 
-    /// The same answer with status 200, whatever it says.
+    /// The reply with status 200, whatever it says.
     ///
     /// # Errors
     /// Where the platform refuses to copy the answer.
@@ -170,7 +169,7 @@ impl LedgerResponse {
         Ok(Self { http: copy, ..self })
     }
 
-    /// The answer, read, and which settlement's success it gives away, if it does.
+    /// The answer, read, and header that names the settlement whose success it holds.
     ///
     /// # Errors
     /// `LEDGER_UNAVAILABLE` where the answer broke off.
@@ -184,7 +183,7 @@ impl LedgerResponse {
         Ok((ApiReply { status, content_type, body: self.text().await?, headers }, handed))
     }
 
-    /// What goes out.
+    /// The response for the client; its body was not read.
     ///
     /// # Errors
     /// Where the platform refuses to copy the answer.
@@ -194,7 +193,7 @@ impl LedgerResponse {
     }
 }
 
-/// Asks a ledger.
+/// Sends a message to a ledger.
 ///
 /// # Errors
 /// `LEDGER_UNAVAILABLE`.

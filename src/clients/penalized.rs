@@ -1,5 +1,5 @@
-//! The payers for whom a Settler launches nothing now, as this isolate knows them:
-//! a verification says so before a seller relies on it. The Settler alone decides.
+//! The payers for whom a settler launches nothing at present, as this isolate knows them: a verification refuses them
+//! before a seller relies on it. The settler alone decides.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -7,9 +7,9 @@ use x402_chain::address::Address;
 use x402_chain::network::Network;
 use x402_chain::time::UnixMillis;
 
-/// How long a list is good; the next is asked for in the background.
+/// How long a list is fresh; then it is renewed in the background.
 const FRESH_MS: u64 = 15_000;
-/// Payers of one signer that are remembered.
+/// The most payers of one signer that are remembered.
 const PAYERS_MAX: usize = 4_000;
 
 type SignerKey = (&'static str, Address);
@@ -19,7 +19,7 @@ thread_local! {
     static ASKED_AT: RefCell<BTreeMap<&'static str, UnixMillis>> = const { RefCell::new(BTreeMap::new()) };
 }
 
-/// Until when a signer launches nothing for a payer, as far as is known here.
+/// Until when a signer launches nothing for a payer, as far as this isolate knows.
 pub(crate) fn held_until(network: &Network, signer: &Address, payer: &Address, now: UnixMillis) -> Option<UnixMillis> {
     PENALIZED.with_borrow(|all| {
         let held = all.get(&(network.key, *signer))?.get(payer)?;
@@ -37,7 +37,7 @@ pub(crate) fn note_hold(network: &Network, signer: &Address, payer: Address, unt
     });
 }
 
-/// Whether a network's Settlers are to be asked anew; whoever asks then is the only one for a while.
+/// Whether a network's settlers must be asked again; the first caller that asks does it for all.
 pub(crate) fn is_stale(network: &Network, now: UnixMillis) -> bool {
     ASKED_AT.with_borrow_mut(|all| {
         let is_fresh = all.get(network.key).is_some_and(|at| now.since(*at) < FRESH_MS);
@@ -48,7 +48,7 @@ pub(crate) fn is_stale(network: &Network, now: UnixMillis) -> bool {
     })
 }
 
-/// Notes all payers for whom a signer launches nothing, in place of what was known.
+/// Replaces the list of payers for whom a signer launches nothing.
 pub(crate) fn replace(network: &Network, signer: Address, held: impl Iterator<Item = (Address, UnixMillis)>) {
     PENALIZED.with_borrow_mut(|all| all.insert((network.key, signer), held.take(PAYERS_MAX).collect()));
 }

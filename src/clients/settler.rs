@@ -1,4 +1,4 @@
-//! The one hop to a Settler, with its deadline.
+//! Calls to a settler, with their deadlines.
 
 use crate::app::{self, App};
 use crate::clients::penalized;
@@ -18,9 +18,10 @@ use x402_core::messages::MessageHead;
 use x402_core::messages::settler::{HeldPayer, RefuseOutcome, SettlerMessage, SettlerReply};
 use x402_core::settlement::{Flight, SettlementReport};
 
-/// A Settler waits 18 s for a receipt, and reports to the ledger. Below the ledger's lease of 30 s.
+/// The deadline of a settlement: a settler waits 18 s for a receipt, and reports to the ledger. It is below the
+/// ledger's lease of 30 s.
 const SETTLE_MS: u64 = 26_000;
-/// What a Settler only has to look up.
+/// The deadline of an order that only reads.
 const ASK_MS: u64 = 5_000;
 
 fn settler_unavailable(cause: impl core::fmt::Display) -> Fault {
@@ -38,7 +39,7 @@ fn unexpected_reply(reply: &SettlerReply) -> Fault {
     }
 }
 
-/// Hands a flight to its Settler and waits for how it stands.
+/// Hands a flight to its settler and waits for the report.
 ///
 /// # Errors
 /// `LEDGER_UNAVAILABLE`: whatever was begun is carried on, and a repeat finds it.
@@ -63,8 +64,8 @@ pub(crate) async fn settle_flight(
     Ok(report)
 }
 
-/// Has a Settler never launch an attempt, unless it knows it; what it knows it then reports to
-/// the ledger, once more if need be.
+/// Orders a settler never to launch an attempt. If the settler knows the attempt, it reports to the ledger, again if
+/// necessary.
 ///
 /// # Errors
 /// `LEDGER_UNAVAILABLE`: it may be refused, or not; the same may be asked again.
@@ -84,7 +85,7 @@ pub(crate) async fn refuse_attempt(
     }
 }
 
-/// The payers for whom a signer launches nothing now.
+/// The payers for whom a signer launches nothing at present.
 ///
 /// # Errors
 /// `LEDGER_UNAVAILABLE`.
@@ -101,7 +102,7 @@ async fn penalized_payers(
     }
 }
 
-/// Asks a network's Settlers, after the answer, for whom they launch nothing, if nobody has of late.
+/// Asks a network's settlers, after the answer, for the penalized payers, unless the list is fresh.
 pub(crate) fn refresh_holds_later(app: &App, context: &Context, network: &'static Network, now: UnixMillis) {
     let Ok(namespace) = app.settlers() else { return };
     if !penalized::is_stale(network, now) {

@@ -1,4 +1,4 @@
-//! Whose an address is: registered by an operator, derived, or in test by its first use.
+//! Which tenant holds an address: registered by an operator, derived, or by its first use in test.
 
 use super::rows::{DefaultRow, NumberRow, PreviousHolderRow, RecipientRow};
 use super::{BoundValue, all, batch, no_tenant, rows_of, statement, tenant_row};
@@ -22,8 +22,8 @@ pub(super) fn recipient_of(row: &RecipientRow, environment: Environment, default
     Some(Recipient { address, default_for, first_use: row.is_first_use() })
 }
 
-/// In test, registers an address to the tenant that uses it, unless anybody holds it, or held it, or the tenant holds
-/// [`FIRST_USES_MAX`] addresses so. Whether it is the tenant's then, the directory's copy of the tenant says.
+/// In test, registers an address to the tenant that uses it, unless a tenant holds it or held it, or this tenant holds
+/// [`FIRST_USES_MAX`] addresses by first use. The directory's copy of the tenant shows whether it holds the address.
 pub(crate) async fn register_first_use(
     db: &D1Database,
     tenant: TenantId,
@@ -41,8 +41,8 @@ pub(crate) async fn register_first_use(
     batch(db, statements).await.map(|_| ())
 }
 
-/// Registers an address to a tenant for good. In test it is taken from a tenant that holds it by its first use alone:
-/// the batch's results name that tenant, see [`previous_holders`].
+/// Registers an address to a tenant for good. In test it is taken from a tenant that holds it only by first use: the
+/// batch's results name that tenant, see [`previous_holders`].
 pub(super) fn recipient_statements(
     db: &D1Database,
     tenant: TenantId,
@@ -64,8 +64,8 @@ pub(super) fn recipient_statements(
     Ok(statements)
 }
 
-/// The tenants from whom addresses were taken by a batch, or by one before it that may have failed halfway: their
-/// ledgers must take the directory's copies.
+/// The tenants that lost addresses by a batch, or by an earlier one that may have failed halfway: their ledgers must
+/// load the directory's copies.
 pub(super) fn previous_holders(results: &[D1Result]) -> Result<Vec<TenantId>, Fault> {
     let mut losers = Vec::new();
     for result in results {
@@ -116,7 +116,7 @@ pub(crate) async fn list_recipients(db: &D1Database, tenant: TenantId) -> Result
     rows.iter().map(|row| row.view(&defaults)).collect()
 }
 
-/// Registers a recipient; answers from whom it was taken.
+/// Registers a recipient; returns the tenants that lost it.
 pub(crate) async fn create_recipient(
     db: &D1Database,
     tenant: TenantId,
@@ -132,7 +132,7 @@ pub(crate) async fn create_recipient(
     previous_holders(&batch(db, statements).await?)
 }
 
-/// Gives out the index of a child of the operator's key, never the same twice.
+/// The next index of a child of the operator's key; an index is never used twice.
 pub(crate) async fn next_child(
     db: &D1Database,
     tenant: TenantId,
@@ -146,7 +146,7 @@ pub(crate) async fn next_child(
     number.ok_or_else(|| Fault::internal("the operator's key has no more children"))
 }
 
-/// Removes a recipient, in both environments and for good.
+/// Removes a recipient in both environments; it can never be registered again.
 pub(crate) async fn remove_recipient(
     db: &D1Database,
     tenant: TenantId,

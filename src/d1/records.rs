@@ -20,7 +20,7 @@ use x402_core::settlement::status::Settlement;
 use x402_core::tenancy::admission::ClosedPeriod;
 use x402_core::verification::answer::VerificationAnswer;
 
-/// A record's JSON text.
+/// The JSON text of a record; `None` where the directory has none.
 pub(crate) async fn read_record(
     db: &D1Database,
     tenant: TenantId,
@@ -37,7 +37,7 @@ pub(crate) async fn read_record(
     Ok(rows.into_iter().next().map(|row| row.body))
 }
 
-/// Records, the newest first, one more than asked for: id and text.
+/// Records, the newest first, one more than the page holds: id and body.
 pub(crate) async fn list_records(
     db: &D1Database,
     tenant: TenantId,
@@ -50,7 +50,7 @@ pub(crate) async fn list_records(
         body: String,
     }
     let tenant = tenant.to_string();
-    // Above every id, for the first page.
+    // Greater than every id, for the first page.
     let before = page.before.as_deref().unwrap_or("ver_a");
     let limit = u64::from(page.limit).saturating_add(1);
     let bind = [
@@ -67,7 +67,7 @@ pub(crate) async fn list_records(
 /// A settlement as it is shipped.
 pub(crate) struct SettlementCopy {
     pub(crate) settlement: Settlement,
-    /// Its text.
+    /// The record as JSON text.
     pub(crate) body: String,
     pub(crate) revision: i64,
 }
@@ -137,14 +137,14 @@ struct RecordColumns {
     error_code: Option<x402_core::verdict::RefusalCode>,
 }
 
-/// Statements of one shipment: 100 for entries of the outbox and as many for their records, 51 for usage and keys, and
+/// The most statements of one shipment: 100 for outbox entries, as many for their records, 51 for usage and keys, and
 /// some for lists of records.
 const STATEMENTS_MAX: usize = 300;
-/// Bytes of one shipment: a load of records and one of the outbox, each 1,000,000 or one larger row, and what JSON
-/// adds.
+/// The most bytes of one shipment: a load of records and a load of the outbox, each 1,000,000 or one larger row, and
+/// the overhead of JSON.
 const SHIPMENT_BYTES_MAX: usize = 5_000_000;
 
-/// Writes a shipment; harmless when repeated.
+/// Writes a shipment; a repeat is harmless.
 ///
 /// # Errors
 /// `LEDGER_UNAVAILABLE` where the directory does not take it; `INTERNAL` where it is larger than the directory takes.
@@ -203,13 +203,13 @@ pub(crate) async fn write_shipment(db: &D1Database, shipment: Shipment) -> Resul
         statements.push(statement(db, sql::KEY_USED, &[BoundValue::Ms(*at), tenant, BoundValue::Text(&key)])?);
     }
     if statements.len() > STATEMENTS_MAX || bytes > SHIPMENT_BYTES_MAX {
-        return Err(Fault::internal(format!("a shipment of {bytes} bytes in {} statements", statements.len())));
+        return Err(Fault::internal(format!("a shipment failed: {bytes} bytes in {} statements", statements.len())));
     }
     batch(db, statements).await.map(|_| ())
 }
 
-/// A record's text. One that is too large for the directory, which only a build before could write, is shipped with
-/// shorter lists, as it is answered today.
+/// A record's body. One that is too large for the directory, which only an older build could write, is shipped with
+/// shorter lists, as it would be answered today.
 fn fit_to_d1(body: &str) -> Result<Cow<'_, str>, Fault> {
     if body.len() <= RECORD_BYTES_MAX {
         return Ok(Cow::Borrowed(body));
@@ -225,7 +225,7 @@ fn fit_to_d1(body: &str) -> Result<Cow<'_, str>, Fault> {
 /// A record as the statement takes it, JSON: its columns in order.
 fn record_row_json(record: &StoredRecord) -> Result<String, Fault> {
     let columns: RecordColumns = serde_json::from_str(&record.body).map_err(Fault::internal)?;
-    let id = VerificationId::parse(&record.id).ok_or_else(|| Fault::internal("a record without an id"))?;
+    let id = VerificationId::parse(&record.id).ok_or_else(|| Fault::internal("a record has no id"))?;
     let row = (
         &record.id,
         id.created_at(),
@@ -253,7 +253,7 @@ pub(crate) async fn open_periods(db: &D1Database, current: &str, limit: u64) -> 
     all(db, sql::USAGE_OPEN, &[BoundValue::Text(current), BoundValue::Number(limit)]).await
 }
 
-/// Closes a period.
+/// Stores the totals of a period that is over.
 pub(crate) async fn close_period(db: &D1Database, open: &OpenPeriod, now: UnixMillis) -> Result<(), Fault> {
     let bind = [
         BoundValue::Ms(now),
@@ -308,7 +308,7 @@ pub(crate) async fn put_stuck(
     batch(db, vec![put]).await.map(|_| ())
 }
 
-/// How many flights were reported stuck since a time, by chain.
+/// The number of flights reported as stuck since a time, by chain.
 pub(crate) async fn read_stuck(db: &D1Database, since: UnixMillis) -> Result<BTreeMap<String, u64>, Fault> {
     #[derive(Deserialize)]
     struct StuckRow {

@@ -1,5 +1,4 @@
-//! The directory's rows as D1 gives them, and what they mean. Numbers come as
-//! JavaScript's: exact to 2^53.
+//! The directory's rows as D1 returns them, and their conversion. Numbers are JavaScript's: exact up to 2^53.
 
 use serde::Deserialize;
 use x402_api::admin::{KeyView, LimitsView, RecipientView, TenantView};
@@ -14,7 +13,7 @@ use x402_core::tenancy::tier::Tier;
 use x402_core::verdict::SanctionsPolicy;
 
 fn unreadable_column(what: &str) -> Fault {
-    Fault::internal(format!("a row of the directory without a readable {what}"))
+    Fault::internal(format!("a row of the directory has no readable {what}"))
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -154,7 +153,7 @@ pub(super) struct RecipientRow {
 }
 
 impl RecipientRow {
-    /// Whether the tenant holds it by its first use alone.
+    /// Whether the tenant holds it only by its first use.
     pub(super) fn is_first_use(&self) -> bool {
         self.first_use == Some(1)
     }
@@ -181,7 +180,7 @@ impl RecipientRow {
     }
 }
 
-/// A number by itself.
+/// A row with one number.
 #[derive(Clone, Copy, Debug, Deserialize)]
 pub(super) struct NumberRow {
     pub(super) number: u64,

@@ -1,5 +1,5 @@
-//! Bare routes of the benchmark's build (`--cfg x402_bench`), to measure ours
-//! against: one row in an object, and the same fetches with one such row.
+//! Minimal routes of the benchmark's build (`--cfg x402_bench`), a baseline for ours: one row in an object, and the
+//! same fetches with one such row.
 
 use crate::app;
 use crate::app::App;

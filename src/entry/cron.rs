@@ -1,5 +1,4 @@
-//! Timed work, each piece idempotent and bounded: closing periods, checking the
-//! registry.
+//! Timed jobs, each bounded and repeatable without harm: closing periods, checking the registry.
 
 use crate::app;
 use crate::app::App;
@@ -15,15 +14,15 @@ use x402_chain::time::{Period, UnixMillis};
 use x402_core::error::Fault;
 use x402_core::messages::ledger::{LedgerEnvelope, LedgerMessage, LedgerReply};
 
-/// The first of the month: last month's usage is closed in the directory.
+/// On the first of the month, last month's usage is closed in the directory.
 const CLOSE_PERIOD: &str = "0 0 1 * *";
-/// Every night: the registry against the chains.
+/// Every night, the registry is compared with the chains.
 const CHECK_REGISTRY: &str = "17 3 * * *";
 
 /// Ledgers closed in one run: a subrequest or two each, of the platform's
 /// 10,000. Those left are closed by the nightly run.
 const CLOSED_MAX: u64 = 2_000;
-/// Ledgers asked at once.
+/// Ledgers that are called at the same time.
 const AT_ONCE: usize = 5;
 
 /// Runs what a cron trigger names.
@@ -47,27 +46,26 @@ async fn run_job(cron: &str, app: &App) -> Result<usize, Fault> {
             let checked = registry::run_registry_check(&app.settings, &app.db()?, &networks, now).await?.len();
             Ok(checked.saturating_add(close_periods(app, now).await?))
         }
-        other => Err(Fault::internal(format!("no work for the trigger '{other}'"))),
+        other => Err(Fault::internal(format!("the cron trigger '{other}' has no job"))),
     }
 }
 
-/// Closes every period that is over: its ledger ships what it has first. The
-/// ledger's own period rolls without this.
+/// Closes every period that is over: its ledger ships its rows first. The ledger's own period changes without this.
 async fn close_periods(app: &App, now: UnixMillis) -> Result<usize, Fault> {
     let db = app.db()?;
     let current = Period::of(now).to_string();
     let open = d1::open_periods(&db, &current, CLOSED_MAX).await?;
     let db = &db;
     let close = |open: d1::OpenPeriod| async move {
-        let tenant = TenantId::parse(&open.tenant_id).ok_or_else(|| Fault::internal("a period without a tenant"))?;
-        let environment =
-            Environment::parse(&open.environment).ok_or_else(|| Fault::internal("a period without environment"))?;
+        let tenant = TenantId::parse(&open.tenant_id).ok_or_else(|| Fault::internal("an open period has no tenant"))?;
+        let environment = Environment::parse(&open.environment)
+            .ok_or_else(|| Fault::internal("an open period has no environment"))?;
         let request_id = app::request_id(now);
         let message = LedgerMessage::Flush;
         let envelope =
             LedgerEnvelope { tenant, environment, request_id, origin: String::new(), path: String::new(), message };
         let response = clients::ledger::call_ledger(app, &envelope, None).await?;
-        // A tenant that is gone has nothing left to ship.
+        // A tenant that does not exist any more has nothing to ship.
         if matches!(response.reply(), LedgerReply::Done | LedgerReply::NoTenant) {
             d1::close_period(db, &open, now).await?;
         }

@@ -1,5 +1,5 @@
-//! Requests in, answers out: the refusals that need no tenant, in this
-//! order (route, size, media type, key, body), and what is logged of them.
+//! HTTP requests: the checks that need no tenant, in this order (route, size, media type, key, body), and the log of
+//! failed and slow requests.
 
 use crate::app;
 use crate::app::App;
@@ -20,11 +20,11 @@ use x402_api::{ApiReply, explain, headers};
 use x402_chain::time::UnixMillis;
 use x402_core::error::{ErrorCode, Fault};
 
-/// The platform's own log of invocations is off, because it holds URLs, and a URL may hold a key:
-/// requests that failed, or took this long, are logged here.
+/// Requests that failed, or took this long, are logged here. The platform's own log of invocations is off, since it
+/// holds URLs, and a URL may hold a key.
 const SLOW_MS: u64 = 1_000;
 
-/// Serves one request.
+/// Answers one request.
 ///
 /// # Errors
 /// Only where the platform cannot make a response at all.
@@ -72,7 +72,7 @@ pub(crate) async fn serve(mut request: Request, env: Env, context: Context) -> w
     };
     let (outgoing, row): (OutgoingResponse, _) = outcome;
     let (status, ms) = (outgoing.status(), app::now().since(now));
-    // A settlement waits for a block by its nature.
+    // A settlement is slow by its nature: it waits for a block.
     let waits = row.is_some_and(|row| row.endpoint == Endpoint::FacilitatorSettle);
     if status >= 400 || (ms >= SLOW_MS && !waits) {
         let fields = [
@@ -88,7 +88,7 @@ pub(crate) async fn serve(mut request: Request, env: Env, context: Context) -> w
     outgoing.into_response(request_id, method == "HEAD")
 }
 
-/// A refusal with the methods that the path has, where that is the matter.
+/// A refusal, with the methods for `Allow` where the method is wrong.
 type RouteRefusal = (Fault, String);
 
 fn without_allow(fault: Fault) -> RouteRefusal {
@@ -136,7 +136,7 @@ async fn read_request(
             }
             None
         }
-        // A forged key ends here, without I/O.
+        // A forged key is refused here, without I/O.
         Access::Key(_) | Access::Either => Some(credentials.caller(app.settings.peppers()).map_err(without_allow)?),
     };
     body::text(&body).map_err(without_allow)?;
@@ -176,7 +176,7 @@ fn too_large(row: &RouteRow) -> Fault {
     Fault::new(ErrorCode::PayloadTooLarge, format!("the body may have {} bytes at most", row.body_max))
 }
 
-/// Reads a body's bytes; where its length is not given, as a stream that is cut at the limit.
+/// Reads a body; where its length is not given, as a stream that is cut at the limit.
 async fn read_body(request: &mut Request, row: &RouteRow, length: Option<u64>) -> Result<Vec<u8>, Fault> {
     let broken = |error: worker::Error| Fault::new(ErrorCode::InvalidJson, "the body could not be read").because(error);
     if length.is_some() {

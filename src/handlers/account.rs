@@ -1,4 +1,4 @@
-//! What a key holder reads: usage, chains, itself, its records.
+//! Routes that a key holder reads: usage, chains, the key and its tenant, records.
 
 use crate::app::App;
 use crate::clients;
@@ -31,7 +31,7 @@ async fn call_own_ledger(
     clients::ledger::call_ledger(app, &envelope, None).await
 }
 
-/// `GET /v1/usage`.
+/// `GET /v1/usage`, answered by the ledger.
 pub(super) async fn read_usage(
     app: &App,
     context: &Context,
@@ -65,7 +65,7 @@ pub(super) async fn list_chains(
     .map(OutgoingResponse::from)
 }
 
-/// `GET /v1/whoami`.
+/// `GET /v1/whoami`, answered by the ledger.
 pub(super) async fn read_whoami(app: &App, incoming: &IncomingRequest) -> Result<OutgoingResponse, Fault> {
     let key = incoming.caller()?.hash;
     call_own_ledger(app, incoming, LedgerMessage::Account { key, view: AccountView::Whoami, off: Vec::new() })
@@ -74,12 +74,12 @@ pub(super) async fn read_whoami(app: &App, incoming: &IncomingRequest) -> Result
         .map(OutgoingResponse::from)
 }
 
-/// `GET /v1/verifications/{id}`: the ledger's, else the directory's.
+/// `GET /v1/verifications/{id}`: from the ledger; from the directory where the ledger has deleted it.
 pub(super) async fn read_verification(app: &App, incoming: &IncomingRequest) -> Result<OutgoingResponse, Fault> {
     let caller = incoming.caller()?;
     let none = || Fault::new(ErrorCode::NotFound, "no such verification");
     let id = VerificationId::parse(incoming.param(0));
-    // A key that is not good is refused before an id that is not one.
+    // An invalid key is refused before an invalid id.
     let asked = id.unwrap_or_else(|| VerificationId::new(incoming.now, 0));
     let response = call_own_ledger(app, incoming, LedgerMessage::Record { key: caller.hash, id: asked }).await?;
     if *response.reply() != LedgerReply::NoRecord {
@@ -99,7 +99,7 @@ pub(super) async fn read_settlement(app: &App, incoming: &IncomingRequest) -> Re
         .map(OutgoingResponse::from)
 }
 
-/// `GET /v1/settlements`: all of them are the ledger's.
+/// `GET /v1/settlements`: from the ledger, which keeps all of them.
 pub(super) async fn list_settlements(app: &App, incoming: &IncomingRequest) -> Result<OutgoingResponse, Fault> {
     let key = incoming.caller()?.hash;
     let page = read_page_query(&incoming.query, |text| SettlementId::parse(text).is_some())?;
@@ -116,7 +116,7 @@ pub(super) async fn hand_over(app: &App, incoming: &IncomingRequest) -> Result<O
     call_own_ledger(app, incoming, LedgerMessage::HandOver { key, id }).await?.into_answer().map(OutgoingResponse::from)
 }
 
-/// The id in the path; of a text that is none an id that nobody has, for the key is checked first.
+/// The id in the path. Text that is no id becomes an id that no object has, so that the key is checked first.
 fn settlement_id(incoming: &IncomingRequest) -> SettlementId {
     SettlementId::parse(incoming.param(0)).unwrap_or_else(|| SettlementId::new(incoming.now, 0))
 }

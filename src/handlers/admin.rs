@@ -1,5 +1,5 @@
-//! The operators' routes. What is changed is written to the directory, then
-//! taken by both ledgers, and answered only after they have acknowledged it.
+//! The operators' routes. A change is written to the directory, then loaded by both ledgers of the tenant, and answered
+//! only after both have acknowledged it.
 
 use crate::app;
 use crate::app::App;
@@ -38,14 +38,14 @@ fn tenant_of(incoming: &IncomingRequest) -> Result<TenantId, Fault> {
 
 fn issue_key(app: &App, tenant: TenantId, of: (KeyKind, Environment)) -> Result<String, Fault> {
     key::issue(tenant, of, app::random()?, app.settings.peppers())
-        .ok_or_else(|| Fault::internal("there is no pepper to sign with"))
+        .ok_or_else(|| Fault::internal("no pepper is configured for signing keys"))
 }
 
 fn key_id(now: UnixMillis) -> Result<KeyId, Fault> {
     Ok(KeyId::new(now, u128::from_be_bytes(app::random()?)))
 }
 
-/// Lets both ledgers take the directory's copy; an error means that one may not have.
+/// Makes both ledgers load the directory's copy; an error means that one may not have done so.
 async fn reload_ledgers(
     app: &App,
     incoming: &IncomingRequest,
@@ -66,14 +66,14 @@ async fn reload_ledgers(
     };
     for response in join_all(Environment::ALL.map(one)).await {
         if !response?.is_done() {
-            let detail = "written, but a ledger has not taken it yet: send the same again";
+            let detail = "the change is stored, but a ledger has not loaded it yet: repeat the request";
             return Err(Fault::new(ErrorCode::LedgerUnavailable, detail).after(1));
         }
     }
     Ok(())
 }
 
-/// Lets the ledgers of those from whom addresses were taken know, before anybody else has them.
+/// Makes the ledgers of the tenants that lost addresses load their copies, before another tenant has the addresses.
 async fn reload_previous_holders(app: &App, incoming: &IncomingRequest, losers: Vec<TenantId>) -> Result<(), Fault> {
     for loser in losers {
         let (_, version) = d1::read_tenant(&app.db()?, loser).await?;
@@ -147,13 +147,13 @@ pub(super) async fn patch_tenant(app: &App, incoming: &IncomingRequest) -> Resul
     Ok(ApiReply::json(200, &TenantAlone { tenant }))
 }
 
-/// `GET …/api-keys`.
+/// `GET …/api-keys`: without the keys' texts.
 pub(super) async fn list_keys(app: &App, incoming: &IncomingRequest) -> Result<ApiReply, Fault> {
     let data = d1::list_keys(&app.db()?, tenant_of(incoming)?).await?;
     Ok(ApiReply::json(200, &ListPage { data, next_cursor: None }))
 }
 
-/// `POST …/api-keys`.
+/// `POST …/api-keys`: the text is shown once.
 pub(super) async fn create_key(app: &App, incoming: &IncomingRequest) -> Result<ApiReply, Fault> {
     let tenant = tenant_of(incoming)?;
     let new = admin::new_key(&incoming.body, incoming.now)?;
@@ -186,7 +186,7 @@ async fn one_key(app: &App, tenant: TenantId, id: KeyId) -> Result<admin::KeyVie
     keys.into_iter().find(|key| key.id == id).ok_or_else(|| not_found("API key"))
 }
 
-/// `DELETE …/api-keys/{key_id}`: the very next request with the key is refused.
+/// `DELETE …/api-keys/{key_id}`: the next request with the key is refused.
 pub(super) async fn revoke_key(app: &App, incoming: &IncomingRequest) -> Result<ApiReply, Fault> {
     let tenant = tenant_of(incoming)?;
     let id = KeyId::parse(incoming.param(1)).ok_or_else(|| not_found("API key"))?;
@@ -198,7 +198,7 @@ pub(super) async fn revoke_key(app: &App, incoming: &IncomingRequest) -> Result<
     Ok(ApiReply::json(200, &KeyAlone { api_key: one_key(app, tenant, id).await? }))
 }
 
-/// Turns what was asked for into addresses, deriving one an environment at most.
+/// Replaces `derive` by an address, deriving at most one for each environment.
 struct RecipientDeriver<'a> {
     app: &'a App,
     tenant: TenantId,
@@ -222,7 +222,8 @@ impl<'a> RecipientDeriver<'a> {
                 let xpub = self.app.settings.xpub();
                 let xpub = xpub.ok_or_else(|| invalid("address", "cannot be derived: EVM_XPUB is not set"))?;
                 let index = d1::next_child(&self.app.db()?, self.tenant, environment, self.now).await?;
-                let address = xpub.address(index).ok_or_else(|| Fault::internal("a child without address"))?;
+                let address =
+                    xpub.address(index).ok_or_else(|| Fault::internal("a derived public key has no address"))?;
                 self.derived.push((environment, address));
                 Ok(address)
             }
@@ -230,13 +231,13 @@ impl<'a> RecipientDeriver<'a> {
     }
 }
 
-/// `GET …/recipients`.
+/// `GET …/recipients`, of both environments.
 pub(super) async fn list_recipients(app: &App, incoming: &IncomingRequest) -> Result<ApiReply, Fault> {
     let data = d1::list_recipients(&app.db()?, tenant_of(incoming)?).await?;
     Ok(ApiReply::json(200, &ListPage { data, next_cursor: None }))
 }
 
-/// `POST …/recipients`.
+/// `POST …/recipients`: registers or derives an address.
 pub(super) async fn create_recipient(app: &App, incoming: &IncomingRequest) -> Result<ApiReply, Fault> {
     let tenant = tenant_of(incoming)?;
     let new = admin::new_recipient(&incoming.body)?;
@@ -267,7 +268,7 @@ async fn one_recipient(
     own.find(|each| environment.is_none_or(|wanted| each.environment == wanted)).ok_or_else(|| not_found("recipient"))
 }
 
-/// `DELETE …/recipients/{address}`: retired for good.
+/// `DELETE …/recipients/{address}`: the address can never be registered again.
 pub(super) async fn remove_recipient(app: &App, incoming: &IncomingRequest) -> Result<ApiReply, Fault> {
     let tenant = tenant_of(incoming)?;
     let text = incoming.param(1);
@@ -281,7 +282,7 @@ pub(super) async fn remove_recipient(app: &App, incoming: &IncomingRequest) -> R
     Ok(ApiReply::json(200, &RecipientAlone { recipient: one_recipient(app, tenant, &address, None).await? }))
 }
 
-/// One chain's outcome on the wire.
+/// The result of one chain's registry check in JSON.
 #[derive(Serialize)]
 struct CheckView<'a> {
     chain: &'a str,
@@ -290,7 +291,7 @@ struct CheckView<'a> {
     checked_at: String,
 }
 
-/// All of them.
+/// The results of all chains that were checked.
 #[derive(Serialize)]
 struct ChecksView<'a> {
     chains: Vec<CheckView<'a>>,

@@ -37,7 +37,7 @@ use x402_core::settlement::payment::{LEASE_MS, PaymentAction, PaymentFinding, Pa
 use x402_core::settlement::{Flight, FlightPayload};
 use x402_core::tenancy::key::Caller;
 
-/// How often a delivery that could not be reopened is tried again, and how long after.
+/// How often a delivery that could not be reopened is tried again, and the pause before each try.
 const REOPEN_TRIES: usize = 5;
 const REOPEN_PAUSE_MS: u64 = 2_000;
 
@@ -53,9 +53,9 @@ pub(super) async fn verify_payment(
     })
 }
 
-/// `POST /facilitator/settle`: the ledger reserves, the Settler sends, the ledger holds the end
-/// and gives the success to one caller. The work does not depend on the caller's connection; one
-/// that has gone before the answer, or is answered a fault, leaves the success to whoever asks next.
+/// `POST /facilitator/settle`: the ledger reserves, the settler sends, the ledger records the result and gives the
+/// success to one request. The work goes on after the client has disconnected. If it disconnected before the answer, or
+/// was answered a fault, the next request may have the success.
 pub(super) async fn settle_payment(
     app: &Rc<App>,
     context: &Rc<Context>,
@@ -66,14 +66,14 @@ pub(super) async fn settle_payment(
     let work = async move {
         let mut given = ReopenMessage::default();
         let outcome = run_settlement(&app, &own, &incoming, &mut given).await;
-        // Read once, here: what is seen later reopens nothing.
+        // Read once: a later disconnect reopens nothing.
         let is_lost = match &outcome {
             Ok(_) => given.settlement.is_some() && incoming.signal.aborted(),
-            // The ledger may have given it all the same: its answer was lost on the way.
+            // The ledger may have given the success although its answer was lost.
             Err(_) => given.settlement.is_some() || given.authorization.is_some(),
         };
         let mut is_open = !is_lost || reopen_delivery(&app, &incoming, &given).await;
-        // Nobody listens when the connection is gone.
+        // Nobody receives the answer if the client has disconnected.
         drop(answer.send(outcome));
         for _ in 0..REOPEN_TRIES {
             if is_open {
@@ -90,8 +90,8 @@ pub(super) async fn settle_payment(
     answered.await.map_err(Fault::internal)?
 }
 
-/// `given` becomes what this request was given, or may have been: on success the settlement
-/// whose success the answer gives away.
+/// `given` becomes what the ledger gave this request, or may have: on success the settlement whose success the answer
+/// holds.
 async fn run_settlement(
     app: &App,
     context: &Context,
@@ -103,7 +103,7 @@ async fn run_settlement(
             (OutgoingResponse::Ledger(response), Some(ready)) if *response.reply() == LedgerReply::Settle => {
                 (response, ready)
             }
-            // A refusal gives nothing away, and goes out with all its headers.
+            // A refusal gives no success, and goes out with all its headers.
             (OutgoingResponse::Ledger(response), _) if is_refusal(&response) => return Ok(response.into()),
             (OutgoingResponse::Ledger(response), _) => {
                 let (reply, handed) = response.into_answer()?.handed_over().await?;
@@ -127,15 +127,15 @@ async fn run_settlement(
     Ok(reply.into())
 }
 
-/// Whatever this request was given, a wait or a success, is open to the next one; answers whether the ledger knows.
+/// Opens the lease or success that this request was given for the next request; returns whether the ledger knows.
 async fn reopen_delivery(app: &App, incoming: &IncomingRequest, given: &ReopenMessage) -> bool {
     let Ok(caller) = incoming.caller() else { return true };
     let envelope = envelope_for(app, incoming, &caller, LedgerMessage::Reopen(given.clone()));
     clients::ledger::call_ledger(app, &envelope, None).await.is_ok_and(|response| response.is_done())
 }
 
-/// What the Settler is asked. A reservation of this very moment was judged by the request that made
-/// it; an older one whose transaction was never sent is sent only if the payment is good now.
+/// The flight for the settler. A reservation of this request was checked by it; an older one whose transaction was
+/// never sent is sent only if the payment is valid now.
 fn flight_for(
     incoming: &IncomingRequest,
     ready: &ReadyPayment,
@@ -143,7 +143,7 @@ fn flight_for(
 ) -> Result<Flight, Fault> {
     let caller = incoming.caller()?;
     let cargo = flight_payload(ready, reserved.has_code)
-        .ok_or_else(|| Fault::internal("a settlement on a network that is only read"))?;
+        .ok_or_else(|| Fault::internal("a settlement is on a network without settlement"))?;
     let is_fresh = incoming.now.since(reserved.reserved_at) < LEASE_MS;
     Ok(Flight {
         settlement: reserved.settlement.id,
@@ -151,7 +151,7 @@ fn flight_for(
         tenant: caller.tenant,
         environment: caller.environment,
         network: ready.network.key.to_owned(),
-        signer: reserved.signer.ok_or_else(|| Fault::internal("a settlement without a signer"))?,
+        signer: reserved.signer.ok_or_else(|| Fault::internal("a settlement has no signer"))?,
         held: ready.held.clone().filter(|_| !is_fresh),
         cargo,
         payer: ready.terms.payer(),
@@ -172,7 +172,7 @@ const fn nonce_of(terms: &exact::ExactPayment) -> Option<B256> {
     }
 }
 
-/// What the Settler is to send; a payer with code is paid from by another function of the token.
+/// What the settler sends; for a payer with code it is another function of the token.
 fn flight_payload(ready: &ReadyPayment, has_code: bool) -> Option<FlightPayload> {
     match &ready.terms {
         exact::ExactPayment::Evm(terms) => {
@@ -185,8 +185,8 @@ fn flight_payload(ready: &ReadyPayment, has_code: bool) -> Option<FlightPayload>
     }
 }
 
-/// What a request was found to be, and the payment where it is one that can go on. `named` becomes
-/// its authorization before the ledger may give anything for it.
+/// Checks a payment and records it in the ledger; returns the answer, and the payment if it can be settled. `named`
+/// becomes its authorization before the ledger may give anything for it.
 async fn process_payment(
     app: &App,
     context: &Context,
@@ -201,7 +201,7 @@ async fn process_payment(
     let read = x402::read(&body);
     let mut asked = initial_request(app, incoming, verb, &read)?;
     let ask_first = match isolate::refused_caller(caller.hash, incoming.now) {
-        // What was answered under an `Idempotency-Key` repeats whatever the rates are: the ledger knows whether.
+        // An answer recorded under an `Idempotency-Key` repeats whatever the rates are: the ledger has it.
         Some(RefusedCaller::Limited { .. }) if asked.idempotency.is_some() => true,
         Some(refused @ RefusedCaller::Limited { .. }) => {
             return Ok((rate_limited_reply(app, incoming, &refused).into(), None));
@@ -228,13 +228,13 @@ async fn process_payment(
     };
     let authorization = asked.terms.as_ref().map(|terms| terms.authorization.clone()).unwrap_or_default();
     *named = Some(authorization.clone());
-    // What the ledger answers from its record needs no chain.
+    // An answer from the ledger's record needs no chain.
     if ask_first || isolate::is_payment_recorded(&authorization, incoming.now) {
         let finding = core::mem::replace(&mut asked.finding, PaymentFinding::Deferred);
         let response = send_payment(app, incoming, &caller, asked.clone()).await?;
         if *response.reply() != LedgerReply::ChainNeeded {
-            // What the chain was not asked about is waited for, and sent only where it was judged just now.
-            let held = (Reason::UnexpectedSettle, "the payment was not judged anew: send the same again".to_owned());
+            // A payment that was not checked on chain is waited for, but nothing new is sent for it.
+            let held = (Reason::UnexpectedSettle, "the payment was not checked again: repeat the request".to_owned());
             return Ok((response.into(), Some(free.ready(Some(held)))));
         }
         asked.finding = finding;
@@ -243,7 +243,7 @@ async fn process_payment(
     ready.checks = asked.finding.checks();
     let mut response = send_payment(app, incoming, &caller, asked.clone()).await?; // book
     if *response.reply() == LedgerReply::ChainNeeded {
-        // The authorization is used, and nothing is recorded: it may be somebody else's doing.
+        // The authorization is used and nothing is recorded: a third party may have sent it.
         check::find_third_party(app, &ready, &mut asked).await;
         response = send_payment(app, incoming, &caller, asked).await?;
     }
@@ -258,7 +258,7 @@ const fn is_refusal(response: &LedgerResponse) -> bool {
     matches!(response.reply(), LedgerReply::Problem | LedgerReply::Refused(_))
 }
 
-/// The question to the ledger before anything is found out.
+/// The message to the ledger before anything was checked.
 fn initial_request(
     app: &App,
     incoming: &IncomingRequest,
@@ -287,7 +287,7 @@ fn initial_request(
         idempotency: if verb == PaymentAction::Settle { read_idempotency_key(incoming)? } else { None },
         identifier: read.as_ref().ok().and_then(|payment| payment.identifier.clone()),
         explain: incoming.explain,
-        // It names a settlement.
+        // The random bits become a settlement's id.
         random: if verb == PaymentAction::Settle {
             u128::from_be_bytes(app::random()?).to_string()
         } else {
@@ -296,7 +296,7 @@ fn initial_request(
     })
 }
 
-/// Whether a settlement's `Idempotency-Key` is something that the buyer can repeat.
+/// Whether a settlement's `Idempotency-Key` is a value that the buyer can repeat.
 fn is_key_repeatable(
     incoming: &IncomingRequest,
     body: &x402::X402Body<'_>,
@@ -330,7 +330,7 @@ async fn send_payment(
     Ok(response)
 }
 
-/// `GET` on a `POST` route: what it takes.
+/// `GET` on a `POST` route: says what the route takes.
 pub(super) fn hint(incoming: &IncomingRequest) -> OutgoingResponse {
     facilitator::route_hint(&incoming.path).into()
 }

@@ -1,4 +1,4 @@
-//! Health: what is last known, refreshed in the background, answered at once.
+//! Health: the results of the last checks, answered at once; old ones are renewed after the answer.
 
 use crate::app;
 use crate::app::App;
@@ -20,15 +20,15 @@ use x402_core::messages::ledger::{LedgerEnvelope, LedgerMessage};
 use x402_core::sanctions;
 use x402_core::sanctions::ListFreshness;
 
-/// How old a look at the directory and the ledgers may be.
+/// How long a check of the directory and the ledgers is reused.
 const CORE_MS: u64 = 10_000;
-/// How old a look at a chain may be.
+/// How long a check of a chain is reused.
 const CHAIN_MS: u64 = 30_000;
-/// Chains looked at after one answer: the platform opens six connections.
+/// Chains that are checked after one answer: the platform opens six connections.
 const CHAINS_AT_ONCE: usize = 4;
-/// How old a report of settlements that cannot be carried on may be: it is renewed once a minute.
+/// The greatest age of a report about flights that cannot be carried on; settlers renew it once a minute.
 const STUCK_MS: u64 = 180_000;
-/// The answer comes within a second whatever is down.
+/// The answer comes within a second even if components are down.
 const DEADLINE_MS: u64 = 800;
 
 #[derive(Clone)]
@@ -49,7 +49,7 @@ const fn component(status: Condition, latency_ms: Option<u64>) -> ComponentHealt
     ComponentHealth { status, latency_ms, detail: None, head: None, checked_at: None }
 }
 
-/// How everything does.
+/// The health of the service, from the last checks; old ones are renewed after the answer.
 pub(crate) async fn service_health(app: Rc<App>, context: &Context, now: UnixMillis) -> ServiceHealth {
     let kept = CORE.with_borrow(Clone::clone).filter(|core| now.since(core.at) < CORE_MS);
     let core = match kept {
@@ -73,7 +73,7 @@ pub(crate) async fn service_health(app: Rc<App>, context: &Context, now: UnixMil
     ServiceHealth { status: checks.condition(), version: env!("CARGO_PKG_VERSION"), timestamp: now.rfc3339(), checks }
 }
 
-/// A chain's part, with the settlements on it that cannot be carried on.
+/// A chain's component, with its settlements that cannot be carried on.
 fn with_stuck_flights(chain: ComponentHealth, flights: Option<u64>) -> ComponentHealth {
     match flights {
         Some(flights) => {
@@ -89,13 +89,13 @@ fn sanctions_health(now: UnixMillis) -> ComponentHealth {
     let (status, detail) = match sanctions::list_freshness(list.as_deref(), now) {
         ListFreshness::Current => (Condition::Ok, None),
         ListFreshness::Stale { days } => (Condition::Degraded, Some(format!("the list is {days} days old"))),
-        ListFreshness::Absent => (Condition::Degraded, Some("there is no list to read".to_owned())),
+        ListFreshness::Absent => (Condition::Degraded, Some("no sanctions list could be read".to_owned())),
     };
     let listed_at = list.map(|list| list.date().rfc3339());
     ComponentHealth { status, latency_ms: Some(0), detail, head: None, checked_at: listed_at }
 }
 
-/// Runs a look within the deadline and times it.
+/// Runs a check within the deadline and measures its time.
 async fn timed_probe(look: impl Future<Output = bool>) -> ComponentHealth {
     let began = app::now();
     let deadline = Delay::from(Duration::from_millis(DEADLINE_MS));
@@ -114,7 +114,7 @@ async fn check_core(app: &App, now: UnixMillis) -> CoreHealth {
         }
     });
     let envelope = LedgerEnvelope {
-        // Nobody's ledger: it only says that objects can be reached.
+        // The ledger of no tenant: it only shows that objects can be reached.
         tenant: TenantId([0; 12]),
         environment: Environment::Test,
         request_id: app::request_id(now),
@@ -135,7 +135,7 @@ async fn check_core(app: &App, now: UnixMillis) -> CoreHealth {
     CoreHealth { database, ledger, stuck: stuck.take(), at: now }
 }
 
-/// Looks at the chains that were looked at longest ago, after the answer.
+/// Checks the chains whose last check is the oldest, after the answer.
 fn refresh_chains(app: Rc<App>, context: &Context, now: UnixMillis) {
     let mut due: Vec<_> = CHAINS.with_borrow(|known| {
         let at = |key: &'static str| known.get(key).map(|(_, at)| *at);

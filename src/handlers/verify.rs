@@ -47,7 +47,7 @@ pub(super) async fn verify_transaction(
     });
     let attempt = request.idempotency.as_ref().map(|one| (caller.tenant, caller.environment, one.key.clone()));
     let asks_first = match isolate::refused_caller(caller.hash, incoming.now) {
-        // What was answered under an `Idempotency-Key` repeats whatever the rates are: the ledger knows whether.
+        // An answer recorded under an `Idempotency-Key` repeats whatever the rates are: the ledger has it.
         Some(RefusedCaller::Limited { .. }) if attempt.is_some() => true,
         Some(refused @ RefusedCaller::Limited { .. }) => return Ok(rate_limited_reply(app, incoming, &refused).into()),
         Some(RefusedCaller::AskFirst) => true,
@@ -60,7 +60,7 @@ pub(super) async fn verify_transaction(
             return Ok(response.into_answer()?.into());
         }
     }
-    // A chain that is off is not asked: the ledger refuses before it would look at the trace.
+    // No provider is asked about a chain that is off: the ledger refuses before it would read the trace.
     request.seen = if request.chain_on {
         trace::observe_transaction(&app.settings, &request.claim, incoming.now).await
     } else {
@@ -111,19 +111,19 @@ fn environment_mismatch(claim: &Claim, caller: &Caller) -> Fault {
     Fault::new(ErrorCode::EnvironmentMismatch, detail).at("chain")
 }
 
-/// The coarse guard: per location, permissive, far above any tier.
+/// A coarse limit by location, far above any tier.
 pub(super) async fn check_rate_guard(app: &App, caller: &Caller) -> Result<(), Fault> {
     let Some(guard) = app.guard() else { return Ok(()) };
     match guard.limit(caller.tenant.to_string()).await {
         Ok(outcome) if !outcome.success => {
             Err(Fault::new(ErrorCode::RateLimited, "far too many requests from this tenant").after(60))
         }
-        // A guard that cannot tell lets everybody in: the ledger is exact.
+        // If the guard fails, the request passes: the ledger counts exactly.
         Ok(_) | Err(_) => Ok(()),
     }
 }
 
-/// A rate limit that the isolate remembers: no chain call and no ledger call until it ends.
+/// A rate limit that the isolate remembers: neither the chain nor the ledger is called until it ends.
 pub(super) fn rate_limited_reply(app: &App, incoming: &IncomingRequest, refused: &RefusedCaller) -> ApiReply {
     let asked = ProblemContext { origin: &app.origin, path: &incoming.path, request_id: incoming.request_id };
     match refused {
@@ -135,6 +135,8 @@ pub(super) fn rate_limited_reply(app: &App, incoming: &IncomingRequest, refused:
             reply.headers.extend(headers::rate_headers(rates, incoming.now));
             reply
         }
-        RefusedCaller::AskFirst => fault_reply(&Fault::internal("only a rate limit is answered from memory"), asked),
+        RefusedCaller::AskFirst => {
+            fault_reply(&Fault::internal("a refusal other than a rate limit was to be answered from memory"), asked)
+        }
     }
 }

@@ -1,6 +1,5 @@
-//! `TenantLedger`: one Durable Object per tenant and environment, because its
-//! single thread and its own SQLite make rates, quota and claims exact without
-//! any lock. It loads, steps, stores, and awaits nothing in between.
+//! `TenantLedger`: one Durable Object for each tenant and environment. Its single thread and its own SQLite make rates,
+//! quota and claims exact without locks. A step loads, decides and stores, with no `await` in between.
 
 mod account;
 mod alarm;
@@ -36,31 +35,31 @@ use x402_core::tenancy::admission::{Admission, invalid_key};
 use x402_core::tenancy::saved::SavedAdmission;
 use x402_core::tenancy::tenant::Tenant;
 
-/// What the object holds while it lives: all of it is in its storage too.
+/// What the object keeps in memory; storage holds all of it too.
 struct LedgerState {
     tenant: Tenant,
     admission: Admission,
-    /// How much of `admission` is in storage.
+    /// Which part of `admission` is in storage.
     saved: SavedAdmission,
-    /// Some of those who have paid before, to spare reading their rows.
+    /// Some of the payers that have paid before, which saves reading their rows.
     payers: BTreeSet<Address>,
-    /// Some of the payments that were asked for before and have no settlement.
+    /// Some of the payments without a settlement that were asked about before.
     payments: BTreeMap<String, PaymentRecord>,
 }
 
-/// Payers kept in memory.
+/// The most payers kept in memory; then all are dropped.
 const PAYERS_MAX: usize = 4_096;
 /// Payments kept in memory, some 400 bytes each.
 const PAYMENTS_MAX: usize = 4_096;
 
 impl LedgerState {
-    /// What storage holds.
+    /// The state as storage holds it.
     const fn new(tenant: Tenant, admission: Admission) -> Self {
         let saved = SavedAdmission::all_saved(&admission, UnixMillis(0));
         Self { tenant, admission, saved, payers: BTreeSet::new(), payments: BTreeMap::new() }
     }
 
-    /// Takes an admission that was written.
+    /// Notes that an admission was stored.
     fn note_written(&mut self, admission: Admission, now: UnixMillis) {
         self.saved = SavedAdmission::all_saved(&admission, now);
         self.admission = admission;
@@ -73,7 +72,7 @@ impl LedgerState {
         self.payers.extend(known);
     }
 
-    /// Keeps a payment's row in mind until it has a settlement: from then on its own row counts.
+    /// Keeps a payment's row in memory until it has a settlement; from then on only storage counts.
     fn note_payment(&mut self, authorization: &str, booked: Option<&PaymentDecision>, known: Option<PaymentRecord>) {
         let written = booked.and_then(|booked| booked.row.as_ref());
         let is_settled = booked.is_some_and(|booked| booked.settlement_record.is_some());
@@ -101,7 +100,7 @@ pub struct TenantLedger {
     state: State,
     env: Env,
     memory: RefCell<Option<LedgerState>>,
-    /// When the next alarm is set for, as far as this life of the object knows.
+    /// The time of the next alarm, as far as this instance knows.
     alarm_at: Cell<Option<UnixMillis>>,
     opened: Cell<bool>,
 }
@@ -203,7 +202,7 @@ impl TenantLedger {
         }
     }
 
-    /// Makes the schema once a life, and reads what the storage holds.
+    /// Applies the schema once an instance, and reads the stored state.
     fn open_storage(&self) -> Result<(), Fault> {
         if self.opened.get() {
             return Ok(());
@@ -217,7 +216,7 @@ impl TenantLedger {
         Ok(())
     }
 
-    /// An empty ledger takes the directory's copy before it steps, while nothing else enters.
+    /// An empty ledger loads the directory's copy before its first step, while no other request enters.
     async fn load_tenant(&self, tenant: TenantId, environment: Environment, now: UnixMillis) -> Result<(), Fault> {
         if self.memory.borrow().is_some() {
             return Ok(());
@@ -234,7 +233,7 @@ impl TenantLedger {
         self.take_tenant_copy(loaded.map_err(tenant_unavailable_because)?.ok_or_else(invalid_key)?, now)
     }
 
-    /// Takes a copy of a higher version than its own.
+    /// Replaces its copy by one of a higher version.
     fn take_tenant_copy(&self, tenant: Tenant, now: UnixMillis) -> Result<(), Fault> {
         let mut memory = self.memory.borrow_mut();
         let store = self.store();
@@ -262,17 +261,17 @@ impl TenantLedger {
             .map_err(tenant_unavailable_because)?
             .ok_or_else(|| tenant_unavailable("the tenant is not in the directory"))?;
         if tenant.version < version {
-            return Err(tenant_unavailable("the directory is behind"));
+            return Err(tenant_unavailable("the directory holds an older version of the tenant"));
         }
         self.take_tenant_copy(tenant, app::now())?;
         Ok(LedgerOutput::done())
     }
 
-    /// Runs `work` on what the object holds.
+    /// Runs `work` on the state in memory.
     fn with_state<T>(&self, work: impl FnOnce(&mut LedgerState) -> Result<T, Fault>) -> Result<T, Fault> {
         match self.memory.borrow_mut().as_mut() {
             Some(memory) => work(memory),
-            None => Err(tenant_unavailable("the ledger is empty")),
+            None => Err(tenant_unavailable("the ledger has not loaded its tenant")),
         }
     }
 
@@ -283,7 +282,7 @@ impl TenantLedger {
     }
 }
 
-/// Whether a call's caller still waits. What is given to one who does not is lost.
+/// Whether the caller still waits. What is given to a caller that has given up is lost.
 ///
 /// # Errors
 /// `LEDGER_UNAVAILABLE`.

@@ -1,6 +1,5 @@
-//! `Settler`: one Durable Object per network and signer, because only a single
-//! thread can give out nonces without a gap. It stores the signed bytes before
-//! it sends them; whoever asked may leave, the alarm carries on to the end.
+//! `Settler`: one Durable Object for each signer on each network, since only a single thread can give out nonces
+//! without a gap. It stores the signed bytes before it sends them. If the caller disconnects, the alarm carries on.
 
 mod evm;
 mod finality;
@@ -40,22 +39,22 @@ use x402_core::settlement::stuck::StuckFlights;
 use x402_core::settlement::{Flight, SettlementReport};
 use x402_core::tenancy::budget::TransactionCost;
 
-/// The alarm comes back this often while something is on its way.
+/// With open flights the alarm runs this often.
 const ALARM_MS: u64 = 5_000;
-/// Flights that are looked for in one request.
+/// The most flights polled in one request.
 const POLL_MAX: usize = 40;
-/// Calls of one such request: a batch that every provider takes. Twice as many as flights, so that each has its newest
-/// version and one older one looked for.
+/// The most calls in such a request, a size that every provider accepts as a batch. Twice the number of flights, so
+/// that the newest version and an older one of each are polled.
 const POLL_CALLS_MAX: usize = 100;
-/// Flights that are carried on in one turn of the alarm.
+/// The most flights advanced in one alarm.
 const ADVANCE_MAX: usize = 200;
-/// Reports that are sent to ledgers at once.
+/// Reports sent to ledgers at the same time.
 const REPORT_AT_ONCE: usize = 8;
-/// One turn of the alarm sends reports for so long, and then goes on with other work: ledgers may hang.
+/// One alarm sends reports for at most this long, since ledgers may hang.
 const REPORT_MS: u64 = 20_000;
-/// With nothing on its way the alarm comes back this often, to let go what is over.
+/// Without open flights the alarm runs this often, to delete old rows.
 const IDLE_MS: u64 = 86_400_000;
-/// How a flight ended is asked again after this long, where no node answered.
+/// Where no node reported how a flight ended, nodes are asked again after this long.
 const DEFERRED_MS: u64 = 5_000;
 
 /// One signer on one network.
@@ -65,33 +64,33 @@ pub struct Settler {
     env: Env,
     opened: Cell<bool>,
     alarm_at: Cell<Option<UnixMillis>>,
-    /// When receipts were last looked for.
+    /// When receipts were last polled.
     polled_at: Cell<Option<UnixMillis>>,
     /// When transactions were last sent again (Solana).
     resent_at: Cell<Option<UnixMillis>>,
-    /// When what is over was last let go.
+    /// When old rows were last deleted.
     purged_at: Cell<Option<UnixMillis>>,
     /// How many flights this object has launched.
     launched: Cell<u64>,
-    /// Launches that are under way, by key: noted before anything is awaited.
+    /// Launches that are running, by key; noted before anything is awaited.
     launching: RefCell<BTreeMap<String, Rc<LaunchState>>>,
-    /// Versions that are being handed out.
+    /// Versions that are being sent to nodes.
     sending: RefCell<BTreeMap<TxId, PendingSends>>,
-    /// Flights that are in a block and whose end no node answers, with when to ask again.
+    /// Flights in a block whose result no node reports, with the time of the next try.
     deferred: RefCell<BTreeMap<String, UnixMillis>>,
-    /// Flights that callers wait for, with how many do.
+    /// Flights that callers wait for, with the number of callers.
     awaited: RefCell<BTreeMap<String, u32>>,
-    /// Whose turn it is to be looked for by callers, to be carried on by the alarm, to be sent again (Solana).
+    /// Which flights come next: to be polled for callers, to be advanced by the alarm, to be sent again (Solana).
     turns: RefCell<TurnOrders>,
     /// Flights that could not be carried on.
     stuck_flights: RefCell<StuckFlights>,
     /// The key of the flight that was reported last.
     reported_last: RefCell<String>,
-    /// A nonce that the chain waits for and of which nobody knows, and since when it has been seen so.
+    /// A nonce that the chain waits for and that no row knows, and since when it was observed.
     missing_nonce: Cell<Option<(u64, UnixMillis)>>,
 }
 
-/// Whose turn it is, for each kind of work.
+/// The round-robin order of each kind of work.
 #[derive(Default)]
 struct TurnOrders {
     poll: RoundRobin,
@@ -163,15 +162,15 @@ impl Settler {
         }
     }
 
-    /// Looks for what callers wait for, and for others in turn, in one request for everybody
-    /// who waits: public providers count requests.
+    /// Polls the flights that callers wait for, and others in turn, in one request for all callers: public providers
+    /// count requests.
     async fn poll_all(&self, app: &App) -> Result<(), Fault> {
         let keys = self.open_keys()?;
         let turn = self.turns.borrow_mut().poll.next_turn(keys, |key| self.is_awaited(key), POLL_MAX);
         self.poll_flights(app, &self.open_rows(&turn)).await
     }
 
-    /// Looks for any version of these flights, and ends them by their story.
+    /// Polls for every version of these flights, and ends the flights whose version is in a block.
     async fn poll_flights(&self, app: &App, rows: &[FlightRow]) -> Result<(), Fault> {
         let Some(first) = rows.first() else { return Ok(()) };
         let network = network_of(&first.flight)?;
@@ -180,7 +179,7 @@ impl Settler {
             Family::Svm => self.landed_svm(app, rows).await?,
         };
         for row in rows {
-            // One that cannot be ended holds no other up.
+            // A flight that cannot be ended delays no other.
             if let Err(fault) = self.poll_flight(app, row, &landed).await {
                 self.note_stuck(&row.key, &fault);
             }
@@ -197,7 +196,7 @@ impl Settler {
         if own.is_empty() || self.is_deferred(&row.key) {
             return Ok(());
         }
-        // Of two nonces, where one seemed lost, both may have been mined.
+        // If a nonce seemed lost, transactions of both nonces may have been mined.
         let spent = own.iter().filter_map(|found| found.spent).reduce(TransactionCost::plus);
         for found in own {
             if self.end_landed(app, row, found, spent).await? {
@@ -207,7 +206,7 @@ impl Settler {
         Ok(())
     }
 
-    /// Ends a flight by a version that is in a block; whether it has ended.
+    /// Ends a flight by a version that is in a block; returns whether it has ended.
     async fn end_landed(
         &self,
         app: &App,
@@ -223,8 +222,8 @@ impl Settler {
             let report = SettlementReport::of(&row.flight, &row.sent, Some(found.id), ending).with_cost(spent);
             return self.end_flight(&row.key, &report).map(|()| true);
         }
-        // Two providers are asked about a large amount, and before a payment on Solana ends for good: what failed there
-        // shows nothing to have moved, and nobody else can have sent it.
+        // Two providers are asked about a large amount, and before a Solana payment fails for good: a failed
+        // transaction shows no transfer, and no third party can have sent it.
         let trace = if is_large || found.outcome.is_some() {
             rpc::fetch_trace_by_two(&app.settings, network, &found.id).await
         } else {
@@ -239,14 +238,14 @@ impl Settler {
         let kind = row.sent.version(&found.id).map_or(VersionKind::Transfer, |version| version.kind);
         let Some(ending) = flight::flight_ending(&row.flight, kind, &trace) else { return Ok(false) };
         let block = trace.mined().map(|mined| mined.block.number);
-        // What only took the nonce is no settlement.
+        // A transaction that only took the nonce is no settlement.
         let id =
             if kind == VersionKind::Cancel { row.sent.transfer().map_or(found.id, |sent| sent.id) } else { found.id };
         self.conclude_flight(app, row, (id, ending), (block, spent)).await
     }
 
-    /// Ends a flight, once it is known that nobody else has settled it where we have not;
-    /// whether it has ended. `at` is the block that decided, and what was spent.
+    /// Ends a flight, once it is known that no third party has settled it where we have not; returns whether it has
+    /// ended. `at` is the deciding block, and the cost.
     async fn conclude_flight(
         &self,
         app: &App,
@@ -279,18 +278,18 @@ impl Settler {
 /// A transaction that is in a block.
 struct LandedTransaction {
     id: TxId,
-    /// How it came out, where the chain's own word on it says all.
+    /// Whether it succeeded, where the receipt alone shows that.
     outcome: Option<Result<(), String>>,
-    /// What it took from the signer.
+    /// What it cost the signer.
     spent: Option<TransactionCost>,
 }
 
 fn network_of(flight: &Flight) -> Result<&'static Network, Fault> {
-    by_key(&flight.network).ok_or_else(|| Fault::internal("a flight on no network"))
+    by_key(&flight.network).ok_or_else(|| Fault::internal("a flight's network is not in the registry"))
 }
 
 fn signer_of<'a>(app: &'a App, flight: &Flight) -> Result<&'a Signer, Fault> {
     let signers = app.settings.signers(network_of(flight)?.family, flight.environment);
     let own = signers.iter().find(|signer| signer.address() == flight.signer);
-    own.ok_or_else(|| Fault::internal("a flight whose signer is no longer configured"))
+    own.ok_or_else(|| Fault::internal("a flight's signer is not configured"))
 }

@@ -1,4 +1,4 @@
-//! An object's own SQLite: statements, and the transaction that a whole step runs in.
+//! A Durable Object's own SQLite: statements, and the transaction of a step.
 
 use wasm_bindgen::prelude::*;
 use worker::{SqlStorage, SqlStorageValue as Value, Storage};
@@ -24,12 +24,12 @@ pub(crate) struct Sqlite {
     raw: JsValue,
 }
 
-/// What storage said, as a fault of ours.
+/// A storage error as an internal fault.
 pub(crate) fn storage_failed(error: impl core::fmt::Debug) -> Fault {
-    Fault::internal(format!("an object's storage: {error:?}"))
+    Fault::internal(format!("an object's storage failed: {error:?}"))
 }
 
-/// A column of text.
+/// The text of a column; empty where it holds another type.
 pub(crate) fn text_column(value: Option<&Value>) -> String {
     match value {
         Some(Value::String(text)) => text.clone(),
@@ -58,7 +58,7 @@ pub(crate) fn millis_column(value: Option<&Value>) -> UnixMillis {
     UnixMillis(u64::try_from(integer_column(value)).unwrap_or(0))
 }
 
-/// A time to bind.
+/// A time as an integer of unix milliseconds.
 pub(crate) fn millis_value(at: UnixMillis) -> Value {
     Value::Integer(i64::try_from(at.0).unwrap_or(i64::MAX))
 }
@@ -68,7 +68,7 @@ impl Sqlite {
         Self { sql: storage.sql(), raw: JsValue::from(storage.as_raw()) }
     }
 
-    /// Runs statements that bind nothing.
+    /// Runs statements without parameters.
     pub(crate) fn exec_schema(&self, schema: &str) -> Result<(), Fault> {
         self.sql.exec(schema, None).map(|_| ()).map_err(storage_failed)
     }
@@ -99,7 +99,7 @@ impl Sqlite {
         cursor.raw().collect::<worker::Result<Vec<Vec<Value>>>>().map_err(storage_failed)
     }
 
-    /// Runs a statement.
+    /// Runs a statement whose rows nobody reads.
     pub(crate) fn run(&self, statement: &str, bind: Vec<Value>) -> Result<(), Fault> {
         self.sql.exec(statement, Some(bind)).map(|_| ()).map_err(storage_failed)
     }

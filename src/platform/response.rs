@@ -1,5 +1,4 @@
-//! Answers as the platform takes them. Every call into JavaScript costs, so
-//! status and headers cross as one text.
+//! Responses for the platform. Every call into JavaScript costs time, so status and headers are passed as one text.
 
 use crate::clients::ledger::LedgerResponse;
 use serde::Serialize;
@@ -10,11 +9,11 @@ use worker::{Response, ResponseBody, js_sys};
 use x402_api::{ApiReply, headers};
 use x402_chain::id::RequestId;
 
-/// What a handler answers with.
+/// A handler's answer.
 pub(crate) enum OutgoingResponse {
-    /// An answer made here.
+    /// An answer that the Worker made itself.
     Own(ApiReply),
-    /// A ledger's, complete, that goes out as it came.
+    /// A ledger's complete reply, which is sent unchanged.
     Ledger(LedgerResponse),
 }
 
@@ -31,7 +30,7 @@ impl From<LedgerResponse> for OutgoingResponse {
 }
 
 impl OutgoingResponse {
-    /// The HTTP status.
+    /// The HTTP status code.
     pub(crate) fn status(&self) -> u16 {
         match self {
             Self::Own(reply) => reply.status,
@@ -39,8 +38,8 @@ impl OutgoingResponse {
         }
     }
 
-    /// The same with status 200 where it is a fault: a client of a URL with a key in it puts that URL into
-    /// what it says of other statuses, and shops show that to buyers. The body says what is wrong.
+    /// The answer with status 200 where it is a fault: a client whose URL holds a key puts that URL into its message
+    /// about other statuses, and shops show that message to buyers. The body says what is wrong.
     ///
     /// # Errors
     /// Where the platform refuses to copy a ledger's answer.
@@ -77,7 +76,7 @@ impl OutgoingResponse {
     }
 }
 
-/// A `ResponseInit`.
+/// The second argument of `new Response`, as JSON.
 #[derive(Serialize)]
 struct ResponseInitJson<'a> {
     status: u16,
@@ -94,7 +93,7 @@ fn response_init(reply: &ApiReply, request_id: RequestId) -> worker::Result<Resp
     Ok(parse_js(&serde_json::to_string(&init)?)?.unchecked_into())
 }
 
-/// An answer of an object, with the headers that every answer has: it can go out as it is.
+/// An object's reply with the headers of every answer, so that it can be sent unchanged.
 ///
 /// # Errors
 /// Where the platform refuses it.

@@ -1,5 +1,4 @@
-//! Providers asked one after another: until a rule's decision counts, or until
-//! every call of a round is answered.
+//! Asks providers one after another: until a rule's decision counts, or until every call of a round is answered.
 
 use super::post;
 use super::post::ProviderFailure;
@@ -19,7 +18,7 @@ use x402_chain::reader::{head_call, read_head};
 use x402_chain::trace::{Party, PartyFacts};
 use x402_core::settings::provider::host;
 
-/// One provider and what the rule decided on its answers.
+/// One provider, and the rule's decision on its answers.
 struct AskedProvider<'a, T> {
     url: &'a str,
     decided: Option<T>,
@@ -37,8 +36,8 @@ impl<T: StateDecision> AskedProvider<'_, T> {
     }
 }
 
-/// Lets a rule decide on what a provider answers, and asks others where it gives no usable answer or where its
-/// refusal needs to be confirmed. What a provider allows counts at once.
+/// Lets a rule decide on one provider's answers, and asks another where that one is unusable or its refusal needs
+/// confirmation. An acceptance counts at once.
 pub(crate) async fn decide_by_providers<T: StateDecision>(
     network: &'static Network,
     providers: &[&str],
@@ -46,7 +45,7 @@ pub(crate) async fn decide_by_providers<T: StateDecision>(
 ) -> Option<(T, VerdictBasis)> {
     let began = now();
     let first = match rule(&Facts::new()) {
-        // What needs no question says nothing of a provider.
+        // A decision without a call shows nothing about a provider.
         Ok(decided) => return Some((decided, VerdictBasis::Definite)),
         Err(Undecided::Missing(calls)) => calls,
         Err(Undecided::Malformed(_)) => return None,
@@ -72,15 +71,15 @@ pub(crate) async fn decide_by_providers<T: StateDecision>(
                 let again = asked.get_mut(place)?;
                 let (decided, height) = ask_one_provider(network, again.url, (&first, true), &rule).await;
                 again.height = if height == NodeHeight::NotAsked { NodeHeight::Unknown } else { height };
-                // One that answers no more has refused it all the same.
+                // A provider that does not answer any more has refused all the same.
                 again.decided = decided.or_else(|| again.decided.take());
             }
         }
     }
 }
 
-/// Asks one provider in rounds, in the first of them for its height too where that is wanted. No decision: it gave
-/// no usable answer.
+/// Asks one provider in rounds, in the first round for its height too, if that is needed. `None`: it gave no usable
+/// answer.
 async fn ask_one_provider<T>(
     network: &'static Network,
     url: &str,
@@ -130,14 +129,14 @@ async fn ask_one_provider<T>(
     }
 }
 
-/// Makes calls of one round, to one provider after another until one answers all of them; else the answers of the
-/// one that answered most. An error is no answer, unless it is what the call itself came to.
+/// Makes calls of one round, to one provider after another until one answers all of them; else returns the replies of
+/// the one that answered most. An error is no answer, unless it is the call's own result.
 pub(crate) async fn call_all(network: &'static Network, providers: &[&str], calls: &[Call]) -> Facts {
     call_until(network, providers, calls, |facts| facts.answered(calls) == calls.len()).await
 }
 
-/// Makes calls of one round, to one provider after another until the answers will do; else the answers of the one
-/// that answered most.
+/// Makes calls of one round, to one provider after another until the answers suffice; else returns the replies of the
+/// one that answered most.
 pub(crate) async fn call_until(
     network: &'static Network,
     providers: &[&str],
@@ -166,7 +165,7 @@ pub(crate) async fn call_until(
     best
 }
 
-/// Reads the standing of parties from the first provider that answers.
+/// Reads code and blacklist entries of parties from the first provider that answers.
 pub(crate) async fn read_parties(
     network: &'static Network,
     providers: &[&str],

@@ -1,6 +1,5 @@
-//! What a unit of gas costs now, by network: known for ten seconds, believed for
-//! a minute while it is asked anew after an answer. One caller asks, the others
-//! wait for the answer.
+//! The price of a unit of gas, by network. A quote is fresh for ten seconds, and used for a minute while it is renewed
+//! after an answer. One request asks the providers; others wait for its quote.
 
 use crate::app;
 use crate::app::App;
@@ -18,14 +17,14 @@ use x402_core::settings::Settings;
 
 const FRESH_MS: u64 = 10_000;
 const BELIEVED_MS: u64 = 60_000;
-/// How long it is believed that nobody names a price within the cap.
+/// How long it is remembered that no provider quotes a price within the cap.
 const NO_PRICE_MS: u64 = 2_000;
-/// How long others wait for the one who asks; a request that is cut off never answers.
+/// How long others wait for the request that asks; a request that is cut off never answers.
 const PATIENCE_MS: u64 = 2_000;
-/// How often they look.
+/// How often a waiting caller checks for the answer.
 const RECHECK_MS: u64 = 5;
 
-/// The answer, and when it came.
+/// A quote, and when it was received.
 #[derive(Clone, Copy)]
 struct GasQuote {
     price: Option<GasPrice>,
@@ -34,12 +33,12 @@ struct GasQuote {
 
 thread_local! {
     static QUOTES: RefCell<BTreeMap<&'static str, GasQuote>> = const { RefCell::new(BTreeMap::new()) };
-    /// Since when somebody asks.
+    /// Since when a request is asking.
     static FETCHING_SINCE: RefCell<BTreeMap<&'static str, UnixMillis>> = const { RefCell::new(BTreeMap::new()) };
 }
 
-/// A price that is known or believed, without waiting: `Some(None)` where nobody names one within the cap, or nothing
-/// is sent there; `None` where it must be asked. One that grows old is asked anew after the answer.
+/// A remembered price, without waiting: `Some(None)` where no provider quotes one within the cap, or nothing is sent on
+/// the network; `None` where providers must be asked. An old quote is renewed after the answer.
 pub(crate) fn cached_price(
     app: &App,
     context: &Context,
@@ -60,7 +59,7 @@ pub(crate) fn cached_price(
     Some(quote.price)
 }
 
-/// A price that nobody knows yet.
+/// A price that is not remembered.
 pub(crate) async fn await_price(app: &App, network: &'static Network) -> Option<GasPrice> {
     let began = app::now();
     while is_being_fetched(network, app::now()) && app::now().since(began) < PATIENCE_MS {
@@ -72,7 +71,7 @@ pub(crate) async fn await_price(app: &App, network: &'static Network) -> Option<
     fetch_quote(&app.settings, network).await
 }
 
-/// A price in place of one that was refused as below the market.
+/// A price in place of one that a node refused as below the market.
 pub(crate) async fn requote_price(app: &App, network: &'static Network, refused: GasPrice) -> Option<GasPrice> {
     QUOTES.with_borrow_mut(|all| {
         if all.get(network.key).is_some_and(|quote| quote.price == Some(refused)) {
@@ -85,7 +84,7 @@ pub(crate) async fn requote_price(app: &App, network: &'static Network, refused:
     }
 }
 
-/// What is still believed.
+/// The quote, if it may still be used.
 fn current_quote(network: &Network, now: UnixMillis) -> Option<GasQuote> {
     let quote = QUOTES.with_borrow(|all| all.get(network.key).copied())?;
     let believed_ms = if quote.price.is_some() { BELIEVED_MS } else { NO_PRICE_MS };
@@ -96,13 +95,13 @@ fn is_being_fetched(network: &Network, now: UnixMillis) -> bool {
     FETCHING_SINCE.with_borrow(|all| all.get(network.key).is_some_and(|at| now.since(*at) < PATIENCE_MS))
 }
 
-/// Asks, whoever else does.
+/// Asks the providers, even if another request does so too.
 async fn fetch_quote(settings: &Settings, network: &'static Network) -> Option<GasPrice> {
     FETCHING_SINCE.with_borrow_mut(|all| all.insert(network.key, app::now()));
     let answer =
         rpc::decide_by_providers(network, &settings.providers(network), |facts| tx::quote_price(network, facts)).await;
     let now = app::now();
-    // What is believed stands while no node answers; that none answers is not believed.
+    // The old quote stays while no node answers; that none answers is not remembered.
     if let Some((price, _)) = answer {
         QUOTES.with_borrow_mut(|all| all.insert(network.key, GasQuote { price, at: now }));
     }

@@ -31,24 +31,24 @@ fn request_headers(authorization: Option<&str>) -> JsValue {
     headers.into()
 }
 
-/// One attempt's patience.
+/// The deadline of one attempt.
 pub(super) const ATTEMPT_MS: u32 = 2_500;
 /// The largest answer: recorded receipts reach 655 KB, so 4 MiB is six times that.
 const BODY_MAX: usize = 4 * 1_024 * 1_024;
 
 /// Why a provider gave no usable answer.
 pub(super) enum ProviderFailure {
-    /// No answer in time, or none at all.
+    /// No answer within the deadline, or a broken connection.
     Transport(String),
-    /// Too many requests.
+    /// Too many requests; with `Retry-After` in seconds, if it was sent.
     RateLimited(Option<u64>),
-    /// The plan is used up.
+    /// The provider's plan has no requests left.
     Exhausted,
     /// More than [`BODY_MAX`] bytes.
     TooLarge,
     /// An error about the whole request.
     Refused(String),
-    /// An answer that cannot be true.
+    /// An answer that is malformed or contradicts itself.
     Malformed(String),
 }
 
@@ -86,12 +86,12 @@ impl fmt::Display for ProviderFailure {
             Self::RateLimited(_) => out.write_str("rate limited"),
             Self::Exhausted => out.write_str("plan used up"),
             Self::Refused(why) => write!(out, "refused: {why}"),
-            Self::Malformed(why) => write!(out, "nonsense: {why}"),
+            Self::Malformed(why) => write!(out, "malformed answer: {why}"),
         }
     }
 }
 
-/// What came back.
+/// The provider's HTTP response.
 pub(super) struct HttpAnswer {
     pub(super) status: u16,
     pub(super) retry_after_s: Option<u64>,
@@ -104,7 +104,7 @@ pub(super) async fn post_json(url: &str, body: &str) -> Result<HttpAnswer, Provi
 }
 
 async fn exchange(url: &str, body: &str, signal: &AbortSignal) -> Result<HttpAnswer, ProviderFailure> {
-    // The platform's words may hold the URL, and the URL a key: the error only says that the request failed.
+    // The platform's error may hold the URL, and the URL a key: the message only says that the request failed.
     let broken = |_: JsValue| ProviderFailure::Transport("the request failed".to_owned());
     let ProviderAccess { url, authorization } = provider_access(url);
     let init = RequestInit::new();
@@ -129,7 +129,7 @@ async fn exchange(url: &str, body: &str, signal: &AbortSignal) -> Result<HttpAns
     let is_coded = headers.has("content-encoding").unwrap_or(true);
     let body = match length {
         Some(length) if length > BODY_MAX => return Err(ProviderFailure::TooLarge),
-        // HTTP holds the sender to the length, so nothing needs to be cut.
+        // HTTP limits the body to the stated length, so nothing needs to be cut.
         Some(_) if !is_coded => {
             let whole = JsFuture::from(response.text().map_err(broken)?).await.map_err(broken)?;
             whole.as_string().unwrap_or_default().into_bytes()

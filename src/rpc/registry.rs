@@ -1,5 +1,4 @@
-//! The registry check: the chains' own answers against our rows, and what an
-//! isolate knows of its results.
+//! The registry check: compares the chains' answers with the registry's rows, and remembers the results in the isolate.
 
 use crate::app::{self, App};
 use crate::isolate::RegistryOutcomes;
@@ -13,12 +12,12 @@ use x402_chain::time::UnixMillis;
 use x402_core::error::Fault;
 use x402_core::settings::Settings;
 
-/// How old an isolate's copy may be before it is read again, in the background.
+/// The age at which an isolate's copy is read again, in the background.
 const COPY_MS: u64 = 60_000;
-/// Chains checked at once: the platform opens six connections.
+/// Chains checked at the same time: the platform opens six connections.
 const AT_ONCE: usize = 5;
 
-/// Whether a chain may be used: proven by its row, or passed; never when it differs.
+/// Whether a chain may be used: its row is proven, or it has passed the check; never if it differs.
 fn is_chain_on(network: &Network, checks: Option<&RegistryOutcomes>) -> bool {
     match checks.and_then(|checks| checks.get(network.key)).map(String::as_str) {
         Some("differs") => false,
@@ -27,8 +26,8 @@ fn is_chain_on(network: &Network, checks: Option<&RegistryOutcomes>) -> bool {
     }
 }
 
-/// Whether a chain may be used. The copy is refreshed in the background; only a
-/// chain that is not proven waits for a first one.
+/// Whether a chain may be used. The copy is refreshed in the background; only a chain whose row is not proven waits for
+/// the first copy.
 pub(crate) async fn is_chain_allowed(app: &App, context: &Context, network: &Network, now: UnixMillis) -> bool {
     if isolate::registry_outcomes().is_none() && !network.proven {
         refresh_outcomes(app.db(), now).await;
@@ -38,7 +37,7 @@ pub(crate) async fn is_chain_allowed(app: &App, context: &Context, network: &Net
     is_chain_on(network, isolate::registry_outcomes().map(|(checks, _)| checks).as_deref())
 }
 
-/// Chains that are off, by key.
+/// Chains that are switched off, by key.
 pub(crate) async fn disabled_chains(app: &App, context: &Context, now: UnixMillis) -> Vec<String> {
     if isolate::registry_outcomes().is_none() {
         refresh_outcomes(app.db(), now).await;
@@ -57,7 +56,7 @@ fn refresh_outcomes_later(app: &App, context: &Context, now: UnixMillis) {
     let kept = isolate::registry_outcomes();
     let fresh = kept.as_ref().is_some_and(|(_, at)| now.since(*at) < COPY_MS);
     if !fresh {
-        // Whoever comes meanwhile finds a copy that looks fresh and does not refresh again.
+        // A request that comes meanwhile finds a fresh copy and does not refresh it again.
         let old = kept.map(|(checks, _)| RegistryOutcomes::clone(&checks)).unwrap_or_default();
         isolate::cache_registry_outcomes(old, now);
         let db = app.db();
@@ -76,7 +75,7 @@ async fn refresh_outcomes(db: Result<D1Database, Fault>, now: UnixMillis) {
     }
 }
 
-/// Checks chains and writes the outcomes.
+/// Checks chains and stores the results.
 ///
 /// # Errors
 /// Where the directory does not take them.

@@ -1,4 +1,4 @@
-//! One round of calls to one provider: as a batch where it takes them, singly where it does not.
+//! One round of calls to one provider: as a batch where the provider accepts batches, else one by one.
 
 use super::now;
 use super::post::{ProviderFailure, post_json};
@@ -21,13 +21,13 @@ fn provider_takes_batches(url: &str) -> bool {
 
 /// Why a request has no answer to any of its calls.
 enum Unanswered {
-    /// It failed, whatever it asked.
+    /// The request failed, whatever it asked.
     Failed(ProviderFailure),
-    /// The answer is about the whole request.
+    /// The answer is about the whole request, not about a call.
     Whole { failure: ProviderFailure, refuses_batch: bool },
 }
 
-/// Makes the calls and learns the answers; those to `optional` may be missing.
+/// Makes the calls and stores the replies; those to `optional` may be missing.
 pub(super) async fn call_round(
     network: &Network,
     url: &str,
@@ -42,7 +42,7 @@ pub(super) async fn call_round(
     let left = if jsonrpc::takes_batches(network.family) && provider_takes_batches(url) {
         match post_calls(network, url, &calls).await {
             Ok(replies) => insert_replies(facts, &calls, replies),
-            // One answer makes it so: singly it shows which, and the others are had.
+            // One call was too large: asked one by one, the others are answered.
             Err(Unanswered::Failed(ProviderFailure::TooLarge)) => {}
             Err(Unanswered::Failed(failure)) => return Err(failure),
             Err(Unanswered::Whole { failure, .. }) if calls.len() == 1 => return Err(failure),
@@ -56,7 +56,7 @@ pub(super) async fn call_round(
                 return require_answers(required, facts);
             }
         }
-        // What the batch left out, once more and singly.
+        // Calls that the batch left out, once more and one by one.
         required.iter().filter(|call| is_open(facts, call)).cloned().collect()
     } else {
         calls
@@ -65,8 +65,8 @@ pub(super) async fn call_round(
     require_answers(required, facts)
 }
 
-/// The calls of a batch that was refused as a whole, the first alone: a provider that refuses that as well is asked
-/// no more, and what it said of the batch stands (`None`) unless it is not there at all.
+/// The calls of a refused batch, the first alone: if the provider refuses that too, no other is asked, and its error
+/// about the batch counts (`None`), unless the provider cannot be reached.
 async fn call_singly_from_first(
     network: &Network,
     url: &str,
@@ -84,7 +84,7 @@ async fn call_singly_from_first(
     call_singly(network, url, rest, required, facts).await.map_err(Some)
 }
 
-/// Makes calls of their own, at the same time.
+/// Makes single calls at the same time.
 async fn call_singly(
     network: &Network,
     url: &str,
@@ -104,7 +104,7 @@ async fn call_singly(
     Ok(())
 }
 
-/// Whether a call has no answer yet, or one that the next try may better.
+/// Whether a call has no answer yet, or one that a second try may improve.
 fn is_open(facts: &Facts, call: &Call) -> bool {
     match facts.get(call) {
         None => true,
@@ -127,7 +127,7 @@ fn require_answers(required: &[Call], facts: &Facts) -> Result<(), ProviderFailu
     Ok(())
 }
 
-/// One request with some calls, whose failure is the provider's.
+/// One request with some calls; its failure is the provider's.
 pub(super) async fn call_batch(
     network: &Network,
     url: &str,

@@ -1,5 +1,4 @@
-//! Bytes are handed to one provider after another until one has them: what one
-//! refuses, for whatever reason, another may take.
+//! Sends bytes to one provider after another until one accepts them: what one refuses, another may accept.
 
 use super::post::ProviderFailure;
 use super::{DEADLINE_MS, call_batch, note_attempt, now, order_providers};
@@ -8,8 +7,8 @@ use x402_chain::facts::{Call, ErrorClass, RpcReply};
 use x402_chain::network::Network;
 use x402_core::settlement::refusal::{SendOutcome, SendRefusal, classify_refusal};
 
-/// Makes the call that sends signed bytes; answers what became of them, and the words of the last node that did not
-/// take them.
+/// Makes the call that sends signed bytes. Returns whether a node has them, and the message of the last node that did
+/// not accept them.
 pub(crate) async fn send_bytes(network: &'static Network, providers: &[&str], call: &Call) -> (SendOutcome, String) {
     let (mut handing, mut words) = (SendOutcome::UNSENT, String::new());
     let began = now();

@@ -1,6 +1,5 @@
-//! What our keys hold to pay for transactions: a network whose keys are all
-//! poor, or whose providers do not answer, is not offered. Known for a minute,
-//! believed for ten.
+//! The balances of our signers in the chain's own coin. A network whose signers all lack funds, or whose providers do
+//! not answer, is not offered. A balance is fresh for a minute and used for ten.
 
 use crate::app;
 use crate::app::App;
@@ -18,26 +17,26 @@ use x402_chain::reader::{min_native_balance, native_balance_call, read_native_ba
 use x402_chain::time::UnixMillis;
 use x402_core::settings::Settings;
 
-/// The refusal where no key can pay.
+/// The refusal where no signer can pay.
 pub(crate) const UNFUNDED_MESSAGE: &str = "the facilitator cannot pay for gas on this network now";
 
 const FRESH_MS: u64 = 60_000;
 const BELIEVED_MS: u64 = 600_000;
-/// How long `/supported` waits for what nobody has looked at yet.
+/// How long `/supported` waits for balances that were never read.
 const DEADLINE_MS: u64 = 3_000;
 
-/// What is known of a key.
+/// What is known of a signer's balance.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum SignerFunds {
     /// It can pay for a transaction.
     Funded,
     /// A node has answered that it cannot.
     Unfunded,
-    /// No provider answers: it is not offered, but nothing is held against the key.
+    /// No provider answered: the network is not offered, and the signer does not count as unfunded.
     Unanswered,
 }
 
-/// When a key was looked at, and what was found.
+/// When a signer's balance was read, and the result.
 type KnownBalances = BTreeMap<(&'static str, Address), (UnixMillis, SignerFunds)>;
 
 thread_local! {
@@ -45,24 +44,24 @@ thread_local! {
     static FETCHED_AT: RefCell<BTreeMap<&'static str, UnixMillis>> = const { RefCell::new(BTreeMap::new()) };
 }
 
-/// What is known of a key, as long as it is believed.
+/// The remembered balance of a signer, if it may still be used.
 fn known_funds(network: &Network, signer: &Address, now: UnixMillis) -> Option<SignerFunds> {
     let known = BALANCES.with_borrow(|all| all.get(&(network.key, *signer)).copied());
     known.filter(|(at, _)| now.since(*at) < BELIEVED_MS).map(|(_, means)| means)
 }
 
-/// Whether a node has answered that a key is too poor for a transaction.
+/// Whether a node has answered that a signer cannot pay for a transaction.
 pub(crate) fn is_unfunded(network: &Network, signer: &Address, now: UnixMillis) -> bool {
     known_funds(network, signer, now) == Some(SignerFunds::Unfunded)
 }
 
-/// Notes that a node says so of a key: it is not used while another is not poor.
+/// Notes a node's answer that a signer cannot pay: it is not used while another can.
 pub(crate) fn note_unfunded(network: &'static Network, signer: Address, now: UnixMillis) {
     BALANCES.with_borrow_mut(|all| all.insert((network.key, signer), (now, SignerFunds::Unfunded)));
 }
 
-/// Whether every key of a network is known to be too poor. What was looked at a while ago is looked at now, before
-/// anybody is refused for it; a network without keys has none that is poor.
+/// Whether every signer of a network is known to lack funds. An old balance is read again before a payment is refused
+/// for it. A network without signers has none that lacks funds.
 pub(crate) async fn all_unfunded(app: &App, network: &'static Network, now: UnixMillis) -> bool {
     let signers = app.settings.signers(network.family, network.environment);
     let poor = |now| !signers.is_empty() && signers.iter().all(|signer| is_unfunded(network, &signer.address(), now));
@@ -72,7 +71,7 @@ pub(crate) async fn all_unfunded(app: &App, network: &'static Network, now: Unix
     poor(app::now())
 }
 
-/// Whether any of the keys was looked at of late.
+/// Whether the balance of any of the signers is fresh.
 fn is_known(network: &Network, signers: &[Address], now: UnixMillis) -> bool {
     signers.iter().any(|signer| known_funds(network, signer, now).is_some())
 }
@@ -81,7 +80,7 @@ fn is_stale(network: &Network, now: UnixMillis) -> bool {
     FETCHED_AT.with_borrow(|all| all.get(network.key).is_none_or(|at| now.since(*at) >= FRESH_MS))
 }
 
-/// Looks at one network's keys.
+/// Reads the balances of one network's signers.
 async fn fetch_balances(settings: Rc<Settings>, network: &'static Network) {
     let signers = signer_addresses(&settings, network);
     FETCHED_AT.with_borrow_mut(|all| all.insert(network.key, app::now()));
@@ -91,8 +90,8 @@ async fn fetch_balances(settings: Rc<Settings>, network: &'static Network) {
         let (now, held) = (app::now(), read_native_balance(network, &facts, call));
         let found = held
             .map(|held| if held >= min_native_balance(network) { SignerFunds::Funded } else { SignerFunds::Unfunded });
-        // That no provider answers counts only where nothing better is known; one that
-        // answers something else is no reason.
+        // That no provider answers counts only where nothing better is known; another answer than a balance does not
+        // count.
         let silent = facts.get(call).is_none() && known_funds(network, &signer, now) != Some(SignerFunds::Funded);
         if let Some(means) = found.or(silent.then_some(SignerFunds::Unanswered)) {
             BALANCES.with_borrow_mut(|all| all.insert((network.key, signer), (now, means)));
@@ -105,7 +104,7 @@ fn signer_addresses(settings: &Settings, network: &Network) -> Vec<Address> {
     signers.iter().map(x402_chain::signer::Signer::address).collect()
 }
 
-/// Those of the networks whose transactions we can pay for now.
+/// The networks on which a signer of ours can pay at present.
 pub(crate) async fn funded_networks(
     app: &App,
     context: &Context,
@@ -121,7 +120,7 @@ pub(crate) async fn funded_networks(
     let looking = join_all(first.into_iter().map(|network| fetch_balances(Rc::clone(&app.settings), network)));
     let deadline = Delay::from(Duration::from_millis(DEADLINE_MS));
     if let Either::Right(_) = select(pin!(looking), pin!(deadline)).await {}
-    // What is slow to answer is offered: a server that starts now would do without it for good.
+    // Offer networks whose balance check timed out: a server that starts now would otherwise never offer them.
     let fails = |network: &Network, own: &Address| {
         matches!(known_funds(network, own, app::now()), Some(SignerFunds::Unfunded | SignerFunds::Unanswered))
     };
@@ -130,7 +129,7 @@ pub(crate) async fn funded_networks(
     networks.into_iter().filter(offered).collect()
 }
 
-/// Looks at a network's keys after the answer, if nobody has of late.
+/// Reads the balances of a network's signers after the answer, unless they are fresh.
 pub(crate) fn refresh_balances_later(app: &App, context: &Context, network: &'static Network, now: UnixMillis) {
     if is_stale(network, now) {
         let settings = Rc::clone(&app.settings);

@@ -1,6 +1,6 @@
-//! Payments that somebody else has put on the chain: an authorization is public
-//! as soon as one transaction shows it, and anybody may send it. On Solana only we
-//! complete one: there it is an attempt of ours that was given up and landed.
+//! Payments that a third party has brought to the chain: an authorization is public as soon as one transaction shows
+//! it, and anybody may send it. On Solana only we complete a transaction: there it is an attempt of ours that was given
+//! up and mined after all.
 
 use crate::app::App;
 use crate::rpc;
@@ -19,10 +19,10 @@ use x402_chain::trace::{Trace, Transfer};
 use x402_core::settlement::flight::matching_units;
 pub(crate) use x402_core::settlement::flight::{ExpectedTransfer, ThirdPartyLookup};
 
-/// The transaction that used the authorization and moved its money. `at` is a block by whose
-/// end it was used, if that matters: what was done with it later is not looked for. A node that
-/// has not come so far, or says that it is not used, is behind, and what it does not find is no
-/// evidence. That a large payment has no such transaction takes two nodes' word, as its story does.
+/// The transaction that used the authorization and moved its money. `at` is a block by whose end it was used, if that
+/// matters: later uses are not searched. A node that has not reached it, or answers that the authorization is unused,
+/// is behind, so that its empty result proves nothing. That a large payment has no such transaction must be reported by
+/// two nodes, as its trace.
 pub(crate) async fn find_settlement(
     app: &App,
     network: &'static Network,
@@ -42,17 +42,18 @@ pub(crate) async fn find_settlement(
     let is_there = |facts: &Facts| read_head(facts, &head).is_some_and(|head| head >= at.unwrap_or(0));
     let facts = rpc::call_until(network, &providers, from_ref(&head), is_there).await;
     let Some(newest) = read_head(&facts, &head).filter(|_| is_there(&facts)) else { return ThirdPartyLookup::Unknown };
-    // Nodes forget the state of old blocks. What is not used by a later block was not used by an earlier one.
+    // Nodes delete the state of old blocks. An authorization that is unused in a later block was unused in an earlier
+    // one.
     if let Some(used_later) = at.and_then(|_| state(Some(newest)))
         && unused_by(network, &providers, &used_later, needed).await
     {
         return ThirdPartyLookup::Nothing;
     }
-    // What has made a transaction fail stands in a block before it, however long ago that was.
+    // The use that made a transaction fail is in a block before it, however long ago.
     let last = at.map_or(SearchEnd::Newest(newest), SearchEnd::Block);
     let mut is_whole = true;
     for search in authorization_search::search_calls(network, &signed.payer, &signed.nonce, last) {
-        // How far the node has come is asked beside the logs, of the same node.
+        // The node's head is asked with the logs, of the same node.
         let calls: [Call; 3] = [head.clone(), used_now.clone(), search.clone()];
         let knows =
             |facts: &Facts| is_there(facts) && authorization_search::read_is_used(facts, &used_now) == Some(true);
@@ -74,7 +75,7 @@ pub(crate) async fn find_settlement(
     if is_whole { ThirdPartyLookup::Nothing } else { ThirdPartyLookup::Unknown }
 }
 
-/// Whether as many nodes as are needed say that the authorization is not used in the state that the call names.
+/// Whether enough nodes report that the authorization is unused in the state that the call names.
 async fn unused_by(network: &'static Network, providers: &[&str], call: &Call, needed: usize) -> bool {
     let unused = Cell::new(0_usize);
     let is_enough = |facts: &Facts| match authorization_search::read_is_used(facts, call) {
@@ -86,8 +87,8 @@ async fn unused_by(network: &'static Network, providers: &[&str], call: &Call, n
     unused.get() >= needed
 }
 
-/// A block whose time is not before `end`, from which on an authorization that is worthless then can
-/// never be used; `None` while the chain has none, or no node tells.
+/// A block whose time is not before `end`: from it on, an authorization that is invalid then can never be used. `None`
+/// while the chain has none, or no node answers.
 pub(crate) async fn block_at_or_after(app: &App, network: &'static Network, end: UnixSeconds) -> Option<u64> {
     let call = authorization_search::newest_block_call();
     let is_past =
@@ -97,13 +98,14 @@ pub(crate) async fn block_at_or_after(app: &App, network: &'static Network, end:
     is_past(&facts).map(|(number, _)| number)
 }
 
-/// One more.
+/// Adds one and returns the sum.
 fn increment(words: &Cell<usize>) -> usize {
     words.set(words.get().saturating_add(1));
     words.get()
 }
 
-/// Whether a Solana transaction has paid, which names its payer by its signatures; [`ThirdPartyLookup::Nothing`] where it failed.
+/// The settlement by a Solana transaction, whose signatures name its payer; [`ThirdPartyLookup::Nothing`] where it
+/// failed.
 pub(crate) async fn find_landed(
     app: &App,
     network: &'static Network,
@@ -120,7 +122,7 @@ pub(crate) async fn find_landed(
     }
 }
 
-/// A transaction's story; of a large payment as two nodes have it.
+/// A transaction's trace; for a large payment two nodes must agree on it.
 async fn fetch_trace_for(app: &App, network: &'static Network, amount: Amount, id: &TxId) -> Option<Trace> {
     if amount >= app.settings.quorum() {
         rpc::fetch_trace_by_two(&app.settings, network, id).await
@@ -129,11 +131,11 @@ async fn fetch_trace_for(app: &App, network: &'static Network, amount: Amount, i
     }
 }
 
-/// What the transaction that used the authorization has moved.
+/// The settlement by the transaction that used the authorization.
 async fn read_payment(app: &App, network: &'static Network, signed: &ExpectedTransfer, id: TxId) -> ThirdPartyLookup {
     let trace = fetch_trace_for(app, network, signed.amount, &id).await;
     let mined = trace.as_ref().and_then(|trace| trace.mined()).filter(|mined| mined.failure.is_none());
-    // Its event was read just now: a node that does not know it is behind.
+    // Its event was read just now: a node that does not know the transaction is behind.
     let Some(mined) = mined else { return ThirdPartyLookup::Unknown };
     match matching_units(mined, signed) {
         units if units.is_empty() => ThirdPartyLookup::Nothing,

@@ -1,5 +1,5 @@
-//! The chain as the Worker asks it: a finalized trace is kept for everybody,
-//! what depends on time is read apart.
+//! Reads a transaction's trace: finalized traces are cached for all tenants; code and blacklist entries, which change,
+//! are read apart.
 
 use crate::app;
 use crate::isolate;
@@ -19,7 +19,7 @@ use x402_core::verification::answer::Finality;
 use x402_core::verification::claim::Claim;
 use x402_core::verification::decision::{ChainObservation, TracedTransaction};
 
-/// What the chain says about a claim's transaction.
+/// Reads the trace of a claim's transaction, with its parties.
 pub(crate) async fn observe_transaction(settings: &Settings, claim: &Claim, now: UnixMillis) -> ChainObservation {
     let network = claim.network;
     let providers = settings.providers(network);
@@ -57,7 +57,7 @@ pub(crate) async fn poll_transaction(
     fetch_trace(settings, network, tx, (None, true), now).await
 }
 
-/// `first` is whose standing is wanted first, `finality` whether it matters what is final.
+/// `first`: the address whose code and blacklist entry are read first; `finality`: whether it matters what is final.
 async fn fetch_trace(
     settings: &Settings,
     network: &'static Network,
@@ -90,7 +90,7 @@ async fn fetch_trace(
     Some(trace)
 }
 
-/// The standing of the trace's parties: kept, or read now.
+/// Code and blacklist entries of the trace's parties: remembered, or read now.
 async fn screen_parties(
     settings: &Settings,
     network: &'static Network,
@@ -102,8 +102,8 @@ async fn screen_parties(
     let known = |party: &Party| Some((party.address, isolate::cached_party(network.key, party.address, now)?));
     let mut screening: Screening = parties.iter().filter_map(known).collect();
     let unread: Vec<Party> = parties.into_iter().filter(|party| !screening.contains_key(&party.address)).collect();
-    // What a fresh trace could not learn by the way is not asked twice; of a kept
-    // trace what has grown old is read again.
+    // What a fresh trace's requests could not read is not asked twice; of a cached trace, expired entries are read
+    // again.
     let is_kept = isolate::cached_trace(network.key, &trace.tx.to_string(), now).is_some();
     if !unread.is_empty() && is_kept {
         for (address, facts) in rpc::read_parties(network, &settings.providers(network), &unread).await {
@@ -114,7 +114,7 @@ async fn screen_parties(
     screening
 }
 
-/// Those who gave or got the registered asset, those of transfers to `first` in front.
+/// The senders and receivers of the registered asset; those of transfers to `first` come first.
 fn parties_to_screen(trace: &Trace, first: Option<&Address>) -> Vec<Party> {
     let mut parties: Vec<Party> = Vec::new();
     let transfers = trace.mined().map_or(&[][..], |mined| mined.transfers.as_slice());
@@ -135,12 +135,12 @@ fn parties_to_screen(trace: &Trace, first: Option<&Address>) -> Vec<Party> {
     parties
 }
 
-/// Transfers that a trace may carry to the ledger when the recipient is named
-/// in the request; one transaction can hold a thousand.
+/// The most transfers that a trace carries to the ledger whole when the request names the recipient; one transaction
+/// can hold a thousand.
 const TRANSFERS_WHOLE: usize = 16;
 
-/// The part of a large EVM trace that can matter to a named recipient: what
-/// touches it. Solana's movements are balances of all owners and stay whole.
+/// The part of a large EVM trace that can matter to a named recipient: the transfers that touch it. Solana's movements
+/// are balances of all owners and stay whole.
 fn trim_to_recipient(mut trace: Trace, recipient: Option<&Address>) -> Trace {
     if let (x402_chain::trace::TransactionState::Mined(mined), Some(Address::Evm(_))) = (&mut trace.found, recipient)
         && mined.transfers.len() > TRANSFERS_WHOLE
@@ -151,7 +151,7 @@ fn trim_to_recipient(mut trace: Trace, recipient: Option<&Address>) -> Trace {
     trace
 }
 
-/// The newest block of a chain as its providers tell it, with how long that took.
+/// The newest block of a chain as its providers report it, with the milliseconds that it took.
 pub(crate) async fn fetch_head(settings: &Settings, network: &'static Network) -> (Option<u64>, u64) {
     let began = app::now();
     let call = x402_chain::reader::head_call(network);

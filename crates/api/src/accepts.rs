@@ -18,36 +18,36 @@ use x402_chain::x402::{X402Version, network_named};
 use x402_core::error::{ErrorCode, Fault};
 use x402_core::tenancy::payee::{PayeeAnswer, PayeeQuery};
 
-/// How many requirements one request may name.
+/// The most requirements in one request.
 const ENTRIES_MAX: usize = 100;
-/// How long a buyer's authorization is to last where the seller does not say, seconds.
+/// How long a buyer's authorization is valid where the seller names no time, seconds.
 const TIMEOUT_S: u64 = 300;
 /// Characters of an address that is named in a sentence.
 const QUOTED_MAX: usize = 64;
 
-/// A JSON object.
+/// A JSON object whose members are passed on unread.
 type JsonMap = Map<String, Value>;
 
 /// Why an entry is left out.
 type EntryRefusal = (Reason, String);
 
-/// A request.
+/// Requirements to complete, in either of the two forms.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AcceptsRequest {
     form: AcceptsForm,
     entries: Vec<Result<AcceptsEntry, EntryRefusal>>,
 }
 
-/// In which form it came, and is answered.
+/// The form of the request, and of its answer.
 #[derive(Clone, Debug, PartialEq)]
 enum AcceptsForm {
     /// A list, with its resource.
     List(X402Version, Value),
-    /// A price; the sentence that the seller has for a buyer who has not paid.
+    /// A price, with the seller's sentence for a buyer who has not paid.
     Price(String),
 }
 
-/// One entry as far as it can be read without the tenant.
+/// One entry, as far as it can be read without the tenant.
 #[derive(Clone, Debug, PartialEq)]
 struct AcceptsEntry {
     given: JsonMap,
@@ -55,15 +55,15 @@ struct AcceptsEntry {
     pay_to: Option<Address>,
 }
 
-/// What the service adds for one network.
+/// What the service adds to requirements on one network.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OfferedSettlement {
-    /// It is settled here; on Solana with this fee payer.
+    /// The network is settled here; on Solana with this fee payer.
     Settled {
-        /// Who pays the fee (Solana).
+        /// The fee payer (Solana).
         fee_payer: Option<String>,
     },
-    /// Nothing is settled on it now.
+    /// Nothing is settled on the network at present.
     Not,
 }
 
@@ -92,7 +92,7 @@ impl AcceptsRequest {
         Ok(Self { form: AcceptsForm::List(version, resource), entries })
     }
 
-    /// What the tenant's ledger is asked, in the order of the entries that can be completed.
+    /// The queries to the tenant's ledger, in the order of the entries that can be completed.
     #[must_use]
     pub fn payee_queries(&self) -> Vec<PayeeQuery> {
         let wanted = |entry: &AcceptsEntry| PayeeQuery { network: entry.network.key.to_owned(), pay_to: entry.pay_to };
@@ -111,8 +111,8 @@ impl AcceptsRequest {
         all
     }
 
-    /// The answer: `payees` are the ledger's answers to [`Self::payee_queries`], `offered` what is settled on a network.
-    /// What is not the tenant's own, or not settled here, is left out; `error` says why.
+    /// The answer. `payees` are the ledger's answers to [`Self::payee_queries`], `offered` is what is settled on a
+    /// network. Entries that are not the tenant's, or not settled here, are left out; `error` says why.
     #[must_use]
     pub fn answer(self, payees: Vec<PayeeAnswer>, offered: impl Fn(&Network) -> OfferedSettlement) -> ApiReply {
         let version = self.form.version();
@@ -192,7 +192,7 @@ impl AcceptsEntry {
         Ok(Self { given, network, pay_to })
     }
 
-    /// The entry with all that was missing; what was given stays, unless it is another than the token's own.
+    /// The entry with its missing members; given members stay, unless they contradict the token.
     fn complete(
         self,
         version: X402Version,

@@ -21,20 +21,20 @@ use x402_core::verdict::SanctionsPolicy;
 
 const EMAIL_BYTES_MAX: usize = 254;
 const NAME_BYTES_MAX: usize = 200;
-/// Keys that a tenant can have at once, revoked ones apart: the ledger's copy stays small.
+/// The most keys of a tenant, without revoked ones: the ledger's copy stays small.
 pub const KEYS_MAX: usize = 100;
-/// Addresses that a tenant can have at once in an environment, for the same reason.
+/// The most addresses of a tenant in an environment, for the same reason.
 pub const RECIPIENTS_MAX: usize = 1_000;
-/// Far above what one ledger can serve.
+/// The greatest limit of requests: far above what one ledger can serve.
 const LIMIT_MAX: u64 = 1_000_000_000;
 
-/// What stands in an address's place where the service is to derive one.
+/// The text in place of an address that the service is to derive.
 const DERIVE: &str = "derive";
 
 /// An address to register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NewAddress {
-    /// This one.
+    /// The address that the body names.
     Given(Address),
     /// The next child of the operator's extended public key (EVM).
     Derived,
@@ -48,7 +48,7 @@ pub type RecipientChange = (&'static Network, Option<NewAddress>);
 pub struct NewTenant {
     /// Its e-mail address, in lower case.
     pub email: String,
-    /// Its name.
+    /// The company's name.
     pub company_name: Option<String>,
     /// The tier, which sets limits and chains.
     pub tier: Tier,
@@ -56,7 +56,7 @@ pub struct NewTenant {
     pub region: Option<&'static str>,
     /// Its default recipients.
     pub recipients: Vec<(&'static Network, NewAddress)>,
-    /// Its own limits.
+    /// Limits of this tenant, in place of its tier's.
     pub limits: OwnLimits,
     /// What a listed payer means to it.
     pub sanctions: SanctionsPolicy,
@@ -67,7 +67,7 @@ pub struct NewTenant {
 /// The body of `PATCH /v1/admin/tenants/{id}`: what is absent stays.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TenantChange {
-    /// Its e-mail address.
+    /// A contact address; it is not verified.
     pub email: Option<String>,
     /// Its name; `Some(None)` removes it.
     pub company_name: Option<Option<String>>,
@@ -88,13 +88,13 @@ pub struct TenantChange {
 /// The body of `POST …/api-keys`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewKey {
-    /// What its owner calls it.
+    /// The name that its owner gives it.
     pub name: String,
-    /// Live or test.
+    /// The environment that the key belongs to.
     pub environment: Environment,
-    /// Where it is sent.
+    /// Whether the key is sent in a header or in the path.
     pub kind: KeyKind,
-    /// What it may do.
+    /// The scopes that the key is given.
     pub scopes: Vec<Scope>,
     /// When it expires; `None`: never.
     pub expires_at: Option<UnixMillis>,
@@ -103,9 +103,9 @@ pub struct NewKey {
 /// The body of `POST …/recipients`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewRecipient {
-    /// The chain.
+    /// The chain whose default recipient this becomes, or whose family a derived address follows.
     pub network: &'static Network,
-    /// The address.
+    /// The address, or that it is to be derived.
     pub address: NewAddress,
     /// Whether it is the chain's default; where absent: if the chain has none.
     pub default: Option<bool>,
@@ -172,7 +172,7 @@ pub fn tenant_change(body: &[u8]) -> Result<TenantChange, Fault> {
 
 fn read_email(members: &mut RequestMembers) -> Result<Option<String>, Fault> {
     let Some(text) = members.text("email", EMAIL_BYTES_MAX)? else { return Ok(None) };
-    // Whether mail arrives only mail can tell; this stops what is no address at all.
+    // Only a sent mail can show that an address exists; this refuses what cannot be an address.
     let shaped = text.split_once('@').is_some_and(|(name, host)| {
         !name.is_empty() && !host.is_empty() && !host.contains('@') && !text.contains(char::is_whitespace)
     });

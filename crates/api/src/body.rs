@@ -1,6 +1,5 @@
-//! A JSON object as a request carries it: members taken one by one, each wrong
-//! one named. Unknown and repeated members are refused: a mistyped
-//! `expected_amount` that is quietly dropped would cost somebody money.
+//! A JSON object of a request: members are taken one by one, and each wrong one is named. Unknown and repeated members
+//! are refused, since ignoring a mistyped `expected_amount` would cost money.
 
 use core::fmt;
 use serde::Deserialize;
@@ -9,7 +8,7 @@ use serde_json::value::RawValue;
 use std::collections::BTreeMap;
 use x402_core::error::{ErrorCode, Fault};
 
-/// What a body may be sent as: JSON by its media type, and in no content coding.
+/// Checks how a body is sent: JSON by its media type, without content coding.
 ///
 /// # Errors
 /// `UNSUPPORTED_MEDIA_TYPE`; for a coding (gzip, br, deflate) `param` is `Content-Encoding`.
@@ -26,11 +25,11 @@ pub fn check_media_type(content_type: Option<&str>, content_encoding: Option<&st
     Err(Fault::new(ErrorCode::UnsupportedMediaType, "the body must be application/json"))
 }
 
-/// The header that names how a body is coded.
+/// The header that names a body's content coding.
 pub const CONTENT_ENCODING: &str = "Content-Encoding";
 
-/// Checks that a body is text as RFC 8259 wants it: UTF-8, without a byte order mark. Bytes that are
-/// not UTF-8 would read as U+FFFD and make one text of two.
+/// Checks that a body is text as RFC 8259 requires: UTF-8, without a byte order mark. Bytes that are not UTF-8 would be
+/// read as U+FFFD, so that two bodies could become one text.
 ///
 /// # Errors
 /// `INVALID_JSON`.
@@ -47,7 +46,7 @@ pub fn text(body: &[u8]) -> Result<(), Fault> {
     }
 }
 
-/// Members of a request body that are not read yet.
+/// Members of a request body that are not taken yet.
 #[derive(Debug)]
 pub struct RequestMembers {
     known: BTreeMap<String, Box<RawValue>>,
@@ -94,7 +93,7 @@ impl RequestMembers {
         }
     }
 
-    /// Takes a member's JSON text; `null` is as good as absent.
+    /// Takes a member's JSON text; `null` counts as absent.
     pub fn raw(&mut self, name: &str) -> Option<Box<RawValue>> {
         self.known.remove(name).filter(|value| value.get() != "null")
     }
@@ -127,7 +126,7 @@ impl RequestMembers {
         }
     }
 
-    /// Ends the reading.
+    /// Ends the reading: every member must have been taken.
     ///
     /// # Errors
     /// `INVALID_REQUEST` for a member that nobody took.

@@ -10,7 +10,7 @@ use x402_core::tenancy::usage::may_use;
 #[derive(Debug, Serialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 pub struct AssetView {
-    /// The contract or mint.
+    /// The token's contract (EVM) or mint (Solana).
     pub address: String,
     /// Always `USDC`.
     pub symbol: &'static str,
@@ -22,17 +22,17 @@ pub struct AssetView {
 #[derive(Debug, Serialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 pub struct ChainView {
-    /// Our short key.
+    /// The registry's short key, such as `base`.
     pub chain: &'static str,
-    /// The CAIP-2 id.
+    /// The CAIP-2 id, such as `eip155:8453`.
     pub network: &'static str,
     /// The chain's display name.
     pub name: &'static str,
-    /// Live or test.
+    /// `live`, or `test` for test networks.
     pub environment: Environment,
-    /// The registered token.
+    /// The token that counts as payment on this chain.
     pub asset: AssetView,
-    /// Whether this key may name it.
+    /// Whether this key may name the chain.
     pub enabled: bool,
     /// Why it is not enabled: `environment`, `tier` or `registry_check`; `null` where it is.
     pub reason: Option<&'static str>,
@@ -46,16 +46,15 @@ pub struct ChainView {
 #[derive(Debug, Serialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 pub struct SupportedChains {
-    /// The tenant's tier.
+    /// The tenant's tier, which decides the enabled chains.
     pub tier: Tier,
     /// Chains that this key may name.
     pub enabled_chains: Vec<&'static str>,
-    /// All of the registry.
+    /// Every chain of the registry, enabled or not.
     pub all_chains: Vec<ChainView>,
 }
 
-/// The chains as a tenant's key sees them; `is_on` says whether the registry
-/// check lets a chain be used.
+/// The chains as a tenant's key sees them; `is_on` says whether the registry check allows a chain.
 #[must_use]
 pub fn supported_chains(tenant: &Tenant, is_on: impl Fn(&Network) -> bool) -> SupportedChains {
     let all_chains: Vec<ChainView> =

@@ -1,37 +1,37 @@
-//! Whom a request says it is from: one key, in the path or in a header.
+//! The credentials of a request: one key, in the path or in a header.
 
 use x402_core::error::{ErrorCode, Fault};
 use x402_core::tenancy::admission::invalid_key;
 use x402_core::tenancy::key;
 use x402_core::tenancy::key::{Caller, KeyKind};
 
-/// All places where a request may carry a key, as they came.
+/// All places in which a request may carry a key, unchecked.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Credentials<'a> {
     /// The key in the path, under `/facilitator/k/`.
     pub path: Option<&'a str>,
-    /// `Authorization`.
+    /// The header `Authorization`, with its scheme.
     pub authorization: Option<&'a str>,
-    /// `x-api-key`.
+    /// The header `x-api-key`: counts without `Authorization`.
     pub api_key: Option<&'a str>,
-    /// `x-secret-key`.
+    /// The header `x-secret-key`: counts without the two above.
     pub secret_key: Option<&'a str>,
 }
 
 impl Credentials<'_> {
-    /// Whether there is none.
+    /// Whether the request carries no credential at all.
     #[must_use]
     pub fn is_none(&self) -> bool {
         self.path.is_none() && self.authorization.is_none() && self.plain().all(|key| key.is_none())
     }
 
-    /// The headers that hold a key alone. An empty one, as of a variable that is not set, names nobody.
+    /// The headers that hold only a key. An empty one, such as from an unset variable, counts as absent.
     fn plain(&self) -> impl Iterator<Item = Option<&str>> {
         [self.api_key, self.secret_key].into_iter().map(|key| key.filter(|key| !key.trim().is_empty()))
     }
 
-    /// Whom the key names, checked in process. A key in the path must be of the kind `url`, one in a header of the
-    /// kind `bearer`; the same key may come in several places.
+    /// The tenant and key that the credentials name, checked without I/O. A key in the path must be of the kind `url`,
+    /// one in a header of the kind `bearer`; the same key may come in several places.
     ///
     /// # Errors
     /// `INVALID_API_KEY` where there is none, where it is not genuine, and where two of them differ.

@@ -1,4 +1,4 @@
-//! Two small pages that answers link to: what codes mean, what tiers include.
+//! Two small pages to which answers link: the error codes and the tiers.
 
 use x402_core::error::ErrorCode;
 use x402_core::tenancy::tier::{PLANS, TierChains};
@@ -9,7 +9,7 @@ const HEAD: &str = "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\">\
 margin:2em auto;padding:0 1em}td,th{text-align:left;padding:.3em 1em .3em 0;vertical-align:top}\
 :target{background:#ffd}</style>";
 
-/// What every code and every verdict means.
+/// The page about codes and verdicts.
 #[must_use]
 pub fn errors() -> String {
     let faults = ErrorCode::ALL.iter().map(|code| {
@@ -33,7 +33,7 @@ pub fn errors() -> String {
     )
 }
 
-/// What every tier includes.
+/// The page about tiers.
 #[must_use]
 pub fn tiers() -> String {
     let rows = PLANS.iter().map(|plan| {

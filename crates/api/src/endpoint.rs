@@ -1,5 +1,5 @@
-//! The route table: one row an endpoint. Routing, body limits, scopes, the
-//! OpenAPI document and the tests of refusals all read it.
+//! The route table, one row an endpoint. Routing, body limits, scopes, the OpenAPI document and the tests of refusals
+//! all read it.
 
 use core::fmt;
 use matchit::Router;
@@ -14,12 +14,12 @@ pub enum Method {
     Post,
     /// Changes the members that the body names.
     Patch,
-    /// Removes or revokes.
+    /// Removes a recipient or revokes a key.
     Delete,
 }
 
 impl Method {
-    /// Reads the method's name; `HEAD` asks for what `GET` would answer.
+    /// Reads the method's name; `HEAD` counts as `GET`.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
         match name {
@@ -31,7 +31,7 @@ impl Method {
         }
     }
 
-    /// Whether a body comes with it.
+    /// Whether requests of this method have a body.
     #[must_use]
     pub const fn has_body(self) -> bool {
         matches!(self, Self::Post | Self::Patch)
@@ -52,17 +52,17 @@ impl fmt::Display for Method {
 /// Which credential a route needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
-    /// No credential.
+    /// Anybody, without a credential.
     Public,
     /// A tenant's key, with the scope if one is named.
     Key(Option<Scope>),
-    /// Anybody; a key, if there is one, narrows the answer.
+    /// Anybody; a key limits the answer to its tenant.
     Either,
     /// The operator's `X-Admin-Key`.
     Admin,
 }
 
-/// Every endpoint.
+/// One variant a route; `handlers::dispatch` matches all of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Endpoint {
     /// Has this transaction paid me?
@@ -81,17 +81,17 @@ pub enum Endpoint {
     FacilitatorAccepts,
     /// Whether the service is well, for clients of a facilitator.
     FacilitatorHealth,
-    /// Which build answers.
+    /// The name and version of the build.
     FacilitatorVersion,
     /// The tenant's settlements, the newest first.
     Settlements,
-    /// One settlement.
+    /// One settlement by its id.
     Settlement,
     /// Takes a settlement's success by hand.
     HandOver,
     /// The tenant's verifications, the newest first.
     Verifications,
-    /// One verification.
+    /// One verification by its id.
     Verification,
     /// What was used in the period.
     Usage,
@@ -101,37 +101,37 @@ pub enum Endpoint {
     Whoami,
     /// Whether the service is well.
     Health,
-    /// The OpenAPI document.
+    /// The OpenAPI document of the service.
     OpenApi,
-    /// What error codes mean.
+    /// A page that explains the error codes.
     ErrorDocs,
-    /// What tiers include.
+    /// A page that lists the tiers.
     TierDocs,
-    /// Makes a tenant.
+    /// Creates a tenant.
     TenantCreate,
     /// All tenants, the newest first.
     TenantList,
-    /// One tenant.
+    /// One tenant by its id.
     TenantRead,
-    /// Changes a tenant.
+    /// Changes the members of a tenant that the body names.
     TenantPatch,
-    /// A tenant's keys.
+    /// The keys of a tenant, without their texts.
     KeyList,
-    /// Makes a key.
+    /// Creates a key and answers its text once.
     KeyCreate,
-    /// Revokes a key.
+    /// Revokes a key for good.
     KeyRevoke,
-    /// A tenant's recipients.
+    /// The recipients of a tenant.
     RecipientList,
-    /// Registers a recipient.
+    /// Registers a recipient, or derives its address.
     RecipientCreate,
-    /// Removes a recipient.
+    /// Removes a recipient for good.
     RecipientRemove,
     /// Compares the registry with the chains.
     ChainsCheck,
 }
 
-/// One row of the table.
+/// One row of the route table.
 #[derive(Clone, Copy, Debug)]
 pub struct RouteRow {
     /// The endpoint that the row routes to; each has one row.
@@ -148,14 +148,14 @@ pub struct RouteRow {
     pub url_key: bool,
     /// The largest body, in bytes.
     pub body_max: usize,
-    /// The chapter of the documentation.
+    /// The section of the documentation.
     pub tag: &'static str,
     /// The operation's summary in the OpenAPI document.
     pub summary: &'static str,
 }
 
-/// A request has at most a few hundred bytes of members, a 256-byte reference
-/// and a 1,232-byte memo; 16 KiB leaves room for escapes.
+/// The most bytes of a request: its members take a few hundred, a reference 256, a memo 1,232; 16 KiB leaves room for
+/// escapes.
 const BODY_MAX: usize = 16 * 1_024;
 
 const fn route(
@@ -178,8 +178,8 @@ const KEY: Access = Access::Key(None);
 const VERIFY: Access = Access::Key(Some(Scope::Verify));
 const SETTLE: Access = Access::Key(Some(Scope::Settle));
 
-/// A route of the x402 protocol, under both its bases. A Solana transaction of
-/// version 1 is 4 KiB, a wallet's signature 8 KiB, extensions come on top.
+/// A route of the x402 protocol, under both base paths. A Solana transaction of version 1 takes 4 KiB, a wallet's
+/// signature 8 KiB, extensions come on top.
 const fn facilitator_route(
     endpoint: Endpoint,
     method: Method,
@@ -194,14 +194,14 @@ const fn facilitator_route(
     row
 }
 
-/// A route of the same bases that takes no key.
+/// A route of the same base paths that takes no key.
 const fn public_route(endpoint: Endpoint, paths: Paths, summary: &'static str) -> RouteRow {
     let mut row = facilitator_route(endpoint, Method::Get, Access::Public, paths, summary);
     row.url_key = false;
     row
 }
 
-/// A path under both bases.
+/// A path under both base paths.
 type Paths = [&'static str; 2];
 const VERIFY_PATHS: Paths = ["/facilitator/verify", "/v1/facilitator/verify"];
 const SETTLE_PATHS: Paths = ["/facilitator/settle", "/v1/facilitator/settle"];
@@ -210,7 +210,7 @@ const ACCEPTS_PATHS: Paths = ["/facilitator/accepts", "/v1/facilitator/accepts"]
 const HEALTH_PATHS: Paths = ["/facilitator/health", "/v1/facilitator/health"];
 const VERSION_PATHS: Paths = ["/facilitator/version", "/v1/facilitator/version"];
 
-/// All endpoints.
+/// The route table, one row an endpoint.
 pub const ENDPOINTS: &[RouteRow] = &[
     with_alias(
         route(Endpoint::Verify, Method::Post, "/v1/verify", VERIFY, ["Verify", "Has this transaction paid me?"]),
@@ -375,12 +375,12 @@ pub const ENDPOINTS: &[RouteRow] = &[
     ),
 ];
 
-/// What a path and a method name.
+/// The result of routing a method and a path.
 #[derive(Clone, Debug)]
 pub enum Route {
-    /// An endpoint, with the path's parameters in their order.
+    /// The row of an endpoint, with the path's parameters in order.
     Found(&'static RouteRow, Vec<String>),
-    /// A path whose methods are others.
+    /// The path exists with other methods.
     OtherMethods(Vec<Method>),
     /// No route has this path.
     Nowhere,
@@ -411,8 +411,8 @@ impl Routes {
         Ok(Self(router))
     }
 
-    /// What a path and a method name. One slash at the end is forgiven. `url_key`: a key stood in the path,
-    /// which only some routes take.
+    /// Routes a method and a path. One slash at the end is ignored. `url_key`: the path held a key, which only some
+    /// routes accept.
     #[must_use]
     pub fn find(&self, method: &str, path: &str, url_key: bool) -> Route {
         let path = path.strip_suffix('/').filter(|rest| !rest.is_empty()).unwrap_or(path);

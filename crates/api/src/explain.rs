@@ -1,6 +1,6 @@
-//! Our additions to a settle's success. Parsers that refuse members they do not know must not fail after
-//! money has moved: the additions stand in headers, and in the body only where the request
-//! (`Prefer: explain`, RFC 7240) or the tenant's setting asks for it. Refusals always hold them.
+//! Members that we add to a settle's success. A parser that refuses unknown members must not fail after money has
+//! moved. So the additions are in headers, and in the body only where the request (`Prefer: explain`, RFC 7240) or the
+//! tenant's setting asks for them. Refusals always hold them.
 
 use super::ApiReply;
 use super::facilitator::{ResponseExtra, SettleResponse};
@@ -9,19 +9,20 @@ use base64::prelude::BASE64_STANDARD;
 use serde::{Deserialize, Serialize};
 use x402_chain::checks::Checks;
 
-/// The settlement's id: what `GET /v1/settlements/{id}` reads.
+/// The settlement's id, for `GET /v1/settlements/{id}`.
 const SETTLEMENT_ID_HEADER: &str = "X402-Settlement-Id";
-/// `true` where somebody else has put the payment on the chain; absent otherwise.
+/// `true` where a third party has sent the transaction; absent otherwise.
 const EXTERNALLY_SETTLED_HEADER: &str = "X402-Externally-Settled";
-/// Each rule and how it came out: a JSON list, in base64.
+/// Each rule with its result: a JSON list, in base64.
 const CHECKS_HEADER: &str = "X402-Checks";
-/// The longest value of that header. Proxies hand on 4 KiB of headers by default (nginx's `proxy_buffer_size`) and
-/// answer 502 instead of more, after money has moved: all others of an answer, with the platform's, are some 1.7 KiB.
+/// The longest value of that header. Proxies pass on 4 KiB of headers by default (nginx's `proxy_buffer_size`) and
+/// answer 502 beyond that, after money has moved. All other headers of an answer, with the platform's, take some 1.7
+/// KiB.
 const CHECKS_MAX: usize = 2_304;
 /// `explain`, where the request asked for it.
 const PREFERENCE_APPLIED_HEADER: &str = "Preference-Applied";
 
-/// All headers that an answer to settle may have from here.
+/// The headers that this module adds to an answer to settle.
 pub const HEADERS: [&str; 4] =
     [SETTLEMENT_ID_HEADER, EXTERNALLY_SETTLED_HEADER, CHECKS_HEADER, PREFERENCE_APPLIED_HEADER];
 
@@ -35,7 +36,7 @@ pub fn is_preferred(prefer: &str) -> bool {
     prefer.split(',').any(name)
 }
 
-/// Who asks for the additions in the body.
+/// What asks for the additions in the body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ExplainRequest {
     /// Whether the request sent `Prefer: explain`.
@@ -44,7 +45,7 @@ pub struct ExplainRequest {
     pub tenant: bool,
 }
 
-/// An answer to settle as it goes out. What is not a success keeps its body.
+/// The answer to settle with its additions. The body of a refusal stays as it is.
 #[must_use]
 pub fn explain_settlement(mut reply: ApiReply, wish: ExplainRequest) -> ApiReply {
     if reply.status != 200 {
@@ -69,7 +70,7 @@ fn extra_headers(extra: &ResponseExtra) -> Vec<(&'static str, String)> {
     id.into_iter().chain(external).chain([checks]).collect()
 }
 
-/// The checks in base64: whole, or where that is too long without their details.
+/// The checks in base64: whole, or without their details if they are too long.
 fn checks_header(checks: &Checks) -> String {
     #[derive(Serialize, Deserialize)]
     struct BriefCheck {

@@ -1,5 +1,5 @@
-//! The facilitator's own bodies (docs/spec/protocol.md#p-1-4): a refusal is an answer with
-//! status 200, and both stay in the protocol's words.
+//! The facilitator's own bodies (docs/spec/protocol.md#p-1-4). A refusal is an answer with status 200; its members are
+//! those of the protocol.
 
 use super::ApiReply;
 use serde::{Deserialize, Serialize};
@@ -14,20 +14,20 @@ use x402_core::messages::ledger::SettlementFinding;
 use x402_core::settlement::payment::{PaymentAction, PaymentOutcome, PaymentRequest};
 use x402_core::settlement::status::{Settlement, SettlementStatus};
 
-/// What both answers add for people: each rule and how it came out, and where the settlement is read.
+/// What both answers add: each rule with its result, and where to read the settlement.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct ResponseExtra {
-    /// Each rule and how it came out.
+    /// Each rule with its result.
     pub checks: Checks,
-    /// What `GET /v1/settlements/{id}` reads.
+    /// The settlement's id, for `GET /v1/settlements/{id}`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub settlement_id: Option<String>,
-    /// Whether somebody else has put the payment on the chain.
+    /// Whether a third party has sent the transaction.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub externally_settled: Option<bool>,
-    /// Of a refusal: whether the same payment may be judged otherwise later.
+    /// Of a refusal: whether a repeat of the same payment may succeed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry: Option<Retry>,
 }
@@ -45,7 +45,7 @@ pub struct VerifyResponse {
     /// The reason in a sentence; absent on success.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub invalid_message: Option<String>,
-    /// The payer's address.
+    /// The address whose tokens move, where it could be read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub payer: Option<String>,
     /// Details beyond the protocol: checks, settlement id, retry.
@@ -65,17 +65,17 @@ pub struct SettleResponse {
     /// The reason in a sentence; absent on success.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error_message: Option<String>,
-    /// The payer's address.
+    /// The address whose tokens move, where it could be read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub payer: Option<String>,
     /// The transaction's hash; empty where none was sent.
     pub transaction: String,
     /// The network as the request wrote it.
     pub network: String,
-    /// Atomic units.
+    /// The amount in atomic units, decimal digits.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub amount: Option<String>,
-    /// For people. Of a success it is absent unless it is asked for ([`super::explain`]).
+    /// Our additions; on success absent unless asked for ([`super::explain`]).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub extra: Option<ResponseExtra>,
 }
@@ -88,7 +88,7 @@ pub struct SupportedKind {
     /// The x402 version of the kind: 1 or 2.
     #[serde(rename = "x402Version")]
     pub version: u8,
-    /// `exact`.
+    /// The payment scheme: always `exact`.
     pub scheme: &'static str,
     /// A name in version 1, CAIP-2 in version 2.
     pub network: &'static str,
@@ -102,7 +102,7 @@ pub struct SupportedKind {
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct KindExtra {
-    /// Who pays the fee of a Solana transaction.
+    /// The fee payer of a Solana transaction.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fee_payer: Option<String>,
     /// The EIP-712 name of the network's asset (EVM).
@@ -138,7 +138,7 @@ pub struct Supported {
     pub kinds: Vec<SupportedKind>,
     /// Extensions of the protocol.
     pub extensions: Vec<&'static str>,
-    /// Who sends the transactions, by family.
+    /// The addresses that send the transactions, by family.
     pub signers: BTreeMap<&'static str, Vec<String>>,
 }
 
@@ -172,7 +172,7 @@ pub fn supported_kinds(
     Supported { kinds, extensions: vec!["payment-identifier"], signers: by_family }
 }
 
-/// The ledger's outcome in the protocol's words; `None` where the Settler, or the Worker, has the next word.
+/// The body of the ledger's outcome; `None` where the Settler or the Worker must act first.
 #[must_use]
 pub fn payment_reply(asked: &PaymentRequest, outcome: &PaymentOutcome) -> Option<ApiReply> {
     let payer = asked.payer.map(|payer| payer.to_string());
@@ -257,19 +257,19 @@ fn settlement_finding(asked: &PaymentRequest, external: bool) -> SettlementFindi
     SettlementFinding { message: String::new(), external, checks: asked.finding.checks() }
 }
 
-/// Another request has taken the wait over, or was given the success.
+/// Another request has taken the lease over, or was given the success.
 #[must_use]
 pub fn taken_reply(network_text: &str, settlement: &Settlement, found: &SettlementFinding) -> ApiReply {
     let refusal = (Reason::DuplicateSettlement, "another request has taken this payment");
     settle_reply(network_text, settlement, Some(refusal), &SettlementFinding { external: false, ..found.clone() })
 }
 
-/// How a settlement stands, in the protocol's words.
+/// The body of `/facilitator/settle` for a settlement's status.
 #[must_use]
 pub fn settlement_reply(network_text: &str, settlement: &Settlement, found: &SettlementFinding) -> ApiReply {
     let reason = match settlement.status {
         SettlementStatus::Completed => None,
-        // That it is pending is only said of what was sent.
+        // `pending` is answered only where a transaction was sent.
         SettlementStatus::Pending if settlement.transaction.is_none() => Some(Reason::UnexpectedSettle),
         SettlementStatus::Pending => Some(Reason::SettlementPending),
         SettlementStatus::Failed => Some(settlement.reason.unwrap_or(Reason::EvmFailed)),
@@ -301,7 +301,7 @@ fn settle_reply(
     ApiReply::json(200, &body)
 }
 
-/// What a route takes, for whoever looks at it with a browser.
+/// What a route takes, for a person who opens it in a browser.
 #[must_use]
 pub fn route_hint(path: &str) -> ApiReply {
     let body = json!({

@@ -1,4 +1,4 @@
-//! Headers: what every answer carries, and how the rate windows are written.
+//! Headers of every answer, and headers of the rate windows.
 
 use super::ApiReply;
 use std::collections::BTreeMap;
@@ -6,12 +6,12 @@ use x402_chain::time::UnixMillis;
 use x402_core::tenancy::admission::RateWindows;
 use x402_core::tenancy::rate::{HOUR, MINUTE, RateSpan, RateState};
 
-/// Headers that pages of other origins may read.
+/// Response headers that pages of other origins may read.
 const EXPOSED: &str = "X-Request-Id, RateLimit, RateLimit-Policy, X-RateLimit-Limit, X-RateLimit-Remaining, \
 X-RateLimit-Reset, Retry-After, Idempotent-Replayed, X402-Settlement-Id, X402-Externally-Settled, X402-Checks, \
 Preference-Applied, PAYMENT-REQUIRED, PAYMENT-RESPONSE, X-PAYMENT-RESPONSE";
 
-/// Headers that pages of other origins may send.
+/// Request headers that pages of other origins may send.
 const ALLOWED: &str =
     "Authorization, X-API-Key, X-Secret-Key, Content-Type, Idempotency-Key, Prefer, X-PAYMENT, PAYMENT-SIGNATURE";
 
@@ -35,14 +35,14 @@ pub const ALWAYS_HEADERS: [(&str, &str); 9] = [
 pub const RATE_HEADERS: [&str; 5] =
     ["RateLimit-Policy", "RateLimit", "X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset"];
 
-/// Headers of a preflight's answer, besides.
+/// Further headers of the answer to a preflight.
 pub const PREFLIGHT_HEADERS: [(&str, &str); 3] = [
     ("Access-Control-Allow-Methods", "GET, POST, PATCH, DELETE, OPTIONS"),
     ("Access-Control-Allow-Headers", ALLOWED),
     ("Access-Control-Max-Age", "86400"),
 ];
 
-/// All headers of an answer by name: those of every answer, then its own.
+/// All headers of an answer by name: those of every answer, then its own, which replace them.
 #[must_use]
 pub fn all_headers<'a>(reply: &'a ApiReply, request_id: &'a str) -> BTreeMap<&'a str, &'a str> {
     let mut headers: BTreeMap<&str, &str> = ALWAYS_HEADERS.into_iter().collect();

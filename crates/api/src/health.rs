@@ -1,4 +1,4 @@
-//! `GET /v1/health`: what is known of the service's parts.
+//! `GET /v1/health`: the condition of the service's components.
 
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -8,13 +8,13 @@ use std::collections::BTreeMap;
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Condition {
-    /// Works.
+    /// The last check passed.
     Ok,
     /// Not checked yet by this isolate.
     Unknown,
     /// Works with a restriction, which `detail` names.
     Degraded,
-    /// Does not work.
+    /// The last check failed.
     Down,
 }
 
@@ -41,13 +41,13 @@ pub struct ComponentHealth {
 #[derive(Clone, Debug, Serialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 pub struct ServiceChecks {
-    /// The directory (D1).
+    /// The directory: a D1 database.
     pub database: ComponentHealth,
     /// The ledgers (Durable Objects).
     pub ledger: ComponentHealth,
-    /// The chains, by key.
+    /// The chains of the registry, by their keys.
     pub chains: BTreeMap<&'static str, ComponentHealth>,
-    /// The sanctions list.
+    /// The list against which payers are screened.
     pub sanctions: ComponentHealth,
 }
 
@@ -55,11 +55,11 @@ pub struct ServiceChecks {
 #[derive(Clone, Debug, Serialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 pub struct ServiceHealth {
-    /// The whole: `down` without directory or ledgers, `degraded` with anything else amiss.
+    /// `down` without directory or ledgers, `degraded` if any other component is not `ok`.
     pub status: Condition,
-    /// The Worker's version.
+    /// The version of the build that answers.
     pub version: &'static str,
-    /// Now, RFC 3339.
+    /// When this was answered, RFC 3339.
     pub timestamp: String,
     /// The condition of each component.
     pub checks: ServiceChecks,

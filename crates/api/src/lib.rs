@@ -25,35 +25,35 @@ pub mod whoami;
 
 use serde::Serialize;
 
-/// An answer on its way out: what every route makes and the shell sends.
+/// An answer that a route makes and the Worker sends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ApiReply {
-    /// The HTTP status.
+    /// The HTTP status code.
     pub status: u16,
-    /// The media type.
+    /// The `Content-Type`; empty where there is no body.
     pub content_type: &'static str,
-    /// The body.
+    /// The body as it is sent.
     pub body: String,
-    /// Headers besides those that every answer has.
+    /// Headers beside those of every answer.
     pub headers: Vec<(&'static str, String)>,
 }
 
 impl ApiReply {
-    /// JSON.
+    /// An answer with a JSON body.
     #[must_use]
     pub fn json(status: u16, body: &impl Serialize) -> Self {
-        // Our own types hold no map with other keys than text, the one thing that cannot be written.
+        // Only a map with keys that are not text cannot be written, and our types hold none.
         let body = serde_json::to_string(body).unwrap_or_default();
         Self { status, content_type: "application/json", body, headers: Vec::new() }
     }
 
-    /// HTML.
+    /// An HTML page with status 200.
     #[must_use]
     pub const fn html(body: String) -> Self {
         Self { status: 200, content_type: "text/html; charset=utf-8", body, headers: Vec::new() }
     }
 
-    /// Adds a header.
+    /// The answer with one more header.
     #[must_use]
     pub fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.headers.push((name, value.into()));

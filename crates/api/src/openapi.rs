@@ -1,5 +1,5 @@
-//! The OpenAPI 3.1 document, made from the route table and the types. Native
-//! only: `npm run generate` writes it, a test holds it, the Worker serves it.
+//! The OpenAPI 3.1 document, generated from the route table and the types. Native only: `npm run generate` writes it, a
+//! test compares it, the Worker serves it.
 
 use super::endpoint::{Access, ENDPOINTS, Endpoint, RouteRow};
 use super::refusal::ExpectedBody;
@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use x402_core::tenancy::usage;
 use x402_core::verification::answer::VerificationAnswer;
 
-/// An address.
+/// The description of an address in the document.
 const ADDRESS: &str = "An EVM address or a Solana wallet.";
 
 fn limits_body() -> Value {
@@ -54,7 +54,7 @@ fn tenant_body(change: bool) -> Value {
     body
 }
 
-/// What is wrong inside is refused in the protocol's words, with status 200.
+/// Wrong members of a payment are refused with status 200 and the protocol's reason.
 fn payment_body() -> Value {
     json!({
         "type": "object",
@@ -62,7 +62,7 @@ fn payment_body() -> Value {
     })
 }
 
-/// Either form; what of a list cannot be completed is left out of the answer.
+/// Either form; entries of a list that cannot be completed are left out of the answer.
 fn accepts_body() -> Value {
     json!({
         "type": "object",
@@ -80,7 +80,7 @@ fn accepts_body() -> Value {
     })
 }
 
-/// Requirements that are whole, in the form of the request.
+/// Complete requirements, in the form of the request.
 fn accepts_answer() -> Value {
     json!({
         "type": "object", "required": ["x402Version", "accepts"],
@@ -126,7 +126,7 @@ fn check_body() -> Value {
     })
 }
 
-/// What an endpoint takes and gives: request schema, success status, response schema.
+/// The schemas of an endpoint: request, success status, response.
 fn shapes(endpoint: Endpoint, make: &mut SchemaGenerator) -> (Option<Value>, u16, Value) {
     match endpoint {
         Endpoint::Verify => (Some(of::<verify::VerifyRequest>(make)), 200, of::<VerificationAnswer>(make)),
@@ -220,8 +220,8 @@ fn settled_headers() -> Value {
     })
 }
 
-/// The same route with the key in the path: every answer is 200, and a refusal holds the members that the route's
-/// client reads.
+/// The same route with the key in the path: every answer has status 200, and a refusal holds the members that the
+/// route's client reads.
 fn url_operation(row: &RouteRow) -> Value {
     let (member, kind) = match ExpectedBody::at(row.path) {
         Some(ExpectedBody::Supported) => ("kinds", "array"),
@@ -299,7 +299,7 @@ fn operation(row: &RouteRow, make: &mut SchemaGenerator) -> Value {
     operation
 }
 
-/// The whole document.
+/// The whole OpenAPI document, as `docs/reference/openapi.json` holds it.
 #[must_use]
 pub fn document() -> Value {
     let mut settings = SchemaSettings::draft2020_12();

@@ -1,21 +1,21 @@
-//! Where a request goes: its path as the route table reads it, and as messages,
-//! envelopes and logs may show it. A key in the path goes no further than here.
+//! The path of a request: as the route table reads it, and as messages, envelopes and logs may show it. A key in the
+//! path is taken out here.
 
 use std::borrow::Cow;
 
-/// Written in place of a key.
+/// Replaces a key in a shown path.
 const MASK: &str = "…";
-/// The bases of the x402 routes, under which a key may stand in the path: `{base}/k/{key}/verify`.
+/// The base paths of the x402 routes, under which a key may stand: `{base}/k/{key}/verify`.
 const BASES: [&str; 2] = ["/facilitator", "/v1/facilitator"];
-/// What every key of ours begins with.
+/// The prefix of all our keys.
 const KEY_PREFIX: &str = "x402_";
 
-/// A request's path, with a key in it taken out.
+/// A request's path, without the key that it held.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RequestPath<'a> {
-    /// What the route table knows: single slashes, no key (`/facilitator/verify`).
+    /// For the route table: single slashes, no key (`/facilitator/verify`).
     pub route: Cow<'a, str>,
-    /// What may be shown: the same with a mask where a key stood (`/facilitator/k/…/verify`).
+    /// For messages and logs: a mask where a key stood (`/facilitator/k/…/verify`).
     pub shown: Cow<'a, str>,
     /// The key in the path; empty where `k/` is followed by nothing.
     pub key: Option<String>,
@@ -57,13 +57,13 @@ fn single_slashes(path: &str) -> Cow<'_, str> {
     single.into()
 }
 
-/// A path with a mask in place of every part that looks like a key, wherever it was put by mistake.
+/// A path with a mask in place of every part that looks like a key, wherever it stands.
 fn mask_keys(path: &str) -> String {
     let parts = path.split('/').map(|part| if holds_key(part) { MASK } else { part });
     parts.collect::<Vec<_>>().join("/")
 }
 
-/// Whether a text holds what a key begins with, in either case and percent-encoded or not: who reads it can decode it.
+/// Whether a text holds a key's prefix, in either case and percent-encoded or not: a reader could decode it.
 fn holds_key(text: &str) -> bool {
     let mut plain = text.to_ascii_lowercase().into_bytes();
     loop {
@@ -76,7 +76,7 @@ fn holds_key(text: &str) -> bool {
     plain.windows(KEY_PREFIX.len()).any(|part| part == KEY_PREFIX.as_bytes())
 }
 
-/// Percent-decodes once; what is no percent-encoding stays.
+/// Percent-decodes once; invalid escapes stay.
 fn percent_decode_once(text: &[u8]) -> Vec<u8> {
     let (mut plain, mut rest) = (Vec::with_capacity(text.len()), text);
     while let Some((first, after)) = rest.split_first() {

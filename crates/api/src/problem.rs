@@ -1,4 +1,4 @@
-//! A fault on the wire: RFC 9457 with our members.
+//! The JSON of a fault: RFC 9457 with further members.
 
 use super::body::CONTENT_ENCODING;
 use super::{ApiReply, refusal};
@@ -11,49 +11,49 @@ use x402_core::error::{ErrorCode, Fault};
 #[derive(Debug, Serialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 pub struct Problem<'a> {
-    /// Where the code is explained.
+    /// The URL that explains the code.
     pub r#type: &'a str,
     /// The code's short title.
     pub title: &'a str,
-    /// The HTTP status.
+    /// The HTTP status, as the answer's own.
     pub status: u16,
     /// One sentence about this case.
     pub detail: &'a str,
-    /// The path that was asked for.
+    /// The path that was requested.
     pub instance: &'a str,
-    /// Always false.
+    /// Always `false`: a request that was not answered is no success.
     pub success: bool,
-    /// The same as `detail`.
+    /// The text of `detail`, for clients that read `error`.
     pub error: &'a str,
     /// The stable error code, as in `/docs/errors`.
     pub error_code: &'a str,
-    /// What a repeat could achieve.
+    /// Whether a repeat of the request can help.
     pub retry: Retry,
-    /// Seconds after which a repeat is worth its while.
+    /// Seconds after which a repeat can help.
     pub retry_after_s: Option<u64>,
-    /// The member or header at fault.
+    /// The member or header that is wrong.
     pub param: Option<&'a str>,
-    /// The request's id.
+    /// The id of the request, as in `X-Request-Id`.
     pub request_id: String,
-    /// The same as `type`.
+    /// The address of `type`, for clients that read `docs_url`.
     pub docs_url: &'a str,
-    /// Where another tier is to be had, if it would allow the request.
+    /// The URL of the tiers, if another tier would allow the request.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub upgrade_url: Option<String>,
 }
 
-/// What a fault's answer needs to know of its request.
+/// What the answer to a fault needs of its request.
 #[derive(Clone, Copy, Debug)]
 pub struct ProblemContext<'a> {
-    /// The origin that links name: `https://api.example.com`.
+    /// The origin of links: `https://api.example.com`.
     pub origin: &'a str,
-    /// The path that was asked for.
+    /// The path that was requested.
     pub path: &'a str,
-    /// The request's id.
+    /// The id of the request, as in `X-Request-Id`.
     pub request_id: RequestId,
 }
 
-/// Seconds to wait where a 503 names no other.
+/// Seconds for `Retry-After` of a 503 that names none.
 const RETRY_AFTER_DEFAULT_S: u64 = 5;
 
 /// The answer to a fault, with `Retry-After` on 429 and 503 and `WWW-Authenticate` on 401.
@@ -90,7 +90,7 @@ pub fn problem_reply(fault: &Fault, asked: ProblemContext<'_>) -> ApiReply {
     if fault.code == ErrorCode::InvalidApiKey {
         reply = reply.with("WWW-Authenticate", "Bearer");
     }
-    // RFC 9110, section 15.5.16: which codings would do.
+    // RFC 9110, section 15.5.16: the codings that are accepted.
     if fault.param.as_deref() == Some(CONTENT_ENCODING) {
         reply = reply.with("Accept-Encoding", "identity");
     }

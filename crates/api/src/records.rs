@@ -6,16 +6,16 @@ use serde_json::value::RawValue;
 use x402_core::error::Fault;
 use x402_core::messages::ledger::PageQuery;
 
-/// Entries of a page, unless the request says otherwise.
+/// Entries of a page where the request names no number.
 const LIMIT_DEFAULT: u32 = 20;
-/// Entries of a page at most.
+/// The most entries of a page.
 const LIMIT_MAX: u32 = 100;
 
-/// One page of a list.
+/// One page of a list, the newest entries first.
 #[derive(Debug, Serialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 pub struct ListPage<T> {
-    /// The entries.
+    /// The entries of this page.
     pub data: Vec<T>,
     /// What to send as `cursor` for the next page; `null` at the end.
     pub next_cursor: Option<String>,
@@ -45,7 +45,7 @@ pub fn read_page_query(query: &str, is_id: impl Fn(&str) -> bool) -> Result<Page
 }
 
 impl<T> ListPage<T> {
-    /// A page of entries that were read one more than asked for.
+    /// A page made from one entry more than it holds.
     #[must_use]
     pub fn of(mut data: Vec<T>, limit: u32, id: impl Fn(&T) -> String) -> Self {
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);

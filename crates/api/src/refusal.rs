@@ -1,28 +1,27 @@
-//! Faults under `/facilitator` in the protocol's words: stock clients read its
-//! members, whatever else stands beside them. A key in the path makes every
-//! answer 200 ([`super::place`]), so these members are all that tells a client.
+//! Faults under `/facilitator`, with the members of the protocol: stock clients read those and ignore the rest. With a
+//! key in the path every answer has status 200 ([`super::place`]), so a client has only these members to go by.
 
 use serde_json::{Map, Value, json};
 use x402_chain::reason::Reason;
 use x402_core::error::ErrorCode;
 
-/// What a client expects to read, by the route's last part.
+/// The body that a client expects, by the last part of the route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExpectedBody {
-    /// `isValid`.
+    /// `isValid: false` with its reason.
     Verify,
-    /// `success`.
+    /// `success: false` with its reason.
     Settle,
-    /// `kinds`.
+    /// An empty list of `kinds`.
     Supported,
-    /// `accepts`.
+    /// An empty list of `accepts`.
     Accepts,
-    /// Nothing that is known, under a key in the path: the members of verify and settle both.
+    /// An unknown route under a key in the path: the members of both verify and settle.
     Any,
 }
 
 impl ExpectedBody {
-    /// By the path as it is shown; `None` outside of the protocol's routes.
+    /// The expected body for a shown path; `None` outside of the protocol's routes.
     #[must_use]
     pub fn at(path: &str) -> Option<Self> {
         let (_, route) = path.rsplit_once("/facilitator/")?;
@@ -40,7 +39,7 @@ impl ExpectedBody {
         }
     }
 
-    /// The members that say no.
+    /// The members that state the refusal.
     fn members(self, reason: Reason, message: &str) -> Value {
         match self {
             Self::Verify => json!({"isValid": false, "invalidReason": reason, "invalidMessage": message}),
@@ -54,7 +53,7 @@ impl ExpectedBody {
     }
 }
 
-/// The protocol's word for a fault.
+/// The protocol's reason for a fault.
 const fn reason_for(code: ErrorCode, settles: bool) -> Reason {
     match code {
         ErrorCode::QuotaExceeded => Reason::QuotaExceeded,
@@ -91,7 +90,7 @@ const fn reason_for(code: ErrorCode, settles: bool) -> Reason {
     }
 }
 
-/// A problem's body with the members that a client of the path reads; unchanged outside of the protocol's routes.
+/// A problem's body with the members that the route's client reads; unchanged outside of the protocol's routes.
 #[must_use]
 pub fn with_protocol_members(body: String, path: &str, code: ErrorCode, message: &str) -> String {
     let Some(expected) = ExpectedBody::at(path) else { return body };

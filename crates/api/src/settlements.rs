@@ -1,4 +1,4 @@
-//! `GET /v1/settlements`: which settlements are asked for.
+//! `GET /v1/settlements`: the filters.
 
 use super::body::invalid;
 use alloy_primitives::B256;

@@ -1,4 +1,4 @@
-//! What a request's URL names, for a URL that the platform has normalised (WHATWG).
+//! The parts of a request's URL, which the platform has normalised (WHATWG).
 
 /// Origin, path and query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -39,24 +39,24 @@ pub struct VerifyRequest {
     /// Your own name for what is paid for; the payment, which is the transfers that are judged, is bound to it.
     #[schemars(length(min = 1, max = 256))]
     pub reference: Option<String>,
-    /// How deep the payment must lie; default `confirmed`. `finalized` is an error for chains whose `finality` is
+    /// The least finality of the payment; default `confirmed`. `finalized` is an error for chains whose `finality` is
     /// `null` under `/v1/supported-chains`: nothing establishes there when a block is final.
     pub finality: Option<Finality>,
-    /// How old the payment may be; default a day.
+    /// The greatest age of the payment, seconds; default a day.
     #[schemars(range(min = 1, max = 315_360_000))]
     pub max_age_seconds: Option<u64>,
     /// Whether to bind the payment to the reference; default true.
     pub claim: Option<bool>,
 }
 
-/// An amount of USDC.
+/// An amount of USDC, with six decimals at most.
 #[cfg(not(target_arch = "wasm32"))]
 #[derive(schemars::JsonSchema)]
 #[schemars(untagged)]
 pub enum ExpectedAmount {
-    /// A decimal string.
+    /// Decimal digits, such as `"1.50"`: exact.
     Text(#[schemars(regex(pattern = r"^[0-9]{1,20}(\.[0-9]{1,6})?$"))] String),
-    /// A JSON number.
+    /// A JSON number: taken where it has six decimals at most.
     Number(f64),
 }
 
@@ -104,7 +104,7 @@ fn wrong_hash(family: Family) -> Fault {
 
 fn read_expected_amount(members: &mut RequestMembers) -> Result<Option<Amount>, Fault> {
     let Some(raw) = members.raw("expected_amount") else { return Ok(None) };
-    // A JSON number is read by its text, so that no float ever stands for money.
+    // A JSON number is read from its text, so that no float holds an amount.
     let text = match raw.get().as_bytes().first() {
         Some(b'"') => serde_json::from_str::<String>(raw.get()).unwrap_or_default(),
         _ => raw.get().to_owned(),

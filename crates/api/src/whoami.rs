@@ -19,21 +19,21 @@ pub struct WhoamiTenant {
     pub tier: Tier,
     /// Whether its requests are served: `active`, `suspended` or `cancelled`.
     pub status: TenantStatus,
-    /// Where its ledgers live.
+    /// The location hint of its ledgers.
     pub region: Option<String>,
     /// Its default recipients by chain, in the key's environment.
     pub recipients: BTreeMap<String, String>,
 }
 
-/// The key itself.
+/// What the service knows of the key that asks.
 #[derive(Debug, Serialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 pub struct WhoamiKey {
     /// The key's id, `key_…`; not the key.
     pub id: String,
-    /// What its owner calls it.
+    /// The name that its owner gave it.
     pub name: String,
-    /// What it may do.
+    /// The scopes that the key has.
     pub scopes: Vec<Scope>,
     /// When it was created, RFC 3339.
     pub created_at: String,
@@ -47,15 +47,15 @@ pub struct WhoamiKey {
 #[derive(Debug, Serialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 pub struct Whoami {
-    /// The tenant.
+    /// The tenant that the key belongs to.
     pub tenant: WhoamiTenant,
-    /// The key's environment.
+    /// The environment that the key belongs to.
     pub environment: Environment,
-    /// The key.
+    /// The key that asks, without its text.
     pub api_key: WhoamiKey,
 }
 
-/// Whom a key names.
+/// The answer about a key and its tenant.
 #[must_use]
 pub fn whoami(tenant: &Tenant, key: &ApiKey, last_used: Option<UnixMillis>) -> Whoami {
     let defaults = tenant

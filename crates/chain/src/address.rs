@@ -1,5 +1,4 @@
-//! Addresses and transaction ids of both chain families, parsed once at the
-//! door and compared as bytes ever after.
+//! Addresses and transaction ids of both chain families, parsed once from outside text and then compared as bytes.
 
 mod xpub;
 
@@ -13,9 +12,9 @@ pub use xpub::Xpub;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Family {
-    /// Ethereum and all that speak its JSON-RPC.
+    /// Ethereum and the chains that use its JSON-RPC.
     Evm,
-    /// Solana.
+    /// Solana: base58 addresses of 32 bytes.
     Svm,
 }
 
@@ -24,7 +23,7 @@ pub enum Family {
 /// Written with the EIP-55 checksum on EVM and as base58 on Solana.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Address {
-    /// 20 bytes.
+    /// 20 bytes, written with an EIP-55 checksum.
     Evm(Address20),
     /// 32 bytes; any are valid, on the curve or off it.
     Svm([u8; 32]),
@@ -54,7 +53,7 @@ impl Address {
         }
     }
 
-    /// The text between our own parts: on EVM without the checksum, which costs a hash.
+    /// The text for use between our own parts: on EVM without the checksum, which costs a hash.
     #[must_use]
     pub fn unchecksummed(&self) -> String {
         match self {
@@ -70,8 +69,8 @@ impl Address {
     }
 }
 
-/// The digits of hex as callers write it: addresses, hashes, nonces and signatures alike may begin
-/// with `0x` or `0X`. They are not looked at.
+/// Hex as callers write it, without `0x` or `0X`: addresses, hashes, nonces and signatures may begin with either. The
+/// digits are not checked.
 #[must_use]
 pub fn hex_digits(text: &str) -> Option<&str> {
     text.strip_prefix("0x").or_else(|| text.strip_prefix("0X"))
@@ -105,7 +104,7 @@ fn base58<const N: usize>(text: &str, chars_max: usize) -> Option<[u8; N]> {
 #[must_use]
 pub fn address_of_key(key: &VerifyingKey) -> Address20 {
     let point = key.to_sec1_point(false);
-    // The first byte says that the point is written whole.
+    // The first byte says that the point is uncompressed.
     let (_, coordinates) = point.as_bytes().split_at(1);
     Address20::from_raw_public_key(coordinates)
 }
@@ -141,13 +140,13 @@ impl<'de> Deserialize<'de> for Address {
     }
 }
 
-/// A transaction's name on its chain: a 32-byte hash on EVM, the first 64-byte
-/// signature on Solana. Written as lower-case `0x` hex, or base58.
+/// A transaction's id on its chain: a 32-byte hash on EVM, the first 64-byte signature on Solana. Written as lower-case
+/// `0x` hex, or base58.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum TxId {
-    /// 32 bytes.
+    /// A transaction hash of 32 bytes.
     Evm(B256),
-    /// 64 bytes.
+    /// A signature of 64 bytes, the first of the transaction.
     Svm([u8; 64]),
 }
 

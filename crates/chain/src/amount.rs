@@ -1,11 +1,10 @@
-//! Amounts of USDC as integers of atomic units; decimal strings at the edge.
-//! No floats anywhere near money.
+//! Amounts of USDC as integers of atomic units, read from and written as decimal strings. No floats.
 
 use alloy_primitives::U256;
 use core::fmt;
 use serde::{Deserialize, Serialize};
 
-/// Digits after the point of a USDC amount; every registered asset has six.
+/// Decimal places of a USDC amount; every registered asset has six.
 pub const USDC_DECIMALS: u8 = 6;
 
 /// Atomic units in one USDC.
@@ -19,7 +18,7 @@ const WHOLE_DIGITS_MAX: usize = 20;
 pub struct Amount(pub U256);
 
 impl Amount {
-    /// Nothing.
+    /// Zero atomic units.
     pub const ZERO: Self = Self(U256::ZERO);
 
     /// Atomic units from a small number.
@@ -69,13 +68,13 @@ impl Amount {
         self.0.checked_add(other.0).map(Self)
     }
 
-    /// What is left, never below zero.
+    /// The difference, at least zero.
     #[must_use]
     pub fn saturating_minus(self, other: Self) -> Self {
         Self(self.0.saturating_sub(other.0))
     }
 
-    /// Whether this is nothing.
+    /// Whether the amount is zero.
     #[must_use]
     pub fn is_zero(self) -> bool {
         self.0.is_zero()

@@ -1,9 +1,8 @@
-//! Whether a provider is asked in batches. One isolate's view; time is an argument.
+//! Whether a provider is asked in batches, as one isolate remembers it; time is an argument.
 
 use crate::time::UnixMillis;
 
-/// How long a provider that refuses batches is asked singly: a batch that is tried in vain then costs one request
-/// in five minutes.
+/// How long a provider that refuses batches is asked one by one: trying again costs one request in five minutes.
 const SINGLY_MS: u64 = 300_000;
 
 /// What an isolate knows of one provider.
@@ -12,24 +11,24 @@ pub struct BatchSupport {
     singly_until: UnixMillis,
 }
 
-/// What came of a batch that no call of was answered in, and of the same calls made singly.
+/// The result of a batch in which no call was answered, and of the same calls made one by one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BatchRefusal {
     /// Whether the answer was a refusal of the batch itself ([`crate::jsonrpc::WholeBatchError::refuses_batch`]).
     pub refuses_batch: bool,
-    /// Whether the calls were answered when they were made singly.
+    /// Whether the calls were answered one by one.
     pub served: bool,
 }
 
 impl BatchSupport {
-    /// Whether calls go as a batch now.
+    /// Whether calls are sent as a batch at present.
     #[must_use]
     pub const fn is_on(self, now: UnixMillis) -> bool {
         self.singly_until.0 <= now.0
     }
 
-    /// Notes a batch that was not answered. Only a refusal of the batch itself counts, and only where the same
-    /// calls were served singly: what refuses both refuses the calls.
+    /// Notes a batch that was not answered. Only a refusal of the batch itself counts, and only where the same calls
+    /// were answered one by one: a provider that refuses both refuses the calls.
     pub const fn note_refusal(&mut self, refused: BatchRefusal, now: UnixMillis) {
         if refused.refuses_batch && refused.served {
             self.singly_until = now.plus(SINGLY_MS);

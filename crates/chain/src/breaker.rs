@@ -1,19 +1,19 @@
-//! Which of a chain's providers to ask first: the operator's order, unless one
-//! fails, is slow or lags. One isolate's view; time is an argument.
+//! Which of a chain's providers to ask first: in the operator's order, unless one fails, is slow or lags. It is what
+//! one isolate remembers; time is an argument.
 
 use crate::time::UnixMillis;
 
-/// The first rest of a provider that failed.
+/// How long a provider is asked last after its first failure.
 const BACKOFF_MIN_MS: u64 = 1_000;
-/// The longest rest of one that keeps failing.
+/// The longest time that a provider is asked last after repeated failures.
 const BACKOFF_MAX_MS: u64 = 30_000;
-/// The rest of one whose day or month is used up.
+/// How long a provider is asked last when its daily or monthly plan is used up.
 const EXHAUSTED_BACKOFF_MS: u64 = 7_200_000;
-/// Blocks behind the best head that are held against a provider.
+/// A provider more than this many blocks behind the best head is asked later.
 const LAG_MAX: u64 = 3;
 /// A later provider goes first only if it takes less than a third of the time.
 const SLOW_FACTOR: u64 = 3;
-/// What counts as fast, however slow the other is in proportion.
+/// Latencies below this count as equal, however they compare.
 const FAST_MS: u64 = 300;
 
 /// What an isolate knows of one provider.
@@ -25,21 +25,21 @@ pub struct ProviderHealth {
     head: Option<u64>,
 }
 
-/// How an attempt ended.
+/// How one attempt to ask a provider ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AttemptOutcome {
-    /// With an answer, and the head if the answer named one.
+    /// It answered; with the head if the answer named one.
     Answered {
-        /// How long it took.
+        /// Milliseconds from the request to the whole answer.
         took_ms: u64,
-        /// The newest block.
+        /// The newest block that the answer named, if any.
         head: Option<u64>,
     },
-    /// Without a usable answer.
+    /// It gave no usable answer.
     Failed,
     /// Refused: too many requests.
     RateLimited {
-        /// What `Retry-After` said.
+        /// The seconds of `Retry-After`.
         retry_after_s: Option<u64>,
     },
     /// Refused: the plan's quota is used up.
@@ -47,13 +47,13 @@ pub enum AttemptOutcome {
 }
 
 impl ProviderHealth {
-    /// Notes an attempt's end.
+    /// Notes the end of an attempt.
     pub fn note_attempt(&mut self, ending: AttemptOutcome, now: UnixMillis) {
         match ending {
             AttemptOutcome::Answered { took_ms, head } => {
                 self.failures = 0;
                 self.backoff_until = UnixMillis(0);
-                // A moving mean: a quarter of the new, three of the old.
+                // A moving average: a quarter of the new value, three quarters of the old.
                 let mean = |old: u64| old.saturating_mul(3).saturating_add(took_ms) / 4;
                 self.latency_ms = Some(self.latency_ms.map_or(took_ms, mean));
                 self.head = head.or(self.head);
@@ -77,8 +77,8 @@ impl ProviderHealth {
     }
 }
 
-/// The order in which to ask, as places in the operator's order. Those who rest
-/// come last, for they may be all there is; those who lag before them.
+/// The order in which to ask, as positions in the operator's order. Providers that failed recently come last, since
+/// they may be the only ones; those that lag come before them.
 #[must_use]
 pub fn provider_order(providers: &[ProviderHealth], now: UnixMillis) -> Vec<usize> {
     let best = providers.iter().filter_map(|health| health.head).max().unwrap_or(0);

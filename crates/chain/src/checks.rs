@@ -1,40 +1,40 @@
-//! The rules that a payment was held against, and how each came out.
+//! The rules that a payment was checked against, with their results.
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-/// One rule and how it came out.
+/// One rule with its result.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 pub struct Check {
-    /// The rule's name.
+    /// The rule's stable name.
     pub name: String,
-    /// How it came out.
+    /// Whether the payment keeps the rule.
     pub passed: bool,
-    /// One sentence.
+    /// What was found, in one sentence.
     pub detail: String,
 }
 
-/// Rules and how they came out, written once by who judged and passed on unread.
+/// Rules with their results, serialized once and then passed on unread.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 #[serde(transparent)]
 pub struct Checks(#[cfg_attr(not(target_arch = "wasm32"), schemars(with = "Vec<Check>"))] Box<RawValue>);
 
 impl Checks {
-    /// Writes them.
+    /// Writes the list as JSON.
     #[must_use]
     pub fn new(checks: &[Check]) -> Self {
         Self(serde_json::value::to_raw_value(checks).unwrap_or_default())
     }
 
-    /// None.
+    /// The empty list.
     #[must_use]
     pub fn none() -> Self {
         Self::new(&[])
     }
 
-    /// The JSON list.
+    /// The list as JSON text.
     #[must_use]
     pub fn json(&self) -> &str {
         self.0.get()

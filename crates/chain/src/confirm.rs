@@ -1,35 +1,35 @@
-//! When a node's refusal counts. A node that is behind the others, or on a fork, reports a balance, a nonce or a
-//! simulation of its own: what another block could change is refused on two nodes' word, or on that of the node
-//! that is as high as the others. What a node allows counts at once.
+//! When a node's refusal counts. A node that is behind the others, or on a fork, reports another balance, nonce or
+//! simulation. So a refusal that another block could change needs a second node that refuses alike, or the node whose
+//! head is as high as any other's. An acceptance by one node counts at once.
 
-/// What a rule decided on one node's answers.
+/// A rule's decision on one node's answers.
 pub trait StateDecision {
-    /// What is refused, and why: two nodes that say the same confirm each other.
+    /// The refusal and its reason: two nodes with equal refusals confirm each other.
     type Refusal: PartialEq;
 
-    /// The refusal, where it rests on the chain's state; `None`: it is none, or no block can change it.
+    /// The refusal, where it depends on the chain's state; `None` where it does not, or there is none.
     fn refusal(&self) -> Option<Self::Refusal>;
 }
 
-/// What came of one node.
+/// What one node's answers lead to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NodeVerdict<R> {
-    /// It allows it, or refuses it for a reason that no block can change.
+    /// An acceptance, or a refusal that no block can change.
     Definite,
-    /// It refuses it for a reason that another block could change.
+    /// A refusal that another block could change.
     Refuses(R),
-    /// It gave no usable answer.
+    /// No usable answer.
     Failed,
 }
 
 /// The newest block of a node when it gave its answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NodeHeight {
-    /// It was not asked for it in that round.
+    /// It was not asked for in that round.
     NotAsked,
-    /// It was asked, and did not say.
+    /// It was asked for, and not answered.
     Unknown,
-    /// This one, or a later one.
+    /// This block, or a later one.
     At(u64),
 }
 
@@ -42,36 +42,36 @@ impl NodeHeight {
     }
 }
 
-/// One node's answer, the last that it gave.
+/// A node's last answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NodeAnswer<R> {
-    /// What came of it.
+    /// What the node's answers lead to.
     pub verdict: NodeVerdict<R>,
     /// Its newest block at that time.
     pub height: NodeHeight,
 }
 
-/// Why an answer counts.
+/// Why an answer is taken as the result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum VerdictBasis {
-    /// It is no refusal, or one that no block can change.
+    /// It is an acceptance, or a refusal that no block can change.
     Definite,
     /// A refusal by the only provider that is configured.
     Single,
-    /// A refusal that another node shares, or by the highest of those that said how high they are.
+    /// A refusal that another node shares, or by the node with the highest reported block.
     Confirmed,
     /// A refusal that nothing confirms: it is not final.
     Unconfirmed,
 }
 
-/// What to do next.
+/// What to do after the answers so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NextStep {
-    /// Ask the next provider, where another refuses it with its height in the same round.
+    /// Ask the next provider, with its height in the same round if another has refused.
     Ask,
-    /// Ask the provider at this place once more, with its height in the same round.
+    /// Ask the provider at this position once more, with its height in the same round.
     Again(usize),
-    /// The answer at this place counts.
+    /// The answer at this position counts.
     Settled(usize, VerdictBasis),
     /// No provider gave a usable answer.
     Unavailable,
@@ -112,8 +112,8 @@ pub fn next_step<R: PartialEq>(answers: &[NodeAnswer<R>], configured: usize, in_
     })
 }
 
-/// Where nodes differ, or one alone has answered: a refusal by a node that is as high as all the others counts.
-/// `None` where there is none, or no other node says how high it is.
+/// Where nodes differ, or only one has answered: a refusal by a node that is as high as all others counts. `None` where
+/// there is no such node, or no other node reported its height.
 fn settled_by_height<R: PartialEq>(
     answers: &[NodeAnswer<R>],
     refusing: &[(usize, &NodeAnswer<R>)],
@@ -123,7 +123,7 @@ fn settled_by_height<R: PartialEq>(
     let above = |own: usize| {
         let others = answers.iter().enumerate().filter(|(place, _)| *place != own);
         match allowing.and_then(|place| answers.get(place)) {
-            // What is allowed gives way to a refusal from as high up only.
+            // An acceptance gives way only to a refusal from at least as high.
             Some(allows) => allows.height.block(),
             None => others.filter_map(|(_, answer)| answer.height.block()).max(),
         }
@@ -134,7 +134,7 @@ fn settled_by_height<R: PartialEq>(
         return Some(NextStep::Again(*place));
     }
     let highest = refusing.iter().filter_map(|(place, answer)| Some((*place, answer.height.block()?)));
-    // Of two that are equally high the first, which is the operator's choice.
+    // Of two nodes with equal height the first counts, by the operator's order.
     let (place, block) = highest.reduce(|best, next| if next.1 > best.1 { next } else { best })?;
     (block >= above(place)?).then_some(NextStep::Settled(place, VerdictBasis::Confirmed))
 }

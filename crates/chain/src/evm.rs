@@ -1,11 +1,9 @@
-//! EVM: what a transaction's receipt tells, by the rules of docs/spec/chains.md.
+//! EVM: reads a transaction's receipt by the rules of docs/spec/chains.md.
 //!
-//! Only `Transfer` logs of the registered contract count (#evm-7 to #evm-12, #evm-16
-//! to #evm-19); calldata, `to` and gas are never read (#evm-16, #evm-17, #evm-29). Two rounds:
-//! the receipt with the head and the finality tag, then the canonical block at
-//! the receipt's height; of a receipt that is too large to be read, the
-//! contract's events in its block (#evm-31). Who was paid, and whether it is enough, is not decided
-//! here.
+//! Only `Transfer` logs of the registered contract count (#evm-7 to #evm-12, #evm-16 to #evm-19); calldata, `to` and
+//! gas are never read (#evm-16, #evm-17, #evm-29). Two rounds of calls: the receipt with the head and the finality tag,
+//! then the canonical block at the receipt's height. A receipt that is too large is replaced by the contract's events
+//! in its block (#evm-31). Whether a recipient was paid enough is decided elsewhere.
 
 pub mod abi;
 pub mod authorization_search;
@@ -31,12 +29,11 @@ use log::LogMovements;
 use receipt::{EvmReceipt, ExecutionStatus};
 use serde_json::value::RawValue;
 
-/// Seconds that a block may lie ahead of our clock: 15 minutes, as far as
-/// consensus clients and clocks drift apart at worst. Beyond it the node, not
-/// the payer, is wrong (#evm-34).
+/// The most seconds that a block may be ahead of our clock: 15 minutes, which exceeds the worst drift of consensus
+/// clients and clocks. Beyond it the node is wrong, not the payer (#evm-34).
 const FUTURE_S_MAX: u64 = 900;
 
-/// What a failed transaction's trace says (#evm-5).
+/// The reason in a failed transaction's trace (#evm-5).
 const REVERTED_FAILURE: &str = "reverted";
 
 /// A delegation designator: `0xef0100` and the 20 bytes of the delegate (EIP-7702).
@@ -94,11 +91,11 @@ fn transaction_state(
         return Err(Undecided::malformed_with("receipt_of_another_transaction", receipt.hash));
     }
     let head = quantity::number(&quantity::text(answered_value(first.head, "eth_blockNumber")?)?)?;
-    // #evm-4: old nodes hand out receipts of transactions that are in no block.
+    // #evm-4: old nodes return receipts of transactions that are in no block.
     let Some((number, block_hash)) = receipt.block else {
         return Ok(TransactionState::Pending);
     };
-    // #evm-26: preconfirmed, or reported by a backend that is ahead of the others.
+    // #evm-26: a preconfirmation, or a backend that is ahead of the others.
     if head < number {
         return Ok(TransactionState::Pending);
     }
@@ -107,7 +104,7 @@ fn transaction_state(
     let block = canonical_block(number, block_hash, facts, now)?;
     let (failure, movements) = match status {
         ExecutionStatus::Executed => (None, log::read_movements(network, &receipt)?),
-        // #evm-5: a reverted transaction has no logs; what a node lists is not read.
+        // #evm-5: a reverted transaction has no logs; logs that a node lists are not read.
         ExecutionStatus::Reverted => (Some(REVERTED_FAILURE.to_owned()), LogMovements::default()),
     };
     Ok(TransactionState::Mined(Box::new(MinedTransaction {
@@ -151,8 +148,8 @@ impl<'a> ReceiptRound<'a> {
         }
     }
 
-    /// The height that the tag names. A node that does not know the tag answers
-    /// with an error or `null` (docs/spec/chains.md#finality): the counts stand in for it, unless another node knows.
+    /// The height of the `finalized` tag. A node that does not know the tag answers with an error or `null`
+    /// (docs/spec/chains.md#finality): then the number of confirmations decides, unless another node knows the tag.
     fn finalized(&self) -> Result<Option<u64>, Undecided> {
         match self.finalized {
             None | Some(RpcReply::Error(_)) => Ok(None),
@@ -179,8 +176,8 @@ fn canonical_block(number: u64, hash: B256, facts: &Facts, now: UnixSeconds) -> 
     Ok(Block { number, hash: Some(format!("0x{}", hex::encode(hash))), time: Some(block.time) })
 }
 
-/// #evm-2: without a receipt, whether the node knows the transaction at all. One
-/// that it has in a block, but has no receipt for yet, is as good as pending.
+/// #evm-2: without a receipt, whether the node knows the transaction. If it has it in a block but no receipt yet, the
+/// transaction counts as pending.
 fn without_receipt(hash: B256, facts: &Facts) -> Result<TransactionState, Undecided> {
     let [reply] = facts.require_all(&[calls::transaction_call(hash)])?;
     match receipt::read_transaction(answered_value(reply, "eth_getTransactionByHash")?)? {
@@ -213,7 +210,7 @@ fn receipt_from_events<'a>(
     Ok(Some(EvmReceipt::from_block_logs(&known, answered_value(events, "eth_getLogs")?)))
 }
 
-/// How deep a block lies that is canonical and not above the head (docs/spec/chains.md#finality).
+/// The depth of a canonical block that is not above the head (docs/spec/chains.md#finality).
 fn block_depth(network: &Network, number: u64, head: u64, finalized: Option<u64>) -> Depth {
     let confirmations = head.saturating_sub(number).saturating_add(1);
     let by_count = if confirmations >= network.confirmations { Depth::Confirmed } else { Depth::Seen };
@@ -224,7 +221,7 @@ fn block_depth(network: &Network, number: u64, head: u64, finalized: Option<u64>
     }
 }
 
-/// An answer that a rule cannot do without.
+/// The answer to a required call.
 fn answered_value<'a>(reply: &'a RpcReply, method: &'static str) -> Result<&'a RawValue, Undecided> {
     match reply {
         RpcReply::Value(value) => Ok(value),
@@ -234,9 +231,8 @@ fn answered_value<'a>(reply: &'a RpcReply, method: &'static str) -> Result<&'a R
     }
 }
 
-/// Both ends of the registered asset's transfers: `first` before all, then who
-/// dealt with it, then the rest in the order of the chain; never the zero
-/// address. Empty where no receipt is known.
+/// The parties of the registered asset's transfers: `first` first, then those that dealt with it, then the rest in the
+/// order of the chain; never the zero address. Empty where no receipt is known.
 #[must_use]
 pub fn parties(network: &Network, tx: &TxId, facts: &Facts, first: Option<&Address>) -> Vec<Party> {
     let TxId::Evm(hash) = *tx else {
@@ -273,7 +269,7 @@ fn transfers(network: &Network, hash: B256, receipt: &EvmReceipt<'_>) -> Vec<Tra
     log::read_movements(network, receipt).map(|movements| movements.transfers).unwrap_or_default()
 }
 
-/// The party's code, and what the token's `isBlacklisted` says of it.
+/// A party's code, and the answer of the token's `isBlacklisted`.
 #[must_use]
 pub fn party_calls(network: &Network, party: &Party) -> Vec<Call> {
     match (party.address, network.asset.address) {
@@ -284,7 +280,7 @@ pub fn party_calls(network: &Network, party: &Party) -> Vec<Call> {
     }
 }
 
-/// What the answers say; a revert, an error or an answer of another shape says nothing.
+/// The facts in the answers; a revert, an error or a malformed answer leaves one unknown.
 #[must_use]
 pub fn read_party(network: &Network, party: &Party, facts: &Facts) -> PartyFacts {
     let (Address::Evm(party), Address::Evm(asset)) = (party.address, network.asset.address) else {
@@ -296,7 +292,7 @@ pub fn read_party(network: &Network, party: &Party, facts: &Facts) -> PartyFacts
     }
 }
 
-/// The text that a call was answered with.
+/// The text with which a call was answered.
 pub(crate) fn answered_text(facts: &Facts, call: &Call) -> Option<String> {
     match facts.get(call)? {
         RpcReply::Value(value) => quantity::text(value).ok().map(Into::into),

@@ -1,7 +1,6 @@
-//! Questions to a chain and its answers, as data.
+//! Calls to a chain and their replies, as data.
 //!
-//! One [`Facts`] holds the answers of one node: reads of one decision never mix
-//! two nodes.
+//! One [`Facts`] holds the replies of one node: a decision never mixes two nodes.
 
 use core::fmt;
 use serde_json::value::RawValue;
@@ -13,7 +12,7 @@ use std::rc::Rc;
 pub struct Call {
     /// The method: `eth_getTransactionReceipt`.
     pub method: &'static str,
-    /// The parameters: `["0x…"]`. They may be long, and a call is cloned on its way.
+    /// The parameters: `["0x…"]`. They may be long, and a call is cloned often.
     pub params: Rc<str>,
 }
 
@@ -25,12 +24,12 @@ impl Call {
     }
 }
 
-/// What kind of error a node answered with (docs/spec/chains.md#json-rpc).
+/// The class of a node's error (docs/spec/chains.md#json-rpc).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorClass {
     /// The call was executed and reverted: an answer about the contract.
     Revert,
-    /// The machine ended the call: out of gas, or an instruction that is none. An answer about the contract too.
+    /// The EVM halted the call: out of gas, or an invalid instruction. This too is an answer about the contract.
     Halted,
     /// The sender cannot pay for the gas; nothing was executed.
     SignerUnfunded,
@@ -46,9 +45,9 @@ pub enum ErrorClass {
     Behind,
     /// The node does not know the method, the parameters or the transaction version.
     Unsupported,
-    /// The answer is larger than is read: our own word, no node's.
+    /// The answer was larger than our limit; no node reports this.
     TooLarge,
-    /// Anything else.
+    /// An error that is not classified.
     Other,
 }
 
@@ -64,25 +63,25 @@ pub struct RpcError {
 }
 
 impl RpcError {
-    /// What stands for an answer that was cut off.
+    /// Stands for an answer that was cut off.
     #[must_use]
     pub const fn too_large() -> Self {
         Self { class: ErrorClass::TooLarge, code: None, message: String::new() }
     }
 }
 
-/// What a node said to a call.
+/// A node's reply to a call.
 #[derive(Clone, Debug)]
 pub enum RpcReply {
     /// The `result` member, `null` included.
     Value(Box<RawValue>),
-    /// The `error` member.
+    /// The `error` member, with its class.
     Error(RpcError),
 }
 
 impl RpcReply {
-    /// Whether the node answered the call: with a value, or with what the call itself came to. Any other error is
-    /// no answer, and another node is to be asked (docs/spec/chains.md#json-rpc).
+    /// Whether the node answered the call: with a value, or with an error that is the call's own result. After any
+    /// other error another node must be asked (docs/spec/chains.md#json-rpc).
     #[must_use]
     pub const fn is_answer(&self) -> bool {
         match self {
@@ -101,61 +100,61 @@ impl RpcReply {
     }
 }
 
-/// Why a rule cannot decide yet, or not with this node.
+/// Why a rule cannot decide, or not with this node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Undecided {
     /// These calls must be made first, in one round.
     Missing(Vec<Call>),
-    /// The node talked nonsense; another must be asked. Never held against the payer.
+    /// The node's answer is malformed: another node must be asked. It never refuses a payment.
     Malformed(MalformedAnswer),
 }
 
-/// What was wrong with a node's answer: the hazard's name and the node's words, for the log.
+/// What was wrong with a node's answer: the hazard's name, and an excerpt for the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MalformedAnswer {
     /// The hazard's name: `receipt_of_another_transaction`.
     pub hazard: &'static str,
-    /// More about it; empty where the name says all.
+    /// An excerpt; empty where the name says enough.
     pub detail: String,
 }
 
 impl Undecided {
-    /// Nonsense by the hazard's name.
+    /// A malformed answer, by the hazard's name.
     #[must_use]
     pub fn malformed(hazard: &'static str) -> Self {
         Self::Malformed(MalformedAnswer { hazard, detail: String::new() })
     }
 
-    /// Nonsense by the hazard's name, with more about it.
+    /// A malformed answer, by the hazard's name, with an excerpt.
     #[must_use]
     pub fn malformed_with(hazard: &'static str, detail: impl fmt::Display) -> Self {
         Self::Malformed(MalformedAnswer { hazard, detail: detail.to_string() })
     }
 }
 
-/// The answers of one node, by call.
+/// The replies of one node, by call.
 #[derive(Clone, Debug, Default)]
 pub struct Facts(BTreeMap<Call, RpcReply>);
 
 impl Facts {
-    /// Nothing known.
+    /// Facts without any answer.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Whether nothing is known.
+    /// Whether there is no reply.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Notes an answer.
+    /// Keeps the reply to a call.
     pub fn insert(&mut self, call: Call, reply: RpcReply) {
         self.0.insert(call, reply);
     }
 
-    /// The answer to a call, if it was made.
+    /// The reply to a call, if it was made.
     #[must_use]
     pub fn get(&self, call: &Call) -> Option<&RpcReply> {
         self.0.get(call)

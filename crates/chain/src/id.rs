@@ -1,19 +1,19 @@
-//! Identifiers: what they look like, how they are read. Randomness is an argument.
+//! Identifiers: their form, and how they are read. Randomness is an argument.
 
 use crate::time::UnixMillis;
 use core::fmt;
 use serde::{Deserialize, Serialize};
 use ulid::Ulid;
 
-/// A tenant: 12 bytes, the first six its birth in unix milliseconds, so that
-/// tenants sort by age. Written `ten_` and 24 lower-case hex digits.
+/// A tenant: 12 bytes, the first six its creation in unix milliseconds, so that tenants sort by age. Written `ten_` and
+/// 24 lower-case hex digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TenantId(pub [u8; 12]);
 
 impl TenantId {
     const PREFIX: &'static str = "ten_";
 
-    /// A new id from its birth and six random bytes.
+    /// A new id from its creation time and six random bytes.
     #[must_use]
     pub fn new(now: UnixMillis, random: [u8; 6]) -> Self {
         let [_, _, t0, t1, t2, t3, t4, t5] = now.0.to_be_bytes();
@@ -58,13 +58,13 @@ macro_rules! ulid_id {
         pub struct $name(Ulid);
 
         impl $name {
-            /// A new id from its birth and 80 bits of randomness (the upper bits are dropped).
+            /// A new id from its creation time and 80 bits of randomness (the upper bits are dropped).
             #[must_use]
             pub fn new(now: UnixMillis, random: u128) -> Self {
                 Self(Ulid::from_parts(now.0, random))
             }
 
-            /// The instant of its birth.
+            /// The time of its creation.
             #[must_use]
             pub fn created_at(self) -> UnixMillis {
                 UnixMillis(self.0.timestamp_ms())
@@ -112,18 +112,18 @@ ulid_id!(SettlementId "stl_" "One x402 payment taken to the chain.");
 ulid_id!(RequestId "req_" "One HTTP request, for support and logs.");
 ulid_id!(EventId "evt_" "Something that happened to a record after it was answered.");
 
-/// What holds a claim: the verification or the settlement that made it.
+/// The verification or the settlement that made a claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum ClaimId {
-    /// A verification.
+    /// A verification of `POST /v1/verify`.
     Verification(VerificationId),
-    /// A settlement.
+    /// A settlement of `/facilitator/settle`.
     Settlement(SettlementId),
 }
 
 impl ClaimId {
-    /// Reads either form.
+    /// Reads an id of either kind, by its prefix.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let settlement = || SettlementId::parse(text).map(Self::Settlement);

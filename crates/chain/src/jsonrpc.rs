@@ -9,10 +9,10 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
 
-/// How nodes say that the sender cannot pay for the gas of a call: geth and what is made of it, reth and anvil
-/// ("insufficient funds for gas * price + value", revm's "lack of funds (1) for max fee (2)"), nethermind
-/// ("insufficient sender balance", "insufficient MaxFeePerGas for sender balance"), besu ("upfront cost exceeds
-/// account balance"), monad, and the heirs of cpp-ethereum. No token's words: those come as a revert.
+/// Messages of nodes that the sender cannot pay for a call's gas: geth and its forks, reth and anvil ("insufficient
+/// funds for gas * price + value", revm's "lack of funds (1) for max fee (2)"), nethermind ("insufficient sender
+/// balance", "insufficient MaxFeePerGas for sender balance"), besu ("upfront cost exceeds account balance"), monad, and
+/// descendants of cpp-ethereum. A token's own message comes as a revert instead.
 const SIGNER_UNFUNDED: &[&str] = &[
     "insufficient funds for gas",
     "lack of funds",
@@ -32,7 +32,7 @@ const UNDERPRICED: &[&str] = &[
     "smaller than basefee",
     "miner premium is negative",
 ];
-/// How they say that the machine ended a call: geth's and nethermind's words, then revm's names.
+/// Messages of nodes that the EVM halted a call: geth's and nethermind's, then revm's names.
 const HALTED: &[&str] = &[
     "out of gas",
     "invalid opcode",
@@ -84,7 +84,7 @@ pub fn encode(calls: &[Call]) -> String {
 #[derive(Deserialize)]
 struct ResponseItem {
     id: Option<Box<RawValue>>,
-    // Present and `null` is an answer, absent is none: the outer Option tells.
+    // A member that is `null` is an answer, an absent one is none: the outer `Option` distinguishes them.
     #[serde(default, deserialize_with = "present")]
     result: Option<Box<RawValue>>,
     error: Option<Box<RawValue>>,
@@ -109,10 +109,10 @@ pub type Replies = Vec<Option<RpcReply>>;
 /// An answer that is about the whole request and answers no call of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WholeBatchError {
-    /// What it says, with the class that its words name: that is what counts where single calls fare no better.
+    /// The error with the class of its message; it counts where single calls fail too.
     pub error: RpcError,
-    /// Whether its structure is that of a lasting refusal of the batch. Words do not count: "too many methods
-    /// in the batch" and "too many requests" cannot be distinguished by them.
+    /// Whether the error's structure shows a lasting refusal of batches. The message does not count: "too many methods
+    /// in the batch" and "too many requests" look alike.
     pub refuses_batch: bool,
 }
 
@@ -128,7 +128,7 @@ pub fn decode(family: Family, calls: &[Call], status: u16, body: &[u8]) -> Resul
         let refuses_batch = is_batch && matches!(status, 400 | 405 | 413 | 415 | 422 | 501);
         WholeBatchError { error: transport_error(status, words), refuses_batch }
     };
-    let no_json = |_| unread("an answer that is no JSON-RPC");
+    let no_json = |_| unread("the answer is not JSON-RPC");
     let items: Vec<ResponseItem> = if body.trim_ascii_start().starts_with(b"[") {
         serde_json::from_slice(body).map_err(no_json)?
     } else {
@@ -150,7 +150,7 @@ pub fn decode(family: Family, calls: &[Call], status: u16, body: &[u8]) -> Resul
     }
     let replies: Replies = (1..=calls.len()).map(|place| by_place.remove(&place)).collect();
     if replies.iter().all(Option::is_none) {
-        return Err(unread("an answer without an answer"));
+        return Err(unread("the answer has neither result nor error"));
     }
     Ok(replies)
 }
@@ -228,7 +228,7 @@ fn error_value(family: Family, text: &str, status: u16) -> RpcError {
     let data = object.data.as_deref().map(RawValue::get).unwrap_or_default();
     let class = classify_error(family, code, &words, status);
     let is_ours = matches!(class, ErrorClass::SignerUnfunded | ErrorClass::Underpriced);
-    // What a contract reverted with is hex, and its words may be any.
+    // The data of a revert is hex, and its message may be anything.
     let reason = reverted_with(data).filter(|_| family == Family::Evm);
     let is_reverted = data.len() > 4 && (code == Some(3) || is_ours && data.starts_with("\"0x"));
     let class = if is_reverted || reason.is_some() { ErrorClass::Revert } else { class };
@@ -239,8 +239,8 @@ fn error_value(family: Family, text: &str, status: u16) -> RpcError {
     RpcError { class, code, message: log_excerpt(&message) }
 }
 
-/// The text that a contract reverted with (`Error(string)`), where the error's data holds it: many nodes
-/// only say "execution reverted" in words.
+/// The message that a contract reverted with (`Error(string)`), decoded from the error's data: many nodes only answer
+/// "execution reverted".
 fn reverted_with(data: &str) -> Option<String> {
     let (_, rest) = data.split_once(&alloy_primitives::hex::encode_prefixed(Revert::SELECTOR))?;
     let digits = rest.split(|c: char| !c.is_ascii_hexdigit()).next()?;
@@ -296,7 +296,7 @@ fn transport_error(status: u16, words: &str) -> RpcError {
     RpcError { class, code: None, message: format!("{words} (HTTP {status})") }
 }
 
-/// A node's words for the log: short, and without addresses that may hold a key.
+/// A node's message for the log: cut, and without URLs, which may hold a key.
 fn log_excerpt(words: &str) -> String {
     let plain = words.split_whitespace().map(|word| if word.contains("://") { "…" } else { word });
     plain.collect::<Vec<_>>().join(" ").chars().filter(|c| !c.is_control()).take(MESSAGE_MAX).collect()

@@ -2,8 +2,8 @@
 //!
 //! Laws of this crate:
 //! 1. No I/O, clock or randomness: a node's answers come in as [`facts::Facts`], time as an argument.
-//! 2. A rule decides, or names the calls that it still needs ([`facts::Unknown`]).
-//! 3. A node's failure is never held against a payer.
+//! 2. A rule decides, or names the calls that it still needs ([`facts::Undecided`]).
+//! 3. A node's failure never refuses a payment.
 //! 4. It knows no tenant and no HTTP; it compiles natively and does not see the platform.
 //! 5. Amounts are integers of atomic units; text is parsed once, into types that cannot be wrong.
 

@@ -27,10 +27,10 @@ pub enum Environment {
 }
 
 impl Environment {
-    /// Both.
+    /// Both environments.
     pub const ALL: [Self; 2] = [Self::Live, Self::Test];
 
-    /// `live` or `test`.
+    /// The name in JSON: `live` or `test`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -39,7 +39,7 @@ impl Environment {
         }
     }
 
-    /// Reads the name.
+    /// The environment with this name; `None` for any other text.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|environment| environment.name() == text)
@@ -60,11 +60,11 @@ pub enum FinalityRule {
 /// The token that counts as USDC on a chain.
 #[derive(Clone, Copy, Debug)]
 pub struct Asset {
-    /// The contract or mint.
+    /// The token's contract (EVM) or mint (Solana).
     pub address: Address,
     /// The same as text, with its checksum.
     pub text: &'static str,
-    /// Always `USDC`.
+    /// The token's symbol: always `USDC`.
     pub symbol: &'static str,
     /// Digits after the point; six for every registered asset.
     pub decimals: u8,
@@ -84,14 +84,14 @@ pub struct SettlementCosts {
     pub min_atomic: u64,
     /// The most that one settlement may cost.
     pub cost: CostCap,
-    /// What it is paid in.
+    /// The coin in which fees are paid.
     pub coin: NativeCoin,
 }
 
 /// A chain's own coin, which pays for settlements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NativeCoin {
-    /// `ETH`, `SOL`.
+    /// The coin's symbol: `ETH`, `SOL`.
     pub symbol: &'static str,
     /// Whole dollars a coin, above zero: an assumption of the registry's, not a quote.
     pub usd: u64,
@@ -128,9 +128,9 @@ pub struct TenantBudget {
 /// The most that one settlement may cost, by family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CostCap {
-    /// Gas.
+    /// EVM: a limit of gas, and of its price.
     Evm(GasCap),
-    /// Compute units.
+    /// Solana: a limit of compute units, and of the priority fee.
     Svm(ComputeCap),
 }
 
@@ -139,7 +139,7 @@ pub enum CostCap {
 pub struct GasCap {
     /// The most gas that one settlement may use.
     pub limit: u64,
-    /// How fees are named.
+    /// Which members of a transaction state its fee.
     pub fees: FeeModel,
     /// The most for a unit of gas, wei; our own cap.
     pub max_fee_wei: u128,
@@ -154,7 +154,7 @@ pub struct ComputeCap {
     pub priority_lamports: u64,
 }
 
-/// What each signature of a Solana transaction costs whoever pays its fee.
+/// The fee for each signature of a Solana transaction, lamports.
 pub const LAMPORTS_PER_SIGNATURE: u64 = 5_000;
 
 impl ComputeCap {
@@ -166,9 +166,8 @@ impl ComputeCap {
 }
 
 impl SettlementCosts {
-    /// The most that one transaction may cost us, in the coin's smallest unit: all its gas at the
-    /// dearest price, or two signatures and the whole priority fee. What an OP-stack chain adds for
-    /// its layer 1 comes on top.
+    /// The most that one transaction may cost us, in the coin's smallest unit: all its gas at the capped price, or two
+    /// signatures and the whole priority fee. The layer 1 fee of OP-stack chains is not included.
     #[must_use]
     pub fn worst_cost(&self) -> u128 {
         match self.cost {
@@ -177,7 +176,7 @@ impl SettlementCosts {
         }
     }
 
-    /// An EVM chain's cost.
+    /// The limits of an EVM chain; `None` on Solana.
     #[must_use]
     pub const fn gas(&self) -> Option<GasCap> {
         match self.cost {
@@ -186,7 +185,7 @@ impl SettlementCosts {
         }
     }
 
-    /// Solana's cost.
+    /// The limits of Solana; `None` on an EVM chain.
     #[must_use]
     pub const fn compute(&self) -> Option<ComputeCap> {
         match self.cost {
@@ -201,23 +200,23 @@ impl SettlementCosts {
 pub enum FeeModel {
     /// EIP-1559: a cap and a tip.
     Eip1559,
-    /// One gas price.
+    /// A single gas price, as before EIP-1559.
     Legacy,
 }
 
 /// A token that people mistake for the registered one; only to name it in a refusal.
 #[derive(Clone, Copy, Debug)]
 pub struct BridgedToken {
-    /// The contract.
+    /// The token's contract.
     pub address: Address,
-    /// What it is called.
+    /// The token's name, as people know it.
     pub name: &'static str,
 }
 
-/// One chain.
+/// One row of the registry.
 #[derive(Clone, Copy, Debug)]
 pub struct Network {
-    /// Our short key: `base`.
+    /// The short key of the chain: `base`.
     pub key: &'static str,
     /// The display name: `Base`.
     pub name: &'static str,
@@ -225,17 +224,17 @@ pub struct Network {
     pub caip2: &'static str,
     /// Which family's rules it follows.
     pub family: Family,
-    /// The EVM chain id.
+    /// The EIP-155 chain id (EVM).
     pub chain_id: Option<u64>,
     /// The x402 v1 name, where there is one.
     pub v1_name: Option<&'static str>,
-    /// Live or test.
+    /// `Live`, or `Test` for test networks.
     pub environment: Environment,
     /// A development chain on loopback, open to every tier; its traces are never cached.
     pub local: bool,
     /// The live chain whose tier rule a test network follows.
     pub live_chain: Option<&'static str>,
-    /// The registered token.
+    /// The token that counts as payment on this chain.
     pub asset: Asset,
     /// Whether the row agrees with a reading of the chain; if not, the chain is
     /// off until the registry check has passed.
@@ -262,7 +261,7 @@ impl PartialEq for Network {
 
 impl Eq for Network {}
 
-/// A chain by our key.
+/// The network with this short key.
 #[must_use]
 pub fn by_key(key: &str) -> Option<&'static Network> {
     NETWORKS.iter().find(|network| network.key == key)

@@ -1,5 +1,4 @@
-//! Which node's word counts, and when another must be asked
-//! (docs/spec/chains.md#nodes).
+//! Which provider's answer counts, and when another provider must be asked (docs/spec/chains.md#nodes).
 
 use crate::amount::Amount;
 use crate::trace::{Trace, TransactionState};
@@ -13,50 +12,50 @@ pub enum ProviderAnswer {
     Failed,
 }
 
-/// What to do next.
+/// What to do after the answers so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum QuorumDecision {
-    /// Wait for those who are still asked.
+    /// Wait for the providers that are still asked.
     Wait,
     /// Ask another provider now.
     Ask,
-    /// This word is the answer; so many agree on it.
+    /// This answer counts, and so many providers agree with it.
     Settled {
-        /// Its place among the words.
+        /// Its position among the answers.
         index: usize,
         /// How many providers gave the same answer.
         agreed: usize,
     },
-    /// Nobody's word can be the answer.
+    /// No answer can count.
     Unavailable,
 }
 
-/// What a question wants of the word that counts.
+/// What is required of the answer that counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QuorumRule {
-    /// From this amount on two must agree.
+    /// From this amount of atomic units on, two providers must agree.
     pub threshold: Amount,
-    /// Whether it matters what is final: then whoever can tell is asked, as long as somebody is left.
+    /// Whether it matters what is final: then providers are asked until one reports it or none is left.
     pub finality: bool,
 }
 
-/// How many providers must say the same of what one alone is not believed, where so many are configured.
+/// How many providers must agree where one alone does not suffice, if that many are configured.
 pub const AGREEMENT_MIN: usize = 2;
 
-/// How many providers must say the same of something whose worth is `amount`.
+/// How many providers must agree about something worth `amount`.
 #[must_use]
 pub fn required_agreement(configured: usize, amount: Amount, threshold: Amount) -> usize {
     if configured > 1 && amount >= threshold { AGREEMENT_MIN } else { 1 }
 }
 
-/// Decides on the words so far: one a provider that was asked, `None` while it
-/// has not answered. `configured` counts all providers of the chain.
+/// Decides on the answers so far: one for each provider that was asked, `None` while it has not answered. `configured`
+/// counts all providers of the chain.
 ///
-/// - With one provider its word counts.
-/// - `null` from one is no answer until another agrees.
-/// - A mined story beats another's `null`: its block has been found canonical.
-/// - A pending one waits for a second word, which may know of a block.
-/// - Of mined stories that count alike, one that says what is final stands before one that does not.
+/// - With one provider its answer counts.
+/// - `null` does not count until a second provider answers it too.
+/// - A mined transaction prevails over another's `null`: its block was found canonical.
+/// - A pending transaction waits for a second answer, which may know its block.
+/// - Of mined transactions that count alike, one that reports finality prevails.
 #[must_use]
 pub fn decide_quorum(words: &[Option<ProviderAnswer>], configured: usize, wanted: QuorumRule) -> QuorumDecision {
     let answered: Vec<(usize, &Trace)> = words
@@ -73,7 +72,7 @@ pub fn decide_quorum(words: &[Option<ProviderAnswer>], configured: usize, wanted
     let enough = |trace: &Trace| configured <= 1 || agreed(trace) >= needed_agreement(trace, wanted.threshold);
     let waiting = words.iter().any(Option::is_none);
     let left = words.len() < configured;
-    // Where two tell of a block and more agree on one, that one; else the first.
+    // Where two report a block, the one that more providers report; else the first.
     let rank = |trace: &Trace| (agreed(trace), trace.mined().is_some_and(|mined| !mined.finality_unknown));
     let best_mined = answered.iter().copied().filter(|(_, trace)| mined(trace) && enough(trace));
     if let Some(best) = best_mined.reduce(|best, next| if rank(next.1) > rank(best.1) { next } else { best }) {
@@ -97,7 +96,7 @@ pub fn decide_quorum(words: &[Option<ProviderAnswer>], configured: usize, wanted
     }
     match (waiting, left) {
         (true, _) if answered.is_empty() => QuorumDecision::Wait,
-        // Somebody has spoken and it is not enough: the next need not wait for the slow one.
+        // One has answered, and that does not suffice: the next need not wait for a slow one.
         (true, true) if words.iter().filter(|word| word.is_none()).count() == 0 => QuorumDecision::Ask,
         (true, _) => QuorumDecision::Wait,
         (false, true) => QuorumDecision::Ask,
@@ -105,7 +104,7 @@ pub fn decide_quorum(words: &[Option<ProviderAnswer>], configured: usize, wanted
     }
 }
 
-/// How many must tell the same story.
+/// How many providers must report the same trace.
 fn needed_agreement(trace: &Trace, threshold: Amount) -> usize {
     match &trace.found {
         TransactionState::Unknown => AGREEMENT_MIN,

@@ -1,6 +1,5 @@
-//! The questions that every chain family answers, and the exhaustive dispatch
-//! to it. Pure: a chain's answers come in as [`facts::Facts`], and a rule that
-//! lacks one says which.
+//! The operations that every chain family supports, dispatched by family. Pure: replies come in as [`Facts`], and a
+//! rule that lacks one returns the missing calls.
 
 use crate::address::{Address, Family, TxId};
 use crate::facts::{Call, Facts, Undecided};
@@ -13,11 +12,11 @@ use crate::{evm, facts, svm};
 /// signatures costs 20,000 at the registry's caps.
 const LAMPORTS_MIN: u128 = 1_000_000;
 
-/// What the chain says about one transaction: all that could matter to any recipient.
+/// Reads everything about one transaction that could matter to any recipient.
 ///
 /// # Errors
 /// [`Undecided::Missing`] names the calls that are still to be made, in one
-/// round; [`Undecided::Malformed`] says that the node talked nonsense.
+/// round; [`Undecided::Malformed`] says that the node's answer is malformed.
 pub fn trace(network: &Network, tx: &TxId, facts: &Facts, now: UnixSeconds) -> Result<Trace, Undecided> {
     match network.family {
         Family::Evm => evm::trace(network, tx, facts, now),
@@ -25,9 +24,8 @@ pub fn trace(network: &Network, tx: &TxId, facts: &Facts, now: UnixSeconds) -> R
     }
 }
 
-/// The parties of the registered asset's transfers as far as the facts name
-/// them, `first` before all others, at most [`PARTIES_MAX`](crate::trace::PARTIES_MAX). Empty where the
-/// facts do not tell yet; never an error.
+/// The parties of the registered asset's transfers, as far as the facts name them: `first` before all others, at most
+/// [`PARTIES_MAX`](crate::trace::PARTIES_MAX). Empty while the facts name none; never an error.
 #[must_use]
 pub fn parties(network: &Network, tx: &TxId, facts: &Facts, first: Option<&Address>) -> Vec<Party> {
     match network.family {
@@ -36,8 +34,8 @@ pub fn parties(network: &Network, tx: &TxId, facts: &Facts, first: Option<&Addre
     }
 }
 
-/// The calls that tell a party's code and whether the issuer has blocked it.
-/// They may fail without harm: what they would have answered is then unknown.
+/// The calls that read a party's code and whether the issuer has blocked it. Where one fails, that property stays
+/// unknown.
 #[must_use]
 pub fn party_calls(network: &Network, party: &Party) -> Vec<Call> {
     match network.family {
@@ -46,7 +44,7 @@ pub fn party_calls(network: &Network, party: &Party) -> Vec<Call> {
     }
 }
 
-/// What the answers to [`party_calls`] say; unknown where they do not.
+/// The facts in the answers to [`party_calls`]; unknown where there is none.
 #[must_use]
 pub fn read_party(network: &Network, party: &Party, facts: &Facts) -> PartyFacts {
     match network.family {
@@ -55,7 +53,7 @@ pub fn read_party(network: &Network, party: &Party, facts: &Facts) -> PartyFacts
     }
 }
 
-/// The call that tells what an address holds of the chain's own coin.
+/// The call for an address's balance of the chain's own coin.
 #[must_use]
 pub fn native_balance_call(address: &Address) -> Call {
     match address {
@@ -67,12 +65,12 @@ pub fn native_balance_call(address: &Address) -> Call {
     }
 }
 
-/// Wei or lamports; `None` where the node does not tell.
+/// Wei or lamports; `None` where the node did not answer.
 #[must_use]
 pub fn read_native_balance(network: &Network, facts: &Facts, call: &Call) -> Option<u128> {
     #[derive(serde::Deserialize)]
     struct LamportsResult {
-        // Required: an answer without it tells nothing.
+        // Required: without it the answer shows nothing.
         #[serde(deserialize_with = "serde::Deserialize::deserialize")]
         value: Option<LamportsAccount>,
     }
@@ -85,14 +83,14 @@ pub fn read_native_balance(network: &Network, facts: &Facts, call: &Call) -> Opt
         Family::Svm => {
             let Some(facts::RpcReply::Value(value)) = facts.get(call) else { return None };
             let info: LamportsResult = serde_json::from_str(value.get()).ok()?;
-            // An account that does not exist holds nothing.
+            // An account that does not exist has a balance of zero.
             Some(info.value.map_or(0, |account| account.lamports.into()))
         }
     }
 }
 
-/// What a key must hold to be worth sending with: on EVM the dearest transaction that
-/// its chain's caps allow; on Solana some, above what the account itself must keep.
+/// The least balance with which a signer is used: on EVM the most expensive transaction that the chain's caps allow; on
+/// Solana some transactions, above the account's rent.
 #[must_use]
 pub fn min_native_balance(network: &Network) -> u128 {
     match network.settle.map(|settle| settle.cost) {
@@ -102,7 +100,7 @@ pub fn min_native_balance(network: &Network) -> u128 {
     }
 }
 
-/// The call that tells a chain's newest block.
+/// The call for a chain's newest block.
 #[must_use]
 pub fn head_call(network: &Network) -> Call {
     match network.family {

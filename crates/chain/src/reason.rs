@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 /// Declares [`Reason`] from its rows: variant, wire name, retry, repeat, doc.
 macro_rules! reasons {
     ($($variant:ident $wire:literal $retry:ident $repeat:ident $doc:literal;)+) => {
-        /// Why a payment is refused, in the order in which reasons are looked for.
+        /// Why a payment is refused, in the order in which the rules are checked.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
         #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
         pub enum Reason {
@@ -18,19 +18,19 @@ macro_rules! reasons {
             /// All reasons, by precedence.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
 
-            /// The name on the wire.
+            /// The reason as the protocol spells it.
             #[must_use]
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $wire,)+ }
             }
 
-            /// What a repeat gets under the same `Idempotency-Key`.
+            /// Which answer a repeat gets under the same `Idempotency-Key`.
             #[must_use]
             pub const fn repeat(self) -> RepeatRule {
                 match self { $(Self::$variant => RepeatRule::$repeat,)+ }
             }
 
-            /// What sending the same request again could achieve. `handed_over`: the payment's success was given away.
+            /// Whether a repeat of the request can help. `handed_over`: the payment's success was given to a request.
             #[must_use]
             pub const fn retry(self, handed_over: bool) -> Retry {
                 match self {
@@ -75,7 +75,7 @@ reasons! {
     EvmUnverified "invalid_exact_evm_failed_to_verify_signature" Later Judged "The code at the payer's address, which decides how a signature is checked, could not be read: ask again.";
     EvmFactory "eip6492_factory_not_allowed" Never Recorded "The wallet is not deployed, and its factory is not on the list.";
     EvmAsset "asset_not_deployed_contract" Never Recorded "There is no contract at the asset's address.";
-    EvmNoEip3009 "invalid_exact_evm_eip3009_not_supported" Never Recorded "The token does not know EIP-3009.";
+    EvmNoEip3009 "invalid_exact_evm_eip3009_not_supported" Never Recorded "The token does not implement EIP-3009.";
     EvmNonceUsed "invalid_exact_evm_nonce_already_used" Never Recorded "The authorization was used or cancelled.";
     EvmBalance "invalid_exact_evm_insufficient_balance" Later Judged "The payer does not hold the amount.";
     EvmSimulation "invalid_exact_evm_transaction_simulation_failed" Later Judged "The transfer would fail.";
@@ -92,24 +92,24 @@ reasons! {
     SvmSigners "invalid_exact_svm_payload_excessive_signers" Never Recorded "More than two accounts sign the transaction.";
     SvmFeePayerMismatch "invalid_exact_svm_fee_payer_mismatch" Never Recorded "The transaction's fee payer is another than the requirements'.";
     SvmSignature "invalid_exact_svm_payload_signature_invalid" Never Recorded "The payer did not sign this transaction.";
-    SvmLookups "invalid_exact_svm_smart_wallet_alt_resolution_not_available" Never Recorded "Accounts stand in a lookup table.";
-    SvmFeePayerNotIsolated "invalid_exact_svm_smart_wallet_fee_payer_not_isolated" Never Recorded "An instruction that may do more than assert is given the fee payer's account.";
+    SvmLookups "invalid_exact_svm_smart_wallet_alt_resolution_not_available" Never Recorded "The transaction takes accounts from a lookup table.";
+    SvmFeePayerNotIsolated "invalid_exact_svm_smart_wallet_fee_payer_not_isolated" Never Recorded "An instruction that is no assertion is given the fee payer's account.";
     SvmFeePayerTransfers "invalid_exact_svm_payload_transaction_fee_payer_transferring_funds" Never Recorded "The fee payer's own money would move.";
     SvmLength "invalid_exact_svm_payload_transaction_instructions_length" Never Recorded "There are too few or too many instructions.";
     SvmLimit "invalid_exact_svm_payload_transaction_instructions_compute_limit_instruction" Never Recorded "No compute unit limit is set where it belongs.";
     SvmLimitHigh "invalid_exact_svm_payload_transaction_instructions_compute_limit_instruction_too_high" Never Recorded "The compute unit limit is above the cap.";
     SvmPrice "invalid_exact_svm_payload_transaction_instructions_compute_price_instruction" Never Recorded "No compute unit price is set where it belongs.";
     SvmPriceHigh "invalid_exact_svm_payload_transaction_instructions_compute_price_instruction_too_high" Never Recorded "The priority fee, compute units times their price, is above the cap.";
-    SvmNoTransfer "invalid_exact_svm_payload_no_transfer_instruction" Never Recorded "There is no TransferChecked where it belongs.";
+    SvmNoTransfer "invalid_exact_svm_payload_no_transfer_instruction" Never Recorded "The first instruction after the compute budget and the assertions is not TransferChecked of a token program.";
     SvmMint "invalid_exact_svm_payload_mint_mismatch" Never Recorded "Another token would move.";
     SvmRecipient "invalid_exact_svm_payload_recipient_mismatch" Never Recorded "The money would go to another account than payTo's, or from it to itself.";
     SvmAmount "invalid_exact_svm_payload_amount_mismatch" Never Recorded "Another amount would move.";
-    SvmFourth "invalid_exact_svm_payload_unknown_fourth_instruction" Never Recorded "The fourth instruction may do more than remark.";
-    SvmFifth "invalid_exact_svm_payload_unknown_fifth_instruction" Never Recorded "The fifth instruction may do more than remark.";
-    SvmSixth "invalid_exact_svm_payload_unknown_sixth_instruction" Never Recorded "The sixth instruction may do more than remark.";
-    SvmSeventh "invalid_exact_svm_payload_unknown_seventh_instruction" Never Recorded "The seventh instruction may do more than remark.";
-    SvmOptional "invalid_exact_svm_payload_unknown_optional_instruction" Never Recorded "An instruction after the transfer may do more than remark.";
-    SvmMemoCount "invalid_exact_svm_payload_memo_count" Never Recorded "There is not exactly one memo.";
+    SvmFourth "invalid_exact_svm_payload_unknown_fourth_instruction" Never Recorded "The fourth instruction is neither a memo nor an assertion about accounts.";
+    SvmFifth "invalid_exact_svm_payload_unknown_fifth_instruction" Never Recorded "The fifth instruction is neither a memo nor an assertion about accounts.";
+    SvmSixth "invalid_exact_svm_payload_unknown_sixth_instruction" Never Recorded "The sixth instruction is neither a memo nor an assertion about accounts.";
+    SvmSeventh "invalid_exact_svm_payload_unknown_seventh_instruction" Never Recorded "The seventh instruction is neither a memo nor an assertion about accounts.";
+    SvmOptional "invalid_exact_svm_payload_unknown_optional_instruction" Never Recorded "An instruction after the transfer is neither a memo nor an assertion about accounts.";
+    SvmMemoCount "invalid_exact_svm_payload_memo_count" Never Recorded "The transaction does not have exactly one memo.";
     SvmMemo "invalid_exact_svm_payload_memo_mismatch" Never Recorded "The memo is another than the requirements'.";
     SvmSimulation "invalid_exact_svm_transaction_simulation_failed" Later Judged "The transaction would fail.";
     SvmSimulationV1 "transaction_simulation_failed" Later Judged "The transaction would fail (version 1).";
@@ -119,12 +119,12 @@ reasons! {
     SettlementPending "settlement_pending" Later Judged "The transaction is sent and not yet confirmed: ask again.";
     UnexpectedVerify "unexpected_verify_error" Later Judged "It could not be checked now: ask again.";
     UnexpectedSettle "unexpected_settle_error" Later Judged "It could not be settled now: ask again.";
-    FacilitatorUnavailable "facilitator_unavailable" Later Judged "A part of the service does not answer: ask again.";
+    FacilitatorUnavailable "facilitator_unavailable" Later Judged "A part of the service does not answer: repeat the request.";
     IdentifierConflict "payment_identifier_conflict" Never Judged "This payment identifier came before with another payment.";
-    QuotaExceeded "quota_exceeded" Later Judged "The seller's plan is used up for this period.";
+    QuotaExceeded "quota_exceeded" Later Judged "The seller's quota of this period is used up.";
     RateLimited "rate_limited" Later Judged "Too many requests from the seller.";
-    Unauthorized "unauthorized" Never Judged "The seller's key is not good for this.";
-    TenantSuspended "tenant_suspended" Later Judged "The seller is not served now.";
+    Unauthorized "unauthorized" Never Judged "The seller's key is not valid, or lacks the scope.";
+    TenantSuspended "tenant_suspended" Later Judged "The seller's account is suspended or cancelled.";
 }
 
 #[cfg(test)]

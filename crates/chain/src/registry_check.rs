@@ -1,8 +1,7 @@
-//! The registry check: whether the token that a chain holds at the registered
-//! address is the one our row describes. Pure, as all of `chain`; what follows
-//! from a report (a chain stays off) is decided elsewhere.
+//! The registry check: whether the token at the registered address is the one that the registry's row describes. Pure;
+//! what follows from a report (a chain is switched off) is decided elsewhere.
 //!
-//! Tokens are upgradable proxies (docs/spec/chains.md#evm-22), so it is run again and again.
+//! Tokens are upgradable proxies (docs/spec/chains.md#evm-22), so the check is repeated.
 
 use crate::address::{Address, Family};
 use crate::evm::token::{DOMAIN_SEPARATORCall, decimalsCall, nameCall, versionCall};
@@ -21,49 +20,49 @@ use serde_json::value::RawValue;
 /// The SPL Token program; Token-2022 mints may charge fees or hide amounts.
 const TOKEN_PROGRAM: &str = "TokenkegQfeZyiNwAJbNbGKPFXCWuBvf9Ss623VQ5DA";
 
-/// Bytes of base64 in an answer that are decoded: a mint is 82 bytes, 112 characters.
+/// The most base64 characters of an answer that are decoded: a mint is 82 bytes, 112 characters.
 const MINT_CHARS_MAX: usize = 1_024;
 
-/// What a check came to.
+/// The result of checking one row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RegistryCheckOutcome {
     /// Everything was read and agrees with the row.
     Passed,
-    /// Something was read and does not.
+    /// Something was read that differs from the row.
     Differs,
     /// Nothing differs, but not everything could be read.
     Unreachable,
 }
 
-/// One thing that is not as the row says.
+/// One difference from the row.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub struct Difference {
     /// Which: `chain_id`, `name`, `version`, `decimals`, `domain_separator`,
     /// `genesis_hash`, `owner`, `mint`.
     pub what: &'static str,
-    /// What the row says.
+    /// The value in the registry's row.
     pub expected: String,
-    /// What the chain says.
+    /// The value that the chain answered.
     pub found: String,
 }
 
-/// What one node of a chain says about the chain's row.
+/// What one node of a chain reports about the chain's row.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub struct RegistryCheckReport {
-    /// The row's key.
+    /// The short key of the checked chain.
     pub chain: &'static str,
-    /// What it came to.
+    /// Whether the chain agrees with the row.
     pub outcome: RegistryCheckOutcome,
-    /// What is not as the row says; empty unless the outcome is [`RegistryCheckOutcome::Differs`].
+    /// The differences; empty unless the outcome is [`RegistryCheckOutcome::Differs`].
     pub differences: Vec<Difference>,
     /// The token's name as read (EVM).
     pub name: Option<String>,
     /// The version of its EIP-712 domain as read (EVM).
     pub version: Option<String>,
-    /// Its decimals as read.
+    /// The token's decimals, as the chain answered.
     pub decimals: Option<String>,
     /// Its EIP-712 separator as read (EVM), lower-case hex.
     pub separator: Option<String>,
@@ -125,13 +124,13 @@ fn genesis_hash_call() -> Call {
     Call::new("getGenesisHash", &json!([]))
 }
 
-/// What came of one question.
+/// The answer to one call.
 enum ViewResult<T> {
-    /// The chain said this.
+    /// The chain answered with this value.
     Value(T),
-    /// The chain answered, and there is no such thing.
+    /// The chain answered that there is no such value.
     Absent,
-    /// The node did not answer, or not so that it could be understood.
+    /// The node did not answer, or its answer is malformed.
     Unanswered,
 }
 
@@ -175,7 +174,7 @@ impl RegistryCheck {
         self.compare("name", row_name, name.value().cloned());
         self.compare("version", row_version, version.value().cloned());
         let expected = network.asset.separator.map(hex0x).unwrap_or_default();
-        // A token that does not tell its separator has the one of its name and version.
+        // The separator of a token that does not report one follows from its name and version.
         let recomputed = || {
             let (name, version) = name.value().zip(version.value())?;
             Some(hex0x(domain_separator(name, version, chain_id, asset).0))
@@ -245,7 +244,7 @@ impl RegistryCheck {
     }
 }
 
-/// How a report writes that the chain has no such thing.
+/// The text in a report for a value that the chain does not have.
 #[expect(clippy::unnecessary_wraps, reason = "it stands where an answer may")]
 fn absent_text() -> Option<String> {
     Some("nothing".to_owned())
@@ -262,7 +261,7 @@ fn answered_value<'a>(facts: &'a Facts, call: &Call) -> Option<&'a RawValue> {
     }
 }
 
-/// An answer that is a text.
+/// An answer that is text.
 fn answered_text(facts: &Facts, call: &Call) -> Option<String> {
     serde_json::from_str(answered_value(facts, call)?.get()).ok()
 }
@@ -271,13 +270,13 @@ fn is_bytes(text: &str) -> bool {
     text.strip_prefix("0x").is_some_and(|digits| hex::decode(digits).is_ok())
 }
 
-/// What a view function says. A revert, and the empty answer of an address
-/// without code or of a fallback, are the contract's: there is no such thing.
+/// The answer of a view function. A revert, or the empty answer of an address without code or of a fallback, means that
+/// there is no such value.
 fn view_result<T>(facts: &Facts, call: &Call, read: fn(&str) -> Option<T>) -> ViewResult<T> {
     match facts.get(call) {
         Some(RpcReply::Error(error)) if error.class == ErrorClass::Revert => ViewResult::Absent,
         Some(RpcReply::Error(_)) | None => ViewResult::Unanswered,
-        // A gateway's refusal may be a text too; only bytes are the contract's.
+        // A gateway's refusal may be text too; only bytes come from the contract.
         Some(RpcReply::Value(_)) => match answered_text(facts, call).filter(|text| is_bytes(text)) {
             Some(text) => read(&text).map_or(ViewResult::Absent, ViewResult::Value),
             None => ViewResult::Unanswered,

@@ -1,25 +1,25 @@
-//! What a caller who was refused may expect of the same request.
+//! Whether a refused caller may repeat a request, and what a repeat gets.
 
 use serde::{Deserialize, Serialize};
 
-/// What sending the same request again could achieve.
+/// Whether a repeat of the same request can help.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Retry {
-    /// Nothing: change the request first.
+    /// No: the request must change first.
     Never,
-    /// Another answer, once time has passed.
+    /// Yes, after some time.
     Later,
     /// The answer: it may have happened already; send the same with the same `Idempotency-Key`.
     Same,
 }
 
-/// What the same request gets when it comes again under its `Idempotency-Key`.
+/// Which answer the same request gets under the same `Idempotency-Key`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RepeatRule {
-    /// The recorded answer: only another request can bring another one.
+    /// The recorded answer: only another request can get another one.
     Recorded,
-    /// An answer of its own: time, the seller or the operator can change the cause.
+    /// A new judgement: time, the seller or the operator can remove the cause.
     Judged,
 }

@@ -1,3 +1,3 @@
-//! The payment schemes of x402: a folder and a variant each.
+//! The payment schemes of x402, a folder for each.
 
 pub mod exact;

@@ -1,4 +1,4 @@
-//! A key that pays for transactions. It is a Worker secret: nothing here tells it.
+//! A key that pays for transactions. It is a Worker secret: nothing here prints or serializes it.
 
 use crate::address::{Address, Family, address_of_key};
 use alloy_primitives::{Address as Address20, B256, Signature};
@@ -11,7 +11,7 @@ use k256::ecdsa::{RecoveryId, SigningKey, VerifyingKey};
 pub enum Signer {
     /// Pays gas on EVM chains.
     Evm(EvmSigner),
-    /// Pays fees on Solana.
+    /// Signs as fee payer on Solana.
     Svm(SvmSigner),
 }
 
@@ -25,7 +25,7 @@ impl Signer {
         }
     }
 
-    /// Its address.
+    /// The address that pays for transactions.
     #[must_use]
     pub fn address(&self) -> Address {
         match self {
@@ -43,7 +43,7 @@ impl Signer {
         }
     }
 
-    /// The key of Solana.
+    /// The Solana key; `None` of an EVM signer.
     #[must_use]
     pub const fn svm(&self) -> Option<&SvmSigner> {
         match self {
@@ -77,7 +77,7 @@ impl EvmSigner {
         Some(Self { key, address })
     }
 
-    /// Its address.
+    /// The address that belongs to the key.
     #[must_use]
     pub const fn address(&self) -> Address20 {
         self.address
@@ -92,7 +92,7 @@ impl EvmSigner {
     }
 }
 
-/// Who signed a digest: the signature's r, s and the parity of the point it names.
+/// The signer of a digest, recovered from the signature's r, s and parity.
 #[must_use]
 pub fn recover(digest: B256, r: B256, s: B256, odd: bool) -> Option<Address20> {
     let signature = k256::ecdsa::Signature::from_scalars(r.0, s.0).ok()?;
@@ -100,7 +100,7 @@ pub fn recover(digest: B256, r: B256, s: B256, odd: bool) -> Option<Address20> {
     Some(address_of_key(&key))
 }
 
-/// An ed25519 key pair.
+/// An ed25519 key pair, whose public half is the address.
 #[derive(Clone)]
 pub struct SvmSigner(ed25519_dalek::SigningKey);
 

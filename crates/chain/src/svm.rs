@@ -1,10 +1,8 @@
-//! Solana: what a transaction's balances tell, by the rules of
-//! docs/spec/chains.md#svm-rule.
+//! Solana: reads the token balances of a transaction by the rules of docs/spec/chains.md#svm-rule.
 //!
-//! Differences of token balances by owner and mint count, and nothing else:
-//! never instructions (#svm-4, #svm-5; a `batch` hides several transfers in one) and
-//! never logs (the Token program prints none). Instructions are read for memos
-//! and to name transfers whose amount is hidden.
+//! Only differences of token balances by owner and mint count: never instructions (#svm-4, #svm-5; a `batch` hides
+//! several transfers in one) and never logs (the Token program prints none). Instructions are read for memos and to
+//! name transfers whose amount is hidden.
 
 mod account;
 mod balances;
@@ -29,12 +27,12 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 use transaction::TransactionResult;
 
-/// Seconds that a block may lie ahead of our clock: 15 minutes.
+/// The most seconds that a block may be ahead of our clock: 15 minutes.
 const FUTURE_S_MAX: u64 = 900;
-/// Characters of a failure that are kept and reported.
+/// The most characters of a failure that are kept and reported.
 const FAILURE_MAX: usize = 120;
 
-/// The runtime's word for a failure (`TransactionError`, as JSON), cut to 120 characters.
+/// The runtime's error (`TransactionError`, as JSON), cut to 120 characters.
 #[must_use]
 pub fn failure_text(error: &serde_json::Value) -> String {
     error.to_string().chars().take(FAILURE_MAX).collect()
@@ -46,7 +44,7 @@ fn transaction_call(tx: &TxId) -> Call {
     transaction_call_at(tx, "confirmed")
 }
 
-/// The same, only of a block that is at least so deep.
+/// The parameters for a block of at least this commitment.
 fn transaction_call_at(tx: &TxId, commitment: &str) -> Call {
     let options = json!({"encoding": "json", "commitment": commitment, "maxSupportedTransactionVersion": 1});
     Call::new("getTransaction", &json!([tx.to_string(), options]))
@@ -171,9 +169,9 @@ fn read_mined(
     })
 }
 
-/// How deep it lies (#svm-20 to #svm-22).
-/// The transaction was asked for at `confirmed`, so it is at least that. Nodes forget
-/// statuses before transactions: where there is none, a node that has the transaction at `finalized` says the same.
+/// The depth of the transaction (#svm-20 to #svm-22). It was asked for at `confirmed`, so it is at least that. Nodes
+/// delete statuses before transactions: without a status, a node that has the transaction at `finalized` shows the
+/// same.
 fn set_depth(
     mined: &mut MinedTransaction,
     tx: &TxId,
@@ -205,9 +203,8 @@ fn set_depth(
     Ok(())
 }
 
-/// The owners of the registered asset's movements as far as the facts tell, at
-/// most [`PARTIES_MAX`]: `first`'s credits, other receivers, then payers. None
-/// of a failed transaction, which moved nothing.
+/// The owners of the registered asset's movements, as far as the facts name them, at most [`PARTIES_MAX`]: credits of
+/// `first`, other receivers, then payers. None of a failed transaction, which moved nothing.
 #[must_use]
 pub fn parties(network: &Network, tx: &TxId, facts: &Facts, first: Option<&Address>) -> Vec<Party> {
     let Some(RpcReply::Value(value)) = facts.get(&transaction_call(tx)) else { return Vec::new() };
@@ -239,7 +236,7 @@ const fn token_account_of(transfer: &Transfer) -> Option<Address> {
     }
 }
 
-/// The call that tells whether the issuer has frozen a party's token account.
+/// The call that reads whether the issuer has frozen a party's token account.
 #[must_use]
 pub fn party_calls(_network: &Network, party: &Party) -> Vec<Call> {
     let options = json!({"encoding": "base64", "commitment": "confirmed"});
@@ -247,14 +244,14 @@ pub fn party_calls(_network: &Network, party: &Party) -> Vec<Call> {
     party.account.iter().map(call).collect()
 }
 
-/// What a token account holds.
+/// The call for a token account's balance.
 #[must_use]
 pub fn token_balance_call(account: &Address) -> Call {
     let options = json!({"encoding": "base64", "commitment": "confirmed"});
     Call::new("getAccountInfo", &json!([account.to_string(), options]))
 }
 
-/// The node's answer to [`token_balance_call`], nothing for an account that does not exist; `None` where it gave none.
+/// The node's answer to [`token_balance_call`], zero for an account that does not exist; `None` where it gave none.
 #[must_use]
 pub fn read_token_balance(facts: &Facts, call: &Call) -> Option<Amount> {
     match facts.get(call) {
@@ -263,7 +260,7 @@ pub fn read_token_balance(facts: &Facts, call: &Call) -> Option<Amount> {
     }
 }
 
-/// What the token account's state says. Solana has no code question.
+/// The facts in a token account's state. Code is not checked on Solana.
 #[must_use]
 pub fn read_party(network: &Network, party: &Party, facts: &Facts) -> PartyFacts {
     let call = party_calls(network, party).into_iter().next();

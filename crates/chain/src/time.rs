@@ -97,7 +97,7 @@ impl Period {
         Self { year: date.year(), month: u8::from(date.month()) }
     }
 
-    /// Reads `2026-11`.
+    /// Reads `YYYY-MM`, such as `2026-11`.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let (year, month) = text.split_once('-')?;

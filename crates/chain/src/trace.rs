@@ -8,15 +8,15 @@ use alloy_primitives::B256;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// Distinct parties that are looked at beyond the transaction itself (code,
-/// blacklist): two calls each in the same batch, so at most 16 more items.
+/// The most parties whose code and blacklist entry are read: two calls each in the same batch, so at most 16 more
+/// items.
 pub const PARTIES_MAX: usize = 8;
 
 /// Entries kept of what does not move the asset (other tokens, zero-value
 /// transfers, memos, hidden amounts); the rest is dropped. Authorizations are all kept.
 pub const DETAILS_MAX: usize = 64;
 
-/// One transaction as its chain tells it.
+/// One transaction as its chain reports it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Trace {
     /// The transaction asked for.
@@ -33,19 +33,19 @@ pub enum TransactionState {
     Unknown,
     /// Known, and in no block that the node's head has reached.
     Pending,
-    /// In a canonical block.
+    /// In a block that the node holds to be canonical.
     Mined(Box<MinedTransaction>),
 }
 
-/// How many blocks, or which rule, secure a transaction against removal.
+/// How certain it is that a block stays in the chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Depth {
     /// In a block, with fewer confirmations than the chain's number.
     Seen,
-    /// As many confirmations as practice asks for.
+    /// With the chain's usual number of confirmations.
     Confirmed,
-    /// Irreversible by the chain's own rule.
+    /// Final by the chain's own rule.
     Finalized,
 }
 
@@ -93,7 +93,7 @@ pub struct Transfer {
 /// names it; it never counts as payment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ForeignTransfer {
-    /// The contract or mint.
+    /// The token's contract (EVM) or mint (Solana).
     pub asset: Address,
     /// Its name, where the registry knows it as a form people mistake for USDC.
     pub name: Option<String>,
@@ -105,30 +105,30 @@ pub struct ForeignTransfer {
     pub amount: Amount,
 }
 
-/// A transfer of the registered contract that moved nothing: anybody can make one in anybody's name.
+/// A transfer of zero by the registered contract: anybody can make one in any address's name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ZeroTransfer {
-    /// Who it names as giver.
+    /// The sender that the log names.
     pub from: Address,
-    /// Who it names as recipient.
+    /// The recipient that the log names.
     pub to: Address,
 }
 
 /// A transfer whose amount is encrypted (Token-2022 confidential transfer).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConfidentialTransfer {
-    /// The mint, where the transaction tells it.
+    /// The mint, where the transaction names it.
     pub mint: Option<Address>,
-    /// The owner of the account that received, where the transaction tells it.
+    /// The owner of the account that received, where the transaction names it.
     pub to: Option<Address>,
 }
 
 /// An authorization that the transaction used up (EIP-3009 `AuthorizationUsed`).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UsedAuthorization {
-    /// Who signed it.
+    /// The address that signed the authorization.
     pub authorizer: Address,
-    /// Its 32-byte nonce.
+    /// The authorization's nonce, 32 bytes.
     pub nonce: B256,
     /// The [`Transfer::ordinal`] of the one transfer from its authorizer that stands next to
     /// it among the registered contract's logs; `None` where none does, or several do.
@@ -139,19 +139,19 @@ pub struct UsedAuthorization {
 /// A transaction in a canonical block.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MinedTransaction {
-    /// Why it failed, in a few words; `None` where it was executed.
+    /// Why it failed, briefly; `None` where it was executed.
     pub failure: Option<String>,
     /// The block that holds it.
     pub block: Block,
     /// The node's head when it was asked, same unit as the block's number.
     pub head: u64,
-    /// How far its block is secured against removal.
+    /// How certain it is that its block stays in the chain.
     pub depth: Depth,
-    /// Whether the node does not say what is final, on a chain where nodes do: then `depth` rests on counts
+    /// Whether the node does not report what is final, on a chain where nodes do: then `depth` depends on confirmations
     /// alone, and another node may know better.
     #[serde(default)]
     pub finality_unknown: bool,
-    /// Who sent it to the chain and paid its fee; not the payer.
+    /// The account that sent it and paid its fee; not the payer.
     pub submitter: Option<Address>,
     /// All movements of the registered asset, in the order of the chain.
     pub transfers: Vec<Transfer>,
@@ -182,7 +182,7 @@ impl MinedTransaction {
 }
 
 impl Trace {
-    /// The block's story, where there is one.
+    /// The mined transaction, where it is in a block.
     #[must_use]
     pub const fn mined(&self) -> Option<&MinedTransaction> {
         match &self.found {
@@ -191,9 +191,8 @@ impl Trace {
         }
     }
 
-    /// Whether two nodes tell the same story: status, block hash and number, the asset's
-    /// movements and whose authorizations they were. Gas and head differ between honest nodes
-    /// (docs/spec/chains.md#evm-29).
+    /// Whether two nodes report the same: status, block hash and number, the asset's movements, and whose
+    /// authorizations they were. Gas and head differ between honest nodes (docs/spec/chains.md#evm-29).
     #[must_use]
     pub fn agrees(&self, other: &Self) -> bool {
         self.tx == other.tx
@@ -212,12 +211,12 @@ impl Trace {
     }
 }
 
-/// Somebody whose standing is read apart from the transaction.
+/// A party whose code and blacklist entry are read beside the transaction.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Party {
-    /// The party's address.
+    /// The address of the party.
     pub address: Address,
-    /// The token account that moved (Solana), whose state tells of a freeze.
+    /// The token account that moved (Solana), whose state shows a freeze.
     pub account: Option<Address>,
 }
 
@@ -225,11 +224,11 @@ pub struct Party {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum CodeKind {
-    /// No code.
+    /// There is no code: an ordinary account.
     None,
     /// An EIP-7702 delegation (`0xef0100…`).
     Delegated,
-    /// A contract.
+    /// There is contract code.
     Contract,
 }
 
@@ -242,5 +241,5 @@ pub struct PartyFacts {
     pub code: Option<CodeKind>,
 }
 
-/// What was read of the parties. Who is not in it was not looked at.
+/// Code and blacklist entries of the parties that were read. A party that is absent was not read.
 pub type Screening = BTreeMap<Address, PartyFacts>;

@@ -1,6 +1,5 @@
-//! An x402 request, versions 1 and 2 read into one form (docs/spec/protocol.md#p-1-1
-//! to #p-1-4). Only its shape is judged here: which member is missing, not whether
-//! the payment is good.
+//! An x402 request, versions 1 and 2 read into one form (docs/spec/protocol.md#p-1-1 to #p-1-4). Only its form is
+//! checked here, such as missing members; whether the payment is valid is not.
 
 mod body;
 mod repeatable;
@@ -29,10 +28,10 @@ pub enum X402Version {
     Two,
 }
 
-/// What the seller asks for, as written.
+/// The seller's requirements, as written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Requirements {
-    /// `exact`.
+    /// The payment scheme, such as `exact`.
     pub scheme: String,
     /// The network as written.
     pub network: String,
@@ -40,15 +39,15 @@ pub struct Requirements {
     pub amount: String,
     /// The token's address as written.
     pub asset: String,
-    /// Who is to be paid, as written.
+    /// The recipient's address, as written.
     pub pay_to: String,
     /// `extra.name`: the EIP-712 domain's.
     pub name: Option<String>,
     /// `extra.version`: the EIP-712 domain's.
     pub version: Option<String>,
-    /// `extra.feePayer`: who pays the fee on Solana.
+    /// `extra.feePayer`: the fee payer on Solana.
     pub fee_payer: Option<String>,
-    /// `extra.memo`: what a Solana transaction must carry.
+    /// `extra.memo`: the memo that a Solana transaction must carry.
     pub memo: Option<String>,
     /// `extra.verifyingContract`: the contract that is to check the signature (EVM), as JSON where it is no text.
     pub verifying_contract: Option<String>,
@@ -61,26 +60,26 @@ pub struct Eip3009 {
     pub from: String,
     /// The recipient's address, as written.
     pub to: String,
-    /// Atomic units.
+    /// The amount in atomic units, decimal digits.
     pub value: String,
-    /// Unix seconds.
+    /// Valid after this time, unix seconds.
     pub valid_after: String,
-    /// Unix seconds.
+    /// Valid before this time, unix seconds.
     pub valid_before: String,
-    /// 32 bytes of hex.
+    /// The nonce, 32 bytes of hex.
     pub nonce: String,
-    /// Hex.
+    /// The signature, hex.
     pub signature: String,
 }
 
-/// What the buyer signed.
+/// What the buyer signed, by scheme and family.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Payload {
-    /// `exact` on EVM.
+    /// Scheme `exact` on EVM: EIP-3009.
     Eip3009(Box<Eip3009>),
     /// `exact` on Solana: a transaction in base64.
     Transaction(String),
-    /// Anything else.
+    /// A payload of no scheme that is known here.
     Other,
 }
 
@@ -89,34 +88,34 @@ pub enum Payload {
 pub struct Payment {
     /// The protocol's version.
     pub version: X402Version,
-    /// What the seller asks for.
+    /// The seller's requirements.
     pub requirements: Requirements,
-    /// What the buyer says to have accepted: whole in version 2, scheme and network in version 1.
+    /// The requirements that the buyer accepted: whole in version 2, scheme and network in version 1.
     pub accepted: AcceptedRequirements,
     /// What the buyer signed.
     pub payload: Payload,
-    /// What is paid for: a URL.
+    /// The URL of the resource that is paid for.
     pub resource: Option<String>,
     /// The `payment-identifier` extension's id.
     pub identifier: Option<String>,
 }
 
-/// What the buyer says to have accepted.
+/// The requirements that the buyer accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AcceptedRequirements {
-    /// Version 1.
+    /// Version 1 names scheme and network.
     Named {
-        /// The scheme.
+        /// The scheme that the buyer names.
         scheme: String,
         /// The network as written.
         network: String,
     },
-    /// Version 2.
+    /// Version 2 repeats the requirements whole.
     Whole(Box<Requirements>),
 }
 
 impl AcceptedRequirements {
-    /// The scheme.
+    /// The scheme that the buyer names.
     #[must_use]
     pub fn scheme(&self) -> &str {
         match self {
@@ -135,18 +134,18 @@ impl AcceptedRequirements {
     }
 }
 
-/// A body that is no payment: why, in the protocol's words, and what it said of the network.
+/// A body that is no payment: the protocol's reason, and the network that it names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MalformedPayment {
-    /// The protocol's word.
+    /// The reason, as the protocol spells it.
     pub reason: Reason,
-    /// One sentence.
+    /// Which member is missing or malformed, in one sentence.
     pub message: String,
     /// The network that the requirements name; empty where they name none.
     pub network: String,
 }
 
-/// A network as either version writes it: `base-sepolia` or `eip155:84532`; our own keys are taken too.
+/// A network as either version writes it: `base-sepolia` or `eip155:84532`; the registry's short keys count too.
 #[must_use]
 pub fn network_named(text: &str) -> Option<&'static Network> {
     network::by_caip2(text)
@@ -210,7 +209,7 @@ fn read_version(outer: RawMember<'_>, inner: RawMember<'_>) -> Option<X402Versio
     }
 }
 
-/// The requirements' members that must be there and are not, or are no text.
+/// The required members of the requirements that are missing, or are no text.
 fn missing_members(wanted: &RequirementsMembers<'_>, version: X402Version) -> Vec<&'static str> {
     let (name, amount) = amount_member(wanted, version);
     let all = [
@@ -223,7 +222,7 @@ fn missing_members(wanted: &RequirementsMembers<'_>, version: X402Version) -> Ve
     all.into_iter().filter(|(_, raw)| read_text(*raw).is_none()).map(|(name, _)| name).collect()
 }
 
-/// The member that holds the amount, by its version's name.
+/// The name of the member that holds the amount, by version.
 const fn amount_member<'a>(wanted: &RequirementsMembers<'a>, version: X402Version) -> (&'static str, RawMember<'a>) {
     match version {
         X402Version::One => ("maxAmountRequired", wanted.max_amount_required),
@@ -284,7 +283,7 @@ fn read_eip3009(inner: &PayloadMembers<'_>) -> Option<Eip3009> {
     })
 }
 
-/// `extensions.payment-identifier.info.id`, where there is one; what is asked for must be there.
+/// `extensions.payment-identifier.info.id`, if present; an error where it is required and missing.
 fn read_identifier(payload: &PaymentPayload<'_>) -> Result<Option<String>, &'static str> {
     let extension =
         read_object(payload.extensions).and_then(|all: ExtensionsMembers<'_>| read_object(all.payment_identifier));

@@ -16,34 +16,34 @@ macro_rules! codes {
         }
 
         impl ErrorCode {
-            /// All codes.
+            /// All codes, in the table's order.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
 
-            /// The name on the wire.
+            /// The code as it is sent: `UPPER_SNAKE_CASE`.
             #[must_use]
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $wire,)+ }
             }
 
-            /// The HTTP status.
+            /// The HTTP status of the problem, 4xx or 5xx.
             #[must_use]
             pub const fn status(self) -> u16 {
                 match self { $(Self::$variant => $status,)+ }
             }
 
-            /// What a repeat could achieve.
+            /// Whether a repeat of the request can help.
             #[must_use]
             pub const fn retry(self) -> Retry {
                 match self { $(Self::$variant => Retry::$retry,)+ }
             }
 
-            /// What a repeat gets under the same `Idempotency-Key`.
+            /// Which answer a repeat gets under the same `Idempotency-Key`.
             #[must_use]
             pub const fn repeat(self) -> RepeatRule {
                 match self { $(Self::$variant => RepeatRule::$repeat,)+ }
             }
 
-            /// The code with a name.
+            /// The code that is sent under this name; `None` for any other text.
             #[must_use]
             pub fn parse(wire: &str) -> Option<Self> {
                 Self::ALL.iter().copied().find(|code| code.as_str() == wire)
@@ -104,13 +104,13 @@ impl fmt::Display for ErrorCode {
 /// upstream text, no other tenant and no secret; `cause` is for the log only.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
-    /// The stable code.
+    /// The code that clients may rely on; it decides the HTTP status.
     pub code: ErrorCode,
     /// One sentence for the caller.
     pub detail: Cow<'static, str>,
-    /// The member or header at fault.
+    /// The member or header that is wrong.
     pub param: Option<Cow<'static, str>>,
-    /// Seconds after which a repeat is worth its while.
+    /// Seconds after which a repeat can help.
     pub retry_after_s: Option<u64>,
     /// Whether another tier would allow the request.
     pub upgrade: bool,
@@ -123,7 +123,7 @@ impl Fault {
         Self { code, detail: detail.into(), param: None, retry_after_s: None, upgrade: false, cause: None }
     }
 
-    /// A defect of ours: the caller learns nothing but the request id.
+    /// An internal error: the caller learns only the request id.
     pub fn internal(cause: impl fmt::Display) -> Self {
         Self::new(ErrorCode::Internal, "an internal error; report the request id").because(cause)
     }
@@ -135,14 +135,14 @@ impl Fault {
         self
     }
 
-    /// Says when a repeat is worth its while.
+    /// Sets the seconds after which a repeat can help.
     #[must_use]
     pub fn after(mut self, seconds: u64) -> Self {
         self.retry_after_s = Some(seconds.max(1));
         self
     }
 
-    /// Says that another tier would allow it.
+    /// Notes that another tier would allow the request.
     #[must_use]
     pub fn upgradable(mut self) -> Self {
         self.upgrade = true;
@@ -156,7 +156,7 @@ impl Fault {
         self
     }
 
-    /// What the log may know.
+    /// The cause, for the log alone; no answer holds it.
     #[must_use]
     pub fn cause(&self) -> Option<&str> {
         self.cause.as_deref()

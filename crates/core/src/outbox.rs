@@ -1,5 +1,5 @@
-//! What a ledger has recorded and the directory does not hold yet: shipped at least once, with ids and revisions that
-//! make a repeat harmless.
+//! Rows that a ledger has recorded and the directory does not hold yet: shipped at least once, with ids and revisions
+//! that make a repeat harmless.
 
 pub mod load;
 
@@ -13,28 +13,28 @@ use x402_chain::time::UnixMillis;
 /// A verification's record as stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredRecord {
-    /// `ver_…`.
+    /// The verification's id, `ver_…`; ids sort by time.
     pub id: String,
     /// Counts its changes, from 1; a copy is replaced only by a higher one.
     pub revision: i64,
-    /// The answer, as JSON.
+    /// The answer as it was sent, JSON.
     pub body: String,
 }
 
 /// Something that happened to a payment after it was answered.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct OutboxEvent {
-    /// `evt_…`.
+    /// The event's id, `evt_…`; a second delivery of it changes nothing.
     pub id: EventId,
-    /// What happened.
+    /// What happened to the payment.
     pub kind: EventKind,
     /// The id of the verification or settlement; empty in entries of older builds, whose body has it.
     #[serde(default)]
     pub subject: String,
-    /// The record as it was then, as JSON.
+    /// The record at that time, JSON.
     #[serde(alias = "record")]
     pub body: Box<RawValue>,
-    /// When.
+    /// When the ledger recorded the event.
     pub at: UnixMillis,
 }
 

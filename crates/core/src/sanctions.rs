@@ -1,13 +1,13 @@
-//! The sanctions list: addresses that the US Treasury's SDN list names, as data
-//! with a date. An absent or stale list is said, and never read as clean.
+//! The sanctions list: addresses that the US Treasury's SDN list names, as data with a date. If the list is absent or
+//! stale, answers say so, and nobody counts as clean.
 
 use serde::Deserialize;
 use std::collections::BTreeSet;
 use x402_chain::address::{Address, Family};
 use x402_chain::time::UnixMillis;
 
-/// The Treasury publishes several times a week; a list a week old may lack
-/// somebody (docs/spec/chains.md#sanctions).
+/// A list older than this is stale: the Treasury publishes several times a week, so it may lack an address
+/// (docs/spec/chains.md#sanctions).
 pub const STALE_AFTER_DAYS: u64 = 7;
 const DAY_MS: u64 = 86_400_000;
 
@@ -35,10 +35,10 @@ pub enum ListFreshness {
     Current,
     /// Older than [`STALE_AFTER_DAYS`].
     Stale {
-        /// Its age in whole days.
+        /// Whole days since the list was published.
         days: u64,
     },
-    /// There is none to read.
+    /// No list could be read: nobody is screened, and each answer says so.
     Absent,
 }
 
@@ -49,8 +49,8 @@ impl SanctionsList {
         Self::parse(BUILTIN)
     }
 
-    /// Reads a list. One bad address makes the whole unreadable: a list that is
-    /// quietly shorter would read somebody as clean.
+    /// Reads a list. One invalid address makes the whole list unreadable, since a list that lacks it would let a listed
+    /// payer pass.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let file: SanctionsFile = serde_json::from_str(text).ok()?;
@@ -79,7 +79,7 @@ impl SanctionsList {
         now.since(self.date) / DAY_MS
     }
 
-    /// Whether it is older than it should be.
+    /// Whether it is older than [`STALE_AFTER_DAYS`].
     #[must_use]
     pub const fn is_stale(&self, now: UnixMillis) -> bool {
         self.age_days(now) > STALE_AFTER_DAYS

@@ -12,16 +12,16 @@ use x402_chain::amount::Amount;
 use x402_chain::network::{Environment, NETWORKS, Network, TenantBudget, rpc_setting};
 use x402_chain::signer::Signer;
 
-/// One row of the table.
+/// One row of the table of settings.
 #[derive(Clone, Copy, Debug)]
 pub struct Setting {
     /// Its name; `<CHAIN>` stands for a chain's key in capitals.
     pub name: &'static str,
-    /// Whether it belongs among the secrets.
+    /// Whether it is a secret.
     pub secret: bool,
-    /// Whether the service needs it.
+    /// Whether the service needs it to start.
     pub required: bool,
-    /// What holds where it is absent.
+    /// The value, or the effect, where it is absent.
     pub default: &'static str,
     /// What the setting does, for the reference page.
     pub meaning: &'static str,
@@ -34,8 +34,8 @@ const EVM_XPUB: &str = "EVM_XPUB";
 /// The settings of the EVM keys: live, then test.
 const EVM_SIGNERS: [&str; 2] = ["EVM_SIGNERS_LIVE", "EVM_SIGNERS_TEST"];
 const SVM_SIGNERS: [&str; 2] = ["SOLANA_SIGNERS_LIVE", "SOLANA_SIGNERS_TEST"];
-/// Dollars a day on a network, with their defaults: a tenant's, of it what failures may take, a signer's, and
-/// those of all tenants of the free tier together.
+/// Daily budgets in dollars on a network, with their defaults: a tenant's, the part of it for failures, a signer's, and
+/// that of all tenants of the free tier together.
 const SETTLE_DAILY: [(&str, &str); 4] = [
     ("SETTLE_DAILY_USD", "100"),
     ("SETTLE_DAILY_FAILED_USD", "10"),
@@ -44,17 +44,17 @@ const SETTLE_DAILY: [(&str, &str); 4] = [
 ];
 const PUBLIC_URL: &str = "PUBLIC_URL";
 
-/// Characters that an operators' key must have at least.
+/// The least length of an operator's key, in characters.
 const ADMIN_KEY_MIN: usize = 32;
-/// Providers of a chain at most: a verification asks two or three.
+/// The most providers of a chain: a verification asks two or three.
 const PROVIDERS_MAX: usize = 8;
-/// What [`read_provider_urls`] takes.
+/// The form that [`read_provider_urls`] accepts.
 const PROVIDERS_RULE: &str = "must be 1 to 8 comma-separated https URLs (http on loopback only); a user and a \
                               password in one are percent-encoded UTF-8 without control characters, a comma as %2C";
-/// Signers of an environment at most: each is an object of its own a chain.
+/// The most signers of an environment: each is an object of its own on each chain.
 const SIGNERS_MAX: usize = 16;
 
-/// All settings.
+/// Every setting that the Worker reads; `docs/reference/settings.md` is generated from it.
 pub const SETTINGS: &[Setting] = &[
     Setting {
         name: ADMIN_KEY,
@@ -166,9 +166,9 @@ pub const SETTINGS: &[Setting] = &[
 /// A setting that is missing or malformed. It never holds the value itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SettingMistake {
-    /// The setting's name.
+    /// The name of the setting that is wrong.
     pub setting: String,
-    /// What it must be.
+    /// The form that its value must have.
     pub rule: &'static str,
 }
 
@@ -185,9 +185,9 @@ pub struct Settings {
     providers: BTreeMap<&'static str, Vec<String>>,
     quorum: Amount,
     xpub: Option<Xpub>,
-    /// Live, then test.
+    /// EVM signers, by environment: live, then test.
     evm_signers: [Vec<Signer>; 2],
-    /// Live, then test.
+    /// Solana signers, by environment: live, then test.
     svm_signers: [Vec<Signer>; 2],
     /// As [`SETTLE_DAILY`], millionths of a dollar.
     daily: [u128; 4],

@@ -1,6 +1,5 @@
-//! What a Settler is asked, what it reports, and all that it decides: which nonce
-//! is next, what a node's refusal means, whether a flight may be launched, what is
-//! to be done for it, how its transaction's story ends it. Pure; the shell signs,
+//! What a Settler is ordered, what it reports, and what it decides: the next nonce, what a node's refusal means,
+//! whether a flight may be launched, its next step, and how its transaction's trace ends it. Pure; the Worker signs,
 //! sends and waits.
 
 pub mod expiry;
@@ -28,26 +27,26 @@ use x402_chain::network::Environment;
 use x402_chain::reason::Reason;
 use x402_chain::time::{UnixMillis, UnixSeconds};
 
-/// One payment on its way, as the Worker hands it to the Settler.
+/// One attempt to settle a payment, as the Worker hands it to the settler.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Flight {
     /// The settlement that the ledger has reserved.
     pub settlement: SettlementId,
     /// How many attempts the ledger knew when it reserved this one.
     pub attempt: usize,
-    /// The seller.
+    /// The seller whose settlement it is; its ledger gets the reports.
     pub tenant: TenantId,
-    /// Live or test.
+    /// The environment of the seller's ledger.
     pub environment: Environment,
-    /// Our key of the network.
+    /// The registry's short key of the network.
     pub network: String,
-    /// Which of our keys sends it.
+    /// The address of the signer that sends it.
     pub signer: Address,
-    /// Why nothing may be sent for it now; what is on its way already is waited for all the same.
+    /// Why nothing new may be sent for it; a transaction that was sent already is waited for all the same.
     pub held: Option<(Reason, String)>,
-    /// What is sent.
+    /// The call or transaction that the settler signs and sends.
     pub cargo: FlightPayload,
-    /// The payer's address.
+    /// The address whose tokens move.
     pub payer: Address,
     /// The address that is paid (`payTo`).
     pub pay_to: Address,
@@ -55,82 +54,82 @@ pub struct Flight {
     pub amount: Amount,
     /// The authorization's nonce (EVM).
     pub nonce: Option<B256>,
-    /// From when on the authorization is worthless (EVM `validBefore`); `None` on Solana.
+    /// From when on the authorization is invalid (EVM `validBefore`); `None` on Solana.
     #[serde(default)]
     pub valid_before: Option<UnixSeconds>,
-    /// The price at which it was simulated: that of the first transaction (EVM).
+    /// The gas price at which it was simulated, used for the first transaction (EVM).
     #[serde(default)]
     pub price: Option<GasPrice>,
-    /// The most that a unit of gas may ever cost for it, wei: what the ledger has reserved money for (EVM).
+    /// The most for a unit of gas, wei: what the ledger has reserved money for (EVM).
     #[serde(default)]
     pub max_fee_wei: Option<u128>,
-    /// Whether the seller's tier costs nothing: all such sellers share one daily budget.
+    /// Whether the seller's tier is free: all such sellers share one daily budget.
     #[serde(default)]
     pub free: bool,
 }
 
-/// What is sent, by family.
+/// The payload of a flight, by chain family.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FlightPayload {
-    /// A call, to be given a nonce and a price.
+    /// A call that lacks nonce and gas price.
     Evm(ContractCall),
     /// A transaction in base64 that lacks our signature.
     Svm(String),
 }
 
 impl Flight {
-    /// Its name in the Settler's storage: the same request finds the same flight.
+    /// Its key in the settler's storage: the same attempt finds the same flight.
     #[must_use]
     pub fn key(&self) -> String {
         key(self.settlement, self.attempt)
     }
 }
 
-/// An attempt's name in the Settler's storage.
+/// The key of an attempt in the settler's storage.
 #[must_use]
 pub fn key(settlement: SettlementId, attempt: usize) -> String {
     format!("{settlement}/{attempt}")
 }
 
-/// How a flight stands, as the Settler reports it to the ledger and answers the Worker.
+/// The status of a flight, as the settler reports it to the ledger and answers the Worker.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SettlementReport {
     /// The settlement that the ledger has reserved.
     pub settlement: SettlementId,
-    /// Which attempt; `None` in reports of older builds.
+    /// The attempt's number; `None` in reports of older builds.
     #[serde(default)]
     pub attempt: Option<usize>,
     /// Pending, completed or failed.
     pub status: SettlementStatus,
     /// Why it failed; `None` unless it has.
     pub reason: Option<Reason>,
-    /// A sentence about a failure.
-    // The member's name in reports that are stored.
+    /// What went wrong, in a sentence; empty without a failure.
+    // The name of the member in stored reports.
     #[serde(rename = "told")]
     pub message: String,
-    /// The transaction that counts, or was sent last.
+    /// The transaction that settled it, or the one sent last.
     pub transaction: Option<String>,
     /// Every transaction that was sent for this attempt.
     pub attempts: Vec<SettlementAttempt>,
-    /// Whether the transaction is somebody else's.
+    /// Whether a third party has sent the transaction.
     pub external: bool,
-    /// Whether a block that held it has left the chain: what was completed may then fail.
+    /// Whether a block that held it has left the chain: a completed settlement may then fail.
     pub reorged: bool,
-    /// Which `Transfer` logs of the transaction may be this payment, the likeliest first, as
+    /// Which `Transfer` logs of the transaction may be this payment, the most probable first, as
     /// [`x402_chain::trace::Transfer::ordinal`] counts them (EVM). Usually one.
     #[serde(default)]
     pub units: Vec<u64>,
-    /// What the chain took from the signer for it, beyond what an earlier end of the same flight
-    /// has reported; `None` where that is nothing.
+    /// The cost to the signer, without what an earlier report of the same flight has charged; `None` if that is
+    /// nothing.
     #[serde(default)]
     pub spent: Option<TransactionCost>,
-    /// Whether a node has taken any of its transactions, or may have.
+    /// Whether a node has accepted any of its transactions, or may have.
     #[serde(default)]
     pub handed: bool,
     /// Whether it failed because the signer cannot pay the gas.
     #[serde(default)]
     pub poor: bool,
-    /// Until when nothing is launched for the payer, where it failed for that.
+    /// Until when nothing is launched for the payer, if that is why it failed.
     #[serde(default)]
     pub held_until: Option<UnixMillis>,
 }

@@ -1,4 +1,4 @@
-//! Why a payment is refused, in the order in which reasons are looked for.
+//! Why a payment is refused, in the order in which the rules are checked.
 
 use serde::{Deserialize, Serialize};
 use x402_chain::retry::{RepeatRule, Retry};
@@ -18,7 +18,7 @@ macro_rules! refusals {
             /// All refusals, by precedence.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
 
-            /// The name on the wire.
+            /// The code as it is sent: `UPPER_SNAKE_CASE`.
             #[must_use]
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $wire,)+ }
@@ -30,9 +30,9 @@ macro_rules! refusals {
                 match self { $(Self::$variant => Retry::$retry,)+ }
             }
 
-            /// What a repeat gets under the same `Idempotency-Key`. A recorded refusal is about the
-            /// recipient that it was judged for: where the request names none and the tenant's is
-            /// another by then, it is judged all the same.
+            /// Which answer a repeat gets under the same `Idempotency-Key`. A recorded refusal holds for the recipient
+            /// that it was judged for: if the request names none and the tenant's default has changed since, it is
+            /// judged again.
             #[must_use]
             pub const fn repeat(self) -> RepeatRule {
                 match self { $(Self::$variant => RepeatRule::$repeat,)+ }
@@ -62,29 +62,29 @@ refusals! {
     RecipientForwarded "RECIPIENT_FORWARDED" Never Recorded "The recipient passed everything on in the same transaction.";
     ConfidentialAmount "CONFIDENTIAL_AMOUNT" Never Recorded "The transfer's amount is encrypted and cannot be verified.";
     AmountTooLow "AMOUNT_TOO_LOW" Never Recorded "Less than the expected amount arrived; of a named payer or nonce, by it.";
-    PayerMismatch "PAYER_MISMATCH" Never Recorded "Nothing came from the named payer for certain.";
+    PayerMismatch "PAYER_MISMATCH" Never Recorded "No transfer is certain to come from the named payer.";
     MemoMismatch "MEMO_MISMATCH" Never Recorded "The transaction does not carry the named memo, or has several memos or payers and the request names no payer.";
     AuthorizationMismatch "AUTHORIZATION_MISMATCH" Never Recorded "No one transfer to the recipient is that of the named EIP-3009 nonce.";
     TooOld "TOO_OLD" Never Recorded "The payment is older than the request accepts.";
     NotFinal "NOT_FINAL" Later Judged "The payment has not reached the finality asked for.";
     SanctionedAddress "SANCTIONED_ADDRESS" Never Judged "A payer is on the sanctions list.";
-    AlreadyClaimed "ALREADY_CLAIMED" Never Recorded "The payment was claimed before, under another reference or none, or what of it is free is not enough.";
+    AlreadyClaimed "ALREADY_CLAIMED" Never Recorded "The payment was claimed before, under another reference or none, or its unclaimed part is less than expected.";
 }
 
-/// What a listed payer means to the tenant.
+/// What a payer on the sanctions list means to the tenant.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum SanctionsPolicy {
-    /// No success, no claim.
+    /// A payment by a listed payer is refused and not claimed.
     #[default]
     Refuse,
-    /// Told in the risk factors only.
+    /// A listed payer is only named in the risk factors.
     Report,
 }
 
 impl SanctionsPolicy {
-    /// The name on the wire.
+    /// The name in JSON: `report` or `refuse`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -93,7 +93,7 @@ impl SanctionsPolicy {
         }
     }
 
-    /// Reads the name.
+    /// The policy with this name; `None` for any other text.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         [Self::Refuse, Self::Report].into_iter().find(|policy| policy.name() == text)

@@ -1,5 +1,5 @@
-//! One verification: what is asked ([`claim::Claim`]), how it is judged and booked, what is answered
-//! ([`answer::Answer`]), and how the payment is followed to finality.
+//! One verification: the question ([`claim::Claim`]), the judgement ([`judge`]), the decision in the ledger
+//! ([`decision`]), the answer ([`answer::VerificationAnswer`]), and tracking to finality ([`finality`]).
 
 pub mod answer;
 pub mod claim;

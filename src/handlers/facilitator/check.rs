@@ -1,5 +1,4 @@
-//! What a payment is found to be: judged for free, then by the chain, before the
-//! ledger books it.
+//! Checks a payment before the ledger records it: first without the chain, then on it.
 
 use crate::app;
 use crate::app::App;
@@ -37,38 +36,38 @@ use x402_core::settlement::payment::{
 const UNREAD_MESSAGE: &str =
     "the code at the payer's address could not be read, so the signature is not verified: ask again";
 
-/// A payment whose authorization is whole.
+/// A payment with a complete authorization.
 pub(super) struct ReadyPayment {
     pub(super) network: &'static Network,
     pub(super) network_text: String,
     pub(super) terms: exact::ExactPayment,
-    /// Each rule that was looked at, with its outcome.
+    /// Each rule that was checked, with its result.
     pub(super) checks: Checks,
     /// Why nothing new may be sent for it.
     pub(super) held: Option<(Reason, String)>,
     /// The price at which it was simulated (EVM).
     pub(super) price: Option<GasPrice>,
-    /// From when on the authorization is worthless (EVM).
+    /// From when on the authorization is invalid (EVM `validBefore`).
     pub(super) valid_before: Option<UnixSeconds>,
 }
 
-/// A payment as far as it is free to judge.
+/// A payment after the checks that need no chain.
 pub(super) struct OffchainPayment<'a> {
     payment: &'a Payment,
     network: &'static Network,
     network_text: String,
     terms: exact::ExactPayment,
     rules: exact::rules::SchemeRules,
-    /// Its time is over, and nothing else is wrong with it.
+    /// The refusal, if the authorization has expired and every other check passed.
     late: Option<(Reason, String)>,
-    /// Who of us may send it, the payer's own signer first; none where nothing is sent.
+    /// Our signers that may send it, the payer's own first; empty where nothing is sent.
     signers: Vec<&'a Signer>,
-    /// Whether a node answered, but not which code is at the payer's address.
+    /// Whether a node answered, but not what code is at the payer's address.
     is_unread: Cell<bool>,
 }
 
 impl OffchainPayment<'_> {
-    /// The same for the Settler, where nothing was asked of the chain.
+    /// The payment for the settler, where the chain was not asked.
     pub(super) fn ready(self, held: Option<(Reason, String)>) -> ReadyPayment {
         self.into_ready(held, None)
     }
@@ -86,7 +85,7 @@ impl OffchainPayment<'_> {
     }
 }
 
-/// Judges what is free to judge. `None` where the finding is made: nothing that is recorded can help.
+/// Runs the checks that need no chain. `None` where the finding is complete: no record could change it.
 pub(super) async fn check_offchain<'a>(
     app: &'a App,
     context: &Context,
@@ -110,7 +109,7 @@ pub(super) async fn check_offchain<'a>(
     let exact::OffchainVerdict { mut rules, payment: terms } =
         exact::verify_offchain(payment, network, &own, incoming.now.seconds());
     asked.payer = terms.as_ref().map_or_else(|| exact::payer_named(payment), |terms| Some(terms.payer()));
-    // What is over may have been settled in time: only what is recorded can help then.
+    // An expired payment may have been settled in time: then only its record answers.
     let (terms, late) = match (terms, rules.refusal.take()) {
         (Some(terms), late) => (terms, late),
         (None, refusal) => {
@@ -138,7 +137,7 @@ pub(super) async fn check_offchain<'a>(
     })
 }
 
-/// Judges what the chain must be asked for.
+/// Runs the checks that need the chain.
 pub(super) async fn check_onchain(
     app: &App,
     context: &Context,
@@ -156,7 +155,7 @@ pub(super) async fn check_onchain(
         asked.finding = PaymentFinding::Refused(Checks::none(), reason, message.clone());
         return free.ready(Some((reason, message)));
     }
-    // Not before this: a caller whom the ledger refuses costs no call, not even after the answer.
+    // Not earlier: a caller whom the ledger refuses costs no call, not even after the answer.
     match asked.verb {
         PaymentAction::Settle => signer_balance::refresh_balances_later(app, context, free.network, incoming.now),
         PaymentAction::Verify => clients::settler::refresh_holds_later(app, context, free.network, incoming.now),
@@ -199,7 +198,7 @@ pub(super) async fn check_onchain(
                     PaymentFinding::Refused(
                         checks,
                         reason,
-                        format!("one node alone reports this: {message}; ask again"),
+                        format!("only one node reports this: {message}; repeat the request"),
                     )
                 }
                 None => match payer_hold_message(app, context, &free, (sender, settles), incoming) {
@@ -217,8 +216,8 @@ pub(super) async fn check_onchain(
     free.into_ready(hold_reason(&asked.finding), price)
 }
 
-/// Why nothing is sent for a payer now, as far as this isolate knows: a settlement of theirs has reverted,
-/// whichever of our signers had sent it. To settle, the signer's own Settler is asked anyway, and says it itself.
+/// Why nothing is sent for a payer now, as far as this isolate knows: one of its settlements reverted, whichever signer
+/// sent it. On settle, the signer's own settler decides.
 fn payer_hold_message(
     app: &App,
     context: &Context,
@@ -237,16 +236,16 @@ fn payer_hold_message(
     Some(format!("a settlement of this payer failed on the chain: nothing is sent for them until {}", until.rfc3339()))
 }
 
-/// What the chain says of a payment, and who of us would send it at which price.
+/// The chain's answer about a payment, and which signer would send it at which price.
 struct ChainResult {
     answer: ChainAnswer,
-    /// `None` where nobody would.
+    /// `None` where no signer would send it.
     sender: Option<TransactionSender>,
 }
 
-/// What the chain says.
+/// What the chain's providers answered about a payment.
 enum ChainAnswer {
-    /// How the rules came out, what is at the payer's address, and why that counts.
+    /// The rules with their results, what code is at the payer's address, and why the answer counts.
     Checked(exact::rules::SchemeRules, CodeKind, VerdictBasis),
     /// None of our signers can pay for the gas.
     SignersUnfunded,
@@ -254,7 +253,7 @@ enum ChainAnswer {
     Unavailable,
 }
 
-/// Asks the chain about the very transaction that would be sent, with one signer after another until one can pay.
+/// Simulates the very transaction that would be sent, with one signer after another until one can pay.
 async fn ask_chain(
     app: &App,
     context: &Context,
@@ -275,7 +274,7 @@ async fn ask_chain(
         judged
     };
     let mut sender = TransactionSender {
-        // Where nobody would send it, the recipient stands in for the sender.
+        // Where no signer would send it, the recipient stands in for the sender.
         address: free.terms.pay_to(),
         gas_limit: network.settle.and_then(|settle| settle.gas()).map(|gas| gas.limit),
         price: None,
@@ -283,7 +282,7 @@ async fn ask_chain(
     if !free.signers.is_empty() {
         sender.price = match gas_price::cached_price(app, context, network, incoming.now) {
             Some(price) => price,
-            // What needs no chain needs no price.
+            // Checks that need no chain need no price.
             None if judge(&sender, &Facts::new()).is_ok() => None,
             None => gas_price::await_price(app, network).await,
         };
@@ -309,7 +308,7 @@ async fn ask_chain(
     nobody(ChainAnswer::SignersUnfunded)
 }
 
-/// Asks with one sender; a price that the market has left behind is quoted anew, once.
+/// Simulates with one signer; a price that is now below the market is quoted again, once.
 async fn ask_with_sender(
     app: &App,
     network: &'static Network,
@@ -331,7 +330,7 @@ async fn ask_with_sender(
     let said = match verdict {
         Some((OnchainVerdict::Checked(rules, payer), basis)) => ChainAnswer::Checked(rules, payer, basis),
         Some((OnchainVerdict::SignerUnfunded, basis)) => {
-            // What one node alone reports is not held against the signer.
+            // The report of one node alone does not mark the signer as unfunded.
             if basis != VerdictBasis::Unconfirmed {
                 signer_balance::note_unfunded(network, sender.address, app::now());
             }
@@ -342,7 +341,7 @@ async fn ask_with_sender(
     (said, sender.price)
 }
 
-/// The signers that can pay for a transaction, or all where none is known to; on Solana the payer has chosen.
+/// The signers that can pay for a transaction, or all where none is known to; on Solana the payer has chosen one.
 fn funded_signers(free: &OffchainPayment<'_>, incoming: &IncomingRequest) -> Vec<Address> {
     let all: Vec<Address> = free.signers.iter().map(|signer| signer.address()).collect();
     let is_able = |signer: &Address| !signer_balance::is_unfunded(free.network, signer, incoming.now);
@@ -350,7 +349,7 @@ fn funded_signers(free: &OffchainPayment<'_>, incoming: &IncomingRequest) -> Vec
     if rich.is_empty() { all } else { rich }
 }
 
-/// An authorization that is used up may have been used by somebody else, for this very payment.
+/// A used authorization may have been used by a third party, for this very payment.
 pub(super) async fn find_third_party(app: &App, ready: &ReadyPayment, asked: &mut PaymentRequest) {
     let PaymentFinding::Used(checks, message) = &asked.finding else { return };
     let (checks, message, network, terms) = (checks.clone(), message.clone(), ready.network, &ready.terms);
@@ -360,7 +359,7 @@ pub(super) async fn find_third_party(app: &App, ready: &ReadyPayment, asked: &mu
             let signed = third_party::ExpectedTransfer { payer, pay_to, amount, nonce: terms.nonce() };
             (third_party::find_settlement(app, network, &signed, None).await, Reason::EvmNonceUsed)
         }
-        // Only we complete a transaction: an attempt of ours that was given up has landed after all.
+        // Only we complete a Solana transaction: an attempt of ours that was given up was mined after all.
         exact::ExactPayment::Svm(terms) => {
             let lookup = match completed_transaction(terms, app.settings.signers(network.family, network.environment)) {
                 Some((_, id)) => third_party::find_landed(app, network, id, (&pay_to, amount)).await,
@@ -373,13 +372,14 @@ pub(super) async fn find_third_party(app: &App, ready: &ReadyPayment, asked: &mu
         ThirdPartyLookup::Found { id, units } => PaymentFinding::External(checks, id, units),
         ThirdPartyLookup::Nothing => PaymentFinding::Refused(checks, refusal, message),
         ThirdPartyLookup::Unknown => {
-            let message = "the payment is used, and no node answers now by which transaction: ask again".to_owned();
+            let message =
+                "the authorization is used, and no node reports by which transaction: repeat the request".to_owned();
             PaymentFinding::Refused(checks, Reason::UnexpectedSettle, message)
         }
     };
 }
 
-/// The signer that a Solana payment names as its fee payer, and the id of the transaction once it has signed.
+/// The signer that a Solana payment names as its fee payer, and the id that the transaction gets by its signature.
 fn completed_transaction<'a>(terms: &svm::SvmExactPayment, signers: &'a [Signer]) -> Option<(&'a Signer, TxId)> {
     let signer = signers.iter().find(|signer| signer.address() == terms.fee_payer())?;
     Some((signer, terms.transaction().clone().sign(signer.svm()?)?.id))
@@ -393,13 +393,13 @@ fn hold_reason(finding: &PaymentFinding) -> Option<(Reason, String)> {
         PaymentFinding::Used(_, message) => Some((Reason::EvmNonceUsed, message.clone())),
         PaymentFinding::Unavailable | PaymentFinding::Deferred => Some((
             Reason::UnexpectedSettle,
-            "no node answers now whether the payment is good, or at what price it could be sent".to_owned(),
+            "no node could check the payment, or no gas price is known: repeat the request".to_owned(),
         )),
     }
 }
 
-/// What the chain lets happen once, and which signers may serve it, in their order: a payer's own first, always the
-/// same, and each is as many payers' as the others. On Solana the payer's transaction names the one.
+/// What the chain accepts only once, and the signers that may serve it, in order. Each payer has a first signer of its
+/// own, always the same; payers are spread evenly. On Solana the payer's transaction names the signer.
 fn authorization_and_signers<'a>(
     terms: &exact::ExactPayment,
     network: &Network,
@@ -421,7 +421,7 @@ fn authorization_and_signers<'a>(
     }
 }
 
-/// What the ledger decides by. The texts are of parsed values: spelling makes no second payment.
+/// The terms for the ledger. They are made from parsed values, so that another spelling is no second payment.
 fn payment_terms(
     payment: &Payment,
     network: &Network,
@@ -429,7 +429,7 @@ fn payment_terms(
     authorization: String,
 ) -> PaymentTerms {
     let (payer, pay_to, amount) = (terms.payer(), terms.pay_to(), terms.amount());
-    // In version 2 the resource is the buyer's own text: it binds nothing.
+    // In version 2 the buyer chooses the resource text, so it binds nothing.
     let resource = payment.resource.as_deref().filter(|_| payment.version == X402Version::One).unwrap_or("");
     let asset = network.asset.text;
     let required = format!("exact\n{}\n{asset}\n{amount}\n{}\n{resource}", network.caip2, pay_to.unchecksummed());

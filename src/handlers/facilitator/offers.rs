@@ -1,4 +1,4 @@
-//! What is settled here, for whoever makes requirements: `supported` lists it, `accepts` fills it in.
+//! What is settled here, for sellers who write requirements: `supported` lists it, `accepts` completes it.
 
 use super::envelope_for;
 use crate::app::App;
@@ -17,7 +17,7 @@ use x402_core::error::Fault;
 use x402_core::messages::ledger::{AccountView, LedgerMessage, LedgerReply};
 use x402_core::tenancy::payee::PayeeAnswer;
 
-/// `GET /facilitator/supported`: what is settled here; with a key, what is open to its tenant.
+/// `GET /facilitator/supported`: what is settled here; with a key, what its tenant may use.
 pub(in crate::handlers) async fn list_supported(
     app: &App,
     context: &Context,
@@ -47,7 +47,7 @@ pub(in crate::handlers) async fn list_supported(
     Ok(reply.into())
 }
 
-/// `POST /facilitator/accepts`: the seller's partial requirements, completed.
+/// `POST /facilitator/accepts`: completes the seller's partial requirements.
 pub(in crate::handlers) async fn complete_requirements(
     app: &App,
     context: &Context,
@@ -77,13 +77,12 @@ pub(in crate::handlers) async fn complete_requirements(
     Ok(reply.into()) // tell
 }
 
-/// Whether anything can be settled on a network at all.
+/// Whether anything can be settled on a network.
 fn can_settle(app: &App, network: &Network) -> bool {
     network.settle.is_some() && !app.settings.signers(network.family, network.environment).is_empty()
 }
 
-/// Who of us pays the fee of a seller's Solana transactions: a seller is always named the same, and
-/// all of them together name each as often.
+/// The fee payer for a seller's Solana transactions: always the same for one seller, and spread evenly over all.
 fn fee_payer(app: &App, incoming: &IncomingRequest, network: &Network) -> Option<String> {
     if network.family != Family::Svm {
         return None;
@@ -93,7 +92,7 @@ fn fee_payer(app: &App, incoming: &IncomingRequest, network: &Network) -> Option
     own.get(at.checked_rem(own.len())?).map(|signer| signer.address().to_string())
 }
 
-/// The one member that is read of `supported-chains`.
+/// The only member that is read of `supported-chains`.
 #[derive(serde::Deserialize)]
 struct EnabledChains {
     enabled_chains: Vec<String>,

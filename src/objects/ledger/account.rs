@@ -1,4 +1,4 @@
-//! What a ledger answers of its tenant and its records.
+//! The ledger's answers about its tenant and its records.
 
 use super::TenantLedger;
 use super::reply::LedgerOutput;
@@ -18,7 +18,7 @@ use x402_core::tenancy::usage;
 type RateHeaders = Vec<(&'static str, String)>;
 
 impl TenantLedger {
-    /// Lets a key in, notes its use (at most once a minute) and reads what it asks for.
+    /// Checks a key, notes its use (at most once a minute) and runs the read.
     pub(super) fn with_key<T>(
         &self,
         key: &KeyHash,
@@ -65,7 +65,7 @@ impl TenantLedger {
         Ok(reply)
     }
 
-    /// Says who may be paid for requirements: a list of the same length.
+    /// Says which addresses may stand in requirements: a list of the same length.
     pub(super) fn answer_payees(
         &self,
         key: &KeyHash,
@@ -98,7 +98,7 @@ impl TenantLedger {
         Ok(output.with_rates(headers))
     }
 
-    /// Lets a key list records: all of them are in the directory when this answers.
+    /// Lets a key list records: when this answers, the directory holds all of them.
     pub(super) async fn answer_list(&self, key: &KeyHash, now: UnixMillis) -> Result<LedgerOutput, Fault> {
         let ((), headers) = self.with_key(key, Some(Scope::Verify), now, |_, _| Ok(()))?;
         Ok(self.flush(now).await?.with_rates(headers))

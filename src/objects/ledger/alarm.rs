@@ -1,5 +1,5 @@
-//! The ledger's alarm: ships the outbox, follows payments, lets old rows go. At
-//! least once, and never the last: the next alarm is set before work that may fail.
+//! The ledger's alarm: ships the outbox, polls payments for finality, deletes expired rows. It runs at least once for
+//! each change, since the next alarm is set before work that may fail.
 
 use super::TenantLedger;
 use crate::app;
@@ -11,22 +11,22 @@ use x402_chain::time::UnixMillis;
 use x402_core::error::Fault;
 use x402_core::tenancy::admission::IDEMPOTENCY_MS;
 
-/// What is recorded is shipped this much later, so that a busy ledger ships in
-/// batches. Reads do not wait for it: they ask the ledger, or make it ship.
+/// A record is shipped this long after it was written, so that a busy ledger ships in batches. Reads do not depend on
+/// it: they ask the ledger, or make it ship.
 const SHIP_AFTER_MS: u64 = 4_000;
-/// An alarm that fails, or dies, comes back after this.
+/// An alarm that fails or is cut off runs again after this long.
 const AGAIN_AFTER_MS: u64 = 15_000;
 /// Records stay in the ledger for a week after they were shipped.
 const RECORD_MS: u64 = 604_800_000;
-/// Rows let go in one waking.
+/// The most rows that one alarm deletes from a table.
 const PURGED_ROWS_MAX: i64 = 500;
-/// Payments that were never settled are let go in batches, this far apart at least.
+/// Payments that were never settled are deleted in batches, at least this far apart.
 const PURGE_AFTER_MS: u64 = 60_000;
-/// Something old is let go once a day, as long as there is anything at all.
+/// Expired rows are deleted once a day, as long as there are any rows.
 const DAY_MS: u64 = 86_400_000;
 
 impl TenantLedger {
-    /// Makes sure that an alarm comes soon.
+    /// Makes sure that an alarm runs soon.
     pub(super) async fn wake_soon(&self, now: UnixMillis) {
         let wanted = now.plus(SHIP_AFTER_MS);
         let set = self.alarm_at.get().is_some_and(|at| at > now && at <= wanted);
@@ -47,7 +47,7 @@ impl TenantLedger {
         }
     }
 
-    /// The alarm.
+    /// Runs one alarm; sets the next one before and after the work.
     pub(super) async fn run_alarm(&self) {
         let now = app::now();
         self.set_alarm(now.plus(AGAIN_AFTER_MS)).await;
@@ -63,13 +63,13 @@ impl TenantLedger {
         }
     }
 
-    /// Does what is due; answers when the next is.
+    /// Does what is due; returns when the next work is due.
     async fn run_due_work(&self, now: UnixMillis) -> Result<Option<UnixMillis>, Fault> {
         self.open_storage()?;
         if self.memory.borrow().is_none() {
             return Ok(None);
         }
-        // What was recorded while this works finds its own alarm.
+        // A record that is written meanwhile sets an alarm of its own.
         self.alarm_at.set(None);
         self.write_rates(now)?;
         let shipped = self.ship(now).await;
@@ -82,12 +82,12 @@ impl TenantLedger {
         let next = [store.next_finality_poll()?, store.next_settlement()?, payment].into_iter().flatten().min();
         let watch = next.map(|at| at.max(after.plus(100)));
         let more = left || self.has_unshipped()?;
-        // What was counted while this worked: the next alarm may be far, and nothing is awaited until it is set.
+        // Requests counted meanwhile: the next alarm may be far away, and nothing is awaited until it is set.
         self.write_rates(after)?;
         Ok([watch, more.then(|| after.plus(SHIP_AFTER_MS))].into_iter().flatten().min())
     }
 
-    /// Writes the rates, if requests were counted since they were written: an eviction forgives none of them.
+    /// Stores the rates, if requests were counted since the last store: an eviction loses none.
     fn write_rates(&self, now: UnixMillis) -> Result<(), Fault> {
         let store = self.store();
         self.with_state(|memory| {

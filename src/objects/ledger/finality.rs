@@ -1,4 +1,4 @@
-//! Verified payments that are not final yet are looked at again until they are.
+//! Verified payments that are not final are polled until they are.
 
 use super::TenantLedger;
 use super::store::LedgerStore;
@@ -20,11 +20,10 @@ use x402_core::verification::answer::VerificationAnswer;
 use x402_core::verification::finality;
 use x402_core::verification::finality::EventKind;
 
-/// Payments looked at in one waking; each is a few requests, and the platform
-/// opens six connections at once.
+/// The most payments polled in one alarm; each takes a few requests, and the platform opens six connections at once.
 const POLLS_MAX: i64 = 12;
 
-/// Writes a record's new text, its event, and what makes the outbox ship both.
+/// Writes a record's new body, its event, and the outbox entries for both.
 pub(super) fn write_record_change(
     store: &LedgerStore,
     record: &VerificationAnswer,
@@ -43,7 +42,7 @@ pub(super) fn write_record_change(
     Ok(())
 }
 
-/// A record with the transaction it is about.
+/// A record with the transaction that it is about.
 struct TrackedPayment {
     record: VerificationAnswer,
     network: &'static Network,
@@ -59,7 +58,7 @@ fn tracked_payment(store: &LedgerStore, id: &str) -> Result<Option<TrackedPaymen
 }
 
 impl TenantLedger {
-    /// Looks at what is due.
+    /// Reads the transactions whose next poll is due.
     pub(super) async fn poll_due_payments(&self, now: UnixMillis) -> Result<(), Fault> {
         let store = self.store();
         let due = store.finality_polls_due(now, POLLS_MAX)?;
@@ -72,7 +71,7 @@ impl TenantLedger {
             if let Err(fault) = looked {
                 let fields = [TelemetryField::Verification(VerificationId::parse(id)), TelemetryField::Cause(&fault)];
                 event(TelemetryKind::PaymentNotPolled, &fields);
-                // Not again at once, and not never.
+                // After a failure the next poll is put off, not dropped.
                 store.atomically(|| store.track_finality(id, now.plus(60_000)))?;
             }
         }
@@ -83,7 +82,7 @@ impl TenantLedger {
         let store = self.store();
         let Some(seen) = tracked_payment(&store, id)? else { return store.atomically(|| store.untrack_finality(id)) };
         let trace = trace::poll_transaction(&settings, seen.network, &seen.tx, now).await;
-        // The record may have changed while the chain was asked: step from its newest text.
+        // The record may have changed while the chain was asked: apply the trace to its newest body.
         let now = app::now();
         let Some(mut fresh) = tracked_payment(&store, id)? else {
             return store.atomically(|| store.untrack_finality(id));

@@ -1,4 +1,4 @@
-//! One x402 payment in one step: look up, decide, write, all in one transaction.
+//! One x402 payment in one step: read, decide, write, in one transaction.
 
 use super::refusal_header::with_remembered_refusal;
 use super::reply::LedgerOutput;
@@ -23,16 +23,16 @@ use x402_core::tenancy::admission::{Admission, AdmissionStop, ClosedPeriod, Idem
 /// The route's name in the idempotency table.
 pub(super) const ROUTE: &str = "facilitator/settle";
 
-/// How a step came out.
+/// The result of one step about a payment.
 enum PaymentStep {
     Done(LedgerOutput),
-    /// In test: register the address first, then step again.
+    /// In test: register the address first, then run the step again.
     Register(Address),
 }
 
 impl TenantLedger {
-    /// Books one x402 payment.
-    /// Nothing is booked once the caller, who waits `until`, has given up.
+    /// Judges and records one x402 payment.
+    /// recorded after `until`, when the caller has given up.
     pub(super) async fn answer_payment(
         &self,
         asked: &PaymentRequest,
@@ -52,7 +52,7 @@ impl TenantLedger {
                 self.wake_soon(now).await;
                 Ok(reply)
             }
-            PaymentStep::Register(_) => Err(Fault::internal("a second recipient of one request")),
+            PaymentStep::Register(_) => Err(Fault::internal("a request would register a second recipient")),
         }
     }
 
@@ -86,7 +86,7 @@ impl TenantLedger {
     }
 }
 
-/// One step's view.
+/// What one step about a payment reads.
 struct PaymentStepInput<'a> {
     memory: &'a LedgerState,
     records: &'a PaymentRecords,
@@ -96,7 +96,7 @@ struct PaymentStepInput<'a> {
 }
 
 impl PaymentStepInput<'_> {
-    /// Decides, and says what to write.
+    /// Decides, and returns what to write.
     fn run(&self, admission: &mut Admission) -> (PaymentStep, PaymentWrites) {
         let (asked, now, tenant) = (self.asked, self.now, &self.memory.tenant);
         let envelope = self.envelope;
@@ -130,8 +130,8 @@ impl PaymentStepInput<'_> {
             Ok(booked) => (payment_answer(asked, &booked.outcome), Some(booked)),
             Err(fault) => (fault_reply(&fault, origin).into(), None),
         };
-        // Under an `Idempotency-Key` an answer that is final is kept whole; of others only
-        // the body's hash. A success that comes later is added when it is given.
+        // Under an `Idempotency-Key` a final answer is stored whole; of others only the body's hash. A later success is
+        // added when it is given.
         let outcome = booked.as_ref().map(|booked| &booked.outcome);
         let is_final = outcome.is_some_and(PaymentOutcome::is_final);
         let is_success = outcome.is_some_and(PaymentOutcome::is_success);
@@ -150,7 +150,7 @@ impl PaymentStepInput<'_> {
         )
     }
 
-    /// The settlement whose success is answered again, with this request as the one it was given to.
+    /// The settlement whose success is repeated, with this request noted as its receiver.
     fn repeated(&self) -> Option<SettlementRecord> {
         let mut kept = self.records.row.as_ref()?.settlement_record.clone()?;
         let key = self.asked.idempotency.as_ref().map(|idempotency| &idempotency.key);
@@ -171,14 +171,14 @@ impl PaymentStepInput<'_> {
     }
 }
 
-/// What a step leaves behind. A verification of a payment that is known leaves nothing, mostly.
+/// What a step writes. A verification of a known payment usually writes nothing.
 #[derive(Default)]
 struct PaymentWrites {
     closed: Option<ClosedPeriod>,
     booked: Option<PaymentDecision>,
     stored: Option<IdempotencyRecord>,
     admission: Option<Admission>,
-    /// A settlement whose success is answered again.
+    /// A settlement whose success is repeated.
     repeated: Option<SettlementRecord>,
 }
 
@@ -207,7 +207,7 @@ impl PaymentWrites {
     }
 }
 
-/// All that is recorded and could matter to a request.
+/// All stored rows that could matter to a request.
 fn read_payment_records(
     store: &LedgerStore,
     memory: &LedgerState,

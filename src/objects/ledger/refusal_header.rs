@@ -1,5 +1,5 @@
-//! What a ledger has the asking isolate remember of a caller whom it refuses, so that the caller's next requests cost
-//! no chain call.
+//! The header by which a ledger makes the calling isolate remember a refused caller, so that the caller's next requests
+//! cost no call to a chain.
 
 use super::reply::LedgerOutput;
 use x402_api::ApiReply;
@@ -8,7 +8,7 @@ use x402_core::error::{ErrorCode, Fault};
 use x402_core::messages::ledger::{LedgerReply, RefusedCaller};
 use x402_core::tenancy::admission::RateWindows;
 
-/// A refusal at admission, with what the isolate is to remember of it. A conflict of `Idempotency-Key`s says nothing of
+/// A refusal at admission, with what the isolate is to remember. A conflict of `Idempotency-Key`s says nothing about
 /// the caller's next request, and is not remembered.
 pub(super) fn with_remembered_refusal(
     reply: ApiReply,

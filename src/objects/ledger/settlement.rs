@@ -1,5 +1,5 @@
-//! What becomes of a settlement after it was reserved: the Settler's reports, who
-//! is given the success, and reservations of which nothing is heard any more.
+//! A settlement after its reservation: the settler's reports, which request gets the success, and reservations on which
+//! no settler reports.
 
 use super::TenantLedger;
 use super::payment::ROUTE;
@@ -26,9 +26,9 @@ use x402_core::tenancy::key::KeyHash;
 use x402_core::tenancy::tenant::Scope;
 use x402_core::verification::finality::EventKind;
 
-/// Settlements looked at in one waking; each may be a call to a Settler.
+/// The most settlements checked in one alarm; each may be a call to a settler.
 const POLLED_MAX: i64 = 50;
-/// A Settler that does not answer is asked again after this.
+/// A settler that does not answer is asked again after this long.
 const POLL_AGAIN_MS: u64 = 30_000;
 
 fn no_settlement() -> Fault {
@@ -36,7 +36,7 @@ fn no_settlement() -> Fault {
 }
 
 impl TenantLedger {
-    /// Notes what the Settler reports: once it is completed, its transfer is claimed.
+    /// Applies the settler's report: the transfer of a completed settlement is claimed.
     pub(super) async fn apply_settlement_report(
         &self,
         report: &SettlementReport,
@@ -74,7 +74,7 @@ impl TenantLedger {
         Ok(LedgerOutput::done())
     }
 
-    /// Gives the request that waited the success, or says how it stands; the wait is over.
+    /// Gives the waiting request the success, or the settlement's status; its lease ends.
     pub(super) async fn deliver_settlement(
         &self,
         deliver: &DeliverMessage,
@@ -115,7 +115,7 @@ impl TenantLedger {
         Ok(if is_success { LedgerOutput::of(LedgerReply::Success(deliver.settlement), reply) } else { reply.into() })
     }
 
-    /// The caller has gone: its wait, or the success that it was given, is open again.
+    /// The caller has disconnected: its lease, or the success that it was given, is open again.
     pub(super) async fn reopen_settlement(
         &self,
         reopen: &ReopenMessage,
@@ -141,7 +141,7 @@ impl TenantLedger {
         Ok(LedgerOutput::done())
     }
 
-    /// Lets the seller take a success by hand, once.
+    /// Gives the seller a success by hand, once.
     pub(super) async fn hand_over_settlement(
         &self,
         key: &KeyHash,
@@ -167,7 +167,7 @@ impl TenantLedger {
         Ok(reply)
     }
 
-    /// Reads a settlement; 404 where this ledger has none of that id.
+    /// Reads a settlement; 404 where this ledger has none with that id.
     pub(super) fn answer_settlement(
         &self,
         key: &KeyHash,
@@ -191,7 +191,7 @@ impl TenantLedger {
         now: UnixMillis,
     ) -> Result<ApiReply, Fault> {
         let store = self.store();
-        // Above every id, for the first page.
+        // Greater than every id, for the first page.
         let before = page.before.as_deref().unwrap_or("stl_a");
         let limit = i64::from(page.limit).saturating_add(1);
         let (rows, headers) =
@@ -203,8 +203,8 @@ impl TenantLedger {
         Ok(reply)
     }
 
-    /// Looks at settlements that are due: a reservation whose Worker died before the Settler heard
-    /// of it ends; a success that nobody was given is an event.
+    /// Checks the settlements that are due: a reservation that no settler knows ends; a success that no request was
+    /// given becomes an event.
     pub(super) async fn poll_due_settlements(&self, now: UnixMillis) -> Result<(), Fault> {
         let store = self.store();
         for id in store.settlements_due(now, POLLED_MAX)? {
@@ -236,13 +236,15 @@ impl TenantLedger {
                 store.put_settlement_due(id, None)
             });
         }
-        let Some(signer) = kept.progress.signer else { return Err(Fault::internal("a reservation without a signer")) };
+        let Some(signer) = kept.progress.signer else {
+            return Err(Fault::internal("a reserved settlement has no signer"));
+        };
         let network = network::by_caip2(&kept.settlement.network).ok_or_else(|| Fault::internal("no such network"))?;
         let app = App::new(self.env.clone(), "")?;
         let standing = clients::settler::refuse_attempt(&app, network, &signer, id, kept.progress.attempt).await?;
         let now = app::now();
         self.with_state(|memory| {
-            // It may have moved on while the Settler was asked.
+            // The settlement may have changed while the settler was asked.
             let Some((mut fresh, _)) = store.settlement(id)? else { return Ok(()) };
             let same = fresh.progress.attempt == kept.progress.attempt && fresh.due_at() == kept.due_at();
             if standing == RefuseOutcome::Known || !same {

@@ -1,5 +1,5 @@
-//! The outbox: what the ledger has recorded goes to the directory, at least
-//! once, with ids and revisions that make a repeat harmless.
+//! Ships the outbox: what the ledger has recorded goes to the directory at least once, with ids and revisions that make
+//! a repeat harmless.
 
 use super::TenantLedger;
 use super::reply::LedgerOutput;
@@ -16,26 +16,26 @@ use x402_core::outbox::OutboxEvent;
 use x402_core::outbox::load::ShipmentLoad;
 use x402_core::tenancy::admission::ClosedPeriod;
 
-/// Rows that are looked at for one batch: as many as a load holds.
+/// The most rows read for one batch, as many as a batch holds.
 const ROWS_READ_MAX: i64 = 100;
-/// Batches of one waking: 20 × 100 = 2,000 records of the usual 4 KiB.
+/// The most batches in one alarm: 20 × 100 = 2,000 records of the usual 4 KiB.
 const BATCHES_MAX: usize = 20;
-/// Keys of one batch whose last use is noted.
+/// The most keys in one batch whose last use is written.
 const KEYS_MAX: usize = 50;
 
-/// What has reached the directory.
+/// What the directory holds already.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct ShippedState {
-    /// The newest record.
+    /// The id of the newest record that was shipped.
     pub(super) record: String,
-    /// The totals of the current period.
+    /// The totals of the current period, as shipped.
     pub(super) usage: Option<(Period, u64, u64)>,
-    /// Keys' last uses.
+    /// When each key was last used, as shipped.
     pub(super) last_used: BTreeMap<KeyId, UnixMillis>,
 }
 
-/// Loads the oldest records after one; answers the last of them, and whether more may be left. Ids are never empty:
-/// after the empty one come all.
+/// Loads the oldest records after an id; returns the last of them, and whether there may be more. The empty id is less
+/// than every id.
 fn load_records(store: &LedgerStore, after: &str, shipment: &mut Shipment) -> Result<(Option<String>, bool), Fault> {
     let mut load = ShipmentLoad::default();
     let sizes = store.record_sizes(after, ROWS_READ_MAX)?;
@@ -48,14 +48,15 @@ fn load_records(store: &LedgerStore, after: &str, shipment: &mut Shipment) -> Re
     Ok((last, load.is_full()))
 }
 
-/// Loads the oldest entries of the outbox with what they name; answers the last of them, and whether more may be left.
+/// Loads the oldest entries of the outbox with the rows that they name; returns the last, and whether there may be
+/// more.
 fn load_outbox(store: &LedgerStore, shipment: &mut Shipment) -> Result<(Option<i64>, bool), Fault> {
     let mut entries = ShipmentLoad::default();
     let sizes = store.outbox_sizes(ROWS_READ_MAX)?;
     let Some((upto, _)) = sizes.into_iter().take_while(|(_, bytes)| entries.accept(*bytes)).last() else {
         return Ok((None, false));
     };
-    // What an entry names is larger than the entry.
+    // The row that an entry names is larger than the entry.
     let (mut load, mut newest, mut done) = (ShipmentLoad::default(), BTreeSet::new(), None);
     for row in store.outbox(upto)? {
         let is_taken = match row.kind.as_str() {
@@ -73,10 +74,10 @@ fn load_outbox(store: &LedgerStore, shipment: &mut Shipment) -> Result<(Option<i
                 }
                 taken
             }
-            // Its newest text, whatever the entry was written for, once a batch.
+            // The newest body of the row, whatever the entry was written for; once a batch.
             "settlement" if newest.contains(&row.body) => true,
             "settlement" => {
-                let id = SettlementId::parse(&row.body).ok_or_else(|| Fault::internal("a settlement without id"))?;
+                let id = SettlementId::parse(&row.body).ok_or_else(|| Fault::internal("a settlement has no id"))?;
                 match store.settlement(id)? {
                     Some((kept, revision)) => {
                         let body = serde_json::to_string(&kept.settlement).map_err(Fault::internal)?;
@@ -113,7 +114,7 @@ fn load_outbox(store: &LedgerStore, shipment: &mut Shipment) -> Result<(Option<i
 }
 
 impl TenantLedger {
-    /// Ships all there is, within bounds. Answers whether something is left.
+    /// Ships all that is due, within bounds; returns whether something is left.
     pub(super) async fn ship(&self, now: UnixMillis) -> Result<bool, Fault> {
         for _ in 0..BATCHES_MAX {
             if !self.ship_batch(now).await? {
@@ -123,7 +124,7 @@ impl TenantLedger {
         Ok(true)
     }
 
-    /// Ships one batch; answers whether there may be more.
+    /// Ships one batch; returns whether there may be more.
     async fn ship_batch(&self, now: UnixMillis) -> Result<bool, Fault> {
         let store = self.store();
         let mut shipped: ShippedState = store.state("shipped")?.unwrap_or_default();
@@ -149,7 +150,7 @@ impl TenantLedger {
         shipped.record = last.unwrap_or(shipped.record);
         match (shipment.is_empty(), newest) {
             (true, None) => return Ok(false),
-            // Entries of what is not there any more.
+            // Entries whose rows do not exist any more.
             (true, Some(_)) => {}
             (false, _) => d1::write_shipment(&db(&self.env)?, shipment).await?,
         }
@@ -162,7 +163,7 @@ impl TenantLedger {
         Ok(more_records || more_entries || more_keys)
     }
 
-    /// Ships until nothing is left: what was answered can then be read in the directory.
+    /// Ships until nothing is left, so that the directory holds everything that was answered.
     pub(super) async fn flush(&self, now: UnixMillis) -> Result<LedgerOutput, Fault> {
         let store = self.store();
         self.with_state(|memory| {

@@ -1,4 +1,4 @@
-//! The ledger's rows: typed access to its SQLite.
+//! Typed access to the ledger's SQLite.
 
 use crate::objects::sqlite::{
     Sqlite, integer_column, millis_column, millis_value, optional_text_column, storage_failed, text_column,
@@ -20,7 +20,7 @@ use x402_core::tenancy::tenant::Tenant;
 use x402_core::verification::claims;
 use x402_core::verification::claims::{ClaimUnit, HeldClaim, PriorClaim};
 
-/// The ledger's rows.
+/// Typed reads and writes of the ledger's tables.
 pub(super) struct LedgerStore {
     db: Sqlite,
 }
@@ -65,7 +65,7 @@ impl LedgerStore {
         self.db.run(statement, bind)
     }
 
-    /// Makes the schema, and brings that of an older build up to date.
+    /// Creates the schema, or migrates that of an older build.
     pub(super) fn make_schema(&self) -> Result<(), Fault> {
         self.db.exec_schema(sql::STATE_SCHEMA)?;
         let version: usize = self.state("schema")?.unwrap_or(0);
@@ -109,7 +109,7 @@ impl LedgerStore {
         self.put_state("admission", admission)
     }
 
-    /// All that is claimed of a transaction's payment to a recipient.
+    /// All claims on a transaction's payment to a recipient.
     pub(super) fn claims(&self, network: &str, tx: &str, recipient: &str) -> Result<Vec<HeldClaim>, Fault> {
         let payment: [Value; 3] = [network.into(), tx.into(), recipient.into()];
         let rows = self.rows(sql::CLAIMS_GET, [payment.clone(), payment].concat())?;
@@ -118,7 +118,7 @@ impl LedgerStore {
                 Some(Value::Integer(ordinal)) => ClaimUnit::Log(u64::try_from(*ordinal).map_err(storage_failed)?),
                 _ => ClaimUnit::Whole,
             };
-            let id = ClaimId::parse(&text_column(row.get(1))).ok_or_else(|| storage_failed("a claim without an id"))?;
+            let id = ClaimId::parse(&text_column(row.get(1))).ok_or_else(|| storage_failed("a claim has no id"))?;
             Ok(HeldClaim {
                 unit,
                 prior: PriorClaim { id, reference: optional_text_column(row.get(2)), at: millis_column(row.get(3)) },
@@ -127,7 +127,7 @@ impl LedgerStore {
         rows.iter().map(read).collect()
     }
 
-    /// Claims a unit. What is claimed already is never claimed again: that fails, and the step with it.
+    /// Claims a unit. If it is claimed already, this fails, and so does the step.
     pub(super) fn put_claim(&self, claim: &claims::ClaimRow) -> Result<(), Fault> {
         let payment: [Value; 3] =
             [claim.network.as_str().into(), claim.tx.as_str().into(), claim.recipient.as_str().into()];
@@ -140,7 +140,7 @@ impl LedgerStore {
         };
         let bind = payment.clone().into_iter().chain(unit).chain(by).chain(payment).collect();
         let written = self.rows(statement, bind)?;
-        if written.is_empty() { Err(storage_failed("a payment is claimed in another unit")) } else { Ok(()) }
+        if written.is_empty() { Err(storage_failed("a payment is claimed in another unit already")) } else { Ok(()) }
     }
 
     pub(super) fn record(&self, id: &str) -> Result<Option<StoredRecord>, Fault> {
@@ -210,7 +210,7 @@ impl LedgerStore {
         self.run(sql::IDEMPOTENCY_PUT, bind)
     }
 
-    /// Keeps the answer to what came under a key, until then; or forgets it.
+    /// Stores the answer under a key until a time, or removes it.
     pub(super) fn answer_idempotency(
         &self,
         route: &str,
@@ -252,7 +252,7 @@ impl LedgerStore {
         }))
     }
 
-    /// The payment that was reserved under a payer's identifier: its authorization and the rest.
+    /// The payment that was reserved under a payer's identifier: its authorization and its row.
     pub(super) fn payment_by_identifier(
         &self,
         payer: &str,
@@ -284,7 +284,7 @@ impl LedgerStore {
         self.run(sql::PAYMENTS_PURGE, vec![millis_value(upto), limit.into()])
     }
 
-    /// When the first payment without a settlement ends.
+    /// When the first payment without a settlement expires.
     pub(super) fn next_payment(&self) -> Result<Option<UnixMillis>, Fault> {
         self.first_time(sql::PAYMENTS_NEXT)
     }
@@ -293,7 +293,7 @@ impl LedgerStore {
         Ok(self.rows(statement, Vec::new())?.first().and_then(|row| optional_millis(row.first())))
     }
 
-    /// A settlement with its course, and the revision that the directory's copy follows.
+    /// A settlement with its progress and its revision, which the directory's copy follows.
     pub(super) fn settlement(&self, id: SettlementId) -> Result<Option<(SettlementRecord, i64)>, Fault> {
         let rows = self.rows(sql::SETTLEMENT_GET, vec![id.to_string().into()])?;
         let read = |row: &Vec<Value>| {
@@ -327,7 +327,7 @@ impl LedgerStore {
         self.run(sql::SETTLEMENT_DUE, vec![at.map_or(Value::Null, millis_value), id.to_string().into()])
     }
 
-    /// Settlements that are to be looked at by now.
+    /// Settlements whose check is due at `now`.
     pub(super) fn settlements_due(&self, now: UnixMillis, limit: i64) -> Result<Vec<SettlementId>, Fault> {
         let rows = self.rows(sql::SETTLEMENTS_DUE, vec![millis_value(now), limit.into()])?;
         let read = |row: &Vec<Value>| {
@@ -340,7 +340,7 @@ impl LedgerStore {
         self.first_time(sql::SETTLEMENTS_NEXT)
     }
 
-    /// Settlements older than an id, the newest first: id and text.
+    /// Settlements with a smaller id, the newest first: id and body.
     pub(super) fn settlements(
         &self,
         filter: &SettlementFilter,
@@ -370,9 +370,12 @@ impl LedgerStore {
         Ok(!self.rows(sql::PAYER_HAS_PAID, vec![payer.into()])?.is_empty())
     }
 
-    /// Binds a settled payment to its settlement: it cannot be spent again. What it holds already stays so.
+    /// Claims the unit of a settled payment for its settlement. A unit that it holds already is left as it is.
     pub(super) fn claim_settled(&self, settlement: &Settlement, unit: ClaimUnit, at: UnixMillis) -> Result<(), Fault> {
-        let tx = settlement.transaction.clone().ok_or_else(|| storage_failed("a settlement without a transaction"))?;
+        let tx = settlement
+            .transaction
+            .clone()
+            .ok_or_else(|| storage_failed("a completed settlement has no transaction"))?;
         let id = ClaimId::Settlement(settlement.id);
         let held = self.claims(&settlement.network, &tx, &settlement.pay_to)?;
         if held.iter().any(|held| held.prior.id == id && held.unit == unit) {
@@ -409,7 +412,7 @@ impl LedgerStore {
         rows.iter().map(|row| Ok((integer_column(row.first()), byte_count(row.get(1))?))).collect()
     }
 
-    /// The entries of the outbox up to one.
+    /// The entries of the outbox up to a number.
     pub(super) fn outbox(&self, upto: i64) -> Result<Vec<OutboxRow>, Fault> {
         let rows = self.rows(sql::OUTBOX_GET, vec![upto.into()])?;
         let read = |row: &Vec<Value>| OutboxRow {

@@ -1,4 +1,4 @@
-//! One verification in one step: look up, decide, write, all in one transaction.
+//! One verification in one step: read, decide, write, in one transaction.
 
 use super::refusal_header::with_remembered_refusal;
 use super::reply::LedgerOutput;
@@ -32,18 +32,18 @@ use x402_core::verification::finality;
 /// The route's name in the idempotency table.
 const ROUTE: &str = "verify";
 
-/// How a step came out.
+/// The result of one step about a verification.
 enum VerificationStep {
     /// Answered; nothing was counted.
     Done(LedgerOutput),
     /// Answered and counted: the admission is written.
     Counted(LedgerOutput),
-    /// In test: register the recipient first, then step again.
+    /// In test: register the recipient first, then run the step again.
     Register(Address),
 }
 
 impl TenantLedger {
-    /// Books one verification.
+    /// Judges and records one verification.
     pub(super) async fn answer_verification(
         &self,
         request: &VerificationRequest,
@@ -60,11 +60,12 @@ impl TenantLedger {
                 self.wake_soon(now).await;
                 Ok(reply)
             }
-            VerificationStep::Register(_) => Err(Fault::internal("a second recipient of one request")),
+            VerificationStep::Register(_) => Err(Fault::internal("a request would register a second recipient")),
         }
     }
 
-    /// `tried` is a recipient whose registration was just tried: if the tenant does not hold it, it never will.
+    /// `tried` is a recipient whose registration was just tried: if the tenant does not hold it then, it cannot be
+    /// registered.
     fn step_verification(
         &self,
         request: &VerificationRequest,
@@ -93,18 +94,18 @@ impl TenantLedger {
         })
     }
 
-    /// In test, tries to register an address to this tenant by its first use, and takes the directory's whole copy:
-    /// what was revoked meanwhile is revoked here too. Whether the tenant holds the address, the copy says.
+    /// In test, tries to register an address to this tenant by its first use, and loads the directory's whole copy, so
+    /// that keys revoked meanwhile are revoked here too. The copy shows whether the tenant holds the address.
     pub(super) async fn register_first_use(&self, address: &Address, now: UnixMillis) -> Result<(), Fault> {
         let (id, environment) = self.with_state(|memory| Ok((memory.tenant.id, memory.tenant.environment)))?;
         let db = db(&self.env)?;
         d1::register_first_use(&db, id, environment, address, now).await?;
         let tenant = d1::load_tenant(&db, id, environment).await?;
-        self.take_tenant_copy(tenant.ok_or_else(|| Fault::internal("a tenant without a row"))?, now)
+        self.take_tenant_copy(tenant.ok_or_else(|| Fault::internal("a tenant has no row in the directory"))?, now)
     }
 }
 
-/// Those who moved the asset in this transaction and have paid the tenant before.
+/// The payers of this transaction that have paid the tenant before.
 fn known_payers(
     store: &LedgerStore,
     remembered: &BTreeSet<Address>,
@@ -112,7 +113,7 @@ fn known_payers(
 ) -> Result<Vec<Address>, Fault> {
     let ChainObservation::Traced(traced) = &request.seen else { return Ok(Vec::new()) };
     let Some(mined) = traced.trace.mined() else { return Ok(Vec::new()) };
-    // Beyond this many a payer reads as a stranger, which only adds caution.
+    // Payers beyond this number count as new, which only adds caution.
     let mut givers: Vec<_> = mined.transfers.iter().filter_map(|transfer| transfer.from).take(64).collect();
     givers.sort_unstable();
     givers.dedup();
@@ -125,7 +126,7 @@ fn known_payers(
     Ok(known)
 }
 
-/// One step's view.
+/// What one step about a verification reads.
 struct VerificationStepInput<'a> {
     store: &'a LedgerStore,
     memory: &'a LedgerState,
@@ -146,7 +147,7 @@ impl VerificationStepInput<'_> {
         };
         let admitted = match decision::admit_verification(request, tenant, admission, stored.as_ref(), self.now) {
             Ok(admitted) => admitted,
-            // Whoever only asks whether to ask the chain registers nothing.
+            // A request that only asks whether to ask the chain registers no address.
             Err(AdmissionStop::Register(_)) if request.seen == ChainObservation::Deferred => {
                 return Ok(chain_needed());
             }
@@ -179,8 +180,8 @@ impl VerificationStepInput<'_> {
         Ok(VerificationStep::Counted(self.with_rates(reply, admission)))
     }
 
-    /// A recipient that could not be registered by first use. The directory was asked for it, so that it counts against
-    /// the rates, as a request that fails at the chain does.
+    /// A recipient that could not be registered by first use. The directory was asked for it, so it counts against the
+    /// rates, as a request whose chain call fails.
     fn refuse_unregistered(&self, address: &Address, admission: &mut Admission) -> Result<VerificationStep, Fault> {
         let tenant = &self.memory.tenant;
         let key = authorize_key(tenant, &self.request.key, Some(Scope::Verify), self.now)?.id;
@@ -190,8 +191,8 @@ impl VerificationStepInput<'_> {
         self.refused(&fault, admission).map(VerificationStep::Counted)
     }
 
-    /// What of the payment belongs to settlements of this ledger by the authorizations that they
-    /// reserved, also before their receipts were seen.
+    /// The parts of the payment that belong to settlements of this ledger through the authorizations that they
+    /// reserved, also before their receipts were read.
     fn claims_of_settlements(&self, recipient: &Address) -> Result<Vec<HeldClaim>, Fault> {
         let ChainObservation::Traced(traced) = &self.request.seen else { return Ok(Vec::new()) };
         let Some(mined) = traced.trace.mined() else { return Ok(Vec::new()) };
@@ -216,7 +217,7 @@ impl VerificationStepInput<'_> {
 
     /// The settlement that has reserved an authorization.
     fn settlement_of(&self, authorization: &str) -> Result<Option<PriorClaim>, Fault> {
-        // One that failed has moved nothing, and unless goods were given for it, its payment is free.
+        // A failed settlement moved nothing; unless goods were given for it, its payment may be claimed.
         let kept =
             self.store.payment(authorization)?.and_then(|row| row.settlement_record).filter(SettlementRecord::is_spent);
         Ok(kept.map(|kept| kept.settlement).map(|found| {
@@ -252,7 +253,7 @@ impl VerificationStepInput<'_> {
         Ok(reply)
     }
 
-    /// A payment that had left its chain and is found again under its own reference.
+    /// A payment that had left its chain is found again under its own reference: its record is restored.
     fn restore_record(&self, id: &str) -> Result<(), Fault> {
         let ChainObservation::Traced(traced) = &self.request.seen else { return Ok(()) };
         let Some(row) = self.store.record(id)? else { return Ok(()) };
@@ -271,13 +272,13 @@ impl VerificationStepInput<'_> {
         Ok(())
     }
 
-    /// Answers that were counted are kept whole (when one comes again is decided by [`decision::admit_verification`]); of
-    /// others only the body's hash, and the isolate that asked learns of it.
+    /// Counted answers are stored whole ([`decision::admit_verification`] decides which repeat); of others only the
+    /// body's hash, and the isolate that asked learns of it.
     fn remember_answer(&self, reply: ApiReply, admitted: AdmittedVerification) -> Result<LedgerOutput, Fault> {
         let Some(idempotency) = &self.request.idempotency else { return Ok(reply.into()) };
         let answered: RetryMember = serde_json::from_str(&reply.body).map_err(Fault::internal)?;
         let is_final = matches!(answered.retry, None | Some(Retry::Never));
-        // What was counted before stays known as such.
+        // A request that was counted stays counted.
         if is_final || !admitted.counted {
             let answer = is_final.then(|| (reply.status, reply.body.clone()));
             let stored = IdempotencyRecord {
@@ -291,7 +292,7 @@ impl VerificationStepInput<'_> {
         Ok(if is_final { reply.into() } else { LedgerOutput::of(LedgerReply::Unrecorded, reply) })
     }
 
-    /// A refusal at admission; the isolate that asked remembers it.
+    /// A refusal at admission; the calling isolate that asked remembers it.
     fn refused(&self, fault: &Fault, admission: &Admission) -> Result<LedgerOutput, Fault> {
         let reply = fault_reply(fault, self.problem_context());
         let rates = admission.rates(&self.memory.tenant, self.now);
@@ -308,7 +309,7 @@ const fn chain_needed() -> VerificationStep {
     VerificationStep::Done(LedgerOutput::empty(LedgerReply::ChainNeeded))
 }
 
-/// The one member of an answer that says whether it is final.
+/// The one member of an answer that shows whether it is final.
 #[derive(serde::Deserialize)]
 struct RetryMember {
     retry: Option<Retry>,

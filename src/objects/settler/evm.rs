@@ -1,6 +1,5 @@
-//! On EVM: a nonce and a price for every transaction, the same nonce at a higher
-//! price where the first was too low, and once its time is over a transaction
-//! that only takes the nonce.
+//! EVM flights: a nonce and a price for each transaction, a higher price under the same nonce where the first was too
+//! low, and after the authorization has expired a transaction that only takes the nonce.
 
 use super::flight_end::signer_budget;
 use super::orders::LaunchState;
@@ -34,14 +33,14 @@ use x402_core::settlement::refusal::{NodeAcceptance, SendOutcome, SendRefusal};
 use x402_core::settlement::{Flight, FlightPayload, SettlementReport};
 use x402_core::tenancy::budget::TransactionCost;
 
-/// Versions that are sent in one turn: the first, and what the market asks once it has moved.
+/// The most versions sent in one turn: the first, and one at the market's new price.
 const SENDS_MAX: usize = 4;
 
-/// The first version of a flight, or why there is none; neither where it flies already.
+/// The first version of a flight, or a report why there is none; neither where the flight exists already.
 type FirstVersion = Result<Option<FlightVersion>, LaunchDenial>;
 
 impl Settler {
-    /// Takes a nonce, signs, stores and sends. A report where nothing is to be sent.
+    /// Takes a nonce, signs, stores and sends. Returns a report where nothing is to be sent.
     pub(super) async fn launch_evm(
         &self,
         app: &App,
@@ -56,7 +55,7 @@ impl Settler {
         }
     }
 
-    /// Asks what must be known, decides, and stores the first version.
+    /// Reads the chain, decides, and stores the first version.
     async fn store_first_version(
         &self,
         app: &App,
@@ -72,14 +71,14 @@ impl Settler {
             let (before, launched) = (self.flights_in_flight()?, self.launched.get());
             let (observed, basis) = self.quote_launch(app, flight, &before).await?;
             self.wake_by(app::now().plus(ALARM_MS)).await;
-            // From here to the stored bytes nothing is awaited: one nonce, one flight.
+            // Nothing is awaited from here until the bytes are stored, so that each nonce has one flight.
             if self.flight_row(&flight.key())?.is_some() || !self.is_current_launch(&flight.key(), launch) {
                 return Ok(Ok(None));
             }
-            // Also one that cannot be read has its nonce.
+            // A row that cannot be read has used its nonce too.
             let idle = before.is_empty() && self.launched.get() == launched && self.open_keys()?.is_empty();
             match self.decide_launch(app, flight, observed, before)? {
-                // What has been mined meanwhile is no longer owed.
+                // Payments mined meanwhile are no longer owed.
                 Err(LaunchDenial::Balance) if !is_last => self.poll_payer_flights(app, &flight.payer).await?,
                 Err(LaunchDenial::Balance) if basis == VerdictBasis::Unconfirmed => {
                     return Ok(Err(LaunchDenial::Unconfirmed));
@@ -94,8 +93,8 @@ impl Settler {
         Ok(Err(LaunchDenial::Balance))
     }
 
-    /// Whether the flight may be launched now. `before` is what was on its way before the chain was
-    /// asked: the balance that was read may still hold what has been mined since.
+    /// Whether the flight may be launched now. `before` are the flights before the chain was asked: the balance that
+    /// was read may not yet lack what was mined since.
     fn decide_launch(
         &self,
         app: &App,
@@ -136,7 +135,7 @@ impl Settler {
         })
     }
 
-    /// Looks for what is on its way for a payer.
+    /// Polls the open flights of a payer.
     pub(super) async fn poll_payer_flights(&self, app: &App, payer: &Address) -> Result<(), Fault> {
         let flying = self.flights_in_flight()?.into_iter().filter(|(_, flight)| flight.payer == *payer);
         let keys: Vec<String> = flying.map(|(key, _)| key).take(ADVANCE_MAX).collect();
@@ -146,8 +145,8 @@ impl Settler {
         Ok(())
     }
 
-    /// Hands a version to the chain, and does what a refusal asks for, in the same turn.
-    /// `fresh`: it was signed in this turn, so that nobody can have it yet.
+    /// Sends a version, and acts on a refusal in the same turn. `fresh`: it was signed in this turn, so no node can
+    /// have it yet.
     pub(super) async fn send_evm(
         &self,
         app: &App,
@@ -158,7 +157,7 @@ impl Settler {
         let (mut version, mut fresh) = (version, fresh);
         for _ in 0..SENDS_MAX {
             let Some(row) = self.open_flight_row(key)? else { return Ok(()) };
-            // What the chain takes no more is not offered.
+            // A version that the chain cannot accept any more is not sent.
             if version.kind == VersionKind::Transfer && row.flight.is_expired(app::now()) {
                 self.note_sending(&row, version.id, fresh)?;
                 return self.note_sent(key, version.id, NodeAcceptance::No);
@@ -166,7 +165,7 @@ impl Settler {
             let handing = self.send_version(app, &row, &version, fresh).await?;
             let Some(row) = self.open_flight_row(key)? else { return Ok(()) };
             let next = match handing.refusal {
-                // Somebody else's transaction waits under the nonce.
+                // Another transaction waits under the nonce.
                 Some(SendRefusal::Outbid) if !row.sent.may_be_accepted() => {
                     self.sign_replacement(app, &row, version.kind).await?
                 }
@@ -191,7 +190,7 @@ impl Settler {
         Ok(())
     }
 
-    /// Hands a version out and notes what becomes of it.
+    /// Sends a version and notes the result.
     async fn send_version(
         &self,
         app: &App,
@@ -210,7 +209,7 @@ impl Settler {
         Ok(handing)
     }
 
-    /// Ends a flight that cannot be paid for, if no node has any of it; one that is in the air stays there.
+    /// Ends a flight that cannot be paid for, if no node has any version of it; otherwise the flight goes on.
     fn end_unfunded(&self, row: &FlightRow, message: &str, poor: bool) -> Result<(), Fault> {
         if row.sent.may_be_accepted() {
             return Ok(());
@@ -219,8 +218,8 @@ impl Settler {
         self.end_never_accepted(row, FlightEnding::failed(reason, message), poor)
     }
 
-    /// Signs and stores a version in the newest one's place, at today's price or an eighth more,
-    /// whichever is higher. `None` where it may not be: the time is over, or the cap is reached.
+    /// Signs and stores a version that replaces the newest, at the market's price or an eighth more, whichever is
+    /// higher. `None` where the authorization has expired or the cap is reached.
     async fn sign_replacement(
         &self,
         app: &App,
@@ -230,7 +229,7 @@ impl Settler {
         let network = network_of(&row.flight)?;
         let signer = match evm_signer(app, &row.flight) {
             Ok(signer) => signer,
-            // What was signed before is sent as it is.
+            // A version that was signed before is sent as it is.
             Err(fault) => {
                 self.note_stuck(&row.key, &fault);
                 return Ok(None);
@@ -249,7 +248,7 @@ impl Settler {
         };
         let Some(price) = newest.price.and_then(|newest| replacement_price(newest, observed.price, cap)) else {
             event(TelemetryKind::PriceAboveCap, &[TelemetryField::Chain(network)]);
-            self.end_unfunded(&row, "gas costs more than this service pays on this network now", false)?;
+            self.end_unfunded(&row, "the gas price on this network exceeds this service's cap at present", false)?;
             return Ok(None);
         };
         let version = sign_version(app, &row.flight, (message, kind), row.nonce, price)?;
@@ -257,22 +256,22 @@ impl Settler {
         Ok(Some(version))
     }
 
-    /// Somebody else has used the nonce: none of our versions can be mined any more, unless
-    /// one already was. A version under a new nonce, where the authorization still has time.
+    /// Another transaction has used the nonce: none of our versions can be mined, unless one was. A version under a new
+    /// nonce follows, if the authorization is still valid.
     async fn sign_with_new_nonce(&self, app: &App, row: &FlightRow) -> Result<Option<FlightVersion>, Fault> {
         self.poll_flights(app, core::slice::from_ref(row)).await?;
         let network = network_of(&row.flight)?;
         let observed = quote_price_and_nonce(app, &row.flight, true).await?;
         let Some(mut row) = self.open_flight_row(&row.key)? else { return Ok(None) };
         let Some(newest) = row.sent.newest() else { return Ok(None) };
-        // It is in a block, and how it ends is not known yet.
+        // A version is in a block, and its result is not known yet.
         if self.deferred.borrow().contains_key(&row.key) {
             return Ok(None);
         }
         if newest.kind == VersionKind::Cancel || row.flight.is_expired(app::now()) {
             if flight::is_nonce_lost(&row.sent, app::now()) {
                 let id = row.sent.transfer().map_or(newest.id, |version| version.id);
-                // By a block after its time an authorization that is not used is never used.
+                // After a block past its expiry, an unused authorization can never be used.
                 let end = row.flight.valid_before;
                 let block = match end {
                     Some(end) => third_party::block_at_or_after(app, network, end).await,
@@ -301,7 +300,7 @@ impl Settler {
         })
     }
 
-    /// Which versions are in a block, and what they took: of many versions, of those whose turn it is.
+    /// Which versions are in a block, and what they cost; of many versions, those whose turn it is.
     pub(super) async fn landed_evm(&self, app: &App, rows: &[FlightRow]) -> Result<Vec<LandedTransaction>, Fault> {
         let Some(first) = rows.first() else { return Ok(Vec::new()) };
         let network = network_of(&first.flight)?;
@@ -325,8 +324,8 @@ impl Settler {
         Ok(landed.collect())
     }
 
-    /// A flight without receipt: the same bytes again, later a higher price, and once its
-    /// time is over its nonce is taken.
+    /// Advances a flight without a receipt: sends the same bytes again, later at a higher price, and takes its nonce
+    /// after the authorization has expired.
     pub(super) async fn advance_evm(&self, app: &App, row: &FlightRow) -> Result<(), Fault> {
         let Some(newest) = row.sent.newest() else { return Ok(()) };
         let kind = match flight::next_flight_step(&row.flight, &row.sent, app::now()) {
@@ -343,7 +342,8 @@ impl Settler {
         };
         match self.sign_replacement(app, row, kind).await? {
             Some(version) => self.send_evm(app, &row.key, version, true).await,
-            // Whoever has the newest version may have dropped it; what came too late is not sent again.
+            // The nodes that had the newest version may have dropped it. A version that came too late is not sent
+            // again.
             None if kind == newest.kind && (kind == VersionKind::Cancel || !row.flight.is_expired(app::now())) => {
                 self.send_evm(app, &row.key, newest.clone(), false).await
             }
@@ -352,7 +352,7 @@ impl Settler {
     }
 }
 
-/// Whether the market has left a flight's newest version behind.
+/// Whether the newest version's price is below the market.
 async fn is_newest_outpriced(app: &App, row: &FlightRow) -> Result<bool, Fault> {
     let newest = row.sent.newest().and_then(|version| version.price);
     let today = quote_price_and_nonce(app, &row.flight, true).await?.price;
@@ -360,13 +360,13 @@ async fn is_newest_outpriced(app: &App, row: &FlightRow) -> Result<bool, Fault> 
 }
 
 pub(super) fn evm_signer<'a>(app: &'a App, flight: &Flight) -> Result<&'a EvmSigner, Fault> {
-    signer_of(app, flight)?.evm().ok_or_else(|| Fault::internal("a flight with a signer of another family"))
+    signer_of(app, flight)?.evm().ok_or_else(|| Fault::internal("a flight's signer is of another chain family"))
 }
 
 fn contract_call_of(flight: &Flight) -> Result<&ContractCall, Fault> {
     match &flight.cargo {
         FlightPayload::Evm(message) => Ok(message),
-        FlightPayload::Svm(_) => Err(Fault::internal("a flight of another family")),
+        FlightPayload::Svm(_) => Err(Fault::internal("a flight's payload is of another chain family")),
     }
 }
 

@@ -1,6 +1,5 @@
-//! What is completed is followed until the chain cannot take it back. A
-//! transaction whose block has left the chain is open again: the same bytes are
-//! sent, and whatever comes of them is reported.
+//! Completed flights are polled until they are final. If a transaction's block leaves the chain, its flight is open
+//! again: the same bytes are sent, and the result is reported.
 
 use super::store::FlightRow;
 use super::{Settler, network_of};
@@ -16,14 +15,14 @@ use x402_chain::time::UnixMillis;
 use x402_chain::trace::{Depth, TransactionState};
 use x402_core::error::Fault;
 
-/// Flights that are looked at at once.
+/// Flights that are polled at the same time.
 const POLL_AT_ONCE: usize = 8;
-/// When a completed flight is first looked at again; later ever more seldom.
+/// The first poll of a completed flight comes after this long; the pauses grow.
 const FIRST_MS: u64 = 15_000;
-/// Chains without a rule of finality are believed after this long, and so are those that stand still.
+/// After this long a flight counts as final on a chain without a rule of finality, or whose finality stands still.
 const MAX_MS: u64 = 21_600_000;
 
-/// What became of a completed flight.
+/// The result of polling a completed flight.
 enum CompletedState {
     Final,
     InBlock,
@@ -32,20 +31,20 @@ enum CompletedState {
 }
 
 impl Settler {
-    /// Begins to follow a flight.
+    /// Starts to poll a flight for finality.
     pub(super) fn track_finality(&self, key: &str) -> Result<(), Fault> {
         let now = app::now();
         self.sqlite().run(sql::WATCHED_PUT, vec![key.into(), millis_value(now.plus(FIRST_MS)), millis_value(now)])
     }
 
-    /// When the next is due.
+    /// When the next poll of a completed flight is due.
     pub(super) fn next_finality_poll(&self) -> Result<Option<UnixMillis>, Fault> {
         let rows = self.sqlite().rows(sql::WATCHED_NEXT, Vec::new())?;
         let at = rows.first().map_or(0, |row| integer_column(row.first()));
         Ok(u64::try_from(at).ok().filter(|at| *at > 0).map(UnixMillis))
     }
 
-    /// Looks at all that are due.
+    /// Polls all completed flights that are due.
     pub(super) async fn poll_completed(&self, app: &App) -> Result<(), Fault> {
         let now = app::now();
         let due = self.sqlite().rows(sql::WATCHED_DUE, vec![millis_value(now)])?;
@@ -84,7 +83,7 @@ impl Settler {
         }
     }
 
-    /// Once more later, unless it was followed for long enough.
+    /// Sets the next poll, unless the flight was polled for long enough.
     fn poll_later(&self, key: &str, since: UnixMillis, now: UnixMillis) -> Result<(), Fault> {
         let age = now.since(since);
         if age >= MAX_MS {
@@ -115,7 +114,7 @@ impl Settler {
         })
     }
 
-    /// The flight is on its way again.
+    /// The flight is open again.
     async fn reopen_flight(&self, row: &FlightRow) -> Result<(), Fault> {
         let settlement = row.flight.settlement;
         event(TelemetryKind::SettlementReorged, &[TelemetryField::Settlement(Some(settlement))]);

@@ -1,4 +1,4 @@
-//! What a flight's end writes: the report, what was spent, what is held against the payer.
+//! What the end of a flight writes: the report, the cost, and the payer's penalty.
 
 use super::Settler;
 use super::store::{FlightRow, integer_value};
@@ -18,13 +18,13 @@ use x402_core::settlement::{Flight, SettlementReport};
 use x402_core::tenancy::budget::TransactionCost;
 
 const SPENDING: &str = "spending";
-/// What has ended, or was refused, is remembered for a day, for callers that come late.
+/// Ended flights and refused attempts are remembered for a day, for callers that come late.
 const KEEP_MS: u64 = 86_400_000;
-/// How often what is over is let go.
+/// Old rows are deleted this often.
 const PURGE_MS: u64 = 3_600_000;
 
 impl Settler {
-    /// Ends a flight; the first end stands.
+    /// Ends a flight; a second end changes nothing.
     pub(super) fn end_flight(&self, key: &str, report: &SettlementReport) -> Result<(), Fault> {
         self.sqlite().atomically(|| self.write_flight_end(key, report))
     }
@@ -32,7 +32,7 @@ impl Settler {
     fn write_flight_end(&self, key: &str, report: &SettlementReport) -> Result<(), Fault> {
         let Some(mut row) = self.open_flight_row(key)? else { return Ok(()) };
         let (now, db) = (app::now(), self.sqlite());
-        // A block that left the chain and came back takes nothing twice, neither here nor in the ledger.
+        // A block that left the chain and came back is charged once, here and in the ledger.
         let more = report.spent.and_then(|spent| row.sent.note_cost(spent));
         let text =
             serde_json::to_string(&SettlementReport { spent: more, ..report.clone() }).map_err(storage_failed)?;
@@ -53,7 +53,7 @@ impl Settler {
         if report.status == SettlementStatus::Completed { self.track_finality(key) } else { Ok(()) }
     }
 
-    /// Ends a flight of which no node has anything, and gives its nonce back.
+    /// Ends a flight of which no node has anything, and frees its nonce.
     pub(super) fn end_never_accepted(&self, row: &FlightRow, ending: FlightEnding, poor: bool) -> Result<(), Fault> {
         let report = SettlementReport { poor, ..SettlementReport::of(&row.flight, &row.sent, None, ending) };
         self.sqlite().atomically(|| {
@@ -83,7 +83,7 @@ impl Settler {
         }
     }
 
-    /// What was spent today.
+    /// What the signer has spent today (UTC).
     pub(super) fn spending(&self) -> Result<SignerSpending, Fault> {
         Ok(self.stored_value::<SignerSpending>(SPENDING)?.today(app::now()))
     }
@@ -93,12 +93,12 @@ impl Settler {
         self.put_stored_value(SPENDING, &spending)
     }
 
-    /// Takes back what was charged for a transaction that no node has.
+    /// Takes back the charge for a transaction that no node has.
     pub(super) fn uncharge_spending(&self, spent: TransactionCost) -> Result<(), Fault> {
         self.put_stored_value(SPENDING, &self.spending()?.uncharged(spent))
     }
 
-    /// Lets go what is over for long, once an hour.
+    /// Deletes old rows, once an hour.
     pub(super) fn purge(&self, now: UnixMillis) -> Result<(), Fault> {
         if self.purged_at.get().is_some_and(|at| now.since(at) < PURGE_MS) {
             return Ok(());
@@ -111,7 +111,7 @@ impl Settler {
     }
 }
 
-/// What a flight's signer may spend in a day: of what is set aside for the free tier, its share.
+/// What a flight's signer may spend in a day; of the free tier's budget, its share.
 pub(super) fn signer_budget(settings: &Settings, network: &Network, flight: &Flight) -> SignerBudget {
     let signers = settings.signers(network.family, flight.environment).len();
     let share = u128::try_from(signers).ok().and_then(|signers| settings.free_budget(network).checked_div(signers));

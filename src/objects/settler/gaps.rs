@@ -1,5 +1,5 @@
-//! Transfers of nothing to ourselves: they take nonces that no payment takes while
-//! later ones are on their way, which they would hold up.
+//! Fills gaps in the nonces: a transfer of zero to ourselves takes a nonce that no payment has, since later
+//! transactions would wait for it.
 
 use super::evm::evm_signer;
 use super::store::FlightRow;
@@ -22,20 +22,20 @@ use x402_core::settlement::refusal::{NodeAcceptance, SendRefusal};
 use x402_core::tenancy::budget::TransactionCost;
 
 const TRANSFER_GAS_VALUE: &str = "transfer_gas";
-/// No chain asks more for a transfer of its coin.
+/// No chain needs more gas than this for a transfer of its coin.
 const TRANSFER_GAS_MAX: u64 = 1_000_000;
-/// After this long in the air a flight may be held up by a nonce that nobody knows of.
+/// A flight open for this long may be waiting for a nonce that no row knows.
 const HELD_UP_MS: u64 = 30_000;
-/// Such a nonce is a gap once the chain has waited for it this long: a node may be some blocks behind.
+/// A nonce for which the chain has waited this long is a gap: a node may be some blocks behind.
 const MISSING_NONCE_MS: u64 = 15_000;
 
 impl Settler {
-    /// The gas of a transfer of nothing: 21,000, unless the chain has asked more.
+    /// The gas of a transfer of zero: 21,000, unless the chain has asked for more.
     pub(super) fn transfer_gas(&self) -> Result<u64, Fault> {
         Ok(self.stored_value::<u64>(TRANSFER_GAS_VALUE)?.max(TRANSFER_GAS))
     }
 
-    /// Asks how much a transfer of nothing takes, with a fifth on top: part of it pays for layer 1.
+    /// Asks for the gas of a transfer of zero, and adds a fifth: part of it pays for layer 1.
     pub(super) async fn measure_transfer_gas(&self, app: &App, flight: &Flight) -> Result<(), Fault> {
         let (network, signer) = (network_of(flight)?, evm_signer(app, flight)?);
         let call = tx::empty_transfer_gas_call(signer.address());
@@ -46,8 +46,8 @@ impl Settler {
         self.put_stored_value(TRANSFER_GAS_VALUE, &asked.saturating_add(asked / 5).min(TRANSFER_GAS_MAX))
     }
 
-    /// Nonces that no payment takes while later ones are on their way are filled: those that were given
-    /// back, and one that the chain waits for though its transaction had ended, and was dropped since.
+    /// Fills nonces that no payment has while later ones are open: those that were freed, and one for which the chain
+    /// waits although its transaction had ended and was dropped since.
     pub(super) async fn fill_gaps(&self, app: &App) -> Result<(), Fault> {
         let nonces = self.nonces()?;
         let keys = self.open_keys()?;
@@ -72,7 +72,7 @@ impl Settler {
                 tx::sign_transaction(network, signer, nonce, &nothing, price).map(|signed| signed.raw)
             });
             self.put_nonces(&nonces)?;
-            // Nobody looks for their receipts: each is charged at its worst, unless no node takes it.
+            // Their receipts are not polled: each is charged at its worst price, unless no node accepts it.
             let total = u128::from(nothing.gas_limit).saturating_mul(more);
             self.charge_spending(TransactionCost { total, l1_fee: 0 }, false)?;
             let fresh = nonces.fillers.keys().copied().filter(|nonce| !known.contains(nonce)).collect();
@@ -102,7 +102,7 @@ impl Settler {
         Ok(())
     }
 
-    /// Whether the chain has waited long enough for a nonce of which nobody knows.
+    /// Whether the chain has waited long enough for a nonce that no row knows.
     fn is_gap(&self, mined: u64, nonces: &Nonces, open: &BTreeSet<u64>) -> bool {
         if !nonces.is_missing(mined, open) {
             self.missing_nonce.set(None);
@@ -128,7 +128,7 @@ fn is_evm(flight: &Flight) -> bool {
     network_of(flight).is_ok_and(|network| network.family == Family::Evm)
 }
 
-/// How many of the signer's transactions blocks hold, and what the market asks.
+/// How many of the signer's transactions are mined, and the market's price.
 async fn nonce_and_price(app: &App, flight: &Flight) -> Result<Option<(u64, GasPrice)>, Fault> {
     let network = network_of(flight)?;
     let mined = tx::mined_nonce_call(evm_signer(app, flight)?.address());

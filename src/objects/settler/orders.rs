@@ -1,5 +1,5 @@
-//! What a Settler is asked: to settle, to launch an attempt never, to name the
-//! payers whom it holds. Two callers of one attempt share one launch.
+//! The orders to a settler: settle a flight, never launch an attempt, list the penalized payers. Two callers of one
+//! attempt share one launch.
 
 use super::{ALARM_MS, Settler, network_of};
 use crate::app;
@@ -20,24 +20,24 @@ use x402_core::settlement;
 use x402_core::settlement::launch::LaunchDenial;
 use x402_core::settlement::{Flight, FlightPayload, SettlementReport};
 
-/// How long a caller waits for the receipt, the launch included: with a look that hangs it
-/// stays below the ledger's lease of 30 s.
+/// How long a caller waits for the receipt, including the launch. Even with a poll that hangs it stays below the
+/// ledger's lease of 30 s.
 const WAIT_MS: u64 = 18_000;
-/// How often a caller looks whether another's launch is over.
+/// How often a caller checks whether another caller's launch has ended.
 const LAUNCH_PAUSE_MS: u64 = 50;
-/// No launch takes this long: eight providers that all hang are given up in 20 s.
+/// No launch takes this long: eight providers that all hang are given up after 20 s.
 const LAUNCH_MAX_MS: u64 = 120_000;
 
-/// How a launch came out: a report where nothing was launched.
+/// The result of a launch: a report where nothing was launched.
 type LaunchOutcome = Result<Option<SettlementReport>, Fault>;
 
-/// A launch that is under way.
+/// A launch that is running.
 pub(super) struct LaunchState {
     began: UnixMillis,
     outcome: RefCell<Option<LaunchOutcome>>,
 }
 
-/// A caller's wait for a flight, until it is dropped.
+/// Counts a caller's wait for a flight, until it is dropped.
 struct WaitGuard<'a> {
     all: &'a RefCell<BTreeMap<String, u32>>,
     key: String,
@@ -74,12 +74,12 @@ impl Settler {
         })
     }
 
-    /// Settles, or goes on waiting for what is on its way.
+    /// Launches a flight, or waits for one that exists.
     async fn settle_flight(&self, flight: Flight) -> Result<SettlementReport, Fault> {
         let app = App::new(self.env.clone(), "")?;
         let (key, began) = (flight.key(), app::now());
         if self.flight_row(&key)?.is_none() {
-            // A launch that is under way reports by itself why it is denied.
+            // A running launch reports its own denial.
             if self.running_launch(&key).is_none() && self.is_refused(&key)? {
                 return Ok(self.report_given_up(&app, &flight).await);
             }
@@ -89,14 +89,14 @@ impl Settler {
         }
         let network = network_of(&flight)?;
         let _waiting = WaitGuard::begin(&self.awaited, &key);
-        // A few looks a block.
+        // A few polls for each block.
         let pause_ms = (network.block_time_ms / 8).clamp(if network.family == Family::Evm { 50 } else { 200 }, 1_000);
         loop {
             let Some(row) = self.flight_row(&key)? else {
                 // Another launch of it was denied meanwhile.
                 return match self.is_refused(&key)? {
                     true => Ok(self.report_given_up(&app, &flight).await),
-                    false => Err(Fault::internal("a flight is gone")),
+                    false => Err(Fault::internal("a flight has no row")),
                 };
             };
             let pending = SettlementReport::pending(&row.flight, &row.sent);
@@ -122,8 +122,8 @@ impl Settler {
         }
     }
 
-    /// Launches a flight, or waits for whoever does. From the look at the launches to the note
-    /// of one nothing is awaited.
+    /// Launches a flight, or waits for another launch of it. Nothing is awaited between the check for a running launch
+    /// and the note of this one.
     async fn launch_or_wait(&self, app: &App, flight: &Flight, began: UnixMillis) -> LaunchOutcome {
         let key = flight.key();
         let Some(other) = self.running_launch(&key) else {
@@ -150,7 +150,7 @@ impl Settler {
         }
     }
 
-    /// A report where nothing is launched; the ledger gets it too.
+    /// Returns a report where nothing is launched; the ledger gets it too.
     async fn launch_flight(&self, app: &App, flight: &Flight, launch: &Rc<LaunchState>) -> LaunchOutcome {
         let report = match (&flight.held, &flight.cargo) {
             (Some((reason, message)), _) => Some(SettlementReport::unsent(flight, *reason, message.as_str())),
@@ -158,7 +158,7 @@ impl Settler {
             (None, FlightPayload::Svm(text)) => self.launch_svm(app, flight, text, launch).await?,
         };
         let Some(report) = report else { return Ok(None) };
-        // From the denial to the note of it nothing is awaited. A launch in this one's place may have been quicker.
+        // Nothing is awaited between the denial and its note. A launch that replaced this one may have been faster.
         if self.flight_row(&flight.key())?.is_some() {
             return Ok(None);
         }
@@ -170,15 +170,14 @@ impl Settler {
         Ok(Some(report))
     }
 
-    /// An attempt that was denied, or that its ledger has given up, stays so: the ledger has noted it
-    /// as failed, or gets the report now.
+    /// A denied or given-up attempt stays so: the ledger has recorded it as failed, or gets the report now.
     async fn report_given_up(&self, app: &App, flight: &Flight) -> SettlementReport {
         let report = LaunchDenial::GivenUp.report(flight);
         self.report_to_ledger(app, flight, &report).await;
         report
     }
 
-    /// No later order launches an attempt.
+    /// After this no order launches the attempt.
     fn note_refused(&self, key: &str) -> Result<(), Fault> {
         self.sqlite().run(sql::REFUSED_PUT, vec![key.into(), millis_value(app::now())])
     }
@@ -189,7 +188,7 @@ impl Settler {
         launching.get(key).filter(alive).cloned()
     }
 
-    /// Whether a launch is still the one of its flight.
+    /// Whether a launch is still the current one of its flight.
     pub(super) fn is_current_launch(&self, key: &str, launch: &Rc<LaunchState>) -> bool {
         self.launching.borrow().get(key).is_some_and(|current| Rc::ptr_eq(current, launch))
     }
@@ -198,8 +197,8 @@ impl Settler {
         Ok(!self.sqlite().rows(sql::REFUSED_GET, vec![key.into()])?.is_empty())
     }
 
-    /// Never launches an attempt that nobody has launched; nothing is awaited in between.
-    /// What is known is reported once more, as far as it has ended.
+    /// Marks an attempt that was never launched as refused; nothing is awaited in between. A known attempt's report is
+    /// sent once more, if it has ended.
     async fn refuse_attempt(&self, settlement: SettlementId, attempt: usize) -> Result<RefuseOutcome, Fault> {
         let key = settlement::key(settlement, attempt);
         if self.flight_row(&key)?.is_none() && self.running_launch(&key).is_none() {

@@ -1,5 +1,5 @@
-//! What must be known of the chain before a transaction is signed (EVM): the
-//! signer's nonce, today's price, what the payer holds.
+//! What is read from the chain before a transaction is signed (EVM): the signer's nonce, the market's price, the
+//! payer's balance.
 
 use super::{Settler, network_of};
 use crate::app::App;
@@ -16,8 +16,8 @@ use x402_core::settlement::launch;
 use x402_core::settlement::launch::{InFlightTotals, LaunchDenial, LaunchFacts};
 
 impl Settler {
-    /// What must be known to launch a flight. A second node is asked where the one that was asked knows fewer of the
-    /// signer's transactions than are mined, or reports that the payer holds too little.
+    /// Reads what a launch needs. A second node is asked where the first knows fewer of the signer's transactions than
+    /// are mined, or reports that the payer's balance is too low.
     pub(super) async fn quote_launch(
         &self,
         app: &App,
@@ -29,7 +29,7 @@ impl Settler {
         let mined = if before.is_empty() { self.nonces()?.next } else { None };
         let spending = self.spending()?;
         let is_short = |observed: LaunchFacts| {
-            // What cannot be read fails when the launch is decided on.
+            // What could not be read is refused when the launch is decided.
             let now = self.flights_in_flight().unwrap_or_default();
             let known: BTreeMap<&str, &Flight> =
                 before.iter().chain(&now).map(|(key, other)| (key.as_str(), other)).collect();
@@ -47,12 +47,12 @@ impl Settler {
     }
 }
 
-/// What a node answers before a launch, and what of it another may not share.
+/// A node's refusal before a launch that needs a second node.
 struct LaunchQuote {
     observed: LaunchFacts,
-    /// Whether the payer holds too little.
+    /// Whether the payer's balance is too low.
     is_short: bool,
-    /// How many of the signer's transactions it knows, where more are mined.
+    /// How many of the signer's transactions the node knows, where more are mined.
     behind: Option<u64>,
 }
 
@@ -64,7 +64,7 @@ impl StateDecision for LaunchQuote {
     }
 }
 
-/// The calls for the nonce and, where they are wanted, today's price and what a payer holds.
+/// The calls for the nonce and, if required, the market's price and a payer's balance.
 struct LaunchQuestion {
     network: &'static Network,
     count: Call,
@@ -75,9 +75,9 @@ struct LaunchQuestion {
 impl LaunchQuestion {
     fn of(flight: &Flight, price: bool, payer: Option<&Address>) -> Result<Self, Fault> {
         let network = network_of(flight)?;
-        // The key is not needed for this: of a signer that is no longer configured, the flights are carried on.
+        // The key is not needed: flights of a signer that is not configured are carried on.
         let Address::Evm(signer) = flight.signer else {
-            return Err(Fault::internal("a flight with a signer of another family"));
+            return Err(Fault::internal("a flight's signer is of another chain family"));
         };
         let count = tx::pending_nonce_call(signer);
         Ok(Self { network, count, holding: payer.and_then(|payer| tx::token_balance_call(network, payer)), price })
@@ -88,7 +88,7 @@ impl LaunchQuestion {
         [Some(self.count.clone()), self.holding.clone()].into_iter().flatten().chain(price).collect()
     }
 
-    /// What was answered, as far as it was.
+    /// The answers, as far as there were any.
     fn read_partial(&self, facts: &Facts) -> LaunchFacts {
         LaunchFacts {
             nonce: tx::read_number(facts, &self.count),
@@ -97,7 +97,7 @@ impl LaunchQuestion {
         }
     }
 
-    /// All of it: a node that leaves anything out is passed over. A price above the cap is none, and an answer.
+    /// All answers: a node that leaves one out is skipped. A price above the cap counts as an answer without a price.
     fn read(&self, facts: &Facts) -> Result<LaunchFacts, Undecided> {
         facts.require(&self.calls())?;
         if self.price {
@@ -109,7 +109,7 @@ impl LaunchQuestion {
     }
 }
 
-/// The nonce and, where it is wanted, today's price: of the node that answers most, where none answers all.
+/// The nonce and, if required, the market's price: of the node that answers most, where none answers all.
 pub(super) async fn quote_price_and_nonce(app: &App, flight: &Flight, price: bool) -> Result<LaunchFacts, Fault> {
     let quote = LaunchQuestion::of(flight, price, None)?;
     let providers = app.settings.providers(quote.network);

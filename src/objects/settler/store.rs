@@ -1,4 +1,4 @@
-//! A Settler's rows: flights with every version that was signed, and the nonces.
+//! Typed access to a settler's SQLite: flights with every signed version, and nonces.
 
 use super::Settler;
 use crate::app;
@@ -13,7 +13,7 @@ use x402_core::settlement::nonces::Nonces;
 use x402_core::settlement::refusal::{NodeAcceptance, PendingSends};
 use x402_core::settlement::{Flight, SettlementReport};
 
-/// One row.
+/// One row of the table of flights.
 pub(super) struct FlightRow {
     pub(super) key: String,
     pub(super) nonce: u64,
@@ -54,12 +54,12 @@ impl Settler {
         }))
     }
 
-    /// A row that has not ended.
+    /// A flight's row, if it has not ended.
     pub(super) fn open_flight_row(&self, key: &str) -> Result<Option<FlightRow>, Fault> {
         Ok(self.flight_row(key)?.filter(|row| row.report.is_none()))
     }
 
-    /// All that is on its way. One that cannot be read is skipped: it holds no launch up.
+    /// All open flights. A row that cannot be read is skipped, so that it delays no launch.
     pub(super) fn flights_in_flight(&self) -> Result<Vec<(String, Flight)>, Fault> {
         let rows = self.sqlite().rows(sql::FLIGHTS_FLYING, Vec::new())?;
         let read = |row: &Vec<worker::SqlStorageValue>| {
@@ -75,7 +75,7 @@ impl Settler {
         Ok(rows.iter().filter_map(read).collect())
     }
 
-    /// A flight with its first version.
+    /// Inserts a flight with its first version.
     pub(super) fn put_flight(&self, flight: &Flight, nonce: u64, version: FlightVersion) -> Result<(), Fault> {
         self.note_chain(&flight.network)?;
         let bind = vec![
@@ -98,7 +98,7 @@ impl Settler {
         self.put_stored_value("nonces", nonces)
     }
 
-    /// What is kept under a name; the default where nothing is.
+    /// The value stored under a name; the default where there is none.
     pub(super) fn stored_value<T: DeserializeOwned + Default>(&self, name: &str) -> Result<T, Fault> {
         let rows = self.sqlite().rows(sql::STATE_GET, vec![name.into()])?;
         rows.first()
@@ -110,7 +110,7 @@ impl Settler {
         self.sqlite().run(sql::STATE_PUT, vec![name.into(), value.into()])
     }
 
-    /// One more version, under a nonce.
+    /// Adds a version, under a nonce.
     pub(super) fn put_version(&self, row: &FlightRow, nonce: u64, version: &FlightVersion) -> Result<(), Fault> {
         let mut sent = row.sent.clone();
         sent.versions.push(version.clone());
@@ -123,7 +123,7 @@ impl Settler {
             .run(sql::FLIGHT_SENT, vec![integer_value(nonce), sent.into(), millis_value(app::now()), key.into()])
     }
 
-    /// Notes that a version is being handed out; `fresh`: for the first time, in the turn that signed it.
+    /// Notes that a version is being sent; `fresh`: for the first time, in the turn that signed it.
     pub(super) fn note_sending(&self, row: &FlightRow, id: TxId, fresh: bool) -> Result<(), Fault> {
         let stored = row.sent.version(&id).map_or(NodeAcceptance::No, |version| version.handed);
         let handed = {
@@ -135,7 +135,7 @@ impl Settler {
         self.put_handed(&row.key, id, handed)
     }
 
-    /// Notes what became of it.
+    /// Notes the result of sending.
     pub(super) fn note_sent(&self, key: &str, id: TxId, handed: NodeAcceptance) -> Result<(), Fault> {
         let handed = {
             let mut sending = self.sending.borrow_mut();
@@ -159,7 +159,7 @@ impl Settler {
     }
 }
 
-/// A nonce to bind: below 2^53 for as long as anybody lives.
+/// A nonce as an integer: far below 2^53.
 pub(super) fn integer_value(nonce: u64) -> worker::SqlStorageValue {
     worker::SqlStorageValue::Integer(i64::try_from(nonce).unwrap_or(i64::MAX))
 }

@@ -1,5 +1,5 @@
-//! On Solana: our signature in its place, the same bytes again until they are
-//! seen, or until their block hash is too old for them ever to be.
+//! Solana flights: our signature is added as fee payer, and the same bytes are sent until the transaction is in a block
+//! or its block hash has expired.
 
 use super::flight_end::signer_budget;
 use super::orders::LaunchState;
@@ -34,15 +34,15 @@ use x402_core::settlement::refusal::NodeAcceptance;
 use x402_core::settlement::{Flight, FlightPayload, SettlementReport};
 use x402_core::tenancy::budget::TransactionCost;
 
-/// Nodes drop what they cannot place at once, so that it must be sent again and again.
+/// Nodes drop a transaction that they cannot place at once, so it is sent this often.
 const RESEND_MS: u64 = 2_000;
-/// Transactions that are sent at once.
+/// Transactions sent at the same time.
 const SEND_AT_ONCE: usize = 8;
-/// Nobody waits longer for transactions to be sent again: whoever is waited for comes first.
+/// The longest a transaction waits to be sent again; those with a waiting caller come first.
 const RESEND_TURN_MS: u64 = 5_000;
 
 impl Settler {
-    /// Signs, stores and sends. A report where nothing is to be sent.
+    /// Signs, stores and sends. Returns a report where nothing is to be sent.
     pub(super) async fn launch_svm(
         &self,
         app: &App,
@@ -63,19 +63,19 @@ impl Settler {
             }
             let (observed, basis) = self.observe_launch(app, flight, &before).await?;
             self.wake_by(app::now().plus(ALARM_MS)).await;
-            // From here to the stored bytes nothing is awaited.
+            // Nothing is awaited from here until the bytes are stored.
             if self.flight_row(&flight.key())?.is_some() || !self.is_current_launch(&flight.key(), launch) {
                 return Ok(None);
             }
             match self.decide_svm(app, flight, observed, before)? {
-                // What is in a block by now is no longer owed.
+                // Payments in a block by now are no longer owed.
                 Err(LaunchDenial::Balance) if !is_last => self.poll_payer_flights(app, &flight.payer).await?,
                 Err(LaunchDenial::Balance) if basis == VerdictBasis::Unconfirmed => {
                     return Ok(Some(LaunchDenial::Unconfirmed.report(flight)));
                 }
                 Err(denied) => return Ok(Some(denied.report(flight))),
                 Ok(until) => {
-                    // Its block hash is at most as young as the newest one.
+                    // Its block hash is at most as recent as the newest one.
                     let (price, until, at) = (None, Some(until), app::now());
                     let (kind, handed) = (VersionKind::Transfer, NodeAcceptance::Maybe);
                     let version = FlightVersion { raw: signed.raw, id: signed.id, price, until, at, kind, handed };
@@ -90,8 +90,8 @@ impl Settler {
         Ok(Some(LaunchDenial::Balance.report(flight)))
     }
 
-    /// What must be known to launch a flight, of one node in one round; a second is asked where the account is
-    /// reported to hold too little.
+    /// Reads what a launch needs, from one node in one round; a second node is asked where the first reports that the
+    /// balance is too low.
     async fn observe_launch(
         &self,
         app: &App,
@@ -107,7 +107,7 @@ impl Settler {
             let Some(call) = &holding else { return Ok(WeighedLaunch((Some(until), None), false)) };
             let holds =
                 svm::read_token_balance(facts, call).ok_or_else(|| Undecided::malformed("malformed_balance"))?;
-            // What cannot be read fails when the launch is decided on.
+            // What could not be read is refused when the launch is decided.
             let now = self.flights_in_flight().unwrap_or_default();
             let known: BTreeMap<&str, &Flight> =
                 before.iter().chain(&now).map(|(key, other)| (key.as_str(), other)).collect();
@@ -119,8 +119,8 @@ impl Settler {
         Ok(decided.map_or(((None, None), VerdictBasis::Definite), |(WeighedLaunch(first, _), basis)| (first, basis)))
     }
 
-    /// Whether the flight may be launched now, and the last block that can hold it. `before` is what was
-    /// on its way before the chain was asked: the balance that was read may still hold what has moved since.
+    /// Whether the flight may be launched now, and the last block that can hold it. `before` are the flights before the
+    /// chain was asked: the balance that was read may not yet lack what has moved since.
     fn decide_svm(
         &self,
         app: &App,
@@ -142,8 +142,7 @@ impl Settler {
             .and_then(|()| until.ok_or(LaunchDenial::Unknown)))
     }
 
-    /// Hands the bytes to the chain. What a node says against bytes that another has is no end: only the chain, or
-    /// the height, ends them.
+    /// Sends the bytes. A node's refusal of bytes that another node has ends nothing: only a block or the expiry does.
     async fn send_svm(&self, app: &App, row: &FlightRow, version: &FlightVersion, fresh: bool) -> Result<(), Fault> {
         let network = network_of(&row.flight)?;
         self.note_sending(row, version.id, fresh)?;
@@ -156,8 +155,8 @@ impl Settler {
         self.note_sent(&row.key, version.id, handing.acceptance)
     }
 
-    /// Which transactions are in a block that is confirmed, and how they came out
-    /// there: all their instructions succeeded, the transfer among them, or none.
+    /// Which transactions are in a confirmed block, and their results: either all instructions succeeded, with the
+    /// transfer, or none.
     pub(super) async fn landed_svm(&self, app: &App, rows: &[FlightRow]) -> Result<Vec<LandedTransaction>, Fault> {
         let Some(first) = rows.first() else { return Ok(Vec::new()) };
         let network = network_of(&first.flight)?;
@@ -175,7 +174,7 @@ impl Settler {
             .collect())
     }
 
-    /// All that is on its way, once more; what can never arrive any more ends.
+    /// Sends all open flights once more; ends those that have expired.
     pub(super) async fn resend_all_svm(&self, app: &App) -> Result<(), Fault> {
         let now = app::now();
         if self.resent_at.get().is_some_and(|at| now.since(at) < RESEND_MS) {
@@ -203,7 +202,7 @@ impl Settler {
     }
 
     async fn resend_svm(&self, app: &App, row: &FlightRow, is_over: bool) -> Result<(), Fault> {
-        // It may be on its way to a node since the row was read, or have ended.
+        // It may have been sent since the row was read, or have ended.
         let Some(row) = self.open_flight_row(&row.key)? else { return Ok(()) };
         let Some(version) = row.sent.newest() else { return Ok(()) };
         if row.sent.is_abandoned(app::now()) {
@@ -211,16 +210,16 @@ impl Settler {
             return self.end_flight(&row.key, &SettlementReport::of(&row.flight, &row.sent, None, ending));
         }
         if is_over {
-            let message = "the block hash expired before the transaction was taken: it can never be";
+            let message = "the block hash expired before the transaction was mined: it can no longer be mined";
             let ending = FlightEnding::failed(Reason::SvmFailed, message);
             return self.end_flight(&row.key, &SettlementReport::of(&row.flight, &row.sent, Some(version.id), ending));
         }
         self.send_svm(app, &row, version, false).await
     }
 
-    /// Which flights the chain has gone past the last block of that could hold them, for good, without them: on two
-    /// nodes' word where there are two. A height is finalized some ten seconds after the node has seen all that its
-    /// block holds.
+    /// Flights that can no longer be mined: the finalized height is past their last valid block, and no node knows
+    /// them; two nodes must report it where two are configured. A height is finalized some ten seconds after the node
+    /// has seen everything in its block.
     async fn expired_flights(&self, app: &App, rows: &[FlightRow]) -> Result<BTreeSet<String>, Fault> {
         let Some(first) = rows.first() else { return Ok(BTreeSet::new()) };
         let network = network_of(&first.flight)?;
@@ -249,7 +248,7 @@ impl Settler {
     }
 }
 
-/// What a flight's transaction takes, whether it succeeds or fails.
+/// The fee of a flight's transaction, which is taken on success and on failure.
 fn cost_of(flight: &Flight) -> Option<TransactionCost> {
     match &flight.cargo {
         FlightPayload::Svm(text) => {
@@ -259,11 +258,11 @@ fn cost_of(flight: &Flight) -> Option<TransactionCost> {
     }
 }
 
-/// What a node answers before a launch: the last block that can hold what names today's newest block hash, and what
-/// the account holds that the payment is taken from.
+/// A node's answers before a launch: the last block valid for the newest block hash, and the balance of the account
+/// that pays.
 type BlockhashAndBalance = (Option<u64>, Option<Amount>);
 
-/// The same, and whether that is too little.
+/// The same answers, and whether the balance is too low.
 struct WeighedLaunch(BlockhashAndBalance, bool);
 
 impl StateDecision for WeighedLaunch {
@@ -296,7 +295,7 @@ fn last_valid_height(facts: &Facts, call: &Call) -> Option<u64> {
 #[serde(rename_all = "camelCase")]
 struct SvmSignatureStatus {
     confirmation_status: Option<String>,
-    // Required: a status that does not say is none.
+    // Required: a status without it does not count.
     #[serde(deserialize_with = "Deserialize::deserialize")]
     err: Option<serde_json::Value>,
 }
@@ -319,7 +318,7 @@ fn statuses_call(ids: &[TxId], history: bool) -> Call {
     Call::new("getSignatureStatuses", &json!([ids, {"searchTransactionHistory": history}]))
 }
 
-/// As many as were asked for, or nothing.
+/// As many entries as were asked for, or `None`.
 fn read_statuses(facts: &Facts, call: &Call, asked: usize) -> Option<Vec<Option<SvmSignatureStatus>>> {
     #[derive(Deserialize)]
     struct StatusesResult {

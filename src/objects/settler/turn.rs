@@ -1,6 +1,5 @@
-//! What the alarm does: whatever is open is looked for, sent again, offered more,
-//! taken back; whatever has ended is reported to its ledger. One that cannot be carried
-//! on holds no other up.
+//! One alarm of a settler: open flights are polled, sent again, given a higher price, or cancelled; ended flights are
+//! reported to their ledgers. A flight that cannot be carried on delays no other.
 
 use super::store::FlightRow;
 use super::{ADVANCE_MAX, ALARM_MS, IDLE_MS, POLL_MAX, REPORT_AT_ONCE, REPORT_MS, Settler, network_of};
@@ -17,7 +16,7 @@ use x402_core::messages::ledger::{LedgerEnvelope, LedgerMessage};
 use x402_core::settlement::{Flight, FlightPayload, SettlementReport};
 
 impl Settler {
-    /// Makes sure that the ledger holds the end; only then is a caller answered with it.
+    /// Makes sure that the ledger has the final report; only then is a caller answered with it.
     pub(super) async fn ensure_reported(&self, app: &App, row: &FlightRow, report: &SettlementReport) -> bool {
         if row.is_reported {
             return true;
@@ -41,7 +40,7 @@ impl Settler {
         clients::ledger::call_ledger(app, &envelope, None).await.is_ok_and(|response| response.is_done())
     }
 
-    /// One turn. The next alarm is set before anything that may fail.
+    /// One alarm. The next alarm is set before anything that may fail.
     pub(super) async fn run_turn(&self) -> Result<(), Fault> {
         let now = app::now();
         self.wake_by(now.plus(ALARM_MS)).await;
@@ -53,7 +52,7 @@ impl Settler {
         let watch = self.next_finality_poll()?;
         let is_idle = keys.is_empty() && self.ended_after("")?.is_empty() && self.launching.borrow().is_empty();
         if is_idle && watch.is_none_or(|due| due > now) {
-            // From the look at the rows to this nothing is awaited.
+            // Nothing is awaited between the read of the rows and this.
             let next = watch.unwrap_or_else(|| now.plus(IDLE_MS)).max(now.plus(ALARM_MS));
             self.set_alarm(next).await;
             return Ok(());
@@ -73,9 +72,9 @@ impl Settler {
         Ok(())
     }
 
-    /// What is on its way: looked for in batches, then pushed, the lowest nonce first.
+    /// Open flights: polled in batches, then advanced, the lowest nonce first.
     async fn advance_flights(&self, app: &App, keys: Vec<String>) -> Result<(), Fault> {
-        // A low nonce holds all the later ones up.
+        // All later nonces wait for the lowest.
         let lowest: BTreeSet<String> = keys.iter().take(POLL_MAX).cloned().collect();
         let favours = |key: &str| lowest.contains(key) || self.is_awaited(key);
         let turn = self.turns.borrow_mut().advance.next_turn(keys, favours, ADVANCE_MAX);
@@ -89,7 +88,7 @@ impl Settler {
             return self.resend_all_svm(app).await;
         }
         for row in rows {
-            // Those that are put off are in a block.
+            // Deferred flights are in a block.
             if self.deferred.borrow().contains_key(&row.key) {
                 continue;
             }
@@ -100,7 +99,7 @@ impl Settler {
         Ok(())
     }
 
-    /// Much may have become of a flight while those before it were pushed.
+    /// A flight may have changed while others were advanced.
     async fn advance_flight(&self, app: &App, key: &str) -> Result<(), Fault> {
         match self.open_flight_row(key)? {
             Some(row) => self.advance_evm(app, &row).await,
@@ -108,8 +107,8 @@ impl Settler {
         }
     }
 
-    /// Reports what has ended, going on after the one that was reported last: neither a ledger that
-    /// hangs nor a report that is not taken comes first each time.
+    /// Reports ended flights, starting after the last that was reported, so that a ledger that hangs or refuses is not
+    /// first each time.
     async fn report_ended(&self, app: &App) -> Result<(), Fault> {
         let (began, last) = (app::now(), self.reported_last.borrow().clone());
         let mut keys = self.ended_after(&last)?;
@@ -145,14 +144,14 @@ impl Settler {
         Ok(rows.iter().map(|row| text_column(row.first())).collect())
     }
 
-    /// The keys of all that is on its way, by nonce.
+    /// The keys of all open flights, by nonce.
     pub(super) fn open_keys(&self) -> Result<Vec<String>, Fault> {
         let rows = self.sqlite().rows(sql::FLIGHTS_OPEN, Vec::new())?;
         Ok(rows.iter().map(|row| text_column(row.first())).collect())
     }
 
-    /// Those of these flights that are on their way, by nonce: so they end in the order in which
-    /// their blocks hold them. One that cannot be read, or is on no network, is skipped.
+    /// The open ones of these flights, by nonce, so that they end in the order of their blocks. A row that cannot be
+    /// read, or whose network is unknown, is skipped.
     pub(super) fn open_rows(&self, keys: &[String]) -> Vec<FlightRow> {
         let read = |key: &String| {
             let row = self.open_flight_row(key).and_then(|row| match row {

@@ -11,8 +11,8 @@ use x402_core::error::Fault;
 /// The sentence for a buyer who has not paid, where the seller has none of its own.
 const UNPAID: &str = "X-PAYMENT header is required";
 
-/// Reads the members; the network and a price are needed. A value that is no price, of the right type, is left to the
-/// seller's answer: it is refused there in the protocol's words.
+/// Reads the members; the network and a price are required. A value of the right type that is no price is kept: the
+/// answer refuses it with the protocol's reason.
 ///
 /// # Errors
 /// `INVALID_REQUEST` where there is no list of requirements and no price either, or a member of another type.

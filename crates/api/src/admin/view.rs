@@ -36,7 +36,7 @@ impl LimitsView {
 pub struct TenantView {
     /// The tenant's id, `ten_…`.
     pub id: String,
-    /// Its e-mail address.
+    /// The contact address, as an operator entered it.
     pub email: String,
     /// The company's name; `null` where none was given.
     pub company_name: Option<String>,
@@ -48,7 +48,7 @@ pub struct TenantView {
     pub region: Option<String>,
     /// Its default recipients by chain.
     pub recipients: BTreeMap<String, String>,
-    /// Its effective limits.
+    /// The limits that apply: the tenant's own, else its tier's.
     pub limits: LimitsView,
     /// What a listed payer means to it.
     pub sanctions: SanctionsPolicy,
@@ -72,17 +72,17 @@ pub struct FirstKeys {
 #[derive(Clone, Debug, Serialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 pub struct TenantCreated {
-    /// The tenant.
+    /// The tenant as it is stored.
     pub tenant: TenantView,
     /// Its first keys, shown this once.
     pub api_keys: FirstKeys,
 }
 
-/// A tenant alone.
+/// The answer that holds one tenant.
 #[derive(Clone, Debug, Serialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 pub struct TenantAlone {
-    /// The tenant.
+    /// The tenant as it is stored.
     pub tenant: TenantView,
 }
 
@@ -92,13 +92,13 @@ pub struct TenantAlone {
 pub struct KeyView {
     /// The key's id, `key_…`; not the key.
     pub id: String,
-    /// What its owner calls it.
+    /// The name that its owner gave it.
     pub name: String,
-    /// Live or test.
+    /// The environment that the key belongs to.
     pub environment: Environment,
     /// Where it is sent: in a header, or in the path under `/facilitator/k/`.
     pub kind: KeyKind,
-    /// What it may do.
+    /// The scopes that the key has.
     pub scopes: Vec<Scope>,
     /// When it was created, RFC 3339.
     pub created_at: String,
@@ -114,17 +114,17 @@ pub struct KeyView {
 #[derive(Clone, Debug, Serialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 pub struct KeyCreated {
-    /// What is known of it from now on.
+    /// The key without its text, as later requests show it.
     pub api_key: KeyView,
-    /// The key.
+    /// The key's text: shown this once, and stored only as a hash.
     pub key: String,
 }
 
-/// A key alone.
+/// The answer that holds one key.
 #[derive(Clone, Debug, Serialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 pub struct KeyAlone {
-    /// The key.
+    /// The key without its text.
     pub api_key: KeyView,
 }
 
@@ -132,9 +132,9 @@ pub struct KeyAlone {
 #[derive(Clone, Debug, Serialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 pub struct RecipientView {
-    /// The address.
+    /// An EVM address or a Solana wallet.
     pub address: String,
-    /// Live or test.
+    /// The environment in which the address is paid.
     pub environment: Environment,
     /// The chains for which it is the default.
     pub default_for: Vec<String>,
@@ -144,10 +144,10 @@ pub struct RecipientView {
     pub removed_at: Option<String>,
 }
 
-/// A recipient alone.
+/// The answer that holds one recipient.
 #[derive(Clone, Debug, Serialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 pub struct RecipientAlone {
-    /// The recipient.
+    /// The recipient as it is stored.
     pub recipient: RecipientView,
 }

@@ -4,14 +4,14 @@ use super::{Address, address_of_key};
 use bip32::{ChildNumber, XPub};
 use core::fmt;
 
-/// An account's extended public key, from which nobody can spend.
+/// An account's extended public key: addresses can be derived from it, but nothing can be spent.
 pub struct Xpub {
     /// The account's external chain (BIP-44): `0` below the key that was given.
     chain: XPub,
 }
 
 impl Xpub {
-    /// Reads `xpub…`. A private key (`xprv…`) is no such key: this service never holds one.
+    /// Reads `xpub…`. A private key (`xprv…`) is refused: this service never holds one.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let account: XPub = text.starts_with("xpub").then(|| text.parse().ok()).flatten()?;

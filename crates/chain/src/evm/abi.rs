@@ -1,19 +1,19 @@
-//! The little of the contract ABI that is read: one word, and a string in
-//! either of the two forms that tokens answer `name()` with.
+//! The parts of the contract ABI that are read: one word of 32 bytes, and a string in the two forms in which tokens
+//! answer `name()`.
 
 use super::quantity;
 use alloy_primitives::U256;
 
-/// Bytes of a string that are read; a token's name is shorter by far.
+/// The most bytes of a string that are read; a token's name is far shorter.
 const STRING_BYTES_MAX: usize = 256;
 
-/// One 32-byte word and nothing else, as hex.
+/// Reads hex of exactly one 32-byte word.
 #[must_use]
 pub fn word(text: &str) -> Option<[u8; 32]> {
     quantity::hash(text).map(Into::into)
 }
 
-/// A word that is 0 or 1.
+/// Reads a word that is 0 or 1; `None` for any other.
 #[must_use]
 pub fn boolean(text: &str) -> Option<bool> {
     match U256::from_be_bytes(word(text)?) {
@@ -23,14 +23,14 @@ pub fn boolean(text: &str) -> Option<bool> {
     }
 }
 
-/// A word that fits 64 bits.
+/// Reads a 32-byte word whose value fits 64 bits.
 #[must_use]
 pub fn number(text: &str) -> Option<u64> {
     U256::from_be_bytes(word(text)?).try_into().ok()
 }
 
-/// A string: dynamic (offset, length, bytes), or one word padded with zeros as
-/// old tokens answer. At most 256 bytes of UTF-8.
+/// Reads a string: dynamic (offset, length, bytes), or 32 bytes padded with zeros as old tokens answer. At most 256
+/// bytes of UTF-8.
 #[must_use]
 pub fn string(text: &str) -> Option<String> {
     let bytes = quantity::bytes(text)?;

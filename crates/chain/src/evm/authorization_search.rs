@@ -1,5 +1,5 @@
-//! Who has put an authorization on the chain: its `AuthorizationUsed` event
-//! (EIP-3009), looked for in the blocks of the last minutes.
+//! Finds the transaction that used an authorization, by its `AuthorizationUsed` event (EIP-3009) in the blocks of the
+//! last minutes.
 
 use super::calls::{prefixed_hex, view_call_at};
 use super::log::AUTHORIZATION_USED;
@@ -12,23 +12,23 @@ use alloy_primitives::B256;
 use serde::Deserialize;
 use serde_json::json;
 
-/// How far back is looked: longer than any server waits for its payment.
+/// How far back the search goes: longer than any server waits for its payment.
 const SEARCHED_MS: u64 = 900_000;
-/// Blocks that every public provider lets a search span.
+/// A range of blocks that every public provider accepts.
 const BLOCKS_PER_SEARCH: u64 = 1_000;
-/// Pieces at most: chains of 60 ms are looked at as far back as the others.
+/// The most pieces: enough for a chain with a block every 60 ms to be searched as far back as the others.
 const SEARCHES_MAX: u64 = 15;
 
 /// The last block of a search.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SearchEnd {
-    /// This one: what was used later is not looked for.
+    /// Up to this block: a later use does not count.
     Block(u64),
-    /// The newest, which was this one when a node was asked: the chain has grown since.
+    /// Up to the newest block, which had this number when a node was asked; the chain may have grown.
     Newest(u64),
 }
 
-/// The searches, up to a last block, the newest blocks first: together they span the time.
+/// The searches up to a last block, the newest blocks first; together they cover the time.
 #[must_use]
 pub fn search_calls(network: &Network, payer: &Address, nonce: &B256, last: SearchEnd) -> Vec<Call> {
     let (Address::Evm(asset), Address::Evm(payer)) = (network.asset.address, *payer) else { return Vec::new() };
@@ -55,8 +55,8 @@ pub fn search_calls(network: &Network, payer: &Address, nonce: &B256, last: Sear
     (0..pieces).map_while(search).collect()
 }
 
-/// The transaction that used it, by one search; an authorization is used once.
-/// The outer `None` where the node gave no answer.
+/// The transaction that used the authorization, by one search; there is at most one. The outer `None`: the node gave no
+/// answer.
 #[must_use]
 pub fn read_search(facts: &Facts, call: &Call) -> Option<Option<TxId>> {
     #[derive(Deserialize)]
@@ -71,7 +71,7 @@ pub fn read_search(facts: &Facts, call: &Call) -> Option<Option<TxId>> {
     Some(logs.into_iter().find(|log| !log.removed).map(|log| TxId::Evm(log.transaction_hash)))
 }
 
-/// Whether it was used or cancelled by the end of a block; the newest where none is named.
+/// Whether it was used or cancelled by the end of a block, or of the newest where none is named.
 #[must_use]
 pub fn authorization_state_call(network: &Network, payer: &Address, nonce: &B256, block: Option<u64>) -> Option<Call> {
     let (Address::Evm(asset), Address::Evm(payer)) = (network.asset.address, *payer) else { return None };
@@ -79,13 +79,13 @@ pub fn authorization_state_call(network: &Network, payer: &Address, nonce: &B256
     Some(view_call_at(asset, prefixed_hex(&eip3009::authorization_state_calldata(payer, *nonce)), &at))
 }
 
-/// The newest block.
+/// The call for the newest block's number and time.
 #[must_use]
 pub fn newest_block_call() -> Call {
     Call::new("eth_getBlockByNumber", &json!(["latest", false]))
 }
 
-/// The newest block's number and time; `None` where the node does not say.
+/// The newest block's number and time; `None` where the node did not answer.
 #[must_use]
 pub fn read_newest_block(facts: &Facts, call: &Call) -> Option<(u64, UnixSeconds)> {
     let Some(RpcReply::Value(value)) = facts.get(call) else { return None };

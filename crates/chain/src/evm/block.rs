@@ -1,4 +1,4 @@
-//! A block's header as nodes tell it; only what names and dates it.
+//! A block's header as nodes answer it; only number, hash and time are read.
 
 use super::quantity;
 use crate::facts::Undecided;
@@ -7,13 +7,13 @@ use alloy_primitives::B256;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-/// A block.
+/// The members of a block's header that the rules read.
 pub(super) struct BlockHeader {
-    /// Its height.
+    /// The block's height.
     pub(super) number: u64,
-    /// Its hash.
+    /// The block's hash.
     pub(super) hash: B256,
-    /// When it was made.
+    /// The block's time, as its header states it.
     pub(super) time: UnixSeconds,
 }
 

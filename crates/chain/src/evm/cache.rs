@@ -1,6 +1,6 @@
-//! What need not be found out again: who signed what, of the last signatures (a
-//! payment is verified and then settled, and a recovery is the dearest step of
-//! both), where a token was seen to be deployed, and whether a payer has code.
+//! What is remembered between requests: the signers of the last signatures (a payment is verified and then settled, and
+//! recovering the signer is the most expensive step of both), where a token is known to be deployed, and which payers
+//! have code.
 
 use super::eip3009::PayerSignature;
 use crate::time::UnixSeconds;
@@ -11,19 +11,19 @@ use std::collections::BTreeMap;
 /// Signatures of a generation; two are kept, some hundred bytes each.
 const GENERATION_MAX: usize = 4_096;
 
-/// How long a contract that was seen counts as there.
+/// How long a contract that was found counts as deployed.
 const DEPLOYED_S: u64 = 900;
-/// How long a payer that was seen with or without code counts as such.
+/// How long it is remembered whether a payer has code.
 const CODE_S: u64 = 60;
-/// Payers of whom that is kept.
+/// The most payers of which that is remembered.
 const CODES_MAX: usize = 8_192;
 
-/// What is remembered. It is bounded, and may be lost at any time.
+/// The memory; it is bounded, and may be lost at any time.
 #[derive(Default)]
 pub struct VerificationCache {
     /// The older half is dropped when the newer is full.
     signers: RefCell<SignerGenerations>,
-    /// By the domain separator, of which every registered token has one of its own.
+    /// By the domain separator, which is unique to each registered token.
     deployed: RefCell<BTreeMap<[u8; 32], UnixSeconds>>,
     /// Whether a payer had code, and when.
     codes: RefCell<BTreeMap<PayerKey, (bool, UnixSeconds)>>,
@@ -39,8 +39,8 @@ struct SignerGenerations {
 }
 
 impl VerificationCache {
-    /// Who signed the digest, looked up or recovered: the digest and the
-    /// signature, byte for byte, are what an entry is found by.
+    /// The signer of the digest, remembered or recovered. An entry is found by the digest and the signature, byte for
+    /// byte.
     pub(crate) fn signer(&self, signature: &PayerSignature, digest: B256) -> Option<Address> {
         let key = keccak256([digest.as_slice(), signature.bytes()].concat());
         let mut all = self.signers.borrow_mut();
@@ -55,25 +55,25 @@ impl VerificationCache {
         signer
     }
 
-    /// Whether there was a contract at a token's address of late.
+    /// Whether the token's address was recently found to hold a contract.
     pub(crate) fn is_deployed(&self, separator: &[u8; 32], now: UnixSeconds) -> bool {
         let all = self.deployed.borrow();
         all.get(separator).is_some_and(|at| now.0.saturating_sub(at.0) < DEPLOYED_S)
     }
 
-    /// Notes that there is one now.
+    /// Notes that the token's address holds a contract.
     pub(crate) fn note_deployed(&self, separator: [u8; 32], now: UnixSeconds) {
         self.deployed.borrow_mut().insert(separator, now);
     }
 
-    /// Whether a payer was seen to have code of late; `None` where nobody looked.
+    /// Whether a payer recently had code; `None` where that is not remembered.
     pub(crate) fn has_code(&self, separator: &[u8; 32], payer: Address, now: UnixSeconds) -> Option<bool> {
         let all = self.codes.borrow();
         let (has_code, at) = all.get(&(*separator, payer))?;
         (now.0.saturating_sub(at.0) < CODE_S).then_some(*has_code)
     }
 
-    /// Notes whether a payer has code now.
+    /// Notes whether a payer has code.
     pub(crate) fn note_code(&self, separator: [u8; 32], payer: Address, has_code: bool, now: UnixSeconds) {
         let mut all = self.codes.borrow_mut();
         if all.len() >= CODES_MAX {

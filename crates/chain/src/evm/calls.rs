@@ -9,53 +9,53 @@ use alloy_sol_types::SolCall;
 use serde_json::json;
 use std::collections::BTreeMap;
 
-/// Which chain the node is of.
+/// The call for the node's chain id.
 pub(crate) fn chain_id_call() -> Call {
     Call::new("eth_chainId", &json!([]))
 }
 
-/// The node's head.
+/// The call for the height of the node's newest block.
 pub(super) fn head_block_call() -> Call {
     Call::new("eth_blockNumber", &json!([]))
 }
 
-/// The newest block that cannot be reversed.
+/// The call for the newest block that cannot be reversed.
 pub(super) fn finalized_block_call() -> Call {
     Call::new("eth_getBlockByNumber", &json!(["finalized", false]))
 }
 
-/// The canonical block at a height, without its transactions.
+/// The call for the canonical block at a height, without its transactions.
 pub(super) fn block_call(number: u64) -> Call {
     Call::new("eth_getBlockByNumber", &json!([format!("{number:#x}"), false]))
 }
 
-/// A transaction's receipt.
+/// The call for a transaction's receipt.
 pub(super) fn receipt_call(hash: B256) -> Call {
     Call::new("eth_getTransactionReceipt", &json!([prefixed_hex(hash.as_slice())]))
 }
 
-/// The transaction itself, which a node knows before its receipt.
+/// The call for a transaction, which a node knows before its receipt.
 pub(super) fn transaction_call(hash: B256) -> Call {
     Call::new("eth_getTransactionByHash", &json!([prefixed_hex(hash.as_slice())]))
 }
 
-/// All events of a contract in a block.
+/// The call for all events of a contract in a block.
 pub(super) fn events_call(block: B256, contract: Address) -> Call {
     let filter = json!({ "blockHash": prefixed_hex(block.as_slice()), "address": prefixed_hex(contract.as_slice()) });
     Call::new("eth_getLogs", &json!([filter]))
 }
 
-/// The code at an address now.
+/// The call for the code at an address.
 pub(crate) fn code_call(address: Address) -> Call {
     Call::new("eth_getCode", &json!([prefixed_hex(address.as_slice()), "latest"]))
 }
 
-/// Whether the token's issuer has blocked an address now.
+/// The call that reads whether the token's issuer has blocked an address.
 pub(super) fn blacklisted_call(asset: Address, address: Address) -> Call {
     view_call(asset, prefixed_hex(&isBlacklistedCall { account: address }.abi_encode()))
 }
 
-/// A call of a contract, made now as the sender's transaction would make it; nothing is sent.
+/// Simulates a call of a contract as the sender's transaction would make it; nothing is sent.
 pub(crate) fn simulation_call(
     contract: Address,
     from: Address,
@@ -81,12 +81,12 @@ pub(crate) fn simulation_call(
     Call::new("eth_call", &json!([transaction, "latest"]))
 }
 
-/// A contract's view function, called now with the calldata.
+/// A call of a contract's view function.
 pub(crate) fn view_call(contract: Address, data: String) -> Call {
     Call::new("eth_call", &json!([{ "to": prefixed_hex(contract.as_slice()), "data": data }, "latest"]))
 }
 
-/// The same as of the end of a block.
+/// A call of a contract's view function, in the state at the end of a block.
 pub(super) fn view_call_at(contract: Address, data: String, block: &str) -> Call {
     Call::new("eth_call", &json!([{ "to": prefixed_hex(contract.as_slice()), "data": data }, block]))
 }

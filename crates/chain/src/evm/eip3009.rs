@@ -24,9 +24,9 @@ sol! {
         uint256 validBefore, bytes32 nonce, uint8 v, bytes32 r, bytes32 s) external;
     /// Whether an authorization was used or cancelled.
     function authorizationState(address authorizer, bytes32 nonce) external view returns (bool);
-    /// What an address holds.
+    /// The token balance of an account, in atomic units.
     function balanceOf(address account) external view returns (uint256);
-    /// A contract's own judgement of a signature (ERC-1271).
+    /// A contract's check of a signature (ERC-1271).
     function isValidSignature(bytes32 hash, bytes signature) external view returns (bytes4);
 }
 
@@ -44,7 +44,7 @@ pub(crate) fn accepts_signature(answer: &str) -> bool {
     answer.starts_with(&alloy_primitives::hex::encode_prefixed(isValidSignatureCall::SELECTOR))
 }
 
-/// What a wrapped signature of a wallet that is not deployed ends with (ERC-6492).
+/// The last bytes of a wrapped signature by a wallet that may not be deployed (ERC-6492).
 const ERC6492_MAGIC: [u8; 32] = [
     0x64, 0x92, 0x64, 0x92, 0x64, 0x92, 0x64, 0x92, 0x64, 0x92, 0x64, 0x92, 0x64, 0x92, 0x64, 0x92, 0x64, 0x92, 0x64,
     0x92, 0x64, 0x92, 0x64, 0x92, 0x64, 0x92, 0x64, 0x92, 0x64, 0x92, 0x64, 0x92,
@@ -53,7 +53,7 @@ const ERC6492_MAGIC: [u8; 32] = [
 /// The longest signature that is read: a multisignature wallet's of some hundred owners.
 pub(super) const SIGNATURE_BYTES_MAX: usize = 8_192;
 
-/// What the payer signed for a token whose EIP-712 domain has this separator.
+/// The digest that the payer signed for a token with this EIP-712 domain separator.
 pub(crate) fn digest(separator: [u8; 32], signed: &TransferWithAuthorization) -> B256 {
     let mut text = Vec::with_capacity(66);
     text.extend([0x19, 0x01]);
@@ -62,12 +62,12 @@ pub(crate) fn digest(separator: [u8; 32], signed: &TransferWithAuthorization) ->
     keccak256(text)
 }
 
-/// A signature as it came.
+/// A signature as the buyer sent it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct PayerSignature {
-    /// Without the ERC-6492 wrapper.
+    /// The signature without the ERC-6492 wrapper.
     bytes: Vec<u8>,
-    /// All of it, where it came in such a wrapper.
+    /// The whole text, where the signature came in such a wrapper.
     wrapper: Option<Vec<u8>>,
 }
 
@@ -86,17 +86,17 @@ impl PayerSignature {
         Some(Self { bytes, wrapper: None })
     }
 
-    /// Its bytes, without a wrapper.
+    /// The signature's bytes, without a wrapper.
     pub(super) fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// Its bytes as the buyer gave them.
+    /// The bytes as the buyer sent them.
     pub(crate) fn original_bytes(&self) -> &[u8] {
         self.wrapper.as_deref().unwrap_or(&self.bytes)
     }
 
-    /// Whether it came in an ERC-6492 wrapper: of a wallet that may not be deployed.
+    /// Whether it came in an ERC-6492 wrapper, so that the wallet may not be deployed.
     pub(crate) const fn is_wrapped(&self) -> bool {
         self.wrapper.is_some()
     }
@@ -130,7 +130,7 @@ impl PayerSignature {
         }
     }
 
-    /// Who signed, for an account without code. High s is refused: the token refuses it too.
+    /// The signer, for an account without code. A high s is refused, as the token does.
     pub(crate) fn signer(&self, digest: B256) -> Option<Address> {
         let (r, s, v) = self.ecdsa_parts()?;
         let signature = Signature::new(U256::from_be_bytes(r.0), U256::from_be_bytes(s.0), v == 28);
@@ -140,13 +140,13 @@ impl PayerSignature {
         recover(digest, r, s, v == 28)
     }
 
-    /// The question to a wallet whether this is its signature.
+    /// The call that asks a wallet whether a signature is its own (ERC-1271).
     pub(crate) fn erc1271_calldata(&self, digest: B256) -> Vec<u8> {
         isValidSignatureCall { hash: digest, signature: self.bytes.clone().into() }.abi_encode()
     }
 
-    /// The call that moves the money. A contract gets its signature's bytes as they are, whatever their length;
-    /// of an account without code the token wants r, s and v of 27 or 28.
+    /// The calldata that moves the tokens. For a contract it holds the signature's bytes unchanged, whatever their
+    /// length; for an account without code the token requires r, s and v of 27 or 28.
     pub(crate) fn transfer_calldata(&self, signed: &TransferWithAuthorization, code: CodeKind) -> Vec<u8> {
         let TransferWithAuthorization { from, to, value, validAfter, validBefore, nonce } = *signed;
         match self.ecdsa_parts().filter(|_| code == CodeKind::None) {
@@ -162,12 +162,12 @@ impl PayerSignature {
     }
 }
 
-/// The question whether an authorization was used.
+/// The calldata that reads whether an authorization was used.
 pub(crate) fn authorization_state_calldata(authorizer: Address, nonce: B256) -> Vec<u8> {
     authorizationStateCall { authorizer, nonce }.abi_encode()
 }
 
-/// The question what an address holds.
+/// The calldata that reads an address's balance.
 pub(crate) fn balance_calldata(account: Address) -> Vec<u8> {
     balanceOfCall { account }.abi_encode()
 }

@@ -1,8 +1,8 @@
 //! A receipt's logs, and which of them move the registered asset (docs/spec/chains.md#evm-3,
 //! #evm-8 to #evm-12, #evm-18, #evm-19, #evm-23).
 //!
-//! A log that contradicts its receipt is the node's nonsense. One that is sound
-//! and of another shape is somebody else's event, and passed over.
+//! A log that contradicts its receipt makes the answer malformed. A sound log of another shape is another event and is
+//! skipped.
 
 mod fee;
 
@@ -24,7 +24,7 @@ const TRANSFER: B256 = token::Transfer::SIGNATURE_HASH;
 /// The topic of `AuthorizationUsed(address,bytes32)` (EIP-3009).
 pub(super) const AUTHORIZATION_USED: B256 = token::AuthorizationUsed::SIGNATURE_HASH;
 
-/// What a receipt's logs say.
+/// What a receipt's logs show.
 #[derive(Default)]
 pub(super) struct LogMovements {
     /// All movements of the registered asset but for the transaction's fee, by log index.
@@ -32,9 +32,9 @@ pub(super) struct LogMovements {
     /// Movements of other tokens: those the registry can name first, then by
     /// log index, at most [`DETAILS_MAX`].
     pub(super) foreign: Vec<ForeignTransfer>,
-    /// Movements of nothing, by log index, at most [`DETAILS_MAX`].
+    /// Transfers of zero, by log index, at most [`DETAILS_MAX`].
     pub(super) zero: Vec<ZeroTransfer>,
-    /// All authorizations used up: a payment may be bound to any of them.
+    /// All authorizations that were used: a payment may be bound to any of them.
     pub(super) authorizations: Vec<UsedAuthorization>,
 }
 
@@ -58,7 +58,7 @@ struct LogJson<'a> {
     removed: Option<bool>,
 }
 
-/// A log that is of this receipt.
+/// A log of this receipt.
 struct EvmLog<'a> {
     index: u64,
     address: Address,
@@ -66,7 +66,7 @@ struct EvmLog<'a> {
     data: &'a str,
 }
 
-/// An event of the shape of an ERC-20 transfer, of whatever contract.
+/// An event in the form of an ERC-20 transfer, of any contract.
 struct TransferEvent {
     from: Address,
     to: Address,
@@ -115,22 +115,22 @@ pub(super) fn read_movements(network: &Network, receipt: &EvmReceipt<'_>) -> Res
     Ok(out)
 }
 
-/// A log of the registered contract, as its neighbours see it.
+/// A log of the registered contract, beside its neighbours.
 enum NeighbourLog {
     Transfer {
         ordinal: u64,
         from: Address,
     },
-    /// With its place among the authorizations.
+    /// With its position among the authorizations.
     Authorization {
         at: usize,
     },
     Other,
 }
 
-/// Gives each authorization the one transfer from its authorizer next to it. A transfer
-/// serves one authorization: of a row of several, each takes what the others leave, as long
-/// as one has a single choice. Who is left with two choices gets none.
+/// Assigns to each authorization the one transfer from its authorizer next to it. A transfer serves one authorization:
+/// in a row of several, each takes what the others leave, as long as one has a single choice. An authorization with two
+/// choices left gets none.
 fn pair_authorizations(of_token: &[NeighbourLog], authorizations: &mut [UsedAuthorization]) {
     let beside = |index: Option<usize>, authorizer: Address| match of_token.get(index?)? {
         NeighbourLog::Transfer { ordinal, from } if *from == authorizer => Some(*ordinal),
@@ -155,7 +155,7 @@ fn pair_authorizations(of_token: &[NeighbourLog], authorizations: &mut [UsedAuth
 }
 
 impl LogMovements {
-    /// #evm-10: anybody can emit a transfer of nothing in anybody's name.
+    /// #evm-10: anybody can emit a transfer of zero in any address's name.
     fn add_transfer(&mut self, index: u64, ordinal: u64, moved: &TransferEvent) {
         if moved.value.is_zero() {
             push_bounded(&mut self.zero, ZeroTransfer { from: moved.from, to: moved.to });
@@ -187,14 +187,14 @@ fn foreign_transfer(asset: Address, name: Option<&str>, moved: &TransferEvent) -
     }
 }
 
-/// The receipt's own logs, by index. A node that lists one twice would count it
-/// twice; one that lists another transaction's would count that.
+/// The receipt's own logs, by index. A log listed twice would count twice, and a log of another transaction would count
+/// here.
 fn read_logs<'a>(receipt: &EvmReceipt<'a>) -> Result<Vec<EvmLog<'a>>, Undecided> {
     let wire: Vec<LogJson<'a>> =
         serde_json::from_str(receipt.logs.get()).map_err(|error| malformed(&error.to_string()))?;
     let mut logs = Vec::with_capacity(wire.len());
     for wire in wire {
-        // #evm-23: only subscriptions produce it; what was removed did not happen.
+        // #evm-23: only subscriptions report removed logs; a removed log did not happen.
         if wire.removed == Some(true) {
             continue;
         }

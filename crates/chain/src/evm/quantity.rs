@@ -1,5 +1,5 @@
-//! Hex as nodes write it (docs/spec/chains.md#evm-32): quantities without leading zeros,
-//! data of whole bytes. Anything else is the node's nonsense.
+//! Hex as nodes write it (docs/spec/chains.md#evm-32): quantities without leading zeros, data of whole bytes. Anything
+//! else is a malformed answer.
 
 use crate::facts::Undecided;
 use alloy_primitives::{Address, B256};
@@ -10,7 +10,7 @@ use std::borrow::Cow;
 /// Hex digits of 32 bytes, the widest quantity there is.
 const DIGITS_MAX: usize = 64;
 
-/// Characters of a node's text that go into a log line.
+/// The most characters of a node's text that a log line quotes.
 const WORDS_MAX: usize = 100;
 
 /// A quantity that fits 64 bits: `0x0`, or `0x` and lower-case digits of which
@@ -31,17 +31,17 @@ fn is_canonical(digits: &str) -> bool {
     lower_hex && !digits.is_empty() && !led_by_zero && digits.len() <= DIGITS_MAX
 }
 
-/// Exactly 32 bytes.
+/// Reads data of exactly 32 bytes.
 pub(super) fn hash(text: &str) -> Option<B256> {
     exact_bytes(text).map(B256::new)
 }
 
-/// Exactly 20 bytes, in any case: nodes differ in it, and it carries no checksum here.
+/// Reads data of exactly 20 bytes, in any case: nodes differ in case, and it carries no checksum here.
 pub(super) fn address(text: &str) -> Option<Address> {
     exact_bytes(text).map(Address::new)
 }
 
-/// Whole bytes, none of them included.
+/// Reads whole bytes; there may be none.
 pub(super) fn bytes(text: &str) -> Option<Vec<u8>> {
     hex::decode(text.strip_prefix("0x")?).ok()
 }

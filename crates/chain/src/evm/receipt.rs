@@ -1,5 +1,5 @@
-//! A receipt as nodes tell it, without its logs. Fields that no rule uses are
-//! not looked at: nodes differ in them (docs/spec/chains.md#evm-receipt).
+//! A receipt as nodes answer it, without its logs. Members that no rule uses are ignored: nodes differ in them
+//! (docs/spec/chains.md#evm-receipt).
 
 use super::quantity;
 use crate::address::Address;
@@ -11,30 +11,30 @@ use serde_json::value::RawValue;
 /// Whether a mined transaction was executed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ExecutionStatus {
-    /// `0x1`.
+    /// Status `0x1`: it took effect.
     Executed,
-    /// `0x0`.
+    /// Status `0x0`: it reverted, and no log counts.
     Reverted,
 }
 
-/// A receipt.
+/// The members of a transaction's receipt that the rules read.
 pub(super) struct EvmReceipt<'a> {
-    /// Whose it is.
+    /// The hash of the receipt's transaction.
     pub(super) hash: B256,
     /// The block's height and hash; `None` where it is in none.
     pub(super) block: Option<(u64, B256)>,
-    /// Who sent the transaction.
+    /// The sender of the transaction.
     pub(super) from: Option<Address>,
-    /// The list of logs, not looked into yet.
+    /// The list of logs, unparsed.
     pub(super) logs: &'a RawValue,
-    /// Whether the list is of the whole block, so that others' logs are passed over.
+    /// Whether the list is of the whole block, so that logs of other transactions are skipped.
     pub(super) of_block: bool,
     status: Option<&'a str>,
 }
 
 impl<'a> EvmReceipt<'a> {
-    /// What takes the place of a receipt that is too large to be read (#evm-31):
-    /// it has logs, and only an executed transaction has any.
+    /// Stands for a receipt that is too large to be read (#evm-31): it has logs, and only an executed transaction has
+    /// any.
     pub(super) const fn from_block_logs(transaction: &EvmTransaction, logs: &'a RawValue) -> Self {
         let EvmTransaction { hash, block, from } = *transaction;
         Self { hash, block, from, logs, of_block: true, status: Some("0x1") }
@@ -95,13 +95,13 @@ pub(super) fn read(value: &RawValue) -> Result<Option<EvmReceipt<'_>>, Undecided
     }))
 }
 
-/// A transaction as its own object tells it.
+/// The members of a transaction object that the rules read.
 pub(super) struct EvmTransaction {
-    /// Its hash.
+    /// The transaction's hash.
     pub(super) hash: B256,
     /// The block's height and hash; `None` where it is in none.
     pub(super) block: Option<(u64, B256)>,
-    /// Who sent it.
+    /// The transaction's sender.
     pub(super) from: Option<Address>,
 }
 

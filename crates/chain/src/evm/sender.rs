@@ -1,19 +1,19 @@
-//! Who sends a transaction of ours, and at what price: what is simulated is what is sent.
+//! The signer and the price of a transaction of ours: what is simulated is what is sent.
 
 use crate::address::Address;
 use serde::{Deserialize, Serialize};
 
-/// What a unit of gas may cost, wei.
+/// The price of a unit of gas, wei.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GasPrice {
-    /// The most in all; the only number of a legacy transaction.
+    /// The maximum fee; of a legacy transaction the gas price.
     pub max_wei: u128,
-    /// Of it, the most for the block's maker.
+    /// The part of it that the block's producer gets at most.
     pub tip_wei: u128,
 }
 
 impl GasPrice {
-    /// A price that a node takes in place of this one: an eighth more, within the cap.
+    /// The price at which a node replaces a transaction of this price: an eighth more, within the cap.
     #[must_use]
     pub fn raised_by_an_eighth(self, cap_wei: u128) -> Option<Self> {
         let more = |wei: u128| wei.saturating_add(wei.div_ceil(8)).saturating_add(1);
@@ -22,13 +22,13 @@ impl GasPrice {
     }
 }
 
-/// Who would send the transaction, and how: what is simulated is what is sent.
+/// The signer, gas limit and price with which a transaction would be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TransactionSender {
-    /// The address.
+    /// The address of the signer.
     pub address: Address,
-    /// The most gas that it may use (EVM).
+    /// The gas limit (EVM).
     pub gas_limit: Option<u64>,
-    /// What a unit of gas may cost (EVM); `None` where nobody would send it, or no node names a price.
+    /// The price of a unit of gas (EVM); `None` where no signer would send it, or no node reports a price.
     pub price: Option<GasPrice>,
 }

@@ -1,5 +1,4 @@
-//! Transactions of our own: what they may cost, their signature and the bytes
-//! that are sent.
+//! Our own EVM transactions: price, signature and bytes.
 
 use super::sender::GasPrice;
 use super::{abi, answered_text, calls, eip3009, quantity};
@@ -15,34 +14,34 @@ use alloy_primitives::{Address, B256, Bytes, TxKind, U256, keccak256};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-/// The least tip, wei: some chains take none, and a node's own minimum is seldom above.
+/// The least tip, wei: some chains take none, and a node's own minimum is rarely higher.
 const TIP_WEI_MIN: u128 = 1_000_000;
-/// How many times its first price a transaction may come to cost while the market rises.
+/// A transaction may cost this many times its first price while the market rises.
 const WORST_FACTOR: u128 = 8;
-/// What a transfer of the coin takes on most chains.
+/// The gas of a transfer of the coin on most chains.
 pub const TRANSFER_GAS: u64 = 21_000;
 
-/// What a transaction of ours executes.
+/// The contract call of a transaction of ours.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ContractCall {
     /// The contract that is called.
     pub to: Address,
-    /// The calldata.
+    /// The calldata of the call.
     pub data: Bytes,
-    /// The most gas it may use.
+    /// The gas limit.
     pub gas_limit: u64,
 }
 
-/// A signed transaction.
+/// A signed transaction, ready to be sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SignedEvmTransaction {
-    /// What is sent, hex.
+    /// The bytes for `eth_sendRawTransaction`: `0x` and hex.
     pub raw: String,
-    /// Its hash.
+    /// The transaction's hash, known before it is sent.
     pub hash: B256,
 }
 
-/// A price is no refusal: without one nothing is sent now, and nobody is refused.
+/// The lack of a price refuses nothing: the transaction is only not sent at present.
 impl StateDecision for Option<GasPrice> {
     type Refusal = ();
 
@@ -103,7 +102,7 @@ where
     Some(SignedEvmTransaction { raw: format!("0x{}", hex::encode(&raw)), hash: keccak256(raw) })
 }
 
-/// What must be known to name a price.
+/// The calls that a price needs.
 #[must_use]
 pub fn price_calls() -> Vec<Call> {
     vec![gas_price_call(), tip_call(), latest_block_call()]
@@ -133,23 +132,23 @@ pub fn quote_price(network: &Network, facts: &Facts) -> Result<Option<GasPrice>,
     Ok(cap_market_price(gas, asked, facts))
 }
 
-/// The most that a unit of gas may ever cost for a transaction that was first priced so, wei: eight times as much,
-/// within the chain's cap. `None` where nothing is sent.
+/// The most for a unit of gas of a transaction that was first priced so, wei: eight times as much, within the chain's
+/// cap. `None` where nothing is sent.
 #[must_use]
 pub fn worst_fee_wei(network: &Network, price: GasPrice) -> Option<u128> {
     let gas = network.settle?.gas()?;
     Some(gas.max_fee_wei.min(price.max_wei.saturating_mul(WORST_FACTOR)))
 }
 
-/// A price that lasts through several full blocks, within the chain's cap.
-/// `None` where the node gave none, or even the base fee is above the cap.
+/// A price that stays sufficient through several full blocks, within the chain's cap. `None` where the node reported
+/// none, or even the base fee is above the cap.
 #[must_use]
 pub fn capped_price(network: &Network, facts: &Facts) -> Option<GasPrice> {
     let gas = network.settle?.gas()?;
     cap_market_price(gas, market_price(gas, facts)?, facts)
 }
 
-/// What the market asks for, whatever the cap. `None` where the node does not tell: an error is no answer, but of a
+/// The market's price, not yet capped. `None` where the node does not answer; an error counts as an answer only for a
 /// method that a chain need not have.
 fn market_price(gas: GasCap, facts: &Facts) -> Option<GasPrice> {
     let is_known = |call: &Call| match facts.get(call) {
@@ -174,7 +173,7 @@ fn market_price(gas: GasCap, facts: &Facts) -> Option<GasPrice> {
     })
 }
 
-/// The same within the cap; `None` where the cap is below what a block takes now.
+/// The price within the cap; `None` where the cap is below what a block requires at present.
 fn cap_market_price(gas: GasCap, price: GasPrice, facts: &Facts) -> Option<GasPrice> {
     let least = match gas.fees {
         FeeModel::Legacy => price.max_wei,
@@ -199,25 +198,25 @@ fn hex_wei(text: &str) -> Option<u128> {
     u128::from_str_radix(text.strip_prefix("0x")?, 16).ok()
 }
 
-/// How many transactions an address has sent, those that wait included.
+/// The call for the number of an address's transactions, pending ones included.
 #[must_use]
 pub fn pending_nonce_call(address: Address) -> Call {
     Call::new("eth_getTransactionCount", &json!([calls::prefixed_hex(address.as_slice()), "pending"]))
 }
 
-/// How many transactions of an address blocks hold.
+/// The call for the number of an address's mined transactions.
 #[must_use]
 pub fn mined_nonce_call(address: Address) -> Call {
     Call::new("eth_getTransactionCount", &json!([calls::prefixed_hex(address.as_slice()), "latest"]))
 }
 
-/// What an address holds of the chain's own coin.
+/// The call for an address's balance of the chain's own coin.
 #[must_use]
 pub fn native_balance_call(address: &Address) -> Call {
     Call::new("eth_getBalance", &json!([calls::prefixed_hex(address.as_slice()), "latest"]))
 }
 
-/// What an address holds of the chain's token.
+/// The call for an address's balance of the chain's token.
 #[must_use]
 pub fn token_balance_call(network: &Network, holder: &crate::address::Address) -> Option<Call> {
     let (crate::address::Address::Evm(asset), crate::address::Address::Evm(holder)) = (network.asset.address, *holder)
@@ -233,27 +232,27 @@ pub fn read_token_balance(facts: &Facts, call: &Call) -> Option<Amount> {
     answered_text(facts, call).and_then(|text| abi::word(&text)).map(|word| Amount(U256::from_be_bytes(word)))
 }
 
-/// Nothing, sent to ourselves: it only takes a nonce.
+/// A transfer of zero to ourselves, which only takes a nonce.
 #[must_use]
 pub const fn empty_transfer(signer: Address, gas_limit: u64) -> ContractCall {
     ContractCall { to: signer, data: Bytes::new(), gas_limit }
 }
 
-/// How much gas that takes on a chain that asks more than [`TRANSFER_GAS`] for it.
+/// The call for the gas of that transfer, on a chain that requires more than [`TRANSFER_GAS`].
 #[must_use]
 pub fn empty_transfer_gas_call(signer: Address) -> Call {
     let own = calls::prefixed_hex(signer.as_slice());
     Call::new("eth_estimateGas", &json!([{ "from": own, "to": own, "value": "0x0" }]))
 }
 
-/// A transaction's receipt.
+/// The call for a transaction's receipt.
 #[must_use]
 pub fn receipt_call(id: &TxId) -> Call {
     Call::new("eth_getTransactionReceipt", &json!([id.to_string()]))
 }
 
-/// What a mined transaction took: its gas at the price that was paid, and what an OP-stack
-/// chain took for layer 1. What the receipt leaves out counts as `most`. `None` without a receipt.
+/// The cost of a mined transaction: its gas at the price that was paid, and the layer 1 fee of an OP-stack chain.
+/// Members that the receipt lacks count as `most`. `None` without a receipt.
 #[must_use]
 pub fn read_cost(facts: &Facts, call: &Call, most: (u64, GasPrice)) -> Option<(u128, u128)> {
     #[derive(Deserialize)]
@@ -272,13 +271,13 @@ pub fn read_cost(facts: &Facts, call: &Call, most: (u64, GasPrice)) -> Option<(u
     Some((gas.saturating_mul(price).saturating_add(l1_fee), l1_fee))
 }
 
-/// Hands a transaction to the chain.
+/// The call that sends a transaction.
 #[must_use]
 pub fn send_call(raw: &str) -> Call {
     Call::new("eth_sendRawTransaction", &json!([raw]))
 }
 
-/// A number that was asked for.
+/// The number with which a call was answered.
 #[must_use]
 pub fn read_number(facts: &Facts, call: &Call) -> Option<u64> {
     match facts.get(call) {
@@ -287,7 +286,7 @@ pub fn read_number(facts: &Facts, call: &Call) -> Option<u64> {
     }
 }
 
-/// An amount of wei that was asked for.
+/// The amount of wei with which a call was answered.
 #[must_use]
 pub fn read_wei(facts: &Facts, call: &Call) -> Option<u128> {
     match facts.get(call) {

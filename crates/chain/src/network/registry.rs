@@ -7,19 +7,19 @@ use alloy_primitives::Address;
 use serde::Deserialize;
 use std::collections::BTreeSet;
 
-/// The file.
+/// The whole of `data/chains.json`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RegistryFile {
     /// Where the rows come from.
     pub(crate) source: String,
-    /// What the members mean.
+    /// What the members of a row mean.
     pub(crate) note: String,
-    /// One row a chain.
+    /// The rows, one a chain.
     pub(crate) chains: Vec<ChainRow>,
 }
 
-/// One chain.
+/// One chain, as the file describes it.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ChainRow {
@@ -91,7 +91,7 @@ pub(crate) enum FinalityRow {
     Unknown,
 }
 
-/// The registered token.
+/// The registered token, as the file describes it.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct UsdcRow {
@@ -124,7 +124,7 @@ impl ChainRow {
     }
 }
 
-/// A rule of one row: its words, and whether a row keeps it.
+/// A rule about one row: its description, and whether a row keeps it.
 type RowRule = (&'static str, fn(&ChainRow) -> bool);
 
 const RULES: &[RowRule] = &[
@@ -167,7 +167,7 @@ pub(crate) fn read(text: &str) -> Result<Vec<ChainRow>, Vec<String>> {
     if mistakes.is_empty() { Ok(registry.chains) } else { Err(mistakes) }
 }
 
-/// The rules that look at more than one row.
+/// The rules about more than one row.
 fn across(rows: &[ChainRow]) -> Vec<String> {
     let mut mistakes = Vec::new();
     let mut seen = BTreeSet::new();

@@ -1,5 +1,5 @@
-//! The scheme `exact` (docs/spec/protocol.md#p-2-1, #p-2-4), whichever the family:
-//! what is free to judge comes first, then one round of questions to the chain.
+//! The scheme `exact` (docs/spec/protocol.md#p-2-1, #p-2-4) of either family: first the rules that need no chain, then
+//! one round of calls.
 
 pub mod evm;
 pub mod rules;
@@ -14,17 +14,17 @@ use crate::time::UnixSeconds;
 use crate::x402::{Payload, Payment};
 use rules::{OnchainContext, OnchainVerdict, SchemeRules};
 
-/// What was signed, with every member of its type.
+/// What the payer signed, with every member parsed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ExactPayment {
     /// An EIP-3009 authorization.
     Evm(Box<evm::EvmExactPayment>),
-    /// A transaction that lacks our signature only.
+    /// A transaction that lacks only our signature.
     Svm(Box<svm::SvmExactPayment>),
 }
 
 impl ExactPayment {
-    /// The payer's address.
+    /// The address whose tokens move.
     #[must_use]
     pub const fn payer(&self) -> Address {
         match self {
@@ -51,7 +51,7 @@ impl ExactPayment {
         }
     }
 
-    /// From when on it is worthless, where it says so itself (EVM).
+    /// From when on the authorization is invalid (EVM `validBefore`); `None` on Solana.
     #[must_use]
     pub fn valid_before(&self) -> Option<UnixSeconds> {
         match self {
@@ -61,18 +61,17 @@ impl ExactPayment {
     }
 }
 
-/// How the free rules came out.
+/// The result of the rules that need no chain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OffchainVerdict {
-    /// The rules.
+    /// The rules that need no chain, with their results.
     pub rules: SchemeRules,
-    /// What was signed, if all that is free to check was good, or its time alone
-    /// is over: then only what is recorded of it can help.
+    /// What the payer signed, if every rule that needs no chain passed, or only its time is over: then only its record
+    /// can help.
     pub payment: Option<ExactPayment>,
 }
 
-/// All that can be judged without the chain. `own` are the addresses that pay
-/// for transactions on this network.
+/// Checks every rule that needs no chain. `own` are the addresses that pay for transactions on this network.
 #[must_use]
 pub fn verify_offchain(payment: &Payment, network: &Network, own: &[Address], now: UnixSeconds) -> OffchainVerdict {
     let mut rules = SchemeRules::default();
@@ -87,7 +86,7 @@ pub fn verify_offchain(payment: &Payment, network: &Network, own: &[Address], no
     OffchainVerdict { rules, payment: terms }
 }
 
-/// Judges by the chain what is good as far as can be judged without it, if `sender` would send the transaction.
+/// Checks the rules that need the chain, as if `sender` would send the transaction.
 ///
 /// # Errors
 /// [`Undecided::Missing`] with the calls of one round (a second where a payer is
@@ -105,7 +104,7 @@ pub fn verify_onchain(
     }
 }
 
-/// Who pays by the payload's own word, good or not: a refusal names them.
+/// The payer that the payload names, valid or not: a refusal repeats it.
 #[must_use]
 pub fn payer_named(payment: &Payment) -> Option<Address> {
     match &payment.payload {

@@ -34,8 +34,7 @@ struct TokenAccountInfo {
     data: (String, String),
 }
 
-/// Whether the issuer has frozen the account; `None` where the answer does not
-/// say, and of an account that is closed by now.
+/// Whether the issuer has frozen the account; `None` where the answer does not show it, and for a closed account.
 pub(super) fn is_frozen(answer: &str) -> Option<bool> {
     let layout = read_layout(serde_json::from_str::<TokenAccountResult>(answer).ok()?.value?)?;
     match layout.state {
@@ -45,8 +44,8 @@ pub(super) fn is_frozen(answer: &str) -> Option<bool> {
     }
 }
 
-/// What the account holds, in the token's smallest unit; nothing where it is closed by now,
-/// `None` where the answer does not say.
+/// The account's balance, in the token's smallest unit; zero where it is closed, `None` where the answer does not show
+/// it.
 pub(super) fn token_balance(answer: &str) -> Option<u64> {
     let Some(info) = serde_json::from_str::<TokenAccountResult>(answer).ok()?.value else { return Some(0) };
     let layout = read_layout(info)?;

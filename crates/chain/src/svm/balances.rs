@@ -8,7 +8,7 @@ use crate::network::Network;
 use crate::trace::{DETAILS_MAX, ForeignTransfer, Transfer, TransferLocation};
 use std::collections::BTreeMap;
 
-/// What moved.
+/// The token balances that a transaction changed.
 #[derive(Default)]
 pub(super) struct BalanceMovements {
     pub(super) transfers: Vec<Transfer>,
@@ -28,8 +28,8 @@ impl BalanceMovements {
         let missing = || Undecided::malformed("balances_unavailable");
         let before = meta.pre_token_balances.as_ref().ok_or_else(missing)?;
         let after = meta.post_token_balances.as_ref().ok_or_else(missing)?;
-        // An account holds one mint at a time, but may be closed and made anew
-        // for another in one transaction: both mints' differences stand.
+        // An account holds one mint at a time, but may be closed and created again for another in one transaction: the
+        // differences of both mints count.
         let mut accounts: BTreeMap<(usize, &str), BalanceChange<'_>> = BTreeMap::new();
         for (index, balance) in by_index(before)? {
             accounts.entry((index, &balance.mint)).or_default().before = Some(balance);
@@ -51,7 +51,7 @@ impl BalanceMovements {
     }
 }
 
-/// One list by account: an account stands in it once, whatever its mint.
+/// One list of balances by account, which stands in it once, whatever its mint.
 fn by_index(list: &[TokenBalance]) -> Result<BTreeMap<usize, &TokenBalance>, Undecided> {
     let mut accounts = BTreeMap::new();
     for balance in list {
@@ -66,8 +66,8 @@ fn address(text: &str) -> Result<Address, Undecided> {
     Address::parse(Family::Svm, text).ok_or_else(|| Undecided::malformed("malformed_balance"))
 }
 
-/// A balance of atomic units: u64 in decimal digits. No balance is nothing
-/// (#svm-13, #svm-14: accounts made or closed in the transaction).
+/// A balance of atomic units: u64 in decimal digits. No balance means zero (#svm-13, #svm-14: accounts created or
+/// closed in the transaction).
 fn atomic_units(balance: Option<&TokenBalance>) -> Option<u64> {
     match balance {
         None => Some(0),
@@ -78,13 +78,13 @@ fn atomic_units(balance: Option<&TokenBalance>) -> Option<u64> {
     }
 }
 
-/// What moved on an account of the registered mint.
+/// The movement on an account of the registered mint.
 fn asset_transfer(place: Address, account: &BalanceChange<'_>) -> Result<Option<Transfer>, Undecided> {
     let malformed = || Undecided::malformed("malformed_balance");
     let before = atomic_units(account.before).ok_or_else(malformed)?;
     let after = atomic_units(account.after).ok_or_else(malformed)?;
     let owner = |balance: &TokenBalance| {
-        // Nodes of before 2021 did not tell the owner.
+        // Nodes from before 2021 do not report the owner.
         let text = balance.owner.as_deref().ok_or_else(|| Undecided::malformed("owner_unavailable"))?;
         address(text)
     };
@@ -93,7 +93,7 @@ fn asset_transfer(place: Address, account: &BalanceChange<'_>) -> Result<Option<
     if let (Some(was), Some(is)) = (owned_before, owned_after)
         && was != is
     {
-        // #svm-15: the account changed hands; that is no payment.
+        // #svm-15: the account changed its owner, which is no payment.
         return Ok(None);
     }
     let owner = owned_after.or(owned_before);
@@ -107,8 +107,7 @@ fn asset_transfer(place: Address, account: &BalanceChange<'_>) -> Result<Option<
     })
 }
 
-/// What moved on an account of another mint; what cannot be read is left out,
-/// for only a refusal names it.
+/// The movement on an account of another mint; what cannot be read is left out, since only a refusal names it.
 fn foreign_transfer(network: &Network, mint: Address, account: &BalanceChange<'_>) -> Option<ForeignTransfer> {
     let (before, after) = (atomic_units(account.before)?, atomic_units(account.after)?);
     let owner = |balance: Option<&TokenBalance>| balance.and_then(|balance| address(balance.owner.as_deref()?).ok());

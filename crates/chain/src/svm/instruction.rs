@@ -1,5 +1,5 @@
-//! What instructions tell besides the balances: memos (top level only,
-//! docs/spec/chains.md#svm-26) and transfers of a hidden amount (#svm-7).
+//! What instructions show beside the balances: memos (top level only, docs/spec/chains.md#svm-26) and transfers of a
+//! hidden amount (#svm-7).
 
 use super::transaction::{InstructionJson, TransactionMeta, TransactionResult};
 use crate::address::{Address, Family};
@@ -26,7 +26,7 @@ const CONFIDENTIAL_CHARS_MAX: usize = 512;
 /// Token-2022 instructions that are looked into: a transaction runs 64 at most, a node may list any number.
 const LOOKED_INTO_MAX: usize = 256;
 
-/// What was found.
+/// What a transaction's instructions show beside its balances.
 #[derive(Default)]
 pub(super) struct InstructionFindings {
     pub(super) memos: Vec<String>,

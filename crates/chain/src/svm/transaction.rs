@@ -1,6 +1,5 @@
-//! `getTransaction`'s answer: only what the rules read, everything else ignored.
-//! Any `version` is taken, for no rule looks at the message's form
-//! (docs/spec/chains.md#svm-1).
+//! `getTransaction`'s answer: only what the rules read, everything else is ignored. Any `version` is accepted, since no
+//! rule depends on the message's form (docs/spec/chains.md#svm-1).
 
 use crate::address::{Address, Family};
 use crate::facts::Undecided;
@@ -90,7 +89,7 @@ enum AccountKeyJson {
 }
 
 impl TransactionResult {
-    /// The first signature.
+    /// The first signature, which is the transaction's id.
     pub(super) fn signature(&self) -> Option<&str> {
         self.transaction.signatures.first().map(String::as_str)
     }

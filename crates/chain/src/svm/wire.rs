@@ -26,18 +26,18 @@ pub struct SvmTransaction {
 /// An instruction with its indexes resolved.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ResolvedInstruction<'a> {
-    /// The program.
+    /// The address of the program that is called.
     pub program: [u8; 32],
     /// The accounts, in order.
     pub accounts: Vec<[u8; 32]>,
-    /// The instruction data.
+    /// The data that is passed to the program.
     pub data: &'a [u8],
 }
 
 /// A transaction with all its signatures.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SignedSvmTransaction {
-    /// What is sent, base64.
+    /// The whole transaction, base64.
     pub raw: String,
     /// Its name: the first signature.
     pub id: TxId,

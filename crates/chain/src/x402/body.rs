@@ -1,6 +1,5 @@
-//! The members of a request's body, borrowed from its text and read when they
-//! are wanted. One of another type than the protocol's reads as missing; an
-//! object that names a member twice cannot be read, because others might read
+//! The members of a request's body, borrowed from its text and parsed when they are needed. A member of another type
+//! than the protocol's counts as missing. An object that names a member twice is refused, since another parser may read
 //! it otherwise.
 
 use serde::Deserialize;
@@ -13,7 +12,7 @@ pub(super) type RawMember<'a> = Option<&'a RawValue>;
 #[derive(Clone, Copy, Debug)]
 pub struct X402Body<'a> {
     pub(super) members: BodyMembers<'a>,
-    /// How deep it nests.
+    /// How many objects and arrays are nested.
     pub(super) depth: usize,
 }
 
@@ -143,7 +142,7 @@ pub(super) struct ExtensionsMembers<'a> {
     pub(super) payment_identifier: RawMember<'a>,
 }
 
-/// An extension.
+/// The member of one extension.
 #[derive(Clone, Copy, Debug, Deserialize)]
 pub(super) struct ExtensionMembers<'a> {
     #[serde(borrow)]
@@ -159,7 +158,7 @@ pub(super) struct IdentifierMembers<'a> {
     pub(super) required: RawMember<'a>,
 }
 
-/// A member as an object.
+/// Reads a member as an object; `None` for any other type.
 pub(super) fn read_object<'a, T: Deserialize<'a>>(raw: RawMember<'a>) -> Option<T> {
     raw.filter(|raw| raw.get().starts_with('{')).and_then(|raw| serde_json::from_str(raw.get()).ok())
 }

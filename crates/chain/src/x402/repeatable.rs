@@ -1,5 +1,5 @@
-//! What a buyer can repeat: an `Idempotency-Key` that stands for the seller's own
-//! attempt must be none of it, for a success repeats under its key (docs/spec/protocol.md#p-3-4-5).
+//! Values that a buyer can repeat: an `Idempotency-Key` for the seller's own attempt must be none of them, since a
+//! success is repeated under its key (docs/spec/protocol.md#p-3-4-5).
 
 use super::body::{PaymentPayload, read_object};
 use super::{Payload, Payment, X402Body};
@@ -63,7 +63,7 @@ fn without_prefix(text: &str) -> String {
     text.strip_prefix("0x").map_or_else(|| text.clone(), str::to_owned)
 }
 
-/// A JSON text without the spaces between its parts: as most writers write it.
+/// A JSON text without the spaces between its parts, as most serializers write it.
 fn without_whitespace(text: &[u8]) -> Vec<u8> {
     let (mut out, mut quoted, mut escaped) = (Vec::with_capacity(text.len()), false, false);
     for byte in text {

@@ -14,7 +14,7 @@ use x402_chain::checks::Checks;
 use x402_chain::id::{RequestId, SettlementId, TenantId, VerificationId};
 use x402_chain::network::Environment;
 
-/// A message with whose ledger it is for, and which HTTP request it serves.
+/// A message with the ledger that it is for and its HTTP request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LedgerEnvelope {
     /// Whose ledger.
@@ -23,9 +23,9 @@ pub struct LedgerEnvelope {
     pub environment: Environment,
     /// The HTTP request.
     pub request_id: RequestId,
-    /// The service's origin, for links in a problem; empty where no HTTP request is served.
+    /// The origin of links in a problem; empty where no HTTP request is served.
     pub origin: String,
-    /// The path that was asked for, for `instance` in a problem.
+    /// The path for `instance` in a problem.
     pub path: String,
     /// The message.
     // The member's name in version 1.
@@ -33,37 +33,38 @@ pub struct LedgerEnvelope {
     pub message: LedgerMessage,
 }
 
-/// What a ledger is asked. Each is replied to with a complete answer for the HTTP caller ([`LedgerReply::Answer`],
-/// [`LedgerReply::Problem`], …), or with the reply named here.
+/// A message to a ledger. The reply is a complete answer for the HTTP caller ([`LedgerReply::Answer`],
+/// [`LedgerReply::Problem`] and others), or the one that is named here.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LedgerMessage {
-    /// Book a verification. [`LedgerReply::ChainNeeded`] where the chain was not asked yet, and nothing is recorded.
+    /// Judge and record a verification. [`LedgerReply::ChainNeeded`] where the chain was not asked yet, and nothing is
+    /// recorded.
     Verify(Box<VerificationRequest>),
-    /// Book an x402 payment. [`LedgerReply::ChainNeeded`] where the Worker must find out more; [`LedgerReply::Settle`] where
+    /// Judge and record an x402 payment. [`LedgerReply::ChainNeeded`] where the Worker must find out more; [`LedgerReply::Settle`] where
     /// the Settler goes on.
     Payment(Box<PaymentRequest>),
-    /// Note how a settlement stands. [`LedgerReply::Done`].
+    /// Apply a settler's report on a settlement. [`LedgerReply::Done`].
     Settled(Box<SettlementReport>),
-    /// Give the request that waited what the Settler has come to.
+    /// Give the waiting request the settler's result.
     Deliver(Box<DeliverMessage>),
-    /// The caller has gone before it was answered: what its request was given is open again. [`LedgerReply::Done`].
+    /// The caller has disconnected before the answer: its lease or success is open again. [`LedgerReply::Done`].
     Reopen(ReopenMessage),
-    /// Let the seller take a success by hand.
+    /// Give the seller a success by hand.
     HandOver {
         /// The key that asks.
         key: KeyHash,
         /// The settlement.
         id: SettlementId,
     },
-    /// Read a settlement.
+    /// Read one settlement.
     Settlement {
         /// The key that asks.
         key: KeyHash,
         /// The settlement.
         id: SettlementId,
     },
-    /// List settlements.
+    /// List settlements, a page at a time.
     Settlements {
         /// The key that asks.
         key: KeyHash,
@@ -81,7 +82,7 @@ pub enum LedgerMessage {
         /// Chains that the registry check has switched off, by our keys.
         off: Vec<String>,
     },
-    /// Say who may be paid for requirements. [`LedgerReply::Payees`].
+    /// Say which addresses may stand in requirements. [`LedgerReply::Payees`].
     Payees {
         /// The key that asks.
         key: KeyHash,
@@ -90,26 +91,26 @@ pub enum LedgerMessage {
         /// Chains that the registry check has switched off, by our keys.
         off: Vec<String>,
     },
-    /// Read a verification's record. [`LedgerReply::NoRecord`] where the ledger does not hold it.
+    /// Read one verification's record. [`LedgerReply::NoRecord`] where the ledger does not hold it.
     Record {
         /// The key that asks.
         key: KeyHash,
         /// The verification.
         id: VerificationId,
     },
-    /// Let a key list records, and ship them first. [`LedgerReply::Done`].
+    /// Check that a key may list records, and ship them first. [`LedgerReply::Done`].
     List {
         /// The key that asks.
         key: KeyHash,
     },
-    /// Take the directory's copy of the tenant. [`LedgerReply::Done`].
+    /// Load the directory's copy of the tenant. [`LedgerReply::Done`].
     Reload {
         /// The version that the copy must have at least.
         version: u64,
     },
-    /// Ship what is unshipped, and enter the current period. [`LedgerReply::Done`], or [`LedgerReply::NoTenant`].
+    /// Ship everything, and enter the current period. [`LedgerReply::Done`], or [`LedgerReply::NoTenant`].
     Flush,
-    /// Nothing: it only shows that objects can be reached. [`LedgerReply::Done`].
+    /// Do nothing: `/v1/health` measures the reply. [`LedgerReply::Done`].
     Ping,
     /// Write one row (the benchmark's build only). [`LedgerReply::Done`].
     #[cfg(x402_bench)]
@@ -119,7 +120,7 @@ pub enum LedgerMessage {
     },
 }
 
-/// What the Settler has come to, for the request that waited.
+/// The settler's result, for the request that waited.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeliverMessage {
     /// The settlement.
@@ -144,7 +145,7 @@ pub struct SettlementFinding {
     pub checks: Checks,
 }
 
-/// Whose delivery is open again: the settlement, or where its answer was lost the payment's.
+/// Which delivery to open: the settlement's, or where the answer was lost that of the authorization.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReopenMessage {
     /// The settlement, where the request learned of it.
@@ -153,15 +154,15 @@ pub struct ReopenMessage {
     pub authorization: Option<String>,
 }
 
-/// What of an account.
+/// Which view of the account a route answers with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AccountView {
-    /// `GET /v1/usage`.
+    /// The answer of `GET /v1/usage`.
     Usage,
-    /// `GET /v1/supported-chains`.
+    /// The answer of `GET /v1/supported-chains`.
     Chains,
-    /// `GET /v1/whoami`.
+    /// The answer of `GET /v1/whoami`.
     Whoami,
 }
 

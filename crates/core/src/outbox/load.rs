@@ -1,17 +1,17 @@
-//! How much a ledger ships to the directory (D1) at once: cut by bytes, because a record of a transaction with many
-//! payments is many times as large as others.
+//! How much a ledger ships to the directory (D1) in one batch: limited by bytes, since the record of a transaction with
+//! many payments is much larger than others.
 
 /// The largest value, and the largest row, that D1 takes: 2,000,000 bytes (its documented limit). A local D1 takes
 /// more.
 pub const VALUE_BYTES_MAX: usize = 2_000_000;
-/// Bytes of one load, and of one list of rows as it is bound: half of what D1 takes. What is larger alone goes alone.
+/// The most bytes of one load, and of one bound list of rows: half of D1's limit. A larger row is shipped alone.
 pub const LOAD_BYTES: usize = 1_000_000;
 /// The largest record that is shipped whole. As text within JSON it grows by an eighth, far from twice.
 pub const RECORD_BYTES_MAX: usize = 1_000_000;
-/// Rows of one load.
+/// The most rows in one batch of statements.
 pub const ROWS_MAX: usize = 100;
 
-/// What was loaded so far.
+/// The rows loaded so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ShipmentLoad {
     rows: usize,
@@ -20,7 +20,7 @@ pub struct ShipmentLoad {
 }
 
 impl ShipmentLoad {
-    /// Whether one more row of this size belongs to the load; once one does not, none does. The first always does.
+    /// Whether one more row of this size fits; after one that does not, none does. The first always fits.
     pub const fn accept(&mut self, bytes: usize) -> bool {
         let sum = self.bytes.saturating_add(bytes);
         if self.is_cut || self.rows >= ROWS_MAX || (self.rows > 0 && sum > LOAD_BYTES) {
@@ -32,7 +32,7 @@ impl ShipmentLoad {
         true
     }
 
-    /// Whether more may be left than was loaded.
+    /// Whether there may be more rows than were loaded.
     #[must_use]
     pub const fn is_full(&self) -> bool {
         self.is_cut || self.rows >= ROWS_MAX

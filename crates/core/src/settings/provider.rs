@@ -72,7 +72,7 @@ pub fn has_user(address: &str) -> bool {
 struct UrlParts<'a> {
     scheme: &'a str,
     user: Option<&'a str>,
-    /// With the port.
+    /// Host name or address, with the port if there is one.
     host: &'a str,
     rest: &'a str,
 }

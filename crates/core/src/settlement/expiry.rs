@@ -1,16 +1,16 @@
-//! Which Solana transactions can never reach the chain any more: their block hash has expired, and no node
-//! knows them. A payment ends by it for good, so that it takes two nodes' word where there are two.
+//! Which Solana transactions can no longer be mined: their block hash has expired, and no node knows them. Since this
+//! ends a payment for good, two nodes must report it where two are configured.
 
 use x402_chain::quorum::AGREEMENT_MIN;
 
-/// What one node says of one transaction.
+/// What one node reports of one transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExpiryAnswer {
-    /// Its finalized height is past the last block that could hold it, and it knows nothing of it.
+    /// Its finalized height is past the last block that could hold the transaction, which it does not know.
     Expired,
-    /// It knows the transaction, or a block may still take it.
+    /// It knows the transaction, or a block may still hold it.
     Possible,
-    /// It does not say.
+    /// The node gave no usable answer; another is asked.
     Unanswered,
 }
 
@@ -28,7 +28,7 @@ impl ExpiryAnswer {
     }
 }
 
-/// What was said so far of some transactions.
+/// The answers so far about some transactions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExpiryVote {
     needed: usize,
@@ -42,13 +42,13 @@ struct ExpiryTally {
 }
 
 impl ExpiryVote {
-    /// Nothing was said yet of so many transactions on a chain with so many providers.
+    /// No answers yet, for so many transactions on a chain with so many providers.
     #[must_use]
     pub fn new(transactions: usize, providers: usize) -> Self {
         Self { needed: providers.clamp(1, AGREEMENT_MIN), tallies: vec![ExpiryTally::default(); transactions] }
     }
 
-    /// Notes what one more node says, a word a transaction; whether nobody else must be asked.
+    /// Adds one node's answers, one a transaction; returns whether enough nodes were asked.
     pub fn count_answers(&mut self, words: impl IntoIterator<Item = ExpiryAnswer>) -> bool {
         for (said, word) in self.tallies.iter_mut().zip(words) {
             match word {
@@ -60,7 +60,7 @@ impl ExpiryVote {
         self.tallies.iter().all(|said| said.is_possible || said.expired >= self.needed)
     }
 
-    /// Whether each can never reach the chain any more, in the order of the words.
+    /// Whether each transaction can no longer be mined, in the order of the answers.
     #[must_use]
     pub fn expired(&self) -> Vec<bool> {
         self.tallies.iter().map(|said| !said.is_possible && said.expired >= self.needed).collect()

@@ -1,5 +1,4 @@
-//! One flight: the versions of its transaction, what is to be done while no
-//! block holds one of them, and how it ends.
+//! One flight: the versions of its transaction, the next step while no block holds one of them, and how it ends.
 
 use super::refusal::NodeAcceptance;
 use super::{Flight, FlightPayload, SettlementReport};
@@ -15,74 +14,74 @@ use x402_chain::reason::Reason;
 use x402_chain::time::UnixMillis;
 use x402_chain::trace::{MinedTransaction, Trace, TransactionState, Transfer};
 
-/// The same bytes are sent again after this long without a receipt.
+/// Without a receipt the same bytes are sent again after this long.
 const RESEND_MS: u64 = 10_000;
-/// A higher price is offered after this long, and again.
+/// A higher price follows after this long, and after as long again.
 const BUMP_MS: u64 = 30_000;
-/// What no node has is offered again after this long.
+/// A transaction that no node has is sent again after this long.
 const OFFER_AGAIN_MS: u64 = 2_000;
-/// A flight of which no node has anything is given up after this long: sooner than its caller, who waits 18 s.
+/// A flight of which no node has anything is given up after this long: before its caller, who waits 18 s.
 const OFFERED_MS: u64 = 8_000;
-/// A nonce that somebody else seems to have used is believed to be gone after this long.
+/// A nonce that another transaction seems to have used counts as lost after this long.
 const LOST_MS: u64 = 15_000;
 
 /// Every version of a flight's transaction, the newest last. Those of one nonce exclude each other.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FlightVersions {
-    /// The versions.
+    /// In the order in which they were signed.
     pub versions: Vec<FlightVersion>,
-    /// Whether it was in a block that has left the chain.
+    /// Whether a block that held it has left the chain.
     #[serde(default)]
     pub reopened: bool,
-    /// Since when its nonce is said to be used by somebody else's transaction, after its time.
+    /// Since when nodes report, after its expiry, that another transaction used its nonce.
     #[serde(default)]
     pub lost_at: Option<UnixMillis>,
-    /// What of it was charged to the day already: a block that leaves the chain and comes back takes nothing twice.
+    /// The part of its cost that was charged to the day: a block that leaves the chain and comes back is charged once.
     #[serde(default)]
     pub charged: Option<TransactionCost>,
 }
 
-/// What a version does.
+/// What a version of a flight's transaction is for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum VersionKind {
-    /// It moves the payer's money.
+    /// It calls the token's transfer.
     #[default]
     Transfer,
-    /// It moves nothing and takes the nonce, so that the transfers can never be mined.
+    /// It transfers nothing and takes the nonce, so that the transfers can never be mined.
     Cancel,
 }
 
-/// One signed version.
+/// One signed transaction of a flight.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FlightVersion {
     /// The bytes as they are sent: hex, or base64 on Solana.
     pub raw: String,
-    /// Its hash.
+    /// The transaction's hash, or on Solana its first signature.
     pub id: TxId,
-    /// What a unit of gas may cost (EVM).
+    /// The price of a unit of gas (EVM).
     pub price: Option<GasPrice>,
     /// The last block height that can hold it (Solana).
     pub until: Option<u64>,
-    /// When it was signed.
+    /// When it was signed; a higher price is due some time after.
     pub at: UnixMillis,
-    /// What it does.
+    /// A transfer, or a cancellation that only takes the nonce.
     #[serde(default)]
     pub kind: VersionKind,
-    /// Whether a node has it.
+    /// Whether a node has accepted the bytes, may have, or has not.
     #[serde(default)]
     pub handed: NodeAcceptance,
 }
 
 impl FlightVersions {
-    /// One version, just signed.
+    /// The versions after the first was signed.
     #[must_use]
     pub fn first(version: FlightVersion) -> Self {
         Self { versions: vec![version], reopened: false, lost_at: None, charged: None }
     }
 
-    /// Notes what its transactions took; what of it is to be charged yet. Versions of one nonce exclude
-    /// each other, so that one in another's place takes what it takes beyond that.
+    /// Notes the cost of its transactions; returns the part that is not charged yet. Versions of one nonce exclude each
+    /// other, so a version that replaces another is charged only the difference.
     pub fn note_cost(&mut self, spent: TransactionCost) -> Option<TransactionCost> {
         let before = self.charged.map_or(0, |charged| charged.total);
         let total = spent.total.checked_sub(before).filter(|more| *more > 0)?;
@@ -90,7 +89,7 @@ impl FlightVersions {
         Some(TransactionCost { total, ..spent })
     }
 
-    /// All that were signed, as the seller reads them.
+    /// All signed transactions, as the seller reads them.
     #[must_use]
     pub fn attempts(&self) -> Vec<SettlementAttempt> {
         let attempt = |version: &FlightVersion| SettlementAttempt {
@@ -100,25 +99,25 @@ impl FlightVersions {
         self.versions.iter().map(attempt).collect()
     }
 
-    /// What was signed last.
+    /// The version that was signed last.
     #[must_use]
     pub fn newest(&self) -> Option<&FlightVersion> {
         self.versions.last()
     }
 
-    /// What moves the money, as it was signed last.
+    /// The newest version that is a transfer.
     #[must_use]
     pub fn transfer(&self) -> Option<&FlightVersion> {
         self.versions.iter().rfind(|version| version.kind == VersionKind::Transfer)
     }
 
-    /// Whether a node has taken any version, or may have.
+    /// Whether a node has accepted any version, or may have.
     #[must_use]
     pub fn may_be_accepted(&self) -> bool {
         self.versions.iter().any(|version| version.handed != NodeAcceptance::No)
     }
 
-    /// What moves the money, as a node has taken it last, or may have.
+    /// The newest transfer that a node has accepted, or may have.
     #[must_use]
     pub fn accepted_transfer(&self) -> Option<&FlightVersion> {
         self.versions
@@ -126,15 +125,15 @@ impl FlightVersions {
             .rfind(|version| version.kind == VersionKind::Transfer && version.handed != NodeAcceptance::No)
     }
 
-    /// Whether it was offered for long enough and no node has any of it: it is given up, and nothing of it is ever
-    /// offered again.
+    /// Whether it was sent for long enough and no node has any version of it: then it is given up, and nothing of it is
+    /// sent again.
     #[must_use]
     pub fn is_abandoned(&self, now: UnixMillis) -> bool {
         let since = self.versions.first().map(|version| version.at);
         !self.may_be_accepted() && since.is_some_and(|at| now.since(at) >= OFFERED_MS)
     }
 
-    /// The version of this name.
+    /// The version with this hash.
     #[must_use]
     pub fn version(&self, id: &TxId) -> Option<&FlightVersion> {
         self.versions.iter().find(|version| version.id == *id)
@@ -142,20 +141,20 @@ impl FlightVersions {
 }
 
 impl Flight {
-    /// Whether the chain takes it no more: nothing new is signed for it then.
+    /// Whether the authorization has expired: then no new transfer is signed.
     #[must_use]
     pub fn is_expired(&self, now: UnixMillis) -> bool {
         self.valid_before.is_some_and(|until| now.seconds() >= until)
     }
 
-    /// The most that a unit of gas may cost for it, wei.
+    /// The most for a unit of gas, wei.
     #[must_use]
     pub fn cap_wei(&self, network: &Network) -> u128 {
         let gas = network.settle.and_then(|settle| settle.gas());
         self.max_fee_wei.unwrap_or_else(|| gas.map_or(0, |gas| gas.max_fee_wei))
     }
 
-    /// The gas that its transaction may use; none on Solana.
+    /// The gas limit of its transaction; 0 on Solana.
     #[must_use]
     pub const fn gas_limit(&self) -> u64 {
         match &self.cargo {
@@ -164,7 +163,7 @@ impl Flight {
         }
     }
 
-    /// What the payer signed.
+    /// The transfer that an on-chain transaction must show to be this payment.
     #[must_use]
     pub fn expected_transfer(&self) -> ExpectedTransfer {
         let nonce = self.nonce.unwrap_or_default();
@@ -172,15 +171,15 @@ impl Flight {
     }
 }
 
-/// A price within a cap.
+/// The price, with its fee per gas limited to `cap_wei`.
 #[must_use]
 pub fn cap_price(price: GasPrice, cap_wei: u128) -> GasPrice {
     let max_wei = price.max_wei.min(cap_wei);
     GasPrice { max_wei, tip_wei: price.tip_wei.min(max_wei) }
 }
 
-/// The price of a version in another's place: what nodes take for it, an eighth more, or
-/// what the market asks today, whichever is higher. `None` where the cap lets nobody outbid it.
+/// The price of a version that replaces another: an eighth more, which nodes require, or the market's price, whichever
+/// is higher. `None` where the cap is too low.
 #[must_use]
 pub fn replacement_price(newest: GasPrice, today: Option<GasPrice>, cap_wei: u128) -> Option<GasPrice> {
     let more = newest.raised_by_an_eighth(cap_wei)?;
@@ -191,37 +190,37 @@ pub fn replacement_price(newest: GasPrice, today: Option<GasPrice>, cap_wei: u12
     Some(cap_price(higher, cap_wei))
 }
 
-/// Whether the next block's base fee is above what a version may cost at most: a node may have
-/// taken it all the same. Today's price has room for twice the base fee.
+/// Whether the next block's base fee is above a version's maximum: a node may have accepted it all the same. The
+/// market's price allows for twice the base fee.
 #[must_use]
 pub const fn is_outpriced(newest: GasPrice, today: GasPrice) -> bool {
     today.max_wei / 2 > newest.max_wei
 }
 
-/// The most that a unit of gas may cost in a transaction that only takes the nonce: what is
-/// set aside for the whole transfer pays for it, and it uses less gas.
+/// The most for a unit of gas in a transaction that only takes the nonce: the money set aside for the transfer pays for
+/// it, and it uses less gas.
 #[must_use]
 pub fn cancel_cap_wei(flight: &Flight, network: &Network, gas: u64) -> u128 {
     let cap = flight.cap_wei(network);
     cap.saturating_mul(flight.gas_limit().into()).checked_div(gas.into()).unwrap_or(cap).max(cap)
 }
 
-/// What is to be done for a flight that no block holds (EVM).
+/// The next step of a flight that is in no block (EVM).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FlightStep {
-    /// Wait: nothing is due.
+    /// Do nothing in this turn.
     Wait,
     /// Send the newest version again.
     Resend,
-    /// Offer more for the transfer.
+    /// Sign the transfer at a higher price.
     Bump,
-    /// Take its nonce away, or offer more for that.
+    /// Sign a transaction that only takes the nonce, or that at a higher price.
     Cancel,
-    /// It is over: nobody has any of it, and its time is over or nobody wants it.
+    /// End it: no node has any version, and it has expired or is given up.
     End,
 }
 
-/// What is to be done now for a flight that no block holds.
+/// The next step of a flight that is in no block.
 #[must_use]
 pub fn next_flight_step(flight: &Flight, sent: &FlightVersions, now: UnixMillis) -> FlightStep {
     let Some(newest) = sent.newest() else { return FlightStep::Wait };
@@ -239,17 +238,17 @@ pub fn next_flight_step(flight: &Flight, sent: &FlightVersions, now: UnixMillis)
     }
 }
 
-/// Whether a flight whose nonce somebody else has used, and whose time is over, is lost for
-/// good: it was said before, long enough ago for a receipt of ours to have come.
+/// Whether an expired flight whose nonce another transaction used is lost for good: nodes reported it long enough ago
+/// for a receipt of ours to have appeared.
 #[must_use]
 pub fn is_nonce_lost(sent: &FlightVersions, now: UnixMillis) -> bool {
     sent.lost_at.is_some_and(|at| now.since(at) >= LOST_MS)
 }
 
-/// What an authorization says, as far as a transaction can be held against it.
+/// The members of an authorization that a transaction's transfers and events are compared with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ExpectedTransfer {
-    /// The payer's address.
+    /// The address whose tokens move.
     pub payer: Address,
     /// The address that is paid (`payTo`).
     pub pay_to: Address,
@@ -259,9 +258,8 @@ pub struct ExpectedTransfer {
     pub nonce: B256,
 }
 
-/// Which transfers of a transaction may be this authorization's, by [`Transfer::ordinal`]: the
-/// one that stands with it, if it pays what was signed; where none is known to, each that pays
-/// it and belongs to no other authorization.
+/// Which transfers of a transaction may be this authorization's, by [`Transfer::ordinal`]: the transfer beside its
+/// event, if it pays what was signed; where no event is known, each that pays it and belongs to no other authorization.
 #[must_use]
 pub fn matching_units(mined: &MinedTransaction, signed: &ExpectedTransfer) -> Vec<u64> {
     let pays = |transfer: &&Transfer| {
@@ -278,10 +276,10 @@ pub fn matching_units(mined: &MinedTransaction, signed: &ExpectedTransfer) -> Ve
     paying.map(|transfer| transfer.ordinal).filter(|ordinal| own.is_none_or(|own| own == *ordinal)).collect()
 }
 
-/// How a version's story ends its flight.
+/// How a version's trace ends its flight.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FlightEnding {
-    /// Completed or failed.
+    /// `Completed` or `Failed`, never `Pending`.
     pub status: SettlementStatus,
     /// Why it failed; `None` where it is completed.
     pub reason: Option<Reason>,
@@ -292,38 +290,41 @@ pub struct FlightEnding {
 }
 
 impl FlightEnding {
-    /// The money has moved.
+    /// The transfer is in a block; `units` are the logs that may be it.
     #[must_use]
     pub const fn completed(units: Vec<u64>) -> Self {
         Self { status: SettlementStatus::Completed, reason: None, message: String::new(), units }
     }
 
-    /// It has not, and will not.
+    /// The transfer is in no block, and cannot be.
     #[must_use]
     pub fn failed(reason: Reason, message: impl Into<String>) -> Self {
         Self { status: SettlementStatus::Failed, reason: Some(reason), message: message.into(), units: Vec::new() }
     }
 
-    /// No node has taken any of it, and none is asked again.
+    /// No node has accepted any version, and none is asked again.
     #[must_use]
     pub fn abandoned() -> Self {
-        Self::failed(Reason::UnexpectedSettle, "no node took the transaction, and none will be given it: ask again")
+        Self::failed(
+            Reason::UnexpectedSettle,
+            "no node accepted the transaction, and this attempt is over: send the same payment again",
+        )
     }
 
-    /// How a flight ends of which no node has anything.
+    /// The end of a flight of which no node has anything.
     #[must_use]
     pub fn never_accepted(flight: &Flight, now: UnixMillis) -> Self {
         if flight.is_expired(now) { Self::expired() } else { Self::abandoned() }
     }
 
-    /// The authorization's time is over, and nothing of the flight can be mined any more.
+    /// The authorization has expired, and no version can be mined.
     #[must_use]
     pub fn expired() -> Self {
         Self::failed(Reason::EvmValidBefore, "the authorization expired before a block held the transaction")
     }
 }
 
-/// How a version's story ends its flight; `None` while it has no end.
+/// How a version's trace ends its flight; `None` while it has no end.
 #[must_use]
 pub fn flight_ending(flight: &Flight, kind: VersionKind, trace: &Trace) -> Option<FlightEnding> {
     let TransactionState::Mined(mined) = &trace.found else { return None };
@@ -335,7 +336,7 @@ pub fn flight_ending(flight: &Flight, kind: VersionKind, trace: &Trace) -> Optio
         FlightPayload::Svm(_) => (Reason::SvmFailed, Reason::SvmUnconfirmed),
     };
     if let Some(failure) = &mined.failure {
-        // The block came too late for what was signed in time: that is no fault of the payer's.
+        // The block came too late, although the transaction was sent in time: the payer is not at fault.
         if flight.valid_before.zip(mined.block.time).is_some_and(|(end, time)| time >= end) {
             return Some(FlightEnding::expired());
         }
@@ -347,7 +348,7 @@ pub fn flight_ending(flight: &Flight, kind: VersionKind, trace: &Trace) -> Optio
     };
     let moved = match flight.cargo {
         FlightPayload::Evm(_) => !units.is_empty(),
-        // Balances on Solana name who gained and who lost, but not by whom who gained.
+        // Solana's balances show who gained and who lost, but not who paid whom.
         FlightPayload::Svm(_) => mined
             .transfers
             .iter()
@@ -357,24 +358,24 @@ pub fn flight_ending(flight: &Flight, kind: VersionKind, trace: &Trace) -> Optio
     Some(if moved { FlightEnding::completed(units) } else { FlightEnding::failed(unmoved, message) })
 }
 
-/// Whether somebody else's transaction has used an authorization, and moved its money.
+/// Whether a third party's transaction has used an authorization and moved its money.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ThirdPartyLookup {
     /// This transaction has settled it.
     Found {
-        /// The transaction.
+        /// The transaction that used the authorization.
         id: TxId,
         /// Which of its transfers may be the payment, as [`matching_units`] has them.
         units: Vec<u64>,
     },
     /// No transaction has settled it.
     Nothing,
-    /// No node answers that now.
+    /// No node reports that at present.
     Unknown,
 }
 
-/// How a flight ends that one of our own transactions has not settled, given who else may
-/// have; `None` while that is not known. With it the transaction that counts.
+/// The end of a flight that none of our own transactions has settled, given what is known of third parties; `None`
+/// while that is unknown. With it the transaction that counts.
 #[must_use]
 pub fn failed_or_third_party(
     sent: &FlightVersions,
@@ -384,7 +385,7 @@ pub fn failed_or_third_party(
     let (id, ending) = own;
     match lookup {
         ThirdPartyLookup::Nothing => Some((id, ending, false)),
-        // An earlier version of ours may have been quicker than a later one.
+        // An earlier version of ours may have been mined before a later one.
         ThirdPartyLookup::Found { id, units } => {
             let external = sent.version(&id).is_none();
             Some((id, FlightEnding::completed(units), external))
@@ -400,15 +401,14 @@ impl SettlementReport {
         Self::of(flight, &FlightVersions::default(), None, FlightEnding::failed(reason, message))
     }
 
-    /// It is on its way. It names a transaction where a node has taken one, or may have: only then is it said
-    /// that one was sent.
+    /// It is open. The report names a transaction where a node has accepted one, or may have: only then was one sent.
     #[must_use]
     pub fn pending(flight: &Flight, sent: &FlightVersions) -> Self {
         let pending = FlightEnding { status: SettlementStatus::Pending, ..FlightEnding::completed(Vec::new()) };
         Self::of(flight, sent, sent.accepted_transfer().map(|version| version.id), pending)
     }
 
-    /// It has ended, by this transaction where there is one.
+    /// It has ended, by this transaction if there is one.
     #[must_use]
     pub fn of(flight: &Flight, sent: &FlightVersions, transaction: Option<TxId>, ending: FlightEnding) -> Self {
         let FlightEnding { status, reason, message, units } = ending;
@@ -430,7 +430,7 @@ impl SettlementReport {
         }
     }
 
-    /// With what was taken for it.
+    /// Adds the cost.
     #[must_use]
     pub const fn with_cost(mut self, spent: Option<TransactionCost>) -> Self {
         self.spent = spent;

@@ -1,5 +1,4 @@
-//! Whether a flight may be launched: what is known before the chain is asked,
-//! and what only the chain knows.
+//! Whether a flight may be launched: first by what the settler knows, then by what the chain reports.
 
 use super::flight::cap_price;
 use super::penalty::Penalty;
@@ -13,33 +12,33 @@ use x402_chain::reason::Reason;
 use x402_chain::schemes::exact::svm::source_named;
 use x402_chain::time::UnixMillis;
 
-/// Payments of one payer that are on their way from a signer at once (Solana): what can never be
-/// taken is known as such only after a minute or two.
+/// The most open flights of one payer with one signer (Solana): that a transaction cannot be mined is known only after
+/// a minute or two.
 const PAYER_FLIGHTS_MAX: usize = 32;
 
-/// Why a flight is not launched. The attempt is never launched then; another attempt of the same payment may be.
+/// Why a flight is not launched. Its attempt is never launched then; another attempt of the same payment may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LaunchDenial {
-    /// Its ledger has given the attempt up.
+    /// The ledger has given the attempt up.
     GivenUp,
-    /// The authorization's time is over.
+    /// The authorization has expired.
     Expired,
-    /// The payer's settlements have reverted of late.
+    /// The payer has a penalty, since its settlements reverted.
     Held(UnixMillis),
-    /// The chain gave no answer to what must be known, or asks more than the cap.
+    /// The chain did not report what a launch needs, or its gas price is above the cap.
     Unknown,
-    /// The payer holds too little for all that is on its way.
+    /// The payer's balance does not cover the open flights and this one.
     Balance,
-    /// One node reports that the payer holds too little, and no other confirms it.
+    /// One node reports that the payer's balance is too low, and no other confirms it.
     Unconfirmed,
-    /// Too many of the payer's payments are on their way.
+    /// Too many flights of the payer are open.
     Crowded,
-    /// The day's money is used up.
+    /// The daily budget is used up.
     Budget,
 }
 
 impl LaunchDenial {
-    /// As it is reported.
+    /// The failure that the ledger records for the attempt.
     #[must_use]
     pub fn report(self, flight: &Flight) -> SettlementReport {
         let (reason, message) = match self {
@@ -55,7 +54,8 @@ impl LaunchDenial {
                 (Reason::UnexpectedSettle, message)
             }
             Self::Unknown => {
-                let message = "no node names a price that this service pays, or answers what else must be known";
+                let message =
+                    "no node reports a gas price within this service's cap, or the other facts that a launch needs";
                 (Reason::UnexpectedSettle, message.to_owned())
             }
             Self::Balance => {
@@ -94,7 +94,7 @@ impl LaunchDenial {
     }
 }
 
-/// What is known of a flight before the chain is asked.
+/// Checks a flight by what is known before the chain is asked.
 ///
 /// # Errors
 /// Why it is not launched.
@@ -105,17 +105,17 @@ pub fn check_before_chain(flight: &Flight, penalty: Option<Penalty>, now: UnixMi
     penalty.and_then(|penalty| penalty.active_until(now)).map_or(Ok(()), |until| Err(LaunchDenial::Held(until)))
 }
 
-/// What is on its way from a signer.
+/// The open flights of a signer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct InFlightTotals {
-    /// What it may take yet.
+    /// The most that the transactions in flight may still cost the signer.
     pub worst: WorstCost,
-    /// What the payer in question owes by it.
+    /// The amount that the payer owes by them.
     pub owed: Amount,
 }
 
 impl InFlightTotals {
-    /// Of these flights, for a payment of `payer`'s.
+    /// The totals of these flights, for a payment by the same payer.
     #[must_use]
     pub fn of<'a>(
         open: impl Iterator<Item = &'a Flight>,
@@ -134,18 +134,18 @@ impl InFlightTotals {
     }
 }
 
-/// What the chain answered of a payer and a price.
+/// What the chain reports before a launch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LaunchFacts {
-    /// How many of the signer's transactions it has seen, those that wait included.
+    /// The signer's next nonce by the chain, pending transactions included.
     pub nonce: Option<u64>,
-    /// What the payer holds.
+    /// The payer's balance of the token; `None` where no node answered.
     pub holds: Option<Amount>,
-    /// What the market asks, where it was asked for.
+    /// The market's gas price, if it was asked for.
     pub price: Option<GasPrice>,
 }
 
-/// The nonce that the chain has seen and the price of the first version.
+/// Returns the nonce that the chain reports and the price of the first version.
 ///
 /// # Errors
 /// Why it is not launched.
@@ -172,7 +172,7 @@ pub fn source_account(flight: &Flight) -> Option<Address> {
     }
 }
 
-/// Whether the payer has room for one more beside what is on its way (Solana).
+/// Checks that the payer may have one more open flight (Solana).
 ///
 /// # Errors
 /// [`LaunchDenial::Crowded`].
@@ -181,8 +181,8 @@ pub fn check_payer_crowd<'a>(flight: &Flight, open: impl Iterator<Item = &'a Fli
     if own < PAYER_FLIGHTS_MAX { Ok(()) } else { Err(LaunchDenial::Crowded) }
 }
 
-/// Whether the account that it is taken from `holds` enough for it and for all that is on its
-/// way from the same account (Solana).
+/// Checks that the balance `holds` of the account that pays covers this flight and the open ones from the same account
+/// (Solana).
 ///
 /// # Errors
 /// [`LaunchDenial::Unknown`], [`LaunchDenial::Balance`].
@@ -197,7 +197,7 @@ pub fn check_account_balance<'a>(
     if holds.0 < wanted { Err(LaunchDenial::Balance) } else { Ok(()) }
 }
 
-/// Whether the day's money covers it.
+/// Checks that the daily budget covers it.
 ///
 /// # Errors
 /// [`LaunchDenial::Budget`].

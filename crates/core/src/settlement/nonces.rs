@@ -1,28 +1,28 @@
-//! Which nonce is next: one signer's on one chain.
+//! The nonces of one signer on one chain.
 
 use super::flight::{is_outpriced, replacement_price};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use x402_chain::evm::sender::GasPrice;
 
-/// The nonces that one signer has to give on one chain.
+/// The nonces that a signer may use next.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Nonces {
-    /// The first that was never given.
+    /// The first nonce that was never used.
     pub next: Option<u64>,
-    /// Given, and never sent: the next payments fill them.
+    /// Nonces that were taken and never sent: the next payments use them.
     pub free: BTreeSet<u64>,
-    /// What fills a gap where no payment came, until a block holds it: a pool may drop it.
+    /// Transactions that fill gaps without a payment, kept until a block holds them: a node may drop one.
     #[serde(default)]
     pub fillers: BTreeMap<u64, String>,
-    /// What a unit of gas may cost in them; none of those that an older build has signed.
+    /// The gas price of the fillers; absent for those that an older build has signed.
     #[serde(default)]
     pub prices: BTreeMap<u64, GasPrice>,
 }
 
 impl Nonces {
-    /// Takes the next. `chain` is how many the chain has seen, those that wait
-    /// included; `idle` says that nothing is on its way, so that only the chain counts.
+    /// Takes the next nonce. `chain` is the chain's count, pending transactions included; `idle` says that no flight is
+    /// open, so that only the chain's count matters.
     #[must_use]
     pub fn take_next(&mut self, chain: u64, idle: bool) -> u64 {
         if idle {
@@ -40,10 +40,10 @@ impl Nonces {
         nonce
     }
 
-    /// Fills the gaps below a nonce that is on its way, with what `sign` makes for each; one that the market
-    /// has left behind is signed anew. All fillers are then to be sent, again or for the first time. `mined`
-    /// is how many of the signer's transactions blocks hold, `today` what the market asks. Answers what a
-    /// unit of gas may cost now beyond what it might before, wei, all of them together.
+    /// Fills the gaps below a nonce in use, with a transaction that `sign` makes for each; a filler whose price is
+    /// below the market is signed again. All fillers must then be sent. `mined` is how many of the signer's
+    /// transactions are in blocks, `today` the market's price. Returns by how much the price of a unit of gas has
+    /// grown, wei, for all of them together.
     pub fn fill_gaps(
         &mut self,
         (mined, below): (u64, u64),
@@ -68,14 +68,14 @@ impl Nonces {
         more
     }
 
-    /// Whether nothing of ours is known under the nonce that the chain waits for: `open` are those of flights.
+    /// Whether neither a filler nor a flight (`open`) has the nonce that the chain waits for.
     #[must_use]
     pub fn is_missing(&self, mined: u64, open: &BTreeSet<u64>) -> bool {
         let is_below = open.last().is_some_and(|last| mined < *last);
         is_below && !open.contains(&mined) && !self.free.contains(&mined) && !self.fillers.contains_key(&mined)
     }
 
-    /// A filler that no node takes: its nonce is a gap again.
+    /// Makes the nonce of a filler that no node accepts a gap again.
     pub fn reopen_gap(&mut self, nonce: u64) {
         self.prices.remove(&nonce);
         if self.fillers.remove(&nonce).is_some() {
@@ -83,7 +83,7 @@ impl Nonces {
         }
     }
 
-    /// Gives one back that was never sent.
+    /// Frees a nonce that was never sent.
     pub fn give_back(&mut self, nonce: u64) {
         if self.next == Some(nonce.saturating_add(1)) {
             self.next = Some(nonce);

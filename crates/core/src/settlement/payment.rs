@@ -1,5 +1,5 @@
-//! One x402 payment, booked: what the Worker found out goes in; whether it may
-//! be answered, settled, or was settled already comes out (docs/spec/money.md#m-settlements).
+//! One x402 payment in the ledger: the checks' results go in; whether it may be answered or settled, or was settled
+//! already, comes out (docs/spec/money.md#m-settlements).
 
 mod decision;
 mod record;
@@ -34,10 +34,10 @@ use x402_chain::network::Network;
 use x402_chain::reason::Reason;
 use x402_chain::time::UnixMillis;
 
-/// How long a payment that was never settled is remembered after its end: a signed
-/// authorization's own, on Solana the last time that it was asked for.
+/// How long a payment that was never settled is remembered after its authorization expires; on Solana, after it was
+/// last asked about.
 const REMEMBERED_MS: u64 = 300_000;
-/// On Solana that time is written anew when it is older than this: once a minute at most.
+/// On Solana that time is stored again when it is older than this: at most once a minute.
 const RENEWED_MS: u64 = 60_000;
 
 /// Admits a request. Counts nothing.
@@ -65,7 +65,7 @@ pub fn admit_payment(
         (Some(network), None) => network_refusal(asked, network, tenant),
         (None, _) => None,
     };
-    // A payment counts once: what was counted may be settled though the quota is used up.
+    // A payment counts once: one that was counted may be settled although the quota is used up.
     match check_limits(admission, tenant, now) {
         Err(fault) if fault.code == ErrorCode::QuotaExceeded && records.row.is_some() => {}
         outcome => outcome?,
@@ -86,8 +86,8 @@ fn network_refusal(asked: &PaymentRequest, network: &Network, tenant: &Tenant) -
     }
 }
 
-/// Why a payment is refused whatever the chain says. In test, a `payTo` that the tenant may register passes until that
-/// was tried.
+/// Why a payment is refused whatever the chain reports. In test, a `payTo` that the tenant may register passes until
+/// its registration was tried.
 fn seller_refusal(
     asked: &PaymentRequest,
     network: &Network,
@@ -170,13 +170,13 @@ pub fn decide_payment(
             Ok(PaymentDecision { row, settlement_record: Some(kept), ..PaymentDecision::only(outcome) })
         }
         (PaymentFinding::Good(_) | PaymentFinding::External(..), _, None) => {
-            Err(Fault::internal("a payment without terms"))
+            Err(Fault::internal("a payment has no terms"))
         }
     }
 }
 
-/// Settles a payment that somebody else's transaction has put on the chain: its transfer is claimed, and this request
-/// is given the success, unless the transfer is claimed already or goods were given for an earlier attempt.
+/// Completes a payment that a third party's transaction has settled: its transfer is claimed, and this request is given
+/// the success, unless the transfer is claimed already or goods were given for an earlier attempt.
 fn settle_third_party(
     (asked, terms): (&PaymentRequest, &PaymentTerms),
     (checks, id, units): (&Checks, &TxId, &[u64]),
@@ -187,7 +187,7 @@ fn settle_third_party(
     let mut kept = new_attempt(asked, terms, known, now);
     let own = ClaimId::Settlement(kept.settlement.id);
     let Ok(unit) = claimable_unit(&known.records.held_claims, units, own) else {
-        // Its transfer is spent already: for this request the authorization is only used up.
+        // The transfer is claimed already: for this request the authorization is only used.
         let message = "the authorization was used, and its transfer is claimed".to_owned();
         return PaymentDecision::only(PaymentOutcome::Refused(checks.clone(), Reason::EvmNonceUsed, message));
     };
@@ -197,7 +197,7 @@ fn settle_third_party(
     let settlement = Box::new(kept.settlement.clone());
     let outcome = match taken {
         TakeResult::Success => PaymentOutcome::External(settlement),
-        // Goods were given for an attempt that has left the chain.
+        // Goods were given for an attempt whose block has left the chain.
         TakeResult::Lease | TakeResult::Nothing => {
             let message = "this payment was handed over before".to_owned();
             PaymentOutcome::Taken(checks.clone(), Reason::DuplicateSettlement, message, settlement)
@@ -213,7 +213,7 @@ fn claimant_of(asked: &PaymentRequest) -> SuccessClaimant<'_> {
     }
 }
 
-/// A payment that this ledger had not heard of counts against the quota, once.
+/// A payment that this ledger had not seen counts against the quota, once.
 const fn count_against_quota(admission: &mut Admission, known: PaymentContext<'_>) {
     if known.records.row.is_none() {
         admission.used = admission.used.saturating_add(1);
@@ -231,15 +231,15 @@ fn payment_write(terms: &PaymentTerms, settlement: Option<SettlementId>, now: Un
     }
 }
 
-/// Whether a verified payment's row is to be written: it is new, or (on Solana) was last asked for long ago.
+/// Whether a verified payment's row is to be written: it is new, or on Solana was last asked about long ago.
 fn needs_renewal(terms: &PaymentTerms, known: Option<&PaymentRecord>, now: UnixMillis) -> bool {
     let Some(row) = known else { return true };
     let fresh = now.plus(REMEMBERED_MS.saturating_sub(RENEWED_MS));
     terms.valid_before.is_none() && row.settlement_record.is_none() && row.expires_at.is_none_or(|at| at < fresh)
 }
 
-/// Where settlements of this seller have failed too often today, only payers who have completed
-/// one are launched, one at a time.
+/// Where too many settlements of this seller have failed today, only payers who have completed one are launched, one at
+/// a time.
 fn failure_limit_message(
     asked: &PaymentRequest,
     admission: &Admission,
@@ -257,8 +257,8 @@ fn failure_limit_message(
     busy.then(|| "settlements failed too often today: one at a time is sent, and one is on its way".to_owned())
 }
 
-/// What is answered without looking further at the chain's word: refusals of the seller's own
-/// account, a broken rule of the request, a conflict of identifiers, or the payment's record.
+/// What is answered without the chain: refusals of the seller's own account, a broken rule of the request, a conflict
+/// of identifiers, or the payment's record.
 fn decide_without_chain(
     asked: &PaymentRequest,
     refusal: Option<(Reason, String)>,
@@ -274,8 +274,7 @@ fn decide_without_chain(
     if let Some(listed) = sanctioned_party(terms, known) {
         return refused(Reason::SanctionedAddress, format!("{listed} is on the sanctions list"));
     }
-    // Every request obeys the static rules first, also one whose payment is recorded
-    // (docs/spec/protocol.md#p-3-4-6).
+    // Every request must keep the static rules, also where its payment is recorded (docs/spec/protocol.md#p-3-4-6).
     if asked.finding.is_request_fault() {
         return None;
     }
@@ -290,7 +289,7 @@ fn decide_without_chain(
             return None;
         }
         let message = "this payment identifier came before with another payment".to_owned();
-        // Only to the payer, who is proven by the signature, the first payment is named.
+        // Only the payer, whose signature is verified, learns the first payment.
         return if is_signed {
             let settlement = Box::new(kept.settlement.clone());
             Some(PaymentDecision::only(PaymentOutcome::Taken(
@@ -307,7 +306,7 @@ fn decide_without_chain(
     decide_from_record(asked, terms, row, known, now)
 }
 
-/// What is answered of a payment that this ledger has reserved before (docs/spec/protocol.md#p-3-4-7).
+/// The answer about a payment that this ledger has reserved before (docs/spec/protocol.md#p-3-4-7).
 fn decide_from_record(
     asked: &PaymentRequest,
     terms: &PaymentTerms,
@@ -315,7 +314,7 @@ fn decide_from_record(
     known: PaymentContext<'_>,
     now: UnixMillis,
 ) -> Option<PaymentDecision> {
-    // What has failed moved nothing: if the payment is still good, it is tried again.
+    // A failed settlement moved nothing: if the payment is still valid, it is tried again.
     let kept = row.settlement_record.as_ref().filter(|kept| kept.is_live())?;
     let taken = |message: &str| {
         let settlement = Box::new(kept.settlement.clone());
@@ -366,7 +365,7 @@ fn reserved_settlement(kept: &SettlementRecord, tenant: &Tenant) -> ReservedSett
     }
 }
 
-/// Somebody else has sent it: it is completed and given to this caller in one.
+/// A third party has sent it: it is completed and given to this caller in one step.
 fn complete_third_party(kept: &mut SettlementRecord, asked: &PaymentRequest, id: &TxId, now: UnixMillis) -> TakeResult {
     kept.settlement.status = SettlementStatus::Completed;
     kept.settlement.transaction = Some(id.to_string());
@@ -375,7 +374,7 @@ fn complete_third_party(kept: &mut SettlementRecord, asked: &PaymentRequest, id:
     kept.take_success(claimant_of(asked), now)
 }
 
-/// A new settlement, or one more attempt of one that failed.
+/// A new settlement, or another attempt of a failed one.
 fn new_attempt(
     asked: &PaymentRequest,
     terms: &PaymentTerms,
@@ -398,7 +397,7 @@ fn new_attempt(
         created_at: earlier.map_or_else(|| now.rfc3339(), |earlier| earlier.settlement.created_at.clone()),
         completed_at: None,
         attempts: earlier.map_or_else(Vec::new, |earlier| earlier.settlement.attempts.clone()),
-        // Goods that were given for an attempt whose block has left the chain were given.
+        // Goods that were given stay given, also if the block of the attempt has left the chain.
         handed_over: earlier.and_then(|earlier| earlier.settlement.handed_over.clone()),
     };
     let course = SettlementProgress {

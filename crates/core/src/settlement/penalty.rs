@@ -1,5 +1,5 @@
-//! What no simulation foresees is bounded: a payer whose settlement was mined and
-//! reverted has cost us gas, and is not launched again for a while.
+//! Limits what simulation cannot foresee: a payer whose settlement reverted on chain has cost us gas, and gets no
+//! launch for a while.
 
 use crate::settlement::status::SettlementStatus;
 use x402_chain::reason::Reason;
@@ -7,12 +7,12 @@ use x402_chain::time::UnixMillis;
 
 /// The first penalty: 10 minutes; each further one is twice as long.
 const FIRST_MS: u64 = 600_000;
-/// The longest: a day.
+/// No penalty lasts longer than a day.
 const MAX_MS: u64 = 86_400_000;
 /// A penalty that is over is remembered for a day: a revert in that time makes a longer one.
 const KEEP_MS: u64 = 86_400_000;
 
-/// What is held against a payer.
+/// A payer's reverts, and until when nothing is launched for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Penalty {
     /// How many settlements have reverted since one was completed.
@@ -22,7 +22,7 @@ pub struct Penalty {
 }
 
 impl Penalty {
-    /// After one more has reverted.
+    /// The penalty after one more revert.
     #[must_use]
     pub fn after_revert(before: Option<Self>, now: UnixMillis) -> Self {
         let known = before.map_or(0, |before| before.count);
@@ -30,27 +30,27 @@ impl Penalty {
         Self { count: known.saturating_add(1), until: now.plus(length) }
     }
 
-    /// After one of theirs is completed: the next is short again. While nothing is launched, what completes
-    /// was launched before the last revert, beside those that have reverted: it makes none of them good.
+    /// The penalty after one of the payer's settlements completes: the next is short again. During a penalty, a
+    /// completed settlement was launched before the last revert, and changes nothing.
     #[must_use]
     pub fn after_success(self, now: UnixMillis) -> Option<Self> {
         self.active_until(now).map(|until| Self { count: 1, until: until.min(now.plus(FIRST_MS)) })
     }
 
-    /// Until when nothing is launched, if that is not over.
+    /// Until when nothing is launched, if that is in the future.
     #[must_use]
     pub fn active_until(self, now: UnixMillis) -> Option<UnixMillis> {
         Some(self.until).filter(|until| *until > now)
     }
 }
 
-/// Before when a penalty must have ended to be forgotten now.
+/// Penalties that ended before this time may be deleted.
 #[must_use]
 pub const fn forgotten_before(now: UnixMillis) -> UnixMillis {
     UnixMillis(now.0.saturating_sub(KEEP_MS))
 }
 
-/// What a flight's end means for its payer.
+/// What the end of a flight changes in its payer's penalty.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PenaltyEffect {
     /// A settlement of the payer has reverted: the penalty begins, or gets longer.
@@ -61,14 +61,14 @@ pub enum PenaltyEffect {
     None,
 }
 
-/// What a flight's end means for its payer. What somebody else has sent means nothing, and
-/// neither does a failure that no block holds: `cost` says whether the chain took anything for it.
+/// What the end of a flight changes in its payer's penalty. A third party's transaction changes nothing, nor does a
+/// failure that is in no block: `cost` says whether the chain took anything.
 #[must_use]
 pub fn penalty_effect(status: SettlementStatus, reason: Option<Reason>, external: bool, cost: bool) -> PenaltyEffect {
     match (status, reason) {
         (SettlementStatus::Completed, _) if !external => PenaltyEffect::Reduced,
         (SettlementStatus::Failed, Some(Reason::EvmFailed)) => PenaltyEffect::Extended,
-        // On Solana the same reason stands for a transaction that no block took.
+        // On Solana the same reason stands for a transaction that is in no block.
         (SettlementStatus::Failed, Some(Reason::SvmFailed)) if cost => PenaltyEffect::Extended,
         (SettlementStatus::Completed | SettlementStatus::Failed | SettlementStatus::Pending, _) => PenaltyEffect::None,
     }

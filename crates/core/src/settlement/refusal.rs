@@ -1,5 +1,4 @@
-//! What a node's refusal of a transaction means, and whether the bytes may be
-//! with a node all the same.
+//! What a node's refusal of a transaction means, and whether a node may have the bytes all the same.
 
 use serde::{Deserialize, Serialize};
 use x402_chain::facts::{ErrorClass, RpcError};
@@ -8,41 +7,40 @@ use x402_chain::facts::{ErrorClass, RpcError};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NodeAcceptance {
-    /// None has it: each that was asked refused it, or was not asked.
+    /// No node has it: each that was asked refused it, or none was asked.
     No,
-    /// One may have it: it did not answer, or said nothing that is clear. So it is with
-    /// whatever was stored before a crash.
+    /// A node may have it: its answer was lost or unclear. So it is with every version stored before a crash.
     #[default]
     Maybe,
-    /// One has taken it.
+    /// A node has accepted it.
     Taken,
 }
 
 /// What a node's refusal of a transaction means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SendRefusal {
-    /// It has it already.
+    /// The node has this very transaction already.
     Known,
     /// Another transaction has used the nonce.
     NonceUsed,
-    /// Another transaction waits under this nonce, and is not outbid.
+    /// Another transaction waits under this nonce, at a price that this one does not exceed enough.
     Outbid,
     /// The price is below what the next block takes.
     BelowMarket,
     /// The signer cannot pay the gas.
     SignerUnfunded,
-    /// The gas does not even pay for the bytes.
+    /// The gas limit does not even cover the bytes.
     GasTooLow,
-    /// The node is at fault, not the transaction: another may take it.
+    /// The node is at fault, not the transaction: another node may accept it.
     Node,
-    /// It may have been taken, or not.
+    /// The answer does not show whether the node accepted it.
     Unclear,
 }
 
-/// Words of nodes by meaning, lower case, the first that fits counts: geth, its kin
-/// (bor, op-geth, Nitro, reth, Erigon, anvil), Nethermind, Besu, and those that imitate them.
+/// Parts of nodes' messages by meaning, lower case; the first that fits counts. They are of geth, its forks (bor,
+/// op-geth, Nitro, reth, Erigon, anvil), Nethermind, Besu, and nodes that imitate them.
 const WORDS: &[(&[&str], SendRefusal)] = &[
-    // Else "unknown transaction type" would be a known transaction.
+    // Otherwise "unknown transaction type" would match as a known transaction.
     (&["unknown transaction"], SendRefusal::Node),
     (
         &["already known", "alreadyknown", "already imported", "known transaction", "already in mempool"],
@@ -85,7 +83,7 @@ const WORDS: &[(&[&str], SendRefusal)] = &[
     (&["txpool is full", "transaction pool is full", "unhealthy", "syncing"], SendRefusal::Node),
 ];
 
-/// Reads a node's refusal: its words about the transaction first, then the kind of error.
+/// Reads a node's refusal: first its message about the transaction, then the class of error.
 #[must_use]
 pub fn classify_refusal(error: &RpcError) -> SendRefusal {
     let words = error.message.to_lowercase();
@@ -93,7 +91,7 @@ pub fn classify_refusal(error: &RpcError) -> SendRefusal {
     if let Some((_, refused)) = by_words {
         return *refused;
     }
-    // A request that is not understood is not carried out either (JSON-RPC 2.0, section 5.1).
+    // A request that the node did not understand was not executed (JSON-RPC 2.0, section 5.1).
     if matches!(error.code, Some(-32700 | -32600 | -32601 | -32602)) {
         return SendRefusal::Node;
     }
@@ -109,14 +107,14 @@ pub fn classify_refusal(error: &RpcError) -> SendRefusal {
     }
 }
 
-/// What became of bytes that were handed to one node after another.
+/// The result of sending bytes to one node after another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SendOutcome {
-    /// Whether one has them.
+    /// Whether a node has accepted the bytes, may have, or has not.
     pub acceptance: NodeAcceptance,
-    /// What a refusal for a reason of the transaction's meant, where it asks for something: of several the first,
-    /// that the nonce is used before all others. Where a node has the bytes, only that the nonce is used: who has
-    /// seen that knows more than who has not.
+    /// The meaning of a refusal that is about the transaction and needs an action: the first of several, but "nonce
+    /// used" before all others. If a node has the bytes, only "nonce used" is kept: a node that has seen the other
+    /// transaction knows more.
     pub refusal: Option<SendRefusal>,
 }
 
@@ -124,7 +122,8 @@ impl SendOutcome {
     /// Before the first node was asked.
     pub const UNSENT: Self = Self { acceptance: NodeAcceptance::No, refusal: None };
 
-    /// Notes one node's answer; whether the next must be asked too: a refusal is one node's word only.
+    /// Adds one node's answer; returns whether the next node must be asked too, since a refusal is the report of one
+    /// node only.
     #[must_use]
     pub fn record_answer(&mut self, answer: Result<(), SendRefusal>) -> bool {
         let (handed, refused) = match answer {
@@ -143,7 +142,7 @@ impl SendOutcome {
     }
 }
 
-/// Sends of one version that are under way: until all have been answered a node may have it.
+/// The running sends of one version: until all have been answered, a node may have it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PendingSends {
     under_way: u32,
@@ -151,19 +150,19 @@ pub struct PendingSends {
 }
 
 impl PendingSends {
-    /// The first of them. `stored` is what was known before; a `fresh` version was signed in this
-    /// very turn, so that nobody can have it.
+    /// The first send. `stored` is the acceptance known before; a `fresh` version was signed in this turn, so no node
+    /// has it.
     #[must_use]
     pub const fn first(stored: NodeAcceptance, fresh: bool) -> Self {
         Self { under_way: 1, known: if fresh { NodeAcceptance::No } else { stored } }
     }
 
-    /// Notes one more send that has begun.
+    /// Notes that another send has begun.
     pub const fn begin(&mut self) {
         self.under_way = self.under_way.saturating_add(1);
     }
 
-    /// One is answered; whether it was the last.
+    /// Notes the answer to a send; returns whether it was the last.
     #[must_use]
     pub fn finish(&mut self, handed: NodeAcceptance) -> bool {
         self.under_way = self.under_way.saturating_sub(1);
@@ -171,7 +170,7 @@ impl PendingSends {
         self.under_way == 0
     }
 
-    /// What is known of the version now.
+    /// The acceptance of the version known by now.
     #[must_use]
     pub fn acceptance(&self) -> NodeAcceptance {
         if self.under_way == 0 { self.known } else { self.known.max(NodeAcceptance::Maybe) }

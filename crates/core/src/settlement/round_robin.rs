@@ -1,8 +1,8 @@
-//! Whose turn it is: of more flights than one request takes, each gets its turn, and so does each version of a flight.
+//! Fair turns: if there are more flights, or versions of a flight, than one request takes, each gets its turn.
 
 use std::collections::BTreeMap;
 
-/// Who was last. Keys that are favoured and the others each go round by themselves.
+/// The last keys that had a turn, of the favoured keys and of the others.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RoundRobin {
     favoured: String,
@@ -21,7 +21,7 @@ impl RoundRobin {
     }
 }
 
-/// The keys after the last one, around the end.
+/// The keys after the last one, wrapping around.
 fn keys_after(last: &mut String, mut keys: Vec<String>, most: usize) -> Vec<String> {
     keys.sort_unstable();
     let begin = keys.partition_point(|key| key.as_str() <= last.as_str());
@@ -33,19 +33,19 @@ fn keys_after(last: &mut String, mut keys: Vec<String>, most: usize) -> Vec<Stri
     keys
 }
 
-/// At which of its older versions each flight goes on, by key.
+/// The older version at which each flight's next turn begins, by key.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct VersionRoundRobin(BTreeMap<String, usize>);
 
 impl VersionRoundRobin {
-    /// Which versions of flights are looked for in one request of at most `most` calls. A flight has as many as is
-    /// said beside its key, the newest last; its newest is always asked for, and of the older ones, which may be
-    /// mined too, as many as its share allows, each in its turn. `most` is at least twice the number of flights.
+    /// Which versions of flights are polled in one request of at most `most` calls. A flight has as many versions as
+    /// the number beside its key, the newest last. Its newest is always polled; of the older ones, which may be mined
+    /// too, as many as its share allows, in turn. `most` is at least twice the number of flights.
     pub fn next_turn(&mut self, flights: &[(&str, usize)], most: usize) -> Vec<Vec<usize>> {
         let older = |count: &usize| count.saturating_sub(1);
         let mut left = most.saturating_sub(flights.len());
         let mut shares: Vec<(usize, usize)> = flights.iter().map(|(_, count)| older(count)).enumerate().collect();
-        // Who needs little leaves more to the others.
+        // A flight with few versions leaves its share to the others.
         shares.sort_by_key(|(_, older)| *older);
         let mut waiting = flights.len();
         let mut taken: BTreeMap<usize, usize> = BTreeMap::new();
@@ -69,7 +69,7 @@ impl VersionRoundRobin {
         flights.iter().enumerate().map(of).collect()
     }
 
-    /// A flight has ended.
+    /// Drops a flight that has ended.
     pub fn forget(&mut self, key: &str) {
         self.0.remove(key);
     }

@@ -1,5 +1,5 @@
-//! What a signer may spend in a day (UTC): what was taken, and what is on its way
-//! at its worst price, stay within a bound before anything is signed.
+//! The daily budget (UTC) of a signer: what was spent, and the open flights at their worst price, stay within it before
+//! anything is signed.
 
 use super::{Flight, FlightPayload};
 use crate::tenancy::budget::TransactionCost;
@@ -11,34 +11,34 @@ use x402_chain::time::UnixMillis;
 
 const DAY_MS: u64 = 86_400_000;
 
-/// What was taken in a day, in the chain's smallest unit.
+/// What was spent in a day, in the chain's smallest unit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SignerSpending {
-    /// Which day, counted from 1970-01-01.
+    /// The day, counted from 1970-01-01.
     pub day: u64,
     /// For all tenants, in the chain's smallest unit.
     pub total: u128,
-    /// Of it, for sellers whose tier costs nothing.
+    /// The part of it for sellers whose tier is free.
     pub free: u128,
-    /// What a transaction took last for layer 1 (OP stack): it is not bounded by the price of gas.
+    /// The layer 1 fee of the last transaction (OP stack): the gas price does not limit it.
     pub l1_fee: u128,
 }
 
-/// The most that may be taken in a day.
+/// The most that may be spent in a day.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SignerBudget {
-    /// From this signer.
+    /// The most that this signer may spend in a day, in the chain's smallest unit.
     pub signer: u128,
-    /// From it, for sellers whose tier costs nothing.
+    /// The part of it for sellers whose tier is free.
     pub free: u128,
 }
 
-/// What flights may take yet.
+/// The most that flights may still cost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct WorstCost {
     /// Of all tenants, in the chain's smallest unit.
     pub total: u128,
-    /// Of them, of sellers whose tier costs nothing.
+    /// The part of it for sellers whose tier is free.
     pub free: u128,
 }
 
@@ -52,14 +52,14 @@ impl WorstCost {
 }
 
 impl SignerSpending {
-    /// As it is today: a new day has taken nothing.
+    /// The spending of today: on a new day nothing is spent.
     #[must_use]
     pub fn today(self, now: UnixMillis) -> Self {
         let day = now.0 / DAY_MS;
         if self.day == day { self } else { Self { day, l1_fee: self.l1_fee, ..Self::default() } }
     }
 
-    /// After a transaction has taken this.
+    /// Adds the cost of a transaction.
     #[must_use]
     pub fn charged(self, spent: TransactionCost, free: bool, now: UnixMillis) -> Self {
         let today = self.today(now);
@@ -68,13 +68,13 @@ impl SignerSpending {
         Self { total: today.total.saturating_add(spent.total), free: today.free.saturating_add(more), l1_fee, ..today }
     }
 
-    /// Without what was charged for a transaction that no node has.
+    /// Takes back the charge for a transaction that no node has.
     #[must_use]
     pub fn uncharged(self, spent: TransactionCost) -> Self {
         Self { total: self.total.saturating_sub(spent.total), ..self }
     }
 
-    /// The most that a flight may take yet. What layer 1 takes is reckoned at twice what it took last.
+    /// The most that a flight may still cost. The layer 1 fee is taken as twice the last one.
     #[must_use]
     pub fn worst_cost(&self, flight: &Flight, network: &Network) -> u128 {
         match &flight.cargo {
@@ -86,7 +86,7 @@ impl SignerSpending {
         }
     }
 
-    /// Whether one more flight fits beside those that are on their way.
+    /// Whether the budget covers one more flight beside the open ones.
     #[must_use]
     pub fn allows(&self, open: WorstCost, cost: u128, free: bool, budget: SignerBudget) -> bool {
         let then = open.plus(cost, free);

@@ -1,10 +1,10 @@
-//! An x402 payment taken to the chain, as its seller reads it.
+//! A settlement as its seller reads it.
 
 use serde::{Deserialize, Serialize};
 use x402_chain::id::{RequestId, SettlementId};
 use x402_chain::reason::Reason;
 
-/// How far a settlement is.
+/// The status of a settlement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
@@ -13,12 +13,12 @@ pub enum SettlementStatus {
     Pending,
     /// In a block, with the transfer that was signed.
     Completed,
-    /// It moved nothing.
+    /// Its transaction moved nothing, or was never mined; a new attempt may follow.
     Failed,
 }
 
 impl SettlementStatus {
-    /// The name on the wire.
+    /// The name in JSON: `pending`, `completed`, `failed`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -29,38 +29,38 @@ impl SettlementStatus {
     }
 }
 
-/// One transaction that was sent for it.
+/// One transaction that was sent for a settlement.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 pub struct SettlementAttempt {
-    /// Its hash.
+    /// The transaction's hash, or on Solana its signature.
     pub transaction: String,
     /// When it was signed, RFC 3339.
     pub at: String,
 }
 
-/// One settlement.
+/// One x402 payment on its way to the chain, as `GET /v1/settlements/{id}` answers it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 pub struct Settlement {
-    /// Its id.
+    /// The settlement's id, `stl_…`.
     #[cfg_attr(not(target_arch = "wasm32"), schemars(with = "String"))]
     pub id: SettlementId,
-    /// How far it is.
+    /// `pending`, `completed` or `failed`.
     pub status: SettlementStatus,
-    /// Why it failed.
+    /// Why it failed; `null` unless it has.
     pub reason: Option<Reason>,
-    /// CAIP-2.
+    /// The network's CAIP-2 id.
     pub network: String,
     /// The transaction that counts, or was sent last.
     pub transaction: Option<String>,
-    /// The payer's address.
+    /// The address whose tokens move.
     pub payer: String,
     /// The address that is paid (`payTo`).
     pub pay_to: String,
-    /// Atomic units.
+    /// The amount in atomic units, decimal digits.
     pub amount: String,
-    /// The token.
+    /// The token's contract or mint.
     pub asset: String,
     /// When it was reserved, RFC 3339.
     pub created_at: String,
@@ -68,16 +68,16 @@ pub struct Settlement {
     pub completed_at: Option<String>,
     /// Every transaction that was sent; listed once the settlement is completed or has failed.
     pub attempts: Vec<SettlementAttempt>,
-    /// Who was given its success; `null`: nobody yet.
+    /// Which request was given its success; `null` if none was.
     #[serde(default)]
     pub handed_over: Option<HandedOver>,
 }
 
-/// A success that was given away: goods may be handed over for it, once.
+/// A success that was given to a request: goods may be handed over for it, once.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 pub struct HandedOver {
-    /// When, RFC 3339.
+    /// When the success was given away, RFC 3339.
     pub at: String,
     /// The request that it was given to, the last one where it was repeated under an `Idempotency-Key`; `null` where
     /// an older build did not note it.
@@ -85,14 +85,14 @@ pub struct HandedOver {
     pub request_id: Option<RequestId>,
 }
 
-/// Which settlements are listed; a member that is absent lets all pass.
+/// Which settlements are listed; an absent member does not filter.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SettlementFilter {
-    /// CAIP-2.
+    /// The network's CAIP-2 id.
     pub network: Option<String>,
-    /// Who paid, as answers write it.
+    /// The payer's address, as answers write it.
     pub payer: Option<String>,
-    /// What the chain lets happen once: network, asset, payer and nonce (EVM).
+    /// The id of the authorization: network, asset, payer and nonce (EVM).
     pub authorization: Option<String>,
     /// Its transaction; several settlements may share one.
     pub transaction: Option<String>,

@@ -1,13 +1,13 @@
-//! Flights that cannot be carried on, as long as they are in trouble: for the health of the service.
+//! Flights that cannot be carried on at present, counted for `/v1/health`.
 
 use std::collections::BTreeMap;
 use x402_chain::time::UnixMillis;
 
-/// How long a failure counts: every flight is carried on again within a few turns of 5 s.
+/// How long a failure counts: every flight is tried again within a few turns of 5 s.
 const COUNTS_MS: u64 = 60_000;
-/// Flights that are remembered; of more, only so many are counted.
+/// The most flights that are remembered; further ones are not counted.
 const FLIGHTS_MAX: usize = 1_000;
-/// How often a flight is logged, and a count that stays the same is reported.
+/// How often a flight is logged, and an unchanged count is reported.
 const REPORT_MS: u64 = 60_000;
 
 /// A flight that has failed.
@@ -17,7 +17,7 @@ struct StuckFlight {
     logged: UnixMillis,
 }
 
-/// Which flights have failed; and what was reported of that.
+/// The flights that have failed, and the count that was reported last.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StuckFlights {
     failed: BTreeMap<String, StuckFlight>,
@@ -25,7 +25,7 @@ pub struct StuckFlights {
 }
 
 impl StuckFlights {
-    /// Notes that a flight could not be carried on; answers whether that is to be logged.
+    /// Notes that a flight could not be carried on; returns whether to log it.
     pub fn note_failure(&mut self, key: &str, now: UnixMillis) -> bool {
         match self.failed.get_mut(key) {
             Some(failed) => {
@@ -45,7 +45,7 @@ impl StuckFlights {
         }
     }
 
-    /// How many are in trouble, where that is to be reported now: it has changed, or was reported a minute ago.
+    /// The number of failed flights, if it must be reported: it has changed, or was reported a minute ago.
     pub fn due_count(&mut self, now: UnixMillis) -> Option<usize> {
         self.failed.retain(|_, failed| now.since(failed.last) < COUNTS_MS);
         let count = self.failed.len();

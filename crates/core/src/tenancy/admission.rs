@@ -1,5 +1,5 @@
-//! Whether a request may be answered at all, in the order of
-//! docs/spec/money.md#m-order: key, tenant, scope, idempotency record, chain, recipient, rates, quota.
+//! The checks before a request is answered, in the order of docs/spec/money.md#m-order: key, tenant, scope, idempotency
+//! record, chain, recipient, rates, quota.
 
 use crate::error::{ErrorCode, Fault};
 use crate::tenancy::budget::TenantSpending;
@@ -19,7 +19,7 @@ const LAST_USED_EVERY_MS: u64 = 60_000;
 /// How long an idempotency record holds: 24 hours.
 pub const IDEMPOTENCY_MS: u64 = 86_400_000;
 
-/// All that admission remembers, in one row.
+/// The admission state of a ledger, stored in one row.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Admission {
     /// The period that `used` counts.
@@ -48,12 +48,12 @@ pub struct ClosedPeriod {
     pub period: Period,
     /// Final verdicts counted.
     pub used: u64,
-    /// Requests admitted.
+    /// Requests admitted in the period.
     pub requests: u64,
 }
 
 impl Admission {
-    /// A new ledger's.
+    /// The state of a ledger that has admitted nothing.
     #[must_use]
     pub fn new(now: UnixMillis) -> Self {
         Self {
@@ -68,8 +68,7 @@ impl Admission {
         }
     }
 
-    /// Enters the period of `now`; answers the one that is over. A clock that
-    /// went back changes nothing.
+    /// Enters the period of `now`; returns the one that has ended. A clock that went back changes nothing.
     pub fn enter_period(&mut self, now: UnixMillis) -> Option<ClosedPeriod> {
         let period = Period::of(now);
         if period <= self.period {
@@ -88,7 +87,7 @@ impl Admission {
         self.note_key_use(key, now);
     }
 
-    /// Notes a key's use, at most once a minute; answers whether it did.
+    /// Notes a key's use, at most once a minute; returns whether it was noted.
     pub fn note_key_use(&mut self, key: KeyId, now: UnixMillis) -> bool {
         let last = self.last_used.get(&key).copied();
         let due = last.is_none_or(|last| now.since(last) >= LAST_USED_EVERY_MS);
@@ -115,7 +114,7 @@ impl Admission {
         RateWindows { minute, hour }
     }
 
-    /// The next verification's id: born now, and greater than any before.
+    /// The next verification's id: of this time, and greater than any before.
     #[must_use]
     pub fn next_verification_id(&mut self, now: UnixMillis, random: u128) -> VerificationId {
         let fresh = VerificationId::new(now, random);
@@ -131,33 +130,34 @@ impl Admission {
 /// Both windows, as the `RateLimit` headers report them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RateWindows {
-    /// The last minute.
+    /// The window of 60 seconds.
     pub minute: RateState,
-    /// The last hour.
+    /// The window of 60 minutes.
     pub hour: RateState,
 }
 
-/// An idempotency record.
+/// What was answered under an `Idempotency-Key`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IdempotencyRecord {
     /// SHA-256 of the request's body, hex.
     pub body_hash: String,
     /// The answer, if it was final: status and body.
     pub answer: Option<(u16, String)>,
-    /// Until when the answer repeats, where that is sooner than the record's end.
+    /// Until when the answer repeats, where that is before the record expires.
     pub answer_until: Option<UnixMillis>,
-    /// When it was written.
+    /// When it was written; it is valid for [`IDEMPOTENCY_MS`].
     pub at: UnixMillis,
 }
 
-/// Why a request goes no further.
+/// Why a request is not judged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AdmissionStop {
     /// The request is refused with this fault.
     Fault(Box<Fault>),
-    /// Answered before: status and body.
+    /// The request was answered before: status and body.
     Repeat(u16, String),
-    /// In test, an address that may be nobody's: register it, then step again. The rates and the quota are passed.
+    /// In test: the address may belong to no tenant. Register it, then run the step again. The rates and the quota
+    /// allow it.
     Register(Address),
 }
 
@@ -167,7 +167,7 @@ impl From<Fault> for AdmissionStop {
     }
 }
 
-/// The key that a request carries, if it may be used on a route.
+/// The key of a request, if it may be used on a route.
 ///
 /// # Errors
 /// `INVALID_API_KEY` for unknown, revoked and expired keys alike,
@@ -191,13 +191,13 @@ pub fn authorize_key<'a>(
     }
 }
 
-/// The one sentence that every bad key gets.
+/// The one fault for every key that is not accepted.
 #[must_use]
 pub fn invalid_key() -> Fault {
     Fault::new(ErrorCode::InvalidApiKey, "the API key is missing or not valid")
 }
 
-/// What an idempotency record says of a request.
+/// Checks a request against its idempotency record.
 ///
 /// # Errors
 /// [`AdmissionStop::Repeat`] with the recorded answer, or `IDEMPOTENCY_CONFLICT`.
@@ -219,16 +219,16 @@ pub fn check_idempotency(
     }
 }
 
-/// Who must have been paid.
+/// The recipient that must have been paid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AdmittedRecipient {
-    /// An address of the tenant.
+    /// An address that is registered to the tenant.
     Own(Address),
-    /// In test, an address that the tenant does not hold and may register by this use.
+    /// In test: an address that is not registered to the tenant, and that this use may register.
     Unheld(Address),
 }
 
-/// Who must have been paid: the recipient named, or the tenant's own.
+/// The recipient that the request names, or the tenant's default.
 ///
 /// # Errors
 /// `CHAIN_NOT_ENABLED`, `RECIPIENT_NOT_REGISTERED`.
@@ -253,7 +253,7 @@ pub fn resolve_recipient(
     }
 }
 
-/// Whether an address that a tenant does not hold may be registered to it by its first use.
+/// Checks whether an unregistered address may be registered to a tenant by its first use.
 ///
 /// # Errors
 /// A sentence: in live nothing is registered so, and in test at most [`FIRST_USES_MAX`] addresses.
@@ -271,13 +271,13 @@ fn no_default(network: &Network) -> Fault {
     not_registered(format!("this tenant has no recipient for '{}'; name one", network.key))
 }
 
-/// The refusal of a recipient.
+/// The fault about a recipient that is not registered.
 #[must_use]
 pub fn not_registered(detail: String) -> Fault {
     Fault::new(ErrorCode::RecipientNotRegistered, detail).at("recipient")
 }
 
-/// Both rate windows, then the quota.
+/// Checks both rate windows, then the quota.
 ///
 /// # Errors
 /// `RATE_LIMITED`, `QUOTA_EXCEEDED`.

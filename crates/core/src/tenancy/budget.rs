@@ -1,23 +1,22 @@
-//! What a tenant's settlements may cost us in a day (UTC), by network: reserved
-//! at the worst price before anything is signed, charged from receipts when the
-//! end is known. Settlements that fail have a smaller share of their own.
+//! The daily budget (UTC) of a tenant's settlements, by network: reserved at the worst price before anything is signed,
+//! charged from receipts when the end is known. Failed settlements have a smaller share of their own.
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 pub use x402_chain::network::TenantBudget;
 use x402_chain::time::UnixMillis;
 
-/// What a mined transaction took from its signer, in the chain's smallest unit (wei, lamports).
+/// What a mined transaction cost its signer, in the chain's smallest unit (wei, lamports).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TransactionCost {
-    /// All of it.
+    /// Everything that the chain took, the layer 1 fee included.
     pub total: u128,
-    /// The part that an OP-stack chain takes for its layer 1 (`l1Fee` of the receipt).
+    /// The layer 1 fee of an OP-stack chain (`l1Fee` of the receipt).
     pub l1_fee: u128,
 }
 
 impl TransactionCost {
-    /// Both.
+    /// The sum of two costs.
     #[must_use]
     pub const fn plus(self, other: Self) -> Self {
         Self { total: self.total.saturating_add(other.total), l1_fee: self.l1_fee.saturating_add(other.l1_fee) }
@@ -26,55 +25,55 @@ impl TransactionCost {
 
 const DAY_MS: u64 = 86_400_000;
 
-/// Money set aside for one attempt.
+/// The budget reserved for one attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReservedBudget {
-    /// On which day: days since 1970.
+    /// The day, counted from 1970-01-01.
     pub day: u64,
-    /// How much, in the chain's smallest unit.
+    /// The amount, in the chain's smallest unit.
     pub amount: u128,
-    /// The part of it that counts as a failure until the end is known.
+    /// The part that counts as failed until the end is known.
     #[serde(default)]
     pub risked: u128,
 }
 
-/// What an attempt asks for.
+/// The budget that an attempt asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BudgetRequest {
-    /// What it may cost at worst, in the chain's smallest unit.
+    /// The most that it may cost, in the chain's smallest unit.
     pub worst: u128,
     /// Whether its payer has completed a settlement with this seller.
     pub has_paid: bool,
 }
 
-/// How an attempt has ended.
+/// The end of an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EndedAttempt {
-    /// What was set aside for it.
+    /// What was reserved for it.
     pub reserve: Option<ReservedBudget>,
-    /// What the chain took; `None` where nothing was mined.
+    /// What it cost; `None` where nothing was mined.
     pub spent: Option<TransactionCost>,
-    /// Whether it has moved nothing.
+    /// Whether it moved nothing.
     pub failed: bool,
 }
 
-/// One network's day.
+/// What one network's settlements have reserved and spent in a day.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct NetworkSpending {
     reserved: u128,
     charged: u128,
     failed: u128,
-    /// Of what is reserved: for payers who have completed none.
+    /// The reserved part for payers who have not completed a settlement.
     #[serde(default)]
     risked: u128,
 }
 
-/// A tenant's day, by our key of the network.
+/// A tenant's spending today, by the registry's short key of the network.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TenantSpending {
     day: u64,
     used: BTreeMap<String, NetworkSpending>,
-    /// What an OP-stack chain last took for its layer 1.
+    /// The last layer 1 fee of an OP-stack chain.
     l1_fees: BTreeMap<String, u128>,
 }
 
@@ -100,9 +99,9 @@ impl TenantSpending {
         self.used.entry(network.to_owned()).or_default()
     }
 
-    /// Sets money aside for an attempt, beside twice the layer 1's last fee. Attempts of payers who
-    /// have completed none with this seller are counted as if they failed: beyond the failures'
-    /// share they are launched one at a time.
+    /// Reserves budget for an attempt, plus twice the last layer 1 fee. Attempts of payers who have not completed a
+    /// settlement with this seller count as failed until they end: beyond the share of failures they are launched one
+    /// at a time.
     ///
     /// # Errors
     /// A sentence, where the day's budget does not hold it.
@@ -118,7 +117,7 @@ impl TenantSpending {
         let used = self.enter_day(network, now);
         let all = used.reserved.saturating_add(used.charged).saturating_add(amount);
         if all > budget.day {
-            return Err("what this seller's settlements may cost on this network today is used up");
+            return Err("this seller's daily budget for settlements on this network is used up");
         }
         let risk = used.failed.saturating_add(used.risked).saturating_add(amount);
         if !ask.has_paid && used.risked > 0 && risk > budget.failed {
@@ -130,7 +129,7 @@ impl TenantSpending {
         Ok(ReservedBudget { day: Self::day_of(now), amount, risked })
     }
 
-    /// An attempt has ended: what was set aside is free, what was spent is charged.
+    /// Ends an attempt: its reserve is freed, its cost is charged.
     pub fn end_attempt(&mut self, network: &str, ended: EndedAttempt, now: UnixMillis) {
         let EndedAttempt { reserve, spent, failed } = ended;
         let day = Self::day_of(now);
@@ -156,7 +155,7 @@ impl TenantSpending {
         failed > 0 && failed >= budget.failed
     }
 
-    /// Whether money is set aside for an attempt that has not ended.
+    /// Whether budget is reserved for an attempt that has not ended.
     #[must_use]
     pub fn has_reserved(&self, network: &str, now: UnixMillis) -> bool {
         self.spent_today(network, now).reserved > 0

@@ -15,12 +15,12 @@ use x402_chain::network::Environment;
 const TENANT_BYTES: usize = 12;
 const SECRET_BYTES: usize = 24;
 const TAG_BYTES: usize = 8;
-/// 12 + 24 + 8.
+/// 44 bytes: tenant (12), secret (24), tag (8).
 const KEY_BYTES: usize = TENANT_BYTES + SECRET_BYTES + TAG_BYTES;
 /// 44 bytes are at most 61 base58 characters (44 × 8 ÷ log2 58).
 const TEXT_MAX: usize = 61;
 
-/// The SHA-256 of a key's text: all of it that is ever stored.
+/// The SHA-256 of a key's text: the text itself is never stored.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct KeyHash(pub [u8; 32]);
 
@@ -65,18 +65,18 @@ impl<'de> Deserialize<'de> for KeyHash {
     }
 }
 
-/// Whom a genuine key names.
+/// What a genuine key names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Caller {
-    /// The tenant.
+    /// The tenant that the key names.
     pub tenant: TenantId,
-    /// The environment.
+    /// The environment that the key's prefix names.
     pub environment: Environment,
     /// The key's hash, by which the ledger knows it.
     pub hash: KeyHash,
 }
 
-/// Where a key is sent. A key of one kind is no key in the other's place.
+/// Where a key is sent. A key of one kind is not accepted in the other's place.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
@@ -89,10 +89,10 @@ pub enum KeyKind {
 }
 
 impl KeyKind {
-    /// Both.
+    /// Every kind.
     pub const ALL: [Self; 2] = [Self::Bearer, Self::Url];
 
-    /// The name on the wire.
+    /// The name in JSON: `bearer` or `url`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -101,7 +101,7 @@ impl KeyKind {
         }
     }
 
-    /// Reads the name.
+    /// The kind with this name; `None` for any other text.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.name() == text)
@@ -141,8 +141,8 @@ pub fn issue(
     Some(format!("{prefix}{}", bs58::encode(bytes).into_string()))
 }
 
-/// Reads a key and checks its tag under every pepper, in constant time. `None`
-/// for whatever is not a key of this kind that this service has issued.
+/// Reads a key and checks its tag under every pepper, in constant time. `None` for text that is no key of this kind
+/// issued by this service.
 #[must_use]
 pub fn read(text: &str, kind: KeyKind, peppers: &[[u8; 32]]) -> Option<Caller> {
     let (environment, encoded) =

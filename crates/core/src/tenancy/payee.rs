@@ -1,5 +1,5 @@
-//! Whether a tenant's requirements may name a network and an address: asked
-//! before a buyer is shown them. Nothing is counted, nothing registered.
+//! Whether a tenant's requirements may name a network and an address, checked before a buyer sees them. Nothing is
+//! counted or registered.
 
 use crate::tenancy::tenant::Tenant;
 use crate::tenancy::usage::may_use;
@@ -9,25 +9,25 @@ use x402_chain::network;
 use x402_chain::network::Network;
 use x402_chain::reason::Reason;
 
-/// One network, and who is to be paid on it.
+/// A network, and the address to be paid on it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PayeeQuery {
-    /// Our key of the network.
+    /// The registry's short key of the network.
     pub network: String,
-    /// Who is to be paid; `None`: the tenant's default recipient there.
+    /// The address to be paid; `None`: the tenant's default recipient there.
     pub pay_to: Option<Address>,
 }
 
-/// The answer to one.
+/// Whether one network and address may stand in requirements.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PayeeAnswer {
-    /// This address is the tenant's own.
+    /// The address is registered to the tenant.
     Own(Address),
-    /// Why not.
+    /// Why they may not: the reason, and a sentence.
     Refused(Reason, String),
 }
 
-/// Who is paid for what is wanted; `is_on` says whether the registry check lets a network be used.
+/// The answers for a list of queries; `is_on` says whether the registry check allows a network.
 #[must_use]
 pub fn resolve_payee(tenant: &Tenant, wanted: &PayeeQuery, is_on: impl Fn(&Network) -> bool) -> PayeeAnswer {
     let Some(network) = network::by_key(&wanted.network) else {

@@ -1,5 +1,5 @@
-//! Sliding windows of 60 buckets, a partly expired bucket counted whole, so
-//! that no boundary lets twice the limit through.
+//! Sliding windows of 60 buckets. A partly expired bucket counts whole, so that no boundary lets twice the limit
+//! through.
 
 use serde::{Deserialize, Serialize};
 use x402_chain::time::UnixMillis;
@@ -11,13 +11,13 @@ pub const MINUTE: RateSpan = RateSpan { bucket_ms: 1_000, name: "minute", second
 /// An hour is 60 buckets of one minute.
 pub const HOUR: RateSpan = RateSpan { bucket_ms: 60_000, name: "hour", seconds: 3_600 };
 
-/// How long a window is.
+/// The length of a rate window, and its name in the `RateLimit` headers.
 #[derive(Clone, Copy, Debug)]
 pub struct RateSpan {
     bucket_ms: u64,
     /// Its name in the `RateLimit` headers.
     pub name: &'static str,
-    /// Its length.
+    /// The window's length in seconds.
     pub seconds: u64,
 }
 
@@ -26,7 +26,7 @@ impl RateSpan {
         now.0.checked_div(self.bucket_ms).unwrap_or(0)
     }
 
-    /// When a bucket no longer overlaps the window: 60 whole buckets after its own.
+    /// When a bucket leaves the window: 60 whole buckets after its own.
     const fn leaves(self, bucket: u64) -> UnixMillis {
         UnixMillis(bucket.saturating_add(BUCKETS).saturating_add(1).saturating_mul(self.bucket_ms))
     }
@@ -49,7 +49,7 @@ impl RateWindow {
         self.current(span, now).fold(0, |sum, (_, count)| sum.saturating_add(u64::from(count)))
     }
 
-    /// Counts one request.
+    /// Adds one request to the bucket of `now`.
     pub fn count(&mut self, span: RateSpan, now: UnixMillis) {
         let bucket = span.bucket(now);
         let oldest = bucket.saturating_sub(BUCKETS);
@@ -88,16 +88,16 @@ impl RateWindow {
 /// One window, as the `RateLimit` headers report it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RateState {
-    /// Requests allowed.
+    /// Requests allowed in the window.
     pub limit: u64,
-    /// Requests made.
+    /// Requests counted in the window.
     pub used: u64,
     /// When the oldest of them leaves.
     pub resets_at: UnixMillis,
 }
 
 impl RateState {
-    /// Requests left.
+    /// Requests left in the window, at least zero.
     #[must_use]
     pub const fn remaining(&self) -> u64 {
         self.limit.saturating_sub(self.used)

@@ -1,11 +1,11 @@
-//! When a ledger writes its admission: with what is counted for good, and the rates alone now and then.
+//! When a ledger stores its admission: at once with lasting counts, and the rates alone from time to time.
 
 use crate::tenancy::admission::Admission;
 use x402_chain::time::{Period, UnixMillis};
 
-/// How often the rates are written while requests come and nothing is counted for good.
+/// How often the rates are stored while requests come and no lasting count changes.
 const RATES_MS: u64 = 1_000;
-/// Of the minute's limit, fewer requests than one in so many stay unwritten.
+/// At most one part in this many of the minute's limit stays unstored.
 const UNWRITTEN_PART: u64 = 16;
 
 /// How much of the admission is in storage, as far as requests go.

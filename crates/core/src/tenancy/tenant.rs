@@ -9,8 +9,8 @@ use x402_chain::id::{KeyId, TenantId};
 use x402_chain::network::{Environment, Network};
 use x402_chain::time::UnixMillis;
 
-/// Regions that a tenant's ledgers can be made in: the platform's location
-/// hints. Chosen once; a ledger never moves.
+/// Regions in which a tenant's ledgers can be created: the platform's location hints. The choice is final, since a
+/// ledger never moves.
 pub const REGIONS: [&str; 9] = ["wnam", "enam", "sam", "weur", "eeur", "apac", "oc", "afr", "me"];
 
 /// Whether a tenant is served.
@@ -18,22 +18,22 @@ pub const REGIONS: [&str; 9] = ["wnam", "enam", "sam", "weur", "eeur", "apac", "
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum TenantStatus {
-    /// Served.
+    /// Its requests are served.
     Active,
-    /// Refused for now.
+    /// Its requests are refused until an operator makes it active.
     Suspended,
-    /// Refused for good.
+    /// Its requests are refused.
     Cancelled,
 }
 
 impl TenantStatus {
-    /// Reads the name on the wire.
+    /// The status with this name; `None` for any other text.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         [Self::Active, Self::Suspended, Self::Cancelled].into_iter().find(|status| status.name() == text)
     }
 
-    /// The name on the wire.
+    /// The name in JSON: `active`, `suspended` or `cancelled`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -44,30 +44,30 @@ impl TenantStatus {
     }
 }
 
-/// What a key may do.
+/// What a key may be used for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Scope {
     /// Verify payments and read the records.
     Verify,
-    /// Settle payments.
+    /// Settle x402 payments.
     Settle,
-    /// Read analytics.
+    /// Read usage and analytics.
     Analytics,
     /// Manage keys, recipients and the tenant itself.
     Manage,
 }
 
 impl Scope {
-    /// All scopes.
+    /// Every scope.
     pub const ALL: [Self; 4] = [Self::Verify, Self::Settle, Self::Analytics, Self::Manage];
-    /// What a tenant's first keys may do: all but manage.
+    /// The scopes of a tenant's first keys: all but `manage`.
     pub const FIRST: [Self; 3] = [Self::Verify, Self::Settle, Self::Analytics];
-    /// What a key in a URL may do at most: URLs are written down in many places.
+    /// The scopes that a key in a URL may have: URLs are logged in many places.
     pub const IN_URL: [Self; 2] = [Self::Verify, Self::Settle];
 
-    /// The name on the wire.
+    /// The name in JSON, such as `verify`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -78,7 +78,7 @@ impl Scope {
         }
     }
 
-    /// Reads the name.
+    /// The scope with this name; `None` for any other text.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|scope| scope.name() == text)
@@ -117,31 +117,31 @@ impl OwnLimits {
 /// An address that is paid for the tenant.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Recipient {
-    /// The address.
+    /// An EVM address or a Solana wallet.
     pub address: Address,
     /// The chains, by key, for which it is the default.
     pub default_for: Vec<String>,
-    /// Whether the tenant holds it by its first use in test alone: whoever proves to own it takes it.
+    /// Whether the tenant holds it only by its first use in test: a tenant that is registered for it takes it over.
     #[serde(default)]
     pub first_use: bool,
 }
 
-/// Addresses that a tenant may hold by their first use in test alone: plenty for trying things out, and few enough that
-/// nobody takes many from others. An operator can register more.
+/// The most addresses that a tenant may hold by their first use in test: enough to try things out, too few to take many
+/// from others. An operator can register more.
 pub const FIRST_USES_MAX: usize = 100;
 
 /// A key as the ledger knows it. Only its SHA-256 is stored.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ApiKey {
-    /// Its public name.
+    /// The key's public id, which is no secret.
     pub id: KeyId,
-    /// What its owner calls it.
+    /// The name that its owner gave it.
     pub name: String,
     /// The SHA-256 of its text.
     pub hash: KeyHash,
-    /// What it may do.
+    /// The scopes that the key was given.
     pub scopes: Vec<Scope>,
-    /// When it was created.
+    /// When the key was created.
     pub created_at: UnixMillis,
     /// When it expires; `None`: never.
     pub expires_at: Option<UnixMillis>,
@@ -151,30 +151,30 @@ pub struct ApiKey {
 /// removed recipients are not in it. Replaced only by a higher version.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tenant {
-    /// Its id.
+    /// The tenant's id, `ten_…`.
     pub id: TenantId,
     /// The environment of this copy.
     pub environment: Environment,
     /// Grows with every change in the directory.
     pub version: u64,
-    /// Its name.
+    /// The company's name, as an operator entered it.
     pub company_name: Option<String>,
     /// Whether its requests are served: `active`, `suspended` or `cancelled`.
     pub status: TenantStatus,
     /// The tier, which sets limits and chains.
     pub tier: Tier,
-    /// Where its ledgers live.
+    /// The location hint of its ledgers.
     pub region: Option<String>,
-    /// Its own limits.
+    /// Limits of this tenant, in place of its tier's.
     pub limits: OwnLimits,
-    /// What a listed payer means to it.
+    /// What a payer on the sanctions list means to it.
     pub sanctions: SanctionsPolicy,
     /// Whether a settle's success holds our additions in its body too.
     #[serde(default)]
     pub explain: bool,
-    /// Its addresses.
+    /// The addresses at which the tenant is paid.
     pub recipients: Vec<Recipient>,
-    /// Its keys.
+    /// The keys that are not revoked.
     pub keys: Vec<ApiKey>,
 }
 
@@ -195,13 +195,13 @@ impl Tenant {
         self.keys.iter().find(|key| key.hash == *hash && key.expires_at.is_none_or(|end| now < end))
     }
 
-    /// Whether the address is registered to it.
+    /// Whether the address is registered to the tenant.
     #[must_use]
     pub fn holds(&self, address: &Address) -> bool {
         self.recipients.iter().any(|recipient| recipient.address == *address)
     }
 
-    /// How many addresses it holds by their first use in test alone.
+    /// How many addresses the tenant holds by their first use in test.
     #[must_use]
     pub fn first_uses(&self) -> usize {
         self.recipients.iter().filter(|recipient| recipient.first_use).count()

@@ -1,4 +1,4 @@
-//! Tiers: one row each.
+//! The table of tiers, one row each.
 
 use serde::{Deserialize, Serialize};
 use x402_chain::network::Network;
@@ -8,7 +8,7 @@ use x402_chain::network::Network;
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Tier {
-    /// Without charge: base and solana, 1,000 verifications a month.
+    /// Free: base and solana, 1,000 verifications a month.
     Free,
     /// Three chains, 50,000 verifications a month.
     Starter,
@@ -34,18 +34,18 @@ pub struct Limits {
 pub enum TierChains {
     /// The chains with these keys.
     Only(&'static [&'static str]),
-    /// All of the registry.
+    /// Every chain of the registry.
     All,
 }
 
-/// One row of the table.
+/// One row of the table of tiers.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
-    /// Its tier.
+    /// The tier that the row describes.
     pub tier: Tier,
-    /// Its name on the wire.
+    /// The name in JSON.
     pub name: &'static str,
-    /// US dollars a month.
+    /// The price, US dollars a month.
     pub price_usd: u32,
     /// Its limits, unless the tenant has its own.
     pub limits: Limits,
@@ -89,7 +89,7 @@ const ENTERPRISE: Plan = Plan {
 pub const PLANS: &[Plan] = &[FREE, STARTER, PRO, ENTERPRISE];
 
 impl Tier {
-    /// The tier's row.
+    /// The row of this tier.
     #[must_use]
     pub const fn plan(self) -> &'static Plan {
         match self {
@@ -100,7 +100,7 @@ impl Tier {
         }
     }
 
-    /// Reads the name on the wire.
+    /// The tier with this name; `None` for any other text.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         PLANS.iter().find(|plan| plan.name == text).map(|plan| plan.tier)

@@ -1,4 +1,4 @@
-//! What a tenant has used, as `GET /v1/usage` tells it.
+//! What a tenant has used, as `GET /v1/usage` answers it.
 
 use crate::tenancy::admission::Admission;
 use crate::tenancy::tenant::Tenant;
@@ -11,19 +11,19 @@ use x402_chain::time::{Period, UnixMillis};
 #[derive(Clone, Copy, Debug, Serialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 pub struct RateUsage {
-    /// Requests allowed.
+    /// Requests allowed in the window.
     pub limit: u64,
-    /// Requests made.
+    /// Requests counted in the window.
     pub used: u64,
 }
 
-/// Both windows.
+/// The state of both rate windows.
 #[derive(Clone, Copy, Debug, Serialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 pub struct RateUsages {
-    /// Any 60 seconds.
+    /// The window of the last 60 seconds.
     pub minute: RateUsage,
-    /// Any 60 minutes.
+    /// The window of the last 60 minutes.
     pub hour: RateUsage,
 }
 
@@ -33,7 +33,7 @@ pub struct RateUsages {
 pub struct Usage {
     /// The tenant's tier.
     pub tier: Tier,
-    /// The key's environment.
+    /// The environment that the key belongs to; live and test count apart.
     pub environment: Environment,
     /// The current month, UTC.
     #[cfg_attr(not(target_arch = "wasm32"), schemars(with = "String"))]
@@ -42,23 +42,23 @@ pub struct Usage {
     pub verifications_used: u64,
     /// Final verdicts allowed.
     pub verifications_limit: i64,
-    /// Final verdicts left.
+    /// Final verdicts left in the period; −1: unlimited.
     pub verifications_remaining: i64,
-    /// When the quota is whole again, RFC 3339.
+    /// When the quota of the next period begins, RFC 3339.
     pub quota_reset_date: String,
     /// Chains that this key may name.
     pub enabled_chains: Vec<&'static str>,
-    /// Both rate windows.
+    /// The rate windows of this environment.
     pub rate: RateUsages,
 }
 
-/// Whether a tenant may use a chain in an environment, the registry check apart.
+/// Whether a tenant may use a chain in an environment, without the registry check.
 #[must_use]
 pub fn may_use(tenant: &Tenant, network: &Network) -> bool {
     network.environment == tenant.environment && tenant.tier.includes(network)
 }
 
-/// What a tenant has used; `is_on` says whether the registry check lets a chain be used.
+/// What a tenant has used; `is_on` says whether the registry check allows a chain.
 #[must_use]
 pub fn usage_of(tenant: &Tenant, admission: &Admission, is_on: impl Fn(&Network) -> bool, now: UnixMillis) -> Usage {
     let mut admission = admission.clone();

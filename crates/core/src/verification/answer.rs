@@ -1,4 +1,4 @@
-//! What a seller is answered, member for member as on the wire.
+//! The answer to a verification, member for member as in JSON.
 
 use crate::verdict::RefusalCode;
 use core::fmt;
@@ -8,25 +8,25 @@ use x402_chain::checks::Check;
 use x402_chain::id::{ClaimId, RequestId, VerificationId};
 use x402_chain::retry::Retry;
 
-/// What became of the payment.
+/// The state of the payment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum VerificationStatus {
     /// Paid, as deep as practice asks for.
     Confirmed,
-    /// Paid for good.
+    /// Paid, in a block that the chain cannot take back.
     Finalized,
     /// Not yet decided; ask again.
     Pending,
-    /// Not paid.
+    /// Not paid, or not as the request demands.
     Rejected,
     /// Paid once, then its block left the chain (only on records read later).
     Reorged,
 }
 
 impl VerificationStatus {
-    /// The name on the wire.
+    /// The name in JSON.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -39,24 +39,24 @@ impl VerificationStatus {
     }
 }
 
-/// How deep a payment lies, or must lie.
+/// How certain a block is, or must be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Finality {
-    /// The chain's customary number of confirmations.
+    /// The chain's usual number of confirmations.
     Confirmed,
-    /// Irreversible by the chain's own rule.
+    /// Final by the chain's own rule.
     Finalized,
 }
 
-/// What ties the transaction to this buyer, the weakest first. A bare hash is
-/// public and can be presented by anybody who sees it.
+/// What ties the transaction to this buyer, the weakest first. A transaction hash is public: anybody who sees it can
+/// present it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Binding {
-    /// Nothing.
+    /// Nothing ties the transaction to this buyer: anybody may have sent its hash.
     None,
     /// The payer that the seller named.
     Payer,
@@ -66,18 +66,18 @@ pub enum Binding {
     Authorization,
 }
 
-/// How risky, in words: below 0.20, 0.50, 0.80, and above.
+/// The risk score as a level: below 0.20, 0.50, 0.80, and above.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum RiskLevel {
-    /// Below 0.20.
+    /// A score below 0.20.
     Low,
-    /// Below 0.50.
+    /// A score from 0.20 to below 0.50.
     Medium,
-    /// Below 0.80.
+    /// A score from 0.50 to below 0.80.
     High,
-    /// 0.80 and above.
+    /// A score of 0.80 or more.
     Severe,
 }
 
@@ -113,17 +113,17 @@ impl<'de> Deserialize<'de> for Hundredths {
     }
 }
 
-/// Where a transfer stands in its transaction.
+/// Where in its transaction a transfer is found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 #[serde(untagged)]
 pub enum TransferPlace {
-    /// EVM.
+    /// On EVM: a `Transfer` log.
     Log {
         /// The log's index in its block.
         log_index: u64,
     },
-    /// Solana.
+    /// On Solana: the balance of a token account.
     Account {
         /// The token account that was credited.
         token_account: String,
@@ -134,12 +134,12 @@ pub enum TransferPlace {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 pub struct TransferLine {
-    /// Where it stands.
+    /// The log or the token account.
     #[serde(flatten)]
     pub place: TransferPlace,
-    /// Who gave it, where the chain says.
+    /// The payer, where the chain names one.
     pub payer: Option<String>,
-    /// Atomic units.
+    /// The amount in atomic units, decimal digits.
     pub amount: String,
 }
 
@@ -147,24 +147,24 @@ pub struct TransferLine {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 pub struct RiskFactor {
-    /// Its name.
+    /// The factor's stable name.
     pub code: String,
     /// How much it weighs alone, 0 to 1.
     pub weight: Hundredths,
-    /// One sentence.
+    /// What was found, in one sentence.
     pub detail: String,
 }
 
-/// Who claimed the payment before.
+/// The earlier claim on the payment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 pub struct ClaimedBy {
     /// The verification or settlement that claimed it.
     #[cfg_attr(not(target_arch = "wasm32"), schemars(with = "String"))]
     pub id: ClaimId,
-    /// Its reference.
+    /// The reference that it was claimed under.
     pub reference: Option<String>,
-    /// When, RFC 3339.
+    /// When it was claimed, RFC 3339.
     pub claimed_at: String,
 }
 
@@ -180,11 +180,11 @@ pub struct VerificationAnswer {
     pub request_id: RequestId,
     /// Whether the tenant was paid.
     pub success: bool,
-    /// What became of the payment.
+    /// The state of the payment.
     pub status: VerificationStatus,
-    /// The transaction.
+    /// The transaction that was asked about.
     pub tx_hash: String,
-    /// Our short key of the chain.
+    /// The registry's short key of the chain.
     pub chain: String,
     /// The chain's CAIP-2 id.
     pub network: String,
@@ -197,12 +197,12 @@ pub struct VerificationAnswer {
     pub asset: String,
     /// Who paid, where there is exactly one payer.
     pub from_address: Option<String>,
-    /// Who was to be paid.
+    /// The recipient's address.
     pub to_address: Option<String>,
     /// The transfers that are judged: those of the payer or the nonce that the request names, or all that reached the
     /// recipient; where it passed money on in the same transaction, and on Solana, always all.
     pub transfers: Vec<TransferLine>,
-    /// All who paid by them.
+    /// Every address that paid by these transfers.
     pub payers: Vec<String>,
     /// Atomic units above the expected amount; `null` where none was expected.
     pub overpaid: Option<String>,
@@ -228,15 +228,15 @@ pub struct VerificationAnswer {
     pub replayed: bool,
     /// 0 to 1: one less the product of what each factor leaves.
     pub risk_score: Hundredths,
-    /// The same in words.
+    /// `risk_score` as a level.
     pub risk_level: RiskLevel,
-    /// Why.
+    /// What contributed to the score.
     pub risk_factors: Vec<RiskFactor>,
     /// Each rule and how it came out.
     pub checks: Vec<Check>,
     /// Why not, in a sentence.
     pub error: Option<String>,
-    /// Why not, as a code.
+    /// The code of the first rule that failed; `null` on success.
     pub error_code: Option<RefusalCode>,
     /// Whether asking again could help.
     pub retry: Option<Retry>,

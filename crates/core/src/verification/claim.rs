@@ -1,4 +1,4 @@
-//! What a seller asks about one transaction, parsed once at the door.
+//! What a seller asks about one transaction, parsed once from the request.
 
 use super::answer::Finality;
 use alloy_primitives::B256;
@@ -10,7 +10,7 @@ use x402_chain::network::Network;
 
 /// Bytes of a seller's reference.
 pub const REFERENCE_BYTES_MAX: usize = 256;
-/// A day.
+/// The greatest age where the request names none: a day.
 pub const MAX_AGE_SECONDS_DEFAULT: u64 = 86_400;
 /// Ten years of 365 days: 10 × 365 × 86,400.
 pub const MAX_AGE_SECONDS_MAX: u64 = 315_360_000;
@@ -18,10 +18,10 @@ pub const MAX_AGE_SECONDS_MAX: u64 = 315_360_000;
 /// One question: "has this transaction paid me?"
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Claim {
-    /// The chain to ask.
+    /// The chain that the transaction is on.
     #[serde(serialize_with = "write_network", deserialize_with = "read_network")]
     pub network: &'static Network,
-    /// The transaction.
+    /// The transaction's hash, or on Solana its first signature.
     pub tx: TxId,
     /// The least that must have arrived.
     pub expected: Option<Amount>,
@@ -35,9 +35,9 @@ pub struct Claim {
     pub authorization_nonce: Option<B256>,
     /// The seller's own name for what is paid for.
     pub reference: Option<String>,
-    /// How deep it must lie.
+    /// The least finality of the transaction's block.
     pub finality: Finality,
-    /// How old it may be.
+    /// The greatest age of the transaction's block, seconds.
     pub max_age_s: u64,
     /// Whether to bind the payment to the reference.
     pub claim: bool,

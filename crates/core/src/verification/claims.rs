@@ -12,19 +12,19 @@ use x402_chain::trace::{MinedTransaction, UsedAuthorization};
 /// A claim to write: this unit of the payment is bound for good.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClaimRow {
-    /// CAIP-2.
+    /// The network's CAIP-2 id.
     pub network: String,
-    /// The transaction.
+    /// The transaction's hash, or on Solana its first signature.
     pub tx: String,
-    /// Who was paid.
+    /// The recipient's address.
     pub recipient: String,
-    /// What of it.
+    /// The part of the payment that is bound.
     pub unit: ClaimUnit,
     /// The verification or settlement that claims it.
     pub id: ClaimId,
     /// Its reference; a settlement has none.
     pub reference: Option<String>,
-    /// When.
+    /// When it was claimed.
     pub at: UnixMillis,
 }
 

@@ -1,5 +1,5 @@
-//! One verification, booked: the claim, the chain's story and the rows that the
-//! ledger has about it go in, an answer and the rows to write come out.
+//! One verification in the ledger: the claim, the transaction's trace and the stored rows go in; an answer and the rows
+//! to write come out.
 
 use crate::error::{ErrorCode, Fault};
 use crate::sanctions;
@@ -31,17 +31,17 @@ pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
 /// One verification as the Worker hands it to the ledger.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VerificationRequest {
-    /// The key that asks.
+    /// The SHA-256 of the API key that asks.
     pub key: KeyHash,
-    /// The HTTP request.
+    /// The HTTP request's id.
     pub request_id: RequestId,
     /// The `Idempotency-Key`, with the SHA-256 of the body.
     pub idempotency: Option<IdempotencyKey>,
-    /// What is asked.
+    /// The question, as the body states it.
     pub claim: Claim,
     /// Whether the registry check lets the chain be used.
     pub chain_on: bool,
-    /// What the chain said.
+    /// What the chain's providers answered.
     pub seen: ChainObservation,
     /// 80 random bits for the id, as decimal digits.
     pub random: String,
@@ -50,13 +50,13 @@ pub struct VerificationRequest {
 /// The `Idempotency-Key` with what it stands for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IdempotencyKey {
-    /// The caller's key.
+    /// The header's value, 1 to [`IDEMPOTENCY_KEY_BYTES_MAX`] bytes.
     pub key: String,
     /// SHA-256 of the body, hex.
     pub body_hash: String,
 }
 
-/// What the chain said.
+/// What the chain's providers answered about the transaction.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ChainObservation {
@@ -64,14 +64,14 @@ pub enum ChainObservation {
     Deferred,
     /// No provider gave a usable answer.
     Unavailable,
-    /// Its story.
+    /// The transaction's trace.
     Traced(Box<TracedTransaction>),
 }
 
-/// The chain's story with how it came about.
+/// The transaction's trace, and how it was read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TracedTransaction {
-    /// The story.
+    /// The trace: of a large EVM transaction only the transfers that touch the recipient.
     pub trace: Trace,
     /// What was read of the parties.
     pub screening: Screening,
@@ -82,7 +82,7 @@ pub struct TracedTransaction {
 /// A request that may be answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AdmittedVerification {
-    /// The key that asks.
+    /// The API key that asks.
     pub key: KeyId,
     /// Who must have been paid.
     pub recipient: Address,
@@ -120,8 +120,8 @@ pub fn admit_verification(
     }
 }
 
-/// Whether a recorded answer still is the answer: nobody but another request can change it, and a
-/// refusal was about the recipient that would be looked at now.
+/// Whether a recorded answer still holds: only another request can change it, and a refusal holds only for the
+/// recipient that would be judged now.
 fn recorded_answer_holds(body: &str, claim: &Claim, tenant: &Tenant) -> bool {
     #[derive(Deserialize)]
     struct Recorded {
@@ -139,9 +139,9 @@ fn recorded_answer_holds(body: &str, claim: &Claim, tenant: &Tenant) -> bool {
 /// What a booked verification leaves behind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VerificationOutcome {
-    /// The answer.
+    /// The body of the answer.
     pub answer: VerificationAnswer,
-    /// The claims to write.
+    /// The claims to store; none where nothing is bound.
     pub claims: Vec<claims::ClaimRow>,
     /// Whether the answer is a new record; a replay carries the first one's id.
     pub is_record: bool,
@@ -154,21 +154,21 @@ pub struct VerificationOutcome {
 /// What the ledger knows when it judges a payment.
 #[derive(Clone, Copy, Debug)]
 pub struct VerificationContext<'a> {
-    /// The tenant.
+    /// The seller, as its ledger's copy has it.
     pub tenant: &'a Tenant,
     /// What of the payment is claimed, and what counts as such; of two claims on one log the first counts.
     pub held_claims: &'a [HeldClaim],
     /// Those of the payers that the tenant knows.
     pub payers: &'a [Address],
-    /// The sanctions list.
+    /// The sanctions list; `None` where it could not be read.
     pub sanctions: Option<&'a sanctions::SanctionsList>,
 }
 
-/// Judges an admitted request, counts it and says what to write.
+/// Judges an admitted request, counts it, and returns what to write.
 ///
 /// # Errors
-/// `CHAIN_UNAVAILABLE` where the chain gave no story, or all that is missing is what is final and no
-/// provider says: the request is counted against the rates, not against the quota.
+/// `CHAIN_UNAVAILABLE` where no provider gave a trace, or only finality is missing and no provider reports it: the
+/// request is counted against the rates, not against the quota.
 pub fn decide_verification(
     request: &VerificationRequest,
     admitted: AdmittedVerification,
@@ -221,14 +221,14 @@ pub fn decide_verification(
     Ok(VerificationOutcome { answer, claims, is_record, track_finality: follow, new_payers })
 }
 
-/// Whether a payment would be refused as not final although nobody has said what is.
+/// Whether a payment would be refused as not final although no provider has reported finality.
 fn lacks_finality_answer(claim: &Claim, trace: &Trace, judgement: &Judgement) -> bool {
     let is_unknown = trace.mined().is_some_and(|mined| mined.finality_unknown);
     let is_refused = judgement.refusal.as_ref().is_some_and(|(refusal, _)| *refusal == RefusalCode::NotFinal);
     is_unknown && is_refused && claim.finality == Finality::Finalized
 }
 
-/// Seconds after which a chain that gave no answer is worth another try.
+/// Seconds after which a request about a chain that did not answer may be repeated.
 pub const CHAIN_RETRY_S: u64 = 5;
 
 fn claim_row(
@@ -268,7 +268,7 @@ fn verification_answer(
         (Some(Retry::Never), _) => VerificationStatus::Rejected,
         (Some(Retry::Later | Retry::Same), _) => VerificationStatus::Pending,
     };
-    // An address in its checksummed form costs a hash: each is written once.
+    // Writing an address with its checksum costs a hash, so each is written once.
     let payers: Vec<String> = judgement.payers.iter().map(Address::to_string).collect();
     let payer = |address: &Address| {
         let known = judgement.payers.iter().position(|payer| payer == address);

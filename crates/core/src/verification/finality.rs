@@ -1,5 +1,5 @@
-//! A verified payment followed until its chain calls it final: what a later look
-//! makes of its record, and when to look again.
+//! A verified payment is polled until its chain calls it final: what a later trace changes in its record, and when the
+//! next poll is due.
 
 use crate::verification::answer::{Finality, VerificationAnswer, VerificationStatus};
 use crate::verification::judge::still_shows;
@@ -10,33 +10,33 @@ use x402_chain::network::{FinalityRule, Network};
 use x402_chain::time::{UnixMillis, UnixSeconds};
 use x402_chain::trace::{Depth, MinedTransaction, Trace};
 
-/// A payment that no rule of its chain makes final is followed for an hour.
+/// A payment on a chain without a rule of finality is polled for an hour.
 const TRACKED_WITHOUT_RULE_MS: u64 = 3_600_000;
-/// Any other at most for a week.
+/// Any other payment is polled for a week at most.
 const TRACKED_MS_MAX: u64 = 604_800_000;
-/// Looks are never further apart than a minute in the first six hours, then half an hour.
+/// Polls are at most a minute apart in the first six hours, then half an hour.
 const FREQUENT_POLLS_MS: u64 = 21_600_000;
 
-/// What happened to a record after it was answered.
+/// What happened to a record after its answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 pub enum EventKind {
-    /// Its payment became irreversible.
+    /// The payment is final.
     #[serde(rename = "payment.finalized")]
     Finalized,
-    /// Its block left the chain, and the payment with it.
+    /// The payment's block has left the chain.
     #[serde(rename = "payment.reorged")]
     Reorged,
-    /// The payment came back, in the same block or another.
+    /// The payment is on the chain again, in the same block or another.
     #[serde(rename = "payment.restored")]
     Restored,
-    /// A settlement is completed, and nobody was given its success for five minutes.
+    /// A settlement is completed, and no request got its success for five minutes.
     #[serde(rename = "settlement.undelivered")]
     Undelivered,
 }
 
 impl EventKind {
-    /// The name on the wire.
+    /// The event's name, such as `payment.finalized`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -48,11 +48,10 @@ impl EventKind {
     }
 }
 
-/// Brings a successful record up to date with a later look. Answers whether it
-/// changed, and the event that it makes.
+/// Applies a later trace to a successful record. Returns whether it changed, and its event.
 pub fn apply_trace(record: &mut VerificationAnswer, network: &Network, trace: &Trace) -> (bool, Option<EventKind>) {
     let before = record.clone();
-    // A transaction that came back in another block may have moved something else.
+    // A transaction that is back in another block may have moved something else.
     let mined = trace
         .mined()
         .filter(|mined| mined.failure.is_none() && shows_recorded_payment(mined, record, network) == Some(true));
@@ -88,14 +87,14 @@ pub fn apply_trace(record: &mut VerificationAnswer, network: &Network, trace: &T
             }
         }
     };
-    // Confirmations alone are not worth a write.
+    // New confirmations alone are not stored.
     let changed =
         event.is_some() || before.block_hash != record.block_hash || before.block_number != record.block_number;
     (changed, event)
 }
 
-/// Whether a transaction holds the record's own payment, not only another's; `None` where the
-/// record does not say what it was.
+/// Whether a transaction contains the record's own payment, not only another's; `None` where the record does not say
+/// what it was.
 fn shows_recorded_payment(mined: &MinedTransaction, record: &VerificationAnswer, network: &Network) -> Option<bool> {
     let address = |text: &str| Address::parse(network.family, text);
     let mut lines = Vec::with_capacity(record.transfers.len());
@@ -110,7 +109,7 @@ fn shows_recorded_payment(mined: &MinedTransaction, record: &VerificationAnswer,
     Some(still_shows(mined, &recipient, &lines, Amount::parse_atomic(record.amount.as_deref()?)?))
 }
 
-/// When to look again at a record first answered at `since`; `None`: no more.
+/// When to poll again a record that was first answered at `since`; `None`: never.
 #[must_use]
 pub fn next_poll(
     network: &Network,

@@ -1,5 +1,5 @@
-//! Whether a transaction has paid a recipient, and how far to trust it. Pure:
-//! the chain's story, the claim and the tenant's wishes in, a judgement out.
+//! Whether a transaction has paid a recipient, and its risk. Pure: a trace, the claim and the tenant's policy go in, a
+//! judgement comes out.
 
 mod claim_status;
 mod flow;
@@ -19,49 +19,49 @@ use x402_chain::checks::Check;
 use x402_chain::time::{UnixMillis, UnixSeconds};
 use x402_chain::trace::{Depth, MinedTransaction, Screening, Trace, TransactionState, Transfer};
 
-/// All that a judgement rests on besides the claim and the trace.
+/// What a judgement depends on besides the claim and the trace.
 #[derive(Clone, Copy, Debug)]
 pub struct JudgeContext<'a> {
-    /// Who must have been paid.
+    /// The recipient that must have been paid.
     pub recipient: Address,
-    /// What was read of the parties.
+    /// Code and blacklist entries of the parties.
     pub screening: &'a Screening,
     /// Whether only one provider is configured for the chain.
     pub single_provider: bool,
-    /// The sanctions list; `None` where there is none to read.
+    /// The sanctions list; `None` where it could not be read.
     pub sanctions: Option<&'a sanctions::SanctionsList>,
-    /// What a listed payer means.
+    /// What a payer on the sanctions list means.
     pub policy: SanctionsPolicy,
-    /// What of the payment is claimed. Of two claims on one log the first counts.
+    /// The claims on the payment. Of two claims on one log the first counts.
     pub held_claims: &'a [HeldClaim],
-    /// Payers that this tenant has been paid by before.
+    /// Payers that have paid this tenant before.
     pub known_payers: &'a [Address],
     /// The time of the judgement.
     pub now: UnixMillis,
 }
 
-/// The verdict with its grounds.
+/// The verdict with its reasons.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Judgement {
     /// The first broken rule by precedence, with its sentence; `None`: paid.
     pub refusal: Option<(RefusalCode, String)>,
-    /// Each rule and how it came out.
+    /// Each rule with its result.
     pub checks: Vec<Check>,
-    /// What the recipient gained by what is judged.
+    /// What the recipient gained by the judged transfers.
     pub amount: Amount,
-    /// Above what was expected.
+    /// The amount above the expected one.
     pub overpaid: Option<Amount>,
     /// The transfers that are judged.
     pub transfers: Vec<Transfer>,
-    /// The payers' addresses.
+    /// Every address that paid by these transfers.
     pub payers: Vec<Address>,
     /// What ties the transaction to the buyer.
     pub binding: Binding,
-    /// How deep it lies.
+    /// The finality of the block; `None` below `confirmed`.
     pub finality: Option<Finality>,
-    /// How it stands to what is claimed.
+    /// Which of the payment is claimed already.
     pub claim_status: ClaimStatus,
-    /// How far to trust it.
+    /// The risk score with its factors.
     pub risk: risk::RiskAssessment,
 }
 
@@ -72,7 +72,7 @@ impl Judgement {
         self.refusal.is_none()
     }
 
-    /// The first claim of a payment that is good and was claimed under the same reference before.
+    /// The first claim of a payment that is valid and was claimed under the same reference before.
     #[must_use]
     pub fn replayed(&self) -> Option<&PriorClaim> {
         match &self.claim_status {
@@ -81,7 +81,7 @@ impl Judgement {
         }
     }
 
-    /// What a claim of it takes: nothing where it is refused or claimed already.
+    /// The units that a claim takes: none where the payment is refused or claimed already.
     #[must_use]
     pub fn units(&self) -> &[ClaimUnit] {
         match &self.claim_status {
@@ -91,14 +91,14 @@ impl Judgement {
     }
 }
 
-/// The rules' outcomes, in the order of precedence.
+/// The results of the rules, in the order of precedence.
 struct VerdictRules {
     checks: Vec<Check>,
     refusal: Option<(RefusalCode, String)>,
 }
 
 impl VerdictRules {
-    /// Notes a rule: its name, the refusal if it is broken, and a sentence either way.
+    /// Records a rule: its name, the refusal if it failed, and a sentence in either case.
     fn record(&mut self, name: &str, broken: Option<RefusalCode>, detail: impl Into<String>) {
         let detail = detail.into();
         if let Some(refusal) = broken {
@@ -111,8 +111,8 @@ impl VerdictRules {
     }
 }
 
-/// Judges a payment. Every failed rule stands in the checks; the refusal is the
-/// first by the order of [`RefusalCode`].
+/// Judges a payment. Every failed rule is listed in the checks; the refusal is the first by the order of
+/// [`RefusalCode`].
 #[must_use]
 pub fn judge(claim: &Claim, trace: &Trace, context: &JudgeContext<'_>) -> Judgement {
     let mut out = VerdictRules { checks: Vec::new(), refusal: None };
@@ -131,9 +131,8 @@ pub fn judge(claim: &Claim, trace: &Trace, context: &JudgeContext<'_>) -> Judgem
     }
 }
 
-/// Whether a later look at a transaction still shows what was answered of a payment: each of its
-/// transfers, by payer and amount, for a log's index changes with the block; or as much in sum,
-/// where transfers cannot be judged apart or were not.
+/// Whether a later trace still shows what was answered of a payment: each of its transfers, by payer and amount, since
+/// a log's index changes with the block; or the same sum, where transfers cannot be judged apart or were not.
 #[must_use]
 pub fn still_shows(
     mined: &MinedTransaction,
@@ -168,7 +167,7 @@ fn unmined_judgement(_claim: &Claim, context: &JudgeContext<'_>, out: VerdictRul
     }
 }
 
-/// What the rules look at.
+/// What the rules read.
 #[derive(Clone, Copy)]
 struct RuleInput<'a> {
     claim: &'a Claim,
@@ -210,7 +209,7 @@ fn judge_mined(claim: &Claim, mined: &MinedTransaction, context: &JudgeContext<'
     }
 }
 
-/// All rules of a mined payment, on a part of it; and what binds it to its buyer.
+/// Checks all rules of a mined payment on a part of it; returns the binding to its buyer.
 fn check_rules(scene: &RuleInput<'_>, part: &PaymentPart<'_>) -> (VerdictRules, Binding) {
     let RuleInput { claim, mined, context, .. } = *scene;
     let mut out = VerdictRules { checks: Vec::new(), refusal: None };
@@ -227,15 +226,14 @@ fn check_rules(scene: &RuleInput<'_>, part: &PaymentPart<'_>) -> (VerdictRules, 
     (out, binding)
 }
 
-/// WRONG_ASSET, NO_MATCHING_TRANSFER, RECIPIENT_FORWARDED, CONFIDENTIAL_AMOUNT, AMOUNT_TOO_LOW.
+/// The rules `WRONG_ASSET`, `NO_MATCHING_TRANSFER`, `RECIPIENT_FORWARDED`, `CONFIDENTIAL_AMOUNT`, `AMOUNT_TOO_LOW`.
 fn check_arrival(out: &mut VerdictRules, scene: &RuleInput<'_>, part: &PaymentPart<'_>) {
     let RuleInput { claim, mined, flow, context, .. } = *scene;
     let to_recipient = |to: Option<&Address>| to == Some(&context.recipient);
     let hidden = mined.confidential.iter().any(|transfer| to_recipient(transfer.to.as_ref()));
     let nothing = flow.gross_in.is_zero() && !hidden;
-    // On EVM anybody can make a contract that logs a transfer to anybody; only
-    // a known bridged form tells of a buyer's mistake. On Solana another mint's
-    // balance grew for certain.
+    // On EVM any contract can log a transfer to any address; only a known bridged token shows a buyer's mistake. On
+    // Solana the balance of another mint did grow.
     let other = mined.foreign.iter().find(|foreign| {
         to_recipient(foreign.to.as_ref()) && (foreign.name.is_some() || claim.network.family == Family::Svm)
     });
@@ -270,7 +268,7 @@ fn check_arrival(out: &mut VerdictRules, scene: &RuleInput<'_>, part: &PaymentPa
     }
 }
 
-/// How what is selected came, in the sentence about its amount.
+/// The words for the selection, in the sentence about its amount.
 fn origin_phrase(scene: &RuleInput<'_>) -> &'static str {
     match (scene.selection.from_payer, scene.selection.by_nonce) {
         (_, Some(given)) if !given.is_zero() => " by the named authorization",
@@ -279,7 +277,7 @@ fn origin_phrase(scene: &RuleInput<'_>) -> &'static str {
     }
 }
 
-/// PAYER_MISMATCH, MEMO_MISMATCH, AUTHORIZATION_MISMATCH; and what they bind.
+/// The rules `PAYER_MISMATCH`, `MEMO_MISMATCH`, `AUTHORIZATION_MISMATCH`, and the binding that each gives.
 fn check_bindings(out: &mut VerdictRules, scene: &RuleInput<'_>) -> Binding {
     let RuleInput { claim, mined, flow, selection, .. } = *scene;
     let mut binding = Binding::None;
@@ -323,8 +321,8 @@ fn check_bindings(out: &mut VerdictRules, scene: &RuleInput<'_>) -> Binding {
     binding
 }
 
-/// The block's time; where the chain does not say, from its distance to the
-/// head and the chain's usual pace.
+/// The block's time; where the chain does not report it, estimated from the distance to the head and the chain's usual
+/// block time.
 pub(crate) fn block_time(claim: &Claim, mined: &MinedTransaction, now: UnixMillis) -> UnixSeconds {
     mined.block.time.unwrap_or_else(|| {
         let blocks = mined.head.saturating_sub(mined.block.number);
@@ -332,7 +330,7 @@ pub(crate) fn block_time(claim: &Claim, mined: &MinedTransaction, now: UnixMilli
     })
 }
 
-/// TOO_OLD, NOT_FINAL.
+/// The rules `TOO_OLD` and `NOT_FINAL`.
 fn check_timing(out: &mut VerdictRules, claim: &Claim, mined: &MinedTransaction, now: UnixMillis) {
     let age = now.seconds().since(block_time(claim, mined, now));
     let old = (age > claim.max_age_s).then_some(RefusalCode::TooOld);
@@ -345,7 +343,7 @@ fn check_timing(out: &mut VerdictRules, claim: &Claim, mined: &MinedTransaction,
     out.record("finality", (!deep).then_some(RefusalCode::NotFinal), detail);
 }
 
-/// SANCTIONED_ADDRESS.
+/// The rule `SANCTIONED_ADDRESS`: what it does is the tenant's policy.
 fn check_sanctions(out: &mut VerdictRules, part: &PaymentPart<'_>, context: &JudgeContext<'_>) {
     let listed = context.sanctions.and_then(|list| part.payers.iter().find(|payer| list.contains(payer)));
     let refused = match context.policy {
@@ -360,7 +358,7 @@ fn check_sanctions(out: &mut VerdictRules, part: &PaymentPart<'_>, context: &Jud
     out.record("payer_not_sanctioned", refused, detail);
 }
 
-/// ALREADY_CLAIMED.
+/// The rule `ALREADY_CLAIMED`: one reference may claim again, another may not.
 fn check_unclaimed(out: &mut VerdictRules, scene: &RuleInput<'_>) {
     let (refused, detail) = match scene.standing {
         ClaimStatus::Fresh(_) => (None, "not claimed before"),

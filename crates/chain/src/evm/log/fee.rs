@@ -12,8 +12,8 @@ use crate::facts::Undecided;
 use crate::network::Network;
 use std::collections::BTreeSet;
 
-/// The indexes of the fee's logs; none where the chain takes no gas in the token. `logs` are all of
-/// the receipt's, by index.
+/// The indexes of the fee's logs; none where the chain takes no gas in the token. `logs` are all logs of the receipt,
+/// by index.
 ///
 /// # Errors
 /// `receipt_without_sender`: nobody can say then what the fee is. `malformed_log`.
@@ -34,7 +34,7 @@ pub(super) fn fee_log_indexes(
     Ok(reserves.chain(fee_share_indexes(&all, &sender)).collect())
 }
 
-/// Who earns the fee: the last two logs, if they follow the return of a whole reserve and do not exceed it.
+/// The receivers of the fee: the last two logs, if they follow the return of a whole reserve and do not exceed it.
 fn fee_share_indexes(all: &[(u64, Option<TransferEvent>)], sender: &Address) -> Vec<u64> {
     let [.., (_, Some(returned)), (tip_at, Some(tip)), (base_at, Some(base))] = all else { return Vec::new() };
     let is_reserve = |moved: &TransferEvent| moved.is_reserved_by(sender) && moved.value == returned.value;

@@ -1,5 +1,5 @@
-//! The scheme `exact` with EIP-3009 (docs/spec/protocol.md#p-2-1): what is free first, then
-//! one round of questions to the chain.
+//! The scheme `exact` with EIP-3009 (docs/spec/protocol.md#p-2-1): first the rules that need no chain, then one round
+//! of calls.
 
 mod onchain;
 
@@ -20,12 +20,12 @@ use alloy_primitives::{Address as Address20, B256, U256};
 use core::cell::{OnceCell, RefCell};
 use std::rc::Rc;
 
-/// Seconds that an authorization must last beyond now, at least: the reference's margin for three blocks of two.
+/// The least seconds that an authorization must still be valid: the reference's margin, three blocks of two seconds.
 const MARGIN_S: u64 = 6;
-/// Seconds that it must last beyond two blocks: one to be seen and signed, and two for clocks that differ.
+/// Seconds that it must be valid beyond two blocks: one to be seen and signed, two for clocks that differ.
 const BEYOND_BLOCKS_S: u64 = 3;
 
-/// An authorization whose every member is of its type.
+/// An authorization with every member parsed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EvmExactPayment {
     signed: TransferWithAuthorization,
@@ -33,14 +33,14 @@ pub struct EvmExactPayment {
     asset: Address20,
     separator: [u8; 32],
     fees: FeeModel,
-    /// The questions about a sender: they are asked for again after the answers, and cost hex.
+    /// The calls about a sender, cached: they are needed again after the answers, and cost hex encoding.
     calls: RefCell<Option<Rc<onchain::SimulationCalls>>>,
-    /// Whose key signed it: a recovery, and looking one up, cost hashes.
+    /// The recovered signer, cached: recovering it, or finding it in the cache, costs hashes.
     signer: OnceCell<Option<Address20>>,
 }
 
 impl EvmExactPayment {
-    /// The payer's address.
+    /// The address whose tokens move.
     #[must_use]
     pub const fn payer(&self) -> Address {
         Address::Evm(self.signed.from)
@@ -70,36 +70,36 @@ impl EvmExactPayment {
         self.signed.nonce
     }
 
-    /// From when on it is worthless.
+    /// From when on it is invalid (`validBefore`).
     #[must_use]
     pub fn valid_before(&self) -> UnixSeconds {
         UnixSeconds(self.signed.validBefore.saturating_to())
     }
 
-    /// The signature as the buyer gave it.
+    /// The signature as the buyer sent it.
     #[must_use]
     pub fn signature(&self) -> &[u8] {
         self.signature.original_bytes()
     }
 
-    /// What an account without code signs.
+    /// The digest that an account without code signs.
     fn digest(&self) -> B256 {
         eip3009::digest(self.separator, &self.signed)
     }
 
-    /// Whose key signed it, if any's did.
+    /// The address whose key signed it, if it can be recovered.
     fn signer(&self, memory: &VerificationCache) -> Option<Address20> {
         *self.signer.get_or_init(|| memory.signer(&self.signature, self.digest()))
     }
 
-    /// The token's call that moves the money, by what is at the payer's address.
+    /// The calldata that moves the tokens, by the kind of account at the payer's address.
     #[must_use]
     pub fn calldata(&self, code: CodeKind) -> Vec<u8> {
         self.signature.transfer_calldata(&self.signed, code)
     }
 }
 
-/// All that can be judged without the chain.
+/// Checks every rule that needs no chain.
 pub(crate) fn verify_offchain(
     rules: &mut SchemeRules,
     payment: &Payment,
@@ -126,15 +126,15 @@ pub(crate) fn verify_offchain(
     (good || is_only_expired(rules, payment, &terms)).then_some(terms)
 }
 
-/// Whether nothing else that is free to judge is wrong with it than that its time is over: it
-/// may have been settled in time. Who signed it is a question of its own ([`EvmExactPayment::is_signed_by_payer`]).
+/// Whether its time is the only rule that failed: it may have been settled in time. Who signed it is checked apart
+/// ([`EvmExactPayment::is_signed_by_payer`]).
 fn is_only_expired(rules: &SchemeRules, payment: &Payment, terms: &EvmExactPayment) -> bool {
     rules.refusal.as_ref().is_some_and(|(reason, _)| *reason == Reason::EvmValidBefore)
         && Amount::parse_atomic(&payment.requirements.amount) == Some(terms.amount())
 }
 
-/// Requirements that name another contract than the token for the signature are another party's, who settles
-/// them through a contract of their own (a gateway): here they would fail as a wrong name or signature.
+/// Requirements that name another contract than the token for the signature are another party's, who settles them
+/// through its own contract (a gateway): here they would fail as a wrong name or signature.
 fn check_verifying_contract(rules: &mut SchemeRules, wanted: &Requirements, network: &Network) -> bool {
     let Some(named) = &wanted.verifying_contract else { return true };
     let own = Address::parse(Family::Evm, named) == Some(network.asset.address);
@@ -224,7 +224,8 @@ fn read_authorization(given: &Eip3009) -> Option<TransferWithAuthorization> {
     })
 }
 
-/// How long an authorization must last to be judged, sent and mined: two blocks and some, six seconds at least.
+/// How long an authorization must be valid to be checked, sent and mined: a little more than two blocks, six seconds at
+/// least.
 fn margin_s(network: &Network) -> u64 {
     let two_blocks_s = network.block_time_ms.saturating_mul(2).div_ceil(1_000);
     two_blocks_s.saturating_add(BEYOND_BLOCKS_S).max(MARGIN_S)

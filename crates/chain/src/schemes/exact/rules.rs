@@ -1,5 +1,5 @@
-//! The rules of `exact` as values, whichever the family: how each came out, what a refusal rests on, and what is said
-//! of what both sides name.
+//! The rules of `exact` as values, for either family: their results, what a refusal depends on, and the sentences about
+//! members that both sides name.
 
 use crate::checks::Check;
 use crate::confirm::{StateDecision, VerdictBasis};
@@ -11,29 +11,30 @@ use crate::trace::CodeKind;
 use crate::x402::Payment;
 use std::borrow::Cow;
 
-/// The hazard's name where no code at the payer's address could be read: how the signature is checked is open.
+/// The name of the hazard that no code at the payer's address could be read, so that it is unknown how the signature is
+/// checked.
 pub const UNREAD_PAYER: &str = "unread_code_of_the_payer";
 
-/// Some rules and how they came out; after a broken one the rest is not looked at.
+/// The rules that were checked, with their results; after a failed rule no other is checked.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SchemeRules {
-    /// Each rule that was looked at, with its outcome.
+    /// Each rule that was checked, with its result.
     pub checks: Vec<Check>,
-    /// The first broken rule with its sentence; `None`: good.
+    /// The first failed rule with its sentence; `None`: every rule passed.
     pub refusal: Option<(Reason, String)>,
-    /// Whether they were looked at in the chain's state, as one node reported it: at another height, or by
-    /// another node, they may come out otherwise. Else they are about the payment alone.
+    /// Whether the rules depend on the chain's state as one node reported it: another node, or another height, may give
+    /// another result. Otherwise they depend on the payment alone.
     pub of_state: bool,
 }
 
 impl SchemeRules {
-    /// Rules that are looked at in the chain's state.
+    /// Rules that depend on the chain's state.
     #[must_use]
     pub fn of_state() -> Self {
         Self { of_state: true, ..Self::default() }
     }
 
-    /// Notes a rule with what was found; answers whether it holds.
+    /// Notes a rule with what was found; returns whether it passed.
     pub fn record(&mut self, name: &str, holds: bool, reason: Reason, found: impl Into<RuleDetail>) -> bool {
         let detail = match found.into() {
             RuleDetail::Fact(fact) => fact,
@@ -48,13 +49,13 @@ impl SchemeRules {
     }
 }
 
-/// What was found when a rule was looked at. A rule's own wording ("the memo is extra.memo") says the opposite of
-/// what was found where it is broken, so there is no way to give one sentence of fixed text for both.
+/// What was found when a rule was checked. The text of a rule ("the memo is extra.memo") says the opposite of what was
+/// found when it fails, so each result has a sentence of its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RuleDetail {
-    /// A fact with its values, which reads right either way: "the payer holds 5".
+    /// A fact with its values, true in either case: "the payer holds 5".
     Fact(String),
-    /// What is said where the rule holds, and where it is broken.
+    /// A sentence for the rule that passed, and one for the rule that failed.
     PassOrFail(&'static str, Cow<'static, str>),
 }
 
@@ -76,43 +77,43 @@ impl From<(&'static str, String)> for RuleDetail {
     }
 }
 
-/// Characters of a text from outside that a sentence repeats.
+/// The most characters of outside text that a sentence quotes.
 const QUOTED_MAX: usize = 80;
 
-/// A text from outside as a sentence names it: in quotes, and not longer than an address.
+/// Outside text as a sentence quotes it: not longer than an address.
 pub(crate) fn quote_text(text: &str) -> String {
     format!("'{}'", text.chars().take(QUOTED_MAX).collect::<String>())
 }
 
-/// What is said of what the buyer accepted.
+/// The sentence about the requirements that the buyer accepted.
 pub(crate) const ACCEPTED_DETAIL: (&str, &str) =
     ("the buyer accepted these requirements", "the buyer accepted other requirements than these");
 
-/// What is said of the schemes that both sides name.
+/// The sentence about the schemes that both sides name.
 pub(crate) fn schemes_detail(payment: &Payment) -> (&'static str, String) {
     let (wanted, accepted) = (quote_text(&payment.requirements.scheme), quote_text(payment.accepted.scheme()));
     let found = format!("the scheme is {wanted} in the requirements and {accepted} in the payment; 'exact' is served");
     ("the scheme is exact on both sides", found)
 }
 
-/// What is said of the networks that both sides name.
+/// The sentence about the networks that both sides name.
 pub(crate) fn networks_detail(payment: &Payment) -> (&'static str, String) {
     let (wanted, accepted) = (quote_text(&payment.requirements.network), quote_text(payment.accepted.network()));
     ("one network on both sides", format!("the network is {wanted} in the requirements and {accepted} in the payment"))
 }
 
-/// What the chain's answers make of terms.
+/// The result of the rules that need the chain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OnchainVerdict {
-    /// How the rules came out, and what is at the payer's address: what has code is paid from otherwise.
+    /// The rules with their results, and the kind of account at the payer's address, which decides the calldata.
     Checked(SchemeRules, CodeKind),
-    /// The sender cannot pay for the gas. That is ours, whatever the payment is.
+    /// The sender cannot pay for the gas: a failure on our side, whatever the payment is.
     SignerUnfunded,
-    /// The sender's price is below the base fee. That is ours too.
+    /// The sender's gas price is below the base fee: a failure on our side too.
     Underpriced,
 }
 
-/// What a node's answer speaks against.
+/// What a refusal by a node is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnchainRefusal {
     /// The payment, for this reason.
@@ -141,25 +142,25 @@ impl StateDecision for OnchainVerdict {
 /// What the on-chain rules need beside the payment itself.
 #[derive(Clone, Copy)]
 pub struct OnchainContext<'a> {
-    /// A node's answers.
+    /// The answers of one node so far.
     pub facts: &'a Facts,
-    /// Results of earlier verifications: signers, deployed tokens, payers' code.
+    /// What earlier verifications found: signers, deployed tokens, payers' code.
     pub memory: &'a VerificationCache,
-    /// Whether money is to move next: then the payer's code is read now, whatever was seen before.
+    /// Whether money moves next: then the payer's code is read now, even if it is remembered.
     pub settles: bool,
-    /// The current time.
+    /// The time by which validity is judged.
     pub now: UnixSeconds,
 }
 
-/// The check that stands with a refusal that the only provider's word makes final.
+/// The check that accompanies a refusal which rests on the only provider.
 #[must_use]
 pub fn single_provider_check(basis: VerdictBasis) -> Option<Check> {
-    let detail = "one provider is configured for the chain: its word counts";
+    let detail = "only one provider is configured for the chain: its answer counts";
     let check = Check { name: "single_provider".to_owned(), passed: true, detail: detail.to_owned() };
     (basis == VerdictBasis::Single).then_some(check)
 }
 
-/// The check that a refusal fails which nothing confirms.
+/// The check that fails when nothing confirms a refusal.
 #[must_use]
 pub fn unconfirmed_check(basis: VerdictBasis) -> Option<Check> {
     let detail = "another node confirms the refusal, or the one that refuses is as high as the others";

@@ -1,6 +1,5 @@
-//! The scheme `exact` on Solana (docs/spec/protocol.md#p-2-4): a transaction that moves the
-//! amount with one `TransferChecked`, does nothing else, and for which we pay
-//! the fee and nothing else.
+//! The scheme `exact` on Solana (docs/spec/protocol.md#p-2-4): a transaction that moves the amount with one
+//! `TransferChecked` and does nothing else, for which we pay only the fee.
 
 mod account_exists;
 mod failure;
@@ -27,7 +26,7 @@ const TOKEN: Pubkey = Pubkey::from_str_const("TokenkegQfeZyiNwAJbNbGKPFXCWuBvf9S
 const TOKEN_2022: Pubkey = Pubkey::from_str_const("TokenzQdBNbLqP5VEhdkAS6EPFLC1PHnBqCXEpPxuEb");
 const ASSOCIATED: Pubkey = Pubkey::from_str_const("ATokenGPvbdGVxr1b2hvZbsiqW5xWH25efTNsLJA8knL");
 const MEMO: Pubkey = Pubkey::from_str_const("MemoSq4gqABAXKb96qnH8TysNcWxMyWCqXgDLGmfcHr");
-/// Wallets add its assertions to what they sign, for the fee payer's account too.
+/// The Lighthouse program: wallets add its assertions to what they sign, also about the fee payer's account.
 const LIGHTHOUSE: Pubkey = Pubkey::from_str_const("L2TExMFKdjpN9kozasaurPirfHy9P8sbXoAN1qA3S95");
 
 /// What Lighthouse's instructions about accounts are called by, in their first byte: `AssertAccountData`
@@ -35,15 +34,15 @@ const LIGHTHOUSE: Pubkey = Pubkey::from_str_const("L2TExMFKdjpN9kozasaurPirfHy9P
 /// call other programs (16, 17) or fail by the time (15), which no simulation foresees.
 const ASSERTIONS: core::ops::RangeInclusive<u8> = 2..=10;
 
-/// The payer and we.
+/// Two signatures at most: the payer's and ours as fee payer.
 const SIGNERS_MAX: u8 = 2;
-/// Compute limit, compute price, the transfer, and up to four that only assert or remark.
+/// Compute limit, compute price, the transfer, and up to four assertions or memos.
 const INSTRUCTIONS: core::ops::RangeInclusive<usize> = 3..=7;
-/// The same without the first two, which a version-1 transaction has no place for.
+/// Without the first two, which a version-1 transaction does not have.
 const INSTRUCTIONS_V1: core::ops::RangeInclusive<usize> = 1..=5;
 const TRANSFER_CHECKED: u8 = 12;
 
-/// A transaction that is good as far as it is free to say.
+/// A transaction that passed every rule that needs no chain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SvmExactPayment {
     payer: [u8; 32],
@@ -55,13 +54,13 @@ pub struct SvmExactPayment {
 }
 
 impl SvmExactPayment {
-    /// Who pays: the authority over the source account.
+    /// The payer: the authority over the source account.
     #[must_use]
     pub const fn payer(&self) -> Address {
         Address::Svm(self.payer)
     }
 
-    /// Who is paid: the destination's owner.
+    /// The recipient: the owner of the destination.
     #[must_use]
     pub const fn pay_to(&self) -> Address {
         Address::Svm(self.pay_to)
@@ -73,7 +72,7 @@ impl SvmExactPayment {
         Amount::atomic(self.amount)
     }
 
-    /// Who pays the fee: one of us.
+    /// The fee payer, which is one of our signers.
     #[must_use]
     pub const fn fee_payer(&self) -> Address {
         Address::Svm(self.fee_payer)
@@ -85,20 +84,20 @@ impl SvmExactPayment {
         fee_lamports(&self.transaction)
     }
 
-    /// The transaction.
+    /// The transaction that the payer signed, decoded.
     #[must_use]
     pub const fn transaction(&self) -> &SvmTransaction {
         &self.transaction
     }
 
-    /// The transaction as it came, base64.
+    /// The transaction as it was sent, base64.
     #[must_use]
     pub fn base64(&self) -> &str {
         &self.base64
     }
 }
 
-/// All that is free to judge; `own` are the addresses that pay fees.
+/// Checks every rule that needs no chain; `own` are the addresses that pay fees.
 pub(crate) fn verify_offchain(
     rules: &mut SchemeRules,
     payment: &Payment,
@@ -131,7 +130,7 @@ pub(crate) fn verify_offchain(
     Some(SvmExactPayment { payer, pay_to, amount, fee_payer, transaction: wire, base64: text.to_owned() })
 }
 
-/// What the seller asks for, and who pays the fee.
+/// Checks the requirements, and the fee payer that they name.
 fn check_requirements(
     rules: &mut SchemeRules,
     payment: &Payment,
@@ -165,7 +164,7 @@ fn check_requirements(
     svm_address_bytes(&payer?)
 }
 
-/// Base58 has one spelling: texts are compared as they are.
+/// Base58 has one spelling, so texts are compared unchanged.
 fn matches_requirements(accepted: &Requirements, wanted: &Requirements) -> bool {
     let parts = |all: &Requirements| {
         [Some(&all.amount), Some(&all.asset), Some(&all.pay_to), all.fee_payer.as_ref(), all.memo.as_ref()]
@@ -181,22 +180,25 @@ const fn svm_address_bytes(address: &Address) -> Option<[u8; 32]> {
     }
 }
 
-/// Who signs: we first, the payer at most beside us, and the payer has.
+/// Checks the signers: we first, and at most the payer beside us, whose signature must be there.
 fn check_signers(rules: &mut SchemeRules, wire: &SvmTransaction, fee_payer: [u8; 32]) -> bool {
     let count = wire.header().num_required_signatures;
-    rules.record("signers", count <= SIGNERS_MAX, Reason::SvmSigners, format!("{count} sign, {SIGNERS_MAX} may"))
-        && rules.record(
-            "fee_payer_first",
-            wire.fee_payer() == Some(fee_payer),
-            Reason::SvmFeePayerMismatch,
-            ("the first account is extra.feePayer", "the first account is another than extra.feePayer"),
-        )
-        && rules.record(
-            "signature",
-            wire.is_signed_by_others(),
-            Reason::SvmSignature,
-            ("the payer signed the message", "the payer's signature is missing, or is not of this message"),
-        )
+    rules.record(
+        "signers",
+        count <= SIGNERS_MAX,
+        Reason::SvmSigners,
+        format!("{count} accounts sign, at most {SIGNERS_MAX} may"),
+    ) && rules.record(
+        "fee_payer_first",
+        wire.fee_payer() == Some(fee_payer),
+        Reason::SvmFeePayerMismatch,
+        ("the first account is extra.feePayer", "the first account is another than extra.feePayer"),
+    ) && rules.record(
+        "signature",
+        wire.is_signed_by_others(),
+        Reason::SvmSignature,
+        ("the payer signed the message", "the payer's signature is missing, or is not of this message"),
+    )
 }
 
 /// The instructions, as many as there may be, none of which is given our account but to assert.
@@ -209,20 +211,20 @@ fn check_instructions<'a>(
     wire: &'a SvmTransaction,
     fee_payer: [u8; 32],
 ) -> Option<Vec<ResolvedInstruction<'a>>> {
-    let found = ("no account stands in a lookup table", "some accounts stand in a lookup table");
+    let found = ("no account is taken from a lookup table", "some accounts are taken from a lookup table");
     rules.record("lookup_tables", !wire.uses_lookup_tables(), Reason::SvmLookups, found).then_some(())?;
     let instructions = wire.instructions();
     let found = ("every index points at an account", "an index points at no account");
     rules.record("accounts", instructions.is_some(), Reason::SvmUndecoded, found).then_some(())?;
     let instructions = instructions?;
-    // Our signature lets an instruction do anything with an account of ours that it is given.
+    // Our signature would let an instruction do anything with our account, if it is given it.
     let authority = instructions.iter().any(|each| is_transfer(each) && each.accounts.get(3) == Some(&fee_payer));
     let given = |each: &ResolvedInstruction<'_>| each.accounts.contains(&fee_payer) && !is_assertion(each);
     let isolated = !instructions.iter().any(|each| each.program == fee_payer || given(each));
     let reason = if authority { Reason::SvmFeePayerTransfers } else { Reason::SvmFeePayerNotIsolated };
     let found = (
         "no instruction but an assertion is given the fee payer",
-        "an instruction that may do more than assert is given the fee payer",
+        "an instruction that is no assertion is given the fee payer",
     );
     rules.record("fee_payer_isolated", isolated, reason, found).then_some(())?;
     let allowed = if wire.config().is_some() { INSTRUCTIONS_V1 } else { INSTRUCTIONS };
@@ -238,14 +240,13 @@ fn is_transfer(instruction: &ResolvedInstruction<'_>) -> bool {
         && instruction.accounts.len() >= 4
 }
 
-/// Whether a wallet's guard asserts something about accounts and can do nothing else.
+/// Whether an instruction only asserts something about accounts.
 fn is_assertion(instruction: &ResolvedInstruction<'_>) -> bool {
     instruction.program == LIGHTHOUSE.to_bytes()
         && instruction.data.first().is_some_and(|kind| ASSERTIONS.contains(kind))
 }
 
-/// The transfer and what stands beside it: positions count what is left when the assertions, which
-/// may stand anywhere, are taken out.
+/// The transfer and the instructions after it: positions count without the assertions, which may stand anywhere.
 fn check_transfer_position<'a, 'b>(
     rules: &mut SchemeRules,
     rest: &'a [ResolvedInstruction<'b>],
@@ -260,8 +261,8 @@ fn check_transfer_position<'a, 'b>(
     Some((transfer?, left.collect()))
 }
 
-/// What the payer makes us pay, by the first two instructions, or by a version-1 transaction's own fields: units and
-/// priority fee within the caps. The fee is capped as a whole, since wallets ask a high price for few units.
+/// What the payer makes us pay, by the first two instructions or the fields of a version-1 transaction: units and
+/// priority fee must be within the caps. The fee is capped as a whole, since wallets offer a high price for few units.
 fn check_compute_cost(
     rules: &mut SchemeRules,
     wire: &SvmTransaction,
@@ -293,7 +294,7 @@ fn check_compute_cost(
     rules.record("compute_price_cap", fee <= most.priority_lamports, Reason::SvmPriceHigh, detail).then_some(())
 }
 
-/// The transfer: payer, receiver and amount.
+/// Checks the transfer: payer, recipient and amount.
 fn check_transfer(
     rules: &mut SchemeRules,
     payment: &Payment,
@@ -323,13 +324,12 @@ fn check_transfer(
     rules.record("amount", same, Reason::SvmAmount, detail).then_some((payer, pay_to?, amount))
 }
 
-/// Where an owner's tokens of a mint belong: the address that the associated
-/// token program derives.
+/// The associated token account: the address that the associated token program derives for an owner and a mint.
 fn associated_account(owner: &[u8; 32], program: &[u8; 32], mint: &[u8; 32]) -> [u8; 32] {
     Pubkey::find_program_address(&[owner, program, mint], &ASSOCIATED).0.to_bytes()
 }
 
-/// What may follow the transfer beside assertions: memos; `before` instructions stood before it.
+/// Checks what follows the transfer beside assertions: memos only; `before` instructions stood before it.
 fn check_memos(
     rules: &mut SchemeRules,
     wanted: &Requirements,
@@ -338,7 +338,7 @@ fn check_memos(
 ) -> bool {
     const UNKNOWN: [Reason; 4] = [Reason::SvmFourth, Reason::SvmFifth, Reason::SvmSixth, Reason::SvmSeventh];
     let stranger = others.iter().position(|each| each.program != MEMO.to_bytes());
-    // The names count from a transaction with two instructions before the transfer.
+    // The names count as if two instructions stood before the transfer.
     let reason = match before {
         2 => stranger.and_then(|at| UNKNOWN.get(at)).copied().unwrap_or(Reason::SvmOptional),
         _ => Reason::SvmOptional,
@@ -348,8 +348,8 @@ fn check_memos(
         stranger.is_none(),
         reason,
         (
-            "only memos and assertions about accounts stand beside",
-            "an instruction that is no memo and no assertion about accounts stands beside",
+            "the other instructions are memos and assertions about accounts",
+            "the transaction has another instruction that is neither a memo nor an assertion about accounts",
         ),
     ) {
         return false;
@@ -372,7 +372,8 @@ fn simulation_call(terms: &SvmExactPayment) -> Call {
     Call::new("simulateTransaction", &json!([terms.base64, options]))
 }
 
-/// The transaction, tried: balance, accounts and block hash all at once. A fee payer that cannot pay is ours.
+/// Simulates the transaction, which checks balance, accounts and block hash at once. A fee payer that cannot pay is a
+/// failure on our side.
 pub(crate) fn verify_onchain(
     version: X402Version,
     terms: &SvmExactPayment,
@@ -421,12 +422,12 @@ pub(crate) fn verify_onchain(
     Ok(OnchainVerdict::Checked(rules, CodeKind::None))
 }
 
-/// The authority of the first transfer in a transaction, good or not.
+/// The authority of the first transfer in a transaction, valid or not.
 pub(crate) fn payer_named(text: &str) -> Option<Address> {
     transfer_account(text, 3)
 }
 
-/// The account that the first transfer in a transaction takes from.
+/// The source account of the first transfer in a transaction.
 pub fn source_named(text: &str) -> Option<Address> {
     transfer_account(text, 0)
 }

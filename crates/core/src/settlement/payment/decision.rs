@@ -1,4 +1,4 @@
-//! What the ledger knows of an x402 payment, and what it decides on a request about it.
+//! The rows about an x402 payment, and the decision about a request.
 
 use super::{PaymentTerms, SettlementRecord};
 use crate::sanctions;
@@ -14,12 +14,12 @@ use x402_chain::reason::Reason;
 use x402_chain::retry::RepeatRule;
 use x402_chain::time::UnixMillis;
 
-/// What this ledger knows of an authorization.
+/// The ledger's row of an authorization.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PaymentRecord {
-    /// The requirements it was first asked for.
+    /// The fingerprint of the requirements that it was first asked about with.
     pub fingerprint: String,
-    /// SHA-256 of the signature that was found good; `None` in rows of older builds.
+    /// SHA-256 of the signature that was verified; `None` in rows of older builds.
     pub proof: Option<String>,
     /// Until when it is remembered without a settlement.
     pub expires_at: Option<UnixMillis>,
@@ -34,61 +34,62 @@ impl PaymentRecord {
     }
 }
 
-/// All that is recorded and could matter to a request.
+/// All stored rows that could matter to a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PaymentRecords {
-    /// Of the authorization.
+    /// The authorization's row; `None` where it was never seen.
     pub row: Option<PaymentRecord>,
-    /// Of the payment that came first from this payer under the same identifier: its authorization and the rest.
+    /// The first payment by this payer under the same identifier: its authorization and row.
     pub identified: Option<(String, PaymentRecord)>,
-    /// Of the `Idempotency-Key`.
+    /// The record under the request's `Idempotency-Key`.
     pub idempotency_record: Option<IdempotencyRecord>,
     /// The claims on the transaction of [`PaymentFinding::External`].
     pub held_claims: Vec<HeldClaim>,
-    /// Whether the payer has completed a settlement here; only read where one may be reserved, or failures are many.
+    /// Whether the payer has completed a settlement here; only read where a reservation or the limit of failures needs
+    /// it.
     pub has_paid: bool,
 }
 
-/// A settlement that the Settler goes on with.
+/// A settlement for the settler to carry out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReservedSettlement {
-    /// How it stands.
+    /// The settlement as its seller reads it.
     pub settlement: Settlement,
     /// How many attempts were reserved before.
     pub attempt: usize,
-    /// Who of us sends it.
+    /// The signer that sends it; `None` on networks that are only read.
     pub signer: Option<Address>,
     /// Whether there was code at the payer's address when it was judged (EVM).
     pub has_code: bool,
-    /// The most that a unit of gas may ever cost for it, wei (EVM).
+    /// The most for a unit of gas, wei (EVM).
     pub max_fee_wei: Option<u128>,
     /// When this attempt was reserved.
     pub reserved_at: UnixMillis,
-    /// Whether the tenant's tier costs nothing.
+    /// Whether the tenant's tier is free.
     pub free: bool,
 }
 
-/// The answer.
+/// What a request about a payment is answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PaymentOutcome {
-    /// It is good.
+    /// Every rule passed.
     Valid(Checks),
-    /// It is not.
+    /// A rule failed: the checks, the reason, and a sentence about what was found.
     Refused(Checks, Reason, String),
-    /// It is not, because of another settlement or of its own, which the answer may name.
+    /// Refused because of another settlement or its own, which the answer may name.
     Taken(Checks, Reason, String, Box<Settlement>),
-    /// Reserved, or on its way: the caller waits for the Settler.
+    /// Reserved or sent: the caller waits for the settler.
     Settle(Box<ReservedSettlement>),
     /// It was settled, and this caller is given the success.
     Settled(Box<Settlement>),
-    /// The same, by a transaction that somebody else has sent.
+    /// Settled by a third party's transaction, and this caller is given the success.
     External(Box<Settlement>),
-    /// Nothing is recorded: the Worker must find out more, and ask again. Nothing was counted.
+    /// Nothing is recorded: the Worker must ask the chain, and then the ledger again. Nothing was counted.
     ChainNeeded,
 }
 
 impl PaymentOutcome {
-    /// Whether it is the last word on the payment, to be repeated under an `Idempotency-Key`.
+    /// Whether the outcome is final, and repeats under an `Idempotency-Key`.
     #[must_use]
     pub const fn is_final(&self) -> bool {
         match self {
@@ -98,7 +99,7 @@ impl PaymentOutcome {
         }
     }
 
-    /// Whether it gives a success away.
+    /// Whether the answer gives the success.
     #[must_use]
     pub const fn is_success(&self) -> bool {
         matches!(self, Self::Settled(_) | Self::External(_))
@@ -108,22 +109,22 @@ impl PaymentOutcome {
 /// An authorization's row to write.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PaymentWrite {
-    /// What the chain lets happen once.
+    /// The authorization's id: the chain accepts it once.
     pub authorization: String,
-    /// The requirements.
+    /// Which requirements it was recorded under, as [`PaymentTerms::fingerprint`].
     pub fingerprint: String,
     /// SHA-256 of the signature, hex.
     pub proof: String,
-    /// Its settlement.
+    /// The settlement that uses the authorization; `None` after a verification alone.
     pub settlement: Option<SettlementId>,
-    /// Until when it is remembered without one.
+    /// Until when it is remembered without a settlement.
     pub expires_at: UnixMillis,
 }
 
-/// What a booked request leaves behind.
+/// What a request about a payment writes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PaymentDecision {
-    /// The answer.
+    /// What the request is answered.
     pub outcome: PaymentOutcome,
     /// The authorization's row.
     pub row: Option<PaymentWrite>,
@@ -139,18 +140,18 @@ impl PaymentDecision {
     }
 }
 
-/// What the ledger knows when it answers.
+/// What the ledger knows when it decides.
 #[derive(Clone, Copy, Debug)]
 pub struct PaymentContext<'a> {
-    /// The tenant.
+    /// The seller, as its ledger's copy has it.
     pub tenant: &'a Tenant,
-    /// The sanctions list.
+    /// The sanctions list; `None` where it could not be read.
     pub sanctions: Option<&'a sanctions::SanctionsList>,
-    /// What is recorded.
+    /// The rows of this authorization and of its identifier.
     pub records: &'a PaymentRecords,
 }
 
-/// A request that may be answered, or is refused in the protocol's own words.
+/// A request that may be answered, or is refused with the protocol's reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AdmittedPayment {
     pub(super) key: KeyId,

@@ -1,6 +1,5 @@
-//! A settlement as the ledger keeps it: how far it is, and who is given its
-//! success. A success is handed over once (docs/spec/protocol.md#p-3-4): a delivery is open,
-//! waited for by one caller, or handed over.
+//! A settlement in the ledger: its status, and which request gets its success. A success is handed over once
+//! (docs/spec/protocol.md#p-3-4): its delivery is open, leased by one request, or handed over.
 
 use crate::settlement::SettlementReport;
 use crate::settlement::status::{HandedOver, Settlement, SettlementStatus};
@@ -12,97 +11,98 @@ use x402_chain::id::{ClaimId, RequestId};
 use x402_chain::reason::Reason;
 use x402_chain::time::UnixMillis;
 
-/// How long one caller is waited for: a Settler answers within 26 s.
+/// The length of a lease: a settler answers within 26 s.
 pub const LEASE_MS: u64 = 30_000;
-/// A reservation of which the Settler has reported nothing for this long is looked into.
+/// A reservation without a report for this long is checked with the settler.
 pub const UNREPORTED_MS: u64 = 60_000;
-/// A settlement that is completed and open for this long is an event.
+/// A completed settlement whose delivery is open for this long becomes an event.
 pub const UNDELIVERED_MS: u64 = 300_000;
 /// How long a success repeats under its `Idempotency-Key`.
 pub const SUCCESS_REPEATS_MS: u64 = 600_000;
 
-/// The one caller who waits for a success.
+/// The right of one request to get the success.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SuccessLease {
-    /// Their request.
+    /// The HTTP request that waits.
     pub request: RequestId,
-    /// Until when nobody else is given it.
+    /// Until when no other request gets it.
     pub until: UnixMillis,
-    /// Their `Idempotency-Key`: the same seller's attempt again takes the wait over.
+    /// Its `Idempotency-Key`: a repeat under the same key takes the lease over.
     pub key: Option<String>,
 }
 
-/// What the ledger keeps of a settlement beside what its seller reads.
+/// What the ledger stores of a settlement beside what its seller reads.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct SettlementProgress {
     /// How many attempts were reserved before this one.
     pub attempt: usize,
-    /// Who of us sends it, fixed when it was reserved.
+    /// The signer that sends it, fixed when it was reserved.
     pub signer: Option<Address>,
     /// Whether there was code at the payer's address when it was judged (EVM).
     pub has_code: bool,
-    /// The most that a unit of gas may ever cost for it, wei (EVM).
+    /// The most for a unit of gas, wei (EVM).
     pub max_fee_wei: Option<u128>,
     /// When this attempt was reserved.
     pub reserved_at: UnixMillis,
-    /// Who waits for it.
+    /// The request that waits for the success; `None` while nobody does.
     pub lease: Option<SuccessLease>,
-    /// Under which `Idempotency-Key` it was handed over.
+    /// The `Idempotency-Key` under which it was handed over.
     pub handed_key: Option<String>,
-    /// Whether the success was answered again under that key: then nothing reopens it.
+    /// Whether the success was repeated under that key: then no request reopens it.
     pub repeated: bool,
-    /// What is set aside for this attempt.
+    /// The budget that is reserved for this attempt.
     pub reserve: Option<ReservedBudget>,
     /// Whether `settlement.undelivered` was raised.
     pub undelivered: bool,
-    /// Whether the transaction that counts is somebody else's: said with the success, whoever is given it.
+    /// Whether the transaction that counts was sent by a third party; reported with the success, whichever request gets
+    /// it.
     pub external: bool,
 }
 
-/// A settlement with its course.
+/// A settlement with its progress.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SettlementRecord {
-    /// What its seller reads.
+    /// The settlement as its seller reads it.
     pub settlement: Settlement,
-    /// What only the ledger knows.
+    /// What only the ledger reads.
     #[serde(rename = "course")]
     pub progress: SettlementProgress,
 }
 
-/// Who asks for a success.
+/// A request that asks for a success.
 #[derive(Clone, Copy, Debug)]
 pub struct SuccessClaimant<'a> {
-    /// The request.
+    /// The HTTP request that asks.
     pub request: RequestId,
-    /// Its `Idempotency-Key`.
+    /// The request's `Idempotency-Key`.
     pub key: Option<&'a str>,
 }
 
-/// What an asker gets.
+/// What a request that asks for a success gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TakeResult {
-    /// The success: it is handed over with this.
+    /// The success: it is handed over with this answer.
     Success,
-    /// The wait for it.
+    /// The lease: this request alone may get the success later.
     Lease,
-    /// Nothing: somebody else waits, or has it.
+    /// Nothing: another request has the lease or the success.
     Nothing,
 }
 
 /// What a report changes beside the settlement itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ReportEffect {
-    /// Whether anything changed.
+    /// Whether the settlement changed.
     pub changed: bool,
     /// What is claimed of the settlement's transaction.
     pub claim: Option<ClaimUnit>,
-    /// What was set aside for the attempt, which has ended.
+    /// The budget that was reserved for the attempt, which has ended.
     pub ended: Option<ReservedBudget>,
 }
 
 impl SettlementRecord {
-    /// Whether the money is there, or on its way.
+    /// Whether the transfer is in a block, or may be soon.
     #[must_use]
     pub const fn is_live(&self) -> bool {
         match self.settlement.status {
@@ -111,14 +111,13 @@ impl SettlementRecord {
         }
     }
 
-    /// Whether its payment pays for nothing else: it is live, or goods were given for it before its
-    /// block left the chain.
+    /// Whether its payment is used up: it is live, or goods were given for it before its block left the chain.
     #[must_use]
     pub const fn is_spent(&self) -> bool {
         self.is_live() || self.settlement.handed_over.is_some()
     }
 
-    /// Whether the next asker is given it: nobody has it, and nobody is waited for.
+    /// Whether the next request gets it: it is neither handed over nor leased.
     #[must_use]
     pub fn is_open(&self, now: UnixMillis) -> bool {
         self.settlement.handed_over.is_none() && self.progress.lease.as_ref().is_none_or(|lease| lease.until <= now)
@@ -131,9 +130,9 @@ impl SettlementRecord {
         self.progress.repeated = false;
     }
 
-    /// Gives an asker the success, or the wait for it.
+    /// Gives a request the success, or the lease.
     pub fn take_success(&mut self, asker: SuccessClaimant<'_>, now: UnixMillis) -> TakeResult {
-        // The same attempt of the same seller, sent again: the first may have lost its connection.
+        // The same seller's attempt, sent again: the first may have lost its connection.
         let same =
             self.progress.lease.as_ref().is_some_and(|lease| lease.key.is_some() && lease.key.as_deref() == asker.key);
         if self.settlement.handed_over.is_some() || !(same || self.is_open(now)) {
@@ -153,8 +152,8 @@ impl SettlementRecord {
         }
     }
 
-    /// What the request that waited is given once the Settler has answered. Whoever does not hold
-    /// the lease gets nothing; a lease whose time is over is held until somebody else takes it.
+    /// What the request that waited is given once the Settler has answered. A request without the lease gets nothing;
+    /// an expired lease holds until another request takes it.
     pub fn deliver(&mut self, request: RequestId, now: UnixMillis) -> TakeResult {
         let Some(lease) = self.progress.lease.take_if(|lease| lease.request == request) else {
             return TakeResult::Nothing;
@@ -165,13 +164,13 @@ impl SettlementRecord {
                 self.record_hand_over(request, lease.key, now);
                 TakeResult::Success
             }
-            // The wait is over, and whoever asks next may have it.
+            // The lease ends, and the next request may have the success.
             SettlementStatus::Pending | SettlementStatus::Failed => TakeResult::Lease,
         }
     }
 
-    /// The success is answered again, under the key that it was given under. From now on no request
-    /// reopens it: either may have been answered, and the key repeats it to the one that was not.
+    /// Repeats the success under the key that it was given under. After this no request reopens it: one of the two may
+    /// have been answered, and the key repeats it to the other.
     pub fn repeat(&mut self, request: RequestId) {
         if let Some(handed) = &mut self.settlement.handed_over {
             handed.request_id = Some(request);
@@ -179,8 +178,8 @@ impl SettlementRecord {
         }
     }
 
-    /// The caller has gone before it was answered: whatever its request was given is open again.
-    /// Answers whether that changed anything, and under which key the success was kept.
+    /// The caller has disconnected before the answer: its lease or success is open again. Returns whether that changed
+    /// anything, and the key under which the success was stored.
     pub fn reopen(&mut self, request: RequestId) -> (bool, Option<String>) {
         if self.progress.lease.take_if(|lease| lease.request == request).is_some() {
             return (true, None);
@@ -190,7 +189,7 @@ impl SettlementRecord {
         (reopened, self.progress.handed_key.take_if(|_| reopened))
     }
 
-    /// The seller takes it by hand; answers whether it was there to be taken.
+    /// The seller takes the success by hand; returns whether it could be taken.
     pub fn hand_over(&mut self, request: RequestId, now: UnixMillis) -> bool {
         let takes = self.settlement.status == SettlementStatus::Completed && self.is_open(now);
         if takes {
@@ -199,12 +198,12 @@ impl SettlementRecord {
         takes
     }
 
-    /// Takes in what the Settler reports. `held` are the claims on the reported transaction.
+    /// Applies the settler's report. `held` are the claims on the reported transaction.
     pub fn apply_report(&mut self, report: &SettlementReport, held: &[HeldClaim], now: UnixMillis) -> ReportEffect {
         let settlement = &mut self.settlement;
         let is_completed = settlement.status == SettlementStatus::Completed;
-        // A completed settlement is over, unless its block has left the chain: a report may come twice.
-        // Of an attempt that is not the last, or has ended, only the money counts.
+        // A completed settlement does not change, unless its block has left the chain: a report may come twice. Of an
+        // attempt that is not the newest, or has ended, only the cost counts.
         let is_late = report.attempt.is_some_and(|attempt| attempt != self.progress.attempt);
         let is_over = settlement.status == SettlementStatus::Failed;
         let is_money = report.status == SettlementStatus::Completed;
@@ -219,7 +218,7 @@ impl SettlementRecord {
         };
         settlement.transaction = report.transaction.clone().or_else(|| settlement.transaction.take());
         match &claim {
-            // The transaction pays for something else already: this payment has not arrived.
+            // The transaction's transfer is claimed for something else: this payment has not arrived.
             Some(Err(_)) => {
                 (settlement.status, settlement.reason) = (SettlementStatus::Failed, Some(Reason::EvmNonceUsed))
             }
@@ -228,7 +227,7 @@ impl SettlementRecord {
         self.progress.external = report.external && settlement.status == SettlementStatus::Completed;
         let is_pending = settlement.status == SettlementStatus::Pending;
         settlement.completed_at = (!is_pending).then(|| now.rfc3339());
-        // An attempt is listed when it has ended.
+        // An attempt is listed once it has ended.
         for attempt in report.attempts.iter().filter(|_| !is_pending) {
             if !settlement.attempts.contains(attempt) {
                 settlement.attempts.push(attempt.clone());
@@ -238,8 +237,8 @@ impl SettlementRecord {
         ReportEffect { changed: true, claim: claim.and_then(Result::ok), ended }
     }
 
-    /// When it is to be looked at, if nothing else happens: a reservation of which nothing is
-    /// heard, or a success that nobody was given.
+    /// When the settlement is due for a check if nothing else happens: a reservation without a report, or a success
+    /// that no request was given.
     #[must_use]
     pub fn due_at(&self) -> Option<UnixMillis> {
         let settlement = &self.settlement;
@@ -256,7 +255,7 @@ impl SettlementRecord {
         }
     }
 
-    /// Ends an attempt that its Settler will never launch.
+    /// Ends an attempt that its settler will never launch.
     pub fn abandon(&mut self, now: UnixMillis) -> Option<ReservedBudget> {
         let settlement = &mut self.settlement;
         settlement.status = SettlementStatus::Failed;

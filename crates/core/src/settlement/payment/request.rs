@@ -13,42 +13,42 @@ use x402_chain::network::TenantBudget;
 use x402_chain::reason::Reason;
 use x402_chain::time::UnixSeconds;
 
-/// What is wanted of the payment.
+/// Whether a payment is only verified, or settled too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PaymentAction {
-    /// Only a verdict.
+    /// Only judge the payment: `/facilitator/verify`.
     Verify,
-    /// The money.
+    /// Judge it and bring it to the chain: `/facilitator/settle`.
     Settle,
 }
 
 /// One request as the Worker hands it to the ledger.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PaymentRequest {
-    /// The key that asks.
+    /// The SHA-256 of the API key that asks.
     pub key: KeyHash,
-    /// The HTTP request.
+    /// The HTTP request's id.
     pub request_id: RequestId,
-    /// What is wanted.
+    /// Verify or settle.
     pub verb: PaymentAction,
     /// The network as the request wrote it: an answer echoes it.
     pub network_text: String,
-    /// Our key of the network; `None` where the request names none that is known.
+    /// The registry's short key; `None` where the request names no known network.
     pub network: Option<String>,
-    /// In test: whether it was just tried to register `payTo` by this use.
+    /// In test: whether the registration of `payTo` by this use was just tried.
     #[serde(default)]
     pub pay_to_tried: bool,
-    /// Whether the registry check lets it be used.
+    /// Whether the registry check allows the network.
     pub chain_on: bool,
-    /// Who pays, where the payload says.
+    /// The payer that the payload names, if any.
     pub payer: Option<Address>,
-    /// What was signed, where it is whole.
+    /// The authorization, if it is complete.
     pub terms: Option<PaymentTerms>,
-    /// What the rules said.
+    /// What the scheme's rules found, off chain or on chain.
     pub finding: PaymentFinding,
-    /// What the tenant's settlements on the network may cost in a day.
+    /// The tenant's daily budget for settlements on the network.
     pub budget: TenantBudget,
-    /// The `Idempotency-Key` of a settlement, with the SHA-256 of the body; a verification is always about now.
+    /// The `Idempotency-Key` of a settle request, with the SHA-256 of the body; verify requests use none.
     pub idempotency: Option<IdempotencyKey>,
     /// The buyer's own name for the payment (the extension `payment-identifier`).
     pub identifier: Option<String>,
@@ -59,7 +59,7 @@ pub struct PaymentRequest {
     pub random: String,
 }
 
-/// The members of an authorization that the ledger decides by.
+/// The members of an authorization that the ledger reads.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PaymentTerms {
     /// Network, asset, payer and nonce: what the chain lets happen once.
@@ -70,65 +70,63 @@ pub struct PaymentTerms {
     /// signed transaction itself.
     #[serde(default)]
     pub proof: String,
-    /// The payer's address.
+    /// The address whose tokens move.
     pub payer: Address,
     /// The address that is paid (`payTo`).
     pub pay_to: Address,
     /// The amount, in the asset's atomic units.
     pub amount: Amount,
-    /// Who of us would send it, if it is reserved now.
+    /// The signer that would send it, if it is reserved now.
     pub signer: Option<Address>,
-    /// When the authorization ends (EVM); `None` on Solana.
+    /// When the authorization expires (EVM); `None` on Solana.
     #[serde(default)]
     pub valid_before: Option<UnixSeconds>,
-    /// What its transaction may cost us at worst, in the chain's smallest unit.
+    /// The most that its transaction may cost us, in the chain's smallest unit.
     #[serde(default)]
     pub worst: u128,
     /// Whether there is code at the payer's address (EVM).
     #[serde(default)]
     pub has_code: bool,
-    /// The most that a unit of gas may ever cost for it, wei (EVM).
+    /// The most for a unit of gas, wei (EVM).
     #[serde(default)]
     pub max_fee_wei: Option<u128>,
-    /// Of an authorization whose time is over: whether the payer's own key signed it. A contract
-    /// is not asked any more.
+    /// Of an expired authorization: whether the payer's own key signed it. A contract is not asked any more.
     #[serde(default)]
     pub own_key: bool,
 }
 
-/// What the chain lets happen once: network, asset, payer and nonce.
+/// The id of an EVM authorization, which the chain accepts once: network, asset, payer and nonce.
 #[must_use]
 pub fn authorization_id(network: &Network, payer: &Address, nonce: &B256) -> String {
     format!("{}/{}/{}/0x{}", network.caip2, network.asset.text, payer.unchecksummed(), hex::encode(nonce))
 }
 
-/// The same on Solana: the transaction itself, by the name that our signature gives it.
+/// The id of a Solana authorization: the transaction, by the signature that our signer gives it.
 #[must_use]
 pub fn transaction_authorization_id(network: &Network, id: &TxId) -> String {
     format!("{}/{id}", network.caip2)
 }
 
-/// What the rules said of a payment.
+/// What the scheme's rules found about a payment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PaymentFinding {
-    /// It is good.
+    /// Every rule passed.
     Good(Checks),
-    /// It is not.
+    /// A rule failed: the checks, the reason, and a sentence about what was found.
     Refused(Checks, Reason, String),
-    /// The authorization is used up, by a transaction that was not looked for yet: only a record
-    /// may answer now.
+    /// The authorization is used, by a transaction that was not searched for yet: only a record may answer.
     Used(Checks, String),
-    /// Somebody else has put it on the chain, by this transaction: the money has moved. With the
-    /// `Transfer` logs that may be it, as [`crate::settlement::SettlementReport::units`].
+    /// A third party has sent it by this transaction: the money has moved. With the `Transfer` logs that may be it, as
+    /// [`crate::settlement::SettlementReport::units`].
     External(Checks, TxId, Vec<u64>),
     /// The chain gave no answer.
     Unavailable,
-    /// The chain was not asked yet: only say whether it should be.
+    /// The chain was not asked yet: the ledger only says whether it must be.
     Deferred,
 }
 
 impl PaymentFinding {
-    /// Each rule that was looked at, with its outcome.
+    /// Each rule that was checked, with its result.
     #[must_use]
     pub fn checks(&self) -> Checks {
         match self {
@@ -139,7 +137,7 @@ impl PaymentFinding {
         }
     }
 
-    /// Whether the payer's signature was found good.
+    /// Whether the payer's signature was verified.
     #[must_use]
     pub const fn is_payer_proven(&self, terms: &PaymentTerms) -> bool {
         match self {
@@ -161,7 +159,7 @@ impl PaymentFinding {
         }
     }
 
-    /// A refusal that no record overturns: a broken rule of the request itself.
+    /// A refusal that no record changes: the request itself breaks a rule.
     #[must_use]
     pub const fn is_request_fault(&self) -> bool {
         match self {
@@ -171,8 +169,8 @@ impl PaymentFinding {
     }
 }
 
-/// What is only said once the payer's signature is known to be good: where a payment is
-/// recorded, the record says more. An authorization whose time alone is over is one of them.
+/// Refusals that come after the payer's signature was verified: where a payment is recorded, its record answers
+/// instead. An expired authorization is one of them.
 const fn follows_signature_check(reason: Reason) -> bool {
     matches!(
         reason,
@@ -186,7 +184,7 @@ const fn follows_signature_check(reason: Reason) -> bool {
     ) || is_service_fault(reason)
 }
 
-/// Our own trouble, which says nothing of the payment.
+/// A failure on our side, which shows nothing about the payment.
 const fn is_service_fault(reason: Reason) -> bool {
     matches!(
         reason,

@@ -1,4 +1,4 @@
-//! How a payment stands to the claims of its ledger.
+//! Which part of a payment is claimed already in its ledger.
 
 use super::flow::{PaymentPart, RecipientFlow};
 use crate::verification::claim::Claim;
@@ -6,17 +6,17 @@ use x402_chain::id::ClaimId;
 use x402_chain::time::UnixMillis;
 use x402_chain::trace::Transfer;
 
-/// What of a transaction's payment to one recipient a claim takes.
+/// The part of a transaction's payment to one recipient that a claim binds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ClaimUnit {
-    /// All of it. Excludes every log, as any log excludes this.
+    /// The whole payment. It excludes every log, as any log excludes it.
     Whole,
     /// One `Transfer` log, by its [`Transfer::ordinal`] (EVM).
     Log(u64),
 }
 
 impl ClaimUnit {
-    /// Whether it takes this log.
+    /// Whether it binds this log.
     #[must_use]
     pub const fn covers(self, ordinal: u64) -> bool {
         match self {
@@ -26,19 +26,19 @@ impl ClaimUnit {
     }
 }
 
-/// Who claimed something, and when.
+/// An earlier claim.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PriorClaim {
     /// The verification or settlement that claimed it.
     pub id: ClaimId,
-    /// Its reference.
+    /// The reference of the earlier claim.
     pub reference: Option<String>,
-    /// When it was claimed.
+    /// When the earlier claim was made.
     pub at: UnixMillis,
 }
 
 impl PriorClaim {
-    /// Whether a claim under `reference` is this claim again. An absent reference equals nothing.
+    /// Whether a claim under `reference` repeats this claim. An absent reference equals no other.
     #[must_use]
     pub fn is_of(&self, reference: Option<&str>) -> bool {
         reference.is_some() && self.reference.as_deref() == reference
@@ -54,20 +54,20 @@ pub struct HeldClaim {
     pub prior: PriorClaim,
 }
 
-/// How what a request selects stands to what is claimed.
+/// How the selected transfers relate to the claims.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ClaimStatus {
-    /// Free, all of it or enough of it: what a claim takes.
+    /// Enough of it is unclaimed: the units that a claim takes.
     Fresh(Vec<ClaimUnit>),
-    /// Claimed under the same reference, first by this.
+    /// Claimed under the same reference; the first such claim.
     Again(PriorClaim),
-    /// Not enough of it is free: this is in the way.
+    /// Too little of it is unclaimed; a claim that prevents it.
     Taken(PriorClaim),
 }
 
-/// Judges what is selected by what is held, of two holds on one log by the first. A success
-/// that repeats no earlier one is covered by transfers that no success was given for: where those
-/// are fewer than were selected, they are returned as the part to judge and answer.
+/// Compares the selected transfers with the claims; of two claims on one log the first counts. A new success needs
+/// transfers for which no success was given: if those are fewer than selected, they are returned as the part to judge
+/// and answer.
 pub(crate) fn claim_status_of<'a>(
     claim: &Claim,
     flow: &RecipientFlow<'a>,
@@ -89,7 +89,7 @@ pub(crate) fn claim_status_of<'a>(
     (standing, None)
 }
 
-/// The same where each log stands for itself and something is held.
+/// The comparison where each log counts by itself and something is claimed.
 fn claim_status_by_log<'a>(
     claim: &Claim,
     selected: &PaymentPart<'a>,

@@ -1,49 +1,49 @@
-//! What moved to and from one recipient.
+//! The transfers to and from one recipient.
 
 use std::collections::{BTreeMap, BTreeSet};
 use x402_chain::address::Address;
 use x402_chain::amount::Amount;
 use x402_chain::trace::{MinedTransaction, Transfer, TransferLocation};
 
-/// Movements that a refusal names.
+/// The most movements that a refusal names.
 const MOVEMENTS_MAX: usize = 3;
 
-/// What a recipient got, passed on and kept of the registered asset.
+/// What a recipient received, passed on and kept of the registered asset.
 #[derive(Clone, Debug)]
 pub(crate) struct RecipientFlow<'a> {
-    /// The transfers that reached it, its own to itself apart.
+    /// The transfers to it, without those from itself.
     pub(crate) incoming: Vec<&'a Transfer>,
     /// The sum of `incoming`.
     pub(crate) gross_in: Amount,
-    /// What it passed on in the same transaction.
+    /// The sum that it passed on in the same transaction.
     pub(crate) gross_out: Amount,
     /// `gross_in` less `gross_out`, at least zero.
     pub(crate) net: Amount,
     /// Who paid, in order of appearance.
     pub(crate) payers: Vec<Address>,
-    /// What each payer gave; on Solana to anybody, for its chain names no counterpart.
+    /// What each payer gave; on Solana to any recipient, since its chain names no counterpart.
     given: BTreeMap<Address, Amount>,
     /// Whether the transfers name both ends.
     paired: bool,
-    /// Whether each incoming transfer is a payment of its own, which can be judged and claimed
-    /// without the others: not on Solana, whose chain tells balances, and not where the
-    /// recipient passed money on, for nobody can say whose.
+    /// Whether each incoming transfer is a payment of its own, which can be judged and claimed without the others: not
+    /// on Solana, whose chain reports balances, and not where the recipient passed money on, since nothing shows whose
+    /// it was.
     pub(crate) apart: bool,
 }
 
-/// What is judged, answered and claimed together.
+/// The transfers that are judged, answered and claimed together.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct PaymentPart<'a> {
     /// The transfers of the part.
     pub(crate) lines: Vec<&'a Transfer>,
-    /// What of them counts.
+    /// The amount that counts as paid by them.
     pub(crate) amount: Amount,
     /// Who paid, in order of appearance.
     pub(crate) payers: Vec<Address>,
 }
 
 impl<'a> PaymentPart<'a> {
-    /// Transfers that stand for themselves ([`RecipientFlow::apart`]).
+    /// Transfers that count by themselves ([`RecipientFlow::apart`]).
     pub(crate) fn of(lines: Vec<&'a Transfer>) -> Self {
         let mut payers = Vec::new();
         for payer in lines.iter().filter_map(|line| line.from) {
@@ -82,7 +82,7 @@ impl<'a> RecipientFlow<'a> {
         Self { gross_in, gross_out, net, incoming, payers, given, paired, apart }
     }
 
-    /// The whole of what reached the recipient, as one part.
+    /// Everything that reached the recipient, as one part.
     pub(crate) fn whole(&self) -> PaymentPart<'a> {
         PaymentPart { lines: self.incoming.clone(), amount: self.net, payers: self.payers.clone() }
     }
@@ -92,13 +92,13 @@ impl<'a> RecipientFlow<'a> {
         self.given.contains_key(payer)
     }
 
-    /// Whether the chain tells of several givers without saying who of them paid this recipient.
+    /// Whether the chain reports several payers without saying which of them paid this recipient.
     pub(crate) fn is_of_many(&self) -> bool {
         !self.paired && self.given.len() > 1
     }
 
-    /// The part of what the recipient kept that certainly came from `payer`:
-    /// what others gave, and what was passed on, is taken from it first.
+    /// The part of the recipient's gain that certainly came from `payer`: what other payers gave, and what was passed
+    /// on, is subtracted first.
     pub(crate) fn at_least_from(&self, payer: &Address) -> Amount {
         let own = self.given.get(payer).copied().unwrap_or(Amount::ZERO);
         if own.is_zero() {
@@ -121,14 +121,14 @@ impl<'a> RecipientFlow<'a> {
     }
 }
 
-/// Whether each is a log with a number of its own. A trace of the build before, still on its way
-/// to the ledger while a new one is deployed, numbers none: then only the whole can be judged.
+/// Whether each transfer is a log with a number of its own. A trace of the previous build, on its way to the ledger
+/// during a deployment, has no numbers: then only the whole can be judged.
 fn are_distinct_logs(incoming: &[&Transfer]) -> bool {
     let mut seen = BTreeSet::new();
     incoming.iter().all(|line| matches!(line.place, TransferLocation::LogIndex(_)) && seen.insert(line.ordinal))
 }
 
-/// A sum that cannot overflow: 256 bits hold any supply, and beyond they saturate.
+/// A sum that saturates: 256 bits hold any supply.
 fn sum_of_amounts<'a>(transfers: impl Iterator<Item = &'a Transfer>) -> Amount {
     transfers.fold(Amount::ZERO, |total, transfer| Amount(total.0.saturating_add(transfer.amount.0)))
 }
@@ -144,7 +144,7 @@ fn given_by_payer(incoming: &[&Transfer]) -> BTreeMap<Address, Amount> {
     given
 }
 
-/// Owners that lost more than they got, and by how much.
+/// Owners that lost more than they received, and by how much.
 fn net_given_by_owner(mined: &MinedTransaction, recipient: &Address) -> BTreeMap<Address, Amount> {
     let mut lost: BTreeMap<Address, Amount> = BTreeMap::new();
     for owner in mined.transfers.iter().filter_map(|transfer| transfer.from) {
@@ -157,7 +157,7 @@ fn net_given_by_owner(mined: &MinedTransaction, recipient: &Address) -> BTreeMap
     lost
 }
 
-/// A sentence about what moved where, for a recipient whom nothing reached.
+/// A sentence about the movements, for a recipient that received nothing.
 pub(crate) fn movements_sentence(mined: &MinedTransaction, recipient: &Address) -> String {
     let end = |end: Option<&Address>| end.map_or_else(|| "?".to_owned(), Address::to_string);
     let movements: Vec<String> = mined

@@ -14,18 +14,18 @@ use x402_chain::address::{Address, Family};
 use x402_chain::amount::Amount;
 use x402_chain::trace::{CodeKind, Depth, MinedTransaction};
 
-/// The score and its grounds.
+/// The score and its factors.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RiskAssessment {
     /// The score, 0.00 to 1.00.
     pub score: Hundredths,
-    /// The score as a level.
+    /// The score's level.
     pub level: RiskLevel,
     /// The factors that make up the score.
     pub factors: Vec<RiskFactor>,
 }
 
-/// What of a mined payment the factors look at.
+/// What the factors read of a mined payment.
 pub(crate) struct RiskInput<'a> {
     pub(crate) claim: &'a Claim,
     pub(crate) mined: &'a MinedTransaction,
@@ -62,7 +62,7 @@ impl RiskFactors {
     }
 }
 
-/// The risk of what is in no block.
+/// The risk of a transaction that is in no block.
 pub(crate) fn unmined_risk(context: &JudgeContext<'_>) -> RiskAssessment {
     let mut factors = RiskFactors(Vec::new());
     factors.add("not_final", 60, "the transaction is in no block");
@@ -121,8 +121,7 @@ fn add_issuer_factors(factors: &mut RiskFactors, grounds: &RiskInput<'_>, contex
         let detail = format!("the issuer has blocked {}: it cannot spend what it got", context.recipient);
         factors.add("issuer_blacklisted_recipient", 100, detail);
     }
-    // On Solana a freeze shows on the accounts that moved; a recipient whom
-    // nothing reached has none.
+    // On Solana a freeze shows on the accounts that moved; a recipient that received nothing has none.
     let looked_at = payers.iter().chain((!grounds.flow.incoming.is_empty()).then_some(&context.recipient));
     let unknown: Vec<String> = looked_at.filter(|party| blocked(party).is_none()).map(Address::to_string).collect();
     if !unknown.is_empty() {

@@ -1,4 +1,4 @@
-//! Which part of what reached a recipient a request is about.
+//! Which of the transfers to a recipient a request is about.
 
 use super::flow::{PaymentPart, RecipientFlow};
 use crate::verification::claim::Claim;
@@ -7,15 +7,15 @@ use x402_chain::address::Address;
 use x402_chain::amount::Amount;
 use x402_chain::trace::{MinedTransaction, Transfer};
 
-/// What a request selects: the transfers of the payer and of the authorization that it names,
-/// or all. Where they cannot be judged apart ([`RecipientFlow::apart`]) it is the whole, and what is
-/// named only bounds the amount that counts.
+/// The transfers that a request selects: those of the payer and of the authorization that it names, or all. Where they
+/// cannot be judged apart ([`RecipientFlow::apart`]) it is the whole, and the named payer or authorization only limits
+/// the amount.
 pub(crate) struct PartSelection<'a> {
-    /// What is judged. Where the request names what is not there, all that arrived.
+    /// The selected part. Where what the request names is absent, all that arrived.
     pub(crate) part: PaymentPart<'a>,
-    /// What came from the named payer for certain; `None` where none is named.
+    /// The amount that certainly came from the named payer; `None` where none is named.
     pub(crate) from_payer: Option<Amount>,
-    /// What came by the named authorization for certain; `None` where none is named.
+    /// The amount that certainly came by the named authorization; `None` where none is named.
     pub(crate) by_nonce: Option<Amount>,
 }
 
@@ -42,8 +42,8 @@ impl<'a> PartSelection<'a> {
     }
 }
 
-/// The one transfer to the recipient that stands beside a use of this nonce, by the payer
-/// where one is named; `None` where there is none, or several.
+/// The one transfer to the recipient beside a use of this nonce, by the payer where one is named; `None` where there is
+/// none, or several.
 fn transfer_of_nonce<'a>(
     mined: &MinedTransaction,
     flow: &RecipientFlow<'a>,

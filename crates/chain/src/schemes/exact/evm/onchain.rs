@@ -1,5 +1,5 @@
-//! What only the chain knows of an authorization: the very transaction is
-//! simulated, and a payer with code is asked for its signature.
+//! The rules that need the chain: the very transaction is simulated, and a payer with code is asked about its
+//! signature.
 
 mod revert_reason;
 
@@ -16,24 +16,24 @@ use alloy_primitives::{Address as Address20, U256};
 use core::cell::OnceCell;
 use std::rc::Rc;
 
-/// What is said of an authorization's state.
+/// The sentences about an authorization's state.
 const UNUSED_DETAIL: (&str, &str) =
     ("the authorization was not used before", "the authorization was used or cancelled before");
 
-/// What may be asked about one sender's transaction.
+/// The calls about one sender's transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct SimulationCalls {
     sender: TransactionSender,
     from: Address20,
-    /// The code at the payer.
+    /// `eth_getCode` of the payer's address.
     payer_code: Call,
-    /// The code at the token.
+    /// `eth_getCode` of the token's address.
     token_code: Call,
-    /// The transfer as it is called for a payer without code.
+    /// The transfer, called for a payer without code.
     eoa_transfer: OnceCell<Call>,
-    /// The transfer as it is called for a contract.
+    /// The transfer, called for a payer with code.
     contract_transfer: OnceCell<Call>,
-    /// The question to a contract whether this is its signature, as the transaction would ask it.
+    /// The call that asks a contract whether the signature is its own, as the transaction would make it.
     wallet_signature: OnceCell<Call>,
 }
 
@@ -74,31 +74,30 @@ impl EvmExactPayment {
         Ok(calls)
     }
 
-    /// Whether the payer had code of late; `None` where nobody looked.
+    /// Whether the payer recently had code; `None` where that is not remembered.
     fn cached_has_code(&self, known: OnchainContext<'_>) -> Option<bool> {
         known.memory.has_code(&self.separator, self.signed.from, known.now)
     }
 
-    /// Whether the payer counts as one without code: it had none of late. If it
-    /// has got some since, the token asks it when the transfer is simulated, and
-    /// settling looks again.
+    /// Whether the payer is taken to have no code, since it had none a moment ago. If it has got code since, the token
+    /// calls it when the transfer is simulated, and settling reads the code anew.
     fn is_cached_eoa(&self, known: OnchainContext<'_>) -> bool {
         !known.settles && !self.signature.is_wrapped() && self.cached_has_code(known) == Some(false)
     }
 
-    /// Whether its own key signed, which is what counts for a payer without code.
+    /// Whether the payer's own key signed, which counts for a payer without code.
     fn recovers_to_payer(&self, memory: &VerificationCache) -> bool {
         self.signer(memory) == Some(self.signed.from)
     }
 
-    /// What is at the payer's address as far as it is known or the signature's form says: what has no code signs
-    /// with 65 bytes, or 64.
+    /// The kind of account at the payer's address, as far as it is known or the signature's length shows: an account
+    /// without code signs with 65 bytes, or 64.
     fn likely_code_kind(&self, known: OnchainContext<'_>) -> CodeKind {
         let is_plain = self.signature.may_be_eoa() && self.cached_has_code(known) != Some(true);
         if is_plain { CodeKind::None } else { CodeKind::Contract }
     }
 
-    /// What is asked where the transfer would fail: whether the authorization is used, and what the payer holds.
+    /// The calls where the transfer would fail: whether the authorization is used, and the payer's balance.
     fn failure_calls(&self) -> [Call; 2] {
         let signed = &self.signed;
         let state = token_view_call(self.asset, &eip3009::authorization_state_calldata(signed.from, signed.nonce));
@@ -106,9 +105,8 @@ impl EvmExactPayment {
     }
 }
 
-/// The transfer itself, and once in a while the code at the payer and at the
-/// token, all in one round. A payer who turns out to have code is asked in a
-/// second; what a failure means takes one more.
+/// Simulates the transfer and, from time to time, reads the code of payer and token, all in one round. A payer that
+/// turns out to have code takes a second round; the reason of a failure takes one more.
 pub(crate) fn verify_onchain(
     terms: &EvmExactPayment,
     sender: &TransactionSender,
@@ -117,7 +115,7 @@ pub(crate) fn verify_onchain(
     let (mut rules, facts) = (SchemeRules::of_state(), known.facts);
     let is_deployed = known.memory.is_deployed(&terms.separator, known.now);
     if is_deployed && terms.is_cached_eoa(known) && !terms.recovers_to_payer(known.memory) {
-        // Nothing is asked for it: the payer has signed with a key of their own of late.
+        // No call is needed: the payer recently signed with its own key and had no code.
         rules = SchemeRules::default();
         check_eoa_signature(&mut rules, terms, known.memory);
         return Ok(OnchainVerdict::Checked(rules, CodeKind::None));
@@ -130,7 +128,7 @@ pub(crate) fn verify_onchain(
     }
     let is_refused = facts.get(first).is_some_and(|reply| execution_error(reply).is_some());
     if is_refused && facts.get(&calls.payer_code).is_none() {
-        // A payer who was plain may have got code: it is read together with what else may be the reason.
+        // A payer without code may have got code: it is read together with other possible reasons.
         let [state, held] = terms.failure_calls();
         facts.require([&calls.payer_code, &state, &held])?;
     }
@@ -142,7 +140,7 @@ pub(crate) fn verify_onchain(
         Some(code) => read_code_kind(facts, code).map_err(|_| Undecided::malformed(UNREAD_PAYER))?,
         None => CodeKind::None,
     };
-    // That there is no code is one node's word, which may be behind: the payer's own signature bears it out.
+    // That there is no code is the report of one node, which may be behind; the payer's own signature supports it.
     if code.is_some() && (payer != CodeKind::None || terms.recovers_to_payer(known.memory)) {
         known.memory.note_code(terms.separator, terms.signed.from, payer != CodeKind::None, known.now);
     }
@@ -181,7 +179,7 @@ pub(crate) fn verify_onchain(
     Ok(OnchainVerdict::Checked(rules, payer))
 }
 
-/// What is ours of an answer, not the payer's.
+/// A failure on our side, not the payer's.
 fn signer_fault(reply: &RpcReply) -> Option<OnchainVerdict> {
     let RpcReply::Error(error) = reply else { return None };
     let ours = [
@@ -191,7 +189,7 @@ fn signer_fault(reply: &RpcReply) -> Option<OnchainVerdict> {
     ours.into_iter().find(|(class, _)| *class == error.class).map(|(_, verdict)| verdict)
 }
 
-/// An answer that a call was executed, and failed.
+/// An answer that a call was executed and failed.
 const fn execution_error(reply: &RpcReply) -> Option<&RpcError> {
     match reply {
         RpcReply::Error(error) if matches!(error.class, ErrorClass::Revert | ErrorClass::Halted) => Some(error),
@@ -199,15 +197,15 @@ const fn execution_error(reply: &RpcReply) -> Option<&RpcError> {
     }
 }
 
-/// How the transfer came out when it was simulated.
+/// The result of simulating the transfer.
 #[derive(Clone, Copy)]
 struct TransferSimulation<'a> {
     reply: &'a RpcReply,
-    /// Whether the payer's wallet ran out of gas before it could say whether it signed.
+    /// Whether the payer's wallet ran out of gas before it could answer about the signature.
     wallet_out_of_gas: bool,
 }
 
-/// Whether the transfer would succeed; why it would not is looked into.
+/// Whether the transfer would succeed; if not, the reason is read.
 fn check_simulation(
     rules: &mut SchemeRules,
     terms: &EvmExactPayment,
@@ -238,7 +236,8 @@ fn read_code_kind(facts: &Facts, call: &Call) -> Result<CodeKind, Undecided> {
     answered_text(facts, call).and_then(|text| code_kind(&text)).ok_or_else(|| Undecided::malformed("malformed_code"))
 }
 
-/// Why the transfer would fail. `is_silent`: a token then calls the signature invalid, and nobody knows whether it is.
+/// Why the transfer would fail. `is_silent`: a token reports an invalid signature then, although its validity is
+/// unknown.
 fn explain_failure(
     rules: &mut SchemeRules,
     terms: &EvmExactPayment,
@@ -251,7 +250,7 @@ fn explain_failure(
     let used = match reply {
         RpcReply::Value(_) => answered_text(facts, &state).and_then(|text| abi::boolean(&text)),
         RpcReply::Error(_) if execution_error(reply).is_some() => {
-            let found = "the token does not know EIP-3009".to_owned();
+            let found = "the token does not implement EIP-3009".to_owned();
             rules.record("eip3009", false, Reason::EvmNoEip3009, found);
             return Ok(());
         }
@@ -281,7 +280,7 @@ fn explain_failure(
     Ok(())
 }
 
-/// An account without code signs by itself.
+/// An account without code signs with its own key.
 fn check_eoa_signature(rules: &mut SchemeRules, terms: &EvmExactPayment, memory: &VerificationCache) -> bool {
     if terms.signature.is_wrapped() {
         let found = "the payer's wallet is not deployed, and no factory is on the list".to_owned();
@@ -296,20 +295,20 @@ fn check_eoa_signature(rules: &mut SchemeRules, terms: &EvmExactPayment, memory:
     rules.record("signature", good, Reason::EvmSignature, detail)
 }
 
-/// One with code is asked (ERC-1271), an EIP-7702 delegation too: the token would ask it as well. `fails`: the
-/// transfer does.
+/// A payer with code is asked (ERC-1271), one with an EIP-7702 delegation too, since the token would ask it as well.
+/// `fails`: the transfer fails.
 fn check_wallet_signature(rules: &mut SchemeRules, facts: &Facts, ask: &Call, fails: bool) -> Result<bool, Undecided> {
     let [answer] = facts.require_all(core::array::from_ref(ask))?;
     let good = match (answer, execution_error(answer)) {
-        // The gas was too little for an answer, and is so for the transfer: that says why.
+        // The gas did not suffice for an answer, and does not for the transfer: that is the reason.
         (_, Some(error)) if error.class == ErrorClass::Halted && fails => return Ok(true),
         (_, Some(_)) => false,
         (RpcReply::Value(_), None) => answered_text(facts, ask).is_some_and(|text| eip3009::accepts_signature(&text)),
         (RpcReply::Error(error), None) => return Err(Undecided::malformed_with("node_error", &error.message)),
     };
     let found = (
-        "the payer is a contract, and says that the signature is its own",
-        "the payer is a contract, and says that the signature is not its own",
+        "the payer is a contract, and accepts the signature",
+        "the payer is a contract, and does not accept the signature",
     );
     Ok(rules.record("signature", good, Reason::EvmSignature, found))
 }

@@ -1,5 +1,5 @@
-//! Whether the account that is to be paid is there at all. The runtime says the same of a token account that does
-//! not exist as of one that is broken, and not which of the two accounts it means: it is looked up.
+//! Whether the recipient's token account exists. The runtime reports the same error for a missing token account as for
+//! an invalid one, and not which of the two accounts it means, so it is read.
 
 use crate::facts::{Call, Facts, RpcReply, Undecided};
 use serde::Deserialize;

@@ -1,23 +1,23 @@
-//! Why a transaction would fail, in words that say who can mend it. The runtime's own are
-//! `TransactionError` and `InstructionError`, as JSON; a token program's are numbers (`TokenError`).
+//! Why a transaction would fail, in a sentence that says who can fix it. The runtime's errors are `TransactionError`
+//! and `InstructionError`, as JSON; those of a token program are numbers (`TokenError`).
 
 use serde_json::Value;
 
-/// Characters of the runtime's words that a message quotes.
+/// Characters of the runtime's error that a message quotes.
 const WORDS_MAX: usize = 160;
 
 /// A simulated transaction's failure.
 pub(super) struct SimulationFailure<'a> {
-    /// The member `err` of the simulation, as it came.
+    /// The member `err` of the simulation, as the node sent it.
     pub(super) err: &'a str,
-    /// The place of the transfer among the transaction's instructions.
+    /// The position of the transfer among the transaction's instructions.
     pub(super) transfer: Option<usize>,
-    /// The token account that is paid, base58.
+    /// The recipient's token account, base58.
     pub(super) paid: &'a str,
 }
 
 impl SimulationFailure<'_> {
-    /// Whether the fee payer cannot pay: that is ours, whatever the payment is.
+    /// Whether the fee payer cannot pay: a failure on our side, whatever the payment is.
     pub(super) fn is_fee_payer_fault(&self) -> bool {
         let ours = ["AccountNotFound", "InsufficientFundsForFee", "InvalidAccountForFee"];
         matches!(self.parsed(), Value::String(name) if ours.contains(&name.as_str()))
@@ -28,7 +28,7 @@ impl SimulationFailure<'_> {
         self.parsed() == "AlreadyProcessed"
     }
 
-    /// Whether the transfer failed because one of its token accounts is missing, or is none.
+    /// Whether the transfer failed because one of its token accounts is missing or invalid.
     pub(super) fn is_of_an_account(&self) -> bool {
         let parsed = self.parsed();
         let error = parsed.get("InstructionError").filter(|inside| self.is_of_the_transfer(inside));
@@ -42,8 +42,8 @@ impl SimulationFailure<'_> {
         at.is_some() && at == self.transfer
     }
 
-    /// A sentence for people, with the runtime's own words at its end unless the cause is certain. `is_there`: whether
-    /// the account that is paid exists, if that was asked and answered.
+    /// A sentence for the client, with the runtime's own error at its end unless the cause is certain. `is_there`:
+    /// whether the recipient's account exists, if that was asked and answered.
     pub(super) fn message(&self, is_there: Option<bool>) -> String {
         let words: String = self.err.chars().take(WORDS_MAX).collect();
         let sentence = match (self.is_of_an_account(), is_there) {
@@ -89,15 +89,14 @@ impl SimulationFailure<'_> {
     }
 }
 
-/// What an instruction fails with where an account without data stands in a token account's place
-/// (`InstructionError`).
+/// The errors of an instruction that finds an account without data in a token account's place (`InstructionError`).
 const NO_TOKEN_ACCOUNT: [&str; 4] =
     ["InvalidAccountData", "UninitializedAccount", "IncorrectProgramId", "InvalidAccountOwner"];
 
 /// `TokenError::UninitializedState`.
 const UNINITIALIZED_STATE: u64 = 9;
 
-/// What is wrong with the transaction as a whole (`TransactionError`).
+/// Errors of the whole transaction (`TransactionError`).
 fn transaction_error_sentence(name: &str) -> Option<&'static str> {
     Some(match name {
         "BlockhashNotFound" => "the transaction's block hash is too old, or not known yet",
@@ -110,7 +109,7 @@ fn transaction_error_sentence(name: &str) -> Option<&'static str> {
     })
 }
 
-/// What a token program says of a transfer (`TokenError`, the same numbers in Token-2022).
+/// Errors of a token program about a transfer (`TokenError`, the same numbers in Token-2022).
 fn token_error_sentence(number: u64) -> Option<&'static str> {
     Some(match number {
         0 => "an account would be left with too little for its rent",

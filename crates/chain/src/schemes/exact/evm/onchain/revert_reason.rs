@@ -1,13 +1,13 @@
-//! What a token says about a transfer that would fail, in the protocol's reasons.
+//! The protocol's reason for a token's message about a transfer that would fail.
 
 use crate::reason::Reason;
 
-/// Some of a token's words in lower case, the reason that they stand for, and a sentence for people.
+/// A part of a token's message in lower case, the reason that it means, and a sentence for the client.
 type RevertMeaning = (&'static str, Reason, &'static str);
 
-/// The words of Circle's `FiatToken`, versions 1 to 2.2, which bridged USDC and EURC share (`EIP3009.sol`,
-/// `ECRecover.sol`, `SignatureChecker.sol`, `FiatTokenV1.sol`, `Blacklistable.sol`, `Pausable.sol`). Tokens made
-/// after them write the same behind a prefix of their own.
+/// The messages of Circle's `FiatToken`, versions 1 to 2.2, which bridged USDC and EURC share (`EIP3009.sol`,
+/// `ECRecover.sol`, `SignatureChecker.sol`, `FiatTokenV1.sol`, `Blacklistable.sol`, `Pausable.sol`). Tokens derived
+/// from them add a prefix of their own.
 const REVERT_MEANINGS: &[RevertMeaning] = &[
     (
         "authorization is not yet valid",
@@ -22,7 +22,7 @@ const REVERT_MEANINGS: &[RevertMeaning] = &[
     ("pausable: paused", Reason::EvmSimulation, "the token's issuer has paused all transfers"),
 ];
 
-/// The reason for a node's words about a revert, with the sentence for the caller.
+/// The reason for a node's message about a revert, with the sentence for the client.
 pub(super) fn revert_meaning(words: &str) -> (Reason, String) {
     let lower = words.to_ascii_lowercase();
     match REVERT_MEANINGS.iter().find(|(needle, ..)| lower.contains(needle)) {
