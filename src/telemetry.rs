@@ -65,7 +65,7 @@ kinds! {
     CronFailed Error "cron failed" "A timed job failed.";
     AlarmNotSet Error "an alarm could not be set" "An object's storage did not take its next alarm.";
     LedgerAlarmFailed Error "an alarm's work failed" "A ledger's alarm did not finish its work; it comes back.";
-    PaymentNotPolled Error "a payment's finality could not be polled" "A payment's finality is looked up again in a minute.";
+    PaymentNotPolled Error "a payment's finality could not be polled" "It is polled again in a minute.";
     SettlementNotPolled Error "a due settlement could not be checked" "The settlement is checked again later.";
     DeliveryNotReopened Error "a delivery could not be reopened"
         "A caller has gone, and its ledger did not take the success back: the seller takes it by hand.";

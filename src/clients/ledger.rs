@@ -1,4 +1,4 @@
-//! Calls to a tenant's ledger, with its deadline.
+//! Calls to a tenant's ledger: the call, its deadline, and the reply.
 
 use crate::app;
 use crate::app::App;
@@ -27,7 +27,7 @@ const DEADLINE_MS: u64 = 6_000;
 /// The deadline of a flush, which waits for the directory and may ship many records.
 const FLUSH_DEADLINE_MS: u64 = 10_000;
 
-/// Says that says that the answer repeats one under the same `Idempotency-Key`.
+/// The header that says that the answer repeats one under the same `Idempotency-Key`.
 pub(crate) const REPLAYED: &str = "Idempotent-Replayed";
 
 fn ledger_unavailable(cause: impl core::fmt::Display) -> Fault {
@@ -60,8 +60,8 @@ extern "C" {
     fn fetch(this: &Ledger, url: &str, init: &RequestInit) -> Result<js_sys::Promise, JsValue>;
 }
 
-/// A ledger's reply: what it means, and the HTTP response. A complete answer goes sent to the caller without being
-/// read: its body does not enter this Worker's memory.
+/// A ledger's reply: its meaning, and the HTTP response. A complete answer is sent to the client unread: its body does
+/// not enter this Worker's memory.
 #[derive(Debug)]
 pub(crate) struct LedgerResponse {
     reply: LedgerReply,
@@ -76,7 +76,7 @@ impl LedgerResponse {
         Ok(Self { reply, http })
     }
 
-    /// What it means.
+    /// The meaning of the reply.
     pub(crate) const fn reply(&self) -> &LedgerReply {
         &self.reply
     }
@@ -91,10 +91,10 @@ impl LedgerResponse {
         self.http.status()
     }
 
-    /// The complete answer that it is, for the caller.
+    /// The reply as a complete answer for the client.
     ///
     /// # Errors
-    /// `INTERNAL` where the ledger replied with what only the Worker can use.
+    /// `INTERNAL` where the reply is for the Worker only.
     pub(crate) fn into_answer(self) -> Result<Self, Fault> {
         match &self.reply {
             LedgerReply::Answer
@@ -125,27 +125,27 @@ impl LedgerResponse {
         serde_json::from_str(&self.text().await?).map_err(Fault::internal)
     }
 
-    /// How the rate headers, for an answer that is made from more than this reply.
+    /// The rate headers, for an answer that is made from more than this reply.
     pub(crate) fn rates(&self) -> Vec<(&'static str, String)> {
         let headers = self.http.headers();
         headers::RATE_HEADERS.into_iter().filter_map(|name| Some((name, headers.get(name).ok().flatten()?))).collect()
     }
 
-    /// Has the header remember a caller whom the ledger refused.
+    /// Makes the isolate remember a caller that the ledger has refused.
     pub(crate) fn remember(&self, caller: &Caller, now: UnixMillis) {
         if let LedgerReply::Refused(refused) = &self.reply {
             isolate::remember_refused(caller.hash, refused.clone(), now);
         }
     }
 
-    /// Has the isolate remember header about an unrecorded answer was recorded under an `Idempotency-Key`.
+    /// Makes the isolate remember whether an answer was recorded under an `Idempotency-Key`.
     pub(crate) fn remember_attempt(&self, attempt: Option<AttemptKey>, now: UnixMillis) {
         if let Some(attempt) = attempt {
             isolate::note_attempt(attempt, self.reply == LedgerReply::Unrecorded, now);
         }
     }
 
-    /// The response without what is for this Worker only. A received reply is immutable, so it is copied.
+    /// The response without the headers that are for this Worker only. A received reply is immutable, so it is copied.
     fn without_internal_headers(http: &web_sys::Response) -> Result<web_sys::Response, JsValue> {
         let init: &web_sys::ResponseInit = http.unchecked_ref();
         let copy = web_sys::Response::new_with_opt_readable_stream_and_init(http.body().as_ref(), init)?;
@@ -169,7 +169,7 @@ impl LedgerResponse {
         Ok(Self { http: copy, ..self })
     }
 
-    /// The answer, read, and header that names the settlement whose success it holds.
+    /// Reads the answer; with it the settlement whose success it holds.
     ///
     /// # Errors
     /// `LEDGER_UNAVAILABLE` where the answer broke off.
@@ -210,7 +210,7 @@ pub(crate) async fn call_ledger(
     let ledger: Ledger = stub.into_rpc();
     let flushes = matches!(envelope.message, LedgerMessage::List { .. } | LedgerMessage::Flush);
     let limit_ms = if flushes { FLUSH_DEADLINE_MS } else { DEADLINE_MS };
-    // The platform may bring a call late, after the caller has undone what the call may have done.
+    // The platform may deliver a call late, after its caller has undone the effect that it may have had.
     let url = MessageHead::own(Some(app::now().plus(limit_ms))).address("ledger");
     let asked = ledger.fetch(&url, &init).map_err(|error| ledger_unavailable(worker::Error::from(error)))?;
     let deadline = Delay::from(Duration::from_millis(limit_ms));

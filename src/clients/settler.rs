@@ -29,7 +29,7 @@ fn settler_unavailable(cause: impl core::fmt::Display) -> Fault {
     Fault::new(ErrorCode::LedgerUnavailable, detail).after(2).because(cause)
 }
 
-/// A reply to a message that was not carried out, or to none that was sent.
+/// The fault for a reply of another kind than the message asks for.
 fn unexpected_reply(reply: &SettlerReply) -> Fault {
     match reply {
         SettlerReply::Failed(code) => settler_unavailable(format!("the settler failed: {code}")),
@@ -39,7 +39,7 @@ fn unexpected_reply(reply: &SettlerReply) -> Fault {
     }
 }
 
-/// Hands a flight to its settler and waits for the report.
+/// Sends a flight to its settler and waits for the report.
 ///
 /// # Errors
 /// `LEDGER_UNAVAILABLE`: whatever was begun is carried on, and a repeat finds it.

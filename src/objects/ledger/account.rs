@@ -80,7 +80,7 @@ impl TenantLedger {
         Ok(LedgerOutput::of(LedgerReply::Payees, ApiReply::json(200, &payees)).with_rates(headers))
     }
 
-    /// Reads a record, as long as this ledger holds it.
+    /// Reads a record; [`LedgerReply::NoRecord`] where this ledger does not hold it, or has deleted it.
     pub(super) fn answer_record(
         &self,
         key: &KeyHash,

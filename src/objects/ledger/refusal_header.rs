@@ -1,4 +1,4 @@
-//! The header by which a ledger makes the calling isolate remember a refused caller, so that the caller's next requests
+//! The reply by which a ledger makes the calling isolate remember a refused caller, so that the caller's next requests
 //! cost no call to a chain.
 
 use super::reply::LedgerOutput;

@@ -273,7 +273,7 @@ impl VerificationStepInput<'_> {
     }
 
     /// Counted answers are stored whole ([`decision::admit_verification`] decides which repeat); of others only the
-    /// body's hash, and the isolate that asked learns of it.
+    /// body's hash, and the reply makes the calling isolate remember that.
     fn remember_answer(&self, reply: ApiReply, admitted: AdmittedVerification) -> Result<LedgerOutput, Fault> {
         let Some(idempotency) = &self.request.idempotency else { return Ok(reply.into()) };
         let answered: RetryMember = serde_json::from_str(&reply.body).map_err(Fault::internal)?;
@@ -292,7 +292,7 @@ impl VerificationStepInput<'_> {
         Ok(if is_final { reply.into() } else { LedgerOutput::of(LedgerReply::Unrecorded, reply) })
     }
 
-    /// A refusal at admission; the calling isolate that asked remembers it.
+    /// A refusal at admission; the reply makes the calling isolate remember it.
     fn refused(&self, fault: &Fault, admission: &Admission) -> Result<LedgerOutput, Fault> {
         let reply = fault_reply(fault, self.problem_context());
         let rates = admission.rates(&self.memory.tenant, self.now);
@@ -304,7 +304,7 @@ impl VerificationStepInput<'_> {
     }
 }
 
-/// The chain is to be asked.
+/// The Worker must ask the chain first.
 const fn chain_needed() -> VerificationStep {
     VerificationStep::Done(LedgerOutput::empty(LedgerReply::ChainNeeded))
 }

@@ -62,7 +62,7 @@ impl Drop for WaitGuard<'_> {
 }
 
 impl Settler {
-    /// Carries a message out.
+    /// Executes a message.
     pub(super) async fn run_order(&self, message: SettlerMessage) -> Result<SettlerReply, Fault> {
         self.open_storage()?;
         Ok(match message {

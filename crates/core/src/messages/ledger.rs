@@ -41,8 +41,8 @@ pub enum LedgerMessage {
     /// Judge and record a verification. [`LedgerReply::ChainNeeded`] where the chain was not asked yet, and nothing is
     /// recorded.
     Verify(Box<VerificationRequest>),
-    /// Judge and record an x402 payment. [`LedgerReply::ChainNeeded`] where the Worker must find out more; [`LedgerReply::Settle`] where
-    /// the Settler goes on.
+    /// Judge and record an x402 payment. [`LedgerReply::ChainNeeded`] where the Worker must find out more;
+    /// [`LedgerReply::Settle`] where the settler must act.
     Payment(Box<PaymentRequest>),
     /// Apply a settler's report on a settlement. [`LedgerReply::Done`].
     Settled(Box<SettlementReport>),
