@@ -98,8 +98,7 @@ pub(crate) fn random<const N: usize>() -> Result<[u8; N], Fault> {
 /// A request id of this time with new random bits.
 pub(crate) fn request_id(now: UnixMillis) -> RequestId {
     // Without randomness, two requests of one millisecond share an id; nothing depends on its uniqueness.
-    let bytes = random::<16>().unwrap_or_default();
-    RequestId::new(now, u128::from_be_bytes(bytes))
+    RequestId::new(now, random().unwrap_or_default())
 }
 
 /// Runs work that goes on after the answer.

@@ -1,20 +1,19 @@
-//! The directory (D1) executes `sql::directory`. Related writes are one batch, every write may be repeated without
+//! The directory (D1) executes the statements of [`sql`]. Related writes are one batch, every write may be repeated without
 //! harm, and every query about tenants' data names its tenant.
 
 mod recipients;
 mod records;
-mod rows;
+pub mod rows;
+pub mod sql;
 
-use crate::sql::directory as sql;
+use crate::storage::{FromRow, Present, SqlValue, Statement};
 pub(crate) use recipients::{create_recipient, list_recipients, next_child, register_first_use, remove_recipient};
 use recipients::{default_statement, previous_holders, recipient_of, recipient_statements, removal_statements};
 pub(crate) use records::{
-    OpenPeriod, SettlementCopy, Shipment, close_period, list_records, open_periods, put_checks, put_stuck, read_checks,
+    SettlementCopy, Shipment, close_period, list_records, open_periods, put_checks, put_stuck, read_checks,
     read_record, read_stuck, write_shipment,
 };
-use rows::{DefaultRow, KeyRow, RecipientRow, TenantRow};
-use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use rows::{DefaultRow, TenantRow};
 use std::collections::BTreeMap;
 use wasm_bindgen::JsValue;
 use worker::{D1Database, D1PreparedStatement, D1Result};
@@ -27,7 +26,7 @@ use x402_core::error::{ErrorCode, Fault};
 use x402_core::messages::ledger::PageQuery;
 use x402_core::outbox::load::VALUE_BYTES_MAX;
 use x402_core::tenancy::key::{KeyHash, KeyKind};
-use x402_core::tenancy::tenant::{ApiKey, Scope, Tenant};
+use x402_core::tenancy::tenant::{Scope, Tenant};
 
 /// A value that a statement binds.
 #[derive(Clone, Copy)]
@@ -65,12 +64,16 @@ fn number_of(number: u64) -> JsValue {
 }
 
 /// A statement with its values. A value larger than D1's limit is refused here, since a local D1 would accept it.
-fn statement(db: &D1Database, sql: &str, bind: &[BoundValue<'_>]) -> Result<D1PreparedStatement, Fault> {
+fn statement<T>(
+    db: &D1Database,
+    statement: Statement<T>,
+    bind: &[BoundValue<'_>],
+) -> Result<D1PreparedStatement, Fault> {
     if let Some(bytes) = bind.iter().map(BoundValue::bytes).find(|bytes| *bytes > VALUE_BYTES_MAX) {
         return Err(Fault::internal(format!("a value of {bytes} bytes: the directory takes {VALUE_BYTES_MAX}")));
     }
     let values: Vec<JsValue> = bind.iter().map(JsValue::from).collect();
-    db.prepare(sql).bind(&values).map_err(Fault::internal)
+    db.prepare(statement.text).bind(&values).map_err(Fault::internal)
 }
 
 /// The directory failed; a write may have happened all the same.
@@ -78,13 +81,19 @@ fn d1_unavailable(error: impl core::fmt::Display) -> Fault {
     Fault::new(ErrorCode::LedgerUnavailable, "the directory is not available").after(1).because(error)
 }
 
-async fn all<T: DeserializeOwned>(db: &D1Database, sql: &str, bind: &[BoundValue<'_>]) -> Result<Vec<T>, Fault> {
-    let result = statement(db, sql, bind)?.all().await.map_err(d1_unavailable)?;
-    rows_of(&result)
+async fn all<T: FromRow>(db: &D1Database, query: Statement<T>, bind: &[BoundValue<'_>]) -> Result<Vec<T>, Fault> {
+    let result = statement(db, query, bind)?.all().await.map_err(d1_unavailable)?;
+    rows_of(query, &result)
 }
 
-fn rows_of<T: DeserializeOwned>(result: &D1Result) -> Result<Vec<T>, Fault> {
-    result.results::<T>().map_err(Fault::internal)
+/// The rows that a statement returned. D1 gives each as an object.
+fn rows_of<T: FromRow>(query: Statement<T>, result: &D1Result) -> Result<Vec<T>, Fault> {
+    let rows: Vec<BTreeMap<String, SqlValue>> = result.results().map_err(Fault::internal)?;
+    let read = |mut row: BTreeMap<String, SqlValue>| {
+        let values = T::COLUMNS.iter().map(|column| row.remove(*column).ok_or_else(|| query.missing(column)));
+        query.read(values.collect::<Result<Vec<_>, _>>()?)
+    };
+    rows.into_iter().map(read).collect()
 }
 
 async fn batch(db: &D1Database, statements: Vec<D1PreparedStatement>) -> Result<Vec<D1Result>, Fault> {
@@ -103,12 +112,7 @@ async fn batch(db: &D1Database, statements: Vec<D1PreparedStatement>) -> Result<
 
 /// Whether the directory can be reached.
 pub(crate) async fn ping(db: &D1Database) -> Result<(), Fault> {
-    #[derive(Deserialize)]
-    struct One {
-        #[expect(dead_code, reason = "only whether there is a row matters")]
-        one: f64,
-    }
-    all::<One>(db, sql::PING, &[]).await.map(|_| ())
+    all(db, sql::PING, &[]).await.map(|_: Vec<Present>| ())
 }
 
 /// A tenant's copy for one environment; `None` if there is no such tenant.
@@ -133,12 +137,12 @@ pub(crate) async fn load_tenant(
     let [tenants, keys, recipients, defaults] = results.as_slice() else {
         return Err(Fault::internal("a batch of four statements gave another number of results"));
     };
-    let Some(row) = rows_of::<TenantRow>(tenants)?.into_iter().next() else { return Ok(None) };
-    let keys: Vec<ApiKey> = rows_of::<KeyRow>(keys)?.into_iter().map(KeyRow::key).collect::<Result<_, _>>()?;
-    let defaults = rows_of::<DefaultRow>(defaults)?;
-    let recipients = rows_of::<RecipientRow>(recipients)?;
-    let recipients = recipients.iter().filter_map(|row| recipient_of(row, environment, &defaults)).collect();
-    Ok(Some(row.tenant(environment, keys, recipients)?))
+    let Some(row) = rows_of(sql::TENANT_GET, tenants)?.into_iter().next() else { return Ok(None) };
+    let keys = rows_of(sql::KEYS_IN_FORCE, keys)?;
+    let defaults = rows_of(sql::DEFAULTS_OF, defaults)?;
+    let recipients = rows_of(sql::RECIPIENTS_IN_FORCE, recipients)?;
+    let recipients = recipients.into_iter().map(|row| recipient_of(row, environment, &defaults)).collect();
+    Ok(Some(row.tenant(environment, keys, recipients)))
 }
 
 async fn tenant_row(db: &D1Database, tenant: TenantId) -> Result<Option<TenantRow>, Fault> {
@@ -148,9 +152,8 @@ async fn tenant_row(db: &D1Database, tenant: TenantId) -> Result<Option<TenantRo
 /// A tenant as operators see it, with its version.
 pub(crate) async fn read_tenant(db: &D1Database, tenant: TenantId) -> Result<(TenantView, u64), Fault> {
     let Some(row) = tenant_row(db, tenant).await? else { return Err(no_tenant()) };
-    let defaults: Vec<DefaultRow> = all(db, sql::DEFAULTS_OF, &[BoundValue::Text(&tenant.to_string())]).await?;
-    let version = row.version();
-    Ok((row.view(defaults.iter())?, version))
+    let defaults = all(db, sql::DEFAULTS_OF, &[BoundValue::Text(&tenant.to_string())]).await?;
+    Ok((row.view(defaults.iter()), row.version))
 }
 
 fn no_tenant() -> Fault {
@@ -162,16 +165,14 @@ pub(crate) async fn list_tenants(db: &D1Database, page: &PageQuery) -> Result<Ve
     // Greater than every id, for the first page.
     let before = page.before.as_deref().unwrap_or("ten_g");
     let limit = u64::from(page.limit).saturating_add(1);
-    let rows: Vec<TenantRow> =
-        all(db, sql::TENANTS_BEFORE, &[BoundValue::Text(before), BoundValue::Number(limit)]).await?;
-    let ids: Vec<&str> = rows.iter().map(TenantRow::id).collect();
+    let rows = all(db, sql::TENANTS_BEFORE, &[BoundValue::Text(before), BoundValue::Number(limit)]).await?;
+    let ids: Vec<TenantId> = rows.iter().map(|row| row.id).collect();
     let ids = serde_json::to_string(&ids).map_err(Fault::internal)?;
-    let defaults: Vec<DefaultRow> = all(db, sql::DEFAULTS_OF_MANY, &[BoundValue::Text(&ids)]).await?;
-    let mut of: BTreeMap<String, Vec<DefaultRow>> = BTreeMap::new();
-    for default in defaults {
-        of.entry(default.tenant_id.clone().unwrap_or_default()).or_default().push(default);
+    let mut of: BTreeMap<TenantId, Vec<DefaultRow>> = BTreeMap::new();
+    for row in all(db, sql::DEFAULTS_OF_MANY, &[BoundValue::Text(&ids)]).await? {
+        of.entry(row.tenant).or_default().push(row.default);
     }
-    rows.iter().map(|row| row.view(of.get(row.id()).map_or(&[][..], Vec::as_slice).iter())).collect()
+    Ok(rows.iter().map(|row| row.view(of.get(&row.id).map_or(&[][..], Vec::as_slice).iter())).collect())
 }
 
 /// A key to insert or to replace.
@@ -272,7 +273,7 @@ pub(crate) async fn change_tenant(
         BoundValue::Text(&text),
     ];
     let mut statements = vec![statement(db, sql::TENANT_PATCH, &bind)?];
-    let defaults: Vec<DefaultRow> = all(db, sql::DEFAULTS_OF, &[BoundValue::Text(&text)]).await?;
+    let defaults = all(db, sql::DEFAULTS_OF, &[BoundValue::Text(&text)]).await?;
     for (network, address) in recipients {
         match address {
             Some(address) => {
@@ -295,8 +296,7 @@ pub(crate) async fn list_keys(db: &D1Database, tenant: TenantId) -> Result<Vec<K
     if tenant_row(db, tenant).await?.is_none() {
         return Err(no_tenant());
     }
-    let rows: Vec<KeyRow> = all(db, sql::KEYS_OF, &[BoundValue::Text(&tenant.to_string())]).await?;
-    rows.iter().map(KeyRow::view).collect()
+    all(db, sql::KEYS_OF, &[BoundValue::Text(&tenant.to_string())]).await
 }
 
 /// Inserts a key and raises the tenant's version.

@@ -14,16 +14,46 @@
 //! | `platform` | what works around workerd or wasm-bindgen, each with its reason |
 //! | `telemetry` | every event that is logged, in one table; compiled natively too |
 //! | `app`, `request`, `isolate` | bindings and settings; one request as it was read; what an isolate remembers |
-//! | `sql` | every statement; compiled natively too, where a test prepares each |
+//! | `storage` | how rows of SQLite are read |
+//!
+//! The statements, rows and migrations of `objects` and `d1` compile natively too, where tests run them.
 
-pub mod sql;
+pub mod storage;
 pub mod telemetry;
+
+/// Natively, of the objects: their statements, rows and migrations, which tests run against SQLite.
+#[cfg(not(target_arch = "wasm32"))]
+pub mod objects {
+    pub mod state;
+
+    /// The ledger's.
+    pub mod ledger {
+        pub mod migrations;
+        pub mod rows;
+        pub mod sql;
+    }
+
+    /// The Settler's.
+    pub mod settler {
+        pub mod migrations;
+        pub mod rows;
+        pub mod sql;
+    }
+}
+
+/// Natively, of the directory: its statements and rows.
+#[cfg(not(target_arch = "wasm32"))]
+pub mod d1 {
+    pub mod rows;
+    pub mod sql;
+}
 
 #[cfg(target_arch = "wasm32")]
 mod app;
 #[cfg(target_arch = "wasm32")]
 mod clients;
 #[cfg(target_arch = "wasm32")]
+#[allow(unreachable_pub, reason = "statements, rows and migrations are public for tests, which run natively")]
 mod d1;
 #[cfg(target_arch = "wasm32")]
 mod entry;
@@ -32,6 +62,7 @@ mod handlers;
 #[cfg(target_arch = "wasm32")]
 mod isolate;
 #[cfg(target_arch = "wasm32")]
+#[allow(unreachable_pub, reason = "statements, rows and migrations are public for tests, which run natively")]
 mod objects;
 #[cfg(target_arch = "wasm32")]
 mod platform;

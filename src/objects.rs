@@ -3,3 +3,4 @@
 mod ledger;
 mod settler;
 mod sqlite;
+pub mod state;

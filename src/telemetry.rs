@@ -70,6 +70,8 @@ kinds! {
     DeliveryNotReopened Error "a delivery could not be reopened"
         "A caller has gone, and its ledger did not take the success back: the seller takes it by hand.";
     RecordCut Error "a record is shipped with shorter lists" "A record is too large for the directory.";
+    OutboxEntryUnread Error "an outbox entry cannot be read: it is parked, and tried again later"
+        "An entry of the ledger's outbox stays there.";
     RegistryUnread Error "the results of the registry check could not be read" "The last results stay in force.";
     SettlerFailed Error "a settlement failed" "A Settler did not carry a message out.";
     SettlerAlarmFailed Error "a settler's alarm failed" "A Settler's alarm did not finish its work; it comes back.";
@@ -120,6 +122,8 @@ pub enum TelemetryField<'a> {
     Cron(&'a str),
     /// `done`: how many.
     Done(usize),
+    /// `seq`: an entry's number in a ledger's outbox.
+    Sequence(i64),
 }
 
 impl TelemetryField<'_> {
@@ -144,6 +148,7 @@ impl TelemetryField<'_> {
             Self::Bytes(bytes) => ("bytes", (*bytes).into()),
             Self::Cron(pattern) => ("cron", (*pattern).into()),
             Self::Done(done) => ("done", (*done).into()),
+            Self::Sequence(seq) => ("seq", (*seq).into()),
         }
     }
 }

@@ -65,7 +65,7 @@ fn tenant() -> Tenant {
         explain: false,
         recipients: vec![Recipient { address: evm(3), default_for: vec!["base".to_owned()], first_use: false }],
         keys: vec![ApiKey {
-            id: KeyId::new(NOW, 1),
+            id: KeyId::new(NOW, [1; 10]),
             name: "one".to_owned(),
             hash: KEY,
             scopes: vec![Scope::Verify],
@@ -105,7 +105,7 @@ fn trace(tx: u8, found: TransactionState) -> Trace {
 fn request(tx: u8, reference: Option<&str>, found: TransactionState) -> VerificationRequest {
     VerificationRequest {
         key: KEY,
-        request_id: RequestId::new(NOW, 1),
+        request_id: RequestId::new(NOW, [1; 10]),
         idempotency: None,
         claim: Claim {
             network: base(),
@@ -126,7 +126,7 @@ fn request(tx: u8, reference: Option<&str>, found: TransactionState) -> Verifica
             screening: Screening::new(),
             single_provider: false,
         })),
-        random: "5".to_owned(),
+        random: [5; 10],
     }
 }
 
@@ -304,7 +304,7 @@ fn in_test_an_unknown_recipient_is_to_be_registered() {
     // The rates come first.
     let mut full = Admission::new(NOW);
     for _ in 0..tenant.limits().per_minute {
-        full.count_request(KeyId::new(NOW, 1), NOW);
+        full.count_request(KeyId::new(NOW, [1; 10]), NOW);
     }
     let code = |stop: Result<_, AdmissionStop>| match stop {
         Err(AdmissionStop::Fault(fault)) => Some(fault.code),
@@ -727,7 +727,8 @@ fn settled(ledger: &mut Ledger, story: &Story, asked: &Step) -> u64 {
     let Step::Settle { number, lines } = asked else { return 0 };
     let (tx, recipient) = (TxId::Evm(B256::repeat_byte(1)).to_string(), evm(3).to_string());
     let held = ledger.held(&tx, &recipient);
-    let id = ClaimId::Settlement(SettlementId::new(NOW, *number));
+    let [_, _, _, _, _, _, random @ ..] = number.to_be_bytes();
+    let id = ClaimId::Settlement(SettlementId::new(NOW, random));
     let real: Vec<u64> =
         lines.iter().filter(|at| **at < story.lines.len()).map(|at| u64::try_from(at + 1).unwrap()).collect();
     match claims::claimable_unit(&held, &real, id) {
@@ -835,7 +836,7 @@ fn a_lone_address_of_the_family_is_the_default() {
 #[test]
 fn a_keys_use_is_noted_once_a_minute() {
     let mut admission = Admission::new(NOW);
-    let key = KeyId::new(NOW, 1);
+    let key = KeyId::new(NOW, [1; 10]);
     assert!(admission.note_key_use(key, NOW));
     assert!(!admission.note_key_use(key, NOW.plus(59_999)));
     assert!(admission.note_key_use(key, NOW.plus(60_000)));

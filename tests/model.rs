@@ -99,7 +99,7 @@ fn tenant(number: usize) -> Tenant {
             first_use: false,
         }],
         keys: vec![ApiKey {
-            id: KeyId::new(NOW, 1),
+            id: KeyId::new(NOW, [1; 10]),
             name: "one".to_owned(),
             hash: KEY,
             scopes: vec![Scope::Verify, Scope::Settle],
@@ -324,6 +324,12 @@ impl World {
         }
     }
 
+    /// Bytes that no other request has.
+    fn random(&self) -> [u8; 10] {
+        let [_, _, _, _, _, _, random @ ..] = self.requests.to_be_bytes();
+        random
+    }
+
     /// The transaction of the chain that has used an authorization.
     fn used_by(&self, payment: usize) -> Option<usize> {
         self.transactions.iter().position(|each| each.included && each.payments.contains(&payment))
@@ -355,7 +361,7 @@ impl World {
         self.requests += 1;
         PaymentRequest {
             key: KEY,
-            request_id: RequestId::new(self.now, self.requests),
+            request_id: RequestId::new(self.now, self.random()),
             verb,
             network_text: "eip155:8453".to_owned(),
             network: Some("base".to_owned()),
@@ -381,7 +387,7 @@ impl World {
             idempotency: key.map(|key| IdempotencyKey { key: key.to_owned(), body_hash: "h".to_owned() }),
             identifier: None,
             explain: false,
-            random: self.requests.to_string(),
+            random: self.random(),
         }
     }
 
@@ -578,7 +584,7 @@ impl World {
         self.requests += 1;
         let request = VerificationRequest {
             key: KEY,
-            request_id: RequestId::new(self.now, self.requests),
+            request_id: RequestId::new(self.now, self.random()),
             idempotency: None,
             claim,
             chain_on: true,
@@ -587,7 +593,7 @@ impl World {
                 screening: Screening::new(),
                 single_provider: true,
             })),
-            random: self.requests.to_string(),
+            random: self.random(),
         };
         let (now, seller) = (self.now, seller(payment));
         let ledger = &mut self.ledgers[seller];

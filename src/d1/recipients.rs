@@ -1,8 +1,7 @@
 //! Which tenant holds an address: registered by an operator, derived, or by its first use in test.
 
-use super::rows::{DefaultRow, NumberRow, PreviousHolderRow, RecipientRow};
-use super::{BoundValue, all, batch, no_tenant, rows_of, statement, tenant_row};
-use crate::sql::directory as sql;
+use super::rows::{AddressRow, DefaultRow};
+use super::{BoundValue, all, batch, no_tenant, rows_of, sql, statement, tenant_row};
 use worker::{D1Database, D1PreparedStatement, D1Result};
 use x402_api::admin::RecipientView;
 use x402_chain::address::Address;
@@ -13,13 +12,13 @@ use x402_chain::time::UnixMillis;
 use x402_core::error::Fault;
 use x402_core::tenancy::tenant::{FIRST_USES_MAX, Recipient};
 
-pub(super) fn recipient_of(row: &RecipientRow, environment: Environment, defaults: &[DefaultRow]) -> Option<Recipient> {
-    let address = row.address()?;
-    let own = defaults.iter().filter(|default| default.address == row.address);
+pub(super) fn recipient_of(row: AddressRow, environment: Environment, defaults: &[DefaultRow]) -> Recipient {
+    let AddressRow { address, text, first_use } = row;
+    let own = defaults.iter().filter(|default| default.address == text);
     let chains =
         own.filter(|default| network::by_key(&default.chain).is_some_and(|network| network.environment == environment));
     let default_for = chains.map(|default| default.chain.clone()).collect();
-    Some(Recipient { address, default_for, first_use: row.is_first_use() })
+    Recipient { address, default_for, first_use }
 }
 
 /// In test, registers an address to the tenant that uses it, unless a tenant holds it or held it, or this tenant holds
@@ -69,8 +68,8 @@ pub(super) fn recipient_statements(
 pub(super) fn previous_holders(results: &[D1Result]) -> Result<Vec<TenantId>, Fault> {
     let mut losers = Vec::new();
     for result in results {
-        let named = rows_of::<PreviousHolderRow>(result)?.into_iter().filter_map(|row| row.tenant_id);
-        losers.extend(named.filter_map(|id| TenantId::parse(&id)));
+        // The other statements of the batch return no rows.
+        losers.extend(rows_of(sql::RECIPIENT_LOSER, result)?.into_iter().filter_map(|row| row.tenant));
     }
     losers.sort_unstable();
     losers.dedup();
@@ -111,9 +110,9 @@ pub(crate) async fn list_recipients(db: &D1Database, tenant: TenantId) -> Result
         return Err(no_tenant());
     }
     let text = tenant.to_string();
-    let rows: Vec<RecipientRow> = all(db, sql::RECIPIENTS_OF, &[BoundValue::Text(&text)]).await?;
-    let defaults: Vec<DefaultRow> = all(db, sql::DEFAULTS_OF, &[BoundValue::Text(&text)]).await?;
-    rows.iter().map(|row| row.view(&defaults)).collect()
+    let rows = all(db, sql::RECIPIENTS_OF, &[BoundValue::Text(&text)]).await?;
+    let defaults = all(db, sql::DEFAULTS_OF, &[BoundValue::Text(&text)]).await?;
+    Ok(rows.iter().map(|row| row.view(&defaults)).collect())
 }
 
 /// Registers a recipient; returns the tenants that lost it.
@@ -141,9 +140,8 @@ pub(crate) async fn next_child(
 ) -> Result<u32, Fault> {
     let tenant = tenant.to_string();
     let bind = [BoundValue::Text(&tenant), BoundValue::Text(environment.name()), BoundValue::Ms(now)];
-    let rows: Vec<NumberRow> = all(db, sql::DERIVED_PUT, &bind).await?;
-    let number = rows.first().map(|row| row.number).and_then(|number| u32::try_from(number).ok());
-    number.ok_or_else(|| Fault::internal("the operator's key has no more children"))
+    let rows = all(db, sql::DERIVED_PUT, &bind).await?;
+    rows.first().map(|row| row.number).ok_or_else(|| Fault::internal("the operator's key has no more children"))
 }
 
 /// Removes a recipient in both environments; it can never be registered again.

@@ -1,8 +1,8 @@
 //! The records that ledgers ship, the periods they close, and the registry
 //! check's results.
 
-use super::{BoundValue, all, batch, statement};
-use crate::sql::directory as sql;
+use super::rows::{ListedRecord, OpenPeriod};
+use super::{BoundValue, all, batch, sql, statement};
 use crate::telemetry::{TelemetryField, TelemetryKind, event};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -27,13 +27,9 @@ pub(crate) async fn read_record(
     environment: Environment,
     id: VerificationId,
 ) -> Result<Option<String>, Fault> {
-    #[derive(Deserialize)]
-    struct RecordBodyRow {
-        body: String,
-    }
     let (tenant, id) = (tenant.to_string(), id.to_string());
     let bind = [BoundValue::Text(&tenant), BoundValue::Text(environment.name()), BoundValue::Text(&id)];
-    let rows: Vec<RecordBodyRow> = all(db, sql::RECORD_GET, &bind).await?;
+    let rows = all(db, sql::RECORD_GET, &bind).await?;
     Ok(rows.into_iter().next().map(|row| row.body))
 }
 
@@ -44,11 +40,6 @@ pub(crate) async fn list_records(
     environment: Environment,
     page: &PageQuery,
 ) -> Result<Vec<(String, Box<RawValue>)>, Fault> {
-    #[derive(Deserialize)]
-    struct RecordRow {
-        id: String,
-        body: String,
-    }
     let tenant = tenant.to_string();
     // Greater than every id, for the first page.
     let before = page.before.as_deref().unwrap_or("ver_a");
@@ -59,8 +50,8 @@ pub(crate) async fn list_records(
         BoundValue::Text(before),
         BoundValue::Number(limit),
     ];
-    let rows: Vec<RecordRow> = all(db, sql::RECORDS_BEFORE, &bind).await?;
-    let read = |row: RecordRow| Ok((row.id, RawValue::from_string(row.body).map_err(Fault::internal)?));
+    let rows = all(db, sql::RECORDS_BEFORE, &bind).await?;
+    let read = |row: ListedRecord| Ok((row.id, RawValue::from_string(row.body).map_err(Fault::internal)?));
     rows.into_iter().map(read).collect()
 }
 
@@ -240,14 +231,6 @@ fn record_row_json(record: &StoredRecord) -> Result<String, Fault> {
     serde_json::to_string(&row).map_err(Fault::internal)
 }
 
-/// A tenant's ledger whose period is over and not closed in the directory.
-#[derive(Clone, Debug, Deserialize)]
-pub(crate) struct OpenPeriod {
-    pub(crate) tenant_id: String,
-    pub(crate) environment: String,
-    pub(crate) period: String,
-}
-
 /// Periods before `current` that are not closed.
 pub(crate) async fn open_periods(db: &D1Database, current: &str, limit: u64) -> Result<Vec<OpenPeriod>, Fault> {
     all(db, sql::USAGE_OPEN, &[BoundValue::Text(current), BoundValue::Number(limit)]).await
@@ -266,12 +249,7 @@ pub(crate) async fn close_period(db: &D1Database, open: &OpenPeriod, now: UnixMi
 
 /// The registry check's last definite outcomes, by chain.
 pub(crate) async fn read_checks(db: &D1Database) -> Result<BTreeMap<String, String>, Fault> {
-    #[derive(Deserialize)]
-    struct OutcomeRow {
-        chain: String,
-        outcome: String,
-    }
-    let rows: Vec<OutcomeRow> = all(db, sql::CHECKS_GET, &[]).await?;
+    let rows = all(db, sql::CHECKS_GET, &[]).await?;
     Ok(rows.into_iter().map(|row| (row.chain, row.outcome)).collect())
 }
 
@@ -310,11 +288,6 @@ pub(crate) async fn put_stuck(
 
 /// The number of flights reported as stuck since a time, by chain.
 pub(crate) async fn read_stuck(db: &D1Database, since: UnixMillis) -> Result<BTreeMap<String, u64>, Fault> {
-    #[derive(Deserialize)]
-    struct StuckRow {
-        chain: String,
-        number: u64,
-    }
-    let rows: Vec<StuckRow> = all(db, sql::STUCK_GET, &[BoundValue::Ms(since)]).await?;
+    let rows = all(db, sql::STUCK_GET, &[BoundValue::Ms(since)]).await?;
     Ok(rows.into_iter().map(|row| (row.chain, row.number)).collect())
 }

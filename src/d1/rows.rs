@@ -1,6 +1,6 @@
-//! The directory's rows as D1 returns them, and their conversion. Numbers are JavaScript's: exact up to 2^53.
+//! The rows that the directory's statements return, and what they mean.
 
-use serde::Deserialize;
+use crate::storage::{FromRow, RowReader};
 use x402_api::admin::{KeyView, LimitsView, RecipientView, TenantView};
 use x402_chain::address::{Address, Family};
 use x402_chain::id::{KeyId, TenantId};
@@ -8,193 +8,334 @@ use x402_chain::network::Environment;
 use x402_chain::time::UnixMillis;
 use x402_core::error::Fault;
 use x402_core::tenancy::key::{KeyHash, KeyKind};
-use x402_core::tenancy::tenant::{ApiKey, OwnLimits, Recipient, Scope, Tenant, TenantStatus};
+use x402_core::tenancy::tenant::{ApiKey, OwnLimits, Recipient, Tenant, TenantStatus};
 use x402_core::tenancy::tier::Tier;
 use x402_core::verdict::SanctionsPolicy;
 
-fn unreadable_column(what: &str) -> Fault {
-    Fault::internal(format!("a row of the directory has no readable {what}"))
-}
-
-#[derive(Clone, Debug, Deserialize)]
-pub(super) struct TenantRow {
-    id: String,
+/// A tenant's row.
+pub struct TenantRow {
+    /// `ten_…`.
+    pub id: TenantId,
+    /// Counts its changes.
+    pub version: u64,
     email: String,
     company_name: Option<String>,
-    tier: String,
-    status: String,
+    tier: Tier,
+    status: TenantStatus,
     region: Option<String>,
-    limits: String,
-    sanctions: String,
-    explain: u64,
-    version: u64,
-    created_ms: u64,
+    limits: OwnLimits,
+    sanctions: SanctionsPolicy,
+    explain: bool,
+    created_at: UnixMillis,
+}
+
+impl FromRow for TenantRow {
+    const COLUMNS: &'static [&'static str] = &[
+        "id",
+        "email",
+        "company_name",
+        "tier",
+        "status",
+        "region",
+        "limits",
+        "sanctions",
+        "explain",
+        "version",
+        "created_ms",
+    ];
+
+    fn from_row(row: &mut RowReader<'_>) -> Result<Self, Fault> {
+        Ok(Self {
+            id: row.parse(TenantId::parse)?,
+            email: row.get()?,
+            company_name: row.get()?,
+            tier: row.parse(Tier::parse)?,
+            status: row.parse(TenantStatus::parse)?,
+            region: row.get()?,
+            limits: row.json()?,
+            sanctions: row.parse(SanctionsPolicy::parse)?,
+            explain: row.get()?,
+            version: row.get()?,
+            created_at: row.get()?,
+        })
+    }
 }
 
 impl TenantRow {
-    pub(super) fn id(&self) -> &str {
-        &self.id
-    }
-
-    pub(super) const fn version(&self) -> u64 {
-        self.version
-    }
-
-    fn limits(&self) -> Result<OwnLimits, Fault> {
-        serde_json::from_str(&self.limits).map_err(|_| unreadable_column("limits"))
-    }
-
-    fn tier(&self) -> Result<Tier, Fault> {
-        Tier::parse(&self.tier).ok_or_else(|| unreadable_column("tier"))
-    }
-
-    fn status(&self) -> Result<TenantStatus, Fault> {
-        TenantStatus::parse(&self.status).ok_or_else(|| unreadable_column("status"))
-    }
-
-    fn sanctions(&self) -> Result<SanctionsPolicy, Fault> {
-        SanctionsPolicy::parse(&self.sanctions).ok_or_else(|| unreadable_column("sanctions policy"))
-    }
-
-    pub(super) fn tenant(
-        self,
-        environment: Environment,
-        keys: Vec<ApiKey>,
-        recipients: Vec<Recipient>,
-    ) -> Result<Tenant, Fault> {
-        Ok(Tenant {
-            id: TenantId::parse(&self.id).ok_or_else(|| unreadable_column("id"))?,
+    /// The copy that a ledger holds.
+    #[must_use]
+    pub fn tenant(self, environment: Environment, keys: Vec<ApiKey>, recipients: Vec<Recipient>) -> Tenant {
+        Tenant {
+            id: self.id,
             environment,
             version: self.version,
-            status: self.status()?,
-            tier: self.tier()?,
-            limits: self.limits()?,
-            sanctions: self.sanctions()?,
-            explain: self.explain != 0,
+            status: self.status,
+            tier: self.tier,
+            limits: self.limits,
+            sanctions: self.sanctions,
+            explain: self.explain,
             company_name: self.company_name,
             region: self.region,
             recipients,
             keys,
-        })
+        }
     }
 
-    pub(super) fn view<'a>(&self, defaults: impl Iterator<Item = &'a DefaultRow>) -> Result<TenantView, Fault> {
-        let tier = self.tier()?;
-        Ok(TenantView {
-            id: self.id.clone(),
+    /// What operators read, with the tenant's default recipients: chain and address.
+    pub fn view<'a>(&self, defaults: impl Iterator<Item = &'a DefaultRow>) -> TenantView {
+        TenantView {
+            id: self.id.to_string(),
             email: self.email.clone(),
             company_name: self.company_name.clone(),
-            tier,
-            status: self.status()?,
+            tier: self.tier,
+            status: self.status,
             region: self.region.clone(),
             recipients: defaults.map(|default| (default.chain.clone(), default.address.clone())).collect(),
-            limits: LimitsView::of(tier, &self.limits()?),
-            sanctions: self.sanctions()?,
-            explain: self.explain != 0,
-            created_at: UnixMillis(self.created_ms).rfc3339(),
+            limits: LimitsView::of(self.tier, &self.limits),
+            sanctions: self.sanctions,
+            explain: self.explain,
+            created_at: self.created_at.rfc3339(),
+        }
+    }
+}
+
+/// A key that is not revoked, as a ledger holds it.
+impl FromRow for ApiKey {
+    const COLUMNS: &'static [&'static str] = &["id", "name", "hash", "scopes", "created_ms", "expires_ms"];
+
+    fn from_row(row: &mut RowReader<'_>) -> Result<Self, Fault> {
+        Ok(Self {
+            id: row.parse(KeyId::parse)?,
+            name: row.get()?,
+            hash: row.parse(KeyHash::parse)?,
+            scopes: row.json()?,
+            created_at: row.get()?,
+            expires_at: row.get()?,
         })
     }
 }
 
-#[derive(Clone, Debug, Deserialize)]
-pub(super) struct KeyRow {
-    id: String,
-    environment: Option<String>,
-    kind: Option<String>,
-    name: String,
-    hash: String,
-    scopes: String,
-    created_ms: u64,
-    expires_ms: Option<u64>,
-    revoked_ms: Option<u64>,
-    last_used_ms: Option<u64>,
-}
+/// A key as operators read it.
+impl FromRow for KeyView {
+    const COLUMNS: &'static [&'static str] =
+        &["id", "environment", "kind", "name", "scopes", "created_ms", "expires_ms", "revoked_ms", "last_used_ms"];
 
-impl KeyRow {
-    fn scopes(&self) -> Result<Vec<Scope>, Fault> {
-        serde_json::from_str(&self.scopes).map_err(|_| unreadable_column("scopes"))
-    }
-
-    pub(super) fn key(self) -> Result<ApiKey, Fault> {
-        Ok(ApiKey {
-            id: KeyId::parse(&self.id).ok_or_else(|| unreadable_column("key id"))?,
-            hash: KeyHash::parse(&self.hash).ok_or_else(|| unreadable_column("key hash"))?,
-            scopes: self.scopes()?,
-            name: self.name,
-            created_at: UnixMillis(self.created_ms),
-            expires_at: self.expires_ms.map(UnixMillis),
-        })
-    }
-
-    pub(super) fn view(&self) -> Result<KeyView, Fault> {
-        let time = |ms: Option<u64>| ms.map(|ms| UnixMillis(ms).rfc3339());
-        let environment = self.environment.as_deref().and_then(Environment::parse);
-        Ok(KeyView {
-            id: self.id.clone(),
-            name: self.name.clone(),
-            environment: environment.ok_or_else(|| unreadable_column("environment"))?,
-            kind: self.kind.as_deref().and_then(KeyKind::parse).ok_or_else(|| unreadable_column("kind"))?,
-            scopes: self.scopes()?,
-            created_at: UnixMillis(self.created_ms).rfc3339(),
-            expires_at: time(self.expires_ms),
-            revoked_at: time(self.revoked_ms),
-            last_used_at: time(self.last_used_ms),
+    fn from_row(row: &mut RowReader<'_>) -> Result<Self, Fault> {
+        let optional = |at: Option<UnixMillis>| at.map(UnixMillis::rfc3339);
+        Ok(Self {
+            id: row.parse(KeyId::parse)?.to_string(),
+            environment: row.parse(Environment::parse)?,
+            kind: row.parse(KeyKind::parse)?,
+            name: row.get()?,
+            scopes: row.json()?,
+            created_at: row.get::<UnixMillis>()?.rfc3339(),
+            expires_at: optional(row.get()?),
+            revoked_at: optional(row.get()?),
+            last_used_at: optional(row.get()?),
         })
     }
 }
 
-#[derive(Clone, Debug, Deserialize)]
-pub(super) struct RecipientRow {
-    environment: Option<String>,
-    pub(super) address: String,
-    created_ms: Option<u64>,
-    removed_ms: Option<u64>,
-    first_use: Option<u8>,
+fn address_of(text: &str) -> Option<Address> {
+    Address::parse(if text.starts_with("0x") { Family::Evm } else { Family::Svm }, text)
+}
+
+/// A recipient in force, as a ledger holds it.
+pub struct AddressRow {
+    /// The address.
+    pub address: Address,
+    /// The same as it is stored.
+    pub text: String,
+    /// Whether the tenant holds it by its first use alone.
+    pub first_use: bool,
+}
+
+impl FromRow for AddressRow {
+    const COLUMNS: &'static [&'static str] = &["address", "first_use"];
+
+    fn from_row(row: &mut RowReader<'_>) -> Result<Self, Fault> {
+        let (address, text) = row.parse(|text| Some((address_of(text)?, text.to_owned())))?;
+        Ok(Self { address, text, first_use: row.get()? })
+    }
+}
+
+/// A recipient as operators read it.
+pub struct RecipientRow {
+    environment: Environment,
+    address: String,
+    created_at: UnixMillis,
+    removed_at: Option<UnixMillis>,
+}
+
+impl FromRow for RecipientRow {
+    const COLUMNS: &'static [&'static str] = &["environment", "address", "created_ms", "removed_ms"];
+
+    fn from_row(row: &mut RowReader<'_>) -> Result<Self, Fault> {
+        Ok(Self {
+            environment: row.parse(Environment::parse)?,
+            address: row.get()?,
+            created_at: row.get()?,
+            removed_at: row.get()?,
+        })
+    }
 }
 
 impl RecipientRow {
-    /// Whether the tenant holds it only by its first use.
-    pub(super) fn is_first_use(&self) -> bool {
-        self.first_use == Some(1)
-    }
-
-    pub(super) fn address(&self) -> Option<Address> {
-        let family = if self.address.starts_with("0x") { Family::Evm } else { Family::Svm };
-        Address::parse(family, &self.address)
-    }
-
-    pub(super) fn view(&self, defaults: &[DefaultRow]) -> Result<RecipientView, Fault> {
-        let environment = self.environment.as_deref().and_then(Environment::parse);
-        let environment = environment.ok_or_else(|| unreadable_column("environment"))?;
+    /// What operators read, with the chains whose default it is.
+    #[must_use]
+    pub fn view(&self, defaults: &[DefaultRow]) -> RecipientView {
         let own = defaults.iter().filter(|default| {
             let network = x402_chain::network::by_key(&default.chain);
-            default.address == self.address && network.is_some_and(|network| network.environment == environment)
+            default.address == self.address && network.is_some_and(|network| network.environment == self.environment)
         });
-        Ok(RecipientView {
+        RecipientView {
             address: self.address.clone(),
-            environment,
+            environment: self.environment,
             default_for: own.map(|default| default.chain.clone()).collect(),
-            created_at: UnixMillis(self.created_ms.unwrap_or(0)).rfc3339(),
-            removed_at: self.removed_ms.map(|ms| UnixMillis(ms).rfc3339()),
-        })
+            created_at: self.created_at.rfc3339(),
+            removed_at: self.removed_at.map(UnixMillis::rfc3339),
+        }
     }
 }
 
-/// A row with one number.
-#[derive(Clone, Copy, Debug, Deserialize)]
-pub(super) struct NumberRow {
-    pub(super) number: u64,
+/// The index of a child of the operator's key.
+pub struct ChildRow {
+    /// The BIP-32 index.
+    pub number: u32,
+}
+
+impl FromRow for ChildRow {
+    const COLUMNS: &'static [&'static str] = &["number"];
+
+    fn from_row(row: &mut RowReader<'_>) -> Result<Self, Fault> {
+        Ok(Self { number: row.get()? })
+    }
 }
 
 /// A tenant that loses an address.
-#[derive(Clone, Debug, Deserialize)]
-pub(super) struct PreviousHolderRow {
-    pub(super) tenant_id: Option<String>,
+pub struct PreviousHolderRow {
+    /// The tenant; `None` where none loses it.
+    pub tenant: Option<TenantId>,
 }
 
-#[derive(Clone, Debug, Deserialize)]
-pub(super) struct DefaultRow {
-    pub(super) tenant_id: Option<String>,
-    pub(super) chain: String,
-    pub(super) address: String,
+impl FromRow for PreviousHolderRow {
+    const COLUMNS: &'static [&'static str] = &["tenant_id"];
+
+    fn from_row(row: &mut RowReader<'_>) -> Result<Self, Fault> {
+        let tenant = row.get::<Option<String>>()?.map(|text| TenantId::parse(&text).ok_or(text));
+        let tenant = tenant.transpose().map_err(|_| row.unreadable("is text of another form"))?;
+        Ok(Self { tenant })
+    }
+}
+
+/// A tenant's default recipient on a chain.
+pub struct DefaultRow {
+    /// The chain.
+    pub chain: String,
+    /// The address.
+    pub address: String,
+}
+
+impl FromRow for DefaultRow {
+    const COLUMNS: &'static [&'static str] = &["chain", "address"];
+
+    fn from_row(row: &mut RowReader<'_>) -> Result<Self, Fault> {
+        Ok(Self { chain: row.get()?, address: row.get()? })
+    }
+}
+
+/// The same of one of many tenants.
+pub struct TenantDefaultRow {
+    /// Whose.
+    pub tenant: TenantId,
+    /// The chain and the address.
+    pub default: DefaultRow,
+}
+
+impl FromRow for TenantDefaultRow {
+    const COLUMNS: &'static [&'static str] = &["tenant_id", "chain", "address"];
+
+    fn from_row(row: &mut RowReader<'_>) -> Result<Self, Fault> {
+        Ok(Self { tenant: row.parse(TenantId::parse)?, default: DefaultRow::from_row(row)? })
+    }
+}
+
+/// A record, by its id.
+pub struct RecordBody {
+    /// The answer, as JSON.
+    pub body: String,
+}
+
+impl FromRow for RecordBody {
+    const COLUMNS: &'static [&'static str] = &["body"];
+
+    fn from_row(row: &mut RowReader<'_>) -> Result<Self, Fault> {
+        Ok(Self { body: row.get()? })
+    }
+}
+
+/// A record as it is listed.
+pub struct ListedRecord {
+    /// `ver_…`.
+    pub id: String,
+    /// The answer, as JSON.
+    pub body: String,
+}
+
+impl FromRow for ListedRecord {
+    const COLUMNS: &'static [&'static str] = &["id", "body"];
+
+    fn from_row(row: &mut RowReader<'_>) -> Result<Self, Fault> {
+        Ok(Self { id: row.get()?, body: row.get()? })
+    }
+}
+
+/// A tenant's ledger whose period is over and not closed in the directory.
+pub struct OpenPeriod {
+    /// `ten_…`.
+    pub tenant_id: String,
+    /// Live or test.
+    pub environment: String,
+    /// The month.
+    pub period: String,
+}
+
+impl FromRow for OpenPeriod {
+    const COLUMNS: &'static [&'static str] = &["tenant_id", "environment", "period"];
+
+    fn from_row(row: &mut RowReader<'_>) -> Result<Self, Fault> {
+        Ok(Self { tenant_id: row.get()?, environment: row.get()?, period: row.get()? })
+    }
+}
+
+/// How many flights are stuck on a chain.
+pub struct StuckRow {
+    /// The chain.
+    pub chain: String,
+    /// How many.
+    pub number: u64,
+}
+
+impl FromRow for StuckRow {
+    const COLUMNS: &'static [&'static str] = &["chain", "number"];
+
+    fn from_row(row: &mut RowReader<'_>) -> Result<Self, Fault> {
+        Ok(Self { chain: row.get()?, number: row.get()? })
+    }
+}
+
+/// The registry check's last definite outcome on a chain.
+pub struct CheckRow {
+    /// The chain.
+    pub chain: String,
+    /// The outcome.
+    pub outcome: String,
+}
+
+impl FromRow for CheckRow {
+    const COLUMNS: &'static [&'static str] = &["chain", "outcome"];
+
+    fn from_row(row: &mut RowReader<'_>) -> Result<Self, Fault> {
+        Ok(Self { chain: row.get()?, outcome: row.get()? })
+    }
 }

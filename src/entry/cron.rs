@@ -56,7 +56,7 @@ async fn close_periods(app: &App, now: UnixMillis) -> Result<usize, Fault> {
     let current = Period::of(now).to_string();
     let open = d1::open_periods(&db, &current, CLOSED_MAX).await?;
     let db = &db;
-    let close = |open: d1::OpenPeriod| async move {
+    let close = |open: d1::rows::OpenPeriod| async move {
         let tenant = TenantId::parse(&open.tenant_id).ok_or_else(|| Fault::internal("an open period has no tenant"))?;
         let environment = Environment::parse(&open.environment)
             .ok_or_else(|| Fault::internal("an open period has no environment"))?;

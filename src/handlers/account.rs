@@ -80,7 +80,7 @@ pub(super) async fn read_verification(app: &App, incoming: &IncomingRequest) -> 
     let none = || Fault::new(ErrorCode::NotFound, "no such verification");
     let id = VerificationId::parse(incoming.param(0));
     // An invalid key is refused before an invalid id.
-    let asked = id.unwrap_or_else(|| VerificationId::new(incoming.now, 0));
+    let asked = id.unwrap_or_else(|| VerificationId::new(incoming.now, [0; 10]));
     let response = call_own_ledger(app, incoming, LedgerMessage::Record { key: caller.hash, id: asked }).await?;
     if *response.reply() != LedgerReply::NoRecord {
         return Ok(response.into_answer()?.into());
@@ -118,7 +118,7 @@ pub(super) async fn hand_over(app: &App, incoming: &IncomingRequest) -> Result<O
 
 /// The id in the path. Text that is no id becomes an id that no object has, so that the key is checked first.
 fn settlement_id(incoming: &IncomingRequest) -> SettlementId {
-    SettlementId::parse(incoming.param(0)).unwrap_or_else(|| SettlementId::new(incoming.now, 0))
+    SettlementId::parse(incoming.param(0)).unwrap_or_else(|| SettlementId::new(incoming.now, [0; 10]))
 }
 
 /// `GET /v1/verifications`.

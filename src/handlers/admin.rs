@@ -42,7 +42,7 @@ fn issue_key(app: &App, tenant: TenantId, of: (KeyKind, Environment)) -> Result<
 }
 
 fn key_id(now: UnixMillis) -> Result<KeyId, Fault> {
-    Ok(KeyId::new(now, u128::from_be_bytes(app::random()?)))
+    Ok(KeyId::new(now, app::random()?))
 }
 
 /// Makes both ledgers load the directory's copy; an error means that one may not have done so.

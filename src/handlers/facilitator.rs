@@ -287,12 +287,8 @@ fn initial_request(
         idempotency: if verb == PaymentAction::Settle { read_idempotency_key(incoming)? } else { None },
         identifier: read.as_ref().ok().and_then(|payment| payment.identifier.clone()),
         explain: incoming.explain,
-        // The random bits become a settlement's id.
-        random: if verb == PaymentAction::Settle {
-            u128::from_be_bytes(app::random()?).to_string()
-        } else {
-            String::new()
-        },
+        // The random bytes become a settlement's id.
+        random: if verb == PaymentAction::Settle { app::random()? } else { [0; 10] },
     })
 }
 

@@ -43,7 +43,7 @@ pub(super) async fn verify_transaction(
         chain_on: registry::is_chain_allowed(app, context, claim.network, incoming.now).await,
         claim,
         seen: ChainObservation::Deferred,
-        random: u128::from_be_bytes(app::random()?).to_string(),
+        random: app::random()?,
     });
     let attempt = request.idempotency.as_ref().map(|one| (caller.tenant, caller.environment, one.key.clone()));
     let asks_first = match isolate::refused_caller(caller.hash, incoming.now) {

@@ -4,11 +4,14 @@
 mod account;
 mod alarm;
 mod finality;
+pub mod migrations;
 mod payment;
 mod refusal_header;
 mod reply;
+pub mod rows;
 mod settlement;
 mod ship;
+pub mod sql;
 mod store;
 mod verify;
 
@@ -103,11 +106,14 @@ pub struct TenantLedger {
     /// The time of the next alarm, as far as this instance knows.
     alarm_at: Cell<Option<UnixMillis>>,
     opened: Cell<bool>,
+    /// Whether this life of the object has tried again to read what was parked of the outbox.
+    parked_returned: Cell<bool>,
 }
 
 impl DurableObject for TenantLedger {
     fn new(state: State, env: Env) -> Self {
-        Self { state, env, memory: RefCell::new(None), alarm_at: Cell::new(None), opened: Cell::new(false) }
+        let (memory, alarm_at) = (RefCell::new(None), Cell::new(None));
+        Self { state, env, memory, alarm_at, opened: Cell::new(false), parked_returned: Cell::new(false) }
     }
 
     async fn fetch(&self, mut request: Request) -> worker::Result<Response> {

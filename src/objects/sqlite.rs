@@ -1,5 +1,10 @@
 //! A Durable Object's own SQLite: statements, and the transaction of a step.
 
+use super::state;
+use super::state::StateRow;
+use crate::storage::{FromRow, INTEGER_MAX, SqlValue, Statement};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use wasm_bindgen::prelude::*;
 use worker::{SqlStorage, SqlStorageValue as Value, Storage};
 use x402_chain::time::UnixMillis;
@@ -29,38 +34,21 @@ pub(crate) fn storage_failed(error: impl core::fmt::Debug) -> Fault {
     Fault::internal(format!("an object's storage failed: {error:?}"))
 }
 
-/// The text of a column; empty where it holds another type.
-pub(crate) fn text_column(value: Option<&Value>) -> String {
-    match value {
-        Some(Value::String(text)) => text.clone(),
-        _ => String::new(),
-    }
-}
-
-/// A column of text that may be null.
-pub(crate) fn optional_text_column(value: Option<&Value>) -> Option<String> {
-    match value {
-        Some(Value::String(text)) => Some(text.clone()),
-        _ => None,
-    }
-}
-
-/// A column of whole numbers.
-pub(crate) fn integer_column(value: Option<&Value>) -> i64 {
-    match value {
-        Some(Value::Integer(number)) => *number,
-        _ => 0,
-    }
-}
-
-/// A column of unix milliseconds.
-pub(crate) fn millis_column(value: Option<&Value>) -> UnixMillis {
-    UnixMillis(u64::try_from(integer_column(value)).unwrap_or(0))
-}
-
-/// A time as an integer of unix milliseconds.
+/// A time to bind, at most the last that is read as an integer.
 pub(crate) fn millis_value(at: UnixMillis) -> Value {
-    Value::Integer(i64::try_from(at.0).unwrap_or(i64::MAX))
+    Value::Integer(i64::try_from(at.0).unwrap_or(INTEGER_MAX).min(INTEGER_MAX))
+}
+
+/// A value as it was read.
+fn read_value(value: Value) -> SqlValue {
+    match value {
+        Value::Null => SqlValue::Null,
+        Value::Boolean(is) => SqlValue::Integer(i64::from(is)),
+        Value::Integer(number) => SqlValue::Integer(number),
+        Value::Float(number) => SqlValue::Real(number),
+        Value::String(text) => SqlValue::Text(text),
+        Value::Blob(bytes) => SqlValue::Blob(bytes),
+    }
 }
 
 impl Sqlite {
@@ -94,13 +82,55 @@ impl Sqlite {
     }
 
     /// The rows that a statement returns.
-    pub(crate) fn rows(&self, statement: &str, bind: Vec<Value>) -> Result<Vec<Vec<Value>>, Fault> {
-        let cursor = self.sql.exec(statement, Some(bind)).map_err(storage_failed)?;
-        cursor.raw().collect::<worker::Result<Vec<Vec<Value>>>>().map_err(storage_failed)
+    ///
+    /// # Errors
+    /// `INTERNAL` where one cannot be read.
+    pub(crate) fn rows<T: FromRow>(&self, statement: Statement<T>, bind: Vec<Value>) -> Result<Vec<T>, Fault> {
+        let cursor = self.sql.exec(statement.text, Some(bind)).map_err(storage_failed)?;
+        let read =
+            |row: worker::Result<Vec<Value>>| statement.read(row.map_err(storage_failed)?.into_iter().map(read_value));
+        cursor.raw().map(read).collect()
     }
 
-    /// Runs a statement whose rows nobody reads.
-    pub(crate) fn run(&self, statement: &str, bind: Vec<Value>) -> Result<(), Fault> {
-        self.sql.exec(statement, Some(bind)).map(|_| ()).map_err(storage_failed)
+    /// The first row that a statement returns.
+    ///
+    /// # Errors
+    /// `INTERNAL` where one cannot be read.
+    pub(crate) fn first<T: FromRow>(&self, statement: Statement<T>, bind: Vec<Value>) -> Result<Option<T>, Fault> {
+        Ok(self.rows(statement, bind)?.into_iter().next())
+    }
+
+    /// Runs a statement that returns nothing.
+    pub(crate) fn run(&self, statement: Statement<()>, bind: Vec<Value>) -> Result<(), Fault> {
+        self.sql.exec(statement.text, Some(bind)).map(|_| ()).map_err(storage_failed)
+    }
+
+    /// Brings the schema up to date: applies the migrations that the storage lacks, all of them or none.
+    pub(crate) fn migrate(&self, migrations: &'static [&'static str]) -> Result<(), Fault> {
+        self.exec_schema(state::STATE_TABLE)?;
+        let mut pending = state::pending(migrations, self.state(state::SCHEMA)?).peekable();
+        if pending.peek().is_none() {
+            return Ok(());
+        }
+        self.atomically(|| {
+            for (number, migration) in pending {
+                self.exec_schema(migration)?;
+                self.put_state(state::SCHEMA, &number)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// A value of the table `state`; `None` where there is none.
+    pub(crate) fn state<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, Fault> {
+        let row = self.first(state::STATE_GET, vec![name.into()])?;
+        let read = |row: StateRow| serde_json::from_str(&row.value);
+        row.map(read).transpose().map_err(|error| Fault::internal(format!("the state {name}: {error}")))
+    }
+
+    /// Writes a value of the table `state`.
+    pub(crate) fn put_state(&self, name: &str, value: &impl Serialize) -> Result<(), Fault> {
+        let value = serde_json::to_string(value).map_err(storage_failed)?;
+        self.run(state::STATE_PUT, vec![name.into(), value.into()])
     }
 }

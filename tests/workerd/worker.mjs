@@ -270,7 +270,9 @@ export class Worker {
     const db = await this.mf.getD1Database("DB");
     const { results } = await db.prepare("SELECT name FROM sqlite_master WHERE name = 'tenants'").all();
     if (results.length) return;
-    for (const file of readdirSync(join(ROOT, "migrations")).sort()) {
+    for (const file of readdirSync(join(ROOT, "migrations"))
+      .filter((name) => name.endsWith(".sql"))
+      .sort()) {
       const sql = readFileSync(join(ROOT, "migrations", file), "utf8").replace(/^--.*$/gm, "");
       for (const statement of sql
         .split(";")

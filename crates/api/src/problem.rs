@@ -107,7 +107,7 @@ mod tests {
         let asked = ProblemContext {
             origin: "https://x.test",
             path: "/v1/verify",
-            request_id: RequestId::new(UnixMillis(0), 0),
+            request_id: RequestId::new(UnixMillis(0), [0; 10]),
         };
         for code in ErrorCode::ALL {
             let reply = problem_reply(&Fault::new(*code, "detail").because("kept"), asked);
@@ -126,7 +126,7 @@ mod tests {
         let asked = ProblemContext {
             origin: "https://x.test",
             path: "/v1/verify",
-            request_id: RequestId::new(UnixMillis(1), 1),
+            request_id: RequestId::new(UnixMillis(1), [1; 10]),
         };
         let answer = problem_reply(&fault, asked);
         assert_eq!(answer.status, 415);

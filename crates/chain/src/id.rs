@@ -50,6 +50,37 @@ impl<'de> Deserialize<'de> for TenantId {
     }
 }
 
+/// Random bytes as the lower 80 bits of a number.
+const fn bits(random: [u8; 10]) -> u128 {
+    let [r0, r1, r2, r3, r4, r5, r6, r7, r8, r9] = random;
+    u128::from_be_bytes([0, 0, 0, 0, 0, 0, r0, r1, r2, r3, r4, r5, r6, r7, r8, r9])
+}
+
+/// Random bytes within a message between the Worker and an object: the decimal digits of their number, as every build
+/// has written them.
+pub mod random_digits {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    /// Writes the digits.
+    ///
+    /// # Errors
+    /// Those of the format.
+    pub fn serialize<S: Serializer>(random: &[u8; 10], out: S) -> Result<S::Ok, S::Error> {
+        out.collect_str(&super::bits(*random))
+    }
+
+    /// Reads digits, of which the lower 80 bits count. None are zeros: nothing was to get an id.
+    ///
+    /// # Errors
+    /// Where it is no number of 128 bits.
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<[u8; 10], D::Error> {
+        let text = String::deserialize(from)?;
+        let number: u128 = if text.is_empty() { 0 } else { text.parse().map_err(serde::de::Error::custom)? };
+        let [_, _, _, _, _, _, random @ ..] = number.to_be_bytes();
+        Ok(random)
+    }
+}
+
 /// Declares an id that is a ULID behind a prefix: sorted by time, 26 characters.
 macro_rules! ulid_id {
     ($name:ident $prefix:literal $doc:literal) => {
@@ -58,10 +89,10 @@ macro_rules! ulid_id {
         pub struct $name(Ulid);
 
         impl $name {
-            /// A new id from its creation time and 80 bits of randomness (the upper bits are dropped).
+            /// A new id from its creation time and random bytes.
             #[must_use]
-            pub fn new(now: UnixMillis, random: u128) -> Self {
-                Self(Ulid::from_parts(now.0, random))
+            pub fn new(now: UnixMillis, random: [u8; 10]) -> Self {
+                Self(Ulid::from_parts(now.0, bits(random)))
             }
 
             /// The time of its creation.
@@ -156,7 +187,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn ids_read_back_what_they_write(at in 0_u64..1 << 47, random in any::<u128>(), tail in any::<[u8; 6]>()) {
+        fn ids_read_back_what_they_write(at in 0_u64..1 << 47, random in any::<[u8; 10]>(), tail in any::<[u8; 6]>()) {
             let now = UnixMillis(at);
             let tenant = TenantId::new(now, tail);
             prop_assert_eq!(TenantId::parse(&tenant.to_string()), Some(tenant));
@@ -164,6 +195,7 @@ mod tests {
             prop_assert_eq!(id.created_at(), now);
             prop_assert_eq!(VerificationId::parse(&id.to_string()), Some(id));
             prop_assert!(id.next() > id);
+            prop_assert_ne!(VerificationId::new(now, random), VerificationId::new(now, random.map(|byte| !byte)));
             prop_assert!(id.next().to_string() > id.to_string());
         }
 
@@ -173,9 +205,30 @@ mod tests {
         }
     }
 
+    #[derive(Debug, PartialEq, Deserialize, Serialize)]
+    struct Message {
+        #[serde(with = "random_digits")]
+        random: [u8; 10],
+    }
+
+    #[test]
+    fn random_bytes_are_written_as_every_build_writes_them() {
+        let read = |text: &str| serde_json::from_str::<Message>(text).map(|message| message.random);
+        let (text, random) = (r#"{"random":"1208925819614629174706175"}"#, [0xff; 10]);
+        assert_eq!(serde_json::to_string(&Message { random }).expect("JSON"), text);
+        assert_eq!(read(text).expect("read"), random);
+        // An older build sends 128 bits, or none where nothing gets an id.
+        assert_eq!(read(r#"{"random":"340282366920938463463374607431768211455"}"#).expect("read"), random);
+        assert_eq!(read(r#"{"random":""}"#).expect("read"), [0; 10]);
+        assert_eq!(read(r#"{"random":"7"}"#).expect("read"), [0, 0, 0, 0, 0, 0, 0, 0, 0, 7]);
+        for text in [r#"{"random":"x"}"#, r#"{"random":"-1"}"#, r#"{"random":7}"#, "{}"] {
+            assert!(read(text).is_err(), "{text}");
+        }
+    }
+
     #[test]
     fn another_kind_of_id_is_not_this_kind() {
-        let key = KeyId::new(UnixMillis(1), 0xabcdef);
+        let key = KeyId::new(UnixMillis(1), [0xab; 10]);
         assert_eq!(VerificationId::parse(&key.to_string()), None);
         assert_eq!(KeyId::parse(&key.to_string().to_lowercase()), None);
     }

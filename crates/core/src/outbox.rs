@@ -4,10 +4,11 @@
 pub mod load;
 
 use crate::error::Fault;
+use crate::tenancy::admission::ClosedPeriod;
 use crate::verification::finality::EventKind;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use x402_chain::id::EventId;
+use x402_chain::id::{EventId, SettlementId, VerificationId};
 use x402_chain::time::UnixMillis;
 
 /// A verification's record as stored.
@@ -19,6 +20,60 @@ pub struct StoredRecord {
     pub revision: i64,
     /// The answer as it was sent, JSON.
     pub body: String,
+}
+
+/// An entry of the outbox: what is to be shipped. It is stored as a kind and a body, which every later build reads.
+#[derive(Clone, Debug)]
+pub enum OutboxEntry {
+    /// The totals of a period that is over. The body is JSON.
+    Period(ClosedPeriod),
+    /// Something that happened. The body is JSON.
+    Event(OutboxEvent),
+    /// A settlement has changed: its newest text is shipped. The body is its id.
+    Settlement(SettlementId),
+    /// A verification's record has changed: its newest text is shipped. The body is its id.
+    Record(VerificationId),
+}
+
+impl OutboxEntry {
+    /// The kind as stored.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Period(_) => "period",
+            Self::Event(_) => "event",
+            Self::Settlement(_) => "settlement",
+            Self::Record(_) => "record",
+        }
+    }
+
+    /// The body as stored.
+    ///
+    /// # Errors
+    /// `INTERNAL` where it is no JSON.
+    pub fn body(&self) -> Result<String, Fault> {
+        match self {
+            Self::Period(closed) => serde_json::to_string(closed).map_err(Fault::internal),
+            Self::Event(event) => serde_json::to_string(event).map_err(Fault::internal),
+            Self::Settlement(id) => Ok(id.to_string()),
+            Self::Record(id) => Ok(id.to_string()),
+        }
+    }
+
+    /// Reads an entry of any build.
+    ///
+    /// # Errors
+    /// `INTERNAL` where the kind is none that this build knows, or the body is none of that kind.
+    pub fn parse(kind: &str, body: &str) -> Result<Self, Fault> {
+        let no_id = || Fault::internal(format!("an outbox entry of kind {kind} without an id"));
+        match kind {
+            "period" => serde_json::from_str(body).map(Self::Period).map_err(Fault::internal),
+            "event" => OutboxEvent::parse(body).map(Self::Event),
+            "settlement" => SettlementId::parse(body).map(Self::Settlement).ok_or_else(no_id),
+            "record" => VerificationId::parse(body).map(Self::Record).ok_or_else(no_id),
+            _ => Err(Fault::internal(format!("an outbox entry of the unknown kind {kind}"))),
+        }
+    }
 }
 
 /// Something that happened to a payment after it was answered.
@@ -53,5 +108,62 @@ impl OutboxEvent {
             event.subject = serde_json::from_str::<Subject>(event.body.get()).map_err(Fault::internal)?.id;
         }
         Ok(event)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use x402_chain::time::Period;
+
+    /// Every kind as every build has stored it.
+    fn stored() -> [(&'static str, &'static str); 4] {
+        [
+            ("period", r#"{"period":"2026-11","used":7,"requests":9}"#),
+            (
+                "event",
+                r#"{"id":"evt_01KB0000000000000000000000","kind":"settlement.undelivered","subject":"stl_01KB0000000000000000000000","body":{"id":"stl_01KB0000000000000000000000"},"at":1795910400000}"#,
+            ),
+            ("settlement", "stl_01KB0000000000000000000000"),
+            ("record", "ver_01KB0000000000000000000000"),
+        ]
+    }
+
+    #[test]
+    fn the_stored_text_of_every_kind_stays() {
+        for (kind, body) in stored() {
+            let entry = OutboxEntry::parse(kind, body).expect(kind);
+            assert_eq!((entry.kind(), entry.body().expect(kind).as_str()), (kind, body));
+            match (kind, entry) {
+                ("period", OutboxEntry::Period(ClosedPeriod { period, used: 7, requests: 9 })) => {
+                    assert_eq!(period, Period::of(UnixMillis(1_795_910_400_000)));
+                }
+                ("event", OutboxEntry::Event(event)) => assert_eq!(event.kind, EventKind::Undelivered),
+                ("settlement", OutboxEntry::Settlement(_)) | ("record", OutboxEntry::Record(_)) => {}
+                (kind, entry) => panic!("{kind} is read as {entry:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn an_event_of_the_build_before_subjects_is_read() {
+        let body = r#"{"id":"evt_01KB0000000000000000000000","kind":"payment.finalized","record":{"id":"ver_01KB0000000000000000000000"},"at":1}"#;
+        let entry = OutboxEntry::parse("event", body);
+        let Ok(OutboxEntry::Event(event)) = entry else { panic!("{entry:?}") };
+        assert_eq!(event.subject, "ver_01KB0000000000000000000000");
+    }
+
+    #[test]
+    fn what_is_not_understood_is_an_error_that_names_the_kind() {
+        let cause = |kind: &str, body: &str| {
+            OutboxEntry::parse(kind, body).expect_err(kind).cause().unwrap_or_default().to_owned()
+        };
+        assert!(cause("webhook", "{}").contains("webhook"));
+        assert!(cause("", "").contains("unknown kind"));
+        assert!(cause("settlement", "ver_01KB0000000000000000000000").contains("settlement"));
+        assert!(cause("record", "").contains("record"));
+        for kind in ["period", "event"] {
+            assert!(!cause(kind, "{}").is_empty());
+        }
     }
 }

@@ -72,6 +72,9 @@ impl TenantLedger {
         // A record that is written meanwhile sets an alarm of its own.
         self.alarm_at.set(None);
         self.write_rates(now)?;
+        if !self.parked_returned.replace(true) {
+            self.store().return_parked()?;
+        }
         let shipped = self.ship(now).await;
         self.poll_due_payments(now).await?;
         self.poll_due_settlements(now).await?;
@@ -110,7 +113,7 @@ impl TenantLedger {
     fn purge(&self, now: UnixMillis) -> Result<(), Fault> {
         let store = self.store();
         let shipped: ShippedState = store.state("shipped")?.unwrap_or_default();
-        let old = VerificationId::new(UnixMillis(now.0.saturating_sub(RECORD_MS)), 0).to_string();
+        let old = VerificationId::new(UnixMillis(now.0.saturating_sub(RECORD_MS)), [0; 10]).to_string();
         let upto = old.min(shipped.record);
         store.atomically(|| {
             store.purge_records(&upto, PURGED_ROWS_MAX)?;

@@ -14,7 +14,7 @@ use x402_chain::network;
 use x402_chain::network::Network;
 use x402_chain::time::UnixMillis;
 use x402_core::error::Fault;
-use x402_core::outbox::OutboxEvent;
+use x402_core::outbox::{OutboxEntry, OutboxEvent};
 use x402_core::settings::Settings;
 use x402_core::verification::answer::VerificationAnswer;
 use x402_core::verification::finality;
@@ -32,12 +32,11 @@ pub(super) fn write_record_change(
 ) -> Result<(), Fault> {
     let id = record.id.to_string();
     store.update_record(&id, &serde_json::to_string(record).map_err(Fault::internal)?)?;
-    store.put_outbox("record", &id)?;
+    store.put_outbox(&OutboxEntry::Record(record.id))?;
     if let Some(kind) = event {
-        let random = u128::from_be_bytes(app::random()?);
         let body = serde_json::value::to_raw_value(record).map_err(Fault::internal)?;
-        let event = OutboxEvent { id: EventId::new(now, random), kind, subject: id, body, at: now };
-        store.put_outbox("event", &serde_json::to_string(&event).map_err(Fault::internal)?)?;
+        let event = OutboxEvent { id: EventId::new(now, app::random()?), kind, subject: id, body, at: now };
+        store.put_outbox(&OutboxEntry::Event(event))?;
     }
     Ok(())
 }

@@ -13,6 +13,7 @@ use x402_chain::network;
 use x402_chain::time::UnixMillis;
 use x402_core::error::Fault;
 use x402_core::messages::ledger::{LedgerEnvelope, LedgerReply};
+use x402_core::outbox::OutboxEntry;
 use x402_core::settlement::payment;
 use x402_core::settlement::payment::{
     PaymentAction, PaymentContext, PaymentDecision, PaymentFinding, PaymentOutcome, PaymentRecords, PaymentRequest,
@@ -191,8 +192,8 @@ impl PaymentWrites {
     }
 
     fn write_all(&self, store: &LedgerStore, asked: &PaymentRequest, now: UnixMillis) -> Result<(), Fault> {
-        if let Some(closed) = &self.closed {
-            store.put_outbox("period", &serde_json::to_string(closed).map_err(Fault::internal)?)?;
+        if let Some(closed) = self.closed {
+            store.put_outbox(&OutboxEntry::Period(closed))?;
         }
         if let Some(booked) = &self.booked {
             write_payment(store, asked, booked, now)?;

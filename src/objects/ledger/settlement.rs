@@ -17,7 +17,7 @@ use x402_chain::time::UnixMillis;
 use x402_core::error::{ErrorCode, Fault};
 use x402_core::messages::ledger::{DeliverMessage, LedgerEnvelope, LedgerReply, PageQuery, ReopenMessage};
 use x402_core::messages::settler::RefuseOutcome;
-use x402_core::outbox::OutboxEvent;
+use x402_core::outbox::{OutboxEntry, OutboxEvent};
 use x402_core::settlement::SettlementReport;
 use x402_core::settlement::payment::{SUCCESS_REPEATS_MS, TakeResult};
 use x402_core::settlement::status::{SettlementFilter, SettlementStatus};
@@ -225,13 +225,12 @@ impl TenantLedger {
             later => return store.put_settlement_due(id, later),
         }
         if kept.settlement.status == SettlementStatus::Completed {
-            let random = u128::from_be_bytes(app::random()?);
             let body = serde_json::value::to_raw_value(&kept.settlement).map_err(Fault::internal)?;
             let (kind, subject) = (EventKind::Undelivered, id.to_string());
-            let event = OutboxEvent { id: EventId::new(now, random), kind, subject, body, at: now };
+            let event = OutboxEvent { id: EventId::new(now, app::random()?), kind, subject, body, at: now };
             kept.progress.undelivered = true;
             return store.atomically(|| {
-                store.put_outbox("event", &serde_json::to_string(&event).map_err(Fault::internal)?)?;
+                store.put_outbox(&OutboxEntry::Event(event))?;
                 store.put_settlement(&kept)?;
                 store.put_settlement_due(id, None)
             });

@@ -7,12 +7,13 @@ use super::store::LedgerStore;
 use crate::app::db;
 use crate::d1;
 use crate::d1::{SettlementCopy, Shipment};
+use crate::telemetry::{TelemetryField, TelemetryKind, event};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
-use x402_chain::id::{KeyId, SettlementId};
+use x402_chain::id::{KeyId, SettlementId, VerificationId};
 use x402_chain::time::{Period, UnixMillis};
 use x402_core::error::{ErrorCode, Fault};
-use x402_core::outbox::OutboxEvent;
+use x402_core::outbox::OutboxEntry;
 use x402_core::outbox::load::ShipmentLoad;
 use x402_core::tenancy::admission::ClosedPeriod;
 
@@ -39,7 +40,7 @@ pub(super) struct ShippedState {
 fn load_records(store: &LedgerStore, after: &str, shipment: &mut Shipment) -> Result<(Option<String>, bool), Fault> {
     let mut load = ShipmentLoad::default();
     let sizes = store.record_sizes(after, ROWS_READ_MAX)?;
-    let last = sizes.into_iter().take_while(|(_, bytes)| load.accept(*bytes)).last().map(|(id, _)| id);
+    let last = sizes.into_iter().take_while(|size| load.accept(size.bytes)).last().map(|size| size.id);
     if let Some(last) = &last {
         for record in store.records_between(after, last)? {
             shipment.add_record(record);
@@ -48,69 +49,91 @@ fn load_records(store: &LedgerStore, after: &str, shipment: &mut Shipment) -> Re
     Ok((last, load.is_full()))
 }
 
-/// Loads the oldest entries of the outbox with the rows that they name; returns the last, and whether there may be
-/// more.
-fn load_outbox(store: &LedgerStore, shipment: &mut Shipment) -> Result<(Option<i64>, bool), Fault> {
-    let mut entries = ShipmentLoad::default();
+/// What was loaded of the outbox.
+#[derive(Default)]
+struct LoadedEntries {
+    /// The last entry that was loaded, or is to be parked.
+    last: Option<i64>,
+    /// Entries that cannot be read.
+    unread: Vec<i64>,
+    /// Whether more may be left.
+    more: bool,
+}
+
+/// What fills up while entries are loaded.
+struct EntryLoad<'a> {
+    store: &'a LedgerStore,
+    load: ShipmentLoad,
+    /// What is loaded: its newest text goes once a batch, whatever an entry was written for.
+    settlements: BTreeSet<SettlementId>,
+    records: BTreeSet<VerificationId>,
+}
+
+impl EntryLoad<'_> {
+    /// Loads an entry with what it names; whether the load takes it. An entry whose subject is gone is done with.
+    fn take(&mut self, entry: OutboxEntry, bytes: usize, shipment: &mut Shipment) -> Result<bool, Fault> {
+        match entry {
+            OutboxEntry::Period(closed) => Ok(self.accept(bytes, || shipment.add_usage(closed))),
+            OutboxEntry::Event(event) => Ok(self.accept(bytes, || shipment.add_event(event))),
+            OutboxEntry::Settlement(id) if self.settlements.contains(&id) => Ok(true),
+            OutboxEntry::Settlement(id) => {
+                let Some((kept, revision)) = self.store.settlement(id)? else { return Ok(true) };
+                let settlement = kept.settlement;
+                let body = serde_json::to_string(&settlement).map_err(Fault::internal)?;
+                let bytes = body.len();
+                let copy = SettlementCopy { settlement, body, revision };
+                let taken = self.accept(bytes, || shipment.add_settlement(copy));
+                if taken {
+                    self.settlements.insert(id);
+                }
+                Ok(taken)
+            }
+            OutboxEntry::Record(id) if self.records.contains(&id) => Ok(true),
+            OutboxEntry::Record(id) => {
+                let Some(record) = self.store.record(&id.to_string())? else { return Ok(true) };
+                let bytes = record.body.len();
+                let taken = self.accept(bytes, || shipment.add_record(record));
+                if taken {
+                    self.records.insert(id);
+                }
+                Ok(taken)
+            }
+        }
+    }
+
+    fn accept(&mut self, bytes: usize, add: impl FnOnce()) -> bool {
+        let accepted = self.load.accept(bytes);
+        if accepted {
+            add();
+        }
+        accepted
+    }
+}
+
+/// Loads the oldest entries of the outbox with what they name. One that cannot be read holds no other up.
+fn load_outbox(store: &LedgerStore, shipment: &mut Shipment) -> Result<LoadedEntries, Fault> {
+    let (mut entries, mut loaded) = (ShipmentLoad::default(), LoadedEntries::default());
     let sizes = store.outbox_sizes(ROWS_READ_MAX)?;
-    let Some((upto, _)) = sizes.into_iter().take_while(|(_, bytes)| entries.accept(*bytes)).last() else {
-        return Ok((None, false));
+    let Some(upto) = sizes.into_iter().take_while(|size| entries.accept(size.bytes)).last() else {
+        return Ok(loaded);
     };
     // The row that an entry names is larger than the entry.
-    let (mut load, mut newest, mut done) = (ShipmentLoad::default(), BTreeSet::new(), None);
-    for row in store.outbox(upto)? {
-        let is_taken = match row.kind.as_str() {
-            "period" => {
-                let taken = load.accept(row.body.len());
-                if taken {
-                    shipment.add_usage(serde_json::from_str::<ClosedPeriod>(&row.body).map_err(Fault::internal)?);
-                }
-                taken
+    let (settlements, records) = (BTreeSet::new(), BTreeSet::new());
+    let mut load = EntryLoad { store, load: ShipmentLoad::default(), settlements, records };
+    for row in store.outbox(upto.seq)? {
+        match row.entry.and_then(|entry| load.take(entry, row.bytes, shipment)) {
+            Ok(true) => {}
+            Ok(false) => break,
+            Err(fault) => {
+                let fields = [TelemetryField::Sequence(row.seq), TelemetryField::Cause(&fault)];
+                event(TelemetryKind::OutboxEntryUnread, &fields);
+                loaded.unread.push(row.seq);
             }
-            "event" => {
-                let taken = load.accept(row.body.len());
-                if taken {
-                    shipment.add_event(OutboxEvent::parse(&row.body)?);
-                }
-                taken
-            }
-            // The newest body of the row, whatever the entry was written for; once a batch.
-            "settlement" if newest.contains(&row.body) => true,
-            "settlement" => {
-                let id = SettlementId::parse(&row.body).ok_or_else(|| Fault::internal("a settlement has no id"))?;
-                match store.settlement(id)? {
-                    Some((kept, revision)) => {
-                        let body = serde_json::to_string(&kept.settlement).map_err(Fault::internal)?;
-                        let taken = load.accept(body.len());
-                        if taken {
-                            shipment.add_settlement(SettlementCopy { settlement: kept.settlement, body, revision });
-                            newest.insert(row.body);
-                        }
-                        taken
-                    }
-                    None => true,
-                }
-            }
-            "record" if newest.contains(&row.body) => true,
-            "record" => match store.record(&row.body)? {
-                Some(record) => {
-                    let taken = load.accept(record.body.len());
-                    if taken {
-                        shipment.add_record(record);
-                        newest.insert(row.body);
-                    }
-                    taken
-                }
-                None => true,
-            },
-            other => return Err(Fault::internal(format!("an outbox entry of kind '{other}'"))),
-        };
-        if !is_taken {
-            break;
         }
-        done = Some(row.seq);
+        loaded.last = Some(row.seq);
     }
-    Ok((done, entries.is_full() || load.is_full()))
+    loaded.more = entries.is_full() || load.load.is_full();
+    Ok(loaded)
 }
 
 impl TenantLedger {
@@ -133,7 +156,7 @@ impl TenantLedger {
             self.with_state(|memory| Ok((memory.tenant.id, memory.tenant.environment, memory.admission.clone())))?;
         let mut shipment = Shipment::new(tenant, environment, now);
         let (last, more_records) = load_records(&store, &shipped.record, &mut shipment)?;
-        let (newest, more_entries) = load_outbox(&store, &mut shipment)?;
+        let loaded = load_outbox(&store, &mut shipment)?;
         let usage = (admission.period, admission.used, admission.requests);
         if shipped.usage != Some(usage) {
             shipment.add_usage(ClosedPeriod { period: usage.0, used: usage.1, requests: usage.2 });
@@ -148,19 +171,22 @@ impl TenantLedger {
         let more_keys = used.len() >= KEYS_MAX;
         shipped.last_used.extend(used);
         shipped.record = last.unwrap_or(shipped.record);
-        match (shipment.is_empty(), newest) {
+        match (shipment.is_empty(), loaded.last) {
             (true, None) => return Ok(false),
-            // Entries whose rows do not exist any more.
+            // Entries whose rows do not exist any more, or that cannot be read.
             (true, Some(_)) => {}
             (false, _) => d1::write_shipment(&db(&self.env)?, shipment).await?,
         }
         store.atomically(|| {
-            if let Some(seq) = newest {
+            for seq in &loaded.unread {
+                store.park_outbox(*seq, now)?;
+            }
+            if let Some(seq) = loaded.last {
                 store.clear_outbox(seq)?;
             }
             if shipped == before { Ok(()) } else { store.put_state("shipped", &shipped) }
         })?;
-        Ok(more_records || more_entries || more_keys)
+        Ok(more_records || loaded.more || more_keys)
     }
 
     /// Ships until nothing is left, so that the directory holds everything that was answered.
@@ -169,9 +195,8 @@ impl TenantLedger {
         self.with_state(|memory| {
             let mut admission = memory.admission.clone();
             if let Some(closed) = admission.enter_period(now) {
-                let body = serde_json::to_string(&closed).map_err(Fault::internal)?;
                 store.atomically(|| {
-                    store.put_outbox("period", &body)?;
+                    store.put_outbox(&OutboxEntry::Period(closed))?;
                     store.put_admission(&admission)
                 })?;
                 memory.note_written(admission, now);

@@ -1,9 +1,9 @@
 //! Typed access to the ledger's SQLite.
 
-use crate::objects::sqlite::{
-    Sqlite, integer_column, millis_column, millis_value, optional_text_column, storage_failed, text_column,
-};
-use crate::sql::ledger as sql;
+use super::rows::{OutboxRow, OutboxSize, RecordSize};
+use super::{migrations, sql};
+use crate::objects::sqlite::{Sqlite, millis_value, storage_failed};
+use crate::storage::{FirstTime, FromRow, Statement};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use worker::{SqlStorageValue as Value, Storage};
@@ -11,40 +11,18 @@ use x402_api::ApiReply;
 use x402_chain::id::{ClaimId, SettlementId};
 use x402_chain::time::UnixMillis;
 use x402_core::error::Fault;
-use x402_core::outbox::StoredRecord;
+use x402_core::outbox::{OutboxEntry, StoredRecord};
 use x402_core::settlement::payment;
 use x402_core::settlement::payment::{PaymentWrite, SettlementRecord};
 use x402_core::settlement::status::{Settlement, SettlementFilter};
 use x402_core::tenancy::admission::{Admission, IdempotencyRecord};
 use x402_core::tenancy::tenant::Tenant;
 use x402_core::verification::claims;
-use x402_core::verification::claims::{ClaimUnit, HeldClaim, PriorClaim};
+use x402_core::verification::claims::{ClaimUnit, HeldClaim};
 
 /// Typed reads and writes of the ledger's tables.
 pub(super) struct LedgerStore {
     db: Sqlite,
-}
-
-/// An entry of the outbox.
-pub(super) struct OutboxRow {
-    pub(super) seq: i64,
-    pub(super) kind: String,
-    pub(super) body: String,
-}
-
-fn read_settlement_record(body: &str, course: &str) -> Result<SettlementRecord, Fault> {
-    let settlement = serde_json::from_str(body).map_err(storage_failed)?;
-    Ok(SettlementRecord { settlement, progress: serde_json::from_str(course).map_err(storage_failed)? })
-}
-
-/// A column that counts bytes.
-fn byte_count(value: Option<&Value>) -> Result<usize, Fault> {
-    usize::try_from(integer_column(value)).map_err(storage_failed)
-}
-
-/// A column of unix milliseconds that may be null.
-fn optional_millis(value: Option<&Value>) -> Option<UnixMillis> {
-    matches!(value, Some(Value::Integer(_))).then(|| millis_column(value))
 }
 
 impl LedgerStore {
@@ -57,40 +35,30 @@ impl LedgerStore {
         self.db.atomically(step)
     }
 
-    fn rows(&self, statement: &str, bind: Vec<Value>) -> Result<Vec<Vec<Value>>, Fault> {
+    fn rows<T: FromRow>(&self, statement: Statement<T>, bind: Vec<Value>) -> Result<Vec<T>, Fault> {
         self.db.rows(statement, bind)
     }
 
-    fn run(&self, statement: &str, bind: Vec<Value>) -> Result<(), Fault> {
+    fn first<T: FromRow>(&self, statement: Statement<T>, bind: Vec<Value>) -> Result<Option<T>, Fault> {
+        self.db.first(statement, bind)
+    }
+
+    fn run(&self, statement: Statement<()>, bind: Vec<Value>) -> Result<(), Fault> {
         self.db.run(statement, bind)
     }
 
     /// Creates the schema, or migrates that of an older build.
     pub(super) fn make_schema(&self) -> Result<(), Fault> {
-        self.db.exec_schema(sql::STATE_SCHEMA)?;
-        let version: usize = self.state("schema")?.unwrap_or(0);
-        if version == 0 {
-            self.db.exec_schema(sql::SCHEMA)?;
-        }
-        for (at, migration) in sql::MIGRATIONS.iter().enumerate().skip(version) {
-            self.atomically(|| {
-                self.db.exec_schema(migration)?;
-                self.put_state("schema", &at.saturating_add(1))
-            })?;
-        }
-        Ok(())
+        self.db.migrate(migrations::MIGRATIONS)
     }
 
     /// A value of the state table.
     pub(super) fn state<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, Fault> {
-        let rows = self.rows(sql::STATE_GET, vec![name.into()])?;
-        let Some(row) = rows.first() else { return Ok(None) };
-        serde_json::from_str(&text_column(row.first())).map(Some).map_err(storage_failed)
+        self.db.state(name)
     }
 
     pub(super) fn put_state(&self, name: &str, value: &impl Serialize) -> Result<(), Fault> {
-        let value = serde_json::to_string(value).map_err(storage_failed)?;
-        self.run(sql::STATE_PUT, vec![name.into(), value.into()])
+        self.db.put_state(name, value)
     }
 
     pub(super) fn tenant(&self) -> Result<Option<Tenant>, Fault> {
@@ -112,19 +80,7 @@ impl LedgerStore {
     /// All claims on a transaction's payment to a recipient.
     pub(super) fn claims(&self, network: &str, tx: &str, recipient: &str) -> Result<Vec<HeldClaim>, Fault> {
         let payment: [Value; 3] = [network.into(), tx.into(), recipient.into()];
-        let rows = self.rows(sql::CLAIMS_GET, [payment.clone(), payment].concat())?;
-        let read = |row: &Vec<Value>| {
-            let unit = match row.first() {
-                Some(Value::Integer(ordinal)) => ClaimUnit::Log(u64::try_from(*ordinal).map_err(storage_failed)?),
-                _ => ClaimUnit::Whole,
-            };
-            let id = ClaimId::parse(&text_column(row.get(1))).ok_or_else(|| storage_failed("a claim has no id"))?;
-            Ok(HeldClaim {
-                unit,
-                prior: PriorClaim { id, reference: optional_text_column(row.get(2)), at: millis_column(row.get(3)) },
-            })
-        };
-        rows.iter().map(read).collect()
+        self.rows(sql::CLAIMS_GET, [payment.clone(), payment].concat())
     }
 
     /// Claims a unit. If it is claimed already, this fails, and so does the step.
@@ -144,12 +100,8 @@ impl LedgerStore {
     }
 
     pub(super) fn record(&self, id: &str) -> Result<Option<StoredRecord>, Fault> {
-        let rows = self.rows(sql::RECORD_GET, vec![id.into()])?;
-        Ok(rows.first().map(|row| StoredRecord {
-            id: id.to_owned(),
-            body: text_column(row.first()),
-            revision: integer_column(row.get(1)),
-        }))
+        let row = self.first(sql::RECORD_GET, vec![id.into()])?;
+        Ok(row.map(|row| StoredRecord { id: id.to_owned(), body: row.body, revision: row.revision }))
     }
 
     pub(super) fn put_record(&self, id: &str, body: &str) -> Result<(), Fault> {
@@ -161,20 +113,13 @@ impl LedgerStore {
     }
 
     /// The oldest records after an id, with their sizes in bytes.
-    pub(super) fn record_sizes(&self, id: &str, limit: i64) -> Result<Vec<(String, usize)>, Fault> {
-        let rows = self.rows(sql::RECORD_SIZES, vec![id.into(), limit.into()])?;
-        rows.iter().map(|row| Ok((text_column(row.first()), byte_count(row.get(1))?))).collect()
+    pub(super) fn record_sizes(&self, id: &str, limit: i64) -> Result<Vec<RecordSize>, Fault> {
+        self.rows(sql::RECORD_SIZES, vec![id.into(), limit.into()])
     }
 
     /// The records after an id, up to another.
     pub(super) fn records_between(&self, after: &str, upto: &str) -> Result<Vec<StoredRecord>, Fault> {
-        let rows = self.rows(sql::RECORDS_BETWEEN, vec![after.into(), upto.into()])?;
-        let read = |row: &Vec<Value>| StoredRecord {
-            id: text_column(row.first()),
-            revision: integer_column(row.get(1)),
-            body: text_column(row.get(2)),
-        };
-        Ok(rows.iter().map(read).collect())
+        self.rows(sql::RECORDS_BETWEEN, vec![after.into(), upto.into()])
     }
 
     pub(super) fn purge_records(&self, upto: &str, limit: i64) -> Result<(), Fault> {
@@ -182,14 +127,7 @@ impl LedgerStore {
     }
 
     pub(super) fn idempotency(&self, route: &str, key: &str) -> Result<Option<IdempotencyRecord>, Fault> {
-        let rows = self.rows(sql::IDEMPOTENCY_GET, vec![route.into(), key.into()])?;
-        Ok(rows.first().map(|row| IdempotencyRecord {
-            body_hash: text_column(row.first()),
-            answer: optional_text_column(row.get(2))
-                .and_then(|body| Some((u16::try_from(integer_column(row.get(1))).ok()?, body))),
-            answer_until: optional_millis(row.get(4)),
-            at: millis_column(row.get(3)),
-        }))
+        self.first(sql::IDEMPOTENCY_GET, vec![route.into(), key.into()])
     }
 
     pub(super) fn put_idempotency(&self, route: &str, key: &str, stored: &IdempotencyRecord) -> Result<(), Fault> {
@@ -231,7 +169,7 @@ impl LedgerStore {
     }
 
     pub(super) fn knows_payer(&self, address: &str) -> Result<bool, Fault> {
-        Ok(!self.rows(sql::PAYER_GET, vec![address.into()])?.is_empty())
+        Ok(self.first(sql::PAYER_GET, vec![address.into()])?.is_some())
     }
 
     pub(super) fn put_payer(&self, address: &str) -> Result<(), Fault> {
@@ -239,17 +177,7 @@ impl LedgerStore {
     }
 
     pub(super) fn payment(&self, authorization: &str) -> Result<Option<payment::PaymentRecord>, Fault> {
-        let rows = self.rows(sql::PAYMENT_GET, vec![authorization.into()])?;
-        let Some(row) = rows.first() else { return Ok(None) };
-        let kept = optional_text_column(row.get(3))
-            .map(|body| read_settlement_record(&body, &text_column(row.get(4))))
-            .transpose()?;
-        Ok(Some(payment::PaymentRecord {
-            fingerprint: text_column(row.first()),
-            proof: optional_text_column(row.get(1)),
-            expires_at: optional_millis(row.get(2)),
-            settlement_record: kept,
-        }))
+        self.first(sql::PAYMENT_GET, vec![authorization.into()])
     }
 
     /// The payment that was reserved under a payer's identifier: its authorization and its row.
@@ -258,9 +186,8 @@ impl LedgerStore {
         payer: &str,
         id: &str,
     ) -> Result<Option<(String, payment::PaymentRecord)>, Fault> {
-        let rows = self.rows(sql::IDENTIFIER_GET, vec![payer.into(), id.into()])?;
-        let Some(row) = rows.first() else { return Ok(None) };
-        let authorization = text_column(row.first());
+        let row = self.first(sql::IDENTIFIER_GET, vec![payer.into(), id.into()])?;
+        let Some(authorization) = row.map(|row| row.authorization) else { return Ok(None) };
         Ok(self.payment(&authorization)?.map(|row| (authorization, row)))
     }
 
@@ -289,27 +216,20 @@ impl LedgerStore {
         self.first_time(sql::PAYMENTS_NEXT)
     }
 
-    fn first_time(&self, statement: &str) -> Result<Option<UnixMillis>, Fault> {
-        Ok(self.rows(statement, Vec::new())?.first().and_then(|row| optional_millis(row.first())))
+    fn first_time(&self, statement: Statement<FirstTime>) -> Result<Option<UnixMillis>, Fault> {
+        Ok(self.first(statement, Vec::new())?.and_then(|first| first.0))
     }
 
     /// A settlement with its progress and its revision, which the directory's copy follows.
     pub(super) fn settlement(&self, id: SettlementId) -> Result<Option<(SettlementRecord, i64)>, Fault> {
-        let rows = self.rows(sql::SETTLEMENT_GET, vec![id.to_string().into()])?;
-        let read = |row: &Vec<Value>| {
-            Ok((
-                read_settlement_record(&text_column(row.first()), &text_column(row.get(1)))?,
-                integer_column(row.get(2)),
-            ))
-        };
-        rows.first().map(read).transpose()
+        let row = self.first(sql::SETTLEMENT_GET, vec![id.to_string().into()])?;
+        Ok(row.map(|row| (row.record, row.revision)))
     }
 
     pub(super) fn put_settlement(&self, kept: &SettlementRecord) -> Result<(), Fault> {
         let settlement = &kept.settlement;
-        let id = settlement.id.to_string();
         let bind = vec![
-            id.as_str().into(),
+            settlement.id.to_string().into(),
             serde_json::to_string(settlement).map_err(storage_failed)?.into(),
             serde_json::to_string(&kept.progress).map_err(storage_failed)?.into(),
             settlement.status.name().into(),
@@ -320,7 +240,7 @@ impl LedgerStore {
             kept.due_at().map_or(Value::Null, millis_value),
         ];
         self.run(sql::SETTLEMENT_PUT, bind)?;
-        self.put_outbox("settlement", &id)
+        self.put_outbox(&OutboxEntry::Settlement(settlement.id))
     }
 
     pub(super) fn put_settlement_due(&self, id: SettlementId, at: Option<UnixMillis>) -> Result<(), Fault> {
@@ -330,10 +250,7 @@ impl LedgerStore {
     /// Settlements whose check is due at `now`.
     pub(super) fn settlements_due(&self, now: UnixMillis, limit: i64) -> Result<Vec<SettlementId>, Fault> {
         let rows = self.rows(sql::SETTLEMENTS_DUE, vec![millis_value(now), limit.into()])?;
-        let read = |row: &Vec<Value>| {
-            SettlementId::parse(&text_column(row.first())).ok_or_else(|| storage_failed("a settlement's id"))
-        };
-        rows.iter().map(read).collect()
+        Ok(rows.into_iter().map(|row| row.id).collect())
     }
 
     pub(super) fn next_settlement(&self) -> Result<Option<UnixMillis>, Fault> {
@@ -362,12 +279,12 @@ impl LedgerStore {
             (None, None, None, _) => (sql::SETTLEMENTS_BEFORE, Vec::new()),
         };
         bind.extend(last.into_iter().cloned().map(Value::from));
-        Ok(self.rows(statement, bind)?.iter().map(|row| (text_column(row.first()), text_column(row.get(1)))).collect())
+        Ok(self.rows(statement, bind)?.into_iter().map(|row| (row.id, row.body)).collect())
     }
 
     /// Whether one of a payer's settlements is completed here.
     pub(super) fn has_paid(&self, payer: &str) -> Result<bool, Fault> {
-        Ok(!self.rows(sql::PAYER_HAS_PAID, vec![payer.into()])?.is_empty())
+        Ok(self.first(sql::PAYER_HAS_PAID, vec![payer.into()])?.is_some())
     }
 
     /// Claims the unit of a settled payment for its settlement. A unit that it holds already is left as it is.
@@ -395,32 +312,41 @@ impl LedgerStore {
 
     pub(super) fn finality_polls_due(&self, now: UnixMillis, limit: i64) -> Result<Vec<String>, Fault> {
         let rows = self.rows(sql::WATCHES_DUE, vec![millis_value(now), limit.into()])?;
-        Ok(rows.iter().map(|row| text_column(row.first())).collect())
+        Ok(rows.into_iter().map(|row| row.id).collect())
     }
 
     pub(super) fn next_finality_poll(&self) -> Result<Option<UnixMillis>, Fault> {
         self.first_time(sql::WATCH_NEXT)
     }
 
-    pub(super) fn put_outbox(&self, kind: &str, body: &str) -> Result<(), Fault> {
-        self.run(sql::OUTBOX_PUT, vec![kind.into(), body.into()])
+    pub(super) fn put_outbox(&self, entry: &OutboxEntry) -> Result<(), Fault> {
+        self.run(sql::OUTBOX_PUT, vec![entry.kind().into(), entry.body()?.into()])
     }
 
     /// The oldest entries of the outbox, with their sizes in bytes.
-    pub(super) fn outbox_sizes(&self, limit: i64) -> Result<Vec<(i64, usize)>, Fault> {
-        let rows = self.rows(sql::OUTBOX_SIZES, vec![limit.into()])?;
-        rows.iter().map(|row| Ok((integer_column(row.first()), byte_count(row.get(1))?))).collect()
+    pub(super) fn outbox_sizes(&self, limit: i64) -> Result<Vec<OutboxSize>, Fault> {
+        self.rows(sql::OUTBOX_SIZES, vec![limit.into()])
     }
 
     /// The entries of the outbox up to a number.
     pub(super) fn outbox(&self, upto: i64) -> Result<Vec<OutboxRow>, Fault> {
-        let rows = self.rows(sql::OUTBOX_GET, vec![upto.into()])?;
-        let read = |row: &Vec<Value>| OutboxRow {
-            seq: integer_column(row.first()),
-            kind: text_column(row.get(1)),
-            body: text_column(row.get(2)),
-        };
-        Ok(rows.iter().map(read).collect())
+        self.rows(sql::OUTBOX_GET, vec![upto.into()])
+    }
+
+    /// Keeps an entry apart that cannot be read, until it is returned.
+    pub(super) fn park_outbox(&self, seq: i64, now: UnixMillis) -> Result<(), Fault> {
+        self.run(sql::OUTBOX_PARK, vec![millis_value(now), seq.into()])
+    }
+
+    /// Returns what was kept apart to the end of the outbox.
+    pub(super) fn return_parked(&self) -> Result<(), Fault> {
+        if self.first(sql::PARKED_GET, Vec::new())?.is_none() {
+            return Ok(());
+        }
+        self.atomically(|| {
+            self.run(sql::PARKED_RETURN, Vec::new())?;
+            self.run(sql::PARKED_DELETE, Vec::new())
+        })
     }
 
     pub(super) fn clear_outbox(&self, upto: i64) -> Result<(), Fault> {

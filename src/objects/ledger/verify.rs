@@ -17,6 +17,7 @@ use x402_chain::retry::Retry;
 use x402_chain::time::UnixMillis;
 use x402_core::error::Fault;
 use x402_core::messages::ledger::{LedgerEnvelope, LedgerReply};
+use x402_core::outbox::OutboxEntry;
 use x402_core::settlement::payment::{SettlementRecord, authorization_id, transaction_authorization_id};
 use x402_core::tenancy::admission::{Admission, AdmissionStop, IdempotencyRecord, authorize_key, not_registered};
 use x402_core::tenancy::tenant::Scope;
@@ -79,8 +80,7 @@ impl TenantLedger {
             let mut admission = memory.admission.clone();
             let step = store.atomically(|| {
                 if let Some(closed) = admission.enter_period(now) {
-                    let body = serde_json::to_string(&closed).map_err(Fault::internal)?;
-                    store.put_outbox("period", &body)?;
+                    store.put_outbox(&OutboxEntry::Period(closed))?;
                 }
                 VerificationStepInput { store: &store, memory, payers: &payers, request, envelope, tried, now }
                     .run(&mut admission)

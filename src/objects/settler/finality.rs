@@ -1,13 +1,13 @@
 //! Completed flights are polled until they are final. If a transaction's block leaves the chain, its flight is open
 //! again: the same bytes are sent, and the result is reported.
 
+use super::sql;
 use super::store::FlightRow;
 use super::{Settler, network_of};
 use crate::app;
 use crate::app::App;
-use crate::objects::sqlite::{integer_column, millis_value, text_column};
+use crate::objects::sqlite::millis_value;
 use crate::rpc;
-use crate::sql::settler as sql;
 use crate::telemetry::{TelemetryField, TelemetryKind, event};
 use futures_util::future::join_all;
 use x402_chain::address::TxId;
@@ -39,9 +39,7 @@ impl Settler {
 
     /// When the next poll of a completed flight is due.
     pub(super) fn next_finality_poll(&self) -> Result<Option<UnixMillis>, Fault> {
-        let rows = self.sqlite().rows(sql::WATCHED_NEXT, Vec::new())?;
-        let at = rows.first().map_or(0, |row| integer_column(row.first()));
-        Ok(u64::try_from(at).ok().filter(|at| *at > 0).map(UnixMillis))
+        Ok(self.sqlite().first(sql::WATCHED_NEXT, Vec::new())?.and_then(|first| first.0))
     }
 
     /// Polls all completed flights that are due.
@@ -50,17 +48,16 @@ impl Settler {
         let due = self.sqlite().rows(sql::WATCHED_DUE, vec![millis_value(now)])?;
         for some in due.chunks(POLL_AT_ONCE) {
             join_all(some.iter().map(|due| async {
-                let key = text_column(due.first());
-                let since = UnixMillis(u64::try_from(integer_column(due.get(1))).unwrap_or_default());
-                let followed = match self.poll_completed_flight(app, &key, since, now).await {
+                let (key, since) = (due.key.as_str(), due.since);
+                let followed = match self.poll_completed_flight(app, key, since, now).await {
                     Err(fault) => {
-                        self.note_stuck(&key, &fault);
-                        self.poll_later(&key, since, now)
+                        self.note_stuck(key, &fault);
+                        self.poll_later(key, since, now)
                     }
                     Ok(()) => Ok(()),
                 };
                 if let Err(fault) = followed {
-                    self.note_stuck(&key, &fault);
+                    self.note_stuck(key, &fault);
                 }
             }))
             .await;

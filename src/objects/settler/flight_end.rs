@@ -1,10 +1,10 @@
 //! What the end of a flight writes: the report, the cost, and the payer's penalty.
 
 use super::Settler;
+use super::sql;
 use super::store::{FlightRow, integer_value};
 use crate::app;
-use crate::objects::sqlite::{integer_column, millis_column, millis_value, storage_failed};
-use crate::sql::settler as sql;
+use crate::objects::sqlite::{millis_value, storage_failed};
 use x402_chain::address::Address;
 use x402_chain::network::Network;
 use x402_chain::time::UnixMillis;
@@ -65,12 +65,7 @@ impl Settler {
     }
 
     pub(super) fn penalty(&self, payer: &Address) -> Result<Option<Penalty>, Fault> {
-        let rows = self.sqlite().rows(sql::PENALTY_GET, vec![payer.to_string().into()])?;
-        let read = |row: &Vec<worker::SqlStorageValue>| Penalty {
-            count: u32::try_from(integer_column(row.first())).unwrap_or(u32::MAX),
-            until: millis_column(row.get(1)),
-        };
-        Ok(rows.first().map(read))
+        self.sqlite().first(sql::PENALTY_GET, vec![payer.to_string().into()])
     }
 
     fn put_penalty(&self, payer: &Address, penalty: Option<Penalty>) -> Result<(), Fault> {

@@ -2,13 +2,12 @@
 //! transactions would wait for it.
 
 use super::evm::evm_signer;
+use super::sql;
 use super::store::FlightRow;
 use super::{Settler, network_of};
 use crate::app;
 use crate::app::App;
-use crate::objects::sqlite::integer_column;
 use crate::rpc;
-use crate::sql::settler as sql;
 use std::collections::BTreeSet;
 use x402_chain::address::Family;
 use x402_chain::evm::sender::GasPrice;
@@ -120,7 +119,7 @@ impl Settler {
 
     fn open_nonces(&self) -> Result<BTreeSet<u64>, Fault> {
         let rows = self.sqlite().rows(sql::FLIGHTS_NONCES, Vec::new())?;
-        Ok(rows.iter().filter_map(|row| u64::try_from(integer_column(row.first())).ok()).collect())
+        Ok(rows.into_iter().map(|row| row.nonce).collect())
     }
 }
 

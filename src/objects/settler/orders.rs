@@ -1,17 +1,17 @@
 //! The orders to a settler: settle a flight, never launch an attempt, list the penalized payers. Two callers of one
 //! attempt share one launch.
 
+use super::sql;
 use super::{ALARM_MS, Settler, network_of};
 use crate::app;
 use crate::app::App;
-use crate::objects::sqlite::{millis_column, millis_value, text_column};
-use crate::sql::settler as sql;
+use crate::objects::sqlite::millis_value;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 use worker::Delay;
-use x402_chain::address::{Address, Family};
+use x402_chain::address::Family;
 use x402_chain::id::SettlementId;
 use x402_chain::time::UnixMillis;
 use x402_core::error::Fault;
@@ -194,7 +194,7 @@ impl Settler {
     }
 
     fn is_refused(&self, key: &str) -> Result<bool, Fault> {
-        Ok(!self.sqlite().rows(sql::REFUSED_GET, vec![key.into()])?.is_empty())
+        Ok(self.sqlite().first(sql::REFUSED_GET, vec![key.into()])?.is_some())
     }
 
     /// Marks an attempt that was never launched as refused; nothing is awaited in between. A known attempt's report is
@@ -212,12 +212,6 @@ impl Settler {
     }
 
     fn penalized_payers(&self) -> Result<Vec<HeldPayer>, Fault> {
-        let rows = self.sqlite().rows(sql::PENALTIES_AFTER, vec![millis_value(app::now())])?;
-        let read = |row: &Vec<worker::SqlStorageValue>| {
-            let address = text_column(row.first());
-            let payer = [Family::Evm, Family::Svm].iter().find_map(|family| Address::parse(*family, &address))?;
-            Some(HeldPayer { payer, until: millis_column(row.get(1)) })
-        };
-        Ok(rows.iter().filter_map(read).collect())
+        self.sqlite().rows(sql::PENALTIES_AFTER, vec![millis_value(app::now())])
     }
 }

@@ -1,28 +1,18 @@
 //! Typed access to a settler's SQLite: flights with every signed version, and nonces.
 
-use super::Settler;
+pub(super) use super::rows::FlightRow;
+use super::rows::FlyingFlight;
+use super::{Settler, migrations, sql};
 use crate::app;
-use crate::objects::sqlite::{Sqlite, integer_column, millis_value, optional_text_column, storage_failed, text_column};
-use crate::sql::settler as sql;
+use crate::objects::sqlite::{Sqlite, millis_value, storage_failed};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use x402_chain::address::TxId;
 use x402_core::error::Fault;
+use x402_core::settlement::Flight;
 use x402_core::settlement::flight::{FlightVersion, FlightVersions};
 use x402_core::settlement::nonces::Nonces;
 use x402_core::settlement::refusal::{NodeAcceptance, PendingSends};
-use x402_core::settlement::{Flight, SettlementReport};
-
-/// One row of the table of flights.
-pub(super) struct FlightRow {
-    pub(super) key: String,
-    pub(super) nonce: u64,
-    pub(super) flight: Flight,
-    pub(super) sent: FlightVersions,
-    pub(super) report: Option<SettlementReport>,
-    /// Whether the ledger holds the report.
-    pub(super) is_reported: bool,
-}
 
 impl Settler {
     pub(super) fn sqlite(&self) -> Sqlite {
@@ -31,27 +21,14 @@ impl Settler {
 
     pub(super) fn open_storage(&self) -> Result<(), Fault> {
         if !self.opened.get() {
-            self.sqlite().exec_schema(sql::SCHEMA)?;
+            self.sqlite().migrate(migrations::MIGRATIONS)?;
             self.opened.set(true);
         }
         Ok(())
     }
 
     pub(super) fn flight_row(&self, key: &str) -> Result<Option<FlightRow>, Fault> {
-        let rows = self.sqlite().rows(sql::FLIGHT_GET, vec![key.into()])?;
-        let Some(row) = rows.first() else { return Ok(None) };
-        let report = optional_text_column(row.get(3))
-            .map(|text| serde_json::from_str(&text))
-            .transpose()
-            .map_err(storage_failed)?;
-        Ok(Some(FlightRow {
-            key: key.to_owned(),
-            nonce: u64::try_from(integer_column(row.first())).map_err(storage_failed)?,
-            flight: serde_json::from_str(&text_column(row.get(1))).map_err(storage_failed)?,
-            sent: serde_json::from_str(&text_column(row.get(2))).map_err(storage_failed)?,
-            report,
-            is_reported: integer_column(row.get(4)) != 0,
-        }))
+        self.sqlite().first(sql::FLIGHT_GET, vec![key.into()])
     }
 
     /// A flight's row, if it has not ended.
@@ -62,17 +39,14 @@ impl Settler {
     /// All open flights. A row that cannot be read is skipped, so that it delays no launch.
     pub(super) fn flights_in_flight(&self) -> Result<Vec<(String, Flight)>, Fault> {
         let rows = self.sqlite().rows(sql::FLIGHTS_FLYING, Vec::new())?;
-        let read = |row: &Vec<worker::SqlStorageValue>| {
-            let key = text_column(row.first());
-            match serde_json::from_str(&text_column(row.get(1))).map_err(storage_failed) {
-                Ok(flight) => Some((key, flight)),
-                Err(fault) => {
-                    self.note_stuck(&key, &fault);
-                    None
-                }
+        let read = |row: FlyingFlight| match row.flight {
+            Ok(flight) => Some((row.key, flight)),
+            Err(fault) => {
+                self.note_stuck(&row.key, &fault);
+                None
             }
         };
-        Ok(rows.iter().filter_map(read).collect())
+        Ok(rows.into_iter().filter_map(read).collect())
     }
 
     /// Inserts a flight with its first version.
@@ -100,14 +74,11 @@ impl Settler {
 
     /// The value stored under a name; the default where there is none.
     pub(super) fn stored_value<T: DeserializeOwned + Default>(&self, name: &str) -> Result<T, Fault> {
-        let rows = self.sqlite().rows(sql::STATE_GET, vec![name.into()])?;
-        rows.first()
-            .map_or(Ok(T::default()), |row| serde_json::from_str(&text_column(row.first())).map_err(storage_failed))
+        Ok(self.sqlite().state(name)?.unwrap_or_default())
     }
 
     pub(super) fn put_stored_value<T: Serialize>(&self, name: &str, value: &T) -> Result<(), Fault> {
-        let value = serde_json::to_string(value).map_err(storage_failed)?;
-        self.sqlite().run(sql::STATE_PUT, vec![name.into(), value.into()])
+        self.sqlite().put_state(name, value)
     }
 
     /// Adds a version, under a nonce.

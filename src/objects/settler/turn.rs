@@ -1,13 +1,12 @@
 //! One alarm of a settler: open flights are polled, sent again, given a higher price, or cancelled; ended flights are
 //! reported to their ledgers. A flight that cannot be carried on delays no other.
 
+use super::sql;
 use super::store::FlightRow;
 use super::{ADVANCE_MAX, ALARM_MS, IDLE_MS, POLL_MAX, REPORT_AT_ONCE, REPORT_MS, Settler, network_of};
 use crate::app;
 use crate::app::App;
 use crate::clients;
-use crate::objects::sqlite::text_column;
-use crate::sql::settler as sql;
 use crate::telemetry::{TelemetryField, TelemetryKind, event};
 use futures_util::future::join_all;
 use std::collections::BTreeSet;
@@ -141,13 +140,13 @@ impl Settler {
 
     fn ended_after(&self, key: &str) -> Result<Vec<String>, Fault> {
         let rows = self.sqlite().rows(sql::FLIGHTS_ENDED, vec![key.into()])?;
-        Ok(rows.iter().map(|row| text_column(row.first())).collect())
+        Ok(rows.into_iter().map(|row| row.key).collect())
     }
 
     /// The keys of all open flights, by nonce.
     pub(super) fn open_keys(&self) -> Result<Vec<String>, Fault> {
         let rows = self.sqlite().rows(sql::FLIGHTS_OPEN, Vec::new())?;
-        Ok(rows.iter().map(|row| text_column(row.first())).collect())
+        Ok(rows.into_iter().map(|row| row.key).collect())
     }
 
     /// The open ones of these flights, by nonce, so that they end in the order of their blocks. A row that cannot be

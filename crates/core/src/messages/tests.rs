@@ -33,9 +33,18 @@ fn rewritten<T: Serialize + DeserializeOwned>(text: &str) -> (T, String) {
     (value, again)
 }
 
+/// A request with the lower 80 bits of its random number: only they count, and only they are written.
+fn with_written_bits(request: &str) -> String {
+    let mark = "\"random\":\"";
+    let Some((before, rest)) = request.split_once(mark) else { return request.to_owned() };
+    let (digits, after) = rest.split_once('"').expect("the end of a number");
+    let number = if digits.is_empty() { 0 } else { digits.parse::<u128>().expect("a number") };
+    format!("{before}{mark}{}\"{after}", number & ((1 << 80) - 1))
+}
+
 fn envelope(call: &Recorded) -> LedgerEnvelope {
     let (envelope, again) = rewritten::<LedgerEnvelope>(&call.request);
-    assert_eq!(again, call.request, "{}", call.name);
+    assert_eq!(again, with_written_bits(&call.request), "{}", call.name);
     envelope
 }
 

@@ -382,7 +382,7 @@ fn new_attempt(
     now: UnixMillis,
 ) -> SettlementRecord {
     let earlier = known.records.row.as_ref().and_then(|row| row.settlement_record.as_ref());
-    let fresh = SettlementId::new(now, asked.random.parse().unwrap_or_default());
+    let fresh = SettlementId::new(now, asked.random);
     let network = asked.network.as_deref().and_then(network::by_key);
     let settlement = Settlement {
         id: earlier.map_or(fresh, |earlier| earlier.settlement.id),

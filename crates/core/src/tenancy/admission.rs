@@ -116,7 +116,7 @@ impl Admission {
 
     /// The next verification's id: of this time, and greater than any before.
     #[must_use]
-    pub fn next_verification_id(&mut self, now: UnixMillis, random: u128) -> VerificationId {
+    pub fn next_verification_id(&mut self, now: UnixMillis, random: [u8; 10]) -> VerificationId {
         let fresh = VerificationId::new(now, random);
         let id = match self.last_id {
             Some(last) if fresh <= last => last.next(),

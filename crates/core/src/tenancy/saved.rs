@@ -64,7 +64,7 @@ mod tests {
         let (mut saved, mut rows) = (SavedAdmission::all_saved(&admission, NOW), 0);
         for at in 0..requests {
             let (before, now) = (admission.clone(), NOW.plus(at % 1_000));
-            admission.count_request(KeyId::new(NOW, 1), now);
+            admission.count_request(KeyId::new(NOW, [1; 10]), now);
             if saved.is_due(&before, &admission, per_minute, now) {
                 saved = SavedAdmission::all_saved(&admission, now);
                 rows = u64::saturating_add(rows, 1);
@@ -85,7 +85,7 @@ mod tests {
     fn what_is_unwritten_for_a_second_is_written_with_the_next_request() {
         let before = Admission::new(NOW);
         let (saved, mut after) = (SavedAdmission::all_saved(&before, NOW), before.clone());
-        after.count_request(KeyId::new(NOW, 1), NOW);
+        after.count_request(KeyId::new(NOW, [1; 10]), NOW);
         assert!(!saved.is_due(&before, &after, 2_000, NOW.plus(999)));
         assert!(saved.is_due(&before, &after, 2_000, NOW.plus(1_000)));
         assert!(!saved.is_due(&before, &before, 2_000, NOW.plus(1_000)));

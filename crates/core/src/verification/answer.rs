@@ -278,7 +278,7 @@ mod tests {
         };
         let lines: Vec<TransferLine> = (0..transfers).map(line).collect();
         let body = serde_json::json!({
-            "id": VerificationId::new(x402_chain::time::UnixMillis(1), 1).to_string(),
+            "id": VerificationId::new(x402_chain::time::UnixMillis(1), [1; 10]).to_string(),
             "request_id": format!("req_{}", "0".repeat(26)),
             "success": true, "status": "finalized", "tx_hash": "0x", "chain": "base", "network": "eip155:8453",
             "amount_usdc": null, "amount": null, "asset": "0x", "from_address": null, "to_address": null,

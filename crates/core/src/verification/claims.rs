@@ -88,7 +88,8 @@ mod tests {
     const AT: UnixMillis = UnixMillis(1_795_000_000_000);
 
     fn id(number: u128) -> ClaimId {
-        ClaimId::Settlement(SettlementId::new(AT, number))
+        let [_, _, _, _, _, _, random @ ..] = number.to_be_bytes();
+        ClaimId::Settlement(SettlementId::new(AT, random))
     }
 
     fn held(unit: ClaimUnit, number: u128) -> HeldClaim {

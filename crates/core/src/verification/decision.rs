@@ -43,8 +43,9 @@ pub struct VerificationRequest {
     pub chain_on: bool,
     /// What the chain's providers answered.
     pub seen: ChainObservation,
-    /// 80 random bits for the id, as decimal digits.
-    pub random: String,
+    /// Random bytes for the id.
+    #[serde(with = "x402_chain::id::random_digits")]
+    pub random: [u8; 10],
 }
 
 /// The `Idempotency-Key` with what it stands for.
@@ -202,7 +203,7 @@ pub fn decide_verification(
         admission.used = admission.used.saturating_add(1);
     }
     let first = judgement.replayed().and_then(|prior| prior.id.verification());
-    let id = first.unwrap_or_else(|| admission.next_verification_id(now, request.random.parse().unwrap_or_default()));
+    let id = first.unwrap_or_else(|| admission.next_verification_id(now, request.random));
     let paid = judgement.is_paid();
     let units = if request.claim.claim { judgement.units() } else { &[] };
     let row = |unit: &ClaimUnit| claim_row(&request.claim, &admitted.recipient, *unit, id, now);

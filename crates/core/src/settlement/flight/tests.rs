@@ -20,7 +20,7 @@ fn id(byte: u8) -> TxId {
 /// A payment of 7 from 1 to 2.
 pub(in crate::settlement) fn flight() -> Flight {
     Flight {
-        settlement: SettlementId::new(UnixMillis(1), 1),
+        settlement: SettlementId::new(UnixMillis(1), [1; 10]),
         attempt: 2,
         tenant: TenantId([1; 12]),
         environment: Environment::Test,

@@ -55,8 +55,9 @@ pub struct PaymentRequest {
     /// Whether the request asks for our additions in the body of a settle's success.
     #[serde(default)]
     pub explain: bool,
-    /// 80 random bits for an id, as decimal digits.
-    pub random: String,
+    /// Random bytes for the id of a settlement; zeros where none is asked for.
+    #[serde(with = "x402_chain::id::random_digits")]
+    pub random: [u8; 10],
 }
 
 /// The members of an authorization that the ledger reads.

@@ -46,7 +46,7 @@ fn tenant(environment: Environment) -> Tenant {
         sanctions: SanctionsPolicy::Refuse,
         explain: false,
         keys: vec![ApiKey {
-            id: KeyId::new(NOW, 1),
+            id: KeyId::new(NOW, [1; 10]),
             name: "first".to_owned(),
             hash: key(),
             scopes: Scope::FIRST.to_vec(),
@@ -60,7 +60,7 @@ fn tenant(environment: Environment) -> Tenant {
 fn asked(verb: PaymentAction) -> PaymentRequest {
     PaymentRequest {
         key: key(),
-        request_id: RequestId::new(NOW, 1),
+        request_id: RequestId::new(NOW, [1; 10]),
         verb,
         network_text: "eip155:8453".to_owned(),
         network: Some("base".to_owned()),
@@ -86,7 +86,7 @@ fn asked(verb: PaymentAction) -> PaymentRequest {
         idempotency: None,
         identifier: None,
         explain: false,
-        random: "7".to_owned(),
+        random: [7; 10],
     }
 }
 
@@ -337,7 +337,7 @@ fn what_somebody_else_has_sent_counts_as_paid_once() {
     assert!(settlement.handed_over.is_some());
     let by = |unit| HeldClaim {
         unit,
-        prior: PriorClaim { id: ClaimId::Settlement(SettlementId::new(NOW, 99)), reference: None, at: NOW },
+        prior: PriorClaim { id: ClaimId::Settlement(SettlementId::new(NOW, [99; 10])), reference: None, at: NOW },
     };
     for unit in [ClaimUnit::Whole, ClaimUnit::Log(3)] {
         let spent = PaymentRecords { held_claims: vec![by(unit)], ..PaymentRecords::default() };
@@ -411,7 +411,7 @@ fn what_is_not_open_to_the_tenant_is_refused_in_the_protocols_words() {
     // answer.
     let mut full = Admission::new(NOW);
     for _ in 0..test.limits().per_minute {
-        full.count_request(KeyId::new(NOW, 1), NOW);
+        full.count_request(KeyId::new(NOW, [1; 10]), NOW);
     }
     let limited = step(&elsewhere, &test, &mut full, None);
     assert!(matches!(limited, Err(AdmissionStop::Fault(fault)) if fault.code == ErrorCode::RateLimited));
@@ -480,9 +480,9 @@ proptest! {
     fn any_order_reserves_and_counts_once(verbs in proptest::collection::vec(any::<bool>(), 1..20)) {
         let (tenant, mut admission, mut known) = (tenant(Environment::Live), Admission::new(NOW), None::<PaymentRecord>);
         let mut ids = std::collections::BTreeSet::new();
-        for (at, settles) in verbs.iter().enumerate() {
+        for (at, settles) in (0_u8..).zip(&verbs) {
             let verb = if *settles { PaymentAction::Settle } else { PaymentAction::Verify };
-            let asked = PaymentRequest { random: at.to_string(), ..asked(verb) };
+            let asked = PaymentRequest { random: [at; 10], ..asked(verb) };
             let booked = step(&asked, &tenant, &mut admission, known.as_ref()).expect("an answer");
             if booked.row.is_some() {
                 let earlier = known.take().and_then(|row| row.settlement_record);

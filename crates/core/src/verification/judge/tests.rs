@@ -83,7 +83,8 @@ fn paid(amount: u64) -> MinedTransaction {
 
 /// A claim by verification `number`, `number` milliseconds from now.
 pub(super) fn held(unit: ClaimUnit, number: u64, reference: Option<&str>) -> HeldClaim {
-    let id = ClaimId::Verification(VerificationId::new(NOW, number.into()));
+    let [_, _, _, _, _, _, random @ ..] = u128::from(number).to_be_bytes();
+    let id = ClaimId::Verification(VerificationId::new(NOW, random));
     HeldClaim { unit, prior: PriorClaim { id, reference: reference.map(str::to_owned), at: NOW.plus(number) } }
 }
 

@@ -135,7 +135,7 @@ fn the_same_key_takes_the_wait_over_and_no_other() {
 
 #[test]
 fn a_hand_over_takes_what_is_completed_and_open_once() {
-    let request = RequestId::new(NOW, 9);
+    let request = RequestId::new(NOW, [9; 10]);
     for status in [SettlementStatus::Pending, SettlementStatus::Failed] {
         assert!(!kept(status).hand_over(request, NOW));
     }
@@ -182,7 +182,7 @@ fn a_settlement_is_never_completed_over_another_claim() {
         prior: PriorClaim { id: ClaimId::Settlement(id), reference: None, at: NOW },
     };
     let mut kept_now = kept(Pending);
-    let other = SettlementId::new(NOW, 99);
+    let other = SettlementId::new(NOW, [99; 10]);
     let applied = kept_now.apply_report(&report(Completed, 1), &[held(other)], NOW);
     assert_eq!((kept_now.settlement.status, kept_now.settlement.reason), (Failed, Some(Reason::EvmNonceUsed)));
     assert_eq!(applied.claim, None);
@@ -228,7 +228,7 @@ fn what_was_answered_again_under_its_key_is_reopened_by_neither() {
 #[test]
 fn goods_that_were_given_for_an_attempt_that_left_the_chain_were_given() {
     let mut gone = kept(SettlementStatus::Completed);
-    assert!(gone.hand_over(RequestId::new(NOW, 9), NOW));
+    assert!(gone.hand_over(RequestId::new(NOW, [9; 10]), NOW));
     let failed = SettlementReport { reorged: true, ..report(SettlementStatus::Failed, 1) };
     assert!(gone.apply_report(&failed, &[], NOW).changed);
     // Nor does its payment, found by its hash, pay for anything else.

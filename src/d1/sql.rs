@@ -1,0 +1,155 @@
+//! Every statement of the directory and the records (D1).
+//!
+//! Amounts and ids are TEXT; times are integers of unix milliseconds.
+
+use super::rows::{
+    AddressRow, CheckRow, ChildRow, DefaultRow, ListedRecord, OpenPeriod, PreviousHolderRow, RecipientRow, RecordBody,
+    StuckRow, TenantDefaultRow, TenantRow,
+};
+use crate::storage::{Present, statements};
+use x402_api::admin::KeyView;
+use x402_core::tenancy::tenant::ApiKey;
+
+statements! {
+    /// A trivial question, for health.
+    PING: Present = "SELECT 1 AS present";
+    /// Binds id, email, company name, tier, region, limits, sanctions, whether to explain, now, now.
+    TENANT_PUT: () = "INSERT INTO tenants (id, email, company_name, tier, status, region, limits, sanctions, explain,
+        version, created_ms, updated_ms) VALUES (?, ?, ?, ?, 'active', ?, ?, ?, ?, 1, ?, ?)";
+    /// Binds an id; returns the row.
+    TENANT_GET: TenantRow = "SELECT id, email, company_name, tier, status, region, limits, sanctions, explain, version,
+        created_ms FROM tenants WHERE id = ?";
+    /// Binds an id and a limit; returns older tenants, the newest first.
+    TENANTS_BEFORE: TenantRow =
+        "SELECT id, email, company_name, tier, status, region, limits, sanctions, explain, version,
+        created_ms FROM tenants WHERE id < ? ORDER BY id DESC LIMIT ?";
+    /// Binds email, whether to set the name, name, tier, status, limits patch, sanctions, whether to explain, now, id;
+    /// `null` leaves a member as it is.
+    TENANT_PATCH: () = "UPDATE tenants SET email = COALESCE(?, email),
+        company_name = CASE WHEN ? = 1 THEN ? ELSE company_name END, tier = COALESCE(?, tier),
+        status = COALESCE(?, status), limits = json_patch(limits, ?), sanctions = COALESCE(?, sanctions),
+        explain = COALESCE(?, explain), version = version + 1, updated_ms = ? WHERE id = ?";
+    /// Binds now and id: something of the tenant has changed.
+    TENANT_TOUCH: () = "UPDATE tenants SET version = version + 1, updated_ms = ? WHERE id = ?";
+
+    /// Binds id, tenant, environment, name, hash, scopes, now, end, kind.
+    KEY_PUT: () = "INSERT INTO api_keys (id, tenant_id, environment, name, hash, scopes, created_ms, expires_ms, kind)
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)";
+    /// Binds a tenant; returns its keys, the newest first.
+    KEYS_OF: KeyView =
+        "SELECT id, environment, kind, name, scopes, created_ms, expires_ms, revoked_ms, last_used_ms
+        FROM api_keys WHERE tenant_id = ? ORDER BY id DESC LIMIT 1000";
+    /// Binds tenant and environment; returns keys that are not revoked.
+    KEYS_IN_FORCE: ApiKey = "SELECT id, name, hash, scopes, created_ms, expires_ms FROM api_keys
+        WHERE tenant_id = ? AND environment = ? AND revoked_ms IS NULL LIMIT 1000";
+    /// Binds now, tenant, id. A key that is revoked keeps its time.
+    KEY_REVOKE: () = "UPDATE api_keys SET revoked_ms = COALESCE(revoked_ms, ?) WHERE tenant_id = ? AND id = ?";
+    /// Binds time, tenant, id; never goes back.
+    KEY_USED: () =
+        "UPDATE api_keys SET last_used_ms = MAX(COALESCE(last_used_ms, 0), ?) WHERE tenant_id = ? AND id = ?";
+
+    /// Binds tenant, environment, address; returns as `tenant_id` the tenant that holds the address by its first use
+    /// alone, or held it so before it was taken, unless it is the one bound; or null.
+    RECIPIENT_LOSER: PreviousHolderRow =
+        "SELECT CASE WHEN first_use = 1 AND tenant_id <> ? THEN tenant_id ELSE taken_from END AS tenant_id
+        FROM recipients WHERE environment = ? AND address = ?";
+    /// Binds now, environment, address, tenant: the tenant that loses the address has changed.
+    RECIPIENT_LOSER_TOUCH: () = "UPDATE tenants SET version = version + 1, updated_ms = ? WHERE id =
+        (SELECT tenant_id FROM recipients WHERE environment = ? AND address = ? AND first_use = 1 AND tenant_id <> ?)";
+    /// Binds tenant, now, environment, address, tenant: the address is taken from a tenant that holds it by its first
+    /// use alone, or did before it removed it.
+    RECIPIENT_TAKE: () = "UPDATE recipients SET taken_from = tenant_id, tenant_id = ?, created_ms = ?,
+        first_use = 0, removed_ms = NULL WHERE environment = ? AND address = ? AND first_use = 1 AND tenant_id <> ?";
+    /// Binds environment, address, tenant: a removed address of the tenant comes back, and what it held by its first
+    /// use it holds for good.
+    RECIPIENT_RESTORE: () = "UPDATE recipients SET removed_ms = NULL, first_use = 0
+        WHERE environment = ? AND address = ? AND tenant_id = ?";
+    /// Binds environment, address, tenant, now, and again environment, address, tenant. Fails where another
+    /// tenant holds the address, or held it.
+    RECIPIENT_PUT: () = "INSERT INTO recipients (environment, address, tenant_id, created_ms)
+        SELECT ?, ?, ?, ? WHERE NOT EXISTS
+        (SELECT 1 FROM recipients WHERE environment = ? AND address = ? AND tenant_id = ?)";
+    /// Binds environment, address, tenant, now, again tenant and environment, and the most that a tenant may hold so:
+    /// the address is the tenant's by its first use, unless anybody holds it, or held it.
+    RECIPIENT_FIRST_USE: () = "INSERT INTO recipients (environment, address, tenant_id, created_ms, first_use)
+        SELECT ?, ?, ?, ?, 1 WHERE (SELECT COUNT(*) FROM recipients
+        WHERE tenant_id = ? AND environment = ? AND first_use = 1) < ? ON CONFLICT (environment, address) DO NOTHING";
+    /// Binds now, tenant, environment, address, tenant: the tenant has changed if it holds the address so.
+    FIRST_USER_TOUCH: () = "UPDATE tenants SET version = version + 1, updated_ms = ? WHERE id = ? AND EXISTS
+        (SELECT 1 FROM recipients WHERE environment = ? AND address = ? AND tenant_id = ? AND first_use = 1
+        AND removed_ms IS NULL)";
+    /// Binds tenant, environment, now; returns the index of a child that nobody had.
+    DERIVED_PUT: ChildRow =
+        "INSERT INTO derived_recipients (tenant_id, environment, created_ms) VALUES (?, ?, ?) RETURNING id AS number";
+    /// Binds tenant; returns its addresses, removed ones too.
+    RECIPIENTS_OF: RecipientRow = "SELECT environment, address, created_ms, removed_ms FROM recipients
+        WHERE tenant_id = ? ORDER BY environment, created_ms LIMIT 5000";
+    /// Binds tenant and environment; returns its addresses.
+    RECIPIENTS_IN_FORCE: AddressRow = "SELECT address, first_use FROM recipients
+        WHERE tenant_id = ? AND environment = ? AND removed_ms IS NULL ORDER BY created_ms, address LIMIT 5000";
+    /// Binds now, tenant, address: in both environments, retired for good.
+    RECIPIENT_REMOVE: () =
+        "UPDATE recipients SET removed_ms = COALESCE(removed_ms, ?) WHERE tenant_id = ? AND address = ?";
+    /// Binds tenant, chain, address.
+    DEFAULT_PUT: () = "INSERT INTO default_recipients (tenant_id, chain, address) VALUES (?, ?, ?)
+        ON CONFLICT (tenant_id, chain) DO UPDATE SET address = excluded.address";
+    /// Binds tenant, chain, address: only where the chain has none.
+    DEFAULT_PUT_FIRST: () = "INSERT INTO default_recipients (tenant_id, chain, address) VALUES (?, ?, ?)
+        ON CONFLICT (tenant_id, chain) DO NOTHING";
+    /// Binds tenant and address.
+    DEFAULTS_REMOVE: () = "DELETE FROM default_recipients WHERE tenant_id = ? AND address = ?";
+    /// Binds tenant; returns chain and address.
+    DEFAULTS_OF: DefaultRow = "SELECT chain, address FROM default_recipients WHERE tenant_id = ? ORDER BY chain";
+    /// Binds a JSON list of tenants; returns tenant, chain, address.
+    DEFAULTS_OF_MANY: TenantDefaultRow = "SELECT tenant_id, chain, address FROM default_recipients
+        WHERE tenant_id IN (SELECT value FROM json_each(?)) ORDER BY tenant_id, chain";
+
+    /// Binds tenant, environment, and a JSON list of records: id, time, chain, transaction, success, status,
+    /// code, revision, body. An older revision changes nothing.
+    RECORDS_PUT: () = "INSERT INTO verifications (id, tenant_id, environment, created_ms, chain, tx_hash,
+        success, status, error_code, revision, body)
+        SELECT value ->> 0, ?, ?, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6,
+        value ->> 7, value ->> 8 FROM json_each(?) WHERE true
+        ON CONFLICT (id) DO UPDATE SET success = excluded.success, status = excluded.status,
+        error_code = excluded.error_code, revision = excluded.revision, body = excluded.body
+        WHERE excluded.revision > verifications.revision";
+    /// Binds tenant, environment, id; returns the body.
+    RECORD_GET: RecordBody = "SELECT body FROM verifications WHERE tenant_id = ? AND environment = ? AND id = ?";
+    /// Binds tenant, environment, id, limit; returns older records, the newest first.
+    RECORDS_BEFORE: ListedRecord = "SELECT id, body FROM verifications
+        WHERE tenant_id = ? AND environment = ? AND id < ? ORDER BY id DESC LIMIT ?";
+    /// Binds id, tenant, environment, kind, what it is about, time, body; harmless when repeated.
+    EVENT_PUT: () = "INSERT INTO events (id, tenant_id, environment, kind, subject_id, created_ms, body)
+        VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING";
+    /// Binds id, tenant, environment, time, network, status, body, revision. An older revision changes nothing.
+    SETTLEMENT_PUT: () =
+        "INSERT INTO settlements (id, tenant_id, environment, created_ms, network, status, body, revision)
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET status = excluded.status, body = excluded.body,
+        revision = excluded.revision WHERE excluded.revision > settlements.revision";
+    /// Binds tenant, environment, period, verifications, requests, now; totals never shrink.
+    USAGE_PUT: () = "INSERT INTO period_usage (tenant_id, environment, period, verifications, requests, updated_ms)
+        VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (tenant_id, environment, period) DO UPDATE SET
+        verifications = MAX(verifications, excluded.verifications), requests = MAX(requests, excluded.requests),
+        updated_ms = excluded.updated_ms";
+    /// Binds the current period and a limit; returns tenants and environments of periods not yet closed.
+    USAGE_OPEN: OpenPeriod = "SELECT tenant_id, environment, period FROM period_usage
+        WHERE closed_ms IS NULL AND period < ? ORDER BY period, tenant_id LIMIT ?";
+    /// Binds now, tenant, environment, period.
+    USAGE_CLOSE: () = "UPDATE period_usage SET closed_ms = ?
+        WHERE tenant_id = ? AND environment = ? AND period = ? AND closed_ms IS NULL";
+
+    /// Binds settler, chain, number of flights, now.
+    STUCK_PUT: () = "INSERT INTO stuck_flights (settler, chain, flights, reported_ms) VALUES (?, ?, ?, ?)
+        ON CONFLICT (settler) DO UPDATE SET chain = excluded.chain, flights = excluded.flights,
+        reported_ms = excluded.reported_ms";
+    /// Binds a time; returns chain and number of flights that were reported stuck since. One row a signer.
+    STUCK_GET: StuckRow =
+        "SELECT chain, SUM(flights) AS number FROM stuck_flights WHERE reported_ms > ? AND flights > 0 GROUP BY chain";
+    /// Returns chain, outcome and whether it ever passed.
+    CHECKS_GET: CheckRow = "SELECT chain, outcome FROM chain_checks";
+    /// Binds chain, outcome, report, now. An unreachable chain keeps its last definite outcome.
+    CHECK_PUT: () = "INSERT INTO chain_checks (chain, outcome, report, checked_ms) VALUES (?, ?, ?, ?)
+        ON CONFLICT (chain) DO UPDATE SET
+        outcome = CASE WHEN excluded.outcome = 'unreachable' THEN chain_checks.outcome ELSE excluded.outcome END,
+        report = excluded.report, checked_ms = excluded.checked_ms";
+}

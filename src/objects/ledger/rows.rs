@@ -1,0 +1,209 @@
+//! The rows that a ledger's statements return.
+
+use crate::storage::{FromRow, RowReader};
+use x402_chain::id::{ClaimId, SettlementId};
+use x402_core::error::Fault;
+use x402_core::outbox::{OutboxEntry, StoredRecord};
+use x402_core::settlement::payment::{PaymentRecord, SettlementRecord};
+use x402_core::tenancy::admission::IdempotencyRecord;
+use x402_core::verification::claims::{ClaimUnit, HeldClaim, PriorClaim};
+
+impl FromRow for HeldClaim {
+    const COLUMNS: &'static [&'static str] = &["ordinal", "id", "reference", "claimed_ms"];
+
+    fn from_row(row: &mut RowReader<'_>) -> Result<Self, Fault> {
+        let unit = row.get::<Option<u64>>()?.map_or(ClaimUnit::Whole, ClaimUnit::Log);
+        let prior = PriorClaim { id: row.parse(ClaimId::parse)?, reference: row.get()?, at: row.get()? };
+        Ok(Self { unit, prior })
+    }
+}
+
+/// A record, by its id.
+pub struct RecordRow {
+    /// The answer, as JSON.
+    pub body: String,
+    /// Counts its changes.
+    pub revision: i64,
+}
+
+impl FromRow for RecordRow {
+    const COLUMNS: &'static [&'static str] = &["body", "revision"];
+
+    fn from_row(row: &mut RowReader<'_>) -> Result<Self, Fault> {
+        Ok(Self { body: row.get()?, revision: row.get()? })
+    }
+}
+
+/// How large a record is.
+pub struct RecordSize {
+    /// `ver_…`.
+    pub id: String,
+    /// Bytes of its text.
+    pub bytes: usize,
+}
+
+impl FromRow for RecordSize {
+    const COLUMNS: &'static [&'static str] = &["id", "bytes"];
+
+    fn from_row(row: &mut RowReader<'_>) -> Result<Self, Fault> {
+        Ok(Self { id: row.get()?, bytes: row.get()? })
+    }
+}
+
+impl FromRow for StoredRecord {
+    const COLUMNS: &'static [&'static str] = &["id", "revision", "body"];
+
+    fn from_row(row: &mut RowReader<'_>) -> Result<Self, Fault> {
+        Ok(Self { id: row.get()?, revision: row.get()?, body: row.get()? })
+    }
+}
+
+/// A record that is polled for finality.
+pub struct RecordIdRow {
+    /// `ver_…`.
+    pub id: String,
+}
+
+impl FromRow for RecordIdRow {
+    const COLUMNS: &'static [&'static str] = &["id"];
+
+    fn from_row(row: &mut RowReader<'_>) -> Result<Self, Fault> {
+        Ok(Self { id: row.get()? })
+    }
+}
+
+impl FromRow for IdempotencyRecord {
+    const COLUMNS: &'static [&'static str] = &["body_hash", "status", "body", "created_ms", "answer_until_ms"];
+
+    fn from_row(row: &mut RowReader<'_>) -> Result<Self, Fault> {
+        let body_hash = row.get()?;
+        let status: Option<u16> = row.get()?;
+        let answer = match (status, row.get::<Option<String>>()?) {
+            (Some(status), Some(body)) => Some((status, body)),
+            (None, None) => None,
+            (Some(_), None) | (None, Some(_)) => {
+                return Err(row.unreadable("and column status: one is null, and the other is not"));
+            }
+        };
+        Ok(Self { body_hash, answer, at: row.get()?, answer_until: row.get()? })
+    }
+}
+
+/// The text and the progress of a settlement: two columns, the first of which was read.
+fn settlement_record(body: &str, row: &mut RowReader<'_>) -> Result<SettlementRecord, Fault> {
+    let settlement = serde_json::from_str(body);
+    let settlement = settlement.map_err(|error| row.unreadable(format!("is text that is not read: {error}")))?;
+    Ok(SettlementRecord { settlement, progress: row.json()? })
+}
+
+impl FromRow for PaymentRecord {
+    const COLUMNS: &'static [&'static str] = &["fingerprint", "proof", "expires_ms", "body", "course"];
+
+    fn from_row(row: &mut RowReader<'_>) -> Result<Self, Fault> {
+        let (fingerprint, proof, expires_at) = (row.get()?, row.get()?, row.get()?);
+        let settlement_record = match row.get::<Option<String>>()? {
+            Some(body) => Some(settlement_record(&body, row)?),
+            None => match row.get::<Option<String>>()? {
+                None => None,
+                Some(_) => return Err(row.unreadable("is not null, and column body is null")),
+            },
+        };
+        Ok(Self { fingerprint, proof, expires_at, settlement_record })
+    }
+}
+
+/// Which payment a payer's identifier names.
+pub struct IdentifierRow {
+    /// Network, asset, payer and nonce.
+    pub authorization: String,
+}
+
+impl FromRow for IdentifierRow {
+    const COLUMNS: &'static [&'static str] = &["authorization"];
+
+    fn from_row(row: &mut RowReader<'_>) -> Result<Self, Fault> {
+        Ok(Self { authorization: row.get()? })
+    }
+}
+
+/// A settlement, by its id.
+pub struct SettlementRow {
+    /// The settlement and its progress.
+    pub record: SettlementRecord,
+    /// Counts its changes; the directory's copy follows it.
+    pub revision: i64,
+}
+
+impl FromRow for SettlementRow {
+    const COLUMNS: &'static [&'static str] = &["body", "course", "revision"];
+
+    fn from_row(row: &mut RowReader<'_>) -> Result<Self, Fault> {
+        let body: String = row.get()?;
+        Ok(Self { record: settlement_record(&body, row)?, revision: row.get()? })
+    }
+}
+
+/// A settlement that is due.
+pub struct SettlementIdRow {
+    /// `stl_…`.
+    pub id: SettlementId,
+}
+
+impl FromRow for SettlementIdRow {
+    const COLUMNS: &'static [&'static str] = &["id"];
+
+    fn from_row(row: &mut RowReader<'_>) -> Result<Self, Fault> {
+        Ok(Self { id: row.parse(SettlementId::parse)? })
+    }
+}
+
+/// A settlement as it is listed.
+pub struct ListedSettlement {
+    /// `stl_…`.
+    pub id: String,
+    /// What its seller reads, as JSON.
+    pub body: String,
+}
+
+impl FromRow for ListedSettlement {
+    const COLUMNS: &'static [&'static str] = &["id", "body"];
+
+    fn from_row(row: &mut RowReader<'_>) -> Result<Self, Fault> {
+        Ok(Self { id: row.get()?, body: row.get()? })
+    }
+}
+
+/// How large an entry of the outbox is.
+pub struct OutboxSize {
+    /// Its place.
+    pub seq: i64,
+    /// Bytes of its body.
+    pub bytes: usize,
+}
+
+impl FromRow for OutboxSize {
+    const COLUMNS: &'static [&'static str] = &["seq", "bytes"];
+
+    fn from_row(row: &mut RowReader<'_>) -> Result<Self, Fault> {
+        Ok(Self { seq: row.get()?, bytes: row.get()? })
+    }
+}
+
+/// An entry of the outbox.
+pub struct OutboxRow {
+    /// Its place.
+    pub seq: i64,
+    /// Bytes of its body.
+    pub bytes: usize,
+    /// What it says. An entry that this build cannot read must not keep those after it from being read.
+    pub entry: Result<OutboxEntry, Fault>,
+}
+
+impl FromRow for OutboxRow {
+    const COLUMNS: &'static [&'static str] = &["seq", "kind", "body"];
+
+    fn from_row(row: &mut RowReader<'_>) -> Result<Self, Fault> {
+        let (seq, kind, body) = (row.get()?, row.get::<String>()?, row.get::<String>()?);
+        Ok(Self { seq, bytes: body.len(), entry: OutboxEntry::parse(&kind, &body) })
+    }
+}

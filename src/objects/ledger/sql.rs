@@ -1,0 +1,148 @@
+//! Every statement of a tenant's ledger (the SQLite of its Durable Object).
+//!
+//! Amounts and ids are TEXT; times are integers of unix milliseconds.
+
+use super::rows::{
+    IdentifierRow, ListedSettlement, OutboxRow, OutboxSize, RecordIdRow, RecordRow, RecordSize, SettlementIdRow,
+    SettlementRow,
+};
+use crate::storage::{FirstTime, Present, statements};
+use x402_core::outbox::StoredRecord;
+use x402_core::settlement::payment::PaymentRecord;
+use x402_core::tenancy::admission::IdempotencyRecord;
+use x402_core::verification::claims::HeldClaim;
+
+statements! {
+    /// Binds network, transaction, recipient twice; returns ordinal (null for the whole), id, reference, time.
+    CLAIMS_GET: HeldClaim = "SELECT NULL AS ordinal, id, reference, claimed_ms FROM claims
+        WHERE network = ? AND tx = ? AND recipient = ?
+        UNION ALL SELECT ordinal, id, reference, claimed_ms FROM log_claims
+        WHERE network = ? AND tx = ? AND recipient = ?";
+    /// Binds network, transaction, recipient, id, reference, time, and again the first three. Fails where the
+    /// whole is claimed; returns a row unless a log is.
+    CLAIM_PUT: Present = "INSERT INTO claims (network, tx, recipient, id, reference, claimed_ms)
+        SELECT ?, ?, ?, ?, ?, ? WHERE NOT EXISTS
+        (SELECT 1 FROM log_claims WHERE network = ? AND tx = ? AND recipient = ?) RETURNING 1 AS present";
+    /// Binds network, transaction, recipient, ordinal, id, reference, time, and again the first three. Fails
+    /// where the log is claimed; returns a row unless the whole is.
+    LOG_CLAIM_PUT: Present = "INSERT INTO log_claims (network, tx, recipient, ordinal, id, reference, claimed_ms)
+        SELECT ?, ?, ?, ?, ?, ?, ? WHERE NOT EXISTS
+        (SELECT 1 FROM claims WHERE network = ? AND tx = ? AND recipient = ?) RETURNING 1 AS present";
+    /// Binds an id; returns the body and its revision.
+    RECORD_GET: RecordRow = "SELECT body, revision FROM records WHERE id = ?";
+    /// Binds id and body.
+    RECORD_PUT: () = "INSERT INTO records (id, revision, body) VALUES (?, 0, ?)";
+    /// Binds body and id.
+    RECORD_UPDATE: () = "UPDATE records SET body = ?, revision = revision + 1 WHERE id = ?";
+    /// Binds the last id shipped and a limit; returns id and bytes.
+    RECORD_SIZES: RecordSize =
+        "SELECT id, length(CAST(body AS BLOB)) AS bytes FROM records WHERE id > ? ORDER BY id LIMIT ?";
+    /// Binds the last id shipped and the newest to ship; returns id, revision, body.
+    RECORDS_BETWEEN: StoredRecord = "SELECT id, revision, body FROM records WHERE id > ? AND id <= ? ORDER BY id";
+    /// Binds the newest id to delete and a limit. Records that are polled for finality stay.
+    RECORDS_PURGE: () = "DELETE FROM records WHERE id IN (SELECT id FROM records WHERE id <= ?
+        AND id NOT IN (SELECT id FROM watches) ORDER BY id LIMIT ?)";
+    /// Binds route and key; returns body hash, status, body, time, until when the answer repeats.
+    IDEMPOTENCY_GET: IdempotencyRecord =
+        "SELECT body_hash, status, body, created_ms, answer_until_ms FROM idempotency WHERE route = ? AND key = ?";
+    /// Binds route, key, body hash, status, body, time, until when the answer repeats.
+    IDEMPOTENCY_PUT: () = "INSERT INTO idempotency (route, key, body_hash, status, body, created_ms,
+        answer_until_ms) VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (route, key) DO UPDATE SET
+        body_hash = excluded.body_hash, status = excluded.status, body = excluded.body,
+        created_ms = excluded.created_ms, answer_until_ms = excluded.answer_until_ms";
+    /// Binds status, body, until when it repeats, route, key: the answer to what came under the key.
+    IDEMPOTENCY_ANSWER: () = "UPDATE idempotency SET status = ?, body = ?, answer_until_ms = ?
+        WHERE route = ? AND key = ?";
+    /// Binds the newest time to delete and a limit.
+    IDEMPOTENCY_PURGE: () = "DELETE FROM idempotency WHERE (route, key) IN
+        (SELECT route, key FROM idempotency WHERE created_ms <= ? LIMIT ?)";
+    /// Binds an address; returns 1 if the tenant was paid by it before.
+    PAYER_GET: Present = "SELECT 1 AS present FROM payers WHERE address = ?";
+    /// Binds an address.
+    PAYER_PUT: () = "INSERT INTO payers (address) VALUES (?) ON CONFLICT (address) DO NOTHING";
+    /// Binds an authorization; returns fingerprint, proof, expiry, settlement and its course.
+    PAYMENT_GET: PaymentRecord = "SELECT p.fingerprint, p.proof, p.expires_ms, s.body, s.course FROM payments p
+        LEFT JOIN settlements s ON s.id = p.settlement_id WHERE p.authorization = ?";
+    /// Binds authorization, fingerprint, proof, settlement, expiry. A payment that is known takes the
+    /// requirements that reserve it.
+    PAYMENT_PUT: () = "INSERT INTO payments (authorization, fingerprint, proof, settlement_id, expires_ms)
+        VALUES (?, ?, ?, ?, ?) ON CONFLICT (authorization) DO UPDATE SET fingerprint = excluded.fingerprint,
+        proof = excluded.proof, settlement_id = COALESCE(excluded.settlement_id, settlement_id),
+        expires_ms = excluded.expires_ms";
+    /// Binds a time and a limit: deletes payments without a settlement that have expired.
+    PAYMENTS_PURGE: () = "DELETE FROM payments WHERE authorization IN (SELECT authorization FROM payments
+        WHERE settlement_id IS NULL AND expires_ms <= ? ORDER BY expires_ms LIMIT ?)";
+    /// Returns the earliest end of a payment without a settlement.
+    PAYMENTS_NEXT: FirstTime = "SELECT MIN(expires_ms) AS first_ms FROM payments WHERE settlement_id IS NULL";
+    /// Binds a payer and a payment identifier; returns the authorization.
+    IDENTIFIER_GET: IdentifierRow = "SELECT authorization FROM payment_identifiers WHERE payer = ? AND id = ?";
+    /// Binds payer, payment identifier, authorization: the newest that was reserved counts.
+    IDENTIFIER_PUT: () = "INSERT INTO payment_identifiers (payer, id, authorization) VALUES (?, ?, ?)
+        ON CONFLICT (payer, id) DO UPDATE SET authorization = excluded.authorization";
+    /// Binds an id; returns body, course and revision.
+    SETTLEMENT_GET: SettlementRow = "SELECT body, course, revision FROM settlements WHERE id = ?";
+    /// Binds id, body, course, status, network, payer, transaction, whether it is handed over, when it is due.
+    /// A due time that is set already stays: it is corrected when it has come.
+    SETTLEMENT_PUT: () = "INSERT INTO settlements
+        (id, body, course, status, network, payer, tx, handed, due_ms, revision) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 1)
+        ON CONFLICT (id) DO UPDATE SET body = excluded.body, course = excluded.course, status = excluded.status,
+        tx = excluded.tx, handed = excluded.handed, due_ms = COALESCE(settlements.due_ms, excluded.due_ms),
+        revision = settlements.revision + 1";
+    /// Binds when it is due, and an id.
+    SETTLEMENT_DUE: () = "UPDATE settlements SET due_ms = ? WHERE id = ?";
+    /// Binds a time and a limit; returns the ids due by then.
+    SETTLEMENTS_DUE: SettlementIdRow = "SELECT id FROM settlements WHERE handed = 0 AND status <> 'failed'
+        AND due_ms <= ? ORDER BY due_ms LIMIT ?";
+    /// Returns the earliest due time.
+    SETTLEMENTS_NEXT: FirstTime =
+        "SELECT MIN(due_ms) AS first_ms FROM settlements WHERE handed = 0 AND status <> 'failed' AND due_ms IS NOT NULL";
+    /// Binds id, network, whether handed over, limit (network and handed may be null); returns older ones, the newest first.
+    SETTLEMENTS_BEFORE: ListedSettlement = "SELECT id, body FROM settlements WHERE id < ?1
+        AND (?2 IS NULL OR network = ?2) AND (?3 IS NULL OR handed = ?3) ORDER BY id DESC LIMIT ?4";
+    /// The same of those that may still be handed over.
+    SETTLEMENTS_OPEN: ListedSettlement =
+        "SELECT id, body FROM settlements WHERE handed = 0 AND status <> 'failed' AND id < ?1
+        AND (?2 IS NULL OR network = ?2) AND (?3 IS NULL OR handed = ?3) ORDER BY id DESC LIMIT ?4";
+    /// The same of one payer, bound last; of those that are not handed over, none that has failed.
+    SETTLEMENTS_OF_PAYER: ListedSettlement = "SELECT id, body FROM settlements WHERE payer = ?5 AND id < ?1
+        AND (?2 IS NULL OR network = ?2) AND (?3 IS NULL OR handed = ?3)
+        AND (?3 IS NOT 0 OR status <> 'failed') ORDER BY id DESC LIMIT ?4";
+    /// The same of one transaction, bound last with a payer, who may be null.
+    SETTLEMENTS_OF_TRANSACTION: ListedSettlement = "SELECT id, body FROM settlements WHERE tx = ?5 AND id < ?1
+        AND (?6 IS NULL OR payer = ?6) AND (?2 IS NULL OR network = ?2) AND (?3 IS NULL OR handed = ?3)
+        AND (?3 IS NOT 0 OR status <> 'failed') ORDER BY id DESC LIMIT ?4";
+    /// The same of one authorization, bound last with a transaction, which may be null.
+    SETTLEMENTS_OF_AUTHORIZATION: ListedSettlement = "SELECT id, body FROM settlements
+        WHERE id = (SELECT settlement_id FROM payments WHERE authorization = ?5) AND id < ?1
+        AND (?6 IS NULL OR tx = ?6) AND (?2 IS NULL OR network = ?2) AND (?3 IS NULL OR handed = ?3)
+        AND (?3 IS NOT 0 OR status <> 'failed') ORDER BY id DESC LIMIT ?4";
+    /// Binds a payer; returns 1 if one of their settlements is completed.
+    PAYER_HAS_PAID: Present = "SELECT 1 AS present FROM settlements WHERE payer = ? AND status = 'completed' LIMIT 1";
+    /// Binds id and time.
+    WATCH_PUT: () = "INSERT INTO watches (id, next_ms) VALUES (?, ?)
+        ON CONFLICT (id) DO UPDATE SET next_ms = excluded.next_ms";
+    /// Binds an id.
+    WATCH_DELETE: () = "DELETE FROM watches WHERE id = ?";
+    /// Binds a time and a limit; returns the ids due by then. The table holds
+    /// only what is not yet final, so it is scanned.
+    WATCHES_DUE: RecordIdRow = "SELECT id FROM watches WHERE next_ms <= ? ORDER BY next_ms LIMIT ?";
+    /// Returns the earliest time at which a payment is due for a poll.
+    WATCH_NEXT: FirstTime = "SELECT MIN(next_ms) AS first_ms FROM watches";
+    /// Binds kind and body.
+    OUTBOX_PUT: () = "INSERT INTO outbox (kind, body) VALUES (?, ?)";
+    /// Binds a limit; returns seq and bytes, the oldest first.
+    OUTBOX_SIZES: OutboxSize = "SELECT seq, length(CAST(body AS BLOB)) AS bytes FROM outbox ORDER BY seq LIMIT ?";
+    /// Binds the newest seq wanted; returns seq, kind, body, the oldest first.
+    OUTBOX_GET: OutboxRow = "SELECT seq, kind, body FROM outbox WHERE seq <= ? ORDER BY seq";
+    /// Binds the newest seq that was shipped.
+    OUTBOX_DELETE: () = "DELETE FROM outbox WHERE seq <= ?";
+    /// Binds a time and the seq of an entry that this build cannot read: it is kept apart, and holds no other up.
+    OUTBOX_PARK: () = "INSERT INTO outbox_parked (seq, kind, body, parked_ms)
+        SELECT seq, kind, body, ? FROM outbox WHERE seq = ?";
+    /// Returns a row where an entry is kept apart.
+    PARKED_GET: Present = "SELECT 1 AS present FROM outbox_parked LIMIT 1";
+    /// Puts the entries that are kept apart at the end of the outbox.
+    PARKED_RETURN: () = "INSERT INTO outbox (kind, body) SELECT kind, body FROM outbox_parked ORDER BY seq";
+    /// Follows `PARKED_RETURN` in its transaction.
+    PARKED_DELETE: () = "DELETE FROM outbox_parked";
+}

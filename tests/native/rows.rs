@@ -1,0 +1,270 @@
+//! Rows are read or refused: of each row type, a column that is missing or holds another type is an error that names
+//! the statement and the column.
+
+use std::collections::BTreeSet;
+use x402_chain::time::UnixMillis;
+use x402_core::error::ErrorCode;
+use x402_core::verification::claims::ClaimUnit;
+use x402_edge::d1::sql as directory;
+use x402_edge::objects::ledger::sql as ledger;
+use x402_edge::objects::settler::sql as settler;
+use x402_edge::objects::state;
+use x402_edge::storage::{FromRow, INTEGER_MAX, SqlValue, Statement};
+
+const ADDRESS: &str = "0x70997970C51812dc3A010C7d01b50e0d17dc79C8";
+const SETTLEMENT: &str = r#"{"id":"stl_01KB0000000000000000000000","status":"completed","reason":null,
+    "network":"eip155:8453","transaction":"0x1","payer":"0xP","pay_to":"0xR","amount":"1","asset":"0xA",
+    "created_at":"2026-11-29T00:00:00.000Z","completed_at":"2026-11-29T00:00:09.000Z","attempts":[],
+    "handed_over":null}"#;
+
+fn text(text: &str) -> SqlValue {
+    SqlValue::Text(text.to_owned())
+}
+
+const fn int(number: i64) -> SqlValue {
+    SqlValue::Integer(number)
+}
+
+/// The cause of a refused row. A caller learns nothing of it.
+#[track_caller]
+fn cause<T: FromRow>(statement: Statement<T>, values: &[SqlValue]) -> String {
+    let Err(fault) = statement.read(values.to_vec()) else { panic!("{} reads {values:?}", statement.name) };
+    assert_eq!(fault.code, ErrorCode::Internal);
+    fault.cause().expect("a cause").to_owned()
+}
+
+/// The statements whose rows were checked.
+#[derive(Default)]
+struct Checked(BTreeSet<&'static str>);
+
+impl Checked {
+    /// Reads a good row, and refuses it with each column in turn missing or of another type. `optional` columns may be
+    /// null each by itself; `bad` are values of the right type that say nothing.
+    #[track_caller]
+    fn row<T: FromRow>(
+        &mut self,
+        statements: &[Statement<T>],
+        good: &[SqlValue],
+        optional: &[&str],
+        bad: &[(&str, SqlValue)],
+    ) {
+        assert_eq!(good.len(), T::COLUMNS.len());
+        for statement in statements {
+            self.0.insert(statement.name);
+            assert!(
+                statement.read(good.to_vec()).is_ok(),
+                "{}: {:?}",
+                statement.name,
+                statement.read(good.to_vec()).err()
+            );
+            for (at, column) in T::COLUMNS.iter().enumerate() {
+                let with = |value: SqlValue| {
+                    let mut values = good.to_vec();
+                    values[at] = value;
+                    values
+                };
+                let others = [text("?"), int(-1), SqlValue::Real(0.5), SqlValue::Blob(vec![1])];
+                let is_other =
+                    |value: &&SqlValue| core::mem::discriminant(*value) != core::mem::discriminant(&good[at]);
+                let null = (!optional.contains(column)).then_some(SqlValue::Null);
+                let bad = bad.iter().filter(|(name, _)| name == column).map(|(_, value)| value.clone());
+                let wrong = others.iter().filter(is_other).cloned().chain(null).chain(bad);
+                for value in wrong.chain([SqlValue::Real(f64::NAN)]) {
+                    let why = cause(*statement, &with(value.clone()));
+                    assert!(why.contains(statement.name) && why.contains(column), "{column} {value:?}: {why}");
+                }
+                if optional.contains(column) {
+                    assert!(statement.read(with(SqlValue::Null)).is_ok(), "{}: {column} may be null", statement.name);
+                }
+                // A row that ends before the column.
+                let why = cause(*statement, &good[..at]);
+                assert!(why.contains(column) && why.contains("missing"), "{why}");
+            }
+            let more = [good, &[int(1)]].concat();
+            assert!(cause(*statement, &more).contains(statement.name));
+        }
+    }
+
+    /// Whether every statement of these that returns rows was checked.
+    fn assert_all(&self, lists: &[&[x402_edge::storage::StatementInfo]]) {
+        let all = lists.iter().flat_map(|list| list.iter()).filter(|info| !info.columns.is_empty());
+        let left: Vec<&str> = all.map(|info| info.name).filter(|name| !self.0.contains(name)).collect();
+        assert_eq!(left, [""; 0]);
+    }
+}
+
+#[test]
+fn a_ledgers_rows_are_read_or_refused() {
+    let mut all = Checked::default();
+    let (ver, stl) = (text("ver_01KB0000000000000000000000"), text("stl_01KB0000000000000000000000"));
+    let no_id = ("id", text("ver_1"));
+    all.row(&[state::STATE_GET], &[text("1")], &[], &[]);
+    let claim = [int(3), ver.clone(), text("order"), int(5)];
+    all.row(&[ledger::CLAIMS_GET], &claim, &["ordinal", "reference"], &[no_id.clone(), ("ordinal", int(-1))]);
+    let exists =
+        [ledger::CLAIM_PUT, ledger::LOG_CLAIM_PUT, ledger::PAYER_GET, ledger::PAYER_HAS_PAID, ledger::PARKED_GET];
+    all.row(&exists, &[int(1)], &[], &[]);
+    all.row(&[ledger::RECORD_GET], &[text("{}"), int(1)], &[], &[]);
+    all.row(&[ledger::RECORD_SIZES], &[ver.clone(), int(9)], &[], &[("bytes", int(-1))]);
+    all.row(&[ledger::RECORDS_BETWEEN], &[ver.clone(), int(1), text("{}")], &[], &[]);
+    let idempotency = [text("hash"), int(200), text("{}"), int(5), int(6)];
+    let bad = [("status", int(70_000)), ("created_ms", int(-1))];
+    all.row(&[ledger::IDEMPOTENCY_GET], &idempotency, &["answer_until_ms"], &bad);
+    let payment = [text("print"), text("proof"), int(5), text(SETTLEMENT), text("{}")];
+    let bad = [("body", text("{}")), ("course", text("7"))];
+    all.row(&[ledger::PAYMENT_GET], &payment, &["proof", "expires_ms"], &bad);
+    let times = [ledger::PAYMENTS_NEXT, ledger::SETTLEMENTS_NEXT, ledger::WATCH_NEXT];
+    all.row(&times, &[int(5)], &["first_ms"], &[("first_ms", int(-1))]);
+    all.row(&[ledger::IDENTIFIER_GET], &[text("eip155:1/0xA/0xP/0x1")], &[], &[]);
+    all.row(&[ledger::SETTLEMENT_GET], &[text(SETTLEMENT), text("{}"), int(2)], &[], &bad);
+    all.row(&[ledger::SETTLEMENTS_DUE], core::slice::from_ref(&stl), &[], &[no_id]);
+    let listed = [
+        ledger::SETTLEMENTS_BEFORE,
+        ledger::SETTLEMENTS_OPEN,
+        ledger::SETTLEMENTS_OF_PAYER,
+        ledger::SETTLEMENTS_OF_TRANSACTION,
+        ledger::SETTLEMENTS_OF_AUTHORIZATION,
+    ];
+    all.row(&listed, &[stl.clone(), text(SETTLEMENT)], &[], &[]);
+    all.row(&[ledger::WATCHES_DUE], core::slice::from_ref(&ver), &[], &[]);
+    all.row(&[ledger::OUTBOX_SIZES], &[int(1), int(9)], &[], &[("bytes", int(-1))]);
+    all.row(&[ledger::OUTBOX_GET], &[int(1), text("record"), ver], &[], &[]);
+    all.assert_all(&[ledger::ALL, state::ALL]);
+}
+
+#[test]
+fn a_settlers_rows_are_read_or_refused() {
+    let mut all = Checked::default();
+    let key = text("stl_01KB0000000000000000000000/0");
+    all.row(&[settler::REFUSED_GET], &[int(1)], &[], &[]);
+    all.row(&[settler::PENALTY_GET], &[int(2), int(5)], &[], &[("count", int(1 << 40)), ("until_ms", int(-1))]);
+    all.row(&[settler::PENALTIES_AFTER], &[text(ADDRESS), int(5)], &[], &[("payer", text("0x1"))]);
+    all.row(&[settler::WATCHED_DUE], &[key.clone(), int(5)], &[], &[("since_ms", int(-1))]);
+    all.row(&[settler::WATCHED_NEXT], &[int(5)], &["first_ms"], &[]);
+    let (flight, sent) = (text(&flight()), text(r#"{"versions":[]}"#));
+    let row = [key.clone(), int(4), flight.clone(), sent, SqlValue::Null, int(0)];
+    let bad =
+        [("nonce", int(-1)), ("flight", text("{}")), ("sent", text("[")), ("report", text("1")), ("told", int(2))];
+    all.row(&[settler::FLIGHT_GET], &row, &["report"], &bad);
+    all.row(&[settler::FLIGHTS_OPEN, settler::FLIGHTS_ENDED], core::slice::from_ref(&key), &[], &[]);
+    all.row(&[settler::FLIGHTS_NONCES], &[int(4)], &[], &[("nonce", int(-1))]);
+    // A flight that cannot be read is an error of its own, with the key: it holds no other up.
+    let unread = settler::FLIGHTS_FLYING.read([key.clone(), text("?")]).expect("a key");
+    let why = unread.flight.expect_err("no flight").cause().expect("a cause").to_owned();
+    assert!(why.contains("FLIGHTS_FLYING") && why.contains("flight"), "{why}");
+    assert!(settler::FLIGHTS_FLYING.read([key, flight]).expect("a row").flight.is_ok());
+    assert!(cause(settler::FLIGHTS_FLYING, &[int(1), text("{}")]).contains("key"));
+    all.0.insert(settler::FLIGHTS_FLYING.name);
+    all.assert_all(&[settler::ALL]);
+}
+
+/// A flight as a Settler of the build before has stored it.
+fn flight() -> String {
+    let folder = crate::ROOT.join("tests/fixtures/state/before-migrations/do/-Settler");
+    let mut found = Vec::new();
+    for file in std::fs::read_dir(folder).expect("a folder") {
+        let db = rusqlite::Connection::open_in_memory().expect("SQLite");
+        let text = std::fs::read_to_string(file.expect("a file").path()).expect("text");
+        db.execute_batch(&text).expect("the state of then");
+        let flight = db.query_row("SELECT flight FROM flights LIMIT 1", [], |row| row.get::<_, String>(0));
+        found.extend(flight);
+    }
+    found.pop().expect("a flight")
+}
+
+#[test]
+fn the_directorys_rows_are_read_or_refused() {
+    let mut all = Checked::default();
+    let (ten, key) = (text("ten_01a22830e24a3a1f7b1ccee9"), text("key_01KB0000000000000000000000"));
+    let no_tenant = |column: &'static str| (column, text("ten_1"));
+    all.row(&[directory::PING], &[int(1)], &[], &[]);
+    let tenant = [
+        ten.clone(),
+        text("a@b.c"),
+        text("A"),
+        text("free"),
+        text("active"),
+        text("weur"),
+        text("{}"),
+        text("refuse"),
+        int(0),
+        int(1),
+        int(5),
+    ];
+    let bad = [
+        no_tenant("id"),
+        ("tier", text("?")),
+        ("status", text("?")),
+        ("limits", text("?")),
+        ("sanctions", text("?")),
+        ("explain", int(2)),
+        ("version", int(-1)),
+        ("created_ms", int(-1)),
+    ];
+    all.row(&[directory::TENANT_GET, directory::TENANTS_BEFORE], &tenant, &["company_name", "region"], &bad);
+    let scopes = text(r#"["verify"]"#);
+    let view = [key.clone(), text("test"), text("bearer"), text("a"), scopes.clone(), int(1), int(2), int(3), int(4)];
+    let bad = [("id", ten.clone()), ("environment", text("?")), ("kind", text("?")), ("scopes", text(r#"["?"]"#))];
+    all.row(&[directory::KEYS_OF], &view, &["expires_ms", "revoked_ms", "last_used_ms"], &bad);
+    let own = [key, text("a"), text(&"ab".repeat(32)), scopes, int(1), int(2)];
+    let bad = [("id", ten.clone()), ("hash", text("ab")), ("scopes", text("{}"))];
+    all.row(&[directory::KEYS_IN_FORCE], &own, &["expires_ms"], &bad);
+    all.row(&[directory::RECIPIENT_LOSER], core::slice::from_ref(&ten), &["tenant_id"], &[no_tenant("tenant_id")]);
+    all.row(&[directory::DERIVED_PUT], &[int(7)], &[], &[("number", int(1 << 40))]);
+    let recipient = [text("test"), text(ADDRESS), int(1), int(2)];
+    all.row(&[directory::RECIPIENTS_OF], &recipient, &["removed_ms"], &[("environment", text("?"))]);
+    let bad = [("address", text("0x1")), ("first_use", int(2))];
+    all.row(&[directory::RECIPIENTS_IN_FORCE], &[text(ADDRESS), int(1)], &[], &bad);
+    all.row(&[directory::DEFAULTS_OF], &[text("base"), text(ADDRESS)], &[], &[]);
+    let default = [ten.clone(), text("base"), text(ADDRESS)];
+    all.row(&[directory::DEFAULTS_OF_MANY], &default, &[], &[no_tenant("tenant_id")]);
+    all.row(&[directory::RECORD_GET], &[text("{}")], &[], &[]);
+    all.row(&[directory::RECORDS_BEFORE], &[text("ver_1"), text("{}")], &[], &[]);
+    all.row(&[directory::USAGE_OPEN], &[ten, text("test"), text("2026-11")], &[], &[]);
+    all.row(&[directory::STUCK_GET], &[text("base"), int(1)], &[], &[("number", int(-1))]);
+    all.row(&[directory::CHECKS_GET], &[text("base"), text("passed")], &[], &[]);
+    all.assert_all(&[directory::ALL]);
+}
+
+#[test]
+fn columns_that_are_null_together_are_refused_alone() {
+    let idempotency = |status: SqlValue, body: SqlValue| [text("hash"), status, body, int(5), SqlValue::Null];
+    let read = ledger::IDEMPOTENCY_GET.read(idempotency(SqlValue::Null, SqlValue::Null)).expect("no answer yet");
+    assert_eq!((read.answer, read.answer_until), (None, None));
+    for (status, body) in [(int(200), SqlValue::Null), (SqlValue::Null, text("{}"))] {
+        assert!(cause(ledger::IDEMPOTENCY_GET, &idempotency(status, body)).contains("column body"));
+    }
+    let payment = |body: SqlValue, course: SqlValue| [text("print"), SqlValue::Null, SqlValue::Null, body, course];
+    let read = ledger::PAYMENT_GET.read(payment(SqlValue::Null, SqlValue::Null)).expect("no settlement");
+    assert!(read.settlement_record.is_none());
+    for (body, course) in [(text(SETTLEMENT), SqlValue::Null), (SqlValue::Null, text("{}"))] {
+        assert!(cause(ledger::PAYMENT_GET, &payment(body, course)).contains("column course"));
+    }
+}
+
+#[test]
+fn rows_are_read_as_what_they_say() {
+    let ver = text("ver_01KB0000000000000000000000");
+    let claim = ledger::CLAIMS_GET.read([int(3), ver.clone(), SqlValue::Null, int(5)]).expect("a claim");
+    assert_eq!((claim.unit, claim.prior.reference, claim.prior.at), (ClaimUnit::Log(3), None, UnixMillis(5)));
+    let claim = ledger::CLAIMS_GET.read([SqlValue::Null, ver, text("order"), int(5)]).expect("a claim");
+    assert_eq!((claim.unit, claim.prior.reference.as_deref()), (ClaimUnit::Whole, Some("order")));
+    // A time beyond JavaScript's integers, as an older build wrote the end of an endless `validBefore`.
+    let far = ledger::PAYMENTS_NEXT.read([SqlValue::Real(9.3e18)]).expect("a time");
+    assert_eq!(far.0, Some(UnixMillis(INTEGER_MAX.unsigned_abs())));
+    // An entry of a kind that this build does not know leaves those beside it to be read.
+    let row = ledger::OUTBOX_GET.read([int(1), text("webhook"), text("{}")]).expect("a row");
+    assert!(row.entry.expect_err("unknown").cause().is_some_and(|cause| cause.contains("webhook")));
+    // A statement that writes returns nothing, and its name is in the error if it does.
+    assert!(cause(ledger::RECORD_PUT, &[]).contains(ledger::RECORD_PUT.name));
+}
+
+/// D1 gives a row as an object, which `serde` reads.
+#[test]
+fn every_type_of_value_is_read_of_an_object() {
+    let row = r#"{"null":null,"zero":0,"large":9007199254740991,"less":-1,"half":0.5,"text":"7","blob":[1,255]}"#;
+    let row: std::collections::BTreeMap<String, SqlValue> = serde_json::from_str(row).expect("values");
+    let blob = SqlValue::Blob(vec![1, 255]);
+    let values = [blob, SqlValue::Real(0.5), int(INTEGER_MAX), int(-1), SqlValue::Null, text("7"), int(0)];
+    assert!(row.into_values().eq(values));
+}
