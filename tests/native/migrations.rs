@@ -401,7 +401,7 @@ fn refusal(db: &Connection, migration: &str, changelog: &str) -> Option<String> 
 const BEFORE_THE_RULE: usize = 8;
 
 #[test]
-fn the_directorys_migrations_expand_before_they_contract() {
+fn migrations_of_the_directory_expand_before_they_contract() {
     let db = Connection::open_in_memory().expect("SQLite");
     let changelog = include_str!("../../CHANGELOG.md");
     for (at, (name, text)) in directory_migrations().iter().enumerate() {

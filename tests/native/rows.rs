@@ -173,7 +173,7 @@ fn flight() -> String {
 }
 
 #[test]
-fn the_directorys_rows_are_read_or_refused() {
+fn rows_of_the_directory_are_read_or_refused() {
     let mut all = Checked::default();
     let (ten, key) = (text("ten_01a22830e24a3a1f7b1ccee9"), text("key_01KB0000000000000000000000"));
     let no_tenant = |column: &'static str| (column, text("ten_1"));
