@@ -202,11 +202,12 @@ crashing("what the build before has signed is sent and finished by this one", as
   worker.crash();
   await lost;
   await worker.stop();
-  // Its state as the build before wrote it: no tables and no members of today.
+  // Its state as the build before wrote it: no tables and no members of today, and no number of its schema.
   const folder = join(running.state, "do", "-Settler");
   const file = readdirSync(folder).find((name) => /^[0-9a-f]{64}\.sqlite$/.test(name)) ?? "no file of the Settler";
   const db = new DatabaseSync(join(folder, file));
   db.exec("DROP TABLE refused; DROP TABLE penalties; DROP INDEX flights_flying; DROP INDEX flights_ended");
+  db.exec("DELETE FROM state WHERE name = 'schema'");
   db.exec(`UPDATE flights SET flight = json_remove(flight, '$.valid_before', '$.price', '$.max_fee_wei', '$.free'),
     sent = json_remove(sent, '$.lost_at', '$.versions[0].kind', '$.versions[0].handed')`);
   const [row] = db.prepare("SELECT flight, sent FROM flights").all();
