@@ -32,8 +32,8 @@ enum PaymentStep {
 }
 
 impl TenantLedger {
-    /// Judges and records one x402 payment. [`LedgerReply::Settle`] where the settler must act. Nothing is recorded after
-    /// `until`, when the caller has given up.
+    /// Judges and records one x402 payment. [`LedgerReply::Settle`] where the settler must act. Nothing is recorded
+    /// after `until`, when the caller has given up.
     pub(super) async fn answer_payment(
         &self,
         asked: &PaymentRequest,
