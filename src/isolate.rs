@@ -1,7 +1,6 @@
 //! What an isolate remembers between requests. All of it is bounded and may be lost at any time; nothing that must be
 //! exact is kept here.
 
-use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
@@ -12,9 +11,9 @@ use x402_chain::id::TenantId;
 use x402_chain::network::Environment;
 use x402_chain::time::UnixMillis;
 use x402_chain::trace::{PartyFacts, Trace};
+use x402_core::messages::ledger::RefusedCaller;
 use x402_core::sanctions;
 use x402_core::settings::{SettingMistake, Settings};
-use x402_core::tenancy::admission::RateWindows;
 use x402_core::tenancy::key::KeyHash;
 
 /// Finalized traces kept: about 1 KiB each, so 16 MiB of the isolate's 128.
@@ -71,15 +70,6 @@ impl<K: Ord + Clone, V: Clone> BoundedMap<K, V> {
 pub(crate) struct CachedTrace {
     pub(crate) trace: Rc<Trace>,
     pub(crate) agreed: usize,
-}
-
-/// What an isolate remembers of a caller that the ledger has refused.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) enum RefusedCaller {
-    /// Its rates are used up until then.
-    Limited { until: UnixMillis, detail: String, upgrade: bool, rates: RateWindows },
-    /// The ledger is asked before the chain.
-    AskFirst,
 }
 
 /// How long a refused caller is remembered. A rate limit is answered from memory, except for a request under an

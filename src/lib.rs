@@ -12,13 +12,14 @@
 //! | `d1` | the directory |
 //! | `rpc` | JSON-RPC over fetch, and what the Worker asks of chains |
 //! | `platform` | what works around workerd or wasm-bindgen, each with its reason |
-//! | `telemetry` | what is logged |
+//! | `telemetry` | every event that is logged, in one table; compiled natively too |
 //! | `app`, `request`, `isolate` | bindings and settings; one request as it was read; what an isolate remembers |
 //! | `storage` | how rows of SQLite are read |
 //!
 //! The statements, rows and migrations of `objects` and `d1` compile natively too, where tests run them.
 
 pub mod storage;
+pub mod telemetry;
 
 /// Natively, of the objects: their statements, rows and migrations, which tests run against SQLite.
 #[cfg(not(target_arch = "wasm32"))]
@@ -69,5 +70,3 @@ mod platform;
 mod request;
 #[cfg(target_arch = "wasm32")]
 mod rpc;
-#[cfg(target_arch = "wasm32")]
-mod telemetry;

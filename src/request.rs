@@ -1,6 +1,6 @@
 //! One request after parsing, and the answer to a fault.
 
-use crate::telemetry;
+use crate::telemetry::{TelemetryField, TelemetryKind, event};
 use worker::web_sys;
 use x402_api::ApiReply;
 use x402_api::endpoint::RouteRow;
@@ -54,17 +54,14 @@ impl IncomingRequest {
 
 /// The answer to a fault; its cause is logged once.
 pub(crate) fn fault_reply(fault: &Fault, asked: ProblemContext<'_>) -> ApiReply {
-    if let Some(cause) = fault.cause() {
+    if fault.cause().is_some() {
+        let kind = if fault.code.status() >= 500 { TelemetryKind::Faulted } else { TelemetryKind::Refused };
         let fields = [
-            ("requestId", asked.request_id.to_string().into()),
-            ("code", fault.code.as_str().into()),
-            ("cause", cause.into()),
+            TelemetryField::RequestId(asked.request_id),
+            TelemetryField::Code(fault.code),
+            TelemetryField::Cause(fault),
         ];
-        if fault.code.status() >= 500 {
-            telemetry::error("fault", &fields);
-        } else {
-            telemetry::line("fault", &fields);
-        }
+        event(kind, &fields);
     }
     problem::problem_reply(fault, asked)
 }

@@ -1,23 +1,173 @@
-//! One line of JSON for each event. It never holds keys, bodies or e-mail addresses.
+//! The one place through which the Worker says what happened: [`event`] takes a kind of the table below and typed
+//! fields, and writes one JSON line. No field holds a key, a body or an e-mail address, and none takes any text: a new
+//! one is a variant of [`TelemetryField`] with its own member.
 
 use serde_json::{Map, Value};
+use x402_chain::id::{RequestId, SettlementId, VerificationId};
+use x402_chain::network::Network;
+use x402_chain::time::UnixMillis;
+use x402_core::error::{ErrorCode, Fault};
 
-/// Writes one line of JSON to the log.
-pub(crate) fn line(message: &str, fields: &[(&str, Value)]) {
-    let mut entry = Map::new();
-    entry.insert("message".to_owned(), message.into());
-    for (name, value) in fields {
-        entry.insert((*name).to_owned(), value.clone());
-    }
-    worker::console_log!("{}", Value::Object(entry));
+/// How much an event matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum TelemetryLevel {
+    /// It happens in a service that is well.
+    Info,
+    /// It should not happen: somebody should look.
+    Error,
 }
 
-/// Writes one line of JSON at the level of an error.
-pub(crate) fn error(message: &str, fields: &[(&str, Value)]) {
-    let mut entry = Map::new();
-    entry.insert("message".to_owned(), message.into());
-    for (name, value) in fields {
-        entry.insert((*name).to_owned(), value.clone());
+/// Declares [`TelemetryKind`] from its rows: variant, level, name, documentation.
+macro_rules! kinds {
+    ($($variant:ident $level:ident $name:literal $doc:literal;)+) => {
+        /// Every kind of event. Names are stable: operators filter by them.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum TelemetryKind {
+            $(#[doc = $doc] $variant,)+
+        }
+
+        impl TelemetryKind {
+            /// All kinds.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+
+            /// How much it matters.
+            #[must_use]
+            pub const fn level(self) -> TelemetryLevel {
+                match self { $(Self::$variant => TelemetryLevel::$level,)+ }
+            }
+
+            /// The member `message` of its log line.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)+ }
+            }
+
+            /// What has happened, in a sentence.
+            #[must_use]
+            pub const fn doc(self) -> &'static str {
+                match self { $(Self::$variant => $doc,)+ }
+            }
+        }
+    };
+}
+
+kinds! {
+    Request Info "request" "A request was answered with a status of 400 or more, or slowly.";
+    Refused Info "fault" "A request was refused, and the reason has a cause that the caller does not read.";
+    Faulted Error "fault" "A request failed for a fault of the service.";
+    ProvidersFailed Info "providers failed" "Some providers gave no usable answer about a transaction.";
+    ProviderFailed Info "a provider failed" "A provider gave no usable answer about a payment.";
+    TransactionRefused Info "a transaction was refused" "A node did not take a signed transaction.";
+    PriceAboveCap Info "a gas price would exceed its cap" "Gas costs more than may be paid for a settlement.";
+    ThirdPartyUnknown Info "no node reports which transaction used an authorization"
+        "Whether somebody else has settled a payment is asked again later.";
+    CronDone Info "cron" "A timed job is done.";
+    CronFailed Error "cron failed" "A timed job failed.";
+    AlarmNotSet Error "an alarm could not be set" "An object's storage did not take its next alarm.";
+    LedgerAlarmFailed Error "an alarm's work failed" "A ledger's alarm did not finish its work; it comes back.";
+    PaymentNotPolled Error "a payment's finality could not be polled" "It is polled again in a minute.";
+    SettlementNotPolled Error "a due settlement could not be checked" "The settlement is checked again later.";
+    DeliveryNotReopened Error "a delivery could not be reopened"
+        "A caller has gone, and its ledger did not take the success back: the seller takes it by hand.";
+    RecordCut Error "a record is shipped with shorter lists" "A record is too large for the directory.";
+    OutboxEntryUnread Error "an outbox entry cannot be read: it is parked, and tried again later"
+        "An entry of the ledger's outbox stays there.";
+    RegistryUnread Error "the results of the registry check could not be read" "The last results stay in force.";
+    SettlerFailed Error "a settlement failed" "A Settler did not carry a message out.";
+    SettlerAlarmFailed Error "a settler's alarm failed" "A Settler's alarm did not finish its work; it comes back.";
+    TurnPartFailed Error "a part of a settler's alarm failed" "The other parts of the alarm's work were done.";
+    FlightsNotPolled Error "flights could not be polled" "They are polled again at the next alarm.";
+    FlightStuck Error "a flight could not be carried on" "A flight is skipped for a fault; said once a minute.";
+    FlightNotNoted Error "a flight's report could not be marked as delivered" "The ledger has it, and gets it again.";
+    FlightsNotPurged Error "expired rows could not be deleted" "They stay until the settler's next alarm.";
+    SettlementReorged Error "a settlement's block has left the chain" "A settlement is on its way again.";
+}
+
+/// One fact about an event.
+#[derive(Clone, Debug)]
+pub enum TelemetryField<'a> {
+    /// `requestId`.
+    RequestId(RequestId),
+    /// `method`: the HTTP method.
+    Method(&'a str),
+    /// `endpoint`: the path in the route table, without its parameters' values; `none` where no route was met.
+    Endpoint(Option<&'static str>),
+    /// `status`: the HTTP status.
+    Status(u16),
+    /// `ms`: how long it took.
+    Took(u64),
+    /// `code`: an error code.
+    Code(ErrorCode),
+    /// `cause`: a fault's cause, or where it has none its sentence for the caller.
+    Cause(&'a Fault),
+    /// `chain`: our key of a network.
+    Chain(&'static Network),
+    /// `usable`: whether there was an answer all the same.
+    Usable(bool),
+    /// `failures`: which providers failed, by host, and how.
+    Failures(String),
+    /// `words`: what the last node said.
+    Words(String),
+    /// `settlement`.
+    Settlement(Option<SettlementId>),
+    /// `id`: a verification.
+    Verification(Option<VerificationId>),
+    /// `key`: a flight, as [`x402_core::settlement::Flight::key`] names it.
+    Flight(&'a str),
+    /// `at`: a time, milliseconds since 1970.
+    At(UnixMillis),
+    /// `bytes`: a size.
+    Bytes(usize),
+    /// `cron`: a trigger's pattern.
+    Cron(&'a str),
+    /// `done`: how many.
+    Done(usize),
+    /// `seq`: an entry's number in a ledger's outbox.
+    Sequence(i64),
+}
+
+impl TelemetryField<'_> {
+    /// The member of the log line, and its value.
+    fn member(&self) -> (&'static str, Value) {
+        match self {
+            Self::RequestId(id) => ("requestId", id.to_string().into()),
+            Self::Method(method) => ("method", (*method).into()),
+            Self::Endpoint(path) => ("endpoint", path.unwrap_or("none").into()),
+            Self::Status(status) => ("status", (*status).into()),
+            Self::Took(ms) => ("ms", (*ms).into()),
+            Self::Code(code) => ("code", code.as_str().into()),
+            Self::Cause(fault) => ("cause", fault.cause().unwrap_or(&fault.detail).into()),
+            Self::Chain(network) => ("chain", network.key.into()),
+            Self::Usable(usable) => ("usable", (*usable).into()),
+            Self::Failures(failures) => ("failures", failures.as_str().into()),
+            Self::Words(words) => ("words", words.as_str().into()),
+            Self::Settlement(id) => ("settlement", id.map(|id| id.to_string()).into()),
+            Self::Verification(id) => ("id", id.map(|id| id.to_string()).into()),
+            Self::Flight(key) => ("key", (*key).into()),
+            Self::At(at) => ("at", at.0.into()),
+            Self::Bytes(bytes) => ("bytes", (*bytes).into()),
+            Self::Cron(pattern) => ("cron", (*pattern).into()),
+            Self::Done(done) => ("done", (*done).into()),
+            Self::Sequence(seq) => ("seq", (*seq).into()),
+        }
     }
-    worker::console_error!("{}", Value::Object(entry));
+}
+
+/// The log line of an event: a JSON object of `message` and a member for each field.
+#[must_use]
+pub fn event_line(kind: TelemetryKind, fields: &[TelemetryField<'_>]) -> String {
+    let mut line = Map::new();
+    line.insert("message".to_owned(), kind.name().into());
+    line.extend(fields.iter().map(TelemetryField::member).map(|(name, value)| (name.to_owned(), value)));
+    Value::Object(line).to_string()
+}
+
+/// Says that something has happened.
+#[cfg(target_arch = "wasm32")]
+pub(crate) fn event(kind: TelemetryKind, fields: &[TelemetryField<'_>]) {
+    let line = event_line(kind, fields);
+    match kind.level() {
+        TelemetryLevel::Info => worker::console_log!("{line}"),
+        TelemetryLevel::Error => worker::console_error!("{line}"),
+    }
 }

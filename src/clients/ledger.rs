@@ -1,35 +1,25 @@
-//! Calls to a tenant's ledger: the messages, the reply, and the deadline.
+//! Calls to a tenant's ledger: the call, its deadline, and the reply.
 
 use crate::app;
 use crate::app::App;
 use crate::isolate;
-use crate::isolate::{AttemptKey, RefusedCaller};
+use crate::isolate::AttemptKey;
 use futures_util::future::{Either, select};
-use serde::{Deserialize, Serialize};
+use serde::de::DeserializeOwned;
 use std::pin::pin;
 use std::time::Duration;
 use wasm_bindgen::prelude::*;
 use worker::wasm_bindgen_futures::JsFuture;
 use worker::web_sys::{self, RequestInit};
 use worker::{Delay, Stub, js_sys};
-use x402_api::facilitator::SettlementFinding;
-use x402_api::headers::CrossOrigin;
-use x402_api::records::PageQuery;
 use x402_api::{ApiReply, explain, headers};
-use x402_chain::id::{RequestId, SettlementId, TenantId, VerificationId};
+use x402_chain::id::{SettlementId, TenantId};
 use x402_chain::network::Environment;
 use x402_chain::time::UnixMillis;
 use x402_core::error::{ErrorCode, Fault};
-use x402_core::settlement::SettlementReport;
-use x402_core::settlement::payment;
-use x402_core::settlement::payment::PaymentAction;
-use x402_core::settlement::status::SettlementFilter;
-use x402_core::tenancy::access::{Access, KeyScope};
-use x402_core::tenancy::admission::PresentedKey;
-use x402_core::tenancy::key::{Caller, KeyHash};
-use x402_core::tenancy::payee::PayeeQuery;
-use x402_core::tenancy::tenant::Scope;
-use x402_core::verification::decision;
+use x402_core::messages::MessageHead;
+use x402_core::messages::ledger::{LedgerEnvelope, LedgerMessage, LedgerReply};
+use x402_core::tenancy::key::Caller;
 
 /// The deadline of a call: a ledger's own work takes a few milliseconds, a first call loads the tenant from the
 /// directory, and calls to an object that panicked hang for more than eight seconds.
@@ -37,145 +27,8 @@ const DEADLINE_MS: u64 = 6_000;
 /// The deadline of a flush, which waits for the directory and may ship many records.
 const FLUSH_DEADLINE_MS: u64 = 10_000;
 
-/// The header by which a ledger makes the isolate remember a refused caller.
-pub(crate) const REMEMBER: &str = "x-ledger-remember";
-/// The header that says that no answer was recorded under the request's `Idempotency-Key`.
-pub(crate) const UNRECORDED: &str = "x-ledger-unrecorded";
 /// The header that says that the answer repeats one under the same `Idempotency-Key`.
 pub(crate) const REPLAYED: &str = "Idempotent-Replayed";
-/// The header that names the settlement whose success the answer holds.
-pub(crate) const HANDED_OVER: &str = "x-ledger-handed-over";
-
-/// A message with the ledger that it is for and its HTTP request.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct LedgerEnvelope {
-    pub(crate) tenant: TenantId,
-    pub(crate) environment: Environment,
-    pub(crate) request_id: RequestId,
-    /// The origin of links in a problem.
-    pub(crate) origin: String,
-    /// The path for `instance` in a problem.
-    pub(crate) path: String,
-    /// The access of the route that the request came by. `None`: no request stands behind the message, or it comes
-    /// from a build that did not send it.
-    #[serde(default)]
-    pub(crate) access: Option<Access>,
-    pub(crate) ask: LedgerMessage,
-}
-
-impl LedgerEnvelope {
-    /// What the route requires of the key.
-    pub(crate) fn key_scope(&self) -> KeyScope {
-        self.access.and_then(Access::key_scope).unwrap_or_else(|| self.ask.scope_without_access())
-    }
-
-    /// A key of the message, with what the route requires of it.
-    pub(crate) fn present(&self, hash: &KeyHash) -> PresentedKey {
-        PresentedKey { hash: *hash, scope: self.key_scope() }
-    }
-
-    /// Whether pages of other origins may read the answer. A message without its route's access is a key's.
-    pub(crate) fn cross_origin(&self) -> CrossOrigin {
-        self.access.map_or(CrossOrigin::Allowed, headers::cross_origin)
-    }
-}
-
-/// A message to a ledger.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum LedgerMessage {
-    /// Judge and record a verification.
-    Verify(Box<decision::VerificationRequest>),
-    /// Judge and record an x402 payment.
-    Payment(Box<payment::PaymentRequest>),
-    /// Apply a settler's report on a settlement.
-    Settled(Box<SettlementReport>),
-    /// Give the waiting request the settler's result.
-    Deliver(Box<DeliverMessage>),
-    /// The caller has disconnected before the answer: its lease or success is open again.
-    Reopen(ReopenMessage),
-    /// Give the seller a success by hand.
-    HandOver { key: KeyHash, id: SettlementId },
-    /// Read one settlement.
-    Settlement { key: KeyHash, id: SettlementId },
-    /// List settlements, a page at a time.
-    Settlements { key: KeyHash, filter: SettlementFilter, page: PageQuery },
-    /// Read the account; `off` names chains that the registry check has switched off.
-    Account { key: KeyHash, view: AccountView, off: Vec<String> },
-    /// Say which addresses may stand in requirements; `off` as above.
-    Payees { key: KeyHash, wanted: Vec<PayeeQuery>, off: Vec<String> },
-    /// Read one verification's record.
-    Record { key: KeyHash, id: VerificationId },
-    /// Check that a key may list records, and ship them first.
-    List { key: KeyHash },
-    /// Load the directory's copy, of this version at least.
-    Reload { version: u64 },
-    /// Ship everything, and enter the current period.
-    Flush,
-    /// Do nothing: `/v1/health` measures the answer.
-    Ping,
-    /// Write one row (the benchmark's build only).
-    #[cfg(x402_bench)]
-    BenchRow { id: String },
-}
-
-impl LedgerMessage {
-    /// What a message of a build that sent no access requires of its key, so that a rolling deployment opens nothing.
-    const fn scope_without_access(&self) -> KeyScope {
-        match self {
-            Self::Account { .. } => KeyScope::Any,
-            Self::HandOver { .. } => KeyScope::Only(Scope::Settle),
-            Self::Payment(asked) if matches!(asked.verb, PaymentAction::Settle) => KeyScope::Only(Scope::Settle),
-            Self::Verify(_)
-            | Self::Payment(_)
-            | Self::Settled(_)
-            | Self::Deliver(_)
-            | Self::Reopen(_)
-            | Self::Settlement { .. }
-            | Self::Settlements { .. }
-            | Self::Payees { .. }
-            | Self::Record { .. }
-            | Self::List { .. }
-            | Self::Reload { .. }
-            | Self::Flush
-            | Self::Ping => KeyScope::Only(Scope::Verify),
-            #[cfg(x402_bench)]
-            Self::BenchRow { .. } => KeyScope::Only(Scope::Verify),
-        }
-    }
-}
-
-/// The settler's result, for the request that waited.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct DeliverMessage {
-    pub(crate) settlement: SettlementId,
-    /// The network as the request wrote it.
-    pub(crate) network_text: String,
-    /// What was found out about the payment.
-    pub(crate) found: SettlementFinding,
-    /// Whether the request asks for our additions in the body of a success.
-    #[serde(default)]
-    pub(crate) explain: bool,
-}
-
-/// Which delivery to open: the settlement's, or where the answer was lost that of the authorization.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub(crate) struct ReopenMessage {
-    pub(crate) settlement: Option<SettlementId>,
-    pub(crate) authorization: Option<String>,
-}
-
-/// Which view of the account a route answers with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum AccountView {
-    /// The answer of `GET /v1/usage`.
-    Usage,
-    /// The answer of `GET /v1/supported-chains`.
-    Chains,
-    /// The answer of `GET /v1/whoami`.
-    Whoami,
-}
 
 fn ledger_unavailable(cause: impl core::fmt::Display) -> Fault {
     let detail =
@@ -207,65 +60,99 @@ extern "C" {
     fn fetch(this: &Ledger, url: &str, init: &RequestInit) -> Result<js_sys::Promise, JsValue>;
 }
 
-/// A ledger's reply. It is complete and can be sent to the client unread: its body does not enter this Worker's memory.
+/// A ledger's reply: its meaning, and the HTTP response. A complete answer is sent to the client unread: its body does
+/// not enter this Worker's memory.
 #[derive(Debug)]
-pub(crate) struct LedgerResponse(web_sys::Response);
+pub(crate) struct LedgerResponse {
+    reply: LedgerReply,
+    http: web_sys::Response,
+}
 
 impl LedgerResponse {
-    /// The HTTP status that the ledger answered with.
+    fn read(message: &LedgerMessage, http: web_sys::Response) -> Result<Self, Fault> {
+        let headers = http.headers();
+        let header = |name: &str| headers.get(name).ok().flatten();
+        let reply = LedgerReply::read(message, http.status(), header).map_err(ledger_unavailable)?;
+        Ok(Self { reply, http })
+    }
+
+    /// The meaning of the reply.
+    pub(crate) const fn reply(&self) -> &LedgerReply {
+        &self.reply
+    }
+
+    /// Whether it is [`LedgerReply::Done`].
+    pub(crate) fn is_done(&self) -> bool {
+        self.reply == LedgerReply::Done
+    }
+
+    /// The HTTP status of a complete answer.
     pub(crate) fn status(&self) -> u16 {
-        self.0.status()
+        self.http.status()
+    }
+
+    /// The reply as a complete answer for the client.
+    ///
+    /// # Errors
+    /// `INTERNAL` where the reply is for the Worker only.
+    pub(crate) fn into_answer(self) -> Result<Self, Fault> {
+        match &self.reply {
+            LedgerReply::Answer
+            | LedgerReply::Problem
+            | LedgerReply::Refused(_)
+            | LedgerReply::Unrecorded
+            | LedgerReply::Success(_) => Ok(self),
+            other @ (LedgerReply::Settle
+            | LedgerReply::ChainNeeded
+            | LedgerReply::Payees
+            | LedgerReply::NoRecord
+            | LedgerReply::NoTenant
+            | LedgerReply::Done) => Err(Fault::internal(format!("the ledger replied {other:?} and no answer"))),
+        }
+    }
+
+    async fn text(&self) -> Result<String, Fault> {
+        let reading = self.http.text().map_err(|error| ledger_unavailable(worker::Error::from(error)))?;
+        let text = JsFuture::from(reading).await.map_err(|error| ledger_unavailable(worker::Error::from(error)))?;
+        Ok(text.as_string().unwrap_or_default())
     }
 
     /// The body, for a caller that must read it.
     ///
     /// # Errors
-    /// `LEDGER_UNAVAILABLE` where it broke off.
-    pub(crate) async fn text(&self) -> Result<String, Fault> {
-        let reading = self.0.text().map_err(|error| ledger_unavailable(worker::Error::from(error)))?;
-        let text = JsFuture::from(reading).await.map_err(|error| ledger_unavailable(worker::Error::from(error)))?;
-        Ok(text.as_string().unwrap_or_default())
+    /// `LEDGER_UNAVAILABLE` where it broke off; `INTERNAL` where it is of another shape.
+    pub(crate) async fn json<T: DeserializeOwned>(&self) -> Result<T, Fault> {
+        serde_json::from_str(&self.text().await?).map_err(Fault::internal)
     }
 
     /// The rate headers, for an answer that is made from more than this reply.
     pub(crate) fn rates(&self) -> Vec<(&'static str, String)> {
-        let headers = self.0.headers();
+        let headers = self.http.headers();
         headers::RATE_HEADERS.into_iter().filter_map(|name| Some((name, headers.get(name).ok().flatten()?))).collect()
     }
 
-    /// Removes the header about a refused caller, and makes the isolate remember it.
-    ///
-    /// # Errors
-    /// Where the platform refuses to copy the answer.
-    pub(crate) fn remember(self, caller: &Caller, now: UnixMillis) -> Result<Self, Fault> {
-        if self.status() < 400 {
-            return Ok(self);
+    /// Makes the isolate remember a caller that the ledger has refused.
+    pub(crate) fn remember(&self, caller: &Caller, now: UnixMillis) {
+        if let LedgerReply::Refused(refused) = &self.reply {
+            isolate::remember_refused(caller.hash, refused.clone(), now);
         }
-        let Some(text) = self.0.headers().get(REMEMBER).ok().flatten() else { return Ok(self) };
-        if let Ok(refused) = serde_json::from_str::<RefusedCaller>(&text) {
-            isolate::remember_refused(caller.hash, refused, now);
-        }
-        self.without(REMEMBER)
     }
 
-    /// Removes the header about an unrecorded answer, and makes the isolate remember it.
-    ///
-    /// # Errors
-    /// Where the platform refuses to copy the answer.
-    pub(crate) fn remember_attempt(self, attempt: Option<AttemptKey>, now: UnixMillis) -> Result<Self, Fault> {
-        let Some(attempt) = attempt else { return Ok(self) };
-        let is_open = self.0.headers().has(UNRECORDED).unwrap_or(false);
-        isolate::note_attempt(attempt, is_open, now);
-        if is_open { self.without(UNRECORDED) } else { Ok(self) }
+    /// Makes the isolate remember whether an answer was recorded under an `Idempotency-Key`.
+    pub(crate) fn remember_attempt(&self, attempt: Option<AttemptKey>, now: UnixMillis) {
+        if let Some(attempt) = attempt {
+            isolate::note_attempt(attempt, self.reply == LedgerReply::Unrecorded, now);
+        }
     }
 
-    /// The reply without a header that is for this Worker only. A received reply is immutable, so it is copied.
-    fn without(self, header: &str) -> Result<Self, Fault> {
-        let init: &web_sys::ResponseInit = self.0.unchecked_ref();
-        let copy = web_sys::Response::new_with_opt_readable_stream_and_init(self.0.body().as_ref(), init);
-        let copy = copy.map_err(copy_failed)?;
-        copy.headers().delete(header).map_err(copy_failed)?;
-        Ok(Self(copy))
+    /// The response without the headers that are for this Worker only. A received reply is immutable, so it is copied.
+    fn without_internal_headers(http: &web_sys::Response) -> Result<web_sys::Response, JsValue> {
+        let init: &web_sys::ResponseInit = http.unchecked_ref();
+        let copy = web_sys::Response::new_with_opt_readable_stream_and_init(http.body().as_ref(), init)?;
+        for name in LedgerReply::INTERNAL_HEADERS {
+            copy.headers().delete(name)?;
+        }
+        Ok(copy)
     }
 
     /// The reply with status 200, whatever it says.
@@ -275,47 +162,35 @@ impl LedgerResponse {
     pub(crate) fn always_ok(self) -> worker::Result<Self> {
         let init = web_sys::ResponseInit::new();
         init.set_status(200);
-        init.set_headers(self.0.headers().as_ref());
-        let copy = web_sys::Response::new_with_opt_readable_stream_and_init(self.0.body().as_ref(), &init)?;
+        init.set_headers(self.http.headers().as_ref());
+        let copy = web_sys::Response::new_with_opt_readable_stream_and_init(self.http.body().as_ref(), &init)?;
         copy.headers().set("Content-Type", "application/json")?;
         copy.headers().delete("WWW-Authenticate")?;
-        Ok(Self(copy))
+        Ok(Self { http: copy, ..self })
     }
 
-    /// Removes the header that names the settlement whose success this reply holds.
+    /// Reads the answer; with it the settlement whose success it holds.
     ///
     /// # Errors
     /// `LEDGER_UNAVAILABLE` where the answer broke off.
     pub(crate) async fn handed_over(self) -> Result<(ApiReply, Option<SettlementId>), Fault> {
-        let handed = self.0.headers().get(HANDED_OVER).ok().flatten();
-        let handed = handed.as_deref().and_then(SettlementId::parse);
+        let handed = if let LedgerReply::Success(id) = self.reply { Some(id) } else { None };
         let mut headers = self.rates();
         let own = [REPLAYED].into_iter().chain(explain::HEADERS);
-        headers.extend(own.filter_map(|name| Some((name, self.0.headers().get(name).ok().flatten()?))));
+        headers.extend(own.filter_map(|name| Some((name, self.http.headers().get(name).ok().flatten()?))));
         let status = self.status();
         let content_type = if status == 200 { "application/json" } else { "application/problem+json" };
         Ok((ApiReply { status, content_type, body: self.text().await?, headers }, handed))
     }
 
     /// The response for the client; its body was not read.
-    pub(crate) fn into_response(self) -> web_sys::Response {
-        self.0
+    ///
+    /// # Errors
+    /// Where the platform refuses to copy the answer.
+    pub(crate) fn into_response(self) -> Result<web_sys::Response, JsValue> {
+        let is_plain = matches!(self.reply, LedgerReply::Answer | LedgerReply::Problem);
+        if is_plain { Ok(self.http) } else { Self::without_internal_headers(&self.http) }
     }
-}
-
-fn copy_failed(error: JsValue) -> Fault {
-    Fault::internal(worker::Error::from(error))
-}
-
-/// The URL of a call that is given up at a time. The platform may deliver a call late, after its caller has undone the
-/// effect that it may have had.
-fn deadline_url(until: UnixMillis) -> String {
-    format!("https://ledger/{}", until.0)
-}
-
-/// Until when the caller waits, by the URL of the call; `None` in calls of an older build.
-pub(crate) fn caller_deadline(url: &str) -> Option<UnixMillis> {
-    url.rsplit_once('/').and_then(|(_, until)| until.parse().ok()).map(UnixMillis)
 }
 
 /// Sends a message to a ledger.
@@ -333,13 +208,14 @@ pub(crate) async fn call_ledger(
     init.set_method("POST");
     init.set_body(&JsValue::from_str(&body));
     let ledger: Ledger = stub.into_rpc();
-    let flushes = matches!(envelope.ask, LedgerMessage::List { .. } | LedgerMessage::Flush);
+    let flushes = matches!(envelope.message, LedgerMessage::List { .. } | LedgerMessage::Flush);
     let limit_ms = if flushes { FLUSH_DEADLINE_MS } else { DEADLINE_MS };
-    let url = deadline_url(app::now().plus(limit_ms));
+    // The platform may deliver a call late, after its caller has undone the effect that it may have had.
+    let url = MessageHead::own(Some(app::now().plus(limit_ms))).address("ledger");
     let asked = ledger.fetch(&url, &init).map_err(|error| ledger_unavailable(worker::Error::from(error)))?;
     let deadline = Delay::from(Duration::from_millis(limit_ms));
     match select(JsFuture::from(asked), pin!(deadline)).await {
-        Either::Left((Ok(response), _)) => Ok(LedgerResponse(response.unchecked_into())),
+        Either::Left((Ok(response), _)) => LedgerResponse::read(&envelope.message, response.unchecked_into()),
         Either::Left((Err(error), _)) => Err(ledger_unavailable(worker::Error::from(error))),
         Either::Right(_) => Err(ledger_unavailable(format!("no answer in {limit_ms} ms"))),
     }

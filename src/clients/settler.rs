@@ -4,7 +4,6 @@ use crate::app::{self, App};
 use crate::clients::penalized;
 use crate::rpc::signer_balance;
 use futures_util::future::{Either, select};
-use serde::de::DeserializeOwned;
 use std::pin::pin;
 use std::time::Duration;
 use wasm_bindgen::JsValue;
@@ -15,7 +14,9 @@ use x402_chain::network::Network;
 use x402_chain::signer::Signer;
 use x402_chain::time::UnixMillis;
 use x402_core::error::{ErrorCode, Fault};
-use x402_core::settlement::{Flight, HeldPayer, RefuseOutcome, SettlementReport, SettlerOrder};
+use x402_core::messages::MessageHead;
+use x402_core::messages::settler::{HeldPayer, RefuseOutcome, SettlerMessage, SettlerReply};
+use x402_core::settlement::{Flight, SettlementReport};
 
 /// The deadline of a settlement: a settler waits 18 s for a receipt, and reports to the ledger. It is below the
 /// ledger's lease of 30 s.
@@ -28,6 +29,16 @@ fn settler_unavailable(cause: impl core::fmt::Display) -> Fault {
     Fault::new(ErrorCode::LedgerUnavailable, detail).after(2).because(cause)
 }
 
+/// The fault for a reply of another kind than the message asks for.
+fn unexpected_reply(reply: &SettlerReply) -> Fault {
+    match reply {
+        SettlerReply::Failed(code) => settler_unavailable(format!("the settler failed: {code}")),
+        SettlerReply::Report(_) | SettlerReply::Attempt(_) | SettlerReply::Held(_) => {
+            settler_unavailable("the settler replied to another message")
+        }
+    }
+}
+
 /// Sends a flight to its settler and waits for the report.
 ///
 /// # Errors
@@ -37,8 +48,13 @@ pub(crate) async fn settle_flight(
     flight: &Flight,
     network: &'static Network,
 ) -> Result<SettlementReport, Fault> {
-    let order = SettlerOrder::Settle(Box::new(flight.clone()));
-    let report: SettlementReport = call_settler(&app.settlers()?, network, &flight.signer, &order, SETTLE_MS).await?;
+    let message = SettlerMessage::Settle(Box::new(flight.clone()));
+    let report = match call_settler(&app.settlers()?, network, &flight.signer, &message, SETTLE_MS).await? {
+        SettlerReply::Report(report) => *report,
+        other @ (SettlerReply::Attempt(_) | SettlerReply::Held(_) | SettlerReply::Failed(_)) => {
+            return Err(unexpected_reply(&other));
+        }
+    };
     if let Some(until) = report.held_until {
         penalized::note_hold(network, &flight.signer, flight.payer, until);
     }
@@ -60,7 +76,13 @@ pub(crate) async fn refuse_attempt(
     settlement: SettlementId,
     attempt: usize,
 ) -> Result<RefuseOutcome, Fault> {
-    call_settler(&app.settlers()?, network, signer, &SettlerOrder::Refuse { settlement, attempt }, ASK_MS).await
+    let message = SettlerMessage::Refuse { settlement, attempt };
+    match call_settler(&app.settlers()?, network, signer, &message, ASK_MS).await? {
+        SettlerReply::Attempt(state) => Ok(state),
+        other @ (SettlerReply::Report(_) | SettlerReply::Held(_) | SettlerReply::Failed(_)) => {
+            Err(unexpected_reply(&other))
+        }
+    }
 }
 
 /// The payers for whom a signer launches nothing at present.
@@ -72,7 +94,12 @@ async fn penalized_payers(
     network: &'static Network,
     signer: &Address,
 ) -> Result<Vec<HeldPayer>, Fault> {
-    call_settler(settlers, network, signer, &SettlerOrder::Held, ASK_MS).await
+    match call_settler(settlers, network, signer, &SettlerMessage::Held, ASK_MS).await? {
+        SettlerReply::Held(held) => Ok(held),
+        other @ (SettlerReply::Report(_) | SettlerReply::Attempt(_) | SettlerReply::Failed(_)) => {
+            Err(unexpected_reply(&other))
+        }
+    }
 }
 
 /// Asks a network's settlers, after the answer, for the penalized payers, unless the list is fresh.
@@ -91,18 +118,19 @@ pub(crate) fn refresh_holds_later(app: &App, context: &Context, network: &'stati
     });
 }
 
-async fn call_settler<T: DeserializeOwned>(
+async fn call_settler(
     settlers: &ObjectNamespace,
     network: &Network,
     signer: &Address,
-    order: &SettlerOrder,
+    message: &SettlerMessage,
     limit_ms: u64,
-) -> Result<T, Fault> {
+) -> Result<SettlerReply, Fault> {
     let stub = settlers.get_by_name(&format!("{}:{signer}", network.key)).map_err(settler_unavailable)?;
-    let body = serde_json::to_string(order).map_err(Fault::internal)?;
+    let body = serde_json::to_string(message).map_err(Fault::internal)?;
     let mut init = RequestInit::new();
     init.with_method(Method::Post).with_body(Some(JsValue::from_str(&body)));
-    let request = Request::new_with_init("https://settler/", &init).map_err(settler_unavailable)?;
+    let request =
+        Request::new_with_init(&MessageHead::own(None).address("settler"), &init).map_err(settler_unavailable)?;
     let asked = async {
         let mut response = stub.fetch_with_request(request).await?;
         let status = response.status_code();
@@ -110,8 +138,9 @@ async fn call_settler<T: DeserializeOwned>(
     };
     let deadline = Delay::from(Duration::from_millis(limit_ms));
     match select(pin!(asked), pin!(deadline)).await {
-        Either::Left((Ok((200, text)), _)) => serde_json::from_str(&text).map_err(Fault::internal),
-        Either::Left((Ok((status, text)), _)) => Err(settler_unavailable(format!("status {status}: {text}"))),
+        Either::Left((Ok((status, text)), _)) => {
+            SettlerReply::read(message, status, &text).map_err(settler_unavailable)
+        }
         Either::Left((Err(error), _)) => Err(settler_unavailable(error)),
         Either::Right(_) => Err(settler_unavailable(format!("no answer in {limit_ms} ms"))),
     }

@@ -3,17 +3,17 @@
 
 use super::rows::{ListedRecord, OpenPeriod};
 use super::{BoundValue, all, batch, sql, statement};
-use crate::telemetry;
+use crate::telemetry::{TelemetryField, TelemetryKind, event};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use worker::D1Database;
-use x402_api::records::PageQuery;
 use x402_chain::id::{KeyId, TenantId, VerificationId};
 use x402_chain::network::Environment;
 use x402_chain::time::UnixMillis;
 use x402_core::error::Fault;
+use x402_core::messages::ledger::PageQuery;
 use x402_core::outbox::load::{LOAD_BYTES, RECORD_BYTES_MAX, json_lists};
 use x402_core::outbox::{OutboxEvent, StoredRecord};
 use x402_core::settlement::status::Settlement;
@@ -206,8 +206,10 @@ fn fit_to_d1(body: &str) -> Result<Cow<'_, str>, Fault> {
         return Ok(Cow::Borrowed(body));
     }
     let answer: VerificationAnswer = serde_json::from_str(body).map_err(Fault::internal)?;
-    let fields = [("id", answer.id.to_string().into()), ("bytes", body.len().into())];
-    telemetry::error("a record is shipped with shorter lists", &fields);
+    event(
+        TelemetryKind::RecordCut,
+        &[TelemetryField::Verification(Some(answer.id)), TelemetryField::Bytes(body.len())],
+    );
     serde_json::to_string(&answer.with_lists_cut()).map(Cow::Owned).map_err(Fault::internal)
 }
 

@@ -4,7 +4,6 @@
 use crate::app;
 use crate::app::App;
 use crate::clients;
-use crate::clients::ledger::{LedgerEnvelope, LedgerMessage};
 use crate::rpc;
 use serde_json::json;
 use std::rc::Rc;
@@ -12,6 +11,7 @@ use worker::{Env, Response, web_sys};
 use x402_chain::facts::Call;
 use x402_chain::id::TenantId;
 use x402_chain::network::{Environment, by_key};
+use x402_core::messages::ledger::{LedgerEnvelope, LedgerMessage};
 
 /// Serves `/bench/row/{n}` and `/bench/fetch/{n}`: `n` picks the object, as a tenant would.
 pub(crate) async fn serve(path: &str, env: Env) -> worker::Result<web_sys::Response> {
@@ -37,10 +37,10 @@ pub(crate) async fn serve(path: &str, env: Env) -> worker::Result<web_sys::Respo
         origin: String::new(),
         path: String::new(),
         access: None,
-        ask: LedgerMessage::BenchRow { id: app::request_id(now).to_string() },
+        message: LedgerMessage::BenchRow { id: app::request_id(now).to_string() },
     };
     match clients::ledger::call_ledger(&app, &envelope, None).await {
-        Ok(response) if response.status() == 204 => Ok(Response::ok("{}")?.into()),
+        Ok(response) if response.is_done() => Ok(Response::ok("{}")?.into()),
         Ok(_) | Err(_) => failed("row"),
     }
 }

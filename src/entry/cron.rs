@@ -3,15 +3,16 @@
 use crate::app;
 use crate::app::App;
 use crate::clients;
-use crate::clients::ledger::{LedgerEnvelope, LedgerMessage};
+use crate::d1;
 use crate::rpc::registry;
-use crate::{d1, telemetry};
+use crate::telemetry::{TelemetryField, TelemetryKind, event};
 use futures_util::stream::{self, StreamExt};
 use worker::Env;
 use x402_chain::id::TenantId;
 use x402_chain::network::{Environment, NETWORKS};
 use x402_chain::time::{Period, UnixMillis};
 use x402_core::error::Fault;
+use x402_core::messages::ledger::{LedgerEnvelope, LedgerMessage, LedgerReply};
 
 /// On the first of the month, last month's usage is closed in the directory.
 const CLOSE_PERIOD: &str = "0 0 1 * *";
@@ -31,11 +32,8 @@ pub(crate) async fn run_trigger(cron: &str, env: Env) {
         Err(fault) => Err(fault),
     };
     match outcome {
-        Ok(done) => telemetry::line("cron", &[("cron", cron.into()), ("done", done.into())]),
-        Err(fault) => {
-            let cause = fault.cause().unwrap_or(&fault.detail);
-            telemetry::error("cron failed", &[("cron", cron.into()), ("cause", cause.into())]);
-        }
+        Ok(done) => event(TelemetryKind::CronDone, &[TelemetryField::Cron(cron), TelemetryField::Done(done)]),
+        Err(fault) => event(TelemetryKind::CronFailed, &[TelemetryField::Cron(cron), TelemetryField::Cause(&fault)]),
     }
 }
 
@@ -63,21 +61,15 @@ async fn close_periods(app: &App, now: UnixMillis) -> Result<usize, Fault> {
         let environment = Environment::parse(&open.environment)
             .ok_or_else(|| Fault::internal("an open period has no environment"))?;
         let request_id = app::request_id(now);
-        let envelope = LedgerEnvelope {
-            tenant,
-            environment,
-            request_id,
-            origin: String::new(),
-            path: String::new(),
-            access: None,
-            ask: LedgerMessage::Flush,
-        };
-        let status = clients::ledger::call_ledger(app, &envelope, None).await?.status();
+        let message = LedgerMessage::Flush;
+        let (origin, path) = (String::new(), String::new());
+        let envelope = LedgerEnvelope { tenant, environment, request_id, origin, path, access: None, message };
+        let response = clients::ledger::call_ledger(app, &envelope, None).await?;
         // A tenant that does not exist any more has nothing to ship.
-        if status == 204 || status == 401 {
+        if matches!(response.reply(), LedgerReply::Done | LedgerReply::NoTenant) {
             d1::close_period(db, &open, now).await?;
         }
-        Ok::<bool, Fault>(status == 204)
+        Ok::<bool, Fault>(response.is_done())
     };
     let closed: Vec<Result<bool, Fault>> = stream::iter(open).map(close).buffer_unordered(AT_ONCE).collect().await;
     Ok(closed.into_iter().filter(|outcome| matches!(outcome, Ok(true))).count())

@@ -5,7 +5,8 @@ use crate::app;
 use crate::app::App;
 use crate::platform::response::OutgoingResponse;
 use crate::request::{IncomingRequest, fault_reply};
-use crate::{handlers, isolate, telemetry};
+use crate::telemetry::{TelemetryField, TelemetryKind, event};
+use crate::{handlers, isolate};
 use futures_util::StreamExt;
 use std::rc::Rc;
 use worker::{Context, Env, Request, web_sys};
@@ -73,13 +74,13 @@ pub(crate) async fn serve(mut request: Request, env: Env, context: Context) -> w
     let waits = row.is_some_and(|row| row.endpoint == Endpoint::FacilitatorSettle);
     if status >= 400 || (ms >= SLOW_MS && !waits) {
         let fields = [
-            ("requestId", request_id.to_string().into()),
-            ("method", method.as_str().into()),
-            ("endpoint", row.map_or("none", |row| row.path).into()),
-            ("status", status.into()),
-            ("ms", ms.into()),
+            TelemetryField::RequestId(request_id),
+            TelemetryField::Method(method.as_str()),
+            TelemetryField::Endpoint(row.map(|row| row.path)),
+            TelemetryField::Status(status),
+            TelemetryField::Took(ms),
         ];
-        telemetry::line("request", &fields);
+        event(TelemetryKind::Request, &fields);
     }
     let outgoing = if place.key.is_some() { outgoing.always_ok()? } else { outgoing };
     // A path that no row has takes no cookie.

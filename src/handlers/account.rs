@@ -2,7 +2,7 @@
 
 use crate::app::App;
 use crate::clients;
-use crate::clients::ledger::{AccountView, LedgerEnvelope, LedgerMessage, LedgerResponse};
+use crate::clients::ledger::LedgerResponse;
 use crate::d1;
 use crate::platform::response::OutgoingResponse;
 use crate::request::IncomingRequest;
@@ -12,8 +12,13 @@ use x402_api::records::{ListPage, read_page_query};
 use x402_api::{ApiReply, settlements};
 use x402_chain::id::{SettlementId, VerificationId};
 use x402_core::error::{ErrorCode, Fault};
+use x402_core::messages::ledger::{AccountView, LedgerEnvelope, LedgerMessage, LedgerReply};
 
-async fn call_own_ledger(app: &App, incoming: &IncomingRequest, ask: LedgerMessage) -> Result<LedgerResponse, Fault> {
+async fn call_own_ledger(
+    app: &App,
+    incoming: &IncomingRequest,
+    message: LedgerMessage,
+) -> Result<LedgerResponse, Fault> {
     let caller = incoming.caller()?;
     let envelope = LedgerEnvelope {
         tenant: caller.tenant,
@@ -22,7 +27,7 @@ async fn call_own_ledger(app: &App, incoming: &IncomingRequest, ask: LedgerMessa
         origin: app.origin.clone(),
         path: incoming.path.clone(),
         access: Some(incoming.row.access),
-        ask,
+        message,
     };
     clients::ledger::call_ledger(app, &envelope, None).await
 }
@@ -39,7 +44,8 @@ pub(super) async fn read_usage(
         incoming,
         LedgerMessage::Account { key: incoming.caller()?.hash, view: AccountView::Usage, off },
     )
-    .await
+    .await?
+    .into_answer()
     .map(OutgoingResponse::from)
 }
 
@@ -55,7 +61,8 @@ pub(super) async fn list_chains(
         incoming,
         LedgerMessage::Account { key: incoming.caller()?.hash, view: AccountView::Chains, off },
     )
-    .await
+    .await?
+    .into_answer()
     .map(OutgoingResponse::from)
 }
 
@@ -63,7 +70,8 @@ pub(super) async fn list_chains(
 pub(super) async fn read_whoami(app: &App, incoming: &IncomingRequest) -> Result<OutgoingResponse, Fault> {
     let key = incoming.caller()?.hash;
     call_own_ledger(app, incoming, LedgerMessage::Account { key, view: AccountView::Whoami, off: Vec::new() })
-        .await
+        .await?
+        .into_answer()
         .map(OutgoingResponse::from)
 }
 
@@ -75,8 +83,8 @@ pub(super) async fn read_verification(app: &App, incoming: &IncomingRequest) -> 
     // An invalid key is refused before an invalid id.
     let asked = id.unwrap_or_else(|| VerificationId::new(incoming.now, [0; 10]));
     let response = call_own_ledger(app, incoming, LedgerMessage::Record { key: caller.hash, id: asked }).await?;
-    if response.status() != 404 {
-        return Ok(response.into());
+    if *response.reply() != LedgerReply::NoRecord {
+        return Ok(response.into_answer()?.into());
     }
     let body = d1::read_record(&app.db()?, caller.tenant, caller.environment, id.ok_or_else(none)?).await?;
     let body = body.ok_or_else(none)?;
@@ -86,7 +94,10 @@ pub(super) async fn read_verification(app: &App, incoming: &IncomingRequest) -> 
 /// `GET /v1/settlements/{id}`.
 pub(super) async fn read_settlement(app: &App, incoming: &IncomingRequest) -> Result<OutgoingResponse, Fault> {
     let (key, id) = (incoming.caller()?.hash, settlement_id(incoming));
-    call_own_ledger(app, incoming, LedgerMessage::Settlement { key, id }).await.map(OutgoingResponse::from)
+    call_own_ledger(app, incoming, LedgerMessage::Settlement { key, id })
+        .await?
+        .into_answer()
+        .map(OutgoingResponse::from)
 }
 
 /// `GET /v1/settlements`: from the ledger, which keeps all of them.
@@ -94,13 +105,16 @@ pub(super) async fn list_settlements(app: &App, incoming: &IncomingRequest) -> R
     let key = incoming.caller()?.hash;
     let page = read_page_query(&incoming.query, |text| SettlementId::parse(text).is_some())?;
     let filter = settlements::read_filter(&incoming.query)?;
-    call_own_ledger(app, incoming, LedgerMessage::Settlements { key, filter, page }).await.map(OutgoingResponse::from)
+    call_own_ledger(app, incoming, LedgerMessage::Settlements { key, filter, page })
+        .await?
+        .into_answer()
+        .map(OutgoingResponse::from)
 }
 
 /// `POST /v1/settlements/{id}/hand-over`.
 pub(super) async fn hand_over(app: &App, incoming: &IncomingRequest) -> Result<OutgoingResponse, Fault> {
     let (key, id) = (incoming.caller()?.hash, settlement_id(incoming));
-    call_own_ledger(app, incoming, LedgerMessage::HandOver { key, id }).await.map(OutgoingResponse::from)
+    call_own_ledger(app, incoming, LedgerMessage::HandOver { key, id }).await?.into_answer().map(OutgoingResponse::from)
 }
 
 /// The id in the path. Text that is no id becomes an id that no object has, so that the key is checked first.
@@ -113,8 +127,8 @@ pub(super) async fn list_verifications(app: &App, incoming: &IncomingRequest) ->
     let caller = incoming.caller()?;
     let page = read_page_query(&incoming.query, |text| VerificationId::parse(text).is_some())?;
     let admitted = call_own_ledger(app, incoming, LedgerMessage::List { key: caller.hash }).await?;
-    if admitted.status() != 204 {
-        return Ok(admitted.into());
+    if !admitted.is_done() {
+        return Ok(admitted.into_answer()?.into());
     }
     let rows = d1::list_records(&app.db()?, caller.tenant, caller.environment, &page).await?;
     let ListPage { data, next_cursor } = ListPage::of(rows, page.limit, |(id, _)| id.clone());

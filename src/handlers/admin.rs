@@ -4,7 +4,6 @@
 use crate::app;
 use crate::app::App;
 use crate::clients;
-use crate::clients::ledger::{LedgerEnvelope, LedgerMessage};
 use crate::d1;
 use crate::d1::{FirstRows, KeyToPut};
 use crate::request::IncomingRequest;
@@ -24,6 +23,7 @@ use x402_chain::network::{Environment, Network};
 use x402_chain::registry_check::{Difference, RegistryCheckOutcome};
 use x402_chain::time::UnixMillis;
 use x402_core::error::{ErrorCode, Fault};
+use x402_core::messages::ledger::{LedgerEnvelope, LedgerMessage};
 use x402_core::tenancy::key;
 use x402_core::tenancy::key::{KeyHash, KeyKind};
 use x402_core::tenancy::tenant::Scope;
@@ -61,12 +61,12 @@ async fn reload_ledgers(
             origin: app.origin.clone(),
             path: incoming.path.clone(),
             access: Some(incoming.row.access),
-            ask: LedgerMessage::Reload { version },
+            message: LedgerMessage::Reload { version },
         };
         clients::ledger::call_ledger(app, &envelope, region).await
     };
     for response in join_all(Environment::ALL.map(one)).await {
-        if response?.status() != 204 {
+        if !response?.is_done() {
             let detail = "the change is stored, but a ledger has not loaded it yet: repeat the request";
             return Err(Fault::new(ErrorCode::LedgerUnavailable, detail).after(1));
         }

@@ -7,12 +7,11 @@ use super::verify::{check_rate_guard, rate_limited_reply, read_idempotency_key};
 use crate::app;
 use crate::app::App;
 use crate::clients;
-use crate::clients::ledger::{DeliverMessage, LedgerEnvelope, LedgerMessage, LedgerResponse, ReopenMessage};
+use crate::clients::ledger::LedgerResponse;
 use crate::isolate;
-use crate::isolate::RefusedCaller;
 use crate::platform::response::OutgoingResponse;
 use crate::request::IncomingRequest;
-use crate::telemetry;
+use crate::telemetry::{TelemetryField, TelemetryKind, event};
 use futures_channel::oneshot;
 pub(super) use offers::{complete_requirements, list_supported};
 use std::ops::ControlFlow;
@@ -23,6 +22,9 @@ use x402_api::facilitator;
 use x402_chain::x402;
 use x402_chain::x402::Payment;
 use x402_core::error::{ErrorCode, Fault};
+use x402_core::messages::ledger::{
+    DeliverMessage, LedgerEnvelope, LedgerMessage, LedgerReply, RefusedCaller, ReopenMessage,
+};
 use x402_core::settlement::payment::{PaymentAction, PaymentRequest, ReservedSettlement, SettlementFinding};
 use x402_core::settlement::plan;
 use x402_core::settlement::plan::{NewRequest, PlanContext, PlanEnd, PlanStep, ReadyPayment, initial_request};
@@ -38,8 +40,10 @@ pub(super) async fn verify_payment(
     context: &Context,
     incoming: &IncomingRequest,
 ) -> Result<OutgoingResponse, Fault> {
-    let (response, _) = process_payment(app, context, incoming, PaymentAction::Verify, &mut None).await?;
-    Ok(response)
+    Ok(match process_payment(app, context, incoming, PaymentAction::Verify, &mut None).await? {
+        (OutgoingResponse::Ledger(response), _) => response.into_answer()?.into(),
+        (own, _) => own,
+    })
 }
 
 /// `POST /facilitator/settle`: the ledger reserves, the settler sends, the ledger records the result and gives the
@@ -72,8 +76,7 @@ pub(super) async fn settle_payment(
             is_open = reopen_delivery(&app, &incoming, &given).await;
         }
         if !is_open {
-            let settlement = given.settlement.map(|id| id.to_string());
-            telemetry::error("a delivery could not be reopened", &[("settlement", settlement.into())]);
+            event(TelemetryKind::DeliveryNotReopened, &[TelemetryField::Settlement(given.settlement)]);
         }
     };
     app::after_answer(context, work);
@@ -90,18 +93,20 @@ async fn run_settlement(
 ) -> Result<OutgoingResponse, Fault> {
     let (response, ready) =
         match process_payment(app, context, incoming, PaymentAction::Settle, &mut given.authorization).await? {
-            (OutgoingResponse::Ledger(response), Some(ready)) if response.status() == 202 => (response, ready),
+            (OutgoingResponse::Ledger(response), Some(ready)) if *response.reply() == LedgerReply::Settle => {
+                (response, ready)
+            }
             // A refusal gives no success, and goes out with all its headers.
-            (OutgoingResponse::Ledger(response), _) if response.status() >= 400 => return Ok(response.into()),
+            (OutgoingResponse::Ledger(response), _) if is_refusal(&response) => return Ok(response.into()),
             (OutgoingResponse::Ledger(response), _) => {
-                let (reply, handed) = response.handed_over().await?;
+                let (reply, handed) = response.into_answer()?.handed_over().await?;
                 given.settlement = handed;
                 return Ok(reply.into());
             }
             (outgoing, _) => return Ok(outgoing),
         };
     let rates = response.rates();
-    let reserved: ReservedSettlement = serde_json::from_str(&response.text().await?).map_err(Fault::internal)?;
+    let reserved: ReservedSettlement = response.json().await?;
     let settlement = reserved.settlement.id;
     given.settlement = Some(settlement);
     let report = clients::settler::settle_flight(
@@ -113,7 +118,8 @@ async fn run_settlement(
     let found = SettlementFinding { message: report.message, external: report.external, checks: ready.checks };
     let deliver = DeliverMessage { settlement, network_text: ready.network_text, found, explain: incoming.explain };
     let envelope = envelope_for(app, incoming, &incoming.caller()?, LedgerMessage::Deliver(Box::new(deliver)));
-    let (mut reply, handed) = clients::ledger::call_ledger(app, &envelope, None).await?.handed_over().await?;
+    let response = clients::ledger::call_ledger(app, &envelope, None).await?;
+    let (mut reply, handed) = response.into_answer()?.handed_over().await?;
     given.settlement = handed;
     reply.headers.extend(rates);
     Ok(reply.into())
@@ -123,7 +129,7 @@ async fn run_settlement(
 async fn reopen_delivery(app: &App, incoming: &IncomingRequest, given: &ReopenMessage) -> bool {
     let Ok(caller) = incoming.caller() else { return true };
     let envelope = envelope_for(app, incoming, &caller, LedgerMessage::Reopen(given.clone()));
-    clients::ledger::call_ledger(app, &envelope, None).await.is_ok_and(|response| response.status() == 204)
+    clients::ledger::call_ledger(app, &envelope, None).await.is_ok_and(|response| response.is_done())
 }
 
 /// Checks a payment and records it in the ledger; returns the answer, and the payment if it can be settled. `named`
@@ -165,10 +171,10 @@ async fn process_payment(
             PlanStep::AskLedger(step) => {
                 *named = step.authorization().map(str::to_owned).or_else(|| named.take());
                 let response = send_payment(app, incoming, &caller, step.asked().clone()).await?;
-                match step.then(response.status() != 204) {
+                match step.then(*response.reply() != LedgerReply::ChainNeeded) {
                     ControlFlow::Continue(next) => next,
                     ControlFlow::Break(PlanEnd { ready, booked }) => {
-                        let is_recorded = verb == PaymentAction::Settle && response.status() < 300;
+                        let is_recorded = verb == PaymentAction::Settle && !is_refusal(&response);
                         if let Some(authorization) = booked.filter(|_| is_recorded) {
                             isolate::note_payment_recorded(authorization, now);
                         }
@@ -179,6 +185,11 @@ async fn process_payment(
             PlanStep::FindOut(question) => steps::find_out(app, context, now, question).await,
         };
     }
+}
+
+/// Whether the ledger refused the request: nothing was given, and nothing is recorded for it.
+const fn is_refusal(response: &LedgerResponse) -> bool {
+    matches!(response.reply(), LedgerReply::Problem | LedgerReply::Refused(_))
 }
 
 /// What the request says beside its body.
@@ -203,7 +214,7 @@ fn is_key_repeatable(
     key.is_some_and(|key| x402::buyer_can_repeat(key, &incoming.body, body, payment))
 }
 
-fn envelope_for(app: &App, incoming: &IncomingRequest, caller: &Caller, ask: LedgerMessage) -> LedgerEnvelope {
+fn envelope_for(app: &App, incoming: &IncomingRequest, caller: &Caller, message: LedgerMessage) -> LedgerEnvelope {
     LedgerEnvelope {
         tenant: caller.tenant,
         environment: caller.environment,
@@ -211,7 +222,7 @@ fn envelope_for(app: &App, incoming: &IncomingRequest, caller: &Caller, ask: Led
         origin: app.origin.clone(),
         path: incoming.path.clone(),
         access: Some(incoming.row.access),
-        ask,
+        message,
     }
 }
 
@@ -222,7 +233,9 @@ async fn send_payment(
     asked: PaymentRequest,
 ) -> Result<LedgerResponse, Fault> {
     let envelope = envelope_for(app, incoming, caller, LedgerMessage::Payment(Box::new(asked)));
-    clients::ledger::call_ledger(app, &envelope, None).await?.remember(caller, incoming.now)
+    let response = clients::ledger::call_ledger(app, &envelope, None).await?;
+    response.remember(caller, incoming.now);
+    Ok(response)
 }
 
 /// `GET` on a `POST` route: says what the route takes.

@@ -3,7 +3,6 @@
 use crate::app;
 use crate::app::App;
 use crate::clients;
-use crate::clients::ledger::{LedgerEnvelope, LedgerMessage};
 use crate::rpc::trace;
 use crate::{d1, isolate};
 use futures_util::future::{Either, join3, select};
@@ -17,6 +16,7 @@ use x402_api::health::{ComponentHealth, Condition, ServiceChecks, ServiceHealth}
 use x402_chain::id::TenantId;
 use x402_chain::network::{Environment, NETWORKS};
 use x402_chain::time::UnixMillis;
+use x402_core::messages::ledger::{LedgerEnvelope, LedgerMessage};
 use x402_core::sanctions;
 use x402_core::sanctions::ListFreshness;
 
@@ -121,10 +121,10 @@ async fn check_core(app: &App, now: UnixMillis) -> CoreHealth {
         origin: String::new(),
         path: String::new(),
         access: None,
-        ask: LedgerMessage::Ping,
+        message: LedgerMessage::Ping,
     };
     let ledger = timed_probe(async {
-        clients::ledger::call_ledger(app, &envelope, None).await.is_ok_and(|response| response.status() == 204)
+        clients::ledger::call_ledger(app, &envelope, None).await.is_ok_and(|response| response.is_done())
     });
     let stuck = Cell::new(BTreeMap::new());
     let looked = timed_probe(async {

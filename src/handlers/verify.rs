@@ -3,9 +3,8 @@
 use crate::app;
 use crate::app::App;
 use crate::clients;
-use crate::clients::ledger::{LedgerEnvelope, LedgerMessage, LedgerResponse};
+use crate::clients::ledger::LedgerResponse;
 use crate::isolate;
-use crate::isolate::RefusedCaller;
 use crate::platform::response::OutgoingResponse;
 use crate::request::{IncomingRequest, fault_reply};
 use crate::rpc::{registry, trace};
@@ -14,6 +13,7 @@ use worker::Context;
 use x402_api::problem::ProblemContext;
 use x402_api::{ApiReply, headers, verify as body};
 use x402_core::error::{ErrorCode, Fault};
+use x402_core::messages::ledger::{LedgerEnvelope, LedgerMessage, LedgerReply, RefusedCaller};
 use x402_core::tenancy::key::Caller;
 use x402_core::verification::claim::Claim;
 use x402_core::verification::decision::{
@@ -56,8 +56,8 @@ pub(super) async fn verify_transaction(
     };
     if asks_first {
         let response = send_verification(app, incoming, &caller, request.clone()).await?;
-        if response.status() != 204 {
-            return Ok(response.into());
+        if *response.reply() != LedgerReply::ChainNeeded {
+            return Ok(response.into_answer()?.into());
         }
     }
     // No provider is asked about a chain that is off: the ledger refuses before it would read the trace.
@@ -67,7 +67,8 @@ pub(super) async fn verify_transaction(
         ChainObservation::Unavailable
     }; // good
     let response = send_verification(app, incoming, &caller, request).await?; // book
-    Ok(response.remember_attempt(attempt, incoming.now)?.into()) // answer
+    response.remember_attempt(attempt, incoming.now);
+    Ok(response.into_answer()?.into()) // answer
 }
 
 async fn send_verification(
@@ -83,9 +84,11 @@ async fn send_verification(
         origin: app.origin.clone(),
         path: incoming.path.clone(),
         access: Some(incoming.row.access),
-        ask: LedgerMessage::Verify(request),
+        message: LedgerMessage::Verify(request),
     };
-    clients::ledger::call_ledger(app, &envelope, None).await?.remember(caller, incoming.now)
+    let response = clients::ledger::call_ledger(app, &envelope, None).await?;
+    response.remember(caller, incoming.now);
+    Ok(response)
 }
 
 pub(super) fn read_idempotency_key(incoming: &IncomingRequest) -> Result<Option<IdempotencyKey>, Fault> {

@@ -7,6 +7,7 @@ mod finality;
 pub mod migrations;
 mod payment;
 mod refusal_header;
+mod reply;
 pub mod rows;
 mod settlement;
 mod ship;
@@ -16,16 +17,15 @@ mod verify;
 
 use crate::app;
 use crate::app::db;
-use crate::clients;
-use crate::clients::ledger::{LedgerEnvelope, LedgerMessage};
 use crate::d1;
 use crate::platform::response::object_response;
 use crate::request::fault_reply;
+use reply::LedgerOutput;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use store::LedgerStore;
 use worker::{DurableObject, Env, Request, Response, State, durable_object};
-use x402_api::ApiReply;
+use x402_api::headers;
 use x402_api::headers::CrossOrigin;
 use x402_api::problem::ProblemContext;
 use x402_chain::address::Address;
@@ -33,6 +33,8 @@ use x402_chain::id::TenantId;
 use x402_chain::network::Environment;
 use x402_chain::time::UnixMillis;
 use x402_core::error::{ErrorCode, Fault};
+use x402_core::messages::MessageHead;
+use x402_core::messages::ledger::{LedgerEnvelope, LedgerMessage, LedgerReply};
 use x402_core::settlement::payment::{PaymentDecision, PaymentRecord};
 use x402_core::tenancy::admission::{Admission, invalid_key};
 use x402_core::tenancy::saved::SavedAdmission;
@@ -118,21 +120,24 @@ impl DurableObject for TenantLedger {
 
     async fn fetch(&self, mut request: Request) -> worker::Result<Response> {
         let now = app::now();
-        let until = clients::ledger::caller_deadline(request.inner().url().as_str());
+        let head = MessageHead::read(request.inner().url().as_str());
         let body = request.text().await?;
         match serde_json::from_str::<LedgerEnvelope>(&body) {
             Ok(envelope) => {
                 let asked =
                     ProblemContext { origin: &envelope.origin, path: &envelope.path, request_id: envelope.request_id };
-                let reply = self
-                    .handle_message(&envelope, (now, until))
-                    .await
-                    .unwrap_or_else(|fault| fault_reply(&fault, asked));
-                object_response(reply, envelope.request_id, envelope.cross_origin())
+                let output = self.handle_message(&envelope, (now, head.deadline)).await;
+                let output = output.unwrap_or_else(|fault| fault_reply(&fault, asked).into());
+                let reply = output.encode(head.version).unwrap_or_else(|fault| fault_reply(&fault, asked));
+                // A message without its route's access is a key's.
+                let cross_origin = envelope.access.map_or(CrossOrigin::Allowed, headers::cross_origin);
+                object_response(reply, envelope.request_id, cross_origin)
             }
             Err(error) => {
                 let asked = ProblemContext { origin: "", path: "", request_id: app::request_id(now) };
-                let fault = Fault::internal(format!("a ledger could not read its message: {error}"));
+                // A message of a later build, after a rollback: the caller may send the request again.
+                let fault = Fault::new(ErrorCode::LedgerUnavailable, "the ledger is of another version").after(1);
+                let fault = fault.because(format!("a ledger could not read its message: {error}"));
                 object_response(fault_reply(&fault, asked), asked.request_id, CrossOrigin::Refused)
             }
         }
@@ -153,12 +158,12 @@ impl TenantLedger {
         &self,
         envelope: &LedgerEnvelope,
         (now, until): (UnixMillis, Option<UnixMillis>),
-    ) -> Result<ApiReply, Fault> {
+    ) -> Result<LedgerOutput, Fault> {
         self.open_storage()?;
-        match &envelope.ask {
-            LedgerMessage::Ping => return Ok(no_content()),
+        match &envelope.message {
+            LedgerMessage::Ping => return Ok(LedgerOutput::done()),
             #[cfg(x402_bench)]
-            LedgerMessage::BenchRow { id } => return self.bench_row(id).map(|()| no_content()),
+            LedgerMessage::BenchRow { id } => return self.bench_row(id).map(|()| LedgerOutput::done()),
             LedgerMessage::Reload { version } => return self.reload_tenant(envelope, *version).await,
             LedgerMessage::Verify(_)
             | LedgerMessage::Payment(_)
@@ -174,8 +179,13 @@ impl TenantLedger {
             | LedgerMessage::List { .. }
             | LedgerMessage::Flush => {}
         }
-        self.load_tenant(envelope.tenant, envelope.environment, now).await?;
-        match &envelope.ask {
+        match (self.load_tenant(envelope.tenant, envelope.environment, now).await, &envelope.message) {
+            (Err(fault), LedgerMessage::Flush) if fault.code == ErrorCode::InvalidApiKey => {
+                return Ok(LedgerOutput::empty(LedgerReply::NoTenant));
+            }
+            (loaded, _) => loaded?,
+        }
+        match &envelope.message {
             LedgerMessage::Verify(request) => self.answer_verification(request, envelope, now).await,
             LedgerMessage::Payment(asked) => self.answer_payment(asked, envelope, (now, until)).await,
             LedgerMessage::Settled(report) => self.apply_settlement_report(report, now).await,
@@ -183,20 +193,24 @@ impl TenantLedger {
             LedgerMessage::Reopen(reopen) => self.reopen_settlement(reopen, envelope, now).await,
             LedgerMessage::HandOver { key, id } => {
                 check_deadline(until)?;
-                self.hand_over_settlement(envelope.present(key), *id, envelope, now).await
+                self.hand_over_settlement(envelope.present(key), *id, envelope, now).await.map(LedgerOutput::from)
             }
-            LedgerMessage::Settlement { key, id } => self.answer_settlement(envelope.present(key), *id, now),
+            LedgerMessage::Settlement { key, id } => {
+                self.answer_settlement(envelope.present(key), *id, now).map(LedgerOutput::from)
+            }
             LedgerMessage::Settlements { key, filter, page } => {
-                self.answer_settlements(envelope.present(key), filter, page, now)
+                self.answer_settlements(envelope.present(key), filter, page, now).map(LedgerOutput::from)
             }
-            LedgerMessage::Account { key, view, off } => self.answer_account(envelope.present(key), *view, off, now),
+            LedgerMessage::Account { key, view, off } => {
+                self.answer_account(envelope.present(key), *view, off, now).map(LedgerOutput::from)
+            }
             LedgerMessage::Payees { key, wanted, off } => self.answer_payees(envelope.present(key), wanted, off, now),
             LedgerMessage::Record { key, id } => self.answer_record(envelope.present(key), *id, now),
             LedgerMessage::List { key } => self.answer_list(envelope.present(key), now).await,
             LedgerMessage::Flush => self.flush(now).await,
-            LedgerMessage::Reload { .. } | LedgerMessage::Ping => Ok(no_content()),
+            LedgerMessage::Reload { .. } | LedgerMessage::Ping => Ok(LedgerOutput::done()),
             #[cfg(x402_bench)]
-            LedgerMessage::BenchRow { .. } => Ok(no_content()),
+            LedgerMessage::BenchRow { .. } => Ok(LedgerOutput::done()),
         }
     }
 
@@ -253,7 +267,7 @@ impl TenantLedger {
         Ok(())
     }
 
-    async fn reload_tenant(&self, envelope: &LedgerEnvelope, version: u64) -> Result<ApiReply, Fault> {
+    async fn reload_tenant(&self, envelope: &LedgerEnvelope, version: u64) -> Result<LedgerOutput, Fault> {
         let loaded = d1::load_tenant(&db(&self.env)?, envelope.tenant, envelope.environment).await;
         let tenant = loaded
             .map_err(tenant_unavailable_because)?
@@ -262,7 +276,7 @@ impl TenantLedger {
             return Err(tenant_unavailable("the directory holds an older version of the tenant"));
         }
         self.take_tenant_copy(tenant, app::now())?;
-        Ok(no_content())
+        Ok(LedgerOutput::done())
     }
 
     /// Runs `work` on the state in memory.
@@ -295,9 +309,4 @@ fn tenant_unavailable(cause: impl core::fmt::Display) -> Fault {
 
 fn tenant_unavailable_because(fault: Fault) -> Fault {
     tenant_unavailable(fault.cause().unwrap_or(&fault.detail))
-}
-
-/// An answer without a body, status 204.
-fn no_content() -> ApiReply {
-    ApiReply { status: 204, content_type: "", body: String::new(), headers: Vec::new() }
 }

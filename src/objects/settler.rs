@@ -17,8 +17,9 @@ mod turn;
 
 use crate::app;
 use crate::app::App;
+use crate::rpc;
 use crate::rpc::third_party;
-use crate::{rpc, telemetry};
+use crate::telemetry::{TelemetryField, TelemetryKind, event};
 use orders::LaunchState;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -30,6 +31,8 @@ use x402_chain::network::{Network, by_key};
 use x402_chain::signer::Signer;
 use x402_chain::time::UnixMillis;
 use x402_core::error::Fault;
+use x402_core::messages::MessageHead;
+use x402_core::messages::settler::SettlerReply;
 use x402_core::settlement::flight;
 use x402_core::settlement::flight::{FlightEnding, VersionKind};
 use x402_core::settlement::refusal::PendingSends;
@@ -122,20 +125,24 @@ impl DurableObject for Settler {
     }
 
     async fn fetch(&self, mut request: Request) -> worker::Result<Response> {
+        let head = MessageHead::read(request.inner().url().as_str());
         let body = request.text().await?;
-        match self.run_order(serde_json::from_str(&body)?).await {
-            Ok(response) => response,
-            Err(fault) => {
-                telemetry::error("a settlement failed", &[("cause", cause_field(&fault))]);
-                Response::error(fault.code.as_str(), 503)
-            }
-        }
+        let reply = match serde_json::from_str(&body) {
+            Ok(message) => self.run_order(message).await,
+            Err(error) => Err(Fault::internal(format!("a settler could not read its message: {error}"))),
+        };
+        let reply = reply.unwrap_or_else(|fault| {
+            event(TelemetryKind::SettlerFailed, &[TelemetryField::Cause(&fault)]);
+            SettlerReply::Failed(fault.code.as_str().to_owned())
+        });
+        let (status, body) = reply.encode(head.version)?;
+        Ok(Response::ok(body)?.with_status(status))
     }
 
     async fn alarm(&self) -> worker::Result<Response> {
         self.alarm_at.set(None);
         if let Err(fault) = self.run_turn().await {
-            telemetry::error("a settler's alarm failed", &[("cause", cause_field(&fault))]);
+            event(TelemetryKind::SettlerAlarmFailed, &[TelemetryField::Cause(&fault)]);
         }
         Response::empty()
     }
@@ -154,7 +161,7 @@ impl Settler {
         let date = worker::js_sys::Date::new(&wasm_bindgen::JsValue::from_str(&at.rfc3339()));
         if let Err(error) = self.state.storage().set_alarm(ScheduledTime::new(date)).await {
             self.alarm_at.set(None);
-            telemetry::error("an alarm could not be set", &[("cause", error.to_string().into())]);
+            event(TelemetryKind::AlarmNotSet, &[TelemetryField::Cause(&Fault::internal(error))]);
         }
     }
 
@@ -257,10 +264,7 @@ impl Settler {
             flight::failed_or_third_party(&row.sent, own, lookup)
         };
         let Some((id, ending, external)) = ended else {
-            telemetry::line(
-                "no node reports which transaction used an authorization",
-                &[("chain", network.key.into())],
-            );
+            event(TelemetryKind::ThirdPartyUnknown, &[TelemetryField::Chain(network)]);
             self.deferred.borrow_mut().insert(row.key.clone(), app::now().plus(DEFERRED_MS));
             return Ok(false);
         };
@@ -281,10 +285,6 @@ struct LandedTransaction {
     outcome: Option<Result<(), String>>,
     /// What it cost the signer.
     spent: Option<TransactionCost>,
-}
-
-fn cause_field(fault: &Fault) -> serde_json::Value {
-    fault.cause().unwrap_or(&fault.detail).into()
 }
 
 fn network_of(flight: &Flight) -> Result<&'static Network, Fault> {

@@ -77,10 +77,10 @@ impl OutgoingResponse {
                 )?)
             }
             Self::Ledger(response) if head => {
-                let response = response.into_response();
+                let response = response.into_response()?;
                 Ok(web_sys::Response::new_with_opt_str_and_init(None, response.unchecked_ref())?)
             }
-            Self::Ledger(response) => Ok(response.into_response()),
+            Self::Ledger(response) => Ok(response.into_response()?),
         }
     }
 }

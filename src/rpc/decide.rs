@@ -3,7 +3,7 @@
 use super::post;
 use super::post::ProviderFailure;
 use super::{DEADLINE_MS, READ_ROUNDS_MAX, call_round, note_attempt, now, order_providers};
-use crate::telemetry;
+use crate::telemetry::{TelemetryField, TelemetryKind, event};
 use futures_util::future::{Either, select};
 use std::pin::pin;
 use std::time::Duration;
@@ -122,8 +122,8 @@ async fn ask_one_provider<T>(
         }
         Err(failure) => {
             note_attempt(url, failure.attempt_outcome());
-            let fields = [("chain", network.key.into()), ("failures", format!("{}: {failure}", host(url)).into())];
-            telemetry::line("a provider failed", &fields);
+            let failures = format!("{}: {failure}", host(url));
+            event(TelemetryKind::ProviderFailed, &[TelemetryField::Chain(network), TelemetryField::Failures(failures)]);
             (None, height)
         }
     }

@@ -2,7 +2,8 @@
 
 use crate::app::{self, App};
 use crate::isolate::RegistryOutcomes;
-use crate::{d1, isolate, rpc, telemetry};
+use crate::telemetry::{TelemetryField, TelemetryKind, event};
+use crate::{d1, isolate, rpc};
 use futures_util::stream::{self, StreamExt};
 use worker::{Context, D1Database};
 use x402_chain::network::{NETWORKS, Network};
@@ -70,10 +71,7 @@ async fn refresh_outcomes(db: Result<D1Database, Fault>, now: UnixMillis) {
     };
     match read {
         Ok(checks) => isolate::cache_registry_outcomes(checks, now),
-        Err(fault) => {
-            let cause = fault.cause().unwrap_or(&fault.detail);
-            telemetry::error("the results of the registry check could not be read", &[("cause", cause.into())]);
-        }
+        Err(fault) => event(TelemetryKind::RegistryUnread, &[TelemetryField::Cause(&fault)]),
     }
 }
 

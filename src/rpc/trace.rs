@@ -1,11 +1,12 @@
 //! Reads a transaction's trace: finalized traces are cached for all tenants; code and blacklist entries, which change,
 //! are read apart.
 
+use crate::app;
 use crate::isolate;
 use crate::isolate::CachedTrace;
 use crate::rpc;
 use crate::rpc::TraceQuestion;
-use crate::{app, telemetry};
+use crate::telemetry::{TelemetryField, TelemetryKind, event};
 use std::rc::Rc;
 use x402_chain::address::{Address, TxId};
 use x402_chain::network::Network;
@@ -74,11 +75,11 @@ async fn fetch_trace(
     }
     if !observation.failures.is_empty() {
         let fields = [
-            ("chain", network.key.into()),
-            ("usable", observation.trace.is_some().into()),
-            ("failures", observation.failures.join(" | ").into()),
+            TelemetryField::Chain(network),
+            TelemetryField::Usable(observation.trace.is_some()),
+            TelemetryField::Failures(observation.failures.join(" | ")),
         ];
-        telemetry::line("providers failed", &fields);
+        event(TelemetryKind::ProvidersFailed, &fields);
     }
     let trace = observation.trace?;
     let is_final = trace.mined().is_some_and(|mined| mined.depth == Depth::Finalized);

@@ -22,6 +22,7 @@ mod rows;
 mod schema;
 mod settings;
 mod structure;
+mod telemetry;
 mod tidy;
 mod vectors;
 

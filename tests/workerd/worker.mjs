@@ -11,7 +11,7 @@ export const ADMIN_KEY = "an-operators-key-for-tests-of-40-letters";
 export const PEPPERS = "01".repeat(32);
 
 /** No test leaves this machine: every chain's provider is a port that nobody listens on, unless a test names one. */
-const NOWHERE = Object.fromEntries(
+export const NOWHERE = Object.fromEntries(
   JSON.parse(readFileSync(join(ROOT, "crates", "chain", "data", "chains.json"), "utf8")).chains.map(({ key }) => [
     `RPC_${key.toUpperCase().replaceAll("-", "_")}`,
     "http://127.0.0.1:1",
@@ -20,8 +20,8 @@ const NOWHERE = Object.fromEntries(
 
 /** What wrangler.toml says of the runtime. */
 const WRANGLER = readFileSync(join(ROOT, "wrangler.toml"), "utf8");
-const FLAGS = JSON.parse(WRANGLER.match(/^compatibility_flags = (\[.*\])/m)?.[1] ?? "[]");
-const DATE = WRANGLER.match(/^compatibility_date = "(.*)"/m)?.[1];
+export const FLAGS = JSON.parse(WRANGLER.match(/^compatibility_flags = (\[.*\])/m)?.[1] ?? "[]");
+export const DATE = WRANGLER.match(/^compatibility_date = "(.*)"/m)?.[1];
 
 /** Counts what the Worker asks of the platform (the ledger's own calls are not its), and
  * lets a test put the clock forward: alarms are set in the Worker's time and ring in the platform's. */

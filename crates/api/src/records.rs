@@ -1,23 +1,15 @@
 //! `GET /v1/verifications`: pages, the newest first.
 
 use super::body::invalid;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::value::RawValue;
 use x402_core::error::Fault;
+use x402_core::messages::ledger::PageQuery;
 
 /// Entries of a page where the request names no number.
 const LIMIT_DEFAULT: u32 = 20;
 /// The most entries of a page.
 const LIMIT_MAX: u32 = 100;
-
-/// The page of a list that a request asks for.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PageQuery {
-    /// Entries of the page, 1 to 100.
-    pub limit: u32,
-    /// The id of the last entry of the page before; the page holds only older ones.
-    pub before: Option<String>,
-}
 
 /// One page of a list, the newest entries first.
 #[derive(Debug, Serialize)]

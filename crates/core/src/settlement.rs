@@ -135,39 +135,3 @@ pub struct SettlementReport {
     #[serde(default)]
     pub held_until: Option<UnixMillis>,
 }
-
-/// An order to a settler.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum SettlerOrder {
-    /// Settle, or go on waiting; answered with a [`SettlementReport`].
-    Settle(Box<Flight>),
-    /// Never launch this attempt, unless it is known already; answered with [`RefuseOutcome`].
-    Refuse {
-        /// The settlement that the ledger has reserved.
-        settlement: SettlementId,
-        /// The attempt's number, from 0.
-        attempt: usize,
-    },
-    /// List the payers for whom nothing is launched at present; answered with a list of [`HeldPayer`].
-    Held,
-}
-
-/// The answer to an order never to launch an attempt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum RefuseOutcome {
-    /// The attempt was unknown, and will never be launched.
-    Refused,
-    /// The attempt is launched, or about to be.
-    Known,
-}
-
-/// A payer with a penalty, since its settlement reverted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct HeldPayer {
-    /// The address whose settlement reverted.
-    pub payer: Address,
-    /// Until when nothing is launched for the payer.
-    pub until: UnixMillis,
-}

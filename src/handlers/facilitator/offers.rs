@@ -3,7 +3,6 @@
 use super::envelope_for;
 use crate::app::App;
 use crate::clients;
-use crate::clients::ledger::{AccountView, LedgerMessage};
 use crate::handlers::verify::check_rate_guard;
 use crate::platform::response::OutgoingResponse;
 use crate::request::IncomingRequest;
@@ -15,6 +14,7 @@ use x402_chain::address::Family;
 use x402_chain::network::{NETWORKS, Network};
 use x402_chain::signer::Signer;
 use x402_core::error::Fault;
+use x402_core::messages::ledger::{AccountView, LedgerMessage, LedgerReply};
 use x402_core::tenancy::payee::PayeeAnswer;
 
 /// `GET /facilitator/supported`: what is settled here; with a key, what its tenant may use.
@@ -30,10 +30,10 @@ pub(in crate::handlers) async fn list_supported(
     if let Some(caller) = &incoming.caller {
         let ask = LedgerMessage::Account { key: caller.hash, view: AccountView::Chains, off };
         let response = clients::ledger::call_ledger(app, &envelope_for(app, incoming, caller, ask), None).await?;
-        if response.status() != 200 {
-            return Ok(response.into());
+        if *response.reply() != LedgerReply::Answer {
+            return Ok(response.into_answer()?.into());
         }
-        let chains: EnabledChains = serde_json::from_str(&response.text().await?).map_err(Fault::internal)?;
+        let chains: EnabledChains = response.json().await?;
         networks.retain(|network| {
             network.environment == caller.environment && chains.enabled_chains.iter().any(|chain| chain == network.key)
         });
@@ -59,10 +59,10 @@ pub(in crate::handlers) async fn complete_requirements(
     let off = registry::disabled_chains(app, context, incoming.now).await;
     let ask = LedgerMessage::Payees { key: caller.hash, wanted: request.payee_queries(), off };
     let response = clients::ledger::call_ledger(app, &envelope_for(app, incoming, &caller, ask), None).await?; // book
-    if response.status() != 200 {
-        return Ok(response.into());
+    if *response.reply() != LedgerReply::Payees {
+        return Ok(response.into_answer()?.into());
     }
-    let payees: Vec<PayeeAnswer> = serde_json::from_str(&response.text().await?).map_err(Fault::internal)?;
+    let payees: Vec<PayeeAnswer> = response.json().await?;
     let own = |network: &&'static Network| network.environment == caller.environment && can_settle(app, network);
     let networks = request.networks().into_iter().filter(own).collect();
     let networks = signer_balance::funded_networks(app, context, networks, incoming.now).await; // good

@@ -1,12 +1,13 @@
 //! The ledger's answers about its tenant and its records.
 
 use super::TenantLedger;
-use crate::clients::ledger::AccountView;
+use super::reply::LedgerOutput;
 use x402_api::{ApiReply, chains, headers, whoami};
 use x402_chain::id::VerificationId;
 use x402_chain::network::Network;
 use x402_chain::time::UnixMillis;
-use x402_core::error::{ErrorCode, Fault};
+use x402_core::error::Fault;
+use x402_core::messages::ledger::{AccountView, LedgerReply};
 use x402_core::tenancy::admission::{PresentedKey, authorize_key};
 use x402_core::tenancy::payee::{PayeeAnswer, PayeeQuery, resolve_payee};
 use x402_core::tenancy::usage;
@@ -68,43 +69,35 @@ impl TenantLedger {
         wanted: &[PayeeQuery],
         off: &[String],
         now: UnixMillis,
-    ) -> Result<ApiReply, Fault> {
+    ) -> Result<LedgerOutput, Fault> {
         let is_on = |network: &Network| !off.iter().any(|chain| chain == network.key);
         let (payees, headers) = self.with_key(key, now, |memory, _| {
             Ok(wanted.iter().map(|wanted| resolve_payee(&memory.tenant, wanted, is_on)).collect::<Vec<PayeeAnswer>>())
         })?;
-        let mut reply = ApiReply::json(200, &payees);
-        reply.headers.extend(headers);
-        Ok(reply)
+        Ok(LedgerOutput::of(LedgerReply::Payees, ApiReply::json(200, &payees)).with_rates(headers))
     }
 
-    /// Reads a record; 404 where this ledger does not hold it, or has deleted it.
+    /// Reads a record; [`LedgerReply::NoRecord`] where this ledger does not hold it, or has deleted it.
     pub(super) fn answer_record(
         &self,
         key: PresentedKey,
         id: VerificationId,
         now: UnixMillis,
-    ) -> Result<ApiReply, Fault> {
+    ) -> Result<LedgerOutput, Fault> {
         let store = self.store();
         let (row, headers) = self.with_key(key, now, |_, _| store.record(&id.to_string()))?;
-        let mut reply = match row {
+        let output = match row {
             Some(row) => {
-                ApiReply { status: 200, content_type: "application/json", body: row.body, headers: Vec::new() }
+                ApiReply { status: 200, content_type: "application/json", body: row.body, headers: Vec::new() }.into()
             }
-            None => {
-                let fault = Fault::new(ErrorCode::NotFound, "no such verification");
-                ApiReply { status: fault.code.status(), content_type: "", body: String::new(), headers: Vec::new() }
-            }
+            None => LedgerOutput::empty(LedgerReply::NoRecord),
         };
-        reply.headers.extend(headers);
-        Ok(reply)
+        Ok(output.with_rates(headers))
     }
 
     /// Lets a key list records: when this answers, the directory holds all of them.
-    pub(super) async fn answer_list(&self, key: PresentedKey, now: UnixMillis) -> Result<ApiReply, Fault> {
+    pub(super) async fn answer_list(&self, key: PresentedKey, now: UnixMillis) -> Result<LedgerOutput, Fault> {
         let ((), headers) = self.with_key(key, now, |_, _| Ok(()))?;
-        let mut reply = self.flush(now).await?;
-        reply.headers.extend(headers);
-        Ok(reply)
+        Ok(self.flush(now).await?.with_rates(headers))
     }
 }

@@ -2,8 +2,9 @@
 //! each change, since the next alarm is set before work that may fail.
 
 use super::TenantLedger;
+use crate::app;
 use crate::objects::ledger::ship::ShippedState;
-use crate::{app, telemetry};
+use crate::telemetry::{TelemetryField, TelemetryKind, event};
 use worker::ScheduledTime;
 use x402_chain::id::VerificationId;
 use x402_chain::time::UnixMillis;
@@ -36,11 +37,13 @@ impl TenantLedger {
 
     async fn set_alarm(&self, at: UnixMillis) {
         self.alarm_at.set(Some(at));
-        let ms = i64::try_from(at.0).unwrap_or(i64::MAX);
         let date = js_sys::Date::new(&wasm_bindgen::JsValue::from_str(&UnixMillis(at.0).rfc3339()));
         if let Err(error) = self.state.storage().set_alarm(ScheduledTime::new(date)).await {
             self.alarm_at.set(None);
-            telemetry::error("an alarm could not be set", &[("at", ms.into()), ("cause", error.to_string().into())]);
+            event(
+                TelemetryKind::AlarmNotSet,
+                &[TelemetryField::At(at), TelemetryField::Cause(&Fault::internal(error))],
+            );
         }
     }
 
@@ -56,10 +59,7 @@ impl TenantLedger {
                     self.set_alarm(app::now().plus(DAY_MS)).await;
                 }
             }
-            Err(fault) => {
-                let cause = fault.cause().unwrap_or(&fault.detail);
-                telemetry::error("an alarm's work failed", &[("cause", cause.into())]);
-            }
+            Err(fault) => event(TelemetryKind::LedgerAlarmFailed, &[TelemetryField::Cause(&fault)]),
         }
     }
 

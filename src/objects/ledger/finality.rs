@@ -5,11 +5,11 @@ use super::store::LedgerStore;
 use crate::app;
 use crate::app::App;
 use crate::rpc::trace;
-use crate::telemetry;
+use crate::telemetry::{TelemetryField, TelemetryKind, event};
 use futures_util::future::join_all;
 use std::rc::Rc;
 use x402_chain::address::TxId;
-use x402_chain::id::EventId;
+use x402_chain::id::{EventId, VerificationId};
 use x402_chain::network;
 use x402_chain::network::Network;
 use x402_chain::time::UnixMillis;
@@ -68,11 +68,8 @@ impl TenantLedger {
         let looks = due.iter().map(|id| self.poll_payment(id, Rc::clone(&settings), now));
         for (id, looked) in due.iter().zip(join_all(looks).await) {
             if let Err(fault) = looked {
-                let cause = fault.cause().unwrap_or(&fault.detail);
-                telemetry::error(
-                    "a payment's finality could not be polled",
-                    &[("id", id.as_str().into()), ("cause", cause.into())],
-                );
+                let fields = [TelemetryField::Verification(VerificationId::parse(id)), TelemetryField::Cause(&fault)];
+                event(TelemetryKind::PaymentNotPolled, &fields);
                 // After a failure the next poll is put off, not dropped.
                 store.atomically(|| store.track_finality(id, now.plus(60_000)))?;
             }

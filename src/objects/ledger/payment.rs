@@ -1,9 +1,10 @@
 //! One x402 payment in one step: read, decide, write, in one transaction.
 
 use super::refusal_header::with_remembered_refusal;
+use super::reply::LedgerOutput;
 use super::store::LedgerStore;
-use super::{LedgerState, TenantLedger, check_deadline, no_content};
-use crate::clients::ledger::{HANDED_OVER, LedgerEnvelope, REPLAYED};
+use super::{LedgerState, TenantLedger, check_deadline};
+use crate::clients::ledger::REPLAYED;
 use crate::isolate;
 use crate::request::fault_reply;
 use x402_api::answer::AnswerEcho;
@@ -13,6 +14,7 @@ use x402_chain::address::Address;
 use x402_chain::network;
 use x402_chain::time::UnixMillis;
 use x402_core::error::Fault;
+use x402_core::messages::ledger::{LedgerEnvelope, LedgerReply};
 use x402_core::outbox::OutboxEntry;
 use x402_core::settlement::payment;
 use x402_core::settlement::payment::{
@@ -26,20 +28,20 @@ pub(super) const ROUTE: &str = "facilitator/settle";
 
 /// The result of one step about a payment.
 enum PaymentStep {
-    Done(ApiReply),
+    Done(LedgerOutput),
     /// In test: register the address first, then run the step again.
     Register(Address),
 }
 
 impl TenantLedger {
-    /// Judges and records one x402 payment. Answers 202 with the settlement where the settler must act. Nothing is
-    /// recorded after `until`, when the caller has given up.
+    /// Judges and records one x402 payment. [`LedgerReply::Settle`] where the settler must act. Nothing is recorded
+    /// after `until`, when the caller has given up.
     pub(super) async fn answer_payment(
         &self,
         asked: &PaymentRequest,
         envelope: &LedgerEnvelope,
         (now, until): (UnixMillis, Option<UnixMillis>),
-    ) -> Result<ApiReply, Fault> {
+    ) -> Result<LedgerOutput, Fault> {
         check_deadline(until)?;
         let mut step = self.step_payment(asked, envelope, now)?;
         if let PaymentStep::Register(address) = &step {
@@ -103,7 +105,8 @@ impl PaymentStepInput<'_> {
         let envelope = self.envelope;
         let origin =
             problem::ProblemContext { origin: &envelope.origin, path: &envelope.path, request_id: envelope.request_id };
-        let before = |reply: ApiReply, admission: &Admission| (self.done(reply, admission), PaymentWrites::default());
+        let before =
+            |reply: LedgerOutput, admission: &Admission| (self.done(reply, admission), PaymentWrites::default());
         let admitted = match payment::admit_payment((asked, envelope.key_scope()), tenant, admission, self.records, now)
         {
             Ok(admitted) => admitted,
@@ -116,26 +119,31 @@ impl PaymentStepInput<'_> {
             Err(AdmissionStop::Repeat(status, body)) => {
                 let reply = explain::explain_again(status, body, self.explains()).with(REPLAYED, "true");
                 return (
-                    self.done(reply, admission),
+                    self.done(reply.into(), admission),
                     PaymentWrites { repeated: self.repeated(), ..PaymentWrites::default() },
                 );
             }
         };
         let sanctions = isolate::sanctions();
         let known = PaymentContext { tenant, sanctions: sanctions.as_deref(), records: self.records };
-        let (reply, whole, booked) = match payment::decide_payment(asked, admitted, admission, known, now) {
+        let (output, whole, booked) = match payment::decide_payment(asked, admitted, admission, known, now) {
             Ok(booked) => match &booked.outcome {
                 PaymentOutcome::ChainNeeded => {
-                    return (PaymentStep::Done(no_content()), PaymentWrites::default());
+                    return (
+                        PaymentStep::Done(LedgerOutput::empty(LedgerReply::ChainNeeded)),
+                        PaymentWrites::default(),
+                    );
                 }
-                PaymentOutcome::Settle(reserved) => (ApiReply::json(202, reserved), None, Some(booked)),
+                PaymentOutcome::Settle(reserved) => {
+                    (LedgerOutput::of(LedgerReply::Settle, ApiReply::json(200, reserved)), None, Some(booked))
+                }
                 PaymentOutcome::Answer(answer) => {
-                    let ComposedAnswer { whole, reply } = self.compose(answer);
-                    let kept = booked.outcome.is_final().then_some((reply.status, whole));
-                    (reply, kept, Some(booked))
+                    let (output, whole) = self.compose(answer);
+                    let kept = booked.outcome.is_final().then_some((output.http.status, whole));
+                    (output, kept, Some(booked))
                 }
             },
-            Err(fault) => (fault_reply(&fault, origin), None, None),
+            Err(fault) => (fault_reply(&fault, origin).into(), None, None),
         };
         // Under an `Idempotency-Key` a final answer is stored whole; of others only the body's hash. A later success is
         // added when it is given.
@@ -165,25 +173,25 @@ impl PaymentStepInput<'_> {
         })
     }
 
-    /// An answer in the protocol's words; whose success it gives away, the Worker learns from a header.
-    fn compose(&self, answer: &PaymentAnswer) -> ComposedAnswer {
+    /// An answer in the protocol's words, and its whole body for a later repeat.
+    fn compose(&self, answer: &PaymentAnswer) -> (LedgerOutput, String) {
         let payer = self.asked.payer.map(|payer| payer.to_string());
         let echo = AnswerEcho { payer, network: &self.asked.network_text };
         let ComposedAnswer { whole, reply } = answer::compose_answer(answer, echo, self.explains());
-        let reply = match answer {
-            PaymentAnswer::Settle(Ok(success)) => reply.with(HANDED_OVER, success.settlement.id.to_string()),
-            PaymentAnswer::Settle(Err(_)) | PaymentAnswer::Verify(_) => reply,
+        let output = match answer {
+            PaymentAnswer::Settle(Ok(success)) => LedgerOutput::of(LedgerReply::Success(success.settlement.id), reply),
+            PaymentAnswer::Settle(Err(_)) | PaymentAnswer::Verify(_) => reply.into(),
         };
-        ComposedAnswer { whole, reply }
+        (output, whole)
     }
 
     const fn explains(&self) -> ExplainRequest {
         ExplainRequest { request: self.asked.explain, tenant: self.memory.tenant.explain }
     }
 
-    fn done(&self, mut reply: ApiReply, admission: &Admission) -> PaymentStep {
-        reply.headers.extend(headers::rate_headers(&admission.rates(&self.memory.tenant, self.now), self.now));
-        PaymentStep::Done(reply)
+    fn done(&self, output: LedgerOutput, admission: &Admission) -> PaymentStep {
+        let rates = admission.rates(&self.memory.tenant, self.now);
+        PaymentStep::Done(output.with_rates(headers::rate_headers(&rates, self.now)))
     }
 }
 

@@ -1,26 +1,28 @@
 //! A settlement after its reservation: the settler's reports, which request gets the success, and reservations on which
 //! no settler reports.
 
+use super::TenantLedger;
 use super::payment::ROUTE;
-use super::{TenantLedger, no_content};
+use super::reply::LedgerOutput;
 use crate::app;
 use crate::app::App;
 use crate::clients;
-use crate::clients::ledger::{DeliverMessage, HANDED_OVER, LedgerEnvelope, ReopenMessage};
-use crate::telemetry;
+use crate::telemetry::{TelemetryField, TelemetryKind, event};
 use serde_json::value::RawValue;
 use x402_api::answer::AnswerEcho;
 use x402_api::explain::{ComposedAnswer, ExplainRequest};
-use x402_api::records::{ListPage, PageQuery};
+use x402_api::records::ListPage;
 use x402_api::{ApiReply, answer};
 use x402_chain::id::{EventId, SettlementId};
 use x402_chain::network;
 use x402_chain::time::UnixMillis;
 use x402_core::error::{ErrorCode, Fault};
+use x402_core::messages::ledger::{DeliverMessage, LedgerEnvelope, LedgerReply, PageQuery, ReopenMessage};
+use x402_core::messages::settler::RefuseOutcome;
 use x402_core::outbox::{OutboxEntry, OutboxEvent};
+use x402_core::settlement::SettlementReport;
 use x402_core::settlement::payment::{SUCCESS_REPEATS_MS, TakeResult, delivered};
 use x402_core::settlement::status::{SettlementFilter, SettlementStatus};
-use x402_core::settlement::{RefuseOutcome, SettlementReport};
 use x402_core::tenancy::admission::PresentedKey;
 use x402_core::tenancy::budget::EndedAttempt;
 use x402_core::verification::finality::EventKind;
@@ -40,7 +42,7 @@ impl TenantLedger {
         &self,
         report: &SettlementReport,
         now: UnixMillis,
-    ) -> Result<ApiReply, Fault> {
+    ) -> Result<LedgerOutput, Fault> {
         let store = self.store();
         self.with_state(|memory| {
             let Some((mut kept, _)) = store.settlement(report.settlement)? else { return Ok(()) };
@@ -70,7 +72,7 @@ impl TenantLedger {
             Ok(())
         })?;
         self.wake_soon(now).await;
-        Ok(no_content())
+        Ok(LedgerOutput::done())
     }
 
     /// Gives the waiting request the success, or the settlement's status; its lease ends.
@@ -79,7 +81,7 @@ impl TenantLedger {
         deliver: &DeliverMessage,
         envelope: &LedgerEnvelope,
         now: UnixMillis,
-    ) -> Result<ApiReply, Fault> {
+    ) -> Result<LedgerOutput, Fault> {
         let store = self.store();
         let wish =
             ExplainRequest { request: deliver.explain, tenant: self.with_state(|memory| Ok(memory.tenant.explain))? };
@@ -90,7 +92,7 @@ impl TenantLedger {
         let echo = AnswerEcho { payer: Some(kept.settlement.payer.clone()), network: &deliver.network_text };
         let ComposedAnswer { whole, reply } = answer::compose_answer(&answer, echo, wish);
         if taken == TakeResult::Nothing {
-            return Ok(reply);
+            return Ok(reply.into());
         }
         store.atomically(|| {
             store.put_settlement(&kept)?;
@@ -102,7 +104,8 @@ impl TenantLedger {
             }
         })?;
         self.wake_soon(now).await;
-        Ok(if taken == TakeResult::Success { reply.with(HANDED_OVER, deliver.settlement.to_string()) } else { reply })
+        let is_success = taken == TakeResult::Success;
+        Ok(if is_success { LedgerOutput::of(LedgerReply::Success(deliver.settlement), reply) } else { reply.into() })
     }
 
     /// The caller has disconnected: its lease, or the success that it was given, is open again.
@@ -111,7 +114,7 @@ impl TenantLedger {
         reopen: &ReopenMessage,
         envelope: &LedgerEnvelope,
         now: UnixMillis,
-    ) -> Result<ApiReply, Fault> {
+    ) -> Result<LedgerOutput, Fault> {
         let store = self.store();
         let found = match (reopen.settlement, &reopen.authorization) {
             (Some(id), _) => store.settlement(id)?.map(|(kept, _)| kept),
@@ -128,7 +131,7 @@ impl TenantLedger {
                 self.wake_soon(now).await;
             }
         }
-        Ok(no_content())
+        Ok(LedgerOutput::done())
     }
 
     /// Gives the seller a success by hand, once.
@@ -198,9 +201,8 @@ impl TenantLedger {
         let store = self.store();
         for id in store.settlements_due(now, POLLED_MAX)? {
             if let Err(fault) = self.poll_settlement(id, now).await {
-                let cause = fault.cause().unwrap_or(&fault.detail);
-                let fields = [("settlement", id.to_string().into()), ("cause", cause.into())];
-                telemetry::error("a due settlement could not be checked", &fields);
+                let fields = [TelemetryField::Settlement(Some(id)), TelemetryField::Cause(&fault)];
+                event(TelemetryKind::SettlementNotPolled, &fields);
                 store.put_settlement_due(id, Some(now.plus(POLL_AGAIN_MS)))?;
             }
         }

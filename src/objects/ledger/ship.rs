@@ -1,15 +1,15 @@
 //! Ships the outbox: what the ledger has recorded goes to the directory at least once, with ids and revisions that make
 //! a repeat harmless.
 
+use super::TenantLedger;
+use super::reply::LedgerOutput;
 use super::store::LedgerStore;
-use super::{TenantLedger, no_content};
 use crate::app::db;
 use crate::d1;
 use crate::d1::{SettlementCopy, Shipment};
-use crate::telemetry;
+use crate::telemetry::{TelemetryField, TelemetryKind, event};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
-use x402_api::ApiReply;
 use x402_chain::id::{KeyId, SettlementId, VerificationId};
 use x402_chain::time::{Period, UnixMillis};
 use x402_core::error::{ErrorCode, Fault};
@@ -125,9 +125,8 @@ fn load_outbox(store: &LedgerStore, shipment: &mut Shipment) -> Result<LoadedEnt
             Ok(true) => {}
             Ok(false) => break,
             Err(fault) => {
-                let cause = fault.cause().unwrap_or(&fault.detail);
-                let fields = [("seq", row.seq.into()), ("cause", cause.into())];
-                telemetry::error("an outbox entry cannot be read: it is parked, and tried again later", &fields);
+                let fields = [TelemetryField::Sequence(row.seq), TelemetryField::Cause(&fault)];
+                event(TelemetryKind::OutboxEntryUnread, &fields);
                 loaded.unread.push(row.seq);
             }
         }
@@ -191,7 +190,7 @@ impl TenantLedger {
     }
 
     /// Ships until nothing is left, so that the directory holds everything that was answered.
-    pub(super) async fn flush(&self, now: UnixMillis) -> Result<ApiReply, Fault> {
+    pub(super) async fn flush(&self, now: UnixMillis) -> Result<LedgerOutput, Fault> {
         let store = self.store();
         self.with_state(|memory| {
             let mut admission = memory.admission.clone();
@@ -211,6 +210,6 @@ impl TenantLedger {
         if left {
             return Err(Fault::new(ErrorCode::LedgerUnavailable, "the ledger is still shipping its records").after(2));
         }
-        Ok(no_content())
+        Ok(LedgerOutput::done())
     }
 }

@@ -1,10 +1,11 @@
 //! One verification in one step: read, decide, write, in one transaction.
 
 use super::refusal_header::with_remembered_refusal;
+use super::reply::LedgerOutput;
 use super::store::LedgerStore;
-use super::{LedgerState, TenantLedger, no_content};
+use super::{LedgerState, TenantLedger};
 use crate::app::db;
-use crate::clients::ledger::{LedgerEnvelope, REPLAYED, UNRECORDED};
+use crate::clients::ledger::REPLAYED;
 use crate::d1;
 use crate::isolate;
 use crate::request::fault_reply;
@@ -15,6 +16,7 @@ use x402_chain::id::ClaimId;
 use x402_chain::retry::Retry;
 use x402_chain::time::UnixMillis;
 use x402_core::error::Fault;
+use x402_core::messages::ledger::{LedgerEnvelope, LedgerReply};
 use x402_core::outbox::OutboxEntry;
 use x402_core::settlement::payment::{SettlementRecord, authorization_id, transaction_authorization_id};
 use x402_core::tenancy::admission::{Admission, AdmissionStop, IdempotencyRecord, authorize_key, not_registered};
@@ -33,9 +35,9 @@ const ROUTE: &str = "verify";
 /// The result of one step about a verification.
 enum VerificationStep {
     /// Answered; nothing was counted.
-    Done(ApiReply),
+    Done(LedgerOutput),
     /// Answered and counted: the admission is written.
-    Counted(ApiReply),
+    Counted(LedgerOutput),
     /// In test: register the recipient first, then run the step again.
     Register(Address),
 }
@@ -47,7 +49,7 @@ impl TenantLedger {
         request: &VerificationRequest,
         envelope: &LedgerEnvelope,
         now: UnixMillis,
-    ) -> Result<ApiReply, Fault> {
+    ) -> Result<LedgerOutput, Fault> {
         let mut step = self.step_verification(request, envelope, None, now)?;
         if let VerificationStep::Register(address) = step {
             self.register_first_use(&address, now).await?;
@@ -147,7 +149,7 @@ impl VerificationStepInput<'_> {
             Ok(admitted) => admitted,
             // A request that only asks whether to ask the chain registers no address.
             Err(AdmissionStop::Register(_)) if request.seen == ChainObservation::Deferred => {
-                return Ok(VerificationStep::Done(no_content()));
+                return Ok(chain_needed());
             }
             Err(AdmissionStop::Register(address)) if self.tried == Some(address) => {
                 return self.refuse_unregistered(&address, admission);
@@ -156,12 +158,12 @@ impl VerificationStepInput<'_> {
             Err(AdmissionStop::Repeat(status, body)) => {
                 let mut reply = ApiReply { status, content_type: content_type(status), body, headers: Vec::new() };
                 reply = reply.with(REPLAYED, "true");
-                return Ok(VerificationStep::Done(self.with_rates(reply, admission)));
+                return Ok(VerificationStep::Done(self.with_rates(reply.into(), admission)));
             }
             Err(AdmissionStop::Fault(fault)) => return self.refused(&fault, admission).map(VerificationStep::Done),
         };
         if request.seen == ChainObservation::Deferred {
-            return Ok(VerificationStep::Done(no_content()));
+            return Ok(chain_needed());
         }
         let (claim, recipient) = (&request.claim, admitted.recipient.to_string());
         let mut held = self.store.claims(claim.network.caip2, &claim.tx.to_string(), &recipient)?;
@@ -271,9 +273,9 @@ impl VerificationStepInput<'_> {
     }
 
     /// Counted answers are stored whole ([`decision::admit_verification`] decides which repeat); of others only the
-    /// body's hash, and a header makes the calling isolate remember that.
-    fn remember_answer(&self, reply: ApiReply, admitted: AdmittedVerification) -> Result<ApiReply, Fault> {
-        let Some(idempotency) = &self.request.idempotency else { return Ok(reply) };
+    /// body's hash, and the reply makes the calling isolate remember that.
+    fn remember_answer(&self, reply: ApiReply, admitted: AdmittedVerification) -> Result<LedgerOutput, Fault> {
+        let Some(idempotency) = &self.request.idempotency else { return Ok(reply.into()) };
         let answered: RetryMember = serde_json::from_str(&reply.body).map_err(Fault::internal)?;
         let is_final = matches!(answered.retry, None | Some(Retry::Never));
         // A request that was counted stays counted.
@@ -287,20 +289,24 @@ impl VerificationStepInput<'_> {
             };
             self.store.put_idempotency(ROUTE, &idempotency.key, &stored)?;
         }
-        Ok(if is_final { reply } else { reply.with(UNRECORDED, "true") })
+        Ok(if is_final { reply.into() } else { LedgerOutput::of(LedgerReply::Unrecorded, reply) })
     }
 
-    /// A refusal at admission; a header makes the calling isolate remember it.
-    fn refused(&self, fault: &Fault, admission: &Admission) -> Result<ApiReply, Fault> {
+    /// A refusal at admission; the reply makes the calling isolate remember it.
+    fn refused(&self, fault: &Fault, admission: &Admission) -> Result<LedgerOutput, Fault> {
         let reply = fault_reply(fault, self.problem_context());
         let rates = admission.rates(&self.memory.tenant, self.now);
         Ok(self.with_rates(with_remembered_refusal(reply, fault, rates, self.now), admission))
     }
 
-    fn with_rates(&self, mut reply: ApiReply, admission: &Admission) -> ApiReply {
-        reply.headers.extend(headers::rate_headers(&admission.rates(&self.memory.tenant, self.now), self.now));
-        reply
+    fn with_rates(&self, output: LedgerOutput, admission: &Admission) -> LedgerOutput {
+        output.with_rates(headers::rate_headers(&admission.rates(&self.memory.tenant, self.now), self.now))
     }
+}
+
+/// The Worker must ask the chain first.
+const fn chain_needed() -> VerificationStep {
+    VerificationStep::Done(LedgerOutput::empty(LedgerReply::ChainNeeded))
 }
 
 /// The one member of an answer that shows whether it is final.

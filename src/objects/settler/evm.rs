@@ -8,8 +8,9 @@ use super::store::FlightRow;
 use super::{ADVANCE_MAX, ALARM_MS, LandedTransaction, POLL_CALLS_MAX, POLL_MAX, Settler, network_of, signer_of};
 use crate::app;
 use crate::app::App;
+use crate::rpc;
 use crate::rpc::{signer_balance, third_party};
-use crate::{rpc, telemetry};
+use crate::telemetry::{TelemetryField, TelemetryKind, event};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use x402_chain::address::{Address, TxId};
@@ -204,8 +205,7 @@ impl Settler {
         let call = tx::send_call(&version.raw);
         let (handing, words) = rpc::send_bytes(network, &app.settings.providers(network), &call).await;
         if handing.acceptance != NodeAcceptance::Taken {
-            let fields = [("chain", network.key.into()), ("words", words.into())];
-            telemetry::line("a transaction was refused", &fields);
+            event(TelemetryKind::TransactionRefused, &[TelemetryField::Chain(network), TelemetryField::Words(words)]);
         }
         self.note_sent(&row.key, version.id, handing.acceptance)?;
         Ok(handing)
@@ -249,7 +249,7 @@ impl Settler {
             VersionKind::Cancel => (&nothing, cancel_cap_wei(&row.flight, network, nothing.gas_limit)),
         };
         let Some(price) = newest.price.and_then(|newest| replacement_price(newest, observed.price, cap)) else {
-            telemetry::line("a gas price would exceed its cap", &[("chain", network.key.into())]);
+            event(TelemetryKind::PriceAboveCap, &[TelemetryField::Chain(network)]);
             self.end_unfunded(&row, "the gas price on this network exceeds this service's cap at present", false)?;
             return Ok(None);
         };

@@ -7,7 +7,8 @@ use super::{Settler, network_of};
 use crate::app;
 use crate::app::App;
 use crate::objects::sqlite::millis_value;
-use crate::{rpc, telemetry};
+use crate::rpc;
+use crate::telemetry::{TelemetryField, TelemetryKind, event};
 use futures_util::future::join_all;
 use x402_chain::address::TxId;
 use x402_chain::time::UnixMillis;
@@ -112,8 +113,8 @@ impl Settler {
 
     /// The flight is open again.
     async fn reopen_flight(&self, row: &FlightRow) -> Result<(), Fault> {
-        let settlement = row.flight.settlement.to_string();
-        telemetry::error("a settlement's block has left the chain", &[("settlement", settlement.as_str().into())]);
+        let settlement = row.flight.settlement;
+        event(TelemetryKind::SettlementReorged, &[TelemetryField::Settlement(Some(settlement))]);
         let mut sent = row.sent.clone();
         sent.reopened = true;
         sent.lost_at = None;

@@ -10,14 +10,15 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
-use worker::{Delay, Response};
+use worker::Delay;
 use x402_chain::address::Family;
 use x402_chain::id::SettlementId;
 use x402_chain::time::UnixMillis;
 use x402_core::error::Fault;
+use x402_core::messages::settler::{HeldPayer, RefuseOutcome, SettlerMessage, SettlerReply};
 use x402_core::settlement;
 use x402_core::settlement::launch::LaunchDenial;
-use x402_core::settlement::{Flight, FlightPayload, HeldPayer, RefuseOutcome, SettlementReport, SettlerOrder};
+use x402_core::settlement::{Flight, FlightPayload, SettlementReport};
 
 /// How long a caller waits for the receipt, including the launch. Even with a poll that hangs it stays below the
 /// ledger's lease of 30 s.
@@ -75,15 +76,15 @@ impl Drop for WaitGuard<'_> {
 }
 
 impl Settler {
-    /// Executes an order; answers JSON.
-    pub(super) async fn run_order(&self, order: SettlerOrder) -> Result<worker::Result<Response>, Fault> {
+    /// Executes a message.
+    pub(super) async fn run_order(&self, message: SettlerMessage) -> Result<SettlerReply, Fault> {
         self.open_storage()?;
-        Ok(match order {
-            SettlerOrder::Settle(flight) => Response::from_json(&self.settle_flight(*flight).await?),
-            SettlerOrder::Refuse { settlement, attempt } => {
-                Response::from_json(&self.refuse_attempt(settlement, attempt).await?)
+        Ok(match message {
+            SettlerMessage::Settle(flight) => SettlerReply::Report(Box::new(self.settle_flight(*flight).await?)),
+            SettlerMessage::Refuse { settlement, attempt } => {
+                SettlerReply::Attempt(self.refuse_attempt(settlement, attempt).await?)
             }
-            SettlerOrder::Held => Response::from_json(&self.penalized_payers()?),
+            SettlerMessage::Held => SettlerReply::Held(self.penalized_payers()?),
         })
     }
 

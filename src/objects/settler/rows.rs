@@ -4,9 +4,10 @@ use crate::storage::{FromRow, RowReader};
 use x402_chain::address::{Address, Family};
 use x402_chain::time::UnixMillis;
 use x402_core::error::Fault;
+use x402_core::messages::settler::HeldPayer;
 use x402_core::settlement::flight::FlightVersions;
 use x402_core::settlement::penalty::Penalty;
-use x402_core::settlement::{Flight, HeldPayer, SettlementReport};
+use x402_core::settlement::{Flight, SettlementReport};
 
 /// A flight with every version that was signed.
 pub struct FlightRow {

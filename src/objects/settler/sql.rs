@@ -4,7 +4,7 @@
 
 use super::rows::{FlightKey, FlightNonce, FlightRow, FlyingFlight, TrackedFlight};
 use crate::storage::{FirstTime, Present, statements};
-use x402_core::settlement::HeldPayer;
+use x402_core::messages::settler::HeldPayer;
 use x402_core::settlement::penalty::Penalty;
 
 statements! {

@@ -1,10 +1,11 @@
 //! Flights that cannot be carried on: each is logged, and their number is reported to the directory for `/v1/health`,
 //! also of a signer that is not configured. None of them delays another.
 
-use super::{Settler, cause_field};
+use super::Settler;
 use crate::app;
 use crate::app::db;
-use crate::{d1, telemetry};
+use crate::d1;
+use crate::telemetry::{TelemetryField, TelemetryKind, event};
 use x402_chain::network::by_key;
 use x402_core::error::Fault;
 
@@ -15,7 +16,7 @@ impl Settler {
     /// Counts a flight that is skipped because of a fault, and logs it once a minute.
     pub(super) fn note_stuck(&self, key: &str, fault: &Fault) {
         if self.stuck_flights.borrow_mut().note_failure(key, app::now()) {
-            telemetry::error("a flight could not be carried on", &[("key", key.into()), ("cause", cause_field(fault))]);
+            event(TelemetryKind::FlightStuck, &[TelemetryField::Flight(key), TelemetryField::Cause(fault)]);
         }
     }
 

@@ -7,7 +7,8 @@ use super::store::FlightRow;
 use super::{ALARM_MS, LandedTransaction, POLL_MAX, Settler, network_of, signer_of};
 use crate::app;
 use crate::app::App;
-use crate::{rpc, telemetry};
+use crate::rpc;
+use crate::telemetry::{TelemetryField, TelemetryKind, event};
 use futures_util::future::join_all;
 use serde::Deserialize;
 use serde_json::json;
@@ -149,8 +150,7 @@ impl Settler {
         let call = Call::new("sendTransaction", &json!([version.raw, options]));
         let (handing, words) = rpc::send_bytes(network, &app.settings.providers(network), &call).await;
         if handing.acceptance != NodeAcceptance::Taken {
-            let fields = [("chain", network.key.into()), ("words", words.into())];
-            telemetry::line("a transaction was refused", &fields);
+            event(TelemetryKind::TransactionRefused, &[TelemetryField::Chain(network), TelemetryField::Words(words)]);
         }
         self.note_sent(&row.key, version.id, handing.acceptance)
     }

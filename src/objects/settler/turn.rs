@@ -3,15 +3,15 @@
 
 use super::sql;
 use super::store::FlightRow;
-use super::{ADVANCE_MAX, ALARM_MS, IDLE_MS, POLL_MAX, REPORT_AT_ONCE, REPORT_MS, Settler, cause_field, network_of};
+use super::{ADVANCE_MAX, ALARM_MS, IDLE_MS, POLL_MAX, REPORT_AT_ONCE, REPORT_MS, Settler, network_of};
 use crate::app;
 use crate::app::App;
 use crate::clients;
-use crate::clients::ledger::{LedgerEnvelope, LedgerMessage};
-use crate::telemetry;
+use crate::telemetry::{TelemetryField, TelemetryKind, event};
 use futures_util::future::join_all;
 use std::collections::BTreeSet;
 use x402_core::error::Fault;
+use x402_core::messages::ledger::{LedgerEnvelope, LedgerMessage};
 use x402_core::settlement::{Flight, FlightPayload, SettlementReport};
 
 impl Settler {
@@ -22,7 +22,7 @@ impl Settler {
         }
         let is_reported = self.report_to_ledger(app, &row.flight, report).await;
         if is_reported && let Err(fault) = self.sqlite().run(sql::FLIGHT_REPORTED, vec![row.key.as_str().into()]) {
-            telemetry::error("a flight's report could not be marked as delivered", &[("cause", cause_field(&fault))]);
+            event(TelemetryKind::FlightNotNoted, &[TelemetryField::Cause(&fault)]);
         }
         is_reported
     }
@@ -35,9 +35,9 @@ impl Settler {
             origin: String::new(),
             path: String::new(),
             access: None,
-            ask: LedgerMessage::Settled(Box::new(report.clone())),
+            message: LedgerMessage::Settled(Box::new(report.clone())),
         };
-        clients::ledger::call_ledger(app, &envelope, None).await.is_ok_and(|response| response.status() == 204)
+        clients::ledger::call_ledger(app, &envelope, None).await.is_ok_and(|response| response.is_done())
     }
 
     /// One alarm. The next alarm is set before anything that may fail.
@@ -46,7 +46,7 @@ impl Settler {
         self.wake_by(now.plus(ALARM_MS)).await;
         self.open_storage()?;
         if let Err(fault) = self.purge(now) {
-            telemetry::error("expired rows could not be deleted", &[("cause", cause_field(&fault))]);
+            event(TelemetryKind::FlightsNotPurged, &[TelemetryField::Cause(&fault)]);
         }
         let keys = self.open_keys()?;
         let watch = self.next_finality_poll()?;
@@ -66,7 +66,7 @@ impl Settler {
             self.report_stuck().await,
         ] {
             if let Err(fault) = done {
-                telemetry::error("a part of a settler's alarm failed", &[("cause", cause_field(&fault))]);
+                event(TelemetryKind::TurnPartFailed, &[TelemetryField::Cause(&fault)]);
             }
         }
         Ok(())
@@ -80,7 +80,7 @@ impl Settler {
         let turn = self.turns.borrow_mut().advance.next_turn(keys, favours, ADVANCE_MAX);
         for batch in turn.chunks(POLL_MAX) {
             if let Err(fault) = self.poll_flights(app, &self.open_rows(batch)).await {
-                telemetry::error("flights could not be polled", &[("cause", cause_field(&fault))]);
+                event(TelemetryKind::FlightsNotPolled, &[TelemetryField::Cause(&fault)]);
             }
         }
         let rows = self.open_rows(&turn);

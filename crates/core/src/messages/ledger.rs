@@ -1,0 +1,211 @@
+//! What a tenant's ledger is asked. [`LedgerReply`] says what its replies mean.
+
+mod reply;
+
+use crate::settlement::SettlementReport;
+use crate::settlement::payment::{PaymentAction, PaymentRequest, SettlementFinding};
+use crate::settlement::status::SettlementFilter;
+use crate::tenancy::access::{Access, KeyScope};
+use crate::tenancy::admission::PresentedKey;
+use crate::tenancy::key::KeyHash;
+use crate::tenancy::payee::PayeeQuery;
+use crate::tenancy::tenant::Scope;
+use crate::verification::decision::VerificationRequest;
+pub use reply::{LedgerReply, RefusedCaller, ReplyHeader};
+use serde::{Deserialize, Serialize};
+use x402_chain::id::{RequestId, SettlementId, TenantId, VerificationId};
+use x402_chain::network::Environment;
+
+/// A message with the ledger that it is for and its HTTP request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LedgerEnvelope {
+    /// Whose ledger.
+    pub tenant: TenantId,
+    /// Of which environment.
+    pub environment: Environment,
+    /// The HTTP request.
+    pub request_id: RequestId,
+    /// The origin of links in a problem; empty where no HTTP request is served.
+    pub origin: String,
+    /// The path for `instance` in a problem.
+    pub path: String,
+    /// The access of the route that the request came by. `None`: no request stands behind the message, or it comes
+    /// from a build that did not send it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub access: Option<Access>,
+    /// The message.
+    // The member's name in version 1.
+    #[serde(rename = "ask")]
+    pub message: LedgerMessage,
+}
+
+impl LedgerEnvelope {
+    /// What the route requires of the key.
+    #[must_use]
+    pub fn key_scope(&self) -> KeyScope {
+        self.access.and_then(Access::key_scope).unwrap_or_else(|| self.message.scope_without_access())
+    }
+
+    /// A key of the message, with what the route requires of it.
+    #[must_use]
+    pub fn present(&self, hash: &KeyHash) -> PresentedKey {
+        PresentedKey { hash: *hash, scope: self.key_scope() }
+    }
+}
+
+/// A message to a ledger. The reply is a complete answer for the HTTP caller ([`LedgerReply::Answer`],
+/// [`LedgerReply::Problem`] and others), or the one that is named here.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LedgerMessage {
+    /// Judge and record a verification. [`LedgerReply::ChainNeeded`] where the chain was not asked yet, and nothing is
+    /// recorded.
+    Verify(Box<VerificationRequest>),
+    /// Judge and record an x402 payment. [`LedgerReply::ChainNeeded`] where the Worker must find out more;
+    /// [`LedgerReply::Settle`] where the settler must act.
+    Payment(Box<PaymentRequest>),
+    /// Apply a settler's report on a settlement. [`LedgerReply::Done`].
+    Settled(Box<SettlementReport>),
+    /// Give the waiting request the settler's result.
+    Deliver(Box<DeliverMessage>),
+    /// The caller has disconnected before the answer: its lease or success is open again. [`LedgerReply::Done`].
+    Reopen(ReopenMessage),
+    /// Give the seller a success by hand.
+    HandOver {
+        /// The key that asks.
+        key: KeyHash,
+        /// The settlement.
+        id: SettlementId,
+    },
+    /// Read one settlement.
+    Settlement {
+        /// The key that asks.
+        key: KeyHash,
+        /// The settlement.
+        id: SettlementId,
+    },
+    /// List settlements, a page at a time.
+    Settlements {
+        /// The key that asks.
+        key: KeyHash,
+        /// Which.
+        filter: SettlementFilter,
+        /// Which page of them.
+        page: PageQuery,
+    },
+    /// Read the account.
+    Account {
+        /// The key that asks.
+        key: KeyHash,
+        /// What of it.
+        view: AccountView,
+        /// Chains that the registry check has switched off, by our keys.
+        off: Vec<String>,
+    },
+    /// Say which addresses may stand in requirements. [`LedgerReply::Payees`].
+    Payees {
+        /// The key that asks.
+        key: KeyHash,
+        /// The requirements.
+        wanted: Vec<PayeeQuery>,
+        /// Chains that the registry check has switched off, by our keys.
+        off: Vec<String>,
+    },
+    /// Read one verification's record. [`LedgerReply::NoRecord`] where the ledger does not hold it.
+    Record {
+        /// The key that asks.
+        key: KeyHash,
+        /// The verification.
+        id: VerificationId,
+    },
+    /// Check that a key may list records, and ship them first. [`LedgerReply::Done`].
+    List {
+        /// The key that asks.
+        key: KeyHash,
+    },
+    /// Load the directory's copy of the tenant. [`LedgerReply::Done`].
+    Reload {
+        /// The version that the copy must have at least.
+        version: u64,
+    },
+    /// Ship everything, and enter the current period. [`LedgerReply::Done`], or [`LedgerReply::NoTenant`].
+    Flush,
+    /// Do nothing: `/v1/health` measures the reply. [`LedgerReply::Done`].
+    Ping,
+    /// Write one row (the benchmark's build only). [`LedgerReply::Done`].
+    #[cfg(x402_bench)]
+    BenchRow {
+        /// Its key.
+        id: String,
+    },
+}
+
+impl LedgerMessage {
+    /// What a message of a build that sent no access requires of its key, so that a rolling deployment opens nothing.
+    const fn scope_without_access(&self) -> KeyScope {
+        match self {
+            Self::Account { .. } => KeyScope::Any,
+            Self::HandOver { .. } => KeyScope::Only(Scope::Settle),
+            Self::Payment(asked) if matches!(asked.verb, PaymentAction::Settle) => KeyScope::Only(Scope::Settle),
+            Self::Verify(_)
+            | Self::Payment(_)
+            | Self::Settled(_)
+            | Self::Deliver(_)
+            | Self::Reopen(_)
+            | Self::Settlement { .. }
+            | Self::Settlements { .. }
+            | Self::Payees { .. }
+            | Self::Record { .. }
+            | Self::List { .. }
+            | Self::Reload { .. }
+            | Self::Flush
+            | Self::Ping => KeyScope::Only(Scope::Verify),
+            #[cfg(x402_bench)]
+            Self::BenchRow { .. } => KeyScope::Only(Scope::Verify),
+        }
+    }
+}
+
+/// The settler's result, for the request that waited.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeliverMessage {
+    /// The settlement.
+    pub settlement: SettlementId,
+    /// The network as the request wrote it.
+    pub network_text: String,
+    /// What was found out about it.
+    pub found: SettlementFinding,
+    /// Whether the request asks for our additions in the body of a success.
+    #[serde(default)]
+    pub explain: bool,
+}
+
+/// Which delivery to open: the settlement's, or where the answer was lost that of the authorization.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReopenMessage {
+    /// The settlement, where the request learned of it.
+    pub settlement: Option<SettlementId>,
+    /// The payment's authorization, as [`crate::settlement::payment::authorization_id`] writes it.
+    pub authorization: Option<String>,
+}
+
+/// Which view of the account a route answers with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AccountView {
+    /// The answer of `GET /v1/usage`.
+    Usage,
+    /// The answer of `GET /v1/supported-chains`.
+    Chains,
+    /// The answer of `GET /v1/whoami`.
+    Whoami,
+}
+
+/// Which page of a list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PageQuery {
+    /// Entries of the page, 1 to 100.
+    pub limit: u32,
+    /// The id of the last entry of the page before; only older ones follow.
+    pub before: Option<String>,
+}
