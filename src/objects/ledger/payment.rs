@@ -158,7 +158,7 @@ impl PaymentStepInput<'_> {
         let due = memory.saved.is_due(&memory.admission, admission, tenant.limits().per_minute, now);
         let admission_due = due.then(|| admission.clone());
         (
-            self.done(reply, admission),
+            self.done(output, admission),
             PaymentWrites { booked, stored, admission: admission_due, ..PaymentWrites::default() },
         )
     }
