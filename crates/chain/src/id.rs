@@ -21,6 +21,13 @@ impl TenantId {
         Self([t0, t1, t2, t3, t4, t5, r0, r1, r2, r3, r4, r5])
     }
 
+    /// The time of its creation.
+    #[must_use]
+    pub const fn created_at(self) -> UnixMillis {
+        let [t0, t1, t2, t3, t4, t5, ..] = self.0;
+        UnixMillis(u64::from_be_bytes([0, 0, t0, t1, t2, t3, t4, t5]))
+    }
+
     /// Reads the written form.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
@@ -191,6 +198,7 @@ mod tests {
             let now = UnixMillis(at);
             let tenant = TenantId::new(now, tail);
             prop_assert_eq!(TenantId::parse(&tenant.to_string()), Some(tenant));
+            prop_assert_eq!(tenant.created_at(), now);
             let id = VerificationId::new(now, random);
             prop_assert_eq!(id.created_at(), now);
             prop_assert_eq!(VerificationId::parse(&id.to_string()), Some(id));

@@ -106,15 +106,32 @@ impl Period {
         (shaped && (1..=12).contains(&month)).then_some(Self { year, month })
     }
 
+    /// The first instant of the period.
+    #[must_use]
+    pub fn start(self) -> UnixMillis {
+        let month = time::Month::try_from(self.month).unwrap_or(time::Month::January);
+        let day = time::Date::from_calendar_date(self.year, month, 1).map(|day| day.midnight().assume_utc());
+        let seconds = day.map_or(0, OffsetDateTime::unix_timestamp);
+        UnixSeconds(u64::try_from(seconds).unwrap_or(0)).millis()
+    }
+
     /// The first instant of the following period: when the quota is whole again.
     #[must_use]
     pub fn end(self) -> UnixMillis {
-        let (year, month) =
-            if self.month >= 12 { (self.year.saturating_add(1), 1) } else { (self.year, self.month.saturating_add(1)) };
-        let month = time::Month::try_from(month).unwrap_or(time::Month::January);
-        let day = time::Date::from_calendar_date(year, month, 1).map(|day| day.midnight().assume_utc());
-        let seconds = day.map_or(0, OffsetDateTime::unix_timestamp);
-        UnixSeconds(u64::try_from(seconds).unwrap_or(0)).millis()
+        let next = match self.month.checked_add(1).filter(|month| *month <= 12) {
+            Some(month) => Self { month, ..self },
+            None => Self { year: self.year.saturating_add(1), month: 1 },
+        };
+        next.start()
+    }
+
+    /// The period before this one.
+    #[must_use]
+    pub fn previous(self) -> Self {
+        match self.month.checked_sub(1).filter(|month| *month > 0) {
+            Some(month) => Self { month, ..self },
+            None => Self { year: self.year.saturating_sub(1), month: 12 },
+        }
     }
 }
 
@@ -163,6 +180,8 @@ mod tests {
         assert_eq!(november.end().rfc3339(), "2026-12-01T00:00:00.000Z");
         let december = Period::of(november.end());
         assert_eq!(december.end().rfc3339(), "2027-01-01T00:00:00.000Z");
+        assert_eq!((december.previous(), Period::of(december.end()).previous()), (november, december));
+        assert_eq!((december.start(), Period::of(november.start())), (november.end(), november));
         assert_eq!(Period::parse("2026-11"), Some(november));
         for wrong in ["2026-13", "2026-1", "26-11", "2026", "2026-00"] {
             assert_eq!(Period::parse(wrong), None, "{wrong}");

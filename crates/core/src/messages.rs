@@ -14,6 +14,7 @@
 //! holds each message and reply as a build of version 1 wrote it.
 
 pub mod ledger;
+pub mod records;
 pub mod settler;
 
 #[cfg(test)]
