@@ -2,7 +2,7 @@
 
 use crate::isolate;
 use std::rc::Rc;
-use worker::{Context, D1Database, Date, Env, ObjectNamespace};
+use worker::{Bucket, Context, D1Database, Date, Env, ObjectNamespace};
 use x402_chain::id::RequestId;
 use x402_chain::time::UnixMillis;
 use x402_core::error::{ErrorCode, Fault};
@@ -62,6 +62,22 @@ impl App {
         self.env.durable_object("SETTLERS").map_err(|error| unbound("SETTLERS").because(error))
     }
 
+    /// The namespace of the months' records.
+    ///
+    /// # Errors
+    /// `MISCONFIGURED` where the binding is missing.
+    pub(crate) fn records(&self) -> Result<ObjectNamespace, Fault> {
+        records(&self.env)
+    }
+
+    /// The archive of records.
+    ///
+    /// # Errors
+    /// `MISCONFIGURED` where the binding is missing.
+    pub(crate) fn archive(&self) -> Result<Bucket, Fault> {
+        bucket(&self.env)
+    }
+
     /// The coarse rate limit in front of the service; where the binding is absent, there is no such limit.
     pub(crate) fn guard(&self) -> Option<worker::RateLimiter> {
         self.env.rate_limiter("GUARD").ok()
@@ -74,6 +90,22 @@ impl App {
 /// `MISCONFIGURED` where it is missing.
 pub(crate) fn db(env: &Env) -> Result<D1Database, Fault> {
     env.d1("DB").map_err(|error| unbound("DB").because(error))
+}
+
+/// The namespace of the months' records.
+///
+/// # Errors
+/// `MISCONFIGURED` where the binding is missing.
+pub(crate) fn records(env: &Env) -> Result<ObjectNamespace, Fault> {
+    env.durable_object("RECORDS").map_err(|error| unbound("RECORDS").because(error))
+}
+
+/// The archive of records (R2).
+///
+/// # Errors
+/// `MISCONFIGURED` where the binding is missing.
+pub(crate) fn bucket(env: &Env) -> Result<Bucket, Fault> {
+    env.bucket("ARCHIVE").map_err(|error| unbound("ARCHIVE").because(error))
 }
 
 fn unbound(name: &str) -> Fault {

@@ -2,4 +2,5 @@
 
 pub(crate) mod ledger;
 pub(crate) mod penalized;
+pub(crate) mod records;
 pub(crate) mod settler;

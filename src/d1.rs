@@ -3,6 +3,7 @@
 
 mod recipients;
 mod records;
+mod rollups;
 pub mod rows;
 pub mod sql;
 
@@ -13,6 +14,7 @@ pub(crate) use records::{
     SettlementCopy, Shipment, close_period, list_records, open_periods, put_checks, put_stuck, read_checks,
     read_record, read_stuck, write_shipment,
 };
+pub(crate) use rollups::{read_rollups, write_rollups};
 use rows::{DefaultRow, TenantRow};
 use std::collections::BTreeMap;
 use wasm_bindgen::JsValue;

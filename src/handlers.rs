@@ -5,6 +5,7 @@ mod account;
 mod admin;
 mod facilitator;
 pub(crate) mod health;
+mod records;
 mod verify;
 
 use crate::app::App;

@@ -7,9 +7,10 @@
 //! |---|---|
 //! | `entry` | the platform's events: an HTTP request, a timed job |
 //! | `handlers` | one function a route |
-//! | `objects` | the Durable Objects: ledger and settler, each with its store |
+//! | `objects` | the Durable Objects: ledger, settler and records, each with its store |
 //! | `clients` | the calls to the objects, each with its deadline |
 //! | `d1` | the directory |
+//! | `archive` | records in R2 |
 //! | `rpc` | JSON-RPC over fetch, and what the Worker asks of chains |
 //! | `platform` | what works around workerd or wasm-bindgen, each with its reason |
 //! | `telemetry` | every event that is logged, in one table; compiled natively too |
@@ -33,6 +34,13 @@ pub mod objects {
         pub mod sql;
     }
 
+    /// The months' records.
+    pub mod records {
+        pub mod migrations;
+        pub mod rows;
+        pub mod sql;
+    }
+
     /// The Settler's.
     pub mod settler {
         pub mod migrations;
@@ -50,6 +58,8 @@ pub mod d1 {
 
 #[cfg(target_arch = "wasm32")]
 mod app;
+#[cfg(target_arch = "wasm32")]
+mod archive;
 #[cfg(target_arch = "wasm32")]
 mod clients;
 #[cfg(target_arch = "wasm32")]

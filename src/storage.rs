@@ -227,6 +227,17 @@ impl FromColumn for String {
     }
 }
 
+impl FromColumn for Vec<u8> {
+    const EXPECTED: &'static str = "a blob";
+
+    fn from_column(value: SqlValue) -> Result<Self, SqlValue> {
+        match value {
+            SqlValue::Blob(bytes) => Ok(bytes),
+            SqlValue::Null | SqlValue::Integer(_) | SqlValue::Real(_) | SqlValue::Text(_) => Err(value),
+        }
+    }
+}
+
 impl FromColumn for i64 {
     const EXPECTED: &'static str = "an integer";
 

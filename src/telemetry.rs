@@ -69,9 +69,12 @@ kinds! {
     SettlementNotPolled Error "a due settlement could not be checked" "The settlement is checked again later.";
     DeliveryNotReopened Error "a delivery could not be reopened"
         "A caller has gone, and its ledger did not take the success back: the seller takes it by hand.";
-    RecordCut Error "a record is shipped with shorter lists" "A record is too large for the directory.";
+    RecordCut Error "a record is shipped with shorter lists" "A record is too large for its object.";
     OutboxEntryUnread Error "an outbox entry cannot be read: it is parked, and tried again later"
         "An entry of the ledger's outbox stays there.";
+    RecordsFailed Error "a message to the records failed" "A month's object did not carry a message out.";
+    RecordsAlarmFailed Error "an alarm of the records failed" "Totals or the archive of a month wait; it comes back.";
+    MonthArchived Info "a month is archived" "Its records are in the archive, and its object is empty.";
     RegistryUnread Error "the results of the registry check could not be read" "The last results stay in force.";
     SettlerFailed Error "a settlement failed" "A Settler did not carry a message out.";
     SettlerAlarmFailed Error "a settler's alarm failed" "A Settler's alarm did not finish its work; it comes back.";

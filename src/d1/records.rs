@@ -1,12 +1,9 @@
-//! The records that ledgers ship, the periods they close, and the registry
-//! check's results.
+//! What ledgers ship to the directory, the periods they close, the registry check's results, and the records that older
+//! builds have shipped.
 
 use super::rows::{ListedRecord, OpenPeriod};
 use super::{BoundValue, all, batch, sql, statement};
-use crate::telemetry::{TelemetryField, TelemetryKind, event};
-use serde::Deserialize;
 use serde_json::value::RawValue;
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use worker::D1Database;
 use x402_chain::id::{KeyId, TenantId, VerificationId};
@@ -14,13 +11,10 @@ use x402_chain::network::Environment;
 use x402_chain::time::UnixMillis;
 use x402_core::error::Fault;
 use x402_core::messages::ledger::PageQuery;
-use x402_core::outbox::load::{LOAD_BYTES, RECORD_BYTES_MAX, json_lists};
-use x402_core::outbox::{OutboxEvent, StoredRecord};
 use x402_core::settlement::status::Settlement;
 use x402_core::tenancy::admission::ClosedPeriod;
-use x402_core::verification::answer::VerificationAnswer;
 
-/// The JSON text of a record; `None` where the directory has none.
+/// The JSON text of a record that an older build has shipped; `None` where the directory has none.
 pub(crate) async fn read_record(
     db: &D1Database,
     tenant: TenantId,
@@ -33,13 +27,13 @@ pub(crate) async fn read_record(
     Ok(rows.into_iter().next().map(|row| row.body))
 }
 
-/// Records, the newest first, one more than the page holds: id and body.
+/// Records that an older build has shipped, the newest first, one more than the page holds: id and body.
 pub(crate) async fn list_records(
     db: &D1Database,
     tenant: TenantId,
     environment: Environment,
     page: &PageQuery,
-) -> Result<Vec<(String, Box<RawValue>)>, Fault> {
+) -> Result<Vec<(VerificationId, Box<RawValue>)>, Fault> {
     let tenant = tenant.to_string();
     // Greater than every id, for the first page.
     let before = page.before.as_deref().unwrap_or("ver_a");
@@ -51,7 +45,10 @@ pub(crate) async fn list_records(
         BoundValue::Number(limit),
     ];
     let rows = all(db, sql::RECORDS_BEFORE, &bind).await?;
-    let read = |row: ListedRecord| Ok((row.id, RawValue::from_string(row.body).map_err(Fault::internal)?));
+    let read = |row: ListedRecord| {
+        let id = VerificationId::parse(&row.id).ok_or_else(|| Fault::internal("a record has no id"))?;
+        Ok((id, RawValue::from_string(row.body).map_err(Fault::internal)?))
+    };
     rows.into_iter().map(read).collect()
 }
 
@@ -63,13 +60,11 @@ pub(crate) struct SettlementCopy {
     pub(crate) revision: i64,
 }
 
-/// What a ledger ships in one batch.
+/// What a ledger ships to the directory in one batch.
 pub(crate) struct Shipment {
     tenant: TenantId,
     environment: Environment,
     now: UnixMillis,
-    records: Vec<StoredRecord>,
-    events: Vec<OutboxEvent>,
     settlements: Vec<SettlementCopy>,
     usage: Vec<ClosedPeriod>,
     last_used: Vec<(KeyId, UnixMillis)>,
@@ -77,24 +72,7 @@ pub(crate) struct Shipment {
 
 impl Shipment {
     pub(crate) const fn new(tenant: TenantId, environment: Environment, now: UnixMillis) -> Self {
-        Self {
-            tenant,
-            environment,
-            now,
-            records: Vec::new(),
-            events: Vec::new(),
-            settlements: Vec::new(),
-            usage: Vec::new(),
-            last_used: Vec::new(),
-        }
-    }
-
-    pub(crate) fn add_record(&mut self, record: StoredRecord) {
-        self.records.push(record);
-    }
-
-    pub(crate) fn add_event(&mut self, event: OutboxEvent) {
-        self.events.push(event);
+        Self { tenant, environment, now, settlements: Vec::new(), usage: Vec::new(), last_used: Vec::new() }
     }
 
     pub(crate) fn add_settlement(&mut self, copy: SettlementCopy) {
@@ -110,30 +88,14 @@ impl Shipment {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.records.is_empty()
-            && self.events.is_empty()
-            && self.settlements.is_empty()
-            && self.usage.is_empty()
-            && self.last_used.is_empty()
+        self.settlements.is_empty() && self.usage.is_empty() && self.last_used.is_empty()
     }
 }
 
-/// The members of a record that have columns of their own.
-#[derive(Deserialize)]
-struct RecordColumns {
-    chain: String,
-    tx_hash: String,
-    success: bool,
-    status: x402_core::verification::answer::VerificationStatus,
-    error_code: Option<x402_core::verdict::RefusalCode>,
-}
-
-/// The most statements of one shipment: 100 for outbox entries, as many for their records, 51 for usage and keys, and
-/// some for lists of records.
-const STATEMENTS_MAX: usize = 300;
-/// The most bytes of one shipment: a load of records and a load of the outbox, each 1,000,000 or one larger row, and
-/// the overhead of JSON.
-const SHIPMENT_BYTES_MAX: usize = 5_000_000;
+/// The most statements of one shipment: 100 for outbox entries, 51 for usage and keys.
+const STATEMENTS_MAX: usize = 200;
+/// The most bytes of one shipment: a load of the outbox, 1,000,000 or one larger row.
+const SHIPMENT_BYTES_MAX: usize = 2_500_000;
 
 /// Writes a shipment; a repeat is harmless.
 ///
@@ -143,25 +105,6 @@ pub(crate) async fn write_shipment(db: &D1Database, shipment: Shipment) -> Resul
     let (tenant, environment) = (shipment.tenant.to_string(), shipment.environment.name());
     let (tenant, environment) = (BoundValue::Text(&tenant), BoundValue::Text(environment));
     let (mut statements, mut bytes) = (Vec::new(), 0_usize);
-    let rows = shipment.records.iter().map(record_row_json).collect::<Result<Vec<_>, _>>()?;
-    for list in json_lists(&rows, LOAD_BYTES) {
-        bytes = bytes.saturating_add(list.len());
-        statements.push(statement(db, sql::RECORDS_PUT, &[tenant, environment, BoundValue::Text(&list)])?);
-    }
-    for event in &shipment.events {
-        let (id, body) = (event.id.to_string(), fit_to_d1(event.body.get())?);
-        bytes = bytes.saturating_add(body.len());
-        let bind = [
-            BoundValue::Text(&id),
-            tenant,
-            environment,
-            BoundValue::Text(event.kind.name()),
-            BoundValue::Text(&event.subject),
-            BoundValue::Ms(event.at),
-            BoundValue::Text(&body),
-        ];
-        statements.push(statement(db, sql::EVENT_PUT, &bind)?);
-    }
     for SettlementCopy { settlement, body, revision } in &shipment.settlements {
         let id = settlement.id.to_string();
         bytes = bytes.saturating_add(body.len());
@@ -197,38 +140,6 @@ pub(crate) async fn write_shipment(db: &D1Database, shipment: Shipment) -> Resul
         return Err(Fault::internal(format!("a shipment failed: {bytes} bytes in {} statements", statements.len())));
     }
     batch(db, statements).await.map(|_| ())
-}
-
-/// A record's body. One that is too large for the directory, which only an older build could write, is shipped with
-/// shorter lists, as it would be answered today.
-fn fit_to_d1(body: &str) -> Result<Cow<'_, str>, Fault> {
-    if body.len() <= RECORD_BYTES_MAX {
-        return Ok(Cow::Borrowed(body));
-    }
-    let answer: VerificationAnswer = serde_json::from_str(body).map_err(Fault::internal)?;
-    event(
-        TelemetryKind::RecordCut,
-        &[TelemetryField::Verification(Some(answer.id)), TelemetryField::Bytes(body.len())],
-    );
-    serde_json::to_string(&answer.with_lists_cut()).map(Cow::Owned).map_err(Fault::internal)
-}
-
-/// A record as the statement takes it, JSON: its columns in order.
-fn record_row_json(record: &StoredRecord) -> Result<String, Fault> {
-    let columns: RecordColumns = serde_json::from_str(&record.body).map_err(Fault::internal)?;
-    let id = VerificationId::parse(&record.id).ok_or_else(|| Fault::internal("a record has no id"))?;
-    let row = (
-        &record.id,
-        id.created_at(),
-        columns.chain,
-        columns.tx_hash,
-        u8::from(columns.success),
-        columns.status.name(),
-        columns.error_code.map(x402_core::verdict::RefusalCode::as_str),
-        record.revision,
-        fit_to_d1(&record.body)?,
-    );
-    serde_json::to_string(&row).map_err(Fault::internal)
 }
 
 /// Periods before `current` that are not closed.

@@ -3,10 +3,12 @@
 use crate::storage::{FromRow, RowReader};
 use x402_api::admin::{KeyView, LimitsView, RecipientView, TenantView};
 use x402_chain::address::{Address, Family};
+use x402_chain::amount::Amount;
 use x402_chain::id::{KeyId, TenantId};
 use x402_chain::network::Environment;
 use x402_chain::time::UnixMillis;
 use x402_core::error::Fault;
+use x402_core::records::rollup::{RollupKey, Total};
 use x402_core::tenancy::key::{KeyHash, KeyKind};
 use x402_core::tenancy::tenant::{ApiKey, OwnLimits, Recipient, Tenant, TenantStatus};
 use x402_core::tenancy::tier::Tier;
@@ -287,6 +289,19 @@ impl FromRow for ListedRecord {
 
     fn from_row(row: &mut RowReader<'_>) -> Result<Self, Fault> {
         Ok(Self { id: row.get()?, body: row.get()? })
+    }
+}
+
+/// A total of records of an hour.
+pub struct RollupRow(pub RollupKey, pub Total);
+
+impl FromRow for RollupRow {
+    const COLUMNS: &'static [&'static str] = &["start_ms", "chain", "outcome", "count", "amount", "revision"];
+
+    fn from_row(row: &mut RowReader<'_>) -> Result<Self, Fault> {
+        let key = RollupKey { start: row.get()?, chain: row.get()?, outcome: row.get()? };
+        let count = row.get()?;
+        Ok(Self(key, Total { count, amount: row.parse(Amount::parse_atomic)?, revision: row.get()? }))
     }
 }
 

@@ -4,7 +4,7 @@
 
 use super::rows::{
     AddressRow, CheckRow, ChildRow, DefaultRow, ListedRecord, OpenPeriod, PreviousHolderRow, RecipientRow, RecordBody,
-    StuckRow, TenantDefaultRow, TenantRow,
+    RollupRow, StuckRow, TenantDefaultRow, TenantRow,
 };
 use crate::storage::{Present, statements};
 use x402_api::admin::KeyView;
@@ -104,23 +104,22 @@ statements! {
     DEFAULTS_OF_MANY: TenantDefaultRow = "SELECT tenant_id, chain, address FROM default_recipients
         WHERE tenant_id IN (SELECT value FROM json_each(?)) ORDER BY tenant_id, chain";
 
-    /// Binds tenant, environment, and a JSON list of records: id, time, chain, transaction, success, status,
-    /// code, revision, body. An older revision changes nothing.
-    RECORDS_PUT: () = "INSERT INTO verifications (id, tenant_id, environment, created_ms, chain, tx_hash,
-        success, status, error_code, revision, body)
-        SELECT value ->> 0, ?, ?, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6,
-        value ->> 7, value ->> 8 FROM json_each(?) WHERE true
-        ON CONFLICT (id) DO UPDATE SET success = excluded.success, status = excluded.status,
-        error_code = excluded.error_code, revision = excluded.revision, body = excluded.body
-        WHERE excluded.revision > verifications.revision";
-    /// Binds tenant, environment, id; returns the body.
+    /// Binds tenant, environment, id; returns the body. The table holds what the builds before 0009 have shipped.
     RECORD_GET: RecordBody = "SELECT body FROM verifications WHERE tenant_id = ? AND environment = ? AND id = ?";
     /// Binds tenant, environment, id, limit; returns older records, the newest first.
     RECORDS_BEFORE: ListedRecord = "SELECT id, body FROM verifications
         WHERE tenant_id = ? AND environment = ? AND id < ? ORDER BY id DESC LIMIT ?";
-    /// Binds id, tenant, environment, kind, what it is about, time, body; harmless when repeated.
-    EVENT_PUT: () = "INSERT INTO events (id, tenant_id, environment, kind, subject_id, created_ms, body)
-        VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING";
+    /// Binds tenant, environment, and a JSON list of totals: span, start, chain, outcome, count, amount, revision. An
+    /// older revision changes nothing.
+    ROLLUPS_PUT: () = "INSERT INTO rollups (tenant_id, environment, span, start_ms, chain, outcome, count, amount,
+        revision) SELECT ?, ?, value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6
+        FROM json_each(?) WHERE true ON CONFLICT (tenant_id, environment, span, start_ms, chain, outcome) DO UPDATE SET
+        count = excluded.count, amount = excluded.amount, revision = excluded.revision
+        WHERE excluded.revision > rollups.revision";
+    /// Binds tenant, environment, a time and a later one; returns the totals of the hours from the first, before the
+    /// second.
+    ROLLUPS_OF_DAY: RollupRow = "SELECT start_ms, chain, outcome, count, amount, revision FROM rollups
+        WHERE tenant_id = ? AND environment = ? AND span = 'hour' AND start_ms >= ? AND start_ms < ?";
     /// Binds id, tenant, environment, time, network, status, body, revision. An older revision changes nothing.
     SETTLEMENT_PUT: () =
         "INSERT INTO settlements (id, tenant_id, environment, created_ms, network, status, body, revision)

@@ -1,18 +1,19 @@
 //! Routes that a key holder reads: usage, chains, the key and its tenant, records.
 
 use crate::app::App;
+use super::records::RecordPlaces;
 use crate::clients;
 use crate::clients::ledger::LedgerResponse;
-use crate::d1;
 use crate::platform::response::OutgoingResponse;
 use crate::request::IncomingRequest;
 use crate::rpc::registry;
 use worker::Context;
-use x402_api::records::{ListPage, read_page_query};
+use x402_api::records::read_page_query;
 use x402_api::{ApiReply, settlements};
 use x402_chain::id::{SettlementId, VerificationId};
 use x402_core::error::{ErrorCode, Fault};
 use x402_core::messages::ledger::{AccountView, LedgerEnvelope, LedgerMessage, LedgerReply};
+use x402_core::records::archive::ArchiveOwner;
 
 async fn call_own_ledger(
     app: &App,
@@ -75,7 +76,7 @@ pub(super) async fn read_whoami(app: &App, incoming: &IncomingRequest) -> Result
         .map(OutgoingResponse::from)
 }
 
-/// `GET /v1/verifications/{id}`: from the ledger; from the directory where the ledger has deleted it.
+/// `GET /v1/verifications/{id}`: from the ledger; from where it has shipped it if the ledger has deleted it.
 pub(super) async fn read_verification(app: &App, incoming: &IncomingRequest) -> Result<OutgoingResponse, Fault> {
     let caller = incoming.caller()?;
     let none = || Fault::new(ErrorCode::NotFound, "no such verification");
@@ -86,8 +87,8 @@ pub(super) async fn read_verification(app: &App, incoming: &IncomingRequest) -> 
     if *response.reply() != LedgerReply::NoRecord {
         return Ok(response.into_answer()?.into());
     }
-    let body = d1::read_record(&app.db()?, caller.tenant, caller.environment, id.ok_or_else(none)?).await?;
-    let body = body.ok_or_else(none)?;
+    let owner = ArchiveOwner { tenant: caller.tenant, environment: caller.environment };
+    let body = RecordPlaces::of(app, owner, incoming.now)?.find(id.ok_or_else(none)?).await?.ok_or_else(none)?;
     Ok(ApiReply { status: 200, content_type: "application/json", body, headers: response.rates() }.into())
 }
 
@@ -130,9 +131,8 @@ pub(super) async fn list_verifications(app: &App, incoming: &IncomingRequest) ->
     if !admitted.is_done() {
         return Ok(admitted.into_answer()?.into());
     }
-    let rows = d1::list_records(&app.db()?, caller.tenant, caller.environment, &page).await?;
-    let ListPage { data, next_cursor } = ListPage::of(rows, page.limit, |(id, _)| id.clone());
-    let list = ListPage { data: data.into_iter().map(|(_, body)| body).collect::<Vec<_>>(), next_cursor };
+    let owner = ArchiveOwner { tenant: caller.tenant, environment: caller.environment };
+    let list = RecordPlaces::of(app, owner, incoming.now)?.list(&page).await?;
     let mut reply = ApiReply::json(200, &list);
     reply.headers = admitted.rates();
     Ok(reply.into())

@@ -200,7 +200,12 @@ async function withPreviousObjects(replies, act) {
           { type: "CompiledWasm", path: join(folder, "index_bg.wasm"), contents: readFileSync(join(folder, "index_bg.wasm")) },
         ],
         d1Databases: { DB: "x402-edge" },
-        durableObjects: { LEDGERS: objects("TenantLedger"), SETTLERS: objects("Settler") },
+        durableObjects: {
+          LEDGERS: objects("TenantLedger"),
+          SETTLERS: objects("Settler"),
+          RECORDS: { className: "Records", useSQLite: true },
+        },
+        r2Buckets: { ARCHIVE: "x402-edge-archive" },
         bindings: { ADMIN_KEY, KEY_PEPPERS: PEPPERS, ...NOWHERE, RPC_LOCAL_EVM: evm.url, EVM_SIGNERS_TEST: KEYS.at(-1) },
       },
       {

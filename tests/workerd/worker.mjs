@@ -69,6 +69,49 @@ function measure(state, env) {
     return batch.call(this, statements);
   };
 }
+// A test stops an object at one of its operations on D1 or R2, or at deleteAll, before or after it is done: the object then
+// waits, until the test kills workerd. The class and the operation
+// name it; some may go on before it.
+const halt = { what: null, skip: 0, isDone: false, isReached: false };
+// The operations of objects so far.
+const steps = [];
+async function step(what, act) {
+  steps.push(what);
+  const isHere = halt.what === what && halt.skip-- === 0;
+  const stop = async () => {
+    halt.isReached = true;
+    for (;;) await scheduler.wait(20);
+  };
+  if (isHere && !halt.isDone) await stop();
+  const result = await act();
+  if (isHere) await stop();
+  return result;
+}
+function halting(Class, name) {
+  const stepped = (target, methods) =>
+    new Proxy(target, {
+      get(object, property) {
+        const value = object[property];
+        if (typeof value !== "function" || property === "constructor") return value;
+        if (!methods.includes(property)) return value.bind(object);
+        return (...args) => step(name + " " + property, () => value.apply(object, args));
+      },
+    });
+  return class extends Class {
+    constructor(state, env) {
+      const own = { ...env };
+      if (env.DB) own.DB = stepped(env.DB, ["batch"]);
+      if (env.ARCHIVE) own.ARCHIVE = stepped(env.ARCHIVE, ["put", "get", "list"]);
+      super(state, own);
+      const { constructor: { prototype } } = state.storage;
+      if (prototype.platformDeleteAll) return;
+      prototype.platformDeleteAll = prototype.deleteAll;
+      prototype.deleteAll = function () {
+        return step(name + " deleteAll", () => this.platformDeleteAll());
+      };
+    }
+  };
+}
 function clocked(Class) {
   return class extends Class {
     constructor(state, env) {
@@ -94,7 +137,8 @@ function clocked(Class) {
   };
 }
 export const Settler = clocked(all.Settler);
-export const TenantLedger = clocked(all.TenantLedger);
+export const TenantLedger = halting(clocked(all.TenantLedger), "TenantLedger");
+export const Records = halting(clocked(all.Records), "Records");
 const counts = { ledger: 0, directory: 0 };
 function watched(target, methods, name) {
   return new Proxy(target, {
@@ -183,6 +227,11 @@ export default {
       counts.ledger = counts.directory = 0;
       return answer;
     }
+    if (pathname === "/__halt") {
+      Object.assign(halt, { skip: 0, isDone: false, isReached: false }, await request.json());
+      return Response.json(halt);
+    }
+    if (pathname === "/__halted") return Response.json({ isReached: halt.isReached, steps });
     if (pathname === "/__written") {
       const sent = Response.json(written);
       for (const name of Object.keys(written)) written[name] = 0;
@@ -227,7 +276,9 @@ export async function startWorker({ vars = {}, bindings = true, state, build = "
           durableObjects: {
             LEDGERS: { className: "TenantLedger", useSQLite: true },
             SETTLERS: { className: "Settler", useSQLite: true },
+            RECORDS: { className: "Records", useSQLite: true },
           },
+          r2Buckets: { ARCHIVE: "x402-edge-archive" },
         }
       : {}),
     bindings: { ADMIN_KEY, KEY_PEPPERS: PEPPERS, ...NOWHERE, ...vars },
@@ -360,6 +411,18 @@ export class Worker {
   async answersFromNow() {
     const before = await this.asks();
     return async (kind, times) => ((await this.asks())[kind] ?? 0) >= (before[kind] ?? 0) + times;
+  }
+
+  /** Stops an object at an operation, as "Records put": the one after `skip` others, before it or when it `isDone`.
+   * @param {{ what: string, skip?: number, isDone?: boolean }} where */
+  async halt(where) {
+    await fetch(`${this.url}/__halt`, { method: "POST", body: JSON.stringify(where) });
+  }
+
+  /** Whether an object has stopped, and the operations of objects so far.
+   * @returns {Promise<{ isReached: boolean, steps: string[] }>} */
+  async halted() {
+    return (await fetch(`${this.url}/__halted`)).json();
   }
 
   async counts() {

@@ -1,21 +1,27 @@
-//! Ships the outbox: what the ledger has recorded goes to the directory at least once, with ids and revisions that make
-//! a repeat harmless.
+//! Ships the outbox at least once: records and events go to the objects of their months, the rest to the directory. Ids
+//! and revisions make a repeat harmless.
 
 use super::TenantLedger;
 use super::reply::LedgerOutput;
 use super::store::LedgerStore;
-use crate::app::db;
+use crate::app::{db, records};
+use crate::clients::records::RecordsClient;
 use crate::d1;
 use crate::d1::{SettlementCopy, Shipment};
 use crate::telemetry::{TelemetryField, TelemetryKind, event};
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use std::collections::{BTreeMap, BTreeSet};
 use x402_chain::id::{KeyId, SettlementId, VerificationId};
 use x402_chain::time::{Period, UnixMillis};
 use x402_core::error::{ErrorCode, Fault};
-use x402_core::outbox::OutboxEntry;
-use x402_core::outbox::load::ShipmentLoad;
+use x402_core::messages::records::RecordsBatch;
+use x402_core::outbox::load::{RECORD_BYTES_MAX, ShipmentLoad};
+use x402_core::outbox::{OutboxEntry, OutboxEvent, StoredRecord};
+use x402_core::records::RecordCopy;
+use x402_core::records::archive::ArchiveOwner;
 use x402_core::tenancy::admission::ClosedPeriod;
+use x402_core::verification::answer::VerificationAnswer;
 
 /// The most rows read for one batch, as many as a batch holds.
 const ROWS_READ_MAX: i64 = 100;
@@ -24,7 +30,7 @@ const BATCHES_MAX: usize = 20;
 /// The most keys in one batch whose last use is written.
 const KEYS_MAX: usize = 50;
 
-/// What the directory holds already.
+/// What was shipped already.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct ShippedState {
     /// The id of the newest record that was shipped.
@@ -35,15 +41,52 @@ pub(super) struct ShippedState {
     pub(super) last_used: BTreeMap<KeyId, UnixMillis>,
 }
 
+/// What is shipped in one batch.
+struct Batch {
+    directory: Shipment,
+    /// Records and events by the month of their ids.
+    months: BTreeMap<Period, RecordsBatch>,
+}
+
+impl Batch {
+    fn add_record(&mut self, record: StoredRecord) -> Result<(), Fault> {
+        let id = VerificationId::parse(&record.id).ok_or_else(|| Fault::internal("a record has no id"))?;
+        let copy = RecordCopy { id, revision: record.revision, record: fit(record.body)? };
+        self.months.entry(Period::of(id.created_at())).or_default().records.push(copy);
+        Ok(())
+    }
+
+    fn add_event(&mut self, event: OutboxEvent) -> Result<(), Fault> {
+        let body = if event.body.get().len() > RECORD_BYTES_MAX { fit(event.body.get().to_owned())? } else { event.body };
+        let event = OutboxEvent { body, ..event };
+        self.months.entry(Period::of(event.id.created_at())).or_default().events.push(event);
+        Ok(())
+    }
+}
+
+/// A record's body. One that is too large for a row, which only an older build could write, is shipped with shorter
+/// lists, as it would be answered today.
+fn fit(body: String) -> Result<Box<RawValue>, Fault> {
+    let body = if body.len() > RECORD_BYTES_MAX {
+        let answer: VerificationAnswer = serde_json::from_str(&body).map_err(Fault::internal)?;
+        let fields = [TelemetryField::Verification(Some(answer.id)), TelemetryField::Bytes(body.len())];
+        event(TelemetryKind::RecordCut, &fields);
+        serde_json::to_string(&answer.with_lists_cut()).map_err(Fault::internal)?
+    } else {
+        body
+    };
+    RawValue::from_string(body).map_err(Fault::internal)
+}
+
 /// Loads the oldest records after an id; returns the last of them, and whether there may be more. The empty id is less
 /// than every id.
-fn load_records(store: &LedgerStore, after: &str, shipment: &mut Shipment) -> Result<(Option<String>, bool), Fault> {
+fn load_records(store: &LedgerStore, after: &str, batch: &mut Batch) -> Result<(Option<String>, bool), Fault> {
     let mut load = ShipmentLoad::default();
     let sizes = store.record_sizes(after, ROWS_READ_MAX)?;
     let last = sizes.into_iter().take_while(|size| load.accept(size.bytes)).last().map(|size| size.id);
     if let Some(last) = &last {
         for record in store.records_between(after, last)? {
-            shipment.add_record(record);
+            batch.add_record(record)?;
         }
     }
     Ok((last, load.is_full()))
@@ -71,10 +114,16 @@ struct EntryLoad<'a> {
 
 impl EntryLoad<'_> {
     /// Loads an entry with what it names; whether the load takes it. An entry whose subject is gone is done with.
-    fn take(&mut self, entry: OutboxEntry, bytes: usize, shipment: &mut Shipment) -> Result<bool, Fault> {
+    fn take(&mut self, entry: OutboxEntry, bytes: usize, batch: &mut Batch) -> Result<bool, Fault> {
         match entry {
-            OutboxEntry::Period(closed) => Ok(self.accept(bytes, || shipment.add_usage(closed))),
-            OutboxEntry::Event(event) => Ok(self.accept(bytes, || shipment.add_event(event))),
+            OutboxEntry::Period(closed) => Ok(self.accept(bytes, || batch.directory.add_usage(closed))),
+            OutboxEntry::Event(event) => {
+                let taken = self.load.accept(bytes);
+                if taken {
+                    batch.add_event(event)?;
+                }
+                Ok(taken)
+            }
             OutboxEntry::Settlement(id) if self.settlements.contains(&id) => Ok(true),
             OutboxEntry::Settlement(id) => {
                 let Some((kept, revision)) = self.store.settlement(id)? else { return Ok(true) };
@@ -82,7 +131,7 @@ impl EntryLoad<'_> {
                 let body = serde_json::to_string(&settlement).map_err(Fault::internal)?;
                 let bytes = body.len();
                 let copy = SettlementCopy { settlement, body, revision };
-                let taken = self.accept(bytes, || shipment.add_settlement(copy));
+                let taken = self.accept(bytes, || batch.directory.add_settlement(copy));
                 if taken {
                     self.settlements.insert(id);
                 }
@@ -92,8 +141,9 @@ impl EntryLoad<'_> {
             OutboxEntry::Record(id) => {
                 let Some(record) = self.store.record(&id.to_string())? else { return Ok(true) };
                 let bytes = record.body.len();
-                let taken = self.accept(bytes, || shipment.add_record(record));
+                let taken = self.load.accept(bytes);
                 if taken {
+                    batch.add_record(record)?;
                     self.records.insert(id);
                 }
                 Ok(taken)
@@ -111,7 +161,7 @@ impl EntryLoad<'_> {
 }
 
 /// Loads the oldest entries of the outbox with what they name. One that cannot be read holds no other up.
-fn load_outbox(store: &LedgerStore, shipment: &mut Shipment) -> Result<LoadedEntries, Fault> {
+fn load_outbox(store: &LedgerStore, batch: &mut Batch) -> Result<LoadedEntries, Fault> {
     let (mut entries, mut loaded) = (ShipmentLoad::default(), LoadedEntries::default());
     let sizes = store.outbox_sizes(ROWS_READ_MAX)?;
     let Some(upto) = sizes.into_iter().take_while(|size| entries.accept(size.bytes)).last() else {
@@ -121,7 +171,7 @@ fn load_outbox(store: &LedgerStore, shipment: &mut Shipment) -> Result<LoadedEnt
     let (settlements, records) = (BTreeSet::new(), BTreeSet::new());
     let mut load = EntryLoad { store, load: ShipmentLoad::default(), settlements, records };
     for row in store.outbox(upto.seq)? {
-        match row.entry.and_then(|entry| load.take(entry, row.bytes, shipment)) {
+        match row.entry.and_then(|entry| load.take(entry, row.bytes, batch)) {
             Ok(true) => {}
             Ok(false) => break,
             Err(fault) => {
@@ -154,9 +204,10 @@ impl TenantLedger {
         let before = shipped.clone();
         let (tenant, environment, admission) =
             self.with_state(|memory| Ok((memory.tenant.id, memory.tenant.environment, memory.admission.clone())))?;
-        let mut shipment = Shipment::new(tenant, environment, now);
-        let (last, more_records) = load_records(&store, &shipped.record, &mut shipment)?;
-        let loaded = load_outbox(&store, &mut shipment)?;
+        let mut batch = Batch { directory: Shipment::new(tenant, environment, now), months: BTreeMap::new() };
+        let (last, more_records) = load_records(&store, &shipped.record, &mut batch)?;
+        let loaded = load_outbox(&store, &mut batch)?;
+        let Batch { directory: mut shipment, months } = batch;
         let usage = (admission.period, admission.used, admission.requests);
         if shipped.usage != Some(usage) {
             shipment.add_usage(ClosedPeriod { period: usage.0, used: usage.1, requests: usage.2 });
@@ -171,11 +222,15 @@ impl TenantLedger {
         let more_keys = used.len() >= KEYS_MAX;
         shipped.last_used.extend(used);
         shipped.record = last.unwrap_or(shipped.record);
-        match (shipment.is_empty(), loaded.last) {
-            (true, None) => return Ok(false),
-            // Entries whose rows do not exist any more, or that cannot be read.
-            (true, Some(_)) => {}
-            (false, _) => d1::write_shipment(&db(&self.env)?, shipment).await?,
+        if shipment.is_empty() && months.is_empty() && loaded.last.is_none() {
+            return Ok(false);
+        }
+        let client = RecordsClient { namespace: records(&self.env)?, owner: ArchiveOwner { tenant, environment } };
+        for (month, batch) in months {
+            client.take(month, batch).await?;
+        }
+        if !shipment.is_empty() {
+            d1::write_shipment(&db(&self.env)?, shipment).await?;
         }
         store.atomically(|| {
             for seq in &loaded.unread {
@@ -189,7 +244,7 @@ impl TenantLedger {
         Ok(more_records || loaded.more || more_keys)
     }
 
-    /// Ships until nothing is left, so that the directory holds everything that was answered.
+    /// Ships until nothing is left, so that the months' objects and the directory hold everything that was answered.
     pub(super) async fn flush(&self, now: UnixMillis) -> Result<LedgerOutput, Fault> {
         let store = self.store();
         self.with_state(|memory| {
@@ -204,7 +259,7 @@ impl TenantLedger {
             Ok(())
         })?;
         let left = self.ship(now).await.map_err(|fault| {
-            let detail = "the ledger could not reach the directory";
+            let detail = "the ledger could not ship its records";
             Fault::new(ErrorCode::LedgerUnavailable, detail).after(1).because(fault.cause().unwrap_or(&fault.detail))
         })?;
         if left {

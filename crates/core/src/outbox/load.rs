@@ -1,12 +1,12 @@
-//! How much a ledger ships to the directory (D1) in one batch: limited by bytes, since the record of a transaction with
-//! many payments is much larger than others.
+//! How much a ledger ships in one batch: limited by bytes, since the record of a transaction with many payments is much
+//! larger than others.
 
 /// The largest value, and the largest row, that D1 takes: 2,000,000 bytes (its documented limit). A local D1 takes
 /// more.
 pub const VALUE_BYTES_MAX: usize = 2_000_000;
-/// The most bytes of one load, and of one bound list of rows: half of D1's limit. A larger row is shipped alone.
+/// The most bytes of one load: half of D1's limit. A larger row is shipped alone.
 pub const LOAD_BYTES: usize = 1_000_000;
-/// The largest record that is shipped whole. As text within JSON it grows by an eighth, far from twice.
+/// The largest record that is shipped whole. A row of an object holds 2 MB.
 pub const RECORD_BYTES_MAX: usize = 1_000_000;
 /// The most rows in one batch of statements.
 pub const ROWS_MAX: usize = 100;
@@ -39,26 +39,6 @@ impl ShipmentLoad {
     }
 }
 
-/// JSON lists of rows that are JSON already, each list at most `most` bytes, or of one row.
-#[must_use]
-pub fn json_lists(rows: &[String], most: usize) -> Vec<String> {
-    let mut lists: Vec<String> = Vec::new();
-    for row in rows {
-        match lists.last_mut() {
-            // A comma, and the bracket that ends it.
-            Some(list) if list.len().saturating_add(row.len()).saturating_add(2) <= most => {
-                list.push(',');
-                list.push_str(row);
-            }
-            Some(_) | None => lists.push(format!("[{row}")),
-        }
-    }
-    for list in &mut lists {
-        list.push(']');
-    }
-    lists
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -77,16 +57,5 @@ mod tests {
         assert_eq!(taken(&[1_400_000, 1]), (1, true));
         // What comes after one that is left waits for it.
         assert_eq!(taken(&[600_000, 600_000, 1]), (1, true));
-    }
-
-    #[test]
-    fn lists_hold_every_row_once_and_stay_small() {
-        let rows: Vec<String> = (0..50).map(|at| format!("\"{}\"", "x".repeat(at))).collect();
-        let lists = json_lists(&rows, 100);
-        assert!(lists.iter().all(|list| list.len() <= 100));
-        let read = lists.iter().flat_map(|list| serde_json::from_str::<Vec<String>>(list).expect("JSON"));
-        assert!(read.map(|row| row.len()).eq(0..50));
-        assert!(super::json_lists(&[], 100).is_empty());
-        assert_eq!(super::json_lists(&["\"long\"".to_owned(), "1".to_owned()], 3), ["[\"long\"]", "[1]"]);
     }
 }

@@ -1,7 +1,8 @@
 //! The archive's keys: `tenant/environment/YYYY/MM/DD/<first id>-<last id>.ndjson.gz`, a tenant and day (UTC) each; and
 //! how rows are cut into R2 objects.
 
-use x402_chain::id::TenantId;
+use serde::{Deserialize, Serialize};
+use x402_chain::id::{EventId, TenantId, VerificationId};
 use x402_chain::network::Environment;
 use x402_chain::time::{Period, UnixMillis};
 
@@ -11,7 +12,8 @@ pub const ROWS_MAX: usize = 10_000;
 pub const BYTES_MAX: usize = 8_388_608;
 
 /// What is archived; ids of each kind share a prefix.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum ArchivedKind {
     /// Verification records, `ver_…`.
     Records,
@@ -26,10 +28,19 @@ impl ArchivedKind {
             Self::Events => "evt_",
         }
     }
+
+    /// The time of an id's creation; `None` where it is no id of this kind.
+    #[must_use]
+    pub fn time_of(self, id: &str) -> Option<UnixMillis> {
+        match self {
+            Self::Records => VerificationId::parse(id).map(VerificationId::created_at),
+            Self::Events => EventId::parse(id).map(EventId::created_at),
+        }
+    }
 }
 
 /// Whose archive.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ArchiveOwner {
     /// The tenant.
     pub tenant: TenantId,

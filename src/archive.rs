@@ -1,0 +1,137 @@
+//! The archive (R2): records and events of months that the objects hold no more, as gzip files of JSON lines.
+
+use futures_util::StreamExt;
+use sha2::{Digest, Sha256};
+use std::collections::VecDeque;
+use worker::Bucket;
+use x402_chain::id::VerificationId;
+use x402_chain::time::Period;
+use x402_core::error::{ErrorCode, Fault};
+use x402_core::messages::records::{RecordsPage, RecordsQuery};
+use x402_core::records::archive::{ArchiveOwner, ArchivedKind, ArchivedRange};
+use x402_core::records::{RecordCopy, gzip};
+
+/// The most requests for the keys of a month; each returns up to 1,000.
+const LISTS_MAX: usize = 200;
+
+fn archive_unavailable(error: impl core::fmt::Display) -> Fault {
+    Fault::new(ErrorCode::LedgerUnavailable, "the archive of records is not available").after(1).because(error)
+}
+
+/// Writes an R2 object, reads it back, and compares its hash and its number of lines.
+///
+/// # Errors
+/// `LEDGER_UNAVAILABLE` where R2 fails; `INTERNAL` where it holds something else than was written.
+pub(crate) async fn write(bucket: &Bucket, key: &str, file: Vec<u8>, lines: usize) -> Result<(), Fault> {
+    let written = Sha256::digest(&file);
+    bucket.put(key, file).execute().await.map_err(archive_unavailable)?;
+    let file = read_file(bucket, key).await?.ok_or_else(|| archive_unavailable("what was written is not there"))?;
+    if Sha256::digest(&file) != written {
+        return Err(Fault::internal(format!("the archive holds another file: {key}")));
+    }
+    let mut found = 0_usize;
+    for line in gzip::lines(&file) {
+        line?;
+        found = found.saturating_add(1);
+    }
+    if found == lines { Ok(()) } else { Err(Fault::internal(format!("{found} lines for {lines} rows: {key}"))) }
+}
+
+/// Reads an R2 object, chunk by chunk.
+async fn read_file(bucket: &Bucket, key: &str) -> Result<Option<Vec<u8>>, Fault> {
+    let Some(object) = bucket.get(key).execute().await.map_err(archive_unavailable)? else { return Ok(None) };
+    let Some(body) = object.body() else { return Ok(None) };
+    let (mut stream, mut file) = (body.stream().map_err(archive_unavailable)?, Vec::new());
+    while let Some(chunk) = stream.next().await {
+        file.extend(chunk.map_err(archive_unavailable)?);
+    }
+    Ok(Some(file))
+}
+
+/// The R2 objects of records whose keys begin so, each with its range.
+async fn ranges(bucket: &Bucket, prefix: &str) -> Result<Vec<(String, ArchivedRange)>, Fault> {
+    let (mut found, mut cursor) = (Vec::new(), None);
+    for _ in 0..LISTS_MAX {
+        let list = bucket.list().prefix(prefix);
+        let list = if let Some(cursor) = cursor { list.cursor(cursor) } else { list };
+        let listed = list.execute().await.map_err(archive_unavailable)?;
+        let keys = listed.objects().into_iter().map(|object| object.key());
+        found.extend(keys.filter_map(|key| {
+            let range = ArchivedRange::parse(&key, ArchivedKind::Records)?;
+            Some((key, range))
+        }));
+        cursor = listed.cursor();
+        if !listed.truncated() || cursor.is_none() {
+            return Ok(found);
+        }
+    }
+    Err(archive_unavailable("more keys than are listed"))
+}
+
+/// Reads a record; `None` where the archive does not hold it.
+///
+/// # Errors
+/// `LEDGER_UNAVAILABLE` where R2 fails; `INTERNAL` where a file cannot be read.
+pub(crate) async fn find(
+    bucket: &Bucket,
+    owner: &ArchiveOwner,
+    id: VerificationId,
+) -> Result<Option<RecordCopy>, Fault> {
+    let (text, day) = (id.to_string(), owner.day(id.created_at(), ArchivedKind::Records));
+    for (key, _) in ranges(bucket, &day).await?.into_iter().filter(|(_, range)| range.holds(&text)) {
+        let Some(file) = read_file(bucket, &key).await? else { continue };
+        for line in gzip::lines(&file) {
+            let line = line?;
+            // A line begins with its id.
+            if line.get(..text.len().saturating_add(8)).is_some_and(|start| start.contains(&text)) {
+                return serde_json::from_str(&line).map(Some).map_err(Fault::internal);
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// A month's records, the newest first.
+///
+/// # Errors
+/// `LEDGER_UNAVAILABLE` where R2 fails; `INTERNAL` where a file cannot be read.
+pub(crate) async fn page(
+    bucket: &Bucket,
+    owner: &ArchiveOwner,
+    month: Period,
+    query: &RecordsQuery,
+) -> Result<RecordsPage, Fault> {
+    let before = query.before.map(|id| id.to_string());
+    let mut all = ranges(bucket, &owner.month(month)).await?;
+    all.retain(|(_, range)| before.as_ref().is_none_or(|before| range.first < *before));
+    all.sort_by(|(_, one), (_, other)| other.first.cmp(&one.first));
+    let (mut page, mut bytes) = (RecordsPage::default(), 0_usize);
+    for (key, _) in all {
+        let left = query.rows.saturating_sub(page.records.len());
+        if left == 0 {
+            break;
+        }
+        let Some(file) = read_file(bucket, &key).await? else { continue };
+        // A file holds the oldest first; its newest are wanted.
+        let mut newest = VecDeque::new();
+        for line in gzip::lines(&file) {
+            let record: RecordCopy = serde_json::from_str(&line?).map_err(Fault::internal)?;
+            if query.before.is_some_and(|before| record.id >= before) {
+                break;
+            }
+            newest.push_back(record);
+            if newest.len() > left {
+                newest.pop_front();
+            }
+        }
+        while let Some(record) = newest.pop_back() {
+            bytes = bytes.saturating_add(record.record.get().len());
+            if bytes > query.bytes && !page.records.is_empty() {
+                page.is_cut = true;
+                return Ok(page);
+            }
+            page.records.push(record);
+        }
+    }
+    Ok(page)
+}

@@ -1,0 +1,15 @@
+//! The migrations of a Records object's schema, in order. Each is applied once and loses no row; none is changed once a
+//! build with it has run: a change is one more migration.
+
+/// All of them; their numbers are their places.
+pub const MIGRATIONS: &[&str] = &[TABLES];
+
+/// A record is one row, and no index: rows written are the bill.
+pub const TABLES: &str = "
+    CREATE TABLE records (id TEXT PRIMARY KEY, revision INTEGER NOT NULL, chain TEXT NOT NULL, outcome TEXT NOT NULL,
+        amount TEXT NOT NULL, size INTEGER NOT NULL, body BLOB NOT NULL) WITHOUT ROWID;
+    CREATE TABLE events (id TEXT PRIMARY KEY, size INTEGER NOT NULL, body BLOB NOT NULL) WITHOUT ROWID;
+    CREATE TABLE totals (hour_ms INTEGER NOT NULL, chain TEXT NOT NULL, outcome TEXT NOT NULL, count INTEGER NOT NULL,
+        amount TEXT NOT NULL, revision INTEGER NOT NULL, copied INTEGER NOT NULL,
+        PRIMARY KEY (hour_ms, chain, outcome)) WITHOUT ROWID;
+";

@@ -1,0 +1,95 @@
+//! The rows that a Records object's statements return.
+
+use crate::storage::{FromRow, RowReader};
+use x402_chain::amount::Amount;
+use x402_core::error::Fault;
+use x402_core::records::rollup::{RollupKey, Total};
+
+/// A record or an event.
+pub struct MemberRow {
+    /// `ver_…` or `evt_…`.
+    pub id: String,
+    /// One gzip member, of one line.
+    pub body: Vec<u8>,
+}
+
+impl FromRow for MemberRow {
+    const COLUMNS: &'static [&'static str] = &["id", "body"];
+
+    fn from_row(row: &mut RowReader<'_>) -> Result<Self, Fault> {
+        Ok(Self { id: row.get()?, body: row.get()? })
+    }
+}
+
+/// How large a record or an event is.
+pub struct MemberSize {
+    /// `ver_…` or `evt_…`.
+    pub id: String,
+    /// Bytes of its line, uncompressed.
+    pub size: usize,
+}
+
+impl FromRow for MemberSize {
+    const COLUMNS: &'static [&'static str] = &["id", "size"];
+
+    fn from_row(row: &mut RowReader<'_>) -> Result<Self, Fault> {
+        Ok(Self { id: row.get()?, size: row.get()? })
+    }
+}
+
+/// What a stored record has added to the totals of its hour.
+pub struct StoredShare {
+    /// The record's revision.
+    pub revision: i64,
+    /// The chain.
+    pub chain: String,
+    /// The outcome.
+    pub outcome: String,
+    /// The amount.
+    pub amount: Amount,
+}
+
+impl FromRow for StoredShare {
+    const COLUMNS: &'static [&'static str] = &["revision", "chain", "outcome", "amount"];
+
+    fn from_row(row: &mut RowReader<'_>) -> Result<Self, Fault> {
+        let (revision, chain, outcome) = (row.get()?, row.get()?, row.get()?);
+        Ok(Self { revision, chain, outcome, amount: row.parse(Amount::parse_atomic)? })
+    }
+}
+
+/// How many rows there are to archive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RowCounts {
+    /// Records.
+    pub records: u64,
+    /// Events.
+    pub events: u64,
+}
+
+impl FromRow for RowCounts {
+    const COLUMNS: &'static [&'static str] = &["records", "events"];
+
+    fn from_row(row: &mut RowReader<'_>) -> Result<Self, Fault> {
+        Ok(Self { records: row.get()?, events: row.get()? })
+    }
+}
+
+/// A total of an hour.
+pub struct HourlyTotal {
+    /// Which.
+    pub key: RollupKey,
+    /// The total.
+    pub total: Total,
+}
+
+impl FromRow for HourlyTotal {
+    const COLUMNS: &'static [&'static str] = &["hour_ms", "chain", "outcome", "count", "amount", "revision"];
+
+    fn from_row(row: &mut RowReader<'_>) -> Result<Self, Fault> {
+        let key = RollupKey { start: row.get()?, chain: row.get()?, outcome: row.get()? };
+        let count = row.get()?;
+        let total = Total { count, amount: row.parse(Amount::parse_atomic)?, revision: row.get()? };
+        Ok(Self { key, total })
+    }
+}

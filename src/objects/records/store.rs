@@ -1,0 +1,160 @@
+//! Typed access to a Records object's SQLite.
+
+use super::rows::{HourlyTotal, MemberRow, MemberSize, RowCounts, StoredShare};
+use super::{migrations, sql};
+use crate::objects::sqlite::{Sqlite, millis_value, storage_failed};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use worker::{SqlStorageValue as Value, Storage};
+use x402_chain::time::UnixMillis;
+use x402_core::error::Fault;
+use x402_core::records::archive::ArchivedKind;
+use x402_core::records::rollup::{RecordShare, RollupKey, Total, Totals};
+
+/// A day in milliseconds.
+const DAY_MS: u64 = 86_400_000;
+
+/// Typed reads and writes of a month's tables.
+pub(super) struct RecordsStore {
+    db: Sqlite,
+}
+
+/// A count as a value to bind.
+fn number_value(number: impl TryInto<i64>) -> Result<Value, Fault> {
+    number.try_into().map(Value::Integer).map_err(|_| storage_failed("a number beyond 63 bits"))
+}
+
+fn key_values(key: &RollupKey) -> [Value; 3] {
+    [millis_value(key.start), key.chain.as_str().into(), key.outcome.as_str().into()]
+}
+
+fn totals_of(rows: Vec<HourlyTotal>) -> Totals {
+    rows.into_iter().map(|row| (row.key, row.total)).collect()
+}
+
+impl RecordsStore {
+    pub(super) fn new(storage: &Storage) -> Self {
+        Self { db: Sqlite::new(storage) }
+    }
+
+    /// Runs a step as one transaction: all its writes, or none.
+    pub(super) fn atomically<T>(&self, step: impl FnOnce() -> Result<T, Fault>) -> Result<T, Fault> {
+        self.db.atomically(step)
+    }
+
+    /// Whether anything is stored. Reading an object that stores nothing writes nothing.
+    pub(super) fn is_made(&self) -> Result<bool, Fault> {
+        Ok(self.db.first(sql::TABLES_GET, Vec::new())?.is_some())
+    }
+
+    /// Creates the schema, or migrates that of an older build.
+    pub(super) fn make_schema(&self) -> Result<(), Fault> {
+        self.db.migrate(migrations::MIGRATIONS)
+    }
+
+    /// A value of the state table.
+    pub(super) fn state<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, Fault> {
+        self.db.state(name)
+    }
+
+    pub(super) fn put_state(&self, name: &str, value: &impl Serialize) -> Result<(), Fault> {
+        self.db.put_state(name, value)
+    }
+
+    pub(super) fn record(&self, id: &str) -> Result<Option<MemberRow>, Fault> {
+        self.db.first(sql::RECORD_GET, vec![id.into()])
+    }
+
+    /// What a stored record has added to the totals, with its revision.
+    pub(super) fn share(&self, id: &str) -> Result<Option<StoredShare>, Fault> {
+        self.db.first(sql::SHARE_GET, vec![id.into()])
+    }
+
+    /// Stores a record: its line has `size` bytes, `body` is the line compressed.
+    pub(super) fn put_record(
+        &self,
+        (id, revision): (&str, i64),
+        share: &RecordShare,
+        (size, body): (usize, Vec<u8>),
+    ) -> Result<(), Fault> {
+        let bind = vec![
+            id.into(),
+            Value::Integer(revision),
+            share.key.chain.as_str().into(),
+            share.key.outcome.as_str().into(),
+            share.amount.to_string().into(),
+            number_value(size)?,
+            Value::Blob(body),
+        ];
+        self.db.run(sql::RECORD_PUT, bind)
+    }
+
+    pub(super) fn put_event(&self, id: &str, (size, body): (usize, Vec<u8>)) -> Result<(), Fault> {
+        self.db.run(sql::EVENT_PUT, vec![id.into(), number_value(size)?, Value::Blob(body)])
+    }
+
+    /// Records with smaller ids, the newest first.
+    pub(super) fn sizes_before(&self, id: &str, limit: usize) -> Result<Vec<MemberSize>, Fault> {
+        self.db.rows(sql::SIZES_BEFORE, vec![id.into(), number_value(limit)?])
+    }
+
+    /// The oldest rows of a kind after an id.
+    pub(super) fn sizes_after(&self, kind: ArchivedKind, id: &str, limit: usize) -> Result<Vec<MemberSize>, Fault> {
+        let statement = match kind {
+            ArchivedKind::Records => sql::RECORD_SIZES,
+            ArchivedKind::Events => sql::EVENT_SIZES,
+        };
+        self.db.rows(statement, vec![id.into(), number_value(limit)?])
+    }
+
+    /// The oldest rows of a kind after an id, up to another.
+    pub(super) fn members_between(
+        &self,
+        kind: ArchivedKind,
+        (after, upto): (&str, &str),
+        limit: usize,
+    ) -> Result<Vec<MemberRow>, Fault> {
+        let statement = match kind {
+            ArchivedKind::Records => sql::RECORDS_BETWEEN,
+            ArchivedKind::Events => sql::EVENTS_BETWEEN,
+        };
+        self.db.rows(statement, vec![after.into(), upto.into(), number_value(limit)?])
+    }
+
+    pub(super) fn counts(&self) -> Result<RowCounts, Fault> {
+        let counts = self.db.first(sql::COUNTS_GET, Vec::new())?;
+        counts.ok_or_else(|| storage_failed("a count returned no row"))
+    }
+
+    pub(super) fn total(&self, key: &RollupKey) -> Result<Option<Total>, Fault> {
+        Ok(self.db.first(sql::TOTAL_GET, key_values(key).to_vec())?.map(|row| row.total))
+    }
+
+    /// All totals of the hours of a day.
+    pub(super) fn totals_of_day(&self, day: UnixMillis) -> Result<Totals, Fault> {
+        let bind = vec![millis_value(day), millis_value(day.plus(DAY_MS))];
+        self.db.rows(sql::TOTALS_BETWEEN, bind).map(totals_of)
+    }
+
+    /// Totals that the directory does not hold as they are.
+    pub(super) fn changed_totals(&self, limit: usize) -> Result<Totals, Fault> {
+        self.db.rows(sql::TOTALS_CHANGED, vec![number_value(limit)?]).map(totals_of)
+    }
+
+    /// Stores a total. `copied` counts where the row is new: the revision that the directory holds.
+    pub(super) fn put_total(&self, key: &RollupKey, total: &Total, copied: u64) -> Result<(), Fault> {
+        let values = [
+            number_value(total.count)?,
+            total.amount.to_string().into(),
+            number_value(total.revision)?,
+            number_value(copied)?,
+        ];
+        self.db.run(sql::TOTAL_PUT, key_values(key).into_iter().chain(values).collect())
+    }
+
+    /// Notes that the directory holds a total of a revision.
+    pub(super) fn note_copied(&self, key: &RollupKey, revision: u64) -> Result<(), Fault> {
+        let revision = [number_value(revision)?];
+        self.db.run(sql::TOTAL_COPIED, revision.into_iter().chain(key_values(key)).collect())
+    }
+}

@@ -1,0 +1,165 @@
+//! Takes what a ledger ships. A repeat changes nothing, nor does an older revision of a record; the totals change in the
+//! same transaction as the records.
+
+use super::store::RecordsStore;
+use super::{ArchiveOwner, ArchivedKind, OWNER, RecordShare, Records, RecordsOwner, member_of};
+use crate::app::{bucket, db};
+use crate::d1;
+use crate::{app, archive};
+use std::collections::{BTreeMap, BTreeSet};
+use x402_chain::id::VerificationId;
+use x402_chain::time::{Period, UnixMillis};
+use x402_core::error::Fault;
+use x402_core::messages::records::{RecordsBatch, RecordsEnvelope, RecordsReply};
+use x402_core::records::archived_from;
+use x402_core::records::rollup::{RollupKey, Totals, apply_share, day_of};
+
+/// What is to be stored of a record or an event: its line's size, and the line compressed.
+type Member = (usize, Vec<u8>);
+
+/// A record that is to be stored.
+struct NewRecord {
+    id: VerificationId,
+    revision: i64,
+    share: RecordShare,
+    member: Member,
+}
+
+/// What is known of a month that is archived already.
+#[derive(Default)]
+struct ArchivedPart {
+    /// Records of the batch, as archived: revision and share.
+    records: BTreeMap<VerificationId, (i64, RecordShare)>,
+    /// By day, the directory's totals of its hours.
+    days: BTreeMap<UnixMillis, Totals>,
+}
+
+impl Records {
+    /// Stores a batch.
+    pub(super) async fn take(
+        &self,
+        envelope: &RecordsEnvelope,
+        batch: &RecordsBatch,
+        now: UnixMillis,
+    ) -> Result<RecordsReply, Fault> {
+        let store = self.store();
+        let owner = ArchiveOwner { tenant: envelope.tenant, environment: envelope.environment };
+        let (records, events) = read_batch(envelope.month, batch)?;
+        let stored: Option<RecordsOwner> = if self.open_stored()? { store.state(OWNER)? } else { None };
+        let new = RecordsOwner { owner, month: envelope.month, is_late: now >= archived_from(envelope.month) };
+        let month = stored.unwrap_or(new);
+        let mut archived = ArchivedPart::default();
+        if month.is_late {
+            archived = self.read_archived(&store, owner, &records).await?;
+        }
+        // Nothing is awaited from here: an archive that began meanwhile is seen.
+        store.make_schema()?;
+        self.opened.set(true);
+        if self.is_archiving(&store)? {
+            return Ok(RecordsReply::Archiving);
+        }
+        store.atomically(|| {
+            if store.state::<RecordsOwner>(OWNER)?.is_none() {
+                store.put_state(OWNER, &month)?;
+            }
+            put_records(&store, records, &archived)?;
+            for (id, member) in events {
+                store.put_event(&id, member)?;
+            }
+            Ok(())
+        })?;
+        self.wake_to_copy(app::now()).await;
+        Ok(RecordsReply::Taken)
+    }
+
+    /// Reads what the archive holds of records that this object does not hold, and the totals of their days that it
+    /// does not hold either.
+    async fn read_archived(
+        &self,
+        store: &RecordsStore,
+        owner: ArchiveOwner,
+        records: &[NewRecord],
+    ) -> Result<ArchivedPart, Fault> {
+        let (bucket, db) = (bucket(&self.env)?, db(&self.env)?);
+        let mut archived = ArchivedPart::default();
+        let is_made = self.open_stored()?;
+        for record in records {
+            let day = day_of(record.share.key.start);
+            if !archived.days.contains_key(&day) && !(is_made && !store.totals_of_day(day)?.is_empty()) {
+                archived.days.insert(day, d1::read_rollups(&db, &owner, day).await?);
+            }
+            if is_made && store.share(&record.id.to_string())?.is_some() {
+                continue;
+            }
+            if let Some(copy) = archive::find(&bucket, &owner, record.id).await? {
+                let share = RecordShare::read(copy.id, copy.record.get())?;
+                archived.records.insert(copy.id, (copy.revision, share));
+            }
+        }
+        Ok(archived)
+    }
+}
+
+/// The rows of a batch. A batch of another month is refused whole.
+fn read_batch(month: Period, batch: &RecordsBatch) -> Result<(Vec<NewRecord>, Vec<(String, Member)>), Fault> {
+    let other = || Fault::internal("a batch holds a record or an event of another month");
+    let (mut records, mut events) = (Vec::new(), Vec::new());
+    for copy in &batch.records {
+        if Period::of(copy.id.created_at()) != month {
+            return Err(other());
+        }
+        let share = RecordShare::read(copy.id, copy.record.get())?;
+        records.push(NewRecord { id: copy.id, revision: copy.revision, share, member: member_of(copy)? });
+    }
+    for one in &batch.events {
+        let id = one.id.to_string();
+        if ArchivedKind::Events.time_of(&id).map(Period::of) != Some(month) {
+            return Err(other());
+        }
+        events.push((id, member_of(one)?));
+    }
+    Ok((records, events))
+}
+
+/// Stores records of a higher revision than the stored or archived one, and changes the totals.
+fn put_records(store: &RecordsStore, records: Vec<NewRecord>, archived: &ArchivedPart) -> Result<(), Fault> {
+    for (day, totals) in &archived.days {
+        if store.totals_of_day(*day)?.is_empty() {
+            for (key, total) in totals {
+                store.put_total(key, total, total.revision)?;
+            }
+        }
+    }
+    let (mut totals, mut loaded, mut changed) = (Totals::new(), BTreeSet::new(), BTreeSet::new());
+    for NewRecord { id, revision, share, member } in records {
+        let text = id.to_string();
+        let stored = store.share(&text)?.map(|row| {
+            let key = RollupKey { start: share.key.start, chain: row.chain, outcome: row.outcome };
+            (row.revision, RecordShare { key, amount: row.amount })
+        });
+        let earlier = stored.as_ref().or_else(|| archived.records.get(&id));
+        if earlier.is_some_and(|(stored, _)| *stored >= revision) {
+            continue;
+        }
+        let earlier = earlier.map(|(_, share)| share);
+        for key in earlier.map(|earlier| &earlier.key).into_iter().chain([&share.key]) {
+            if loaded.insert(key.clone())
+                && let Some(total) = store.total(key)?
+            {
+                totals.insert(key.clone(), total);
+            }
+        }
+        if earlier != Some(&share) {
+            changed.extend(earlier.map(|earlier| earlier.key.clone()));
+            changed.insert(share.key.clone());
+        }
+        apply_share(&mut totals, earlier, &share)?;
+        store.put_record((&text, revision), &share, member)?;
+    }
+    for key in changed {
+        if let Some(total) = totals.get(&key) {
+            store.put_total(&key, total, 0)?;
+        }
+    }
+    Ok(())
+}

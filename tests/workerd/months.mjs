@@ -1,0 +1,132 @@
+// What the objects of the months hold on disk, and messages to them. Needs node:sqlite (the bundled node 24).
+import { existsSync, readdirSync } from "node:fs";
+import { join } from "node:path";
+import { DatabaseSync } from "node:sqlite";
+import { gunzipSync } from "node:zlib";
+
+const CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+const DAY = 86_400_000;
+
+/** A ULID of a time; `number` is its random part. */
+export function ulid(ms, number = crypto.getRandomValues(new BigUint64Array(1))[0]) {
+  let value = (BigInt(ms) << 80n) | BigInt(number);
+  let text = "";
+  for (let at = 0; at < 26; at++) {
+    text = CROCKFORD[Number(value & 31n)] + text;
+    value >>= 5n;
+  }
+  return text;
+}
+
+/** The month of a time, as 2026-11. */
+export const monthOf = (ms) => new Date(ms).toISOString().slice(0, 7);
+
+/** When a month is archived. */
+export const archivedFrom = (month) => {
+  const [year, number] = month.split("-").map(Number);
+  return Date.UTC(year, number, 1) + 90 * DAY;
+};
+
+/**
+ * Sends a message to a month's object, as a ledger or the Worker does; answers its reply.
+ * @param {import("./worker.mjs").Worker} worker
+ * @param {{ tenant: string, environment?: string, month: string }} owner
+ * @param {any} message
+ */
+export async function ask(worker, { tenant, environment = "live", month }, message) {
+  const objects = await worker.mf.getDurableObjectNamespace("RECORDS");
+  const body = JSON.stringify({ tenant, environment, month, message });
+  const stub = objects.get(objects.idFromName(`${tenant}:${environment}:${month}`));
+  const response = await stub.fetch("https://records/v2/", { method: "POST", body });
+  return /** @type {any} */ (await response.json()).reply;
+}
+
+/**
+ * The months of a tenant that are stored, in order.
+ * @param {{ state: string }} worker
+ * @param {string} [tenant]
+ */
+export function stored({ state }, tenant) {
+  const folder = join(state, "do", "-Records");
+  const names = existsSync(folder) ? readdirSync(folder).filter((name) => /^[0-9a-f]{64}\.sqlite$/.test(name)) : [];
+  const read = (name) => {
+    const db = new DatabaseSync(join(folder, name), { readOnly: true });
+    try {
+      if (!db.prepare("SELECT 1 FROM sqlite_master WHERE name = 'records'").get()) return [];
+      const owner = db.prepare("SELECT value FROM state WHERE name = 'owner'").get();
+      if (!owner) return [];
+      const lines = (table) =>
+        db
+          .prepare(`SELECT body FROM ${table} ORDER BY id`)
+          .all()
+          .map(({ body }) => gunzipSync(/** @type {Uint8Array} */ (body)).toString());
+      const archive = db.prepare("SELECT value FROM state WHERE name = 'archive'").get()?.value ?? null;
+      const records = lines("records").map((line) => ({ ...JSON.parse(line), line }));
+      const events = lines("events").map((line) => JSON.parse(line));
+      return [{ ...JSON.parse(String(owner.value)), archive, records, events, totals: db.prepare("SELECT * FROM totals").all() }];
+    } finally {
+      db.close();
+    }
+  };
+  const all = names.flatMap(read).filter((month) => tenant === undefined || month.tenant === tenant);
+  return all.sort((one, other) => one.month.localeCompare(other.month));
+}
+
+/** The stored records of a tenant, by id: the text of each. */
+export const storedTexts = (worker, tenant) =>
+  new Map(
+    stored(worker, tenant).flatMap(({ records }) =>
+      records.map(({ id, line }) => [id, line.trimEnd().replace(/^\{"id":"[^"]*","revision":\d+,"record":/, "").slice(0, -1)]),
+    ),
+  );
+
+/** The stored events about a subject. */
+export const storedEvents = (worker, subject) =>
+  stored(worker)
+    .flatMap(({ events }) => events)
+    .filter((event) => event.subject === subject);
+
+/**
+ * The lines of an R2 object, or of all whose keys begin so: each key with its lines.
+ * @returns {Promise<{ key: string, lines: any[] }[]>}
+ */
+export async function archived(worker, prefix) {
+  const bucket = await worker.mf.getR2Bucket("ARCHIVE");
+  const { objects } = await bucket.list({ prefix });
+  const read = async ({ key }) => {
+    const file = Buffer.from(await (await bucket.get(key)).arrayBuffer());
+    return { key, lines: gunzipSync(file).toString().trimEnd().split("\n").map((line) => JSON.parse(line)) };
+  };
+  return Promise.all(objects.map(read));
+}
+
+/** Totals of records by hour and day, as the directory must hold them: `span start chain outcome` to `[count, amount]`. */
+export function totalsOf(records) {
+  const totals = new Map();
+  for (const { at, record } of records) {
+    for (const [span, ms] of [
+      ["hour", 3_600_000],
+      ["day", DAY],
+    ]) {
+      const start = at - (at % Number(ms));
+      const key = [span, start, record.chain, record.error_code ?? record.status].join(" ");
+      const [count, amount] = totals.get(key) ?? [0, 0n];
+      totals.set(key, [count + 1, amount + BigInt(record.amount ?? 0)]);
+    }
+  }
+  return new Map([...totals].sort(([one], [other]) => (one < other ? -1 : 1)).map(([key, [count, amount]]) => [key, [count, String(amount)]]));
+}
+
+/** The same as the directory holds them. */
+export async function rollups(worker, tenant) {
+  const rows = await worker.sql("SELECT * FROM rollups WHERE tenant_id = ? AND count > 0", tenant);
+  const all = rows.map(({ span, start_ms, chain, outcome, count, amount }) => [[span, start_ms, chain, outcome].join(" "), [count, amount]]);
+  return new Map(/** @type {[string, any][]} */ (all.sort(([one], [other]) => (one < other ? -1 : 1))));
+}
+
+/** When a record was made, by its id. */
+export function timeOf(id) {
+  let ms = 0;
+  for (const letter of id.split("_")[1].slice(0, 10)) ms = ms * 32 + CROCKFORD.indexOf(letter);
+  return ms;
+}
