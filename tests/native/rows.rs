@@ -7,6 +7,7 @@ use x402_core::error::ErrorCode;
 use x402_core::verification::claims::ClaimUnit;
 use x402_edge::d1::sql as directory;
 use x402_edge::objects::ledger::sql as ledger;
+use x402_edge::objects::records::sql as records;
 use x402_edge::objects::settler::sql as settler;
 use x402_edge::objects::state;
 use x402_edge::storage::{FromRow, INTEGER_MAX, SqlValue, Statement};
@@ -220,10 +221,30 @@ fn rows_of_the_directory_are_read_or_refused() {
     all.row(&[directory::DEFAULTS_OF_MANY], &default, &[], &[no_tenant("tenant_id")]);
     all.row(&[directory::RECORD_GET], &[text("{}")], &[], &[]);
     all.row(&[directory::RECORDS_BEFORE], &[text("ver_1"), text("{}")], &[], &[]);
+    let total = [int(3_600_000), text("base"), text("confirmed"), int(2), text("3000000"), int(4)];
+    all.row(&[directory::ROLLUPS_OF_DAY], &total, &[], &[("amount", text("1.5")), ("count", int(-1))]);
     all.row(&[directory::USAGE_OPEN], &[ten, text("test"), text("2026-11")], &[], &[]);
     all.row(&[directory::STUCK_GET], &[text("base"), int(1)], &[], &[("number", int(-1))]);
     all.row(&[directory::CHECKS_GET], &[text("base"), text("passed")], &[], &[]);
     all.assert_all(&[directory::ALL]);
+}
+
+#[test]
+fn the_rows_of_a_month_are_read_or_refused() {
+    let mut all = Checked::default();
+    let ver = text("ver_01KB0000000000000000000000");
+    all.row(&[records::TABLES_GET], &[int(1)], &[], &[]);
+    let members = [records::RECORD_GET, records::RECORDS_BETWEEN, records::EVENTS_BETWEEN];
+    all.row(&members, &[ver.clone(), SqlValue::Blob(vec![31, 139])], &[], &[]);
+    let sizes = [records::SIZES_BEFORE, records::RECORD_SIZES, records::EVENT_SIZES];
+    all.row(&sizes, &[ver, int(9)], &[], &[("size", int(-1))]);
+    let share = [int(1), text("base"), text("confirmed"), text("1500000")];
+    all.row(&[records::SHARE_GET], &share, &[], &[("amount", text("1.5"))]);
+    all.row(&[records::COUNTS_GET], &[int(1), int(2)], &[], &[("records", int(-1))]);
+    let total = [int(3_600_000), text("base"), text("confirmed"), int(2), text("3000000"), int(4)];
+    let bad = [("amount", text("-1")), ("count", int(-1)), ("hour_ms", int(-1))];
+    all.row(&[records::TOTAL_GET, records::TOTALS_BETWEEN, records::TOTALS_CHANGED], &total, &[], &bad);
+    all.assert_all(&[records::ALL]);
 }
 
 #[test]

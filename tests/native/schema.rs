@@ -3,6 +3,8 @@
 use rusqlite::Connection;
 use x402_edge::d1::sql as directory;
 use x402_edge::objects::ledger::sql as ledger;
+use x402_edge::objects::records::migrations::MIGRATIONS as RECORDS;
+use x402_edge::objects::records::sql as records;
 use x402_edge::objects::settler::sql as settler;
 use x402_edge::objects::state::pending;
 use x402_edge::objects::{ledger::migrations::MIGRATIONS as LEDGER, settler::migrations::MIGRATIONS as SETTLER, state};
@@ -53,6 +55,10 @@ pub(crate) fn settler_db() -> Connection {
     object_db(SETTLER)
 }
 
+pub(crate) fn records_db() -> Connection {
+    object_db(RECORDS)
+}
+
 #[track_caller]
 fn check(db: &Connection, all: &[StatementInfo], scans_allowed: &[&str]) {
     assert!(all.len() > 1);
@@ -97,6 +103,12 @@ fn the_ledgers_statements_prepare_and_find_their_rows() {
     let parked = ["PARKED_GET", "PARKED_RETURN", "PARKED_DELETE"];
     check(&ledger_db(), state::ALL, &[]);
     check(&ledger_db(), ledger::ALL, &[own.as_slice(), &parked].concat());
+}
+
+#[test]
+fn the_records_statements_prepare_and_find_their_rows() {
+    // The rows of a month are counted once, when it is archived; totals are a few for each hour.
+    check(&records_db(), records::ALL, &["COUNTS_GET", "TOTALS_CHANGED", "TABLES_GET"]);
 }
 
 #[test]
@@ -189,14 +201,24 @@ fn stuck_flights_are_summed_by_chain_as_long_as_they_are_reported() {
 
 #[test]
 fn an_older_revision_changes_nothing() {
-    let db = directory_db();
-    let put = |revision: i64, status: &str| {
-        let rows = format!(r#"[["ver_1",1,"base","0x1",1,"{status}",null,{revision},"text"]]"#);
-        db.execute(directory::RECORDS_PUT.text, ("ten_a", "live", rows)).expect("runs")
+    let db = records_db();
+    let put = |revision: i64, outcome: &str| {
+        db.execute(records::RECORD_PUT.text, ("ver_1", revision, "base", outcome, "7", 4, "text")).expect("runs")
     };
     assert_eq!((put(0, "confirmed"), put(2, "reorged"), put(1, "finalized"), put(2, "again")), (1, 1, 0, 0));
-    let status: String = db.query_row("SELECT status FROM verifications", [], |row| row.get(0)).expect("a row");
-    assert_eq!(status, "reorged");
+    let outcome: String = db.query_row("SELECT outcome FROM records", [], |row| row.get(0)).expect("a row");
+    assert_eq!(outcome, "reorged");
+    let db = directory_db();
+    let put = |revision: i64, count: i64| {
+        let rows = format!(r#"[["hour",3600000,"base","confirmed",{count},"{count}000000",{revision}]]"#);
+        db.execute(directory::ROLLUPS_PUT.text, ("ten_a", "live", rows)).expect("runs")
+    };
+    assert_eq!((put(1, 1), put(5, 4), put(3, 2), put(5, 9)), (1, 1, 0, 0));
+    let read = |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>("count")?, row.get::<_, String>("amount")?));
+    let of_day = |day: i64| {
+        db.query_row(directory::ROLLUPS_OF_DAY.text, ("ten_a", "live", day, day + 86_400_000), read).ok()
+    };
+    assert_eq!((of_day(0), of_day(86_400_000)), (Some((4, "4000000".to_owned())), None));
 }
 
 /// Claims the whole, or one log of it; whether that was written.

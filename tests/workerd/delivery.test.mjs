@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { ACCOUNTS, KEYS, TOKEN, randomAccount, startEvm } from "../../scripts/lib/evm.mjs";
 import { callers } from "./callers.mjs";
+import { stored } from "./months.mjs";
 import { LONG, asVersionOne, authorizationCall, identified, isExternal, nonceOf, outcome, settlementOf, sign } from "./payment.mjs";
 import { startProxy } from "./proxy.mjs";
 import { overtake } from "./settling.mjs";
@@ -248,22 +249,21 @@ test("a settlement that is completed and open for five minutes raises one event"
   const served = (await paid.settle(await sign({ buyer, to, ...LONG }))).body;
   assert.equal(outcome(served), "success");
   const events = () =>
-    worker.sql(
-      "SELECT subject_id AS id, created_ms AS at, body FROM events WHERE tenant_id = ? AND kind = 'settlement.undelivered' ORDER BY created_ms",
-      tenant,
-    );
+    stored(worker, tenant)
+      .flatMap((month) => month.events)
+      .filter(({ kind }) => kind === "settlement.undelivered");
   // An alarm that is due rings when the ledger is next asked something.
   const raised = (count) =>
     until(async () => {
       await get("/v1/usage");
-      const all = await events();
+      const all = events();
       return all.length >= count && all;
     }, `event ${count}`);
   await worker.advance(240_000);
   await get("/v1/usage");
   await worker.advance(70_000);
-  const [{ id, at, body }] = await raised(1);
-  assert.deepEqual([id, JSON.parse(body).id, JSON.parse(body).handed_over], [settlement.id, settlement.id, null]);
+  const [{ subject, at, body }] = await raised(1);
+  assert.deepEqual([subject, body.id, body.handed_over], [settlement.id, settlement.id, null]);
   const wait = at - Date.parse(settlement.completed_at);
   assert.ok(wait >= 300_000 && wait < 360_000, `${wait} ms`);
   // Hours later the next that is lost raises its own, and neither of the first two raises another.
@@ -271,7 +271,7 @@ test("a settlement that is completed and open for five minutes raises one event"
   const next = await lose(paid, await sign({ buyer, to, ...LONG }));
   await worker.advance(310_000);
   assert.deepEqual(
-    (await raised(2)).map((each) => each.id),
+    (await raised(2)).map((each) => each.subject),
     [settlement.id, next.id],
   );
 });

@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { contracts } from "../../scripts/lib/contract.mjs";
 import { ACCOUNTS, TOKEN, startEvm } from "../../scripts/lib/evm.mjs";
+import { stored, storedEvents } from "./months.mjs";
 import { startWorker, until } from "./worker.mjs";
 
 const [OPERATOR, BUYER] = ACCOUNTS;
@@ -247,13 +248,16 @@ test("a verified payment is followed until it is final, and shipped", async () =
   await evm.mine(4);
   const read = async () => (await worker.call("GET", `/v1/verifications/${body.id}`, { key })).body;
   await until(async () => (await read()).status === "finalized", "finality");
-  const [event] = await until(async () => {
-    const events = await worker.sql("SELECT * FROM events WHERE subject_id = ?", body.id);
+  const [event] = await until(() => {
+    const events = storedEvents(worker, body.id);
     return events.length && events;
-  }, "the event in the directory");
-  assert.deepEqual([event.kind, event.tenant_id], ["payment.finalized", id]);
-  const [row] = await worker.sql("SELECT * FROM verifications WHERE id = ?", body.id);
-  assert.deepEqual([row.status, row.revision], ["finalized", 1]);
+  }, "the event in its month");
+  assert.equal(event.kind, "payment.finalized");
+  const rows = stored(worker, id).flatMap(({ records }) => records.filter((record) => record.id === body.id));
+  assert.deepEqual(
+    rows.map(({ revision, record }) => [revision, record.status]),
+    [[1, "finalized"]],
+  );
 });
 
 test("a reorganised payment is reorged, keeps its claim, and revives", async () => {

@@ -10,6 +10,7 @@ import { gunzipSync, gzipSync } from "node:zlib";
 import { privateKeyToAccount } from "viem/accounts";
 import { KEYS, startEvm } from "../../scripts/lib/evm.mjs";
 import { keyPairText, signer, startSolana } from "../../scripts/lib/solana.mjs";
+import { storedTexts, ulid } from "./months.mjs";
 import { LONG, identified, outcome, sign } from "./payment.mjs";
 import { sent } from "./settling.mjs";
 import { restore } from "./state.mjs";
@@ -73,6 +74,8 @@ function upgrade(folder) {
     tenant: { key },
   } = MADE;
   const COMPLETED = ["completed", "external", "identified", "keyed", "solana", ...(cases.handed ? ["handed"] : [])];
+  /** A record that only the directory holds. */
+  const OLD = `ver_${ulid(Date.parse("2026-11-20T12:00:00Z"))}`;
   let state, evm, solana, worker, old;
 
   /** A deployment migrates the directory before the new build runs. */
@@ -85,6 +88,12 @@ function upgrade(folder) {
       .filter((each) => each.endsWith(".sql") && !MADE.migrations.includes(each))) {
       db.exec(readFileSync(join(ROOT, "migrations", file), "utf8"));
     }
+    // What its ledger has deleted a week after it was shipped, the directory alone holds.
+    const { answer } = cases.claimed;
+    db.prepare(
+      `INSERT INTO verifications SELECT ?, tenant_id, environment, created_ms, chain, tx_hash, success, status, error_code,
+         revision, json_set(body, '$.id', ?) FROM verifications WHERE id = ?`,
+    ).run(OLD, OLD, answer.id);
     db.close();
   }
 
@@ -288,14 +297,31 @@ function upgrade(folder) {
     assert.equal(foreign.status, 404);
   });
 
+  test("records that only the directory holds are read, and listed with those of the months", async () => {
+    const { status, body } = await worker.call("GET", `/v1/verifications/${OLD}`, { key });
+    assert.deepEqual([status, body.id, body.tx_hash], [200, OLD, cases.claimed.answer.tx_hash]);
+    const shipped = await worker.sql("SELECT id FROM verifications WHERE tenant_id = ? AND environment = 'test'", MADE.tenant.id);
+    const months = [...storedTexts(worker, MADE.tenant.id).keys()];
+    assert.ok(shipped.length > 1 && months.length > 0, `${shipped.length} in the directory, ${months.length} in months`);
+    const seen = [];
+    let cursor = "";
+    do {
+      const { body } = await worker.call("GET", `/v1/verifications?limit=3${cursor}`, { key });
+      seen.push(...body.data.map(({ id }) => id));
+      cursor = body.next_cursor && `&cursor=${body.next_cursor}`;
+    } while (cursor);
+    const all = new Set([...shipped.map(({ id }) => id), ...storedTexts(worker, MADE.tenant.id).keys()]);
+    assert.deepEqual(seen, [...all].sort().reverse());
+  });
+
   test("what waited in the outbox reaches the directory, and what cannot be read is kept", async () => {
     const shipped = async () =>
       (await worker.sql("SELECT id, body FROM settlements")).filter(({ body }) => JSON.parse(body).handed_over).map(({ id }) => id);
     if (cases.handed) await until(async () => (await shipped()).includes(idOf("handed")), "the hand-over in the directory", 60_000);
     if (cases.late)
       await until(
-        async () => (await worker.sql("SELECT id FROM verifications WHERE id = ?", cases.late.answer.id)).length === 1,
-        "the record in the directory",
+        () => storedTexts(worker).has(cases.late.answer.id),
+        "the record in its month",
         60_000,
       );
     assert.ok(

@@ -50,7 +50,7 @@ export function stored({ state }, tenant) {
   const folder = join(state, "do", "-Records");
   const names = existsSync(folder) ? readdirSync(folder).filter((name) => /^[0-9a-f]{64}\.sqlite$/.test(name)) : [];
   const read = (name) => {
-    const db = new DatabaseSync(join(folder, name), { readOnly: true });
+    const db = new DatabaseSync(join(folder, name), { readOnly: true, timeout: 5_000 });
     try {
       if (!db.prepare("SELECT 1 FROM sqlite_master WHERE name = 'records'").get()) return [];
       const owner = db.prepare("SELECT value FROM state WHERE name = 'owner'").get();
@@ -122,6 +122,22 @@ export async function rollups(worker, tenant) {
   const rows = await worker.sql("SELECT * FROM rollups WHERE tenant_id = ? AND count > 0", tenant);
   const all = rows.map(({ span, start_ms, chain, outcome, count, amount }) => [[span, start_ms, chain, outcome].join(" "), [count, amount]]);
   return new Map(/** @type {[string, any][]} */ (all.sort(([one], [other]) => (one < other ? -1 : 1))));
+}
+
+/** The ids of the records that ledgers hold. */
+export function ledgerRecords({ state }) {
+  const folder = join(state, "do", "-TenantLedger");
+  const read = (name) => {
+    const db = new DatabaseSync(join(folder, name), { readOnly: true, timeout: 5_000 });
+    try {
+      return db.prepare("SELECT id FROM records").all();
+    } finally {
+      db.close();
+    }
+  };
+  return readdirSync(folder)
+    .filter((name) => /^[0-9a-f]{64}\.sqlite$/.test(name))
+    .flatMap(read);
 }
 
 /** When a record was made, by its id. */

@@ -19,15 +19,16 @@ const record = (id, revision = 0, more = {}) => ({
   record: { id, chain: "base", status: "confirmed", error_code: null, amount: "1500000", tx_hash: `0x${id}`, ...more },
 });
 
-/** Records of three days of the month, `count` a day and two events; answers what was taken. */
-async function fill(worker, tenant, count) {
+/** Records of some days of the month, `count` a day, and two events each of the first ones; answers what was taken. */
+async function fill(worker, tenant, count, { days = [0, 1, 9], withEvents = 3 } = {}) {
   const owner = { tenant, month: MONTH };
   const all = { records: [], events: [] };
-  for (const day of [0, 1, 9]) {
+  for (const [nth, day] of days.entries()) {
     const at = START + day * DAY;
     const records = Array.from({ length: count }, (_, n) => record(`ver_${ulid(at + n * 60_000)}`, n % 3));
     const body = { id: records[0].id };
-    const events = [1, 2].map((n) => ({ id: `evt_${ulid(at + n)}`, kind: "payment.finalized", subject: records[0].id, body, at: at + n }));
+    const some = nth < withEvents ? [1, 2] : [];
+    const events = some.map((n) => ({ id: `evt_${ulid(at + n)}`, kind: "payment.finalized", subject: records[0].id, body, at: at + n }));
     assert.equal(await ask(worker, owner, { take: { records, events } }), "taken");
     all.records.push(...records);
     all.events.push(...events);
@@ -37,8 +38,11 @@ async function fill(worker, tenant, count) {
 
 /** Puts the clock forward to the month's archive, and wakes its object. */
 async function due(worker, tenant) {
+  const wake = () => ask(worker, { tenant, month: MONTH }, { page: { before: null, rows: 1, bytes: 1 } });
+  // An object's alarm follows the clock when it is asked again.
+  await wake();
   await worker.advance(archivedFrom(MONTH) - Date.now() + 1_000);
-  await ask(worker, { tenant, month: MONTH }, { page: { before: null, rows: 1, bytes: 1 } });
+  await wake();
 }
 
 /** Waits until a month's object holds nothing; wakes it now and then, as its reads do. */
@@ -186,7 +190,7 @@ test("an archive that is cut off at any step loses nothing and writes nothing tw
   const template = mkdtempSync(join(tmpdir(), "x402-months-"));
   const first = await startWorker({ state: template });
   const { id: tenant, live: key } = await first.tenant();
-  const all = await fill(first, tenant, 4);
+  const all = await fill(first, tenant, 4, { days: [0, 9], withEvents: 1 });
   await first.stop();
   /** Runs the archive on a copy of the state, cut off where `stop` says; answers the steps that it took. */
   const run = async (stop) => {
@@ -210,7 +214,7 @@ test("an archive that is cut off at any step loses nothing and writes nothing tw
       }
       await emptied(worker, tenant);
       const files = await assertArchived(worker, tenant, all);
-      assert.equal(files.length, 6);
+      assert.equal(files.length, 3);
       assert.deepEqual(await rollups(worker, tenant), totalsOf(shares(all.records)));
       return (await worker.halted()).steps.filter((step) => step.startsWith("Records "));
     } finally {
@@ -220,11 +224,10 @@ test("an archive that is cut off at any step loses nothing and writes nothing tw
   };
   try {
     const steps = await run();
-    assert.deepEqual(steps.filter((step) => step !== "Records list"), ["Records batch", ...Array(6).fill(["Records put", "Records get"]).flat(), "Records deleteAll"]);
-    for (const [what, times] of [["Records batch", 1], ["Records put", 6], ["Records get", 6], ["Records deleteAll", 1]]) {
-      for (let skip = 0; skip < Number(times); skip++) {
-        for (const isDone of [false, true]) await run({ what, skip, isDone });
-      }
+    assert.deepEqual(steps, ["Records batch", ...Array(3).fill(["Records put", "Records get"]).flat(), "Records deleteAll"]);
+    for (const [nth, what] of steps.entries()) {
+      const skip = steps.slice(0, nth).filter((step) => step === what).length;
+      for (const isDone of [false, true]) await run({ what, skip, isDone });
     }
   } finally {
     rmSync(template, { recursive: true, force: true });

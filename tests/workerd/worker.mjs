@@ -39,9 +39,9 @@ globalThis.Date = class extends Platform {
     return real() + ahead;
   }
 };
-// What objects have written since this was last read: rows of their own storage; and of what they handed to D1 the
-// largest value and batch in bytes, and the most statements.
-const written = { rows: 0, value: 0, batch: 0, statements: 0 };
+// What objects have written since this was last read: rows of their own storage; of what they handed to D1 the largest
+// value and batch in bytes, and the most statements; and the largest batch in bytes that a month was sent.
+const written = { rows: 0, value: 0, batch: 0, statements: 0, taken: 0 };
 const sizes = new WeakMap();
 function measure(state, env) {
   const sql = Object.getPrototypeOf(state.storage.sql);
@@ -126,6 +126,8 @@ function clocked(Class) {
       };
     }
     async fetch(request) {
+      const body = request.headers.get("content-length");
+      if (request.url.startsWith("https://records/")) written.taken = Math.max(written.taken, Number(body));
       const { storage, known } = this.own;
       if (known !== ahead) {
         this.own.known = ahead;
@@ -430,7 +432,7 @@ export class Worker {
   }
 
   /** What objects have written since this was last asked: `rows` of their storage; `value`, `batch` (bytes) and
-   * `statements` of D1 at most. */
+   * `statements` of D1 at most; `taken`, the bytes of the largest batch that a month was sent. */
   async written() {
     return (await fetch(`${this.url}/__written`)).json();
   }
