@@ -84,7 +84,7 @@ pub const SETTINGS: &[Setting] = &[
         secret: false,
         required: false,
         default: "100",
-        meaning: "From this amount of USDC on, two providers must agree.",
+        meaning: "From this amount of USDC on, two providers must agree where two are configured.",
     },
     Setting {
         name: EVM_XPUB,
@@ -290,7 +290,7 @@ impl Settings {
         }
     }
 
-    /// From this amount on, two providers must agree.
+    /// From this amount on, two providers must agree where two are configured.
     #[must_use]
     pub const fn quorum(&self) -> Amount {
         self.quorum
