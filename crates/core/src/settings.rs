@@ -50,7 +50,8 @@ const ADMIN_KEY_MIN: usize = 32;
 const PROVIDERS_MAX: usize = 8;
 /// The form that [`read_provider_urls`] accepts.
 const PROVIDERS_RULE: &str = "must be 1 to 8 comma-separated https URLs (http on loopback only); a user and a \
-                              password in one are percent-encoded UTF-8 without control characters, a comma as %2C";
+                              password in one are percent-encoded UTF-8 without control characters, a comma as %2C; \
+                              an international host name is in Punycode";
 /// The most signers of an environment: each is an object of its own on each chain.
 const SIGNERS_MAX: usize = 16;
 
@@ -256,8 +257,12 @@ impl Settings {
             micro.unwrap_or_default()
         });
         let public_url = get(PUBLIC_URL);
-        if public_url.as_deref().is_some_and(|url| !provider::is_address(url) || provider::has_user(url)) {
-            wrong(PUBLIC_URL, "must be an https origin (http on loopback only), without user and password");
+        if public_url.as_deref().is_some_and(|url| !provider::is_address(url) || url.contains('@')) {
+            wrong(
+                PUBLIC_URL,
+                "must be an https origin (http on loopback only), without user and password, an international host name in \
+                        Punycode",
+            );
         }
         match (peppers, quorum, mistakes.is_empty()) {
             (Some(peppers), Some(quorum), true) => {
