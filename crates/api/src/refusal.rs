@@ -69,7 +69,6 @@ const fn reason_for(code: ErrorCode, settles: bool) -> Reason {
         | ErrorCode::NotFound
         | ErrorCode::MethodNotAllowed => Reason::InvalidPayload,
         ErrorCode::InvalidAdminKey
-        | ErrorCode::IpNotAllowed
         | ErrorCode::ChainNotEnabled
         | ErrorCode::EnvironmentMismatch
         | ErrorCode::RecipientTaken
