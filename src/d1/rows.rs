@@ -3,6 +3,7 @@
 use crate::storage::{FromRow, RowReader};
 use x402_api::admin::{KeyView, LimitsView, RecipientView, TenantView};
 use x402_chain::address::{Address, Family};
+use x402_chain::collect::map_of;
 use x402_chain::id::{KeyId, TenantId};
 use x402_chain::network::Environment;
 use x402_chain::time::UnixMillis;
@@ -90,7 +91,7 @@ impl TenantRow {
             tier: self.tier,
             status: self.status,
             region: self.region.clone(),
-            recipients: defaults.map(|default| (default.chain.clone(), default.address.clone())).collect(),
+            recipients: map_of(defaults.map(|default| (default.chain.clone(), default.address.clone()))),
             limits: LimitsView::of(self.tier, &self.limits),
             sanctions: self.sanctions,
             explain: self.explain,

@@ -4,6 +4,7 @@
 use serde::Deserialize;
 use std::collections::BTreeSet;
 use x402_chain::address::{Address, Family};
+use x402_chain::collect::set_of;
 use x402_chain::time::UnixMillis;
 
 /// A list older than this is stale: the Treasury publishes several times a week, so it may lack an address
@@ -57,7 +58,7 @@ impl SanctionsList {
         let date = UnixMillis::parse(&format!("{}T00:00:00Z", file.list_date))?;
         let evm = file.evm.iter().map(|text| Address::parse(Family::Evm, text));
         let solana = file.solana.iter().map(|text| Address::parse(Family::Svm, text));
-        let addresses: BTreeSet<Address> = evm.chain(solana).collect::<Option<_>>()?;
+        let addresses = set_of(evm.chain(solana).collect::<Option<Vec<Address>>>()?);
         (!addresses.is_empty()).then_some(Self { addresses, date })
     }
 

@@ -5,10 +5,11 @@ pub mod provider;
 
 use core::fmt;
 use sha2::{Digest, Sha256};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use subtle::ConstantTimeEq;
 use x402_chain::address::{Family, Xpub};
 use x402_chain::amount::Amount;
+use x402_chain::collect::set_of;
 use x402_chain::network::{Environment, NETWORKS, Network, TenantBudget, rpc_setting};
 use x402_chain::signer::Signer;
 
@@ -364,7 +365,7 @@ fn peppers(text: &str) -> Option<Vec<[u8; 32]>> {
 
 fn signers(family: Family, text: &str) -> Option<Vec<Signer>> {
     let signers: Vec<Signer> = text.split(',').map(|part| Signer::parse(family, part.trim())).collect::<Option<_>>()?;
-    let distinct: BTreeSet<_> = signers.iter().map(Signer::address).collect();
+    let distinct = set_of(signers.iter().map(Signer::address));
     (signers.len() <= SIGNERS_MAX && distinct.len() == signers.len()).then_some(signers)
 }
 
