@@ -3,7 +3,9 @@
 
 mod recipients;
 mod records;
+#[allow(unreachable_pub, reason = "public natively, for tests")]
 pub mod rows;
+#[allow(unreachable_pub, reason = "public natively, for tests")]
 pub mod sql;
 
 use crate::storage::{FromRow, Present, SqlValue, Statement};

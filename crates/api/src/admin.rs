@@ -42,7 +42,7 @@ pub enum NewAddress {
 }
 
 /// A default recipient to set (`Some`) or to remove (`None`).
-pub type RecipientChange = (&'static Network, Option<NewAddress>);
+pub(crate) type RecipientChange = (&'static Network, Option<NewAddress>);
 
 /// A tenant to make.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -143,7 +143,7 @@ impl Fault {
 
     /// Notes that another tier would allow the request.
     #[must_use]
-    pub fn upgradable(mut self) -> Self {
+    pub(crate) fn upgradable(mut self) -> Self {
         self.upgrade = true;
         self
     }

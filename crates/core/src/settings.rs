@@ -323,7 +323,7 @@ impl Settings {
 
     /// What a tenant's settlements may cost on a network in a day.
     #[must_use]
-    pub fn tenant_budget(&self, network: &Network) -> TenantBudget {
+    pub(crate) fn tenant_budget(&self, network: &Network) -> TenantBudget {
         let [day, failed, ..] = self.budgets(network);
         TenantBudget { day, failed }
     }

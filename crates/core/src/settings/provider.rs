@@ -35,7 +35,7 @@ pub fn provider_access(address: &str) -> ProviderAccess<'_> {
 /// Whether a text is an `https` address (`http` on loopback), whose user and password, if it names any,
 /// can be sent as Basic authentication: percent-encoded UTF-8 without control characters.
 #[must_use]
-pub fn is_address(text: &str) -> bool {
+pub(crate) fn is_address(text: &str) -> bool {
     // The parser drops or mends these, so that what a person reads is not what is called.
     if text.chars().any(|c| c.is_whitespace() || c.is_control() || c == '\\') {
         return false;
