@@ -53,7 +53,6 @@ mod app;
 #[cfg(target_arch = "wasm32")]
 mod clients;
 #[cfg(target_arch = "wasm32")]
-#[allow(unreachable_pub, reason = "statements, rows and migrations are public for tests, which run natively")]
 mod d1;
 #[cfg(target_arch = "wasm32")]
 mod entry;
@@ -62,7 +61,6 @@ mod handlers;
 #[cfg(target_arch = "wasm32")]
 mod isolate;
 #[cfg(target_arch = "wasm32")]
-#[allow(unreachable_pub, reason = "statements, rows and migrations are public for tests, which run natively")]
 mod objects;
 #[cfg(target_arch = "wasm32")]
 mod platform;

@@ -3,4 +3,5 @@
 mod ledger;
 mod settler;
 mod sqlite;
+#[allow(unreachable_pub, reason = "public natively, for tests")]
 pub mod state;

@@ -5,10 +5,7 @@ use core::fmt;
 use serde::{Deserialize, Serialize};
 
 /// Decimal places of a USDC amount; every registered asset has six.
-pub const USDC_DECIMALS: u8 = 6;
-
-/// Atomic units in one USDC.
-pub const ONE_USDC: Amount = Amount(U256::from_limbs([1_000_000, 0, 0, 0]));
+pub(crate) const USDC_DECIMALS: u8 = 6;
 
 /// Digits before the point that a request may name: 10^20 USDC is beyond any supply.
 const WHOLE_DIGITS_MAX: usize = 20;
@@ -60,12 +57,6 @@ impl Amount {
         let digits = format!("{:0>7}", self.0.to_string());
         let (whole, fraction) = digits.split_at(digits.len().saturating_sub(usize::from(USDC_DECIMALS)));
         format!("{whole}.{fraction}")
-    }
-
-    /// The sum, or `None` beyond 256 bits.
-    #[must_use]
-    pub fn plus(self, other: Self) -> Option<Self> {
-        self.0.checked_add(other.0).map(Self)
     }
 
     /// The difference, at least zero.
