@@ -17,6 +17,7 @@ if (!(await underNewNode(import.meta.url))) await main();
 
 async function main() {
   const { freePort } = await import("../scripts/lib/ports.mjs");
+  const { generatePrivateKey, privateKeyToAddress } = await import("viem/accounts");
   const { KEYS, TOKEN, randomAccount, startEvm } = await import("../scripts/lib/evm.mjs");
   const { load } = await import("./load.mjs");
   const { checkouts, partsOf, percent, ratio, takeTurns } = await import("./turns.mjs");
@@ -107,7 +108,9 @@ async function main() {
     await settle("settle, the reference", `http://127.0.0.1:${port}/settle`);
     for (const { name, worker, key } of sides) await settle(`settle, ${name}`, new URL("/facilitator/settle", worker.direct).href, key);
     for (const { name, start } of sides) {
-      const many = await start(...KEYS.slice(-7, -3));
+      const signers = Array.from({ length: 4 }, () => generatePrivateKey());
+      for (const key of signers) await evm.rpc("anvil_setBalance", [privateKeyToAddress(key), "0x56bc75e2d63100000"]);
+      const many = await start(...signers);
       const { test: key } = await many.tenant({ recipients: { "local-evm": to }, limits });
       await settle(`settle, ${name} with 4 signers`, new URL("/facilitator/settle", many.direct).href, key);
       await many.stop();

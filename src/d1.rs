@@ -4,7 +4,9 @@
 mod recipients;
 mod records;
 mod rollups;
+#[allow(unreachable_pub, reason = "public natively, for tests")]
 pub mod rows;
+#[allow(unreachable_pub, reason = "public natively, for tests")]
 pub mod sql;
 
 use crate::storage::{FromRow, Present, SqlValue, Statement};
@@ -71,11 +73,15 @@ fn statement<T>(
     statement: Statement<T>,
     bind: &[BoundValue<'_>],
 ) -> Result<D1PreparedStatement, Fault> {
+    bound(db, statement.text, bind)
+}
+
+fn bound(db: &D1Database, text: &str, bind: &[BoundValue<'_>]) -> Result<D1PreparedStatement, Fault> {
     if let Some(bytes) = bind.iter().map(BoundValue::bytes).find(|bytes| *bytes > VALUE_BYTES_MAX) {
         return Err(Fault::internal(format!("a value of {bytes} bytes: the directory takes {VALUE_BYTES_MAX}")));
     }
     let values: Vec<JsValue> = bind.iter().map(JsValue::from).collect();
-    db.prepare(statement.text).bind(&values).map_err(Fault::internal)
+    db.prepare(text).bind(&values).map_err(Fault::internal)
 }
 
 /// The directory failed; a write may have happened all the same.
@@ -84,18 +90,29 @@ fn d1_unavailable(error: impl core::fmt::Display) -> Fault {
 }
 
 async fn all<T: FromRow>(db: &D1Database, query: Statement<T>, bind: &[BoundValue<'_>]) -> Result<Vec<T>, Fault> {
-    let result = statement(db, query, bind)?.all().await.map_err(d1_unavailable)?;
-    rows_of(query, &result)
+    rows_of(query, &result_of(statement(db, query, bind)?).await?)
 }
 
-/// The rows that a statement returned. D1 gives each as an object.
+/// What a statement returned.
+async fn result_of(statement: D1PreparedStatement) -> Result<D1Result, Fault> {
+    statement.all().await.map_err(d1_unavailable)
+}
+
+/// The rows that a statement returned.
 fn rows_of<T: FromRow>(query: Statement<T>, result: &D1Result) -> Result<Vec<T>, Fault> {
+    query.read_all(values_of(query.name, T::COLUMNS, result)?)
+}
+
+/// The values of the rows that a statement returned, in the order of the columns. D1 gives each row as an object.
+fn values_of(name: &str, columns: &[&str], result: &D1Result) -> Result<Vec<Vec<SqlValue>>, Fault> {
     let rows: Vec<BTreeMap<String, SqlValue>> = result.results().map_err(Fault::internal)?;
-    let read = |mut row: BTreeMap<String, SqlValue>| {
-        let values = T::COLUMNS.iter().map(|column| row.remove(*column).ok_or_else(|| query.missing(column)));
-        query.read(values.collect::<Result<Vec<_>, _>>()?)
-    };
-    rows.into_iter().map(read).collect()
+    let mut all = Vec::with_capacity(rows.len());
+    for mut row in rows {
+        let values = columns.iter().map(|column| row.remove(*column).ok_or(column));
+        let values = values.collect::<Result<_, _>>();
+        all.push(values.map_err(|column| Fault::internal(format!("{name}: column {column} is missing")))?);
+    }
+    Ok(all)
 }
 
 async fn batch(db: &D1Database, statements: Vec<D1PreparedStatement>) -> Result<Vec<D1Result>, Fault> {

@@ -63,7 +63,6 @@ mod archive;
 #[cfg(target_arch = "wasm32")]
 mod clients;
 #[cfg(target_arch = "wasm32")]
-#[allow(unreachable_pub, reason = "statements, rows and migrations are public for tests, which run natively")]
 mod d1;
 #[cfg(target_arch = "wasm32")]
 mod entry;
@@ -72,7 +71,6 @@ mod handlers;
 #[cfg(target_arch = "wasm32")]
 mod isolate;
 #[cfg(target_arch = "wasm32")]
-#[allow(unreachable_pub, reason = "statements, rows and migrations are public for tests, which run natively")]
 mod objects;
 #[cfg(target_arch = "wasm32")]
 mod platform;

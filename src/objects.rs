@@ -4,4 +4,5 @@ mod ledger;
 mod records;
 mod settler;
 mod sqlite;
+#[allow(unreachable_pub, reason = "public natively, for tests")]
 pub mod state;

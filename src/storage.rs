@@ -3,10 +3,10 @@
 //!
 //! This half knows no platform, so that tests read rows natively.
 
-use core::fmt;
 use core::marker::PhantomData;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use std::vec;
 use x402_chain::time::UnixMillis;
 use x402_core::error::Fault;
 
@@ -90,19 +90,24 @@ impl<T: FromRow> Statement<T> {
     /// # Errors
     /// `INTERNAL` with the statement's and the column's name in the cause: a value is missing, or of another type; or
     /// there are more values than columns.
-    pub fn read(&self, values: impl IntoIterator<Item = SqlValue>) -> Result<T, Fault> {
-        let mut values = values.into_iter();
-        let mut row = RowReader { statement: self.name, columns: T::COLUMNS, column: "", at: 0, values: &mut values };
+    pub fn read(&self, values: impl Into<Vec<SqlValue>>) -> Result<T, Fault> {
+        let mut row = RowReader::new(self.name, T::COLUMNS, values.into());
         let read = T::from_row(&mut row)?;
-        match row.values.next() {
-            None => Ok(read),
-            Some(_) => Err(Fault::internal(format!("{}: a row has a value after column {}", self.name, row.column))),
-        }
+        row.finish()?;
+        Ok(read)
     }
 
-    /// The error for a column that a row lacks.
-    pub fn missing(&self, column: &str) -> Fault {
-        Fault::internal(format!("{}: column {column} is missing", self.name))
+    /// Reads rows as [`Statement::read`] does. It is compiled once a type of row, and not into its callers.
+    ///
+    /// # Errors
+    /// As there, for the first row that cannot be read.
+    #[inline(never)]
+    pub fn read_all(&self, rows: Vec<Vec<SqlValue>>) -> Result<Vec<T>, Fault> {
+        let mut all = Vec::with_capacity(rows.len());
+        for values in rows {
+            all.push(self.read(values)?);
+        }
+        Ok(all)
     }
 }
 
@@ -128,51 +133,82 @@ pub trait FromRow: Sized {
     ///
     /// # Errors
     /// `INTERNAL` where a column is missing or holds another type.
-    fn from_row(row: &mut RowReader<'_>) -> Result<Self, Fault>;
+    fn from_row(row: &mut RowReader) -> Result<Self, Fault>;
 }
 
 /// No row: what a statement that only writes returns.
 impl FromRow for () {
     const COLUMNS: &'static [&'static str] = &[];
 
-    fn from_row(row: &mut RowReader<'_>) -> Result<Self, Fault> {
+    fn from_row(row: &mut RowReader) -> Result<Self, Fault> {
         Err(Fault::internal(format!("{}: returns a row, and should return none", row.statement)))
     }
 }
 
-/// Reads a row's columns one after the other.
-pub struct RowReader<'a> {
+/// Reads a row's columns one after the other. Its methods are compiled once a type of column, and not into each
+/// [`FromRow`]: there are many of them, and most of their code is what happens when a row is wrong.
+pub struct RowReader {
     statement: &'static str,
     columns: &'static [&'static str],
     /// The column that was read last.
     column: &'static str,
     /// How many were read.
     at: usize,
-    values: &'a mut dyn Iterator<Item = SqlValue>,
+    values: vec::IntoIter<SqlValue>,
 }
 
-impl RowReader<'_> {
+impl RowReader {
+    fn new(statement: &'static str, columns: &'static [&'static str], values: Vec<SqlValue>) -> Self {
+        Self { statement, columns, column: "", at: 0, values: values.into_iter() }
+    }
+
+    #[inline(never)]
     fn next_value(&mut self) -> Result<SqlValue, Fault> {
         self.column = self.columns.get(self.at).copied().unwrap_or("?");
         self.at = self.at.saturating_add(1);
         self.values.next().ok_or_else(|| self.unreadable("is missing"))
     }
 
+    /// Nothing is left.
+    #[inline(never)]
+    fn finish(mut self) -> Result<(), Fault> {
+        match self.values.next() {
+            None => Ok(()),
+            Some(_) => {
+                let (statement, column) = (self.statement, self.column);
+                Err(Fault::internal(format!("{statement}: a row has a value after column {column}")))
+            }
+        }
+    }
+
     /// The error for the column that was read last.
-    pub fn unreadable(&self, why: impl fmt::Display) -> Fault {
+    #[cold]
+    #[inline(never)]
+    pub fn unreadable(&self, why: &str) -> Fault {
         Fault::internal(format!("{}: column {} {why}", self.statement, self.column))
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn mistyped(&self, value: &SqlValue, expected: &str) -> Fault {
+        self.unreadable(&format!("is {} that is not {expected}", value.type_name()))
+    }
+
+    /// The error for the column that was read last, whose text is not the JSON that is wanted.
+    #[cold]
+    #[inline(never)]
+    pub fn not_json(&self, error: &serde_json::Error) -> Fault {
+        self.unreadable(&format!("is text that is not read: {error}"))
     }
 
     /// Reads the next column.
     ///
     /// # Errors
     /// `INTERNAL` where it is missing or holds another type.
+    #[inline(never)]
     pub fn get<T: FromColumn>(&mut self) -> Result<T, Fault> {
         let value = self.next_value()?;
-        T::from_column(value).map_err(|value| {
-            let why = format!("is {} that is not {}", value.type_name(), T::EXPECTED);
-            self.unreadable(why)
-        })
+        T::from_column(value).map_err(|value| self.mistyped(&value, T::EXPECTED))
     }
 
     /// Reads the next column: text that `parse` understands.
@@ -188,19 +224,20 @@ impl RowReader<'_> {
     ///
     /// # Errors
     /// `INTERNAL` where it is not.
+    #[inline(never)]
     pub fn json<T: DeserializeOwned>(&mut self) -> Result<T, Fault> {
         let text: String = self.get()?;
-        serde_json::from_str(&text).map_err(|error| self.unreadable(format!("is text that is not read: {error}")))
+        serde_json::from_str(&text).map_err(|error| self.not_json(&error))
     }
 
     /// Reads the next column: null, or text that is JSON.
     ///
     /// # Errors
     /// `INTERNAL` where it is neither.
+    #[inline(never)]
     pub fn optional_json<T: DeserializeOwned>(&mut self) -> Result<Option<T>, Fault> {
         let text: Option<String> = self.get()?;
-        let read = text.map(|text| serde_json::from_str(&text)).transpose();
-        read.map_err(|error| self.unreadable(format!("is text that is not read: {error}")))
+        text.map(|text| serde_json::from_str(&text)).transpose().map_err(|error| self.not_json(&error))
     }
 }
 
@@ -314,7 +351,7 @@ pub struct Present;
 impl FromRow for Present {
     const COLUMNS: &'static [&'static str] = &["present"];
 
-    fn from_row(row: &mut RowReader<'_>) -> Result<Self, Fault> {
+    fn from_row(row: &mut RowReader) -> Result<Self, Fault> {
         row.get::<i64>().map(|_| Self)
     }
 }
@@ -325,7 +362,7 @@ pub struct FirstTime(pub Option<UnixMillis>);
 impl FromRow for FirstTime {
     const COLUMNS: &'static [&'static str] = &["first_ms"];
 
-    fn from_row(row: &mut RowReader<'_>) -> Result<Self, Fault> {
+    fn from_row(row: &mut RowReader) -> Result<Self, Fault> {
         row.get().map(Self)
     }
 }

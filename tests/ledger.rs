@@ -34,7 +34,7 @@ use x402_core::verdict::{RefusalCode, SanctionsPolicy};
 use x402_core::verification::answer::{Finality, VerificationAnswer, VerificationStatus};
 use x402_core::verification::claim::Claim;
 use x402_core::verification::claims;
-use x402_core::verification::claims::{ClaimUnit, HeldClaim};
+use x402_core::verification::claims::{ClaimUnit, HeldClaim, PriorClaim};
 use x402_core::verification::decision::{
     ChainObservation, IdempotencyKey, TracedTransaction, VerificationContext, VerificationOutcome, VerificationRequest,
     admit_verification, decide_verification,
@@ -144,6 +144,12 @@ struct Ledger {
     claims: Vec<claims::ClaimRow>,
 }
 
+/// A claim as the store finds it later.
+fn held_claim(row: &claims::ClaimRow) -> HeldClaim {
+    let prior = PriorClaim { id: row.id, reference: row.reference.clone(), at: row.at };
+    HeldClaim { unit: row.unit, prior }
+}
+
 impl Ledger {
     fn new() -> Self {
         Self { tenant: tenant(), admission: Admission::new(NOW), claims: Vec::new() }
@@ -171,7 +177,7 @@ impl Ledger {
     /// What the store looks up.
     fn held(&self, tx: &str, recipient: &str) -> Vec<HeldClaim> {
         let of = |row: &&claims::ClaimRow| row.tx == tx && row.recipient == recipient;
-        self.claims.iter().filter(of).map(claims::ClaimRow::held_claim).collect()
+        self.claims.iter().filter(of).map(held_claim).collect()
     }
 
     /// What the store refuses to write is never asked of it.

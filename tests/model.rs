@@ -625,7 +625,8 @@ impl World {
         let booked = decision::decide_verification(&request, admitted, &mut admission, known, now).expect("an answer");
         ledger.admission = admission;
         for row in &booked.claims {
-            ledger.claim(&hash, row.held_claim());
+            let prior = PriorClaim { id: row.id, reference: row.reference.clone(), at: row.at };
+            ledger.claim(&hash, HeldClaim { unit: row.unit, prior });
             for (place, payment) in payments.iter().enumerate() {
                 let own = self::seller(*payment) == seller && row.unit.covers(ordinal(place));
                 self.goods[*payment] += u32::from(own);

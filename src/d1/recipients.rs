@@ -2,6 +2,7 @@
 
 use super::rows::{AddressRow, DefaultRow};
 use super::{BoundValue, all, batch, no_tenant, rows_of, sql, statement, tenant_row};
+use std::collections::BTreeSet;
 use worker::{D1Database, D1PreparedStatement, D1Result};
 use x402_api::admin::RecipientView;
 use x402_chain::address::Address;
@@ -66,14 +67,12 @@ pub(super) fn recipient_statements(
 /// The tenants that lost addresses by a batch, or by an earlier one that may have failed halfway: their ledgers must
 /// load the directory's copies.
 pub(super) fn previous_holders(results: &[D1Result]) -> Result<Vec<TenantId>, Fault> {
-    let mut losers = Vec::new();
+    let mut losers = BTreeSet::new();
     for result in results {
         // The other statements of the batch return no rows.
         losers.extend(rows_of(sql::RECIPIENT_LOSER, result)?.into_iter().filter_map(|row| row.tenant));
     }
-    losers.sort_unstable();
-    losers.dedup();
-    Ok(losers)
+    Ok(losers.into_iter().collect())
 }
 
 pub(super) fn default_statement(

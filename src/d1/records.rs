@@ -6,6 +6,7 @@ use super::{BoundValue, all, batch, sql, statement};
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
 use worker::D1Database;
+use x402_chain::collect::map_of;
 use x402_chain::id::{KeyId, TenantId, VerificationId};
 use x402_chain::network::Environment;
 use x402_chain::time::UnixMillis;
@@ -161,7 +162,7 @@ pub(crate) async fn close_period(db: &D1Database, open: &OpenPeriod, now: UnixMi
 /// The registry check's last definite outcomes, by chain.
 pub(crate) async fn read_checks(db: &D1Database) -> Result<BTreeMap<String, String>, Fault> {
     let rows = all(db, sql::CHECKS_GET, &[]).await?;
-    Ok(rows.into_iter().map(|row| (row.chain, row.outcome)).collect())
+    Ok(map_of(rows.into_iter().map(|row| (row.chain, row.outcome))))
 }
 
 /// Writes the registry check's outcomes: chain, outcome, report.
@@ -200,5 +201,5 @@ pub(crate) async fn put_stuck(
 /// The number of flights reported as stuck since a time, by chain.
 pub(crate) async fn read_stuck(db: &D1Database, since: UnixMillis) -> Result<BTreeMap<String, u64>, Fault> {
     let rows = all(db, sql::STUCK_GET, &[BoundValue::Ms(since)]).await?;
-    Ok(rows.into_iter().map(|row| (row.chain, row.number)).collect())
+    Ok(map_of(rows.into_iter().map(|row| (row.chain, row.number))))
 }

@@ -3,6 +3,7 @@
 use super::{BoundValue, all, batch, sql, statement};
 use crate::d1::rows::RollupRow;
 use worker::D1Database;
+use x402_chain::collect::map_of;
 use x402_chain::time::UnixMillis;
 use x402_core::error::Fault;
 use x402_core::records::archive::ArchiveOwner;
@@ -47,5 +48,5 @@ pub(crate) async fn read_rollups(db: &D1Database, owner: &ArchiveOwner, day: Uni
         BoundValue::Ms(day.plus(DAY_MS)),
     ];
     let rows = all(db, sql::ROLLUPS_OF_DAY, &bind).await?;
-    Ok(rows.into_iter().map(|RollupRow(key, total)| (key, total)).collect())
+    Ok(map_of(rows.into_iter().map(|RollupRow(key, total)| (key, total))))
 }

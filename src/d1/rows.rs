@@ -4,6 +4,7 @@ use crate::storage::{FromRow, RowReader};
 use x402_api::admin::{KeyView, LimitsView, RecipientView, TenantView};
 use x402_chain::address::{Address, Family};
 use x402_chain::amount::Amount;
+use x402_chain::collect::map_of;
 use x402_chain::id::{KeyId, TenantId};
 use x402_chain::network::Environment;
 use x402_chain::time::UnixMillis;
@@ -46,7 +47,7 @@ impl FromRow for TenantRow {
         "created_ms",
     ];
 
-    fn from_row(row: &mut RowReader<'_>) -> Result<Self, Fault> {
+    fn from_row(row: &mut RowReader) -> Result<Self, Fault> {
         Ok(Self {
             id: row.parse(TenantId::parse)?,
             email: row.get()?,
@@ -92,7 +93,7 @@ impl TenantRow {
             tier: self.tier,
             status: self.status,
             region: self.region.clone(),
-            recipients: defaults.map(|default| (default.chain.clone(), default.address.clone())).collect(),
+            recipients: map_of(defaults.map(|default| (default.chain.clone(), default.address.clone()))),
             limits: LimitsView::of(self.tier, &self.limits),
             sanctions: self.sanctions,
             explain: self.explain,
@@ -105,7 +106,7 @@ impl TenantRow {
 impl FromRow for ApiKey {
     const COLUMNS: &'static [&'static str] = &["id", "name", "hash", "scopes", "created_ms", "expires_ms"];
 
-    fn from_row(row: &mut RowReader<'_>) -> Result<Self, Fault> {
+    fn from_row(row: &mut RowReader) -> Result<Self, Fault> {
         Ok(Self {
             id: row.parse(KeyId::parse)?,
             name: row.get()?,
@@ -122,7 +123,7 @@ impl FromRow for KeyView {
     const COLUMNS: &'static [&'static str] =
         &["id", "environment", "kind", "name", "scopes", "created_ms", "expires_ms", "revoked_ms", "last_used_ms"];
 
-    fn from_row(row: &mut RowReader<'_>) -> Result<Self, Fault> {
+    fn from_row(row: &mut RowReader) -> Result<Self, Fault> {
         let optional = |at: Option<UnixMillis>| at.map(UnixMillis::rfc3339);
         Ok(Self {
             id: row.parse(KeyId::parse)?.to_string(),
@@ -155,7 +156,7 @@ pub struct AddressRow {
 impl FromRow for AddressRow {
     const COLUMNS: &'static [&'static str] = &["address", "first_use"];
 
-    fn from_row(row: &mut RowReader<'_>) -> Result<Self, Fault> {
+    fn from_row(row: &mut RowReader) -> Result<Self, Fault> {
         let (address, text) = row.parse(|text| Some((address_of(text)?, text.to_owned())))?;
         Ok(Self { address, text, first_use: row.get()? })
     }
@@ -172,7 +173,7 @@ pub struct RecipientRow {
 impl FromRow for RecipientRow {
     const COLUMNS: &'static [&'static str] = &["environment", "address", "created_ms", "removed_ms"];
 
-    fn from_row(row: &mut RowReader<'_>) -> Result<Self, Fault> {
+    fn from_row(row: &mut RowReader) -> Result<Self, Fault> {
         Ok(Self {
             environment: row.parse(Environment::parse)?,
             address: row.get()?,
@@ -209,7 +210,7 @@ pub struct ChildRow {
 impl FromRow for ChildRow {
     const COLUMNS: &'static [&'static str] = &["number"];
 
-    fn from_row(row: &mut RowReader<'_>) -> Result<Self, Fault> {
+    fn from_row(row: &mut RowReader) -> Result<Self, Fault> {
         Ok(Self { number: row.get()? })
     }
 }
@@ -223,7 +224,7 @@ pub struct PreviousHolderRow {
 impl FromRow for PreviousHolderRow {
     const COLUMNS: &'static [&'static str] = &["tenant_id"];
 
-    fn from_row(row: &mut RowReader<'_>) -> Result<Self, Fault> {
+    fn from_row(row: &mut RowReader) -> Result<Self, Fault> {
         let tenant = row.get::<Option<String>>()?.map(|text| TenantId::parse(&text).ok_or(text));
         let tenant = tenant.transpose().map_err(|_| row.unreadable("is text of another form"))?;
         Ok(Self { tenant })
@@ -241,7 +242,7 @@ pub struct DefaultRow {
 impl FromRow for DefaultRow {
     const COLUMNS: &'static [&'static str] = &["chain", "address"];
 
-    fn from_row(row: &mut RowReader<'_>) -> Result<Self, Fault> {
+    fn from_row(row: &mut RowReader) -> Result<Self, Fault> {
         Ok(Self { chain: row.get()?, address: row.get()? })
     }
 }
@@ -257,7 +258,7 @@ pub struct TenantDefaultRow {
 impl FromRow for TenantDefaultRow {
     const COLUMNS: &'static [&'static str] = &["tenant_id", "chain", "address"];
 
-    fn from_row(row: &mut RowReader<'_>) -> Result<Self, Fault> {
+    fn from_row(row: &mut RowReader) -> Result<Self, Fault> {
         Ok(Self { tenant: row.parse(TenantId::parse)?, default: DefaultRow::from_row(row)? })
     }
 }
@@ -271,7 +272,7 @@ pub struct RecordBody {
 impl FromRow for RecordBody {
     const COLUMNS: &'static [&'static str] = &["body"];
 
-    fn from_row(row: &mut RowReader<'_>) -> Result<Self, Fault> {
+    fn from_row(row: &mut RowReader) -> Result<Self, Fault> {
         Ok(Self { body: row.get()? })
     }
 }
@@ -287,7 +288,7 @@ pub struct ListedRecord {
 impl FromRow for ListedRecord {
     const COLUMNS: &'static [&'static str] = &["id", "body"];
 
-    fn from_row(row: &mut RowReader<'_>) -> Result<Self, Fault> {
+    fn from_row(row: &mut RowReader) -> Result<Self, Fault> {
         Ok(Self { id: row.get()?, body: row.get()? })
     }
 }
@@ -298,7 +299,7 @@ pub struct RollupRow(pub RollupKey, pub Total);
 impl FromRow for RollupRow {
     const COLUMNS: &'static [&'static str] = &["start_ms", "chain", "outcome", "count", "amount", "revision"];
 
-    fn from_row(row: &mut RowReader<'_>) -> Result<Self, Fault> {
+    fn from_row(row: &mut RowReader) -> Result<Self, Fault> {
         let key = RollupKey { start: row.get()?, chain: row.get()?, outcome: row.get()? };
         let count = row.get()?;
         Ok(Self(key, Total { count, amount: row.parse(Amount::parse_atomic)?, revision: row.get()? }))
@@ -318,7 +319,7 @@ pub struct OpenPeriod {
 impl FromRow for OpenPeriod {
     const COLUMNS: &'static [&'static str] = &["tenant_id", "environment", "period"];
 
-    fn from_row(row: &mut RowReader<'_>) -> Result<Self, Fault> {
+    fn from_row(row: &mut RowReader) -> Result<Self, Fault> {
         Ok(Self { tenant_id: row.get()?, environment: row.get()?, period: row.get()? })
     }
 }
@@ -334,7 +335,7 @@ pub struct StuckRow {
 impl FromRow for StuckRow {
     const COLUMNS: &'static [&'static str] = &["chain", "number"];
 
-    fn from_row(row: &mut RowReader<'_>) -> Result<Self, Fault> {
+    fn from_row(row: &mut RowReader) -> Result<Self, Fault> {
         Ok(Self { chain: row.get()?, number: row.get()? })
     }
 }
@@ -350,7 +351,7 @@ pub struct CheckRow {
 impl FromRow for CheckRow {
     const COLUMNS: &'static [&'static str] = &["chain", "outcome"];
 
-    fn from_row(row: &mut RowReader<'_>) -> Result<Self, Fault> {
+    fn from_row(row: &mut RowReader) -> Result<Self, Fault> {
         Ok(Self { chain: row.get()?, outcome: row.get()? })
     }
 }

@@ -13,6 +13,7 @@ use std::rc::Rc;
 use std::time::Duration;
 use worker::{Context, Delay};
 use x402_api::health::{ComponentHealth, Condition, ServiceChecks, ServiceHealth};
+use x402_chain::collect::map_of;
 use x402_chain::id::TenantId;
 use x402_chain::network::{Environment, NETWORKS};
 use x402_chain::time::UnixMillis;
@@ -66,7 +67,7 @@ pub(crate) async fn service_health(app: Rc<App>, context: &Context, now: UnixMil
             known.get(key).map_or_else(|| component(Condition::Unknown, None), |(part, _)| part.clone())
         };
         let chain = |key: &'static str| with_stuck_flights(seen(key), core.stuck.get(key).copied());
-        NETWORKS.iter().map(|network| (network.key, chain(network.key))).collect()
+        map_of(NETWORKS.iter().map(|network| (network.key, chain(network.key))))
     });
     let checks =
         ServiceChecks { database: core.database, ledger: core.ledger, chains, sanctions: sanctions_health(now) };

@@ -6,7 +6,8 @@ use crate::clients::records::RecordsClient;
 use crate::{archive, d1};
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
-use x402_api::records::{ListPage, RecordText};
+use x402_api::records::ListPage;
+use x402_chain::collect::map_of;
 use x402_chain::id::VerificationId;
 use x402_chain::time::{Period, UnixMillis};
 use x402_core::error::Fault;
@@ -72,11 +73,11 @@ impl<'a> RecordPlaces<'a> {
     ///
     /// # Errors
     /// `LEDGER_UNAVAILABLE` where a place cannot be read.
-    pub(super) async fn list(&self, page: &PageQuery) -> Result<ListPage<RecordText>, Fault> {
+    pub(super) async fn list(&self, page: &PageQuery) -> Result<ListPage<Box<RawValue>>, Fault> {
         let owner = self.client.owner;
         let older = d1::list_records(&self.app.db()?, owner.tenant, owner.environment, page).await?;
         let FoundRecords { records, floor } = self.list_months(page).await?;
-        let mut all: BTreeMap<VerificationId, Box<RawValue>> = older.into_iter().collect();
+        let mut all: BTreeMap<VerificationId, Box<RawValue>> = map_of(older);
         all.extend(records.into_iter().map(|(id, copy)| (id, copy.record)));
         if let Some(floor) = floor {
             all.retain(|id, _| *id >= floor);

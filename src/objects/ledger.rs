@@ -4,13 +4,16 @@
 mod account;
 mod alarm;
 mod finality;
+#[allow(unreachable_pub, reason = "public natively, for tests")]
 pub mod migrations;
 mod payment;
 mod refusal_header;
 mod reply;
+#[allow(unreachable_pub, reason = "public natively, for tests")]
 pub mod rows;
 mod settlement;
 mod ship;
+#[allow(unreachable_pub, reason = "public natively, for tests")]
 pub mod sql;
 mod store;
 mod verify;

@@ -3,8 +3,11 @@
 
 mod alarm;
 mod archive;
+#[allow(unreachable_pub, reason = "public natively, for tests")]
 pub mod migrations;
+#[allow(unreachable_pub, reason = "public natively, for tests")]
 pub mod rows;
+#[allow(unreachable_pub, reason = "public natively, for tests")]
 pub mod sql;
 mod store;
 mod take;

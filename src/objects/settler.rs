@@ -5,10 +5,13 @@ mod evm;
 mod finality;
 mod flight_end;
 mod gaps;
+#[allow(unreachable_pub, reason = "public natively, for tests")]
 pub mod migrations;
 mod orders;
 mod quote;
+#[allow(unreachable_pub, reason = "public natively, for tests")]
 pub mod rows;
+#[allow(unreachable_pub, reason = "public natively, for tests")]
 pub mod sql;
 mod store;
 mod stuck;

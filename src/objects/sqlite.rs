@@ -86,10 +86,17 @@ impl Sqlite {
     /// # Errors
     /// `INTERNAL` where one cannot be read.
     pub(crate) fn rows<T: FromRow>(&self, statement: Statement<T>, bind: Vec<Value>) -> Result<Vec<T>, Fault> {
-        let cursor = self.sql.exec(statement.text, Some(bind)).map_err(storage_failed)?;
-        let read =
-            |row: worker::Result<Vec<Value>>| statement.read(row.map_err(storage_failed)?.into_iter().map(read_value));
-        cursor.raw().map(read).collect()
+        statement.read_all(self.read_values(statement.text, bind)?)
+    }
+
+    /// The values of the rows that a statement returns.
+    fn read_values(&self, text: &str, bind: Vec<Value>) -> Result<Vec<Vec<SqlValue>>, Fault> {
+        let cursor = self.sql.exec(text, Some(bind)).map_err(storage_failed)?;
+        let mut rows = Vec::new();
+        for row in cursor.raw() {
+            rows.push(row.map_err(storage_failed)?.into_iter().map(read_value).collect());
+        }
+        Ok(rows)
     }
 
     /// The first row that a statement returns.

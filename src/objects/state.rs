@@ -28,7 +28,7 @@ pub struct StateRow {
 impl FromRow for StateRow {
     const COLUMNS: &'static [&'static str] = &["value"];
 
-    fn from_row(row: &mut RowReader<'_>) -> Result<Self, Fault> {
+    fn from_row(row: &mut RowReader) -> Result<Self, Fault> {
         Ok(Self { value: row.get()? })
     }
 }

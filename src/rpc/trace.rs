@@ -9,6 +9,7 @@ use crate::rpc::TraceQuestion;
 use crate::telemetry::{TelemetryField, TelemetryKind, event};
 use std::rc::Rc;
 use x402_chain::address::{Address, TxId};
+use x402_chain::collect::map_of;
 use x402_chain::network::Network;
 use x402_chain::quorum::QuorumRule;
 use x402_chain::time::UnixMillis;
@@ -100,7 +101,7 @@ async fn screen_parties(
 ) -> Screening {
     let parties = parties_to_screen(trace, first);
     let known = |party: &Party| Some((party.address, isolate::cached_party(network.key, party.address, now)?));
-    let mut screening: Screening = parties.iter().filter_map(known).collect();
+    let mut screening: Screening = map_of(parties.iter().filter_map(known));
     let unread: Vec<Party> = parties.into_iter().filter(|party| !screening.contains_key(&party.address)).collect();
     // What a fresh trace's requests could not read is not asked twice; of a cached trace, expired entries are read
     // again.

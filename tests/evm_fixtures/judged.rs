@@ -1,6 +1,6 @@
 //! The recordings as verdicts: trace and judge together.
 
-use crate::case::{CASES, Case};
+use crate::case::{CASES, Case, plus};
 use crate::ours;
 use alloy_primitives::B256;
 use serde_json::{Value, json};
@@ -96,19 +96,14 @@ fn a_recordings_payer_is_judged_by_what_he_paid() {
         assert_eq!(whole.units(), [ClaimUnit::Whole], "{}", case.id);
         for payer in &whole.payers {
             let own = mined.transfers.iter().filter(|line| line.to == Some(recipient) && line.from == Some(*payer));
-            let sum = own.clone().fold(Amount::ZERO, |sum, line| sum.plus(line.amount).unwrap());
+            let sum = own.clone().fold(Amount::ZERO, |sum, line| plus(sum, line.amount));
             let ask = |expected: Amount| {
                 judged_as(&case, |claim| (claim.payer, claim.expected) = (Some(*payer), Some(expected))).unwrap()
             };
             let judgement = ask(sum);
             assert!(judgement.is_paid() && judgement.amount == sum, "{}: {:?}", case.id, judgement.checks);
             assert_eq!(judgement.transfers, own.cloned().collect::<Vec<_>>(), "{}", case.id);
-            assert_eq!(
-                refusal(&ask(sum.plus(Amount::atomic(1)).unwrap())),
-                Some(RefusalCode::AmountTooLow),
-                "{}",
-                case.id
-            );
+            assert_eq!(refusal(&ask(plus(sum, Amount::atomic(1)))), Some(RefusalCode::AmountTooLow), "{}", case.id);
         }
         let stranger = judged_as(&case, |claim| claim.payer = Some(Address::Evm([9; 20].into()))).unwrap();
         assert_eq!(refusal(&stranger), Some(RefusalCode::PayerMismatch), "{}", case.id);

@@ -50,7 +50,7 @@ fn the_codes_are_documented() {
         .to_owned();
     for code in ErrorCode::ALL {
         let (status, retry, repeat) = (code.status(), code.retry(), code.repeat());
-        writeln!(text, "| <a id=\"{code}\"></a>`{code}` | {status} | {retry:?} | {repeat:?} | {} |", code.doc())
+        writeln!(text, "| <a id=\"{code}\"></a>`{code}` | {status} | {retry} | {repeat:?} | {} |", code.doc())
             .expect("text");
     }
     text.push_str(
@@ -60,7 +60,7 @@ fn the_codes_are_documented() {
     text.push_str("| code | retry | repeat | meaning |\n|---|---|---|---|\n");
     for refusal in RefusalCode::ALL {
         let (wire, retry, repeat) = (refusal.as_str(), refusal.retry(), refusal.repeat());
-        writeln!(text, "| <a id=\"{wire}\"></a>`{wire}` | {retry:?} | {repeat:?} | {} |", refusal.doc()).expect("text");
+        writeln!(text, "| <a id=\"{wire}\"></a>`{wire}` | {retry} | {repeat:?} | {} |", refusal.doc()).expect("text");
     }
     check("docs/reference/errors.md", &text);
 }
@@ -79,7 +79,7 @@ fn the_reasons_are_documented() {
         .to_owned();
     for reason in Reason::ALL {
         let (wire, retry, repeat) = (reason.as_str(), reason.retry(false), reason.repeat());
-        writeln!(text, "| <a id=\"{wire}\"></a>`{wire}` | {retry:?} | {repeat:?} | {} |", reason.doc()).expect("text");
+        writeln!(text, "| <a id=\"{wire}\"></a>`{wire}` | {retry} | {repeat:?} | {} |", reason.doc()).expect("text");
     }
     check("docs/reference/reasons.md", &text);
 }

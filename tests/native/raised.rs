@@ -7,9 +7,6 @@ use x402_chain::reason::Reason;
 use x402_core::error::ErrorCode;
 use x402_core::verdict::RefusalCode;
 
-/// Documented ahead of what raises them: callers may rely on the names already.
-const AHEAD: &[&str] = &["IP_NOT_ALLOWED"];
-
 /// The variants that code makes a value of. Patterns, comparisons and the tables themselves (macros) only
 /// name them.
 #[derive(Default)]
@@ -70,7 +67,7 @@ fn what_is_documented_is_raised_somewhere() {
     let reasons = Reason::ALL.iter().map(|reason| (reason.as_str(), raised("Reason", format!("{reason:?}"))));
     let unused: Vec<&str> =
         codes.chain(refusals).chain(reasons).filter(|(_, is_raised)| !is_raised).map(|(wire, _)| wire).collect();
-    assert_eq!(unused, AHEAD, "a code that nothing raises leaves the documentation, and keeps its name");
+    assert!(unused.is_empty(), "{unused:?}: a code that nothing raises leaves the documentation");
 }
 
 #[test]

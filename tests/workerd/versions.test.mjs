@@ -229,6 +229,10 @@ async function withPreviousObjects(replies, act) {
   }
 }
 
+/** What this build sends a ledger and the build before did not: that build ignores members that it does not know. */
+const ADDED = ["/access"];
+const added = (name) => (name.startsWith("ledger/") ? ADDED : []);
+
 /** What came out to the caller: nothing of what is between the Worker and its objects. */
 const clean = ({ status, headers, text }) => {
   assert.deepEqual(internal(headers), [], text);
@@ -276,7 +280,7 @@ test("a Worker of this build settles with objects of the build before", async ()
       ["payment", "settle", "deliver"],
     );
     // No member that the build before does not know the shape of, and none that it needs is missing.
-    for (const { name, body } of calls) assert.deepEqual(shape(JSON.parse(body), JSON.parse(CALLS[name].request)), [], name);
+    for (const { name, body } of calls) assert.deepEqual(shape(JSON.parse(body), JSON.parse(CALLS[name].request)), added(name), name);
   });
 });
 
@@ -296,7 +300,9 @@ test("a Worker of this build verifies with ledgers of the build before", async (
       calls.map(({ name }) => name),
       ["ledger/verify-deferred", "ledger/verify-traced-unrecorded", "ledger/verify-traced-unrecorded"],
     );
-    for (const { name, body: sent } of calls) assert.deepEqual(shape(JSON.parse(sent), JSON.parse(CALLS[name].request)), [], name);
+    for (const { name, body: sent } of calls) {
+      assert.deepEqual(shape(JSON.parse(sent), JSON.parse(CALLS[name].request)), added(name), name);
+    }
   });
   await withPreviousObjects(["ledger/reload", "ledger/verify-traced-429"], async (worker, asked) => {
     const { test: key } = await worker.tenant();

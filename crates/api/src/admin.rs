@@ -11,6 +11,7 @@ pub use view::{
     TenantView,
 };
 use x402_chain::address::{Address, Family};
+use x402_chain::collect::set_of;
 use x402_chain::network;
 use x402_chain::network::{Environment, NETWORKS, Network};
 use x402_chain::time::UnixMillis;
@@ -42,7 +43,7 @@ pub enum NewAddress {
 }
 
 /// A default recipient to set (`Some`) or to remove (`None`).
-pub type RecipientChange = (&'static Network, Option<NewAddress>);
+pub(crate) type RecipientChange = (&'static Network, Option<NewAddress>);
 
 /// A tenant to make.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -249,9 +250,7 @@ pub fn new_key(body: &[u8], now: UnixMillis) -> Result<NewKey, Fault> {
         KeyKind::Url => &Scope::IN_URL,
     };
     let first = || Scope::FIRST.into_iter().filter(|scope| all_of_kind.contains(scope)).collect();
-    let mut scopes: Vec<Scope> = body.scopes.unwrap_or_else(first);
-    scopes.sort_unstable();
-    scopes.dedup();
+    let scopes: Vec<Scope> = set_of(body.scopes.unwrap_or_else(first)).into_iter().collect();
     if scopes.iter().any(|scope| !all_of_kind.contains(scope)) {
         return Err(invalid("scopes", "of a key of the kind 'url' may only be 'verify' and 'settle'"));
     }

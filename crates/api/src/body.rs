@@ -26,7 +26,7 @@ pub fn check_media_type(content_type: Option<&str>, content_encoding: Option<&st
 }
 
 /// The header that names a body's content coding.
-pub const CONTENT_ENCODING: &str = "Content-Encoding";
+pub(crate) const CONTENT_ENCODING: &str = "Content-Encoding";
 
 /// Checks that a body is text as RFC 8259 requires: UTF-8, without a byte order mark. Bytes that are not UTF-8 would be
 /// read as U+FFFD, so that two bodies could become one text.
@@ -48,7 +48,7 @@ pub fn text(body: &[u8]) -> Result<(), Fault> {
 
 /// A JSON object read as `T`. A struct's own reading takes a JSON array of its members too; this does not.
 #[derive(Debug)]
-pub struct JsonObject<T>(pub T);
+pub(crate) struct JsonObject<T>(pub T);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for JsonObject<T> {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
@@ -72,7 +72,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for JsonObject<T> {
 ///
 /// # Errors
 /// The deserializer's.
-pub fn optional_object<'de, T: Deserialize<'de>, D: Deserializer<'de>>(from: D) -> Result<Option<T>, D::Error> {
+pub(crate) fn optional_object<'de, T: Deserialize<'de>, D: Deserializer<'de>>(from: D) -> Result<Option<T>, D::Error> {
     Ok(Option::<JsonObject<T>>::deserialize(from)?.map(|object| object.0))
 }
 
@@ -80,7 +80,9 @@ pub fn optional_object<'de, T: Deserialize<'de>, D: Deserializer<'de>>(from: D) 
 ///
 /// # Errors
 /// The deserializer's.
-pub fn null_or_value<'de, T: Deserialize<'de>, D: Deserializer<'de>>(from: D) -> Result<Option<Option<T>>, D::Error> {
+pub(crate) fn null_or_value<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+    from: D,
+) -> Result<Option<Option<T>>, D::Error> {
     Option::<T>::deserialize(from).map(Some)
 }
 
@@ -89,7 +91,7 @@ pub fn null_or_value<'de, T: Deserialize<'de>, D: Deserializer<'de>>(from: D) ->
 /// # Errors
 /// `INVALID_JSON` for what is no JSON object; `INVALID_REQUEST` for a member that is missing, unknown, of another type
 /// or there twice. `param` is the member's path, as `limits.per_minute`.
-pub fn parse_body<T: DeserializeOwned>(body: &[u8]) -> Result<T, Fault> {
+pub(crate) fn parse_body<T: DeserializeOwned>(body: &[u8]) -> Result<T, Fault> {
     let mut json = serde_json::Deserializer::from_slice(body);
     let no_json = |error| Fault::new(ErrorCode::InvalidJson, "the body is not a JSON object").because(error);
     match serde_path_to_error::deserialize::<_, JsonObject<T>>(&mut json) {
@@ -130,7 +132,7 @@ fn quoted(text: &str) -> String {
 ///
 /// # Errors
 /// `INVALID_REQUEST`.
-pub fn check_text(name: &str, text: &str, bytes_max: usize) -> Result<(), Fault> {
+pub(crate) fn check_text(name: &str, text: &str, bytes_max: usize) -> Result<(), Fault> {
     if text.is_empty() {
         Err(invalid(name, "must not be empty"))
     } else if text.len() > bytes_max {

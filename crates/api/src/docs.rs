@@ -13,16 +13,11 @@ margin:2em auto;padding:0 1em}td,th{text-align:left;padding:.3em 1em .3em 0;vert
 #[must_use]
 pub fn errors() -> String {
     let faults = ErrorCode::ALL.iter().map(|code| {
-        format!(
-            "<tr id=\"{code}\"><td><code>{code}</code><td>{}<td>{:?}<td>{}",
-            code.status(),
-            code.retry(),
-            code.doc()
-        )
+        format!("<tr id=\"{code}\"><td><code>{code}</code><td>{}<td>{}<td>{}", code.status(), code.retry(), code.doc())
     });
     let verdicts = RefusalCode::ALL.iter().map(|refusal| {
         let wire = refusal.as_str();
-        format!("<tr id=\"{wire}\"><td><code>{wire}</code><td>200<td>{:?}<td>{}", refusal.retry(), refusal.doc())
+        format!("<tr id=\"{wire}\"><td><code>{wire}</code><td>200<td>{}<td>{}", refusal.retry(), refusal.doc())
     });
     let row = "<tr><th>code<th>status<th>retry<th>meaning";
     format!(

@@ -200,7 +200,7 @@ const HEALTH_PATHS: Paths = ["/facilitator/health", "/v1/facilitator/health"];
 const VERSION_PATHS: Paths = ["/facilitator/version", "/v1/facilitator/version"];
 
 /// The route table, one row an endpoint.
-pub const ENDPOINTS: &[RouteRow] = &[
+pub(crate) const ENDPOINTS: &[RouteRow] = &[
     with_alias(
         route(Endpoint::Verify, Method::Post, "/v1/verify", VERIFY, ["Verify", "Has this transaction paid me?"]),
         "/api/v1/x402/verify",

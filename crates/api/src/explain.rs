@@ -56,7 +56,7 @@ pub struct ComposedAnswer {
 
 /// The answer to settle with its additions, and its whole body. The body of a refusal stays as it is.
 #[must_use]
-pub fn explain_body(body: SettleResponse, wish: ExplainRequest) -> ComposedAnswer {
+pub(crate) fn explain_body(body: SettleResponse, wish: ExplainRequest) -> ComposedAnswer {
     let reply = ApiReply::json(200, &body);
     let whole = reply.body.clone();
     ComposedAnswer { whole, reply: explain_reply(reply, Some(body), wish) }

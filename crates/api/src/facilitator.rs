@@ -16,7 +16,7 @@ use x402_chain::schemes::Scheme;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
-pub struct ResponseExtra {
+pub(crate) struct ResponseExtra {
     /// Each rule with its result.
     pub checks: Checks,
     /// The settlement's id, for `GET /v1/settlements/{id}`.
@@ -34,7 +34,7 @@ pub struct ResponseExtra {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
-pub struct VerifyResponse {
+pub(crate) struct VerifyResponse {
     /// Whether the payment is good.
     pub is_valid: bool,
     /// The reason of the refusal, in the protocol's strings; absent on success.
@@ -54,7 +54,7 @@ pub struct VerifyResponse {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
-pub struct SettleResponse {
+pub(crate) struct SettleResponse {
     /// Whether the payment is completed and this request is the one that goods are handed over for.
     pub success: bool,
     /// The reason of the refusal, in the protocol's strings; absent on success.

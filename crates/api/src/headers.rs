@@ -2,6 +2,7 @@
 
 use super::ApiReply;
 use std::collections::BTreeMap;
+use x402_chain::collect::map_of;
 use x402_chain::time::UnixMillis;
 use x402_core::tenancy::access::Access;
 use x402_core::tenancy::admission::RateWindows;
@@ -91,7 +92,7 @@ pub fn all_headers<'a>(
     request_id: &'a str,
     cross_origin: CrossOrigin,
 ) -> BTreeMap<&'a str, &'a str> {
-    let mut headers: BTreeMap<&str, &str> = ALWAYS_HEADERS.into_iter().collect();
+    let mut headers = map_of(ALWAYS_HEADERS);
     headers.extend(origin_headers(cross_origin).iter().copied());
     headers.insert("X-Request-Id", request_id);
     headers.insert("Cache-Control", "no-store");

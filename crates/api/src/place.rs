@@ -1,6 +1,7 @@
 //! The path of a request: as the route table reads it, and as messages, envelopes and logs may show it. A key in the
 //! path is taken out here.
 
+use percent_encoding::percent_decode;
 use std::borrow::Cow;
 
 /// Replaces a key in a shown path.
@@ -22,7 +23,7 @@ pub struct RequestPath<'a> {
 }
 
 impl<'a> RequestPath<'a> {
-    /// Reads the path of a URL that the platform has normalised.
+    /// Reads the path of a URL, as the client sent it.
     #[must_use]
     pub fn of(path: &'a str) -> Self {
         let path = single_slashes(path);
@@ -67,31 +68,14 @@ fn mask_keys(path: &str) -> String {
 fn holds_key(text: &str) -> bool {
     let mut plain = text.to_ascii_lowercase().into_bytes();
     loop {
-        let decoded = percent_decode_once(&plain);
+        // Invalid escapes stay.
+        let decoded = percent_decode(&plain).collect::<Vec<u8>>();
         if decoded.len() == plain.len() {
             break;
         }
         plain = decoded.to_ascii_lowercase();
     }
     plain.windows(KEY_PREFIX.len()).any(|part| part == KEY_PREFIX.as_bytes())
-}
-
-/// Percent-decodes once; invalid escapes stay.
-fn percent_decode_once(text: &[u8]) -> Vec<u8> {
-    let (mut plain, mut rest) = (Vec::with_capacity(text.len()), text);
-    while let Some((first, after)) = rest.split_first() {
-        let mut byte = [*first];
-        let digits = after.split_at_checked(2).filter(|_| *first == b'%');
-        rest = match digits {
-            Some((digits, after)) if hex::decode_to_slice(digits, &mut byte).is_ok() => after,
-            Some(_) | None => {
-                byte = [*first];
-                after
-            }
-        };
-        plain.extend(byte);
-    }
-    plain
 }
 
 #[cfg(test)]

@@ -2,7 +2,6 @@
 
 use super::body::invalid;
 use serde::Serialize;
-use serde_json::value::RawValue;
 use x402_core::error::Fault;
 use x402_core::messages::ledger::PageQuery;
 
@@ -20,9 +19,6 @@ pub struct ListPage<T> {
     /// What to send as `cursor` for the next page; `null` at the end.
     pub next_cursor: Option<String>,
 }
-
-/// A record's text, written as it was answered.
-pub type RecordText = Box<RawValue>;
 
 /// Reads `limit` and `cursor` of a query string; an entry's id is the cursor.
 ///

@@ -7,7 +7,7 @@ use x402_core::error::ErrorCode;
 
 /// The body that a client expects, by the last part of the route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ExpectedBody {
+pub(crate) enum ExpectedBody {
     /// `isValid: false` with its reason.
     Verify,
     /// `success: false` with its reason.
@@ -23,7 +23,7 @@ pub enum ExpectedBody {
 impl ExpectedBody {
     /// The expected body for a shown path; `None` outside of the protocol's routes.
     #[must_use]
-    pub fn at(path: &str) -> Option<Self> {
+    pub(crate) fn at(path: &str) -> Option<Self> {
         let (_, route) = path.rsplit_once("/facilitator/")?;
         let route = route.strip_suffix('/').unwrap_or(route);
         let (keyed, last) = match route.strip_prefix("k/") {
@@ -69,7 +69,6 @@ const fn reason_for(code: ErrorCode, settles: bool) -> Reason {
         | ErrorCode::NotFound
         | ErrorCode::MethodNotAllowed => Reason::InvalidPayload,
         ErrorCode::InvalidAdminKey
-        | ErrorCode::IpNotAllowed
         | ErrorCode::ChainNotEnabled
         | ErrorCode::EnvironmentMismatch
         | ErrorCode::RecipientTaken
@@ -92,7 +91,7 @@ const fn reason_for(code: ErrorCode, settles: bool) -> Reason {
 
 /// A problem's body with the members that the route's client reads; unchanged outside of the protocol's routes.
 #[must_use]
-pub fn with_protocol_members(body: String, path: &str, code: ErrorCode, message: &str) -> String {
+pub(crate) fn with_protocol_members(body: String, path: &str, code: ErrorCode, message: &str) -> String {
     let Some(expected) = ExpectedBody::at(path) else { return body };
     let reason = reason_for(code, expected == ExpectedBody::Settle);
     match (serde_json::from_str::<Map<String, Value>>(&body), expected.members(reason, message)) {

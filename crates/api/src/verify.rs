@@ -17,7 +17,7 @@ use x402_core::verification::claim::{Claim, MAX_AGE_SECONDS_DEFAULT, MAX_AGE_SEC
 #[derive(Debug, Deserialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
-pub struct VerifyRequest {
+pub(crate) struct VerifyRequest {
     /// The transaction: `0x` and 64 hex digits on EVM, a base58 signature on Solana.
     #[cfg_attr(not(target_arch = "wasm32"), schemars(length(min = 32, max = 90)))]
     pub tx_hash: String,
@@ -53,7 +53,7 @@ pub struct VerifyRequest {
 
 /// An amount of USDC as the JSON text of its number or string, so that no float holds an amount.
 #[derive(Debug)]
-pub struct ExpectedAmount(String);
+pub(crate) struct ExpectedAmount(String);
 
 impl<'de> Deserialize<'de> for ExpectedAmount {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {

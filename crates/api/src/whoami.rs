@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 use std::collections::BTreeMap;
+use x402_chain::collect::map_of;
 use x402_chain::network::Environment;
 use x402_chain::time::UnixMillis;
 use x402_core::tenancy::tenant::{ApiKey, Scope, Tenant, TenantStatus};
@@ -69,7 +70,7 @@ pub fn whoami(tenant: &Tenant, key: &ApiKey, last_used: Option<UnixMillis>) -> W
             tier: tenant.tier,
             status: tenant.status,
             region: tenant.region.clone(),
-            recipients: defaults.collect(),
+            recipients: map_of(defaults),
         },
         environment: tenant.environment,
         api_key: WhoamiKey {

@@ -72,7 +72,7 @@ impl Address {
 /// Hex as callers write it, without `0x` or `0X`: addresses, hashes, nonces and signatures may begin with either. The
 /// digits are not checked.
 #[must_use]
-pub fn hex_digits(text: &str) -> Option<&str> {
+pub(crate) fn hex_digits(text: &str) -> Option<&str> {
     text.strip_prefix("0x").or_else(|| text.strip_prefix("0X"))
 }
 
@@ -102,7 +102,7 @@ fn base58<const N: usize>(text: &str, chars_max: usize) -> Option<[u8; N]> {
 
 /// The EVM address of a public key: the last 20 bytes of its hash.
 #[must_use]
-pub fn address_of_key(key: &VerifyingKey) -> Address20 {
+pub(crate) fn address_of_key(key: &VerifyingKey) -> Address20 {
     let point = key.to_sec1_point(false);
     // The first byte says that the point is uncompressed.
     let (_, coordinates) = point.as_bytes().split_at(1);

@@ -5,10 +5,7 @@ use core::fmt;
 use serde::{Deserialize, Serialize};
 
 /// Decimal places of a USDC amount; every registered asset has six.
-pub const USDC_DECIMALS: u8 = 6;
-
-/// Atomic units in one USDC.
-pub const ONE_USDC: Amount = Amount(U256::from_limbs([1_000_000, 0, 0, 0]));
+pub(crate) const USDC_DECIMALS: u8 = 6;
 
 /// Digits before the point that a request may name: 10^20 USDC is beyond any supply.
 const WHOLE_DIGITS_MAX: usize = 20;

@@ -52,7 +52,7 @@ const DELEGATION_PREFIX: &str = "0xef0100";
 /// `log_of_another_transaction`, `log_of_another_block`, `duplicate_log`,
 /// `block_of_another_height`, `block_time_in_the_future`,
 /// `transaction_of_another_hash`, `receipt_without_transaction`, `transaction_of_another_family`.
-pub fn trace(network: &Network, tx: &TxId, facts: &Facts, now: UnixSeconds) -> Result<Trace, Undecided> {
+pub(crate) fn trace(network: &Network, tx: &TxId, facts: &Facts, now: UnixSeconds) -> Result<Trace, Undecided> {
     let TxId::Evm(hash) = *tx else {
         return Err(Undecided::malformed("transaction_of_another_family"));
     };
@@ -234,7 +234,7 @@ fn answered_value<'a>(reply: &'a RpcReply, method: &'static str) -> Result<&'a R
 /// The parties of the registered asset's transfers: `first` first, then those that dealt with it, then the rest in the
 /// order of the chain; never the zero address. Empty where no receipt is known.
 #[must_use]
-pub fn parties(network: &Network, tx: &TxId, facts: &Facts, first: Option<&Address>) -> Vec<Party> {
+pub(crate) fn parties(network: &Network, tx: &TxId, facts: &Facts, first: Option<&Address>) -> Vec<Party> {
     let TxId::Evm(hash) = *tx else {
         return Vec::new();
     };
@@ -271,7 +271,7 @@ fn transfers(network: &Network, hash: B256, receipt: &EvmReceipt<'_>) -> Vec<Tra
 
 /// A party's code, and the answer of the token's `isBlacklisted`.
 #[must_use]
-pub fn party_calls(network: &Network, party: &Party) -> Vec<Call> {
+pub(crate) fn party_calls(network: &Network, party: &Party) -> Vec<Call> {
     match (party.address, network.asset.address) {
         (Address::Evm(party), Address::Evm(asset)) => {
             vec![calls::code_call(party), calls::blacklisted_call(asset, party)]
@@ -282,7 +282,7 @@ pub fn party_calls(network: &Network, party: &Party) -> Vec<Call> {
 
 /// The facts in the answers; a revert, an error or a malformed answer leaves one unknown.
 #[must_use]
-pub fn read_party(network: &Network, party: &Party, facts: &Facts) -> PartyFacts {
+pub(crate) fn read_party(network: &Network, party: &Party, facts: &Facts) -> PartyFacts {
     let (Address::Evm(party), Address::Evm(asset)) = (party.address, network.asset.address) else {
         return PartyFacts::default();
     };

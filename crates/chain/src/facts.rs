@@ -83,7 +83,7 @@ impl RpcReply {
     /// Whether the node answered the call: with a value, or with an error that is the call's own result. After any
     /// other error another node must be asked (docs/spec/chains.md#json-rpc).
     #[must_use]
-    pub const fn is_answer(&self) -> bool {
+    pub(crate) const fn is_answer(&self) -> bool {
         match self {
             Self::Value(_) => true,
             Self::Error(error) => match error.class {
@@ -127,7 +127,7 @@ impl Undecided {
 
     /// A malformed answer, by the hazard's name, with an excerpt.
     #[must_use]
-    pub fn malformed_with(hazard: &'static str, detail: impl fmt::Display) -> Self {
+    pub(crate) fn malformed_with(hazard: &'static str, detail: impl fmt::Display) -> Self {
         Self::Malformed(MalformedAnswer { hazard, detail: detail.to_string() })
     }
 }
@@ -179,7 +179,7 @@ impl Facts {
     ///
     /// # Errors
     /// [`Undecided::Missing`] with every call that has no answer yet.
-    pub fn require_all<'a, const N: usize>(&'a self, calls: &[Call; N]) -> Result<[&'a RpcReply; N], Undecided> {
+    pub(crate) fn require_all<'a, const N: usize>(&'a self, calls: &[Call; N]) -> Result<[&'a RpcReply; N], Undecided> {
         self.require(calls)?;
         let found: Vec<&RpcReply> = calls.iter().filter_map(|call| self.0.get(call)).collect();
         found.try_into().map_err(|_| Undecided::Missing(calls.to_vec()))

@@ -12,6 +12,7 @@ pub mod amount;
 pub mod batching;
 pub mod breaker;
 pub mod checks;
+pub mod collect;
 pub mod confirm;
 pub mod evm;
 pub mod facts;

@@ -160,7 +160,7 @@ pub const LAMPORTS_PER_SIGNATURE: u64 = 5_000;
 impl ComputeCap {
     /// The most lamports that a transaction with so many signatures may cost us.
     #[must_use]
-    pub fn worst_lamports(self, signatures: u8) -> u64 {
+    pub(crate) fn worst_lamports(self, signatures: u8) -> u64 {
         LAMPORTS_PER_SIGNATURE.saturating_mul(signatures.into()).saturating_add(self.priority_lamports)
     }
 }

@@ -1,5 +1,6 @@
 //! Whether a refused caller may repeat a request, and what a repeat gets.
 
+use core::fmt;
 use serde::{Deserialize, Serialize};
 
 /// Whether a repeat of the same request can help.
@@ -13,6 +14,17 @@ pub enum Retry {
     Later,
     /// The answer: it may have happened already; send the same with the same `Idempotency-Key`.
     Same,
+}
+
+impl fmt::Display for Retry {
+    /// The word on the wire.
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            Self::Never => "never",
+            Self::Later => "later",
+            Self::Same => "same",
+        })
+    }
 }
 
 /// Which answer the same request gets under the same `Idempotency-Key`.

@@ -2,4 +2,4 @@
 
 pub mod exact;
 
-pub use crate::x402::{NamedScheme, Scheme};
+pub use crate::x402::Scheme;

@@ -85,7 +85,7 @@ impl EvmSigner {
 
     /// Signs a digest, deterministically (RFC 6979).
     #[must_use]
-    pub fn sign(&self, digest: B256) -> Option<Signature> {
+    pub(crate) fn sign(&self, digest: B256) -> Option<Signature> {
         let (signature, id) = self.key.sign_prehash_recoverable(digest.as_slice());
         let (r, s) = signature.split_bytes();
         Some(Signature::from_scalars_and_parity(B256::from_slice(&r), B256::from_slice(&s), id.is_y_odd()))
@@ -94,7 +94,7 @@ impl EvmSigner {
 
 /// The signer of a digest, recovered from the signature's r, s and parity.
 #[must_use]
-pub fn recover(digest: B256, r: B256, s: B256, odd: bool) -> Option<Address20> {
+pub(crate) fn recover(digest: B256, r: B256, s: B256, odd: bool) -> Option<Address20> {
     let signature = k256::ecdsa::Signature::from_scalars(r.0, s.0).ok()?;
     let key = VerifyingKey::recover_from_prehash(digest.as_slice(), &signature, RecoveryId::new(odd, false)).ok()?;
     Some(address_of_key(&key))
@@ -119,13 +119,13 @@ impl SvmSigner {
 
     /// Its address: the public key.
     #[must_use]
-    pub fn address(&self) -> [u8; 32] {
+    pub(crate) fn address(&self) -> [u8; 32] {
         self.0.verifying_key().to_bytes()
     }
 
     /// Signs a message; the same message gets the same signature (RFC 8032).
     #[must_use]
-    pub fn sign(&self, message: &[u8]) -> [u8; 64] {
+    pub(crate) fn sign(&self, message: &[u8]) -> [u8; 64] {
         self.0.sign(message).to_bytes()
     }
 }

@@ -85,7 +85,7 @@ struct SignatureStatus {
 /// `meta_unavailable`, `balances_unavailable`, `owner_unavailable`,
 /// `malformed_balance`, `duplicate_balance`, `account_out_of_range`,
 /// `block_time_in_the_future`.
-pub fn trace(network: &Network, tx: &TxId, facts: &Facts, now: UnixSeconds) -> Result<Trace, Undecided> {
+pub(crate) fn trace(network: &Network, tx: &TxId, facts: &Facts, now: UnixSeconds) -> Result<Trace, Undecided> {
     let TxId::Svm(_) = tx else { return Err(Undecided::malformed("transaction_of_another_family")) };
     let [transaction, statuses] = facts.require_all(&[transaction_call(tx), status_call(tx)])?;
     let SignatureStatuses { context, value } = read_answer(statuses, "malformed_status")?;
@@ -206,7 +206,7 @@ fn set_depth(
 /// The owners of the registered asset's movements, as far as the facts name them, at most [`PARTIES_MAX`]: credits of
 /// `first`, other receivers, then payers. None of a failed transaction, which moved nothing.
 #[must_use]
-pub fn parties(network: &Network, tx: &TxId, facts: &Facts, first: Option<&Address>) -> Vec<Party> {
+pub(crate) fn parties(network: &Network, tx: &TxId, facts: &Facts, first: Option<&Address>) -> Vec<Party> {
     let Some(RpcReply::Value(value)) = facts.get(&transaction_call(tx)) else { return Vec::new() };
     let transaction: Option<TransactionResult> = serde_json::from_str(value.get()).ok().flatten();
     let transfers = transaction.and_then(|transaction| {
@@ -238,7 +238,7 @@ const fn token_account_of(transfer: &Transfer) -> Option<Address> {
 
 /// The call that reads whether the issuer has frozen a party's token account.
 #[must_use]
-pub fn party_calls(_network: &Network, party: &Party) -> Vec<Call> {
+pub(crate) fn party_calls(_network: &Network, party: &Party) -> Vec<Call> {
     let options = json!({"encoding": "base64", "commitment": "confirmed"});
     let call = |account: &Address| Call::new("getAccountInfo", &json!([account.to_string(), options]));
     party.account.iter().map(call).collect()
@@ -262,7 +262,7 @@ pub fn read_token_balance(facts: &Facts, call: &Call) -> Option<Amount> {
 
 /// The facts in a token account's state. Code is not checked on Solana.
 #[must_use]
-pub fn read_party(network: &Network, party: &Party, facts: &Facts) -> PartyFacts {
+pub(crate) fn read_party(network: &Network, party: &Party, facts: &Facts) -> PartyFacts {
     let call = party_calls(network, party).into_iter().next();
     let blocked = match call.and_then(|call| facts.get(&call)) {
         Some(RpcReply::Value(value)) => account::is_frozen(value.get()),

@@ -71,7 +71,7 @@ impl UnixSeconds {
 
     /// The instant `s` seconds later, at most the end of time.
     #[must_use]
-    pub const fn plus(self, s: u64) -> Self {
+    pub(crate) const fn plus(self, s: u64) -> Self {
         Self(self.0.saturating_add(s))
     }
 

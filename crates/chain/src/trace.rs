@@ -14,7 +14,7 @@ pub const PARTIES_MAX: usize = 8;
 
 /// Entries kept of what does not move the asset (other tokens, zero-value
 /// transfers, memos, hidden amounts); the rest is dropped. Authorizations are all kept.
-pub const DETAILS_MAX: usize = 64;
+pub(crate) const DETAILS_MAX: usize = 64;
 
 /// One transaction as its chain reports it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

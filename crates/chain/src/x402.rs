@@ -14,7 +14,8 @@ use body::{
     PaymentPayload, RawMember, RequirementsMembers, ResourceMembers, read_object, read_text,
 };
 pub use repeatable::buyer_can_repeat;
-pub use scheme::{NamedScheme, Scheme};
+pub(crate) use scheme::NamedScheme;
+pub use scheme::Scheme;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -119,7 +120,7 @@ pub enum AcceptedRequirements {
 impl AcceptedRequirements {
     /// The scheme that the buyer names.
     #[must_use]
-    pub const fn scheme(&self) -> &NamedScheme {
+    pub(crate) const fn scheme(&self) -> &NamedScheme {
         match self {
             Self::Named { scheme, .. } => scheme,
             Self::Whole(requirements) => &requirements.scheme,

@@ -70,7 +70,6 @@ codes! {
     InvalidAdminKey "INVALID_ADMIN_KEY" 401 Never Judged "Invalid admin key" "The `X-Admin-Key` header is missing or wrong.";
     InsufficientScope "INSUFFICIENT_SCOPE" 403 Never Judged "Insufficient scope" "The API key lacks the scope that this route needs.";
     TenantSuspended "TENANT_SUSPENDED" 403 Never Judged "Tenant suspended" "The tenant is suspended or cancelled.";
-    IpNotAllowed "IP_NOT_ALLOWED" 403 Never Judged "IP not allowed" "The caller's address is not on the key's allowlist.";
     ChainNotEnabled "CHAIN_NOT_ENABLED" 403 Never Judged "Chain not enabled" "The tier does not include this chain, or the registry check has switched it off.";
     EnvironmentMismatch "ENVIRONMENT_MISMATCH" 403 Never Recorded "Environment mismatch" "A live key names a test chain, or a test key a live one.";
     NotFound "NOT_FOUND" 404 Never Judged "Not found" "No such route or object; another tenant's object does not exist either.";
@@ -144,7 +143,7 @@ impl Fault {
 
     /// Notes that another tier would allow the request.
     #[must_use]
-    pub fn upgradable(mut self) -> Self {
+    pub(crate) fn upgradable(mut self) -> Self {
         self.upgrade = true;
         self
     }

@@ -4,11 +4,12 @@
 use serde::Deserialize;
 use std::collections::BTreeSet;
 use x402_chain::address::{Address, Family};
+use x402_chain::collect::set_of;
 use x402_chain::time::UnixMillis;
 
 /// A list older than this is stale: the Treasury publishes several times a week, so it may lack an address
 /// (docs/spec/chains.md#sanctions).
-pub const STALE_AFTER_DAYS: u64 = 7;
+pub(crate) const STALE_AFTER_DAYS: u64 = 7;
 const DAY_MS: u64 = 86_400_000;
 
 /// The list that is built in, as `npm run sanctions` writes it.
@@ -57,13 +58,13 @@ impl SanctionsList {
         let date = UnixMillis::parse(&format!("{}T00:00:00Z", file.list_date))?;
         let evm = file.evm.iter().map(|text| Address::parse(Family::Evm, text));
         let solana = file.solana.iter().map(|text| Address::parse(Family::Svm, text));
-        let addresses: BTreeSet<Address> = evm.chain(solana).collect::<Option<_>>()?;
+        let addresses = set_of(evm.chain(solana).collect::<Option<Vec<Address>>>()?);
         (!addresses.is_empty()).then_some(Self { addresses, date })
     }
 
     /// Whether an address is on the list.
     #[must_use]
-    pub fn contains(&self, address: &Address) -> bool {
+    pub(crate) fn contains(&self, address: &Address) -> bool {
         self.addresses.contains(address)
     }
 
@@ -75,13 +76,13 @@ impl SanctionsList {
 
     /// How many whole days old it is.
     #[must_use]
-    pub const fn age_days(&self, now: UnixMillis) -> u64 {
+    pub(crate) const fn age_days(&self, now: UnixMillis) -> u64 {
         now.since(self.date) / DAY_MS
     }
 
     /// Whether it is older than [`STALE_AFTER_DAYS`].
     #[must_use]
-    pub const fn is_stale(&self, now: UnixMillis) -> bool {
+    pub(crate) const fn is_stale(&self, now: UnixMillis) -> bool {
         self.age_days(now) > STALE_AFTER_DAYS
     }
 }

@@ -5,10 +5,11 @@ pub mod provider;
 
 use core::fmt;
 use sha2::{Digest, Sha256};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use subtle::ConstantTimeEq;
 use x402_chain::address::{Family, Xpub};
 use x402_chain::amount::Amount;
+use x402_chain::collect::set_of;
 use x402_chain::network::{Environment, NETWORKS, Network, TenantBudget, rpc_setting};
 use x402_chain::signer::Signer;
 
@@ -50,7 +51,8 @@ const ADMIN_KEY_MIN: usize = 32;
 const PROVIDERS_MAX: usize = 8;
 /// The form that [`read_provider_urls`] accepts.
 const PROVIDERS_RULE: &str = "must be 1 to 8 comma-separated https URLs (http on loopback only); a user and a \
-                              password in one are percent-encoded UTF-8 without control characters, a comma as %2C";
+                              password in one are percent-encoded UTF-8 without control characters, a comma as %2C; \
+                              an international host name is in Punycode";
 /// The most signers of an environment: each is an object of its own on each chain.
 const SIGNERS_MAX: usize = 16;
 
@@ -84,7 +86,7 @@ pub const SETTINGS: &[Setting] = &[
         secret: false,
         required: false,
         default: "100",
-        meaning: "From this amount of USDC on, two providers must agree.",
+        meaning: "From this amount of USDC on, two providers must agree where two are configured.",
     },
     Setting {
         name: EVM_XPUB,
@@ -256,8 +258,12 @@ impl Settings {
             micro.unwrap_or_default()
         });
         let public_url = get(PUBLIC_URL);
-        if public_url.as_deref().is_some_and(|url| !provider::is_address(url) || provider::has_user(url)) {
-            wrong(PUBLIC_URL, "must be an https origin (http on loopback only), without user and password");
+        if public_url.as_deref().is_some_and(|url| !provider::is_address(url) || url.contains('@')) {
+            wrong(
+                PUBLIC_URL,
+                "must be an https origin (http on loopback only), without user and password, an international host name in \
+                        Punycode",
+            );
         }
         match (peppers, quorum, mistakes.is_empty()) {
             (Some(peppers), Some(quorum), true) => {
@@ -290,7 +296,7 @@ impl Settings {
         }
     }
 
-    /// From this amount on, two providers must agree.
+    /// From this amount on, two providers must agree where two are configured.
     #[must_use]
     pub const fn quorum(&self) -> Amount {
         self.quorum
@@ -317,7 +323,7 @@ impl Settings {
 
     /// What a tenant's settlements may cost on a network in a day.
     #[must_use]
-    pub fn tenant_budget(&self, network: &Network) -> TenantBudget {
+    pub(crate) fn tenant_budget(&self, network: &Network) -> TenantBudget {
         let [day, failed, ..] = self.budgets(network);
         TenantBudget { day, failed }
     }
@@ -359,7 +365,7 @@ fn peppers(text: &str) -> Option<Vec<[u8; 32]>> {
 
 fn signers(family: Family, text: &str) -> Option<Vec<Signer>> {
     let signers: Vec<Signer> = text.split(',').map(|part| Signer::parse(family, part.trim())).collect::<Option<_>>()?;
-    let distinct: BTreeSet<_> = signers.iter().map(Signer::address).collect();
+    let distinct = set_of(signers.iter().map(Signer::address));
     (signers.len() <= SIGNERS_MAX && distinct.len() == signers.len()).then_some(signers)
 }
 

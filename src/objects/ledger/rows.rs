@@ -11,7 +11,7 @@ use x402_core::verification::claims::{ClaimUnit, HeldClaim, PriorClaim};
 impl FromRow for HeldClaim {
     const COLUMNS: &'static [&'static str] = &["ordinal", "id", "reference", "claimed_ms"];
 
-    fn from_row(row: &mut RowReader<'_>) -> Result<Self, Fault> {
+    fn from_row(row: &mut RowReader) -> Result<Self, Fault> {
         let unit = row.get::<Option<u64>>()?.map_or(ClaimUnit::Whole, ClaimUnit::Log);
         let prior = PriorClaim { id: row.parse(ClaimId::parse)?, reference: row.get()?, at: row.get()? };
         Ok(Self { unit, prior })
@@ -29,7 +29,7 @@ pub struct RecordRow {
 impl FromRow for RecordRow {
     const COLUMNS: &'static [&'static str] = &["body", "revision"];
 
-    fn from_row(row: &mut RowReader<'_>) -> Result<Self, Fault> {
+    fn from_row(row: &mut RowReader) -> Result<Self, Fault> {
         Ok(Self { body: row.get()?, revision: row.get()? })
     }
 }
@@ -45,7 +45,7 @@ pub struct RecordSize {
 impl FromRow for RecordSize {
     const COLUMNS: &'static [&'static str] = &["id", "bytes"];
 
-    fn from_row(row: &mut RowReader<'_>) -> Result<Self, Fault> {
+    fn from_row(row: &mut RowReader) -> Result<Self, Fault> {
         Ok(Self { id: row.get()?, bytes: row.get()? })
     }
 }
@@ -53,7 +53,7 @@ impl FromRow for RecordSize {
 impl FromRow for StoredRecord {
     const COLUMNS: &'static [&'static str] = &["id", "revision", "body"];
 
-    fn from_row(row: &mut RowReader<'_>) -> Result<Self, Fault> {
+    fn from_row(row: &mut RowReader) -> Result<Self, Fault> {
         Ok(Self { id: row.get()?, revision: row.get()?, body: row.get()? })
     }
 }
@@ -67,7 +67,7 @@ pub struct RecordIdRow {
 impl FromRow for RecordIdRow {
     const COLUMNS: &'static [&'static str] = &["id"];
 
-    fn from_row(row: &mut RowReader<'_>) -> Result<Self, Fault> {
+    fn from_row(row: &mut RowReader) -> Result<Self, Fault> {
         Ok(Self { id: row.get()? })
     }
 }
@@ -75,7 +75,7 @@ impl FromRow for RecordIdRow {
 impl FromRow for IdempotencyRecord {
     const COLUMNS: &'static [&'static str] = &["body_hash", "status", "body", "created_ms", "answer_until_ms"];
 
-    fn from_row(row: &mut RowReader<'_>) -> Result<Self, Fault> {
+    fn from_row(row: &mut RowReader) -> Result<Self, Fault> {
         let body_hash = row.get()?;
         let status: Option<u16> = row.get()?;
         let answer = match (status, row.get::<Option<String>>()?) {
@@ -90,16 +90,16 @@ impl FromRow for IdempotencyRecord {
 }
 
 /// The text and the progress of a settlement: two columns, the first of which was read.
-fn settlement_record(body: &str, row: &mut RowReader<'_>) -> Result<SettlementRecord, Fault> {
+fn settlement_record(body: &str, row: &mut RowReader) -> Result<SettlementRecord, Fault> {
     let settlement = serde_json::from_str(body);
-    let settlement = settlement.map_err(|error| row.unreadable(format!("is text that is not read: {error}")))?;
+    let settlement = settlement.map_err(|error| row.not_json(&error))?;
     Ok(SettlementRecord { settlement, progress: row.json()? })
 }
 
 impl FromRow for PaymentRecord {
     const COLUMNS: &'static [&'static str] = &["fingerprint", "proof", "expires_ms", "body", "course"];
 
-    fn from_row(row: &mut RowReader<'_>) -> Result<Self, Fault> {
+    fn from_row(row: &mut RowReader) -> Result<Self, Fault> {
         let (fingerprint, proof, expires_at) = (row.get()?, row.get()?, row.get()?);
         let settlement_record = match row.get::<Option<String>>()? {
             Some(body) => Some(settlement_record(&body, row)?),
@@ -121,7 +121,7 @@ pub struct IdentifierRow {
 impl FromRow for IdentifierRow {
     const COLUMNS: &'static [&'static str] = &["authorization"];
 
-    fn from_row(row: &mut RowReader<'_>) -> Result<Self, Fault> {
+    fn from_row(row: &mut RowReader) -> Result<Self, Fault> {
         Ok(Self { authorization: row.get()? })
     }
 }
@@ -137,7 +137,7 @@ pub struct SettlementRow {
 impl FromRow for SettlementRow {
     const COLUMNS: &'static [&'static str] = &["body", "course", "revision"];
 
-    fn from_row(row: &mut RowReader<'_>) -> Result<Self, Fault> {
+    fn from_row(row: &mut RowReader) -> Result<Self, Fault> {
         let body: String = row.get()?;
         Ok(Self { record: settlement_record(&body, row)?, revision: row.get()? })
     }
@@ -152,7 +152,7 @@ pub struct SettlementIdRow {
 impl FromRow for SettlementIdRow {
     const COLUMNS: &'static [&'static str] = &["id"];
 
-    fn from_row(row: &mut RowReader<'_>) -> Result<Self, Fault> {
+    fn from_row(row: &mut RowReader) -> Result<Self, Fault> {
         Ok(Self { id: row.parse(SettlementId::parse)? })
     }
 }
@@ -168,7 +168,7 @@ pub struct ListedSettlement {
 impl FromRow for ListedSettlement {
     const COLUMNS: &'static [&'static str] = &["id", "body"];
 
-    fn from_row(row: &mut RowReader<'_>) -> Result<Self, Fault> {
+    fn from_row(row: &mut RowReader) -> Result<Self, Fault> {
         Ok(Self { id: row.get()?, body: row.get()? })
     }
 }
@@ -184,7 +184,7 @@ pub struct OutboxSize {
 impl FromRow for OutboxSize {
     const COLUMNS: &'static [&'static str] = &["seq", "bytes"];
 
-    fn from_row(row: &mut RowReader<'_>) -> Result<Self, Fault> {
+    fn from_row(row: &mut RowReader) -> Result<Self, Fault> {
         Ok(Self { seq: row.get()?, bytes: row.get()? })
     }
 }
@@ -202,7 +202,7 @@ pub struct OutboxRow {
 impl FromRow for OutboxRow {
     const COLUMNS: &'static [&'static str] = &["seq", "kind", "body"];
 
-    fn from_row(row: &mut RowReader<'_>) -> Result<Self, Fault> {
+    fn from_row(row: &mut RowReader) -> Result<Self, Fault> {
         let (seq, kind, body) = (row.get()?, row.get::<String>()?, row.get::<String>()?);
         Ok(Self { seq, bytes: body.len(), entry: OutboxEntry::parse(&kind, &body) })
     }

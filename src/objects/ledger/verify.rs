@@ -12,6 +12,7 @@ use crate::request::fault_reply;
 use std::collections::BTreeSet;
 use x402_api::{ApiReply, headers, problem};
 use x402_chain::address::{Address, Family};
+use x402_chain::collect::set_of;
 use x402_chain::id::ClaimId;
 use x402_chain::retry::Retry;
 use x402_chain::time::UnixMillis;
@@ -113,9 +114,7 @@ fn known_payers(
     let ChainObservation::Traced(traced) = &request.seen else { return Ok(Vec::new()) };
     let Some(mined) = traced.trace.mined() else { return Ok(Vec::new()) };
     // Payers beyond this number count as new, which only adds caution.
-    let mut givers: Vec<_> = mined.transfers.iter().filter_map(|transfer| transfer.from).take(64).collect();
-    givers.sort_unstable();
-    givers.dedup();
+    let givers = set_of(mined.transfers.iter().filter_map(|transfer| transfer.from).take(64));
     let mut known = Vec::new();
     for giver in givers {
         if remembered.contains(&giver) || store.knows_payer(&giver.to_string())? {

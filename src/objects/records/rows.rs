@@ -16,7 +16,7 @@ pub struct MemberRow {
 impl FromRow for MemberRow {
     const COLUMNS: &'static [&'static str] = &["id", "body"];
 
-    fn from_row(row: &mut RowReader<'_>) -> Result<Self, Fault> {
+    fn from_row(row: &mut RowReader) -> Result<Self, Fault> {
         Ok(Self { id: row.get()?, body: row.get()? })
     }
 }
@@ -32,7 +32,7 @@ pub struct MemberSize {
 impl FromRow for MemberSize {
     const COLUMNS: &'static [&'static str] = &["id", "size"];
 
-    fn from_row(row: &mut RowReader<'_>) -> Result<Self, Fault> {
+    fn from_row(row: &mut RowReader) -> Result<Self, Fault> {
         Ok(Self { id: row.get()?, size: row.get()? })
     }
 }
@@ -52,7 +52,7 @@ pub struct StoredShare {
 impl FromRow for StoredShare {
     const COLUMNS: &'static [&'static str] = &["revision", "chain", "outcome", "amount"];
 
-    fn from_row(row: &mut RowReader<'_>) -> Result<Self, Fault> {
+    fn from_row(row: &mut RowReader) -> Result<Self, Fault> {
         let (revision, chain, outcome) = (row.get()?, row.get()?, row.get()?);
         Ok(Self { revision, chain, outcome, amount: row.parse(Amount::parse_atomic)? })
     }
@@ -70,7 +70,7 @@ pub struct RowCounts {
 impl FromRow for RowCounts {
     const COLUMNS: &'static [&'static str] = &["records", "events"];
 
-    fn from_row(row: &mut RowReader<'_>) -> Result<Self, Fault> {
+    fn from_row(row: &mut RowReader) -> Result<Self, Fault> {
         Ok(Self { records: row.get()?, events: row.get()? })
     }
 }
@@ -86,7 +86,7 @@ pub struct HourlyTotal {
 impl FromRow for HourlyTotal {
     const COLUMNS: &'static [&'static str] = &["hour_ms", "chain", "outcome", "count", "amount", "revision"];
 
-    fn from_row(row: &mut RowReader<'_>) -> Result<Self, Fault> {
+    fn from_row(row: &mut RowReader) -> Result<Self, Fault> {
         let key = RollupKey { start: row.get()?, chain: row.get()?, outcome: row.get()? };
         let count = row.get()?;
         let total = Total { count, amount: row.parse(Amount::parse_atomic)?, revision: row.get()? };

@@ -6,6 +6,7 @@ use crate::objects::sqlite::{Sqlite, millis_value, storage_failed};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use worker::{SqlStorageValue as Value, Storage};
+use x402_chain::collect::map_of;
 use x402_chain::time::UnixMillis;
 use x402_core::error::Fault;
 use x402_core::records::archive::ArchivedKind;
@@ -29,7 +30,7 @@ fn key_values(key: &RollupKey) -> [Value; 3] {
 }
 
 fn totals_of(rows: Vec<HourlyTotal>) -> Totals {
-    rows.into_iter().map(|row| (row.key, row.total)).collect()
+    map_of(rows.into_iter().map(|row| (row.key, row.total)))
 }
 
 impl RecordsStore {

@@ -11,9 +11,9 @@ use crate::app::App;
 use crate::rpc;
 use crate::rpc::{signer_balance, third_party};
 use crate::telemetry::{TelemetryField, TelemetryKind, event};
-use std::collections::BTreeMap;
 use std::rc::Rc;
 use x402_chain::address::{Address, TxId};
+use x402_chain::collect::map_of;
 use x402_chain::confirm::VerdictBasis;
 use x402_chain::evm::sender::GasPrice;
 use x402_chain::evm::tx;
@@ -105,7 +105,7 @@ impl Settler {
         before: Vec<(String, Flight)>,
     ) -> Result<Result<(u64, GasPrice), LaunchDenial>, Fault> {
         let (network, spending, now) = (network_of(flight)?, self.spending()?, self.flights_in_flight()?);
-        let known: BTreeMap<String, Flight> = before.into_iter().chain(now.clone()).collect();
+        let known = map_of(before.into_iter().chain(now.clone()));
         let owed = InFlightTotals::of(known.values(), flight, &spending, network).owed;
         let aloft = InFlightTotals {
             owed,

@@ -11,6 +11,7 @@ use crate::app::App;
 use crate::rpc;
 use std::collections::BTreeSet;
 use x402_chain::address::Family;
+use x402_chain::collect::set_of;
 use x402_chain::evm::tx;
 use x402_chain::evm::tx::TRANSFER_GAS;
 use x402_core::error::Fault;
@@ -67,7 +68,7 @@ impl Settler {
             if self.is_gap(mined, &nonces, &open) {
                 nonces.free.insert(mined);
             }
-            let known: BTreeSet<u64> = nonces.fillers.keys().copied().collect();
+            let known = set_of(nonces.fillers.keys().copied());
             let more = nonces.fill_gaps((mined, *latest), price, |nonce, price| {
                 tx::sign_transaction(network, signer, nonce, &nothing, price).map(|signed| signed.raw)
             });
@@ -75,7 +76,7 @@ impl Settler {
             // Their receipts are not polled: each is charged at its worst price, unless no node accepts it.
             let total = u128::from(nothing.gas_limit).saturating_mul(more);
             self.charge_spending(TransactionCost { total, l1_fee: 0 }, false)?;
-            let fresh = nonces.fillers.keys().copied().filter(|nonce| !known.contains(nonce)).collect();
+            let fresh = set_of(nonces.fillers.keys().copied().filter(|nonce| !known.contains(nonce)));
             Ok((nonces.fillers, fresh))
         })?;
         let providers = app.settings.providers(network);
@@ -120,7 +121,7 @@ impl Settler {
 
     fn open_nonces(&self) -> Result<BTreeSet<u64>, Fault> {
         let rows = self.sqlite().rows(sql::FLIGHTS_NONCES, Vec::new())?;
-        Ok(rows.into_iter().map(|row| row.nonce).collect())
+        Ok(set_of(rows.into_iter().map(|row| row.nonce)))
     }
 }
 

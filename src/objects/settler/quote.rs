@@ -4,7 +4,7 @@
 use super::{Settler, network_of};
 use crate::app::App;
 use crate::rpc;
-use std::collections::BTreeMap;
+use x402_chain::collect::map_of;
 use x402_chain::confirm::{StateDecision, VerdictBasis};
 use x402_chain::facts::Facts;
 use x402_core::error::Fault;
@@ -29,8 +29,7 @@ impl Settler {
         let is_short = |observed: LaunchFacts| {
             // What could not be read is refused when the launch is decided.
             let now = self.flights_in_flight().unwrap_or_default();
-            let known: BTreeMap<&str, &Flight> =
-                before.iter().chain(&now).map(|(key, other)| (key.as_str(), other)).collect();
+            let known = map_of(before.iter().chain(&now).map(|(key, other)| (key.as_str(), other)));
             let aloft = InFlightTotals::of(known.into_values(), flight, &spending, network);
             launch::check_with_chain(flight, network, observed, aloft) == Err(LaunchDenial::Balance)
         };

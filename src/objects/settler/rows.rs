@@ -28,7 +28,7 @@ pub struct FlightRow {
 impl FromRow for FlightRow {
     const COLUMNS: &'static [&'static str] = &["key", "nonce", "flight", "sent", "report", "told"];
 
-    fn from_row(row: &mut RowReader<'_>) -> Result<Self, Fault> {
+    fn from_row(row: &mut RowReader) -> Result<Self, Fault> {
         Ok(Self {
             key: row.get()?,
             nonce: row.get()?,
@@ -51,7 +51,7 @@ pub struct FlyingFlight {
 impl FromRow for FlyingFlight {
     const COLUMNS: &'static [&'static str] = &["key", "flight"];
 
-    fn from_row(row: &mut RowReader<'_>) -> Result<Self, Fault> {
+    fn from_row(row: &mut RowReader) -> Result<Self, Fault> {
         Ok(Self { key: row.get()?, flight: row.json() })
     }
 }
@@ -65,7 +65,7 @@ pub struct FlightKey {
 impl FromRow for FlightKey {
     const COLUMNS: &'static [&'static str] = &["key"];
 
-    fn from_row(row: &mut RowReader<'_>) -> Result<Self, Fault> {
+    fn from_row(row: &mut RowReader) -> Result<Self, Fault> {
         Ok(Self { key: row.get()? })
     }
 }
@@ -79,7 +79,7 @@ pub struct FlightNonce {
 impl FromRow for FlightNonce {
     const COLUMNS: &'static [&'static str] = &["nonce"];
 
-    fn from_row(row: &mut RowReader<'_>) -> Result<Self, Fault> {
+    fn from_row(row: &mut RowReader) -> Result<Self, Fault> {
         Ok(Self { nonce: row.get()? })
     }
 }
@@ -95,7 +95,7 @@ pub struct TrackedFlight {
 impl FromRow for TrackedFlight {
     const COLUMNS: &'static [&'static str] = &["key", "since_ms"];
 
-    fn from_row(row: &mut RowReader<'_>) -> Result<Self, Fault> {
+    fn from_row(row: &mut RowReader) -> Result<Self, Fault> {
         Ok(Self { key: row.get()?, since: row.get()? })
     }
 }
@@ -103,7 +103,7 @@ impl FromRow for TrackedFlight {
 impl FromRow for Penalty {
     const COLUMNS: &'static [&'static str] = &["count", "until_ms"];
 
-    fn from_row(row: &mut RowReader<'_>) -> Result<Self, Fault> {
+    fn from_row(row: &mut RowReader) -> Result<Self, Fault> {
         Ok(Self { count: row.get()?, until: row.get()? })
     }
 }
@@ -111,7 +111,7 @@ impl FromRow for Penalty {
 impl FromRow for HeldPayer {
     const COLUMNS: &'static [&'static str] = &["payer", "until_ms"];
 
-    fn from_row(row: &mut RowReader<'_>) -> Result<Self, Fault> {
+    fn from_row(row: &mut RowReader) -> Result<Self, Fault> {
         let payer = |text: &str| [Family::Evm, Family::Svm].iter().find_map(|family| Address::parse(*family, text));
         Ok(Self { payer: row.parse(payer)?, until: row.get()? })
     }

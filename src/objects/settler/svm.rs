@@ -13,10 +13,11 @@ use futures_util::future::join_all;
 use serde::Deserialize;
 use serde_json::json;
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use x402_chain::address::TxId;
 use x402_chain::amount::Amount;
+use x402_chain::collect::{map_of, set_of};
 use x402_chain::confirm::{StateDecision, VerdictBasis};
 use x402_chain::facts::{Call, Facts, RpcReply, Undecided};
 use x402_chain::reason::Reason;
@@ -109,8 +110,7 @@ impl Settler {
                 svm::read_token_balance(facts, call).ok_or_else(|| Undecided::malformed("malformed_balance"))?;
             // What could not be read is refused when the launch is decided.
             let now = self.flights_in_flight().unwrap_or_default();
-            let known: BTreeMap<&str, &Flight> =
-                before.iter().chain(&now).map(|(key, other)| (key.as_str(), other)).collect();
+            let known = map_of(before.iter().chain(&now).map(|(key, other)| (key.as_str(), other)));
             let is_short =
                 check_account_balance(flight, known.into_values(), Some(holds)) == Err(LaunchDenial::Balance);
             Ok(WeighedLaunch((Some(until), Some(holds)), is_short))
@@ -129,7 +129,7 @@ impl Settler {
         before: Vec<(String, Flight)>,
     ) -> Result<Result<u64, LaunchDenial>, Fault> {
         let (network, spending, now) = (network_of(flight)?, self.spending()?, self.flights_in_flight()?);
-        let known: BTreeMap<String, Flight> = before.into_iter().chain(now.clone()).collect();
+        let known = map_of(before.into_iter().chain(now.clone()));
         let open = || now.iter().map(|(_, other)| other);
         let penalty = self.penalty(&flight.payer)?;
         Ok(check_before_chain(flight, penalty, app::now())
@@ -244,7 +244,7 @@ impl Settler {
         };
         rpc::call_until(network, &providers, &[height.clone(), known.clone()], hear).await;
         let over = newest.iter().zip(expiry.into_inner().expired()).filter(|(_, is_over)| *is_over);
-        Ok(over.map(|((row, _), _)| row.key.clone()).collect())
+        Ok(set_of(over.map(|((row, _), _)| row.key.clone())))
     }
 }
 

@@ -9,7 +9,7 @@ use crate::app::App;
 use crate::clients;
 use crate::telemetry::{TelemetryField, TelemetryKind, event};
 use futures_util::future::join_all;
-use std::collections::BTreeSet;
+use x402_chain::collect::set_of;
 use x402_core::error::Fault;
 use x402_core::messages::ledger::{LedgerEnvelope, LedgerMessage};
 use x402_core::settlement::{Flight, FlightPayload, SettlementReport};
@@ -75,7 +75,7 @@ impl Settler {
     /// Open flights: polled in batches, then advanced, the lowest nonce first.
     async fn advance_flights(&self, app: &App, keys: Vec<String>) -> Result<(), Fault> {
         // All later nonces wait for the lowest.
-        let lowest: BTreeSet<String> = keys.iter().take(POLL_MAX).cloned().collect();
+        let lowest = set_of(keys.iter().take(POLL_MAX).cloned());
         let favours = |key: &str| lowest.contains(key) || self.is_awaited(key);
         let turn = self.turns.borrow_mut().advance.next_turn(keys, favours, ADVANCE_MAX);
         for batch in turn.chunks(POLL_MAX) {

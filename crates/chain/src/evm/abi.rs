@@ -9,13 +9,13 @@ const STRING_BYTES_MAX: usize = 256;
 
 /// Reads hex of exactly one 32-byte word.
 #[must_use]
-pub fn word(text: &str) -> Option<[u8; 32]> {
+pub(crate) fn word(text: &str) -> Option<[u8; 32]> {
     quantity::hash(text).map(Into::into)
 }
 
 /// Reads a word that is 0 or 1; `None` for any other.
 #[must_use]
-pub fn boolean(text: &str) -> Option<bool> {
+pub(crate) fn boolean(text: &str) -> Option<bool> {
     match U256::from_be_bytes(word(text)?) {
         U256::ZERO => Some(false),
         one if one == U256::ONE => Some(true),
@@ -25,14 +25,14 @@ pub fn boolean(text: &str) -> Option<bool> {
 
 /// Reads a 32-byte word whose value fits 64 bits.
 #[must_use]
-pub fn number(text: &str) -> Option<u64> {
+pub(crate) fn number(text: &str) -> Option<u64> {
     U256::from_be_bytes(word(text)?).try_into().ok()
 }
 
 /// Reads a string: dynamic (offset, length, bytes), or 32 bytes padded with zeros as old tokens answer. At most 256
 /// bytes of UTF-8.
 #[must_use]
-pub fn string(text: &str) -> Option<String> {
+pub(crate) fn string(text: &str) -> Option<String> {
     let bytes = quantity::bytes(text)?;
     let found = match <[u8; 32]>::try_from(bytes.as_slice()) {
         Ok(word) => {

@@ -1,5 +1,6 @@
 //! The calls that the EVM reader makes (docs/spec/chains.md#evm-requests), in lower-case hex.
 
+use crate::collect::map_of;
 use crate::evm::sender::TransactionSender;
 use crate::evm::token::isBlacklistedCall;
 use crate::facts::Call;
@@ -7,7 +8,6 @@ use crate::network::FeeModel;
 use alloy_primitives::{Address, B256};
 use alloy_sol_types::SolCall;
 use serde_json::json;
-use std::collections::BTreeMap;
 
 /// The call for the node's chain id.
 pub(crate) fn chain_id_call() -> Call {
@@ -64,7 +64,7 @@ pub(crate) fn simulation_call(
     data: &[u8],
 ) -> Call {
     let quantity = |wei: u128| format!("{wei:#x}");
-    let mut transaction = BTreeMap::from([
+    let mut transaction = map_of([
         ("from", prefixed_hex(from.as_slice())),
         ("to", prefixed_hex(contract.as_slice())),
         ("data", prefixed_hex(data)),

@@ -212,7 +212,7 @@ pub fn mined_nonce_call(address: Address) -> Call {
 
 /// The call for an address's balance of the chain's own coin.
 #[must_use]
-pub fn native_balance_call(address: &Address) -> Call {
+pub(crate) fn native_balance_call(address: &Address) -> Call {
     Call::new("eth_getBalance", &json!([calls::prefixed_hex(address.as_slice()), "latest"]))
 }
 
@@ -288,7 +288,7 @@ pub fn read_number(facts: &Facts, call: &Call) -> Option<u64> {
 
 /// The amount of wei with which a call was answered.
 #[must_use]
-pub fn read_wei(facts: &Facts, call: &Call) -> Option<u128> {
+pub(crate) fn read_wei(facts: &Facts, call: &Call) -> Option<u128> {
     match facts.get(call) {
         Some(RpcReply::Value(value)) => quantity::text(value).ok().and_then(|text| hex_wei(&text)),
         Some(RpcReply::Error(_)) | None => None,

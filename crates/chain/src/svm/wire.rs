@@ -25,7 +25,7 @@ pub struct SvmTransaction {
 
 /// An instruction with its indexes resolved.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ResolvedInstruction<'a> {
+pub(crate) struct ResolvedInstruction<'a> {
     /// The address of the program that is called.
     pub program: [u8; 32],
     /// The accounts, in order.
@@ -71,25 +71,25 @@ impl SvmTransaction {
 
     /// How many accounts sign, and how many of them only read.
     #[must_use]
-    pub fn header(&self) -> &MessageHeader {
+    pub(crate) fn header(&self) -> &MessageHeader {
         self.transaction.message.header()
     }
 
     /// Who pays the fee: the first account.
     #[must_use]
-    pub fn fee_payer(&self) -> Option<[u8; 32]> {
+    pub(crate) fn fee_payer(&self) -> Option<[u8; 32]> {
         self.transaction.message.static_account_keys().first().map(solana_address::Address::to_bytes)
     }
 
     /// Whether accounts stand in tables on the chain.
     #[must_use]
-    pub fn uses_lookup_tables(&self) -> bool {
+    pub(crate) fn uses_lookup_tables(&self) -> bool {
         self.transaction.message.address_table_lookups().is_some_and(|lookups| !lookups.is_empty())
     }
 
     /// What a version-1 transaction says of its own cost; `None` of the others.
     #[must_use]
-    pub const fn config(&self) -> Option<&TransactionConfig> {
+    pub(crate) const fn config(&self) -> Option<&TransactionConfig> {
         match &self.transaction.message {
             VersionedMessage::V1(message) => Some(&message.config),
             VersionedMessage::Legacy(_) | VersionedMessage::V0(_) => None,
@@ -98,7 +98,7 @@ impl SvmTransaction {
 
     /// The instructions; `None` where one points into a table that is not read.
     #[must_use]
-    pub fn instructions(&self) -> Option<Vec<ResolvedInstruction<'_>>> {
+    pub(crate) fn instructions(&self) -> Option<Vec<ResolvedInstruction<'_>>> {
         let keys = self.transaction.message.static_account_keys();
         let key = |index: u8| keys.get(usize::from(index)).map(solana_address::Address::to_bytes);
         let resolve = |each: &'_ CompiledInstruction| -> Option<(Vec<[u8; 32]>, [u8; 32])> {
@@ -114,7 +114,7 @@ impl SvmTransaction {
 
     /// Whether every signer but the first has signed the message.
     #[must_use]
-    pub fn is_signed_by_others(&self) -> bool {
+    pub(crate) fn is_signed_by_others(&self) -> bool {
         let keys = self.transaction.message.static_account_keys().iter();
         keys.zip(&self.transaction.signatures).skip(1).all(|(key, signature)| {
             let signature = Signature::from_bytes(signature.as_array());

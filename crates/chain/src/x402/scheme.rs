@@ -38,7 +38,7 @@ pub struct NamedScheme {
 impl NamedScheme {
     /// Reads a scheme's name.
     #[must_use]
-    pub fn read(text: String) -> Self {
+    pub(crate) fn read(text: String) -> Self {
         Self { served: Scheme::parse(&text), text }
     }
 }

@@ -9,7 +9,7 @@ pub const LOAD_BYTES: usize = 1_000_000;
 /// The largest record that is shipped whole. A row of an object holds 2 MB.
 pub const RECORD_BYTES_MAX: usize = 1_000_000;
 /// The most rows in one batch of statements.
-pub const ROWS_MAX: usize = 100;
+pub(crate) const ROWS_MAX: usize = 100;
 
 /// The rows loaded so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -1,9 +1,14 @@
 //! Where a provider is reached, and as whom. `fetch` refuses a URL that holds a user and a password, so
 //! they are sent as Basic authentication (RFC 7617) and the URL goes without them.
+//!
+//! An address is read as `fetch` reads it (WHATWG), and is sent as it was written: no part of its path is normalised.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use percent_encoding::percent_decode_str;
 use std::borrow::Cow;
+use std::net::{Ipv4Addr, Ipv6Addr};
+use url::{Host, Position, Url};
 
 /// How a provider is asked.
 #[derive(Clone, PartialEq, Eq)]
@@ -18,10 +23,11 @@ pub struct ProviderAccess<'a> {
 #[must_use]
 pub fn provider_access(address: &str) -> ProviderAccess<'_> {
     let plain = || ProviderAccess { url: Cow::Borrowed(address), authorization: None };
-    let Some(UrlParts { scheme, user: Some(user), host, rest }) = url_parts(address) else { return plain() };
-    let url = Cow::Owned(format!("{scheme}://{host}{rest}"));
-    match basic_authorization(user) {
-        Some(authorization) => ProviderAccess { url, authorization },
+    // An accepted address holds an `@` only before its host.
+    let Some((_, after)) = address.rsplit_once('@') else { return plain() };
+    let Ok(url) = Url::parse(address) else { return plain() };
+    match basic_authorization(&url) {
+        Some(authorization) => ProviderAccess { url: format!("{}://{after}", url.scheme()).into(), authorization },
         None => plain(),
     }
 }
@@ -29,69 +35,38 @@ pub fn provider_access(address: &str) -> ProviderAccess<'_> {
 /// Whether a text is an `https` address (`http` on loopback), whose user and password, if it names any,
 /// can be sent as Basic authentication: percent-encoded UTF-8 without control characters.
 #[must_use]
-pub fn is_address(text: &str) -> bool {
-    let is_plain = !text.chars().any(|c| c.is_whitespace() || c.is_control() || c == '\\');
-    let Some(UrlParts { scheme, user, host, rest }) = url_parts(text).filter(|_| is_plain) else { return false };
-    let (name, port) = match host.rsplit_once(':').filter(|(_, port)| !port.ends_with(']')) {
-        Some((name, port)) => (name, Some(port)),
-        None => (host, None),
+pub(crate) fn is_address(text: &str) -> bool {
+    // The parser drops or mends these, so that what a person reads is not what is called.
+    if text.chars().any(|c| c.is_whitespace() || c.is_control() || c == '\\') {
+        return false;
+    }
+    let after_scheme = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    if after_scheme.is_none_or(|after| after.starts_with('/')) {
+        return false;
+    }
+    let Ok(url) = Url::parse(text) else { return false };
+    let is_loopback = || match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(address)) => address == Ipv4Addr::LOCALHOST,
+        Some(Host::Ipv6(address)) => address == Ipv6Addr::LOCALHOST,
+        None => false,
     };
-    let is_port = port.is_none_or(|port| !port.starts_with('+') && port.parse::<u16>().is_ok());
-    let is_name = |name: &str| !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || "-._".contains(c));
-    let is_v6 = |name: &str| name.chars().all(|c| c.is_ascii_hexdigit() || ":.".contains(c));
-    let is_host = match name.strip_prefix('[').and_then(|name| name.strip_suffix(']')) {
-        Some(name) => is_v6(name),
-        None => is_name(name),
-    };
-    let is_secure = match scheme {
-        "https" => true,
-        "http" => ["127.0.0.1", "localhost", "[::1]"].contains(&name),
-        _ => false,
-    };
+    let is_secure = url.scheme() == "https" || is_loopback();
     // A `/`, `?` or `#` in a password would end the host's part before the `@`.
-    is_secure
-        && is_host
-        && is_port
-        && !rest.contains('@')
-        && user.is_none_or(|user| basic_authorization(user).is_some())
+    let is_whole = !url[Position::BeforePath..].contains('@');
+    is_secure && is_whole && basic_authorization(&url).is_some()
 }
 
-/// An address's host with its port: the only part of it that a log may hold.
+/// An address's host, with its port unless that is the scheme's own: the only part of it that a log may hold.
 #[must_use]
-pub fn host(address: &str) -> &str {
-    url_parts(address).map_or("", |parts| parts.host)
+pub fn host(address: &str) -> String {
+    let url = Url::parse(address).ok().filter(Url::has_host);
+    url.map(|url| url[Position::BeforeHost..Position::AfterPort].to_owned()).unwrap_or_default()
 }
 
-/// Whether an address names a user or a password.
-#[must_use]
-pub fn has_user(address: &str) -> bool {
-    url_parts(address).is_some_and(|parts| parts.user.is_some())
-}
-
-/// An address, cut where its parts end. No part is decoded.
-struct UrlParts<'a> {
-    scheme: &'a str,
-    user: Option<&'a str>,
-    /// Host name or address, with the port if there is one.
-    host: &'a str,
-    rest: &'a str,
-}
-
-fn url_parts(address: &str) -> Option<UrlParts<'_>> {
-    let (scheme, after) = address.split_once("://")?;
-    let end = after.find(['/', '?', '#']).unwrap_or(after.len());
-    let (authority, rest) = after.split_at_checked(end)?;
-    let (user, host) = match authority.rsplit_once('@') {
-        Some((user, host)) => (Some(user), host),
-        None => (None, authority),
-    };
-    Some(UrlParts { scheme, user, host, rest })
-}
-
-/// The header for `user:password`: the inner `None` where both are empty, the outer where they cannot be sent.
-fn basic_authorization(user: &str) -> Option<Option<String>> {
-    let (user, password) = user.split_once(':').unwrap_or((user, ""));
-    let (user, password) = (percent_decoded(user)?, percent_decoded(password)?);
+/// The header for a user and a password: the inner `None` where both are empty, the outer where they cannot be sent.
+fn basic_authorization(url: &Url) -> Option<Option<String>> {
+    let (user, password) = (percent_decoded(url.username())?, percent_decoded(url.password().unwrap_or_default())?);
     // The first colon ends the user.
     if user.contains(':') {
         return None;
@@ -102,17 +77,11 @@ fn basic_authorization(user: &str) -> Option<Option<String>> {
 
 /// Percent-decodes text that must be UTF-8 without control characters.
 fn percent_decoded(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut pieces = text.split('%');
-    bytes.extend(pieces.next().unwrap_or_default().bytes());
-    for piece in pieces {
-        let (digits, plain) = piece.split_at_checked(2)?;
-        let mut byte = [0_u8];
-        hex::decode_to_slice(digits, &mut byte).ok()?;
-        bytes.extend(byte);
-        bytes.extend(plain.bytes());
-    }
-    String::from_utf8(bytes).ok().filter(|text| !text.chars().any(char::is_control))
+    let decoded = percent_decode_str(text).decode_utf8().ok()?;
+    // An escape is three bytes for one; a `%` that begins none stays.
+    let escapes = text.matches('%').count();
+    let is_decoded = decoded.len().checked_add(escapes.checked_mul(2)?)? == text.len();
+    (is_decoded && !decoded.chars().any(char::is_control)).then(|| decoded.into_owned())
 }
 
 #[cfg(test)]
@@ -138,6 +107,11 @@ mod tests {
         check("https://token@a.example", "https://a.example", Some("token:"));
         check("https://:@a.example/", "https://a.example/", None);
         check("https://m%40e:p%3A%2f%C3%A9%25:@a.example", "https://a.example", Some("m@e:p:/é%:"));
+        // Nothing is normalised.
+        let path = "/v1/../a%2Fb//c?x=%zz|y";
+        check(&format!("https://A.example:443{path}"), &format!("https://A.example:443{path}"), None);
+        check(&format!("https://me:é@A.example:443{path}"), &format!("https://A.example:443{path}"), Some("me:é"));
+        check("https://xn--bcher-kva.example", "https://xn--bcher-kva.example", None);
         // The last `@` ends them, as browsers read it.
         check("https://me:p@ss@a.example", "https://a.example", Some("me:p@ss"));
     }
@@ -172,6 +146,10 @@ mod tests {
             "http://a.example",
             "https://",
             "https:///x",
+            "https:a.example",
+            "https://a.exa\tmple",
+            "https://256.1.1.1",
+            "https://bücher.example",
             "ftp://a.example",
             "a b",
         ] {

@@ -91,7 +91,7 @@ impl FlightVersions {
 
     /// All signed transactions, as the seller reads them.
     #[must_use]
-    pub fn attempts(&self) -> Vec<SettlementAttempt> {
+    pub(crate) fn attempts(&self) -> Vec<SettlementAttempt> {
         let attempt = |version: &FlightVersion| SettlementAttempt {
             transaction: version.id.to_string(),
             at: version.at.rfc3339(),
@@ -119,7 +119,7 @@ impl FlightVersions {
 
     /// The newest transfer that a node has accepted, or may have.
     #[must_use]
-    pub fn accepted_transfer(&self) -> Option<&FlightVersion> {
+    pub(crate) fn accepted_transfer(&self) -> Option<&FlightVersion> {
         self.versions
             .iter()
             .rfind(|version| version.kind == VersionKind::Transfer && version.handed != NodeAcceptance::No)
@@ -304,7 +304,7 @@ impl FlightEnding {
 
     /// No node has accepted any version, and none is asked again.
     #[must_use]
-    pub fn abandoned() -> Self {
+    pub(crate) fn abandoned() -> Self {
         Self::failed(
             Reason::UnexpectedSettle,
             "no node accepted the transaction, and this attempt is over: send the same payment again",

@@ -39,7 +39,7 @@ impl Penalty {
 
     /// Until when nothing is launched, if that is in the future.
     #[must_use]
-    pub fn active_until(self, now: UnixMillis) -> Option<UnixMillis> {
+    pub(crate) fn active_until(self, now: UnixMillis) -> Option<UnixMillis> {
         Some(self.until).filter(|until| *until > now)
     }
 }

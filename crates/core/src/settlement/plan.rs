@@ -80,7 +80,7 @@ pub enum PlanQuestion<'a> {
 }
 
 /// A payment whose authorization is whole, on a network that is on.
-pub struct PlannedPayment<'a> {
+pub(crate) struct PlannedPayment<'a> {
     context: PlanContext<'a>,
     /// The question to the ledger, as far as it is known.
     asked: PaymentRequest,

@@ -45,7 +45,7 @@ pub struct WorstCost {
 impl WorstCost {
     /// The totals with one more flight.
     #[must_use]
-    pub const fn plus(self, cost: u128, free: bool) -> Self {
+    pub(crate) const fn plus(self, cost: u128, free: bool) -> Self {
         let more = if free { cost } else { 0 };
         Self { total: self.total.saturating_add(cost), free: self.free.saturating_add(more) }
     }
@@ -76,7 +76,7 @@ impl SignerSpending {
 
     /// The most that a flight may still cost. The layer 1 fee is taken as twice the last one.
     #[must_use]
-    pub fn worst_cost(&self, flight: &Flight, network: &Network) -> u128 {
+    pub(crate) fn worst_cost(&self, flight: &Flight, network: &Network) -> u128 {
         match &flight.cargo {
             FlightPayload::Evm(message) => {
                 let gas = u128::from(message.gas_limit).saturating_mul(flight.cap_wei(network));
@@ -88,7 +88,7 @@ impl SignerSpending {
 
     /// Whether the budget covers one more flight beside the open ones.
     #[must_use]
-    pub fn allows(&self, open: WorstCost, cost: u128, free: bool, budget: SignerBudget) -> bool {
+    pub(crate) fn allows(&self, open: WorstCost, cost: u128, free: bool, budget: SignerBudget) -> bool {
         let then = open.plus(cost, free);
         let total = self.total.saturating_add(then.total);
         let of_free = self.free.saturating_add(then.free);

@@ -116,7 +116,7 @@ impl Admission {
 
     /// The next verification's id: of this time, and greater than any before.
     #[must_use]
-    pub fn next_verification_id(&mut self, now: UnixMillis, random: [u8; 10]) -> VerificationId {
+    pub(crate) fn next_verification_id(&mut self, now: UnixMillis, random: [u8; 10]) -> VerificationId {
         let fresh = VerificationId::new(now, random);
         let id = match self.last_id {
             Some(last) if fresh <= last => last.next(),
@@ -205,7 +205,7 @@ pub fn invalid_key() -> Fault {
 ///
 /// # Errors
 /// [`AdmissionStop::Repeat`] with the recorded answer, or `IDEMPOTENCY_CONFLICT`.
-pub fn check_idempotency(
+pub(crate) fn check_idempotency(
     stored: Option<&IdempotencyRecord>,
     body_hash: &str,
     now: UnixMillis,
@@ -225,7 +225,7 @@ pub fn check_idempotency(
 
 /// The recipient that must have been paid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AdmittedRecipient {
+pub(crate) enum AdmittedRecipient {
     /// An address that is registered to the tenant.
     Own(Address),
     /// In test: an address that is not registered to the tenant, and that this use may register.
@@ -236,7 +236,7 @@ pub enum AdmittedRecipient {
 ///
 /// # Errors
 /// `CHAIN_NOT_ENABLED`, `RECIPIENT_NOT_REGISTERED`.
-pub fn resolve_recipient(
+pub(crate) fn resolve_recipient(
     network: &Network,
     named: Option<Address>,
     chain_on: bool,
@@ -261,7 +261,7 @@ pub fn resolve_recipient(
 ///
 /// # Errors
 /// A sentence: in live nothing is registered so, and in test at most [`FIRST_USES_MAX`] addresses.
-pub fn may_register(address: &Address, tenant: &Tenant) -> Result<(), String> {
+pub(crate) fn may_register(address: &Address, tenant: &Tenant) -> Result<(), String> {
     match tenant.environment {
         Environment::Live => Err(format!("{address} is not registered to this tenant")),
         Environment::Test if tenant.first_uses() >= FIRST_USES_MAX => Err(format!(
@@ -285,7 +285,7 @@ pub fn not_registered(detail: String) -> Fault {
 ///
 /// # Errors
 /// `RATE_LIMITED`, `QUOTA_EXCEEDED`.
-pub fn check_limits(admission: &Admission, tenant: &Tenant, now: UnixMillis) -> Result<(), Fault> {
+pub(crate) fn check_limits(admission: &Admission, tenant: &Tenant, now: UnixMillis) -> Result<(), Fault> {
     let limits = tenant.limits();
     for (window, span, limit) in
         [(&admission.minute, MINUTE, limits.per_minute), (&admission.hour, HOUR, limits.per_hour)]

@@ -39,7 +39,7 @@ pub struct ReservedBudget {
 
 /// The budget that an attempt asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BudgetRequest {
+pub(crate) struct BudgetRequest {
     /// The most that it may cost, in the chain's smallest unit.
     pub worst: u128,
     /// Whether its payer has completed a settlement with this seller.
@@ -105,7 +105,7 @@ impl TenantSpending {
     ///
     /// # Errors
     /// A sentence, where the day's budget does not hold it.
-    pub fn reserve(
+    pub(crate) fn reserve(
         &mut self,
         network: &str,
         ask: BudgetRequest,
@@ -157,7 +157,7 @@ impl TenantSpending {
 
     /// Whether budget is reserved for an attempt that has not ended.
     #[must_use]
-    pub fn has_reserved(&self, network: &str, now: UnixMillis) -> bool {
+    pub(crate) fn has_reserved(&self, network: &str, now: UnixMillis) -> bool {
         self.spent_today(network, now).reserved > 0
     }
 }

@@ -45,12 +45,12 @@ impl RateWindow {
 
     /// Requests that the window still holds.
     #[must_use]
-    pub fn used(&self, span: RateSpan, now: UnixMillis) -> u64 {
+    pub(crate) fn used(&self, span: RateSpan, now: UnixMillis) -> u64 {
         self.current(span, now).fold(0, |sum, (_, count)| sum.saturating_add(u64::from(count)))
     }
 
     /// Adds one request to the bucket of `now`.
-    pub fn count(&mut self, span: RateSpan, now: UnixMillis) {
+    pub(crate) fn count(&mut self, span: RateSpan, now: UnixMillis) {
         let bucket = span.bucket(now);
         let oldest = bucket.saturating_sub(BUCKETS);
         self.0.retain(|(each, _)| *each >= oldest);
@@ -63,7 +63,7 @@ impl RateWindow {
 
     /// When the window will hold fewer than `limit`: now, if it does already.
     #[must_use]
-    pub fn frees_at(&self, span: RateSpan, limit: u64, now: UnixMillis) -> UnixMillis {
+    pub(crate) fn frees_at(&self, span: RateSpan, limit: u64, now: UnixMillis) -> UnixMillis {
         let mut used = self.used(span, now);
         if used < limit {
             return now;
@@ -79,7 +79,7 @@ impl RateWindow {
 
     /// When the oldest request leaves; a whole window from now where there is none.
     #[must_use]
-    pub fn resets_at(&self, span: RateSpan, now: UnixMillis) -> UnixMillis {
+    pub(crate) fn resets_at(&self, span: RateSpan, now: UnixMillis) -> UnixMillis {
         let oldest = self.current(span, now).next().map_or_else(|| span.bucket(now), |(bucket, _)| bucket);
         span.leaves(oldest)
     }

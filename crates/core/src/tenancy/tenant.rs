@@ -191,19 +191,19 @@ impl Tenant {
 
     /// The key with this hash, unless it has expired.
     #[must_use]
-    pub fn key(&self, hash: &KeyHash, now: UnixMillis) -> Option<&ApiKey> {
+    pub(crate) fn key(&self, hash: &KeyHash, now: UnixMillis) -> Option<&ApiKey> {
         self.keys.iter().find(|key| key.hash == *hash && key.expires_at.is_none_or(|end| now < end))
     }
 
     /// Whether the address is registered to the tenant.
     #[must_use]
-    pub fn holds(&self, address: &Address) -> bool {
+    pub(crate) fn holds(&self, address: &Address) -> bool {
         self.recipients.iter().any(|recipient| recipient.address == *address)
     }
 
     /// How many addresses the tenant holds by their first use in test.
     #[must_use]
-    pub fn first_uses(&self) -> usize {
+    pub(crate) fn first_uses(&self) -> usize {
         self.recipients.iter().filter(|recipient| recipient.first_use).count()
     }
 

@@ -112,7 +112,7 @@ impl Tier {
 
     /// Whether the tier includes the chain.
     #[must_use]
-    pub fn includes(self, network: &Network) -> bool {
+    pub(crate) fn includes(self, network: &Network) -> bool {
         let live = network.live_chain.unwrap_or(network.key);
         network.local
             || match self.plan().chains {

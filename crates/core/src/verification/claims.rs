@@ -28,15 +28,6 @@ pub struct ClaimRow {
     pub at: UnixMillis,
 }
 
-impl ClaimRow {
-    /// The row as a later look-up finds it.
-    #[must_use]
-    pub fn held_claim(&self) -> HeldClaim {
-        let prior = PriorClaim { id: self.id, reference: self.reference.clone(), at: self.at };
-        HeldClaim { unit: self.unit, prior }
-    }
-}
-
 /// Which unit a settlement holds already or may claim, of the logs that may be its own
 /// ([`crate::settlement::SettlementReport::units`]), the likeliest first. Without candidates (Solana, and
 /// reports of the build before) it is the whole.

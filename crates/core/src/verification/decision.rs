@@ -232,7 +232,7 @@ fn lacks_finality_answer(claim: &Claim, trace: &Trace, judgement: &Judgement) ->
 }
 
 /// Seconds after which a request about a chain that did not answer may be repeated.
-pub const CHAIN_RETRY_S: u64 = 5;
+pub(crate) const CHAIN_RETRY_S: u64 = 5;
 
 fn claim_row(
     claim: &Claim,

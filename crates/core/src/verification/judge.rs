@@ -74,7 +74,7 @@ impl Judgement {
 
     /// The first claim of a payment that is valid and was claimed under the same reference before.
     #[must_use]
-    pub fn replayed(&self) -> Option<&PriorClaim> {
+    pub(crate) fn replayed(&self) -> Option<&PriorClaim> {
         match &self.claim_status {
             ClaimStatus::Again(prior) if self.is_paid() => Some(prior),
             ClaimStatus::Again(_) | ClaimStatus::Fresh(_) | ClaimStatus::Taken(_) => None,
@@ -134,7 +134,7 @@ pub fn judge(claim: &Claim, trace: &Trace, context: &JudgeContext<'_>) -> Judgem
 /// Whether a later trace still shows what was answered of a payment: each of its transfers, by payer and amount, since
 /// a log's index changes with the block; or the same sum, where transfers cannot be judged apart or were not.
 #[must_use]
-pub fn still_shows(
+pub(crate) fn still_shows(
     mined: &MinedTransaction,
     recipient: &Address,
     lines: &[(Option<Address>, Amount)],

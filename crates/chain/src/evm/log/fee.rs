@@ -8,6 +8,7 @@
 use super::super::receipt::EvmReceipt;
 use super::{EvmLog, TransferEvent, read_transfer};
 use crate::address::Address;
+use crate::collect::set_of;
 use crate::facts::Undecided;
 use crate::network::Network;
 use std::collections::BTreeSet;
@@ -31,7 +32,7 @@ pub(super) fn fee_log_indexes(
         logs.iter().map(|log| Ok((log.index, moved(log)?))).collect::<Result<_, Undecided>>()?;
     let reserve = |moved: &TransferEvent| moved.is_reserved_by(&sender) || moved.is_returned_to(&sender);
     let reserves = all.iter().filter(|(_, moved)| moved.as_ref().is_some_and(reserve)).map(|(index, _)| *index);
-    Ok(reserves.chain(fee_share_indexes(&all, &sender)).collect())
+    Ok(set_of(reserves.chain(fee_share_indexes(&all, &sender))))
 }
 
 /// The receivers of the fee: the last two logs, if they follow the return of a whole reserve and do not exceed it.

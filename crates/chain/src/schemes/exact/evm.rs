@@ -48,13 +48,13 @@ impl EvmExactPayment {
 
     /// The address that is paid (`payTo`).
     #[must_use]
-    pub const fn pay_to(&self) -> Address {
+    pub(crate) const fn pay_to(&self) -> Address {
         Address::Evm(self.signed.to)
     }
 
     /// The amount, in the asset's atomic units.
     #[must_use]
-    pub const fn amount(&self) -> Amount {
+    pub(crate) const fn amount(&self) -> Amount {
         Amount(self.signed.value)
     }
 
@@ -72,7 +72,7 @@ impl EvmExactPayment {
 
     /// From when on it is invalid (`validBefore`).
     #[must_use]
-    pub fn valid_before(&self) -> UnixSeconds {
+    pub(crate) fn valid_before(&self) -> UnixSeconds {
         UnixSeconds(self.signed.validBefore.saturating_to())
     }
 

@@ -35,7 +35,7 @@ impl SchemeRules {
     }
 
     /// Notes a rule with what was found; returns whether it passed.
-    pub fn record(&mut self, name: &str, holds: bool, reason: Reason, found: impl Into<RuleDetail>) -> bool {
+    pub(crate) fn record(&mut self, name: &str, holds: bool, reason: Reason, found: impl Into<RuleDetail>) -> bool {
         let detail = match found.into() {
             RuleDetail::Fact(fact) => fact,
             RuleDetail::PassOrFail(kept, _) if holds => kept.into_owned(),
@@ -52,7 +52,7 @@ impl SchemeRules {
 /// What was found when a rule was checked. The text of a rule ("the memo is extra.memo") says the opposite of what was
 /// found when it fails, so each result has a sentence of its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum RuleDetail {
+pub(crate) enum RuleDetail {
     /// A fact with its values, true in either case: "the payer holds 5".
     Fact(String),
     /// A sentence for the rule that passed, and one for the rule that failed.

@@ -56,19 +56,19 @@ pub struct SvmExactPayment {
 impl SvmExactPayment {
     /// The payer: the authority over the source account.
     #[must_use]
-    pub const fn payer(&self) -> Address {
+    pub(crate) const fn payer(&self) -> Address {
         Address::Svm(self.payer)
     }
 
     /// The recipient: the owner of the destination.
     #[must_use]
-    pub const fn pay_to(&self) -> Address {
+    pub(crate) const fn pay_to(&self) -> Address {
         Address::Svm(self.pay_to)
     }
 
     /// The amount, in the asset's atomic units.
     #[must_use]
-    pub fn amount(&self) -> Amount {
+    pub(crate) fn amount(&self) -> Amount {
         Amount::atomic(self.amount)
     }
 

@@ -119,7 +119,7 @@ impl SettlementRecord {
 
     /// Whether the next request gets it: it is neither handed over nor leased.
     #[must_use]
-    pub fn is_open(&self, now: UnixMillis) -> bool {
+    pub(crate) fn is_open(&self, now: UnixMillis) -> bool {
         self.settlement.handed_over.is_none() && self.progress.lease.as_ref().is_none_or(|lease| lease.until <= now)
     }
 
@@ -131,7 +131,7 @@ impl SettlementRecord {
     }
 
     /// Gives a request the success, or the lease.
-    pub fn take_success(&mut self, asker: SuccessClaimant<'_>, now: UnixMillis) -> TakeResult {
+    pub(crate) fn take_success(&mut self, asker: SuccessClaimant<'_>, now: UnixMillis) -> TakeResult {
         // The same seller's attempt, sent again: the first may have lost its connection.
         let same =
             self.progress.lease.as_ref().is_some_and(|lease| lease.key.is_some() && lease.key.as_deref() == asker.key);

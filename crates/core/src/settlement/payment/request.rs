@@ -129,7 +129,7 @@ pub enum PaymentFinding {
 impl PaymentFinding {
     /// Each rule that was checked, with its result.
     #[must_use]
-    pub fn checks(&self) -> Checks {
+    pub(crate) fn checks(&self) -> Checks {
         match self {
             Self::Good(checks) | Self::Refused(checks, ..) | Self::Used(checks, _) | Self::External(checks, ..) => {
                 checks.clone()
@@ -140,7 +140,7 @@ impl PaymentFinding {
 
     /// Whether the payer's signature was verified.
     #[must_use]
-    pub const fn is_payer_proven(&self, terms: &PaymentTerms) -> bool {
+    pub(crate) const fn is_payer_proven(&self, terms: &PaymentTerms) -> bool {
         match self {
             Self::Refused(_, Reason::EvmValidBefore, _) => terms.own_key,
             Self::Good(_) | Self::External(..) | Self::Used(..) => true,
@@ -152,7 +152,7 @@ impl PaymentFinding {
     /// Whether the request uses its `payTo`, so that in test it registers it: the chain was asked, and the request
     /// itself breaks no rule.
     #[must_use]
-    pub const fn registers_pay_to(&self) -> bool {
+    pub(crate) const fn registers_pay_to(&self) -> bool {
         match self {
             Self::Good(_) | Self::Used(..) | Self::External(..) => true,
             Self::Refused(..) => !self.is_request_fault(),
@@ -162,7 +162,7 @@ impl PaymentFinding {
 
     /// A refusal that no record changes: the request itself breaks a rule.
     #[must_use]
-    pub const fn is_request_fault(&self) -> bool {
+    pub(crate) const fn is_request_fault(&self) -> bool {
         match self {
             Self::Refused(_, reason, _) => !follows_signature_check(*reason),
             Self::Good(_) | Self::Used(..) | Self::External(..) | Self::Unavailable | Self::Deferred => false,

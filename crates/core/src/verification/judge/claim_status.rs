@@ -40,7 +40,7 @@ pub struct PriorClaim {
 impl PriorClaim {
     /// Whether a claim under `reference` repeats this claim. An absent reference equals no other.
     #[must_use]
-    pub fn is_of(&self, reference: Option<&str>) -> bool {
+    pub(crate) fn is_of(&self, reference: Option<&str>) -> bool {
         reference.is_some() && self.reference.as_deref() == reference
     }
 }

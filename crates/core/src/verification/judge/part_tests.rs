@@ -41,7 +41,10 @@ fn by_payer(byte: u8, claim: Claim) -> Claim {
 fn fresh(judgement: &Judgement, units: &[ClaimUnit], amount: u64) {
     assert_eq!(judgement.refusal, None, "{:?}", judgement.checks);
     assert_eq!((judgement.units(), judgement.amount), (units, Amount::atomic(amount)));
-    let sum = judgement.transfers.iter().fold(Amount::ZERO, |sum, line| sum.plus(line.amount).expect("small"));
+    let sum = judgement
+        .transfers
+        .iter()
+        .fold(Amount::ZERO, |sum, line| Amount(sum.0.checked_add(line.amount.0).expect("small")));
     assert_eq!(sum, Amount::atomic(amount), "the transfers are those of the amount");
     assert!(judgement.checks.iter().all(|check| check.passed));
 }

@@ -2,7 +2,6 @@ use super::*;
 use alloy_primitives::B256;
 use proptest::prelude::*;
 use x402_chain::address::TxId;
-use x402_chain::amount::ONE_USDC;
 use x402_chain::id::{ClaimId, VerificationId};
 use x402_chain::network::by_key;
 use x402_chain::trace::{Block, ConfidentialTransfer, ForeignTransfer, Transfer, TransferLocation, UsedAuthorization};
@@ -146,7 +145,7 @@ fn a_bridged_form_is_named_and_a_counterfeit_is_nothing() {
         name: name.map(str::to_owned),
         from: Some(evm(BUYER)),
         to: Some(evm(MERCHANT)),
-        amount: ONE_USDC,
+        amount: Amount::atomic(1_000_000),
     };
     let mut bridged = mined(Vec::new());
     bridged.foreign.push(foreign(Some("USDC.e")));
