@@ -24,7 +24,7 @@ use x402_core::error::Fault;
 use x402_core::messages::records::{RecordsEnvelope, RecordsMessage, RecordsPage, RecordsQuery, RecordsReply};
 use x402_core::records::RecordCopy;
 use x402_core::records::archive::{ArchiveOwner, ArchivedKind};
-use x402_core::records::gzip;
+use x402_core::records::pack::{Packer, unpack};
 use x402_core::records::rollup::RecordShare;
 
 /// One month of one tenant's records.
@@ -134,11 +134,11 @@ impl Records {
 
 /// Reads a stored record.
 fn record_of(body: &[u8]) -> Result<RecordCopy, Fault> {
-    serde_json::from_str(&gzip::decompress_line(body)?).map_err(Fault::internal)
+    serde_json::from_str(&unpack(body)?).map_err(Fault::internal)
 }
 
 /// A line's size with its line break, and the line compressed: what is stored of a record or an event.
-fn member_of(line: &impl Serialize) -> Result<(usize, Vec<u8>), Fault> {
+fn packed(packer: &mut Packer, line: &impl Serialize) -> Result<(usize, Vec<u8>), Fault> {
     let line = serde_json::to_string(line).map_err(Fault::internal)?;
-    Ok((line.len().saturating_add(1), gzip::compress_line(&line)?))
+    Ok((line.len().saturating_add(1), packer.pack(&line)?))
 }

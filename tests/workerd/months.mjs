@@ -1,11 +1,21 @@
 // What the objects of the months hold on disk, and messages to them. Needs node:sqlite (the bundled node 24).
-import { existsSync, readdirSync } from "node:fs";
+import { existsSync, readFileSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
-import { gunzipSync } from "node:zlib";
+import { gunzipSync, inflateRawSync } from "node:zlib";
+import { ROOT } from "./worker.mjs";
 
 const CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 const DAY = 86_400_000;
+
+/** What rows are compressed with. */
+const DICTIONARY = readFileSync(join(ROOT, "crates", "core", "data", "record-dictionary.txt"));
+
+/** The line that a row holds. */
+function unpacked(body) {
+  if (body[0] !== 1) throw new Error(`a row with dictionary ${body[0]}`);
+  return inflateRawSync(body.subarray(1), { dictionary: DICTIONARY }).toString();
+}
 
 /** A ULID of a time; `number` is its random part. */
 export function ulid(ms, number = crypto.getRandomValues(new BigUint64Array(1))[0]) {
@@ -59,7 +69,7 @@ export function stored({ state }, tenant) {
         db
           .prepare(`SELECT body FROM ${table} ORDER BY id`)
           .all()
-          .map(({ body }) => gunzipSync(/** @type {Uint8Array} */ (body)).toString());
+          .map(({ body }) => unpacked(/** @type {Uint8Array} */ (body)));
       const archive = db.prepare("SELECT value FROM state WHERE name = 'archive'").get()?.value ?? null;
       const records = lines("records").map((line) => ({ ...JSON.parse(line), line }));
       const events = lines("events").map((line) => JSON.parse(line));
@@ -76,7 +86,7 @@ export function stored({ state }, tenant) {
 export const storedTexts = (worker, tenant) =>
   new Map(
     stored(worker, tenant).flatMap(({ records }) =>
-      records.map(({ id, line }) => [id, line.trimEnd().replace(/^\{"id":"[^"]*","revision":\d+,"record":/, "").slice(0, -1)]),
+      records.map(({ id, line }) => [id, line.replace(/^\{"id":"[^"]*","revision":\d+,"record":/, "").slice(0, -1)]),
     ),
   );
 

@@ -23,9 +23,22 @@ const WRANGLER = readFileSync(join(ROOT, "wrangler.toml"), "utf8");
 export const FLAGS = JSON.parse(WRANGLER.match(/^compatibility_flags = (\[.*\])/m)?.[1] ?? "[]");
 export const DATE = WRANGLER.match(/^compatibility_date = "(.*)"/m)?.[1];
 
+/** Runs before the Worker's own module, and keeps the memories of its WebAssembly. */
+const PROBE = `
+export const memories = [];
+const Platform = WebAssembly.Instance;
+WebAssembly.Instance = class extends Platform {
+  constructor(...given) {
+    super(...given);
+    if (this.exports.memory) memories.push(this.exports.memory);
+  }
+};
+`;
+
 /** Counts what the Worker asks of the platform (the ledger's own calls are not its), and
  * lets a test put the clock forward: alarms are set in the Worker's time and ring in the platform's. */
 const WRAPPER = `
+import { memories } from "./probe.js";
 import Inner, * as all from "./index.js";
 const Platform = Date;
 const real = () => Platform.now();
@@ -229,6 +242,7 @@ export default {
       counts.ledger = counts.directory = 0;
       return answer;
     }
+    if (pathname === "/__memory") return Response.json(memories.reduce((sum, { buffer }) => sum + buffer.byteLength, 0));
     if (pathname === "/__halt") {
       Object.assign(halt, { skip: 0, isDone: false, isReached: false }, await request.json());
       return Response.json(halt);
@@ -258,7 +272,7 @@ export async function startWorker({ vars = {}, bindings = true, state, build = "
   const folder = join(ROOT, build);
   const own = state ?? mkdtempSync(join(tmpdir(), "x402-edge-"));
   const modules = [
-    ...(direct ? [] : [{ type: "ESModule", path: join(folder, "wrapper.js"), contents: WRAPPER }]),
+    ...(direct ? [] : [{ type: "ESModule", path: join(folder, "wrapper.js"), contents: WRAPPER }, { type: "ESModule", path: join(folder, "probe.js"), contents: PROBE }]),
     { type: "ESModule", path: join(folder, "index.js"), contents: readFileSync(join(folder, "index.js"), "utf8") },
     { type: "CompiledWasm", path: join(folder, "index_bg.wasm"), contents: readFileSync(join(folder, "index_bg.wasm")) },
   ];
@@ -435,6 +449,12 @@ export class Worker {
    * `statements` of D1 at most; `taken`, the bytes of the largest batch that a month was sent. */
   async written() {
     return (await fetch(`${this.url}/__written`)).json();
+  }
+
+  /** The bytes of the Worker's WebAssembly memory, which never shrinks.
+   * @returns {Promise<number>} */
+  async memory() {
+    return (await fetch(`${this.url}/__memory`)).json();
   }
 
   /** Puts the Worker's clock forward. An object's alarm follows when the object is next asked something. */

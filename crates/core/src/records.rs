@@ -3,6 +3,7 @@
 
 pub mod archive;
 pub mod gzip;
+pub mod pack;
 pub mod rollup;
 
 use serde::{Deserialize, Serialize};

@@ -9,9 +9,11 @@ use crate::telemetry::{TelemetryField, TelemetryKind, event};
 use serde::{Deserialize, Serialize};
 use x402_core::error::Fault;
 use x402_core::records::archive::{ArchiveLoad, ROWS_MAX};
+use x402_core::records::gzip::LineFile;
+use x402_core::records::pack::unpack;
 
-/// The most R2 objects written in one alarm.
-const OBJECTS_MAX: usize = 20;
+/// The most R2 objects written in one alarm; each takes up to half a second of computing.
+const OBJECTS_MAX: usize = 10;
 /// The most rows read at once.
 const ROWS_READ_MAX: usize = 200;
 
@@ -36,7 +38,7 @@ struct ArchivePart {
     first: String,
     last: String,
     rows: usize,
-    /// The members of all its rows: a gzip file.
+    /// The gzip file of their lines.
     file: Vec<u8>,
 }
 
@@ -112,14 +114,14 @@ fn next_part(store: &RecordsStore, progress: &ArchiveProgress) -> Result<Option<
     if first.is_empty() {
         return Ok(None);
     }
-    let (mut file, mut from) = (Vec::new(), after.clone());
+    let (mut file, mut from) = (LineFile::default(), after.clone());
     while from < last {
         let rows = store.members_between(*kind, (&from, &last), ROWS_READ_MAX)?;
         let Some(end) = rows.last() else { return Err(Fault::internal("rows have gone while they were archived")) };
         from.clone_from(&end.id);
         for row in &rows {
-            file.extend_from_slice(&row.body);
+            file.add(&unpack(&row.body)?)?;
         }
     }
-    Ok(Some(ArchivePart { first, last, rows: load.rows(), file }))
+    Ok(Some(ArchivePart { first, last, rows: load.rows(), file: file.finish()? }))
 }

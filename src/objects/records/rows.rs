@@ -9,7 +9,7 @@ use x402_core::records::rollup::{RollupKey, Total};
 pub struct MemberRow {
     /// `ver_…` or `evt_…`.
     pub id: String,
-    /// One gzip member, of one line.
+    /// Its line, compressed.
     pub body: Vec<u8>,
 }
 

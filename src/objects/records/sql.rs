@@ -1,6 +1,6 @@
 //! Every statement of a Records object (the SQLite of a tenant's month).
 //!
-//! Amounts and ids are TEXT; times are integers of unix milliseconds; a body is one gzip member.
+//! Amounts and ids are TEXT; times are integers of unix milliseconds; a body is a line, compressed.
 
 use super::rows::{HourlyTotal, MemberRow, MemberSize, RowCounts, StoredShare};
 use crate::storage::{Present, statements};

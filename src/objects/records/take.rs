@@ -2,7 +2,7 @@
 //! same transaction as the records.
 
 use super::store::RecordsStore;
-use super::{ArchiveOwner, ArchivedKind, OWNER, RecordShare, Records, RecordsOwner, member_of};
+use super::{ArchiveOwner, ArchivedKind, OWNER, RecordShare, Records, RecordsOwner, packed};
 use crate::app::{bucket, db};
 use crate::d1;
 use crate::{app, archive};
@@ -12,17 +12,18 @@ use x402_chain::time::{Period, UnixMillis};
 use x402_core::error::Fault;
 use x402_core::messages::records::{RecordsBatch, RecordsEnvelope, RecordsReply};
 use x402_core::records::archived_from;
+use x402_core::records::pack::Packer;
 use x402_core::records::rollup::{RollupKey, Totals, apply_share, day_of};
 
 /// What is to be stored of a record or an event: its line's size, and the line compressed.
-type Member = (usize, Vec<u8>);
+type PackedLine = (usize, Vec<u8>);
 
 /// A record that is to be stored.
 struct NewRecord {
     id: VerificationId,
     revision: i64,
     share: RecordShare,
-    member: Member,
+    line: PackedLine,
 }
 
 /// What is known of a month that is archived already.
@@ -63,8 +64,8 @@ impl Records {
                 store.put_state(OWNER, &month)?;
             }
             put_records(&store, records, &archived)?;
-            for (id, member) in events {
-                store.put_event(&id, member)?;
+            for (id, line) in events {
+                store.put_event(&id, line)?;
             }
             Ok(())
         })?;
@@ -101,22 +102,22 @@ impl Records {
 }
 
 /// The rows of a batch. A batch of another month is refused whole.
-fn read_batch(month: Period, batch: &RecordsBatch) -> Result<(Vec<NewRecord>, Vec<(String, Member)>), Fault> {
+fn read_batch(month: Period, batch: &RecordsBatch) -> Result<(Vec<NewRecord>, Vec<(String, PackedLine)>), Fault> {
     let other = || Fault::internal("a batch holds a record or an event of another month");
-    let (mut records, mut events) = (Vec::new(), Vec::new());
+    let (mut records, mut events, mut packer) = (Vec::new(), Vec::new(), Packer::default());
     for copy in &batch.records {
         if Period::of(copy.id.created_at()) != month {
             return Err(other());
         }
         let share = RecordShare::read(copy.id, copy.record.get())?;
-        records.push(NewRecord { id: copy.id, revision: copy.revision, share, member: member_of(copy)? });
+        records.push(NewRecord { id: copy.id, revision: copy.revision, share, line: packed(&mut packer, copy)? });
     }
     for one in &batch.events {
         let id = one.id.to_string();
         if ArchivedKind::Events.time_of(&id).map(Period::of) != Some(month) {
             return Err(other());
         }
-        events.push((id, member_of(one)?));
+        events.push((id, packed(&mut packer, one)?));
     }
     Ok((records, events))
 }
@@ -131,7 +132,7 @@ fn put_records(store: &RecordsStore, records: Vec<NewRecord>, archived: &Archive
         }
     }
     let (mut totals, mut loaded, mut changed) = (Totals::new(), BTreeSet::new(), BTreeSet::new());
-    for NewRecord { id, revision, share, member } in records {
+    for NewRecord { id, revision, share, line } in records {
         let text = id.to_string();
         let stored = store.share(&text)?.map(|row| {
             let key = RollupKey { start: share.key.start, chain: row.chain, outcome: row.outcome };
@@ -154,7 +155,7 @@ fn put_records(store: &RecordsStore, records: Vec<NewRecord>, archived: &Archive
             changed.insert(share.key.clone());
         }
         apply_share(&mut totals, earlier, &share)?;
-        store.put_record((&text, revision), &share, member)?;
+        store.put_record((&text, revision), &share, line)?;
     }
     for key in changed {
         if let Some(total) = totals.get(&key) {
