@@ -5,7 +5,9 @@ import { cpSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
-import { archived, archivedFrom, ask, monthOf, rollups, stored, timeOf, totalsOf, ulid } from "./months.mjs";
+import { KEYS, randomAccount, startEvm } from "../../scripts/lib/evm.mjs";
+import { archived, archivedFrom, ask, ledgerRecords, monthOf, rollups, stored, timeOf, totalsOf, ulid } from "./months.mjs";
+import { LONG, nonceOf, sign } from "./payment.mjs";
 import { startWorker, until, withState } from "./worker.mjs";
 
 const DAY = 86_400_000;
@@ -184,6 +186,44 @@ test("a month that is archived while the ledger ships to it takes nothing, and t
     assert.equal(await ask(worker, owner, { take: { records: [more], events: [] } }), "taken");
     assert.deepEqual((await ask(worker, owner, { read: { id: more.id } })).record, more);
   });
+});
+
+test("a settlement is found by payer and nonce long after its records are archived", async () => {
+  const evm = await startEvm();
+  try {
+    await withState({ RPC_LOCAL_EVM: evm.url, EVM_SIGNERS_TEST: KEYS.at(-1) }, async ({ worker }) => {
+      const [buyer, to] = [randomAccount(), randomAccount().address];
+      const { id: tenant, test: key } = await worker.tenant({ recipients: { "local-evm": to } });
+      await evm.mint(buyer.address, 10_000n);
+      const body = await sign({ buyer, to, ...LONG });
+      const { body: settled } = await worker.call("POST", "/facilitator/settle", { key, body });
+      assert.equal(settled.success, true, JSON.stringify(settled));
+      const asked = await worker.verify(key, { tx_hash: settled.transaction, chain: "local-evm" });
+      assert.equal(asked.body.error_code, "ALREADY_CLAIMED");
+      const month = monthOf(timeOf(asked.body.id));
+      const owner = { tenant, environment: "test", month };
+      const wake = async () => {
+        await worker.call("GET", "/v1/usage", { key });
+        return (await ask(worker, owner, { page: { before: null, rows: 1, bytes: 1 } })).page.records;
+      };
+      await until(async () => (await wake()).length === 1, "the record in its month");
+      await worker.advance(archivedFrom(month) - Date.now() + 1_000);
+      await until(async () => {
+        await worker.advance(61_000);
+        return (await wake()).length === 0 && ledgerRecords(worker).length === 0;
+      }, "the archive");
+      const read = await worker.call("GET", `/v1/verifications/${asked.body.id}`, { key });
+      assert.deepEqual([read.status, read.text], [200, asked.text]);
+      const query = `network=local-evm&payer=${buyer.address}&nonce=${nonceOf(body)}`;
+      const { body: found } = await worker.call("GET", `/v1/settlements?${query}`, { key });
+      assert.deepEqual(
+        found.data.map(({ transaction }) => transaction),
+        [settled.transaction],
+      );
+    });
+  } finally {
+    evm.stop();
+  }
 });
 
 test("an archive that is cut off at any step loses nothing and writes nothing twice", async () => {
