@@ -63,7 +63,10 @@ async function main() {
   const pid = workerd();
   try {
     const to = `0x${randomBytes(20).toString("hex")}`;
-    const { id: tenant, live: key } = await worker.tenant({ recipients: { base: to }, limits: { per_minute: 1_000_000, per_hour: 10_000_000 } });
+    const { id: tenant, live: key } = await worker.tenant({
+      recipients: { base: to },
+      limits: { per_minute: 1_000_000, per_hour: 10_000_000 },
+    });
     const hash = mock.addTransfer({ from: `0x${randomBytes(20).toString("hex")}`, to, amount: 1_500_000, block: 900 });
     const { body: answer } = await worker.verify(key, { tx_hash: hash, chain: "base", reference: "order-17", expected_amount: "1.50" });
     if (!answer.success) throw new Error(`no record to copy: ${JSON.stringify(answer)}`);
@@ -87,7 +90,7 @@ async function main() {
         .replaceAll('"1500000"', `"${amount}"`);
       return { id, text: `{"id":"${id}","revision":0,"record":${own}}` };
     };
-    const objects = await worker.mf.getDurableObjectNamespace("RECORDS");
+    const objects = /** @type {any} */ (await worker.mf.getDurableObjectNamespace("RECORDS"));
     const stub = objects.get(objects.idFromName(`${tenant}:live:${month}`));
     const take = async (lines) => {
       const body = `{"tenant":"${tenant}","environment":"live","month":"${month}","message":{"take":{"records":[${lines.join(",")}],"events":[]}}}`;
@@ -112,11 +115,14 @@ async function main() {
       );
       if (wasm > WASM_MAX) throw new Error(`${name}: the Worker has ${round(wasm)} MiB of memory`);
     };
+    /** @type {string[]} */
     const ids = [];
     let bytes = 0;
     await worker.written();
     await measure("take", async () => {
-      let [lines, size] = [[], 0];
+      /** @type {string[]} */
+      let lines = [];
+      let size = 0;
       for (let n = 0; n < count; n++) {
         const { id, text } = record(n);
         if (lines.length === ROWS || size + text.length > BYTES) {
@@ -180,7 +186,7 @@ async function main() {
     // The one that was verified is among them.
     const [records, amount] = await total();
     if (records !== count + 1 || amount !== sum + 1_500_000n) throw new Error(`the rollups count ${records} records of ${amount}`);
-    const bucket = await worker.mf.getR2Bucket("ARCHIVE");
+    const bucket = /** @type {any} */ (await worker.mf.getR2Bucket("ARCHIVE"));
     let [files, archivedBytes, cursor] = [0, 0, undefined];
     do {
       const listed = await bucket.list({ prefix: `${tenant}/live/`, cursor });

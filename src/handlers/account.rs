@@ -1,7 +1,7 @@
 //! Routes that a key holder reads: usage, chains, the key and its tenant, records.
 
-use crate::app::App;
 use super::records::RecordPlaces;
+use crate::app::App;
 use crate::clients;
 use crate::clients::ledger::LedgerResponse;
 use crate::platform::response::OutgoingResponse;

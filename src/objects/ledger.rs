@@ -113,12 +113,15 @@ pub struct TenantLedger {
     opened: Cell<bool>,
     /// Whether this life of the object has tried again to read what was parked of the outbox.
     parked_returned: Cell<bool>,
+    /// How far records were looked at to delete them.
+    purge: RefCell<alarm::PurgeCursor>,
 }
 
 impl DurableObject for TenantLedger {
     fn new(state: State, env: Env) -> Self {
         let (memory, alarm_at) = (RefCell::new(None), Cell::new(None));
-        Self { state, env, memory, alarm_at, opened: Cell::new(false), parked_returned: Cell::new(false) }
+        let (opened, parked_returned, purge) = (Cell::new(false), Cell::new(false), RefCell::default());
+        Self { state, env, memory, alarm_at, opened, parked_returned, purge }
     }
 
     async fn fetch(&self, mut request: Request) -> worker::Result<Response> {

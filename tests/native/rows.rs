@@ -127,7 +127,7 @@ fn a_ledgers_rows_are_read_or_refused() {
         ledger::SETTLEMENTS_OF_AUTHORIZATION,
     ];
     all.row(&listed, &[stl.clone(), text(SETTLEMENT)], &[], &[]);
-    all.row(&[ledger::WATCHES_DUE], core::slice::from_ref(&ver), &[], &[]);
+    all.row(&[ledger::WATCHES_DUE, ledger::RECORD_AT], core::slice::from_ref(&ver), &[], &[]);
     all.row(&[ledger::OUTBOX_SIZES], &[int(1), int(9)], &[], &[("bytes", int(-1))]);
     all.row(&[ledger::OUTBOX_GET], &[int(1), text("record"), ver], &[], &[]);
     all.assert_all(&[ledger::ALL, state::ALL]);

@@ -200,6 +200,28 @@ fn stuck_flights_are_summed_by_chain_as_long_as_they_are_reported() {
 }
 
 #[test]
+fn records_are_deleted_as_far_as_they_were_looked_at_unless_they_are_polled() {
+    let db = ledger_db();
+    for at in 0..10 {
+        db.execute(ledger::RECORD_PUT.text, (format!("ver_{at}"), "{}")).expect("runs");
+    }
+    db.execute(ledger::WATCH_PUT.text, ("ver_1", 5)).expect("runs");
+    let end = |after: &str, upto: &str| -> Option<String> {
+        db.query_row(ledger::RECORD_AT.text, (after, upto, 3), |row| row.get(0)).ok()
+    };
+    let left = || -> Vec<String> {
+        let mut all = db.prepare("SELECT id FROM records ORDER BY id").expect("prepares");
+        all.query_map([], |row| row.get(0)).and_then(Iterator::collect).expect("ids")
+    };
+    assert_eq!((end("", "ver_7").as_deref(), end("ver_3", "ver_7").as_deref()), (Some("ver_3"), Some("ver_7")));
+    assert_eq!(end("ver_4", "ver_7"), None);
+    for (after, upto) in [("", "ver_3"), ("ver_3", "ver_7")] {
+        db.execute(ledger::RECORDS_PURGE.text, (after, upto)).expect("runs");
+    }
+    assert_eq!(left(), ["ver_1", "ver_8", "ver_9"]);
+}
+
+#[test]
 fn an_older_revision_changes_nothing() {
     let db = records_db();
     let put = |revision: i64, outcome: &str| {
@@ -215,9 +237,8 @@ fn an_older_revision_changes_nothing() {
     };
     assert_eq!((put(1, 1), put(5, 4), put(3, 2), put(5, 9)), (1, 1, 0, 0));
     let read = |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>("count")?, row.get::<_, String>("amount")?));
-    let of_day = |day: i64| {
-        db.query_row(directory::ROLLUPS_OF_DAY.text, ("ten_a", "live", day, day + 86_400_000), read).ok()
-    };
+    let of_day =
+        |day: i64| db.query_row(directory::ROLLUPS_OF_DAY.text, ("ten_a", "live", day, day + 86_400_000), read).ok();
     assert_eq!((of_day(0), of_day(86_400_000)), (Some((4, "4000000".to_owned())), None));
 }
 

@@ -321,12 +321,7 @@ function upgrade(folder) {
     const shipped = async () =>
       (await worker.sql("SELECT id, body FROM settlements")).filter(({ body }) => JSON.parse(body).handed_over).map(({ id }) => id);
     if (cases.handed) await until(async () => (await shipped()).includes(idOf("handed")), "the hand-over in the directory", 60_000);
-    if (cases.late)
-      await until(
-        () => storedTexts(worker).has(cases.late.answer.id),
-        "the record in its month",
-        60_000,
-      );
+    if (cases.late) await until(() => storedTexts(worker).has(cases.late.answer.id), "the record in its month", 60_000);
     assert.ok(
       worker.log.lines.some((line) => line.includes("outbox entry") && line.includes("webhook")),
       "no line about the entry",

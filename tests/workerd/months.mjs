@@ -44,7 +44,7 @@ export const archivedFrom = (month) => {
  * @param {any} message
  */
 export async function ask(worker, { tenant, environment = "live", month }, message) {
-  const objects = await worker.mf.getDurableObjectNamespace("RECORDS");
+  const objects = /** @type {any} */ (await worker.mf.getDurableObjectNamespace("RECORDS"));
   const body = JSON.stringify({ tenant, environment, month, message });
   const stub = objects.get(objects.idFromName(`${tenant}:${environment}:${month}`));
   const response = await stub.fetch("https://records/v2/", { method: "POST", body });
@@ -105,7 +105,14 @@ export async function archived(worker, prefix) {
   const { objects } = await bucket.list({ prefix });
   const read = async ({ key }) => {
     const file = Buffer.from(await (await bucket.get(key)).arrayBuffer());
-    return { key, lines: gunzipSync(file).toString().trimEnd().split("\n").map((line) => JSON.parse(line)) };
+    return {
+      key,
+      lines: gunzipSync(file)
+        .toString()
+        .trimEnd()
+        .split("\n")
+        .map((line) => JSON.parse(line)),
+    };
   };
   return Promise.all(objects.map(read));
 }
@@ -124,13 +131,18 @@ export function totalsOf(records) {
       totals.set(key, [count + 1, amount + BigInt(record.amount ?? 0)]);
     }
   }
-  return new Map([...totals].sort(([one], [other]) => (one < other ? -1 : 1)).map(([key, [count, amount]]) => [key, [count, String(amount)]]));
+  return new Map(
+    [...totals].sort(([one], [other]) => (one < other ? -1 : 1)).map(([key, [count, amount]]) => [key, [count, String(amount)]]),
+  );
 }
 
 /** The same as the directory holds them. */
 export async function rollups(worker, tenant) {
   const rows = await worker.sql("SELECT * FROM rollups WHERE tenant_id = ? AND count > 0", tenant);
-  const all = rows.map(({ span, start_ms, chain, outcome, count, amount }) => [[span, start_ms, chain, outcome].join(" "), [count, amount]]);
+  const all = rows.map(({ span, start_ms, chain, outcome, count, amount }) => [
+    [span, start_ms, chain, outcome].join(" "),
+    [count, amount],
+  ]);
   return new Map(/** @type {[string, any][]} */ (all.sort(([one], [other]) => (one < other ? -1 : 1))));
 }
 

@@ -24,6 +24,7 @@ const record = (id, revision = 0, more = {}) => ({
 /** Records of some days of the month, `count` a day, and two events each of the first ones; answers what was taken. */
 async function fill(worker, tenant, count, { days = [0, 1, 9], withEvents = 3 } = {}) {
   const owner = { tenant, month: MONTH };
+  /** @type {{ records: any[], events: any[] }} */
   const all = { records: [], events: [] };
   for (const [nth, day] of days.entries()) {
     const at = START + day * DAY;
@@ -102,7 +103,8 @@ test("a month is archived, read from the archive, and a late revision wins", asy
     const [late] = all.records.splice(50, 1);
     const reorged = record(late.id, late.revision + 1, { status: "reorged" });
     const owner = { tenant, month: MONTH };
-    for (const copy of [late, reorged, reorged, late]) assert.equal(await ask(worker, owner, { take: { records: [copy], events: [] } }), "taken");
+    for (const copy of [late, reorged, reorged, late])
+      assert.equal(await ask(worker, owner, { take: { records: [copy], events: [] } }), "taken");
     all.records.push(reorged);
     assert.equal((await read(late.id)).body.status, "reorged");
     const [month] = stored(worker, tenant);
@@ -125,7 +127,9 @@ test("a list goes on in the archive", async () => {
     const month = monthOf(Date.now());
     const owner = { tenant: id, month };
     const start = Math.max(Date.parse(`${month}-01`), Date.now() - DAY);
-    const records = Array.from({ length: 30 }, (_, n) => record(`ver_${ulid(start + n)}`, 1)).filter((copy) => monthOf(timeOf(copy.id)) === month);
+    const records = Array.from({ length: 30 }, (_, n) => record(`ver_${ulid(start + n)}`, 1)).filter(
+      (copy) => monthOf(timeOf(copy.id)) === month,
+    );
     assert.equal(await ask(worker, owner, { take: { records, events: [] } }), "taken");
     await worker.advance(archivedFrom(month) - Date.now() + 1_000);
     await until(async () => {
@@ -156,7 +160,8 @@ test("a day is cut into R2 objects of 10,000 records, and of 8 MiB", async () =>
     const owner = { tenant, month: MONTH };
     const records = Array.from({ length: 10_050 }, (_, n) => record(`ver_${ulid(START + n)}`));
     const large = Array.from({ length: 12 }, (_, n) => record(`ver_${ulid(START + DAY + n)}`, 0, { pad: "y".repeat(900_000) }));
-    for (let at = 0; at < records.length; at += 1_000) assert.equal(await ask(worker, owner, { take: { records: records.slice(at, at + 1_000), events: [] } }), "taken");
+    for (let at = 0; at < records.length; at += 1_000)
+      assert.equal(await ask(worker, owner, { take: { records: records.slice(at, at + 1_000), events: [] } }), "taken");
     for (const copy of large) assert.equal(await ask(worker, owner, { take: { records: [copy], events: [] } }), "taken");
     await due(worker, tenant);
     await emptied(worker, tenant);

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { startMock } from "./mock-rpc.mjs";
 import { ask, ledgerRecords, monthOf, rollups, stored, storedTexts, timeOf, totalsOf, ulid } from "./months.mjs";
-import { startWorker, until, withState } from "./worker.mjs";
+import { until, withState } from "./worker.mjs";
 
 const DAY = 86_400_000;
 const address = () => `0x${Buffer.from(crypto.getRandomValues(new Uint8Array(20))).toString("hex")}`;
@@ -31,7 +31,8 @@ async function copied(worker, tenant) {
   await worker.advance(61_000);
   const wanted = expected(worker, tenant);
   await until(async () => {
-    for (const { month, environment } of stored(worker, tenant)) await ask(worker, { tenant, environment, month }, { page: { before: null, rows: 1, bytes: 1 } });
+    for (const { month, environment } of stored(worker, tenant))
+      await ask(worker, { tenant, environment, month }, { page: { before: null, rows: 1, bytes: 1 } });
     const found = await rollups(worker, tenant);
     return JSON.stringify([...found]) === JSON.stringify([...wanted]);
   }, "the totals in the directory");
@@ -70,7 +71,8 @@ test("records are read and listed across months as they were answered", async ()
     assert.deepEqual((await worker.call("GET", "/v1/verifications", { key: foreign })).body, { data: [], next_cursor: null });
     // All of them are shipped to their months, and none to the directory.
     assert.deepEqual(storedTexts(worker, tenant), texts);
-    for (const { month, records } of stored(worker, tenant)) assert.deepEqual([...new Set(records.map(({ id }) => monthOf(timeOf(id))))], [month]);
+    for (const { month, records } of stored(worker, tenant))
+      assert.deepEqual([...new Set(records.map(({ id }) => monthOf(timeOf(id))))], [month]);
     assert.ok(stored(worker, tenant).length >= 3);
     assert.deepEqual(await worker.sql("SELECT id FROM verifications"), []);
     await copied(worker, tenant);
@@ -110,7 +112,14 @@ test("what is shipped twice, late or in another order is stored once, as its hig
     const found = Object.fromEntries(month.records.map(({ id, revision, record }) => [id, [revision, record.status]]));
     assert.deepEqual(
       ids.map((id) => found[id]),
-      [[0, "confirmed"], [2, "reorged"], [1, "finalized"], [0, "confirmed"], [0, "confirmed"], [0, "rejected"]],
+      [
+        [0, "confirmed"],
+        [2, "reorged"],
+        [1, "finalized"],
+        [0, "confirmed"],
+        [0, "confirmed"],
+        [0, "rejected"],
+      ],
     );
     assert.deepEqual(month.events, [event]);
     await copied(worker, tenant);
@@ -138,7 +147,10 @@ test("a page ends at its bytes and goes on at its cursor", async () => {
     const first = (await worker.call("GET", "/v1/verifications?limit=100", { key })).body;
     assert.ok(first.data.length >= 8 && first.data.length < 14, `${first.data.length} records`);
     const rest = (await worker.call("GET", `/v1/verifications?limit=100&cursor=${first.next_cursor}`, { key })).body;
-    assert.deepEqual([...first.data, ...rest.data].map(({ id }) => id), ids);
+    assert.deepEqual(
+      [...first.data, ...rest.data].map(({ id }) => id),
+      ids,
+    );
     assert.equal(rest.next_cursor, null);
   });
 });

@@ -272,7 +272,12 @@ export async function startWorker({ vars = {}, bindings = true, state, build = "
   const folder = join(ROOT, build);
   const own = state ?? mkdtempSync(join(tmpdir(), "x402-edge-"));
   const modules = [
-    ...(direct ? [] : [{ type: "ESModule", path: join(folder, "wrapper.js"), contents: WRAPPER }, { type: "ESModule", path: join(folder, "probe.js"), contents: PROBE }]),
+    ...(direct
+      ? []
+      : [
+          { type: "ESModule", path: join(folder, "wrapper.js"), contents: WRAPPER },
+          { type: "ESModule", path: join(folder, "probe.js"), contents: PROBE },
+        ]),
     { type: "ESModule", path: join(folder, "index.js"), contents: readFileSync(join(folder, "index.js"), "utf8") },
     { type: "CompiledWasm", path: join(folder, "index_bg.wasm"), contents: readFileSync(join(folder, "index_bg.wasm")) },
   ];

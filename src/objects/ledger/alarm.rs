@@ -16,14 +16,29 @@ use x402_core::tenancy::admission::IDEMPOTENCY_MS;
 const SHIP_AFTER_MS: u64 = 4_000;
 /// An alarm that fails or is cut off runs again after this long.
 const AGAIN_AFTER_MS: u64 = 15_000;
-/// Records stay in the ledger for a week after they were shipped.
-const RECORD_MS: u64 = 604_800_000;
+/// A record stays in the ledger for ten minutes, until it is shipped and final: at 1,000 a second a week of them would not
+/// fit into an object. Its month's object has it.
+const RECORD_MS: u64 = 600_000;
+/// The most records that one alarm looks at to delete them: what arrives between two alarms, and more.
+const PURGE_LOOK_MAX: i64 = 8_000;
 /// The most rows that one alarm deletes from a table.
 const PURGED_ROWS_MAX: i64 = 500;
 /// Payments that were never settled are deleted in batches, at least this far apart.
 const PURGE_AFTER_MS: u64 = 60_000;
 /// Expired rows are deleted once a day, as long as there are any rows.
 const DAY_MS: u64 = 86_400_000;
+
+/// How far records were looked at to delete them. Those that are not final stay, and are looked at again when all others
+/// were, so that many of them cost no alarm much.
+#[derive(Default)]
+pub(super) struct PurgeCursor {
+    /// When the first record was looked at.
+    begun: UnixMillis,
+    /// The last id that was looked at.
+    after: String,
+    /// Whether all were looked at.
+    is_over: bool,
+}
 
 impl TenantLedger {
     /// Makes sure that an alarm runs soon.
@@ -115,8 +130,14 @@ impl TenantLedger {
         let shipped: ShippedState = store.state("shipped")?.unwrap_or_default();
         let old = VerificationId::new(UnixMillis(now.0.saturating_sub(RECORD_MS)), [0; 10]).to_string();
         let upto = old.min(shipped.record);
+        let mut cursor = self.purge.borrow_mut();
+        if cursor.is_over && now.since(cursor.begun) >= RECORD_MS {
+            *cursor = PurgeCursor { begun: now, ..PurgeCursor::default() };
+        }
         store.atomically(|| {
-            store.purge_records(&upto, PURGED_ROWS_MAX)?;
+            let end = store.purge_records(&cursor.after, &upto, PURGE_LOOK_MAX)?;
+            cursor.is_over = end.is_none();
+            cursor.after = end.unwrap_or_else(|| upto.clone()).max(cursor.after.clone());
             store.purge_payments(now, PURGED_ROWS_MAX)?;
             store.purge_idempotency(UnixMillis(now.0.saturating_sub(IDEMPOTENCY_MS)), PURGED_ROWS_MAX)
         })

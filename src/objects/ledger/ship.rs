@@ -57,7 +57,8 @@ impl Batch {
     }
 
     fn add_event(&mut self, event: OutboxEvent) -> Result<(), Fault> {
-        let body = if event.body.get().len() > RECORD_BYTES_MAX { fit(event.body.get().to_owned())? } else { event.body };
+        let body =
+            if event.body.get().len() > RECORD_BYTES_MAX { fit(event.body.get().to_owned())? } else { event.body };
         let event = OutboxEvent { body, ..event };
         self.months.entry(Period::of(event.id.created_at())).or_default().events.push(event);
         Ok(())

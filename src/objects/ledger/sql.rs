@@ -39,9 +39,10 @@ statements! {
         "SELECT id, length(CAST(body AS BLOB)) AS bytes FROM records WHERE id > ? ORDER BY id LIMIT ?";
     /// Binds the last id shipped and the newest to ship; returns id, revision, body.
     RECORDS_BETWEEN: StoredRecord = "SELECT id, revision, body FROM records WHERE id > ? AND id <= ? ORDER BY id";
-    /// Binds the newest id to delete and a limit. Records that are polled for finality stay.
-    RECORDS_PURGE: () = "DELETE FROM records WHERE id IN (SELECT id FROM records WHERE id <= ?
-        AND id NOT IN (SELECT id FROM watches) ORDER BY id LIMIT ?)";
+    /// Binds two ids and a number; returns the id that so many follow the first one, up to the second.
+    RECORD_AT: RecordIdRow = "SELECT id FROM records WHERE id > ? AND id <= ? ORDER BY id LIMIT 1 OFFSET ?";
+    /// Binds two ids: deletes records after the first, up to the second. Those that are polled for finality stay.
+    RECORDS_PURGE: () = "DELETE FROM records WHERE id > ? AND id <= ? AND id NOT IN (SELECT id FROM watches)";
     /// Binds route and key; returns body hash, status, body, time, until when the answer repeats.
     IDEMPOTENCY_GET: IdempotencyRecord =
         "SELECT body_hash, status, body, created_ms, answer_until_ms FROM idempotency WHERE route = ? AND key = ?";

@@ -121,8 +121,12 @@ impl LedgerStore {
         self.rows(sql::RECORDS_BETWEEN, vec![after.into(), upto.into()])
     }
 
-    pub(super) fn purge_records(&self, upto: &str, limit: i64) -> Result<(), Fault> {
-        self.run(sql::RECORDS_PURGE, vec![upto.into(), limit.into()])
+    /// Deletes records after an id, up to another, that are final: looks at `limit` of them. Returns the last that was
+    /// looked at, if more may follow.
+    pub(super) fn purge_records(&self, after: &str, upto: &str, limit: i64) -> Result<Option<String>, Fault> {
+        let end = self.first(sql::RECORD_AT, vec![after.into(), upto.into(), limit.into()])?.map(|row| row.id);
+        self.run(sql::RECORDS_PURGE, vec![after.into(), end.as_deref().unwrap_or(upto).into()])?;
+        Ok(end)
     }
 
     pub(super) fn idempotency(&self, route: &str, key: &str) -> Result<Option<IdempotencyRecord>, Fault> {

@@ -7,6 +7,7 @@ use crate::app::db;
 use crate::d1;
 use crate::telemetry::{TelemetryField, TelemetryKind, event};
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use worker::ScheduledTime;
 use x402_chain::time::UnixMillis;
 use x402_core::error::Fault;
@@ -93,11 +94,12 @@ impl Records {
             let mut of_days = Totals::new();
             for key in changed.keys() {
                 let start = day_of(key.start);
-                if !days.contains_key(&start) {
-                    days.insert(start, daily(&store.totals_of_day(start)?)?);
-                }
+                let day = match days.entry(start) {
+                    Entry::Occupied(day) => day.into_mut(),
+                    Entry::Vacant(day) => day.insert(daily(&store.totals_of_day(start)?)?),
+                };
                 let key = RollupKey { start, ..key.clone() };
-                if let Some(total) = days.get(&start).and_then(|day| day.get(&key)) {
+                if let Some(total) = day.get(&key) {
                     of_days.insert(key, *total);
                 }
             }

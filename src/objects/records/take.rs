@@ -26,6 +26,14 @@ struct NewRecord {
     line: PackedLine,
 }
 
+/// What is to be stored of a batch.
+#[derive(Default)]
+struct NewRows {
+    records: Vec<NewRecord>,
+    /// Events by their ids.
+    events: Vec<(String, PackedLine)>,
+}
+
 /// What is known of a month that is archived already.
 #[derive(Default)]
 struct ArchivedPart {
@@ -45,7 +53,7 @@ impl Records {
     ) -> Result<RecordsReply, Fault> {
         let store = self.store();
         let owner = ArchiveOwner { tenant: envelope.tenant, environment: envelope.environment };
-        let (records, events) = read_batch(envelope.month, batch)?;
+        let NewRows { records, events } = read_batch(envelope.month, batch)?;
         let stored: Option<RecordsOwner> = if self.open_stored()? { store.state(OWNER)? } else { None };
         let new = RecordsOwner { owner, month: envelope.month, is_late: now >= archived_from(envelope.month) };
         let month = stored.unwrap_or(new);
@@ -86,7 +94,8 @@ impl Records {
         let is_made = self.open_stored()?;
         for record in records {
             let day = day_of(record.share.key.start);
-            if !archived.days.contains_key(&day) && !(is_made && !store.totals_of_day(day)?.is_empty()) {
+            let is_held = is_made && !store.totals_of_day(day)?.is_empty();
+            if !is_held && !archived.days.contains_key(&day) {
                 archived.days.insert(day, d1::read_rollups(&db, &owner, day).await?);
             }
             if is_made && store.share(&record.id.to_string())?.is_some() {
@@ -102,24 +111,24 @@ impl Records {
 }
 
 /// The rows of a batch. A batch of another month is refused whole.
-fn read_batch(month: Period, batch: &RecordsBatch) -> Result<(Vec<NewRecord>, Vec<(String, PackedLine)>), Fault> {
+fn read_batch(month: Period, batch: &RecordsBatch) -> Result<NewRows, Fault> {
     let other = || Fault::internal("a batch holds a record or an event of another month");
-    let (mut records, mut events, mut packer) = (Vec::new(), Vec::new(), Packer::default());
+    let (mut rows, mut packer) = (NewRows::default(), Packer::default());
     for copy in &batch.records {
         if Period::of(copy.id.created_at()) != month {
             return Err(other());
         }
         let share = RecordShare::read(copy.id, copy.record.get())?;
-        records.push(NewRecord { id: copy.id, revision: copy.revision, share, line: packed(&mut packer, copy)? });
+        rows.records.push(NewRecord { id: copy.id, revision: copy.revision, share, line: packed(&mut packer, copy)? });
     }
     for one in &batch.events {
         let id = one.id.to_string();
         if ArchivedKind::Events.time_of(&id).map(Period::of) != Some(month) {
             return Err(other());
         }
-        events.push((id, packed(&mut packer, one)?));
+        rows.events.push((id, packed(&mut packer, one)?));
     }
-    Ok((records, events))
+    Ok(rows)
 }
 
 /// Stores records of a higher revision than the stored or archived one, and changes the totals.

@@ -112,12 +112,14 @@ impl RecordsReply {
 mod tests {
     use super::*;
 
-    const ENVELOPE: &str = r#"{"tenant":"ten_000000000001070707070707","environment":"live","month":"2026-11","message":"#;
+    const ENVELOPE: &str =
+        r#"{"tenant":"ten_000000000001070707070707","environment":"live","month":"2026-11","message":"#;
 
     #[test]
     fn messages_and_replies_keep_their_text() {
         let record = r#"{"id":"ver_01KB0000000000000000000000","revision":2,"record":{"b":1,"a":"1.50"}}"#;
-        let event = r#"{"id":"evt_01KB0000000000000000000000","kind":"payment.finalized","subject":"ver_1","body":{},"at":1}"#;
+        let event =
+            r#"{"id":"evt_01KB0000000000000000000000","kind":"payment.finalized","subject":"ver_1","body":{},"at":1}"#;
         for message in [
             format!(r#"{{"take":{{"records":[{record}],"events":[{event}]}}}}"#),
             r#"{"read":{"id":"ver_01KB0000000000000000000000"}}"#.to_owned(),

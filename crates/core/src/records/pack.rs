@@ -98,7 +98,10 @@ mod tests {
     fn a_row_of_the_first_build_is_read() {
         // Written by zlib, with the dictionary set.
         let body = hex::decode("014369d0783b196005b85b4328cd96da5a00").expect("hex");
-        assert_eq!(unpack(&body), Ok("{\"id\":\"ver_01KB0000000000000000000000\",\"revision\":0,\"record\":{\"chain\":\"base\"}}".to_owned()));
+        assert_eq!(
+            unpack(&body),
+            Ok("{\"id\":\"ver_01KB0000000000000000000000\",\"revision\":0,\"record\":{\"chain\":\"base\"}}".to_owned())
+        );
     }
 
     #[test]
