@@ -168,29 +168,43 @@ mod tests {
         assert_eq!(total, Total { count: 1, amount: Amount::atomic(2), revision: 3 });
     }
 
+    /// The totals that records make, counted anew.
+    fn counted<'a>(
+        records: impl Iterator<Item = &'a RecordShare>,
+        start: fn(UnixMillis) -> UnixMillis,
+    ) -> BTreeMap<RollupKey, (usize, Amount)> {
+        let mut amounts: BTreeMap<RollupKey, Vec<Amount>> = BTreeMap::new();
+        for RecordShare { key, amount } in records {
+            amounts.entry(RollupKey { start: start(key.start), ..key.clone() }).or_default().push(*amount);
+        }
+        let sum = |amounts: &Vec<Amount>| amounts.iter().try_fold(Amount::ZERO, |sum, amount| sum.plus(*amount));
+        amounts.iter().map(|(key, amounts)| (key.clone(), (amounts.len(), sum(amounts).expect("small")))).collect()
+    }
+
+    fn known(totals: &Totals) -> BTreeMap<RollupKey, (usize, Amount)> {
+        let known = totals.iter().filter(|(_, total)| total.count > 0);
+        let count = |total: &Total| usize::try_from(total.count).expect("small");
+        known.map(|(key, total)| (key.clone(), (count(total), total.amount))).collect()
+    }
+
     proptest! {
         /// Whatever revisions arrive in whatever order, the totals are those of the records that stand.
         #[test]
-        fn totals_are_those_of_the_records(changes in prop::collection::vec((0_u8..6, 0_u64..50, 0_u8..3, 0_u64..9), 0..60)) {
+        fn totals_are_those_of_the_records(
+            changes in prop::collection::vec((0_u8..6, 0_u64..50, 0_usize..3, 0_u64..9), 0..60),
+        ) {
             let (mut totals, mut stored) = (Totals::new(), BTreeMap::new());
             for (id, hour, outcome, amount) in changes {
-                let outcome = ["confirmed", "finalized", "reorged"][usize::from(outcome)];
+                let outcome = ["confirmed", "finalized", "reorged"][outcome];
                 // A record keeps its hour.
-                let start = stored.get(&id).map_or(hour * HOUR_MS, |old: &RecordShare| old.key.start.0);
-                let new = share(start, outcome, amount);
+                let first = UnixMillis(0).plus(hour.saturating_mul(HOUR_MS));
+                let start = stored.get(&id).map_or(first, |old: &RecordShare| old.key.start);
+                let new = share(start.0, outcome, amount);
                 apply_share(&mut totals, stored.get(&id), &new).expect("exact");
                 stored.insert(id, new);
             }
-            for (of, start) in [(&totals, hour_of as fn(UnixMillis) -> UnixMillis), (&daily(&totals).expect("exact"), day_of)] {
-                let mut counted = BTreeMap::new();
-                for RecordShare { key, amount } in stored.values() {
-                    let total: &mut (u64, Amount) = counted.entry(RollupKey { start: start(key.start), ..key.clone() }).or_default();
-                    *total = (total.0 + 1, total.1.plus(*amount).expect("small"));
-                }
-                let known: BTreeMap<RollupKey, (u64, Amount)> = of.iter().filter(|(_, total)| total.count > 0)
-                    .map(|(key, total)| (key.clone(), (total.count, total.amount))).collect();
-                prop_assert_eq!(known, counted);
-            }
+            prop_assert_eq!(known(&totals), counted(stored.values(), hour_of));
+            prop_assert_eq!(known(&daily(&totals).expect("exact")), counted(stored.values(), day_of));
         }
     }
 }
