@@ -3,7 +3,8 @@
 // sizes, rows written, the Worker's WebAssembly memory, and how far workerd's memory grew above an idle one's (which holds
 // SQLite's caches, Miniflare's own Workers and what V8 has not collected yet); fails where a count differs.
 import { randomBytes } from "node:crypto";
-import { readFileSync, readdirSync, statSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, statSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setUp, underNewNode } from "../scripts/lib/tools.mjs";
 
@@ -55,6 +56,7 @@ async function main() {
   const { archivedFrom, ask, monthOf, rollups, ulid } = await import("../tests/workerd/months.mjs");
   const { startWorker, until } = await import("../tests/workerd/worker.mjs");
   const { build } = await import("../scripts/lib/build.mjs");
+  process.env.TMPDIR = mkdtempSync(join(existsSync("/dev/shm") ? "/dev/shm" : tmpdir(), "x402-bench-"));
   const count = Number(option("records", 1_000_000));
   const folder = option("build");
   if (!folder) await build();
@@ -221,5 +223,6 @@ async function main() {
   } finally {
     await worker.stop();
     mock.stop();
+    rmSync(process.env.TMPDIR, { recursive: true, force: true });
   }
 }

@@ -66,15 +66,18 @@ impl Records {
         }
     }
 
-    /// Does what is due; returns when the next work is due.
+    /// Does what is due; returns when the next work is due. Nothing is awaited after it was decided that there is none.
     async fn run_due_work(&self, now: UnixMillis) -> Result<Option<UnixMillis>, Fault> {
         let store = self.store();
         let Some(month) = store.state::<RecordsOwner>(OWNER)? else { return Ok(None) };
         self.copy_totals(&month).await?;
         let due = archived_from(month.month);
         if !month.is_late && now >= due && store.changed_totals(1)?.is_empty() {
-            let is_over = self.archive_month(&month).await?;
-            return Ok((!is_over).then(app::now));
+            if !self.archive_month(&month).await? {
+                return Ok(Some(app::now()));
+            }
+            // A late revision may have been taken since all was deleted.
+            return Ok(self.open_stored()?.then(|| app::now().plus(COPY_AFTER_MS)));
         }
         // A batch that was taken meanwhile has changed totals. Nothing is awaited until the alarm is set.
         let is_changed = !store.changed_totals(1)?.is_empty();

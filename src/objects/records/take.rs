@@ -62,8 +62,10 @@ impl Records {
             archived = self.read_archived(&store, owner, &records).await?;
         }
         // Nothing is awaited from here: an archive that began meanwhile is seen.
-        store.make_schema()?;
-        self.opened.set(true);
+        if !self.open_stored()? {
+            store.make_schema()?;
+            self.opened.set(true);
+        }
         if self.is_archiving(&store)? {
             return Ok(RecordsReply::Archiving);
         }
