@@ -12,7 +12,7 @@ use x402_api::records::{ListPage, read_page_query};
 use x402_api::{ApiReply, settlements};
 use x402_chain::id::{SettlementId, VerificationId};
 use x402_core::error::{ErrorCode, Fault};
-use x402_core::messages::ledger::{AccountView, LedgerEnvelope, LedgerMessage, LedgerReply};
+use x402_core::messages::ledger::{AccountView, LedgerMessage, LedgerReply};
 
 async fn call_own_ledger(
     app: &App,
@@ -20,15 +20,7 @@ async fn call_own_ledger(
     message: LedgerMessage,
 ) -> Result<LedgerResponse, Fault> {
     let caller = incoming.caller()?;
-    let envelope = LedgerEnvelope {
-        tenant: caller.tenant,
-        environment: caller.environment,
-        request_id: incoming.request_id,
-        origin: app.origin.clone(),
-        path: incoming.path.clone(),
-        access: Some(incoming.row.access),
-        message,
-    };
+    let envelope = incoming.envelope(app, (caller.tenant, caller.environment), message);
     clients::ledger::call_ledger(app, &envelope, None).await
 }
 

@@ -22,9 +22,7 @@ use x402_api::facilitator;
 use x402_chain::x402;
 use x402_chain::x402::Payment;
 use x402_core::error::{ErrorCode, Fault};
-use x402_core::messages::ledger::{
-    DeliverMessage, LedgerEnvelope, LedgerMessage, LedgerReply, RefusedCaller, ReopenMessage,
-};
+use x402_core::messages::ledger::{DeliverMessage, LedgerMessage, LedgerReply, RefusedCaller, ReopenMessage};
 use x402_core::settlement::payment::{PaymentAction, PaymentRequest, ReservedSettlement, SettlementFinding};
 use x402_core::settlement::plan;
 use x402_core::settlement::plan::{NewRequest, PlanContext, PlanEnd, PlanStep, ReadyPayment, initial_request};
@@ -117,7 +115,9 @@ async fn run_settlement(
     .await?;
     let found = SettlementFinding { message: report.message, external: report.external, checks: ready.checks };
     let deliver = DeliverMessage { settlement, network_text: ready.network_text, found, explain: incoming.explain };
-    let envelope = envelope_for(app, incoming, &incoming.caller()?, LedgerMessage::Deliver(Box::new(deliver)));
+    let caller = incoming.caller()?;
+    let message = LedgerMessage::Deliver(Box::new(deliver));
+    let envelope = incoming.envelope(app, (caller.tenant, caller.environment), message);
     let response = clients::ledger::call_ledger(app, &envelope, None).await?;
     let (mut reply, handed) = response.into_answer()?.handed_over().await?;
     given.settlement = handed;
@@ -128,7 +128,8 @@ async fn run_settlement(
 /// Opens the lease or success that this request was given for the next request; returns whether the ledger knows.
 async fn reopen_delivery(app: &App, incoming: &IncomingRequest, given: &ReopenMessage) -> bool {
     let Ok(caller) = incoming.caller() else { return true };
-    let envelope = envelope_for(app, incoming, &caller, LedgerMessage::Reopen(given.clone()));
+    let message = LedgerMessage::Reopen(given.clone());
+    let envelope = incoming.envelope(app, (caller.tenant, caller.environment), message);
     clients::ledger::call_ledger(app, &envelope, None).await.is_ok_and(|response| response.is_done())
 }
 
@@ -214,25 +215,14 @@ fn is_key_repeatable(
     key.is_some_and(|key| x402::buyer_can_repeat(key, &incoming.body, body, payment))
 }
 
-fn envelope_for(app: &App, incoming: &IncomingRequest, caller: &Caller, message: LedgerMessage) -> LedgerEnvelope {
-    LedgerEnvelope {
-        tenant: caller.tenant,
-        environment: caller.environment,
-        request_id: incoming.request_id,
-        origin: app.origin.clone(),
-        path: incoming.path.clone(),
-        access: Some(incoming.row.access),
-        message,
-    }
-}
-
 async fn send_payment(
     app: &App,
     incoming: &IncomingRequest,
     caller: &Caller,
     asked: PaymentRequest,
 ) -> Result<LedgerResponse, Fault> {
-    let envelope = envelope_for(app, incoming, caller, LedgerMessage::Payment(Box::new(asked)));
+    let message = LedgerMessage::Payment(Box::new(asked));
+    let envelope = incoming.envelope(app, (caller.tenant, caller.environment), message);
     let response = clients::ledger::call_ledger(app, &envelope, None).await?;
     response.remember(caller, incoming.now);
     Ok(response)

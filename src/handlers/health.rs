@@ -113,16 +113,9 @@ async fn check_core(app: &App, now: UnixMillis) -> CoreHealth {
             Err(_) => false,
         }
     });
-    let envelope = LedgerEnvelope {
-        // The ledger of no tenant: it only shows that objects can be reached.
-        tenant: TenantId([0; 12]),
-        environment: Environment::Test,
-        request_id: app::request_id(now),
-        origin: String::new(),
-        path: String::new(),
-        access: None,
-        message: LedgerMessage::Ping,
-    };
+    // The ledger of no tenant: it only shows that objects can be reached.
+    let (tenant, request_id) = (TenantId([0; 12]), app::request_id(now));
+    let envelope = LedgerEnvelope::without_request(tenant, Environment::Test, request_id, LedgerMessage::Ping);
     let ledger = timed_probe(async {
         clients::ledger::call_ledger(app, &envelope, None).await.is_ok_and(|response| response.is_done())
     });

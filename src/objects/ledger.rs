@@ -160,30 +160,11 @@ impl TenantLedger {
         (now, until): (UnixMillis, Option<UnixMillis>),
     ) -> Result<LedgerOutput, Fault> {
         self.open_storage()?;
-        match &envelope.message {
-            LedgerMessage::Ping => return Ok(LedgerOutput::done()),
-            #[cfg(x402_bench)]
-            LedgerMessage::BenchRow { id } => return self.bench_row(id).map(|()| LedgerOutput::done()),
-            LedgerMessage::Reload { version } => return self.reload_tenant(envelope, *version).await,
-            LedgerMessage::Verify(_)
-            | LedgerMessage::Payment(_)
-            | LedgerMessage::Settled(_)
-            | LedgerMessage::Deliver(_)
-            | LedgerMessage::Reopen(_)
-            | LedgerMessage::HandOver { .. }
-            | LedgerMessage::Settlement { .. }
-            | LedgerMessage::Settlements { .. }
-            | LedgerMessage::Account { .. }
-            | LedgerMessage::Payees { .. }
-            | LedgerMessage::Record { .. }
-            | LedgerMessage::List { .. }
-            | LedgerMessage::Flush => {}
-        }
-        match (self.load_tenant(envelope.tenant, envelope.environment, now).await, &envelope.message) {
-            (Err(fault), LedgerMessage::Flush) if fault.code == ErrorCode::InvalidApiKey => {
-                return Ok(LedgerOutput::empty(LedgerReply::NoTenant));
-            }
-            (loaded, _) => loaded?,
+        if envelope.message.needs_tenant() && !self.load_tenant(envelope.tenant, envelope.environment, now).await? {
+            return match envelope.message == LedgerMessage::Flush {
+                true => Ok(LedgerOutput::empty(LedgerReply::NoTenant)),
+                false => Err(invalid_key()),
+            };
         }
         match &envelope.message {
             LedgerMessage::Verify(request) => self.answer_verification(request, envelope, now).await,
@@ -208,9 +189,10 @@ impl TenantLedger {
             LedgerMessage::Record { key, id } => self.answer_record(envelope.present(key), *id, now),
             LedgerMessage::List { key } => self.answer_list(envelope.present(key), now).await,
             LedgerMessage::Flush => self.flush(now).await,
-            LedgerMessage::Reload { .. } | LedgerMessage::Ping => Ok(LedgerOutput::done()),
+            LedgerMessage::Reload { version } => self.reload_tenant(envelope, *version).await,
+            LedgerMessage::Ping => Ok(LedgerOutput::done()),
             #[cfg(x402_bench)]
-            LedgerMessage::BenchRow { .. } => Ok(LedgerOutput::done()),
+            LedgerMessage::BenchRow { id } => self.bench_row(id).map(|()| LedgerOutput::done()),
         }
     }
 
@@ -221,17 +203,27 @@ impl TenantLedger {
         }
         let store = self.store();
         store.make_schema()?;
-        if let (Some(tenant), Some(admission)) = (store.tenant()?, store.admission()?) {
-            self.memory.replace(Some(LedgerState::new(tenant, admission)));
+        match (store.tenant()?, store.admission()?) {
+            (Some(tenant), Some(admission)) => {
+                self.memory.replace(Some(LedgerState::new(tenant, admission)));
+            }
+            (None, None) => {}
+            // Both are written in one transaction.
+            (Some(_), None) | (None, Some(_)) => {
+                return Err(Fault::internal(
+                    "a ledger holds one of its tenant and its admission state, and not the other",
+                ));
+            }
         }
         self.opened.set(true);
         Ok(())
     }
 
-    /// An empty ledger loads the directory's copy before its first step, while no other request enters.
-    async fn load_tenant(&self, tenant: TenantId, environment: Environment, now: UnixMillis) -> Result<(), Fault> {
+    /// An empty ledger loads the directory's copy before its first step, while no other request enters. Returns whether
+    /// the ledger has a tenant.
+    async fn load_tenant(&self, tenant: TenantId, environment: Environment, now: UnixMillis) -> Result<bool, Fault> {
         if self.memory.borrow().is_some() {
-            return Ok(());
+            return Ok(true);
         }
         let env = self.env.clone();
         let loading = async move {
@@ -242,7 +234,10 @@ impl TenantLedger {
             Ok(loaded)
         };
         let loaded = self.state.block_concurrency_while(loading).await.map_err(tenant_unavailable)?;
-        self.take_tenant_copy(loaded.map_err(tenant_unavailable_because)?.ok_or_else(invalid_key)?, now)
+        match loaded.map_err(tenant_unavailable_because)? {
+            Some(tenant) => self.take_tenant_copy(tenant, now).map(|()| true),
+            None => Ok(false),
+        }
     }
 
     /// Replaces its copy by one of a higher version.

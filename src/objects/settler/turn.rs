@@ -28,15 +28,8 @@ impl Settler {
     }
 
     pub(super) async fn report_to_ledger(&self, app: &App, flight: &Flight, report: &SettlementReport) -> bool {
-        let envelope = LedgerEnvelope {
-            tenant: flight.tenant,
-            environment: flight.environment,
-            request_id: app::request_id(app::now()),
-            origin: String::new(),
-            path: String::new(),
-            access: None,
-            message: LedgerMessage::Settled(Box::new(report.clone())),
-        };
+        let (request_id, message) = (app::request_id(app::now()), LedgerMessage::Settled(Box::new(report.clone())));
+        let envelope = LedgerEnvelope::without_request(flight.tenant, flight.environment, request_id, message);
         clients::ledger::call_ledger(app, &envelope, None).await.is_ok_and(|response| response.is_done())
     }
 
