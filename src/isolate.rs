@@ -9,6 +9,7 @@ use x402_chain::address::Address;
 use x402_chain::evm::cache::VerificationCache;
 use x402_chain::id::TenantId;
 use x402_chain::network::Environment;
+use x402_chain::registry_check::RegistryCheckOutcome;
 use x402_chain::time::UnixMillis;
 use x402_chain::trace::{PartyFacts, Trace};
 use x402_core::messages::ledger::RefusedCaller;
@@ -33,8 +34,9 @@ const ATTEMPT_MS: u64 = 300_000;
 /// The most refused callers that are remembered.
 const REFUSED_MAX: usize = 8_192;
 
-/// The registry check's last definite outcomes, by chain: `passed` or `differs`.
-pub(crate) type RegistryOutcomes = BTreeMap<String, String>;
+/// The registry check's last definite outcomes, by our keys of the chains; `Unreachable` only of a chain that was never
+/// reached.
+pub(crate) type RegistryOutcomes = BTreeMap<String, RegistryCheckOutcome>;
 
 /// A map that forgets its oldest entries.
 struct BoundedMap<K, V> {

@@ -114,7 +114,7 @@ impl LedgerResponse {
     async fn text(&self) -> Result<String, Fault> {
         let reading = self.http.text().map_err(|error| ledger_unavailable(worker::Error::from(error)))?;
         let text = JsFuture::from(reading).await.map_err(|error| ledger_unavailable(worker::Error::from(error)))?;
-        Ok(text.as_string().unwrap_or_default())
+        text.as_string().ok_or_else(|| ledger_unavailable("a reply's body is no text"))
     }
 
     /// The body, for a caller that must read it.

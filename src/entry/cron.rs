@@ -8,8 +8,7 @@ use crate::rpc::registry;
 use crate::telemetry::{TelemetryField, TelemetryKind, event};
 use futures_util::stream::{self, StreamExt};
 use worker::Env;
-use x402_chain::id::TenantId;
-use x402_chain::network::{Environment, NETWORKS};
+use x402_chain::network::NETWORKS;
 use x402_chain::time::{Period, UnixMillis};
 use x402_core::error::Fault;
 use x402_core::messages::ledger::{LedgerEnvelope, LedgerMessage, LedgerReply};
@@ -57,11 +56,8 @@ async fn close_periods(app: &App, now: UnixMillis) -> Result<usize, Fault> {
     let open = d1::open_periods(&db, &current, CLOSED_MAX).await?;
     let db = &db;
     let close = |open: d1::rows::OpenPeriod| async move {
-        let tenant = TenantId::parse(&open.tenant_id).ok_or_else(|| Fault::internal("an open period has no tenant"))?;
-        let environment = Environment::parse(&open.environment)
-            .ok_or_else(|| Fault::internal("an open period has no environment"))?;
         let request_id = app::request_id(now);
-        let envelope = LedgerEnvelope::without_request(tenant, environment, request_id, LedgerMessage::Flush);
+        let envelope = LedgerEnvelope::without_request(open.tenant, open.environment, request_id, LedgerMessage::Flush);
         let response = clients::ledger::call_ledger(app, &envelope, None).await?;
         // A deleted tenant has nothing to ship.
         if matches!(response.reply(), LedgerReply::Done | LedgerReply::NoTenant) {

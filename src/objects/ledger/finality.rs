@@ -10,7 +10,6 @@ use futures_util::future::join_all;
 use std::rc::Rc;
 use x402_chain::address::TxId;
 use x402_chain::id::{EventId, VerificationId};
-use x402_chain::network;
 use x402_chain::network::Network;
 use x402_chain::time::UnixMillis;
 use x402_core::error::Fault;
@@ -48,12 +47,12 @@ struct TrackedPayment {
     tx: TxId,
 }
 
+/// A record that is polled; `None` where the ledger has deleted it.
 fn tracked_payment(store: &LedgerStore, id: &str) -> Result<Option<TrackedPayment>, Fault> {
     let Some(row) = store.record(id)? else { return Ok(None) };
     let record: VerificationAnswer = serde_json::from_str(&row.body).map_err(Fault::internal)?;
-    let network = network::by_key(&record.chain);
-    let tx = network.and_then(|network| TxId::parse(network.family, &record.tx_hash));
-    Ok(network.zip(tx).map(|(network, tx)| TrackedPayment { record, network, tx }))
+    let (network, tx) = record.transaction()?;
+    Ok(Some(TrackedPayment { record, network, tx }))
 }
 
 impl TenantLedger {

@@ -220,10 +220,9 @@ impl VerificationStepInput<'_> {
         // A failed settlement moved nothing; unless goods were given for it, its payment may be claimed.
         let kept =
             self.store.payment(authorization)?.and_then(|row| row.settlement_record).filter(SettlementRecord::is_spent);
-        Ok(kept.map(|kept| kept.settlement).map(|found| {
-            let at = UnixMillis::parse(&found.created_at).unwrap_or(self.now);
-            PriorClaim { id: ClaimId::Settlement(found.id), reference: None, at }
-        }))
+        let Some(SettlementRecord { settlement: found, .. }) = kept else { return Ok(None) };
+        let at = found.reserved_first_at()?;
+        Ok(Some(PriorClaim { id: ClaimId::Settlement(found.id), reference: None, at }))
     }
 
     fn problem_context(&self) -> problem::ProblemContext<'_> {
