@@ -8,8 +8,8 @@ pub(crate) mod health;
 mod verify;
 
 use crate::app::App;
-use crate::platform::response::OutgoingResponse;
 use crate::request::IncomingRequest;
+use crate::response::OutgoingResponse;
 use std::rc::Rc;
 use worker::Context;
 use x402_api::endpoint::Endpoint;

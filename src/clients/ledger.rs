@@ -4,14 +4,15 @@ use crate::app;
 use crate::app::App;
 use crate::isolate;
 use crate::isolate::AttemptKey;
+use crate::platform::fetch::Fetcher;
 use futures_util::future::{Either, select};
 use serde::de::DeserializeOwned;
 use std::pin::pin;
 use std::time::Duration;
-use wasm_bindgen::prelude::*;
+use wasm_bindgen::{JsCast, JsValue};
 use worker::wasm_bindgen_futures::JsFuture;
 use worker::web_sys::{self, RequestInit};
-use worker::{Delay, Stub, js_sys};
+use worker::{Delay, Stub};
 use x402_api::{ApiReply, explain, headers};
 use x402_chain::id::{SettlementId, TenantId};
 use x402_chain::network::Environment;
@@ -49,15 +50,6 @@ fn ledger_stub(app: &App, tenant: TenantId, environment: Environment, region: Op
         None => ledgers.get_by_name(&name),
     }
     .map_err(ledger_unavailable)
-}
-
-#[wasm_bindgen]
-extern "C" {
-    /// A ledger's stub, called without the request object that `worker` would create.
-    type Ledger;
-
-    #[wasm_bindgen(method, catch)]
-    fn fetch(this: &Ledger, url: &str, init: &RequestInit) -> Result<js_sys::Promise, JsValue>;
 }
 
 /// A ledger's reply: its meaning, and the HTTP response. A complete answer is sent to the client unread: its body does
@@ -207,12 +199,12 @@ pub(crate) async fn call_ledger(
     let init = RequestInit::new();
     init.set_method("POST");
     init.set_body(&JsValue::from_str(&body));
-    let ledger: Ledger = stub.into_rpc();
+    let ledger: Fetcher = stub.into_rpc();
     let flushes = matches!(envelope.message, LedgerMessage::List { .. } | LedgerMessage::Flush);
     let limit_ms = if flushes { FLUSH_DEADLINE_MS } else { DEADLINE_MS };
     // The platform may deliver a call late, after its caller has undone the effect that it may have had.
     let url = MessageHead::own(Some(app::now().plus(limit_ms))).address("ledger");
-    let asked = ledger.fetch(&url, &init).map_err(|error| ledger_unavailable(worker::Error::from(error)))?;
+    let asked = ledger.fetch_with_init(&url, &init).map_err(|error| ledger_unavailable(worker::Error::from(error)))?;
     let deadline = Delay::from(Duration::from_millis(limit_ms));
     match select(JsFuture::from(asked), pin!(deadline)).await {
         Either::Left((Ok(response), _)) => LedgerResponse::read(&envelope.message, response.unchecked_into()),

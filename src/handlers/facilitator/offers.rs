@@ -3,8 +3,8 @@
 use crate::app::App;
 use crate::clients;
 use crate::handlers::verify::check_rate_guard;
-use crate::platform::response::OutgoingResponse;
 use crate::request::IncomingRequest;
+use crate::response::OutgoingResponse;
 use crate::rpc::{registry, signer_balance};
 use worker::Context;
 use x402_api::accepts::{AcceptsRequest, OfferedSettlement};
