@@ -78,6 +78,8 @@ pub(crate) struct CachedTrace {
 /// `Idempotency-Key`. After any other refusal the ledger is asked before the chain; so it is for a rate limit that
 /// lasts longer than this, since an operator may have raised it.
 const REFUSED_MS: u64 = 60_000;
+/// How long an entry about a refused caller is kept: the window of an hour, and some slack.
+const REFUSED_KEEP_MS: u64 = 3_700_000;
 
 thread_local! {
     static MEMORY: Rc<VerificationCache> = Rc::default();
@@ -104,7 +106,7 @@ thread_local! {
     static SANCTIONS: RefCell<Option<Option<Rc<sanctions::SanctionsList>>>> = const { RefCell::new(None) };
     static TRACES: RefCell<BoundedMap<TraceKey, CachedTrace>> = const { RefCell::new(BoundedMap::new(TRACES_MAX, TRACE_MS)) };
     static PARTIES: RefCell<BoundedMap<PartyKey, PartyFacts>> = const { RefCell::new(BoundedMap::new(PARTIES_MAX, PARTY_MS)) };
-    static REFUSED: RefCell<BoundedMap<KeyHash, RefusedCaller>> = const { RefCell::new(BoundedMap::new(REFUSED_MAX, 3_700_000)) };
+    static REFUSED: RefCell<BoundedMap<KeyHash, RefusedCaller>> = const { RefCell::new(BoundedMap::new(REFUSED_MAX, REFUSED_KEEP_MS)) };
     static RECORDED: RefCell<BoundedMap<String, ()>> = const { RefCell::new(BoundedMap::new(RECORDED_MAX, RECORDED_MS)) };
     /// Whether the ledger had no answer to repeat when it was asked last.
     static ATTEMPTS: RefCell<BoundedMap<AttemptKey, bool>> = const { RefCell::new(BoundedMap::new(ATTEMPTS_MAX, ATTEMPT_MS)) };

@@ -28,12 +28,12 @@ const DEADLINE_MS: u64 = 6_000;
 /// The deadline of a flush, which waits for the directory and may ship many records.
 const FLUSH_DEADLINE_MS: u64 = 10_000;
 
-/// The header that says that the answer repeats one under the same `Idempotency-Key`.
+/// The header of an answer that repeats one under the same `Idempotency-Key`.
 pub(crate) const REPLAYED: &str = "Idempotent-Replayed";
 
 fn ledger_unavailable(cause: impl core::fmt::Display) -> Fault {
     let detail =
-        "the tenant's ledger did not answer; the request may have been booked: repeat it with its Idempotency-Key";
+        "the tenant's ledger did not answer; the request may have been recorded: repeat it with its Idempotency-Key";
     Fault::new(ErrorCode::LedgerUnavailable, detail).after(1).because(cause)
 }
 

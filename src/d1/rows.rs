@@ -17,7 +17,7 @@ use x402_core::verdict::SanctionsPolicy;
 pub struct TenantRow {
     /// `ten_…`.
     pub id: TenantId,
-    /// Counts its changes.
+    /// How often it was changed; a ledger keeps the copy of the greatest.
     pub version: u64,
     email: String,
     company_name: Option<String>,

@@ -174,9 +174,9 @@ async fn process_payment(
                 let response = send_payment(app, incoming, &caller, step.asked().clone()).await?;
                 match step.then(*response.reply() != LedgerReply::ChainNeeded) {
                     ControlFlow::Continue(next) => next,
-                    ControlFlow::Break(PlanEnd { ready, booked }) => {
+                    ControlFlow::Break(PlanEnd { ready, recorded }) => {
                         let is_recorded = verb == PaymentAction::Settle && !is_refusal(&response);
-                        if let Some(authorization) = booked.filter(|_| is_recorded) {
+                        if let Some(authorization) = recorded.filter(|_| is_recorded) {
                             isolate::note_payment_recorded(authorization, now);
                         }
                         return Ok((response.into(), ready));
@@ -188,12 +188,12 @@ async fn process_payment(
     }
 }
 
-/// Whether the ledger refused the request: nothing was given, and nothing is recorded for it.
+/// Whether the ledger refused the request: nothing was handed over, and nothing is recorded for it.
 const fn is_refusal(response: &LedgerResponse) -> bool {
     matches!(response.reply(), LedgerReply::Problem | LedgerReply::Refused(_))
 }
 
-/// What the request says beside its body.
+/// What the request holds beside its body.
 fn new_request(incoming: &IncomingRequest, caller: &Caller, verb: PaymentAction) -> Result<NewRequest, Fault> {
     let (idempotency, random) = match verb {
         PaymentAction::Verify => (None, [0; 10]),
@@ -228,7 +228,7 @@ async fn send_payment(
     Ok(response)
 }
 
-/// `GET` on a `POST` route: says what the route takes.
+/// `GET` on a `POST` route: what the route takes.
 pub(super) fn hint(incoming: &IncomingRequest) -> OutgoingResponse {
     facilitator::route_hint(&incoming.path).into()
 }

@@ -78,9 +78,9 @@ impl LedgerState {
     }
 
     /// Keeps a payment's row in memory until it has a settlement; from then on only storage counts.
-    fn note_payment(&mut self, authorization: &str, booked: Option<&PaymentDecision>, known: Option<PaymentRecord>) {
-        let written = booked.and_then(|booked| booked.row.as_ref());
-        let is_settled = booked.is_some_and(|booked| booked.settlement_record.is_some());
+    fn note_payment(&mut self, authorization: &str, decision: Option<&PaymentDecision>, known: Option<PaymentRecord>) {
+        let written = decision.and_then(|decision| decision.row.as_ref());
+        let is_settled = decision.is_some_and(|decision| decision.settlement_record.is_some());
         let row = written.map(|row| PaymentRecord {
             fingerprint: row.fingerprint.clone(),
             proof: Some(row.proof.clone()),

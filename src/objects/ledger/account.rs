@@ -62,7 +62,7 @@ impl TenantLedger {
         Ok(reply)
     }
 
-    /// Says which addresses may stand in requirements: a list of the same length.
+    /// Answers which addresses may stand in requirements: a list of the same length.
     pub(super) fn answer_payees(
         &self,
         key: PresentedKey,

@@ -172,7 +172,7 @@ impl VerificationStepInput<'_> {
         let known =
             VerificationContext { tenant, held_claims: &held, payers: self.payers, sanctions: sanctions.as_deref() };
         let reply = match decision::decide_verification(request, admitted, admission, known, self.now) {
-            Ok(booked) => self.write_outcome(&booked)?,
+            Ok(outcome) => self.write_outcome(&outcome)?,
             Err(fault) => fault_reply(&fault, self.problem_context()),
         };
         self.store.put_admission(admission)?;
@@ -230,23 +230,23 @@ impl VerificationStepInput<'_> {
         problem::ProblemContext { origin: &envelope.origin, path: &envelope.path, request_id: envelope.request_id }
     }
 
-    fn write_outcome(&self, booked: &VerificationOutcome) -> Result<ApiReply, Fault> {
-        let reply = ApiReply::json(200, &booked.answer);
-        let id = booked.answer.id.to_string();
-        for claim in &booked.claims {
+    fn write_outcome(&self, outcome: &VerificationOutcome) -> Result<ApiReply, Fault> {
+        let reply = ApiReply::json(200, &outcome.answer);
+        let id = outcome.answer.id.to_string();
+        for claim in &outcome.claims {
             self.store.put_claim(claim)?;
         }
-        if booked.is_record {
+        if outcome.is_record {
             self.store.put_record(&id, &reply.body)?;
         } else {
             self.restore_record(&id)?;
         }
-        if booked.track_finality
-            && let Some(at) = finality::next_poll(self.request.claim.network, &booked.answer, self.now, self.now)
+        if outcome.track_finality
+            && let Some(at) = finality::next_poll(self.request.claim.network, &outcome.answer, self.now, self.now)
         {
             self.store.track_finality(&id, at)?;
         }
-        for payer in &booked.new_payers {
+        for payer in &outcome.new_payers {
             self.store.put_payer(&payer.to_string())?;
         }
         Ok(reply)

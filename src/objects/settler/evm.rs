@@ -37,11 +37,12 @@ use x402_core::tenancy::budget::TransactionCost;
 /// The most versions sent in one turn: the first, and one at the market's new price.
 const SENDS_MAX: usize = 4;
 
-/// The first version of a flight, or a report why there is none; neither where the flight exists already.
+/// The first version of a flight, or why it is not launched; neither where the flight exists already.
 type FirstVersion = Result<Option<FlightVersion>, LaunchDenial>;
 
 impl Settler {
-    /// Takes a nonce, signs, stores and sends, unless the flight flies already; or says why nothing is to be sent.
+    /// Takes a nonce, signs, stores and sends, unless the flight was launched already. The inner error says why nothing
+    /// is sent.
     pub(super) async fn launch_evm(
         &self,
         app: &App,
