@@ -170,9 +170,7 @@ impl LedgerResponse {
         let mut headers = self.rates();
         let own = [REPLAYED].into_iter().chain(explain::HEADERS);
         headers.extend(own.filter_map(|name| Some((name, self.http.headers().get(name).ok().flatten()?))));
-        let status = self.status();
-        let content_type = if status == 200 { "application/json" } else { "application/problem+json" };
-        Ok((ApiReply { status, content_type, body: self.text().await?, headers }, handed))
+        Ok((ApiReply { headers, ..ApiReply::stored(self.status(), self.text().await?) }, handed))
     }
 
     /// The response for the client; its body was not read.

@@ -80,7 +80,7 @@ pub(super) async fn read_verification(app: &App, incoming: &IncomingRequest) -> 
     }
     let body = d1::read_record(&app.db()?, caller.tenant, caller.environment, id.ok_or_else(none)?).await?;
     let body = body.ok_or_else(none)?;
-    Ok(ApiReply { status: 200, content_type: "application/json", body, headers: response.rates() }.into())
+    Ok(ApiReply { headers: response.rates(), ..ApiReply::stored(200, body) }.into())
 }
 
 /// `GET /v1/settlements/{id}`.

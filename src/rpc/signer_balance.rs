@@ -49,7 +49,7 @@ fn known_funds(network: &Network, signer: &Address, now: UnixMillis) -> Option<S
 }
 
 /// Whether a node has answered that a signer cannot pay for a transaction.
-pub(crate) fn is_unfunded(network: &Network, signer: &Address, now: UnixMillis) -> bool {
+fn is_unfunded(network: &Network, signer: &Address, now: UnixMillis) -> bool {
     known_funds(network, signer, now) == Some(SignerFunds::Unfunded)
 }
 

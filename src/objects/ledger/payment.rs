@@ -208,12 +208,10 @@ struct PaymentWrites {
 
 impl PaymentWrites {
     fn is_none(&self) -> bool {
-        let decision = self
-            .decision
-            .as_ref()
-            .is_some_and(|decision| decision.row.is_some() || decision.settlement_record.is_some());
+        let writes = |decision: &PaymentDecision| decision.row.is_some() || decision.settlement_record.is_some();
+        let is_recorded = self.decision.as_ref().is_some_and(writes);
         let none = self.closed.is_none() && self.stored.is_none() && self.admission.is_none();
-        !decision && none && self.repeated.is_none()
+        !is_recorded && none && self.repeated.is_none()
     }
 
     fn write_all(&self, store: &LedgerStore, asked: &PaymentRequest, now: UnixMillis) -> Result<(), Fault> {

@@ -156,8 +156,7 @@ impl VerificationStepInput<'_> {
             }
             Err(AdmissionStop::Register(address)) => return Ok(VerificationStep::Register(address)),
             Err(AdmissionStop::Repeat(status, body)) => {
-                let mut reply = ApiReply { status, content_type: content_type(status), body, headers: Vec::new() };
-                reply = reply.with(REPLAYED, "true");
+                let reply = ApiReply::stored(status, body).with(REPLAYED, "true");
                 return Ok(VerificationStep::Done(self.with_rates(reply.into(), admission)));
             }
             Err(AdmissionStop::Fault(fault)) => return self.refused(&fault, admission).map(VerificationStep::Done),
@@ -171,12 +170,12 @@ impl VerificationStepInput<'_> {
         let sanctions = isolate::sanctions();
         let known =
             VerificationContext { tenant, held_claims: &held, payers: self.payers, sanctions: sanctions.as_deref() };
-        let reply = match decision::decide_verification(request, admitted, admission, known, self.now) {
-            Ok(outcome) => self.write_outcome(&outcome)?,
-            Err(fault) => fault_reply(&fault, self.problem_context()),
+        let (reply, retry) = match decision::decide_verification(request, admitted, admission, known, self.now) {
+            Ok(outcome) => (self.write_outcome(&outcome)?, outcome.answer.retry),
+            Err(fault) => (fault_reply(&fault, self.problem_context()), Some(fault.code.retry())),
         };
         self.store.put_admission(admission)?;
-        let reply = self.remember_answer(reply, admitted)?;
+        let reply = self.remember_answer(reply, retry, admitted)?;
         Ok(VerificationStep::Counted(self.with_rates(reply, admission)))
     }
 
@@ -273,10 +272,14 @@ impl VerificationStepInput<'_> {
 
     /// Counted answers are stored whole ([`decision::admit_verification`] decides which repeat); of others only the
     /// body's hash, and the reply makes the calling isolate remember that.
-    fn remember_answer(&self, reply: ApiReply, admitted: AdmittedVerification) -> Result<LedgerOutput, Fault> {
+    fn remember_answer(
+        &self,
+        reply: ApiReply,
+        retry: Option<Retry>,
+        admitted: AdmittedVerification,
+    ) -> Result<LedgerOutput, Fault> {
         let Some(idempotency) = &self.request.idempotency else { return Ok(reply.into()) };
-        let answered: RetryMember = serde_json::from_str(&reply.body).map_err(Fault::internal)?;
-        let is_final = matches!(answered.retry, None | Some(Retry::Never));
+        let is_final = matches!(retry, None | Some(Retry::Never));
         // A request that was counted stays counted.
         if is_final || !admitted.counted {
             let answer = is_final.then(|| (reply.status, reply.body.clone()));
@@ -306,14 +309,4 @@ impl VerificationStepInput<'_> {
 /// The Worker must ask the chain first.
 const fn chain_needed() -> VerificationStep {
     VerificationStep::Done(LedgerOutput::empty(LedgerReply::ChainNeeded))
-}
-
-/// The one member of an answer that shows whether it is final.
-#[derive(serde::Deserialize)]
-struct RetryMember {
-    retry: Option<Retry>,
-}
-
-const fn content_type(status: u16) -> &'static str {
-    if status == 200 { "application/json" } else { "application/problem+json" }
 }
