@@ -59,7 +59,7 @@ pub(super) async fn settle_payment(
         let outcome = run_settlement(&app, &own, &incoming, &mut given).await;
         // Read once: a later disconnect reopens nothing.
         let is_lost = match &outcome {
-            Ok(_) => given.settlement.is_some() && incoming.signal.aborted(),
+            Ok(answer) => given.settlement.is_some() && (answer.status() >= 400 || incoming.signal.aborted()),
             // The ledger may have given the success although its answer was lost.
             Err(_) => given.settlement.is_some() || given.authorization.is_some(),
         };
@@ -119,6 +119,10 @@ async fn run_settlement(
     let message = LedgerMessage::Deliver(Box::new(deliver));
     let envelope = incoming.envelope(app, (caller.tenant, caller.environment), message);
     let response = clients::ledger::call_ledger(app, &envelope, None).await?;
+    // The settlement stays leased to this request, which is answered no success.
+    if is_refusal(&response) {
+        return Ok(response.into());
+    }
     let (mut reply, handed) = response.into_answer()?.handed_over().await?;
     given.settlement = handed;
     reply.headers.extend(rates);
