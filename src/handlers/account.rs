@@ -24,6 +24,15 @@ async fn call_own_ledger(
     clients::ledger::call_ledger(app, &envelope, None).await
 }
 
+/// The ledger's complete answer to a message.
+async fn answer_from_ledger(
+    app: &App,
+    incoming: &IncomingRequest,
+    message: LedgerMessage,
+) -> Result<OutgoingResponse, Fault> {
+    Ok(call_own_ledger(app, incoming, message).await?.into_answer()?.into())
+}
+
 /// `GET /v1/usage`, answered by the ledger.
 pub(super) async fn read_usage(
     app: &App,
@@ -31,14 +40,12 @@ pub(super) async fn read_usage(
     incoming: &IncomingRequest,
 ) -> Result<OutgoingResponse, Fault> {
     let off = registry::disabled_chains(app, context, incoming.now).await;
-    call_own_ledger(
+    answer_from_ledger(
         app,
         incoming,
         LedgerMessage::Account { key: incoming.caller()?.hash, view: AccountView::Usage, off },
     )
-    .await?
-    .into_answer()
-    .map(OutgoingResponse::from)
+    .await
 }
 
 /// `GET /v1/supported-chains`.
@@ -48,23 +55,18 @@ pub(super) async fn list_chains(
     incoming: &IncomingRequest,
 ) -> Result<OutgoingResponse, Fault> {
     let off = registry::disabled_chains(app, context, incoming.now).await;
-    call_own_ledger(
+    answer_from_ledger(
         app,
         incoming,
         LedgerMessage::Account { key: incoming.caller()?.hash, view: AccountView::Chains, off },
     )
-    .await?
-    .into_answer()
-    .map(OutgoingResponse::from)
+    .await
 }
 
 /// `GET /v1/whoami`, answered by the ledger.
 pub(super) async fn read_whoami(app: &App, incoming: &IncomingRequest) -> Result<OutgoingResponse, Fault> {
     let key = incoming.caller()?.hash;
-    call_own_ledger(app, incoming, LedgerMessage::Account { key, view: AccountView::Whoami, off: Vec::new() })
-        .await?
-        .into_answer()
-        .map(OutgoingResponse::from)
+    answer_from_ledger(app, incoming, LedgerMessage::Account { key, view: AccountView::Whoami, off: Vec::new() }).await
 }
 
 /// `GET /v1/verifications/{id}`: from the ledger; from the directory where the ledger has deleted it.
@@ -86,10 +88,7 @@ pub(super) async fn read_verification(app: &App, incoming: &IncomingRequest) -> 
 /// `GET /v1/settlements/{id}`.
 pub(super) async fn read_settlement(app: &App, incoming: &IncomingRequest) -> Result<OutgoingResponse, Fault> {
     let (key, id) = (incoming.caller()?.hash, settlement_id(incoming));
-    call_own_ledger(app, incoming, LedgerMessage::Settlement { key, id })
-        .await?
-        .into_answer()
-        .map(OutgoingResponse::from)
+    answer_from_ledger(app, incoming, LedgerMessage::Settlement { key, id }).await
 }
 
 /// `GET /v1/settlements`: from the ledger, which keeps all of them.
@@ -97,16 +96,13 @@ pub(super) async fn list_settlements(app: &App, incoming: &IncomingRequest) -> R
     let key = incoming.caller()?.hash;
     let page = read_page_query(&incoming.query, |text| SettlementId::parse(text).is_some())?;
     let filter = settlements::read_filter(&incoming.query)?;
-    call_own_ledger(app, incoming, LedgerMessage::Settlements { key, filter, page })
-        .await?
-        .into_answer()
-        .map(OutgoingResponse::from)
+    answer_from_ledger(app, incoming, LedgerMessage::Settlements { key, filter, page }).await
 }
 
 /// `POST /v1/settlements/{id}/hand-over`.
 pub(super) async fn hand_over(app: &App, incoming: &IncomingRequest) -> Result<OutgoingResponse, Fault> {
     let (key, id) = (incoming.caller()?.hash, settlement_id(incoming));
-    call_own_ledger(app, incoming, LedgerMessage::HandOver { key, id }).await?.into_answer().map(OutgoingResponse::from)
+    answer_from_ledger(app, incoming, LedgerMessage::HandOver { key, id }).await
 }
 
 /// The id in the path. Text that is no id becomes an id that no object has, so that the key is checked first.

@@ -6,7 +6,7 @@ mod alarm;
 mod finality;
 pub mod migrations;
 mod payment;
-mod refusal_header;
+mod remembered_refusal;
 mod reply;
 pub mod rows;
 mod settlement;

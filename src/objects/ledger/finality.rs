@@ -64,9 +64,9 @@ impl TenantLedger {
             return Ok(());
         }
         let settings = App::new(self.env.clone(), "")?.settings;
-        let looks = due.iter().map(|id| self.poll_payment(id, Rc::clone(&settings), now));
-        for (id, looked) in due.iter().zip(join_all(looks).await) {
-            if let Err(fault) = looked {
+        let polls = due.iter().map(|id| self.poll_payment(id, Rc::clone(&settings), now));
+        for (id, polled) in due.iter().zip(join_all(polls).await) {
+            if let Err(fault) = polled {
                 let fields = [TelemetryField::Verification(VerificationId::parse(id)), TelemetryField::Cause(&fault)];
                 event(TelemetryKind::PaymentNotPolled, &fields);
                 // After a failure the next poll is put off, not dropped.
@@ -78,8 +78,10 @@ impl TenantLedger {
 
     async fn poll_payment(&self, id: &str, settings: Rc<Settings>, now: UnixMillis) -> Result<(), Fault> {
         let store = self.store();
-        let Some(seen) = tracked_payment(&store, id)? else { return store.atomically(|| store.untrack_finality(id)) };
-        let trace = trace::poll_transaction(&settings, seen.network, &seen.tx, now).await;
+        let Some(tracked) = tracked_payment(&store, id)? else {
+            return store.atomically(|| store.untrack_finality(id));
+        };
+        let trace = trace::poll_transaction(&settings, tracked.network, &tracked.tx, now).await;
         // The record may have changed while the chain was asked: apply the trace to its newest body.
         let now = app::now();
         let Some(mut fresh) = tracked_payment(&store, id)? else {

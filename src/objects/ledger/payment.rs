@@ -1,6 +1,6 @@
 //! One x402 payment in one step: read, decide, write, in one transaction.
 
-use super::refusal_header::with_remembered_refusal;
+use super::remembered_refusal::with_remembered_refusal;
 use super::reply::LedgerOutput;
 use super::store::LedgerStore;
 use super::{LedgerState, TenantLedger, check_deadline};

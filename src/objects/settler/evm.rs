@@ -9,7 +9,7 @@ use super::{ADVANCE_MAX, ALARM_MS, LandedTransaction, POLL_CALLS_MAX, POLL_MAX, 
 use crate::app;
 use crate::app::App;
 use crate::rpc;
-use crate::rpc::{signer_balance, third_party};
+use crate::rpc::third_party;
 use crate::telemetry::{TelemetryField, TelemetryKind, event};
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -29,6 +29,7 @@ use x402_core::settlement::flight::{
 };
 use x402_core::settlement::launch;
 use x402_core::settlement::launch::{InFlightTotals, LaunchDenial, LaunchFacts};
+use x402_core::settlement::plan::UNFUNDED_MESSAGE;
 use x402_core::settlement::quote::NonceCount;
 use x402_core::settlement::refusal::{NodeAcceptance, SendOutcome, SendRefusal};
 use x402_core::settlement::{Flight, FlightPayload};
@@ -177,7 +178,7 @@ impl Settler {
                 }
                 Some(SendRefusal::NonceUsed) => self.sign_with_new_nonce(app, &row).await?,
                 Some(SendRefusal::SignerUnfunded) => {
-                    self.end_unfunded(&row, signer_balance::UNFUNDED_MESSAGE, true)?;
+                    self.end_unfunded(&row, UNFUNDED_MESSAGE, true)?;
                     None
                 }
                 Some(SendRefusal::BelowMarket) => self.sign_replacement(app, &row, version.kind).await?,

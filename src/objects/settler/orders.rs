@@ -125,8 +125,8 @@ impl Settler {
                 self.report_to_ledger(&app, &row.flight, &pending).await;
                 return Ok(pending);
             }
-            let looked = self.polled_at.get();
-            if looked.is_none_or(|at| app::now().since(at) >= pause_ms) {
+            let polled = self.polled_at.get();
+            if polled.is_none_or(|at| app::now().since(at) >= pause_ms) {
                 self.polled_at.set(Some(app::now()));
                 self.poll_all(&app).await?;
                 if network.family == Family::Svm {

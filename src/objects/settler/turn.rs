@@ -42,11 +42,11 @@ impl Settler {
             event(TelemetryKind::FlightsNotPurged, &[TelemetryField::Cause(&fault)]);
         }
         let keys = self.open_keys()?;
-        let watch = self.next_finality_poll()?;
+        let next_poll = self.next_finality_poll()?;
         let is_idle = keys.is_empty() && self.ended_after("")?.is_empty() && self.launching.borrow().is_empty();
-        if is_idle && watch.is_none_or(|due| due > now) {
+        if is_idle && next_poll.is_none_or(|due| due > now) {
             // Nothing is awaited between the read of the rows and this.
-            let next = watch.unwrap_or_else(|| now.plus(IDLE_MS)).max(now.plus(ALARM_MS));
+            let next = next_poll.unwrap_or_else(|| now.plus(IDLE_MS)).max(now.plus(ALARM_MS));
             self.set_alarm(next).await;
             return Ok(());
         }
