@@ -11,9 +11,9 @@
 //! | `clients` | the calls to the objects, each with its deadline |
 //! | `d1` | the directory |
 //! | `rpc` | JSON-RPC over fetch, and what the Worker asks of chains |
-//! | `platform` | what works around workerd or wasm-bindgen, each with its reason |
+//! | `platform` | what works around workerd or wasm-bindgen, each with its reason, its test and a link |
 //! | `telemetry` | every event that is logged, in one table; compiled natively too |
-//! | `app`, `request`, `isolate` | bindings and settings; one request as it was read; what an isolate remembers |
+//! | `app`, `request`, `response`, `isolate` | bindings and settings; one request; its response; what an isolate remembers |
 //! | `storage` | how rows of SQLite are read |
 //!
 //! The statements, rows and migrations of `objects` and `d1` compile natively too, where tests run them.
@@ -66,5 +66,7 @@ mod objects;
 mod platform;
 #[cfg(target_arch = "wasm32")]
 mod request;
+#[cfg(target_arch = "wasm32")]
+mod response;
 #[cfg(target_arch = "wasm32")]
 mod rpc;

@@ -220,9 +220,10 @@ fn rows_of_the_directory_are_read_or_refused() {
     all.row(&[directory::DEFAULTS_OF_MANY], &default, &[], &[no_tenant("tenant_id")]);
     all.row(&[directory::RECORD_GET], &[text("{}")], &[], &[]);
     all.row(&[directory::RECORDS_BEFORE], &[text("ver_1"), text("{}")], &[], &[]);
-    all.row(&[directory::USAGE_OPEN], &[ten, text("test"), text("2026-11")], &[], &[]);
+    let bad = [("tenant_id", text("ten_1")), ("environment", text("prod"))];
+    all.row(&[directory::USAGE_OPEN], &[ten, text("test"), text("2026-11")], &[], &bad);
     all.row(&[directory::STUCK_GET], &[text("base"), int(1)], &[], &[("number", int(-1))]);
-    all.row(&[directory::CHECKS_GET], &[text("base"), text("passed")], &[], &[]);
+    all.row(&[directory::CHECKS_GET], &[text("base"), text("passed")], &[], &[("outcome", text("Passed"))]);
     all.assert_all(&[directory::ALL]);
 }
 

@@ -48,6 +48,13 @@ impl ApiReply {
         Self { status, content_type: "application/json", body, headers: Vec::new() }
     }
 
+    /// An answer whose JSON body was written before: a problem where the status is 400 or more.
+    #[must_use]
+    pub const fn stored(status: u16, body: String) -> Self {
+        let content_type = if status < 400 { "application/json" } else { "application/problem+json" };
+        Self { status, content_type, body, headers: Vec::new() }
+    }
+
     /// An HTML page with status 200.
     #[must_use]
     pub const fn html(body: String) -> Self {

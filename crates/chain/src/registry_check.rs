@@ -35,6 +35,27 @@ pub enum RegistryCheckOutcome {
     Unreachable,
 }
 
+impl RegistryCheckOutcome {
+    /// Every outcome.
+    pub const ALL: [Self; 3] = [Self::Passed, Self::Differs, Self::Unreachable];
+
+    /// The name in the directory and in JSON.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Passed => "passed",
+            Self::Differs => "differs",
+            Self::Unreachable => "unreachable",
+        }
+    }
+
+    /// The outcome of this name; `None` for any other text.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|outcome| outcome.name() == text)
+    }
+}
+
 /// One difference from the row.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]

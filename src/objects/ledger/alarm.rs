@@ -83,11 +83,11 @@ impl TenantLedger {
         let (after, store) = (app::now(), self.store());
         let payment = store.next_payment()?.map(|at| at.max(after.plus(PURGE_AFTER_MS)));
         let next = [store.next_finality_poll()?, store.next_settlement()?, payment].into_iter().flatten().min();
-        let watch = next.map(|at| at.max(after.plus(100)));
+        let next_poll = next.map(|at| at.max(after.plus(100)));
         let more = left || self.has_unshipped()?;
         // Requests counted meanwhile: the next alarm may be far away, and nothing is awaited until it is set.
         self.write_rates(after)?;
-        Ok([watch, more.then(|| after.plus(SHIP_AFTER_MS))].into_iter().flatten().min())
+        Ok([next_poll, more.then(|| after.plus(SHIP_AFTER_MS))].into_iter().flatten().min())
     }
 
     /// Stores the rates, if requests were counted since the last store: an eviction loses none.

@@ -198,3 +198,12 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn an_outcome_has_one_name_in_the_directory_and_in_json() {
+    for outcome in RegistryCheckOutcome::ALL {
+        assert_eq!(serde_json::to_value(outcome).expect("JSON"), json!(outcome.name()));
+        assert_eq!(RegistryCheckOutcome::parse(outcome.name()), Some(outcome));
+    }
+    assert_eq!(RegistryCheckOutcome::parse("Passed"), None);
+}

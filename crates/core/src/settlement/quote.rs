@@ -1,5 +1,5 @@
-//! What is asked of a node before a transaction is signed (EVM): how many of the signer's transactions there are, and
-//! where they are wanted today's price and what the payer holds.
+//! What is asked of a node before a transaction is signed (EVM): the signer's nonce and, where they are needed, the
+//! market's price and the payer's balance.
 
 use super::Flight;
 use super::launch::LaunchFacts;
@@ -11,13 +11,13 @@ use x402_chain::network::Network;
 /// Which of the signer's transactions are counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NonceCount {
-    /// Those that wait included: the next nonce, as the node sees it.
+    /// Pending ones included: the next nonce, as the node knows it.
     Waiting,
-    /// Those that blocks hold.
+    /// Those in blocks only.
     Mined,
 }
 
-/// The calls, and how their answers are read.
+/// The calls of one round, and the reader of their answers.
 #[derive(Clone, Debug)]
 pub struct LaunchQuestion {
     network: &'static Network,
@@ -27,8 +27,8 @@ pub struct LaunchQuestion {
 }
 
 impl LaunchQuestion {
-    /// GasPrice and nonce of a flight's signer. The key is not needed for this: of a signer that is no longer configured,
-    /// the flights are carried on. `None` for a signer of another family.
+    /// Asks for the market's price and the nonce of a flight's signer. The signer's key is not needed: flights of a
+    /// signer that is not configured are carried on. `None` for a signer of another chain family.
     #[must_use]
     pub fn of(flight: &Flight, network: &'static Network, count: NonceCount) -> Option<Self> {
         let Address::Evm(signer) = flight.signer else { return None };
@@ -39,7 +39,7 @@ impl LaunchQuestion {
         Some(Self { network, count, holding: None, price: true })
     }
 
-    /// What a launch needs: the nonce, what the payer holds, and the price where the flight brings none.
+    /// Asks for what a launch needs: the nonce, the payer's balance, and the price where the flight holds none.
     #[must_use]
     pub fn of_launch(flight: &Flight, network: &'static Network) -> Option<Self> {
         let holding = tx::token_balance_call(network, &flight.payer);
@@ -53,7 +53,7 @@ impl LaunchQuestion {
         [Some(self.count.clone()), self.holding.clone()].into_iter().flatten().chain(price).collect()
     }
 
-    /// What was answered, as far as it was.
+    /// The answers, as far as there were any.
     #[must_use]
     pub fn read_partial(&self, facts: &Facts) -> LaunchFacts {
         LaunchFacts {
@@ -63,7 +63,7 @@ impl LaunchQuestion {
         }
     }
 
-    /// All of it: a node that leaves anything out is passed over. A price above the cap is none, and an answer.
+    /// All answers: a node that leaves one out is skipped. A price above the cap counts as an answer without a price.
     ///
     /// # Errors
     /// [`Undecided::Missing`] with the calls; [`Undecided::Malformed`] where the node left anything out.

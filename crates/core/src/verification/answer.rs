@@ -1,11 +1,15 @@
 //! The answer to a verification, member for member as in JSON.
 
+use crate::error::Fault;
 use crate::verdict::RefusalCode;
 use core::fmt;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
+use x402_chain::address::TxId;
 use x402_chain::checks::Check;
 use x402_chain::id::{ClaimId, RequestId, VerificationId};
+use x402_chain::network;
+use x402_chain::network::Network;
 use x402_chain::retry::Retry;
 
 /// The state of the payment.
@@ -247,6 +251,17 @@ pub struct VerificationAnswer {
 const LISTED_MAX: usize = 4_000;
 
 impl VerificationAnswer {
+    /// The transaction that a stored answer is about, with its network.
+    ///
+    /// # Errors
+    /// `INTERNAL` where the registry lacks the chain, which a later build may have written, or the id is none of it.
+    pub fn transaction(&self) -> Result<(&'static Network, TxId), Fault> {
+        let unknown = || Fault::internal(format!("a record's chain '{}' is not in the registry", self.chain));
+        let network = network::by_key(&self.chain).ok_or_else(unknown)?;
+        let unread = || Fault::internal(format!("a record's tx_hash is no id of a transaction on '{}'", self.chain));
+        Ok((network, TxId::parse(network.family, &self.tx_hash).ok_or_else(unread)?))
+    }
+
     /// Lists at most 4,000 transfers and as many payers. All of them were judged, and count in the amount; a check says
     /// what is left out.
     #[must_use]
@@ -304,6 +319,16 @@ mod tests {
         assert!(text.len() < 950_000, "{}", text.len());
         // As text within JSON.
         assert!(serde_json::to_string(&text).expect("writes").len() < 1_200_000);
+    }
+
+    #[test]
+    fn a_record_that_names_no_transaction_is_an_error() {
+        let hash = format!("0x{}", "1a".repeat(32));
+        let good = VerificationAnswer { tx_hash: hash.clone(), ..answer(0) };
+        assert_eq!(good.transaction().map(|(network, id)| (network.key, id.to_string())), Ok(("base", hash)));
+        assert!(answer(0).transaction().is_err(), "an id of no transaction");
+        let later = VerificationAnswer { chain: "of-a-later-build".to_owned(), ..good };
+        assert!(later.transaction().is_err_and(|fault| fault.cause().is_some()));
     }
 
     #[test]

@@ -139,7 +139,7 @@ fn recorded_answer_holds(body: &str, claim: &Claim, tenant: &Tenant) -> bool {
     repeat != Some(RepeatRule::Judged) && is_same
 }
 
-/// What a booked verification leaves behind.
+/// What a judged verification leaves behind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VerificationOutcome {
     /// The body of the answer.
