@@ -12,7 +12,7 @@ pub struct UrlTarget<'a> {
 }
 
 impl<'a> UrlTarget<'a> {
-    /// Splits a normalised URL; what is none is all path.
+    /// Splits a normalised URL; the path of one without a slash after its host is `/`. The fragment is dropped.
     #[must_use]
     pub fn of(url: &'a str) -> Self {
         let (rest, _fragment) = url.split_once('#').unwrap_or((url, ""));
