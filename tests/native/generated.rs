@@ -43,9 +43,9 @@ fn the_settings_are_documented() {
 
 #[test]
 fn the_codes_are_documented() {
-    let mut text = "# Errors: the request was not answered\n\n`repeat`: what the same request gets under the same \
-        `Idempotency-Key`. `Recorded`: the same answer, for only another request can bring another one. `Judged`: an \
-        answer of its own, for time, the seller or the operator can change the cause.\n\n\
+    let mut text = "# Errors: the request was not answered\n\n`repeat`: the answer to the same request under the \
+        same `Idempotency-Key`. `Recorded`: the same answer, since only another request can get another one. \
+        `Judged`: a new answer, since time, the seller or the operator can remove the cause.\n\n\
         | code | status | retry | repeat | meaning |\n|---|---|---|---|---|\n"
         .to_owned();
     for code in ErrorCode::ALL {

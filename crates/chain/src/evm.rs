@@ -22,16 +22,12 @@ use crate::address::{Address, TxId};
 use crate::facts::{Call, ErrorClass, Facts, RpcReply, Undecided};
 use crate::network::{FinalityRule, Network};
 use crate::time::UnixSeconds;
-use crate::trace::PARTIES_MAX;
+use crate::trace::{BLOCK_AHEAD_S_MAX, PARTIES_MAX};
 use crate::trace::{Block, CodeKind, Depth, MinedTransaction, Party, PartyFacts, Trace, TransactionState, Transfer};
 use alloy_primitives::B256;
 use log::LogMovements;
 use receipt::{EvmReceipt, ExecutionStatus};
 use serde_json::value::RawValue;
-
-/// The most seconds that a block may be ahead of our clock: 15 minutes, which exceeds the worst drift of consensus
-/// clients and clocks. Beyond it the node is wrong, not the payer (#evm-34).
-const FUTURE_S_MAX: u64 = 900;
 
 /// The reason in a failed transaction's trace (#evm-5).
 const REVERTED_FAILURE: &str = "reverted";
@@ -170,7 +166,7 @@ fn canonical_block(number: u64, hash: B256, facts: &Facts, now: UnixSeconds) -> 
     if block.hash != hash {
         return Err(Undecided::malformed_with("receipt_not_canonical", block.hash));
     }
-    if block.time.since(now) > FUTURE_S_MAX {
+    if block.time.since(now) > BLOCK_AHEAD_S_MAX {
         return Err(Undecided::malformed_with("block_time_in_the_future", block.time.0));
     }
     Ok(Block { number, hash: Some(format!("0x{}", hex::encode(hash))), time: Some(block.time) })

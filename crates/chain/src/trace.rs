@@ -8,6 +8,10 @@ use alloy_primitives::B256;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
+/// The most seconds that a block may be ahead of our clock: 15 minutes, which exceeds the worst drift of consensus
+/// clients and clocks. Beyond it the node is wrong, not the payer (docs/spec/chains.md#evm-34).
+pub(crate) const BLOCK_AHEAD_S_MAX: u64 = 900;
+
 /// The most parties whose code and blacklist entry are read: two calls each in the same batch, so at most 16 more
 /// items.
 pub const PARTIES_MAX: usize = 8;

@@ -1,6 +1,7 @@
 //! Finds the transaction that used an authorization, by its `AuthorizationUsed` event (EIP-3009) in the blocks of the
 //! last minutes.
 
+pub use super::calls::newest_block_call;
 use super::calls::{prefixed_hex, view_call_at};
 use super::log::AUTHORIZATION_USED;
 use super::{abi, answered_text, block, eip3009};
@@ -77,12 +78,6 @@ pub fn authorization_state_call(network: &Network, payer: &Address, nonce: &B256
     let (Address::Evm(asset), Address::Evm(payer)) = (network.asset.address, *payer) else { return None };
     let at = block.map_or_else(|| "latest".to_owned(), |block| format!("{block:#x}"));
     Some(view_call_at(asset, prefixed_hex(&eip3009::authorization_state_calldata(payer, *nonce)), &at))
-}
-
-/// The call for the newest block's number and time.
-#[must_use]
-pub fn newest_block_call() -> Call {
-    Call::new("eth_getBlockByNumber", &json!(["latest", false]))
 }
 
 /// The newest block's number and time; `None` where the node did not answer.

@@ -1,5 +1,6 @@
 //! Our own EVM transactions: price, signature and bytes.
 
+use super::calls::newest_block_call;
 use super::sender::GasPrice;
 use super::{abi, answered_text, calls, eip3009, quantity};
 use crate::address::TxId;
@@ -105,7 +106,7 @@ where
 /// The calls that a price needs.
 #[must_use]
 pub fn price_calls() -> Vec<Call> {
-    vec![gas_price_call(), tip_call(), latest_block_call()]
+    vec![gas_price_call(), tip_call(), newest_block_call()]
 }
 
 fn gas_price_call() -> Call {
@@ -114,10 +115,6 @@ fn gas_price_call() -> Call {
 
 fn tip_call() -> Call {
     Call::new("eth_maxPriorityFeePerGas", &json!([]))
-}
-
-fn latest_block_call() -> Call {
-    Call::new("eth_getBlockByNumber", &json!(["latest", false]))
 }
 
 /// A price as [`capped_price`] names it; `None` where even the base fee is above the chain's cap, or nothing is sent there.
@@ -155,7 +152,7 @@ fn market_price(gas: GasCap, facts: &Facts) -> Option<GasPrice> {
         Some(RpcReply::Error(error)) => error.class == ErrorClass::Unsupported,
         Some(RpcReply::Value(_)) | None => true,
     };
-    if gas.fees == FeeModel::Eip1559 && ![latest_block_call(), tip_call()].iter().all(is_known) {
+    if gas.fees == FeeModel::Eip1559 && ![newest_block_call(), tip_call()].iter().all(is_known) {
         return None;
     }
     let said = |call: &Call| match facts.get(call) {
@@ -189,7 +186,7 @@ fn base_fee(facts: &Facts) -> Option<u128> {
     struct BaseFeeJson {
         base_fee_per_gas: Option<String>,
     }
-    let Some(RpcReply::Value(value)) = facts.get(&latest_block_call()) else { return None };
+    let Some(RpcReply::Value(value)) = facts.get(&newest_block_call()) else { return None };
     let head: Option<BaseFeeJson> = serde_json::from_str(value.get()).ok()?;
     hex_wei(&head?.base_fee_per_gas?)
 }
@@ -337,7 +334,7 @@ mod tests {
             let mut learn = |call: &Call, value: &Value| {
                 facts.insert(call.clone(), RpcReply::Value(to_raw_value(value).expect("JSON")));
             };
-            learn(&latest_block_call(), &json!({"baseFeePerGas": base}));
+            learn(&newest_block_call(), &json!({"baseFeePerGas": base}));
             learn(&Call::new("eth_maxPriorityFeePerGas", &json!([])), &tip);
             capped_price(by_key("base").expect("registered"), &facts)
         };
@@ -360,7 +357,7 @@ mod tests {
             let mut facts = Facts::new();
             let Err(Undecided::Missing(calls)) = quote_price(base, &facts) else { panic!("nothing to ask") };
             for call in calls {
-                let value = if call == latest_block_call() { json!({"baseFeePerGas": base_fee}) } else { json!(null) };
+                let value = if call == newest_block_call() { json!({"baseFeePerGas": base_fee}) } else { json!(null) };
                 facts.insert(call, RpcReply::Value(to_raw_value(&value).expect("JSON")));
             }
             quote_price(base, &facts)
@@ -377,7 +374,7 @@ mod tests {
         let priced = |method: &str, class: ErrorClass| {
             let mut facts = Facts::new();
             for call in price_calls() {
-                let value = if call == latest_block_call() {
+                let value = if call == newest_block_call() {
                     json!({"baseFeePerGas": "0x3b9aca00"})
                 } else {
                     json!("0x5f5e100")

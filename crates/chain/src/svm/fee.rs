@@ -1,12 +1,16 @@
 //! What a transaction takes from its fee payer: so much a signature, and what it
 //! offers a compute unit. It is known before it is sent, and taken from failed ones too.
 
+use super::programs;
 use super::wire::SvmTransaction;
 use crate::network::LAMPORTS_PER_SIGNATURE;
 use solana_address::Address as Pubkey;
 
-pub(crate) const COMPUTE_BUDGET: Pubkey = Pubkey::from_str_const("ComputeBudget111111111111111111111111111111");
+/// The compute budget program.
+pub(crate) const COMPUTE_BUDGET: Pubkey = Pubkey::from_str_const(programs::COMPUTE_BUDGET);
+/// The first byte of the instruction that sets the limit of compute units.
 pub(crate) const SET_COMPUTE_UNIT_LIMIT: u8 = 2;
+/// The first byte of the instruction that sets the price of a compute unit.
 pub(crate) const SET_COMPUTE_UNIT_PRICE: u8 = 3;
 /// The most compute units of a transaction: what counts where it sets no limit.
 const UNITS_MAX: u32 = 1_400_000;

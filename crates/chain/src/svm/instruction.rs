@@ -1,6 +1,7 @@
 //! What instructions show beside the balances: memos (top level only, docs/spec/chains.md#svm-26) and transfers of a
 //! hidden amount (#svm-7).
 
+use super::programs::{MEMO, MEMO_V1, TOKEN_2022};
 use super::transaction::{InstructionJson, TransactionMeta, TransactionResult};
 use crate::address::{Address, Family};
 use crate::trace::{ConfidentialTransfer, DETAILS_MAX};
@@ -9,9 +10,7 @@ use serde_json::Value;
 /// Bytes of a memo: the size of a whole legacy Solana transaction.
 pub const MEMO_BYTES_MAX: usize = 1_232;
 
-const MEMO_PROGRAMS: [&str; 2] =
-    ["MemoSq4gqABAXKb96qnH8TysNcWxMyWCqXgDLGmfcHr", "Memo1UhkJRfHyvLMcVucJwxXeuD728EqVDDwQDxFMNo"];
-const TOKEN_2022: &str = "TokenzQdBNbLqP5VEhdkAS6EPFLC1PHnBqCXEpPxuEb";
+const MEMO_PROGRAMS: [&str; 2] = [MEMO, MEMO_V1];
 /// `ConfidentialTransferExtension`, then `Transfer` or `TransferWithFee` (SPL Token-2022 instruction.rs).
 const CONFIDENTIAL: u8 = 27;
 const CONFIDENTIAL_TRANSFERS: [u8; 2] = [7, 13];

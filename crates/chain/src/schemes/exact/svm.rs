@@ -13,6 +13,7 @@ use crate::schemes::exact::rules::{
     ACCEPTED_DETAIL, OnchainVerdict, SchemeRules, check_scheme, networks_detail, quote_text,
 };
 use crate::svm::fee::{COMPUTE_BUDGET, SET_COMPUTE_UNIT_LIMIT, SET_COMPUTE_UNIT_PRICE, fee_lamports, priority_fee};
+use crate::svm::programs;
 use crate::svm::wire::{ResolvedInstruction, SvmTransaction};
 use crate::trace::CodeKind;
 use crate::x402::{AcceptedRequirements, Payload, Payment, Requirements, X402Version};
@@ -22,12 +23,11 @@ use serde_json::json;
 use serde_json::value::RawValue;
 use solana_address::Address as Pubkey;
 
-const TOKEN: Pubkey = Pubkey::from_str_const("TokenkegQfeZyiNwAJbNbGKPFXCWuBvf9Ss623VQ5DA");
-const TOKEN_2022: Pubkey = Pubkey::from_str_const("TokenzQdBNbLqP5VEhdkAS6EPFLC1PHnBqCXEpPxuEb");
-const ASSOCIATED: Pubkey = Pubkey::from_str_const("ATokenGPvbdGVxr1b2hvZbsiqW5xWH25efTNsLJA8knL");
-const MEMO: Pubkey = Pubkey::from_str_const("MemoSq4gqABAXKb96qnH8TysNcWxMyWCqXgDLGmfcHr");
-/// The Lighthouse program: wallets add its assertions to what they sign, also about the fee payer's account.
-const LIGHTHOUSE: Pubkey = Pubkey::from_str_const("L2TExMFKdjpN9kozasaurPirfHy9P8sbXoAN1qA3S95");
+const TOKEN: Pubkey = Pubkey::from_str_const(programs::TOKEN);
+const TOKEN_2022: Pubkey = Pubkey::from_str_const(programs::TOKEN_2022);
+const ASSOCIATED: Pubkey = Pubkey::from_str_const(programs::ASSOCIATED_TOKEN);
+const MEMO: Pubkey = Pubkey::from_str_const(programs::MEMO);
+const LIGHTHOUSE: Pubkey = Pubkey::from_str_const(programs::LIGHTHOUSE);
 
 /// What Lighthouse's instructions about accounts are called by, in their first byte: `AssertAccountData`
 /// to `AssertTokenAccountMulti`. They read and never write; the other kinds write memory accounts (0, 1),

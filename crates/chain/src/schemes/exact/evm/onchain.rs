@@ -314,7 +314,7 @@ fn check_wallet_signature(rules: &mut SchemeRules, facts: &Facts, ask: &Call, fa
 }
 
 fn token_view_call(contract: Address20, data: &[u8]) -> Call {
-    calls::view_call(contract, format!("0x{}", hex::encode(data)))
+    calls::view_call(contract, calls::prefixed_hex(data))
 }
 
 #[cfg(test)]
