@@ -209,7 +209,7 @@ fn receipt_from_events<'a>(
 /// The depth of a canonical block that is not above the head (docs/spec/chains.md#finality).
 fn block_depth(network: &Network, number: u64, head: u64, finalized: Option<u64>) -> Depth {
     let confirmations = head.saturating_sub(number).saturating_add(1);
-    let by_count = if confirmations >= network.confirmations { Depth::Confirmed } else { Depth::Seen };
+    let by_count = if confirmations >= network.confirmations { Depth::Confirmed } else { Depth::Included };
     match network.finality {
         FinalityRule::Instant => Depth::Finalized,
         FinalityRule::Tag if finalized.is_some_and(|height| number <= height) => Depth::Finalized,
@@ -288,7 +288,7 @@ pub fn read_party(network: &Network, party: &Party, facts: &Facts) -> PartyFacts
     }
 }
 
-/// The text with which a call was answered.
+/// The string with which a call was answered; `None` for an error and any other type.
 pub(crate) fn answered_text(facts: &Facts, call: &Call) -> Option<String> {
     match facts.get(call)? {
         RpcReply::Value(value) => quantity::text(value).ok().map(Into::into),
@@ -296,6 +296,7 @@ pub(crate) fn answered_text(facts: &Facts, call: &Call) -> Option<String> {
     }
 }
 
+/// The kind of account by its code, hex with `0x`; `None` where it is not hex.
 pub(crate) fn code_kind(code: &str) -> Option<CodeKind> {
     let bytes = quantity::bytes(code)?;
     Some(match bytes.len() {

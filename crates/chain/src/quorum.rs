@@ -35,7 +35,7 @@ pub enum QuorumDecision {
 pub struct QuorumRule {
     /// From this amount of atomic units on, two providers must agree.
     pub threshold: Amount,
-    /// Whether it matters what is final: then providers are asked until one reports it or none is left.
+    /// Whether the result depends on finality: then providers are asked until one reports it or none is left.
     pub finality: bool,
 }
 
@@ -57,11 +57,11 @@ pub fn required_agreement(configured: usize, amount: Amount, threshold: Amount) 
 /// - A pending transaction waits for a second answer, which may know its block.
 /// - Of mined transactions that count alike, one that reports finality prevails.
 #[must_use]
-pub fn decide_quorum(words: &[Option<ProviderAnswer>], configured: usize, wanted: QuorumRule) -> QuorumDecision {
-    let answered: Vec<(usize, &Trace)> = words
+pub fn decide_quorum(answers: &[Option<ProviderAnswer>], configured: usize, rule: QuorumRule) -> QuorumDecision {
+    let answered: Vec<(usize, &Trace)> = answers
         .iter()
         .enumerate()
-        .filter_map(|(index, word)| match word {
+        .filter_map(|(index, answer)| match answer {
             Some(ProviderAnswer::Trace(trace)) => Some((index, trace)),
             Some(ProviderAnswer::Failed) | None => None,
         })
@@ -69,15 +69,15 @@ pub fn decide_quorum(words: &[Option<ProviderAnswer>], configured: usize, wanted
     let agreed = |trace: &Trace| answered.iter().filter(|(_, other)| other.agrees(trace)).count();
     let settled = |(index, trace): (usize, &Trace)| QuorumDecision::Settled { index, agreed: agreed(trace) };
     let mined = |trace: &Trace| matches!(trace.found, TransactionState::Mined(_));
-    let enough = |trace: &Trace| configured <= 1 || agreed(trace) >= needed_agreement(trace, wanted.threshold);
-    let waiting = words.iter().any(Option::is_none);
-    let left = words.len() < configured;
+    let enough = |trace: &Trace| configured <= 1 || agreed(trace) >= needed_agreement(trace, rule.threshold);
+    let waiting = answers.iter().any(Option::is_none);
+    let left = answers.len() < configured;
     // Where two report a block, the one that more providers report; else the first.
     let rank = |trace: &Trace| (agreed(trace), trace.mined().is_some_and(|mined| !mined.finality_unknown));
     let best_mined = answered.iter().copied().filter(|(_, trace)| mined(trace) && enough(trace));
     if let Some(best) = best_mined.reduce(|best, next| if rank(next.1) > rank(best.1) { next } else { best }) {
-        let (_, says_what_is_final) = rank(best.1);
-        return match (wanted.finality && !says_what_is_final, waiting, left) {
+        let (_, reports_finality) = rank(best.1);
+        return match (rule.finality && !reports_finality, waiting, left) {
             (true, true, _) => QuorumDecision::Wait,
             (true, false, true) => QuorumDecision::Ask,
             (true, false, false) | (false, ..) => settled(best),
@@ -87,17 +87,14 @@ pub fn decide_quorum(words: &[Option<ProviderAnswer>], configured: usize, wanted
     if !disputed {
         let pending = answered.iter().copied().find(|(_, trace)| trace.found == TransactionState::Pending);
         let unknown = answered.iter().copied().find(|(_, trace)| trace.found == TransactionState::Unknown);
-        let heard = words.iter().filter(|word| word.is_some()).count();
+        let received = answers.iter().filter(|answer| answer.is_some()).count();
         match (pending, unknown) {
-            (Some(pending), _) if heard >= 2 || configured <= 1 || !(waiting || left) => return settled(pending),
+            (Some(pending), _) if received >= 2 || configured <= 1 || !(waiting || left) => return settled(pending),
             (None, Some(unknown)) if enough(unknown.1) => return settled(unknown),
             (Some(_) | None, _) => {}
         }
     }
     match (waiting, left) {
-        (true, _) if answered.is_empty() => QuorumDecision::Wait,
-        // One has answered, and that does not suffice: the next need not wait for a slow one.
-        (true, true) if words.iter().filter(|word| word.is_none()).count() == 0 => QuorumDecision::Ask,
         (true, _) => QuorumDecision::Wait,
         (false, true) => QuorumDecision::Ask,
         (false, false) => QuorumDecision::Unavailable,

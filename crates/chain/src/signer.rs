@@ -16,7 +16,7 @@ pub enum Signer {
 }
 
 impl Signer {
-    /// Reads a private key as the family writes it.
+    /// Reads a private key: [`EvmSigner::parse`], [`SvmSigner::parse`].
     #[must_use]
     pub fn parse(family: Family, text: &str) -> Option<Self> {
         match family {
@@ -34,7 +34,7 @@ impl Signer {
         }
     }
 
-    /// The key of an EVM chain.
+    /// The EVM key; `None` for a Solana signer.
     #[must_use]
     pub const fn evm(&self) -> Option<&EvmSigner> {
         match self {
@@ -43,7 +43,7 @@ impl Signer {
         }
     }
 
-    /// The Solana key; `None` of an EVM signer.
+    /// The Solana key; `None` for an EVM signer.
     #[must_use]
     pub const fn svm(&self) -> Option<&SvmSigner> {
         match self {
@@ -92,7 +92,8 @@ impl EvmSigner {
     }
 }
 
-/// The signer of a digest, recovered from the signature's r, s and parity.
+/// The signer of a digest, recovered from the signature's r, s and the parity of its y (`odd`); `None` for an invalid
+/// signature.
 #[must_use]
 pub fn recover(digest: B256, r: B256, s: B256, odd: bool) -> Option<Address20> {
     let signature = k256::ecdsa::Signature::from_scalars(r.0, s.0).ok()?;

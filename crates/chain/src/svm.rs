@@ -37,13 +37,13 @@ pub fn failure_text(error: &serde_json::Value) -> String {
     error.to_string().chars().take(FAILURE_MAX).collect()
 }
 
-/// Version-1 transactions are live since 2026-09-15; a node refuses what is
-/// above the version asked for (#svm-1).
+/// The call for a transaction in a block that is confirmed at least.
 fn transaction_call(tx: &TxId) -> Call {
     transaction_call_at(tx, "confirmed")
 }
 
-/// The parameters for a block of at least this commitment.
+/// The call for a transaction in a block of at least this commitment. Solana has version-1 transactions since
+/// 2026-09-15; a node refuses a transaction above the version that is asked for (#svm-1).
 fn transaction_call_at(tx: &TxId, commitment: &str) -> Call {
     let options = json!({"encoding": "json", "commitment": commitment, "maxSupportedTransactionVersion": 1});
     Call::new("getTransaction", &json!([tx.to_string(), options]))

@@ -17,7 +17,7 @@ use serde_json::json;
 const SEARCHED_MS: u64 = 900_000;
 /// A range of blocks that every public provider accepts.
 const BLOCKS_PER_SEARCH: u64 = 1_000;
-/// The most pieces: enough for a chain with a block every 60 ms to be searched as far back as the others.
+/// The most calls: on a chain with a block every 60 ms they cover the whole time.
 const SEARCHES_MAX: u64 = 15;
 
 /// The last block of a search.
@@ -25,11 +25,12 @@ const SEARCHES_MAX: u64 = 15;
 pub enum SearchEnd {
     /// Up to this block: a later use does not count.
     Block(u64),
-    /// Up to the newest block, which had this number when a node was asked; the chain may have grown.
+    /// Up to the newest block, whatever its number by then; a node reported this number before.
     Newest(u64),
 }
 
-/// The searches up to a last block, the newest blocks first; together they cover the time.
+/// The `eth_getLogs` calls up to a last block, the newest blocks first; together they cover the last 15 minutes, or as
+/// many blocks as the bounds allow. Empty on Solana.
 #[must_use]
 pub fn search_calls(network: &Network, payer: &Address, nonce: &B256, last: SearchEnd) -> Vec<Call> {
     let (Address::Evm(asset), Address::Evm(payer)) = (network.asset.address, *payer) else { return Vec::new() };
@@ -72,7 +73,8 @@ pub fn read_search(facts: &Facts, call: &Call) -> Option<Option<TxId>> {
     Some(logs.into_iter().find(|log| !log.removed).map(|log| TxId::Evm(log.transaction_hash)))
 }
 
-/// Whether it was used or cancelled by the end of a block, or of the newest where none is named.
+/// The call for whether an authorization was used or cancelled by the end of `block`, or of the newest block. `None` on
+/// Solana.
 #[must_use]
 pub fn authorization_state_call(network: &Network, payer: &Address, nonce: &B256, block: Option<u64>) -> Option<Call> {
     let (Address::Evm(asset), Address::Evm(payer)) = (network.asset.address, *payer) else { return None };
@@ -132,7 +134,7 @@ mod tests {
             [(99_001, "latest".to_owned()), (98_001, hex(99_000)), (97_001, hex(98_000)), (96_400, hex(97_000))]
         );
         assert_eq!(ranges("arbitrum", 500), [(0, "latest".to_owned())]);
-        // What decided long ago is looked for where it was, not in the newest blocks.
+        // A search that ends at an old block covers the time before that block, not the newest blocks.
         assert_eq!(ranges_to("base", SearchEnd::Block(10_000)), [(9_550, hex(10_000))]);
         for network in NETWORKS.iter().filter(|network| network.family == Family::Evm) {
             let pieces = ranges(network.key, 10_000_000);

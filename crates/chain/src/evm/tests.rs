@@ -166,7 +166,7 @@ fn a_payment_is_read_in_two_rounds() {
     let mined = trace.mined().unwrap();
     assert_eq!(mined.failure, None);
     assert_eq!(mined.block, Block { number: 100, hash: Some(BLOCK.to_owned()), time: Some(UnixSeconds(0x6915_2000)) });
-    assert_eq!((mined.head, mined.confirmations(), mined.depth), (102, 3, Depth::Seen));
+    assert_eq!((mined.head, mined.confirmations(), mined.depth), (102, 3, Depth::Included));
     assert_eq!(mined.submitter, Some(address(PAYER)));
     assert_eq!(
         mined.transfers,
@@ -214,8 +214,8 @@ fn depth_follows_the_tag_and_then_the_count() {
             .mined()
             .depth
     };
-    assert_eq!(depth(tagged(99), 100), Depth::Seen);
-    assert_eq!(depth(tagged(99), 104), Depth::Seen);
+    assert_eq!(depth(tagged(99), 100), Depth::Included);
+    assert_eq!(depth(tagged(99), 104), Depth::Included);
     assert_eq!(depth(tagged(99), 105), Depth::Confirmed);
     assert_eq!(depth(tagged(100), 100), Depth::Finalized);
     assert_eq!(depth(Value::Null, 1_000_000), Depth::Confirmed);

@@ -51,17 +51,18 @@ impl StateDecision for Option<GasPrice> {
     }
 }
 
-/// Signs; the same arguments give the same bytes. `None` where the chain has no id or is only verified.
+/// Signs a transaction; the same arguments give the same bytes. `None` where the chain has no id or nothing is settled
+/// on it.
 #[must_use]
 pub fn sign_transaction(
     network: &Network,
     signer: &EvmSigner,
     nonce: u64,
-    message: &ContractCall,
+    call: &ContractCall,
     price: GasPrice,
 ) -> Option<SignedEvmTransaction> {
     let chain_id = network.chain_id?;
-    let (to, input, gas_limit) = (TxKind::Call(message.to), message.data.clone(), message.gas_limit);
+    let (to, input, gas_limit) = (TxKind::Call(call.to), call.data.clone(), call.gas_limit);
     match network.settle?.gas()?.fees {
         FeeModel::Eip1559 => sign_typed(
             TxEip1559 {
@@ -125,12 +126,12 @@ fn tip_call() -> Call {
 pub fn quote_price(network: &Network, facts: &Facts) -> Result<Option<GasPrice>, Undecided> {
     let Some(gas) = network.settle.and_then(|settle| settle.gas()) else { return Ok(None) };
     facts.require(&price_calls())?;
-    let asked = market_price(gas, facts).ok_or_else(|| Undecided::malformed("no_price"))?;
-    Ok(cap_market_price(gas, asked, facts))
+    let market = market_price(gas, facts).ok_or_else(|| Undecided::malformed("no_price"))?;
+    Ok(cap_market_price(gas, market, facts))
 }
 
-/// The most for a unit of gas of a transaction that was first priced so, wei: eight times as much, within the chain's
-/// cap. `None` where nothing is sent.
+/// The most for a unit of gas, wei, of a transaction whose first price is `price`: eight times as much, within the
+/// chain's cap. `None` where nothing is settled.
 #[must_use]
 pub fn worst_fee_wei(network: &Network, price: GasPrice) -> Option<u128> {
     let gas = network.settle?.gas()?;
@@ -155,11 +156,11 @@ fn market_price(gas: GasCap, facts: &Facts) -> Option<GasPrice> {
     if gas.fees == FeeModel::Eip1559 && ![newest_block_call(), tip_call()].iter().all(is_known) {
         return None;
     }
-    let said = |call: &Call| match facts.get(call) {
+    let answered_wei = |call: &Call| match facts.get(call) {
         Some(RpcReply::Value(value)) => quantity::text(value).ok().and_then(|text| hex_wei(&text)),
         Some(RpcReply::Error(_)) | None => None,
     };
-    let (gas_price, tip) = (said(&gas_price_call()), said(&tip_call()));
+    let (gas_price, tip) = (answered_wei(&gas_price_call()), answered_wei(&tip_call()));
     Some(match gas.fees {
         FeeModel::Legacy => GasPrice { max_wei: gas_price?, tip_wei: 0 },
         FeeModel::Eip1559 => {
@@ -229,7 +230,7 @@ pub fn read_token_balance(facts: &Facts, call: &Call) -> Option<Amount> {
     answered_text(facts, call).and_then(|text| abi::word(&text)).map(|word| Amount(U256::from_be_bytes(word)))
 }
 
-/// A transfer of zero to ourselves, which only takes a nonce.
+/// A transfer of zero from the signer to itself, which only takes a nonce.
 #[must_use]
 pub const fn empty_transfer(signer: Address, gas_limit: u64) -> ContractCall {
     ContractCall { to: signer, data: Bytes::new(), gas_limit }
@@ -248,8 +249,9 @@ pub fn receipt_call(id: &TxId) -> Call {
     Call::new("eth_getTransactionReceipt", &json!([id.to_string()]))
 }
 
-/// The cost of a mined transaction: its gas at the price that was paid, and the layer 1 fee of an OP-stack chain.
-/// Members that the receipt lacks count as `most`. `None` without a receipt.
+/// The cost of a mined transaction, wei: in all (its gas at the price that was paid, and the layer 1 fee), and the
+/// layer 1 fee of an OP-stack chain alone. Gas and price that the receipt lacks count as `most`, a missing layer 1 fee
+/// as zero. `None` without a receipt.
 #[must_use]
 pub fn read_cost(facts: &Facts, call: &Call, most: (u64, GasPrice)) -> Option<(u128, u128)> {
     #[derive(Deserialize)]

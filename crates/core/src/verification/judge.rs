@@ -189,7 +189,7 @@ fn judge_mined(claim: &Claim, mined: &MinedTransaction, context: &JudgeContext<'
     }
     let (out, binding) = ruled;
     let finality = match mined.depth {
-        Depth::Seen => None,
+        Depth::Included => None,
         Depth::Confirmed => Some(Finality::Confirmed),
         Depth::Finalized => Some(Finality::Finalized),
     };

@@ -75,7 +75,7 @@ fn mined(failure: Option<&str>, transfers: Vec<Transfer>, authorizations: Vec<Us
         failure: failure.map(str::to_owned),
         block,
         head: 1,
-        depth: Depth::Seen,
+        depth: Depth::Included,
         finality_unknown: false,
         submitter: None,
         transfers,

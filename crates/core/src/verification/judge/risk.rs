@@ -137,7 +137,7 @@ fn add_depth_factors(factors: &mut RiskFactors, grounds: &RiskInput<'_>) {
     // On an L2 and on Solana a confirmed block has never been reverted so far.
     let slow = grounds.claim.network.block_time_ms >= 10_000;
     match (grounds.mined.depth, slow) {
-        (Depth::Seen, _) => factors.add("not_final", 35, "in a block, but not confirmed"),
+        (Depth::Included, _) => factors.add("not_final", 35, "in a block, but not confirmed"),
         (Depth::Confirmed, true) => factors.add("not_final", 10, "confirmed, not final"),
         (Depth::Confirmed, false) => factors.add("not_final", 5, "confirmed, not final"),
         (Depth::Finalized, _) => {}
