@@ -15,6 +15,9 @@ pub struct UnixMillis(pub u64);
 #[serde(transparent)]
 pub struct UnixSeconds(pub u64);
 
+/// Milliseconds in a day.
+pub const DAY_MS: u64 = 86_400_000;
+
 /// The last instant that RFC 3339 can write: 9999-12-31T23:59:59.999Z.
 const MAX_MILLIS: u64 = 253_402_300_799_999;
 
@@ -29,6 +32,12 @@ impl UnixMillis {
     #[must_use]
     pub const fn since(self, earlier: Self) -> u64 {
         self.0.saturating_sub(earlier.0)
+    }
+
+    /// The day (UTC) of this instant, counted from 1970-01-01.
+    #[must_use]
+    pub const fn day(self) -> u64 {
+        self.0 / DAY_MS
     }
 
     /// The whole seconds of this instant.
@@ -154,6 +163,7 @@ mod tests {
         assert_eq!(UnixMillis::parse(&at.rfc3339()), Some(at));
         assert_eq!(UnixMillis::parse("2026-11-21T05:00:00.123+01:00"), Some(at));
         assert_eq!(UnixMillis::parse("yesterday"), None);
+        assert_eq!((UnixMillis(DAY_MS - 1).day(), UnixMillis(DAY_MS).day()), (0, 1));
         assert_eq!(UnixMillis(u64::MAX).rfc3339(), "9999-12-31T23:59:59.999Z");
     }
 

@@ -4,12 +4,11 @@
 use serde::Deserialize;
 use std::collections::BTreeSet;
 use x402_chain::address::{Address, Family};
-use x402_chain::time::UnixMillis;
+use x402_chain::time::{DAY_MS, UnixMillis};
 
 /// A list older than this is stale: the Treasury publishes several times a week, so it may lack an address
 /// (docs/spec/chains.md#sanctions).
 pub const STALE_AFTER_DAYS: u64 = 7;
-const DAY_MS: u64 = 86_400_000;
 
 /// The list that is built in, as `npm run sanctions` writes it.
 const BUILTIN: &str = include_str!("../data/sanctions.json");

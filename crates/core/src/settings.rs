@@ -30,6 +30,7 @@ pub struct Setting {
 const ADMIN_KEY: &str = "ADMIN_KEY";
 const KEY_PEPPERS: &str = "KEY_PEPPERS";
 const QUORUM_USDC: &str = "QUORUM_USDC";
+const QUORUM_USDC_DEFAULT: &str = "100";
 const EVM_XPUB: &str = "EVM_XPUB";
 /// The settings of the EVM keys: live, then test.
 const EVM_SIGNERS: [&str; 2] = ["EVM_SIGNERS_LIVE", "EVM_SIGNERS_TEST"];
@@ -83,7 +84,7 @@ pub const SETTINGS: &[Setting] = &[
         name: QUORUM_USDC,
         secret: false,
         required: false,
-        default: "100",
+        default: QUORUM_USDC_DEFAULT,
         meaning: "From this amount of USDC on, two providers must agree.",
     },
     Setting {
@@ -201,7 +202,7 @@ impl fmt::Debug for Settings {
 }
 
 impl Settings {
-    /// Reads all settings; an empty one is as good as absent.
+    /// Reads all settings; an empty one counts as absent.
     ///
     /// # Errors
     /// Every mistake at once.
@@ -227,9 +228,9 @@ impl Settings {
                 }
             }
         }
-        let quorum = Amount::parse_usdc(&get(QUORUM_USDC).unwrap_or_else(|| "100".to_owned()));
+        let quorum = Amount::parse_usdc(&get(QUORUM_USDC).unwrap_or_else(|| QUORUM_USDC_DEFAULT.to_owned()));
         if quorum.is_none() {
-            wrong(QUORUM_USDC, "must be a decimal number of USDC");
+            wrong(QUORUM_USDC, "must be a decimal number of USDC with at most six decimals");
         }
         let xpub_text = get(EVM_XPUB);
         let xpub = xpub_text.as_deref().and_then(Xpub::parse);
@@ -251,7 +252,7 @@ impl Settings {
             let dollars = Amount::parse_usdc(&get(name).unwrap_or_else(|| default.to_owned()));
             let micro = dollars.and_then(|amount| u128::try_from(amount.0).ok());
             if micro.is_none() {
-                wrong(name, "must be a decimal number of dollars, above zero, at most six decimals");
+                wrong(name, "must be a decimal number of dollars with at most six decimals; 0 allows nothing");
             }
             micro.unwrap_or_default()
         });

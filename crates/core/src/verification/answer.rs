@@ -109,7 +109,10 @@ impl<'de> Deserialize<'de> for Hundredths {
         let raw = Box::<RawValue>::deserialize(from)?;
         let (whole, rest) = raw.get().split_once('.').unwrap_or((raw.get(), ""));
         let digits = format!("{whole}{rest:0<2}");
-        digits.parse().map(Self).map_err(|_| serde::de::Error::custom("a number of hundredths from 0 to 1"))
+        let number = digits.parse().ok().filter(|number| rest.len() <= 2 && *number <= 100);
+        number
+            .map(Self)
+            .ok_or_else(|| serde::de::Error::custom("must be a number from 0 to 1 with two decimals at most"))
     }
 }
 
@@ -312,6 +315,9 @@ mod tests {
             let text = serde_json::to_string(&Hundredths(value)).expect("writes");
             assert_eq!(text, want);
             assert_eq!(serde_json::from_str::<Hundredths>(&text).expect("reads"), Hundredths(value));
+        }
+        for wrong in ["1.01", "2", "0.123", "-0.1", "1e0", "\"0.1\"", "null"] {
+            assert!(serde_json::from_str::<Hundredths>(wrong).is_err(), "{wrong}");
         }
     }
 }

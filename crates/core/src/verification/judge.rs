@@ -120,12 +120,12 @@ pub fn judge(claim: &Claim, trace: &Trace, context: &JudgeContext<'_>) -> Judgem
         TransactionState::Unknown => {
             let detail = "no node knows this transaction; is it a user operation hash, or on another chain?";
             out.record("transaction_known", Some(RefusalCode::TxNotFound), detail);
-            unmined_judgement(claim, context, out)
+            unmined_judgement(context, out)
         }
         TransactionState::Pending => {
             out.record("transaction_known", None, "the transaction is known");
             out.record("transaction_mined", Some(RefusalCode::TxPending), "the transaction is in no block yet");
-            unmined_judgement(claim, context, out)
+            unmined_judgement(context, out)
         }
         TransactionState::Mined(mined) => judge_mined(claim, mined, context),
     }
@@ -152,7 +152,7 @@ pub fn still_shows(
     })
 }
 
-fn unmined_judgement(_claim: &Claim, context: &JudgeContext<'_>, out: VerdictRules) -> Judgement {
+fn unmined_judgement(context: &JudgeContext<'_>, out: VerdictRules) -> Judgement {
     Judgement {
         risk: risk::unmined_risk(context),
         refusal: out.refusal,

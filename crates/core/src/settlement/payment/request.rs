@@ -1,5 +1,6 @@
 //! One x402 request as the Worker hands it to the ledger.
 
+use crate::error::Fault;
 use crate::tenancy::key::KeyHash;
 use crate::verification::decision::IdempotencyKey;
 use alloy_primitives::B256;
@@ -8,8 +9,8 @@ use x402_chain::address::{Address, TxId};
 use x402_chain::amount::Amount;
 use x402_chain::checks::Checks;
 use x402_chain::id::RequestId;
-use x402_chain::network::Network;
-use x402_chain::network::TenantBudget;
+use x402_chain::network;
+use x402_chain::network::{Network, TenantBudget};
 use x402_chain::reason::Reason;
 use x402_chain::time::UnixSeconds;
 
@@ -191,4 +192,33 @@ const fn is_service_fault(reason: Reason) -> bool {
         reason,
         Reason::UnexpectedVerify | Reason::UnexpectedSettle | Reason::EvmUnverified | Reason::EvmRelayerPoor
     )
+}
+
+/// A payment that keeps every rule of its scheme.
+#[derive(Clone, Copy)]
+pub(super) struct PayablePayment<'a> {
+    pub(super) network: &'static Network,
+    pub(super) terms: &'a PaymentTerms,
+    pub(super) checks: &'a Checks,
+}
+
+impl<'a> PayablePayment<'a> {
+    /// The payment of a request whose rules all passed.
+    ///
+    /// # Errors
+    /// `INTERNAL` where the Worker names no terms, or a network that is not in this build's registry.
+    pub(super) fn of(request: &'a PaymentRequest, checks: &'a Checks) -> Result<Self, Fault> {
+        let terms = request.terms.as_ref().ok_or_else(|| Fault::internal("a payment was found good without terms"))?;
+        let network = request.network.as_deref().and_then(network::by_key);
+        let network = network.ok_or_else(|| Fault::internal("a payment was found good on an unknown network"))?;
+        Ok(Self { network, terms, checks })
+    }
+}
+
+/// Whether a payment that keeps every rule has moved its money already.
+pub(super) enum PayableCase<'a> {
+    /// It has not.
+    Good(PayablePayment<'a>),
+    /// A third party has sent it, by this transaction, in one of these logs.
+    External(PayablePayment<'a>, &'a TxId, &'a [u64]),
 }

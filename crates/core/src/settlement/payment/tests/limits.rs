@@ -56,3 +56,13 @@ fn an_idempotency_key_stands_for_one_body() {
         other => panic!("{other:?}"),
     }
 }
+
+#[test]
+fn a_payment_on_a_network_that_the_ledger_does_not_know_is_not_stored() {
+    for action in [PaymentAction::Verify, PaymentAction::Settle] {
+        let request = PaymentRequest { network: Some("unknown".to_owned()), ..asked(action) };
+        let stop = step(&request, &tenant(Environment::Live), &mut Admission::new(NOW), None);
+        let Err(AdmissionStop::Fault(fault)) = stop else { panic!("{stop:?}") };
+        assert_eq!(fault.code, ErrorCode::Internal);
+    }
+}
