@@ -27,7 +27,7 @@ pub fn errors() -> String {
     let row = "<tr><th>code<th>status<th>retry<th>meaning";
     format!(
         "{HEAD}<title>Codes</title><h1>Codes</h1><h2>Errors: the request was not answered</h2><table>{row}{}</table>\
-         <h2>Verdicts: the payment is refused</h2><p>Of several, the first in this order is answered.<table>{row}{}</table>",
+         <h2>Verdicts: the payment is refused</h2><p>Of several, the first one is answered.<table>{row}{}</table>",
         faults.collect::<String>(),
         verdicts.collect::<String>()
     )

@@ -1,5 +1,5 @@
-//! The bodies of the facilitator's answers (docs/spec/protocol.md#p-1-4). A refusal is an answer with status 200; its members are
-//! those of the protocol.
+//! The bodies of the facilitator's answers (docs/spec/protocol.md#p-1-4). A refusal is an answer with status 200; its
+//! members are those of the protocol.
 
 use super::ApiReply;
 use serde::{Deserialize, Serialize};

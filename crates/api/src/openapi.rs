@@ -11,8 +11,8 @@ use x402_core::tenancy::access::{Access, KeyScope};
 use x402_core::tenancy::usage;
 use x402_core::verification::answer::VerificationAnswer;
 
-/// The schema of the body of `/verify` and `/settle`. Only an object is required: wrong members of a payment are refused
-/// with status 200 and the protocol's reason.
+/// The schema of the body of `/verify` and `/settle`. Only an object is required: wrong members of a payment are
+/// refused with status 200 and the protocol's reason.
 fn payment_body() -> Value {
     json!({
         "type": "object",
@@ -122,7 +122,7 @@ fn parameters(row: &RouteRow) -> Vec<Value> {
         let about = if row.endpoint == Endpoint::Verify {
             "A final answer repeats byte for byte under it, with `Idempotent-Replayed: true`; for the same body only."
         } else {
-            "A name for your own attempt, never a value that the buyer can repeat. A final answer repeats byte for byte under \
+            "Names your own attempt, never a value that the buyer can repeat. A final answer repeats byte for byte under \
              it, with `Idempotent-Replayed: true`, a success for 10 minutes; for the same body only."
         };
         all.push(json!({"name": "Idempotency-Key", "in": "header", "description": about, "schema": schema}));
@@ -143,7 +143,7 @@ fn settled_headers() -> Value {
         "X402-Checks": text("Each rule with its result: a JSON list in base64; on every success. A list of more \
             than 2,304 characters goes without the details, which `Prefer: explain` gives."),
         "Preference-Applied": text("`explain`, where the request asked for it."),
-        "Idempotent-Replayed": text("`true` where the answer repeats the one recorded under the same `Idempotency-Key`.")
+        "Idempotent-Replayed": text("`true` where the answer was recorded under the same `Idempotency-Key`.")
     })
 }
 

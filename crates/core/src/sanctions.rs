@@ -1,5 +1,5 @@
-//! The sanctions list: addresses that the US Treasury's SDN list names, as data with a date. If the list is absent or
-//! stale, answers say so, and nobody counts as clean.
+//! The sanctions list: the addresses on the US Treasury's SDN list, with the date of the list. If it is absent or
+//! stale, each answer says so, and no payer counts as screened.
 
 use serde::Deserialize;
 use std::collections::BTreeSet;

@@ -1,5 +1,4 @@
-//! The settings: one table, read once. All mistakes are reported together; no error
-//! repeats a value.
+//! The settings: one table, read once. All mistakes are reported together, and none repeats a value.
 
 pub mod provider;
 
@@ -144,8 +143,8 @@ pub const SETTINGS: &[Setting] = &[
         secret: false,
         required: false,
         default: SETTLE_DAILY[2].1,
-        meaning: "Dollars that one signer may pay for transactions on one network in a day (UTC); what is on its way \
-                  counts at its worst.",
+        meaning: "Dollars that one signer may pay for transactions on one network in a day (UTC); transactions \
+                  that are not mined count at their worst cost.",
     },
     Setting {
         name: SETTLE_DAILY[3].0,
@@ -190,7 +189,7 @@ pub struct Settings {
     evm_signers: [Vec<Signer>; 2],
     /// Solana signers, by environment: live, then test.
     svm_signers: [Vec<Signer>; 2],
-    /// As [`SETTLE_DAILY`], millionths of a dollar.
+    /// The budgets in the order of [`SETTLE_DAILY`], millionths of a dollar.
     daily: [u128; 4],
     public_url: Option<String>,
 }
@@ -276,7 +275,7 @@ impl Settings {
         self.admin_key.ct_eq(&given).into()
     }
 
-    /// The peppers: the first signs, all verify.
+    /// The secrets of API keys' tags: the first signs new keys, all verify.
     #[must_use]
     pub fn peppers(&self) -> &[[u8; 32]] {
         &self.peppers
@@ -310,13 +309,13 @@ impl Settings {
         }
     }
 
-    /// Whose children become recipients.
+    /// The extended public key from which recipients are derived.
     #[must_use]
     pub const fn xpub(&self) -> Option<&Xpub> {
         self.xpub.as_ref()
     }
 
-    /// What a tenant's settlements may cost on a network in a day.
+    /// What a tenant's settlements may cost on a network in a day, smallest units of its coin.
     #[must_use]
     pub fn tenant_budget(&self, network: &Network) -> TenantBudget {
         let [day, failed, ..] = self.budgets(network);
@@ -337,13 +336,14 @@ impl Settings {
         free
     }
 
-    /// As [`SETTLE_DAILY`], in the smallest unit of the network's coin; nothing where nothing is settled.
+    /// The budgets in the order of [`SETTLE_DAILY`], in the smallest unit of the network's coin; zeros where nothing is
+    /// settled.
     fn budgets(&self, network: &Network) -> [u128; 4] {
         let coin = network.settle.map(|settle| settle.coin);
         self.daily.map(|micro_usd| coin.map_or(0, |coin| coin.units_for(micro_usd)))
     }
 
-    /// The origin that links name.
+    /// The origin of links in answers; `None`: that of the request.
     #[must_use]
     pub fn public_url(&self) -> Option<&str> {
         self.public_url.as_deref()
@@ -394,7 +394,7 @@ mod tests {
     }
 
     #[test]
-    fn signers_are_read_for_each_environment_and_never_told() {
+    fn signers_are_read_for_each_environment_and_never_shown() {
         const KEY: &str = "ac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80";
         const OTHER: &str = "0x59c6995e998f97a5a0044966f0945389dc9e86dae88c7a8412f4603b6b78690d";
         let both = format!("{KEY}, {OTHER}");
@@ -430,7 +430,7 @@ mod tests {
     }
 
     #[test]
-    fn every_mistake_is_told_at_once_and_no_value_with_it() {
+    fn every_mistake_is_reported_at_once_and_no_value_with_it() {
         let pairs = [
             ("ADMIN_KEY", "short"),
             ("KEY_PEPPERS", "0xbeef"),

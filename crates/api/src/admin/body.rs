@@ -57,8 +57,8 @@ pub struct TenantPatchBody {
     pub tier: Option<Tier>,
     /// Whether its requests are served.
     pub status: Option<TenantStatus>,
-    /// Default recipients by chain; `null` removes the address from the tenant for good. `derive` in an address's place: the next child of
-    /// the operator's `EVM_XPUB`.
+    /// Default recipients by chain; `null` removes the address from the tenant for good. `derive` in an address's
+    /// place: the next child of the operator's `EVM_XPUB`.
     pub recipients: Option<BTreeMap<String, Option<String>>>,
     /// Its own limits, in place of its tier's; `null` gives the tier's back.
     #[serde(default, deserialize_with = "optional_object")]

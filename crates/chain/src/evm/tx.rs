@@ -118,7 +118,8 @@ fn tip_call() -> Call {
     Call::new("eth_maxPriorityFeePerGas", &json!([]))
 }
 
-/// A price as [`capped_price`] names it; `None` where even the base fee is above the chain's cap, or nothing is sent there.
+/// A price as [`capped_price`] names it; `None` where even the base fee is above the chain's cap, or nothing is sent
+/// there.
 ///
 /// # Errors
 /// [`Undecided::Missing`] with the calls that must be made first; [`Undecided::Malformed`] where the node gave no

@@ -41,7 +41,7 @@ pub(crate) struct ChainRow {
     pub(crate) settle: Option<SettleRow>,
 }
 
-/// What taking a payment to the chain may cost.
+/// What a settlement on the chain may cost.
 #[derive(Deserialize)]
 pub(crate) struct SettleRow {
     pub(crate) min_atomic: String,

@@ -1,11 +1,11 @@
-//! Where a provider is reached, and as whom. `fetch` refuses a URL that holds a user and a password, so
-//! they are sent as Basic authentication (RFC 7617) and the URL goes without them.
+//! The URL of a provider and its credentials. `fetch` refuses a URL with a user and a password, so they are taken out
+//! and sent as Basic authentication (RFC 7617).
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use std::borrow::Cow;
 
-/// How a provider is asked.
+/// The URL and the `Authorization` header of requests to a provider.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ProviderAccess<'a> {
     /// Its address, without user and password.

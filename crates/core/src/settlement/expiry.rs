@@ -3,7 +3,7 @@
 
 use x402_chain::quorum::AGREEMENT_MIN;
 
-/// What one node reports of one transaction.
+/// What one node reports about one transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExpiryAnswer {
     /// Its finalized height is past the last block that could hold the transaction, which it does not know.
@@ -49,21 +49,21 @@ impl ExpiryVote {
     }
 
     /// Adds one node's answers, one a transaction; returns whether enough nodes were asked.
-    pub fn count_answers(&mut self, words: impl IntoIterator<Item = ExpiryAnswer>) -> bool {
-        for (said, word) in self.tallies.iter_mut().zip(words) {
-            match word {
-                ExpiryAnswer::Expired => said.expired = said.expired.saturating_add(1),
-                ExpiryAnswer::Possible => said.is_possible = true,
+    pub fn count_answers(&mut self, answers: impl IntoIterator<Item = ExpiryAnswer>) -> bool {
+        for (tally, answer) in self.tallies.iter_mut().zip(answers) {
+            match answer {
+                ExpiryAnswer::Expired => tally.expired = tally.expired.saturating_add(1),
+                ExpiryAnswer::Possible => tally.is_possible = true,
                 ExpiryAnswer::Unanswered => {}
             }
         }
-        self.tallies.iter().all(|said| said.is_possible || said.expired >= self.needed)
+        self.tallies.iter().all(|tally| tally.is_possible || tally.expired >= self.needed)
     }
 
     /// Whether each transaction can no longer be mined, in the order of the answers.
     #[must_use]
     pub fn expired(&self) -> Vec<bool> {
-        self.tallies.iter().map(|said| !said.is_possible && said.expired >= self.needed).collect()
+        self.tallies.iter().map(|tally| !tally.is_possible && tally.expired >= self.needed).collect()
     }
 }
 

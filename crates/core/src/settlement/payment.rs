@@ -1,5 +1,5 @@
-//! One x402 payment in the ledger: the checks' results go in; whether it may be answered or settled, or was settled
-//! already, comes out (docs/spec/money.md#m-settlements).
+//! One x402 payment in the ledger: the results of its rules go in; the answer, or the settlement that is reserved,
+//! comes out (docs/spec/money.md#m-settlements).
 
 mod decision;
 mod outcome;
@@ -37,10 +37,10 @@ use x402_chain::network::Network;
 use x402_chain::reason::Reason;
 use x402_chain::time::UnixMillis;
 
-/// How long a payment that was never settled is remembered after its authorization expires; on Solana, after it was
-/// last asked about.
+/// How long the row of a payment that was never settled is kept after its authorization expires; on Solana, after the
+/// last request about it.
 const REMEMBERED_MS: u64 = 300_000;
-/// On Solana that time is stored again when it is older than this: at most once a minute.
+/// On Solana the row is written again when it is older than this: at most once a minute.
 const RENEWED_MS: u64 = 60_000;
 
 /// Admits a request; `scope` is what its route requires of the key. Counts nothing.
@@ -85,8 +85,8 @@ fn network_refusal(request: &PaymentRequest, network: &Network, tenant: &Tenant)
     }
 }
 
-/// Why a payment is refused whatever the chain reports. In test, a `payTo` that the tenant may register passes until
-/// its registration was tried.
+/// Why the seller's own account refuses a payment, whatever the chain reports. In test, a `payTo` that the tenant may
+/// register passes until its registration was tried.
 fn seller_refusal(
     request: &PaymentRequest,
     network: &Network,
@@ -108,7 +108,7 @@ fn seller_refusal(
     }
     let least = network.settle.map_or(0, |settle| settle.min_atomic);
     (terms.amount < Amount::atomic(least))
-        .then(|| (Reason::BelowMinimum, format!("at least {least} atomic units are settled here")))
+        .then(|| (Reason::BelowMinimum, format!("the amount is below the network's minimum of {least} atomic units")))
 }
 
 /// Answers an admitted request, counts it and says what to write.
@@ -129,19 +129,19 @@ pub fn decide_payment(
     }
 }
 
-/// What is decided before it matters whether a payment is verified or settled.
+/// The part of a decision that is the same for verify and settle.
 enum FirstDecision<'a> {
-    /// The Worker must find out more.
+    /// Nothing is recorded: the Worker must ask the chain.
     ChainNeeded,
     /// It is refused.
     Refused(PaymentRefusal),
-    /// Its settlement is recorded, for the same requirements: the money is there, or on its way.
+    /// A pending or completed settlement is recorded for the same requirements.
     Recorded(&'a SettlementRecord),
-    /// What was found out decides.
+    /// The finding of the rules decides.
     Found(PayableCase<'a>),
 }
 
-/// Decides what is the same for both verbs, and counts the request.
+/// Decides what is the same for verify and settle, and counts the request unless the chain must be asked first.
 fn decide_first<'a>(
     request: &'a PaymentRequest,
     admitted: AdmittedPayment,
@@ -172,7 +172,7 @@ fn decide_first<'a>(
     decided.map_or(found, Ok)
 }
 
-/// Says whether a payment is good. It counts once, and is remembered; nothing is reserved.
+/// Answers a verify. A good payment counts against the quota once and gets a row; nothing is reserved.
 fn decide_verify(
     request: &PaymentRequest,
     admitted: AdmittedPayment,
@@ -197,7 +197,7 @@ fn decide_verify(
     Ok(PaymentDecision { row, ..answer(Ok(payable.checks.clone())) })
 }
 
-/// Reserves a settlement, gives the success or the wait for it, or says why there is none.
+/// Answers a settle: reserves a settlement, or gives the success of a recorded one or its lease, or refuses.
 fn decide_settle(
     request: &PaymentRequest,
     admitted: AdmittedPayment,
@@ -220,12 +220,12 @@ fn decide_settle(
             }
         }
         FirstDecision::Found(PayableCase::Good(payable)) => {
-            match set_aside(request, payable, admission, context, now) {
-                Ok(reserve_of) => {
+            match reserve_budget(request, payable, admission, context, now) {
+                Ok(reserve) => {
                     count_against_quota(admission, context);
                     let mut record = new_attempt(request, payable, context, now);
-                    record.progress.reserve = Some(reserve_of);
-                    record.take_success(claimant_of(request), now);
+                    record.progress.reserve = Some(reserve);
+                    record.take_success(request.claimant(), now);
                     let outcome = PaymentOutcome::Settle(Box::new(reserved_settlement(&record, context.tenant)));
                     let row = Some(payment_write(payable.terms, Some(record.settlement.id), now));
                     PaymentDecision { row, settlement_record: Some(record), ..PaymentDecision::only(outcome) }
@@ -236,8 +236,10 @@ fn decide_settle(
     })
 }
 
-/// A payment that somebody else has put on the chain: completed, claimed and given in one. An error says that its
-/// transfer is spent already: for this request the authorization is only used up.
+/// Records a payment that a third party has sent: completed, claimed and handed over in one step.
+///
+/// # Errors
+/// A sentence, where the transfer is claimed already: the authorization counts as used.
 fn settled_externally(
     request: &PaymentRequest,
     payable: PayablePayment<'_>,
@@ -251,7 +253,7 @@ fn settled_externally(
         .map_err(|_| "the authorization was used, and its transfer is claimed")?;
     let verdict = match complete_third_party(&mut record, request, id, now) {
         TakeResult::Success => Ok(success(request, &record, true)),
-        // Goods were given for an attempt whose block has left the chain.
+        // The success of an earlier attempt was handed over before its block left the chain.
         TakeResult::Lease | TakeResult::Nothing => Err(PaymentRefusal::by(
             request.finding.checks(),
             Reason::DuplicateSettlement,
@@ -268,7 +270,8 @@ fn settled_externally(
     })
 }
 
-/// What of a payment that this ledger has reserved before is given to who asks for it (docs/spec/protocol.md#p-3-4-7).
+/// Answers a settle for a payment whose settlement is recorded: the success, the lease, or a refusal
+/// (docs/spec/protocol.md#p-3-4-7).
 fn settle_again(
     request: &PaymentRequest,
     record: &SettlementRecord,
@@ -276,7 +279,7 @@ fn settle_again(
     now: UnixMillis,
 ) -> PaymentDecision {
     let mut updated = record.clone();
-    let outcome = match updated.take_success(claimant_of(request), now) {
+    let outcome = match updated.take_success(request.claimant(), now) {
         TakeResult::Nothing => {
             return PaymentDecision::only(PaymentOutcome::Answer(PaymentAnswer::Settle(Err(taken(request, record)))));
         }
@@ -293,7 +296,7 @@ fn success(request: &PaymentRequest, record: &SettlementRecord, external: bool) 
     PaymentSuccess { settlement: Box::new(record.settlement.clone()), checks: request.finding.checks(), external }
 }
 
-/// The refusal of a payment that another request has, or waits for.
+/// The refusal of a payment that was handed over to another request, or is leased by one.
 fn taken(request: &PaymentRequest, record: &SettlementRecord) -> PaymentRefusal {
     let message = match record.settlement.handed_over {
         Some(_) => "this payment was handed over before",
@@ -302,8 +305,11 @@ fn taken(request: &PaymentRequest, record: &SettlementRecord) -> PaymentRefusal 
     PaymentRefusal::by(request.finding.checks(), Reason::DuplicateSettlement, message, &record.settlement)
 }
 
-/// Sets aside the money of a new attempt, or says why there is none for it.
-fn set_aside(
+/// Reserves the budget of a new attempt.
+///
+/// # Errors
+/// A sentence, where the budget does not suffice.
+fn reserve_budget(
     request: &PaymentRequest,
     payable: PayablePayment<'_>,
     admission: &mut Admission,
@@ -317,14 +323,7 @@ fn set_aside(
     admission.spending.reserve(payable.network.key, ask, request.budget, now).map_err(str::to_owned)
 }
 
-fn claimant_of(request: &PaymentRequest) -> SuccessClaimant<'_> {
-    SuccessClaimant {
-        request: request.request_id,
-        key: request.idempotency.as_ref().map(|idempotency| idempotency.key.as_str()),
-    }
-}
-
-/// A payment that this ledger had not seen counts against the quota, once.
+/// A payment without a row counts against the quota, so that each counts once.
 const fn count_against_quota(admission: &mut Admission, context: PaymentContext<'_>) {
     if context.records.row.is_none() {
         admission.used = admission.used.saturating_add(1);
@@ -342,7 +341,7 @@ fn payment_write(terms: &PaymentTerms, settlement: Option<SettlementId>, now: Un
     }
 }
 
-/// Whether a verified payment's row is to be written: it is new, or on Solana was last asked about long ago.
+/// Whether a verified payment's row is to be written: it is new, or on Solana older than [`RENEWED_MS`].
 fn needs_renewal(terms: &PaymentTerms, stored: Option<&PaymentRecord>, now: UnixMillis) -> bool {
     let Some(row) = stored else { return true };
     let fresh = now.plus(REMEMBERED_MS.saturating_sub(RENEWED_MS));
@@ -362,10 +361,16 @@ fn failure_limit_message(
         return None;
     }
     if !context.records.has_paid {
-        return Some("settlements failed too often today: only payers who have paid this seller are served".to_owned());
+        return Some(
+            "too many settlements of this seller failed today: only payers who have paid this seller before are served"
+                .to_owned(),
+        );
     }
     let busy = admission.spending.has_reserved(network.key, now);
-    busy.then(|| "settlements failed too often today: one at a time is sent, and one is on its way".to_owned())
+    busy.then(|| {
+        "too many settlements of this seller failed today: one payment at a time is settled, and another is in flight"
+            .to_owned()
+    })
 }
 
 /// What is answered without the chain: refusals of the seller's own account, a broken rule of the request, a conflict
@@ -398,7 +403,7 @@ fn decide_without_chain<'a>(
         if request.finding == PaymentFinding::Deferred && !is_signed {
             return None;
         }
-        let message = "this payment identifier came before with another payment".to_owned();
+        let message = "this payment identifier was used before with another payment".to_owned();
         // Only the payer, whose signature is verified, learns the first payment.
         return if is_signed {
             let refusal = PaymentRefusal::by(checks(), Reason::IdentifierConflict, message, &record.settlement);
@@ -434,7 +439,7 @@ fn reserved_settlement(record: &SettlementRecord, tenant: &Tenant) -> ReservedSe
     }
 }
 
-/// A third party has sent it: it is completed and given to this caller in one step.
+/// Completes a settlement by a third party's transaction, and hands its success to this request if it may have it.
 fn complete_third_party(
     record: &mut SettlementRecord,
     request: &PaymentRequest,
@@ -445,7 +450,7 @@ fn complete_third_party(
     record.settlement.transaction = Some(id.to_string());
     record.settlement.completed_at = Some(now.rfc3339());
     record.progress.external = true;
-    record.take_success(claimant_of(request), now)
+    record.take_success(request.claimant(), now)
 }
 
 /// A new settlement, or another attempt of a failed one.
@@ -471,7 +476,7 @@ fn new_attempt(
         created_at: earlier.map_or_else(|| now.rfc3339(), |earlier| earlier.settlement.created_at.clone()),
         completed_at: None,
         attempts: earlier.map_or_else(Vec::new, |earlier| earlier.settlement.attempts.clone()),
-        // Goods that were given stay given, also if the block of the attempt has left the chain.
+        // A success stays handed over, also if the block of its attempt has left the chain.
         handed_over: earlier.and_then(|earlier| earlier.settlement.handed_over.clone()),
     };
     let progress = SettlementProgress {

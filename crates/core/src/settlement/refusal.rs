@@ -9,7 +9,7 @@ use x402_chain::facts::{ErrorClass, RpcError};
 pub enum NodeAcceptance {
     /// No node has it: each that was asked refused it, or none was asked.
     No,
-    /// A node may have it: its answer was lost or unclear. So it is with every version stored before a crash.
+    /// A node may have it: its answer was lost or unclear, as for a version that was stored before a crash.
     #[default]
     Maybe,
     /// A node has accepted it.
@@ -29,7 +29,7 @@ pub enum SendRefusal {
     BelowMarket,
     /// The signer cannot pay the gas.
     SignerUnfunded,
-    /// The gas limit does not even cover the bytes.
+    /// The gas limit does not cover the cost of the bytes (intrinsic gas).
     GasTooLow,
     /// The node is at fault, not the transaction: another node may accept it.
     Node,

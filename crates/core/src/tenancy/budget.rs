@@ -98,7 +98,7 @@ impl TenantSpending {
     /// at a time.
     ///
     /// # Errors
-    /// A sentence, where the day's budget does not hold it.
+    /// A sentence, where the day's budget does not suffice.
     pub fn reserve(
         &mut self,
         network: &str,
@@ -142,7 +142,7 @@ impl TenantSpending {
         }
     }
 
-    /// Whether the share of failing settlements is used up today.
+    /// Whether failed settlements have used up their share of the budget today.
     #[must_use]
     pub fn is_failure_share_used(&self, network: &str, budget: TenantBudget, now: UnixMillis) -> bool {
         let failed = self.spent_today(network, now).failed;

@@ -139,7 +139,7 @@ fn check_verifying_contract(rules: &mut SchemeRules, wanted: &Requirements, netw
     let Some(named) = &wanted.verifying_contract else { return true };
     let own = Address::parse(Family::Evm, named) == Some(network.asset.address);
     let found = format!(
-        "extra.verifyingContract is {}, another contract than the asset: payments through other contracts are not settled here",
+        "extra.verifyingContract is {}, another contract than the asset: only the asset's own is settled here",
         quote_text(named)
     );
     let found = ("extra.verifyingContract is the asset", found);

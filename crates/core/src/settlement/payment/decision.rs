@@ -12,11 +12,11 @@ use x402_chain::time::UnixMillis;
 /// The ledger's row of an authorization.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PaymentRecord {
-    /// The fingerprint of the requirements that it was first asked about with.
+    /// The fingerprint of the requirements of the first request about it; empty in rows of older builds.
     pub fingerprint: String,
     /// SHA-256 of the signature that was verified; `None` in rows of older builds.
     pub proof: Option<String>,
-    /// Until when it is remembered without a settlement.
+    /// Until when the row is kept without a settlement.
     pub expires_at: Option<UnixMillis>,
     /// Its settlement, once it is reserved.
     pub settlement_record: Option<SettlementRecord>,
@@ -32,7 +32,7 @@ impl PaymentRecord {
 /// All stored rows that could matter to a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PaymentRecords {
-    /// The authorization's row; `None` where it was never seen.
+    /// The authorization's row; `None` where no request named it before.
     pub row: Option<PaymentRecord>,
     /// The first payment by this payer under the same identifier: its authorization and row.
     pub identified: Option<(String, PaymentRecord)>,
@@ -56,14 +56,14 @@ pub struct PaymentWrite {
     pub proof: String,
     /// The settlement that uses the authorization; `None` after a verification alone.
     pub settlement: Option<SettlementId>,
-    /// Until when it is remembered without a settlement.
+    /// Until when the row is kept without a settlement.
     pub expires_at: UnixMillis,
 }
 
 /// What a request about a payment writes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PaymentDecision {
-    /// What the request is answered.
+    /// The outcome of the request.
     pub outcome: PaymentOutcome,
     /// The authorization's row.
     pub row: Option<PaymentWrite>,
@@ -79,7 +79,7 @@ impl PaymentDecision {
     }
 }
 
-/// What the ledger knows when it decides.
+/// The stored state by which the ledger decides.
 #[derive(Clone, Copy, Debug)]
 pub struct PaymentContext<'a> {
     /// The seller, as its ledger's copy has it.

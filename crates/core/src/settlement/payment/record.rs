@@ -152,7 +152,7 @@ impl SettlementRecord {
         }
     }
 
-    /// What the request that waited is given once the Settler has answered. A request without the lease gets nothing;
+    /// What the request that waited gets once the settler has answered. A request without the lease gets nothing;
     /// an expired lease holds until another request takes it.
     pub fn deliver(&mut self, request: RequestId, now: UnixMillis) -> TakeResult {
         let Some(lease) = self.progress.lease.take_if(|lease| lease.request == request) else {

@@ -1,5 +1,6 @@
 //! One x402 request as the Worker hands it to the ledger.
 
+use super::record::SuccessClaimant;
 use crate::error::Fault;
 use crate::tenancy::key::KeyHash;
 use crate::verification::decision::IdempotencyKey;
@@ -36,7 +37,7 @@ pub struct PaymentRequest {
     pub network_text: String,
     /// The registry's short key; `None` where the request names no known network.
     pub network: Option<String>,
-    /// In test: whether the registration of `payTo` by this use was just tried.
+    /// In test: whether the Worker has tried to register `payTo` for the tenant by this use.
     #[serde(default)]
     pub pay_to_tried: bool,
     /// Whether the registry check allows the network.
@@ -61,10 +62,18 @@ pub struct PaymentRequest {
     pub random: [u8; 10],
 }
 
+impl PaymentRequest {
+    /// The request as it asks for a success.
+    pub(super) fn claimant(&self) -> SuccessClaimant<'_> {
+        let key = self.idempotency.as_ref().map(|idempotency| idempotency.key.as_str());
+        SuccessClaimant { request: self.request_id, key }
+    }
+}
+
 /// The members of an authorization that the ledger reads.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PaymentTerms {
-    /// Network, asset, payer and nonce: what the chain lets happen once.
+    /// The authorization's id, which the chain accepts once: [`authorization_id`], [`transaction_authorization_id`].
     pub authorization: String,
     /// Scheme, network, asset, amount, `payTo` and, in version 1, the resource.
     pub fingerprint: String,
@@ -92,7 +101,8 @@ pub struct PaymentTerms {
     /// The most for a unit of gas, wei (EVM).
     #[serde(default)]
     pub max_fee_wei: Option<u128>,
-    /// Of an expired authorization: whether the payer's own key signed it. A contract is not asked any more.
+    /// For an expired authorization: whether the payer's own key signed it. A contract is not asked about its signature
+    /// after the expiry.
     #[serde(default)]
     pub own_key: bool,
 }
@@ -116,7 +126,7 @@ pub enum PaymentFinding {
     Good(Checks),
     /// A rule failed: the checks, the reason, and a sentence about what was found.
     Refused(Checks, Reason, String),
-    /// The authorization is used, by a transaction that was not searched for yet: only a record may answer.
+    /// The authorization is used, and the transaction that used it was not searched for yet: only a record may answer.
     Used(Checks, String),
     /// A third party has sent it by this transaction: the money has moved. With the `Transfer` logs that may be it, as
     /// [`crate::settlement::SettlementReport::units`].

@@ -115,16 +115,16 @@ fn step_with(
     Ok(decide_payment(asked, admitted, admission, PaymentContext { tenant, sanctions: None, records }, NOW)?)
 }
 
-fn booked_with(asked: &PaymentRequest, records: &PaymentRecords) -> PaymentDecision {
+fn decided_with(asked: &PaymentRequest, records: &PaymentRecords) -> PaymentDecision {
     step_with(asked, &tenant(Environment::Live), &mut Admission::new(NOW), records).expect("an answer")
 }
 
-fn booked(asked: &PaymentRequest, row: Option<&PaymentRecord>) -> PaymentDecision {
+fn decided(asked: &PaymentRequest, row: Option<&PaymentRecord>) -> PaymentDecision {
     step(asked, &tenant(Environment::Live), &mut Admission::new(NOW), row).expect("an answer")
 }
 
-fn reason(booked: &PaymentDecision) -> Option<Reason> {
-    refusal(&booked.outcome).map(|refusal| refusal.reason)
+fn reason(decided: &PaymentDecision) -> Option<Reason> {
+    refusal(&decided.outcome).map(|refusal| refusal.reason)
 }
 
 fn refusal(outcome: &PaymentOutcome) -> Option<&PaymentRefusal> {
@@ -169,7 +169,7 @@ fn verified() -> PaymentRecord {
 
 /// A settlement of that status which nobody waits for.
 fn kept(status: SettlementStatus) -> SettlementRecord {
-    let mut kept = booked(&asked(PaymentAction::Settle), None).settlement_record.expect("reserved");
+    let mut kept = decided(&asked(PaymentAction::Settle), None).settlement_record.expect("reserved");
     kept.settlement.status = status;
     kept.progress.lease = None;
     kept
@@ -202,10 +202,10 @@ fn a_refused_payment_counts_against_the_rates_alone_and_leaves_no_row() {
     let (tenant, mut admission) = (tenant(Environment::Live), Admission::new(NOW));
     for finding in [Reason::EvmSignature, Reason::EvmBalance, Reason::EvmValidBefore] {
         for verb in [PaymentAction::Verify, PaymentAction::Settle] {
-            let booked =
+            let decided =
                 step(&PaymentRequest { finding: refused(finding), ..asked(verb) }, &tenant, &mut admission, None);
-            let booked = booked.expect("an answer");
-            assert_eq!((reason(&booked), booked.row, booked.settlement_record), (Some(finding), None, None));
+            let decided = decided.expect("an answer");
+            assert_eq!((reason(&decided), decided.row, decided.settlement_record), (Some(finding), None, None));
         }
     }
     assert_eq!((admission.used, admission.requests), (0, 6));
@@ -215,11 +215,11 @@ fn a_refused_payment_counts_against_the_rates_alone_and_leaves_no_row() {
 fn on_solana_a_payments_row_lasts_five_minutes_after_it_was_last_asked_for() {
     let mut of = asked(PaymentAction::Verify);
     of.terms.as_mut().expect("terms").valid_before = None;
-    let end = booked(&of, None).row.expect("a row").expires_at;
+    let end = decided(&of, None).row.expect("a row").expires_at;
     assert_eq!(end, NOW.plus(300_000));
     let known = |ago: u64| PaymentRecord { expires_at: Some(UnixMillis(end.0 - ago)), ..verified() };
-    assert_eq!(booked(&of, Some(&known(59_000))).row, None);
-    assert_eq!(booked(&of, Some(&known(61_000))).row.map(|row| row.expires_at), Some(end));
+    assert_eq!(decided(&of, Some(&known(59_000))).row, None);
+    assert_eq!(decided(&of, Some(&known(61_000))).row.map(|row| row.expires_at), Some(end));
 }
 
 #[test]
@@ -239,19 +239,19 @@ fn a_record_answers_the_same_requirements_only() {
     let again = PaymentRequest { finding: refused(Reason::EvmNonceUsed), ..asked(PaymentAction::Settle) };
     for (status, done) in [(SettlementStatus::Completed, true), (SettlementStatus::Pending, false)] {
         let row = row(status);
-        let outcome = booked(&again, Some(&row)).outcome;
+        let outcome = decided(&again, Some(&row)).outcome;
         assert_eq!(is_settled(&outcome), done);
         assert_eq!(matches!(outcome, PaymentOutcome::Settle(_)), !done);
         let mut other = again.clone();
         other.terms.as_mut().expect("terms").fingerprint = "g".to_owned();
-        assert_eq!(reason(&booked(&other, Some(&row))), Some(Reason::DuplicateSettlement));
+        assert_eq!(reason(&decided(&other, Some(&row))), Some(Reason::DuplicateSettlement));
         // A free check that fails comes before anything that is recorded.
         let wrong = PaymentRequest { finding: refused(Reason::EvmValue), ..again.clone() };
-        assert_eq!(reason(&booked(&wrong, Some(&row))), Some(Reason::EvmValue));
+        assert_eq!(reason(&decided(&wrong, Some(&row))), Some(Reason::EvmValue));
     }
     let failed = row(SettlementStatus::Failed);
-    assert_eq!(reason(&booked(&again, Some(&failed))), Some(Reason::EvmNonceUsed));
-    let retried = booked(&asked(PaymentAction::Settle), Some(&failed)).settlement_record.expect("reserved");
+    assert_eq!(reason(&decided(&again, Some(&failed))), Some(Reason::EvmNonceUsed));
+    let retried = decided(&asked(PaymentAction::Settle), Some(&failed)).settlement_record.expect("reserved");
     assert_eq!(Some(retried.settlement.id), failed.settlement_record.map(|earlier| earlier.settlement.id));
     assert_eq!(retried.progress.attempt, 1);
 }
@@ -262,7 +262,7 @@ fn only_a_payer_who_signed_is_answered_from_a_record() {
     let of = |finding: PaymentFinding, proof: &str| {
         let mut asked = PaymentRequest { finding, ..asked(PaymentAction::Settle) };
         asked.terms.as_mut().expect("terms").proof = proof.to_owned();
-        booked(&asked, Some(&row))
+        decided(&asked, Some(&row))
     };
     // Payer and nonce are public once they are settled; the signature is what a stranger lacks.
     assert_eq!(reason(&of(refused(Reason::EvmSignature), "p")), Some(Reason::EvmSignature));
@@ -274,7 +274,7 @@ fn only_a_payer_who_signed_is_answered_from_a_record() {
         let mut asked = PaymentRequest { finding: refused(Reason::EvmValidBefore), ..asked(PaymentAction::Settle) };
         let terms = asked.terms.as_mut().expect("terms");
         (terms.proof, terms.own_key) = (proof.to_owned(), false);
-        booked(&asked, Some(&row))
+        decided(&asked, Some(&row))
     };
     assert!(is_settled(&late("p").outcome));
     assert_eq!(reason(&late("q")), Some(Reason::EvmValidBefore));
@@ -312,34 +312,34 @@ fn one_identifier_is_one_authorization() {
         live.into_iter().flat_map(|status| [(status, PaymentAction::Verify), (status, PaymentAction::Settle)])
     {
         // Signed anew: never answered with the first payment, which is named to its payer.
-        let conflict = booked_with(&named(verb), &records(status)).outcome;
+        let conflict = decided_with(&named(verb), &records(status)).outcome;
         let named_first = refusal(&conflict).filter(|refusal| refusal.reason == Reason::IdentifierConflict);
         let first = named_first.and_then(|refusal| refusal.settlement.clone()).expect("the first payment");
         let known = records(status).identified.and_then(|(_, row)| row.settlement_record);
         assert_eq!(Some(first.id), known.map(|kept| kept.settlement.id));
         let silent = PaymentRequest { finding: refused(Reason::UnexpectedVerify), ..named(verb) };
-        let unnamed = booked_with(&silent, &records(status)).outcome;
+        let unnamed = decided_with(&silent, &records(status)).outcome;
         let unnamed = refusal(&unnamed).map(|refusal| (refusal.reason, refusal.settlement.is_some()));
         assert_eq!(unnamed, Some((Reason::IdentifierConflict, false)));
         let deferred = PaymentRequest { finding: PaymentFinding::Deferred, ..named(verb) };
-        assert_eq!(booked_with(&deferred, &records(status)).outcome, PaymentOutcome::ChainNeeded);
+        assert_eq!(decided_with(&deferred, &records(status)).outcome, PaymentOutcome::ChainNeeded);
         // The same authorization for other requirements.
         let own = PaymentRecords {
             identified: Some(("a".to_owned(), row(status))),
             row: Some(row(status)),
             ..PaymentRecords::default()
         };
-        assert_ne!(reason(&booked_with(&named(verb), &own)), Some(Reason::IdentifierConflict));
+        assert_ne!(reason(&decided_with(&named(verb), &own)), Some(Reason::IdentifierConflict));
         let mut other = named(verb);
         other.terms.as_mut().expect("terms").fingerprint = "g".to_owned();
-        assert_eq!(reason(&booked_with(&other, &own)), Some(Reason::IdentifierConflict));
+        assert_eq!(reason(&decided_with(&other, &own)), Some(Reason::IdentifierConflict));
     }
     // What moved nothing is tried again.
-    let failed = booked_with(&named(PaymentAction::Settle), &records(SettlementStatus::Failed));
+    let failed = decided_with(&named(PaymentAction::Settle), &records(SettlementStatus::Failed));
     assert!(matches!(failed.outcome, PaymentOutcome::Settle(_)));
     let forged = PaymentRequest { finding: refused(Reason::EvmSignature), ..named(PaymentAction::Settle) };
-    let booked = booked_with(&forged, &records(SettlementStatus::Completed));
-    assert_eq!(reason(&booked), Some(Reason::EvmSignature));
+    let decided = decided_with(&forged, &records(SettlementStatus::Completed));
+    assert_eq!(reason(&decided), Some(Reason::EvmSignature));
 }
 
 #[test]
@@ -349,7 +349,7 @@ fn what_somebody_else_has_sent_counts_as_paid_once() {
         finding: PaymentFinding::External(Checks::none(), id, vec![3]),
         ..asked(PaymentAction::Settle)
     };
-    let found = booked_with(&external, &PaymentRecords::default());
+    let found = decided_with(&external, &PaymentRecords::default());
     assert!(is_external(&found.outcome) && found.claim == Some(ClaimUnit::Log(3)));
     let settlement = found.settlement_record.expect("recorded").settlement;
     assert_eq!((settlement.status, settlement.transaction), (SettlementStatus::Completed, Some(id.to_string())));
@@ -360,9 +360,9 @@ fn what_somebody_else_has_sent_counts_as_paid_once() {
     };
     for unit in [ClaimUnit::Whole, ClaimUnit::Log(3)] {
         let spent = PaymentRecords { held_claims: vec![by(unit)], ..PaymentRecords::default() };
-        assert_eq!(reason(&booked_with(&external, &spent)), Some(Reason::EvmNonceUsed));
+        assert_eq!(reason(&decided_with(&external, &spent)), Some(Reason::EvmNonceUsed));
     }
-    let beside = booked_with(
+    let beside = decided_with(
         &external,
         &PaymentRecords { held_claims: vec![by(ClaimUnit::Log(5))], ..PaymentRecords::default() },
     );
@@ -372,17 +372,17 @@ fn what_somebody_else_has_sent_counts_as_paid_once() {
 #[test]
 fn only_a_last_word_is_repeated() {
     let of = |finding: PaymentFinding, row: Option<&PaymentRecord>| {
-        booked(&PaymentRequest { finding, ..asked(PaymentAction::Settle) }, row).outcome.is_final()
+        decided(&PaymentRequest { finding, ..asked(PaymentAction::Settle) }, row).outcome.is_final()
     };
     assert!(of(refused(Reason::EvmSignature), None));
     assert!(!of(refused(Reason::EvmBalance), None) && !of(PaymentFinding::Good(Checks::none()), None));
     assert!(of(refused(Reason::EvmNonceUsed), Some(&row(SettlementStatus::Completed))));
     // Somebody else waits now: that may end.
     let waiting = PaymentRecord {
-        settlement_record: booked(&asked(PaymentAction::Settle), None).settlement_record,
+        settlement_record: decided(&asked(PaymentAction::Settle), None).settlement_record,
         ..verified()
     };
-    assert!(!booked(&another(&asked(PaymentAction::Settle)), Some(&waiting)).outcome.is_final());
+    assert!(!decided(&another(&asked(PaymentAction::Settle)), Some(&waiting)).outcome.is_final());
 }
 
 #[test]
@@ -482,10 +482,10 @@ proptest! {
         for (at, settles) in (0_u8..).zip(&verbs) {
             let verb = if *settles { PaymentAction::Settle } else { PaymentAction::Verify };
             let asked = PaymentRequest { random: [at; 10], ..asked(verb) };
-            let booked = step(&asked, &tenant, &mut admission, known.as_ref()).expect("an answer");
-            if booked.row.is_some() {
+            let decided = step(&asked, &tenant, &mut admission, known.as_ref()).expect("an answer");
+            if decided.row.is_some() {
                 let earlier = known.take().and_then(|row| row.settlement_record);
-                known = Some(PaymentRecord { settlement_record: booked.settlement_record.clone().or(earlier), ..verified() });
+                known = Some(PaymentRecord { settlement_record: decided.settlement_record.clone().or(earlier), ..verified() });
             }
             ids.extend(known.as_ref().and_then(|row| row.settlement_record.as_ref()).map(|kept| kept.settlement.id.to_string()));
         }

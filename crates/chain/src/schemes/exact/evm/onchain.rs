@@ -1,5 +1,5 @@
-//! The rules that need the chain: the transaction is simulated as it would be sent, and a payer with code is asked about
-//! its signature.
+//! The rules that need the chain: the transaction is simulated as it would be sent, and a payer with code is asked
+//! about its signature.
 
 mod revert_reason;
 
@@ -105,8 +105,8 @@ impl EvmExactPayment {
     }
 }
 
-/// Simulates the transfer and, unless the cache has it, reads the code of payer and token, all in one round. A payer that
-/// turns out to have code takes a second round; the reason of a failure takes one more.
+/// Simulates the transfer and, unless the cache has it, reads the code of payer and token, all in one round. A payer
+/// that turns out to have code takes a second round; the reason of a failure takes one more.
 pub(crate) fn verify_onchain(
     terms: &EvmExactPayment,
     sender: &TransactionSender,

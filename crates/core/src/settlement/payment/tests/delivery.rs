@@ -25,9 +25,9 @@ fn report(status: SettlementStatus, transaction: u8) -> SettlementReport {
 #[test]
 fn a_success_is_given_to_one_request() {
     let first = asked(PaymentAction::Settle);
-    let mut now = booked(&first, None).settlement_record.expect("reserved");
+    let mut now = decided(&first, None).settlement_record.expect("reserved");
     let settle = |asked: &PaymentRequest, kept: &SettlementRecord| {
-        booked(asked, Some(&PaymentRecord { settlement_record: Some(kept.clone()), ..verified() }))
+        decided(asked, Some(&PaymentRecord { settlement_record: Some(kept.clone()), ..verified() }))
     };
     let verify = |kept: &SettlementRecord| {
         settle(&PaymentRequest { finding: PaymentFinding::Deferred, ..another(&asked(PaymentAction::Verify)) }, kept)
@@ -61,7 +61,7 @@ fn a_success_is_given_to_one_request() {
 #[test]
 fn who_has_sent_it_is_said_to_whoever_is_given_the_success() {
     let first = asked(PaymentAction::Settle);
-    let mut ours = booked(&first, None).settlement_record.expect("reserved");
+    let mut ours = decided(&first, None).settlement_record.expect("reserved");
     let mut others = ours.clone();
     ours.apply_report(&report(SettlementStatus::Completed, 1), &[], NOW);
     others.apply_report(&SettlementReport { external: true, ..report(SettlementStatus::Completed, 1) }, &[], NOW);
@@ -69,10 +69,10 @@ fn who_has_sent_it_is_said_to_whoever_is_given_the_success() {
         finding: PaymentFinding::External(Checks::none(), TxId::Evm(B256::ZERO), vec![1]),
         ..first.clone()
     };
-    let found = booked(&found, Some(&verified())).settlement_record.expect("completed");
+    let found = decided(&found, Some(&verified())).settlement_record.expect("completed");
     for (mut kept, by_others) in [(ours.clone(), false), (others.clone(), true), (found, true)] {
         assert!(kept.reopen(first.request_id).0);
-        let next = booked(&another(&first), Some(&PaymentRecord { settlement_record: Some(kept), ..verified() }));
+        let next = decided(&another(&first), Some(&PaymentRecord { settlement_record: Some(kept), ..verified() }));
         assert_eq!(is_external(&next.outcome), by_others);
         assert_eq!(is_settled(&next.outcome), !by_others);
     }
@@ -84,7 +84,7 @@ fn who_has_sent_it_is_said_to_whoever_is_given_the_success() {
 #[test]
 fn a_lease_that_is_over_is_taken_by_the_next_and_held_until_then() {
     let first = asked(PaymentAction::Settle);
-    let waiting = booked(&first, None).settlement_record.expect("reserved");
+    let waiting = decided(&first, None).settlement_record.expect("reserved");
     let late = NOW.plus(LEASE_MS);
     assert!(!waiting.is_open(UnixMillis(late.0 - 1)) && waiting.is_open(late));
     let mut own = waiting.clone();
@@ -108,13 +108,13 @@ fn the_same_key_takes_the_wait_over_and_no_other() {
         idempotency: Some(IdempotencyKey { key: key.to_owned(), body_hash: "h".to_owned() }),
         ..asked(PaymentAction::Settle)
     };
-    let waiting = PaymentRecord { settlement_record: booked(&keyed("k"), None).settlement_record, ..verified() };
-    assert_eq!(reason(&booked(&another(&keyed("l")), Some(&waiting))), Some(Reason::DuplicateSettlement));
+    let waiting = PaymentRecord { settlement_record: decided(&keyed("k"), None).settlement_record, ..verified() };
+    assert_eq!(reason(&decided(&another(&keyed("l")), Some(&waiting))), Some(Reason::DuplicateSettlement));
     assert_eq!(
-        reason(&booked(&another(&asked(PaymentAction::Settle)), Some(&waiting))),
+        reason(&decided(&another(&asked(PaymentAction::Settle)), Some(&waiting))),
         Some(Reason::DuplicateSettlement)
     );
-    let over = booked(&another(&keyed("k")), Some(&waiting));
+    let over = decided(&another(&keyed("k")), Some(&waiting));
     assert!(matches!(over.outcome, PaymentOutcome::Settle(_)));
     let mut kept = over.settlement_record.expect("taken over");
     kept.settlement.status = SettlementStatus::Completed;
@@ -124,11 +124,11 @@ fn the_same_key_takes_the_wait_over_and_no_other() {
     assert_eq!(kept.reopen(keyed("k").request_id.next()), (true, Some("k".to_owned())));
     // Two requests without a key are not the same attempt.
     let bare = PaymentRecord {
-        settlement_record: booked(&asked(PaymentAction::Settle), None).settlement_record,
+        settlement_record: decided(&asked(PaymentAction::Settle), None).settlement_record,
         ..verified()
     };
     assert_eq!(
-        reason(&booked(&another(&asked(PaymentAction::Settle)), Some(&bare))),
+        reason(&decided(&another(&asked(PaymentAction::Settle)), Some(&bare))),
         Some(Reason::DuplicateSettlement)
     );
 }
@@ -141,7 +141,7 @@ fn a_hand_over_takes_what_is_completed_and_open_once() {
     }
     let mut open = kept(SettlementStatus::Completed);
     assert!(open.hand_over(request, NOW) && !open.hand_over(request, NOW));
-    let mut waited = booked(&asked(PaymentAction::Settle), None).settlement_record.expect("reserved");
+    let mut waited = decided(&asked(PaymentAction::Settle), None).settlement_record.expect("reserved");
     waited.settlement.status = SettlementStatus::Completed;
     assert!(!waited.hand_over(request, NOW) && waited.hand_over(request, NOW.plus(LEASE_MS)));
 }
@@ -152,7 +152,7 @@ fn a_report_changes_what_is_not_over() {
     let apply = |kept: &mut SettlementRecord, report: SettlementReport, held: &[HeldClaim]| {
         kept.apply_report(&report, held, NOW)
     };
-    let mut fresh = booked(&asked(PaymentAction::Settle), None).settlement_record.expect("reserved");
+    let mut fresh = decided(&asked(PaymentAction::Settle), None).settlement_record.expect("reserved");
     let applied = apply(&mut fresh, report(Completed, 1), &[]);
     assert_eq!((applied.claim, applied.ended.map(|reserve| reserve.amount)), (Some(ClaimUnit::Log(1)), Some(10)));
     assert!(!apply(&mut fresh, report(Failed, 1), &[]).changed);
@@ -196,7 +196,7 @@ fn a_settlement_is_never_completed_over_another_claim() {
 
 #[test]
 fn what_nobody_hears_of_and_what_nobody_was_given_is_looked_at() {
-    let fresh = booked(&asked(PaymentAction::Settle), None).settlement_record.expect("reserved");
+    let fresh = decided(&asked(PaymentAction::Settle), None).settlement_record.expect("reserved");
     assert_eq!(fresh.due_at(), Some(NOW.plus(UNREPORTED_MS)));
     let mut known = fresh.clone();
     known.settlement.transaction = Some("0x1".to_owned());
@@ -234,7 +234,7 @@ fn goods_that_were_given_for_an_attempt_that_left_the_chain_were_given() {
     // Nor does its payment, found by its hash, pay for anything else.
     assert!(gone.is_spent() && !gone.is_live() && !kept(SettlementStatus::Failed).is_spent());
     // The payer has money again: the seller is paid, and nobody is given goods.
-    let next = booked(
+    let next = decided(
         &another(&asked(PaymentAction::Settle)),
         Some(&PaymentRecord { settlement_record: Some(gone.clone()), ..verified() }),
     );
@@ -248,6 +248,6 @@ fn goods_that_were_given_for_an_attempt_that_left_the_chain_were_given() {
         finding: PaymentFinding::External(Checks::none(), id, vec![3]),
         ..another(&asked(PaymentAction::Settle))
     };
-    let found = booked(&external, Some(&PaymentRecord { settlement_record: Some(gone), ..verified() }));
+    let found = decided(&external, Some(&PaymentRecord { settlement_record: Some(gone), ..verified() }));
     assert_eq!(reason(&found), Some(Reason::DuplicateSettlement));
 }
