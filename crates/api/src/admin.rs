@@ -344,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_tells_removal_from_absence() {
+    fn a_change_distinguishes_removal_from_absence() {
         let read = |body: Value| tenant_change(body.to_string().as_bytes());
         let change = read(json!({"company_name": null, "recipients": {"base": null}, "limits": {"per_hour": null}}));
         let change = change.expect("reads");

@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn a_small_payment_needs_one_word() {
+    fn a_small_payment_needs_one_answer() {
         check(3, &[mined(1, LARGE - 1)], settled(0, 1));
         check(3, &[None, mined(1, 1)], settled(1, 1));
     }
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pending_word_waits_for_one_that_knows_more() {
+    fn a_pending_answer_waits_for_a_second_one() {
         let pending = || trace(TransactionState::Pending);
         check(2, &[pending()], QuorumDecision::Ask);
         check(2, &[pending(), None], QuorumDecision::Wait);
@@ -228,7 +228,7 @@ mod tests {
     #[test]
     fn what_is_final_is_judged_by_whoever_can_tell() {
         let failed = || Some(ProviderAnswer::Failed);
-        // Where nobody wants to know, nobody else is asked.
+        // Where finality does not matter, no other provider is asked.
         check(2, &[vague(1, 1)], settled(0, 1));
         check_finality(2, &[mined(1, 1)], settled(0, 1));
         check_finality(2, &[vague(1, 1)], QuorumDecision::Ask);
@@ -236,7 +236,7 @@ mod tests {
         check_finality(2, &[vague(1, 1), mined(1, 1)], settled(1, 2));
         check_finality(3, &[vague(1, 1), vague(1, 1)], QuorumDecision::Ask);
         check_finality(3, &[vague(1, 1), failed(), mined(1, 1)], settled(2, 2));
-        // Where nobody can tell, the story stands without it.
+        // Where no node can say, the trace stands without it.
         check_finality(2, &[vague(1, 1), failed()], settled(0, 1));
         check_finality(2, &[vague(1, 1), trace(TransactionState::Unknown)], settled(0, 1));
         check_finality(1, &[vague(1, 1)], settled(0, 1));
@@ -282,7 +282,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_settled_was_told_and_enough_agree(
+        fn what_is_settled_was_reported_and_enough_agree(
             words in proptest::collection::vec(word(), 1..5),
             more in 0_usize..3,
             finality in any::<bool>(),

@@ -138,7 +138,7 @@ mod tests {
     const KEY: &str = "ac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80";
 
     #[test]
-    fn a_key_is_read_and_never_told() {
+    fn a_key_is_read_and_never_shown() {
         for text in [KEY, &format!("0x{KEY}")] {
             let signer = Signer::parse(Family::Evm, text).expect("a key");
             assert_eq!(signer.address().to_string(), "0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266");
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_pair_is_read_and_never_told() {
+    fn a_key_pair_is_read_and_never_shown() {
         let pair = ed25519_dalek::SigningKey::from_bytes(&[9; 32]).to_keypair_bytes();
         let signer = Signer::parse(Family::Svm, &bs58::encode(pair).into_string()).expect("a key pair");
         // The fee payer of tests/fixtures/vectors/svm.json, whose seed is 0x09 × 32.

@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn a_quarter_of_an_hour_is_looked_through_in_pieces_newest_first() {
+    fn a_quarter_of_an_hour_is_searched_in_pieces_newest_first() {
         // Two seconds a block: 450 blocks and the head's own.
         assert_eq!(ranges("base", 10_000), [(9_550, "latest".to_owned())]);
         // A quarter of a second: 3,601 blocks, none left out and none twice.
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn the_event_is_looked_for_and_read() {
+    fn the_event_is_searched_and_read() {
         let base = by_key("base").expect("registered");
         let calls = search_calls(base, &payer(), &B256::repeat_byte(7), SearchEnd::Newest(10_000));
         let call = calls.first().expect("a call");

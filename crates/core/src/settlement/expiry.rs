@@ -73,7 +73,7 @@ mod tests {
     use ExpiryAnswer::{Expired, Possible, Unanswered};
 
     #[test]
-    fn a_nodes_word_is_read_from_its_height_and_its_memory() {
+    fn a_nodes_answer_is_read_from_its_height_and_its_memory() {
         let read = |height, is_known| ExpiryAnswer::of(height, Some(100), is_known);
         assert_eq!((read(Some(100), Some(false)), read(Some(101), Some(false))), (Possible, Expired));
         assert_eq!((read(Some(101), Some(true)), read(None, Some(true))), (Possible, Possible));
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn each_transaction_has_words_of_its_own() {
+    fn each_transaction_has_answers_of_its_own() {
         let mut expiry = ExpiryVote::new(3, 2);
         assert!(!expiry.count_answers([Expired, Possible, Expired]));
         assert!(expiry.count_answers([Expired, Expired, Possible]));

@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gap_below_what_is_on_its_way_is_filled_once() {
+    fn a_gap_below_an_open_flight_is_filled_once() {
         let mut nonces = Nonces { next: Some(10), free: BTreeSet::from([3, 5, 9]), ..Nonces::default() };
         // 3 was used by somebody else; 9 holds nobody up.
         assert_eq!((nonces.fill_gaps((4, 8), TODAY, sign), raws(&nonces)), (10, vec!["5 at 10".to_owned()]));

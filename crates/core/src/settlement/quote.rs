@@ -19,14 +19,14 @@ pub enum NonceCount {
 
 /// The calls of one round, and the reading of their answers.
 #[derive(Clone, Debug)]
-pub struct LaunchQuote {
+pub struct LaunchCalls {
     network: &'static Network,
     count: Call,
     balance: Option<Call>,
     price: bool,
 }
 
-impl LaunchQuote {
+impl LaunchCalls {
     /// Nonce and gas price for a flight's signer. They need no key, so that the flights of a signer that was removed
     /// from the settings can be brought to their end. `None` for a signer of another family.
     #[must_use]
@@ -112,25 +112,25 @@ mod tests {
     #[test]
     fn price_and_nonce_are_asked_in_one_round() {
         let base = by_key("base").expect("registered");
-        let quote = LaunchQuote::of(&flight(), base, NonceCount::Pending).expect("an EVM signer");
+        let quote = LaunchCalls::of(&flight(), base, NonceCount::Pending).expect("an EVM signer");
         assert_eq!(quote.read(&Facts::new()), Err(Undecided::Missing(quote.calls())));
         let read = quote.read(&answers(&quote.calls(), word)).expect("whole");
         let price = Some(GasPrice { max_wei: 2_100_000_000, tip_wei: 100_000_000 });
         assert_eq!(read, LaunchFacts { nonce: Some(7), holds: None, price });
-        let mined = LaunchQuote::of(&flight(), base, NonceCount::Mined).expect("an EVM signer");
+        let mined = LaunchCalls::of(&flight(), base, NonceCount::Mined).expect("an EVM signer");
         assert!(
             mined.calls().iter().any(|call| call.params.contains("latest") && call.method == "eth_getTransactionCount")
         );
         let svm = Flight { signer: Address::Svm([1; 32]), ..flight() };
         assert!(
-            LaunchQuote::of(&svm, base, NonceCount::Pending).is_none() && LaunchQuote::of_launch(&svm, base).is_none()
+            LaunchCalls::of(&svm, base, NonceCount::Pending).is_none() && LaunchCalls::of_launch(&svm, base).is_none()
         );
     }
 
     #[test]
     fn a_launch_asks_for_the_balance_and_for_no_price_that_the_flight_brings() {
         let base = by_key("base").expect("registered");
-        let of = |price| LaunchQuote::of_launch(&Flight { price, ..flight() }, base).expect("an EVM signer");
+        let of = |price| LaunchCalls::of_launch(&Flight { price, ..flight() }, base).expect("an EVM signer");
         let (priced, open) = (of(Some(GasPrice { max_wei: 5, tip_wei: 1 })), of(None));
         assert_eq!((priced.calls().len(), open.calls().len()), (2, 5));
         let read = priced.read(&answers(&priced.calls(), word)).expect("whole");

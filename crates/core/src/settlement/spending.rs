@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_on_its_way_counts_at_its_worst() {
+    fn an_open_flight_counts_at_its_worst_cost() {
         let base = by_key("base").expect("registered");
         let spending = SignerSpending { l1_fee: 7, ..SignerSpending::default() };
         let mut flight = flight();

@@ -278,7 +278,7 @@ fn only_a_payer_who_signed_is_answered_from_a_record() {
     };
     assert!(is_settled(&late("p").outcome));
     assert_eq!(reason(&late("q")), Some(Reason::EvmValidBefore));
-    // Where nobody looked at the signature, it must be the one that was found good.
+    // Where the signature was not verified, it must be the one that was verified before.
     for finding in [PaymentFinding::Deferred, PaymentFinding::Used(Checks::none(), String::new())] {
         assert!(is_settled(&of(finding, "p").outcome));
     }
@@ -463,7 +463,7 @@ fn a_listed_payer_is_refused_before_anything_is_signed() {
 }
 
 #[test]
-fn a_chain_that_does_not_tell_is_a_fault_and_costs_no_quota() {
+fn a_chain_without_an_answer_is_a_fault_and_costs_no_quota() {
     let mut admission = Admission::new(NOW);
     let silent = PaymentRequest { finding: PaymentFinding::Unavailable, ..asked(PaymentAction::Verify) };
     match step(&silent, &tenant(Environment::Live), &mut admission, None) {

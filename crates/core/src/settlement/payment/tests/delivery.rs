@@ -1,4 +1,4 @@
-//! To whom a settlement's success is given, and what a Settler's report makes of it.
+//! Which request gets a settlement's success, and what a settler's report changes.
 
 use super::*;
 use crate::settlement::SettlementReport;
@@ -94,7 +94,7 @@ fn a_lease_that_is_over_is_taken_by_the_next_and_held_until_then() {
     let asker = SuccessClaimant { request: first.request_id.next(), key: None };
     assert_eq!(taken.take_success(asker, late), TakeResult::Success);
     assert_eq!(taken.deliver(first.request_id, late), TakeResult::Nothing);
-    // A pending one: the wait goes over, and ends with the answer.
+    // A pending one: the repeat takes the lease over, and it ends with the answer.
     let mut pending = waiting;
     assert_eq!(pending.take_success(asker, late), TakeResult::Lease);
     assert_eq!(pending.deliver(first.request_id, late), TakeResult::Nothing);
@@ -156,7 +156,7 @@ fn a_report_changes_what_is_not_over() {
     let applied = apply(&mut fresh, report(Completed, 1), &[]);
     assert_eq!((applied.claim, applied.ended.map(|reserve| reserve.amount)), (Some(ClaimUnit::Log(1)), Some(10)));
     assert!(!apply(&mut fresh, report(Failed, 1), &[]).changed);
-    // Its block has left the chain: it is on its way again, and whose it was stays so.
+    // Its block has left the chain: it is pending again, and stays handed over.
     fresh.settlement.handed_over = kept(Completed).settlement.handed_over;
     let again = SettlementReport { reorged: true, ..report(Completed, 1) };
     assert!(!apply(&mut fresh, again.clone(), &[]).changed, "it came back, or was reported twice");
@@ -195,7 +195,7 @@ fn a_settlement_is_never_completed_over_another_claim() {
 }
 
 #[test]
-fn what_nobody_hears_of_and_what_nobody_was_given_is_looked_at() {
+fn a_reservation_without_a_report_and_a_success_without_a_request_are_due() {
     let fresh = decided(&asked(PaymentAction::Settle), None).settlement_record.expect("reserved");
     assert_eq!(fresh.due_at(), Some(NOW.plus(UNREPORTED_MS)));
     let mut known = fresh.clone();
