@@ -71,7 +71,7 @@ pub(in crate::handlers) async fn complete_requirements(
         if networks.iter().any(|settled| settled.key == network.key) {
             OfferedSettlement::Settled { fee_payer: fee_payer(app, incoming, network) }
         } else {
-            OfferedSettlement::Not
+            OfferedSettlement::NotSettled
         }
     });
     reply.headers.extend(response.rates());

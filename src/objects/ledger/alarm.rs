@@ -7,7 +7,7 @@ use crate::objects::ledger::ship::ShippedState;
 use crate::telemetry::{TelemetryField, TelemetryKind, event};
 use worker::ScheduledTime;
 use x402_chain::id::VerificationId;
-use x402_chain::time::UnixMillis;
+use x402_chain::time::{DAY_MS, UnixMillis};
 use x402_core::error::Fault;
 use x402_core::tenancy::admission::IDEMPOTENCY_MS;
 
@@ -22,8 +22,6 @@ const RECORD_MS: u64 = 604_800_000;
 const PURGED_ROWS_MAX: i64 = 500;
 /// Payments that were never settled are deleted in batches, at least this far apart.
 const PURGE_AFTER_MS: u64 = 60_000;
-/// Expired rows are deleted once a day, as long as there are any rows.
-const DAY_MS: u64 = 86_400_000;
 
 impl TenantLedger {
     /// Makes sure that an alarm runs soon.
@@ -56,6 +54,7 @@ impl TenantLedger {
                 if let Some(at) = next {
                     self.set_alarm(at).await;
                 } else {
+                    // Expired rows are deleted once a day, as long as there are any rows.
                     self.set_alarm(app::now().plus(DAY_MS)).await;
                 }
             }

@@ -239,7 +239,7 @@ impl Settler {
                 return Ok(None);
             }
         };
-        let observed = quote_price_and_nonce(app, &row.flight, NonceCount::Waiting).await?;
+        let observed = quote_price_and_nonce(app, &row.flight, NonceCount::Pending).await?;
         let Some(row) = self.open_flight_row(&row.key)? else { return Ok(None) };
         let Some(newest) = row.sent.newest() else { return Ok(None) };
         if kind == VersionKind::Transfer && (newest.kind == VersionKind::Cancel || row.flight.is_expired(app::now())) {
@@ -265,7 +265,7 @@ impl Settler {
     async fn sign_with_new_nonce(&self, app: &App, row: &FlightRow) -> Result<Option<FlightVersion>, Fault> {
         self.poll_flights(app, core::slice::from_ref(row)).await?;
         let network = network_of(&row.flight)?;
-        let observed = quote_price_and_nonce(app, &row.flight, NonceCount::Waiting).await?;
+        let observed = quote_price_and_nonce(app, &row.flight, NonceCount::Pending).await?;
         let Some(mut row) = self.open_flight_row(&row.key)? else { return Ok(None) };
         let Some(newest) = row.sent.newest() else { return Ok(None) };
         // A version is in a block, and its result is not known yet.
@@ -359,7 +359,7 @@ impl Settler {
 /// Whether the newest version's price is below the market.
 async fn is_newest_outpriced(app: &App, row: &FlightRow) -> Result<bool, Fault> {
     let newest = row.sent.newest().and_then(|version| version.price);
-    let today = quote_price_and_nonce(app, &row.flight, NonceCount::Waiting).await?.price;
+    let today = quote_price_and_nonce(app, &row.flight, NonceCount::Pending).await?.price;
     Ok(newest.zip(today).is_some_and(|(newest, today)| flight::is_outpriced(newest, today)))
 }
 

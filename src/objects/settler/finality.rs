@@ -105,7 +105,7 @@ impl Settler {
         Ok(match &trace.found {
             TransactionState::Mined(mined) if mined.failure.is_none() => match mined.depth {
                 Depth::Finalized => CompletedState::Final,
-                Depth::Seen | Depth::Confirmed => CompletedState::InBlock,
+                Depth::Included | Depth::Confirmed => CompletedState::InBlock,
             },
             TransactionState::Mined(_) | TransactionState::Unknown | TransactionState::Pending => CompletedState::Gone,
         })

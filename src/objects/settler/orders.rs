@@ -224,7 +224,7 @@ impl Settler {
     /// Marks an attempt that was never launched as refused; nothing is awaited in between. A known attempt's report is
     /// sent once more, if it has ended.
     async fn refuse_attempt(&self, settlement: SettlementId, attempt: usize) -> Result<RefuseOutcome, Fault> {
-        let key = settlement::key(settlement, attempt);
+        let key = settlement::attempt_key(settlement, attempt);
         if self.flight_row(&key)?.is_none() && self.running_launch(&key).is_none() {
             self.launching.borrow_mut().remove(&key);
             self.note_refused(&key)?;

@@ -134,7 +134,8 @@ fn only_what_is_the_sellers_own_and_settled_here_is_completed() {
     let own = || vec![PayeeAnswer::Own(Address::parse(Family::Evm, OWN).expect("an address"))];
     let stranger = vec![PayeeAnswer::Refused(Reason::PayToNotAllowed, "not yours".to_owned())];
     for (payees, offered) in [(stranger, true), (own(), false), (Vec::new(), true)] {
-        let reply = read().answer(payees, |network| if offered { settled(network) } else { OfferedSettlement::Not });
+        let reply =
+            read().answer(payees, |network| if offered { settled(network) } else { OfferedSettlement::NotSettled });
         let answer: Value = serde_json::from_str(&reply.body).expect("JSON");
         assert_eq!(answer["accepts"], json!([]), "{answer}");
         assert!(answer["error"].as_str().is_some_and(|error| !error.is_empty()));

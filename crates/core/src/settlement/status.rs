@@ -72,7 +72,7 @@ pub struct Settlement {
     pub completed_at: Option<String>,
     /// Every transaction that was sent; listed once the settlement is completed or has failed.
     pub attempts: Vec<SettlementAttempt>,
-    /// Which request was given its success; `null` if none was.
+    /// The request that its success was handed over to; `null` if it was not.
     #[serde(default)]
     pub handed_over: Option<HandedOver>,
 }
@@ -101,10 +101,10 @@ impl Settlement {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 pub struct HandedOver {
-    /// When the success was given away, RFC 3339.
+    /// When the success was handed over, RFC 3339.
     pub at: String,
-    /// The request that it was given to, the last one where it was repeated under an `Idempotency-Key`; `null` where
-    /// an older build did not note it.
+    /// The request that got it, the last one where it was repeated under an `Idempotency-Key`; `null` in records of
+    /// older builds.
     #[cfg_attr(not(target_arch = "wasm32"), schemars(with = "Option<String>"))]
     pub request_id: Option<RequestId>,
 }
@@ -120,7 +120,7 @@ pub struct SettlementFilter {
     pub authorization: Option<String>,
     /// Its transaction; several settlements may share one.
     pub transaction: Option<String>,
-    /// Whether its success was given away; `false` names only those that are pending or completed.
+    /// Whether its success was handed over; `false` lists only those that are pending or completed.
     pub handed_over: Option<bool>,
 }
 

@@ -1,4 +1,4 @@
-//! The outcome of one request for a payment, and its answer.
+//! The outcome of one request about a payment, and its answer.
 
 use super::record::{SettlementRecord, TakeResult};
 use crate::settlement::status::{Settlement, SettlementStatus};
@@ -9,14 +9,14 @@ use x402_chain::reason::Reason;
 use x402_chain::retry::RepeatRule;
 use x402_chain::time::UnixMillis;
 
-/// A settlement that the Settler is called for.
+/// A reserved settlement, with what the Worker needs to hand it to its settler.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReservedSettlement {
-    /// The settlement as its seller reads it.
+    /// The settlement as it is recorded.
     pub settlement: Settlement,
     /// How many attempts were reserved before this one.
     pub attempt: usize,
-    /// The signer that sends it, fixed when it was reserved.
+    /// The address of the signer that sends it; `None` where the Worker named none.
     pub signer: Option<Address>,
     /// Whether there was code at the payer's address when it was judged (EVM).
     pub has_code: bool,
@@ -24,7 +24,7 @@ pub struct ReservedSettlement {
     pub max_fee_wei: Option<u128>,
     /// When this attempt was reserved.
     pub reserved_at: UnixMillis,
-    /// Whether the tenant's tier shares the free tier's daily budget.
+    /// Whether the tenant's tier is free: all such tenants share one daily budget.
     pub free: bool,
 }
 
@@ -33,18 +33,18 @@ pub struct ReservedSettlement {
 pub enum PaymentOutcome {
     /// The request is answered.
     Answer(PaymentAnswer),
-    /// Reserved, or on its way: the caller waits for the Settler.
+    /// The settlement is reserved or pending: the Worker waits for the settler.
     Settle(Box<ReservedSettlement>),
-    /// Nothing is recorded or counted: the Worker must ask the chain, and send the request again.
+    /// Nothing is recorded: the Worker must ask the chain, and send the request again. Nothing was counted.
     ChainNeeded,
 }
 
-/// The answer to a request, by its verb.
+/// The answer to a request, by its action.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PaymentAnswer {
-    /// To verify: the checks of a good payment, or why it is refused.
+    /// To a verify: the checks of a good payment, or why it is refused.
     Verify(Result<Checks, PaymentRefusal>),
-    /// To settle: the success that this caller gets, or why it gets none.
+    /// To a settle: the success that is handed over to this request, or why none is.
     Settle(Result<PaymentSuccess, PaymentRefusal>),
 }
 
@@ -64,11 +64,11 @@ pub struct PaymentSuccess {
 pub struct PaymentRefusal {
     /// Each rule that was checked, with its result.
     pub checks: Checks,
-    /// The reason, as one of the protocol's strings.
+    /// The reason, in the protocol's strings.
     pub reason: Reason,
-    /// The reason in a sentence, for the caller.
+    /// The reason in a sentence.
     pub message: String,
-    /// The settlement that is the reason, if one is: of another request or of this one.
+    /// The settlement that is the reason, if one is: of an earlier payment or of this one.
     pub settlement: Option<Box<Settlement>>,
     /// Whether a third party has sent the transaction of that settlement.
     pub external: bool,
@@ -89,8 +89,8 @@ impl PaymentRefusal {
 }
 
 impl PaymentOutcome {
-    /// Whether the answer is final, and repeats under an `Idempotency-Key`. An answer that names a settlement is not:
-    /// its status may change.
+    /// Whether the answer is recorded and repeated under an `Idempotency-Key`. A refusal that names a settlement is
+    /// not: that may change.
     #[must_use]
     pub fn is_final(&self) -> bool {
         match self {
@@ -102,7 +102,7 @@ impl PaymentOutcome {
         }
     }
 
-    /// The success that it hands over, if it does.
+    /// The success that it hands over.
     #[must_use]
     pub const fn success(&self) -> Option<&PaymentSuccess> {
         match self {
@@ -114,7 +114,7 @@ impl PaymentOutcome {
     }
 }
 
-/// What is known of a payment that the Settler, or a third party, has sent.
+/// The result of a flight, or of the search for a third party's transaction.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SettlementFinding {
     /// What went wrong, in a sentence; empty without a failure.
@@ -125,14 +125,14 @@ pub struct SettlementFinding {
     pub checks: Checks,
 }
 
-/// The answer to the request that waited for the Settler, by what it got and the settlement's status.
+/// The answer to the request that waited for the settler, by the result of its lease and the settlement's status.
 #[must_use]
 pub fn delivered(taken: TakeResult, kept: &SettlementRecord, found: SettlementFinding) -> PaymentAnswer {
     let SettlementFinding { message, external, checks } = found;
     let (settlement, external) = (&kept.settlement, external || kept.progress.external);
     let reason = match (taken, settlement.status) {
         (TakeResult::Nothing, _) => {
-            let message = "another request has taken this payment";
+            let message = "this payment was handed over to another request, or is leased by one";
             return PaymentAnswer::Settle(Err(PaymentRefusal::by(
                 checks,
                 Reason::DuplicateSettlement,
@@ -147,7 +147,7 @@ pub fn delivered(taken: TakeResult, kept: &SettlementRecord, found: SettlementFi
                 external,
             }));
         }
-        // `pending` is answered only where a transaction was sent.
+        // `settlement_pending` says that a transaction was sent.
         (TakeResult::Success | TakeResult::Lease, SettlementStatus::Pending) if settlement.transaction.is_none() => {
             Reason::UnexpectedSettle
         }
