@@ -2,13 +2,14 @@
 //! which the reference shares character for character, and ours.
 
 use crate::retry::{RepeatRule, Retry};
-use serde::{Deserialize, Serialize};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// Declares [`Reason`] from its rows: variant, wire name, retry, repeat, doc.
 macro_rules! reasons {
     ($($variant:ident $wire:literal $retry:ident $repeat:ident $doc:literal;)+) => {
         /// Why a payment is refused, in the order in which the rules are checked.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
         #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
         pub enum Reason {
             $(#[doc = $doc] #[serde(rename = $wire)] $variant,)+
@@ -47,6 +48,15 @@ macro_rules! reasons {
             }
         }
     };
+}
+
+/// By the table: a derived reader compares every name in code of its own, once for each form in which a text comes.
+impl<'de> Deserialize<'de> for Reason {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(from)?;
+        let found = Self::ALL.iter().copied().find(|reason| reason.as_str() == text);
+        found.ok_or_else(|| D::Error::custom(format_args!("unknown reason {text:?}")))
+    }
 }
 
 reasons! {
@@ -168,7 +178,13 @@ mod tests {
         for reason in Reason::ALL {
             assert!(!reason.doc().is_empty());
             assert!(reason.retry(false) == Retry::Never || reason.repeat() == RepeatRule::Judged, "{reason:?}");
-            assert_eq!(serde_json::to_string(reason).expect("writes"), format!("\"{}\"", reason.as_str()));
+            let text = format!("\"{}\"", reason.as_str());
+            assert_eq!(serde_json::to_string(reason).expect("writes"), text);
+            assert_eq!(serde_json::from_str::<Reason>(&text).expect("reads"), *reason);
+            assert_eq!(serde_json::from_value::<Reason>(reason.as_str().into()).expect("reads"), *reason);
+        }
+        for wrong in ["\"\"", "\"expired\"", "\"InvalidVersion\"", "0", "null", "{\"invalid_payload\":null}"] {
+            assert!(serde_json::from_str::<Reason>(wrong).is_err(), "{wrong}");
         }
     }
 }
