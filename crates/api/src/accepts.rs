@@ -90,7 +90,11 @@ impl AcceptsRequest {
         if entries.len() > ENTRIES_MAX {
             return Err(invalid("accepts", &format!("may have {ENTRIES_MAX} entries at most")));
         }
-        let resource = body.remove("resource").filter(Value::is_object).unwrap_or_else(|| json!({"url": ""}));
+        let resource = match body.remove("resource").filter(|resource| !resource.is_null()) {
+            None => json!({"url": ""}),
+            Some(resource) if resource.is_object() || version == X402Version::One => resource,
+            Some(_) => return Err(invalid("resource", "must be an object")),
+        };
         let entries = entries.into_iter().map(|entry| AcceptsEntry::read(entry, version)).collect();
         Ok(Self { form: AcceptsForm::List(version, resource), entries })
     }
@@ -173,7 +177,9 @@ impl AcceptsEntry {
     fn read(entry: Value, version: X402Version) -> Result<Self, EntryRefusal> {
         let wrong = |message: &str| (Reason::InvalidRequirements, message.to_owned());
         let Value::Object(mut given) = entry else { return Err(wrong("each entry must be an object")) };
-        given.retain(|_, value| !value.is_null());
+        // Faremeter's server sends 0 for the default timeout.
+        let is_default = |name: &str, value: &Value| name == "maxTimeoutSeconds" && value.as_u64() == Some(0);
+        given.retain(|name, value| !value.is_null() && !is_default(name, value));
         let text = |name: &str| given.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
         let network = text("network").and_then(network_named);
         let network =
@@ -188,6 +194,12 @@ impl AcceptsEntry {
         let contract = given.get("extra").and_then(|extra| extra.get("verifyingContract"));
         if contract.is_some_and(|contract| !contract.is_null() && !contract.as_str().is_some_and(own)) {
             return Err(wrong("extra.verifyingContract names another contract than the asset"));
+        }
+        if given.get("maxTimeoutSeconds").is_some_and(|timeout| timeout.as_u64().is_none()) {
+            return Err(wrong("maxTimeoutSeconds must be a whole number"));
+        }
+        if given.get("extra").is_some_and(|extra| !extra.is_object()) {
+            return Err(wrong("extra must be an object"));
         }
         let amount = ["amount", "maxAmountRequired"].into_iter().find_map(text);
         let amount = amount.filter(|amount| Amount::parse_atomic(amount).is_some_and(|amount| !amount.is_zero()));
@@ -219,8 +231,7 @@ impl AcceptsEntry {
         let OfferedSettlement::Settled { fee_payer } = offered(network) else {
             return Err((Reason::NetworkNotEnabled, format!("no payment is settled on '{}' at present", network.key)));
         };
-        let timeout = given.get("maxTimeoutSeconds").and_then(Value::as_u64).filter(|timeout| *timeout > 0);
-        given.insert("maxTimeoutSeconds".to_owned(), timeout.unwrap_or(TIMEOUT_S).into());
+        given.entry("maxTimeoutSeconds").or_insert_with(|| TIMEOUT_S.into());
         given.insert("scheme".to_owned(), SCHEME.name().into());
         given.insert("asset".to_owned(), network.asset.text.into());
         given.insert("payTo".to_owned(), pay_to.to_string().into());

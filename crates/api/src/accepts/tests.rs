@@ -114,6 +114,10 @@ fn what_cannot_be_completed_is_left_out_and_named() {
         ("payTo", json!("0x1"), "invalid_payment_requirements"),
         ("extra", json!({"verifyingContract": OWN}), "invalid_payment_requirements"),
         ("extra", json!({"verifyingContract": 7}), "invalid_payment_requirements"),
+        ("extra", json!("text"), "invalid_payment_requirements"),
+        ("maxTimeoutSeconds", json!("60"), "invalid_payment_requirements"),
+        ("maxTimeoutSeconds", json!(-1), "invalid_payment_requirements"),
+        ("maxTimeoutSeconds", json!(1.5), "invalid_payment_requirements"),
     ] {
         let mut wrong = whole.clone();
         wrong[name] = value;
@@ -151,6 +155,7 @@ fn a_body_of_neither_form_is_a_fault() {
         ("{}", ErrorCode::InvalidRequest, Some("accepts")),
         (r#"{"accepts": {}}"#, ErrorCode::InvalidRequest, Some("accepts")),
         (r#"{"accepts": [], "x402Version": 3}"#, ErrorCode::InvalidRequest, Some("x402Version")),
+        (r#"{"accepts": [], "resource": "x"}"#, ErrorCode::InvalidRequest, Some("resource")),
     ] {
         let fault = AcceptsRequest::read(body.as_bytes()).expect_err(body);
         assert_eq!((fault.code, fault.param.as_deref()), (code, param), "{body}");
