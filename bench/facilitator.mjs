@@ -10,6 +10,8 @@ import { ROOT, peers, setUp, underNewNode } from "../scripts/lib/tools.mjs";
 const CONNECTIONS = 32;
 const PAYMENTS = 300;
 const ONCE = 4_000;
+/** Payers of the settlements: a payer's order of the signers is its own, and all of them shall have work. */
+const BUYERS = 32;
 
 await setUp();
 await peers();
@@ -38,10 +40,11 @@ async function main() {
     const to = randomAccount().address;
     const limits = { per_minute: 10_000_000, per_hour: 100_000_000 };
     const buyer = randomAccount();
-    await evm.mint(buyer.address, 1_000_000_000n);
-    const payments = async (count) => {
+    const buyers = Array.from({ length: BUYERS }, () => randomAccount());
+    for (const { address } of [buyer, ...buyers]) await evm.mint(address, 1_000_000_000n);
+    const payments = async (count, from = [buyer]) => {
       const all = [];
-      for (let at = 0; at < count; at++) all.push(await sign({ buyer, to, token: TOKEN, chainId: 31337 }));
+      for (let at = 0; at < count; at++) all.push(await sign({ buyer: from[at % from.length], to, token: TOKEN, chainId: 31337 }));
       return all;
     };
     const bodies = (await payments(PAYMENTS)).map((one) => JSON.stringify(one));
@@ -90,7 +93,7 @@ async function main() {
     await evm.rpc("evm_setAutomine", [false]);
     await evm.rpc("evm_setIntervalMining", [1]);
     const settle = async (name, url, key) => {
-      const all = await payments(200);
+      const all = await payments(200, buyers);
       const headers = { "content-type": "application/json", ...(key && { authorization: `Bearer ${key}` }) };
       const began = performance.now();
       let good = 0;
@@ -113,6 +116,8 @@ async function main() {
       const many = await start(...signers);
       const { test: key } = await many.tenant({ recipients: { "local-evm": to }, limits });
       await settle(`settle, ${name} with 4 signers`, new URL("/facilitator/settle", many.direct).href, key);
+      const sent = signers.map((key) => evm.rpc("eth_getTransactionCount", [privateKeyToAddress(key), "latest"]));
+      console.log(`  transactions by signer: ${(await Promise.all(sent)).map(Number).join(", ")}`);
       await many.stop();
     }
   } catch (error) {

@@ -9,8 +9,8 @@ mod records;
 mod verify;
 
 use crate::app::App;
-use crate::platform::response::OutgoingResponse;
 use crate::request::IncomingRequest;
+use crate::response::OutgoingResponse;
 use std::rc::Rc;
 use worker::Context;
 use x402_api::endpoint::Endpoint;
@@ -48,12 +48,7 @@ pub(crate) async fn dispatch(
         Endpoint::Health | Endpoint::FacilitatorHealth => {
             ApiReply::json(200, &health::service_health(Rc::clone(app), context, incoming.now).await)
         }
-        Endpoint::OpenApi => ApiReply {
-            status: 200,
-            content_type: "application/json",
-            body: OPENAPI.to_owned(),
-            headers: vec![("Cache-Control", "public, max-age=3600".to_owned())],
-        },
+        Endpoint::OpenApi => ApiReply::stored(200, OPENAPI.to_owned()).with("Cache-Control", "public, max-age=3600"),
         Endpoint::ErrorDocs => ApiReply::html(docs::errors()),
         Endpoint::TierDocs => ApiReply::html(docs::tiers()),
         Endpoint::TenantCreate => admin::create_tenant(app, &incoming).await?,

@@ -9,6 +9,7 @@ use x402_chain::address::Address;
 use x402_chain::evm::cache::VerificationCache;
 use x402_chain::id::TenantId;
 use x402_chain::network::Environment;
+use x402_chain::registry_check::RegistryCheckOutcome;
 use x402_chain::time::UnixMillis;
 use x402_chain::trace::{PartyFacts, Trace};
 use x402_core::messages::ledger::RefusedCaller;
@@ -32,9 +33,16 @@ const ATTEMPTS_MAX: usize = 8_192;
 const ATTEMPT_MS: u64 = 300_000;
 /// The most refused callers that are remembered.
 const REFUSED_MAX: usize = 8_192;
+/// How long a refused caller is remembered. A rate limit is answered from memory, except for a request under an
+/// `Idempotency-Key`. After any other refusal the ledger is asked before the chain; so it is for a rate limit that
+/// lasts longer than this, since an operator may have raised it.
+const REFUSED_MS: u64 = 60_000;
+/// How long an entry about a refused caller is kept: the window of an hour, and some slack.
+const REFUSED_KEEP_MS: u64 = 3_700_000;
 
-/// The registry check's last definite outcomes, by chain: `passed` or `differs`.
-pub(crate) type RegistryOutcomes = BTreeMap<String, String>;
+/// The registry check's last definite outcomes, by our keys of the chains; `Unreachable` only of a chain that was never
+/// reached.
+pub(crate) type RegistryOutcomes = BTreeMap<String, RegistryCheckOutcome>;
 
 /// A map that forgets its oldest entries.
 struct BoundedMap<K, V> {
@@ -50,7 +58,12 @@ impl<K: Ord + Clone, V: Clone> BoundedMap<K, V> {
     }
 
     fn get(&self, key: &K, now: UnixMillis) -> Option<V> {
-        self.map.get(key).filter(|(_, at)| now.since(*at) < self.keep_ms).map(|(value, _)| value.clone())
+        self.get_with_time(key, now).map(|(value, _)| value)
+    }
+
+    /// A value, and when it was put.
+    fn get_with_time(&self, key: &K, now: UnixMillis) -> Option<(V, UnixMillis)> {
+        self.map.get(key).filter(|(_, at)| now.since(*at) < self.keep_ms).cloned()
     }
 
     fn put(&mut self, key: K, value: V, now: UnixMillis) {
@@ -72,20 +85,6 @@ pub(crate) struct CachedTrace {
     pub(crate) agreed: usize,
 }
 
-/// How long a refused caller is remembered. A rate limit is answered from memory, except for a request under an
-/// `Idempotency-Key`. After any other refusal the ledger is asked before the chain; so it is for a rate limit that
-/// lasts longer than this, since an operator may have raised it.
-const REFUSED_MS: u64 = 60_000;
-
-thread_local! {
-    static MEMORY: Rc<VerificationCache> = Rc::default();
-}
-
-/// What verifying a payment leaves for later requests.
-pub(crate) fn verification_cache() -> Rc<VerificationCache> {
-    MEMORY.with(Rc::clone)
-}
-
 /// An `Idempotency-Key` of a tenant in an environment.
 pub(crate) type AttemptKey = (TenantId, Environment, String);
 
@@ -97,16 +96,22 @@ type TraceKey = (&'static str, String);
 type PartyKey = (&'static str, Address);
 
 thread_local! {
+    static VERIFICATIONS: Rc<VerificationCache> = Rc::default();
     static SETTINGS: RefCell<Option<SettingsRead>> = const { RefCell::new(None) };
     static ROUTES: RefCell<Option<Rc<Routes>>> = const { RefCell::new(None) };
     static SANCTIONS: RefCell<Option<Option<Rc<sanctions::SanctionsList>>>> = const { RefCell::new(None) };
     static TRACES: RefCell<BoundedMap<TraceKey, CachedTrace>> = const { RefCell::new(BoundedMap::new(TRACES_MAX, TRACE_MS)) };
     static PARTIES: RefCell<BoundedMap<PartyKey, PartyFacts>> = const { RefCell::new(BoundedMap::new(PARTIES_MAX, PARTY_MS)) };
-    static REFUSED: RefCell<BoundedMap<KeyHash, RefusedCaller>> = const { RefCell::new(BoundedMap::new(REFUSED_MAX, 3_700_000)) };
+    static REFUSED: RefCell<BoundedMap<KeyHash, RefusedCaller>> = const { RefCell::new(BoundedMap::new(REFUSED_MAX, REFUSED_KEEP_MS)) };
     static RECORDED: RefCell<BoundedMap<String, ()>> = const { RefCell::new(BoundedMap::new(RECORDED_MAX, RECORDED_MS)) };
     /// Whether the ledger had no answer to repeat when it was asked last.
     static ATTEMPTS: RefCell<BoundedMap<AttemptKey, bool>> = const { RefCell::new(BoundedMap::new(ATTEMPTS_MAX, ATTEMPT_MS)) };
-    static CHECKS: RefCell<Option<(Rc<RegistryOutcomes>, UnixMillis)>> = const { RefCell::new(None) };
+    static REGISTRY_OUTCOMES: RefCell<Option<(Rc<RegistryOutcomes>, UnixMillis)>> = const { RefCell::new(None) };
+}
+
+/// What verifying a payment leaves for later requests.
+pub(crate) fn verification_cache() -> Rc<VerificationCache> {
+    VERIFICATIONS.with(Rc::clone)
 }
 
 /// The settings, read once.
@@ -154,7 +159,7 @@ pub(crate) fn cache_party(chain: &'static str, address: Address, facts: PartyFac
 
 /// What is remembered of a caller.
 pub(crate) fn refused_caller(key: KeyHash, now: UnixMillis) -> Option<RefusedCaller> {
-    let (refused, at) = REFUSED.with_borrow(|kept| kept.map.get(&key).cloned())?;
+    let (refused, at) = REFUSED.with_borrow(|kept| kept.get_with_time(&key, now))?;
     let is_recent = now.since(at) < REFUSED_MS;
     match refused {
         RefusedCaller::Limited { until, .. } if now >= until => None,
@@ -195,10 +200,10 @@ pub(crate) fn note_attempt(attempt: AttemptKey, is_open: bool, now: UnixMillis) 
 
 /// The registry check's results, with the time they were read.
 pub(crate) fn registry_outcomes() -> Option<(Rc<RegistryOutcomes>, UnixMillis)> {
-    CHECKS.with_borrow(Clone::clone)
+    REGISTRY_OUTCOMES.with_borrow(Clone::clone)
 }
 
 /// Remembers the registry check's results.
 pub(crate) fn cache_registry_outcomes(checks: RegistryOutcomes, now: UnixMillis) {
-    CHECKS.with_borrow_mut(|kept| *kept = Some((Rc::new(checks), now)));
+    REGISTRY_OUTCOMES.with_borrow_mut(|kept| *kept = Some((Rc::new(checks), now)));
 }

@@ -12,9 +12,9 @@
 //! | `d1` | the directory |
 //! | `archive` | records in R2 |
 //! | `rpc` | JSON-RPC over fetch, and what the Worker asks of chains |
-//! | `platform` | what works around workerd or wasm-bindgen, each with its reason |
+//! | `platform` | what works around workerd or wasm-bindgen, each with its reason, its test and a link |
 //! | `telemetry` | every event that is logged, in one table; compiled natively too |
-//! | `app`, `request`, `isolate` | bindings and settings; one request as it was read; what an isolate remembers |
+//! | `app`, `request`, `response`, `isolate` | bindings and settings; one request; its response; what an isolate remembers |
 //! | `storage` | how rows of SQLite are read |
 //!
 //! The statements, rows and migrations of `objects` and `d1` compile natively too, where tests run them.
@@ -76,5 +76,7 @@ mod objects;
 mod platform;
 #[cfg(target_arch = "wasm32")]
 mod request;
+#[cfg(target_arch = "wasm32")]
+mod response;
 #[cfg(target_arch = "wasm32")]
 mod rpc;

@@ -1,13 +1,16 @@
 //! One request after parsing, and the answer to a fault.
 
+use crate::app::App;
 use crate::telemetry::{TelemetryField, TelemetryKind, event};
 use worker::web_sys;
 use x402_api::ApiReply;
 use x402_api::endpoint::RouteRow;
 use x402_api::problem::{self, ProblemContext};
-use x402_chain::id::RequestId;
+use x402_chain::id::{RequestId, TenantId};
+use x402_chain::network::Environment;
 use x402_chain::time::UnixMillis;
 use x402_core::error::Fault;
+use x402_core::messages::ledger::{LedgerEnvelope, LedgerMessage};
 use x402_core::tenancy::admission::invalid_key;
 use x402_core::tenancy::key::Caller;
 
@@ -49,6 +52,25 @@ impl IncomingRequest {
     /// `INVALID_API_KEY` on a route that takes none.
     pub(crate) fn caller(&self) -> Result<Caller, Fault> {
         self.caller.ok_or_else(invalid_key)
+    }
+
+    /// A message to the ledger of this request's tenant, or of one that an operator names. It carries the access of the
+    /// route, by which the ledger checks the key.
+    pub(crate) fn envelope(
+        &self,
+        app: &App,
+        (tenant, environment): (TenantId, Environment),
+        message: LedgerMessage,
+    ) -> LedgerEnvelope {
+        LedgerEnvelope {
+            tenant,
+            environment,
+            request_id: self.request_id,
+            origin: app.origin.clone(),
+            path: self.path.clone(),
+            access: Some(self.row.access),
+            message,
+        }
     }
 }
 

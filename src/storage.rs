@@ -48,7 +48,7 @@ impl SqlValue {
 pub struct Statement<T> {
     /// The name of the constant that holds it.
     pub name: &'static str,
-    /// The SQL.
+    /// The SQL, with `?` for each value.
     pub text: &'static str,
     row: PhantomData<fn() -> T>,
 }

@@ -1,4 +1,4 @@
-//! The one place through which the Worker says what happened: [`event`] takes a kind of the table below and typed
+//! The one place through which the Worker reports what happened: [`event`] takes a kind of the table below and typed
 //! fields, and writes one JSON line. No field holds a key, a body or an e-mail address, and none takes any text: a new
 //! one is a variant of [`TelemetryField`] with its own member.
 
@@ -13,7 +13,7 @@ use x402_core::error::{ErrorCode, Fault};
 pub enum TelemetryLevel {
     /// It happens in a service that is well.
     Info,
-    /// It should not happen: somebody should look.
+    /// It should not happen: an operator should look into it.
     Error,
 }
 
@@ -80,7 +80,7 @@ kinds! {
     SettlerAlarmFailed Error "a settler's alarm failed" "A Settler's alarm did not finish its work; it comes back.";
     TurnPartFailed Error "a part of a settler's alarm failed" "The other parts of the alarm's work were done.";
     FlightsNotPolled Error "flights could not be polled" "They are polled again at the next alarm.";
-    FlightStuck Error "a flight could not be carried on" "A flight is skipped for a fault; said once a minute.";
+    FlightStuck Error "a flight could not be carried on" "A flight is skipped for a fault; reported once a minute.";
     FlightNotNoted Error "a flight's report could not be marked as delivered" "The ledger has it, and gets it again.";
     FlightsNotPurged Error "expired rows could not be deleted" "They stay until the settler's next alarm.";
     SettlementReorged Error "a settlement's block has left the chain" "A settlement is on its way again.";
@@ -101,7 +101,7 @@ pub enum TelemetryField<'a> {
     Took(u64),
     /// `code`: an error code.
     Code(ErrorCode),
-    /// `cause`: a fault's cause, or where it has none its sentence for the caller.
+    /// `cause`: a fault's cause; where it has none, its message for the caller.
     Cause(&'a Fault),
     /// `chain`: our key of a network.
     Chain(&'static Network),
@@ -109,7 +109,7 @@ pub enum TelemetryField<'a> {
     Usable(bool),
     /// `failures`: which providers failed, by host, and how.
     Failures(String),
-    /// `words`: what the last node said.
+    /// `words`: the message of the last node that did not accept a transaction.
     Words(String),
     /// `settlement`.
     Settlement(Option<SettlementId>),
@@ -165,7 +165,7 @@ pub fn event_line(kind: TelemetryKind, fields: &[TelemetryField<'_>]) -> String 
     Value::Object(line).to_string()
 }
 
-/// Says that something has happened.
+/// Reports an event: writes its line to the log.
 #[cfg(target_arch = "wasm32")]
 pub(crate) fn event(kind: TelemetryKind, fields: &[TelemetryField<'_>]) {
     let line = event_line(kind, fields);

@@ -460,7 +460,7 @@ fn only_final_verdicts_count_and_a_replay_is_free() {
     for found in [
         TransactionState::Unknown,
         TransactionState::Pending,
-        TransactionState::Mined(Box::new(mined(100, 5, Depth::Seen))),
+        TransactionState::Mined(Box::new(mined(100, 5, Depth::Included))),
     ] {
         let later = ledger.ask(&request(2, None, found), NOW).unwrap();
         assert_eq!((later.answer.retry, later.answer.status), (Some(Retry::Later), VerificationStatus::Pending));

@@ -4,14 +4,15 @@ use crate::app;
 use crate::app::App;
 use crate::isolate;
 use crate::isolate::AttemptKey;
+use crate::platform::fetch::Fetcher;
 use futures_util::future::{Either, select};
 use serde::de::DeserializeOwned;
 use std::pin::pin;
 use std::time::Duration;
-use wasm_bindgen::prelude::*;
+use wasm_bindgen::{JsCast, JsValue};
 use worker::wasm_bindgen_futures::JsFuture;
 use worker::web_sys::{self, RequestInit};
-use worker::{Delay, Stub, js_sys};
+use worker::{Delay, Stub};
 use x402_api::{ApiReply, explain, headers};
 use x402_chain::id::{SettlementId, TenantId};
 use x402_chain::network::Environment;
@@ -27,12 +28,12 @@ const DEADLINE_MS: u64 = 6_000;
 /// The deadline of a flush, which waits for the directory and may ship many records.
 const FLUSH_DEADLINE_MS: u64 = 10_000;
 
-/// The header that says that the answer repeats one under the same `Idempotency-Key`.
+/// The header of an answer that repeats one under the same `Idempotency-Key`.
 pub(crate) const REPLAYED: &str = "Idempotent-Replayed";
 
 fn ledger_unavailable(cause: impl core::fmt::Display) -> Fault {
     let detail =
-        "the tenant's ledger did not answer; the request may have been booked: repeat it with its Idempotency-Key";
+        "the tenant's ledger did not answer; the request may have been recorded: repeat it with its Idempotency-Key";
     Fault::new(ErrorCode::LedgerUnavailable, detail).after(1).because(cause)
 }
 
@@ -49,15 +50,6 @@ fn ledger_stub(app: &App, tenant: TenantId, environment: Environment, region: Op
         None => ledgers.get_by_name(&name),
     }
     .map_err(ledger_unavailable)
-}
-
-#[wasm_bindgen]
-extern "C" {
-    /// A ledger's stub, called without the request object that `worker` would create.
-    type Ledger;
-
-    #[wasm_bindgen(method, catch)]
-    fn fetch(this: &Ledger, url: &str, init: &RequestInit) -> Result<js_sys::Promise, JsValue>;
 }
 
 /// A ledger's reply: its meaning, and the HTTP response. A complete answer is sent to the client unread: its body does
@@ -114,7 +106,7 @@ impl LedgerResponse {
     async fn text(&self) -> Result<String, Fault> {
         let reading = self.http.text().map_err(|error| ledger_unavailable(worker::Error::from(error)))?;
         let text = JsFuture::from(reading).await.map_err(|error| ledger_unavailable(worker::Error::from(error)))?;
-        Ok(text.as_string().unwrap_or_default())
+        text.as_string().ok_or_else(|| ledger_unavailable("a reply's body is no text"))
     }
 
     /// The body, for a caller that must read it.
@@ -178,9 +170,7 @@ impl LedgerResponse {
         let mut headers = self.rates();
         let own = [REPLAYED].into_iter().chain(explain::HEADERS);
         headers.extend(own.filter_map(|name| Some((name, self.http.headers().get(name).ok().flatten()?))));
-        let status = self.status();
-        let content_type = if status == 200 { "application/json" } else { "application/problem+json" };
-        Ok((ApiReply { status, content_type, body: self.text().await?, headers }, handed))
+        Ok((ApiReply { headers, ..ApiReply::stored(self.status(), self.text().await?) }, handed))
     }
 
     /// The response for the client; its body was not read.
@@ -207,12 +197,12 @@ pub(crate) async fn call_ledger(
     let init = RequestInit::new();
     init.set_method("POST");
     init.set_body(&JsValue::from_str(&body));
-    let ledger: Ledger = stub.into_rpc();
+    let ledger: Fetcher = stub.into_rpc();
     let flushes = matches!(envelope.message, LedgerMessage::List { .. } | LedgerMessage::Flush);
     let limit_ms = if flushes { FLUSH_DEADLINE_MS } else { DEADLINE_MS };
     // The platform may deliver a call late, after its caller has undone the effect that it may have had.
     let url = MessageHead::own(Some(app::now().plus(limit_ms))).address("ledger");
-    let asked = ledger.fetch(&url, &init).map_err(|error| ledger_unavailable(worker::Error::from(error)))?;
+    let asked = ledger.fetch_with_init(&url, &init).map_err(|error| ledger_unavailable(worker::Error::from(error)))?;
     let deadline = Delay::from(Duration::from_millis(limit_ms));
     match select(JsFuture::from(asked), pin!(deadline)).await {
         Either::Left((Ok(response), _)) => LedgerResponse::read(&envelope.message, response.unchecked_into()),

@@ -9,6 +9,7 @@ use worker::D1Database;
 use x402_chain::collect::map_of;
 use x402_chain::id::{KeyId, TenantId, VerificationId};
 use x402_chain::network::Environment;
+use x402_chain::registry_check::RegistryCheckOutcome;
 use x402_chain::time::UnixMillis;
 use x402_core::error::Fault;
 use x402_core::messages::ledger::PageQuery;
@@ -150,17 +151,18 @@ pub(crate) async fn open_periods(db: &D1Database, current: &str, limit: u64) -> 
 
 /// Stores the totals of a period that is over.
 pub(crate) async fn close_period(db: &D1Database, open: &OpenPeriod, now: UnixMillis) -> Result<(), Fault> {
+    let tenant = open.tenant.to_string();
     let bind = [
         BoundValue::Ms(now),
-        BoundValue::Text(&open.tenant_id),
-        BoundValue::Text(&open.environment),
+        BoundValue::Text(&tenant),
+        BoundValue::Text(open.environment.name()),
         BoundValue::Text(&open.period),
     ];
     batch(db, vec![statement(db, sql::USAGE_CLOSE, &bind)?]).await.map(|_| ())
 }
 
 /// The registry check's last definite outcomes, by chain.
-pub(crate) async fn read_checks(db: &D1Database) -> Result<BTreeMap<String, String>, Fault> {
+pub(crate) async fn read_checks(db: &D1Database) -> Result<BTreeMap<String, RegistryCheckOutcome>, Fault> {
     let rows = all(db, sql::CHECKS_GET, &[]).await?;
     Ok(map_of(rows.into_iter().map(|row| (row.chain, row.outcome))))
 }
@@ -168,14 +170,14 @@ pub(crate) async fn read_checks(db: &D1Database) -> Result<BTreeMap<String, Stri
 /// Writes the registry check's outcomes: chain, outcome, report.
 pub(crate) async fn put_checks(
     db: &D1Database,
-    reports: &[(&str, &str, String)],
+    reports: &[(&str, RegistryCheckOutcome, String)],
     now: UnixMillis,
 ) -> Result<(), Fault> {
     let statements = reports.iter().map(|(chain, outcome, report)| {
         statement(
             db,
             sql::CHECK_PUT,
-            &[BoundValue::Text(chain), BoundValue::Text(outcome), BoundValue::Text(report), BoundValue::Ms(now)],
+            &[BoundValue::Text(chain), BoundValue::Text(outcome.name()), BoundValue::Text(report), BoundValue::Ms(now)],
         )
     });
     batch(db, statements.collect::<Result<_, _>>()?).await.map(|_| ())

@@ -7,6 +7,7 @@ use x402_chain::amount::Amount;
 use x402_chain::collect::map_of;
 use x402_chain::id::{KeyId, TenantId};
 use x402_chain::network::Environment;
+use x402_chain::registry_check::RegistryCheckOutcome;
 use x402_chain::time::UnixMillis;
 use x402_core::error::Fault;
 use x402_core::records::rollup::{RollupKey, Total};
@@ -19,7 +20,7 @@ use x402_core::verdict::SanctionsPolicy;
 pub struct TenantRow {
     /// `ten_…`.
     pub id: TenantId,
-    /// Counts its changes.
+    /// How often it was changed; a ledger keeps the copy of the greatest.
     pub version: u64,
     email: String,
     company_name: Option<String>,
@@ -233,9 +234,9 @@ impl FromRow for PreviousHolderRow {
 
 /// A tenant's default recipient on a chain.
 pub struct DefaultRow {
-    /// The chain.
+    /// Our key of the chain.
     pub chain: String,
-    /// The address.
+    /// The address as it is stored: checksummed on EVM, base58 on Solana.
     pub address: String,
 }
 
@@ -249,7 +250,7 @@ impl FromRow for DefaultRow {
 
 /// The same of one of many tenants.
 pub struct TenantDefaultRow {
-    /// Whose.
+    /// The tenant whose default it is.
     pub tenant: TenantId,
     /// The chain and the address.
     pub default: DefaultRow,
@@ -308,11 +309,11 @@ impl FromRow for RollupRow {
 
 /// A tenant's ledger whose period is over and not closed in the directory.
 pub struct OpenPeriod {
-    /// `ten_…`.
-    pub tenant_id: String,
-    /// Live or test.
-    pub environment: String,
-    /// The month.
+    /// The tenant, whose ledger ships its rows first.
+    pub tenant: TenantId,
+    /// The environment of that ledger.
+    pub environment: Environment,
+    /// The month, as `2026-11`.
     pub period: String,
 }
 
@@ -320,15 +321,16 @@ impl FromRow for OpenPeriod {
     const COLUMNS: &'static [&'static str] = &["tenant_id", "environment", "period"];
 
     fn from_row(row: &mut RowReader) -> Result<Self, Fault> {
-        Ok(Self { tenant_id: row.get()?, environment: row.get()?, period: row.get()? })
+        let (tenant, environment) = (row.parse(TenantId::parse)?, row.parse(Environment::parse)?);
+        Ok(Self { tenant, environment, period: row.get()? })
     }
 }
 
 /// How many flights are stuck on a chain.
 pub struct StuckRow {
-    /// The chain.
+    /// Our key of the chain.
     pub chain: String,
-    /// How many.
+    /// The number of flights that cannot be carried on, of all signers.
     pub number: u64,
 }
 
@@ -342,16 +344,16 @@ impl FromRow for StuckRow {
 
 /// The registry check's last definite outcome on a chain.
 pub struct CheckRow {
-    /// The chain.
+    /// Our key of the chain.
     pub chain: String,
-    /// The outcome.
-    pub outcome: String,
+    /// The last definite outcome; `Unreachable` only where the chain was never reached.
+    pub outcome: RegistryCheckOutcome,
 }
 
 impl FromRow for CheckRow {
     const COLUMNS: &'static [&'static str] = &["chain", "outcome"];
 
     fn from_row(row: &mut RowReader) -> Result<Self, Fault> {
-        Ok(Self { chain: row.get()?, outcome: row.get()? })
+        Ok(Self { chain: row.get()?, outcome: row.parse(RegistryCheckOutcome::parse)? })
     }
 }

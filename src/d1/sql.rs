@@ -144,7 +144,7 @@ statements! {
     /// Binds a time; returns chain and number of flights that were reported stuck since. One row a signer.
     STUCK_GET: StuckRow =
         "SELECT chain, SUM(flights) AS number FROM stuck_flights WHERE reported_ms > ? AND flights > 0 GROUP BY chain";
-    /// Returns chain, outcome and whether it ever passed.
+    /// Returns chain and last definite outcome.
     CHECKS_GET: CheckRow = "SELECT chain, outcome FROM chain_checks";
     /// Binds chain, outcome, report, now. An unreachable chain keeps its last definite outcome.
     CHECK_PUT: () = "INSERT INTO chain_checks (chain, outcome, report, checked_ms) VALUES (?, ?, ?, ?)

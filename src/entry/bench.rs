@@ -30,15 +30,9 @@ pub(crate) async fn serve(path: &str, env: Env) -> worker::Result<web_sys::Respo
         rpc::call_all(network, &providers, &calls(&["eth_getBlockByNumber", "eth_getCode", "eth_call"])).await;
     }
     let now = app::now();
-    let envelope = LedgerEnvelope {
-        tenant: TenantId([object; 12]),
-        environment: Environment::Test,
-        request_id: app::request_id(now),
-        origin: String::new(),
-        path: String::new(),
-        access: None,
-        message: LedgerMessage::BenchRow { id: app::request_id(now).to_string() },
-    };
+    let message = LedgerMessage::BenchRow { id: app::request_id(now).to_string() };
+    let (tenant, request_id) = (TenantId([object; 12]), app::request_id(now));
+    let envelope = LedgerEnvelope::without_request(tenant, Environment::Test, request_id, message);
     match clients::ledger::call_ledger(&app, &envelope, None).await {
         Ok(response) if response.is_done() => Ok(Response::ok("{}")?.into()),
         Ok(_) | Err(_) => failed("row"),

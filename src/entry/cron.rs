@@ -8,8 +8,7 @@ use crate::rpc::registry;
 use crate::telemetry::{TelemetryField, TelemetryKind, event};
 use futures_util::stream::{self, StreamExt};
 use worker::Env;
-use x402_chain::id::TenantId;
-use x402_chain::network::{Environment, NETWORKS};
+use x402_chain::network::NETWORKS;
 use x402_chain::time::{Period, UnixMillis};
 use x402_core::error::Fault;
 use x402_core::messages::ledger::{LedgerEnvelope, LedgerMessage, LedgerReply};
@@ -19,8 +18,8 @@ const CLOSE_PERIOD: &str = "0 0 1 * *";
 /// Every night, the registry is compared with the chains.
 const CHECK_REGISTRY: &str = "17 3 * * *";
 
-/// Ledgers closed in one run: a subrequest or two each, of the platform's
-/// 10,000. Those left are closed by the nightly run.
+/// Ledgers closed in one run: a subrequest or two each, of the platform's 10,000. Those left are closed by the nightly
+/// run.
 const CLOSED_MAX: u64 = 2_000;
 /// Ledgers that are called at the same time.
 const AT_ONCE: usize = 5;
@@ -57,15 +56,10 @@ async fn close_periods(app: &App, now: UnixMillis) -> Result<usize, Fault> {
     let open = d1::open_periods(&db, &current, CLOSED_MAX).await?;
     let db = &db;
     let close = |open: d1::rows::OpenPeriod| async move {
-        let tenant = TenantId::parse(&open.tenant_id).ok_or_else(|| Fault::internal("an open period has no tenant"))?;
-        let environment = Environment::parse(&open.environment)
-            .ok_or_else(|| Fault::internal("an open period has no environment"))?;
         let request_id = app::request_id(now);
-        let message = LedgerMessage::Flush;
-        let (origin, path) = (String::new(), String::new());
-        let envelope = LedgerEnvelope { tenant, environment, request_id, origin, path, access: None, message };
+        let envelope = LedgerEnvelope::without_request(open.tenant, open.environment, request_id, LedgerMessage::Flush);
         let response = clients::ledger::call_ledger(app, &envelope, None).await?;
-        // A tenant that does not exist any more has nothing to ship.
+        // A deleted tenant has nothing to ship.
         if matches!(response.reply(), LedgerReply::Done | LedgerReply::NoTenant) {
             d1::close_period(db, &open, now).await?;
         }

@@ -3,8 +3,8 @@
 
 use crate::app;
 use crate::app::App;
-use crate::platform::response::OutgoingResponse;
 use crate::request::{IncomingRequest, fault_reply};
+use crate::response::OutgoingResponse;
 use crate::telemetry::{TelemetryField, TelemetryKind, event};
 use crate::{handlers, isolate};
 use futures_util::StreamExt;
@@ -42,7 +42,7 @@ pub(crate) async fn serve(mut request: Request, env: Env, context: Context) -> w
         return super::bench::serve(path, env).await;
     }
     if method == "OPTIONS" {
-        let cross_origin = isolate::routes().map_or(CrossOrigin::Refused, |routes| routes.cross_origin(&place.route));
+        let cross_origin = path_cross_origin(&place);
         let reply = headers::preflight_reply(cross_origin);
         return OutgoingResponse::from(reply).into_response(request_id, cross_origin, false);
     }
@@ -83,9 +83,13 @@ pub(crate) async fn serve(mut request: Request, env: Env, context: Context) -> w
         event(TelemetryKind::Request, &fields);
     }
     let outgoing = if place.key.is_some() { outgoing.always_ok()? } else { outgoing };
-    // A path that no row has takes no cookie.
-    let cross_origin = row.map_or(CrossOrigin::Allowed, |row| headers::cross_origin(row.access));
+    let cross_origin = row.map_or_else(|| path_cross_origin(&place), |row| headers::cross_origin(row.access));
     outgoing.into_response(request_id, cross_origin, method == "HEAD")
+}
+
+/// Whether pages of other origins may call a path, where no row of the route table is met.
+fn path_cross_origin(place: &RequestPath<'_>) -> CrossOrigin {
+    isolate::routes().map_or(CrossOrigin::Refused, |routes| routes.cross_origin(&place.route))
 }
 
 /// A refusal, with the methods for `Allow` where the method is wrong.

@@ -4,15 +4,15 @@ use super::records::RecordPlaces;
 use crate::app::App;
 use crate::clients;
 use crate::clients::ledger::LedgerResponse;
-use crate::platform::response::OutgoingResponse;
 use crate::request::IncomingRequest;
+use crate::response::OutgoingResponse;
 use crate::rpc::registry;
 use worker::Context;
 use x402_api::records::read_page_query;
 use x402_api::{ApiReply, settlements};
 use x402_chain::id::{SettlementId, VerificationId};
 use x402_core::error::{ErrorCode, Fault};
-use x402_core::messages::ledger::{AccountView, LedgerEnvelope, LedgerMessage, LedgerReply};
+use x402_core::messages::ledger::{AccountView, LedgerMessage, LedgerReply};
 use x402_core::records::archive::ArchiveOwner;
 
 async fn call_own_ledger(
@@ -21,16 +21,17 @@ async fn call_own_ledger(
     message: LedgerMessage,
 ) -> Result<LedgerResponse, Fault> {
     let caller = incoming.caller()?;
-    let envelope = LedgerEnvelope {
-        tenant: caller.tenant,
-        environment: caller.environment,
-        request_id: incoming.request_id,
-        origin: app.origin.clone(),
-        path: incoming.path.clone(),
-        access: Some(incoming.row.access),
-        message,
-    };
+    let envelope = incoming.envelope(app, (caller.tenant, caller.environment), message);
     clients::ledger::call_ledger(app, &envelope, None).await
+}
+
+/// The ledger's complete answer to a message.
+async fn answer_from_ledger(
+    app: &App,
+    incoming: &IncomingRequest,
+    message: LedgerMessage,
+) -> Result<OutgoingResponse, Fault> {
+    Ok(call_own_ledger(app, incoming, message).await?.into_answer()?.into())
 }
 
 /// `GET /v1/usage`, answered by the ledger.
@@ -40,14 +41,12 @@ pub(super) async fn read_usage(
     incoming: &IncomingRequest,
 ) -> Result<OutgoingResponse, Fault> {
     let off = registry::disabled_chains(app, context, incoming.now).await;
-    call_own_ledger(
+    answer_from_ledger(
         app,
         incoming,
         LedgerMessage::Account { key: incoming.caller()?.hash, view: AccountView::Usage, off },
     )
-    .await?
-    .into_answer()
-    .map(OutgoingResponse::from)
+    .await
 }
 
 /// `GET /v1/supported-chains`.
@@ -57,23 +56,18 @@ pub(super) async fn list_chains(
     incoming: &IncomingRequest,
 ) -> Result<OutgoingResponse, Fault> {
     let off = registry::disabled_chains(app, context, incoming.now).await;
-    call_own_ledger(
+    answer_from_ledger(
         app,
         incoming,
         LedgerMessage::Account { key: incoming.caller()?.hash, view: AccountView::Chains, off },
     )
-    .await?
-    .into_answer()
-    .map(OutgoingResponse::from)
+    .await
 }
 
 /// `GET /v1/whoami`, answered by the ledger.
 pub(super) async fn read_whoami(app: &App, incoming: &IncomingRequest) -> Result<OutgoingResponse, Fault> {
     let key = incoming.caller()?.hash;
-    call_own_ledger(app, incoming, LedgerMessage::Account { key, view: AccountView::Whoami, off: Vec::new() })
-        .await?
-        .into_answer()
-        .map(OutgoingResponse::from)
+    answer_from_ledger(app, incoming, LedgerMessage::Account { key, view: AccountView::Whoami, off: Vec::new() }).await
 }
 
 /// `GET /v1/verifications/{id}`: from the ledger; from where it has shipped it if the ledger has deleted it.
@@ -89,16 +83,13 @@ pub(super) async fn read_verification(app: &App, incoming: &IncomingRequest) -> 
     }
     let owner = ArchiveOwner { tenant: caller.tenant, environment: caller.environment };
     let body = RecordPlaces::of(app, owner, incoming.now)?.find(id.ok_or_else(none)?).await?.ok_or_else(none)?;
-    Ok(ApiReply { status: 200, content_type: "application/json", body, headers: response.rates() }.into())
+    Ok(ApiReply { headers: response.rates(), ..ApiReply::stored(200, body) }.into())
 }
 
 /// `GET /v1/settlements/{id}`.
 pub(super) async fn read_settlement(app: &App, incoming: &IncomingRequest) -> Result<OutgoingResponse, Fault> {
     let (key, id) = (incoming.caller()?.hash, settlement_id(incoming));
-    call_own_ledger(app, incoming, LedgerMessage::Settlement { key, id })
-        .await?
-        .into_answer()
-        .map(OutgoingResponse::from)
+    answer_from_ledger(app, incoming, LedgerMessage::Settlement { key, id }).await
 }
 
 /// `GET /v1/settlements`: from the ledger, which keeps all of them.
@@ -106,16 +97,13 @@ pub(super) async fn list_settlements(app: &App, incoming: &IncomingRequest) -> R
     let key = incoming.caller()?.hash;
     let page = read_page_query(&incoming.query, |text| SettlementId::parse(text).is_some())?;
     let filter = settlements::read_filter(&incoming.query)?;
-    call_own_ledger(app, incoming, LedgerMessage::Settlements { key, filter, page })
-        .await?
-        .into_answer()
-        .map(OutgoingResponse::from)
+    answer_from_ledger(app, incoming, LedgerMessage::Settlements { key, filter, page }).await
 }
 
 /// `POST /v1/settlements/{id}/hand-over`.
 pub(super) async fn hand_over(app: &App, incoming: &IncomingRequest) -> Result<OutgoingResponse, Fault> {
     let (key, id) = (incoming.caller()?.hash, settlement_id(incoming));
-    call_own_ledger(app, incoming, LedgerMessage::HandOver { key, id }).await?.into_answer().map(OutgoingResponse::from)
+    answer_from_ledger(app, incoming, LedgerMessage::HandOver { key, id }).await
 }
 
 /// The id in the path. Text that is no id becomes an id that no object has, so that the key is checked first.

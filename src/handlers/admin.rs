@@ -23,7 +23,7 @@ use x402_chain::network::{Environment, Network};
 use x402_chain::registry_check::{Difference, RegistryCheckOutcome};
 use x402_chain::time::UnixMillis;
 use x402_core::error::{ErrorCode, Fault};
-use x402_core::messages::ledger::{LedgerEnvelope, LedgerMessage};
+use x402_core::messages::ledger::LedgerMessage;
 use x402_core::tenancy::key;
 use x402_core::tenancy::key::{KeyHash, KeyKind};
 use x402_core::tenancy::tenant::Scope;
@@ -54,15 +54,7 @@ async fn reload_ledgers(
     region: Option<&str>,
 ) -> Result<(), Fault> {
     let one = |environment| async move {
-        let envelope = LedgerEnvelope {
-            tenant,
-            environment,
-            request_id: incoming.request_id,
-            origin: app.origin.clone(),
-            path: incoming.path.clone(),
-            access: Some(incoming.row.access),
-            message: LedgerMessage::Reload { version },
-        };
+        let envelope = incoming.envelope(app, (tenant, environment), LedgerMessage::Reload { version });
         clients::ledger::call_ledger(app, &envelope, region).await
     };
     for response in join_all(Environment::ALL.map(one)).await {

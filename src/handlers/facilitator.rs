@@ -9,8 +9,8 @@ use crate::app::App;
 use crate::clients;
 use crate::clients::ledger::LedgerResponse;
 use crate::isolate;
-use crate::platform::response::OutgoingResponse;
 use crate::request::IncomingRequest;
+use crate::response::OutgoingResponse;
 use crate::telemetry::{TelemetryField, TelemetryKind, event};
 use futures_channel::oneshot;
 pub(super) use offers::{complete_requirements, list_supported};
@@ -22,9 +22,7 @@ use x402_api::facilitator;
 use x402_chain::x402;
 use x402_chain::x402::Payment;
 use x402_core::error::{ErrorCode, Fault};
-use x402_core::messages::ledger::{
-    DeliverMessage, LedgerEnvelope, LedgerMessage, LedgerReply, RefusedCaller, ReopenMessage,
-};
+use x402_core::messages::ledger::{DeliverMessage, LedgerMessage, LedgerReply, RefusedCaller, ReopenMessage};
 use x402_core::settlement::payment::{PaymentAction, PaymentRequest, ReservedSettlement, SettlementFinding};
 use x402_core::settlement::plan;
 use x402_core::settlement::plan::{NewRequest, PlanContext, PlanEnd, PlanStep, ReadyPayment, initial_request};
@@ -61,7 +59,7 @@ pub(super) async fn settle_payment(
         let outcome = run_settlement(&app, &own, &incoming, &mut given).await;
         // Read once: a later disconnect reopens nothing.
         let is_lost = match &outcome {
-            Ok(_) => given.settlement.is_some() && incoming.signal.aborted(),
+            Ok(answer) => given.settlement.is_some() && (answer.status() >= 400 || incoming.signal.aborted()),
             // The ledger may have given the success although its answer was lost.
             Err(_) => given.settlement.is_some() || given.authorization.is_some(),
         };
@@ -117,8 +115,14 @@ async fn run_settlement(
     .await?;
     let found = SettlementFinding { message: report.message, external: report.external, checks: ready.checks };
     let deliver = DeliverMessage { settlement, network_text: ready.network_text, found, explain: incoming.explain };
-    let envelope = envelope_for(app, incoming, &incoming.caller()?, LedgerMessage::Deliver(Box::new(deliver)));
+    let caller = incoming.caller()?;
+    let message = LedgerMessage::Deliver(Box::new(deliver));
+    let envelope = incoming.envelope(app, (caller.tenant, caller.environment), message);
     let response = clients::ledger::call_ledger(app, &envelope, None).await?;
+    // The settlement stays leased to this request, which is answered no success.
+    if is_refusal(&response) {
+        return Ok(response.into());
+    }
     let (mut reply, handed) = response.into_answer()?.handed_over().await?;
     given.settlement = handed;
     reply.headers.extend(rates);
@@ -128,7 +132,8 @@ async fn run_settlement(
 /// Opens the lease or success that this request was given for the next request; returns whether the ledger knows.
 async fn reopen_delivery(app: &App, incoming: &IncomingRequest, given: &ReopenMessage) -> bool {
     let Ok(caller) = incoming.caller() else { return true };
-    let envelope = envelope_for(app, incoming, &caller, LedgerMessage::Reopen(given.clone()));
+    let message = LedgerMessage::Reopen(given.clone());
+    let envelope = incoming.envelope(app, (caller.tenant, caller.environment), message);
     clients::ledger::call_ledger(app, &envelope, None).await.is_ok_and(|response| response.is_done())
 }
 
@@ -173,9 +178,9 @@ async fn process_payment(
                 let response = send_payment(app, incoming, &caller, step.asked().clone()).await?;
                 match step.then(*response.reply() != LedgerReply::ChainNeeded) {
                     ControlFlow::Continue(next) => next,
-                    ControlFlow::Break(PlanEnd { ready, booked }) => {
+                    ControlFlow::Break(PlanEnd { ready, recorded }) => {
                         let is_recorded = verb == PaymentAction::Settle && !is_refusal(&response);
-                        if let Some(authorization) = booked.filter(|_| is_recorded) {
+                        if let Some(authorization) = recorded.filter(|_| is_recorded) {
                             isolate::note_payment_recorded(authorization, now);
                         }
                         return Ok((response.into(), ready));
@@ -187,12 +192,12 @@ async fn process_payment(
     }
 }
 
-/// Whether the ledger refused the request: nothing was given, and nothing is recorded for it.
+/// Whether the ledger refused the request: nothing was handed over, and nothing is recorded for it.
 const fn is_refusal(response: &LedgerResponse) -> bool {
     matches!(response.reply(), LedgerReply::Problem | LedgerReply::Refused(_))
 }
 
-/// What the request says beside its body.
+/// What the request holds beside its body.
 fn new_request(incoming: &IncomingRequest, caller: &Caller, verb: PaymentAction) -> Result<NewRequest, Fault> {
     let (idempotency, random) = match verb {
         PaymentAction::Verify => (None, [0; 10]),
@@ -214,31 +219,20 @@ fn is_key_repeatable(
     key.is_some_and(|key| x402::buyer_can_repeat(key, &incoming.body, body, payment))
 }
 
-fn envelope_for(app: &App, incoming: &IncomingRequest, caller: &Caller, message: LedgerMessage) -> LedgerEnvelope {
-    LedgerEnvelope {
-        tenant: caller.tenant,
-        environment: caller.environment,
-        request_id: incoming.request_id,
-        origin: app.origin.clone(),
-        path: incoming.path.clone(),
-        access: Some(incoming.row.access),
-        message,
-    }
-}
-
 async fn send_payment(
     app: &App,
     incoming: &IncomingRequest,
     caller: &Caller,
     asked: PaymentRequest,
 ) -> Result<LedgerResponse, Fault> {
-    let envelope = envelope_for(app, incoming, caller, LedgerMessage::Payment(Box::new(asked)));
+    let message = LedgerMessage::Payment(Box::new(asked));
+    let envelope = incoming.envelope(app, (caller.tenant, caller.environment), message);
     let response = clients::ledger::call_ledger(app, &envelope, None).await?;
     response.remember(caller, incoming.now);
     Ok(response)
 }
 
-/// `GET` on a `POST` route: says what the route takes.
+/// `GET` on a `POST` route: what the route takes.
 pub(super) fn hint(incoming: &IncomingRequest) -> OutgoingResponse {
     facilitator::route_hint(&incoming.path).into()
 }

@@ -63,10 +63,10 @@ pub(crate) async fn service_health(app: Rc<App>, context: &Context, now: UnixMil
     };
     refresh_chains(Rc::clone(&app), context, now);
     let chains = CHAINS.with_borrow(|known| {
-        let seen = |key: &'static str| {
+        let checked = |key: &'static str| {
             known.get(key).map_or_else(|| component(Condition::Unknown, None), |(part, _)| part.clone())
         };
-        let chain = |key: &'static str| with_stuck_flights(seen(key), core.stuck.get(key).copied());
+        let chain = |key: &'static str| with_stuck_flights(checked(key), core.stuck.get(key).copied());
         map_of(NETWORKS.iter().map(|network| (network.key, chain(network.key))))
     });
     let checks =
@@ -97,14 +97,14 @@ fn sanctions_health(now: UnixMillis) -> ComponentHealth {
 }
 
 /// Runs a check within the deadline and measures its time.
-async fn timed_probe(look: impl Future<Output = bool>) -> ComponentHealth {
+async fn timed_probe(probe: impl Future<Output = bool>) -> ComponentHealth {
     let began = app::now();
     let deadline = Delay::from(Duration::from_millis(DEADLINE_MS));
-    let well = match select(pin!(look), pin!(deadline)).await {
-        Either::Left((well, _)) => well,
+    let is_well = match select(pin!(probe), pin!(deadline)).await {
+        Either::Left((is_well, _)) => is_well,
         Either::Right(_) => false,
     };
-    component(if well { Condition::Ok } else { Condition::Down }, Some(app::now().since(began)))
+    component(if is_well { Condition::Ok } else { Condition::Down }, Some(app::now().since(began)))
 }
 
 async fn check_core(app: &App, now: UnixMillis) -> CoreHealth {
@@ -114,26 +114,19 @@ async fn check_core(app: &App, now: UnixMillis) -> CoreHealth {
             Err(_) => false,
         }
     });
-    let envelope = LedgerEnvelope {
-        // The ledger of no tenant: it only shows that objects can be reached.
-        tenant: TenantId([0; 12]),
-        environment: Environment::Test,
-        request_id: app::request_id(now),
-        origin: String::new(),
-        path: String::new(),
-        access: None,
-        message: LedgerMessage::Ping,
-    };
+    // The ledger of no tenant: it only shows that objects can be reached.
+    let (tenant, request_id) = (TenantId([0; 12]), app::request_id(now));
+    let envelope = LedgerEnvelope::without_request(tenant, Environment::Test, request_id, LedgerMessage::Ping);
     let ledger = timed_probe(async {
         clients::ledger::call_ledger(app, &envelope, None).await.is_ok_and(|response| response.is_done())
     });
     let stuck = Cell::new(BTreeMap::new());
-    let looked = timed_probe(async {
+    let stuck_probe = timed_probe(async {
         let Ok(db) = app.db() else { return false };
         let found = d1::read_stuck(&db, UnixMillis(now.0.saturating_sub(STUCK_MS))).await;
         found.map(|found| stuck.set(found)).is_ok()
     });
-    let (database, ledger, _) = join3(database, ledger, looked).await;
+    let (database, ledger, _) = join3(database, ledger, stuck_probe).await;
     CoreHealth { database, ledger, stuck: stuck.take(), at: now }
 }
 

@@ -5,15 +5,15 @@ use crate::app::App;
 use crate::clients;
 use crate::clients::ledger::LedgerResponse;
 use crate::isolate;
-use crate::platform::response::OutgoingResponse;
 use crate::request::{IncomingRequest, fault_reply};
+use crate::response::OutgoingResponse;
 use crate::rpc::{registry, trace};
 use sha2::{Digest, Sha256};
 use worker::Context;
 use x402_api::problem::ProblemContext;
 use x402_api::{ApiReply, headers, verify as body};
 use x402_core::error::{ErrorCode, Fault};
-use x402_core::messages::ledger::{LedgerEnvelope, LedgerMessage, LedgerReply, RefusedCaller};
+use x402_core::messages::ledger::{LedgerMessage, LedgerReply, RefusedCaller};
 use x402_core::tenancy::key::Caller;
 use x402_core::verification::claim::Claim;
 use x402_core::verification::decision::{
@@ -29,8 +29,8 @@ pub(super) async fn verify_transaction(
     context: &Context,
     incoming: &IncomingRequest,
 ) -> Result<OutgoingResponse, Fault> {
-    let caller = incoming.caller()?; // who
-    let claim = body::read_claim(&incoming.body)?; // what
+    let caller = incoming.caller()?;
+    let claim = body::read_claim(&incoming.body)?;
     let idempotency = read_idempotency_key(incoming)?;
     if claim.network.environment != caller.environment {
         return Err(environment_mismatch(&claim, &caller));
@@ -65,10 +65,10 @@ pub(super) async fn verify_transaction(
         trace::observe_transaction(&app.settings, &request.claim, incoming.now).await
     } else {
         ChainObservation::Unavailable
-    }; // good
-    let response = send_verification(app, incoming, &caller, request).await?; // book
+    };
+    let response = send_verification(app, incoming, &caller, request).await?;
     response.remember_attempt(attempt, incoming.now);
-    Ok(response.into_answer()?.into()) // answer
+    Ok(response.into_answer()?.into())
 }
 
 async fn send_verification(
@@ -77,15 +77,7 @@ async fn send_verification(
     caller: &Caller,
     request: Box<VerificationRequest>,
 ) -> Result<LedgerResponse, Fault> {
-    let envelope = LedgerEnvelope {
-        tenant: caller.tenant,
-        environment: caller.environment,
-        request_id: incoming.request_id,
-        origin: app.origin.clone(),
-        path: incoming.path.clone(),
-        access: Some(incoming.row.access),
-        message: LedgerMessage::Verify(request),
-    };
+    let envelope = incoming.envelope(app, (caller.tenant, caller.environment), LedgerMessage::Verify(request));
     let response = clients::ledger::call_ledger(app, &envelope, None).await?;
     response.remember(caller, incoming.now);
     Ok(response)

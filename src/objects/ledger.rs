@@ -7,7 +7,7 @@ mod finality;
 #[allow(unreachable_pub, reason = "public natively, for tests")]
 pub mod migrations;
 mod payment;
-mod refusal_header;
+mod remembered_refusal;
 mod reply;
 #[allow(unreachable_pub, reason = "public natively, for tests")]
 pub mod rows;
@@ -21,8 +21,8 @@ mod verify;
 use crate::app;
 use crate::app::db;
 use crate::d1;
-use crate::platform::response::object_response;
 use crate::request::fault_reply;
+use crate::response::object_response;
 use reply::LedgerOutput;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
@@ -81,9 +81,9 @@ impl LedgerState {
     }
 
     /// Keeps a payment's row in memory until it has a settlement; from then on only storage counts.
-    fn note_payment(&mut self, authorization: &str, booked: Option<&PaymentDecision>, known: Option<PaymentRecord>) {
-        let written = booked.and_then(|booked| booked.row.as_ref());
-        let is_settled = booked.is_some_and(|booked| booked.settlement_record.is_some());
+    fn note_payment(&mut self, authorization: &str, decision: Option<&PaymentDecision>, known: Option<PaymentRecord>) {
+        let written = decision.and_then(|decision| decision.row.as_ref());
+        let is_settled = decision.is_some_and(|decision| decision.settlement_record.is_some());
         let row = written.map(|row| PaymentRecord {
             fingerprint: row.fingerprint.clone(),
             proof: Some(row.proof.clone()),
@@ -166,30 +166,11 @@ impl TenantLedger {
         (now, until): (UnixMillis, Option<UnixMillis>),
     ) -> Result<LedgerOutput, Fault> {
         self.open_storage()?;
-        match &envelope.message {
-            LedgerMessage::Ping => return Ok(LedgerOutput::done()),
-            #[cfg(x402_bench)]
-            LedgerMessage::BenchRow { id } => return self.bench_row(id).map(|()| LedgerOutput::done()),
-            LedgerMessage::Reload { version } => return self.reload_tenant(envelope, *version).await,
-            LedgerMessage::Verify(_)
-            | LedgerMessage::Payment(_)
-            | LedgerMessage::Settled(_)
-            | LedgerMessage::Deliver(_)
-            | LedgerMessage::Reopen(_)
-            | LedgerMessage::HandOver { .. }
-            | LedgerMessage::Settlement { .. }
-            | LedgerMessage::Settlements { .. }
-            | LedgerMessage::Account { .. }
-            | LedgerMessage::Payees { .. }
-            | LedgerMessage::Record { .. }
-            | LedgerMessage::List { .. }
-            | LedgerMessage::Flush => {}
-        }
-        match (self.load_tenant(envelope.tenant, envelope.environment, now).await, &envelope.message) {
-            (Err(fault), LedgerMessage::Flush) if fault.code == ErrorCode::InvalidApiKey => {
-                return Ok(LedgerOutput::empty(LedgerReply::NoTenant));
-            }
-            (loaded, _) => loaded?,
+        if envelope.message.needs_tenant() && !self.load_tenant(envelope.tenant, envelope.environment, now).await? {
+            return match envelope.message == LedgerMessage::Flush {
+                true => Ok(LedgerOutput::empty(LedgerReply::NoTenant)),
+                false => Err(invalid_key()),
+            };
         }
         match &envelope.message {
             LedgerMessage::Verify(request) => self.answer_verification(request, envelope, now).await,
@@ -214,9 +195,10 @@ impl TenantLedger {
             LedgerMessage::Record { key, id } => self.answer_record(envelope.present(key), *id, now),
             LedgerMessage::List { key } => self.answer_list(envelope.present(key), now).await,
             LedgerMessage::Flush => self.flush(now).await,
-            LedgerMessage::Reload { .. } | LedgerMessage::Ping => Ok(LedgerOutput::done()),
+            LedgerMessage::Reload { version } => self.reload_tenant(envelope, *version).await,
+            LedgerMessage::Ping => Ok(LedgerOutput::done()),
             #[cfg(x402_bench)]
-            LedgerMessage::BenchRow { .. } => Ok(LedgerOutput::done()),
+            LedgerMessage::BenchRow { id } => self.bench_row(id).map(|()| LedgerOutput::done()),
         }
     }
 
@@ -227,17 +209,27 @@ impl TenantLedger {
         }
         let store = self.store();
         store.make_schema()?;
-        if let (Some(tenant), Some(admission)) = (store.tenant()?, store.admission()?) {
-            self.memory.replace(Some(LedgerState::new(tenant, admission)));
+        match (store.tenant()?, store.admission()?) {
+            (Some(tenant), Some(admission)) => {
+                self.memory.replace(Some(LedgerState::new(tenant, admission)));
+            }
+            (None, None) => {}
+            // Both are written in one transaction.
+            (Some(_), None) | (None, Some(_)) => {
+                return Err(Fault::internal(
+                    "a ledger holds one of its tenant and its admission state, and not the other",
+                ));
+            }
         }
         self.opened.set(true);
         Ok(())
     }
 
-    /// An empty ledger loads the directory's copy before its first step, while no other request enters.
-    async fn load_tenant(&self, tenant: TenantId, environment: Environment, now: UnixMillis) -> Result<(), Fault> {
+    /// An empty ledger loads the directory's copy before its first step, while no other request enters. Returns whether
+    /// the ledger has a tenant.
+    async fn load_tenant(&self, tenant: TenantId, environment: Environment, now: UnixMillis) -> Result<bool, Fault> {
         if self.memory.borrow().is_some() {
-            return Ok(());
+            return Ok(true);
         }
         let env = self.env.clone();
         let loading = async move {
@@ -248,7 +240,10 @@ impl TenantLedger {
             Ok(loaded)
         };
         let loaded = self.state.block_concurrency_while(loading).await.map_err(tenant_unavailable)?;
-        self.take_tenant_copy(loaded.map_err(tenant_unavailable_because)?.ok_or_else(invalid_key)?, now)
+        match loaded.map_err(tenant_unavailable_because)? {
+            Some(tenant) => self.take_tenant_copy(tenant, now).map(|()| true),
+            None => Ok(false),
+        }
     }
 
     /// Replaces its copy by one of a higher version.

@@ -2,26 +2,14 @@
 
 use super::state;
 use super::state::StateRow;
+use crate::platform::transaction::SyncStorage;
 use crate::storage::{FromRow, INTEGER_MAX, SqlValue, Statement};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use wasm_bindgen::prelude::*;
+use wasm_bindgen::{JsCast, JsValue};
 use worker::{SqlStorage, SqlStorageValue as Value, Storage};
 use x402_chain::time::UnixMillis;
 use x402_core::error::Fault;
-
-#[wasm_bindgen]
-extern "C" {
-    /// The storage with the one method that `worker` does not bind.
-    type Transactional;
-
-    /// Commits what the closure wrote, or nothing if it throws.
-    #[wasm_bindgen(method, catch, js_name = transactionSync)]
-    fn transaction_sync(
-        this: &Transactional,
-        step: &mut dyn FnMut() -> Result<(), JsValue>,
-    ) -> Result<JsValue, JsValue>;
-}
 
 /// The storage of one object.
 pub(crate) struct Sqlite {
@@ -71,8 +59,8 @@ impl Sqlite {
             outcome = Some(result);
             thrown.map_or(Ok(()), Err)
         };
-        let transactional: &Transactional = self.raw.unchecked_ref();
-        let committed = transactional.transaction_sync(&mut run);
+        let storage: &SyncStorage = self.raw.unchecked_ref();
+        let committed = storage.transaction_sync(&mut run);
         match (committed, outcome) {
             (_, Some(Err(fault))) => Err(fault),
             (Ok(_), Some(Ok(value))) => Ok(value),

@@ -1,21 +1,15 @@
-//! One HTTP request to a provider: a deadline, no redirects, and a body that is
-//! cut while it streams.
+//! One HTTP request to a provider: a deadline, no redirects, and a body that is cut while it streams.
 
+use crate::platform::fetch::fetch_with_init_global;
 use core::fmt;
 use futures_util::StreamExt;
-use wasm_bindgen::prelude::*;
+use wasm_bindgen::{JsCast, JsValue};
 use worker::js_sys;
 use worker::wasm_bindgen_futures::JsFuture;
 use worker::web_sys::{AbortSignal, RequestInit, RequestRedirect, Response};
 use x402_chain::breaker::AttemptOutcome;
 use x402_chain::facts::{ErrorClass, RpcError};
 use x402_core::settings::provider::{ProviderAccess, provider_access};
-
-#[wasm_bindgen]
-extern "C" {
-    /// The platform's fetch, without the request object that `worker` would make.
-    fn fetch(url: &str, init: &RequestInit) -> js_sys::Promise;
-}
 
 thread_local! {
     static JSON_HEADERS: JsValue = request_headers(None);
@@ -116,7 +110,7 @@ async fn exchange(url: &str, body: &str, signal: &AbortSignal) -> Result<HttpAns
     init.set_redirect(RequestRedirect::Manual);
     init.set_body(&JsValue::from_str(body));
     init.set_signal(Some(signal));
-    let response = JsFuture::from(fetch(&url, &init)).await.map_err(broken)?;
+    let response = JsFuture::from(fetch_with_init_global(&url, &init)).await.map_err(broken)?;
     let response: Response = response.unchecked_into();
     let status = response.status();
     if (300..400).contains(&status) {
@@ -132,7 +126,7 @@ async fn exchange(url: &str, body: &str, signal: &AbortSignal) -> Result<HttpAns
         // HTTP limits the body to the stated length, so nothing needs to be cut.
         Some(_) if !is_coded => {
             let whole = JsFuture::from(response.text().map_err(broken)?).await.map_err(broken)?;
-            whole.as_string().unwrap_or_default().into_bytes()
+            whole.as_string().ok_or_else(|| broken(JsValue::NULL))?.into_bytes()
         }
         Some(_) | None => read_bounded(response).await?,
     };

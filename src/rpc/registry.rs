@@ -19,10 +19,11 @@ const AT_ONCE: usize = 5;
 
 /// Whether a chain may be used: its row is proven, or it has passed the check; never if it differs.
 fn is_chain_on(network: &Network, checks: Option<&RegistryOutcomes>) -> bool {
-    match checks.and_then(|checks| checks.get(network.key)).map(String::as_str) {
-        Some("differs") => false,
-        Some("passed") => true,
-        Some(_) | None => network.proven,
+    match checks.and_then(|checks| checks.get(network.key)) {
+        Some(RegistryCheckOutcome::Differs) => false,
+        Some(RegistryCheckOutcome::Passed) => true,
+        // It was never reached.
+        Some(RegistryCheckOutcome::Unreachable) | None => network.proven,
     }
 }
 
@@ -93,12 +94,7 @@ pub(crate) async fn run_registry_check(
         stream::iter(networks.iter().copied()).map(one).buffered(AT_ONCE).collect().await;
     let mut rows = Vec::new();
     for report in &reports {
-        let outcome = match report.outcome {
-            RegistryCheckOutcome::Passed => "passed",
-            RegistryCheckOutcome::Differs => "differs",
-            RegistryCheckOutcome::Unreachable => "unreachable",
-        };
-        rows.push((report.chain, outcome, serde_json::to_string(report).map_err(Fault::internal)?));
+        rows.push((report.chain, report.outcome, serde_json::to_string(report).map_err(Fault::internal)?));
     }
     d1::put_checks(db, &rows, now).await?;
     isolate::cache_registry_outcomes(d1::read_checks(db).await?, now);

@@ -16,7 +16,6 @@ use x402_chain::network::Network;
 use x402_chain::reader::{min_native_balance, native_balance_call, read_native_balance};
 use x402_chain::time::UnixMillis;
 use x402_core::settings::Settings;
-pub(crate) use x402_core::settlement::plan::UNFUNDED_MESSAGE;
 
 const FRESH_MS: u64 = 60_000;
 const BELIEVED_MS: u64 = 600_000;
@@ -45,11 +44,11 @@ thread_local! {
 /// The remembered balance of a signer, if it may still be used.
 fn known_funds(network: &Network, signer: &Address, now: UnixMillis) -> Option<SignerFunds> {
     let known = BALANCES.with_borrow(|all| all.get(&(network.key, *signer)).copied());
-    known.filter(|(at, _)| now.since(*at) < BELIEVED_MS).map(|(_, means)| means)
+    known.filter(|(at, _)| now.since(*at) < BELIEVED_MS).map(|(_, funds)| funds)
 }
 
 /// Whether a node has answered that a signer cannot pay for a transaction.
-pub(crate) fn is_unfunded(network: &Network, signer: &Address, now: UnixMillis) -> bool {
+fn is_unfunded(network: &Network, signer: &Address, now: UnixMillis) -> bool {
     known_funds(network, signer, now) == Some(SignerFunds::Unfunded)
 }
 
@@ -62,11 +61,11 @@ pub(crate) fn note_unfunded(network: &'static Network, signer: Address, now: Uni
 /// payment is refused for it.
 pub(crate) async fn unfunded_signers(app: &App, network: &'static Network, now: UnixMillis) -> Vec<Address> {
     let signers = signer_addresses(&app.settings, network);
-    let is_poor = |now| move |signer: &&Address| is_unfunded(network, signer, now);
-    if signers.iter().all(|signer| is_poor(now)(&signer)) && is_stale(network, now) {
+    let is_short = |now| move |signer: &&Address| is_unfunded(network, signer, now);
+    if signers.iter().all(|signer| is_short(now)(&signer)) && is_stale(network, now) {
         fetch_balances(Rc::clone(&app.settings), network).await;
     }
-    signers.iter().filter(is_poor(app::now())).copied().collect()
+    signers.iter().filter(is_short(app::now())).copied().collect()
 }
 
 /// Whether the balance of any of the signers is fresh.
@@ -91,8 +90,8 @@ async fn fetch_balances(settings: Rc<Settings>, network: &'static Network) {
         // That no provider answers counts only where nothing better is known; another answer than a balance does not
         // count.
         let silent = facts.get(call).is_none() && known_funds(network, &signer, now) != Some(SignerFunds::Funded);
-        if let Some(means) = found.or(silent.then_some(SignerFunds::Unanswered)) {
-            BALANCES.with_borrow_mut(|all| all.insert((network.key, signer), (now, means)));
+        if let Some(funds) = found.or(silent.then_some(SignerFunds::Unanswered)) {
+            BALANCES.with_borrow_mut(|all| all.insert((network.key, signer), (now, funds)));
         }
     }
 }
@@ -115,9 +114,9 @@ pub(crate) async fn funded_networks(
     for network in later {
         refresh_balances_later(app, context, network, now);
     }
-    let looking = join_all(first.into_iter().map(|network| fetch_balances(Rc::clone(&app.settings), network)));
+    let fetching = join_all(first.into_iter().map(|network| fetch_balances(Rc::clone(&app.settings), network)));
     let deadline = Delay::from(Duration::from_millis(DEADLINE_MS));
-    if let Either::Right(_) = select(pin!(looking), pin!(deadline)).await {}
+    if let Either::Right(_) = select(pin!(fetching), pin!(deadline)).await {}
     // Offer networks whose balance check timed out: a server that starts now would otherwise never offer them.
     let fails = |network: &Network, own: &Address| {
         matches!(known_funds(network, own, app::now()), Some(SignerFunds::Unfunded | SignerFunds::Unanswered))

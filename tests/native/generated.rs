@@ -43,9 +43,9 @@ fn the_settings_are_documented() {
 
 #[test]
 fn the_codes_are_documented() {
-    let mut text = "# Errors: the request was not answered\n\n`repeat`: what the same request gets under the same \
-        `Idempotency-Key`. `Recorded`: the same answer, for only another request can bring another one. `Judged`: an \
-        answer of its own, for time, the seller or the operator can change the cause.\n\n\
+    let mut text = "# Errors: the request was not answered\n\n`repeat`: the answer to the same request under the \
+        same `Idempotency-Key`. `Recorded`: the same answer, since only another request can get another one. \
+        `Judged`: a new answer, since time, the seller or the operator can remove the cause.\n\n\
         | code | status | retry | repeat | meaning |\n|---|---|---|---|---|\n"
         .to_owned();
     for code in ErrorCode::ALL {
@@ -54,8 +54,9 @@ fn the_codes_are_documented() {
             .expect("text");
     }
     text.push_str(
-        "\n# Verdicts: the payment is not good\n\nIn the order in which they are looked for; HTTP 200. A recorded one \
-         is about its recipient: where the request names none and the tenant's is another by then, it is judged anew.\n\n",
+        "\n# Verdicts: the payment is refused\n\nOf several, the first in this order is answered; HTTP 200. A recorded \
+         refusal holds for the recipient that was judged: if the request names none and the tenant's default has \
+         changed since, the payment is judged again.\n\n",
     );
     text.push_str("| code | retry | repeat | meaning |\n|---|---|---|---|\n");
     for refusal in RefusalCode::ALL {
@@ -67,14 +68,14 @@ fn the_codes_are_documented() {
 
 #[test]
 fn the_reasons_are_documented() {
-    let mut text = "# Reasons: an x402 payment is not good, or was not settled\n\n\
+    let mut text = "# Reasons: an x402 payment is refused, or was not settled\n\n\
         `invalidReason` and `errorReason` of `/facilitator/verify` and `/settle`, HTTP 200, in the protocol's own \
         strings; those without a family's prefix are the specification's or ours. Where we mean to differ from the \
         reference facilitator is listed in `tests/peers/differences.mjs`, and a test holds the list. `retry`: \
-        what `extra.retry` says, whether a later request can come out otherwise (`duplicate_settlement` of a payment \
-        that was handed over says `never`). `repeat`: what a \
-        settlement gets when it is asked for again under the same `Idempotency-Key`: the `Recorded` answer, or one \
-        that is `Judged` anew, because time, the seller or the operator can change the cause.\n\n\
+        the value of `extra.retry`, whether a repeat of the request can help (`never` for `duplicate_settlement` of a \
+        payment that was handed over). `repeat`: the answer to a settle that is repeated under the same \
+        `Idempotency-Key`: the `Recorded` one, or one that is `Judged` again, because time, the seller or the \
+        operator can remove the cause.\n\n\
         | reason | retry | repeat | meaning |\n|---|---|---|---|\n"
         .to_owned();
     for reason in Reason::ALL {

@@ -223,9 +223,10 @@ fn rows_of_the_directory_are_read_or_refused() {
     all.row(&[directory::RECORDS_BEFORE], &[text("ver_1"), text("{}")], &[], &[]);
     let total = [int(3_600_000), text("base"), text("confirmed"), int(2), text("3000000"), int(4)];
     all.row(&[directory::ROLLUPS_OF_DAY], &total, &[], &[("amount", text("1.5")), ("count", int(-1))]);
-    all.row(&[directory::USAGE_OPEN], &[ten, text("test"), text("2026-11")], &[], &[]);
+    let bad = [("tenant_id", text("ten_1")), ("environment", text("prod"))];
+    all.row(&[directory::USAGE_OPEN], &[ten, text("test"), text("2026-11")], &[], &bad);
     all.row(&[directory::STUCK_GET], &[text("base"), int(1)], &[], &[("number", int(-1))]);
-    all.row(&[directory::CHECKS_GET], &[text("base"), text("passed")], &[], &[]);
+    all.row(&[directory::CHECKS_GET], &[text("base"), text("passed")], &[], &[("outcome", text("Passed"))]);
     all.assert_all(&[directory::ALL]);
 }
 

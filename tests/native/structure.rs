@@ -216,3 +216,27 @@ fn only_the_worker_names_the_platform() {
         }
     }
 }
+
+#[test]
+fn every_workaround_has_a_reason_a_test_and_a_place_upstream() {
+    let pieces = sources(".").into_iter().filter(|(file, _)| file.starts_with("platform/"));
+    let mut seen = 0;
+    for (file, text) in pieces {
+        let said = |word: &str| {
+            let found = text.lines().find_map(|line| line.strip_prefix(&format!("//! {word}: ")));
+            found.unwrap_or_else(|| panic!("{file} has no line '{word}:'")).to_owned()
+        };
+        assert!(!said("Reason").is_empty());
+        assert!(crate::ROOT.join(said("Test")).exists(), "{file}: {}", said("Test"));
+        assert!(said("Upstream").starts_with("<https://github.com/"), "{file}");
+        seen += 1;
+    }
+    assert!(seen > 0);
+}
+
+#[test]
+fn only_workarounds_bind_javascript() {
+    for (file, text) in sources(".") {
+        assert!(file.starts_with("platform/") || !text.contains("#[wasm_bindgen"), "{file} binds JavaScript by hand");
+    }
+}

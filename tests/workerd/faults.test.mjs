@@ -60,6 +60,16 @@ test("a success whose answer is lost between the ledger and the Worker is open a
   assert.equal(await evm.balance(paid.to), 10_000n);
 });
 
+test("a success whose delivery the ledger refuses is open for the next request", async () => {
+  const paid = await on.payment();
+  await worker.fault({ names: deliver, refused: true });
+  const first = await paid.settle();
+  assert.deepEqual([first.status, first.body.error_code, first.headers.get("retry-after")], [503, "LEDGER_UNAVAILABLE", "1"]);
+  // Sooner than the lease ends.
+  assert.equal(outcome((await paid.settle()).body), "success");
+  assert.equal(outcome((await paid.settle()).body), "duplicate_settlement");
+});
+
 test("a success of the payment's own step, and a reservation, whose answers are lost are open again", async () => {
   const open = await on.lost();
   await worker.fault({ names: '"payment":', lost: true });

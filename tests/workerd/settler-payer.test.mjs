@@ -230,7 +230,7 @@ settling("the free tier's daily budget refuses its launches and no others", { va
   await evm.mint(buyer.address, 20_000n);
   const refused = await order({ settle: (await flight(at, { buyer, free: true })).settle });
   assert.deepEqual([refused.status, refused.reason, refused.attempts], ["failed", "quota_exceeded", []]);
-  assert.equal(refused.told, "what this service pays for transactions on this network today is used up");
+  assert.equal(refused.told, "this service's daily budget for transactions on this network is used up");
   assert.deepEqual(proxy.raw, []);
   assert.equal((await order({ settle: (await flight(at, { buyer })).settle })).status, "completed");
 });

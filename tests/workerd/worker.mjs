@@ -203,6 +203,7 @@ function faultyStub(stub, context) {
         if (own) fault = null;
         if (own?.slow) await scheduler.wait(own.slow);
         if (own?.unsent) throw new Error("an object that is not reached");
+        if (own?.refused) return Response.json({ error_code: "LEDGER_UNAVAILABLE" }, { status: 503, headers: { "retry-after": "1" } });
         const answer = await object.fetch(what, init);
         noteAsk(body);
         if (own?.held) {
@@ -413,7 +414,7 @@ export class Worker {
   }
 
   /** What goes wrong with the next call to an object whose body holds `names`: it is made after `slow` ms, or
-   * `unsent`; or its answer is `held` until `release`, or `lost`. */
+   * `unsent`, or `refused` with a 503; or its answer is `held` until `release`, or `lost`. */
   async fault(what) {
     await fetch(`${this.url}/__fault`, { method: "POST", body: JSON.stringify(what) });
   }

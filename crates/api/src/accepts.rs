@@ -22,10 +22,10 @@ use x402_core::tenancy::payee::{PayeeAnswer, PayeeQuery};
 /// The scheme of completed requirements.
 const SCHEME: Scheme = Scheme::Exact;
 /// The most requirements in one request.
-const ENTRIES_MAX: usize = 100;
+pub(super) const ENTRIES_MAX: usize = 100;
 /// How long a buyer's authorization is valid where the seller names no time, seconds.
 const TIMEOUT_S: u64 = 300;
-/// Characters of an address that is named in a sentence.
+/// The most characters of a `payTo` that an error text quotes.
 const QUOTED_MAX: usize = 64;
 
 /// A JSON object whose members are passed on unread.
@@ -58,16 +58,16 @@ struct AcceptsEntry {
     pay_to: Option<Address>,
 }
 
-/// What the service adds to requirements on one network.
+/// Whether payments on a network are settled at present, and what the service adds to requirements there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OfferedSettlement {
-    /// The network is settled here; on Solana with this fee payer.
+    /// They are; on Solana with this fee payer.
     Settled {
         /// The fee payer (Solana).
         fee_payer: Option<String>,
     },
-    /// Nothing is settled on the network at present.
-    Not,
+    /// No signer can settle on the network at present.
+    NotSettled,
 }
 
 impl AcceptsRequest {
@@ -90,7 +90,11 @@ impl AcceptsRequest {
         if entries.len() > ENTRIES_MAX {
             return Err(invalid("accepts", &format!("may have {ENTRIES_MAX} entries at most")));
         }
-        let resource = body.remove("resource").filter(Value::is_object).unwrap_or_else(|| json!({"url": ""}));
+        let resource = match body.remove("resource").filter(|resource| !resource.is_null()) {
+            None => json!({"url": ""}),
+            Some(resource) if resource.is_object() || version == X402Version::One => resource,
+            Some(_) => return Err(invalid("resource", "must be an object")),
+        };
         let entries = entries.into_iter().map(|entry| AcceptsEntry::read(entry, version)).collect();
         Ok(Self { form: AcceptsForm::List(version, resource), entries })
     }
@@ -114,8 +118,9 @@ impl AcceptsRequest {
         all
     }
 
-    /// The answer. `payees` are the ledger's answers to [`Self::payee_queries`], `offered` is what is settled on a
-    /// network. Entries that are not the tenant's, or not settled here, are left out; `error` says why.
+    /// The answer. `payees` are the ledger's answers to [`Self::payee_queries`], in the same order; `offered` says
+    /// what is settled on a network. Entries that are not the tenant's, or not settled here, are left out; `error`
+    /// says why.
     #[must_use]
     pub fn answer(self, payees: Vec<PayeeAnswer>, offered: impl Fn(&Network) -> OfferedSettlement) -> ApiReply {
         let version = self.form.version();
@@ -123,7 +128,7 @@ impl AcceptsRequest {
         let (mut accepts, mut left_out) = (Vec::new(), Vec::new());
         for (at, entry) in self.entries.into_iter().enumerate() {
             let completed = entry.and_then(|entry| {
-                let payee = payees.next().unwrap_or(PayeeAnswer::Refused(Reason::UnexpectedVerify, String::new()));
+                let payee = payees.next().unwrap_or_else(unanswered_payee);
                 entry.complete(version, payee, &offered)
             });
             match completed {
@@ -133,6 +138,11 @@ impl AcceptsRequest {
         }
         self.form.answer(&accepts, &left_out.join("; "))
     }
+}
+
+/// Stands for an answer that the ledger did not give.
+fn unanswered_payee() -> PayeeAnswer {
+    PayeeAnswer::Refused(Reason::UnexpectedVerify, "the ledger did not answer about this entry".to_owned())
 }
 
 impl AcceptsForm {
@@ -166,13 +176,16 @@ impl AcceptsForm {
 impl AcceptsEntry {
     fn read(entry: Value, version: X402Version) -> Result<Self, EntryRefusal> {
         let wrong = |message: &str| (Reason::InvalidRequirements, message.to_owned());
-        let Value::Object(mut given) = entry else { return Err(wrong("requirements are an object")) };
-        given.retain(|_, value| !value.is_null());
+        let Value::Object(mut given) = entry else { return Err(wrong("each entry must be an object")) };
+        // Faremeter's server sends 0 for the default timeout.
+        let is_default = |name: &str, value: &Value| name == "maxTimeoutSeconds" && value.as_u64() == Some(0);
+        given.retain(|name, value| !value.is_null() && !is_default(name, value));
         let text = |name: &str| given.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
         let network = text("network").and_then(network_named);
-        let network = network.ok_or_else(|| (Reason::InvalidNetwork, "the network is not known".to_owned()))?;
+        let network =
+            network.ok_or_else(|| (Reason::InvalidNetwork, "the network is missing or not known".to_owned()))?;
         if given.contains_key("scheme") && text("scheme").and_then(Scheme::parse).is_none() {
-            return Err((Reason::UnsupportedScheme, format!("the scheme '{}' is served, and no other", SCHEME.name())));
+            return Err((Reason::UnsupportedScheme, format!("the only scheme served here is '{}'", SCHEME.name())));
         }
         let own = |text: &str| Address::parse(network.family, text) == Some(network.asset.address);
         if text("asset").is_some_and(|asset| !own(asset)) {
@@ -182,12 +195,20 @@ impl AcceptsEntry {
         if contract.is_some_and(|contract| !contract.is_null() && !contract.as_str().is_some_and(own)) {
             return Err(wrong("extra.verifyingContract names another contract than the asset"));
         }
+        if given.get("maxTimeoutSeconds").is_some_and(|timeout| timeout.as_u64().is_none()) {
+            return Err(wrong("maxTimeoutSeconds must be a whole number"));
+        }
+        if given.get("extra").is_some_and(|extra| !extra.is_object()) {
+            return Err(wrong("extra must be an object"));
+        }
         let amount = ["amount", "maxAmountRequired"].into_iter().find_map(text);
         let amount = amount.filter(|amount| Amount::parse_atomic(amount).is_some_and(|amount| !amount.is_zero()));
-        let amount = amount.ok_or_else(|| wrong("the amount is a text of digits, above zero"))?.to_owned();
+        let amount =
+            amount.ok_or_else(|| wrong("the amount must be a string of decimal digits, above zero"))?.to_owned();
         let pay_to = text("payTo").map(|text| {
             let short: String = text.chars().take(QUOTED_MAX).collect();
-            Address::parse(network.family, text).ok_or_else(|| wrong(&format!("payTo '{short}' is no address")))
+            Address::parse(network.family, text)
+                .ok_or_else(|| wrong(&format!("payTo '{short}' is not an address of the network")))
         });
         let pay_to = pay_to.transpose()?;
         let name = if version == X402Version::One { "maxAmountRequired" } else { "amount" };
@@ -208,10 +229,9 @@ impl AcceptsEntry {
             PayeeAnswer::Refused(reason, message) => return Err((reason, message)),
         };
         let OfferedSettlement::Settled { fee_payer } = offered(network) else {
-            return Err((Reason::NetworkNotEnabled, format!("nothing is settled on '{}' now", network.key)));
+            return Err((Reason::NetworkNotEnabled, format!("no payment is settled on '{}' at present", network.key)));
         };
-        let timeout = given.get("maxTimeoutSeconds").and_then(Value::as_u64).filter(|timeout| *timeout > 0);
-        given.insert("maxTimeoutSeconds".to_owned(), timeout.unwrap_or(TIMEOUT_S).into());
+        given.entry("maxTimeoutSeconds").or_insert_with(|| TIMEOUT_S.into());
         given.insert("scheme".to_owned(), SCHEME.name().into());
         given.insert("asset".to_owned(), network.asset.text.into());
         given.insert("payTo".to_owned(), pay_to.to_string().into());

@@ -1,4 +1,4 @@
-//! The operators' routes: request bodies, and what they are answered with.
+//! The operators' routes: what their request bodies mean, and the bodies of their answers.
 
 mod body;
 mod view;
@@ -27,10 +27,10 @@ const NAME_BYTES_MAX: usize = 200;
 pub const KEYS_MAX: usize = 100;
 /// The most addresses of a tenant in an environment, for the same reason.
 pub const RECIPIENTS_MAX: usize = 1_000;
-/// The greatest limit of requests: far above what one ledger can serve.
+/// The greatest limit that a tenant may have, requests or verdicts: far above what one ledger can serve.
 const LIMIT_MAX: i64 = 1_000_000_000;
 
-/// The text in place of an address that the service is to derive.
+/// The text that a body has in place of an address, for an address that the service derives.
 const DERIVE: &str = "derive";
 
 /// An address to register.
@@ -60,16 +60,16 @@ pub struct NewTenant {
     pub recipients: Vec<(&'static Network, NewAddress)>,
     /// Limits of this tenant, in place of its tier's.
     pub limits: OwnLimits,
-    /// What a listed payer means to it.
+    /// What a payer on the sanctions list means.
     pub sanctions: SanctionsPolicy,
-    /// Whether a settle's success holds our additions in its body too.
+    /// Whether the body of a successful settle holds `extra` for every request.
     pub explain: bool,
 }
 
 /// A change of a tenant: what is absent stays.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TenantChange {
-    /// A contact address; it is not verified.
+    /// A contact address in lower case; nobody has verified it.
     pub email: Option<String>,
     /// Its name; `Some(None)` removes it.
     pub company_name: Option<Option<String>>,
@@ -81,9 +81,9 @@ pub struct TenantChange {
     pub recipients: Vec<RecipientChange>,
     /// A JSON merge patch of its own limits (RFC 7396).
     pub limits: BTreeMap<&'static str, Option<i64>>,
-    /// What a listed payer means to it.
+    /// What a payer on the sanctions list means.
     pub sanctions: Option<SanctionsPolicy>,
-    /// Whether a settle's success holds our additions in its body too.
+    /// Whether the body of a successful settle holds `extra` for every request.
     pub explain: Option<bool>,
 }
 
@@ -202,7 +202,9 @@ fn read_recipient(chain: &str, text: &str) -> Result<(&'static Network, NewAddre
 
 fn find_chain(chain: &str, param: &str) -> Result<&'static Network, Fault> {
     let param = param.chars().take(80).collect::<String>();
-    network::find_network(chain).ok_or_else(|| Fault::new(ErrorCode::InvalidChain, "no such chain").at(param))
+    network::find_network(chain).ok_or_else(|| {
+        Fault::new(ErrorCode::InvalidChain, "no such chain; GET /v1/supported-chains lists them").at(param)
+    })
 }
 
 fn read_new_address(network: &Network, text: &str, param: &str) -> Result<NewAddress, Fault> {
@@ -211,7 +213,7 @@ fn read_new_address(network: &Network, text: &str, param: &str) -> Result<NewAdd
         return if derivable {
             Ok(NewAddress::Derived)
         } else {
-            Err(invalid(param, "cannot be derived on this chain"))
+            Err(invalid(param, "cannot be derived on this chain: name an address"))
         };
     }
     let address = Address::parse(network.family, text).filter(|address| !address.is_zero());
@@ -219,7 +221,7 @@ fn read_new_address(network: &Network, text: &str, param: &str) -> Result<NewAdd
     address
         .filter(|_| !of_token)
         .map(NewAddress::Given)
-        .ok_or_else(|| invalid(param, "must be an address of the chain, not zero, not the token"))
+        .ok_or_else(|| invalid(param, "must be an address of the chain, and neither the zero address nor the token's"))
 }
 
 fn read_limits(body: &LimitsBody) -> Result<BTreeMap<&'static str, Option<i64>>, Fault> {
@@ -229,8 +231,9 @@ fn read_limits(body: &LimitsBody) -> Result<BTreeMap<&'static str, Option<i64>>,
     {
         let Some(limit) = limit else { continue };
         if limit.is_some_and(|limit| !(least..=LIMIT_MAX).contains(&limit)) {
-            let rule = "must be a whole number from 0 to 1000000000 (per_month also -1, unlimited)";
-            return Err(invalid(&format!("limits.{name}"), rule));
+            let rule = format!("must be a whole number from {least} to {LIMIT_MAX}");
+            let rule = if least < 0 { format!("{rule}; -1 is unlimited") } else { rule };
+            return Err(invalid(&format!("limits.{name}"), &rule));
         }
         changes.insert(name, limit);
     }
@@ -243,7 +246,7 @@ fn read_limits(body: &LimitsBody) -> Result<BTreeMap<&'static str, Option<i64>>,
 /// `INVALID_JSON`, `INVALID_REQUEST`.
 pub fn new_key(body: &[u8], now: UnixMillis) -> Result<NewKey, Fault> {
     let body: KeyBody = parse_body(body)?;
-    let expires_at = body.expires_at.map(|text| read_end(&text, now)).transpose()?;
+    let expires_at = body.expires_at.map(|text| read_expiry(&text, now)).transpose()?;
     let kind = body.kind.unwrap_or_default();
     let all_of_kind: &[Scope] = match kind {
         KeyKind::Bearer => &Scope::ALL,
@@ -261,10 +264,10 @@ pub fn new_key(body: &[u8], now: UnixMillis) -> Result<NewKey, Fault> {
     Ok(NewKey { name: body.name, environment: body.environment, kind, scopes, expires_at })
 }
 
-fn read_end(text: &str, now: UnixMillis) -> Result<UnixMillis, Fault> {
+fn read_expiry(text: &str, now: UnixMillis) -> Result<UnixMillis, Fault> {
     check_text("expires_at", text, 40)?;
-    let end = UnixMillis::parse(text).filter(|end| *end > now);
-    end.ok_or_else(|| invalid("expires_at", "must be a time to come, in RFC 3339"))
+    let expiry = UnixMillis::parse(text).filter(|expiry| *expiry > now);
+    expiry.ok_or_else(|| invalid("expires_at", "must be a time in the future, in RFC 3339"))
 }
 
 /// Reads a new recipient.
@@ -340,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_tells_removal_from_absence() {
+    fn a_change_distinguishes_removal_from_absence() {
         let read = |body: Value| tenant_change(body.to_string().as_bytes());
         let change = read(json!({"company_name": null, "recipients": {"base": null}, "limits": {"per_hour": null}}));
         let change = change.expect("reads");

@@ -1,4 +1,4 @@
-//! What `/facilitator/verify` and `/facilitator/settle` answer, in the protocol's words: the one place that composes it.
+//! Composes the answers of `/facilitator/verify` and `/facilitator/settle` (docs/spec/protocol.md#p-1-4).
 
 use super::ApiReply;
 use super::explain;
@@ -7,16 +7,16 @@ use super::facilitator::{ResponseExtra, SettleResponse, VerifyResponse};
 use x402_chain::checks::Checks;
 use x402_core::settlement::payment::{PaymentAnswer, PaymentRefusal};
 
-/// Whom and what an answer names of its request.
+/// What an answer repeats of its request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AnswerEcho<'a> {
-    /// Who pays, where the payload says.
+    /// The payer's address, where the payload names it.
     pub payer: Option<String>,
     /// The network as the request wrote it.
     pub network: &'a str,
 }
 
-/// An answer in the protocol's words.
+/// The answer to a request: the body with the protocol's members and ours, and the reply as it is sent.
 #[must_use]
 pub fn compose_answer(answer: &PaymentAnswer, echo: AnswerEcho<'_>, wish: ExplainRequest) -> ComposedAnswer {
     let AnswerEcho { payer, network } = echo;

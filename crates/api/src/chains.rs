@@ -36,9 +36,10 @@ pub struct ChainView {
     pub enabled: bool,
     /// Why it is not enabled: `environment`, `tier` or `registry_check`; `null` where it is.
     pub reason: Option<&'static str>,
-    /// Blocks that make a payment `confirmed`.
+    /// Blocks, the transaction's own included, that make a payment `confirmed`.
     pub confirmations: u64,
-    /// What makes it `finalized`: `tag`, `instant`, or `null` where nothing is established.
+    /// What makes it `finalized`: `tag`, the node's `finalized` tag or status; `instant`, each accepted block; `null`:
+    /// no payment on this chain is called final.
     pub finality: Option<&'static str>,
 }
 

@@ -5,7 +5,7 @@ use x402_core::tenancy::admission::invalid_key;
 use x402_core::tenancy::key;
 use x402_core::tenancy::key::{Caller, KeyKind};
 
-/// All places in which a request may carry a key, unchecked.
+/// The texts in the places where a request may carry a key; not checked.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Credentials<'a> {
     /// The key in the path, under `/facilitator/k/`.
@@ -22,11 +22,11 @@ impl Credentials<'_> {
     /// Whether the request carries no credential at all.
     #[must_use]
     pub fn is_none(&self) -> bool {
-        self.path.is_none() && self.authorization.is_none() && self.plain().all(|key| key.is_none())
+        self.path.is_none() && self.authorization.is_none() && self.header_keys().all(|key| key.is_none())
     }
 
     /// The headers that hold only a key. An empty one, such as from an unset variable, counts as absent.
-    fn plain(&self) -> impl Iterator<Item = Option<&str>> {
+    fn header_keys(&self) -> impl Iterator<Item = Option<&str>> {
         [self.api_key, self.secret_key].into_iter().map(|key| key.filter(|key| !key.trim().is_empty()))
     }
 
@@ -37,7 +37,7 @@ impl Credentials<'_> {
     /// `INVALID_API_KEY` where there is none, where it is not genuine, and where two of them differ.
     pub fn caller(&self, peppers: &[[u8; 32]]) -> Result<Caller, Fault> {
         let bearer = self.authorization.map(bearer).transpose()?;
-        let mut given = [self.path, bearer].into_iter().chain(self.plain()).flatten().map(str::trim);
+        let mut given = [self.path, bearer].into_iter().chain(self.header_keys()).flatten().map(str::trim);
         let first = given.next().ok_or_else(invalid_key)?;
         if given.any(|other| other != first) {
             return Err(Fault::new(ErrorCode::InvalidApiKey, "the request carries two different API keys: send one"));

@@ -1,4 +1,4 @@
-//! Two small pages to which answers link: the error codes and the tiers.
+//! The HTML pages to which answers link: `/docs/errors` and `/docs/tiers`.
 
 use x402_core::error::ErrorCode;
 use x402_core::tenancy::tier::{PLANS, TierChains};
@@ -9,7 +9,7 @@ const HEAD: &str = "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\">\
 margin:2em auto;padding:0 1em}td,th{text-align:left;padding:.3em 1em .3em 0;vertical-align:top}\
 :target{background:#ffd}</style>";
 
-/// The page about codes and verdicts.
+/// The page `/docs/errors`: every error code and verdict, each with its code as the anchor.
 #[must_use]
 pub fn errors() -> String {
     let faults = ErrorCode::ALL.iter().map(|code| {
@@ -22,13 +22,13 @@ pub fn errors() -> String {
     let row = "<tr><th>code<th>status<th>retry<th>meaning";
     format!(
         "{HEAD}<title>Codes</title><h1>Codes</h1><h2>Errors: the request was not answered</h2><table>{row}{}</table>\
-         <h2>Verdicts: the payment is not good</h2><p>In the order in which they are looked for.<table>{row}{}</table>",
+         <h2>Verdicts: the payment is refused</h2><p>Of several, the first one is answered.<table>{row}{}</table>",
         faults.collect::<String>(),
         verdicts.collect::<String>()
     )
 }
 
-/// The page about tiers.
+/// The page `/docs/tiers`: the rows of the table of tiers.
 #[must_use]
 pub fn tiers() -> String {
     let rows = PLANS.iter().map(|plan| {

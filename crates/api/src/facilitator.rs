@@ -1,5 +1,5 @@
-//! The facilitator's own bodies (docs/spec/protocol.md#p-1-4). A refusal is an answer with status 200; its members are
-//! those of the protocol.
+//! The bodies of the facilitator's answers (docs/spec/protocol.md#p-1-4). A refusal is an answer with status 200; its
+//! members are those of the protocol.
 
 use super::ApiReply;
 use serde::{Deserialize, Serialize};
@@ -12,7 +12,7 @@ use x402_chain::reason::Reason;
 use x402_chain::retry::Retry;
 use x402_chain::schemes::Scheme;
 
-/// What both answers add: each rule with its result, and where to read the settlement.
+/// What both answers add to the protocol's members.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
@@ -73,7 +73,8 @@ pub(crate) struct SettleResponse {
     /// The amount in atomic units, decimal digits.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub amount: Option<String>,
-    /// Our additions; on success absent unless asked for ([`super::explain`]).
+    /// Additions to the protocol; on success absent, unless the request or the tenant asks for them
+    /// (`Prefer: explain`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub extra: Option<ResponseExtra>,
 }
@@ -90,12 +91,12 @@ pub struct SupportedKind {
     pub scheme: &'static str,
     /// A name in version 1, CAIP-2 in version 2.
     pub network: &'static str,
-    /// What a server puts into its requirements.
+    /// The members that a server copies into the `extra` of its requirements.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub extra: Option<KindExtra>,
 }
 
-/// What a server puts into its requirements.
+/// The members that a server copies into the `extra` of its requirements.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
@@ -134,9 +135,9 @@ impl KindExtra {
 pub struct Supported {
     /// One entry for each network and x402 version that is settled.
     pub kinds: Vec<SupportedKind>,
-    /// Extensions of the protocol.
+    /// The x402 extensions that are read: `payment-identifier`.
     pub extensions: Vec<&'static str>,
-    /// The addresses that send the transactions, by family.
+    /// The addresses that send the transactions, by family: `eip155:*`, `solana:*`.
     pub signers: BTreeMap<&'static str, Vec<String>>,
 }
 
@@ -172,13 +173,13 @@ pub fn supported_kinds(
     Supported { kinds, extensions: vec!["payment-identifier"], signers: by_family }
 }
 
-/// What a route takes, for a person who opens it in a browser.
+/// The answer to `GET` on a route that takes `POST`: the body and the credentials that it requires.
 #[must_use]
 pub fn route_hint(path: &str) -> ApiReply {
     let body = json!({
         "endpoint": path,
         "method": "POST",
-        "body": {"x402Version": "1 or 2", "paymentPayload": "what the buyer sent", "paymentRequirements": "what was asked for"},
+        "body": {"x402Version": "1 or 2", "paymentPayload": "what the buyer sent", "paymentRequirements": "what the seller requires"},
         "authorization": "Bearer x402_live_… or x402_test_…; or a key of the kind 'url' in the path: /facilitator/k/{key}/…"
     });
     ApiReply::json(200, &body)

@@ -40,8 +40,8 @@ const SHARED_HEADERS: [(&str, &str); 3] = [
 /// Headers of an answer that only pages of our own origin may read.
 const OWN_ORIGIN_HEADERS: [(&str, &str); 1] = [("Cross-Origin-Resource-Policy", "same-origin")];
 
-/// Whether pages of other origins may read an answer. Only [`cross_origin`] says so of a route, so that no answer to a
-/// cookie is one.
+/// Whether pages of other origins may read an answer. Of a route only [`cross_origin`] decides it, so that no answer to
+/// a cookie is readable by them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CrossOrigin {
     /// Any page may read it (`Access-Control-Allow-Origin: *`).
@@ -62,6 +62,14 @@ const fn origin_headers(cross_origin: CrossOrigin) -> &'static [(&'static str, &
         CrossOrigin::Allowed => &SHARED_HEADERS,
         CrossOrigin::Refused => &OWN_ORIGIN_HEADERS,
     }
+}
+
+/// What makes an answer that any page may read one that only pages of our own origin may read: each header with its
+/// value, or `None` where it is removed. A ledger of an older build does not know the access of a route, and lets every
+/// origin read its replies.
+pub fn own_origin_changes() -> impl Iterator<Item = (&'static str, Option<&'static str>)> {
+    let own = |name: &str| OWN_ORIGIN_HEADERS.iter().find(|(own, _)| *own == name).map(|(_, value)| *value);
+    SHARED_HEADERS.iter().map(move |(name, _)| (*name, own(name)))
 }
 
 /// Headers that state the rate windows: limit, what is left, when it resets.
@@ -154,6 +162,19 @@ mod tests {
                 assert_eq!(headers["X-Frame-Options"], "DENY", "{access:?}");
             }
         }
+    }
+
+    #[test]
+    fn an_answer_for_every_origin_becomes_one_for_our_own() {
+        let reply = ApiReply::json(200, &());
+        let mut headers = all_headers(&reply, "req_1", CrossOrigin::Allowed);
+        for (name, value) in own_origin_changes() {
+            match value {
+                Some(value) => drop(headers.insert(name, value)),
+                None => drop(headers.remove(name)),
+            }
+        }
+        assert_eq!(headers, all_headers(&reply, "req_1", CrossOrigin::Refused));
     }
 
     #[test]

@@ -29,7 +29,7 @@ pub struct ComponentHealth {
     /// What is wrong, in a sentence.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
-    /// The newest block that was seen (chains).
+    /// The newest block that a node reported (chains).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub head: Option<u64>,
     /// When it was last checked, RFC 3339.
@@ -66,7 +66,7 @@ pub struct ServiceHealth {
 }
 
 impl ServiceChecks {
-    /// The condition of the whole: the worst that its rules allow, see [`ServiceHealth::status`].
+    /// The condition of the whole service, by the rule of [`ServiceHealth::status`].
     #[must_use]
     pub fn condition(&self) -> Condition {
         let down = |part: &ComponentHealth| part.status == Condition::Down;

@@ -1,4 +1,11 @@
-//! The HTTP contract, pure: routes, request bodies, answers, headers.
+//! The HTTP contract: routes, request bodies, answers and headers.
+//!
+//! Laws of this crate:
+//! 1. No I/O, clock or randomness: a request's parts come in as text and bytes, an [`ApiReply`] goes out.
+//! 2. The route table ([`endpoint::ENDPOINTS`]) names every route once, with the credential that it requires.
+//! 3. A body of a route of our own is one struct: unknown members are refused, and an error names the member.
+//! 4. The OpenAPI document is generated from the table and the structs.
+//! 5. It decides nothing about tenants or payments; it compiles natively and does not see the platform.
 
 pub mod accepts;
 pub mod admin;
@@ -26,7 +33,7 @@ pub mod whoami;
 
 use serde::Serialize;
 
-/// An answer that a route makes and the Worker sends.
+/// The answer of a route, ready to be sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ApiReply {
     /// The HTTP status code.
@@ -46,6 +53,13 @@ impl ApiReply {
         // Only a map with keys that are not text cannot be written, and our types hold none.
         let body = serde_json::to_string(body).unwrap_or_default();
         Self { status, content_type: "application/json", body, headers: Vec::new() }
+    }
+
+    /// An answer whose JSON body was written before: a problem where the status is 400 or more.
+    #[must_use]
+    pub const fn stored(status: u16, body: String) -> Self {
+        let content_type = if status < 400 { "application/json" } else { "application/problem+json" };
+        Self { status, content_type, body, headers: Vec::new() }
     }
 
     /// An HTML page with status 200.

@@ -3,7 +3,7 @@
 
 use super::endpoint::{ENDPOINTS, Endpoint, RouteRow};
 use super::refusal::ExpectedBody;
-use super::{admin, chains, facilitator, health, problem, records, verify, version, whoami};
+use super::{accepts, admin, chains, facilitator, health, problem, records, verify, version, whoami};
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value, json};
@@ -11,7 +11,8 @@ use x402_core::tenancy::access::{Access, KeyScope};
 use x402_core::tenancy::usage;
 use x402_core::verification::answer::VerificationAnswer;
 
-/// Wrong members of a payment are refused with status 200 and the protocol's reason.
+/// The schema of the body of `/verify` and `/settle`. Only an object is required: wrong members of a payment are
+/// refused with status 200 and the protocol's reason.
 fn payment_body() -> Value {
     json!({
         "type": "object",
@@ -19,14 +20,14 @@ fn payment_body() -> Value {
     })
 }
 
-/// Either form; entries of a list that cannot be completed are left out of the answer.
+/// The schema of the body of `/accepts` in both forms.
 fn accepts_body() -> Value {
     json!({
         "type": "object",
         "description": "A list of partial requirements (Faremeter), or a price (thirdweb).",
         "anyOf": [
             {"required": ["accepts"], "properties": {
-                "accepts": {"type": "array", "maxItems": 100},
+                "accepts": {"type": "array", "maxItems": accepts::ENTRIES_MAX},
                 "x402Version": {"enum": [1, 2, null]}
             }},
             {"required": ["price"], "properties": {
@@ -37,7 +38,7 @@ fn accepts_body() -> Value {
     })
 }
 
-/// Complete requirements, in the form of the request.
+/// The schema of the answer of `/accepts`: complete requirements.
 fn accepts_answer() -> Value {
     json!({
         "type": "object", "required": ["x402Version", "accepts"],
@@ -103,16 +104,17 @@ fn parameters(row: &RouteRow) -> Vec<Value> {
         .map(|name| json!({"name": name, "in": "path", "required": true, "schema": {"type": "string", "minLength": 1}}))
         .collect();
     if matches!(row.endpoint, Endpoint::Verifications | Endpoint::Settlements | Endpoint::TenantList) {
-        all.push(json!({"name": "limit", "in": "query", "schema": {"type": "integer", "minimum": 1, "maximum": 100}}));
+        all.push(json!({"name": "limit", "in": "query", "schema": {"type": "integer", "minimum": 1, "maximum": records::LIMIT_MAX}}));
         all.push(json!({"name": "cursor", "in": "query", "schema": {"type": "string"}}));
     }
     if row.endpoint == Endpoint::Settlements {
         let text = |name: &str, about: &str| json!({"name": name, "in": "query", "description": about, "schema": {"type": "string", "minLength": 1}});
         all.push(text("network", "CAIP-2, our key, or the protocol's name in version 1. Filters narrow each other."));
-        all.push(text("payer", "Who paid."));
+        all.push(text("payer", "The address whose tokens move."));
         all.push(text("nonce", "The authorization's nonce (EVM); needs `network` and `payer`."));
         all.push(text("transaction", "Its transaction; several settlements may share one."));
-        let about = "`true`: those whose success was given away; `false`: pending and completed ones whose was not.";
+        let about =
+            "`true`: those whose success was handed over; `false`: pending and completed ones whose success was not.";
         all.push(json!({"name": "handed_over", "in": "query", "description": about, "schema": {"type": "boolean"}}));
     }
     if matches!(row.endpoint, Endpoint::Verify | Endpoint::FacilitatorSettle) {
@@ -136,12 +138,12 @@ fn parameters(row: &RouteRow) -> Vec<Value> {
 fn settled_headers() -> Value {
     let text = |about: &str| json!({"description": about, "required": false, "schema": {"type": "string"}});
     json!({
-        "X402-Settlement-Id": text("What `GET /v1/settlements/{id}` reads; on every success."),
-        "X402-Externally-Settled": text("`true` where somebody else has put the payment on the chain."),
-        "X402-Checks": text("Each rule and how it came out: a JSON list in base64; on every success. A list of more \
+        "X402-Settlement-Id": text("The settlement's id, for `GET /v1/settlements/{id}`; on every success."),
+        "X402-Externally-Settled": text("`true` where a third party has sent the transaction."),
+        "X402-Checks": text("Each rule with its result: a JSON list in base64; on every success. A list of more \
             than 2,304 characters goes without the details, which `Prefer: explain` gives."),
-        "Preference-Applied": text("`explain`, where it was asked for."),
-        "Idempotent-Replayed": text("`true` where the answer repeats what came under the same `Idempotency-Key`.")
+        "Preference-Applied": text("`explain`, where the request asked for it."),
+        "Idempotent-Replayed": text("`true` where the answer was recorded under the same `Idempotency-Key`.")
     })
 }
 

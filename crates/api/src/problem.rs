@@ -29,9 +29,9 @@ pub struct Problem<'a> {
     pub error_code: &'a str,
     /// Whether a repeat of the request can help.
     pub retry: Retry,
-    /// Seconds after which a repeat can help.
+    /// Seconds after which a repeat can help; `null` unless the status is 429 or 503.
     pub retry_after_s: Option<u64>,
-    /// The member or header that is wrong.
+    /// The member or header that is wrong; `null` where none is.
     pub param: Option<&'a str>,
     /// The id of the request, as in `X-Request-Id`.
     pub request_id: String,
@@ -58,9 +58,9 @@ const RETRY_AFTER_DEFAULT_S: u64 = 5;
 
 /// The answer to a fault, with `Retry-After` on 429 and 503 and `WWW-Authenticate` on 401.
 #[must_use]
-pub fn problem_reply(fault: &Fault, asked: ProblemContext<'_>) -> ApiReply {
+pub fn problem_reply(fault: &Fault, request: ProblemContext<'_>) -> ApiReply {
     let status = fault.code.status();
-    let docs_url = format!("{}/docs/errors#{}", asked.origin, fault.code.as_str());
+    let docs_url = format!("{}/docs/errors#{}", request.origin, fault.code.as_str());
     let retry_after_s = match status {
         429 | 503 => Some(fault.retry_after_s.unwrap_or(RETRY_AFTER_DEFAULT_S)),
         _ => None,
@@ -70,19 +70,19 @@ pub fn problem_reply(fault: &Fault, asked: ProblemContext<'_>) -> ApiReply {
         title: fault.code.title(),
         status,
         detail: &fault.detail,
-        instance: asked.path,
+        instance: request.path,
         success: false,
         error: &fault.detail,
         error_code: fault.code.as_str(),
         retry: fault.code.retry(),
         retry_after_s,
         param: fault.param.as_deref(),
-        request_id: asked.request_id.to_string(),
+        request_id: request.request_id.to_string(),
         docs_url: &docs_url,
-        upgrade_url: fault.upgrade.then(|| format!("{}/docs/tiers", asked.origin)),
+        upgrade_url: fault.upgrade.then(|| format!("{}/docs/tiers", request.origin)),
     };
     let mut reply = ApiReply::json(status, &problem);
-    reply.body = refusal::with_protocol_members(reply.body, asked.path, fault.code, &fault.detail);
+    reply.body = refusal::with_protocol_members(reply.body, request.path, fault.code, &fault.detail);
     reply.content_type = "application/problem+json";
     if let Some(seconds) = retry_after_s {
         reply = reply.with("Retry-After", seconds.to_string());

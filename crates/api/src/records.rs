@@ -1,4 +1,4 @@
-//! `GET /v1/verifications`: pages, the newest first.
+//! Pages of lists, such as `GET /v1/verifications`: the newest entries first.
 
 use super::body::invalid;
 use serde::Serialize;
@@ -8,7 +8,7 @@ use x402_core::messages::ledger::PageQuery;
 /// Entries of a page where the request names no number.
 const LIMIT_DEFAULT: u32 = 20;
 /// The most entries of a page.
-const LIMIT_MAX: u32 = 100;
+pub(super) const LIMIT_MAX: u32 = 100;
 
 /// One page of a list, the newest entries first.
 #[derive(Debug, Serialize)]
@@ -20,20 +20,22 @@ pub struct ListPage<T> {
     pub next_cursor: Option<String>,
 }
 
-/// Reads `limit` and `cursor` of a query string; an entry's id is the cursor.
+/// Reads `limit` and `cursor` of a query string; the cursor is the id of the last entry of the page before. Other
+/// parameters are ignored.
 ///
 /// # Errors
-/// `INVALID_REQUEST`.
+/// `INVALID_REQUEST`, naming the parameter.
 pub fn read_page_query(query: &str, is_id: impl Fn(&str) -> bool) -> Result<PageQuery, Fault> {
     let mut page = PageQuery { limit: LIMIT_DEFAULT, before: None };
     for (name, value) in form_urlencoded::parse(query.as_bytes()) {
         match name.as_ref() {
             "limit" => {
                 let limit = value.parse().ok().filter(|limit| (1..=LIMIT_MAX).contains(limit));
-                page.limit = limit.ok_or_else(|| invalid("limit", "must be a whole number from 1 to 100"))?;
+                page.limit =
+                    limit.ok_or_else(|| invalid("limit", &format!("must be a whole number from 1 to {LIMIT_MAX}")))?;
             }
             "cursor" if is_id(&value) => page.before = Some(value.into_owned()),
-            "cursor" => return Err(invalid("cursor", "must be a next_cursor of this list")),
+            "cursor" => return Err(invalid("cursor", "must be the next_cursor of a page of this list")),
             _ => {}
         }
     }
@@ -41,7 +43,7 @@ pub fn read_page_query(query: &str, is_id: impl Fn(&str) -> bool) -> Result<Page
 }
 
 impl<T> ListPage<T> {
-    /// A page made from one entry more than it holds.
+    /// A page of at most `limit` entries of `data`; an entry beyond them shows that there is another page.
     #[must_use]
     pub fn of(mut data: Vec<T>, limit: u32, id: impl Fn(&T) -> String) -> Self {
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);

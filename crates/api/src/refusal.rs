@@ -1,5 +1,5 @@
-//! Faults under `/facilitator`, with the members of the protocol: stock clients read those and ignore the rest. With a
-//! key in the path every answer has status 200 ([`super::place`]), so a client has only these members to go by.
+//! Faults under `/facilitator`, with the members of the protocol: public x402 clients read those and ignore the rest.
+//! With a key in the path every answer has status 200 ([`super::place`]), and only these members show the refusal.
 
 use serde_json::{Map, Value, json};
 use x402_chain::reason::Reason;
@@ -53,7 +53,7 @@ impl ExpectedBody {
     }
 }
 
-/// The protocol's reason for a fault.
+/// The protocol's reason for a fault; `settles`: the request is a settle.
 const fn reason_for(code: ErrorCode, settles: bool) -> Reason {
     match code {
         ErrorCode::QuotaExceeded => Reason::QuotaExceeded,

@@ -21,7 +21,8 @@ pub fn read_filter(query: &str) -> Result<SettlementFilter, Fault> {
         match name.as_ref() {
             "network" => {
                 let named = network::find_network(&value).or_else(|| network_named(&value));
-                network = Some(named.ok_or_else(|| invalid("network", "must name a network, as eip155:8453 or base"))?);
+                network =
+                    Some(named.ok_or_else(|| invalid("network", "must name a network, such as eip155:8453 or base"))?);
             }
             "payer" => payer = Some(value.into_owned()),
             "nonce" => {
@@ -44,7 +45,7 @@ pub fn read_filter(query: &str) -> Result<SettlementFilter, Fault> {
     let payer = payer.map(|text| read_payer(network, &text)).transpose()?;
     if let Some(nonce) = nonce {
         let (Some(network), Some(payer)) = (network, payer) else {
-            return Err(invalid("nonce", "needs network and payer beside it"));
+            return Err(invalid("nonce", "needs 'network' and 'payer' too"));
         };
         filter.authorization = Some(authorization_id(network, &payer, &nonce));
     }
@@ -56,7 +57,7 @@ pub fn read_filter(query: &str) -> Result<SettlementFilter, Fault> {
 fn read_payer(network: Option<&'static Network>, text: &str) -> Result<Address, Fault> {
     let families = network.map_or([Family::Evm, Family::Svm], |network| [network.family; 2]);
     let found = families.into_iter().find_map(|family| Address::parse(family, text));
-    found.ok_or_else(|| invalid("payer", "must be an address of the network"))
+    found.ok_or_else(|| invalid("payer", "must be an address, of 'network' where that is named"))
 }
 
 #[cfg(test)]

@@ -16,7 +16,8 @@ pub struct UrlTarget<'a> {
 }
 
 impl<'a> UrlTarget<'a> {
-    /// Cuts a URL; what is none is all origin.
+    /// Splits a URL; what is none is all origin. The path of one without a slash after its host is `/`. The fragment is
+    /// dropped.
     #[must_use]
     pub fn of(url: &'a str) -> Self {
         let (rest, _fragment) = url.split_once('#').unwrap_or((url, ""));

@@ -4,7 +4,7 @@ use super::body::{check_text, invalid, parse_body};
 use alloy_primitives::B256;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
-use x402_chain::address::{Address, Family, TxId};
+use x402_chain::address::{Address, Family, TxId, hex_bytes};
 use x402_chain::amount::Amount;
 use x402_chain::network;
 use x402_chain::network::{FinalityRule, Network};
@@ -26,25 +26,26 @@ pub(crate) struct VerifyRequest {
     pub chain: String,
     /// The least that must have arrived, in USDC: a decimal string, or a JSON number without exponent.
     pub expected_amount: Option<ExpectedAmount>,
-    /// Who must have been paid; default: the tenant's recipient for the chain.
+    /// The address that must have been paid; default: the tenant's recipient for the chain.
     pub recipient: Option<String>,
-    /// Who must have paid: only what came from it for certain is judged, and only its transfers are claimed.
+    /// The payer that must have paid: only the amount that certainly came from it counts, and only its transfers are
+    /// claimed.
     pub payer: Option<String>,
-    /// The memo that the transaction must carry (Solana only). Where it carries several, or several paid, name the
-    /// payer too.
+    /// The memo that the transaction must carry (Solana only). If it carries several memos, or several accounts paid,
+    /// the payer must be named too.
     #[cfg_attr(not(target_arch = "wasm32"), schemars(length(min = 1, max = 1232)))]
     pub memo: Option<String>,
     /// The EIP-3009 nonce that the transaction must have used (EVM only): `0x` and 64 hex digits. Only the transfer
     /// that it authorized is judged and claimed.
     #[cfg_attr(not(target_arch = "wasm32"), schemars(regex(pattern = r"^0[xX][0-9a-fA-F]{64}$")))]
     pub authorization_nonce: Option<String>,
-    /// Your own name for what is paid for; the payment, which is the transfers that are judged, is bound to it.
+    /// Your own name for the order. The judged transfers are bound to it: no other reference can claim them.
     #[cfg_attr(not(target_arch = "wasm32"), schemars(length(min = 1, max = 256)))]
     pub reference: Option<String>,
     /// The least finality of the payment; default `confirmed`. `finalized` is an error for chains whose `finality` is
-    /// `null` under `/v1/supported-chains`: nothing establishes there when a block is final.
+    /// `null` under `/v1/supported-chains`: they have no rule that makes a block final.
     pub finality: Option<Finality>,
-    /// The greatest age of the payment, seconds; default a day.
+    /// The greatest age of the payment's block, seconds; default 86,400, a day.
     #[cfg_attr(not(target_arch = "wasm32"), schemars(range(min = 1, max = 315_360_000)))]
     pub max_age_seconds: Option<u64>,
     /// Whether to bind the payment to the reference; default true.
@@ -59,7 +60,8 @@ impl<'de> Deserialize<'de> for ExpectedAmount {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let raw = Box::<RawValue>::deserialize(from)?;
         Ok(Self(match raw.get().as_bytes().first() {
-            Some(b'"') => serde_json::from_str(raw.get()).unwrap_or_default(),
+            // A string that is not Unicode text (a lone surrogate) stays as it was sent: it is no amount.
+            Some(b'"') => serde_json::from_str(raw.get()).unwrap_or_else(|_| raw.get().to_owned()),
             _ => raw.get().to_owned(),
         }))
     }
@@ -166,15 +168,14 @@ fn read_nonce(text: &str, family: Family) -> Result<B256, Fault> {
     if family == Family::Svm {
         return Err(invalid(name, "is for EVM chains only"));
     }
-    match TxId::parse(Family::Evm, text) {
-        Some(TxId::Evm(nonce)) => Ok(nonce),
-        Some(TxId::Svm(_)) | None => Err(invalid(name, "must be '0x' and 64 hex digits")),
-    }
+    let nonce = hex_bytes(text).map(|bytes: [u8; 32]| B256::from(bytes));
+    nonce.ok_or_else(|| invalid(name, "must be '0x' and 64 hex digits"))
 }
 
 fn check_finality(finality: Finality, network: &Network) -> Result<(), Fault> {
     if finality == Finality::Finalized && network.finality == FinalityRule::Unknown {
-        let rule = format!("cannot be 'finalized': nothing establishes when a block of '{}' is final", network.key);
+        let rule =
+            format!("cannot be 'finalized' on '{}': the chain has no rule that makes a block final", network.key);
         return Err(invalid("finality", &rule));
     }
     Ok(())
@@ -224,7 +225,8 @@ mod tests {
             let claim = read_claim(body.as_bytes()).expect("reads");
             assert_eq!(claim.expected, Some(Amount::atomic(want)), "{text}");
         }
-        for wrong in ["1e3", "0", "\"0.0\"", "-1", "1.0000001", "\"1e3\"", "\"\"", "true", "[]", "1E400"] {
+        for wrong in ["1e3", "0", "\"0.0\"", "-1", "1.0000001", "\"1e3\"", "\"\"", "true", "[]", "1E400", r#""\ud800""#]
+        {
             let body = format!(r#"{{"tx_hash":"{HASH}","chain":"base","expected_amount":{wrong}}}"#);
             let code = read_claim(body.as_bytes()).map_err(|fault| fault.code);
             assert_eq!(code, Err(ErrorCode::InvalidAmount), "{wrong}");

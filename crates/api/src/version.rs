@@ -1,4 +1,4 @@
-//! `GET /facilitator/version`: which build answers.
+//! `GET /facilitator/version`: the build that answers.
 
 use serde::Serialize;
 

@@ -1,4 +1,4 @@
-//! `GET /v1/whoami`.
+//! `GET /v1/whoami`: the key that asks, and its tenant.
 
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -20,13 +20,13 @@ pub struct WhoamiTenant {
     pub tier: Tier,
     /// Whether its requests are served: `active`, `suspended` or `cancelled`.
     pub status: TenantStatus,
-    /// The location hint of its ledgers.
+    /// The location hint with which its ledgers are created; `null`: near the first request.
     pub region: Option<String>,
     /// Its default recipients by chain, in the key's environment.
     pub recipients: BTreeMap<String, String>,
 }
 
-/// What the service knows of the key that asks.
+/// The key that asks, without its text.
 #[derive(Debug, Serialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 pub struct WhoamiKey {
@@ -40,7 +40,7 @@ pub struct WhoamiKey {
     pub created_at: String,
     /// When it expires, RFC 3339; `null`: never.
     pub expires_at: Option<String>,
-    /// When it was last used, to the minute.
+    /// When it was last used, RFC 3339, to the minute; `null`: never.
     pub last_used_at: Option<String>,
 }
 

@@ -1,11 +1,11 @@
-//! Whether a provider is asked in batches, as one isolate remembers it; time is an argument.
+//! Whether calls go to a provider as a JSON-RPC batch or one by one, as one isolate remembers it.
 
 use crate::time::UnixMillis;
 
 /// How long a provider that refuses batches is asked one by one: trying again costs one request in five minutes.
 const SINGLY_MS: u64 = 300_000;
 
-/// What an isolate knows of one provider.
+/// Whether one provider takes batches; by default it does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BatchSupport {
     singly_until: UnixMillis,

@@ -1,5 +1,5 @@
-//! Which of a chain's providers to ask first: in the operator's order, unless one fails, is slow or lags. It is what
-//! one isolate remembers; time is an argument.
+//! The order in which a chain's providers are asked: the operator's, unless one fails, is slow or lags, as one isolate
+//! remembers it.
 
 use crate::time::UnixMillis;
 
@@ -13,10 +13,10 @@ const EXHAUSTED_BACKOFF_MS: u64 = 7_200_000;
 const LAG_MAX: u64 = 3;
 /// A later provider goes first only if it takes less than a third of the time.
 const SLOW_FACTOR: u64 = 3;
-/// Latencies below this count as equal, however they compare.
+/// A first provider that answers within this time keeps its place, however fast others are.
 const FAST_MS: u64 = 300;
 
-/// What an isolate knows of one provider.
+/// How one provider has answered so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ProviderHealth {
     failures: u32,
@@ -48,8 +48,8 @@ pub enum AttemptOutcome {
 
 impl ProviderHealth {
     /// Notes the end of an attempt.
-    pub fn note_attempt(&mut self, ending: AttemptOutcome, now: UnixMillis) {
-        match ending {
+    pub fn note_attempt(&mut self, outcome: AttemptOutcome, now: UnixMillis) {
+        match outcome {
             AttemptOutcome::Answered { took_ms, head } => {
                 self.failures = 0;
                 self.backoff_until = UnixMillis(0);
@@ -59,14 +59,14 @@ impl ProviderHealth {
                 self.head = head.or(self.head);
             }
             AttemptOutcome::Failed => {
-                let rest =
+                let pause_ms =
                     BACKOFF_MIN_MS.checked_shl(self.failures.min(8)).unwrap_or(BACKOFF_MAX_MS).min(BACKOFF_MAX_MS);
                 self.failures = self.failures.saturating_add(1);
-                self.backoff_until = now.plus(rest);
+                self.backoff_until = now.plus(pause_ms);
             }
             AttemptOutcome::RateLimited { retry_after_s } => {
-                let asked = retry_after_s.unwrap_or(1).saturating_mul(1_000);
-                self.backoff_until = now.plus(asked.clamp(BACKOFF_MIN_MS, BACKOFF_MAX_MS));
+                let pause_ms = retry_after_s.unwrap_or(1).saturating_mul(1_000);
+                self.backoff_until = now.plus(pause_ms.clamp(BACKOFF_MIN_MS, BACKOFF_MAX_MS));
             }
             AttemptOutcome::Exhausted => self.backoff_until = now.plus(EXHAUSTED_BACKOFF_MS),
         }

@@ -25,9 +25,9 @@ pub enum NodeVerdict<R> {
 /// The newest block of a node when it gave its answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NodeHeight {
-    /// It was not asked for in that round.
+    /// The round did not ask for it.
     NotAsked,
-    /// It was asked for, and not answered.
+    /// The round asked for it, and the node did not answer.
     Unknown,
     /// This block, or a later one.
     At(u64),
@@ -67,9 +67,9 @@ pub enum VerdictBasis {
 /// What to do after the answers so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NextStep {
-    /// Ask the next provider, with its height in the same round if another has refused.
+    /// Ask the next provider; if another has refused, ask for its newest block in the same round.
     Ask,
-    /// Ask the provider at this position once more, with its height in the same round.
+    /// Ask the provider at this position again, and for its newest block in the same round.
     Again(usize),
     /// The answer at this position counts.
     Settled(usize, VerdictBasis),

@@ -22,16 +22,12 @@ use crate::address::{Address, TxId};
 use crate::facts::{Call, ErrorClass, Facts, RpcReply, Undecided};
 use crate::network::{FinalityRule, Network};
 use crate::time::UnixSeconds;
-use crate::trace::PARTIES_MAX;
+use crate::trace::{BLOCK_AHEAD_S_MAX, PARTIES_MAX};
 use crate::trace::{Block, CodeKind, Depth, MinedTransaction, Party, PartyFacts, Trace, TransactionState, Transfer};
 use alloy_primitives::B256;
 use log::LogMovements;
 use receipt::{EvmReceipt, ExecutionStatus};
 use serde_json::value::RawValue;
-
-/// The most seconds that a block may be ahead of our clock: 15 minutes, which exceeds the worst drift of consensus
-/// clients and clocks. Beyond it the node is wrong, not the payer (#evm-34).
-const FUTURE_S_MAX: u64 = 900;
 
 /// The reason in a failed transaction's trace (#evm-5).
 const REVERTED_FAILURE: &str = "reverted";
@@ -170,7 +166,7 @@ fn canonical_block(number: u64, hash: B256, facts: &Facts, now: UnixSeconds) -> 
     if block.hash != hash {
         return Err(Undecided::malformed_with("receipt_not_canonical", block.hash));
     }
-    if block.time.since(now) > FUTURE_S_MAX {
+    if block.time.since(now) > BLOCK_AHEAD_S_MAX {
         return Err(Undecided::malformed_with("block_time_in_the_future", block.time.0));
     }
     Ok(Block { number, hash: Some(format!("0x{}", hex::encode(hash))), time: Some(block.time) })
@@ -213,7 +209,7 @@ fn receipt_from_events<'a>(
 /// The depth of a canonical block that is not above the head (docs/spec/chains.md#finality).
 fn block_depth(network: &Network, number: u64, head: u64, finalized: Option<u64>) -> Depth {
     let confirmations = head.saturating_sub(number).saturating_add(1);
-    let by_count = if confirmations >= network.confirmations { Depth::Confirmed } else { Depth::Seen };
+    let by_count = if confirmations >= network.confirmations { Depth::Confirmed } else { Depth::Included };
     match network.finality {
         FinalityRule::Instant => Depth::Finalized,
         FinalityRule::Tag if finalized.is_some_and(|height| number <= height) => Depth::Finalized,
@@ -292,7 +288,7 @@ pub(crate) fn read_party(network: &Network, party: &Party, facts: &Facts) -> Par
     }
 }
 
-/// The text with which a call was answered.
+/// The string with which a call was answered; `None` for an error and any other type.
 pub(crate) fn answered_text(facts: &Facts, call: &Call) -> Option<String> {
     match facts.get(call)? {
         RpcReply::Value(value) => quantity::text(value).ok().map(Into::into),
@@ -300,6 +296,7 @@ pub(crate) fn answered_text(facts: &Facts, call: &Call) -> Option<String> {
     }
 }
 
+/// The kind of account by its code, hex with `0x`; `None` where it is not hex.
 pub(crate) fn code_kind(code: &str) -> Option<CodeKind> {
     let bytes = quantity::bytes(code)?;
     Some(match bytes.len() {

@@ -54,7 +54,7 @@ pub enum ErrorClass {
 /// A node's error answer. The message is for the log, cut to 200 characters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RpcError {
-    /// What the error means, whichever node sent it.
+    /// The class of the error, the same for all nodes' spellings of it.
     pub class: ErrorClass,
     /// The JSON-RPC code, where it had one.
     pub code: Option<i64>,

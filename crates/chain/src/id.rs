@@ -63,8 +63,8 @@ const fn bits(random: [u8; 10]) -> u128 {
     u128::from_be_bytes([0, 0, 0, 0, 0, 0, r0, r1, r2, r3, r4, r5, r6, r7, r8, r9])
 }
 
-/// Random bytes within a message between the Worker and an object: the decimal digits of their number, as every build
-/// has written them.
+/// Random bytes in a message between the Worker and an object: the decimal digits of their number, a form that every
+/// build reads.
 pub mod random_digits {
     use serde::{Deserialize, Deserializer, Serializer};
 
@@ -76,10 +76,11 @@ pub mod random_digits {
         out.collect_str(&super::bits(*random))
     }
 
-    /// Reads digits, of which the lower 80 bits count. None are zeros: nothing was to get an id.
+    /// Reads digits, of which the lower 80 bits count. An empty text reads as zeros: a request that creates no id sends
+    /// it.
     ///
     /// # Errors
-    /// Where it is no number of 128 bits.
+    /// Where the text is neither empty nor a number of 128 bits.
     pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<[u8; 10], D::Error> {
         let text = String::deserialize(from)?;
         let number: u128 = if text.is_empty() { 0 } else { text.parse().map_err(serde::de::Error::custom)? };

@@ -24,7 +24,7 @@ const SIGNER_UNFUNDED: &[&str] = &[
     "not enough cash",
     "account balance is too low",
 ];
-/// How they say that the price of a call is below the base fee: geth, revm, monad, besu, nethermind, nimbus.
+/// Messages of nodes that the price of a call is below the base fee: geth, revm, monad, besu, nethermind, nimbus.
 const UNDERPRICED: &[&str] = &[
     "less than block base fee",
     "less than base",
@@ -120,7 +120,7 @@ pub struct WholeBatchError {
 ///
 /// # Errors
 /// Where the whole is no answer to any call: HTML, truncated JSON, a gateway's refusal, one
-/// error for a whole batch, the same error for each of its calls. What a single item says stands in the replies.
+/// error for a whole batch, the same error for each of its calls. An error of a single call is in the replies.
 pub fn decode(family: Family, calls: &[Call], status: u16, body: &[u8]) -> Result<Replies, WholeBatchError> {
     let is_batch = calls.len() > 1;
     let unread = |words: &str| {
@@ -168,18 +168,18 @@ fn whole_batch_error(family: Family, items: &[ResponseItem], calls: usize, statu
     (rest.is_empty() || is_of_each).then(|| (first_error, is_object(first)))
 }
 
-/// Whether an error of a whole batch lasts longer than the moment. What HTTP calls a matter of credit (402), of
-/// rates (429) or of a gateway (502 to 504) does not, and some nodes put that number into the error's code; a plain
-/// HTTP 500 does only where the node itself says why: dRPC refuses batches so.
+/// Whether an error of a whole batch is a lasting refusal of batches. A status about credit (402), rates (429) or a
+/// gateway (502 to 504) is not, and some nodes put that number into the error's code. An HTTP 500 is only with a
+/// JSON-RPC error object that has a code: dRPC refuses batches so.
 fn is_lasting_refusal(error: &RpcError, is_object: bool, status: u16) -> bool {
     let code = error.code.and_then(|code| u16::try_from(code).ok()).filter(|code| (400..600).contains(code));
     let passes = |status: u16| matches!(status, 401 | 402 | 407 | 408 | 425 | 429 | 502..=504);
-    let is_heard = match status {
+    let is_about_batch = match status {
         200..=299 | 400 | 405 | 413 | 415 | 422 | 501 => true,
         400..=500 => is_object && error.code.is_some(),
         _ => false,
     };
-    is_heard && !passes(status) && !code.is_some_and(passes)
+    is_about_batch && !passes(status) && !code.is_some_and(passes)
 }
 
 /// The place that an id names, as a number or as text.
@@ -290,7 +290,7 @@ fn classify_error(family: Family, code: Option<i64>, words: &str, status: u16) -
     }
 }
 
-/// The whole answer was no answer.
+/// The error for an answer that is not JSON-RPC; `words` say what is wrong with it.
 fn transport_error(status: u16, words: &str) -> RpcError {
     let class = if status == 429 { ErrorClass::RateLimited } else { ErrorClass::Other };
     RpcError { class, code: None, message: format!("{words} (HTTP {status})") }

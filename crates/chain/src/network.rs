@@ -77,7 +77,7 @@ pub struct Asset {
     pub pays_gas: bool,
 }
 
-/// What taking a payment to a chain may cost.
+/// What a settlement on a chain may cost.
 #[derive(Clone, Copy, Debug)]
 pub struct SettlementCosts {
     /// The least that is settled, atomic units.
@@ -249,7 +249,7 @@ pub struct Network {
     pub rpc: &'static [&'static str],
     /// Tokens to name in a refusal.
     pub bridged: &'static [BridgedToken],
-    /// What taking a payment to the chain may cost; `None`: only verified.
+    /// What a settlement on the chain may cost; `None`: payments are only verified there.
     pub settle: Option<SettlementCosts>,
 }
 

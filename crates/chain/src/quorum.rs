@@ -35,7 +35,7 @@ pub enum QuorumDecision {
 pub struct QuorumRule {
     /// From this amount of atomic units on, two providers must agree.
     pub threshold: Amount,
-    /// Whether it matters what is final: then providers are asked until one reports it or none is left.
+    /// Whether the result depends on finality: then providers are asked until one reports it or none is left.
     pub finality: bool,
 }
 
@@ -57,11 +57,11 @@ pub fn required_agreement(configured: usize, amount: Amount, threshold: Amount) 
 /// - A pending transaction waits for a second answer, which may know its block.
 /// - Of mined transactions that count alike, one that reports finality prevails.
 #[must_use]
-pub fn decide_quorum(words: &[Option<ProviderAnswer>], configured: usize, wanted: QuorumRule) -> QuorumDecision {
-    let answered: Vec<(usize, &Trace)> = words
+pub fn decide_quorum(answers: &[Option<ProviderAnswer>], configured: usize, rule: QuorumRule) -> QuorumDecision {
+    let answered: Vec<(usize, &Trace)> = answers
         .iter()
         .enumerate()
-        .filter_map(|(index, word)| match word {
+        .filter_map(|(index, answer)| match answer {
             Some(ProviderAnswer::Trace(trace)) => Some((index, trace)),
             Some(ProviderAnswer::Failed) | None => None,
         })
@@ -69,15 +69,15 @@ pub fn decide_quorum(words: &[Option<ProviderAnswer>], configured: usize, wanted
     let agreed = |trace: &Trace| answered.iter().filter(|(_, other)| other.agrees(trace)).count();
     let settled = |(index, trace): (usize, &Trace)| QuorumDecision::Settled { index, agreed: agreed(trace) };
     let mined = |trace: &Trace| matches!(trace.found, TransactionState::Mined(_));
-    let enough = |trace: &Trace| configured <= 1 || agreed(trace) >= needed_agreement(trace, wanted.threshold);
-    let waiting = words.iter().any(Option::is_none);
-    let left = words.len() < configured;
+    let enough = |trace: &Trace| configured <= 1 || agreed(trace) >= needed_agreement(trace, rule.threshold);
+    let waiting = answers.iter().any(Option::is_none);
+    let left = answers.len() < configured;
     // Where two report a block, the one that more providers report; else the first.
     let rank = |trace: &Trace| (agreed(trace), trace.mined().is_some_and(|mined| !mined.finality_unknown));
     let best_mined = answered.iter().copied().filter(|(_, trace)| mined(trace) && enough(trace));
     if let Some(best) = best_mined.reduce(|best, next| if rank(next.1) > rank(best.1) { next } else { best }) {
-        let (_, says_what_is_final) = rank(best.1);
-        return match (wanted.finality && !says_what_is_final, waiting, left) {
+        let (_, reports_finality) = rank(best.1);
+        return match (rule.finality && !reports_finality, waiting, left) {
             (true, true, _) => QuorumDecision::Wait,
             (true, false, true) => QuorumDecision::Ask,
             (true, false, false) | (false, ..) => settled(best),
@@ -87,17 +87,14 @@ pub fn decide_quorum(words: &[Option<ProviderAnswer>], configured: usize, wanted
     if !disputed {
         let pending = answered.iter().copied().find(|(_, trace)| trace.found == TransactionState::Pending);
         let unknown = answered.iter().copied().find(|(_, trace)| trace.found == TransactionState::Unknown);
-        let heard = words.iter().filter(|word| word.is_some()).count();
+        let received = answers.iter().filter(|answer| answer.is_some()).count();
         match (pending, unknown) {
-            (Some(pending), _) if heard >= 2 || configured <= 1 || !(waiting || left) => return settled(pending),
+            (Some(pending), _) if received >= 2 || configured <= 1 || !(waiting || left) => return settled(pending),
             (None, Some(unknown)) if enough(unknown.1) => return settled(unknown),
             (Some(_) | None, _) => {}
         }
     }
     match (waiting, left) {
-        (true, _) if answered.is_empty() => QuorumDecision::Wait,
-        // One has answered, and that does not suffice: the next need not wait for a slow one.
-        (true, true) if words.iter().filter(|word| word.is_none()).count() == 0 => QuorumDecision::Ask,
         (true, _) => QuorumDecision::Wait,
         (false, true) => QuorumDecision::Ask,
         (false, false) => QuorumDecision::Unavailable,
@@ -191,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn a_small_payment_needs_one_word() {
+    fn a_small_payment_needs_one_answer() {
         check(3, &[mined(1, LARGE - 1)], settled(0, 1));
         check(3, &[None, mined(1, 1)], settled(1, 1));
     }
@@ -219,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pending_word_waits_for_one_that_knows_more() {
+    fn a_pending_answer_waits_for_a_second_one() {
         let pending = || trace(TransactionState::Pending);
         check(2, &[pending()], QuorumDecision::Ask);
         check(2, &[pending(), None], QuorumDecision::Wait);
@@ -231,7 +228,7 @@ mod tests {
     #[test]
     fn what_is_final_is_judged_by_whoever_can_tell() {
         let failed = || Some(ProviderAnswer::Failed);
-        // Where nobody wants to know, nobody else is asked.
+        // Where finality does not matter, no other provider is asked.
         check(2, &[vague(1, 1)], settled(0, 1));
         check_finality(2, &[mined(1, 1)], settled(0, 1));
         check_finality(2, &[vague(1, 1)], QuorumDecision::Ask);
@@ -239,7 +236,7 @@ mod tests {
         check_finality(2, &[vague(1, 1), mined(1, 1)], settled(1, 2));
         check_finality(3, &[vague(1, 1), vague(1, 1)], QuorumDecision::Ask);
         check_finality(3, &[vague(1, 1), failed(), mined(1, 1)], settled(2, 2));
-        // Where nobody can tell, the story stands without it.
+        // Where no node can say, the trace stands without it.
         check_finality(2, &[vague(1, 1), failed()], settled(0, 1));
         check_finality(2, &[vague(1, 1), trace(TransactionState::Unknown)], settled(0, 1));
         check_finality(1, &[vague(1, 1)], settled(0, 1));
@@ -285,7 +282,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_settled_was_told_and_enough_agree(
+        fn what_is_settled_was_reported_and_enough_agree(
             words in proptest::collection::vec(word(), 1..5),
             more in 0_usize..3,
             finality in any::<bool>(),

@@ -8,8 +8,8 @@ use crate::time::UnixSeconds;
 use crate::trace::{Party, PartyFacts, Trace};
 use crate::{evm, facts, svm};
 
-/// Rent keeps 890,880 lamports in an account without data; a transaction of two
-/// signatures costs 20,000 at the registry's caps.
+/// The least lamports with which a fee payer is used: rent keeps 890,880 in an account without data, and a transaction
+/// of two signatures costs 20,000 at the registry's caps.
 const LAMPORTS_MIN: u128 = 1_000_000;
 
 /// Reads everything about one transaction that could matter to any recipient.
@@ -65,7 +65,7 @@ pub fn native_balance_call(address: &Address) -> Call {
     }
 }
 
-/// Wei or lamports; `None` where the node did not answer.
+/// The node's answer to [`native_balance_call`], wei or lamports; `None` where it gave none.
 #[must_use]
 pub fn read_native_balance(network: &Network, facts: &Facts, call: &Call) -> Option<u128> {
     #[derive(serde::Deserialize)]
@@ -89,14 +89,15 @@ pub fn read_native_balance(network: &Network, facts: &Facts, call: &Call) -> Opt
     }
 }
 
-/// The least balance with which a signer is used: on EVM the most expensive transaction that the chain's caps allow; on
-/// Solana some transactions, above the account's rent.
+/// The least balance with which a signer is used, in the coin's smallest unit: on EVM the cost of the most expensive
+/// transaction that the chain's caps allow; on Solana that of some transactions, above the account's rent. Zero where
+/// nothing is settled.
 #[must_use]
 pub fn min_native_balance(network: &Network) -> u128 {
-    match network.settle.map(|settle| settle.cost) {
-        Some(CostCap::Evm(gas)) => u128::from(gas.limit).saturating_mul(gas.max_fee_wei),
-        Some(CostCap::Svm(_)) => LAMPORTS_MIN,
-        None => 0,
+    let Some(settle) = network.settle else { return 0 };
+    match settle.cost {
+        CostCap::Evm(_) => settle.worst_cost(),
+        CostCap::Svm(_) => LAMPORTS_MIN,
     }
 }
 
@@ -104,7 +105,7 @@ pub fn min_native_balance(network: &Network) -> u128 {
 #[must_use]
 pub fn head_call(network: &Network) -> Call {
     match network.family {
-        Family::Evm => Call::new("eth_blockNumber", &serde_json::json!([])),
+        Family::Evm => evm::calls::head_block_call(),
         Family::Svm => Call::new("getSlot", &serde_json::json!([{"commitment": "confirmed"}])),
     }
 }

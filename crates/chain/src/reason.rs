@@ -2,13 +2,14 @@
 //! which the reference shares character for character, and ours.
 
 use crate::retry::{RepeatRule, Retry};
-use serde::{Deserialize, Serialize};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// Declares [`Reason`] from its rows: variant, wire name, retry, repeat, doc.
 macro_rules! reasons {
     ($($variant:ident $wire:literal $retry:ident $repeat:ident $doc:literal;)+) => {
         /// Why a payment is refused, in the order in which the rules are checked.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
         #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
         pub enum Reason {
             $(#[doc = $doc] #[serde(rename = $wire)] $variant,)+
@@ -49,8 +50,17 @@ macro_rules! reasons {
     };
 }
 
+/// By the table: a derived reader compares every name in code of its own, once for each form in which a text comes.
+impl<'de> Deserialize<'de> for Reason {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(from)?;
+        let found = Self::ALL.iter().copied().find(|reason| reason.as_str() == text);
+        found.ok_or_else(|| D::Error::custom(format_args!("unknown reason {text:?}")))
+    }
+}
+
 reasons! {
-    InvalidVersion "invalid_x402_version" Never Recorded "The body names no version, another than 1 or 2, or two that differ.";
+    InvalidVersion "invalid_x402_version" Never Recorded "x402Version is missing, is not 1 or 2, or differs between the body and the payload.";
     InvalidRequirements "invalid_payment_requirements" Never Recorded "The requirements are malformed, or are not those that the buyer accepted.";
     InvalidPayload "invalid_payload" Never Recorded "The payload is malformed.";
     UnsupportedScheme "unsupported_scheme" Never Recorded "The scheme is not served on this network.";
@@ -73,13 +83,13 @@ reasons! {
     EvmValue "invalid_exact_evm_payload_authorization_value_mismatch" Never Recorded "The authorization is over another amount.";
     EvmSignature "invalid_exact_evm_signature" Never Recorded "The payer did not sign this authorization.";
     EvmUnverified "invalid_exact_evm_failed_to_verify_signature" Later Judged "The code at the payer's address, which decides how a signature is checked, could not be read: ask again.";
-    EvmFactory "eip6492_factory_not_allowed" Never Recorded "The wallet is not deployed, and its factory is not on the list.";
+    EvmFactory "eip6492_factory_not_allowed" Never Recorded "The wallet is not deployed, and this service deploys none.";
     EvmAsset "asset_not_deployed_contract" Never Recorded "There is no contract at the asset's address.";
     EvmNoEip3009 "invalid_exact_evm_eip3009_not_supported" Never Recorded "The token does not implement EIP-3009.";
     EvmNonceUsed "invalid_exact_evm_nonce_already_used" Never Recorded "The authorization was used or cancelled.";
     EvmBalance "invalid_exact_evm_insufficient_balance" Later Judged "The payer does not hold the amount.";
     EvmSimulation "invalid_exact_evm_transaction_simulation_failed" Later Judged "The transfer would fail.";
-    EvmRelayerPoor "invalid_exact_evm_relayer_insufficient_funds" Later Judged "Our own signers cannot pay for gas on this network now: ask again.";
+    EvmRelayerPoor "invalid_exact_evm_relayer_insufficient_funds" Later Judged "No signer of this service can pay for gas on this network now: ask again.";
     EvmFailed "invalid_exact_evm_transaction_failed" Never Recorded "The transaction failed on the chain.";
     EvmEventMismatch "invalid_exact_evm_transfer_event_mismatch" Never Recorded "The transaction succeeded without the transfer that was signed.";
     SvmScheme "invalid_exact_svm_unsupported_scheme" Never Recorded "The payload and the requirements name different schemes.";
@@ -120,7 +130,7 @@ reasons! {
     UnexpectedVerify "unexpected_verify_error" Later Judged "It could not be checked now: ask again.";
     UnexpectedSettle "unexpected_settle_error" Later Judged "It could not be settled now: ask again.";
     FacilitatorUnavailable "facilitator_unavailable" Later Judged "A part of the service does not answer: repeat the request.";
-    IdentifierConflict "payment_identifier_conflict" Never Judged "This payment identifier came before with another payment.";
+    IdentifierConflict "payment_identifier_conflict" Never Judged "This payment identifier was used before with another payment.";
     QuotaExceeded "quota_exceeded" Later Judged "The seller's quota of this period is used up.";
     RateLimited "rate_limited" Later Judged "Too many requests from the seller.";
     Unauthorized "unauthorized" Never Judged "The seller's key is not valid, or lacks the scope.";
@@ -168,7 +178,13 @@ mod tests {
         for reason in Reason::ALL {
             assert!(!reason.doc().is_empty());
             assert!(reason.retry(false) == Retry::Never || reason.repeat() == RepeatRule::Judged, "{reason:?}");
-            assert_eq!(serde_json::to_string(reason).expect("writes"), format!("\"{}\"", reason.as_str()));
+            let text = format!("\"{}\"", reason.as_str());
+            assert_eq!(serde_json::to_string(reason).expect("writes"), text);
+            assert_eq!(serde_json::from_str::<Reason>(&text).expect("reads"), *reason);
+            assert_eq!(serde_json::from_value::<Reason>(reason.as_str().into()).expect("reads"), *reason);
+        }
+        for wrong in ["\"\"", "\"expired\"", "\"InvalidVersion\"", "0", "null", "{\"invalid_payload\":null}"] {
+            assert!(serde_json::from_str::<Reason>(wrong).is_err(), "{wrong}");
         }
     }
 }

@@ -4,10 +4,12 @@
 //! Tokens are upgradable proxies (docs/spec/chains.md#evm-22), so the check is repeated.
 
 use crate::address::{Address, Family};
+use crate::evm::calls::prefixed_hex;
 use crate::evm::token::{DOMAIN_SEPARATORCall, decimalsCall, nameCall, versionCall};
 use crate::evm::{abi, calls};
 use crate::facts::{Call, ErrorClass, Facts, RpcReply};
 use crate::network::{Network, domain_separator};
+use crate::svm::programs;
 use alloy_primitives::Address as Address20;
 use alloy_sol_types::SolCall;
 use base64::Engine as _;
@@ -16,9 +18,6 @@ use borsh::BorshDeserialize;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use serde_json::value::RawValue;
-
-/// The SPL Token program; Token-2022 mints may charge fees or hide amounts.
-const TOKEN_PROGRAM: &str = "TokenkegQfeZyiNwAJbNbGKPFXCWuBvf9Ss623VQ5DA";
 
 /// The most base64 characters of an answer that are decoded: a mint is 82 bytes, 112 characters.
 const MINT_CHARS_MAX: usize = 1_024;
@@ -35,11 +34,32 @@ pub enum RegistryCheckOutcome {
     Unreachable,
 }
 
+impl RegistryCheckOutcome {
+    /// Every outcome.
+    pub const ALL: [Self; 3] = [Self::Passed, Self::Differs, Self::Unreachable];
+
+    /// The name in the directory and in JSON.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Passed => "passed",
+            Self::Differs => "differs",
+            Self::Unreachable => "unreachable",
+        }
+    }
+
+    /// The outcome of this name; `None` for any other text.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|outcome| outcome.name() == text)
+    }
+}
+
 /// One difference from the row.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub struct Difference {
-    /// Which: `chain_id`, `name`, `version`, `decimals`, `domain_separator`,
+    /// The member that differs: `chain_id`, `name`, `version`, `decimals`, `domain_separator`,
     /// `genesis_hash`, `owner`, `mint`.
     pub what: &'static str,
     /// The value in the registry's row.
@@ -112,7 +132,7 @@ pub fn check_against_row(network: &Network, facts: &Facts) -> RegistryCheckRepor
 
 /// A call of a function without arguments.
 fn view_call(asset: Address20, selector: [u8; 4]) -> Call {
-    calls::view_call(asset, hex0x(selector))
+    calls::view_call(asset, prefixed_hex(&selector))
 }
 
 fn mint_account_call(network: &Network) -> Call {
@@ -135,8 +155,8 @@ enum ViewResult<T> {
 }
 
 impl<T> From<Option<T>> for ViewResult<T> {
-    fn from(said: Option<T>) -> Self {
-        said.map_or(Self::Unanswered, Self::Value)
+    fn from(answer: Option<T>) -> Self {
+        answer.map_or(Self::Unanswered, Self::Value)
     }
 }
 
@@ -173,14 +193,14 @@ impl RegistryCheck {
         let (row_name, row_version) = network.asset.eip712.unwrap_or_default();
         self.compare("name", row_name, name.value().cloned());
         self.compare("version", row_version, version.value().cloned());
-        let expected = network.asset.separator.map(hex0x).unwrap_or_default();
+        let expected = network.asset.separator.map(|separator| prefixed_hex(&separator)).unwrap_or_default();
         // The separator of a token that does not report one follows from its name and version.
         let recomputed = || {
             let (name, version) = name.value().zip(version.value())?;
-            Some(hex0x(domain_separator(name, version, chain_id, asset).0))
+            Some(prefixed_hex(domain_separator(name, version, chain_id, asset).as_slice()))
         };
         match &separator {
-            ViewResult::Value(found) => self.compare("domain_separator", &expected, Some(hex0x(*found))),
+            ViewResult::Value(found) => self.compare("domain_separator", &expected, Some(prefixed_hex(found))),
             ViewResult::Absent => self.compare("domain_separator", &expected, recomputed().or_else(absent_text)),
             ViewResult::Unanswered => {}
         }
@@ -188,7 +208,7 @@ impl RegistryCheck {
             name: name.value().cloned(),
             version: version.value().cloned(),
             decimals: decimals.value().map(u64::to_string),
-            separator: separator.value().map(|found| hex0x(*found)),
+            separator: separator.value().map(|found| prefixed_hex(found)),
             ..blank
         }
     }
@@ -211,7 +231,8 @@ impl RegistryCheck {
                 return blank;
             }
             ViewResult::Value(account) => {
-                self.compare("owner", TOKEN_PROGRAM, Some(account.owner.clone()));
+                // A mint of Token-2022 may charge fees or hide amounts.
+                self.compare("owner", programs::TOKEN, Some(account.owner.clone()));
                 match Mint::try_from_slice(&account.data) {
                     Ok(mint) if mint.is_initialized => ViewResult::Value(u64::from(mint.decimals)),
                     Ok(_) | Err(_) => ViewResult::Absent,
@@ -222,13 +243,13 @@ impl RegistryCheck {
         RegistryCheckReport { decimals: decimals.value().map(u64::to_string), ..blank }
     }
 
-    fn note_answer<T>(&mut self, heard: ViewResult<T>) -> ViewResult<T> {
-        self.has_unanswered |= matches!(heard, ViewResult::Unanswered);
-        heard
+    fn note_answer<T>(&mut self, answer: ViewResult<T>) -> ViewResult<T> {
+        self.has_unanswered |= matches!(answer, ViewResult::Unanswered);
+        answer
     }
 
-    fn compare_decimals(&mut self, network: &Network, heard: &ViewResult<u64>) {
-        let found = match heard {
+    fn compare_decimals(&mut self, network: &Network, answer: &ViewResult<u64>) {
+        let found = match answer {
             ViewResult::Value(found) => Some(found.to_string()),
             ViewResult::Absent => absent_text(),
             ViewResult::Unanswered => None,
@@ -248,10 +269,6 @@ impl RegistryCheck {
 #[expect(clippy::unnecessary_wraps, reason = "it stands where an answer may")]
 fn absent_text() -> Option<String> {
     Some("nothing".to_owned())
-}
-
-fn hex0x<const N: usize>(bytes: [u8; N]) -> String {
-    format!("0x{}", hex::encode(bytes))
 }
 
 fn answered_value<'a>(facts: &'a Facts, call: &Call) -> Option<&'a RawValue> {

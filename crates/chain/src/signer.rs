@@ -16,7 +16,7 @@ pub enum Signer {
 }
 
 impl Signer {
-    /// Reads a private key as the family writes it.
+    /// Reads a private key: [`EvmSigner::parse`], [`SvmSigner::parse`].
     #[must_use]
     pub fn parse(family: Family, text: &str) -> Option<Self> {
         match family {
@@ -34,7 +34,7 @@ impl Signer {
         }
     }
 
-    /// The key of an EVM chain.
+    /// The EVM key; `None` for a Solana signer.
     #[must_use]
     pub const fn evm(&self) -> Option<&EvmSigner> {
         match self {
@@ -43,7 +43,7 @@ impl Signer {
         }
     }
 
-    /// The Solana key; `None` of an EVM signer.
+    /// The Solana key; `None` for an EVM signer.
     #[must_use]
     pub const fn svm(&self) -> Option<&SvmSigner> {
         match self {
@@ -92,7 +92,8 @@ impl EvmSigner {
     }
 }
 
-/// The signer of a digest, recovered from the signature's r, s and parity.
+/// The signer of a digest, recovered from the signature's r, s and the parity of its y (`odd`); `None` for an invalid
+/// signature.
 #[must_use]
 pub(crate) fn recover(digest: B256, r: B256, s: B256, odd: bool) -> Option<Address20> {
     let signature = k256::ecdsa::Signature::from_scalars(r.0, s.0).ok()?;
@@ -137,7 +138,7 @@ mod tests {
     const KEY: &str = "ac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80";
 
     #[test]
-    fn a_key_is_read_and_never_told() {
+    fn a_key_is_read_and_never_shown() {
         for text in [KEY, &format!("0x{KEY}")] {
             let signer = Signer::parse(Family::Evm, text).expect("a key");
             assert_eq!(signer.address().to_string(), "0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266");
@@ -153,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_pair_is_read_and_never_told() {
+    fn a_key_pair_is_read_and_never_shown() {
         let pair = ed25519_dalek::SigningKey::from_bytes(&[9; 32]).to_keypair_bytes();
         let signer = Signer::parse(Family::Svm, &bs58::encode(pair).into_string()).expect("a key pair");
         // The fee payer of tests/fixtures/vectors/svm.json, whose seed is 0x09 × 32.

@@ -8,6 +8,7 @@ mod account;
 mod balances;
 pub mod fee;
 mod instruction;
+pub(crate) mod programs;
 mod transaction;
 pub mod wire;
 
@@ -16,7 +17,7 @@ use crate::amount::Amount;
 use crate::facts::{Call, Facts, RpcReply, Undecided};
 use crate::network::Network;
 use crate::time::UnixSeconds;
-use crate::trace::PARTIES_MAX;
+use crate::trace::{BLOCK_AHEAD_S_MAX, PARTIES_MAX};
 use crate::trace::{
     Block, Depth, MinedTransaction, Party, PartyFacts, Trace, TransactionState, Transfer, TransferLocation,
 };
@@ -27,8 +28,6 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 use transaction::TransactionResult;
 
-/// The most seconds that a block may be ahead of our clock: 15 minutes.
-const FUTURE_S_MAX: u64 = 900;
 /// The most characters of a failure that are kept and reported.
 const FAILURE_MAX: usize = 120;
 
@@ -38,13 +37,13 @@ pub fn failure_text(error: &serde_json::Value) -> String {
     error.to_string().chars().take(FAILURE_MAX).collect()
 }
 
-/// Version-1 transactions are live since 2026-09-15; a node refuses what is
-/// above the version asked for (#svm-1).
+/// The call for a transaction in a block that is confirmed at least.
 fn transaction_call(tx: &TxId) -> Call {
     transaction_call_at(tx, "confirmed")
 }
 
-/// The parameters for a block of at least this commitment.
+/// The call for a transaction in a block of at least this commitment. Solana has version-1 transactions since
+/// 2026-09-15; a node refuses a transaction above the version that is asked for (#svm-1).
 fn transaction_call_at(tx: &TxId, commitment: &str) -> Call {
     let options = json!({"encoding": "json", "commitment": commitment, "maxSupportedTransactionVersion": 1});
     Call::new("getTransaction", &json!([tx.to_string(), options]))
@@ -140,7 +139,7 @@ fn read_mined(
         return Err(Undecided::malformed("receipt_of_another_transaction"));
     }
     let time = transaction.block_time.and_then(|seconds| u64::try_from(seconds).ok()).map(UnixSeconds);
-    if time.is_some_and(|time| time > now.plus(FUTURE_S_MAX)) {
+    if time.is_some_and(|time| time > now.plus(BLOCK_AHEAD_S_MAX)) {
         return Err(Undecided::malformed("block_time_in_the_future"));
     }
     let meta = transaction.meta.as_ref().ok_or_else(|| Undecided::malformed("meta_unavailable"))?;

@@ -1,4 +1,4 @@
-//! Instants and periods. No clock is read here: `now` is always an argument.
+//! Instants, days and periods. No clock is read here: `now` is always an argument.
 
 use core::fmt;
 use serde::{Deserialize, Serialize};
@@ -10,16 +10,19 @@ use time::format_description::well_known::Rfc3339;
 #[serde(transparent)]
 pub struct UnixMillis(pub u64);
 
-/// Seconds since 1970-01-01 UTC; the form chains speak.
+/// Seconds since 1970-01-01 UTC; the form in which chains report time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Default)]
 #[serde(transparent)]
 pub struct UnixSeconds(pub u64);
+
+/// Milliseconds in a day.
+pub const DAY_MS: u64 = 86_400_000;
 
 /// The last instant that RFC 3339 can write: 9999-12-31T23:59:59.999Z.
 const MAX_MILLIS: u64 = 253_402_300_799_999;
 
 impl UnixMillis {
-    /// The instant `ms` later, at most the end of time.
+    /// The instant `ms` later; the greatest one on overflow.
     #[must_use]
     pub const fn plus(self, ms: u64) -> Self {
         Self(self.0.saturating_add(ms))
@@ -31,13 +34,19 @@ impl UnixMillis {
         self.0.saturating_sub(earlier.0)
     }
 
+    /// The day (UTC) of this instant, counted from 1970-01-01.
+    #[must_use]
+    pub const fn day(self) -> u64 {
+        self.0 / DAY_MS
+    }
+
     /// The whole seconds of this instant.
     #[must_use]
     pub const fn seconds(self) -> UnixSeconds {
         UnixSeconds(self.0 / 1_000)
     }
 
-    /// RFC 3339 in UTC with milliseconds: `2026-11-21T04:00:00.000Z`.
+    /// RFC 3339 in UTC with milliseconds: `2026-11-21T04:00:00.000Z`; at most the end of the year 9999.
     #[must_use]
     pub fn rfc3339(self) -> String {
         let date = date(self);
@@ -69,7 +78,7 @@ impl UnixSeconds {
         UnixMillis(self.0.saturating_mul(1_000))
     }
 
-    /// The instant `s` seconds later, at most the end of time.
+    /// The instant `s` seconds later; the greatest one on overflow.
     #[must_use]
     pub(crate) const fn plus(self, s: u64) -> Self {
         Self(self.0.saturating_add(s))
@@ -101,7 +110,8 @@ impl Period {
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let (year, month) = text.split_once('-')?;
-        let shaped = year.len() == 4 && month.len() == 2;
+        let is_digits = |part: &str| part.bytes().all(|c| c.is_ascii_digit());
+        let shaped = year.len() == 4 && month.len() == 2 && is_digits(year) && is_digits(month);
         let (year, month) = (year.parse().ok()?, month.parse().ok()?);
         (shaped && (1..=12).contains(&month)).then_some(Self { year, month })
     }
@@ -150,7 +160,7 @@ impl Serialize for Period {
 impl<'de> Deserialize<'de> for Period {
     fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let text = String::deserialize(from)?;
-        Self::parse(&text).ok_or_else(|| serde::de::Error::custom("a period is YYYY-MM"))
+        Self::parse(&text).ok_or_else(|| serde::de::Error::custom("a period must be YYYY-MM"))
     }
 }
 
@@ -170,6 +180,7 @@ mod tests {
         assert_eq!(UnixMillis::parse(&at.rfc3339()), Some(at));
         assert_eq!(UnixMillis::parse("2026-11-21T05:00:00.123+01:00"), Some(at));
         assert_eq!(UnixMillis::parse("yesterday"), None);
+        assert_eq!((UnixMillis(DAY_MS - 1).day(), UnixMillis(DAY_MS).day()), (0, 1));
         assert_eq!(UnixMillis(u64::MAX).rfc3339(), "9999-12-31T23:59:59.999Z");
     }
 
@@ -183,7 +194,7 @@ mod tests {
         assert_eq!((december.previous(), Period::of(december.end()).previous()), (november, december));
         assert_eq!((december.start(), Period::of(november.start())), (november.end(), november));
         assert_eq!(Period::parse("2026-11"), Some(november));
-        for wrong in ["2026-13", "2026-1", "26-11", "2026", "2026-00"] {
+        for wrong in ["2026-13", "2026-1", "26-11", "2026", "2026-00", "2026-+1", "+202-11"] {
             assert_eq!(Period::parse(wrong), None, "{wrong}");
         }
     }

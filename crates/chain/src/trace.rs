@@ -8,12 +8,16 @@ use alloy_primitives::B256;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
+/// The most seconds that a block may be ahead of our clock: 15 minutes, which exceeds the worst drift of consensus
+/// clients and clocks. Beyond it the node is wrong, not the payer (docs/spec/chains.md#evm-34).
+pub(crate) const BLOCK_AHEAD_S_MAX: u64 = 900;
+
 /// The most parties whose code and blacklist entry are read: two calls each in the same batch, so at most 16 more
 /// items.
 pub const PARTIES_MAX: usize = 8;
 
-/// Entries kept of what does not move the asset (other tokens, zero-value
-/// transfers, memos, hidden amounts); the rest is dropped. Authorizations are all kept.
+/// The most entries of each list that does not move the asset (other tokens, zero-value transfers, memos, hidden
+/// amounts); the rest is dropped. Authorizations are all kept.
 pub(crate) const DETAILS_MAX: usize = 64;
 
 /// One transaction as its chain reports it.
@@ -42,21 +46,22 @@ pub enum TransactionState {
 #[serde(rename_all = "lowercase")]
 pub enum Depth {
     /// In a block, with fewer confirmations than the chain's number.
-    Seen,
+    #[serde(rename = "seen")]
+    Included,
     /// With the chain's usual number of confirmations.
     Confirmed,
     /// Final by the chain's own rule.
     Finalized,
 }
 
-/// The block a transaction lies in.
+/// The block that holds a transaction.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Block {
     /// Height, or slot on Solana.
     pub number: u64,
     /// Hash, lower-case hex; `None` on Solana, whose transactions do not name it.
     pub hash: Option<String>,
-    /// When it was made; `None` where the chain does not say.
+    /// The block's time; `None` where the node does not report it.
     pub time: Option<UnixSeconds>,
 }
 
@@ -168,7 +173,7 @@ pub struct MinedTransaction {
 }
 
 impl MinedTransaction {
-    /// Blocks on top, the transaction's own included.
+    /// The blocks from the transaction's own to the head, both included; 0 where the head is below it.
     #[must_use]
     pub const fn confirmations(&self) -> u64 {
         if self.head < self.block.number { 0 } else { self.head.saturating_sub(self.block.number).saturating_add(1) }
@@ -232,7 +237,7 @@ pub enum CodeKind {
     Contract,
 }
 
-/// What was read of a party; `None` where it could not be.
+/// The facts about a party; `None` where one could not be read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PartyFacts {
     /// Whether the token's issuer has blocked it.

@@ -82,7 +82,7 @@ pub enum Payload {
     Eip3009(Box<Eip3009>),
     /// `exact` on Solana: a transaction in base64.
     Transaction(String),
-    /// A payload of no scheme that is known here.
+    /// A payload of any other form.
     Other,
 }
 
@@ -137,7 +137,7 @@ impl AcceptedRequirements {
     }
 }
 
-/// A body that is no payment: the protocol's reason, and the network that it names.
+/// Why a body is not a payment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MalformedPayment {
     /// The reason, as the protocol spells it.
@@ -156,7 +156,7 @@ pub fn network_named(text: &str) -> Option<&'static Network> {
         .or_else(|| network::by_key(text))
 }
 
-/// Reads the body of `/verify` and `/settle`, which is alike.
+/// Reads the body of `/verify` or `/settle`; both have the same form.
 ///
 /// # Errors
 /// [`MalformedPayment`] with `invalid_x402_version`, `invalid_payment_requirements` or `invalid_payload`.
@@ -167,26 +167,35 @@ pub fn read(body: &X402Body<'_>) -> Result<Payment, MalformedPayment> {
     let malformed =
         |reason, message: &str| MalformedPayment { reason, message: message.to_owned(), network: network.clone() };
     if body.depth > DEPTH_MAX {
-        return Err(malformed(Reason::InvalidPayload, "the body nests too deep"));
+        return Err(malformed(Reason::InvalidPayload, &format!("the body nests deeper than {DEPTH_MAX} levels")));
     }
     let payload: Option<PaymentPayload<'_>> = read_object(members.payment_payload);
     let version = read_version(members.version, payload.and_then(|payload| payload.version));
-    let version = version
-        .ok_or_else(|| malformed(Reason::InvalidVersion, "x402Version is missing, not 1 or 2, or two that differ"))?;
+    let version = version.ok_or_else(|| {
+        malformed(
+            Reason::InvalidVersion,
+            "x402Version is missing, is not 1 or 2, or differs from paymentPayload.x402Version",
+        )
+    })?;
     let requirements = match wanted {
         Some(wanted) => read_requirements(&wanted, version).ok_or_else(|| {
             let names = missing_members(&wanted, version).join(", ");
-            malformed(Reason::InvalidRequirements, &format!("paymentRequirements lacks {names}, or they are no text"))
+            malformed(
+                Reason::InvalidRequirements,
+                &format!("paymentRequirements lacks {names}, or they are not strings"),
+            )
         })?,
-        None => return Err(malformed(Reason::InvalidRequirements, "paymentRequirements is missing, or no object")),
+        None => {
+            return Err(malformed(Reason::InvalidRequirements, "paymentRequirements is missing, or is not an object"));
+        }
     };
     let payload =
-        payload.ok_or_else(|| malformed(Reason::InvalidPayload, "paymentPayload is missing, or no object"))?;
-    let accepted = read_accepted(&payload, version)
-        .ok_or_else(|| malformed(Reason::InvalidPayload, "paymentPayload does not say what was accepted"))?;
+        payload.ok_or_else(|| malformed(Reason::InvalidPayload, "paymentPayload is missing, or is not an object"))?;
+    let accepted =
+        read_accepted(&payload, version).ok_or_else(|| malformed(Reason::InvalidPayload, accepted_rule(version)))?;
     let inner: Option<PayloadMembers<'_>> = read_object(payload.payload);
-    let inner =
-        inner.ok_or_else(|| malformed(Reason::InvalidPayload, "paymentPayload.payload is missing, or no object"))?;
+    let inner = inner
+        .ok_or_else(|| malformed(Reason::InvalidPayload, "paymentPayload.payload is missing, or is not an object"))?;
     let resource = match version {
         X402Version::One => wanted.and_then(|wanted| read_text(wanted.resource)),
         X402Version::Two => {
@@ -252,6 +261,14 @@ fn read_requirements(wanted: &RequirementsMembers<'_>, version: X402Version) -> 
     })
 }
 
+/// What a payload without the accepted requirements lacks.
+const fn accepted_rule(version: X402Version) -> &'static str {
+    match version {
+        X402Version::One => "paymentPayload lacks scheme or network",
+        X402Version::Two => "paymentPayload.accepted is missing, or lacks a member of the requirements",
+    }
+}
+
 fn read_accepted(payload: &PaymentPayload<'_>, version: X402Version) -> Option<AcceptedRequirements> {
     match version {
         X402Version::One => {
@@ -294,14 +311,18 @@ fn read_identifier(payload: &PaymentPayload<'_>) -> Result<Option<String>, &'sta
         extension.and_then(|one: ExtensionMembers<'_>| read_object(one.info)).unwrap_or_default();
     if info.id.is_none() {
         let required = info.required.is_some_and(|required| required.get() == "true");
-        return if required { Err("a payment identifier is required, and there is none") } else { Ok(None) };
+        return if required {
+            Err("the extension payment-identifier requires an id, and there is none")
+        } else {
+            Ok(None)
+        };
     }
     let is_id = |id: &String| {
         (16..=128).contains(&id.len())
             && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')
     };
     let id = read_text(info.id).filter(is_id);
-    id.map(Some).ok_or("the payment identifier is not 16 to 128 letters, digits, '_' and '-'")
+    id.map(Some).ok_or("the payment identifier must be 16 to 128 letters, digits, '_' and '-'")
 }
 
 #[cfg(test)]
@@ -363,7 +384,7 @@ mod tests {
         let mut bare = first();
         bare["paymentRequirements"] = json!({"scheme": "exact", "network": "base", "amount": "1"});
         let found = read(&bare).map_err(|malformed| malformed.message);
-        let want = "paymentRequirements lacks maxAmountRequired, asset, payTo, or they are no text";
+        let want = "paymentRequirements lacks maxAmountRequired, asset, payTo, or they are not strings";
         assert_eq!(found, Err(want.to_owned()));
         check(&|body| body["paymentPayload"]["accepted"] = Value::Null, Reason::InvalidPayload);
         for info in

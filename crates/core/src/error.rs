@@ -1,4 +1,4 @@
-//! Why a request is not answered: one table of codes, one error type.
+//! Why a request is not answered: the table of error codes, and the one error type.
 //!
 //! A refused payment is no error; it is a value (see [`crate::verdict`]).
 
@@ -74,7 +74,7 @@ codes! {
     EnvironmentMismatch "ENVIRONMENT_MISMATCH" 403 Never Recorded "Environment mismatch" "A live key names a test chain, or a test key a live one.";
     NotFound "NOT_FOUND" 404 Never Judged "Not found" "No such route or object; another tenant's object does not exist either.";
     MethodNotAllowed "METHOD_NOT_ALLOWED" 405 Never Recorded "Method not allowed" "The route exists, the method does not; `Allow` names those that do.";
-    IdempotencyConflict "IDEMPOTENCY_CONFLICT" 409 Never Judged "Idempotency conflict" "The same `Idempotency-Key` came before with another body.";
+    IdempotencyConflict "IDEMPOTENCY_CONFLICT" 409 Never Judged "Idempotency conflict" "The same `Idempotency-Key` was used before with another body.";
     RecipientTaken "RECIPIENT_TAKEN" 409 Never Judged "Recipient taken" "The address belongs, or belonged, to another tenant in this environment.";
     EmailTaken "EMAIL_TAKEN" 409 Never Judged "E-mail taken" "Another tenant has this e-mail address.";
     PayloadTooLarge "PAYLOAD_TOO_LARGE" 413 Never Recorded "Payload too large" "The body is larger than the route accepts.";
@@ -127,14 +127,14 @@ impl Fault {
         Self::new(ErrorCode::Internal, "an internal error; report the request id").because(cause)
     }
 
-    /// Names the member at fault.
+    /// Names the member or header that is wrong.
     #[must_use]
     pub fn at(mut self, param: impl Into<Cow<'static, str>>) -> Self {
         self.param = Some(param.into());
         self
     }
 
-    /// Sets the seconds after which a repeat can help.
+    /// Sets the seconds after which a repeat can help, at least 1.
     #[must_use]
     pub fn after(mut self, seconds: u64) -> Self {
         self.retry_after_s = Some(seconds.max(1));

@@ -6,8 +6,8 @@
 //!
 //! | version | its messages and replies |
 //! |---|---|
-//! | 1 | JSON without a version; what a reply means is said by its HTTP status and by one header a fact |
-//! | 2 | the same JSON, sent to an address that names the version; what a reply means is said by one typed reply |
+//! | 1 | JSON without a version; a reply's meaning is its HTTP status and one header for each fact |
+//! | 2 | the same JSON, sent to an address that names the version; a reply's meaning is one typed value |
 //!
 //! The version stands in the address of a call ([`MessageHead`]) and not in its body: an object of version 1 ignores it
 //! there, and reads the body as before. An object replies in the version that its caller named. `tests/fixtures/messages`
@@ -26,9 +26,9 @@ use x402_chain::time::UnixMillis;
 /// A version of the messages. Ordered by age.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum MessageVersion {
-    /// The version before; its messages name none.
+    /// The version of the build before. Its messages name no version.
     V1,
-    /// This build's.
+    /// The version of this build.
     V2,
 }
 
@@ -43,7 +43,7 @@ impl MessageVersion {
         }
     }
 
-    /// The version of a segment of an address, `v2`. A later build's is read as this build's own, the nearest one.
+    /// Reads a segment of an address, such as `v2`. The version of a later build is read as this build's own.
     fn read(segment: &str) -> Self {
         match segment.strip_prefix('v').and_then(|number| number.parse::<u8>().ok()) {
             Some(number) if number >= Self::V2.number() => Self::V2,
@@ -52,12 +52,12 @@ impl MessageVersion {
     }
 }
 
-/// What a call's address says beside its message.
+/// What the address of a call holds: the message is its body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MessageHead {
-    /// In which version the caller wrote the message, and reads the reply.
+    /// The version in which the caller wrote the message and reads the reply.
     pub version: MessageVersion,
-    /// Until when the caller waits; `None` where it named no time.
+    /// When the caller gives up; `None` where it named no time.
     pub deadline: Option<UnixMillis>,
 }
 

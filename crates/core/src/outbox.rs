@@ -27,7 +27,7 @@ pub struct StoredRecord {
 pub enum OutboxEntry {
     /// The totals of a period that is over. The body is JSON.
     Period(ClosedPeriod),
-    /// Something that happened. The body is JSON.
+    /// An event about a payment. The body is JSON.
     Event(OutboxEvent),
     /// A settlement has changed: its newest text is shipped. The body is its id.
     Settlement(SettlementId),
@@ -50,7 +50,7 @@ impl OutboxEntry {
     /// The body as stored.
     ///
     /// # Errors
-    /// `INTERNAL` where it is no JSON.
+    /// `INTERNAL` where the entry cannot be written as JSON.
     pub fn body(&self) -> Result<String, Fault> {
         match self {
             Self::Period(closed) => serde_json::to_string(closed).map_err(Fault::internal),
@@ -63,7 +63,7 @@ impl OutboxEntry {
     /// Reads an entry of any build.
     ///
     /// # Errors
-    /// `INTERNAL` where the kind is none that this build knows, or the body is none of that kind.
+    /// `INTERNAL` where this build does not know the kind, or the body does not have its form.
     pub fn parse(kind: &str, body: &str) -> Result<Self, Fault> {
         let no_id = || Fault::internal(format!("an outbox entry of kind {kind} without an id"));
         match kind {
@@ -97,7 +97,7 @@ impl OutboxEvent {
     /// Reads an entry of any build.
     ///
     /// # Errors
-    /// `INTERNAL` where it is no event.
+    /// `INTERNAL` where the text is not an event.
     pub fn parse(text: &str) -> Result<Self, Fault> {
         #[derive(Deserialize)]
         struct Subject {

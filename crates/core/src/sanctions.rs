@@ -1,16 +1,15 @@
-//! The sanctions list: addresses that the US Treasury's SDN list names, as data with a date. If the list is absent or
-//! stale, answers say so, and nobody counts as clean.
+//! The sanctions list: the addresses on the US Treasury's SDN list, with the date of the list. If it is absent or
+//! stale, each answer says so, and no payer counts as screened.
 
 use serde::Deserialize;
 use std::collections::BTreeSet;
 use x402_chain::address::{Address, Family};
 use x402_chain::collect::set_of;
-use x402_chain::time::UnixMillis;
+use x402_chain::time::{DAY_MS, UnixMillis};
 
 /// A list older than this is stale: the Treasury publishes several times a week, so it may lack an address
 /// (docs/spec/chains.md#sanctions).
 pub(crate) const STALE_AFTER_DAYS: u64 = 7;
-const DAY_MS: u64 = 86_400_000;
 
 /// The list that is built in, as `npm run sanctions` writes it.
 const BUILTIN: &str = include_str!("../data/sanctions.json");

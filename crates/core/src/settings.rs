@@ -1,5 +1,4 @@
-//! The settings: one table, read once. All mistakes are reported together; no error
-//! repeats a value.
+//! The settings: one table, read once. All mistakes are reported together, and none repeats a value.
 
 pub mod provider;
 
@@ -31,6 +30,7 @@ pub struct Setting {
 const ADMIN_KEY: &str = "ADMIN_KEY";
 const KEY_PEPPERS: &str = "KEY_PEPPERS";
 const QUORUM_USDC: &str = "QUORUM_USDC";
+const QUORUM_USDC_DEFAULT: &str = "100";
 const EVM_XPUB: &str = "EVM_XPUB";
 /// The settings of the EVM keys: live, then test.
 const EVM_SIGNERS: [&str; 2] = ["EVM_SIGNERS_LIVE", "EVM_SIGNERS_TEST"];
@@ -85,7 +85,7 @@ pub const SETTINGS: &[Setting] = &[
         name: QUORUM_USDC,
         secret: false,
         required: false,
-        default: "100",
+        default: QUORUM_USDC_DEFAULT,
         meaning: "From this amount of USDC on, two providers must agree where two are configured.",
     },
     Setting {
@@ -145,8 +145,8 @@ pub const SETTINGS: &[Setting] = &[
         secret: false,
         required: false,
         default: SETTLE_DAILY[2].1,
-        meaning: "Dollars that one signer may pay for transactions on one network in a day (UTC); what is on its way \
-                  counts at its worst.",
+        meaning: "Dollars that one signer may pay for transactions on one network in a day (UTC); transactions \
+                  that are not mined count at their worst cost.",
     },
     Setting {
         name: SETTLE_DAILY[3].0,
@@ -191,7 +191,7 @@ pub struct Settings {
     evm_signers: [Vec<Signer>; 2],
     /// Solana signers, by environment: live, then test.
     svm_signers: [Vec<Signer>; 2],
-    /// As [`SETTLE_DAILY`], millionths of a dollar.
+    /// The budgets in the order of [`SETTLE_DAILY`], millionths of a dollar.
     daily: [u128; 4],
     public_url: Option<String>,
 }
@@ -203,7 +203,7 @@ impl fmt::Debug for Settings {
 }
 
 impl Settings {
-    /// Reads all settings; an empty one is as good as absent.
+    /// Reads all settings; an empty one counts as absent.
     ///
     /// # Errors
     /// Every mistake at once.
@@ -229,9 +229,9 @@ impl Settings {
                 }
             }
         }
-        let quorum = Amount::parse_usdc(&get(QUORUM_USDC).unwrap_or_else(|| "100".to_owned()));
+        let quorum = Amount::parse_usdc(&get(QUORUM_USDC).unwrap_or_else(|| QUORUM_USDC_DEFAULT.to_owned()));
         if quorum.is_none() {
-            wrong(QUORUM_USDC, "must be a decimal number of USDC");
+            wrong(QUORUM_USDC, "must be a decimal number of USDC with at most six decimals");
         }
         let xpub_text = get(EVM_XPUB);
         let xpub = xpub_text.as_deref().and_then(Xpub::parse);
@@ -253,7 +253,7 @@ impl Settings {
             let dollars = Amount::parse_usdc(&get(name).unwrap_or_else(|| default.to_owned()));
             let micro = dollars.and_then(|amount| u128::try_from(amount.0).ok());
             if micro.is_none() {
-                wrong(name, "must be a decimal number of dollars, above zero, at most six decimals");
+                wrong(name, "must be a decimal number of dollars with at most six decimals; 0 allows nothing");
             }
             micro.unwrap_or_default()
         });
@@ -281,7 +281,7 @@ impl Settings {
         self.admin_key.ct_eq(&given).into()
     }
 
-    /// The peppers: the first signs, all verify.
+    /// The secrets of API keys' tags: the first signs new keys, all verify.
     #[must_use]
     pub fn peppers(&self) -> &[[u8; 32]] {
         &self.peppers
@@ -315,13 +315,13 @@ impl Settings {
         }
     }
 
-    /// Whose children become recipients.
+    /// The extended public key from which recipients are derived.
     #[must_use]
     pub const fn xpub(&self) -> Option<&Xpub> {
         self.xpub.as_ref()
     }
 
-    /// What a tenant's settlements may cost on a network in a day.
+    /// What a tenant's settlements may cost on a network in a day, smallest units of its coin.
     #[must_use]
     pub(crate) fn tenant_budget(&self, network: &Network) -> TenantBudget {
         let [day, failed, ..] = self.budgets(network);
@@ -342,13 +342,14 @@ impl Settings {
         free
     }
 
-    /// As [`SETTLE_DAILY`], in the smallest unit of the network's coin; nothing where nothing is settled.
+    /// The budgets in the order of [`SETTLE_DAILY`], in the smallest unit of the network's coin; zeros where nothing is
+    /// settled.
     fn budgets(&self, network: &Network) -> [u128; 4] {
         let coin = network.settle.map(|settle| settle.coin);
         self.daily.map(|micro_usd| coin.map_or(0, |coin| coin.units_for(micro_usd)))
     }
 
-    /// The origin that links name.
+    /// The origin of links in answers; `None`: that of the request.
     #[must_use]
     pub fn public_url(&self) -> Option<&str> {
         self.public_url.as_deref()
@@ -399,7 +400,7 @@ mod tests {
     }
 
     #[test]
-    fn signers_are_read_for_each_environment_and_never_told() {
+    fn signers_are_read_for_each_environment_and_never_shown() {
         const KEY: &str = "ac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80";
         const OTHER: &str = "0x59c6995e998f97a5a0044966f0945389dc9e86dae88c7a8412f4603b6b78690d";
         let both = format!("{KEY}, {OTHER}");
@@ -435,7 +436,7 @@ mod tests {
     }
 
     #[test]
-    fn every_mistake_is_told_at_once_and_no_value_with_it() {
+    fn every_mistake_is_reported_at_once_and_no_value_with_it() {
         let pairs = [
             ("ADMIN_KEY", "short"),
             ("KEY_PEPPERS", "0xbeef"),

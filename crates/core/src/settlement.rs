@@ -1,6 +1,5 @@
-//! What a Settler is ordered, what it reports, and what it decides: the next nonce, what a node's refusal means,
-//! whether a flight may be launched, its next step, and how its transaction's trace ends it. Pure; the Worker signs,
-//! sends and waits.
+//! Settlement: the flights that a settler is given and reports on, and its decisions: whether a flight may be launched,
+//! the next nonce, the meaning of a node's refusal, a flight's next step, and how its transaction's trace ends it.
 
 pub mod expiry;
 pub mod flight;
@@ -34,7 +33,7 @@ use x402_chain::time::{UnixMillis, UnixSeconds};
 pub struct Flight {
     /// The settlement that the ledger has reserved.
     pub settlement: SettlementId,
-    /// How many attempts the ledger knew when it reserved this one.
+    /// The number of this attempt: how many the ledger had reserved before.
     pub attempt: usize,
     /// The seller whose settlement it is; its ledger gets the reports.
     pub tenant: TenantId,
@@ -44,7 +43,7 @@ pub struct Flight {
     pub network: String,
     /// The address of the signer that sends it.
     pub signer: Address,
-    /// Why nothing new may be sent for it; a transaction that was sent already is waited for all the same.
+    /// Why no new transaction may be sent for it; one that was sent before is tracked to its end.
     pub held: Option<(Reason, String)>,
     /// The call or transaction that the settler signs and sends.
     pub cargo: FlightPayload,
@@ -83,13 +82,13 @@ impl Flight {
     /// Its key in the settler's storage: the same attempt finds the same flight.
     #[must_use]
     pub fn key(&self) -> String {
-        key(self.settlement, self.attempt)
+        attempt_key(self.settlement, self.attempt)
     }
 }
 
-/// The key of an attempt in the settler's storage.
+/// The key of an attempt in the settler's storage: `stl_…/0`.
 #[must_use]
-pub fn key(settlement: SettlementId, attempt: usize) -> String {
+pub fn attempt_key(settlement: SettlementId, attempt: usize) -> String {
     format!("{settlement}/{attempt}")
 }
 
@@ -128,7 +127,7 @@ pub struct SettlementReport {
     /// Whether a node has accepted any of its transactions, or may have.
     #[serde(default)]
     pub handed: bool,
-    /// Whether it failed because the signer cannot pay the gas.
+    /// Whether it failed because the signer cannot pay the fee.
     #[serde(default)]
     pub poor: bool,
     /// Until when nothing is launched for the payer, if that is why it failed.

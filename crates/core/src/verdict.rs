@@ -24,7 +24,7 @@ macro_rules! refusals {
                 match self { $(Self::$variant => $wire,)+ }
             }
 
-            /// Whether asking again later could bring another verdict.
+            /// Whether a repeat of the request can help.
             #[must_use]
             pub const fn retry(self) -> Retry {
                 match self { $(Self::$variant => Retry::$retry,)+ }
@@ -38,7 +38,7 @@ macro_rules! refusals {
                 match self { $(Self::$variant => RepeatRule::$repeat,)+ }
             }
 
-            /// The refusal with a name.
+            /// The code that is sent under this name; `None` for any other text.
             #[must_use]
             pub fn parse(wire: &str) -> Option<Self> {
                 Self::ALL.iter().copied().find(|refusal| refusal.as_str() == wire)
@@ -61,17 +61,17 @@ refusals! {
     NoMatchingTransfer "NO_MATCHING_TRANSFER" Never Recorded "Nothing reached the recipient.";
     RecipientForwarded "RECIPIENT_FORWARDED" Never Recorded "The recipient passed everything on in the same transaction.";
     ConfidentialAmount "CONFIDENTIAL_AMOUNT" Never Recorded "The transfer's amount is encrypted and cannot be verified.";
-    AmountTooLow "AMOUNT_TOO_LOW" Never Recorded "Less than the expected amount arrived; of a named payer or nonce, by it.";
+    AmountTooLow "AMOUNT_TOO_LOW" Never Recorded "Less than the expected amount arrived, or less of it by the named payer or nonce.";
     PayerMismatch "PAYER_MISMATCH" Never Recorded "No transfer is certain to come from the named payer.";
     MemoMismatch "MEMO_MISMATCH" Never Recorded "The transaction does not carry the named memo, or has several memos or payers and the request names no payer.";
-    AuthorizationMismatch "AUTHORIZATION_MISMATCH" Never Recorded "No one transfer to the recipient is that of the named EIP-3009 nonce.";
+    AuthorizationMismatch "AUTHORIZATION_MISMATCH" Never Recorded "No single transfer to the recipient belongs to the named EIP-3009 nonce.";
     TooOld "TOO_OLD" Never Recorded "The payment is older than the request accepts.";
-    NotFinal "NOT_FINAL" Later Judged "The payment has not reached the finality asked for.";
+    NotFinal "NOT_FINAL" Later Judged "The payment has not reached the finality that the request requires.";
     SanctionedAddress "SANCTIONED_ADDRESS" Never Judged "A payer is on the sanctions list.";
     AlreadyClaimed "ALREADY_CLAIMED" Never Recorded "The payment was claimed before, under another reference or none, or its unclaimed part is less than expected.";
 }
 
-/// What a payer on the sanctions list means to the tenant.
+/// What happens to a payment by a payer on the sanctions list.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]

@@ -1,5 +1,6 @@
-//! One verification: the question ([`claim::Claim`]), the judgement ([`judge`]), the decision in the ledger
-//! ([`decision`]), the answer ([`answer::VerificationAnswer`]), and tracking to finality ([`finality`]).
+//! `POST /v1/verify`: the question ([`claim::Claim`]), the judgement ([`judge`]), the decision in the ledger
+//! ([`decision`]), the answer ([`answer::VerificationAnswer`]), the recorded claims ([`claims`]), and the tracking to
+//! finality ([`finality`]).
 
 pub mod answer;
 pub mod claim;

@@ -1,11 +1,10 @@
 //! What is settled here, for sellers who write requirements: `supported` lists it, `accepts` completes it.
 
-use super::envelope_for;
 use crate::app::App;
 use crate::clients;
 use crate::handlers::verify::check_rate_guard;
-use crate::platform::response::OutgoingResponse;
 use crate::request::IncomingRequest;
+use crate::response::OutgoingResponse;
 use crate::rpc::{registry, signer_balance};
 use worker::Context;
 use x402_api::accepts::{AcceptsRequest, OfferedSettlement};
@@ -28,8 +27,9 @@ pub(in crate::handlers) async fn list_supported(
     let mut networks: Vec<&'static Network> = NETWORKS.iter().filter(is_on).collect();
     let mut headers = Vec::new();
     if let Some(caller) = &incoming.caller {
-        let ask = LedgerMessage::Account { key: caller.hash, view: AccountView::Chains, off };
-        let response = clients::ledger::call_ledger(app, &envelope_for(app, incoming, caller, ask), None).await?;
+        let message = LedgerMessage::Account { key: caller.hash, view: AccountView::Chains, off };
+        let envelope = incoming.envelope(app, (caller.tenant, caller.environment), message);
+        let response = clients::ledger::call_ledger(app, &envelope, None).await?;
         if *response.reply() != LedgerReply::Answer {
             return Ok(response.into_answer()?.into());
         }
@@ -53,28 +53,29 @@ pub(in crate::handlers) async fn complete_requirements(
     context: &Context,
     incoming: &IncomingRequest,
 ) -> Result<OutgoingResponse, Fault> {
-    let caller = incoming.caller()?; // who
-    let request = AcceptsRequest::read(&incoming.body)?; // what
+    let caller = incoming.caller()?;
+    let request = AcceptsRequest::read(&incoming.body)?;
     check_rate_guard(app, &caller).await?;
     let off = registry::disabled_chains(app, context, incoming.now).await;
-    let ask = LedgerMessage::Payees { key: caller.hash, wanted: request.payee_queries(), off };
-    let response = clients::ledger::call_ledger(app, &envelope_for(app, incoming, &caller, ask), None).await?; // book
+    let message = LedgerMessage::Payees { key: caller.hash, wanted: request.payee_queries(), off };
+    let envelope = incoming.envelope(app, (caller.tenant, caller.environment), message);
+    let response = clients::ledger::call_ledger(app, &envelope, None).await?;
     if *response.reply() != LedgerReply::Payees {
         return Ok(response.into_answer()?.into());
     }
     let payees: Vec<PayeeAnswer> = response.json().await?;
     let own = |network: &&'static Network| network.environment == caller.environment && can_settle(app, network);
     let networks = request.networks().into_iter().filter(own).collect();
-    let networks = signer_balance::funded_networks(app, context, networks, incoming.now).await; // good
+    let networks = signer_balance::funded_networks(app, context, networks, incoming.now).await;
     let mut reply = request.answer(payees, |network| {
         if networks.iter().any(|settled| settled.key == network.key) {
             OfferedSettlement::Settled { fee_payer: fee_payer(app, incoming, network) }
         } else {
-            OfferedSettlement::Not
+            OfferedSettlement::NotSettled
         }
     });
     reply.headers.extend(response.rates());
-    Ok(reply.into()) // tell
+    Ok(reply.into())
 }
 
 /// Whether anything can be settled on a network.
@@ -92,7 +93,7 @@ fn fee_payer(app: &App, incoming: &IncomingRequest, network: &Network) -> Option
     own.get(at.checked_rem(own.len())?).map(|signer| signer.address().to_string())
 }
 
-/// The only member that is read of `supported-chains`.
+/// The one member that is read of the ledger's answer to `GET /v1/supported-chains`.
 #[derive(serde::Deserialize)]
 struct EnabledChains {
     enabled_chains: Vec<String>,

@@ -1,4 +1,4 @@
-//! Carries out what a plan asks of the chain, and of what this isolate knows.
+//! Answers a plan's questions: by calls to the chain, or from what this isolate remembers.
 
 use crate::app;
 use crate::app::App;
@@ -12,7 +12,7 @@ use x402_core::settlement::plan::{
     AskChain, PlanQuestion, PlanStep, ReadHolds, RefreshKind, RefreshLater, ThirdPartyQuestion,
 };
 
-/// Finds out what is asked; answers what comes next.
+/// Answers a question; returns the next step.
 pub(super) async fn find_out<'a>(
     app: &App,
     context: &Context,

@@ -62,7 +62,7 @@ impl TenantLedger {
         Ok(reply)
     }
 
-    /// Says which addresses may stand in requirements: a list of the same length.
+    /// Answers which addresses may stand in requirements: a list of the same length.
     pub(super) fn answer_payees(
         &self,
         key: PresentedKey,
@@ -87,9 +87,7 @@ impl TenantLedger {
         let store = self.store();
         let (row, headers) = self.with_key(key, now, |_, _| store.record(&id.to_string()))?;
         let output = match row {
-            Some(row) => {
-                ApiReply { status: 200, content_type: "application/json", body: row.body, headers: Vec::new() }.into()
-            }
+            Some(row) => ApiReply::stored(200, row.body).into(),
             None => LedgerOutput::empty(LedgerReply::NoRecord),
         };
         Ok(output.with_rates(headers))

@@ -7,7 +7,7 @@ use crate::objects::ledger::ship::ShippedState;
 use crate::telemetry::{TelemetryField, TelemetryKind, event};
 use worker::ScheduledTime;
 use x402_chain::id::VerificationId;
-use x402_chain::time::UnixMillis;
+use x402_chain::time::{DAY_MS, UnixMillis};
 use x402_core::error::Fault;
 use x402_core::tenancy::admission::IDEMPOTENCY_MS;
 
@@ -25,8 +25,6 @@ const PURGE_LOOK_MAX: i64 = 8_000;
 const PURGED_ROWS_MAX: i64 = 500;
 /// Payments that were never settled are deleted in batches, at least this far apart.
 const PURGE_AFTER_MS: u64 = 60_000;
-/// Expired rows are deleted once a day, as long as there are any rows.
-const DAY_MS: u64 = 86_400_000;
 
 /// How far records were looked at to delete them. Those that are not final stay, and are looked at again when all others
 /// were, so that many of them cost no alarm much.
@@ -71,6 +69,7 @@ impl TenantLedger {
                 if let Some(at) = next {
                     self.set_alarm(at).await;
                 } else {
+                    // Expired rows are deleted once a day, as long as there are any rows.
                     self.set_alarm(app::now().plus(DAY_MS)).await;
                 }
             }
@@ -98,11 +97,11 @@ impl TenantLedger {
         let (after, store) = (app::now(), self.store());
         let payment = store.next_payment()?.map(|at| at.max(after.plus(PURGE_AFTER_MS)));
         let next = [store.next_finality_poll()?, store.next_settlement()?, payment].into_iter().flatten().min();
-        let watch = next.map(|at| at.max(after.plus(100)));
+        let next_poll = next.map(|at| at.max(after.plus(100)));
         let more = left || self.has_unshipped()?;
         // Requests counted meanwhile: the next alarm may be far away, and nothing is awaited until it is set.
         self.write_rates(after)?;
-        Ok([watch, more.then(|| after.plus(SHIP_AFTER_MS))].into_iter().flatten().min())
+        Ok([next_poll, more.then(|| after.plus(SHIP_AFTER_MS))].into_iter().flatten().min())
     }
 
     /// Stores the rates, if requests were counted since the last store: an eviction loses none.

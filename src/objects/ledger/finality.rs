@@ -10,7 +10,6 @@ use futures_util::future::join_all;
 use std::rc::Rc;
 use x402_chain::address::TxId;
 use x402_chain::id::{EventId, VerificationId};
-use x402_chain::network;
 use x402_chain::network::Network;
 use x402_chain::time::UnixMillis;
 use x402_core::error::Fault;
@@ -48,12 +47,12 @@ struct TrackedPayment {
     tx: TxId,
 }
 
+/// A record that is polled; `None` where the ledger has deleted it.
 fn tracked_payment(store: &LedgerStore, id: &str) -> Result<Option<TrackedPayment>, Fault> {
     let Some(row) = store.record(id)? else { return Ok(None) };
     let record: VerificationAnswer = serde_json::from_str(&row.body).map_err(Fault::internal)?;
-    let network = network::by_key(&record.chain);
-    let tx = network.and_then(|network| TxId::parse(network.family, &record.tx_hash));
-    Ok(network.zip(tx).map(|(network, tx)| TrackedPayment { record, network, tx }))
+    let (network, tx) = record.transaction()?;
+    Ok(Some(TrackedPayment { record, network, tx }))
 }
 
 impl TenantLedger {
@@ -65,9 +64,9 @@ impl TenantLedger {
             return Ok(());
         }
         let settings = App::new(self.env.clone(), "")?.settings;
-        let looks = due.iter().map(|id| self.poll_payment(id, Rc::clone(&settings), now));
-        for (id, looked) in due.iter().zip(join_all(looks).await) {
-            if let Err(fault) = looked {
+        let polls = due.iter().map(|id| self.poll_payment(id, Rc::clone(&settings), now));
+        for (id, polled) in due.iter().zip(join_all(polls).await) {
+            if let Err(fault) = polled {
                 let fields = [TelemetryField::Verification(VerificationId::parse(id)), TelemetryField::Cause(&fault)];
                 event(TelemetryKind::PaymentNotPolled, &fields);
                 // After a failure the next poll is put off, not dropped.
@@ -79,8 +78,10 @@ impl TenantLedger {
 
     async fn poll_payment(&self, id: &str, settings: Rc<Settings>, now: UnixMillis) -> Result<(), Fault> {
         let store = self.store();
-        let Some(seen) = tracked_payment(&store, id)? else { return store.atomically(|| store.untrack_finality(id)) };
-        let trace = trace::poll_transaction(&settings, seen.network, &seen.tx, now).await;
+        let Some(tracked) = tracked_payment(&store, id)? else {
+            return store.atomically(|| store.untrack_finality(id));
+        };
+        let trace = trace::poll_transaction(&settings, tracked.network, &tracked.tx, now).await;
         // The record may have changed while the chain was asked: apply the trace to its newest body.
         let now = app::now();
         let Some(mut fresh) = tracked_payment(&store, id)? else {

@@ -1,6 +1,6 @@
 //! One x402 payment in one step: read, decide, write, in one transaction.
 
-use super::refusal_header::with_remembered_refusal;
+use super::remembered_refusal::with_remembered_refusal;
 use super::reply::LedgerOutput;
 use super::store::LedgerStore;
 use super::{LedgerState, TenantLedger, check_deadline};
@@ -82,7 +82,7 @@ impl TenantLedger {
                 memory.admission = admission;
             }
             if let Some(terms) = &asked.terms {
-                memory.note_payment(&terms.authorization, writes.booked.as_ref(), records.row);
+                memory.note_payment(&terms.authorization, writes.decision.as_ref(), records.row);
             }
             Ok(step)
         })
@@ -126,8 +126,8 @@ impl PaymentStepInput<'_> {
         };
         let sanctions = isolate::sanctions();
         let known = PaymentContext { tenant, sanctions: sanctions.as_deref(), records: self.records };
-        let (output, whole, booked) = match payment::decide_payment(asked, admitted, admission, known, now) {
-            Ok(booked) => match &booked.outcome {
+        let (output, whole, decision) = match payment::decide_payment(asked, admitted, admission, known, now) {
+            Ok(decision) => match &decision.outcome {
                 PaymentOutcome::ChainNeeded => {
                     return (
                         PaymentStep::Done(LedgerOutput::empty(LedgerReply::ChainNeeded)),
@@ -135,19 +135,19 @@ impl PaymentStepInput<'_> {
                     );
                 }
                 PaymentOutcome::Settle(reserved) => {
-                    (LedgerOutput::of(LedgerReply::Settle, ApiReply::json(200, reserved)), None, Some(booked))
+                    (LedgerOutput::of(LedgerReply::Settle, ApiReply::json(200, reserved)), None, Some(decision))
                 }
                 PaymentOutcome::Answer(answer) => {
                     let (output, whole) = self.compose(answer);
-                    let kept = booked.outcome.is_final().then_some((output.http.status, whole));
-                    (output, kept, Some(booked))
+                    let kept = decision.outcome.is_final().then_some((output.http.status, whole));
+                    (output, kept, Some(decision))
                 }
             },
             Err(fault) => (fault_reply(&fault, origin).into(), None, None),
         };
         // Under an `Idempotency-Key` a final answer is stored whole; of others only the body's hash. A later success is
         // added when it is given.
-        let is_success = booked.as_ref().is_some_and(|booked| booked.outcome.success().is_some());
+        let is_success = decision.as_ref().is_some_and(|decision| decision.outcome.success().is_some());
         let stored = asked.idempotency.as_ref().map(|idempotency| IdempotencyRecord {
             body_hash: idempotency.body_hash.clone(),
             answer: whole,
@@ -159,7 +159,7 @@ impl PaymentStepInput<'_> {
         let admission_due = due.then(|| admission.clone());
         (
             self.done(output, admission),
-            PaymentWrites { booked, stored, admission: admission_due, ..PaymentWrites::default() },
+            PaymentWrites { decision, stored, admission: admission_due, ..PaymentWrites::default() },
         )
     }
 
@@ -199,7 +199,7 @@ impl PaymentStepInput<'_> {
 #[derive(Default)]
 struct PaymentWrites {
     closed: Option<ClosedPeriod>,
-    booked: Option<PaymentDecision>,
+    decision: Option<PaymentDecision>,
     stored: Option<IdempotencyRecord>,
     admission: Option<Admission>,
     /// A settlement whose success is repeated.
@@ -208,18 +208,18 @@ struct PaymentWrites {
 
 impl PaymentWrites {
     fn is_none(&self) -> bool {
-        let booked =
-            self.booked.as_ref().is_some_and(|booked| booked.row.is_some() || booked.settlement_record.is_some());
+        let writes = |decision: &PaymentDecision| decision.row.is_some() || decision.settlement_record.is_some();
+        let is_recorded = self.decision.as_ref().is_some_and(writes);
         let none = self.closed.is_none() && self.stored.is_none() && self.admission.is_none();
-        !booked && none && self.repeated.is_none()
+        !is_recorded && none && self.repeated.is_none()
     }
 
     fn write_all(&self, store: &LedgerStore, asked: &PaymentRequest, now: UnixMillis) -> Result<(), Fault> {
         if let Some(closed) = self.closed {
             store.put_outbox(&OutboxEntry::Period(closed))?;
         }
-        if let Some(booked) = &self.booked {
-            write_payment(store, asked, booked, now)?;
+        if let Some(decision) = &self.decision {
+            write_payment(store, asked, decision, now)?;
         }
         if let Some(kept) = &self.repeated {
             store.put_settlement(kept)?;
@@ -275,18 +275,18 @@ fn read_idempotency(store: &LedgerStore, asked: &PaymentRequest) -> Result<Optio
 fn write_payment(
     store: &LedgerStore,
     asked: &PaymentRequest,
-    booked: &PaymentDecision,
+    decision: &PaymentDecision,
     now: UnixMillis,
 ) -> Result<(), Fault> {
-    if let Some(row) = &booked.row {
+    if let Some(row) = &decision.row {
         store.put_payment(row)?;
         if let (Some(id), Some(_), Some(terms)) = (&asked.identifier, row.settlement, &asked.terms) {
             store.put_identifier(&terms.payer.to_string(), id, &row.authorization)?;
         }
     }
-    if let Some(kept) = &booked.settlement_record {
+    if let Some(kept) = &decision.settlement_record {
         store.put_settlement(kept)?;
-        if let Some(unit) = booked.claim {
+        if let Some(unit) = decision.claim {
             store.claim_settled(&kept.settlement, unit, now)?;
         }
     }

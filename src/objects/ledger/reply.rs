@@ -1,11 +1,11 @@
-//! What a ledger replies, before it is written in the version that the caller reads.
+//! A ledger's reply, before it is encoded in the version that the caller reads.
 
 use x402_api::ApiReply;
 use x402_core::error::Fault;
 use x402_core::messages::MessageVersion;
 use x402_core::messages::ledger::LedgerReply;
 
-/// A reply: what it means, and the HTTP answer or the body that goes with it.
+/// A reply: its meaning, and the HTTP answer or the body that goes with it.
 #[derive(Clone, Debug)]
 pub(super) struct LedgerOutput {
     reply: LedgerReply,
@@ -21,7 +21,7 @@ impl From<ApiReply> for LedgerOutput {
 }
 
 impl LedgerOutput {
-    /// A reply with what goes with it; the status of what is no complete answer does not count.
+    /// A reply with its HTTP answer. Of a reply that is no complete answer the status is ignored.
     pub(super) const fn of(reply: LedgerReply, http: ApiReply) -> Self {
         Self { reply, http }
     }

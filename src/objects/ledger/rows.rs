@@ -22,7 +22,7 @@ impl FromRow for HeldClaim {
 pub struct RecordRow {
     /// The answer, as JSON.
     pub body: String,
-    /// Counts its changes.
+    /// How often it was changed: the directory takes the greater.
     pub revision: i64,
 }
 
@@ -112,9 +112,9 @@ impl FromRow for PaymentRecord {
     }
 }
 
-/// Which payment a payer's identifier names.
+/// The payment that a payer's identifier names.
 pub struct IdentifierRow {
-    /// Network, asset, payer and nonce.
+    /// The payment's authorization: network, asset, payer and nonce.
     pub authorization: String,
 }
 
@@ -175,7 +175,7 @@ impl FromRow for ListedSettlement {
 
 /// How large an entry of the outbox is.
 pub struct OutboxSize {
-    /// Its place.
+    /// Its number in the outbox: the order in which entries are shipped.
     pub seq: i64,
     /// Bytes of its body.
     pub bytes: usize,
@@ -191,11 +191,11 @@ impl FromRow for OutboxSize {
 
 /// An entry of the outbox.
 pub struct OutboxRow {
-    /// Its place.
+    /// Its number in the outbox: the order in which entries are shipped.
     pub seq: i64,
     /// Bytes of its body.
     pub bytes: usize,
-    /// What it says. An entry that this build cannot read must not keep those after it from being read.
+    /// The entry. One that this build cannot read must not keep those after it from being read.
     pub entry: Result<OutboxEntry, Fault>,
 }
 

@@ -14,7 +14,6 @@ use x402_api::explain::{ComposedAnswer, ExplainRequest};
 use x402_api::records::ListPage;
 use x402_api::{ApiReply, answer};
 use x402_chain::id::{EventId, SettlementId};
-use x402_chain::network;
 use x402_chain::time::UnixMillis;
 use x402_core::error::{ErrorCode, Fault};
 use x402_core::messages::ledger::{DeliverMessage, LedgerEnvelope, LedgerReply, PageQuery, ReopenMessage};
@@ -56,11 +55,9 @@ impl TenantLedger {
                 return Ok(());
             }
             let mut admission = memory.admission.clone();
-            if let Some(network) = network::by_caip2(&kept.settlement.network) {
-                let failed = kept.settlement.status == SettlementStatus::Failed;
-                let ended = EndedAttempt { reserve: applied.ended, spent: report.spent, failed };
-                admission.spending.end_attempt(network.key, ended, now);
-            }
+            let failed = kept.settlement.status == SettlementStatus::Failed;
+            let ended = EndedAttempt { reserve: applied.ended, spent: report.spent, failed };
+            admission.spending.end_attempt(kept.settlement.registered_network()?.key, ended, now);
             store.atomically(|| {
                 store.put_settlement(&kept)?;
                 if let Some(unit) = applied.claim {
@@ -230,7 +227,7 @@ impl TenantLedger {
         let Some(signer) = kept.progress.signer else {
             return Err(Fault::internal("a reserved settlement has no signer"));
         };
-        let network = network::by_caip2(&kept.settlement.network).ok_or_else(|| Fault::internal("no such network"))?;
+        let network = kept.settlement.registered_network()?;
         let app = App::new(self.env.clone(), "")?;
         let standing = clients::settler::refuse_attempt(&app, network, &signer, id, kept.progress.attempt).await?;
         let now = app::now();

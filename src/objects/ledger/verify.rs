@@ -1,6 +1,6 @@
 //! One verification in one step: read, decide, write, in one transaction.
 
-use super::refusal_header::with_remembered_refusal;
+use super::remembered_refusal::with_remembered_refusal;
 use super::reply::LedgerOutput;
 use super::store::LedgerStore;
 use super::{LedgerState, TenantLedger};
@@ -155,8 +155,7 @@ impl VerificationStepInput<'_> {
             }
             Err(AdmissionStop::Register(address)) => return Ok(VerificationStep::Register(address)),
             Err(AdmissionStop::Repeat(status, body)) => {
-                let mut reply = ApiReply { status, content_type: content_type(status), body, headers: Vec::new() };
-                reply = reply.with(REPLAYED, "true");
+                let reply = ApiReply::stored(status, body).with(REPLAYED, "true");
                 return Ok(VerificationStep::Done(self.with_rates(reply.into(), admission)));
             }
             Err(AdmissionStop::Fault(fault)) => return self.refused(&fault, admission).map(VerificationStep::Done),
@@ -170,12 +169,12 @@ impl VerificationStepInput<'_> {
         let sanctions = isolate::sanctions();
         let known =
             VerificationContext { tenant, held_claims: &held, payers: self.payers, sanctions: sanctions.as_deref() };
-        let reply = match decision::decide_verification(request, admitted, admission, known, self.now) {
-            Ok(booked) => self.write_outcome(&booked)?,
-            Err(fault) => fault_reply(&fault, self.problem_context()),
+        let (reply, retry) = match decision::decide_verification(request, admitted, admission, known, self.now) {
+            Ok(outcome) => (self.write_outcome(&outcome)?, outcome.answer.retry),
+            Err(fault) => (fault_reply(&fault, self.problem_context()), Some(fault.code.retry())),
         };
         self.store.put_admission(admission)?;
-        let reply = self.remember_answer(reply, admitted)?;
+        let reply = self.remember_answer(reply, retry, admitted)?;
         Ok(VerificationStep::Counted(self.with_rates(reply, admission)))
     }
 
@@ -219,10 +218,9 @@ impl VerificationStepInput<'_> {
         // A failed settlement moved nothing; unless goods were given for it, its payment may be claimed.
         let kept =
             self.store.payment(authorization)?.and_then(|row| row.settlement_record).filter(SettlementRecord::is_spent);
-        Ok(kept.map(|kept| kept.settlement).map(|found| {
-            let at = UnixMillis::parse(&found.created_at).unwrap_or(self.now);
-            PriorClaim { id: ClaimId::Settlement(found.id), reference: None, at }
-        }))
+        let Some(SettlementRecord { settlement: found, .. }) = kept else { return Ok(None) };
+        let at = found.reserved_first_at()?;
+        Ok(Some(PriorClaim { id: ClaimId::Settlement(found.id), reference: None, at }))
     }
 
     fn problem_context(&self) -> problem::ProblemContext<'_> {
@@ -230,23 +228,23 @@ impl VerificationStepInput<'_> {
         problem::ProblemContext { origin: &envelope.origin, path: &envelope.path, request_id: envelope.request_id }
     }
 
-    fn write_outcome(&self, booked: &VerificationOutcome) -> Result<ApiReply, Fault> {
-        let reply = ApiReply::json(200, &booked.answer);
-        let id = booked.answer.id.to_string();
-        for claim in &booked.claims {
+    fn write_outcome(&self, outcome: &VerificationOutcome) -> Result<ApiReply, Fault> {
+        let reply = ApiReply::json(200, &outcome.answer);
+        let id = outcome.answer.id.to_string();
+        for claim in &outcome.claims {
             self.store.put_claim(claim)?;
         }
-        if booked.is_record {
+        if outcome.is_record {
             self.store.put_record(&id, &reply.body)?;
         } else {
             self.restore_record(&id)?;
         }
-        if booked.track_finality
-            && let Some(at) = finality::next_poll(self.request.claim.network, &booked.answer, self.now, self.now)
+        if outcome.track_finality
+            && let Some(at) = finality::next_poll(self.request.claim.network, &outcome.answer, self.now, self.now)
         {
             self.store.track_finality(&id, at)?;
         }
-        for payer in &booked.new_payers {
+        for payer in &outcome.new_payers {
             self.store.put_payer(&payer.to_string())?;
         }
         Ok(reply)
@@ -273,10 +271,14 @@ impl VerificationStepInput<'_> {
 
     /// Counted answers are stored whole ([`decision::admit_verification`] decides which repeat); of others only the
     /// body's hash, and the reply makes the calling isolate remember that.
-    fn remember_answer(&self, reply: ApiReply, admitted: AdmittedVerification) -> Result<LedgerOutput, Fault> {
+    fn remember_answer(
+        &self,
+        reply: ApiReply,
+        retry: Option<Retry>,
+        admitted: AdmittedVerification,
+    ) -> Result<LedgerOutput, Fault> {
         let Some(idempotency) = &self.request.idempotency else { return Ok(reply.into()) };
-        let answered: RetryMember = serde_json::from_str(&reply.body).map_err(Fault::internal)?;
-        let is_final = matches!(answered.retry, None | Some(Retry::Never));
+        let is_final = matches!(retry, None | Some(Retry::Never));
         // A request that was counted stays counted.
         if is_final || !admitted.counted {
             let answer = is_final.then(|| (reply.status, reply.body.clone()));
@@ -306,14 +308,4 @@ impl VerificationStepInput<'_> {
 /// The Worker must ask the chain first.
 const fn chain_needed() -> VerificationStep {
     VerificationStep::Done(LedgerOutput::empty(LedgerReply::ChainNeeded))
-}
-
-/// The one member of an answer that shows whether it is final.
-#[derive(serde::Deserialize)]
-struct RetryMember {
-    retry: Option<Retry>,
-}
-
-const fn content_type(status: u16) -> &'static str {
-    if status == 200 { "application/json" } else { "application/problem+json" }
 }

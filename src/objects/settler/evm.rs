@@ -9,7 +9,7 @@ use super::{ADVANCE_MAX, ALARM_MS, LandedTransaction, POLL_CALLS_MAX, POLL_MAX, 
 use crate::app;
 use crate::app::App;
 use crate::rpc;
-use crate::rpc::{signer_balance, third_party};
+use crate::rpc::third_party;
 use crate::telemetry::{TelemetryField, TelemetryKind, event};
 use std::rc::Rc;
 use x402_chain::address::{Address, TxId};
@@ -29,6 +29,7 @@ use x402_core::settlement::flight::{
 };
 use x402_core::settlement::launch;
 use x402_core::settlement::launch::{InFlightTotals, LaunchDenial, LaunchFacts};
+use x402_core::settlement::plan::UNFUNDED_MESSAGE;
 use x402_core::settlement::quote::NonceCount;
 use x402_core::settlement::refusal::{NodeAcceptance, SendOutcome, SendRefusal};
 use x402_core::settlement::{Flight, FlightPayload};
@@ -37,11 +38,12 @@ use x402_core::tenancy::budget::TransactionCost;
 /// The most versions sent in one turn: the first, and one at the market's new price.
 const SENDS_MAX: usize = 4;
 
-/// The first version of a flight, or a report why there is none; neither where the flight exists already.
+/// The first version of a flight, or why it is not launched; neither where the flight exists already.
 type FirstVersion = Result<Option<FlightVersion>, LaunchDenial>;
 
 impl Settler {
-    /// Takes a nonce, signs, stores and sends, unless the flight flies already; or says why nothing is to be sent.
+    /// Takes a nonce, signs, stores and sends, unless the flight was launched already. The inner error says why nothing
+    /// is sent.
     pub(super) async fn launch_evm(
         &self,
         app: &App,
@@ -176,7 +178,7 @@ impl Settler {
                 }
                 Some(SendRefusal::NonceUsed) => self.sign_with_new_nonce(app, &row).await?,
                 Some(SendRefusal::SignerUnfunded) => {
-                    self.end_unfunded(&row, signer_balance::UNFUNDED_MESSAGE, true)?;
+                    self.end_unfunded(&row, UNFUNDED_MESSAGE, true)?;
                     None
                 }
                 Some(SendRefusal::BelowMarket) => self.sign_replacement(app, &row, version.kind).await?,
@@ -237,7 +239,7 @@ impl Settler {
                 return Ok(None);
             }
         };
-        let observed = quote_price_and_nonce(app, &row.flight, NonceCount::Waiting).await?;
+        let observed = quote_price_and_nonce(app, &row.flight, NonceCount::Pending).await?;
         let Some(row) = self.open_flight_row(&row.key)? else { return Ok(None) };
         let Some(newest) = row.sent.newest() else { return Ok(None) };
         if kind == VersionKind::Transfer && (newest.kind == VersionKind::Cancel || row.flight.is_expired(app::now())) {
@@ -263,7 +265,7 @@ impl Settler {
     async fn sign_with_new_nonce(&self, app: &App, row: &FlightRow) -> Result<Option<FlightVersion>, Fault> {
         self.poll_flights(app, core::slice::from_ref(row)).await?;
         let network = network_of(&row.flight)?;
-        let observed = quote_price_and_nonce(app, &row.flight, NonceCount::Waiting).await?;
+        let observed = quote_price_and_nonce(app, &row.flight, NonceCount::Pending).await?;
         let Some(mut row) = self.open_flight_row(&row.key)? else { return Ok(None) };
         let Some(newest) = row.sent.newest() else { return Ok(None) };
         // A version is in a block, and its result is not known yet.
@@ -357,7 +359,7 @@ impl Settler {
 /// Whether the newest version's price is below the market.
 async fn is_newest_outpriced(app: &App, row: &FlightRow) -> Result<bool, Fault> {
     let newest = row.sent.newest().and_then(|version| version.price);
-    let today = quote_price_and_nonce(app, &row.flight, NonceCount::Waiting).await?.price;
+    let today = quote_price_and_nonce(app, &row.flight, NonceCount::Pending).await?.price;
     Ok(newest.zip(today).is_some_and(|(newest, today)| flight::is_outpriced(newest, today)))
 }
 

@@ -96,16 +96,16 @@ impl Settler {
 
     async fn completed_state(&self, app: &App, row: &FlightRow) -> Result<CompletedState, Fault> {
         let network = network_of(&row.flight)?;
-        let text = row.report.as_ref().and_then(|report| report.transaction.as_deref());
-        let Some(id) = text.and_then(|text| TxId::parse(network.family, text)) else {
-            return Ok(CompletedState::Final);
-        };
+        // A flight without a report is open again, and not completed.
+        let Some(report) = &row.report else { return Ok(CompletedState::Final) };
+        let id = report.transaction.as_deref().and_then(|text| TxId::parse(network.family, text));
+        let id = id.ok_or_else(|| Fault::internal("a completed flight's report has no transaction"))?;
         let trace = rpc::fetch_trace_with_finality(&app.settings, network, &id).await;
         let Some(trace) = trace else { return Ok(CompletedState::Unknown) };
         Ok(match &trace.found {
             TransactionState::Mined(mined) if mined.failure.is_none() => match mined.depth {
                 Depth::Finalized => CompletedState::Final,
-                Depth::Seen | Depth::Confirmed => CompletedState::InBlock,
+                Depth::Included | Depth::Confirmed => CompletedState::InBlock,
             },
             TransactionState::Mined(_) | TransactionState::Unknown | TransactionState::Pending => CompletedState::Gone,
         })

@@ -1,4 +1,4 @@
-//! The orders to a settler: settle a flight, never launch an attempt, list the penalized payers. Two callers of one
+//! The messages to a settler: settle a flight, never launch an attempt, list the penalized payers. Two callers of one
 //! attempt share one launch.
 
 use super::sql;
@@ -31,7 +31,7 @@ const LAUNCH_MAX_MS: u64 = 120_000;
 /// The result of a launch.
 #[derive(Clone)]
 enum LaunchOutcome {
-    /// The flight is stored: its row says how it stands.
+    /// The flight is stored: its row holds its status.
     Began,
     /// Nothing is launched for this attempt, now or later, and its ledger has the report.
     Denied(SettlementReport),
@@ -39,7 +39,7 @@ enum LaunchOutcome {
 
 /// The result of a launch for a caller that waits for it.
 enum LaunchWait {
-    /// It is over.
+    /// It has ended.
     Over(LaunchOutcome),
     /// It goes on for longer than a caller waits.
     UnderWay,
@@ -76,7 +76,7 @@ impl Drop for WaitGuard<'_> {
 }
 
 impl Settler {
-    /// Executes a message.
+    /// Carries out a message.
     pub(super) async fn run_order(&self, message: SettlerMessage) -> Result<SettlerReply, Fault> {
         self.open_storage()?;
         Ok(match message {
@@ -125,8 +125,8 @@ impl Settler {
                 self.report_to_ledger(&app, &row.flight, &pending).await;
                 return Ok(pending);
             }
-            let looked = self.polled_at.get();
-            if looked.is_none_or(|at| app::now().since(at) >= pause_ms) {
+            let polled = self.polled_at.get();
+            if polled.is_none_or(|at| app::now().since(at) >= pause_ms) {
                 self.polled_at.set(Some(app::now()));
                 self.poll_all(&app).await?;
                 if network.family == Family::Svm {
@@ -224,7 +224,7 @@ impl Settler {
     /// Marks an attempt that was never launched as refused; nothing is awaited in between. A known attempt's report is
     /// sent once more, if it has ended.
     async fn refuse_attempt(&self, settlement: SettlementId, attempt: usize) -> Result<RefuseOutcome, Fault> {
-        let key = settlement::key(settlement, attempt);
+        let key = settlement::attempt_key(settlement, attempt);
         if self.flight_row(&key)?.is_none() && self.running_launch(&key).is_none() {
             self.launching.borrow_mut().remove(&key);
             self.note_refused(&key)?;

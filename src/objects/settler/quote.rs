@@ -11,7 +11,7 @@ use x402_core::error::Fault;
 use x402_core::settlement::Flight;
 use x402_core::settlement::launch;
 use x402_core::settlement::launch::{InFlightTotals, LaunchDenial, LaunchFacts};
-use x402_core::settlement::quote::{LaunchQuestion, NonceCount};
+use x402_core::settlement::quote::{LaunchCalls, NonceCount};
 
 impl Settler {
     /// Reads what a launch needs. A second node is asked where the first knows fewer of the signer's transactions than
@@ -23,7 +23,7 @@ impl Settler {
         before: &[(String, Flight)],
     ) -> Result<(LaunchFacts, VerdictBasis), Fault> {
         let network = network_of(flight)?;
-        let quote = LaunchQuestion::of_launch(flight, network).ok_or_else(another_family)?;
+        let quote = LaunchCalls::of_launch(flight, network).ok_or_else(another_family)?;
         let mined = if before.is_empty() { self.nonces()?.next } else { None };
         let spending = self.spending()?;
         let is_short = |observed: LaunchFacts| {
@@ -65,7 +65,7 @@ impl StateDecision for LaunchQuote {
 /// most, where none answers all. A price above the cap counts as an answer without a price.
 pub(super) async fn quote_price_and_nonce(app: &App, flight: &Flight, count: NonceCount) -> Result<LaunchFacts, Fault> {
     let network = network_of(flight)?;
-    let quote = LaunchQuestion::of(flight, network, count).ok_or_else(another_family)?;
+    let quote = LaunchCalls::of(flight, network, count).ok_or_else(another_family)?;
     let providers = app.settings.providers(network);
     let is_whole = |facts: &Facts| quote.read(facts).is_ok();
     Ok(quote.read_partial(&rpc::call_until(network, &providers, &quote.calls(), is_whole).await))

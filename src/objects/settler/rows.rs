@@ -11,13 +11,13 @@ use x402_core::settlement::{Flight, SettlementReport};
 
 /// A flight with every version that was signed.
 pub struct FlightRow {
-    /// Settlement and attempt.
+    /// Settlement and attempt, as [`Flight::key`] writes them.
     pub key: String,
     /// The nonce that it holds; on Solana 0.
     pub nonce: u64,
-    /// What is settled.
+    /// The payment that is settled, and how.
     pub flight: Flight,
-    /// What was signed and sent.
+    /// Every version that was signed, and what nodes answered to it.
     pub sent: FlightVersions,
     /// How it ended; `None` while it is on its way.
     pub report: Option<SettlementReport>,
@@ -42,9 +42,9 @@ impl FromRow for FlightRow {
 
 /// A flight that is on its way.
 pub struct FlyingFlight {
-    /// Settlement and attempt.
+    /// Settlement and attempt, as [`Flight::key`] writes them.
     pub key: String,
-    /// What is settled. A flight that cannot be read must not keep others from being launched.
+    /// The flight. One that cannot be read must not keep others from being launched.
     pub flight: Result<Flight, Fault>,
 }
 
@@ -56,9 +56,9 @@ impl FromRow for FlyingFlight {
     }
 }
 
-/// Which flight.
+/// The key of a flight.
 pub struct FlightKey {
-    /// Settlement and attempt.
+    /// Settlement and attempt, as [`Flight::key`] writes them.
     pub key: String,
 }
 
@@ -72,7 +72,7 @@ impl FromRow for FlightKey {
 
 /// The nonce of a flight that is on its way.
 pub struct FlightNonce {
-    /// The nonce.
+    /// The signer's nonce.
     pub nonce: u64,
 }
 
@@ -86,9 +86,9 @@ impl FromRow for FlightNonce {
 
 /// A completed flight that is polled for finality.
 pub struct TrackedFlight {
-    /// Settlement and attempt.
+    /// Settlement and attempt, as [`Flight::key`] writes them.
     pub key: String,
-    /// Since when.
+    /// When it was completed: after six hours it counts as final.
     pub since: UnixMillis,
 }
 

@@ -27,10 +27,10 @@ statements! {
         "SELECT payer, until_ms FROM penalties WHERE until_ms > ? ORDER BY until_ms DESC LIMIT 2000";
     /// Binds a time: deletes penalties that ended before it.
     PENALTIES_PURGE: () = "DELETE FROM penalties WHERE until_ms < ?";
-    /// Binds a key, when to look, since when.
+    /// Binds a key, when the next poll is due, since when it is polled.
     WATCHED_PUT: () = "INSERT INTO watched (key, next_ms, since_ms) VALUES (?, ?, ?)
         ON CONFLICT (key) DO UPDATE SET next_ms = excluded.next_ms";
-    /// Binds a time; returns keys and since when they are watched. The table holds what is not yet final.
+    /// Binds a time; returns keys and since when they are polled. The table holds what is not yet final.
     WATCHED_DUE: TrackedFlight = "SELECT key, since_ms FROM watched WHERE next_ms <= ? ORDER BY next_ms LIMIT 40";
     /// Returns when the next is due.
     WATCHED_NEXT: FirstTime = "SELECT MIN(next_ms) AS first_ms FROM watched";

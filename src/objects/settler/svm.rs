@@ -43,7 +43,7 @@ const SEND_AT_ONCE: usize = 8;
 const RESEND_TURN_MS: u64 = 5_000;
 
 impl Settler {
-    /// Signs, stores and sends, unless the flight flies already; or says why nothing is to be sent.
+    /// Signs, stores and sends, unless the flight was launched already. The inner error says why nothing is sent.
     pub(super) async fn launch_svm(
         &self,
         app: &App,

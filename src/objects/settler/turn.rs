@@ -28,15 +28,8 @@ impl Settler {
     }
 
     pub(super) async fn report_to_ledger(&self, app: &App, flight: &Flight, report: &SettlementReport) -> bool {
-        let envelope = LedgerEnvelope {
-            tenant: flight.tenant,
-            environment: flight.environment,
-            request_id: app::request_id(app::now()),
-            origin: String::new(),
-            path: String::new(),
-            access: None,
-            message: LedgerMessage::Settled(Box::new(report.clone())),
-        };
+        let (request_id, message) = (app::request_id(app::now()), LedgerMessage::Settled(Box::new(report.clone())));
+        let envelope = LedgerEnvelope::without_request(flight.tenant, flight.environment, request_id, message);
         clients::ledger::call_ledger(app, &envelope, None).await.is_ok_and(|response| response.is_done())
     }
 
@@ -49,11 +42,11 @@ impl Settler {
             event(TelemetryKind::FlightsNotPurged, &[TelemetryField::Cause(&fault)]);
         }
         let keys = self.open_keys()?;
-        let watch = self.next_finality_poll()?;
+        let next_poll = self.next_finality_poll()?;
         let is_idle = keys.is_empty() && self.ended_after("")?.is_empty() && self.launching.borrow().is_empty();
-        if is_idle && watch.is_none_or(|due| due > now) {
+        if is_idle && next_poll.is_none_or(|due| due > now) {
             // Nothing is awaited between the read of the rows and this.
-            let next = watch.unwrap_or_else(|| now.plus(IDLE_MS)).max(now.plus(ALARM_MS));
+            let next = next_poll.unwrap_or_else(|| now.plus(IDLE_MS)).max(now.plus(ALARM_MS));
             self.set_alarm(next).await;
             return Ok(());
         }

@@ -8,35 +8,35 @@ use x402_chain::reason::Reason;
 use x402_chain::x402::X402Version;
 use x402_core::error::Fault;
 
-/// The sentence for a buyer who has not paid, where the seller has none of its own.
+/// The `error` of the answer to a buyer who has not paid, where the seller's `routeConfig` names none.
 const UNPAID: &str = "X-PAYMENT header is required";
 
-/// Reads the members; the network and a price are required. A value of the right type that is no price is kept: the
-/// answer refuses it with the protocol's reason.
+/// Reads the members; the network and a price are required. A price of the right type and a wrong value is no error
+/// here: the answer refuses it with the protocol's reason.
 ///
 /// # Errors
-/// `INVALID_REQUEST` where there is no list of requirements and no price either, or a member of another type.
+/// `INVALID_REQUEST` without `price`, and for a member of another type.
 pub(super) fn read_price_request(body: &JsonMap) -> Result<AcceptsRequest, Fault> {
     let Some(price) = body.get("price").filter(|price| !price.is_null()) else {
-        return Err(invalid("accepts", "must be a list of requirements (or name 'network' and 'price')"));
+        return Err(invalid("accepts", "must be a list of requirements, unless 'network' and 'price' are named"));
     };
     if !(price.is_string() || price.is_number() || price.is_object()) {
-        return Err(invalid("price", "must be a text, a number or {amount, asset}"));
+        return Err(invalid("price", "must be a string, a number or {amount, asset}"));
     }
     if body.get("network").is_some_and(|network| !network.is_string()) {
-        return Err(invalid("network", "must be a text"));
+        return Err(invalid("network", "must be a string"));
     }
     let config = body.get("routeConfig").and_then(Value::as_object).cloned().unwrap_or_default();
-    let said = config.get("errorMessages").and_then(|all| all.get("paymentRequired")).and_then(Value::as_str);
-    let unpaid = said.unwrap_or(UNPAID).to_owned();
+    let own_message = config.get("errorMessages").and_then(|all| all.get("paymentRequired")).and_then(Value::as_str);
+    let unpaid = own_message.unwrap_or(UNPAID).to_owned();
     let entry = requirements_entry(body, &config, price)
         .and_then(|entry| AcceptsEntry::read(Value::Object(entry), X402Version::One));
     Ok(AcceptsRequest { form: AcceptsForm::Price(unpaid), entries: vec![entry] })
 }
 
-/// The same as requirements of version 1.
+/// The request as partial requirements of version 1.
 fn requirements_entry(body: &JsonMap, config: &JsonMap, price: &Value) -> Result<JsonMap, EntryRefusal> {
-    let rule = "the price is dollars with six decimals at most ('$0.01', 0.01), or {amount, asset}";
+    let rule = "the price must be dollars above zero with at most six decimals ('$0.01', 0.01), or {amount, asset}";
     let amount = price_amount(price).ok_or_else(|| (Reason::InvalidRequirements, rule.to_owned()))?;
     let mut entry = JsonMap::new();
     let mut put = |name: &str, value: Option<&Value>| {
@@ -62,12 +62,12 @@ fn requirements_entry(body: &JsonMap, config: &JsonMap, price: &Value) -> Result
         all.extend(more.clone());
     }
     put("outputSchema", Some(&json!({"input": input, "output": config.get("outputSchema")})));
-    // Its buyers read from here how the token is signed for.
+    // thirdweb's clients read here which typed data to sign.
     put("extra", Some(&json!({"primaryType": "TransferWithAuthorization"})));
     Ok(entry)
 }
 
-/// Atomic units; `None` for what is no price, or nothing.
+/// The price in atomic units; `None` for a malformed price and for zero.
 fn price_amount(price: &Value) -> Option<Amount> {
     let amount = match price {
         Value::String(text) => dollar_digits(text).and_then(|digits| Amount::parse_usdc(&digits)),

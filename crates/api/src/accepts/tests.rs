@@ -114,6 +114,10 @@ fn what_cannot_be_completed_is_left_out_and_named() {
         ("payTo", json!("0x1"), "invalid_payment_requirements"),
         ("extra", json!({"verifyingContract": OWN}), "invalid_payment_requirements"),
         ("extra", json!({"verifyingContract": 7}), "invalid_payment_requirements"),
+        ("extra", json!("text"), "invalid_payment_requirements"),
+        ("maxTimeoutSeconds", json!("60"), "invalid_payment_requirements"),
+        ("maxTimeoutSeconds", json!(-1), "invalid_payment_requirements"),
+        ("maxTimeoutSeconds", json!(1.5), "invalid_payment_requirements"),
     ] {
         let mut wrong = whole.clone();
         wrong[name] = value;
@@ -134,7 +138,8 @@ fn only_what_is_the_sellers_own_and_settled_here_is_completed() {
     let own = || vec![PayeeAnswer::Own(Address::parse(Family::Evm, OWN).expect("an address"))];
     let stranger = vec![PayeeAnswer::Refused(Reason::PayToNotAllowed, "not yours".to_owned())];
     for (payees, offered) in [(stranger, true), (own(), false), (Vec::new(), true)] {
-        let reply = read().answer(payees, |network| if offered { settled(network) } else { OfferedSettlement::Not });
+        let reply =
+            read().answer(payees, |network| if offered { settled(network) } else { OfferedSettlement::NotSettled });
         let answer: Value = serde_json::from_str(&reply.body).expect("JSON");
         assert_eq!(answer["accepts"], json!([]), "{answer}");
         assert!(answer["error"].as_str().is_some_and(|error| !error.is_empty()));
@@ -150,6 +155,7 @@ fn a_body_of_neither_form_is_a_fault() {
         ("{}", ErrorCode::InvalidRequest, Some("accepts")),
         (r#"{"accepts": {}}"#, ErrorCode::InvalidRequest, Some("accepts")),
         (r#"{"accepts": [], "x402Version": 3}"#, ErrorCode::InvalidRequest, Some("x402Version")),
+        (r#"{"accepts": [], "resource": "x"}"#, ErrorCode::InvalidRequest, Some("resource")),
     ] {
         let fault = AcceptsRequest::read(body.as_bytes()).expect_err(body);
         assert_eq!((fault.code, fault.param.as_deref()), (code, param), "{body}");

@@ -1,4 +1,4 @@
-//! The bodies that operators send, as they are sent; what they mean is read in [`super`].
+//! The request bodies of the operators' routes, member for member as in JSON; [`super`] checks and parses the values.
 
 use crate::body::{null_or_value, optional_object};
 use serde::Deserialize;
@@ -19,10 +19,10 @@ pub struct TenantBody {
     /// Its e-mail address; no other tenant has it.
     #[cfg_attr(not(target_arch = "wasm32"), schemars(email, length(min = 1, max = 254)))]
     pub email: String,
-    /// Its name.
+    /// The company's name.
     #[cfg_attr(not(target_arch = "wasm32"), schemars(length(min = 1, max = 200)))]
     pub company_name: Option<String>,
-    /// Its tier; default: the smallest.
+    /// Its tier; default `free`.
     pub tier: Option<Tier>,
     /// Where its ledgers live; default: near the first request. It cannot be changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -33,15 +33,15 @@ pub struct TenantBody {
     /// Its own limits, in place of its tier's.
     #[serde(default, deserialize_with = "optional_object")]
     pub limits: Option<LimitsBody>,
-    /// What a payer on the sanctions list means; default `refuse`.
+    /// Whether a payment by a payer on the sanctions list is refused or only reported; default `refuse`.
     pub sanctions: Option<SanctionsPolicy>,
     /// Whether a settle's success holds `extra` in its body too, for every request; default: only for those that send
     /// `Prefer: explain`.
     pub explain: Option<bool>,
 }
 
-/// The body of `PATCH /v1/admin/tenants/{id}`: what is absent stays, and `null` is as good as absent where nothing
-/// else is said.
+/// The body of `PATCH /v1/admin/tenants/{id}`: an absent member stays unchanged. `null` counts as absent, unless the
+/// member says otherwise.
 #[derive(Debug, Deserialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
@@ -49,27 +49,28 @@ pub struct TenantPatchBody {
     /// Its e-mail address; no other tenant has it.
     #[cfg_attr(not(target_arch = "wasm32"), schemars(email, length(min = 1, max = 254)))]
     pub email: Option<String>,
-    /// Its name; `null` removes it.
+    /// The company's name; `null` removes it.
     #[serde(default, deserialize_with = "null_or_value", skip_serializing_if = "Option::is_none")]
     #[cfg_attr(not(target_arch = "wasm32"), schemars(length(min = 1, max = 200)))]
     pub company_name: Option<Option<String>>,
     /// Its tier.
     pub tier: Option<Tier>,
-    /// Whether it is served.
+    /// Whether its requests are served.
     pub status: Option<TenantStatus>,
-    /// Default recipients by chain; `null` removes one, for good. `derive` in an address's place: the next child of
-    /// the operator's `EVM_XPUB`.
+    /// Default recipients by chain; `null` removes the address from the tenant for good. `derive` in an address's
+    /// place: the next child of the operator's `EVM_XPUB`.
     pub recipients: Option<BTreeMap<String, Option<String>>>,
     /// Its own limits, in place of its tier's; `null` gives the tier's back.
     #[serde(default, deserialize_with = "optional_object")]
     pub limits: Option<LimitsBody>,
-    /// What a payer on the sanctions list means.
+    /// Whether a payment by a payer on the sanctions list is refused or only reported.
     pub sanctions: Option<SanctionsPolicy>,
     /// Whether a settle's success holds `extra` in its body too, for every request.
     pub explain: Option<bool>,
 }
 
-/// A tenant's own limits: what is absent stays, `null` is the tier's (RFC 7396).
+/// A tenant's own limits, as a JSON merge patch (RFC 7396): an absent member stays unchanged, `null` gives the tier's
+/// limit back.
 #[derive(Debug, Default, Deserialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
@@ -82,7 +83,7 @@ pub struct LimitsBody {
     #[serde(default, deserialize_with = "null_or_value", skip_serializing_if = "Option::is_none")]
     #[cfg_attr(not(target_arch = "wasm32"), schemars(range(min = 0, max = 1_000_000_000)))]
     pub per_hour: Option<Option<i64>>,
-    /// Final verdicts in a period; −1 is unlimited.
+    /// Final verdicts in a calendar month (UTC); −1 is unlimited.
     #[serde(default, deserialize_with = "null_or_value", skip_serializing_if = "Option::is_none")]
     #[cfg_attr(not(target_arch = "wasm32"), schemars(range(min = -1, max = 1_000_000_000)))]
     pub per_month: Option<Option<i64>>,
@@ -93,18 +94,18 @@ pub struct LimitsBody {
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct KeyBody {
-    /// What its owner calls it.
+    /// The name that its owner gives it.
     #[cfg_attr(not(target_arch = "wasm32"), schemars(length(min = 1, max = 200)))]
     pub name: String,
-    /// Live money or test money.
+    /// `live`: real money; `test`: test networks.
     pub environment: Environment,
     /// `bearer` (default): sent in a header. `url`: stands in the path, `/facilitator/k/{key}/…`, and may only verify
     /// and settle.
     pub kind: Option<KeyKind>,
-    /// What it may do; default: all but `manage` that its kind may.
+    /// Its scopes; default: all that its kind may have, without `manage`.
     #[cfg_attr(not(target_arch = "wasm32"), schemars(length(min = 1)))]
     pub scopes: Option<Vec<Scope>>,
-    /// When it ends, in RFC 3339; default: never.
+    /// When it expires, RFC 3339, in the future; default: never.
     #[cfg_attr(not(target_arch = "wasm32"), schemars(length(min = 1, max = 40), extend("format" = "date-time")))]
     pub expires_at: Option<String>,
 }
@@ -120,7 +121,7 @@ pub struct RecipientBody {
     /// An EVM address or a Solana wallet. `derive`: the next child of the operator's `EVM_XPUB`.
     #[cfg_attr(not(target_arch = "wasm32"), schemars(length(min = 1, max = 64)))]
     pub address: String,
-    /// Whether it is the chain's default; default: if the chain has none.
+    /// Whether it becomes the chain's default; where absent: if the chain has none.
     pub default: Option<bool>,
 }
 
@@ -129,7 +130,7 @@ pub struct RecipientBody {
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ChainsCheckBody {
-    /// The chains to compare; default: all.
+    /// The chains to compare with the registry, by key or CAIP-2 id; default: all.
     pub chains: Option<Vec<String>>,
 }
 

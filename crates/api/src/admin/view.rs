@@ -1,4 +1,4 @@
-//! What the operators' routes answer with.
+//! The bodies of the operators' routes' answers.
 
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -16,7 +16,7 @@ pub struct LimitsView {
     pub per_minute: u64,
     /// Requests in any 60 minutes.
     pub per_hour: u64,
-    /// Final verdicts in a period.
+    /// Final verdicts in a calendar month (UTC).
     pub per_month: i64,
 }
 
@@ -44,15 +44,15 @@ pub struct TenantView {
     pub tier: Tier,
     /// Whether its requests are served: `active`, `suspended` or `cancelled`.
     pub status: TenantStatus,
-    /// Where its ledgers live.
+    /// The location hint with which its ledgers are created; `null`: near the first request.
     pub region: Option<String>,
     /// Its default recipients by chain.
     pub recipients: BTreeMap<String, String>,
     /// The limits that apply: the tenant's own, else its tier's.
     pub limits: LimitsView,
-    /// What a listed payer means to it.
+    /// Whether a payment by a payer on the sanctions list is refused or only reported.
     pub sanctions: SanctionsPolicy,
-    /// Whether a settle's success holds our additions in its body too, and not in headers only.
+    /// Whether the body of a successful settle holds `extra` for every request.
     pub explain: bool,
     /// When it was created, RFC 3339.
     pub created_at: String,
@@ -106,7 +106,7 @@ pub struct KeyView {
     pub expires_at: Option<String>,
     /// When it was revoked, RFC 3339; `null`: it is in force.
     pub revoked_at: Option<String>,
-    /// When it was last used, to the minute and as far as it was shipped.
+    /// When it was last used, RFC 3339, to the minute. The ledgers report it some seconds later; `null`: never.
     pub last_used_at: Option<String>,
 }
 
@@ -134,7 +134,7 @@ pub struct KeyAlone {
 pub struct RecipientView {
     /// An EVM address or a Solana wallet.
     pub address: String,
-    /// The environment in which the address is paid.
+    /// The environment for which the address is registered.
     pub environment: Environment,
     /// The chains for which it is the default.
     pub default_for: Vec<String>,

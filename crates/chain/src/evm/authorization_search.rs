@@ -1,6 +1,7 @@
 //! Finds the transaction that used an authorization, by its `AuthorizationUsed` event (EIP-3009) in the blocks of the
 //! last minutes.
 
+pub use super::calls::newest_block_call;
 use super::calls::{prefixed_hex, view_call_at};
 use super::log::AUTHORIZATION_USED;
 use super::{abi, answered_text, block, eip3009};
@@ -16,7 +17,7 @@ use serde_json::json;
 const SEARCHED_MS: u64 = 900_000;
 /// A range of blocks that every public provider accepts.
 const BLOCKS_PER_SEARCH: u64 = 1_000;
-/// The most pieces: enough for a chain with a block every 60 ms to be searched as far back as the others.
+/// The most calls: on a chain with a block every 60 ms they cover the whole time.
 const SEARCHES_MAX: u64 = 15;
 
 /// The last block of a search.
@@ -24,11 +25,12 @@ const SEARCHES_MAX: u64 = 15;
 pub enum SearchEnd {
     /// Up to this block: a later use does not count.
     Block(u64),
-    /// Up to the newest block, which had this number when a node was asked; the chain may have grown.
+    /// Up to the newest block, whatever its number by then; a node reported this number before.
     Newest(u64),
 }
 
-/// The searches up to a last block, the newest blocks first; together they cover the time.
+/// The `eth_getLogs` calls up to a last block, the newest blocks first; together they cover the last 15 minutes, or as
+/// many blocks as the bounds allow. Empty on Solana.
 #[must_use]
 pub fn search_calls(network: &Network, payer: &Address, nonce: &B256, last: SearchEnd) -> Vec<Call> {
     let (Address::Evm(asset), Address::Evm(payer)) = (network.asset.address, *payer) else { return Vec::new() };
@@ -71,18 +73,13 @@ pub fn read_search(facts: &Facts, call: &Call) -> Option<Option<TxId>> {
     Some(logs.into_iter().find(|log| !log.removed).map(|log| TxId::Evm(log.transaction_hash)))
 }
 
-/// Whether it was used or cancelled by the end of a block, or of the newest where none is named.
+/// The call for whether an authorization was used or cancelled by the end of `block`, or of the newest block. `None` on
+/// Solana.
 #[must_use]
 pub fn authorization_state_call(network: &Network, payer: &Address, nonce: &B256, block: Option<u64>) -> Option<Call> {
     let (Address::Evm(asset), Address::Evm(payer)) = (network.asset.address, *payer) else { return None };
     let at = block.map_or_else(|| "latest".to_owned(), |block| format!("{block:#x}"));
     Some(view_call_at(asset, prefixed_hex(&eip3009::authorization_state_calldata(payer, *nonce)), &at))
-}
-
-/// The call for the newest block's number and time.
-#[must_use]
-pub fn newest_block_call() -> Call {
-    Call::new("eth_getBlockByNumber", &json!(["latest", false]))
 }
 
 /// The newest block's number and time; `None` where the node did not answer.
@@ -127,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn a_quarter_of_an_hour_is_looked_through_in_pieces_newest_first() {
+    fn a_quarter_of_an_hour_is_searched_in_pieces_newest_first() {
         // Two seconds a block: 450 blocks and the head's own.
         assert_eq!(ranges("base", 10_000), [(9_550, "latest".to_owned())]);
         // A quarter of a second: 3,601 blocks, none left out and none twice.
@@ -137,7 +134,7 @@ mod tests {
             [(99_001, "latest".to_owned()), (98_001, hex(99_000)), (97_001, hex(98_000)), (96_400, hex(97_000))]
         );
         assert_eq!(ranges("arbitrum", 500), [(0, "latest".to_owned())]);
-        // What decided long ago is looked for where it was, not in the newest blocks.
+        // A search that ends at an old block covers the time before that block, not the newest blocks.
         assert_eq!(ranges_to("base", SearchEnd::Block(10_000)), [(9_550, hex(10_000))]);
         for network in NETWORKS.iter().filter(|network| network.family == Family::Evm) {
             let pieces = ranges(network.key, 10_000_000);
@@ -167,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn the_event_is_looked_for_and_read() {
+    fn the_event_is_searched_and_read() {
         let base = by_key("base").expect("registered");
         let calls = search_calls(base, &payer(), &B256::repeat_byte(7), SearchEnd::Newest(10_000));
         let call = calls.first().expect("a call");

@@ -1,5 +1,5 @@
-//! What is remembered between requests: the signers of the last signatures (a payment is verified and then settled, and
-//! recovering the signer is the most expensive step of both), where a token is known to be deployed, and which payers
+//! A cache of what earlier verifications found: the signers of the last signatures (a payment is verified and then
+//! settled, and recovering the signer is the most expensive step of both), tokens that are deployed, and whether payers
 //! have code.
 
 use super::eip3009::PayerSignature;
@@ -8,17 +8,17 @@ use alloy_primitives::{Address, B256, keccak256};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
-/// Signatures of a generation; two are kept, some hundred bytes each.
+/// The most signatures of a generation; two generations are kept, some hundred bytes a signature.
 const GENERATION_MAX: usize = 4_096;
 
 /// How long a contract that was found counts as deployed.
 const DEPLOYED_S: u64 = 900;
 /// How long it is remembered whether a payer has code.
 const CODE_S: u64 = 60;
-/// The most payers of which that is remembered.
+/// The most payers for which that is remembered.
 const CODES_MAX: usize = 8_192;
 
-/// The memory; it is bounded, and may be lost at any time.
+/// The cache. It is bounded, and may be lost at any time.
 #[derive(Default)]
 pub struct VerificationCache {
     /// The older half is dropped when the newer is full.

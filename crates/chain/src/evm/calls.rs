@@ -15,8 +15,14 @@ pub(crate) fn chain_id_call() -> Call {
 }
 
 /// The call for the height of the node's newest block.
-pub(super) fn head_block_call() -> Call {
+pub(crate) fn head_block_call() -> Call {
     Call::new("eth_blockNumber", &json!([]))
+}
+
+/// The call for the newest block, without its transactions.
+#[must_use]
+pub fn newest_block_call() -> Call {
+    Call::new("eth_getBlockByNumber", &json!(["latest", false]))
 }
 
 /// The call for the newest block that cannot be reversed.
@@ -91,6 +97,7 @@ pub(super) fn view_call_at(contract: Address, data: String, block: &str) -> Call
     Call::new("eth_call", &json!([{ "to": prefixed_hex(contract.as_slice()), "data": data }, block]))
 }
 
-pub(super) fn prefixed_hex(bytes: &[u8]) -> String {
+/// Bytes as lower-case hex with `0x`.
+pub(crate) fn prefixed_hex(bytes: &[u8]) -> String {
     alloy_primitives::hex::encode_prefixed(bytes)
 }

@@ -1,4 +1,4 @@
-//! The signer and the price of a transaction of ours: what is simulated is what is sent.
+//! Signer, gas limit and price of a transaction of ours: it is simulated with those with which it is sent.
 
 use crate::address::Address;
 use serde::{Deserialize, Serialize};
@@ -13,7 +13,7 @@ pub struct GasPrice {
 }
 
 impl GasPrice {
-    /// The price at which a node replaces a transaction of this price: an eighth more, within the cap.
+    /// The price at which a node replaces a transaction of this price: an eighth more. `None` above `cap_wei`.
     #[must_use]
     pub fn raised_by_an_eighth(self, cap_wei: u128) -> Option<Self> {
         let more = |wei: u128| wei.saturating_add(wei.div_ceil(8)).saturating_add(1);

@@ -166,7 +166,7 @@ fn a_payment_is_read_in_two_rounds() {
     let mined = trace.mined().unwrap();
     assert_eq!(mined.failure, None);
     assert_eq!(mined.block, Block { number: 100, hash: Some(BLOCK.to_owned()), time: Some(UnixSeconds(0x6915_2000)) });
-    assert_eq!((mined.head, mined.confirmations(), mined.depth), (102, 3, Depth::Seen));
+    assert_eq!((mined.head, mined.confirmations(), mined.depth), (102, 3, Depth::Included));
     assert_eq!(mined.submitter, Some(address(PAYER)));
     assert_eq!(
         mined.transfers,
@@ -214,8 +214,8 @@ fn depth_follows_the_tag_and_then_the_count() {
             .mined()
             .depth
     };
-    assert_eq!(depth(tagged(99), 100), Depth::Seen);
-    assert_eq!(depth(tagged(99), 104), Depth::Seen);
+    assert_eq!(depth(tagged(99), 100), Depth::Included);
+    assert_eq!(depth(tagged(99), 104), Depth::Included);
     assert_eq!(depth(tagged(99), 105), Depth::Confirmed);
     assert_eq!(depth(tagged(100), 100), Depth::Finalized);
     assert_eq!(depth(Value::Null, 1_000_000), Depth::Confirmed);
@@ -233,7 +233,7 @@ fn depth_follows_the_tag_and_then_the_count() {
 }
 
 #[test]
-fn without_a_receipt_the_transaction_tells_pending_from_unknown() {
+fn without_a_receipt_the_transaction_shows_pending_or_unknown() {
     let node = Node::with(Value::Null);
     assert_eq!(node.found(), Ok(TransactionState::Unknown));
     let known = |hash: &str| json!({"hash": hash, "blockNumber": null, "input": "0x"});
@@ -340,7 +340,7 @@ fn only_the_registered_contract_moves_the_asset() {
 }
 
 #[test]
-fn what_is_only_told_is_bounded_and_what_counts_is_not() {
+fn details_are_bounded_and_what_counts_is_not() {
     let many: Vec<Value> = (0..300)
         .flat_map(|n| {
             [
@@ -357,7 +357,7 @@ fn what_is_only_told_is_bounded_and_what_counts_is_not() {
 }
 
 #[test]
-fn an_authorization_is_told_only_by_the_registered_contract() {
+fn only_the_registered_contract_reports_an_authorization() {
     let used = "0x98de503528ee59b575ef0c0a2576a82497bfc029a5685b209e9ec333479b10a5";
     let event = |index: &str, contract: &str| {
         let event = with(log(2, PAYER, PAY_TO, 0), "/topics", json!([used, topic(PAYER), OTHER]));

@@ -1,5 +1,6 @@
 //! Our own EVM transactions: price, signature and bytes.
 
+use super::calls::newest_block_call;
 use super::sender::GasPrice;
 use super::{abi, answered_text, calls, eip3009, quantity};
 use crate::address::TxId;
@@ -50,17 +51,18 @@ impl StateDecision for Option<GasPrice> {
     }
 }
 
-/// Signs; the same arguments give the same bytes. `None` where the chain has no id or is only verified.
+/// Signs a transaction; the same arguments give the same bytes. `None` where the chain has no id or nothing is settled
+/// on it.
 #[must_use]
 pub fn sign_transaction(
     network: &Network,
     signer: &EvmSigner,
     nonce: u64,
-    message: &ContractCall,
+    call: &ContractCall,
     price: GasPrice,
 ) -> Option<SignedEvmTransaction> {
     let chain_id = network.chain_id?;
-    let (to, input, gas_limit) = (TxKind::Call(message.to), message.data.clone(), message.gas_limit);
+    let (to, input, gas_limit) = (TxKind::Call(call.to), call.data.clone(), call.gas_limit);
     match network.settle?.gas()?.fees {
         FeeModel::Eip1559 => sign_typed(
             TxEip1559 {
@@ -105,7 +107,7 @@ where
 /// The calls that a price needs.
 #[must_use]
 pub fn price_calls() -> Vec<Call> {
-    vec![gas_price_call(), tip_call(), latest_block_call()]
+    vec![gas_price_call(), tip_call(), newest_block_call()]
 }
 
 fn gas_price_call() -> Call {
@@ -116,11 +118,8 @@ fn tip_call() -> Call {
     Call::new("eth_maxPriorityFeePerGas", &json!([]))
 }
 
-fn latest_block_call() -> Call {
-    Call::new("eth_getBlockByNumber", &json!(["latest", false]))
-}
-
-/// A price as [`capped_price`] names it; `None` where even the base fee is above the chain's cap, or nothing is sent there.
+/// A price as [`capped_price`] names it; `None` where even the base fee is above the chain's cap, or nothing is sent
+/// there.
 ///
 /// # Errors
 /// [`Undecided::Missing`] with the calls that must be made first; [`Undecided::Malformed`] where the node gave no
@@ -128,12 +127,12 @@ fn latest_block_call() -> Call {
 pub fn quote_price(network: &Network, facts: &Facts) -> Result<Option<GasPrice>, Undecided> {
     let Some(gas) = network.settle.and_then(|settle| settle.gas()) else { return Ok(None) };
     facts.require(&price_calls())?;
-    let asked = market_price(gas, facts).ok_or_else(|| Undecided::malformed("no_price"))?;
-    Ok(cap_market_price(gas, asked, facts))
+    let market = market_price(gas, facts).ok_or_else(|| Undecided::malformed("no_price"))?;
+    Ok(cap_market_price(gas, market, facts))
 }
 
-/// The most for a unit of gas of a transaction that was first priced so, wei: eight times as much, within the chain's
-/// cap. `None` where nothing is sent.
+/// The most for a unit of gas, wei, of a transaction whose first price is `price`: eight times as much, within the
+/// chain's cap. `None` where nothing is settled.
 #[must_use]
 pub fn worst_fee_wei(network: &Network, price: GasPrice) -> Option<u128> {
     let gas = network.settle?.gas()?;
@@ -155,14 +154,14 @@ fn market_price(gas: GasCap, facts: &Facts) -> Option<GasPrice> {
         Some(RpcReply::Error(error)) => error.class == ErrorClass::Unsupported,
         Some(RpcReply::Value(_)) | None => true,
     };
-    if gas.fees == FeeModel::Eip1559 && ![latest_block_call(), tip_call()].iter().all(is_known) {
+    if gas.fees == FeeModel::Eip1559 && ![newest_block_call(), tip_call()].iter().all(is_known) {
         return None;
     }
-    let said = |call: &Call| match facts.get(call) {
+    let answered_wei = |call: &Call| match facts.get(call) {
         Some(RpcReply::Value(value)) => quantity::text(value).ok().and_then(|text| hex_wei(&text)),
         Some(RpcReply::Error(_)) | None => None,
     };
-    let (gas_price, tip) = (said(&gas_price_call()), said(&tip_call()));
+    let (gas_price, tip) = (answered_wei(&gas_price_call()), answered_wei(&tip_call()));
     Some(match gas.fees {
         FeeModel::Legacy => GasPrice { max_wei: gas_price?, tip_wei: 0 },
         FeeModel::Eip1559 => {
@@ -189,7 +188,7 @@ fn base_fee(facts: &Facts) -> Option<u128> {
     struct BaseFeeJson {
         base_fee_per_gas: Option<String>,
     }
-    let Some(RpcReply::Value(value)) = facts.get(&latest_block_call()) else { return None };
+    let Some(RpcReply::Value(value)) = facts.get(&newest_block_call()) else { return None };
     let head: Option<BaseFeeJson> = serde_json::from_str(value.get()).ok()?;
     hex_wei(&head?.base_fee_per_gas?)
 }
@@ -232,7 +231,7 @@ pub fn read_token_balance(facts: &Facts, call: &Call) -> Option<Amount> {
     answered_text(facts, call).and_then(|text| abi::word(&text)).map(|word| Amount(U256::from_be_bytes(word)))
 }
 
-/// A transfer of zero to ourselves, which only takes a nonce.
+/// A transfer of zero from the signer to itself, which only takes a nonce.
 #[must_use]
 pub const fn empty_transfer(signer: Address, gas_limit: u64) -> ContractCall {
     ContractCall { to: signer, data: Bytes::new(), gas_limit }
@@ -251,8 +250,9 @@ pub fn receipt_call(id: &TxId) -> Call {
     Call::new("eth_getTransactionReceipt", &json!([id.to_string()]))
 }
 
-/// The cost of a mined transaction: its gas at the price that was paid, and the layer 1 fee of an OP-stack chain.
-/// Members that the receipt lacks count as `most`. `None` without a receipt.
+/// The cost of a mined transaction, wei: in all (its gas at the price that was paid, and the layer 1 fee), and the
+/// layer 1 fee of an OP-stack chain alone. Gas and price that the receipt lacks count as `most`, a missing layer 1 fee
+/// as zero. `None` without a receipt.
 #[must_use]
 pub fn read_cost(facts: &Facts, call: &Call, most: (u64, GasPrice)) -> Option<(u128, u128)> {
     #[derive(Deserialize)]
@@ -337,7 +337,7 @@ mod tests {
             let mut learn = |call: &Call, value: &Value| {
                 facts.insert(call.clone(), RpcReply::Value(to_raw_value(value).expect("JSON")));
             };
-            learn(&latest_block_call(), &json!({"baseFeePerGas": base}));
+            learn(&newest_block_call(), &json!({"baseFeePerGas": base}));
             learn(&Call::new("eth_maxPriorityFeePerGas", &json!([])), &tip);
             capped_price(by_key("base").expect("registered"), &facts)
         };
@@ -360,7 +360,7 @@ mod tests {
             let mut facts = Facts::new();
             let Err(Undecided::Missing(calls)) = quote_price(base, &facts) else { panic!("nothing to ask") };
             for call in calls {
-                let value = if call == latest_block_call() { json!({"baseFeePerGas": base_fee}) } else { json!(null) };
+                let value = if call == newest_block_call() { json!({"baseFeePerGas": base_fee}) } else { json!(null) };
                 facts.insert(call, RpcReply::Value(to_raw_value(&value).expect("JSON")));
             }
             quote_price(base, &facts)
@@ -377,7 +377,7 @@ mod tests {
         let priced = |method: &str, class: ErrorClass| {
             let mut facts = Facts::new();
             for call in price_calls() {
-                let value = if call == latest_block_call() {
+                let value = if call == newest_block_call() {
                     json!({"baseFeePerGas": "0x3b9aca00"})
                 } else {
                     json!("0x5f5e100")

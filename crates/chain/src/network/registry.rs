@@ -41,7 +41,7 @@ pub(crate) struct ChainRow {
     pub(crate) settle: Option<SettleRow>,
 }
 
-/// What taking a payment to the chain may cost.
+/// What a settlement on the chain may cost.
 #[derive(Deserialize)]
 pub(crate) struct SettleRow {
     pub(crate) min_atomic: String,
@@ -259,8 +259,8 @@ fn settle_fits(row: &ChainRow) -> bool {
             CostRow::Evm { gas_limit, max_fee_gwei, .. } => {
                 row.is_evm() && (21_000..=1_000_000).contains(&gas_limit) && max_fee_gwei > 0
             }
-            // A transaction may take 1,400,000; a signature costs 5,000, and a priority of more than a
-            // hundred of them is a slip of the pen.
+            // A transaction may take 1,400,000; a signature costs 5,000, and a priority fee of more
+            // than a hundred signatures is a mistake in the file.
             CostRow::Svm { compute_units, priority_lamports } => {
                 !row.is_evm() && (1..=1_400_000).contains(&compute_units) && priority_lamports <= 500_000
             }

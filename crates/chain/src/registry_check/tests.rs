@@ -69,7 +69,7 @@ fn a_chain_as_its_row_says_passes() {
         assert_eq!(report.name.as_deref(), network.asset.eip712.map(|(name, _)| name));
         assert_eq!(report.version.as_deref(), Some("2"));
         assert_eq!(report.decimals.as_deref(), Some("6"));
-        assert_eq!(report.separator, network.asset.separator.map(hex0x));
+        assert_eq!(report.separator, network.asset.separator.map(|found| prefixed_hex(&found)));
     }
 }
 
@@ -149,14 +149,14 @@ fn a_mint_is_one_of_the_token_program_with_the_rows_decimals() {
     const GENESIS: &str = "5eykt4UsFv8P8NJdTREpY1vzqKqZKvdpKuc147dw2N9d";
     let bytes = mint_bytes(6, true);
     assert_eq!((bytes.len(), bytes[44]), (82, 6));
-    solana(mint(TOKEN_PROGRAM, &bytes), GENESIS, RegistryCheckOutcome::Passed, &[]);
+    solana(mint(programs::TOKEN, &bytes), GENESIS, RegistryCheckOutcome::Passed, &[]);
     let other = "EtWTRABZaYq6iMfeYKouRu166VU2xqa1wcaWoxPkrZBG";
-    solana(mint(TOKEN_PROGRAM, &bytes), other, RegistryCheckOutcome::Differs, &["genesis_hash"]);
+    solana(mint(programs::TOKEN, &bytes), other, RegistryCheckOutcome::Differs, &["genesis_hash"]);
     let token_2022 = "TokenzQdBNbLqP5VEhdkAS6EPFLC1PHnBqCXEpPxuEb";
     solana(mint(token_2022, &bytes), GENESIS, RegistryCheckOutcome::Differs, &["owner"]);
-    solana(mint(TOKEN_PROGRAM, &mint_bytes(9, true)), GENESIS, RegistryCheckOutcome::Differs, &["decimals"]);
-    solana(mint(TOKEN_PROGRAM, &mint_bytes(6, false)), GENESIS, RegistryCheckOutcome::Differs, &["decimals"]);
-    solana(mint(TOKEN_PROGRAM, &bytes[..81]), GENESIS, RegistryCheckOutcome::Differs, &["decimals"]);
+    solana(mint(programs::TOKEN, &mint_bytes(9, true)), GENESIS, RegistryCheckOutcome::Differs, &["decimals"]);
+    solana(mint(programs::TOKEN, &mint_bytes(6, false)), GENESIS, RegistryCheckOutcome::Differs, &["decimals"]);
+    solana(mint(programs::TOKEN, &bytes[..81]), GENESIS, RegistryCheckOutcome::Differs, &["decimals"]);
     solana(value(&json!({"context": {}, "value": null})), GENESIS, RegistryCheckOutcome::Differs, &["mint"]);
     solana(value(&json!(null)), GENESIS, RegistryCheckOutcome::Unreachable, &[]);
     solana(value(&json!({"context": {}})), GENESIS, RegistryCheckOutcome::Unreachable, &[]);
@@ -172,7 +172,7 @@ fn a_local_chain_has_no_genesis_to_check() {
         calls[0].params.as_ref(),
         r#"["71bbmk2nBz3PmkqbicKiYuqXBtH5XTRzcKjQKZLwPTJY",{"commitment":"confirmed","encoding":"base64"}]"#
     );
-    assert_eq!(report(local, [mint(TOKEN_PROGRAM, &mint_bytes(6, true))]).outcome, RegistryCheckOutcome::Passed);
+    assert_eq!(report(local, [mint(programs::TOKEN, &mint_bytes(6, true))]).outcome, RegistryCheckOutcome::Passed);
 }
 
 #[test]
@@ -197,4 +197,13 @@ proptest! {
             let _ = report(solana, [value(reply), value(reply)]);
         }
     }
+}
+
+#[test]
+fn an_outcome_has_one_name_in_the_directory_and_in_json() {
+    for outcome in RegistryCheckOutcome::ALL {
+        assert_eq!(serde_json::to_value(outcome).expect("JSON"), json!(outcome.name()));
+        assert_eq!(RegistryCheckOutcome::parse(outcome.name()), Some(outcome));
+    }
+    assert_eq!(RegistryCheckOutcome::parse("Passed"), None);
 }

@@ -72,12 +72,12 @@ impl ExactPayment {
 pub struct OffchainVerdict {
     /// The rules that need no chain, with their results.
     pub rules: SchemeRules,
-    /// What the payer signed, if every rule that needs no chain passed, or only its time is over: then only its record
-    /// can help.
+    /// What the payer signed, if every rule that needs no chain passed, or only `validBefore` failed: a settlement that
+    /// is recorded for it may still answer.
     pub payment: Option<ExactPayment>,
 }
 
-/// Checks every rule that needs no chain. `own` are the addresses that pay for transactions on this network.
+/// Checks every rule that needs no chain. `own` are the addresses of our signers on this network.
 #[must_use]
 pub fn verify_offchain(payment: &Payment, network: &Network, own: &[Address], now: UnixSeconds) -> OffchainVerdict {
     let mut rules = SchemeRules::default();
@@ -96,7 +96,7 @@ pub fn verify_offchain(payment: &Payment, network: &Network, own: &[Address], no
 ///
 /// # Errors
 /// [`Undecided::Missing`] with the calls of one round (a second where a payer is
-/// found to have code, a last one where a failure is looked into);
+/// found to have code, a last one for the reason of a failure);
 /// [`Undecided::Malformed`] where the node's answer is no evidence.
 pub fn verify_onchain(
     payment: &Payment,

@@ -1,14 +1,18 @@
-//! What a transaction takes from its fee payer: so much a signature, and what it
-//! offers a compute unit. It is known before it is sent, and taken from failed ones too.
+//! The fee that a transaction takes from its fee payer: a fixed amount for each signature, and the priority fee. It is
+//! known before the transaction is sent, and a failed transaction pays it too.
 
+use super::programs;
 use super::wire::SvmTransaction;
 use crate::network::LAMPORTS_PER_SIGNATURE;
 use solana_address::Address as Pubkey;
 
-pub(crate) const COMPUTE_BUDGET: Pubkey = Pubkey::from_str_const("ComputeBudget111111111111111111111111111111");
+/// The compute budget program.
+pub(crate) const COMPUTE_BUDGET: Pubkey = Pubkey::from_str_const(programs::COMPUTE_BUDGET);
+/// The first byte of the instruction that sets the limit of compute units.
 pub(crate) const SET_COMPUTE_UNIT_LIMIT: u8 = 2;
+/// The first byte of the instruction that sets the price of a compute unit.
 pub(crate) const SET_COMPUTE_UNIT_PRICE: u8 = 3;
-/// The most compute units of a transaction: what counts where it sets no limit.
+/// The most compute units of a transaction, and its limit where it sets none.
 const UNITS_MAX: u32 = 1_400_000;
 /// Millionths of a lamport in a lamport.
 pub(crate) const MICRO: u128 = 1_000_000;
@@ -24,7 +28,7 @@ pub fn fee_lamports(wire: &SvmTransaction) -> u64 {
     signatures.saturating_add(priority)
 }
 
-/// What the compute budget's instructions offer.
+/// The priority fee that the compute budget's instructions set, lamports.
 fn offered_priority_fee(wire: &SvmTransaction) -> u64 {
     let (mut units, mut price) = (UNITS_MAX, 0_u64);
     for each in wire.instructions().into_iter().flatten().filter(|each| each.program == COMPUTE_BUDGET.to_bytes()) {

@@ -1,38 +1,38 @@
-//! What instructions show beside the balances: memos (top level only, docs/spec/chains.md#svm-26) and transfers of a
+//! What is read from instructions: memos (top level only, docs/spec/chains.md#svm-26) and transfers of a
 //! hidden amount (#svm-7).
 
+use super::programs::{MEMO, MEMO_V1, TOKEN_2022};
 use super::transaction::{InstructionJson, TransactionMeta, TransactionResult};
 use crate::address::{Address, Family};
 use crate::trace::{ConfidentialTransfer, DETAILS_MAX};
 use serde_json::Value;
 
-/// Bytes of a memo: the size of a whole legacy Solana transaction.
+/// The most bytes of a memo: the size of a whole legacy Solana transaction.
 pub const MEMO_BYTES_MAX: usize = 1_232;
 
-const MEMO_PROGRAMS: [&str; 2] =
-    ["MemoSq4gqABAXKb96qnH8TysNcWxMyWCqXgDLGmfcHr", "Memo1UhkJRfHyvLMcVucJwxXeuD728EqVDDwQDxFMNo"];
-const TOKEN_2022: &str = "TokenzQdBNbLqP5VEhdkAS6EPFLC1PHnBqCXEpPxuEb";
+const MEMO_PROGRAMS: [&str; 2] = [MEMO, MEMO_V1];
 /// `ConfidentialTransferExtension`, then `Transfer` or `TransferWithFee` (SPL Token-2022 instruction.rs).
 const CONFIDENTIAL: u8 = 27;
 const CONFIDENTIAL_TRANSFERS: [u8; 2] = [7, 13];
 /// Accounts of a confidential transfer: source, mint, destination, …
 const MINT_AT: usize = 1;
 const DESTINATION_AT: usize = 2;
-/// What `MEMO_BYTES_MAX` bytes are in base58 at most; one character more is a
-/// byte too many. Decoding costs the square of the length, so it is bounded before.
+/// The most base58 characters of [`MEMO_BYTES_MAX`] bytes. Decoding costs the square of the length, so the length is
+/// checked first.
 const MEMO_CHARS_MAX: usize = 1_683;
 /// A confidential transfer's data is a few ciphertexts of fixed size and offsets, far below 375 bytes.
 const CONFIDENTIAL_CHARS_MAX: usize = 512;
-/// Token-2022 instructions that are looked into: a transaction runs 64 at most, a node may list any number.
-const LOOKED_INTO_MAX: usize = 256;
+/// The most Token-2022 instructions that are read: a transaction runs 64 at most, a node may list any number.
+const READ_MAX: usize = 256;
 
-/// What a transaction's instructions show beside its balances.
+/// The memos and the transfers of a hidden amount in a transaction.
 #[derive(Default)]
 pub(super) struct InstructionFindings {
     pub(super) memos: Vec<String>,
     pub(super) confidential: Vec<ConfidentialTransfer>,
 }
 
+/// Reads the memos of the top level, and the transfers of a hidden amount of every level; each at most [`DETAILS_MAX`].
 pub(super) fn read_instructions(
     transaction: &TransactionResult,
     meta: &TransactionMeta,
@@ -44,7 +44,7 @@ pub(super) fn read_instructions(
     let inner = meta.inner_instructions.iter().flatten().flat_map(|inner| &inner.instructions);
     let of_token =
         top.iter().chain(inner).filter(|each| instruction_program(each, keys).as_deref() == Some(TOKEN_2022));
-    let confidential = of_token.take(LOOKED_INTO_MAX).filter_map(|each| read_confidential_transfer(each, meta, keys));
+    let confidential = of_token.take(READ_MAX).filter_map(|each| read_confidential_transfer(each, meta, keys));
     InstructionFindings { memos, confidential: confidential.take(DETAILS_MAX).collect() }
 }
 

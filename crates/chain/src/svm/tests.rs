@@ -212,7 +212,7 @@ fn without_a_status_a_node_that_has_it_finalized_says_so() {
 }
 
 #[test]
-fn null_is_told_apart_by_the_status() {
+fn null_is_unknown_or_pending_by_the_status() {
     assert_eq!(run(&Value::Null, &Value::Null), Ok(TransactionState::Unknown));
     assert_eq!(
         run(&Value::Null, &json!({"slot": 1, "confirmationStatus": "processed"})),
@@ -263,7 +263,7 @@ fn a_hidden_amount_is_named_with_its_recipient() {
 }
 
 #[test]
-fn a_frozen_account_is_told_from_one_in_use() {
+fn a_frozen_account_differs_from_one_in_use() {
     let mut bytes = vec![0_u8; 165];
     for (state, want) in [(0, None), (1, Some(false)), (2, Some(true)), (3, None)] {
         bytes[108] = state;
@@ -361,7 +361,7 @@ fn parsed(mut transaction: Value) -> Value {
 }
 
 #[test]
-fn both_encodings_tell_the_same_story() {
+fn both_encodings_are_read_alike() {
     assert_eq!(mined_of(&payment()), mined_of(&parsed(payment())));
     let mut closed = payment();
     closed["meta"]["preTokenBalances"] = json!([balance(3, BUYER, "7")]);

@@ -10,13 +10,12 @@ use solana_message::v1::TransactionConfig;
 use solana_message::{MessageHeader, VersionedMessage};
 use solana_transaction::versioned::VersionedTransaction;
 
-/// Bytes of a legacy or v0 transaction: one packet.
+/// The most bytes of a legacy or v0 transaction: one packet.
 const BYTES_MAX: usize = 1_232;
-/// Bytes of a version-1 transaction.
+/// The most bytes of a version-1 transaction.
 const BYTES_MAX_V1: usize = 4_096;
 
-/// A transaction whose signatures are as many as its message wants, and whose
-/// indexes all point at something.
+/// A transaction with as many signatures as its message requires, in which every index names an account.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SvmTransaction {
     transaction: VersionedTransaction,
@@ -39,13 +38,13 @@ pub(crate) struct ResolvedInstruction<'a> {
 pub struct SignedSvmTransaction {
     /// The whole transaction, base64.
     pub raw: String,
-    /// Its name: the first signature.
+    /// The transaction's id: the first signature.
     pub id: TxId,
 }
 
 impl SvmTransaction {
-    /// Reads base64. Only what encodes to the very same bytes again is taken,
-    /// so that no two texts are one transaction.
+    /// Reads base64. A text is refused unless it encodes to the same bytes again, so that no two texts are one
+    /// transaction.
     #[must_use]
     pub fn read(text: &str) -> Option<Self> {
         if text.len() > BYTES_MAX_V1.saturating_mul(2) {
@@ -63,7 +62,7 @@ impl SvmTransaction {
         (same && bytes.len() <= most).then_some(Self { transaction, message })
     }
 
-    /// What every signer signs.
+    /// The bytes that every signer signs.
     #[must_use]
     pub fn message(&self) -> &[u8] {
         &self.message
@@ -75,19 +74,19 @@ impl SvmTransaction {
         self.transaction.message.header()
     }
 
-    /// Who pays the fee: the first account.
+    /// The account that pays the fee: the first.
     #[must_use]
     pub(crate) fn fee_payer(&self) -> Option<[u8; 32]> {
         self.transaction.message.static_account_keys().first().map(solana_address::Address::to_bytes)
     }
 
-    /// Whether accounts stand in tables on the chain.
+    /// Whether it takes accounts from address lookup tables.
     #[must_use]
     pub(crate) fn uses_lookup_tables(&self) -> bool {
         self.transaction.message.address_table_lookups().is_some_and(|lookups| !lookups.is_empty())
     }
 
-    /// What a version-1 transaction says of its own cost; `None` of the others.
+    /// The fields of a version-1 transaction that set its cost; `None` for the other forms.
     #[must_use]
     pub(crate) const fn config(&self) -> Option<&TransactionConfig> {
         match &self.transaction.message {
@@ -123,7 +122,7 @@ impl SvmTransaction {
         })
     }
 
-    /// The same with our signature in its place; `None` where we do not pay its fee.
+    /// Adds the fee payer's signature; `None` where `signer` is not the fee payer.
     #[must_use]
     pub fn sign(mut self, signer: &SvmSigner) -> Option<SignedSvmTransaction> {
         if self.fee_payer() != Some(signer.address()) {

@@ -5,7 +5,7 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-/// A member as written; `null` is none.
+/// A member as written; `null` counts as missing.
 pub(super) type RawMember<'a> = Option<&'a RawValue>;
 
 /// The body of `/verify` and `/settle`.
@@ -163,7 +163,7 @@ pub(super) fn read_object<'a, T: Deserialize<'a>>(raw: RawMember<'a>) -> Option<
     raw.filter(|raw| raw.get().starts_with('{')).and_then(|raw| serde_json::from_str(raw.get()).ok())
 }
 
-/// A member as a text that is not empty.
+/// Reads a member as a string that is not empty; `None` for anything else.
 pub(super) fn read_text(raw: RawMember<'_>) -> Option<String> {
     raw.and_then(|raw| serde_json::from_str::<String>(raw.get()).ok()).filter(|text| !text.is_empty())
 }

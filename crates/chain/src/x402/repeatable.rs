@@ -1,5 +1,5 @@
-//! Values that a buyer can repeat: an `Idempotency-Key` for the seller's own attempt must be none of them, since a
-//! success is repeated under its key (docs/spec/protocol.md#p-3-4-5).
+//! Values that a buyer can derive from its payment. An `Idempotency-Key` must be none of them: a success is repeated
+//! under its key, and the buyer could claim it again (docs/spec/protocol.md#p-3-4-5).
 
 use super::body::{PaymentPayload, read_object};
 use super::{Payload, Payment, X402Body};
@@ -57,7 +57,7 @@ pub fn buyer_can_repeat(key: &str, body: &[u8], parsed: &X402Body<'_>, payment: 
     })
 }
 
-/// Without `0x`, in lower case.
+/// The text without spaces at its ends and without `0x`, in lower case.
 fn without_prefix(text: &str) -> String {
     let text = text.trim().to_ascii_lowercase();
     text.strip_prefix("0x").map_or_else(|| text.clone(), str::to_owned)

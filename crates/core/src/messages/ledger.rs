@@ -1,4 +1,4 @@
-//! What a tenant's ledger is asked. [`LedgerReply`] says what its replies mean.
+//! The messages to a tenant's ledger. [`LedgerReply`] says what its replies mean.
 
 mod reply;
 
@@ -19,18 +19,18 @@ use x402_chain::network::Environment;
 /// A message with the ledger that it is for and its HTTP request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LedgerEnvelope {
-    /// Whose ledger.
+    /// The tenant whose ledger it is for.
     pub tenant: TenantId,
-    /// Of which environment.
+    /// The environment of that ledger.
     pub environment: Environment,
-    /// The HTTP request.
+    /// The id of the HTTP request, as in `X-Request-Id`; a new one where none is served.
     pub request_id: RequestId,
     /// The origin of links in a problem; empty where no HTTP request is served.
     pub origin: String,
-    /// The path for `instance` in a problem.
+    /// The path for `instance` in a problem, without a key; empty where no HTTP request is served.
     pub path: String,
-    /// The access of the route that the request came by. `None`: no request stands behind the message, or it comes
-    /// from a build that did not send it.
+    /// The access of the request's route. `None`: no request stands behind the message, or a build of version 1 sent
+    /// it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub access: Option<Access>,
     /// The message.
@@ -40,13 +40,25 @@ pub struct LedgerEnvelope {
 }
 
 impl LedgerEnvelope {
-    /// What the route requires of the key.
+    /// The envelope of a message behind which no HTTP request stands: from a timed job, a settler's report, a check of
+    /// health.
+    #[must_use]
+    pub const fn without_request(
+        tenant: TenantId,
+        environment: Environment,
+        request_id: RequestId,
+        message: LedgerMessage,
+    ) -> Self {
+        Self { tenant, environment, request_id, origin: String::new(), path: String::new(), access: None, message }
+    }
+
+    /// The scope that the route requires of the key.
     #[must_use]
     pub fn key_scope(&self) -> KeyScope {
         self.access.and_then(Access::key_scope).unwrap_or_else(|| self.message.scope_without_access())
     }
 
-    /// A key of the message, with what the route requires of it.
+    /// A key of the message, with the scope that the route requires of it.
     #[must_use]
     pub fn present(&self, hash: &KeyHash) -> PresentedKey {
         PresentedKey { hash: *hash, scope: self.key_scope() }
@@ -88,16 +100,16 @@ pub enum LedgerMessage {
     Settlements {
         /// The key that asks.
         key: KeyHash,
-        /// Which.
+        /// Which settlements are listed.
         filter: SettlementFilter,
-        /// Which page of them.
+        /// Which page of the list.
         page: PageQuery,
     },
     /// Read the account.
     Account {
         /// The key that asks.
         key: KeyHash,
-        /// What of it.
+        /// Which answer about it.
         view: AccountView,
         /// Chains that the registry check has switched off, by our keys.
         off: Vec<String>,
@@ -135,13 +147,36 @@ pub enum LedgerMessage {
     /// Write one row (the benchmark's build only). [`LedgerReply::Done`].
     #[cfg(x402_bench)]
     BenchRow {
-        /// Its key.
+        /// The row's primary key.
         id: String,
     },
 }
 
 impl LedgerMessage {
-    /// What a message of a build that sent no access requires of its key, so that a rolling deployment opens nothing.
+    /// Whether the ledger loads its tenant before it replies.
+    #[must_use]
+    pub const fn needs_tenant(&self) -> bool {
+        match self {
+            Self::Ping | Self::Reload { .. } => false,
+            #[cfg(x402_bench)]
+            Self::BenchRow { .. } => false,
+            Self::Verify(_)
+            | Self::Payment(_)
+            | Self::Settled(_)
+            | Self::Deliver(_)
+            | Self::Reopen(_)
+            | Self::HandOver { .. }
+            | Self::Settlement { .. }
+            | Self::Settlements { .. }
+            | Self::Account { .. }
+            | Self::Payees { .. }
+            | Self::Record { .. }
+            | Self::List { .. }
+            | Self::Flush => true,
+        }
+    }
+
+    /// The scope that a message of version 1, which names no access, requires of its key: that of its route.
     const fn scope_without_access(&self) -> KeyScope {
         match self {
             Self::Account { .. } => KeyScope::Any,
@@ -169,11 +204,11 @@ impl LedgerMessage {
 /// The settler's result, for the request that waited.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeliverMessage {
-    /// The settlement.
+    /// The settlement's id.
     pub settlement: SettlementId,
-    /// The network as the request wrote it.
+    /// The network as the request wrote it: the answer echoes it.
     pub network_text: String,
-    /// What was found out about it.
+    /// The settler's result, and the checks of the payment.
     pub found: SettlementFinding,
     /// Whether the request asks for our additions in the body of a success.
     #[serde(default)]

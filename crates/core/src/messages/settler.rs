@@ -1,4 +1,4 @@
-//! What a Settler is asked, and what it replies.
+//! The messages to a Settler and its replies.
 
 use super::{MessageVersion, VersionedReply};
 use crate::settlement::{Flight, SettlementReport};
@@ -7,11 +7,11 @@ use x402_chain::address::Address;
 use x402_chain::id::SettlementId;
 use x402_chain::time::UnixMillis;
 
-/// What a Settler is asked.
+/// A message to a Settler.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SettlerMessage {
-    /// Settle, or go on waiting. [`SettlerReply::Report`].
+    /// Launch a flight, or wait for one that was launched. [`SettlerReply::Report`].
     Settle(Box<Flight>),
     /// Never launch this attempt, unless it is known already. [`SettlerReply::Attempt`].
     Refuse {
@@ -20,17 +20,17 @@ pub enum SettlerMessage {
         /// How many attempts were reserved before this one.
         attempt: usize,
     },
-    /// Name the payers for whom nothing is launched now. [`SettlerReply::Held`].
+    /// List the payers for whom nothing is launched now. [`SettlerReply::Held`].
     Held,
 }
 
-/// What a Settler replies.
+/// A Settler's reply.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SettlerReply {
-    /// How the flight stands.
+    /// The flight's status.
     Report(Box<SettlementReport>),
-    /// What became of an attempt that is never to be launched.
+    /// Whether an attempt could be marked as never to be launched.
     Attempt(RefuseOutcome),
     /// The payers for whom nothing is launched now.
     Held(Vec<HeldPayer>),
@@ -38,7 +38,7 @@ pub enum SettlerReply {
     Failed(String),
 }
 
-/// What a Settler knows of an attempt that it is asked never to launch.
+/// The result of ordering a Settler never to launch an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RefuseOutcome {
@@ -48,12 +48,12 @@ pub enum RefuseOutcome {
     Known,
 }
 
-/// A payer whose settlement has reverted of late.
+/// A payer for whom nothing is launched, since settlements of theirs have reverted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HeldPayer {
-    /// Who.
+    /// The payer's address.
     pub payer: Address,
-    /// Until when nothing is launched for them.
+    /// When launches are allowed again.
     pub until: UnixMillis,
 }
 

@@ -20,7 +20,8 @@ pub struct ShipmentLoad {
 }
 
 impl ShipmentLoad {
-    /// Whether one more row of this size fits; after one that does not, none does. The first always fits.
+    /// Adds a row of this size if it fits; returns whether it does. The first row always fits; after one that does not,
+    /// none does.
     pub const fn accept(&mut self, bytes: usize) -> bool {
         let sum = self.bytes.saturating_add(bytes);
         if self.is_cut || self.rows >= ROWS_MAX || (self.rows > 0 && sum > LOAD_BYTES) {

@@ -1,5 +1,5 @@
-//! Where a provider is reached, and as whom. `fetch` refuses a URL that holds a user and a password, so
-//! they are sent as Basic authentication (RFC 7617) and the URL goes without them.
+//! The URL of a provider and its credentials. `fetch` refuses a URL with a user and a password, so they are taken out
+//! and sent as Basic authentication (RFC 7617).
 //!
 //! An address is read as `fetch` reads it (WHATWG), and is sent as it was written: no part of its path is normalised.
 
@@ -10,7 +10,7 @@ use std::borrow::Cow;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use url::{Host, Position, Url};
 
-/// How a provider is asked.
+/// The URL and the `Authorization` header of requests to a provider.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ProviderAccess<'a> {
     /// Its address, without user and password.

@@ -3,7 +3,7 @@
 
 use x402_chain::quorum::AGREEMENT_MIN;
 
-/// What one node reports of one transaction.
+/// What one node reports about one transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExpiryAnswer {
     /// Its finalized height is past the last block that could hold the transaction, which it does not know.
@@ -49,21 +49,21 @@ impl ExpiryVote {
     }
 
     /// Adds one node's answers, one a transaction; returns whether enough nodes were asked.
-    pub fn count_answers(&mut self, words: impl IntoIterator<Item = ExpiryAnswer>) -> bool {
-        for (said, word) in self.tallies.iter_mut().zip(words) {
-            match word {
-                ExpiryAnswer::Expired => said.expired = said.expired.saturating_add(1),
-                ExpiryAnswer::Possible => said.is_possible = true,
+    pub fn count_answers(&mut self, answers: impl IntoIterator<Item = ExpiryAnswer>) -> bool {
+        for (tally, answer) in self.tallies.iter_mut().zip(answers) {
+            match answer {
+                ExpiryAnswer::Expired => tally.expired = tally.expired.saturating_add(1),
+                ExpiryAnswer::Possible => tally.is_possible = true,
                 ExpiryAnswer::Unanswered => {}
             }
         }
-        self.tallies.iter().all(|said| said.is_possible || said.expired >= self.needed)
+        self.tallies.iter().all(|tally| tally.is_possible || tally.expired >= self.needed)
     }
 
     /// Whether each transaction can no longer be mined, in the order of the answers.
     #[must_use]
     pub fn expired(&self) -> Vec<bool> {
-        self.tallies.iter().map(|said| !said.is_possible && said.expired >= self.needed).collect()
+        self.tallies.iter().map(|tally| !tally.is_possible && tally.expired >= self.needed).collect()
     }
 }
 
@@ -73,7 +73,7 @@ mod tests {
     use ExpiryAnswer::{Expired, Possible, Unanswered};
 
     #[test]
-    fn a_nodes_word_is_read_from_its_height_and_its_memory() {
+    fn a_nodes_answer_is_read_from_its_height_and_its_memory() {
         let read = |height, is_known| ExpiryAnswer::of(height, Some(100), is_known);
         assert_eq!((read(Some(100), Some(false)), read(Some(101), Some(false))), (Possible, Expired));
         assert_eq!((read(Some(101), Some(true)), read(None, Some(true))), (Possible, Possible));
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn each_transaction_has_words_of_its_own() {
+    fn each_transaction_has_answers_of_its_own() {
         let mut expiry = ExpiryVote::new(3, 2);
         assert!(!expiry.count_answers([Expired, Possible, Expired]));
         assert!(expiry.count_answers([Expired, Expired, Possible]));

@@ -14,13 +14,13 @@ use x402_chain::reason::Reason;
 use x402_chain::time::UnixMillis;
 use x402_chain::trace::{MinedTransaction, Trace, TransactionState, Transfer};
 
-/// Without a receipt the same bytes are sent again after this long.
+/// A version without a receipt is sent again after this long.
 const RESEND_MS: u64 = 10_000;
-/// A higher price follows after this long, and after as long again.
+/// A version without a receipt is signed again at a higher price after this long, and so is the next.
 const BUMP_MS: u64 = 30_000;
-/// A transaction that no node has is sent again after this long.
+/// A version that no node has accepted is sent again after this long.
 const OFFER_AGAIN_MS: u64 = 2_000;
-/// A flight of which no node has anything is given up after this long: before its caller, who waits 18 s.
+/// A flight without an accepted version is given up after this long: before its caller, who waits 18 s.
 const OFFERED_MS: u64 = 8_000;
 /// A nonce that another transaction seems to have used counts as lost after this long.
 const LOST_MS: u64 = 15_000;
@@ -125,7 +125,7 @@ impl FlightVersions {
             .rfind(|version| version.kind == VersionKind::Transfer && version.handed != NodeAcceptance::No)
     }
 
-    /// Whether it was sent for long enough and no node has any version of it: then it is given up, and nothing of it is
+    /// Whether no node has accepted a version for [`OFFERED_MS`]: then the flight is given up, and nothing of it is
     /// sent again.
     #[must_use]
     pub fn is_abandoned(&self, now: UnixMillis) -> bool {
@@ -147,7 +147,7 @@ impl Flight {
         self.valid_before.is_some_and(|until| now.seconds() >= until)
     }
 
-    /// The most for a unit of gas, wei.
+    /// The most for a unit of gas, wei; 0 on Solana.
     #[must_use]
     pub fn cap_wei(&self, network: &Network) -> u128 {
         let gas = network.settle.and_then(|settle| settle.gas());
@@ -158,7 +158,7 @@ impl Flight {
     #[must_use]
     pub const fn gas_limit(&self) -> u64 {
         match &self.cargo {
-            FlightPayload::Evm(message) => message.gas_limit,
+            FlightPayload::Evm(call) => call.gas_limit,
             FlightPayload::Svm(_) => 0,
         }
     }
@@ -181,11 +181,11 @@ pub fn cap_price(price: GasPrice, cap_wei: u128) -> GasPrice {
 /// The price of a version that replaces another: an eighth more, which nodes require, or the market's price, whichever
 /// is higher. `None` where the cap is too low.
 #[must_use]
-pub fn replacement_price(newest: GasPrice, today: Option<GasPrice>, cap_wei: u128) -> Option<GasPrice> {
+pub fn replacement_price(newest: GasPrice, market: Option<GasPrice>, cap_wei: u128) -> Option<GasPrice> {
     let more = newest.raised_by_an_eighth(cap_wei)?;
-    let higher = today.map_or(more, |today| GasPrice {
-        max_wei: today.max_wei.max(more.max_wei),
-        tip_wei: today.tip_wei.max(more.tip_wei),
+    let higher = market.map_or(more, |market| GasPrice {
+        max_wei: market.max_wei.max(more.max_wei),
+        tip_wei: market.tip_wei.max(more.tip_wei),
     });
     Some(cap_price(higher, cap_wei))
 }
@@ -193,8 +193,8 @@ pub fn replacement_price(newest: GasPrice, today: Option<GasPrice>, cap_wei: u12
 /// Whether the next block's base fee is above a version's maximum: a node may have accepted it all the same. The
 /// market's price allows for twice the base fee.
 #[must_use]
-pub const fn is_outpriced(newest: GasPrice, today: GasPrice) -> bool {
-    today.max_wei / 2 > newest.max_wei
+pub const fn is_outpriced(newest: GasPrice, market: GasPrice) -> bool {
+    market.max_wei / 2 > newest.max_wei
 }
 
 /// The most for a unit of gas in a transaction that only takes the nonce: the money set aside for the transfer pays for
@@ -311,7 +311,7 @@ impl FlightEnding {
         )
     }
 
-    /// The end of a flight of which no node has anything.
+    /// The end of a flight without an accepted version.
     #[must_use]
     pub fn never_accepted(flight: &Flight, now: UnixMillis) -> Self {
         if flight.is_expired(now) { Self::expired() } else { Self::abandoned() }
@@ -370,12 +370,12 @@ pub enum ThirdPartyLookup {
     },
     /// No transaction has settled it.
     Nothing,
-    /// No node reports that at present.
+    /// No node gives a usable answer at present.
     Unknown,
 }
 
-/// The end of a flight that none of our own transactions has settled, given what is known of third parties; `None`
-/// while that is unknown. With it the transaction that counts.
+/// The end of a flight that none of our own transactions has settled: the transaction that counts, the ending, and
+/// whether a third party sent that transaction. `None` while it is unknown whether one has.
 #[must_use]
 pub fn failed_or_third_party(
     sent: &FlightVersions,
@@ -395,20 +395,21 @@ pub fn failed_or_third_party(
 }
 
 impl SettlementReport {
-    /// Nothing was sent for it, and nothing will be.
+    /// The report of a failure before anything was sent.
     #[must_use]
     pub fn unsent(flight: &Flight, reason: Reason, message: impl Into<String>) -> Self {
         Self::of(flight, &FlightVersions::default(), None, FlightEnding::failed(reason, message))
     }
 
-    /// It is open. The report names a transaction where a node has accepted one, or may have: only then was one sent.
+    /// The report of an open flight. It names a transaction where a node has accepted one, or may have: only then was
+    /// one sent.
     #[must_use]
     pub fn pending(flight: &Flight, sent: &FlightVersions) -> Self {
         let pending = FlightEnding { status: SettlementStatus::Pending, ..FlightEnding::completed(Vec::new()) };
         Self::of(flight, sent, sent.accepted_transfer().map(|version| version.id), pending)
     }
 
-    /// It has ended, by this transaction if there is one.
+    /// The report of a flight by its ending, and the transaction that counts.
     #[must_use]
     pub fn of(flight: &Flight, sent: &FlightVersions, transaction: Option<TxId>, ending: FlightEnding) -> Self {
         let FlightEnding { status, reason, message, units } = ending;
@@ -430,7 +431,7 @@ impl SettlementReport {
         }
     }
 
-    /// Adds the cost.
+    /// Adds the cost that is not charged yet.
     #[must_use]
     pub const fn with_cost(mut self, spent: Option<TransactionCost>) -> Self {
         self.spent = spent;

@@ -1,4 +1,4 @@
-//! Whether a flight may be launched: first by what the settler knows, then by what the chain reports.
+//! Whether a flight may be launched: first by the settler's own state, then by what the chain reports.
 
 use super::flight::cap_price;
 use super::penalty::Penalty;
@@ -16,7 +16,7 @@ use x402_chain::time::UnixMillis;
 /// a minute or two.
 const PAYER_FLIGHTS_MAX: usize = 32;
 
-/// Why a flight is not launched. Its attempt is never launched then; another attempt of the same payment may be.
+/// Why a flight is not launched. The attempt has failed then; another attempt of the same payment may follow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LaunchDenial {
     /// The ledger has given the attempt up.
@@ -59,7 +59,7 @@ impl LaunchDenial {
                 (Reason::UnexpectedSettle, message.to_owned())
             }
             Self::Balance => {
-                let message = "the payer's balance does not cover the payments that are on their way";
+                let message = "the payer's balance does not cover this payment and those that are in flight";
                 let reason = match flight.cargo {
                     FlightPayload::Evm(_) => Reason::EvmBalance,
                     FlightPayload::Svm(_) => Reason::SvmSimulation,
@@ -72,11 +72,11 @@ impl LaunchDenial {
             }
             Self::Crowded => {
                 let message =
-                    "too many payments of this payer are on their way: send it again when some of them have arrived";
+                    "too many payments of this payer are in flight: repeat the request when some of them are completed";
                 (Reason::UnexpectedSettle, message.to_owned())
             }
             Self::Budget => {
-                let message = "what this service pays for transactions on this network today is used up";
+                let message = "this service's daily budget for transactions on this network is used up";
                 (Reason::QuotaExceeded, message.to_owned())
             }
         };
@@ -94,7 +94,7 @@ impl LaunchDenial {
     }
 }
 
-/// Checks a flight by what is known before the chain is asked.
+/// Checks a flight before the chain is asked: the authorization's expiry and the payer's penalty.
 ///
 /// # Errors
 /// Why it is not launched.
@@ -105,12 +105,12 @@ pub fn check_before_chain(flight: &Flight, penalty: Option<Penalty>, now: UnixMi
     penalty.and_then(|penalty| penalty.active_until(now)).map_or(Ok(()), |until| Err(LaunchDenial::Held(until)))
 }
 
-/// The open flights of a signer.
+/// The totals of a signer's open flights.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct InFlightTotals {
     /// The most that the transactions in flight may still cost the signer.
     pub worst: WorstCost,
-    /// The amount that the payer owes by them.
+    /// The amount that the payer is to pay by them, atomic units.
     pub owed: Amount,
 }
 
@@ -123,14 +123,14 @@ impl InFlightTotals {
         spending: &SignerSpending,
         network: &Network,
     ) -> Self {
-        let mut aloft = Self::default();
+        let mut in_flight = Self::default();
         for other in open {
-            aloft.worst = aloft.worst.plus(spending.worst_cost(other, network), other.free);
+            in_flight.worst = in_flight.worst.plus(spending.worst_cost(other, network), other.free);
             if other.payer == flight.payer {
-                aloft.owed = Amount(aloft.owed.0.saturating_add(other.amount.0));
+                in_flight.owed = Amount(in_flight.owed.0.saturating_add(other.amount.0));
             }
         }
-        aloft
+        in_flight
     }
 }
 
@@ -145,7 +145,7 @@ pub struct LaunchFacts {
     pub price: Option<GasPrice>,
 }
 
-/// Returns the nonce that the chain reports and the price of the first version.
+/// Checks a flight by what the chain reports (EVM); returns the signer's next nonce and the price of the first version.
 ///
 /// # Errors
 /// Why it is not launched.
@@ -153,13 +153,13 @@ pub fn check_with_chain(
     flight: &Flight,
     network: &Network,
     observed: LaunchFacts,
-    aloft: InFlightTotals,
+    in_flight: InFlightTotals,
 ) -> Result<(u64, GasPrice), LaunchDenial> {
     let price = flight.price.or(observed.price).map(|price| cap_price(price, flight.cap_wei(network)));
     let (Some(nonce), Some(holds), Some(price)) = (observed.nonce, observed.holds, price) else {
         return Err(LaunchDenial::Unknown);
     };
-    let wanted = aloft.owed.0.saturating_add(flight.amount.0);
+    let wanted = in_flight.owed.0.saturating_add(flight.amount.0);
     if holds.0 < wanted { Err(LaunchDenial::Balance) } else { Ok((nonce, price)) }
 }
 
@@ -205,11 +205,11 @@ pub fn check_daily_budget(
     flight: &Flight,
     network: &Network,
     spending: &SignerSpending,
-    aloft: InFlightTotals,
+    in_flight: InFlightTotals,
     budget: SignerBudget,
 ) -> Result<(), LaunchDenial> {
     let cost = spending.worst_cost(flight, network);
-    let allowed = spending.allows(aloft.worst, cost, flight.free, budget);
+    let allowed = spending.allows(in_flight.worst, cost, flight.free, budget);
     if allowed { Ok(()) } else { Err(LaunchDenial::Budget) }
 }
 
@@ -246,11 +246,14 @@ mod tests {
         let mut other = flight.clone();
         other.payer = other.pay_to;
         let open = [flight.clone(), other];
-        let aloft = InFlightTotals::of(open.iter(), &flight, &spending, base);
-        assert_eq!((aloft.owed, aloft.worst.total), (Amount::atomic(7), 2 * spending.worst_cost(&flight, base)));
-        assert_eq!(check_with_chain(&flight, base, observed, aloft), Ok((4, price)));
+        let in_flight = InFlightTotals::of(open.iter(), &flight, &spending, base);
+        assert_eq!(
+            (in_flight.owed, in_flight.worst.total),
+            (Amount::atomic(7), 2 * spending.worst_cost(&flight, base))
+        );
+        assert_eq!(check_with_chain(&flight, base, observed, in_flight), Ok((4, price)));
         let poorer = LaunchFacts { holds: Some(Amount::atomic(13)), ..observed };
-        assert_eq!(check_with_chain(&flight, base, poorer, aloft), Err(LaunchDenial::Balance));
+        assert_eq!(check_with_chain(&flight, base, poorer, in_flight), Err(LaunchDenial::Balance));
         assert_eq!(check_with_chain(&flight, base, poorer, InFlightTotals::default()), Ok((4, price)));
     }
 

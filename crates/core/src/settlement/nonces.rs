@@ -21,8 +21,8 @@ pub struct Nonces {
 }
 
 impl Nonces {
-    /// Takes the next nonce. `chain` is the chain's count, pending transactions included; `idle` says that no flight is
-    /// open, so that only the chain's count matters.
+    /// Takes the next nonce. `chain` is the number of the signer's transactions that a node reports, pending ones
+    /// included; `idle` says that no flight is open, so that only that number counts.
     #[must_use]
     pub fn take_next(&mut self, chain: u64, idle: bool) -> u64 {
         if idle {
@@ -42,22 +42,22 @@ impl Nonces {
 
     /// Fills the gaps below a nonce in use, with a transaction that `sign` makes for each; a filler whose price is
     /// below the market is signed again. All fillers must then be sent. `mined` is how many of the signer's
-    /// transactions are in blocks, `today` the market's price. Returns by how much the price of a unit of gas has
+    /// transactions are in blocks, `market` the market's price. Returns by how much the price of a unit of gas has
     /// grown, wei, for all of them together.
     pub fn fill_gaps(
         &mut self,
         (mined, below): (u64, u64),
-        today: GasPrice,
+        market: GasPrice,
         sign: impl Fn(u64, GasPrice) -> Option<String>,
     ) -> u128 {
         self.fillers.retain(|nonce, _| *nonce >= mined);
         self.prices.retain(|nonce, _| *nonce >= mined);
-        let gaps = self.free.range(..below).filter(|nonce| **nonce >= mined).map(|nonce| (*nonce, today));
-        let dearer = self.prices.iter().filter(|(_, price)| is_outpriced(**price, today));
-        let dearer =
-            dearer.filter_map(|(nonce, price)| Some((*nonce, replacement_price(*price, Some(today), u128::MAX)?)));
+        let gaps = self.free.range(..below).filter(|nonce| **nonce >= mined).map(|nonce| (*nonce, market));
+        let outpriced = self.prices.iter().filter(|(_, price)| is_outpriced(**price, market));
+        let outpriced =
+            outpriced.filter_map(|(nonce, price)| Some((*nonce, replacement_price(*price, Some(market), u128::MAX)?)));
         let mut more = 0_u128;
-        for (nonce, price) in gaps.chain(dearer).collect::<Vec<_>>() {
+        for (nonce, price) in gaps.chain(outpriced).collect::<Vec<_>>() {
             if let Some(raw) = sign(nonce, price) {
                 self.free.remove(&nonce);
                 self.fillers.insert(nonce, raw);
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gap_below_what_is_on_its_way_is_filled_once() {
+    fn a_gap_below_an_open_flight_is_filled_once() {
         let mut nonces = Nonces { next: Some(10), free: BTreeSet::from([3, 5, 9]), ..Nonces::default() };
         // 3 was used by somebody else; 9 holds nobody up.
         assert_eq!((nonces.fill_gaps((4, 8), TODAY, sign), raws(&nonces)), (10, vec!["5 at 10".to_owned()]));

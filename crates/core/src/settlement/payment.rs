@@ -1,13 +1,13 @@
 //! One x402 payment in the ledger: the checks' results go in; whether it may be answered or settled, or was settled
 //! already, comes out (docs/spec/money.md#m-settlements).
 
+mod attempt;
 mod decision;
 mod outcome;
 mod record;
 mod request;
 
 use crate::error::{ErrorCode, Fault};
-use crate::settlement::status::{Settlement, SettlementStatus};
 use crate::tenancy::access::KeyScope;
 use crate::tenancy::admission::{
     Admission, AdmissionStop, PresentedKey, authorize_key, check_idempotency, check_limits, may_register,
@@ -16,6 +16,7 @@ use crate::tenancy::budget::{BudgetRequest, ReservedBudget};
 use crate::tenancy::tenant::Tenant;
 use crate::verdict::SanctionsPolicy;
 use crate::verification::claims::claimable_unit;
+use attempt::{PayablePayment, complete_third_party, new_attempt};
 pub use decision::{AdmittedPayment, PaymentContext, PaymentDecision, PaymentRecord, PaymentRecords, PaymentWrite};
 pub use outcome::{
     PaymentAnswer, PaymentOutcome, PaymentRefusal, PaymentSuccess, ReservedSettlement, SettlementFinding, delivered,
@@ -57,7 +58,7 @@ pub fn admit_payment(
     if let Some(idempotency) = &asked.idempotency {
         check_idempotency(records.idempotency_record.as_ref(), &idempotency.body_hash, now)?;
     }
-    let network = asked.network.as_deref().and_then(network::by_key);
+    let network = known_network(asked)?;
     let refusal = match (network, &asked.terms) {
         (Some(network), Some(terms)) => seller_refusal(asked, network, terms, tenant),
         (Some(network), None) => network_refusal(asked, network, tenant),
@@ -73,6 +74,20 @@ pub fn admit_payment(
         Some(pay_to) => Err(AdmissionStop::Register(pay_to)),
         None => Ok(AdmittedPayment { key, refusal }),
     }
+}
+
+/// The request's network; `None` where it names none that is known.
+///
+/// # Errors
+/// `LEDGER_UNAVAILABLE` where the Worker knows a network that this build does not: during a deployment it may be of a
+/// later build.
+fn known_network(asked: &PaymentRequest) -> Result<Option<&'static Network>, Fault> {
+    let Some(key) = asked.network.as_deref() else { return Ok(None) };
+    let unknown = || {
+        let cause = format!("the network '{key}' is not in the registry");
+        Fault::new(ErrorCode::LedgerUnavailable, "the ledger is of another version").after(1).because(cause)
+    };
+    network::by_key(key).map(Some).ok_or_else(unknown)
 }
 
 fn network_refusal(asked: &PaymentRequest, network: &Network, tenant: &Tenant) -> Option<(Reason, String)> {
@@ -114,7 +129,7 @@ fn seller_refusal(
 ///
 /// # Errors
 /// `CHAIN_UNAVAILABLE` where the chain gave no answer and nothing is recorded that could answer instead; `INTERNAL`
-/// where the Worker found a payment good without naming it.
+/// where the Worker found a payment good without naming its network and its terms.
 pub fn decide_payment(
     asked: &PaymentRequest,
     admitted: AdmittedPayment,
@@ -128,23 +143,23 @@ pub fn decide_payment(
     }
 }
 
-/// A payment that was found good, or to have moved its money already.
+/// A payment that is good, or that a third party has sent already.
 enum PayableCase<'a> {
     /// It is good.
-    Good(&'a PaymentTerms, &'a Checks),
-    /// Somebody else has put it on the chain, by this transaction, in one of these logs.
-    External(&'a PaymentTerms, &'a Checks, &'a TxId, &'a [u64]),
+    Good(PayablePayment<'a>, &'a Checks),
+    /// A third party has sent it by this transaction; its transfer is in one of these logs.
+    External(PayablePayment<'a>, &'a Checks, &'a TxId, &'a [u64]),
 }
 
-/// What is decided before it matters whether a payment is verified or settled.
+/// The part of a decision that is the same for verify and settle.
 enum FirstDecision<'a> {
-    /// The Worker must find out more.
+    /// The Worker must ask the chain.
     ChainNeeded,
     /// It is refused.
     Refused(PaymentRefusal),
-    /// Its settlement is recorded, for the same requirements: the money is there, or on its way.
+    /// Its settlement is recorded for the same requirements, and pending or completed.
     Recorded(&'a SettlementRecord),
-    /// What was found out decides.
+    /// Nothing recorded answers it: the finding decides.
     Found(PayableCase<'a>),
 }
 
@@ -157,15 +172,12 @@ fn decide_first<'a>(
     now: UnixMillis,
 ) -> Result<FirstDecision<'a>, Fault> {
     let word = decide_without_chain(asked, admitted.refusal, known);
-    let nameless = || Fault::internal("a payment has no terms");
+    let payable = || PayablePayment::of(asked);
     let found = match &asked.finding {
         PaymentFinding::Deferred | PaymentFinding::Used(..) if word.is_none() => return Ok(FirstDecision::ChainNeeded),
-        PaymentFinding::Good(checks) => {
-            Ok(FirstDecision::Found(PayableCase::Good(asked.terms.as_ref().ok_or_else(nameless)?, checks)))
-        }
+        PaymentFinding::Good(checks) => Ok(FirstDecision::Found(PayableCase::Good(payable()?, checks))),
         PaymentFinding::External(checks, id, units) => {
-            let terms = asked.terms.as_ref().ok_or_else(nameless)?;
-            Ok(FirstDecision::Found(PayableCase::External(terms, checks, id, units)))
+            Ok(FirstDecision::Found(PayableCase::External(payable()?, checks, id, units)))
         }
         // Refused payments count against the rates, never against the quota, and leave no row.
         PaymentFinding::Refused(checks, reason, message) => {
@@ -180,7 +192,7 @@ fn decide_first<'a>(
     word.map_or(found, Ok)
 }
 
-/// Says whether a payment is good. It counts once, and is remembered; nothing is reserved.
+/// Answers a verify. A good payment is counted once and its row written; nothing is reserved.
 fn decide_verify(
     asked: &PaymentRequest,
     admitted: AdmittedPayment,
@@ -189,24 +201,25 @@ fn decide_verify(
     now: UnixMillis,
 ) -> Result<PaymentDecision, Fault> {
     let answer = |verdict| PaymentDecision::only(PaymentOutcome::Answer(PaymentAnswer::Verify(verdict)));
-    let (terms, checks) = match decide_first(asked, admitted, admission, known, now)? {
+    let (payable, checks) = match decide_first(asked, admitted, admission, known, now)? {
         FirstDecision::ChainNeeded => return Ok(PaymentDecision::only(PaymentOutcome::ChainNeeded)),
         FirstDecision::Refused(refusal) => return Ok(answer(Err(refusal))),
         FirstDecision::Recorded(kept) if kept.is_open(now) => return Ok(answer(Ok(Checks::none()))),
         FirstDecision::Recorded(kept) => return Ok(answer(Err(taken(asked, kept)))),
-        FirstDecision::Found(PayableCase::Good(terms, checks) | PayableCase::External(terms, checks, ..)) => {
-            (terms, checks)
+        FirstDecision::Found(PayableCase::Good(payable, checks) | PayableCase::External(payable, checks, ..)) => {
+            (payable, checks)
         }
     };
-    if let Some(message) = failure_limit_message(asked, admission, known, now) {
+    if let Some(message) = failure_limit_message(asked, payable, admission, known, now) {
         return Ok(answer(Err(PaymentRefusal::of(asked.finding.checks(), Reason::QuotaExceeded, message))));
     }
     count_against_quota(admission, known);
+    let terms = payable.terms;
     let row = needs_renewal(terms, known.records.row.as_ref(), now).then(|| payment_write(terms, None, now));
     Ok(PaymentDecision { row, ..answer(Ok(checks.clone())) })
 }
 
-/// Reserves a settlement, gives the success or the wait for it, or says why there is none.
+/// Answers a settle: reserves a settlement, hands over the success or a lease on it, or refuses.
 fn decide_settle(
     asked: &PaymentRequest,
     admitted: AdmittedPayment,
@@ -219,24 +232,24 @@ fn decide_settle(
         FirstDecision::ChainNeeded => PaymentDecision::only(PaymentOutcome::ChainNeeded),
         FirstDecision::Refused(refusal) => refused(refusal),
         FirstDecision::Recorded(kept) => settle_again(asked, kept, known, now),
-        FirstDecision::Found(PayableCase::External(terms, checks, id, units)) => {
-            match settled_externally(asked, terms, (id, units), known, now) {
-                Ok(booked) => {
+        FirstDecision::Found(PayableCase::External(payable, checks, id, units)) => {
+            match settled_externally(asked, payable, (id, units), known, now) {
+                Ok(decision) => {
                     count_against_quota(admission, known);
-                    booked
+                    decision
                 }
                 Err(message) => refused(PaymentRefusal::of(checks.clone(), Reason::EvmNonceUsed, message)),
             }
         }
-        FirstDecision::Found(PayableCase::Good(terms, checks)) => {
-            match set_aside(asked, terms, admission, known, now) {
-                Ok(reserve_of) => {
+        FirstDecision::Found(PayableCase::Good(payable, checks)) => {
+            match reserve_budget(asked, payable, admission, known, now) {
+                Ok(reserved) => {
                     count_against_quota(admission, known);
-                    let mut kept = new_attempt(asked, terms, known, now);
-                    kept.progress.reserve = Some(reserve_of);
+                    let mut kept = new_attempt(asked, payable, known, now);
+                    kept.progress.reserve = Some(reserved);
                     kept.take_success(claimant_of(asked), now);
                     let outcome = PaymentOutcome::Settle(Box::new(reserved_settlement(&kept, known.tenant)));
-                    let row = Some(payment_write(terms, Some(kept.settlement.id), now));
+                    let row = Some(payment_write(payable.terms, Some(kept.settlement.id), now));
                     PaymentDecision { row, settlement_record: Some(kept), ..PaymentDecision::only(outcome) }
                 }
                 Err(message) => refused(PaymentRefusal::of(checks.clone(), Reason::QuotaExceeded, message)),
@@ -245,16 +258,18 @@ fn decide_settle(
     })
 }
 
-/// A payment that somebody else has put on the chain: completed, claimed and given in one. An error says that its
-/// transfer is spent already: for this request the authorization is only used up.
+/// Records a payment that a third party has sent: in one step it is completed, claimed and its success handed over.
+///
+/// # Errors
+/// A sentence where its transfer is claimed already: then the authorization is only used.
 fn settled_externally(
     asked: &PaymentRequest,
-    terms: &PaymentTerms,
+    payable: PayablePayment<'_>,
     (id, units): (&TxId, &[u64]),
     known: PaymentContext<'_>,
     now: UnixMillis,
 ) -> Result<PaymentDecision, &'static str> {
-    let mut kept = new_attempt(asked, terms, known, now);
+    let mut kept = new_attempt(asked, payable, known, now);
     let own = ClaimId::Settlement(kept.settlement.id);
     let unit = claimable_unit(&known.records.held_claims, units, own)
         .map_err(|_| "the authorization was used, and its transfer is claimed")?;
@@ -268,7 +283,7 @@ fn settled_externally(
             &kept.settlement,
         )),
     };
-    let row = Some(payment_write(terms, Some(kept.settlement.id), now));
+    let row = Some(payment_write(payable.terms, Some(kept.settlement.id), now));
     Ok(PaymentDecision {
         row,
         settlement_record: Some(kept),
@@ -277,7 +292,8 @@ fn settled_externally(
     })
 }
 
-/// What of a payment that this ledger has reserved before is given to who asks for it (docs/spec/protocol.md#p-3-4-7).
+/// Answers a settle for a payment that this ledger has recorded before (docs/spec/protocol.md#p-3-4-7): the success, a
+/// lease on it, or a refusal.
 fn settle_again(
     asked: &PaymentRequest,
     kept: &SettlementRecord,
@@ -311,20 +327,22 @@ fn taken(asked: &PaymentRequest, kept: &SettlementRecord) -> PaymentRefusal {
     PaymentRefusal::by(asked.finding.checks(), Reason::DuplicateSettlement, message, &kept.settlement)
 }
 
-/// Sets aside the money of a new attempt, or says why there is none for it.
-fn set_aside(
+/// Reserves the budget of a new attempt.
+///
+/// # Errors
+/// A sentence why none may be reserved.
+fn reserve_budget(
     asked: &PaymentRequest,
-    terms: &PaymentTerms,
+    payable: PayablePayment<'_>,
     admission: &mut Admission,
     known: PaymentContext<'_>,
     now: UnixMillis,
 ) -> Result<ReservedBudget, String> {
-    if let Some(message) = failure_limit_message(asked, admission, known, now) {
+    if let Some(message) = failure_limit_message(asked, payable, admission, known, now) {
         return Err(message);
     }
-    let network = asked.network.as_deref().unwrap_or_default();
-    let ask = BudgetRequest { worst: terms.worst, has_paid: known.records.has_paid };
-    admission.spending.reserve(network, ask, asked.budget, now).map_err(str::to_owned)
+    let ask = BudgetRequest { worst: payable.terms.worst, has_paid: known.records.has_paid };
+    admission.spending.reserve(payable.network.key, ask, asked.budget, now).map_err(str::to_owned)
 }
 
 fn claimant_of(asked: &PaymentRequest) -> SuccessClaimant<'_> {
@@ -363,11 +381,12 @@ fn needs_renewal(terms: &PaymentTerms, known: Option<&PaymentRecord>, now: UnixM
 /// a time.
 fn failure_limit_message(
     asked: &PaymentRequest,
+    payable: PayablePayment<'_>,
     admission: &Admission,
     known: PaymentContext<'_>,
     now: UnixMillis,
 ) -> Option<String> {
-    let network = asked.network.as_deref().unwrap_or_default();
+    let network = payable.network.key;
     if !admission.spending.is_failure_share_used(network, asked.budget, now) {
         return None;
     }
@@ -442,52 +461,6 @@ fn reserved_settlement(kept: &SettlementRecord, tenant: &Tenant) -> ReservedSett
         reserved_at: kept.progress.reserved_at,
         free: tenant.tier.plan().uses_free_budget,
     }
-}
-
-/// A third party has sent it: it is completed and given to this caller in one step.
-fn complete_third_party(kept: &mut SettlementRecord, asked: &PaymentRequest, id: &TxId, now: UnixMillis) -> TakeResult {
-    kept.settlement.status = SettlementStatus::Completed;
-    kept.settlement.transaction = Some(id.to_string());
-    kept.settlement.completed_at = Some(now.rfc3339());
-    kept.progress.external = true;
-    kept.take_success(claimant_of(asked), now)
-}
-
-/// A new settlement, or another attempt of a failed one.
-fn new_attempt(
-    asked: &PaymentRequest,
-    terms: &PaymentTerms,
-    known: PaymentContext<'_>,
-    now: UnixMillis,
-) -> SettlementRecord {
-    let earlier = known.records.row.as_ref().and_then(|row| row.settlement_record.as_ref());
-    let fresh = SettlementId::new(now, asked.random);
-    let network = asked.network.as_deref().and_then(network::by_key);
-    let settlement = Settlement {
-        id: earlier.map_or(fresh, |earlier| earlier.settlement.id),
-        status: SettlementStatus::Pending,
-        reason: None,
-        network: network.map_or_else(String::new, |network| network.caip2.to_owned()),
-        transaction: None,
-        payer: terms.payer.to_string(),
-        pay_to: terms.pay_to.to_string(),
-        amount: terms.amount.to_string(),
-        asset: network.map_or_else(String::new, |network| network.asset.text.to_owned()),
-        created_at: earlier.map_or_else(|| now.rfc3339(), |earlier| earlier.settlement.created_at.clone()),
-        completed_at: None,
-        attempts: earlier.map_or_else(Vec::new, |earlier| earlier.settlement.attempts.clone()),
-        // Goods that were given stay given, also if the block of the attempt has left the chain.
-        handed_over: earlier.and_then(|earlier| earlier.settlement.handed_over.clone()),
-    };
-    let course = SettlementProgress {
-        attempt: earlier.map_or(0, |earlier| earlier.progress.attempt.saturating_add(1)),
-        signer: terms.signer,
-        has_code: terms.has_code,
-        max_fee_wei: terms.max_fee_wei,
-        reserved_at: now,
-        ..SettlementProgress::default()
-    };
-    SettlementRecord { settlement, progress: course }
 }
 
 #[cfg(test)]

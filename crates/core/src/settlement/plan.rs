@@ -1,5 +1,5 @@
-//! What the Worker does next for a payment that is to be verified or settled, as data. Each step says what must be
-//! found out, and what the answer makes of it is the next step; the Worker only carries them out.
+//! The steps by which the Worker verifies or settles a payment, as data. A step names what must be asked; its method
+//! `then` takes the answer and returns the next step. The Worker only asks.
 
 mod ledger;
 mod offchain;
@@ -32,67 +32,67 @@ use x402_chain::x402::{MalformedPayment, Payment};
 /// The refusal where no key of ours can pay for a transaction.
 pub const UNFUNDED_MESSAGE: &str = "the facilitator cannot pay for gas on this network now";
 
-/// What is the same for every step of one request.
+/// What every step of one request reads.
 #[derive(Clone, Copy)]
 pub struct PlanContext<'a> {
-    /// The settings.
+    /// The settings: signers, budgets, providers.
     pub settings: &'a Settings,
-    /// What earlier verifications found out.
+    /// What earlier verifications have left in the isolate.
     pub cache: &'a VerificationCache,
-    /// When the request came.
+    /// When the Worker received the request.
     pub now: UnixMillis,
-    /// Which money the caller's key is for.
+    /// The environment of the caller's key.
     pub environment: Environment,
-    /// Whether the ledger is asked before the chain: it has refused this caller of late.
+    /// Whether the ledger is asked before the chain, since it has refused this caller in the last minute.
     pub asks_ledger_first: bool,
 }
 
-/// What is to be done next; each has a method `then` that takes what came of it.
+/// The next step. Each has a method `then` that takes its result.
 pub enum PlanStep<'a> {
-    /// Say whether the ledger is known to hold a settlement of the payment.
+    /// Look up whether the isolate knows that the ledger holds a settlement of the payment.
     RecallPayment(Box<RecallPayment<'a>>),
-    /// Ask the ledger.
+    /// Send the payment to the ledger.
     AskLedger(Box<AskLedger<'a>>),
-    /// Find something out about the chain, our signers or the payer.
+    /// Ask about the chain, our signers or the payer.
     FindOut(PlanQuestion<'a>),
 }
 
-/// What is to be found out beside the ledger.
+/// A question that another part than the ledger answers.
 pub enum PlanQuestion<'a> {
-    /// Say whether the registry check lets the network be used.
+    /// Whether the registry check allows the network.
     CheckRegistry(Box<CheckRegistry<'a>>),
-    /// Refresh what is known, once the request is answered.
+    /// Refresh what the isolate remembers, after the answer.
     RefreshLater(Box<RefreshLater<'a>>),
-    /// Say which signers of the network cannot pay for a transaction.
+    /// Which signers of the network cannot pay for a transaction.
     CheckSigners(Box<CheckSigners<'a>>),
-    /// Say what a unit of gas costs, as far as that is known without waiting.
+    /// The remembered gas price.
     ReadPrice(Box<ReadPrice<'a>>),
-    /// Ask what a unit of gas costs.
+    /// The gas price, of the providers.
     AwaitPrice(Box<AwaitPrice<'a>>),
-    /// Ask the chain about the transaction that this sender would send.
+    /// The rules' result on the chain, with the transaction that one signer would send.
     AskChain(Box<AskChain<'a>>),
-    /// Ask for another price in place of one that a node has refused.
+    /// Another gas price in place of one that a node has refused.
     Requote(Box<Requote<'a>>),
-    /// Say until when nothing is sent for the payer.
+    /// Until when nothing is sent for the payer.
     ReadHolds(Box<ReadHolds<'a>>),
-    /// Find the transaction by which somebody else has used the authorization.
+    /// The transaction by which a third party has used the authorization.
     FindThirdParty(Box<FindThirdParty>),
 }
 
-/// A payment whose authorization is whole, on a network that is on.
+/// A payment with a complete authorization, on a network that the registry check allows.
 pub(crate) struct PlannedPayment<'a> {
     context: PlanContext<'a>,
-    /// The question to the ledger, as far as it is known.
+    /// The message to the ledger, as far as it is known.
     asked: PaymentRequest,
     payment: &'a Payment,
     network: &'static Network,
     terms: ExactPayment,
     rules: SchemeRules,
-    /// Its time is over, and nothing else is wrong with it.
+    /// The refusal, where the authorization has expired and every other rule passed.
     late: Option<(Reason, String)>,
-    /// Who of us may send it, the payer's own signer first; none where nothing is sent.
+    /// Our signers that may send it, the payer's own first; empty where nothing is sent.
     signers: Vec<&'a Signer>,
-    /// The transaction that our signature completes (Solana).
+    /// The id that the transaction gets by our signature (Solana).
     completed: Option<TxId>,
     /// Whether a node answered, but not which code is at the payer's address.
     is_unread: Cell<bool>,
@@ -103,18 +103,18 @@ impl<'a> PlannedPayment<'a> {
         self.asked.verb == PaymentAction::Settle
     }
 
-    /// The rules that were looked at so far.
+    /// The rules that were checked so far.
     fn checks(&self) -> Checks {
         Checks::new(&self.rules.checks)
     }
 
-    /// All addresses of ours on the network.
+    /// The addresses of all our signers on the network.
     fn network_signers(&self) -> Vec<Address> {
         let signers = self.context.settings.signers(self.network.family, self.network.environment);
         signers.iter().map(Signer::address).collect()
     }
 
-    /// The ledger is asked first where it is known to answer from its record; else the chain is.
+    /// Asks the ledger before the chain, where the ledger has refused the caller or may hold a settlement.
     fn first_step(self) -> PlanStep<'a> {
         if self.context.asks_ledger_first {
             return AskLedger::before_chain(self);
@@ -123,26 +123,27 @@ impl<'a> PlannedPayment<'a> {
     }
 }
 
-/// Whether the ledger is known to hold a settlement of the payment: then it is asked before the chain.
+/// The look-up whether the ledger holds a settlement of the payment: then it is asked before the chain.
 pub struct RecallPayment<'a> {
     payment: PlannedPayment<'a>,
 }
 
 impl<'a> RecallPayment<'a> {
-    /// What the chain lets happen once.
+    /// The id of the payment's authorization, which the chain accepts once.
     #[must_use]
     pub fn authorization(&self) -> &str {
         self.payment.asked.terms.as_ref().map_or("", |terms| &terms.authorization)
     }
 
-    /// Goes on by whether it is known.
+    /// The next step: the ledger where it holds a settlement, else the chain.
     #[must_use]
     pub fn then(self, is_recorded: bool) -> PlanStep<'a> {
         if is_recorded { AskLedger::before_chain(self.payment) } else { onchain::begin(self.payment) }
     }
 }
 
-/// Begins with what was read of the request. `buyer_can_repeat`: its `Idempotency-Key` is no name of the seller's own.
+/// The first step for a request. `read` is its payment. `buyer_can_repeat`: its `Idempotency-Key` is a value that the
+/// buyer can send again, and is refused.
 #[must_use]
 pub fn begin<'a>(
     context: PlanContext<'a>,

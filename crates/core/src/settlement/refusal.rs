@@ -9,7 +9,7 @@ use x402_chain::facts::{ErrorClass, RpcError};
 pub enum NodeAcceptance {
     /// No node has it: each that was asked refused it, or none was asked.
     No,
-    /// A node may have it: its answer was lost or unclear. So it is with every version stored before a crash.
+    /// A node may have it: its answer was lost or unclear, as for a version that was stored before a crash.
     #[default]
     Maybe,
     /// A node has accepted it.
@@ -29,7 +29,7 @@ pub enum SendRefusal {
     BelowMarket,
     /// The signer cannot pay the gas.
     SignerUnfunded,
-    /// The gas limit does not even cover the bytes.
+    /// The gas limit does not cover the cost of the bytes (intrinsic gas).
     GasTooLow,
     /// The node is at fault, not the transaction: another node may accept it.
     Node,
@@ -230,7 +230,7 @@ mod tests {
     }
 
     /// What becomes of bytes, and how many nodes refuse them before the last that is asked.
-    fn heard(answers: &[Result<(), SendRefusal>]) -> (NodeAcceptance, Option<SendRefusal>, usize) {
+    fn outcome_of(answers: &[Result<(), SendRefusal>]) -> (NodeAcceptance, Option<SendRefusal>, usize) {
         let mut handing = SendOutcome::UNSENT;
         let asked = answers.iter().take_while(|answer| handing.record_answer(**answer)).count();
         (handing.acceptance, handing.refusal, asked)
@@ -238,38 +238,38 @@ mod tests {
 
     #[test]
     fn what_one_node_refuses_another_may_take() {
-        assert_eq!(heard(&[Ok(()), Ok(())]), (NodeAcceptance::Taken, None, 0));
-        assert_eq!(heard(&[Err(SendRefusal::Node), Err(SendRefusal::Known)]), (NodeAcceptance::Taken, None, 1));
-        assert_eq!(heard(&[Err(SendRefusal::Node), Err(SendRefusal::Node)]), (NodeAcceptance::No, None, 2));
+        assert_eq!(outcome_of(&[Ok(()), Ok(())]), (NodeAcceptance::Taken, None, 0));
+        assert_eq!(outcome_of(&[Err(SendRefusal::Node), Err(SendRefusal::Known)]), (NodeAcceptance::Taken, None, 1));
+        assert_eq!(outcome_of(&[Err(SendRefusal::Node), Err(SendRefusal::Node)]), (NodeAcceptance::No, None, 2));
         for refused in
             [SendRefusal::SignerUnfunded, SendRefusal::BelowMarket, SendRefusal::Outbid, SendRefusal::GasTooLow]
         {
-            assert_eq!(heard(&[Err(refused), Ok(())]), (NodeAcceptance::Taken, None, 1), "{refused:?}");
+            assert_eq!(outcome_of(&[Err(refused), Ok(())]), (NodeAcceptance::Taken, None, 1), "{refused:?}");
             assert_eq!(
-                heard(&[Err(refused), Err(SendRefusal::Node)]),
+                outcome_of(&[Err(refused), Err(SendRefusal::Node)]),
                 (NodeAcceptance::No, Some(refused), 2),
                 "{refused:?}"
             );
         }
         let first = [Err(SendRefusal::BelowMarket), Err(SendRefusal::SignerUnfunded)];
-        assert_eq!(heard(&first), (NodeAcceptance::No, Some(SendRefusal::BelowMarket), 2));
+        assert_eq!(outcome_of(&first), (NodeAcceptance::No, Some(SendRefusal::BelowMarket), 2));
         // Who has seen the nonce used knows more than who has not.
         let used = Some(SendRefusal::NonceUsed);
         assert_eq!(
-            heard(&[Err(SendRefusal::SignerUnfunded), Err(SendRefusal::NonceUsed)]),
+            outcome_of(&[Err(SendRefusal::SignerUnfunded), Err(SendRefusal::NonceUsed)]),
             (NodeAcceptance::No, used, 2)
         );
-        assert_eq!(heard(&[Err(SendRefusal::NonceUsed), Ok(())]), (NodeAcceptance::Taken, used, 1));
+        assert_eq!(outcome_of(&[Err(SendRefusal::NonceUsed), Ok(())]), (NodeAcceptance::Taken, used, 1));
     }
 
     #[test]
     fn what_one_node_may_have_is_not_taken_back_by_another() {
         let poor = Some(SendRefusal::SignerUnfunded);
         assert_eq!(
-            heard(&[Err(SendRefusal::Unclear), Err(SendRefusal::SignerUnfunded)]),
+            outcome_of(&[Err(SendRefusal::Unclear), Err(SendRefusal::SignerUnfunded)]),
             (NodeAcceptance::Maybe, poor, 2)
         );
-        assert_eq!(heard(&[Err(SendRefusal::Unclear), Err(SendRefusal::Node)]), (NodeAcceptance::Maybe, None, 2));
+        assert_eq!(outcome_of(&[Err(SendRefusal::Unclear), Err(SendRefusal::Node)]), (NodeAcceptance::Maybe, None, 2));
     }
 
     #[test]

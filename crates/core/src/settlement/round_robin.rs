@@ -81,23 +81,23 @@ mod tests {
     use std::collections::BTreeSet;
 
     #[test]
-    fn few_versions_are_all_looked_for() {
+    fn few_versions_are_all_polled() {
         let mut versions = VersionRoundRobin::default();
         assert_eq!(versions.next_turn(&[("a", 3), ("b", 1), ("c", 0)], 6), [vec![0, 1, 2], vec![0], vec![]]);
         assert_eq!(versions, VersionRoundRobin::default());
     }
 
     #[test]
-    fn a_look_is_bounded_in_calls_and_comes_round_to_every_version() {
+    fn a_turn_is_bounded_in_calls_and_comes_round_to_every_version() {
         let mut versions = VersionRoundRobin::default();
         let names = keys(40);
         let flights: Vec<(&str, usize)> =
             names.iter().map(|key| (key.as_str(), if key == "000" { 2 } else { 45 })).collect();
         let mut seen: Vec<BTreeSet<usize>> = vec![BTreeSet::new(); 40];
         for _ in 0..44 {
-            let look = versions.next_turn(&flights, 100);
-            assert!(look.iter().map(Vec::len).sum::<usize>() <= 100);
-            for ((seen, chosen), (_, count)) in seen.iter_mut().zip(look).zip(&flights) {
+            let turn = versions.next_turn(&flights, 100);
+            assert!(turn.iter().map(Vec::len).sum::<usize>() <= 100);
+            for ((seen, chosen), (_, count)) in seen.iter_mut().zip(turn).zip(&flights) {
                 assert_eq!(chosen.last(), Some(&(count - 1)));
                 seen.extend(chosen);
             }

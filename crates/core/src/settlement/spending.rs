@@ -9,8 +9,6 @@ use x402_chain::svm::fee::fee_lamports;
 use x402_chain::svm::wire::SvmTransaction;
 use x402_chain::time::UnixMillis;
 
-const DAY_MS: u64 = 86_400_000;
-
 /// What was spent in a day, in the chain's smallest unit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SignerSpending {
@@ -55,7 +53,7 @@ impl SignerSpending {
     /// The spending of today: on a new day nothing is spent.
     #[must_use]
     pub fn today(self, now: UnixMillis) -> Self {
-        let day = now.0 / DAY_MS;
+        let day = now.day();
         if self.day == day { self } else { Self { day, l1_fee: self.l1_fee, ..Self::default() } }
     }
 
@@ -74,7 +72,8 @@ impl SignerSpending {
         Self { total: self.total.saturating_sub(spent.total), ..self }
     }
 
-    /// The most that a flight may still cost. The layer 1 fee is taken as twice the last one.
+    /// The most that a flight may still cost, in the chain's smallest unit. The layer 1 fee is taken as twice the last
+    /// one. A Solana transaction that cannot be read counts at the network's cap.
     #[must_use]
     pub(crate) fn worst_cost(&self, flight: &Flight, network: &Network) -> u128 {
         match &flight.cargo {
@@ -82,7 +81,10 @@ impl SignerSpending {
                 let gas = u128::from(message.gas_limit).saturating_mul(flight.cap_wei(network));
                 gas.saturating_add(self.l1_fee.saturating_mul(2))
             }
-            FlightPayload::Svm(text) => SvmTransaction::read(text).map_or(0, |wire| fee_lamports(&wire).into()),
+            FlightPayload::Svm(text) => SvmTransaction::read(text).map_or_else(
+                || network.settle.map_or(0, |settle| settle.worst_cost()),
+                |transaction| fee_lamports(&transaction).into(),
+            ),
         }
     }
 
@@ -101,6 +103,7 @@ mod tests {
     use super::*;
     use crate::settlement::flight::tests::flight;
     use x402_chain::network::by_key;
+    use x402_chain::time::DAY_MS;
 
     const NOW: UnixMillis = UnixMillis(20_000 * DAY_MS + 5);
 
@@ -117,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_on_its_way_counts_at_its_worst() {
+    fn an_open_flight_counts_at_its_worst_cost() {
         let base = by_key("base").expect("registered");
         let spending = SignerSpending { l1_fee: 7, ..SignerSpending::default() };
         let mut flight = flight();
@@ -125,8 +128,9 @@ mod tests {
         assert_eq!(spending.worst_cost(&flight, base), 500_000_000_000_014);
         flight.max_fee_wei = Some(10);
         assert_eq!(spending.worst_cost(&flight, base), 1_000_014);
+        // A transaction that cannot be read counts at the network's cap.
         flight.cargo = FlightPayload::Svm("nonsense".to_owned());
-        assert_eq!(spending.worst_cost(&flight, base), 0);
+        assert_eq!(spending.worst_cost(&flight, by_key("solana").expect("registered")), 20_000);
     }
 
     #[test]

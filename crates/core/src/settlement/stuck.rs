@@ -1,4 +1,4 @@
-//! Flights that cannot be carried on at present, counted for `/v1/health`.
+//! Flights whose turns fail at present, counted for `/v1/health`.
 
 use std::collections::BTreeMap;
 use x402_chain::time::UnixMillis;
@@ -25,7 +25,7 @@ pub struct StuckFlights {
 }
 
 impl StuckFlights {
-    /// Notes that a flight could not be carried on; returns whether to log it.
+    /// Notes that a turn of a flight has failed; returns whether to log it.
     pub fn note_failure(&mut self, key: &str, now: UnixMillis) -> bool {
         match self.failed.get_mut(key) {
             Some(failed) => {

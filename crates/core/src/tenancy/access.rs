@@ -22,7 +22,7 @@ pub enum Access {
     Public,
     /// A tenant's key, with what is required of it.
     Key(KeyScope),
-    /// Anybody; a key, if there is one, narrows the answer.
+    /// No credential is required; a key, if there is one, narrows the answer to its tenant.
     Either,
     /// The operator's `X-Admin-Key`.
     Admin,

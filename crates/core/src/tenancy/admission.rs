@@ -14,7 +14,7 @@ use x402_chain::id::{KeyId, VerificationId};
 use x402_chain::network::{Environment, Network};
 use x402_chain::time::{Period, UnixMillis};
 
-/// How often a key's last use is noted.
+/// How often a key's last use is noted at most.
 const LAST_USED_EVERY_MS: u64 = 60_000;
 /// How long an idempotency record holds: 24 hours.
 pub const IDEMPOTENCY_MS: u64 = 86_400_000;
@@ -46,7 +46,7 @@ pub struct Admission {
 pub struct ClosedPeriod {
     /// The month that is over.
     pub period: Period,
-    /// Final verdicts counted.
+    /// Final verdicts counted in the period.
     pub used: u64,
     /// Requests admitted in the period.
     pub requests: u64,
@@ -149,15 +149,15 @@ pub struct IdempotencyRecord {
     pub at: UnixMillis,
 }
 
-/// Why a request is not judged.
+/// Why a request is not decided.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AdmissionStop {
     /// The request is refused with this fault.
     Fault(Box<Fault>),
     /// The request was answered before: status and body.
     Repeat(u16, String),
-    /// In test: the address may belong to no tenant. Register it, then run the step again. The rates and the quota
-    /// allow it.
+    /// In test: the address is not registered to this tenant. Register it, then run the step again. The rates and the
+    /// quota allow the request.
     Register(Address),
 }
 
@@ -184,7 +184,7 @@ pub struct PresentedKey {
 pub fn authorize_key(tenant: &Tenant, presented: PresentedKey, now: UnixMillis) -> Result<&ApiKey, Fault> {
     let key = tenant.key(&presented.hash, now).ok_or_else(invalid_key)?;
     if tenant.status != TenantStatus::Active {
-        return Err(Fault::new(ErrorCode::TenantSuspended, "this tenant is not active; ask the operator"));
+        return Err(Fault::new(ErrorCode::TenantSuspended, "this tenant is suspended or cancelled; ask the operator"));
     }
     match presented.scope {
         KeyScope::Only(scope) if !key.scopes.contains(&scope) => {
@@ -212,7 +212,7 @@ pub(crate) fn check_idempotency(
 ) -> Result<(), AdmissionStop> {
     let Some(stored) = stored.filter(|stored| now.since(stored.at) < IDEMPOTENCY_MS) else { return Ok(()) };
     if stored.body_hash != body_hash {
-        let detail = "this Idempotency-Key came before with another body";
+        let detail = "this Idempotency-Key was used before with another body";
         return Err(Fault::new(ErrorCode::IdempotencyConflict, detail).at("Idempotency-Key").into());
     }
     match &stored.answer {
@@ -223,7 +223,7 @@ pub(crate) fn check_idempotency(
     }
 }
 
-/// The recipient that must have been paid.
+/// The recipient that a payment must have reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum AdmittedRecipient {
     /// An address that is registered to the tenant.
@@ -265,7 +265,7 @@ pub(crate) fn may_register(address: &Address, tenant: &Tenant) -> Result<(), Str
     match tenant.environment {
         Environment::Live => Err(format!("{address} is not registered to this tenant")),
         Environment::Test if tenant.first_uses() >= FIRST_USES_MAX => Err(format!(
-            "{address} is not registered to this tenant, which has {FIRST_USES_MAX} addresses by first use already"
+            "{address} is not registered to this tenant, which has the most addresses by first use: {FIRST_USES_MAX}"
         )),
         Environment::Test => Ok(()),
     }

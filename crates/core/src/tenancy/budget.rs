@@ -23,8 +23,6 @@ impl TransactionCost {
     }
 }
 
-const DAY_MS: u64 = 86_400_000;
-
 /// The budget reserved for one attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReservedBudget {
@@ -78,12 +76,8 @@ pub struct TenantSpending {
 }
 
 impl TenantSpending {
-    const fn day_of(now: UnixMillis) -> u64 {
-        now.0 / DAY_MS
-    }
-
     fn spent_today(&self, network: &str, now: UnixMillis) -> NetworkSpending {
-        if self.day == Self::day_of(now) {
+        if self.day == now.day() {
             self.used.get(network).copied().unwrap_or_default()
         } else {
             NetworkSpending::default()
@@ -91,7 +85,7 @@ impl TenantSpending {
     }
 
     fn enter_day(&mut self, network: &str, now: UnixMillis) -> &mut NetworkSpending {
-        let day = Self::day_of(now);
+        let day = now.day();
         if self.day != day {
             self.day = day;
             self.used.clear();
@@ -104,7 +98,7 @@ impl TenantSpending {
     /// at a time.
     ///
     /// # Errors
-    /// A sentence, where the day's budget does not hold it.
+    /// A sentence, where the day's budget does not suffice.
     pub(crate) fn reserve(
         &mut self,
         network: &str,
@@ -126,13 +120,13 @@ impl TenantSpending {
         used.reserved = used.reserved.saturating_add(amount);
         let risked = if ask.has_paid { 0 } else { amount };
         used.risked = used.risked.saturating_add(risked);
-        Ok(ReservedBudget { day: Self::day_of(now), amount, risked })
+        Ok(ReservedBudget { day: now.day(), amount, risked })
     }
 
     /// Ends an attempt: its reserve is freed, its cost is charged.
     pub fn end_attempt(&mut self, network: &str, ended: EndedAttempt, now: UnixMillis) {
         let EndedAttempt { reserve, spent, failed } = ended;
-        let day = Self::day_of(now);
+        let day = now.day();
         let used = self.enter_day(network, now);
         if let Some(reserve) = reserve.filter(|reserve| reserve.day == day) {
             used.reserved = used.reserved.saturating_sub(reserve.amount);
@@ -148,7 +142,7 @@ impl TenantSpending {
         }
     }
 
-    /// Whether the share of failing settlements is used up today.
+    /// Whether failed settlements have used up their share of the budget today.
     #[must_use]
     pub fn is_failure_share_used(&self, network: &str, budget: TenantBudget, now: UnixMillis) -> bool {
         let failed = self.spent_today(network, now).failed;
@@ -166,6 +160,7 @@ impl TenantSpending {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use x402_chain::time::DAY_MS;
 
     const NOW: UnixMillis = UnixMillis(1_795_000_000_000);
     const BUDGET: TenantBudget = TenantBudget { day: 100, failed: 10 };

@@ -31,7 +31,7 @@ impl KeyHash {
         Self(Sha256::digest(text.as_bytes()).into())
     }
 
-    /// Reads 64 lower-case hex digits.
+    /// Reads 64 hex digits.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let mut bytes = [0_u8; 32];

@@ -27,7 +27,7 @@ pub enum PayeeAnswer {
     Refused(Reason, String),
 }
 
-/// The answers for a list of queries; `is_on` says whether the registry check allows a network.
+/// Answers one query; `is_on` says whether the registry check allows a network.
 #[must_use]
 pub fn resolve_payee(tenant: &Tenant, wanted: &PayeeQuery, is_on: impl Fn(&Network) -> bool) -> PayeeAnswer {
     let Some(network) = network::by_key(&wanted.network) else {

@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 pub enum Role {
     /// Reads records, usage and settings.
     Viewer,
-    /// Makes and revokes keys, besides.
+    /// Besides, creates and revokes keys.
     Developer,
-    /// Changes recipients, the plan and the members, besides.
+    /// Besides, changes recipients, the tier and the members.
     Owner,
 }
 

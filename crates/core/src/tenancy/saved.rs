@@ -10,13 +10,13 @@ const UNWRITTEN_PART: u64 = 16;
 
 /// How much of the admission is in storage, as far as requests go.
 ///
-/// **What is forgiven.** An idle object is evicted after 10 s. Each counted request sets the ledger's alarm, which
-/// comes within 4 s and writes what is unwritten: an idle eviction forgives no request. A process that is killed
-/// forgives what came since the last write: fewer requests than a sixteenth of the minute's limit, and none where that
-/// limit is below 32.
+/// **Counts that may be lost.** An idle object is evicted after 10 s. Each counted request sets the ledger's alarm,
+/// which comes within 4 s and writes what is unwritten: an idle eviction loses no count. A process that is killed loses
+/// the counts since the last write: fewer than a sixteenth of the minute's limit, and none where that limit is below
+/// 32.
 ///
-/// **What it costs.** One row a second while requests come, one more for each sixteenth of the minute's limit, and one
-/// with the alarm: at most 76 rows a minute and one an alarm, whatever number of requests comes.
+/// **Rows written.** One a second while requests come, one more for each sixteenth of the minute's limit, and one with
+/// the alarm: at most 76 a minute and one an alarm, for any number of requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SavedAdmission {
     period: Period,

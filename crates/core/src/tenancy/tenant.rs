@@ -93,7 +93,7 @@ pub struct OwnLimits {
     pub per_minute: Option<u64>,
     /// Requests in any 60 minutes.
     pub per_hour: Option<u64>,
-    /// Final verdicts in a period; −1 is unlimited.
+    /// Final verdicts in a calendar month (UTC); −1 is unlimited.
     pub per_month: Option<i64>,
 }
 
@@ -130,7 +130,7 @@ pub struct Recipient {
 /// from others. An operator can register more.
 pub const FIRST_USES_MAX: usize = 100;
 
-/// A key as the ledger knows it. Only its SHA-256 is stored.
+/// A key as the ledger stores it: its SHA-256, never its text.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ApiKey {
     /// The key's public id, which is no secret.
@@ -167,9 +167,9 @@ pub struct Tenant {
     pub region: Option<String>,
     /// Limits of this tenant, in place of its tier's.
     pub limits: OwnLimits,
-    /// What a payer on the sanctions list means to it.
+    /// Whether a payment by a payer on the sanctions list is refused or only reported.
     pub sanctions: SanctionsPolicy,
-    /// Whether a settle's success holds our additions in its body too.
+    /// Whether the body of a successful settle holds `extra` for every request.
     #[serde(default)]
     pub explain: bool,
     /// The addresses at which the tenant is paid.

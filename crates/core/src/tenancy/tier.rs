@@ -1,4 +1,5 @@
-//! The table of tiers, one row each. Whatever differs between tiers is a column of [`Plan`]; no other code names a tier.
+//! The table of tiers, one row each. Whatever differs between tiers is a column of [`Plan`]; no other code names a
+//! tier.
 
 use serde::{Deserialize, Serialize};
 use x402_chain::network::Network;
@@ -10,7 +11,7 @@ pub struct Limits {
     pub per_minute: u64,
     /// Requests in any 60 minutes.
     pub per_hour: u64,
-    /// Final verdicts in a period.
+    /// Final verdicts in a calendar month (UTC).
     pub per_month: Option<u64>,
 }
 

@@ -1,11 +1,15 @@
 //! The answer to a verification, member for member as in JSON.
 
+use crate::error::Fault;
 use crate::verdict::RefusalCode;
 use core::fmt;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
+use x402_chain::address::TxId;
 use x402_chain::checks::Check;
 use x402_chain::id::{ClaimId, RequestId, VerificationId};
+use x402_chain::network;
+use x402_chain::network::Network;
 use x402_chain::retry::Retry;
 
 /// The state of the payment.
@@ -13,15 +17,15 @@ use x402_chain::retry::Retry;
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum VerificationStatus {
-    /// Paid, as deep as practice asks for.
+    /// Paid, in a block with the chain's usual number of confirmations.
     Confirmed,
-    /// Paid, in a block that the chain cannot take back.
+    /// Paid, in a block that is final by the chain's own rule.
     Finalized,
-    /// Not yet decided; ask again.
+    /// Not decided yet: ask again later.
     Pending,
-    /// Not paid, or not as the request demands.
+    /// Not paid, or not as the request requires.
     Rejected,
-    /// Paid once, then its block left the chain (only on records read later).
+    /// It was paid, and then its block left the chain (only on records that are read later).
     Reorged,
 }
 
@@ -109,7 +113,10 @@ impl<'de> Deserialize<'de> for Hundredths {
         let raw = Box::<RawValue>::deserialize(from)?;
         let (whole, rest) = raw.get().split_once('.').unwrap_or((raw.get(), ""));
         let digits = format!("{whole}{rest:0<2}");
-        digits.parse().map(Self).map_err(|_| serde::de::Error::custom("a number of hundredths from 0 to 1"))
+        let number = digits.parse().ok().filter(|number| rest.len() <= 2 && *number <= 100);
+        number
+            .map(Self)
+            .ok_or_else(|| serde::de::Error::custom("must be a number from 0 to 1 with two decimals at most"))
     }
 }
 
@@ -149,7 +156,7 @@ pub struct TransferLine {
 pub struct RiskFactor {
     /// The factor's stable name.
     pub code: String,
-    /// How much it weighs alone, 0 to 1.
+    /// Its weight, 0 to 1.
     pub weight: Hundredths,
     /// What was found, in one sentence.
     pub detail: String,
@@ -175,7 +182,7 @@ pub struct VerificationAnswer {
     /// This verification's id; of a replay, the first one's.
     #[cfg_attr(not(target_arch = "wasm32"), schemars(with = "String"))]
     pub id: VerificationId,
-    /// The HTTP request that it was answered to.
+    /// The id of the HTTP request that was answered.
     #[cfg_attr(not(target_arch = "wasm32"), schemars(with = "String"))]
     pub request_id: RequestId,
     /// Whether the tenant was paid.
@@ -188,10 +195,10 @@ pub struct VerificationAnswer {
     pub chain: String,
     /// The chain's CAIP-2 id.
     pub network: String,
-    /// What the recipient gained by `transfers`, in USDC with six decimals: where a payer or a nonce is named, what
-    /// came so for certain; where a part of the payment was claimed before, the rest.
+    /// What the recipient gained by `transfers`, in USDC with six decimals. Where a payer or a nonce is named: the
+    /// amount that certainly came from it. Where a part of the payment was claimed before: the rest.
     pub amount_usdc: Option<String>,
-    /// The same in atomic units.
+    /// `amount_usdc` in atomic units.
     pub amount: Option<String>,
     /// The registered token's contract or mint.
     pub asset: String,
@@ -206,7 +213,7 @@ pub struct VerificationAnswer {
     pub payers: Vec<String>,
     /// Atomic units above the expected amount; `null` where none was expected.
     pub overpaid: Option<String>,
-    /// Blocks on top, the transaction's own included.
+    /// The blocks from the transaction's own to the head, both included; `null` where it is in no block.
     pub confirmations: Option<u64>,
     /// Height, or slot on Solana.
     pub block_number: Option<u64>,
@@ -214,31 +221,31 @@ pub struct VerificationAnswer {
     pub block_hash: Option<String>,
     /// The block's time, RFC 3339.
     pub block_time: Option<String>,
-    /// How deep it lies; `null` below `confirmed`.
+    /// The finality of the block; `null` below `confirmed`.
     pub finality: Option<Finality>,
     /// What ties the transaction to this buyer.
     pub binding: Binding,
     /// Whether these transfers are now bound to this reference.
     pub claimed: bool,
-    /// Who claimed it before, where that is why it is refused.
+    /// The earlier claim, where that is why it is refused.
     pub claimed_by: Option<ClaimedBy>,
     /// The seller's own name for what is paid for.
     pub reference: Option<String>,
     /// Whether the same reference had claimed these transfers before.
     pub replayed: bool,
-    /// 0 to 1: one less the product of what each factor leaves.
+    /// 0 to 1: 1 less the product of (1 − weight) over all factors.
     pub risk_score: Hundredths,
     /// `risk_score` as a level.
     pub risk_level: RiskLevel,
     /// What contributed to the score.
     pub risk_factors: Vec<RiskFactor>,
-    /// Each rule and how it came out.
+    /// Each rule with its result.
     pub checks: Vec<Check>,
-    /// Why not, in a sentence.
+    /// Why the payment is refused, in one sentence; `null` on success.
     pub error: Option<String>,
     /// The code of the first rule that failed; `null` on success.
     pub error_code: Option<RefusalCode>,
-    /// Whether asking again could help.
+    /// Whether a repeat of the request can help; `null` on success.
     pub retry: Option<Retry>,
 }
 
@@ -247,6 +254,17 @@ pub struct VerificationAnswer {
 const LISTED_MAX: usize = 4_000;
 
 impl VerificationAnswer {
+    /// The transaction that a stored answer is about, with its network.
+    ///
+    /// # Errors
+    /// `INTERNAL` where the registry lacks the chain, which a later build may have written, or the id is none of it.
+    pub fn transaction(&self) -> Result<(&'static Network, TxId), Fault> {
+        let unknown = || Fault::internal(format!("a record's chain '{}' is not in the registry", self.chain));
+        let network = network::by_key(&self.chain).ok_or_else(unknown)?;
+        let unread = || Fault::internal(format!("a record's tx_hash is no id of a transaction on '{}'", self.chain));
+        Ok((network, TxId::parse(network.family, &self.tx_hash).ok_or_else(unread)?))
+    }
+
     /// Lists at most 4,000 transfers and as many payers. All of them were judged, and count in the amount; a check says
     /// what is left out.
     #[must_use]
@@ -307,11 +325,24 @@ mod tests {
     }
 
     #[test]
+    fn a_record_that_names_no_transaction_is_an_error() {
+        let hash = format!("0x{}", "1a".repeat(32));
+        let good = VerificationAnswer { tx_hash: hash.clone(), ..answer(0) };
+        assert_eq!(good.transaction().map(|(network, id)| (network.key, id.to_string())), Ok(("base", hash)));
+        assert!(answer(0).transaction().is_err(), "an id of no transaction");
+        let later = VerificationAnswer { chain: "of-a-later-build".to_owned(), ..good };
+        assert!(later.transaction().is_err_and(|fault| fault.cause().is_some()));
+    }
+
+    #[test]
     fn hundredths_are_plain_json_numbers() {
         for (value, want) in [(0, "0"), (5, "0.05"), (20, "0.2"), (28, "0.28"), (100, "1")] {
             let text = serde_json::to_string(&Hundredths(value)).expect("writes");
             assert_eq!(text, want);
             assert_eq!(serde_json::from_str::<Hundredths>(&text).expect("reads"), Hundredths(value));
+        }
+        for wrong in ["1.01", "2", "0.123", "-0.1", "1e0", "\"0.1\"", "null"] {
+            assert!(serde_json::from_str::<Hundredths>(wrong).is_err(), "{wrong}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What a seller asks about one transaction, parsed once from the request.
+//! A seller's question about one transaction, parsed once from the request.
 
 use super::answer::Finality;
 use alloy_primitives::B256;
@@ -8,7 +8,7 @@ use x402_chain::amount::Amount;
 use x402_chain::network;
 use x402_chain::network::Network;
 
-/// Bytes of a seller's reference.
+/// The most bytes of a seller's reference.
 pub const REFERENCE_BYTES_MAX: usize = 256;
 /// The greatest age where the request names none: a day.
 pub const MAX_AGE_SECONDS_DEFAULT: u64 = 86_400;
@@ -25,9 +25,9 @@ pub struct Claim {
     pub tx: TxId,
     /// The least that must have arrived.
     pub expected: Option<Amount>,
-    /// Who must have been paid; the tenant's own for the chain where absent.
+    /// The address that must have been paid; `None`: the tenant's default for the chain.
     pub recipient: Option<Address>,
-    /// Who must have paid; only what came from it is judged.
+    /// The address that must have paid; only what certainly came from it counts.
     pub payer: Option<Address>,
     /// The memo that the transaction must carry (Solana).
     pub memo: Option<String>,
@@ -49,5 +49,5 @@ fn write_network<S: Serializer>(network: &&'static Network, out: S) -> Result<S:
 
 fn read_network<'de, D: Deserializer<'de>>(from: D) -> Result<&'static Network, D::Error> {
     let key = String::deserialize(from)?;
-    network::by_key(&key).ok_or_else(|| serde::de::Error::custom("no such chain"))
+    network::by_key(&key).ok_or_else(|| serde::de::Error::custom("not a chain of the registry"))
 }

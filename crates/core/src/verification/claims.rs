@@ -1,4 +1,5 @@
-//! What of a payment is bound to whom: the rows, and which of them a settlement may have.
+//! The recorded claims: which part of a payment is bound to which reference or settlement, and which part a settlement
+//! may still claim.
 //!
 //! A payment is a transaction's transfers to one recipient. The whole of it is one row, a
 //! proper part one row a log. The whole excludes every log, as any log excludes the whole.
@@ -28,9 +29,18 @@ pub struct ClaimRow {
     pub at: UnixMillis,
 }
 
-/// Which unit a settlement holds already or may claim, of the logs that may be its own
-/// ([`crate::settlement::SettlementReport::units`]), the likeliest first. Without candidates (Solana, and
-/// reports of the build before) it is the whole.
+impl ClaimRow {
+    /// The claim as a later verification compares with it.
+    #[must_use]
+    pub fn held_claim(&self) -> HeldClaim {
+        let prior = PriorClaim { id: self.id, reference: self.reference.clone(), at: self.at };
+        HeldClaim { unit: self.unit, prior }
+    }
+}
+
+/// The unit that a settlement has claimed already or may claim. `candidates` are the logs that may be its own transfer
+/// ([`crate::settlement::SettlementReport::units`]), the likeliest first. Without candidates (on Solana, and in reports
+/// of older builds) it is the whole.
 ///
 /// # Errors
 /// The claim that is in the way.
@@ -56,8 +66,8 @@ pub fn claimable_unit(held: &[HeldClaim], candidates: &[u64], own: ClaimId) -> R
     }
 }
 
-/// What an authorization that this transaction used up has paid to `recipient`: its transfer,
-/// or every one from its authorizer where none is known to be its own.
+/// The units that an authorization has paid to `recipient` in its transaction: its own transfer, or every transfer from
+/// its authorizer where its own is not known.
 #[must_use]
 pub fn units_paid_by(used: &UsedAuthorization, mined: &MinedTransaction, recipient: &Address) -> Vec<ClaimUnit> {
     let reached = mined

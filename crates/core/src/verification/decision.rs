@@ -62,7 +62,7 @@ pub struct IdempotencyKey {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ChainObservation {
-    /// It was not asked yet: only say whether it should be.
+    /// The chain was not asked yet: the ledger answers whether it must be.
     Deferred,
     /// No provider gave a usable answer.
     Unavailable,
@@ -86,9 +86,9 @@ pub struct TracedTransaction {
 pub struct AdmittedVerification {
     /// The API key that asks.
     pub key: KeyId,
-    /// Who must have been paid.
+    /// The address that must have been paid.
     pub recipient: Address,
-    /// Whether the request was counted when it came first, under its `Idempotency-Key`.
+    /// Whether the request was counted against the quota before, under the same `Idempotency-Key`.
     pub counted: bool,
 }
 
@@ -123,15 +123,14 @@ pub fn admit_verification(
     }
 }
 
-/// Whether a recorded answer still holds: only another request can change it, and a refusal holds only for the
-/// recipient that would be judged now.
+/// Whether a recorded answer still holds: it was final, and it was judged for the recipient that would be judged now.
 fn recorded_answer_holds(body: &str, claim: &Claim, tenant: &Tenant) -> bool {
     #[derive(Deserialize)]
-    struct Recorded {
+    struct RecordedVerdict {
         error_code: Option<String>,
         to_address: Option<String>,
     }
-    let Ok(Recorded { error_code: Some(code), to_address }) = serde_json::from_str(body) else { return true };
+    let Ok(RecordedVerdict { error_code: Some(code), to_address }) = serde_json::from_str(body) else { return true };
     let repeat =
         RefusalCode::parse(&code).map(RefusalCode::repeat).or_else(|| ErrorCode::parse(&code).map(ErrorCode::repeat));
     let recipient = claim.recipient.or_else(|| tenant.default_recipient(claim.network));
@@ -139,7 +138,7 @@ fn recorded_answer_holds(body: &str, claim: &Claim, tenant: &Tenant) -> bool {
     repeat != Some(RepeatRule::Judged) && is_same
 }
 
-/// What a booked verification leaves behind.
+/// A decided verification: its answer, and what to store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VerificationOutcome {
     /// The body of the answer.
@@ -148,20 +147,21 @@ pub struct VerificationOutcome {
     pub claims: Vec<claims::ClaimRow>,
     /// Whether the answer is a new record; a replay carries the first one's id.
     pub is_record: bool,
-    /// Whether the payment must be followed until it is final.
+    /// Whether the payment must be polled until it is final.
     pub track_finality: bool,
-    /// Payers that this tenant had not seen.
+    /// Payers that have not paid this tenant before.
     pub new_payers: Vec<Address>,
 }
 
-/// What the ledger knows when it judges a payment.
+/// The stored state by which the ledger judges a payment.
 #[derive(Clone, Copy, Debug)]
 pub struct VerificationContext<'a> {
     /// The seller, as its ledger's copy has it.
     pub tenant: &'a Tenant,
-    /// What of the payment is claimed, and what counts as such; of two claims on one log the first counts.
+    /// The claims on the payment, and those of settlements that count as such. Of two claims on one log the first
+    /// counts.
     pub held_claims: &'a [HeldClaim],
-    /// Those of the payers that the tenant knows.
+    /// Those of the payers that have paid this tenant before.
     pub payers: &'a [Address],
     /// The sanctions list; `None` where it could not be read.
     pub sanctions: Option<&'a sanctions::SanctionsList>,
@@ -176,7 +176,7 @@ pub fn decide_verification(
     request: &VerificationRequest,
     admitted: AdmittedVerification,
     admission: &mut Admission,
-    known: VerificationContext<'_>,
+    context: VerificationContext<'_>,
     now: UnixMillis,
 ) -> Result<VerificationOutcome, Fault> {
     admission.count_request(admitted.key, now);
@@ -184,19 +184,19 @@ pub fn decide_verification(
         let detail = format!("no provider of '{}' gave a usable answer", request.claim.network.key);
         return Err(Fault::new(ErrorCode::ChainUnavailable, detail).after(CHAIN_RETRY_S));
     };
-    let context = JudgeContext {
+    let judge_context = JudgeContext {
         recipient: admitted.recipient,
         screening: &traced.screening,
         single_provider: traced.single_provider,
-        sanctions: known.sanctions,
-        policy: known.tenant.sanctions,
-        held_claims: known.held_claims,
-        known_payers: known.payers,
+        sanctions: context.sanctions,
+        policy: context.tenant.sanctions,
+        held_claims: context.held_claims,
+        known_payers: context.payers,
         now,
     };
-    let judgement = judge(&request.claim, &traced.trace, &context);
+    let judgement = judge(&request.claim, &traced.trace, &judge_context);
     if lacks_finality_answer(&request.claim, &traced.trace, &judgement) {
-        let detail = format!("no provider of '{}' says which blocks are final", request.claim.network.key);
+        let detail = format!("no provider of '{}' reports which blocks are final", request.claim.network.key);
         return Err(Fault::new(ErrorCode::ChainUnavailable, detail).after(CHAIN_RETRY_S));
     }
     let is_final = judgement.refusal.as_ref().is_none_or(|(refusal, _)| refusal.retry() == Retry::Never);
@@ -211,17 +211,17 @@ pub fn decide_verification(
     let row = |unit: &ClaimUnit| claim_row(&request.claim, &admitted.recipient, *unit, id, now);
     let claims = units.iter().map(row).collect();
     let new_payers = if paid {
-        judgement.payers.iter().filter(|payer| !known.payers.contains(payer)).copied().collect()
+        judgement.payers.iter().filter(|payer| !context.payers.contains(payer)).copied().collect()
     } else {
         Vec::new()
     };
-    let follow = paid
+    let track_finality = paid
         && !is_replay
         && judgement.finality == Some(Finality::Confirmed)
         && request.claim.network.finality != FinalityRule::Instant;
     let is_record = first.is_none();
     let answer = verification_answer(request, &admitted.recipient, judgement, id);
-    Ok(VerificationOutcome { answer, claims, is_record, track_finality: follow, new_payers })
+    Ok(VerificationOutcome { answer, claims, is_record, track_finality, new_payers })
 }
 
 /// Whether a payment would be refused as not final although no provider has reported finality.
@@ -271,7 +271,7 @@ fn verification_answer(
         (Some(Retry::Never), _) => VerificationStatus::Rejected,
         (Some(Retry::Later | Retry::Same), _) => VerificationStatus::Pending,
     };
-    // Writing an address with its checksum costs a hash, so each is written once.
+    // The checksum of an address costs a hash, so each address is written once.
     let payers: Vec<String> = judgement.payers.iter().map(Address::to_string).collect();
     let payer = |address: &Address| {
         let known = judgement.payers.iter().position(|payer| payer == address);

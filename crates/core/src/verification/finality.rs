@@ -17,7 +17,7 @@ const TRACKED_MS_MAX: u64 = 604_800_000;
 /// Polls are at most a minute apart in the first six hours, then half an hour.
 const FREQUENT_POLLS_MS: u64 = 21_600_000;
 
-/// What happened to a record after its answer.
+/// What happened to a payment after it was answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 pub enum EventKind {
@@ -93,8 +93,8 @@ pub fn apply_trace(record: &mut VerificationAnswer, network: &Network, trace: &T
     (changed, event)
 }
 
-/// Whether a transaction contains the record's own payment, not only another's; `None` where the record does not say
-/// what it was.
+/// Whether a transaction contains the record's own payment, not only another's; `None` where the record lists none that
+/// can be read.
 fn shows_recorded_payment(mined: &MinedTransaction, record: &VerificationAnswer, network: &Network) -> Option<bool> {
     let address = |text: &str| Address::parse(network.family, text);
     let mut lines = Vec::with_capacity(record.transfers.len());

@@ -30,7 +30,7 @@ pub struct JudgeContext<'a> {
     pub single_provider: bool,
     /// The sanctions list; `None` where it could not be read.
     pub sanctions: Option<&'a sanctions::SanctionsList>,
-    /// What a payer on the sanctions list means.
+    /// Whether a payment by a payer on the sanctions list is refused or only reported.
     pub policy: SanctionsPolicy,
     /// The claims on the payment. Of two claims on one log the first counts.
     pub held_claims: &'a [HeldClaim],
@@ -59,7 +59,7 @@ pub struct Judgement {
     pub binding: Binding,
     /// The finality of the block; `None` below `confirmed`.
     pub finality: Option<Finality>,
-    /// Which of the payment is claimed already.
+    /// Which part of the payment is claimed already.
     pub claim_status: ClaimStatus,
     /// The risk score with its factors.
     pub risk: risk::RiskAssessment,
@@ -120,19 +120,19 @@ pub fn judge(claim: &Claim, trace: &Trace, context: &JudgeContext<'_>) -> Judgem
         TransactionState::Unknown => {
             let detail = "no node knows this transaction; is it a user operation hash, or on another chain?";
             out.record("transaction_known", Some(RefusalCode::TxNotFound), detail);
-            unmined_judgement(claim, context, out)
+            unmined_judgement(context, out)
         }
         TransactionState::Pending => {
             out.record("transaction_known", None, "the transaction is known");
             out.record("transaction_mined", Some(RefusalCode::TxPending), "the transaction is in no block yet");
-            unmined_judgement(claim, context, out)
+            unmined_judgement(context, out)
         }
         TransactionState::Mined(mined) => judge_mined(claim, mined, context),
     }
 }
 
-/// Whether a later trace still shows what was answered of a payment: each of its transfers, by payer and amount, since
-/// a log's index changes with the block; or the same sum, where transfers cannot be judged apart or were not.
+/// Whether a later trace still shows the payment that was answered: each of its transfers, by payer and amount, since a
+/// log's index changes with the block; or at least the same sum, where transfers cannot be judged apart or were not.
 #[must_use]
 pub(crate) fn still_shows(
     mined: &MinedTransaction,
@@ -152,7 +152,7 @@ pub(crate) fn still_shows(
     })
 }
 
-fn unmined_judgement(_claim: &Claim, context: &JudgeContext<'_>, out: VerdictRules) -> Judgement {
+fn unmined_judgement(context: &JudgeContext<'_>, out: VerdictRules) -> Judgement {
     Judgement {
         risk: risk::unmined_risk(context),
         refusal: out.refusal,
@@ -167,29 +167,29 @@ fn unmined_judgement(_claim: &Claim, context: &JudgeContext<'_>, out: VerdictRul
     }
 }
 
-/// What the rules read.
+/// What the rules of a mined payment read.
 #[derive(Clone, Copy)]
 struct RuleInput<'a> {
     claim: &'a Claim,
     mined: &'a MinedTransaction,
     flow: &'a RecipientFlow<'a>,
     selection: &'a PartSelection<'a>,
-    standing: &'a ClaimStatus,
+    claim_status: &'a ClaimStatus,
     context: &'a JudgeContext<'a>,
 }
 
 fn judge_mined(claim: &Claim, mined: &MinedTransaction, context: &JudgeContext<'_>) -> Judgement {
     let flow = RecipientFlow::of(mined, &context.recipient);
     let selection = PartSelection::of(claim, mined, &flow);
-    let (standing, rest) = claim_status::claim_status_of(claim, &flow, &selection.part, context.held_claims);
-    let scene = RuleInput { claim, mined, flow: &flow, selection: &selection, standing: &standing, context };
-    let (mut part, mut ruled) = (&selection.part, check_rules(&scene, &selection.part));
+    let (claim_status, rest) = claim_status::claim_status_of(claim, &flow, &selection.part, context.held_claims);
+    let input = RuleInput { claim, mined, flow: &flow, selection: &selection, claim_status: &claim_status, context };
+    let (mut part, mut ruled) = (&selection.part, check_rules(&input, &selection.part));
     if let (None, Some(rest)) = (&ruled.0.refusal, &rest) {
-        (part, ruled) = (rest, check_rules(&scene, rest));
+        (part, ruled) = (rest, check_rules(&input, rest));
     }
     let (out, binding) = ruled;
     let finality = match mined.depth {
-        Depth::Seen => None,
+        Depth::Included => None,
         Depth::Confirmed => Some(Finality::Confirmed),
         Depth::Finalized => Some(Finality::Finalized),
     };
@@ -204,31 +204,34 @@ fn judge_mined(claim: &Claim, mined: &MinedTransaction, context: &JudgeContext<'
         payers: part.payers.clone(),
         binding,
         finality,
-        claim_status: standing,
+        claim_status,
         risk,
     }
 }
 
 /// Checks all rules of a mined payment on a part of it; returns the binding to its buyer.
-fn check_rules(scene: &RuleInput<'_>, part: &PaymentPart<'_>) -> (VerdictRules, Binding) {
-    let RuleInput { claim, mined, context, .. } = *scene;
+fn check_rules(input: &RuleInput<'_>, part: &PaymentPart<'_>) -> (VerdictRules, Binding) {
+    let RuleInput { claim, mined, context, .. } = *input;
     let mut out = VerdictRules { checks: Vec::new(), refusal: None };
     out.record("transaction_known", None, "the transaction is known");
     out.record("transaction_mined", None, format!("in block {}", mined.block.number));
     let failed = mined.failure.is_some().then_some(RefusalCode::TxFailed);
-    let detail = mined.failure.as_ref().map_or_else(|| "executed".to_owned(), |why| format!("it failed: {why}"));
+    let detail = mined
+        .failure
+        .as_ref()
+        .map_or_else(|| "the transaction was executed".to_owned(), |why| format!("the transaction failed: {why}"));
     out.record("transaction_succeeded", failed, detail);
-    check_arrival(&mut out, scene, part);
-    let binding = check_bindings(&mut out, scene);
+    check_arrival(&mut out, input, part);
+    let binding = check_bindings(&mut out, input);
     check_timing(&mut out, claim, mined, context.now);
     check_sanctions(&mut out, part, context);
-    check_unclaimed(&mut out, scene);
+    check_unclaimed(&mut out, input);
     (out, binding)
 }
 
 /// The rules `WRONG_ASSET`, `NO_MATCHING_TRANSFER`, `RECIPIENT_FORWARDED`, `CONFIDENTIAL_AMOUNT`, `AMOUNT_TOO_LOW`.
-fn check_arrival(out: &mut VerdictRules, scene: &RuleInput<'_>, part: &PaymentPart<'_>) {
-    let RuleInput { claim, mined, flow, context, .. } = *scene;
+fn check_arrival(out: &mut VerdictRules, input: &RuleInput<'_>, part: &PaymentPart<'_>) {
+    let RuleInput { claim, mined, flow, context, .. } = *input;
     let to_recipient = |to: Option<&Address>| to == Some(&context.recipient);
     let hidden = mined.confidential.iter().any(|transfer| to_recipient(transfer.to.as_ref()));
     let nothing = flow.gross_in.is_zero() && !hidden;
@@ -240,7 +243,7 @@ fn check_arrival(out: &mut VerdictRules, scene: &RuleInput<'_>, part: &PaymentPa
     let (asset, detail) = match other {
         Some(foreign) if nothing => {
             let name = foreign.name.clone().unwrap_or_else(|| "another token".to_owned());
-            (Some(RefusalCode::WrongAsset), format!("the recipient got {name} ({}), not USDC", foreign.asset))
+            (Some(RefusalCode::WrongAsset), format!("the recipient received {name} ({}), not USDC", foreign.asset))
         }
         Some(_) | None => (None, format!("the registered asset is {}", claim.network.asset.text)),
     };
@@ -261,16 +264,16 @@ fn check_arrival(out: &mut VerdictRules, scene: &RuleInput<'_>, part: &PaymentPa
         Some(expected) => {
             let low = (part.amount < expected).then_some(RefusalCode::AmountTooLow);
             let detail =
-                format!("{} USDC arrived{}, {} expected", part.amount.usdc(), origin_phrase(scene), expected.usdc());
+                format!("{} USDC arrived{}, {} expected", part.amount.usdc(), origin_phrase(input), expected.usdc());
             out.record("amount_expected", low, detail);
         }
         None => out.record("amount_expected", None, "no amount was named"),
     }
 }
 
-/// The words for the selection, in the sentence about its amount.
-fn origin_phrase(scene: &RuleInput<'_>) -> &'static str {
-    match (scene.selection.from_payer, scene.selection.by_nonce) {
+/// The phrase in the sentence about the amount that says which transfers were selected.
+fn origin_phrase(input: &RuleInput<'_>) -> &'static str {
+    match (input.selection.from_payer, input.selection.by_nonce) {
         (_, Some(given)) if !given.is_zero() => " by the named authorization",
         (Some(given), None) if !given.is_zero() => " from the named payer",
         (Some(_) | None, _) => "",
@@ -278,8 +281,8 @@ fn origin_phrase(scene: &RuleInput<'_>) -> &'static str {
 }
 
 /// The rules `PAYER_MISMATCH`, `MEMO_MISMATCH`, `AUTHORIZATION_MISMATCH`, and the binding that each gives.
-fn check_bindings(out: &mut VerdictRules, scene: &RuleInput<'_>) -> Binding {
-    let RuleInput { claim, mined, flow, selection, .. } = *scene;
+fn check_bindings(out: &mut VerdictRules, input: &RuleInput<'_>) -> Binding {
+    let RuleInput { claim, mined, flow, selection, .. } = *input;
     let mut binding = Binding::None;
     if let (Some(payer), Some(given)) = (&claim.payer, selection.from_payer) {
         let detail = format!("{} USDC came from {payer} for certain", given.usdc());
@@ -307,9 +310,9 @@ fn check_bindings(out: &mut VerdictRules, scene: &RuleInput<'_>) -> Binding {
     }
     if let Some(given) = selection.by_nonce {
         let detail = if given.is_zero() {
-            "no one transfer to the recipient is that of the nonce"
+            "no single transfer to the recipient belongs to the named nonce"
         } else {
-            "the nonce's own transfer reached the recipient"
+            "the transfer of the named nonce reached the recipient"
         };
         out.record("authorization_named", given.is_zero().then_some(RefusalCode::AuthorizationMismatch), detail);
         if !given.is_zero() {
@@ -334,12 +337,12 @@ pub(crate) fn block_time(claim: &Claim, mined: &MinedTransaction, now: UnixMilli
 fn check_timing(out: &mut VerdictRules, claim: &Claim, mined: &MinedTransaction, now: UnixMillis) {
     let age = now.seconds().since(block_time(claim, mined, now));
     let old = (age > claim.max_age_s).then_some(RefusalCode::TooOld);
-    out.record("age", old, format!("{age} seconds old, {} accepted", claim.max_age_s));
+    out.record("age", old, format!("{age} seconds old, at most {} are accepted", claim.max_age_s));
     let (deep, wanted) = match claim.finality {
         Finality::Confirmed => (mined.depth >= Depth::Confirmed, "confirmed"),
         Finality::Finalized => (mined.depth == Depth::Finalized, "finalized"),
     };
-    let detail = format!("{} confirmations; {wanted} was asked for", mined.confirmations());
+    let detail = format!("{} confirmations; the request requires '{wanted}'", mined.confirmations());
     out.record("finality", (!deep).then_some(RefusalCode::NotFinal), detail);
 }
 
@@ -353,17 +356,17 @@ fn check_sanctions(out: &mut VerdictRules, part: &PaymentPart<'_>, context: &Jud
     let detail = match (listed, context.sanctions) {
         (Some(payer), _) => format!("{payer} is on the sanctions list"),
         (None, Some(_)) => "no payer is on the sanctions list".to_owned(),
-        (None, None) => "there is no sanctions list to read".to_owned(),
+        (None, None) => "the sanctions list could not be read".to_owned(),
     };
     out.record("payer_not_sanctioned", refused, detail);
 }
 
 /// The rule `ALREADY_CLAIMED`: one reference may claim again, another may not.
-fn check_unclaimed(out: &mut VerdictRules, scene: &RuleInput<'_>) {
-    let (refused, detail) = match scene.standing {
+fn check_unclaimed(out: &mut VerdictRules, input: &RuleInput<'_>) {
+    let (refused, detail) = match input.claim_status {
         ClaimStatus::Fresh(_) => (None, "not claimed before"),
         ClaimStatus::Again(_) => (None, "claimed before under the same reference"),
-        ClaimStatus::Taken(prior) if prior.is_of(scene.claim.reference.as_deref()) => {
+        ClaimStatus::Taken(prior) if prior.is_of(input.claim.reference.as_deref()) => {
             let detail = "a part was claimed before under the same reference, and the rest is not enough";
             (Some(RefusalCode::AlreadyClaimed), detail)
         }

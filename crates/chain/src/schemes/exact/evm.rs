@@ -22,7 +22,7 @@ use std::rc::Rc;
 
 /// The least seconds that an authorization must still be valid: the reference's margin, three blocks of two seconds.
 const MARGIN_S: u64 = 6;
-/// Seconds that it must be valid beyond two blocks: one to be seen and signed, two for clocks that differ.
+/// Seconds that it must be valid beyond two blocks: one to be checked and sent, two for clocks that differ.
 const BEYOND_BLOCKS_S: u64 = 3;
 
 /// An authorization with every member parsed.
@@ -139,7 +139,7 @@ fn check_verifying_contract(rules: &mut SchemeRules, wanted: &Requirements, netw
     let Some(named) = &wanted.verifying_contract else { return true };
     let own = Address::parse(Family::Evm, named) == Some(network.asset.address);
     let found = format!(
-        "extra.verifyingContract is {}, another contract than the asset (a gateway of another party): that is not settled here",
+        "extra.verifyingContract is {}, another contract than the asset: only the asset's own is settled here",
         quote_text(named)
     );
     let found = ("extra.verifyingContract is the asset", found);
@@ -183,18 +183,18 @@ fn read_authorization_and_signature(
     network: &Network,
 ) -> Option<EvmExactPayment> {
     let Payload::Eip3009(given) = &payment.payload else {
-        let found = "the payload lacks an authorization of six texts, or its signature".to_owned();
+        let found = "the payload lacks 'authorization' with its six members as strings, or 'signature'".to_owned();
         rules.record("payload", false, Reason::InvalidPayload, found);
         return None;
     };
     let found = (
-        "addresses of 20 bytes, decimal numbers and a nonce of 32 bytes",
+        "the authorization has addresses of 20 bytes, decimal numbers and a nonce of 32 bytes",
         "an address of the authorization is not 20 bytes, a number is not decimal, or the nonce is not 32 bytes",
     );
     let signed = read_authorization(given);
     rules.record("payload", signed.is_some(), Reason::InvalidPayload, found).then_some(())?;
     let signature = PayerSignature::read(&given.signature);
-    let found = ("the signature is hex", "the signature is not hex, or too long");
+    let found = ("the signature is hex", "the signature is not hex, or is longer than 8,192 bytes");
     rules.record("signature_form", signature.is_some(), Reason::EvmUnparsedSignature, found).then_some(())?;
     let (Address::Evm(asset), Some(separator)) = (network.asset.address, network.asset.separator) else { return None };
     Some(EvmExactPayment {
@@ -256,12 +256,12 @@ fn check_authorization(
         "valid_before",
         signed.validBefore >= soonest,
         Reason::EvmValidBefore,
-        format!("valid until {}, it is {}, and {margin_s} s are needed", signed.validBefore, now.0),
+        format!("valid before {}; the time is {}, and {margin_s} s must be left", signed.validBefore, now.0),
     ) && rules.record(
         "valid_after",
         signed.validAfter < now_s,
         Reason::EvmValidAfter,
-        format!("valid after {}, it is {}", signed.validAfter, now.0),
+        format!("valid after {}; the time is {}", signed.validAfter, now.0),
     ) && rules.record(
         "value",
         amount == Some(terms.amount()),

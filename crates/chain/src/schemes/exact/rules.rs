@@ -80,7 +80,7 @@ impl From<(&'static str, String)> for RuleDetail {
 /// The most characters of outside text that a sentence quotes.
 const QUOTED_MAX: usize = 80;
 
-/// Outside text as a sentence quotes it: not longer than an address.
+/// Outside text as a sentence quotes it: in quotation marks, cut to [`QUOTED_MAX`] characters.
 pub(crate) fn quote_text(text: &str) -> String {
     format!("'{}'", text.chars().take(QUOTED_MAX).collect::<String>())
 }
@@ -94,14 +94,21 @@ pub(crate) fn check_scheme(payment: &Payment) -> (bool, RuleDetail) {
     let (wanted, accepted, own) = (&payment.requirements.scheme, payment.accepted.scheme(), Scheme::Exact.name());
     let is_own = [wanted, accepted].iter().all(|named| named.served == Some(Scheme::Exact));
     let (wanted, accepted) = (quote_text(&wanted.text), quote_text(&accepted.text));
-    let broken = format!("the scheme is {wanted} in the requirements and {accepted} in the payment; '{own}' is served");
-    (is_own, RuleDetail::PassOrFail(format!("the scheme is {own} on both sides").into(), broken.into()))
+    let broken =
+        format!("the scheme is {wanted} in the requirements and {accepted} in the payment; only '{own}' is served");
+    (
+        is_own,
+        RuleDetail::PassOrFail(format!("the requirements and the payment name the scheme {own}").into(), broken.into()),
+    )
 }
 
 /// The sentence about the networks that both sides name.
 pub(crate) fn networks_detail(payment: &Payment) -> (&'static str, String) {
     let (wanted, accepted) = (quote_text(&payment.requirements.network), quote_text(payment.accepted.network()));
-    ("one network on both sides", format!("the network is {wanted} in the requirements and {accepted} in the payment"))
+    (
+        "the requirements and the payment name the same network",
+        format!("the network is {wanted} in the requirements and {accepted} in the payment"),
+    )
 }
 
 /// The result of the rules that need the chain.
@@ -165,7 +172,7 @@ pub fn single_provider_check(basis: VerdictBasis) -> Option<Check> {
 /// The check that fails when nothing confirms a refusal.
 #[must_use]
 pub fn unconfirmed_check(basis: VerdictBasis) -> Option<Check> {
-    let detail = "another node confirms the refusal, or the one that refuses is as high as the others";
+    let detail = "no other node confirms the refusal, and the node that refuses does not report the highest block";
     let check = Check { name: "second_provider".to_owned(), passed: false, detail: detail.to_owned() };
     (basis == VerdictBasis::Unconfirmed).then_some(check)
 }

@@ -13,6 +13,7 @@ use crate::schemes::exact::rules::{
     ACCEPTED_DETAIL, OnchainVerdict, SchemeRules, check_scheme, networks_detail, quote_text,
 };
 use crate::svm::fee::{COMPUTE_BUDGET, SET_COMPUTE_UNIT_LIMIT, SET_COMPUTE_UNIT_PRICE, fee_lamports, priority_fee};
+use crate::svm::programs;
 use crate::svm::wire::{ResolvedInstruction, SvmTransaction};
 use crate::trace::CodeKind;
 use crate::x402::{AcceptedRequirements, Payload, Payment, Requirements, X402Version};
@@ -22,12 +23,11 @@ use serde_json::json;
 use serde_json::value::RawValue;
 use solana_address::Address as Pubkey;
 
-const TOKEN: Pubkey = Pubkey::from_str_const("TokenkegQfeZyiNwAJbNbGKPFXCWuBvf9Ss623VQ5DA");
-const TOKEN_2022: Pubkey = Pubkey::from_str_const("TokenzQdBNbLqP5VEhdkAS6EPFLC1PHnBqCXEpPxuEb");
-const ASSOCIATED: Pubkey = Pubkey::from_str_const("ATokenGPvbdGVxr1b2hvZbsiqW5xWH25efTNsLJA8knL");
-const MEMO: Pubkey = Pubkey::from_str_const("MemoSq4gqABAXKb96qnH8TysNcWxMyWCqXgDLGmfcHr");
-/// The Lighthouse program: wallets add its assertions to what they sign, also about the fee payer's account.
-const LIGHTHOUSE: Pubkey = Pubkey::from_str_const("L2TExMFKdjpN9kozasaurPirfHy9P8sbXoAN1qA3S95");
+const TOKEN: Pubkey = Pubkey::from_str_const(programs::TOKEN);
+const TOKEN_2022: Pubkey = Pubkey::from_str_const(programs::TOKEN_2022);
+const ASSOCIATED: Pubkey = Pubkey::from_str_const(programs::ASSOCIATED_TOKEN);
+const MEMO: Pubkey = Pubkey::from_str_const(programs::MEMO);
+const LIGHTHOUSE: Pubkey = Pubkey::from_str_const(programs::LIGHTHOUSE);
 
 /// What Lighthouse's instructions about accounts are called by, in their first byte: `AssertAccountData`
 /// to `AssertTokenAccountMulti`. They read and never write; the other kinds write memory accounts (0, 1),
@@ -90,14 +90,14 @@ impl SvmExactPayment {
         &self.transaction
     }
 
-    /// The transaction as it was sent, base64.
+    /// The transaction as the buyer sent it, base64.
     #[must_use]
     pub fn base64(&self) -> &str {
         &self.base64
     }
 }
 
-/// Checks every rule that needs no chain; `own` are the addresses that pay fees.
+/// Checks every rule that needs no chain; `own` are the addresses of our signers.
 pub(crate) fn verify_offchain(
     rules: &mut SchemeRules,
     payment: &Payment,
@@ -111,7 +111,7 @@ pub(crate) fn verify_offchain(
     };
     let wire = SvmTransaction::read(text);
     let found = (
-        "a legacy, v0 or version-1 transaction in base64",
+        "the payload holds a legacy, v0 or version-1 transaction in base64",
         "the payload holds no legacy, v0 or version-1 transaction in base64 that can be read",
     );
     rules.record("transaction", wire.is_some(), Reason::SvmUndecoded, found).then_some(())?;
@@ -158,8 +158,9 @@ fn check_requirements(
     let found = ("extra.feePayer is named", "extra.feePayer is missing");
     rules.record("fee_payer", named.is_some(), Reason::SvmNoFeePayer, found).then_some(())?;
     let payer = named.and_then(|text| Address::parse(Family::Svm, text)).filter(|payer| own.contains(payer));
-    let found = format!("extra.feePayer is {}, which is none of ours", quote_text(named.unwrap_or_default()));
-    let found = ("extra.feePayer is one of ours", found);
+    let found =
+        format!("extra.feePayer is {}, which is not a signer of this service", quote_text(named.unwrap_or_default()));
+    let found = ("extra.feePayer is a signer of this service", found);
     rules.record("fee_payer_managed", payer.is_some(), managed_reason, found).then_some(())?;
     svm_address_bytes(&payer?)
 }
@@ -180,14 +181,14 @@ const fn svm_address_bytes(address: &Address) -> Option<[u8; 32]> {
     }
 }
 
-/// Checks the signers: we first, and at most the payer beside us, whose signature must be there.
+/// Checks the signers: the fee payer first, and at most the payer besides, whose signature must be valid.
 fn check_signers(rules: &mut SchemeRules, wire: &SvmTransaction, fee_payer: [u8; 32]) -> bool {
     let count = wire.header().num_required_signatures;
     rules.record(
         "signers",
         count <= SIGNERS_MAX,
         Reason::SvmSigners,
-        format!("{count} accounts sign, at most {SIGNERS_MAX} may"),
+        format!("{count} accounts sign, at most {SIGNERS_MAX} are allowed"),
     ) && rules.record(
         "fee_payer_first",
         wire.fee_payer() == Some(fee_payer),
@@ -201,11 +202,11 @@ fn check_signers(rules: &mut SchemeRules, wire: &SvmTransaction, fee_payer: [u8;
     )
 }
 
-/// The instructions, as many as there may be, none of which is given our account but to assert.
+/// The instructions. There must be as many as allowed, and none but an assertion may be given the fee payer's account.
 ///
-/// The message marks the fee payer's account writable for every instruction that is given it: there
-/// are no marks by instruction. Read-only it is where the program only reads, which of Lighthouse is
-/// known by the kind of instruction.
+/// A message marks accounts writable as a whole, not by instruction, so the fee payer's account is writable for every
+/// instruction that is given it. Only the program shows that an instruction does not write: for Lighthouse the kind of
+/// instruction does.
 fn check_instructions<'a>(
     rules: &mut SchemeRules,
     wire: &'a SvmTransaction,
@@ -214,10 +215,10 @@ fn check_instructions<'a>(
     let found = ("no account is taken from a lookup table", "some accounts are taken from a lookup table");
     rules.record("lookup_tables", !wire.uses_lookup_tables(), Reason::SvmLookups, found).then_some(())?;
     let instructions = wire.instructions();
-    let found = ("every index points at an account", "an index points at no account");
+    let found = ("every index names an account", "an index names no account");
     rules.record("accounts", instructions.is_some(), Reason::SvmUndecoded, found).then_some(())?;
     let instructions = instructions?;
-    // Our signature would let an instruction do anything with our account, if it is given it.
+    // With our signature, an instruction that is given our account could do anything with it.
     let authority = instructions.iter().any(|each| is_transfer(each) && each.accounts.get(3) == Some(&fee_payer));
     let given = |each: &ResolvedInstruction<'_>| each.accounts.contains(&fee_payer) && !is_assertion(each);
     let isolated = !instructions.iter().any(|each| each.program == fee_payer || given(each));
@@ -229,7 +230,7 @@ fn check_instructions<'a>(
     rules.record("fee_payer_isolated", isolated, reason, found).then_some(())?;
     let allowed = if wire.config().is_some() { INSTRUCTIONS_V1 } else { INSTRUCTIONS };
     let count = instructions.len();
-    let detail = format!("{count} instructions, {} to {} may be", allowed.start(), allowed.end());
+    let detail = format!("{count} instructions, {} to {} are allowed", allowed.start(), allowed.end());
     rules.record("instructions", allowed.contains(&count), Reason::SvmLength, detail).then_some(instructions)
 }
 
@@ -254,7 +255,7 @@ fn check_transfer_position<'a, 'b>(
     let mut left = rest.iter().filter(|each| !is_assertion(each));
     let transfer = left.next().filter(|each| is_transfer(each));
     let found = (
-        "TransferChecked of a token program",
+        "the transfer is TransferChecked of a token program",
         "another instruction than TransferChecked of a token program stands in the transfer's place",
     );
     rules.record("transfer", transfer.is_some(), Reason::SvmNoTransfer, found).then_some(())?;
@@ -306,18 +307,21 @@ fn check_transfer(
     let [source, mint, destination, payer] = transfer.accounts.get(..4)?.try_into().ok()?;
     let amount = u64::from_le_bytes(transfer.data.get(1..9)?.try_into().ok()?);
     let foreign = !own.contains(&Address::Svm(payer));
-    let found = ("the money is not ours", "the money is the fee payer's own");
+    let found = ("the payer is not a signer of this service", "the payer is a signer of this service");
     rules.record("authority", foreign, Reason::SvmFeePayerTransfers, found).then_some(())?;
     let same = network.asset.address == Address::Svm(mint);
     rules.record("mint", same, Reason::SvmMint, format!("the mint is {}", Address::Svm(mint))).then_some(())?;
     let pay_to = Address::parse(Family::Svm, &wanted.pay_to).as_ref().and_then(svm_address_bytes);
     let account = pay_to.map(|owner| associated_account(&owner, &transfer.program, &mint));
     let found = (
-        "to the associated token account of payTo",
-        format!("to {}, which is not the associated token account of payTo", Address::Svm(destination)),
+        "the transfer goes to the associated token account of payTo",
+        format!(
+            "the transfer goes to {}, which is not the associated token account of payTo",
+            Address::Svm(destination)
+        ),
     );
     rules.record("recipient", account == Some(destination), Reason::SvmRecipient, found).then_some(())?;
-    let found = ("from another account", "from the account that is paid: a transfer to itself pays nobody");
+    let found = ("the transfer comes from another account", "the transfer goes back to the account that it comes from");
     rules.record("source", source != destination, Reason::SvmRecipient, found).then_some(())?;
     let same = Amount::parse_atomic(&wanted.amount) == Some(Amount::atomic(amount));
     let detail = format!("{amount} signed, {} required", wanted.amount);
@@ -329,7 +333,8 @@ fn associated_account(owner: &[u8; 32], program: &[u8; 32], mint: &[u8; 32]) -> 
     Pubkey::find_program_address(&[owner, program, mint], &ASSOCIATED).0.to_bytes()
 }
 
-/// Checks what follows the transfer beside assertions: memos only; `before` instructions stood before it.
+/// Checks the instructions after the transfer, assertions left out: only memos are allowed. `before` is the number of
+/// instructions before the transfer.
 fn check_memos(
     rules: &mut SchemeRules,
     wanted: &Requirements,
@@ -337,15 +342,15 @@ fn check_memos(
     before: usize,
 ) -> bool {
     const UNKNOWN: [Reason; 4] = [Reason::SvmFourth, Reason::SvmFifth, Reason::SvmSixth, Reason::SvmSeventh];
-    let stranger = others.iter().position(|each| each.program != MEMO.to_bytes());
+    let unknown = others.iter().position(|each| each.program != MEMO.to_bytes());
     // The names count as if two instructions stood before the transfer.
     let reason = match before {
-        2 => stranger.and_then(|at| UNKNOWN.get(at)).copied().unwrap_or(Reason::SvmOptional),
+        2 => unknown.and_then(|at| UNKNOWN.get(at)).copied().unwrap_or(Reason::SvmOptional),
         _ => Reason::SvmOptional,
     };
     if !rules.record(
         "other_instructions",
-        stranger.is_none(),
+        unknown.is_none(),
         reason,
         (
             "the other instructions are memos and assertions about accounts",
@@ -356,7 +361,7 @@ fn check_memos(
     }
     let Some(memo) = &wanted.memo else { return true };
     let same = others.iter().all(|each| each.data == memo.as_bytes());
-    let count = ("one memo, as extra.memo asks", format!("{} memos, and extra.memo asks for one", others.len()));
+    let count = ("one memo, as extra.memo requires", format!("{} memos, and extra.memo requires one", others.len()));
     rules.record("memo_count", others.len() == 1, Reason::SvmMemoCount, count)
         && rules.record(
             "memo",

@@ -16,42 +16,42 @@ pub enum LedgerReply {
     Answer,
     /// A complete answer with a status of 400 or more.
     Problem,
-    /// The same, for a caller whom the ledger refused: the isolate remembers it.
+    /// A complete answer to a caller that the ledger refused before it judged the request: the isolate remembers it.
     Refused(RefusedCaller),
     /// A complete answer, of any status, that was not recorded under the request's `Idempotency-Key`.
     Unrecorded,
-    /// A complete answer that gives away the success of this settlement.
+    /// A complete answer that hands over the success of this settlement.
     Success(SettlementId),
-    /// A settlement is reserved, or on its way: the Settler goes on. The body is a
+    /// A settlement is reserved or on its way: the Worker calls the Settler next. The body is a
     /// [`crate::settlement::payment::ReservedSettlement`].
     Settle,
-    /// Nothing is recorded: the Worker finds out more, and asks again. Nothing was counted. No body.
+    /// Nothing is recorded or counted: the Worker asks the chain, and sends the message again. No body.
     ChainNeeded,
-    /// Who may be paid. The body is a list of [`crate::tenancy::payee::PayeeAnswer`], one for each that was asked for.
+    /// Which addresses may be paid. The body is a list of [`crate::tenancy::payee::PayeeAnswer`], one for each that was asked for.
     Payees,
     /// This ledger holds no such record: the directory may. No body.
     NoRecord,
     /// The directory has no such tenant. No body.
     NoTenant,
-    /// Done. No body.
+    /// The message was carried out. No body.
     Done,
 }
 
-/// What an isolate remembers of a caller whom the ledger refused.
+/// What an isolate remembers of a caller that the ledger has refused.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RefusedCaller {
     /// Its rates are used up.
     Limited {
-        /// Until when.
+        /// When the next request is allowed.
         until: UnixMillis,
         /// The sentence for the caller.
         detail: String,
         /// Whether another tier would allow the request.
         upgrade: bool,
-        /// How its windows stand.
+        /// Its rate windows, for the headers.
         rates: RateWindows,
     },
-    /// The ledger is asked before the chain.
+    /// Another refusal: the next request asks the ledger before the chain.
     AskFirst,
 }
 

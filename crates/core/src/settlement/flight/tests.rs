@@ -50,7 +50,7 @@ fn a_transaction_is_charged_once() {
     // Another version, dearer and then cheaper, and one under a second nonce.
     assert_eq!((sent.note_cost(spent(90)), sent.note_cost(spent(80))), (Some(spent(20)), None));
     assert_eq!(sent.note_cost(spent(150)), Some(spent(60)));
-    // What was stored by the build before was charged as often as it ended.
+    // A flight that an older build stored was charged at each of its ends.
     let old: FlightVersions = serde_json::from_value(json!({"versions": []})).expect("reads");
     assert_eq!(old.charged, None);
 }
@@ -75,7 +75,7 @@ fn mined(failure: Option<&str>, transfers: Vec<Transfer>, authorizations: Vec<Us
         failure: failure.map(str::to_owned),
         block,
         head: 1,
-        depth: Depth::Seen,
+        depth: Depth::Included,
         finality_unknown: false,
         submitter: None,
         transfers,
@@ -249,7 +249,7 @@ fn a_replacement_follows_the_market_within_the_cap() {
 }
 
 #[test]
-fn a_nonce_is_lost_once_it_was_said_for_long_enough() {
+fn a_nonce_is_lost_once_it_was_reported_for_long_enough() {
     let mut sent = FlightVersions::default();
     assert!(!is_nonce_lost(&sent, NOW));
     sent.lost_at = Some(NOW);
@@ -280,7 +280,7 @@ fn a_report_says_what_was_handed_out() {
 
 #[test]
 fn what_the_build_before_stored_is_read() {
-    // Written by the build before issue 10: no kinds, no word on what was handed out.
+    // Stored by an older build: no kinds, and no acceptance of what was sent.
     let sent = json!({"versions": [{"raw": "0x02", "id": id(1).to_string(), "price": {"max_wei": 5, "tip_wei": 1},
         "until": null, "at": 1_800_000_000_000_u64}]});
     let sent: FlightVersions = serde_json::from_value(sent).expect("reads");

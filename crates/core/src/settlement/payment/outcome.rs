@@ -1,4 +1,4 @@
-//! How one request for a payment comes out, and what it is answered.
+//! The outcome of one request about a payment, and its answer.
 
 use super::record::{SettlementRecord, TakeResult};
 use crate::settlement::status::{Settlement, SettlementStatus};
@@ -9,79 +9,79 @@ use x402_chain::reason::Reason;
 use x402_chain::retry::RepeatRule;
 use x402_chain::time::UnixMillis;
 
-/// A settlement that the Settler goes on with.
+/// A reserved settlement, with what the Worker needs to hand it to its settler.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReservedSettlement {
-    /// How it stands.
+    /// The settlement as it is recorded.
     pub settlement: Settlement,
-    /// How many attempts were reserved before.
+    /// How many attempts were reserved before this one.
     pub attempt: usize,
-    /// Who of us sends it.
+    /// The address of the signer that sends it; `None` where the Worker named none.
     pub signer: Option<Address>,
     /// Whether there was code at the payer's address when it was judged (EVM).
     pub has_code: bool,
-    /// The most that a unit of gas may ever cost for it, wei (EVM).
+    /// The most for a unit of gas, wei (EVM).
     pub max_fee_wei: Option<u128>,
     /// When this attempt was reserved.
     pub reserved_at: UnixMillis,
-    /// Whether the tenant's tier costs nothing.
+    /// Whether the tenant's tier is free: all such tenants share one daily budget.
     pub free: bool,
 }
 
-/// How one request comes out in its ledger.
+/// The outcome of one request in its ledger.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PaymentOutcome {
-    /// It is answered.
+    /// The request is answered.
     Answer(PaymentAnswer),
-    /// Reserved, or on its way: the caller waits for the Settler.
+    /// The settlement is reserved or pending: the Worker waits for the settler.
     Settle(Box<ReservedSettlement>),
-    /// Nothing is recorded: the Worker must find out more, and ask again. Nothing was counted.
+    /// Nothing is recorded: the Worker must ask the chain, and send the request again. Nothing was counted.
     ChainNeeded,
 }
 
-/// What a request is answered, by what it asks for.
+/// The answer to a request, by its action.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PaymentAnswer {
-    /// To a verification: the rules that a good payment keeps, or why it is refused.
+    /// To a verify: the checks of a good payment, or why it is refused.
     Verify(Result<Checks, PaymentRefusal>),
-    /// To a settlement: the success that this caller is given, or why it is given none.
+    /// To a settle: the success that is handed over to this request, or why none is.
     Settle(Result<PaymentSuccess, PaymentRefusal>),
 }
 
-/// A settlement that is completed, and whose success is given away.
+/// A completed settlement whose success is handed over.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PaymentSuccess {
-    /// The settlement.
+    /// The settlement as its seller reads it.
     pub settlement: Box<Settlement>,
-    /// Each rule that was looked at, with its outcome.
+    /// Each rule that was checked, with its result.
     pub checks: Checks,
-    /// Whether somebody else has sent the transaction.
+    /// Whether a third party has sent the transaction.
     pub external: bool,
 }
 
-/// Why a payment is not good, or a success is not given.
+/// Why a payment is refused, or its success is not handed over.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PaymentRefusal {
-    /// Each rule that was looked at, with its outcome.
+    /// Each rule that was checked, with its result.
     pub checks: Checks,
-    /// The protocol's word.
+    /// The reason, in the protocol's strings.
     pub reason: Reason,
-    /// The same in a sentence.
+    /// The reason in a sentence.
     pub message: String,
-    /// Where a settlement is the reason, that one: another's or its own.
+    /// The settlement that is the reason, if one is: of an earlier payment or of this one.
     pub settlement: Option<Box<Settlement>>,
-    /// Whether somebody else has sent the transaction of that settlement.
+    /// Whether a third party has sent the transaction of that settlement.
     pub external: bool,
 }
 
 impl PaymentRefusal {
-    /// A refusal by the payment itself.
+    /// A refusal for which no settlement is the reason.
     #[must_use]
     pub fn of(checks: Checks, reason: Reason, message: impl Into<String>) -> Self {
         Self { checks, reason, message: message.into(), settlement: None, external: false }
     }
 
-    /// A refusal because of a settlement, which is named.
+    /// A refusal for which a settlement is the reason.
     #[must_use]
     pub fn by(checks: Checks, reason: Reason, message: impl Into<String>, settlement: &Settlement) -> Self {
         Self { settlement: Some(Box::new(settlement.clone())), ..Self::of(checks, reason, message) }
@@ -89,8 +89,8 @@ impl PaymentRefusal {
 }
 
 impl PaymentOutcome {
-    /// Whether it is the last word on the payment, to be repeated under an `Idempotency-Key`. What refers to a
-    /// settlement is none: that may go on.
+    /// Whether the answer is recorded and repeated under an `Idempotency-Key`. A refusal that names a settlement is
+    /// not: that may change.
     #[must_use]
     pub fn is_final(&self) -> bool {
         match self {
@@ -102,7 +102,7 @@ impl PaymentOutcome {
         }
     }
 
-    /// The success that it gives away.
+    /// The success that it hands over.
     #[must_use]
     pub const fn success(&self) -> Option<&PaymentSuccess> {
         match self {
@@ -114,25 +114,25 @@ impl PaymentOutcome {
     }
 }
 
-/// What was found out about a payment that the Settler, or somebody else, has sent.
+/// The result of a flight, or of the search for a third party's transaction.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SettlementFinding {
-    /// A sentence about a failure; empty where there is none.
+    /// What went wrong, in a sentence; empty without a failure.
     pub message: String,
-    /// Whether somebody else has sent the transaction.
+    /// Whether a third party has sent the transaction.
     pub external: bool,
-    /// Each rule that was looked at, with its outcome.
+    /// Each rule that was checked, with its result.
     pub checks: Checks,
 }
 
-/// What the request that waited for the Settler is answered, by what it was given and how the settlement stands.
+/// The answer to the request that waited for the settler, by the result of its lease and the settlement's status.
 #[must_use]
 pub fn delivered(taken: TakeResult, kept: &SettlementRecord, found: SettlementFinding) -> PaymentAnswer {
     let SettlementFinding { message, external, checks } = found;
     let (settlement, external) = (&kept.settlement, external || kept.progress.external);
     let reason = match (taken, settlement.status) {
         (TakeResult::Nothing, _) => {
-            let message = "another request has taken this payment";
+            let message = "this payment was handed over to another request, or is leased by one";
             return PaymentAnswer::Settle(Err(PaymentRefusal::by(
                 checks,
                 Reason::DuplicateSettlement,
@@ -147,7 +147,7 @@ pub fn delivered(taken: TakeResult, kept: &SettlementRecord, found: SettlementFi
                 external,
             }));
         }
-        // That it is pending is only said of what was sent.
+        // `settlement_pending` says that a transaction was sent.
         (TakeResult::Success | TakeResult::Lease, SettlementStatus::Pending) if settlement.transaction.is_none() => {
             Reason::UnexpectedSettle
         }

@@ -1,5 +1,6 @@
 use super::*;
 use crate::sanctions;
+use crate::settlement::status::SettlementStatus;
 use crate::tenancy::admission::IdempotencyRecord;
 use crate::tenancy::budget::{EndedAttempt, TransactionCost};
 use crate::tenancy::key::KeyHash;

@@ -1,4 +1,4 @@
-//! The questions to the ledger, and what its answer leads to.
+//! The messages to the ledger, and the step after its reply.
 
 use super::onchain::{self, FindThirdParty};
 use super::ready::ReadyPayment;
@@ -8,33 +8,33 @@ use std::ops::ControlFlow;
 use x402_chain::checks::Checks;
 use x402_chain::reason::Reason;
 
-/// A question to the ledger.
+/// A message to the ledger.
 pub struct AskLedger<'a> {
     asked: PaymentRequest,
     purpose: AskPurpose<'a>,
 }
 
-/// What comes after the ledger's answer.
+/// What follows the ledger's reply.
 enum AskPurpose<'a> {
     /// Before the chain is asked: only a record may answer.
     BeforeChain(Box<PlannedPayment<'a>>),
-    /// The authorization is used: a record may answer, else the user is looked for.
+    /// The authorization is used: a record may answer; else the transaction that used it is searched for.
     Used(Box<ReadyPayment>),
-    /// The answer is the request's.
+    /// The reply answers the request.
     Last(Option<Box<ReadyPayment>>),
 }
 
-/// The end of a plan: the ledger's last answer is the request's.
+/// The end of a plan: the ledger's last reply answers the request.
 pub struct PlanEnd {
-    /// The payment, where it is one that the Settler may go on with.
+    /// The payment, where the Settler may be called for it.
     pub ready: Option<ReadyPayment>,
-    /// What the chain lets happen once, where the ledger was given all that was found out: if it has reserved or
-    /// given a settlement, it is known to hold one.
-    pub booked: Option<String>,
+    /// The authorization's id, where the ledger was sent a complete finding: unless it refuses, it holds a settlement
+    /// from then on.
+    pub recorded: Option<String>,
 }
 
 impl<'a> AskLedger<'a> {
-    /// A refusal that no chain is asked for.
+    /// Sends a refusal that needs no chain.
     pub(super) fn refused(
         mut asked: PaymentRequest,
         checks: Checks,
@@ -45,18 +45,18 @@ impl<'a> AskLedger<'a> {
         Self::last(asked)
     }
 
-    /// What is found stands, and no chain is asked.
+    /// Sends the finding as it is, without asking the chain.
     pub(super) fn last(asked: PaymentRequest) -> PlanStep<'a> {
         PlanStep::AskLedger(Box::new(Self { asked, purpose: AskPurpose::Last(None) }))
     }
 
-    /// Before the chain.
+    /// Asks for a recorded answer before the chain is asked.
     pub(super) fn before_chain(payment: PlannedPayment<'a>) -> PlanStep<'a> {
         let asked = PaymentRequest { finding: PaymentFinding::Deferred, ..payment.asked.clone() };
         PlanStep::AskLedger(Box::new(Self { asked, purpose: AskPurpose::BeforeChain(Box::new(payment)) }))
     }
 
-    /// With all that was found out.
+    /// Sends what the chain's answers showed.
     pub(super) fn with_finding(asked: PaymentRequest, ready: ReadyPayment) -> PlanStep<'a> {
         let ready = Box::new(ready);
         let purpose = match asked.finding {
@@ -70,18 +70,18 @@ impl<'a> AskLedger<'a> {
         PlanStep::AskLedger(Box::new(Self { asked, purpose }))
     }
 
-    /// With who has used the authorization, or that nobody has.
-    pub(super) fn with_user(asked: PaymentRequest, ready: ReadyPayment) -> PlanStep<'a> {
+    /// Sends the result of the search for a third party's transaction.
+    pub(super) fn with_third_party(asked: PaymentRequest, ready: ReadyPayment) -> PlanStep<'a> {
         PlanStep::AskLedger(Box::new(Self { asked, purpose: AskPurpose::Last(Some(Box::new(ready))) }))
     }
 
-    /// The question.
+    /// The message.
     #[must_use]
     pub const fn asked(&self) -> &PaymentRequest {
         &self.asked
     }
 
-    /// What the chain lets happen once, where the ledger may give a settlement for it.
+    /// The authorization's id, where the ledger may reserve a settlement or hand one over for it.
     #[must_use]
     pub fn authorization(&self) -> Option<&str> {
         match &self.purpose {
@@ -92,22 +92,22 @@ impl<'a> AskLedger<'a> {
         }
     }
 
-    /// Goes on by whether the ledger has an answer; `false`: more must be found out.
+    /// The next step, or the end. `is_answered`: the ledger has an answer, and does not need the chain.
     pub fn then(self, is_answered: bool) -> ControlFlow<PlanEnd, PlanStep<'a>> {
-        let booked = self.authorization().map(str::to_owned);
+        let recorded = self.authorization().map(str::to_owned);
         match (self.purpose, is_answered) {
             (AskPurpose::BeforeChain(payment), true) => {
-                // What the chain was not asked about is waited for, and sent only where it was judged just now.
+                // A payment that was not checked on the chain is waited for, but nothing new is sent for it.
                 let message = "the payment was not checked again: repeat the request".to_owned();
                 let ready = payment.into_ready(Some((Reason::UnexpectedSettle, message)), None, Checks::none());
-                ControlFlow::Break(PlanEnd { ready: Some(ready.1), booked: None })
+                ControlFlow::Break(PlanEnd { ready: Some(ready.1), recorded: None })
             }
             (AskPurpose::BeforeChain(payment), false) => ControlFlow::Continue(onchain::begin(*payment)),
             (AskPurpose::Used(ready), false) => ControlFlow::Continue(FindThirdParty::next(self.asked, *ready)),
             (AskPurpose::Used(ready), true) | (AskPurpose::Last(Some(ready)), _) => {
-                ControlFlow::Break(PlanEnd { ready: Some(*ready), booked })
+                ControlFlow::Break(PlanEnd { ready: Some(*ready), recorded })
             }
-            (AskPurpose::Last(None), _) => ControlFlow::Break(PlanEnd { ready: None, booked: None }),
+            (AskPurpose::Last(None), _) => ControlFlow::Break(PlanEnd { ready: None, recorded: None }),
         }
     }
 }

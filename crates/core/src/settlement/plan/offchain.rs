@@ -1,4 +1,4 @@
-//! What is free to judge: the payment's own rules, what the chain lets happen once, and who of us may send it.
+//! The checks that need no chain: the payment's own rules, its authorization, and the signers that may send it.
 
 use super::{AskLedger, PlanContext, PlanStep, PlannedPayment};
 use crate::settings::Settings;
@@ -20,23 +20,23 @@ use x402_chain::schemes::exact::{ExactPayment, OffchainVerdict};
 use x402_chain::signer::Signer;
 use x402_chain::x402::{MalformedPayment, Payment, Scheme, X402Version, network_named};
 
-/// What a request for a payment says beside its body.
+/// What a request for a payment holds beside its body.
 pub struct NewRequest {
-    /// The key that asks.
+    /// The SHA-256 of the API key that asks.
     pub key: KeyHash,
-    /// The HTTP request.
+    /// The HTTP request's id.
     pub request_id: RequestId,
-    /// What is wanted.
+    /// Verify or settle.
     pub verb: PaymentAction,
-    /// The `Idempotency-Key` of a settlement.
+    /// The `Idempotency-Key` of a settle request.
     pub idempotency: Option<IdempotencyKey>,
     /// Whether the request asks for our additions in the body of a settle's success.
     pub explain: bool,
-    /// Random bytes for a settlement's id.
+    /// Random bytes for a settlement's id; zeros on verify.
     pub random: [u8; 10],
 }
 
-/// The question to the ledger before anything is found out.
+/// The message to the ledger before any check.
 #[must_use]
 pub fn initial_request(
     request: NewRequest,
@@ -65,7 +65,7 @@ pub fn initial_request(
     }
 }
 
-/// Whether the registry check lets the payment's network be used.
+/// The question whether the registry check allows the payment's network.
 pub struct CheckRegistry<'a> {
     context: PlanContext<'a>,
     asked: PaymentRequest,
@@ -83,13 +83,13 @@ impl<'a> CheckRegistry<'a> {
         Self { context, asked, payment, network }
     }
 
-    /// The network.
+    /// The payment's network.
     #[must_use]
     pub const fn network(&self) -> &'static Network {
         self.network
     }
 
-    /// Judges what is free to judge, and goes on.
+    /// Runs the checks that need no chain; returns the next step.
     #[must_use]
     pub fn then(self, is_allowed: bool) -> PlanStep<'a> {
         let Self { context, mut asked, payment, network } = self;
@@ -97,11 +97,11 @@ impl<'a> CheckRegistry<'a> {
         let signers = context.settings.signers(network.family, network.environment);
         let own: Vec<Address> = signers.iter().map(Signer::address).collect();
         let OffchainVerdict { mut rules, payment: terms } = match payment.requirements.scheme.served {
-            // One that is not served is refused in the words of this one.
+            // A scheme that is not served is refused by the rules of this one.
             Some(Scheme::Exact) | None => exact::verify_offchain(payment, network, &own, context.now.seconds()),
         };
         asked.payer = terms.as_ref().map_or_else(|| exact::payer_named(payment), |terms| Some(terms.payer()));
-        // What is over may have been settled in time: only what is recorded can help then.
+        // An expired payment may have been settled in time: then only its record answers.
         let (terms, late) = match (terms, rules.refusal.take()) {
             (Some(terms), late) => (terms, late),
             (None, refusal) => {
@@ -110,8 +110,8 @@ impl<'a> CheckRegistry<'a> {
                 return AskLedger::refused(asked, Checks::new(&rules.checks), reason, message);
             }
         };
-        let Some(named) = Named::of(&terms, network, signers) else { return AskLedger::last(asked) };
-        let Named { authorization, signers, completed } = named;
+        let Some(signable) = SignableAuthorization::of(&terms, network, signers) else { return AskLedger::last(asked) };
+        let SignableAuthorization { authorization, signers, completed } = signable;
         let signer = signers.first().map(|signer| signer.address());
         let own_key = late.is_some() && matches!(&terms, ExactPayment::Evm(terms) if terms.is_signed_by_payer());
         asked.terms = Some(PaymentTerms { signer, own_key, ..payment_terms(payment, network, &terms, authorization) });
@@ -124,17 +124,18 @@ impl<'a> CheckRegistry<'a> {
     }
 }
 
-/// What the chain lets happen once, and who of us may do it.
-struct Named<'a> {
+/// A payment's authorization, and the signers that may serve it.
+struct SignableAuthorization<'a> {
+    /// The id of what the chain accepts once.
     authorization: String,
-    /// In their order: a payer's own first, always the same, and each is as many payers' as the others. On Solana the
+    /// In order: each payer has a first signer of its own, always the same; payers are spread evenly. On Solana the
     /// payer's transaction names the one.
     signers: Vec<&'a Signer>,
-    /// The transaction that our signature completes (Solana).
+    /// The id that the transaction gets by our signature (Solana).
     completed: Option<TxId>,
 }
 
-impl<'a> Named<'a> {
+impl<'a> SignableAuthorization<'a> {
     /// `None` where no signer of ours can complete a Solana transaction.
     fn of(terms: &ExactPayment, network: &Network, signers: &'a [Signer]) -> Option<Self> {
         match terms {
@@ -156,16 +157,16 @@ impl<'a> Named<'a> {
     }
 }
 
-/// The signer that a Solana payment names as its fee payer, and the id of the transaction once it has signed.
+/// The signer that a Solana payment names as its fee payer, and the id that the transaction gets by its signature.
 fn completed_transaction<'a>(terms: &SvmExactPayment, signers: &'a [Signer]) -> Option<(&'a Signer, TxId)> {
     let signer = signers.iter().find(|signer| signer.address() == terms.fee_payer())?;
     Some((signer, terms.transaction().clone().sign(signer.svm()?)?.id))
 }
 
-/// What the ledger decides by. The texts are of parsed values: spelling makes no second payment.
+/// The terms for the ledger. They are made from parsed values, so that another spelling is no second payment.
 fn payment_terms(payment: &Payment, network: &Network, terms: &ExactPayment, authorization: String) -> PaymentTerms {
     let (payer, pay_to, amount) = (terms.payer(), terms.pay_to(), terms.amount());
-    // In version 2 the resource is the buyer's own text: it binds nothing.
+    // In version 2 the buyer chooses the resource text, so it binds nothing.
     let resource = payment.resource.as_deref().filter(|_| payment.version == X402Version::One).unwrap_or("");
     let (scheme, asset) = (terms.scheme().name(), network.asset.text);
     let required = format!("{scheme}\n{}\n{asset}\n{amount}\n{}\n{resource}", network.caip2, pay_to.unchecksummed());

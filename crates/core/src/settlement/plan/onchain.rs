@@ -1,4 +1,5 @@
-//! What the chain must be asked for: with one signer after another, until one can pay for the transaction.
+//! The checks on the chain: by the transaction that a signer would send, with one signer after another until one can
+//! pay for it.
 
 use super::ready::ReadyPayment;
 use super::{AskLedger, PlanQuestion, PlanStep, PlannedPayment, UNFUNDED_MESSAGE, hold_reason};
@@ -22,12 +23,12 @@ use x402_chain::trace::CodeKind;
 const UNREAD_MESSAGE: &str =
     "the code at the payer's address could not be read, so the signature is not verified: ask again";
 
-/// What the chain's answers make of a payment, and why that counts; `None` where no provider gave a usable answer.
+/// The rules' result on the chain's answers, and why it counts; `None` where no provider gave a usable answer.
 pub type ChainDecision = Option<(OnchainVerdict, VerdictBasis)>;
 
-/// What the chain says of a payment.
+/// What the chain's providers answered about a payment.
 enum ChainAnswer {
-    /// How the rules came out, what is at the payer's address, and why that counts.
+    /// The rules with their results, what code is at the payer's address, and why the answer counts.
     Checked(SchemeRules, CodeKind, VerdictBasis),
     /// None of our signers can pay for the gas.
     SignersUnfunded,
@@ -35,52 +36,53 @@ enum ChainAnswer {
     Unavailable,
 }
 
-/// Begins with the chain.
+/// The first step on the chain, or the refusal that makes it needless.
 pub(super) fn begin(mut payment: PlannedPayment<'_>) -> PlanStep<'_> {
     if let Some((reason, message)) = payment.late.take() {
         let checks = payment.checks();
-        return book(payment, PaymentFinding::Refused(checks, reason, message), None);
+        return send_finding(payment, PaymentFinding::Refused(checks, reason, message), None);
     }
     if payment.settles() && (payment.signers.is_empty() || payment.network.settle.is_none()) {
         let message = "nothing is settled on this network".to_owned();
         let finding = PaymentFinding::Refused(Checks::none(), Reason::NetworkNotEnabled, message);
-        return book(payment, finding, None);
+        return send_finding(payment, finding, None);
     }
     PlanStep::FindOut(PlanQuestion::RefreshLater(Box::new(RefreshLater { payment })))
 }
 
-/// What is refreshed once the request is answered.
+/// What is refreshed after the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RefreshKind {
-    /// What our signers hold.
+    /// The balances of our signers.
     Balances,
-    /// For whom our signers send nothing.
+    /// The payers for whom our signers send nothing.
     Holds,
 }
 
-/// Not before a caller whom the ledger refuses is known: one costs no call, not even after the answer.
+/// A refresh of what the isolate remembers, after the answer. It comes after the ledger's refusals, so that a refused
+/// caller causes no call.
 pub struct RefreshLater<'a> {
     payment: PlannedPayment<'a>,
 }
 
 impl<'a> RefreshLater<'a> {
-    /// Whose signers.
+    /// The network whose signers it is about.
     #[must_use]
     pub const fn network(&self) -> &'static Network {
         self.payment.network
     }
 
-    /// What.
+    /// What is refreshed: balances on settle, holds on verify.
     #[must_use]
     pub fn kind(&self) -> RefreshKind {
         if self.payment.settles() { RefreshKind::Balances } else { RefreshKind::Holds }
     }
 
-    /// Goes on.
+    /// The next step.
     #[must_use]
     pub fn then(self) -> PlanStep<'a> {
         if self.payment.signers.is_empty() {
-            // Where nobody would send it, the recipient stands in for the sender.
+            // Where no signer would send it, the recipient stands in for the sender.
             let recipient = self.payment.terms.pay_to();
             return ask(self.payment, vec![recipient], None);
         }
@@ -88,19 +90,20 @@ impl<'a> RefreshLater<'a> {
     }
 }
 
-/// Which signers of the network cannot pay for a transaction.
+/// The question which signers of the network cannot pay for a transaction.
 pub struct CheckSigners<'a> {
     payment: PlannedPayment<'a>,
 }
 
 impl<'a> CheckSigners<'a> {
-    /// The network.
+    /// The payment's network.
     #[must_use]
     pub const fn network(&self) -> &'static Network {
         self.payment.network
     }
 
-    /// Goes on with those that can pay, or with all where none is known to; on Solana the payer has chosen.
+    /// The next step, with the signers that can pay, or with all where none is known to. On Solana the payer has chosen
+    /// one.
     #[must_use]
     pub fn then(self, unfunded: &[Address]) -> PlanStep<'a> {
         let payment = self.payment;
@@ -114,54 +117,55 @@ impl<'a> CheckSigners<'a> {
     }
 }
 
-/// What a unit of gas costs, as far as that is known without waiting.
+/// The question for the remembered price of a unit of gas.
 pub struct ReadPrice<'a> {
     payment: PlannedPayment<'a>,
     candidates: Vec<Address>,
 }
 
 impl<'a> ReadPrice<'a> {
-    /// The network.
+    /// The payment's network.
     #[must_use]
     pub const fn network(&self) -> &'static Network {
         self.payment.network
     }
 
-    /// Goes on with a price that is known, `Some(None)` where nobody names one; `None` where it must be asked.
+    /// The next step. `price` is `None` where providers must be asked, and `Some(None)` where none quotes a price within
+    /// the cap, or nothing is sent on the network.
     #[must_use]
     pub fn then(self, price: Option<Option<GasPrice>>) -> PlanStep<'a> {
         let Self { payment, candidates } = self;
         let sender = sender(&payment, payment.terms.pay_to(), None);
         match price {
             Some(price) => ask(payment, candidates, price),
-            // What needs no chain needs no price.
+            // Checks that need no chain need no price.
             None if judge(&payment, &sender, &Facts::new()).is_ok() => ask(payment, candidates, None),
             None => PlanStep::FindOut(PlanQuestion::AwaitPrice(Box::new(AwaitPrice { payment, candidates }))),
         }
     }
 }
 
-/// A price that nobody knows yet.
+/// The question for the price of a unit of gas, to the providers.
 pub struct AwaitPrice<'a> {
     payment: PlannedPayment<'a>,
     candidates: Vec<Address>,
 }
 
 impl<'a> AwaitPrice<'a> {
-    /// The network.
+    /// The payment's network.
     #[must_use]
     pub const fn network(&self) -> &'static Network {
         self.payment.network
     }
 
-    /// Goes on with what was answered.
+    /// The next step; `None` where no provider quotes a price within the cap.
     #[must_use]
     pub fn then(self, price: Option<GasPrice>) -> PlanStep<'a> {
         ask(self.payment, self.candidates, price)
     }
 }
 
-/// Asks with the first of the candidates; nothing is settled without a price on EVM.
+/// Asks the chain with the first of the candidates. On EVM nothing is settled without a price.
 fn ask(payment: PlannedPayment<'_>, candidates: Vec<Address>, price: Option<GasPrice>) -> PlanStep<'_> {
     if payment.settles() && payment.network.family == Family::Evm && price.is_none() {
         return found(payment, ChainAnswer::Unavailable, None);
@@ -177,7 +181,7 @@ fn sender(payment: &PlannedPayment<'_>, address: Address, price: Option<GasPrice
     TransactionSender { address, gas_limit: gas.map(|gas| gas.limit), price }
 }
 
-/// What a node's answers make of the payment if `sender` would send it.
+/// The rules' result on a node's answers, if `sender` would send the payment.
 fn judge(payment: &PlannedPayment<'_>, sender: &TransactionSender, facts: &Facts) -> Result<OnchainVerdict, Undecided> {
     let (cache, now, settles) = (payment.context.cache, payment.context.now.seconds(), payment.settles());
     let known = OnchainContext { facts, memory: cache, settles, now };
@@ -187,18 +191,18 @@ fn judge(payment: &PlannedPayment<'_>, sender: &TransactionSender, facts: &Facts
     judged
 }
 
-/// The chain is asked about the very transaction that would be sent.
+/// The question to the chain: the very transaction that would be sent is simulated.
 pub struct AskChain<'a> {
     payment: PlannedPayment<'a>,
     sender: TransactionSender,
-    /// Who is asked with if this one cannot pay.
+    /// The signers that are tried next if this one cannot pay.
     rest: std::vec::IntoIter<Address>,
-    /// Whether its price was quoted anew already: that is done once for each sender.
+    /// Whether its price was quoted again: that is done once for each signer.
     is_requoted: bool,
 }
 
 impl<'a> AskChain<'a> {
-    /// The network.
+    /// The payment's network.
     #[must_use]
     pub const fn network(&self) -> &'static Network {
         self.payment.network
@@ -207,12 +211,12 @@ impl<'a> AskChain<'a> {
     /// The rule that decides on a node's answers.
     ///
     /// # Errors
-    /// What must be asked first, or that the answers are no evidence.
+    /// [`Undecided::Missing`] with the calls that must be made first; [`Undecided::Malformed`] for unusable answers.
     pub fn judge(&self, facts: &Facts) -> Result<OnchainVerdict, Undecided> {
         judge(&self.payment, &self.sender, facts)
     }
 
-    /// The signer against whom the answer is held: what one node alone reports is not.
+    /// The signer that counts as unfunded by this answer. The report of one node alone does not count.
     #[must_use]
     pub fn unfunded(&self, decision: &ChainDecision) -> Option<Address> {
         match decision {
@@ -224,7 +228,7 @@ impl<'a> AskChain<'a> {
         }
     }
 
-    /// Goes on with what the chain says.
+    /// The next step: a new price, the next signer, or the finding.
     #[must_use]
     pub fn then(mut self, decision: ChainDecision) -> PlanStep<'a> {
         let answer = match (decision, self.sender.price) {
@@ -246,21 +250,21 @@ impl<'a> AskChain<'a> {
         self.found(answer)
     }
 
-    /// Where nothing is sent, nobody would send it.
+    /// The finding, with the signer that would send it; none where nothing is sent.
     fn found(self, answer: ChainAnswer) -> PlanStep<'a> {
         let sender = (!self.payment.signers.is_empty()).then_some(self.sender);
         found(self.payment, answer, sender)
     }
 }
 
-/// A price that the market has left behind is quoted anew, once.
+/// The question for a price in place of one that a node has refused as below the market.
 pub struct Requote<'a> {
     asking: AskChain<'a>,
     refused: GasPrice,
 }
 
 impl<'a> Requote<'a> {
-    /// The network.
+    /// The payment's network.
     #[must_use]
     pub const fn network(&self) -> &'static Network {
         self.asking.payment.network
@@ -272,7 +276,7 @@ impl<'a> Requote<'a> {
         self.refused
     }
 
-    /// Asks once more at another price, where there is one.
+    /// Asks the chain once more at another price; `None` where there is none.
     #[must_use]
     pub fn then(self, price: Option<GasPrice>) -> PlanStep<'a> {
         let sender = TransactionSender { price, ..self.asking.sender };
@@ -284,7 +288,7 @@ impl<'a> Requote<'a> {
     }
 }
 
-/// What the chain says becomes the finding.
+/// Makes the finding of the chain's answer; a good payment's holds are looked up first.
 fn found<'a>(mut payment: PlannedPayment<'a>, answer: ChainAnswer, sender: Option<TransactionSender>) -> PlanStep<'a> {
     let (settles, network) = (payment.settles(), payment.network);
     let price = sender.and_then(|sender| sender.price);
@@ -299,13 +303,13 @@ fn found<'a>(mut payment: PlannedPayment<'a>, answer: ChainAnswer, sender: Optio
         ChainAnswer::Unavailable if payment.is_unread.get() => {
             let unread = (Reason::EvmUnverified, UNREAD_MESSAGE.to_owned());
             let finding = PaymentFinding::Refused(payment.checks(), unread.0, unread.1);
-            return book(payment, finding, price);
+            return send_finding(payment, finding, price);
         }
-        ChainAnswer::Unavailable => return book(payment, PaymentFinding::Unavailable, price),
+        ChainAnswer::Unavailable => return send_finding(payment, PaymentFinding::Unavailable, price),
         ChainAnswer::SignersUnfunded => {
             let reason = if settles && network.family == Family::Evm { Reason::EvmRelayerPoor } else { unexpected };
             let finding = PaymentFinding::Refused(payment.checks(), reason, UNFUNDED_MESSAGE.to_owned());
-            return book(payment, finding, price);
+            return send_finding(payment, finding, price);
         }
         ChainAnswer::Checked(rules, code, basis) => (rules, code, basis),
     };
@@ -333,11 +337,12 @@ fn found<'a>(mut payment: PlannedPayment<'a>, answer: ChainAnswer, sender: Optio
             return PlanStep::FindOut(PlanQuestion::ReadHolds(Box::new(ReadHolds { payment, others, price })));
         }
     };
-    book(payment, finding, price)
+    send_finding(payment, finding, price)
 }
 
-/// Until when nothing is sent for a payer, as far as this isolate knows: a settlement of theirs has reverted,
-/// whichever of our signers had sent it. To settle, the signer's own Settler is asked anyway, and says it itself.
+/// The question until when nothing is sent for a payer, as far as this isolate knows: one of their settlements has
+/// reverted, whichever signer had sent it. On settle the signer's own Settler decides, so only other signers are asked
+/// about.
 pub struct ReadHolds<'a> {
     payment: PlannedPayment<'a>,
     others: Vec<Address>,
@@ -345,31 +350,31 @@ pub struct ReadHolds<'a> {
 }
 
 impl<'a> ReadHolds<'a> {
-    /// The network.
+    /// The payment's network.
     #[must_use]
     pub const fn network(&self) -> &'static Network {
         self.payment.network
     }
 
-    /// The signers whose word counts.
+    /// The signers whose holds count.
     #[must_use]
     pub fn signers(&self) -> &[Address] {
         &self.others
     }
 
-    /// Who pays.
+    /// The payer's address.
     #[must_use]
     pub const fn payer(&self) -> Address {
         self.payment.terms.payer()
     }
 
-    /// Whether what is known is to be refreshed once the request is answered.
+    /// Whether the holds are refreshed after the answer.
     #[must_use]
     pub fn refreshes(&self) -> bool {
         self.payment.settles() && !self.others.is_empty()
     }
 
-    /// Goes on with the latest of these times.
+    /// The next step. `until` is the latest of the signers' times.
     #[must_use]
     pub fn then(self, until: Option<UnixMillis>) -> PlanStep<'a> {
         let (payment, checks) = (&self.payment, self.payment.checks());
@@ -384,12 +389,12 @@ impl<'a> ReadHolds<'a> {
             }
             None => PaymentFinding::Good(checks),
         };
-        book(self.payment, finding, self.price)
+        send_finding(self.payment, finding, self.price)
     }
 }
 
-/// The ledger is given all that was found out.
-fn book(mut payment: PlannedPayment<'_>, finding: PaymentFinding, price: Option<GasPrice>) -> PlanStep<'_> {
+/// Sends the finding to the ledger.
+fn send_finding(mut payment: PlannedPayment<'_>, finding: PaymentFinding, price: Option<GasPrice>) -> PlanStep<'_> {
     let (held, checks) = (hold_reason(&finding), finding.checks());
     payment.asked.finding = finding;
     let (asked, ready) = payment.into_ready(held, price, checks);
@@ -407,24 +412,24 @@ fn worst_cost(terms: &ExactPayment, network: &Network, price: Option<GasPrice>) 
     u128::from(gas.limit).saturating_mul(fee)
 }
 
-/// What the chain is asked about an authorization that is used up.
+/// What is asked about an authorization that is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ThirdPartyQuestion {
     /// Which transaction has used it (EVM).
     Authorization(ExpectedTransfer),
-    /// Whether this transaction has landed: only we complete a transaction, so that it is an attempt of ours that
+    /// Whether this transaction is in a block: only we complete a transaction, so that it is an attempt of ours that
     /// was given up (Solana).
     Transaction {
-        /// The transaction.
+        /// The transaction's id.
         id: TxId,
-        /// Who is paid.
+        /// The address that is paid.
         pay_to: Address,
-        /// How much.
+        /// The amount, in the asset's atomic units.
         amount: Amount,
     },
 }
 
-/// An authorization that is used up may have been used by somebody else, for this very payment.
+/// The search for the transaction by which a third party has used the authorization for this very payment.
 pub struct FindThirdParty {
     asked: PaymentRequest,
     ready: ReadyPayment,
@@ -432,7 +437,7 @@ pub struct FindThirdParty {
 }
 
 impl FindThirdParty {
-    /// Looks for who has used it, where that can be asked.
+    /// Begins the search, where the transaction can be asked about.
     pub(super) fn next<'a>(asked: PaymentRequest, ready: ReadyPayment) -> PlanStep<'a> {
         let (payer, pay_to, amount) = (ready.terms.payer(), ready.terms.pay_to(), ready.terms.amount());
         let question = match (&ready.terms, ready.completed) {
@@ -446,19 +451,19 @@ impl FindThirdParty {
         PlanStep::FindOut(PlanQuestion::FindThirdParty(Box::new(Self { asked, ready, question })))
     }
 
-    /// The network.
+    /// The payment's network.
     #[must_use]
     pub const fn network(&self) -> &'static Network {
         self.ready.network
     }
 
-    /// What is asked.
+    /// The question to the chain.
     #[must_use]
     pub const fn question(&self) -> &ThirdPartyQuestion {
         &self.question
     }
 
-    /// Goes on with what was found.
+    /// The next step: the ledger, with the result.
     #[must_use]
     pub fn then<'a>(self, lookup: ThirdPartyLookup) -> PlanStep<'a> {
         looked_up(self.asked, self.ready, lookup)
@@ -483,5 +488,5 @@ fn looked_up<'a>(mut asked: PaymentRequest, ready: ReadyPayment, lookup: ThirdPa
             }
         };
     }
-    AskLedger::with_user(asked, ready)
+    AskLedger::with_third_party(asked, ready)
 }

@@ -1,4 +1,4 @@
-//! A payment that the Settler may be asked to send, and what it is then asked.
+//! A payment that the Settler may be called for, and the flight that it is sent.
 
 use super::PlannedPayment;
 use crate::error::Fault;
@@ -16,27 +16,27 @@ use x402_chain::schemes::exact::ExactPayment;
 use x402_chain::time::UnixMillis;
 use x402_chain::trace::CodeKind;
 
-/// A payment whose authorization is whole.
+/// A payment with a complete authorization.
 #[derive(Clone, Debug)]
 pub struct ReadyPayment {
-    /// Where it is to be settled.
+    /// The payment's network.
     pub network: &'static Network,
     /// The network as the request wrote it.
     pub network_text: String,
-    /// Each rule that was looked at, with its outcome.
+    /// Each rule that was checked, with its result.
     pub checks: Checks,
-    /// What was signed.
+    /// The terms that the payer signed.
     pub(super) terms: ExactPayment,
     /// Why nothing new may be sent for it.
     pub(super) held: Option<(Reason, String)>,
     /// The price at which it was simulated (EVM).
     pub(super) price: Option<GasPrice>,
-    /// The transaction that our signature completes (Solana).
+    /// The id that the transaction gets by our signature (Solana).
     pub(super) completed: Option<TxId>,
 }
 
 impl PlannedPayment<'_> {
-    /// The question to the ledger, and the payment for the Settler.
+    /// The message to the ledger, and the payment for the Settler.
     pub(super) fn into_ready(
         self,
         held: Option<(Reason, String)>,
@@ -50,8 +50,8 @@ impl PlannedPayment<'_> {
 }
 
 impl ReadyPayment {
-    /// What the Settler is asked. A reservation of this very moment was judged by the request that made
-    /// it; an older one whose transaction was never sent is sent only if the payment is good now.
+    /// The flight for the Settler. A reservation of this request was checked by it; an older one whose transaction was
+    /// never sent is sent only if the payment is good now.
     ///
     /// # Errors
     /// `INTERNAL` on a network that is only read, and for a reservation without a signer.
@@ -86,7 +86,7 @@ impl ReadyPayment {
         }
     }
 
-    /// What is to be sent; a payer with code is paid from by another function of the token.
+    /// What the Settler sends; for a payer with code it is another function of the token.
     fn payload(&self, has_code: bool) -> Option<FlightPayload> {
         match &self.terms {
             ExactPayment::Evm(terms) => {

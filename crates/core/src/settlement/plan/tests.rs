@@ -248,7 +248,7 @@ fn what_needs_no_chain_asks_the_ledger_at_once() {
     case.plan(|step| {
         let ask = off.run(step, &mut Vec::new());
         assert!(!ask.asked().chain_on && ask.asked().terms.is_some() && ask.authorization().is_none());
-        assert!(matches!(ask.then(true), ControlFlow::Break(PlanEnd { ready: None, booked: None })));
+        assert!(matches!(ask.then(true), ControlFlow::Break(PlanEnd { ready: None, recorded: None })));
     });
 }
 
@@ -262,9 +262,9 @@ fn what_may_be_recorded_is_asked_of_the_ledger_first() {
             assert_eq!((ask.asked().finding.clone(), steps), (PaymentFinding::Deferred, vec!["registry"]));
             assert!(ask.authorization().is_some());
             match ask.then(is_answered) {
-                ControlFlow::Break(PlanEnd { ready, booked }) => {
+                ControlFlow::Break(PlanEnd { ready, recorded }) => {
                     let ready = ready.expect("a payment");
-                    assert!(is_answered && booked.is_none());
+                    assert!(is_answered && recorded.is_none());
                     // Not judged anew: only a reservation of this moment is sent.
                     assert_eq!(ready.held.as_ref().map(|(reason, _)| *reason), Some(Reason::UnexpectedSettle));
                 }
@@ -403,7 +403,7 @@ fn a_used_authorization_is_looked_for_where_no_record_answers() {
     let id = TxId::Evm(B256::repeat_byte(9));
     case.plan(|step| {
         let end = used.run(step, &mut Vec::new()).then(true);
-        assert!(matches!(end, ControlFlow::Break(PlanEnd { ready: Some(_), booked: Some(_) })));
+        assert!(matches!(end, ControlFlow::Break(PlanEnd { ready: Some(_), recorded: Some(_) })));
     });
     use crate::settlement::flight::ThirdPartyLookup;
     for (lookup, want) in [
@@ -424,7 +424,7 @@ fn a_used_authorization_is_looked_for_where_no_record_answers() {
                 (want, is_found)
             );
             // Whatever it says is the answer.
-            assert!(matches!(ask.then(false), ControlFlow::Break(PlanEnd { ready: Some(_), booked: Some(_) })));
+            assert!(matches!(ask.then(false), ControlFlow::Break(PlanEnd { ready: Some(_), recorded: Some(_) })));
         });
     }
 }

@@ -78,7 +78,7 @@ pub(crate) fn claim_status_of<'a>(
         return claim_status_by_log(claim, selected, held);
     }
     let own = |held: &&HeldClaim| held.prior.is_of(claim.reference.as_deref());
-    let standing = match (held.iter().find(|held| !own(held)), first_claim(held.iter().filter(own))) {
+    let status = match (held.iter().find(|held| !own(held)), first_claim(held.iter().filter(own))) {
         (Some(other), _) => ClaimStatus::Taken(other.prior.clone()),
         (None, Some(own)) => ClaimStatus::Again(own.clone()),
         (None, None) if flow.apart && selected.lines.len() < flow.incoming.len() => {
@@ -86,7 +86,7 @@ pub(crate) fn claim_status_of<'a>(
         }
         (None, None) => ClaimStatus::Fresh(vec![ClaimUnit::Whole]),
     };
-    (standing, None)
+    (status, None)
 }
 
 /// The comparison where each log counts by itself and something is claimed.

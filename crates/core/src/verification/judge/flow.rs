@@ -121,14 +121,14 @@ impl<'a> RecipientFlow<'a> {
     }
 }
 
-/// Whether each transfer is a log with a number of its own. A trace of the previous build, on its way to the ledger
-/// during a deployment, has no numbers: then only the whole can be judged.
+/// Whether each transfer is a log with a number of its own. A trace that an older build sends during a deployment has
+/// no numbers: then only the whole can be judged.
 fn are_distinct_logs(incoming: &[&Transfer]) -> bool {
     let mut seen = BTreeSet::new();
     incoming.iter().all(|line| matches!(line.place, TransferLocation::LogIndex(_)) && seen.insert(line.ordinal))
 }
 
-/// A sum that saturates: 256 bits hold any supply.
+/// The sum of the amounts; it saturates, and 256 bits hold any supply.
 fn sum_of_amounts<'a>(transfers: impl Iterator<Item = &'a Transfer>) -> Amount {
     transfers.fold(Amount::ZERO, |total, transfer| Amount(total.0.saturating_add(transfer.amount.0)))
 }

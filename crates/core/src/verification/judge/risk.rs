@@ -1,9 +1,8 @@
-//! How far to trust a payment: factors of fixed weight from public chain data,
-//! each with its sentence. Not advice on money laundering.
+//! The risk score of a payment: factors of fixed weight from public chain data, each with a sentence. It is no advice
+//! on money laundering.
 //!
-//! The score is one less the product of what each factor leaves, so it is
-//! bounded, free of order and monotone. A check that could not run is said
-//! (`unscreened`) and never read as clean. Weights: docs/spec/chains.md#risk,
+//! The score is 1 − ∏(1 − weight) over the factors, so it is bounded, monotone and does not depend on their order. A
+//! check that could not run is the factor `unscreened`, and never counts as passed. Weights: docs/spec/chains.md#risk,
 //! version 2026-11.
 
 use super::flow::{PaymentPart, RecipientFlow};
@@ -73,15 +72,15 @@ pub(crate) fn unmined_risk(context: &JudgeContext<'_>) -> RiskAssessment {
 }
 
 /// The risk of a mined payment.
-pub(crate) fn assess_risk(grounds: &RiskInput<'_>, context: &JudgeContext<'_>) -> RiskAssessment {
+pub(crate) fn assess_risk(input: &RiskInput<'_>, context: &JudgeContext<'_>) -> RiskAssessment {
     let mut factors = RiskFactors(Vec::new());
-    add_sanctions_factors(&mut factors, grounds, context);
-    add_issuer_factors(&mut factors, grounds, context);
-    add_depth_factors(&mut factors, grounds);
-    add_transaction_factors(&mut factors, grounds);
-    add_amount_factors(&mut factors, grounds);
-    add_age_factors(&mut factors, grounds, context);
-    let strangers = grounds.part.payers.iter().any(|payer| !context.known_payers.contains(payer));
+    add_sanctions_factors(&mut factors, input, context);
+    add_issuer_factors(&mut factors, input, context);
+    add_depth_factors(&mut factors, input);
+    add_transaction_factors(&mut factors, input);
+    add_amount_factors(&mut factors, input);
+    add_age_factors(&mut factors, input, context);
+    let strangers = input.part.payers.iter().any(|payer| !context.known_payers.contains(payer));
     if strangers {
         factors.add("first_seen_payer", 5, "this payer has not paid this tenant before");
     }
@@ -91,41 +90,41 @@ pub(crate) fn assess_risk(grounds: &RiskInput<'_>, context: &JudgeContext<'_>) -
     factors.assessment()
 }
 
-fn add_sanctions_factors(factors: &mut RiskFactors, grounds: &RiskInput<'_>, context: &JudgeContext<'_>) {
+fn add_sanctions_factors(factors: &mut RiskFactors, input: &RiskInput<'_>, context: &JudgeContext<'_>) {
     let Some(list) = context.sanctions else {
-        factors.add("unscreened", 5, "there is no sanctions list to read");
+        factors.add("unscreened", 5, "the sanctions list could not be read");
         return;
     };
     if list.is_stale(context.now) {
         let detail = format!("the sanctions list is {} days old", list.age_days(context.now));
         factors.add("unscreened", 5, detail);
     }
-    if let Some(payer) = grounds.part.payers.iter().find(|payer| list.contains(payer)) {
+    if let Some(payer) = input.part.payers.iter().find(|payer| list.contains(payer)) {
         factors.add("sanctioned_payer", 100, format!("{payer} is on the sanctions list"));
     }
     if list.contains(&context.recipient) {
         factors.add("sanctioned_recipient", 100, format!("{} is on the sanctions list", context.recipient));
     }
-    if let Some(submitter) = grounds.mined.submitter.filter(|submitter| list.contains(submitter)) {
+    if let Some(submitter) = input.mined.submitter.filter(|submitter| list.contains(submitter)) {
         factors.add("sanctioned_submitter", 90, format!("{submitter} is on the sanctions list"));
     }
 }
 
-fn add_issuer_factors(factors: &mut RiskFactors, grounds: &RiskInput<'_>, context: &JudgeContext<'_>) {
+fn add_issuer_factors(factors: &mut RiskFactors, input: &RiskInput<'_>, context: &JudgeContext<'_>) {
     let blocked = |party: &Address| context.screening.get(party).and_then(|facts| facts.blocked);
-    let payers = &grounds.part.payers;
+    let payers = &input.part.payers;
     if let Some(payer) = payers.iter().find(|payer| blocked(payer) == Some(true)) {
         factors.add("issuer_blacklisted_payer", 90, format!("the issuer has blocked {payer}"));
     }
     if blocked(&context.recipient) == Some(true) {
-        let detail = format!("the issuer has blocked {}: it cannot spend what it got", context.recipient);
+        let detail = format!("the issuer has blocked {}: it cannot spend what it received", context.recipient);
         factors.add("issuer_blacklisted_recipient", 100, detail);
     }
     // On Solana a freeze shows on the accounts that moved; a recipient that received nothing has none.
-    let looked_at = payers.iter().chain((!grounds.flow.incoming.is_empty()).then_some(&context.recipient));
-    let unknown: Vec<String> = looked_at.filter(|party| blocked(party).is_none()).map(Address::to_string).collect();
+    let checked = payers.iter().chain((!input.flow.incoming.is_empty()).then_some(&context.recipient));
+    let unknown: Vec<String> = checked.filter(|party| blocked(party).is_none()).map(Address::to_string).collect();
     if !unknown.is_empty() {
-        factors.add("unscreened", 5, format!("not known whether the issuer has blocked {}", unknown.join(", ")));
+        factors.add("unscreened", 5, format!("it is not known whether the issuer has blocked {}", unknown.join(", ")));
     }
     let code = |party: &Address| context.screening.get(party).and_then(|facts| facts.code);
     if let Some(payer) = payers.iter().find(|payer| code(payer) == Some(CodeKind::Contract)) {
@@ -133,34 +132,34 @@ fn add_issuer_factors(factors: &mut RiskFactors, grounds: &RiskInput<'_>, contex
     }
 }
 
-fn add_depth_factors(factors: &mut RiskFactors, grounds: &RiskInput<'_>) {
+fn add_depth_factors(factors: &mut RiskFactors, input: &RiskInput<'_>) {
     // On an L2 and on Solana a confirmed block has never been reverted so far.
-    let slow = grounds.claim.network.block_time_ms >= 10_000;
-    match (grounds.mined.depth, slow) {
-        (Depth::Seen, _) => factors.add("not_final", 35, "in a block, but not confirmed"),
+    let slow = input.claim.network.block_time_ms >= 10_000;
+    match (input.mined.depth, slow) {
+        (Depth::Included, _) => factors.add("not_final", 35, "in a block, but not confirmed"),
         (Depth::Confirmed, true) => factors.add("not_final", 10, "confirmed, not final"),
         (Depth::Confirmed, false) => factors.add("not_final", 5, "confirmed, not final"),
         (Depth::Finalized, _) => {}
     }
 }
 
-fn add_transaction_factors(factors: &mut RiskFactors, grounds: &RiskInput<'_>) {
-    let flow = grounds.flow;
+fn add_transaction_factors(factors: &mut RiskFactors, input: &RiskInput<'_>) {
+    let flow = input.flow;
     if !flow.gross_out.is_zero() {
         let detail = format!("the recipient passed on {} USDC in the same transaction", flow.gross_out.usdc());
         factors.add("recipient_forwarded", 30, detail);
     }
-    if grounds.binding == Binding::None {
+    if input.binding == Binding::None {
         factors.add("binding_none", 20, "nothing ties the transaction to this buyer: a hash is public");
     }
-    match grounds.part.payers.len() {
-        0 if !grounds.part.lines.is_empty() => {
+    match input.part.payers.len() {
+        0 if !input.part.lines.is_empty() => {
             factors.add("minted_or_bridged_in", 10, "no account paid: minted or bridged in")
         }
         0 | 1 => {}
         more => factors.add("payer_ambiguous", 15, format!("{more} accounts paid")),
     }
-    if is_poisoned(grounds) {
+    if is_poisoned(input) {
         factors.add(
             "poisoning_pattern",
             20,
@@ -170,17 +169,17 @@ fn add_transaction_factors(factors: &mut RiskFactors, grounds: &RiskInput<'_>) {
 }
 
 /// Zero-value transfers, or on EVM counterfeit tokens' logs, that name the recipient.
-fn is_poisoned(grounds: &RiskInput<'_>) -> bool {
-    let mut recipients = grounds.flow.incoming.iter().filter_map(|transfer| transfer.to);
+fn is_poisoned(input: &RiskInput<'_>) -> bool {
+    let mut recipients = input.flow.incoming.iter().filter_map(|transfer| transfer.to);
     let Some(recipient) = recipients.next() else { return false };
-    grounds.mined.zero.iter().any(|zero| zero.to == recipient)
-        || (grounds.claim.network.family == Family::Evm
-            && grounds.mined.foreign.iter().any(|foreign| foreign.to == Some(recipient) && foreign.name.is_none()))
+    input.mined.zero.iter().any(|zero| zero.to == recipient)
+        || (input.claim.network.family == Family::Evm
+            && input.mined.foreign.iter().any(|foreign| foreign.to == Some(recipient) && foreign.name.is_none()))
 }
 
-fn add_amount_factors(factors: &mut RiskFactors, grounds: &RiskInput<'_>) {
-    let net = grounds.part.amount;
-    if let (Some(over), Some(expected)) = (grounds.overpaid, grounds.claim.expected) {
+fn add_amount_factors(factors: &mut RiskFactors, input: &RiskInput<'_>) {
+    let net = input.part.amount;
+    if let (Some(over), Some(expected)) = (input.overpaid, input.claim.expected) {
         let hundredfold = over.0.saturating_mul(alloy_primitives::U256::from(100));
         if over > expected {
             factors.add("overpaid", 15, "more than twice the expected amount");
@@ -194,9 +193,9 @@ fn add_amount_factors(factors: &mut RiskFactors, grounds: &RiskInput<'_>) {
     }
 }
 
-fn add_age_factors(factors: &mut RiskFactors, grounds: &RiskInput<'_>, context: &JudgeContext<'_>) {
+fn add_age_factors(factors: &mut RiskFactors, input: &RiskInput<'_>, context: &JudgeContext<'_>) {
     let now = context.now.seconds();
-    match now.since(block_time(grounds.claim, grounds.mined, context.now)) {
+    match now.since(block_time(input.claim, input.mined, context.now)) {
         0..=86_400 => {}
         86_401..=604_800 => factors.add("stale", 10, "more than a day old"),
         604_801.. => factors.add("stale", 30, "more than a week old"),

@@ -1,5 +1,5 @@
-//! The rules that need the chain: the very transaction is simulated, and a payer with code is asked about its
-//! signature.
+//! The rules that need the chain: the transaction is simulated as it would be sent, and a payer with code is asked
+//! about its signature.
 
 mod revert_reason;
 
@@ -105,8 +105,8 @@ impl EvmExactPayment {
     }
 }
 
-/// Simulates the transfer and, from time to time, reads the code of payer and token, all in one round. A payer that
-/// turns out to have code takes a second round; the reason of a failure takes one more.
+/// Simulates the transfer and, unless the cache has it, reads the code of payer and token, all in one round. A payer
+/// that turns out to have code takes a second round; the reason of a failure takes one more.
 pub(crate) fn verify_onchain(
     terms: &EvmExactPayment,
     sender: &TransactionSender,
@@ -265,8 +265,10 @@ fn explain_failure(
     }
     let held = answered_text(facts, &held).and_then(|text| abi::word(&text)).map(U256::from_be_bytes);
     let enough = held.is_none_or(|held| held >= signed.value);
-    let held = held.map_or_else(|| "?".to_owned(), |held| held.to_string());
-    let detail = format!("the payer holds {held}, and {} are to be paid", signed.value);
+    let detail = match held {
+        Some(held) => format!("the payer holds {held}, and {} are to be paid", signed.value),
+        None => "the token does not report the payer's balance".to_owned(),
+    };
     if rules.record("balance", enough, Reason::EvmBalance, detail) {
         let (reason, detail) = match revert_reason::revert_meaning(words) {
             (Reason::EvmSignature, _) if is_silent => {
@@ -283,14 +285,14 @@ fn explain_failure(
 /// An account without code signs with its own key.
 fn check_eoa_signature(rules: &mut SchemeRules, terms: &EvmExactPayment, memory: &VerificationCache) -> bool {
     if terms.signature.is_wrapped() {
-        let found = "the payer's wallet is not deployed, and no factory is on the list".to_owned();
+        let found = "the payer's wallet is not deployed, and this service deploys none".to_owned();
         return rules.record("wallet_deployed", false, Reason::EvmFactory, found);
     }
     let good = terms.recovers_to_payer(memory);
     let detail = match terms.signer(memory) {
         Some(_) if good => "signed by the payer".to_owned(),
         Some(signer) => format!("signed by {signer}"),
-        None => "signed by nobody".to_owned(),
+        None => "no signer can be recovered from the signature".to_owned(),
     };
     rules.record("signature", good, Reason::EvmSignature, detail)
 }
@@ -314,7 +316,7 @@ fn check_wallet_signature(rules: &mut SchemeRules, facts: &Facts, ask: &Call, fa
 }
 
 fn token_view_call(contract: Address20, data: &[u8]) -> Call {
-    calls::view_call(contract, format!("0x{}", hex::encode(data)))
+    calls::view_call(contract, calls::prefixed_hex(data))
 }
 
 #[cfg(test)]

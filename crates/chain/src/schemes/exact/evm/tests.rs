@@ -316,7 +316,7 @@ fn an_authorization_lasts_two_blocks_and_three_seconds_or_six() {
 }
 
 #[test]
-fn a_payment_whose_time_is_over_keeps_its_terms_and_tells_whose_key_signed() {
+fn an_expired_payment_keeps_its_terms_and_shows_whose_key_signed() {
     let late = |pointer: &str, new: Value| {
         let mut body = body();
         *body.pointer_mut(&format!("/paymentPayload/payload/{pointer}")).expect("a member") = new;
@@ -405,7 +405,7 @@ fn a_wallet_that_is_not_deployed_is_named() {
 }
 
 #[test]
-fn what_the_chain_refuses_is_looked_into() {
+fn the_reason_of_a_refusal_is_read() {
     let check = |answers: &[(&str, RpcReply)], want: Reason| assert_eq!(reason(&body(), answers), Some(want));
     check(&[("transfer", revert()), ("state", value(&json!(TRUE)))], Reason::EvmNonceUsed);
     check(&[("token", value(&json!("0x")))], Reason::EvmAsset);

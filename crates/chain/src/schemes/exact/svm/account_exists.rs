@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::RawValue;
 
-/// Whether an account (base58) exists; `None` where the node gives no usable answer. Asks once.
+/// Whether an account (base58) exists; `None` where the node gives no usable answer.
 ///
 /// # Errors
 /// [`Undecided::Missing`] with the one call.

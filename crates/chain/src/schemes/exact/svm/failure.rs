@@ -43,7 +43,7 @@ impl SimulationFailure<'_> {
     }
 
     /// A sentence for the client, with the runtime's own error at its end unless the cause is certain. `is_there`:
-    /// whether the recipient's account exists, if that was asked and answered.
+    /// whether the recipient's account exists; `None` where it was not read.
     pub(super) fn message(&self, is_there: Option<bool>) -> String {
         let words: String = self.err.chars().take(WORDS_MAX).collect();
         let sentence = match (self.is_of_an_account(), is_there) {
@@ -104,7 +104,7 @@ fn transaction_error_sentence(name: &str) -> Option<&'static str> {
         "AccountNotFound" | "InsufficientFundsForFee" | "InvalidAccountForFee" => {
             "the facilitator's fee payer cannot pay the fee now"
         }
-        "SignatureFailure" => "a signature of the transaction is not good",
+        "SignatureFailure" => "a signature of the transaction is not valid",
         _ => return None,
     })
 }

@@ -56,3 +56,29 @@ fn an_idempotency_key_stands_for_one_body() {
         other => panic!("{other:?}"),
     }
 }
+
+#[test]
+fn a_network_that_this_build_does_not_know_is_refused_and_never_settled() {
+    let (tenant, mut admission) = (tenant(Environment::Live), Admission::new(NOW));
+    let unknown = PaymentRequest { network: Some("of-a-later-build".to_owned()), ..asked(PaymentAction::Settle) };
+    match step(&unknown, &tenant, &mut admission, None) {
+        Err(AdmissionStop::Fault(fault)) => assert_eq!(fault.code, ErrorCode::LedgerUnavailable),
+        other => panic!("{other:?}"),
+    }
+    // A key that is not good learns nothing of it.
+    let stranger = PaymentRequest { key: KeyHash::of("another"), ..unknown };
+    match step(&stranger, &tenant, &mut admission, None) {
+        Err(AdmissionStop::Fault(fault)) => assert_eq!(fault.code, ErrorCode::InvalidApiKey),
+        other => panic!("{other:?}"),
+    }
+    for broken in [
+        PaymentRequest { network: None, ..asked(PaymentAction::Settle) },
+        PaymentRequest { terms: None, ..asked(PaymentAction::Settle) },
+    ] {
+        match step(&broken, &tenant, &mut admission, None) {
+            Err(AdmissionStop::Fault(fault)) => assert_eq!(fault.code, ErrorCode::Internal),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!((admission.used, admission.requests), (0, 0));
+}

@@ -34,7 +34,7 @@ fn error(class: ErrorClass, words: &str) -> RpcReply {
     RpcReply::Error(RpcError { class, code: Some(-32000), message: words.to_owned() })
 }
 
-/// A chain where all is well, but for what is named.
+/// A chain that answers as for a good payment, except for the given replies.
 struct Chain(Vec<(&'static str, RpcReply)>);
 
 impl Chain {
@@ -72,7 +72,7 @@ fn asked(
 ) -> (Vec<Vec<&'static str>>, Vec<Call>, OnchainVerdict) {
     let (payment, terms) = (payment(body), ExactPayment::Evm(terms(body)));
     let (mut facts, mut rounds, mut made) = (Facts::new(), Vec::new(), Vec::new());
-    // As many rounds as the shell lets a rule ask in.
+    // The most rounds of calls that the Worker makes for a rule.
     for _ in 0..4 {
         let known = OnchainContext { facts: &facts, memory, settles, now: NOW };
         match verify_onchain(&payment, &terms, &sender(), known) {

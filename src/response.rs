@@ -1,11 +1,10 @@
-//! Responses for the platform. Every call into JavaScript costs time, so status and headers are passed as one text.
+//! Answers as the platform's responses, with the headers of every answer.
 
 use crate::clients::ledger::LedgerResponse;
-use serde::Serialize;
-use std::collections::BTreeMap;
-use wasm_bindgen::{JsCast, JsValue};
-use worker::web_sys::{self, ResponseInit};
-use worker::{Response, ResponseBody, js_sys};
+use crate::platform::headers::{headers_object, response_init};
+use wasm_bindgen::JsCast;
+use worker::web_sys;
+use worker::{Response, ResponseBody};
 use x402_api::headers::CrossOrigin;
 use x402_api::{ApiReply, headers};
 use x402_chain::id::RequestId;
@@ -71,36 +70,36 @@ impl OutgoingResponse {
         match self {
             Self::Own(reply) => {
                 let body = (!head && !reply.body.is_empty()).then_some(reply.body.as_str());
-                Ok(web_sys::Response::new_with_opt_str_and_init(
-                    body,
-                    &response_init(&reply, request_id, cross_origin)?,
-                )?)
+                let request_id = request_id.to_string();
+                let init = response_init(reply.status, headers::all_headers(&reply, &request_id, cross_origin))?;
+                Ok(web_sys::Response::new_with_opt_str_and_init(body, &init)?)
             }
-            Self::Ledger(response) if head => {
+            Self::Ledger(response) => {
                 let response = response.into_response()?;
-                Ok(web_sys::Response::new_with_opt_str_and_init(None, response.unchecked_ref())?)
+                let response = match cross_origin {
+                    CrossOrigin::Allowed => response,
+                    CrossOrigin::Refused => for_own_origin(&response)?,
+                };
+                if head {
+                    return Ok(web_sys::Response::new_with_opt_str_and_init(None, response.unchecked_ref())?);
+                }
+                Ok(response)
             }
-            Self::Ledger(response) => Ok(response.into_response()?),
         }
     }
 }
 
-/// The second argument of `new Response`, as JSON.
-#[derive(Serialize)]
-struct ResponseInitJson<'a> {
-    status: u16,
-    headers: BTreeMap<&'a str, &'a str>,
-}
-
-fn parse_js(text: &str) -> worker::Result<JsValue> {
-    Ok(js_sys::JSON::parse(text)?)
-}
-
-fn response_init(reply: &ApiReply, request_id: RequestId, cross_origin: CrossOrigin) -> worker::Result<ResponseInit> {
-    let request_id = request_id.to_string();
-    let init =
-        ResponseInitJson { status: reply.status, headers: headers::all_headers(reply, &request_id, cross_origin) };
-    Ok(parse_js(&serde_json::to_string(&init)?)?.unchecked_into())
+/// A ledger's reply as one that only pages of our own origin may read. A received reply is immutable, so it is copied.
+fn for_own_origin(response: &web_sys::Response) -> worker::Result<web_sys::Response> {
+    let init: &web_sys::ResponseInit = response.unchecked_ref();
+    let copy = web_sys::Response::new_with_opt_readable_stream_and_init(response.body().as_ref(), init)?;
+    for (name, value) in headers::own_origin_changes() {
+        match value {
+            Some(value) => copy.headers().set(name, value)?,
+            None => copy.headers().delete(name)?,
+        }
+    }
+    Ok(copy)
 }
 
 /// An object's reply with the headers of every answer, so that it can be sent unchanged.
@@ -113,8 +112,7 @@ pub(crate) fn object_response(
     cross_origin: CrossOrigin,
 ) -> worker::Result<Response> {
     let request_id = request_id.to_string();
-    let record = parse_js(&serde_json::to_string(&headers::all_headers(&reply, &request_id, cross_origin))?)?;
-    let headers = web_sys::Headers::new_with_record_from_str_to_str(record.unchecked_ref())?;
+    let headers = headers_object(&headers::all_headers(&reply, &request_id, cross_origin))?;
     let body = if reply.body.is_empty() { ResponseBody::Empty } else { ResponseBody::Body(reply.body.into_bytes()) };
     Ok(Response::from_body(body)?.with_headers(worker::Headers(headers)).with_status(reply.status))
 }

@@ -1,0 +1,84 @@
+// What src/platform works around: the platform's own way, and what the Worker does instead.
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { after, test } from "node:test";
+import { Miniflare, convertV4MiniflareOptions } from "miniflare";
+import { ADMIN_KEY, DATE, FLAGS, NOWHERE, PEPPERS, ROOT, Worker } from "./worker.mjs";
+
+/** The Worker; a write of an object's state that is to fail; and what an object's storage holds. */
+const PROBE = `
+import Inner, * as all from "./index.js";
+let isBroken = false;
+export const { Settler } = all;
+export class TenantLedger extends all.TenantLedger {
+  constructor(state, env) {
+    super(state, env);
+    this.probed = state.storage.sql;
+    const statements = Object.getPrototypeOf(this.probed);
+    if (statements.platformExec) return;
+    statements.platformExec = statements.exec;
+    statements.exec = function (text, ...bind) {
+      if (isBroken && text.startsWith("INSERT") && bind[0] === "admission") throw new Error("a statement that fails");
+      return this.platformExec(text, ...bind);
+    };
+  }
+  fetch(request) {
+    if (!request.url.endsWith("/__state")) return super.fetch(request);
+    return Response.json(this.probed.exec("SELECT name FROM state").toArray().map(({ name }) => name));
+  }
+}
+export default {
+  fetch(request, env, context) {
+    const { pathname, search } = new URL(request.url);
+    if (pathname === "/__microtasks") return Response.json(globalThis.queueMicrotask.name);
+    if (pathname === "/__break") return Response.json((isBroken = search === "?yes"));
+    if (pathname === "/__state") return env.LEDGERS.getByName(search.slice(1)).fetch("https://ledger/__state");
+    return new Inner(context, env).fetch(request);
+  },
+};
+`;
+
+const folder = join(ROOT, "build");
+const read = (name) => readFileSync(join(folder, name));
+/** @type {any} Miniflare 4's own type wants one form of `modules` by literal. */
+const options = {
+  modules: [
+    { type: "ESModule", path: join(folder, "probe.js"), contents: PROBE },
+    { type: "ESModule", path: join(folder, "index.js"), contents: read("index.js").toString() },
+    { type: "CompiledWasm", path: join(folder, "index_bg.wasm"), contents: read("index_bg.wasm") },
+  ],
+  modulesRoot: folder,
+  compatibilityDate: DATE,
+  compatibilityFlags: FLAGS,
+  host: "127.0.0.1",
+  port: 0,
+  d1Databases: { DB: "x402-edge" },
+  durableObjects: {
+    LEDGERS: { className: "TenantLedger", useSQLite: true },
+    SETTLERS: { className: "Settler", useSQLite: true },
+  },
+  bindings: { ADMIN_KEY, KEY_PEPPERS: PEPPERS, ...NOWHERE },
+};
+const mf = new Miniflare(convertV4MiniflareOptions(options));
+const worker = new Worker(mf, (await mf.ready).origin, "", { lines: [] }, false);
+await worker.migrate();
+after(() => worker.stop());
+
+test("futures are polled from V8's own microtasks", async () => {
+  assert.equal((await worker.call("GET", "/__microtasks")).body, "bound then");
+});
+
+test("a step whose last statement fails leaves nothing of the others", async () => {
+  await worker.call("GET", "/__break?yes");
+  const body = { email: "step@example.test", tier: "enterprise" };
+  const made = await worker.call("POST", "/v1/admin/tenants", { admin: true, body });
+  assert.equal(made.status, 503, made.text);
+  const [{ id }] = await worker.sql("SELECT id FROM tenants");
+  const names = async () => (await worker.call("GET", `/__state?${id}:live`)).body;
+  assert.deepEqual(await names(), ["schema"]);
+  await worker.call("GET", "/__break?no");
+  const read = await worker.call("PATCH", `/v1/admin/tenants/${id}`, { admin: true, body: { company_name: "Ann" } });
+  assert.equal(read.status, 200, read.text);
+  assert.deepEqual((await names()).sort(), ["admission", "schema", "tenant"]);
+});
