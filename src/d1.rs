@@ -1,5 +1,5 @@
 //! The directory (D1) executes the statements of [`sql`]. Related writes are one batch, every write may be repeated without
-//! harm, and every query about tenants' data names its tenant.
+//! harm, and every query for a tenant's request names its tenant: only operators' lists and timed jobs read across tenants.
 
 mod recipients;
 mod records;
