@@ -311,7 +311,13 @@ test("an address can be derived from the operator's extended public key", async 
     admin: true,
     body: { email: "none@example.test", recipients: { base: "derive" } },
   });
-  assert.deepEqual([none.status, none.body.param], [422, "address"]);
+  assert.deepEqual([none.status, none.body.param], [422, "recipients.base"]);
+  const { id } = await worker.tenant();
+  const alone = await worker.call("POST", `/v1/admin/tenants/${id}/recipients`, {
+    admin: true,
+    body: { chain: "base", address: "derive" },
+  });
+  assert.deepEqual([alone.status, alone.body.param], [422, "address"]);
   const own = await startWorker({ vars: { EVM_XPUB: XPUB } });
   try {
     // Children 1, 2 and 3 of the account that every development chain knows.
