@@ -174,9 +174,7 @@ pub(super) async fn create_key(app: &App, incoming: &IncomingRequest) -> Result<
 }
 
 async fn one_key(app: &App, tenant: TenantId, id: KeyId) -> Result<admin::KeyView, Fault> {
-    let id = id.to_string();
-    let keys = d1::list_keys(&app.db()?, tenant).await?;
-    keys.into_iter().find(|key| key.id == id).ok_or_else(|| not_found("API key"))
+    d1::read_key(&app.db()?, tenant, id).await?.ok_or_else(|| not_found("API key"))
 }
 
 /// `DELETE …/api-keys/{key_id}`: the next request with the key is refused.

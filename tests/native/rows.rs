@@ -205,7 +205,7 @@ fn rows_of_the_directory_are_read_or_refused() {
     let scopes = text(r#"["verify"]"#);
     let view = [key.clone(), text("test"), text("bearer"), text("a"), scopes.clone(), int(1), int(2), int(3), int(4)];
     let bad = [("id", ten.clone()), ("environment", text("?")), ("kind", text("?")), ("scopes", text(r#"["?"]"#))];
-    all.row(&[directory::KEYS_OF], &view, &["expires_ms", "revoked_ms", "last_used_ms"], &bad);
+    all.row(&[directory::KEYS_OF, directory::KEY_GET], &view, &["expires_ms", "revoked_ms", "last_used_ms"], &bad);
     let own = [key, text("a"), text(&"ab".repeat(32)), scopes, int(1), int(2)];
     let bad = [("id", ten.clone()), ("hash", text("ab")), ("scopes", text("{}"))];
     all.row(&[directory::KEYS_IN_FORCE], &own, &["expires_ms"], &bad);

@@ -370,6 +370,35 @@ test("keys have scopes and an end, and a revoked one is refused at once", async 
   await until(async () => (await worker.call("GET", "/v1/whoami", { key: brief })).status === 401, "the key's end");
 });
 
+test("a key in force is listed and revoked, however many are revoked", async () => {
+  const { id, test: key } = await worker.tenant();
+  const keys = `/v1/admin/tenants/${id}/api-keys`;
+  const first = (await worker.call("GET", "/v1/whoami", { key })).body.api_key.id;
+  // A thousand younger ones, all revoked.
+  await worker.sql(
+    `WITH RECURSIVE n (i) AS (SELECT 1000 UNION ALL SELECT i + 1 FROM n WHERE i < 1999)
+     INSERT INTO api_keys (id, tenant_id, environment, name, hash, scopes, created_ms, revoked_ms)
+     SELECT 'key_7ZZZZZZZZZZZZZZZZZZZZZ' || i, ?1, 'test', 'old', ?1 || i, '["verify"]', 1, 2 FROM n`,
+    id,
+  );
+  const ids = (await worker.call("GET", keys, { admin: true })).body.data.map((each) => each.id);
+  assert.deepEqual([ids.length, ids.includes(first)], [1002, true]);
+  assert.deepEqual(ids, ids.toSorted().reverse());
+  const revoked = await worker.call("DELETE", `${keys}/${first}`, { admin: true });
+  assert.equal(revoked.status, 200, revoked.text);
+  assert.equal((await worker.call("GET", "/v1/whoami", { key })).status, 401);
+});
+
+test("an operator may check no chain, and each only once", async () => {
+  const check = async (chains) => (await worker.call("POST", "/v1/admin/chains/check", { admin: true, body: { chains } })).body;
+  assert.deepEqual(await check([]), { chains: [] });
+  assert.deepEqual(
+    (await check(["base", "eip155:8453"])).chains.map(({ chain }) => chain),
+    ["base"],
+  );
+  assert.equal((await check(["base", "doge"])).param, "chains[1]");
+});
+
 test("a suspended tenant is refused at once, and served again", async () => {
   const { id, test: key } = await worker.tenant();
   const set = (status) => worker.call("PATCH", `/v1/admin/tenants/${id}`, { admin: true, body: { status } });
