@@ -44,8 +44,7 @@ async function main() {
     for (const { address } of [buyer, ...buyers]) await evm.mint(address, 1_000_000_000n);
     const payments = async (count, from = [buyer]) => {
       const all = [];
-      for (let at = 0; at < count; at++)
-        all.push(await sign({ buyer: from[at % from.length], to, token: TOKEN, chainId: 31337 }));
+      for (let at = 0; at < count; at++) all.push(await sign({ buyer: from[at % from.length], to, token: TOKEN, chainId: 31337 }));
       return all;
     };
     const bodies = (await payments(PAYMENTS)).map((one) => JSON.stringify(one));
