@@ -75,7 +75,11 @@ const STEPS = {
   },
   rust: async ({ held, patterns }) => {
     if (patterns.length > 0) {
-      for (const pattern of patterns) await counted("rust", "cargo", ["test", "--workspace", pattern], cargoCounts, { held });
+      for (const pattern of patterns) {
+        const before = totals.passed + totals.failed;
+        await counted("rust", "cargo", ["test", "--workspace", pattern], cargoCounts, { held });
+        if (totals.passed + totals.failed === before) fail(`rust: no test is named '${pattern}'`);
+      }
       return;
     }
     const args = ["llvm-cov", "--workspace", "--ignore-filename-regex", NOT_CORE, "--fail-under-lines", "90", "--summary-only"];
@@ -134,11 +138,12 @@ function wanted(argv) {
   }
   const from = named.length > 0 ? named : Object.keys(FILES).filter((name) => !NAMED_ONLY.includes(name));
   const steps = from.map((name) => ({ name, patterns, files: matching(name), only })).filter(({ files }) => files?.length !== 0);
-  if (steps.length === 0) {
+  // Every name must be met, so that a mistyped one is seen: by a file, or of Rust's tests when they run.
+  const isMet = (pattern) => steps.some(({ name, files }) => name === "rust" || files?.some((path) => path.includes(pattern)));
+  const unmet = patterns.filter((pattern) => !isMet(pattern));
+  if (unmet.length > 0) {
     const known = from.flatMap((name) => FILES[name]?.() ?? []).join("\n  ");
-    throw new Error(
-      `no step and no file is named '${patterns.join("' or '")}'. Steps: ${Object.keys(STEPS).join(", ")}. Files:\n  ${known}`,
-    );
+    throw new Error(`no step and no file is named '${unmet.join("' or '")}'. Steps: ${Object.keys(STEPS).join(", ")}. Files:\n  ${known}`);
   }
   return steps;
 }

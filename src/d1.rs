@@ -316,6 +316,16 @@ pub(crate) async fn list_keys(db: &D1Database, tenant: TenantId) -> Result<Vec<K
     all(db, sql::KEYS_OF, &[BoundValue::Text(&tenant.to_string())]).await
 }
 
+/// A tenant's key, revoked or not; `None` where the tenant has none of this id.
+pub(crate) async fn read_key(db: &D1Database, tenant: TenantId, key: KeyId) -> Result<Option<KeyView>, Fault> {
+    if tenant_row(db, tenant).await?.is_none() {
+        return Err(no_tenant());
+    }
+    let (tenant, key) = (tenant.to_string(), key.to_string());
+    let rows = all(db, sql::KEY_GET, &[BoundValue::Text(&tenant), BoundValue::Text(&key)]).await?;
+    Ok(rows.into_iter().next())
+}
+
 /// Inserts a key and raises the tenant's version.
 pub(crate) async fn create_key(
     db: &D1Database,

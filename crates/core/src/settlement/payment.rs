@@ -83,10 +83,7 @@ pub fn admit_payment(
 /// later build.
 fn known_network(asked: &PaymentRequest) -> Result<Option<&'static Network>, Fault> {
     let Some(key) = asked.network.as_deref() else { return Ok(None) };
-    let unknown = || {
-        let cause = format!("the network '{key}' is not in the registry");
-        Fault::new(ErrorCode::LedgerUnavailable, "the ledger is of another version").after(1).because(cause)
-    };
+    let unknown = || Fault::other_version(format!("the network '{key}' is not in the registry"));
     network::by_key(key).map(Some).ok_or_else(unknown)
 }
 
