@@ -14,8 +14,8 @@ for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) process.once(signal, () =>
 /** What the coverage is of: the libraries, not the Worker, tests or scripts. */
 const NOT_CORE = `(${ROOT}/src/|tests/|build\\.rs|network/registry\\.rs|examples/|api/src/openapi\\.rs)`;
 
-/** Files that run at once: one a core, and never fewer than two, since a file also waits for blocks and alarms. */
-const WIDTH = Math.min(4, Math.max(2, availableParallelism()));
+/** Files that run at once: one more than there are cores, since a file mostly waits for blocks and alarms. */
+const WIDTH = Math.min(4, availableParallelism() + 1);
 
 const PEERS = join("tests", "peers");
 /** The Python environments of the peers' files: their names and requirements. */
