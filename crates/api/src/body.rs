@@ -368,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn the_rule_of_a_value_is_told_in_the_words_of_json() {
+    fn the_rule_of_a_value_is_said_in_terms_of_json() {
         let parse = |body: &str| parse_body::<Values>(body.as_bytes()).map_err(|fault| fault.detail.into_owned());
         let good = parse(r#"{"colour":"red","other":null,"more":["blue"],"named":{"a":1,"b":2},"text":"at line 3"}"#);
         let Values { colour, other, more, named, count, flag, text } = good.expect("reads");
@@ -392,11 +392,11 @@ mod tests {
             (r#""text":["x"]"#, "'text' must be a string"),
             (r#""text":"\ud800""#, "'text' must be Unicode text"),
         ] {
-            let told = parse(&format!(r#"{{"colour":"red",{member}}}"#)).map(|_| ());
-            assert_eq!(told, Err(rule.to_owned()), "{member}");
+            let refused = parse(&format!(r#"{{"colour":"red",{member}}}"#)).map(|_| ());
+            assert_eq!(refused, Err(rule.to_owned()), "{member}");
         }
-        let told = parse(r#"{"colour":{"red":null}}"#).map(|_| ());
-        assert_eq!(told, Err("'colour' must be a string".to_owned()));
+        let refused = parse(r#"{"colour":{"red":null}}"#).map(|_| ());
+        assert_eq!(refused, Err("'colour' must be a string".to_owned()));
     }
 
     #[test]
