@@ -51,8 +51,8 @@ async function main() {
     const answer = await response.json();
     if (response.status !== 200) throw new Error(answer.detail);
     for (const { chain, outcome, differences } of answer.chains) {
-      const told = differences.map(({ what, expected, found }) => `${what}: expected ${expected}, found ${found}`).join("; ");
-      console.log(`${chain.padEnd(20)} ${outcome}${told && `  ${told}`}`);
+      const listed = differences.map(({ what, expected, found }) => `${what}: expected ${expected}, found ${found}`).join("; ");
+      console.log(`${chain.padEnd(20)} ${outcome}${listed && `  ${listed}`}`);
       if (outcome === "differs") failed = 1;
     }
   } catch (error) {

@@ -106,7 +106,9 @@ export function release(root, version, date) {
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
   const root = join(import.meta.dirname, "..");
   try {
-    const tag = release(root, process.argv[2] ?? "", new Date().toISOString().slice(0, 10));
+    const [version = "", ...more] = process.argv.slice(2);
+    if (more.length > 0) throw new Error(`one version is released at a time, not also ${more.join(" ")}`);
+    const tag = release(root, version, new Date().toISOString().slice(0, 10));
     console.log(`committed and tagged ${tag}; \`git push --follow-tags\` publishes it`);
   } catch (error) {
     console.error(error.message);

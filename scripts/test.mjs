@@ -14,8 +14,8 @@ for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) process.once(signal, () =>
 /** What the coverage is of: the libraries, not the Worker, tests or scripts. */
 const NOT_CORE = `(${ROOT}/src/|tests/|build\\.rs|network/registry\\.rs|examples/|api/src/openapi\\.rs)`;
 
-/** Files that run at once: one a core, and never fewer than two, since a file also waits for blocks and alarms. */
-const WIDTH = Math.min(4, Math.max(2, availableParallelism()));
+/** Files that run at once: one more than there are cores, since a file mostly waits for blocks and alarms. */
+const WIDTH = Math.min(4, availableParallelism() + 1);
 
 const PEERS = join("tests", "peers");
 /** The Python environments of the peers' files: their names and requirements. */
@@ -75,7 +75,11 @@ const STEPS = {
   },
   rust: async ({ held, patterns }) => {
     if (patterns.length > 0) {
-      for (const pattern of patterns) await counted("rust", "cargo", ["test", "--workspace", pattern], cargoCounts, { held });
+      for (const pattern of patterns) {
+        const before = totals.passed + totals.failed;
+        await counted("rust", "cargo", ["test", "--workspace", pattern], cargoCounts, { held });
+        if (totals.passed + totals.failed === before) fail(`rust: no test is named '${pattern}'`);
+      }
       return;
     }
     const args = ["llvm-cov", "--workspace", "--ignore-filename-regex", NOT_CORE, "--fail-under-lines", "90", "--summary-only"];
@@ -134,11 +138,12 @@ function wanted(argv) {
   }
   const from = named.length > 0 ? named : Object.keys(FILES).filter((name) => !NAMED_ONLY.includes(name));
   const steps = from.map((name) => ({ name, patterns, files: matching(name), only })).filter(({ files }) => files?.length !== 0);
-  if (steps.length === 0) {
+  // Every name must be met, so that a mistyped one is seen: by a file, or of Rust's tests when they run.
+  const isMet = (pattern) => steps.some(({ name, files }) => name === "rust" || files?.some((path) => path.includes(pattern)));
+  const unmet = patterns.filter((pattern) => !isMet(pattern));
+  if (unmet.length > 0) {
     const known = from.flatMap((name) => FILES[name]?.() ?? []).join("\n  ");
-    throw new Error(
-      `no step and no file is named '${patterns.join("' or '")}'. Steps: ${Object.keys(STEPS).join(", ")}. Files:\n  ${known}`,
-    );
+    throw new Error(`no step and no file is named '${unmet.join("' or '")}'. Steps: ${Object.keys(STEPS).join(", ")}. Files:\n  ${known}`);
   }
   return steps;
 }

@@ -1,5 +1,5 @@
 //! The directory (D1) executes the statements of [`sql`]. Related writes are one batch, every write may be repeated without
-//! harm, and every query about tenants' data names its tenant.
+//! harm, and every query for a tenant's request names its tenant: only operators' lists and timed jobs read across tenants.
 
 mod recipients;
 mod records;
@@ -316,6 +316,16 @@ pub(crate) async fn list_keys(db: &D1Database, tenant: TenantId) -> Result<Vec<K
         return Err(no_tenant());
     }
     all(db, sql::KEYS_OF, &[BoundValue::Text(&tenant.to_string())]).await
+}
+
+/// A tenant's key, revoked or not; `None` where the tenant has none of this id.
+pub(crate) async fn read_key(db: &D1Database, tenant: TenantId, key: KeyId) -> Result<Option<KeyView>, Fault> {
+    if tenant_row(db, tenant).await?.is_none() {
+        return Err(no_tenant());
+    }
+    let (tenant, key) = (tenant.to_string(), key.to_string());
+    let rows = all(db, sql::KEY_GET, &[BoundValue::Text(&tenant), BoundValue::Text(&key)]).await?;
+    Ok(rows.into_iter().next())
 }
 
 /// Inserts a key and raises the tenant's version.

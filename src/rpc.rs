@@ -42,7 +42,7 @@ const READ_ROUNDS_MAX: usize = 3;
 /// After this long without an answer the next provider is asked too.
 const HEDGE_MS: u64 = 800;
 /// The deadline of a whole verification's calls.
-const DEADLINE_MS: u64 = 8_000;
+pub(crate) const DEADLINE_MS: u64 = 8_000;
 
 thread_local! {
     static HEALTH: RefCell<BTreeMap<String, ProviderHealth>> = const { RefCell::new(BTreeMap::new()) };

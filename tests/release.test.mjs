@@ -172,6 +172,7 @@ test("this repository's own files can be released, by the command", () => {
         [],
       );
       assert.throws(() => execFileSync(process.execPath, [script, "1.0"], { stdio: "pipe" }), /is no version/);
+      assert.throws(() => execFileSync(process.execPath, [script, "99.0.1", "more"], { stdio: "pipe" }), /one version/);
     },
     { ...files, "CHANGELOG.md": FILES["CHANGELOG.md"] },
   );

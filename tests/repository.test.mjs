@@ -1,6 +1,6 @@
 // Files that must name each other: locks and Dependabot, CI and its actions, migrations and their numbers.
 import assert from "node:assert/strict";
-import { execFileSync } from "node:child_process";
+import { execFileSync, spawnSync } from "node:child_process";
 import { existsSync, readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { test } from "node:test";
@@ -47,4 +47,14 @@ test("migrations are numbered without a gap", () => {
   const migrations = FILES.filter((path) => /^migrations\/.*\.sql$/.test(path)).sort();
   assert.ok(migrations.length > 0);
   for (const [at, path] of migrations.entries()) assert.equal(Number(path.match(/^migrations\/(\d{4})_[a-z_]+\.sql$/)?.[1]), at + 1, path);
+});
+
+test("a name that `npm test` does not meet is an error, also beside one that it does", () => {
+  for (const names of [["zz_nope"], ["repository", "zz_nope"], ["fmt", "zz_nope"], ["worker", "zz_nope"]]) {
+    const { status, stdout, stderr } = spawnSync(process.execPath, [join(ROOT, "scripts", "test.mjs"), ...names], {
+      encoding: "utf8",
+      timeout: 20_000,
+    });
+    assert.deepEqual([status, (stdout + stderr).split(".")[0]], [2, "no step and no file is named 'zz_nope'"], names.join(" "));
+  }
 });

@@ -142,7 +142,7 @@ export class Evm {
     return hash;
   }
 
-  /** An ordinary transfer; answers the hash once it is mined, unless told not to wait. */
+  /** An ordinary transfer; answers the hash once it is mined, or at once where `wait` is false. */
   async pay({ from = ACCOUNTS[1], to, amount, wait = true }) {
     const hash = await this.tokenCall(from, "transfer", [to, amount]);
     if (wait) await this.mined(hash);

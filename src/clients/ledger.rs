@@ -112,9 +112,9 @@ impl LedgerResponse {
     /// The body, for a caller that must read it.
     ///
     /// # Errors
-    /// `LEDGER_UNAVAILABLE` where it broke off; `INTERNAL` where it is of another shape.
+    /// `LEDGER_UNAVAILABLE` where it broke off, or a later build wrote what this one does not know.
     pub(crate) async fn json<T: DeserializeOwned>(&self) -> Result<T, Fault> {
-        serde_json::from_str(&self.text().await?).map_err(Fault::internal)
+        serde_json::from_str(&self.text().await?).map_err(ledger_unavailable)
     }
 
     /// The rate headers, for an answer that is made from more than this reply.

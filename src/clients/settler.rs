@@ -16,11 +16,12 @@ use x402_chain::time::UnixMillis;
 use x402_core::error::{ErrorCode, Fault};
 use x402_core::messages::MessageHead;
 use x402_core::messages::settler::{HeldPayer, RefuseOutcome, SettlerMessage, SettlerReply};
+use x402_core::settlement::payment::LEASE_MS;
 use x402_core::settlement::{Flight, SettlementReport};
 
-/// The deadline of a settlement: a settler waits 18 s for a receipt, and reports to the ledger. It is below the
-/// ledger's lease of 30 s.
-const SETTLE_MS: u64 = 26_000;
+/// The deadline of a settlement: a settler waits 18 s for a receipt, and reports to the ledger.
+pub(crate) const SETTLE_MS: u64 = 26_000;
+const _: () = assert!(SETTLE_MS < LEASE_MS, "another request may take the lease while this one waits");
 /// The deadline of an order that only reads.
 const ASK_MS: u64 = 5_000;
 

@@ -180,7 +180,9 @@ pub(crate) async fn put_checks(
             &[BoundValue::Text(chain), BoundValue::Text(outcome.name()), BoundValue::Text(report), BoundValue::Ms(now)],
         )
     });
-    batch(db, statements.collect::<Result<_, _>>()?).await.map(|_| ())
+    let statements: Vec<_> = statements.collect::<Result<_, _>>()?;
+    // D1 refuses a batch without statements.
+    if statements.is_empty() { Ok(()) } else { batch(db, statements).await.map(|_| ()) }
 }
 
 /// Notes how many flights a Settler cannot carry on.

@@ -35,10 +35,13 @@ statements! {
     /// Binds id, tenant, environment, name, hash, scopes, now, end, kind.
     KEY_PUT: () = "INSERT INTO api_keys (id, tenant_id, environment, name, hash, scopes, created_ms, expires_ms, kind)
         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)";
-    /// Binds a tenant; returns its keys, the newest first.
-    KEYS_OF: KeyView =
-        "SELECT id, environment, kind, name, scopes, created_ms, expires_ms, revoked_ms, last_used_ms
-        FROM api_keys WHERE tenant_id = ? ORDER BY id DESC LIMIT 1000";
+    /// Binds a tenant; returns its newest thousand keys and every one that is not revoked, the newest first.
+    KEYS_OF: KeyView = "SELECT id, environment, kind, name, scopes, created_ms, expires_ms, revoked_ms, last_used_ms
+        FROM api_keys WHERE tenant_id = ?1 AND (revoked_ms IS NULL OR id IN
+        (SELECT id FROM api_keys WHERE tenant_id = ?1 ORDER BY id DESC LIMIT 1000)) ORDER BY id DESC LIMIT 2000";
+    /// Binds tenant and id; returns the key.
+    KEY_GET: KeyView = "SELECT id, environment, kind, name, scopes, created_ms, expires_ms, revoked_ms, last_used_ms
+        FROM api_keys WHERE tenant_id = ? AND id = ?";
     /// Binds tenant and environment; returns keys that are not revoked.
     KEYS_IN_FORCE: ApiKey = "SELECT id, name, hash, scopes, created_ms, expires_ms FROM api_keys
         WHERE tenant_id = ? AND environment = ? AND revoked_ms IS NULL LIMIT 1000";

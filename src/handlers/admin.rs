@@ -97,7 +97,7 @@ pub(super) async fn create_tenant(app: &App, incoming: &IncomingRequest) -> Resu
     let mut deriving = RecipientDeriver::new(app, id, incoming.now);
     let mut recipients = Vec::new();
     for (network, wanted) in &new.recipients {
-        recipients.push((*network, deriving.address(network, *wanted).await?));
+        recipients.push((*network, deriving.address(network, *wanted, &admin::recipient_param(network.key)).await?));
     }
     let first = FirstRows { recipients: &recipients, keys: &keys };
     reload_previous_holders(app, incoming, d1::create_tenant(&db, id, &new, &first, incoming.now).await?).await?;
@@ -128,7 +128,7 @@ pub(super) async fn patch_tenant(app: &App, incoming: &IncomingRequest) -> Resul
     let mut recipients = Vec::new();
     for (network, wanted) in &change.recipients {
         let address = match wanted {
-            Some(wanted) => Some(deriving.address(network, *wanted).await?),
+            Some(wanted) => Some(deriving.address(network, *wanted, &admin::recipient_param(network.key)).await?),
             None => None,
         };
         recipients.push((*network, address));
@@ -174,9 +174,7 @@ pub(super) async fn create_key(app: &App, incoming: &IncomingRequest) -> Result<
 }
 
 async fn one_key(app: &App, tenant: TenantId, id: KeyId) -> Result<admin::KeyView, Fault> {
-    let id = id.to_string();
-    let keys = d1::list_keys(&app.db()?, tenant).await?;
-    keys.into_iter().find(|key| key.id == id).ok_or_else(|| not_found("API key"))
+    d1::read_key(&app.db()?, tenant, id).await?.ok_or_else(|| not_found("API key"))
 }
 
 /// `DELETE …/api-keys/{key_id}`: the next request with the key is refused.
@@ -204,7 +202,8 @@ impl<'a> RecipientDeriver<'a> {
         Self { app, tenant, now, derived: Vec::new() }
     }
 
-    async fn address(&mut self, network: &Network, wanted: NewAddress) -> Result<Address, Fault> {
+    /// The address to register; `param` is the member that names it.
+    async fn address(&mut self, network: &Network, wanted: NewAddress, param: &str) -> Result<Address, Fault> {
         let environment = network.environment;
         match wanted {
             NewAddress::Given(address) => Ok(address),
@@ -213,7 +212,7 @@ impl<'a> RecipientDeriver<'a> {
                     return Ok(*address);
                 }
                 let xpub = self.app.settings.xpub();
-                let xpub = xpub.ok_or_else(|| invalid("address", "cannot be derived: EVM_XPUB is not set"))?;
+                let xpub = xpub.ok_or_else(|| invalid(param, "cannot be derived: EVM_XPUB is not set"))?;
                 let index = d1::next_child(&self.app.db()?, self.tenant, environment, self.now).await?;
                 let address =
                     xpub.address(index).ok_or_else(|| Fault::internal("a derived public key has no address"))?;
@@ -238,7 +237,8 @@ pub(super) async fn create_recipient(app: &App, incoming: &IncomingRequest) -> R
     if d1::list_recipients(&db, tenant).await?.len() >= RECIPIENTS_MAX {
         return Err(invalid("address", &format!("is one too many: a tenant can have {RECIPIENTS_MAX} addresses")));
     }
-    let address = RecipientDeriver::new(app, tenant, incoming.now).address(new.network, new.address).await?;
+    let mut deriving = RecipientDeriver::new(app, tenant, incoming.now);
+    let address = deriving.address(new.network, new.address, "address").await?;
     let losers = d1::create_recipient(&db, tenant, (new.network, &address), new.default, incoming.now)
         .await
         .map_err(|fault| if fault.code == ErrorCode::RecipientTaken { fault.at("address") } else { fault })?;

@@ -141,9 +141,7 @@ impl DurableObject for TenantLedger {
             }
             Err(error) => {
                 let asked = ProblemContext { origin: "", path: "", request_id: app::request_id(now) };
-                // A message of a later build, after a rollback: the caller may send the request again.
-                let fault = Fault::new(ErrorCode::LedgerUnavailable, "the ledger is of another version").after(1);
-                let fault = fault.because(format!("a ledger could not read its message: {error}"));
+                let fault = Fault::other_version(format!("a ledger could not read its message: {error}"));
                 object_response(fault_reply(&fault, asked), asked.request_id, CrossOrigin::Refused)
             }
         }

@@ -129,7 +129,15 @@ fn a_ledgers_rows_are_read_or_refused() {
     all.row(&listed, &[stl.clone(), text(SETTLEMENT)], &[], &[]);
     all.row(&[ledger::WATCHES_DUE, ledger::RECORD_AT], core::slice::from_ref(&ver), &[], &[]);
     all.row(&[ledger::OUTBOX_SIZES], &[int(1), int(9)], &[], &[("bytes", int(-1))]);
-    all.row(&[ledger::OUTBOX_GET], &[int(1), text("record"), ver], &[], &[]);
+    // An entry that cannot be read is an error of its own, with its number: it holds no other up.
+    for values in [[int(1), SqlValue::Blob(vec![1]), ver.clone()], [int(1), text("record"), SqlValue::Blob(vec![1])]] {
+        let unread = ledger::OUTBOX_GET.read(values).expect("a number");
+        let why = unread.entry.expect_err("no entry").cause().expect("a cause").to_owned();
+        assert!(unread.seq == 1 && why.contains("OUTBOX_GET") && why.contains("a blob"), "{why}");
+    }
+    assert!(ledger::OUTBOX_GET.read([int(1), text("record"), ver.clone()]).expect("a row").entry.is_ok());
+    assert!(cause(ledger::OUTBOX_GET, &[text("1"), text("record"), ver]).contains("seq"));
+    all.0.insert(ledger::OUTBOX_GET.name);
     all.assert_all(&[ledger::ALL, state::ALL]);
 }
 
@@ -206,7 +214,7 @@ fn rows_of_the_directory_are_read_or_refused() {
     let scopes = text(r#"["verify"]"#);
     let view = [key.clone(), text("test"), text("bearer"), text("a"), scopes.clone(), int(1), int(2), int(3), int(4)];
     let bad = [("id", ten.clone()), ("environment", text("?")), ("kind", text("?")), ("scopes", text(r#"["?"]"#))];
-    all.row(&[directory::KEYS_OF], &view, &["expires_ms", "revoked_ms", "last_used_ms"], &bad);
+    all.row(&[directory::KEYS_OF, directory::KEY_GET], &view, &["expires_ms", "revoked_ms", "last_used_ms"], &bad);
     let own = [key, text("a"), text(&"ab".repeat(32)), scopes, int(1), int(2)];
     let bad = [("id", ten.clone()), ("hash", text("ab")), ("scopes", text("{}"))];
     all.row(&[directory::KEYS_IN_FORCE], &own, &["expires_ms"], &bad);

@@ -44,7 +44,7 @@ async function compare(cases, differences) {
   console.error = () => {};
   const one = async () => {
     for (let next = left.pop(); next; next = left.pop()) {
-      const { body, told } = next;
+      const { body, description } = next;
       const answer = await worker.call("POST", "/facilitator/verify", { key: tenant.test, body });
       const ours = answer.status === 200 ? verdict(answer.body) : `HTTP ${answer.status}`;
       const theirs = await facilitator
@@ -54,7 +54,7 @@ async function compare(cases, differences) {
       const known = same || differences.find((each) => each.ours.test(ours) && each.theirs.test(theirs) && (!each.when || each.when(body)));
       const name = same ? ours : known ? `meant: ${known.why}` : `${ours} / ${theirs}`;
       seen.set(name, (seen.get(name) ?? 0) + 1);
-      if (!known) unexpected.push(`${ours} / ${theirs}: ${told}`);
+      if (!known) unexpected.push(`${ours} / ${theirs}: ${description}`);
     }
   };
   await Promise.all(Array.from({ length: AT_ONCE }, one));
@@ -148,11 +148,13 @@ test("EVM payments are judged as the reference judges them", { timeout: 240_000 
   for (let at = 0; at < CASES; at++) {
     const wishes = random.below(3) ? undefined : random.pick(changes)();
     let body = apart(await sign({ buyer: rich, to: payTo, token: CIRCLE, chainId: 84532, ...wishes }));
-    const told = [JSON.stringify(wishes, (_, value) => (typeof value === "bigint" ? String(value) : (value?.address ?? value))) ?? "good"];
+    const description = [
+      JSON.stringify(wishes, (_, value) => (typeof value === "bigint" ? String(value) : (value?.address ?? value))) ?? "good",
+    ];
     const isFirst = random.below(4) === 0;
-    for (let rounds = random.below(3); rounds > 0; rounds--) told.push(random.pick(mutate)(body));
+    for (let rounds = random.below(3); rounds > 0; rounds--) description.push(random.pick(mutate)(body));
     if (isFirst) body = first(body, "base-sepolia");
-    cases.push({ body, told: `${isFirst ? "v1 " : ""}${told.join(", ")}` });
+    cases.push({ body, description: `${isFirst ? "v1 " : ""}${description.join(", ")}` });
   }
   await compare(cases, EVM_DIFFERENCES);
 });
@@ -255,9 +257,9 @@ test("Solana payments are judged as the reference judges them", { timeout: 240_0
       if (asks) put(body, `${side}.amount`, asks);
       if (asksMemo) put(body, `${side}.extra.memo`, asksMemo);
     }
-    const told = [wishes.instructions ? `layout ${layouts.indexOf(wishes.instructions)}` : Object.keys(wishes).join() || "good"];
-    for (let rounds = random.below(3); rounds > 0; rounds--) told.push(random.pick(mutate)(body));
-    cases.push({ body, told: told.join(", ") });
+    const description = [wishes.instructions ? `layout ${layouts.indexOf(wishes.instructions)}` : Object.keys(wishes).join() || "good"];
+    for (let rounds = random.below(3); rounds > 0; rounds--) description.push(random.pick(mutate)(body));
+    cases.push({ body, description: description.join(", ") });
   }
   await compare(cases, SVM_DIFFERENCES);
 });

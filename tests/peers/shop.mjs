@@ -84,10 +84,10 @@ export async function paymentHeader(url, wallet) {
 /** Buys with whichever account is given, `evm` or `svm`; answers the status, the body and what the shop says of the payment. */
 export async function buy(url, wallet, by = fetch) {
   const response = await payingFetch(wallet, by)(url);
-  const told = response.headers.get("payment-response");
+  const header = response.headers.get("payment-response");
   return {
     status: response.status,
     body: await response.json().catch(() => undefined),
-    payment: told ? decodePaymentResponseHeader(told) : undefined,
+    payment: header ? decodePaymentResponseHeader(header) : undefined,
   };
 }

@@ -37,7 +37,7 @@ const hazard = async (functionName, args, account = OPERATOR) => {
   return hash;
 };
 
-test("a payment is told member for member", async () => {
+test("a payment is answered member for member", async () => {
   const { to, ask } = await merchant();
   const hash = await evm.pay({ to, amount: 1_500000n });
   const { status, body } = await ask(hash, { expected_amount: "1.50", reference: "order-1" });
@@ -142,7 +142,7 @@ test("of two hundred simultaneous requests a quota of a hundred answers a hundre
   }
 });
 
-test("the minute's limit is exact and told in every header", async () => {
+test("the minute's limit is exact and stands in every header", async () => {
   const { to, ask } = await merchant({ limits: { per_minute: 5 } });
   const hash = await evm.pay({ to, amount: 1_000000n });
   const answers = [];
@@ -216,7 +216,7 @@ test("a nonce and a payer bind a payment to its buyer", async () => {
   assert.equal((await ask(hash, { payer: OPERATOR.address })).body.error_code, "PAYER_MISMATCH");
 });
 
-test("the issuer's blacklist is told in the risk factors", async () => {
+test("the issuer's blacklist stands in the risk factors", async () => {
   const { to, ask } = await merchant();
   const hash = await evm.pay({ to, amount: 1_000000n });
   await evm.mined(await evm.tokenCall(OPERATOR, "blacklist", [to]));

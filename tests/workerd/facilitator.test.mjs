@@ -130,7 +130,7 @@ test("refusals carry the protocol's members whatever their status", async () => 
   assert.equal((await worker.call("GET", "/facilitator/settle")).body.method, "POST");
 });
 
-test("what is settled is told, to everybody and to a tenant", async () => {
+test("what is settled is answered, to everybody and to a tenant", async () => {
   const all = await worker.call("GET", "/facilitator/supported");
   assert.ok(all.body.kinds.some((kind) => kind.network === "eip155:31337" && kind.x402Version === 2 && kind.scheme === "exact"));
   assert.deepEqual(all.body.signers["eip155:*"], [SIGNER]);

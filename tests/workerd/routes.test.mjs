@@ -311,7 +311,13 @@ test("an address can be derived from the operator's extended public key", async 
     admin: true,
     body: { email: "none@example.test", recipients: { base: "derive" } },
   });
-  assert.deepEqual([none.status, none.body.param], [422, "address"]);
+  assert.deepEqual([none.status, none.body.param], [422, "recipients.base"]);
+  const { id } = await worker.tenant();
+  const alone = await worker.call("POST", `/v1/admin/tenants/${id}/recipients`, {
+    admin: true,
+    body: { chain: "base", address: "derive" },
+  });
+  assert.deepEqual([alone.status, alone.body.param], [422, "address"]);
   const own = await startWorker({ vars: { EVM_XPUB: XPUB } });
   try {
     // Children 1, 2 and 3 of the account that every development chain knows.
@@ -362,6 +368,35 @@ test("keys have scopes and an end, and a revoked one is refused at once", async 
   assert.equal((await worker.call("GET", "/v1/whoami", { key: brief })).status, 200);
   const { until } = await import("./worker.mjs");
   await until(async () => (await worker.call("GET", "/v1/whoami", { key: brief })).status === 401, "the key's end");
+});
+
+test("a key in force is listed and revoked, however many are revoked", async () => {
+  const { id, test: key } = await worker.tenant();
+  const keys = `/v1/admin/tenants/${id}/api-keys`;
+  const first = (await worker.call("GET", "/v1/whoami", { key })).body.api_key.id;
+  // A thousand younger ones, all revoked.
+  await worker.sql(
+    `WITH RECURSIVE n (i) AS (SELECT 1000 UNION ALL SELECT i + 1 FROM n WHERE i < 1999)
+     INSERT INTO api_keys (id, tenant_id, environment, name, hash, scopes, created_ms, revoked_ms)
+     SELECT 'key_7ZZZZZZZZZZZZZZZZZZZZZ' || i, ?1, 'test', 'old', ?1 || i, '["verify"]', 1, 2 FROM n`,
+    id,
+  );
+  const ids = (await worker.call("GET", keys, { admin: true })).body.data.map((each) => each.id);
+  assert.deepEqual([ids.length, ids.includes(first)], [1002, true]);
+  assert.deepEqual(ids, ids.toSorted().reverse());
+  const revoked = await worker.call("DELETE", `${keys}/${first}`, { admin: true });
+  assert.equal(revoked.status, 200, revoked.text);
+  assert.equal((await worker.call("GET", "/v1/whoami", { key })).status, 401);
+});
+
+test("an operator may check no chain, and each only once", async () => {
+  const check = async (chains) => (await worker.call("POST", "/v1/admin/chains/check", { admin: true, body: { chains } })).body;
+  assert.deepEqual(await check([]), { chains: [] });
+  assert.deepEqual(
+    (await check(["base", "eip155:8453"])).chains.map(({ chain }) => chain),
+    ["base"],
+  );
+  assert.equal((await check(["base", "doge"])).param, "chains[1]");
 });
 
 test("a suspended tenant is refused at once, and served again", async () => {

@@ -174,17 +174,19 @@ export default {
 };
 `;
 
-/** This build's Worker; its objects are those of the build before, with these replies. */
+/** This build's Worker; its objects are those of the build before, with these replies: a name, or `{ name, body }` for
+ * another body. */
 async function withPreviousObjects(replies, act) {
   const state = mkdtempSync(join(tmpdir(), "x402-versions-"));
   const folder = join(ROOT, "build");
   const objects = (className) => ({ className, scriptName: "previous", useSQLite: true });
   const common = { compatibilityDate: DATE, compatibilityFlags: FLAGS };
   const far = (text) => text.replace(/"until":\d+/, '"until":4000000000000');
-  const calls = replies.map((name) => ({
-    ...CALLS[name],
-    headers: Object.fromEntries(Object.entries(CALLS[name].headers).map(([header, value]) => [header, far(value)])),
-  }));
+  const calls = replies.map((reply) => {
+    const { name, ...changed } = typeof reply === "string" ? { name: reply } : reply;
+    const headers = Object.fromEntries(Object.entries(CALLS[name].headers).map(([header, value]) => [header, far(value)]));
+    return { ...CALLS[name], headers, ...changed };
+  });
   /** @type {any} Miniflare 4's own type wants one form of `modules` by literal. */
   const options = {
     host: "127.0.0.1",
@@ -263,6 +265,28 @@ test("a Worker of this build reads what ledgers of the build before reply", asyn
     });
     clean(completed);
     assert.equal(completed.body.accepts[0].payTo.toLowerCase(), PREVIOUS.to.toLowerCase(), completed.text);
+  });
+});
+
+test("a reply that the Worker cannot read is no defect: the caller may ask again", async () => {
+  const later = { name: "ledger/payees", body: '[{"Refused":["a_reason_of_a_later_build","no"]}]' };
+  const good = CALLS["ledger/payment-settle-good-202"];
+  const cut = { name: good.name, body: good.body.slice(0, good.body.length / 2) };
+  await withPreviousObjects(["ledger/reload", later, cut, "settler/held", "ledger/reopen"], async (worker, asked) => {
+    const { settle, test: key } = await signedPayment(worker, evm);
+    const accepts = [{ network: "eip155:31337", amount: "10000" }];
+    const completed = await worker.call("POST", "/facilitator/accepts", { key, body: { accepts } });
+    await asked();
+    const settled = await settle();
+    for (const { status, body, text } of [completed, settled]) {
+      assert.deepEqual([status, body.error_code, body.retry], [503, "LEDGER_UNAVAILABLE", "same"], text);
+    }
+    // What the ledger may have given is open for the next request.
+    const kinds = (await asked()).map(({ kind }) => kind);
+    assert.deepEqual(
+      kinds.filter((kind) => kind !== "held"),
+      ["payment", "reopen"],
+    );
   });
 });
 

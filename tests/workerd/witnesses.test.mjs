@@ -158,7 +158,9 @@ test("a settlement is followed to its end though the first provider does not say
 /** Sends a payment's authorization as anybody may. */
 async function sendElsewhere({ body }) {
   const [sender] = await evm.rpc("eth_accounts", []);
-  return evm.rpc("eth_sendTransaction", [{ from: sender, to: TOKEN, data: await authorizationCall(body) }]);
+  const hash = await evm.rpc("eth_sendTransaction", [{ from: sender, to: TOKEN, data: await authorizationCall(body) }]);
+  await evm.mined(hash);
+  return hash;
 }
 
 test("that nobody has settled a large payment is believed to two providers only", async () => {

@@ -187,6 +187,11 @@ impl AcceptsEntry {
         if given.contains_key("scheme") && text("scheme").and_then(Scheme::parse).is_none() {
             return Err((Reason::UnsupportedScheme, format!("the only scheme served here is '{}'", SCHEME.name())));
         }
+        for name in ["asset", "payTo", "amount", "maxAmountRequired"] {
+            if given.get(name).is_some_and(|value| !value.is_string()) {
+                return Err(wrong(&format!("{name} must be a string")));
+            }
+        }
         let own = |text: &str| Address::parse(network.family, text) == Some(network.asset.address);
         if text("asset").is_some_and(|asset| !own(asset)) {
             return Err((Reason::AssetNotAllowed, format!("the registered asset is {}", network.asset.text)));

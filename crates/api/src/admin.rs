@@ -121,7 +121,9 @@ pub fn new_tenant(body: &[u8]) -> Result<NewTenant, Fault> {
     let body: TenantBody = parse_body(body)?;
     let mut recipients = Vec::new();
     for (chain, text) in body.recipients.unwrap_or_default() {
-        recipients.push(read_recipient(&chain, &text)?);
+        let (network, address) = read_recipient(&chain, &text)?;
+        check_named_once(network, &chain, &recipients)?;
+        recipients.push((network, address));
     }
     let limits = read_limits(&body.limits.unwrap_or_default())?;
     let own = |name| limits.get(name).copied().flatten();
@@ -155,10 +157,12 @@ pub fn tenant_change(body: &[u8]) -> Result<TenantChange, Fault> {
     let email = body.email.map(|text| read_email(&text)).transpose()?;
     let mut recipients = Vec::new();
     for (chain, text) in body.recipients.unwrap_or_default() {
-        recipients.push(match text {
+        let (network, address) = match text {
             Some(text) => read_recipient(&chain, &text).map(|(network, address)| (network, Some(address)))?,
             None => (find_chain(&chain, &recipient_param(&chain))?, None),
-        });
+        };
+        check_named_once(network, &chain, &recipients)?;
+        recipients.push((network, address));
     }
     Ok(TenantChange {
         email,
@@ -190,7 +194,9 @@ fn read_region(name: &str) -> Result<&'static str, Fault> {
     known.ok_or_else(|| invalid("region", &format!("must be one of {}", REGIONS.join(", "))))
 }
 
-fn recipient_param(chain: &str) -> String {
+/// The path of a default recipient in a tenant's body.
+#[must_use]
+pub fn recipient_param(chain: &str) -> String {
     format!("recipients.{chain}")
 }
 
@@ -198,6 +204,14 @@ fn read_recipient(chain: &str, text: &str) -> Result<(&'static Network, NewAddre
     let param = recipient_param(chain);
     let network = find_chain(chain, &param)?;
     read_new_address(network, text, &param).map(|address| (network, address))
+}
+
+/// A chain has two names, our key and its CAIP-2 id: one request names it by one of them.
+fn check_named_once<T>(network: &Network, chain: &str, others: &[(&Network, T)]) -> Result<(), Fault> {
+    if others.iter().any(|(other, _)| other.key == network.key) {
+        return Err(invalid(&recipient_param(chain), &format!("names the chain '{}' a second time", network.key)));
+    }
+    Ok(())
 }
 
 fn find_chain(chain: &str, param: &str) -> Result<&'static Network, Fault> {
@@ -283,7 +297,7 @@ pub fn new_recipient(body: &[u8]) -> Result<NewRecipient, Fault> {
     Ok(NewRecipient { network, address, default: body.default })
 }
 
-/// Reads the body of `POST /v1/admin/chains/check`: which chains, all where absent.
+/// Reads the body of `POST /v1/admin/chains/check`: which chains, each once, all where absent.
 ///
 /// # Errors
 /// `INVALID_JSON`, `INVALID_REQUEST`, `INVALID_CHAIN`.
@@ -291,7 +305,16 @@ pub fn chains_to_check(body: &[u8]) -> Result<Vec<&'static Network>, Fault> {
     let body: ChainsCheckBody = if body.is_empty() { ChainsCheckBody::default() } else { parse_body(body)? };
     match body.chains {
         None => Ok(NETWORKS.iter().collect()),
-        Some(names) => names.iter().map(|name| find_chain(name, "chains")).collect(),
+        Some(names) => {
+            let mut networks: Vec<&'static Network> = Vec::new();
+            for (at, name) in names.iter().enumerate() {
+                let network = find_chain(name, &format!("chains[{at}]"))?;
+                if !networks.iter().any(|other| other.key == network.key) {
+                    networks.push(network);
+                }
+            }
+            Ok(networks)
+        }
     }
 }
 
@@ -329,6 +352,12 @@ mod tests {
             (json!({"email": "a@b", "recipients": {"base": "0x1"}}), "recipients.base"),
             (json!({"email": "a@b", "recipients": {"doge": MERCHANT}}), "recipients.doge"),
             (json!({"email": "a@b", "recipients": {"solana": "derive"}}), "recipients.solana"),
+            (
+                json!({"email": "a@b", "recipients": {"base": MERCHANT, "eip155:8453": MERCHANT}}),
+                "recipients.eip155:8453",
+            ),
+            (json!({"email": "a@b", "tier": {"pro": null}}), "tier"),
+            (json!({"email": "a@b", "sanctions": {"report": null}}), "sanctions"),
             (json!({"email": "a@b", "limits": {"per_minute": -1}}), "limits.per_minute"),
             (json!({"email": "a@b", "limits": {"per_day": 1}}), "limits.per_day"),
             (json!({"email": "a@b", "limits": [1, 2, 3]}), "limits"),
@@ -340,6 +369,30 @@ mod tests {
             let fault = create(&wrong).expect_err(&wrong.to_string());
             assert_eq!(fault.param.as_deref(), Some(param), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_recipient_is_named_once() {
+        let twice = format!(r#"{{"email":"a@b","recipients":{{"base":"{MERCHANT}","base":"{MERCHANT}"}}}}"#);
+        let fault = new_tenant(twice.as_bytes()).expect_err("a chain that comes twice");
+        assert_eq!(
+            (fault.param.as_deref(), &*fault.detail),
+            (Some("recipients.base"), "'recipients.base' comes twice")
+        );
+        let change = json!({"recipients": {"base": null, "eip155:8453": MERCHANT}});
+        let fault = tenant_change(change.to_string().as_bytes()).expect_err("a chain by both its names");
+        assert_eq!(fault.detail, "'recipients.eip155:8453' names the chain 'base' a second time");
+    }
+
+    #[test]
+    fn a_chain_is_checked_once() {
+        let read = |body: Value| {
+            let networks = chains_to_check(body.to_string().as_bytes());
+            networks.map(|all| all.iter().map(|network| network.key).collect()).map_err(|fault| fault.param)
+        };
+        assert_eq!(read(json!({"chains": ["base", "eip155:8453", "base", "polygon"]})), Ok(vec!["base", "polygon"]));
+        assert_eq!(read(json!({"chains": []})), Ok(Vec::new()));
+        assert_eq!(read(json!({"chains": ["base", "doge"]})), Err(Some("chains[1]".into())));
     }
 
     #[test]

@@ -4,8 +4,9 @@
 use core::fmt;
 use core::marker::PhantomData;
 use serde::Deserialize;
-use serde::de::value::MapAccessDeserializer;
-use serde::de::{DeserializeOwned, Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde::de::value::{MapAccessDeserializer, StrDeserializer};
+use serde::de::{DeserializeOwned, Deserializer, Error, IgnoredAny, MapAccess, Visitor};
+use std::collections::BTreeMap;
 use x402_core::error::{ErrorCode, Fault};
 
 /// Checks how a body is sent: JSON by its media type, without content coding.
@@ -76,6 +77,94 @@ pub(crate) fn optional_object<'de, T: Deserialize<'de>, D: Deserializer<'de>>(fr
     Ok(Option::<JsonObject<T>>::deserialize(from)?.map(|object| object.0))
 }
 
+/// A text that names a variant of `T`. An enum's own reading takes an object with that name as its only member too;
+/// this does not.
+struct VariantName<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for VariantName<T> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Name<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Name<T> {
+            type Value = VariantName<T>;
+
+            fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+                out.write_str("a string")
+            }
+
+            fn visit_str<E: Error>(self, name: &str) -> Result<VariantName<T>, E> {
+                T::deserialize(StrDeserializer::new(name)).map(VariantName)
+            }
+        }
+        from.deserialize_str(Name(PhantomData))
+    }
+}
+
+/// Reads a member that is the name of a variant.
+///
+/// # Errors
+/// The deserializer's.
+pub(crate) fn variant<'de, T: Deserialize<'de>, D: Deserializer<'de>>(from: D) -> Result<T, D::Error> {
+    VariantName::deserialize(from).map(|name| name.0)
+}
+
+/// Reads a member that is the name of a variant, or `null`.
+///
+/// # Errors
+/// The deserializer's.
+pub(crate) fn optional_variant<'de, T: Deserialize<'de>, D: Deserializer<'de>>(from: D) -> Result<Option<T>, D::Error> {
+    Ok(Option::<VariantName<T>>::deserialize(from)?.map(|name| name.0))
+}
+
+/// Reads a member that is a list of names of variants, or `null`.
+///
+/// # Errors
+/// The deserializer's.
+pub(crate) fn optional_variants<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+    from: D,
+) -> Result<Option<Vec<T>>, D::Error> {
+    let names = Option::<Vec<VariantName<T>>>::deserialize(from)?;
+    Ok(names.map(|names| names.into_iter().map(|name| name.0).collect()))
+}
+
+/// Reads a member that is an object with names of the caller's, or `null`. A map's own reading keeps the last of two
+/// members with one name; this refuses them.
+///
+/// # Errors
+/// The deserializer's.
+pub(crate) fn optional_map<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+    from: D,
+) -> Result<Option<BTreeMap<String, T>>, D::Error> {
+    Ok(Option::<UniqueMembers<T>>::deserialize(from)?.map(|members| members.0))
+}
+
+/// The members of a JSON object, each named once.
+struct UniqueMembers<T>(BTreeMap<String, T>);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for UniqueMembers<T> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Members<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Members<T> {
+            type Value = UniqueMembers<T>;
+
+            fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+                out.write_str("a JSON object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<UniqueMembers<T>, A::Error> {
+                let mut members = BTreeMap::new();
+                while let Some((name, value)) = map.next_entry::<String, T>()? {
+                    if members.contains_key(&name) {
+                        return Err(A::Error::custom(format_args!("duplicate field `{name}`")));
+                    }
+                    members.insert(name, value);
+                }
+                Ok(UniqueMembers(members))
+            }
+        }
+        from.deserialize_map(Members(PhantomData))
+    }
+}
+
 /// Reads a member whose `null` means something else than its absence: `Some(None)`.
 ///
 /// # Errors
@@ -109,7 +198,7 @@ const QUOTED_MAX: usize = 80;
 
 fn member_fault(error: &serde_path_to_error::Error<serde_json::Error>) -> Fault {
     let (path, message) = (error.path().to_string(), error.inner().to_string());
-    let message = message.split(" at line ").next().unwrap_or_default();
+    let message = message.rsplit_once(" at line ").map_or(message.as_str(), |(message, _place)| message);
     // What is wrong with an object as a whole names the member in the message alone.
     let named = message.split('`').nth(1).unwrap_or_default();
     let inside = |rule| {
@@ -120,8 +209,27 @@ fn member_fault(error: &serde_path_to_error::Error<serde_json::Error>) -> Fault 
         Some("missing") => inside("is required"),
         Some("duplicate") => inside("comes twice"),
         Some("unknown") => invalid(&quoted(&path), "is not a member of this request"),
-        Some(_) | None => invalid(&quoted(&path), &format!("is not valid: {}", quoted(message))),
+        Some(_) | None => invalid(&quoted(&path), &value_rule(message)),
     }
+}
+
+/// What a member's value must be, from the deserializer's message. What came in its place is not repeated: the caller
+/// has it.
+fn value_rule(message: &str) -> String {
+    let rule = match message.rsplit_once(", expected ").map(|(_found, expected)| expected) {
+        Some("a string") => "must be a string",
+        Some("a boolean") => "must be true or false",
+        Some("a sequence") => "must be a list",
+        Some("a map" | "a JSON object") => "must be an object",
+        Some("i64") => "must be a whole number",
+        Some("u64") => "must be a whole number that is not negative",
+        Some(names) => return format!("must be {}", names.replace('`', "'")),
+        // An escape that is half of a surrogate pair.
+        None if message.contains("hex escape") => "must be Unicode text",
+        None if message.starts_with("number out of range") => "is a number out of range",
+        None => return format!("is not valid: {}", quoted(message)),
+    };
+    rule.to_owned()
 }
 
 fn quoted(text: &str) -> String {
@@ -234,6 +342,61 @@ mod tests {
         let (long, control) = ("x".repeat(500), "\\u0007");
         let fault = parse_body::<Outer>(format!(r#"{{"a":1,"{long}{control}":1}}"#).as_bytes()).expect_err("unknown");
         assert!(fault.detail.len() < 150 && fault.param.is_some_and(|param| param.len() <= QUOTED_MAX));
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(rename_all = "lowercase")]
+    enum Colour {
+        Red,
+        Blue,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Values {
+        #[serde(deserialize_with = "variant")]
+        colour: Colour,
+        #[serde(default, deserialize_with = "optional_variant")]
+        other: Option<Colour>,
+        #[serde(default, deserialize_with = "optional_variants")]
+        more: Option<Vec<Colour>>,
+        #[serde(default, deserialize_with = "optional_map")]
+        named: Option<BTreeMap<String, i64>>,
+        count: Option<u64>,
+        flag: Option<bool>,
+        text: Option<String>,
+    }
+
+    #[test]
+    fn the_rule_of_a_value_is_said_in_terms_of_json() {
+        let parse = |body: &str| parse_body::<Values>(body.as_bytes()).map_err(|fault| fault.detail.into_owned());
+        let good = parse(r#"{"colour":"red","other":null,"more":["blue"],"named":{"a":1,"b":2},"text":"at line 3"}"#);
+        let Values { colour, other, more, named, count, flag, text } = good.expect("reads");
+        assert!(matches!((colour, other, more.as_deref()), (Colour::Red, None, Some([Colour::Blue]))));
+        assert_eq!(
+            (named.map(|all| all.len()), count, flag, text.as_deref()),
+            (Some(2), None, None, Some("at line 3"))
+        );
+        for (member, rule) in [
+            (r#""other":3"#, "'other' must be a string"),
+            (r#""other":{"red":null}"#, "'other' must be a string"),
+            (r#""other":"green at line 3 field, expected x""#, "'other' must be 'red' or 'blue'"),
+            (r#""more":"red""#, "'more' must be a list"),
+            (r#""more":[{"red":null}]"#, "'more[0]' must be a string"),
+            (r#""named":[]"#, "'named' must be an object"),
+            (r#""named":{"a":1,"a":2}"#, "'named.a' comes twice"),
+            (r#""named":{"a":1.5}"#, "'named.a' must be a whole number"),
+            (r#""count":-1"#, "'count' must be a whole number that is not negative"),
+            (r#""count":1e400"#, "'count' is a number out of range"),
+            (r#""flag":"yes""#, "'flag' must be true or false"),
+            (r#""text":["x"]"#, "'text' must be a string"),
+            (r#""text":"\ud800""#, "'text' must be Unicode text"),
+        ] {
+            let refused = parse(&format!(r#"{{"colour":"red",{member}}}"#)).map(|_| ());
+            assert_eq!(refused, Err(rule.to_owned()), "{member}");
+        }
+        let refused = parse(r#"{"colour":{"red":null}}"#).map(|_| ());
+        assert_eq!(refused, Err("'colour' must be a string".to_owned()));
     }
 
     #[test]

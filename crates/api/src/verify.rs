@@ -1,6 +1,6 @@
 //! `POST /v1/verify`: the request body.
 
-use super::body::{check_text, invalid, parse_body};
+use super::body::{check_text, invalid, optional_variant, parse_body};
 use alloy_primitives::B256;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
@@ -44,6 +44,7 @@ pub(crate) struct VerifyRequest {
     pub reference: Option<String>,
     /// The least finality of the payment; default `confirmed`. `finalized` is an error for chains whose `finality` is
     /// `null` under `/v1/supported-chains`: they have no rule that makes a block final.
+    #[serde(default, deserialize_with = "optional_variant", skip_serializing_if = "Option::is_none")]
     pub finality: Option<Finality>,
     /// The greatest age of the payment's block, seconds; default 86,400, a day.
     #[cfg_attr(not(target_arch = "wasm32"), schemars(range(min = 1, max = 315_360_000)))]
@@ -248,6 +249,7 @@ mod tests {
         refused(json!({"reference": ""}), ErrorCode::InvalidRequest, "reference");
         refused(json!({"reference": "x".repeat(257)}), ErrorCode::InvalidRequest, "reference");
         refused(json!({"finality": "safe"}), ErrorCode::InvalidRequest, "finality");
+        refused(json!({"finality": {"finalized": null}}), ErrorCode::InvalidRequest, "finality");
         refused(json!({"chain": "sonic", "finality": "finalized"}), ErrorCode::InvalidRequest, "finality");
         refused(json!({"max_age_seconds": 0}), ErrorCode::InvalidRequest, "max_age_seconds");
         refused(json!({"max_age_seconds": 315_360_001_u64}), ErrorCode::InvalidRequest, "max_age_seconds");

@@ -127,6 +127,11 @@ impl Fault {
         Self::new(ErrorCode::Internal, "an internal error; report the request id").because(cause)
     }
 
+    /// A ledger cannot read what the Worker sends it, as during a deployment: the caller may send the request again.
+    pub fn other_version(cause: impl fmt::Display) -> Self {
+        Self::new(ErrorCode::LedgerUnavailable, "the ledger is of another version").after(1).because(cause)
+    }
+
     /// Names the member or header that is wrong.
     #[must_use]
     pub fn at(mut self, param: impl Into<Cow<'static, str>>) -> Self {

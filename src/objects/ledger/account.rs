@@ -9,7 +9,7 @@ use x402_chain::time::UnixMillis;
 use x402_core::error::Fault;
 use x402_core::messages::ledger::{AccountView, LedgerReply};
 use x402_core::tenancy::admission::{PresentedKey, authorize_key};
-use x402_core::tenancy::payee::{PayeeAnswer, PayeeQuery, resolve_payee};
+use x402_core::tenancy::payee::{PayeeQuery, resolve_payee};
 use x402_core::tenancy::usage;
 
 /// The headers of the rate windows.
@@ -72,7 +72,7 @@ impl TenantLedger {
     ) -> Result<LedgerOutput, Fault> {
         let is_on = |network: &Network| !off.iter().any(|chain| chain == network.key);
         let (payees, headers) = self.with_key(key, now, |memory, _| {
-            Ok(wanted.iter().map(|wanted| resolve_payee(&memory.tenant, wanted, is_on)).collect::<Vec<PayeeAnswer>>())
+            wanted.iter().map(|wanted| resolve_payee(&memory.tenant, wanted, is_on)).collect::<Result<Vec<_>, Fault>>()
         })?;
         Ok(LedgerOutput::of(LedgerReply::Payees, ApiReply::json(200, &payees)).with_rates(headers))
     }

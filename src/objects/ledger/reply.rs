@@ -48,7 +48,7 @@ impl LedgerOutput {
     /// None that its types can raise.
     pub(super) fn encode(self, version: MessageVersion) -> Result<ApiReply, Fault> {
         let Self { reply, mut http } = self;
-        http.status = reply.status(http.status, version);
+        http.status = reply.status(http.status);
         http.headers.extend(reply.header(version).map_err(Fault::internal)?);
         Ok(http)
     }

@@ -203,7 +203,8 @@ impl FromRow for OutboxRow {
     const COLUMNS: &'static [&'static str] = &["seq", "kind", "body"];
 
     fn from_row(row: &mut RowReader) -> Result<Self, Fault> {
-        let (seq, kind, body) = (row.get()?, row.get::<String>()?, row.get::<String>()?);
-        Ok(Self { seq, bytes: body.len(), entry: OutboxEntry::parse(&kind, &body) })
+        let (seq, kind, body) = (row.get()?, row.get::<String>(), row.get::<String>());
+        let bytes = body.as_ref().map_or(0, String::len);
+        Ok(Self { seq, bytes, entry: kind.and_then(|kind| OutboxEntry::parse(&kind, &body?)) })
     }
 }

@@ -5,7 +5,9 @@ use super::sql;
 use super::{ALARM_MS, Settler, network_of};
 use crate::app;
 use crate::app::App;
+use crate::clients::settler::SETTLE_MS;
 use crate::objects::sqlite::millis_value;
+use crate::rpc;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -20,9 +22,10 @@ use x402_core::settlement;
 use x402_core::settlement::launch::LaunchDenial;
 use x402_core::settlement::{Flight, FlightPayload, SettlementReport};
 
-/// How long a caller waits for the receipt, including the launch. Even with a poll that hangs it stays below the
-/// ledger's lease of 30 s.
+/// How long a caller waits for the receipt, including the launch.
 const WAIT_MS: u64 = 18_000;
+/// A poll that began within [`WAIT_MS`] may hang for the deadline of all requests of a question.
+const _: () = assert!(WAIT_MS + rpc::DEADLINE_MS <= SETTLE_MS, "the Worker gives a settler up before it replies");
 /// How often a caller checks whether another caller's launch has ended.
 const LAUNCH_PAUSE_MS: u64 = 50;
 /// No launch takes this long: eight providers that all hang are given up after 20 s.

@@ -44,10 +44,10 @@ export async function paymentHeader(url, wallet) {
 /** Buys with a private key, at a shop that `by` reaches; answers the status, the body and what the shop says of the payment. */
 export async function buy(url, wallet, by = fetch) {
   const response = await (await payingFetch(wallet, by))(url);
-  const told = response.headers.get("x-payment-response");
+  const header = response.headers.get("x-payment-response");
   return {
     status: response.status,
     body: await response.json().catch(() => undefined),
-    payment: told ? decodeXPaymentResponse(told) : undefined,
+    payment: header ? decodeXPaymentResponse(header) : undefined,
   };
 }

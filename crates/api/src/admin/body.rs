@@ -1,6 +1,6 @@
 //! The request bodies of the operators' routes, member for member as in JSON; [`super`] checks and parses the values.
 
-use crate::body::{null_or_value, optional_object};
+use crate::body::{null_or_value, optional_map, optional_object, optional_variant, optional_variants, variant};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use x402_chain::network::Environment;
@@ -23,17 +23,20 @@ pub struct TenantBody {
     #[cfg_attr(not(target_arch = "wasm32"), schemars(length(min = 1, max = 200)))]
     pub company_name: Option<String>,
     /// Its tier; default `free`.
+    #[serde(default, deserialize_with = "optional_variant", skip_serializing_if = "Option::is_none")]
     pub tier: Option<Tier>,
     /// Where its ledgers live; default: near the first request. It cannot be changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(not(target_arch = "wasm32"), schemars(schema_with = "region_schema"))]
     pub region: Option<String>,
     /// Default recipients by chain. `derive` in an address's place: the next child of the operator's `EVM_XPUB`.
+    #[serde(default, deserialize_with = "optional_map", skip_serializing_if = "Option::is_none")]
     pub recipients: Option<BTreeMap<String, String>>,
     /// Its own limits, in place of its tier's.
     #[serde(default, deserialize_with = "optional_object")]
     pub limits: Option<LimitsBody>,
     /// Whether a payment by a payer on the sanctions list is refused or only reported; default `refuse`.
+    #[serde(default, deserialize_with = "optional_variant", skip_serializing_if = "Option::is_none")]
     pub sanctions: Option<SanctionsPolicy>,
     /// Whether a settle's success holds `extra` in its body too, for every request; default: only for those that send
     /// `Prefer: explain`.
@@ -54,16 +57,20 @@ pub struct TenantPatchBody {
     #[cfg_attr(not(target_arch = "wasm32"), schemars(length(min = 1, max = 200)))]
     pub company_name: Option<Option<String>>,
     /// Its tier.
+    #[serde(default, deserialize_with = "optional_variant", skip_serializing_if = "Option::is_none")]
     pub tier: Option<Tier>,
     /// Whether its requests are served.
+    #[serde(default, deserialize_with = "optional_variant", skip_serializing_if = "Option::is_none")]
     pub status: Option<TenantStatus>,
     /// Default recipients by chain; `null` removes the address from the tenant for good. `derive` in an address's
     /// place: the next child of the operator's `EVM_XPUB`.
+    #[serde(default, deserialize_with = "optional_map", skip_serializing_if = "Option::is_none")]
     pub recipients: Option<BTreeMap<String, Option<String>>>,
     /// Its own limits, in place of its tier's; `null` gives the tier's back.
     #[serde(default, deserialize_with = "optional_object")]
     pub limits: Option<LimitsBody>,
     /// Whether a payment by a payer on the sanctions list is refused or only reported.
+    #[serde(default, deserialize_with = "optional_variant", skip_serializing_if = "Option::is_none")]
     pub sanctions: Option<SanctionsPolicy>,
     /// Whether a settle's success holds `extra` in its body too, for every request.
     pub explain: Option<bool>,
@@ -98,11 +105,14 @@ pub struct KeyBody {
     #[cfg_attr(not(target_arch = "wasm32"), schemars(length(min = 1, max = 200)))]
     pub name: String,
     /// `live`: real money; `test`: test networks.
+    #[serde(deserialize_with = "variant")]
     pub environment: Environment,
     /// `bearer` (default): sent in a header. `url`: stands in the path, `/facilitator/k/{key}/…`, and may only verify
     /// and settle.
+    #[serde(default, deserialize_with = "optional_variant", skip_serializing_if = "Option::is_none")]
     pub kind: Option<KeyKind>,
     /// Its scopes; default: all that its kind may have, without `manage`.
+    #[serde(default, deserialize_with = "optional_variants", skip_serializing_if = "Option::is_none")]
     #[cfg_attr(not(target_arch = "wasm32"), schemars(length(min = 1)))]
     pub scopes: Option<Vec<Scope>>,
     /// When it expires, RFC 3339, in the future; default: never.

@@ -1,6 +1,7 @@
 //! Whether a tenant's requirements may name a network and an address, checked before a buyer sees them. Nothing is
 //! counted or registered.
 
+use crate::error::Fault;
 use crate::tenancy::tenant::Tenant;
 use crate::tenancy::usage::may_use;
 use serde::{Deserialize, Serialize};
@@ -28,11 +29,20 @@ pub enum PayeeAnswer {
 }
 
 /// Answers one query; `is_on` says whether the registry check allows a network.
-#[must_use]
-pub fn resolve_payee(tenant: &Tenant, wanted: &PayeeQuery, is_on: impl Fn(&Network) -> bool) -> PayeeAnswer {
-    let Some(network) = network::by_key(&wanted.network) else {
-        return PayeeAnswer::Refused(Reason::InvalidNetwork, "the network is not known".to_owned());
-    };
+///
+/// # Errors
+/// `LEDGER_UNAVAILABLE` where the Worker knows a network that this build does not: during a deployment it may be of a
+/// later build.
+pub fn resolve_payee(
+    tenant: &Tenant,
+    wanted: &PayeeQuery,
+    is_on: impl Fn(&Network) -> bool,
+) -> Result<PayeeAnswer, Fault> {
+    let unknown = || Fault::other_version(format!("the network '{}' is not in the registry", wanted.network));
+    network::by_key(&wanted.network).map(|network| payee_on(network, tenant, wanted, is_on)).ok_or_else(unknown)
+}
+
+fn payee_on(network: &Network, tenant: &Tenant, wanted: &PayeeQuery, is_on: impl Fn(&Network) -> bool) -> PayeeAnswer {
     if !may_use(tenant, network) {
         return PayeeAnswer::Refused(Reason::NetworkNotEnabled, format!("'{}' is not open to this key", network.key));
     }
@@ -60,6 +70,7 @@ pub fn resolve_payee(tenant: &Tenant, wanted: &PayeeQuery, is_on: impl Fn(&Netwo
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::ErrorCode;
     use crate::tenancy::tenant::{OwnLimits, Recipient, TenantStatus};
     use crate::tenancy::tier::Tier;
     use crate::verdict::SanctionsPolicy;
@@ -94,7 +105,8 @@ mod tests {
     fn only_what_is_open_and_the_tenants_own_may_be_named() {
         let live = tenant(Environment::Live, Tier::Free);
         let ask = |tenant: &Tenant, network: &str, pay_to: Option<&str>, on: bool| {
-            resolve_payee(tenant, &PayeeQuery { network: network.to_owned(), pay_to: pay_to.map(address) }, |_| on)
+            let wanted = PayeeQuery { network: network.to_owned(), pay_to: pay_to.map(address) };
+            resolve_payee(tenant, &wanted, |_| on).expect("a network of the registry")
         };
         assert_eq!(ask(&live, "base", None, true), PayeeAnswer::Own(address(OWN)));
         assert_eq!(ask(&live, "base", Some(OWN), true), PayeeAnswer::Own(address(OWN)));
@@ -111,9 +123,15 @@ mod tests {
         assert_eq!(reason(ask(&live, "base", None, false)), Reason::NetworkNotEnabled);
         assert_eq!(reason(ask(&live, "polygon", None, true)), Reason::NetworkNotEnabled);
         assert_eq!(reason(ask(&live, "base-sepolia", None, true)), Reason::NetworkNotEnabled);
-        assert_eq!(reason(ask(&live, "doge", None, true)), Reason::InvalidNetwork);
         // In test as in live: nothing is registered by it.
         let test = tenant(Environment::Test, Tier::Free);
         assert_eq!(reason(ask(&test, "base-sepolia", Some(stranger), true)), Reason::PayToNotAllowed);
+    }
+
+    #[test]
+    fn a_network_that_only_the_worker_knows_is_no_refusal() {
+        let wanted = PayeeQuery { network: "of-a-later-build".to_owned(), pay_to: None };
+        let unknown = resolve_payee(&tenant(Environment::Live, Tier::Free), &wanted, |_| true);
+        assert_eq!(unknown.map_err(|fault| fault.code), Err(ErrorCode::LedgerUnavailable));
     }
 }

@@ -70,16 +70,17 @@ impl LedgerReply {
     pub const INTERNAL_HEADERS: [&'static str; 4] =
         [Self::HEADER, Self::REFUSED_V1, Self::UNRECORDED_V1, Self::SUCCESS_V1];
 
-    /// The HTTP status: that of a complete answer is its own, `answer`.
+    /// The HTTP status, in every version that of version 1: a reply that has lost its header is no answer for the
+    /// client. That of a complete answer is its own, `answer`.
     #[must_use]
-    pub const fn status(&self, answer: u16, version: MessageVersion) -> u16 {
-        match (self, version) {
-            (Self::Settle, MessageVersion::V1) => 202,
-            (Self::NoRecord, MessageVersion::V1) => 404,
-            (Self::NoTenant, MessageVersion::V1) => 401,
-            (Self::ChainNeeded | Self::NoRecord | Self::NoTenant | Self::Done, _) => 204,
-            (Self::Settle | Self::Payees, _) => 200,
-            (Self::Answer | Self::Problem | Self::Refused(_) | Self::Unrecorded | Self::Success(_), _) => answer,
+    pub const fn status(&self, answer: u16) -> u16 {
+        match self {
+            Self::Settle => 202,
+            Self::NoRecord => 404,
+            Self::NoTenant => 401,
+            Self::ChainNeeded | Self::Done => 204,
+            Self::Payees => 200,
+            Self::Answer | Self::Problem | Self::Refused(_) | Self::Unrecorded | Self::Success(_) => answer,
         }
     }
 

@@ -23,36 +23,36 @@ impl<'a> PayablePayment<'a> {
     ///
     /// # Errors
     /// `INTERNAL` where it names none: the Worker found it good without naming it.
-    pub(super) fn of(asked: &'a PaymentRequest) -> Result<Self, Fault> {
-        let network = asked.network.as_deref().and_then(network::by_key);
-        let named = network.zip(asked.terms.as_ref()).map(|(network, terms)| Self { network, terms });
+    pub(super) fn of(request: &'a PaymentRequest) -> Result<Self, Fault> {
+        let network = request.network.as_deref().and_then(network::by_key);
+        let named = network.zip(request.terms.as_ref()).map(|(network, terms)| Self { network, terms });
         named.ok_or_else(|| Fault::internal("a good payment has no network or no terms"))
     }
 }
 
 /// Completes a settlement that a third party has sent, and hands its success to this caller.
 pub(super) fn complete_third_party(
-    kept: &mut SettlementRecord,
-    asked: &PaymentRequest,
+    record: &mut SettlementRecord,
+    request: &PaymentRequest,
     id: &TxId,
     now: UnixMillis,
 ) -> TakeResult {
-    kept.settlement.status = SettlementStatus::Completed;
-    kept.settlement.transaction = Some(id.to_string());
-    kept.settlement.completed_at = Some(now.rfc3339());
-    kept.progress.external = true;
-    kept.take_success(claimant_of(asked), now)
+    record.settlement.status = SettlementStatus::Completed;
+    record.settlement.transaction = Some(id.to_string());
+    record.settlement.completed_at = Some(now.rfc3339());
+    record.progress.external = true;
+    record.take_success(claimant_of(request), now)
 }
 
 /// A new settlement, or another attempt of a failed one.
 pub(super) fn new_attempt(
-    asked: &PaymentRequest,
+    request: &PaymentRequest,
     payable: PayablePayment<'_>,
-    known: PaymentContext<'_>,
+    context: PaymentContext<'_>,
     now: UnixMillis,
 ) -> SettlementRecord {
-    let earlier = known.records.row.as_ref().and_then(|row| row.settlement_record.as_ref());
-    let fresh = SettlementId::new(now, asked.random);
+    let earlier = context.records.row.as_ref().and_then(|row| row.settlement_record.as_ref());
+    let fresh = SettlementId::new(now, request.random);
     let PayablePayment { network, terms } = payable;
     let settlement = Settlement {
         id: earlier.map_or(fresh, |earlier| earlier.settlement.id),
