@@ -266,10 +266,14 @@ export default {
 
 /**
  * Starts the Worker. `vars` are further settings; `bindings: false` leaves D1 and
- * ledgers out; `state` is a folder that outlives it; `direct` opens workerd's own socket beside Miniflare's.
- * @param {{ vars?: Record<string, string | undefined>, bindings?: boolean, state?: string, build?: string, direct?: boolean }} [options]
+ * ledgers out; `state` is a folder that outlives it; `direct` opens workerd's own socket beside Miniflare's; `inspect` its
+ * inspector, which `heap` needs.
+ * @param {{
+ *   vars?: Record<string, string | undefined>, bindings?: boolean, state?: string, build?: string, direct?: boolean,
+ *   inspect?: boolean,
+ * }} [options]
  */
-export async function startWorker({ vars = {}, bindings = true, state, build = "build", direct = false } = {}) {
+export async function startWorker({ vars = {}, bindings = true, state, build = "build", direct = false, inspect = false } = {}) {
   const folder = join(ROOT, build);
   const own = state ?? mkdtempSync(join(tmpdir(), "x402-edge-"));
   const modules = [
@@ -305,6 +309,7 @@ export async function startWorker({ vars = {}, bindings = true, state, build = "
       : {}),
     bindings: { ADMIN_KEY, KEY_PEPPERS: PEPPERS, ...NOWHERE, ...vars },
     resourcePersistencePath: own,
+    ...(inspect ? { inspectorPort: 0 } : {}),
     ...(direct ? { unsafeDirectSockets: [{ host: "127.0.0.1", port: 0 }] } : {}),
     // A benchmark keeps no log.
     ...(direct ? {} : { handleStructuredLogs: ({ message }) => log.lines.push(String(message)) && console.log(message) }),
@@ -317,7 +322,50 @@ export async function startWorker({ vars = {}, bindings = true, state, build = "
   return worker;
 }
 
+/** A connection to the inspector of the Worker's isolate. */
+class Inspector {
+  /** @type {Map<number, { resolve: (result: any) => void, reject: (error: Error) => void }>} */
+  waiting = new Map();
+  sent = 0;
+
+  /** @param {WebSocket} socket */
+  constructor(socket) {
+    this.socket = socket;
+    socket.onmessage = ({ data }) => {
+      const { id, result, error } = JSON.parse(data);
+      const one = this.waiting.get(id);
+      this.waiting.delete(id);
+      if (error) one?.reject(new Error(error.message));
+      else one?.resolve(result);
+    };
+    socket.onclose = () => {
+      for (const one of this.waiting.values()) one.reject(new Error("the inspector has closed"));
+      this.waiting.clear();
+    };
+  }
+
+  /** @param {URL} url */
+  static async open(url) {
+    const socket = new WebSocket(new URL("/core:user:", url));
+    await new Promise((resolve, reject) => {
+      socket.onopen = resolve;
+      socket.onerror = () => reject(new Error("the inspector does not answer"));
+    });
+    return new Inspector(socket);
+  }
+
+  /** @returns {Promise<any>} */
+  send(method) {
+    const id = ++this.sent;
+    this.socket.send(JSON.stringify({ id, method, params: {} }));
+    return new Promise((resolve, reject) => this.waiting.set(id, { resolve, reject }));
+  }
+}
+
 export class Worker {
+  /** @type {Inspector | undefined} */
+  inspector;
+
   /**
    * workerd's own socket, where one was opened.
    * @type {string | undefined}
@@ -461,6 +509,24 @@ export class Worker {
    * @returns {Promise<number>} */
   async memory() {
     return (await fetch(`${this.url}/__memory`)).json();
+  }
+
+  /**
+   * What the isolate of the Worker and its objects holds after a collection of garbage, in bytes: V8's heap, what V8 keeps
+   * for the platform's objects, and buffers. Wants `inspect`.
+   * @returns {Promise<number>}
+   */
+  async heap() {
+    this.inspector ??= await Inspector.open(await this.mf.getInspectorURL());
+    // V8 collects when the isolate next runs.
+    let isCollected = false;
+    const collected = this.inspector.send("HeapProfiler.collectGarbage").then(() => {
+      isCollected = true;
+    });
+    while (!isCollected) await Promise.all([this.memory(), this.inspector.send("Runtime.getHeapUsage")]);
+    await collected;
+    const { usedSize, embedderHeapUsedSize = 0, backingStorageSize = 0 } = await this.inspector.send("Runtime.getHeapUsage");
+    return usedSize + embedderHeapUsedSize + backingStorageSize;
   }
 
   /** Puts the Worker's clock forward. An object's alarm follows when the object is next asked something. */
