@@ -31,6 +31,8 @@ enum Way {
     Lease,
     /// After the chain's answer and the ledger's admission, which are asked for at the same time; the report follows.
     Beside,
+    /// The same, but counted with the admission: a refusal is answered after the ledger has taken the count back.
+    TakenBack,
     /// After a durable store near the isolate has stored what the chain answered; the store reports until it is heard.
     NearStore,
 }
@@ -110,6 +112,10 @@ impl World {
             Way::Lease => true,
             Way::Ledger => self.history.contains(&Message::Report(request, found)),
             Way::Beside => self.history.contains(&Message::Admit(request)),
+            Way::TakenBack => {
+                let is_stored = |message| self.history.contains(&message);
+                is_stored(Message::Admit(request)) && (found || is_stored(Message::Report(request, false)))
+            }
             Way::NearStore => self.stored.contains(&request),
         }
     }
@@ -141,12 +147,14 @@ impl World {
         match step {
             Step::Ask(request) => {
                 next.phases[request] = Phase::Asking;
-                next.sent.extend((way == Way::Beside).then_some(Message::Admit(request)));
+                let admits = matches!(way, Way::Beside | Way::TakenBack);
+                next.sent.extend(admits.then_some(Message::Admit(request)));
             }
             Step::Find(request, found) => {
                 next.phases[request] = Phase::Found(found);
                 next.valid.extend(found.then_some(requests[request].0));
-                next.sent.extend((way == Way::Ledger).then_some(Message::Report(request, found)));
+                let reports = way == Way::Ledger || (way == Way::TakenBack && !found);
+                next.sent.extend(reports.then_some(Message::Report(request, found)));
             }
             Step::Store(request) => {
                 if let Phase::Found(found) = self.phases[request] {
@@ -234,9 +242,17 @@ fn an_admission_beside_the_chain_does_not_show_what_the_chain_answered() {
 }
 
 #[test]
+fn a_count_that_is_taken_back_before_a_refusal_stays_where_the_isolate_ends() {
+    let found = conflict(Way::TakenBack, TOGETHER, true).unwrap();
+    let admitted = Step::Receive(Message::Admit(0));
+    assert_eq!(found.answered, [Step::Ask(0), admitted, Step::Find(0, true), Step::Answer(0)]);
+    assert_eq!(found.not_valid, [Step::Ask(0), admitted, Step::End(0)]);
+}
+
+#[test]
 fn only_an_isolate_that_ends_makes_the_difference() {
     for (way, requests) in
-        [Way::Lease, Way::Beside].into_iter().flat_map(|way| [TOGETHER, APART].map(|each| (way, each)))
+        [Way::Lease, Way::Beside, Way::TakenBack].into_iter().flat_map(|way| [TOGETHER, APART].map(|each| (way, each)))
     {
         assert_eq!(conflict(way, requests, false), None);
     }
