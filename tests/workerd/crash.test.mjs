@@ -4,8 +4,11 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
+import { generatePrivateKey } from "viem/accounts";
+import { randomAccount } from "../../scripts/lib/evm.mjs";
 import { startMock } from "./mock-rpc.mjs";
 import { storedTexts } from "./months.mjs";
+import { LONG, random, sign } from "./payment.mjs";
 import { startWorker, until } from "./worker.mjs";
 
 test("every answered verification is in ledger and month after a SIGKILL under load", async () => {
@@ -51,6 +54,47 @@ test("every answered verification is in ledger and month after a SIGKILL under l
       answered.filter((id) => !rows.has(id)),
       [],
     );
+  } finally {
+    await worker.stop();
+    mock.stop();
+    rmSync(state, { recursive: true, force: true });
+  }
+});
+
+test("every payment that was answered as valid is counted after a SIGKILL under load", async () => {
+  const state = mkdtempSync(join(tmpdir(), "x402-crash-"));
+  const mock = await startMock();
+  const vars = { RPC_BASE: mock.url, EVM_SIGNERS_LIVE: generatePrivateKey() };
+  let worker = await startWorker({ vars, state });
+  try {
+    const to = random(20);
+    const { live: key } = await worker.tenant({ recipients: { base: to }, limits: { per_minute: 100_000, per_hour: 1_000_000 } });
+    const terms = { to, token: mock.token, chainId: 8453, name: "USD Coin", ...LONG };
+    const payments = await Promise.all(Array.from({ length: 400 }, () => sign({ buyer: randomAccount(), ...terms })));
+    const asked = payments.length;
+    // A ledger far away: what is stored only after the answer is still on its way when workerd is killed.
+    await worker.fault({ names: '"payment":', slow: 100, stays: true });
+    let answered = 0;
+    const load = async () => {
+      for (let body = payments.pop(); body; body = payments.pop()) {
+        try {
+          const answer = await worker.call("POST", "/facilitator/verify", { key, body });
+          assert.equal(answer.body.isValid, true, answer.text);
+          answered++;
+        } catch (error) {
+          if (error instanceof assert.AssertionError) throw error;
+          return;
+        }
+      }
+    };
+    const loads = Array.from({ length: 16 }, load);
+    await until(() => answered >= 150, "load");
+    worker.crash();
+    await Promise.all(loads);
+    await worker.stop();
+    worker = await startWorker({ vars, state });
+    const { verifications_used: counted } = (await worker.call("GET", "/v1/usage", { key })).body;
+    assert.ok(answered <= counted && counted <= asked, `${counted} are counted, of ${answered} answered and ${asked} asked`);
   } finally {
     await worker.stop();
     mock.stop();

@@ -167,8 +167,8 @@ function watched(target, methods, name) {
     },
   });
 }
-// What is to go wrong with the next call to an object whose body names it: the call is made at once,
-// slowly or not at all, and its answer is held until the test lets it go, or never comes.
+// What is to go wrong with the next call to an object whose body names it, or with all of them: the call is made at
+// once, slowly or not at all, and its answer is held until the test lets it go, or never comes.
 let fault = null;
 let held = null;
 // How many calls to ledgers have been answered, by what was asked.
@@ -200,7 +200,7 @@ function faultyStub(stub, context) {
       const call = async (what, init) => {
         const body = init?.body ?? (typeof what === "string" ? "" : await what.clone().text());
         const own = fault && String(body).includes(fault.names) ? fault : null;
-        if (own) fault = null;
+        if (own && !own.stays) fault = null;
         if (own?.slow) await scheduler.wait(own.slow);
         if (own?.unsent) throw new Error("an object that is not reached");
         if (own?.refused) return Response.json({ error_code: "LEDGER_UNAVAILABLE" }, { status: 503, headers: { "retry-after": "1" } });
@@ -462,7 +462,8 @@ export class Worker {
   }
 
   /** What goes wrong with the next call to an object whose body holds `names`: it is made after `slow` ms, or
-   * `unsent`, or `refused` with a 503; or its answer is `held` until `release`, or `lost`. */
+   * `unsent`, or `refused` with a 503; or its answer is `held` until `release`, or `lost`.
+   * With `stays` so it is with all such calls. */
   async fault(what) {
     await fetch(`${this.url}/__fault`, { method: "POST", body: JSON.stringify(what) });
   }
