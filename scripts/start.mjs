@@ -4,6 +4,7 @@
 import { randomBytes } from "node:crypto";
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { setTimeout } from "node:timers/promises";
 import { compile } from "./lib/build.mjs";
 import { ROOT, say, setUp, underNewNode } from "./lib/tools.mjs";
 
@@ -67,6 +68,7 @@ async function main() {
     RPC_LOCAL_SOLANA: solana.url,
     RPC_SOLANA_DEVNET: solana.url,
     EVM_SIGNERS_TEST: KEYS.at(-1),
+    MAIL_BACKEND: "mailbox",
     SOLANA_SIGNERS_TEST: await keyPairText(new Uint8Array(32).fill(0x21)),
   };
   solana.airdrop((await signer(0x21)).address, 1_000_000_000n);
@@ -104,13 +106,15 @@ async function main() {
     })(),
   ]);
   await answering(url, worker);
-  const key = await seed(url, secrets.ADMIN_KEY, kept, merchants);
+  const { key, email } = await seed(url, secrets.ADMIN_KEY, kept, merchants);
+  const mail = email && (await signInMail(url, secrets.ADMIN_KEY, email));
   const [evmHash, solanaSignature] = await paid;
   writeFileSync(RUNNING, JSON.stringify({ url, key, evm: evm.url, solana: solana.url, merchants }), { mode: 0o600 });
-  print(url, key, [
+  const payments = [
     ["local-evm", evmHash],
     ["local-solana", solanaSignature],
-  ]);
+  ];
+  print(url, key, payments, { email, mail, adminKey: secrets.ADMIN_KEY });
 }
 
 /** The local settings; made once, with random secrets. */
@@ -130,11 +134,11 @@ function seeded() {
   return existsSync(SEED) ? JSON.parse(readFileSync(SEED, "utf8")) : undefined;
 }
 
-/** The seeded tenant's test key: the kept one if it still works, else a new tenant's. */
+/** The seeded tenant's test key and address: the kept ones if the key still works, else a new tenant's. */
 async function seed(url, adminKey, kept, merchants) {
   if (kept) {
     const answer = await fetch(`${url}/v1/whoami`, { headers: { authorization: `Bearer ${kept.key}` } });
-    if (answer.status === 200) return kept.key;
+    if (answer.status === 200) return kept;
   }
   const email = `dev-${randomBytes(4).toString("hex")}@localhost.test`;
   const answer = await fetch(`${url}/v1/admin/tenants`, {
@@ -145,15 +149,43 @@ async function seed(url, adminKey, kept, merchants) {
   if (answer.status !== 201) throw new Error(`the tenant could not be seeded: ${await answer.text()}`);
   const { api_keys: keys } = await answer.json();
   mkdirSync(STATE, { recursive: true });
-  writeFileSync(SEED, JSON.stringify({ key: keys.test, merchants }), { mode: 0o600 });
-  return keys.test;
+  const made = { key: keys.test, email, merchants };
+  writeFileSync(SEED, JSON.stringify(made), { mode: 0o600 });
+  return made;
 }
 
-function print(url, key, payments) {
+/** Asks for a mail that signs in to the seeded tenant, and reads it; none if too many were asked for. */
+async function signInMail(url, adminKey, email) {
+  const asked = Date.now();
+  const headers = { "content-type": "application/json" };
+  const answer = await fetch(`${url}/v1/login`, { method: "POST", headers, body: JSON.stringify({ email }) });
+  if (answer.status !== 202) return undefined;
+  for (let tries = 0; tries < 100; tries++) {
+    const mailbox = await fetch(`${url}/v1/admin/mailbox`, { headers: { "x-admin-key": adminKey } });
+    const { data } = await mailbox.json();
+    const mail = data.find(({ to, sent_at: at }) => to === email && Date.parse(at) >= asked);
+    if (mail) return mail;
+    await setTimeout(100);
+  }
+  return undefined;
+}
+
+function print(url, key, payments, { email, mail, adminKey }) {
   const curls = payments.map(([chain, hash], at) => {
     const body = JSON.stringify({ tx_hash: hash, chain, expected_amount: "1.50", reference: `order-${Date.now()}-${at}` });
     return `# ${chain}\ncurl -s -X POST ${url}/v1/verify -H 'Authorization: Bearer ${key}' -H 'Content-Type: application/json' -d '${body}'`;
   });
+  const token = mail?.text.match(/#token=([0-9a-f]+)/)?.[1];
+  const json = "-H 'Content-Type: application/json'";
+  const signIn = token
+    ? `
+No mail leaves this machine. The newest of ${email} is "${mail.subject}"; this signs in by its link, for 15 minutes:
+
+curl -s -i -X POST ${url}/v1/session ${json} -d '{"token":"${token}"}'
+
+All mails: curl -s ${url}/v1/admin/mailbox -H 'X-Admin-Key: ${adminKey}'
+`
+    : "";
   process.stdout.write(`
 x402-edge is running.
 
@@ -168,7 +200,7 @@ ${curls.join("\n\n")}
 A stock x402 shop and a stock x402 buyer, with this as their facilitator, on both chains:
 
 npm run pay
-
+${signIn}
 Ctrl-C stops everything.
 `);
 }

@@ -2,7 +2,7 @@
 
 use crate::isolate;
 use std::rc::Rc;
-use worker::{Bucket, Context, D1Database, Date, Env, ObjectNamespace};
+use worker::{Bucket, Context, D1Database, Date, Env, ObjectNamespace, Queue};
 use x402_chain::id::RequestId;
 use x402_chain::time::UnixMillis;
 use x402_core::error::{ErrorCode, Fault};
@@ -76,6 +76,14 @@ impl App {
     /// `MISCONFIGURED` where the binding is missing.
     pub(crate) fn archive(&self) -> Result<Bucket, Fault> {
         bucket(&self.env)
+    }
+
+    /// The queue of mails.
+    ///
+    /// # Errors
+    /// `MISCONFIGURED` where the binding is missing.
+    pub(crate) fn mails(&self) -> Result<Queue, Fault> {
+        self.env.queue("MAILS").map_err(|error| unbound("MAILS").because(error))
     }
 
     /// The coarse rate limit in front of the service; where the binding is absent, there is no such limit.

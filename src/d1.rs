@@ -1,6 +1,7 @@
 //! The directory (D1) executes the statements of [`sql`]. Related writes are one batch, every write may be repeated without
 //! harm, and every query for a tenant's request names its tenant: only operators' lists and timed jobs read across tenants.
 
+pub(crate) mod people;
 mod recipients;
 mod records;
 mod rollups;
@@ -241,6 +242,17 @@ pub(crate) async fn create_tenant(
     first: &FirstRows<'_>,
     now: UnixMillis,
 ) -> Result<Vec<TenantId>, Fault> {
+    previous_holders(&batch(db, tenant_statements(db, id, tenant, first, now)?).await?)
+}
+
+/// The statements that create a tenant.
+fn tenant_statements(
+    db: &D1Database,
+    id: TenantId,
+    tenant: &NewTenant,
+    first: &FirstRows<'_>,
+    now: UnixMillis,
+) -> Result<Vec<D1PreparedStatement>, Fault> {
     let text = id.to_string();
     let limits = serde_json::to_string(&tenant.limits).map_err(Fault::internal)?;
     let bind = [
@@ -263,7 +275,7 @@ pub(crate) async fn create_tenant(
         statements.extend(recipient_statements(db, id, network.environment, address, now)?);
         statements.push(default_statement(db, id, network, address, true)?);
     }
-    previous_holders(&batch(db, statements).await?)
+    Ok(statements)
 }
 
 /// Changes a tenant; returns the tenants that lost addresses.

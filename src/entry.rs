@@ -4,9 +4,11 @@
 mod bench;
 mod cron;
 mod http;
+mod queue;
+mod visitor;
 
 use crate::platform::microtasks;
-use worker::{Context, Env, Request, ScheduleContext, ScheduledEvent, event, web_sys};
+use worker::{Context, Env, MessageBatch, Request, ScheduleContext, ScheduledEvent, event, web_sys};
 
 /// Runs once an isolate, before any request.
 #[event(start)]
@@ -24,4 +26,11 @@ async fn fetch(request: Request, env: Env, context: Context) -> worker::Result<w
 #[event(scheduled)]
 async fn scheduled(event: ScheduledEvent, env: Env, _context: ScheduleContext) {
     cron::run_trigger(&event.cron(), env).await;
+}
+
+/// The platform calls this for every batch of the queue of mails.
+#[event(queue)]
+async fn queue(batch: MessageBatch<()>, env: Env, _context: Context) -> worker::Result<()> {
+    queue::take(batch, env).await;
+    Ok(())
 }

@@ -3,9 +3,11 @@
 
 mod account;
 mod admin;
+mod directory;
 mod facilitator;
 pub(crate) mod health;
 mod records;
+mod session;
 mod verify;
 
 use crate::app::App;
@@ -14,6 +16,7 @@ use crate::response::OutgoingResponse;
 use std::rc::Rc;
 use worker::Context;
 use x402_api::endpoint::Endpoint;
+use x402_api::session::{log_in, sign_up};
 use x402_api::{ApiReply, docs, version};
 use x402_core::error::Fault;
 
@@ -62,6 +65,12 @@ pub(crate) async fn dispatch(
         Endpoint::RecipientCreate => admin::create_recipient(app, &incoming).await?,
         Endpoint::RecipientRemove => admin::remove_recipient(app, &incoming).await?,
         Endpoint::ChainsCheck => admin::check_chains(app, &incoming).await?,
+        Endpoint::Mailbox => admin::read_mailbox(app).await?,
+        Endpoint::SignUp => session::ask_for_mail(app, context, &incoming, sign_up(&incoming.body)).await?,
+        Endpoint::LogIn => session::ask_for_mail(app, context, &incoming, log_in(&incoming.body)).await?,
+        Endpoint::SessionCreate => session::create_session(app, &incoming).await?,
+        Endpoint::SessionRead => session::read_session(app, &incoming).await?,
+        Endpoint::SessionEnd => session::end_session(app, &incoming).await?,
     };
     Ok(reply.into())
 }

@@ -11,6 +11,7 @@
 //! | `clients` | the calls to the objects, each with its deadline |
 //! | `d1` | the directory |
 //! | `archive` | records in R2 |
+//! | `mail` | how a mail leaves |
 //! | `rpc` | JSON-RPC over fetch, and what the Worker asks of chains |
 //! | `platform` | what works around workerd or wasm-bindgen, each with its reason, its test and a link |
 //! | `telemetry` | every event that is logged, in one table; compiled natively too |
@@ -54,6 +55,12 @@ pub mod objects {
 pub mod d1 {
     pub mod rows;
     pub mod sql;
+
+    /// Those of people, sessions and mails.
+    pub mod people {
+        pub mod rows;
+        pub mod sql;
+    }
 }
 
 #[cfg(target_arch = "wasm32")]
@@ -70,6 +77,8 @@ mod entry;
 mod handlers;
 #[cfg(target_arch = "wasm32")]
 mod isolate;
+#[cfg(target_arch = "wasm32")]
+mod mail;
 #[cfg(target_arch = "wasm32")]
 mod objects;
 #[cfg(target_arch = "wasm32")]

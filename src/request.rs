@@ -1,9 +1,11 @@
 //! One request after parsing, and the answer to a fault.
 
 use crate::app::App;
+use crate::d1::people::rows::SessionRow;
 use crate::telemetry::{TelemetryField, TelemetryKind, event};
 use worker::web_sys;
 use x402_api::ApiReply;
+use x402_api::cookies::Cookies;
 use x402_api::endpoint::RouteRow;
 use x402_api::problem::{self, ProblemContext};
 use x402_chain::id::{RequestId, TenantId};
@@ -26,6 +28,8 @@ pub(crate) struct IncomingRequest {
     pub(crate) body: Vec<u8>,
     /// The tenant and key; `None` on public and operators' routes.
     pub(crate) caller: Option<Caller>,
+    /// The browser and its session; `None` on routes that take no cookie.
+    pub(crate) visitor: Option<Visitor>,
     /// The header `Idempotency-Key`, unchecked.
     pub(crate) idempotency_key: Option<String>,
     /// Whether the request asks for our additions in the body of a settle's success.
@@ -40,6 +44,18 @@ pub(crate) struct IncomingRequest {
     pub(crate) signal: web_sys::AbortSignal,
 }
 
+/// Who makes a request to a route that takes cookies.
+pub(crate) struct Visitor {
+    /// The cookies of ours; none where the request carries a key.
+    pub(crate) cookies: Cookies,
+    /// The prefix of the client's address.
+    pub(crate) ip_prefix: String,
+    /// The header `User-Agent`, shortened.
+    pub(crate) user_agent: Option<String>,
+    /// The session, where the route needs one.
+    pub(crate) session: Option<SessionRow>,
+}
+
 impl IncomingRequest {
     /// A parameter of the path; the row's path fixes how many there are.
     pub(crate) fn param(&self, index: usize) -> &str {
@@ -52,6 +68,22 @@ impl IncomingRequest {
     /// `INVALID_API_KEY` on a route that takes none.
     pub(crate) fn caller(&self) -> Result<Caller, Fault> {
         self.caller.ok_or_else(invalid_key)
+    }
+
+    /// The browser of the request.
+    ///
+    /// # Errors
+    /// `INTERNAL` on a route that takes no cookie.
+    pub(crate) fn visitor(&self) -> Result<&Visitor, Fault> {
+        self.visitor.as_ref().ok_or_else(|| Fault::internal("the route takes no cookie"))
+    }
+
+    /// The session of the request.
+    ///
+    /// # Errors
+    /// `INTERNAL` on a route that needs none.
+    pub(crate) fn session(&self) -> Result<&SessionRow, Fault> {
+        self.visitor()?.session.as_ref().ok_or_else(|| Fault::internal("the route needs no session"))
     }
 
     /// A message to the ledger of this request's tenant, or of one that an operator names. It carries the access of the

@@ -1,9 +1,10 @@
-//! Timed jobs, each bounded and repeatable without harm: closing periods, checking the registry.
+//! Timed jobs, each bounded and repeatable without harm: closing periods, checking the registry, queueing lost mails.
 
 use crate::app;
 use crate::app::App;
 use crate::clients;
 use crate::d1;
+use crate::mail;
 use crate::rpc::registry;
 use crate::telemetry::{TelemetryField, TelemetryKind, event};
 use futures_util::stream::{self, StreamExt};
@@ -17,6 +18,8 @@ use x402_core::messages::ledger::{LedgerEnvelope, LedgerMessage, LedgerReply};
 const CLOSE_PERIOD: &str = "0 0 1 * *";
 /// Every night, the registry is compared with the chains.
 const CHECK_REGISTRY: &str = "17 3 * * *";
+/// Every minute, mails that were lost on their way to the queue are queued again.
+const QUEUE_MAILS: &str = "* * * * *";
 
 /// Ledgers closed in one run: a subrequest or two each, of the platform's 10,000. Those left are closed by the nightly
 /// run.
@@ -31,6 +34,7 @@ pub(crate) async fn run_trigger(cron: &str, env: Env) {
         Err(fault) => Err(fault),
     };
     match outcome {
+        Ok(0) if cron == QUEUE_MAILS => {}
         Ok(done) => event(TelemetryKind::CronDone, &[TelemetryField::Cron(cron), TelemetryField::Done(done)]),
         Err(fault) => event(TelemetryKind::CronFailed, &[TelemetryField::Cron(cron), TelemetryField::Cause(&fault)]),
     }
@@ -45,6 +49,7 @@ async fn run_job(cron: &str, app: &App) -> Result<usize, Fault> {
             let checked = registry::run_registry_check(&app.settings, &app.db()?, &networks, now).await?.len();
             Ok(checked.saturating_add(close_periods(app, now).await?))
         }
+        QUEUE_MAILS => mail::queue_again(app, now).await,
         other => Err(Fault::internal(format!("the cron trigger '{other}' has no job"))),
     }
 }

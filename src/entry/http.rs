@@ -1,6 +1,7 @@
 //! HTTP requests: the checks that need no tenant, in this order (route, size, media type, key, body), and the log of
 //! failed and slow requests.
 
+use super::visitor;
 use crate::app;
 use crate::app::App;
 use crate::request::{IncomingRequest, fault_reply};
@@ -137,7 +138,11 @@ async fn read_request(
         }
         // A forged key is refused here, without I/O.
         Access::Key(_) | Access::Either => Some(credentials.caller(app.settings.peppers())?),
-        Access::Session(_) => return Err(Fault::internal("no route takes a session")),
+        Access::Session(_) | Access::SignIn => None,
+    };
+    let visitor = match row.access.reads_cookie() {
+        true => Some(visitor::read_visitor(request.headers(), row, app, now).await?),
+        false => None,
     };
     body::text(&body)?;
     Ok(IncomingRequest {
@@ -146,6 +151,7 @@ async fn read_request(
         query: query.to_owned(),
         body,
         caller,
+        visitor,
         idempotency_key,
         explain,
         path: asked.path.to_owned(),

@@ -1,19 +1,18 @@
 //! The operators' routes. A change is written to the directory, then loaded by both ledgers of the tenant, and answered
 //! only after both have acknowledged it.
 
+use super::directory::{first_keys, issue_key, key_id, reload_ledgers};
 use crate::app;
 use crate::app::App;
-use crate::clients;
 use crate::d1;
 use crate::d1::{FirstRows, KeyToPut};
 use crate::request::IncomingRequest;
 use crate::rpc::registry;
-use futures_util::future::join_all;
 use serde::Serialize;
 use x402_api::ApiReply;
 use x402_api::admin;
 use x402_api::admin::{
-    FirstKeys, KEYS_MAX, KeyAlone, KeyCreated, NewAddress, RECIPIENTS_MAX, RecipientAlone, TenantAlone, TenantCreated,
+    KEYS_MAX, KeyAlone, KeyCreated, NewAddress, RECIPIENTS_MAX, RecipientAlone, TenantAlone, TenantCreated,
 };
 use x402_api::body::invalid;
 use x402_api::records::{ListPage, read_page_query};
@@ -23,10 +22,8 @@ use x402_chain::network::{Environment, Network};
 use x402_chain::registry_check::{Difference, RegistryCheckOutcome};
 use x402_chain::time::UnixMillis;
 use x402_core::error::{ErrorCode, Fault};
-use x402_core::messages::ledger::LedgerMessage;
-use x402_core::tenancy::key;
-use x402_core::tenancy::key::{KeyHash, KeyKind};
-use x402_core::tenancy::tenant::Scope;
+use x402_core::settings::MailBackend;
+use x402_core::tenancy::key::KeyHash;
 
 fn not_found(what: &str) -> Fault {
     Fault::new(ErrorCode::NotFound, format!("no such {what}"))
@@ -34,36 +31,6 @@ fn not_found(what: &str) -> Fault {
 
 fn tenant_of(incoming: &IncomingRequest) -> Result<TenantId, Fault> {
     TenantId::parse(incoming.param(0)).ok_or_else(|| not_found("tenant"))
-}
-
-fn issue_key(app: &App, tenant: TenantId, of: (KeyKind, Environment)) -> Result<String, Fault> {
-    key::issue(tenant, of, app::random()?, app.settings.peppers())
-        .ok_or_else(|| Fault::internal("no pepper is configured for signing keys"))
-}
-
-fn key_id(now: UnixMillis) -> Result<KeyId, Fault> {
-    Ok(KeyId::new(now, app::random()?))
-}
-
-/// Makes both ledgers load the directory's copy; an error means that one may not have done so.
-async fn reload_ledgers(
-    app: &App,
-    incoming: &IncomingRequest,
-    tenant: TenantId,
-    version: u64,
-    region: Option<&str>,
-) -> Result<(), Fault> {
-    let one = |environment| async move {
-        let envelope = incoming.envelope(app, (tenant, environment), LedgerMessage::Reload { version });
-        clients::ledger::call_ledger(app, &envelope, region).await
-    };
-    for response in join_all(Environment::ALL.map(one)).await {
-        if !response?.is_done() {
-            let detail = "the change is stored, but a ledger has not loaded it yet: repeat the request";
-            return Err(Fault::new(ErrorCode::LedgerUnavailable, detail).after(1));
-        }
-    }
-    Ok(())
 }
 
 /// Makes the ledgers of the tenants that lost addresses load their copies, before another tenant has the addresses.
@@ -79,20 +46,7 @@ async fn reload_previous_holders(app: &App, incoming: &IncomingRequest, losers: 
 pub(super) async fn create_tenant(app: &App, incoming: &IncomingRequest) -> Result<ApiReply, Fault> {
     let new = admin::new_tenant(&incoming.body)?;
     let id = TenantId::new(incoming.now, app::random()?);
-    let live = issue_key(app, id, (KeyKind::Bearer, Environment::Live))?;
-    let test = issue_key(app, id, (KeyKind::Bearer, Environment::Test))?;
-    let first = |environment, text: &str| {
-        Ok::<_, Fault>(KeyToPut {
-            id: key_id(incoming.now)?,
-            environment,
-            kind: KeyKind::Bearer,
-            name: "first",
-            hash: KeyHash::of(text),
-            scopes: &Scope::FIRST,
-            expires_at: None,
-        })
-    };
-    let keys = [first(Environment::Live, &live)?, first(Environment::Test, &test)?];
+    let (api_keys, keys) = first_keys(app, id, incoming.now)?;
     let db = app.db()?;
     let mut deriving = RecipientDeriver::new(app, id, incoming.now);
     let mut recipients = Vec::new();
@@ -103,7 +57,7 @@ pub(super) async fn create_tenant(app: &App, incoming: &IncomingRequest) -> Resu
     reload_previous_holders(app, incoming, d1::create_tenant(&db, id, &new, &first, incoming.now).await?).await?;
     let (tenant, version) = d1::read_tenant(&db, id).await?;
     reload_ledgers(app, incoming, id, version, new.region).await?;
-    Ok(ApiReply::json(201, &TenantCreated { tenant, api_keys: FirstKeys { live, test } }))
+    Ok(ApiReply::json(201, &TenantCreated { tenant, api_keys }))
 }
 
 /// `GET /v1/admin/tenants`.
@@ -273,6 +227,19 @@ pub(super) async fn remove_recipient(app: &App, incoming: &IncomingRequest) -> R
     let (_, version) = d1::read_tenant(&db, tenant).await?;
     reload_ledgers(app, incoming, tenant, version, None).await?;
     Ok(ApiReply::json(200, &RecipientAlone { recipient: one_recipient(app, tenant, &address, None).await? }))
+}
+
+/// The most mails that are shown.
+const MAILBOX_MAX: u64 = 100;
+
+/// `GET /v1/admin/mailbox`: the newest mails, where none is sent.
+pub(super) async fn read_mailbox(app: &App) -> Result<ApiReply, Fault> {
+    match app.settings.mail() {
+        Some(MailBackend::Mailbox) => {}
+        None => return Err(not_found("mailbox: MAIL_BACKEND is not `mailbox`")),
+    }
+    let data = d1::people::read_mailbox(&app.db()?, MAILBOX_MAX).await?;
+    Ok(ApiReply::json(200, &ListPage { data, next_cursor: None }))
 }
 
 /// The result of one chain's registry check in JSON.

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use x402_chain::time::UnixMillis;
 use x402_core::error::ErrorCode;
 use x402_core::verification::claims::ClaimUnit;
+use x402_edge::d1::people::sql as people;
 use x402_edge::d1::sql as directory;
 use x402_edge::objects::ledger::sql as ledger;
 use x402_edge::objects::records::sql as records;
@@ -236,6 +237,45 @@ fn rows_of_the_directory_are_read_or_refused() {
     all.row(&[directory::STUCK_GET], &[text("base"), int(1)], &[], &[("number", int(-1))]);
     all.row(&[directory::CHECKS_GET], &[text("base"), text("passed")], &[], &[("outcome", text("Passed"))]);
     all.assert_all(&[directory::ALL]);
+}
+
+#[test]
+fn rows_of_people_are_read_or_refused() {
+    let mut all = Checked::default();
+    let [ten, per, ses, sgn, mail] = ["ten_01a22830e24a3a1f7b1ccee9", "per_", "ses_", "sgn_", "mail_"].map(|prefix| {
+        text(&if prefix.len() > 5 { prefix.to_owned() } else { format!("{prefix}01KB0000000000000000000000") })
+    });
+    all.row(&[people::SIGN_IN_PUT], &[int(1)], &[], &[]);
+    let used = [text("a@b.c"), text("signup"), text("A")];
+    let bad = [("intent", text("SignUp"))];
+    all.row(&[people::SIGN_IN_BY_TOKEN, people::SIGN_IN_USE], &used, &["company_name"], &bad);
+    let no_id = ("id", text("ver_1"));
+    all.row(&[people::SIGN_IN_TRY], &[sgn.clone(), text("ab")], &[], core::slice::from_ref(&no_id));
+    let no_tenant = |column: &'static str| (column, text("ten_1"));
+    let bad = [no_tenant("tenant_id"), ("role", text("admin"))];
+    all.row(&[people::MEMBERSHIPS_OF], &[ten.clone(), text("owner"), text("A")], &["company_name"], &bad);
+    all.row(&[people::UNOWNED_TENANT], core::slice::from_ref(&ten), &[], &[no_tenant("id")]);
+    let session =
+        [ses, per, text("a@b.c"), ten, text("A"), text("free"), text("active"), text("viewer"), int(1), int(2), int(3)];
+    let bad = [
+        no_id.clone(),
+        ("person_id", text("per_1")),
+        no_tenant("tenant_id"),
+        ("tier", text("?")),
+        ("status", text("?")),
+        ("role", text("?")),
+        ("created_ms", int(-1)),
+        ("seen_ms", int(-1)),
+        ("expires_ms", int(-1)),
+    ];
+    all.row(&[people::SESSION_GET], &session, &["company_name"], &bad);
+    let row = [text("a@b.c"), text("https://x.test"), sgn, text("login"), text("ab"), int(5), int(1)];
+    let bad = [no_id.clone(), ("intent", text("?")), ("expires_ms", int(-1)), ("is_known", int(2))];
+    all.row(&[people::SIGN_IN_MAIL_GET], &row, &[], &bad);
+    all.row(&[people::MAILS_QUEUED], core::slice::from_ref(&mail), &[], &[no_id]);
+    let row = [mail, text("a@b.c"), text("S"), text("T"), text("<p>"), int(5)];
+    all.row(&[people::MAILBOX_GET], &row, &[], &[("mail_id", text("mail_1")), ("created_ms", int(-1))]);
+    all.assert_all(&[people::ALL]);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Migrations apply, every statement prepares against them, and none of the hot ones scans.
 
 use rusqlite::Connection;
+use x402_edge::d1::people::sql as people;
 use x402_edge::d1::sql as directory;
 use x402_edge::objects::ledger::sql as ledger;
 use x402_edge::objects::records::migrations::MIGRATIONS as RECORDS;
@@ -115,6 +116,7 @@ fn the_records_statements_prepare_and_find_their_rows() {
 fn statements_of_the_directory_prepare_and_find_their_rows() {
     // One row a chain, and one a signer.
     check(&directory_db(), directory::ALL, &["CHECKS_GET", "STUCK_GET"]);
+    check(&directory_db(), people::ALL, &[]);
 }
 
 #[test]

@@ -35,6 +35,9 @@ fn every_environment_binds_all_that_the_worker_reaches() {
         assert_eq!(bound(&env, &["d1_databases"], "binding"), ["DB"], "{name}");
         assert_eq!(bound(&env, &["durable_objects", "bindings"], "name"), ["LEDGERS", "SETTLERS", "RECORDS"], "{name}");
         assert_eq!(bound(&env, &["r2_buckets"], "binding"), ["ARCHIVE"], "{name}");
+        assert_eq!(bound(&env, &["queues", "producers"], "binding"), ["MAILS"], "{name}");
+        let sent_to = bound(&env, &["queues", "producers"], "queue");
+        assert_eq!(bound(&env, &["queues", "consumers"], "queue"), sent_to, "{name}");
         assert_eq!(bound(&env, &["ratelimits"], "name"), ["GUARD"], "{name}");
     }
 }

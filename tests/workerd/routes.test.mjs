@@ -35,7 +35,7 @@ test("every route refuses those who may not call it", async () => {
   for (const { method, path, access, anybody, takesBody } of all) {
     if (access === "public") continue;
     const options = takesBody ? { body: {} } : {};
-    const wanted = access === "adminKey" ? "INVALID_ADMIN_KEY" : "INVALID_API_KEY";
+    const wanted = { adminKey: "INVALID_ADMIN_KEY", session: "INVALID_SESSION" }[access] ?? "INVALID_API_KEY";
     const forged = [{ key: "x402_live_forged" }, { key: "x402_test_1111", admin: "wrong" }];
     for (const more of anybody ? forged : [{}, ...forged]) {
       const answer = await worker.call(method, path, { ...options, ...more });

@@ -261,6 +261,7 @@ export default {
     return new Inner(context, own).fetch(request);
   },
   scheduled: (event, env, context) => new Inner(context, env).scheduled(event),
+  queue: (batch, env, context) => new Inner(context, env).queue(batch),
 };
 `;
 
@@ -305,6 +306,8 @@ export async function startWorker({ vars = {}, bindings = true, state, build = "
             RECORDS: { className: "Records", useSQLite: true },
           },
           r2Buckets: { ARCHIVE: "x402-edge-archive" },
+          queueProducers: { MAILS: { queueName: "x402-edge-mails" } },
+          queueConsumers: { "x402-edge-mails": { maxBatchSize: 10, maxBatchTimeout: 0, maxRetries: 20 } },
         }
       : {}),
     bindings: { ADMIN_KEY, KEY_PEPPERS: PEPPERS, ...NOWHERE, ...vars },

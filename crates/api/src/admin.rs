@@ -176,7 +176,7 @@ pub fn tenant_change(body: &[u8]) -> Result<TenantChange, Fault> {
     })
 }
 
-fn read_email(text: &str) -> Result<String, Fault> {
+pub(crate) fn read_email(text: &str) -> Result<String, Fault> {
     check_text("email", text, EMAIL_BYTES_MAX)?;
     // Only a sent mail can show that an address exists; this refuses what cannot be an address.
     let shaped = text.split_once('@').is_some_and(|(name, host)| {
@@ -185,7 +185,7 @@ fn read_email(text: &str) -> Result<String, Fault> {
     if shaped { Ok(text.to_lowercase()) } else { Err(invalid("email", "must be an e-mail address")) }
 }
 
-fn read_company_name(text: String) -> Result<String, Fault> {
+pub(crate) fn read_company_name(text: String) -> Result<String, Fault> {
     check_text("company_name", &text, NAME_BYTES_MAX).map(|()| text)
 }
 

@@ -5,6 +5,7 @@ use crate::headers::CrossOrigin;
 use core::fmt;
 use matchit::{Match, Router};
 use x402_core::tenancy::access::{Access, KeyScope};
+use x402_core::tenancy::role::Role;
 use x402_core::tenancy::tenant::Scope;
 
 /// An HTTP method that some endpoint takes.
@@ -31,6 +32,12 @@ impl Method {
             "DELETE" => Some(Self::Delete),
             _ => None,
         }
+    }
+
+    /// Whether requests of this method change something.
+    #[must_use]
+    pub const fn is_unsafe(self) -> bool {
+        !matches!(self, Self::Get)
     }
 
     /// Whether requests of this method have a body.
@@ -118,6 +125,18 @@ pub enum Endpoint {
     RecipientRemove,
     /// Compares the registry with the chains.
     ChainsCheck,
+    /// Asks for a mail that makes a tenant.
+    SignUp,
+    /// Asks for a mail that signs in.
+    LogIn,
+    /// Trades a link's token or a code for a session.
+    SessionCreate,
+    /// The session, its person and its tenant.
+    SessionRead,
+    /// Ends the session.
+    SessionEnd,
+    /// The mails that were not sent, with the backend `mailbox`.
+    Mailbox,
 }
 
 /// One row of the route table.
@@ -362,6 +381,36 @@ pub(crate) const ENDPOINTS: &[RouteRow] = &[
         Access::Admin,
         ["Operators", "Compare the registry with the chains"],
     ),
+    route(
+        Endpoint::Mailbox,
+        Method::Get,
+        "/v1/admin/mailbox",
+        Access::Admin,
+        ["Operators", "The newest mails, where none is sent"],
+    ),
+    route(
+        Endpoint::SignUp,
+        Method::Post,
+        "/v1/signup",
+        Access::SignIn,
+        ["Sessions", "Ask for a mail that makes a tenant"],
+    ),
+    route(Endpoint::LogIn, Method::Post, "/v1/login", Access::SignIn, ["Sessions", "Ask for a mail that signs in"]),
+    route(
+        Endpoint::SessionCreate,
+        Method::Post,
+        "/v1/session",
+        Access::SignIn,
+        ["Sessions", "Sign in by a link's token or a code"],
+    ),
+    route(
+        Endpoint::SessionRead,
+        Method::Get,
+        "/v1/session",
+        Access::Session(Role::Viewer),
+        ["Sessions", "Who is signed in, and where"],
+    ),
+    route(Endpoint::SessionEnd, Method::Delete, "/v1/session", Access::Session(Role::Viewer), ["Sessions", "Sign out"]),
 ];
 
 /// The result of routing a method and a path.
@@ -429,56 +478,4 @@ impl Routes {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn found(method: &str, path: &str) -> Option<(Endpoint, Vec<String>)> {
-        match Routes::build().expect("a table without conflicts").find(method, path, false) {
-            Route::Found(row, params) => Some((row.endpoint, params)),
-            Route::OtherMethods(_) | Route::Nowhere => None,
-        }
-    }
-
-    #[test]
-    fn every_row_is_found_under_its_path_and_its_alias() {
-        for row in ENDPOINTS {
-            for path in [Some(row.path), row.alias].into_iter().flatten() {
-                let found = found(&row.method.to_string(), path);
-                assert_eq!(found.map(|(endpoint, _)| endpoint), Some(row.endpoint), "{} {path}", row.method);
-            }
-        }
-    }
-
-    #[test]
-    fn parameters_come_in_the_order_of_the_path() {
-        let want = Some((Endpoint::KeyRevoke, vec!["a".to_owned(), "b".to_owned()]));
-        assert_eq!(found("DELETE", "/v1/admin/tenants/a/api-keys/b"), want);
-        assert_eq!(found("GET", "/v1/usage/").map(|(endpoint, _)| endpoint), Some(Endpoint::Usage));
-        assert_eq!(found("HEAD", "/v1/health").map(|(endpoint, _)| endpoint), Some(Endpoint::Health));
-    }
-
-    #[test]
-    fn another_method_is_not_another_path() {
-        let routes = Routes::build().expect("a table without conflicts");
-        let find = |method, path| routes.find(method, path, false);
-        assert!(matches!(find("GET", "/v1/verify"), Route::OtherMethods(methods) if methods == [Method::Post]));
-        assert!(matches!(find("PUT", "/v1/admin/tenants"), Route::OtherMethods(methods) if methods.len() == 2));
-        for nowhere in ["/", "//", "/v1", "/v2/verify", "/v1/verify/x"] {
-            assert!(matches!(find("GET", nowhere), Route::Nowhere), "{nowhere}");
-        }
-    }
-
-    #[test]
-    fn a_key_in_the_path_opens_the_routes_of_the_protocol_only() {
-        let routes = Routes::build().expect("a table without conflicts");
-        let paths: Vec<&str> = ENDPOINTS.iter().filter(|row| row.url_key).map(|row| row.path).collect();
-        let of_protocol = ["verify", "verify", "settle", "settle", "supported", "accepts"];
-        assert_eq!(paths, of_protocol.map(|last| format!("/facilitator/{last}")));
-        for row in ENDPOINTS {
-            let found = routes.find(&row.method.to_string(), row.path, true);
-            assert_eq!(matches!(found, Route::Found(..)), row.url_key, "{}", row.path);
-        }
-        assert!(matches!(routes.find("GET", "/v1/verify", true), Route::Nowhere));
-        assert!(matches!(routes.find("DELETE", "/facilitator/verify", true), Route::OtherMethods(_)));
-    }
-}
+mod tests;

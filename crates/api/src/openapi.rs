@@ -1,9 +1,10 @@
 //! The OpenAPI 3.1 document, generated from the route table and the types. Native only: `npm run generate` writes it, a
 //! test compares it, the Worker serves it.
 
+use super::cookies::CookieName;
 use super::endpoint::{ENDPOINTS, Endpoint, RouteRow};
 use super::refusal::ExpectedBody;
-use super::{accepts, admin, chains, facilitator, health, problem, records, verify, version, whoami};
+use super::{accepts, admin, chains, facilitator, health, problem, records, session, verify, version, whoami};
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value, json};
@@ -84,6 +85,12 @@ fn shapes(endpoint: Endpoint, make: &mut SchemaGenerator) -> (Option<Value>, u16
         Endpoint::ChainsCheck => {
             (Some(of::<admin::ChainsCheckBody>(make)), 200, json!({"type": "object", "required": ["chains"]}))
         }
+        Endpoint::Mailbox => (None, 200, of::<records::ListPage<session::MailView>>(make)),
+        Endpoint::SignUp => (Some(of::<session::SignUpBody>(make)), 202, of::<session::MailAsked>(make)),
+        Endpoint::LogIn => (Some(of::<session::LogInBody>(make)), 202, of::<session::MailAsked>(make)),
+        Endpoint::SessionCreate => (Some(of::<session::SessionBody>(make)), 201, of::<session::SessionCreated>(make)),
+        Endpoint::SessionRead => (None, 200, of::<session::SessionAnswer>(make)),
+        Endpoint::SessionEnd => (None, 200, of::<session::SessionEnded>(make)),
     }
 }
 
@@ -177,7 +184,7 @@ fn url_operation(row: &RouteRow) -> Value {
 /// The credentials that a route takes; for a key the scope that it must have.
 fn security(access: Access) -> Value {
     match access {
-        Access::Public => json!([]),
+        Access::Public | Access::SignIn => json!([]),
         Access::Key(KeyScope::Any) => json!([{"apiKey": []}, {"apiKeyHeader": []}]),
         Access::Key(KeyScope::Only(scope)) => json!([{"apiKey": [scope]}, {"apiKeyHeader": [scope]}]),
         Access::Either => json!([{"apiKey": []}, {"apiKeyHeader": []}, {}]),
@@ -194,6 +201,7 @@ fn faults(row: &RouteRow) -> Vec<u16> {
         Access::Key(_) | Access::Either => all.extend([401, 403, 404, 422, 429]),
         Access::Admin => all.extend([401, 404, 409, 422]),
         Access::Session(_) => all.extend([401, 403, 404, 409, 422]),
+        Access::SignIn => all.extend([401, 403, 404, 429]),
     }
     if row.method.has_body() {
         all.extend([400, 409, 413, 415, 422]);
@@ -201,6 +209,16 @@ fn faults(row: &RouteRow) -> Vec<u16> {
     all.sort_unstable();
     all.dedup();
     all
+}
+
+/// A body that the route takes, for readers; tests send each.
+fn example(endpoint: Endpoint) -> Option<Value> {
+    let all = [
+        (Endpoint::SignUp, json!({"email": "ann@example.com", "company_name": "Example Ltd"})),
+        (Endpoint::LogIn, json!({"email": "ann@example.com"})),
+        (Endpoint::SessionCreate, json!({"code": "012345"})),
+    ];
+    all.into_iter().find(|(of, _)| *of == endpoint).map(|(_, example)| example)
 }
 
 fn operation(row: &RouteRow, make: &mut SchemaGenerator) -> Value {
@@ -227,7 +245,11 @@ fn operation(row: &RouteRow, make: &mut SchemaGenerator) -> Value {
     });
     if let (Some(schema), Some(map)) = (request, operation.as_object_mut()) {
         let required = row.endpoint != Endpoint::ChainsCheck;
-        let body = json!({"required": required, "content": {"application/json": {"schema": schema}}});
+        let mut media = json!({"schema": schema});
+        if let (Some(example), Some(media)) = (example(row.endpoint), media.as_object_mut()) {
+            media.insert("example".to_owned(), example);
+        }
+        let body = json!({"required": required, "content": {"application/json": media}});
         map.insert("requestBody".to_owned(), body);
     }
     operation
@@ -266,7 +288,9 @@ pub fn document() -> Value {
             "securitySchemes": {
                 "apiKey": {"type": "http", "scheme": "bearer", "description": "x402_live_… or x402_test_…"},
                 "apiKeyHeader": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "The same key, without `Authorization`; `X-Secret-Key` counts as well."},
-                "adminKey": {"type": "apiKey", "in": "header", "name": "X-Admin-Key"}
+                "adminKey": {"type": "apiKey", "in": "header", "name": "X-Admin-Key"},
+                "session": {"type": "apiKey", "in": "cookie", "name": CookieName::Session.as_str(),
+                    "description": "Counts only without a key, and for changes only from a page of our own origin."}
             }
         }
     })

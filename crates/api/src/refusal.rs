@@ -79,6 +79,10 @@ const fn reason_for(code: ErrorCode, settles: bool) -> Reason {
         | ErrorCode::InvalidChain
         | ErrorCode::RecipientNotRegistered
         | ErrorCode::Internal
+        | ErrorCode::InvalidSession
+        | ErrorCode::InvalidSignIn
+        | ErrorCode::CrossOrigin
+        | ErrorCode::InsufficientRole
         | ErrorCode::ChainUnavailable => {
             if settles {
                 Reason::UnexpectedSettle

@@ -149,6 +149,10 @@ ulid_id!(KeyId "key_" "An API key's public name; not the key.");
 ulid_id!(VerificationId "ver_" "One answered verification.");
 ulid_id!(SettlementId "stl_" "One x402 payment taken to the chain.");
 ulid_id!(RequestId "req_" "One HTTP request, for support and logs.");
+ulid_id!(PersonId "per_" "A person who signs in.");
+ulid_id!(SignInId "sgn_" "One request to sign in or to sign up, by a mail.");
+ulid_id!(SessionId "ses_" "A session's public name; not its secret.");
+ulid_id!(MailId "mail_" "One mail.");
 ulid_id!(EventId "evt_" "Something that happened to a record after it was answered.");
 
 /// The verification or the settlement that made a claim.

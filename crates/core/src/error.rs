@@ -91,6 +91,10 @@ codes! {
     ChainUnavailable "CHAIN_UNAVAILABLE" 503 Later Judged "Chain unavailable" "No provider of the chain gave a usable answer.";
     Misconfigured "MISCONFIGURED" 503 Later Judged "Misconfigured" "The service's own settings are missing or malformed; the operator's log names them.";
     SettlementNotOpen "SETTLEMENT_NOT_OPEN" 409 Later Judged "Settlement not open" "The settlement is not completed, a request waits for it, or it was handed over before.";
+    InvalidSession "INVALID_SESSION" 401 Never Judged "Not signed in" "The session's cookie is missing, unknown or malformed, the session has ended, or the request carries a key too, beside which no cookie counts.";
+    InvalidSignIn "INVALID_SIGN_IN" 401 Never Judged "Sign-in not valid" "The code or the link is wrong, has expired or was used; or the code was asked for in another browser, or tried five times.";
+    CrossOrigin "CROSS_ORIGIN" 403 Never Judged "Cross-origin request" "The request comes from a page of another origin, or carries our cookie and does not say from which page it comes.";
+    InsufficientRole "INSUFFICIENT_ROLE" 403 Never Judged "Insufficient role" "The person's role in the tenant is smaller than this route needs.";
 }
 
 impl fmt::Display for ErrorCode {

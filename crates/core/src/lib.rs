@@ -10,6 +10,7 @@
 pub mod error;
 pub mod messages;
 pub mod outbox;
+pub mod people;
 pub mod records;
 pub mod sanctions;
 pub mod settings;

@@ -44,6 +44,7 @@ const SETTLE_DAILY: [(&str, &str); 4] = [
     ("SETTLE_DAILY_FREE_USD", "50"),
 ];
 const PUBLIC_URL: &str = "PUBLIC_URL";
+const MAIL_BACKEND: &str = "MAIL_BACKEND";
 
 /// The least length of an operator's key, in characters.
 const ADMIN_KEY_MIN: usize = 32;
@@ -53,6 +54,8 @@ const PROVIDERS_MAX: usize = 8;
 const PROVIDERS_RULE: &str = "must be 1 to 8 comma-separated https URLs (http on loopback only); a user and a \
                               password in one are percent-encoded UTF-8 without control characters, a comma as %2C; \
                               an international host name is in Punycode";
+const PUBLIC_URL_RULE: &str = "must be an https origin (http on loopback only), without user and password, an \
+                               international host name in Punycode";
 /// The most signers of an environment: each is an object of its own on each chain.
 const SIGNERS_MAX: usize = 16;
 
@@ -163,7 +166,29 @@ pub const SETTINGS: &[Setting] = &[
         default: "the request's origin",
         meaning: "The origin that links in answers name.",
     },
+    Setting {
+        name: MAIL_BACKEND,
+        secret: false,
+        required: false,
+        default: "none: nobody signs up or signs in",
+        meaning: "How mails are sent. `mailbox`: they are not; operators read them at `/v1/admin/mailbox`, with their \
+                  links. For a developer's machine only.",
+    },
 ];
+
+/// How mails are sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MailBackend {
+    /// They are not: operators read them.
+    Mailbox,
+}
+
+impl MailBackend {
+    /// The backend with this name; `None` for any other text.
+    fn parse(text: &str) -> Option<Self> {
+        (text == "mailbox").then_some(Self::Mailbox)
+    }
+}
 
 /// A setting that is missing or malformed. It never holds the value itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -194,6 +219,7 @@ pub struct Settings {
     /// The budgets in the order of [`SETTLE_DAILY`], millionths of a dollar.
     daily: [u128; 4],
     public_url: Option<String>,
+    mail: Option<MailBackend>,
 }
 
 impl fmt::Debug for Settings {
@@ -249,26 +275,31 @@ impl Settings {
         let evm_signers = EVM_SIGNERS.map(|name| keys(Family::Evm, name, rule));
         let rule = "must be 1 to 16 different comma-separated base58 key pairs of 64 bytes";
         let svm_signers = SVM_SIGNERS.map(|name| keys(Family::Svm, name, rule));
-        let daily = SETTLE_DAILY.map(|(name, default)| {
-            let dollars = Amount::parse_usdc(&get(name).unwrap_or_else(|| default.to_owned()));
-            let micro = dollars.and_then(|amount| u128::try_from(amount.0).ok());
-            if micro.is_none() {
-                wrong(name, "must be a decimal number of dollars with at most six decimals; 0 allows nothing");
-            }
-            micro.unwrap_or_default()
-        });
+        let daily = daily_budgets(get, &mut wrong);
         let public_url = get(PUBLIC_URL);
         if public_url.as_deref().is_some_and(|url| !provider::is_address(url) || url.contains('@')) {
-            wrong(
-                PUBLIC_URL,
-                "must be an https origin (http on loopback only), without user and password, an international host name in \
-                        Punycode",
-            );
+            wrong(PUBLIC_URL, PUBLIC_URL_RULE);
+        }
+        let backend = get(MAIL_BACKEND);
+        let mail = backend.as_deref().and_then(MailBackend::parse);
+        if backend.is_some() && mail.is_none() {
+            wrong(MAIL_BACKEND, "must be `mailbox`");
         }
         match (peppers, quorum, mistakes.is_empty()) {
             (Some(peppers), Some(quorum), true) => {
                 let admin_key = Sha256::digest(admin_key.as_bytes()).into();
-                Ok(Self { admin_key, peppers, providers, quorum, xpub, evm_signers, svm_signers, daily, public_url })
+                Ok(Self {
+                    admin_key,
+                    peppers,
+                    providers,
+                    quorum,
+                    xpub,
+                    evm_signers,
+                    svm_signers,
+                    daily,
+                    public_url,
+                    mail,
+                })
             }
             (..) => Err(mistakes),
         }
@@ -354,6 +385,24 @@ impl Settings {
     pub fn public_url(&self) -> Option<&str> {
         self.public_url.as_deref()
     }
+
+    /// How mails are sent; `None`: there are none, and nobody signs in.
+    #[must_use]
+    pub const fn mail(&self) -> Option<MailBackend> {
+        self.mail
+    }
+}
+
+/// The budgets of [`SETTLE_DAILY`], millionths of a dollar.
+fn daily_budgets(get: impl Fn(&str) -> Option<String>, wrong: &mut impl FnMut(&str, &'static str)) -> [u128; 4] {
+    SETTLE_DAILY.map(|(name, default)| {
+        let dollars = Amount::parse_usdc(&get(name).unwrap_or_else(|| default.to_owned()));
+        let micro = dollars.and_then(|amount| u128::try_from(amount.0).ok());
+        if micro.is_none() {
+            wrong(name, "must be a decimal number of dollars with at most six decimals; 0 allows nothing");
+        }
+        micro.unwrap_or_default()
+    })
 }
 
 fn peppers(text: &str) -> Option<Vec<[u8; 32]>> {
@@ -376,111 +425,4 @@ fn read_provider_urls(text: &str) -> Option<Vec<String>> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn read(pairs: &[(&str, &str)]) -> Result<Settings, Vec<SettingMistake>> {
-        Settings::read(|name| pairs.iter().find(|(each, _)| *each == name).map(|(_, value)| (*value).to_owned()))
-    }
-
-    const ADMIN: (&str, &str) = ("ADMIN_KEY", "an-operators-key-of-32-characters!");
-    const PEPPERS: (&str, &str) = (
-        "KEY_PEPPERS",
-        "0101010101010101010101010101010101010101010101010101010101010101, 0202020202020202020202020202020202020202020202020202020202020202",
-    );
-
-    #[test]
-    fn two_settings_are_enough() {
-        let settings = read(&[ADMIN, PEPPERS]).expect("reads");
-        assert_eq!(settings.peppers(), [[1; 32], [2; 32]]);
-        assert!(settings.is_admin_key(ADMIN.1) && !settings.is_admin_key("") && !settings.is_admin_key("x"));
-        assert_eq!(settings.quorum().usdc(), "100.000000");
-        let base = x402_chain::network::by_key("base").expect("registered");
-        assert_eq!(settings.providers(base), base.rpc);
-    }
-
-    #[test]
-    fn signers_are_read_for_each_environment_and_never_shown() {
-        const KEY: &str = "ac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80";
-        const OTHER: &str = "0x59c6995e998f97a5a0044966f0945389dc9e86dae88c7a8412f4603b6b78690d";
-        let both = format!("{KEY}, {OTHER}");
-        let settings = read(&[ADMIN, PEPPERS, ("EVM_SIGNERS_TEST", &both)]).expect("reads");
-        assert_eq!(settings.signers(Family::Evm, Environment::Test).len(), 2);
-        assert!(settings.signers(Family::Evm, Environment::Live).is_empty() && settings.xpub().is_none());
-        assert!(!format!("{settings:?}").contains("f39F"));
-        for wrong in [format!("{KEY},{KEY}"), "beef".to_owned(), ",".to_owned()] {
-            let mistakes = read(&[ADMIN, PEPPERS, ("EVM_SIGNERS_LIVE", &wrong)]).expect_err("refused");
-            assert_eq!(mistakes.len(), 1);
-            assert!(!mistakes.iter().any(|mistake| mistake.to_string().contains(KEY)));
-        }
-        let private = read(&[ADMIN, PEPPERS, ("EVM_XPUB", "xprv9s21")]).expect_err("refused");
-        assert!(private.iter().any(|mistake| mistake.setting == "EVM_XPUB"));
-    }
-
-    #[test]
-    fn a_days_money_is_set_in_dollars_and_kept_in_the_chains_coin() {
-        let base = x402_chain::network::by_key("base").expect("registered");
-        let settings = read(&[ADMIN, PEPPERS]).expect("reads");
-        // A coin of 4,000 dollars.
-        assert_eq!(settings.signer_budget(base), 250_000_000_000_000_000);
-        assert_eq!(settings.free_budget(base), 12_500_000_000_000_000);
-        let own = [ADMIN, PEPPERS, ("SETTLE_DAILY_SIGNER_USD", "8"), ("SETTLE_DAILY_FREE_USD", "0")];
-        let settings = read(&own).expect("reads");
-        assert_eq!((settings.signer_budget(base), settings.free_budget(base)), (2_000_000_000_000_000, 0));
-        let own =
-            read(&[ADMIN, PEPPERS, ("SETTLE_DAILY_USD", "1.5"), ("SETTLE_DAILY_FAILED_USD", "0.004")]).expect("reads");
-        let budget = own.tenant_budget(base);
-        assert_eq!((budget.day, budget.failed), (375_000_000_000_000, 1_000_000_000_000));
-        let wrong = read(&[ADMIN, PEPPERS, ("SETTLE_DAILY_FREE_USD", "much")]).expect_err("refused");
-        assert_eq!(wrong.first().map(|mistake| mistake.setting.as_str()), Some("SETTLE_DAILY_FREE_USD"));
-    }
-
-    #[test]
-    fn every_mistake_is_reported_at_once_and_no_value_with_it() {
-        let pairs = [
-            ("ADMIN_KEY", "short"),
-            ("KEY_PEPPERS", "0xbeef"),
-            ("RPC_BASE", "ftp://secret.example"),
-            ("QUORUM_USDC", "1e3"),
-            ("PUBLIC_URL", "x"),
-        ];
-        let mistakes = read(&pairs).expect_err("five mistakes");
-        let names: Vec<&str> = mistakes.iter().map(|mistake| mistake.setting.as_str()).collect();
-        assert_eq!(names, ["ADMIN_KEY", "KEY_PEPPERS", "RPC_BASE", "QUORUM_USDC", "PUBLIC_URL"]);
-        let listed: String = mistakes.iter().map(ToString::to_string).collect();
-        for value in ["short", "beef", "secret", "1e3"] {
-            assert!(!listed.contains(value), "{value}");
-        }
-        assert_eq!(read(&[]).expect_err("two are required").len(), 2);
-    }
-
-    #[test]
-    fn a_chain_takes_the_operators_providers() {
-        let own = ("RPC_BASE_SEPOLIA", "https://a.example/key, http://127.0.0.1:8545");
-        let settings = read(&[ADMIN, PEPPERS, own]).expect("reads");
-        let chain = x402_chain::network::by_key("base-sepolia").expect("registered");
-        assert_eq!(settings.providers(chain), ["https://a.example/key", "http://127.0.0.1:8545"]);
-        for wrong in ["http://a.example", "https://", "http://127.0.0.1.evil.example", "https://a,,https://b", "a b"] {
-            assert!(read(&[ADMIN, PEPPERS, ("RPC_BASE", wrong)]).is_err(), "{wrong}");
-        }
-    }
-
-    #[test]
-    fn a_password_that_cannot_be_sent_is_a_mistake_of_its_setting() {
-        assert!(read(&[ADMIN, PEPPERS, ("RPC_BASE", "https://me:hunter%232@a.example/v1")]).is_ok());
-        for wrong in
-            ["https://me:hunter#2@a.example/v1", "https://me:hunter%2@a.example", "https://me:hunt,er@a.example"]
-        {
-            let mistakes = read(&[ADMIN, PEPPERS, ("RPC_BASE", wrong)]).expect_err(wrong);
-            let [SettingMistake { setting, rule }] = mistakes.as_slice() else { panic!("{mistakes:?}") };
-            assert!(setting == "RPC_BASE" && rule.contains("percent-encoded") && !rule.contains("hunter"));
-        }
-        assert!(read(&[ADMIN, PEPPERS, ("PUBLIC_URL", "https://me:hunter2@a.example")]).is_err());
-    }
-
-    #[test]
-    fn nothing_of_it_is_printed() {
-        let settings = read(&[ADMIN, PEPPERS]).expect("reads");
-        assert_eq!(format!("{settings:?}"), "Settings(…)");
-    }
-}
+mod tests;

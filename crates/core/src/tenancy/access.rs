@@ -28,11 +28,14 @@ pub enum Access {
     Admin,
     /// A person's session cookie, with this role or a larger one.
     Session(Role),
+    /// No credential: the route signs a person in, and answers with a cookie.
+    #[serde(rename = "sign_in")]
+    SignIn,
 }
 
 impl Access {
     /// Every access that a route can have.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Public,
         Self::Key(KeyScope::Any),
         Self::Key(KeyScope::Only(Scope::Verify)),
@@ -44,6 +47,7 @@ impl Access {
         Self::Session(Role::Viewer),
         Self::Session(Role::Developer),
         Self::Session(Role::Owner),
+        Self::SignIn,
     ];
 
     /// What is required of a key; `None` where the route takes none.
@@ -52,15 +56,15 @@ impl Access {
         match self {
             Self::Key(scope) => Some(scope),
             Self::Either => Some(KeyScope::Any),
-            Self::Public | Self::Admin | Self::Session(_) => None,
+            Self::Public | Self::Admin | Self::Session(_) | Self::SignIn => None,
         }
     }
 
-    /// Whether the browser sends the credential by itself, whichever page asks.
+    /// Whether the browser adds a cookie of ours by itself, whichever page asks.
     #[must_use]
     pub const fn reads_cookie(self) -> bool {
         match self {
-            Self::Session(_) => true,
+            Self::Session(_) | Self::SignIn => true,
             Self::Public | Self::Key(_) | Self::Either | Self::Admin => false,
         }
     }

@@ -1,0 +1,106 @@
+//! Cookies: the session's, and the one that binds a code to the browser that asked for it.
+//!
+//! The prefix `__Host-` (RFC 6265bis, section 4.1.3.2) keeps other hosts of the domain from setting them. `SameSite=Lax`,
+//! since `Strict` would lose the session on the way back from a payment page.
+
+use x402_core::people::secret::Secret;
+
+/// A cookie of ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CookieName {
+    /// The session.
+    Session,
+    /// The browser that asked for a mail.
+    SignIn,
+}
+
+impl CookieName {
+    /// The name on the wire.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Session => "__Host-session",
+            Self::SignIn => "__Host-sign-in",
+        }
+    }
+
+    /// The value of `Set-Cookie` that sets the cookie, for so many milliseconds.
+    #[must_use]
+    pub fn set(self, secret: &Secret, keep_ms: u64) -> String {
+        self.written(&secret.text(), keep_ms)
+    }
+
+    /// The value of `Set-Cookie` that removes the cookie.
+    #[must_use]
+    pub fn removal(self) -> String {
+        self.written("", 0)
+    }
+
+    fn written(self, value: &str, keep_ms: u64) -> String {
+        let (name, seconds) = (self.as_str(), keep_ms / 1_000);
+        format!("{name}={value}; Max-Age={seconds}; Path=/; Secure; HttpOnly; SameSite=Lax")
+    }
+}
+
+/// The cookies of ours in a request.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Cookies {
+    /// The session's secret.
+    pub session: Option<Secret>,
+    /// The secret of the browser that asked for a mail.
+    pub sign_in: Option<Secret>,
+    /// Whether there is a cookie of ours, readable or not.
+    pub has_any: bool,
+}
+
+impl Cookies {
+    /// Reads the header `Cookie`. Of two cookies with one name the first counts.
+    #[must_use]
+    pub fn read(header: &str) -> Self {
+        let mut cookies = Self::default();
+        for (name, value) in header.split(';').filter_map(|pair| pair.trim().split_once('=')) {
+            let place = if name == CookieName::Session.as_str() {
+                &mut cookies.session
+            } else if name == CookieName::SignIn.as_str() {
+                &mut cookies.sign_in
+            } else {
+                continue;
+            };
+            cookies.has_any = true;
+            if place.is_none() {
+                *place = Secret::parse(value);
+            }
+        }
+        cookies
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cookie_is_read_as_it_was_set() {
+        let (one, two) = (Secret::new([1; 32]), Secret::new([2; 32]));
+        let set = CookieName::Session.set(&one, 1_209_600_000);
+        assert_eq!(
+            set,
+            format!("__Host-session={}; Max-Age=1209600; Path=/; Secure; HttpOnly; SameSite=Lax", "01".repeat(32))
+        );
+        assert_eq!(CookieName::SignIn.removal(), "__Host-sign-in=; Max-Age=0; Path=/; Secure; HttpOnly; SameSite=Lax");
+        let header = format!("a=b; __Host-sign-in={};__Host-session={}", two.text(), one.text());
+        let read = Cookies::read(&header);
+        assert_eq!((read.session, read.sign_in, read.has_any), (Some(one), Some(two), true));
+    }
+
+    #[test]
+    fn other_cookies_are_none_of_ours() {
+        let secret = Secret::new([1; 32]).text();
+        for header in ["", "a=b", "__Host-session", &format!("session={secret}"), &format!("__host-session={secret}")] {
+            let read = Cookies::read(header);
+            assert!(read.session.is_none() && !read.has_any, "{header}");
+        }
+        let read = Cookies::read("__Host-session=abc");
+        assert!(read.session.is_none() && read.has_any);
+    }
+}

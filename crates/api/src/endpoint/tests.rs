@@ -1,0 +1,51 @@
+use super::*;
+
+fn found(method: &str, path: &str) -> Option<(Endpoint, Vec<String>)> {
+    match Routes::build().expect("a table without conflicts").find(method, path, false) {
+        Route::Found(row, params) => Some((row.endpoint, params)),
+        Route::OtherMethods(_) | Route::Nowhere => None,
+    }
+}
+
+#[test]
+fn every_row_is_found_under_its_path_and_its_alias() {
+    for row in ENDPOINTS {
+        for path in [Some(row.path), row.alias].into_iter().flatten() {
+            let found = found(&row.method.to_string(), path);
+            assert_eq!(found.map(|(endpoint, _)| endpoint), Some(row.endpoint), "{} {path}", row.method);
+        }
+    }
+}
+
+#[test]
+fn parameters_come_in_the_order_of_the_path() {
+    let want = Some((Endpoint::KeyRevoke, vec!["a".to_owned(), "b".to_owned()]));
+    assert_eq!(found("DELETE", "/v1/admin/tenants/a/api-keys/b"), want);
+    assert_eq!(found("GET", "/v1/usage/").map(|(endpoint, _)| endpoint), Some(Endpoint::Usage));
+    assert_eq!(found("HEAD", "/v1/health").map(|(endpoint, _)| endpoint), Some(Endpoint::Health));
+}
+
+#[test]
+fn another_method_is_not_another_path() {
+    let routes = Routes::build().expect("a table without conflicts");
+    let find = |method, path| routes.find(method, path, false);
+    assert!(matches!(find("GET", "/v1/verify"), Route::OtherMethods(methods) if methods == [Method::Post]));
+    assert!(matches!(find("PUT", "/v1/admin/tenants"), Route::OtherMethods(methods) if methods.len() == 2));
+    for nowhere in ["/", "//", "/v1", "/v2/verify", "/v1/verify/x"] {
+        assert!(matches!(find("GET", nowhere), Route::Nowhere), "{nowhere}");
+    }
+}
+
+#[test]
+fn a_key_in_the_path_opens_the_routes_of_the_protocol_only() {
+    let routes = Routes::build().expect("a table without conflicts");
+    let paths: Vec<&str> = ENDPOINTS.iter().filter(|row| row.url_key).map(|row| row.path).collect();
+    let of_protocol = ["verify", "verify", "settle", "settle", "supported", "accepts"];
+    assert_eq!(paths, of_protocol.map(|last| format!("/facilitator/{last}")));
+    for row in ENDPOINTS {
+        let found = routes.find(&row.method.to_string(), row.path, true);
+        assert_eq!(matches!(found, Route::Found(..)), row.url_key, "{}", row.path);
+    }
+    assert!(matches!(routes.find("GET", "/v1/verify", true), Route::Nowhere));
+    assert!(matches!(routes.find("DELETE", "/facilitator/verify", true), Route::OtherMethods(_)));
+}

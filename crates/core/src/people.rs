@@ -1,0 +1,8 @@
+//! People who sign in: how a mail proves an address, how long a session holds, and which requests a cookie may make.
+
+pub mod client;
+pub mod mail;
+pub mod origin;
+pub mod secret;
+pub mod session;
+pub mod sign_in;

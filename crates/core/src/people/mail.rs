@@ -1,0 +1,91 @@
+//! The texts of mails, in plain text and HTML.
+
+use super::sign_in::{SIGN_IN_MS, SignInIntent, SignInSecrets};
+
+/// A mail as it is sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MailText {
+    /// The subject line.
+    pub subject: &'static str,
+    /// The body in plain text.
+    pub text: String,
+    /// The body in HTML.
+    pub html: String,
+}
+
+/// The mail of a request to sign in. `is_known`: the address belongs to a person or a tenant. Nobody else learns from an
+/// answer whether it does, so this mail says it.
+#[must_use]
+pub fn sign_in_mail(intent: SignInIntent, is_known: bool, secrets: &SignInSecrets, origin: &str) -> MailText {
+    let minutes = SIGN_IN_MS / 60_000;
+    let unasked = "If you did not ask for this, ignore this mail: nothing happens.";
+    let (subject, first) = match (intent, is_known) {
+        (SignInIntent::SignUp, false) => ("Confirm your address", "Confirm your address to finish your sign-up."),
+        (SignInIntent::SignUp, true) => ("Sign in", "You already have an account with this address. Sign in to it."),
+        (SignInIntent::LogIn, true) => ("Sign in", "Sign in to your account."),
+        (SignInIntent::LogIn, false) => {
+            let first = "Somebody asked to sign in with this address, and there is no account with it.";
+            let second = "Sign up to make one, or try the address that you signed up with.";
+            return written("No account with this address", &[first, second, unasked], None);
+        }
+    };
+    // The token stands in the fragment, which no browser sends: only a click on the page uses it, and no mail scanner
+    // that opens the link.
+    let link = format!("{origin}/sign-in#token={}", secrets.token.text());
+    let code = format!("Your code, for the browser that you asked in: {}", secrets.code());
+    let holds = format!("Code and link can be used once, within {minutes} minutes. {unasked}");
+    written(subject, &[first, &code, &holds], Some((subject, &link)))
+}
+
+/// Paragraphs as a mail; the link comes after the first.
+fn written(subject: &'static str, paragraphs: &[&str], link: Option<(&str, &str)>) -> MailText {
+    let (mut text, mut html) = (String::new(), String::from("<!doctype html><html lang=\"en\"><body>"));
+    let mut link = link;
+    for paragraph in paragraphs {
+        text.push_str(paragraph);
+        text.push_str("\n\n");
+        html.push_str(&format!("<p>{}</p>", escaped(paragraph)));
+        if let Some((label, url)) = link.take() {
+            text.push_str(&format!("{label}: {url}\n\n"));
+            html.push_str(&format!("<p><a href=\"{}\">{}</a></p>", escaped(url), escaped(label)));
+        }
+    }
+    html.push_str("</body></html>");
+    MailText { subject, text, html }
+}
+
+/// A text within HTML, or within a quoted attribute.
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use x402_chain::id::SignInId;
+    use x402_chain::time::UnixMillis;
+
+    #[test]
+    fn a_mail_holds_its_link_and_its_code_in_both_forms() {
+        let secrets = SignInSecrets::of(SignInId::new(UnixMillis(1), [1; 10]), &[1; 32]).expect("made");
+        for (intent, is_known) in
+            [(SignInIntent::SignUp, false), (SignInIntent::SignUp, true), (SignInIntent::LogIn, true)]
+        {
+            let mail = sign_in_mail(intent, is_known, &secrets, "https://x.test");
+            let link = format!("https://x.test/sign-in#token={}", secrets.token.text());
+            for body in [&mail.text, &mail.html] {
+                assert!(body.contains(&link) && body.contains(&secrets.code()), "{body}");
+            }
+        }
+        let none = sign_in_mail(SignInIntent::LogIn, false, &secrets, "https://x.test");
+        for secret in [secrets.code(), secrets.token.text()] {
+            assert!(!none.text.contains(&secret) && !none.html.contains(&secret));
+        }
+    }
+
+    #[test]
+    fn no_text_becomes_markup() {
+        let mail = written("S", &["a < b & \"c\"</p>"], Some(("L", "https://x.test/\"><script>")));
+        assert!(mail.html.contains("a &lt; b &amp; &quot;c&quot;&lt;/p&gt;") && !mail.html.contains("<script>"));
+    }
+}

@@ -1,0 +1,220 @@
+//! People, their sessions and mails in the directory.
+
+#[allow(unreachable_pub, reason = "public natively, for tests")]
+pub mod rows;
+#[allow(unreachable_pub, reason = "public natively, for tests")]
+pub mod sql;
+
+use super::{BoundValue, FirstRows, all, batch, result_of, rows_of, statement, tenant_statements};
+use rows::{MembershipRow, OpenSignIn, SessionRow, SignInMail, UsedSignIn};
+use worker::{D1Database, D1PreparedStatement};
+use x402_api::admin::NewTenant;
+use x402_api::session::{MailRequest, MailView};
+use x402_chain::id::{MailId, PersonId, SessionId, SignInId, TenantId};
+use x402_chain::time::UnixMillis;
+use x402_core::error::Fault;
+use x402_core::people::mail::MailText;
+use x402_core::people::secret::Secret;
+use x402_core::people::session::SessionTimes;
+use x402_core::people::sign_in;
+use x402_core::tenancy::role::Role;
+
+/// A request to sign in that is to be written.
+pub(crate) struct NewSignIn<'a> {
+    pub(crate) id: SignInId,
+    pub(crate) request: &'a MailRequest,
+    pub(crate) token: &'a Secret,
+    pub(crate) browser: &'a Secret,
+    pub(crate) ip_prefix: &'a str,
+    /// Its mail, and the origin of the links in it.
+    pub(crate) mail: MailId,
+    pub(crate) origin: &'a str,
+}
+
+/// Writes a request to sign in with its mail; `false` where there were too many. The same statements run whoever the address
+/// belongs to.
+pub(crate) async fn put_sign_in(db: &D1Database, new: &NewSignIn<'_>, now: UnixMillis) -> Result<bool, Fault> {
+    let (id, mail) = (new.id.to_string(), new.mail.to_string());
+    let (token, browser) = (new.token.hash(), new.browser.hash());
+    let since = |ms: u64| BoundValue::Ms(UnixMillis(now.0.saturating_sub(ms)));
+    let bind = [
+        BoundValue::Text(&id),
+        BoundValue::Text(&new.request.email),
+        BoundValue::Text(new.request.intent.name()),
+        BoundValue::Maybe(new.request.company_name.as_deref()),
+        BoundValue::Text(&token),
+        BoundValue::Text(&browser),
+        BoundValue::Text(new.ip_prefix),
+        BoundValue::Ms(now),
+        BoundValue::Ms(sign_in::expiry(now)),
+        since(sign_in::SPAN_MS),
+        since(sign_in::DAY_MS),
+        BoundValue::Number(sign_in::ADDRESS_MAX),
+        BoundValue::Number(sign_in::ADDRESS_DAY_MAX),
+        BoundValue::Number(sign_in::PREFIX_MAX),
+        BoundValue::Number(sign_in::ALL_MAX),
+    ];
+    let put = statement(db, sql::SIGN_IN_PUT, &bind)?;
+    let [mail, email, origin, id] = [&mail, &new.request.email, new.origin, &id].map(BoundValue::Text);
+    let put_mail = statement(db, sql::SIGN_IN_MAIL_PUT, &[mail, email, origin, id, BoundValue::Ms(now)])?;
+    let results = batch(db, vec![put, put_mail]).await?;
+    let added = results.first().map(|result| rows_of(sql::SIGN_IN_PUT, result)).transpose()?;
+    Ok(added.is_some_and(|rows| !rows.is_empty()))
+}
+
+/// Uses the sign-in of a link's token, once.
+pub(crate) async fn use_token(db: &D1Database, token: &Secret, now: UnixMillis) -> Result<Option<UsedSignIn>, Fault> {
+    let rows = all(db, sql::SIGN_IN_BY_TOKEN, &[BoundValue::Ms(now), BoundValue::Text(&token.hash())]).await?;
+    Ok(rows.into_iter().next())
+}
+
+/// The sign-in that a browser asked for, with one more try counted; `None` where it was used, has expired, or was tried too
+/// often.
+pub(crate) async fn try_code(db: &D1Database, browser: &Secret, now: UnixMillis) -> Result<Option<OpenSignIn>, Fault> {
+    let bind = [BoundValue::Text(&browser.hash()), BoundValue::Ms(now), BoundValue::Number(sign_in::TRIES_MAX)];
+    Ok(all(db, sql::SIGN_IN_TRY, &bind).await?.into_iter().next())
+}
+
+/// Uses a sign-in whose code was right, once.
+pub(crate) async fn use_sign_in(db: &D1Database, id: SignInId, now: UnixMillis) -> Result<Option<UsedSignIn>, Fault> {
+    let rows = all(db, sql::SIGN_IN_USE, &[BoundValue::Ms(now), BoundValue::Text(&id.to_string())]).await?;
+    Ok(rows.into_iter().next())
+}
+
+/// A person's tenants in the order of joining, and the tenant whose contact the address is, if that has no member.
+pub(crate) async fn tenants_of(db: &D1Database, email: &str) -> Result<(Vec<MembershipRow>, Option<TenantId>), Fault> {
+    let bind = [BoundValue::Text(email)];
+    let statements = vec![statement(db, sql::MEMBERSHIPS_OF, &bind)?, statement(db, sql::UNOWNED_TENANT, &bind)?];
+    let results = batch(db, statements).await?;
+    let [memberships, unowned] = results.as_slice() else {
+        return Err(Fault::internal("a batch of two statements gave another number of results"));
+    };
+    let unowned = rows_of(sql::UNOWNED_TENANT, unowned)?.into_iter().next().map(|row| row.tenant);
+    Ok((rows_of(sql::MEMBERSHIPS_OF, memberships)?, unowned))
+}
+
+/// A session to begin.
+pub(crate) struct NewSession<'a> {
+    pub(crate) id: SessionId,
+    pub(crate) secret: &'a Secret,
+    /// The person's address, and the person's id if there is none with it.
+    pub(crate) email: &'a str,
+    pub(crate) person: PersonId,
+    pub(crate) tenant: TenantId,
+    pub(crate) ip_prefix: &'a str,
+    pub(crate) user_agent: Option<&'a str>,
+    /// The session that the browser had: it ends.
+    pub(crate) previous: Option<&'a Secret>,
+}
+
+/// A tenant that is made with a session.
+pub(crate) struct NewOwned<'a> {
+    pub(crate) tenant: &'a NewTenant,
+    pub(crate) first: FirstRows<'a>,
+}
+
+/// Begins a session, in one batch: the person, a new tenant, the owner's membership where `owns`, the session; the browser's
+/// previous session and all other sign-ins of the address end.
+///
+/// # Errors
+/// `EMAIL_TAKEN`: the new tenant was made at the same time.
+pub(crate) async fn begin_session(
+    db: &D1Database,
+    session: &NewSession<'_>,
+    made: Option<&NewOwned<'_>>,
+    owns: bool,
+    now: UnixMillis,
+) -> Result<(), Fault> {
+    let [id, person, tenant] = [session.id.to_string(), session.person.to_string(), session.tenant.to_string()];
+    let (hash, at, email) = (session.secret.hash(), BoundValue::Ms(now), BoundValue::Text(session.email));
+    let mut statements: Vec<D1PreparedStatement> = match made {
+        Some(made) => tenant_statements(db, session.tenant, made.tenant, &made.first, now)?,
+        None => Vec::new(),
+    };
+    let [id, person, tenant, hash] = [&id, &person, &tenant, &hash].map(|text| BoundValue::Text(text));
+    statements.push(statement(db, sql::PERSON_PUT, &[person, email, at])?);
+    if owns {
+        statements.push(statement(db, sql::MEMBER_PUT, &[tenant, BoundValue::Text(Role::Owner.name()), at, email])?);
+    }
+    let end = BoundValue::Ms(SessionTimes::begin(now).expires_at);
+    let from = [BoundValue::Text(session.ip_prefix), BoundValue::Maybe(session.user_agent)];
+    let [ip_prefix, user_agent] = from;
+    statements.push(statement(db, sql::SESSION_PUT, &[id, hash, tenant, ip_prefix, user_agent, at, end, email])?);
+    statements.push(statement(db, sql::SIGN_INS_CLOSE, &[at, email])?);
+    if let Some(previous) = session.previous {
+        statements.push(statement(db, sql::SESSION_END, &[at, BoundValue::Text(&previous.hash())])?);
+    }
+    batch(db, statements).await.map(|_| ())
+}
+
+/// The session of a secret; `None` where there is none, it was ended, or the person has left the tenant.
+pub(crate) async fn read_session(db: &D1Database, secret: &Secret) -> Result<Option<SessionRow>, Fault> {
+    Ok(all(db, sql::SESSION_GET, &[BoundValue::Text(&secret.hash())]).await?.into_iter().next())
+}
+
+/// Notes that a session was used.
+pub(crate) async fn note_session(db: &D1Database, id: SessionId, now: UnixMillis) -> Result<(), Fault> {
+    let note = statement(db, sql::SESSION_SEEN, &[BoundValue::Ms(now), BoundValue::Text(&id.to_string())])?;
+    result_of(note).await.map(|_| ())
+}
+
+/// Ends a session.
+pub(crate) async fn end_session(db: &D1Database, secret: &Secret, now: UnixMillis) -> Result<(), Fault> {
+    let end = statement(db, sql::SESSION_END, &[BoundValue::Ms(now), BoundValue::Text(&secret.hash())])?;
+    result_of(end).await.map(|_| ())
+}
+
+/// What the mail of a sign-in is made of; `None` where it was sent.
+pub(crate) async fn read_sign_in_mail(db: &D1Database, mail: MailId) -> Result<Option<SignInMail>, Fault> {
+    Ok(all(db, sql::SIGN_IN_MAIL_GET, &[BoundValue::Text(&mail.to_string())]).await?.into_iter().next())
+}
+
+/// How a mail ended.
+#[derive(Clone, Copy)]
+pub(crate) enum MailEnd {
+    /// It was sent.
+    Sent,
+    /// It was not, and is of no use any more.
+    Failed,
+}
+
+fn end_statement(db: &D1Database, mail: MailId, end: MailEnd, now: UnixMillis) -> Result<D1PreparedStatement, Fault> {
+    let state = match end {
+        MailEnd::Sent => "sent",
+        MailEnd::Failed => "failed",
+    };
+    let bind = [BoundValue::Text(state), BoundValue::Ms(now), BoundValue::Text(&mail.to_string())];
+    statement(db, sql::MAIL_END, &bind)
+}
+
+/// Notes how a mail ended.
+pub(crate) async fn end_mail(db: &D1Database, mail: MailId, end: MailEnd, now: UnixMillis) -> Result<(), Fault> {
+    result_of(end_statement(db, mail, end, now)?).await.map(|_| ())
+}
+
+/// Puts a mail into the mailbox and notes that it was sent, in one batch: it is there once.
+pub(crate) async fn put_into_mailbox(
+    db: &D1Database,
+    mail: MailId,
+    address: &str,
+    text: &MailText,
+    now: UnixMillis,
+) -> Result<(), Fault> {
+    let id = mail.to_string();
+    let texts = [&id, address, text.subject, &text.text, &text.html].map(BoundValue::Text);
+    let [id, address, subject, plain, html] = texts;
+    let put = statement(db, sql::MAILBOX_PUT, &[id, address, subject, plain, html, BoundValue::Ms(now)])?;
+    batch(db, vec![put, end_statement(db, mail, MailEnd::Sent, now)?]).await.map(|_| ())
+}
+
+/// The newest mails of the mailbox.
+pub(crate) async fn read_mailbox(db: &D1Database, limit: u64) -> Result<Vec<MailView>, Fault> {
+    let rows = all(db, sql::MAILBOX_GET, &[BoundValue::Number(limit)]).await?;
+    Ok(rows.into_iter().map(|row| row.mail).collect())
+}
+
+/// Mails that have waited since before a time.
+pub(crate) async fn queued_mails(db: &D1Database, before: UnixMillis, limit: u64) -> Result<Vec<MailId>, Fault> {
+    let rows = all(db, sql::MAILS_QUEUED, &[BoundValue::Ms(before), BoundValue::Number(limit)]).await?;
+    Ok(rows.into_iter().map(|row| row.id).collect())
+}

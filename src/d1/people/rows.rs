@@ -1,0 +1,226 @@
+//! The rows about people, their sessions and mails.
+
+use crate::storage::{FromRow, RowReader};
+use x402_api::session::{MailView, MembershipView, PersonView, SessionTenant, SessionView};
+use x402_chain::id::{MailId, PersonId, SessionId, SignInId, TenantId};
+use x402_chain::time::UnixMillis;
+use x402_core::error::Fault;
+use x402_core::people::session::SessionTimes;
+use x402_core::people::sign_in::{Membership, SignInIntent};
+use x402_core::tenancy::role::Role;
+use x402_core::tenancy::tenant::TenantStatus;
+use x402_core::tenancy::tier::Tier;
+
+/// A sign-in whose token or code was right.
+pub struct UsedSignIn {
+    /// The address that is proven.
+    pub email: String,
+    /// What the person asked for.
+    pub intent: SignInIntent,
+    /// The name of a tenant to make.
+    pub company_name: Option<String>,
+}
+
+impl FromRow for UsedSignIn {
+    const COLUMNS: &'static [&'static str] = &["email", "intent", "company_name"];
+
+    fn from_row(row: &mut RowReader) -> Result<Self, Fault> {
+        Ok(Self { email: row.get()?, intent: row.parse(SignInIntent::parse)?, company_name: row.get()? })
+    }
+}
+
+/// A sign-in whose code is compared.
+pub struct OpenSignIn {
+    /// `sgn_…`.
+    pub id: SignInId,
+    /// The hash of its link's token.
+    pub token_hash: String,
+}
+
+impl FromRow for OpenSignIn {
+    const COLUMNS: &'static [&'static str] = &["id", "token_hash"];
+
+    fn from_row(row: &mut RowReader) -> Result<Self, Fault> {
+        Ok(Self { id: row.parse(SignInId::parse)?, token_hash: row.get()? })
+    }
+}
+
+/// A tenant of a person.
+pub struct MembershipRow {
+    /// The tenant and the role.
+    pub membership: Membership,
+    company_name: Option<String>,
+}
+
+impl FromRow for MembershipRow {
+    const COLUMNS: &'static [&'static str] = &["tenant_id", "role", "company_name"];
+
+    fn from_row(row: &mut RowReader) -> Result<Self, Fault> {
+        let membership = Membership { tenant: row.parse(TenantId::parse)?, role: row.parse(Role::parse)? };
+        Ok(Self { membership, company_name: row.get()? })
+    }
+}
+
+impl MembershipRow {
+    /// What the person reads.
+    #[must_use]
+    pub fn view(self) -> MembershipView {
+        let Membership { tenant, role } = self.membership;
+        MembershipView { id: tenant.to_string(), company_name: self.company_name, role }
+    }
+}
+
+/// A tenant that has no member.
+pub struct UnownedTenant {
+    /// The tenant.
+    pub tenant: TenantId,
+}
+
+impl FromRow for UnownedTenant {
+    const COLUMNS: &'static [&'static str] = &["id"];
+
+    fn from_row(row: &mut RowReader) -> Result<Self, Fault> {
+        Ok(Self { tenant: row.parse(TenantId::parse)? })
+    }
+}
+
+/// A session, with its person and its tenant.
+pub struct SessionRow {
+    /// `ses_…`.
+    pub id: SessionId,
+    /// Who is signed in.
+    pub person: PersonId,
+    /// The address by which the person signs in.
+    pub email: String,
+    /// The tenant that it acts for.
+    pub tenant: TenantId,
+    company_name: Option<String>,
+    tier: Tier,
+    status: TenantStatus,
+    /// The person's role in the tenant.
+    pub role: Role,
+    /// When it began, was used and ends.
+    pub times: SessionTimes,
+}
+
+impl FromRow for SessionRow {
+    const COLUMNS: &'static [&'static str] = &[
+        "id",
+        "person_id",
+        "email",
+        "tenant_id",
+        "company_name",
+        "tier",
+        "status",
+        "role",
+        "created_ms",
+        "seen_ms",
+        "expires_ms",
+    ];
+
+    fn from_row(row: &mut RowReader) -> Result<Self, Fault> {
+        Ok(Self {
+            id: row.parse(SessionId::parse)?,
+            person: row.parse(PersonId::parse)?,
+            email: row.get()?,
+            tenant: row.parse(TenantId::parse)?,
+            company_name: row.get()?,
+            tier: row.parse(Tier::parse)?,
+            status: row.parse(TenantStatus::parse)?,
+            role: row.parse(Role::parse)?,
+            times: SessionTimes { created_at: row.get()?, seen_at: row.get()?, expires_at: row.get()? },
+        })
+    }
+}
+
+impl SessionRow {
+    /// What the person reads.
+    #[must_use]
+    pub fn view(&self) -> SessionView {
+        SessionView {
+            id: self.id.to_string(),
+            person: PersonView { id: self.person.to_string(), email: self.email.clone() },
+            tenant: SessionTenant {
+                id: self.tenant.to_string(),
+                company_name: self.company_name.clone(),
+                tier: self.tier,
+                status: self.status,
+            },
+            role: self.role,
+            created_at: self.times.created_at.rfc3339(),
+            ends_at: self.times.ends_at().rfc3339(),
+            expires_at: self.times.expires_at.rfc3339(),
+        }
+    }
+}
+
+/// What the mail of a sign-in is made of.
+pub struct SignInMail {
+    /// The address that it goes to.
+    pub address: String,
+    /// The origin of its link.
+    pub origin: String,
+    /// The sign-in.
+    pub id: SignInId,
+    /// What was asked for.
+    pub intent: SignInIntent,
+    /// The hash of its token.
+    pub token_hash: String,
+    /// Until when its link and its code hold.
+    pub expires_at: UnixMillis,
+    /// Whether the address belongs to somebody.
+    pub is_known: bool,
+}
+
+impl FromRow for SignInMail {
+    const COLUMNS: &'static [&'static str] =
+        &["address", "origin", "id", "intent", "token_hash", "expires_ms", "is_known"];
+
+    fn from_row(row: &mut RowReader) -> Result<Self, Fault> {
+        Ok(Self {
+            address: row.get()?,
+            origin: row.get()?,
+            id: row.parse(SignInId::parse)?,
+            intent: row.parse(SignInIntent::parse)?,
+            token_hash: row.get()?,
+            expires_at: row.get()?,
+            is_known: row.get()?,
+        })
+    }
+}
+
+/// A mail that was not sent yet.
+pub struct QueuedMail {
+    /// `mail_…`.
+    pub id: MailId,
+}
+
+impl FromRow for QueuedMail {
+    const COLUMNS: &'static [&'static str] = &["id"];
+
+    fn from_row(row: &mut RowReader) -> Result<Self, Fault> {
+        Ok(Self { id: row.parse(MailId::parse)? })
+    }
+}
+
+/// A mail in the mailbox.
+pub struct MailboxRow {
+    /// The mail as operators read it.
+    pub mail: MailView,
+}
+
+impl FromRow for MailboxRow {
+    const COLUMNS: &'static [&'static str] = &["mail_id", "address", "subject", "text", "html", "created_ms"];
+
+    fn from_row(row: &mut RowReader) -> Result<Self, Fault> {
+        let mail = MailView {
+            id: row.parse(MailId::parse)?.to_string(),
+            to: row.get()?,
+            subject: row.get()?,
+            text: row.get()?,
+            html: row.get()?,
+            sent_at: row.get::<UnixMillis>()?.rfc3339(),
+        };
+        Ok(Self { mail })
+    }
+}

@@ -1,0 +1,78 @@
+//! The statements about people, their sessions and mails.
+
+use super::rows::{
+    MailboxRow, MembershipRow, OpenSignIn, QueuedMail, SessionRow, SignInMail, UnownedTenant, UsedSignIn,
+};
+use crate::storage::{Present, statements};
+
+statements! {
+    /// Binds id, email, intent, company name, token's hash, browser's hash, prefix of the client's address, now, end, the
+    /// start of the span and of the day, and the most of an address in the span and in the day, of a prefix and of all in
+    /// the span. Returns a row if none of them is reached.
+    SIGN_IN_PUT: Present = "INSERT INTO sign_ins (id, email, intent, company_name, token_hash, browser_hash, ip_prefix,
+        created_ms, expires_ms) SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9
+        WHERE (SELECT COUNT(*) FROM sign_ins WHERE email = ?2 AND created_ms > ?10) < ?12
+        AND (SELECT COUNT(*) FROM sign_ins WHERE email = ?2 AND created_ms > ?11) < ?13
+        AND (SELECT COUNT(*) FROM sign_ins WHERE ip_prefix = ?7 AND created_ms > ?10) < ?14
+        AND (SELECT COUNT(*) FROM sign_ins WHERE created_ms > ?10) < ?15 RETURNING 1 AS present";
+    /// Binds id, address, origin, a sign-in's id, now: the sign-in's mail, if the sign-in was written.
+    SIGN_IN_MAIL_PUT: () = "INSERT INTO mails (id, kind, address, origin, subject_id, state, created_ms)
+        SELECT ?1, 'sign_in', ?2, ?3, ?4, 'queued', ?5 WHERE EXISTS (SELECT 1 FROM sign_ins WHERE id = ?4)";
+    /// Binds now and a token's hash: the sign-in is used, once.
+    SIGN_IN_BY_TOKEN: UsedSignIn = "UPDATE sign_ins SET used_ms = ?1
+        WHERE token_hash = ?2 AND used_ms IS NULL AND expires_ms > ?1 RETURNING email, intent, company_name";
+    /// Binds a browser's hash, now, the most tries: one more code is compared.
+    SIGN_IN_TRY: OpenSignIn = "UPDATE sign_ins SET tries = tries + 1
+        WHERE browser_hash = ? AND used_ms IS NULL AND expires_ms > ? AND tries < ? RETURNING id, token_hash";
+    /// Binds now and an id: the sign-in is used, once.
+    SIGN_IN_USE: UsedSignIn = "UPDATE sign_ins SET used_ms = ? WHERE id = ? AND used_ms IS NULL
+        RETURNING email, intent, company_name";
+    /// Binds now and an address: whoever has signed in needs no other mail.
+    SIGN_INS_CLOSE: () = "UPDATE sign_ins SET used_ms = ? WHERE email = ? AND used_ms IS NULL";
+
+    /// Binds an address; returns the person's tenants in the order of joining.
+    MEMBERSHIPS_OF: MembershipRow = "SELECT m.tenant_id, m.role, t.company_name
+        FROM members m JOIN tenants t ON t.id = m.tenant_id
+        WHERE m.person_id = (SELECT id FROM people WHERE email = ?) ORDER BY m.created_ms, m.tenant_id LIMIT 100";
+    /// Binds an address; returns the tenant whose contact it is, if that has no member.
+    UNOWNED_TENANT: UnownedTenant = "SELECT id FROM tenants WHERE email = ?
+        AND NOT EXISTS (SELECT 1 FROM members WHERE tenant_id = tenants.id)";
+    /// Binds id, address, now.
+    PERSON_PUT: () = "INSERT INTO people (id, email, created_ms) VALUES (?, ?, ?) ON CONFLICT (email) DO NOTHING";
+    /// Binds tenant, role, now, address.
+    MEMBER_PUT: () = "INSERT INTO members (tenant_id, person_id, role, created_ms)
+        SELECT ?, id, ?, ? FROM people WHERE email = ? ON CONFLICT (tenant_id, person_id) DO NOTHING";
+
+    /// Binds id, hash, tenant, prefix of the client's address, user agent, now, end, address of the person.
+    SESSION_PUT: () = "INSERT INTO sessions (id, hash, person_id, tenant_id, ip_prefix, user_agent, created_ms, seen_ms,
+        expires_ms) SELECT ?1, ?2, id, ?3, ?4, ?5, ?6, ?6, ?7 FROM people WHERE email = ?8";
+    /// Binds a hash; returns the session, unless it was ended or the person has left the tenant.
+    SESSION_GET: SessionRow = "SELECT s.id, s.person_id, p.email, s.tenant_id, t.company_name, t.tier, t.status, m.role,
+        s.created_ms, s.seen_ms, s.expires_ms FROM sessions s JOIN people p ON p.id = s.person_id
+        JOIN tenants t ON t.id = s.tenant_id
+        JOIN members m ON m.tenant_id = s.tenant_id AND m.person_id = s.person_id
+        WHERE s.hash = ? AND s.ended_ms IS NULL";
+    /// Binds a time and an id; never goes back.
+    SESSION_SEEN: () = "UPDATE sessions SET seen_ms = MAX(seen_ms, ?) WHERE id = ?";
+    /// Binds now and a hash. A session that has ended keeps its time.
+    SESSION_END: () = "UPDATE sessions SET ended_ms = COALESCE(ended_ms, ?) WHERE hash = ?";
+
+    /// Binds a mail's id; returns what its text is made of, unless it was sent. `is_known`: the address belongs to a person
+    /// with a tenant, or to a tenant without a member.
+    SIGN_IN_MAIL_GET: SignInMail = "SELECT m.address, m.origin, s.id, s.intent, s.token_hash, s.expires_ms,
+        (EXISTS (SELECT 1 FROM people p JOIN members b ON b.person_id = p.id WHERE p.email = s.email)
+        OR EXISTS (SELECT 1 FROM tenants t WHERE t.email = s.email
+        AND NOT EXISTS (SELECT 1 FROM members b WHERE b.tenant_id = t.id))) AS is_known
+        FROM mails m JOIN sign_ins s ON s.id = m.subject_id WHERE m.id = ? AND m.state = 'queued'";
+    /// Binds state, now, id: the mail is done with.
+    MAIL_END: () = "UPDATE mails SET state = ?, sent_ms = ? WHERE id = ? AND state = 'queued'";
+    /// Binds a time and a limit; returns mails that are queued since before.
+    MAILS_QUEUED: QueuedMail =
+        "SELECT id FROM mails WHERE state = 'queued' AND created_ms < ? ORDER BY created_ms LIMIT ?";
+    /// Binds mail, address, subject, text, HTML, now. A mail is there once.
+    MAILBOX_PUT: () = "INSERT INTO mailbox (mail_id, address, subject, text, html, created_ms)
+        VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (mail_id) DO NOTHING";
+    /// Binds a limit; returns the newest mails.
+    MAILBOX_GET: MailboxRow = "SELECT mail_id, address, subject, text, html, created_ms FROM mailbox
+        ORDER BY mail_id DESC LIMIT ?";
+}

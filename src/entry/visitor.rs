@@ -1,0 +1,75 @@
+//! Requests of browsers: cookies, the page that makes the request, the session.
+
+use crate::app::App;
+use crate::d1::people;
+use crate::d1::people::rows::SessionRow;
+use crate::request::Visitor;
+use worker::Headers;
+use x402_api::cookies::Cookies;
+use x402_api::endpoint::RouteRow;
+use x402_chain::time::UnixMillis;
+use x402_core::error::{ErrorCode, Fault};
+use x402_core::people::client::ip_prefix;
+use x402_core::people::origin::RequestSource;
+use x402_core::tenancy::access::Access;
+use x402_core::tenancy::role::Role;
+
+/// Headers that carry a key: beside one of them no cookie counts.
+const KEY_HEADERS: [&str; 4] = ["authorization", "x-api-key", "x-secret-key", "x-admin-key"];
+/// The most characters of a user agent that are kept: a person tells browsers apart by it.
+const USER_AGENT_MAX: usize = 200;
+
+/// Reads cookies and session of a request to a route that takes cookies. What needs no directory is checked first.
+///
+/// # Errors
+/// `INVALID_SESSION`, `CROSS_ORIGIN`, `INSUFFICIENT_ROLE`.
+pub(super) async fn read_visitor(
+    headers: &Headers,
+    row: &RouteRow,
+    app: &App,
+    now: UnixMillis,
+) -> Result<Visitor, Fault> {
+    let header = |name: &str| headers.get(name).ok().flatten();
+    let has_key = KEY_HEADERS.iter().any(|name| header(name).is_some_and(|text| !text.trim().is_empty()));
+    let cookies = header("cookie").filter(|_| !has_key).map(|text| Cookies::read(&text)).unwrap_or_default();
+    let role = if let Access::Session(role) = row.access { Some(role) } else { None };
+    if role.is_some() && cookies.session.is_none() {
+        return Err(no_session());
+    }
+    if row.method.is_unsafe() {
+        let (fetch_site, origin) = (header("sec-fetch-site"), header("origin"));
+        let source =
+            RequestSource { fetch_site: fetch_site.as_deref(), origin: origin.as_deref(), has_cookie: cookies.has_any };
+        source.check(&app.origin)?;
+    }
+    let session = match role {
+        Some(role) => Some(open_session(app, &cookies, role, now).await?),
+        None => None,
+    };
+    let user_agent = header("user-agent").map(|text| text.chars().take(USER_AGENT_MAX).collect());
+    Ok(Visitor { cookies, ip_prefix: ip_prefix(header("cf-connecting-ip").as_deref()), user_agent, session })
+}
+
+fn no_session() -> Fault {
+    Fault::new(
+        ErrorCode::InvalidSession,
+        "sign in: there is no session, or it has ended; a key takes no session's place here",
+    )
+}
+
+async fn open_session(app: &App, cookies: &Cookies, role: Role, now: UnixMillis) -> Result<SessionRow, Fault> {
+    let secret = cookies.session.ok_or_else(no_session)?;
+    let db = app.db()?;
+    let session = people::read_session(&db, &secret).await?.ok_or_else(no_session)?;
+    if !session.times.is_open(now) {
+        return Err(no_session());
+    }
+    if session.role < role {
+        let detail = format!("this needs the role '{}'; yours is '{}'", role.name(), session.role.name());
+        return Err(Fault::new(ErrorCode::InsufficientRole, detail));
+    }
+    if session.times.is_to_note(now) {
+        people::note_session(&db, session.id, now).await?;
+    }
+    Ok(session)
+}

@@ -1,0 +1,81 @@
+//! What operators and people do alike with the directory: issue keys, and make ledgers load a change.
+
+use crate::app;
+use crate::app::App;
+use crate::clients;
+use crate::d1::KeyToPut;
+use crate::request::IncomingRequest;
+use futures_util::future::join_all;
+use x402_api::admin::FirstKeys;
+use x402_chain::id::{KeyId, TenantId};
+use x402_chain::network::Environment;
+use x402_chain::time::UnixMillis;
+use x402_core::error::{ErrorCode, Fault};
+use x402_core::messages::ledger::LedgerMessage;
+use x402_core::tenancy::key;
+use x402_core::tenancy::key::{KeyHash, KeyKind};
+use x402_core::tenancy::tenant::Scope;
+
+/// The text of a new key.
+///
+/// # Errors
+/// `INTERNAL` without randomness or pepper.
+pub(super) fn issue_key(app: &App, tenant: TenantId, of: (KeyKind, Environment)) -> Result<String, Fault> {
+    key::issue(tenant, of, app::random()?, app.settings.peppers())
+        .ok_or_else(|| Fault::internal("no pepper is configured for signing keys"))
+}
+
+/// The id of a new key.
+///
+/// # Errors
+/// `INTERNAL` without randomness.
+pub(super) fn key_id(now: UnixMillis) -> Result<KeyId, Fault> {
+    Ok(KeyId::new(now, app::random()?))
+}
+
+/// The first keys of a new tenant: their texts, and what is stored of them.
+///
+/// # Errors
+/// As [`issue_key`].
+pub(super) fn first_keys(
+    app: &App,
+    tenant: TenantId,
+    now: UnixMillis,
+) -> Result<(FirstKeys, [KeyToPut<'static>; 2]), Fault> {
+    let issue = |environment| {
+        let text = issue_key(app, tenant, (KeyKind::Bearer, environment))?;
+        let put = KeyToPut {
+            id: key_id(now)?,
+            environment,
+            kind: KeyKind::Bearer,
+            name: "first",
+            hash: KeyHash::of(&text),
+            scopes: &Scope::FIRST,
+            expires_at: None,
+        };
+        Ok::<_, Fault>((text, put))
+    };
+    let ((live, live_put), (test, test_put)) = (issue(Environment::Live)?, issue(Environment::Test)?);
+    Ok((FirstKeys { live, test }, [live_put, test_put]))
+}
+
+/// Makes both ledgers load the directory's copy; an error means that one may not have done so.
+pub(super) async fn reload_ledgers(
+    app: &App,
+    incoming: &IncomingRequest,
+    tenant: TenantId,
+    version: u64,
+    region: Option<&str>,
+) -> Result<(), Fault> {
+    let one = |environment| async move {
+        let envelope = incoming.envelope(app, (tenant, environment), LedgerMessage::Reload { version });
+        clients::ledger::call_ledger(app, &envelope, region).await
+    };
+    for response in join_all(Environment::ALL.map(one)).await {
+        if !response?.is_done() {
+            let detail = "the change is stored, but a ledger has not loaded it yet: repeat the request";
+            return Err(Fault::new(ErrorCode::LedgerUnavailable, detail).after(1));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,177 @@
+//! Signing up and in by a mail, and the session.
+
+use super::directory::{first_keys, reload_ledgers};
+use crate::app;
+use crate::app::App;
+use crate::d1::FirstRows;
+use crate::d1::people::rows::UsedSignIn;
+use crate::d1::people::{self, NewOwned, NewSession, NewSignIn};
+use crate::mail;
+use crate::request::{IncomingRequest, Visitor};
+use std::rc::Rc;
+use worker::Context;
+use x402_api::ApiReply;
+use x402_api::admin::{FirstKeys, NewTenant};
+use x402_api::cookies::CookieName;
+use x402_api::session::{
+    MailAsked, MailRequest, SessionAnswer, SessionCreated, SessionEnded, SignInProof, sign_in_proof,
+};
+use x402_chain::id::{MailId, PersonId, SessionId, SignInId, TenantId};
+use x402_core::error::{ErrorCode, Fault};
+use x402_core::people::secret::Secret;
+use x402_core::people::session::SESSION_MS;
+use x402_core::people::sign_in::{self, Arrival, SIGN_IN_MS, SignInSecrets};
+use x402_core::tenancy::tenant::OwnLimits;
+use x402_core::tenancy::tier::Tier;
+use x402_core::verdict::SanctionsPolicy;
+
+/// `POST /v1/signup` and `POST /v1/login`: writes the request and answers. Whom the address belongs to is looked up when the
+/// mail is sent, so that neither the answer nor its time depends on it.
+pub(super) async fn ask_for_mail(
+    app: &Rc<App>,
+    context: &Context,
+    incoming: &IncomingRequest,
+    request: Result<MailRequest, Fault>,
+) -> Result<ApiReply, Fault> {
+    let request = request?;
+    if app.settings.mail().is_none() {
+        return Err(Fault::new(ErrorCode::NotFound, "this service sends no mail: nobody can sign up or sign in"));
+    }
+    let now = incoming.now;
+    let (id, browser) = (SignInId::new(now, app::random()?), Secret::new(app::random()?));
+    let secrets = app.settings.peppers().first().and_then(|pepper| SignInSecrets::of(id, pepper));
+    let secrets = secrets.ok_or_else(|| Fault::internal("no pepper is configured for sign-ins"))?;
+    let mail = MailId::new(now, app::random()?);
+    let new = NewSignIn {
+        id,
+        request: &request,
+        token: &secrets.token,
+        browser: &browser,
+        ip_prefix: &incoming.visitor()?.ip_prefix,
+        mail,
+        origin: &app.origin,
+    };
+    if !people::put_sign_in(&app.db()?, &new, now).await? {
+        let detail = "too many mails were asked for, for this address or from this network: try again later";
+        return Err(Fault::new(ErrorCode::RateLimited, detail).after(sign_in::SPAN_MS / 1_000));
+    }
+    app::after_answer(context, mail::queue_or_log(Rc::clone(app), mail));
+    let asked = MailAsked { email: request.email, expires_at: sign_in::expiry(now).rfc3339() };
+    Ok(ApiReply::json(202, &asked).with("Set-Cookie", CookieName::SignIn.set(&browser, SIGN_IN_MS)))
+}
+
+/// `POST /v1/session`: a link's token or a code becomes a session, once.
+pub(super) async fn create_session(app: &App, incoming: &IncomingRequest) -> Result<ApiReply, Fault> {
+    let proof = sign_in_proof(&incoming.body)?;
+    let visitor = incoming.visitor()?;
+    let used = use_proof(app, incoming, visitor, proof).await?.ok_or_else(invalid_sign_in)?;
+    let secret = Secret::new(app::random()?);
+    let api_keys = match begin(app, incoming, &used, &secret).await {
+        // Another sign-in with the address made its tenant at the same time: this one joins it.
+        Err(fault) if fault.code == ErrorCode::EmailTaken => begin(app, incoming, &used, &secret).await?,
+        outcome => outcome?,
+    };
+    let db = app.db()?;
+    let session = people::read_session(&db, &secret).await?;
+    let session = session.ok_or_else(|| Fault::internal("a session that was written is not there"))?;
+    let (tenants, _) = people::tenants_of(&db, &used.email).await?;
+    let tenants = tenants.into_iter().map(people::rows::MembershipRow::view).collect();
+    let created = SessionCreated { session: session.view(), tenants, api_keys };
+    Ok(ApiReply::json(201, &created).with("Set-Cookie", CookieName::Session.set(&secret, SESSION_MS)))
+}
+
+fn invalid_sign_in() -> Fault {
+    let detail =
+        "the code or the link is wrong, has expired or was used; a code counts only in the browser that asked for it";
+    Fault::new(ErrorCode::InvalidSignIn, detail)
+}
+
+/// Uses the sign-in that a proof names; `None` where the proof is wrong.
+async fn use_proof(
+    app: &App,
+    incoming: &IncomingRequest,
+    visitor: &Visitor,
+    proof: SignInProof,
+) -> Result<Option<UsedSignIn>, Fault> {
+    let db = app.db()?;
+    match proof {
+        SignInProof::Token(Some(token)) => people::use_token(&db, &token, incoming.now).await,
+        SignInProof::Token(None) => Ok(None),
+        SignInProof::Code(code) => {
+            let Some(browser) = visitor.cookies.sign_in else { return Ok(None) };
+            // The try is counted before the code is compared, so that guesses made at once count each.
+            let Some(open) = people::try_code(&db, &browser, incoming.now).await? else { return Ok(None) };
+            let secrets = SignInSecrets::find(open.id, &open.token_hash, app.settings.peppers());
+            if !secrets.is_some_and(|secrets| secrets.is_code(&code)) {
+                return Ok(None);
+            }
+            people::use_sign_in(&db, open.id, incoming.now).await
+        }
+    }
+}
+
+/// Begins the session of a proven address; returns the keys of a tenant that was made.
+async fn begin(
+    app: &App,
+    incoming: &IncomingRequest,
+    used: &UsedSignIn,
+    secret: &Secret,
+) -> Result<Option<FirstKeys>, Fault> {
+    let (db, now, visitor) = (app.db()?, incoming.now, incoming.visitor()?);
+    let (memberships, unowned) = people::tenants_of(&db, &used.email).await?;
+    let memberships: Vec<_> = memberships.iter().map(|row| row.membership).collect();
+    let (tenant, owns, is_new) = match sign_in::arrival(used.intent, &memberships, unowned) {
+        Arrival::Member(member) => (member.tenant, false, false),
+        Arrival::FirstOwner(tenant) => (tenant, true, false),
+        Arrival::NewTenant => (TenantId::new(now, app::random()?), true, true),
+        Arrival::Nobody => return Err(invalid_sign_in()),
+    };
+    let session = NewSession {
+        id: SessionId::new(now, app::random()?),
+        secret,
+        email: &used.email,
+        person: PersonId::new(now, app::random()?),
+        tenant,
+        ip_prefix: &visitor.ip_prefix,
+        user_agent: visitor.user_agent.as_deref(),
+        previous: visitor.cookies.session.as_ref(),
+    };
+    if !is_new {
+        people::begin_session(&db, &session, None, owns, now).await?;
+        return Ok(None);
+    }
+    let (keys, puts) = first_keys(app, tenant, now)?;
+    let new = NewTenant {
+        email: used.email.clone(),
+        company_name: used.company_name.clone(),
+        tier: Tier::default(),
+        region: None,
+        recipients: Vec::new(),
+        limits: OwnLimits::default(),
+        sanctions: SanctionsPolicy::default(),
+        explain: false,
+    };
+    let made = NewOwned { tenant: &new, first: FirstRows { recipients: &[], keys: &puts } };
+    people::begin_session(&db, &session, Some(&made), owns, now).await?;
+    // The ledgers are made near the person. One that is not reached is made by its first request, and loads the tenant.
+    let _ = reload_ledgers(app, incoming, tenant, 1, None).await;
+    Ok(Some(keys))
+}
+
+/// `GET /v1/session`.
+pub(super) async fn read_session(app: &App, incoming: &IncomingRequest) -> Result<ApiReply, Fault> {
+    let session = incoming.session()?;
+    let (tenants, _) = people::tenants_of(&app.db()?, &session.email).await?;
+    let tenants = tenants.into_iter().map(people::rows::MembershipRow::view).collect();
+    Ok(ApiReply::json(200, &SessionAnswer { session: session.view(), tenants }))
+}
+
+/// `DELETE /v1/session`.
+pub(super) async fn end_session(app: &App, incoming: &IncomingRequest) -> Result<ApiReply, Fault> {
+    let session = incoming.session()?;
+    if let Some(secret) = &incoming.visitor()?.cookies.session {
+        people::end_session(&app.db()?, secret, incoming.now).await?;
+    }
+    let ended = SessionEnded { id: session.id.to_string(), ended_at: incoming.now.rfc3339() };
+    Ok(ApiReply::json(200, &ended).with("Set-Cookie", CookieName::Session.removal()))
+}
