@@ -157,11 +157,7 @@ test("a body that names no proof, or two, is refused, and one of another form is
 
 test("what the document shows as an example is taken", async () => {
   const { body } = await worker.call("GET", "/v1/openapi.json");
-  for (const [path, status] of [
-    ["/v1/signup", 202],
-    ["/v1/login", 202],
-    ["/v1/session", 401],
-  ]) {
+  for (const [path, status] of Object.entries({ "/v1/signup": 202, "/v1/login": 202, "/v1/session": 401 })) {
     const { example } = body.paths[path].post.requestBody.content["application/json"];
     assert.equal((await new Browser(worker).call("POST", path, example)).status, status, path);
   }
