@@ -71,6 +71,10 @@ pub(crate) async fn dispatch(
         Endpoint::SessionCreate => session::create_session(app, &incoming).await?,
         Endpoint::SessionRead => session::read_session(app, &incoming).await?,
         Endpoint::SessionEnd => session::end_session(app, &incoming).await?,
+        Endpoint::SessionList => session::list_sessions(app, &incoming).await?,
+        Endpoint::SessionEndOne => session::end_own_session(app, &incoming).await?,
+        Endpoint::SessionEndAll => session::end_all_sessions(app, &incoming).await?,
+        Endpoint::SessionSwitch => session::switch_tenant(app, &incoming).await?,
     };
     Ok(reply.into())
 }

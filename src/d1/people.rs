@@ -6,7 +6,7 @@ pub mod rows;
 pub mod sql;
 
 use super::{BoundValue, FirstRows, all, batch, result_of, rows_of, statement, tenant_statements};
-use rows::{MembershipRow, OpenSignIn, SessionRow, SignInMail, UsedSignIn};
+use rows::{MembershipRow, OpenSignIn, OwnSessionRow, SessionRow, SignInMail, UsedSignIn};
 use worker::{D1Database, D1PreparedStatement};
 use x402_api::admin::NewTenant;
 use x402_api::session::{MailRequest, MailView};
@@ -15,7 +15,7 @@ use x402_chain::time::UnixMillis;
 use x402_core::error::Fault;
 use x402_core::people::mail::MailText;
 use x402_core::people::secret::Secret;
-use x402_core::people::session::SessionTimes;
+use x402_core::people::session::{IDLE_MS, SESSION_MS, SessionTimes};
 use x402_core::people::sign_in;
 use x402_core::tenancy::role::Role;
 
@@ -162,6 +162,70 @@ pub(crate) async fn note_session(db: &D1Database, id: SessionId, now: UnixMillis
 pub(crate) async fn end_session(db: &D1Database, secret: &Secret, now: UnixMillis) -> Result<(), Fault> {
     let end = statement(db, sql::SESSION_END, &[BoundValue::Ms(now), BoundValue::Text(&secret.hash())])?;
     result_of(end).await.map(|_| ())
+}
+
+/// A person's sessions that hold, the newest first.
+pub(crate) async fn list_sessions(
+    db: &D1Database,
+    person: PersonId,
+    now: UnixMillis,
+) -> Result<Vec<OwnSessionRow>, Fault> {
+    let used_since = UnixMillis(now.0.saturating_sub(IDLE_MS));
+    let person = person.to_string();
+    all(db, sql::SESSIONS_OF, &[BoundValue::Text(&person), BoundValue::Ms(now), BoundValue::Ms(used_since)]).await
+}
+
+/// Ends a session of a person; `false` where the person has none of this id.
+pub(crate) async fn end_own_session(
+    db: &D1Database,
+    person: PersonId,
+    id: SessionId,
+    now: UnixMillis,
+) -> Result<bool, Fault> {
+    let (id, person) = (id.to_string(), person.to_string());
+    let bind = [BoundValue::Ms(now), BoundValue::Text(&id), BoundValue::Text(&person)];
+    Ok(!all(db, sql::SESSION_END_OWN, &bind).await?.is_empty())
+}
+
+/// Ends all sessions of a person.
+pub(crate) async fn end_sessions(db: &D1Database, person: PersonId, now: UnixMillis) -> Result<(), Fault> {
+    let bind = [BoundValue::Ms(now), BoundValue::Text(&person.to_string())];
+    result_of(statement(db, sql::SESSIONS_END, &bind)?).await.map(|_| ())
+}
+
+/// Replaces a session by one of another tenant, which ends when the first would have; `false` where the person does not
+/// belong to the tenant.
+pub(crate) async fn switch_session(
+    db: &D1Database,
+    (old, new): (&Secret, &Secret),
+    id: SessionId,
+    tenant: TenantId,
+    now: UnixMillis,
+) -> Result<bool, Fault> {
+    let texts = [id.to_string(), new.hash(), tenant.to_string(), old.hash()];
+    let [id, new, tenant, old] = texts.each_ref().map(|text| BoundValue::Text(text));
+    let at = BoundValue::Ms(now);
+    let put = statement(db, sql::SESSION_SWITCH, &[id, new, tenant, at, old])?;
+    let results = batch(db, vec![put, statement(db, sql::SESSION_REPLACED, &[at, old, new])?]).await?;
+    let made = results.first().map(|result| rows_of(sql::SESSION_SWITCH, result)).transpose()?;
+    Ok(made.is_some_and(|rows| !rows.is_empty()))
+}
+
+/// How long sessions that have ended, and what is known of mails, are kept: for questions about them.
+const KEPT_MS: u64 = 30 * sign_in::DAY_MS;
+
+/// Deletes what is no longer needed: requests to sign in after a day, sessions and mails after a month.
+pub(crate) async fn purge(db: &D1Database, now: UnixMillis) -> Result<(), Fault> {
+    let before = |ms: u64| UnixMillis(now.0.saturating_sub(ms));
+    let session = SessionId::new(before(SESSION_MS.saturating_add(KEPT_MS)), [0; 10]).to_string();
+    let mail = MailId::new(before(KEPT_MS), [0; 10]).to_string();
+    let statements = vec![
+        statement(db, sql::SIGN_INS_PURGE, &[BoundValue::Ms(before(sign_in::DAY_MS))])?,
+        statement(db, sql::SESSIONS_PURGE, &[BoundValue::Text(&session)])?,
+        statement(db, sql::MAILS_PURGE, &[BoundValue::Text(&mail)])?,
+        statement(db, sql::MAILBOX_PURGE, &[BoundValue::Text(&mail)])?,
+    ];
+    batch(db, statements).await.map(|_| ())
 }
 
 /// What the mail of a sign-in is made of; `None` where it was sent.

@@ -16,7 +16,7 @@ use x402_core::messages::ledger::{LedgerEnvelope, LedgerMessage, LedgerReply};
 
 /// On the first of the month, last month's usage is closed in the directory.
 const CLOSE_PERIOD: &str = "0 0 1 * *";
-/// Every night, the registry is compared with the chains.
+/// Every night, the registry is compared with the chains, and old sessions and mails are deleted.
 const CHECK_REGISTRY: &str = "17 3 * * *";
 /// Every minute, mails that were lost on their way to the queue are queued again.
 const QUEUE_MAILS: &str = "* * * * *";
@@ -47,6 +47,7 @@ async fn run_job(cron: &str, app: &App) -> Result<usize, Fault> {
         CHECK_REGISTRY => {
             let networks: Vec<_> = NETWORKS.iter().filter(|network| !network.local).collect();
             let checked = registry::run_registry_check(&app.settings, &app.db()?, &networks, now).await?.len();
+            d1::people::purge(&app.db()?, now).await?;
             Ok(checked.saturating_add(close_periods(app, now).await?))
         }
         QUEUE_MAILS => mail::queue_again(app, now).await,

@@ -1,10 +1,10 @@
-//! Signing up and in by a mail, and the session.
+//! Signing up and in by a mail, and sessions.
 
 use super::directory::{first_keys, reload_ledgers};
 use crate::app;
 use crate::app::App;
 use crate::d1::FirstRows;
-use crate::d1::people::rows::UsedSignIn;
+use crate::d1::people::rows::{MembershipRow, SessionRow, UsedSignIn};
 use crate::d1::people::{self, NewOwned, NewSession, NewSignIn};
 use crate::mail;
 use crate::request::{IncomingRequest, Visitor};
@@ -13,8 +13,10 @@ use worker::Context;
 use x402_api::ApiReply;
 use x402_api::admin::{FirstKeys, NewTenant};
 use x402_api::cookies::CookieName;
+use x402_api::records::ListPage;
 use x402_api::session::{
-    MailAsked, MailRequest, SessionAnswer, SessionCreated, SessionEnded, SignInProof, sign_in_proof,
+    MailAsked, MailRequest, MembershipView, SessionAnswer, SessionCreated, SessionEnded, SessionsEnded, SignInProof,
+    no_membership, sign_in_proof, switch_to,
 };
 use x402_chain::id::{MailId, PersonId, SessionId, SignInId, TenantId};
 use x402_core::error::{ErrorCode, Fault};
@@ -71,11 +73,7 @@ pub(super) async fn create_session(app: &App, incoming: &IncomingRequest) -> Res
         Err(fault) if fault.code == ErrorCode::EmailTaken => begin(app, incoming, &used, &secret).await?,
         outcome => outcome?,
     };
-    let db = app.db()?;
-    let session = people::read_session(&db, &secret).await?;
-    let session = session.ok_or_else(|| Fault::internal("a session that was written is not there"))?;
-    let (tenants, _) = people::tenants_of(&db, &used.email).await?;
-    let tenants = tenants.into_iter().map(people::rows::MembershipRow::view).collect();
+    let (session, tenants) = session_of(app, &secret).await?;
     let created = SessionCreated { session: session.view(), tenants, api_keys };
     Ok(ApiReply::json(201, &created).with("Set-Cookie", CookieName::Session.set(&secret, SESSION_MS)))
 }
@@ -162,7 +160,7 @@ async fn begin(
 pub(super) async fn read_session(app: &App, incoming: &IncomingRequest) -> Result<ApiReply, Fault> {
     let session = incoming.session()?;
     let (tenants, _) = people::tenants_of(&app.db()?, &session.email).await?;
-    let tenants = tenants.into_iter().map(people::rows::MembershipRow::view).collect();
+    let tenants = tenants.into_iter().map(MembershipRow::view).collect();
     Ok(ApiReply::json(200, &SessionAnswer { session: session.view(), tenants }))
 }
 
@@ -174,4 +172,54 @@ pub(super) async fn end_session(app: &App, incoming: &IncomingRequest) -> Result
     }
     let ended = SessionEnded { id: session.id.to_string(), ended_at: incoming.now.rfc3339() };
     Ok(ApiReply::json(200, &ended).with("Set-Cookie", CookieName::Session.removal()))
+}
+
+/// `GET /v1/sessions`.
+pub(super) async fn list_sessions(app: &App, incoming: &IncomingRequest) -> Result<ApiReply, Fault> {
+    let asking = incoming.session()?;
+    let all = people::list_sessions(&app.db()?, asking.person, incoming.now).await?;
+    let data = all.into_iter().map(|row| row.view(asking.id)).collect();
+    Ok(ApiReply::json(200, &ListPage { data, next_cursor: None }))
+}
+
+/// `DELETE /v1/sessions/{id}`.
+pub(super) async fn end_own_session(app: &App, incoming: &IncomingRequest) -> Result<ApiReply, Fault> {
+    let (asking, none) = (incoming.session()?, || Fault::new(ErrorCode::NotFound, "no such session"));
+    let id = SessionId::parse(incoming.param(0)).ok_or_else(none)?;
+    if !people::end_own_session(&app.db()?, asking.person, id, incoming.now).await? {
+        return Err(none());
+    }
+    let reply = ApiReply::json(200, &SessionEnded { id: id.to_string(), ended_at: incoming.now.rfc3339() });
+    Ok(if id == asking.id { reply.with("Set-Cookie", CookieName::Session.removal()) } else { reply })
+}
+
+/// `DELETE /v1/sessions`.
+pub(super) async fn end_all_sessions(app: &App, incoming: &IncomingRequest) -> Result<ApiReply, Fault> {
+    people::end_sessions(&app.db()?, incoming.session()?.person, incoming.now).await?;
+    let ended = SessionsEnded { ended_at: incoming.now.rfc3339() };
+    Ok(ApiReply::json(200, &ended).with("Set-Cookie", CookieName::Session.removal()))
+}
+
+/// `POST /v1/session/tenant`: the session gets a new secret, and its old one is worth nothing.
+pub(super) async fn switch_tenant(app: &App, incoming: &IncomingRequest) -> Result<ApiReply, Fault> {
+    let (tenant, now) = (switch_to(&incoming.body)?, incoming.now);
+    let old = incoming.visitor()?.cookies.session.ok_or_else(|| Fault::internal("a session has no cookie"))?;
+    let new = Secret::new(app::random()?);
+    let id = SessionId::new(now, app::random()?);
+    if !people::switch_session(&app.db()?, (&old, &new), id, tenant, now).await? {
+        return Err(no_membership());
+    }
+    let (session, tenants) = session_of(app, &new).await?;
+    let kept_ms = session.times.expires_at.since(now);
+    let answer = SessionAnswer { session: session.view(), tenants };
+    Ok(ApiReply::json(200, &answer).with("Set-Cookie", CookieName::Session.set(&new, kept_ms)))
+}
+
+/// A session that was just written, and the tenants of its person.
+async fn session_of(app: &App, secret: &Secret) -> Result<(SessionRow, Vec<MembershipView>), Fault> {
+    let db = app.db()?;
+    let session = people::read_session(&db, secret).await?;
+    let session = session.ok_or_else(|| Fault::internal("a session that was written is not there"))?;
+    let (tenants, _) = people::tenants_of(&db, &session.email).await?;
+    Ok((session, tenants.into_iter().map(MembershipRow::view).collect()))
 }

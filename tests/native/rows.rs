@@ -245,7 +245,7 @@ fn rows_of_people_are_read_or_refused() {
     let [ten, per, ses, sgn, mail] = ["ten_01a22830e24a3a1f7b1ccee9", "per_", "ses_", "sgn_", "mail_"].map(|prefix| {
         text(&if prefix.len() > 5 { prefix.to_owned() } else { format!("{prefix}01KB0000000000000000000000") })
     });
-    all.row(&[people::SIGN_IN_PUT], &[int(1)], &[], &[]);
+    all.row(&[people::SIGN_IN_PUT, people::SESSION_END_OWN, people::SESSION_SWITCH], &[int(1)], &[], &[]);
     let used = [text("a@b.c"), text("signup"), text("A")];
     let bad = [("intent", text("SignUp"))];
     all.row(&[people::SIGN_IN_BY_TOKEN, people::SIGN_IN_USE], &used, &["company_name"], &bad);
@@ -255,6 +255,9 @@ fn rows_of_people_are_read_or_refused() {
     let bad = [no_tenant("tenant_id"), ("role", text("admin"))];
     all.row(&[people::MEMBERSHIPS_OF], &[ten.clone(), text("owner"), text("A")], &["company_name"], &bad);
     all.row(&[people::UNOWNED_TENANT], core::slice::from_ref(&ten), &[], &[no_tenant("id")]);
+    let own = [ses.clone(), ten.clone(), text("unknown"), text("curl"), int(1), int(2), int(3)];
+    let bad = [no_id.clone(), no_tenant("tenant_id"), ("seen_ms", int(-1))];
+    all.row(&[people::SESSIONS_OF], &own, &["user_agent"], &bad);
     let session =
         [ses, per, text("a@b.c"), ten, text("A"), text("free"), text("active"), text("viewer"), int(1), int(2), int(3)];
     let bad = [

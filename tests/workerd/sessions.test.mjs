@@ -277,6 +277,80 @@ test("a sign-in makes a new secret and ends the session that the browser had", a
   assert.notEqual(planted.cookies.get("__Host-session"), "cd".repeat(32));
 });
 
+test("a person sees and ends sessions of his own, and nobody else's", async () => {
+  const { browser: one, email, session } = await signedUp(worker);
+  const two = new Browser(worker);
+  await two.call("POST", "/v1/login", { email });
+  const second = await two.session({ token: (await mailTo(worker, email, 2)).token }, { "user-agent": "Second/1.0" });
+  const stranger = await signedUp(worker);
+  const list = async (browser) => (await browser.call("GET", "/v1/sessions")).body.data;
+  const all = await list(two);
+  assert.deepEqual(
+    all.map(({ id, current, tenant, user_agent: agent }) => ({ id, current, tenant, agent })),
+    [
+      { id: second.body.session.id, current: true, tenant: session.tenant.id, agent: "Second/1.0" },
+      { id: session.id, current: false, tenant: session.tenant.id, agent: null },
+    ],
+  );
+  assert.match(all[0].ip_prefix, /^10\.\d+\.\d+\.0\/24$/);
+  for (const id of [session.id, "ses_x", "ses_01KB0000000000000000000000"]) {
+    assert.deepEqual(refusal(await stranger.browser.call("DELETE", `/v1/sessions/${id}`)), [404, "NOT_FOUND"]);
+  }
+  const ended = await two.call("DELETE", `/v1/sessions/${session.id}`);
+  assert.deepEqual([ended.status, ended.body.id, ended.setCookie], [200, session.id, []]);
+  assert.deepEqual(refusal(await two.call("DELETE", `/v1/sessions/${session.id}`)), [404, "NOT_FOUND"], "it has ended");
+  assert.deepEqual(refusal(await one.call("GET", "/v1/session")), [401, "INVALID_SESSION"]);
+  assert.equal((await list(two)).length, 1);
+  const own = await two.call("DELETE", `/v1/sessions/${second.body.session.id}`);
+  assert.match(own.setCookie.join(), /^__Host-session=; Max-Age=0/);
+  assert.equal((await list(stranger.browser)).length, 1);
+});
+
+test("signing out everywhere ends every session of the person", async () => {
+  const { browser: one, email } = await signedUp(worker);
+  const two = new Browser(worker);
+  await two.logIn(email);
+  await two.session({ code: (await mailTo(worker, email, 2)).code });
+  const kept = new Map(two.cookies);
+  assert.equal((await two.call("DELETE", "/v1/sessions")).status, 200);
+  two.cookies = kept;
+  for (const browser of [one, two]) assert.deepEqual(refusal(await browser.call("GET", "/v1/session")), [401, "INVALID_SESSION"]);
+});
+
+test("a session acts for another tenant of the person after it was switched, with a new secret", async () => {
+  const { browser, session } = await signedUp(worker);
+  const other = await signedUp(worker);
+  const to = (tenant) => browser.call("POST", "/v1/session/tenant", { tenant });
+  const strange = other.session.tenant.id;
+  for (const tenant of [strange, "ten_x", "ten_000000000000000000000000"]) {
+    assert.deepEqual(refusal(await to(tenant)), [404, "NOT_FOUND"], tenant);
+  }
+  assert.equal((await browser.call("GET", "/v1/session")).status, 200, "a refused switch changes nothing");
+  await worker.sql(
+    "INSERT INTO members (tenant_id, person_id, role, created_ms) VALUES (?, ?, 'viewer', ?)",
+    strange,
+    session.person.id,
+    Date.now(),
+  );
+  const former = browser.cookies.get("__Host-session");
+  const switched = await to(strange);
+  assert.deepEqual([switched.status, switched.body.session.tenant.id, switched.body.session.role], [200, strange, "viewer"]);
+  assert.equal(switched.body.tenants.length, 2);
+  assert.notEqual(browser.cookies.get("__Host-session"), former);
+  assert.equal(switched.body.session.expires_at, session.expires_at, "it ends when it would have");
+  const old = await new Browser(worker).call("GET", "/v1/session", undefined, { cookie: `__Host-session=${former}` });
+  assert.deepEqual(refusal(old), [401, "INVALID_SESSION"]);
+  const again = await Promise.all([to(session.tenant.id), to(session.tenant.id)]);
+  assert.deepEqual(
+    again
+      .map(({ status }) => status)
+      .sort()
+      .slice(0, 1),
+    [200],
+    "of two at once one at least",
+  );
+});
+
 test("a person who leaves a tenant has no session of it", async () => {
   const { browser, session } = await signedUp(worker);
   await worker.sql("UPDATE members SET role = 'viewer' WHERE person_id = ?", session.person.id);
@@ -367,4 +441,30 @@ test("a session ends after seven days without a request, and after 14 in any cas
   assert.deepEqual(refusal(await idle.browser.call("GET", "/v1/session")), [401, "INVALID_SESSION"], "14 days are over");
   await worker.advance(7 * DAY);
   assert.deepEqual(refusal(await busy.browser.call("GET", "/v1/session")), [401, "INVALID_SESSION"], "seven idle days");
+});
+
+test("requests to sign in are deleted after a day, sessions and mails after a month", async () => {
+  const { email, session } = await signedUp(worker);
+  const left = async () => {
+    const counted = [];
+    for (const [table, column, value] of [
+      ["sign_ins", "email", email],
+      ["mails", "address", email],
+      ["mailbox", "address", email],
+      ["sessions", "id", session.id],
+    ])
+      counted.push((await worker.sql(`SELECT 1 FROM ${table} WHERE ${column} = ?`, value)).length);
+    return counted;
+  };
+  await worker.cron("17 3 * * *");
+  assert.deepEqual(await left(), [1, 1, 1, 1]);
+  await worker.advance(DAY + MINUTE);
+  await worker.cron("17 3 * * *");
+  assert.deepEqual(await left(), [0, 1, 1, 1]);
+  await worker.advance(30 * DAY);
+  await worker.cron("17 3 * * *");
+  assert.deepEqual(await left(), [0, 0, 0, 1]);
+  await worker.advance(14 * DAY);
+  await worker.cron("17 3 * * *");
+  assert.deepEqual(await left(), [0, 0, 0, 0]);
 });

@@ -1,62 +1,14 @@
 //! The route table, one row an endpoint. Routing, body limits, scopes, the OpenAPI document and the tests of refusals
 //! all read it.
 
+mod method;
+
 use crate::headers::CrossOrigin;
-use core::fmt;
 use matchit::{Match, Router};
+pub use method::Method;
 use x402_core::tenancy::access::{Access, KeyScope};
 use x402_core::tenancy::role::Role;
 use x402_core::tenancy::tenant::Scope;
-
-/// An HTTP method that some endpoint takes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Method {
-    /// Reads; changes nothing.
-    Get,
-    /// Creates, or runs a check.
-    Post,
-    /// Changes the members that the body names.
-    Patch,
-    /// Removes a recipient or revokes a key.
-    Delete,
-}
-
-impl Method {
-    /// Reads the method's name; `HEAD` counts as `GET`.
-    #[must_use]
-    pub fn parse(name: &str) -> Option<Self> {
-        match name {
-            "GET" | "HEAD" => Some(Self::Get),
-            "POST" => Some(Self::Post),
-            "PATCH" => Some(Self::Patch),
-            "DELETE" => Some(Self::Delete),
-            _ => None,
-        }
-    }
-
-    /// Whether requests of this method change something.
-    #[must_use]
-    pub const fn is_unsafe(self) -> bool {
-        !matches!(self, Self::Get)
-    }
-
-    /// Whether requests of this method have a body.
-    #[must_use]
-    pub const fn has_body(self) -> bool {
-        matches!(self, Self::Post | Self::Patch)
-    }
-}
-
-impl fmt::Display for Method {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str(match self {
-            Self::Get => "GET",
-            Self::Post => "POST",
-            Self::Patch => "PATCH",
-            Self::Delete => "DELETE",
-        })
-    }
-}
 
 /// One variant a route; `handlers::dispatch` matches all of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -135,6 +87,14 @@ pub enum Endpoint {
     SessionRead,
     /// Ends the session.
     SessionEnd,
+    /// The person's sessions that hold.
+    SessionList,
+    /// Ends one of the person's sessions.
+    SessionEndOne,
+    /// Ends all of the person's sessions.
+    SessionEndAll,
+    /// Makes the session one of another tenant of the person.
+    SessionSwitch,
     /// The mails that were not sent, with the backend `mailbox`.
     Mailbox,
 }
@@ -183,6 +143,8 @@ const fn with_alias(mut row: RouteRow, alias: &'static str) -> RouteRow {
 }
 
 const KEY: Access = Access::Key(KeyScope::Any);
+/// Whoever is signed in.
+const PERSON: Access = Access::Session(Role::Viewer);
 const VERIFY: Access = Access::Key(KeyScope::Only(Scope::Verify));
 const SETTLE: Access = Access::Key(KeyScope::Only(Scope::Settle));
 
@@ -403,14 +365,18 @@ pub(crate) const ENDPOINTS: &[RouteRow] = &[
         Access::SignIn,
         ["Sessions", "Sign in by a link's token or a code"],
     ),
+    route(Endpoint::SessionRead, Method::Get, "/v1/session", PERSON, ["Sessions", "Who is signed in, and where"]),
+    route(Endpoint::SessionEnd, Method::Delete, "/v1/session", PERSON, ["Sessions", "Sign out"]),
+    route(Endpoint::SessionList, Method::Get, "/v1/sessions", PERSON, ["Sessions", "List one's own sessions"]),
     route(
-        Endpoint::SessionRead,
-        Method::Get,
-        "/v1/session",
-        Access::Session(Role::Viewer),
-        ["Sessions", "Who is signed in, and where"],
+        Endpoint::SessionEndOne,
+        Method::Delete,
+        "/v1/sessions/{id}",
+        PERSON,
+        ["Sessions", "End one of one's sessions"],
     ),
-    route(Endpoint::SessionEnd, Method::Delete, "/v1/session", Access::Session(Role::Viewer), ["Sessions", "Sign out"]),
+    route(Endpoint::SessionEndAll, Method::Delete, "/v1/sessions", PERSON, ["Sessions", "Sign out everywhere"]),
+    route(Endpoint::SessionSwitch, Method::Post, "/v1/session/tenant", PERSON, ["Sessions", "Act for another tenant"]),
 ];
 
 /// The result of routing a method and a path.

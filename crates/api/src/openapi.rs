@@ -90,7 +90,10 @@ fn shapes(endpoint: Endpoint, make: &mut SchemaGenerator) -> (Option<Value>, u16
         Endpoint::LogIn => (Some(of::<session::LogInBody>(make)), 202, of::<session::MailAsked>(make)),
         Endpoint::SessionCreate => (Some(of::<session::SessionBody>(make)), 201, of::<session::SessionCreated>(make)),
         Endpoint::SessionRead => (None, 200, of::<session::SessionAnswer>(make)),
-        Endpoint::SessionEnd => (None, 200, of::<session::SessionEnded>(make)),
+        Endpoint::SessionEnd | Endpoint::SessionEndOne => (None, 200, of::<session::SessionEnded>(make)),
+        Endpoint::SessionList => (None, 200, of::<records::ListPage<session::OwnSession>>(make)),
+        Endpoint::SessionEndAll => (None, 200, of::<session::SessionsEnded>(make)),
+        Endpoint::SessionSwitch => (Some(of::<session::SwitchBody>(make)), 200, of::<session::SessionAnswer>(make)),
     }
 }
 

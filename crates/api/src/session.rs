@@ -3,7 +3,8 @@
 use crate::admin::{FirstKeys, read_company_name, read_email};
 use crate::body::{invalid, parse_body};
 use serde::{Deserialize, Serialize};
-use x402_core::error::Fault;
+use x402_chain::id::TenantId;
+use x402_core::error::{ErrorCode, Fault};
 use x402_core::people::secret::Secret;
 use x402_core::people::sign_in::SignInIntent;
 use x402_core::tenancy::role::Role;
@@ -44,6 +45,16 @@ pub struct SessionBody {
     /// The code of six digits, from the browser that asked for the mail.
     #[cfg_attr(not(target_arch = "wasm32"), schemars(length(min = 1, max = 16)))]
     pub code: Option<String>,
+}
+
+/// The body of `POST /v1/session/tenant`.
+#[derive(Debug, Deserialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct SwitchBody {
+    /// The tenant's id, `ten_…`: one that the person belongs to.
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(length(min = 1, max = 64)))]
+    pub tenant: String,
 }
 
 /// A mail to ask for.
@@ -97,6 +108,21 @@ pub fn sign_in_proof(body: &[u8]) -> Result<SignInProof, Fault> {
         (Some(_), Some(_)) => Err(invalid("code", "must be absent where 'token' is there")),
         (None, None) => Err(invalid("token", "must be there, or 'code'")),
     }
+}
+
+/// Reads `POST /v1/session/tenant`. A text that is no tenant's id names a tenant that the person does not belong to.
+///
+/// # Errors
+/// `INVALID_JSON`, `INVALID_REQUEST`, `NOT_FOUND`.
+pub fn switch_to(body: &[u8]) -> Result<TenantId, Fault> {
+    let body: SwitchBody = parse_body(body)?;
+    TenantId::parse(&body.tenant).ok_or_else(no_membership)
+}
+
+/// The person does not belong to the tenant, or there is none.
+#[must_use]
+pub fn no_membership() -> Fault {
+    Fault::new(ErrorCode::NotFound, "you belong to no such tenant").at("tenant")
 }
 
 /// The answer to `POST /v1/signup` and `POST /v1/login`: the same whether the address is known or not.
@@ -194,6 +220,36 @@ pub struct SessionEnded {
     /// The session's id, `ses_…`.
     pub id: String,
     /// When it ended, RFC 3339.
+    pub ended_at: String,
+}
+
+/// One of a person's sessions.
+#[derive(Clone, Debug, Serialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+pub struct OwnSession {
+    /// The session's id, `ses_…`; not its secret.
+    pub id: String,
+    /// Whether it is the session that asks.
+    pub current: bool,
+    /// The tenant that it acts for, `ten_…`.
+    pub tenant: String,
+    /// The network that the person signed in from: a prefix of its addresses, or `unknown`.
+    pub ip_prefix: String,
+    /// The browser, as it names itself; `null` where it does not.
+    pub user_agent: Option<String>,
+    /// When the person signed in, RFC 3339.
+    pub created_at: String,
+    /// When it was last used, RFC 3339, to the hour.
+    pub seen_at: String,
+    /// When it ends if no further request comes, RFC 3339.
+    pub ends_at: String,
+}
+
+/// The answer to `DELETE /v1/sessions`.
+#[derive(Clone, Debug, Serialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+pub struct SessionsEnded {
+    /// When all of the person's sessions ended, RFC 3339.
     pub ended_at: String,
 }
 

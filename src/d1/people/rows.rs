@@ -1,7 +1,7 @@
 //! The rows about people, their sessions and mails.
 
 use crate::storage::{FromRow, RowReader};
-use x402_api::session::{MailView, MembershipView, PersonView, SessionTenant, SessionView};
+use x402_api::session::{MailView, MembershipView, OwnSession, PersonView, SessionTenant, SessionView};
 use x402_chain::id::{MailId, PersonId, SessionId, SignInId, TenantId};
 use x402_chain::time::UnixMillis;
 use x402_core::error::Fault;
@@ -150,6 +150,47 @@ impl SessionRow {
             created_at: self.times.created_at.rfc3339(),
             ends_at: self.times.ends_at().rfc3339(),
             expires_at: self.times.expires_at.rfc3339(),
+        }
+    }
+}
+
+/// One of a person's sessions.
+pub struct OwnSessionRow {
+    id: SessionId,
+    tenant: TenantId,
+    ip_prefix: String,
+    user_agent: Option<String>,
+    times: SessionTimes,
+}
+
+impl FromRow for OwnSessionRow {
+    const COLUMNS: &'static [&'static str] =
+        &["id", "tenant_id", "ip_prefix", "user_agent", "created_ms", "seen_ms", "expires_ms"];
+
+    fn from_row(row: &mut RowReader) -> Result<Self, Fault> {
+        Ok(Self {
+            id: row.parse(SessionId::parse)?,
+            tenant: row.parse(TenantId::parse)?,
+            ip_prefix: row.get()?,
+            user_agent: row.get()?,
+            times: SessionTimes { created_at: row.get()?, seen_at: row.get()?, expires_at: row.get()? },
+        })
+    }
+}
+
+impl OwnSessionRow {
+    /// What the person reads; `asking` is the session that asks.
+    #[must_use]
+    pub fn view(self, asking: SessionId) -> OwnSession {
+        OwnSession {
+            id: self.id.to_string(),
+            current: self.id == asking,
+            tenant: self.tenant.to_string(),
+            ip_prefix: self.ip_prefix,
+            user_agent: self.user_agent,
+            created_at: self.times.created_at.rfc3339(),
+            seen_at: self.times.seen_at.rfc3339(),
+            ends_at: self.times.ends_at().rfc3339(),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The statements about people, their sessions and mails.
 
 use super::rows::{
-    MailboxRow, MembershipRow, OpenSignIn, QueuedMail, SessionRow, SignInMail, UnownedTenant, UsedSignIn,
+    MailboxRow, MembershipRow, OpenSignIn, OwnSessionRow, QueuedMail, SessionRow, SignInMail, UnownedTenant, UsedSignIn,
 };
 use crate::storage::{Present, statements};
 
@@ -56,6 +56,32 @@ statements! {
     SESSION_SEEN: () = "UPDATE sessions SET seen_ms = MAX(seen_ms, ?) WHERE id = ?";
     /// Binds now and a hash. A session that has ended keeps its time.
     SESSION_END: () = "UPDATE sessions SET ended_ms = COALESCE(ended_ms, ?) WHERE hash = ?";
+
+    /// Binds person, now, and a time: those used since then. Returns the sessions that hold, the newest first.
+    SESSIONS_OF: OwnSessionRow = "SELECT id, tenant_id, ip_prefix, user_agent, created_ms, seen_ms, expires_ms FROM sessions
+        WHERE person_id = ? AND ended_ms IS NULL AND expires_ms > ? AND seen_ms > ? ORDER BY id DESC LIMIT 100";
+    /// Binds now, id, person; returns a row if the session held.
+    SESSION_END_OWN: Present = "UPDATE sessions SET ended_ms = ? WHERE id = ? AND person_id = ? AND ended_ms IS NULL
+        RETURNING 1 AS present";
+    /// Binds now and a person.
+    SESSIONS_END: () = "UPDATE sessions SET ended_ms = ? WHERE person_id = ? AND ended_ms IS NULL";
+    /// Binds the new id and hash, a tenant, now, and the hash of the session that is replaced: the new one ends when that
+    /// would have. Returns a row if the person belongs to the tenant.
+    SESSION_SWITCH: Present = "INSERT INTO sessions (id, hash, person_id, tenant_id, ip_prefix, user_agent, created_ms,
+        seen_ms, expires_ms) SELECT ?1, ?2, s.person_id, ?3, s.ip_prefix, s.user_agent, s.created_ms, ?4, s.expires_ms
+        FROM sessions s JOIN members m ON m.tenant_id = ?3 AND m.person_id = s.person_id
+        WHERE s.hash = ?5 AND s.ended_ms IS NULL RETURNING 1 AS present";
+    /// Binds now, a hash, and the hash of the session that replaces it, if that was written.
+    SESSION_REPLACED: () = "UPDATE sessions SET ended_ms = ?1 WHERE hash = ?2 AND ended_ms IS NULL
+        AND EXISTS (SELECT 1 FROM sessions WHERE hash = ?3)";
+    /// Binds a time.
+    SIGN_INS_PURGE: () = "DELETE FROM sign_ins WHERE created_ms < ?";
+    /// Binds an id: sessions before it.
+    SESSIONS_PURGE: () = "DELETE FROM sessions WHERE id < ?";
+    /// Binds an id: mails before it.
+    MAILS_PURGE: () = "DELETE FROM mails WHERE id < ?";
+    /// Binds an id: mails before it.
+    MAILBOX_PURGE: () = "DELETE FROM mailbox WHERE mail_id < ?";
 
     /// Binds a mail's id; returns what its text is made of, unless it was sent. `is_known`: the address belongs to a person
     /// with a tenant, or to a tenant without a member.
