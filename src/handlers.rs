@@ -6,6 +6,7 @@ mod admin;
 mod directory;
 mod facilitator;
 pub(crate) mod health;
+mod members;
 mod records;
 mod session;
 mod verify;
@@ -75,6 +76,12 @@ pub(crate) async fn dispatch(
         Endpoint::SessionEndOne => session::end_own_session(app, &incoming).await?,
         Endpoint::SessionEndAll => session::end_all_sessions(app, &incoming).await?,
         Endpoint::SessionSwitch => session::switch_tenant(app, &incoming).await?,
+        Endpoint::MemberList => members::list_members(app, &incoming).await?,
+        Endpoint::InvitationCreate => members::invite(app, context, &incoming).await?,
+        Endpoint::InvitationRevoke => members::revoke_invitation(app, &incoming).await?,
+        Endpoint::MemberJoin => members::join(app, &incoming).await?,
+        Endpoint::MemberPatch => members::change_member(app, &incoming).await?,
+        Endpoint::MemberRemove => members::remove_member(app, &incoming).await?,
     };
     Ok(reply.into())
 }

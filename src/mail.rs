@@ -2,15 +2,17 @@
 //! comes twice, or a mail that is queued twice, is sent once: the row says that it was sent.
 
 use crate::app::App;
-use crate::d1::people::{self, MailEnd};
+use crate::d1::people::rows::MailKind;
+use crate::d1::people::{self, MailEnd, members};
 use crate::telemetry::{TelemetryField, TelemetryKind, event};
 use std::rc::Rc;
 use wasm_bindgen::JsValue;
-use worker::{QueueContentType, RawMessageBuilder};
+use worker::{D1Database, QueueContentType, RawMessageBuilder};
 use x402_chain::id::MailId;
 use x402_chain::time::UnixMillis;
 use x402_core::error::{ErrorCode, Fault};
-use x402_core::people::mail::sign_in_mail;
+use x402_core::people::invitation::find_token;
+use x402_core::people::mail::{MailText, invitation_mail, sign_in_mail};
 use x402_core::people::sign_in::SignInSecrets;
 use x402_core::settings::MailBackend;
 
@@ -60,15 +62,41 @@ pub(crate) async fn send(app: &App, message: &str, now: UnixMillis) -> Result<()
         return Err(Fault::internal("a message of the queue names no mail"));
     };
     let db = app.db()?;
-    let Some(row) = people::read_sign_in_mail(&db, mail).await? else { return Ok(()) };
-    let secrets = SignInSecrets::find(row.id, &row.token_hash, app.settings.peppers());
-    let (Some(secrets), true) = (secrets, now < row.expires_at) else {
-        // Its link holds no longer, or its pepper was removed.
+    let Some(kind) = people::mail_kind(&db, mail).await? else { return Ok(()) };
+    let made = match kind {
+        MailKind::SignIn => sign_in(app, &db, mail, now).await?,
+        MailKind::Invitation => invitation(app, &db, mail, now).await?,
+    };
+    let Some((address, text)) = made else {
         return people::end_mail(&db, mail, MailEnd::Failed, now).await;
     };
-    let text = sign_in_mail(row.intent, row.is_known, &secrets, &row.origin);
     match app.settings.mail() {
-        Some(MailBackend::Mailbox) => people::put_into_mailbox(&db, mail, &row.address, &text, now).await,
+        Some(MailBackend::Mailbox) => people::put_into_mailbox(&db, mail, &address, &text, now).await,
         None => Err(Fault::new(ErrorCode::Misconfigured, "MAIL_BACKEND is not set")),
     }
+}
+
+/// The address and the text of a sign-in's mail; `None` where its link holds no longer, or its pepper was removed.
+async fn sign_in(
+    app: &App,
+    db: &D1Database,
+    mail: MailId,
+    now: UnixMillis,
+) -> Result<Option<(String, MailText)>, Fault> {
+    let Some(row) = people::read_sign_in_mail(db, mail).await? else { return Ok(None) };
+    let secrets = SignInSecrets::find(row.id, &row.token_hash, app.settings.peppers());
+    let secrets = secrets.filter(|_| now < row.expires_at);
+    Ok(secrets.map(|secrets| (row.address, sign_in_mail(row.intent, row.is_known, &secrets, &row.origin))))
+}
+
+/// The same of an invitation's; `None` also where the invitation was revoked.
+async fn invitation(
+    app: &App,
+    db: &D1Database,
+    mail: MailId,
+    now: UnixMillis,
+) -> Result<Option<(String, MailText)>, Fault> {
+    let Some(row) = members::read_invitation_mail(db, mail).await? else { return Ok(None) };
+    let token = find_token(row.id, &row.token_hash, app.settings.peppers()).filter(|_| now < row.expires_at);
+    Ok(token.map(|token| (row.address, invitation_mail(&row.inviter, row.role, &token, &row.origin))))
 }

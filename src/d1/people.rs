@@ -1,16 +1,17 @@
 //! People, their sessions and mails in the directory.
 
+pub(crate) mod members;
 #[allow(unreachable_pub, reason = "public natively, for tests")]
 pub mod rows;
 #[allow(unreachable_pub, reason = "public natively, for tests")]
 pub mod sql;
 
 use super::{BoundValue, FirstRows, all, batch, result_of, rows_of, statement, tenant_statements};
-use rows::{MembershipRow, OpenSignIn, OwnSessionRow, SessionRow, SignInMail, UsedSignIn};
+use rows::{MailKind, MembershipRow, OpenSignIn, OwnSessionRow, SessionRow, SignInMail, UsedSignIn};
 use worker::{D1Database, D1PreparedStatement};
 use x402_api::admin::NewTenant;
 use x402_api::session::{MailRequest, MailView};
-use x402_chain::id::{MailId, PersonId, SessionId, SignInId, TenantId};
+use x402_chain::id::{InvitationId, MailId, PersonId, SessionId, SignInId, TenantId};
 use x402_chain::time::UnixMillis;
 use x402_core::error::Fault;
 use x402_core::people::mail::MailText;
@@ -113,7 +114,7 @@ pub(crate) struct NewOwned<'a> {
     pub(crate) first: FirstRows<'a>,
 }
 
-/// Begins a session, in one batch: the person, a new tenant, the owner's membership where `owns`, the session; the browser's
+/// Begins a session, in one batch: the person, a new tenant, the membership of one who joins, the session; the browser's
 /// previous session and all other sign-ins of the address end.
 ///
 /// # Errors
@@ -122,7 +123,7 @@ pub(crate) async fn begin_session(
     db: &D1Database,
     session: &NewSession<'_>,
     made: Option<&NewOwned<'_>>,
-    owns: bool,
+    joins_as: Option<Role>,
     now: UnixMillis,
 ) -> Result<(), Fault> {
     let [id, person, tenant] = [session.id.to_string(), session.person.to_string(), session.tenant.to_string()];
@@ -133,8 +134,8 @@ pub(crate) async fn begin_session(
     };
     let [id, person, tenant, hash] = [&id, &person, &tenant, &hash].map(|text| BoundValue::Text(text));
     statements.push(statement(db, sql::PERSON_PUT, &[person, email, at])?);
-    if owns {
-        statements.push(statement(db, sql::MEMBER_PUT, &[tenant, BoundValue::Text(Role::Owner.name()), at, email])?);
+    if let Some(role) = joins_as {
+        statements.push(statement(db, sql::MEMBER_PUT, &[tenant, BoundValue::Text(role.name()), at, email])?);
     }
     let end = BoundValue::Ms(SessionTimes::begin(now).expires_at);
     let from = [BoundValue::Text(session.ip_prefix), BoundValue::Maybe(session.user_agent)];
@@ -219,13 +220,21 @@ pub(crate) async fn purge(db: &D1Database, now: UnixMillis) -> Result<(), Fault>
     let before = |ms: u64| UnixMillis(now.0.saturating_sub(ms));
     let session = SessionId::new(before(SESSION_MS.saturating_add(KEPT_MS)), [0; 10]).to_string();
     let mail = MailId::new(before(KEPT_MS), [0; 10]).to_string();
+    let invitation = InvitationId::new(before(KEPT_MS), [0; 10]).to_string();
     let statements = vec![
         statement(db, sql::SIGN_INS_PURGE, &[BoundValue::Ms(before(sign_in::DAY_MS))])?,
         statement(db, sql::SESSIONS_PURGE, &[BoundValue::Text(&session)])?,
+        statement(db, sql::INVITATIONS_PURGE, &[BoundValue::Text(&invitation)])?,
         statement(db, sql::MAILS_PURGE, &[BoundValue::Text(&mail)])?,
         statement(db, sql::MAILBOX_PURGE, &[BoundValue::Text(&mail)])?,
     ];
     batch(db, statements).await.map(|_| ())
+}
+
+/// What a mail is about; `None` where it was sent.
+pub(crate) async fn mail_kind(db: &D1Database, mail: MailId) -> Result<Option<MailKind>, Fault> {
+    let rows = all(db, sql::MAIL_KIND, &[BoundValue::Text(&mail.to_string())]).await?;
+    Ok(rows.into_iter().next().map(|row| row.kind))
 }
 
 /// What the mail of a sign-in is made of; `None` where it was sent.

@@ -23,6 +23,7 @@ use x402_core::error::{ErrorCode, Fault};
 use x402_core::people::secret::Secret;
 use x402_core::people::session::SESSION_MS;
 use x402_core::people::sign_in::{self, Arrival, SIGN_IN_MS, SignInSecrets};
+use x402_core::tenancy::role::Role;
 use x402_core::tenancy::tenant::OwnLimits;
 use x402_core::tenancy::tier::Tier;
 use x402_core::verdict::SanctionsPolicy;
@@ -73,9 +74,46 @@ pub(super) async fn create_session(app: &App, incoming: &IncomingRequest) -> Res
         Err(fault) if fault.code == ErrorCode::EmailTaken => begin(app, incoming, &used, &secret).await?,
         outcome => outcome?,
     };
-    let (session, tenants) = session_of(app, &secret).await?;
+    created(app, &secret, api_keys).await
+}
+
+/// The answer to a new session, with its cookie.
+async fn created(app: &App, secret: &Secret, api_keys: Option<FirstKeys>) -> Result<ApiReply, Fault> {
+    let (session, tenants) = session_of(app, secret).await?;
     let created = SessionCreated { session: session.view(), tenants, api_keys };
-    Ok(ApiReply::json(201, &created).with("Set-Cookie", CookieName::Session.set(&secret, SESSION_MS)))
+    Ok(ApiReply::json(201, &created).with("Set-Cookie", CookieName::Session.set(secret, SESSION_MS)))
+}
+
+/// Begins a session of a proven address as a new member of a tenant.
+pub(super) async fn begin_as(
+    app: &App,
+    incoming: &IncomingRequest,
+    email: &str,
+    (tenant, role): (TenantId, Role),
+) -> Result<ApiReply, Fault> {
+    let secret = Secret::new(app::random()?);
+    let session = new_session(incoming, email, tenant, &secret)?;
+    people::begin_session(&app.db()?, &session, None, Some(role), incoming.now).await?;
+    created(app, &secret, None).await
+}
+
+fn new_session<'a>(
+    incoming: &'a IncomingRequest,
+    email: &'a str,
+    tenant: TenantId,
+    secret: &'a Secret,
+) -> Result<NewSession<'a>, Fault> {
+    let (visitor, now) = (incoming.visitor()?, incoming.now);
+    Ok(NewSession {
+        id: SessionId::new(now, app::random()?),
+        secret,
+        email,
+        person: PersonId::new(now, app::random()?),
+        tenant,
+        ip_prefix: &visitor.ip_prefix,
+        user_agent: visitor.user_agent.as_deref(),
+        previous: visitor.cookies.session.as_ref(),
+    })
 }
 
 fn invalid_sign_in() -> Fault {
@@ -115,27 +153,18 @@ async fn begin(
     used: &UsedSignIn,
     secret: &Secret,
 ) -> Result<Option<FirstKeys>, Fault> {
-    let (db, now, visitor) = (app.db()?, incoming.now, incoming.visitor()?);
+    let (db, now) = (app.db()?, incoming.now);
     let (memberships, unowned) = people::tenants_of(&db, &used.email).await?;
     let memberships: Vec<_> = memberships.iter().map(|row| row.membership).collect();
-    let (tenant, owns, is_new) = match sign_in::arrival(used.intent, &memberships, unowned) {
-        Arrival::Member(member) => (member.tenant, false, false),
-        Arrival::FirstOwner(tenant) => (tenant, true, false),
-        Arrival::NewTenant => (TenantId::new(now, app::random()?), true, true),
+    let (tenant, joins_as, is_new) = match sign_in::arrival(used.intent, &memberships, unowned) {
+        Arrival::Member(member) => (member.tenant, None, false),
+        Arrival::FirstOwner(tenant) => (tenant, Some(Role::Owner), false),
+        Arrival::NewTenant => (TenantId::new(now, app::random()?), Some(Role::Owner), true),
         Arrival::Nobody => return Err(invalid_sign_in()),
     };
-    let session = NewSession {
-        id: SessionId::new(now, app::random()?),
-        secret,
-        email: &used.email,
-        person: PersonId::new(now, app::random()?),
-        tenant,
-        ip_prefix: &visitor.ip_prefix,
-        user_agent: visitor.user_agent.as_deref(),
-        previous: visitor.cookies.session.as_ref(),
-    };
+    let session = new_session(incoming, &used.email, tenant, secret)?;
     if !is_new {
-        people::begin_session(&db, &session, None, owns, now).await?;
+        people::begin_session(&db, &session, None, joins_as, now).await?;
         return Ok(None);
     }
     let (keys, puts) = first_keys(app, tenant, now)?;
@@ -150,7 +179,7 @@ async fn begin(
         explain: false,
     };
     let made = NewOwned { tenant: &new, first: FirstRows { recipients: &[], keys: &puts } };
-    people::begin_session(&db, &session, Some(&made), owns, now).await?;
+    people::begin_session(&db, &session, Some(&made), joins_as, now).await?;
     // The ledgers are made near the person. One that is not reached is made by its first request, and loads the tenant.
     let _ = reload_ledgers(app, incoming, tenant, 1, None).await;
     Ok(Some(keys))

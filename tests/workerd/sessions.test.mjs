@@ -413,6 +413,43 @@ test("a mail that was lost on its way to the queue is queued again, and is the s
   assert.equal((await mailsTo(worker, email)).length, 1);
 });
 
+/** The test of Mann and Whitney: how many standard deviations the ranks of `one` are from those of equal samples. */
+function deviation(one, two) {
+  const all = [...one.map((ms) => ({ ms, of: one })), ...two.map((ms) => ({ ms, of: two }))].sort((a, b) => a.ms - b.ms);
+  const ranks = all.reduce((sum, { of }, at) => sum + (of === one ? at + 1 : 0), 0);
+  const [n, m] = [one.length, two.length];
+  return (ranks - (n * (n + m + 1)) / 2) / Math.sqrt((n * m * (n + m + 1)) / 12);
+}
+
+test("a thousand answers take the same time for known and unknown addresses", async () => {
+  const known = Array.from({ length: 100 }, address);
+  const owner = (await signedUp(worker)).session;
+  for (const email of known) {
+    await worker.sql("INSERT INTO people (id, email, created_ms) VALUES (?, ?, 1)", `per_${email}`, email);
+    await worker.sql(
+      "INSERT INTO members (tenant_id, person_id, role, created_ms) VALUES (?, ?, 'viewer', 1)",
+      owner.tenant.id,
+      `per_${email}`,
+    );
+  }
+  const unknown = Array.from({ length: 100 }, address);
+  /** @type {number[][]} */
+  const times = [[], []];
+  for (let round = 0; round < 5; round++) {
+    for (let at = 0; at < known.length; at++) {
+      // Which comes first changes, so that neither has a place of its own.
+      const both = [known[at], unknown[at]].map((email, which) => ({ email, which }));
+      for (const { email, which } of (round + at) % 2 ? both : both.reverse()) {
+        const begin = performance.now();
+        assert.equal((await new Browser(worker).logIn(email)).status, 202);
+        times[which].push(performance.now() - begin);
+      }
+    }
+  }
+  // Of equal samples one in 16,000 is four deviations off.
+  assert.ok(Math.abs(deviation(times[0], times[1])) < 4, `${deviation(times[0], times[1])} deviations`);
+});
+
 // The clock goes forward from here on.
 test("a link and a code hold for 15 minutes", async () => {
   const email = address();

@@ -95,6 +95,18 @@ pub enum Endpoint {
     SessionEndAll,
     /// Makes the session one of another tenant of the person.
     SessionSwitch,
+    /// The people of the tenant, and invitations.
+    MemberList,
+    /// Invites a person by a mail.
+    InvitationCreate,
+    /// Revokes an invitation.
+    InvitationRevoke,
+    /// Accepts an invitation by its link's token.
+    MemberJoin,
+    /// Gives a member another role.
+    MemberPatch,
+    /// Removes a member; a person may remove himself.
+    MemberRemove,
     /// The mails that were not sent, with the backend `mailbox`.
     Mailbox,
 }
@@ -145,6 +157,8 @@ const fn with_alias(mut row: RouteRow, alias: &'static str) -> RouteRow {
 const KEY: Access = Access::Key(KeyScope::Any);
 /// Whoever is signed in.
 const PERSON: Access = Access::Session(Role::Viewer);
+/// Owners of the tenant.
+const OWNER: Access = Access::Session(Role::Owner);
 const VERIFY: Access = Access::Key(KeyScope::Only(Scope::Verify));
 const SETTLE: Access = Access::Key(KeyScope::Only(Scope::Settle));
 
@@ -377,6 +391,18 @@ pub(crate) const ENDPOINTS: &[RouteRow] = &[
     ),
     route(Endpoint::SessionEndAll, Method::Delete, "/v1/sessions", PERSON, ["Sessions", "Sign out everywhere"]),
     route(Endpoint::SessionSwitch, Method::Post, "/v1/session/tenant", PERSON, ["Sessions", "Act for another tenant"]),
+    route(Endpoint::MemberList, Method::Get, "/v1/members", PERSON, ["Members", "List members and invitations"]),
+    route(Endpoint::InvitationCreate, Method::Post, "/v1/members/invitations", OWNER, ["Members", "Invite a person"]),
+    route(
+        Endpoint::InvitationRevoke,
+        Method::Delete,
+        "/v1/members/invitations/{id}",
+        OWNER,
+        ["Members", "Revoke an invitation"],
+    ),
+    route(Endpoint::MemberJoin, Method::Post, "/v1/members/join", Access::SignIn, ["Members", "Accept an invitation"]),
+    route(Endpoint::MemberPatch, Method::Patch, "/v1/members/{person_id}", OWNER, ["Members", "Change a role"]),
+    route(Endpoint::MemberRemove, Method::Delete, "/v1/members/{person_id}", PERSON, ["Members", "Remove, or leave"]),
 ];
 
 /// The result of routing a method and a path.

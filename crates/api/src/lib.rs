@@ -20,6 +20,7 @@ pub mod explain;
 pub mod facilitator;
 pub mod headers;
 pub mod health;
+pub mod members;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod openapi;
 pub mod place;

@@ -4,7 +4,7 @@
 use super::cookies::CookieName;
 use super::endpoint::{ENDPOINTS, Endpoint, RouteRow};
 use super::refusal::ExpectedBody;
-use super::{accepts, admin, chains, facilitator, health, problem, records, session, verify, version, whoami};
+use super::{accepts, admin, chains, facilitator, health, members, problem, records, session, verify, version, whoami};
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value, json};
@@ -92,6 +92,13 @@ fn shapes(endpoint: Endpoint, make: &mut SchemaGenerator) -> (Option<Value>, u16
         Endpoint::SessionRead => (None, 200, of::<session::SessionAnswer>(make)),
         Endpoint::SessionEnd | Endpoint::SessionEndOne => (None, 200, of::<session::SessionEnded>(make)),
         Endpoint::SessionList => (None, 200, of::<records::ListPage<session::OwnSession>>(make)),
+        Endpoint::MemberList => (None, 200, of::<members::Members>(make)),
+        Endpoint::InvitationCreate => {
+            (Some(of::<members::InvitationBody>(make)), 201, of::<members::InvitationAlone>(make))
+        }
+        Endpoint::InvitationRevoke | Endpoint::MemberRemove => (None, 200, of::<members::Removed>(make)),
+        Endpoint::MemberJoin => (Some(of::<members::JoinBody>(make)), 201, of::<session::SessionCreated>(make)),
+        Endpoint::MemberPatch => (Some(of::<members::MemberPatchBody>(make)), 200, of::<members::MemberAlone>(make)),
         Endpoint::SessionEndAll => (None, 200, of::<session::SessionsEnded>(make)),
         Endpoint::SessionSwitch => (Some(of::<session::SwitchBody>(make)), 200, of::<session::SessionAnswer>(make)),
     }
@@ -203,7 +210,7 @@ fn faults(row: &RouteRow) -> Vec<u16> {
         Access::Public => {}
         Access::Key(_) | Access::Either => all.extend([401, 403, 404, 422, 429]),
         Access::Admin => all.extend([401, 404, 409, 422]),
-        Access::Session(_) => all.extend([401, 403, 404, 409, 422]),
+        Access::Session(_) => all.extend([401, 403, 404, 409, 422, 429]),
         Access::SignIn => all.extend([401, 403, 404, 429]),
     }
     if row.method.has_body() {
@@ -220,6 +227,8 @@ fn example(endpoint: Endpoint) -> Option<Value> {
         (Endpoint::SignUp, json!({"email": "ann@example.com", "company_name": "Example Ltd"})),
         (Endpoint::LogIn, json!({"email": "ann@example.com"})),
         (Endpoint::SessionCreate, json!({"code": "012345"})),
+        (Endpoint::InvitationCreate, json!({"email": "bob@example.com", "role": "developer"})),
+        (Endpoint::MemberPatch, json!({"role": "viewer"})),
     ];
     all.into_iter().find(|(of, _)| *of == endpoint).map(|(_, example)| example)
 }

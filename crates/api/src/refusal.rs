@@ -83,6 +83,8 @@ const fn reason_for(code: ErrorCode, settles: bool) -> Reason {
         | ErrorCode::InvalidSignIn
         | ErrorCode::CrossOrigin
         | ErrorCode::InsufficientRole
+        | ErrorCode::AlreadyMember
+        | ErrorCode::LastOwner
         | ErrorCode::ChainUnavailable => {
             if settles {
                 Reason::UnexpectedSettle

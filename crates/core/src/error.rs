@@ -95,6 +95,8 @@ codes! {
     InvalidSignIn "INVALID_SIGN_IN" 401 Never Judged "Sign-in not valid" "The code or the link is wrong, has expired or was used; or the code was asked for in another browser, or tried five times.";
     CrossOrigin "CROSS_ORIGIN" 403 Never Judged "Cross-origin request" "The request comes from a page of another origin, or carries our cookie and does not say from which page it comes.";
     InsufficientRole "INSUFFICIENT_ROLE" 403 Never Judged "Insufficient role" "The person's role in the tenant is smaller than this route needs.";
+    AlreadyMember "ALREADY_MEMBER" 409 Never Judged "Already a member" "The address that is invited belongs to a member of the tenant.";
+    LastOwner "LAST_OWNER" 409 Never Judged "Last owner" "A tenant keeps one owner: the last one cannot leave, be removed or get a smaller role.";
 }
 
 impl fmt::Display for ErrorCode {

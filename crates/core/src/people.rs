@@ -1,6 +1,7 @@
 //! People who sign in: how a mail proves an address, how long a session holds, and which requests a cookie may make.
 
 pub mod client;
+pub mod invitation;
 pub mod mail;
 pub mod origin;
 pub mod secret;

@@ -1,10 +1,11 @@
 //! The rows about people, their sessions and mails.
 
 use crate::storage::{FromRow, RowReader};
+use x402_api::members::{InvitationView, MemberView};
 use x402_api::session::{MailView, MembershipView, OwnSession, PersonView, SessionTenant, SessionView};
-use x402_chain::id::{MailId, PersonId, SessionId, SignInId, TenantId};
+use x402_chain::id::{InvitationId, MailId, PersonId, SessionId, SignInId, TenantId};
 use x402_chain::time::UnixMillis;
-use x402_core::error::Fault;
+use x402_core::error::{ErrorCode, Fault};
 use x402_core::people::session::SessionTimes;
 use x402_core::people::sign_in::{Membership, SignInIntent};
 use x402_core::tenancy::role::Role;
@@ -134,6 +135,19 @@ impl FromRow for SessionRow {
 }
 
 impl SessionRow {
+    /// Checks that the tenant is served: what is suspended is read, and not changed.
+    ///
+    /// # Errors
+    /// `TENANT_SUSPENDED`.
+    pub fn check_active(&self) -> Result<(), Fault> {
+        match self.status {
+            TenantStatus::Active => Ok(()),
+            TenantStatus::Suspended | TenantStatus::Cancelled => {
+                Err(Fault::new(ErrorCode::TenantSuspended, "the tenant is suspended or cancelled"))
+            }
+        }
+    }
+
     /// What the person reads.
     #[must_use]
     pub fn view(&self) -> SessionView {
@@ -227,6 +241,152 @@ impl FromRow for SignInMail {
             expires_at: row.get()?,
             is_known: row.get()?,
         })
+    }
+}
+
+/// A member of a tenant.
+pub struct MemberRow {
+    /// The person.
+    pub person: PersonId,
+    /// The address by which the person signs in.
+    pub email: String,
+    role: Role,
+    created_at: UnixMillis,
+}
+
+impl FromRow for MemberRow {
+    const COLUMNS: &'static [&'static str] = &["person_id", "email", "role", "created_ms"];
+
+    fn from_row(row: &mut RowReader) -> Result<Self, Fault> {
+        let person = row.parse(PersonId::parse)?;
+        Ok(Self { person, email: row.get()?, role: row.parse(Role::parse)?, created_at: row.get()? })
+    }
+}
+
+impl MemberRow {
+    /// What people of the tenant read.
+    #[must_use]
+    pub fn view(&self) -> MemberView {
+        MemberView {
+            person_id: self.person.to_string(),
+            email: self.email.clone(),
+            role: self.role,
+            created_at: self.created_at.rfc3339(),
+        }
+    }
+}
+
+/// An invitation that holds.
+pub struct InvitationRow {
+    /// `inv_…`.
+    pub id: InvitationId,
+    email: String,
+    role: Role,
+    created_at: UnixMillis,
+    expires_at: UnixMillis,
+}
+
+impl FromRow for InvitationRow {
+    const COLUMNS: &'static [&'static str] = &["id", "email", "role", "created_ms", "expires_ms"];
+
+    fn from_row(row: &mut RowReader) -> Result<Self, Fault> {
+        let (id, email) = (row.parse(InvitationId::parse)?, row.get()?);
+        Ok(Self { id, email, role: row.parse(Role::parse)?, created_at: row.get()?, expires_at: row.get()? })
+    }
+}
+
+impl InvitationRow {
+    /// What people of the tenant read.
+    #[must_use]
+    pub fn view(&self) -> InvitationView {
+        InvitationView {
+            id: self.id.to_string(),
+            email: self.email.clone(),
+            role: self.role,
+            created_at: self.created_at.rfc3339(),
+            expires_at: self.expires_at.rfc3339(),
+        }
+    }
+}
+
+/// An invitation whose token was right.
+pub struct AcceptedInvitation {
+    /// The tenant.
+    pub tenant: TenantId,
+    /// The address that was invited: its mail held the token.
+    pub email: String,
+    /// The role that the person gets.
+    pub role: Role,
+}
+
+impl FromRow for AcceptedInvitation {
+    const COLUMNS: &'static [&'static str] = &["tenant_id", "email", "role"];
+
+    fn from_row(row: &mut RowReader) -> Result<Self, Fault> {
+        Ok(Self { tenant: row.parse(TenantId::parse)?, email: row.get()?, role: row.parse(Role::parse)? })
+    }
+}
+
+/// What the mail of an invitation is made of.
+pub struct InvitationMail {
+    /// The address that it goes to.
+    pub address: String,
+    /// The origin of its link.
+    pub origin: String,
+    /// The invitation.
+    pub id: InvitationId,
+    /// The role that the person gets.
+    pub role: Role,
+    /// The hash of its token.
+    pub token_hash: String,
+    /// Until when it holds.
+    pub expires_at: UnixMillis,
+    /// The address of the person who invites.
+    pub inviter: String,
+}
+
+impl FromRow for InvitationMail {
+    const COLUMNS: &'static [&'static str] =
+        &["address", "origin", "id", "role", "token_hash", "expires_ms", "inviter"];
+
+    fn from_row(row: &mut RowReader) -> Result<Self, Fault> {
+        Ok(Self {
+            address: row.get()?,
+            origin: row.get()?,
+            id: row.parse(InvitationId::parse)?,
+            role: row.parse(Role::parse)?,
+            token_hash: row.get()?,
+            expires_at: row.get()?,
+            inviter: row.get()?,
+        })
+    }
+}
+
+/// What a mail is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MailKind {
+    /// A request to sign in.
+    SignIn,
+    /// An invitation.
+    Invitation,
+}
+
+/// What a mail is about, as its row says.
+pub struct MailKindRow {
+    /// The kind.
+    pub kind: MailKind,
+}
+
+impl FromRow for MailKindRow {
+    const COLUMNS: &'static [&'static str] = &["kind"];
+
+    fn from_row(row: &mut RowReader) -> Result<Self, Fault> {
+        let kind = row.parse(|text| match text {
+            "sign_in" => Some(MailKind::SignIn),
+            "invitation" => Some(MailKind::Invitation),
+            _ => None,
+        })?;
+        Ok(Self { kind })
     }
 }
 

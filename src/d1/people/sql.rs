@@ -1,7 +1,8 @@
 //! The statements about people, their sessions and mails.
 
 use super::rows::{
-    MailboxRow, MembershipRow, OpenSignIn, OwnSessionRow, QueuedMail, SessionRow, SignInMail, UnownedTenant, UsedSignIn,
+    AcceptedInvitation, InvitationMail, InvitationRow, MailKindRow, MailboxRow, MemberRow, MembershipRow, OpenSignIn,
+    OwnSessionRow, QueuedMail, SessionRow, SignInMail, UnownedTenant, UsedSignIn,
 };
 use crate::storage::{Present, statements};
 
@@ -78,11 +79,50 @@ statements! {
     SIGN_INS_PURGE: () = "DELETE FROM sign_ins WHERE created_ms < ?";
     /// Binds an id: sessions before it.
     SESSIONS_PURGE: () = "DELETE FROM sessions WHERE id < ?";
+    /// Binds an id: invitations before it.
+    INVITATIONS_PURGE: () = "DELETE FROM invitations WHERE id < ?";
     /// Binds an id: mails before it.
     MAILS_PURGE: () = "DELETE FROM mails WHERE id < ?";
     /// Binds an id: mails before it.
     MAILBOX_PURGE: () = "DELETE FROM mailbox WHERE mail_id < ?";
 
+    /// Binds a tenant; returns its members in the order of joining.
+    MEMBERS_OF: MemberRow = "SELECT m.person_id, p.email, m.role, m.created_ms FROM members m
+        JOIN people p ON p.id = m.person_id WHERE m.tenant_id = ? ORDER BY m.created_ms, m.person_id LIMIT 200";
+    /// Binds role, tenant, person; returns a row if the tenant keeps an owner.
+    MEMBER_ROLE: Present = "UPDATE members SET role = ?1 WHERE tenant_id = ?2 AND person_id = ?3 AND (role <> 'owner'
+        OR ?1 = 'owner' OR EXISTS (SELECT 1 FROM members o WHERE o.tenant_id = ?2 AND o.role = 'owner'
+        AND o.person_id <> ?3)) RETURNING 1 AS present";
+    /// Binds tenant and person; returns a row if the tenant keeps an owner.
+    MEMBER_REMOVE: Present = "DELETE FROM members WHERE tenant_id = ?1 AND person_id = ?2 AND (role <> 'owner'
+        OR EXISTS (SELECT 1 FROM members o WHERE o.tenant_id = ?1 AND o.role = 'owner' AND o.person_id <> ?2))
+        RETURNING 1 AS present";
+    /// Binds id, tenant, address, role, token's hash, person who invites, now, end, the start of the day, and the most of a
+    /// tenant in a day; returns a row if that is not reached.
+    INVITATION_PUT: Present = "INSERT INTO invitations (id, tenant_id, email, role, token_hash, invited_by, created_ms,
+        expires_ms) SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8
+        WHERE (SELECT COUNT(*) FROM invitations WHERE tenant_id = ?2 AND created_ms > ?9) < ?10 RETURNING 1 AS present";
+    /// Binds now, tenant, address, and the id of the invitation that replaces all others to the address, if it was written.
+    INVITATION_REPLACED: () = "UPDATE invitations SET revoked_ms = ?1 WHERE tenant_id = ?2 AND email = ?3 AND id <> ?4
+        AND accepted_ms IS NULL AND revoked_ms IS NULL AND EXISTS (SELECT 1 FROM invitations WHERE id = ?4)";
+    /// Binds id, address, origin, an invitation's id, now: the invitation's mail, if the invitation was written.
+    INVITATION_MAIL_PUT: () = "INSERT INTO mails (id, kind, address, origin, subject_id, state, created_ms)
+        SELECT ?1, 'invitation', ?2, ?3, ?4, 'queued', ?5 WHERE EXISTS (SELECT 1 FROM invitations WHERE id = ?4)";
+    /// Binds a tenant and now; returns the invitations that hold, the newest first.
+    INVITATIONS_OF: InvitationRow = "SELECT id, email, role, created_ms, expires_ms FROM invitations WHERE tenant_id = ?
+        AND accepted_ms IS NULL AND revoked_ms IS NULL AND expires_ms > ? ORDER BY created_ms DESC LIMIT 200";
+    /// Binds now, tenant, id; returns a row if it held.
+    INVITATION_REVOKE: Present = "UPDATE invitations SET revoked_ms = ?1 WHERE tenant_id = ?2 AND id = ?3
+        AND accepted_ms IS NULL AND revoked_ms IS NULL AND expires_ms > ?1 RETURNING 1 AS present";
+    /// Binds now and a token's hash: the invitation is accepted, once.
+    INVITATION_ACCEPT: AcceptedInvitation = "UPDATE invitations SET accepted_ms = ?1 WHERE token_hash = ?2
+        AND accepted_ms IS NULL AND revoked_ms IS NULL AND expires_ms > ?1 RETURNING tenant_id, email, role";
+    /// Binds a mail's id; returns what its text is made of, unless it was sent or the invitation holds no longer.
+    INVITATION_MAIL_GET: InvitationMail = "SELECT m.address, m.origin, i.id, i.role, i.token_hash, i.expires_ms,
+        p.email AS inviter FROM mails m JOIN invitations i ON i.id = m.subject_id JOIN people p ON p.id = i.invited_by
+        WHERE m.id = ? AND m.state = 'queued' AND i.revoked_ms IS NULL";
+    /// Binds a mail's id; returns what it is about, unless it was sent.
+    MAIL_KIND: MailKindRow = "SELECT kind FROM mails WHERE id = ? AND state = 'queued'";
     /// Binds a mail's id; returns what its text is made of, unless it was sent. `is_known`: the address belongs to a person
     /// with a tenant, or to a tenant without a member.
     SIGN_IN_MAIL_GET: SignInMail = "SELECT m.address, m.origin, s.id, s.intent, s.token_hash, s.expires_ms,

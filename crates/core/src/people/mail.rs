@@ -1,6 +1,8 @@
 //! The texts of mails, in plain text and HTML.
 
+use super::secret::Secret;
 use super::sign_in::{SIGN_IN_MS, SignInIntent, SignInSecrets};
+use crate::tenancy::role::Role;
 
 /// A mail as it is sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +37,17 @@ pub fn sign_in_mail(intent: SignInIntent, is_known: bool, secrets: &SignInSecret
     let code = format!("Your code, for the browser that you asked in: {}", secrets.code());
     let holds = format!("Code and link can be used once, within {minutes} minutes. {unasked}");
     written(subject, &[first, &code, &holds], Some((subject, &link)))
+}
+
+/// The mail of an invitation. It names no text that the tenant has chosen, such as its name: whoever invites could write
+/// to strangers by it.
+#[must_use]
+pub fn invitation_mail(inviter: &str, role: Role, token: &Secret, origin: &str) -> MailText {
+    let first = format!("{inviter} invites you to work together on x402-edge, as {}.", role.name());
+    let link = format!("{origin}/join#token={}", token.text());
+    let holds =
+        "The invitation can be accepted once, within seven days. If you do not know the sender, ignore this mail.";
+    written("You are invited", &[&first, holds], Some(("Accept the invitation", &link)))
 }
 
 /// Paragraphs as a mail; the link comes after the first.

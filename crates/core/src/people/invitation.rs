@@ -1,0 +1,49 @@
+//! Invitations to a tenant: how long they hold, how many there may be, and the token of their link.
+
+use super::secret::Secret;
+use x402_chain::id::InvitationId;
+use x402_chain::time::UnixMillis;
+
+/// How long an invitation holds: a week, over a weekend and a day off.
+pub const INVITATION_MS: u64 = 7 * 24 * 60 * 60 * 1_000;
+/// The most invitations of a tenant in a day: each is a mail to somebody who did not ask for it.
+pub const INVITATIONS_DAY_MAX: u64 = 20;
+/// The most members of a tenant.
+pub const MEMBERS_MAX: u64 = 100;
+
+/// The token of an invitation's link.
+#[must_use]
+pub fn token(id: InvitationId, pepper: &[u8; 32]) -> Option<Secret> {
+    Secret::derived(pepper, "x402 invitation token", &id.to_string())
+}
+
+/// The token with this hash, under the pepper that made it; `None` where the pepper is gone.
+#[must_use]
+pub fn find_token(id: InvitationId, hash: &str, peppers: &[[u8; 32]]) -> Option<Secret> {
+    peppers.iter().filter_map(|pepper| token(id, pepper)).find(|made| made.hash() == hash)
+}
+
+/// When an invitation of this time ends.
+#[must_use]
+pub const fn expiry(now: UnixMillis) -> UnixMillis {
+    UnixMillis(now.0.saturating_add(INVITATION_MS))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::people::sign_in::SignInSecrets;
+    use x402_chain::id::SignInId;
+
+    #[test]
+    fn an_invitation_has_a_token_of_its_own() {
+        let id = |random| InvitationId::new(UnixMillis(1), [random; 10]);
+        let (old, new) = ([1; 32], [2; 32]);
+        let made = token(id(1), &old).expect("made");
+        assert_eq!(find_token(id(1), &made.hash(), &[new, old]), Some(made));
+        assert_eq!(find_token(id(1), &made.hash(), &[new]), None);
+        assert_eq!(find_token(id(2), &made.hash(), &[old]), None);
+        let sign_in = SignInSecrets::of(SignInId::new(UnixMillis(1), [1; 10]), &old).expect("made");
+        assert_ne!(sign_in.token, made);
+    }
+}

@@ -1,0 +1,128 @@
+//! Members of tenants, and invitations, in the directory.
+
+use super::super::{BoundValue, all, batch, rows_of, statement};
+use super::rows::{AcceptedInvitation, InvitationMail, InvitationRow, MemberRow};
+use super::sql;
+use worker::D1Database;
+use x402_chain::id::{InvitationId, MailId, PersonId, TenantId};
+use x402_chain::time::UnixMillis;
+use x402_core::error::Fault;
+use x402_core::people::invitation;
+use x402_core::people::secret::Secret;
+use x402_core::people::sign_in::DAY_MS;
+use x402_core::tenancy::role::Role;
+
+/// A tenant's members in the order of joining, and its invitations that hold.
+pub(crate) async fn list_members(
+    db: &D1Database,
+    tenant: TenantId,
+    now: UnixMillis,
+) -> Result<(Vec<MemberRow>, Vec<InvitationRow>), Fault> {
+    let tenant = tenant.to_string();
+    let tenant = BoundValue::Text(&tenant);
+    let statements = vec![
+        statement(db, sql::MEMBERS_OF, &[tenant])?,
+        statement(db, sql::INVITATIONS_OF, &[tenant, BoundValue::Ms(now)])?,
+    ];
+    let results = batch(db, statements).await?;
+    let [members, invitations] = results.as_slice() else {
+        return Err(Fault::internal("a batch of two statements gave another number of results"));
+    };
+    Ok((rows_of(sql::MEMBERS_OF, members)?, rows_of(sql::INVITATIONS_OF, invitations)?))
+}
+
+/// Gives a member another role; `None` where it is the last owner, or no member.
+pub(crate) async fn change_role(
+    db: &D1Database,
+    (tenant, person): (TenantId, PersonId),
+    role: Role,
+) -> Result<Option<MemberRow>, Fault> {
+    let (tenant, person) = (tenant.to_string(), person.to_string());
+    let bind = [BoundValue::Text(role.name()), BoundValue::Text(&tenant), BoundValue::Text(&person)];
+    let changed = all(db, sql::MEMBER_ROLE, &bind).await?;
+    if changed.is_empty() {
+        return Ok(None);
+    }
+    let members = all(db, sql::MEMBERS_OF, &[BoundValue::Text(&tenant)]).await?;
+    Ok(members.into_iter().find(|member| member.person.to_string() == person))
+}
+
+/// Removes a member, whose sessions of the tenant hold no longer; `false` where it is the last owner, or no member.
+pub(crate) async fn remove_member(db: &D1Database, (tenant, person): (TenantId, PersonId)) -> Result<bool, Fault> {
+    let (tenant, person) = (tenant.to_string(), person.to_string());
+    let removed = all(db, sql::MEMBER_REMOVE, &[BoundValue::Text(&tenant), BoundValue::Text(&person)]).await?;
+    Ok(!removed.is_empty())
+}
+
+/// An invitation that is to be written, with its mail.
+pub(crate) struct NewInvitation<'a> {
+    pub(crate) id: InvitationId,
+    pub(crate) tenant: TenantId,
+    pub(crate) email: &'a str,
+    pub(crate) role: Role,
+    pub(crate) token: &'a Secret,
+    pub(crate) invited_by: PersonId,
+    pub(crate) mail: MailId,
+    pub(crate) origin: &'a str,
+}
+
+/// Writes an invitation with its mail; `false` where the tenant has invited too many today. An older one to the address
+/// holds no longer.
+pub(crate) async fn put_invitation(db: &D1Database, new: &NewInvitation<'_>, now: UnixMillis) -> Result<bool, Fault> {
+    let texts = [
+        new.id.to_string(),
+        new.tenant.to_string(),
+        new.token.hash(),
+        new.invited_by.to_string(),
+        new.mail.to_string(),
+    ];
+    let [id, tenant, hash, invited_by, mail] = texts.each_ref().map(|text| BoundValue::Text(text));
+    let (email, at) = (BoundValue::Text(new.email), BoundValue::Ms(now));
+    let bind = [
+        id,
+        tenant,
+        email,
+        BoundValue::Text(new.role.name()),
+        hash,
+        invited_by,
+        at,
+        BoundValue::Ms(invitation::expiry(now)),
+        BoundValue::Ms(UnixMillis(now.0.saturating_sub(DAY_MS))),
+        BoundValue::Number(invitation::INVITATIONS_DAY_MAX),
+    ];
+    let statements = vec![
+        statement(db, sql::INVITATION_PUT, &bind)?,
+        statement(db, sql::INVITATION_REPLACED, &[at, tenant, email, id])?,
+        statement(db, sql::INVITATION_MAIL_PUT, &[mail, email, BoundValue::Text(new.origin), id, at])?,
+    ];
+    let results = batch(db, statements).await?;
+    let added = results.first().map(|result| rows_of(sql::INVITATION_PUT, result)).transpose()?;
+    Ok(added.is_some_and(|rows| !rows.is_empty()))
+}
+
+/// Revokes an invitation; `false` where the tenant has none of this id that holds.
+pub(crate) async fn revoke_invitation(
+    db: &D1Database,
+    tenant: TenantId,
+    id: InvitationId,
+    now: UnixMillis,
+) -> Result<bool, Fault> {
+    let (tenant, id) = (tenant.to_string(), id.to_string());
+    let bind = [BoundValue::Ms(now), BoundValue::Text(&tenant), BoundValue::Text(&id)];
+    Ok(!all(db, sql::INVITATION_REVOKE, &bind).await?.is_empty())
+}
+
+/// Accepts the invitation of a token, once.
+pub(crate) async fn accept_invitation(
+    db: &D1Database,
+    token: &Secret,
+    now: UnixMillis,
+) -> Result<Option<AcceptedInvitation>, Fault> {
+    let rows = all(db, sql::INVITATION_ACCEPT, &[BoundValue::Ms(now), BoundValue::Text(&token.hash())]).await?;
+    Ok(rows.into_iter().next())
+}
+
+/// What the mail of an invitation is made of; `None` where it was sent, or the invitation was revoked.
+pub(crate) async fn read_invitation_mail(db: &D1Database, mail: MailId) -> Result<Option<InvitationMail>, Fault> {
+    Ok(all(db, sql::INVITATION_MAIL_GET, &[BoundValue::Text(&mail.to_string())]).await?.into_iter().next())
+}

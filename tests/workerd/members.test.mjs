@@ -1,0 +1,183 @@
+// Members of a tenant and invitations, on the real Worker: each role against each route, and the last owner.
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { Browser, address, mailTo, mailsTo, signedUp } from "./browser.mjs";
+import { startWorker } from "./worker.mjs";
+
+const DAY = 24 * 60 * 60_000;
+let worker;
+before(async () => (worker = await startWorker({ vars: { MAIL_BACKEND: "mailbox" } })));
+after(() => worker.stop());
+
+const refusal = ({ status, body }) => [status, body.error_code];
+const invite = (owner, email, role) => owner.browser.call("POST", "/v1/members/invitations", { email, role });
+const members = async ({ browser }) => (await browser.call("GET", "/v1/members")).body;
+const remove = (by, person) => by.browser.call("DELETE", `/v1/members/${person}`);
+const change = (by, person, role) => by.browser.call("PATCH", `/v1/members/${person}`, { role });
+
+/** A person who has joined the tenant of `owner`. */
+async function joined(owner, role, email = address()) {
+  const invited = await invite(owner, email, role);
+  assert.equal(invited.status, 201, JSON.stringify(invited.body));
+  const browser = new Browser(worker);
+  const { token } = await mailTo(worker, email);
+  const made = await browser.call("POST", "/v1/members/join", { token });
+  assert.equal(made.status, 201, JSON.stringify(made.body));
+  return { browser, email, token, person: made.body.session.person.id, ...made.body };
+}
+
+test("a person joins by the link of an invitation, in the role that it names", async () => {
+  const owner = await signedUp(worker);
+  const email = address();
+  const invited = await invite(owner, email.toUpperCase(), "developer");
+  assert.equal(invited.status, 201);
+  const { invitation } = invited.body;
+  assert.deepEqual([invitation.email, invitation.role], [email, "developer"]);
+  assert.deepEqual((await members(owner)).invitations, [invitation]);
+  const mail = await mailTo(worker, email);
+  assert.ok(mail.text.includes(owner.email) && !JSON.stringify(invited.body).includes(mail.token));
+  const browser = new Browser(worker);
+  const made = await browser.call("POST", "/v1/members/join", { token: mail.token });
+  assert.equal(made.status, 201);
+  assert.deepEqual([made.body.session.tenant.id, made.body.session.role], [owner.session.tenant.id, "developer"]);
+  assert.equal(made.body.api_keys, null);
+  const { data, invitations } = await members(owner);
+  assert.deepEqual(
+    data.map(({ email: each, role }) => [each, role]),
+    [
+      [owner.email, "owner"],
+      [email, "developer"],
+    ],
+  );
+  assert.deepEqual(invitations, []);
+  const again = await new Browser(worker).call("POST", "/v1/members/join", { token: mail.token });
+  assert.deepEqual(refusal(again), [401, "INVALID_SIGN_IN"]);
+  assert.deepEqual(refusal(await invite(owner, email, "viewer")), [409, "ALREADY_MEMBER"]);
+});
+
+test("a person may belong to several tenants, and signs in to the first", async () => {
+  const [own, owner] = [await signedUp(worker), await signedUp(worker)];
+  assert.equal((await invite(owner, own.email, "viewer")).status, 201);
+  const { token } = await mailTo(worker, own.email, 2);
+  const made = await own.browser.call("POST", "/v1/members/join", { token });
+  assert.deepEqual([made.status, made.body.session.tenant.id], [201, owner.session.tenant.id]);
+  assert.deepEqual(
+    made.body.tenants.map(({ id, role }) => [id, role]),
+    [
+      [own.session.tenant.id, "owner"],
+      [owner.session.tenant.id, "viewer"],
+    ],
+  );
+  const back = await own.browser.call("POST", "/v1/session/tenant", { tenant: own.session.tenant.id });
+  assert.deepEqual([back.status, back.body.session.role], [200, "owner"]);
+});
+
+test("an invitation that was revoked, replaced or has expired is worth nothing", async () => {
+  const owner = await signedUp(worker);
+  const stranger = await signedUp(worker);
+  const [one, two] = [address(), address()];
+  const join = (token) => new Browser(worker).call("POST", "/v1/members/join", { token });
+  const invited = await invite(owner, one, "viewer");
+  const { token } = await mailTo(worker, one);
+  const path = `/v1/members/invitations/${invited.body.invitation.id}`;
+  assert.deepEqual(refusal(await stranger.browser.call("DELETE", path)), [404, "NOT_FOUND"]);
+  assert.equal((await owner.browser.call("DELETE", path)).status, 200);
+  assert.deepEqual(refusal(await owner.browser.call("DELETE", path)), [404, "NOT_FOUND"]);
+  assert.deepEqual(refusal(await join(token)), [401, "INVALID_SIGN_IN"]);
+  await invite(owner, two, "viewer");
+  const first = await mailTo(worker, two);
+  await invite(owner, two, "owner");
+  const second = await mailTo(worker, two, 2);
+  assert.deepEqual(refusal(await join(first.token)), [401, "INVALID_SIGN_IN"]);
+  assert.equal((await members(owner)).invitations.length, 1);
+  for (const wrong of ["x", "ab".repeat(32)]) assert.deepEqual(refusal(await join(wrong)), [401, "INVALID_SIGN_IN"]);
+  const all = await Promise.all([join(second.token), join(second.token)]);
+  assert.deepEqual(all.map(({ status }) => status).sort(), [201, 401]);
+});
+
+test("each role may do what it may, and nothing of another tenant", async () => {
+  const owner = await signedUp(worker);
+  const stranger = await signedUp(worker);
+  const people = { viewer: await joined(owner, "viewer"), developer: await joined(owner, "developer") };
+  const victim = await joined(owner, "viewer");
+  for (const [role, person] of Object.entries(people)) {
+    assert.equal((await members(person)).data.length, 4, role);
+    for (const answer of [
+      await invite(person, address(), "viewer"),
+      await change(person, person.person, "owner"),
+      await change(person, victim.person, "viewer"),
+      await remove(person, victim.person),
+      await person.browser.call("DELETE", "/v1/members/invitations/x"),
+    ])
+      assert.deepEqual(refusal(answer), [403, "INSUFFICIENT_ROLE"], role);
+  }
+  for (const answer of [
+    await change(stranger, victim.person, "owner"),
+    await remove(stranger, victim.person),
+    await remove(owner, "per_x"),
+  ]) {
+    assert.deepEqual(refusal(answer), [404, "NOT_FOUND"]);
+  }
+  assert.equal((await members(owner)).data.length, 4, "nobody was changed");
+  const promoted = await change(owner, people.viewer.person, "owner");
+  assert.deepEqual([promoted.status, promoted.body.member.role], [200, "owner"]);
+  // The role holds for the very next request.
+  assert.equal((await invite(people.viewer, address(), "viewer")).status, 201);
+  assert.equal((await change(people.viewer, owner.session.person.id, "viewer")).status, 200);
+  assert.deepEqual(refusal(await invite(owner, address(), "viewer")), [403, "INSUFFICIENT_ROLE"]);
+  assert.equal((await remove(people.viewer, victim.person)).status, 200);
+  assert.deepEqual(refusal(await victim.browser.call("GET", "/v1/session")), [401, "INVALID_SESSION"]);
+  assert.equal((await remove(people.developer, people.developer.person)).status, 200, "a person leaves");
+  assert.deepEqual(refusal(await people.developer.browser.call("GET", "/v1/members")), [401, "INVALID_SESSION"]);
+});
+
+test("a tenant keeps one owner, also when all leave at once", async () => {
+  const owner = await signedUp(worker);
+  const last = [409, "LAST_OWNER"];
+  assert.deepEqual(refusal(await remove(owner, owner.session.person.id)), last);
+  assert.deepEqual(refusal(await change(owner, owner.session.person.id, "developer")), last);
+  assert.equal((await change(owner, owner.session.person.id, "owner")).status, 200, "no change");
+  const others = [await joined(owner, "owner"), await joined(owner, "owner")];
+  const left = await Promise.all([remove(owner, owner.session.person.id), ...others.map((other) => change(other, other.person, "viewer"))]);
+  assert.deepEqual(left.map(({ status }) => status).sort(), [200, 200, 409]);
+  const owners = await worker.sql("SELECT 1 FROM members WHERE tenant_id = ? AND role = 'owner'", owner.session.tenant.id);
+  assert.equal(owners.length, 1);
+});
+
+test("a suspended tenant is read and not changed", async () => {
+  const owner = await signedUp(worker);
+  const path = `/v1/admin/tenants/${owner.session.tenant.id}`;
+  await worker.call("PATCH", path, { admin: true, body: { status: "suspended" } });
+  assert.deepEqual(refusal(await invite(owner, address(), "viewer")), [403, "TENANT_SUSPENDED"]);
+  assert.deepEqual(refusal(await change(owner, owner.session.person.id, "owner")), [403, "TENANT_SUSPENDED"]);
+  assert.equal((await members(owner)).data.length, 1);
+  assert.equal((await owner.browser.call("GET", "/v1/session")).body.session.tenant.status, "suspended");
+});
+
+test("what the document shows as an example is taken", async () => {
+  const owner = await signedUp(worker);
+  const { body } = await worker.call("GET", "/v1/openapi.json");
+  const example = (path, method) => body.paths[path][method].requestBody.content["application/json"].example;
+  const invited = await owner.browser.call("POST", "/v1/members/invitations", example("/v1/members/invitations", "post"));
+  assert.equal(invited.status, 201);
+  const { person_id: id } = (await members(owner)).data[0];
+  const changed = await owner.browser.call("PATCH", `/v1/members/${id}`, example("/v1/members/{person_id}", "patch"));
+  assert.deepEqual(refusal(changed), [409, "LAST_OWNER"]);
+});
+
+// The clock goes forward from here on.
+test("a tenant invites twenty people a day, and an invitation holds a week", async () => {
+  const owner = await signedUp(worker);
+  const emails = Array.from({ length: 22 }, address);
+  const all = await Promise.all(emails.map((email) => invite(owner, email, "viewer")));
+  assert.equal(all.filter(({ status }) => status === 201).length, 20);
+  const refused = all.find(({ status }) => status !== 201);
+  assert.deepEqual(refusal(refused), [429, "RATE_LIMITED"]);
+  const email = emails[all.findIndex(({ status }) => status === 201)];
+  const { token } = await mailTo(worker, email);
+  const uninvited = emails[all.indexOf(refused)];
+  assert.deepEqual(await mailsTo(worker, uninvited), []);
+  await worker.advance(7 * DAY + 1);
+  const late = await new Browser(worker).call("POST", "/v1/members/join", { token });
+  assert.deepEqual(refusal(late), [401, "INVALID_SIGN_IN"]);
+});
