@@ -81,6 +81,7 @@ pub(crate) async fn dispatch(
         Endpoint::InvitationRevoke => members::revoke_invitation(app, &incoming).await?,
         Endpoint::MemberJoin => members::join(app, &incoming).await?,
         Endpoint::MemberPatch => members::change_member(app, &incoming).await?,
+        Endpoint::AuditLog => members::list_audit(app, &incoming).await?,
         Endpoint::MemberRemove => members::remove_member(app, &incoming).await?,
     };
     Ok(reply.into())

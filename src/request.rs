@@ -1,6 +1,8 @@
 //! One request after parsing, and the answer to a fault.
 
+use crate::app;
 use crate::app::App;
+use crate::d1::people::audit::Audit;
 use crate::d1::people::rows::SessionRow;
 use crate::telemetry::{TelemetryField, TelemetryKind, event};
 use worker::web_sys;
@@ -8,11 +10,12 @@ use x402_api::ApiReply;
 use x402_api::cookies::Cookies;
 use x402_api::endpoint::RouteRow;
 use x402_api::problem::{self, ProblemContext};
-use x402_chain::id::{RequestId, TenantId};
+use x402_chain::id::{AuditId, RequestId, TenantId};
 use x402_chain::network::Environment;
 use x402_chain::time::UnixMillis;
 use x402_core::error::Fault;
 use x402_core::messages::ledger::{LedgerEnvelope, LedgerMessage};
+use x402_core::people::audit::AuditAction;
 use x402_core::tenancy::admission::invalid_key;
 use x402_core::tenancy::key::Caller;
 
@@ -84,6 +87,36 @@ impl IncomingRequest {
     /// `INTERNAL` on a route that needs none.
     pub(crate) fn session(&self) -> Result<&SessionRow, Fault> {
         self.visitor()?.session.as_ref().ok_or_else(|| Fault::internal("the route needs no session"))
+    }
+
+    /// An entry of the audit log about a change by the person of the session.
+    ///
+    /// # Errors
+    /// `INTERNAL` on a route that needs no session, or without randomness.
+    pub(crate) fn audit<'a>(
+        &'a self,
+        action: AuditAction,
+        subject: &'a str,
+        detail: Option<&'a str>,
+    ) -> Result<Audit<'a>, Fault> {
+        let session = self.session()?;
+        self.audit_of((session.tenant, &session.email), action, subject, detail)
+    }
+
+    /// An entry about a change by another person: a tenant, and the person's address.
+    ///
+    /// # Errors
+    /// `INTERNAL` on a route that takes no cookie, or without randomness.
+    pub(crate) fn audit_of<'a>(
+        &'a self,
+        (tenant, actor): (TenantId, &'a str),
+        action: AuditAction,
+        subject: &'a str,
+        detail: Option<&'a str>,
+    ) -> Result<Audit<'a>, Fault> {
+        let (id, visitor) = (AuditId::new(self.now, app::random()?), self.visitor()?);
+        let (ip_prefix, user_agent) = (visitor.ip_prefix.as_str(), visitor.user_agent.as_deref());
+        Ok(Audit { id, tenant, actor, action, subject, detail, ip_prefix, user_agent })
     }
 
     /// A message to the ledger of this request's tenant, or of one that an operator names. It carries the access of the

@@ -1,5 +1,6 @@
 //! People, their sessions and mails in the directory.
 
+pub(crate) mod audit;
 pub(crate) mod members;
 #[allow(unreachable_pub, reason = "public natively, for tests")]
 pub mod rows;
@@ -7,6 +8,7 @@ pub mod rows;
 pub mod sql;
 
 use super::{BoundValue, FirstRows, all, batch, result_of, rows_of, statement, tenant_statements};
+use audit::Audit;
 use rows::{MailKind, MembershipRow, OpenSignIn, OwnSessionRow, SessionRow, SignInMail, UsedSignIn};
 use worker::{D1Database, D1PreparedStatement};
 use x402_api::admin::NewTenant;
@@ -114,6 +116,13 @@ pub(crate) struct NewOwned<'a> {
     pub(crate) first: FirstRows<'a>,
 }
 
+/// A person becomes a member.
+pub(crate) struct Joining<'a> {
+    pub(crate) role: Role,
+    /// What the audit log says of it.
+    pub(crate) audits: &'a [Audit<'a>],
+}
+
 /// Begins a session, in one batch: the person, a new tenant, the membership of one who joins, the session; the browser's
 /// previous session and all other sign-ins of the address end.
 ///
@@ -123,7 +132,7 @@ pub(crate) async fn begin_session(
     db: &D1Database,
     session: &NewSession<'_>,
     made: Option<&NewOwned<'_>>,
-    joins_as: Option<Role>,
+    joins: Option<&Joining<'_>>,
     now: UnixMillis,
 ) -> Result<(), Fault> {
     let [id, person, tenant] = [session.id.to_string(), session.person.to_string(), session.tenant.to_string()];
@@ -134,8 +143,11 @@ pub(crate) async fn begin_session(
     };
     let [id, person, tenant, hash] = [&id, &person, &tenant, &hash].map(|text| BoundValue::Text(text));
     statements.push(statement(db, sql::PERSON_PUT, &[person, email, at])?);
-    if let Some(role) = joins_as {
-        statements.push(statement(db, sql::MEMBER_PUT, &[tenant, BoundValue::Text(role.name()), at, email])?);
+    if let Some(joins) = joins {
+        statements.push(statement(db, sql::MEMBER_PUT, &[tenant, BoundValue::Text(joins.role.name()), at, email])?);
+        for audit in joins.audits {
+            statements.push(audit.statement(db, now)?);
+        }
     }
     let end = BoundValue::Ms(SessionTimes::begin(now).expires_at);
     let from = [BoundValue::Text(session.ip_prefix), BoundValue::Maybe(session.user_agent)];

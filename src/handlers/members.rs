@@ -3,16 +3,20 @@
 use super::session::begin_as;
 use crate::app;
 use crate::app::App;
+use crate::d1::people::audit::list_audit as list_audit_rows;
 use crate::d1::people::members::{self, NewInvitation};
 use crate::mail;
 use crate::request::IncomingRequest;
 use std::rc::Rc;
 use worker::Context;
 use x402_api::ApiReply;
+use x402_api::audit::read_action;
 use x402_api::body::invalid;
 use x402_api::members::{InvitationAlone, MemberAlone, Members, Removed, invitation, join_token, member_role};
-use x402_chain::id::{InvitationId, MailId, PersonId};
+use x402_api::records::{ListPage, read_page_query};
+use x402_chain::id::{AuditId, InvitationId, MailId, PersonId};
 use x402_core::error::{ErrorCode, Fault};
+use x402_core::people::audit::AuditAction;
 use x402_core::people::invitation::{INVITATIONS_DAY_MAX, MEMBERS_MAX, token};
 use x402_core::tenancy::role::Role;
 
@@ -55,7 +59,8 @@ pub(super) async fn invite(app: &Rc<App>, context: &Context, incoming: &Incoming
         mail,
         origin: &app.origin,
     };
-    if !members::put_invitation(&db, &new, now).await? {
+    let audit = incoming.audit(AuditAction::MemberInvited, &email, Some(role.name()))?;
+    if !members::put_invitation(&db, &new, &audit, now).await? {
         let detail = format!("a tenant invites at most {INVITATIONS_DAY_MAX} people in 24 hours");
         return Err(Fault::new(ErrorCode::RateLimited, detail).after(3_600));
     }
@@ -69,7 +74,8 @@ pub(super) async fn invite(app: &Rc<App>, context: &Context, incoming: &Incoming
 pub(super) async fn revoke_invitation(app: &App, incoming: &IncomingRequest) -> Result<ApiReply, Fault> {
     let (session, none) = (incoming.session()?, || not_found("no such invitation"));
     let id = InvitationId::parse(incoming.param(0)).ok_or_else(none)?;
-    if !members::revoke_invitation(&app.db()?, session.tenant, id, incoming.now).await? {
+    let audit = incoming.audit(AuditAction::InvitationRevoked, incoming.param(0), None)?;
+    if !members::revoke_invitation(&app.db()?, session.tenant, id, (&audit, incoming.now)).await? {
         return Err(none());
     }
     Ok(ApiReply::json(200, &Removed { id: id.to_string(), removed_at: incoming.now.rfc3339() }))
@@ -113,7 +119,8 @@ pub(super) async fn change_member(app: &App, incoming: &IncomingRequest) -> Resu
     let (role, (person, _)) = (member_role(&incoming.body)?, member_of(incoming)?);
     let session = incoming.session()?;
     session.check_active()?;
-    match members::change_role(&app.db()?, (session.tenant, person), role).await? {
+    let audit = incoming.audit(AuditAction::MemberChanged, incoming.param(0), Some(role.name()))?;
+    match members::change_role(&app.db()?, (session.tenant, person), role, (&audit, incoming.now)).await? {
         Some(member) => Ok(ApiReply::json(200, &MemberAlone { member: member.view() })),
         None => Err(unchanged(app, incoming, person).await),
     }
@@ -125,8 +132,18 @@ pub(super) async fn remove_member(app: &App, incoming: &IncomingRequest) -> Resu
     if !is_self && session.role < Role::Owner {
         return Err(Fault::new(ErrorCode::InsufficientRole, "only an owner removes other members"));
     }
-    if !members::remove_member(&app.db()?, (session.tenant, person)).await? {
+    let audit = incoming.audit(AuditAction::MemberRemoved, incoming.param(0), None)?;
+    if !members::remove_member(&app.db()?, (session.tenant, person), &audit, incoming.now).await? {
         return Err(unchanged(app, incoming, person).await);
     }
     Ok(ApiReply::json(200, &Removed { id: person.to_string(), removed_at: incoming.now.rfc3339() }))
+}
+
+/// `GET /v1/audit-log`.
+pub(super) async fn list_audit(app: &App, incoming: &IncomingRequest) -> Result<ApiReply, Fault> {
+    let page = read_page_query(&incoming.query, |text| AuditId::parse(text).is_some())?;
+    let action = read_action(&incoming.query)?;
+    let rows = list_audit_rows(&app.db()?, incoming.session()?.tenant, &page, action).await?;
+    let entries = rows.into_iter().map(|row| row.entry).collect();
+    Ok(ApiReply::json(200, &ListPage::of(entries, page.limit, |entry| entry.id.clone())))
 }

@@ -4,8 +4,9 @@ use super::directory::{first_keys, reload_ledgers};
 use crate::app;
 use crate::app::App;
 use crate::d1::FirstRows;
+use crate::d1::people::audit::Audit;
 use crate::d1::people::rows::{MembershipRow, SessionRow, UsedSignIn};
-use crate::d1::people::{self, NewOwned, NewSession, NewSignIn};
+use crate::d1::people::{self, Joining, NewOwned, NewSession, NewSignIn};
 use crate::mail;
 use crate::request::{IncomingRequest, Visitor};
 use std::rc::Rc;
@@ -20,6 +21,7 @@ use x402_api::session::{
 };
 use x402_chain::id::{MailId, PersonId, SessionId, SignInId, TenantId};
 use x402_core::error::{ErrorCode, Fault};
+use x402_core::people::audit::AuditAction;
 use x402_core::people::secret::Secret;
 use x402_core::people::session::SESSION_MS;
 use x402_core::people::sign_in::{self, Arrival, SIGN_IN_MS, SignInSecrets};
@@ -93,7 +95,9 @@ pub(super) async fn begin_as(
 ) -> Result<ApiReply, Fault> {
     let secret = Secret::new(app::random()?);
     let session = new_session(incoming, email, tenant, &secret)?;
-    people::begin_session(&app.db()?, &session, None, Some(role), incoming.now).await?;
+    let audits = [incoming.audit_of((tenant, email), AuditAction::MemberJoined, email, Some(role.name()))?];
+    let joins = Joining { role, audits: &audits };
+    people::begin_session(&app.db()?, &session, None, Some(&joins), incoming.now).await?;
     created(app, &secret, None).await
 }
 
@@ -156,15 +160,24 @@ async fn begin(
     let (db, now) = (app.db()?, incoming.now);
     let (memberships, unowned) = people::tenants_of(&db, &used.email).await?;
     let memberships: Vec<_> = memberships.iter().map(|row| row.membership).collect();
-    let (tenant, joins_as, is_new) = match sign_in::arrival(used.intent, &memberships, unowned) {
-        Arrival::Member(member) => (member.tenant, None, false),
-        Arrival::FirstOwner(tenant) => (tenant, Some(Role::Owner), false),
-        Arrival::NewTenant => (TenantId::new(now, app::random()?), Some(Role::Owner), true),
+    let (tenant, owns, is_new) = match sign_in::arrival(used.intent, &memberships, unowned) {
+        Arrival::Member(member) => (member.tenant, false, false),
+        Arrival::FirstOwner(tenant) => (tenant, true, false),
+        Arrival::NewTenant => (TenantId::new(now, app::random()?), true, true),
         Arrival::Nobody => return Err(invalid_sign_in()),
     };
     let session = new_session(incoming, &used.email, tenant, secret)?;
+    let (of, id, owner) = ((tenant, used.email.as_str()), tenant.to_string(), Role::Owner.name());
+    let created = incoming.audit_of(of, AuditAction::TenantCreated, &id, None)?;
+    let joined = incoming.audit_of(of, AuditAction::MemberJoined, &used.email, Some(owner))?;
+    // Entries are listed by their ids: the tenant was there first.
+    let joined = Audit { id: created.id.next(), ..joined };
+    let audits = [created, joined];
+    let of_kind = if is_new { audits.as_slice() } else { audits.get(1..).unwrap_or_default() };
+    let joins = Joining { role: Role::Owner, audits: of_kind };
+    let joins = owns.then_some(&joins);
     if !is_new {
-        people::begin_session(&db, &session, None, joins_as, now).await?;
+        people::begin_session(&db, &session, None, joins, now).await?;
         return Ok(None);
     }
     let (keys, puts) = first_keys(app, tenant, now)?;
@@ -179,7 +192,7 @@ async fn begin(
         explain: false,
     };
     let made = NewOwned { tenant: &new, first: FirstRows { recipients: &[], keys: &puts } };
-    people::begin_session(&db, &session, Some(&made), joins_as, now).await?;
+    people::begin_session(&db, &session, Some(&made), joins, now).await?;
     // The ledgers are made near the person. One that is not reached is made by its first request, and loads the tenant.
     let _ = reload_ledgers(app, incoming, tenant, 1, None).await;
     Ok(Some(keys))

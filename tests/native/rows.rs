@@ -268,6 +268,10 @@ fn rows_of_people_are_read_or_refused() {
     let bad = [no_id.clone(), ("role", text("?")), ("expires_ms", int(-1))];
     all.row(&[people::INVITATION_MAIL_GET], &row, &[], &bad);
     all.row(&[people::MAIL_KIND], &[text("invitation")], &[], &[("kind", text("?"))]);
+    let aud = text("aud_01KB0000000000000000000000");
+    let (act, sub) = (text("member.invited"), text("a@b.c"));
+    let row = [aud, per.clone(), act, sub, text("viewer"), text("unknown"), text("curl"), int(1)];
+    all.row(&[people::AUDIT_OF], &row, &["detail", "user_agent"], &[no_id.clone(), ("created_ms", int(-1))]);
     let own = [ses.clone(), ten.clone(), text("unknown"), text("curl"), int(1), int(2), int(3)];
     let bad = [no_id.clone(), no_tenant("tenant_id"), ("seen_ms", int(-1))];
     all.row(&[people::SESSIONS_OF], &own, &["user_agent"], &bad);

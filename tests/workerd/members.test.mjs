@@ -154,6 +154,43 @@ test("a suspended tenant is read and not changed", async () => {
   assert.equal((await owner.browser.call("GET", "/v1/session")).body.session.tenant.status, "suspended");
 });
 
+test("the audit log says who changed what, and only what was changed", async () => {
+  const owner = await signedUp(worker);
+  const [tenant, self] = [owner.session.tenant.id, owner.session.person.id];
+  const member = await joined(owner, "viewer");
+  const revoked = address();
+  const { body } = await invite(owner, revoked, "developer");
+  await owner.browser.call("DELETE", `/v1/members/invitations/${body.invitation.id}`);
+  // What is refused is no change.
+  await owner.browser.call("DELETE", `/v1/members/invitations/${body.invitation.id}`);
+  await remove(owner, self);
+  await change(owner, member.person, "developer");
+  await remove(member, member.person);
+  const log = (by, query = "") => by.browser.call("GET", `/v1/audit-log${query}`);
+  const { data } = (await log(owner)).body;
+  assert.deepEqual(data.map(({ actor, action, subject, detail }) => [actor, action, subject, detail]).reverse(), [
+    [self, "tenant.created", tenant, null],
+    [self, "member.joined", owner.email, "owner"],
+    [self, "member.invited", member.email, "viewer"],
+    [member.person, "member.joined", member.email, "viewer"],
+    [self, "member.invited", revoked, "developer"],
+    [self, "invitation.revoked", body.invitation.id, null],
+    [self, "member.changed", member.person, "developer"],
+    [member.person, "member.removed", member.person, null],
+  ]);
+  assert.match(data[0].ip_prefix, /^10\./);
+  const first = (await log(owner, "?limit=3")).body;
+  const rest = (await log(owner, `?limit=100&cursor=${first.next_cursor}`)).body;
+  assert.deepEqual([...first.data, ...rest.data], data);
+  assert.equal((await log(owner, "?action=member.invited")).body.data.length, 2);
+  assert.equal((await log(owner, "?action=member")).status, 422);
+  const stranger = await signedUp(worker);
+  assert.equal((await log(stranger)).body.data.length, 2, "its own");
+  const developer = await joined(stranger, "developer");
+  assert.deepEqual(refusal(await log(developer)), [403, "INSUFFICIENT_ROLE"]);
+  for (const sql of ["UPDATE audit_log SET detail = 'x'", "DELETE FROM audit_log"]) await assert.rejects(worker.sql(sql), /audit log/);
+});
+
 test("what the document shows as an example is taken", async () => {
   const owner = await signedUp(worker);
   const { body } = await worker.call("GET", "/v1/openapi.json");

@@ -399,7 +399,8 @@ export class Worker {
       .sort()) {
       const sql = readFileSync(join(ROOT, "migrations", file), "utf8").replace(/^--.*$/gm, "");
       for (const statement of sql
-        .split(";")
+        // A trigger stands on one line.
+        .split(/;$/m)
         .map((one) => one.trim())
         .filter(Boolean))
         await db.prepare(statement).run();

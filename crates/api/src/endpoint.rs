@@ -107,6 +107,8 @@ pub enum Endpoint {
     MemberPatch,
     /// Removes a member; a person may remove himself.
     MemberRemove,
+    /// Who changed what in the tenant.
+    AuditLog,
     /// The mails that were not sent, with the backend `mailbox`.
     Mailbox,
 }
@@ -403,6 +405,7 @@ pub(crate) const ENDPOINTS: &[RouteRow] = &[
     route(Endpoint::MemberJoin, Method::Post, "/v1/members/join", Access::SignIn, ["Members", "Accept an invitation"]),
     route(Endpoint::MemberPatch, Method::Patch, "/v1/members/{person_id}", OWNER, ["Members", "Change a role"]),
     route(Endpoint::MemberRemove, Method::Delete, "/v1/members/{person_id}", PERSON, ["Members", "Remove, or leave"]),
+    route(Endpoint::AuditLog, Method::Get, "/v1/audit-log", OWNER, ["Members", "Who changed what, the newest first"]),
 ];
 
 /// The result of routing a method and a path.

@@ -10,6 +10,7 @@
 pub mod accepts;
 pub mod admin;
 pub mod answer;
+pub mod audit;
 pub mod body;
 pub mod chains;
 pub mod cookies;

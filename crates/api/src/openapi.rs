@@ -4,10 +4,13 @@
 use super::cookies::CookieName;
 use super::endpoint::{ENDPOINTS, Endpoint, RouteRow};
 use super::refusal::ExpectedBody;
-use super::{accepts, admin, chains, facilitator, health, members, problem, records, session, verify, version, whoami};
+use super::{
+    accepts, admin, audit, chains, facilitator, health, members, problem, records, session, verify, version, whoami,
+};
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value, json};
+use x402_core::people::audit::AuditAction;
 use x402_core::tenancy::access::{Access, KeyScope};
 use x402_core::tenancy::usage;
 use x402_core::verification::answer::VerificationAnswer;
@@ -92,6 +95,7 @@ fn shapes(endpoint: Endpoint, make: &mut SchemaGenerator) -> (Option<Value>, u16
         Endpoint::SessionRead => (None, 200, of::<session::SessionAnswer>(make)),
         Endpoint::SessionEnd | Endpoint::SessionEndOne => (None, 200, of::<session::SessionEnded>(make)),
         Endpoint::SessionList => (None, 200, of::<records::ListPage<session::OwnSession>>(make)),
+        Endpoint::AuditLog => (None, 200, of::<records::ListPage<audit::AuditView>>(make)),
         Endpoint::MemberList => (None, 200, of::<members::Members>(make)),
         Endpoint::InvitationCreate => {
             (Some(of::<members::InvitationBody>(make)), 201, of::<members::InvitationAlone>(make))
@@ -120,9 +124,16 @@ fn parameters(row: &RouteRow) -> Vec<Value> {
     let mut all: Vec<Value> = names
         .map(|name| json!({"name": name, "in": "path", "required": true, "schema": {"type": "string", "minLength": 1}}))
         .collect();
-    if matches!(row.endpoint, Endpoint::Verifications | Endpoint::Settlements | Endpoint::TenantList) {
+    if matches!(
+        row.endpoint,
+        Endpoint::Verifications | Endpoint::Settlements | Endpoint::TenantList | Endpoint::AuditLog
+    ) {
         all.push(json!({"name": "limit", "in": "query", "schema": {"type": "integer", "minimum": 1, "maximum": records::LIMIT_MAX}}));
         all.push(json!({"name": "cursor", "in": "query", "schema": {"type": "string"}}));
+    }
+    if row.endpoint == Endpoint::AuditLog {
+        let names: Vec<&str> = AuditAction::ALL.iter().map(|action| action.name()).collect();
+        all.push(json!({"name": "action", "in": "query", "schema": {"enum": names}}));
     }
     if row.endpoint == Endpoint::Settlements {
         let text = |name: &str, about: &str| json!({"name": name, "in": "query", "description": about, "schema": {"type": "string", "minLength": 1}});

@@ -152,6 +152,7 @@ ulid_id!(RequestId "req_" "One HTTP request, for support and logs.");
 ulid_id!(PersonId "per_" "A person who signs in.");
 ulid_id!(SignInId "sgn_" "One request to sign in or to sign up, by a mail.");
 ulid_id!(SessionId "ses_" "A session's public name; not its secret.");
+ulid_id!(AuditId "aud_" "An entry of the audit log.");
 ulid_id!(InvitationId "inv_" "An invitation to a tenant; not its token.");
 ulid_id!(MailId "mail_" "One mail.");
 ulid_id!(EventId "evt_" "Something that happened to a record after it was answered.");

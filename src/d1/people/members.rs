@@ -1,9 +1,11 @@
 //! Members of tenants, and invitations, in the directory.
 
 use super::super::{BoundValue, all, batch, rows_of, statement};
+use super::audit::Audit;
 use super::rows::{AcceptedInvitation, InvitationMail, InvitationRow, MemberRow};
 use super::sql;
-use worker::D1Database;
+use crate::storage::{Present, Statement};
+use worker::{D1Database, D1PreparedStatement};
 use x402_chain::id::{InvitationId, MailId, PersonId, TenantId};
 use x402_chain::time::UnixMillis;
 use x402_core::error::Fault;
@@ -11,6 +13,19 @@ use x402_core::people::invitation;
 use x402_core::people::secret::Secret;
 use x402_core::people::sign_in::DAY_MS;
 use x402_core::tenancy::role::Role;
+
+/// Makes a change with its entry in the audit log; whether it changed a row. The statement returns a row if it does.
+async fn change(
+    db: &D1Database,
+    bound: D1PreparedStatement,
+    of: Statement<Present>,
+    audit: &Audit<'_>,
+    now: UnixMillis,
+) -> Result<bool, Fault> {
+    let results = batch(db, vec![bound, audit.statement(db, now)?]).await?;
+    let rows = results.first().map(|result| rows_of(of, result)).transpose()?;
+    Ok(rows.is_some_and(|rows| !rows.is_empty()))
+}
 
 /// A tenant's members in the order of joining, and its invitations that hold.
 pub(crate) async fn list_members(
@@ -36,11 +51,11 @@ pub(crate) async fn change_role(
     db: &D1Database,
     (tenant, person): (TenantId, PersonId),
     role: Role,
+    (audit, now): (&Audit<'_>, UnixMillis),
 ) -> Result<Option<MemberRow>, Fault> {
     let (tenant, person) = (tenant.to_string(), person.to_string());
     let bind = [BoundValue::Text(role.name()), BoundValue::Text(&tenant), BoundValue::Text(&person)];
-    let changed = all(db, sql::MEMBER_ROLE, &bind).await?;
-    if changed.is_empty() {
+    if !change(db, statement(db, sql::MEMBER_ROLE, &bind)?, sql::MEMBER_ROLE, audit, now).await? {
         return Ok(None);
     }
     let members = all(db, sql::MEMBERS_OF, &[BoundValue::Text(&tenant)]).await?;
@@ -48,10 +63,15 @@ pub(crate) async fn change_role(
 }
 
 /// Removes a member, whose sessions of the tenant hold no longer; `false` where it is the last owner, or no member.
-pub(crate) async fn remove_member(db: &D1Database, (tenant, person): (TenantId, PersonId)) -> Result<bool, Fault> {
+pub(crate) async fn remove_member(
+    db: &D1Database,
+    (tenant, person): (TenantId, PersonId),
+    audit: &Audit<'_>,
+    now: UnixMillis,
+) -> Result<bool, Fault> {
     let (tenant, person) = (tenant.to_string(), person.to_string());
-    let removed = all(db, sql::MEMBER_REMOVE, &[BoundValue::Text(&tenant), BoundValue::Text(&person)]).await?;
-    Ok(!removed.is_empty())
+    let remove = statement(db, sql::MEMBER_REMOVE, &[BoundValue::Text(&tenant), BoundValue::Text(&person)])?;
+    change(db, remove, sql::MEMBER_REMOVE, audit, now).await
 }
 
 /// An invitation that is to be written, with its mail.
@@ -68,7 +88,12 @@ pub(crate) struct NewInvitation<'a> {
 
 /// Writes an invitation with its mail; `false` where the tenant has invited too many today. An older one to the address
 /// holds no longer.
-pub(crate) async fn put_invitation(db: &D1Database, new: &NewInvitation<'_>, now: UnixMillis) -> Result<bool, Fault> {
+pub(crate) async fn put_invitation(
+    db: &D1Database,
+    new: &NewInvitation<'_>,
+    audit: &Audit<'_>,
+    now: UnixMillis,
+) -> Result<bool, Fault> {
     let texts = [
         new.id.to_string(),
         new.tenant.to_string(),
@@ -92,6 +117,7 @@ pub(crate) async fn put_invitation(db: &D1Database, new: &NewInvitation<'_>, now
     ];
     let statements = vec![
         statement(db, sql::INVITATION_PUT, &bind)?,
+        audit.statement(db, now)?,
         statement(db, sql::INVITATION_REPLACED, &[at, tenant, email, id])?,
         statement(db, sql::INVITATION_MAIL_PUT, &[mail, email, BoundValue::Text(new.origin), id, at])?,
     ];
@@ -105,11 +131,11 @@ pub(crate) async fn revoke_invitation(
     db: &D1Database,
     tenant: TenantId,
     id: InvitationId,
-    now: UnixMillis,
+    (audit, now): (&Audit<'_>, UnixMillis),
 ) -> Result<bool, Fault> {
     let (tenant, id) = (tenant.to_string(), id.to_string());
     let bind = [BoundValue::Ms(now), BoundValue::Text(&tenant), BoundValue::Text(&id)];
-    Ok(!all(db, sql::INVITATION_REVOKE, &bind).await?.is_empty())
+    change(db, statement(db, sql::INVITATION_REVOKE, &bind)?, sql::INVITATION_REVOKE, audit, now).await
 }
 
 /// Accepts the invitation of a token, once.
