@@ -6,7 +6,7 @@ import { ADMIN_KEY, ROOT, startWorker } from "../workerd/worker.mjs";
 
 const python = process.argv[2];
 const mock = await startMock({ chainId: 31337, token: "0x4020000000000000000000000000000000000001" });
-const worker = await startWorker({ vars: { RPC_LOCAL_EVM: mock.url } });
+const worker = await startWorker({ vars: { RPC_LOCAL_EVM: mock.url, MAIL_BACKEND: "mailbox" } });
 const tenant = await worker.tenant({
   recipients: { "local-evm": "0x209693Bc6afc0C5328bA36FaF03C514EF312287C" },
   limits: { per_minute: 1_000_000, per_hour: 1_000_000 },
