@@ -94,7 +94,12 @@ pub(super) struct HttpAnswer {
 
 /// Posts a body and reads the answer, all within [`ATTEMPT_MS`].
 pub(super) async fn post_json(url: &str, body: &str) -> Result<HttpAnswer, ProviderFailure> {
-    exchange(url, body, &AbortSignal::timeout_with_u32(ATTEMPT_MS)).await
+    post_json_within(url, body, ATTEMPT_MS).await
+}
+
+/// Posts a body and reads the answer, all within so many milliseconds.
+pub(super) async fn post_json_within(url: &str, body: &str, limit_ms: u32) -> Result<HttpAnswer, ProviderFailure> {
+    exchange(url, body, &AbortSignal::timeout_with_u32(limit_ms)).await
 }
 
 async fn exchange(url: &str, body: &str, signal: &AbortSignal) -> Result<HttpAnswer, ProviderFailure> {
