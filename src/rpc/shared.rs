@@ -19,7 +19,7 @@ use worker::{Context, Delay};
 use x402_chain::facts::Call;
 use x402_chain::jsonrpc;
 use x402_chain::network::Network;
-use x402_chain::sharing::{CallsSize, Lane, Ticket, Turn};
+use x402_chain::sharing::{CallsSize, FlightId, Lane, Ticket, Turn};
 use x402_chain::time::UnixMillis;
 
 /// The longest that a payment waits for others.
@@ -73,12 +73,12 @@ pub(super) enum SharedAnswer {
 }
 
 /// A request in flight; whoever has waited longest is woken when it ends.
-pub(super) struct Flight(LaneKey);
+pub(super) struct Flight(LaneKey, FlightId);
 
 impl Drop for Flight {
     fn drop(&mut self) {
         let next = with_lane(&self.0, |lane| {
-            lane.land();
+            lane.land(self.1);
             lane.front().cloned()
         });
         if let Some(next) = next {
@@ -104,7 +104,7 @@ pub(super) async fn ask(context: &Context, network: &'static Network, url: &str,
     let joined_at = now();
     let ticket = match with_lane(&key, |lane| lane.join(Rc::clone(&slot), size, joined_at)) {
         Turn::Apart => return SharedAnswer::Apart(None),
-        Turn::First => return SharedAnswer::Apart(Some(Flight(key))),
+        Turn::First(flight) => return SharedAnswer::Apart(Some(Flight(key, flight))),
         Turn::Wait(ticket) => ticket,
     };
     let _place = Place(&key, ticket);
@@ -116,8 +116,8 @@ pub(super) async fn ask(context: &Context, network: &'static Network, url: &str,
         let at = now();
         let (is_waiting, is_idle) = with_lane(&key, |lane| (lane.is_waiting(ticket), lane.is_idle(at)));
         if is_waiting && (is_idle || at.since(joined_at) >= GATHER_MS) {
-            let callers = with_lane(&key, |lane| lane.take(at));
-            let flight = Flight(key.clone());
+            let (callers, flight) = with_lane(&key, |lane| lane.take(at));
+            let flight = Flight(key.clone(), flight);
             if let [only] = &*callers
                 && Rc::ptr_eq(only, &slot)
             {
@@ -140,7 +140,7 @@ pub(super) async fn ask(context: &Context, network: &'static Network, url: &str,
 async fn send(network: &'static Network, callers: Vec<Rc<Slot>>, flight: Flight) {
     let calls: Vec<Call> = callers.iter().flat_map(|caller| caller.calls.iter().cloned()).collect();
     let sizes: Vec<usize> = callers.iter().map(|caller| caller.calls.len()).collect();
-    let Flight((_, url)) = &flight;
+    let Flight((_, url), _) = &flight;
     let outcome = post_json_within(url, &jsonrpc::encode(&calls), SHARED_MS).await;
     match outcome {
         Ok(answer) if answer.status == 429 => {

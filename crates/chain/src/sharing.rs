@@ -30,13 +30,17 @@ pub struct CallsSize {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ticket(u64);
 
+/// A request that is in flight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FlightId(u64);
+
 /// How a caller goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Turn {
     /// It asks for itself, and nobody waits for its request.
     Apart,
     /// It asks for itself at once; its request is in flight until [`Lane::land`].
-    First,
+    First(FlightId),
     /// It waits.
     Wait(Ticket),
 }
@@ -50,15 +54,14 @@ struct Waiting<T> {
 /// The requests to one provider of one network.
 pub struct Lane<T> {
     waiting: VecDeque<Waiting<T>>,
+    in_flight: Vec<(FlightId, UnixMillis)>,
     next: u64,
-    in_flight: usize,
-    sent_at: UnixMillis,
     apart_until: UnixMillis,
 }
 
 impl<T> Default for Lane<T> {
     fn default() -> Self {
-        Self { waiting: VecDeque::new(), next: 0, in_flight: 0, sent_at: UnixMillis(0), apart_until: UnixMillis(0) }
+        Self { waiting: VecDeque::new(), in_flight: Vec::new(), next: 0, apart_until: UnixMillis(0) }
     }
 }
 
@@ -69,19 +72,17 @@ impl<T> Lane<T> {
             return Turn::Apart;
         }
         if self.waiting.is_empty() && self.is_idle(now) {
-            self.depart(now);
-            return Turn::First;
+            return Turn::First(self.depart(now));
         }
-        let ticket = Ticket(self.next);
-        self.next = self.next.wrapping_add(1);
+        let ticket = Ticket(self.number());
         self.waiting.push_back(Waiting { ticket, size, caller });
         Turn::Wait(ticket)
     }
 
     /// Whether no request is in flight.
     #[must_use]
-    pub const fn is_idle(&self, now: UnixMillis) -> bool {
-        self.in_flight == 0 || now.since(self.sent_at) > FLIGHT_MS
+    pub fn is_idle(&self, now: UnixMillis) -> bool {
+        self.in_flight.iter().all(|(_, sent_at)| is_lost(*sent_at, now))
     }
 
     /// Whether the caller waits still.
@@ -98,7 +99,7 @@ impl<T> Lane<T> {
 
     /// The callers of the next request, in their order, as many as fit and at least one of those that wait. The request
     /// is in flight until [`Self::land`].
-    pub fn take(&mut self, now: UnixMillis) -> Vec<T> {
+    pub fn take(&mut self, now: UnixMillis) -> (Vec<T>, FlightId) {
         let mut taken = Vec::new();
         let (mut calls, mut bytes) = (0_usize, 0_usize);
         while let Some(next) = self.waiting.front() {
@@ -109,8 +110,7 @@ impl<T> Lane<T> {
             }
             taken.extend(self.waiting.pop_front().map(|one| one.caller));
         }
-        self.depart(now);
-        taken
+        (taken, self.depart(now))
     }
 
     /// Removes a caller that waits no more.
@@ -118,20 +118,32 @@ impl<T> Lane<T> {
         self.waiting.retain(|one| one.ticket != ticket);
     }
 
-    fn depart(&mut self, now: UnixMillis) {
-        self.in_flight = if self.is_idle(now) { 1 } else { self.in_flight.saturating_add(1) };
-        self.sent_at = now;
+    const fn number(&mut self) -> u64 {
+        let number = self.next;
+        self.next = number.wrapping_add(1);
+        number
+    }
+
+    fn depart(&mut self, now: UnixMillis) -> FlightId {
+        let flight = FlightId(self.number());
+        self.in_flight.retain(|(_, sent_at)| !is_lost(*sent_at, now));
+        self.in_flight.push((flight, now));
+        flight
     }
 
     /// Notes that a request has ended.
-    pub const fn land(&mut self) {
-        self.in_flight = self.in_flight.saturating_sub(1);
+    pub fn land(&mut self, flight: FlightId) {
+        self.in_flight.retain(|(other, _)| *other != flight);
     }
 
     /// Notes a shared request that did not serve all its callers: for a while each asks for itself.
     pub const fn note_failure(&mut self, now: UnixMillis) {
         self.apart_until = now.plus(APART_MS);
     }
+}
+
+const fn is_lost(sent_at: UnixMillis, now: UnixMillis) -> bool {
+    now.since(sent_at) > FLIGHT_MS
 }
 
 #[cfg(test)]
@@ -141,6 +153,20 @@ mod tests {
     const NOW: UnixMillis = UnixMillis(1_000_000);
     const SMALL: CallsSize = CallsSize { calls: 3, bytes: 1_000 };
 
+    fn ticket(turn: Turn) -> Ticket {
+        match turn {
+            Turn::Wait(ticket) => ticket,
+            Turn::Apart | Turn::First(_) => panic!("{turn:?}"),
+        }
+    }
+
+    fn flight(turn: Turn) -> FlightId {
+        match turn {
+            Turn::First(flight) => flight,
+            Turn::Apart | Turn::Wait(_) => panic!("{turn:?}"),
+        }
+    }
+
     fn joined(lane: &mut Lane<u32>, callers: impl IntoIterator<Item = u32>) -> Vec<Turn> {
         callers.into_iter().map(|caller| lane.join(caller, SMALL, NOW)).collect()
     }
@@ -149,26 +175,33 @@ mod tests {
     fn a_caller_sends_at_once_where_nothing_is_in_flight_and_the_others_wait_for_it() {
         let mut lane = Lane::default();
         let turns = joined(&mut lane, [1, 2, 3]);
-        assert_eq!(turns, [Turn::First, Turn::Wait(Ticket(0)), Turn::Wait(Ticket(1))]);
-        assert!(!lane.is_idle(NOW) && lane.is_waiting(Ticket(0)) && lane.front() == Some(&2));
-        lane.land();
+        let (first, second) = (flight(turns[0]), ticket(turns[1]));
+        assert!(!lane.is_idle(NOW) && lane.is_waiting(second) && lane.front() == Some(&2));
+        lane.land(first);
         assert!(lane.is_idle(NOW));
         // Who comes now goes with those that wait.
-        assert_eq!(joined(&mut lane, [4]), [Turn::Wait(Ticket(2))]);
-        assert_eq!(lane.take(NOW), [2, 3, 4]);
-        assert!(!lane.is_idle(NOW) && !lane.is_waiting(Ticket(2)) && lane.front().is_none());
+        let last = ticket(joined(&mut lane, [4])[0]);
+        let (taken, next) = lane.take(NOW);
+        assert_eq!(taken, [2, 3, 4]);
+        assert!(!lane.is_idle(NOW) && !lane.is_waiting(last) && lane.front().is_none());
+        lane.land(first);
+        assert!(!lane.is_idle(NOW));
+        lane.land(next);
+        assert!(lane.is_idle(NOW));
     }
 
     #[test]
     fn a_request_holds_so_many_calls_and_bytes_and_at_least_one_caller() {
         let mut lane = Lane::default();
         joined(&mut lane, 0..20);
-        let sizes: Vec<usize> = (0..3).map(|_| lane.take(NOW).len()).collect();
+        let sizes: Vec<usize> = (0..3).map(|_| lane.take(NOW).0.len()).collect();
         assert_eq!(sizes, [8, 8, 3]);
         for (caller, bytes) in [(1, BYTES_MAX * 2), (2, BYTES_MAX), (3, 1)] {
             lane.join(caller, CallsSize { calls: 1, bytes }, NOW);
         }
-        assert_eq!((lane.take(NOW), lane.take(NOW), lane.take(NOW)), (vec![1], vec![2], vec![3]));
+        for caller in 1..=3 {
+            assert_eq!(lane.take(NOW).0, [caller]);
+        }
         let large = CallsSize { calls: CALLS_MAX + 1, bytes: 0 };
         assert_eq!(lane.join(4, large, NOW), Turn::Apart);
     }
@@ -184,9 +217,9 @@ mod tests {
     #[test]
     fn a_caller_that_leaves_is_sent_by_nobody() {
         let mut lane = Lane::default();
-        joined(&mut lane, [1, 2, 3]);
-        lane.leave(Ticket(0));
-        assert_eq!(lane.take(NOW), [3]);
+        let turns = joined(&mut lane, [1, 2, 3]);
+        lane.leave(ticket(turns[1]));
+        assert_eq!(lane.take(NOW).0, [3]);
     }
 
     #[test]
@@ -195,8 +228,10 @@ mod tests {
         joined(&mut lane, [1, 2]);
         let late = NOW.plus(FLIGHT_MS + 1);
         assert!(!lane.is_idle(NOW.plus(FLIGHT_MS)) && lane.is_idle(late));
-        assert_eq!(lane.take(late), [2]);
-        lane.land();
+        // However many requests follow it.
+        let (taken, next) = lane.take(late);
+        assert_eq!((taken, lane.in_flight.len()), (vec![2], 1));
+        lane.land(next);
         assert!(lane.is_idle(late));
     }
 
@@ -205,6 +240,6 @@ mod tests {
         let mut lane = Lane::default();
         lane.note_failure(NOW);
         assert_eq!(joined(&mut lane, [1]), [Turn::Apart]);
-        assert_eq!(lane.join(1, SMALL, NOW.plus(APART_MS)), Turn::First);
+        flight(lane.join(1, SMALL, NOW.plus(APART_MS)));
     }
 }
