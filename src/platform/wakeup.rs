@@ -4,7 +4,7 @@
 //! is polled inside that other request. What it then starts (a fetch, a timer) belongs to the other request, fails or
 //! ends with it, and workerd takes the woken one for hung. A promise, resolved by whomever, is settled in the request
 //! that made it (`handle_cross_request_promise_resolution`, the default since 2024-10-14), and there the future is polled.
-//! Test: tests/workerd/platform.test.mjs
+//! Test: tests/workerd/shared.test.mjs
 //! Upstream: <https://github.com/cloudflare/workerd/pull/2719>
 
 use wasm_bindgen::{JsCast, JsValue};
