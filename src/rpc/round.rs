@@ -3,7 +3,7 @@
 use super::now;
 use super::post::{ProviderFailure, post_json};
 use super::shared::{self, SharedAnswer};
-use futures_util::future::join_all;
+use futures_util::future::{LocalBoxFuture, join_all};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use worker::Context;
@@ -39,7 +39,18 @@ enum Unanswered {
 }
 
 /// Makes the calls and stores the replies; those to `optional` may be missing.
-pub(super) async fn call_round(
+///
+/// Boxed, as [`super::post::PendingAnswer`] is.
+pub(super) fn call_round<'a>(
+    provider: Provider<'a>,
+    required: &'a [Call],
+    optional: &'a [Call],
+    facts: &'a mut Facts,
+) -> LocalBoxFuture<'a, Result<(), ProviderFailure>> {
+    Box::pin(run_round(provider, required, optional, facts))
+}
+
+async fn run_round(
     provider: Provider<'_>,
     required: &[Call],
     optional: &[Call],

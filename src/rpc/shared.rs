@@ -9,9 +9,9 @@ use super::now;
 use super::post::post_json_within;
 use crate::app::after_answer;
 use crate::platform::wakeup::{Bell, bell};
+use crate::telemetry::{TelemetryField, TelemetryKind, event};
 use core::cell::RefCell;
-use futures_util::future::select;
-use std::collections::BTreeMap;
+use futures_util::future::{LocalBoxFuture, select};
 use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
@@ -21,6 +21,7 @@ use x402_chain::jsonrpc;
 use x402_chain::network::Network;
 use x402_chain::sharing::{CallsSize, FlightId, Lane, Ticket, Turn};
 use x402_chain::time::UnixMillis;
+use x402_core::settings::provider::host;
 
 /// The longest that a payment waits for others.
 const GATHER_MS: u64 = 10;
@@ -35,13 +36,19 @@ const LOOK_MS: u64 = 100;
 type LaneKey = (&'static str, Rc<str>);
 
 thread_local! {
-    static LANES: RefCell<BTreeMap<LaneKey, Lane<Rc<Slot>>>> = const { RefCell::new(BTreeMap::new()) };
+    /// As many as the settings name providers.
+    static LANES: RefCell<Vec<(LaneKey, Lane<Rc<Slot>>)>> = const { RefCell::new(Vec::new()) };
 }
 
 fn with_lane<T>(key: &LaneKey, act: impl FnOnce(&mut Lane<Rc<Slot>>) -> T) -> T {
-    LANES.with_borrow_mut(|lanes| match lanes.get_mut(key) {
-        Some(lane) => act(lane),
-        None => act(lanes.entry(key.clone()).or_default()),
+    LANES.with_borrow_mut(|lanes| {
+        if let Some((_, lane)) = lanes.iter_mut().find(|(own, _)| own == key) {
+            return act(lane);
+        }
+        let mut lane = Lane::default();
+        let result = act(&mut lane);
+        lanes.push((key.clone(), lane));
+        result
     })
 }
 
@@ -96,8 +103,18 @@ impl Drop for Place<'_> {
     }
 }
 
-/// Asks a provider for a payment, together with other payments where a request is in flight.
-pub(super) async fn ask(context: &Context, network: &'static Network, url: &str, calls: &[Call]) -> SharedAnswer {
+/// Asks a provider for a payment, together with other payments where a request is in flight. Boxed, as
+/// [`super::post::PendingAnswer`] is.
+pub(super) fn ask<'a>(
+    context: &'a Context,
+    network: &'static Network,
+    url: &'a str,
+    calls: &'a [Call],
+) -> LocalBoxFuture<'a, SharedAnswer> {
+    Box::pin(wait_for_answer(context, network, url, calls))
+}
+
+async fn wait_for_answer(context: &Context, network: &'static Network, url: &str, calls: &[Call]) -> SharedAnswer {
     let key = (network.key, Rc::from(url));
     let size = CallsSize { calls: calls.len(), bytes: calls.iter().map(|call| call.params.len()).sum() };
     let slot = Rc::new(Slot { calls: calls.to_vec(), answer: RefCell::default(), bell: RefCell::default() });
@@ -154,9 +171,9 @@ async fn send(network: &'static Network, callers: Vec<Rc<Slot>>, flight: Flight)
                     caller.answer.replace(Some(SharedAnswer::Replies(replies)));
                 }
             }
-            Err(jsonrpc::InexactAnswer) => part(&flight, &callers),
+            Err(jsonrpc::InexactAnswer) => part(&flight, network, &callers, "not one reply to each call"),
         },
-        Err(_) => part(&flight, &callers),
+        Err(failure) => part(&flight, network, &callers, &failure.to_string()),
     }
     drop(flight);
     for caller in callers {
@@ -165,8 +182,11 @@ async fn send(network: &'static Network, callers: Vec<Rc<Slot>>, flight: Flight)
 }
 
 /// Lets each caller ask for itself, and those that come for a while.
-fn part(flight: &Flight, callers: &[Rc<Slot>]) {
-    with_lane(&flight.0, |lane| lane.note_failure(now()));
+fn part(flight: &Flight, network: &'static Network, callers: &[Rc<Slot>], why: &str) {
+    let Flight(key, _) = flight;
+    with_lane(key, |lane| lane.note_failure(now()));
+    let failures = format!("{}: for {} payments at once: {why}", host(&key.1), callers.len());
+    event(TelemetryKind::ProviderFailed, &[TelemetryField::Chain(network), TelemetryField::Failures(failures)]);
     for caller in callers {
         caller.answer.replace(Some(SharedAnswer::Apart(None)));
     }

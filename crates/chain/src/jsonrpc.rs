@@ -171,16 +171,16 @@ pub fn decode_shared(family: Family, sizes: &[usize], status: u16, body: &[u8]) 
     if status != 200 || items.len() != calls || whole_batch_error(family, &items, calls, status).is_some() {
         return Err(InexactAnswer);
     }
-    let mut by_place: BTreeMap<usize, RpcReply> = BTreeMap::new();
+    let mut replies: Replies = Vec::new();
+    replies.resize_with(calls, || None);
     for item in items {
-        let place = item.id.as_deref().and_then(id_position).filter(|place| (1..=calls).contains(place));
-        let reply = reply_of(family, item, status).ok_or(InexactAnswer)?;
-        if by_place.insert(place.ok_or(InexactAnswer)?, reply).is_some() {
-            return Err(InexactAnswer);
-        }
+        let place = item.id.as_deref().and_then(id_position).and_then(|id| id.checked_sub(1));
+        let slot = place.and_then(|place| replies.get_mut(place)).filter(|slot| slot.is_none()).ok_or(InexactAnswer)?;
+        *slot = Some(reply_of(family, item, status).ok_or(InexactAnswer)?);
     }
-    let mut replies = by_place.into_values();
-    Ok(sizes.iter().map(|size| replies.by_ref().take(*size).map(Some).collect()).collect())
+    // As many items as calls, and each filled an empty slot: every call has its reply.
+    let mut replies = replies.into_iter();
+    Ok(sizes.iter().map(|size| replies.by_ref().take(*size).collect()).collect())
 }
 
 /// The error of a batch as a whole, and whether it is a JSON-RPC error object: one object in place of an
