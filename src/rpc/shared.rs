@@ -24,7 +24,7 @@ use x402_chain::time::UnixMillis;
 use x402_core::settings::provider::host;
 
 /// The longest that a payment waits for others.
-const GATHER_MS: u64 = 10;
+const GATHER_MS: u64 = 5;
 /// The deadline of a shared request: a call that takes long may not hold others up for long.
 const SHARED_MS: u32 = 800;
 /// How long a waiting request trusts that its sender lives: the deadline, and some delay.

@@ -69,7 +69,7 @@ test("futures are polled from V8's own microtasks", async () => {
   assert.equal((await worker.call("GET", "/__microtasks")).body, "bound then");
 });
 
-/** Two requests: one waits, and the other wakes it; the first then reads a signal, which is its own. */
+/** Two requests: one waits, and the other wakes it; the first then reads its own body, which is I/O. */
 const WAITING = `
 let wake;
 export default {
@@ -79,10 +79,9 @@ export default {
       wake?.();
       return Response.json(wake !== undefined);
     }
-    const signal = AbortSignal.abort();
-    const read = () => {
+    const read = async () => {
       try {
-        return signal.aborted;
+        return await request.text();
       } catch ({ message }) {
         return message;
       }
@@ -90,11 +89,11 @@ export default {
     const alive = setInterval(() => {}, 1000);
     const found = await new Promise((resolve) => {
       if (pathname === "/callback") wake = () => resolve(read());
-      else wake = resolve;
+      else wake = () => resolve();
     });
     clearInterval(alive);
     wake = undefined;
-    return Response.json(pathname === "/callback" ? found : read());
+    return Response.json(found ?? (await read()));
   },
 };
 `;
@@ -105,13 +104,13 @@ test("a request goes on in its own context where another resolves its promise, a
   const own = new Miniflare(convertV4MiniflareOptions({ ...rest, modules: script, modulesRoot: folder }));
   try {
     const { origin } = await own.ready;
-    const read = async (path) => (await fetch(`${origin}${path}`)).json();
+    const read = async (path) => (await fetch(`${origin}${path}`, { method: "POST", body: "its own" })).json();
     const woken = async (path) => {
       const found = read(path);
       await until(() => read("/wake"), "the first request to wait");
       return found;
     };
-    assert.equal(await woken("/promise"), true);
+    assert.equal(await woken("/promise"), "its own");
     assert.match(await woken("/callback"), /^Cannot perform I\/O on behalf of a different request/);
   } finally {
     await own.dispose();

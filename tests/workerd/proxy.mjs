@@ -24,8 +24,8 @@ export async function startProxy(target) {
     answer: () => undefined,
     /** @type {number[]} */
     sizes: [],
-    /** @type {(calls: any[]) => any} */
-    whole: () => undefined,
+    /** @type {(calls: any[]) => Promise<any>} */
+    whole: async () => undefined,
     /** @type {(replies: any[], calls: any[]) => any[]} */
     mend: (replies) => replies,
   };
