@@ -5,3 +5,4 @@ pub(crate) mod fetch;
 pub(crate) mod headers;
 pub(crate) mod microtasks;
 pub(crate) mod transaction;
+pub(crate) mod wakeup;

@@ -4,7 +4,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, test } from "node:test";
 import { Miniflare, convertV4MiniflareOptions } from "miniflare";
-import { ADMIN_KEY, DATE, FLAGS, NOWHERE, PEPPERS, ROOT, Worker } from "./worker.mjs";
+import { ADMIN_KEY, DATE, FLAGS, NOWHERE, PEPPERS, ROOT, Worker, until } from "./worker.mjs";
 
 /** The Worker; a write of an object's state that is to fail; and what an object's storage holds. */
 const PROBE = `
@@ -67,6 +67,54 @@ after(() => worker.stop());
 
 test("futures are polled from V8's own microtasks", async () => {
   assert.equal((await worker.call("GET", "/__microtasks")).body, "bound then");
+});
+
+/** Two requests: one waits, and the other wakes it; the first then reads its own body, which is I/O. */
+const WAITING = `
+let wake;
+export default {
+  async fetch(request) {
+    const { pathname } = new URL(request.url);
+    if (pathname === "/wake") {
+      wake?.();
+      return Response.json(wake !== undefined);
+    }
+    const read = async () => {
+      try {
+        return await request.text();
+      } catch ({ message }) {
+        return message;
+      }
+    };
+    const alive = setInterval(() => {}, 1000);
+    const found = await new Promise((resolve) => {
+      if (pathname === "/callback") wake = () => resolve(read());
+      else wake = () => resolve();
+    });
+    clearInterval(alive);
+    wake = undefined;
+    return Response.json(found ?? (await read()));
+  },
+};
+`;
+
+test("a request goes on in its own context where another resolves its promise, and not where another calls it", async () => {
+  const { modules: _, modulesRoot: __, durableObjects: ___, ...rest } = options;
+  const script = [{ type: "ESModule", path: join(folder, "waiting.js"), contents: WAITING }];
+  const own = new Miniflare(convertV4MiniflareOptions({ ...rest, modules: script, modulesRoot: folder }));
+  try {
+    const { origin } = await own.ready;
+    const read = async (path) => (await fetch(`${origin}${path}`, { method: "POST", body: "its own" })).json();
+    const woken = async (path) => {
+      const found = read(path);
+      await until(() => read("/wake"), "the first request to wait");
+      return found;
+    };
+    assert.equal(await woken("/promise"), "its own");
+    assert.match(await woken("/callback"), /^Cannot perform I\/O on behalf of a different request/);
+  } finally {
+    await own.dispose();
+  }
 });
 
 test("a step whose last statement fails leaves nothing of the others", async () => {
