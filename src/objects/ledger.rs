@@ -7,6 +7,7 @@ mod finality;
 #[allow(unreachable_pub, reason = "public natively, for tests")]
 pub mod migrations;
 mod payment;
+mod purge;
 mod remembered_refusal;
 mod reply;
 #[allow(unreachable_pub, reason = "public natively, for tests")]
@@ -113,8 +114,8 @@ pub struct TenantLedger {
     opened: Cell<bool>,
     /// Whether this life of the object has tried again to read what was parked of the outbox.
     parked_returned: Cell<bool>,
-    /// How far records were looked at to delete them.
-    purge: RefCell<alarm::PurgeCursor>,
+    /// How far tables were walked to delete what has expired.
+    purge: RefCell<purge::PurgeWalks>,
 }
 
 impl DurableObject for TenantLedger {

@@ -116,6 +116,7 @@ fn a_ledgers_rows_are_read_or_refused() {
     all.row(&[ledger::PAYMENT_GET], &payment, &["proof", "expires_ms"], &bad);
     let times = [ledger::PAYMENTS_NEXT, ledger::SETTLEMENTS_NEXT, ledger::WATCH_NEXT];
     all.row(&times, &[int(5)], &["first_ms"], &[("first_ms", int(-1))]);
+    all.row(&[ledger::IDEMPOTENCY_AT], &[text("verify"), text("key")], &[], &[]);
     all.row(&[ledger::IDENTIFIER_GET], &[text("eip155:1/0xA/0xP/0x1")], &[], &[]);
     all.row(&[ledger::SETTLEMENT_GET], &[text(SETTLEMENT), text("{}"), int(2)], &[], &bad);
     all.row(&[ledger::SETTLEMENTS_DUE], core::slice::from_ref(&stl), &[], &[no_id]);

@@ -97,8 +97,8 @@ fn the_settlers_statements_prepare_and_find_their_rows() {
 
 #[test]
 fn the_ledgers_statements_prepare_and_find_their_rows() {
-    // Small tables: what is not final yet, the outbox, and purges of a day.
-    let own = ["WATCHES_DUE", "WATCH_NEXT", "OUTBOX_SIZES", "IDEMPOTENCY_PURGE"];
+    // Small tables: what is not final yet, and the outbox.
+    let own = ["WATCHES_DUE", "WATCH_NEXT", "OUTBOX_SIZES"];
     // What was parked of the outbox: next to nothing.
     let parked = ["PARKED_GET", "PARKED_RETURN", "PARKED_DELETE"];
     check(&ledger_db(), state::ALL, &[]);
@@ -219,6 +219,28 @@ fn records_are_deleted_as_far_as_they_were_looked_at_unless_they_are_polled() {
         db.execute(ledger::RECORDS_PURGE.text, (after, upto)).expect("runs");
     }
     assert_eq!(left(), ["ver_1", "ver_8", "ver_9"]);
+}
+
+#[test]
+fn idempotency_records_are_deleted_as_far_as_they_were_looked_at_if_they_have_expired() {
+    let db = ledger_db();
+    for (key, at) in [("a", 5), ("b", 9), ("c", 5), ("d", 5)] {
+        let bind = ("verify", key, "hash", 200, "{}", at, None::<i64>);
+        db.execute(ledger::IDEMPOTENCY_PUT.text, bind).expect("runs");
+    }
+    let end = |key: &str| -> Option<String> {
+        db.query_row(ledger::IDEMPOTENCY_AT.text, ("verify", key, 1), |row| row.get(1)).ok()
+    };
+    assert_eq!((end("").as_deref(), end("b").as_deref(), end("c")), (Some("b"), Some("d"), None));
+    let left = || -> Vec<String> {
+        let mut all = db.prepare("SELECT key FROM idempotency ORDER BY key").expect("prepares");
+        all.query_map([], |row| row.get(0)).and_then(Iterator::collect).expect("keys")
+    };
+    db.execute(ledger::IDEMPOTENCY_PURGE.text, ("", "", "verify", "b", 5)).expect("runs");
+    assert_eq!(left(), ["b", "c", "d"]);
+    // The end of the table: a text is less than every blob.
+    db.execute(ledger::IDEMPOTENCY_PURGE.text, ("verify", "c", [0_u8; 0].as_slice(), None::<i64>, 5)).expect("runs");
+    assert_eq!(left(), ["b", "c"]);
 }
 
 #[test]

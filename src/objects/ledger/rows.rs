@@ -89,6 +89,23 @@ impl FromRow for IdempotencyRecord {
     }
 }
 
+/// Where an idempotency record stands in its table. The first place is before every record.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct IdempotencyPlace {
+    /// The route's name.
+    pub route: String,
+    /// The `Idempotency-Key`.
+    pub key: String,
+}
+
+impl FromRow for IdempotencyPlace {
+    const COLUMNS: &'static [&'static str] = &["route", "key"];
+
+    fn from_row(row: &mut RowReader) -> Result<Self, Fault> {
+        Ok(Self { route: row.get()?, key: row.get()? })
+    }
+}
+
 /// The text and the progress of a settlement: two columns, the first of which was read.
 fn settlement_record(body: &str, row: &mut RowReader) -> Result<SettlementRecord, Fault> {
     let settlement = serde_json::from_str(body);

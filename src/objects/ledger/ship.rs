@@ -4,10 +4,12 @@
 use super::TenantLedger;
 use super::reply::LedgerOutput;
 use super::store::LedgerStore;
+use crate::app;
 use crate::app::{db, records};
 use crate::clients::records::RecordsClient;
 use crate::d1;
 use crate::d1::{SettlementCopy, Shipment};
+use crate::objects::alarm::make_room;
 use crate::telemetry::{TelemetryField, TelemetryKind, event};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -191,9 +193,11 @@ impl TenantLedger {
     /// Ships all that is due, within bounds; returns whether something is left.
     pub(super) async fn ship(&self, now: UnixMillis) -> Result<bool, Fault> {
         for _ in 0..BATCHES_MAX {
+            let began = app::now();
             if !self.ship_batch(now).await? {
                 return Ok(false);
             }
+            make_room(began).await;
         }
         Ok(true)
     }

@@ -3,7 +3,7 @@
 //! Amounts and ids are TEXT; times are integers of unix milliseconds.
 
 use super::rows::{
-    IdentifierRow, ListedSettlement, OutboxRow, OutboxSize, RecordIdRow, RecordRow, RecordSize, SettlementIdRow,
+    IdempotencyPlace, IdentifierRow, ListedSettlement, OutboxRow, OutboxSize, RecordIdRow, RecordRow, RecordSize, SettlementIdRow,
     SettlementRow,
 };
 use crate::storage::{FirstTime, Present, statements};
@@ -54,9 +54,12 @@ statements! {
     /// Binds status, body, until when it repeats, route, key: the answer to what came under the key.
     IDEMPOTENCY_ANSWER: () = "UPDATE idempotency SET status = ?, body = ?, answer_until_ms = ?
         WHERE route = ? AND key = ?";
-    /// Binds the newest time to delete and a limit.
-    IDEMPOTENCY_PURGE: () = "DELETE FROM idempotency WHERE (route, key) IN
-        (SELECT route, key FROM idempotency WHERE created_ms <= ? LIMIT ?)";
+    /// Binds route, key and a number; returns the route and key that so many follow the first ones, and one more.
+    IDEMPOTENCY_AT: IdempotencyPlace = "SELECT route, key FROM idempotency WHERE (route, key) > (?, ?)
+        ORDER BY route, key LIMIT 1 OFFSET ?";
+    /// Binds route and key twice, and a time: deletes what was written by then after the first, up to the second.
+    IDEMPOTENCY_PURGE: () = "DELETE FROM idempotency WHERE (route, key) > (?, ?) AND (route, key) <= (?, ?)
+        AND created_ms <= ?";
     /// Binds an address; returns 1 if the tenant was paid by it before.
     PAYER_GET: Present = "SELECT 1 AS present FROM payers WHERE address = ?";
     /// Binds an address.

@@ -1,5 +1,6 @@
 //! Typed access to the ledger's SQLite.
 
+pub(super) use super::rows::IdempotencyPlace;
 use super::rows::{OutboxRow, OutboxSize, RecordSize};
 use super::{migrations, sql};
 use crate::objects::sqlite::{Sqlite, millis_value, storage_failed};
@@ -165,8 +166,26 @@ impl LedgerStore {
         self.run(sql::IDEMPOTENCY_ANSWER, vec![status, body, until, route.into(), key.into()])
     }
 
-    pub(super) fn purge_idempotency(&self, upto: UnixMillis, limit: i64) -> Result<(), Fault> {
-        self.run(sql::IDEMPOTENCY_PURGE, vec![millis_value(upto), limit.into()])
+    /// Deletes idempotency records after a place that were written by then: looks at `limit` of them. Returns the last
+    /// that was looked at, if more may follow.
+    pub(super) fn purge_idempotency(
+        &self,
+        after: &IdempotencyPlace,
+        written_by: UnixMillis,
+        limit: i64,
+    ) -> Result<Option<IdempotencyPlace>, Fault> {
+        let from: [Value; 2] = [after.route.as_str().into(), after.key.as_str().into()];
+        let [route, key] = from.clone();
+        let end = self.first(sql::IDEMPOTENCY_AT, vec![route, key, limit.saturating_sub(1).into()])?;
+        // A text is less than every blob.
+        let [route, key] = match &end {
+            Some(end) => [end.route.as_str().into(), end.key.as_str().into()],
+            None => [Value::Blob(Vec::new()), Value::Null],
+        };
+        let [first_route, first_key] = from;
+        let bind = vec![first_route, first_key, route, key, millis_value(written_by)];
+        self.run(sql::IDEMPOTENCY_PURGE, bind)?;
+        Ok(end)
     }
 
     pub(super) fn knows_payer(&self, address: &str) -> Result<bool, Fault> {
