@@ -53,8 +53,10 @@ globalThis.Date = class extends Platform {
   }
 };
 // What objects have written since this was last read: rows of their own storage; of what they handed to D1 the largest
-// value and batch in bytes, and the most statements; and the largest batch in bytes that a month was sent.
-const written = { rows: 0, value: 0, batch: 0, statements: 0, taken: 0 };
+// value and batch in bytes, and the most statements; the largest batch in bytes that a month was sent; and how often an
+// alarm was put off that was due and had not run.
+const written = { rows: 0, value: 0, batch: 0, statements: 0, taken: 0, putOff: 0 };
+const alarms = new WeakMap();
 const sizes = new WeakMap();
 function measure(state, env) {
   const sql = Object.getPrototypeOf(state.storage.sql);
@@ -135,6 +137,8 @@ function clocked(Class) {
       if (prototype.platformAlarm) return;
       prototype.platformAlarm = prototype.setAlarm;
       prototype.setAlarm = function (at, ...more) {
+        if (alarms.get(this) <= Date.now() && Number(at) > alarms.get(this)) written.putOff++;
+        alarms.set(this, Number(at));
         return this.platformAlarm(Math.max(Number(at) - ahead, real()), ...more);
       };
     }
@@ -148,6 +152,10 @@ function clocked(Class) {
         if (at !== null) await storage.platformAlarm(Math.max(at - (ahead - known), real()));
       }
       return super.fetch(request);
+    }
+    alarm(...given) {
+      alarms.delete(this.own.storage);
+      return super.alarm(...given);
     }
   };
 }
@@ -452,7 +460,8 @@ export class Worker {
   }
 
   /** What objects have written since this was last asked: `rows` of their storage; `value`, `batch` (bytes) and
-   * `statements` of D1 at most; `taken`, the bytes of the largest batch that a month was sent. */
+   * `statements` of D1 at most; `taken`, the bytes of the largest batch that a month was sent; `putOff`, how often an
+   * alarm that was due was set anew before it ran. */
   async written() {
     return (await fetch(`${this.url}/__written`)).json();
   }
