@@ -97,8 +97,8 @@ fn the_settlers_statements_prepare_and_find_their_rows() {
 
 #[test]
 fn the_ledgers_statements_prepare_and_find_their_rows() {
-    // Small tables: what is not final yet, and the outbox.
-    let own = ["WATCHES_DUE", "WATCH_NEXT", "OUTBOX_SIZES"];
+    // Small tables: what is not final yet, also of an older build, and the outbox.
+    let own = ["GROUPS_DUE", "GROUPS_NEXT", "OUTBOX_SIZES", "WATCHES_GET"];
     // What was parked of the outbox: next to nothing.
     let parked = ["PARKED_GET", "PARKED_RETURN", "PARKED_DELETE"];
     check(&ledger_db(), state::ALL, &[]);
@@ -203,9 +203,14 @@ fn stuck_flights_are_summed_by_chain_as_long_as_they_are_reported() {
 fn records_are_deleted_as_far_as_they_were_looked_at_unless_they_are_polled() {
     let db = ledger_db();
     for at in 0..10 {
-        db.execute(ledger::RECORD_PUT.text, (format!("ver_{at}"), "{}")).expect("runs");
+        let watched = (at == 1).then_some(1);
+        db.execute(ledger::RECORD_PUT.text, (format!("ver_{at}"), r#"{"chain":"base"}"#, watched)).expect("runs");
     }
-    db.execute(ledger::WATCH_PUT.text, ("ver_1", 5)).expect("runs");
+    let watched = || -> Vec<(String, String)> {
+        let mut all = db.prepare(ledger::WATCHED_BETWEEN.text).expect("prepares");
+        all.query_map(("", "ver_7"), |row| Ok((row.get(0)?, row.get(1)?))).and_then(Iterator::collect).expect("ids")
+    };
+    assert_eq!(watched(), [("ver_1".to_owned(), "base".to_owned())]);
     let end = |after: &str, upto: &str| -> Option<String> {
         db.query_row(ledger::RECORD_AT.text, (after, upto, 3), |row| row.get(0)).ok()
     };
@@ -219,6 +224,10 @@ fn records_are_deleted_as_far_as_they_were_looked_at_unless_they_are_polled() {
         db.execute(ledger::RECORDS_PURGE.text, (after, upto)).expect("runs");
     }
     assert_eq!(left(), ["ver_1", "ver_8", "ver_9"]);
+    // It is final: what was polled is changed and deleted as any other.
+    db.execute(ledger::RECORD_UPDATE.text, ("{}", None::<i64>, "ver_1")).expect("runs");
+    db.execute(ledger::RECORDS_PURGE.text, ("", "ver_3")).expect("runs");
+    assert_eq!((left(), watched()), (vec!["ver_8".to_owned(), "ver_9".to_owned()], Vec::new()));
 }
 
 #[test]
@@ -239,7 +248,7 @@ fn idempotency_records_are_deleted_as_far_as_they_were_looked_at_if_they_have_ex
     db.execute(ledger::IDEMPOTENCY_PURGE.text, ("", "", "verify", "b", 5)).expect("runs");
     assert_eq!(left(), ["b", "c", "d"]);
     // The end of the table: a text is less than every blob.
-    db.execute(ledger::IDEMPOTENCY_PURGE.text, ("verify", "c", [0_u8; 0].as_slice(), None::<i64>, 5)).expect("runs");
+    db.execute(ledger::IDEMPOTENCY_PURGE.text, ("verify", "c", [0_u8].as_slice(), None::<i64>, 5)).expect("runs");
     assert_eq!(left(), ["b", "c"]);
 }
 

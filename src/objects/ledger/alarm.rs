@@ -69,6 +69,7 @@ impl TenantLedger {
         self.write_rates(now)?;
         if !self.parked_returned.replace(true) {
             self.store().return_parked()?;
+            self.take_older_watches(now).await?;
         }
         let shipped = self.ship(now).await;
         self.poll_due_payments(now).await?;

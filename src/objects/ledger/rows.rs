@@ -72,6 +72,38 @@ impl FromRow for RecordIdRow {
     }
 }
 
+/// A record that is polled for finality, with its chain.
+pub struct WatchedRow {
+    /// `ver_…`.
+    pub id: String,
+    /// The chain's key.
+    pub chain: String,
+}
+
+impl FromRow for WatchedRow {
+    const COLUMNS: &'static [&'static str] = &["id", "chain"];
+
+    fn from_row(row: &mut RowReader) -> Result<Self, Fault> {
+        Ok(Self { id: row.get()?, chain: row.get()? })
+    }
+}
+
+/// Records that are polled for finality together.
+pub struct WatchGroup {
+    /// The group's number.
+    pub seq: i64,
+    /// Their ids, each `ver_…`.
+    pub ids: Vec<String>,
+}
+
+impl FromRow for WatchGroup {
+    const COLUMNS: &'static [&'static str] = &["seq", "ids"];
+
+    fn from_row(row: &mut RowReader) -> Result<Self, Fault> {
+        Ok(Self { seq: row.get()?, ids: row.get::<String>()?.split(' ').map(str::to_owned).collect() })
+    }
+}
+
 impl FromRow for IdempotencyRecord {
     const COLUMNS: &'static [&'static str] = &["body_hash", "status", "body", "created_ms", "answer_until_ms"];
 

@@ -2,6 +2,7 @@
 //! and revisions make a repeat harmless.
 
 use super::TenantLedger;
+use super::finality::watch_shipped;
 use super::reply::LedgerOutput;
 use super::store::LedgerStore;
 use crate::app;
@@ -140,6 +141,23 @@ impl EntryLoad<'_> {
                 }
                 Ok(taken)
             }
+            OutboxEntry::Change(event) => {
+                let id = VerificationId::parse(&event.subject);
+                let record = match id.filter(|id| !self.records.contains(id)) {
+                    Some(id) => self.store.record(&id.to_string())?,
+                    None => None,
+                };
+                let taken =
+                    self.load.accept(record.as_ref().map_or(bytes, |record| bytes.saturating_add(record.body.len())));
+                if taken {
+                    batch.add_event(event)?;
+                    if let Some(record) = record {
+                        batch.add_record(record)?;
+                        self.records.extend(id);
+                    }
+                }
+                Ok(taken)
+            }
             OutboxEntry::Record(id) if self.records.contains(&id) => Ok(true),
             OutboxEntry::Record(id) => {
                 let Some(record) = self.store.record(&id.to_string())? else { return Ok(true) };
@@ -244,6 +262,13 @@ impl TenantLedger {
             if let Some(seq) = loaded.last {
                 store.clear_outbox(seq)?;
             }
+            // Another call may have shipped the same, and more, meanwhile.
+            let stored: ShippedState = store.state("shipped")?.unwrap_or_default();
+            let from = stored.record.max(before.record.clone());
+            if shipped.record > from {
+                watch_shipped(&store, &from, &shipped.record)?;
+            }
+            shipped.record = shipped.record.clone().max(from);
             if shipped == before { Ok(()) } else { store.put_state("shipped", &shipped) }
         })?;
         Ok(more_records || loaded.more || more_keys)

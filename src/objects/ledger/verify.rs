@@ -235,14 +235,10 @@ impl VerificationStepInput<'_> {
             self.store.put_claim(claim)?;
         }
         if outcome.is_record {
-            self.store.put_record(&id, &reply.body)?;
+            // What is shipped is polled in a group with others: `finality::watch_shipped`.
+            self.store.put_record(&id, &reply.body, outcome.track_finality)?;
         } else {
             self.restore_record(&id)?;
-        }
-        if outcome.track_finality
-            && let Some(at) = finality::next_poll(self.request.claim.network, &outcome.answer, self.now, self.now)
-        {
-            self.store.track_finality(&id, at)?;
         }
         for payer in &outcome.new_payers {
             self.store.put_payer(&payer.to_string())?;
@@ -254,6 +250,7 @@ impl VerificationStepInput<'_> {
     fn restore_record(&self, id: &str) -> Result<(), Fault> {
         let ChainObservation::Traced(traced) = &self.request.seen else { return Ok(()) };
         let Some(row) = self.store.record(id)? else { return Ok(()) };
+        let is_watched = self.store.watched_record(id)?.is_some();
         let mut record: VerificationAnswer = serde_json::from_str(&row.body).map_err(Fault::internal)?;
         if record.status != VerificationStatus::Reorged {
             return Ok(());
@@ -261,9 +258,12 @@ impl VerificationStepInput<'_> {
         let network = self.request.claim.network;
         let (changed, event) = finality::apply_trace(&mut record, network, &traced.trace);
         if changed {
-            super::finality::write_record_change(self.store, &record, event, self.now)?;
-            if let Some(at) = finality::next_poll(network, &record, record.id.created_at(), self.now) {
-                self.store.track_finality(id, at)?;
+            let next = finality::next_poll(network, &record, record.id.created_at(), self.now);
+            // A record that had left its chain is polled, unless it is too old.
+            let is_new = next.filter(|_| !is_watched);
+            super::finality::write_record_change(self.store, &record, (event, next.is_some()), self.now)?;
+            if let Some(at) = is_new {
+                self.store.put_group(None, at, &[id.to_owned()])?;
             }
         }
         Ok(())
