@@ -209,7 +209,10 @@ impl TenantLedger {
         let store = self.store();
         store.make_schema()?;
         match (store.tenant()?, store.admission()?) {
-            (Some(tenant), Some(admission)) => {
+            (Some(tenant), Some((admission, is_newer))) => {
+                if is_newer {
+                    store.atomically(|| store.put_admission(&admission))?;
+                }
                 self.memory.replace(Some(LedgerState::new(tenant, admission)));
             }
             (None, None) => {}

@@ -130,6 +130,7 @@ fn a_ledgers_rows_are_read_or_refused() {
     all.row(&listed, &[stl.clone(), text(SETTLEMENT)], &[], &[]);
     all.row(&[ledger::WATCHES_GET, ledger::RECORD_AT], core::slice::from_ref(&ver), &[], &[]);
     all.row(&[ledger::WATCHED_BETWEEN], &[ver.clone(), text("base")], &[], &[]);
+    all.row(&[ledger::RECORDS_COUNTED], &[ver.clone(), int(1)], &[], &[("id", text("ver_1")), ("counted", int(-1))]);
     all.row(&[ledger::GROUPS_DUE], &[int(1), ver.clone()], &[], &[]);
     all.row(&[ledger::OUTBOX_SIZES], &[int(1), int(9)], &[], &[("bytes", int(-1))]);
     // An entry that cannot be read is an error of its own, with its number: it holds no other up.

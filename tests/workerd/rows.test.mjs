@@ -44,7 +44,11 @@ async function seller(block) {
   const verify = async (at) => {
     const tx_hash = mock.addTransfer({ from: random(20), to, amount: 1_000_000, block });
     const key = { "idempotency-key": `payment ${at}` };
-    const { body, text } = await worker.verify(tenant.live, { tx_hash, chain: "base", reference: `order ${at}`, max_age_seconds: 315_360_000 }, key);
+    const { body, text } = await worker.verify(
+      tenant.live,
+      { tx_hash, chain: "base", reference: `order ${at}`, max_age_seconds: 315_360_000 },
+      key,
+    );
     assert.equal(body.success, true, text);
     return body;
   };
@@ -74,35 +78,49 @@ async function polled() {
   }, "the provider to be left alone");
 }
 
+/** Waits until the ledger has deleted what it need not keep: it does so once a day when it is idle. */
+async function forgotten({ pass }) {
+  await until(async () => {
+    if (left("records", "idempotency") === 0) return true;
+    await pass(25 * 60 * MINUTE);
+    return false;
+  }, "the end of the records");
+}
+
 test("what a payment that is final when answered writes, with an Idempotency-Key", async () => {
-  const { verify, pass, shipped } = await seller(900);
+  const own = await seller(900);
   await worker.written();
-  await Promise.all(Array.from({ length: PAYMENTS }, (_, at) => verify(at)));
-  await until(() => shipped("finalized").length === PAYMENTS, "the shipment");
-  await pass(25 * 60 * MINUTE);
-  await until(() => left("records", "idempotency") === 0, "the end of the records");
-  console.log("      ", JSON.stringify(each(await worker.written())));
+  await Promise.all(Array.from({ length: PAYMENTS }, (_, at) => own.verify(at)));
+  await until(() => own.shipped("finalized").length === PAYMENTS, "the shipment");
+  await forgotten(own);
+  const { rows, state = 0, totals, ...tables } = each(await worker.written());
+  console.log(`      ${rows} rows a payment`);
+  // The record: in the ledger, in its month, and deleted from the ledger. The rest is of batches.
+  assert.deepEqual(tables, { claims: 1, payers: 1, records: 3, idempotency: 2 });
+  assert.ok(state <= 0.2 && totals <= 0.1, JSON.stringify({ state, totals }));
 });
 
-test("what a payment that becomes final a quarter of an hour later writes, with an Idempotency-Key", async () => {
-  const { verify, pass, shipped } = await seller(995);
+test("what a payment writes that is polled for a quarter of an hour, with an Idempotency-Key", async () => {
+  const own = await seller(995);
   await worker.written();
-  await Promise.all(Array.from({ length: PAYMENTS }, (_, at) => verify(at)));
-  await until(() => shipped("confirmed").length === PAYMENTS, "the shipment");
-  const alone = each(await worker.written());
+  await Promise.all(Array.from({ length: PAYMENTS }, (_, at) => own.verify(at)));
+  await until(() => own.shipped("confirmed").length === PAYMENTS, "the shipment");
   mock.requests = 0;
   for (let minute = 0; minute < 15; minute++) {
-    await pass(MINUTE);
+    await own.pass(MINUTE);
     await polled();
   }
-  console.log("       following", mock.requests, JSON.stringify(each(await worker.written())));
+  assert.ok(mock.requests >= 15 * PAYMENTS, `${mock.requests} requests`);
   mock.finalized = 996;
-  await pass(2 * MINUTE);
+  await own.pass(2 * MINUTE);
   await polled();
-  console.log("       polled", mock.requests, shipped("finalized").length, left("watch_groups"), JSON.stringify(each(await worker.written())));
-  await until(() => shipped("finalized").length === PAYMENTS, "finality", 20_000);
+  await until(() => own.shipped("finalized").length === PAYMENTS, "finality");
   mock.finalized = 990;
-  await pass(25 * 60 * MINUTE);
-  await until(() => left("records", "idempotency") === 0, "the end of the records");
-  console.log("      ", JSON.stringify(each(await worker.written())));
+  await forgotten(own);
+  const { rows, state = 0, totals, watch_groups, ...tables } = each(await worker.written());
+  console.log(`      ${rows} rows a payment, ${watch_groups} of them to poll it`);
+  // As above, and as it became final: the record in ledger and month, the event, and an entry of the outbox, which SQLite
+  // numbers in a row of its own, written and deleted.
+  assert.deepEqual(tables, { claims: 1, payers: 1, records: 5, idempotency: 2, outbox: 3, events: 1 });
+  assert.ok(watch_groups <= 0.5 && state <= 0.7 && totals <= 0.1, JSON.stringify({ watch_groups, state, totals }));
 });

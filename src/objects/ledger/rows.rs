@@ -1,7 +1,7 @@
 //! The rows that a ledger's statements return.
 
 use crate::storage::{FromRow, RowReader};
-use x402_chain::id::{ClaimId, SettlementId};
+use x402_chain::id::{ClaimId, SettlementId, VerificationId};
 use x402_core::error::Fault;
 use x402_core::outbox::{OutboxEntry, StoredRecord};
 use x402_core::settlement::payment::{PaymentRecord, SettlementRecord};
@@ -85,6 +85,22 @@ impl FromRow for WatchedRow {
 
     fn from_row(row: &mut RowReader) -> Result<Self, Fault> {
         Ok(Self { id: row.get()?, chain: row.get()? })
+    }
+}
+
+/// A record that holds what it has counted.
+pub struct CountedRow {
+    /// `ver_…`.
+    pub id: VerificationId,
+    /// How much it counts against the quota: 0 or 1.
+    pub used: u64,
+}
+
+impl FromRow for CountedRow {
+    const COLUMNS: &'static [&'static str] = &["id", "counted"];
+
+    fn from_row(row: &mut RowReader) -> Result<Self, Fault> {
+        Ok(Self { id: row.parse(VerificationId::parse)?, used: row.get()? })
     }
 }
 

@@ -3,8 +3,8 @@
 //! Amounts and ids are TEXT; times are integers of unix milliseconds.
 
 use super::rows::{
-    IdempotencyPlace, IdentifierRow, ListedSettlement, OutboxRow, OutboxSize, RecordIdRow, RecordRow, RecordSize,
-    SettlementIdRow, SettlementRow, WatchGroup, WatchedRow,
+    CountedRow, IdempotencyPlace, IdentifierRow, ListedSettlement, OutboxRow, OutboxSize, RecordIdRow, RecordRow,
+    RecordSize, SettlementIdRow, SettlementRow, WatchGroup, WatchedRow,
 };
 use crate::storage::{FirstTime, Present, statements};
 use x402_core::outbox::StoredRecord;
@@ -32,8 +32,12 @@ statements! {
     RECORD_GET: RecordRow = "SELECT body, revision FROM records WHERE id = ?";
     /// Binds an id; returns the body and its revision, where the record is polled for finality.
     WATCHED_GET: RecordRow = "SELECT body, revision FROM records WHERE id = ? AND watched = 1";
-    /// Binds id, body, whether it is polled for finality (1 or null).
-    RECORD_PUT: () = "INSERT INTO records (id, revision, body, watched) VALUES (?, 0, ?, ?)";
+    /// Binds id, body, whether it is polled for finality (1 or null), what it counts against the quota (0 or 1) where
+    /// the admission is not stored with it, else null.
+    RECORD_PUT: () = "INSERT INTO records (id, revision, body, watched, counted) VALUES (?, 0, ?, ?, ?)";
+    /// Binds an id; returns id and count of the records after it that hold what they have counted.
+    RECORDS_COUNTED: CountedRow =
+        "SELECT id, counted FROM records WHERE id > ? AND counted IS NOT NULL ORDER BY id";
     /// Binds body, whether it is polled for finality (1 or null), id.
     RECORD_UPDATE: () = "UPDATE records SET body = ?, watched = ?, revision = revision + 1 WHERE id = ?";
     /// Binds whether it is polled for finality (1 or null), and an id.

@@ -74,8 +74,16 @@ impl LedgerStore {
         self.put_state("tenant", tenant)
     }
 
-    pub(super) fn admission(&self) -> Result<Option<Admission>, Fault> {
-        self.state("admission")
+    /// The admission as it was stored last, with what records have counted since; and whether any has.
+    pub(super) fn admission(&self) -> Result<Option<(Admission, bool)>, Fault> {
+        let Some(mut admission) = self.state::<Admission>("admission")? else { return Ok(None) };
+        // The empty id is less than every id.
+        let last = admission.last_id.map_or_else(String::new, |id| id.to_string());
+        let counted = self.rows(sql::RECORDS_COUNTED, vec![last.into()])?;
+        for row in &counted {
+            admission.count_record(row.id, row.used);
+        }
+        Ok(Some((admission, !counted.is_empty())))
     }
 
     pub(super) fn put_admission(&self, admission: &Admission) -> Result<(), Fault> {
@@ -114,8 +122,15 @@ impl LedgerStore {
         Ok(self.first(sql::WATCHED_GET, vec![id.into()])?.map(|row| row.body))
     }
 
-    pub(super) fn put_record(&self, id: &str, body: &str, is_watched: bool) -> Result<(), Fault> {
-        self.run(sql::RECORD_PUT, vec![id.into(), body.into(), watched_value(is_watched)])
+    /// Stores a new record. `counted`: what it counts against the quota, where the admission is not stored with it.
+    pub(super) fn put_record(
+        &self,
+        id: &str,
+        body: &str,
+        (is_watched, counted): (bool, Option<u64>),
+    ) -> Result<(), Fault> {
+        let counted = counted.map_or(Value::Null, |used| Value::Integer(i64::from(used > 0)));
+        self.run(sql::RECORD_PUT, vec![id.into(), body.into(), watched_value(is_watched), counted])
     }
 
     pub(super) fn update_record(&self, id: &str, body: &str, is_watched: bool) -> Result<(), Fault> {
