@@ -4,6 +4,8 @@ use x402_chain::time::UnixMillis;
 
 /// An alarm that has not run this long after its time counts as lost, and is set again.
 const LOST_AFTER_MS: u64 = 15_000;
+/// How long an alarm works without a pause.
+const WORK_MS: u64 = 20;
 /// The longest pause between two pieces of an alarm's work.
 const PAUSE_MS_MAX: u64 = 50;
 
@@ -14,11 +16,11 @@ pub fn is_set(at: Option<UnixMillis>, wanted: UnixMillis, now: UnixMillis) -> bo
     at.is_some_and(|at| at <= wanted && now <= at.plus(LOST_AFTER_MS))
 }
 
-/// Milliseconds to pause after a piece of an alarm's work that took so long: at most half of the time is the alarm's,
-/// the rest is the requests'.
+/// Milliseconds to pause after an alarm has worked so long without a pause: at most half of the time is the alarm's, the
+/// rest is the requests'. `None`: it may go on.
 #[must_use]
-pub fn pause_ms(took_ms: u64) -> u64 {
-    took_ms.clamp(1, PAUSE_MS_MAX)
+pub fn pause_ms(worked_ms: u64) -> Option<u64> {
+    (worked_ms >= WORK_MS).then(|| worked_ms.min(PAUSE_MS_MAX))
 }
 
 #[cfg(test)]
@@ -39,6 +41,6 @@ mod tests {
 
     #[test]
     fn an_alarm_takes_at_most_half_of_the_time() {
-        assert_eq!([0, 1, 25, 50, 900].map(pause_ms), [1, 1, 25, 50, 50]);
+        assert_eq!([0, 19, 20, 50, 900].map(pause_ms), [None, None, Some(20), Some(50), Some(50)]);
     }
 }

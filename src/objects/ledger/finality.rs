@@ -4,7 +4,7 @@ use super::TenantLedger;
 use super::store::LedgerStore;
 use crate::app;
 use crate::app::App;
-use crate::objects::alarm::make_room;
+use crate::objects::alarm::PacedWork;
 use crate::rpc::trace;
 use crate::telemetry::{TelemetryField, TelemetryKind, event};
 use futures_util::future::join_all;
@@ -99,8 +99,8 @@ impl TenantLedger {
     /// Takes over what an older build polls.
     pub(super) async fn take_older_watches(&self, now: UnixMillis) -> Result<(), Fault> {
         let store = self.store();
+        let mut work = PacedWork::begin();
         loop {
-            let began = app::now();
             let is_over = store.atomically(|| {
                 let ids = store.take_watches(i64::try_from(GROUP_MAX).unwrap_or(i64::MAX))?;
                 if !ids.is_empty() {
@@ -111,7 +111,7 @@ impl TenantLedger {
             if is_over {
                 return Ok(());
             }
-            make_room(began).await;
+            work.pause().await;
         }
     }
 
@@ -123,11 +123,11 @@ impl TenantLedger {
             return Ok(());
         }
         let (settings, began) = (App::new(self.env.clone(), "")?.settings, app::now());
+        let mut work = PacedWork::begin();
         let (mut polled, mut next) = (Vec::new(), BTreeMap::<UnixMillis, BTreeSet<String>>::new());
         for group in due {
             for some in group.ids.chunks(POLLS_AT_ONCE) {
-                let turn = app::now();
-                if turn.since(began) >= POLL_MS {
+                if app::now().since(began) >= POLL_MS {
                     next.entry(now).or_default().extend(some.iter().cloned());
                     continue;
                 }
@@ -142,7 +142,7 @@ impl TenantLedger {
                         next.entry(at).or_default().insert(id.clone());
                     }
                 }
-                make_room(turn).await;
+                work.pause_if_due().await;
             }
             polled.push(group.seq);
         }

@@ -5,12 +5,11 @@ use super::TenantLedger;
 use super::finality::watch_shipped;
 use super::reply::LedgerOutput;
 use super::store::LedgerStore;
-use crate::app;
 use crate::app::{db, records};
 use crate::clients::records::RecordsClient;
 use crate::d1;
 use crate::d1::{SettlementCopy, Shipment};
-use crate::objects::alarm::make_room;
+use crate::objects::alarm::PacedWork;
 use crate::telemetry::{TelemetryField, TelemetryKind, event};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -210,12 +209,12 @@ fn load_outbox(store: &LedgerStore, batch: &mut Batch) -> Result<LoadedEntries, 
 impl TenantLedger {
     /// Ships all that is due, within bounds; returns whether something is left.
     pub(super) async fn ship(&self, now: UnixMillis) -> Result<bool, Fault> {
+        let mut work = PacedWork::begin();
         for _ in 0..BATCHES_MAX {
-            let began = app::now();
             if !self.ship_batch(now).await? {
                 return Ok(false);
             }
-            make_room(began).await;
+            work.pause_if_due().await;
         }
         Ok(true)
     }
