@@ -4,6 +4,7 @@
 mod account;
 mod alarm;
 mod finality;
+mod finality_blocks;
 #[allow(unreachable_pub, reason = "public natively, for tests")]
 pub mod migrations;
 mod payment;

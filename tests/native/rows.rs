@@ -102,8 +102,7 @@ fn a_ledgers_rows_are_read_or_refused() {
     all.row(&[state::STATE_GET], &[text("1")], &[], &[]);
     let claim = [int(3), ver.clone(), text("order"), int(5)];
     all.row(&[ledger::CLAIMS_GET], &claim, &["ordinal", "reference"], &[no_id.clone(), ("ordinal", int(-1))]);
-    let exists =
-        [ledger::CLAIM_PUT, ledger::LOG_CLAIM_PUT, ledger::PAYER_GET, ledger::PAYER_HAS_PAID, ledger::PARKED_GET];
+    let exists = [ledger::PAYER_GET, ledger::PAYER_HAS_PAID, ledger::PARKED_GET];
     all.row(&exists, &[int(1)], &[], &[]);
     all.row(&[ledger::RECORD_GET, ledger::WATCHED_GET], &[text("{}"), int(1)], &[], &[]);
     all.row(&[ledger::RECORD_SIZES], &[ver.clone(), int(9)], &[], &[("bytes", int(-1))]);

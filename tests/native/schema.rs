@@ -277,12 +277,12 @@ fn an_older_revision_changes_nothing() {
 /// Claims the whole, or one log of it; whether that was written.
 pub(crate) fn claim(db: &Connection, ordinal: Option<i64>, id: &str) -> rusqlite::Result<bool> {
     let (network, tx, to, reference) = ("eip155:8453", "0x1", "0xA", None::<String>);
-    let read = |statement: &str, bind: &[&dyn rusqlite::ToSql]| db.prepare(statement)?.exists(bind);
+    let written = |statement: &str, bind: &[&dyn rusqlite::ToSql]| Ok(db.execute(statement, bind)? > 0);
     match ordinal {
-        None => read(ledger::CLAIM_PUT.text, rusqlite::params![network, tx, to, id, reference, 5, network, tx, to]),
+        None => written(ledger::CLAIM_PUT.text, rusqlite::params![network, tx, to, id, reference, 5, network, tx, to]),
         Some(ordinal) => {
             let bind = rusqlite::params![network, tx, to, ordinal, id, reference, 5, network, tx, to];
-            read(ledger::LOG_CLAIM_PUT.text, bind)
+            written(ledger::LOG_CLAIM_PUT.text, bind)
         }
     }
 }

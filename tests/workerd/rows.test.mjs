@@ -110,7 +110,8 @@ test("what a payment writes that is polled for a quarter of an hour, with an Ide
     await own.pass(MINUTE);
     await polled();
   }
-  assert.ok(mock.requests >= 15 * PAYMENTS, `${mock.requests} requests`);
+  // All of them are in one block: a request for each group that is due, a few a minute at most.
+  assert.ok(mock.requests >= 5 && mock.requests <= 60, `${mock.requests} requests`);
   mock.finalized = 996;
   await own.pass(2 * MINUTE);
   await polled();

@@ -65,11 +65,7 @@ pub(super) fn watch_shipped(store: &LedgerStore, after: &str, upto: &str) -> Res
 }
 
 /// Stores what was polled in groups by when it is due next, in the places of those that it was read from.
-fn put_groups(
-    store: &LedgerStore,
-    polled: Vec<i64>,
-    next: BTreeMap<UnixMillis, BTreeSet<String>>,
-) -> Result<(), Fault> {
+fn put_groups(store: &LedgerStore, polled: Vec<i64>, next: NextPolls) -> Result<(), Fault> {
     let mut places = polled.into_iter();
     for (at, ids) in next {
         let ids: Vec<String> = ids.into_iter().collect();
@@ -80,19 +76,39 @@ fn put_groups(
     places.try_for_each(|seq| store.delete_group(seq))
 }
 
+/// Payments by when they are polled again.
+pub(super) type NextPolls = BTreeMap<UnixMillis, BTreeSet<String>>;
+
 /// A record with the transaction that it is about.
-struct TrackedPayment {
-    record: VerificationAnswer,
-    network: &'static Network,
+pub(super) struct TrackedPayment {
+    pub(super) record: VerificationAnswer,
+    pub(super) network: &'static Network,
     tx: TxId,
 }
 
 /// A record that is polled; `None` where it is not, or the ledger has deleted it.
-fn tracked_payment(store: &LedgerStore, id: &str) -> Result<Option<TrackedPayment>, Fault> {
+pub(super) fn tracked_payment(store: &LedgerStore, id: &str) -> Result<Option<TrackedPayment>, Fault> {
     let Some(body) = store.watched_record(id)? else { return Ok(None) };
     let record: VerificationAnswer = serde_json::from_str(&body).map_err(Fault::internal)?;
     let (network, tx) = record.transaction()?;
     Ok(Some(TrackedPayment { record, network, tx }))
+}
+
+/// Stores what a poll has found, `Some` where the record has changed; returns when to poll it again.
+pub(super) fn write_poll(
+    store: &LedgerStore,
+    polled: &TrackedPayment,
+    changed: Option<Option<EventKind>>,
+    now: UnixMillis,
+) -> Result<Option<UnixMillis>, Fault> {
+    let record = &polled.record;
+    let next = finality::next_poll(polled.network, record, record.id.created_at(), now);
+    match changed {
+        Some(event) => write_record_change(store, record, (event, next.is_some()), now)?,
+        None if next.is_none() => store.watch_record(&record.id.to_string(), false)?,
+        None => {}
+    }
+    Ok(next.map(|at| finality::shared_poll(at, now)))
 }
 
 impl TenantLedger {
@@ -124,9 +140,12 @@ impl TenantLedger {
         }
         let (settings, began) = (App::new(self.env.clone(), "")?.settings, app::now());
         let mut work = PacedWork::begin();
-        let (mut polled, mut next) = (Vec::new(), BTreeMap::<UnixMillis, BTreeSet<String>>::new());
+        let (mut polled, mut next) = (Vec::new(), NextPolls::new());
         for group in due {
-            for some in group.ids.chunks(POLLS_AT_ONCE) {
+            let is_late = app::now().since(began) >= POLL_MS;
+            let unread =
+                if is_late { group.ids } else { self.poll_blocks(group.ids, &settings, &mut next, &mut work).await? };
+            for some in unread.chunks(POLLS_AT_ONCE) {
                 if app::now().since(began) >= POLL_MS {
                     next.entry(now).or_default().extend(some.iter().cloned());
                     continue;
@@ -167,13 +186,7 @@ impl TenantLedger {
                 Some(trace) => finality::apply_trace(&mut fresh.record, fresh.network, trace),
                 None => (false, None),
             };
-            let next = finality::next_poll(fresh.network, &fresh.record, fresh.record.id.created_at(), now);
-            if changed {
-                write_record_change(&store, &fresh.record, (event, next.is_some()), now)?;
-            } else if next.is_none() {
-                store.watch_record(id, false)?;
-            }
-            Ok(next.map(|at| finality::shared_poll(at, now)))
+            write_poll(&store, &fresh, changed.then_some(event), now)
         })
     }
 }

@@ -19,15 +19,15 @@ statements! {
         UNION ALL SELECT ordinal, id, reference, claimed_ms FROM log_claims
         WHERE network = ? AND tx = ? AND recipient = ?";
     /// Binds network, transaction, recipient, id, reference, time, and again the first three. Fails where the
-    /// whole is claimed; returns a row unless a log is.
-    CLAIM_PUT: Present = "INSERT INTO claims (network, tx, recipient, id, reference, claimed_ms)
+    /// whole is claimed; writes a row unless a log is.
+    CLAIM_PUT: () = "INSERT INTO claims (network, tx, recipient, id, reference, claimed_ms)
         SELECT ?, ?, ?, ?, ?, ? WHERE NOT EXISTS
-        (SELECT 1 FROM log_claims WHERE network = ? AND tx = ? AND recipient = ?) RETURNING 1 AS present";
+        (SELECT 1 FROM log_claims WHERE network = ? AND tx = ? AND recipient = ?)";
     /// Binds network, transaction, recipient, ordinal, id, reference, time, and again the first three. Fails
-    /// where the log is claimed; returns a row unless the whole is.
-    LOG_CLAIM_PUT: Present = "INSERT INTO log_claims (network, tx, recipient, ordinal, id, reference, claimed_ms)
+    /// where the log is claimed; writes a row unless the whole is.
+    LOG_CLAIM_PUT: () = "INSERT INTO log_claims (network, tx, recipient, ordinal, id, reference, claimed_ms)
         SELECT ?, ?, ?, ?, ?, ?, ? WHERE NOT EXISTS
-        (SELECT 1 FROM claims WHERE network = ? AND tx = ? AND recipient = ?) RETURNING 1 AS present";
+        (SELECT 1 FROM claims WHERE network = ? AND tx = ? AND recipient = ?)";
     /// Binds an id; returns the body and its revision.
     RECORD_GET: RecordRow = "SELECT body, revision FROM records WHERE id = ?";
     /// Binds an id; returns the body and its revision, where the record is polled for finality.

@@ -108,8 +108,10 @@ impl LedgerStore {
             }
         };
         let bind = payment.clone().into_iter().chain(unit).chain(by).chain(payment).collect();
-        let written = self.rows(statement, bind)?;
-        if written.is_empty() { Err(storage_failed("a payment is claimed in another unit already")) } else { Ok(()) }
+        match self.db.run_counted(statement, bind)? {
+            0 => Err(storage_failed("a payment is claimed in another unit already")),
+            _ => Ok(()),
+        }
     }
 
     pub(super) fn record(&self, id: &str) -> Result<Option<StoredRecord>, Fault> {

@@ -93,6 +93,22 @@ pub fn apply_trace(record: &mut VerificationAnswer, network: &Network, trace: &T
     (changed, event)
 }
 
+/// The block of a confirmed payment: its height and hash. `None` where its record does not name one, or has another
+/// status.
+#[must_use]
+pub fn confirmed_block(record: &VerificationAnswer) -> Option<(u64, &str)> {
+    let is_confirmed = record.status == VerificationStatus::Confirmed && record.success;
+    record.block_number.zip(record.block_hash.as_deref()).filter(|_| is_confirmed)
+}
+
+/// Applies that the block of a confirmed payment ([`confirmed_block`]) is final, as [`apply_trace`] would.
+pub fn apply_final_block(record: &mut VerificationAnswer, confirmations: u64) -> EventKind {
+    record.status = VerificationStatus::Finalized;
+    record.finality = Some(Finality::Finalized);
+    record.confirmations = Some(confirmations);
+    EventKind::Finalized
+}
+
 /// Whether a transaction contains the record's own payment, not only another's; `None` where the record lists none that
 /// can be read.
 fn shows_recorded_payment(mined: &MinedTransaction, record: &VerificationAnswer, network: &Network) -> Option<bool> {
