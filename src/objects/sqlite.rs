@@ -100,6 +100,11 @@ impl Sqlite {
         self.sql.exec(statement.text, Some(bind)).map(|_| ()).map_err(storage_failed)
     }
 
+    /// Runs a statement that returns nothing; returns how many rows it has written, those of indexes included.
+    pub(crate) fn run_counted(&self, statement: Statement<()>, bind: Vec<Value>) -> Result<usize, Fault> {
+        self.sql.exec(statement.text, Some(bind)).map(|cursor| cursor.rows_written()).map_err(storage_failed)
+    }
+
     /// Brings the schema up to date: applies the migrations that the storage lacks, all of them or none.
     pub(crate) fn migrate(&self, migrations: &'static [&'static str]) -> Result<(), Fault> {
         self.exec_schema(state::STATE_TABLE)?;
