@@ -5,4 +5,3 @@ pub(crate) mod fetch;
 pub(crate) mod headers;
 pub(crate) mod microtasks;
 pub(crate) mod transaction;
-pub(crate) mod wakeup;

@@ -82,6 +82,24 @@ pub(crate) async fn decide_by_providers<T: StateDecision>(
     }
 }
 
+/// The answers of one provider to a round of calls: of the first in order, or of the next one where it fails. `None` where
+/// both do.
+pub(crate) async fn call_one_provider(network: &'static Network, providers: &[&str], calls: &[Call]) -> Option<Facts> {
+    for url in order_providers(providers, now()).into_iter().take(2).filter_map(|place| providers.get(place)) {
+        let (began, mut facts) = (now(), Facts::new());
+        let ending = match call_round(network, url, calls, &[], &mut facts).await {
+            Ok(()) => AttemptOutcome::Answered { took_ms: now().since(began), head: None },
+            Err(failure) => failure.attempt_outcome(),
+        };
+        let is_answered = matches!(ending, AttemptOutcome::Answered { .. });
+        note_attempt(url, ending);
+        if is_answered {
+            return Some(facts);
+        }
+    }
+    None
+}
+
 /// Asks one provider in rounds, in the first round for its height too, if that is needed. `None`: it gave no usable
 /// answer.
 async fn ask_one_provider<T>(

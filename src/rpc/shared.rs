@@ -1,18 +1,16 @@
 //! One HTTP request to a provider for several payments that are in flight in this isolate.
 //!
-//! Each payment's request waits for a bell of its own, with a timer of its own, and reads its answer as plain data. The
-//! shared request is sent, read and timed in the `wait_until` of whichever of them sends it, so that it goes on when that
-//! one's client has gone. A waiting request whose sender is cancelled all the same asks for itself. What goes together is
-//! decided by `x402_chain::sharing`.
+//! No request wakes another (docs/spec/platform.md#w-wakers): each looks for its answer, which is plain data, by timers of
+//! its own. The shared request is sent, read and timed in the `wait_until` of whichever of them sends it, so that it goes
+//! on when that one's client has gone. A waiting request whose sender is cancelled all the same asks for itself. What goes
+//! together, and when to look, is decided by `x402_chain::sharing`.
 
 use super::now;
 use super::post::post_json_within;
 use crate::app::after_answer;
-use crate::platform::wakeup::{Bell, bell};
 use crate::telemetry::{TelemetryField, TelemetryKind, event};
 use core::cell::RefCell;
-use futures_util::future::{LocalBoxFuture, select};
-use std::pin::pin;
+use futures_util::future::LocalBoxFuture;
 use std::rc::Rc;
 use std::time::Duration;
 use worker::{Context, Delay};
@@ -29,8 +27,6 @@ const GATHER_MS: u64 = 5;
 const SHARED_MS: u32 = 800;
 /// How long a waiting request trusts that its sender lives: the deadline, and some delay.
 const TRUST_MS: u64 = 1_000;
-/// How often a waiting request looks for its answer, should its bell not ring.
-const LOOK_MS: u64 = 100;
 
 /// A provider of a network, by its whole URL, which may hold a key.
 type LaneKey = (&'static str, Rc<str>);
@@ -56,17 +52,6 @@ fn with_lane<T>(key: &LaneKey, act: impl FnOnce(&mut Lane<Rc<Slot>>) -> T) -> T 
 struct Slot {
     calls: Vec<Call>,
     answer: RefCell<Option<SharedAnswer>>,
-    bell: RefCell<Option<Bell>>,
-}
-
-impl Slot {
-    fn ring(&self) {
-        // It rings outside of the borrow.
-        let bell = self.bell.borrow_mut().take();
-        if let Some(bell) = bell {
-            bell.ring();
-        }
-    }
 }
 
 /// What a payment's request hears of its calls.
@@ -79,18 +64,12 @@ pub(super) enum SharedAnswer {
     Apart(Option<Flight>),
 }
 
-/// A request in flight; whoever has waited longest is woken when it ends.
+/// A request in flight, until it is dropped.
 pub(super) struct Flight(LaneKey, FlightId);
 
 impl Drop for Flight {
     fn drop(&mut self) {
-        let next = with_lane(&self.0, |lane| {
-            lane.land(self.1);
-            lane.front().cloned()
-        });
-        if let Some(next) = next {
-            next.ring();
-        }
+        with_lane(&self.0, |lane| lane.land(self.1, now()));
     }
 }
 
@@ -117,7 +96,7 @@ pub(super) fn ask<'a>(
 async fn wait_for_answer(context: &Context, network: &'static Network, url: &str, calls: &[Call]) -> SharedAnswer {
     let key = (network.key, Rc::from(url));
     let size = CallsSize { calls: calls.len(), bytes: calls.iter().map(|call| call.params.len()).sum() };
-    let slot = Rc::new(Slot { calls: calls.to_vec(), answer: RefCell::default(), bell: RefCell::default() });
+    let slot = Rc::new(Slot { calls: calls.to_vec(), answer: RefCell::default() });
     let joined_at = now();
     let ticket = match with_lane(&key, |lane| lane.join(Rc::clone(&slot), size, joined_at)) {
         Turn::Apart => return SharedAnswer::Apart(None),
@@ -143,13 +122,16 @@ async fn wait_for_answer(context: &Context, network: &'static Network, url: &str
             after_answer(context, send(network, callers, flight));
             continue;
         }
-        if !is_waiting && at.since(*taken_at.get_or_insert(at)) > TRUST_MS {
-            return SharedAnswer::Apart(None);
-        }
-        let (bell, rung) = bell();
-        slot.bell.replace(Some(bell));
-        let pause = Delay::from(Duration::from_millis(if is_waiting { GATHER_MS } else { LOOK_MS }));
-        select(rung, pin!(pause)).await;
+        let pause = if is_waiting {
+            GATHER_MS
+        } else {
+            let waited = at.since(*taken_at.get_or_insert(at));
+            if waited > TRUST_MS {
+                return SharedAnswer::Apart(None);
+            }
+            with_lane(&key, |lane| lane.pause_ms(waited))
+        };
+        Delay::from(Duration::from_millis(pause)).await;
     }
 }
 
@@ -174,10 +156,6 @@ async fn send(network: &'static Network, callers: Vec<Rc<Slot>>, flight: Flight)
             Err(jsonrpc::InexactAnswer) => part(&flight, network, &callers, "not one reply to each call"),
         },
         Err(failure) => part(&flight, network, &callers, &failure.to_string()),
-    }
-    drop(flight);
-    for caller in callers {
-        caller.ring();
     }
 }
 

@@ -13,7 +13,6 @@ use x402_chain::address::{Address, TxId};
 use x402_chain::collect::map_of;
 use x402_chain::evm::standing;
 use x402_chain::evm::standing::BlockStanding;
-use x402_chain::facts::Facts;
 use x402_chain::network::Network;
 use x402_chain::quorum::QuorumRule;
 use x402_chain::time::UnixMillis;
@@ -68,8 +67,8 @@ pub(crate) async fn read_standing(
     network: &'static Network,
     heights: &BTreeSet<u64>,
 ) -> Option<BlockStanding> {
-    let rule = |facts: &Facts| standing::read(network, heights, facts);
-    rpc::decide_by_providers(network, &settings.providers(network), rule).await.map(|(found, _)| found)
+    let facts = rpc::call_one_provider(network, &settings.providers(network), &standing::calls(heights)).await?;
+    standing::read(network, heights, &facts).ok()
 }
 
 /// `first`: the address whose code and blacklist entry are read first; `finality`: whether it matters what is final.

@@ -14,6 +14,8 @@ const BYTES_MAX: usize = 65_536;
 const WAITING_MAX: usize = 256;
 /// A request that has been in flight for longer is taken for lost: its sender was cancelled.
 const FLIGHT_MS: u64 = 3_000;
+/// The shortest and the longest pause until a caller looks for its answer again.
+const PAUSE_MS: (u64, u64) = (2, 100);
 /// How long callers ask for themselves after a shared request that did not serve all of them.
 const APART_MS: u64 = 60_000;
 
@@ -57,11 +59,13 @@ pub struct Lane<T> {
     in_flight: Vec<(FlightId, UnixMillis)>,
     next: u64,
     apart_until: UnixMillis,
+    /// How long the last request took.
+    took_ms: u64,
 }
 
 impl<T> Default for Lane<T> {
     fn default() -> Self {
-        Self { waiting: VecDeque::new(), in_flight: Vec::new(), next: 0, apart_until: UnixMillis(0) }
+        Self { waiting: VecDeque::new(), in_flight: Vec::new(), next: 0, apart_until: UnixMillis(0), took_ms: 0 }
     }
 }
 
@@ -131,8 +135,19 @@ impl<T> Lane<T> {
         flight
     }
 
+    /// How long a caller whose calls were sent `waited` ms ago pauses until it looks for its answer: as long as the last
+    /// request took, then an eighth of what it has waited.
+    #[must_use]
+    pub fn pause_ms(&self, waited: u64) -> u64 {
+        let (least, most) = PAUSE_MS;
+        self.took_ms.saturating_sub(waited).max(waited.wrapping_div(8)).clamp(least, most)
+    }
+
     /// Notes that a request has ended.
-    pub fn land(&mut self, flight: FlightId) {
+    pub fn land(&mut self, flight: FlightId, now: UnixMillis) {
+        if let Some((_, sent_at)) = self.in_flight.iter().find(|(other, _)| *other == flight) {
+            self.took_ms = now.since(*sent_at);
+        }
         self.in_flight.retain(|(other, _)| *other != flight);
     }
 
@@ -177,16 +192,16 @@ mod tests {
         let turns = joined(&mut lane, [1, 2, 3]);
         let (first, second) = (flight(turns[0]), ticket(turns[1]));
         assert!(!lane.is_idle(NOW) && lane.is_waiting(second) && lane.front() == Some(&2));
-        lane.land(first);
+        lane.land(first, NOW);
         assert!(lane.is_idle(NOW));
         // Who comes now goes with those that wait.
         let last = ticket(joined(&mut lane, [4])[0]);
         let (taken, next) = lane.take(NOW);
         assert_eq!(taken, [2, 3, 4]);
         assert!(!lane.is_idle(NOW) && !lane.is_waiting(last) && lane.front().is_none());
-        lane.land(first);
+        lane.land(first, NOW);
         assert!(!lane.is_idle(NOW));
-        lane.land(next);
+        lane.land(next, NOW);
         assert!(lane.is_idle(NOW));
     }
 
@@ -231,8 +246,18 @@ mod tests {
         // However many requests follow it.
         let (taken, next) = lane.take(late);
         assert_eq!((taken, lane.in_flight.len()), (vec![2], 1));
-        lane.land(next);
+        lane.land(next, NOW);
         assert!(lane.is_idle(late));
+    }
+
+    #[test]
+    fn a_caller_looks_when_the_last_request_would_have_ended_and_then_ever_more_seldom() {
+        let mut lane = Lane::default();
+        assert_eq!(lane.pause_ms(0), 2);
+        let first = flight(joined(&mut lane, [1])[0]);
+        lane.land(first, NOW.plus(60));
+        let pauses: Vec<u64> = [0, 50, 60, 80, 800, u64::MAX].map(|waited| lane.pause_ms(waited)).to_vec();
+        assert_eq!(pauses, [60, 10, 7, 10, 100, 100]);
     }
 
     #[test]
