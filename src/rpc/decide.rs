@@ -87,7 +87,7 @@ pub(crate) async fn decide_by_providers<T: StateDecision>(
 pub(crate) async fn call_one_provider(network: &'static Network, providers: &[&str], calls: &[Call]) -> Option<Facts> {
     for url in order_providers(providers, now()).into_iter().take(2).filter_map(|place| providers.get(place)) {
         let (began, mut facts) = (now(), Facts::new());
-        let ending = match call_round(network, url, calls, &[], &mut facts).await {
+        let ending = match call_round(Provider { network, url, shares: None }, calls, &[], &mut facts).await {
             Ok(()) => AttemptOutcome::Answered { took_ms: now().since(began), head: None },
             Err(failure) => failure.attempt_outcome(),
         };
