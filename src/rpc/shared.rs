@@ -18,14 +18,13 @@ use x402_chain::facts::Call;
 use x402_chain::jsonrpc;
 use x402_chain::network::Network;
 use x402_chain::sharing::{CallsSize, FlightId, Lane, Ticket, Turn};
-use x402_chain::time::UnixMillis;
 use x402_core::settings::provider::host;
 
 /// The longest that a payment waits for others.
 const GATHER_MS: u64 = 5;
 /// The deadline of a shared request: a call that takes long may not hold others up for long.
 const SHARED_MS: u32 = 800;
-/// How long a waiting request trusts that its sender lives: the deadline, and some delay.
+/// How long after it gathered a payment trusts that its sender lives: the deadline, and some delay.
 const TRUST_MS: u64 = 1_000;
 
 /// A provider of a network, by its whole URL, which may hold a key.
@@ -104,14 +103,22 @@ async fn wait_for_answer(context: &Context, network: &'static Network, url: &str
         Turn::Wait(ticket) => ticket,
     };
     let _place = Place(&key, ticket);
-    let mut taken_at: Option<UnixMillis> = None;
+    let sent_by = joined_at.plus(GATHER_MS);
+    // Whoever has waited longest sends; the others look when its request is likely over.
+    let mut pause = with_lane(&key, |lane| match lane.front() {
+        Some(front) if Rc::ptr_eq(front, &slot) => GATHER_MS,
+        Some(_) | None => lane.pause_ms(0).saturating_add(GATHER_MS),
+    });
     loop {
         if let Some(answer) = slot.answer.borrow_mut().take() {
             return answer;
         }
         let at = now();
+        if at.since(sent_by) > TRUST_MS {
+            return SharedAnswer::Apart(None);
+        }
         let (is_waiting, is_idle) = with_lane(&key, |lane| (lane.is_waiting(ticket), lane.is_idle(at)));
-        if is_waiting && (is_idle || at.since(joined_at) >= GATHER_MS) {
+        if is_waiting && (is_idle || at >= sent_by) {
             let (callers, flight) = with_lane(&key, |lane| lane.take(at));
             let flight = Flight(key.clone(), flight);
             if let [only] = &*callers
@@ -122,16 +129,8 @@ async fn wait_for_answer(context: &Context, network: &'static Network, url: &str
             after_answer(context, send(network, callers, flight));
             continue;
         }
-        let pause = if is_waiting {
-            GATHER_MS
-        } else {
-            let waited = at.since(*taken_at.get_or_insert(at));
-            if waited > TRUST_MS {
-                return SharedAnswer::Apart(None);
-            }
-            with_lane(&key, |lane| lane.pause_ms(waited))
-        };
         Delay::from(Duration::from_millis(pause)).await;
+        pause = with_lane(&key, |lane| lane.pause_ms(now().since(sent_by)));
     }
 }
 
