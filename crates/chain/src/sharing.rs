@@ -135,12 +135,13 @@ impl<T> Lane<T> {
         flight
     }
 
-    /// How long a caller whose calls were sent `waited` ms ago pauses until it looks for its answer: as long as the last
-    /// request took, then an eighth of what it has waited.
+    /// How long a caller whose calls were sent `waited` ms ago pauses until it looks for its answer: until seven eighths of
+    /// the time that the last request took, then a thirty-second of what it has waited.
     #[must_use]
     pub fn pause_ms(&self, waited: u64) -> u64 {
         let (least, most) = PAUSE_MS;
-        self.took_ms.saturating_sub(waited).max(waited.wrapping_div(8)).clamp(least, most)
+        let likely = self.took_ms.saturating_sub(self.took_ms.wrapping_div(8));
+        likely.saturating_sub(waited).max(waited.wrapping_div(32)).clamp(least, most)
     }
 
     /// Notes that a request has ended.
@@ -251,13 +252,13 @@ mod tests {
     }
 
     #[test]
-    fn a_caller_looks_when_the_last_request_would_have_ended_and_then_ever_more_seldom() {
+    fn a_caller_looks_when_the_last_request_had_nearly_ended_and_then_ever_more_seldom() {
         let mut lane = Lane::default();
         assert_eq!(lane.pause_ms(0), 2);
         let first = flight(joined(&mut lane, [1])[0]);
         lane.land(first, NOW.plus(60));
-        let pauses: Vec<u64> = [0, 50, 60, 80, 800, u64::MAX].map(|waited| lane.pause_ms(waited)).to_vec();
-        assert_eq!(pauses, [60, 10, 7, 10, 100, 100]);
+        let pauses: Vec<u64> = [0, 40, 60, 640, 1_600, u64::MAX].map(|waited| lane.pause_ms(waited)).to_vec();
+        assert_eq!(pauses, [53, 13, 2, 20, 50, 100]);
     }
 
     #[test]
