@@ -123,10 +123,7 @@ mod tests {
             };
             facts.insert(call, reply);
         }
-        assert_eq!(
-            facts.answered(&calls(&heights)),
-            5 - [tag, at_100].into_iter().filter(|one| one.is_boolean()).count()
-        );
+        assert!(calls(&heights).iter().all(|call| facts.get(call).is_some()));
         read(base, &heights, &facts)
     }
 
