@@ -1,4 +1,4 @@
-// node docs/decisions/0011-reproduction/run.mjs: the Worker beside this file under workerd, and how it answers.
+// node docs/decisions/0013-reproduction/run.mjs: the Worker beside this file under workerd, and how it answers.
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { Miniflare, convertV4MiniflareOptions } from "miniflare";
