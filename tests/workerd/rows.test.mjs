@@ -30,7 +30,8 @@ function left(...tables) {
   const files = readdirSync(folder).filter((name) => /^[0-9a-f]{64}\.sqlite$/.test(name));
   return files.reduce((sum, name) => {
     const db = new DatabaseSync(join(folder, name), { readOnly: true, timeout: 5_000 });
-    const count = (table) => db.prepare(`SELECT COUNT(*) AS count FROM ${table}`).get().count;
+    const count = (table) => db.prepare(`SELECT COUNT(*) AS count FROM ${table}`).get()?.count;
+    /** @type {any[]} */
     const own = db.prepare("SELECT 1 FROM sqlite_master WHERE name = 'records'").get() ? tables.map(count) : [];
     db.close();
     return sum + own.reduce((all, one) => all + Number(one), 0);
@@ -61,7 +62,10 @@ async function seller(block) {
   return { ...tenant, verify, pass, shipped };
 }
 
-/** Rows a payment, by table. */
+/**
+ * Rows a payment, by table.
+ * @returns {any}
+ */
 const each = ({ rows, tables }) => ({
   rows: rows / PAYMENTS,
   ...Object.fromEntries(Object.entries(tables).map(([table, rows]) => [table, rows / PAYMENTS])),
