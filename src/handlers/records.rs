@@ -47,7 +47,7 @@ impl<'a> RecordPlaces<'a> {
 
     /// Whether a month may be archived. Its object is asked before the archive: it deletes only what the archive has.
     fn may_be_archived(&self, month: Period) -> bool {
-        self.now >= archived_from(month)
+        self.now.plus(CLOCKS_MS) >= archived_from(month)
     }
 
     /// A record's text; `None` where no place holds it.

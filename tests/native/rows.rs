@@ -127,7 +127,7 @@ fn a_ledgers_rows_are_read_or_refused() {
         ledger::SETTLEMENTS_OF_AUTHORIZATION,
     ];
     all.row(&listed, &[stl.clone(), text(SETTLEMENT)], &[], &[]);
-    all.row(&[ledger::WATCHES_GET, ledger::RECORD_AT], core::slice::from_ref(&ver), &[], &[]);
+    all.row(&[ledger::WATCHES_GET, ledger::RECORD_AT, ledger::RECORD_NEWEST], core::slice::from_ref(&ver), &[], &[]);
     all.row(&[ledger::WATCHED_BETWEEN], &[ver.clone(), text("base")], &[], &[]);
     all.row(&[ledger::RECORDS_COUNTED], &[ver.clone(), int(1)], &[], &[("id", text("ver_1")), ("counted", int(-1))]);
     all.row(&[ledger::GROUPS_DUE], &[int(1), ver.clone()], &[], &[]);

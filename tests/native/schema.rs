@@ -98,7 +98,7 @@ fn the_settlers_statements_prepare_and_find_their_rows() {
 #[test]
 fn the_ledgers_statements_prepare_and_find_their_rows() {
     // Small tables: what is not final yet, also of an older build, and the outbox.
-    let own = ["GROUPS_DUE", "GROUPS_NEXT", "OUTBOX_SIZES", "WATCHES_GET"];
+    let own = ["GROUPS_DUE", "GROUPS_NEXT", "OUTBOX_SIZES", "RECORDS_PURGE", "WATCHES_GET"];
     // What was parked of the outbox: next to nothing.
     let parked = ["PARKED_GET", "PARKED_RETURN", "PARKED_DELETE"];
     check(&ledger_db(), state::ALL, &[]);
@@ -200,7 +200,7 @@ fn stuck_flights_are_summed_by_chain_as_long_as_they_are_reported() {
 }
 
 #[test]
-fn records_are_deleted_as_far_as_they_were_looked_at_unless_they_are_polled() {
+fn records_are_deleted_as_far_as_they_were_looked_at_unless_they_are_polled_or_shipped_again() {
     let db = ledger_db();
     for at in 0..10 {
         let watched = (at == 1).then_some(1);
@@ -224,6 +224,14 @@ fn records_are_deleted_as_far_as_they_were_looked_at_unless_they_are_polled() {
     for (after, upto) in [("", "ver_3"), ("ver_3", "ver_7")] {
         db.execute(ledger::RECORDS_PURGE.text, (after, upto)).expect("runs");
     }
+    assert_eq!(left(), ["ver_1", "ver_8", "ver_9"]);
+    // What is to be shipped once more stays until it is, also where its entry is kept apart.
+    for (kind, body) in [("record", "ver_8"), ("change", r#"{"subject":"ver_9"}"#), ("period", "{}"), ("event", "{}")] {
+        db.execute(ledger::OUTBOX_PUT.text, (kind, body)).expect("runs");
+    }
+    db.execute(ledger::OUTBOX_PARK.text, (5, 2)).expect("runs");
+    db.execute("DELETE FROM outbox WHERE seq = 2", ()).expect("runs");
+    db.execute(ledger::RECORDS_PURGE.text, ("ver_7", "ver_9")).expect("runs");
     assert_eq!(left(), ["ver_1", "ver_8", "ver_9"]);
     // It is final: what was polled is changed and deleted as any other.
     db.execute(ledger::RECORD_UPDATE.text, ("{}", None::<i64>, "ver_1")).expect("runs");

@@ -67,10 +67,12 @@ impl TenantLedger {
         // A record that is written meanwhile sets an alarm of its own.
         self.alarm_at.set(None);
         self.write_rates(now)?;
-        if !self.parked_returned.replace(true) {
+        if !self.parked_returned.get() {
             self.store().return_parked()?;
             self.take_older_watches(now).await?;
+            self.parked_returned.set(true);
         }
+        self.watch_new().await?;
         let shipped = self.ship(now).await;
         self.poll_due_payments(now).await?;
         self.poll_due_settlements(now).await?;

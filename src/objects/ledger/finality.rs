@@ -1,6 +1,7 @@
 //! Verified payments that are not final are polled until they are, in groups: rows written are the bill.
 
 use super::TenantLedger;
+use super::ship::ShippedState;
 use super::store::LedgerStore;
 use crate::app;
 use crate::app::App;
@@ -21,6 +22,10 @@ use x402_core::verification::answer::VerificationAnswer;
 use x402_core::verification::finality;
 use x402_core::verification::finality::EventKind;
 
+/// The name of the stored id of the newest record that was looked at for a group.
+const WATCHED: &str = "watched";
+/// The most records looked at for groups in one turn.
+const TURN_ROWS_MAX: i64 = 500;
 /// The most payments in a group.
 const GROUP_MAX: usize = 100;
 /// The most groups read in one alarm.
@@ -28,7 +33,9 @@ const GROUPS_MAX: i64 = 10;
 /// Payments polled at once; each takes a few requests, and the platform opens six connections at once.
 const POLLS_AT_ONCE: usize = 12;
 /// After this long an alarm begins no further poll.
-const POLL_MS: u64 = 4_000;
+pub(super) const POLL_MS: u64 = 4_000;
+/// What an alarm had no time for is polled this long after.
+const LATE_AFTER_MS: u64 = 4_000;
 /// After a failure the next poll is put off, not dropped.
 const FAILED_AFTER_MS: u64 = 60_000;
 
@@ -47,9 +54,8 @@ pub(super) fn write_record_change(
     store.put_outbox(&OutboxEntry::Change(event))
 }
 
-/// Groups the records after an id, up to another, that are to be polled: within the step that notes them as shipped, so
-/// that each is in a group, and costs no row of its own.
-pub(super) fn watch_shipped(store: &LedgerStore, after: &str, upto: &str) -> Result<(), Fault> {
+/// Groups the records after an id, up to another, that are to be polled, so that none costs a row of its own.
+fn group_watched(store: &LedgerStore, after: &str, upto: &str) -> Result<(), Fault> {
     let mut groups: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for row in store.watched_between(after, upto)? {
         groups.entry(row.chain).or_default().push(row.id);
@@ -112,6 +118,27 @@ pub(super) fn write_poll(
 }
 
 impl TenantLedger {
+    /// Puts the records that are new since the last alarm into groups, whether they can be shipped or not.
+    pub(super) async fn watch_new(&self) -> Result<(), Fault> {
+        let store = self.store();
+        let mut work = PacedWork::begin();
+        loop {
+            let is_over = store.atomically(|| {
+                let after = match store.state::<String>(WATCHED)? {
+                    Some(after) => after,
+                    None => store.state::<ShippedState>("shipped")?.unwrap_or_default().record,
+                };
+                let Some(end) = store.next_records_end(&after, TURN_ROWS_MAX)? else { return Ok(true) };
+                group_watched(&store, &after, &end)?;
+                store.put_state(WATCHED, &end).map(|()| false)
+            })?;
+            if is_over {
+                return Ok(());
+            }
+            work.pause_if_due().await;
+        }
+    }
+
     /// Takes over what an older build polls.
     pub(super) async fn take_older_watches(&self, now: UnixMillis) -> Result<(), Fault> {
         let store = self.store();
@@ -143,11 +170,14 @@ impl TenantLedger {
         let (mut polled, mut next) = (Vec::new(), NextPolls::new());
         for group in due {
             let is_late = app::now().since(began) >= POLL_MS;
-            let unread =
-                if is_late { group.ids } else { self.poll_blocks(group.ids, &settings, &mut next, &mut work).await? };
+            let unread = if is_late {
+                group.ids
+            } else {
+                self.poll_blocks(group.ids, (&settings, began), &mut next, &mut work).await?
+            };
             for some in unread.chunks(POLLS_AT_ONCE) {
                 if app::now().since(began) >= POLL_MS {
-                    next.entry(now).or_default().extend(some.iter().cloned());
+                    next.entry(app::now().plus(LATE_AFTER_MS)).or_default().extend(some.iter().cloned());
                     continue;
                 }
                 let polls = some.iter().map(|id| self.poll_payment(id, Rc::clone(&settings), now));

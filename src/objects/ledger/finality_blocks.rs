@@ -2,7 +2,7 @@
 //! blocks, whose hashes stand for their transactions.
 
 use super::TenantLedger;
-use super::finality::{NextPolls, TrackedPayment, tracked_payment, write_poll};
+use super::finality::{NextPolls, POLL_MS, TrackedPayment, tracked_payment, write_poll};
 use crate::app;
 use crate::objects::alarm::PacedWork;
 use crate::rpc::trace;
@@ -12,6 +12,7 @@ use x402_chain::amount::Amount;
 use x402_chain::evm::standing::{BLOCKS_MAX, Standing};
 use x402_chain::network::{FinalityRule, Network};
 use x402_chain::quorum::required_agreement;
+use x402_chain::time::UnixMillis;
 use x402_core::error::Fault;
 use x402_core::settings::Settings;
 use x402_core::verification::finality;
@@ -38,7 +39,7 @@ impl TenantLedger {
     pub(super) async fn poll_blocks(
         &self,
         ids: Vec<String>,
-        settings: &Settings,
+        (settings, began): (&Settings, UnixMillis),
         next: &mut NextPolls,
         work: &mut PacedWork,
     ) -> Result<Vec<String>, Fault> {
@@ -62,6 +63,10 @@ impl TenantLedger {
         for ChainBlocks { network, mut heights } in chains.into_values() {
             let Some(network) = network else { continue };
             while !heights.is_empty() {
+                if app::now().since(began) >= POLL_MS {
+                    unread.extend(heights.into_values().flatten());
+                    break;
+                }
                 let some: BTreeSet<u64> = heights.keys().copied().take(BLOCKS_MAX).collect();
                 let found = trace::read_standing(settings, network, &some).await;
                 let now = app::now();

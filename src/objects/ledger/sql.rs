@@ -51,10 +51,16 @@ statements! {
         "SELECT id, length(CAST(body AS BLOB)) AS bytes FROM records WHERE id > ? ORDER BY id LIMIT ?";
     /// Binds the last id shipped and the newest to ship; returns id, revision, body.
     RECORDS_BETWEEN: StoredRecord = "SELECT id, revision, body FROM records WHERE id > ? AND id <= ? ORDER BY id";
+    /// Binds an id; returns the newest one after it.
+    RECORD_NEWEST: RecordIdRow = "SELECT id FROM records WHERE id > ? ORDER BY id DESC LIMIT 1";
     /// Binds two ids and a number; returns the id that so many follow the first one, up to the second.
     RECORD_AT: RecordIdRow = "SELECT id FROM records WHERE id > ? AND id <= ? ORDER BY id LIMIT 1 OFFSET ?";
-    /// Binds two ids: deletes records after the first, up to the second. Those that are polled for finality stay.
-    RECORDS_PURGE: () = "DELETE FROM records WHERE id > ? AND id <= ? AND watched IS NULL";
+    /// Binds two ids: deletes records after the first, up to the second. Those that are polled for finality stay, and
+    /// those that an entry of the outbox, also one that is kept apart, ships once more.
+    RECORDS_PURGE: () = "DELETE FROM records WHERE id > ? AND id <= ? AND watched IS NULL AND id NOT IN
+        (SELECT COALESCE(CASE kind WHEN 'record' THEN body ELSE json_extract(body, '$.subject') END, '')
+        FROM (SELECT kind, body FROM outbox UNION ALL SELECT kind, body FROM outbox_parked)
+        WHERE kind IN ('record', 'change'))";
     /// Binds route and key; returns body hash, status, body, time, until when the answer repeats.
     IDEMPOTENCY_GET: IdempotencyRecord =
         "SELECT body_hash, status, body, created_ms, answer_until_ms FROM idempotency WHERE route = ? AND key = ?";

@@ -158,7 +158,15 @@ impl LedgerStore {
         self.rows(sql::RECORDS_BETWEEN, vec![after.into(), upto.into()])
     }
 
-    /// Deletes records after an id, up to another, that are final: looks at `limit` of them. Returns the last that was
+    /// The end of the next `limit` records after an id: the last of them, or the newest record. `None` where none follow.
+    pub(super) fn next_records_end(&self, after: &str, limit: i64) -> Result<Option<String>, Fault> {
+        let newest = self.first(sql::RECORD_NEWEST, vec![after.into()])?.map(|row| row.id);
+        let Some(newest) = newest else { return Ok(None) };
+        let end = self.first(sql::RECORD_AT, vec![after.into(), newest.as_str().into(), limit.into()])?;
+        Ok(Some(end.map_or(newest, |row| row.id)))
+    }
+
+    /// Deletes records after an id, up to another, that are final and shipped: looks at `limit` of them. Returns the last that was
     /// looked at, if more may follow.
     pub(super) fn purge_records(&self, after: &str, upto: &str, limit: i64) -> Result<Option<String>, Fault> {
         let end = self.first(sql::RECORD_AT, vec![after.into(), upto.into(), limit.into()])?.map(|row| row.id);

@@ -252,7 +252,7 @@ impl VerificationStepInput<'_> {
             self.store.put_claim(claim)?;
         }
         if outcome.is_record {
-            // What is shipped is polled in a group with others: `finality::watch_shipped`.
+            // The next alarm puts it into a group with others: `finality::watch_new`.
             self.store.put_record(&id, &reply.body, (outcome.track_finality, counted))?;
         } else {
             self.restore_record(&id)?;

@@ -6,8 +6,9 @@ use crate::facts::{Call, Facts, RpcReply, Undecided};
 use crate::network::Network;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The most blocks of one round.
-pub const BLOCKS_MAX: usize = 20;
+/// The most blocks of one round: with the head, the final block and the chain, ten calls, which providers take that limit
+/// batches.
+pub const BLOCKS_MAX: usize = 7;
 
 /// What a node reports of blocks.
 #[derive(Clone, Debug, PartialEq, Eq)]
