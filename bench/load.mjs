@@ -4,7 +4,7 @@ import { connect } from "node:net";
 /**
  * Runs `connections` for `seconds`; `next(n)` gives the n-th request as text, or
  * undefined to stop. Answers how many were answered with 200, the rest, and the
- * latencies' percentiles in milliseconds.
+ * latencies' percentiles and the longest in milliseconds.
  */
 export async function load({ host, port, connections, seconds, next }) {
   const until = performance.now() + seconds * 1000;
@@ -60,5 +60,13 @@ export async function load({ host, port, connections, seconds, next }) {
   const took = (performance.now() - started) / 1000;
   latencies.sort((a, b) => a - b);
   const at = (part) => latencies[Math.min(latencies.length - 1, Math.floor(latencies.length * part))] ?? 0;
-  return { ...totals, statuses: Object.fromEntries(statuses), perSecond: totals.good / took, p50: at(0.5), p95: at(0.95), p99: at(0.99) };
+  return {
+    ...totals,
+    statuses: Object.fromEntries(statuses),
+    perSecond: totals.good / took,
+    p50: at(0.5),
+    p95: at(0.95),
+    p99: at(0.99),
+    longest: at(1),
+  };
 }

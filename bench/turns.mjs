@@ -60,6 +60,7 @@ export async function takeTurns(contestants, { rounds = 5, seconds = 2, connecti
       p50: of("p50"),
       p95: of("p95"),
       p99: of("p99"),
+      longest: Math.max(...slices.map(({ longest }) => longest)),
       good: sum("good"),
       lost: sum("lost"),
       slices: slices.map((slice) => slice.perSecond),
@@ -67,7 +68,7 @@ export async function takeTurns(contestants, { rounds = 5, seconds = 2, connecti
     };
     const ms = (key) => `${key} ${result[key].toFixed(1)} ms`;
     console.log(
-      `${name}: ${Math.round(result.perSecond)}/s, ${ms("p50")}, ${ms("p95")}, ${ms("p99")}, ${JSON.stringify(statuses)}, lost ${result.lost}`,
+      `${name}: ${Math.round(result.perSecond)}/s, ${ms("p50")}, ${ms("p95")}, ${ms("p99")}, ${ms("longest")}, ${JSON.stringify(statuses)}, lost ${result.lost}`,
     );
     return result;
   });

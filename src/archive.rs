@@ -2,7 +2,7 @@
 
 use futures_util::StreamExt;
 use sha2::{Digest, Sha256};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use worker::Bucket;
 use x402_chain::id::VerificationId;
 use x402_chain::time::Period;
@@ -11,6 +11,10 @@ use x402_core::messages::records::{RecordsPage, RecordsQuery};
 use x402_core::records::archive::{ArchiveOwner, ArchivedKind, ArchivedRange};
 use x402_core::records::{RecordCopy, gzip};
 
+/// How a record's line begins, before its id.
+const LINE_START: &str = "{\"id\":\"";
+/// The length of a verification's id, `ver_` and 26 letters.
+const ID_LENGTH: usize = 30;
 /// The most requests for the keys of a month; each returns up to 1,000.
 const LISTS_MAX: usize = 200;
 
@@ -68,27 +72,37 @@ async fn ranges(bucket: &Bucket, prefix: &str) -> Result<Vec<(String, ArchivedRa
     Err(archive_unavailable("more keys than are listed"))
 }
 
-/// Reads a record; `None` where the archive does not hold it.
+/// Reads records by their ids, each R2 object once; those that the archive does not hold are missing.
 ///
 /// # Errors
 /// `LEDGER_UNAVAILABLE` where R2 fails; `INTERNAL` where a file cannot be read.
 pub(crate) async fn find(
     bucket: &Bucket,
     owner: &ArchiveOwner,
-    id: VerificationId,
-) -> Result<Option<RecordCopy>, Fault> {
-    let (text, day) = (id.to_string(), owner.day(id.created_at(), ArchivedKind::Records));
-    for (key, _) in ranges(bucket, &day).await?.into_iter().filter(|(_, range)| range.holds(&text)) {
-        let Some(file) = read_file(bucket, &key).await? else { continue };
-        for line in gzip::lines(&file) {
-            let line = line?;
-            // A line begins with its id.
-            if line.get(..text.len().saturating_add(8)).is_some_and(|start| start.contains(&text)) {
-                return serde_json::from_str(&line).map(Some).map_err(Fault::internal);
+    ids: impl IntoIterator<Item = VerificationId>,
+) -> Result<Vec<RecordCopy>, Fault> {
+    let mut days: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for id in ids {
+        days.entry(owner.day(id.created_at(), ArchivedKind::Records)).or_default().insert(id.to_string());
+    }
+    let mut found = Vec::new();
+    for (day, mut wanted) in days {
+        for (key, range) in ranges(bucket, &day).await? {
+            if !wanted.iter().any(|id| range.holds(id)) {
+                continue;
+            }
+            let Some(file) = read_file(bucket, &key).await? else { continue };
+            for line in gzip::lines(&file) {
+                let line = line?;
+                // A line begins with its id.
+                let id = line.get(LINE_START.len()..LINE_START.len().saturating_add(ID_LENGTH)).unwrap_or_default();
+                if line.starts_with(LINE_START) && wanted.remove(id) {
+                    found.push(serde_json::from_str(&line).map_err(Fault::internal)?);
+                }
             }
         }
     }
-    Ok(None)
+    Ok(found)
 }
 
 /// A month's records, the newest first.

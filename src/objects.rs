@@ -1,5 +1,6 @@
 //! The Durable Objects. Each loads, steps, stores, and awaits nothing in between.
 
+mod alarm;
 mod ledger;
 mod records;
 mod settler;

@@ -7,16 +7,17 @@ mod post;
 pub(crate) mod registry;
 mod round;
 mod send;
+mod shared;
 pub(crate) mod signer_balance;
 pub(crate) mod third_party;
 pub(crate) mod trace;
 
 use crate::app::now;
-pub(crate) use decide::{call_all, call_until, decide_by_providers, read_parties};
+pub(crate) use decide::{call_all, call_one_provider, call_until, decide_by_providers, read_parties};
 use futures_util::future::{Either, select};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use post::ProviderFailure;
-use round::{call_batch, call_round};
+use round::{Provider, call_batch, call_round};
 pub(crate) use send::send_bytes;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -230,6 +231,7 @@ async fn ask_in_rounds(
     screening: &mut Screening,
 ) -> Result<Trace, ProviderFailure> {
     let network = question.network;
+    let provider = Provider { network, url, shares: None };
     let mut parties: Vec<Party> = Vec::new();
     for round in 0..=READ_ROUNDS_MAX {
         match reader::trace(network, question.tx, facts, now().seconds()) {
@@ -239,7 +241,7 @@ async fn ask_in_rounds(
                     parties = unknown_parties(question, facts);
                     let calls: Vec<Call> =
                         parties.iter().flat_map(|party| reader::party_calls(network, party)).collect();
-                    let _ = call_round(network, url, &[], &calls, facts).await;
+                    let _ = call_round(provider, &[], &calls, facts).await;
                 }
                 for party in &parties {
                     screening.insert(party.address, reader::read_party(network, party, facts));
@@ -255,7 +257,7 @@ async fn ask_in_rounds(
                     parties = unknown_parties(question, facts);
                     optional = parties.iter().flat_map(|party| reader::party_calls(network, party)).collect();
                 }
-                call_round(network, url, &calls, &optional, facts).await?;
+                call_round(provider, &calls, &optional, facts).await?;
             }
             Err(Undecided::Missing(_)) => {}
         }

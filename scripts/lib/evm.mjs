@@ -6,6 +6,7 @@ import { fileURLToPath } from "node:url";
 import { createPublicClient, createWalletClient, defineChain, encodeFunctionData, http, toHex } from "viem";
 import { generatePrivateKey, privateKeyToAccount } from "viem/accounts";
 import { contracts } from "./contract.mjs";
+import { watchPool } from "./evm-pool.mjs";
 import { freePort } from "./ports.mjs";
 
 const ROOT = join(dirname(fileURLToPath(import.meta.url)), "..", "..");
@@ -59,6 +60,7 @@ export async function startEvm({ port = 0, chainId = 31337, blockTime, slotsInAn
     }
   }
   await chain.placeToken(token);
+  watchPool(chain);
   return chain;
 }
 

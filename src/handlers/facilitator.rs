@@ -187,7 +187,7 @@ async fn process_payment(
                     }
                 }
             }
-            PlanStep::FindOut(question) => steps::find_out(app, context, now, question).await,
+            PlanStep::FindOut(question) => steps::find_out(app, context, (verb, now), question).await,
         };
     }
 }

@@ -47,7 +47,7 @@ impl<'a> RecordPlaces<'a> {
 
     /// Whether a month may be archived. Its object is asked before the archive: it deletes only what the archive has.
     fn may_be_archived(&self, month: Period) -> bool {
-        self.now >= archived_from(month)
+        self.now.plus(CLOCKS_MS) >= archived_from(month)
     }
 
     /// A record's text; `None` where no place holds it.
@@ -65,8 +65,8 @@ impl<'a> RecordPlaces<'a> {
         if !self.may_be_archived(Period::of(id.created_at())) {
             return Ok(None);
         }
-        let found = archive::find(&self.app.archive()?, &owner, id).await?;
-        Ok(found.map(|found| found.record.get().to_owned()))
+        let found = archive::find(&self.app.archive()?, &owner, [id]).await?;
+        Ok(found.first().map(|found| found.record.get().to_owned()))
     }
 
     /// A page of records, the newest first. It may hold fewer than it asks for and name a cursor all the same.

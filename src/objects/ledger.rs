@@ -4,9 +4,11 @@
 mod account;
 mod alarm;
 mod finality;
+mod finality_blocks;
 #[allow(unreachable_pub, reason = "public natively, for tests")]
 pub mod migrations;
 mod payment;
+mod purge;
 mod remembered_refusal;
 mod reply;
 #[allow(unreachable_pub, reason = "public natively, for tests")]
@@ -113,8 +115,8 @@ pub struct TenantLedger {
     opened: Cell<bool>,
     /// Whether this life of the object has tried again to read what was parked of the outbox.
     parked_returned: Cell<bool>,
-    /// How far records were looked at to delete them.
-    purge: RefCell<alarm::PurgeCursor>,
+    /// How far tables were walked to delete what has expired.
+    purge: RefCell<purge::PurgeWalks>,
 }
 
 impl DurableObject for TenantLedger {
@@ -208,7 +210,10 @@ impl TenantLedger {
         let store = self.store();
         store.make_schema()?;
         match (store.tenant()?, store.admission()?) {
-            (Some(tenant), Some(admission)) => {
+            (Some(tenant), Some((admission, is_newer))) => {
+                if is_newer {
+                    store.atomically(|| store.put_admission(&admission))?;
+                }
                 self.memory.replace(Some(LedgerState::new(tenant, admission)));
             }
             (None, None) => {}

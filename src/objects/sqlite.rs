@@ -51,9 +51,20 @@ impl Sqlite {
 
     /// Runs a step as one transaction: all its writes, or none.
     pub(crate) fn atomically<T>(&self, step: impl FnOnce() -> Result<T, Fault>) -> Result<T, Fault> {
-        let (mut step, mut outcome) = (Some(step), None);
+        let (mut step, mut value) = (Some(step), None);
+        self.run_transaction(&mut || {
+            let step = step.take().ok_or_else(|| storage_failed("a step runs once"))?;
+            value = Some(step()?);
+            Ok(())
+        })?;
+        value.ok_or_else(|| storage_failed("a step did not run"))
+    }
+
+    /// As [`Sqlite::atomically`], compiled once for all steps.
+    #[inline(never)]
+    fn run_transaction(&self, step: &mut dyn FnMut() -> Result<(), Fault>) -> Result<(), Fault> {
+        let mut outcome = None;
         let mut run = || {
-            let Some(step) = step.take() else { return Err(JsValue::from_str("a step runs once")) };
             let result = step();
             let thrown = result.as_ref().err().map(|_| JsValue::from_str("the step failed"));
             outcome = Some(result);
@@ -63,7 +74,7 @@ impl Sqlite {
         let committed = storage.transaction_sync(&mut run);
         match (committed, outcome) {
             (_, Some(Err(fault))) => Err(fault),
-            (Ok(_), Some(Ok(value))) => Ok(value),
+            (Ok(_), Some(Ok(()))) => Ok(()),
             (Err(error), _) => Err(storage_failed(error)),
             (Ok(_), None) => Err(storage_failed("a step did not run")),
         }
@@ -98,6 +109,11 @@ impl Sqlite {
     /// Runs a statement that returns nothing.
     pub(crate) fn run(&self, statement: Statement<()>, bind: Vec<Value>) -> Result<(), Fault> {
         self.sql.exec(statement.text, Some(bind)).map(|_| ()).map_err(storage_failed)
+    }
+
+    /// Runs a statement that returns nothing; returns how many rows it has written, those of indexes included.
+    pub(crate) fn run_counted(&self, statement: Statement<()>, bind: Vec<Value>) -> Result<usize, Fault> {
+        self.sql.exec(statement.text, Some(bind)).map(|cursor| cursor.rows_written()).map_err(storage_failed)
     }
 
     /// Brings the schema up to date: applies the migrations that the storage lacks, all of them or none.

@@ -2,12 +2,12 @@
 
 use super::post;
 use super::post::ProviderFailure;
-use super::{DEADLINE_MS, READ_ROUNDS_MAX, call_round, note_attempt, now, order_providers};
+use super::{DEADLINE_MS, Provider, READ_ROUNDS_MAX, call_round, note_attempt, now, order_providers};
 use crate::telemetry::{TelemetryField, TelemetryKind, event};
 use futures_util::future::{Either, select};
 use std::pin::pin;
 use std::time::Duration;
-use worker::Delay;
+use worker::{Context, Delay};
 use x402_chain::address::Address;
 use x402_chain::breaker::AttemptOutcome;
 use x402_chain::confirm::{NextStep, NodeAnswer, NodeHeight, NodeVerdict, StateDecision, VerdictBasis, next_step};
@@ -37,10 +37,12 @@ impl<T: StateDecision> AskedProvider<'_, T> {
 }
 
 /// Lets a rule decide on one provider's answers, and asks another where that one is unusable or its refusal needs
-/// confirmation. An acceptance counts at once.
+/// confirmation. An acceptance counts at once. With a context in `shares`, the calls may go in one HTTP request with those
+/// of other payments in this isolate.
 pub(crate) async fn decide_by_providers<T: StateDecision>(
     network: &'static Network,
     providers: &[&str],
+    shares: Option<&Context>,
     rule: impl Fn(&Facts) -> Result<T, Undecided>,
 ) -> Option<(T, VerdictBasis)> {
     let began = now();
@@ -64,12 +66,14 @@ pub(crate) async fn decide_by_providers<T: StateDecision>(
             NextStep::Unavailable => return None,
             NextStep::Ask => {
                 let url = next.next().and_then(|place| providers.get(place).copied())?;
-                let (decided, height) = ask_one_provider(network, url, (&first, is_disputed), &rule).await;
+                let (decided, height) =
+                    ask_one_provider(Provider { network, url, shares }, (&first, is_disputed), &rule).await;
                 asked.push(AskedProvider { url, decided, height });
             }
             NextStep::Again(place) => {
                 let again = asked.get_mut(place)?;
-                let (decided, height) = ask_one_provider(network, again.url, (&first, true), &rule).await;
+                let (decided, height) =
+                    ask_one_provider(Provider { network, url: again.url, shares }, (&first, true), &rule).await;
                 again.height = if height == NodeHeight::NotAsked { NodeHeight::Unknown } else { height };
                 // A provider that does not answer any more has refused all the same.
                 again.decided = decided.or_else(|| again.decided.take());
@@ -78,21 +82,39 @@ pub(crate) async fn decide_by_providers<T: StateDecision>(
     }
 }
 
+/// The answers of one provider to a round of calls: of the first in order, or of the next one where it fails. `None` where
+/// both do.
+pub(crate) async fn call_one_provider(network: &'static Network, providers: &[&str], calls: &[Call]) -> Option<Facts> {
+    for url in order_providers(providers, now()).into_iter().take(2).filter_map(|place| providers.get(place)) {
+        let (began, mut facts) = (now(), Facts::new());
+        let ending = match call_round(Provider { network, url, shares: None }, calls, &[], &mut facts).await {
+            Ok(()) => AttemptOutcome::Answered { took_ms: now().since(began), head: None },
+            Err(failure) => failure.attempt_outcome(),
+        };
+        let is_answered = matches!(ending, AttemptOutcome::Answered { .. });
+        note_attempt(url, ending);
+        if is_answered {
+            return Some(facts);
+        }
+    }
+    None
+}
+
 /// Asks one provider in rounds, in the first round for its height too, if that is needed. `None`: it gave no usable
 /// answer.
 async fn ask_one_provider<T>(
-    network: &'static Network,
-    url: &str,
+    provider: Provider<'_>,
     (first, wants_height): (&[Call], bool),
     rule: &impl Fn(&Facts) -> Result<T, Undecided>,
 ) -> (Option<T>, NodeHeight) {
+    let Provider { network, url, .. } = provider;
     let began = now();
     let (mut facts, mut missing) = (Facts::new(), first.to_vec());
     let head = wants_height.then(|| head_call(network));
     let mut optional = head.as_slice();
     let mut outcome = Err(ProviderFailure::Malformed("questions without end".to_owned()));
     for _ in 0..READ_ROUNDS_MAX {
-        if let Err(failure) = call_round(network, url, &missing, optional, &mut facts).await {
+        if let Err(failure) = call_round(provider, &missing, optional, &mut facts).await {
             outcome = Err(failure);
             break;
         }
@@ -147,7 +169,7 @@ pub(crate) async fn call_until(
     for at in order_providers(providers, all_began) {
         let Some(url) = providers.get(at).filter(|_| now().since(all_began) < DEADLINE_MS) else { continue };
         let (began, mut facts) = (now(), Facts::new());
-        let outcome = call_round(network, url, calls, &[], &mut facts).await;
+        let outcome = call_round(Provider { network, url, shares: None }, calls, &[], &mut facts).await;
         match outcome {
             Ok(()) => note_attempt(url, AttemptOutcome::Answered { took_ms: now().since(began), head: None }),
             Err(failure) => {

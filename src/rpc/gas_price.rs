@@ -99,7 +99,8 @@ fn is_being_fetched(network: &Network, now: UnixMillis) -> bool {
 async fn fetch_quote(settings: &Settings, network: &'static Network) -> Option<GasPrice> {
     FETCHING_SINCE.with_borrow_mut(|all| all.insert(network.key, app::now()));
     let answer =
-        rpc::decide_by_providers(network, &settings.providers(network), |facts| tx::quote_price(network, facts)).await;
+        rpc::decide_by_providers(network, &settings.providers(network), None, |facts| tx::quote_price(network, facts))
+            .await;
     let now = app::now();
     // The old quote stays while no node answers; that none answers is not remembered.
     if let Some((price, _)) = answer {

@@ -3,6 +3,7 @@
 use crate::platform::fetch::fetch_with_init_global;
 use core::fmt;
 use futures_util::StreamExt;
+use futures_util::future::LocalBoxFuture;
 use wasm_bindgen::{JsCast, JsValue};
 use worker::js_sys;
 use worker::wasm_bindgen_futures::JsFuture;
@@ -92,12 +93,20 @@ pub(super) struct HttpAnswer {
     pub(super) body: Vec<u8>,
 }
 
+/// An answer to come. Boxed: the compiler would copy its code into each of its callers.
+pub(super) type PendingAnswer<'a> = LocalBoxFuture<'a, Result<HttpAnswer, ProviderFailure>>;
+
 /// Posts a body and reads the answer, all within [`ATTEMPT_MS`].
-pub(super) async fn post_json(url: &str, body: &str) -> Result<HttpAnswer, ProviderFailure> {
-    exchange(url, body, &AbortSignal::timeout_with_u32(ATTEMPT_MS)).await
+pub(super) fn post_json<'a>(url: &'a str, body: &'a str) -> PendingAnswer<'a> {
+    post_json_within(url, body, ATTEMPT_MS)
 }
 
-async fn exchange(url: &str, body: &str, signal: &AbortSignal) -> Result<HttpAnswer, ProviderFailure> {
+/// Posts a body and reads the answer, all within so many milliseconds.
+pub(super) fn post_json_within<'a>(url: &'a str, body: &'a str, limit_ms: u32) -> PendingAnswer<'a> {
+    Box::pin(exchange(url, body, AbortSignal::timeout_with_u32(limit_ms)))
+}
+
+async fn exchange(url: &str, body: &str, signal: AbortSignal) -> Result<HttpAnswer, ProviderFailure> {
     // The platform's error may hold the URL, and the URL a key: the message only says that the request failed.
     let broken = |_: JsValue| ProviderFailure::Transport("the request failed".to_owned());
     let ProviderAccess { url, authorization } = provider_access(url);
@@ -109,7 +118,7 @@ async fn exchange(url: &str, body: &str, signal: &AbortSignal) -> Result<HttpAns
     });
     init.set_redirect(RequestRedirect::Manual);
     init.set_body(&JsValue::from_str(body));
-    init.set_signal(Some(signal));
+    init.set_signal(Some(&signal));
     let response = JsFuture::from(fetch_with_init_global(&url, &init)).await.map_err(broken)?;
     let response: Response = response.unchecked_into();
     let status = response.status();

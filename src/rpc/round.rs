@@ -2,9 +2,11 @@
 
 use super::now;
 use super::post::{ProviderFailure, post_json};
-use futures_util::future::join_all;
+use super::shared::{self, SharedAnswer};
+use futures_util::future::{LocalBoxFuture, join_all};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use worker::Context;
 use x402_chain::batching::{BatchRefusal, BatchSupport};
 use x402_chain::facts::{Call, ErrorClass, Facts, RpcError, RpcReply};
 use x402_chain::jsonrpc;
@@ -19,6 +21,15 @@ fn provider_takes_batches(url: &str) -> bool {
     BATCHING.with_borrow(|all| all.get(url).is_none_or(|batching| batching.is_on(now())))
 }
 
+/// Whom a round of calls asks.
+#[derive(Clone, Copy)]
+pub(super) struct Provider<'a> {
+    pub(super) network: &'static Network,
+    pub(super) url: &'a str,
+    /// The request's context, where the calls may go in one request with those of other payments.
+    pub(super) shares: Option<&'a Context>,
+}
+
 /// Why a request has no answer to any of its calls.
 enum Unanswered {
     /// The request failed, whatever it asked.
@@ -28,19 +39,30 @@ enum Unanswered {
 }
 
 /// Makes the calls and stores the replies; those to `optional` may be missing.
-pub(super) async fn call_round(
-    network: &Network,
-    url: &str,
+///
+/// Boxed, as [`super::post::PendingAnswer`] is.
+pub(super) fn call_round<'a>(
+    provider: Provider<'a>,
+    required: &'a [Call],
+    optional: &'a [Call],
+    facts: &'a mut Facts,
+) -> LocalBoxFuture<'a, Result<(), ProviderFailure>> {
+    Box::pin(run_round(provider, required, optional, facts))
+}
+
+async fn run_round(
+    provider: Provider<'_>,
     required: &[Call],
     optional: &[Call],
     facts: &mut Facts,
 ) -> Result<(), ProviderFailure> {
+    let Provider { network, url, .. } = provider;
     let calls: Vec<Call> = required.iter().chain(optional).cloned().collect();
     if calls.is_empty() {
         return Ok(());
     }
     let left = if jsonrpc::takes_batches(network.family) && provider_takes_batches(url) {
-        match post_calls(network, url, &calls).await {
+        match post_or_share(provider, &calls).await {
             Ok(replies) => insert_replies(facts, &calls, replies),
             // One call was too large: asked one by one, the others are answered.
             Err(Unanswered::Failed(ProviderFailure::TooLarge)) => {}
@@ -136,6 +158,26 @@ pub(super) async fn call_batch(
     post_calls(network, url, calls).await.map_err(|unanswered| match unanswered {
         Unanswered::Failed(failure) | Unanswered::Whole { failure, .. } => failure,
     })
+}
+
+/// One request with some calls, or with those of other payments too.
+async fn post_or_share(
+    Provider { network, url, shares }: Provider<'_>,
+    calls: &[Call],
+) -> Result<jsonrpc::Replies, Unanswered> {
+    let flight = match shares {
+        None => None,
+        Some(context) => match shared::ask(context, network, url, calls).await {
+            SharedAnswer::Replies(replies) => return Ok(replies),
+            SharedAnswer::RateLimited(after_s) => {
+                return Err(Unanswered::Failed(ProviderFailure::RateLimited(after_s)));
+            }
+            SharedAnswer::Apart(flight) => flight,
+        },
+    };
+    let replies = post_calls(network, url, calls).await;
+    drop(flight);
+    replies
 }
 
 async fn post_calls(network: &Network, url: &str, calls: &[Call]) -> Result<jsonrpc::Replies, Unanswered> {

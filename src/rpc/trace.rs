@@ -7,9 +7,12 @@ use crate::isolate::CachedTrace;
 use crate::rpc;
 use crate::rpc::TraceQuestion;
 use crate::telemetry::{TelemetryField, TelemetryKind, event};
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use x402_chain::address::{Address, TxId};
 use x402_chain::collect::map_of;
+use x402_chain::evm::standing;
+use x402_chain::evm::standing::BlockStanding;
 use x402_chain::network::Network;
 use x402_chain::quorum::QuorumRule;
 use x402_chain::time::UnixMillis;
@@ -56,6 +59,16 @@ pub(crate) async fn poll_transaction(
     now: UnixMillis,
 ) -> Option<Trace> {
     fetch_trace(settings, network, tx, (None, true), now).await
+}
+
+/// How blocks of an EVM chain stand, as one provider reports; `None` where none gave a usable answer.
+pub(crate) async fn read_standing(
+    settings: &Settings,
+    network: &'static Network,
+    heights: &BTreeSet<u64>,
+) -> Option<BlockStanding> {
+    let facts = rpc::call_one_provider(network, &settings.providers(network), &standing::calls(heights)).await?;
+    standing::read(network, heights, &facts).ok()
 }
 
 /// `first`: the address whose code and blacklist entry are read first; `finality`: whether it matters what is final.

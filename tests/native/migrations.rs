@@ -308,9 +308,16 @@ fn objects_of_the_build_before_deliveries_lose_no_claim() {
             let old = rows(&db);
             wake(&db, migrations);
             let new = rows(&db);
-            for table in ["claims", "records", "payers", "outbox", "flights", "watched"] {
+            for table in ["claims", "payers", "outbox", "flights", "watched"] {
                 assert_eq!(old.get(table), new.get(table), "{table}");
             }
+            assert_nothing_lost(
+                &old.iter()
+                    .filter(|(table, _)| *table == "records")
+                    .map(|(table, rows)| (table.clone(), rows.clone()))
+                    .collect(),
+                &db,
+            );
             for table in ["settlements", "payments", "idempotency"] {
                 assert_eq!(old.get(table).map(Vec::len), new.get(table).map(Vec::len), "{table}");
             }
@@ -336,6 +343,36 @@ fn an_entry_that_was_parked_comes_back_after_those_that_wait() {
     db.execute(ledger::PARKED_DELETE.text, []).expect("runs");
     assert_eq!(kinds(), ["record", "webhook"]);
     assert!(!db.prepare(ledger::PARKED_GET.text).and_then(|mut found| found.exists([])).expect("runs"));
+}
+
+#[test]
+fn what_the_build_before_polls_stays_and_is_taken_over() {
+    let db = Connection::open_in_memory().expect("SQLite");
+    let before = ledger_migrations::MIGRATIONS.len() - 1;
+    wake(&db, &ledger_migrations::MIGRATIONS[..before]);
+    db.execute_batch(
+        "INSERT INTO records VALUES ('ver_1', 0, '{}'), ('ver_2', 3, '{}'), ('ver_3', 0, '{}');
+        INSERT INTO watches VALUES ('ver_2', 5), ('ver_3', 6);",
+    )
+    .expect("the state of then");
+    let old = rows(&db);
+    wake(&db, ledger_migrations::MIGRATIONS);
+    assert_nothing_lost(&old, &db);
+    let ids = |statement: &str, bind: &[&dyn rusqlite::ToSql]| -> Vec<String> {
+        let mut all = db.prepare(statement).expect("prepares");
+        all.query_map(bind, |row| row.get(0)).and_then(Iterator::collect).expect("ids")
+    };
+    // As the ledger does it when it wakes, in steps.
+    for expected in ["ver_2", "ver_3"] {
+        assert_eq!(ids(ledger::WATCHES_GET.text, &[&1]), [expected]);
+        db.execute(ledger::RECORD_WATCH.text, (1, expected)).expect("runs");
+        db.execute(ledger::WATCH_DELETE.text, [expected]).expect("runs");
+    }
+    assert!(ids(ledger::WATCHES_GET.text, &[&1]).is_empty());
+    db.execute(ledger::RECORDS_PURGE.text, ("", "ver_9")).expect("runs");
+    assert_eq!(ids("SELECT id FROM records ORDER BY id", &[]), ["ver_2", "ver_3"]);
+    // The release before writes and reads records in this schema too.
+    db.execute("INSERT INTO records (id, revision, body) VALUES ('ver_4', 0, '{}')", []).expect("runs");
 }
 
 /// A column: its type, whether it refuses null, whether it has a default.

@@ -103,10 +103,9 @@ fn a_ledgers_rows_are_read_or_refused() {
     all.row(&[state::STATE_GET], &[text("1")], &[], &[]);
     let claim = [int(3), ver.clone(), text("order"), int(5)];
     all.row(&[ledger::CLAIMS_GET], &claim, &["ordinal", "reference"], &[no_id.clone(), ("ordinal", int(-1))]);
-    let exists =
-        [ledger::CLAIM_PUT, ledger::LOG_CLAIM_PUT, ledger::PAYER_GET, ledger::PAYER_HAS_PAID, ledger::PARKED_GET];
+    let exists = [ledger::PAYER_GET, ledger::PAYER_HAS_PAID, ledger::PARKED_GET];
     all.row(&exists, &[int(1)], &[], &[]);
-    all.row(&[ledger::RECORD_GET], &[text("{}"), int(1)], &[], &[]);
+    all.row(&[ledger::RECORD_GET, ledger::WATCHED_GET], &[text("{}"), int(1)], &[], &[]);
     all.row(&[ledger::RECORD_SIZES], &[ver.clone(), int(9)], &[], &[("bytes", int(-1))]);
     all.row(&[ledger::RECORDS_BETWEEN], &[ver.clone(), int(1), text("{}")], &[], &[]);
     let idempotency = [text("hash"), int(200), text("{}"), int(5), int(6)];
@@ -115,8 +114,9 @@ fn a_ledgers_rows_are_read_or_refused() {
     let payment = [text("print"), text("proof"), int(5), text(SETTLEMENT), text("{}")];
     let bad = [("body", text("{}")), ("course", text("7"))];
     all.row(&[ledger::PAYMENT_GET], &payment, &["proof", "expires_ms"], &bad);
-    let times = [ledger::PAYMENTS_NEXT, ledger::SETTLEMENTS_NEXT, ledger::WATCH_NEXT];
+    let times = [ledger::PAYMENTS_NEXT, ledger::SETTLEMENTS_NEXT, ledger::GROUPS_NEXT];
     all.row(&times, &[int(5)], &["first_ms"], &[("first_ms", int(-1))]);
+    all.row(&[ledger::IDEMPOTENCY_AT], &[text("verify"), text("key")], &[], &[]);
     all.row(&[ledger::IDENTIFIER_GET], &[text("eip155:1/0xA/0xP/0x1")], &[], &[]);
     all.row(&[ledger::SETTLEMENT_GET], &[text(SETTLEMENT), text("{}"), int(2)], &[], &bad);
     all.row(&[ledger::SETTLEMENTS_DUE], core::slice::from_ref(&stl), &[], &[no_id]);
@@ -128,7 +128,10 @@ fn a_ledgers_rows_are_read_or_refused() {
         ledger::SETTLEMENTS_OF_AUTHORIZATION,
     ];
     all.row(&listed, &[stl.clone(), text(SETTLEMENT)], &[], &[]);
-    all.row(&[ledger::WATCHES_DUE, ledger::RECORD_AT], core::slice::from_ref(&ver), &[], &[]);
+    all.row(&[ledger::WATCHES_GET, ledger::RECORD_AT, ledger::RECORD_NEWEST], core::slice::from_ref(&ver), &[], &[]);
+    all.row(&[ledger::WATCHED_BETWEEN], &[ver.clone(), text("base")], &[], &[]);
+    all.row(&[ledger::RECORDS_COUNTED], &[ver.clone(), int(1)], &[], &[("id", text("ver_1")), ("counted", int(-1))]);
+    all.row(&[ledger::GROUPS_DUE], &[int(1), ver.clone()], &[], &[]);
     all.row(&[ledger::OUTBOX_SIZES], &[int(1), int(9)], &[], &[("bytes", int(-1))]);
     // An entry that cannot be read is an error of its own, with its number: it holds no other up.
     for values in [[int(1), SqlValue::Blob(vec![1]), ver.clone()], [int(1), text("record"), SqlValue::Blob(vec![1])]] {

@@ -98,8 +98,8 @@ fn the_settlers_statements_prepare_and_find_their_rows() {
 
 #[test]
 fn the_ledgers_statements_prepare_and_find_their_rows() {
-    // Small tables: what is not final yet, the outbox, and purges of a day.
-    let own = ["WATCHES_DUE", "WATCH_NEXT", "OUTBOX_SIZES", "IDEMPOTENCY_PURGE"];
+    // Small tables: what is not final yet, also of an older build, and the outbox.
+    let own = ["GROUPS_DUE", "GROUPS_NEXT", "OUTBOX_SIZES", "RECORDS_PURGE", "WATCHES_GET"];
     // What was parked of the outbox: next to nothing.
     let parked = ["PARKED_GET", "PARKED_RETURN", "PARKED_DELETE"];
     check(&ledger_db(), state::ALL, &[]);
@@ -202,12 +202,18 @@ fn stuck_flights_are_summed_by_chain_as_long_as_they_are_reported() {
 }
 
 #[test]
-fn records_are_deleted_as_far_as_they_were_looked_at_unless_they_are_polled() {
+fn records_are_deleted_as_far_as_they_were_looked_at_unless_they_are_polled_or_shipped_again() {
     let db = ledger_db();
     for at in 0..10 {
-        db.execute(ledger::RECORD_PUT.text, (format!("ver_{at}"), "{}")).expect("runs");
+        let watched = (at == 1).then_some(1);
+        db.execute(ledger::RECORD_PUT.text, (format!("ver_{at}"), r#"{"chain":"base"}"#, watched, None::<i64>))
+            .expect("runs");
     }
-    db.execute(ledger::WATCH_PUT.text, ("ver_1", 5)).expect("runs");
+    let watched = || -> Vec<(String, String)> {
+        let mut all = db.prepare(ledger::WATCHED_BETWEEN.text).expect("prepares");
+        all.query_map(("", "ver_7"), |row| Ok((row.get(0)?, row.get(1)?))).and_then(Iterator::collect).expect("ids")
+    };
+    assert_eq!(watched(), [("ver_1".to_owned(), "base".to_owned())]);
     let end = |after: &str, upto: &str| -> Option<String> {
         db.query_row(ledger::RECORD_AT.text, (after, upto, 3), |row| row.get(0)).ok()
     };
@@ -221,6 +227,40 @@ fn records_are_deleted_as_far_as_they_were_looked_at_unless_they_are_polled() {
         db.execute(ledger::RECORDS_PURGE.text, (after, upto)).expect("runs");
     }
     assert_eq!(left(), ["ver_1", "ver_8", "ver_9"]);
+    // What is to be shipped once more stays until it is, also where its entry is kept apart.
+    for (kind, body) in [("record", "ver_8"), ("change", r#"{"subject":"ver_9"}"#), ("period", "{}"), ("event", "{}")] {
+        db.execute(ledger::OUTBOX_PUT.text, (kind, body)).expect("runs");
+    }
+    db.execute(ledger::OUTBOX_PARK.text, (5, 2)).expect("runs");
+    db.execute("DELETE FROM outbox WHERE seq = 2", ()).expect("runs");
+    db.execute(ledger::RECORDS_PURGE.text, ("ver_7", "ver_9")).expect("runs");
+    assert_eq!(left(), ["ver_1", "ver_8", "ver_9"]);
+    // It is final: what was polled is changed and deleted as any other.
+    db.execute(ledger::RECORD_UPDATE.text, ("{}", None::<i64>, "ver_1")).expect("runs");
+    db.execute(ledger::RECORDS_PURGE.text, ("", "ver_3")).expect("runs");
+    assert_eq!((left(), watched()), (vec!["ver_8".to_owned(), "ver_9".to_owned()], Vec::new()));
+}
+
+#[test]
+fn idempotency_records_are_deleted_as_far_as_they_were_looked_at_if_they_have_expired() {
+    let db = ledger_db();
+    for (key, at) in [("a", 5), ("b", 9), ("c", 5), ("d", 5)] {
+        let bind = ("verify", key, "hash", 200, "{}", at, None::<i64>);
+        db.execute(ledger::IDEMPOTENCY_PUT.text, bind).expect("runs");
+    }
+    let end = |key: &str| -> Option<String> {
+        db.query_row(ledger::IDEMPOTENCY_AT.text, ("verify", key, 1), |row| row.get(1)).ok()
+    };
+    assert_eq!((end("").as_deref(), end("b").as_deref(), end("c")), (Some("b"), Some("d"), None));
+    let left = || -> Vec<String> {
+        let mut all = db.prepare("SELECT key FROM idempotency ORDER BY key").expect("prepares");
+        all.query_map([], |row| row.get(0)).and_then(Iterator::collect).expect("keys")
+    };
+    db.execute(ledger::IDEMPOTENCY_PURGE.text, ("", "", "verify", "b", 5)).expect("runs");
+    assert_eq!(left(), ["b", "c", "d"]);
+    // The end of the table: a text is less than every blob.
+    db.execute(ledger::IDEMPOTENCY_PURGE.text, ("verify", "c", [0_u8].as_slice(), None::<i64>, 5)).expect("runs");
+    assert_eq!(left(), ["b", "c"]);
 }
 
 #[test]
@@ -247,12 +287,12 @@ fn an_older_revision_changes_nothing() {
 /// Claims the whole, or one log of it; whether that was written.
 pub(crate) fn claim(db: &Connection, ordinal: Option<i64>, id: &str) -> rusqlite::Result<bool> {
     let (network, tx, to, reference) = ("eip155:8453", "0x1", "0xA", None::<String>);
-    let read = |statement: &str, bind: &[&dyn rusqlite::ToSql]| db.prepare(statement)?.exists(bind);
+    let written = |statement: &str, bind: &[&dyn rusqlite::ToSql]| Ok(db.execute(statement, bind)? > 0);
     match ordinal {
-        None => read(ledger::CLAIM_PUT.text, rusqlite::params![network, tx, to, id, reference, 5, network, tx, to]),
+        None => written(ledger::CLAIM_PUT.text, rusqlite::params![network, tx, to, id, reference, 5, network, tx, to]),
         Some(ordinal) => {
             let bind = rusqlite::params![network, tx, to, ordinal, id, reference, 5, network, tx, to];
-            read(ledger::LOG_CLAIM_PUT.text, bind)
+            written(ledger::LOG_CLAIM_PUT.text, bind)
         }
     }
 }

@@ -11,12 +11,12 @@ const ROUTE = "/facilitator/settle";
 /** A lease ends after 30 s; a reopening that is noticed comes much sooner. */
 const SOON = 10_000;
 
-/** Settles over a connection of its own, which `cut` resets; `answer` is what came, or nothing. */
-export function caller(worker, { key, body }, headers = {}) {
+/** Settles, or asks for another `path`, over a connection of its own, which `cut` resets; `answer` is what came, or nothing. */
+export function caller(worker, { key, body }, headers = {}, path = ROUTE) {
   const { hostname, port } = new URL(worker.url);
   const text = JSON.stringify(body);
   const own = { authorization: `Bearer ${key}`, "content-type": "application/json", "content-length": Buffer.byteLength(text), ...headers };
-  const request = http({ hostname, port, path: ROUTE, method: "POST", agent: false, headers: own });
+  const request = http({ hostname, port, path, method: "POST", agent: false, headers: own });
   const answer = new Promise((resolve) => {
     request.once("error", () => resolve(undefined));
     request.once("response", async (response) => {

@@ -9,7 +9,7 @@ import { randomAccount } from "../../scripts/lib/evm.mjs";
 import { startMock } from "./mock-rpc.mjs";
 import { storedTexts } from "./months.mjs";
 import { LONG, random, sign } from "./payment.mjs";
-import { startWorker, until } from "./worker.mjs";
+import { startWorker, until, withState } from "./worker.mjs";
 
 test("every answered verification is in ledger and month after a SIGKILL under load", async () => {
   const state = mkdtempSync(join(tmpdir(), "x402-crash-"));
@@ -99,5 +99,27 @@ test("every payment that was answered as valid is counted after a SIGKILL under 
     await worker.stop();
     mock.stop();
     rmSync(state, { recursive: true, force: true });
+  }
+});
+
+test("what was counted is counted after a SIGKILL that comes before the next alarm", async () => {
+  const mock = await startMock();
+  try {
+    await withState({ RPC_BASE: mock.url }, async (running) => {
+      const to = `0x${"5b".repeat(20)}`;
+      const { live: key } = await running.worker.tenant({ recipients: { base: to } });
+      for (let at = 0; at < 5; at++) {
+        const tx_hash = mock.addTransfer({ from: `0x${"7b".repeat(20)}`, to, amount: 1_000_000, block: 900 });
+        assert.equal((await running.worker.verify(key, { tx_hash, chain: "base" })).body.success, true);
+        // Refused for now: in the rates, and not in the quota.
+        assert.equal((await running.worker.verify(key, { tx_hash: `0x${"1".repeat(64)}`, chain: "base" })).body.retry, "later");
+      }
+      running.worker.crash();
+      const worker = await running.again();
+      const { body } = await worker.call("GET", "/v1/usage", { key });
+      assert.deepEqual([body.verifications_used, body.rate.minute.used, body.rate.hour.used], [5, 10, 10]);
+    });
+  } finally {
+    mock.stop();
   }
 });

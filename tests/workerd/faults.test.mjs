@@ -85,12 +85,10 @@ test("a success of the payment's own step, and a reservation, whose answers are 
 
 test("a step that reaches the ledger after its caller has given up gives nothing away", async () => {
   const open = await on.lost();
-  const slow = 7_000;
-  await worker.fault({ names: '"payment":', slow });
-  const began = Date.now();
+  const hasAnswered = await worker.answersFromNow();
+  await worker.fault({ names: '"payment":', slow: 7_000 });
   assert.deepEqual([(await open.settle()).status, (await open.record()).handed_over], [503, null]);
-  // That the call does nothing when it comes has no sign to wait for.
-  await new Promise((resolve) => setTimeout(resolve, began + slow + 1_500 - Date.now()));
+  await until(() => hasAnswered("payment", 1), "the ledger to answer the late call");
   assert.equal((await open.record()).handed_over, null);
   assert.deepEqual([outcome((await open.settle()).body), outcome((await open.settle()).body)], ["success", "duplicate_settlement"]);
 });

@@ -4,7 +4,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, test } from "node:test";
 import { Miniflare, convertV4MiniflareOptions } from "miniflare";
-import { ADMIN_KEY, DATE, FLAGS, NOWHERE, PEPPERS, ROOT, Worker } from "./worker.mjs";
+import { ADMIN_KEY, DATE, FLAGS, NOWHERE, PEPPERS, ROOT, Worker, until } from "./worker.mjs";
 
 /** The Worker; a write of an object's state that is to fail; and what an object's storage holds. */
 const PROBE = `
@@ -67,6 +67,48 @@ after(() => worker.stop());
 
 test("futures are polled from V8's own microtasks", async () => {
   assert.equal((await worker.call("GET", "/__microtasks")).body, "bound then");
+});
+
+/** Two requests: one waits, the other lets it go on, and the first then reads its own body, which is I/O. */
+const WAITING = `
+let wake, isOver = false;
+export default {
+  async fetch(request) {
+    const { pathname } = new URL(request.url);
+    if (pathname === "/wake") {
+      isOver = wake !== undefined;
+      wake?.();
+      return Response.json(isOver);
+    }
+    const read = () => request.text().catch(({ message }) => message);
+    isOver = false;
+    const found = new Promise((resolve) => {
+      wake = pathname === "/called" ? () => resolve(read()) : () => {};
+    });
+    while (!isOver) await scheduler.wait(5);
+    wake = undefined;
+    return Response.json(pathname === "/called" ? await found : await read());
+  },
+};
+`;
+
+test("a request that looks by its own timer goes on in its own context, and one that another calls does not", async () => {
+  const { modules: _, modulesRoot: __, durableObjects: ___, ...rest } = options;
+  const script = [{ type: "ESModule", path: join(folder, "waiting.js"), contents: WAITING }];
+  const own = new Miniflare(convertV4MiniflareOptions({ ...rest, modules: script, modulesRoot: folder }));
+  try {
+    const { origin } = await own.ready;
+    const read = async (path) => (await fetch(`${origin}${path}`, { method: "POST", body: "its own" })).json();
+    const woken = async (path) => {
+      const found = read(path);
+      await until(() => read("/wake"), "the first request to wait");
+      return found;
+    };
+    assert.equal(await woken("/looks"), "its own");
+    assert.match(await woken("/called"), /^Cannot perform I\/O on behalf of a different request/);
+  } finally {
+    await own.dispose();
+  }
 });
 
 test("a step whose last statement fails leaves nothing of the others", async () => {

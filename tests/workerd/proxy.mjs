@@ -7,7 +7,9 @@ import { listen } from "../../scripts/lib/ports.mjs";
  * Starts it. `swallow` answers sends with HTTP 500, and `down` everything; `drop` accepts sends and forgets them.
  * `raw` holds the transactions that were sent, `calls` the method of every call. `answer(call, calls)` may answer a
  * call of a batch itself, with `{ error: { code, message } }`, `{ result }` or a promise of either; undefined leaves
- * it to the chain.
+ * it to the chain. `sizes` holds how many calls each request had; `whole(calls)` may answer a request itself, with
+ * `{ status, headers, body }` or a promise of it; `mend(replies, calls)` returns what
+ * is sent in place of a batch's replies.
  */
 export async function startProxy(target) {
   const proxy = {
@@ -20,6 +22,12 @@ export async function startProxy(target) {
     calls: [],
     /** @type {(call: { id: number, method: string, params: any[] }, calls: any[]) => any} */
     answer: () => undefined,
+    /** @type {number[]} */
+    sizes: [],
+    /** @type {(calls: any[]) => Promise<any>} */
+    whole: async () => undefined,
+    /** @type {(replies: any[], calls: any[]) => any[]} */
+    mend: (replies) => replies,
   };
   const forward = async (calls) => {
     if (!calls.length) return [];
@@ -34,6 +42,12 @@ export async function startProxy(target) {
     const sends = calls.filter(({ method }) => method === "eth_sendRawTransaction");
     proxy.raw.push(...sends.map(({ params }) => params[0]));
     proxy.calls.push(...calls.map(({ method }) => method));
+    proxy.sizes.push(calls.length);
+    const whole = await proxy.whole(calls);
+    if (whole) {
+      response.writeHead(whole.status ?? 200, { "content-type": "application/json", ...whole.headers }).end(JSON.stringify(whole.body));
+      return;
+    }
     if (proxy.down || (sends.length && proxy.swallow)) {
       response.writeHead(500).end();
       return;
@@ -50,7 +64,7 @@ export async function startProxy(target) {
       return;
     }
     const replies = calls.map((call, at) => (own[at] ? { jsonrpc: "2.0", id: call.id, ...own[at] } : answers.shift()));
-    const body = Array.isArray(asked) ? replies : replies[0];
+    const body = Array.isArray(asked) ? proxy.mend(replies, calls) : replies[0];
     response.writeHead(200, { "content-type": "application/json" }).end(JSON.stringify(body));
   });
   // A connection that is closed while it is used again is not what is tested.

@@ -52,9 +52,11 @@ globalThis.Date = class extends Platform {
     return real() + ahead;
   }
 };
-// What objects have written since this was last read: rows of their own storage; of what they handed to D1 the largest
-// value and batch in bytes, and the most statements; and the largest batch in bytes that a month was sent.
-const written = { rows: 0, value: 0, batch: 0, statements: 0, taken: 0 };
+// What objects have written since this was last read: rows of their own storage, also by table; of what they handed to D1 the largest
+// value and batch in bytes, and the most statements; the largest batch in bytes that a month was sent; and how often an
+// alarm was put off that was due and had not run.
+const written = { rows: 0, value: 0, batch: 0, statements: 0, taken: 0, putOff: 0, tables: {} };
+const alarms = new WeakMap();
 const sizes = new WeakMap();
 function measure(state, env) {
   const sql = Object.getPrototypeOf(state.storage.sql);
@@ -62,7 +64,10 @@ function measure(state, env) {
   sql.platformExec = sql.exec;
   sql.exec = function (...given) {
     const cursor = this.platformExec(...given);
-    written.rows += cursor.rowsWritten;
+    const rows = cursor.rowsWritten;
+    written.rows += rows;
+    const [, table] = rows ? (/(?:INTO|UPDATE|FROM) (\\w+)/.exec(given[0]) ?? []) : [];
+    if (table) written.tables[table] = (written.tables[table] ?? 0) + rows;
     return cursor;
   };
   const [database, statement] = [env.DB, env.DB.prepare("SELECT 1")].map((object) => Object.getPrototypeOf(object));
@@ -135,6 +140,8 @@ function clocked(Class) {
       if (prototype.platformAlarm) return;
       prototype.platformAlarm = prototype.setAlarm;
       prototype.setAlarm = function (at, ...more) {
+        if (alarms.get(this) <= Date.now() && Number(at) > alarms.get(this)) written.putOff++;
+        alarms.set(this, Number(at));
         return this.platformAlarm(Math.max(Number(at) - ahead, real()), ...more);
       };
     }
@@ -148,6 +155,10 @@ function clocked(Class) {
         if (at !== null) await storage.platformAlarm(Math.max(at - (ahead - known), real()));
       }
       return super.fetch(request);
+    }
+    alarm(...given) {
+      alarms.delete(this.own.storage);
+      return super.alarm(...given);
     }
   };
 }
@@ -251,7 +262,7 @@ export default {
     if (pathname === "/__halted") return Response.json({ isReached: halt.isReached, steps });
     if (pathname === "/__written") {
       const sent = Response.json(written);
-      for (const name of Object.keys(written)) written[name] = 0;
+      for (const name of Object.keys(written)) written[name] = name === "tables" ? {} : 0;
       return sent;
     }
     const own = { ...env };
@@ -504,8 +515,9 @@ export class Worker {
     return (await fetch(`${this.url}/__counts`)).json();
   }
 
-  /** What objects have written since this was last asked: `rows` of their storage; `value`, `batch` (bytes) and
-   * `statements` of D1 at most; `taken`, the bytes of the largest batch that a month was sent. */
+  /** What objects have written since this was last asked: `rows` of their storage, also by their `tables`; `value`, `batch` (bytes) and
+   * `statements` of D1 at most; `taken`, the bytes of the largest batch that a month was sent; `putOff`, how often an
+   * alarm that was due was set anew before it ran. */
   async written() {
     return (await fetch(`${this.url}/__written`)).json();
   }

@@ -15,6 +15,7 @@ mod log;
 mod quantity;
 mod receipt;
 pub mod sender;
+pub mod standing;
 pub(crate) mod token;
 pub mod tx;
 

@@ -155,6 +155,34 @@ pub fn decode(family: Family, calls: &[Call], status: u16, body: &[u8]) -> Resul
     Ok(replies)
 }
 
+/// An answer to a shared request that may serve none of its callers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InexactAnswer;
+
+/// Reads a node's answer to one request that held the calls of several callers, encoded in their order. `sizes` says how
+/// many calls each has; each gets the replies to its own.
+///
+/// # Errors
+/// Unless the answer is HTTP 200 with one reply to each call, under that call's id, and nothing else: a caller's payment
+/// must not be judged by the reply to another's. Also where it is about the whole request.
+pub fn decode_shared(family: Family, sizes: &[usize], status: u16, body: &[u8]) -> Result<Vec<Replies>, InexactAnswer> {
+    let calls: usize = sizes.iter().sum();
+    let items: Vec<ResponseItem> = serde_json::from_slice(body).map_err(|_| InexactAnswer)?;
+    if status != 200 || items.len() != calls || whole_batch_error(family, &items, calls, status).is_some() {
+        return Err(InexactAnswer);
+    }
+    let mut replies: Replies = Vec::new();
+    replies.resize_with(calls, || None);
+    for item in items {
+        let place = item.id.as_deref().and_then(id_position).and_then(|id| id.checked_sub(1));
+        let slot = place.and_then(|place| replies.get_mut(place)).filter(|slot| slot.is_none()).ok_or(InexactAnswer)?;
+        *slot = Some(reply_of(family, item, status).ok_or(InexactAnswer)?);
+    }
+    // As many items as calls, and each filled an empty slot: every call has its reply.
+    let mut replies = replies.into_iter();
+    Ok(sizes.iter().map(|size| replies.by_ref().take(*size).collect()).collect())
+}
+
 /// The error of a batch as a whole, and whether it is a JSON-RPC error object: one object in place of an
 /// answer to each call, or the same unspecific error to each.
 fn whole_batch_error(family: Family, items: &[ResponseItem], calls: usize, status: u16) -> Option<(RpcError, bool)> {

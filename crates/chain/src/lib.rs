@@ -25,6 +25,7 @@ pub mod reason;
 pub mod registry_check;
 pub mod retry;
 pub mod schemes;
+pub mod sharing;
 pub mod signer;
 pub mod svm;
 pub mod time;

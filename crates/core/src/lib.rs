@@ -7,6 +7,7 @@
 //! 4. Money, quotas and claims are exact under any order of calls.
 //! 5. It knows no HTTP; it compiles natively and does not see the platform.
 
+pub mod alarm;
 pub mod error;
 pub mod messages;
 pub mod outbox;

@@ -29,6 +29,9 @@ pub enum OutboxEntry {
     Period(ClosedPeriod),
     /// An event about a payment. The body is JSON.
     Event(OutboxEvent),
+    /// A verification's record has changed, with an event: the event and the record's newest text are shipped. The body is
+    /// the event as JSON.
+    Change(OutboxEvent),
     /// A settlement has changed: its newest text is shipped. The body is its id.
     Settlement(SettlementId),
     /// A verification's record has changed: its newest text is shipped. The body is its id.
@@ -42,6 +45,7 @@ impl OutboxEntry {
         match self {
             Self::Period(_) => "period",
             Self::Event(_) => "event",
+            Self::Change(_) => "change",
             Self::Settlement(_) => "settlement",
             Self::Record(_) => "record",
         }
@@ -54,7 +58,7 @@ impl OutboxEntry {
     pub fn body(&self) -> Result<String, Fault> {
         match self {
             Self::Period(closed) => serde_json::to_string(closed).map_err(Fault::internal),
-            Self::Event(event) => serde_json::to_string(event).map_err(Fault::internal),
+            Self::Event(event) | Self::Change(event) => serde_json::to_string(event).map_err(Fault::internal),
             Self::Settlement(id) => Ok(id.to_string()),
             Self::Record(id) => Ok(id.to_string()),
         }
@@ -69,6 +73,7 @@ impl OutboxEntry {
         match kind {
             "period" => serde_json::from_str(body).map(Self::Period).map_err(Fault::internal),
             "event" => OutboxEvent::parse(body).map(Self::Event),
+            "change" => OutboxEvent::parse(body).map(Self::Change),
             "settlement" => SettlementId::parse(body).map(Self::Settlement).ok_or_else(no_id),
             "record" => VerificationId::parse(body).map(Self::Record).ok_or_else(no_id),
             _ => Err(Fault::internal(format!("an outbox entry of the unknown kind {kind}"))),
@@ -117,12 +122,16 @@ mod tests {
     use x402_chain::time::Period;
 
     /// Every kind as every build has stored it.
-    fn stored() -> [(&'static str, &'static str); 4] {
+    fn stored() -> [(&'static str, &'static str); 5] {
         [
             ("period", r#"{"period":"2026-11","used":7,"requests":9}"#),
             (
                 "event",
                 r#"{"id":"evt_01KB0000000000000000000000","kind":"settlement.undelivered","subject":"stl_01KB0000000000000000000000","body":{"id":"stl_01KB0000000000000000000000"},"at":1795910400000}"#,
+            ),
+            (
+                "change",
+                r#"{"id":"evt_01KB0000000000000000000000","kind":"payment.finalized","subject":"ver_01KB0000000000000000000000","body":{"id":"ver_01KB0000000000000000000000"},"at":1795910400000}"#,
             ),
             ("settlement", "stl_01KB0000000000000000000000"),
             ("record", "ver_01KB0000000000000000000000"),
@@ -139,6 +148,7 @@ mod tests {
                     assert_eq!(period, Period::of(UnixMillis(1_795_910_400_000)));
                 }
                 ("event", OutboxEntry::Event(event)) => assert_eq!(event.kind, EventKind::Undelivered),
+                ("change", OutboxEntry::Change(event)) => assert_eq!(event.kind, EventKind::Finalized),
                 ("settlement", OutboxEntry::Settlement(_)) | ("record", OutboxEntry::Record(_)) => {}
                 (kind, entry) => panic!("{kind} is read as {entry:?}"),
             }

@@ -8,6 +8,7 @@ use crate::rpc;
 use crate::rpc::{gas_price, registry, signer_balance, third_party};
 use worker::Context;
 use x402_chain::time::UnixMillis;
+use x402_core::settlement::payment::PaymentAction;
 use x402_core::settlement::plan::{
     AskChain, PlanQuestion, PlanStep, ReadHolds, RefreshKind, RefreshLater, ThirdPartyQuestion,
 };
@@ -16,7 +17,7 @@ use x402_core::settlement::plan::{
 pub(super) async fn find_out<'a>(
     app: &App,
     context: &Context,
-    now: UnixMillis,
+    (verb, now): (PaymentAction, UnixMillis),
     question: PlanQuestion<'a>,
 ) -> PlanStep<'a> {
     match question {
@@ -40,7 +41,10 @@ pub(super) async fn find_out<'a>(
             let price = gas_price::await_price(app, step.network()).await;
             step.then(price)
         }
-        PlanQuestion::AskChain(step) => ask_chain(app, *step).await,
+        PlanQuestion::AskChain(step) => {
+            // A verification hands nothing over: its calls may go with those of others.
+            ask_chain(app, (verb == PaymentAction::Verify).then_some(context), *step).await
+        }
         PlanQuestion::Requote(step) => {
             let price = gas_price::requote_price(app, step.network(), step.refused()).await;
             step.then(price)
@@ -68,10 +72,10 @@ fn refresh_later(app: &App, context: &Context, now: UnixMillis, step: &RefreshLa
     }
 }
 
-async fn ask_chain<'a>(app: &App, step: AskChain<'a>) -> PlanStep<'a> {
+async fn ask_chain<'a>(app: &App, shares: Option<&Context>, step: AskChain<'a>) -> PlanStep<'a> {
     let network = step.network();
     let providers = app.settings.providers(network);
-    let decision = rpc::decide_by_providers(network, &providers, |facts| step.judge(facts)).await;
+    let decision = rpc::decide_by_providers(network, &providers, shares, |facts| step.judge(facts)).await;
     if let Some(signer) = step.unfunded(&decision) {
         signer_balance::note_unfunded(network, signer, app::now());
     }

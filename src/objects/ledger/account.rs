@@ -93,7 +93,7 @@ impl TenantLedger {
         Ok(output.with_rates(headers))
     }
 
-    /// Lets a key list records: when this answers, the directory holds all of them.
+    /// Lets a key list records: when this answers, their months hold all of them.
     pub(super) async fn answer_list(&self, key: PresentedKey, now: UnixMillis) -> Result<LedgerOutput, Fault> {
         let ((), headers) = self.with_key(key, now, |_, _| Ok(()))?;
         Ok(self.flush(now).await?.with_rates(headers))

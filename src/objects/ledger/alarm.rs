@@ -6,44 +6,25 @@ use crate::app;
 use crate::objects::ledger::ship::ShippedState;
 use crate::telemetry::{TelemetryField, TelemetryKind, event};
 use worker::ScheduledTime;
-use x402_chain::id::VerificationId;
 use x402_chain::time::{DAY_MS, UnixMillis};
+use x402_core::alarm::is_set;
 use x402_core::error::Fault;
-use x402_core::tenancy::admission::IDEMPOTENCY_MS;
 
 /// A record is shipped this long after it was written, so that a busy ledger ships in batches. Reads do not depend on
 /// it: they ask the ledger, or make it ship.
 const SHIP_AFTER_MS: u64 = 4_000;
 /// An alarm that fails or is cut off runs again after this long.
 const AGAIN_AFTER_MS: u64 = 15_000;
-/// A record stays in the ledger for ten minutes, until it is shipped and final: at 1,000 a second a week of them would not
-/// fit into an object. Its month's object has it.
-const RECORD_MS: u64 = 600_000;
-/// The most records that one alarm looks at to delete them: what arrives between two alarms, and more.
-const PURGE_LOOK_MAX: i64 = 8_000;
-/// The most rows that one alarm deletes from a table.
-const PURGED_ROWS_MAX: i64 = 500;
+/// What an alarm leaves for want of room is done by the next one, this long after.
+const LEFT_AFTER_MS: u64 = 100;
 /// Payments that were never settled are deleted in batches, at least this far apart.
 const PURGE_AFTER_MS: u64 = 60_000;
-
-/// How far records were looked at to delete them. Those that are not final stay, and are looked at again when all others
-/// were, so that many of them cost no alarm much.
-#[derive(Default)]
-pub(super) struct PurgeCursor {
-    /// When the first record was looked at.
-    begun: UnixMillis,
-    /// The last id that was looked at.
-    after: String,
-    /// Whether all were looked at.
-    is_over: bool,
-}
 
 impl TenantLedger {
     /// Makes sure that an alarm runs soon.
     pub(super) async fn wake_soon(&self, now: UnixMillis) {
         let wanted = now.plus(SHIP_AFTER_MS);
-        let set = self.alarm_at.get().is_some_and(|at| at > now && at <= wanted);
-        if !set {
+        if !is_set(self.alarm_at.get(), wanted, now) {
             self.set_alarm(wanted).await;
         }
     }
@@ -86,22 +67,27 @@ impl TenantLedger {
         // A record that is written meanwhile sets an alarm of its own.
         self.alarm_at.set(None);
         self.write_rates(now)?;
-        if !self.parked_returned.replace(true) {
+        if !self.parked_returned.get() {
             self.store().return_parked()?;
+            self.take_older_watches(now).await?;
+            self.parked_returned.set(true);
         }
+        self.watch_new().await?;
         let shipped = self.ship(now).await;
         self.poll_due_payments(now).await?;
         self.poll_due_settlements(now).await?;
-        let left = shipped?;
-        self.purge(now)?;
+        let left = shipped? | self.purge(now).await?;
         let (after, store) = (app::now(), self.store());
         let payment = store.next_payment()?.map(|at| at.max(after.plus(PURGE_AFTER_MS)));
         let next = [store.next_finality_poll()?, store.next_settlement()?, payment].into_iter().flatten().min();
         let next_poll = next.map(|at| at.max(after.plus(100)));
-        let more = left || self.has_unshipped()?;
+        let more = match left {
+            true => Some(LEFT_AFTER_MS),
+            false => self.has_unshipped()?.then_some(SHIP_AFTER_MS),
+        };
         // Requests counted meanwhile: the next alarm may be far away, and nothing is awaited until it is set.
         self.write_rates(after)?;
-        Ok([next_poll, more.then(|| after.plus(SHIP_AFTER_MS))].into_iter().flatten().min())
+        Ok([next_poll, more.map(|ms| after.plus(ms))].into_iter().flatten().min())
     }
 
     /// Stores the rates, if requests were counted since the last store: an eviction loses none.
@@ -122,23 +108,5 @@ impl TenantLedger {
         let store = self.store();
         let shipped: ShippedState = store.state("shipped")?.unwrap_or_default();
         Ok(!store.record_sizes(&shipped.record, 1)?.is_empty() || !store.outbox_sizes(1)?.is_empty())
-    }
-
-    fn purge(&self, now: UnixMillis) -> Result<(), Fault> {
-        let store = self.store();
-        let shipped: ShippedState = store.state("shipped")?.unwrap_or_default();
-        let old = VerificationId::new(UnixMillis(now.0.saturating_sub(RECORD_MS)), [0; 10]).to_string();
-        let upto = old.min(shipped.record);
-        let mut cursor = self.purge.borrow_mut();
-        if cursor.is_over && now.since(cursor.begun) >= RECORD_MS {
-            *cursor = PurgeCursor { begun: now, ..PurgeCursor::default() };
-        }
-        store.atomically(|| {
-            let end = store.purge_records(&cursor.after, &upto, PURGE_LOOK_MAX)?;
-            cursor.is_over = end.is_none();
-            cursor.after = end.unwrap_or_else(|| upto.clone()).max(cursor.after.clone());
-            store.purge_payments(now, PURGED_ROWS_MAX)?;
-            store.purge_idempotency(UnixMillis(now.0.saturating_sub(IDEMPOTENCY_MS)), PURGED_ROWS_MAX)
-        })
     }
 }

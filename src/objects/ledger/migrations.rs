@@ -2,7 +2,7 @@
 //! with it has run: a change is one more migration.
 
 /// All of them; their numbers are their places.
-pub const MIGRATIONS: &[&str] = &[TABLES, DELIVERY, PARKED_ENTRIES];
+pub const MIGRATIONS: &[&str] = &[TABLES, DELIVERY, PARKED_ENTRIES, RECORD_FLAGS];
 
 /// Number 0 takes an empty storage, and those of the builds that kept no number. One row holds what changes with every
 /// request, a claim is one row, a record is one row: rows written are the bill.
@@ -71,4 +71,13 @@ pub const DELIVERY: &str = "
 pub const PARKED_ENTRIES: &str = "
     CREATE TABLE outbox_parked (seq INTEGER PRIMARY KEY, kind TEXT NOT NULL, body TEXT NOT NULL,
         parked_ms INTEGER NOT NULL);
+";
+
+/// A record says itself whether it is polled for finality, and what it has counted, so that neither costs a row of its
+/// own. Payments are polled in groups: `ids` are separated by spaces. Rows of `watches` are of an older build, and are
+/// taken over when the object wakes.
+pub const RECORD_FLAGS: &str = "
+    ALTER TABLE records ADD COLUMN watched INTEGER;
+    ALTER TABLE records ADD COLUMN counted INTEGER;
+    CREATE TABLE watch_groups (seq INTEGER PRIMARY KEY, next_ms INTEGER NOT NULL, ids TEXT NOT NULL);
 ";

@@ -1,7 +1,7 @@
 //! The rows that a ledger's statements return.
 
 use crate::storage::{FromRow, RowReader};
-use x402_chain::id::{ClaimId, SettlementId};
+use x402_chain::id::{ClaimId, SettlementId, VerificationId};
 use x402_core::error::Fault;
 use x402_core::outbox::{OutboxEntry, StoredRecord};
 use x402_core::settlement::payment::{PaymentRecord, SettlementRecord};
@@ -72,6 +72,54 @@ impl FromRow for RecordIdRow {
     }
 }
 
+/// A record that is polled for finality, with its chain.
+pub struct WatchedRow {
+    /// `ver_…`.
+    pub id: String,
+    /// The chain's key.
+    pub chain: String,
+}
+
+impl FromRow for WatchedRow {
+    const COLUMNS: &'static [&'static str] = &["id", "chain"];
+
+    fn from_row(row: &mut RowReader) -> Result<Self, Fault> {
+        Ok(Self { id: row.get()?, chain: row.get()? })
+    }
+}
+
+/// A record that holds what it has counted.
+pub struct CountedRow {
+    /// `ver_…`.
+    pub id: VerificationId,
+    /// How much it counts against the quota: 0 or 1.
+    pub used: u64,
+}
+
+impl FromRow for CountedRow {
+    const COLUMNS: &'static [&'static str] = &["id", "counted"];
+
+    fn from_row(row: &mut RowReader) -> Result<Self, Fault> {
+        Ok(Self { id: row.parse(VerificationId::parse)?, used: row.get()? })
+    }
+}
+
+/// Records that are polled for finality together.
+pub struct WatchGroup {
+    /// The group's number.
+    pub seq: i64,
+    /// Their ids, each `ver_…`.
+    pub ids: Vec<String>,
+}
+
+impl FromRow for WatchGroup {
+    const COLUMNS: &'static [&'static str] = &["seq", "ids"];
+
+    fn from_row(row: &mut RowReader) -> Result<Self, Fault> {
+        Ok(Self { seq: row.get()?, ids: row.get::<String>()?.split(' ').map(str::to_owned).collect() })
+    }
+}
+
 impl FromRow for IdempotencyRecord {
     const COLUMNS: &'static [&'static str] = &["body_hash", "status", "body", "created_ms", "answer_until_ms"];
 
@@ -86,6 +134,23 @@ impl FromRow for IdempotencyRecord {
             }
         };
         Ok(Self { body_hash, answer, at: row.get()?, answer_until: row.get()? })
+    }
+}
+
+/// Where an idempotency record stands in its table. The first place is before every record.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct IdempotencyPlace {
+    /// The route's name.
+    pub route: String,
+    /// The `Idempotency-Key`.
+    pub key: String,
+}
+
+impl FromRow for IdempotencyPlace {
+    const COLUMNS: &'static [&'static str] = &["route", "key"];
+
+    fn from_row(row: &mut RowReader) -> Result<Self, Fault> {
+        Ok(Self { route: row.get()?, key: row.get()? })
     }
 }
 

@@ -8,6 +8,7 @@ use crate::app::{db, records};
 use crate::clients::records::RecordsClient;
 use crate::d1;
 use crate::d1::{SettlementCopy, Shipment};
+use crate::objects::alarm::PacedWork;
 use crate::telemetry::{TelemetryField, TelemetryKind, event};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -138,6 +139,23 @@ impl EntryLoad<'_> {
                 }
                 Ok(taken)
             }
+            OutboxEntry::Change(event) => {
+                let id = VerificationId::parse(&event.subject);
+                let record = match id.filter(|id| !self.records.contains(id)) {
+                    Some(id) => self.store.record(&id.to_string())?,
+                    None => None,
+                };
+                let taken =
+                    self.load.accept(record.as_ref().map_or(bytes, |record| bytes.saturating_add(record.body.len())));
+                if taken {
+                    batch.add_event(event)?;
+                    if let Some(record) = record {
+                        batch.add_record(record)?;
+                        self.records.extend(id);
+                    }
+                }
+                Ok(taken)
+            }
             OutboxEntry::Record(id) if self.records.contains(&id) => Ok(true),
             OutboxEntry::Record(id) => {
                 let Some(record) = self.store.record(&id.to_string())? else { return Ok(true) };
@@ -190,10 +208,12 @@ fn load_outbox(store: &LedgerStore, batch: &mut Batch) -> Result<LoadedEntries, 
 impl TenantLedger {
     /// Ships all that is due, within bounds; returns whether something is left.
     pub(super) async fn ship(&self, now: UnixMillis) -> Result<bool, Fault> {
+        let mut work = PacedWork::begin();
         for _ in 0..BATCHES_MAX {
             if !self.ship_batch(now).await? {
                 return Ok(false);
             }
+            work.pause_if_due().await;
         }
         Ok(true)
     }
@@ -240,6 +260,9 @@ impl TenantLedger {
             if let Some(seq) = loaded.last {
                 store.clear_outbox(seq)?;
             }
+            // Another call may have shipped the same, and more, meanwhile.
+            let stored: ShippedState = store.state("shipped")?.unwrap_or_default();
+            shipped.record = shipped.record.clone().max(stored.record);
             if shipped == before { Ok(()) } else { store.put_state("shipped", &shipped) }
         })?;
         Ok(more_records || loaded.more || more_keys)

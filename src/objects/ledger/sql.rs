@@ -3,8 +3,8 @@
 //! Amounts and ids are TEXT; times are integers of unix milliseconds.
 
 use super::rows::{
-    IdentifierRow, ListedSettlement, OutboxRow, OutboxSize, RecordIdRow, RecordRow, RecordSize, SettlementIdRow,
-    SettlementRow,
+    CountedRow, IdempotencyPlace, IdentifierRow, ListedSettlement, OutboxRow, OutboxSize, RecordIdRow, RecordRow,
+    RecordSize, SettlementIdRow, SettlementRow, WatchGroup, WatchedRow,
 };
 use crate::storage::{FirstTime, Present, statements};
 use x402_core::outbox::StoredRecord;
@@ -19,30 +19,48 @@ statements! {
         UNION ALL SELECT ordinal, id, reference, claimed_ms FROM log_claims
         WHERE network = ? AND tx = ? AND recipient = ?";
     /// Binds network, transaction, recipient, id, reference, time, and again the first three. Fails where the
-    /// whole is claimed; returns a row unless a log is.
-    CLAIM_PUT: Present = "INSERT INTO claims (network, tx, recipient, id, reference, claimed_ms)
+    /// whole is claimed; writes a row unless a log is.
+    CLAIM_PUT: () = "INSERT INTO claims (network, tx, recipient, id, reference, claimed_ms)
         SELECT ?, ?, ?, ?, ?, ? WHERE NOT EXISTS
-        (SELECT 1 FROM log_claims WHERE network = ? AND tx = ? AND recipient = ?) RETURNING 1 AS present";
+        (SELECT 1 FROM log_claims WHERE network = ? AND tx = ? AND recipient = ?)";
     /// Binds network, transaction, recipient, ordinal, id, reference, time, and again the first three. Fails
-    /// where the log is claimed; returns a row unless the whole is.
-    LOG_CLAIM_PUT: Present = "INSERT INTO log_claims (network, tx, recipient, ordinal, id, reference, claimed_ms)
+    /// where the log is claimed; writes a row unless the whole is.
+    LOG_CLAIM_PUT: () = "INSERT INTO log_claims (network, tx, recipient, ordinal, id, reference, claimed_ms)
         SELECT ?, ?, ?, ?, ?, ?, ? WHERE NOT EXISTS
-        (SELECT 1 FROM claims WHERE network = ? AND tx = ? AND recipient = ?) RETURNING 1 AS present";
+        (SELECT 1 FROM claims WHERE network = ? AND tx = ? AND recipient = ?)";
     /// Binds an id; returns the body and its revision.
     RECORD_GET: RecordRow = "SELECT body, revision FROM records WHERE id = ?";
-    /// Binds id and body.
-    RECORD_PUT: () = "INSERT INTO records (id, revision, body) VALUES (?, 0, ?)";
-    /// Binds body and id.
-    RECORD_UPDATE: () = "UPDATE records SET body = ?, revision = revision + 1 WHERE id = ?";
+    /// Binds an id; returns the body and its revision, where the record is polled for finality.
+    WATCHED_GET: RecordRow = "SELECT body, revision FROM records WHERE id = ? AND watched = 1";
+    /// Binds id, body, whether it is polled for finality (1 or null), what it counts against the quota (0 or 1) where
+    /// the admission is not stored with it, else null.
+    RECORD_PUT: () = "INSERT INTO records (id, revision, body, watched, counted) VALUES (?, 0, ?, ?, ?)";
+    /// Binds an id; returns id and count of the records after it that hold what they have counted.
+    RECORDS_COUNTED: CountedRow =
+        "SELECT id, counted FROM records WHERE id > ? AND counted IS NOT NULL ORDER BY id";
+    /// Binds body, whether it is polled for finality (1 or null), id.
+    RECORD_UPDATE: () = "UPDATE records SET body = ?, watched = ?, revision = revision + 1 WHERE id = ?";
+    /// Binds whether it is polled for finality (1 or null), and an id.
+    RECORD_WATCH: () = "UPDATE records SET watched = ? WHERE id = ?";
+    /// Binds two ids; returns id and chain of the records after the first, up to the second, that are polled for
+    /// finality.
+    WATCHED_BETWEEN: WatchedRow = "SELECT id, json_extract(body, '$.chain') AS chain FROM records
+        WHERE id > ? AND id <= ? AND watched = 1 ORDER BY id";
     /// Binds the last id shipped and a limit; returns id and bytes.
     RECORD_SIZES: RecordSize =
         "SELECT id, length(CAST(body AS BLOB)) AS bytes FROM records WHERE id > ? ORDER BY id LIMIT ?";
     /// Binds the last id shipped and the newest to ship; returns id, revision, body.
     RECORDS_BETWEEN: StoredRecord = "SELECT id, revision, body FROM records WHERE id > ? AND id <= ? ORDER BY id";
+    /// Binds an id; returns the newest one after it.
+    RECORD_NEWEST: RecordIdRow = "SELECT id FROM records WHERE id > ? ORDER BY id DESC LIMIT 1";
     /// Binds two ids and a number; returns the id that so many follow the first one, up to the second.
     RECORD_AT: RecordIdRow = "SELECT id FROM records WHERE id > ? AND id <= ? ORDER BY id LIMIT 1 OFFSET ?";
-    /// Binds two ids: deletes records after the first, up to the second. Those that are polled for finality stay.
-    RECORDS_PURGE: () = "DELETE FROM records WHERE id > ? AND id <= ? AND id NOT IN (SELECT id FROM watches)";
+    /// Binds two ids: deletes records after the first, up to the second. Those that are polled for finality stay, and
+    /// those that an entry of the outbox, also one that is kept apart, ships once more.
+    RECORDS_PURGE: () = "DELETE FROM records WHERE id > ? AND id <= ? AND watched IS NULL AND id NOT IN
+        (SELECT COALESCE(CASE kind WHEN 'record' THEN body ELSE json_extract(body, '$.subject') END, '')
+        FROM (SELECT kind, body FROM outbox UNION ALL SELECT kind, body FROM outbox_parked)
+        WHERE kind IN ('record', 'change'))";
     /// Binds route and key; returns body hash, status, body, time, until when the answer repeats.
     IDEMPOTENCY_GET: IdempotencyRecord =
         "SELECT body_hash, status, body, created_ms, answer_until_ms FROM idempotency WHERE route = ? AND key = ?";
@@ -54,9 +72,12 @@ statements! {
     /// Binds status, body, until when it repeats, route, key: the answer to what came under the key.
     IDEMPOTENCY_ANSWER: () = "UPDATE idempotency SET status = ?, body = ?, answer_until_ms = ?
         WHERE route = ? AND key = ?";
-    /// Binds the newest time to delete and a limit.
-    IDEMPOTENCY_PURGE: () = "DELETE FROM idempotency WHERE (route, key) IN
-        (SELECT route, key FROM idempotency WHERE created_ms <= ? LIMIT ?)";
+    /// Binds route, key and a number; returns the route and key that so many follow the first ones, and one more.
+    IDEMPOTENCY_AT: IdempotencyPlace = "SELECT route, key FROM idempotency WHERE (route, key) > (?, ?)
+        ORDER BY route, key LIMIT 1 OFFSET ?";
+    /// Binds route and key twice, and a time: deletes what was written by then after the first, up to the second.
+    IDEMPOTENCY_PURGE: () = "DELETE FROM idempotency WHERE (route, key) > (?, ?) AND (route, key) <= (?, ?)
+        AND created_ms <= ?";
     /// Binds an address; returns 1 if the tenant was paid by it before.
     PAYER_GET: Present = "SELECT 1 AS present FROM payers WHERE address = ?";
     /// Binds an address.
@@ -119,16 +140,21 @@ statements! {
         AND (?3 IS NOT 0 OR status <> 'failed') ORDER BY id DESC LIMIT ?4";
     /// Binds a payer; returns 1 if one of their settlements is completed.
     PAYER_HAS_PAID: Present = "SELECT 1 AS present FROM settlements WHERE payer = ? AND status = 'completed' LIMIT 1";
-    /// Binds id and time.
-    WATCH_PUT: () = "INSERT INTO watches (id, next_ms) VALUES (?, ?)
-        ON CONFLICT (id) DO UPDATE SET next_ms = excluded.next_ms";
+    /// Binds when it is due, and its ids.
+    GROUP_PUT: () = "INSERT INTO watch_groups (next_ms, ids) VALUES (?, ?)";
+    /// Binds when it is due, its ids, and its number.
+    GROUP_UPDATE: () = "UPDATE watch_groups SET next_ms = ?, ids = ? WHERE seq = ?";
+    /// Binds its number.
+    GROUP_DELETE: () = "DELETE FROM watch_groups WHERE seq = ?";
+    /// Binds a time and a limit; returns the groups due by then. The table holds a row for each hundred payments that
+    /// are not yet final, so it is scanned.
+    GROUPS_DUE: WatchGroup = "SELECT seq, ids FROM watch_groups WHERE next_ms <= ? ORDER BY next_ms LIMIT ?";
+    /// Returns the earliest time at which a group is due for a poll.
+    GROUPS_NEXT: FirstTime = "SELECT MIN(next_ms) AS first_ms FROM watch_groups";
+    /// Binds a limit; returns records that an older build polls for finality.
+    WATCHES_GET: RecordIdRow = "SELECT id FROM watches ORDER BY id LIMIT ?";
     /// Binds an id.
     WATCH_DELETE: () = "DELETE FROM watches WHERE id = ?";
-    /// Binds a time and a limit; returns the ids due by then. The table holds
-    /// only what is not yet final, so it is scanned.
-    WATCHES_DUE: RecordIdRow = "SELECT id FROM watches WHERE next_ms <= ? ORDER BY next_ms LIMIT ?";
-    /// Returns the earliest time at which a payment is due for a poll.
-    WATCH_NEXT: FirstTime = "SELECT MIN(next_ms) AS first_ms FROM watches";
     /// Binds kind and body.
     OUTBOX_PUT: () = "INSERT INTO outbox (kind, body) VALUES (?, ?)";
     /// Binds a limit; returns seq and bytes, the oldest first.

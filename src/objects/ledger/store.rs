@@ -1,6 +1,7 @@
 //! Typed access to the ledger's SQLite.
 
-use super::rows::{OutboxRow, OutboxSize, RecordSize};
+pub(super) use super::rows::IdempotencyPlace;
+use super::rows::{OutboxRow, OutboxSize, RecordSize, WatchGroup, WatchedRow};
 use super::{migrations, sql};
 use crate::objects::sqlite::{Sqlite, millis_value, storage_failed};
 use crate::storage::{FirstTime, FromRow, Statement};
@@ -22,6 +23,11 @@ use x402_core::verification::claims::{ClaimUnit, HeldClaim};
 /// Typed reads and writes of the ledger's tables.
 pub(super) struct LedgerStore {
     db: Sqlite,
+}
+
+/// Whether a record is polled for finality: 1 or null.
+const fn watched_value(is_watched: bool) -> Value {
+    if is_watched { Value::Integer(1) } else { Value::Null }
 }
 
 impl LedgerStore {
@@ -68,8 +74,16 @@ impl LedgerStore {
         self.put_state("tenant", tenant)
     }
 
-    pub(super) fn admission(&self) -> Result<Option<Admission>, Fault> {
-        self.state("admission")
+    /// The admission as it was stored last, with what records have counted since; and whether any has.
+    pub(super) fn admission(&self) -> Result<Option<(Admission, bool)>, Fault> {
+        let Some(mut admission) = self.state::<Admission>("admission")? else { return Ok(None) };
+        // The empty id is less than every id.
+        let last = admission.last_id.map_or_else(String::new, |id| id.to_string());
+        let counted = self.rows(sql::RECORDS_COUNTED, vec![last.into()])?;
+        for row in &counted {
+            admission.count_record(row.id, row.used);
+        }
+        Ok(Some((admission, !counted.is_empty())))
     }
 
     pub(super) fn put_admission(&self, admission: &Admission) -> Result<(), Fault> {
@@ -94,8 +108,10 @@ impl LedgerStore {
             }
         };
         let bind = payment.clone().into_iter().chain(unit).chain(by).chain(payment).collect();
-        let written = self.rows(statement, bind)?;
-        if written.is_empty() { Err(storage_failed("a payment is claimed in another unit already")) } else { Ok(()) }
+        match self.db.run_counted(statement, bind)? {
+            0 => Err(storage_failed("a payment is claimed in another unit already")),
+            _ => Ok(()),
+        }
     }
 
     pub(super) fn record(&self, id: &str) -> Result<Option<StoredRecord>, Fault> {
@@ -103,12 +119,33 @@ impl LedgerStore {
         Ok(row.map(|row| StoredRecord { id: id.to_owned(), body: row.body, revision: row.revision }))
     }
 
-    pub(super) fn put_record(&self, id: &str, body: &str) -> Result<(), Fault> {
-        self.run(sql::RECORD_PUT, vec![id.into(), body.into()])
+    /// Reads a record that is polled for finality.
+    pub(super) fn watched_record(&self, id: &str) -> Result<Option<String>, Fault> {
+        Ok(self.first(sql::WATCHED_GET, vec![id.into()])?.map(|row| row.body))
     }
 
-    pub(super) fn update_record(&self, id: &str, body: &str) -> Result<(), Fault> {
-        self.run(sql::RECORD_UPDATE, vec![body.into(), id.into()])
+    /// Stores a new record. `counted`: what it counts against the quota, where the admission is not stored with it.
+    pub(super) fn put_record(
+        &self,
+        id: &str,
+        body: &str,
+        (is_watched, counted): (bool, Option<u64>),
+    ) -> Result<(), Fault> {
+        let counted = counted.map_or(Value::Null, |used| Value::Integer(i64::from(used > 0)));
+        self.run(sql::RECORD_PUT, vec![id.into(), body.into(), watched_value(is_watched), counted])
+    }
+
+    pub(super) fn update_record(&self, id: &str, body: &str, is_watched: bool) -> Result<(), Fault> {
+        self.run(sql::RECORD_UPDATE, vec![body.into(), watched_value(is_watched), id.into()])
+    }
+
+    pub(super) fn watch_record(&self, id: &str, is_watched: bool) -> Result<(), Fault> {
+        self.run(sql::RECORD_WATCH, vec![watched_value(is_watched), id.into()])
+    }
+
+    /// The records after an id, up to another, that are polled for finality.
+    pub(super) fn watched_between(&self, after: &str, upto: &str) -> Result<Vec<WatchedRow>, Fault> {
+        self.rows(sql::WATCHED_BETWEEN, vec![after.into(), upto.into()])
     }
 
     /// The oldest records after an id, with their sizes in bytes.
@@ -121,7 +158,15 @@ impl LedgerStore {
         self.rows(sql::RECORDS_BETWEEN, vec![after.into(), upto.into()])
     }
 
-    /// Deletes records after an id, up to another, that are final: looks at `limit` of them. Returns the last that was
+    /// The end of the next `limit` records after an id: the last of them, or the newest record. `None` where none follow.
+    pub(super) fn next_records_end(&self, after: &str, limit: i64) -> Result<Option<String>, Fault> {
+        let newest = self.first(sql::RECORD_NEWEST, vec![after.into()])?.map(|row| row.id);
+        let Some(newest) = newest else { return Ok(None) };
+        let end = self.first(sql::RECORD_AT, vec![after.into(), newest.as_str().into(), limit.into()])?;
+        Ok(Some(end.map_or(newest, |row| row.id)))
+    }
+
+    /// Deletes records after an id, up to another, that are final and shipped: looks at `limit` of them. Returns the last that was
     /// looked at, if more may follow.
     pub(super) fn purge_records(&self, after: &str, upto: &str, limit: i64) -> Result<Option<String>, Fault> {
         let end = self.first(sql::RECORD_AT, vec![after.into(), upto.into(), limit.into()])?.map(|row| row.id);
@@ -165,8 +210,26 @@ impl LedgerStore {
         self.run(sql::IDEMPOTENCY_ANSWER, vec![status, body, until, route.into(), key.into()])
     }
 
-    pub(super) fn purge_idempotency(&self, upto: UnixMillis, limit: i64) -> Result<(), Fault> {
-        self.run(sql::IDEMPOTENCY_PURGE, vec![millis_value(upto), limit.into()])
+    /// Deletes idempotency records after a place that were written by then: looks at `limit` of them. Returns the last
+    /// that was looked at, if more may follow.
+    pub(super) fn purge_idempotency(
+        &self,
+        after: &IdempotencyPlace,
+        written_by: UnixMillis,
+        limit: i64,
+    ) -> Result<Option<IdempotencyPlace>, Fault> {
+        let from: [Value; 2] = [after.route.as_str().into(), after.key.as_str().into()];
+        let [route, key] = from.clone();
+        let end = self.first(sql::IDEMPOTENCY_AT, vec![route, key, limit.saturating_sub(1).into()])?;
+        // A text is less than every blob; the platform binds an empty one as null.
+        let [route, key] = match &end {
+            Some(end) => [end.route.as_str().into(), end.key.as_str().into()],
+            None => [Value::Blob(vec![0]), Value::Null],
+        };
+        let [first_route, first_key] = from;
+        let bind = vec![first_route, first_key, route, key, millis_value(written_by)];
+        self.run(sql::IDEMPOTENCY_PURGE, bind)?;
+        Ok(end)
     }
 
     pub(super) fn knows_payer(&self, address: &str) -> Result<bool, Fault> {
@@ -303,21 +366,35 @@ impl LedgerStore {
         self.put_claim(&claims::ClaimRow { network, tx, recipient, unit, id, reference: None, at })
     }
 
-    pub(super) fn track_finality(&self, id: &str, at: UnixMillis) -> Result<(), Fault> {
-        self.run(sql::WATCH_PUT, vec![id.into(), millis_value(at)])
+    /// Stores a group of records that are polled together: in the place of an earlier one, or as a new one.
+    pub(super) fn put_group(&self, seq: Option<i64>, at: UnixMillis, ids: &[String]) -> Result<(), Fault> {
+        let (at, ids) = (millis_value(at), Value::from(ids.join(" ")));
+        match seq {
+            Some(seq) => self.run(sql::GROUP_UPDATE, vec![at, ids, seq.into()]),
+            None => self.run(sql::GROUP_PUT, vec![at, ids]),
+        }
     }
 
-    pub(super) fn untrack_finality(&self, id: &str) -> Result<(), Fault> {
-        self.run(sql::WATCH_DELETE, vec![id.into()])
+    pub(super) fn delete_group(&self, seq: i64) -> Result<(), Fault> {
+        self.run(sql::GROUP_DELETE, vec![seq.into()])
     }
 
-    pub(super) fn finality_polls_due(&self, now: UnixMillis, limit: i64) -> Result<Vec<String>, Fault> {
-        let rows = self.rows(sql::WATCHES_DUE, vec![millis_value(now), limit.into()])?;
-        Ok(rows.into_iter().map(|row| row.id).collect())
+    pub(super) fn groups_due(&self, now: UnixMillis, limit: i64) -> Result<Vec<WatchGroup>, Fault> {
+        self.rows(sql::GROUPS_DUE, vec![millis_value(now), limit.into()])
     }
 
     pub(super) fn next_finality_poll(&self) -> Result<Option<UnixMillis>, Fault> {
-        self.first_time(sql::WATCH_NEXT)
+        self.first_time(sql::GROUPS_NEXT)
+    }
+
+    /// Takes over records that an older build polls for finality, at most `limit`; returns their ids.
+    pub(super) fn take_watches(&self, limit: i64) -> Result<Vec<String>, Fault> {
+        let ids: Vec<String> = self.rows(sql::WATCHES_GET, vec![limit.into()])?.into_iter().map(|row| row.id).collect();
+        for id in &ids {
+            self.watch_record(id, true)?;
+            self.run(sql::WATCH_DELETE, vec![id.as_str().into()])?;
+        }
+        Ok(ids)
     }
 
     pub(super) fn put_outbox(&self, entry: &OutboxEntry) -> Result<(), Fault> {

@@ -39,6 +39,8 @@ enum VerificationStep {
     Done(LedgerOutput),
     /// Answered and counted: the admission is written.
     Counted(LedgerOutput),
+    /// Answered and counted: the record holds what it has counted, and the admission is not written.
+    Recorded(LedgerOutput),
     /// In test: register the recipient first, then run the step again.
     Register(Address),
 }
@@ -57,7 +59,7 @@ impl TenantLedger {
             step = self.step_verification(request, envelope, Some(address), now)?;
         }
         match step {
-            VerificationStep::Done(reply) | VerificationStep::Counted(reply) => {
+            VerificationStep::Done(reply) | VerificationStep::Counted(reply) | VerificationStep::Recorded(reply) => {
                 self.wake_soon(now).await;
                 Ok(reply)
             }
@@ -87,7 +89,9 @@ impl TenantLedger {
             })?;
             match &step {
                 VerificationStep::Counted(_) => memory.note_written(admission, now),
-                VerificationStep::Done(_) | VerificationStep::Register(_) => memory.admission = admission,
+                VerificationStep::Done(_) | VerificationStep::Recorded(_) | VerificationStep::Register(_) => {
+                    memory.admission = admission;
+                }
             }
             memory.remember_payers(payers);
             Ok(step)
@@ -169,13 +173,19 @@ impl VerificationStepInput<'_> {
         let sanctions = isolate::sanctions();
         let known =
             VerificationContext { tenant, held_claims: &held, payers: self.payers, sanctions: sanctions.as_deref() };
-        let (reply, retry) = match decision::decide_verification(request, admitted, admission, known, self.now) {
-            Ok(outcome) => (self.write_outcome(&outcome)?, outcome.answer.retry),
-            Err(fault) => (fault_reply(&fault, self.problem_context()), Some(fault.code.retry())),
+        let (reply, retry, counted) = match decision::decide_verification(request, admitted, admission, known, self.now)
+        {
+            Ok(outcome) => {
+                let counted = self.counted_by_record(&outcome, admission);
+                (self.write_outcome(&outcome, counted)?, outcome.answer.retry, counted)
+            }
+            Err(fault) => (fault_reply(&fault, self.problem_context()), Some(fault.code.retry()), None),
         };
-        self.store.put_admission(admission)?;
-        let reply = self.remember_answer(reply, retry, admitted)?;
-        Ok(VerificationStep::Counted(self.with_rates(reply, admission)))
+        if counted.is_none() {
+            self.store.put_admission(admission)?;
+        }
+        let reply = self.with_rates(self.remember_answer(reply, retry, admitted)?, admission);
+        Ok(if counted.is_some() { VerificationStep::Recorded(reply) } else { VerificationStep::Counted(reply) })
     }
 
     /// A recipient that could not be registered by first use. The directory was asked for it, so it counts against the
@@ -228,21 +238,24 @@ impl VerificationStepInput<'_> {
         problem::ProblemContext { origin: &envelope.origin, path: &envelope.path, request_id: envelope.request_id }
     }
 
-    fn write_outcome(&self, outcome: &VerificationOutcome) -> Result<ApiReply, Fault> {
+    /// What a new record counts against the quota, if the record alone can hold what this step has counted.
+    fn counted_by_record(&self, outcome: &VerificationOutcome, admission: &Admission) -> Option<u64> {
+        let LedgerState { admission: before, saved, .. } = self.memory;
+        let is_held = outcome.is_record && saved.is_held_by_record(before, admission, outcome.answer.id);
+        is_held.then(|| admission.used.saturating_sub(before.used))
+    }
+
+    fn write_outcome(&self, outcome: &VerificationOutcome, counted: Option<u64>) -> Result<ApiReply, Fault> {
         let reply = ApiReply::json(200, &outcome.answer);
         let id = outcome.answer.id.to_string();
         for claim in &outcome.claims {
             self.store.put_claim(claim)?;
         }
         if outcome.is_record {
-            self.store.put_record(&id, &reply.body)?;
+            // The next alarm puts it into a group with others: `finality::watch_new`.
+            self.store.put_record(&id, &reply.body, (outcome.track_finality, counted))?;
         } else {
             self.restore_record(&id)?;
-        }
-        if outcome.track_finality
-            && let Some(at) = finality::next_poll(self.request.claim.network, &outcome.answer, self.now, self.now)
-        {
-            self.store.track_finality(&id, at)?;
         }
         for payer in &outcome.new_payers {
             self.store.put_payer(&payer.to_string())?;
@@ -254,6 +267,7 @@ impl VerificationStepInput<'_> {
     fn restore_record(&self, id: &str) -> Result<(), Fault> {
         let ChainObservation::Traced(traced) = &self.request.seen else { return Ok(()) };
         let Some(row) = self.store.record(id)? else { return Ok(()) };
+        let is_watched = self.store.watched_record(id)?.is_some();
         let mut record: VerificationAnswer = serde_json::from_str(&row.body).map_err(Fault::internal)?;
         if record.status != VerificationStatus::Reorged {
             return Ok(());
@@ -261,9 +275,12 @@ impl VerificationStepInput<'_> {
         let network = self.request.claim.network;
         let (changed, event) = finality::apply_trace(&mut record, network, &traced.trace);
         if changed {
-            super::finality::write_record_change(self.store, &record, event, self.now)?;
-            if let Some(at) = finality::next_poll(network, &record, record.id.created_at(), self.now) {
-                self.store.track_finality(id, at)?;
+            let next = finality::next_poll(network, &record, record.id.created_at(), self.now);
+            // A record that had left its chain is polled, unless it is too old.
+            let is_new = next.filter(|_| !is_watched);
+            super::finality::write_record_change(self.store, &record, (event, next.is_some()), self.now)?;
+            if let Some(at) = is_new {
+                self.store.put_group(None, at, &[id.to_owned()])?;
             }
         }
         Ok(())

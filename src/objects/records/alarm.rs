@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use worker::ScheduledTime;
 use x402_chain::time::UnixMillis;
+use x402_core::alarm::is_set;
 use x402_core::error::Fault;
 use x402_core::records::archived_from;
 use x402_core::records::rollup::{RollupKey, Totals, daily, day_of};
@@ -25,7 +26,12 @@ impl Records {
     /// Makes sure that an alarm copies the totals soon.
     pub(super) async fn wake_to_copy(&self, now: UnixMillis) {
         let wanted = now.plus(COPY_AFTER_MS);
-        if !self.alarm_at.get().is_some_and(|at| at > now && at <= wanted) {
+        if self.alarm_at.get().is_none() {
+            // An object that has just woken does not know its alarm: to set it again would put it off.
+            let stored = self.state.storage().get_alarm().await.ok().flatten();
+            self.alarm_at.set(stored.and_then(|at| u64::try_from(at).ok()).map(UnixMillis));
+        }
+        if !is_set(self.alarm_at.get(), wanted, now) {
             self.set_alarm(wanted).await;
         }
     }
@@ -85,14 +91,17 @@ impl Records {
         Ok(copy.or_else(|| (!month.is_late).then_some(due)))
     }
 
-    /// Copies changed totals to the directory, with the totals of their days.
+    /// Copies changed totals to the directory, with the totals of their days. What changes meanwhile is copied by the
+    /// next alarm.
     async fn copy_totals(&self, month: &RecordsOwner) -> Result<(), Fault> {
         let (store, db) = (self.store(), db(&self.env)?);
-        loop {
+        let mut is_more = true;
+        while is_more {
             let changed = store.changed_totals(TOTALS_MAX)?;
             if changed.is_empty() {
                 return Ok(());
             }
+            is_more = changed.len() >= TOTALS_MAX;
             let mut days: BTreeMap<UnixMillis, Totals> = BTreeMap::new();
             let mut of_days = Totals::new();
             for key in changed.keys() {
@@ -114,5 +123,6 @@ impl Records {
                 Ok(())
             })?;
         }
+        Ok(())
     }
 }

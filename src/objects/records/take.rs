@@ -94,6 +94,7 @@ impl Records {
         let (bucket, db) = (bucket(&self.env)?, db(&self.env)?);
         let mut archived = ArchivedPart::default();
         let is_made = self.open_stored()?;
+        let mut wanted = Vec::new();
         for record in records {
             let day = day_of(record.share.key.start);
             let is_held = is_made && !store.totals_of_day(day)?.is_empty();
@@ -103,10 +104,11 @@ impl Records {
             if is_made && store.share(&record.id.to_string())?.is_some() {
                 continue;
             }
-            if let Some(copy) = archive::find(&bucket, &owner, record.id).await? {
-                let share = RecordShare::read(copy.id, copy.record.get())?;
-                archived.records.insert(copy.id, (copy.revision, share));
-            }
+            wanted.push(record.id);
+        }
+        for copy in archive::find(&bucket, &owner, wanted).await? {
+            let share = RecordShare::read(copy.id, copy.record.get())?;
+            archived.records.insert(copy.id, (copy.revision, share));
         }
         Ok(archived)
     }

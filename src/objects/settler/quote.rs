@@ -38,7 +38,7 @@ impl Settler {
             let behind = observed.nonce.filter(|nonce| mined.is_some_and(|mined| *nonce < mined));
             Ok(LaunchQuote { observed, is_short: is_short(observed), behind })
         };
-        let decided = rpc::decide_by_providers(network, &app.settings.providers(network), rule).await;
+        let decided = rpc::decide_by_providers(network, &app.settings.providers(network), None, rule).await;
         let nothing = LaunchFacts { nonce: None, holds: None, price: None };
         Ok(decided.map_or((nothing, VerdictBasis::Definite), |(first, basis)| (first.observed, basis)))
     }

@@ -115,7 +115,7 @@ impl Settler {
                 check_account_balance(flight, known.into_values(), Some(holds)) == Err(LaunchDenial::Balance);
             Ok(WeighedLaunch((Some(until), Some(holds)), is_short))
         };
-        let decided = rpc::decide_by_providers(network, &app.settings.providers(network), rule).await;
+        let decided = rpc::decide_by_providers(network, &app.settings.providers(network), None, rule).await;
         Ok(decided.map_or(((None, None), VerdictBasis::Definite), |(WeighedLaunch(first, _), basis)| (first, basis)))
     }
 

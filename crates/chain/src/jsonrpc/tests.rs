@@ -31,6 +31,66 @@ fn one_call_goes_alone_and_several_as_a_batch() {
     assert_eq!(batch[2]["id"], 3);
 }
 
+/// What each of two callers, with two calls and one, reads of the answer to a shared request.
+fn shared(status: u16, body: &str) -> Result<Vec<Vec<String>>, InexactAnswer> {
+    let text = |reply: Option<RpcReply>| match reply {
+        Some(RpcReply::Value(value)) => value.get().to_owned(),
+        Some(RpcReply::Error(error)) => format!("{:?}", error.class),
+        None => "none".to_owned(),
+    };
+    let read = decode_shared(Family::Evm, &[2, 1], status, body.as_bytes())?;
+    Ok(read.into_iter().map(|replies| replies.into_iter().map(text).collect()).collect())
+}
+
+#[test]
+fn each_caller_of_a_shared_request_gets_the_replies_to_its_own_calls() {
+    let replies =
+        |all: &[&[&str]]| Ok(all.iter().map(|own| own.iter().map(|&text| text.to_owned()).collect()).collect());
+    let mixed =
+        r#"[{"id":3,"result":30},{"id":"1","result":10},{"id":2,"error":{"code":3,"message":"execution reverted"}}]"#;
+    assert_eq!(shared(200, mixed), replies(&[&["10", "Revert"], &["30"]]));
+    let limited = r#"[{"id":1,"result":1},{"id":2,"result":2},{"id":3,"error":{"code":429,"message":"too many"}}]"#;
+    assert_eq!(shared(200, limited), replies(&[&["1", "2"], &["RateLimited"]]));
+}
+
+#[test]
+fn a_shared_answer_that_is_not_exact_serves_nobody() {
+    for body in [
+        // One is missing, one is twice there, one is of no call, one has no id, one holds nothing.
+        r#"[{"id":1,"result":1},{"id":2,"result":2}]"#,
+        r#"[{"id":1,"result":1},{"id":2,"result":2},{"id":2,"result":3}]"#,
+        r#"[{"id":1,"result":1},{"id":2,"result":2},{"id":3,"result":3},{"id":3,"result":3}]"#,
+        r#"[{"id":1,"result":1},{"id":2,"result":2},{"id":3,"result":3},{"id":4,"result":4}]"#,
+        r#"[{"id":1,"result":1},{"id":2,"result":2},{"id":4,"result":3}]"#,
+        r#"[{"id":0,"result":1},{"id":1,"result":2},{"id":2,"result":3}]"#,
+        r#"[{"id":1,"result":1},{"id":2,"result":2},{"result":3}]"#,
+        r#"[{"id":1,"result":1},{"id":2,"result":2},{"id":null,"result":3}]"#,
+        r#"[{"id":1,"result":1},{"id":2,"result":2},{"id":3}]"#,
+        // About the whole request.
+        r#"{"id":1,"result":1}"#,
+        r#"{"error":{"code":-32600,"message":"batch too large"}}"#,
+        r#"[{"id":1,"error":"no"},{"id":2,"error":"no"},{"id":3,"error":"no"}]"#,
+        "<html>",
+        r#"[{"id":1,"result":1},{"id":2,"result":2},{"id":3,"res"#,
+    ] {
+        assert_eq!(shared(200, body), Err(InexactAnswer), "{body}");
+    }
+    let whole = r#"[{"id":1,"result":1},{"id":2,"result":2},{"id":3,"result":3}]"#;
+    assert!(shared(200, whole).is_ok());
+    assert_eq!(shared(500, whole), Err(InexactAnswer));
+}
+
+proptest! {
+    #[test]
+    fn whatever_a_shared_answer_holds_a_caller_gets_its_own_ids_or_nothing(ids in prop::collection::vec(0_usize..6, 0..6)) {
+        // Each result is its own id, so that a reply of another call would be seen.
+        let items: Vec<String> = ids.iter().map(|id| format!(r#"{{"id":{id},"result":{id}}}"#)).collect();
+        if let Ok(read) = shared(200, &format!("[{}]", items.join(","))) {
+            prop_assert_eq!(read, vec![vec!["1".to_owned(), "2".to_owned()], vec!["3".to_owned()]]);
+        }
+    }
+}
+
 #[test]
 fn answers_are_matched_by_id_in_any_order() {
     check(2, r#"[{"id":2,"result":"b"},{"id":1,"result":"a"}]"#, &[Some("\"a\""), Some("\"b\"")]);

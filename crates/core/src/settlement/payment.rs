@@ -340,8 +340,8 @@ fn reserve_budget(
     if let Some(message) = failure_limit_message(request, payable, admission, context, now) {
         return Err(message);
     }
-    let ask = BudgetRequest { worst: payable.terms.worst, has_paid: context.records.has_paid };
-    admission.spending.reserve(payable.network.key, ask, request.budget, now).map_err(str::to_owned)
+    let wanted = BudgetRequest { worst: payable.terms.worst, has_paid: context.records.has_paid };
+    admission.spending.reserve(payable.network.key, wanted, request.budget, now).map_err(str::to_owned)
 }
 
 fn claimant_of(request: &PaymentRequest) -> SuccessClaimant<'_> {
@@ -370,8 +370,8 @@ fn payment_write(terms: &PaymentTerms, settlement: Option<SettlementId>, now: Un
 }
 
 /// Whether a verified payment's row is to be written: it is new, or on Solana was last asked about long ago.
-fn needs_renewal(terms: &PaymentTerms, context: Option<&PaymentRecord>, now: UnixMillis) -> bool {
-    let Some(row) = context else { return true };
+fn needs_renewal(terms: &PaymentTerms, row: Option<&PaymentRecord>, now: UnixMillis) -> bool {
+    let Some(row) = row else { return true };
     let fresh = now.plus(REMEMBERED_MS.saturating_sub(RENEWED_MS));
     terms.valid_before.is_none() && row.settlement_record.is_none() && row.expires_at.is_none_or(|at| at < fresh)
 }

@@ -87,6 +87,16 @@ impl Admission {
         self.note_key_use(key, now);
     }
 
+    /// Counts a request again whose record was stored after this was: `used` is what it counts against the quota.
+    pub fn count_record(&mut self, id: VerificationId, used: u64) {
+        let at = id.created_at();
+        self.requests = self.requests.saturating_add(1);
+        self.used = self.used.saturating_add(used);
+        self.minute.count(MINUTE, at);
+        self.hour.count(HOUR, at);
+        self.last_id = Some(id);
+    }
+
     /// Notes a key's use, at most once a minute; returns whether it was noted.
     pub fn note_key_use(&mut self, key: KeyId, now: UnixMillis) -> bool {
         let last = self.last_used.get(&key).copied();

@@ -93,6 +93,22 @@ pub fn apply_trace(record: &mut VerificationAnswer, network: &Network, trace: &T
     (changed, event)
 }
 
+/// The block of a confirmed payment: its height and hash. `None` where its record does not name one, or has another
+/// status.
+#[must_use]
+pub fn confirmed_block(record: &VerificationAnswer) -> Option<(u64, &str)> {
+    let is_confirmed = record.status == VerificationStatus::Confirmed && record.success;
+    record.block_number.zip(record.block_hash.as_deref()).filter(|_| is_confirmed)
+}
+
+/// Applies that the block of a confirmed payment ([`confirmed_block`]) is final, as [`apply_trace`] would.
+pub fn apply_final_block(record: &mut VerificationAnswer, confirmations: u64) -> EventKind {
+    record.status = VerificationStatus::Finalized;
+    record.finality = Some(Finality::Finalized);
+    record.confirmations = Some(confirmations);
+    EventKind::Finalized
+}
+
 /// Whether a transaction contains the record's own payment, not only another's; `None` where the record lists none that
 /// can be read.
 fn shows_recorded_payment(mined: &MinedTransaction, record: &VerificationAnswer, network: &Network) -> Option<bool> {
@@ -126,6 +142,42 @@ pub fn next_poll(
         return None;
     }
     let pause_max = if age < FREQUENT_POLLS_MS { 60_000 } else { 1_800_000 };
-    let pause_min = network.block_time_ms.saturating_mul(2).clamp(1_000, 24_000);
-    Some(now.plus((age / 4).clamp(pause_min, pause_max)))
+    Some(now.plus((age / 4).clamp(first_pause_ms(network), pause_max)))
+}
+
+/// How long after its answer a payment is polled first, in milliseconds: two blocks, 1 to 24 s.
+#[must_use]
+pub fn first_pause_ms(network: &Network) -> u64 {
+    network.block_time_ms.saturating_mul(2).clamp(1_000, 24_000)
+}
+
+/// A poll that is due at `at`, put off by at most a quarter of the pause, to a time that payments share: those that are
+/// due at the same time are polled, and stored, together.
+#[must_use]
+pub fn shared_poll(at: UnixMillis, now: UnixMillis) -> UnixMillis {
+    let grid = match (at.since(now) / 4).checked_ilog2() {
+        Some(power) => 1_u64 << power,
+        None => 1,
+    };
+    UnixMillis(at.0.checked_next_multiple_of(grid).unwrap_or(at.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn polls_of_about_the_same_time_are_put_together() {
+        let now = UnixMillis(1_795_910_400_000);
+        let polled = |after: u64, pause: u64| shared_poll(now.plus(after).plus(pause), now.plus(after)).0;
+        for pause in [0, 1, 3, 1_000, 4_000, 60_000, 1_800_000] {
+            for after in [0, 1, 77, 4_000] {
+                let at = now.0 + after + pause;
+                assert!((at..=at + pause / 4).contains(&polled(after, pause)), "{pause} {after}");
+            }
+        }
+        // Payments of a minute, each polled a minute later, share eight times.
+        let times: std::collections::BTreeSet<u64> = (0..60).map(|second| polled(second * 1_000, 60_000)).collect();
+        assert_eq!(times.len(), 8);
+    }
 }
