@@ -63,8 +63,8 @@ pub(super) async fn create(
     new: &NewKey,
 ) -> Result<ApiReply, Fault> {
     let db = app.db()?;
-    // Also tells whether there is such a tenant.
-    let _ = d1::read_tenant(&db, tenant).await?;
+    // Fails where there is no such tenant.
+    d1::read_tenant(&db, tenant).await?;
     let text = issue_key(app, tenant, (new.kind, new.environment))?;
     let id = key_id(incoming.now)?;
     let put = KeyToPut {

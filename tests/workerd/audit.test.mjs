@@ -1,7 +1,7 @@
 // The audit log and the directory's events, on the real Worker: what every change records, and that its event arrives.
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { signedUp } from "./browser.mjs";
+import { Browser, address, mailTo, signedUp } from "./browser.mjs";
 import { storedChanges } from "./months.mjs";
 import { startWorker, until, withState } from "./worker.mjs";
 
@@ -71,6 +71,31 @@ test("each change by an operator records one entry and one event, a repeat none"
   assert.deepEqual(brief(patched), [["operator", "tenant.updated", "status=suspended, company_name", "tenant.updated", "live"]]);
   const refused = await recorded(id, call("PATCH", "", { tier: "gold" }));
   assert.deepEqual([refused.answer.status, brief(refused)], [422, []]);
+});
+
+test("each change of members records one entry and one event", async () => {
+  const owner = await signedUp(worker);
+  const { id } = owner.session.tenant;
+  const call = (method, rest, body) => () => owner.browser.call(method, `/v1/members${rest}`, body);
+  const email = address();
+  const invited = await recorded(id, call("POST", "/invitations", { email, role: "viewer" }));
+  assert.deepEqual(brief(invited), [["person", "member.invited", "viewer", "member.invited", "live"]]);
+  const { token } = await mailTo(worker, email);
+  const join = () => new Browser(worker).call("POST", "/v1/members/join", { token });
+  const joined = await recorded(id, join);
+  assert.deepEqual(brief(joined), [["person", "member.joined", "viewer", "member.joined", "live"]]);
+  const { person } = joined.answer.body.session;
+  assert.equal(joined.made[0].actor_id, person.id, "who joins is the actor");
+  assert.deepEqual(brief(await recorded(id, join)), [], "an invitation that was used");
+  const changed = await recorded(id, call("PATCH", `/${person.id}`, { role: "developer" }));
+  assert.deepEqual(brief(changed), [["person", "member.changed", "developer", "tenant.updated", "live"]]);
+  const removed = await recorded(id, call("DELETE", `/${person.id}`));
+  assert.deepEqual(brief(removed), [["person", "member.removed", null, "member.removed", "live"]]);
+  assert.deepEqual(brief(await recorded(id, call("DELETE", `/${person.id}`))), []);
+  assert.deepEqual(brief(await recorded(id, call("DELETE", `/${owner.session.person.id}`))), [], "the last owner stays");
+  const other = await owner.browser.call("POST", "/v1/members/invitations", { email: address(), role: "viewer" });
+  const revoked = await recorded(id, call("DELETE", `/invitations/${other.body.invitation.id}`));
+  assert.deepEqual(brief(revoked), [["person", "invitation.revoked", null, "tenant.updated", "live"]]);
 });
 
 test("a new tenant records itself, its keys and its recipients", async () => {
