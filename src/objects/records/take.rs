@@ -12,7 +12,6 @@ use x402_chain::time::{Period, UnixMillis};
 use x402_core::error::Fault;
 use x402_core::messages::records::{RecordsBatch, RecordsEnvelope, RecordsReply};
 use x402_core::records::archived_from;
-use x402_core::records::pack::Packer;
 use x402_core::records::rollup::{RollupKey, Totals, apply_share, day_of};
 
 /// What is to be stored of a record or an event: its line's size, and the line compressed.
@@ -117,20 +116,20 @@ impl Records {
 /// The rows of a batch. A batch of another month is refused whole.
 fn read_batch(month: Period, batch: &RecordsBatch) -> Result<NewRows, Fault> {
     let other = || Fault::internal("a batch holds a record or an event of another month");
-    let (mut rows, mut packer) = (NewRows::default(), Packer::default());
+    let mut rows = NewRows::default();
     for copy in &batch.records {
         if Period::of(copy.id.created_at()) != month {
             return Err(other());
         }
         let share = RecordShare::read(copy.id, copy.record.get())?;
-        rows.records.push(NewRecord { id: copy.id, revision: copy.revision, share, line: packed(&mut packer, copy)? });
+        rows.records.push(NewRecord { id: copy.id, revision: copy.revision, share, line: packed(copy)? });
     }
     for one in &batch.events {
         let id = one.id.to_string();
         if ArchivedKind::Events.time_of(&id).map(Period::of) != Some(month) {
             return Err(other());
         }
-        rows.events.push((id, packed(&mut packer, one)?));
+        rows.events.push((id, packed(one)?));
     }
     Ok(rows)
 }
