@@ -107,6 +107,24 @@ export function stored({ state }, tenant) {
   return all.sort((one, other) => one.month.localeCompare(other.month));
 }
 
+/** Makes the objects of a month refuse every record; returns what mends them. */
+export function breakMonth({ state }, month) {
+  const folder = join(state, "do", "-Records");
+  const each = (sql) => {
+    for (const name of readdirSync(folder).filter((name) => /^[0-9a-f]{64}\.sqlite$/.test(name))) {
+      const db = new DatabaseSync(join(folder, name), { timeout: 5_000 });
+      try {
+        const owner = db.prepare("SELECT value FROM state WHERE name = 'owner'").get();
+        if (JSON.parse(String(owner?.value ?? "{}")).month === month) db.exec(sql);
+      } finally {
+        db.close();
+      }
+    }
+  };
+  each("CREATE TRIGGER broken BEFORE INSERT ON records BEGIN SELECT RAISE(ABORT, 'broken by a test'); END");
+  return () => each("DROP TRIGGER broken");
+}
+
 /** The stored records of a tenant, by id: the text of each. */
 export const storedTexts = (worker, tenant) =>
   new Map(

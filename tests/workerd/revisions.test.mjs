@@ -2,11 +2,12 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { startMock } from "./mock-rpc.mjs";
-import { ledgerRecords, storedEvents, storedTexts } from "./months.mjs";
+import { breakMonth, ledgerRecords, monthOf, storedEvents, storedTexts, timeOf } from "./months.mjs";
 import { random } from "./payment.mjs";
 import { startWorker, until } from "./worker.mjs";
 
 const MINUTE = 60_000;
+const DAY = 86_400_000;
 
 /** A seller on Base, whose blocks are final when the mock says so. */
 async function withSeller(act) {
@@ -100,6 +101,44 @@ test("a payment is polled while the directory takes nothing", () =>
         return (await read(payment.id)) === "reorged";
       },
       "the reorganisation",
+      40_000,
+    );
+  }));
+
+test("a month that takes nothing holds up neither the next month nor the directory", () =>
+  withSeller(async ({ mock, worker, verify, stored, read, pass }) => {
+    const { id } = await verify();
+    await until(() => stored(id) === "confirmed", "the shipment");
+    const month = monthOf(timeOf(id));
+    await pass(Date.parse(`${month}-28`) + 5 * DAY - Date.now());
+    const mend = breakMonth(worker, month);
+    // Its last revision is for the month that is broken.
+    mock.finalized = 996;
+    await until(
+      async () => {
+        await pass(MINUTE);
+        return (await read(id)) === "finalized";
+      },
+      "the poll",
+      40_000,
+    );
+    const next = await verify();
+    await until(
+      async () => {
+        await pass(MINUTE);
+        return stored(next.id) && (await worker.sql("SELECT 1 FROM period_usage WHERE period = ?", monthOf(timeOf(next.id)))).length > 0;
+      },
+      "the next month's record, and its usage in the directory",
+      40_000,
+    );
+    mend();
+    assert.equal(stored(id), "confirmed");
+    await until(
+      async () => {
+        await pass(MINUTE);
+        return stored(id) === "finalized";
+      },
+      "the last revision",
       40_000,
     );
   }));

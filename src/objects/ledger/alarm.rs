@@ -76,7 +76,9 @@ impl TenantLedger {
         let shipped = self.ship(now).await;
         self.poll_due_payments(now).await?;
         self.poll_due_settlements(now).await?;
-        let left = shipped? | self.purge(now).await?;
+        // What could not be shipped keeps nothing else waiting, and is not deleted.
+        let purged = self.purge(now).await?;
+        let left = shipped? | purged;
         let (after, store) = (app::now(), self.store());
         let payment = store.next_payment()?.map(|at| at.max(after.plus(PURGE_AFTER_MS)));
         let next = [store.next_finality_poll()?, store.next_settlement()?, payment].into_iter().flatten().min();

@@ -50,11 +50,11 @@ struct Batch {
 }
 
 impl Batch {
-    fn add_record(&mut self, record: StoredRecord) -> Result<(), Fault> {
+    fn add_record(&mut self, record: StoredRecord) -> Result<VerificationId, Fault> {
         let id = VerificationId::parse(&record.id).ok_or_else(|| Fault::internal("a record has no id"))?;
         let copy = RecordCopy { id, revision: record.revision, record: fit(record.body)? };
         self.months.entry(Period::of(id.created_at())).or_default().records.push(copy);
-        Ok(())
+        Ok(id)
     }
 
     fn add_event(&mut self, event: OutboxEvent) -> Result<(), Fault> {
@@ -80,23 +80,63 @@ fn fit(body: String) -> Result<Box<RawValue>, Fault> {
     RawValue::from_string(body).map_err(Fault::internal)
 }
 
-/// Loads the oldest records after an id; returns the last of them, and whether there may be more. The empty id is less
-/// than every id.
-fn load_records(store: &LedgerStore, after: &str, batch: &mut Batch) -> Result<(Option<String>, bool), Fault> {
-    let mut load = ShipmentLoad::default();
+/// What was loaded of the records that were not shipped yet.
+#[derive(Default)]
+struct LoadedRecords {
+    /// Their ids, in order.
+    ids: Vec<VerificationId>,
+    /// Whether more may be left.
+    more: bool,
+}
+
+/// Loads the oldest records after an id. The empty id is less than every id.
+fn load_records(store: &LedgerStore, after: &str, batch: &mut Batch) -> Result<LoadedRecords, Fault> {
+    let (mut load, mut loaded) = (ShipmentLoad::default(), LoadedRecords::default());
     let sizes = store.record_sizes(after, ROWS_READ_MAX)?;
-    let last = sizes.into_iter().take_while(|size| load.accept(size.bytes)).last().map(|size| size.id);
-    if let Some(last) = &last {
-        for record in store.records_between(after, last)? {
-            batch.add_record(record)?;
+    let last = sizes.into_iter().take_while(|size| load.accept(size.bytes)).last();
+    if let Some(last) = last {
+        for record in store.records_between(after, &last.id)? {
+            loaded.ids.push(batch.add_record(record)?);
         }
     }
-    Ok((last, load.is_full()))
+    loaded.more = load.is_full();
+    Ok(loaded)
+}
+
+/// Where an entry of the outbox goes.
+#[derive(Default)]
+struct Destinations {
+    months: BTreeSet<Period>,
+    directory: bool,
+}
+
+/// What took nothing while the outbox was being shipped: it is not asked again until the next time, and what it should
+/// have taken goes back to the end of the outbox, so that it holds nothing else up.
+#[derive(Default)]
+struct Refusing {
+    at: Destinations,
+    first: Option<Fault>,
+}
+
+impl Refusing {
+    /// Notes a refusal; returns whether it was one.
+    fn note(&mut self, taken: Result<(), Fault>, mark: impl FnOnce(&mut Destinations)) -> bool {
+        let Err(fault) = taken else { return false };
+        mark(&mut self.at);
+        self.first.get_or_insert(fault);
+        true
+    }
+
+    fn holds_up(&self, entry: &Destinations) -> bool {
+        (self.at.directory && entry.directory) || !self.at.months.is_disjoint(&entry.months)
+    }
 }
 
 /// What was loaded of the outbox.
 #[derive(Default)]
 struct LoadedEntries {
+    /// The entries that were loaded, and where each goes.
+    entries: Vec<(i64, Destinations)>,
     /// The last entry that was loaded, or is to be parked.
     last: Option<i64>,
     /// Entries that cannot be read.
@@ -115,29 +155,35 @@ struct EntryLoad<'a> {
 }
 
 impl EntryLoad<'_> {
-    /// Loads an entry with what it names; whether the load takes it. An entry whose subject is gone is done with.
-    fn take(&mut self, entry: OutboxEntry, bytes: usize, batch: &mut Batch) -> Result<bool, Fault> {
+    /// Loads an entry with what it names; returns where it goes, or `None` where the load has no room for it. An entry
+    /// whose subject is gone goes nowhere, and is done with.
+    fn take(&mut self, entry: OutboxEntry, bytes: usize, batch: &mut Batch) -> Result<Option<Destinations>, Fault> {
+        let directory = || Destinations { directory: true, ..Destinations::default() };
+        let months = |months: &[Period]| Destinations { months: months.iter().copied().collect(), directory: false };
+        let month_of = |id: VerificationId| Period::of(id.created_at());
         match entry {
-            OutboxEntry::Period(closed) => Ok(self.accept(bytes, || batch.directory.add_usage(closed))),
-            OutboxEntry::Event(event) => {
-                let taken = self.load.accept(bytes);
-                if taken {
-                    batch.add_event(event)?;
-                }
-                Ok(taken)
+            OutboxEntry::Period(closed) => {
+                Ok(self.load.accept(bytes).then(|| batch.directory.add_usage(closed)).map(|()| directory()))
             }
-            OutboxEntry::Settlement(id) if self.settlements.contains(&id) => Ok(true),
+            OutboxEntry::Event(event) => {
+                if !self.load.accept(bytes) {
+                    return Ok(None);
+                }
+                let to = months(&[Period::of(event.id.created_at())]);
+                batch.add_event(event)?;
+                Ok(Some(to))
+            }
+            OutboxEntry::Settlement(id) if self.settlements.contains(&id) => Ok(Some(directory())),
             OutboxEntry::Settlement(id) => {
-                let Some((kept, revision)) = self.store.settlement(id)? else { return Ok(true) };
+                let Some((kept, revision)) = self.store.settlement(id)? else { return Ok(Some(months(&[]))) };
                 let settlement = kept.settlement;
                 let body = serde_json::to_string(&settlement).map_err(Fault::internal)?;
-                let bytes = body.len();
-                let copy = SettlementCopy { settlement, body, revision };
-                let taken = self.accept(bytes, || batch.directory.add_settlement(copy));
-                if taken {
-                    self.settlements.insert(id);
+                if !self.load.accept(body.len()) {
+                    return Ok(None);
                 }
-                Ok(taken)
+                batch.directory.add_settlement(SettlementCopy { settlement, body, revision });
+                self.settlements.insert(id);
+                Ok(Some(directory()))
             }
             OutboxEntry::Change(event) => {
                 let id = VerificationId::parse(&event.subject);
@@ -145,37 +191,27 @@ impl EntryLoad<'_> {
                     Some(id) => self.store.record(&id.to_string())?,
                     None => None,
                 };
-                let taken =
-                    self.load.accept(record.as_ref().map_or(bytes, |record| bytes.saturating_add(record.body.len())));
-                if taken {
-                    batch.add_event(event)?;
-                    if let Some(record) = record {
-                        batch.add_record(record)?;
-                        self.records.extend(id);
-                    }
+                let body = record.as_ref().map_or(0, |record| record.body.len());
+                if !self.load.accept(bytes.saturating_add(body)) {
+                    return Ok(None);
                 }
-                Ok(taken)
+                let event_month = Period::of(event.id.created_at());
+                batch.add_event(event)?;
+                if let Some(record) = record {
+                    self.records.insert(batch.add_record(record)?);
+                }
+                Ok(Some(months(&[event_month, id.map_or(event_month, month_of)])))
             }
-            OutboxEntry::Record(id) if self.records.contains(&id) => Ok(true),
+            OutboxEntry::Record(id) if self.records.contains(&id) => Ok(Some(months(&[month_of(id)]))),
             OutboxEntry::Record(id) => {
-                let Some(record) = self.store.record(&id.to_string())? else { return Ok(true) };
-                let bytes = record.body.len();
-                let taken = self.load.accept(bytes);
-                if taken {
-                    batch.add_record(record)?;
-                    self.records.insert(id);
+                let Some(record) = self.store.record(&id.to_string())? else { return Ok(Some(months(&[]))) };
+                if !self.load.accept(record.body.len()) {
+                    return Ok(None);
                 }
-                Ok(taken)
+                self.records.insert(batch.add_record(record)?);
+                Ok(Some(months(&[month_of(id)])))
             }
         }
-    }
-
-    fn accept(&mut self, bytes: usize, add: impl FnOnce()) -> bool {
-        let accepted = self.load.accept(bytes);
-        if accepted {
-            add();
-        }
-        accepted
     }
 }
 
@@ -191,8 +227,8 @@ fn load_outbox(store: &LedgerStore, batch: &mut Batch) -> Result<LoadedEntries, 
     let mut load = EntryLoad { store, load: ShipmentLoad::default(), settlements, records };
     for row in store.outbox(upto.seq)? {
         match row.entry.and_then(|entry| load.take(entry, row.bytes, batch)) {
-            Ok(true) => {}
-            Ok(false) => break,
+            Ok(Some(to)) => loaded.entries.push((row.seq, to)),
+            Ok(None) => break,
             Err(fault) => {
                 let fields = [TelemetryField::Sequence(row.seq), TelemetryField::Cause(&fault)];
                 event(TelemetryKind::OutboxEntryUnread, &fields);
@@ -206,27 +242,32 @@ fn load_outbox(store: &LedgerStore, batch: &mut Batch) -> Result<LoadedEntries, 
 }
 
 impl TenantLedger {
-    /// Ships all that is due, within bounds; returns whether something is left.
+    /// Ships all that is due, within bounds; returns whether something is left. What one month, or the directory, does
+    /// not take holds up nothing else.
+    ///
+    /// # Errors
+    /// The first refusal, when the rest has been shipped.
     pub(super) async fn ship(&self, now: UnixMillis) -> Result<bool, Fault> {
-        let mut work = PacedWork::begin();
+        let (mut work, mut refusing, mut left) = (PacedWork::begin(), Refusing::default(), true);
         for _ in 0..BATCHES_MAX {
-            if !self.ship_batch(now).await? {
-                return Ok(false);
+            left = self.ship_batch(now, &mut refusing).await?;
+            if !left {
+                break;
             }
             work.pause_if_due().await;
         }
-        Ok(true)
+        refusing.first.map_or(Ok(left), Err)
     }
 
-    /// Ships one batch; returns whether there may be more.
-    async fn ship_batch(&self, now: UnixMillis) -> Result<bool, Fault> {
+    /// Ships one batch; returns whether there may be more that is taken.
+    async fn ship_batch(&self, now: UnixMillis, refusing: &mut Refusing) -> Result<bool, Fault> {
         let store = self.store();
-        let mut shipped: ShippedState = store.state("shipped")?.unwrap_or_default();
-        let before = shipped.clone();
+        let before: ShippedState = store.state("shipped")?.unwrap_or_default();
+        let mut shipped = before.clone();
         let (tenant, environment, admission) =
             self.with_state(|memory| Ok((memory.tenant.id, memory.tenant.environment, memory.admission.clone())))?;
         let mut batch = Batch { directory: Shipment::new(tenant, environment, now), months: BTreeMap::new() };
-        let (last, more_records) = load_records(&store, &shipped.record, &mut batch)?;
+        let records_loaded = load_records(&store, &before.record, &mut batch)?;
         let loaded = load_outbox(&store, &mut batch)?;
         let Batch { directory: mut shipment, months } = batch;
         let usage = (admission.period, admission.used, admission.requests);
@@ -242,30 +283,69 @@ impl TenantLedger {
         }
         let more_keys = used.len() >= KEYS_MAX;
         shipped.last_used.extend(used);
-        shipped.record = last.unwrap_or(shipped.record);
         if shipment.is_empty() && months.is_empty() && loaded.last.is_none() {
             return Ok(false);
         }
-        let client = RecordsClient { namespace: records(&self.env)?, owner: ArchiveOwner { tenant, environment } };
-        for (month, batch) in months {
-            client.take(month, batch).await?;
+        let is_taken = self.send(ArchiveOwner { tenant, environment }, months, shipment, refusing).await?;
+        if refusing.at.directory {
+            shipped = before.clone();
         }
-        if !shipment.is_empty() {
-            d1::write_shipment(&db(&self.env)?, shipment).await?;
-        }
+        let current = Period::of(now);
         store.atomically(|| {
             for seq in &loaded.unread {
                 store.park_outbox(*seq, now)?;
+            }
+            for (seq, to) in &loaded.entries {
+                if refusing.holds_up(to) {
+                    store.put_back_outbox(*seq)?;
+                }
             }
             if let Some(seq) = loaded.last {
                 store.clear_outbox(seq)?;
             }
             // Another call may have shipped the same, and more, meanwhile.
             let stored: ShippedState = store.state("shipped")?.unwrap_or_default();
+            for id in &records_loaded.ids {
+                let month = Period::of(id.created_at());
+                let is_refused = refusing.at.months.contains(&month);
+                // The records of the month that goes on wait in their order, those of an earlier one in the outbox.
+                if is_refused && month >= current {
+                    break;
+                }
+                let text = id.to_string();
+                if is_refused && text > stored.record {
+                    store.put_outbox(&OutboxEntry::Record(*id))?;
+                }
+                shipped.record = text;
+            }
             shipped.record = shipped.record.clone().max(stored.record);
             if shipped == before { Ok(()) } else { store.put_state("shipped", &shipped) }
         })?;
-        Ok(more_records || loaded.more || more_keys)
+        Ok(is_taken && (records_loaded.more || loaded.more || more_keys))
+    }
+
+    /// Sends a batch to where it goes; returns whether anything was taken.
+    async fn send(
+        &self,
+        owner: ArchiveOwner,
+        months: BTreeMap<Period, RecordsBatch>,
+        shipment: Shipment,
+        refusing: &mut Refusing,
+    ) -> Result<bool, Fault> {
+        let client = RecordsClient { namespace: records(&self.env)?, owner };
+        let mut is_taken = false;
+        for (month, batch) in months {
+            if refusing.at.months.contains(&month) {
+                continue;
+            }
+            let taken = client.take(month, batch).await;
+            is_taken |= !refusing.note(taken, |at| _ = at.months.insert(month));
+        }
+        if !shipment.is_empty() && !refusing.at.directory {
+            let taken = d1::write_shipment(&db(&self.env)?, shipment).await;
+            is_taken |= !refusing.note(taken, |at| at.directory = true);
+        }
+        Ok(is_taken)
     }
 
     /// Ships until nothing is left, so that the months' objects and the directory hold everything that was answered.

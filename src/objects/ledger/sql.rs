@@ -163,6 +163,8 @@ statements! {
     OUTBOX_GET: OutboxRow = "SELECT seq, kind, body FROM outbox WHERE seq <= ? ORDER BY seq";
     /// Binds the newest seq that was shipped.
     OUTBOX_DELETE: () = "DELETE FROM outbox WHERE seq <= ?";
+    /// Binds the seq of an entry whose destination took nothing.
+    OUTBOX_PUT_BACK: () = "INSERT INTO outbox (kind, body) SELECT kind, body FROM outbox WHERE seq = ?";
     /// Binds a time and the seq of an entry that this build cannot read: it is kept apart, and holds no other up.
     OUTBOX_PARK: () = "INSERT INTO outbox_parked (seq, kind, body, parked_ms)
         SELECT seq, kind, body, ? FROM outbox WHERE seq = ?";

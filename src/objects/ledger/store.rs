@@ -427,6 +427,11 @@ impl LedgerStore {
         })
     }
 
+    /// Writes an entry once more, at the end of the outbox. One that is gone is left so.
+    pub(super) fn put_back_outbox(&self, seq: i64) -> Result<(), Fault> {
+        self.run(sql::OUTBOX_PUT_BACK, vec![seq.into()])
+    }
+
     pub(super) fn clear_outbox(&self, upto: i64) -> Result<(), Fault> {
         self.run(sql::OUTBOX_DELETE, vec![upto.into()])
     }
