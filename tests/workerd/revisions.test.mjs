@@ -131,6 +131,10 @@ test("a month that takes nothing holds up neither the next month nor the directo
       "the next month's record, and its usage in the directory",
       40_000,
     );
+    // Nor the end of the month, which wants the usage alone.
+    await worker.cron("0 0 1 * *");
+    const [usage] = await worker.sql("SELECT closed_ms FROM period_usage WHERE period = ?", month);
+    assert.notEqual(usage.closed_ms, null);
     mend();
     assert.equal(stored(id), "confirmed");
     await until(
@@ -169,3 +173,43 @@ test("a poll leaves batches on where a provider takes ten calls", () =>
       `requests of ${sizes} calls`,
     );
   }));
+
+test("a chain that does not answer keeps no other from being polled", async () => {
+  const base = await startMock();
+  const polygon = await startMock({ chainId: 137, token: "0x3c499c542cEF5E3811e1192ce70d8cC03d5c3359" });
+  const worker = await startWorker({ vars: { RPC_BASE: base.url, RPC_POLYGON: polygon.url } });
+  try {
+    const to = random(20);
+    const { id: tenant, live: key } = await worker.tenant({ recipients: { base: to, polygon: to } });
+    const verify = async (mock, chain, block) => {
+      const tx_hash = mock.addTransfer({ from: random(20), to, amount: 1_000_000, block });
+      const { body, text } = await worker.verify(key, { tx_hash, chain, max_age_seconds: 315_360_000 });
+      assert.equal(body.success, true, text);
+      return body.id;
+    };
+    const stored = (id) => storedTexts(worker, tenant).get(id);
+    base.finalized = polygon.finalized = 900;
+    // Several groups of the chain that fails, of many blocks each.
+    const waiting = [];
+    for (let burst = 0; burst < 4; burst++) {
+      for (let block = 984; block < 994; block++) await verify(base, "base", block);
+      waiting.push(await verify(polygon, "polygon", 930));
+      await until(() => stored(waiting[burst]), "the shipment");
+    }
+    base.fault = "silent";
+    polygon.finalized = 999;
+    await until(
+      async () => {
+        await worker.advance(MINUTE);
+        await worker.call("GET", "/v1/usage", { key });
+        return waiting.every((id) => JSON.parse(stored(id) ?? "{}").status === "finalized");
+      },
+      "the payments of the chain that answers",
+      60_000,
+    );
+  } finally {
+    await worker.stop();
+    base.stop();
+    polygon.stop();
+  }
+});

@@ -73,18 +73,20 @@ impl TenantLedger {
             self.parked_returned.set(true);
         }
         self.watch_new().await?;
-        let shipped = self.ship(now).await;
+        let shipped = self.ship(now).await?;
+        if let Some(fault) = &shipped.refusing.first {
+            event(TelemetryKind::LedgerAlarmFailed, &[TelemetryField::Cause(fault)]);
+        }
         self.poll_due_payments(now).await?;
         self.poll_due_settlements(now).await?;
-        // What could not be shipped keeps nothing else waiting, and is not deleted.
-        let purged = self.purge(now).await?;
-        let left = shipped? | purged;
+        let left = self.purge(now).await? | shipped.left;
         let (after, store) = (app::now(), self.store());
         let payment = store.next_payment()?.map(|at| at.max(after.plus(PURGE_AFTER_MS)));
         let next = [store.next_finality_poll()?, store.next_settlement()?, payment].into_iter().flatten().min();
         let next_poll = next.map(|at| at.max(after.plus(100)));
         let more = match left {
             true => Some(LEFT_AFTER_MS),
+            false if shipped.refusing.first.is_some() => Some(AGAIN_AFTER_MS),
             false => self.has_unshipped()?.then_some(SHIP_AFTER_MS),
         };
         // Requests counted meanwhile: the next alarm may be far away, and nothing is awaited until it is set.
@@ -109,6 +111,6 @@ impl TenantLedger {
     fn has_unshipped(&self) -> Result<bool, Fault> {
         let store = self.store();
         let shipped: ShippedState = store.state("shipped")?.unwrap_or_default();
-        Ok(!store.record_sizes(&shipped.record, 1)?.is_empty() || !store.outbox_sizes(1)?.is_empty())
+        Ok(!store.record_sizes(&shipped.record, 1)?.is_empty() || !store.outbox_sizes(0, 1)?.is_empty())
     }
 }

@@ -1,5 +1,5 @@
 //! How a row holds a line: compressed (LZ4 block format) with a dictionary of what records have in common. Of a usual
-//! record of 2.7 kB that leaves less than 0.5 kB; without the dictionary it would be more than a row without a rowid
+//! record of 2.7 kB that leaves 0.5 kB; without the dictionary it would be more than a row without a rowid
 //! keeps in its page, and each row would take a page of 4 KiB beside it.
 
 use crate::error::Fault;
