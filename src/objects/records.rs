@@ -1,5 +1,5 @@
 //! `Records`: one Durable Object for each tenant, environment and month. It stores the verification records and events
-//! that the ledger ships, with the totals of each hour; and archives the month in R2 when its records are 90 days old.
+//! that the ledger ships, with the totals of each hour; and archives the month in R2 90 days after its end.
 
 mod alarm;
 mod archive;
