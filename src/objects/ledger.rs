@@ -41,6 +41,7 @@ use x402_chain::time::UnixMillis;
 use x402_core::error::{ErrorCode, Fault};
 use x402_core::messages::MessageHead;
 use x402_core::messages::ledger::{LedgerEnvelope, LedgerMessage, LedgerReply};
+use x402_core::outbox::walk::FRONT;
 use x402_core::settlement::payment::{PaymentDecision, PaymentRecord};
 use x402_core::tenancy::admission::{Admission, invalid_key};
 use x402_core::tenancy::saved::SavedAdmission;
@@ -116,7 +117,7 @@ pub struct TenantLedger {
     opened: Cell<bool>,
     /// Whether this life of the object has tried again to read what was parked of the outbox.
     parked_returned: Cell<bool>,
-    /// The last entry of the outbox that was looked at; 0 where the next turn begins at the front.
+    /// The last entry of the outbox that was looked at, or its front.
     outbox_after: Cell<i64>,
     /// How far tables were walked to delete what has expired.
     purge: RefCell<purge::PurgeWalks>,
@@ -126,7 +127,7 @@ impl DurableObject for TenantLedger {
     fn new(state: State, env: Env) -> Self {
         let (memory, alarm_at) = (RefCell::new(None), Cell::new(None));
         let (opened, parked_returned, purge) = (Cell::new(false), Cell::new(false), RefCell::default());
-        let outbox_after = Cell::new(0);
+        let outbox_after = Cell::new(FRONT);
         Self { state, env, memory, alarm_at, opened, parked_returned, outbox_after, purge }
     }
 

@@ -7,6 +7,7 @@ use crate::objects::alarm::PacedWork;
 use x402_chain::id::VerificationId;
 use x402_chain::time::UnixMillis;
 use x402_core::error::Fault;
+use x402_core::outbox::walk::FRONT;
 use x402_core::tenancy::admission::IDEMPOTENCY_MS;
 
 /// A record stays in the ledger for ten minutes, until it is shipped and final: at 1,000 a second a week of them would not
@@ -72,7 +73,7 @@ impl TenantLedger {
         records.begin(now);
         idempotency.begin(now);
         // What the outbox names is not deleted, and is looked for in all of it: not while much waits there.
-        let waits = store.outbox_sizes(0, WAITING_MAX)?.len() >= usize::try_from(WAITING_MAX).unwrap_or(usize::MAX);
+        let waits = store.outbox_sizes(FRONT, WAITING_MAX)?.len() >= usize::try_from(WAITING_MAX).unwrap_or(usize::MAX);
         store.atomically(|| {
             if waits {
                 records.is_over = true;
