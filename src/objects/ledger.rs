@@ -15,6 +15,7 @@ mod reply;
 pub mod rows;
 mod settlement;
 mod ship;
+mod shipment;
 #[allow(unreachable_pub, reason = "public natively, for tests")]
 pub mod sql;
 mod store;
@@ -40,6 +41,7 @@ use x402_chain::time::UnixMillis;
 use x402_core::error::{ErrorCode, Fault};
 use x402_core::messages::MessageHead;
 use x402_core::messages::ledger::{LedgerEnvelope, LedgerMessage, LedgerReply};
+use x402_core::outbox::walk::FRONT;
 use x402_core::settlement::payment::{PaymentDecision, PaymentRecord};
 use x402_core::tenancy::admission::{Admission, invalid_key};
 use x402_core::tenancy::saved::SavedAdmission;
@@ -115,6 +117,8 @@ pub struct TenantLedger {
     opened: Cell<bool>,
     /// Whether this life of the object has tried again to read what was parked of the outbox.
     parked_returned: Cell<bool>,
+    /// The last entry of the outbox that was looked at, or its front.
+    outbox_after: Cell<i64>,
     /// How far tables were walked to delete what has expired.
     purge: RefCell<purge::PurgeWalks>,
 }
@@ -123,7 +127,8 @@ impl DurableObject for TenantLedger {
     fn new(state: State, env: Env) -> Self {
         let (memory, alarm_at) = (RefCell::new(None), Cell::new(None));
         let (opened, parked_returned, purge) = (Cell::new(false), Cell::new(false), RefCell::default());
-        Self { state, env, memory, alarm_at, opened, parked_returned, purge }
+        let outbox_after = Cell::new(FRONT);
+        Self { state, env, memory, alarm_at, opened, parked_returned, outbox_after, purge }
     }
 
     async fn fetch(&self, mut request: Request) -> worker::Result<Response> {
@@ -194,7 +199,7 @@ impl TenantLedger {
             LedgerMessage::Payees { key, wanted, off } => self.answer_payees(envelope.present(key), wanted, off, now),
             LedgerMessage::Record { key, id } => self.answer_record(envelope.present(key), *id, now),
             LedgerMessage::List { key } => self.answer_list(envelope.present(key), now).await,
-            LedgerMessage::Flush => self.flush(now).await,
+            LedgerMessage::Flush => self.flush(now, ship::Flushed::Usage).await,
             LedgerMessage::Reload { version } => self.reload_tenant(envelope, *version).await,
             LedgerMessage::Ping => Ok(LedgerOutput::done()),
             #[cfg(x402_bench)]

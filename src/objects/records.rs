@@ -1,5 +1,5 @@
 //! `Records`: one Durable Object for each tenant, environment and month. It stores the verification records and events
-//! that the ledger ships, with the totals of each hour; and archives the month in R2 when its records are 90 days old.
+//! that the ledger ships, with the totals of each hour; and archives the month in R2 90 days after its end.
 
 mod alarm;
 mod archive;
@@ -24,7 +24,7 @@ use x402_core::error::Fault;
 use x402_core::messages::records::{RecordsEnvelope, RecordsMessage, RecordsPage, RecordsQuery, RecordsReply};
 use x402_core::records::RecordCopy;
 use x402_core::records::archive::{ArchiveOwner, ArchivedKind};
-use x402_core::records::pack::{Packer, unpack};
+use x402_core::records::pack::{pack, unpack};
 use x402_core::records::rollup::RecordShare;
 
 /// One month of one tenant's records.
@@ -138,7 +138,7 @@ fn record_of(body: &[u8]) -> Result<RecordCopy, Fault> {
 }
 
 /// A line's size with its line break, and the line compressed: what is stored of a record or an event.
-fn packed(packer: &mut Packer, line: &impl Serialize) -> Result<(usize, Vec<u8>), Fault> {
+fn packed(line: &impl Serialize) -> Result<(usize, Vec<u8>), Fault> {
     let line = serde_json::to_string(line).map_err(Fault::internal)?;
-    Ok((line.len().saturating_add(1), packer.pack(&line)?))
+    Ok((line.len().saturating_add(1), pack(&line)))
 }

@@ -141,6 +141,8 @@ async fn send(network: &'static Network, callers: Vec<Rc<Slot>>, flight: Flight)
     let outcome = post_json_within(url, &jsonrpc::encode(&calls), SHARED_MS).await;
     match outcome {
         Ok(answer) if answer.status == 429 => {
+            // A request of many calls may be what is refused: each asks for itself next.
+            with_lane(&flight.0, |lane| lane.note_failure(now()));
             for caller in &callers {
                 caller.answer.replace(Some(SharedAnswer::RateLimited(answer.retry_after_s)));
             }

@@ -333,10 +333,10 @@ fn an_entry_that_was_parked_comes_back_after_those_that_wait() {
     }
     let kinds = || -> Vec<String> {
         let mut all = db.prepare(ledger::OUTBOX_GET.text).expect("prepares");
-        all.query_map([99], |row| row.get(1)).and_then(Iterator::collect).expect("rows")
+        all.query_map([0, 99], |row| row.get(1)).and_then(Iterator::collect).expect("rows")
     };
     db.execute(ledger::OUTBOX_PARK.text, (5, 1)).expect("runs");
-    db.execute(ledger::OUTBOX_DELETE.text, [1]).expect("runs");
+    db.execute(ledger::OUTBOX_DELETE.text, [0, 1]).expect("runs");
     assert_eq!(kinds(), ["record"]);
     assert!(db.prepare(ledger::PARKED_GET.text).and_then(|mut found| found.exists([])).expect("runs"));
     db.execute(ledger::PARKED_RETURN.text, []).expect("runs");

@@ -358,9 +358,9 @@ fn the_rows_of_a_month_are_read_or_refused() {
     let members = [records::RECORD_GET, records::RECORDS_BETWEEN, records::EVENTS_BETWEEN];
     all.row(&members, &[ver.clone(), SqlValue::Blob(vec![31, 139])], &[], &[]);
     let sizes = [records::SIZES_BEFORE, records::RECORD_SIZES, records::EVENT_SIZES];
-    all.row(&sizes, &[ver, int(9)], &[], &[("size", int(-1))]);
-    let share = [int(1), text("base"), text("confirmed"), text("1500000")];
-    all.row(&[records::SHARE_GET], &share, &[], &[("amount", text("1.5"))]);
+    all.row(&sizes, &[ver.clone(), int(9)], &[], &[("size", int(-1))]);
+    let share = [ver, int(1), text("base"), text("confirmed"), text("1500000")];
+    all.row(&[records::SHARES_GET], &share, &[], &[("amount", text("1.5"))]);
     all.row(&[records::COUNTS_GET], &[int(1), int(2)], &[], &[("records", int(-1))]);
     let total = [int(3_600_000), text("base"), text("confirmed"), int(2), text("3000000"), int(4)];
     let bad = [("amount", text("-1")), ("count", int(-1)), ("hour_ms", int(-1))];

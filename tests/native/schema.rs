@@ -79,6 +79,7 @@ fn check(db: &Connection, all: &[StatementInfo], scans_allowed: &[&str]) {
                     && !step.contains("USING")
                     && !step.contains("CONSTANT")
                     && !step.contains("json_each")
+                    && !step.contains("VALUES CLAUSE")
             })
             .collect();
         assert!(scans.is_empty() || scans_allowed.contains(name), "{name} scans: {scans:?}");
@@ -109,7 +110,7 @@ fn the_ledgers_statements_prepare_and_find_their_rows() {
 #[test]
 fn the_records_statements_prepare_and_find_their_rows() {
     // The rows of a month are counted once, when it is archived; totals are a few for each hour.
-    check(&records_db(), records::ALL, &["COUNTS_GET", "TOTALS_CHANGED", "TABLES_GET"]);
+    check(&records_db(), records::ALL, &["COUNTS_GET", "TABLES_GET", "TOTALS_CHANGED"]);
 }
 
 #[test]
@@ -272,6 +273,23 @@ fn an_older_revision_changes_nothing() {
     assert_eq!((put(0, "confirmed"), put(2, "reorged"), put(1, "finalized"), put(2, "again")), (1, 1, 0, 0));
     let outcome: String = db.query_row("SELECT outcome FROM records", [], |row| row.get(0)).expect("a row");
     assert_eq!(outcome, "reorged");
+    // The same of several in one statement, also where two are revisions of one record.
+    for (statement, rows) in [(records::RECORDS_PUT_4, 4), (records::RECORDS_PUT_14, 14)] {
+        let values = |at: i64| (format!("ver_{}", at % 3), at, format!("outcome {at}"));
+        let mut prepared = db.prepare(statement.text).expect("a statement");
+        assert_eq!(prepared.parameter_count(), rows * 7);
+        for at in 0..rows {
+            let (id, revision, outcome) = values(i64::try_from(at).expect("small"));
+            let columns: [&dyn rusqlite::ToSql; 7] = [&id, &revision, &"base", &outcome, &"7", &4, &"text"];
+            for (column, value) in columns.iter().enumerate() {
+                prepared.raw_bind_parameter(at * 7 + column + 1, value).expect("bound");
+            }
+        }
+        prepared.raw_execute().expect("runs");
+        let mut all = db.prepare("SELECT outcome FROM records ORDER BY revision DESC").expect("a statement");
+        let newest: String = all.query_row([], |row| row.get(0)).expect("a row");
+        assert_eq!(newest, format!("outcome {}", rows - 1));
+    }
     let db = directory_db();
     let put = |revision: i64, count: i64| {
         let rows = format!(r#"[["hour",3600000,"base","confirmed",{count},"{count}000000",{revision}]]"#);

@@ -2,7 +2,7 @@
 import { existsSync, readFileSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
-import { gunzipSync, inflateRawSync } from "node:zlib";
+import { gunzipSync } from "node:zlib";
 import { ROOT } from "./worker.mjs";
 
 const CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ";
@@ -11,10 +11,35 @@ const DAY = 86_400_000;
 /** What rows are compressed with. */
 const DICTIONARY = readFileSync(join(ROOT, "crates", "core", "data", "record-dictionary.txt"));
 
+/** The bytes of an LZ4 block of `length` bytes that was compressed with the dictionary. */
+function inflated(block, length) {
+  const bytes = Buffer.alloc(DICTIONARY.length + length);
+  let [from, to] = [0, DICTIONARY.copy(bytes)];
+  /** A length that goes on in further bytes while they are 255. */
+  const long = (short) => {
+    let sum = short;
+    for (let more = short === 15 ? 255 : 0; more === 255; sum += more) more = block[from++];
+    return sum;
+  };
+  while (from < block.length) {
+    const token = block[from++];
+    const literals = long(token >> 4);
+    to += block.copy(bytes, to, from, from + literals);
+    from += literals;
+    if (from >= block.length) break;
+    const distance = block.readUInt16LE(from);
+    from += 2;
+    for (let left = long(token & 15) + 4; left > 0; left--, to++) bytes[to] = bytes[to - distance];
+  }
+  if (to !== bytes.length) throw new Error(`a row of ${to - DICTIONARY.length} bytes that says ${length}`);
+  return bytes.subarray(DICTIONARY.length);
+}
+
 /** The line that a row holds. */
-function unpacked(body) {
+function unpacked(row) {
+  const body = Buffer.from(row);
   if (body[0] !== 1) throw new Error(`a row with dictionary ${body[0]}`);
-  return inflateRawSync(body.subarray(1), { dictionary: DICTIONARY }).toString();
+  return inflated(body.subarray(5), body.readUInt32LE(1)).toString();
 }
 
 /** A ULID of a time; `number` is its random part. */
@@ -100,6 +125,24 @@ function allStored({ state }, tenant) {
   };
   const all = names.flatMap(read).filter((month) => tenant === undefined || month.tenant === tenant);
   return all.sort((one, other) => one.month.localeCompare(other.month));
+}
+
+/** Makes the objects of a month refuse every record; returns what mends them. */
+export function breakMonth({ state }, month) {
+  const folder = join(state, "do", "-Records");
+  const each = (sql) => {
+    for (const name of readdirSync(folder).filter((name) => /^[0-9a-f]{64}\.sqlite$/.test(name))) {
+      const db = new DatabaseSync(join(folder, name), { timeout: 5_000 });
+      try {
+        const owner = db.prepare("SELECT value FROM state WHERE name = 'owner'").get();
+        if (JSON.parse(String(owner?.value ?? "{}")).month === month) db.exec(sql);
+      } finally {
+        db.close();
+      }
+    }
+  };
+  each("CREATE TRIGGER broken BEFORE INSERT ON records BEGIN SELECT RAISE(ABORT, 'broken by a test'); END");
+  return () => each("DROP TRIGGER broken");
 }
 
 /** The stored records of a tenant, by id: the text of each. */

@@ -120,6 +120,34 @@ test("a month is archived, read from the archive, and a late revision wins", asy
   });
 });
 
+test("a batch of late records finds each earlier one, whatever its day", async () => {
+  await withState({}, async ({ worker }) => {
+    const { id: tenant, live: key } = await worker.tenant();
+    const all = await fill(worker, tenant, 40);
+    await due(worker, tenant);
+    await emptied(worker, tenant);
+    // Some of each day, by turns; an old revision that changes nothing; and one that no file holds.
+    const changed = all.records
+      .filter((_, n) => n % 3 === 0)
+      .map((copy) => record(copy.id, copy.revision + 1, { status: "reorged", amount: "7" }))
+      .sort((one, other) => (one.id.slice(-3) < other.id.slice(-3) ? -1 : 1));
+    const old = { ...all.records[2], revision: 0 };
+    const fresh = record(`ver_${ulid(START + 2 * DAY)}`, 4);
+    const records = [...changed, old, fresh];
+    const owner = { tenant, month: MONTH };
+    for (const _ of [1, 2]) assert.equal(await ask(worker, owner, { take: { records, events: [] } }), "taken");
+    const newest = new Map([...all.records, ...changed, fresh].map((copy) => [copy.id, copy]));
+    const wanted = JSON.stringify([...totalsOf(shares([...newest.values()]))]);
+    await worker.advance(61_000);
+    await worker.call("GET", `/v1/verifications/${fresh.id}`, { key });
+    await until(async () => JSON.stringify([...(await rollups(worker, tenant))]) === wanted, "the totals in the directory");
+    for (const { id, record } of [changed[0], changed.at(-1), fresh, all.records[2]]) {
+      const { status, text } = await worker.call("GET", `/v1/verifications/${id}`, { key });
+      assert.deepEqual([status, text], [200, JSON.stringify(record)]);
+    }
+  });
+});
+
 test("a list goes on in the archive", async () => {
   await withState({}, async ({ worker }) => {
     const { id, live: key } = await worker.tenant();

@@ -2,11 +2,12 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { startMock } from "./mock-rpc.mjs";
-import { ledgerRecords, storedEvents, storedTexts } from "./months.mjs";
+import { breakMonth, ledgerRecords, monthOf, storedEvents, storedTexts, timeOf } from "./months.mjs";
 import { random } from "./payment.mjs";
 import { startWorker, until } from "./worker.mjs";
 
 const MINUTE = 60_000;
+const DAY = 86_400_000;
 
 /** A seller on Base, whose blocks are final when the mock says so. */
 async function withSeller(act) {
@@ -104,6 +105,48 @@ test("a payment is polled while the directory takes nothing", () =>
     );
   }));
 
+test("a month that takes nothing holds up neither the next month nor the directory", () =>
+  withSeller(async ({ mock, worker, verify, stored, read, pass }) => {
+    const { id } = await verify();
+    await until(() => stored(id) === "confirmed", "the shipment");
+    const month = monthOf(timeOf(id));
+    await pass(Date.parse(`${month}-28`) + 5 * DAY - Date.now());
+    const mend = breakMonth(worker, month);
+    // Its last revision is for the month that is broken.
+    mock.finalized = 996;
+    await until(
+      async () => {
+        await pass(MINUTE);
+        return (await read(id)) === "finalized";
+      },
+      "the poll",
+      40_000,
+    );
+    const next = await verify();
+    await until(
+      async () => {
+        await pass(MINUTE);
+        return stored(next.id) && (await worker.sql("SELECT 1 FROM period_usage WHERE period = ?", monthOf(timeOf(next.id)))).length > 0;
+      },
+      "the next month's record, and its usage in the directory",
+      40_000,
+    );
+    // Nor the end of the month, which wants the usage alone.
+    await worker.cron("0 0 1 * *");
+    const [usage] = await worker.sql("SELECT closed_ms FROM period_usage WHERE period = ?", month);
+    assert.notEqual(usage.closed_ms, null);
+    mend();
+    assert.equal(stored(id), "confirmed");
+    await until(
+      async () => {
+        await pass(MINUTE);
+        return stored(id) === "finalized";
+      },
+      "the last revision",
+      40_000,
+    );
+  }));
+
 test("a poll leaves batches on where a provider takes ten calls", () =>
   withSeller(async ({ mock, verify, stored, pass }) => {
     const refused = { jsonrpc: "2.0", id: null, error: { code: -32005, message: "batch limit exceeded" } };
@@ -130,3 +173,43 @@ test("a poll leaves batches on where a provider takes ten calls", () =>
       `requests of ${sizes} calls`,
     );
   }));
+
+test("a chain that does not answer keeps no other from being polled", async () => {
+  const base = await startMock();
+  const polygon = await startMock({ chainId: 137, token: "0x3c499c542cEF5E3811e1192ce70d8cC03d5c3359" });
+  const worker = await startWorker({ vars: { RPC_BASE: base.url, RPC_POLYGON: polygon.url } });
+  try {
+    const to = random(20);
+    const { id: tenant, live: key } = await worker.tenant({ recipients: { base: to, polygon: to } });
+    const verify = async (mock, chain, block) => {
+      const tx_hash = mock.addTransfer({ from: random(20), to, amount: 1_000_000, block });
+      const { body, text } = await worker.verify(key, { tx_hash, chain, max_age_seconds: 315_360_000 });
+      assert.equal(body.success, true, text);
+      return body.id;
+    };
+    const stored = (id) => storedTexts(worker, tenant).get(id);
+    base.finalized = polygon.finalized = 900;
+    // Several groups of the chain that fails, of many blocks each.
+    const waiting = [];
+    for (let burst = 0; burst < 4; burst++) {
+      for (let block = 984; block < 994; block++) await verify(base, "base", block);
+      waiting.push(await verify(polygon, "polygon", 930));
+      await until(() => stored(waiting[burst]), "the shipment");
+    }
+    base.fault = "silent";
+    polygon.finalized = 999;
+    await until(
+      async () => {
+        await worker.advance(MINUTE);
+        await worker.call("GET", "/v1/usage", { key });
+        return waiting.every((id) => JSON.parse(stored(id) ?? "{}").status === "finalized");
+      },
+      "the payments of the chain that answers",
+      60_000,
+    );
+  } finally {
+    await worker.stop();
+    base.stop();
+    polygon.stop();
+  }
+});

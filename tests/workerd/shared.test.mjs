@@ -169,6 +169,16 @@ test("a provider that refuses shared requests is asked for each payment, for a w
   assert.ok(shared().length > 0);
 });
 
+test("after HTTP 429 to a shared request each payment asks for itself", async () => {
+  const limit = (calls) => (isShared(calls) ? { status: 429, body: "" } : undefined);
+  const first = await payments(MANY);
+  await together(first, { whole: limit });
+  assert.ok(shared().length > 0, JSON.stringify(requests));
+  const all = await payments(MANY);
+  assertOwn(all, await together(all, { whole: limit }));
+  assert.deepEqual(shared(), []);
+});
+
 test("a provider that never answers a shared request is asked for each payment", async () => {
   const all = await payments(MANY);
   const whole = (calls) => (isShared(calls) ? new Promise(() => {}) : undefined);

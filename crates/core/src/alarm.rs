@@ -9,11 +9,16 @@ const WORK_MS: u64 = 20;
 /// The longest pause between two pieces of an alarm's work.
 const PAUSE_MS_MAX: u64 = 50;
 
-/// Whether an alarm set for `at` runs in time for `wanted`. An alarm that is due and has not run yet does: to set it
-/// again would put it off, and the alarm of an object that is never idle would never run.
+/// When an alarm is to be set that runs in time for `wanted`; `None` where one is set, for `at`. An alarm that is due and
+/// has not run yet stays as it is: to set it again would put it off, and the alarm of an object that is never idle would
+/// never run. One that is lost runs at once, for the same reason.
 #[must_use]
-pub fn is_set(at: Option<UnixMillis>, wanted: UnixMillis, now: UnixMillis) -> bool {
-    at.is_some_and(|at| at <= wanted && now <= at.plus(LOST_AFTER_MS))
+pub fn alarm_for(wanted: UnixMillis, at: Option<UnixMillis>, now: UnixMillis) -> Option<UnixMillis> {
+    match at {
+        Some(at) if now > at.plus(LOST_AFTER_MS) => Some(now),
+        Some(at) if at <= wanted => None,
+        _ => Some(wanted),
+    }
 }
 
 /// Milliseconds to pause after an alarm has worked so long without a pause: at most half of the time is the alarm's, the
@@ -31,12 +36,13 @@ mod tests {
 
     #[test]
     fn an_alarm_that_is_due_is_not_put_off() {
-        let is_set_at = |at: u64| is_set(Some(UnixMillis(at)), NOW.plus(4_000), NOW);
-        assert!(!is_set(None, NOW.plus(4_000), NOW));
+        let wanted = NOW.plus(4_000);
+        let set_at = |at: u64| alarm_for(wanted, Some(UnixMillis(at)), NOW);
+        assert_eq!(alarm_for(wanted, None, NOW), Some(wanted));
         // Set, due, and late.
-        assert!(is_set_at(NOW.0 + 4_000) && is_set_at(NOW.0) && is_set_at(NOW.0 - 15_000));
+        assert_eq!([NOW.0 + 4_000, NOW.0, NOW.0 - 15_000].map(set_at), [None; 3]);
         // Too late for what is wanted, and lost.
-        assert!(!is_set_at(NOW.0 + 4_001) && !is_set_at(NOW.0 - 15_001));
+        assert_eq!([NOW.0 + 4_001, NOW.0 - 15_001].map(set_at), [Some(wanted), Some(NOW)]);
     }
 
     #[test]

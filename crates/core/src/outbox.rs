@@ -2,6 +2,7 @@
 //! that make a repeat harmless.
 
 pub mod load;
+pub mod walk;
 
 use crate::audit::DirectoryEvent;
 use crate::error::Fault;

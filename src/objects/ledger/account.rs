@@ -2,6 +2,7 @@
 
 use super::TenantLedger;
 use super::reply::LedgerOutput;
+use super::ship::Flushed;
 use x402_api::{ApiReply, chains, headers, whoami};
 use x402_chain::id::VerificationId;
 use x402_chain::network::Network;
@@ -96,6 +97,6 @@ impl TenantLedger {
     /// Lets a key list records: when this answers, their months hold all of them.
     pub(super) async fn answer_list(&self, key: PresentedKey, now: UnixMillis) -> Result<LedgerOutput, Fault> {
         let ((), headers) = self.with_key(key, now, |_, _| Ok(()))?;
-        Ok(self.flush(now).await?.with_rates(headers))
+        Ok(self.flush(now, Flushed::Records).await?.with_rates(headers))
     }
 }

@@ -7,8 +7,9 @@ use crate::objects::ledger::ship::ShippedState;
 use crate::telemetry::{TelemetryField, TelemetryKind, event};
 use worker::ScheduledTime;
 use x402_chain::time::{DAY_MS, UnixMillis};
-use x402_core::alarm::is_set;
+use x402_core::alarm::alarm_for;
 use x402_core::error::Fault;
+use x402_core::outbox::walk::FRONT;
 
 /// A record is shipped this long after it was written, so that a busy ledger ships in batches. Reads do not depend on
 /// it: they ask the ledger, or make it ship.
@@ -24,8 +25,8 @@ impl TenantLedger {
     /// Makes sure that an alarm runs soon.
     pub(super) async fn wake_soon(&self, now: UnixMillis) {
         let wanted = now.plus(SHIP_AFTER_MS);
-        if !is_set(self.alarm_at.get(), wanted, now) {
-            self.set_alarm(wanted).await;
+        if let Some(at) = alarm_for(wanted, self.alarm_at.get(), now) {
+            self.set_alarm(at).await;
         }
     }
 
@@ -73,16 +74,20 @@ impl TenantLedger {
             self.parked_returned.set(true);
         }
         self.watch_new().await?;
-        let shipped = self.ship(now).await;
+        let shipped = self.ship(now).await?;
+        if let Some(fault) = &shipped.refusing.first {
+            event(TelemetryKind::LedgerAlarmFailed, &[TelemetryField::Cause(fault)]);
+        }
         self.poll_due_payments(now).await?;
         self.poll_due_settlements(now).await?;
-        let left = shipped? | self.purge(now).await?;
+        let left = self.purge(app::now()).await? | shipped.left;
         let (after, store) = (app::now(), self.store());
         let payment = store.next_payment()?.map(|at| at.max(after.plus(PURGE_AFTER_MS)));
         let next = [store.next_finality_poll()?, store.next_settlement()?, payment].into_iter().flatten().min();
         let next_poll = next.map(|at| at.max(after.plus(100)));
         let more = match left {
             true => Some(LEFT_AFTER_MS),
+            false if shipped.refusing.first.is_some() => Some(AGAIN_AFTER_MS),
             false => self.has_unshipped()?.then_some(SHIP_AFTER_MS),
         };
         // Requests counted meanwhile: the next alarm may be far away, and nothing is awaited until it is set.
@@ -107,6 +112,6 @@ impl TenantLedger {
     fn has_unshipped(&self) -> Result<bool, Fault> {
         let store = self.store();
         let shipped: ShippedState = store.state("shipped")?.unwrap_or_default();
-        Ok(!store.record_sizes(&shipped.record, 1)?.is_empty() || !store.outbox_sizes(1)?.is_empty())
+        Ok(!store.record_sizes(&shipped.record, 1)?.is_empty() || !store.outbox_sizes(FRONT, 1)?.is_empty())
     }
 }

@@ -35,7 +35,7 @@ const POLLS_AT_ONCE: usize = 12;
 /// After this long an alarm begins no further poll.
 pub(super) const POLL_MS: u64 = 4_000;
 /// What an alarm had no time for is polled this long after.
-const LATE_AFTER_MS: u64 = 4_000;
+pub(super) const LATE_AFTER_MS: u64 = 4_000;
 /// After a failure the next poll is put off, not dropped.
 const FAILED_AFTER_MS: u64 = 60_000;
 
@@ -74,7 +74,7 @@ fn group_watched(store: &LedgerStore, after: &str, upto: &str) -> Result<(), Fau
 /// Stores what was polled in groups by when it is due next, in the places of those that it was read from.
 fn put_groups(store: &LedgerStore, polled: Vec<i64>, next: NextPolls) -> Result<(), Fault> {
     let mut places = polled.into_iter();
-    for (at, ids) in next {
+    for ((at, _), ids) in next {
         let ids: Vec<String> = ids.into_iter().collect();
         for ids in ids.chunks(GROUP_MAX) {
             store.put_group(places.next(), at, ids)?;
@@ -83,8 +83,11 @@ fn put_groups(store: &LedgerStore, polled: Vec<i64>, next: NextPolls) -> Result<
     places.try_for_each(|seq| store.delete_group(seq))
 }
 
-/// Payments by when they are polled again.
-pub(super) type NextPolls = BTreeMap<UnixMillis, BTreeSet<String>>;
+/// Payments by when they are polled again, and by chain, so that a chain which does not answer is a group of its own.
+pub(super) type NextPolls = BTreeMap<(UnixMillis, &'static str), BTreeSet<String>>;
+
+/// A payment whose transaction must be read, after its chain; the empty chain where its record cannot be read.
+pub(super) type UnreadPayment = (&'static str, String);
 
 /// A record with the transaction that it is about.
 pub(super) struct TrackedPayment {
@@ -170,26 +173,27 @@ impl TenantLedger {
         let mut work = PacedWork::begin();
         let (mut polled, mut next) = (Vec::new(), NextPolls::new());
         for group in due {
-            let is_late = app::now().since(began) >= POLL_MS;
-            let unread = if is_late {
-                group.ids
-            } else {
-                self.poll_blocks(group.ids, (&settings, began), &mut next, &mut work).await?
-            };
+            // What there is no time for stays due, and is then the oldest.
+            if app::now().since(began) >= POLL_MS {
+                break;
+            }
+            let unread = self.poll_blocks(group.ids, (&settings, began), &mut next, &mut work).await?;
             for some in unread.chunks(POLLS_AT_ONCE) {
                 if app::now().since(began) >= POLL_MS {
-                    next.entry(app::now().plus(LATE_AFTER_MS)).or_default().extend(some.iter().cloned());
+                    for (chain, id) in some {
+                        next.entry((app::now().plus(LATE_AFTER_MS), *chain)).or_default().insert(id.clone());
+                    }
                     continue;
                 }
-                let polls = some.iter().map(|id| self.poll_payment(id, Rc::clone(&settings), now));
-                for (id, at) in some.iter().zip(join_all(polls).await) {
+                let polls = some.iter().map(|(_, id)| self.poll_payment(id, Rc::clone(&settings), now));
+                for ((chain, id), at) in some.iter().zip(join_all(polls).await) {
                     let at = at.unwrap_or_else(|fault| {
                         let id = TelemetryField::Verification(VerificationId::parse(id));
                         event(TelemetryKind::PaymentNotPolled, &[id, TelemetryField::Cause(&fault)]);
                         Some(now.plus(FAILED_AFTER_MS))
                     });
                     if let Some(at) = at {
-                        next.entry(at).or_default().insert(id.clone());
+                        next.entry((at, *chain)).or_default().insert(id.clone());
                     }
                 }
                 work.pause_if_due().await;

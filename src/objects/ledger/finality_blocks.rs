@@ -2,7 +2,7 @@
 //! blocks, whose hashes stand for their transactions.
 
 use super::TenantLedger;
-use super::finality::{NextPolls, POLL_MS, TrackedPayment, tracked_payment, write_poll};
+use super::finality::{LATE_AFTER_MS, NextPolls, POLL_MS, TrackedPayment, UnreadPayment, tracked_payment, write_poll};
 use crate::app;
 use crate::objects::alarm::PacedWork;
 use crate::rpc::trace;
@@ -42,7 +42,7 @@ impl TenantLedger {
         (settings, began): (&Settings, UnixMillis),
         next: &mut NextPolls,
         work: &mut PacedWork,
-    ) -> Result<Vec<String>, Fault> {
+    ) -> Result<Vec<UnreadPayment>, Fault> {
         let store = self.store();
         let (mut chains, mut unread) = (BTreeMap::<&str, ChainBlocks>::new(), Vec::new());
         for id in ids {
@@ -54,17 +54,17 @@ impl TenantLedger {
                         chain.network = Some(payment.network);
                         chain.heights.entry(height).or_default().push(id);
                     }
-                    None => unread.push(id),
+                    None => unread.push((payment.network.key, id)),
                 },
                 // Its own poll reports the error.
-                Err(_) => unread.push(id),
+                Err(_) => unread.push(("", id)),
             }
         }
         for ChainBlocks { network, mut heights } in chains.into_values() {
             let Some(network) = network else { continue };
             while !heights.is_empty() {
                 if app::now().since(began) >= POLL_MS {
-                    unread.extend(heights.into_values().flatten());
+                    unread.extend(heights.into_values().flatten().map(|id| (network.key, id)));
                     break;
                 }
                 let some: BTreeSet<u64> = heights.keys().copied().take(BLOCKS_MAX).collect();
@@ -82,16 +82,21 @@ impl TenantLedger {
                             }
                             Some(Standing::Canonical) => None,
                             Some(Standing::Unclear) | None => {
-                                unread.push(id);
+                                unread.push((network.key, id));
                                 continue;
                             }
                         };
                         if let Some(at) = write_poll(&store, &fresh, changed, now)? {
-                            next.entry(at).or_default().insert(id);
+                            next.entry((at, network.key)).or_default().insert(id);
                         }
                     }
                     Ok(())
                 })?;
+                if found.is_none() && !heights.is_empty() {
+                    // A chain that does not answer keeps the others waiting once, and not for each of its blocks.
+                    let late = next.entry((now.plus(LATE_AFTER_MS), network.key)).or_default();
+                    late.extend(std::mem::take(&mut heights).into_values().flatten());
+                }
                 work.pause_if_due().await;
             }
         }

@@ -7,6 +7,7 @@ use crate::objects::alarm::PacedWork;
 use x402_chain::id::VerificationId;
 use x402_chain::time::UnixMillis;
 use x402_core::error::Fault;
+use x402_core::outbox::walk::FRONT;
 use x402_core::tenancy::admission::IDEMPOTENCY_MS;
 
 /// A record stays in the ledger for ten minutes, until it is shipped and final: at 1,000 a second a week of them would not
@@ -16,6 +17,8 @@ const RECORD_MS: u64 = 600_000;
 const WALK_MS: u64 = 600_000;
 /// The most rows of a table that one turn looks at or deletes: 250 records took 1 ms.
 const TURN_ROWS_MAX: i64 = 500;
+/// With so many entries in the outbox no record is deleted: 2,000 of them made each turn last 12 ms.
+const WAITING_MAX: i64 = 500;
 /// The most turns of one alarm. What is left, the next alarm deletes, which then comes at once.
 const TURNS_MAX: usize = 16;
 
@@ -69,11 +72,17 @@ impl TenantLedger {
         let PurgeWalks { records, idempotency } = &mut *walks;
         records.begin(now);
         idempotency.begin(now);
+        // What the outbox names is not deleted, and is looked for in all of it: not while much waits there.
+        let waits = store.outbox_sizes(FRONT, WAITING_MAX)?.len() >= usize::try_from(WAITING_MAX).unwrap_or(usize::MAX);
         store.atomically(|| {
-            // Records get older, so a walk that is over goes on.
-            let end = store.purge_records(&records.after, &upto, TURN_ROWS_MAX)?;
-            records.is_over = end.is_none();
-            records.after = end.unwrap_or_else(|| upto.clone()).max(records.after.clone());
+            if waits {
+                records.is_over = true;
+            } else {
+                // Records get older, so a walk that is over goes on.
+                let end = store.purge_records(&records.after, &upto, TURN_ROWS_MAX)?;
+                records.is_over = end.is_none();
+                records.after = end.unwrap_or_else(|| upto.clone()).max(records.after.clone());
+            }
             if !idempotency.is_over {
                 let old = UnixMillis(now.0.saturating_sub(IDEMPOTENCY_MS));
                 let end = store.purge_idempotency(&idempotency.after, old, TURN_ROWS_MAX)?;

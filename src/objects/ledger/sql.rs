@@ -157,12 +157,13 @@ statements! {
     WATCH_DELETE: () = "DELETE FROM watches WHERE id = ?";
     /// Binds kind and body.
     OUTBOX_PUT: () = "INSERT INTO outbox (kind, body) VALUES (?, ?)";
-    /// Binds a limit; returns seq and bytes, the oldest first.
-    OUTBOX_SIZES: OutboxSize = "SELECT seq, length(CAST(body AS BLOB)) AS bytes FROM outbox ORDER BY seq LIMIT ?";
-    /// Binds the newest seq wanted; returns seq, kind, body, the oldest first.
-    OUTBOX_GET: OutboxRow = "SELECT seq, kind, body FROM outbox WHERE seq <= ? ORDER BY seq";
-    /// Binds the newest seq that was shipped.
-    OUTBOX_DELETE: () = "DELETE FROM outbox WHERE seq <= ?";
+    /// Binds a seq and a limit; returns seq and bytes of those after it, the oldest first.
+    OUTBOX_SIZES: OutboxSize =
+        "SELECT seq, length(CAST(body AS BLOB)) AS bytes FROM outbox WHERE seq > ? ORDER BY seq LIMIT ?";
+    /// Binds two seqs; returns seq, kind, body after the first, up to the second, the oldest first.
+    OUTBOX_GET: OutboxRow = "SELECT seq, kind, body FROM outbox WHERE seq > ? AND seq <= ? ORDER BY seq";
+    /// Binds two seqs: what was shipped after the first, up to the second.
+    OUTBOX_DELETE: () = "DELETE FROM outbox WHERE seq > ? AND seq <= ?";
     /// Binds a time and the seq of an entry that this build cannot read: it is kept apart, and holds no other up.
     OUTBOX_PARK: () = "INSERT INTO outbox_parked (seq, kind, body, parked_ms)
         SELECT seq, kind, body, ? FROM outbox WHERE seq = ?";

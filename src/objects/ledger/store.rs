@@ -401,14 +401,14 @@ impl LedgerStore {
         self.run(sql::OUTBOX_PUT, vec![entry.kind().into(), entry.body()?.into()])
     }
 
-    /// The oldest entries of the outbox, with their sizes in bytes.
-    pub(super) fn outbox_sizes(&self, limit: i64) -> Result<Vec<OutboxSize>, Fault> {
-        self.rows(sql::OUTBOX_SIZES, vec![limit.into()])
+    /// The oldest entries of the outbox after a number, with their sizes in bytes.
+    pub(super) fn outbox_sizes(&self, after: i64, limit: i64) -> Result<Vec<OutboxSize>, Fault> {
+        self.rows(sql::OUTBOX_SIZES, vec![after.into(), limit.into()])
     }
 
-    /// The entries of the outbox up to a number.
-    pub(super) fn outbox(&self, upto: i64) -> Result<Vec<OutboxRow>, Fault> {
-        self.rows(sql::OUTBOX_GET, vec![upto.into()])
+    /// The entries of the outbox after a number, up to another.
+    pub(super) fn outbox(&self, (after, upto): (i64, i64)) -> Result<Vec<OutboxRow>, Fault> {
+        self.rows(sql::OUTBOX_GET, vec![after.into(), upto.into()])
     }
 
     /// Keeps an entry apart that cannot be read, until it is returned.
@@ -427,8 +427,9 @@ impl LedgerStore {
         })
     }
 
-    pub(super) fn clear_outbox(&self, upto: i64) -> Result<(), Fault> {
-        self.run(sql::OUTBOX_DELETE, vec![upto.into()])
+    /// Deletes the entries after a number, up to another.
+    pub(super) fn clear_outbox(&self, (after, upto): (i64, i64)) -> Result<(), Fault> {
+        self.run(sql::OUTBOX_DELETE, vec![after.into(), upto.into()])
     }
 
     #[cfg(x402_bench)]

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use worker::ScheduledTime;
 use x402_chain::time::UnixMillis;
-use x402_core::alarm::is_set;
+use x402_core::alarm::alarm_for;
 use x402_core::error::Fault;
 use x402_core::records::archived_from;
 use x402_core::records::rollup::{RollupKey, Totals, daily, day_of};
@@ -31,8 +31,8 @@ impl Records {
             let stored = self.state.storage().get_alarm().await.ok().flatten();
             self.alarm_at.set(stored.and_then(|at| u64::try_from(at).ok()).map(UnixMillis));
         }
-        if !is_set(self.alarm_at.get(), wanted, now) {
-            self.set_alarm(wanted).await;
+        if let Some(at) = alarm_for(wanted, self.alarm_at.get(), now) {
+            self.set_alarm(at).await;
         }
     }
 

@@ -39,6 +39,8 @@ impl FromRow for MemberSize {
 
 /// What a stored record has added to the totals of its hour.
 pub struct StoredShare {
+    /// The record's id.
+    pub id: String,
     /// The record's revision.
     pub revision: i64,
     /// The chain.
@@ -50,11 +52,11 @@ pub struct StoredShare {
 }
 
 impl FromRow for StoredShare {
-    const COLUMNS: &'static [&'static str] = &["revision", "chain", "outcome", "amount"];
+    const COLUMNS: &'static [&'static str] = &["id", "revision", "chain", "outcome", "amount"];
 
     fn from_row(row: &mut RowReader) -> Result<Self, Fault> {
-        let (revision, chain, outcome) = (row.get()?, row.get()?, row.get()?);
-        Ok(Self { revision, chain, outcome, amount: row.parse(Amount::parse_atomic)? })
+        let (id, revision, chain, outcome) = (row.get()?, row.get()?, row.get()?, row.get()?);
+        Ok(Self { id, revision, chain, outcome, amount: row.parse(Amount::parse_atomic)? })
     }
 }
 

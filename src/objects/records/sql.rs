@@ -10,10 +10,27 @@ statements! {
     TABLES_GET: Present = "SELECT 1 AS present FROM sqlite_master WHERE name = 'records'";
     /// Binds an id; returns id and body.
     RECORD_GET: MemberRow = "SELECT id, body FROM records WHERE id = ?";
-    /// Binds an id; returns what the record has added to the totals.
-    SHARE_GET: StoredShare = "SELECT revision, chain, outcome, amount FROM records WHERE id = ?";
+    /// Binds a JSON array of ids; returns what those that are stored have added to the totals.
+    SHARES_GET: StoredShare = "SELECT id, revision, chain, outcome, amount FROM records
+        WHERE id IN (SELECT value FROM json_each(?))";
     /// Binds id, revision, chain, outcome, amount, size, body. An older revision changes nothing.
-    RECORD_PUT: () = "INSERT INTO records (id, revision, chain, outcome, amount, size, body) VALUES (?, ?, ?, ?, ?, ?, ?)
+    RECORD_PUT: () = "INSERT INTO records (id, revision, chain, outcome, amount, size, body) VALUES
+        (?, ?, ?, ?, ?, ?, ?)
+        ON CONFLICT (id) DO UPDATE SET revision = excluded.revision, chain = excluded.chain,
+        outcome = excluded.outcome, amount = excluded.amount, size = excluded.size, body = excluded.body
+        WHERE excluded.revision > records.revision";
+    /// The same of four records.
+    RECORDS_PUT_4: () = "INSERT INTO records (id, revision, chain, outcome, amount, size, body) VALUES
+        (?, ?, ?, ?, ?, ?, ?), (?, ?, ?, ?, ?, ?, ?), (?, ?, ?, ?, ?, ?, ?), (?, ?, ?, ?, ?, ?, ?)
+        ON CONFLICT (id) DO UPDATE SET revision = excluded.revision, chain = excluded.chain,
+        outcome = excluded.outcome, amount = excluded.amount, size = excluded.size, body = excluded.body
+        WHERE excluded.revision > records.revision";
+    /// The same of fourteen: a statement binds at most 100 values.
+    RECORDS_PUT_14: () = "INSERT INTO records (id, revision, chain, outcome, amount, size, body) VALUES
+        (?, ?, ?, ?, ?, ?, ?), (?, ?, ?, ?, ?, ?, ?), (?, ?, ?, ?, ?, ?, ?), (?, ?, ?, ?, ?, ?, ?),
+        (?, ?, ?, ?, ?, ?, ?), (?, ?, ?, ?, ?, ?, ?), (?, ?, ?, ?, ?, ?, ?), (?, ?, ?, ?, ?, ?, ?),
+        (?, ?, ?, ?, ?, ?, ?), (?, ?, ?, ?, ?, ?, ?), (?, ?, ?, ?, ?, ?, ?), (?, ?, ?, ?, ?, ?, ?),
+        (?, ?, ?, ?, ?, ?, ?), (?, ?, ?, ?, ?, ?, ?)
         ON CONFLICT (id) DO UPDATE SET revision = excluded.revision, chain = excluded.chain,
         outcome = excluded.outcome, amount = excluded.amount, size = excluded.size, body = excluded.body
         WHERE excluded.revision > records.revision";

@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use worker::{SqlStorageValue as Value, Storage};
 use x402_chain::collect::map_of;
+use x402_chain::id::VerificationId;
 use x402_chain::time::UnixMillis;
 use x402_core::error::Fault;
 use x402_core::records::archive::ArchivedKind;
@@ -14,6 +15,20 @@ use x402_core::records::rollup::{RecordShare, RollupKey, Total, Totals};
 
 /// A day in milliseconds.
 const DAY_MS: u64 = 86_400_000;
+
+/// What is to be stored of a record or an event: its line's size, and the line compressed.
+pub(super) type PackedLine = (usize, Vec<u8>);
+
+/// A record that is to be stored.
+pub(super) struct NewRecord {
+    pub(super) id: VerificationId,
+    pub(super) revision: i64,
+    pub(super) share: RecordShare,
+    pub(super) line: PackedLine,
+}
+
+/// What `RECORD_PUT` binds for a record.
+const COLUMNS: usize = 7;
 
 /// Typed reads and writes of a month's tables.
 pub(super) struct RecordsStore {
@@ -66,31 +81,42 @@ impl RecordsStore {
         self.db.first(sql::RECORD_GET, vec![id.into()])
     }
 
-    /// What a stored record has added to the totals, with its revision.
-    pub(super) fn share(&self, id: &str) -> Result<Option<StoredShare>, Fault> {
-        self.db.first(sql::SHARE_GET, vec![id.into()])
+    /// What stored records have added to the totals, those of the ids that are stored.
+    pub(super) fn shares<'a>(&self, ids: impl Iterator<Item = &'a VerificationId>) -> Result<Vec<StoredShare>, Fault> {
+        let ids = serde_json::to_string(&ids.collect::<Vec<_>>()).map_err(storage_failed)?;
+        self.db.rows(sql::SHARES_GET, vec![ids.into()])
     }
 
-    /// Stores a record: its line has `size` bytes, `body` is the line compressed.
-    pub(super) fn put_record(
-        &self,
-        (id, revision): (&str, i64),
-        share: &RecordShare,
-        (size, body): (usize, Vec<u8>),
-    ) -> Result<(), Fault> {
-        let bind = vec![
-            id.into(),
-            Value::Integer(revision),
-            share.key.chain.as_str().into(),
-            share.key.outcome.as_str().into(),
-            share.amount.to_string().into(),
-            number_value(size)?,
-            Value::Blob(body),
-        ];
-        self.db.run(sql::RECORD_PUT, bind)
+    /// Stores records, several with a statement: a call of SQLite costs more than what it stores.
+    pub(super) fn put_records(&self, records: Vec<NewRecord>) -> Result<(), Fault> {
+        let mut left = records.len();
+        let mut values = Vec::new();
+        for record in records {
+            let (size, body) = record.line;
+            values.extend([
+                record.id.to_string().into(),
+                Value::Integer(record.revision),
+                record.share.key.chain.into(),
+                record.share.key.outcome.into(),
+                record.share.amount.to_string().into(),
+                number_value(size)?,
+                Value::Blob(body),
+            ]);
+        }
+        let mut values = values.into_iter();
+        while left > 0 {
+            let (rows, statement) = match left {
+                14.. => (14, sql::RECORDS_PUT_14),
+                4.. => (4, sql::RECORDS_PUT_4),
+                _ => (1, sql::RECORD_PUT),
+            };
+            self.db.run(statement, values.by_ref().take(COLUMNS.saturating_mul(rows)).collect())?;
+            left = left.saturating_sub(rows);
+        }
+        Ok(())
     }
 
-    pub(super) fn put_event(&self, id: &str, (size, body): (usize, Vec<u8>)) -> Result<(), Fault> {
+    pub(super) fn put_event(&self, id: &str, (size, body): PackedLine) -> Result<(), Fault> {
         self.db.run(sql::EVENT_PUT, vec![id.into(), number_value(size)?, Value::Blob(body)])
     }
 

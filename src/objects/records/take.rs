@@ -1,30 +1,19 @@
 //! Takes what a ledger ships. A repeat changes nothing, nor does an older revision of a record; the totals change in the
 //! same transaction as the records.
 
-use super::store::RecordsStore;
+use super::store::{NewRecord, PackedLine, RecordsStore};
 use super::{ArchiveOwner, ArchivedKind, OWNER, RecordShare, Records, RecordsOwner, packed};
 use crate::app::{bucket, db};
 use crate::d1;
 use crate::{app, archive};
 use std::collections::{BTreeMap, BTreeSet};
+use x402_chain::collect::{map_of, set_of};
 use x402_chain::id::VerificationId;
 use x402_chain::time::{Period, UnixMillis};
 use x402_core::error::Fault;
 use x402_core::messages::records::{RecordsBatch, RecordsEnvelope, RecordsReply};
 use x402_core::records::archived_from;
-use x402_core::records::pack::Packer;
 use x402_core::records::rollup::{RollupKey, Totals, apply_share, day_of};
-
-/// What is to be stored of a record or an event: its line's size, and the line compressed.
-type PackedLine = (usize, Vec<u8>);
-
-/// A record that is to be stored.
-struct NewRecord {
-    id: VerificationId,
-    revision: i64,
-    share: RecordShare,
-    line: PackedLine,
-}
 
 /// What is to be stored of a batch.
 #[derive(Default)]
@@ -94,6 +83,10 @@ impl Records {
         let (bucket, db) = (bucket(&self.env)?, db(&self.env)?);
         let mut archived = ArchivedPart::default();
         let is_made = self.open_stored()?;
+        let stored: BTreeSet<String> = match is_made {
+            true => set_of(store.shares(records.iter().map(|record| &record.id))?.into_iter().map(|row| row.id)),
+            false => BTreeSet::new(),
+        };
         let mut wanted = Vec::new();
         for record in records {
             let day = day_of(record.share.key.start);
@@ -101,10 +94,9 @@ impl Records {
             if !is_held && !archived.days.contains_key(&day) {
                 archived.days.insert(day, d1::read_rollups(&db, &owner, day).await?);
             }
-            if is_made && store.share(&record.id.to_string())?.is_some() {
-                continue;
+            if !stored.contains(&record.id.to_string()) {
+                wanted.push(record.id);
             }
-            wanted.push(record.id);
         }
         for copy in archive::find(&bucket, &owner, wanted).await? {
             let share = RecordShare::read(copy.id, copy.record.get())?;
@@ -117,20 +109,20 @@ impl Records {
 /// The rows of a batch. A batch of another month is refused whole.
 fn read_batch(month: Period, batch: &RecordsBatch) -> Result<NewRows, Fault> {
     let other = || Fault::internal("a batch holds a record or an event of another month");
-    let (mut rows, mut packer) = (NewRows::default(), Packer::default());
+    let mut rows = NewRows::default();
     for copy in &batch.records {
         if Period::of(copy.id.created_at()) != month {
             return Err(other());
         }
         let share = RecordShare::read(copy.id, copy.record.get())?;
-        rows.records.push(NewRecord { id: copy.id, revision: copy.revision, share, line: packed(&mut packer, copy)? });
+        rows.records.push(NewRecord { id: copy.id, revision: copy.revision, share, line: packed(copy)? });
     }
     for one in &batch.events {
         let id = one.id.to_string();
         if ArchivedKind::Events.time_of(&id).map(Period::of) != Some(month) {
             return Err(other());
         }
-        rows.events.push((id, packed(&mut packer, one)?));
+        rows.events.push((id, packed(one)?));
     }
     Ok(rows)
 }
@@ -144,15 +136,22 @@ fn put_records(store: &RecordsStore, records: Vec<NewRecord>, archived: &Archive
             }
         }
     }
+    // What is stored of each record, or was before it was archived; then what this batch stores.
+    let mut known = archived.records.clone();
+    let hours: BTreeMap<VerificationId, UnixMillis> =
+        map_of(records.iter().map(|record| (record.id, record.share.key.start)));
+    for row in store.shares(hours.keys())? {
+        let id = VerificationId::parse(&row.id).ok_or_else(|| Fault::internal("a stored record has no id"))?;
+        let start = hours.get(&id).copied().unwrap_or_default();
+        let key = RollupKey { start, chain: row.chain, outcome: row.outcome };
+        known.insert(id, (row.revision, RecordShare { key, amount: row.amount }));
+    }
     let (mut totals, mut loaded, mut changed) = (Totals::new(), BTreeSet::new(), BTreeSet::new());
-    for NewRecord { id, revision, share, line } in records {
-        let text = id.to_string();
-        let stored = store.share(&text)?.map(|row| {
-            let key = RollupKey { start: share.key.start, chain: row.chain, outcome: row.outcome };
-            (row.revision, RecordShare { key, amount: row.amount })
-        });
-        let earlier = stored.as_ref().or_else(|| archived.records.get(&id));
-        if earlier.is_some_and(|(stored, _)| *stored >= revision) {
+    let mut newer = Vec::new();
+    for record in records {
+        let NewRecord { id, revision, share, .. } = &record;
+        let earlier = known.get(id);
+        if earlier.is_some_and(|(stored, _)| stored >= revision) {
             continue;
         }
         let earlier = earlier.map(|(_, share)| share);
@@ -163,13 +162,15 @@ fn put_records(store: &RecordsStore, records: Vec<NewRecord>, archived: &Archive
                 totals.insert(key.clone(), total);
             }
         }
-        if earlier != Some(&share) {
+        if earlier != Some(share) {
             changed.extend(earlier.map(|earlier| earlier.key.clone()));
             changed.insert(share.key.clone());
         }
-        apply_share(&mut totals, earlier, &share)?;
-        store.put_record((&text, revision), &share, line)?;
+        apply_share(&mut totals, earlier, share)?;
+        known.insert(*id, (*revision, share.clone()));
+        newer.push(record);
     }
+    store.put_records(newer)?;
     for key in changed {
         if let Some(total) = totals.get(&key) {
             store.put_total(&key, total, 0)?;

@@ -1,0 +1,235 @@
+//! Loads what a ledger ships: records that are new, and entries of the outbox with what they name.
+
+use super::store::LedgerStore;
+use crate::d1::{SettlementCopy, Shipment};
+use crate::telemetry::{TelemetryField, TelemetryKind, event};
+use serde_json::value::RawValue;
+use std::collections::{BTreeMap, BTreeSet};
+use x402_chain::id::{SettlementId, VerificationId};
+use x402_chain::time::Period;
+use x402_core::error::Fault;
+use x402_core::messages::records::RecordsBatch;
+use x402_core::outbox::load::{RECORD_BYTES_MAX, ShipmentLoad};
+use x402_core::outbox::{OutboxEntry, OutboxEvent, StoredRecord};
+use x402_core::records::RecordCopy;
+use x402_core::verification::answer::VerificationAnswer;
+
+/// The most rows read for one batch, as many as a batch holds.
+const ROWS_READ_MAX: i64 = 100;
+
+/// What is shipped in one batch.
+pub(super) struct Batch {
+    pub(super) directory: Shipment,
+    /// Records and events by the month of their ids.
+    pub(super) months: BTreeMap<Period, RecordsBatch>,
+}
+
+impl Batch {
+    fn add_record(&mut self, record: StoredRecord) -> Result<VerificationId, Fault> {
+        let id = VerificationId::parse(&record.id).ok_or_else(|| Fault::internal("a record has no id"))?;
+        let copy = RecordCopy { id, revision: record.revision, record: fit(record.body)? };
+        self.months.entry(Period::of(id.created_at())).or_default().records.push(copy);
+        Ok(id)
+    }
+
+    fn add_event(&mut self, event: OutboxEvent) -> Result<(), Fault> {
+        let body =
+            if event.body.get().len() > RECORD_BYTES_MAX { fit(event.body.get().to_owned())? } else { event.body };
+        let event = OutboxEvent { body, ..event };
+        self.months.entry(Period::of(event.id.created_at())).or_default().events.push(event);
+        Ok(())
+    }
+}
+
+/// A record's body. One that is too large for a row, which only an older build could write, is shipped with shorter
+/// lists, as it would be answered today.
+fn fit(body: String) -> Result<Box<RawValue>, Fault> {
+    let body = if body.len() > RECORD_BYTES_MAX {
+        let answer: VerificationAnswer = serde_json::from_str(&body).map_err(Fault::internal)?;
+        let fields = [TelemetryField::Verification(Some(answer.id)), TelemetryField::Bytes(body.len())];
+        event(TelemetryKind::RecordCut, &fields);
+        serde_json::to_string(&answer.with_lists_cut()).map_err(Fault::internal)?
+    } else {
+        body
+    };
+    RawValue::from_string(body).map_err(Fault::internal)
+}
+
+/// What was loaded of the records that were not shipped yet.
+#[derive(Default)]
+pub(super) struct LoadedRecords {
+    /// Their ids, in order.
+    pub(super) ids: Vec<VerificationId>,
+    /// Whether more may be left.
+    pub(super) more: bool,
+}
+
+/// Loads the oldest records after an id. The empty id is less than every id.
+pub(super) fn load_records(store: &LedgerStore, after: &str, batch: &mut Batch) -> Result<LoadedRecords, Fault> {
+    let (mut load, mut loaded) = (ShipmentLoad::default(), LoadedRecords::default());
+    let sizes = store.record_sizes(after, ROWS_READ_MAX)?;
+    let last = sizes.into_iter().take_while(|size| load.accept(size.bytes)).last();
+    if let Some(last) = last {
+        for record in store.records_between(after, &last.id)? {
+            loaded.ids.push(batch.add_record(record)?);
+        }
+    }
+    loaded.more = load.is_full();
+    Ok(loaded)
+}
+
+/// Where an entry of the outbox goes.
+#[derive(Default)]
+pub(super) struct Destinations {
+    pub(super) months: BTreeSet<Period>,
+    pub(super) directory: bool,
+}
+
+/// What took nothing while the outbox was being shipped: it is not asked again until the next time, and what it should
+/// have taken stays in the outbox.
+#[derive(Default)]
+pub(super) struct Refusing {
+    pub(super) at: Destinations,
+    pub(super) first: Option<Fault>,
+}
+
+impl Refusing {
+    /// Notes what was refused.
+    pub(super) fn note(&mut self, taken: Result<(), Fault>, mark: impl FnOnce(&mut Destinations)) {
+        if let Err(fault) = taken {
+            mark(&mut self.at);
+            self.first.get_or_insert(fault);
+        }
+    }
+
+    pub(super) fn holds_up(&self, entry: &Destinations) -> bool {
+        (self.at.directory && entry.directory) || !self.at.months.is_disjoint(&entry.months)
+    }
+}
+
+/// What was loaded of the outbox.
+#[derive(Default)]
+pub(super) struct LoadedEntries {
+    /// The entries that were loaded, and where each goes.
+    pub(super) entries: Vec<(i64, Destinations)>,
+    /// The last entry that was looked at: loaded, left for what takes nothing, or to be parked.
+    pub(super) last: Option<i64>,
+    /// Entries that cannot be read.
+    pub(super) unread: Vec<i64>,
+}
+
+/// What fills up while entries are loaded.
+struct EntryLoad<'a> {
+    store: &'a LedgerStore,
+    refusing: &'a Refusing,
+    load: ShipmentLoad,
+    /// What is loaded: its newest text goes once a batch, whatever an entry was written for.
+    settlements: BTreeSet<SettlementId>,
+    records: BTreeSet<VerificationId>,
+}
+
+impl EntryLoad<'_> {
+    /// Loads an entry with what it names; returns where it goes, or `None` where the load has no room for it. An entry
+    /// whose subject is gone goes nowhere, and is done with.
+    fn take(&mut self, entry: OutboxEntry, bytes: usize, batch: &mut Batch) -> Result<Option<Destinations>, Fault> {
+        let directory = || Destinations { directory: true, ..Destinations::default() };
+        let months = |months: &[Period]| Destinations { months: months.iter().copied().collect(), directory: false };
+        let month_of = |id: VerificationId| Period::of(id.created_at());
+        let to = match &entry {
+            OutboxEntry::Period(_) | OutboxEntry::Settlement(_) => directory(),
+            OutboxEntry::Event(event) => months(&[Period::of(event.id.created_at())]),
+            OutboxEntry::Change(event) => {
+                let event_month = Period::of(event.id.created_at());
+                months(&[event_month, VerificationId::parse(&event.subject).map_or(event_month, month_of)])
+            }
+            OutboxEntry::Record(id) => months(&[month_of(*id)]),
+        };
+        if self.refusing.holds_up(&to) {
+            return Ok(Some(to));
+        }
+        match entry {
+            OutboxEntry::Period(closed) => {
+                Ok(self.load.accept(bytes).then(|| batch.directory.add_usage(closed)).map(|()| to))
+            }
+            OutboxEntry::Event(event) => {
+                if !self.load.accept(bytes) {
+                    return Ok(None);
+                }
+                batch.add_event(event)?;
+                Ok(Some(to))
+            }
+            OutboxEntry::Settlement(id) if self.settlements.contains(&id) => Ok(Some(to)),
+            OutboxEntry::Settlement(id) => {
+                let Some((kept, revision)) = self.store.settlement(id)? else {
+                    return Ok(Some(Destinations::default()));
+                };
+                let settlement = kept.settlement;
+                let body = serde_json::to_string(&settlement).map_err(Fault::internal)?;
+                if !self.load.accept(body.len()) {
+                    return Ok(None);
+                }
+                batch.directory.add_settlement(SettlementCopy { settlement, body, revision });
+                self.settlements.insert(id);
+                Ok(Some(to))
+            }
+            OutboxEntry::Change(event) => {
+                let id = VerificationId::parse(&event.subject);
+                let record = match id.filter(|id| !self.records.contains(id)) {
+                    Some(id) => self.store.record(&id.to_string())?,
+                    None => None,
+                };
+                let body = record.as_ref().map_or(0, |record| record.body.len());
+                if !self.load.accept(bytes.saturating_add(body)) {
+                    return Ok(None);
+                }
+                batch.add_event(event)?;
+                if let Some(record) = record {
+                    self.records.insert(batch.add_record(record)?);
+                }
+                Ok(Some(to))
+            }
+            OutboxEntry::Record(id) if self.records.contains(&id) => Ok(Some(to)),
+            OutboxEntry::Record(id) => {
+                let Some(record) = self.store.record(&id.to_string())? else {
+                    return Ok(Some(Destinations::default()));
+                };
+                if !self.load.accept(record.body.len()) {
+                    return Ok(None);
+                }
+                self.records.insert(batch.add_record(record)?);
+                Ok(Some(to))
+            }
+        }
+    }
+}
+
+/// Loads the oldest entries of the outbox after one, with what they name. One that cannot be read holds no other up, nor
+/// does one for what takes nothing.
+pub(super) fn load_outbox(
+    store: &LedgerStore,
+    after: i64,
+    refusing: &Refusing,
+    batch: &mut Batch,
+) -> Result<LoadedEntries, Fault> {
+    let (mut entries, mut loaded) = (ShipmentLoad::default(), LoadedEntries::default());
+    let sizes = store.outbox_sizes(after, ROWS_READ_MAX)?;
+    let Some(upto) = sizes.into_iter().take_while(|size| entries.accept(size.bytes)).last() else {
+        return Ok(loaded);
+    };
+    // The row that an entry names is larger than the entry.
+    let (settlements, records) = (BTreeSet::new(), BTreeSet::new());
+    let mut load = EntryLoad { store, refusing, load: ShipmentLoad::default(), settlements, records };
+    for row in store.outbox((after, upto.seq))? {
+        match row.entry.and_then(|entry| load.take(entry, row.bytes, batch)) {
+            Ok(Some(to)) => loaded.entries.push((row.seq, to)),
+            Ok(None) => break,
+            Err(fault) => {
+                let fields = [TelemetryField::Sequence(row.seq), TelemetryField::Cause(&fault)];
+                event(TelemetryKind::OutboxEntryUnread, &fields);
+                loaded.unread.push(row.seq);
+            }
+        }
+        loaded.last = Some(row.seq);
+    }
+    Ok(loaded)
+}
