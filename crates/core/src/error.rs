@@ -97,6 +97,9 @@ codes! {
     InsufficientRole "INSUFFICIENT_ROLE" 403 Never Judged "Insufficient role" "The person's role in the tenant is smaller than this route needs.";
     AlreadyMember "ALREADY_MEMBER" 409 Never Judged "Already a member" "The address that is invited belongs to a member of the tenant.";
     LastOwner "LAST_OWNER" 409 Never Judged "Last owner" "A tenant keeps one owner: the last one cannot leave, be removed or get a smaller role.";
+    NotInTier "NOT_IN_TIER" 403 Never Judged "Not in the tier" "The tenant's tier does not include this; `upgrade_url` leads to one that does.";
+    InvalidProof "INVALID_PROOF" 422 Never Judged "Invalid proof" "The signature does not show that the address is the tenant's: another key, message or wallet, or a challenge that is unknown, has expired or was used.";
+    SanctionedRecipient "SANCTIONED_RECIPIENT" 403 Never Judged "Sanctioned recipient" "The address is on the sanctions list: it cannot be registered.";
 }
 
 impl fmt::Display for ErrorCode {

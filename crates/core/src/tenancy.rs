@@ -2,9 +2,11 @@
 
 pub mod access;
 pub mod admission;
+pub mod branding;
 pub mod budget;
 pub mod key;
 pub mod payee;
+pub mod proof;
 pub mod rate;
 pub mod role;
 pub mod saved;

@@ -35,6 +35,10 @@ fn key() -> KeyHash {
     KeyHash::of("a key")
 }
 
+fn recipient(address: Address, first_use: bool) -> Recipient {
+    Recipient { address, default_for: Vec::new(), first_use, only_on: None }
+}
+
 fn tenant(environment: Environment) -> Tenant {
     Tenant {
         id: TenantId([1; 12]),
@@ -55,7 +59,7 @@ fn tenant(environment: Environment) -> Tenant {
             created_at: NOW,
             expires_at: None,
         }],
-        recipients: vec![Recipient { address: address(PAY_TO), default_for: Vec::new(), first_use: false }],
+        recipients: vec![recipient(address(PAY_TO), false)],
     }
 }
 
@@ -423,7 +427,7 @@ fn what_is_not_open_to_the_tenant_is_refused_in_the_protocols_words() {
     let mut crowded = test.clone();
     for number in 0..100 {
         let own = Address::Evm(alloy_primitives::Address::repeat_byte(100 + number));
-        crowded.recipients.push(Recipient { address: own, default_for: Vec::new(), first_use: true });
+        crowded.recipients.push(recipient(own, true));
     }
     assert_eq!(of(&elsewhere, &crowded), Some(Reason::PayToNotAllowed));
     let mut dust = asked(PaymentAction::Verify);
