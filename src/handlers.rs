@@ -11,7 +11,8 @@ mod records;
 mod session;
 mod verify;
 
-use crate::app::App;
+use crate::app::{App, after_answer};
+use crate::directory_events::ship_or_log;
 use crate::request::IncomingRequest;
 use crate::response::OutgoingResponse;
 use std::rc::Rc;
@@ -84,5 +85,8 @@ pub(crate) async fn dispatch(
         Endpoint::AuditLog => members::list_audit(app, &incoming).await?,
         Endpoint::MemberRemove => members::remove_member(app, &incoming).await?,
     };
+    if incoming.last_entry.get().is_some() {
+        after_answer(context, ship_or_log(Rc::clone(app), incoming.now));
+    }
     Ok(reply.into())
 }

@@ -9,15 +9,12 @@ use x402_api::cookies::Cookies;
 use x402_api::endpoint::RouteRow;
 use x402_chain::time::UnixMillis;
 use x402_core::error::{ErrorCode, Fault};
-use x402_core::people::client::ip_prefix;
 use x402_core::people::origin::RequestSource;
 use x402_core::tenancy::access::Access;
 use x402_core::tenancy::role::Role;
 
 /// Headers that carry a key: beside one of them no cookie counts.
 const KEY_HEADERS: [&str; 4] = ["authorization", "x-api-key", "x-secret-key", "x-admin-key"];
-/// The most characters of a user agent that are kept: a person tells browsers apart by it.
-const USER_AGENT_MAX: usize = 200;
 
 /// Reads cookies and session of a request to a route that takes cookies. What needs no directory is checked first.
 ///
@@ -46,8 +43,7 @@ pub(super) async fn read_visitor(
         Some(role) => Some(open_session(app, &cookies, role, now).await?),
         None => None,
     };
-    let user_agent = header("user-agent").map(|text| text.chars().take(USER_AGENT_MAX).collect());
-    Ok(Visitor { cookies, ip_prefix: ip_prefix(header("cf-connecting-ip").as_deref()), user_agent, session })
+    Ok(Visitor { cookies, session })
 }
 
 fn no_session() -> Fault {

@@ -10,7 +10,7 @@ use super::{
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value, json};
-use x402_core::people::audit::AuditAction;
+use x402_core::audit::AuditAction;
 use x402_core::tenancy::access::{Access, KeyScope};
 use x402_core::tenancy::usage;
 use x402_core::verification::answer::VerificationAnswer;
