@@ -2,10 +2,10 @@
 //! all read it.
 
 mod method;
+mod router;
 
-use crate::headers::CrossOrigin;
-use matchit::{Match, Router};
 pub use method::Method;
+pub use router::{Route, Routes};
 use x402_core::tenancy::access::{Access, KeyScope};
 use x402_core::tenancy::role::Role;
 use x402_core::tenancy::tenant::Scope;
@@ -109,6 +109,20 @@ pub enum Endpoint {
     MemberRemove,
     /// Who changed what in the tenant.
     AuditLog,
+    /// The addresses at which the tenant is paid.
+    OwnRecipientList,
+    /// Asks for a message that proves an address.
+    RecipientChallenge,
+    /// Registers an address by a proof, or derives one.
+    OwnRecipientAdd,
+    /// Makes an address the default of a chain.
+    OwnRecipientPatch,
+    /// Retires an address.
+    OwnRecipientRetire,
+    /// The tenant of the session or the key.
+    OwnTenantRead,
+    /// Changes the settings of that tenant.
+    OwnTenantPatch,
     /// The mails that were not sent, with the backend `mailbox`.
     Mailbox,
 }
@@ -151,6 +165,14 @@ const fn route(
     RouteRow { endpoint, method, path, alias: None, access, url_key: false, body_max: BODY_MAX, tag, summary }
 }
 
+/// The most bytes of a request with a signature: a contract's takes 16 KiB as hex.
+const SIGNATURE_BODY_MAX: usize = 20 * 1_024;
+
+const fn with_body_max(mut row: RouteRow, body_max: usize) -> RouteRow {
+    row.body_max = body_max;
+    row
+}
+
 const fn with_alias(mut row: RouteRow, alias: &'static str) -> RouteRow {
     row.alias = Some(alias);
     row
@@ -161,6 +183,8 @@ const KEY: Access = Access::Key(KeyScope::Any);
 const PERSON: Access = Access::Session(Role::Viewer);
 /// Owners of the tenant.
 const OWNER: Access = Access::Session(Role::Owner);
+const MANAGE_VIEW: Access = Access::Session(Role::Viewer);
+const MANAGE_OWN: Access = Access::Session(Role::Owner);
 const VERIFY: Access = Access::Key(KeyScope::Only(Scope::Verify));
 const SETTLE: Access = Access::Key(KeyScope::Only(Scope::Settle));
 
@@ -405,72 +429,54 @@ pub(crate) const ENDPOINTS: &[RouteRow] = &[
     route(Endpoint::MemberJoin, Method::Post, "/v1/members/join", Access::SignIn, ["Members", "Accept an invitation"]),
     route(Endpoint::MemberPatch, Method::Patch, "/v1/members/{person_id}", OWNER, ["Members", "Change a role"]),
     route(Endpoint::MemberRemove, Method::Delete, "/v1/members/{person_id}", PERSON, ["Members", "Remove, or leave"]),
+    route(
+        Endpoint::OwnRecipientList,
+        Method::Get,
+        "/v1/recipients",
+        MANAGE_VIEW,
+        ["Recipients", "List the addresses at which you are paid"],
+    ),
+    route(
+        Endpoint::RecipientChallenge,
+        Method::Post,
+        "/v1/recipients/challenge",
+        MANAGE_OWN,
+        ["Recipients", "Ask for the message that proves an address"],
+    ),
+    with_body_max(
+        route(
+            Endpoint::OwnRecipientAdd,
+            Method::Post,
+            "/v1/recipients",
+            MANAGE_OWN,
+            ["Recipients", "Register an address by its signature, or derive one"],
+        ),
+        SIGNATURE_BODY_MAX,
+    ),
+    route(
+        Endpoint::OwnRecipientPatch,
+        Method::Patch,
+        "/v1/recipients/{address}",
+        MANAGE_OWN,
+        ["Recipients", "Make an address the default of a chain"],
+    ),
+    route(
+        Endpoint::OwnRecipientRetire,
+        Method::Delete,
+        "/v1/recipients/{address}",
+        MANAGE_OWN,
+        ["Recipients", "Retire an address"],
+    ),
+    route(Endpoint::OwnTenantRead, Method::Get, "/v1/tenant", MANAGE_VIEW, ["Account", "Read your tenant"]),
+    route(
+        Endpoint::OwnTenantPatch,
+        Method::Patch,
+        "/v1/tenant",
+        MANAGE_OWN,
+        ["Account", "Change your tenant's settings"],
+    ),
     route(Endpoint::AuditLog, Method::Get, "/v1/audit-log", OWNER, ["Members", "Who changed what, the newest first"]),
 ];
-
-/// The result of routing a method and a path.
-#[derive(Clone, Debug)]
-pub enum Route {
-    /// The row of an endpoint, with the path's parameters in order.
-    Found(&'static RouteRow, Vec<String>),
-    /// The path exists with other methods.
-    OtherMethods(Vec<Method>),
-    /// No route has this path.
-    Nowhere,
-}
-
-/// The table as a matcher.
-#[derive(Debug)]
-pub struct Routes(Router<Vec<&'static RouteRow>>);
-
-impl Routes {
-    /// Builds the matcher.
-    ///
-    /// # Errors
-    /// Where two rows of the table conflict; a test holds that they do not.
-    pub fn build() -> Result<Self, matchit::InsertError> {
-        let mut router: Router<Vec<&'static RouteRow>> = Router::new();
-        for row in ENDPOINTS {
-            for path in [Some(row.path), row.alias].into_iter().flatten() {
-                let rows = ENDPOINTS.iter().filter(|other| other.path == path || other.alias == Some(path)).collect();
-                if router.at(path).is_err() || path.contains('{') {
-                    match router.insert(path, rows) {
-                        Ok(()) | Err(matchit::InsertError::Conflict { .. }) => {}
-                        Err(error) => return Err(error),
-                    }
-                }
-            }
-        }
-        Ok(Self(router))
-    }
-
-    /// The rows of a path; one slash at its end is ignored.
-    fn at<'a>(&self, path: &'a str) -> Option<Match<'_, 'a, &Vec<&'static RouteRow>>> {
-        let path = path.strip_suffix('/').filter(|rest| !rest.is_empty()).unwrap_or(path);
-        self.0.at(path).ok()
-    }
-
-    /// Whether pages of other origins may call a path: not where one of its routes takes a cookie.
-    #[must_use]
-    pub fn cross_origin(&self, path: &str) -> CrossOrigin {
-        let refused = self.at(path).is_some_and(|found| found.value.iter().any(|row| row.access.reads_cookie()));
-        if refused { CrossOrigin::Refused } else { CrossOrigin::Allowed }
-    }
-
-    /// Routes a method and a path. One slash at the end is ignored. `url_key`: the path held a key, which only some
-    /// routes accept.
-    #[must_use]
-    pub fn find(&self, method: &str, path: &str, url_key: bool) -> Route {
-        let Some(found) = self.at(path) else { return Route::Nowhere };
-        let wanted = Method::parse(method);
-        let mut rows = found.value.iter().filter(|row| row.url_key || !url_key);
-        match rows.clone().find(|row| Some(row.method) == wanted) {
-            Some(row) => Route::Found(row, found.params.iter().map(|(_, value)| value.to_owned()).collect()),
-            None if rows.next().is_none() => Route::Nowhere,
-            None => Route::OtherMethods(found.value.iter().map(|row| row.method).collect()),
-        }
-    }
-}
 
 #[cfg(test)]
 mod tests;
