@@ -7,8 +7,10 @@ mod directory;
 mod facilitator;
 pub(crate) mod health;
 mod members;
+mod recipients;
 mod records;
 mod session;
+mod tenant;
 mod verify;
 
 use crate::app::{App, after_answer};
@@ -82,6 +84,13 @@ pub(crate) async fn dispatch(
         Endpoint::InvitationRevoke => members::revoke_invitation(app, &incoming).await?,
         Endpoint::MemberJoin => members::join(app, &incoming).await?,
         Endpoint::MemberPatch => members::change_member(app, &incoming).await?,
+        Endpoint::OwnRecipientList => recipients::list_recipients(app, &incoming).await?,
+        Endpoint::RecipientChallenge => recipients::ask_for_challenge(app, &incoming).await?,
+        Endpoint::OwnRecipientAdd => recipients::add_recipient(app, &incoming).await?,
+        Endpoint::OwnRecipientPatch => recipients::change_recipient(app, &incoming).await?,
+        Endpoint::OwnRecipientRetire => recipients::retire_recipient(app, &incoming).await?,
+        Endpoint::OwnTenantRead => tenant::read_own_tenant(app, &incoming).await?,
+        Endpoint::OwnTenantPatch => tenant::change_own_tenant(app, &incoming).await?,
         Endpoint::AuditLog => members::list_audit(app, &incoming).await?,
         Endpoint::MemberRemove => members::remove_member(app, &incoming).await?,
     };

@@ -106,6 +106,14 @@ impl IncomingRequest {
         self.visitor()?.session.as_ref().ok_or_else(|| Fault::internal("the route needs no session"))
     }
 
+    /// The tenant of the session.
+    ///
+    /// # Errors
+    /// `INTERNAL` on a route that needs none.
+    pub(crate) fn tenant(&self) -> Result<TenantId, Fault> {
+        Ok(self.session()?.tenant)
+    }
+
     /// A change by the person of the session, as the audit log records it.
     ///
     /// # Errors

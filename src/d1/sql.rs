@@ -88,10 +88,11 @@ statements! {
     /// use alone, or did before it removed it.
     RECIPIENT_TAKE: () = "UPDATE recipients SET taken_from = tenant_id, tenant_id = ?, created_ms = ?,
         first_use = 0, removed_ms = NULL WHERE environment = ? AND address = ? AND first_use = 1 AND tenant_id <> ?";
-    /// Binds environment, address, tenant: a removed address of the tenant comes back, and what it held by its first
-    /// use it holds for good.
-    RECIPIENT_RESTORE: () = "UPDATE recipients SET removed_ms = NULL, first_use = 0
-        WHERE environment = ? AND address = ? AND tenant_id = ? AND (removed_ms IS NOT NULL OR first_use = 1)";
+    /// Binds environment, address, tenant: a removed address of the tenant comes back, what it held by its first use it
+    /// holds for good, and what it had proven for some chains it holds on all.
+    RECIPIENT_RESTORE: () = "UPDATE recipients SET removed_ms = NULL, first_use = 0, proof = NULL, only_on = NULL,
+        added_by = NULL WHERE environment = ? AND address = ? AND tenant_id = ?
+        AND (removed_ms IS NOT NULL OR first_use = 1 OR only_on IS NOT NULL)";
     /// Binds environment, address, tenant, now, and again environment, address, tenant. Fails where another
     /// tenant holds the address, or held it.
     RECIPIENT_PUT: () = "INSERT INTO recipients (environment, address, tenant_id, created_ms)
@@ -173,9 +174,9 @@ statements! {
         AND removed_ms IS NULL AND (only_on IS NULL OR ?2 IN (SELECT value FROM json_each(only_on))))
         ON CONFLICT (tenant_id, chain) DO UPDATE SET address = excluded.address
         WHERE ?5 = 1 AND default_recipients.address <> excluded.address RETURNING 1 AS present";
-    /// Binds now, tenant, address, and an environment or null for both; returns a row if the address was in force.
-    RECIPIENT_RETIRE: Present = "UPDATE recipients SET removed_ms = ?1 WHERE tenant_id = ?2 AND address = ?3
-        AND removed_ms IS NULL AND (?4 IS NULL OR environment = ?4) RETURNING 1 AS present";
+    /// Binds now, tenant, address, environment; returns a row if the address was in force.
+    RECIPIENT_RETIRE: Present = "UPDATE recipients SET removed_ms = ? WHERE tenant_id = ? AND address = ?
+        AND environment = ? AND removed_ms IS NULL RETURNING 1 AS present";
     /// Binds tenant, address and a JSON list of chains.
     DEFAULTS_RETIRE: () = "DELETE FROM default_recipients WHERE tenant_id = ? AND address = ?
         AND chain IN (SELECT value FROM json_each(?))";

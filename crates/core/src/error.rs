@@ -71,7 +71,7 @@ codes! {
     InsufficientScope "INSUFFICIENT_SCOPE" 403 Never Judged "Insufficient scope" "The API key lacks the scope that this route needs.";
     TenantSuspended "TENANT_SUSPENDED" 403 Never Judged "Tenant suspended" "The tenant is suspended or cancelled.";
     ChainNotEnabled "CHAIN_NOT_ENABLED" 403 Never Judged "Chain not enabled" "The tier does not include this chain, or the registry check has switched it off.";
-    EnvironmentMismatch "ENVIRONMENT_MISMATCH" 403 Never Recorded "Environment mismatch" "A live key names a test chain, or a test key a live one.";
+    EnvironmentMismatch "ENVIRONMENT_MISMATCH" 403 Never Recorded "Environment mismatch" "A live key names a test chain, or a test key a live one or what holds in live.";
     NotFound "NOT_FOUND" 404 Never Judged "Not found" "No such route or object; another tenant's object does not exist either.";
     MethodNotAllowed "METHOD_NOT_ALLOWED" 405 Never Recorded "Method not allowed" "The route exists, the method does not; `Allow` names those that do.";
     IdempotencyConflict "IDEMPOTENCY_CONFLICT" 409 Never Judged "Idempotency conflict" "The same `Idempotency-Key` was used before with another body.";
