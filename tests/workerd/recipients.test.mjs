@@ -367,6 +367,52 @@ test("a retired address keeps the claims that were made on it", async () => {
   assert.deepEqual([(await ask("order-1")).body.replayed, (await ask("order-1")).body.id], [true, claimed.id]);
 });
 
+test("a key with the scope manage acts in its own environment, and as itself", async () => {
+  const ann = await seller();
+  const account = randomAccount();
+  const keyOf = async (environment, scopes) =>
+    (await operator("POST", `/v1/admin/tenants/${ann.id}/api-keys`, { name: environment, environment, scopes })).key;
+  const by = (key) => ({ browser: { call: (method, path, body) => worker.call(method, path, { key, body }) } });
+  const [live, test, weak] = [
+    by(await keyOf("live", ["manage"])),
+    by(await keyOf("test", ["manage"])),
+    by(await keyOf("live", ["verify"])),
+  ];
+  assert.deepEqual(refusal(await ask(live, "base-sepolia", account.address)), [403, "ENVIRONMENT_MISMATCH", "chain"]);
+  assert.deepEqual(refusal(await ask(test, "base", account.address)), [403, "ENVIRONMENT_MISMATCH", "chain"]);
+  assert.deepEqual(refusal(await ask(weak, "base", account.address)).slice(0, 2), [403, "INSUFFICIENT_SCOPE"]);
+  for (const [key, chain] of [
+    [live, "base"],
+    [test, "base-sepolia"],
+  ])
+    assert.equal((await add(key, await proof(key, chain, account))).status, 201, chain);
+  const seen = async (by) => (await list(by)).map(({ environment }) => environment);
+  assert.deepEqual([await seen(live), await seen(test), await seen(ann)], [["live"], ["test"], ["live", "test"]]);
+  // A signature that a session has asked for counts for a key of the same tenant.
+  const other = randomAccount();
+  assert.equal((await add(live, await proof(ann, "base", other))).status, 201);
+  assert.equal((await retire(test, account.address)).status, 200);
+  assert.deepEqual([await isOwn(ann.live, "base", account.address), await isOwn(ann.test, "base-sepolia", account.address)], [true, false]);
+  assert.deepEqual(refusal(await retire(test, other.address)).slice(0, 2), [404, "NOT_FOUND"]);
+  const entries = (await ann.browser.call("GET", "/v1/audit-log")).body.data;
+  const retired = entries.find(({ action }) => action === "recipient.retired");
+  assert.deepEqual([retired.actor_kind, retired.actor.slice(0, 4)], ["key", "key_"]);
+  const [row] = await worker.sql("SELECT added_by FROM recipients WHERE address = ?", other.address);
+  assert.match(row.added_by, /^key_/);
+});
+
+test("what the document shows as an example is taken", async () => {
+  const ann = await seller("pro");
+  const { body } = await worker.call("GET", "/v1/openapi.json");
+  const example = (path, method) => body.paths[path][method].requestBody.content["application/json"].example;
+  assert.equal((await ann.browser.call("POST", "/v1/recipients/challenge", example("/v1/recipients/challenge", "post"))).status, 201);
+  const added = await add(ann, example("/v1/recipients", "post"));
+  assert.equal(added.status, 201, JSON.stringify(added.body));
+  const path = `/v1/recipients/${added.body.recipient.address}`;
+  assert.equal((await ann.browser.call("PATCH", path, example("/v1/recipients/{address}", "patch"))).status, 200);
+  assert.equal((await ann.browser.call("PATCH", "/v1/tenant", example("/v1/tenant", "patch"))).status, 200);
+});
+
 test("a viewer and a developer read, and an owner changes", async () => {
   const ann = await seller();
   const account = randomAccount();

@@ -52,6 +52,10 @@ const BODIES = {
   "/facilitator/verify": {},
   "/facilitator/settle": {},
   "/facilitator/accepts": { accepts: [] },
+  "/v1/recipients/challenge": { chain: "base-sepolia", address: MERCHANT },
+  "/v1/recipients": { chain: "base-sepolia", address: "derive" },
+  "/v1/recipients/x": { default_for: "base-sepolia" },
+  "/v1/tenant": {},
 };
 
 /** Every route that takes a key in a header, with the call of it. */

@@ -105,6 +105,22 @@ test("a viewer and a developer read, an owner changes, and nobody of another ten
   assert.equal((await read(ann)).company_name, null);
 });
 
+test("a key with the scope manage reads, and a live one changes", async () => {
+  const ann = await signedUp(worker);
+  const { id } = ann.session.tenant;
+  const key = async (environment) => {
+    const body = { name: "ci", environment, scopes: ["manage"] };
+    return (await worker.call("POST", `/v1/admin/tenants/${id}/api-keys`, { admin: true, body })).body.key;
+  };
+  const [live, test] = [await key("live"), await key("test")];
+  for (const each of [live, test]) assert.equal((await worker.call("GET", "/v1/tenant", { key: each })).body.tenant.id, id);
+  const patch = (each) => worker.call("PATCH", "/v1/tenant", { key: each, body: { company_name: "Ann" } });
+  assert.deepEqual(refusal(await patch(test)).slice(0, 2), [403, "ENVIRONMENT_MISMATCH"]);
+  assert.equal((await read(ann)).company_name, null);
+  assert.equal((await patch(live)).body.tenant.company_name, "Ann");
+  assert.deepEqual(refusal(await worker.call("GET", "/v1/tenant", { key: ann.api_keys.live })).slice(0, 2), [403, "INSUFFICIENT_SCOPE"]);
+});
+
 test("a suspended tenant reads, and changes nothing", async () => {
   const ann = await signedUp(worker);
   await operator(ann.session.tenant.id, { status: "suspended" });
