@@ -3,9 +3,11 @@
 
 mod account;
 mod admin;
+mod audit;
 mod directory;
 mod facilitator;
 pub(crate) mod health;
+mod manage;
 mod members;
 mod recipients;
 mod records;
@@ -34,8 +36,11 @@ const OPENAPI: &str = include_str!("../docs/reference/openapi.json");
 pub(crate) async fn dispatch(
     app: &Rc<App>,
     context: &Rc<Context>,
-    incoming: IncomingRequest,
+    mut incoming: IncomingRequest,
 ) -> Result<OutgoingResponse, Fault> {
+    if let Some(refusal) = manage::check_manager(app, &mut incoming).await? {
+        return Ok(refusal);
+    }
     let reply = match incoming.row.endpoint {
         Endpoint::Verify => return verify::verify_transaction(app, context, &incoming).await,
         Endpoint::FacilitatorVerify => return facilitator::verify_payment(app, context, &incoming).await,
@@ -91,7 +96,7 @@ pub(crate) async fn dispatch(
         Endpoint::OwnRecipientRetire => recipients::retire_recipient(app, &incoming).await?,
         Endpoint::OwnTenantRead => tenant::read_own_tenant(app, &incoming).await?,
         Endpoint::OwnTenantPatch => tenant::change_own_tenant(app, &incoming).await?,
-        Endpoint::AuditLog => members::list_audit(app, &incoming).await?,
+        Endpoint::AuditLog => audit::list_audit(app, &incoming).await?,
         Endpoint::MemberRemove => members::remove_member(app, &incoming).await?,
     };
     if incoming.last_entry.get().is_some() {

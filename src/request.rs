@@ -5,13 +5,14 @@ use crate::app::App;
 use crate::d1::change::{Actor, Change};
 use crate::d1::people::rows::SessionRow;
 use crate::telemetry::{TelemetryField, TelemetryKind, event};
+use serde::Deserialize;
 use std::cell::Cell;
 use worker::web_sys;
 use x402_api::ApiReply;
 use x402_api::cookies::Cookies;
 use x402_api::endpoint::RouteRow;
 use x402_api::problem::{self, ProblemContext};
-use x402_chain::id::{AuditId, RequestId, TenantId};
+use x402_chain::id::{AuditId, KeyId, RequestId, TenantId};
 use x402_chain::network::Environment;
 use x402_chain::time::UnixMillis;
 use x402_core::audit::AuditAction;
@@ -20,6 +21,7 @@ use x402_core::messages::ledger::{LedgerEnvelope, LedgerMessage};
 use x402_core::people::client::ip_prefix;
 use x402_core::tenancy::admission::invalid_key;
 use x402_core::tenancy::key::Caller;
+use x402_core::tenancy::tenant::Scope;
 
 /// One request after its head and body were checked.
 pub(crate) struct IncomingRequest {
@@ -47,10 +49,19 @@ pub(crate) struct IncomingRequest {
     pub(crate) now: UnixMillis,
     /// Aborts when the client disconnects.
     pub(crate) signal: web_sys::AbortSignal,
+    /// The key that manages its tenant, once its ledger has accepted it; `None` on other routes, and beside a session.
+    pub(crate) managing_key: Option<ManagingKey>,
     /// The client, as far as the platform and its headers name it.
     pub(crate) client: Client,
     /// The entry of the audit log that was made last for this request.
     pub(crate) last_entry: Cell<Option<AuditId>>,
+}
+
+/// A key with the scope `manage`, as its ledger describes it.
+#[derive(Deserialize)]
+pub(crate) struct ManagingKey {
+    pub(crate) id: KeyId,
+    pub(crate) scopes: Vec<Scope>,
 }
 
 /// The client of a request.
@@ -106,21 +117,27 @@ impl IncomingRequest {
         self.visitor()?.session.as_ref().ok_or_else(|| Fault::internal("the route needs no session"))
     }
 
-    /// The tenant of the session.
+    /// The tenant of the session, or of the key that manages it.
     ///
     /// # Errors
-    /// `INTERNAL` on a route that needs none.
+    /// `INTERNAL` on a route that needs neither.
     pub(crate) fn tenant(&self) -> Result<TenantId, Fault> {
-        Ok(self.session()?.tenant)
+        match (&self.managing_key, self.caller) {
+            (Some(_), Some(caller)) => Ok(caller.tenant),
+            (Some(_) | None, _) => Ok(self.session()?.tenant),
+        }
     }
 
-    /// A change by the person of the session, as the audit log records it.
+    /// A change by the person of the session or by the key that manages the tenant, as the audit log records it.
     ///
     /// # Errors
-    /// `INTERNAL` on a route that needs no session, or without randomness.
+    /// `INTERNAL` on a route that needs neither, or without randomness.
     pub(crate) fn change(&self, action: AuditAction, subject: impl Into<String>) -> Result<Change, Fault> {
-        let session = self.session()?;
-        self.change_by(Actor::Person(session.person), session.tenant, action, subject)
+        let actor = match &self.managing_key {
+            Some(key) => Actor::Key(key.id),
+            None => Actor::Person(self.session()?.person),
+        };
+        self.change_by(actor, self.tenant()?, action, subject)
     }
 
     /// A change of a tenant by somebody else. Entries of one request are in the order in which they are made.
@@ -154,7 +171,7 @@ impl IncomingRequest {
     }
 
     /// A message to the ledger of this request's tenant, or of one that an operator names. It carries the access of the
-    /// route, by which the ledger checks the key.
+    /// route ([`x402_core::tenancy::access::Access::sent`]), by which the ledger checks the key.
     pub(crate) fn envelope(
         &self,
         app: &App,
@@ -167,7 +184,7 @@ impl IncomingRequest {
             request_id: self.request_id,
             origin: app.origin.clone(),
             path: self.path.clone(),
-            access: Some(self.row.access),
+            access: Some(self.row.access.sent(self.caller.is_some())),
             message,
         }
     }

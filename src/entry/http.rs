@@ -136,7 +136,7 @@ async fn read_request(
     }
     let caller = match row.access {
         Access::Public => None,
-        Access::Either if credentials.is_none() => None,
+        Access::Either | Access::Managed(_) if credentials.is_none() => None,
         Access::Admin => {
             if !app.settings.is_admin_key(admin_key.as_deref().unwrap_or("")) {
                 return Err(Fault::new(ErrorCode::InvalidAdminKey, "the admin key is missing or not valid"));
@@ -144,12 +144,12 @@ async fn read_request(
             None
         }
         // A forged key is refused here, without I/O.
-        Access::Key(_) | Access::Either => Some(credentials.caller(app.settings.peppers())?),
+        Access::Key(_) | Access::Either | Access::Managed(_) => Some(credentials.caller(app.settings.peppers())?),
         Access::Session(_) | Access::SignIn => None,
     };
     let visitor = match row.access.reads_cookie() {
-        true => Some(visitor::read_visitor(request.headers(), row, app, now).await?),
-        false => None,
+        true if caller.is_none() => Some(visitor::read_visitor(request.headers(), row, app, now).await?),
+        true | false => None,
     };
     body::text(&body)?;
     Ok(IncomingRequest {
@@ -166,6 +166,7 @@ async fn read_request(
         now,
         signal: request.inner().signal(),
         client,
+        managing_key: None,
         last_entry: Cell::new(None),
     })
 }

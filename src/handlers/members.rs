@@ -3,18 +3,15 @@
 use super::session::begin_as;
 use crate::app;
 use crate::app::App;
-use crate::d1::change;
 use crate::d1::people::members::{self, NewInvitation};
 use crate::mail;
 use crate::request::IncomingRequest;
 use std::rc::Rc;
 use worker::Context;
 use x402_api::ApiReply;
-use x402_api::audit::read_action;
 use x402_api::body::invalid;
 use x402_api::members::{InvitationAlone, MemberAlone, Members, Removed, invitation, join_token, member_role};
-use x402_api::records::{ListPage, read_page_query};
-use x402_chain::id::{AuditId, InvitationId, MailId, PersonId};
+use x402_chain::id::{InvitationId, MailId, PersonId};
 use x402_core::audit::AuditAction;
 use x402_core::error::{ErrorCode, Fault};
 use x402_core::people::invitation::{INVITATIONS_DAY_MAX, MEMBERS_MAX, token};
@@ -128,13 +125,4 @@ pub(super) async fn remove_member(app: &App, incoming: &IncomingRequest) -> Resu
         return Err(unchanged(app, incoming, person).await);
     }
     Ok(ApiReply::json(200, &Removed { id: person.to_string(), removed_at: incoming.now.rfc3339() }))
-}
-
-/// `GET /v1/audit-log`.
-pub(super) async fn list_audit(app: &App, incoming: &IncomingRequest) -> Result<ApiReply, Fault> {
-    let page = read_page_query(&incoming.query, |text| AuditId::parse(text).is_some())?;
-    let action = read_action(&incoming.query)?;
-    let rows = change::list_audit(&app.db()?, incoming.session()?.tenant, &page, action).await?;
-    let entries = rows.into_iter().map(|row| row.entry).collect();
-    Ok(ApiReply::json(200, &ListPage::of(entries, page.limit, |entry| entry.id.clone())))
 }

@@ -1,6 +1,7 @@
 // The audit log and the directory's events, on the real Worker: what every change records, and that its event arrives.
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
+import { signedUp } from "./browser.mjs";
 import { stored } from "./months.mjs";
 import { startWorker, until, withState } from "./worker.mjs";
 
@@ -136,6 +137,38 @@ test("an event that is lost on its way, or whose answer is, arrives by the timed
       JSON.stringify(what),
     );
   }
+});
+
+/** A key of a tenant with some scopes. */
+async function keyWith(tenant, scopes, environment = "test") {
+  const body = { name: scopes.join(), environment, scopes };
+  return (await worker.call("POST", `/v1/admin/tenants/${tenant}/api-keys`, { admin: true, body })).body.key;
+}
+
+const refusal = ({ status, body }) => [status, body.error_code];
+
+test("the log is read by an owner's session, or by a key with the scope `manage`, whose refusal no cookie mends", async () => {
+  const owner = await signedUp(worker);
+  const tenant = owner.session.tenant.id;
+  const [manages, verifies] = [await keyWith(tenant, ["manage"]), await keyWith(tenant, ["verify", "settle", "analytics"])];
+  const log = (key) => owner.browser.call("GET", "/v1/audit-log", undefined, key && { authorization: `Bearer ${key}` });
+  const { body, headers } = await log();
+  assert.deepEqual((await log(manages)).body, body);
+  assert.equal(body.data.length, 6);
+  assert.ok(!("access-control-allow-origin" in headers));
+  const refused = await log(verifies);
+  assert.deepEqual(refusal(refused), [403, "INSUFFICIENT_SCOPE"], "beside the cookie");
+  assert.ok(!("access-control-allow-origin" in refused.headers), "the ledger's own answer");
+  assert.deepEqual(refusal(await log("x402_test_forged")), [401, "INVALID_API_KEY"], "beside the cookie");
+  assert.deepEqual(refusal(await worker.call("GET", "/v1/audit-log")), [401, "INVALID_API_KEY"]);
+  const cookie = { cookie: `__Host-session=${"ab".repeat(32)}` };
+  assert.deepEqual(refusal(await owner.browser.call("GET", "/v1/audit-log", undefined, cookie)), [401, "INVALID_SESSION"]);
+  const stranger = await worker.tenant();
+  const other = await worker.call("GET", "/v1/audit-log", { key: await keyWith(stranger.id, ["manage"]) });
+  assert.equal(other.body.data.length, 4, "its own");
+  await worker.call("PATCH", `/v1/admin/tenants/${tenant}`, { admin: true, body: { status: "suspended" } });
+  assert.deepEqual(refusal(await log(manages)), [403, "TENANT_SUSPENDED"]);
+  assert.equal((await log()).status, 200);
 });
 
 test("nobody changes the audit log, and shipped events go after a month", async () => {
