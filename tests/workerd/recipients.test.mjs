@@ -381,11 +381,8 @@ test("a key with the scope manage acts in its own environment, and as itself", a
   assert.deepEqual(refusal(await ask(live, "base-sepolia", account.address)), [403, "ENVIRONMENT_MISMATCH", "chain"]);
   assert.deepEqual(refusal(await ask(test, "base", account.address)), [403, "ENVIRONMENT_MISMATCH", "chain"]);
   assert.deepEqual(refusal(await ask(weak, "base", account.address)).slice(0, 2), [403, "INSUFFICIENT_SCOPE"]);
-  for (const [key, chain] of [
-    [live, "base"],
-    [test, "base-sepolia"],
-  ])
-    assert.equal((await add(key, await proof(key, chain, account))).status, 201, chain);
+  assert.equal((await add(live, await proof(live, "base", account))).status, 201);
+  assert.equal((await add(test, await proof(test, "base-sepolia", account))).status, 201);
   const seen = async (by) => (await list(by)).map(({ environment }) => environment);
   assert.deepEqual([await seen(live), await seen(test), await seen(ann)], [["live"], ["test"], ["live", "test"]]);
   // A signature that a session has asked for counts for a key of the same tenant.
