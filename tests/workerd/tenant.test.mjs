@@ -54,6 +54,13 @@ test("branding is of the tiers that include it, and is hidden below them", async
     const refused = await change(ann, { branding: BRANDING });
     assert.deepEqual(refusal(refused), [403, "NOT_IN_TIER", "branding"], tier);
     assert.match(refused.body.upgrade_url, /\/docs\/tiers$/);
+    const page = await worker.call("GET", new URL(refused.body.upgrade_url).pathname);
+    const rows = page.text.split("<tr>");
+    for (const [name, has] of [
+      [tier, "no"],
+      ["pro", "yes"],
+    ])
+      assert.ok(rows.find((row) => row.startsWith(`<td>${name}<`))?.includes(`<td>${has}`), `the page says of ${name}: ${has}`);
     assert.equal((await change(ann, { branding: null })).status, 200, "its absence is of every tier");
   }
   await operator(id, { tier: "pro" });
