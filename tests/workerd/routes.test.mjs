@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { brotliCompressSync, deflateSync, gzipSync } from "node:zlib";
+import { Browser, mailTo, signedUp } from "./browser.mjs";
 import { startWorker } from "./worker.mjs";
 
 /** The account m/44'/60'/0' of "test test … junk". */
@@ -23,6 +24,7 @@ const routes = async () => {
         path: path.replaceAll(/\{[a-z_]+\}/g, "x"),
         access: operation.security?.length ? Object.keys(operation.security[0])[0] : "public",
         scope: operation.security?.[0]?.apiKey?.[0],
+        role: operation.security?.find(({ session }) => session)?.session[0],
         anybody: operation.security?.some((way) => Object.keys(way).length === 0) ?? false,
         takesBody: operation.requestBody !== undefined,
       })),
@@ -64,7 +66,8 @@ async function keyRoutes() {
   assert.ok(all.length >= 12, `${all.length} routes`);
   return all.map(({ method, path, scope, takesBody }) => {
     assert.ok(!takesBody || BODIES[path], `a body for ${path}`);
-    return { name: `${method} ${path}`, scope, call: (key) => worker.call(method, path, { key, body: BODIES[path] }) };
+    const body = takesBody ? BODIES[path] : undefined;
+    return { name: `${method} ${path}`, scope, call: (key) => worker.call(method, path, { key, body }) };
   });
 }
 
@@ -89,6 +92,39 @@ test("a key serves the routes whose scope it has, and no other", async () => {
       assert.equal(body?.error_code === "INSUFFICIENT_SCOPE", refused, `${route.name} with ${held}: ${JSON.stringify(body)}`);
       if (refused) assert.equal(status, 403, route.name);
     }
+  }
+});
+
+test("a person serves the routes whose role he has, and one of a suspended tenant changes nothing", async () => {
+  const own = await startWorker({ vars: { MAIL_BACKEND: "mailbox" } });
+  try {
+    const owner = await signedUp(own);
+    const all = (await routes()).filter(({ role }) => role);
+    const roles = ["viewer", "developer", "owner"];
+    for (const [rank, role] of roles.slice(0, 2).entries()) {
+      const email = `${role}@example.test`;
+      await owner.browser.call("POST", "/v1/members/invitations", { email, role });
+      const browser = new Browser(own);
+      const { token } = await mailTo(own, email);
+      assert.equal((await browser.call("POST", "/v1/members/join", { token })).status, 201);
+      const closed = all.filter(({ role }) => roles.indexOf(role) > rank);
+      assert.ok(closed.length >= 5, `${closed.length} routes are closed to a ${role}`);
+      for (const { method, path, takesBody } of closed) {
+        const { status, body } = await browser.call(method, path, takesBody ? {} : undefined);
+        assert.deepEqual([status, body.error_code], [403, "INSUFFICIENT_ROLE"], `${method} ${path} by a ${role}`);
+      }
+    }
+    const { id } = owner.session.tenant;
+    await own.call("PATCH", `/v1/admin/tenants/${id}`, { admin: true, body: { status: "suspended" } });
+    const managed = all.filter(({ access }) => access === "apiKey");
+    for (const { method, path, takesBody } of managed) {
+      const { status, body } = await owner.browser.call(method, path, takesBody ? {} : undefined);
+      if (method === "GET") assert.ok(status === 200 || status === 404, `${method} ${path}: ${status}`);
+      else assert.deepEqual([status, body.error_code], [403, "TENANT_SUSPENDED"], `${method} ${path}`);
+    }
+    assert.ok(managed.length >= 8, `${managed.length} routes`);
+  } finally {
+    await own.stop();
   }
 });
 
