@@ -154,7 +154,7 @@ async fn check_proof(
     let message = asked.message();
     let providers = app.settings.providers(network);
     let decided = rpc::decide_by_providers(network, &providers, None, |facts| {
-        check_ownership(&proof.address, &message, &proof.signature, facts)
+        check_ownership(network, &proof.address, &message, &proof.signature, facts)
     });
     match decided.await {
         Some((Ownership::Proven(kind), _)) => Ok(kind),

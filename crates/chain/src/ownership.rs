@@ -4,8 +4,9 @@
 use crate::address::{Address, Family, base58};
 use crate::confirm::StateDecision;
 use crate::evm::eip3009::{PayerSignature, accepts_signature};
-use crate::evm::{answered_text, calls, code_kind};
+use crate::evm::{answered_text, calls, check_chain, code_kind};
 use crate::facts::{ErrorClass, Facts, RpcReply, Undecided};
+use crate::network::Network;
 use crate::trace::CodeKind;
 use alloy_primitives::{Address as Address20, eip191_hash_message};
 use ed25519_dalek::{Signature, VerifyingKey};
@@ -95,16 +96,19 @@ pub fn can_sign(address: &Address) -> bool {
 /// about any other.
 ///
 /// # Errors
-/// [`Undecided::Missing`] with one call, then with a second one; [`Undecided::Malformed`] with `malformed_code` or
-/// `node_error`.
+/// [`Undecided::Missing`] with two calls, then a third; [`Undecided::Malformed`]: `wrong_chain`, `node_error`,
+/// `malformed_quantity`, `malformed_code`.
 pub fn check_ownership(
+    network: &Network,
     address: &Address,
     message: &str,
     signature: &WalletSignature,
     facts: &Facts,
 ) -> Result<Ownership, Undecided> {
     match (address, &signature.0) {
-        (Address::Evm(address), SignatureBytes::Evm(signature)) => evm_ownership(*address, message, signature, facts),
+        (Address::Evm(address), SignatureBytes::Evm(signature)) => {
+            evm_ownership((network, *address), message, signature, facts)
+        }
         (Address::Svm(key), SignatureBytes::Svm(signature)) => Ok(svm_ownership(key, message, signature)),
         (Address::Evm(_), SignatureBytes::Svm(_)) | (Address::Svm(_), SignatureBytes::Evm(_)) => {
             Ok(Ownership::Refused("the signature is of another family of chains"))
@@ -113,7 +117,7 @@ pub fn check_ownership(
 }
 
 fn evm_ownership(
-    address: Address20,
+    (network, address): (&Network, Address20),
     message: &str,
     signature: &PayerSignature,
     facts: &Facts,
@@ -122,8 +126,9 @@ fn evm_ownership(
     if !signature.is_wrapped() && signature.signer(digest) == Some(address) {
         return Ok(Ownership::Proven(ProofKind::Eip191));
     }
-    let code = calls::code_call(address);
-    facts.require([&code])?;
+    let (code, chain_id) = (calls::code_call(address), calls::chain_id_call());
+    let [chain_id, _] = facts.require_all(&[chain_id, code.clone()])?;
+    check_chain(network, chain_id)?;
     let kind = answered_text(facts, &code).and_then(|text| code_kind(&text));
     if kind.ok_or_else(|| Undecided::malformed("malformed_code"))? == CodeKind::None {
         // An undeployed wallet (ERC-6492) would have to be deployed to be asked: its owner deploys it first.
@@ -223,13 +228,18 @@ mod tests {
         format!("0x{}", hex::encode(bytes))
     }
 
-    fn check(address: &Address, message: &str, signature: &WalletSignature, facts: &Facts) -> Ownership {
-        check_ownership(address, message, signature, facts).expect("decides")
+    fn base() -> &'static Network {
+        crate::network::by_key("base").expect("a chain")
     }
 
+    fn check(address: &Address, message: &str, signature: &WalletSignature, facts: &Facts) -> Ownership {
+        check_ownership(base(), address, message, signature, facts).expect("decides")
+    }
+
+    /// The last of the calls that are missing.
     fn missing(address: &Address, signature: &WalletSignature, facts: &Facts) -> Call {
-        match check_ownership(address, MESSAGE, signature, facts) {
-            Err(Undecided::Missing(calls)) => calls.into_iter().next().expect("a call"),
+        match check_ownership(base(), address, MESSAGE, signature, facts) {
+            Err(Undecided::Missing(calls)) => calls.into_iter().next_back().expect("a call"),
             other => panic!("{other:?}"),
         }
     }
@@ -294,9 +304,14 @@ mod tests {
         let mut facts = Facts::new();
         let code = missing(&contract, &signature, &facts);
         assert_eq!(code.method, "eth_getCode");
+        facts.insert(code.clone(), value("0x"));
+        facts.insert(calls::chain_id_call(), value("0x1"));
+        let outcome = check_ownership(base(), &contract, MESSAGE, &signature, &facts);
+        assert_eq!(outcome, Err(Undecided::malformed_with("wrong_chain", 1)), "a node of another chain");
+        facts.insert(calls::chain_id_call(), value("0x2105"));
         for nonsense in ["0x6", "code"] {
             facts.insert(code.clone(), value(nonsense));
-            let outcome = check_ownership(&contract, MESSAGE, &signature, &facts);
+            let outcome = check_ownership(base(), &contract, MESSAGE, &signature, &facts);
             assert_eq!(outcome, Err(Undecided::malformed("malformed_code")), "{nonsense}");
         }
         facts.insert(code.clone(), value("0x"));
@@ -312,7 +327,10 @@ mod tests {
             assert!(matches!(check(&contract, MESSAGE, &signature, &facts), Ownership::RefusedByChain(_)));
         }
         facts.insert(ask, error(ErrorClass::RateLimited));
-        assert!(matches!(check_ownership(&contract, MESSAGE, &signature, &facts), Err(Undecided::Malformed(_))));
+        assert!(matches!(
+            check_ownership(base(), &contract, MESSAGE, &signature, &facts),
+            Err(Undecided::Malformed(_))
+        ));
     }
 
     #[test]
@@ -330,7 +348,7 @@ mod tests {
         fn no_signature_panics_and_none_of_chance_proves(bytes in proptest::collection::vec(any::<u8>(), 0..200), message in ".{0,80}") {
             let (_, address) = evm();
             if let Some(signature) = WalletSignature::parse(Family::Evm, &hex_text(&bytes)) {
-                let proven = check_ownership(&address, &message, &signature, &Facts::new()).is_ok();
+                let proven = check_ownership(base(), &address, &message, &signature, &Facts::new()).is_ok();
                 prop_assert!(!proven, "an unsigned message is decided without the chain");
             }
             if let Some(signature) = WalletSignature::parse(Family::Svm, &bs58::encode(&bytes).into_string()) {
@@ -344,7 +362,7 @@ mod tests {
             prop_assume!(message != other);
             let ((evm_key, evm_address), (svm_key, svm_address)) = (evm(), svm(3));
             let signature = evm_signature(&evm_key, &message);
-            prop_assert!(check_ownership(&evm_address, &other, &signature, &Facts::new()).is_err());
+            prop_assert!(check_ownership(base(), &evm_address, &other, &signature, &Facts::new()).is_err());
             let signature = svm_signature(&svm_key, message.as_bytes());
             prop_assert!(matches!(check(&svm_address, &other, &signature, &Facts::new()), Ownership::Refused(_)));
         }
