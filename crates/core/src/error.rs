@@ -100,6 +100,8 @@ codes! {
     NotInTier "NOT_IN_TIER" 403 Never Judged "Not in the tier" "The tenant's tier does not include this; `upgrade_url` leads to one that does.";
     InvalidProof "INVALID_PROOF" 422 Never Judged "Invalid proof" "The signature does not show that the address is the tenant's: another key, message or wallet, or a challenge that is unknown, has expired or was used.";
     SanctionedRecipient "SANCTIONED_RECIPIENT" 403 Never Judged "Sanctioned recipient" "The address is on the sanctions list: it cannot be registered.";
+    IpNotAllowed "IP_NOT_ALLOWED" 403 Never Judged "Address not allowed" "The API key may be used from some networks only, and the request comes from another.";
+    KeyNotActive "KEY_NOT_ACTIVE" 409 Never Judged "Key not active" "The key is revoked, has expired or was rotated before: it cannot be rotated.";
 }
 
 impl fmt::Display for ErrorCode {
