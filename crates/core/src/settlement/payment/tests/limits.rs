@@ -1,4 +1,5 @@
-//! What a day's settlements may cost, what the quota does not stop, whom a seller with many failures still serves, and what an `Idempotency-Key` repeats.
+//! What a day's settlements may cost, what the quota does not stop, whom a seller with many failures still serves, and what
+//! an `Idempotency-Key` repeats.
 
 use super::*;
 
