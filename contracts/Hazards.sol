@@ -45,6 +45,21 @@ contract Hazards {
     }
 }
 
+/// A wallet that accepts what its owner's key has signed (ERC-1271).
+contract OwnedWallet {
+    address public owner;
+
+    constructor(address owner_) {
+        owner = owner_;
+    }
+
+    function isValidSignature(bytes32 hash, bytes calldata given) external view returns (bytes4) {
+        if (given.length != 65) return bytes4(0);
+        address signer = ecrecover(hash, uint8(given[64]), bytes32(given[:32]), bytes32(given[32:64]));
+        return signer != address(0) && signer == owner ? bytes4(0x1626ba7e) : bytes4(0);
+    }
+}
+
 /// A wallet that accepts one signature by its bytes alone; its check spends a set amount of gas and fails outside
 /// a set range of gas prices.
 contract OddWallet {

@@ -4,11 +4,13 @@
 pub(crate) mod change;
 pub(crate) mod keys;
 pub(crate) mod people;
+pub(crate) mod proofs;
 mod recipients;
 mod records;
 mod rollups;
 #[allow(unreachable_pub, reason = "public natively, for tests")]
 pub mod rows;
+pub(crate) mod settings;
 #[allow(unreachable_pub, reason = "public natively, for tests")]
 pub mod sql;
 
@@ -127,6 +129,8 @@ async fn batch(db: &D1Database, statements: Vec<D1PreparedStatement>) -> Result<
         } else if message.contains("recipients.environment") {
             let detail = "an address belongs, or belonged, to another tenant in this environment";
             Fault::new(ErrorCode::RecipientTaken, detail).at("recipients")
+        } else if message.contains("recipient_challenge_is_used_once") {
+            Fault::new(ErrorCode::InvalidProof, "the challenge was used before: ask for another").at("nonce")
         } else {
             d1_unavailable(message)
         }

@@ -10,8 +10,10 @@ pub(crate) mod health;
 mod keys;
 mod manage;
 mod members;
+mod recipients;
 mod records;
 mod session;
+mod tenant;
 mod verify;
 
 use crate::app::{App, after_answer};
@@ -32,6 +34,7 @@ const OPENAPI: &str = include_str!("../docs/reference/openapi.json");
 ///
 /// # Errors
 /// Any fault; the caller makes its answer.
+#[allow(clippy::too_many_lines, reason = "one arm an endpoint")]
 pub(crate) async fn dispatch(
     app: &Rc<App>,
     context: &Rc<Context>,
@@ -93,6 +96,13 @@ pub(crate) async fn dispatch(
         Endpoint::InvitationRevoke => members::revoke_invitation(app, &incoming).await?,
         Endpoint::MemberJoin => members::join(app, &incoming).await?,
         Endpoint::MemberPatch => members::change_member(app, &incoming).await?,
+        Endpoint::OwnRecipientList => recipients::list_recipients(app, &incoming).await?,
+        Endpoint::RecipientChallenge => recipients::ask_for_challenge(app, &incoming).await?,
+        Endpoint::OwnRecipientAdd => recipients::add_recipient(app, &incoming).await?,
+        Endpoint::OwnRecipientPatch => recipients::change_recipient(app, &incoming).await?,
+        Endpoint::OwnRecipientRetire => recipients::retire_recipient(app, &incoming).await?,
+        Endpoint::OwnTenantRead => tenant::read_own_tenant(app, &incoming).await?,
+        Endpoint::OwnTenantPatch => tenant::change_own_tenant(app, &incoming).await?,
         Endpoint::AuditLog => audit::list_audit(app, &incoming).await?,
         Endpoint::MemberRemove => members::remove_member(app, &incoming).await?,
     };

@@ -67,7 +67,12 @@ fn tenant() -> Tenant {
         limits: OwnLimits { per_minute: Some(1_000), per_hour: Some(100_000), per_month: Some(10) },
         sanctions: SanctionsPolicy::Refuse,
         explain: false,
-        recipients: vec![Recipient { address: evm(3), default_for: vec!["base".to_owned()], first_use: false }],
+        recipients: vec![Recipient {
+            address: evm(3),
+            default_for: vec!["base".to_owned()],
+            first_use: false,
+            only_on: None,
+        }],
         keys: vec![ApiKey {
             id: KeyId::new(NOW, [1; 10]),
             name: "one".to_owned(),
@@ -359,7 +364,7 @@ fn in_test_an_unknown_recipient_is_to_be_registered() {
     // So many addresses, and no more; what an operator has registered does not count.
     for number in 0..100 {
         let address = Address::Evm(alloy_primitives::Address::repeat_byte(100 + number));
-        tenant.recipients.push(Recipient { address, default_for: vec![], first_use: true });
+        tenant.recipients.push(Recipient { address, default_for: vec![], first_use: true, only_on: None });
     }
     assert_eq!(
         code(admit_verification((&request, VERIFY), &tenant, &Admission::new(NOW), None, NOW)),
@@ -866,7 +871,7 @@ fn a_lone_address_of_the_family_is_the_default() {
     let mut tenant = tenant();
     assert_eq!(tenant.default_recipient(by_key("polygon").unwrap()), Some(evm(3)));
     assert_eq!(tenant.default_recipient(by_key("solana").unwrap()), None);
-    tenant.recipients.push(Recipient { address: evm(5), default_for: vec![], first_use: false });
+    tenant.recipients.push(Recipient { address: evm(5), default_for: vec![], first_use: false, only_on: None });
     assert_eq!(tenant.default_recipient(by_key("polygon").unwrap()), None);
     assert_eq!(tenant.default_recipient(base()), Some(evm(3)));
     for status in [TenantStatus::Active, TenantStatus::Suspended, TenantStatus::Cancelled] {

@@ -101,6 +101,7 @@ fn tenant(number: usize) -> Tenant {
             address: recipient(number),
             default_for: vec!["base".to_owned()],
             first_use: false,
+            only_on: None,
         }],
         keys: vec![ApiKey {
             id: KeyId::new(NOW, [1; 10]),

@@ -27,6 +27,11 @@ pub(crate) enum Actor {
 }
 
 impl Actor {
+    /// The id, the address, or who it is else.
+    pub(super) fn text(&self) -> String {
+        self.stored().1
+    }
+
     /// The kind as stored, and the id or the address.
     fn stored(&self) -> (ActorKind, String) {
         match self {

@@ -17,12 +17,12 @@ use x402_core::error::Fault;
 use x402_core::tenancy::tenant::{FIRST_USES_MAX, Recipient};
 
 pub(super) fn recipient_of(row: AddressRow, environment: Environment, defaults: &[DefaultRow]) -> Recipient {
-    let AddressRow { address, text, first_use } = row;
+    let AddressRow { address, text, first_use, only_on } = row;
     let own = defaults.iter().filter(|default| default.address == text);
     let chains =
         own.filter(|default| network::by_key(&default.chain).is_some_and(|network| network.environment == environment));
     let default_for = chains.map(|default| default.chain.clone()).collect();
-    Recipient { address, default_for, first_use }
+    Recipient { address, default_for, first_use, only_on }
 }
 
 /// In test, registers an address to the tenant that uses it, unless a tenant holds it or held it, or this tenant holds

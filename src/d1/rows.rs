@@ -15,6 +15,7 @@ use x402_core::audit::{ActorKind, DirectoryEvent};
 use x402_core::error::Fault;
 use x402_core::outbox::{OutboxEvent, OutboxEventKind};
 use x402_core::records::rollup::{RollupKey, Total};
+use x402_core::tenancy::branding::Branding;
 use x402_core::tenancy::key::{KeyHash, KeyKind, prefix};
 use x402_core::tenancy::tenant::{ApiKey, OwnLimits, Recipient, Tenant, TenantStatus};
 use x402_core::tenancy::tier::Tier;
@@ -166,6 +167,12 @@ impl FromRow for KeyView {
     }
 }
 
+/// A JSON list of texts, or null.
+fn optional_list(row: &mut RowReader) -> Result<Option<Vec<String>>, Fault> {
+    let list = row.get::<Option<String>>()?.map(|text| serde_json::from_str(&text));
+    list.transpose().map_err(|_| row.unreadable("is text of another form"))
+}
+
 fn address_of(text: &str) -> Option<Address> {
     Address::parse(if text.starts_with("0x") { Family::Evm } else { Family::Svm }, text)
 }
@@ -178,14 +185,16 @@ pub struct AddressRow {
     pub text: String,
     /// Whether the tenant holds it by its first use alone.
     pub first_use: bool,
+    /// The chains on which alone it is the tenant's; `None`: all of its family.
+    pub only_on: Option<Vec<String>>,
 }
 
 impl FromRow for AddressRow {
-    const COLUMNS: &'static [&'static str] = &["address", "first_use"];
+    const COLUMNS: &'static [&'static str] = &["address", "first_use", "only_on"];
 
     fn from_row(row: &mut RowReader) -> Result<Self, Fault> {
         let (address, text) = row.parse(|text| Some((address_of(text)?, text.to_owned())))?;
-        Ok(Self { address, text, first_use: row.get()? })
+        Ok(Self { address, text, first_use: row.get()?, only_on: optional_list(row)? })
     }
 }
 
@@ -193,17 +202,22 @@ impl FromRow for AddressRow {
 pub struct RecipientRow {
     environment: Environment,
     address: String,
+    only_on: Option<Vec<String>>,
+    proof: Option<String>,
     created_at: UnixMillis,
     removed_at: Option<UnixMillis>,
 }
 
 impl FromRow for RecipientRow {
-    const COLUMNS: &'static [&'static str] = &["environment", "address", "created_ms", "removed_ms"];
+    const COLUMNS: &'static [&'static str] =
+        &["environment", "address", "only_on", "proof", "created_ms", "removed_ms"];
 
     fn from_row(row: &mut RowReader) -> Result<Self, Fault> {
         Ok(Self {
             environment: row.parse(Environment::parse)?,
             address: row.get()?,
+            only_on: optional_list(row)?,
+            proof: row.get()?,
             created_at: row.get()?,
             removed_at: row.get()?,
         })
@@ -221,10 +235,49 @@ impl RecipientRow {
         RecipientView {
             address: self.address.clone(),
             environment: self.environment,
+            only_on: self.only_on.clone(),
+            proof: self.proof.clone(),
             default_for: own.map(|default| default.chain.clone()).collect(),
             created_at: self.created_at.rfc3339(),
             removed_at: self.removed_at.map(UnixMillis::rfc3339),
         }
+    }
+}
+
+/// A challenge whose signature is checked.
+pub struct ChallengeRow {
+    /// The origin of the service that asked.
+    pub service: String,
+    /// Until when the signature counts.
+    pub expires_at: UnixMillis,
+}
+
+impl FromRow for ChallengeRow {
+    const COLUMNS: &'static [&'static str] = &["service", "expires_ms"];
+
+    fn from_row(row: &mut RowReader) -> Result<Self, Fault> {
+        Ok(Self { service: row.get()?, expires_at: row.get()? })
+    }
+}
+
+/// What a tenant shows of itself.
+pub struct AppearanceRow {
+    /// The address for buyers' questions.
+    pub support_address: Option<String>,
+    /// Its branding as it is stored, whatever its tier.
+    pub branding: Option<Branding>,
+    /// The tier, which may show no branding.
+    pub tier: Tier,
+}
+
+impl FromRow for AppearanceRow {
+    const COLUMNS: &'static [&'static str] = &["support_address", "branding", "tier"];
+
+    fn from_row(row: &mut RowReader) -> Result<Self, Fault> {
+        let support_address = row.get()?;
+        let branding = row.get::<Option<String>>()?.map(|text| serde_json::from_str(&text));
+        let branding = branding.transpose().map_err(|_| row.unreadable("is text of another form"))?;
+        Ok(Self { support_address, branding, tier: row.parse(Tier::parse)? })
     }
 }
 

@@ -3,8 +3,8 @@
 //! Amounts and ids are TEXT; times are integers of unix milliseconds.
 
 use super::rows::{
-    AddressRow, AuditRow, CheckRow, ChildRow, DefaultRow, ListedRecord, OpenPeriod, PreviousHolderRow, RecipientRow,
-    RecordBody, RollupRow, StuckRow, TenantDefaultRow, TenantRow, UnshippedEvent,
+    AddressRow, AppearanceRow, AuditRow, ChallengeRow, CheckRow, ChildRow, DefaultRow, ListedRecord, OpenPeriod,
+    PreviousHolderRow, RecipientRow, RecordBody, RollupRow, StuckRow, TenantDefaultRow, TenantRow, UnshippedEvent,
 };
 use crate::storage::{Present, statements};
 use x402_api::admin::KeyView;
@@ -121,10 +121,11 @@ statements! {
     /// use alone, or did before it removed it.
     RECIPIENT_TAKE: () = "UPDATE recipients SET taken_from = tenant_id, tenant_id = ?, created_ms = ?,
         first_use = 0, removed_ms = NULL WHERE environment = ? AND address = ? AND first_use = 1 AND tenant_id <> ?";
-    /// Binds environment, address, tenant: a removed address of the tenant comes back, and what it held by its first
-    /// use it holds for good.
-    RECIPIENT_RESTORE: () = "UPDATE recipients SET removed_ms = NULL, first_use = 0
-        WHERE environment = ? AND address = ? AND tenant_id = ? AND (removed_ms IS NOT NULL OR first_use = 1)";
+    /// Binds environment, address, tenant: a removed address of the tenant comes back, what it held by its first use it
+    /// holds for good, and what it had proven for some chains it holds on all.
+    RECIPIENT_RESTORE: () = "UPDATE recipients SET removed_ms = NULL, first_use = 0, proof = NULL, only_on = NULL,
+        added_by = NULL WHERE environment = ? AND address = ? AND tenant_id = ?
+        AND (removed_ms IS NOT NULL OR first_use = 1 OR only_on IS NOT NULL)";
     /// Binds environment, address, tenant, now, and again environment, address, tenant. Fails where another
     /// tenant holds the address, or held it.
     RECIPIENT_PUT: () = "INSERT INTO recipients (environment, address, tenant_id, created_ms)
@@ -143,10 +144,10 @@ statements! {
     DERIVED_PUT: ChildRow =
         "INSERT INTO derived_recipients (tenant_id, environment, created_ms) VALUES (?, ?, ?) RETURNING id AS number";
     /// Binds tenant; returns its addresses, removed ones too.
-    RECIPIENTS_OF: RecipientRow = "SELECT environment, address, created_ms, removed_ms FROM recipients
+    RECIPIENTS_OF: RecipientRow = "SELECT environment, address, only_on, proof, created_ms, removed_ms FROM recipients
         WHERE tenant_id = ? ORDER BY environment, created_ms LIMIT 5000";
     /// Binds tenant and environment; returns its addresses.
-    RECIPIENTS_IN_FORCE: AddressRow = "SELECT address, first_use FROM recipients
+    RECIPIENTS_IN_FORCE: AddressRow = "SELECT address, first_use, only_on FROM recipients
         WHERE tenant_id = ? AND environment = ? AND removed_ms IS NULL ORDER BY created_ms, address LIMIT 5000";
     /// Binds now, tenant, address: in both environments, retired for good.
     RECIPIENT_REMOVE: () =
@@ -165,6 +166,62 @@ statements! {
     /// Binds a JSON list of tenants; returns tenant, chain, address.
     DEFAULTS_OF_MANY: TenantDefaultRow = "SELECT tenant_id, chain, address FROM default_recipients
         WHERE tenant_id IN (SELECT value FROM json_each(?)) ORDER BY tenant_id, chain";
+
+    /// Binds nonce, tenant, environment, chain, address, service, now, end, and the most challenges of a tenant that hold;
+    /// returns a row if the tenant has fewer.
+    CHALLENGE_PUT: Present = "INSERT INTO recipient_challenges (nonce, tenant_id, environment, chain, address, service,
+        created_ms, expires_ms) SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8 WHERE (SELECT COUNT(*) FROM recipient_challenges
+        WHERE tenant_id = ?2 AND expires_ms > ?7) < ?9 RETURNING 1 AS present";
+    /// Binds nonce, tenant, environment, chain, address, the most tries, now; counts a try, and returns the challenge if it
+    /// holds and is of all these.
+    CHALLENGE_TRY: ChallengeRow = "UPDATE recipient_challenges SET tries = tries + 1 WHERE nonce = ? AND tenant_id = ?
+        AND environment = ? AND chain = ? AND address = ? AND uses = 0 AND tries < ? AND expires_ms > ?
+        RETURNING service, expires_ms";
+    /// Binds a nonce: a second use fails the batch.
+    CHALLENGE_USE: () = "UPDATE recipient_challenges SET uses = uses + 1 WHERE nonce = ?";
+    /// Binds a time: challenges that ended before it.
+    CHALLENGES_PURGE: () = "DELETE FROM recipient_challenges WHERE expires_ms < ?";
+    /// Binds environment, address, tenant, now, proof, a JSON list of one chain or null, and who registers it: an address
+    /// that nobody has, that the tenant has or had, or that is held by first use alone becomes the tenant's. Returns a row
+    /// unless another tenant has it, or had it. The chain is added to those before; an address for all chains stays so.
+    RECIPIENT_PROVE: Present = "INSERT INTO recipients (environment, address, tenant_id, created_ms, proof, only_on,
+        added_by) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (environment, address) DO UPDATE SET
+        proof = CASE WHEN excluded.only_on IS NOT NULL AND recipients.tenant_id = excluded.tenant_id
+            AND recipients.removed_ms IS NULL AND recipients.first_use = 0 AND recipients.only_on IS NULL
+            THEN recipients.proof ELSE excluded.proof END,
+        only_on = CASE WHEN excluded.only_on IS NULL OR recipients.tenant_id <> excluded.tenant_id
+            OR recipients.removed_ms IS NOT NULL OR recipients.first_use = 1 THEN excluded.only_on
+            WHEN recipients.only_on IS NULL THEN NULL
+            WHEN excluded.only_on ->> 0 IN (SELECT value FROM json_each(recipients.only_on)) THEN recipients.only_on
+            ELSE json_insert(recipients.only_on, '$[#]', excluded.only_on ->> 0) END,
+        taken_from = CASE WHEN recipients.tenant_id <> excluded.tenant_id THEN recipients.tenant_id
+            ELSE recipients.taken_from END,
+        created_ms = CASE WHEN recipients.tenant_id <> excluded.tenant_id THEN excluded.created_ms
+            ELSE recipients.created_ms END,
+        tenant_id = excluded.tenant_id, added_by = excluded.added_by, first_use = 0, removed_ms = NULL
+        WHERE recipients.tenant_id = excluded.tenant_id OR recipients.first_use = 1 RETURNING 1 AS present";
+    /// Binds tenant, chain, address, environment, and whether to replace another default; the address must be the tenant's
+    /// on the chain. Returns a row if the default changes.
+    DEFAULT_PUT_HELD: Present = "INSERT INTO default_recipients (tenant_id, chain, address) SELECT ?1, ?2, ?3
+        WHERE EXISTS (SELECT 1 FROM recipients WHERE environment = ?4 AND address = ?3 AND tenant_id = ?1
+        AND removed_ms IS NULL AND (only_on IS NULL OR ?2 IN (SELECT value FROM json_each(only_on))))
+        ON CONFLICT (tenant_id, chain) DO UPDATE SET address = excluded.address
+        WHERE ?5 = 1 AND default_recipients.address <> excluded.address RETURNING 1 AS present";
+    /// Binds now, tenant, address, environment; returns a row if the address was in force.
+    RECIPIENT_RETIRE: Present = "UPDATE recipients SET removed_ms = ? WHERE tenant_id = ? AND address = ?
+        AND environment = ? AND removed_ms IS NULL RETURNING 1 AS present";
+    /// Binds tenant, address and a JSON list of chains.
+    DEFAULTS_RETIRE: () = "DELETE FROM default_recipients WHERE tenant_id = ? AND address = ?
+        AND chain IN (SELECT value FROM json_each(?))";
+    /// Binds a tenant; returns what it shows of itself.
+    APPEARANCE_OF: AppearanceRow = "SELECT support_address, branding, tier FROM tenants WHERE id = ?";
+    /// Binds whether to set the name, name, whether to set the support address, address, sanctions or null, whether to set
+    /// the branding, branding, now, id. Returns a row if there is such a tenant.
+    TENANT_SETTINGS_PUT: Present = "UPDATE tenants SET
+        company_name = CASE WHEN ? = 1 THEN ? ELSE company_name END,
+        support_address = CASE WHEN ? = 1 THEN ? ELSE support_address END, sanctions = COALESCE(?, sanctions),
+        branding = CASE WHEN ? = 1 THEN ? ELSE branding END, version = version + 1, updated_ms = ?
+        WHERE id = ? RETURNING 1 AS present";
 
     /// Binds tenant, environment, id; returns the body. The table holds what the builds before 0009 have shipped.
     RECORD_GET: RecordBody = "SELECT body FROM verifications WHERE tenant_id = ? AND environment = ? AND id = ?";

@@ -50,6 +50,7 @@ async fn run_job(cron: &str, app: &App) -> Result<usize, Fault> {
             let networks: Vec<_> = NETWORKS.iter().filter(|network| !network.local).collect();
             let checked = registry::run_registry_check(&app.settings, &app.db()?, &networks, now).await?.len();
             d1::people::purge(&app.db()?, now).await?;
+            d1::proofs::purge_challenges(&app.db()?, now).await?;
             Ok(checked.saturating_add(close_periods(app, now).await?))
         }
         MINUTELY => {

@@ -55,7 +55,11 @@ fn addition(
 }
 
 /// Makes the ledgers of the tenants that lost addresses load their copies, before another tenant has the addresses.
-async fn reload_previous_holders(app: &App, incoming: &IncomingRequest, losers: Vec<TenantId>) -> Result<(), Fault> {
+pub(super) async fn reload_previous_holders(
+    app: &App,
+    incoming: &IncomingRequest,
+    losers: Vec<TenantId>,
+) -> Result<(), Fault> {
     for loser in losers {
         let (_, version) = d1::read_tenant(&app.db()?, loser).await?;
         reload_ledgers(app, incoming, loser, version, None).await?;
@@ -145,7 +149,7 @@ pub(super) async fn revoke_key(app: &App, incoming: &IncomingRequest) -> Result<
 }
 
 /// Replaces `derive` by an address, deriving at most one for each environment.
-struct RecipientDeriver<'a> {
+pub(super) struct RecipientDeriver<'a> {
     app: &'a App,
     tenant: TenantId,
     now: UnixMillis,
@@ -153,12 +157,17 @@ struct RecipientDeriver<'a> {
 }
 
 impl<'a> RecipientDeriver<'a> {
-    const fn new(app: &'a App, tenant: TenantId, now: UnixMillis) -> Self {
+    pub(super) const fn new(app: &'a App, tenant: TenantId, now: UnixMillis) -> Self {
         Self { app, tenant, now, derived: Vec::new() }
     }
 
     /// The address to register; `param` is the member that names it.
-    async fn address(&mut self, network: &Network, wanted: NewAddress, param: &str) -> Result<Address, Fault> {
+    pub(super) async fn address(
+        &mut self,
+        network: &Network,
+        wanted: NewAddress,
+        param: &str,
+    ) -> Result<Address, Fault> {
         let environment = network.environment;
         match wanted {
             NewAddress::Given(address) => Ok(address),
@@ -205,7 +214,7 @@ pub(super) async fn create_recipient(app: &App, incoming: &IncomingRequest) -> R
     Ok(ApiReply::json(201, &RecipientAlone { recipient }))
 }
 
-async fn one_recipient(
+pub(super) async fn one_recipient(
     app: &App,
     tenant: TenantId,
     address: &Address,

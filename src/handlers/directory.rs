@@ -3,6 +3,7 @@
 use crate::app;
 use crate::app::App;
 use crate::clients;
+use crate::d1;
 use crate::d1::change::{Actor, Change};
 use crate::d1::keys::KeyToPut;
 use crate::request::IncomingRequest;
@@ -86,4 +87,10 @@ pub(super) async fn reload_ledgers(
         }
     }
     Ok(())
+}
+
+/// Makes both ledgers load the directory's present copy of a tenant.
+pub(super) async fn reload_tenant(app: &App, incoming: &IncomingRequest, tenant: TenantId) -> Result<(), Fault> {
+    let (_, version) = d1::read_tenant(&app.db()?, tenant).await?;
+    reload_ledgers(app, incoming, tenant, version, None).await
 }

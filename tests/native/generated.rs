@@ -113,7 +113,8 @@ fn the_chains_and_tiers_are_documented() {
     text.push_str(&settling());
     text.push_str(&computing());
     check("docs/reference/networks.md", &text);
-    let mut text = "# Tiers\n\n| tier | a month | verifications a month | a minute / an hour | live chains |\n|---|---|---|---|---|\n".to_owned();
+    let head = "| tier | a month | verifications a month | a minute / an hour | live chains | branding |";
+    let mut text = format!("# Tiers\n\n{head}\n|---|---|---|---|---|---|\n");
     for plan in PLANS {
         let month = plan.limits.per_month.map_or("unlimited".to_owned(), |limit| limit.to_string());
         let chains = match plan.chains {
@@ -121,8 +122,8 @@ fn the_chains_and_tiers_are_documented() {
             TierChains::Only(keys) => keys.join(", "),
         };
         let (minute, hour) = (plan.limits.per_minute, plan.limits.per_hour);
-        writeln!(text, "| {} | ${} | {month} | {minute} / {hour} | {chains} |", plan.name, plan.price_usd)
-            .expect("text");
+        let (name, price, branding) = (plan.name, plan.price_usd, if plan.branding { "yes" } else { "no" });
+        writeln!(text, "| {name} | ${price} | {month} | {minute} / {hour} | {chains} | {branding} |").expect("text");
     }
     check("docs/reference/tiers.md", &text);
 }

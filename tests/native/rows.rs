@@ -223,6 +223,35 @@ fn check_keys(all: &mut Checked) {
     all.row(&[directory::KEYS_IN_FORCE], &own, &["expires_ms"], &bad);
 }
 
+/// The rows about recipients and about what a tenant shows of itself.
+fn check_recipients(all: &mut Checked) {
+    let ten = text(TENANT);
+    all.row(
+        &[directory::RECIPIENT_LOSER],
+        core::slice::from_ref(&ten),
+        &["tenant_id"],
+        &[("tenant_id", text("ten_1"))],
+    );
+    all.row(&[directory::DERIVED_PUT], &[int(7)], &[], &[("number", int(1 << 40))]);
+    let recipient = [text("test"), text(ADDRESS), text(r#"["base-sepolia"]"#), text("erc1271"), int(1), int(2)];
+    let bad = [("environment", text("?")), ("only_on", text("base"))];
+    all.row(&[directory::RECIPIENTS_OF], &recipient, &["only_on", "proof", "removed_ms"], &bad);
+    let bad = [("address", text("0x1")), ("first_use", int(2)), ("only_on", text("{}"))];
+    let in_force = [text(ADDRESS), int(1), text(r#"["base"]"#)];
+    all.row(&[directory::RECIPIENTS_IN_FORCE], &in_force, &["only_on"], &bad);
+    let proven = [directory::CHALLENGE_PUT, directory::RECIPIENT_PROVE, directory::DEFAULT_PUT_HELD];
+    all.row(&proven, &[int(1)], &[], &[]);
+    all.row(&[directory::RECIPIENT_RETIRE, directory::TENANT_SETTINGS_PUT], &[int(1)], &[], &[]);
+    let challenge = [text("https://pay.example"), int(1)];
+    all.row(&[directory::CHALLENGE_TRY], &challenge, &[], &[("expires_ms", int(-1))]);
+    let appearance = [text("help@ann.example"), text(r#"{"name":"Ann"}"#), text("pro")];
+    let bad = [("branding", text(r#"{"name":"<b>"}"#)), ("tier", text("gold"))];
+    all.row(&[directory::APPEARANCE_OF], &appearance, &["support_address", "branding"], &bad);
+    all.row(&[directory::DEFAULTS_OF], &[text("base"), text(ADDRESS)], &[], &[]);
+    let default = [ten.clone(), text("base"), text(ADDRESS)];
+    all.row(&[directory::DEFAULTS_OF_MANY], &default, &[], &[("tenant_id", text("ten_1"))]);
+}
+
 /// The rows of the audit log and of events.
 fn check_changes(all: &mut Checked) {
     let aud = text("aud_01KB0000000000000000000000");
@@ -274,15 +303,7 @@ fn rows_of_the_directory_are_read_or_refused() {
     ];
     all.row(&[directory::TENANT_GET, directory::TENANTS_BEFORE], &tenant, &["company_name", "region"], &bad);
     check_keys(&mut all);
-    all.row(&[directory::RECIPIENT_LOSER], core::slice::from_ref(&ten), &["tenant_id"], &[no_tenant("tenant_id")]);
-    all.row(&[directory::DERIVED_PUT], &[int(7)], &[], &[("number", int(1 << 40))]);
-    let recipient = [text("test"), text(ADDRESS), int(1), int(2)];
-    all.row(&[directory::RECIPIENTS_OF], &recipient, &["removed_ms"], &[("environment", text("?"))]);
-    let bad = [("address", text("0x1")), ("first_use", int(2))];
-    all.row(&[directory::RECIPIENTS_IN_FORCE], &[text(ADDRESS), int(1)], &[], &bad);
-    all.row(&[directory::DEFAULTS_OF], &[text("base"), text(ADDRESS)], &[], &[]);
-    let default = [ten.clone(), text("base"), text(ADDRESS)];
-    all.row(&[directory::DEFAULTS_OF_MANY], &default, &[], &[no_tenant("tenant_id")]);
+    check_recipients(&mut all);
     all.row(&[directory::RECORD_GET], &[text("{}")], &[], &[]);
     all.row(&[directory::RECORDS_BEFORE], &[text("ver_1"), text("{}")], &[], &[]);
     let total = [int(3_600_000), text("base"), text("confirmed"), int(2), text("3000000"), int(4)];

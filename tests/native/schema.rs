@@ -183,6 +183,83 @@ fn an_address_of_a_first_use_is_taken_by_whoever_is_registered_for_it() {
 }
 
 #[test]
+fn a_proven_address_is_the_tenants_on_the_chains_that_it_was_proven_for() {
+    let db = directory_db();
+    let prove = |tenant: &str, environment: &str, address: &str, chain: Option<&str>| -> bool {
+        let (proof, only_on) = match chain {
+            Some(chain) => ("erc1271", Some(format!("[\"{chain}\"]"))),
+            None => ("eip191", None),
+        };
+        let bind = (environment, address, tenant, 1, proof, only_on, "per_1");
+        db.prepare(directory::RECIPIENT_PROVE.text).and_then(|mut put| put.exists(bind)).expect("runs")
+    };
+    let held = |address: &str| -> (String, Option<String>, Option<String>) {
+        let sql = "SELECT tenant_id, proof, only_on FROM recipients WHERE address = ?";
+        db.query_row(sql, [address], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).expect("a row")
+    };
+    let row = |tenant: &str, proof: Option<&str>, only_on: Option<&str>| {
+        (tenant.to_owned(), proof.map(str::to_owned), only_on.map(str::to_owned))
+    };
+    let default = |address: &str, chain: &str, replace: i64| -> bool {
+        let bind = ("ten_a", chain, address, "live", replace);
+        db.prepare(directory::DEFAULT_PUT_HELD.text).and_then(|mut put| put.exists(bind)).expect("runs")
+    };
+    let retire = |tenant: &str, address: &str| -> bool {
+        let bind = (2, tenant, address, "live");
+        db.prepare(directory::RECIPIENT_RETIRE.text).and_then(|mut put| put.exists(bind)).expect("runs")
+    };
+    assert!(prove("ten_a", "live", "0x1", Some("base")));
+    assert!(prove("ten_a", "live", "0x1", Some("polygon")) && prove("ten_a", "live", "0x1", Some("base")));
+    assert_eq!(held("0x1"), row("ten_a", Some("erc1271"), Some(r#"["base","polygon"]"#)));
+    assert!(!prove("ten_b", "live", "0x1", Some("base")) && !prove("ten_b", "live", "0x1", None));
+    assert!(default("0x1", "base", 0) && !default("0x1", "ethereum", 1) && !default("0x1", "base", 1));
+    // A key's own signature is good for all chains, and stays so.
+    assert!(prove("ten_a", "live", "0x1", None) && prove("ten_a", "live", "0x1", Some("base")));
+    assert_eq!(held("0x1"), row("ten_a", Some("eip191"), None));
+    // What was retired comes back only as far as it is proven anew, and to its tenant.
+    assert!(!retire("ten_b", "0x1") && retire("ten_a", "0x1") && !retire("ten_a", "0x1"));
+    assert!(!default("0x1", "polygon", 1) && !prove("ten_b", "live", "0x1", None));
+    assert!(prove("ten_a", "live", "0x1", Some("base")));
+    assert_eq!(held("0x1"), row("ten_a", Some("erc1271"), Some(r#"["base"]"#)));
+    // An operator's word is for all chains.
+    db.execute(directory::RECIPIENT_RESTORE.text, ("live", "0x1", "ten_a")).expect("runs");
+    assert_eq!(held("0x1"), row("ten_a", None, None));
+    assert!(prove("ten_a", "live", "0x1", Some("base")));
+    assert_eq!(held("0x1"), row("ten_a", None, None));
+    // A first use gives way to a proof, of any tenant.
+    for (tenant, address) in [("ten_a", "0x2"), ("ten_b", "0x3")] {
+        db.execute(directory::RECIPIENT_FIRST_USE.text, ("test", address, "ten_a", 1, "ten_a", "test", 9))
+            .expect("runs");
+        assert!(prove(tenant, "test", address, Some("base-sepolia")));
+        assert_eq!(held(address), row(tenant, Some("erc1271"), Some(r#"["base-sepolia"]"#)));
+        assert!(!prove("ten_c", "test", address, None));
+    }
+}
+
+#[test]
+fn a_challenge_is_tried_so_often_and_used_once() {
+    let db = directory_db();
+    let put = |nonce: &str, now: i64| -> bool {
+        let bind = (nonce, "ten_a", "live", "base", "0x1", "https://pay.example", now, now + 10, 2);
+        db.prepare(directory::CHALLENGE_PUT.text).and_then(|mut put| put.exists(bind)).expect("runs")
+    };
+    let attempt = |nonce: &str, tenant: &str, chain: &str, address: &str, now: i64| -> bool {
+        let bind = (nonce, tenant, "live", chain, address, 3, now);
+        db.prepare(directory::CHALLENGE_TRY.text).and_then(|mut tried| tried.exists(bind)).expect("runs")
+    };
+    assert!(put("n1", 1) && put("n2", 1) && !put("n3", 10) && put("n4", 11), "two that hold, and no more");
+    assert!(!attempt("n1", "ten_b", "base", "0x1", 2) && !attempt("n1", "ten_a", "polygon", "0x1", 2));
+    assert!(!attempt("n1", "ten_a", "base", "0x2", 2) && !attempt("n0", "ten_a", "base", "0x1", 2));
+    assert!((0..3).all(|_| attempt("n1", "ten_a", "base", "0x1", 2)) && !attempt("n1", "ten_a", "base", "0x1", 2));
+    assert!(attempt("n2", "ten_a", "base", "0x1", 10) && !attempt("n2", "ten_a", "base", "0x1", 11));
+    assert_eq!(db.execute(directory::CHALLENGE_USE.text, ["n4"]), Ok(1));
+    let again = db.execute(directory::CHALLENGE_USE.text, ["n4"]).expect_err("refused");
+    assert!(again.to_string().contains("recipient_challenge_is_used_once"), "{again}");
+    assert!(!attempt("n4", "ten_a", "base", "0x1", 12));
+    assert_eq!(db.execute(directory::CHALLENGES_PURGE.text, [12]), Ok(2));
+}
+
+#[test]
 fn stuck_flights_are_summed_by_chain_as_long_as_they_are_reported() {
     let db = directory_db();
     let put = |settler: &str, flights: i64, at: i64| {

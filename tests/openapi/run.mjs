@@ -51,6 +51,16 @@ try {
     "-H",
     `Authorization: Bearer ${tenant.test}`,
   ]);
+  const { body: made } = await worker.call("POST", `/v1/admin/tenants/${tenant.id}/api-keys`, {
+    admin: true,
+    body: { name: "manages", environment: "live", scopes: ["manage"] },
+  });
+  failed += await run("keys that manage", [
+    "--include-path-regex",
+    "^/v1/(recipients|tenant|audit-log)",
+    "-H",
+    `Authorization: Bearer ${made.key}`,
+  ]);
   // There every answer is 200, a refusal too.
   failed += await run("keys in the path", ["--include-path-regex", "^/facilitator/k/"], "");
   // The check of all chains would leave this machine.

@@ -54,6 +54,10 @@ const BODIES = {
   "/facilitator/verify": {},
   "/facilitator/settle": {},
   "/facilitator/accepts": { accepts: [] },
+  "/v1/recipients/challenge": { chain: "base-sepolia", address: MERCHANT },
+  "/v1/recipients": { chain: "base-sepolia", address: "derive" },
+  "/v1/recipients/x": { default_for: "base-sepolia" },
+  "/v1/tenant": {},
   "/v1/api-keys": {},
   "/v1/api-keys/x/rotate": {},
 };

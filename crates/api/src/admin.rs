@@ -201,12 +201,17 @@ pub fn tenant_change(body: &[u8]) -> Result<TenantChange, Fault> {
 }
 
 pub(crate) fn read_email(text: &str) -> Result<String, Fault> {
-    check_text("email", text, EMAIL_BYTES_MAX)?;
+    read_email_member("email", text)
+}
+
+/// Reads the e-mail address of a member of another name.
+pub(crate) fn read_email_member(name: &str, text: &str) -> Result<String, Fault> {
+    check_text(name, text, EMAIL_BYTES_MAX)?;
     // Only a sent mail can show that an address exists; this refuses what cannot be an address.
-    let shaped = text.split_once('@').is_some_and(|(name, host)| {
-        !name.is_empty() && !host.is_empty() && !host.contains('@') && !text.contains(char::is_whitespace)
+    let shaped = text.split_once('@').is_some_and(|(local, host)| {
+        !local.is_empty() && !host.is_empty() && !host.contains('@') && !text.contains(char::is_whitespace)
     });
-    if shaped { Ok(text.to_lowercase()) } else { Err(invalid("email", "must be an e-mail address")) }
+    if shaped { Ok(text.to_lowercase()) } else { Err(invalid(name, "must be an e-mail address")) }
 }
 
 pub(crate) fn read_company_name(text: String) -> Result<String, Fault> {
@@ -238,14 +243,14 @@ fn check_named_once<T>(network: &Network, chain: &str, others: &[(&Network, T)])
     Ok(())
 }
 
-fn find_chain(chain: &str, param: &str) -> Result<&'static Network, Fault> {
+pub(crate) fn find_chain(chain: &str, param: &str) -> Result<&'static Network, Fault> {
     let param = param.chars().take(80).collect::<String>();
     network::find_network(chain).ok_or_else(|| {
         Fault::new(ErrorCode::InvalidChain, "no such chain; GET /v1/supported-chains lists them").at(param)
     })
 }
 
-fn read_new_address(network: &Network, text: &str, param: &str) -> Result<NewAddress, Fault> {
+pub(crate) fn read_new_address(network: &Network, text: &str, param: &str) -> Result<NewAddress, Fault> {
     if text == DERIVE {
         let derivable = network.family == Family::Evm;
         return if derivable {

@@ -175,6 +175,16 @@ pub(crate) fn null_or_value<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
     Option::<T>::deserialize(from).map(Some)
 }
 
+/// Reads a member that is a JSON object, or `null` with a meaning of its own: `Some(None)`.
+///
+/// # Errors
+/// The deserializer's.
+pub(crate) fn null_or_object<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+    from: D,
+) -> Result<Option<Option<T>>, D::Error> {
+    optional_object(from).map(Some)
+}
+
 /// Reads a body into its type.
 ///
 /// # Errors

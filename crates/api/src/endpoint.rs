@@ -119,6 +119,20 @@ pub enum Endpoint {
     MemberRemove,
     /// Who changed what in the tenant.
     AuditLog,
+    /// The addresses at which the tenant is paid.
+    OwnRecipientList,
+    /// Asks for a message that proves an address.
+    RecipientChallenge,
+    /// Registers an address by a proof, or derives one.
+    OwnRecipientAdd,
+    /// Makes an address the default of a chain.
+    OwnRecipientPatch,
+    /// Retires an address.
+    OwnRecipientRetire,
+    /// The tenant of the session or the key.
+    OwnTenantRead,
+    /// Changes the settings of that tenant.
+    OwnTenantPatch,
     /// The mails that were not sent, with the backend `mailbox`.
     Mailbox,
 }

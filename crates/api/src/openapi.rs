@@ -5,8 +5,8 @@ use super::cookies::CookieName;
 use super::endpoint::{ENDPOINTS, Endpoint, RouteRow};
 use super::refusal::ExpectedBody;
 use super::{
-    accepts, admin, audit, chains, facilitator, health, keys, members, problem, records, session, verify, version,
-    whoami,
+    accepts, admin, audit, chains, facilitator, health, keys, members, problem, recipients, records, session, tenant,
+    verify, version, whoami,
 };
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, SchemaGenerator};
@@ -93,6 +93,22 @@ fn shapes(endpoint: Endpoint, make: &mut SchemaGenerator) -> (Option<Value>, u16
         Endpoint::RecipientRemove => (None, 200, of::<admin::RecipientAlone>(make)),
         Endpoint::ChainsCheck => {
             (Some(of::<admin::ChainsCheckBody>(make)), 200, json!({"type": "object", "required": ["chains"]}))
+        }
+        Endpoint::OwnRecipientList | Endpoint::OwnRecipientRetire => {
+            (None, 200, of::<records::ListPage<admin::RecipientView>>(make))
+        }
+        Endpoint::RecipientChallenge => {
+            (Some(of::<recipients::ChallengeBody>(make)), 201, of::<recipients::ChallengeView>(make))
+        }
+        Endpoint::OwnRecipientAdd => {
+            (Some(of::<recipients::ProvenRecipientBody>(make)), 201, of::<recipients::RecipientAdded>(make))
+        }
+        Endpoint::OwnRecipientPatch => {
+            (Some(of::<recipients::RecipientPatchBody>(make)), 200, of::<admin::RecipientAlone>(make))
+        }
+        Endpoint::OwnTenantRead => (None, 200, of::<tenant::OwnTenantAlone>(make)),
+        Endpoint::OwnTenantPatch => {
+            (Some(of::<tenant::TenantSettingsBody>(make)), 200, of::<tenant::OwnTenantAlone>(make))
         }
         Endpoint::Mailbox => (None, 200, of::<records::ListPage<session::MailView>>(make)),
         Endpoint::SignUp => (Some(of::<session::SignUpBody>(make)), 202, of::<session::MailAsked>(make)),
@@ -253,6 +269,8 @@ fn faults(row: &RouteRow) -> Vec<u16> {
     all
 }
 
+const EXAMPLE_ADDRESS: &str = "0x209693Bc6afc0C5328bA36FaF03C514EF312287C";
+
 /// A body that the route takes, for readers; tests send each.
 fn example(endpoint: Endpoint) -> Option<Value> {
     let all = [
@@ -267,6 +285,13 @@ fn example(endpoint: Endpoint) -> Option<Value> {
         (Endpoint::LeakedKey, json!({"key": "x402_live_…", "url": "https://example.com/paste/1"})),
         (Endpoint::InvitationCreate, json!({"email": "bob@example.com", "role": "developer"})),
         (Endpoint::MemberPatch, json!({"role": "viewer"})),
+        (Endpoint::RecipientChallenge, json!({"chain": "base", "address": EXAMPLE_ADDRESS})),
+        (Endpoint::OwnRecipientAdd, json!({"chain": "base", "address": "derive", "default": true})),
+        (Endpoint::OwnRecipientPatch, json!({"default_for": "base"})),
+        (
+            Endpoint::OwnTenantPatch,
+            json!({"company_name": "Example Ltd", "support_address": "help@example.com", "sanctions": "refuse"}),
+        ),
     ];
     all.into_iter().find(|(of, _)| *of == endpoint).map(|(_, example)| example)
 }

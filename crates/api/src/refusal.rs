@@ -85,6 +85,9 @@ const fn reason_for(code: ErrorCode, settles: bool) -> Reason {
         | ErrorCode::InsufficientRole
         | ErrorCode::AlreadyMember
         | ErrorCode::LastOwner
+        | ErrorCode::NotInTier
+        | ErrorCode::InvalidProof
+        | ErrorCode::SanctionedRecipient
         | ErrorCode::KeyNotActive
         | ErrorCode::ChainUnavailable => {
             if settles {

@@ -92,7 +92,7 @@ fn parse_evm(text: &str) -> Option<Address20> {
     (one_case || address.to_checksum(None).strip_prefix("0x") == Some(digits)).then_some(address)
 }
 
-fn base58<const N: usize>(text: &str, chars_max: usize) -> Option<[u8; N]> {
+pub(crate) fn base58<const N: usize>(text: &str, chars_max: usize) -> Option<[u8; N]> {
     if text.is_empty() || text.len() > chars_max {
         return None;
     }

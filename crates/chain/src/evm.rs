@@ -64,11 +64,7 @@ fn transaction_state(
     now: UnixSeconds,
 ) -> Result<TransactionState, Undecided> {
     let first = ReceiptRound::of(network, hash, facts)?;
-    // #evm-35: the node must be of the chain that was asked for.
-    let chain_id = quantity::number(&quantity::text(answered_value(first.chain_id, "eth_chainId")?)?)?;
-    if network.chain_id != Some(chain_id) {
-        return Err(Undecided::malformed_with("wrong_chain", chain_id));
-    }
+    check_chain(network, first.chain_id)?;
     let receipt = match first.receipt {
         RpcReply::Error(error) if error.class == ErrorClass::TooLarge => {
             match receipt_from_events(network, hash, facts)? {
@@ -287,6 +283,15 @@ pub(crate) fn read_party(network: &Network, party: &Party, facts: &Facts) -> Par
         blocked: answered_text(facts, &calls::blacklisted_call(asset, party)).and_then(|text| abi::boolean(&text)),
         code: answered_text(facts, &calls::code_call(party)).and_then(|text| code_kind(&text)),
     }
+}
+
+/// Checks that a node is of the chain that was asked for (#evm-35), by its reply to [`calls::chain_id_call`].
+///
+/// # Errors
+/// [`Undecided::Malformed`]: `wrong_chain`, `node_error`, `malformed_quantity`.
+pub(crate) fn check_chain(network: &Network, reply: &RpcReply) -> Result<(), Undecided> {
+    let chain_id = quantity::number(&quantity::text(answered_value(reply, "eth_chainId")?)?)?;
+    if network.chain_id == Some(chain_id) { Ok(()) } else { Err(Undecided::malformed_with("wrong_chain", chain_id)) }
 }
 
 /// The string with which a call was answered; `None` for an error and any other type.

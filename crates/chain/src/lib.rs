@@ -19,6 +19,7 @@ pub mod facts;
 pub mod id;
 pub mod jsonrpc;
 pub mod network;
+pub mod ownership;
 pub mod quorum;
 pub mod reader;
 pub mod reason;

@@ -26,6 +26,7 @@ pub use instruction::MEMO_BYTES_MAX;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
+use solana_address::Address as Pubkey;
 use transaction::TransactionResult;
 
 /// The most characters of a failure that are kept and reported.
@@ -255,6 +256,41 @@ pub fn token_balance_call(account: &Address) -> Call {
 pub fn read_token_balance(facts: &Facts, call: &Call) -> Option<Amount> {
     match facts.get(call) {
         Some(RpcReply::Value(value)) => account::token_balance(value.get()).map(Amount::atomic),
+        Some(RpcReply::Error(_)) | None => None,
+    }
+}
+
+/// Whether a wallet's account for the chain's USDC can receive it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TokenAccountState {
+    /// It exists, and is not frozen.
+    Open,
+    /// There is none: a transfer that does not create it fails.
+    Missing,
+    /// The issuer has frozen it: every transfer to it fails.
+    Frozen,
+}
+
+/// The associated token account: the address that the associated token program derives for an owner and a mint.
+pub(crate) fn associated_account(owner: &[u8; 32], program: &[u8; 32], mint: &[u8; 32]) -> [u8; 32] {
+    const ASSOCIATED: Pubkey = Pubkey::from_str_const(programs::ASSOCIATED_TOKEN);
+    Pubkey::find_program_address(&[owner, program, mint], &ASSOCIATED).0.to_bytes()
+}
+
+/// The wallet's associated token account for the chain's USDC, a mint of the SPL Token program; `None` on a chain of
+/// another family.
+#[must_use]
+pub fn token_account(network: &Network, wallet: &Address) -> Option<Address> {
+    const TOKEN: Pubkey = Pubkey::from_str_const(programs::TOKEN);
+    let (Address::Svm(wallet), Address::Svm(mint)) = (wallet, network.asset.address) else { return None };
+    Some(Address::Svm(associated_account(wallet, &TOKEN.to_bytes(), &mint)))
+}
+
+/// The node's answer to [`token_balance_call`] about a token account's state; `None` where it gave none that can be read.
+#[must_use]
+pub fn read_token_account(facts: &Facts, call: &Call) -> Option<TokenAccountState> {
+    match facts.get(call) {
+        Some(RpcReply::Value(value)) => account::state(value.get()),
         Some(RpcReply::Error(_)) | None => None,
     }
 }

@@ -71,7 +71,7 @@ codes! {
     InsufficientScope "INSUFFICIENT_SCOPE" 403 Never Judged "Insufficient scope" "The API key lacks the scope that this route needs.";
     TenantSuspended "TENANT_SUSPENDED" 403 Never Judged "Tenant suspended" "The tenant is suspended or cancelled.";
     ChainNotEnabled "CHAIN_NOT_ENABLED" 403 Never Judged "Chain not enabled" "The tier does not include this chain, or the registry check has switched it off.";
-    EnvironmentMismatch "ENVIRONMENT_MISMATCH" 403 Never Recorded "Environment mismatch" "A live key names a test chain, or a test key a live one.";
+    EnvironmentMismatch "ENVIRONMENT_MISMATCH" 403 Never Recorded "Environment mismatch" "A live key names a test chain, or a test key a live one or what holds in live.";
     NotFound "NOT_FOUND" 404 Never Judged "Not found" "No such route or object; another tenant's object does not exist either.";
     MethodNotAllowed "METHOD_NOT_ALLOWED" 405 Never Recorded "Method not allowed" "The route exists, the method does not; `Allow` names those that do.";
     IdempotencyConflict "IDEMPOTENCY_CONFLICT" 409 Never Judged "Idempotency conflict" "The same `Idempotency-Key` was used before with another body.";
@@ -97,6 +97,9 @@ codes! {
     InsufficientRole "INSUFFICIENT_ROLE" 403 Never Judged "Insufficient role" "The person's role in the tenant is smaller than this route needs.";
     AlreadyMember "ALREADY_MEMBER" 409 Never Judged "Already a member" "The address that is invited belongs to a member of the tenant.";
     LastOwner "LAST_OWNER" 409 Never Judged "Last owner" "A tenant keeps one owner: the last one cannot leave, be removed or get a smaller role.";
+    NotInTier "NOT_IN_TIER" 403 Never Judged "Not in the tier" "The tenant's tier does not include this; `upgrade_url` leads to one that does.";
+    InvalidProof "INVALID_PROOF" 422 Never Judged "Invalid proof" "The signature does not show that the address is the tenant's: another key, message or wallet, or a challenge that is unknown, has expired or was used.";
+    SanctionedRecipient "SANCTIONED_RECIPIENT" 403 Never Judged "Sanctioned recipient" "The address is on the sanctions list: it cannot be registered.";
     IpNotAllowed "IP_NOT_ALLOWED" 403 Never Judged "Address not allowed" "The API key may be used from some networks only, and the request comes from another.";
     KeyNotActive "KEY_NOT_ACTIVE" 409 Never Judged "Key not active" "The key is revoked, has expired or was rotated before: it cannot be rotated.";
 }

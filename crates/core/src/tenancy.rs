@@ -3,9 +3,11 @@
 pub mod access;
 pub mod admission;
 pub mod allow_list;
+pub mod branding;
 pub mod budget;
 pub mod key;
 pub mod payee;
+pub mod proof;
 pub mod rate;
 pub mod role;
 pub mod saved;

@@ -148,6 +148,10 @@ pub struct RecipientView {
     pub address: String,
     /// The environment for which the address is registered.
     pub environment: Environment,
+    /// The chains on which alone it is the tenant's; `null`: all of its family. A contract is asked on one chain.
+    pub only_on: Option<Vec<String>>,
+    /// How it was proven: `eip191`, `ed25519`, `erc1271`, `derived`; `null`: an operator registered it, or its first use.
+    pub proof: Option<String>,
     /// The chains for which it is the default.
     pub default_for: Vec<String>,
     /// When it was registered, RFC 3339.

@@ -20,6 +20,14 @@ const fn route(
     RouteRow { endpoint, method, path, alias: None, access, url_key: false, body_max: BODY_MAX, tag, summary }
 }
 
+/// The most bytes of a request with a signature: a contract's takes 16 KiB as hex.
+const SIGNATURE_BODY_MAX: usize = 20 * 1_024;
+
+const fn with_body_max(mut row: RouteRow, body_max: usize) -> RouteRow {
+    row.body_max = body_max;
+    row
+}
+
 const fn with_alias(mut row: RouteRow, alias: &'static str) -> RouteRow {
     row.alias = Some(alias);
     row
@@ -30,6 +38,10 @@ const KEY: Access = Access::Key(KeyScope::Any);
 const PERSON: Access = Access::Session(Role::Viewer);
 /// Owners of the tenant.
 const OWNER: Access = Access::Session(Role::Owner);
+/// Whoever is signed in, or a key that manages the tenant.
+const READS: Access = Access::Managed(Role::Viewer);
+/// Owners of the tenant, or a key that manages it.
+const MANAGES: Access = Access::Managed(Role::Owner);
 const VERIFY: Access = Access::Key(KeyScope::Only(Scope::Verify));
 const SETTLE: Access = Access::Key(KeyScope::Only(Scope::Settle));
 
@@ -309,6 +321,46 @@ pub(crate) const ENDPOINTS: &[RouteRow] = &[
     route(Endpoint::MemberJoin, Method::Post, "/v1/members/join", Access::SignIn, ["Members", "Accept an invitation"]),
     route(Endpoint::MemberPatch, Method::Patch, "/v1/members/{person_id}", OWNER, ["Members", "Change a role"]),
     route(Endpoint::MemberRemove, Method::Delete, "/v1/members/{person_id}", PERSON, ["Members", "Remove, or leave"]),
+    route(
+        Endpoint::OwnRecipientList,
+        Method::Get,
+        "/v1/recipients",
+        READS,
+        ["Recipients", "List the addresses at which you are paid"],
+    ),
+    route(
+        Endpoint::RecipientChallenge,
+        Method::Post,
+        "/v1/recipients/challenge",
+        MANAGES,
+        ["Recipients", "Ask for the message that proves an address"],
+    ),
+    with_body_max(
+        route(
+            Endpoint::OwnRecipientAdd,
+            Method::Post,
+            "/v1/recipients",
+            MANAGES,
+            ["Recipients", "Register an address by its signature, or derive one"],
+        ),
+        SIGNATURE_BODY_MAX,
+    ),
+    route(
+        Endpoint::OwnRecipientPatch,
+        Method::Patch,
+        "/v1/recipients/{address}",
+        MANAGES,
+        ["Recipients", "Make an address the default of a chain"],
+    ),
+    route(
+        Endpoint::OwnRecipientRetire,
+        Method::Delete,
+        "/v1/recipients/{address}",
+        MANAGES,
+        ["Recipients", "Retire an address"],
+    ),
+    route(Endpoint::OwnTenantRead, Method::Get, "/v1/tenant", READS, ["Account", "Read your tenant"]),
+    route(Endpoint::OwnTenantPatch, Method::Patch, "/v1/tenant", MANAGES, ["Account", "Change your tenant's settings"]),
     route(
         Endpoint::AuditLog,
         Method::Get,

@@ -1,7 +1,7 @@
 //! Which blocks are still canonical, and which are final, as one node reports in one round: the answer for every
 //! transaction that was read in them. A block's hash stands for its transactions.
 
-use super::{answered_value, block, calls, quantity};
+use super::{answered_value, block, calls, check_chain, quantity};
 use crate::facts::{Call, Facts, RpcReply, Undecided};
 use crate::network::Network;
 use std::collections::{BTreeMap, BTreeSet};
@@ -65,10 +65,7 @@ fn node_calls() -> [Call; 3] {
 /// `malformed_quantity`, `malformed_block`, `block_of_another_height`.
 pub fn read(network: &Network, heights: &BTreeSet<u64>, facts: &Facts) -> Result<BlockStanding, Undecided> {
     let [head, chain_id, tag] = facts.require_all(&node_calls())?;
-    let chain_id = quantity::number(&quantity::text(answered_value(chain_id, "eth_chainId")?)?)?;
-    if network.chain_id != Some(chain_id) {
-        return Err(Undecided::malformed_with("wrong_chain", chain_id));
-    }
+    check_chain(network, chain_id)?;
     let head = quantity::number(&quantity::text(answered_value(head, "eth_blockNumber")?)?)?;
     let finalized = match tag {
         RpcReply::Error(_) => None,

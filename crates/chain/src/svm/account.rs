@@ -1,5 +1,6 @@
 //! A token account's state, from its bytes.
 
+use super::TokenAccountState;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use borsh::BorshDeserialize;
@@ -40,6 +41,18 @@ pub(super) fn is_frozen(answer: &str) -> Option<bool> {
     match layout.state {
         INITIALIZED => Some(false),
         FROZEN => Some(true),
+        _ => None,
+    }
+}
+
+/// The account's state; `None` where the answer does not show it.
+pub(super) fn state(answer: &str) -> Option<TokenAccountState> {
+    let Some(info) = serde_json::from_str::<TokenAccountResult>(answer).ok()?.value else {
+        return Some(TokenAccountState::Missing);
+    };
+    match read_layout(info)?.state {
+        INITIALIZED => Some(TokenAccountState::Open),
+        FROZEN => Some(TokenAccountState::Frozen),
         _ => None,
     }
 }

@@ -301,6 +301,34 @@ fn what_an_account_holds_is_read_or_unknown() {
 }
 
 #[test]
+fn a_token_account_is_open_missing_frozen_or_unknown() {
+    let wallet = Address::parse(crate::address::Family::Svm, "J2xccRtuG43drESLYznHhLhQkLTdfepcKYbiQ9BsJVaf")
+        .expect("an address");
+    let account = token_account(solana(), &wallet).expect("of Solana");
+    // As @solana-program/token 0.16.1 derives it (`findAssociatedTokenPda`).
+    assert_eq!(account.to_string(), "7RP22uEk2BNSbZaQDPAXEqFzcqgoo7qiDiM3VwpgwXc1");
+    assert_eq!(token_account(crate::network::by_key("base").expect("a chain"), &wallet), None);
+    let call = token_balance_call(&account);
+    let state = |answer: &Value| {
+        let mut facts = Facts::default();
+        facts.insert(call.clone(), RpcReply::Value(serde_json::value::to_raw_value(answer).expect("JSON")));
+        read_token_account(&facts, &call)
+    };
+    let answer = |initialized: u8| {
+        let mut bytes = vec![0_u8; 165];
+        bytes[108] = initialized;
+        json!({"value": {"data": [base64::Engine::encode(&base64::prelude::BASE64_STANDARD, bytes), "base64"]}})
+    };
+    assert_eq!(state(&answer(1)), Some(TokenAccountState::Open));
+    assert_eq!(state(&answer(2)), Some(TokenAccountState::Frozen));
+    assert_eq!(state(&json!({"value": null})), Some(TokenAccountState::Missing));
+    for nothing in [answer(0), answer(3), json!(null), json!({}), json!({"value": {"data": ["AA==", "base64"]}})] {
+        assert_eq!(state(&nothing), None, "{nothing}");
+    }
+    assert_eq!(read_token_account(&Facts::default(), &call), None);
+}
+
+#[test]
 fn parties_come_with_their_token_accounts_the_named_one_first() {
     let facts = facts(&payment(), &finalized());
     let first = Address::Svm(MERCHANT);

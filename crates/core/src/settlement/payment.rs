@@ -68,8 +68,9 @@ pub fn admit_payment(
         Err(fault) if fault.code == ErrorCode::QuotaExceeded && records.row.is_some() => {}
         outcome => outcome?,
     }
-    let pay_to = request.terms.as_ref().map(|terms| terms.pay_to).filter(|pay_to| !tenant.holds(pay_to));
-    match pay_to.filter(|_| network.is_some() && refusal.is_none() && request.finding.registers_pay_to()) {
+    let pay_to = request.terms.as_ref().map(|terms| terms.pay_to);
+    let pay_to = pay_to.filter(|pay_to| network.is_some_and(|network| !tenant.holds(pay_to, network)));
+    match pay_to.filter(|_| refusal.is_none() && request.finding.registers_pay_to()) {
         Some(pay_to) => Err(AdmissionStop::Register(pay_to)),
         None => Ok(AdmittedPayment { key, refusal }),
     }
@@ -106,7 +107,7 @@ fn seller_refusal(
     if let Some(refusal) = network_refusal(request, network, tenant) {
         return Some(refusal);
     }
-    if !tenant.holds(&terms.pay_to) {
+    if !tenant.holds(&terms.pay_to, network) {
         let refusal = match may_register(&terms.pay_to, tenant) {
             Err(why) => Some(why),
             Ok(()) if request.pay_to_tried => {

@@ -8,6 +8,7 @@ use crate::tenancy::budget::TenantSpending;
 use crate::tenancy::key::KeyHash;
 use crate::tenancy::rate::{HOUR, MINUTE, RateState, RateWindow};
 use crate::tenancy::tenant::{ApiKey, FIRST_USES_MAX, Tenant, TenantStatus};
+use crate::tenancy::tier::Tier;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -272,14 +273,14 @@ pub(crate) fn resolve_recipient(
 ) -> Result<AdmittedRecipient, Fault> {
     if !tenant.tier.includes(network) {
         let fault = Fault::new(ErrorCode::ChainNotEnabled, format!("the tier does not include '{}'", network.key));
-        return Err(by_tier(tenant, fault.at("chain")));
+        return Err(by_tier(tenant.tier, fault.at("chain")));
     }
     if !chain_on {
         let detail = format!("'{}' is off until the registry check has passed", network.key);
         return Err(Fault::new(ErrorCode::ChainNotEnabled, detail).at("chain"));
     }
     match named {
-        Some(named) if tenant.holds(&named) => Ok(AdmittedRecipient::Own(named)),
+        Some(named) if tenant.holds(&named, network) => Ok(AdmittedRecipient::Own(named)),
         Some(named) => may_register(&named, tenant).map_err(not_registered).map(|()| AdmittedRecipient::Unheld(named)),
         None => tenant.default_recipient(network).map(AdmittedRecipient::Own).ok_or_else(|| no_default(network)),
     }
@@ -290,6 +291,9 @@ pub(crate) fn resolve_recipient(
 /// # Errors
 /// A sentence: in live nothing is registered so, and in test at most [`FIRST_USES_MAX`] addresses.
 pub(crate) fn may_register(address: &Address, tenant: &Tenant) -> Result<(), String> {
+    if let Some(chains) = tenant.only_on(address) {
+        return Err(format!("{address} is registered to this tenant for {} only", chains.join(", ")));
+    }
     match tenant.environment {
         Environment::Live => Err(format!("{address} is not registered to this tenant")),
         Environment::Test if tenant.first_uses() >= FIRST_USES_MAX => Err(format!(
@@ -323,7 +327,7 @@ pub(crate) fn check_limits(admission: &Admission, tenant: &Tenant, now: UnixMill
             let wait = free.since(now).div_ceil(1_000);
             let fault =
                 Fault::new(ErrorCode::RateLimited, format!("{limit} requests a {} are allowed", span.name)).after(wait);
-            return Err(by_tier(tenant, fault));
+            return Err(by_tier(tenant.tier, fault));
         }
     }
     match limits.per_month {
@@ -331,13 +335,13 @@ pub(crate) fn check_limits(admission: &Admission, tenant: &Tenant, now: UnixMill
             let wait = admission.period.end().since(now).div_ceil(1_000);
             let detail = format!("{} of {limit} verifications used in {}", admission.used, admission.period);
             let fault = Fault::new(ErrorCode::QuotaExceeded, detail).after(wait);
-            Err(by_tier(tenant, fault))
+            Err(by_tier(tenant.tier, fault))
         }
         Some(_) | None => Ok(()),
     }
 }
 
 /// A refusal by what the tier includes; it proposes a larger tier where there is one.
-fn by_tier(tenant: &Tenant, fault: Fault) -> Fault {
-    if tenant.tier.plan().upgradable { fault.upgradable() } else { fault }
+pub(crate) fn by_tier(tier: Tier, fault: Fault) -> Fault {
+    if tier.plan().upgradable { fault.upgradable() } else { fault }
 }

@@ -51,7 +51,7 @@ fn payee_on(network: &Network, tenant: &Tenant, wanted: &PayeeQuery, is_on: impl
         return PayeeAnswer::Refused(Reason::NetworkNotEnabled, sentence);
     }
     match wanted.pay_to {
-        Some(named) if tenant.holds(&named) => PayeeAnswer::Own(named),
+        Some(named) if tenant.holds(&named, network) => PayeeAnswer::Own(named),
         Some(named) => {
             PayeeAnswer::Refused(Reason::PayToNotAllowed, format!("{named} is not registered to the seller"))
         }
@@ -71,6 +71,7 @@ fn payee_on(network: &Network, tenant: &Tenant, wanted: &PayeeQuery, is_on: impl
 mod tests {
     use super::*;
     use crate::error::ErrorCode;
+    use crate::tenancy::admission::may_register;
     use crate::tenancy::tenant::{OwnLimits, Recipient, TenantStatus};
     use crate::tenancy::tier::Tier;
     use crate::verdict::SanctionsPolicy;
@@ -96,7 +97,12 @@ mod tests {
             limits: OwnLimits::default(),
             sanctions: SanctionsPolicy::Refuse,
             explain: false,
-            recipients: vec![Recipient { address: address(OWN), default_for: Vec::new(), first_use: false }],
+            recipients: vec![Recipient {
+                address: address(OWN),
+                default_for: Vec::new(),
+                first_use: false,
+                only_on: None,
+            }],
             keys: Vec::new(),
         }
     }
@@ -126,6 +132,25 @@ mod tests {
         // In test as in live: nothing is registered by it.
         let test = tenant(Environment::Test, Tier::Free);
         assert_eq!(reason(ask(&test, "base-sepolia", Some(stranger), true)), Reason::PayToNotAllowed);
+    }
+
+    #[test]
+    fn an_address_that_is_proven_for_one_chain_is_the_tenants_there_alone() {
+        let asked = |tenant: &Tenant, network: &str, pay_to: Option<&str>| {
+            let wanted = PayeeQuery { network: network.to_owned(), pay_to: pay_to.map(address) };
+            resolve_payee(tenant, &wanted, |_| true) == Ok(PayeeAnswer::Own(address(OWN)))
+        };
+        for (environment, own, other) in
+            [(Environment::Live, "base", "polygon"), (Environment::Test, "base-sepolia", "polygon-amoy")]
+        {
+            let mut tenant = tenant(environment, Tier::Enterprise);
+            tenant.recipients.iter_mut().for_each(|recipient| recipient.only_on = Some(vec![own.to_owned()]));
+            assert!(asked(&tenant, own, Some(OWN)) && asked(&tenant, own, None));
+            assert!(!asked(&tenant, other, Some(OWN)) && !asked(&tenant, other, None));
+            // Its first use elsewhere does not register it there.
+            let refused = may_register(&address(OWN), &tenant).expect_err("refused");
+            assert!(refused.contains(own), "{refused}");
+        }
     }
 
     #[test]

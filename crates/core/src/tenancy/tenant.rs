@@ -5,7 +5,7 @@ use crate::tenancy::key::KeyHash;
 use crate::tenancy::tier::{Limits, Tier};
 use crate::verdict::SanctionsPolicy;
 use serde::{Deserialize, Serialize};
-use x402_chain::address::{Address, Family};
+use x402_chain::address::Address;
 use x402_chain::id::{KeyId, TenantId};
 use x402_chain::network::{Environment, Network};
 use x402_chain::time::UnixMillis;
@@ -125,6 +125,17 @@ pub struct Recipient {
     /// Whether the tenant holds it only by its first use in test: a tenant that is registered for it takes it over.
     #[serde(default)]
     pub first_use: bool,
+    /// The chains, by key, on which it is the tenant's; `None`: all of its family. A contract proves an address for one
+    /// chain: on another, the address may be somebody else's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub only_on: Option<Vec<String>>,
+}
+
+impl Recipient {
+    /// Whether the address is the tenant's on a chain.
+    fn is_paid_on(&self, network: &Network) -> bool {
+        self.only_on.as_ref().is_none_or(|chains| chains.iter().any(|key| key == network.key))
+    }
 }
 
 /// The most addresses that a tenant may hold by their first use in test: enough to try things out, too few to take many
@@ -199,10 +210,16 @@ impl Tenant {
         self.keys.iter().find(|key| key.hash == *hash && key.expires_at.is_none_or(|end| now < end))
     }
 
-    /// Whether the address is registered to the tenant.
+    /// Whether the address is registered to the tenant for a chain.
     #[must_use]
-    pub(crate) fn holds(&self, address: &Address) -> bool {
-        self.recipients.iter().any(|recipient| recipient.address == *address)
+    pub(crate) fn holds(&self, address: &Address, network: &Network) -> bool {
+        self.recipients.iter().any(|recipient| recipient.address == *address && recipient.is_paid_on(network))
+    }
+
+    /// The chains for which alone an address is registered to the tenant; `None` where it is not, or is for all.
+    #[must_use]
+    pub(crate) fn only_on(&self, address: &Address) -> Option<&[String]> {
+        self.recipients.iter().find(|recipient| recipient.address == *address)?.only_on.as_deref()
     }
 
     /// How many addresses the tenant holds by their first use in test.
@@ -216,12 +233,14 @@ impl Tenant {
     #[must_use]
     pub fn default_recipient(&self, network: &Network) -> Option<Address> {
         let named = |recipient: &&Recipient| recipient.default_for.iter().any(|key| key == network.key);
-        self.recipients.iter().find(named).or_else(|| self.only_of(network.family)).map(|recipient| recipient.address)
+        self.recipients.iter().find(named).or_else(|| self.only_one(network)).map(|recipient| recipient.address)
     }
 
-    fn only_of(&self, family: Family) -> Option<&Recipient> {
-        let mut of_family = self.recipients.iter().filter(|recipient| recipient.address.family() == family);
-        let first = of_family.next()?;
-        of_family.next().is_none().then_some(first)
+    fn only_one(&self, network: &Network) -> Option<&Recipient> {
+        let is_paid =
+            |recipient: &&Recipient| recipient.address.family() == network.family && recipient.is_paid_on(network);
+        let mut paid = self.recipients.iter().filter(is_paid);
+        let first = paid.next()?;
+        paid.next().is_none().then_some(first)
     }
 }

@@ -37,6 +37,8 @@ pub struct Plan {
     pub limits: Limits,
     /// Its live chains; test networks follow their live chain, local chains are for all.
     pub chains: TierChains,
+    /// Whether its own name, logo and colours are shown.
+    pub branding: bool,
     /// Whether its settlements draw on the signer's budget for tenants who pay nothing (`SignerBudget::free`).
     pub uses_free_budget: bool,
     /// Whether a larger tier exists: a refusal by this tier's limits or chains then proposes it.
@@ -75,6 +77,7 @@ tiers! {
         price_usd: 0,
         limits: Limits { per_minute: 10, per_hour: 100, per_month: Some(1_000) },
         chains: TierChains::Only(&["solana", "base"]),
+        branding: false,
         uses_free_budget: true,
         upgradable: true,
     }
@@ -83,6 +86,7 @@ tiers! {
         price_usd: 99,
         limits: Limits { per_minute: 100, per_hour: 5_000, per_month: Some(50_000) },
         chains: TierChains::Only(&["solana", "base", "ethereum"]),
+        branding: false,
         uses_free_budget: false,
         upgradable: true,
     }
@@ -91,6 +95,7 @@ tiers! {
         price_usd: 299,
         limits: Limits { per_minute: 500, per_hour: 50_000, per_month: Some(500_000) },
         chains: TierChains::Only(&["solana", "base", "ethereum", "polygon", "avalanche", "sei"]),
+        branding: true,
         uses_free_budget: false,
         upgradable: true,
     }
@@ -99,6 +104,7 @@ tiers! {
         price_usd: 999,
         limits: Limits { per_minute: 2_000, per_hour: 200_000, per_month: None },
         chains: TierChains::All,
+        branding: true,
         uses_free_budget: false,
         upgradable: false,
     }

@@ -12,6 +12,7 @@ use crate::reason::Reason;
 use crate::schemes::exact::rules::{
     ACCEPTED_DETAIL, OnchainVerdict, SchemeRules, check_scheme, networks_detail, quote_text,
 };
+use crate::svm::associated_account;
 use crate::svm::fee::{COMPUTE_BUDGET, SET_COMPUTE_UNIT_LIMIT, SET_COMPUTE_UNIT_PRICE, fee_lamports, priority_fee};
 use crate::svm::programs;
 use crate::svm::wire::{ResolvedInstruction, SvmTransaction};
@@ -25,7 +26,6 @@ use solana_address::Address as Pubkey;
 
 const TOKEN: Pubkey = Pubkey::from_str_const(programs::TOKEN);
 const TOKEN_2022: Pubkey = Pubkey::from_str_const(programs::TOKEN_2022);
-const ASSOCIATED: Pubkey = Pubkey::from_str_const(programs::ASSOCIATED_TOKEN);
 const MEMO: Pubkey = Pubkey::from_str_const(programs::MEMO);
 const LIGHTHOUSE: Pubkey = Pubkey::from_str_const(programs::LIGHTHOUSE);
 
@@ -326,11 +326,6 @@ fn check_transfer(
     let same = Amount::parse_atomic(&wanted.amount) == Some(Amount::atomic(amount));
     let detail = format!("{amount} signed, {} required", wanted.amount);
     rules.record("amount", same, Reason::SvmAmount, detail).then_some((payer, pay_to?, amount))
-}
-
-/// The associated token account: the address that the associated token program derives for an owner and a mint.
-fn associated_account(owner: &[u8; 32], program: &[u8; 32], mint: &[u8; 32]) -> [u8; 32] {
-    Pubkey::find_program_address(&[owner, program, mint], &ASSOCIATED).0.to_bytes()
 }
 
 /// Checks the instructions after the transfer, assertions left out: only memos are allowed. `before` is the number of

@@ -36,6 +36,10 @@ fn key() -> KeyHash {
     KeyHash::of("a key")
 }
 
+fn recipient(address: Address, first_use: bool) -> Recipient {
+    Recipient { address, default_for: Vec::new(), first_use, only_on: None }
+}
+
 fn tenant(environment: Environment) -> Tenant {
     Tenant {
         id: TenantId([1; 12]),
@@ -57,7 +61,7 @@ fn tenant(environment: Environment) -> Tenant {
             expires_at: None,
             allow_list: Vec::new(),
         }],
-        recipients: vec![Recipient { address: address(PAY_TO), default_for: Vec::new(), first_use: false }],
+        recipients: vec![recipient(address(PAY_TO), false)],
     }
 }
 
@@ -223,18 +227,6 @@ fn on_solana_a_payments_row_lasts_five_minutes_after_it_was_last_asked_for() {
     let known = |ago: u64| PaymentRecord { expires_at: Some(UnixMillis(end.0 - ago)), ..verified() };
     assert_eq!(booked(&of, Some(&known(59_000))).row, None);
     assert_eq!(booked(&of, Some(&known(61_000))).row.map(|row| row.expires_at), Some(end));
-}
-
-#[test]
-fn what_was_verified_is_settled_though_the_quota_is_used_up() {
-    let mut tenant = tenant(Environment::Live);
-    tenant.limits.per_month = Some(0);
-    let mut admission = Admission::new(NOW);
-    assert!(step(&asked(PaymentAction::Settle), &tenant, &mut admission, Some(&verified())).is_ok());
-    match step(&asked(PaymentAction::Settle), &tenant, &mut admission, None) {
-        Err(AdmissionStop::Fault(fault)) => assert_eq!(fault.code, ErrorCode::QuotaExceeded),
-        other => panic!("{other:?}"),
-    }
 }
 
 #[test]
@@ -425,7 +417,7 @@ fn what_is_not_open_to_the_tenant_is_refused_in_the_protocols_words() {
     let mut crowded = test.clone();
     for number in 0..100 {
         let own = Address::Evm(alloy_primitives::Address::repeat_byte(100 + number));
-        crowded.recipients.push(Recipient { address: own, default_for: Vec::new(), first_use: true });
+        crowded.recipients.push(recipient(own, true));
     }
     assert_eq!(of(&elsewhere, &crowded), Some(Reason::PayToNotAllowed));
     let mut dust = asked(PaymentAction::Verify);

@@ -1,4 +1,5 @@
-//! What a day's settlements may cost, whom a seller with many failures still serves, and what an `Idempotency-Key` repeats.
+//! What a day's settlements may cost, what the quota does not stop, whom a seller with many failures still serves, and what
+//! an `Idempotency-Key` repeats.
 
 use super::*;
 
@@ -81,4 +82,16 @@ fn a_network_that_this_build_does_not_know_is_refused_and_never_settled() {
         }
     }
     assert_eq!((admission.used, admission.requests), (0, 0));
+}
+
+#[test]
+fn what_was_verified_is_settled_though_the_quota_is_used_up() {
+    let mut tenant = tenant(Environment::Live);
+    tenant.limits.per_month = Some(0);
+    let mut admission = Admission::new(NOW);
+    assert!(step(&asked(PaymentAction::Settle), &tenant, &mut admission, Some(&verified())).is_ok());
+    match step(&asked(PaymentAction::Settle), &tenant, &mut admission, None) {
+        Err(AdmissionStop::Fault(fault)) => assert_eq!(fault.code, ErrorCode::QuotaExceeded),
+        other => panic!("{other:?}"),
+    }
 }

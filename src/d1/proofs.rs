@@ -1,0 +1,153 @@
+//! Addresses that sellers register by themselves: challenges, proven and derived addresses, defaults, retirement.
+
+use super::change::{Change, change};
+use super::keys::touch_statement;
+use super::recipients::previous_holders;
+use super::rows::ChallengeRow;
+use super::{BoundValue, all, batch, result_of, rows_of, sql, statement};
+use worker::D1Database;
+use x402_chain::address::Address;
+use x402_chain::id::TenantId;
+use x402_chain::network::{Environment, NETWORKS, Network};
+use x402_chain::time::{DAY_MS, UnixMillis};
+use x402_core::audit::AuditAction;
+use x402_core::error::Fault;
+use x402_core::tenancy::proof::{CHALLENGES_MAX, Challenge, PROOF_TRIES_MAX, ProofNonce};
+
+/// Stores a challenge; `false` where the tenant has the most that may hold at a time.
+pub(crate) async fn put_challenge(db: &D1Database, new: &Challenge<'_>, now: UnixMillis) -> Result<bool, Fault> {
+    let (nonce, tenant, address) = (new.nonce.to_string(), new.tenant.to_string(), new.address.to_string());
+    let bind = [
+        BoundValue::Text(&nonce),
+        BoundValue::Text(&tenant),
+        BoundValue::Text(new.network.environment.name()),
+        BoundValue::Text(new.network.key),
+        BoundValue::Text(&address),
+        BoundValue::Text(new.service),
+        BoundValue::Ms(now),
+        BoundValue::Ms(new.expires_at),
+        BoundValue::Number(CHALLENGES_MAX),
+    ];
+    Ok(!all(db, sql::CHALLENGE_PUT, &bind).await?.is_empty())
+}
+
+/// Counts a try of a challenge and returns it; `None` where it is unknown, of another tenant, chain or address, used, tried
+/// too often, or has ended.
+pub(crate) async fn try_challenge(
+    db: &D1Database,
+    nonce: ProofNonce,
+    (tenant, network, address): (TenantId, &Network, &Address),
+    now: UnixMillis,
+) -> Result<Option<ChallengeRow>, Fault> {
+    let (nonce, tenant, address) = (nonce.to_string(), tenant.to_string(), address.to_string());
+    let bind = [
+        BoundValue::Text(&nonce),
+        BoundValue::Text(&tenant),
+        BoundValue::Text(network.environment.name()),
+        BoundValue::Text(network.key),
+        BoundValue::Text(&address),
+        BoundValue::Number(PROOF_TRIES_MAX),
+        BoundValue::Ms(now),
+    ];
+    Ok(all(db, sql::CHALLENGE_TRY, &bind).await?.into_iter().next())
+}
+
+/// Deletes challenges that ended a day ago.
+pub(crate) async fn purge_challenges(db: &D1Database, now: UnixMillis) -> Result<(), Fault> {
+    let before = BoundValue::Ms(UnixMillis(now.0.saturating_sub(DAY_MS)));
+    result_of(statement(db, sql::CHALLENGES_PURGE, &[before])?).await.map(|_| ())
+}
+
+/// An address that is to be registered by its tenant.
+pub(crate) struct Registration<'a> {
+    pub(crate) network: &'static Network,
+    pub(crate) address: &'a Address,
+    /// The kind of proof, as it is stored.
+    pub(crate) proof: &'static str,
+    /// Whether the proof holds on this chain alone.
+    pub(crate) only_here: bool,
+    /// The challenge that is used; `None` for an address that is derived.
+    pub(crate) nonce: Option<ProofNonce>,
+    /// Whether it is the chain's default; `None`: if the chain has none.
+    pub(crate) default: Option<bool>,
+}
+
+/// Registers an address; returns the tenants that lost it, or `None` where it belongs, or belonged, to another tenant.
+///
+/// # Errors
+/// `INVALID_PROOF` where the challenge was used before.
+pub(crate) async fn register(
+    db: &D1Database,
+    new: &Registration<'_>,
+    made: &Change,
+) -> Result<Option<Vec<TenantId>>, Fault> {
+    let (tenant, address, now) = (made.tenant.to_string(), new.address.to_string(), BoundValue::Ms(made.at));
+    let (tenant, address) = (BoundValue::Text(&tenant), BoundValue::Text(&address));
+    let (name, chain) = (BoundValue::Text(new.network.environment.name()), BoundValue::Text(new.network.key));
+    let only_on = format!("[\"{}\"]", new.network.key);
+    let by = made.actor.text();
+    let prove = [
+        name,
+        address,
+        tenant,
+        now,
+        BoundValue::Text(new.proof),
+        BoundValue::Maybe(new.only_here.then_some(only_on.as_str())),
+        BoundValue::Text(&by),
+    ];
+    let nonce = new.nonce.map(|nonce| nonce.to_string());
+    let mut statements = vec![
+        statement(db, sql::RECIPIENT_LOSER, &[tenant, name, address])?,
+        statement(db, sql::RECIPIENT_LOSER_TOUCH, &[now, name, address, tenant])?,
+        statement(db, sql::CHALLENGE_USE, &[BoundValue::Text(nonce.as_deref().unwrap_or_default())])?,
+        statement(db, sql::RECIPIENT_PROVE, &prove)?,
+    ];
+    statements.extend(made.statements(db)?);
+    if new.default != Some(false) {
+        let replace = BoundValue::Number(u64::from(new.default == Some(true)));
+        statements.push(statement(db, sql::DEFAULT_PUT_HELD, &[tenant, chain, address, name, replace])?);
+        statements.extend(made.statements_as(db, AuditAction::RecipientDefault)?);
+    }
+    statements.push(touch_statement(db, made)?);
+    let results = batch(db, statements).await?;
+    let [losers, _, _, proven, ..] = results.as_slice() else {
+        return Err(Fault::internal("a batch gave fewer results than it has statements"));
+    };
+    if rows_of(sql::RECIPIENT_PROVE, proven)?.is_empty() {
+        return Ok(None);
+    }
+    previous_holders(core::slice::from_ref(losers)).map(Some)
+}
+
+/// Makes an address of the tenant of `made` the default of a chain; nothing is recorded where it is that already, or is not
+/// the tenant's there.
+pub(crate) async fn put_default(
+    db: &D1Database,
+    (network, address): (&Network, &Address),
+    made: &Change,
+) -> Result<(), Fault> {
+    let (tenant, address) = (made.tenant.to_string(), address.to_string());
+    let bind = [
+        BoundValue::Text(&tenant),
+        BoundValue::Text(network.key),
+        BoundValue::Text(&address),
+        BoundValue::Text(network.environment.name()),
+        BoundValue::Number(1),
+    ];
+    change(db, (sql::DEFAULT_PUT_HELD, &bind), made, vec![touch_statement(db, made)?]).await.map(|_| ())
+}
+
+/// Retires the address that is the subject of `made` in one environment; it can only come back to its tenant.
+pub(crate) async fn retire(db: &D1Database, environment: Environment, made: &Change) -> Result<(), Fault> {
+    let tenant = made.tenant.to_string();
+    let (tenant, address) = (BoundValue::Text(&tenant), BoundValue::Text(&made.subject));
+    let chains: Vec<&str> =
+        NETWORKS.iter().filter(|network| network.environment == environment).map(|network| network.key).collect();
+    let chains = serde_json::to_string(&chains).map_err(Fault::internal)?;
+    let bind = [BoundValue::Ms(made.at), tenant, address, BoundValue::Text(environment.name())];
+    let then = vec![
+        statement(db, sql::DEFAULTS_RETIRE, &[tenant, address, BoundValue::Text(&chains)])?,
+        touch_statement(db, made)?,
+    ];
+    change(db, (sql::RECIPIENT_RETIRE, &bind), made, then).await.map(|_| ())
+}
