@@ -10,6 +10,7 @@ mod members;
 mod records;
 mod session;
 mod verify;
+mod webhooks;
 
 use crate::app::App;
 use crate::request::IncomingRequest;
@@ -82,6 +83,7 @@ pub(crate) async fn dispatch(
         Endpoint::MemberJoin => members::join(app, &incoming).await?,
         Endpoint::MemberPatch => members::change_member(app, &incoming).await?,
         Endpoint::AuditLog => members::list_audit(app, &incoming).await?,
+        Endpoint::ResendWebhook => webhooks::take_resend_event(app, &incoming).await?,
         Endpoint::MemberRemove => members::remove_member(app, &incoming).await?,
     };
     Ok(reply.into())

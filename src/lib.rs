@@ -12,6 +12,7 @@
 //! | `d1` | the directory |
 //! | `archive` | records in R2 |
 //! | `mail` | how a mail leaves |
+//! | `outbound` | one HTTP request to the outside, bounded in time and size |
 //! | `rpc` | JSON-RPC over fetch, and what the Worker asks of chains |
 //! | `platform` | what works around workerd or wasm-bindgen, each with its reason, its test and a link |
 //! | `telemetry` | every event that is logged, in one table; compiled natively too |
@@ -81,6 +82,8 @@ mod isolate;
 mod mail;
 #[cfg(target_arch = "wasm32")]
 mod objects;
+#[cfg(target_arch = "wasm32")]
+mod outbound;
 #[cfg(target_arch = "wasm32")]
 mod platform;
 #[cfg(target_arch = "wasm32")]

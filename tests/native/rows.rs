@@ -270,7 +270,9 @@ fn rows_of_people_are_read_or_refused() {
     let row = [text("a@b.c"), text("https://x.test"), inv, text("viewer"), text("ab"), int(5), text("c@d.e")];
     let bad = [no_id.clone(), ("role", text("?")), ("expires_ms", int(-1))];
     all.row(&[people::INVITATION_MAIL_GET], &row, &[], &bad);
-    all.row(&[people::MAIL_KIND], &[text("invitation")], &[], &[("kind", text("?"))]);
+    let claimed = [text("invitation"), int(1), int(2), int(0)];
+    let bad = [("kind", text("?")), ("tries", int(-1)), ("created_ms", int(-1)), ("is_marked", int(2))];
+    all.row(&[people::MAIL_CLAIM], &claimed, &[], &bad);
     let aud = text("aud_01KB0000000000000000000000");
     let (act, sub) = (text("member.invited"), text("a@b.c"));
     let row = [aud, per.clone(), act, sub, text("viewer"), text("unknown"), text("curl"), int(1)];

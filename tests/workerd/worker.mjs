@@ -279,13 +279,16 @@ export default {
 /**
  * Starts the Worker. `vars` are further settings; `bindings: false` leaves D1 and
  * ledgers out; `state` is a folder that outlives it; `direct` opens workerd's own socket beside Miniflare's; `inspect` its
- * inspector, which `heap` needs.
+ * inspector, which `heap` needs; `outbound` answers the Worker's requests to the outside; `email` narrows the binding that
+ * sends mails.
  * @param {{
  *   vars?: Record<string, string | undefined>, bindings?: boolean, state?: string, build?: string, direct?: boolean,
- *   inspect?: boolean,
- * }} [options]
+ *   inspect?: boolean, outbound?: (request: import("miniflare").Request) => Promise<import("miniflare").Response>,
+ *   email?: { allowed_sender_addresses?: string[] },
+ * }} [wanted]
  */
-export async function startWorker({ vars = {}, bindings = true, state, build = "build", direct = false, inspect = false } = {}) {
+export async function startWorker(wanted = {}) {
+  const { vars = {}, bindings = true, state, build = "build", direct = false, inspect = false, outbound, email = {} } = wanted;
   const folder = join(ROOT, build);
   const own = state ?? mkdtempSync(join(tmpdir(), "x402-edge-"));
   const modules = [
@@ -317,12 +320,16 @@ export async function startWorker({ vars = {}, bindings = true, state, build = "
             RECORDS: { className: "Records", useSQLite: true },
           },
           r2Buckets: { ARCHIVE: "x402-edge-archive" },
+          email: { send_email: [{ name: "EMAIL", ...email }] },
           queueProducers: { MAILS: { queueName: "x402-edge-mails" } },
           queueConsumers: { "x402-edge-mails": { maxBatchSize: 10, maxBatchTimeout: 0, maxRetries: 20 } },
         }
       : {}),
     bindings: { ADMIN_KEY, KEY_PEPPERS: PEPPERS, ...NOWHERE, ...vars },
     resourcePersistencePath: own,
+    // Mails that the binding sends become files below it.
+    resourceTmpPath: join(own, "tmp"),
+    ...(outbound ? { outboundService: outbound } : {}),
     ...(inspect ? { inspectorPort: 0 } : {}),
     ...(direct ? { unsafeDirectSockets: [{ host: "127.0.0.1", port: 0 }] } : {}),
     // A benchmark keeps no log.

@@ -111,6 +111,8 @@ pub enum Endpoint {
     AuditLog,
     /// The mails that were not sent, with the backend `mailbox`.
     Mailbox,
+    /// Which mails came back, and which were reported as spam.
+    ResendWebhook,
 }
 
 /// One row of the route table.
@@ -405,6 +407,7 @@ pub(crate) const ENDPOINTS: &[RouteRow] = &[
     route(Endpoint::MemberJoin, Method::Post, "/v1/members/join", Access::SignIn, ["Members", "Accept an invitation"]),
     route(Endpoint::MemberPatch, Method::Patch, "/v1/members/{person_id}", OWNER, ["Members", "Change a role"]),
     route(Endpoint::MemberRemove, Method::Delete, "/v1/members/{person_id}", PERSON, ["Members", "Remove, or leave"]),
+    route(Endpoint::ResendWebhook, Method::Post, "/v1/webhooks/resend", Access::Public, ["Service", "Events of mails"]),
     route(Endpoint::AuditLog, Method::Get, "/v1/audit-log", OWNER, ["Members", "Who changed what, the newest first"]),
 ];
 

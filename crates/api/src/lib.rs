@@ -33,6 +33,7 @@ pub mod settlements;
 pub mod target;
 pub mod verify;
 pub mod version;
+pub mod webhooks;
 pub mod whoami;
 
 use serde::Serialize;
@@ -64,6 +65,12 @@ impl ApiReply {
     pub const fn stored(status: u16, body: String) -> Self {
         let content_type = if status < 400 { "application/json" } else { "application/problem+json" };
         Self { status, content_type, body, headers: Vec::new() }
+    }
+
+    /// An answer without a body.
+    #[must_use]
+    pub const fn empty(status: u16) -> Self {
+        Self { status, content_type: "", body: String::new(), headers: Vec::new() }
     }
 
     /// An HTML page with status 200.

@@ -88,6 +88,8 @@ fn shapes(endpoint: Endpoint, make: &mut SchemaGenerator) -> (Option<Value>, u16
         Endpoint::ChainsCheck => {
             (Some(of::<admin::ChainsCheckBody>(make)), 200, json!({"type": "object", "required": ["chains"]}))
         }
+        // Its members are the provider's: any object is taken.
+        Endpoint::ResendWebhook => (Some(json!({"type": "object"})), 204, Value::Null),
         Endpoint::Mailbox => (None, 200, of::<records::ListPage<session::MailView>>(make)),
         Endpoint::SignUp => (Some(of::<session::SignUpBody>(make)), 202, of::<session::MailAsked>(make)),
         Endpoint::LogIn => (Some(of::<session::LogInBody>(make)), 202, of::<session::MailAsked>(make)),
@@ -155,6 +157,11 @@ fn parameters(row: &RouteRow) -> Vec<Value> {
         };
         all.push(json!({"name": "Idempotency-Key", "in": "header", "description": about, "schema": schema}));
     }
+    if row.endpoint == Endpoint::ResendWebhook {
+        for name in ["svix-id", "svix-timestamp", "svix-signature"] {
+            all.push(json!({"name": name, "in": "header", "required": true, "schema": {"type": "string"}}));
+        }
+    }
     if row.endpoint == Endpoint::FacilitatorSettle {
         let found = "`explain`: the body of a success holds `extra` too; `Preference-Applied` confirms it.";
         all.push(json!({"name": "Prefer", "in": "header", "description": found, "schema": {"type": "string"}}));
@@ -218,6 +225,7 @@ fn security(access: Access) -> Value {
 fn faults(row: &RouteRow) -> Vec<u16> {
     let mut all = vec![405, 500, 503];
     match row.access {
+        Access::Public if row.endpoint == Endpoint::ResendWebhook => all.extend([401, 404]),
         Access::Public => {}
         Access::Key(_) | Access::Either => all.extend([401, 403, 404, 422, 429]),
         Access::Admin => all.extend([401, 404, 409, 422]),
@@ -256,7 +264,10 @@ fn operation(row: &RouteRow, make: &mut SchemaGenerator) -> Value {
         let found = "The answer to a price: a `PaymentRequired` of version 1.";
         responses.insert("402".to_owned(), json!({"description": found, "content": content.clone()}));
     }
-    let answer = json!({"description": "The answer.", "headers": headers, "content": content});
+    let answer = match success {
+        204 => json!({"description": "Done; no body."}),
+        _ => json!({"description": "The answer.", "headers": headers, "content": content}),
+    };
     responses.insert(success.to_string(), answer);
     for status in faults(row) {
         let content = json!({"application/problem+json": {"schema": problem}});

@@ -85,6 +85,7 @@ const fn reason_for(code: ErrorCode, settles: bool) -> Reason {
         | ErrorCode::InsufficientRole
         | ErrorCode::AlreadyMember
         | ErrorCode::LastOwner
+        | ErrorCode::InvalidSignature
         | ErrorCode::ChainUnavailable => {
             if settles {
                 Reason::UnexpectedSettle

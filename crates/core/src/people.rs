@@ -2,9 +2,11 @@
 
 pub mod audit;
 pub mod client;
+pub mod delivery;
 pub mod invitation;
 pub mod mail;
 pub mod origin;
 pub mod secret;
 pub mod session;
 pub mod sign_in;
+pub mod webhook;

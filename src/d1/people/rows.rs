@@ -391,14 +391,20 @@ pub enum MailKind {
     Invitation,
 }
 
-/// What a mail is about, as its row says.
-pub struct MailKindRow {
-    /// The kind.
+/// A mail that is tried.
+pub struct ClaimedMail {
+    /// What it is about.
     pub kind: MailKind,
+    /// The tries with this one.
+    pub tries: u64,
+    /// When it was asked for.
+    pub created_at: UnixMillis,
+    /// Whether its address gets no mail.
+    pub is_marked: bool,
 }
 
-impl FromRow for MailKindRow {
-    const COLUMNS: &'static [&'static str] = &["kind"];
+impl FromRow for ClaimedMail {
+    const COLUMNS: &'static [&'static str] = &["kind", "tries", "created_ms", "is_marked"];
 
     fn from_row(row: &mut RowReader) -> Result<Self, Fault> {
         let kind = row.parse(|text| match text {
@@ -406,7 +412,7 @@ impl FromRow for MailKindRow {
             "invitation" => Some(MailKind::Invitation),
             _ => None,
         })?;
-        Ok(Self { kind })
+        Ok(Self { kind, tries: row.get()?, created_at: row.get()?, is_marked: row.get()? })
     }
 }
 

@@ -1,7 +1,7 @@
 //! The statements about people, their sessions and mails.
 
 use super::rows::{
-    AcceptedInvitation, AuditRow, InvitationMail, InvitationRow, MailKindRow, MailboxRow, MemberRow, MembershipRow,
+    AcceptedInvitation, AuditRow, ClaimedMail, InvitationMail, InvitationRow, MailboxRow, MemberRow, MembershipRow,
     OpenSignIn, OwnSessionRow, QueuedMail, SessionRow, SignInMail, UnownedTenant, UsedSignIn,
 };
 use crate::storage::{Present, statements};
@@ -128,8 +128,16 @@ statements! {
     /// Binds tenant, an id, an action or null for all, and a limit; returns older entries, the newest first.
     AUDIT_OF: AuditRow = "SELECT id, actor_id, action, subject, detail, ip_prefix, user_agent, created_ms FROM audit_log
         WHERE tenant_id = ?1 AND id < ?2 AND (?3 IS NULL OR action = ?3) ORDER BY id DESC LIMIT ?4";
-    /// Binds a mail's id; returns what it is about, unless it was sent.
-    MAIL_KIND: MailKindRow = "SELECT kind FROM mails WHERE id = ? AND state = 'queued'";
+    /// Binds the time until when the mail is reserved, id, now; counts a try and returns what is tried. Nothing where the
+    /// mail is not queued, or another try is under way or to come.
+    MAIL_CLAIM: ClaimedMail = "UPDATE mails SET tries = tries + 1, due_ms = ?1
+        WHERE id = ?2 AND state = 'queued' AND due_ms <= ?3 RETURNING kind, tries, created_ms,
+        EXISTS (SELECT 1 FROM mail_addresses a WHERE a.address = mails.address) AS is_marked";
+    /// Binds the time of the next try, and an id.
+    MAIL_DUE: () = "UPDATE mails SET due_ms = ? WHERE id = ? AND state = 'queued'";
+    /// Binds an address, a mark's name, now. The first mark stays.
+    MAIL_MARK: () = "INSERT INTO mail_addresses (address, state, marked_ms) VALUES (?, ?, ?)
+        ON CONFLICT (address) DO NOTHING";
     /// Binds a mail's id; returns what its text is made of, unless it was sent. `is_known`: the address belongs to a person
     /// with a tenant, or to a tenant without a member.
     SIGN_IN_MAIL_GET: SignInMail = "SELECT m.address, m.origin, s.id, s.intent, s.token_hash, s.expires_ms,
@@ -137,11 +145,11 @@ statements! {
         OR EXISTS (SELECT 1 FROM tenants t WHERE t.email = s.email
         AND NOT EXISTS (SELECT 1 FROM members b WHERE b.tenant_id = t.id))) AS is_known
         FROM mails m JOIN sign_ins s ON s.id = m.subject_id WHERE m.id = ? AND m.state = 'queued'";
-    /// Binds state, now, id: the mail is done with.
-    MAIL_END: () = "UPDATE mails SET state = ?, sent_ms = ? WHERE id = ? AND state = 'queued'";
-    /// Binds a time and a limit; returns mails that are queued since before.
-    MAILS_QUEUED: QueuedMail =
-        "SELECT id FROM mails WHERE state = 'queued' AND created_ms < ? ORDER BY created_ms LIMIT ?";
+    /// Binds state, now, the provider's id, id: the mail is done with.
+    MAIL_END: () = "UPDATE mails SET state = ?, sent_ms = ?, provider_id = ? WHERE id = ? AND state = 'queued'";
+    /// Binds a time and a limit; returns mails that were made, and could be tried, before.
+    MAILS_QUEUED: QueuedMail = "SELECT id FROM mails WHERE state = 'queued' AND due_ms < ?1 AND created_ms < ?1
+        ORDER BY due_ms LIMIT ?2";
     /// Binds mail, address, subject, text, HTML, now. A mail is there once.
     MAILBOX_PUT: () = "INSERT INTO mailbox (mail_id, address, subject, text, html, created_ms)
         VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (mail_id) DO NOTHING";
