@@ -5,6 +5,7 @@ mod account;
 mod admin;
 mod directory;
 mod facilitator;
+mod github;
 pub(crate) mod health;
 mod members;
 mod records;
@@ -83,6 +84,8 @@ pub(crate) async fn dispatch(
         Endpoint::MemberJoin => members::join(app, &incoming).await?,
         Endpoint::MemberPatch => members::change_member(app, &incoming).await?,
         Endpoint::AuditLog => members::list_audit(app, &incoming).await?,
+        Endpoint::GithubGo => github::go(app, &incoming).await?,
+        Endpoint::GithubComeBack => github::come_back(app, &incoming).await?,
         Endpoint::ResendWebhook => webhooks::take_resend_event(app, &incoming).await?,
         Endpoint::MemberRemove => members::remove_member(app, &incoming).await?,
     };

@@ -12,6 +12,7 @@
 //! | `d1` | the directory |
 //! | `archive` | records in R2 |
 //! | `mail` | how a mail leaves |
+//! | `github`, `turnstile` | other services that take part in a sign-in |
 //! | `outbound` | one HTTP request to the outside, bounded in time and size |
 //! | `rpc` | JSON-RPC over fetch, and what the Worker asks of chains |
 //! | `platform` | what works around workerd or wasm-bindgen, each with its reason, its test and a link |
@@ -75,6 +76,8 @@ mod d1;
 #[cfg(target_arch = "wasm32")]
 mod entry;
 #[cfg(target_arch = "wasm32")]
+mod github;
+#[cfg(target_arch = "wasm32")]
 mod handlers;
 #[cfg(target_arch = "wasm32")]
 mod isolate;
@@ -92,3 +95,5 @@ mod request;
 mod response;
 #[cfg(target_arch = "wasm32")]
 mod rpc;
+#[cfg(target_arch = "wasm32")]
+mod turnstile;

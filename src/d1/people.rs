@@ -1,6 +1,7 @@
 //! People, their sessions and mails in the directory.
 
 pub(crate) mod audit;
+pub(crate) mod identities;
 pub(crate) mod members;
 #[allow(unreachable_pub, reason = "public natively, for tests")]
 pub mod rows;
@@ -18,6 +19,7 @@ use x402_chain::time::UnixMillis;
 use x402_core::error::Fault;
 use x402_core::people::delivery::MailMark;
 use x402_core::people::mail::MailText;
+use x402_core::people::oauth::Identity;
 use x402_core::people::secret::Secret;
 use x402_core::people::session::{IDLE_MS, SESSION_MS, SessionTimes};
 use x402_core::people::sign_in;
@@ -107,6 +109,8 @@ pub(crate) struct NewSession<'a> {
     pub(crate) tenant: TenantId,
     pub(crate) ip_prefix: &'a str,
     pub(crate) user_agent: Option<&'a str>,
+    /// Whom another service names, where that signs the person in.
+    pub(crate) identity: Option<Identity<'a>>,
     /// The session that the browser had: it ends.
     pub(crate) previous: Option<&'a Secret>,
 }
@@ -144,6 +148,9 @@ pub(crate) async fn begin_session(
     };
     let [id, person, tenant, hash] = [&id, &person, &tenant, &hash].map(|text| BoundValue::Text(text));
     statements.push(statement(db, sql::PERSON_PUT, &[person, email, at])?);
+    if let Some(identity) = session.identity {
+        statements.push(identities::identity_statement(db, identity, session.email, now)?);
+    }
     if let Some(joins) = joins {
         statements.push(statement(db, sql::MEMBER_PUT, &[tenant, BoundValue::Text(joins.role.name()), at, email])?);
         for audit in joins.audits {
@@ -236,6 +243,7 @@ pub(crate) async fn purge(db: &D1Database, now: UnixMillis) -> Result<(), Fault>
     let invitation = InvitationId::new(before(KEPT_MS), [0; 10]).to_string();
     let statements = vec![
         statement(db, sql::SIGN_INS_PURGE, &[BoundValue::Ms(before(sign_in::DAY_MS))])?,
+        statement(db, sql::OAUTH_PURGE, &[BoundValue::Ms(before(sign_in::DAY_MS))])?,
         statement(db, sql::SESSIONS_PURGE, &[BoundValue::Text(&session)])?,
         statement(db, sql::INVITATIONS_PURGE, &[BoundValue::Text(&invitation)])?,
         statement(db, sql::MAILS_PURGE, &[BoundValue::Text(&mail)])?,

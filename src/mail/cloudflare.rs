@@ -39,6 +39,7 @@ pub(super) async fn send(app: &App, sender: &MailSender, address: &str, text: &M
 /// The code of the binding's error, as `E_SENDER_NOT_VERIFIED`. Its message may repeat the address.
 fn code(error: &js_sys::Error) -> String {
     let code = js_sys::Reflect::get(error, &"code".into()).ok().and_then(|code| code.as_string());
-    let is_code = |text: &String| text.len() <= 64 && text.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_');
+    let is_code =
+        |text: &String| text.len() <= 64 && text.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_');
     code.filter(is_code).unwrap_or_else(|| "no code".to_owned())
 }

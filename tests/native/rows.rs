@@ -248,6 +248,8 @@ fn rows_of_people_are_read_or_refused() {
     let [ten, per, ses, sgn, mail] = ["ten_01a22830e24a3a1f7b1ccee9", "per_", "ses_", "sgn_", "mail_"].map(|prefix| {
         text(&if prefix.len() > 5 { prefix.to_owned() } else { format!("{prefix}01KB0000000000000000000000") })
     });
+    all.row(&[people::OAUTH_PUT, people::OAUTH_USE], &[int(1)], &[], &[]);
+    all.row(&[people::IDENTITY_GET], &[text("a@b.c")], &[], &[]);
     all.row(&[people::SIGN_IN_PUT, people::SESSION_END_OWN, people::SESSION_SWITCH], &[int(1)], &[], &[]);
     let used = [text("a@b.c"), text("signup"), text("A")];
     let bad = [("intent", text("SignUp"))];

@@ -1,7 +1,6 @@
 // Mails by Resend (`emulate`) and by the platform's binding, tries and their times, a killed Worker, and Resend's webhooks.
 import assert from "node:assert/strict";
 import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync } from "node:fs";
-import { createServer } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
@@ -25,15 +24,6 @@ const RESEND = {
 };
 const JOB = "* * * * *";
 
-/** A port that nobody listens on. */
-async function freePort() {
-  const server = createServer().listen(0, "127.0.0.1");
-  await new Promise((resolve) => server.once("listening", resolve));
-  const { port } = /** @type {import("node:net").AddressInfo} */ (server.address());
-  await new Promise((resolve) => server.close(resolve));
-  return port;
-}
-
 /** Resend, as `emulate` plays it, behind a door that a test may close. */
 class Resend {
   /** The requests so far. @type {{ key: string | null, authorization: string | null, body: any }[]} */
@@ -48,7 +38,7 @@ class Resend {
   }
 
   static async start() {
-    return new Resend(await createEmulator({ service: "resend", port: await freePort() }));
+    return new Resend(await createEmulator({ service: "resend", port: 0 }));
   }
 
   /** The Worker's requests to the outside. */

@@ -99,6 +99,24 @@ test("every route names the methods it has", async () => {
   assert.equal((await worker.call("GET", "/v1/nowhere")).body.error_code, "NOT_FOUND");
 });
 
+test("a route of another service does not exist without its settings", async () => {
+  const all = await routes();
+  for (const [method, path, options] of [
+    ["POST", "/v1/webhooks/resend", { body: { type: "email.bounced" } }],
+    ["GET", "/v1/session/github", {}],
+    ["GET", `/v1/session/github/callback?code=a&state=${"00".repeat(32)}`, {}],
+  ]) {
+    assert.ok(
+      all.some((route) => route.method === method && route.path === path.split("?")[0]),
+      `${path} is documented`,
+    );
+    for (const credential of [{}, { key: "x402_live_forged" }, { admin: true }]) {
+      const { status, body } = await worker.call(method, path, { ...options, ...credential });
+      assert.deepEqual([status, body.error_code], [404, "NOT_FOUND"], path);
+    }
+  }
+});
+
 test("size, media type, key and body are looked at in that order", async () => {
   const { test: key } = await worker.tenant();
   const large = "x".repeat(20_000);

@@ -3,6 +3,7 @@
 
 mod method;
 
+use crate::github::CALLBACK_PATH;
 use crate::headers::CrossOrigin;
 use matchit::{Match, Router};
 pub use method::Method;
@@ -111,6 +112,10 @@ pub enum Endpoint {
     AuditLog,
     /// The mails that were not sent, with the backend `mailbox`.
     Mailbox,
+    /// Sends a browser to GitHub to sign in.
+    GithubGo,
+    /// Where GitHub sends it back to.
+    GithubComeBack,
     /// Which mails came back, and which were reported as spam.
     ResendWebhook,
 }
@@ -407,6 +412,8 @@ pub(crate) const ENDPOINTS: &[RouteRow] = &[
     route(Endpoint::MemberJoin, Method::Post, "/v1/members/join", Access::SignIn, ["Members", "Accept an invitation"]),
     route(Endpoint::MemberPatch, Method::Patch, "/v1/members/{person_id}", OWNER, ["Members", "Change a role"]),
     route(Endpoint::MemberRemove, Method::Delete, "/v1/members/{person_id}", PERSON, ["Members", "Remove, or leave"]),
+    route(Endpoint::GithubGo, Method::Get, "/v1/session/github", Access::SignIn, ["Sessions", "Sign in by GitHub"]),
+    route(Endpoint::GithubComeBack, Method::Get, CALLBACK_PATH, Access::SignIn, ["Sessions", "GitHub's way back"]),
     route(Endpoint::ResendWebhook, Method::Post, "/v1/webhooks/resend", Access::Public, ["Service", "Events of mails"]),
     route(Endpoint::AuditLog, Method::Get, "/v1/audit-log", OWNER, ["Members", "Who changed what, the newest first"]),
 ];

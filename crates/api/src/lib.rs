@@ -19,6 +19,7 @@ pub mod docs;
 pub mod endpoint;
 pub mod explain;
 pub mod facilitator;
+pub mod github;
 pub mod headers;
 pub mod health;
 pub mod members;

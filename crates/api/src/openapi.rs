@@ -88,6 +88,7 @@ fn shapes(endpoint: Endpoint, make: &mut SchemaGenerator) -> (Option<Value>, u16
         Endpoint::ChainsCheck => {
             (Some(of::<admin::ChainsCheckBody>(make)), 200, json!({"type": "object", "required": ["chains"]}))
         }
+        Endpoint::GithubGo | Endpoint::GithubComeBack => (None, 303, Value::Null),
         // Its members are the provider's: any object is taken.
         Endpoint::ResendWebhook => (Some(json!({"type": "object"})), 204, Value::Null),
         Endpoint::Mailbox => (None, 200, of::<records::ListPage<session::MailView>>(make)),
@@ -156,6 +157,15 @@ fn parameters(row: &RouteRow) -> Vec<Value> {
              it, with `Idempotent-Replayed: true`, a success for 10 minutes; for the same body only."
         };
         all.push(json!({"name": "Idempotency-Key", "in": "header", "description": about, "schema": schema}));
+    }
+    if row.endpoint == Endpoint::GithubComeBack {
+        for (name, about) in [
+            ("code", "GitHub's code, which is traded for a token once."),
+            ("state", "The state of `GET /v1/session/github`: it counts once, for 10 minutes, in the same browser."),
+            ("error", "GitHub's, where the person refused."),
+        ] {
+            all.push(json!({"name": name, "in": "query", "description": about, "schema": {"type": "string"}}));
+        }
     }
     if row.endpoint == Endpoint::ResendWebhook {
         for name in ["svix-id", "svix-timestamp", "svix-signature"] {
@@ -266,6 +276,10 @@ fn operation(row: &RouteRow, make: &mut SchemaGenerator) -> Value {
     }
     let answer = match success {
         204 => json!({"description": "Done; no body."}),
+        303 => {
+            let location = json!({"description": "GitHub, or our first page.", "schema": {"type": "string"}});
+            json!({"description": "Sends the browser on; no body.", "headers": {"Location": location}})
+        }
         _ => json!({"description": "The answer.", "headers": headers, "content": content}),
     };
     responses.insert(success.to_string(), answer);

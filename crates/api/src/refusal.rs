@@ -86,6 +86,8 @@ const fn reason_for(code: ErrorCode, settles: bool) -> Reason {
         | ErrorCode::AlreadyMember
         | ErrorCode::LastOwner
         | ErrorCode::InvalidSignature
+        | ErrorCode::BotRefused
+        | ErrorCode::UpstreamUnavailable
         | ErrorCode::ChainUnavailable => {
             if settles {
                 Reason::UnexpectedSettle

@@ -98,6 +98,8 @@ codes! {
     AlreadyMember "ALREADY_MEMBER" 409 Never Judged "Already a member" "The address that is invited belongs to a member of the tenant.";
     LastOwner "LAST_OWNER" 409 Never Judged "Last owner" "A tenant keeps one owner: the last one cannot leave, be removed or get a smaller role.";
     InvalidSignature "INVALID_SIGNATURE" 401 Never Judged "Invalid signature" "A webhook's signature is missing, wrong or more than five minutes old.";
+    BotRefused "BOT_REFUSED" 403 Never Judged "Not taken for a person" "Turnstile does not accept the token in `turnstile_token`: it is wrong, was used or is too old.";
+    UpstreamUnavailable "UPSTREAM_UNAVAILABLE" 503 Later Judged "Other service unavailable" "Turnstile or GitHub did not answer in time, so nobody could be signed in.";
 }
 
 impl fmt::Display for ErrorCode {

@@ -5,6 +5,7 @@ pub mod client;
 pub mod delivery;
 pub mod invitation;
 pub mod mail;
+pub mod oauth;
 pub mod origin;
 pub mod secret;
 pub mod session;

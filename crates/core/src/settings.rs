@@ -2,10 +2,12 @@
 
 pub mod mail;
 pub mod provider;
+pub mod sign_in;
 
 use core::fmt;
 use mail::{MailBackend, MailSettings};
 use sha2::{Digest, Sha256};
+use sign_in::{OauthClient, SignInSettings};
 use std::collections::BTreeMap;
 use subtle::ConstantTimeEq;
 use x402_chain::address::{Family, Xpub};
@@ -171,6 +173,9 @@ pub const SETTINGS: &[Setting] = &[
     mail::FROM_ROW,
     mail::RESEND_KEY_ROW,
     mail::RESEND_WEBHOOK_ROW,
+    sign_in::TURNSTILE_ROW,
+    sign_in::GITHUB_ID_ROW,
+    sign_in::GITHUB_SECRET_ROW,
 ];
 
 /// A setting that is missing or malformed. It never holds the value itself.
@@ -203,6 +208,7 @@ pub struct Settings {
     daily: [u128; 4],
     public_url: Option<String>,
     mail: MailSettings,
+    sign_in: SignInSettings,
 }
 
 impl fmt::Debug for Settings {
@@ -264,6 +270,7 @@ impl Settings {
             wrong(PUBLIC_URL, PUBLIC_URL_RULE);
         }
         let mail = MailSettings::read(&get, public_url.is_some(), &mut wrong);
+        let sign_in = SignInSettings::read(&get, public_url.is_some(), &mut wrong);
         match (peppers, quorum, mistakes.is_empty()) {
             (Some(peppers), Some(quorum), true) => {
                 let admin_key = Sha256::digest(admin_key.as_bytes()).into();
@@ -278,6 +285,7 @@ impl Settings {
                     daily,
                     public_url,
                     mail,
+                    sign_in,
                 })
             }
             (..) => Err(mistakes),
@@ -375,6 +383,18 @@ impl Settings {
     #[must_use]
     pub fn resend_webhook_key(&self) -> Option<&[u8]> {
         self.mail.webhook_key.as_deref()
+    }
+
+    /// The secret key of Turnstile; `None`: no token is asked for.
+    #[must_use]
+    pub fn turnstile(&self) -> Option<&str> {
+        self.sign_in.turnstile.as_deref()
+    }
+
+    /// The OAuth app at GitHub; `None`: nobody signs in by it.
+    #[must_use]
+    pub const fn github(&self) -> Option<&OauthClient> {
+        self.sign_in.github.as_ref()
     }
 }
 

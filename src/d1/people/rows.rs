@@ -47,6 +47,20 @@ impl FromRow for OpenSignIn {
     }
 }
 
+/// A person whom another service names.
+pub struct IdentityRow {
+    /// The address by which the person signs in here.
+    pub email: String,
+}
+
+impl FromRow for IdentityRow {
+    const COLUMNS: &'static [&'static str] = &["email"];
+
+    fn from_row(row: &mut RowReader) -> Result<Self, Fault> {
+        Ok(Self { email: row.get()? })
+    }
+}
+
 /// A tenant of a person.
 pub struct MembershipRow {
     /// The tenant and the role.

@@ -1,8 +1,8 @@
 //! The statements about people, their sessions and mails.
 
 use super::rows::{
-    AcceptedInvitation, AuditRow, ClaimedMail, InvitationMail, InvitationRow, MailboxRow, MemberRow, MembershipRow,
-    OpenSignIn, OwnSessionRow, QueuedMail, SessionRow, SignInMail, UnownedTenant, UsedSignIn,
+    AcceptedInvitation, AuditRow, ClaimedMail, IdentityRow, InvitationMail, InvitationRow, MailboxRow, MemberRow,
+    MembershipRow, OpenSignIn, OwnSessionRow, QueuedMail, SessionRow, SignInMail, UnownedTenant, UsedSignIn,
 };
 use crate::storage::{Present, statements};
 
@@ -43,6 +43,25 @@ statements! {
     /// Binds tenant, role, now, address.
     MEMBER_PUT: () = "INSERT INTO members (tenant_id, person_id, role, created_ms)
         SELECT ?, id, ?, ? FROM people WHERE email = ? ON CONFLICT (tenant_id, person_id) DO NOTHING";
+
+    /// Binds a state's hash, the service, a browser's hash, prefix of the client's address, now, end, the start of the span,
+    /// and the most of a prefix and of all in it; returns a row if none of them is reached.
+    OAUTH_PUT: Present = "INSERT INTO oauth_states (hash, provider, browser_hash, ip_prefix, created_ms, expires_ms)
+        SELECT ?1, ?2, ?3, ?4, ?5, ?6
+        WHERE (SELECT COUNT(*) FROM oauth_states WHERE ip_prefix = ?4 AND created_ms > ?7) < ?8
+        AND (SELECT COUNT(*) FROM oauth_states WHERE created_ms > ?7) < ?9 RETURNING 1 AS present";
+    /// Binds now, a state's hash, a browser's hash, the service; returns a row if the state held: it is used.
+    OAUTH_USE: Present = "UPDATE oauth_states SET used_ms = ?1 WHERE hash = ?2 AND browser_hash = ?3 AND provider = ?4
+        AND used_ms IS NULL AND expires_ms > ?1 RETURNING 1 AS present";
+    /// Binds a time.
+    OAUTH_PURGE: () = "DELETE FROM oauth_states WHERE created_ms < ?";
+    /// Binds the service and its id of a person; returns the person's address.
+    IDENTITY_GET: IdentityRow = "SELECT p.email FROM identities i JOIN people p ON p.id = i.person_id
+        WHERE i.provider = ? AND i.subject = ?";
+    /// Binds the service, its id of a person, now, the person's address.
+    IDENTITY_PUT: () = "INSERT INTO identities (provider, subject, person_id, created_ms)
+        SELECT ?1, ?2, id, ?3 FROM people WHERE email = ?4
+        ON CONFLICT (provider, subject) DO UPDATE SET person_id = excluded.person_id";
 
     /// Binds id, hash, tenant, prefix of the client's address, user agent, now, end, address of the person.
     SESSION_PUT: () = "INSERT INTO sessions (id, hash, person_id, tenant_id, ip_prefix, user_agent, created_ms, seen_ms,
