@@ -84,7 +84,7 @@ kinds! {
     FlightNotNoted Error "a flight's report could not be marked as delivered" "The ledger has it, and gets it again.";
     FlightsNotPurged Error "expired rows could not be deleted" "They stay until the settler's next alarm.";
     MailNotQueued Error "a mail could not be queued" "It is queued again within two minutes.";
-    MailNotSent Error "a mail could not be sent" "It is tried again in half a minute.";
+    MailNotSent Error "a mail could not be sent" "It is tried again for a day, as long as its link holds.";
     SettlementReorged Error "a settlement's block has left the chain" "A settlement is on its way again.";
 }
 

@@ -167,7 +167,8 @@ pub const SETTINGS: &[Setting] = &[
         secret: false,
         required: false,
         default: "the request's origin",
-        meaning: "The origin that links in answers name.",
+        meaning: "The origin that links in answers and in mails name. Required with `MAIL_BACKEND` `cloudflare` and `resend`, \
+                  and with `GITHUB_CLIENT_ID`.",
     },
     mail::BACKEND_ROW,
     mail::FROM_ROW,
