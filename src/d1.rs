@@ -1,6 +1,8 @@
 //! The directory (D1) executes the statements of [`sql`]. Related writes are one batch, every write may be repeated without
 //! harm, and every query for a tenant's request names its tenant: only operators' lists and timed jobs read across tenants.
 
+pub(crate) mod change;
+pub(crate) mod keys;
 pub(crate) mod people;
 mod recipients;
 mod records;
@@ -11,8 +13,10 @@ pub mod rows;
 pub mod sql;
 
 use crate::storage::{FromRow, Present, SqlValue, Statement};
+use change::Change;
+use keys::{KeyToPut, key_statement};
+use recipients::{addition_statements, previous_holders, recipient_of, removal_statements};
 pub(crate) use recipients::{create_recipient, list_recipients, next_child, register_first_use, remove_recipient};
-use recipients::{default_statement, previous_holders, recipient_of, recipient_statements, removal_statements};
 pub(crate) use records::{
     SettlementCopy, Shipment, close_period, list_records, open_periods, put_checks, put_stuck, read_checks,
     read_record, read_stuck, write_shipment,
@@ -22,16 +26,15 @@ use rows::{DefaultRow, TenantRow};
 use std::collections::BTreeMap;
 use wasm_bindgen::JsValue;
 use worker::{D1Database, D1PreparedStatement, D1Result};
-use x402_api::admin::{KeyView, NewTenant, TenantChange, TenantView};
+use x402_api::admin::{NewTenant, TenantChange, TenantView};
 use x402_chain::address::Address;
-use x402_chain::id::{KeyId, TenantId};
+use x402_chain::id::TenantId;
 use x402_chain::network::{Environment, Network};
 use x402_chain::time::UnixMillis;
 use x402_core::error::{ErrorCode, Fault};
 use x402_core::messages::ledger::PageQuery;
 use x402_core::outbox::load::VALUE_BYTES_MAX;
-use x402_core::tenancy::key::{KeyHash, KeyKind};
-use x402_core::tenancy::tenant::{Scope, Tenant};
+use x402_core::tenancy::tenant::Tenant;
 
 /// A value that a statement binds.
 #[derive(Clone, Copy)]
@@ -195,65 +198,30 @@ pub(crate) async fn list_tenants(db: &D1Database, page: &PageQuery) -> Result<Ve
     Ok(rows.iter().map(|row| row.view(of.get(&row.id).map_or(&[][..], Vec::as_slice).iter())).collect())
 }
 
-/// A key to insert or to replace.
-pub(crate) struct KeyToPut<'a> {
-    pub(crate) id: KeyId,
-    pub(crate) environment: Environment,
-    pub(crate) kind: KeyKind,
-    pub(crate) name: &'a str,
-    pub(crate) hash: KeyHash,
-    pub(crate) scopes: &'a [Scope],
-    pub(crate) expires_at: Option<UnixMillis>,
-}
-
-fn key_statement(
-    db: &D1Database,
-    tenant: TenantId,
-    key: &KeyToPut<'_>,
-    now: UnixMillis,
-) -> Result<D1PreparedStatement, Fault> {
-    let scopes = serde_json::to_string(key.scopes).map_err(Fault::internal)?;
-    let (id, tenant, hash) = (key.id.to_string(), tenant.to_string(), key.hash.to_string());
-    let bind = [
-        BoundValue::Text(&id),
-        BoundValue::Text(&tenant),
-        BoundValue::Text(key.environment.name()),
-        BoundValue::Text(key.name),
-        BoundValue::Text(&hash),
-        BoundValue::Text(&scopes),
-        BoundValue::Ms(now),
-        key.expires_at.map_or(BoundValue::Maybe(None), BoundValue::Ms),
-        BoundValue::Text(key.kind.name()),
-    ];
-    statement(db, sql::KEY_PUT, &bind)
-}
-
-/// The keys and recipients of a new tenant.
+/// A new tenant's keys and recipients, each with what is recorded of it.
 pub(crate) struct FirstRows<'a> {
-    pub(crate) recipients: &'a [(&'static Network, Address)],
-    pub(crate) keys: &'a [KeyToPut<'a>],
+    /// What is recorded of the tenant itself.
+    pub(crate) made: &'a Change,
+    pub(crate) recipients: &'a [(&'static Network, Address, Change)],
+    pub(crate) keys: &'a [(KeyToPut<'a>, Change)],
 }
 
 /// Creates a tenant with its first keys; returns the tenants that lost addresses.
 pub(crate) async fn create_tenant(
     db: &D1Database,
-    id: TenantId,
     tenant: &NewTenant,
     first: &FirstRows<'_>,
-    now: UnixMillis,
 ) -> Result<Vec<TenantId>, Fault> {
-    previous_holders(&batch(db, tenant_statements(db, id, tenant, first, now)?).await?)
+    previous_holders(&batch(db, tenant_statements(db, tenant, first)?).await?)
 }
 
 /// The statements that create a tenant.
 fn tenant_statements(
     db: &D1Database,
-    id: TenantId,
     tenant: &NewTenant,
     first: &FirstRows<'_>,
-    now: UnixMillis,
 ) -> Result<Vec<D1PreparedStatement>, Fault> {
-    let text = id.to_string();
+    let (text, at) = (first.made.tenant.to_string(), BoundValue::Ms(first.made.at));
     let limits = serde_json::to_string(&tenant.limits).map_err(Fault::internal)?;
     let bind = [
         BoundValue::Text(&text),
@@ -264,26 +232,28 @@ fn tenant_statements(
         BoundValue::Text(&limits),
         BoundValue::Text(tenant.sanctions.name()),
         BoundValue::Number(tenant.explain.into()),
-        BoundValue::Ms(now),
-        BoundValue::Ms(now),
+        at,
+        at,
     ];
     let mut statements = vec![statement(db, sql::TENANT_PUT, &bind)?];
-    for key in first.keys {
-        statements.push(key_statement(db, id, key, now)?);
+    statements.extend(first.made.statements(db)?);
+    for (key, made) in first.keys {
+        statements.push(key_statement(db, key, made)?);
+        statements.extend(made.statements(db)?);
     }
-    for (network, address) in first.recipients {
-        statements.extend(recipient_statements(db, id, network.environment, address, now)?);
-        statements.push(default_statement(db, id, network, address, true)?);
+    for (network, address, made) in first.recipients {
+        statements.extend(addition_statements(db, (network, address), Some(true), made)?);
     }
     Ok(statements)
 }
 
-/// Changes a tenant; returns the tenants that lost addresses.
+/// Changes a tenant; returns the tenants that lost addresses. `made` is absent where only recipients are changed, each of
+/// which has its own.
 pub(crate) async fn change_tenant(
     db: &D1Database,
     id: TenantId,
-    change: &TenantChange,
-    recipients: &[(&'static Network, Option<Address>)],
+    (change, made): (&TenantChange, Option<&Change>),
+    recipients: Vec<(&'static Network, Option<Address>, Change)>,
     now: UnixMillis,
 ) -> Result<Vec<TenantId>, Fault> {
     let text = id.to_string();
@@ -304,58 +274,20 @@ pub(crate) async fn change_tenant(
         BoundValue::Text(&text),
     ];
     let mut statements = vec![statement(db, sql::TENANT_PATCH, &bind)?];
+    if let Some(made) = made {
+        statements.extend(made.statements(db)?);
+    }
     let defaults = all(db, sql::DEFAULTS_OF, &[BoundValue::Text(&text)]).await?;
-    for (network, address) in recipients {
+    for (network, address, made) in recipients {
         match address {
-            Some(address) => {
-                statements.extend(recipient_statements(db, id, network.environment, address, now)?);
-                statements.push(default_statement(db, id, network, address, true)?);
-            }
+            Some(address) => statements.extend(addition_statements(db, (network, &address), Some(true), &made)?),
             None => {
-                let removed = defaults.iter().filter(|default| default.chain == network.key);
-                for default in removed {
-                    statements.extend(removal_statements(db, &text, &default.address, now)?);
+                if let Some(removed) = defaults.iter().find(|default| default.chain == network.key) {
+                    let made = Change { subject: removed.address.clone(), ..made };
+                    statements.extend(removal_statements(db, &made)?);
                 }
             }
         }
     }
     previous_holders(&batch(db, statements).await?)
-}
-
-/// A tenant's keys, the newest first.
-pub(crate) async fn list_keys(db: &D1Database, tenant: TenantId) -> Result<Vec<KeyView>, Fault> {
-    if tenant_row(db, tenant).await?.is_none() {
-        return Err(no_tenant());
-    }
-    all(db, sql::KEYS_OF, &[BoundValue::Text(&tenant.to_string())]).await
-}
-
-/// A tenant's key, revoked or not; `None` where the tenant has none of this id.
-pub(crate) async fn read_key(db: &D1Database, tenant: TenantId, key: KeyId) -> Result<Option<KeyView>, Fault> {
-    if tenant_row(db, tenant).await?.is_none() {
-        return Err(no_tenant());
-    }
-    let (tenant, key) = (tenant.to_string(), key.to_string());
-    let rows = all(db, sql::KEY_GET, &[BoundValue::Text(&tenant), BoundValue::Text(&key)]).await?;
-    Ok(rows.into_iter().next())
-}
-
-/// Inserts a key and raises the tenant's version.
-pub(crate) async fn create_key(
-    db: &D1Database,
-    tenant: TenantId,
-    key: &KeyToPut<'_>,
-    now: UnixMillis,
-) -> Result<(), Fault> {
-    let touch = statement(db, sql::TENANT_TOUCH, &[BoundValue::Ms(now), BoundValue::Text(&tenant.to_string())])?;
-    batch(db, vec![key_statement(db, tenant, key, now)?, touch]).await.map(|_| ())
-}
-
-/// Revokes a key; a key that is revoked stays so.
-pub(crate) async fn revoke_key(db: &D1Database, tenant: TenantId, key: KeyId, now: UnixMillis) -> Result<(), Fault> {
-    let (tenant, key) = (tenant.to_string(), key.to_string());
-    let revoke =
-        statement(db, sql::KEY_REVOKE, &[BoundValue::Ms(now), BoundValue::Text(&tenant), BoundValue::Text(&key)])?;
-    let touch = statement(db, sql::TENANT_TOUCH, &[BoundValue::Ms(now), BoundValue::Text(&tenant)])?;
-    batch(db, vec![revoke, touch]).await.map(|_| ())
 }

@@ -3,17 +3,20 @@
 
 mod account;
 mod admin;
+mod audit;
 mod directory;
 mod facilitator;
 mod github;
 pub(crate) mod health;
+mod manage;
 mod members;
 mod records;
 mod session;
 mod verify;
 mod webhooks;
 
-use crate::app::App;
+use crate::app::{App, after_answer};
+use crate::directory_events::ship_or_log;
 use crate::request::IncomingRequest;
 use crate::response::OutgoingResponse;
 use std::rc::Rc;
@@ -33,8 +36,11 @@ const OPENAPI: &str = include_str!("../docs/reference/openapi.json");
 pub(crate) async fn dispatch(
     app: &Rc<App>,
     context: &Rc<Context>,
-    incoming: IncomingRequest,
+    mut incoming: IncomingRequest,
 ) -> Result<OutgoingResponse, Fault> {
+    if let Some(refusal) = manage::check_manager(app, &mut incoming).await? {
+        return Ok(refusal);
+    }
     let reply = match incoming.row.endpoint {
         Endpoint::Verify => return verify::verify_transaction(app, context, &incoming).await,
         Endpoint::FacilitatorVerify => return facilitator::verify_payment(app, context, &incoming).await,
@@ -83,11 +89,14 @@ pub(crate) async fn dispatch(
         Endpoint::InvitationRevoke => members::revoke_invitation(app, &incoming).await?,
         Endpoint::MemberJoin => members::join(app, &incoming).await?,
         Endpoint::MemberPatch => members::change_member(app, &incoming).await?,
-        Endpoint::AuditLog => members::list_audit(app, &incoming).await?,
+        Endpoint::AuditLog => audit::list_audit(app, &incoming).await?,
         Endpoint::GithubGo => github::go(app, &incoming).await?,
         Endpoint::GithubComeBack => github::come_back(app, &incoming).await?,
         Endpoint::ResendWebhook => webhooks::take_resend_event(app, &incoming).await?,
         Endpoint::MemberRemove => members::remove_member(app, &incoming).await?,
     };
+    if incoming.last_entry.get().is_some() {
+        after_answer(context, ship_or_log(Rc::clone(app), incoming.now));
+    }
     Ok(reply.into())
 }

@@ -2,23 +2,27 @@
 
 use crate::app;
 use crate::app::App;
-use crate::d1::people::audit::Audit;
+use crate::d1::change::{Actor, Change};
 use crate::d1::people::rows::SessionRow;
 use crate::telemetry::{TelemetryField, TelemetryKind, event};
+use serde::Deserialize;
+use std::cell::Cell;
 use worker::web_sys;
 use x402_api::ApiReply;
 use x402_api::cookies::Cookies;
 use x402_api::endpoint::RouteRow;
 use x402_api::problem::{self, ProblemContext};
 use x402_api::webhooks::SignatureHeaders;
-use x402_chain::id::{AuditId, RequestId, TenantId};
+use x402_chain::id::{AuditId, KeyId, RequestId, TenantId};
 use x402_chain::network::Environment;
 use x402_chain::time::UnixMillis;
+use x402_core::audit::AuditAction;
 use x402_core::error::Fault;
 use x402_core::messages::ledger::{LedgerEnvelope, LedgerMessage};
-use x402_core::people::audit::AuditAction;
+use x402_core::people::client::ip_prefix;
 use x402_core::tenancy::admission::invalid_key;
 use x402_core::tenancy::key::Caller;
+use x402_core::tenancy::tenant::Scope;
 
 /// One request after its head and body were checked.
 pub(crate) struct IncomingRequest {
@@ -48,16 +52,40 @@ pub(crate) struct IncomingRequest {
     pub(crate) signature: SignatureHeaders,
     /// Aborts when the client disconnects.
     pub(crate) signal: web_sys::AbortSignal,
+    /// The key that manages its tenant, once its ledger has accepted it; `None` on other routes, and beside a session.
+    pub(crate) managing_key: Option<ManagingKey>,
+    /// The client, as far as the platform and its headers name it.
+    pub(crate) client: Client,
+    /// The entry of the audit log that was made last for this request.
+    pub(crate) last_entry: Cell<Option<AuditId>>,
+}
+
+/// A key with the scope `manage`, as its ledger describes it.
+#[derive(Deserialize)]
+pub(crate) struct ManagingKey {
+    pub(crate) id: KeyId,
+    pub(crate) scopes: Vec<Scope>,
+}
+
+/// The client of a request.
+pub(crate) struct Client {
+    /// Its address, as the platform reports it in `CF-Connecting-IP`; `None` on a developer's machine.
+    pub(crate) address: Option<String>,
+    /// The header `User-Agent`, shortened; read where a person or an operator may make the request.
+    pub(crate) user_agent: Option<String>,
+}
+
+impl Client {
+    /// The network that the client's address belongs to, or `unknown`.
+    pub(crate) fn ip_prefix(&self) -> String {
+        ip_prefix(self.address.as_deref())
+    }
 }
 
 /// Who makes a request to a route that takes cookies.
 pub(crate) struct Visitor {
     /// The cookies of ours; none where the request carries a key.
     pub(crate) cookies: Cookies,
-    /// The prefix of the client's address.
-    pub(crate) ip_prefix: String,
-    /// The header `User-Agent`, shortened.
-    pub(crate) user_agent: Option<String>,
     /// The session, where the route needs one.
     pub(crate) session: Option<SessionRow>,
 }
@@ -92,38 +120,61 @@ impl IncomingRequest {
         self.visitor()?.session.as_ref().ok_or_else(|| Fault::internal("the route needs no session"))
     }
 
-    /// An entry of the audit log about a change by the person of the session.
+    /// The tenant of the session, or of the key that manages it.
     ///
     /// # Errors
-    /// `INTERNAL` on a route that needs no session, or without randomness.
-    pub(crate) fn audit<'a>(
-        &'a self,
-        action: AuditAction,
-        subject: &'a str,
-        detail: Option<&'a str>,
-    ) -> Result<Audit<'a>, Fault> {
-        let session = self.session()?;
-        self.audit_of((session.tenant, &session.email), action, subject, detail)
+    /// `INTERNAL` on a route that needs neither.
+    pub(crate) fn tenant(&self) -> Result<TenantId, Fault> {
+        match (&self.managing_key, self.caller) {
+            (Some(_), Some(caller)) => Ok(caller.tenant),
+            (Some(_) | None, _) => Ok(self.session()?.tenant),
+        }
     }
 
-    /// An entry about a change by another person: a tenant, and the person's address.
+    /// A change by the person of the session or by the key that manages the tenant, as the audit log records it.
     ///
     /// # Errors
-    /// `INTERNAL` on a route that takes no cookie, or without randomness.
-    pub(crate) fn audit_of<'a>(
-        &'a self,
-        (tenant, actor): (TenantId, &'a str),
+    /// `INTERNAL` on a route that needs neither, or without randomness.
+    pub(crate) fn change(&self, action: AuditAction, subject: impl Into<String>) -> Result<Change, Fault> {
+        let actor = match &self.managing_key {
+            Some(key) => Actor::Key(key.id),
+            None => Actor::Person(self.session()?.person),
+        };
+        self.change_by(actor, self.tenant()?, action, subject)
+    }
+
+    /// A change of a tenant by somebody else. Entries of one request are in the order in which they are made.
+    ///
+    /// # Errors
+    /// `INTERNAL` without randomness.
+    pub(crate) fn change_by(
+        &self,
+        actor: Actor,
+        tenant: TenantId,
         action: AuditAction,
-        subject: &'a str,
-        detail: Option<&'a str>,
-    ) -> Result<Audit<'a>, Fault> {
-        let (id, visitor) = (AuditId::new(self.now, app::random()?), self.visitor()?);
-        let (ip_prefix, user_agent) = (visitor.ip_prefix.as_str(), visitor.user_agent.as_deref());
-        Ok(Audit { id, tenant, actor, action, subject, detail, ip_prefix, user_agent })
+        subject: impl Into<String>,
+    ) -> Result<Change, Fault> {
+        let id = match self.last_entry.get() {
+            Some(last) => last.next(),
+            None => AuditId::new(self.now, app::random()?),
+        };
+        self.last_entry.set(Some(id));
+        Ok(Change {
+            id,
+            tenant,
+            environment: Environment::Live,
+            actor,
+            action,
+            subject: subject.into(),
+            detail: None,
+            ip_prefix: self.client.ip_prefix(),
+            user_agent: self.client.user_agent.clone(),
+            at: self.now,
+        })
     }
 
     /// A message to the ledger of this request's tenant, or of one that an operator names. It carries the access of the
-    /// route, by which the ledger checks the key.
+    /// route ([`x402_core::tenancy::access::Access::sent`]), by which the ledger checks the key.
     pub(crate) fn envelope(
         &self,
         app: &App,
@@ -136,7 +187,7 @@ impl IncomingRequest {
             request_id: self.request_id,
             origin: app.origin.clone(),
             path: self.path.clone(),
-            access: Some(self.row.access),
+            access: Some(self.row.access.sent(self.caller.is_some())),
             message,
         }
     }

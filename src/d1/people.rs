@@ -1,6 +1,5 @@
 //! People, their sessions and mails in the directory.
 
-pub(crate) mod audit;
 pub(crate) mod identities;
 pub(crate) mod members;
 #[allow(unreachable_pub, reason = "public natively, for tests")]
@@ -8,8 +7,8 @@ pub mod rows;
 #[allow(unreachable_pub, reason = "public natively, for tests")]
 pub mod sql;
 
+use super::change::Change;
 use super::{BoundValue, FirstRows, all, batch, result_of, rows_of, statement, tenant_statements};
-use audit::Audit;
 use rows::{ClaimedMail, MembershipRow, OpenSignIn, OwnSessionRow, SessionRow, SignInMail, UsedSignIn};
 use worker::{D1Database, D1PreparedStatement};
 use x402_api::admin::NewTenant;
@@ -124,8 +123,8 @@ pub(crate) struct NewOwned<'a> {
 /// A person becomes a member.
 pub(crate) struct Joining<'a> {
     pub(crate) role: Role,
-    /// What the audit log says of it.
-    pub(crate) audits: &'a [Audit<'a>],
+    /// What is recorded of it.
+    pub(crate) made: &'a Change,
 }
 
 /// Begins a session, in one batch: the person, a new tenant, the membership of one who joins, the session; the browser's
@@ -142,20 +141,18 @@ pub(crate) async fn begin_session(
 ) -> Result<(), Fault> {
     let [id, person, tenant] = [session.id.to_string(), session.person.to_string(), session.tenant.to_string()];
     let (hash, at, email) = (session.secret.hash(), BoundValue::Ms(now), BoundValue::Text(session.email));
-    let mut statements: Vec<D1PreparedStatement> = match made {
-        Some(made) => tenant_statements(db, session.tenant, made.tenant, &made.first, now)?,
-        None => Vec::new(),
-    };
     let [id, person, tenant, hash] = [&id, &person, &tenant, &hash].map(|text| BoundValue::Text(text));
-    statements.push(statement(db, sql::PERSON_PUT, &[person, email, at])?);
+    // The person comes first: entries of the audit log name it.
+    let mut statements = vec![statement(db, sql::PERSON_PUT, &[person, email, at])?];
     if let Some(identity) = session.identity {
         statements.push(identities::identity_statement(db, identity, session.email, now)?);
     }
+    if let Some(made) = made {
+        statements.extend(tenant_statements(db, made.tenant, &made.first)?);
+    }
     if let Some(joins) = joins {
         statements.push(statement(db, sql::MEMBER_PUT, &[tenant, BoundValue::Text(joins.role.name()), at, email])?);
-        for audit in joins.audits {
-            statements.push(audit.statement(db, now)?);
-        }
+        statements.extend(joins.made.statements(db)?);
     }
     let end = BoundValue::Ms(SessionTimes::begin(now).expires_at);
     let from = [BoundValue::Text(session.ip_prefix), BoundValue::Maybe(session.user_agent)];
@@ -235,7 +232,7 @@ pub(crate) async fn switch_session(
 /// How long sessions that have ended, and what is known of mails, are kept: for questions about them.
 const KEPT_MS: u64 = 30 * sign_in::DAY_MS;
 
-/// Deletes what is no longer needed: requests to sign in after a day, sessions and mails after a month.
+/// Deletes what is no longer needed: requests to sign in after a day, sessions, mails and shipped events after a month.
 pub(crate) async fn purge(db: &D1Database, now: UnixMillis) -> Result<(), Fault> {
     let before = |ms: u64| UnixMillis(now.0.saturating_sub(ms));
     let session = SessionId::new(before(SESSION_MS.saturating_add(KEPT_MS)), [0; 10]).to_string();
@@ -248,6 +245,7 @@ pub(crate) async fn purge(db: &D1Database, now: UnixMillis) -> Result<(), Fault>
         statement(db, sql::INVITATIONS_PURGE, &[BoundValue::Text(&invitation)])?,
         statement(db, sql::MAILS_PURGE, &[BoundValue::Text(&mail)])?,
         statement(db, sql::MAILBOX_PURGE, &[BoundValue::Text(&mail)])?,
+        statement(db, super::sql::EVENTS_PURGE, &[BoundValue::Ms(before(KEPT_MS))])?,
     ];
     batch(db, statements).await.map(|_| ())
 }

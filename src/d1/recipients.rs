@@ -1,5 +1,7 @@
 //! Which tenant holds an address: registered by an operator, derived, or by its first use in test.
 
+use super::change::Change;
+use super::keys::touch_statement;
 use super::rows::{AddressRow, DefaultRow};
 use super::{BoundValue, all, batch, no_tenant, rows_of, sql, statement, tenant_row};
 use std::collections::BTreeSet;
@@ -10,6 +12,7 @@ use x402_chain::id::TenantId;
 use x402_chain::network;
 use x402_chain::network::{Environment, Network};
 use x402_chain::time::UnixMillis;
+use x402_core::audit::AuditAction;
 use x402_core::error::Fault;
 use x402_core::tenancy::tenant::{FIRST_USES_MAX, Recipient};
 
@@ -41,26 +44,34 @@ pub(crate) async fn register_first_use(
     batch(db, statements).await.map(|_| ())
 }
 
-/// Registers an address to a tenant for good. In test it is taken from a tenant that holds it only by first use: the
-/// batch's results name that tenant, see [`previous_holders`].
-pub(super) fn recipient_statements(
+/// Registers an address to the tenant of `made` for good, and makes it the chain's default: always, never, or where it is
+/// `None` if the chain has none. What is recorded is the first of it that changes anything. In test the address is taken
+/// from a tenant that holds it only by first use: the batch's results name that tenant, see [`previous_holders`].
+pub(super) fn addition_statements(
     db: &D1Database,
-    tenant: TenantId,
-    environment: Environment,
-    address: &Address,
-    now: UnixMillis,
+    (network, address): (&'static Network, &Address),
+    default: Option<bool>,
+    made: &Change,
 ) -> Result<Vec<D1PreparedStatement>, Fault> {
-    let (id, name, text) = (tenant.to_string(), environment.name(), address.to_string());
-    let (id, name, text, now) =
-        (BoundValue::Text(&id), BoundValue::Text(name), BoundValue::Text(&text), BoundValue::Ms(now));
+    let (id, text) = (made.tenant.to_string(), address.to_string());
+    let (id, text, now) = (BoundValue::Text(&id), BoundValue::Text(&text), BoundValue::Ms(made.at));
+    let name = BoundValue::Text(network.environment.name());
     let mut statements = Vec::new();
-    if environment == Environment::Test {
+    if network.environment == Environment::Test {
         statements.push(statement(db, sql::RECIPIENT_LOSER, &[id, name, text])?);
         statements.push(statement(db, sql::RECIPIENT_LOSER_TOUCH, &[now, name, text, id])?);
         statements.push(statement(db, sql::RECIPIENT_TAKE, &[id, now, name, text, id])?);
+        statements.extend(made.statements(db)?);
     }
     statements.push(statement(db, sql::RECIPIENT_RESTORE, &[name, text, id])?);
+    statements.extend(made.statements(db)?);
     statements.push(statement(db, sql::RECIPIENT_PUT, &[name, text, id, now, name, text, id])?);
+    statements.extend(made.statements(db)?);
+    if default != Some(false) {
+        let sql = if default == Some(true) { sql::DEFAULT_PUT } else { sql::DEFAULT_PUT_FIRST };
+        statements.push(statement(db, sql, &[id, BoundValue::Text(network.key), text])?);
+        statements.extend(made.statements_as(db, AuditAction::RecipientDefault)?);
+    }
     Ok(statements)
 }
 
@@ -75,32 +86,14 @@ pub(super) fn previous_holders(results: &[D1Result]) -> Result<Vec<TenantId>, Fa
     Ok(losers.into_iter().collect())
 }
 
-pub(super) fn default_statement(
-    db: &D1Database,
-    tenant: TenantId,
-    network: &Network,
-    address: &Address,
-    replace: bool,
-) -> Result<D1PreparedStatement, Fault> {
-    let (tenant, address) = (tenant.to_string(), address.to_string());
-    let sql = if replace { sql::DEFAULT_PUT } else { sql::DEFAULT_PUT_FIRST };
-    statement(db, sql, &[BoundValue::Text(&tenant), BoundValue::Text(network.key), BoundValue::Text(&address)])
-}
-
-pub(super) fn removal_statements(
-    db: &D1Database,
-    tenant: &str,
-    address: &str,
-    now: UnixMillis,
-) -> Result<[D1PreparedStatement; 2], Fault> {
-    Ok([
-        statement(
-            db,
-            sql::RECIPIENT_REMOVE,
-            &[BoundValue::Ms(now), BoundValue::Text(tenant), BoundValue::Text(address)],
-        )?,
-        statement(db, sql::DEFAULTS_REMOVE, &[BoundValue::Text(tenant), BoundValue::Text(address)])?,
-    ])
+/// Retires the address that is the subject of `made`, in both environments.
+pub(super) fn removal_statements(db: &D1Database, made: &Change) -> Result<Vec<D1PreparedStatement>, Fault> {
+    let tenant = made.tenant.to_string();
+    let (tenant, address) = (BoundValue::Text(&tenant), BoundValue::Text(&made.subject));
+    let mut statements = vec![statement(db, sql::RECIPIENT_REMOVE, &[BoundValue::Ms(made.at), tenant, address])?];
+    statements.extend(made.statements(db)?);
+    statements.push(statement(db, sql::DEFAULTS_REMOVE, &[tenant, address])?);
+    Ok(statements)
 }
 
 /// A tenant's recipients, removed ones too.
@@ -117,16 +110,12 @@ pub(crate) async fn list_recipients(db: &D1Database, tenant: TenantId) -> Result
 /// Registers a recipient; returns the tenants that lost it.
 pub(crate) async fn create_recipient(
     db: &D1Database,
-    tenant: TenantId,
-    (network, address): (&'static Network, &Address),
+    recipient: (&'static Network, &Address),
     default: Option<bool>,
-    now: UnixMillis,
+    made: &Change,
 ) -> Result<Vec<TenantId>, Fault> {
-    let mut statements = recipient_statements(db, tenant, network.environment, address, now)?;
-    if default != Some(false) {
-        statements.push(default_statement(db, tenant, network, address, default == Some(true))?);
-    }
-    statements.push(statement(db, sql::TENANT_TOUCH, &[BoundValue::Ms(now), BoundValue::Text(&tenant.to_string())])?);
+    let mut statements = addition_statements(db, recipient, default, made)?;
+    statements.push(touch_statement(db, made)?);
     previous_holders(&batch(db, statements).await?)
 }
 
@@ -143,15 +132,9 @@ pub(crate) async fn next_child(
     rows.first().map(|row| row.number).ok_or_else(|| Fault::internal("the operator's key has no more children"))
 }
 
-/// Removes a recipient in both environments; it can never be registered again.
-pub(crate) async fn remove_recipient(
-    db: &D1Database,
-    tenant: TenantId,
-    address: &Address,
-    now: UnixMillis,
-) -> Result<(), Fault> {
-    let text = tenant.to_string();
-    let mut statements: Vec<_> = removal_statements(db, &text, &address.to_string(), now)?.into();
-    statements.push(statement(db, sql::TENANT_TOUCH, &[BoundValue::Ms(now), BoundValue::Text(&text)])?);
+/// Removes the recipient that is the subject of `made` in both environments; it can never be registered again.
+pub(crate) async fn remove_recipient(db: &D1Database, made: &Change) -> Result<(), Fault> {
+    let mut statements = removal_statements(db, made)?;
+    statements.push(touch_statement(db, made)?);
     batch(db, statements).await.map(|_| ())
 }

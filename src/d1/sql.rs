@@ -3,8 +3,8 @@
 //! Amounts and ids are TEXT; times are integers of unix milliseconds.
 
 use super::rows::{
-    AddressRow, CheckRow, ChildRow, DefaultRow, ListedRecord, OpenPeriod, PreviousHolderRow, RecipientRow, RecordBody,
-    RollupRow, StuckRow, TenantDefaultRow, TenantRow,
+    AddressRow, AuditRow, CheckRow, ChildRow, DefaultRow, ListedRecord, OpenPeriod, PreviousHolderRow, RecipientRow,
+    RecordBody, RollupRow, StuckRow, TenantDefaultRow, TenantRow, UnshippedEvent,
 };
 use crate::storage::{Present, statements};
 use x402_api::admin::KeyView;
@@ -32,6 +32,30 @@ statements! {
     /// Binds now and id: something of the tenant has changed.
     TENANT_TOUCH: () = "UPDATE tenants SET version = version + 1, updated_ms = ? WHERE id = ?";
 
+    /// Binds id, tenant, action, subject, detail, prefix of the client's address, user agent, now, kind of actor, and the
+    /// actor's id or, of a person, the address. Written if the statement before it in the batch has changed a row and no
+    /// earlier one has written the entry.
+    AUDIT_PUT: () = "INSERT INTO audit_log (id, tenant_id, action, subject, detail, ip_prefix, user_agent, created_ms,
+        actor_kind, actor_id) SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9,
+        CASE WHEN instr(?10, '@') THEN (SELECT id FROM people WHERE email = ?10) ELSE ?10 END
+        WHERE changes() > 0 AND NOT EXISTS (SELECT 1 FROM audit_log WHERE id = ?1)";
+    /// Binds id, environment, kind, and the id of the entry of the same change: written with that, once.
+    EVENT_PUT: () = "INSERT INTO directory_outbox (event_id, tenant_id, environment, kind, subject, body, created_ms)
+        SELECT ?1, tenant_id, ?2, ?3, subject, json_object('action', action, 'subject', subject, 'detail', detail,
+        'actor_kind', actor_kind, 'actor', actor_id), created_ms FROM audit_log WHERE id = ?4
+        ON CONFLICT (event_id) DO NOTHING";
+    /// Binds tenant, an id, an action or null for all, and a limit; returns older entries, the newest first.
+    AUDIT_OF: AuditRow = "SELECT id, actor_kind, actor_id, action, subject, detail, ip_prefix, user_agent, created_ms
+        FROM audit_log WHERE tenant_id = ?1 AND id < ?2 AND (?3 IS NULL OR action = ?3) ORDER BY id DESC LIMIT ?4";
+    /// Binds a limit; returns events that are not shipped, of those tried as often the oldest first.
+    EVENTS_UNSHIPPED: UnshippedEvent = "SELECT event_id, tenant_id, environment, kind, subject, body, created_ms
+        FROM directory_outbox WHERE shipped_ms IS NULL ORDER BY tries, seq LIMIT ?";
+    /// Binds a time or null, and a JSON list of events: they were shipped then, or were tried once more.
+    EVENTS_NOTE: () = "UPDATE directory_outbox SET shipped_ms = ?1, tries = tries + 1
+        WHERE shipped_ms IS NULL AND event_id IN (SELECT value FROM json_each(?2))";
+    /// Binds a time: events shipped before it.
+    EVENTS_PURGE: () = "DELETE FROM directory_outbox WHERE shipped_ms IS NOT NULL AND shipped_ms < ?";
+
     /// Binds id, tenant, environment, name, hash, scopes, now, end, kind.
     KEY_PUT: () = "INSERT INTO api_keys (id, tenant_id, environment, name, hash, scopes, created_ms, expires_ms, kind)
         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)";
@@ -45,8 +69,9 @@ statements! {
     /// Binds tenant and environment; returns keys that are not revoked.
     KEYS_IN_FORCE: ApiKey = "SELECT id, name, hash, scopes, created_ms, expires_ms FROM api_keys
         WHERE tenant_id = ? AND environment = ? AND revoked_ms IS NULL LIMIT 1000";
-    /// Binds now, tenant, id. A key that is revoked keeps its time.
-    KEY_REVOKE: () = "UPDATE api_keys SET revoked_ms = COALESCE(revoked_ms, ?) WHERE tenant_id = ? AND id = ?";
+    /// Binds now, tenant, id; returns a row if the key was not revoked.
+    KEY_REVOKE: Present = "UPDATE api_keys SET revoked_ms = ? WHERE tenant_id = ? AND id = ? AND revoked_ms IS NULL
+        RETURNING 1 AS present";
     /// Binds time, tenant, id; never goes back.
     KEY_USED: () =
         "UPDATE api_keys SET last_used_ms = MAX(COALESCE(last_used_ms, 0), ?) WHERE tenant_id = ? AND id = ?";
@@ -66,7 +91,7 @@ statements! {
     /// Binds environment, address, tenant: a removed address of the tenant comes back, and what it held by its first
     /// use it holds for good.
     RECIPIENT_RESTORE: () = "UPDATE recipients SET removed_ms = NULL, first_use = 0
-        WHERE environment = ? AND address = ? AND tenant_id = ?";
+        WHERE environment = ? AND address = ? AND tenant_id = ? AND (removed_ms IS NOT NULL OR first_use = 1)";
     /// Binds environment, address, tenant, now, and again environment, address, tenant. Fails where another
     /// tenant holds the address, or held it.
     RECIPIENT_PUT: () = "INSERT INTO recipients (environment, address, tenant_id, created_ms)
@@ -92,10 +117,11 @@ statements! {
         WHERE tenant_id = ? AND environment = ? AND removed_ms IS NULL ORDER BY created_ms, address LIMIT 5000";
     /// Binds now, tenant, address: in both environments, retired for good.
     RECIPIENT_REMOVE: () =
-        "UPDATE recipients SET removed_ms = COALESCE(removed_ms, ?) WHERE tenant_id = ? AND address = ?";
+        "UPDATE recipients SET removed_ms = ? WHERE tenant_id = ? AND address = ? AND removed_ms IS NULL";
     /// Binds tenant, chain, address.
     DEFAULT_PUT: () = "INSERT INTO default_recipients (tenant_id, chain, address) VALUES (?, ?, ?)
-        ON CONFLICT (tenant_id, chain) DO UPDATE SET address = excluded.address";
+        ON CONFLICT (tenant_id, chain) DO UPDATE SET address = excluded.address
+        WHERE default_recipients.address <> excluded.address";
     /// Binds tenant, chain, address: only where the chain has none.
     DEFAULT_PUT_FIRST: () = "INSERT INTO default_recipients (tenant_id, chain, address) VALUES (?, ?, ?)
         ON CONFLICT (tenant_id, chain) DO NOTHING";

@@ -1,9 +1,11 @@
-//! Timed jobs, each bounded and repeatable without harm: closing periods, checking the registry, queueing lost mails.
+//! Timed jobs, each bounded and repeatable without harm: closing periods, checking the registry, queueing lost mails,
+//! shipping events of the directory.
 
 use crate::app;
 use crate::app::App;
 use crate::clients;
 use crate::d1;
+use crate::directory_events;
 use crate::mail;
 use crate::rpc::registry;
 use crate::telemetry::{TelemetryField, TelemetryKind, event};
@@ -18,8 +20,8 @@ use x402_core::messages::ledger::{LedgerEnvelope, LedgerMessage, LedgerReply};
 const CLOSE_PERIOD: &str = "0 0 1 * *";
 /// Every night, the registry is compared with the chains, and old sessions and mails are deleted.
 const CHECK_REGISTRY: &str = "17 3 * * *";
-/// Every minute, mails that were lost on their way to the queue are queued again.
-const QUEUE_MAILS: &str = "* * * * *";
+/// Every minute, what was lost after an answer is done again: mails are queued, events of the directory shipped.
+const MINUTELY: &str = "* * * * *";
 
 /// Ledgers closed in one run: a subrequest or two each, of the platform's 10,000. Those left are closed by the nightly
 /// run.
@@ -34,7 +36,7 @@ pub(crate) async fn run_trigger(cron: &str, env: Env) {
         Err(fault) => Err(fault),
     };
     match outcome {
-        Ok(0) if cron == QUEUE_MAILS => {}
+        Ok(0) if cron == MINUTELY => {}
         Ok(done) => event(TelemetryKind::CronDone, &[TelemetryField::Cron(cron), TelemetryField::Done(done)]),
         Err(fault) => event(TelemetryKind::CronFailed, &[TelemetryField::Cron(cron), TelemetryField::Cause(&fault)]),
     }
@@ -50,7 +52,11 @@ async fn run_job(cron: &str, app: &App) -> Result<usize, Fault> {
             d1::people::purge(&app.db()?, now).await?;
             Ok(checked.saturating_add(close_periods(app, now).await?))
         }
-        QUEUE_MAILS => mail::queue_again(app, now).await,
+        MINUTELY => {
+            // A failure of one does not keep the other waiting.
+            let (shipped, queued) = (directory_events::ship(app, now).await, mail::queue_again(app, now).await);
+            Ok(shipped?.saturating_add(queued?))
+        }
         other => Err(Fault::internal(format!("the cron trigger '{other}' has no job"))),
     }
 }

@@ -4,11 +4,12 @@
 use super::visitor;
 use crate::app;
 use crate::app::App;
-use crate::request::{IncomingRequest, fault_reply};
+use crate::request::{Client, IncomingRequest, fault_reply};
 use crate::response::OutgoingResponse;
 use crate::telemetry::{TelemetryField, TelemetryKind, event};
 use crate::{handlers, isolate};
 use futures_util::StreamExt;
+use std::cell::Cell;
 use std::rc::Rc;
 use worker::{Context, Env, Request, web_sys};
 use x402_api::body;
@@ -27,6 +28,8 @@ use x402_core::tenancy::access::Access;
 /// Requests that failed, or took this long, are logged here. The platform's own log of invocations is off, since it
 /// holds URLs, and a URL may hold a key.
 const SLOW_MS: u64 = 1_000;
+/// The most characters of a user agent that are kept: a person tells browsers apart by it.
+const USER_AGENT_MAX: usize = 200;
 
 /// Answers one request.
 ///
@@ -121,6 +124,10 @@ async fn read_request(
     let [authorization, api_key, secret_key] = keys.each_ref().map(Option::as_deref);
     let credentials = Credentials { path: place.key.as_deref(), authorization, api_key, secret_key };
     let admin_key = if row.access == Access::Admin { header("x-admin-key") } else { None };
+    let is_operators = row.access == Access::Admin;
+    let user_agent = if is_operators || row.access.reads_cookie() { header("user-agent") } else { None };
+    let user_agent = user_agent.map(|text| text.chars().take(USER_AGENT_MAX).collect());
+    let client = Client { address: header("cf-connecting-ip"), user_agent };
     let idempotency_key = header("idempotency-key");
     let settles = row.endpoint == Endpoint::FacilitatorSettle;
     let explain = settles && header("prefer").is_some_and(|prefer| explain::is_preferred(&prefer));
@@ -138,7 +145,7 @@ async fn read_request(
     }
     let caller = match row.access {
         Access::Public => None,
-        Access::Either if credentials.is_none() => None,
+        Access::Either | Access::Managed(_) if credentials.is_none() => None,
         Access::Admin => {
             if !app.settings.is_admin_key(admin_key.as_deref().unwrap_or("")) {
                 return Err(Fault::new(ErrorCode::InvalidAdminKey, "the admin key is missing or not valid"));
@@ -146,12 +153,12 @@ async fn read_request(
             None
         }
         // A forged key is refused here, without I/O.
-        Access::Key(_) | Access::Either => Some(credentials.caller(app.settings.peppers())?),
+        Access::Key(_) | Access::Either | Access::Managed(_) => Some(credentials.caller(app.settings.peppers())?),
         Access::Session(_) | Access::SignIn => None,
     };
     let visitor = match row.access.reads_cookie() {
-        true => Some(visitor::read_visitor(request.headers(), row, app, now).await?),
-        false => None,
+        true if caller.is_none() => Some(visitor::read_visitor(request.headers(), row, app, now).await?),
+        true | false => None,
     };
     body::text(&body)?;
     Ok(IncomingRequest {
@@ -168,6 +175,9 @@ async fn read_request(
         now,
         signature,
         signal: request.inner().signal(),
+        client,
+        managing_key: None,
+        last_entry: Cell::new(None),
     })
 }
 

@@ -9,20 +9,16 @@ use x402_api::cookies::Cookies;
 use x402_api::endpoint::RouteRow;
 use x402_chain::time::UnixMillis;
 use x402_core::error::{ErrorCode, Fault};
-use x402_core::people::client::ip_prefix;
 use x402_core::people::origin::RequestSource;
-use x402_core::tenancy::access::Access;
 use x402_core::tenancy::role::Role;
 
 /// Headers that carry a key: beside one of them no cookie counts.
 const KEY_HEADERS: [&str; 4] = ["authorization", "x-api-key", "x-secret-key", "x-admin-key"];
-/// The most characters of a user agent that are kept: a person tells browsers apart by it.
-const USER_AGENT_MAX: usize = 200;
 
-/// Reads cookies and session of a request to a route that takes cookies. What needs no directory is checked first.
+/// Reads cookies and session of a request, without a key, to a route that takes cookies. What needs no directory is checked first.
 ///
 /// # Errors
-/// `INVALID_SESSION`, `CROSS_ORIGIN`, `INSUFFICIENT_ROLE`.
+/// `INVALID_SESSION`, `INVALID_API_KEY` where the route takes a key too, `CROSS_ORIGIN`, `INSUFFICIENT_ROLE`.
 pub(super) async fn read_visitor(
     headers: &Headers,
     row: &RouteRow,
@@ -32,9 +28,9 @@ pub(super) async fn read_visitor(
     let header = |name: &str| headers.get(name).ok().flatten();
     let has_key = KEY_HEADERS.iter().any(|name| header(name).is_some_and(|text| !text.trim().is_empty()));
     let cookies = header("cookie").filter(|_| !has_key).map(|text| Cookies::read(&text)).unwrap_or_default();
-    let role = if let Access::Session(role) = row.access { Some(role) } else { None };
+    let role = row.access.role();
     if role.is_some() && cookies.session.is_none() {
-        return Err(no_session());
+        return Err(if row.access.key_scope().is_some() { no_manager() } else { no_session() });
     }
     if row.method.is_unsafe() {
         let (fetch_site, origin) = (header("sec-fetch-site"), header("origin"));
@@ -46,8 +42,7 @@ pub(super) async fn read_visitor(
         Some(role) => Some(open_session(app, &cookies, role, now).await?),
         None => None,
     };
-    let user_agent = header("user-agent").map(|text| text.chars().take(USER_AGENT_MAX).collect());
-    Ok(Visitor { cookies, ip_prefix: ip_prefix(header("cf-connecting-ip").as_deref()), user_agent, session })
+    Ok(Visitor { cookies, session })
 }
 
 fn no_session() -> Fault {
@@ -55,6 +50,10 @@ fn no_session() -> Fault {
         ErrorCode::InvalidSession,
         "sign in: there is no session, or it has ended; a key takes no session's place here",
     )
+}
+
+fn no_manager() -> Fault {
+    Fault::new(ErrorCode::InvalidApiKey, "send an API key with the scope 'manage', or sign in: there is neither")
 }
 
 async fn open_session(app: &App, cookies: &Cookies, role: Role, now: UnixMillis) -> Result<SessionRow, Fault> {

@@ -15,7 +15,8 @@ use x402_core::error::{ErrorCode, Fault};
 use x402_core::messages::ledger::{AccountView, LedgerMessage, LedgerReply};
 use x402_core::records::archive::ArchiveOwner;
 
-async fn call_own_ledger(
+/// Sends a message to the ledger of the request's key.
+pub(super) async fn call_own_ledger(
     app: &App,
     incoming: &IncomingRequest,
     message: LedgerMessage,

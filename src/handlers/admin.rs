@@ -5,7 +5,9 @@ use super::directory::{first_keys, issue_key, key_id, reload_ledgers};
 use crate::app;
 use crate::app::App;
 use crate::d1;
-use crate::d1::{FirstRows, KeyToPut};
+use crate::d1::FirstRows;
+use crate::d1::change::{Actor, Change};
+use crate::d1::keys::{self, KeyToPut};
 use crate::request::IncomingRequest;
 use crate::rpc::registry;
 use serde::Serialize;
@@ -21,6 +23,7 @@ use x402_chain::id::{KeyId, TenantId};
 use x402_chain::network::{Environment, Network};
 use x402_chain::registry_check::{Difference, RegistryCheckOutcome};
 use x402_chain::time::UnixMillis;
+use x402_core::audit::AuditAction;
 use x402_core::error::{ErrorCode, Fault};
 use x402_core::settings::mail::MailBackend;
 use x402_core::tenancy::key::KeyHash;
@@ -31,6 +34,27 @@ fn not_found(what: &str) -> Fault {
 
 fn tenant_of(incoming: &IncomingRequest) -> Result<TenantId, Fault> {
     TenantId::parse(incoming.param(0)).ok_or_else(|| not_found("tenant"))
+}
+
+/// A change of a tenant by an operator.
+fn change(
+    incoming: &IncomingRequest,
+    tenant: TenantId,
+    action: AuditAction,
+    subject: impl Into<String>,
+) -> Result<Change, Fault> {
+    incoming.change_by(Actor::Operator, tenant, action, subject)
+}
+
+/// The addition of an address by an operator.
+fn addition(
+    incoming: &IncomingRequest,
+    tenant: TenantId,
+    network: &Network,
+    address: &Address,
+) -> Result<Change, Fault> {
+    let made = change(incoming, tenant, AuditAction::RecipientAdded, address.to_string())?;
+    Ok(made.detail(network.key).of(network.environment))
 }
 
 /// Makes the ledgers of the tenants that lost addresses load their copies, before another tenant has the addresses.
@@ -46,15 +70,17 @@ async fn reload_previous_holders(app: &App, incoming: &IncomingRequest, losers: 
 pub(super) async fn create_tenant(app: &App, incoming: &IncomingRequest) -> Result<ApiReply, Fault> {
     let new = admin::new_tenant(&incoming.body)?;
     let id = TenantId::new(incoming.now, app::random()?);
-    let (api_keys, keys) = first_keys(app, id, incoming.now)?;
+    let made = change(incoming, id, AuditAction::TenantCreated, id.to_string())?;
+    let (api_keys, keys) = first_keys(app, incoming, (id, &Actor::Operator))?;
     let db = app.db()?;
     let mut deriving = RecipientDeriver::new(app, id, incoming.now);
     let mut recipients = Vec::new();
     for (network, wanted) in &new.recipients {
-        recipients.push((*network, deriving.address(network, *wanted, &admin::recipient_param(network.key)).await?));
+        let address = deriving.address(network, *wanted, &admin::recipient_param(network.key)).await?;
+        recipients.push((*network, address, addition(incoming, id, network, &address)?));
     }
-    let first = FirstRows { recipients: &recipients, keys: &keys };
-    reload_previous_holders(app, incoming, d1::create_tenant(&db, id, &new, &first, incoming.now).await?).await?;
+    let first = FirstRows { made: &made, recipients: &recipients, keys: &keys };
+    reload_previous_holders(app, incoming, d1::create_tenant(&db, &new, &first).await?).await?;
     let (tenant, version) = d1::read_tenant(&db, id).await?;
     reload_ledgers(app, incoming, id, version, new.region).await?;
     Ok(ApiReply::json(201, &TenantCreated { tenant, api_keys }))
@@ -76,19 +102,28 @@ pub(super) async fn read_tenant(app: &App, incoming: &IncomingRequest) -> Result
 /// `PATCH /v1/admin/tenants/{id}`.
 pub(super) async fn patch_tenant(app: &App, incoming: &IncomingRequest) -> Result<ApiReply, Fault> {
     let id = tenant_of(incoming)?;
-    let change = admin::tenant_change(&incoming.body)?;
+    let wanted = admin::tenant_change(&incoming.body)?;
+    let named = wanted.named();
+    let made = match named.is_empty() && !wanted.recipients.is_empty() {
+        true => None,
+        false => Some(change(incoming, id, AuditAction::TenantUpdated, id.to_string())?.detail(named)),
+    };
     let db = app.db()?;
     let mut deriving = RecipientDeriver::new(app, id, incoming.now);
     let mut recipients = Vec::new();
-    for (network, wanted) in &change.recipients {
-        let address = match wanted {
-            Some(wanted) => Some(deriving.address(network, *wanted, &admin::recipient_param(network.key)).await?),
-            None => None,
+    for (network, wanted) in &wanted.recipients {
+        let (address, made) = match wanted {
+            Some(wanted) => {
+                let address = deriving.address(network, *wanted, &admin::recipient_param(network.key)).await?;
+                (Some(address), addition(incoming, id, network, &address)?)
+            }
+            // The directory knows which address it is.
+            None => (None, change(incoming, id, AuditAction::RecipientRetired, "")?.of(network.environment)),
         };
-        recipients.push((*network, address));
+        recipients.push((*network, address, made));
     }
-    reload_previous_holders(app, incoming, d1::change_tenant(&db, id, &change, &recipients, incoming.now).await?)
-        .await?;
+    let losers = d1::change_tenant(&db, id, (&wanted, made.as_ref()), recipients, incoming.now).await?;
+    reload_previous_holders(app, incoming, losers).await?;
     let (tenant, version) = d1::read_tenant(&db, id).await?;
     reload_ledgers(app, incoming, id, version, None).await?;
     Ok(ApiReply::json(200, &TenantAlone { tenant }))
@@ -96,7 +131,7 @@ pub(super) async fn patch_tenant(app: &App, incoming: &IncomingRequest) -> Resul
 
 /// `GET …/api-keys`: without the keys' texts.
 pub(super) async fn list_keys(app: &App, incoming: &IncomingRequest) -> Result<ApiReply, Fault> {
-    let data = d1::list_keys(&app.db()?, tenant_of(incoming)?).await?;
+    let data = keys::list_keys(&app.db()?, tenant_of(incoming)?).await?;
     Ok(ApiReply::json(200, &ListPage { data, next_cursor: None }))
 }
 
@@ -105,7 +140,7 @@ pub(super) async fn create_key(app: &App, incoming: &IncomingRequest) -> Result<
     let tenant = tenant_of(incoming)?;
     let new = admin::new_key(&incoming.body, incoming.now)?;
     let db = app.db()?;
-    let in_force = d1::list_keys(&db, tenant).await?.iter().filter(|key| key.revoked_at.is_none()).count();
+    let in_force = keys::list_keys(&db, tenant).await?.iter().filter(|key| key.revoked_at.is_none()).count();
     if in_force >= KEYS_MAX {
         return Err(invalid("name", &format!("is one too many: a tenant can have {KEYS_MAX} keys")));
     }
@@ -120,7 +155,8 @@ pub(super) async fn create_key(app: &App, incoming: &IncomingRequest) -> Result<
         scopes: &new.scopes,
         expires_at: new.expires_at,
     };
-    d1::create_key(&db, tenant, &put, incoming.now).await?;
+    let made = change(incoming, tenant, AuditAction::KeyCreated, id.to_string())?;
+    keys::create_key(&db, &put, &made.detail(new.environment.name()).of(new.environment)).await?;
     let (_, version) = d1::read_tenant(&db, tenant).await?;
     reload_ledgers(app, incoming, tenant, version, None).await?;
     let api_key = one_key(app, tenant, id).await?;
@@ -128,16 +164,17 @@ pub(super) async fn create_key(app: &App, incoming: &IncomingRequest) -> Result<
 }
 
 async fn one_key(app: &App, tenant: TenantId, id: KeyId) -> Result<admin::KeyView, Fault> {
-    d1::read_key(&app.db()?, tenant, id).await?.ok_or_else(|| not_found("API key"))
+    keys::read_key(&app.db()?, tenant, id).await?.ok_or_else(|| not_found("API key"))
 }
 
 /// `DELETE …/api-keys/{key_id}`: the next request with the key is refused.
 pub(super) async fn revoke_key(app: &App, incoming: &IncomingRequest) -> Result<ApiReply, Fault> {
     let tenant = tenant_of(incoming)?;
     let id = KeyId::parse(incoming.param(1)).ok_or_else(|| not_found("API key"))?;
-    one_key(app, tenant, id).await?;
+    let environment = one_key(app, tenant, id).await?.environment;
     let db = app.db()?;
-    d1::revoke_key(&db, tenant, id, incoming.now).await?;
+    let made = change(incoming, tenant, AuditAction::KeyRevoked, id.to_string())?;
+    keys::revoke_key(&db, id, &made.detail(environment.name()).of(environment)).await?;
     let (_, version) = d1::read_tenant(&db, tenant).await?;
     reload_ledgers(app, incoming, tenant, version, None).await?;
     Ok(ApiReply::json(200, &KeyAlone { api_key: one_key(app, tenant, id).await? }))
@@ -193,7 +230,8 @@ pub(super) async fn create_recipient(app: &App, incoming: &IncomingRequest) -> R
     }
     let mut deriving = RecipientDeriver::new(app, tenant, incoming.now);
     let address = deriving.address(new.network, new.address, "address").await?;
-    let losers = d1::create_recipient(&db, tenant, (new.network, &address), new.default, incoming.now)
+    let made = addition(incoming, tenant, new.network, &address)?;
+    let losers = d1::create_recipient(&db, (new.network, &address), new.default, &made)
         .await
         .map_err(|fault| if fault.code == ErrorCode::RecipientTaken { fault.at("address") } else { fault })?;
     reload_previous_holders(app, incoming, losers).await?;
@@ -221,9 +259,10 @@ pub(super) async fn remove_recipient(app: &App, incoming: &IncomingRequest) -> R
     let text = incoming.param(1);
     let address = [Family::Evm, Family::Svm].into_iter().find_map(|family| Address::parse(family, text));
     let address = address.ok_or_else(|| not_found("recipient"))?;
-    one_recipient(app, tenant, &address, None).await?;
+    let environment = one_recipient(app, tenant, &address, None).await?.environment;
     let db = app.db()?;
-    d1::remove_recipient(&db, tenant, &address, incoming.now).await?;
+    let made = change(incoming, tenant, AuditAction::RecipientRetired, address.to_string())?;
+    d1::remove_recipient(&db, &made.of(environment)).await?;
     let (_, version) = d1::read_tenant(&db, tenant).await?;
     reload_ledgers(app, incoming, tenant, version, None).await?;
     Ok(ApiReply::json(200, &RecipientAlone { recipient: one_recipient(app, tenant, &address, None).await? }))

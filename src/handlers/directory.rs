@@ -3,13 +3,15 @@
 use crate::app;
 use crate::app::App;
 use crate::clients;
-use crate::d1::KeyToPut;
+use crate::d1::change::{Actor, Change};
+use crate::d1::keys::KeyToPut;
 use crate::request::IncomingRequest;
 use futures_util::future::join_all;
 use x402_api::admin::FirstKeys;
 use x402_chain::id::{KeyId, TenantId};
 use x402_chain::network::Environment;
 use x402_chain::time::UnixMillis;
+use x402_core::audit::AuditAction;
 use x402_core::error::{ErrorCode, Fault};
 use x402_core::messages::ledger::LedgerMessage;
 use x402_core::tenancy::key;
@@ -33,19 +35,22 @@ pub(super) fn key_id(now: UnixMillis) -> Result<KeyId, Fault> {
     Ok(KeyId::new(now, app::random()?))
 }
 
+/// A new key that is to be stored, with what is recorded of it.
+pub(super) type RecordedKey = (KeyToPut<'static>, Change);
+
 /// The first keys of a new tenant: their texts, and what is stored of them.
 ///
 /// # Errors
 /// As [`issue_key`].
 pub(super) fn first_keys(
     app: &App,
-    tenant: TenantId,
-    now: UnixMillis,
-) -> Result<(FirstKeys, [KeyToPut<'static>; 2]), Fault> {
-    let issue = |environment| {
+    incoming: &IncomingRequest,
+    (tenant, actor): (TenantId, &Actor),
+) -> Result<(FirstKeys, [RecordedKey; 2]), Fault> {
+    let issue = |environment: Environment| {
         let text = issue_key(app, tenant, (KeyKind::Bearer, environment))?;
         let put = KeyToPut {
-            id: key_id(now)?,
+            id: key_id(incoming.now)?,
             environment,
             kind: KeyKind::Bearer,
             name: "first",
@@ -53,7 +58,8 @@ pub(super) fn first_keys(
             scopes: &Scope::FIRST,
             expires_at: None,
         };
-        Ok::<_, Fault>((text, put))
+        let made = incoming.change_by(actor.clone(), tenant, AuditAction::KeyCreated, put.id.to_string())?;
+        Ok::<_, Fault>((text, (put, made.detail(environment.name()).of(environment))))
     };
     let ((live, live_put), (test, test_put)) = (issue(Environment::Live)?, issue(Environment::Test)?);
     Ok((FirstKeys { live, test }, [live_put, test_put]))

@@ -34,8 +34,8 @@ fn verifier(browser: &Secret) -> Result<String, Fault> {
 pub(super) async fn go(app: &App, incoming: &IncomingRequest) -> Result<ApiReply, Fault> {
     let client = client(app)?;
     let (state, browser) = (Secret::new(app::random()?), Secret::new(app::random()?));
-    let prefix = &incoming.visitor()?.ip_prefix;
-    if !identities::put_state(&app.db()?, GITHUB, (&state, &browser), prefix, incoming.now).await? {
+    let prefix = incoming.client.ip_prefix();
+    if !identities::put_state(&app.db()?, GITHUB, (&state, &browser), &prefix, incoming.now).await? {
         let detail = "too many sign-ins were begun from this network: try again later";
         return Err(Fault::new(ErrorCode::RateLimited, detail).after(SPAN_MS / 1_000));
     }

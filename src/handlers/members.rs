@@ -3,20 +3,17 @@
 use super::session::begin_as;
 use crate::app;
 use crate::app::App;
-use crate::d1::people::audit::list_audit as list_audit_rows;
 use crate::d1::people::members::{self, NewInvitation};
 use crate::mail;
 use crate::request::IncomingRequest;
 use std::rc::Rc;
 use worker::Context;
 use x402_api::ApiReply;
-use x402_api::audit::read_action;
 use x402_api::body::invalid;
 use x402_api::members::{InvitationAlone, MemberAlone, Members, Removed, invitation, join_token, member_role};
-use x402_api::records::{ListPage, read_page_query};
-use x402_chain::id::{AuditId, InvitationId, MailId, PersonId};
+use x402_chain::id::{InvitationId, MailId, PersonId};
+use x402_core::audit::AuditAction;
 use x402_core::error::{ErrorCode, Fault};
-use x402_core::people::audit::AuditAction;
 use x402_core::people::invitation::{INVITATIONS_DAY_MAX, MEMBERS_MAX, token};
 use x402_core::tenancy::role::Role;
 
@@ -49,18 +46,10 @@ pub(super) async fn invite(app: &Rc<App>, context: &Context, incoming: &Incoming
     let token = app.settings.peppers().first().and_then(|pepper| token(id, pepper));
     let token = token.ok_or_else(|| Fault::internal("no pepper is configured for invitations"))?;
     let mail = MailId::new(now, app::random()?);
-    let new = NewInvitation {
-        id,
-        tenant: session.tenant,
-        email: &email,
-        role,
-        token: &token,
-        invited_by: session.person,
-        mail,
-        origin: &app.origin,
-    };
-    let audit = incoming.audit(AuditAction::MemberInvited, &email, Some(role.name()))?;
-    if !members::put_invitation(&db, &new, &audit, now).await? {
+    let new =
+        NewInvitation { id, email: &email, role, token: &token, invited_by: session.person, mail, origin: &app.origin };
+    let made = incoming.change(AuditAction::MemberInvited, email.as_str())?.detail(role.name());
+    if !members::put_invitation(&db, &new, &made).await? {
         let detail = format!("a tenant invites at most {INVITATIONS_DAY_MAX} people in 24 hours");
         return Err(Fault::new(ErrorCode::RateLimited, detail).after(3_600));
     }
@@ -72,10 +61,10 @@ pub(super) async fn invite(app: &Rc<App>, context: &Context, incoming: &Incoming
 
 /// `DELETE /v1/members/invitations/{id}`.
 pub(super) async fn revoke_invitation(app: &App, incoming: &IncomingRequest) -> Result<ApiReply, Fault> {
-    let (session, none) = (incoming.session()?, || not_found("no such invitation"));
+    let none = || not_found("no such invitation");
     let id = InvitationId::parse(incoming.param(0)).ok_or_else(none)?;
-    let audit = incoming.audit(AuditAction::InvitationRevoked, incoming.param(0), None)?;
-    if !members::revoke_invitation(&app.db()?, session.tenant, id, (&audit, incoming.now)).await? {
+    let made = incoming.change(AuditAction::InvitationRevoked, incoming.param(0))?;
+    if !members::revoke_invitation(&app.db()?, id, &made).await? {
         return Err(none());
     }
     Ok(ApiReply::json(200, &Removed { id: id.to_string(), removed_at: incoming.now.rfc3339() }))
@@ -117,10 +106,9 @@ async fn unchanged(app: &App, incoming: &IncomingRequest, person: PersonId) -> F
 /// `PATCH /v1/members/{person_id}`.
 pub(super) async fn change_member(app: &App, incoming: &IncomingRequest) -> Result<ApiReply, Fault> {
     let (role, (person, _)) = (member_role(&incoming.body)?, member_of(incoming)?);
-    let session = incoming.session()?;
-    session.check_active()?;
-    let audit = incoming.audit(AuditAction::MemberChanged, incoming.param(0), Some(role.name()))?;
-    match members::change_role(&app.db()?, (session.tenant, person), role, (&audit, incoming.now)).await? {
+    incoming.session()?.check_active()?;
+    let made = incoming.change(AuditAction::MemberChanged, incoming.param(0))?.detail(role.name());
+    match members::change_role(&app.db()?, person, role, &made).await? {
         Some(member) => Ok(ApiReply::json(200, &MemberAlone { member: member.view() })),
         None => Err(unchanged(app, incoming, person).await),
     }
@@ -132,18 +120,9 @@ pub(super) async fn remove_member(app: &App, incoming: &IncomingRequest) -> Resu
     if !is_self && session.role < Role::Owner {
         return Err(Fault::new(ErrorCode::InsufficientRole, "only an owner removes other members"));
     }
-    let audit = incoming.audit(AuditAction::MemberRemoved, incoming.param(0), None)?;
-    if !members::remove_member(&app.db()?, (session.tenant, person), &audit, incoming.now).await? {
+    let made = incoming.change(AuditAction::MemberRemoved, incoming.param(0))?;
+    if !members::remove_member(&app.db()?, person, &made).await? {
         return Err(unchanged(app, incoming, person).await);
     }
     Ok(ApiReply::json(200, &Removed { id: person.to_string(), removed_at: incoming.now.rfc3339() }))
-}
-
-/// `GET /v1/audit-log`.
-pub(super) async fn list_audit(app: &App, incoming: &IncomingRequest) -> Result<ApiReply, Fault> {
-    let page = read_page_query(&incoming.query, |text| AuditId::parse(text).is_some())?;
-    let action = read_action(&incoming.query)?;
-    let rows = list_audit_rows(&app.db()?, incoming.session()?.tenant, &page, action).await?;
-    let entries = rows.into_iter().map(|row| row.entry).collect();
-    Ok(ApiReply::json(200, &ListPage::of(entries, page.limit, |entry| entry.id.clone())))
 }

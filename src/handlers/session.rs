@@ -4,7 +4,7 @@ use super::directory::{first_keys, reload_ledgers};
 use crate::app;
 use crate::app::App;
 use crate::d1::FirstRows;
-use crate::d1::people::audit::Audit;
+use crate::d1::change::Actor;
 use crate::d1::people::rows::{MembershipRow, SessionRow, UsedSignIn};
 use crate::d1::people::{self, Joining, NewOwned, NewSession, NewSignIn};
 use crate::mail;
@@ -21,8 +21,8 @@ use x402_api::session::{
     no_membership, sign_in_proof, switch_to,
 };
 use x402_chain::id::{MailId, PersonId, SessionId, SignInId, TenantId};
+use x402_core::audit::AuditAction;
 use x402_core::error::{ErrorCode, Fault};
-use x402_core::people::audit::AuditAction;
 use x402_core::people::oauth::Identity;
 use x402_core::people::secret::Secret;
 use x402_core::people::session::SESSION_MS;
@@ -57,7 +57,7 @@ pub(super) async fn ask_for_mail(
         request: &request,
         token: &secrets.token,
         browser: &browser,
-        ip_prefix: &incoming.visitor()?.ip_prefix,
+        ip_prefix: &incoming.client.ip_prefix(),
         mail,
         origin: &app.origin,
     };
@@ -123,9 +123,10 @@ pub(super) async fn begin_as(
     (tenant, role): (TenantId, Role),
 ) -> Result<ApiReply, Fault> {
     let secret = Secret::new(app::random()?);
-    let session = new_session(incoming, email, tenant, &secret)?;
-    let audits = [incoming.audit_of((tenant, email), AuditAction::MemberJoined, email, Some(role.name()))?];
-    let joins = Joining { role, audits: &audits };
+    let ip_prefix = incoming.client.ip_prefix();
+    let session = new_session(incoming, email, (tenant, &ip_prefix), &secret)?;
+    let made = incoming.change_by(Actor::Address(email.to_owned()), tenant, AuditAction::MemberJoined, email)?;
+    let joins = Joining { role, made: &made.detail(role.name()) };
     people::begin_session(&app.db()?, &session, None, Some(&joins), incoming.now).await?;
     created(app, &secret, None).await
 }
@@ -133,7 +134,7 @@ pub(super) async fn begin_as(
 fn new_session<'a>(
     incoming: &'a IncomingRequest,
     email: &'a str,
-    tenant: TenantId,
+    (tenant, ip_prefix): (TenantId, &'a str),
     secret: &'a Secret,
 ) -> Result<NewSession<'a>, Fault> {
     let (visitor, now) = (incoming.visitor()?, incoming.now);
@@ -143,8 +144,8 @@ fn new_session<'a>(
         email,
         person: PersonId::new(now, app::random()?),
         tenant,
-        ip_prefix: &visitor.ip_prefix,
-        user_agent: visitor.user_agent.as_deref(),
+        ip_prefix,
+        user_agent: incoming.client.user_agent.as_deref(),
         identity: None,
         previous: visitor.cookies.session.as_ref(),
     })
@@ -197,24 +198,25 @@ async fn begin_once(
         Arrival::NewTenant => (TenantId::new(now, app::random()?), true, true),
         Arrival::Nobody => return Err(invalid_sign_in()),
     };
-    let session = NewSession { identity, ..new_session(incoming, &used.email, tenant, secret)? };
-    let (of, id, owner) = ((tenant, used.email.as_str()), tenant.to_string(), Role::Owner.name());
-    let created = incoming.audit_of(of, AuditAction::TenantCreated, &id, None)?;
-    let joined = incoming.audit_of(of, AuditAction::MemberJoined, &used.email, Some(owner))?;
-    // Entries are listed by their ids: the tenant was there first.
-    let joined = Audit { id: created.id.next(), ..joined };
-    let audits = [created, joined];
-    let of_kind = if is_new { audits.as_slice() } else { audits.get(1..).unwrap_or_default() };
-    let joins = Joining { role: Role::Owner, audits: of_kind };
-    let joins = owns.then_some(&joins);
+    let ip_prefix = incoming.client.ip_prefix();
+    let session = NewSession { identity, ..new_session(incoming, &used.email, (tenant, &ip_prefix), secret)? };
+    let actor = Actor::Address(used.email.clone());
+    let joined = || {
+        let made = incoming.change_by(actor.clone(), tenant, AuditAction::MemberJoined, used.email.as_str())?;
+        Ok::<_, Fault>(made.detail(Role::Owner.name()))
+    };
     if !is_new {
-        people::begin_session(&db, &session, None, joins, now).await?;
+        let made = if owns { Some(joined()?) } else { None };
+        let joins = made.as_ref().map(|made| Joining { role: Role::Owner, made });
+        people::begin_session(&db, &session, None, joins.as_ref(), now).await?;
         return Ok(None);
     }
+    let created = incoming.change_by(actor.clone(), tenant, AuditAction::TenantCreated, tenant.to_string())?;
     let (keys, puts) = match identity {
-        None => first_keys(app, tenant, now).map(|(keys, puts)| (Some(keys), Vec::from(puts)))?,
+        None => first_keys(app, incoming, (tenant, &actor)).map(|(keys, puts)| (Some(keys), Vec::from(puts)))?,
         Some(_) => (None, Vec::new()),
     };
+    let joins = Joining { role: Role::Owner, made: &joined()? };
     let new = NewTenant {
         email: used.email.clone(),
         company_name: used.company_name.clone(),
@@ -225,8 +227,8 @@ async fn begin_once(
         sanctions: SanctionsPolicy::default(),
         explain: false,
     };
-    let made = NewOwned { tenant: &new, first: FirstRows { recipients: &[], keys: &puts } };
-    people::begin_session(&db, &session, Some(&made), joins, now).await?;
+    let made = NewOwned { tenant: &new, first: FirstRows { made: &created, recipients: &[], keys: &puts } };
+    people::begin_session(&db, &session, Some(&made), Some(&joins), now).await?;
     // The ledgers are made near the person. One that is not reached is made by its first request, and loads the tenant.
     let _ = reload_ledgers(app, incoming, tenant, 1, None).await;
     Ok(keys)

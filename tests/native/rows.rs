@@ -219,7 +219,7 @@ fn rows_of_the_directory_are_read_or_refused() {
     let view = [key.clone(), text("test"), text("bearer"), text("a"), scopes.clone(), int(1), int(2), int(3), int(4)];
     let bad = [("id", ten.clone()), ("environment", text("?")), ("kind", text("?")), ("scopes", text(r#"["?"]"#))];
     all.row(&[directory::KEYS_OF, directory::KEY_GET], &view, &["expires_ms", "revoked_ms", "last_used_ms"], &bad);
-    let own = [key, text("a"), text(&"ab".repeat(32)), scopes, int(1), int(2)];
+    let own = [key.clone(), text("a"), text(&"ab".repeat(32)), scopes, int(1), int(2)];
     let bad = [("id", ten.clone()), ("hash", text("ab")), ("scopes", text("{}"))];
     all.row(&[directory::KEYS_IN_FORCE], &own, &["expires_ms"], &bad);
     all.row(&[directory::RECIPIENT_LOSER], core::slice::from_ref(&ten), &["tenant_id"], &[no_tenant("tenant_id")]);
@@ -236,7 +236,24 @@ fn rows_of_the_directory_are_read_or_refused() {
     let total = [int(3_600_000), text("base"), text("confirmed"), int(2), text("3000000"), int(4)];
     all.row(&[directory::ROLLUPS_OF_DAY], &total, &[], &[("amount", text("1.5")), ("count", int(-1))]);
     let bad = [("tenant_id", text("ten_1")), ("environment", text("prod"))];
-    all.row(&[directory::USAGE_OPEN], &[ten, text("test"), text("2026-11")], &[], &bad);
+    all.row(&[directory::USAGE_OPEN], &[ten.clone(), text("test"), text("2026-11")], &[], &bad);
+    let aud = text("aud_01KB0000000000000000000000");
+    let (act, sub) = (text("member.invited"), text("a@b.c"));
+    let row = [aud, text("key"), key.clone(), act, sub.clone(), text("viewer"), text("unknown"), text("curl"), int(1)];
+    let bad = [("id", text("ver_1")), ("actor_kind", text("?")), ("created_ms", int(-1))];
+    all.row(&[directory::AUDIT_OF], &row, &["detail", "user_agent"], &bad);
+    let evt = text("evt_01KB0000000000000000000000");
+    let row = [evt, ten.clone(), text("live"), text("member.invited"), sub, text("{}"), int(1)];
+    let bad = [
+        ("event_id", text("aud_1")),
+        no_tenant("tenant_id"),
+        ("environment", text("?")),
+        ("kind", text("payment.finalized")),
+        ("body", text("{")),
+        ("created_ms", int(-1)),
+    ];
+    all.row(&[directory::EVENTS_UNSHIPPED], &row, &[], &bad);
+    all.row(&[directory::KEY_REVOKE], &[int(1)], &[], &[]);
     all.row(&[directory::STUCK_GET], &[text("base"), int(1)], &[], &[("number", int(-1))]);
     all.row(&[directory::CHECKS_GET], &[text("base"), text("passed")], &[], &[("outcome", text("Passed"))]);
     all.assert_all(&[directory::ALL]);
@@ -275,10 +292,6 @@ fn rows_of_people_are_read_or_refused() {
     let claimed = [text("invitation"), int(1), int(2), int(0)];
     let bad = [("kind", text("?")), ("tries", int(-1)), ("created_ms", int(-1)), ("is_marked", int(2))];
     all.row(&[people::MAIL_CLAIM], &claimed, &[], &bad);
-    let aud = text("aud_01KB0000000000000000000000");
-    let (act, sub) = (text("member.invited"), text("a@b.c"));
-    let row = [aud, per.clone(), act, sub, text("viewer"), text("unknown"), text("curl"), int(1)];
-    all.row(&[people::AUDIT_OF], &row, &["detail", "user_agent"], &[no_id.clone(), ("created_ms", int(-1))]);
     let own = [ses.clone(), ten.clone(), text("unknown"), text("curl"), int(1), int(2), int(3)];
     let bad = [no_id.clone(), no_tenant("tenant_id"), ("seen_ms", int(-1))];
     all.row(&[people::SESSIONS_OF], &own, &["user_agent"], &bad);

@@ -168,8 +168,12 @@ test("the audit log says who changed what, and only what was changed", async () 
   await remove(member, member.person);
   const log = (by, query = "") => by.browser.call("GET", `/v1/audit-log${query}`);
   const { data } = (await log(owner)).body;
+  const keys = await worker.sql("SELECT id, environment FROM api_keys WHERE tenant_id = ?", tenant);
+  const key = (wanted) => keys.find(({ environment }) => environment === wanted).id;
   assert.deepEqual(data.map(({ actor, action, subject, detail }) => [actor, action, subject, detail]).reverse(), [
     [self, "tenant.created", tenant, null],
+    [self, "key.created", key("live"), "live"],
+    [self, "key.created", key("test"), "test"],
     [self, "member.joined", owner.email, "owner"],
     [self, "member.invited", member.email, "viewer"],
     [member.person, "member.joined", member.email, "viewer"],
@@ -185,7 +189,7 @@ test("the audit log says who changed what, and only what was changed", async () 
   assert.equal((await log(owner, "?action=member.invited")).body.data.length, 2);
   assert.equal((await log(owner, "?action=member")).status, 422);
   const stranger = await signedUp(worker);
-  assert.equal((await log(stranger)).body.data.length, 2, "its own");
+  assert.equal((await log(stranger)).body.data.length, 4, "its own");
   const developer = await joined(stranger, "developer");
   assert.deepEqual(refusal(await log(developer)), [403, "INSUFFICIENT_ROLE"]);
   for (const sql of ["UPDATE audit_log SET detail = 'x'", "DELETE FROM audit_log"]) await assert.rejects(worker.sql(sql), /audit log/);

@@ -268,6 +268,7 @@ export default {
     const own = { ...env };
     if (env.LEDGERS) own.LEDGERS = faulty(watched(env.LEDGERS, ["get", "getByName"], "ledger"), context);
     if (env.SETTLERS) own.SETTLERS = faulty(env.SETTLERS, context);
+    if (env.RECORDS) own.RECORDS = faulty(env.RECORDS, context);
     if (env.DB) own.DB = watched(env.DB, ["prepare", "batch", "exec"], "directory");
     return new Inner(context, own).fetch(request);
   },

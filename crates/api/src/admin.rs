@@ -87,6 +87,27 @@ pub struct TenantChange {
     pub explain: Option<bool>,
 }
 
+impl TenantChange {
+    /// The members that are changed, recipients left out, for the audit log: `status=suspended, email`. Of members with a
+    /// few values the new one is named.
+    #[must_use]
+    pub fn named(&self) -> String {
+        let value = |name: &str, value: Option<&str>| value.map(|value| format!("{name}={value}"));
+        let member = |name: &str, is_changed: bool| is_changed.then(|| name.to_owned());
+        let explain = self.explain.map(|explain| if explain { "true" } else { "false" });
+        let all = [
+            value("status", self.status.map(TenantStatus::name)),
+            value("tier", self.tier.map(|tier| tier.plan().name)),
+            value("sanctions", self.sanctions.map(SanctionsPolicy::name)),
+            value("explain", explain),
+            member("email", self.email.is_some()),
+            member("company_name", self.company_name.is_some()),
+            member("limits", !self.limits.is_empty()),
+        ];
+        all.into_iter().flatten().collect::<Vec<_>>().join(", ")
+    }
+}
+
 /// A key to make.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewKey {
@@ -405,6 +426,16 @@ mod tests {
         assert_eq!(change.limits.get("per_hour"), Some(&None));
         assert_eq!(change.email, None);
         assert_eq!(read(json!({"region": "weur"})).map_err(|fault| fault.param), Err(Some("region".into())));
+    }
+
+    #[test]
+    fn a_change_names_its_members() {
+        let named = |body: Value| tenant_change(body.to_string().as_bytes()).expect("reads").named();
+        let all = json!({"status": "suspended", "tier": "pro", "sanctions": "report", "explain": true,
+            "email": "a@b", "company_name": null, "limits": {"per_hour": 1}, "recipients": {"base": null}});
+        let want = "status=suspended, tier=pro, sanctions=report, explain=true, email, company_name, limits";
+        assert_eq!(named(all), want);
+        assert_eq!(named(json!({"recipients": {"base": null}})), "");
     }
 
     #[test]

@@ -2,8 +2,8 @@
 
 use crate::body::invalid;
 use serde::Serialize;
+use x402_core::audit::{ActorKind, AuditAction};
 use x402_core::error::Fault;
-use x402_core::people::audit::AuditAction;
 
 /// One change.
 #[derive(Clone, Debug, Serialize)]
@@ -13,7 +13,9 @@ pub struct AuditView {
     pub id: String,
     /// When, RFC 3339.
     pub created_at: String,
-    /// The person who made the change, `per_…`.
+    /// Whether a person, a key, an operator or the service itself made the change.
+    pub actor_kind: ActorKind,
+    /// The person who made the change, `per_…`; the key, `key_…`; or `operator` or `system`.
     pub actor: String,
     /// What was done, as `member.invited`.
     pub action: String,

@@ -10,8 +10,9 @@ use super::{
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value, json};
-use x402_core::people::audit::AuditAction;
+use x402_core::audit::AuditAction;
 use x402_core::tenancy::access::{Access, KeyScope};
+use x402_core::tenancy::tenant::Scope;
 use x402_core::tenancy::usage;
 use x402_core::verification::answer::VerificationAnswer;
 
@@ -228,6 +229,9 @@ fn security(access: Access) -> Value {
         Access::Either => json!([{"apiKey": []}, {"apiKeyHeader": []}, {}]),
         Access::Admin => json!([{"adminKey": []}]),
         Access::Session(role) => json!([{"session": [role]}]),
+        Access::Managed(role) => {
+            json!([{"apiKey": [Scope::Manage]}, {"apiKeyHeader": [Scope::Manage]}, {"session": [role]}])
+        }
     }
 }
 
@@ -239,7 +243,7 @@ fn faults(row: &RouteRow) -> Vec<u16> {
         Access::Public => {}
         Access::Key(_) | Access::Either => all.extend([401, 403, 404, 422, 429]),
         Access::Admin => all.extend([401, 404, 409, 422]),
-        Access::Session(_) => all.extend([401, 403, 404, 409, 422, 429]),
+        Access::Session(_) | Access::Managed(_) => all.extend([401, 403, 404, 409, 422, 429]),
         Access::SignIn => all.extend([401, 403, 404, 429]),
     }
     if row.method.has_body() {

@@ -155,7 +155,15 @@ ulid_id!(SessionId "ses_" "A session's public name; not its secret.");
 ulid_id!(AuditId "aud_" "An entry of the audit log.");
 ulid_id!(InvitationId "inv_" "An invitation to a tenant; not its token.");
 ulid_id!(MailId "mail_" "One mail.");
-ulid_id!(EventId "evt_" "Something that happened to a record after it was answered.");
+ulid_id!(EventId "evt_" "Something that happened to a record after it was answered, or to a tenant.");
+
+impl AuditId {
+    /// The id of the event that the same change causes: of the same time and random bits.
+    #[must_use]
+    pub const fn event(self) -> EventId {
+        EventId(self.0)
+    }
+}
 
 /// The verification or the settlement that made a claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -3,6 +3,7 @@
 
 pub mod load;
 
+use crate::audit::DirectoryEvent;
 use crate::error::Fault;
 use crate::tenancy::admission::ClosedPeriod;
 use crate::verification::finality::EventKind;
@@ -81,20 +82,31 @@ impl OutboxEntry {
     }
 }
 
-/// Something that happened to a payment after it was answered.
+/// What has happened, by its name: a payment's event or a tenant's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum OutboxEventKind {
+    /// Something has happened to a payment after it was answered.
+    Payment(EventKind),
+    /// The directory was changed.
+    Directory(DirectoryEvent),
+}
+
+/// Something that happened to a payment after it was answered, or to the tenant.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct OutboxEvent {
     /// The event's id, `evt_…`; a second delivery of it changes nothing.
     pub id: EventId,
-    /// What happened to the payment.
-    pub kind: EventKind,
-    /// The id of the verification or settlement; empty in entries of older builds, whose body has it.
+    /// What has happened.
+    pub kind: OutboxEventKind,
+    /// The id of the verification or settlement, or what was changed in the directory; empty in entries of older builds,
+    /// whose body has it.
     #[serde(default)]
     pub subject: String,
-    /// The record at that time, JSON.
+    /// The record at that time, or the change, JSON.
     #[serde(alias = "record")]
     pub body: Box<RawValue>,
-    /// When the ledger recorded the event.
+    /// When the event was recorded.
     pub at: UnixMillis,
 }
 
@@ -147,8 +159,12 @@ mod tests {
                 ("period", OutboxEntry::Period(ClosedPeriod { period, used: 7, requests: 9 })) => {
                     assert_eq!(period, Period::of(UnixMillis(1_795_910_400_000)));
                 }
-                ("event", OutboxEntry::Event(event)) => assert_eq!(event.kind, EventKind::Undelivered),
-                ("change", OutboxEntry::Change(event)) => assert_eq!(event.kind, EventKind::Finalized),
+                ("event", OutboxEntry::Event(event)) => {
+                    assert_eq!(event.kind, OutboxEventKind::Payment(EventKind::Undelivered))
+                }
+                ("change", OutboxEntry::Change(event)) => {
+                    assert_eq!(event.kind, OutboxEventKind::Payment(EventKind::Finalized))
+                }
                 ("settlement", OutboxEntry::Settlement(_)) | ("record", OutboxEntry::Record(_)) => {}
                 (kind, entry) => panic!("{kind} is read as {entry:?}"),
             }

@@ -1,6 +1,5 @@
 //! People who sign in: how a mail proves an address, how long a session holds, and which requests a cookie may make.
 
-pub mod audit;
 pub mod client;
 pub mod delivery;
 pub mod invitation;

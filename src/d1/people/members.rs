@@ -1,11 +1,10 @@
 //! Members of tenants, and invitations, in the directory.
 
+use super::super::change::{Change, change};
 use super::super::{BoundValue, all, batch, rows_of, statement};
-use super::audit::Audit;
 use super::rows::{AcceptedInvitation, InvitationMail, InvitationRow, MemberRow};
 use super::sql;
-use crate::storage::{Present, Statement};
-use worker::{D1Database, D1PreparedStatement};
+use worker::D1Database;
 use x402_chain::id::{InvitationId, MailId, PersonId, TenantId};
 use x402_chain::time::UnixMillis;
 use x402_core::error::Fault;
@@ -13,19 +12,6 @@ use x402_core::people::invitation;
 use x402_core::people::secret::Secret;
 use x402_core::people::sign_in::DAY_MS;
 use x402_core::tenancy::role::Role;
-
-/// Makes a change with its entry in the audit log; whether it changed a row. The statement returns a row if it does.
-async fn change(
-    db: &D1Database,
-    bound: D1PreparedStatement,
-    of: Statement<Present>,
-    audit: &Audit<'_>,
-    now: UnixMillis,
-) -> Result<bool, Fault> {
-    let results = batch(db, vec![bound, audit.statement(db, now)?]).await?;
-    let rows = results.first().map(|result| rows_of(of, result)).transpose()?;
-    Ok(rows.is_some_and(|rows| !rows.is_empty()))
-}
 
 /// A tenant's members in the order of joining, and its invitations that hold.
 pub(crate) async fn list_members(
@@ -49,13 +35,13 @@ pub(crate) async fn list_members(
 /// Gives a member another role; `None` where it is the last owner, or no member.
 pub(crate) async fn change_role(
     db: &D1Database,
-    (tenant, person): (TenantId, PersonId),
+    person: PersonId,
     role: Role,
-    (audit, now): (&Audit<'_>, UnixMillis),
+    made: &Change,
 ) -> Result<Option<MemberRow>, Fault> {
-    let (tenant, person) = (tenant.to_string(), person.to_string());
+    let (tenant, person) = (made.tenant.to_string(), person.to_string());
     let bind = [BoundValue::Text(role.name()), BoundValue::Text(&tenant), BoundValue::Text(&person)];
-    if !change(db, statement(db, sql::MEMBER_ROLE, &bind)?, sql::MEMBER_ROLE, audit, now).await? {
+    if !change(db, (sql::MEMBER_ROLE, &bind), made, Vec::new()).await? {
         return Ok(None);
     }
     let members = all(db, sql::MEMBERS_OF, &[BoundValue::Text(&tenant)]).await?;
@@ -63,21 +49,15 @@ pub(crate) async fn change_role(
 }
 
 /// Removes a member, whose sessions of the tenant hold no longer; `false` where it is the last owner, or no member.
-pub(crate) async fn remove_member(
-    db: &D1Database,
-    (tenant, person): (TenantId, PersonId),
-    audit: &Audit<'_>,
-    now: UnixMillis,
-) -> Result<bool, Fault> {
-    let (tenant, person) = (tenant.to_string(), person.to_string());
-    let remove = statement(db, sql::MEMBER_REMOVE, &[BoundValue::Text(&tenant), BoundValue::Text(&person)])?;
-    change(db, remove, sql::MEMBER_REMOVE, audit, now).await
+pub(crate) async fn remove_member(db: &D1Database, person: PersonId, made: &Change) -> Result<bool, Fault> {
+    let (tenant, person) = (made.tenant.to_string(), person.to_string());
+    let bind = [BoundValue::Text(&tenant), BoundValue::Text(&person)];
+    change(db, (sql::MEMBER_REMOVE, &bind), made, Vec::new()).await
 }
 
 /// An invitation that is to be written, with its mail.
 pub(crate) struct NewInvitation<'a> {
     pub(crate) id: InvitationId,
-    pub(crate) tenant: TenantId,
     pub(crate) email: &'a str,
     pub(crate) role: Role,
     pub(crate) token: &'a Secret,
@@ -88,15 +68,11 @@ pub(crate) struct NewInvitation<'a> {
 
 /// Writes an invitation with its mail; `false` where the tenant has invited too many today. An older one to the address
 /// holds no longer.
-pub(crate) async fn put_invitation(
-    db: &D1Database,
-    new: &NewInvitation<'_>,
-    audit: &Audit<'_>,
-    now: UnixMillis,
-) -> Result<bool, Fault> {
+pub(crate) async fn put_invitation(db: &D1Database, new: &NewInvitation<'_>, made: &Change) -> Result<bool, Fault> {
+    let now = made.at;
     let texts = [
         new.id.to_string(),
-        new.tenant.to_string(),
+        made.tenant.to_string(),
         new.token.hash(),
         new.invited_by.to_string(),
         new.mail.to_string(),
@@ -115,27 +91,18 @@ pub(crate) async fn put_invitation(
         BoundValue::Ms(UnixMillis(now.0.saturating_sub(DAY_MS))),
         BoundValue::Number(invitation::INVITATIONS_DAY_MAX),
     ];
-    let statements = vec![
-        statement(db, sql::INVITATION_PUT, &bind)?,
-        audit.statement(db, now)?,
+    let then = vec![
         statement(db, sql::INVITATION_REPLACED, &[at, tenant, email, id])?,
         statement(db, sql::INVITATION_MAIL_PUT, &[mail, email, BoundValue::Text(new.origin), id, at])?,
     ];
-    let results = batch(db, statements).await?;
-    let added = results.first().map(|result| rows_of(sql::INVITATION_PUT, result)).transpose()?;
-    Ok(added.is_some_and(|rows| !rows.is_empty()))
+    change(db, (sql::INVITATION_PUT, &bind), made, then).await
 }
 
 /// Revokes an invitation; `false` where the tenant has none of this id that holds.
-pub(crate) async fn revoke_invitation(
-    db: &D1Database,
-    tenant: TenantId,
-    id: InvitationId,
-    (audit, now): (&Audit<'_>, UnixMillis),
-) -> Result<bool, Fault> {
-    let (tenant, id) = (tenant.to_string(), id.to_string());
-    let bind = [BoundValue::Ms(now), BoundValue::Text(&tenant), BoundValue::Text(&id)];
-    change(db, statement(db, sql::INVITATION_REVOKE, &bind)?, sql::INVITATION_REVOKE, audit, now).await
+pub(crate) async fn revoke_invitation(db: &D1Database, id: InvitationId, made: &Change) -> Result<bool, Fault> {
+    let (tenant, id) = (made.tenant.to_string(), id.to_string());
+    let bind = [BoundValue::Ms(made.at), BoundValue::Text(&tenant), BoundValue::Text(&id)];
+    change(db, (sql::INVITATION_REVOKE, &bind), made, Vec::new()).await
 }
 
 /// Accepts the invitation of a token, once.

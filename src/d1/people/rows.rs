@@ -1,10 +1,9 @@
 //! The rows about people, their sessions and mails.
 
 use crate::storage::{FromRow, RowReader};
-use x402_api::audit::AuditView;
 use x402_api::members::{InvitationView, MemberView};
 use x402_api::session::{MailView, MembershipView, OwnSession, PersonView, SessionTenant, SessionView};
-use x402_chain::id::{AuditId, InvitationId, MailId, PersonId, SessionId, SignInId, TenantId};
+use x402_chain::id::{InvitationId, MailId, PersonId, SessionId, SignInId, TenantId};
 use x402_chain::time::UnixMillis;
 use x402_core::error::{ErrorCode, Fault};
 use x402_core::people::session::SessionTimes;
@@ -374,25 +373,6 @@ impl FromRow for InvitationMail {
             expires_at: row.get()?,
             inviter: row.get()?,
         })
-    }
-}
-
-/// An entry of the audit log.
-pub struct AuditRow {
-    /// The entry as owners read it.
-    pub entry: AuditView,
-}
-
-impl FromRow for AuditRow {
-    const COLUMNS: &'static [&'static str] =
-        &["id", "actor_id", "action", "subject", "detail", "ip_prefix", "user_agent", "created_ms"];
-
-    fn from_row(row: &mut RowReader) -> Result<Self, Fault> {
-        let (id, actor) = (row.parse(AuditId::parse)?.to_string(), row.get()?);
-        let (action, subject, detail) = (row.get()?, row.get()?, row.get()?);
-        let (ip_prefix, user_agent) = (row.get()?, row.get()?);
-        let created_at = row.get::<UnixMillis>()?.rfc3339();
-        Ok(Self { entry: AuditView { id, created_at, actor, action, subject, detail, ip_prefix, user_agent } })
     }
 }
 

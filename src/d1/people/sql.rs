@@ -1,8 +1,8 @@
 //! The statements about people, their sessions and mails.
 
 use super::rows::{
-    AcceptedInvitation, AuditRow, ClaimedMail, IdentityRow, InvitationMail, InvitationRow, MailboxRow, MemberRow,
-    MembershipRow, OpenSignIn, OwnSessionRow, QueuedMail, SessionRow, SignInMail, UnownedTenant, UsedSignIn,
+    AcceptedInvitation, ClaimedMail, IdentityRow, InvitationMail, InvitationRow, MailboxRow, MemberRow, MembershipRow,
+    OpenSignIn, OwnSessionRow, QueuedMail, SessionRow, SignInMail, UnownedTenant, UsedSignIn,
 };
 use crate::storage::{Present, statements};
 
@@ -140,13 +140,6 @@ statements! {
     INVITATION_MAIL_GET: InvitationMail = "SELECT m.address, m.origin, i.id, i.role, i.token_hash, i.expires_ms,
         p.email AS inviter FROM mails m JOIN invitations i ON i.id = m.subject_id JOIN people p ON p.id = i.invited_by
         WHERE m.id = ? AND m.state = 'queued' AND i.revoked_ms IS NULL";
-    /// Binds id, tenant, action, subject, detail, prefix of the client's address, user agent, now, address of the person who
-    /// makes the change; written if the statement before it in the batch has changed a row.
-    AUDIT_PUT: () = "INSERT INTO audit_log (id, tenant_id, actor_id, action, subject, detail, ip_prefix, user_agent,
-        created_ms) SELECT ?1, ?2, id, ?3, ?4, ?5, ?6, ?7, ?8 FROM people WHERE email = ?9 AND changes() > 0";
-    /// Binds tenant, an id, an action or null for all, and a limit; returns older entries, the newest first.
-    AUDIT_OF: AuditRow = "SELECT id, actor_id, action, subject, detail, ip_prefix, user_agent, created_ms FROM audit_log
-        WHERE tenant_id = ?1 AND id < ?2 AND (?3 IS NULL OR action = ?3) ORDER BY id DESC LIMIT ?4";
     /// Binds the time until when the mail is reserved, id, now; counts a try and returns what is tried. Nothing where the
     /// mail is not queued, or another try is under way or to come.
     MAIL_CLAIM: ClaimedMail = "UPDATE mails SET tries = tries + 1, due_ms = ?1

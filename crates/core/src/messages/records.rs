@@ -120,8 +120,9 @@ mod tests {
         let record = r#"{"id":"ver_01KB0000000000000000000000","revision":2,"record":{"b":1,"a":"1.50"}}"#;
         let event =
             r#"{"id":"evt_01KB0000000000000000000000","kind":"payment.finalized","subject":"ver_1","body":{},"at":1}"#;
+        let change = event.replace("payment.finalized", "key.revoked").replace("ver_1", "key_1");
         for message in [
-            format!(r#"{{"take":{{"records":[{record}],"events":[{event}]}}}}"#),
+            format!(r#"{{"take":{{"records":[{record}],"events":[{event},{change}]}}}}"#),
             r#"{"read":{"id":"ver_01KB0000000000000000000000"}}"#.to_owned(),
             r#"{"page":{"before":null,"rows":20,"bytes":1000}}"#.to_owned(),
         ] {

@@ -28,6 +28,8 @@ pub enum Access {
     Admin,
     /// A person's session cookie, with this role or a larger one.
     Session(Role),
+    /// A key with the scope `manage`, or without a key a person's session cookie with this role or a larger one.
+    Managed(Role),
     /// No credential: the route signs a person in, and answers with a cookie.
     #[serde(rename = "sign_in")]
     SignIn,
@@ -35,7 +37,7 @@ pub enum Access {
 
 impl Access {
     /// Every access that a route can have.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 15] = [
         Self::Public,
         Self::Key(KeyScope::Any),
         Self::Key(KeyScope::Only(Scope::Verify)),
@@ -47,6 +49,9 @@ impl Access {
         Self::Session(Role::Viewer),
         Self::Session(Role::Developer),
         Self::Session(Role::Owner),
+        Self::Managed(Role::Viewer),
+        Self::Managed(Role::Developer),
+        Self::Managed(Role::Owner),
         Self::SignIn,
     ];
 
@@ -55,6 +60,7 @@ impl Access {
     pub const fn key_scope(self) -> Option<KeyScope> {
         match self {
             Self::Key(scope) => Some(scope),
+            Self::Managed(_) => Some(KeyScope::Only(Scope::Manage)),
             Self::Either => Some(KeyScope::Any),
             Self::Public | Self::Admin | Self::Session(_) | Self::SignIn => None,
         }
@@ -64,8 +70,28 @@ impl Access {
     #[must_use]
     pub const fn reads_cookie(self) -> bool {
         match self {
-            Self::Session(_) | Self::SignIn => true,
+            Self::Session(_) | Self::Managed(_) | Self::SignIn => true,
             Self::Public | Self::Key(_) | Self::Either | Self::Admin => false,
+        }
+    }
+
+    /// The role that a session must have; `None` where the route takes no session.
+    #[must_use]
+    pub const fn role(self) -> Option<Role> {
+        match self {
+            Self::Session(role) | Self::Managed(role) => Some(role),
+            Self::Public | Self::Key(_) | Self::Either | Self::Admin | Self::SignIn => None,
+        }
+    }
+
+    /// The access as it travels to a ledger: by the credential that the request carries, in a form that ledgers of the
+    /// build before know.
+    #[must_use]
+    pub const fn sent(self, has_key: bool) -> Self {
+        match self {
+            Self::Managed(_) if has_key => Self::Key(KeyScope::Only(Scope::Manage)),
+            Self::Managed(role) => Self::Session(role),
+            Self::Public | Self::Key(_) | Self::Either | Self::Admin | Self::Session(_) | Self::SignIn => self,
         }
     }
 }
@@ -85,8 +111,19 @@ mod tests {
     #[test]
     fn only_a_route_that_takes_a_key_requires_a_scope_of_it() {
         for access in Access::ALL {
-            let takes_key = matches!(access, Access::Key(_) | Access::Either);
+            let takes_key = matches!(access, Access::Key(_) | Access::Either | Access::Managed(_));
             assert_eq!(access.key_scope().is_some(), takes_key, "{access:?}");
         }
+    }
+
+    #[test]
+    fn a_route_of_managers_is_sent_as_the_credential_that_is_used() {
+        for role in Role::ALL {
+            let access = Access::Managed(role);
+            assert_eq!(access.sent(true), Access::Key(KeyScope::Only(Scope::Manage)));
+            assert_eq!(access.sent(true).key_scope(), access.key_scope());
+            assert_eq!((access.sent(false), access.role()), (Access::Session(role), Some(role)));
+        }
+        assert_eq!(Access::Admin.sent(true), Access::Admin);
     }
 }

@@ -1,0 +1,288 @@
+//! The rows of the route table.
+
+use super::{Endpoint, Method, RouteRow};
+use crate::github::CALLBACK_PATH;
+use x402_core::tenancy::access::{Access, KeyScope};
+use x402_core::tenancy::role::Role;
+use x402_core::tenancy::tenant::Scope;
+
+/// The most bytes of a request: its members take a few hundred, a reference 256, a memo 1,232; 16 KiB leaves room for
+/// escapes.
+const BODY_MAX: usize = 16 * 1_024;
+
+const fn route(
+    endpoint: Endpoint,
+    method: Method,
+    path: &'static str,
+    access: Access,
+    text: [&'static str; 2],
+) -> RouteRow {
+    let [tag, summary] = text;
+    RouteRow { endpoint, method, path, alias: None, access, url_key: false, body_max: BODY_MAX, tag, summary }
+}
+
+const fn with_alias(mut row: RouteRow, alias: &'static str) -> RouteRow {
+    row.alias = Some(alias);
+    row
+}
+
+const KEY: Access = Access::Key(KeyScope::Any);
+/// Whoever is signed in.
+const PERSON: Access = Access::Session(Role::Viewer);
+/// Owners of the tenant.
+const OWNER: Access = Access::Session(Role::Owner);
+const VERIFY: Access = Access::Key(KeyScope::Only(Scope::Verify));
+const SETTLE: Access = Access::Key(KeyScope::Only(Scope::Settle));
+
+/// A route of the x402 protocol, under both base paths. A Solana transaction of version 1 takes 4 KiB, a wallet's
+/// signature 8 KiB, extensions come on top.
+const fn facilitator_route(
+    endpoint: Endpoint,
+    method: Method,
+    access: Access,
+    paths: Paths,
+    summary: &'static str,
+) -> RouteRow {
+    let [path, alias] = paths;
+    let mut row = with_alias(route(endpoint, method, path, access, ["Facilitator", summary]), alias);
+    row.body_max = 64 * 1_024;
+    row.url_key = true;
+    row
+}
+
+/// A route of the same base paths that takes no key.
+const fn public_route(endpoint: Endpoint, paths: Paths, summary: &'static str) -> RouteRow {
+    let mut row = facilitator_route(endpoint, Method::Get, Access::Public, paths, summary);
+    row.url_key = false;
+    row
+}
+
+/// A path under both base paths.
+type Paths = [&'static str; 2];
+const VERIFY_PATHS: Paths = ["/facilitator/verify", "/v1/facilitator/verify"];
+const SETTLE_PATHS: Paths = ["/facilitator/settle", "/v1/facilitator/settle"];
+const SUPPORTED_PATHS: Paths = ["/facilitator/supported", "/v1/facilitator/supported"];
+const ACCEPTS_PATHS: Paths = ["/facilitator/accepts", "/v1/facilitator/accepts"];
+const HEALTH_PATHS: Paths = ["/facilitator/health", "/v1/facilitator/health"];
+const VERSION_PATHS: Paths = ["/facilitator/version", "/v1/facilitator/version"];
+
+/// The route table, one row an endpoint.
+pub(crate) const ENDPOINTS: &[RouteRow] = &[
+    with_alias(
+        route(Endpoint::Verify, Method::Post, "/v1/verify", VERIFY, ["Verify", "Has this transaction paid me?"]),
+        "/api/v1/x402/verify",
+    ),
+    facilitator_route(Endpoint::FacilitatorVerify, Method::Post, VERIFY, VERIFY_PATHS, "Is this x402 payment good?"),
+    facilitator_route(
+        Endpoint::FacilitatorVerifyHint,
+        Method::Get,
+        Access::Public,
+        VERIFY_PATHS,
+        "What the route takes",
+    ),
+    facilitator_route(
+        Endpoint::FacilitatorSettle,
+        Method::Post,
+        SETTLE,
+        SETTLE_PATHS,
+        "Take an x402 payment to the chain",
+    ),
+    facilitator_route(
+        Endpoint::FacilitatorSettleHint,
+        Method::Get,
+        Access::Public,
+        SETTLE_PATHS,
+        "What the route takes",
+    ),
+    facilitator_route(
+        Endpoint::FacilitatorSupported,
+        Method::Get,
+        Access::Either,
+        SUPPORTED_PATHS,
+        "The kinds of payment that are settled",
+    ),
+    facilitator_route(
+        Endpoint::FacilitatorAccepts,
+        Method::Post,
+        VERIFY,
+        ACCEPTS_PATHS,
+        "Complete payment requirements",
+    ),
+    public_route(Endpoint::FacilitatorHealth, HEALTH_PATHS, "Whether the service is well"),
+    public_route(Endpoint::FacilitatorVersion, VERSION_PATHS, "Which build answers"),
+    route(
+        Endpoint::Settlements,
+        Method::Get,
+        "/v1/settlements",
+        VERIFY,
+        ["Facilitator", "List settlements, the newest first"],
+    ),
+    route(Endpoint::Settlement, Method::Get, "/v1/settlements/{id}", VERIFY, ["Facilitator", "Read one settlement"]),
+    route(
+        Endpoint::HandOver,
+        Method::Post,
+        "/v1/settlements/{id}/hand-over",
+        SETTLE,
+        ["Facilitator", "Take the success of a settlement that nobody was given, once"],
+    ),
+    route(
+        Endpoint::Verifications,
+        Method::Get,
+        "/v1/verifications",
+        VERIFY,
+        ["Verify", "List verifications, the newest first"],
+    ),
+    route(Endpoint::Verification, Method::Get, "/v1/verifications/{id}", VERIFY, ["Verify", "Read one verification"]),
+    with_alias(
+        route(Endpoint::Usage, Method::Get, "/v1/usage", KEY, ["Account", "What was used in the period"]),
+        "/api/v1/x402/usage",
+    ),
+    with_alias(
+        route(
+            Endpoint::SupportedChains,
+            Method::Get,
+            "/v1/supported-chains",
+            KEY,
+            ["Account", "The chains, and which of them this key may name"],
+        ),
+        "/api/v1/x402/supported-chains",
+    ),
+    route(Endpoint::Whoami, Method::Get, "/v1/whoami", KEY, ["Account", "Whom this key names"]),
+    with_alias(
+        route(Endpoint::Health, Method::Get, "/v1/health", Access::Public, ["Service", "Whether the service is well"]),
+        "/api/v1/x402/health",
+    ),
+    route(Endpoint::OpenApi, Method::Get, "/v1/openapi.json", Access::Public, ["Service", "This document"]),
+    route(Endpoint::ErrorDocs, Method::Get, "/docs/errors", Access::Public, ["Service", "What error codes mean"]),
+    route(Endpoint::TierDocs, Method::Get, "/docs/tiers", Access::Public, ["Service", "What tiers include"]),
+    with_alias(
+        route(
+            Endpoint::TenantCreate,
+            Method::Post,
+            "/v1/admin/tenants",
+            Access::Admin,
+            ["Operators", "Make a tenant with its first keys"],
+        ),
+        "/api/v1/x402/admin/create-tenant",
+    ),
+    route(
+        Endpoint::TenantList,
+        Method::Get,
+        "/v1/admin/tenants",
+        Access::Admin,
+        ["Operators", "List tenants, the newest first"],
+    ),
+    route(Endpoint::TenantRead, Method::Get, "/v1/admin/tenants/{id}", Access::Admin, ["Operators", "Read a tenant"]),
+    route(
+        Endpoint::TenantPatch,
+        Method::Patch,
+        "/v1/admin/tenants/{id}",
+        Access::Admin,
+        ["Operators", "Change a tenant"],
+    ),
+    route(
+        Endpoint::KeyList,
+        Method::Get,
+        "/v1/admin/tenants/{id}/api-keys",
+        Access::Admin,
+        ["Operators", "List a tenant's keys"],
+    ),
+    route(
+        Endpoint::KeyCreate,
+        Method::Post,
+        "/v1/admin/tenants/{id}/api-keys",
+        Access::Admin,
+        ["Operators", "Make a key; it is shown once"],
+    ),
+    route(
+        Endpoint::KeyRevoke,
+        Method::Delete,
+        "/v1/admin/tenants/{id}/api-keys/{key_id}",
+        Access::Admin,
+        ["Operators", "Revoke a key"],
+    ),
+    route(
+        Endpoint::RecipientList,
+        Method::Get,
+        "/v1/admin/tenants/{id}/recipients",
+        Access::Admin,
+        ["Operators", "List a tenant's recipients"],
+    ),
+    route(
+        Endpoint::RecipientCreate,
+        Method::Post,
+        "/v1/admin/tenants/{id}/recipients",
+        Access::Admin,
+        ["Operators", "Register a recipient"],
+    ),
+    route(
+        Endpoint::RecipientRemove,
+        Method::Delete,
+        "/v1/admin/tenants/{id}/recipients/{address}",
+        Access::Admin,
+        ["Operators", "Remove a recipient"],
+    ),
+    route(
+        Endpoint::ChainsCheck,
+        Method::Post,
+        "/v1/admin/chains/check",
+        Access::Admin,
+        ["Operators", "Compare the registry with the chains"],
+    ),
+    route(
+        Endpoint::Mailbox,
+        Method::Get,
+        "/v1/admin/mailbox",
+        Access::Admin,
+        ["Operators", "The newest mails, where none is sent"],
+    ),
+    route(
+        Endpoint::SignUp,
+        Method::Post,
+        "/v1/signup",
+        Access::SignIn,
+        ["Sessions", "Ask for a mail that makes a tenant"],
+    ),
+    route(Endpoint::LogIn, Method::Post, "/v1/login", Access::SignIn, ["Sessions", "Ask for a mail that signs in"]),
+    route(
+        Endpoint::SessionCreate,
+        Method::Post,
+        "/v1/session",
+        Access::SignIn,
+        ["Sessions", "Sign in by a link's token or a code"],
+    ),
+    route(Endpoint::SessionRead, Method::Get, "/v1/session", PERSON, ["Sessions", "Who is signed in, and where"]),
+    route(Endpoint::SessionEnd, Method::Delete, "/v1/session", PERSON, ["Sessions", "Sign out"]),
+    route(Endpoint::SessionList, Method::Get, "/v1/sessions", PERSON, ["Sessions", "List one's own sessions"]),
+    route(
+        Endpoint::SessionEndOne,
+        Method::Delete,
+        "/v1/sessions/{id}",
+        PERSON,
+        ["Sessions", "End one of one's sessions"],
+    ),
+    route(Endpoint::SessionEndAll, Method::Delete, "/v1/sessions", PERSON, ["Sessions", "Sign out everywhere"]),
+    route(Endpoint::SessionSwitch, Method::Post, "/v1/session/tenant", PERSON, ["Sessions", "Act for another tenant"]),
+    route(Endpoint::MemberList, Method::Get, "/v1/members", PERSON, ["Members", "List members and invitations"]),
+    route(Endpoint::InvitationCreate, Method::Post, "/v1/members/invitations", OWNER, ["Members", "Invite a person"]),
+    route(
+        Endpoint::InvitationRevoke,
+        Method::Delete,
+        "/v1/members/invitations/{id}",
+        OWNER,
+        ["Members", "Revoke an invitation"],
+    ),
+    route(Endpoint::MemberJoin, Method::Post, "/v1/members/join", Access::SignIn, ["Members", "Accept an invitation"]),
+    route(Endpoint::MemberPatch, Method::Patch, "/v1/members/{person_id}", OWNER, ["Members", "Change a role"]),
+    route(Endpoint::MemberRemove, Method::Delete, "/v1/members/{person_id}", PERSON, ["Members", "Remove, or leave"]),
+    route(Endpoint::GithubGo, Method::Get, "/v1/session/github", Access::SignIn, ["Sessions", "Sign in by GitHub"]),
+    route(Endpoint::GithubComeBack, Method::Get, CALLBACK_PATH, Access::SignIn, ["Sessions", "GitHub's way back"]),
+    route(Endpoint::ResendWebhook, Method::Post, "/v1/webhooks/resend", Access::Public, ["Service", "Events of mails"]),
+    route(
+        Endpoint::AuditLog,
+        Method::Get,
+        "/v1/audit-log",
+        Access::Managed(Role::Owner),
+        ["Members", "Who changed what, the newest first"],
+    ),
+];

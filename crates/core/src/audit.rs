@@ -1,0 +1,178 @@
+//! Changes of the directory: by whom they are made, what the audit log records of them, and which event they cause.
+
+use serde::{Deserialize, Serialize};
+
+/// Declares [`AuditAction`] from its rows: variant, name, event, documentation.
+macro_rules! actions {
+    ($($variant:ident $name:literal $event:ident $doc:literal;)+) => {
+        /// A change of a tenant. Names are stable: readers filter by them.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum AuditAction {
+            $(#[doc = $doc] $variant,)+
+        }
+
+        impl AuditAction {
+            /// All actions.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+
+            /// The name in JSON.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)+ }
+            }
+
+            /// The event that the change causes. It names its action, so that a change without an event of its own is
+            /// `tenant.updated`.
+            #[must_use]
+            pub const fn event(self) -> DirectoryEvent {
+                match self { $(Self::$variant => DirectoryEvent::$event,)+ }
+            }
+
+            /// The action with this name; `None` for any other text.
+            #[must_use]
+            pub fn parse(text: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|action| action.name() == text)
+            }
+        }
+    };
+}
+
+actions! {
+    TenantCreated "tenant.created" TenantUpdated "A person signed up, or an operator made the tenant.";
+    TenantUpdated "tenant.updated" TenantUpdated "Settings of the tenant were changed; the detail names them.";
+    KeyCreated "key.created" KeyCreated "A key was made; the detail is its environment.";
+    KeyRevoked "key.revoked" KeyRevoked "A key was revoked; the detail is its environment.";
+    RecipientAdded "recipient.added" RecipientAdded "An address was registered; the detail is its chain.";
+    RecipientDefault "recipient.default" TenantUpdated "An address became the default of a chain, the detail.";
+    RecipientRetired "recipient.retired" RecipientRetired "An address was retired.";
+    MemberInvited "member.invited" MemberInvited "A person was invited; the detail is the role.";
+    InvitationRevoked "invitation.revoked" TenantUpdated "An invitation was revoked.";
+    MemberJoined "member.joined" MemberJoined "A person became a member; the detail is the role.";
+    MemberChanged "member.changed" TenantUpdated "A member got another role; the detail is the role.";
+    MemberRemoved "member.removed" MemberRemoved "A member was removed, or left.";
+}
+
+/// What has happened to a tenant, for those who subscribe to it. Names are stable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DirectoryEvent {
+    /// A key was made.
+    #[serde(rename = "key.created")]
+    KeyCreated,
+    /// A key was revoked.
+    #[serde(rename = "key.revoked")]
+    KeyRevoked,
+    /// An address was registered.
+    #[serde(rename = "recipient.added")]
+    RecipientAdded,
+    /// An address was retired for good.
+    #[serde(rename = "recipient.retired")]
+    RecipientRetired,
+    /// A person was invited.
+    #[serde(rename = "member.invited")]
+    MemberInvited,
+    /// A person became a member.
+    #[serde(rename = "member.joined")]
+    MemberJoined,
+    /// A member was removed, or left.
+    #[serde(rename = "member.removed")]
+    MemberRemoved,
+    /// Anything else of the tenant has changed.
+    #[serde(rename = "tenant.updated")]
+    TenantUpdated,
+}
+
+impl DirectoryEvent {
+    /// Every event.
+    pub const ALL: [Self; 8] = [
+        Self::KeyCreated,
+        Self::KeyRevoked,
+        Self::RecipientAdded,
+        Self::RecipientRetired,
+        Self::MemberInvited,
+        Self::MemberJoined,
+        Self::MemberRemoved,
+        Self::TenantUpdated,
+    ];
+
+    /// The event's name, such as `key.created`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::KeyCreated => "key.created",
+            Self::KeyRevoked => "key.revoked",
+            Self::RecipientAdded => "recipient.added",
+            Self::RecipientRetired => "recipient.retired",
+            Self::MemberInvited => "member.invited",
+            Self::MemberJoined => "member.joined",
+            Self::MemberRemoved => "member.removed",
+            Self::TenantUpdated => "tenant.updated",
+        }
+    }
+
+    /// The event with this name; `None` for any other text.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|event| event.name() == text)
+    }
+}
+
+/// Who makes a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum ActorKind {
+    /// A person who is signed in.
+    Person,
+    /// One of the tenant's keys.
+    Key,
+    /// An operator of the service.
+    Operator,
+    /// The service itself.
+    System,
+}
+
+impl ActorKind {
+    /// Every kind.
+    pub const ALL: [Self; 4] = [Self::Person, Self::Key, Self::Operator, Self::System];
+
+    /// The name in JSON: `person`, `key`, `operator` or `system`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Person => "person",
+            Self::Key => "key",
+            Self::Operator => "operator",
+            Self::System => "system",
+        }
+    }
+
+    /// The kind with this name; `None` for any other text.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn actions_events_and_actors_have_names_of_their_own() {
+        for action in AuditAction::ALL {
+            assert_eq!(AuditAction::parse(action.name()), Some(*action));
+            // An action that is an event too causes that event.
+            let own = DirectoryEvent::parse(action.name());
+            assert_eq!(action.event(), own.unwrap_or(DirectoryEvent::TenantUpdated), "{}", action.name());
+        }
+        assert_eq!(AuditAction::parse("member"), None);
+        for event in DirectoryEvent::ALL {
+            assert_eq!(DirectoryEvent::parse(event.name()), Some(event));
+            assert_eq!(serde_json::to_value(event).expect("JSON"), event.name());
+        }
+        for kind in ActorKind::ALL {
+            assert_eq!(ActorKind::parse(kind.name()), Some(kind));
+            assert_eq!(serde_json::to_value(kind).expect("JSON"), kind.name());
+        }
+    }
+}

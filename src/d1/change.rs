@@ -1,0 +1,154 @@
+//! Changes of the directory. One batch holds the change, its entry in the audit log and its event: [`change`].
+
+use super::rows::{AuditRow, UnshippedEvent};
+use super::{BoundValue, all, batch, result_of, rows_of, sql, statement};
+use crate::storage::{Present, Statement};
+use worker::{D1Database, D1PreparedStatement};
+use x402_chain::id::{AuditId, EventId, KeyId, PersonId, TenantId};
+use x402_chain::network::Environment;
+use x402_chain::time::UnixMillis;
+use x402_core::audit::{ActorKind, AuditAction};
+use x402_core::error::Fault;
+use x402_core::messages::ledger::PageQuery;
+
+/// Who makes a change.
+#[derive(Clone)]
+pub(crate) enum Actor {
+    /// A person who is signed in.
+    Person(PersonId),
+    /// The person with this address, who may be written by an earlier statement of the batch.
+    Address(String),
+    /// A key of the tenant.
+    Key(KeyId),
+    /// An operator.
+    Operator,
+    /// The service itself.
+    System,
+}
+
+impl Actor {
+    /// The kind as stored, and the id or the address.
+    fn stored(&self) -> (ActorKind, String) {
+        match self {
+            Self::Person(id) => (ActorKind::Person, id.to_string()),
+            Self::Address(email) => (ActorKind::Person, email.clone()),
+            Self::Key(id) => (ActorKind::Key, id.to_string()),
+            Self::Operator => (ActorKind::Operator, ActorKind::Operator.name().to_owned()),
+            Self::System => (ActorKind::System, ActorKind::System.name().to_owned()),
+        }
+    }
+}
+
+/// What the audit log records of a change, and the event that it causes (`AuditAction::event`).
+/// [`crate::request::IncomingRequest::change`] makes one of a request.
+pub(crate) struct Change {
+    /// The entry's id; the event's is of the same bits.
+    pub(crate) id: AuditId,
+    pub(crate) tenant: TenantId,
+    /// The environment whose records get the event: that of a key or an address, else `live`.
+    pub(crate) environment: Environment,
+    pub(crate) actor: Actor,
+    pub(crate) action: AuditAction,
+    /// To whom or to what.
+    pub(crate) subject: String,
+    /// The new value.
+    pub(crate) detail: Option<String>,
+    pub(crate) ip_prefix: String,
+    pub(crate) user_agent: Option<String>,
+    pub(crate) at: UnixMillis,
+}
+
+impl Change {
+    /// Sets the new value.
+    pub(crate) fn detail(self, detail: impl Into<String>) -> Self {
+        Self { detail: Some(detail.into()), ..self }
+    }
+
+    /// Sets the environment whose records get the event.
+    pub(crate) const fn of(mut self, environment: Environment) -> Self {
+        self.environment = environment;
+        self
+    }
+
+    /// The statements that write the entry and the event. They come in the batch of the change, right after the statement
+    /// that makes it: where that has changed no row, or the entry is there already, nothing is written. So the same change
+    /// may follow each of several statements of which the first that changes a row counts.
+    pub(crate) fn statements(&self, db: &D1Database) -> Result<[D1PreparedStatement; 2], Fault> {
+        self.statements_as(db, self.action)
+    }
+
+    /// The same under another action: what is recorded if the statement before it is the first that changes a row.
+    pub(super) fn statements_as(
+        &self,
+        db: &D1Database,
+        action: AuditAction,
+    ) -> Result<[D1PreparedStatement; 2], Fault> {
+        let (kind, actor) = self.actor.stored();
+        let (id, event, tenant) = (self.id.to_string(), self.id.event().to_string(), self.tenant.to_string());
+        let entry = [
+            BoundValue::Text(&id),
+            BoundValue::Text(&tenant),
+            BoundValue::Text(action.name()),
+            BoundValue::Text(&self.subject),
+            BoundValue::Maybe(self.detail.as_deref()),
+            BoundValue::Text(&self.ip_prefix),
+            BoundValue::Maybe(self.user_agent.as_deref()),
+            BoundValue::Ms(self.at),
+            BoundValue::Text(kind.name()),
+            BoundValue::Text(&actor),
+        ];
+        let happened = [
+            BoundValue::Text(&event),
+            BoundValue::Text(self.environment.name()),
+            BoundValue::Text(action.event().name()),
+            BoundValue::Text(&id),
+        ];
+        Ok([statement(db, sql::AUDIT_PUT, &entry)?, statement(db, sql::EVENT_PUT, &happened)?])
+    }
+}
+
+/// Makes a change with its entry and its event, then runs `then`, in one batch; whether the change changed a row. The
+/// statement returns a row if it does. What is in `then` runs either way.
+pub(super) async fn change(
+    db: &D1Database,
+    (of, bind): (Statement<Present>, &[BoundValue<'_>]),
+    made: &Change,
+    then: Vec<D1PreparedStatement>,
+) -> Result<bool, Fault> {
+    let mut statements = vec![statement(db, of, bind)?];
+    statements.extend(made.statements(db)?);
+    statements.extend(then);
+    let rows = batch(db, statements).await?.first().map(|result| rows_of(of, result)).transpose()?;
+    Ok(rows.is_some_and(|rows| !rows.is_empty()))
+}
+
+/// Entries of a tenant, the newest first, one more than the page holds.
+pub(crate) async fn list_audit(
+    db: &D1Database,
+    tenant: TenantId,
+    page: &PageQuery,
+    action: Option<AuditAction>,
+) -> Result<Vec<AuditRow>, Fault> {
+    let tenant = tenant.to_string();
+    // Greater than every id, for the first page.
+    let before = page.before.as_deref().unwrap_or("aud_~");
+    let bind = [
+        BoundValue::Text(&tenant),
+        BoundValue::Text(before),
+        BoundValue::Maybe(action.map(AuditAction::name)),
+        BoundValue::Number(u64::from(page.limit).saturating_add(1)),
+    ];
+    all(db, sql::AUDIT_OF, &bind).await
+}
+
+/// Events that were not shipped, those tried least first.
+pub(crate) async fn unshipped_events(db: &D1Database, limit: u64) -> Result<Vec<UnshippedEvent>, Fault> {
+    all(db, sql::EVENTS_UNSHIPPED, &[BoundValue::Number(limit)]).await
+}
+
+/// Notes that events were shipped, or, without a time, that they were tried.
+pub(crate) async fn note_events(db: &D1Database, ids: &[EventId], shipped: Option<UnixMillis>) -> Result<(), Fault> {
+    let ids = serde_json::to_string(ids).map_err(Fault::internal)?;
+    let shipped = shipped.map_or(BoundValue::Maybe(None), BoundValue::Ms);
+    result_of(statement(db, sql::EVENTS_NOTE, &[shipped, BoundValue::Text(&ids)])?).await.map(|_| ())
+}
