@@ -14,7 +14,7 @@ pub mod sql;
 
 use crate::storage::{FromRow, Present, SqlValue, Statement};
 use change::Change;
-use keys::{KeyToPut, key_statement};
+use keys::{KeyToPut, first_key_statement};
 use recipients::{addition_statements, previous_holders, recipient_of, removal_statements};
 pub(crate) use recipients::{create_recipient, list_recipients, next_child, register_first_use, remove_recipient};
 pub(crate) use records::{
@@ -238,7 +238,7 @@ fn tenant_statements(
     let mut statements = vec![statement(db, sql::TENANT_PUT, &bind)?];
     statements.extend(first.made.statements(db)?);
     for (key, made) in first.keys {
-        statements.push(key_statement(db, key, made)?);
+        statements.push(first_key_statement(db, key, made)?);
         statements.extend(made.statements(db)?);
     }
     for (network, address, made) in first.recipients {

@@ -8,6 +8,7 @@ mod directory;
 mod facilitator;
 mod github;
 pub(crate) mod health;
+mod keys;
 mod manage;
 mod members;
 mod records;
@@ -75,6 +76,11 @@ pub(crate) async fn dispatch(
         Endpoint::RecipientRemove => admin::remove_recipient(app, &incoming).await?,
         Endpoint::ChainsCheck => admin::check_chains(app, &incoming).await?,
         Endpoint::Mailbox => admin::read_mailbox(app).await?,
+        Endpoint::OwnKeyList => keys::list_own(app, &incoming).await?,
+        Endpoint::OwnKeyCreate => keys::create_own(app, &incoming).await?,
+        Endpoint::OwnKeyRotate => keys::rotate_own(app, &incoming).await?,
+        Endpoint::OwnKeyRevoke => keys::revoke_own(app, &incoming).await?,
+        Endpoint::LeakedKey => keys::revoke_leaked(app, &incoming).await?,
         Endpoint::SignUp => session::ask_for_mail(app, context, &incoming, sign_up(&incoming.body)).await?,
         Endpoint::LogIn => session::ask_for_mail(app, context, &incoming, log_in(&incoming.body)).await?,
         Endpoint::SessionCreate => session::create_session(app, &incoming).await?,

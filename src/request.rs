@@ -131,16 +131,23 @@ impl IncomingRequest {
         }
     }
 
+    /// The person of the session, or the key that manages the tenant.
+    ///
+    /// # Errors
+    /// `INTERNAL` on a route that needs neither.
+    pub(crate) fn actor(&self) -> Result<Actor, Fault> {
+        Ok(match &self.managing_key {
+            Some(key) => Actor::Key(key.id),
+            None => Actor::Person(self.session()?.person),
+        })
+    }
+
     /// A change by the person of the session or by the key that manages the tenant, as the audit log records it.
     ///
     /// # Errors
     /// `INTERNAL` on a route that needs neither, or without randomness.
     pub(crate) fn change(&self, action: AuditAction, subject: impl Into<String>) -> Result<Change, Fault> {
-        let actor = match &self.managing_key {
-            Some(key) => Actor::Key(key.id),
-            None => Actor::Person(self.session()?.person),
-        };
-        self.change_by(actor, self.tenant()?, action, subject)
+        self.change_by(self.actor()?, self.tenant()?, action, subject)
     }
 
     /// A change of a tenant by somebody else. Entries of one request are in the order in which they are made.
@@ -188,6 +195,7 @@ impl IncomingRequest {
             origin: app.origin.clone(),
             path: self.path.clone(),
             access: Some(self.row.access.sent(self.caller.is_some())),
+            from: self.caller.and_then(|_| self.client.address.as_deref()?.trim().parse().ok()),
             message,
         }
     }

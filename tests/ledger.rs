@@ -25,7 +25,8 @@ use x402_chain::trace::{
 };
 use x402_core::error::ErrorCode;
 use x402_core::tenancy::access::KeyScope;
-use x402_core::tenancy::admission::{Admission, AdmissionStop, IdempotencyRecord, PresentedKey, authorize_key};
+use x402_core::tenancy::admission::{Admission, AdmissionStop, IdempotencyRecord, KeyUse, PresentedKey, authorize_key};
+use x402_core::tenancy::allow_list::AllowedNetwork;
 use x402_core::tenancy::key::KeyHash;
 use x402_core::tenancy::tenant::{ApiKey, OwnLimits, Recipient, Scope, Tenant, TenantStatus};
 use x402_core::tenancy::tier::Tier;
@@ -43,7 +44,7 @@ use x402_core::verification::finality::{EventKind, apply_trace, next_poll};
 
 const NOW: UnixMillis = UnixMillis(1_795_000_000_000);
 /// What the route of a verification requires of its key.
-const VERIFY: KeyScope = KeyScope::Only(Scope::Verify);
+const VERIFY: KeyUse = KeyUse { scope: KeyScope::Only(Scope::Verify), from: None };
 const KEY: KeyHash = KeyHash([7; 32]);
 
 fn evm(byte: u8) -> Address {
@@ -74,6 +75,7 @@ fn tenant() -> Tenant {
             scopes: vec![Scope::Verify],
             created_at: NOW,
             expires_at: Some(NOW.plus(1_000_000)),
+            allow_list: Vec::new(),
         }],
     }
 }
@@ -304,12 +306,31 @@ fn admission_looks_in_the_designs_order() {
 }
 
 #[test]
+fn a_key_is_used_from_its_networks_only() {
+    let mut tenant = tenant();
+    tenant.keys[0].allow_list = vec![AllowedNetwork::parse("203.0.113.0/24").unwrap()];
+    let code = |tenant: &Tenant, hash: KeyHash, from: Option<&str>| {
+        let used = KeyUse { from: from.map(|text| text.parse().unwrap()), ..VERIFY };
+        authorize_key(tenant, PresentedKey { hash, used }, NOW).map(|_| ()).map_err(|it| it.code)
+    };
+    assert_eq!(code(&tenant, KEY, Some("203.0.113.7")), Ok(()));
+    for from in [Some("203.0.114.7"), Some("2001:db8::1"), None] {
+        assert_eq!(code(&tenant, KEY, from), Err(ErrorCode::IpNotAllowed), "{from:?}");
+        // A stranger does not learn from where a key may be used.
+        assert_eq!(code(&tenant, KeyHash([0; 32]), from), Err(ErrorCode::InvalidApiKey), "{from:?}");
+        tenant.status = TenantStatus::Suspended;
+        assert_eq!(code(&tenant, KEY, from), Err(ErrorCode::IpNotAllowed), "{from:?}");
+        tenant.status = TenantStatus::Active;
+    }
+}
+
+#[test]
 fn a_key_needs_the_scope_that_its_route_requires() {
     let mut tenant = tenant();
     for held in Scope::ALL {
         tenant.keys[0].scopes = vec![held];
-        let code =
-            |scope| authorize_key(&tenant, PresentedKey { hash: KEY, scope }, NOW).map(|_| ()).map_err(|it| it.code);
+        let present = |scope| PresentedKey { hash: KEY, used: KeyUse { scope, from: None } };
+        let code = |scope| authorize_key(&tenant, present(scope), NOW).map(|_| ()).map_err(|it| it.code);
         assert_eq!(code(KeyScope::Any), Ok(()));
         for required in Scope::ALL {
             let wanted = if held == required { Ok(()) } else { Err(ErrorCode::InsufficientScope) };

@@ -34,7 +34,7 @@ use x402_core::settlement::payment::{
 };
 use x402_core::settlement::status::SettlementStatus;
 use x402_core::tenancy::access::KeyScope;
-use x402_core::tenancy::admission::Admission;
+use x402_core::tenancy::admission::{Admission, KeyUse};
 use x402_core::tenancy::budget::EndedAttempt;
 use x402_core::tenancy::budget::TransactionCost;
 use x402_core::tenancy::key::KeyHash;
@@ -49,8 +49,8 @@ use x402_core::verification::decision;
 use x402_core::verification::decision::{ChainObservation, IdempotencyKey, TracedTransaction, VerificationRequest};
 
 /// What the routes of a verification and of a settlement require of their key.
-const VERIFY: KeyScope = KeyScope::Only(Scope::Verify);
-const SETTLE: KeyScope = KeyScope::Only(Scope::Settle);
+const VERIFY: KeyUse = KeyUse { scope: KeyScope::Only(Scope::Verify), from: None };
+const SETTLE: KeyUse = KeyUse { scope: KeyScope::Only(Scope::Settle), from: None };
 const NOW: UnixMillis = UnixMillis(1_795_000_000_000);
 const KEY: KeyHash = KeyHash([7; 32]);
 const PAYMENTS: usize = 3;
@@ -109,6 +109,7 @@ fn tenant(number: usize) -> Tenant {
             scopes: vec![Scope::Verify, Scope::Settle],
             created_at: NOW,
             expires_at: None,
+            allow_list: Vec::new(),
         }],
     }
 }

@@ -4,12 +4,12 @@ use super::rows::{AuditRow, UnshippedEvent};
 use super::{BoundValue, all, batch, result_of, rows_of, sql, statement};
 use crate::storage::{Present, Statement};
 use worker::{D1Database, D1PreparedStatement};
+use x402_api::audit::AuditQuery;
 use x402_chain::id::{AuditId, EventId, KeyId, PersonId, TenantId};
 use x402_chain::network::Environment;
 use x402_chain::time::UnixMillis;
 use x402_core::audit::{ActorKind, AuditAction};
 use x402_core::error::Fault;
-use x402_core::messages::ledger::PageQuery;
 
 /// Who makes a change.
 #[derive(Clone)]
@@ -122,21 +122,24 @@ pub(super) async fn change(
     Ok(rows.is_some_and(|rows| !rows.is_empty()))
 }
 
-/// Entries of a tenant, the newest first, one more than the page holds.
+/// Entries of a tenant before an id, the newest first. They are found by their ids, which begin with their times.
 pub(crate) async fn list_audit(
     db: &D1Database,
     tenant: TenantId,
-    page: &PageQuery,
-    action: Option<AuditAction>,
+    wanted: &AuditQuery,
+    (before, limit): (Option<&str>, u64),
 ) -> Result<Vec<AuditRow>, Fault> {
-    let tenant = tenant.to_string();
+    let first_of = |at: UnixMillis| AuditId::new(at, [0; 10]).to_string();
+    let (tenant, since) = (tenant.to_string(), wanted.since.map_or_else(String::new, first_of));
     // Greater than every id, for the first page.
-    let before = page.before.as_deref().unwrap_or("aud_~");
+    let until = wanted.until.map_or_else(|| "aud_~".to_owned(), first_of);
     let bind = [
         BoundValue::Text(&tenant),
-        BoundValue::Text(before),
-        BoundValue::Maybe(action.map(AuditAction::name)),
-        BoundValue::Number(u64::from(page.limit).saturating_add(1)),
+        BoundValue::Text(before.unwrap_or(&until).min(&until)),
+        BoundValue::Text(&since),
+        BoundValue::Maybe(wanted.action.map(AuditAction::name)),
+        BoundValue::Maybe(wanted.actor.as_deref()),
+        BoundValue::Number(limit),
     ];
     all(db, sql::AUDIT_OF, &bind).await
 }

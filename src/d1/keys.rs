@@ -3,13 +3,21 @@
 use super::change::{Change, change};
 use super::{BoundValue, all, no_tenant, sql, statement, tenant_row};
 use worker::{D1Database, D1PreparedStatement};
-use x402_api::admin::KeyView;
+use x402_api::admin::{KEYS_MAX, KeyView};
 use x402_chain::id::{KeyId, TenantId};
 use x402_chain::network::Environment;
 use x402_chain::time::UnixMillis;
 use x402_core::error::Fault;
+use x402_core::tenancy::allow_list::AllowedNetwork;
 use x402_core::tenancy::key::{KeyHash, KeyKind};
 use x402_core::tenancy::tenant::Scope;
+
+/// The span in which reports of leaked keys are counted.
+pub(crate) const REPORTS_SPAN_MS: u64 = 900_000;
+/// The most reports of a network in the span: scanners report what they find in few requests a minute.
+const REPORTS_MAX: u64 = 100;
+/// The most reports of all in the span.
+const REPORTS_ALL_MAX: u64 = 5_000;
 
 /// A key to insert.
 pub(crate) struct KeyToPut<'a> {
@@ -18,26 +26,54 @@ pub(crate) struct KeyToPut<'a> {
     pub(crate) kind: KeyKind,
     pub(crate) name: &'a str,
     pub(crate) hash: KeyHash,
+    pub(crate) last_four: String,
     pub(crate) scopes: &'a [Scope],
     pub(crate) expires_at: Option<UnixMillis>,
+    pub(crate) allow_list: &'a [AllowedNetwork],
 }
 
-/// The statement that inserts a key of the tenant of `made`.
-pub(super) fn key_statement(db: &D1Database, key: &KeyToPut<'_>, made: &Change) -> Result<D1PreparedStatement, Fault> {
+/// The texts that the statement about a new key binds.
+fn key_texts(key: &KeyToPut<'_>, made: &Change) -> Result<[String; 5], Fault> {
     let scopes = serde_json::to_string(key.scopes).map_err(Fault::internal)?;
-    let (id, tenant, hash) = (key.id.to_string(), made.tenant.to_string(), key.hash.to_string());
-    let bind = [
-        BoundValue::Text(&id),
-        BoundValue::Text(&tenant),
+    let allow_list = serde_json::to_string(key.allow_list).map_err(Fault::internal)?;
+    Ok([key.id.to_string(), made.tenant.to_string(), key.hash.to_string(), scopes, allow_list])
+}
+
+/// What the statement about a new key of the tenant of `made` binds.
+fn key_values<'a>(
+    key: &'a KeyToPut<'_>,
+    made: &Change,
+    [id, tenant, hash, scopes, allow_list]: &'a [String; 5],
+) -> Result<[BoundValue<'a>; 12], Fault> {
+    Ok([
+        BoundValue::Text(id),
+        BoundValue::Text(tenant),
         BoundValue::Text(key.environment.name()),
         BoundValue::Text(key.name),
-        BoundValue::Text(&hash),
-        BoundValue::Text(&scopes),
+        BoundValue::Text(hash),
+        BoundValue::Text(scopes),
         BoundValue::Ms(made.at),
         key.expires_at.map_or(BoundValue::Maybe(None), BoundValue::Ms),
         BoundValue::Text(key.kind.name()),
-    ];
-    statement(db, sql::KEY_PUT, &bind)
+        BoundValue::Text(&key.last_four),
+        BoundValue::Text(allow_list),
+        most(KEYS_MAX)?,
+    ])
+}
+
+fn most(number: usize) -> Result<BoundValue<'static>, Fault> {
+    u64::try_from(number).map(BoundValue::Number).map_err(Fault::internal)
+}
+
+/// The statement that inserts a key of the new tenant of `made`.
+pub(super) fn first_key_statement(
+    db: &D1Database,
+    key: &KeyToPut<'_>,
+    made: &Change,
+) -> Result<D1PreparedStatement, Fault> {
+    let texts = key_texts(key, made)?;
+    let [values @ .., _] = key_values(key, made, &texts)?;
+    statement(db, sql::KEY_PUT_FIRST, &values)
 }
 
 /// The statement that raises the version of a tenant, so that its ledgers load it.
@@ -63,12 +99,48 @@ pub(crate) async fn read_key(db: &D1Database, tenant: TenantId, key: KeyId) -> R
     Ok(rows.into_iter().next())
 }
 
-/// Inserts a key and raises the tenant's version.
-pub(crate) async fn create_key(db: &D1Database, key: &KeyToPut<'_>, made: &Change) -> Result<(), Fault> {
-    let mut statements = vec![key_statement(db, key, made)?];
-    statements.extend(made.statements(db)?);
-    statements.push(touch_statement(db, made)?);
-    super::batch(db, statements).await.map(|_| ())
+/// A tenant's key, revoked or not, by the hash of its text; `None` where the tenant has none.
+pub(crate) async fn find_key(db: &D1Database, tenant: TenantId, hash: KeyHash) -> Result<Option<KeyView>, Fault> {
+    let (tenant, hash) = (tenant.to_string(), hash.to_string());
+    let rows = all(db, sql::KEY_BY_HASH, &[BoundValue::Text(&tenant), BoundValue::Text(&hash)]).await?;
+    Ok(rows.into_iter().next())
+}
+
+/// What follows a change of keys: those whose grace time is over are revoked, and the tenant's version is raised.
+fn after(db: &D1Database, made: &Change) -> Result<Vec<D1PreparedStatement>, Fault> {
+    let tenant = made.tenant.to_string();
+    let end = statement(db, sql::KEYS_END, &[BoundValue::Ms(made.at), BoundValue::Text(&tenant)])?;
+    Ok(vec![end, touch_statement(db, made)?])
+}
+
+/// Inserts a key and raises the tenant's version; `false` where the tenant has [`KEYS_MAX`] keys.
+pub(crate) async fn create_key(db: &D1Database, key: &KeyToPut<'_>, made: &Change) -> Result<bool, Fault> {
+    let texts = key_texts(key, made)?;
+    change(db, (sql::KEY_PUT, &key_values(key, made, &texts)?), made, after(db, made)?).await
+}
+
+/// A key that is to replace another, of which it takes everything but its text.
+pub(crate) struct KeyRotation<'a> {
+    /// The key that is replaced.
+    pub(crate) old: KeyId,
+    /// Until when that holds.
+    pub(crate) grace_until: UnixMillis,
+    pub(crate) new: KeyId,
+    pub(crate) hash: KeyHash,
+    pub(crate) last_four: &'a str,
+}
+
+/// Replaces a key; `false` where it is not in force, was replaced before, or the tenant has twice [`KEYS_MAX`] keys that
+/// hold.
+pub(crate) async fn rotate_key(db: &D1Database, rotation: &KeyRotation<'_>, made: &Change) -> Result<bool, Fault> {
+    let KeyRotation { old, grace_until, new, hash, last_four } = rotation;
+    let texts = [old.to_string(), new.to_string(), hash.to_string(), made.tenant.to_string()];
+    let [old, new, hash, tenant] = texts.each_ref().map(|text| BoundValue::Text(text));
+    let last_four = BoundValue::Text(last_four);
+    let bind = [new, hash, last_four, BoundValue::Ms(made.at), tenant, old, most(KEYS_MAX.saturating_mul(2))?];
+    let mut then = vec![statement(db, sql::KEY_GRACE, &[BoundValue::Ms(*grace_until), tenant, old, new])?];
+    then.extend(after(db, made)?);
+    change(db, (sql::KEY_ROTATE, &bind), made, then).await
 }
 
 /// Revokes a key; a key that is revoked stays so, and nothing is recorded. The tenant's version is raised either way: a
@@ -77,4 +149,16 @@ pub(crate) async fn revoke_key(db: &D1Database, key: KeyId, made: &Change) -> Re
     let (tenant, key) = (made.tenant.to_string(), key.to_string());
     let bind = [BoundValue::Ms(made.at), BoundValue::Text(&tenant), BoundValue::Text(&key)];
     change(db, (sql::KEY_REVOKE, &bind), made, vec![touch_statement(db, made)?]).await.map(|_| ())
+}
+
+/// Counts a report of a leaked key; `false` where there were too many.
+pub(crate) async fn count_report(db: &D1Database, ip_prefix: &str, now: UnixMillis) -> Result<bool, Fault> {
+    let bind = [
+        BoundValue::Text(ip_prefix),
+        BoundValue::Ms(now),
+        BoundValue::Ms(UnixMillis(now.0.saturating_sub(REPORTS_SPAN_MS))),
+        BoundValue::Number(REPORTS_MAX),
+        BoundValue::Number(REPORTS_ALL_MAX),
+    ];
+    Ok(!all(db, sql::REPORT_PUT, &bind).await?.is_empty())
 }

@@ -245,6 +245,7 @@ pub(crate) async fn purge(db: &D1Database, now: UnixMillis) -> Result<(), Fault>
         statement(db, sql::INVITATIONS_PURGE, &[BoundValue::Text(&invitation)])?,
         statement(db, sql::MAILS_PURGE, &[BoundValue::Text(&mail)])?,
         statement(db, sql::MAILBOX_PURGE, &[BoundValue::Text(&mail)])?,
+        statement(db, super::sql::REPORTS_PURGE, &[BoundValue::Ms(before(sign_in::DAY_MS))])?,
         statement(db, super::sql::EVENTS_PURGE, &[BoundValue::Ms(before(KEPT_MS))])?,
     ];
     batch(db, statements).await.map(|_| ())

@@ -15,7 +15,7 @@ use x402_core::audit::{ActorKind, DirectoryEvent};
 use x402_core::error::Fault;
 use x402_core::outbox::{OutboxEvent, OutboxEventKind};
 use x402_core::records::rollup::{RollupKey, Total};
-use x402_core::tenancy::key::{KeyHash, KeyKind};
+use x402_core::tenancy::key::{KeyHash, KeyKind, prefix};
 use x402_core::tenancy::tenant::{ApiKey, OwnLimits, Recipient, Tenant, TenantStatus};
 use x402_core::tenancy::tier::Tier;
 use x402_core::verdict::SanctionsPolicy;
@@ -109,7 +109,8 @@ impl TenantRow {
 
 /// A key that is not revoked, as a ledger holds it.
 impl FromRow for ApiKey {
-    const COLUMNS: &'static [&'static str] = &["id", "name", "hash", "scopes", "created_ms", "expires_ms"];
+    const COLUMNS: &'static [&'static str] =
+        &["id", "name", "hash", "scopes", "created_ms", "expires_ms", "allow_list"];
 
     fn from_row(row: &mut RowReader) -> Result<Self, Fault> {
         Ok(Self {
@@ -119,25 +120,46 @@ impl FromRow for ApiKey {
             scopes: row.json()?,
             created_at: row.get()?,
             expires_at: row.get()?,
+            allow_list: row.json()?,
         })
     }
 }
 
-/// A key as operators read it.
+/// A key as its tenant and operators read it.
 impl FromRow for KeyView {
-    const COLUMNS: &'static [&'static str] =
-        &["id", "environment", "kind", "name", "scopes", "created_ms", "expires_ms", "revoked_ms", "last_used_ms"];
+    const COLUMNS: &'static [&'static str] = &[
+        "id",
+        "environment",
+        "kind",
+        "name",
+        "last_four",
+        "scopes",
+        "allow_list",
+        "created_ms",
+        "expires_ms",
+        "rotated_from",
+        "grace_until_ms",
+        "revoked_ms",
+        "last_used_ms",
+    ];
 
     fn from_row(row: &mut RowReader) -> Result<Self, Fault> {
         let optional = |at: Option<UnixMillis>| at.map(UnixMillis::rfc3339);
+        let id = row.parse(KeyId::parse)?.to_string();
+        let (environment, kind) = (row.parse(Environment::parse)?, row.parse(KeyKind::parse)?);
         Ok(Self {
-            id: row.parse(KeyId::parse)?.to_string(),
-            environment: row.parse(Environment::parse)?,
-            kind: row.parse(KeyKind::parse)?,
+            id,
+            environment,
+            kind,
             name: row.get()?,
+            prefix: prefix(kind, environment),
+            last_four: row.get()?,
             scopes: row.json()?,
+            allow_list: row.json()?,
             created_at: row.get::<UnixMillis>()?.rfc3339(),
             expires_at: optional(row.get()?),
+            rotated_from: row.get()?,
+            grace_until: optional(row.get()?),
             revoked_at: optional(row.get()?),
             last_used_at: optional(row.get()?),
         })

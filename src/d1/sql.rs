@@ -44,9 +44,18 @@ statements! {
         SELECT ?1, tenant_id, ?2, ?3, subject, json_object('action', action, 'subject', subject, 'detail', detail,
         'actor_kind', actor_kind, 'actor', actor_id), created_ms FROM audit_log WHERE id = ?4
         ON CONFLICT (event_id) DO NOTHING";
-    /// Binds tenant, an id, an action or null for all, and a limit; returns older entries, the newest first.
+    /// Binds prefix of the client's address, now, the start of the span, and the most reports of a prefix and of all in the
+    /// span; returns a row if neither is reached.
+    REPORT_PUT: Present = "INSERT INTO key_reports (ip_prefix, created_ms) SELECT ?1, ?2
+        WHERE (SELECT COUNT(*) FROM key_reports WHERE ip_prefix = ?1 AND created_ms > ?3) < ?4
+        AND (SELECT COUNT(*) FROM key_reports WHERE created_ms > ?3) < ?5 RETURNING 1 AS present";
+    /// Binds a time.
+    REPORTS_PURGE: () = "DELETE FROM key_reports WHERE created_ms < ?";
+    /// Binds tenant, two ids, an action and an actor, each null for all, and a limit; returns entries before the first id,
+    /// from the second on, the newest first.
     AUDIT_OF: AuditRow = "SELECT id, actor_kind, actor_id, action, subject, detail, ip_prefix, user_agent, created_ms
-        FROM audit_log WHERE tenant_id = ?1 AND id < ?2 AND (?3 IS NULL OR action = ?3) ORDER BY id DESC LIMIT ?4";
+        FROM audit_log WHERE tenant_id = ?1 AND id < ?2 AND id >= ?3 AND (?4 IS NULL OR action = ?4)
+        AND (?5 IS NULL OR actor_id = ?5) ORDER BY id DESC LIMIT ?6";
     /// Binds a limit; returns events that are not shipped, of those tried as often the oldest first.
     EVENTS_UNSHIPPED: UnshippedEvent = "SELECT event_id, tenant_id, environment, kind, subject, body, created_ms
         FROM directory_outbox WHERE shipped_ms IS NULL ORDER BY tries, seq LIMIT ?";
@@ -56,18 +65,42 @@ statements! {
     /// Binds a time: events shipped before it.
     EVENTS_PURGE: () = "DELETE FROM directory_outbox WHERE shipped_ms IS NOT NULL AND shipped_ms < ?";
 
-    /// Binds id, tenant, environment, name, hash, scopes, now, end, kind.
-    KEY_PUT: () = "INSERT INTO api_keys (id, tenant_id, environment, name, hash, scopes, created_ms, expires_ms, kind)
-        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)";
+    /// Binds id, tenant, environment, name, hash, scopes, now, end, kind, end of its text, networks, and the most keys of a
+    /// tenant; returns a row if that is not reached by those that hold.
+    KEY_PUT: Present = "INSERT INTO api_keys (id, tenant_id, environment, name, hash, scopes, created_ms, expires_ms, kind,
+        last_four, allow_list) SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11
+        WHERE (SELECT COUNT(*) FROM api_keys WHERE tenant_id = ?2 AND revoked_ms IS NULL
+        AND (grace_until_ms IS NULL OR grace_until_ms > ?7)) < ?12 RETURNING 1 AS present";
+    /// Binds the same without the most keys: a key of a new tenant.
+    KEY_PUT_FIRST: () = "INSERT INTO api_keys (id, tenant_id, environment, name, hash, scopes, created_ms, expires_ms,
+        kind, last_four, allow_list) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+    /// Binds id, hash, end of its text, now, tenant, the key that is replaced, and the most keys of a tenant; returns a row
+    /// if that key holds, was not replaced before, and those that hold are fewer.
+    KEY_ROTATE: Present = "INSERT INTO api_keys (id, tenant_id, environment, name, hash, scopes, created_ms, expires_ms,
+        kind, last_four, allow_list, rotated_from) SELECT ?1, tenant_id, environment, name, ?2, scopes, ?4, expires_ms,
+        kind, ?3, allow_list, id FROM api_keys WHERE tenant_id = ?5 AND id = ?6 AND revoked_ms IS NULL
+        AND grace_until_ms IS NULL AND (expires_ms IS NULL OR expires_ms > ?4)
+        AND (SELECT COUNT(*) FROM api_keys o WHERE o.tenant_id = ?5 AND o.revoked_ms IS NULL
+        AND (o.grace_until_ms IS NULL OR o.grace_until_ms > ?4)) < ?7 RETURNING 1 AS present";
+    /// Binds a time, tenant, a key, and the key that replaces it: if that was written, the key holds until then.
+    KEY_GRACE: () = "UPDATE api_keys SET grace_until_ms = ?1 WHERE tenant_id = ?2 AND id = ?3
+        AND EXISTS (SELECT 1 FROM api_keys WHERE id = ?4)";
+    /// Binds now and tenant: keys that were replaced and hold no longer are revoked.
+    KEYS_END: () = "UPDATE api_keys SET revoked_ms = grace_until_ms WHERE grace_until_ms <= ? AND tenant_id = ?
+        AND revoked_ms IS NULL";
     /// Binds a tenant; returns its newest thousand keys and every one that is not revoked, the newest first.
-    KEYS_OF: KeyView = "SELECT id, environment, kind, name, scopes, created_ms, expires_ms, revoked_ms, last_used_ms
-        FROM api_keys WHERE tenant_id = ?1 AND (revoked_ms IS NULL OR id IN
-        (SELECT id FROM api_keys WHERE tenant_id = ?1 ORDER BY id DESC LIMIT 1000)) ORDER BY id DESC LIMIT 2000";
+    KEYS_OF: KeyView = "SELECT id, environment, kind, name, last_four, scopes, allow_list, created_ms, expires_ms,
+        rotated_from, grace_until_ms, revoked_ms, last_used_ms FROM api_keys WHERE tenant_id = ?1 AND (revoked_ms IS NULL
+        OR id IN (SELECT id FROM api_keys WHERE tenant_id = ?1 ORDER BY id DESC LIMIT 1000)) ORDER BY id DESC LIMIT 2000";
     /// Binds tenant and id; returns the key.
-    KEY_GET: KeyView = "SELECT id, environment, kind, name, scopes, created_ms, expires_ms, revoked_ms, last_used_ms
-        FROM api_keys WHERE tenant_id = ? AND id = ?";
-    /// Binds tenant and environment; returns keys that are not revoked.
-    KEYS_IN_FORCE: ApiKey = "SELECT id, name, hash, scopes, created_ms, expires_ms FROM api_keys
+    KEY_GET: KeyView = "SELECT id, environment, kind, name, last_four, scopes, allow_list, created_ms, expires_ms,
+        rotated_from, grace_until_ms, revoked_ms, last_used_ms FROM api_keys WHERE tenant_id = ? AND id = ?";
+    /// Binds tenant and a key's hash; returns the key.
+    KEY_BY_HASH: KeyView = "SELECT id, environment, kind, name, last_four, scopes, allow_list, created_ms, expires_ms,
+        rotated_from, grace_until_ms, revoked_ms, last_used_ms FROM api_keys WHERE tenant_id = ? AND hash = ?";
+    /// Binds tenant and environment; returns keys that are not revoked. One that was replaced ends with its grace time.
+    KEYS_IN_FORCE: ApiKey = "SELECT id, name, hash, scopes, created_ms, CASE WHEN grace_until_ms IS NULL THEN expires_ms
+        ELSE MIN(grace_until_ms, COALESCE(expires_ms, grace_until_ms)) END AS expires_ms, allow_list FROM api_keys
         WHERE tenant_id = ? AND environment = ? AND revoked_ms IS NULL LIMIT 1000";
     /// Binds now, tenant, id; returns a row if the key was not revoked.
     KEY_REVOKE: Present = "UPDATE api_keys SET revoked_ms = ? WHERE tenant_id = ? AND id = ? AND revoked_ms IS NULL

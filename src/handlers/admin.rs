@@ -1,32 +1,29 @@
 //! The operators' routes. A change is written to the directory, then loaded by both ledgers of the tenant, and answered
 //! only after both have acknowledged it.
 
-use super::directory::{first_keys, issue_key, key_id, reload_ledgers};
+use super::directory::{first_keys, reload_ledgers};
+use super::keys;
 use crate::app;
 use crate::app::App;
 use crate::d1;
 use crate::d1::FirstRows;
 use crate::d1::change::{Actor, Change};
-use crate::d1::keys::{self, KeyToPut};
 use crate::request::IncomingRequest;
 use crate::rpc::registry;
 use serde::Serialize;
 use x402_api::ApiReply;
 use x402_api::admin;
-use x402_api::admin::{
-    KEYS_MAX, KeyAlone, KeyCreated, NewAddress, RECIPIENTS_MAX, RecipientAlone, TenantAlone, TenantCreated,
-};
+use x402_api::admin::{NewAddress, RECIPIENTS_MAX, RecipientAlone, TenantAlone, TenantCreated};
 use x402_api::body::invalid;
 use x402_api::records::{ListPage, read_page_query};
 use x402_chain::address::{Address, Family};
-use x402_chain::id::{KeyId, TenantId};
+use x402_chain::id::TenantId;
 use x402_chain::network::{Environment, Network};
 use x402_chain::registry_check::{Difference, RegistryCheckOutcome};
 use x402_chain::time::UnixMillis;
 use x402_core::audit::AuditAction;
 use x402_core::error::{ErrorCode, Fault};
 use x402_core::settings::mail::MailBackend;
-use x402_core::tenancy::key::KeyHash;
 
 fn not_found(what: &str) -> Fault {
     Fault::new(ErrorCode::NotFound, format!("no such {what}"))
@@ -131,53 +128,20 @@ pub(super) async fn patch_tenant(app: &App, incoming: &IncomingRequest) -> Resul
 
 /// `GET …/api-keys`: without the keys' texts.
 pub(super) async fn list_keys(app: &App, incoming: &IncomingRequest) -> Result<ApiReply, Fault> {
-    let data = keys::list_keys(&app.db()?, tenant_of(incoming)?).await?;
-    Ok(ApiReply::json(200, &ListPage { data, next_cursor: None }))
+    keys::list(app, tenant_of(incoming)?).await
 }
 
 /// `POST …/api-keys`: the text is shown once.
 pub(super) async fn create_key(app: &App, incoming: &IncomingRequest) -> Result<ApiReply, Fault> {
-    let tenant = tenant_of(incoming)?;
     let new = admin::new_key(&incoming.body, incoming.now)?;
-    let db = app.db()?;
-    let in_force = keys::list_keys(&db, tenant).await?.iter().filter(|key| key.revoked_at.is_none()).count();
-    if in_force >= KEYS_MAX {
-        return Err(invalid("name", &format!("is one too many: a tenant can have {KEYS_MAX} keys")));
-    }
-    let text = issue_key(app, tenant, (new.kind, new.environment))?;
-    let id = key_id(incoming.now)?;
-    let put = KeyToPut {
-        id,
-        environment: new.environment,
-        kind: new.kind,
-        name: &new.name,
-        hash: KeyHash::of(&text),
-        scopes: &new.scopes,
-        expires_at: new.expires_at,
-    };
-    let made = change(incoming, tenant, AuditAction::KeyCreated, id.to_string())?;
-    keys::create_key(&db, &put, &made.detail(new.environment.name()).of(new.environment)).await?;
-    let (_, version) = d1::read_tenant(&db, tenant).await?;
-    reload_ledgers(app, incoming, tenant, version, None).await?;
-    let api_key = one_key(app, tenant, id).await?;
-    Ok(ApiReply::json(201, &KeyCreated { api_key, key: text }))
-}
-
-async fn one_key(app: &App, tenant: TenantId, id: KeyId) -> Result<admin::KeyView, Fault> {
-    keys::read_key(&app.db()?, tenant, id).await?.ok_or_else(|| not_found("API key"))
+    keys::create(app, incoming, (tenant_of(incoming)?, Actor::Operator), &new).await
 }
 
 /// `DELETE …/api-keys/{key_id}`: the next request with the key is refused.
 pub(super) async fn revoke_key(app: &App, incoming: &IncomingRequest) -> Result<ApiReply, Fault> {
     let tenant = tenant_of(incoming)?;
-    let id = KeyId::parse(incoming.param(1)).ok_or_else(|| not_found("API key"))?;
-    let environment = one_key(app, tenant, id).await?.environment;
-    let db = app.db()?;
-    let made = change(incoming, tenant, AuditAction::KeyRevoked, id.to_string())?;
-    keys::revoke_key(&db, id, &made.detail(environment.name()).of(environment)).await?;
-    let (_, version) = d1::read_tenant(&db, tenant).await?;
-    reload_ledgers(app, incoming, tenant, version, None).await?;
-    Ok(ApiReply::json(200, &KeyAlone { api_key: one_key(app, tenant, id).await? }))
+    let key = keys::named(app, tenant, incoming.param(1)).await?;
+    keys::revoke(app, incoming, (tenant, Actor::Operator), key).await
 }
 
 /// Replaces `derive` by an address, deriving at most one for each environment.

@@ -55,8 +55,10 @@ pub(super) fn first_keys(
             kind: KeyKind::Bearer,
             name: "first",
             hash: KeyHash::of(&text),
+            last_four: key::last_four(&text).to_owned(),
             scopes: &Scope::FIRST,
             expires_at: None,
+            allow_list: &[],
         };
         let made = incoming.change_by(actor.clone(), tenant, AuditAction::KeyCreated, put.id.to_string())?;
         Ok::<_, Fault>((text, (put, made.detail(environment.name()).of(environment))))

@@ -216,11 +216,36 @@ fn rows_of_the_directory_are_read_or_refused() {
     ];
     all.row(&[directory::TENANT_GET, directory::TENANTS_BEFORE], &tenant, &["company_name", "region"], &bad);
     let scopes = text(r#"["verify"]"#);
-    let view = [key.clone(), text("test"), text("bearer"), text("a"), scopes.clone(), int(1), int(2), int(3), int(4)];
-    let bad = [("id", ten.clone()), ("environment", text("?")), ("kind", text("?")), ("scopes", text(r#"["?"]"#))];
-    all.row(&[directory::KEYS_OF, directory::KEY_GET], &view, &["expires_ms", "revoked_ms", "last_used_ms"], &bad);
-    let own = [key.clone(), text("a"), text(&"ab".repeat(32)), scopes, int(1), int(2)];
-    let bad = [("id", ten.clone()), ("hash", text("ab")), ("scopes", text("{}"))];
+    let networks = text(r#"["203.0.113.0/24"]"#);
+    let view = [
+        key.clone(),
+        text("test"),
+        text("bearer"),
+        text("a"),
+        text("wxyz"),
+        scopes.clone(),
+        networks.clone(),
+        int(1),
+        int(2),
+        text("key_0"),
+        int(3),
+        int(4),
+        int(5),
+    ];
+    let bad = [
+        ("id", ten.clone()),
+        ("environment", text("?")),
+        ("kind", text("?")),
+        ("scopes", text(r#"["?"]"#)),
+        ("allow_list", text(r#"["?"]"#)),
+    ];
+    let optional = ["last_four", "expires_ms", "rotated_from", "grace_until_ms", "revoked_ms", "last_used_ms"];
+    all.row(&[directory::KEYS_OF, directory::KEY_GET, directory::KEY_BY_HASH], &view, &optional, &bad);
+    let changed = [directory::KEY_PUT, directory::KEY_ROTATE, directory::KEY_REVOKE, directory::REPORT_PUT];
+    all.row(&changed, &[int(1)], &[], &[]);
+    let own = [key.clone(), text("a"), text(&"ab".repeat(32)), scopes, int(1), int(2), networks];
+    let bad =
+        [("id", ten.clone()), ("hash", text("ab")), ("scopes", text("{}")), ("allow_list", text(r#"["1.2.3.4/33"]"#))];
     all.row(&[directory::KEYS_IN_FORCE], &own, &["expires_ms"], &bad);
     all.row(&[directory::RECIPIENT_LOSER], core::slice::from_ref(&ten), &["tenant_id"], &[no_tenant("tenant_id")]);
     all.row(&[directory::DERIVED_PUT], &[int(7)], &[], &[("number", int(1 << 40))]);
@@ -253,7 +278,6 @@ fn rows_of_the_directory_are_read_or_refused() {
         ("created_ms", int(-1)),
     ];
     all.row(&[directory::EVENTS_UNSHIPPED], &row, &[], &bad);
-    all.row(&[directory::KEY_REVOKE], &[int(1)], &[], &[]);
     all.row(&[directory::STUCK_GET], &[text("base"), int(1)], &[], &[("number", int(-1))]);
     all.row(&[directory::CHECKS_GET], &[text("base"), text("passed")], &[], &[("outcome", text("Passed"))]);
     all.assert_all(&[directory::ALL]);

@@ -53,7 +53,12 @@ test("each change by an operator records one entry and one event, a repeat none"
     ["POST", "/recipients", added, ["operator", "recipient.added", "base", "recipient.added", "live"]],
     ["POST", "/recipients", test, ["operator", "recipient.added", "base-sepolia", "recipient.added", "test"]],
     ["POST", "/recipients", { ...added, address: OTHER }, ["operator", "recipient.added", "base", "recipient.added", "live"]],
-    ["POST", "/recipients", { ...added, address: OTHER, default: true }, ["operator", "recipient.default", "base", "tenant.updated", "live"]],
+    [
+      "POST",
+      "/recipients",
+      { ...added, address: OTHER, default: true },
+      ["operator", "recipient.default", "base", "tenant.updated", "live"],
+    ],
     ["DELETE", `/recipients/${EVM}`, undefined, ["operator", "recipient.retired", null, "recipient.retired", "live"]],
     ["PATCH", "", { recipients: { base: null } }, ["operator", "recipient.retired", null, "recipient.retired", "live"]],
     ["POST", "/recipients", added, ["operator", "recipient.added", "base", "recipient.added", "live"]],
@@ -169,6 +174,89 @@ test("the log is read by an owner's session, or by a key with the scope `manage`
   await worker.call("PATCH", `/v1/admin/tenants/${tenant}`, { admin: true, body: { status: "suspended" } });
   assert.deepEqual(refusal(await log(manages)), [403, "TENANT_SUSPENDED"]);
   assert.equal((await log()).status, 200);
+});
+
+test("entries are filtered by actor, action and time, and exported without formulas", async () => {
+  const owner = await signedUp(worker);
+  const [tenant, person] = [owner.session.tenant.id, owner.session.person.id];
+  const key = await keyWith(tenant, ["manage"]);
+  const { id } = (await worker.call("GET", "/v1/whoami", { key })).body.api_key;
+  const agent = { "user-agent": '=HYPERLINK("https://x.test"),2' };
+  const body = { name: "ci", environment: "test", scopes: ["manage"] };
+  assert.equal((await worker.call("POST", "/v1/api-keys", { key, body, headers: agent })).status, 201);
+  const log = async (query) => {
+    const { status, body } = await owner.browser.call("GET", `/v1/audit-log?${query}`);
+    assert.equal(status, 200, `${query}: ${JSON.stringify(body)}`);
+    return body.data;
+  };
+  const all = await log("");
+  assert.deepEqual(
+    all.map(({ actor }) => actor),
+    [id, "operator", person, person, person, person],
+  );
+  const by = (wanted) => all.filter(wanted);
+  assert.deepEqual(await log(`actor=${person}`), all.slice(2));
+  assert.deepEqual(await log(`actor=${id}`), all.slice(0, 1));
+  assert.deepEqual(await log("actor=operator"), all.slice(1, 2));
+  assert.deepEqual(await log("actor=system"), []);
+  assert.deepEqual(
+    await log(`actor=${person}&action=key.created`),
+    by(({ actor, action }) => actor === person && action === "key.created"),
+  );
+  const { created_at: at } = all[1];
+  assert.deepEqual(
+    await log(`since=${at}`),
+    by(({ created_at }) => created_at >= at),
+  );
+  assert.deepEqual(
+    await log(`until=${at}`),
+    by(({ created_at }) => created_at < at),
+  );
+  assert.deepEqual(await log(`since=${at}&until=${at}`), []);
+  // Pages keep the filters.
+  const page = async (query) => (await owner.browser.call("GET", `/v1/audit-log?${query}`)).body;
+  const first = await page(`actor=${person}&limit=3&until=2100-01-01T00:00:00Z`);
+  const second = await page(`actor=${person}&limit=3&cursor=${first.next_cursor}`);
+  assert.deepEqual([...first.data, ...second.data, second.next_cursor], [...all.slice(2), null]);
+  for (const wrong of ["actor=me", "action=x", "since=x", "until=1", "format=xml", "cursor=x"])
+    assert.deepEqual(refusal(await worker.call("GET", `/v1/audit-log?${wrong}`, { key })), [422, "INVALID_REQUEST"], wrong);
+  const file = await worker.call("GET", "/v1/audit-log?format=csv&action=key.created", { key });
+  assert.equal(file.status, 200);
+  assert.match(file.headers.get("content-type"), /^text\/csv/);
+  assert.match(file.headers.get("content-disposition"), /^attachment/);
+  const lines = file.text.split("\r\n");
+  assert.equal(lines[0], "id,created_at,actor_kind,actor,action,subject,detail,ip_prefix,user_agent");
+  assert.deepEqual([lines.length, lines.at(-1)], [1 + by(({ action }) => action === "key.created").length + 1, ""]);
+  assert.ok(lines[1].startsWith(`"${all[0].id}","${all[0].created_at}","key","${id}","key.created","`), lines[1]);
+  assert.ok(lines[1].endsWith(`,"'=HYPERLINK(""https://x.test""),2"`), lines[1]);
+  assert.equal(file.headers.get("link"), null);
+});
+
+test("an export of more entries than it holds names the next part", async () => {
+  const { id } = await worker.tenant();
+  const key = await keyWith(id, ["manage"]);
+  await worker.sql(
+    `INSERT INTO audit_log (id, tenant_id, actor_id, action, subject, ip_prefix, created_ms)
+     SELECT 'aud_01' || printf('%024d', value), ?, 'operator', 'tenant.updated', value, 'unknown', 1 FROM json_each(?)`,
+    id,
+    JSON.stringify(Array.from({ length: 6_000 }, (_, at) => at)),
+  );
+  const first = await worker.call("GET", "/v1/audit-log?format=csv&action=tenant.updated", { key });
+  const lines = first.text.split("\r\n");
+  assert.equal(lines.length, 1 + 5_000 + 1);
+  const [, next] = first.headers.get("link").match(/^<(.*)>; rel="next"$/);
+  const second = await worker.call("GET", new URL(next).pathname + new URL(next).search, { key });
+  const subjects = [first, second].flatMap(({ text }) =>
+    text
+      .split("\r\n")
+      .slice(1, -1)
+      .map((line) => Number(line.split('"')[11])),
+  );
+  assert.deepEqual(
+    subjects,
+    Array.from({ length: 6_000 }, (_, at) => 5_999 - at),
+  );
+  assert.equal(second.headers.get("link"), null);
 });
 
 test("nobody changes the audit log, and shipped events go after a month", async () => {

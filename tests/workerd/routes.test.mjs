@@ -2,12 +2,13 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { brotliCompressSync, deflateSync, gzipSync } from "node:zlib";
+import { Browser, address, mailTo, signedUp } from "./browser.mjs";
 import { startWorker } from "./worker.mjs";
 
 /** The account m/44'/60'/0' of "test test … junk". */
 const XPUB = "xpub6Ce9NcJvTk36xtLSrJLZqE7wtgA5deCeYs7rSQtreh4cj6ByPtrg9sD7V2FNFLPnf8heNP3FGkeV9qwfzvZNSd54JoNXVsXFYSYwHsnJxqP";
 let worker;
-before(async () => (worker = await startWorker()));
+before(async () => (worker = await startWorker({ vars: { MAIL_BACKEND: "mailbox" } })));
 after(() => worker.stop());
 
 const HASH = `0x${"ab".repeat(32)}`;
@@ -23,6 +24,7 @@ const routes = async () => {
         path: path.replaceAll(/\{[a-z_]+\}/g, "x"),
         access: operation.security?.length ? Object.keys(operation.security[0])[0] : "public",
         scope: operation.security?.[0]?.apiKey?.[0],
+        role: operation.security?.find(({ session }) => session)?.session[0],
         anybody: operation.security?.some((way) => Object.keys(way).length === 0) ?? false,
         takesBody: operation.requestBody !== undefined,
       })),
@@ -52,6 +54,8 @@ const BODIES = {
   "/facilitator/verify": {},
   "/facilitator/settle": {},
   "/facilitator/accepts": { accepts: [] },
+  "/v1/api-keys": {},
+  "/v1/api-keys/x/rotate": {},
 };
 
 /** Every route that takes a key in a header, with the call of it. */
@@ -60,7 +64,11 @@ async function keyRoutes() {
   assert.ok(all.length >= 12, `${all.length} routes`);
   return all.map(({ method, path, scope, takesBody }) => {
     assert.ok(!takesBody || BODIES[path], `a body for ${path}`);
-    return { name: `${method} ${path}`, scope, call: (key) => worker.call(method, path, { key, body: BODIES[path] }) };
+    return {
+      name: `${method} ${path}`,
+      scope,
+      call: (key) => worker.call(method, path, { key, body: takesBody ? BODIES[path] : undefined }),
+    };
   });
 }
 
@@ -85,6 +93,54 @@ test("a key serves the routes whose scope it has, and no other", async () => {
       assert.equal(body?.error_code === "INSUFFICIENT_SCOPE", refused, `${route.name} with ${held}: ${JSON.stringify(body)}`);
       if (refused) assert.equal(status, 403, route.name);
     }
+  }
+});
+
+/** A browser in which a person has joined the tenant of an owner. */
+async function joined(owner, role) {
+  const email = address();
+  const invited = await owner.browser.call("POST", "/v1/members/invitations", { email, role });
+  assert.equal(invited.status, 201);
+  const browser = new Browser(worker);
+  assert.equal((await browser.call("POST", "/v1/members/join", { token: (await mailTo(worker, email)).token })).status, 201);
+  return browser;
+}
+
+test("a session serves the routes whose role its person has, and no other", async () => {
+  const roles = ["viewer", "developer", "owner"];
+  const owner = await signedUp(worker);
+  // Signing out comes last.
+  const ends = ({ method, path }) => method === "DELETE" && ["/v1/session", "/v1/sessions"].includes(path);
+  const all = (await routes()).filter(({ role }) => role).sort((one, other) => Number(ends(one)) - Number(ends(other)));
+  for (const role of roles)
+    assert.ok(
+      all.some((route) => route.role === role),
+      role,
+    );
+  for (const role of roles) {
+    const browser = role === "owner" ? owner.browser : await joined(owner, role);
+    for (const route of all) {
+      const { status, body } = await browser.call(route.method, route.path, route.takesBody ? {} : undefined);
+      const refused = roles.indexOf(role) < roles.indexOf(route.role);
+      assert.equal(body.error_code === "INSUFFICIENT_ROLE", refused, `${route.method} ${route.path} as ${role}: ${JSON.stringify(body)}`);
+      if (refused) assert.equal(status, 403);
+    }
+  }
+});
+
+test("of a suspended tenant a session reads, and a key with the scope `manage` does nothing", async () => {
+  const owner = await signedUp(worker);
+  const made = await owner.browser.call("POST", "/v1/api-keys", { name: "m", environment: "test", scopes: ["manage"] });
+  assert.equal(made.status, 201);
+  await worker.call("PATCH", `/v1/admin/tenants/${owner.session.tenant.id}`, { admin: true, body: { status: "suspended" } });
+  const managed = (await routes()).filter(({ role, scope }) => role && scope === "manage");
+  assert.ok(managed.length >= 5, `${managed.length} routes`);
+  for (const { method, path, takesBody } of managed) {
+    const body = takesBody ? {} : undefined;
+    const byKey = await worker.call(method, path, { key: made.body.key, body });
+    assert.deepEqual([byKey.status, byKey.body.error_code], [403, "TENANT_SUSPENDED"], `${method} ${path}`);
+    const bySession = await owner.browser.call(method, path, body);
+    assert.equal(bySession.body.error_code === "TENANT_SUSPENDED", method !== "GET", `${method} ${path}`);
   }
 });
 

@@ -16,6 +16,7 @@ use x402_chain::network;
 use x402_chain::network::{Environment, NETWORKS, Network};
 use x402_chain::time::UnixMillis;
 use x402_core::error::{ErrorCode, Fault};
+use x402_core::tenancy::allow_list::{AllowedNetwork, NETWORKS_MAX};
 use x402_core::tenancy::key::KeyKind;
 use x402_core::tenancy::tenant::{OwnLimits, REGIONS, Scope, TenantStatus};
 use x402_core::tenancy::tier::Tier;
@@ -121,6 +122,8 @@ pub struct NewKey {
     pub scopes: Vec<Scope>,
     /// When it expires; `None`: never.
     pub expires_at: Option<UnixMillis>,
+    /// The networks from which it may be used, each once; none: from everywhere.
+    pub allow_list: Vec<AllowedNetwork>,
 }
 
 /// A recipient to register.
@@ -296,7 +299,24 @@ pub fn new_key(body: &[u8], now: UnixMillis) -> Result<NewKey, Fault> {
     if scopes.is_empty() {
         return Err(invalid("scopes", "must not be empty"));
     }
-    Ok(NewKey { name: body.name, environment: body.environment, kind, scopes, expires_at })
+    let allow_list = read_allow_list(&body.allow_list.unwrap_or_default())?;
+    Ok(NewKey { name: body.name, environment: body.environment, kind, scopes, expires_at, allow_list })
+}
+
+fn read_allow_list(texts: &[String]) -> Result<Vec<AllowedNetwork>, Fault> {
+    if texts.len() > NETWORKS_MAX {
+        return Err(invalid("allow_list", &format!("may hold {NETWORKS_MAX} networks at most")));
+    }
+    let mut networks: Vec<AllowedNetwork> = Vec::new();
+    for (at, text) in texts.iter().enumerate() {
+        let network = AllowedNetwork::parse(text).ok_or_else(|| {
+            invalid(&format!("allow_list[{at}]"), "must be a network in CIDR, as 203.0.113.0/24, or one address")
+        })?;
+        if !networks.contains(&network) {
+            networks.push(network);
+        }
+    }
+    Ok(networks)
 }
 
 fn read_expiry(text: &str, now: UnixMillis) -> Result<UnixMillis, Fault> {
@@ -340,130 +360,4 @@ pub fn chains_to_check(body: &[u8]) -> Result<Vec<&'static Network>, Fault> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::{Value, json};
-
-    const MERCHANT: &str = "0x209693Bc6afc0C5328bA36FaF03C514EF312287C";
-
-    fn create(body: &Value) -> Result<NewTenant, Fault> {
-        new_tenant(body.to_string().as_bytes())
-    }
-
-    #[test]
-    fn a_tenant_needs_an_email_and_nothing_else() {
-        let tenant = create(&json!({"email": "Ann@Example.com"})).expect("reads");
-        assert_eq!((tenant.email.as_str(), tenant.tier), ("ann@example.com", Tier::Free));
-        let full = json!({"email": "a@b", "company_name": "B", "tier": "pro", "region": "weur",
-            "recipients": {"base": MERCHANT, "eip155:137": MERCHANT}, "limits": {"per_minute": 5, "per_month": -1}});
-        let tenant = create(&full).expect("reads");
-        assert_eq!(tenant.recipients.len(), 2);
-        let derived = create(&json!({"email": "a@b", "recipients": {"base": "derive"}})).expect("reads");
-        assert_eq!(derived.recipients.first().map(|(_, address)| *address), Some(NewAddress::Derived));
-        assert_eq!(tenant.limits, OwnLimits { per_minute: Some(5), per_hour: None, per_month: Some(-1) });
-    }
-
-    #[test]
-    fn every_wrong_member_of_a_tenant_is_named() {
-        for (wrong, param) in [
-            (json!({}), "email"),
-            (json!({"email": "nobody"}), "email"),
-            (json!({"email": "a@b", "tier": "gold"}), "tier"),
-            (json!({"email": "a@b", "region": "mars"}), "region"),
-            (json!({"email": "a@b", "recipients": {"base": "0x1"}}), "recipients.base"),
-            (json!({"email": "a@b", "recipients": {"doge": MERCHANT}}), "recipients.doge"),
-            (json!({"email": "a@b", "recipients": {"solana": "derive"}}), "recipients.solana"),
-            (
-                json!({"email": "a@b", "recipients": {"base": MERCHANT, "eip155:8453": MERCHANT}}),
-                "recipients.eip155:8453",
-            ),
-            (json!({"email": "a@b", "tier": {"pro": null}}), "tier"),
-            (json!({"email": "a@b", "sanctions": {"report": null}}), "sanctions"),
-            (json!({"email": "a@b", "limits": {"per_minute": -1}}), "limits.per_minute"),
-            (json!({"email": "a@b", "limits": {"per_day": 1}}), "limits.per_day"),
-            (json!({"email": "a@b", "limits": [1, 2, 3]}), "limits"),
-            (json!({"email": "a@b", "limits": {"per_hour": "9"}}), "limits.per_hour"),
-            (json!({"email": "a@b", "recipients": {"base": null}}), "recipients.base"),
-            (json!({"email": "a@b", "explain": "yes"}), "explain"),
-            (json!({"email": "a@b", "status": "active"}), "status"),
-        ] {
-            let fault = create(&wrong).expect_err(&wrong.to_string());
-            assert_eq!(fault.param.as_deref(), Some(param), "{wrong}");
-        }
-    }
-
-    #[test]
-    fn a_recipient_is_named_once() {
-        let twice = format!(r#"{{"email":"a@b","recipients":{{"base":"{MERCHANT}","base":"{MERCHANT}"}}}}"#);
-        let fault = new_tenant(twice.as_bytes()).expect_err("a chain that comes twice");
-        assert_eq!(
-            (fault.param.as_deref(), &*fault.detail),
-            (Some("recipients.base"), "'recipients.base' comes twice")
-        );
-        let change = json!({"recipients": {"base": null, "eip155:8453": MERCHANT}});
-        let fault = tenant_change(change.to_string().as_bytes()).expect_err("a chain by both its names");
-        assert_eq!(fault.detail, "'recipients.eip155:8453' names the chain 'base' a second time");
-    }
-
-    #[test]
-    fn a_chain_is_checked_once() {
-        let read = |body: Value| {
-            let networks = chains_to_check(body.to_string().as_bytes());
-            networks.map(|all| all.iter().map(|network| network.key).collect()).map_err(|fault| fault.param)
-        };
-        assert_eq!(read(json!({"chains": ["base", "eip155:8453", "base", "polygon"]})), Ok(vec!["base", "polygon"]));
-        assert_eq!(read(json!({"chains": []})), Ok(Vec::new()));
-        assert_eq!(read(json!({"chains": ["base", "doge"]})), Err(Some("chains[1]".into())));
-    }
-
-    #[test]
-    fn a_change_distinguishes_removal_from_absence() {
-        let read = |body: Value| tenant_change(body.to_string().as_bytes());
-        let change = read(json!({"company_name": null, "recipients": {"base": null}, "limits": {"per_hour": null}}));
-        let change = change.expect("reads");
-        assert_eq!(change.company_name, Some(None));
-        assert_eq!(change.recipients.first().map(|(_, address)| *address), Some(None));
-        assert_eq!(change.limits.get("per_hour"), Some(&None));
-        assert_eq!(change.email, None);
-        assert_eq!(read(json!({"region": "weur"})).map_err(|fault| fault.param), Err(Some("region".into())));
-    }
-
-    #[test]
-    fn a_change_names_its_members() {
-        let named = |body: Value| tenant_change(body.to_string().as_bytes()).expect("reads").named();
-        let all = json!({"status": "suspended", "tier": "pro", "sanctions": "report", "explain": true,
-            "email": "a@b", "company_name": null, "limits": {"per_hour": 1}, "recipients": {"base": null}});
-        let want = "status=suspended, tier=pro, sanctions=report, explain=true, email, company_name, limits";
-        assert_eq!(named(all), want);
-        assert_eq!(named(json!({"recipients": {"base": null}})), "");
-    }
-
-    #[test]
-    fn a_key_ends_in_the_future() {
-        let now = UnixMillis(1_795_233_600_000);
-        let read = |body: Value| new_key(body.to_string().as_bytes(), now);
-        let key = read(json!({"name": "ci", "environment": "test", "scopes": ["verify", "verify"]})).expect("reads");
-        assert_eq!(key.scopes, [Scope::Verify]);
-        assert!(read(json!({"name": "ci", "environment": "test", "expires_at": "2020-01-01T00:00:00Z"})).is_err());
-        assert!(read(json!({"name": "ci", "environment": "test", "scopes": []})).is_err());
-        assert!(read(json!({"environment": "test"})).is_err());
-        assert_eq!(
-            (key.kind, read(json!({"name": "ci", "environment": "test", "kind": "path"})).is_err()),
-            (KeyKind::Bearer, true)
-        );
-    }
-
-    #[test]
-    fn a_key_for_urls_verifies_and_settles_and_nothing_else() {
-        let read = |scopes: Value| {
-            let body = json!({"name": "shop", "environment": "live", "kind": "url", "scopes": scopes});
-            new_key(body.to_string().as_bytes(), UnixMillis(0)).map(|key| (key.kind, key.scopes))
-        };
-        assert_eq!(read(Value::Null), Ok((KeyKind::Url, vec![Scope::Verify, Scope::Settle])));
-        assert_eq!(read(json!(["settle"])), Ok((KeyKind::Url, vec![Scope::Settle])));
-        for more in ["analytics", "manage"] {
-            let refused = read(json!(["verify", more])).map_err(|fault| fault.param);
-            assert_eq!(refused, Err(Some("scopes".into())), "{more}");
-        }
-    }
-}
+mod tests;

@@ -77,6 +77,16 @@ pub enum Endpoint {
     RecipientRemove,
     /// Compares the registry with the chains.
     ChainsCheck,
+    /// The tenant's own keys, without their texts.
+    OwnKeyList,
+    /// Creates a key of the tenant and answers its text once.
+    OwnKeyCreate,
+    /// Replaces a key of the tenant by another; both hold for a time.
+    OwnKeyRotate,
+    /// Revokes a key of the tenant for good.
+    OwnKeyRevoke,
+    /// Revokes a key that was found where it should not be.
+    LeakedKey,
     /// Asks for a mail that makes a tenant.
     SignUp,
     /// Asks for a mail that signs in.
@@ -167,11 +177,10 @@ impl Routes {
         for row in ENDPOINTS {
             for path in [Some(row.path), row.alias].into_iter().flatten() {
                 let rows = ENDPOINTS.iter().filter(|other| other.path == path || other.alias == Some(path)).collect();
-                if router.at(path).is_err() || path.contains('{') {
-                    match router.insert(path, rows) {
-                        Ok(()) | Err(matchit::InsertError::Conflict { .. }) => {}
-                        Err(error) => return Err(error),
-                    }
+                // Another row of the path was there first.
+                match router.insert(path, rows) {
+                    Ok(()) | Err(matchit::InsertError::Conflict { .. }) => {}
+                    Err(error) => return Err(error),
                 }
             }
         }

@@ -22,6 +22,7 @@ pub mod facilitator;
 pub mod github;
 pub mod headers;
 pub mod health;
+pub mod keys;
 pub mod members;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod openapi;
@@ -78,6 +79,12 @@ impl ApiReply {
     #[must_use]
     pub const fn html(body: String) -> Self {
         Self { status: 200, content_type: "text/html; charset=utf-8", body, headers: Vec::new() }
+    }
+
+    /// A file of CSV with a line that names the columns.
+    #[must_use]
+    pub const fn csv(body: String) -> Self {
+        Self { status: 200, content_type: "text/csv; charset=utf-8; header=present", body, headers: Vec::new() }
     }
 
     /// The answer with one more header.

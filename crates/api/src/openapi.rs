@@ -5,7 +5,8 @@ use super::cookies::CookieName;
 use super::endpoint::{ENDPOINTS, Endpoint, RouteRow};
 use super::refusal::ExpectedBody;
 use super::{
-    accepts, admin, audit, chains, facilitator, health, members, problem, records, session, verify, version, whoami,
+    accepts, admin, audit, chains, facilitator, health, keys, members, problem, records, session, verify, version,
+    whoami,
 };
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, SchemaGenerator};
@@ -82,7 +83,11 @@ fn shapes(endpoint: Endpoint, make: &mut SchemaGenerator) -> (Option<Value>, u16
         Endpoint::TenantPatch => (Some(of::<admin::TenantPatchBody>(make)), 200, of::<admin::TenantAlone>(make)),
         Endpoint::KeyList => (None, 200, of::<records::ListPage<admin::KeyView>>(make)),
         Endpoint::KeyCreate => (Some(of::<admin::KeyBody>(make)), 201, of::<admin::KeyCreated>(make)),
-        Endpoint::KeyRevoke => (None, 200, of::<admin::KeyAlone>(make)),
+        Endpoint::KeyRevoke | Endpoint::OwnKeyRevoke => (None, 200, of::<admin::KeyAlone>(make)),
+        Endpoint::OwnKeyList => (None, 200, of::<records::ListPage<admin::KeyView>>(make)),
+        Endpoint::OwnKeyCreate => (Some(of::<admin::KeyBody>(make)), 201, of::<admin::KeyCreated>(make)),
+        Endpoint::OwnKeyRotate => (Some(of::<keys::RotateBody>(make)), 201, of::<admin::KeyCreated>(make)),
+        Endpoint::LeakedKey => (Some(of::<keys::LeakedBody>(make)), 202, of::<keys::LeakReceived>(make)),
         Endpoint::RecipientList => (None, 200, of::<records::ListPage<admin::RecipientView>>(make)),
         Endpoint::RecipientCreate => (Some(of::<admin::RecipientBody>(make)), 201, of::<admin::RecipientAlone>(make)),
         Endpoint::RecipientRemove => (None, 200, of::<admin::RecipientAlone>(make)),
@@ -138,6 +143,15 @@ fn parameters(row: &RouteRow) -> Vec<Value> {
     if row.endpoint == Endpoint::AuditLog {
         let names: Vec<&str> = AuditAction::ALL.iter().map(|action| action.name()).collect();
         all.push(json!({"name": "action", "in": "query", "schema": {"enum": names}}));
+        let actor = json!({"type": "string", "pattern": "^(per_|key_)[0-9A-HJKMNP-TV-Z]{26}$|^(operator|system)$"});
+        let about = "Only changes by this person, key, `operator` or `system`.";
+        all.push(json!({"name": "actor", "in": "query", "description": about, "schema": actor}));
+        for (name, about) in [("since", "Only changes then or later."), ("until", "Only changes before.")] {
+            let time = json!({"type": "string", "format": "date-time"});
+            all.push(json!({"name": name, "in": "query", "description": about, "schema": time}));
+        }
+        let about = "`csv`: a file of up to 5,000 entries, whatever `limit` is; the header `Link` names the next part.";
+        all.push(json!({"name": "format", "in": "query", "description": about, "schema": {"enum": ["json", "csv"]}}));
     }
     if row.endpoint == Endpoint::Settlements {
         let text = |name: &str, about: &str| json!({"name": name, "in": "query", "description": about, "schema": {"type": "string", "minLength": 1}});
@@ -246,6 +260,9 @@ fn faults(row: &RouteRow) -> Vec<u16> {
         Access::Session(_) | Access::Managed(_) => all.extend([401, 403, 404, 409, 422, 429]),
         Access::SignIn => all.extend([401, 403, 404, 429]),
     }
+    if row.endpoint == Endpoint::LeakedKey {
+        all.push(429);
+    }
     if row.method.has_body() {
         all.extend([400, 409, 413, 415, 422]);
     }
@@ -260,6 +277,12 @@ fn example(endpoint: Endpoint) -> Option<Value> {
         (Endpoint::SignUp, json!({"email": "ann@example.com", "company_name": "Example Ltd"})),
         (Endpoint::LogIn, json!({"email": "ann@example.com"})),
         (Endpoint::SessionCreate, json!({"code": "012345"})),
+        (
+            Endpoint::OwnKeyCreate,
+            json!({"name": "shop", "environment": "test", "scopes": ["verify", "settle"], "allow_list": ["203.0.113.0/24"]}),
+        ),
+        (Endpoint::OwnKeyRotate, json!({"grace_seconds": 3600})),
+        (Endpoint::LeakedKey, json!({"key": "x402_live_…", "url": "https://example.com/paste/1"})),
         (Endpoint::InvitationCreate, json!({"email": "bob@example.com", "role": "developer"})),
         (Endpoint::MemberPatch, json!({"role": "viewer"})),
     ];
@@ -273,7 +296,10 @@ fn operation(row: &RouteRow, make: &mut SchemaGenerator) -> Value {
     let schema = if response.is_null() { json!({"type": "string"}) } else { response };
     let mut responses = Map::new();
     let headers = if row.endpoint == Endpoint::FacilitatorSettle { settled_headers() } else { json!({}) };
-    let content = json!({media: {"schema": schema}});
+    let mut content = json!({media: {"schema": schema}});
+    if let (Endpoint::AuditLog, Some(map)) = (row.endpoint, content.as_object_mut()) {
+        map.insert("text/csv".to_owned(), json!({"schema": {"type": "string"}}));
+    }
     if row.endpoint == Endpoint::FacilitatorAccepts {
         let found = "The answer to a price: a `PaymentRequired` of version 1.";
         responses.insert("402".to_owned(), json!({"description": found, "content": content.clone()}));

@@ -60,7 +60,7 @@ const fn reason_for(code: ErrorCode, settles: bool) -> Reason {
         ErrorCode::RateLimited => Reason::RateLimited,
         ErrorCode::TenantSuspended => Reason::TenantSuspended,
         ErrorCode::IdempotencyConflict => Reason::IdentifierConflict,
-        ErrorCode::InvalidApiKey | ErrorCode::InsufficientScope => Reason::Unauthorized,
+        ErrorCode::InvalidApiKey | ErrorCode::InsufficientScope | ErrorCode::IpNotAllowed => Reason::Unauthorized,
         ErrorCode::LedgerUnavailable | ErrorCode::Misconfigured => Reason::FacilitatorUnavailable,
         ErrorCode::InvalidJson
         | ErrorCode::InvalidRequest
@@ -85,6 +85,7 @@ const fn reason_for(code: ErrorCode, settles: bool) -> Reason {
         | ErrorCode::InsufficientRole
         | ErrorCode::AlreadyMember
         | ErrorCode::LastOwner
+        | ErrorCode::KeyNotActive
         | ErrorCode::InvalidSignature
         | ErrorCode::BotRefused
         | ErrorCode::UpstreamUnavailable

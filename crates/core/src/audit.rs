@@ -41,7 +41,8 @@ actions! {
     TenantCreated "tenant.created" TenantUpdated "A person signed up, or an operator made the tenant.";
     TenantUpdated "tenant.updated" TenantUpdated "Settings of the tenant were changed; the detail names them.";
     KeyCreated "key.created" KeyCreated "A key was made; the detail is its environment.";
-    KeyRevoked "key.revoked" KeyRevoked "A key was revoked; the detail is its environment.";
+    KeyRotated "key.rotated" KeyRotated "A key was replaced; the detail is the new key.";
+    KeyRevoked "key.revoked" KeyRevoked "A key was revoked; the detail is its environment, and where a leaked one was found.";
     RecipientAdded "recipient.added" RecipientAdded "An address was registered; the detail is its chain.";
     RecipientDefault "recipient.default" TenantUpdated "An address became the default of a chain, the detail.";
     RecipientRetired "recipient.retired" RecipientRetired "An address was retired.";
@@ -58,6 +59,9 @@ pub enum DirectoryEvent {
     /// A key was made.
     #[serde(rename = "key.created")]
     KeyCreated,
+    /// A key was replaced by another.
+    #[serde(rename = "key.rotated")]
+    KeyRotated,
     /// A key was revoked.
     #[serde(rename = "key.revoked")]
     KeyRevoked,
@@ -83,8 +87,9 @@ pub enum DirectoryEvent {
 
 impl DirectoryEvent {
     /// Every event.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::KeyCreated,
+        Self::KeyRotated,
         Self::KeyRevoked,
         Self::RecipientAdded,
         Self::RecipientRetired,
@@ -99,6 +104,7 @@ impl DirectoryEvent {
     pub const fn name(self) -> &'static str {
         match self {
             Self::KeyCreated => "key.created",
+            Self::KeyRotated => "key.rotated",
             Self::KeyRevoked => "key.revoked",
             Self::RecipientAdded => "recipient.added",
             Self::RecipientRetired => "recipient.retired",

@@ -2,6 +2,7 @@
 
 pub mod access;
 pub mod admission;
+pub mod allow_list;
 pub mod budget;
 pub mod key;
 pub mod payee;

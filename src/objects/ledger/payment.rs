@@ -107,8 +107,7 @@ impl PaymentStepInput<'_> {
             problem::ProblemContext { origin: &envelope.origin, path: &envelope.path, request_id: envelope.request_id };
         let before =
             |reply: LedgerOutput, admission: &Admission| (self.done(reply, admission), PaymentWrites::default());
-        let admitted = match payment::admit_payment((asked, envelope.key_scope()), tenant, admission, self.records, now)
-        {
+        let admitted = match payment::admit_payment((asked, envelope.key_use()), tenant, admission, self.records, now) {
             Ok(admitted) => admitted,
             Err(AdmissionStop::Register(address)) => return (PaymentStep::Register(address), PaymentWrites::default()),
             Err(AdmissionStop::Fault(fault)) => {

@@ -147,7 +147,7 @@ impl VerificationStepInput<'_> {
             Some(idempotency) => self.store.idempotency(ROUTE, &idempotency.key)?,
             None => None,
         };
-        let asked = (request, self.envelope.key_scope());
+        let asked = (request, self.envelope.key_use());
         let admitted = match decision::admit_verification(asked, tenant, admission, stored.as_ref(), self.now) {
             Ok(admitted) => admitted,
             // A request that only asks whether to ask the chain registers no address.

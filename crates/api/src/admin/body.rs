@@ -118,6 +118,11 @@ pub struct KeyBody {
     /// When it expires, RFC 3339, in the future; default: never.
     #[cfg_attr(not(target_arch = "wasm32"), schemars(length(min = 1, max = 40), extend("format" = "date-time")))]
     pub expires_at: Option<String>,
+    /// The networks from which it may be used, of IPv4 or IPv6: CIDR (`203.0.113.0/24`), or one address; default: from
+    /// everywhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(length(max = 50), inner(length(min = 1, max = 50))))]
+    pub allow_list: Option<Vec<String>>,
 }
 
 /// The body of `POST …/recipients`.

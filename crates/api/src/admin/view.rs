@@ -3,6 +3,7 @@
 use serde::Serialize;
 use std::collections::BTreeMap;
 use x402_chain::network::Environment;
+use x402_core::tenancy::allow_list::AllowedNetwork;
 use x402_core::tenancy::key::KeyKind;
 use x402_core::tenancy::tenant::{OwnLimits, Scope, TenantStatus};
 use x402_core::tenancy::tier::Tier;
@@ -86,7 +87,7 @@ pub struct TenantAlone {
     pub tenant: TenantView,
 }
 
-/// A key as operators see it.
+/// A key as its tenant and operators see it.
 #[derive(Clone, Debug, Serialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 pub struct KeyView {
@@ -98,12 +99,23 @@ pub struct KeyView {
     pub environment: Environment,
     /// Where it is sent: in a header, or in the path under `/facilitator/k/`.
     pub kind: KeyKind,
+    /// What its text begins with, such as `x402_live_`.
+    pub prefix: &'static str,
+    /// The last four characters of its text; `null` for a key that was made before these were stored.
+    pub last_four: Option<String>,
     /// The scopes that the key has.
     pub scopes: Vec<Scope>,
+    /// The networks from which it may be used; empty: from everywhere.
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(with = "Vec<String>"))]
+    pub allow_list: Vec<AllowedNetwork>,
     /// When it was created, RFC 3339.
     pub created_at: String,
     /// When it expires, RFC 3339; `null`: never.
     pub expires_at: Option<String>,
+    /// The key that it has replaced; `null`: none.
+    pub rotated_from: Option<String>,
+    /// Until when it holds after another has replaced it, RFC 3339; `null`: it was not rotated.
+    pub grace_until: Option<String>,
     /// When it was revoked, RFC 3339; `null`: it is in force.
     pub revoked_at: Option<String>,
     /// When it was last used, RFC 3339, to the minute. The ledgers report it some seconds later; `null`: never.

@@ -21,6 +21,8 @@ fn every_row_is_found_under_its_path_and_its_alias() {
 fn parameters_come_in_the_order_of_the_path() {
     let want = Some((Endpoint::KeyRevoke, vec!["a".to_owned(), "b".to_owned()]));
     assert_eq!(found("DELETE", "/v1/admin/tenants/a/api-keys/b"), want);
+    let leaked = found("POST", "/v1/api-keys/revoke-leaked");
+    assert_eq!(leaked, Some((Endpoint::LeakedKey, Vec::new())), "a path of its own beside a parameter");
     assert_eq!(found("GET", "/v1/usage/").map(|(endpoint, _)| endpoint), Some(Endpoint::Usage));
     assert_eq!(found("HEAD", "/v1/health").map(|(endpoint, _)| endpoint), Some(Endpoint::Health));
 }

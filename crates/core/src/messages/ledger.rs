@@ -6,13 +6,14 @@ use crate::settlement::SettlementReport;
 use crate::settlement::payment::{PaymentAction, PaymentRequest, SettlementFinding};
 use crate::settlement::status::SettlementFilter;
 use crate::tenancy::access::{Access, KeyScope};
-use crate::tenancy::admission::PresentedKey;
+use crate::tenancy::admission::{KeyUse, PresentedKey};
 use crate::tenancy::key::KeyHash;
 use crate::tenancy::payee::PayeeQuery;
 use crate::tenancy::tenant::Scope;
 use crate::verification::decision::VerificationRequest;
 pub use reply::{LedgerReply, RefusedCaller, ReplyHeader};
 use serde::{Deserialize, Serialize};
+use std::net::IpAddr;
 use x402_chain::id::{RequestId, SettlementId, TenantId, VerificationId};
 use x402_chain::network::Environment;
 
@@ -33,6 +34,9 @@ pub struct LedgerEnvelope {
     /// it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub access: Option<Access>,
+    /// The address that the request comes from, where it presents a key: the ledger checks the key's networks by it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<IpAddr>,
     /// The message.
     // The member's name in version 1.
     #[serde(rename = "ask")]
@@ -49,19 +53,33 @@ impl LedgerEnvelope {
         request_id: RequestId,
         message: LedgerMessage,
     ) -> Self {
-        Self { tenant, environment, request_id, origin: String::new(), path: String::new(), access: None, message }
+        Self {
+            tenant,
+            environment,
+            request_id,
+            origin: String::new(),
+            path: String::new(),
+            access: None,
+            from: None,
+            message,
+        }
     }
 
     /// The scope that the route requires of the key.
-    #[must_use]
-    pub fn key_scope(&self) -> KeyScope {
+    fn key_scope(&self) -> KeyScope {
         self.access.and_then(Access::key_scope).unwrap_or_else(|| self.message.scope_without_access())
     }
 
-    /// A key of the message, with the scope that the route requires of it.
+    /// How the request uses its key.
+    #[must_use]
+    pub fn key_use(&self) -> KeyUse {
+        KeyUse { scope: self.key_scope(), from: self.from }
+    }
+
+    /// A key of the message, with how the request uses it.
     #[must_use]
     pub fn present(&self, hash: &KeyHash) -> PresentedKey {
-        PresentedKey { hash: *hash, scope: self.key_scope() }
+        PresentedKey { hash: *hash, used: self.key_use() }
     }
 }
 

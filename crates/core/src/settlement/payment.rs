@@ -8,9 +8,8 @@ mod record;
 mod request;
 
 use crate::error::{ErrorCode, Fault};
-use crate::tenancy::access::KeyScope;
 use crate::tenancy::admission::{
-    Admission, AdmissionStop, PresentedKey, authorize_key, check_idempotency, check_limits, may_register,
+    Admission, AdmissionStop, KeyUse, PresentedKey, authorize_key, check_idempotency, check_limits, may_register,
 };
 use crate::tenancy::budget::{BudgetRequest, ReservedBudget};
 use crate::tenancy::tenant::Tenant;
@@ -43,18 +42,18 @@ const REMEMBERED_MS: u64 = 300_000;
 /// On Solana that time is stored again when it is older than this: at most once a minute.
 const RENEWED_MS: u64 = 60_000;
 
-/// Admits a request; `scope` is what its route requires of the key. Counts nothing.
+/// Admits a request; `used` is how it uses its key. Counts nothing.
 ///
 /// # Errors
 /// A [`AdmissionStop`]: a fault of the key, the rates or the quota, or [`AdmissionStop::Register`] in test.
 pub fn admit_payment(
-    (request, scope): (&PaymentRequest, KeyScope),
+    (request, used): (&PaymentRequest, KeyUse),
     tenant: &Tenant,
     admission: &Admission,
     records: &PaymentRecords,
     now: UnixMillis,
 ) -> Result<AdmittedPayment, AdmissionStop> {
-    let key = authorize_key(tenant, PresentedKey { hash: request.key, scope }, now)?.id;
+    let key = authorize_key(tenant, PresentedKey { hash: request.key, used }, now)?.id;
     if let Some(idempotency) = &request.idempotency {
         check_idempotency(records.idempotency_record.as_ref(), &idempotency.body_hash, now)?;
     }

@@ -3,12 +3,14 @@
 
 use crate::error::{ErrorCode, Fault};
 use crate::tenancy::access::KeyScope;
+use crate::tenancy::allow_list::is_allowed;
 use crate::tenancy::budget::TenantSpending;
 use crate::tenancy::key::KeyHash;
 use crate::tenancy::rate::{HOUR, MINUTE, RateState, RateWindow};
 use crate::tenancy::tenant::{ApiKey, FIRST_USES_MAX, Tenant, TenantStatus};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use x402_chain::address::Address;
 use x402_chain::id::{KeyId, VerificationId};
 use x402_chain::network::{Environment, Network};
@@ -177,26 +179,42 @@ impl From<Fault> for AdmissionStop {
     }
 }
 
+/// How a request uses its key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyUse {
+    /// What the route requires of it.
+    pub scope: KeyScope,
+    /// The address that the request comes from; `None`: it is not known.
+    pub from: Option<IpAddr>,
+}
+
 /// A key as a request presents it on a route of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PresentedKey {
     /// The key's hash.
     pub hash: KeyHash,
-    /// What the route requires of it.
-    pub scope: KeyScope,
+    /// How the request uses it.
+    pub used: KeyUse,
 }
 
 /// The key that a request presents, if it may be used on its route.
 ///
 /// # Errors
 /// `INVALID_API_KEY` for unknown, revoked and expired keys alike,
-/// `TENANT_SUSPENDED`, `INSUFFICIENT_SCOPE`.
+/// `IP_NOT_ALLOWED`, `TENANT_SUSPENDED`, `INSUFFICIENT_SCOPE`.
 pub fn authorize_key(tenant: &Tenant, presented: PresentedKey, now: UnixMillis) -> Result<&ApiKey, Fault> {
     let key = tenant.key(&presented.hash, now).ok_or_else(invalid_key)?;
+    if !is_allowed(&key.allow_list, presented.used.from) {
+        let detail = match presented.used.from {
+            Some(address) => format!("this key may not be used from {}", address.to_canonical()),
+            None => "this key may be used from some networks only, and the request's address is not known".to_owned(),
+        };
+        return Err(Fault::new(ErrorCode::IpNotAllowed, detail));
+    }
     if tenant.status != TenantStatus::Active {
         return Err(Fault::new(ErrorCode::TenantSuspended, "this tenant is suspended or cancelled; ask the operator"));
     }
-    match presented.scope {
+    match presented.used.scope {
         KeyScope::Only(scope) if !key.scopes.contains(&scope) => {
             let detail = format!("this key lacks the scope '{}'", scope.name());
             Err(Fault::new(ErrorCode::InsufficientScope, detail))

@@ -108,7 +108,9 @@ impl KeyKind {
     }
 }
 
-const fn prefix(kind: KeyKind, environment: Environment) -> &'static str {
+/// What the texts of keys of a kind and an environment begin with.
+#[must_use]
+pub const fn prefix(kind: KeyKind, environment: Environment) -> &'static str {
     match (kind, environment) {
         (KeyKind::Bearer, Environment::Live) => "x402_live_",
         (KeyKind::Bearer, Environment::Test) => "x402_test_",
@@ -139,6 +141,18 @@ pub fn issue(
     let tag = mac(peppers.first()?, prefix, &bytes)?.finalize().into_bytes();
     bytes.extend(tag.iter().take(TAG_BYTES));
     Some(format!("{prefix}{}", bs58::encode(bytes).into_string()))
+}
+
+/// The last four characters of a key's text, by which its owner tells keys apart.
+#[must_use]
+pub fn last_four(text: &str) -> &str {
+    text.len().checked_sub(4).and_then(|at| text.get(at..)).unwrap_or(text)
+}
+
+/// Reads a key of either kind.
+#[must_use]
+pub fn read_any(text: &str, peppers: &[[u8; 32]]) -> Option<Caller> {
+    KeyKind::ALL.into_iter().find_map(|kind| read(text, kind, peppers))
 }
 
 /// Reads a key and checks its tag under every pepper, in constant time. `None` for text that is no key of this kind
@@ -223,6 +237,16 @@ mod tests {
             assert_eq!(super::read(&url, KeyKind::Bearer, &[OLD]), None);
             assert_eq!(super::read(&bearer, KeyKind::Url, &[OLD]), None);
         }
+    }
+
+    #[test]
+    fn a_reported_key_is_read_whatever_its_kind() {
+        for kind in KeyKind::ALL {
+            let text = key_of(kind, Environment::Live);
+            assert!(read_any(&text, &[OLD]).is_some() && read_any(&text, &[NEW]).is_none(), "{text}");
+            assert!(text.ends_with(last_four(&text)) && last_four(&text).len() == 4);
+        }
+        assert_eq!((last_four("abc"), last_four("")), ("abc", ""));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! A tenant as its ledger knows it: the directory's copy for one environment.
 
+use crate::tenancy::allow_list::AllowedNetwork;
 use crate::tenancy::key::KeyHash;
 use crate::tenancy::tier::{Limits, Tier};
 use crate::verdict::SanctionsPolicy;
@@ -143,8 +144,11 @@ pub struct ApiKey {
     pub scopes: Vec<Scope>,
     /// When the key was created.
     pub created_at: UnixMillis,
-    /// When it expires; `None`: never.
+    /// When it expires, or after a rotation stops to hold; `None`: never.
     pub expires_at: Option<UnixMillis>,
+    /// The networks from which it may be used; none: from everywhere.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub allow_list: Vec<AllowedNetwork>,
 }
 
 /// The directory's copy of a tenant for one environment. Revoked keys and

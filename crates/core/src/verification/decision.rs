@@ -3,10 +3,9 @@
 
 use crate::error::{ErrorCode, Fault};
 use crate::sanctions;
-use crate::tenancy::access::KeyScope;
 use crate::tenancy::admission::{
-    Admission, AdmissionStop, AdmittedRecipient, IdempotencyRecord, PresentedKey, authorize_key, check_idempotency,
-    check_limits, resolve_recipient,
+    Admission, AdmissionStop, AdmittedRecipient, IdempotencyRecord, KeyUse, PresentedKey, authorize_key,
+    check_idempotency, check_limits, resolve_recipient,
 };
 use crate::tenancy::key::KeyHash;
 use crate::tenancy::tenant::Tenant;
@@ -92,19 +91,19 @@ pub struct AdmittedVerification {
     pub counted: bool,
 }
 
-/// Admits a request, in the order of docs/spec/money.md#m-order; `scope` is what its route requires of the key. Counts
+/// Admits a request, in the order of docs/spec/money.md#m-order; `used` is how it uses its key. Counts
 /// nothing.
 ///
 /// # Errors
 /// A [`AdmissionStop`] with the first reason not to go on.
 pub fn admit_verification(
-    (request, scope): (&VerificationRequest, KeyScope),
+    (request, used): (&VerificationRequest, KeyUse),
     tenant: &Tenant,
     admission: &Admission,
     stored: Option<&IdempotencyRecord>,
     now: UnixMillis,
 ) -> Result<AdmittedVerification, AdmissionStop> {
-    let key = authorize_key(tenant, PresentedKey { hash: request.key, scope }, now)?.id;
+    let key = authorize_key(tenant, PresentedKey { hash: request.key, used }, now)?.id;
     let mut counted = false;
     if let Some(idempotency) = &request.idempotency {
         counted = match check_idempotency(stored, &idempotency.body_hash, now) {

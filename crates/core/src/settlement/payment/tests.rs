@@ -1,6 +1,7 @@
 use super::*;
 use crate::sanctions;
 use crate::settlement::status::SettlementStatus;
+use crate::tenancy::access::KeyScope;
 use crate::tenancy::admission::IdempotencyRecord;
 use crate::tenancy::budget::{EndedAttempt, TransactionCost};
 use crate::tenancy::key::KeyHash;
@@ -21,7 +22,7 @@ mod delivery;
 mod limits;
 
 const NOW: UnixMillis = UnixMillis(1_795_000_000_000);
-const SETTLE: KeyScope = KeyScope::Only(Scope::Settle);
+const SETTLE: KeyUse = KeyUse { scope: KeyScope::Only(Scope::Settle), from: None };
 const PAYER: &str = "0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266";
 const PAY_TO: &str = "0x70997970C51812dc3A010C7d01b50e0d17dc79C8";
 /// One of the Treasury's list.
@@ -54,6 +55,7 @@ fn tenant(environment: Environment) -> Tenant {
             scopes: Scope::FIRST.to_vec(),
             created_at: NOW,
             expires_at: None,
+            allow_list: Vec::new(),
         }],
         recipients: vec![Recipient { address: address(PAY_TO), default_for: Vec::new(), first_use: false }],
     }

@@ -1,0 +1,213 @@
+//! Keys of a tenant: list, make, rotate, revoke. Both ledgers of the tenant have loaded a change before it is answered, so
+//! that it holds for the next request.
+
+use super::directory::{issue_key, key_id, reload_ledgers};
+use crate::app::App;
+use crate::d1;
+use crate::d1::change::Actor;
+use crate::d1::keys::{self, KeyRotation, KeyToPut, REPORTS_SPAN_MS};
+use crate::request::IncomingRequest;
+use x402_api::ApiReply;
+use x402_api::admin::{self, KEYS_MAX, KeyAlone, KeyCreated, KeyView, NewKey};
+use x402_api::body::invalid;
+use x402_api::keys::{LeakReceived, grace_ms, leak_report};
+use x402_api::records::ListPage;
+use x402_chain::id::{KeyId, TenantId};
+use x402_chain::network::Environment;
+use x402_core::audit::AuditAction;
+use x402_core::error::{ErrorCode, Fault};
+use x402_core::tenancy::key::{self, KeyHash};
+use x402_core::tenancy::role::Role;
+use x402_core::tenancy::tenant::Scope;
+
+/// A tenant, and who changes it.
+type Owner = (TenantId, Actor);
+
+fn no_key() -> Fault {
+    Fault::new(ErrorCode::NotFound, "no such API key")
+}
+
+async fn one_key(app: &App, tenant: TenantId, id: KeyId) -> Result<KeyView, Fault> {
+    keys::read_key(&app.db()?, tenant, id).await?.ok_or_else(no_key)
+}
+
+/// The key of a tenant that a path names.
+///
+/// # Errors
+/// `NOT_FOUND`, also for another tenant's.
+pub(super) async fn named(app: &App, tenant: TenantId, id: &str) -> Result<KeyView, Fault> {
+    one_key(app, tenant, KeyId::parse(id).ok_or_else(no_key)?).await
+}
+
+/// Makes both ledgers load a tenant's keys.
+async fn reload(app: &App, incoming: &IncomingRequest, tenant: TenantId) -> Result<(), Fault> {
+    let (_, version) = d1::read_tenant(&app.db()?, tenant).await?;
+    reload_ledgers(app, incoming, tenant, version, None).await
+}
+
+/// A tenant's keys, the newest first.
+pub(super) async fn list(app: &App, tenant: TenantId) -> Result<ApiReply, Fault> {
+    let data = keys::list_keys(&app.db()?, tenant).await?;
+    Ok(ApiReply::json(200, &ListPage { data, next_cursor: None }))
+}
+
+fn too_many() -> Fault {
+    invalid("name", &format!("is one too many: a tenant can have {KEYS_MAX} keys"))
+}
+
+/// Makes a key.
+pub(super) async fn create(
+    app: &App,
+    incoming: &IncomingRequest,
+    (tenant, actor): Owner,
+    new: &NewKey,
+) -> Result<ApiReply, Fault> {
+    let db = app.db()?;
+    // Also tells whether there is such a tenant.
+    let _ = d1::read_tenant(&db, tenant).await?;
+    let text = issue_key(app, tenant, (new.kind, new.environment))?;
+    let id = key_id(incoming.now)?;
+    let put = KeyToPut {
+        id,
+        environment: new.environment,
+        kind: new.kind,
+        name: &new.name,
+        hash: KeyHash::of(&text),
+        last_four: key::last_four(&text).to_owned(),
+        scopes: &new.scopes,
+        expires_at: new.expires_at,
+        allow_list: &new.allow_list,
+    };
+    let made = incoming.change_by(actor, tenant, AuditAction::KeyCreated, id.to_string())?;
+    if !keys::create_key(&db, &put, &made.detail(new.environment.name()).of(new.environment)).await? {
+        return Err(too_many());
+    }
+    reload(app, incoming, tenant).await?;
+    Ok(ApiReply::json(201, &KeyCreated { api_key: one_key(app, tenant, id).await?, key: text }))
+}
+
+/// Revokes a key.
+pub(super) async fn revoke(
+    app: &App,
+    incoming: &IncomingRequest,
+    owner: Owner,
+    key: KeyView,
+) -> Result<ApiReply, Fault> {
+    let tenant = owner.0;
+    let id = revoke_because(app, incoming, owner, (&key, key.environment.name().to_owned())).await?;
+    Ok(ApiReply::json(200, &KeyAlone { api_key: one_key(app, tenant, id).await? }))
+}
+
+async fn revoke_because(
+    app: &App,
+    incoming: &IncomingRequest,
+    (tenant, actor): Owner,
+    (key, detail): (&KeyView, String),
+) -> Result<KeyId, Fault> {
+    let id = KeyId::parse(&key.id).ok_or_else(no_key)?;
+    let made = incoming.change_by(actor, tenant, AuditAction::KeyRevoked, key.id.as_str())?;
+    keys::revoke_key(&app.db()?, id, &made.detail(detail).of(key.environment)).await?;
+    reload(app, incoming, tenant).await?;
+    Ok(id)
+}
+
+/// Checks that whoever manages the tenant may hold a key of an environment and scopes: nobody gets more by a new key than
+/// he has. What a key with the scope `manage` may do is an owner's.
+fn check_reach(incoming: &IncomingRequest, environment: Environment, scopes: &[Scope]) -> Result<(), Fault> {
+    let Some(own) = &incoming.managing_key else {
+        if scopes.contains(&Scope::Manage) && incoming.session()?.role < Role::Owner {
+            let detail = "only an owner gets a key with the scope 'manage': it may do what an owner may";
+            return Err(Fault::new(ErrorCode::InsufficientRole, detail));
+        }
+        return Ok(());
+    };
+    let missing = scopes.iter().find(|scope| !own.scopes.contains(scope));
+    match missing {
+        Some(scope) => {
+            let detail = format!("this key lacks the scope '{}', and gives no key more than it has", scope.name());
+            Err(Fault::new(ErrorCode::InsufficientScope, detail))
+        }
+        None => check_environment(incoming, environment),
+    }
+}
+
+/// Checks that a key manages keys of its own environment; a session manages both.
+fn check_environment(incoming: &IncomingRequest, environment: Environment) -> Result<(), Fault> {
+    match incoming.caller {
+        Some(caller) if caller.environment != environment => {
+            let detail = format!("a {} key manages no {} keys", caller.environment.name(), environment.name());
+            Err(Fault::new(ErrorCode::EnvironmentMismatch, detail))
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// `GET /v1/api-keys`.
+pub(super) async fn list_own(app: &App, incoming: &IncomingRequest) -> Result<ApiReply, Fault> {
+    list(app, incoming.tenant()?).await
+}
+
+/// `POST /v1/api-keys`.
+pub(super) async fn create_own(app: &App, incoming: &IncomingRequest) -> Result<ApiReply, Fault> {
+    let new = admin::new_key(&incoming.body, incoming.now)?;
+    check_reach(incoming, new.environment, &new.scopes)?;
+    create(app, incoming, (incoming.tenant()?, incoming.actor()?), &new).await
+}
+
+/// `DELETE /v1/api-keys/{key_id}`.
+pub(super) async fn revoke_own(app: &App, incoming: &IncomingRequest) -> Result<ApiReply, Fault> {
+    let tenant = incoming.tenant()?;
+    let key = named(app, tenant, incoming.param(0)).await?;
+    check_environment(incoming, key.environment)?;
+    revoke(app, incoming, (tenant, incoming.actor()?), key).await
+}
+
+/// `POST /v1/api-keys/{key_id}/rotate`: another key takes the place of this one, which holds until its grace time ends.
+pub(super) async fn rotate_own(app: &App, incoming: &IncomingRequest) -> Result<ApiReply, Fault> {
+    let (grace, tenant, now) = (grace_ms(&incoming.body)?, incoming.tenant()?, incoming.now);
+    let key = named(app, tenant, incoming.param(0)).await?;
+    check_reach(incoming, key.environment, &key.scopes)?;
+    let old = KeyId::parse(&key.id).ok_or_else(no_key)?;
+    let text = issue_key(app, tenant, (key.kind, key.environment))?;
+    let new = key_id(now)?;
+    let made = incoming.change(AuditAction::KeyRotated, key.id.as_str())?;
+    let made = made.detail(new.to_string()).of(key.environment);
+    let rotation = KeyRotation {
+        old,
+        grace_until: now.plus(grace),
+        new,
+        hash: KeyHash::of(&text),
+        last_four: key::last_four(&text),
+    };
+    let db = app.db()?;
+    if !keys::rotate_key(&db, &rotation, &made).await? {
+        let after = one_key(app, tenant, old).await?;
+        let holds = after.revoked_at.is_none() && after.grace_until.is_none();
+        let has_expired = after.expires_at.is_some_and(|end| end <= now.rfc3339());
+        if holds && !has_expired {
+            return Err(too_many());
+        }
+        let detail = "the key is revoked, has expired or was rotated before";
+        return Err(Fault::new(ErrorCode::KeyNotActive, detail));
+    }
+    reload(app, incoming, tenant).await?;
+    Ok(ApiReply::json(201, &KeyCreated { api_key: one_key(app, tenant, new).await?, key: text }))
+}
+
+/// `POST /v1/api-keys/revoke-leaked`: the answer is the same whatever the text is.
+pub(super) async fn revoke_leaked(app: &App, incoming: &IncomingRequest) -> Result<ApiReply, Fault> {
+    let report = leak_report(&incoming.body)?;
+    let db = app.db()?;
+    if !keys::count_report(&db, &incoming.client.ip_prefix(), incoming.now).await? {
+        let detail = "too many reports from this network: try again later";
+        return Err(Fault::new(ErrorCode::RateLimited, detail).after(REPORTS_SPAN_MS / 1_000));
+    }
+    if let Some(caller) = key::read_any(&report.key, app.settings.peppers())
+        && let Some(found) = keys::find_key(&db, caller.tenant, caller.hash).await?
+    {
+        let place = report.url.as_deref().unwrap_or("reported without a place");
+        let detail = format!("{}, leaked: {place}", found.environment.name());
+        revoke_because(app, incoming, (caller.tenant, Actor::System), (&found, detail)).await?;
+    }
+    Ok(ApiReply::json(202, &LeakReceived { received: true }))
+}
