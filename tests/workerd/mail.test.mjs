@@ -417,6 +417,14 @@ test("an address whose mails have bounced, or were reported, gets none, and nobo
     for (const answer of answers) assert.deepEqual(answer, answers[0]);
   }));
 
+test("what the document shows as an example is taken", () =>
+  withResend(async (worker) => {
+    const { body } = await worker.call("GET", "/v1/openapi.json");
+    const { example } = body.paths["/v1/webhooks/resend"].post.requestBody.content["application/json"];
+    assert.equal((await event(worker, example)).status, 204);
+    assert.deepEqual(await worker.sql("SELECT address, state FROM mail_addresses"), [{ address: example.data.to[0], state: "bounced" }]);
+  }));
+
 test("an event that Resend has not signed changes nothing", () =>
   withResend(async (worker) => {
     const email = address();

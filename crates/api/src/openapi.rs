@@ -276,6 +276,12 @@ fn example(endpoint: Endpoint) -> Option<Value> {
     let all = [
         (Endpoint::SignUp, json!({"email": "ann@example.com", "company_name": "Example Ltd"})),
         (Endpoint::LogIn, json!({"email": "ann@example.com"})),
+        (
+            Endpoint::ResendWebhook,
+            json!({"type": "email.bounced", "created_at": "2026-11-30T09:00:00.000Z", "data": {
+                "email_id": "56761188-7520-42d8-8898-ff6fc54ce618", "to": ["ann@example.com"],
+                "bounce": {"type": "Permanent", "subType": "General", "message": "The mailbox does not exist."}}}),
+        ),
         (Endpoint::SessionCreate, json!({"code": "012345"})),
         (
             Endpoint::OwnKeyCreate,
