@@ -13,6 +13,8 @@ use x402_edge::objects::settler::sql as settler;
 use x402_edge::objects::state;
 use x402_edge::storage::{FromRow, INTEGER_MAX, SqlValue, Statement};
 
+const TENANT: &str = "ten_01a22830e24a3a1f7b1ccee9";
+const KEY: &str = "key_01KB0000000000000000000000";
 const ADDRESS: &str = "0x70997970C51812dc3A010C7d01b50e0d17dc79C8";
 const SETTLEMENT: &str = r#"{"id":"stl_01KB0000000000000000000000","status":"completed","reason":null,
     "network":"eip155:8453","transaction":"0x1","payer":"0xP","pay_to":"0xR","amount":"1","asset":"0xA",
@@ -185,10 +187,66 @@ fn flight() -> String {
     found.pop().expect("a flight")
 }
 
+/// The rows of keys and of reports about them.
+fn check_keys(all: &mut Checked) {
+    let scopes = text(r#"["verify"]"#);
+    let networks = text(r#"["203.0.113.0/24"]"#);
+    let view = [
+        text(KEY),
+        text("test"),
+        text("bearer"),
+        text("a"),
+        text("wxyz"),
+        scopes.clone(),
+        networks.clone(),
+        int(1),
+        int(2),
+        text("key_0"),
+        int(3),
+        int(4),
+        int(5),
+    ];
+    let bad = [
+        ("id", text(TENANT)),
+        ("environment", text("?")),
+        ("kind", text("?")),
+        ("scopes", text(r#"["?"]"#)),
+        ("allow_list", text(r#"["?"]"#)),
+    ];
+    let optional = ["last_four", "expires_ms", "rotated_from", "grace_until_ms", "revoked_ms", "last_used_ms"];
+    all.row(&[directory::KEYS_OF, directory::KEY_GET, directory::KEY_BY_HASH], &view, &optional, &bad);
+    let changed = [directory::KEY_PUT, directory::KEY_ROTATE, directory::KEY_REVOKE, directory::REPORT_PUT];
+    all.row(&changed, &[int(1)], &[], &[]);
+    let own = [text(KEY), text("a"), text(&"ab".repeat(32)), scopes, int(1), int(2), networks];
+    let bad =
+        [("id", text(TENANT)), ("hash", text("ab")), ("scopes", text("{}")), ("allow_list", text(r#"["1.2.3.4/33"]"#))];
+    all.row(&[directory::KEYS_IN_FORCE], &own, &["expires_ms"], &bad);
+}
+
+/// The rows of the audit log and of events.
+fn check_changes(all: &mut Checked) {
+    let aud = text("aud_01KB0000000000000000000000");
+    let (act, sub) = (text("member.invited"), text("a@b.c"));
+    let row = [aud, text("key"), text(KEY), act, sub.clone(), text("viewer"), text("unknown"), text("curl"), int(1)];
+    let bad = [("id", text("ver_1")), ("actor_kind", text("?")), ("created_ms", int(-1))];
+    all.row(&[directory::AUDIT_OF], &row, &["detail", "user_agent"], &bad);
+    let evt = text("evt_01KB0000000000000000000000");
+    let row = [evt, text(TENANT), text("live"), text("member.invited"), sub, text("{}"), int(1)];
+    let bad = [
+        ("event_id", text("aud_1")),
+        ("tenant_id", text("ten_1")),
+        ("environment", text("?")),
+        ("kind", text("payment.finalized")),
+        ("body", text("{")),
+        ("created_ms", int(-1)),
+    ];
+    all.row(&[directory::EVENTS_UNSHIPPED], &row, &[], &bad);
+}
+
 #[test]
 fn rows_of_the_directory_are_read_or_refused() {
     let mut all = Checked::default();
-    let (ten, key) = (text("ten_01a22830e24a3a1f7b1ccee9"), text("key_01KB0000000000000000000000"));
+    let ten = text(TENANT);
     let no_tenant = |column: &'static str| (column, text("ten_1"));
     all.row(&[directory::PING], &[int(1)], &[], &[]);
     let tenant = [
@@ -215,38 +273,7 @@ fn rows_of_the_directory_are_read_or_refused() {
         ("created_ms", int(-1)),
     ];
     all.row(&[directory::TENANT_GET, directory::TENANTS_BEFORE], &tenant, &["company_name", "region"], &bad);
-    let scopes = text(r#"["verify"]"#);
-    let networks = text(r#"["203.0.113.0/24"]"#);
-    let view = [
-        key.clone(),
-        text("test"),
-        text("bearer"),
-        text("a"),
-        text("wxyz"),
-        scopes.clone(),
-        networks.clone(),
-        int(1),
-        int(2),
-        text("key_0"),
-        int(3),
-        int(4),
-        int(5),
-    ];
-    let bad = [
-        ("id", ten.clone()),
-        ("environment", text("?")),
-        ("kind", text("?")),
-        ("scopes", text(r#"["?"]"#)),
-        ("allow_list", text(r#"["?"]"#)),
-    ];
-    let optional = ["last_four", "expires_ms", "rotated_from", "grace_until_ms", "revoked_ms", "last_used_ms"];
-    all.row(&[directory::KEYS_OF, directory::KEY_GET, directory::KEY_BY_HASH], &view, &optional, &bad);
-    let changed = [directory::KEY_PUT, directory::KEY_ROTATE, directory::KEY_REVOKE, directory::REPORT_PUT];
-    all.row(&changed, &[int(1)], &[], &[]);
-    let own = [key.clone(), text("a"), text(&"ab".repeat(32)), scopes, int(1), int(2), networks];
-    let bad =
-        [("id", ten.clone()), ("hash", text("ab")), ("scopes", text("{}")), ("allow_list", text(r#"["1.2.3.4/33"]"#))];
-    all.row(&[directory::KEYS_IN_FORCE], &own, &["expires_ms"], &bad);
+    check_keys(&mut all);
     all.row(&[directory::RECIPIENT_LOSER], core::slice::from_ref(&ten), &["tenant_id"], &[no_tenant("tenant_id")]);
     all.row(&[directory::DERIVED_PUT], &[int(7)], &[], &[("number", int(1 << 40))]);
     let recipient = [text("test"), text(ADDRESS), int(1), int(2)];
@@ -262,22 +289,7 @@ fn rows_of_the_directory_are_read_or_refused() {
     all.row(&[directory::ROLLUPS_OF_DAY], &total, &[], &[("amount", text("1.5")), ("count", int(-1))]);
     let bad = [("tenant_id", text("ten_1")), ("environment", text("prod"))];
     all.row(&[directory::USAGE_OPEN], &[ten.clone(), text("test"), text("2026-11")], &[], &bad);
-    let aud = text("aud_01KB0000000000000000000000");
-    let (act, sub) = (text("member.invited"), text("a@b.c"));
-    let row = [aud, text("key"), key.clone(), act, sub.clone(), text("viewer"), text("unknown"), text("curl"), int(1)];
-    let bad = [("id", text("ver_1")), ("actor_kind", text("?")), ("created_ms", int(-1))];
-    all.row(&[directory::AUDIT_OF], &row, &["detail", "user_agent"], &bad);
-    let evt = text("evt_01KB0000000000000000000000");
-    let row = [evt, ten.clone(), text("live"), text("member.invited"), sub, text("{}"), int(1)];
-    let bad = [
-        ("event_id", text("aud_1")),
-        no_tenant("tenant_id"),
-        ("environment", text("?")),
-        ("kind", text("payment.finalized")),
-        ("body", text("{")),
-        ("created_ms", int(-1)),
-    ];
-    all.row(&[directory::EVENTS_UNSHIPPED], &row, &[], &bad);
+    check_changes(&mut all);
     all.row(&[directory::STUCK_GET], &[text("base"), int(1)], &[], &[("number", int(-1))]);
     all.row(&[directory::CHECKS_GET], &[text("base"), text("passed")], &[], &[("outcome", text("Passed"))]);
     all.assert_all(&[directory::ALL]);
