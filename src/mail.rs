@@ -58,10 +58,12 @@ pub(crate) async fn queue_again(app: &App, now: UnixMillis) -> Result<usize, Fau
     Ok(lost.len())
 }
 
-/// A mail that left.
-struct Delivery {
-    /// The provider's id of it.
-    provider_id: Option<String>,
+/// What the provider did with a mail.
+enum Delivery {
+    /// It has accepted it; with its id of it, if it gave one.
+    Accepted(Option<String>),
+    /// It sends none to the address, which has bounced or complained before.
+    Suppressed,
 }
 
 /// What is left to do about a message of the queue.
@@ -93,7 +95,8 @@ pub(crate) async fn send(app: &App, message: &str, now: UnixMillis) -> Result<Ma
     };
     let Some((address, text)) = made else { return end(&db, mail, MailEnd::Failed, now).await };
     let fault = match deliver(app, (&db, mail), &address, &text, now).await {
-        Ok(sent) => return end(&db, mail, MailEnd::Sent(sent.provider_id.as_deref()), now).await,
+        Ok(Delivery::Accepted(id)) => return end(&db, mail, MailEnd::Sent(id.as_deref()), now).await,
+        Ok(Delivery::Suppressed) => return end(&db, mail, MailEnd::Suppressed, now).await,
         Err(fault) => fault,
     };
     event(TelemetryKind::MailNotSent, &[TelemetryField::Cause(&fault)]);
@@ -126,7 +129,7 @@ async fn deliver(
 ) -> Result<Delivery, Fault> {
     match app.settings.mail() {
         Some(MailBackend::Mailbox) => {
-            people::put_into_mailbox(db, mail, address, text, now).await.map(|()| Delivery { provider_id: None })
+            people::put_into_mailbox(db, mail, address, text, now).await.map(|()| Delivery::Accepted(None))
         }
         Some(MailBackend::Cloudflare(sender)) => cloudflare::send(app, sender, address, text).await,
         Some(MailBackend::Resend(sender, key)) => resend::send((sender, key), mail, address, text).await,

@@ -14,6 +14,8 @@ use x402_core::settings::mail::MailSender;
 
 /// The deadline of one call.
 const LIMIT: Duration = Duration::from_secs(10);
+/// The error for an address that has bounced or complained before: Cloudflare keeps such a list itself.
+const SUPPRESSED: &str = "E_RECIPIENT_SUPPRESSED";
 
 /// Sends a mail.
 ///
@@ -30,16 +32,22 @@ pub(super) async fn send(app: &App, sender: &MailSender, address: &str, text: &M
     let mail = builder.text(&text.text).html(&text.html).build();
     let binding = app.email()?;
     match select(pin!(binding.send_with_builder(&mail)), pin!(Delay::from(LIMIT))).await {
-        Either::Left((Ok(sent), _)) => Ok(Delivery { provider_id: Some(sent.message_id()) }),
-        Either::Left((Err(error), _)) => Err(Fault::internal(format!("the binding EMAIL refused: {}", code(&error)))),
+        Either::Left((Ok(sent), _)) => Ok(Delivery::Accepted(Some(sent.message_id()))),
+        Either::Left((Err(error), _)) => match code(&error) {
+            Some(code) if code == SUPPRESSED => Ok(Delivery::Suppressed),
+            code => {
+                let code = code.as_deref().unwrap_or("no code");
+                Err(Fault::internal(format!("the binding EMAIL refused: {code}")))
+            }
+        },
         Either::Right(_) => Err(Fault::internal("the binding EMAIL did not answer in time")),
     }
 }
 
 /// The code of the binding's error, as `E_SENDER_NOT_VERIFIED`. Its message may repeat the address.
-fn code(error: &js_sys::Error) -> String {
+fn code(error: &js_sys::Error) -> Option<String> {
     let code = js_sys::Reflect::get(error, &"code".into()).ok().and_then(|code| code.as_string());
     let is_code =
         |text: &String| text.len() <= 64 && text.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_');
-    code.filter(is_code).unwrap_or_else(|| "no code".to_owned())
+    code.filter(is_code)
 }

@@ -50,8 +50,8 @@ pub(super) async fn send(
     let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
     let member = |name: &str| body.get(name).and_then(Value::as_str).filter(|word| is_word(word));
     match (answer.status, member("name")) {
-        (200..=299, _) => Ok(Delivery { provider_id: member("id").map(str::to_owned) }),
-        (409, Some(ACCEPTED_BEFORE)) => Ok(Delivery { provider_id: None }),
+        (200..=299, _) => Ok(Delivery::Accepted(member("id").map(str::to_owned))),
+        (409, Some(ACCEPTED_BEFORE)) => Ok(Delivery::Accepted(None)),
         (status, name) => Err(Fault::internal(format!("Resend answered {status} {}", name.unwrap_or_default()))),
     }
 }

@@ -233,6 +233,16 @@ function faultyStub(stub, context) {
     },
   });
 }
+// The code of the error with which the binding that sends mails refuses, as Cloudflare does; its message names the address.
+let refusal = null;
+function refusing(binding) {
+  return {
+    async send(mail) {
+      if (refusal) throw Object.assign(new Error("no mail to " + mail.to), { code: refusal });
+      return binding.send(mail);
+    },
+  };
+}
 export default {
   async fetch(request, env, context) {
     const { pathname, search } = new URL(request.url);
@@ -249,6 +259,10 @@ export default {
       return new Response();
     }
     if (pathname === "/__asks") return Response.json(asks);
+    if (pathname === "/__refuse") {
+      refusal = search.slice(1) || null;
+      return new Response();
+    }
     if (pathname === "/__counts") {
       const answer = Response.json(counts);
       counts.ledger = counts.directory = 0;
@@ -273,7 +287,7 @@ export default {
     return new Inner(context, own).fetch(request);
   },
   scheduled: (event, env, context) => new Inner(context, env).scheduled(event),
-  queue: (batch, env, context) => new Inner(context, env).queue(batch),
+  queue: (batch, env, context) => new Inner(context, { ...env, EMAIL: env.EMAIL && refusing(env.EMAIL) }).queue(batch),
 };
 `;
 
@@ -494,6 +508,11 @@ export class Worker {
   /** Lets the answer go that a fault holds. */
   async release() {
     await fetch(`${this.url}/__release`);
+  }
+
+  /** Has the binding that sends mails refuse with an error of this code; without one it sends. */
+  async refuseMails(code = "") {
+    await fetch(`${this.url}/__refuse?${code}`);
   }
 
   /** How many calls to ledgers have been answered so far, by what was asked: `{ payment, deliver, reopen, … }`. */
