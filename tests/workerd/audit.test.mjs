@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { signedUp } from "./browser.mjs";
-import { stored } from "./months.mjs";
+import { storedChanges } from "./months.mjs";
 import { startWorker, until, withState } from "./worker.mjs";
 
 const EVM = "0x209693Bc6afc0C5328bA36FaF03C514EF312287C";
@@ -15,8 +15,6 @@ after(() => worker.stop());
 
 const entries = (tenant, on = worker) => on.sql("SELECT * FROM audit_log WHERE tenant_id = ? ORDER BY id", tenant);
 const outbox = (tenant, on = worker) => on.sql("SELECT * FROM directory_outbox WHERE tenant_id = ? ORDER BY seq", tenant);
-const arrived = (tenant, on = worker) =>
-  stored(on, tenant).flatMap(({ events, environment }) => events.map((event) => ({ ...event, environment })));
 
 /** What a call has recorded: entries and events, each event that of its entry. */
 async function recorded(tenant, act) {
@@ -103,7 +101,7 @@ test("an address that another tenant held by its first use is recorded once", as
 test("events go to the records of their month and environment, once", async () => {
   const { id } = await worker.tenant();
   const events = await until(() => {
-    const all = arrived(id);
+    const all = storedChanges(worker, id);
     return all.length >= 3 && all;
   }, "three events");
   const rows = await until(async () => {
@@ -135,7 +133,7 @@ test("an event that is lost on its way, or whose answer is, arrives by the timed
     await worker.fault(null);
     await worker.cron(EVERY_MINUTE);
     assert.ok((await outbox(id)).every(({ shipped_ms }) => shipped_ms !== null));
-    const of = arrived(id).filter(({ subject }) => subject === made.body.api_key.id);
+    const of = storedChanges(worker, id).filter(({ subject }) => subject === made.body.api_key.id);
     assert.deepEqual(
       of.map(({ kind }) => kind),
       ["key.created"],
@@ -283,6 +281,6 @@ test("a Worker that is killed between the change and the shipping loses no event
     assert.equal((await outbox(id, second)).filter(({ shipped_ms }) => shipped_ms === null).length, 1);
     await second.cron(EVERY_MINUTE);
     assert.ok((await outbox(id, second)).every(({ shipped_ms }) => shipped_ms !== null));
-    assert.equal(arrived(id, second).length, 4);
+    assert.equal(storedChanges(second, id).length, 4);
   });
 });

@@ -51,12 +51,31 @@ export async function ask(worker, { tenant, environment = "live", month }, messa
   return /** @type {any} */ (await response.json()).reply;
 }
 
+/** Whether an event is about a payment; the others are about the tenant itself. */
+const isOfPayment = ({ kind }) => /^(payment|settlement)\./.test(kind);
+
 /**
- * The months of a tenant that are stored, in order.
+ * The months of a tenant that hold records or events of payments, in order.
  * @param {{ state: string }} worker
  * @param {string} [tenant]
  */
-export function stored({ state }, tenant) {
+export const stored = (worker, tenant) =>
+  allStored(worker, tenant).filter(({ records, events, totals, archive }) => records.length || events.length || totals.length || archive);
+
+/**
+ * The stored events of changes of a tenant, each with the environment of its month.
+ * @param {{ state: string }} worker
+ * @param {string} [tenant]
+ */
+export const storedChanges = (worker, tenant) =>
+  allStored(worker, tenant).flatMap(({ changes, environment }) => changes.map((event) => ({ ...event, environment })));
+
+/**
+ * Every month of a tenant that is stored, in order.
+ * @param {{ state: string }} worker
+ * @param {string} [tenant]
+ */
+function allStored({ state }, tenant) {
   const folder = join(state, "do", "-Records");
   const names = existsSync(folder) ? readdirSync(folder).filter((name) => /^[0-9a-f]{64}\.sqlite$/.test(name)) : [];
   const read = (name) => {
@@ -72,8 +91,9 @@ export function stored({ state }, tenant) {
           .map(({ body }) => unpacked(/** @type {Uint8Array} */ (body)));
       const archive = db.prepare("SELECT value FROM state WHERE name = 'archive'").get()?.value ?? null;
       const records = lines("records").map((line) => ({ ...JSON.parse(line), line }));
-      const events = lines("events").map((line) => JSON.parse(line));
-      return [{ ...JSON.parse(String(owner.value)), archive, records, events, totals: db.prepare("SELECT * FROM totals").all() }];
+      const all = lines("events").map((line) => JSON.parse(line));
+      const [events, changes] = [all.filter(isOfPayment), all.filter((event) => !isOfPayment(event))];
+      return [{ ...JSON.parse(String(owner.value)), archive, records, events, changes, totals: db.prepare("SELECT * FROM totals").all() }];
     } finally {
       db.close();
     }

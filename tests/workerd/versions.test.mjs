@@ -232,7 +232,7 @@ async function withPreviousObjects(replies, act) {
 }
 
 /** What this build sends a ledger and the build before did not: that build ignores members that it does not know. */
-const ADDED = ["/access"];
+const ADDED = ["/access", "/from"];
 const added = (name) => (name.startsWith("ledger/") ? ADDED : []);
 
 /** What came out to the caller: nothing of what is between the Worker and its objects. */
