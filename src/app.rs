@@ -2,7 +2,7 @@
 
 use crate::isolate;
 use std::rc::Rc;
-use worker::{Bucket, Context, D1Database, Date, Env, ObjectNamespace, Queue};
+use worker::{Bucket, Context, D1Database, Date, Env, ObjectNamespace, Queue, SendEmail};
 use x402_chain::id::RequestId;
 use x402_chain::time::UnixMillis;
 use x402_core::error::{ErrorCode, Fault};
@@ -84,6 +84,14 @@ impl App {
     /// `MISCONFIGURED` where the binding is missing.
     pub(crate) fn mails(&self) -> Result<Queue, Fault> {
         self.env.queue("MAILS").map_err(|error| unbound("MAILS").because(error))
+    }
+
+    /// The platform's sender of mails.
+    ///
+    /// # Errors
+    /// `MISCONFIGURED` where the binding is missing.
+    pub(crate) fn email(&self) -> Result<SendEmail, Fault> {
+        self.env.send_email("EMAIL").map_err(|error| unbound("EMAIL").because(error))
     }
 
     /// The coarse rate limit in front of the service; where the binding is absent, there is no such limit.

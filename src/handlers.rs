@@ -6,6 +6,7 @@ mod admin;
 mod audit;
 mod directory;
 mod facilitator;
+mod github;
 pub(crate) mod health;
 mod keys;
 mod manage;
@@ -15,6 +16,7 @@ mod records;
 mod session;
 mod tenant;
 mod verify;
+mod webhooks;
 
 use crate::app::{App, after_answer};
 use crate::directory_events::ship_or_log;
@@ -104,6 +106,9 @@ pub(crate) async fn dispatch(
         Endpoint::OwnTenantRead => tenant::read_own_tenant(app, &incoming).await?,
         Endpoint::OwnTenantPatch => tenant::change_own_tenant(app, &incoming).await?,
         Endpoint::AuditLog => audit::list_audit(app, &incoming).await?,
+        Endpoint::GithubGo => github::go(app, &incoming).await?,
+        Endpoint::GithubComeBack => github::come_back(app, &incoming).await?,
+        Endpoint::ResendWebhook => webhooks::take_resend_event(app, &incoming).await?,
         Endpoint::MemberRemove => members::remove_member(app, &incoming).await?,
     };
     if incoming.last_entry.get().is_some() {

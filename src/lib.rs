@@ -12,6 +12,8 @@
 //! | `d1` | the directory |
 //! | `archive` | records in R2 |
 //! | `mail` | how a mail leaves |
+//! | `github`, `turnstile` | other services that take part in a sign-in |
+//! | `outbound` | one HTTP request to the outside, bounded in time and size |
 //! | `rpc` | JSON-RPC over fetch, and what the Worker asks of chains |
 //! | `platform` | what works around workerd or wasm-bindgen, each with its reason, its test and a link |
 //! | `telemetry` | every event that is logged, in one table; compiled natively too |
@@ -76,6 +78,8 @@ mod directory_events;
 #[cfg(target_arch = "wasm32")]
 mod entry;
 #[cfg(target_arch = "wasm32")]
+mod github;
+#[cfg(target_arch = "wasm32")]
 mod handlers;
 #[cfg(target_arch = "wasm32")]
 mod isolate;
@@ -84,6 +88,8 @@ mod mail;
 #[cfg(target_arch = "wasm32")]
 mod objects;
 #[cfg(target_arch = "wasm32")]
+mod outbound;
+#[cfg(target_arch = "wasm32")]
 mod platform;
 #[cfg(target_arch = "wasm32")]
 mod request;
@@ -91,3 +97,5 @@ mod request;
 mod response;
 #[cfg(target_arch = "wasm32")]
 mod rpc;
+#[cfg(target_arch = "wasm32")]
+mod turnstile;

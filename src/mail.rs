@@ -1,5 +1,9 @@
 //! Mails. A request writes a mail's row and queues its id; the queue's consumer makes its text and sends it. A message that
-//! comes twice, or a mail that is queued twice, is sent once: the row says that it was sent.
+//! comes twice, or a mail that is queued twice, is sent once: a try reserves the row for a while, and the row says that the
+//! mail was sent. A try whose Worker was killed is repeated when that time is over ([`queue_again`]).
+
+mod cloudflare;
+mod resend;
 
 use crate::app::App;
 use crate::d1::people::rows::MailKind;
@@ -11,12 +15,13 @@ use worker::{D1Database, QueueContentType, RawMessageBuilder};
 use x402_chain::id::MailId;
 use x402_chain::time::UnixMillis;
 use x402_core::error::{ErrorCode, Fault};
+use x402_core::people::delivery;
 use x402_core::people::invitation::find_token;
 use x402_core::people::mail::{MailText, invitation_mail, sign_in_mail};
 use x402_core::people::sign_in::SignInSecrets;
-use x402_core::settings::MailBackend;
+use x402_core::settings::mail::MailBackend;
 
-/// A mail that waits so long was lost between the directory and the queue.
+/// A mail that waits so long was lost between the directory and the queue, or its Worker was killed.
 const LOST_MS: u64 = 60_000;
 /// Mails that one run of the timed job queues again.
 const AGAIN_MAX: u64 = 100;
@@ -53,25 +58,81 @@ pub(crate) async fn queue_again(app: &App, now: UnixMillis) -> Result<usize, Fau
     Ok(lost.len())
 }
 
-/// Sends the mail that a message of the queue names, unless it was sent.
+/// What the provider did with a mail.
+enum Delivery {
+    /// It has accepted it; with its id of it, if it gave one.
+    Accepted(Option<String>),
+    /// It sends none to the address, which has bounced or complained before.
+    Suppressed,
+}
+
+/// What is left to do about a message of the queue.
+pub(crate) enum MailStep {
+    /// Nothing.
+    Done,
+    /// The mail is tried again after so many milliseconds.
+    Again(u64),
+}
+
+/// Tries the mail that a message of the queue names, unless it was sent, or another try is under way or to come.
 ///
 /// # Errors
-/// Where it is to be tried again.
-pub(crate) async fn send(app: &App, message: &str, now: UnixMillis) -> Result<(), Fault> {
+/// Where the directory fails.
+pub(crate) async fn send(app: &App, message: &str, now: UnixMillis) -> Result<MailStep, Fault> {
     let Some(mail) = MailId::parse(message) else {
         return Err(Fault::internal("a message of the queue names no mail"));
     };
     let db = app.db()?;
-    let Some(kind) = people::mail_kind(&db, mail).await? else { return Ok(()) };
-    let made = match kind {
+    let until = UnixMillis(now.0.saturating_add(reserved_ms(app)));
+    let Some(claimed) = people::claim_mail(&db, mail, until, now).await? else { return Ok(MailStep::Done) };
+    if claimed.is_marked {
+        return end(&db, mail, MailEnd::Suppressed, now).await;
+    }
+    let made = match claimed.kind {
+        _ if delivery::is_too_late(claimed.created_at, now) => None,
         MailKind::SignIn => sign_in(app, &db, mail, now).await?,
         MailKind::Invitation => invitation(app, &db, mail, now).await?,
     };
-    let Some((address, text)) = made else {
-        return people::end_mail(&db, mail, MailEnd::Failed, now).await;
+    let Some((address, text)) = made else { return end(&db, mail, MailEnd::Failed, now).await };
+    let fault = match deliver(app, (&db, mail), &address, &text, now).await {
+        Ok(Delivery::Accepted(id)) => return end(&db, mail, MailEnd::Sent(id.as_deref()), now).await,
+        Ok(Delivery::Suppressed) => return end(&db, mail, MailEnd::Suppressed, now).await,
+        Err(fault) => fault,
     };
+    event(TelemetryKind::MailNotSent, &[TelemetryField::Cause(&fault)]);
+    let Some(next) = delivery::next_try(claimed.tries, claimed.created_at, now) else {
+        return end(&db, mail, MailEnd::Failed, now).await;
+    };
+    people::try_mail_at(&db, mail, next).await?;
+    Ok(MailStep::Again(next.since(now)))
+}
+
+/// How long a try reserves its mail: longer than it can take, so that no two are under way at once. Cloudflare's binding knows
+/// no idempotency key, so a mail whose end is unknown waits for longer.
+fn reserved_ms(app: &App) -> u64 {
     match app.settings.mail() {
-        Some(MailBackend::Mailbox) => people::put_into_mailbox(&db, mail, &address, &text, now).await,
+        Some(MailBackend::Cloudflare(_)) => 5 * 60_000,
+        Some(MailBackend::Mailbox | MailBackend::Resend(..)) | None => 60_000,
+    }
+}
+
+async fn end(db: &D1Database, mail: MailId, end: MailEnd<'_>, now: UnixMillis) -> Result<MailStep, Fault> {
+    people::end_mail(db, mail, end, now).await.map(|()| MailStep::Done)
+}
+
+async fn deliver(
+    app: &App,
+    (db, mail): (&D1Database, MailId),
+    address: &str,
+    text: &MailText,
+    now: UnixMillis,
+) -> Result<Delivery, Fault> {
+    match app.settings.mail() {
+        Some(MailBackend::Mailbox) => {
+            people::put_into_mailbox(db, mail, address, text, now).await.map(|()| Delivery::Accepted(None))
+        }
+        Some(MailBackend::Cloudflare(sender)) => cloudflare::send(app, sender, address, text).await,
+        Some(MailBackend::Resend(sender, key)) => resend::send((sender, key), mail, address, text).await,
         None => Err(Fault::new(ErrorCode::Misconfigured, "MAIL_BACKEND is not set")),
     }
 }

@@ -12,6 +12,7 @@ use x402_api::ApiReply;
 use x402_api::cookies::Cookies;
 use x402_api::endpoint::RouteRow;
 use x402_api::problem::{self, ProblemContext};
+use x402_api::webhooks::SignatureHeaders;
 use x402_chain::id::{AuditId, KeyId, RequestId, TenantId};
 use x402_chain::network::Environment;
 use x402_chain::time::UnixMillis;
@@ -47,6 +48,8 @@ pub(crate) struct IncomingRequest {
     pub(crate) request_id: RequestId,
     /// When the Worker received the request.
     pub(crate) now: UnixMillis,
+    /// The headers about a webhook's signature; empty on other routes.
+    pub(crate) signature: SignatureHeaders,
     /// Aborts when the client disconnects.
     pub(crate) signal: web_sys::AbortSignal,
     /// The key that manages its tenant, once its ledger has accepted it; `None` on other routes, and beside a session.

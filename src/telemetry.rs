@@ -85,7 +85,7 @@ kinds! {
     FlightsNotPurged Error "expired rows could not be deleted" "They stay until the settler's next alarm.";
     EventsNotShipped Error "events of the directory could not be shipped" "They are shipped again within a minute.";
     MailNotQueued Error "a mail could not be queued" "It is queued again within two minutes.";
-    MailNotSent Error "a mail could not be sent" "It is tried again in half a minute.";
+    MailNotSent Error "a mail could not be sent" "It is tried again for a day, as long as its link holds.";
     SettlementReorged Error "a settlement's block has left the chain" "A settlement is on its way again.";
 }
 

@@ -1,5 +1,6 @@
 //! People, their sessions and mails in the directory.
 
+pub(crate) mod identities;
 pub(crate) mod members;
 #[allow(unreachable_pub, reason = "public natively, for tests")]
 pub mod rows;
@@ -8,14 +9,16 @@ pub mod sql;
 
 use super::change::Change;
 use super::{BoundValue, FirstRows, all, batch, result_of, rows_of, statement, tenant_statements};
-use rows::{MailKind, MembershipRow, OpenSignIn, OwnSessionRow, SessionRow, SignInMail, UsedSignIn};
+use rows::{ClaimedMail, MembershipRow, OpenSignIn, OwnSessionRow, SessionRow, SignInMail, UsedSignIn};
 use worker::{D1Database, D1PreparedStatement};
 use x402_api::admin::NewTenant;
 use x402_api::session::{MailRequest, MailView};
 use x402_chain::id::{InvitationId, MailId, PersonId, SessionId, SignInId, TenantId};
 use x402_chain::time::UnixMillis;
 use x402_core::error::Fault;
+use x402_core::people::delivery::MailMark;
 use x402_core::people::mail::MailText;
+use x402_core::people::oauth::Identity;
 use x402_core::people::secret::Secret;
 use x402_core::people::session::{IDLE_MS, SESSION_MS, SessionTimes};
 use x402_core::people::sign_in;
@@ -105,6 +108,8 @@ pub(crate) struct NewSession<'a> {
     pub(crate) tenant: TenantId,
     pub(crate) ip_prefix: &'a str,
     pub(crate) user_agent: Option<&'a str>,
+    /// Whom another service names, where that signs the person in.
+    pub(crate) identity: Option<Identity<'a>>,
     /// The session that the browser had: it ends.
     pub(crate) previous: Option<&'a Secret>,
 }
@@ -139,6 +144,9 @@ pub(crate) async fn begin_session(
     let [id, person, tenant, hash] = [&id, &person, &tenant, &hash].map(|text| BoundValue::Text(text));
     // The person comes first: entries of the audit log name it.
     let mut statements = vec![statement(db, sql::PERSON_PUT, &[person, email, at])?];
+    if let Some(identity) = session.identity {
+        statements.push(identities::identity_statement(db, identity, session.email, now)?);
+    }
     if let Some(made) = made {
         statements.extend(tenant_statements(db, made.tenant, &made.first)?);
     }
@@ -232,6 +240,7 @@ pub(crate) async fn purge(db: &D1Database, now: UnixMillis) -> Result<(), Fault>
     let invitation = InvitationId::new(before(KEPT_MS), [0; 10]).to_string();
     let statements = vec![
         statement(db, sql::SIGN_INS_PURGE, &[BoundValue::Ms(before(sign_in::DAY_MS))])?,
+        statement(db, sql::OAUTH_PURGE, &[BoundValue::Ms(before(sign_in::DAY_MS))])?,
         statement(db, sql::SESSIONS_PURGE, &[BoundValue::Text(&session)])?,
         statement(db, sql::INVITATIONS_PURGE, &[BoundValue::Text(&invitation)])?,
         statement(db, sql::MAILS_PURGE, &[BoundValue::Text(&mail)])?,
@@ -242,10 +251,37 @@ pub(crate) async fn purge(db: &D1Database, now: UnixMillis) -> Result<(), Fault>
     batch(db, statements).await.map(|_| ())
 }
 
-/// What a mail is about; `None` where it was sent.
-pub(crate) async fn mail_kind(db: &D1Database, mail: MailId) -> Result<Option<MailKind>, Fault> {
-    let rows = all(db, sql::MAIL_KIND, &[BoundValue::Text(&mail.to_string())]).await?;
-    Ok(rows.into_iter().next().map(|row| row.kind))
+/// Begins a try of a mail, which no other begins until `until`; `None` where it was sent, or another try is under way or to
+/// come.
+pub(crate) async fn claim_mail(
+    db: &D1Database,
+    mail: MailId,
+    until: UnixMillis,
+    now: UnixMillis,
+) -> Result<Option<ClaimedMail>, Fault> {
+    let id = mail.to_string();
+    let bind = [BoundValue::Ms(until), BoundValue::Text(&id), BoundValue::Ms(now)];
+    Ok(all(db, sql::MAIL_CLAIM, &bind).await?.into_iter().next())
+}
+
+/// Sets when a mail is tried again.
+pub(crate) async fn try_mail_at(db: &D1Database, mail: MailId, at: UnixMillis) -> Result<(), Fault> {
+    let bind = [BoundValue::Ms(at), BoundValue::Text(&mail.to_string())];
+    result_of(statement(db, sql::MAIL_DUE, &bind)?).await.map(|_| ())
+}
+
+/// Marks addresses: none gets a mail from now on.
+pub(crate) async fn mark_addresses(
+    db: &D1Database,
+    addresses: &[String],
+    mark: MailMark,
+    now: UnixMillis,
+) -> Result<(), Fault> {
+    let put = |address: &String| {
+        let bind = [BoundValue::Text(address), BoundValue::Text(mark.name()), BoundValue::Ms(now)];
+        statement(db, sql::MAIL_MARK, &bind)
+    };
+    batch(db, addresses.iter().map(put).collect::<Result<_, _>>()?).await.map(|_| ())
 }
 
 /// What the mail of a sign-in is made of; `None` where it was sent.
@@ -255,24 +291,32 @@ pub(crate) async fn read_sign_in_mail(db: &D1Database, mail: MailId) -> Result<O
 
 /// How a mail ended.
 #[derive(Clone, Copy)]
-pub(crate) enum MailEnd {
-    /// It was sent.
-    Sent,
+pub(crate) enum MailEnd<'a> {
+    /// It was sent; with the provider's id of it, if there is one.
+    Sent(Option<&'a str>),
     /// It was not, and is of no use any more.
     Failed,
+    /// It was not, since its address gets no mail.
+    Suppressed,
 }
 
-fn end_statement(db: &D1Database, mail: MailId, end: MailEnd, now: UnixMillis) -> Result<D1PreparedStatement, Fault> {
-    let state = match end {
-        MailEnd::Sent => "sent",
-        MailEnd::Failed => "failed",
+fn end_statement(
+    db: &D1Database,
+    mail: MailId,
+    end: MailEnd<'_>,
+    now: UnixMillis,
+) -> Result<D1PreparedStatement, Fault> {
+    let (state, provider_id) = match end {
+        MailEnd::Sent(provider_id) => ("sent", provider_id),
+        MailEnd::Failed => ("failed", None),
+        MailEnd::Suppressed => ("suppressed", None),
     };
-    let bind = [BoundValue::Text(state), BoundValue::Ms(now), BoundValue::Text(&mail.to_string())];
-    statement(db, sql::MAIL_END, &bind)
+    let (id, provider_id) = (mail.to_string(), BoundValue::Maybe(provider_id));
+    statement(db, sql::MAIL_END, &[BoundValue::Text(state), BoundValue::Ms(now), provider_id, BoundValue::Text(&id)])
 }
 
 /// Notes how a mail ended.
-pub(crate) async fn end_mail(db: &D1Database, mail: MailId, end: MailEnd, now: UnixMillis) -> Result<(), Fault> {
+pub(crate) async fn end_mail(db: &D1Database, mail: MailId, end: MailEnd<'_>, now: UnixMillis) -> Result<(), Fault> {
     result_of(end_statement(db, mail, end, now)?).await.map(|_| ())
 }
 
@@ -288,7 +332,7 @@ pub(crate) async fn put_into_mailbox(
     let texts = [&id, address, text.subject, &text.text, &text.html].map(BoundValue::Text);
     let [id, address, subject, plain, html] = texts;
     let put = statement(db, sql::MAILBOX_PUT, &[id, address, subject, plain, html, BoundValue::Ms(now)])?;
-    batch(db, vec![put, end_statement(db, mail, MailEnd::Sent, now)?]).await.map(|_| ())
+    batch(db, vec![put, end_statement(db, mail, MailEnd::Sent(None), now)?]).await.map(|_| ())
 }
 
 /// The newest mails of the mailbox.
@@ -297,7 +341,7 @@ pub(crate) async fn read_mailbox(db: &D1Database, limit: u64) -> Result<Vec<Mail
     Ok(rows.into_iter().map(|row| row.mail).collect())
 }
 
-/// Mails that have waited since before a time.
+/// Mails that could have been tried since before a time.
 pub(crate) async fn queued_mails(db: &D1Database, before: UnixMillis, limit: u64) -> Result<Vec<MailId>, Fault> {
     let rows = all(db, sql::MAILS_QUEUED, &[BoundValue::Ms(before), BoundValue::Number(limit)]).await?;
     Ok(rows.into_iter().map(|row| row.id).collect())

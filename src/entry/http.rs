@@ -19,6 +19,7 @@ use x402_api::headers::CrossOrigin;
 use x402_api::place::RequestPath;
 use x402_api::problem::ProblemContext;
 use x402_api::target::UrlTarget;
+use x402_api::webhooks::SignatureHeaders;
 use x402_api::{explain, headers};
 use x402_chain::time::UnixMillis;
 use x402_core::error::{ErrorCode, Fault};
@@ -130,6 +131,14 @@ async fn read_request(
     let idempotency_key = header("idempotency-key");
     let settles = row.endpoint == Endpoint::FacilitatorSettle;
     let explain = settles && header("prefer").is_some_and(|prefer| explain::is_preferred(&prefer));
+    let signature = match row.endpoint == Endpoint::ResendWebhook {
+        true => {
+            let [id, timestamp, signatures] =
+                ["svix-id", "svix-timestamp", "svix-signature"].map(|name| header(name).unwrap_or_default());
+            SignatureHeaders { id, timestamp, signatures }
+        }
+        false => SignatureHeaders::default(),
+    };
     let body = if row.method.has_body() { read_body(request, row, length).await? } else { Vec::new() };
     if !body.is_empty() {
         body::check_media_type(content_type.as_deref(), content_encoding.as_deref())?;
@@ -164,6 +173,7 @@ async fn read_request(
         path: asked.path.to_owned(),
         request_id: asked.request_id,
         now,
+        signature,
         signal: request.inner().signal(),
         client,
         managing_key: None,

@@ -23,7 +23,7 @@ use x402_chain::registry_check::{Difference, RegistryCheckOutcome};
 use x402_chain::time::UnixMillis;
 use x402_core::audit::AuditAction;
 use x402_core::error::{ErrorCode, Fault};
-use x402_core::settings::MailBackend;
+use x402_core::settings::mail::MailBackend;
 
 fn not_found(what: &str) -> Fault {
     Fault::new(ErrorCode::NotFound, format!("no such {what}"))
@@ -248,7 +248,9 @@ const MAILBOX_MAX: u64 = 100;
 pub(super) async fn read_mailbox(app: &App) -> Result<ApiReply, Fault> {
     match app.settings.mail() {
         Some(MailBackend::Mailbox) => {}
-        None => return Err(not_found("mailbox: MAIL_BACKEND is not `mailbox`")),
+        Some(MailBackend::Cloudflare(_) | MailBackend::Resend(..)) | None => {
+            return Err(not_found("mailbox: MAIL_BACKEND is not `mailbox`"));
+        }
     }
     let data = d1::people::read_mailbox(&app.db()?, MAILBOX_MAX).await?;
     Ok(ApiReply::json(200, &ListPage { data, next_cursor: None }))

@@ -9,6 +9,7 @@ use crate::d1::people::rows::{MembershipRow, SessionRow, UsedSignIn};
 use crate::d1::people::{self, Joining, NewOwned, NewSession, NewSignIn};
 use crate::mail;
 use crate::request::{IncomingRequest, Visitor};
+use crate::turnstile;
 use std::rc::Rc;
 use worker::Context;
 use x402_api::ApiReply;
@@ -22,9 +23,10 @@ use x402_api::session::{
 use x402_chain::id::{MailId, PersonId, SessionId, SignInId, TenantId};
 use x402_core::audit::AuditAction;
 use x402_core::error::{ErrorCode, Fault};
+use x402_core::people::oauth::Identity;
 use x402_core::people::secret::Secret;
 use x402_core::people::session::SESSION_MS;
-use x402_core::people::sign_in::{self, Arrival, SIGN_IN_MS, SignInSecrets};
+use x402_core::people::sign_in::{self, Arrival, SIGN_IN_MS, SignInIntent, SignInSecrets};
 use x402_core::tenancy::role::Role;
 use x402_core::tenancy::tenant::OwnLimits;
 use x402_core::tenancy::tier::Tier;
@@ -41,6 +43,9 @@ pub(super) async fn ask_for_mail(
     let request = request?;
     if app.settings.mail().is_none() {
         return Err(Fault::new(ErrorCode::NotFound, "this service sends no mail: nobody can sign up or sign in"));
+    }
+    if let Some(secret) = app.settings.turnstile() {
+        turnstile::check(secret, request.turnstile_token.as_deref()).await?;
     }
     let now = incoming.now;
     let (id, browser) = (SignInId::new(now, app::random()?), Secret::new(app::random()?));
@@ -71,12 +76,36 @@ pub(super) async fn create_session(app: &App, incoming: &IncomingRequest) -> Res
     let visitor = incoming.visitor()?;
     let used = use_proof(app, incoming, visitor, proof).await?.ok_or_else(invalid_sign_in)?;
     let secret = Secret::new(app::random()?);
-    let api_keys = match begin(app, incoming, &used, &secret).await {
-        // Another sign-in with the address made its tenant at the same time: this one joins it.
-        Err(fault) if fault.code == ErrorCode::EmailTaken => begin(app, incoming, &used, &secret).await?,
-        outcome => outcome?,
-    };
+    let api_keys = begin(app, incoming, &used, None, &secret).await?;
     created(app, &secret, api_keys).await
+}
+
+/// Begins the session of a person whom another service has signed in. A tenant that is made has no keys: the answer is a
+/// redirect, which cannot show them.
+pub(super) async fn sign_in_as(
+    app: &App,
+    incoming: &IncomingRequest,
+    email: &str,
+    identity: Identity<'_>,
+    secret: &Secret,
+) -> Result<(), Fault> {
+    let used = UsedSignIn { email: email.to_owned(), intent: SignInIntent::SignUp, company_name: None };
+    begin(app, incoming, &used, Some(identity), secret).await.map(|_| ())
+}
+
+/// Begins the session of a proven address; returns the keys of a tenant that was made.
+async fn begin(
+    app: &App,
+    incoming: &IncomingRequest,
+    used: &UsedSignIn,
+    identity: Option<Identity<'_>>,
+    secret: &Secret,
+) -> Result<Option<FirstKeys>, Fault> {
+    match begin_once(app, incoming, used, identity, secret).await {
+        // Another sign-in with the address made its tenant at the same time: this one joins it.
+        Err(fault) if fault.code == ErrorCode::EmailTaken => begin_once(app, incoming, used, identity, secret).await,
+        outcome => outcome,
+    }
 }
 
 /// The answer to a new session, with its cookie.
@@ -117,6 +146,7 @@ fn new_session<'a>(
         tenant,
         ip_prefix,
         user_agent: incoming.client.user_agent.as_deref(),
+        identity: None,
         previous: visitor.cookies.session.as_ref(),
     })
 }
@@ -151,11 +181,12 @@ async fn use_proof(
     }
 }
 
-/// Begins the session of a proven address; returns the keys of a tenant that was made.
-async fn begin(
+/// The same, without a second try.
+async fn begin_once(
     app: &App,
     incoming: &IncomingRequest,
     used: &UsedSignIn,
+    identity: Option<Identity<'_>>,
     secret: &Secret,
 ) -> Result<Option<FirstKeys>, Fault> {
     let (db, now) = (app.db()?, incoming.now);
@@ -168,7 +199,7 @@ async fn begin(
         Arrival::Nobody => return Err(invalid_sign_in()),
     };
     let ip_prefix = incoming.client.ip_prefix();
-    let session = new_session(incoming, &used.email, (tenant, &ip_prefix), secret)?;
+    let session = NewSession { identity, ..new_session(incoming, &used.email, (tenant, &ip_prefix), secret)? };
     let actor = Actor::Address(used.email.clone());
     let joined = || {
         let made = incoming.change_by(actor.clone(), tenant, AuditAction::MemberJoined, used.email.as_str())?;
@@ -181,7 +212,10 @@ async fn begin(
         return Ok(None);
     }
     let created = incoming.change_by(actor.clone(), tenant, AuditAction::TenantCreated, tenant.to_string())?;
-    let (keys, puts) = first_keys(app, incoming, (tenant, &actor))?;
+    let (keys, puts) = match identity {
+        None => first_keys(app, incoming, (tenant, &actor)).map(|(keys, puts)| (Some(keys), Vec::from(puts)))?,
+        Some(_) => (None, Vec::new()),
+    };
     let joins = Joining { role: Role::Owner, made: &joined()? };
     let new = NewTenant {
         email: used.email.clone(),
@@ -197,7 +231,7 @@ async fn begin(
     people::begin_session(&db, &session, Some(&made), Some(&joins), now).await?;
     // The ledgers are made near the person. One that is not reached is made by its first request, and loads the tenant.
     let _ = reload_ledgers(app, incoming, tenant, 1, None).await;
-    Ok(Some(keys))
+    Ok(keys)
 }
 
 /// `GET /v1/session`.

@@ -1,29 +1,17 @@
-//! One HTTP request to a provider: a deadline, no redirects, and a body that is cut while it streams.
+//! One HTTP request to a provider.
 
-use crate::platform::fetch::fetch_with_init_global;
+use crate::outbound::{HttpAnswer, OutboundFailure, OutboundRequest, deadline, exchange, request_headers};
 use core::fmt;
-use futures_util::StreamExt;
 use futures_util::future::LocalBoxFuture;
-use wasm_bindgen::{JsCast, JsValue};
-use worker::js_sys;
-use worker::wasm_bindgen_futures::JsFuture;
-use worker::web_sys::{AbortSignal, RequestInit, RequestRedirect, Response};
+use wasm_bindgen::JsValue;
 use x402_chain::breaker::AttemptOutcome;
 use x402_chain::facts::{ErrorClass, RpcError};
 use x402_core::settings::provider::{ProviderAccess, provider_access};
 
-thread_local! {
-    static JSON_HEADERS: JsValue = request_headers(None);
-}
+const JSON: (&str, &str) = ("content-type", "application/json");
 
-fn request_headers(authorization: Option<&str>) -> JsValue {
-    let headers = js_sys::Object::new();
-    let all = [Some(("content-type", "application/json")), authorization.map(|value| ("authorization", value))];
-    for (name, value) in all.into_iter().flatten() {
-        // Setting a member of a new object cannot fail.
-        let _ = js_sys::Reflect::set(&headers, &name.into(), &value.into());
-    }
-    headers.into()
+thread_local! {
+    static JSON_HEADERS: JsValue = request_headers(&[JSON]);
 }
 
 /// The deadline of one attempt.
@@ -86,13 +74,6 @@ impl fmt::Display for ProviderFailure {
     }
 }
 
-/// The provider's HTTP response.
-pub(super) struct HttpAnswer {
-    pub(super) status: u16,
-    pub(super) retry_after_s: Option<u64>,
-    pub(super) body: Vec<u8>,
-}
-
 /// An answer to come. Boxed: the compiler would copy its code into each of its callers.
 pub(super) type PendingAnswer<'a> = LocalBoxFuture<'a, Result<HttpAnswer, ProviderFailure>>;
 
@@ -103,56 +84,26 @@ pub(super) fn post_json<'a>(url: &'a str, body: &'a str) -> PendingAnswer<'a> {
 
 /// Posts a body and reads the answer, all within so many milliseconds.
 pub(super) fn post_json_within<'a>(url: &'a str, body: &'a str, limit_ms: u32) -> PendingAnswer<'a> {
-    Box::pin(exchange(url, body, AbortSignal::timeout_with_u32(limit_ms)))
+    let deadline = deadline(limit_ms);
+    Box::pin(async move {
+        let ProviderAccess { url, authorization } = provider_access(url);
+        let headers = match authorization.as_deref() {
+            None => JSON_HEADERS.with(JsValue::clone),
+            Some(own) => request_headers(&[JSON, ("authorization", own)]),
+        };
+        let request =
+            OutboundRequest { url: &url, headers: &headers, body: Some(body), deadline, answer_max: BODY_MAX };
+        exchange(request).await.map_err(ProviderFailure::from)
+    })
 }
 
-async fn exchange(url: &str, body: &str, signal: AbortSignal) -> Result<HttpAnswer, ProviderFailure> {
-    // The platform's error may hold the URL, and the URL a key: the message only says that the request failed.
-    let broken = |_: JsValue| ProviderFailure::Transport("the request failed".to_owned());
-    let ProviderAccess { url, authorization } = provider_access(url);
-    let init = RequestInit::new();
-    init.set_method("POST");
-    init.set_headers(&match authorization.as_deref() {
-        None => JSON_HEADERS.with(JsValue::clone),
-        own @ Some(_) => request_headers(own),
-    });
-    init.set_redirect(RequestRedirect::Manual);
-    init.set_body(&JsValue::from_str(body));
-    init.set_signal(Some(&signal));
-    let response = JsFuture::from(fetch_with_init_global(&url, &init)).await.map_err(broken)?;
-    let response: Response = response.unchecked_into();
-    let status = response.status();
-    if (300..400).contains(&status) {
-        return Err(ProviderFailure::Transport(format!("a redirect (HTTP {status})")));
-    }
-    let headers = response.headers();
-    let number = |name| headers.get(name).ok().flatten().and_then(|text| text.trim().parse::<u64>().ok());
-    let retry_after_s = if status == 200 { None } else { number("retry-after") };
-    let length = number("content-length").map(|length| usize::try_from(length).unwrap_or(usize::MAX));
-    let is_coded = headers.has("content-encoding").unwrap_or(true);
-    let body = match length {
-        Some(length) if length > BODY_MAX => return Err(ProviderFailure::TooLarge),
-        // HTTP limits the body to the stated length, so nothing needs to be cut.
-        Some(_) if !is_coded => {
-            let whole = JsFuture::from(response.text().map_err(broken)?).await.map_err(broken)?;
-            whole.as_string().ok_or_else(|| broken(JsValue::NULL))?.into_bytes()
-        }
-        Some(_) | None => read_bounded(response).await?,
-    };
-    Ok(HttpAnswer { status, retry_after_s, body })
-}
-
-/// Reads a body of unknown length and stops at the limit.
-async fn read_bounded(response: Response) -> Result<Vec<u8>, ProviderFailure> {
-    let broken = |_: worker::Error| ProviderFailure::Transport("the answer broke off".to_owned());
-    let mut response = worker::Response::from(response);
-    let mut body = Vec::new();
-    let mut stream = response.stream().map_err(broken)?;
-    while let Some(chunk) = stream.next().await {
-        body.extend(chunk.map_err(broken)?);
-        if body.len() > BODY_MAX {
-            return Err(ProviderFailure::TooLarge);
+impl From<OutboundFailure> for ProviderFailure {
+    fn from(failure: OutboundFailure) -> Self {
+        match failure {
+            OutboundFailure::TooLarge => Self::TooLarge,
+            OutboundFailure::Failed | OutboundFailure::Redirected(_) | OutboundFailure::BrokenOff => {
+                Self::Transport(failure.to_string())
+            }
         }
     }
-    Ok(body)
 }

@@ -322,6 +322,8 @@ fn rows_of_people_are_read_or_refused() {
     let [ten, per, ses, sgn, mail] = ["ten_01a22830e24a3a1f7b1ccee9", "per_", "ses_", "sgn_", "mail_"].map(|prefix| {
         text(&if prefix.len() > 5 { prefix.to_owned() } else { format!("{prefix}01KB0000000000000000000000") })
     });
+    all.row(&[people::OAUTH_PUT, people::OAUTH_USE], &[int(1)], &[], &[]);
+    all.row(&[people::IDENTITY_GET], &[text("a@b.c")], &[], &[]);
     all.row(&[people::SIGN_IN_PUT, people::SESSION_END_OWN, people::SESSION_SWITCH], &[int(1)], &[], &[]);
     let used = [text("a@b.c"), text("signup"), text("A")];
     let bad = [("intent", text("SignUp"))];
@@ -344,7 +346,9 @@ fn rows_of_people_are_read_or_refused() {
     let row = [text("a@b.c"), text("https://x.test"), inv, text("viewer"), text("ab"), int(5), text("c@d.e")];
     let bad = [no_id.clone(), ("role", text("?")), ("expires_ms", int(-1))];
     all.row(&[people::INVITATION_MAIL_GET], &row, &[], &bad);
-    all.row(&[people::MAIL_KIND], &[text("invitation")], &[], &[("kind", text("?"))]);
+    let claimed = [text("invitation"), int(1), int(2), int(0)];
+    let bad = [("kind", text("?")), ("tries", int(-1)), ("created_ms", int(-1)), ("is_marked", int(2))];
+    all.row(&[people::MAIL_CLAIM], &claimed, &[], &bad);
     let own = [ses.clone(), ten.clone(), text("unknown"), text("curl"), int(1), int(2), int(3)];
     let bad = [no_id.clone(), no_tenant("tenant_id"), ("seen_ms", int(-1))];
     all.row(&[people::SESSIONS_OF], &own, &["user_agent"], &bad);

@@ -55,7 +55,7 @@ export class Browser {
         const whole = Buffer.concat(await response.toArray()).toString();
         const setCookie = response.headers["set-cookie"] ?? [];
         for (const cookie of setCookie) this.keep(cookie);
-        resolve({ status: response.statusCode ?? 0, headers: response.headers, body: JSON.parse(whole), setCookie });
+        resolve({ status: response.statusCode ?? 0, headers: response.headers, body: whole ? JSON.parse(whole) : undefined, setCookie });
       });
       asked.once("error", reject);
       asked.end(text);

@@ -159,6 +159,24 @@ test("every route names the methods it has", async () => {
   assert.equal((await worker.call("GET", "/v1/nowhere")).body.error_code, "NOT_FOUND");
 });
 
+test("a route of another service does not exist without its settings", async () => {
+  const all = await routes();
+  for (const { method, path, body: sent } of [
+    { method: "POST", path: "/v1/webhooks/resend", body: { type: "email.bounced" } },
+    { method: "GET", path: "/v1/session/github" },
+    { method: "GET", path: `/v1/session/github/callback?code=a&state=${"00".repeat(32)}` },
+  ]) {
+    assert.ok(
+      all.some((route) => route.method === method && route.path === path.split("?")[0]),
+      `${path} is documented`,
+    );
+    for (const credential of [{}, { key: "x402_live_forged" }, { admin: true }]) {
+      const { status, body } = await worker.call(method, path, { body: sent, ...credential });
+      assert.deepEqual([status, body.error_code], [404, "NOT_FOUND"], path);
+    }
+  }
+});
+
 test("size, media type, key and body are looked at in that order", async () => {
   const { test: key } = await worker.tenant();
   const large = "x".repeat(20_000);

@@ -233,6 +233,16 @@ function faultyStub(stub, context) {
     },
   });
 }
+// The code of the error with which the binding that sends mails refuses, as Cloudflare does; its message names the address.
+let refusal = null;
+function refusing(binding) {
+  return {
+    async send(mail) {
+      if (refusal) throw Object.assign(new Error("no mail to " + mail.to), { code: refusal });
+      return binding.send(mail);
+    },
+  };
+}
 export default {
   async fetch(request, env, context) {
     const { pathname, search } = new URL(request.url);
@@ -249,6 +259,10 @@ export default {
       return new Response();
     }
     if (pathname === "/__asks") return Response.json(asks);
+    if (pathname === "/__refuse") {
+      refusal = search.slice(1) || null;
+      return new Response();
+    }
     if (pathname === "/__counts") {
       const answer = Response.json(counts);
       counts.ledger = counts.directory = 0;
@@ -273,20 +287,23 @@ export default {
     return new Inner(context, own).fetch(request);
   },
   scheduled: (event, env, context) => new Inner(context, env).scheduled(event),
-  queue: (batch, env, context) => new Inner(context, env).queue(batch),
+  queue: (batch, env, context) => new Inner(context, { ...env, EMAIL: env.EMAIL && refusing(env.EMAIL) }).queue(batch),
 };
 `;
 
 /**
  * Starts the Worker. `vars` are further settings; `bindings: false` leaves D1 and
  * ledgers out; `state` is a folder that outlives it; `direct` opens workerd's own socket beside Miniflare's; `inspect` its
- * inspector, which `heap` needs.
+ * inspector, which `heap` needs; `outbound` answers the Worker's requests to the outside; `email` narrows the binding that
+ * sends mails.
  * @param {{
  *   vars?: Record<string, string | undefined>, bindings?: boolean, state?: string, build?: string, direct?: boolean,
- *   inspect?: boolean,
- * }} [options]
+ *   inspect?: boolean, outbound?: (request: import("miniflare").Request) => Promise<import("miniflare").Response>,
+ *   email?: { allowed_sender_addresses?: string[] },
+ * }} [wanted]
  */
-export async function startWorker({ vars = {}, bindings = true, state, build = "build", direct = false, inspect = false } = {}) {
+export async function startWorker(wanted = {}) {
+  const { vars = {}, bindings = true, state, build = "build", direct = false, inspect = false, outbound, email = {} } = wanted;
   const folder = join(ROOT, build);
   const own = state ?? mkdtempSync(join(tmpdir(), "x402-edge-"));
   const modules = [
@@ -318,12 +335,16 @@ export async function startWorker({ vars = {}, bindings = true, state, build = "
             RECORDS: { className: "Records", useSQLite: true },
           },
           r2Buckets: { ARCHIVE: "x402-edge-archive" },
+          email: { send_email: [{ name: "EMAIL", ...email }] },
           queueProducers: { MAILS: { queueName: "x402-edge-mails" } },
           queueConsumers: { "x402-edge-mails": { maxBatchSize: 10, maxBatchTimeout: 0, maxRetries: 20 } },
         }
       : {}),
     bindings: { ADMIN_KEY, KEY_PEPPERS: PEPPERS, ...NOWHERE, ...vars },
     resourcePersistencePath: own,
+    // Mails that the binding sends become files below it.
+    resourceTmpPath: join(own, "tmp"),
+    ...(outbound ? { outboundService: outbound } : {}),
     ...(inspect ? { inspectorPort: 0 } : {}),
     ...(direct ? { unsafeDirectSockets: [{ host: "127.0.0.1", port: 0 }] } : {}),
     // A benchmark keeps no log.
@@ -487,6 +508,11 @@ export class Worker {
   /** Lets the answer go that a fault holds. */
   async release() {
     await fetch(`${this.url}/__release`);
+  }
+
+  /** Has the binding that sends mails refuse with an error of this code; without one it sends. */
+  async refuseMails(code = "") {
+    await fetch(`${this.url}/__refuse?${code}`);
   }
 
   /** How many calls to ledgers have been answered so far, by what was asked: `{ payment, deliver, reopen, … }`. */

@@ -1,4 +1,4 @@
-//! Cookies: the session's, and the one that binds a code to the browser that asked for it.
+//! Cookies: the session's, and those that bind a code, or a sign-in by another service, to the browser that asked for it.
 //!
 //! The prefix `__Host-` (RFC 6265bis, section 4.1.3.2) keeps other hosts of the domain from setting them. `SameSite=Lax`,
 //! since `Strict` would lose the session on the way back from a payment page.
@@ -12,6 +12,8 @@ pub enum CookieName {
     Session,
     /// The browser that asked for a mail.
     SignIn,
+    /// The browser that was sent to another service.
+    Oauth,
 }
 
 impl CookieName {
@@ -21,6 +23,7 @@ impl CookieName {
         match self {
             Self::Session => "__Host-session",
             Self::SignIn => "__Host-sign-in",
+            Self::Oauth => "__Host-oauth",
         }
     }
 
@@ -49,6 +52,8 @@ pub struct Cookies {
     pub session: Option<Secret>,
     /// The secret of the browser that asked for a mail.
     pub sign_in: Option<Secret>,
+    /// The secret of the browser that was sent to another service.
+    pub oauth: Option<Secret>,
     /// Whether there is a cookie of ours, readable or not.
     pub has_any: bool,
 }
@@ -63,6 +68,8 @@ impl Cookies {
                 &mut cookies.session
             } else if name == CookieName::SignIn.as_str() {
                 &mut cookies.sign_in
+            } else if name == CookieName::Oauth.as_str() {
+                &mut cookies.oauth
             } else {
                 continue;
             };

@@ -135,6 +135,12 @@ pub enum Endpoint {
     OwnTenantPatch,
     /// The mails that were not sent, with the backend `mailbox`.
     Mailbox,
+    /// Sends a browser to GitHub to sign in.
+    GithubGo,
+    /// Where GitHub sends it back to.
+    GithubComeBack,
+    /// Which mails came back, and which were reported as spam.
+    ResendWebhook,
 }
 
 /// One row of the route table.

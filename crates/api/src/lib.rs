@@ -19,6 +19,7 @@ pub mod docs;
 pub mod endpoint;
 pub mod explain;
 pub mod facilitator;
+pub mod github;
 pub mod headers;
 pub mod health;
 pub mod keys;
@@ -36,6 +37,7 @@ pub mod target;
 pub mod tenant;
 pub mod verify;
 pub mod version;
+pub mod webhooks;
 pub mod whoami;
 
 use serde::Serialize;
@@ -67,6 +69,12 @@ impl ApiReply {
     pub const fn stored(status: u16, body: String) -> Self {
         let content_type = if status < 400 { "application/json" } else { "application/problem+json" };
         Self { status, content_type, body, headers: Vec::new() }
+    }
+
+    /// An answer without a body.
+    #[must_use]
+    pub const fn empty(status: u16) -> Self {
+        Self { status, content_type: "", body: String::new(), headers: Vec::new() }
     }
 
     /// An HTML page with status 200.

@@ -110,6 +110,9 @@ fn shapes(endpoint: Endpoint, make: &mut SchemaGenerator) -> (Option<Value>, u16
         Endpoint::OwnTenantPatch => {
             (Some(of::<tenant::TenantSettingsBody>(make)), 200, of::<tenant::OwnTenantAlone>(make))
         }
+        Endpoint::GithubGo | Endpoint::GithubComeBack => (None, 303, Value::Null),
+        // Its members are the provider's: any object is taken.
+        Endpoint::ResendWebhook => (Some(json!({"type": "object"})), 204, Value::Null),
         Endpoint::Mailbox => (None, 200, of::<records::ListPage<session::MailView>>(make)),
         Endpoint::SignUp => (Some(of::<session::SignUpBody>(make)), 202, of::<session::MailAsked>(make)),
         Endpoint::LogIn => (Some(of::<session::LogInBody>(make)), 202, of::<session::MailAsked>(make)),
@@ -186,6 +189,20 @@ fn parameters(row: &RouteRow) -> Vec<Value> {
         };
         all.push(json!({"name": "Idempotency-Key", "in": "header", "description": about, "schema": schema}));
     }
+    if row.endpoint == Endpoint::GithubComeBack {
+        for (name, about) in [
+            ("code", "GitHub's code, which is traded for a token once."),
+            ("state", "The state of `GET /v1/session/github`: it counts once, for 10 minutes, in the same browser."),
+            ("error", "GitHub's, where the person refused."),
+        ] {
+            all.push(json!({"name": name, "in": "query", "description": about, "schema": {"type": "string"}}));
+        }
+    }
+    if row.endpoint == Endpoint::ResendWebhook {
+        for name in ["svix-id", "svix-timestamp", "svix-signature"] {
+            all.push(json!({"name": name, "in": "header", "required": true, "schema": {"type": "string"}}));
+        }
+    }
     if row.endpoint == Endpoint::FacilitatorSettle {
         let found = "`explain`: the body of a success holds `extra` too; `Preference-Applied` confirms it.";
         all.push(json!({"name": "Prefer", "in": "header", "description": found, "schema": {"type": "string"}}));
@@ -252,6 +269,7 @@ fn security(access: Access) -> Value {
 fn faults(row: &RouteRow) -> Vec<u16> {
     let mut all = vec![405, 500, 503];
     match row.access {
+        Access::Public if row.endpoint == Endpoint::ResendWebhook => all.extend([401, 404]),
         Access::Public => {}
         Access::Key(_) | Access::Either => all.extend([401, 403, 404, 422, 429]),
         Access::Admin => all.extend([401, 404, 409, 422]),
@@ -276,6 +294,12 @@ fn example(endpoint: Endpoint) -> Option<Value> {
     let all = [
         (Endpoint::SignUp, json!({"email": "ann@example.com", "company_name": "Example Ltd"})),
         (Endpoint::LogIn, json!({"email": "ann@example.com"})),
+        (
+            Endpoint::ResendWebhook,
+            json!({"type": "email.bounced", "created_at": "2026-11-30T09:00:00.000Z", "data": {
+                "email_id": "56761188-7520-42d8-8898-ff6fc54ce618", "to": ["ann@example.com"],
+                "bounce": {"type": "Permanent", "subType": "General", "message": "The mailbox does not exist."}}}),
+        ),
         (Endpoint::SessionCreate, json!({"code": "012345"})),
         (
             Endpoint::OwnKeyCreate,
@@ -311,7 +335,14 @@ fn operation(row: &RouteRow, make: &mut SchemaGenerator) -> Value {
         let found = "The answer to a price: a `PaymentRequired` of version 1.";
         responses.insert("402".to_owned(), json!({"description": found, "content": content.clone()}));
     }
-    let answer = json!({"description": "The answer.", "headers": headers, "content": content});
+    let answer = match success {
+        204 => json!({"description": "Done; no body."}),
+        303 => {
+            let location = json!({"description": "GitHub, or our first page.", "schema": {"type": "string"}});
+            json!({"description": "Sends the browser on; no body.", "headers": {"Location": location}})
+        }
+        _ => json!({"description": "The answer.", "headers": headers, "content": content}),
+    };
     responses.insert(success.to_string(), answer);
     for status in faults(row) {
         let content = json!({"application/problem+json": {"schema": problem}});

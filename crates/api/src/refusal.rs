@@ -89,6 +89,9 @@ const fn reason_for(code: ErrorCode, settles: bool) -> Reason {
         | ErrorCode::InvalidProof
         | ErrorCode::SanctionedRecipient
         | ErrorCode::KeyNotActive
+        | ErrorCode::InvalidSignature
+        | ErrorCode::BotRefused
+        | ErrorCode::UpstreamUnavailable
         | ErrorCode::ChainUnavailable => {
             if settles {
                 Reason::UnexpectedSettle

@@ -1,7 +1,7 @@
 //! Signing up, signing in, and the session.
 
 use crate::admin::{FirstKeys, read_company_name, read_email};
-use crate::body::{invalid, parse_body};
+use crate::body::{check_text, invalid, parse_body};
 use serde::{Deserialize, Serialize};
 use x402_chain::id::TenantId;
 use x402_core::error::{ErrorCode, Fault};
@@ -22,6 +22,9 @@ pub struct SignUpBody {
     /// The company's name.
     #[cfg_attr(not(target_arch = "wasm32"), schemars(length(min = 1, max = 200)))]
     pub company_name: Option<String>,
+    /// The token of the Turnstile widget, where the service asks for one.
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(length(min = 1, max = 2_048)))]
+    pub turnstile_token: Option<String>,
 }
 
 /// The body of `POST /v1/login`.
@@ -32,6 +35,9 @@ pub struct LogInBody {
     /// The person's e-mail address.
     #[cfg_attr(not(target_arch = "wasm32"), schemars(email, length(min = 1, max = 254)))]
     pub email: String,
+    /// The token of the Turnstile widget, where the service asks for one.
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(length(min = 1, max = 2_048)))]
+    pub turnstile_token: Option<String>,
 }
 
 /// The body of `POST /v1/session`: one of both.
@@ -66,6 +72,15 @@ pub struct MailRequest {
     pub email: String,
     /// The name of the tenant to make.
     pub company_name: Option<String>,
+    /// The token of the Turnstile widget.
+    pub turnstile_token: Option<String>,
+}
+
+/// The most characters of Turnstile's token, as it says.
+const TURNSTILE_TOKEN_MAX: usize = 2_048;
+
+fn read_turnstile_token(text: Option<String>) -> Result<Option<String>, Fault> {
+    text.map(|text| check_text("turnstile_token", &text, TURNSTILE_TOKEN_MAX).map(|()| text)).transpose()
 }
 
 /// What a person signs in by.
@@ -84,7 +99,8 @@ pub enum SignInProof {
 pub fn sign_up(body: &[u8]) -> Result<MailRequest, Fault> {
     let body: SignUpBody = parse_body(body)?;
     let company_name = body.company_name.map(read_company_name).transpose()?;
-    Ok(MailRequest { intent: SignInIntent::SignUp, email: read_email(&body.email)?, company_name })
+    let turnstile_token = read_turnstile_token(body.turnstile_token)?;
+    Ok(MailRequest { intent: SignInIntent::SignUp, email: read_email(&body.email)?, company_name, turnstile_token })
 }
 
 /// Reads `POST /v1/login`.
@@ -93,7 +109,13 @@ pub fn sign_up(body: &[u8]) -> Result<MailRequest, Fault> {
 /// `INVALID_JSON`, `INVALID_REQUEST`.
 pub fn log_in(body: &[u8]) -> Result<MailRequest, Fault> {
     let body: LogInBody = parse_body(body)?;
-    Ok(MailRequest { intent: SignInIntent::LogIn, email: read_email(&body.email)?, company_name: None })
+    let turnstile_token = read_turnstile_token(body.turnstile_token)?;
+    Ok(MailRequest {
+        intent: SignInIntent::LogIn,
+        email: read_email(&body.email)?,
+        company_name: None,
+        turnstile_token,
+    })
 }
 
 /// Reads `POST /v1/session`.

@@ -102,6 +102,9 @@ codes! {
     SanctionedRecipient "SANCTIONED_RECIPIENT" 403 Never Judged "Sanctioned recipient" "The address is on the sanctions list: it cannot be registered.";
     IpNotAllowed "IP_NOT_ALLOWED" 403 Never Judged "Address not allowed" "The API key may be used from some networks only, and the request comes from another.";
     KeyNotActive "KEY_NOT_ACTIVE" 409 Never Judged "Key not active" "The key is revoked, has expired or was rotated before: it cannot be rotated.";
+    InvalidSignature "INVALID_SIGNATURE" 401 Never Judged "Invalid signature" "A webhook's signature is missing, wrong or more than five minutes old.";
+    BotRefused "BOT_REFUSED" 403 Never Judged "Not taken for a person" "Turnstile does not accept the token in `turnstile_token`: it is wrong, was used or is too old.";
+    UpstreamUnavailable "UPSTREAM_UNAVAILABLE" 503 Later Judged "Other service unavailable" "Turnstile or GitHub did not answer in time, so nobody could be signed in.";
 }
 
 impl fmt::Display for ErrorCode {

@@ -1,9 +1,13 @@
 //! The settings: one table, read once. All mistakes are reported together, and none repeats a value.
 
+pub mod mail;
 pub mod provider;
+pub mod sign_in;
 
 use core::fmt;
+use mail::{MailBackend, MailSettings};
 use sha2::{Digest, Sha256};
+use sign_in::{OauthClient, SignInSettings};
 use std::collections::BTreeMap;
 use subtle::ConstantTimeEq;
 use x402_chain::address::{Family, Xpub};
@@ -44,7 +48,6 @@ const SETTLE_DAILY: [(&str, &str); 4] = [
     ("SETTLE_DAILY_FREE_USD", "50"),
 ];
 const PUBLIC_URL: &str = "PUBLIC_URL";
-const MAIL_BACKEND: &str = "MAIL_BACKEND";
 
 /// The least length of an operator's key, in characters.
 const ADMIN_KEY_MIN: usize = 32;
@@ -164,31 +167,17 @@ pub const SETTINGS: &[Setting] = &[
         secret: false,
         required: false,
         default: "the request's origin",
-        meaning: "The origin that links in answers name.",
+        meaning: "The origin that links in answers and in mails name. Required with `MAIL_BACKEND` `cloudflare` and `resend`, \
+                  and with `GITHUB_CLIENT_ID`.",
     },
-    Setting {
-        name: MAIL_BACKEND,
-        secret: false,
-        required: false,
-        default: "none: nobody signs up or signs in",
-        meaning: "How mails are sent. `mailbox`: they are not; operators read them at `/v1/admin/mailbox`, with their \
-                  links. For a developer's machine only.",
-    },
+    mail::BACKEND_ROW,
+    mail::FROM_ROW,
+    mail::RESEND_KEY_ROW,
+    mail::RESEND_WEBHOOK_ROW,
+    sign_in::TURNSTILE_ROW,
+    sign_in::GITHUB_ID_ROW,
+    sign_in::GITHUB_SECRET_ROW,
 ];
-
-/// How mails are sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum MailBackend {
-    /// They are not: operators read them.
-    Mailbox,
-}
-
-impl MailBackend {
-    /// The backend with this name; `None` for any other text.
-    fn parse(text: &str) -> Option<Self> {
-        (text == "mailbox").then_some(Self::Mailbox)
-    }
-}
 
 /// A setting that is missing or malformed. It never holds the value itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -219,7 +208,8 @@ pub struct Settings {
     /// The budgets in the order of [`SETTLE_DAILY`], millionths of a dollar.
     daily: [u128; 4],
     public_url: Option<String>,
-    mail: Option<MailBackend>,
+    mail: MailSettings,
+    sign_in: SignInSettings,
 }
 
 impl fmt::Debug for Settings {
@@ -280,11 +270,8 @@ impl Settings {
         if public_url.as_deref().is_some_and(|url| !provider::is_address(url) || url.contains('@')) {
             wrong(PUBLIC_URL, PUBLIC_URL_RULE);
         }
-        let backend = get(MAIL_BACKEND);
-        let mail = backend.as_deref().and_then(MailBackend::parse);
-        if backend.is_some() && mail.is_none() {
-            wrong(MAIL_BACKEND, "must be `mailbox`");
-        }
+        let mail = MailSettings::read(&get, public_url.is_some(), &mut wrong);
+        let sign_in = SignInSettings::read(&get, public_url.is_some(), &mut wrong);
         match (peppers, quorum, mistakes.is_empty()) {
             (Some(peppers), Some(quorum), true) => {
                 let admin_key = Sha256::digest(admin_key.as_bytes()).into();
@@ -299,6 +286,7 @@ impl Settings {
                     daily,
                     public_url,
                     mail,
+                    sign_in,
                 })
             }
             (..) => Err(mistakes),
@@ -386,10 +374,28 @@ impl Settings {
         self.public_url.as_deref()
     }
 
-    /// How mails are sent; `None`: there are none, and nobody signs in.
+    /// How mails are sent; `None`: there are none, and nobody signs in by one.
     #[must_use]
-    pub const fn mail(&self) -> Option<MailBackend> {
-        self.mail
+    pub const fn mail(&self) -> Option<&MailBackend> {
+        self.mail.backend.as_ref()
+    }
+
+    /// The key of Resend's webhooks; `None`: there are none.
+    #[must_use]
+    pub fn resend_webhook_key(&self) -> Option<&[u8]> {
+        self.mail.webhook_key.as_deref()
+    }
+
+    /// The secret key of Turnstile; `None`: no token is asked for.
+    #[must_use]
+    pub fn turnstile(&self) -> Option<&str> {
+        self.sign_in.turnstile.as_deref()
+    }
+
+    /// The OAuth app at GitHub; `None`: nobody signs in by it.
+    #[must_use]
+    pub const fn github(&self) -> Option<&OauthClient> {
+        self.sign_in.github.as_ref()
     }
 }
 

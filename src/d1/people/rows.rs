@@ -46,6 +46,20 @@ impl FromRow for OpenSignIn {
     }
 }
 
+/// A person whom another service names.
+pub struct IdentityRow {
+    /// The address by which the person signs in here.
+    pub email: String,
+}
+
+impl FromRow for IdentityRow {
+    const COLUMNS: &'static [&'static str] = &["email"];
+
+    fn from_row(row: &mut RowReader) -> Result<Self, Fault> {
+        Ok(Self { email: row.get()? })
+    }
+}
+
 /// A tenant of a person.
 pub struct MembershipRow {
     /// The tenant and the role.
@@ -371,14 +385,20 @@ pub enum MailKind {
     Invitation,
 }
 
-/// What a mail is about, as its row says.
-pub struct MailKindRow {
-    /// The kind.
+/// A mail that is tried.
+pub struct ClaimedMail {
+    /// What it is about.
     pub kind: MailKind,
+    /// The tries with this one.
+    pub tries: u64,
+    /// When it was asked for.
+    pub created_at: UnixMillis,
+    /// Whether its address gets no mail.
+    pub is_marked: bool,
 }
 
-impl FromRow for MailKindRow {
-    const COLUMNS: &'static [&'static str] = &["kind"];
+impl FromRow for ClaimedMail {
+    const COLUMNS: &'static [&'static str] = &["kind", "tries", "created_ms", "is_marked"];
 
     fn from_row(row: &mut RowReader) -> Result<Self, Fault> {
         let kind = row.parse(|text| match text {
@@ -386,7 +406,7 @@ impl FromRow for MailKindRow {
             "invitation" => Some(MailKind::Invitation),
             _ => None,
         })?;
-        Ok(Self { kind })
+        Ok(Self { kind, tries: row.get()?, created_at: row.get()?, is_marked: row.get()? })
     }
 }
 

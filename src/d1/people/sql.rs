@@ -1,8 +1,8 @@
 //! The statements about people, their sessions and mails.
 
 use super::rows::{
-    AcceptedInvitation, InvitationMail, InvitationRow, MailKindRow, MailboxRow, MemberRow, MembershipRow, OpenSignIn,
-    OwnSessionRow, QueuedMail, SessionRow, SignInMail, UnownedTenant, UsedSignIn,
+    AcceptedInvitation, ClaimedMail, IdentityRow, InvitationMail, InvitationRow, MailboxRow, MemberRow, MembershipRow,
+    OpenSignIn, OwnSessionRow, QueuedMail, SessionRow, SignInMail, UnownedTenant, UsedSignIn,
 };
 use crate::storage::{Present, statements};
 
@@ -43,6 +43,25 @@ statements! {
     /// Binds tenant, role, now, address.
     MEMBER_PUT: () = "INSERT INTO members (tenant_id, person_id, role, created_ms)
         SELECT ?, id, ?, ? FROM people WHERE email = ? ON CONFLICT (tenant_id, person_id) DO NOTHING";
+
+    /// Binds a state's hash, the service, a browser's hash, prefix of the client's address, now, end, the start of the span,
+    /// and the most of a prefix and of all in it; returns a row if none of them is reached.
+    OAUTH_PUT: Present = "INSERT INTO oauth_states (hash, provider, browser_hash, ip_prefix, created_ms, expires_ms)
+        SELECT ?1, ?2, ?3, ?4, ?5, ?6
+        WHERE (SELECT COUNT(*) FROM oauth_states WHERE ip_prefix = ?4 AND created_ms > ?7) < ?8
+        AND (SELECT COUNT(*) FROM oauth_states WHERE created_ms > ?7) < ?9 RETURNING 1 AS present";
+    /// Binds now, a state's hash, a browser's hash, the service; returns a row if the state held: it is used.
+    OAUTH_USE: Present = "UPDATE oauth_states SET used_ms = ?1 WHERE hash = ?2 AND browser_hash = ?3 AND provider = ?4
+        AND used_ms IS NULL AND expires_ms > ?1 RETURNING 1 AS present";
+    /// Binds a time.
+    OAUTH_PURGE: () = "DELETE FROM oauth_states WHERE created_ms < ?";
+    /// Binds the service and its id of a person; returns the person's address.
+    IDENTITY_GET: IdentityRow = "SELECT p.email FROM identities i JOIN people p ON p.id = i.person_id
+        WHERE i.provider = ? AND i.subject = ?";
+    /// Binds the service, its id of a person, now, the person's address.
+    IDENTITY_PUT: () = "INSERT INTO identities (provider, subject, person_id, created_ms)
+        SELECT ?1, ?2, id, ?3 FROM people WHERE email = ?4
+        ON CONFLICT (provider, subject) DO UPDATE SET person_id = excluded.person_id";
 
     /// Binds id, hash, tenant, prefix of the client's address, user agent, now, end, address of the person.
     SESSION_PUT: () = "INSERT INTO sessions (id, hash, person_id, tenant_id, ip_prefix, user_agent, created_ms, seen_ms,
@@ -121,8 +140,16 @@ statements! {
     INVITATION_MAIL_GET: InvitationMail = "SELECT m.address, m.origin, i.id, i.role, i.token_hash, i.expires_ms,
         p.email AS inviter FROM mails m JOIN invitations i ON i.id = m.subject_id JOIN people p ON p.id = i.invited_by
         WHERE m.id = ? AND m.state = 'queued' AND i.revoked_ms IS NULL";
-    /// Binds a mail's id; returns what it is about, unless it was sent.
-    MAIL_KIND: MailKindRow = "SELECT kind FROM mails WHERE id = ? AND state = 'queued'";
+    /// Binds the time until when the mail is reserved, id, now; counts a try and returns what is tried. Nothing where the
+    /// mail is not queued, or another try is under way or to come.
+    MAIL_CLAIM: ClaimedMail = "UPDATE mails SET tries = tries + 1, due_ms = ?1
+        WHERE id = ?2 AND state = 'queued' AND due_ms <= ?3 RETURNING kind, tries, created_ms,
+        EXISTS (SELECT 1 FROM mail_addresses a WHERE a.address = mails.address) AS is_marked";
+    /// Binds the time of the next try, and an id.
+    MAIL_DUE: () = "UPDATE mails SET due_ms = ? WHERE id = ? AND state = 'queued'";
+    /// Binds an address, a mark's name, now. The first mark stays.
+    MAIL_MARK: () = "INSERT INTO mail_addresses (address, state, marked_ms) VALUES (?, ?, ?)
+        ON CONFLICT (address) DO NOTHING";
     /// Binds a mail's id; returns what its text is made of, unless it was sent. `is_known`: the address belongs to a person
     /// with a tenant, or to a tenant without a member.
     SIGN_IN_MAIL_GET: SignInMail = "SELECT m.address, m.origin, s.id, s.intent, s.token_hash, s.expires_ms,
@@ -130,11 +157,11 @@ statements! {
         OR EXISTS (SELECT 1 FROM tenants t WHERE t.email = s.email
         AND NOT EXISTS (SELECT 1 FROM members b WHERE b.tenant_id = t.id))) AS is_known
         FROM mails m JOIN sign_ins s ON s.id = m.subject_id WHERE m.id = ? AND m.state = 'queued'";
-    /// Binds state, now, id: the mail is done with.
-    MAIL_END: () = "UPDATE mails SET state = ?, sent_ms = ? WHERE id = ? AND state = 'queued'";
-    /// Binds a time and a limit; returns mails that are queued since before.
-    MAILS_QUEUED: QueuedMail =
-        "SELECT id FROM mails WHERE state = 'queued' AND created_ms < ? ORDER BY created_ms LIMIT ?";
+    /// Binds state, now, the provider's id, id: the mail is done with.
+    MAIL_END: () = "UPDATE mails SET state = ?, sent_ms = ?, provider_id = ? WHERE id = ? AND state = 'queued'";
+    /// Binds a time and a limit; returns mails that were made, and could be tried, before.
+    MAILS_QUEUED: QueuedMail = "SELECT id FROM mails WHERE state = 'queued' AND due_ms < ?1 AND created_ms < ?1
+        ORDER BY due_ms LIMIT ?2";
     /// Binds mail, address, subject, text, HTML, now. A mail is there once.
     MAILBOX_PUT: () = "INSERT INTO mailbox (mail_id, address, subject, text, html, created_ms)
         VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (mail_id) DO NOTHING";

@@ -1,6 +1,7 @@
 //! The rows of the route table.
 
 use super::{Endpoint, Method, RouteRow};
+use crate::github::CALLBACK_PATH;
 use x402_core::tenancy::access::{Access, KeyScope};
 use x402_core::tenancy::role::Role;
 use x402_core::tenancy::tenant::Scope;
@@ -321,6 +322,9 @@ pub(crate) const ENDPOINTS: &[RouteRow] = &[
     route(Endpoint::MemberJoin, Method::Post, "/v1/members/join", Access::SignIn, ["Members", "Accept an invitation"]),
     route(Endpoint::MemberPatch, Method::Patch, "/v1/members/{person_id}", OWNER, ["Members", "Change a role"]),
     route(Endpoint::MemberRemove, Method::Delete, "/v1/members/{person_id}", PERSON, ["Members", "Remove, or leave"]),
+    route(Endpoint::GithubGo, Method::Get, "/v1/session/github", Access::SignIn, ["Sessions", "Sign in by GitHub"]),
+    route(Endpoint::GithubComeBack, Method::Get, CALLBACK_PATH, Access::SignIn, ["Sessions", "GitHub's way back"]),
+    route(Endpoint::ResendWebhook, Method::Post, "/v1/webhooks/resend", Access::Public, ["Service", "Events of mails"]),
     route(
         Endpoint::OwnRecipientList,
         Method::Get,

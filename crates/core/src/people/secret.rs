@@ -26,6 +26,12 @@ impl Secret {
         Some(Self(mac.finalize().into_bytes().into()))
     }
 
+    /// A secret that this one gives to a purpose; nobody finds this one by it.
+    #[must_use]
+    pub(crate) fn child(&self, purpose: &str) -> Option<Self> {
+        Self::derived(&self.0, purpose, "")
+    }
+
     /// Reads 64 lower-case hex digits.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {

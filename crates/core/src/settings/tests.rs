@@ -105,9 +105,12 @@ fn nothing_of_it_is_printed() {
 
 #[test]
 fn a_mail_backend_is_one_of_those_that_there_are() {
-    assert_eq!(read(&[ADMIN, PEPPERS]).expect("reads").mail(), None);
+    assert!(read(&[ADMIN, PEPPERS]).expect("reads").mail().is_none());
     let mailbox = read(&[ADMIN, PEPPERS, ("MAIL_BACKEND", "mailbox")]).expect("reads");
-    assert_eq!(mailbox.mail(), Some(MailBackend::Mailbox));
+    assert!(mailbox.mail() == Some(&MailBackend::Mailbox) && mailbox.resend_webhook_key().is_none());
     let wrong = read(&[ADMIN, PEPPERS, ("MAIL_BACKEND", "smtp")]).expect_err("refused");
     assert_eq!(wrong.first().map(|mistake| mistake.setting.as_str()), Some("MAIL_BACKEND"));
+    // A link in a mail must not name the host that somebody's request names.
+    let sent = read(&[ADMIN, PEPPERS, ("MAIL_BACKEND", "cloudflare"), ("MAIL_FROM", "a@b.test")]).expect_err("refused");
+    assert_eq!(sent.first().map(|mistake| mistake.setting.as_str()), Some("PUBLIC_URL"));
 }

@@ -1,0 +1,81 @@
+//! Signing in by another service: OAuth 2.0 with a state (RFC 6749, section 10.12) and PKCE (RFC 7636).
+//!
+//! A browser gets a cookie of its own and a state in the address that it is sent to. The directory holds the hashes of both,
+//! so a state counts in the browser that it was made for. The verifier is derived from the cookie and stored nowhere.
+
+use super::secret::Secret;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use sha2::{Digest, Sha256};
+use x402_chain::time::UnixMillis;
+
+/// How long a person may take at the other service.
+pub const OAUTH_MS: u64 = 10 * 60 * 1_000;
+
+/// The other services.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IdentityProvider {
+    /// github.com.
+    Github,
+}
+
+impl IdentityProvider {
+    /// The name in the directory.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Github => "github",
+        }
+    }
+}
+
+/// A person as another service names him: its own id stays when a name or an address changes.
+#[derive(Clone, Copy, Debug)]
+pub struct Identity<'a> {
+    /// The service.
+    pub provider: IdentityProvider,
+    /// The service's id of the person.
+    pub subject: &'a str,
+}
+
+/// The verifier of a browser's sign-in: 64 characters of hex. `None` only where the platform's HMAC takes no key of 32 bytes.
+#[must_use]
+pub fn verifier(browser: &Secret) -> Option<String> {
+    Some(browser.child("x402 oauth verifier")?.text())
+}
+
+/// The challenge of a verifier, by the method `S256`.
+#[must_use]
+pub fn challenge(verifier: &str) -> String {
+    URL_SAFE_NO_PAD.encode(Sha256::digest(verifier.as_bytes()))
+}
+
+/// When a state of this time ends.
+#[must_use]
+pub const fn expiry(now: UnixMillis) -> UnixMillis {
+    UnixMillis(now.0.saturating_add(OAUTH_MS))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_challenge_is_that_of_the_specification() {
+        // RFC 7636, appendix B.
+        assert_eq!(
+            challenge("dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"),
+            "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"
+        );
+    }
+
+    #[test]
+    fn a_verifier_is_the_browsers_own_and_not_its_cookie() {
+        let [one, two] = [1, 2].map(|byte| Secret::new([byte; 32]));
+        let verifier_of = |secret: &Secret| verifier(secret).expect("made");
+        assert_eq!(verifier_of(&one), verifier_of(&one));
+        assert_ne!(verifier_of(&one), verifier_of(&two));
+        assert_ne!(verifier_of(&one), one.text());
+        assert_eq!(verifier_of(&one).len(), 64);
+    }
+}

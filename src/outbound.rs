@@ -1,0 +1,126 @@
+//! One HTTP request to the outside: a deadline, no redirects, and a body that is cut while it streams.
+
+use crate::platform::fetch::fetch_with_init_global;
+use core::fmt;
+use futures_util::StreamExt;
+use futures_util::future::LocalBoxFuture;
+use wasm_bindgen::{JsCast, JsValue};
+use worker::js_sys;
+use worker::wasm_bindgen_futures::JsFuture;
+use worker::web_sys::{AbortSignal, RequestInit, RequestRedirect, Response};
+
+/// A request's headers as the platform takes them.
+pub(crate) fn request_headers(all: &[(&str, &str)]) -> JsValue {
+    let headers = js_sys::Object::new();
+    for (name, value) in all {
+        // Setting a member of a new object cannot fail.
+        let _ = js_sys::Reflect::set(&headers, &(*name).into(), &(*value).into());
+    }
+    headers.into()
+}
+
+/// A request to the outside.
+pub(crate) struct OutboundRequest<'a> {
+    pub(crate) url: &'a str,
+    /// As [`request_headers`] makes them.
+    pub(crate) headers: &'a JsValue,
+    /// The body of a `POST`; `None`: a `GET`.
+    pub(crate) body: Option<&'a str>,
+    /// Ends the request, and the reading of its answer.
+    pub(crate) deadline: AbortSignal,
+    /// The largest answer, bytes.
+    pub(crate) answer_max: usize,
+}
+
+/// Why there is no answer. No text of it comes from the platform, whose errors may hold the URL, and the URL a key.
+#[derive(Debug)]
+pub(crate) enum OutboundFailure {
+    /// No answer within the deadline, or a broken connection.
+    Failed,
+    /// A redirect, which is not followed.
+    Redirected(u16),
+    /// More bytes than the request allows.
+    TooLarge,
+    /// The body ended early.
+    BrokenOff,
+}
+
+impl fmt::Display for OutboundFailure {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Failed => out.write_str("the request failed"),
+            Self::Redirected(status) => write!(out, "a redirect (HTTP {status})"),
+            Self::TooLarge => out.write_str("the answer is too large"),
+            Self::BrokenOff => out.write_str("the answer broke off"),
+        }
+    }
+}
+
+/// An HTTP response.
+pub(crate) struct HttpAnswer {
+    pub(crate) status: u16,
+    /// The header `Retry-After` in seconds, where the status is not 200.
+    pub(crate) retry_after_s: Option<u64>,
+    pub(crate) body: Vec<u8>,
+}
+
+/// An answer to come. Boxed: the compiler would copy its code into each of its callers.
+pub(crate) type PendingAnswer<'a> = LocalBoxFuture<'a, Result<HttpAnswer, OutboundFailure>>;
+
+/// A deadline that begins now.
+pub(crate) fn deadline(limit_ms: u32) -> AbortSignal {
+    AbortSignal::timeout_with_u32(limit_ms)
+}
+
+/// Sends a request and reads the answer, all within its deadline.
+pub(crate) fn exchange(request: OutboundRequest<'_>) -> PendingAnswer<'_> {
+    Box::pin(exchange_now(request))
+}
+
+async fn exchange_now(request: OutboundRequest<'_>) -> Result<HttpAnswer, OutboundFailure> {
+    let failed = |_: JsValue| OutboundFailure::Failed;
+    let init = RequestInit::new();
+    init.set_method(if request.body.is_some() { "POST" } else { "GET" });
+    init.set_headers(request.headers);
+    init.set_redirect(RequestRedirect::Manual);
+    if let Some(body) = request.body {
+        init.set_body(&JsValue::from_str(body));
+    }
+    init.set_signal(Some(&request.deadline));
+    let response = JsFuture::from(fetch_with_init_global(request.url, &init)).await.map_err(failed)?;
+    let response: Response = response.unchecked_into();
+    let status = response.status();
+    if (300..400).contains(&status) {
+        return Err(OutboundFailure::Redirected(status));
+    }
+    let headers = response.headers();
+    let number = |name| headers.get(name).ok().flatten().and_then(|text| text.trim().parse::<u64>().ok());
+    let retry_after_s = if status == 200 { None } else { number("retry-after") };
+    let length = number("content-length").map(|length| usize::try_from(length).unwrap_or(usize::MAX));
+    let is_coded = headers.has("content-encoding").unwrap_or(true);
+    let body = match length {
+        Some(length) if length > request.answer_max => return Err(OutboundFailure::TooLarge),
+        // HTTP limits the body to the stated length, so nothing needs to be cut.
+        Some(_) if !is_coded => {
+            let whole = JsFuture::from(response.text().map_err(failed)?).await.map_err(failed)?;
+            whole.as_string().ok_or(OutboundFailure::Failed)?.into_bytes()
+        }
+        Some(_) | None => read_bounded(response, request.answer_max).await?,
+    };
+    Ok(HttpAnswer { status, retry_after_s, body })
+}
+
+/// Reads a body of unknown length and stops at the limit.
+async fn read_bounded(response: Response, max: usize) -> Result<Vec<u8>, OutboundFailure> {
+    let broken = |_: worker::Error| OutboundFailure::BrokenOff;
+    let mut response = worker::Response::from(response);
+    let mut body = Vec::new();
+    let mut stream = response.stream().map_err(broken)?;
+    while let Some(chunk) = stream.next().await {
+        body.extend(chunk.map_err(broken)?);
+        if body.len() > max {
+            return Err(OutboundFailure::TooLarge);
+        }
+    }
+    Ok(body)
+}
