@@ -59,24 +59,30 @@ pub struct Cookies {
 }
 
 impl Cookies {
-    /// Reads the header `Cookie`. Of two cookies with one name the first counts.
+    /// Reads the header `Cookie`. A name that comes twice has no value: a browser holds one cookie of a `__Host-` name, so
+    /// another host of the domain has set the second.
+    ///
+    /// Only space and tab surround a pair (RFC 6265, section 4.2.1). A cookie whose name begins with other white space, as
+    /// U+2000, lacks the protection of the prefix: it is another name.
     #[must_use]
     pub fn read(header: &str) -> Self {
         let mut cookies = Self::default();
-        for (name, value) in header.split(';').filter_map(|pair| pair.trim().split_once('=')) {
-            let place = if name == CookieName::Session.as_str() {
-                &mut cookies.session
+        let mut is_seen = [false; 3];
+        let pairs = header.split(';').filter_map(|pair| pair.trim_matches([' ', '\t']).split_once('='));
+        for (name, value) in pairs {
+            let [session, sign_in, oauth] = &mut is_seen;
+            let (place, is_seen) = if name == CookieName::Session.as_str() {
+                (&mut cookies.session, session)
             } else if name == CookieName::SignIn.as_str() {
-                &mut cookies.sign_in
+                (&mut cookies.sign_in, sign_in)
             } else if name == CookieName::Oauth.as_str() {
-                &mut cookies.oauth
+                (&mut cookies.oauth, oauth)
             } else {
                 continue;
             };
             cookies.has_any = true;
-            if place.is_none() {
-                *place = Secret::parse(value);
-            }
+            *place = if *is_seen { None } else { Secret::parse(value) };
+            *is_seen = true;
         }
         cookies
     }
@@ -109,5 +115,34 @@ mod tests {
         }
         let read = Cookies::read("__Host-session=abc");
         assert!(read.session.is_none() && read.has_any);
+    }
+
+    #[test]
+    fn a_name_after_other_white_space_is_another_name() {
+        let (thief, own) = (Secret::new([1; 32]), Secret::new([2; 32]));
+        for space in ["\u{2000}", "\u{a0}", "\u{85}", "\u{3000}", "\u{b}", "\u{c}", "\r", "\n", "\u{feff}"] {
+            for name in [CookieName::Session, CookieName::SignIn, CookieName::Oauth].map(CookieName::as_str) {
+                let header = format!("{space}{name}={}; {name}={}", thief.text(), own.text());
+                let read = Cookies::read(&header);
+                assert_eq!(read.session.or(read.sign_in).or(read.oauth), Some(own), "{header:?}");
+                assert!(!Cookies::read(&format!("{space}{name}={}", thief.text())).has_any);
+            }
+        }
+        let read = Cookies::read(&format!("\t __Host-session={} \t; a=b", own.text()));
+        assert_eq!(read.session, Some(own), "space and tab surround a pair");
+    }
+
+    #[test]
+    fn a_name_that_comes_twice_has_no_value() {
+        let (one, two) = (Secret::new([1; 32]).text(), Secret::new([2; 32]).text());
+        for name in [CookieName::Session, CookieName::SignIn, CookieName::Oauth].map(CookieName::as_str) {
+            for values in [[&*one, &*two], [&*one, &*one], ["", &*one], [&*one, ""]] {
+                let header = values.map(|value| format!("{name}={value}")).join("; ");
+                let read = Cookies::read(&format!("{header}; {name}={two}"));
+                assert_eq!((read.session, read.sign_in, read.oauth, read.has_any), (None, None, None, true), "{header}");
+                let read = Cookies::read(&header);
+                assert_eq!((read.session, read.sign_in, read.oauth, read.has_any), (None, None, None, true), "{header}");
+            }
+        }
     }
 }
