@@ -1,30 +1,48 @@
 //! Ships events of the directory's outbox to the objects of their months: after the answer to the request that made them,
 //! and by a timed job. A month's object stores an event once, so that one may be shipped twice.
 
+use crate::app;
 use crate::app::App;
+use crate::clients::ledger::call_ledger;
 use crate::clients::records::RecordsClient;
-use crate::d1::change::{note_events, unshipped_events};
+use crate::d1::change::{note_events, tenants_to_load, unshipped_events};
+use crate::d1::rows::{TenantToLoad, UnshippedEvent};
 use crate::telemetry::{TelemetryField, TelemetryKind, event};
+use futures_util::stream::{self, StreamExt};
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use worker::D1Database;
 use x402_chain::id::EventId;
+use x402_chain::network::Environment;
 use x402_chain::time::{Period, UnixMillis};
-use x402_core::error::Fault;
+use x402_core::error::{ErrorCode, Fault};
+use x402_core::messages::ledger::{LedgerEnvelope, LedgerMessage};
 use x402_core::messages::records::RecordsBatch;
+use x402_core::outbox::OutboxEventKind;
 use x402_core::records::archive::ArchiveOwner;
 
 /// Events of one run.
 const EVENTS_MAX: u64 = 100;
+/// Tenants whose ledgers load at the same time.
+const AT_ONCE: usize = 5;
 
-/// Ships the events that wait; returns how many were shipped. Those that a month's object does not take stay, and come
-/// after others the next time.
+/// Ships the events that wait; returns how many were shipped. Those whose change a ledger does not load, or that a month's
+/// object does not take, stay, and come after others the next time.
 ///
 /// # Errors
 /// Where the directory fails.
 pub(crate) async fn ship(app: &App, now: UnixMillis) -> Result<usize, Fault> {
     let db = app.db()?;
     let mut months: BTreeMap<(String, Period), (ArchiveOwner, RecordsBatch)> = BTreeMap::new();
-    for row in unshipped_events(&db, EVENTS_MAX).await? {
+    let rows = unshipped_events(&db, EVENTS_MAX).await?;
+    let unloaded = load_changes(app, &db, &rows, now).await?;
+    let is_held = |row: &UnshippedEvent| concerns_ledgers(row) && unloaded.iter().any(|tenant| holds_up(tenant, row));
+    let (held, rows): (Vec<_>, Vec<_>) = rows.into_iter().partition(is_held);
+    if !held.is_empty() {
+        let ids: Vec<EventId> = held.iter().map(|row| row.event.id).collect();
+        note_events(&db, &ids, None).await?;
+    }
+    for row in rows {
         let owner = ArchiveOwner { tenant: row.tenant, environment: row.environment };
         let key = (format!("{}:{}", row.tenant, row.environment.name()), Period::of(row.event.id.created_at()));
         months.entry(key).or_insert_with(|| (owner, RecordsBatch::default())).1.events.push(row.event);
@@ -42,6 +60,52 @@ pub(crate) async fn ship(app: &App, now: UnixMillis) -> Result<usize, Fault> {
         }
     }
     Ok(shipped)
+}
+
+fn concerns_ledgers(row: &UnshippedEvent) -> bool {
+    matches!(row.event.kind, OutboxEventKind::Directory(kind) if kind.concerns_ledgers())
+}
+
+/// Whether a tenant must have loaded what has caused an event.
+fn holds_up(tenant: &TenantToLoad, row: &UnshippedEvent) -> bool {
+    match &tenant.lost {
+        Some(lost) => *lost == row.event.subject,
+        None => tenant.id == row.tenant,
+    }
+}
+
+/// Makes ledgers load what has caused events; returns the tenants of those that did not. A tenant that is not in the
+/// directory has nothing to load.
+async fn load_changes(
+    app: &App,
+    db: &D1Database,
+    rows: &[UnshippedEvent],
+    now: UnixMillis,
+) -> Result<Vec<TenantToLoad>, Fault> {
+    let of: Vec<&UnshippedEvent> = rows.iter().filter(|row| concerns_ledgers(row)).collect();
+    if of.is_empty() {
+        return Ok(Vec::new());
+    }
+    let tenants = tenants_to_load(db, &of).await?;
+    let load = |tenant: TenantToLoad| async move {
+        let outcome = load_tenant(app, &tenant, now).await;
+        if let Err(fault) = &outcome {
+            event(TelemetryKind::EventsNotShipped, &[TelemetryField::Cause(fault)]);
+        }
+        outcome.is_err().then_some(tenant)
+    };
+    Ok(stream::iter(tenants).map(load).buffer_unordered(AT_ONCE).filter_map(core::future::ready).collect().await)
+}
+
+async fn load_tenant(app: &App, tenant: &TenantToLoad, now: UnixMillis) -> Result<(), Fault> {
+    for environment in Environment::ALL {
+        let message = LedgerMessage::Reload { version: tenant.version };
+        let envelope = LedgerEnvelope::without_request(tenant.id, environment, app::request_id(now), message);
+        if !call_ledger(app, &envelope, tenant.region.as_deref()).await?.is_done() {
+            return Err(Fault::new(ErrorCode::LedgerUnavailable, "a ledger has not loaded its tenant"));
+        }
+    }
+    Ok(())
 }
 
 /// Ships after an answer. What fails is shipped by the timed job.

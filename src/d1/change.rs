@@ -1,6 +1,6 @@
 //! Changes of the directory. One batch holds the change, its entry in the audit log and its event: [`change`].
 
-use super::rows::{AuditRow, UnshippedEvent};
+use super::rows::{AuditRow, TenantToLoad, UnshippedEvent};
 use super::{BoundValue, all, batch, result_of, rows_of, sql, statement};
 use crate::storage::{Present, Statement};
 use worker::{D1Database, D1PreparedStatement};
@@ -152,6 +152,15 @@ pub(crate) async fn list_audit(
 /// Events that were not shipped, those tried least first.
 pub(crate) async fn unshipped_events(db: &D1Database, limit: u64) -> Result<Vec<UnshippedEvent>, Fault> {
     all(db, sql::EVENTS_UNSHIPPED, &[BoundValue::Number(limit)]).await
+}
+
+/// The tenants whose ledgers must hold what has caused events.
+pub(crate) async fn tenants_to_load(db: &D1Database, of: &[&UnshippedEvent]) -> Result<Vec<TenantToLoad>, Fault> {
+    let tenants: Vec<TenantId> = of.iter().map(|row| row.tenant).collect();
+    let subjects: Vec<&str> = of.iter().map(|row| row.event.subject.as_str()).collect();
+    let lists = (serde_json::to_string(&tenants), serde_json::to_string(&subjects));
+    let (tenants, subjects) = (lists.0.map_err(Fault::internal)?, lists.1.map_err(Fault::internal)?);
+    all(db, sql::TENANTS_TO_LOAD, &[BoundValue::Text(&tenants), BoundValue::Text(&subjects)]).await
 }
 
 /// Notes that events were shipped, or, without a time, that they were tried.

@@ -52,6 +52,25 @@ pub(crate) async fn try_challenge(
     Ok(all(db, sql::CHALLENGE_TRY, &bind).await?.into_iter().next())
 }
 
+/// Whether a challenge was used by this tenant for an address that is still the tenant's.
+pub(crate) async fn has_proven(
+    db: &D1Database,
+    nonce: ProofNonce,
+    (tenant, network, address): (TenantId, &Network, &Address),
+    now: UnixMillis,
+) -> Result<bool, Fault> {
+    let (nonce, tenant, address) = (nonce.to_string(), tenant.to_string(), address.to_string());
+    let bind = [
+        BoundValue::Text(&nonce),
+        BoundValue::Text(&tenant),
+        BoundValue::Text(network.environment.name()),
+        BoundValue::Text(network.key),
+        BoundValue::Text(&address),
+        BoundValue::Ms(now),
+    ];
+    Ok(!all(db, sql::CHALLENGE_USED, &bind).await?.is_empty())
+}
+
 /// Deletes challenges that ended a day ago.
 pub(crate) async fn purge_challenges(db: &D1Database, now: UnixMillis) -> Result<(), Fault> {
     let before = BoundValue::Ms(UnixMillis(now.0.saturating_sub(DAY_MS)));

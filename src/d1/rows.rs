@@ -1,19 +1,20 @@
 //! The rows that the directory's statements return, and what they mean.
 
+mod outbox;
+
 use crate::storage::{FromRow, RowReader};
-use serde_json::value::RawValue;
+pub use outbox::{TenantToLoad, UnshippedEvent};
 use x402_api::admin::{KeyView, LimitsView, RecipientView, TenantView};
 use x402_api::audit::AuditView;
 use x402_chain::address::{Address, Family};
 use x402_chain::amount::Amount;
 use x402_chain::collect::map_of;
-use x402_chain::id::{AuditId, EventId, KeyId, TenantId};
+use x402_chain::id::{AuditId, KeyId, TenantId};
 use x402_chain::network::Environment;
 use x402_chain::registry_check::RegistryCheckOutcome;
 use x402_chain::time::UnixMillis;
-use x402_core::audit::{ActorKind, DirectoryEvent};
+use x402_core::audit::ActorKind;
 use x402_core::error::Fault;
-use x402_core::outbox::{OutboxEvent, OutboxEventKind};
 use x402_core::records::rollup::{RollupKey, Total};
 use x402_core::tenancy::branding::Branding;
 use x402_core::tenancy::key::{KeyHash, KeyKind, prefix};
@@ -455,28 +456,5 @@ impl FromRow for AuditRow {
         let created_at = row.get::<UnixMillis>()?.rfc3339();
         let entry = AuditView { id, created_at, actor_kind, actor, action, subject, detail, ip_prefix, user_agent };
         Ok(Self { entry })
-    }
-}
-
-/// An event that its month's object does not hold yet, as far as is known.
-pub struct UnshippedEvent {
-    /// The tenant to which it happened.
-    pub tenant: TenantId,
-    /// The environment whose records get it.
-    pub environment: Environment,
-    /// The event.
-    pub event: OutboxEvent,
-}
-
-impl FromRow for UnshippedEvent {
-    const COLUMNS: &'static [&'static str] =
-        &["event_id", "tenant_id", "environment", "kind", "subject", "body", "created_ms"];
-
-    fn from_row(row: &mut RowReader) -> Result<Self, Fault> {
-        let (id, tenant) = (row.parse(EventId::parse)?, row.parse(TenantId::parse)?);
-        let environment = row.parse(Environment::parse)?;
-        let kind = OutboxEventKind::Directory(row.parse(DirectoryEvent::parse)?);
-        let (subject, body) = (row.get()?, row.parse(|text| RawValue::from_string(text.to_owned()).ok())?);
-        Ok(Self { tenant, environment, event: OutboxEvent { id, kind, subject, body, at: row.get()? } })
     }
 }

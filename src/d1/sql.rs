@@ -4,7 +4,8 @@
 
 use super::rows::{
     AddressRow, AppearanceRow, AuditRow, ChallengeRow, CheckRow, ChildRow, DefaultRow, ListedRecord, OpenPeriod,
-    PreviousHolderRow, RecipientRow, RecordBody, RollupRow, StuckRow, TenantDefaultRow, TenantRow, UnshippedEvent,
+    PreviousHolderRow, RecipientRow, RecordBody, RollupRow, StuckRow, TenantDefaultRow, TenantRow, TenantToLoad,
+    UnshippedEvent,
 };
 use crate::storage::{Present, statements};
 use x402_api::admin::KeyView;
@@ -62,6 +63,12 @@ statements! {
     /// Binds a time or null, and a JSON list of events: they were shipped then, or were tried once more.
     EVENTS_NOTE: () = "UPDATE directory_outbox SET shipped_ms = ?1, tries = tries + 1
         WHERE shipped_ms IS NULL AND event_id IN (SELECT value FROM json_each(?2))";
+    /// Binds a JSON list of tenants and one of addresses; returns these tenants with their versions, and those that have
+    /// lost one of the addresses in test.
+    TENANTS_TO_LOAD: TenantToLoad = "SELECT id, version, region, NULL AS lost FROM tenants
+        WHERE id IN (SELECT value FROM json_each(?1)) UNION ALL SELECT t.id, t.version, t.region, r.address
+        FROM recipients r JOIN tenants t ON t.id = r.taken_from
+        WHERE r.environment = 'test' AND r.address IN (SELECT value FROM json_each(?2))";
     /// Binds a time: events shipped before it.
     EVENTS_PURGE: () = "DELETE FROM directory_outbox WHERE shipped_ms IS NOT NULL AND shipped_ms < ?";
 
@@ -177,6 +184,12 @@ statements! {
     CHALLENGE_TRY: ChallengeRow = "UPDATE recipient_challenges SET tries = tries + 1 WHERE nonce = ? AND tenant_id = ?
         AND environment = ? AND chain = ? AND address = ? AND uses = 0 AND tries < ? AND expires_ms > ?
         RETURNING service, expires_ms";
+    /// Binds nonce, tenant, environment, chain, address, now; returns a row if the challenge is of all these, was used
+    /// before its end, and the address is the tenant's.
+    CHALLENGE_USED: Present = "SELECT 1 AS present FROM recipient_challenges c JOIN recipients r
+        ON r.environment = c.environment AND r.address = c.address AND r.tenant_id = c.tenant_id
+        WHERE c.nonce = ? AND c.tenant_id = ? AND c.environment = ? AND c.chain = ? AND c.address = ? AND c.uses = 1
+        AND c.expires_ms > ? AND r.removed_ms IS NULL";
     /// Binds a nonce: a second use fails the batch.
     CHALLENGE_USE: () = "UPDATE recipient_challenges SET uses = uses + 1 WHERE nonce = ?";
     /// Binds a time: challenges that ended before it.

@@ -80,10 +80,16 @@ pub(super) async fn reload_ledgers(
         let envelope = incoming.envelope(app, (tenant, environment), LedgerMessage::Reload { version });
         clients::ledger::call_ledger(app, &envelope, region).await
     };
+    let not_loaded = || {
+        let detail = "the change is stored, but a ledger has not loaded it yet: it takes effect within minutes, or when \
+                      the same request is answered with success";
+        Fault::new(ErrorCode::LedgerUnavailable, detail).after(1)
+    };
     for response in join_all(Environment::ALL.map(one)).await {
-        if !response?.is_done() {
-            let detail = "the change is stored, but a ledger has not loaded it yet: repeat the request";
-            return Err(Fault::new(ErrorCode::LedgerUnavailable, detail).after(1));
+        match response {
+            Ok(response) if response.is_done() => {}
+            Ok(_) => return Err(not_loaded()),
+            Err(fault) => return Err(not_loaded().because(fault.cause().unwrap_or(&fault.detail))),
         }
     }
     Ok(())

@@ -1,5 +1,6 @@
-//! Keys of a tenant: list, make, rotate, revoke. Both ledgers of the tenant have loaded a change before it is answered, so
-//! that it holds for the next request.
+//! Keys of a tenant: list, make, rotate, revoke. Both ledgers of the tenant load a change before it is answered, so that it
+//! holds for the next request. Where one is not reached, [`crate::directory_events`] makes it load the change: a new key's
+//! text, which is shown once, is answered all the same.
 
 use super::directory::{issue_key, key_id, reload_ledgers};
 use crate::app::App;
@@ -82,8 +83,18 @@ pub(super) async fn create(
     if !keys::create_key(&db, &put, &made.detail(new.environment.name()).of(new.environment)).await? {
         return Err(too_many());
     }
-    reload(app, incoming, tenant).await?;
-    Ok(ApiReply::json(201, &KeyCreated { api_key: one_key(app, tenant, id).await?, key: text }))
+    key_created(app, incoming, (tenant, id), text).await
+}
+
+/// The answer to a new key. A request that is repeated would make another one, so a ledger that is not reached is no error.
+async fn key_created(
+    app: &App,
+    incoming: &IncomingRequest,
+    (tenant, id): (TenantId, KeyId),
+    key: String,
+) -> Result<ApiReply, Fault> {
+    let in_force = reload(app, incoming, tenant).await.is_ok();
+    Ok(ApiReply::json(201, &KeyCreated { api_key: one_key(app, tenant, id).await?, key, in_force }))
 }
 
 /// Revokes a key.
@@ -95,6 +106,7 @@ pub(super) async fn revoke(
 ) -> Result<ApiReply, Fault> {
     let tenant = owner.0;
     let id = revoke_because(app, incoming, owner, (&key, key.environment.name().to_owned())).await?;
+    reload(app, incoming, tenant).await?;
     Ok(ApiReply::json(200, &KeyAlone { api_key: one_key(app, tenant, id).await? }))
 }
 
@@ -107,7 +119,6 @@ async fn revoke_because(
     let id = KeyId::parse(&key.id).ok_or_else(no_key)?;
     let made = incoming.change_by(actor, tenant, AuditAction::KeyRevoked, key.id.as_str())?;
     keys::revoke_key(&app.db()?, id, &made.detail(detail).of(key.environment)).await?;
-    reload(app, incoming, tenant).await?;
     Ok(id)
 }
 
@@ -190,8 +201,7 @@ pub(super) async fn rotate_own(app: &App, incoming: &IncomingRequest) -> Result<
         let detail = "the key is revoked, has expired or was rotated before";
         return Err(Fault::new(ErrorCode::KeyNotActive, detail));
     }
-    reload(app, incoming, tenant).await?;
-    Ok(ApiReply::json(201, &KeyCreated { api_key: one_key(app, tenant, new).await?, key: text }))
+    key_created(app, incoming, (tenant, new), text).await
 }
 
 /// `POST /v1/api-keys/revoke-leaked`: the answer is the same whatever the text is.
@@ -208,6 +218,8 @@ pub(super) async fn revoke_leaked(app: &App, incoming: &IncomingRequest) -> Resu
         let place = report.url.as_deref().unwrap_or("reported without a place");
         let detail = format!("{}, leaked: {place}", found.environment.name());
         revoke_because(app, incoming, (caller.tenant, Actor::System), (&found, detail)).await?;
+        // A ledger that is not reached loads the change within minutes; an error would show which texts are keys.
+        let _ = reload(app, incoming, caller.tenant).await;
     }
     Ok(ApiReply::json(202, &LeakReceived { received: true }))
 }

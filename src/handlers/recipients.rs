@@ -88,6 +88,13 @@ pub(super) async fn add_recipient(app: &App, incoming: &IncomingRequest) -> Resu
     let new = proven_recipient(&incoming.body)?;
     let (db, network) = (app.db()?, new.network);
     check(app, incoming, network, new.proof.as_ref().map(|proof| &proof.address)).await?;
+    if let Some(proof) = &new.proof
+        && let Some(nonce) = proof.nonce
+        && proofs::has_proven(&db, nonce, (tenant, network, &proof.address), incoming.now).await?
+    {
+        // The answer to the same request was lost.
+        return added(app, incoming, network, &proof.address).await;
+    }
     if d1::list_recipients(&db, tenant).await?.len() >= RECIPIENTS_MAX {
         return Err(invalid("address", &format!("is one too many: a tenant can have {RECIPIENTS_MAX} addresses")));
     }
@@ -115,14 +122,27 @@ pub(super) async fn add_recipient(app: &App, incoming: &IncomingRequest) -> Resu
         let detail = "the address belongs, or belonged, to another tenant in this environment";
         Fault::new(ErrorCode::RecipientTaken, detail).at("address")
     })?;
-    reload_previous_holders(app, incoming, losers).await?;
-    reload_tenant(app, incoming, tenant).await?;
-    let recipient = one_recipient(app, tenant, &address, Some(network.environment)).await?;
-    let account = match token_account(network, &address) {
+    // Where a ledger is not reached, `directory_events` makes it load the change.
+    let _ = reload_previous_holders(app, incoming, losers).await;
+    added(app, incoming, network, &address).await
+}
+
+/// The answer about an address that is registered. A ledger that is not reached is no error: `derive` would make another
+/// address if it were repeated.
+async fn added(
+    app: &App,
+    incoming: &IncomingRequest,
+    network: &'static Network,
+    address: &Address,
+) -> Result<ApiReply, Fault> {
+    let tenant = incoming.tenant()?;
+    let in_force = reload_tenant(app, incoming, tenant).await.is_ok();
+    let recipient = one_recipient(app, tenant, address, Some(network.environment)).await?;
+    let account = match token_account(network, address) {
         Some(account) => Some((account, token_account_state(app, network, &account).await)),
         None => None,
     };
-    Ok(ApiReply::json(201, &RecipientAdded::new(recipient, account)))
+    Ok(ApiReply::json(201, &RecipientAdded::new((recipient, in_force), account)))
 }
 
 /// How the signature proves the address.

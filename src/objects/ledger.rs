@@ -277,6 +277,9 @@ impl TenantLedger {
     }
 
     async fn reload_tenant(&self, envelope: &LedgerEnvelope, version: u64) -> Result<LedgerOutput, Fault> {
+        if self.memory.borrow().as_ref().is_some_and(|memory| memory.tenant.version >= version) {
+            return Ok(LedgerOutput::done());
+        }
         let loaded = d1::load_tenant(&db(&self.env)?, envelope.tenant, envelope.environment).await;
         let tenant = loaded
             .map_err(tenant_unavailable_because)?

@@ -239,7 +239,8 @@ fn check_recipients(all: &mut Checked) {
     let bad = [("address", text("0x1")), ("first_use", int(2)), ("only_on", text("{}"))];
     let in_force = [text(ADDRESS), int(1), text(r#"["base"]"#)];
     all.row(&[directory::RECIPIENTS_IN_FORCE], &in_force, &["only_on"], &bad);
-    let proven = [directory::CHALLENGE_PUT, directory::RECIPIENT_PROVE, directory::DEFAULT_PUT_HELD];
+    let proven =
+        [directory::CHALLENGE_PUT, directory::CHALLENGE_USED, directory::RECIPIENT_PROVE, directory::DEFAULT_PUT_HELD];
     all.row(&proven, &[int(1)], &[], &[]);
     all.row(&[directory::RECIPIENT_RETIRE, directory::TENANT_SETTINGS_PUT], &[int(1)], &[], &[]);
     let challenge = [text("https://pay.example"), int(1)];
@@ -270,6 +271,9 @@ fn check_changes(all: &mut Checked) {
         ("created_ms", int(-1)),
     ];
     all.row(&[directory::EVENTS_UNSHIPPED], &row, &[], &bad);
+    let row = [text(TENANT), int(2), text("weur"), text(ADDRESS)];
+    let bad = [("id", text("ten_1")), ("version", int(-1))];
+    all.row(&[directory::TENANTS_TO_LOAD], &row, &["region", "lost"], &bad);
 }
 
 #[test]

@@ -139,9 +139,17 @@ mod tests {
             for values in [[&*one, &*two], [&*one, &*one], ["", &*one], [&*one, ""]] {
                 let header = values.map(|value| format!("{name}={value}")).join("; ");
                 let read = Cookies::read(&format!("{header}; {name}={two}"));
-                assert_eq!((read.session, read.sign_in, read.oauth, read.has_any), (None, None, None, true), "{header}");
+                assert_eq!(
+                    (read.session, read.sign_in, read.oauth, read.has_any),
+                    (None, None, None, true),
+                    "{header}"
+                );
                 let read = Cookies::read(&header);
-                assert_eq!((read.session, read.sign_in, read.oauth, read.has_any), (None, None, None, true), "{header}");
+                assert_eq!(
+                    (read.session, read.sign_in, read.oauth, read.has_any),
+                    (None, None, None, true),
+                    "{header}"
+                );
             }
         }
     }

@@ -49,7 +49,8 @@ pub struct LeakReport {
 #[derive(Clone, Debug, Serialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 pub struct LeakReceived {
-    /// Always `true`: if the text is a key of this service, it is refused from the next request on.
+    /// Always `true`: if the text is a key of this service, it is revoked, and refused from the next request on, or within
+    /// minutes where a ledger of its tenant is not reached.
     pub received: bool,
 }
 

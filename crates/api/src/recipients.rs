@@ -188,14 +188,22 @@ pub struct RecipientAdded {
     pub token_account: Option<TokenAccountView>,
     /// What the seller should know or do before taking payments; `null` where there is nothing.
     pub warning: Option<String>,
+    /// Whether the address is taken by the very next request. `false`: a ledger of the tenant was not reached, and it is
+    /// taken within minutes.
+    pub in_force: bool,
 }
 
 impl RecipientAdded {
     /// The answer with what the chain reports about the token account: `None` on EVM; an inner `None` where the chain gave
     /// no answer.
     #[must_use]
-    pub fn new(recipient: RecipientView, account: Option<(Address, Option<TokenAccountState>)>) -> Self {
-        let Some((address, state)) = account else { return Self { recipient, token_account: None, warning: None } };
+    pub fn new(
+        (recipient, in_force): (RecipientView, bool),
+        account: Option<(Address, Option<TokenAccountState>)>,
+    ) -> Self {
+        let Some((address, state)) = account else {
+            return Self { recipient, token_account: None, warning: None, in_force };
+        };
         let warning = match state {
             Some(TokenAccountState::Open) => None,
             Some(TokenAccountState::Missing) => Some(
@@ -209,7 +217,7 @@ impl RecipientAdded {
         };
         let exists = state.map(|state| state != TokenAccountState::Missing);
         let token_account = Some(TokenAccountView { address: address.to_string(), exists });
-        Self { recipient, token_account, warning: warning.map(str::to_owned) }
+        Self { recipient, token_account, warning: warning.map(str::to_owned), in_force }
     }
 }
 
@@ -295,14 +303,14 @@ mod tests {
         };
         let added = |state| {
             let account = Address::parse(Family::Svm, WALLET).expect("an address");
-            let added = RecipientAdded::new(recipient.clone(), Some((account, state)));
+            let added = RecipientAdded::new((recipient.clone(), true), Some((account, state)));
             (added.token_account.and_then(|account| account.exists), added.warning.is_some())
         };
         assert_eq!(added(Some(TokenAccountState::Open)), (Some(true), false));
         assert_eq!(added(Some(TokenAccountState::Missing)), (Some(false), true));
         assert_eq!(added(Some(TokenAccountState::Frozen)), (Some(true), true));
         assert_eq!(added(None), (None, true));
-        let evm = RecipientAdded::new(recipient.clone(), None);
+        let evm = RecipientAdded::new((recipient.clone(), true), None);
         assert!(evm.token_account.is_none() && evm.warning.is_none());
     }
 }

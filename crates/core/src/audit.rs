@@ -115,6 +115,20 @@ impl DirectoryEvent {
         }
     }
 
+    /// Whether ledgers hold what has changed: they load it before the event counts as shipped.
+    #[must_use]
+    pub const fn concerns_ledgers(self) -> bool {
+        match self {
+            Self::KeyCreated
+            | Self::KeyRotated
+            | Self::KeyRevoked
+            | Self::RecipientAdded
+            | Self::RecipientRetired
+            | Self::TenantUpdated => true,
+            Self::MemberInvited | Self::MemberJoined | Self::MemberRemoved => false,
+        }
+    }
+
     /// The event with this name; `None` for any other text.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {

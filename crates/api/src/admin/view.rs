@@ -130,6 +130,9 @@ pub struct KeyCreated {
     pub api_key: KeyView,
     /// The key's text: shown this once, and stored only as a hash.
     pub key: String,
+    /// Whether the key, and the end of one that it replaces, holds for the very next request. `false`: a ledger of the
+    /// tenant was not reached, and it holds within minutes.
+    pub in_force: bool,
 }
 
 /// The answer that holds one key.
