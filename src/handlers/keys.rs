@@ -15,8 +15,10 @@ use x402_api::keys::{LeakReceived, grace_ms, leak_report};
 use x402_api::records::ListPage;
 use x402_chain::id::{KeyId, TenantId};
 use x402_chain::network::Environment;
+use x402_chain::time::UnixMillis;
 use x402_core::audit::AuditAction;
 use x402_core::error::{ErrorCode, Fault};
+use x402_core::tenancy::allow_list::{AllowedNetwork, is_within};
 use x402_core::tenancy::key::{self, KeyHash};
 use x402_core::tenancy::role::Role;
 use x402_core::tenancy::tenant::Scope;
@@ -122,24 +124,42 @@ async fn revoke_because(
     Ok(id)
 }
 
-/// Checks that whoever manages the tenant may hold a key of an environment and scopes: nobody gets more by a new key than
-/// he has. What a key with the scope `manage` may do is an owner's.
-fn check_reach(incoming: &IncomingRequest, environment: Environment, scopes: &[Scope]) -> Result<(), Fault> {
+/// What a key would allow.
+struct Reach<'a> {
+    environment: Environment,
+    scopes: &'a [Scope],
+    /// When it ends, RFC 3339; `None`: never.
+    expires_at: Option<&'a str>,
+    allow_list: &'a [AllowedNetwork],
+}
+
+/// Checks that whoever manages the tenant may hold a key: nobody gets more by a new key than he has. What a key with the
+/// scope `manage` may do is an owner's.
+async fn check_reach(app: &App, incoming: &IncomingRequest, wanted: Reach<'_>) -> Result<(), Fault> {
     let Some(own) = &incoming.managing_key else {
-        if scopes.contains(&Scope::Manage) && incoming.session()?.role < Role::Owner {
+        if wanted.scopes.contains(&Scope::Manage) && incoming.session()?.role < Role::Owner {
             let detail = "only an owner gets a key with the scope 'manage': it may do what an owner may";
             return Err(Fault::new(ErrorCode::InsufficientRole, detail));
         }
         return Ok(());
     };
-    let missing = scopes.iter().find(|scope| !own.scopes.contains(scope));
-    match missing {
-        Some(scope) => {
-            let detail = format!("this key lacks the scope '{}', and gives no key more than it has", scope.name());
-            Err(Fault::new(ErrorCode::InsufficientScope, detail))
-        }
-        None => check_environment(incoming, environment),
+    let more = |detail: String| Err(Fault::new(ErrorCode::InsufficientScope, detail));
+    if let Some(scope) = wanted.scopes.iter().find(|scope| !own.scopes.contains(scope)) {
+        return more(format!("this key lacks the scope '{}', and gives no key more than it has", scope.name()));
     }
+    check_environment(incoming, wanted.environment)?;
+    let own = one_key(app, incoming.tenant()?, own.id).await?;
+    if own.grace_until.is_some() {
+        let detail = "this key was rotated, and makes no other: use the one that has replaced it";
+        return Err(Fault::new(ErrorCode::KeyNotActive, detail));
+    }
+    if let Some(end) = own.expires_at.filter(|end| wanted.expires_at.is_none_or(|wanted| wanted > end.as_str())) {
+        return more(format!("this key ends at {end}, and gives no key a later end: name 'expires_at'"));
+    }
+    if !is_within(wanted.allow_list, &own.allow_list) {
+        return more("this key has an 'allow_list', and gives no key a network outside of it".to_owned());
+    }
+    Ok(())
 }
 
 /// Checks that a key manages keys of its own environment; a session manages both.
@@ -161,7 +181,10 @@ pub(super) async fn list_own(app: &App, incoming: &IncomingRequest) -> Result<Ap
 /// `POST /v1/api-keys`.
 pub(super) async fn create_own(app: &App, incoming: &IncomingRequest) -> Result<ApiReply, Fault> {
     let new = admin::new_key(&incoming.body, incoming.now)?;
-    check_reach(incoming, new.environment, &new.scopes)?;
+    let expires_at = new.expires_at.map(UnixMillis::rfc3339);
+    let NewKey { environment, scopes, allow_list, .. } = &new;
+    let wanted = Reach { environment: *environment, scopes, expires_at: expires_at.as_deref(), allow_list };
+    check_reach(app, incoming, wanted).await?;
     create(app, incoming, (incoming.tenant()?, incoming.actor()?), &new).await
 }
 
@@ -177,7 +200,9 @@ pub(super) async fn revoke_own(app: &App, incoming: &IncomingRequest) -> Result<
 pub(super) async fn rotate_own(app: &App, incoming: &IncomingRequest) -> Result<ApiReply, Fault> {
     let (grace, tenant, now) = (grace_ms(&incoming.body)?, incoming.tenant()?, incoming.now);
     let key = named(app, tenant, incoming.param(0)).await?;
-    check_reach(incoming, key.environment, &key.scopes)?;
+    let KeyView { environment, scopes, expires_at, allow_list, .. } = &key;
+    let wanted = Reach { environment: *environment, scopes, expires_at: expires_at.as_deref(), allow_list };
+    check_reach(app, incoming, wanted).await?;
     let old = KeyId::parse(&key.id).ok_or_else(no_key)?;
     let text = issue_key(app, tenant, (key.kind, key.environment))?;
     let new = key_id(now)?;

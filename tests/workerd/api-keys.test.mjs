@@ -149,6 +149,35 @@ test("a key gives no key more than it has, nor one of the other environment or a
   assert.ok(!(await ids(seller.call)).includes(foreign.api_key.id));
 });
 
+test("a key gives no key a later end or another network than its own, and none in its grace time", async () => {
+  const seller = await owner();
+  const end = new Date(Date.now() + 3_600_000).toISOString();
+  const limits = { expires_at: end, allow_list: ["203.0.113.0/24"] };
+  const manager = await created(seller.call, { scopes: ["manage", "verify"], ...limits });
+  const call = (method, path, body) => worker.call(method, path, { key: manager.key, body, headers: from("203.0.113.7") });
+  const make = (more) => call("POST", "/v1/api-keys", { name: "x", environment: "test", scopes: ["manage"], ...more });
+  const refused = [403, "INSUFFICIENT_SCOPE"];
+  const later = new Date(Date.parse(end) + 1).toISOString();
+  for (const wider of [
+    {},
+    { expires_at: end },
+    { allow_list: ["203.0.113.7"] },
+    { ...limits, expires_at: later },
+    { ...limits, allow_list: ["203.0.112.0/23"] },
+    { ...limits, allow_list: ["203.0.113.7", "::/0"] },
+  ])
+    assert.deepEqual(refusal(await make(wider)), refused, JSON.stringify(wider));
+  assert.equal((await make({ ...limits, allow_list: ["203.0.113.7"] })).status, 201);
+  const eternal = await created(seller.call, { scopes: ["verify"] });
+  const rotate = (id) => call("POST", `/v1/api-keys/${id}/rotate`, {});
+  assert.deepEqual(refusal(await rotate(eternal.api_key.id)), refused);
+  assert.equal((await rotate(manager.api_key.id)).status, 201, "itself");
+  assert.deepEqual(refusal(await make(limits)), [409, "KEY_NOT_ACTIVE"]);
+  const own = await created(seller.call, { scopes: ["verify"], ...limits });
+  assert.deepEqual(refusal(await rotate(own.api_key.id)), [409, "KEY_NOT_ACTIVE"]);
+  assert.equal((await call("DELETE", `/v1/api-keys/${own.api_key.id}`)).status, 200, "it revokes");
+});
+
 test("viewers read keys, developers make them, and only owners get the scope `manage`", async () => {
   const seller = await owner();
   const [viewer, developer] = [await member(seller, "viewer"), await member(seller, "developer")];
@@ -368,6 +397,36 @@ test("both ledgers know of a revocation before it is answered, else the answer s
   await worker.fault(null);
   assert.equal((await revoke()).status, 200, "the same again");
   assert.deepEqual(refusal(await whoami(key)), INVALID);
+});
+
+test("a change that no ledger has loaded takes effect without another request", async () => {
+  const seller = await owner();
+  const [revoked, leaked, rotated] = [await created(seller.call), await created(seller.call), await created(seller.call)];
+  const texts = [revoked, leaked, rotated].map(({ key }) => key);
+  for (const key of texts) assert.equal((await whoami(key)).status, 200);
+  await worker.fault({ names: `"reload"`, unsent: true, stays: true });
+  const refused = await seller.call("DELETE", `/v1/api-keys/${revoked.api_key.id}`);
+  assert.deepEqual(refusal(refused), [503, "LEDGER_UNAVAILABLE"]);
+  assert.doesNotMatch(refused.body.detail, /Idempotency-Key/);
+  const report = (key) => worker.call("POST", "/v1/api-keys/revoke-leaked", { headers: network(), body: { key } });
+  const [genuine, other] = [await report(leaked.key), await report(`${leaked.key}x`)];
+  assert.deepEqual([genuine.status, genuine.text], [202, other.text]);
+  // What is shown once is shown, whether a ledger was reached or not.
+  const made = await seller.call("POST", "/v1/api-keys", { name: "x", environment: "test" });
+  assert.deepEqual([made.status, made.body.in_force], [201, false]);
+  const next = await seller.call("POST", `/v1/api-keys/${rotated.api_key.id}/rotate`, { grace_seconds: 0 });
+  assert.deepEqual([next.status, next.body.in_force], [201, false]);
+  const waiting = () => worker.sql("SELECT 1 FROM directory_outbox WHERE tenant_id = ? AND shipped_ms IS NULL", seller.id);
+  await worker.cron("* * * * *");
+  assert.ok((await waiting()).length >= 4, "no event counts as shipped while a ledger does not hold its change");
+  await worker.fault(null);
+  await until(async () => {
+    await worker.cron("* * * * *");
+    return (await waiting()).length === 0;
+  }, "the events of the changes");
+  for (const key of texts) assert.deepEqual(refusal(await whoami(key)), INVALID);
+  for (const { body } of [made, next]) assert.equal((await whoami(body.key, from("203.0.113.9"))).status, 200);
+  assert.equal((await created(seller.call)).in_force, true);
 });
 
 test("a suspended tenant's keys are read and not changed", async () => {

@@ -286,7 +286,9 @@ export default {
     if (env.DB) own.DB = watched(env.DB, ["prepare", "batch", "exec"], "directory");
     return new Inner(context, own).fetch(request);
   },
-  scheduled: (event, env, context) => new Inner(context, env).scheduled(event),
+  scheduled(event, env, context) {
+    return new Inner(context, { ...env, ...(env.LEDGERS && { LEDGERS: faulty(env.LEDGERS, context) }) }).scheduled(event);
+  },
   queue: (batch, env, context) => new Inner(context, { ...env, EMAIL: env.EMAIL && refusing(env.EMAIL) }).queue(batch),
 };
 `;

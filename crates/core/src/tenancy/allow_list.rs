@@ -41,6 +41,13 @@ impl AllowedNetwork {
     }
 }
 
+/// Whether every address of some networks, of which none stands for all, is in one of the others.
+#[must_use]
+pub fn is_within(networks: &[AllowedNetwork], others: &[AllowedNetwork]) -> bool {
+    let is_in = |network: &AllowedNetwork| others.iter().any(|other| other.0.contains(&network.0));
+    others.is_empty() || (!networks.is_empty() && networks.iter().all(is_in))
+}
+
 /// Whether a key may be used from an address: from everywhere where it names no network. An address that is not known is
 /// in no network.
 #[must_use]
@@ -125,6 +132,19 @@ mod tests {
         }
         assert!(is_allowed(&[], None), "no list allows all");
         assert!(!is_allowed(&[network("0.0.0.0/0")], None), "an address that is not known");
+    }
+
+    #[test]
+    fn networks_lie_within_others_as_a_whole() {
+        let list = |texts: &[&str]| texts.iter().map(|text| network(text)).collect::<Vec<_>>();
+        let own = list(&["203.0.113.0/24", "2001:db8::/32"]);
+        for inside in [&["203.0.113.7"][..], &["203.0.113.0/24"], &["203.0.113.128/25", "2001:db8:1::/48"]] {
+            assert!(is_within(&list(inside), &own), "{inside:?}");
+        }
+        for outside in [&[][..], &["203.0.112.0/23"], &["203.0.113.7", "192.0.2.1"], &["0.0.0.0/0"], &["::/0"]] {
+            assert!(!is_within(&list(outside), &own), "{outside:?}");
+        }
+        assert!(is_within(&[], &[]) && is_within(&list(&["192.0.2.1"]), &[]), "no list allows all");
     }
 
     proptest! {
