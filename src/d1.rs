@@ -126,6 +126,8 @@ async fn batch(db: &D1Database, statements: Vec<D1PreparedStatement>) -> Result<
         let message = error.to_string();
         if message.contains("tenants.email") {
             Fault::new(ErrorCode::EmailTaken, "another tenant has this e-mail address").at("email")
+        } else if message.contains("sign_ins.email") || message.contains("invitations.email") {
+            Fault::new(ErrorCode::InvalidSignIn, "the link or the code was used, or holds no longer")
         } else if message.contains("recipients.environment") {
             let detail = "an address belongs, or belonged, to another tenant in this environment";
             Fault::new(ErrorCode::RecipientTaken, detail).at("recipients")

@@ -16,7 +16,7 @@ use x402_chain::id::MailId;
 use x402_chain::time::UnixMillis;
 use x402_core::error::{ErrorCode, Fault};
 use x402_core::people::delivery;
-use x402_core::people::invitation::find_token;
+use x402_core::people::invitation::{find_token, shown_inviter};
 use x402_core::people::mail::{MailText, invitation_mail, sign_in_mail};
 use x402_core::people::sign_in::SignInSecrets;
 use x402_core::settings::mail::MailBackend;
@@ -159,5 +159,5 @@ async fn invitation(
 ) -> Result<Option<(String, MailText)>, Fault> {
     let Some(row) = members::read_invitation_mail(db, mail).await? else { return Ok(None) };
     let token = find_token(row.id, &row.token_hash, app.settings.peppers()).filter(|_| now < row.expires_at);
-    Ok(token.map(|token| (row.address, invitation_mail(&row.inviter, row.role, &token, &row.origin))))
+    Ok(token.map(|token| (row.address, invitation_mail(shown_inviter(&row.inviter), row.role, &token, &row.origin))))
 }

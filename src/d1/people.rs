@@ -9,7 +9,7 @@ pub mod sql;
 
 use super::change::Change;
 use super::{BoundValue, FirstRows, all, batch, result_of, rows_of, statement, tenant_statements};
-use rows::{ClaimedMail, MembershipRow, OpenSignIn, OwnSessionRow, SessionRow, SignInMail, UsedSignIn};
+use rows::{ClaimedMail, MembershipRow, OpenSignIn, OwnSessionRow, SessionRow, SignInMail};
 use worker::{D1Database, D1PreparedStatement};
 use x402_api::admin::NewTenant;
 use x402_api::session::{MailRequest, MailView};
@@ -67,9 +67,13 @@ pub(crate) async fn put_sign_in(db: &D1Database, new: &NewSignIn<'_>, now: UnixM
     Ok(added.is_some_and(|rows| !rows.is_empty()))
 }
 
-/// Uses the sign-in of a link's token, once.
-pub(crate) async fn use_token(db: &D1Database, token: &Secret, now: UnixMillis) -> Result<Option<UsedSignIn>, Fault> {
-    let rows = all(db, sql::SIGN_IN_BY_TOKEN, &[BoundValue::Ms(now), BoundValue::Text(&token.hash())]).await?;
+/// The sign-in of a link's token; `None` where it was used or has expired.
+pub(crate) async fn open_sign_in(
+    db: &D1Database,
+    token: &Secret,
+    now: UnixMillis,
+) -> Result<Option<OpenSignIn>, Fault> {
+    let rows = all(db, sql::SIGN_IN_BY_TOKEN, &[BoundValue::Text(&token.hash()), BoundValue::Ms(now)]).await?;
     Ok(rows.into_iter().next())
 }
 
@@ -78,12 +82,6 @@ pub(crate) async fn use_token(db: &D1Database, token: &Secret, now: UnixMillis) 
 pub(crate) async fn try_code(db: &D1Database, browser: &Secret, now: UnixMillis) -> Result<Option<OpenSignIn>, Fault> {
     let bind = [BoundValue::Text(&browser.hash()), BoundValue::Ms(now), BoundValue::Number(sign_in::TRIES_MAX)];
     Ok(all(db, sql::SIGN_IN_TRY, &bind).await?.into_iter().next())
-}
-
-/// Uses a sign-in whose code was right, once.
-pub(crate) async fn use_sign_in(db: &D1Database, id: SignInId, now: UnixMillis) -> Result<Option<UsedSignIn>, Fault> {
-    let rows = all(db, sql::SIGN_IN_USE, &[BoundValue::Ms(now), BoundValue::Text(&id.to_string())]).await?;
-    Ok(rows.into_iter().next())
 }
 
 /// A person's tenants in the order of joining, and the tenant whose contact the address is, if that has no member.
@@ -98,6 +96,17 @@ pub(crate) async fn tenants_of(db: &D1Database, email: &str) -> Result<(Vec<Memb
     Ok((rows_of(sql::MEMBERSHIPS_OF, memberships)?, unowned))
 }
 
+/// What a session takes that counts once: it is used in the batch that begins the session, or the batch fails.
+#[derive(Clone, Copy)]
+pub(crate) enum Spent<'a> {
+    /// Nothing: another service has signed the person in.
+    Nothing,
+    /// The request of a link or a code.
+    SignIn(SignInId),
+    /// An invitation, with the address of the session that the browser has.
+    Invitation(InvitationId, Option<&'a str>),
+}
+
 /// A session to begin.
 pub(crate) struct NewSession<'a> {
     pub(crate) id: SessionId,
@@ -110,6 +119,8 @@ pub(crate) struct NewSession<'a> {
     pub(crate) user_agent: Option<&'a str>,
     /// Whom another service names, where that signs the person in.
     pub(crate) identity: Option<Identity<'a>>,
+    /// What is used by it.
+    pub(crate) spent: Spent<'a>,
     /// The session that the browser had: it ends.
     pub(crate) previous: Option<&'a Secret>,
 }
@@ -127,11 +138,11 @@ pub(crate) struct Joining<'a> {
     pub(crate) made: &'a Change,
 }
 
-/// Begins a session, in one batch: the person, a new tenant, the membership of one who joins, the session; the browser's
+/// Begins a session, in one batch: what it takes is used, the person, a new tenant, the membership of one who joins, the session; the browser's
 /// previous session and all other sign-ins of the address end.
 ///
 /// # Errors
-/// `EMAIL_TAKEN`: the new tenant was made at the same time.
+/// `EMAIL_TAKEN`: the new tenant was made at the same time. `INVALID_SIGN_IN`: what it takes was used at the same time.
 pub(crate) async fn begin_session(
     db: &D1Database,
     session: &NewSession<'_>,
@@ -142,12 +153,24 @@ pub(crate) async fn begin_session(
     let [id, person, tenant] = [session.id.to_string(), session.person.to_string(), session.tenant.to_string()];
     let (hash, at, email) = (session.secret.hash(), BoundValue::Ms(now), BoundValue::Text(session.email));
     let [id, person, tenant, hash] = [&id, &person, &tenant, &hash].map(|text| BoundValue::Text(text));
-    // The person comes first: entries of the audit log name it.
-    let mut statements = vec![statement(db, sql::PERSON_PUT, &[person, email, at])?];
+    let mut statements = Vec::new();
+    match session.spent {
+        Spent::Nothing => {}
+        Spent::SignIn(id) => {
+            statements.push(statement(db, sql::SIGN_IN_USE, &[at, BoundValue::Text(&id.to_string())])?);
+        }
+        Spent::Invitation(id, own) => {
+            let bind = [at, BoundValue::Text(&id.to_string()), BoundValue::Maybe(own)];
+            statements.push(statement(db, sql::INVITATION_ACCEPT, &bind)?);
+        }
+    }
+    // Entries of the audit log name the person.
+    statements.push(statement(db, sql::PERSON_PUT, &[person, email, at])?);
     if let Some(identity) = session.identity {
         statements.push(identities::identity_statement(db, identity, session.email, now)?);
     }
     if let Some(made) = made {
+        statements.push(statement(db, sql::CONTACT_MOVE, &[at, email])?);
         statements.extend(tenant_statements(db, made.tenant, &made.first)?);
     }
     if let Some(joins) = joins {

@@ -3,6 +3,7 @@
 use super::session::begin_as;
 use crate::app;
 use crate::app::App;
+use crate::d1::people;
 use crate::d1::people::members::{self, NewInvitation};
 use crate::mail;
 use crate::request::IncomingRequest;
@@ -50,7 +51,9 @@ pub(super) async fn invite(app: &Rc<App>, context: &Context, incoming: &Incoming
         NewInvitation { id, email: &email, role, token: &token, invited_by: session.person, mail, origin: &app.origin };
     let made = incoming.change(AuditAction::MemberInvited, email.as_str())?.detail(role.name());
     if !members::put_invitation(&db, &new, &made).await? {
-        let detail = format!("a tenant invites at most {INVITATIONS_DAY_MAX} people in 24 hours");
+        let detail = format!(
+            "too many invitations in 24 hours: a tenant sends at most {INVITATIONS_DAY_MAX}, and an address gets few"
+        );
         return Err(Fault::new(ErrorCode::RateLimited, detail).after(3_600));
     }
     app::after_answer(context, mail::queue_or_log(Rc::clone(app), mail));
@@ -70,16 +73,27 @@ pub(super) async fn revoke_invitation(app: &App, incoming: &IncomingRequest) -> 
     Ok(ApiReply::json(200, &Removed { id: id.to_string(), removed_at: incoming.now.rfc3339() }))
 }
 
-/// `POST /v1/members/join`: an invitation's token becomes a membership and a session.
+/// `POST /v1/members/join`: an invitation's token becomes a membership and a session. A person who belongs to a tenant joins
+/// by a session of his own: the link holds for a week, and would open that tenant too.
 pub(super) async fn join(app: &App, incoming: &IncomingRequest) -> Result<ApiReply, Fault> {
-    let accepted = match join_token(&incoming.body)? {
-        Some(token) => members::accept_invitation(&app.db()?, &token, incoming.now).await?,
+    let (db, now) = (app.db()?, incoming.now);
+    let open = match join_token(&incoming.body)? {
+        Some(token) => members::open_invitation(&db, &token, now).await?,
         None => None,
     };
-    let accepted = accepted.ok_or_else(|| {
+    let open = open.ok_or_else(|| {
         Fault::new(ErrorCode::InvalidSignIn, "the invitation is unknown, has expired, or was used or revoked")
     })?;
-    begin_as(app, incoming, &accepted.email, (accepted.tenant, accepted.role)).await
+    let session = match &incoming.visitor()?.cookies.session {
+        Some(secret) => people::read_session(&db, secret).await?.filter(|session| session.times.is_open(now)),
+        None => None,
+    };
+    let own = session.as_ref().map(|session| session.email.as_str());
+    if open.has_account && own != Some(open.email.as_str()) {
+        let detail = "the invited address has an account: sign in with it in this browser, then open the link again";
+        return Err(Fault::new(ErrorCode::InvalidSignIn, detail));
+    }
+    begin_as(app, incoming, &open, own).await
 }
 
 /// The member that the path names, and whether that is the person who asks. Another tenant's member is not found.

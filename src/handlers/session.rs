@@ -5,8 +5,8 @@ use crate::app;
 use crate::app::App;
 use crate::d1::FirstRows;
 use crate::d1::change::Actor;
-use crate::d1::people::rows::{MembershipRow, SessionRow, UsedSignIn};
-use crate::d1::people::{self, Joining, NewOwned, NewSession, NewSignIn};
+use crate::d1::people::rows::{MembershipRow, OpenInvitation, OpenSignIn, SessionRow};
+use crate::d1::people::{self, Joining, NewOwned, NewSession, NewSignIn, Spent};
 use crate::mail;
 use crate::request::{IncomingRequest, Visitor};
 use crate::turnstile;
@@ -70,13 +70,31 @@ pub(super) async fn ask_for_mail(
     Ok(ApiReply::json(202, &asked).with("Set-Cookie", CookieName::SignIn.set(&browser, SIGN_IN_MS)))
 }
 
+/// Who begins a session, with an address that is proven.
+struct Arriving<'a> {
+    spent: Spent<'a>,
+    email: &'a str,
+    intent: SignInIntent,
+    /// The name of a tenant to make.
+    company_name: Option<&'a str>,
+    /// Whom another service names, where that has proven the address.
+    identity: Option<Identity<'a>>,
+}
+
 /// `POST /v1/session`: a link's token or a code becomes a session, once.
 pub(super) async fn create_session(app: &App, incoming: &IncomingRequest) -> Result<ApiReply, Fault> {
     let proof = sign_in_proof(&incoming.body)?;
     let visitor = incoming.visitor()?;
-    let used = use_proof(app, incoming, visitor, proof).await?.ok_or_else(invalid_sign_in)?;
+    let open = find_sign_in(app, incoming, visitor, proof).await?.ok_or_else(invalid_sign_in)?;
+    let arriving = Arriving {
+        spent: Spent::SignIn(open.id),
+        email: &open.email,
+        intent: open.intent,
+        company_name: open.company_name.as_deref(),
+        identity: None,
+    };
     let secret = Secret::new(app::random()?);
-    let api_keys = begin(app, incoming, &used, None, &secret).await?;
+    let api_keys = begin(app, incoming, &arriving, &secret).await?;
     created(app, &secret, api_keys).await
 }
 
@@ -89,21 +107,26 @@ pub(super) async fn sign_in_as(
     identity: Identity<'_>,
     secret: &Secret,
 ) -> Result<(), Fault> {
-    let used = UsedSignIn { email: email.to_owned(), intent: SignInIntent::SignUp, company_name: None };
-    begin(app, incoming, &used, Some(identity), secret).await.map(|_| ())
+    let arriving = Arriving {
+        spent: Spent::Nothing,
+        email,
+        intent: SignInIntent::SignUp,
+        company_name: None,
+        identity: Some(identity),
+    };
+    begin(app, incoming, &arriving, secret).await.map(|_| ())
 }
 
 /// Begins the session of a proven address; returns the keys of a tenant that was made.
 async fn begin(
     app: &App,
     incoming: &IncomingRequest,
-    used: &UsedSignIn,
-    identity: Option<Identity<'_>>,
+    arriving: &Arriving<'_>,
     secret: &Secret,
 ) -> Result<Option<FirstKeys>, Fault> {
-    match begin_once(app, incoming, used, identity, secret).await {
+    match begin_once(app, incoming, arriving, secret).await {
         // Another sign-in with the address made its tenant at the same time: this one joins it.
-        Err(fault) if fault.code == ErrorCode::EmailTaken => begin_once(app, incoming, used, identity, secret).await,
+        Err(fault) if fault.code == ErrorCode::EmailTaken => begin_once(app, incoming, arriving, secret).await,
         outcome => outcome,
     }
 }
@@ -115,18 +138,19 @@ async fn created(app: &App, secret: &Secret, api_keys: Option<FirstKeys>) -> Res
     Ok(ApiReply::json(201, &created).with("Set-Cookie", CookieName::Session.set(secret, SESSION_MS)))
 }
 
-/// Begins a session of a proven address as a new member of a tenant.
+/// Begins a session of an invited person as a new member; `own` is the address of the session that the browser has.
 pub(super) async fn begin_as(
     app: &App,
     incoming: &IncomingRequest,
-    email: &str,
-    (tenant, role): (TenantId, Role),
+    open: &OpenInvitation,
+    own: Option<&str>,
 ) -> Result<ApiReply, Fault> {
-    let secret = Secret::new(app::random()?);
+    let (secret, email, tenant) = (Secret::new(app::random()?), open.email.as_str(), open.tenant);
     let ip_prefix = incoming.client.ip_prefix();
-    let session = new_session(incoming, email, (tenant, &ip_prefix), &secret)?;
+    let spent = Spent::Invitation(open.id, own);
+    let session = NewSession { spent, ..new_session(incoming, email, (tenant, &ip_prefix), &secret)? };
     let made = incoming.change_by(Actor::Address(email.to_owned()), tenant, AuditAction::MemberJoined, email)?;
-    let joins = Joining { role, made: &made.detail(role.name()) };
+    let joins = Joining { role: open.role, made: &made.detail(open.role.name()) };
     people::begin_session(&app.db()?, &session, None, Some(&joins), incoming.now).await?;
     created(app, &secret, None).await
 }
@@ -147,6 +171,7 @@ fn new_session<'a>(
         ip_prefix,
         user_agent: incoming.client.user_agent.as_deref(),
         identity: None,
+        spent: Spent::Nothing,
         previous: visitor.cookies.session.as_ref(),
     })
 }
@@ -157,26 +182,24 @@ fn invalid_sign_in() -> Fault {
     Fault::new(ErrorCode::InvalidSignIn, detail)
 }
 
-/// Uses the sign-in that a proof names; `None` where the proof is wrong.
-async fn use_proof(
+/// The sign-in that a proof names; `None` where the proof is wrong. It is used in the batch that begins the session, so that
+/// a failure leaves it to be tried again.
+async fn find_sign_in(
     app: &App,
     incoming: &IncomingRequest,
     visitor: &Visitor,
     proof: SignInProof,
-) -> Result<Option<UsedSignIn>, Fault> {
+) -> Result<Option<OpenSignIn>, Fault> {
     let db = app.db()?;
     match proof {
-        SignInProof::Token(Some(token)) => people::use_token(&db, &token, incoming.now).await,
+        SignInProof::Token(Some(token)) => people::open_sign_in(&db, &token, incoming.now).await,
         SignInProof::Token(None) => Ok(None),
         SignInProof::Code(code) => {
             let Some(browser) = visitor.cookies.sign_in else { return Ok(None) };
             // The try is counted before the code is compared, so that guesses made at once count each.
             let Some(open) = people::try_code(&db, &browser, incoming.now).await? else { return Ok(None) };
             let secrets = SignInSecrets::find(open.id, &open.token_hash, app.settings.peppers());
-            if !secrets.is_some_and(|secrets| secrets.is_code(&code)) {
-                return Ok(None);
-            }
-            people::use_sign_in(&db, open.id, incoming.now).await
+            Ok(secrets.is_some_and(|secrets| secrets.is_code(&code)).then_some(open))
         }
     }
 }
@@ -185,24 +208,24 @@ async fn use_proof(
 async fn begin_once(
     app: &App,
     incoming: &IncomingRequest,
-    used: &UsedSignIn,
-    identity: Option<Identity<'_>>,
+    arriving: &Arriving<'_>,
     secret: &Secret,
 ) -> Result<Option<FirstKeys>, Fault> {
     let (db, now) = (app.db()?, incoming.now);
-    let (memberships, unowned) = people::tenants_of(&db, &used.email).await?;
+    let (memberships, unowned) = people::tenants_of(&db, arriving.email).await?;
     let memberships: Vec<_> = memberships.iter().map(|row| row.membership).collect();
-    let (tenant, owns, is_new) = match sign_in::arrival(used.intent, &memberships, unowned) {
+    let (tenant, owns, is_new) = match sign_in::arrival(arriving.intent, &memberships, unowned) {
         Arrival::Member(member) => (member.tenant, false, false),
         Arrival::FirstOwner(tenant) => (tenant, true, false),
         Arrival::NewTenant => (TenantId::new(now, app::random()?), true, true),
         Arrival::Nobody => return Err(invalid_sign_in()),
     };
     let ip_prefix = incoming.client.ip_prefix();
-    let session = NewSession { identity, ..new_session(incoming, &used.email, (tenant, &ip_prefix), secret)? };
-    let actor = Actor::Address(used.email.clone());
+    let Arriving { spent, email, identity, .. } = *arriving;
+    let session = NewSession { identity, spent, ..new_session(incoming, email, (tenant, &ip_prefix), secret)? };
+    let actor = Actor::Address(email.to_owned());
     let joined = || {
-        let made = incoming.change_by(actor.clone(), tenant, AuditAction::MemberJoined, used.email.as_str())?;
+        let made = incoming.change_by(actor.clone(), tenant, AuditAction::MemberJoined, email)?;
         Ok::<_, Fault>(made.detail(Role::Owner.name()))
     };
     if !is_new {
@@ -218,8 +241,8 @@ async fn begin_once(
     };
     let joins = Joining { role: Role::Owner, made: &joined()? };
     let new = NewTenant {
-        email: used.email.clone(),
-        company_name: used.company_name.clone(),
+        email: email.to_owned(),
+        company_name: arriving.company_name.map(str::to_owned),
         tier: Tier::default(),
         region: None,
         recipients: Vec::new(),

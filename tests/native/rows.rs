@@ -329,11 +329,10 @@ fn rows_of_people_are_read_or_refused() {
     all.row(&[people::OAUTH_PUT, people::OAUTH_USE], &[int(1)], &[], &[]);
     all.row(&[people::IDENTITY_GET], &[text("a@b.c")], &[], &[]);
     all.row(&[people::SIGN_IN_PUT, people::SESSION_END_OWN, people::SESSION_SWITCH], &[int(1)], &[], &[]);
-    let used = [text("a@b.c"), text("signup"), text("A")];
-    let bad = [("intent", text("SignUp"))];
-    all.row(&[people::SIGN_IN_BY_TOKEN, people::SIGN_IN_USE], &used, &["company_name"], &bad);
     let no_id = ("id", text("ver_1"));
-    all.row(&[people::SIGN_IN_TRY], &[sgn.clone(), text("ab")], &[], core::slice::from_ref(&no_id));
+    let open = [sgn.clone(), text("ab"), text("a@b.c"), text("signup"), text("A")];
+    let bad = [no_id.clone(), ("intent", text("SignUp"))];
+    all.row(&[people::SIGN_IN_BY_TOKEN, people::SIGN_IN_TRY], &open, &["company_name"], &bad);
     let no_tenant = |column: &'static str| (column, text("ten_1"));
     let bad = [no_tenant("tenant_id"), ("role", text("admin"))];
     all.row(&[people::MEMBERSHIPS_OF], &[ten.clone(), text("owner"), text("A")], &["company_name"], &bad);
@@ -345,8 +344,9 @@ fn rows_of_people_are_read_or_refused() {
     let inv = text("inv_01KB0000000000000000000000");
     let bad = [no_id.clone(), ("role", text("?")), ("expires_ms", int(-1))];
     all.row(&[people::INVITATIONS_OF], &[inv.clone(), text("a@b.c"), text("owner"), int(1), int(2)], &[], &bad);
-    let bad = [no_tenant("tenant_id"), ("role", text("?"))];
-    all.row(&[people::INVITATION_ACCEPT], &[ten.clone(), text("a@b.c"), text("owner")], &[], &bad);
+    let bad = [no_id.clone(), no_tenant("tenant_id"), ("role", text("?")), ("has_account", int(2))];
+    let open = [inv.clone(), ten.clone(), text("a@b.c"), text("owner"), int(1)];
+    all.row(&[people::INVITATION_BY_TOKEN], &open, &[], &bad);
     let row = [text("a@b.c"), text("https://x.test"), inv, text("viewer"), text("ab"), int(5), text("c@d.e")];
     let bad = [no_id.clone(), ("role", text("?")), ("expires_ms", int(-1))];
     all.row(&[people::INVITATION_MAIL_GET], &row, &[], &bad);

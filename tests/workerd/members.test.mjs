@@ -72,6 +72,105 @@ test("a person may belong to several tenants, and signs in to the first", async 
   assert.deepEqual([back.status, back.body.session.role], [200, "owner"]);
 });
 
+test("an invitation opens no account: a person who has one joins by a session of his own", async () => {
+  const [own, owner, stranger] = [await signedUp(worker), await signedUp(worker), await signedUp(worker)];
+  assert.equal((await invite(owner, own.email, "viewer")).status, 201);
+  const { token } = await mailTo(worker, own.email, 2);
+  for (const browser of [new Browser(worker), stranger.browser]) {
+    const refused = await browser.call("POST", "/v1/members/join", { token });
+    assert.deepEqual(refusal(refused), [401, "INVALID_SIGN_IN"]);
+    assert.match(refused.body.detail, /sign in/);
+  }
+  assert.equal((await stranger.browser.call("GET", "/v1/session")).status, 200);
+  const elsewhere = new Browser(worker);
+  await elsewhere.logIn(own.email);
+  await elsewhere.session({ code: (await mailTo(worker, own.email, 3)).code });
+  const made = await elsewhere.call("POST", "/v1/members/join", { token });
+  assert.deepEqual([made.status, made.body.session.tenant.id], [201, owner.session.tenant.id]);
+  // Whoever belongs to no tenant has nothing that the link could open.
+  assert.equal((await remove(owner, own.session.person.id)).status, 200);
+  await worker.sql("DELETE FROM members WHERE person_id = ?", own.session.person.id);
+  await invite(owner, own.email, "viewer");
+  const back = await new Browser(worker).call("POST", "/v1/members/join", { token: (await mailTo(worker, own.email, 4)).token });
+  assert.deepEqual([back.status, back.body.tenants.length], [201, 1]);
+});
+
+test("whoever is an owner no longer leaves no invitation that holds", async () => {
+  const owner = await signedUp(worker);
+  for (const end of [(other) => remove(owner, other.person), (other) => change(owner, other.person, "developer")]) {
+    const other = await joined(owner, "owner");
+    const [theirs, mine] = [address(), address()];
+    await invite(other, theirs, "owner");
+    await invite(owner, mine, "viewer");
+    const { token } = await mailTo(worker, theirs);
+    assert.equal((await end(other)).status, 200);
+    const refused = await new Browser(worker).call("POST", "/v1/members/join", { token });
+    assert.deepEqual(refusal(refused), [401, "INVALID_SIGN_IN"]);
+    const open = (await members(owner)).invitations.map(({ email }) => email);
+    assert.deepEqual([open.includes(theirs), open.includes(mine)], [false, true]);
+  }
+  const kept = address();
+  await invite(owner, kept, "viewer");
+  assert.equal((await remove(owner, owner.session.person.id)).status, 409, "the last owner");
+  assert.ok((await members(owner)).invitations.some(({ email }) => email === kept));
+});
+
+test("a founder who was removed, or whose tenant has his address, signs up again", async () => {
+  const founder = await signedUp(worker);
+  const other = await joined(founder, "owner");
+  assert.equal((await remove(other, founder.session.person.id)).status, 200);
+  const contact = async (tenant) => (await worker.sql("SELECT email FROM tenants WHERE id = ?", tenant))[0].email;
+  assert.equal(await contact(founder.session.tenant.id), other.email);
+  const signUpAgain = async ({ email }, count) => {
+    const browser = new Browser(worker);
+    await browser.signUp(email);
+    const made = await browser.session({ token: (await mailTo(worker, email, count)).token });
+    assert.equal(made.status, 201, JSON.stringify(made.body));
+    return made.body.session;
+  };
+  const again = await signUpAgain(founder, 2);
+  assert.notEqual(again.tenant.id, founder.session.tenant.id);
+  assert.deepEqual([again.role, await contact(again.tenant.id)], ["owner", founder.email]);
+  // Here the other owner's address is the contact of his own tenant.
+  const [second, busy] = [await signedUp(worker), await signedUp(worker)];
+  await invite(second, busy.email, "owner");
+  const { token } = await mailTo(worker, busy.email, 2);
+  assert.equal((await busy.browser.call("POST", "/v1/members/join", { token })).status, 201);
+  assert.equal((await remove(busy, second.session.person.id)).status, 200);
+  assert.equal((await signUpAgain(second, 2)).role, "owner");
+  assert.equal(await contact(busy.session.tenant.id), busy.email);
+});
+
+test("a token is spent with what it does, or not at all", async () => {
+  const owner = await signedUp(worker);
+  const [invited, fresh] = [address(), address()];
+  await invite(owner, invited, "viewer");
+  await new Browser(worker).signUp(fresh);
+  const tokens = { join: (await mailTo(worker, invited)).token, session: (await mailTo(worker, fresh)).token };
+  const use = {
+    join: () => new Browser(worker).call("POST", "/v1/members/join", { token: tokens.join }),
+    session: () => new Browser(worker).session({ token: tokens.session }),
+  };
+  await worker.sql("CREATE TRIGGER no_session BEFORE INSERT ON sessions BEGIN SELECT RAISE(ABORT, 'no session'); END");
+  try {
+    for (const each of Object.values(use)) assert.equal((await each()).status, 503);
+  } finally {
+    await worker.sql("DROP TRIGGER no_session");
+  }
+  assert.deepEqual(await worker.sql("SELECT id FROM people WHERE email IN (?, ?)", invited, fresh), []);
+  for (const each of Object.values(use)) {
+    assert.equal((await each()).status, 201);
+    assert.deepEqual(refusal(await each()), [401, "INVALID_SIGN_IN"]);
+  }
+});
+
+test("an address gets few invitations a day, whoever sends them", async () => {
+  const email = address();
+  const sent = [];
+  for (let at = 0; at < 5; at++) sent.push((await invite(await signedUp(worker), email, "viewer")).status);
+  assert.deepEqual(sent, [201, 201, 201, 429, 429]);
+});
+
 test("an invitation that was revoked, replaced or has expired is worth nothing", async () => {
   const owner = await signedUp(worker);
   const stranger = await signedUp(worker);

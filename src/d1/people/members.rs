@@ -2,7 +2,7 @@
 
 use super::super::change::{Change, change};
 use super::super::{BoundValue, all, batch, rows_of, statement};
-use super::rows::{AcceptedInvitation, InvitationMail, InvitationRow, MemberRow};
+use super::rows::{InvitationMail, InvitationRow, MemberRow, OpenInvitation};
 use super::sql;
 use worker::D1Database;
 use x402_chain::id::{InvitationId, MailId, PersonId, TenantId};
@@ -32,7 +32,7 @@ pub(crate) async fn list_members(
     Ok((rows_of(sql::MEMBERS_OF, members)?, rows_of(sql::INVITATIONS_OF, invitations)?))
 }
 
-/// Gives a member another role; `None` where it is the last owner, or no member.
+/// Gives a member another role; invitations by one who is no owner hold no longer. `None` where it is the last owner, or no member.
 pub(crate) async fn change_role(
     db: &D1Database,
     person: PersonId,
@@ -41,18 +41,26 @@ pub(crate) async fn change_role(
 ) -> Result<Option<MemberRow>, Fault> {
     let (tenant, person) = (made.tenant.to_string(), person.to_string());
     let bind = [BoundValue::Text(role.name()), BoundValue::Text(&tenant), BoundValue::Text(&person)];
-    if !change(db, (sql::MEMBER_ROLE, &bind), made, Vec::new()).await? {
+    let [_, of_tenant, of_person] = bind;
+    let then = vec![statement(db, sql::INVITATIONS_LEFT, &[BoundValue::Ms(made.at), of_tenant, of_person])?];
+    if !change(db, (sql::MEMBER_ROLE, &bind), made, then).await? {
         return Ok(None);
     }
     let members = all(db, sql::MEMBERS_OF, &[BoundValue::Text(&tenant)]).await?;
     Ok(members.into_iter().find(|member| member.person.to_string() == person))
 }
 
-/// Removes a member, whose sessions of the tenant hold no longer; `false` where it is the last owner, or no member.
+/// Removes a member, whose sessions of the tenant and invitations to it hold no longer. A tenant whose contact was the
+/// member's address gets that of another owner. `false` where it is the last owner, or no member.
 pub(crate) async fn remove_member(db: &D1Database, person: PersonId, made: &Change) -> Result<bool, Fault> {
     let (tenant, person) = (made.tenant.to_string(), person.to_string());
     let bind = [BoundValue::Text(&tenant), BoundValue::Text(&person)];
-    change(db, (sql::MEMBER_REMOVE, &bind), made, Vec::new()).await
+    let (at, [tenant, person]) = (BoundValue::Ms(made.at), bind);
+    let then = vec![
+        statement(db, sql::INVITATIONS_LEFT, &[at, tenant, person])?,
+        statement(db, sql::CONTACT_MOVE, &[at, person])?,
+    ];
+    change(db, (sql::MEMBER_REMOVE, &bind), made, then).await
 }
 
 /// An invitation that is to be written, with its mail.
@@ -66,7 +74,7 @@ pub(crate) struct NewInvitation<'a> {
     pub(crate) origin: &'a str,
 }
 
-/// Writes an invitation with its mail; `false` where the tenant has invited too many today. An older one to the address
+/// Writes an invitation with its mail; `false` where there were too many today, of the tenant, to the address or in all. An older one to the address
 /// holds no longer.
 pub(crate) async fn put_invitation(db: &D1Database, new: &NewInvitation<'_>, made: &Change) -> Result<bool, Fault> {
     let now = made.at;
@@ -79,6 +87,8 @@ pub(crate) async fn put_invitation(db: &D1Database, new: &NewInvitation<'_>, mad
     ];
     let [id, tenant, hash, invited_by, mail] = texts.each_ref().map(|text| BoundValue::Text(text));
     let (email, at) = (BoundValue::Text(new.email), BoundValue::Ms(now));
+    // Ids begin with their times.
+    let since = InvitationId::new(UnixMillis(now.0.saturating_sub(DAY_MS)), [0; 10]).to_string();
     let bind = [
         id,
         tenant,
@@ -88,8 +98,10 @@ pub(crate) async fn put_invitation(db: &D1Database, new: &NewInvitation<'_>, mad
         invited_by,
         at,
         BoundValue::Ms(invitation::expiry(now)),
-        BoundValue::Ms(UnixMillis(now.0.saturating_sub(DAY_MS))),
+        BoundValue::Text(&since),
         BoundValue::Number(invitation::INVITATIONS_DAY_MAX),
+        BoundValue::Number(invitation::ADDRESS_DAY_MAX),
+        BoundValue::Number(invitation::ALL_DAY_MAX),
     ];
     let then = vec![
         statement(db, sql::INVITATION_REPLACED, &[at, tenant, email, id])?,
@@ -105,13 +117,13 @@ pub(crate) async fn revoke_invitation(db: &D1Database, id: InvitationId, made: &
     change(db, (sql::INVITATION_REVOKE, &bind), made, Vec::new()).await
 }
 
-/// Accepts the invitation of a token, once.
-pub(crate) async fn accept_invitation(
+/// The invitation of a token; `None` where it was accepted or revoked, or has expired.
+pub(crate) async fn open_invitation(
     db: &D1Database,
     token: &Secret,
     now: UnixMillis,
-) -> Result<Option<AcceptedInvitation>, Fault> {
-    let rows = all(db, sql::INVITATION_ACCEPT, &[BoundValue::Ms(now), BoundValue::Text(&token.hash())]).await?;
+) -> Result<Option<OpenInvitation>, Fault> {
+    let rows = all(db, sql::INVITATION_BY_TOKEN, &[BoundValue::Text(&token.hash()), BoundValue::Ms(now)]).await?;
     Ok(rows.into_iter().next())
 }
 

@@ -12,8 +12,12 @@ use x402_core::tenancy::role::Role;
 use x402_core::tenancy::tenant::TenantStatus;
 use x402_core::tenancy::tier::Tier;
 
-/// A sign-in whose token or code was right.
-pub struct UsedSignIn {
+/// A sign-in that holds: its token is right, or its code is compared.
+pub struct OpenSignIn {
+    /// `sgn_…`.
+    pub id: SignInId,
+    /// The hash of its link's token.
+    pub token_hash: String,
     /// The address that is proven.
     pub email: String,
     /// What the person asked for.
@@ -22,27 +26,12 @@ pub struct UsedSignIn {
     pub company_name: Option<String>,
 }
 
-impl FromRow for UsedSignIn {
-    const COLUMNS: &'static [&'static str] = &["email", "intent", "company_name"];
-
-    fn from_row(row: &mut RowReader) -> Result<Self, Fault> {
-        Ok(Self { email: row.get()?, intent: row.parse(SignInIntent::parse)?, company_name: row.get()? })
-    }
-}
-
-/// A sign-in whose code is compared.
-pub struct OpenSignIn {
-    /// `sgn_…`.
-    pub id: SignInId,
-    /// The hash of its link's token.
-    pub token_hash: String,
-}
-
 impl FromRow for OpenSignIn {
-    const COLUMNS: &'static [&'static str] = &["id", "token_hash"];
+    const COLUMNS: &'static [&'static str] = &["id", "token_hash", "email", "intent", "company_name"];
 
     fn from_row(row: &mut RowReader) -> Result<Self, Fault> {
-        Ok(Self { id: row.parse(SignInId::parse)?, token_hash: row.get()? })
+        let (id, token_hash, email) = (row.parse(SignInId::parse)?, row.get()?, row.get()?);
+        Ok(Self { id, token_hash, email, intent: row.parse(SignInIntent::parse)?, company_name: row.get()? })
     }
 }
 
@@ -323,21 +312,26 @@ impl InvitationRow {
     }
 }
 
-/// An invitation whose token was right.
-pub struct AcceptedInvitation {
+/// An invitation that holds.
+pub struct OpenInvitation {
+    /// `inv_…`.
+    pub id: InvitationId,
     /// The tenant.
     pub tenant: TenantId,
     /// The address that was invited: its mail held the token.
     pub email: String,
     /// The role that the person gets.
     pub role: Role,
+    /// Whether the invited person belongs to a tenant.
+    pub has_account: bool,
 }
 
-impl FromRow for AcceptedInvitation {
-    const COLUMNS: &'static [&'static str] = &["tenant_id", "email", "role"];
+impl FromRow for OpenInvitation {
+    const COLUMNS: &'static [&'static str] = &["id", "tenant_id", "email", "role", "has_account"];
 
     fn from_row(row: &mut RowReader) -> Result<Self, Fault> {
-        Ok(Self { tenant: row.parse(TenantId::parse)?, email: row.get()?, role: row.parse(Role::parse)? })
+        let (id, tenant) = (row.parse(InvitationId::parse)?, row.parse(TenantId::parse)?);
+        Ok(Self { id, tenant, email: row.get()?, role: row.parse(Role::parse)?, has_account: row.get()? })
     }
 }
 

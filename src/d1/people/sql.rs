@@ -1,8 +1,8 @@
 //! The statements about people, their sessions and mails.
 
 use super::rows::{
-    AcceptedInvitation, ClaimedMail, IdentityRow, InvitationMail, InvitationRow, MailboxRow, MemberRow, MembershipRow,
-    OpenSignIn, OwnSessionRow, QueuedMail, SessionRow, SignInMail, UnownedTenant, UsedSignIn,
+    ClaimedMail, IdentityRow, InvitationMail, InvitationRow, MailboxRow, MemberRow, MembershipRow, OpenInvitation,
+    OpenSignIn, OwnSessionRow, QueuedMail, SessionRow, SignInMail, UnownedTenant,
 };
 use crate::storage::{Present, statements};
 
@@ -19,15 +19,15 @@ statements! {
     /// Binds id, address, origin, a sign-in's id, now: the sign-in's mail, if the sign-in was written.
     SIGN_IN_MAIL_PUT: () = "INSERT INTO mails (id, kind, address, origin, subject_id, state, created_ms)
         SELECT ?1, 'sign_in', ?2, ?3, ?4, 'queued', ?5 WHERE EXISTS (SELECT 1 FROM sign_ins WHERE id = ?4)";
-    /// Binds now and a token's hash: the sign-in is used, once.
-    SIGN_IN_BY_TOKEN: UsedSignIn = "UPDATE sign_ins SET used_ms = ?1
-        WHERE token_hash = ?2 AND used_ms IS NULL AND expires_ms > ?1 RETURNING email, intent, company_name";
+    /// Binds a token's hash and now; returns the sign-in if it holds.
+    SIGN_IN_BY_TOKEN: OpenSignIn = "SELECT id, token_hash, email, intent, company_name FROM sign_ins
+        WHERE token_hash = ? AND used_ms IS NULL AND expires_ms > ?";
     /// Binds a browser's hash, now, the most tries: one more code is compared.
     SIGN_IN_TRY: OpenSignIn = "UPDATE sign_ins SET tries = tries + 1
-        WHERE browser_hash = ? AND used_ms IS NULL AND expires_ms > ? AND tries < ? RETURNING id, token_hash";
-    /// Binds now and an id: the sign-in is used, once.
-    SIGN_IN_USE: UsedSignIn = "UPDATE sign_ins SET used_ms = ? WHERE id = ? AND used_ms IS NULL
-        RETURNING email, intent, company_name";
+        WHERE browser_hash = ? AND used_ms IS NULL AND expires_ms > ? AND tries < ?
+        RETURNING id, token_hash, email, intent, company_name";
+    /// Binds now and an id: the sign-in is used. A second use violates `NOT NULL`, so that its batch fails as a whole.
+    SIGN_IN_USE: () = "UPDATE sign_ins SET used_ms = ?1, email = CASE WHEN used_ms IS NULL THEN email END WHERE id = ?2";
     /// Binds now and an address: whoever has signed in needs no other mail.
     SIGN_INS_CLOSE: () = "UPDATE sign_ins SET used_ms = ? WHERE email = ? AND used_ms IS NULL";
 
@@ -116,11 +116,15 @@ statements! {
     MEMBER_REMOVE: Present = "DELETE FROM members WHERE tenant_id = ?1 AND person_id = ?2 AND (role <> 'owner'
         OR EXISTS (SELECT 1 FROM members o WHERE o.tenant_id = ?1 AND o.role = 'owner' AND o.person_id <> ?2))
         RETURNING 1 AS present";
-    /// Binds id, tenant, address, role, token's hash, person who invites, now, end, the start of the day, and the most of a
-    /// tenant in a day; returns a row if that is not reached.
+    /// Binds id, tenant, address, role, token's hash, person who invites, now, end, an id of the start of the day, and the
+    /// most in a day of a tenant, to an address, and of all; returns a row if none is reached. A tenant that has invited
+    /// fewer than two is not refused for what others do.
     INVITATION_PUT: Present = "INSERT INTO invitations (id, tenant_id, email, role, token_hash, invited_by, created_ms,
         expires_ms) SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8
-        WHERE (SELECT COUNT(*) FROM invitations WHERE tenant_id = ?2 AND created_ms > ?9) < ?10 RETURNING 1 AS present";
+        WHERE (SELECT COUNT(*) FROM invitations WHERE id > ?9 AND tenant_id = ?2) < ?10
+        AND (SELECT COUNT(*) FROM invitations WHERE id > ?9 AND email = ?3) < ?11
+        AND ((SELECT COUNT(*) FROM invitations WHERE id > ?9) < ?12
+        OR (SELECT COUNT(*) FROM invitations WHERE id > ?9 AND tenant_id = ?2) < 2) RETURNING 1 AS present";
     /// Binds now, tenant, address, and the id of the invitation that replaces all others to the address, if it was written.
     INVITATION_REPLACED: () = "UPDATE invitations SET revoked_ms = ?1 WHERE tenant_id = ?2 AND email = ?3 AND id <> ?4
         AND accepted_ms IS NULL AND revoked_ms IS NULL AND EXISTS (SELECT 1 FROM invitations WHERE id = ?4)";
@@ -133,9 +137,32 @@ statements! {
     /// Binds now, tenant, id; returns a row if it held.
     INVITATION_REVOKE: Present = "UPDATE invitations SET revoked_ms = ?1 WHERE tenant_id = ?2 AND id = ?3
         AND accepted_ms IS NULL AND revoked_ms IS NULL AND expires_ms > ?1 RETURNING 1 AS present";
-    /// Binds now and a token's hash: the invitation is accepted, once.
-    INVITATION_ACCEPT: AcceptedInvitation = "UPDATE invitations SET accepted_ms = ?1 WHERE token_hash = ?2
-        AND accepted_ms IS NULL AND revoked_ms IS NULL AND expires_ms > ?1 RETURNING tenant_id, email, role";
+    /// Binds a token's hash and now; returns the invitation if it holds. `has_account`: the invited person belongs to a
+    /// tenant.
+    INVITATION_BY_TOKEN: OpenInvitation = "SELECT id, tenant_id, email, role, EXISTS (SELECT 1 FROM people p
+        JOIN members m ON m.person_id = p.id WHERE p.email = invitations.email) AS has_account FROM invitations
+        WHERE token_hash = ? AND accepted_ms IS NULL AND revoked_ms IS NULL AND expires_ms > ?";
+    /// Binds now, an id, and the address of the browser's session or null: the invitation is accepted. It violates
+    /// `NOT NULL`, so that its batch fails as a whole, where the invitation was accepted or revoked meanwhile, or the
+    /// invited person belongs to a tenant and the session is not the person's.
+    INVITATION_ACCEPT: () = "UPDATE invitations SET accepted_ms = ?1, email = CASE WHEN accepted_ms IS NULL
+        AND revoked_ms IS NULL AND (email = ?3 OR NOT EXISTS (SELECT 1 FROM people p
+        JOIN members m ON m.person_id = p.id WHERE p.email = invitations.email)) THEN email END WHERE id = ?2";
+    /// Binds now, tenant, person: whoever is no owner of the tenant leaves no invitation to it that holds.
+    INVITATIONS_LEFT: () = "UPDATE invitations SET revoked_ms = ?1 WHERE tenant_id = ?2 AND invited_by = ?3
+        AND accepted_ms IS NULL AND revoked_ms IS NULL AND NOT EXISTS (SELECT 1 FROM members
+        WHERE tenant_id = ?2 AND person_id = ?3 AND role = 'owner')";
+    /// Binds now and a person's id or address: a tenant whose contact is the address, and that has members of whom none has
+    /// it, gets the address of its oldest owner whose address is no tenant's contact, or one that takes no mail.
+    CONTACT_MOVE: () = "UPDATE tenants SET version = version + 1, updated_ms = ?1, email = COALESCE(
+        (SELECT p.email FROM members m JOIN people p ON p.id = m.person_id
+        WHERE m.tenant_id = tenants.id AND m.role = 'owner'
+        AND NOT EXISTS (SELECT 1 FROM tenants o WHERE o.email = p.email)
+        ORDER BY m.created_ms, m.person_id LIMIT 1), id || '@contact.invalid')
+        WHERE email = (SELECT email FROM people WHERE id = ?2 OR email = ?2)
+        AND EXISTS (SELECT 1 FROM members WHERE tenant_id = tenants.id)
+        AND NOT EXISTS (SELECT 1 FROM members m JOIN people p ON p.id = m.person_id
+        WHERE m.tenant_id = tenants.id AND p.email = tenants.email)";
     /// Binds a mail's id; returns what its text is made of, unless it was sent or the invitation holds no longer.
     INVITATION_MAIL_GET: InvitationMail = "SELECT m.address, m.origin, i.id, i.role, i.token_hash, i.expires_ms,
         p.email AS inviter FROM mails m JOIN invitations i ON i.id = m.subject_id JOIN people p ON p.id = i.invited_by

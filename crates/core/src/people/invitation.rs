@@ -8,6 +8,10 @@ use x402_chain::time::UnixMillis;
 pub const INVITATION_MS: u64 = 7 * 24 * 60 * 60 * 1_000;
 /// The most invitations of a tenant in a day: each is a mail to somebody who did not ask for it.
 pub const INVITATIONS_DAY_MAX: u64 = 20;
+/// The most invitations to an address in a day, of all tenants.
+pub const ADDRESS_DAY_MAX: u64 = 3;
+/// The most invitations of all tenants in a day, beyond two of each.
+pub const ALL_DAY_MAX: u64 = 5_000;
 /// The most members of a tenant.
 pub const MEMBERS_MAX: u64 = 100;
 
@@ -23,6 +27,14 @@ pub fn find_token(id: InvitationId, hash: &str, peppers: &[[u8; 32]]) -> Option<
     peppers.iter().filter_map(|pepper| token(id, pepper)).find(|made| made.hash() == hash)
 }
 
+/// Who invites, as the mail names it. Whoever signs up chooses his address: one that could be read as anything else, as a
+/// link, is not shown to strangers.
+#[must_use]
+pub fn shown_inviter(email: &str) -> &str {
+    let is_plain = email.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._%+-@".contains(&byte));
+    if is_plain { email } else { "Somebody" }
+}
+
 /// When an invitation of this time ends.
 #[must_use]
 pub const fn expiry(now: UnixMillis) -> UnixMillis {
@@ -34,6 +46,14 @@ mod tests {
     use super::*;
     use crate::people::sign_in::SignInSecrets;
     use x402_chain::id::SignInId;
+
+    #[test]
+    fn a_mail_shows_no_address_that_could_be_a_link() {
+        assert_eq!(shown_inviter("ann.b+c@x-y.test"), "ann.b+c@x-y.test");
+        for odd in ["pay-at/evil.example/x@evil.example", "a?b@x.test", "a#b@x.test"] {
+            assert_eq!(shown_inviter(odd), "Somebody", "{odd}");
+        }
+    }
 
     #[test]
     fn an_invitation_has_a_token_of_its_own() {
