@@ -207,11 +207,26 @@ pub(crate) fn read_email(text: &str) -> Result<String, Fault> {
 /// Reads the e-mail address of a member of another name.
 pub(crate) fn read_email_member(name: &str, text: &str) -> Result<String, Fault> {
     check_text(name, text, EMAIL_BYTES_MAX)?;
-    // Only a sent mail can show that an address exists; this refuses what cannot be an address.
-    let shaped = text.split_once('@').is_some_and(|(local, host)| {
-        !local.is_empty() && !host.is_empty() && !host.contains('@') && !text.contains(char::is_whitespace)
-    });
-    if shaped { Ok(text.to_lowercase()) } else { Err(invalid(name, "must be an e-mail address")) }
+    // Only a sent mail can show that an address exists; this refuses what cannot be one address, and nothing else.
+    if is_email(text) { Ok(text.to_ascii_lowercase()) } else { Err(invalid(name, "must be an e-mail address")) }
+}
+
+/// Whether a text is an address of mail in ASCII: a dot-atom of at most 64 bytes, `@`, and the name of a host (RFC 5321,
+/// section 4.1.2). Quoted local parts, comments, names beside the address and several addresses are none.
+fn is_email(text: &str) -> bool {
+    let is_atom = |atom: &str| {
+        !atom.is_empty()
+            && atom.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-/=?^_`{|}~".contains(&byte))
+    };
+    let is_label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    text.split_once('@').is_some_and(|(local, host)| {
+        local.len() <= 64 && host.len() <= 253 && local.split('.').all(is_atom) && host.split('.').all(is_label)
+    })
 }
 
 pub(crate) fn read_company_name(text: String) -> Result<String, Fault> {

@@ -132,3 +132,45 @@ fn a_key_for_urls_verifies_and_settles_and_nothing_else() {
         assert_eq!(refused, Err(Some("scopes".into())), "{more}");
     }
 }
+
+#[test]
+fn an_address_of_mail_is_one_address_in_ascii() {
+    for (text, want) in [
+        ("Ann.B+c@Example.test", "ann.b+c@example.test"),
+        ("a@b.c", "a@b.c"),
+        ("o'neil_=/x@sub.x-y.test", "o'neil_=/x@sub.x-y.test"),
+        (&format!("{}@x.test", "a".repeat(64)), &format!("{}@x.test", "a".repeat(64))),
+    ] {
+        assert_eq!(read_email(text).as_deref(), Ok(want), "{text}");
+    }
+    for wrong in [
+        "a<victim@x.test>",
+        "x,victim@x.test",
+        "\"<b>\"@x.test",
+        "Ann <ann@x.test>",
+        "a;b@x.test",
+        "a@b@c",
+        "@x.test",
+        "a@",
+        ".a@x.test",
+        "a.@x.test",
+        "a..b@x.test",
+        "a@.x.test",
+        "a@x..test",
+        "a@-x.test",
+        "a@x-.test",
+        "a@x_y.test",
+        "a@[127.0.0.1]",
+        "a(b)@x.test",
+        "a\\@x.test",
+        // A Kelvin sign, whose lower case is `k`.
+        "ma\u{212a}e@x.test",
+        "\u{e4}@x.test",
+        "a@\u{e4}.test",
+        "a@x.test\u{200b}",
+        &format!("{}@x.test", "a".repeat(65)),
+        &format!("a@{}.test", "x".repeat(64)),
+    ] {
+        assert_eq!(read_email(wrong).map_err(|fault| fault.param), Err(Some("email".into())), "{wrong}");
+    }
+}
