@@ -8,6 +8,7 @@ use x402_chain::id::{KeyId, TenantId};
 use x402_chain::network::Environment;
 use x402_chain::time::UnixMillis;
 use x402_core::error::Fault;
+use x402_core::people::sign_in::LITTLE;
 use x402_core::tenancy::allow_list::AllowedNetwork;
 use x402_core::tenancy::key::{KeyHash, KeyKind};
 use x402_core::tenancy::tenant::Scope;
@@ -159,6 +160,7 @@ pub(crate) async fn count_report(db: &D1Database, ip_prefix: &str, now: UnixMill
         BoundValue::Ms(UnixMillis(now.0.saturating_sub(REPORTS_SPAN_MS))),
         BoundValue::Number(REPORTS_MAX),
         BoundValue::Number(REPORTS_ALL_MAX),
+        BoundValue::Number(LITTLE),
     ];
     Ok(!all(db, sql::REPORT_PUT, &bind).await?.is_empty())
 }

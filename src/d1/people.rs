@@ -16,6 +16,7 @@ use x402_api::session::{MailRequest, MailView};
 use x402_chain::id::{InvitationId, MailId, PersonId, SessionId, SignInId, TenantId};
 use x402_chain::time::UnixMillis;
 use x402_core::error::Fault;
+use x402_core::people::client::network_around;
 use x402_core::people::delivery::MailMark;
 use x402_core::people::mail::MailText;
 use x402_core::people::oauth::Identity;
@@ -42,6 +43,7 @@ pub(crate) async fn put_sign_in(db: &D1Database, new: &NewSignIn<'_>, now: UnixM
     let (id, mail) = (new.id.to_string(), new.mail.to_string());
     let (token, browser) = (new.token.hash(), new.browser.hash());
     let since = |ms: u64| BoundValue::Ms(UnixMillis(now.0.saturating_sub(ms)));
+    let around = network_around(new.ip_prefix);
     let bind = [
         BoundValue::Text(&id),
         BoundValue::Text(&new.request.email),
@@ -56,8 +58,12 @@ pub(crate) async fn put_sign_in(db: &D1Database, new: &NewSignIn<'_>, now: UnixM
         since(sign_in::DAY_MS),
         BoundValue::Number(sign_in::ADDRESS_MAX),
         BoundValue::Number(sign_in::ADDRESS_DAY_MAX),
+        BoundValue::Number(sign_in::ADDRESS_NEW_MAX),
         BoundValue::Number(sign_in::PREFIX_MAX),
         BoundValue::Number(sign_in::ALL_MAX),
+        BoundValue::Number(sign_in::LITTLE),
+        BoundValue::Text(&around),
+        BoundValue::Number(sign_in::AROUND_MAX),
     ];
     let put = statement(db, sql::SIGN_IN_PUT, &bind)?;
     let [mail, email, origin, id] = [&mail, &new.request.email, new.origin, &id].map(BoundValue::Text);

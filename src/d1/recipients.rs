@@ -132,7 +132,8 @@ pub(crate) async fn next_child(
     rows.first().map(|row| row.number).ok_or_else(|| Fault::internal("the operator's key has no more children"))
 }
 
-/// Removes the recipient that is the subject of `made` in both environments; it can never be registered again.
+/// Removes the recipient that is the subject of `made` in both environments; only its tenant can register it
+/// again.
 pub(crate) async fn remove_recipient(db: &D1Database, made: &Change) -> Result<(), Fault> {
     let mut statements = removal_statements(db, made)?;
     statements.push(touch_statement(db, made)?);

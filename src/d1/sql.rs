@@ -45,11 +45,12 @@ statements! {
         SELECT ?1, tenant_id, ?2, ?3, subject, json_object('action', action, 'subject', subject, 'detail', detail,
         'actor_kind', actor_kind, 'actor', actor_id), created_ms FROM audit_log WHERE id = ?4
         ON CONFLICT (event_id) DO NOTHING";
-    /// Binds prefix of the client's address, now, the start of the span, and the most reports of a prefix and of all in the
-    /// span; returns a row if neither is reached.
+    /// Binds prefix of the client's address, now, the start of the span, the most reports of a prefix and of all in the span,
+    /// and what a prefix may report beyond that of all; returns a row if neither is reached.
     REPORT_PUT: Present = "INSERT INTO key_reports (ip_prefix, created_ms) SELECT ?1, ?2
         WHERE (SELECT COUNT(*) FROM key_reports WHERE ip_prefix = ?1 AND created_ms > ?3) < ?4
-        AND (SELECT COUNT(*) FROM key_reports WHERE created_ms > ?3) < ?5 RETURNING 1 AS present";
+        AND ((SELECT COUNT(*) FROM key_reports WHERE created_ms > ?3) < ?5
+        OR (SELECT COUNT(*) FROM key_reports WHERE ip_prefix = ?1 AND created_ms > ?3) < ?6) RETURNING 1 AS present";
     /// Binds a time.
     REPORTS_PURGE: () = "DELETE FROM key_reports WHERE created_ms < ?";
     /// Binds tenant, two ids, an action and an actor, each null for all, and a limit; returns entries before the first id,
@@ -156,7 +157,7 @@ statements! {
     /// Binds tenant and environment; returns its addresses.
     RECIPIENTS_IN_FORCE: AddressRow = "SELECT address, first_use, only_on FROM recipients
         WHERE tenant_id = ? AND environment = ? AND removed_ms IS NULL ORDER BY created_ms, address LIMIT 5000";
-    /// Binds now, tenant, address: in both environments, retired for good.
+    /// Binds now, tenant, address: retired in both environments.
     RECIPIENT_REMOVE: () =
         "UPDATE recipients SET removed_ms = ? WHERE tenant_id = ? AND address = ? AND removed_ms IS NULL";
     /// Binds tenant, chain, address.

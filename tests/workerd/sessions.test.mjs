@@ -372,14 +372,11 @@ test("who proves the address of an operator's tenant owns it, as long as it has 
 test("mails are bounded by address and by network, alike for known and unknown", async () => {
   const known = (await signedUp(worker)).email;
   const unknown = address();
-  /** Asks from a network, else from one of its own. */
-  const ask = (email, from = {}) => new Browser(worker).call("POST", "/v1/login", { email }, from);
-  for (const [email, left] of [
-    [known, 4],
-    [unknown, 5],
-  ]) {
-    for (let sent = 0; sent < left; sent++) assert.equal((await ask(email)).status, 202, `${email} ${sent}`);
-    const refused = await ask(email);
+  const ask = (email, from) => new Browser(worker).call("POST", "/v1/login", { email }, from);
+  for (const email of [known, unknown]) {
+    const from = network();
+    for (let sent = 0; sent < 5; sent++) assert.equal((await ask(email, from)).status, 202, `${email} ${sent}`);
+    const refused = await ask(email, from);
     assert.deepEqual(refusal(refused), [429, "RATE_LIMITED"]);
     assert.equal(refused.headers["retry-after"], "900");
   }
@@ -388,6 +385,42 @@ test("mails are bounded by address and by network, alike for known and unknown",
   assert.equal(answers.filter(({ status }) => status === 202).length, 20);
   const neighbour = { "cf-connecting-ip": from["cf-connecting-ip"].replace(/1$/, "77") };
   assert.equal((await ask(address(), neighbour)).status, 429);
+});
+
+test("strangers keep nobody from signing in", async () => {
+  const victim = await signedUp(worker);
+  const ask = (from, email = victim.email) => new Browser(worker).call("POST", "/v1/login", { email }, from);
+  const strangers = Array.from({ length: 4 }, network);
+  for (const from of strangers) for (let sent = 0; sent < 5; sent++) await ask(from);
+  const all = "SELECT 1 FROM sign_ins WHERE email = ?";
+  assert.equal((await worker.sql(all, victim.email)).length, 20);
+  for (const from of strangers) assert.equal((await ask(from)).status, 429);
+  // A network from which the person has signed in has bounds of its own; one that is new to the address asks once.
+  for (let sent = 0; sent < 4; sent++) assert.equal((await ask(victim.browser.network)).status, 202);
+  const fresh = network();
+  assert.deepEqual([(await ask(fresh)).status, (await ask(fresh)).status], [202, 429]);
+  const others = await Promise.all(Array.from({ length: 90 }, () => ask(network())));
+  assert.equal(others.filter(({ status }) => status === 202).length, 75, "a hundred in a day");
+  assert.equal((await ask(victim.browser.network)).status, 429, "five in 15 minutes");
+});
+
+test("strangers use up nothing of the service for networks that ask for little", async () => {
+  const ask = (from) => new Browser(worker).call("POST", "/v1/login", { email: address() }, from);
+  const fill = `INSERT INTO sign_ins (id, email, intent, token_hash, browser_hash, ip_prefix, created_ms, expires_ms)
+    SELECT 'full' || value, 'x', 'login', 'full' || value, 'full' || value, '203.' || (value % 200) || '.1.0/24', ?, ?
+    FROM json_each(?)`;
+  const numbers = JSON.stringify(Array.from({ length: 2_000 }, (_, at) => at));
+  await worker.sql(fill, Date.now(), Date.now(), numbers);
+  try {
+    const from = { "cf-connecting-ip": "198.18.7.1" };
+    const sent = [];
+    for (let at = 0; at < 3; at++) sent.push((await ask(from)).status);
+    assert.deepEqual(sent, [202, 202, 429]);
+    const around = await Promise.all(Array.from({ length: 30 }, (_, at) => ask({ "cf-connecting-ip": `198.18.${at + 20}.1` })));
+    assert.equal(around.filter(({ status }) => status === 202).length, 18, "twenty from the network around it");
+  } finally {
+    await worker.sql("DELETE FROM sign_ins WHERE email = 'x'");
+  }
 });
 
 test("without a mail backend nobody signs up, and there is no mailbox", async () => {

@@ -7,7 +7,7 @@ use x402_chain::time::UnixMillis;
 use x402_core::error::Fault;
 use x402_core::people::oauth::{self, Identity, IdentityProvider};
 use x402_core::people::secret::Secret;
-use x402_core::people::sign_in::{ALL_MAX, PREFIX_MAX, SPAN_MS};
+use x402_core::people::sign_in::{ALL_MAX, LITTLE, PREFIX_MAX, SPAN_MS};
 
 /// Writes a state with the browser that it is for; `false` where there were too many.
 pub(crate) async fn put_state(
@@ -28,6 +28,7 @@ pub(crate) async fn put_state(
         BoundValue::Ms(UnixMillis(now.0.saturating_sub(SPAN_MS))),
         BoundValue::Number(PREFIX_MAX),
         BoundValue::Number(ALL_MAX),
+        BoundValue::Number(LITTLE),
     ];
     Ok(!all(db, sql::OAUTH_PUT, &bind).await?.is_empty())
 }

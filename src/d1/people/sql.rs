@@ -8,14 +8,24 @@ use crate::storage::{Present, statements};
 
 statements! {
     /// Binds id, email, intent, company name, token's hash, browser's hash, prefix of the client's address, now, end, the
-    /// start of the span and of the day, and the most of an address in the span and in the day, of a prefix and of all in
-    /// the span. Returns a row if none of them is reached.
+    /// start of the span and of the day; the most in the span, and in the day, to an address from a prefix; the most in the
+    /// day to an address from prefixes that are new to it; the most in the span of a prefix and of all; what a prefix may
+    /// ask for beyond that, a pattern of the network around it, and the most of that. Returns a row if the mail may be
+    /// sent. The day's bound of an address holds for no prefix from which its person has signed in.
     SIGN_IN_PUT: Present = "INSERT INTO sign_ins (id, email, intent, company_name, token_hash, browser_hash, ip_prefix,
         created_ms, expires_ms) SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9
-        WHERE (SELECT COUNT(*) FROM sign_ins WHERE email = ?2 AND created_ms > ?10) < ?12
-        AND (SELECT COUNT(*) FROM sign_ins WHERE email = ?2 AND created_ms > ?11) < ?13
-        AND (SELECT COUNT(*) FROM sign_ins WHERE ip_prefix = ?7 AND created_ms > ?10) < ?14
-        AND (SELECT COUNT(*) FROM sign_ins WHERE created_ms > ?10) < ?15 RETURNING 1 AS present";
+        WHERE (SELECT COUNT(*) FROM sign_ins WHERE email = ?2 AND created_ms > ?10 AND ip_prefix = ?7) < ?12
+        AND (SELECT COUNT(*) FROM sign_ins WHERE email = ?2 AND created_ms > ?11 AND ip_prefix = ?7) < ?13
+        AND ((SELECT COUNT(*) FROM sign_ins WHERE email = ?2 AND created_ms > ?11) < ?13
+        OR ((SELECT COUNT(*) FROM sign_ins WHERE email = ?2 AND created_ms > ?11) < ?14
+        AND NOT EXISTS (SELECT 1 FROM sign_ins WHERE email = ?2 AND created_ms > ?11 AND ip_prefix = ?7))
+        OR EXISTS (SELECT 1 FROM sessions WHERE ip_prefix = ?7
+        AND person_id = (SELECT id FROM people WHERE email = ?2)))
+        AND (SELECT COUNT(*) FROM sign_ins WHERE ip_prefix = ?7 AND created_ms > ?10) < ?15
+        AND ((SELECT COUNT(*) FROM sign_ins WHERE created_ms > ?10) < ?16
+        OR ((SELECT COUNT(*) FROM sign_ins WHERE ip_prefix = ?7 AND created_ms > ?10) < ?17
+        AND (SELECT COUNT(*) FROM sign_ins WHERE created_ms > ?10 AND ip_prefix GLOB ?18) < ?19))
+        RETURNING 1 AS present";
     /// Binds id, address, origin, a sign-in's id, now: the sign-in's mail, if the sign-in was written.
     SIGN_IN_MAIL_PUT: () = "INSERT INTO mails (id, kind, address, origin, subject_id, state, created_ms)
         SELECT ?1, 'sign_in', ?2, ?3, ?4, 'queued', ?5 WHERE EXISTS (SELECT 1 FROM sign_ins WHERE id = ?4)";
@@ -45,11 +55,13 @@ statements! {
         SELECT ?, id, ?, ? FROM people WHERE email = ? ON CONFLICT (tenant_id, person_id) DO NOTHING";
 
     /// Binds a state's hash, the service, a browser's hash, prefix of the client's address, now, end, the start of the span,
-    /// and the most of a prefix and of all in it; returns a row if none of them is reached.
+    /// the most of a prefix and of all in it, and what a prefix may ask for beyond that of all; returns a row if none of
+    /// them is reached.
     OAUTH_PUT: Present = "INSERT INTO oauth_states (hash, provider, browser_hash, ip_prefix, created_ms, expires_ms)
         SELECT ?1, ?2, ?3, ?4, ?5, ?6
         WHERE (SELECT COUNT(*) FROM oauth_states WHERE ip_prefix = ?4 AND created_ms > ?7) < ?8
-        AND (SELECT COUNT(*) FROM oauth_states WHERE created_ms > ?7) < ?9 RETURNING 1 AS present";
+        AND ((SELECT COUNT(*) FROM oauth_states WHERE created_ms > ?7) < ?9
+        OR (SELECT COUNT(*) FROM oauth_states WHERE ip_prefix = ?4 AND created_ms > ?7) < ?10) RETURNING 1 AS present";
     /// Binds now, a state's hash, a browser's hash, the service; returns a row if the state held: it is used.
     OAUTH_USE: Present = "UPDATE oauth_states SET used_ms = ?1 WHERE hash = ?2 AND browser_hash = ?3 AND provider = ?4
         AND used_ms IS NULL AND expires_ms > ?1 RETURNING 1 AS present";

@@ -19,9 +19,29 @@ pub fn ip_prefix(address: Option<&str>) -> String {
     }
 }
 
+/// The pattern (SQLite's `GLOB`) of the prefixes in the network around one: /16 of IPv4, /32 of IPv6, the size of what a
+/// provider gives to one customer who asks for many prefixes.
+#[must_use]
+pub fn network_around(prefix: &str) -> String {
+    let divider = if prefix.contains(':') { ':' } else { '.' };
+    let mut parts = prefix.split(divider);
+    match (parts.next(), parts.next()) {
+        (Some(first), Some(second)) => format!("{first}{divider}{second}{divider}*"),
+        (Some(_), None) | (None, _) => prefix.to_owned(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn prefixes_of_one_provider_are_around_each_other() {
+        assert_eq!(network_around("203.0.113.0/24"), "203.0.*");
+        assert_eq!(network_around("2001:db8:1::/48"), "2001:db8:*");
+        assert_eq!(network_around("2001:db8::/48"), "2001:db8:*");
+        assert_eq!(network_around("unknown"), "unknown");
+    }
 
     #[test]
     fn addresses_of_one_network_are_one() {

@@ -15,16 +15,25 @@ pub const SIGN_IN_MS: u64 = 15 * 60 * 1_000;
 pub const TRIES_MAX: u64 = 5;
 /// The span of [`ADDRESS_MAX`], [`PREFIX_MAX`] and [`ALL_MAX`].
 pub const SPAN_MS: u64 = SIGN_IN_MS;
-/// The most mails to one address in 15 minutes.
+/// The most mails to one address, asked for from one prefix, in 15 minutes.
 pub const ADDRESS_MAX: u64 = 5;
-/// The most mails to one address in a day: with five tries each, 100 guesses of a million.
+/// The most mails to one address in a day. It does not hold for a prefix from which the person has signed in, else strangers
+/// could keep him out; such a prefix may ask for as many itself.
 pub const ADDRESS_DAY_MAX: u64 = 20;
+/// The most mails to one address in a day where a prefix asks for the first time: with five tries each, 500 guesses of a
+/// million.
+pub const ADDRESS_NEW_MAX: u64 = 100;
 /// A day, the span of [`ADDRESS_DAY_MAX`].
 pub const DAY_MS: u64 = 24 * 60 * 60 * 1_000;
 /// The most mails asked for from one prefix of addresses in 15 minutes: an office behind one address signs in.
 pub const PREFIX_MAX: u64 = 20;
-/// The most mails of the whole service in 15 minutes: what a sender's reputation bears.
+/// The most mails of the whole service in 15 minutes: what a sender's reputation bears. It does not hold for a prefix that
+/// has asked for less than [`LITTLE`].
 pub const ALL_MAX: u64 = 2_000;
+/// What a prefix may ask for in 15 minutes, however much others ask for.
+pub const LITTLE: u64 = 2;
+/// The most of such mails from the network around a prefix ([`super::client::network_around`]).
+pub const AROUND_MAX: u64 = 20;
 
 /// What a person asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
