@@ -228,7 +228,7 @@ pub(super) async fn one_recipient(
     own.find(|each| environment.is_none_or(|wanted| each.environment == wanted)).ok_or_else(|| not_found("recipient"))
 }
 
-/// `DELETE …/recipients/{address}`: the address can never be registered again.
+/// `DELETE …/recipients/{address}`: only its tenant can register the address again.
 pub(super) async fn remove_recipient(app: &App, incoming: &IncomingRequest) -> Result<ApiReply, Fault> {
     let tenant = tenant_of(incoming)?;
     let text = incoming.param(1);

@@ -73,7 +73,7 @@ pub enum Endpoint {
     RecipientList,
     /// Registers a recipient, or derives its address.
     RecipientCreate,
-    /// Removes a recipient for good.
+    /// Removes a recipient; only its tenant can register it again.
     RecipientRemove,
     /// Compares the registry with the chains.
     ChainsCheck,

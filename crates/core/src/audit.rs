@@ -68,7 +68,7 @@ pub enum DirectoryEvent {
     /// An address was registered.
     #[serde(rename = "recipient.added")]
     RecipientAdded,
-    /// An address was retired for good.
+    /// An address was retired.
     #[serde(rename = "recipient.retired")]
     RecipientRetired,
     /// A person was invited.

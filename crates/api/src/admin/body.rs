@@ -62,7 +62,8 @@ pub struct TenantPatchBody {
     /// Whether its requests are served.
     #[serde(default, deserialize_with = "optional_variant", skip_serializing_if = "Option::is_none")]
     pub status: Option<TenantStatus>,
-    /// Default recipients by chain; `null` removes the address from the tenant for good. `derive` in an address's
+    /// Default recipients by chain; `null` removes the address, which only the tenant itself can register
+    /// again. `derive` in an address's
     /// place: the next child of the operator's `EVM_XPUB`.
     #[serde(default, deserialize_with = "optional_map", skip_serializing_if = "Option::is_none")]
     pub recipients: Option<BTreeMap<String, Option<String>>>,
