@@ -67,9 +67,9 @@ statements! {
     SESSION_PUT: () = "INSERT INTO sessions (id, hash, person_id, tenant_id, ip_prefix, user_agent, created_ms, seen_ms,
         expires_ms) SELECT ?1, ?2, id, ?3, ?4, ?5, ?6, ?6, ?7 FROM people WHERE email = ?8";
     /// Binds a hash; returns the session, unless it was ended or the person has left the tenant.
-    SESSION_GET: SessionRow = "SELECT s.id, s.person_id, p.email, s.tenant_id, t.company_name, t.tier, t.status, m.role,
-        s.created_ms, s.seen_ms, s.expires_ms FROM sessions s JOIN people p ON p.id = s.person_id
-        JOIN tenants t ON t.id = s.tenant_id
+    SESSION_GET: SessionRow = "SELECT s.id, s.person_id, p.email, s.tenant_id, t.company_name, t.tier, t.status, d.due_ms,
+        m.role, s.created_ms, s.seen_ms, s.expires_ms FROM sessions s JOIN people p ON p.id = s.person_id
+        JOIN tenants t ON t.id = s.tenant_id LEFT JOIN deletions d ON d.tenant_id = s.tenant_id
         JOIN members m ON m.tenant_id = s.tenant_id AND m.person_id = s.person_id
         WHERE s.hash = ? AND s.ended_ms IS NULL";
     /// Binds a time and an id; never goes back.
@@ -133,9 +133,10 @@ statements! {
     /// Binds now, tenant, id; returns a row if it held.
     INVITATION_REVOKE: Present = "UPDATE invitations SET revoked_ms = ?1 WHERE tenant_id = ?2 AND id = ?3
         AND accepted_ms IS NULL AND revoked_ms IS NULL AND expires_ms > ?1 RETURNING 1 AS present";
-    /// Binds now and a token's hash: the invitation is accepted, once.
+    /// Binds now and a token's hash: the invitation is accepted, once, unless its tenant is being deleted.
     INVITATION_ACCEPT: AcceptedInvitation = "UPDATE invitations SET accepted_ms = ?1 WHERE token_hash = ?2
-        AND accepted_ms IS NULL AND revoked_ms IS NULL AND expires_ms > ?1 RETURNING tenant_id, email, role";
+        AND accepted_ms IS NULL AND revoked_ms IS NULL AND expires_ms > ?1 AND NOT EXISTS (SELECT 1 FROM deletions d
+        WHERE d.tenant_id = invitations.tenant_id AND d.due_ms IS NOT NULL) RETURNING tenant_id, email, role";
     /// Binds a mail's id; returns what its text is made of, unless it was sent or the invitation holds no longer.
     INVITATION_MAIL_GET: InvitationMail = "SELECT m.address, m.origin, i.id, i.role, i.token_hash, i.expires_ms,
         p.email AS inviter FROM mails m JOIN invitations i ON i.id = m.subject_id JOIN people p ON p.id = i.invited_by
