@@ -15,7 +15,7 @@ after(() => worker.stop());
 const refusal = ({ status, body }) => [status, body.error_code];
 const DELETING = [409, "TENANT_DELETING"];
 const idOf = ({ session }) => session.tenant.id;
-const ask = (owner, confirm = idOf(owner)) => owner.browser.call("DELETE", "/v1/tenant", { confirm });
+const ask = (owner, confirm = idOf(owner), more = {}) => owner.browser.call("DELETE", "/v1/tenant", { ...more, confirm });
 const confirm = (by, token) => by.browser.call("POST", "/v1/tenant/deletion", { token });
 const undo = ({ browser }) => browser.call("DELETE", "/v1/tenant/deletion");
 const read = async ({ browser }) => (await browser.call("GET", "/v1/tenant")).body.tenant;
@@ -24,9 +24,9 @@ const row = async (tenant) => (await worker.sql("SELECT * FROM deletions WHERE t
 const cron = () => worker.cron(EVERY_MINUTE);
 
 /** Asks, and reads the token of the mail. */
-async function asked(owner) {
+async function asked(owner, body = {}) {
   const seen = (await mailsTo(worker, owner.email)).length;
-  const answer = await ask(owner);
+  const answer = await ask(owner, idOf(owner), body);
   assert.equal(answer.status, 202, JSON.stringify(answer.body));
   assert.equal(answer.body.email, owner.email);
   const mail = await mailTo(worker, owner.email, seen + 1);
@@ -75,6 +75,20 @@ async function placesOf(text) {
   return found;
 }
 
+test("the documented bodies are taken, with the values of the tenant and the mail", async () => {
+  const ann = await signedUp(worker);
+  const { paths } = (await worker.call("GET", "/v1/openapi.json")).body;
+  const example = (path, method) => paths[path][method].requestBody.content["application/json"].example;
+  const documented = example("/v1/tenant", "delete");
+  const stranger = await ann.browser.call("DELETE", "/v1/tenant", documented);
+  assert.deepEqual([...refusal(stranger), stranger.body.param], [422, "INVALID_REQUEST", "confirm"]);
+  const token = await asked(ann, { ...documented, confirm: idOf(ann) });
+  const body = example("/v1/tenant/deletion", "post");
+  assert.deepEqual(refusal(await ann.browser.call("POST", "/v1/tenant/deletion", body)), [422, "INVALID_CONFIRMATION"]);
+  assert.equal((await ann.browser.call("POST", "/v1/tenant/deletion", { ...body, token })).status, 200);
+  assert.equal((await undo(ann)).status, 200);
+});
+
 test("nothing is deleted until the mail's token is given back, by an owner of that tenant", async () => {
   const [ann, bob] = [await signedUp(worker), await signedUp(worker)];
   for (const wrong of ["yes", idOf(bob), ""]) {
@@ -119,10 +133,11 @@ test("once confirmed, the keys are dead for the next request, and the tenant is 
   const before = Date.now();
   const { token, due } = await deleted(ann);
   assert.ok(Date.parse(due) >= before + WEEK - 60_000 && Date.parse(due) <= Date.now() + WEEK + 60_000, due);
-  for (const key of Object.values(ann.api_keys)) {
+  for (const [environment, key] of Object.entries(ann.api_keys)) {
     const dead = [401, "INVALID_API_KEY"];
+    const chain = environment === "live" ? "base" : "base-sepolia";
     assert.deepEqual(refusal(await whoami(key)), dead);
-    assert.deepEqual(refusal(await worker.verify(key, { tx_hash: HASH, chain: "base-sepolia" })), dead);
+    assert.deepEqual(refusal(await worker.verify(key, { tx_hash: HASH, chain })), dead);
     for (const path of ["/facilitator/verify", "/facilitator/settle"])
       assert.deepEqual(refusal(await worker.call("POST", path, { key, body: {} })), dead, path);
   }

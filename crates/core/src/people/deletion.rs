@@ -156,7 +156,7 @@ mod tests {
     const NOW: UnixMillis = UnixMillis(1_000);
 
     fn later(ms: u64) -> UnixMillis {
-        UnixMillis(NOW.0 + ms)
+        UnixMillis(NOW.0.saturating_add(ms))
     }
 
     #[track_caller]
