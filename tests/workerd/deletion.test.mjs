@@ -316,25 +316,19 @@ test("a run that fails at any step is finished by a later one, and keeps no othe
 
 test("more than one turn takes is erased in several", async () => {
   const ann = await signedUp(worker);
-  const now = Date.now();
-  const ulid = (at) => String(at).padStart(26, "0");
-  const rows = Array.from({ length: 250 }, (_, at) => at);
-  for (const at of rows) {
-    await worker.sql(
-      `INSERT INTO audit_log (id, tenant_id, actor_id, action, subject, ip_prefix, user_agent, created_ms)
-       VALUES (?, ?, ?, 'member.invited', ?, '10.0.0.0/24', 'curl', ?)`,
-      `aud_${idOf(ann).slice(4, 14)}${at}`,
-      idOf(ann),
-      ann.session.person.id,
-      `p${at}@many.test`,
-      now,
-    );
-    if (at < 23) {
-      const id = `per_${ulid(at)}`;
-      await worker.sql("INSERT INTO people VALUES (?, ?, ?)", id, `p${at}@many.test`, now);
-      await worker.sql("INSERT INTO members VALUES (?, ?, 'viewer', ?)", idOf(ann), id, now);
-    }
-  }
+  const places = (count) => JSON.stringify(Array.from({ length: count }, (_, at) => at));
+  await worker.sql(
+    `INSERT INTO audit_log (id, tenant_id, actor_id, action, subject, ip_prefix, user_agent, created_ms)
+     SELECT 'aud_' || ?1 || value, ?1, ?2, 'member.invited', 'p' || value || '@many.test', '10.0.0.0/24', 'curl', 1
+     FROM json_each(?3)`,
+    idOf(ann),
+    ann.session.person.id,
+    places(250),
+  );
+  const people = "SELECT printf('per_%026d', value), 'p' || value || '@many.test', 1 FROM json_each(?)";
+  await worker.sql(`INSERT INTO people ${people}`, places(23));
+  const members = "SELECT ?, printf('per_%026d', value), 'viewer', 1 FROM json_each(?)";
+  await worker.sql(`INSERT INTO members (tenant_id, person_id, role, created_ms) ${members}`, idOf(ann), places(23));
   await deleted(ann);
   await worker.advance(WEEK + 60_000);
   await cron();
