@@ -2,6 +2,7 @@
 //! harm, and every query for a tenant's request names its tenant: only operators' lists and timed jobs read across tenants.
 
 pub(crate) mod change;
+pub(crate) mod deletions;
 pub(crate) mod keys;
 pub(crate) mod people;
 pub(crate) mod proofs;

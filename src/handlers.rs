@@ -4,6 +4,7 @@
 mod account;
 mod admin;
 mod audit;
+mod deletion;
 mod directory;
 mod facilitator;
 mod github;
@@ -105,6 +106,9 @@ pub(crate) async fn dispatch(
         Endpoint::OwnRecipientRetire => recipients::retire_recipient(app, &incoming).await?,
         Endpoint::OwnTenantRead => tenant::read_own_tenant(app, &incoming).await?,
         Endpoint::OwnTenantPatch => tenant::change_own_tenant(app, &incoming).await?,
+        Endpoint::OwnTenantDelete => deletion::ask(app, context, &incoming).await?,
+        Endpoint::DeletionConfirm => deletion::confirm(app, &incoming).await?,
+        Endpoint::DeletionUndo => deletion::undo(app, &incoming).await?,
         Endpoint::AuditLog => audit::list_audit(app, &incoming).await?,
         Endpoint::GithubGo => github::go(app, &incoming).await?,
         Endpoint::GithubComeBack => github::come_back(app, &incoming).await?,

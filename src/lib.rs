@@ -12,6 +12,7 @@
 //! | `d1` | the directory |
 //! | `archive` | records in R2 |
 //! | `mail` | how a mail leaves |
+//! | `erasure` | what becomes of a tenant whose deletion is due |
 //! | `github`, `turnstile` | other services that take part in a sign-in |
 //! | `outbound` | one HTTP request to the outside, bounded in time and size |
 //! | `rpc` | JSON-RPC over fetch, and what the Worker asks of chains |
@@ -58,6 +59,12 @@ pub mod d1 {
     pub mod rows;
     pub mod sql;
 
+    /// Those of deletions.
+    pub mod deletions {
+        pub mod rows;
+        pub mod sql;
+    }
+
     /// Those of people, sessions and mails.
     pub mod people {
         pub mod rows;
@@ -77,6 +84,8 @@ mod d1;
 mod directory_events;
 #[cfg(target_arch = "wasm32")]
 mod entry;
+#[cfg(target_arch = "wasm32")]
+mod erasure;
 #[cfg(target_arch = "wasm32")]
 mod github;
 #[cfg(target_arch = "wasm32")]

@@ -6,6 +6,7 @@ mod cloudflare;
 mod resend;
 
 use crate::app::App;
+use crate::d1::deletions;
 use crate::d1::people::rows::MailKind;
 use crate::d1::people::{self, MailEnd, members};
 use crate::telemetry::{TelemetryField, TelemetryKind, event};
@@ -15,9 +16,10 @@ use worker::{D1Database, QueueContentType, RawMessageBuilder};
 use x402_chain::id::MailId;
 use x402_chain::time::UnixMillis;
 use x402_core::error::{ErrorCode, Fault};
+use x402_core::people::deletion;
 use x402_core::people::delivery;
 use x402_core::people::invitation::{find_token, shown_inviter};
-use x402_core::people::mail::{MailText, invitation_mail, sign_in_mail};
+use x402_core::people::mail::{MailText, deletion_mail, invitation_mail, sign_in_mail};
 use x402_core::people::sign_in::SignInSecrets;
 use x402_core::settings::mail::MailBackend;
 
@@ -92,6 +94,7 @@ pub(crate) async fn send(app: &App, message: &str, now: UnixMillis) -> Result<Ma
         _ if delivery::is_too_late(claimed.created_at, now) => None,
         MailKind::SignIn => sign_in(app, &db, mail, now).await?,
         MailKind::Invitation => invitation(app, &db, mail, now).await?,
+        MailKind::Deletion => deletion(app, &db, mail, now).await?,
     };
     let Some((address, text)) = made else { return end(&db, mail, MailEnd::Failed, now).await };
     let fault = match deliver(app, (&db, mail), &address, &text, now).await {
@@ -160,4 +163,17 @@ async fn invitation(
     let Some(row) = members::read_invitation_mail(db, mail).await? else { return Ok(None) };
     let token = find_token(row.id, &row.token_hash, app.settings.peppers()).filter(|_| now < row.expires_at);
     Ok(token.map(|token| (row.address, invitation_mail(shown_inviter(&row.inviter), row.role, &token, &row.origin))))
+}
+
+/// The same of the mail that asks an owner whether to delete the tenant.
+async fn deletion(
+    app: &App,
+    db: &D1Database,
+    mail: MailId,
+    now: UnixMillis,
+) -> Result<Option<(String, MailText)>, Fault> {
+    let Some(row) = deletions::read_mail(db, mail).await? else { return Ok(None) };
+    let token = deletion::find_token(row.id, &row.token_hash, app.settings.peppers());
+    let token = token.filter(|_| now < row.expires_at);
+    Ok(token.map(|token| (row.address, deletion_mail(row.tenant, &token, &row.origin))))
 }

@@ -84,6 +84,7 @@ kinds! {
     FlightNotNoted Error "a flight's report could not be marked as delivered" "The ledger has it, and gets it again.";
     FlightsNotPurged Error "expired rows could not be deleted" "They stay until the settler's next alarm.";
     EventsNotShipped Error "events of the directory could not be shipped" "They are shipped again within a minute.";
+    DeletionFailed Error "the deletion of a tenant could not go on" "It is tried again within a minute, after those of others.";
     MailNotQueued Error "a mail could not be queued" "It is queued again within two minutes.";
     MailNotSent Error "a mail could not be sent" "It is tried again for a day, as long as its link holds.";
     SettlementReorged Error "a settlement's block has left the chain" "A settlement is on its way again.";

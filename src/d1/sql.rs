@@ -40,11 +40,12 @@ statements! {
         actor_kind, actor_id) SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9,
         CASE WHEN instr(?10, '@') THEN (SELECT id FROM people WHERE email = ?10) ELSE ?10 END
         WHERE changes() > 0 AND NOT EXISTS (SELECT 1 FROM audit_log WHERE id = ?1)";
-    /// Binds id, environment, kind, and the id of the entry of the same change: written with that, once.
+    /// Binds id, environment, kind, and the id of the entry of the same change: written with that, once. Events are kept in
+    /// the records for good, so that none holds a person's address: in its place stands the entry's id.
     EVENT_PUT: () = "INSERT INTO directory_outbox (event_id, tenant_id, environment, kind, subject, body, created_ms)
-        SELECT ?1, tenant_id, ?2, ?3, subject, json_object('action', action, 'subject', subject, 'detail', detail,
-        'actor_kind', actor_kind, 'actor', actor_id), created_ms FROM audit_log WHERE id = ?4
-        ON CONFLICT (event_id) DO NOTHING";
+        SELECT ?1, tenant_id, ?2, ?3, iif(instr(subject, '@'), id, subject), json_object('action', action,
+        'subject', iif(instr(subject, '@'), id, subject), 'detail', detail, 'actor_kind', actor_kind, 'actor', actor_id),
+        created_ms FROM audit_log WHERE id = ?4 ON CONFLICT (event_id) DO NOTHING";
     /// Binds prefix of the client's address, now, the start of the span, the most reports of a prefix and of all in the span,
     /// and what a prefix may report beyond that of all; returns a row if neither is reached.
     REPORT_PUT: Present = "INSERT INTO key_reports (ip_prefix, created_ms) SELECT ?1, ?2
@@ -74,11 +75,12 @@ statements! {
     EVENTS_PURGE: () = "DELETE FROM directory_outbox WHERE shipped_ms IS NOT NULL AND shipped_ms < ?";
 
     /// Binds id, tenant, environment, name, hash, scopes, now, end, kind, end of its text, networks, and the most keys of a
-    /// tenant; returns a row if that is not reached by those that hold.
+    /// tenant; returns a row if that is not reached by those that hold, and the tenant is not being deleted.
     KEY_PUT: Present = "INSERT INTO api_keys (id, tenant_id, environment, name, hash, scopes, created_ms, expires_ms, kind,
         last_four, allow_list) SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11
         WHERE (SELECT COUNT(*) FROM api_keys WHERE tenant_id = ?2 AND revoked_ms IS NULL
-        AND (grace_until_ms IS NULL OR grace_until_ms > ?7)) < ?12 RETURNING 1 AS present";
+        AND (grace_until_ms IS NULL OR grace_until_ms > ?7)) < ?12
+        AND NOT EXISTS (SELECT 1 FROM deletions WHERE tenant_id = ?2 AND due_ms IS NOT NULL) RETURNING 1 AS present";
     /// Binds the same without the most keys: a key of a new tenant.
     KEY_PUT_FIRST: () = "INSERT INTO api_keys (id, tenant_id, environment, name, hash, scopes, created_ms, expires_ms,
         kind, last_four, allow_list) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";

@@ -1,11 +1,12 @@
 //! Timed jobs, each bounded and repeatable without harm: closing periods, checking the registry, queueing lost mails,
-//! shipping events of the directory.
+//! shipping events of the directory, deleting tenants.
 
 use crate::app;
 use crate::app::App;
 use crate::clients;
 use crate::d1;
 use crate::directory_events;
+use crate::erasure;
 use crate::mail;
 use crate::rpc::registry;
 use crate::telemetry::{TelemetryField, TelemetryKind, event};
@@ -20,7 +21,8 @@ use x402_core::messages::ledger::{LedgerEnvelope, LedgerMessage, LedgerReply};
 const CLOSE_PERIOD: &str = "0 0 1 * *";
 /// Every night, the registry is compared with the chains, and old sessions and mails are deleted.
 const CHECK_REGISTRY: &str = "17 3 * * *";
-/// Every minute, what was lost after an answer is done again: mails are queued, events of the directory shipped.
+/// Every minute, what was lost after an answer is done again: mails are queued, events of the directory shipped. Tenants
+/// whose deletion is due are erased.
 const MINUTELY: &str = "* * * * *";
 
 /// Ledgers closed in one run: a subrequest or two each, of the platform's 10,000. Those left are closed by the nightly
@@ -54,9 +56,10 @@ async fn run_job(cron: &str, app: &App) -> Result<usize, Fault> {
             Ok(checked.saturating_add(close_periods(app, now).await?))
         }
         MINUTELY => {
-            // A failure of one does not keep the other waiting.
+            // A failure of one keeps no other waiting.
             let (shipped, queued) = (directory_events::ship(app, now).await, mail::queue_again(app, now).await);
-            Ok(shipped?.saturating_add(queued?))
+            let deleted = erasure::go_on(app, now).await;
+            Ok(shipped?.saturating_add(queued?).saturating_add(deleted?))
         }
         other => Err(Fault::internal(format!("the cron trigger '{other}' has no job"))),
     }

@@ -139,7 +139,7 @@ async fn read_request(
         }
         false => SignatureHeaders::default(),
     };
-    let body = if row.method.has_body() { read_body(request, row, length).await? } else { Vec::new() };
+    let body = if row.has_body() { read_body(request, row, length).await? } else { Vec::new() };
     if !body.is_empty() {
         body::check_media_type(content_type.as_deref(), content_encoding.as_deref())?;
     }

@@ -6,6 +6,7 @@ use super::directory::{issue_key, key_id, reload_ledgers};
 use crate::app::App;
 use crate::d1;
 use crate::d1::change::Actor;
+use crate::d1::deletions;
 use crate::d1::keys::{self, KeyRotation, KeyToPut, REPORTS_SPAN_MS};
 use crate::request::IncomingRequest;
 use x402_api::ApiReply;
@@ -83,6 +84,8 @@ pub(super) async fn create(
     };
     let made = incoming.change_by(actor, tenant, AuditAction::KeyCreated, id.to_string())?;
     if !keys::create_key(&db, &put, &made.detail(new.environment.name()).of(new.environment)).await? {
+        let deletion = deletions::read_deletion(&db, tenant).await?;
+        deletion.map_or(Ok(()), |row| row.deletion.check_none())?;
         return Err(too_many());
     }
     key_created(app, incoming, (tenant, id), text).await

@@ -3,14 +3,16 @@
 use super::directory::reload_tenant;
 use crate::app::App;
 use crate::d1;
-use crate::d1::settings;
+use crate::d1::{deletions, settings};
 use crate::request::IncomingRequest;
 use x402_api::ApiReply;
 use x402_api::tenant::{OwnTenantAlone, OwnTenantView, TenantSettings, branding_view, tenant_settings};
 use x402_chain::id::TenantId;
 use x402_chain::network::Environment;
+use x402_chain::time::UnixMillis;
 use x402_core::audit::AuditAction;
 use x402_core::error::{ErrorCode, Fault};
+use x402_core::people::deletion::ShownStatus;
 use x402_core::tenancy::branding::{branding_shown, check_branding_tier};
 
 /// `GET /v1/tenant`.
@@ -54,13 +56,15 @@ async fn own_tenant(app: &App, id: TenantId) -> Result<OwnTenantView, Fault> {
     let db = app.db()?;
     let (tenant, _) = d1::read_tenant(&db, id).await?;
     let shown = settings::read_appearance(&db, id).await?;
+    let deletion_due_at = deletions::read_deletion(&db, id).await?.and_then(|row| row.deletion.due_at());
     Ok(OwnTenantView {
         id: tenant.id,
         company_name: tenant.company_name,
         email: tenant.email,
         support_address: shown.support_address,
         tier: tenant.tier,
-        status: tenant.status,
+        status: ShownStatus::of(tenant.status, deletion_due_at),
+        deletion_due_at: deletion_due_at.map(UnixMillis::rfc3339),
         region: tenant.region,
         limits: tenant.limits,
         sanctions: tenant.sanctions,

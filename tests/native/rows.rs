@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use x402_chain::time::UnixMillis;
 use x402_core::error::ErrorCode;
 use x402_core::verification::claims::ClaimUnit;
+use x402_edge::d1::deletions::sql as deletions;
 use x402_edge::d1::people::sql as people;
 use x402_edge::d1::sql as directory;
 use x402_edge::objects::ledger::sql as ledger;
@@ -356,8 +357,20 @@ fn rows_of_people_are_read_or_refused() {
     let own = [ses.clone(), ten.clone(), text("unknown"), text("curl"), int(1), int(2), int(3)];
     let bad = [no_id.clone(), no_tenant("tenant_id"), ("seen_ms", int(-1))];
     all.row(&[people::SESSIONS_OF], &own, &["user_agent"], &bad);
-    let session =
-        [ses, per, text("a@b.c"), ten, text("A"), text("free"), text("active"), text("viewer"), int(1), int(2), int(3)];
+    let session = [
+        ses,
+        per,
+        text("a@b.c"),
+        ten,
+        text("A"),
+        text("free"),
+        text("active"),
+        int(9),
+        text("viewer"),
+        int(1),
+        int(2),
+        int(3),
+    ];
     let bad = [
         no_id.clone(),
         ("person_id", text("per_1")),
@@ -369,7 +382,7 @@ fn rows_of_people_are_read_or_refused() {
         ("seen_ms", int(-1)),
         ("expires_ms", int(-1)),
     ];
-    all.row(&[people::SESSION_GET], &session, &["company_name"], &bad);
+    all.row(&[people::SESSION_GET], &session, &["company_name", "due_ms"], &bad);
     let row = [text("a@b.c"), text("https://x.test"), sgn, text("login"), text("ab"), int(5), int(1)];
     let bad = [no_id.clone(), ("intent", text("?")), ("expires_ms", int(-1)), ("is_known", int(2))];
     all.row(&[people::SIGN_IN_MAIL_GET], &row, &[], &bad);
@@ -377,6 +390,26 @@ fn rows_of_people_are_read_or_refused() {
     let row = [mail, text("a@b.c"), text("S"), text("T"), text("<p>"), int(5)];
     all.row(&[people::MAILBOX_GET], &row, &[], &[("mail_id", text("mail_1")), ("created_ms", int(-1))]);
     all.assert_all(&[people::ALL]);
+}
+
+#[test]
+fn rows_of_deletions_are_read_or_refused() {
+    let mut all = Checked::default();
+    let ends = [deletions::DELETION_ASK, deletions::DELETION_CONFIRM, deletions::DELETION_UNDO];
+    all.row(&ends, &[int(1)], &[], &[]);
+    all.row(&[deletions::ERASURE_BEGIN, deletions::ERASURE_END], &[int(1)], &[], &[]);
+    let bad = [("expires_ms", int(-1)), ("due_ms", int(-1)), ("erasing_ms", int(-1))];
+    let row = [text("ab"), int(1), int(2), int(3)];
+    all.row(&[deletions::DELETION_GET], &row, &["due_ms", "erasing_ms"], &bad);
+    let bad = [("tenant_id", text("ten_1")), ("due_ms", int(-1))];
+    all.row(&[deletions::DELETIONS_OPEN], &[text(TENANT), int(2), int(3)], &["erasing_ms"], &bad);
+    let per = text("per_01KB0000000000000000000000");
+    all.row(&[deletions::ERASED_MEMBERS], &[per], &[], &[("person_id", text("per_1"))]);
+    let del = text("del_01KB0000000000000000000000");
+    let row = [text("a@b.c"), text("https://x.test"), del, text(TENANT), text("ab"), int(5)];
+    let bad = [("id", text("ver_1")), ("tenant_id", text("ten_1")), ("expires_ms", int(-1))];
+    all.row(&[deletions::DELETION_MAIL_GET], &row, &[], &bad);
+    all.assert_all(&[deletions::ALL]);
 }
 
 #[test]

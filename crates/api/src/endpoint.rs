@@ -133,6 +133,12 @@ pub enum Endpoint {
     OwnTenantRead,
     /// Changes the settings of that tenant.
     OwnTenantPatch,
+    /// Asks an owner by a mail whether to delete the tenant.
+    OwnTenantDelete,
+    /// Deletes the tenant, which can be undone for a week.
+    DeletionConfirm,
+    /// Undoes the deletion of the tenant.
+    DeletionUndo,
     /// The mails that were not sent, with the backend `mailbox`.
     Mailbox,
     /// Sends a browser to GitHub to sign in.
@@ -164,6 +170,14 @@ pub struct RouteRow {
     pub tag: &'static str,
     /// The operation's summary in the OpenAPI document.
     pub summary: &'static str,
+}
+
+impl RouteRow {
+    /// Whether requests of the route have a body.
+    #[must_use]
+    pub const fn has_body(&self) -> bool {
+        self.method.has_body() || matches!(self.endpoint, Endpoint::OwnTenantDelete)
+    }
 }
 
 /// The result of routing a method and a path.

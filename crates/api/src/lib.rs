@@ -15,6 +15,7 @@ pub mod body;
 pub mod chains;
 pub mod cookies;
 pub mod credentials;
+pub mod deletion;
 pub mod docs;
 pub mod endpoint;
 pub mod explain;

@@ -5,8 +5,8 @@ use super::cookies::CookieName;
 use super::endpoint::{ENDPOINTS, Endpoint, RouteRow};
 use super::refusal::ExpectedBody;
 use super::{
-    accepts, admin, audit, chains, facilitator, health, keys, members, problem, recipients, records, session, tenant,
-    verify, version, whoami,
+    accepts, admin, audit, chains, deletion, facilitator, health, keys, members, problem, recipients, records, session,
+    tenant, verify, version, whoami,
 };
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, SchemaGenerator};
@@ -57,6 +57,7 @@ fn accepts_answer() -> Value {
 }
 
 /// The schemas of an endpoint: request, success status, response.
+#[allow(clippy::too_many_lines, reason = "one arm an endpoint")]
 fn shapes(endpoint: Endpoint, make: &mut SchemaGenerator) -> (Option<Value>, u16, Value) {
     match endpoint {
         Endpoint::Verify => (Some(of::<verify::VerifyRequest>(make)), 200, of::<VerificationAnswer>(make)),
@@ -110,6 +111,13 @@ fn shapes(endpoint: Endpoint, make: &mut SchemaGenerator) -> (Option<Value>, u16
         Endpoint::OwnTenantPatch => {
             (Some(of::<tenant::TenantSettingsBody>(make)), 200, of::<tenant::OwnTenantAlone>(make))
         }
+        Endpoint::OwnTenantDelete => {
+            (Some(of::<deletion::DeletionBody>(make)), 202, of::<deletion::DeletionAsked>(make))
+        }
+        Endpoint::DeletionConfirm => {
+            (Some(of::<deletion::DeletionTokenBody>(make)), 200, of::<deletion::DeletionConfirmed>(make))
+        }
+        Endpoint::DeletionUndo => (None, 200, of::<deletion::DeletionUndone>(make)),
         Endpoint::GithubGo | Endpoint::GithubComeBack => (None, 303, Value::Null),
         // Its members are the provider's: any object is taken.
         Endpoint::ResendWebhook => (Some(json!({"type": "object"})), 204, Value::Null),
@@ -243,7 +251,7 @@ fn url_operation(row: &RouteRow) -> Value {
         "tags": [row.tag], "security": [], "parameters": parameters,
         "responses": {"200": {"description": "The answer, or a refusal.", "content": {"application/json": {"schema": schema}}}}
     });
-    if let (true, Some(map)) = (row.method.has_body(), operation.as_object_mut()) {
+    if let (true, Some(map)) = (row.has_body(), operation.as_object_mut()) {
         let body = json!({"required": true, "content": {"application/json": {"schema": {"type": "object"}}}});
         map.insert("requestBody".to_owned(), body);
     }
@@ -279,7 +287,7 @@ fn faults(row: &RouteRow) -> Vec<u16> {
     if row.endpoint == Endpoint::LeakedKey {
         all.push(429);
     }
-    if row.method.has_body() {
+    if row.has_body() {
         all.extend([400, 409, 413, 415, 422]);
     }
     all.sort_unstable();
@@ -316,6 +324,8 @@ fn example(endpoint: Endpoint) -> Option<Value> {
             Endpoint::OwnTenantPatch,
             json!({"company_name": "Example Ltd", "support_address": "help@example.com", "sanctions": "refuse"}),
         ),
+        (Endpoint::OwnTenantDelete, json!({"confirm": "ten_01a22830e24a3a1f7b1ccee9"})),
+        (Endpoint::DeletionConfirm, json!({"token": "00".repeat(32)})),
     ];
     all.into_iter().find(|(of, _)| *of == endpoint).map(|(_, example)| example)
 }

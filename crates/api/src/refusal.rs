@@ -91,6 +91,8 @@ const fn reason_for(code: ErrorCode, settles: bool) -> Reason {
         | ErrorCode::KeyNotActive
         | ErrorCode::InvalidSignature
         | ErrorCode::BotRefused
+        | ErrorCode::TenantDeleting
+        | ErrorCode::InvalidConfirmation
         | ErrorCode::UpstreamUnavailable
         | ErrorCode::ChainUnavailable => {
             if settles {

@@ -5,10 +5,10 @@ use crate::body::{check_text, invalid, parse_body};
 use serde::{Deserialize, Serialize};
 use x402_chain::id::TenantId;
 use x402_core::error::{ErrorCode, Fault};
+use x402_core::people::deletion::ShownStatus;
 use x402_core::people::secret::Secret;
 use x402_core::people::sign_in::SignInIntent;
 use x402_core::tenancy::role::Role;
-use x402_core::tenancy::tenant::TenantStatus;
 use x402_core::tenancy::tier::Tier;
 
 /// The body of `POST /v1/signup`.
@@ -177,8 +177,10 @@ pub struct SessionTenant {
     pub company_name: Option<String>,
     /// The tier, which sets limits and chains.
     pub tier: Tier,
-    /// Whether its requests are served: `active`, `suspended` or `cancelled`.
-    pub status: TenantStatus,
+    /// Whether its requests are served: `active`, `suspended`, `cancelled` or `deleting`.
+    pub status: ShownStatus,
+    /// Until when its deletion can be undone, RFC 3339; `null` where it is not being deleted.
+    pub deletion_due_at: Option<String>,
 }
 
 /// A session.

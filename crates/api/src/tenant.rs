@@ -4,8 +4,8 @@ use crate::admin::{LimitsView, read_company_name, read_email_member};
 use crate::body::{invalid, null_or_object, null_or_value, optional_variant, parse_body};
 use serde::{Deserialize, Serialize};
 use x402_core::error::Fault;
+use x402_core::people::deletion::ShownStatus;
 use x402_core::tenancy::branding::{BRAND_NAME_MAX, BrandName, Branding, Color, LogoUrl};
-use x402_core::tenancy::tenant::TenantStatus;
 use x402_core::tenancy::tier::Tier;
 use x402_core::verdict::SanctionsPolicy;
 
@@ -112,8 +112,10 @@ pub struct OwnTenantView {
     pub support_address: Option<String>,
     /// The tier, which sets limits and chains.
     pub tier: Tier,
-    /// Whether its requests are served: `active`, `suspended` or `cancelled`.
-    pub status: TenantStatus,
+    /// Whether its requests are served: `active`, `suspended`, `cancelled` or `deleting`.
+    pub status: ShownStatus,
+    /// Until when its deletion can be undone, RFC 3339; `null` where it is not being deleted.
+    pub deletion_due_at: Option<String>,
     /// The location hint with which its ledgers are created; `null`: near the first request.
     pub region: Option<String>,
     /// The limits that apply: the tenant's own, else its tier's.

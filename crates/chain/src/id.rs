@@ -154,6 +154,7 @@ ulid_id!(SignInId "sgn_" "One request to sign in or to sign up, by a mail.");
 ulid_id!(SessionId "ses_" "A session's public name; not its secret.");
 ulid_id!(AuditId "aud_" "An entry of the audit log.");
 ulid_id!(InvitationId "inv_" "An invitation to a tenant; not its token.");
+ulid_id!(DeletionId "del_" "A request to delete a tenant; not its token.");
 ulid_id!(MailId "mail_" "One mail.");
 ulid_id!(EventId "evt_" "Something that happened to a record after it was answered, or to a tenant.");
 

@@ -40,6 +40,10 @@ macro_rules! actions {
 actions! {
     TenantCreated "tenant.created" TenantUpdated "A person signed up, or an operator made the tenant.";
     TenantUpdated "tenant.updated" TenantUpdated "Settings of the tenant were changed; the detail names them.";
+    DeletionAsked "deletion.asked" TenantUpdated "An owner asked to delete the tenant.";
+    DeletionConfirmed "deletion.confirmed" TenantUpdated "An owner confirmed that; the detail is when it is due. All keys were revoked.";
+    DeletionUndone "deletion.undone" TenantUpdated "An owner undid the deletion.";
+    DeletionDone "deletion.done" TenantUpdated "The tenant's personal data were erased.";
     KeyCreated "key.created" KeyCreated "A key was made; the detail is its environment.";
     KeyRotated "key.rotated" KeyRotated "A key was replaced; the detail is the new key.";
     KeyRevoked "key.revoked" KeyRevoked "A key was revoked; the detail is its environment, and where a leaked one was found.";

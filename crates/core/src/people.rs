@@ -1,6 +1,7 @@
 //! People who sign in: how a mail proves an address, how long a session holds, and which requests a cookie may make.
 
 pub mod client;
+pub mod deletion;
 pub mod delivery;
 pub mod invitation;
 pub mod mail;

@@ -6,6 +6,7 @@ use x402_api::session::{MailView, MembershipView, OwnSession, PersonView, Sessio
 use x402_chain::id::{InvitationId, MailId, PersonId, SessionId, SignInId, TenantId};
 use x402_chain::time::UnixMillis;
 use x402_core::error::{ErrorCode, Fault};
+use x402_core::people::deletion::{Deletion, ShownStatus};
 use x402_core::people::session::SessionTimes;
 use x402_core::people::sign_in::{Membership, SignInIntent};
 use x402_core::tenancy::role::Role;
@@ -101,6 +102,8 @@ pub struct SessionRow {
     company_name: Option<String>,
     tier: Tier,
     status: TenantStatus,
+    /// When the tenant's deletion is due, if it is being deleted.
+    deletion_due_at: Option<UnixMillis>,
     /// The person's role in the tenant.
     pub role: Role,
     /// When it began, was used and ends.
@@ -116,6 +119,7 @@ impl FromRow for SessionRow {
         "company_name",
         "tier",
         "status",
+        "due_ms",
         "role",
         "created_ms",
         "seen_ms",
@@ -131,6 +135,7 @@ impl FromRow for SessionRow {
             company_name: row.get()?,
             tier: row.parse(Tier::parse)?,
             status: row.parse(TenantStatus::parse)?,
+            deletion_due_at: row.get()?,
             role: row.parse(Role::parse)?,
             times: SessionTimes { created_at: row.get()?, seen_at: row.get()?, expires_at: row.get()? },
         })
@@ -138,11 +143,20 @@ impl FromRow for SessionRow {
 }
 
 impl SessionRow {
-    /// Checks that the tenant is served: what is suspended is read, and not changed.
+    /// Checks that the tenant is served, and not being deleted: else it is read, and not changed.
+    ///
+    /// # Errors
+    /// `TENANT_SUSPENDED`, `TENANT_DELETING`.
+    pub fn check_active(&self) -> Result<(), Fault> {
+        self.check_served()?;
+        self.deletion_due_at.map_or(Deletion::None, |due_at| Deletion::Confirmed { due_at }).check_none()
+    }
+
+    /// Checks that the tenant is served.
     ///
     /// # Errors
     /// `TENANT_SUSPENDED`.
-    pub fn check_active(&self) -> Result<(), Fault> {
+    pub fn check_served(&self) -> Result<(), Fault> {
         match self.status {
             TenantStatus::Active => Ok(()),
             TenantStatus::Suspended | TenantStatus::Cancelled => {
@@ -161,7 +175,8 @@ impl SessionRow {
                 id: self.tenant.to_string(),
                 company_name: self.company_name.clone(),
                 tier: self.tier,
-                status: self.status,
+                status: ShownStatus::of(self.status, self.deletion_due_at),
+                deletion_due_at: self.deletion_due_at.map(UnixMillis::rfc3339),
             },
             role: self.role,
             created_at: self.times.created_at.rfc3339(),
@@ -377,6 +392,8 @@ pub enum MailKind {
     SignIn,
     /// An invitation.
     Invitation,
+    /// A question whether to delete the tenant.
+    Deletion,
 }
 
 /// A mail that is tried.
@@ -398,6 +415,7 @@ impl FromRow for ClaimedMail {
         let kind = row.parse(|text| match text {
             "sign_in" => Some(MailKind::SignIn),
             "invitation" => Some(MailKind::Invitation),
+            "deletion" => Some(MailKind::Deletion),
             _ => None,
         })?;
         Ok(Self { kind, tries: row.get()?, created_at: row.get()?, is_marked: row.get()? })

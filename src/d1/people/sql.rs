@@ -79,9 +79,9 @@ statements! {
     SESSION_PUT: () = "INSERT INTO sessions (id, hash, person_id, tenant_id, ip_prefix, user_agent, created_ms, seen_ms,
         expires_ms) SELECT ?1, ?2, id, ?3, ?4, ?5, ?6, ?6, ?7 FROM people WHERE email = ?8";
     /// Binds a hash; returns the session, unless it was ended or the person has left the tenant.
-    SESSION_GET: SessionRow = "SELECT s.id, s.person_id, p.email, s.tenant_id, t.company_name, t.tier, t.status, m.role,
-        s.created_ms, s.seen_ms, s.expires_ms FROM sessions s JOIN people p ON p.id = s.person_id
-        JOIN tenants t ON t.id = s.tenant_id
+    SESSION_GET: SessionRow = "SELECT s.id, s.person_id, p.email, s.tenant_id, t.company_name, t.tier, t.status, d.due_ms,
+        m.role, s.created_ms, s.seen_ms, s.expires_ms FROM sessions s JOIN people p ON p.id = s.person_id
+        JOIN tenants t ON t.id = s.tenant_id LEFT JOIN deletions d ON d.tenant_id = s.tenant_id
         JOIN members m ON m.tenant_id = s.tenant_id AND m.person_id = s.person_id
         WHERE s.hash = ? AND s.ended_ms IS NULL";
     /// Binds a time and an id; never goes back.
@@ -153,12 +153,15 @@ statements! {
     /// tenant.
     INVITATION_BY_TOKEN: OpenInvitation = "SELECT id, tenant_id, email, role, EXISTS (SELECT 1 FROM people p
         JOIN members m ON m.person_id = p.id WHERE p.email = invitations.email) AS has_account FROM invitations
-        WHERE token_hash = ? AND accepted_ms IS NULL AND revoked_ms IS NULL AND expires_ms > ?";
+        WHERE token_hash = ? AND accepted_ms IS NULL AND revoked_ms IS NULL AND expires_ms > ?
+        AND NOT EXISTS (SELECT 1 FROM deletions d
+        WHERE d.tenant_id = invitations.tenant_id AND d.due_ms IS NOT NULL)";
     /// Binds now, an id, and the address of the browser's session or null: the invitation is accepted. It violates
-    /// `NOT NULL`, so that its batch fails as a whole, where the invitation was accepted or revoked meanwhile, or the
-    /// invited person belongs to a tenant and the session is not the person's.
+    /// `NOT NULL`, so that its batch fails as a whole, where the invitation was accepted or revoked meanwhile, its tenant is being
+    /// deleted, or the invited person belongs to a tenant and the session is not the person's.
     INVITATION_ACCEPT: () = "UPDATE invitations SET accepted_ms = ?1, email = CASE WHEN accepted_ms IS NULL
-        AND revoked_ms IS NULL AND (email = ?3 OR NOT EXISTS (SELECT 1 FROM people p
+        AND revoked_ms IS NULL AND NOT EXISTS (SELECT 1 FROM deletions d
+        WHERE d.tenant_id = invitations.tenant_id AND d.due_ms IS NOT NULL) AND (email = ?3 OR NOT EXISTS (SELECT 1 FROM people p
         JOIN members m ON m.person_id = p.id WHERE p.email = invitations.email)) THEN email END WHERE id = ?2";
     /// Binds now, tenant, person: whoever is no owner of the tenant leaves no invitation to it that holds.
     INVITATIONS_LEFT: () = "UPDATE invitations SET revoked_ms = ?1 WHERE tenant_id = ?2 AND invited_by = ?3

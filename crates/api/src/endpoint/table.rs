@@ -365,6 +365,21 @@ pub(crate) const ENDPOINTS: &[RouteRow] = &[
     ),
     route(Endpoint::OwnTenantRead, Method::Get, "/v1/tenant", READS, ["Account", "Read your tenant"]),
     route(Endpoint::OwnTenantPatch, Method::Patch, "/v1/tenant", MANAGES, ["Account", "Change your tenant's settings"]),
+    route(Endpoint::OwnTenantDelete, Method::Delete, "/v1/tenant", OWNER, ["Account", "Ask to delete your tenant"]),
+    route(
+        Endpoint::DeletionConfirm,
+        Method::Post,
+        "/v1/tenant/deletion",
+        OWNER,
+        ["Account", "Delete your tenant, by the mail's token"],
+    ),
+    route(
+        Endpoint::DeletionUndo,
+        Method::Delete,
+        "/v1/tenant/deletion",
+        OWNER,
+        ["Account", "Undo the deletion of your tenant"],
+    ),
     route(
         Endpoint::AuditLog,
         Method::Get,

@@ -3,6 +3,7 @@
 use super::secret::Secret;
 use super::sign_in::{SIGN_IN_MS, SignInIntent, SignInSecrets};
 use crate::tenancy::role::Role;
+use x402_chain::id::TenantId;
 
 /// A mail as it is sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,6 +51,20 @@ pub fn invitation_mail(inviter: &str, role: Role, token: &Secret, origin: &str) 
     written("You are invited", &[&first, holds], Some(("Accept the invitation", &link)))
 }
 
+/// The mail that asks an owner a second time whether the tenant is to be deleted.
+#[must_use]
+pub fn deletion_mail(tenant: TenantId, token: &Secret, origin: &str) -> MailText {
+    let first = format!("You asked to delete the tenant {tenant}. Confirm it, or nothing is deleted.");
+    let link = format!("{origin}/delete#token={}", token.text());
+    let then = "Its API keys are then revoked at once, for good. For seven days an owner can undo the deletion; after that \
+        the personal data are erased.";
+    let holds = format!(
+        "The link works for one hour, in a session of an owner. If you did not ask for this, do not use it, and end your \
+        sessions: {origin}"
+    );
+    written("Delete your tenant?", &[&first, then, &holds], Some(("Delete the tenant", &link)))
+}
+
 /// Paragraphs as a mail; the link comes after the first.
 fn written(subject: &'static str, paragraphs: &[&str], link: Option<(&str, &str)>) -> MailText {
     let (mut text, mut html) = (String::new(), String::from("<!doctype html><html lang=\"en\"><body>"));
@@ -93,6 +108,18 @@ mod tests {
         let none = sign_in_mail(SignInIntent::LogIn, false, &secrets, "https://x.test");
         for secret in [secrets.code(), secrets.token.text()] {
             assert!(!none.text.contains(&secret) && !none.html.contains(&secret));
+        }
+    }
+
+    #[test]
+    fn the_mail_of_a_deletion_names_the_tenant_and_what_is_lost() {
+        let (tenant, token) = (TenantId([1; 12]), Secret::new([2; 32]));
+        let mail = deletion_mail(tenant, &token, "https://x.test");
+        let link = format!("https://x.test/delete#token={}", token.text());
+        for body in [&mail.text, &mail.html] {
+            for part in [link.as_str(), &tenant.to_string(), "seven days", "one hour"] {
+                assert!(body.contains(part), "{body}");
+            }
         }
     }
 

@@ -1,0 +1,82 @@
+//! What the timed job does about tenants that are being deleted: it makes their ledgers load that the keys are dead, where
+//! the request that said so has not, and erases personal data once a deletion is due. Each step may be repeated: a Worker
+//! that is killed between two leaves the rest to the next run.
+
+use crate::app;
+use crate::app::App;
+use crate::clients;
+use crate::d1;
+use crate::d1::change::{Actor, Change};
+use crate::d1::deletions;
+use crate::d1::deletions::rows::DueDeletion;
+use crate::telemetry::{TelemetryField, TelemetryKind, event};
+use x402_chain::id::{AuditId, TenantId};
+use x402_chain::network::Environment;
+use x402_chain::time::UnixMillis;
+use x402_core::audit::AuditAction;
+use x402_core::error::{ErrorCode, Fault};
+use x402_core::messages::ledger::{LedgerEnvelope, LedgerMessage};
+
+/// Tenants of one run.
+const TENANTS_MAX: u64 = 10;
+/// Turns of one tenant in a run: a batch each. What is left waits for the next run, a minute later.
+const TURNS_MAX: usize = 20;
+
+/// Goes on with deletions that are open; returns about how many something was done. A tenant that fails keeps no other
+/// waiting: it is tried again, after the others.
+///
+/// # Errors
+/// Where the directory fails.
+pub(crate) async fn go_on(app: &App, now: UnixMillis) -> Result<usize, Fault> {
+    let mut done = 0_usize;
+    for open in deletions::open_deletions(&app.db()?, now, TENANTS_MAX).await? {
+        match go_on_with(app, &open, now).await {
+            Ok(()) => done = done.saturating_add(1),
+            Err(fault) => event(TelemetryKind::DeletionFailed, &[TelemetryField::Cause(&fault)]),
+        }
+    }
+    Ok(done)
+}
+
+async fn go_on_with(app: &App, open: &DueDeletion, now: UnixMillis) -> Result<(), Fault> {
+    let (db, tenant) = (app.db()?, open.tenant);
+    let erases = open.deletion.is_to_erase(now) && deletions::begin_erasure(&db, tenant, now).await?;
+    // The ledgers have a copy of the tenant's name.
+    reload_ledgers(app, tenant, now).await?;
+    deletions::note_closed(&db, tenant, now).await?;
+    for _ in 0..if erases { TURNS_MAX } else { 0 } {
+        deletions::erase_some(&db, tenant).await?;
+        if deletions::end_erasure(&db, &erased(tenant, now)?).await? {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+async fn reload_ledgers(app: &App, tenant: TenantId, now: UnixMillis) -> Result<(), Fault> {
+    let (_, version) = d1::read_tenant(&app.db()?, tenant).await?;
+    for environment in Environment::ALL {
+        let message = LedgerMessage::Reload { version };
+        let envelope = LedgerEnvelope::without_request(tenant, environment, app::request_id(now), message);
+        if !clients::ledger::call_ledger(app, &envelope, None).await?.is_done() {
+            return Err(Fault::new(ErrorCode::LedgerUnavailable, "a ledger has not loaded its tenant").after(1));
+        }
+    }
+    Ok(())
+}
+
+/// What is recorded of the end.
+fn erased(tenant: TenantId, now: UnixMillis) -> Result<Change, Fault> {
+    Ok(Change {
+        id: AuditId::new(now, app::random()?),
+        tenant,
+        environment: Environment::Live,
+        actor: Actor::System,
+        action: AuditAction::DeletionDone,
+        subject: tenant.to_string(),
+        detail: None,
+        ip_prefix: "erased".to_owned(),
+        user_agent: None,
+        at: now,
+    })
+}
