@@ -8,6 +8,7 @@ mod resend;
 use crate::app::App;
 use crate::d1::people::rows::MailKind;
 use crate::d1::people::{self, MailEnd, members};
+use crate::d1::settings::read_appearance;
 use crate::telemetry::{TelemetryField, TelemetryKind, event};
 use std::rc::Rc;
 use wasm_bindgen::JsValue;
@@ -17,7 +18,7 @@ use x402_chain::time::UnixMillis;
 use x402_core::error::{ErrorCode, Fault};
 use x402_core::people::delivery;
 use x402_core::people::invitation::find_token;
-use x402_core::people::mail::{MailText, invitation_mail, sign_in_mail};
+use x402_core::people::mail::{MailText, TenantInMail, invitation_mail, sign_in_mail};
 use x402_core::people::sign_in::SignInSecrets;
 use x402_core::settings::mail::MailBackend;
 
@@ -159,5 +160,8 @@ async fn invitation(
 ) -> Result<Option<(String, MailText)>, Fault> {
     let Some(row) = members::read_invitation_mail(db, mail).await? else { return Ok(None) };
     let token = find_token(row.id, &row.token_hash, app.settings.peppers()).filter(|_| now < row.expires_at);
-    Ok(token.map(|token| (row.address, invitation_mail(&row.inviter, row.role, &token, &row.origin))))
+    let Some(token) = token else { return Ok(None) };
+    let shown = read_appearance(db, row.tenant).await?;
+    let tenant = TenantInMail::of(shown.tier, shown.branding, shown.support_address);
+    Ok(Some((row.address, invitation_mail(&row.inviter, row.role, &token, &row.origin, &tenant))))
 }

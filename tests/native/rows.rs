@@ -343,8 +343,9 @@ fn rows_of_people_are_read_or_refused() {
     all.row(&[people::INVITATIONS_OF], &[inv.clone(), text("a@b.c"), text("owner"), int(1), int(2)], &[], &bad);
     let bad = [no_tenant("tenant_id"), ("role", text("?"))];
     all.row(&[people::INVITATION_ACCEPT], &[ten.clone(), text("a@b.c"), text("owner")], &[], &bad);
-    let row = [text("a@b.c"), text("https://x.test"), inv, text("viewer"), text("ab"), int(5), text("c@d.e")];
-    let bad = [no_id.clone(), ("role", text("?")), ("expires_ms", int(-1))];
+    let row =
+        [text("a@b.c"), text("https://x.test"), inv, text("viewer"), text("ab"), int(5), ten.clone(), text("c@d.e")];
+    let bad = [no_id.clone(), ("role", text("?")), ("expires_ms", int(-1)), no_tenant("tenant_id")];
     all.row(&[people::INVITATION_MAIL_GET], &row, &[], &bad);
     let claimed = [text("invitation"), int(1), int(2), int(0)];
     let bad = [("kind", text("?")), ("tries", int(-1)), ("created_ms", int(-1)), ("is_marked", int(2))];

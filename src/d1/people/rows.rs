@@ -358,10 +358,12 @@ pub struct InvitationMail {
     /// The address of the person who invites.
     pub inviter: String,
 }
+    /// The tenant that it leads to.
+    pub tenant: TenantId,
 
 impl FromRow for InvitationMail {
     const COLUMNS: &'static [&'static str] =
-        &["address", "origin", "id", "role", "token_hash", "expires_ms", "inviter"];
+        &["address", "origin", "id", "role", "token_hash", "expires_ms", "tenant_id", "inviter"];
 
     fn from_row(row: &mut RowReader) -> Result<Self, Fault> {
         Ok(Self {
@@ -374,6 +376,7 @@ impl FromRow for InvitationMail {
             inviter: row.get()?,
         })
     }
+            tenant: row.parse(TenantId::parse)?,
 }
 
 /// What a mail is about.

@@ -138,7 +138,8 @@ statements! {
         AND accepted_ms IS NULL AND revoked_ms IS NULL AND expires_ms > ?1 RETURNING tenant_id, email, role";
     /// Binds a mail's id; returns what its text is made of, unless it was sent or the invitation holds no longer.
     INVITATION_MAIL_GET: InvitationMail = "SELECT m.address, m.origin, i.id, i.role, i.token_hash, i.expires_ms,
-        p.email AS inviter FROM mails m JOIN invitations i ON i.id = m.subject_id JOIN people p ON p.id = i.invited_by
+        i.tenant_id, p.email AS inviter FROM mails m JOIN invitations i ON i.id = m.subject_id
+        JOIN people p ON p.id = i.invited_by
         WHERE m.id = ? AND m.state = 'queued' AND i.revoked_ms IS NULL";
     /// Binds the time until when the mail is reserved, id, now; counts a try and returns what is tried. Nothing where the
     /// mail is not queued, or another try is under way or to come.
