@@ -92,6 +92,7 @@ const fn reason_for(code: ErrorCode, settles: bool) -> Reason {
         | ErrorCode::InvalidSignature
         | ErrorCode::BotRefused
         | ErrorCode::UpstreamUnavailable
+        | ErrorCode::MailNotOpen
         | ErrorCode::ChainUnavailable => {
             if settles {
                 Reason::UnexpectedSettle

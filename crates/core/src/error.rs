@@ -105,6 +105,7 @@ codes! {
     InvalidSignature "INVALID_SIGNATURE" 401 Never Judged "Invalid signature" "A webhook's signature is missing, wrong or more than five minutes old.";
     BotRefused "BOT_REFUSED" 403 Never Judged "Not taken for a person" "Turnstile does not accept the token in `turnstile_token`: it is wrong, was used or is too old.";
     UpstreamUnavailable "UPSTREAM_UNAVAILABLE" 503 Later Judged "Other service unavailable" "Turnstile or GitHub did not answer in time, so nobody could be signed in.";
+    MailNotOpen "MAIL_NOT_OPEN" 409 Never Judged "Mail not sent again" "The mail waits to be sent, its link was used or revoked or has expired, or its address gets no mails.";
 }
 
 impl fmt::Display for ErrorCode {

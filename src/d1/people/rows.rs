@@ -1,6 +1,9 @@
 //! The rows about people, their sessions and mails.
 
+mod operators;
+
 use crate::storage::{FromRow, RowReader};
+pub use operators::{FoundRow, MailToRepeat, PersonRow};
 use x402_api::members::{InvitationView, MemberView};
 use x402_api::session::{MailView, MembershipView, OwnSession, PersonView, SessionTenant, SessionView};
 use x402_chain::id::{InvitationId, MailId, PersonId, SessionId, SignInId, TenantId};
@@ -355,11 +358,11 @@ pub struct InvitationMail {
     pub token_hash: String,
     /// Until when it holds.
     pub expires_at: UnixMillis,
+    /// The tenant that it leads to.
+    pub tenant: TenantId,
     /// The address of the person who invites.
     pub inviter: String,
 }
-    /// The tenant that it leads to.
-    pub tenant: TenantId,
 
 impl FromRow for InvitationMail {
     const COLUMNS: &'static [&'static str] =
@@ -373,10 +376,10 @@ impl FromRow for InvitationMail {
             role: row.parse(Role::parse)?,
             token_hash: row.get()?,
             expires_at: row.get()?,
+            tenant: row.parse(TenantId::parse)?,
             inviter: row.get()?,
         })
     }
-            tenant: row.parse(TenantId::parse)?,
 }
 
 /// What a mail is about.
