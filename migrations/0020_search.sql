@@ -1,5 +1,5 @@
 -- What operators search by: a transaction, and the address of a mail or an invitation.
 
 CREATE INDEX settlements_by_transaction ON settlements (body ->> '$.transaction');
-CREATE INDEX mails_by_address ON mails (address, id);
-CREATE INDEX invitations_by_email ON invitations (email, id);
+CREATE INDEX invitations_by_email ON invitations (email);
+CREATE INDEX IF NOT EXISTS mails_by_address ON mails (address, created_ms);
