@@ -260,6 +260,22 @@ test("after twenty wrong keys from a network none is compared for a minute", asy
   assert.equal((await ask(true)).status, 200, "a minute later");
 });
 
+test("wrong keys that the platform has counted elsewhere close a network too", async () => {
+  const counted = await startWorker({ ratelimits: { OPERATOR_GUARD: { namespace_id: "1", simple: { limit: 2, period: 60 } } } });
+  try {
+    const from = network();
+    const ask = (admin, headers = from) => counted.call("GET", "/v1/admin/tenants?limit=1", { admin, headers });
+    for (let at = 0; at < 3; at++) {
+      assert.equal((await ask(true)).status, 200);
+      assert.deepEqual(refusal(await ask("wrong")), [401, "INVALID_ADMIN_KEY"]);
+    }
+    assert.deepEqual(refusal(await ask(true)), [429, "RATE_LIMITED"]);
+    assert.equal((await ask(true, network())).status, 200);
+  } finally {
+    await counted.stop();
+  }
+});
+
 test("an invitation names a tenant that shows its branding, and holds no link but ours", async () => {
   const owner = await signedUp(worker);
   const { id } = owner.session.tenant;
