@@ -245,10 +245,10 @@ test("after twenty wrong keys from a network none is compared for a minute", asy
     assert.equal((await ask(true)).status, 200, "the right key resets nothing, and is not counted");
     assert.deepEqual(refusal(await ask(`wrong ${at}`)), [401, "INVALID_ADMIN_KEY"]);
   }
-  for (const [key, headers] of [
-    [true, from],
-    ["wrong", from],
-    [true, neighbour],
+  for (const { key, headers } of [
+    { key: true, headers: from },
+    { key: "wrong", headers: from },
+    { key: true, headers: neighbour },
   ]) {
     const answer = await ask(key, headers);
     assert.deepEqual(refusal(answer), [429, "RATE_LIMITED"]);

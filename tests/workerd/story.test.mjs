@@ -62,7 +62,10 @@ test("a seller stands on his own", async () => {
   // The key is rotated while requests run: none is refused. The limits of the free tier are not those of a load.
   const limits = { per_minute: 100_000, per_hour: 100_000 };
   await ok(worker.call("PATCH", `/v1/admin/tenants/${session.tenant.id}`, { admin: true, body: { limits } }), 200);
-  const [refused, buyers] = [[], []];
+  /** @type {string[]} */
+  const refused = [];
+  /** @type {Promise<void>[]} */
+  const buyers = [];
   let [done, isOver] = [0, false];
   const buy = async () => {
     while (!isOver) {
