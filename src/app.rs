@@ -98,6 +98,11 @@ impl App {
     pub(crate) fn guard(&self) -> Option<worker::RateLimiter> {
         self.env.rate_limiter("GUARD").ok()
     }
+
+    /// The platform's count of wrong operators' keys from a network; where the binding is absent, only isolates count.
+    pub(crate) fn operator_guard(&self) -> Option<worker::RateLimiter> {
+        self.env.rate_limiter("OPERATOR_GUARD").ok()
+    }
 }
 
 /// The directory's binding.

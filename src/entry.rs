@@ -4,6 +4,7 @@
 mod bench;
 mod cron;
 mod http;
+mod operator;
 mod queue;
 mod visitor;
 

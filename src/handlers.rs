@@ -12,6 +12,7 @@ pub(crate) mod health;
 mod keys;
 mod manage;
 mod members;
+mod operators;
 mod recipients;
 mod records;
 mod session;
@@ -80,6 +81,10 @@ pub(crate) async fn dispatch(
         Endpoint::RecipientRemove => admin::remove_recipient(app, &incoming).await?,
         Endpoint::ChainsCheck => admin::check_chains(app, &incoming).await?,
         Endpoint::Mailbox => admin::read_mailbox(app).await?,
+        Endpoint::OperatorSearch => operators::search(app, &incoming).await?,
+        Endpoint::MailResend => operators::resend_mail(app, context, &incoming).await?,
+        Endpoint::MarkRemove => operators::remove_mark(app, &incoming).await?,
+        Endpoint::PersonSessionsEnd => operators::end_sessions(app, &incoming).await?,
         Endpoint::OwnKeyList => keys::list_own(app, &incoming).await?,
         Endpoint::OwnKeyCreate => keys::create_own(app, &incoming).await?,
         Endpoint::OwnKeyRotate => keys::rotate_own(app, &incoming).await?,

@@ -40,6 +40,12 @@ const REFUSED_MS: u64 = 60_000;
 /// How long an entry about a refused caller is kept: the window of an hour, and some slack.
 const REFUSED_KEEP_MS: u64 = 3_700_000;
 
+/// Networks whose wrong operators' keys are counted, some 60 bytes each.
+const WRONG_KEY_NETWORKS_MAX: usize = 8_192;
+/// Wrong operators' keys from a network in [`WRONG_KEYS_MS`], from the first of them on; then none is compared.
+const WRONG_KEYS_MAX: u32 = 20;
+const WRONG_KEYS_MS: u64 = 60_000;
+
 /// The registry check's last definite outcomes, by our keys of the chains; `Unreachable` only of a chain that was never
 /// reached.
 pub(crate) type RegistryOutcomes = BTreeMap<String, RegistryCheckOutcome>;
@@ -106,6 +112,7 @@ thread_local! {
     static RECORDED: RefCell<BoundedMap<String, ()>> = const { RefCell::new(BoundedMap::new(RECORDED_MAX, RECORDED_MS)) };
     /// Whether the ledger had no answer to repeat when it was asked last.
     static ATTEMPTS: RefCell<BoundedMap<AttemptKey, bool>> = const { RefCell::new(BoundedMap::new(ATTEMPTS_MAX, ATTEMPT_MS)) };
+    static WRONG_KEYS: RefCell<BoundedMap<String, u32>> = const { RefCell::new(BoundedMap::new(WRONG_KEY_NETWORKS_MAX, WRONG_KEYS_MS)) };
     static REGISTRY_OUTCOMES: RefCell<Option<(Rc<RegistryOutcomes>, UnixMillis)>> = const { RefCell::new(None) };
 }
 
@@ -195,6 +202,21 @@ pub(crate) fn note_attempt(attempt: AttemptKey, is_open: bool, now: UnixMillis) 
         if is_open || kept.map.contains_key(&attempt) {
             kept.put(attempt, is_open, now);
         }
+    });
+}
+
+/// Until when no operators' key of a network is compared; `None` where it is.
+pub(crate) fn wrong_keys_until(network: &str, now: UnixMillis) -> Option<UnixMillis> {
+    let (count, since) = WRONG_KEYS.with_borrow(|kept| kept.get_with_time(&network.to_owned(), now))?;
+    (count >= WRONG_KEYS_MAX).then(|| since.plus(WRONG_KEYS_MS))
+}
+
+/// Counts a wrong operators' key of a network. `is_over`: the platform has counted too many.
+pub(crate) fn note_wrong_key(network: String, is_over: bool, now: UnixMillis) {
+    WRONG_KEYS.with_borrow_mut(|kept| {
+        let (count, since) = kept.get_with_time(&network, now).unwrap_or((0, now));
+        let count = if is_over { WRONG_KEYS_MAX } else { count.saturating_add(1) };
+        kept.put(network, count, since);
     });
 }
 

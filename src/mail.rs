@@ -9,6 +9,7 @@ use crate::app::App;
 use crate::d1::deletions;
 use crate::d1::people::rows::MailKind;
 use crate::d1::people::{self, MailEnd, members};
+use crate::d1::settings::read_appearance;
 use crate::telemetry::{TelemetryField, TelemetryKind, event};
 use std::rc::Rc;
 use wasm_bindgen::JsValue;
@@ -19,7 +20,7 @@ use x402_core::error::{ErrorCode, Fault};
 use x402_core::people::deletion;
 use x402_core::people::delivery;
 use x402_core::people::invitation::{find_token, shown_inviter};
-use x402_core::people::mail::{MailText, deletion_mail, invitation_mail, sign_in_mail};
+use x402_core::people::mail::{MailText, TenantInMail, deletion_mail, invitation_mail, sign_in_mail};
 use x402_core::people::sign_in::SignInSecrets;
 use x402_core::settings::mail::MailBackend;
 
@@ -162,7 +163,10 @@ async fn invitation(
 ) -> Result<Option<(String, MailText)>, Fault> {
     let Some(row) = members::read_invitation_mail(db, mail).await? else { return Ok(None) };
     let token = find_token(row.id, &row.token_hash, app.settings.peppers()).filter(|_| now < row.expires_at);
-    Ok(token.map(|token| (row.address, invitation_mail(shown_inviter(&row.inviter), row.role, &token, &row.origin))))
+    let Some(token) = token else { return Ok(None) };
+    let shown = read_appearance(db, row.tenant).await?;
+    let tenant = TenantInMail::of(shown.tier, shown.branding, shown.support_address);
+    Ok(Some((row.address, invitation_mail(shown_inviter(&row.inviter), row.role, &token, &row.origin, &tenant))))
 }
 
 /// The same of the mail that asks an owner whether to delete the tenant.

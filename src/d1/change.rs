@@ -127,6 +127,22 @@ pub(super) async fn change(
     Ok(rows.is_some_and(|rows| !rows.is_empty()))
 }
 
+/// Makes a change that concerns any number of tenants, with an entry and an event of each, in one batch; how many rows it
+/// changed. The statement returns each.
+pub(super) async fn change_of_many(
+    db: &D1Database,
+    (of, bind): (Statement<Present>, &[BoundValue<'_>]),
+    made: &[Change],
+) -> Result<usize, Fault> {
+    let mut statements = vec![statement(db, of, bind)?];
+    for each in made {
+        // It counts the event before it as a change: where the first wrote an entry, all do.
+        statements.extend(each.statements(db)?);
+    }
+    let rows = batch(db, statements).await?.first().map(|result| rows_of(of, result)).transpose()?;
+    Ok(rows.map_or(0, |rows| rows.len()))
+}
+
 /// Entries of a tenant before an id, the newest first. They are found by their ids, which begin with their times.
 pub(crate) async fn list_audit(
     db: &D1Database,

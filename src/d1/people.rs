@@ -2,6 +2,7 @@
 
 pub(crate) mod identities;
 pub(crate) mod members;
+pub(crate) mod operators;
 #[allow(unreachable_pub, reason = "public natively, for tests")]
 pub mod rows;
 #[allow(unreachable_pub, reason = "public natively, for tests")]

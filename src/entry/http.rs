@@ -1,7 +1,7 @@
 //! HTTP requests: the checks that need no tenant, in this order (route, size, media type, key, body), and the log of
 //! failed and slow requests.
 
-use super::visitor;
+use super::{operator, visitor};
 use crate::app;
 use crate::app::App;
 use crate::request::{Client, IncomingRequest, fault_reply};
@@ -147,9 +147,7 @@ async fn read_request(
         Access::Public => None,
         Access::Either | Access::Managed(_) if credentials.is_none() => None,
         Access::Admin => {
-            if !app.settings.is_admin_key(admin_key.as_deref().unwrap_or("")) {
-                return Err(Fault::new(ErrorCode::InvalidAdminKey, "the admin key is missing or not valid"));
-            }
+            operator::check_operator(app, &client, admin_key.as_deref(), now).await?;
             None
         }
         // A forged key is refused here, without I/O.

@@ -321,6 +321,27 @@ fn rows_of_the_directory_are_read_or_refused() {
     all.assert_all(&[directory::ALL]);
 }
 
+/// The rows that operators read.
+fn check_operators(all: &mut Checked) {
+    let changed = [people::SESSIONS_END_COUNTED, people::MAIL_REPEAT, people::MARK_REMOVE];
+    all.row(&changed, &[int(1)], &[], &[]);
+    let per = text("per_01KB0000000000000000000000");
+    all.row(&[people::PERSON_FIND], &[per, text("a@b.c")], &[], &[("id", text("per_1"))]);
+    let no_tenant = ("tenant_id", text("ten_1"));
+    let row = [text("a@b.c"), text(TENANT)];
+    all.row(&[people::MAIL_TO_REPEAT], &row, &["tenant_id"], core::slice::from_ref(&no_tenant));
+    let found = [
+        people::FOUND_OWNERS,
+        people::FOUND_MAILS,
+        people::FOUND_RECIPIENTS,
+        people::FOUND_PAYMENTS,
+        people::FOUND_TRANSACTIONS,
+    ];
+    let row = [text("recipient"), text(ADDRESS), text(TENANT), text("live"), text("held"), int(1)];
+    let bad = [no_tenant, ("kind", text("?")), ("environment", text("?")), ("created_ms", int(-1))];
+    all.row(&found, &row, &["tenant_id", "environment", "state"], &bad);
+}
+
 #[test]
 fn rows_of_people_are_read_or_refused() {
     let mut all = Checked::default();
@@ -348,8 +369,9 @@ fn rows_of_people_are_read_or_refused() {
     let bad = [no_id.clone(), no_tenant("tenant_id"), ("role", text("?")), ("has_account", int(2))];
     let open = [inv.clone(), ten.clone(), text("a@b.c"), text("owner"), int(1)];
     all.row(&[people::INVITATION_BY_TOKEN], &open, &[], &bad);
-    let row = [text("a@b.c"), text("https://x.test"), inv, text("viewer"), text("ab"), int(5), text("c@d.e")];
-    let bad = [no_id.clone(), ("role", text("?")), ("expires_ms", int(-1))];
+    let row =
+        [text("a@b.c"), text("https://x.test"), inv, text("viewer"), text("ab"), int(5), ten.clone(), text("c@d.e")];
+    let bad = [no_id.clone(), ("role", text("?")), ("expires_ms", int(-1)), no_tenant("tenant_id")];
     all.row(&[people::INVITATION_MAIL_GET], &row, &[], &bad);
     let claimed = [text("invitation"), int(1), int(2), int(0)];
     let bad = [("kind", text("?")), ("tries", int(-1)), ("created_ms", int(-1)), ("is_marked", int(2))];
@@ -389,6 +411,7 @@ fn rows_of_people_are_read_or_refused() {
     all.row(&[people::MAILS_QUEUED], core::slice::from_ref(&mail), &[], &[no_id]);
     let row = [mail, text("a@b.c"), text("S"), text("T"), text("<p>"), int(5)];
     all.row(&[people::MAILBOX_GET], &row, &[], &[("mail_id", text("mail_1")), ("created_ms", int(-1))]);
+    check_operators(&mut all);
     all.assert_all(&[people::ALL]);
 }
 

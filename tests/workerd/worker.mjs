@@ -297,15 +297,15 @@ export default {
  * Starts the Worker. `vars` are further settings; `bindings: false` leaves D1 and
  * ledgers out; `state` is a folder that outlives it; `direct` opens workerd's own socket beside Miniflare's; `inspect` its
  * inspector, which `heap` needs; `outbound` answers the Worker's requests to the outside; `email` narrows the binding that
- * sends mails.
+ * sends mails; `ratelimits` are limits that the platform counts, which are absent otherwise.
  * @param {{
  *   vars?: Record<string, string | undefined>, bindings?: boolean, state?: string, build?: string, direct?: boolean,
  *   inspect?: boolean, outbound?: (request: import("miniflare").Request) => Promise<import("miniflare").Response>,
- *   email?: { allowed_sender_addresses?: string[] },
+ *   email?: { allowed_sender_addresses?: string[] }, ratelimits?: Record<string, { namespace_id: string, simple: { limit: number, period: 10 | 60 } }>,
  * }} [wanted]
  */
 export async function startWorker(wanted = {}) {
-  const { vars = {}, bindings = true, state, build = "build", direct = false, inspect = false, outbound, email = {} } = wanted;
+  const { vars = {}, bindings = true, state, build = "build", direct = false, inspect = false, outbound, email = {}, ratelimits } = wanted;
   const folder = join(ROOT, build);
   const own = state ?? mkdtempSync(join(tmpdir(), "x402-edge-"));
   const modules = [
@@ -347,6 +347,7 @@ export async function startWorker(wanted = {}) {
     // Mails that the binding sends become files below it.
     resourceTmpPath: join(own, "tmp"),
     ...(outbound ? { outboundService: outbound } : {}),
+    ...(ratelimits ? { ratelimits } : {}),
     ...(inspect ? { inspectorPort: 0 } : {}),
     ...(direct ? { unsafeDirectSockets: [{ host: "127.0.0.1", port: 0 }] } : {}),
     // A benchmark keeps no log.

@@ -141,6 +141,14 @@ pub enum Endpoint {
     DeletionUndo,
     /// The mails that were not sent, with the backend `mailbox`.
     Mailbox,
+    /// What there is by an address, a payment or a transaction, and whose it is.
+    OperatorSearch,
+    /// Sends a mail again.
+    MailResend,
+    /// Lets an address that was marked get mails again.
+    MarkRemove,
+    /// Ends all sessions of a person.
+    PersonSessionsEnd,
     /// Sends a browser to GitHub to sign in.
     GithubGo,
     /// Where GitHub sends it back to.

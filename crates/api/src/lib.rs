@@ -27,6 +27,7 @@ pub mod keys;
 pub mod members;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod openapi;
+pub mod operators;
 pub mod place;
 pub mod problem;
 pub mod recipients;

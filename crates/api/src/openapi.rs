@@ -5,8 +5,8 @@ use super::cookies::CookieName;
 use super::endpoint::{ENDPOINTS, Endpoint, RouteRow};
 use super::refusal::ExpectedBody;
 use super::{
-    accepts, admin, audit, chains, deletion, facilitator, health, keys, members, problem, recipients, records, session,
-    tenant, verify, version, whoami,
+    accepts, admin, audit, chains, deletion, facilitator, health, keys, members, operators, problem, recipients,
+    records, session, tenant, verify, version, whoami,
 };
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, SchemaGenerator};
@@ -122,6 +122,10 @@ fn shapes(endpoint: Endpoint, make: &mut SchemaGenerator) -> (Option<Value>, u16
         // Its members are the provider's: any object is taken.
         Endpoint::ResendWebhook => (Some(json!({"type": "object"})), 204, Value::Null),
         Endpoint::Mailbox => (None, 200, of::<records::ListPage<session::MailView>>(make)),
+        Endpoint::OperatorSearch => (None, 200, of::<records::ListPage<operators::FoundView>>(make)),
+        Endpoint::MailResend => (None, 202, of::<operators::MailQueued>(make)),
+        Endpoint::MarkRemove => (None, 200, of::<operators::MarkRemoved>(make)),
+        Endpoint::PersonSessionsEnd => (None, 200, of::<operators::PersonSessionsEnded>(make)),
         Endpoint::SignUp => (Some(of::<session::SignUpBody>(make)), 202, of::<session::MailAsked>(make)),
         Endpoint::LogIn => (Some(of::<session::LogInBody>(make)), 202, of::<session::MailAsked>(make)),
         Endpoint::SessionCreate => (Some(of::<session::SessionBody>(make)), 201, of::<session::SessionCreated>(make)),
@@ -197,6 +201,9 @@ fn parameters(row: &RouteRow) -> Vec<Value> {
         };
         all.push(json!({"name": "Idempotency-Key", "in": "header", "description": about, "schema": schema}));
     }
+    if row.endpoint == Endpoint::OperatorSearch {
+        all.extend(search_parameters());
+    }
     if row.endpoint == Endpoint::GithubComeBack {
         for (name, about) in [
             ("code", "GitHub's code, which is traded for a token once."),
@@ -216,6 +223,16 @@ fn parameters(row: &RouteRow) -> Vec<Value> {
         all.push(json!({"name": "Prefer", "in": "header", "description": found, "schema": {"type": "string"}}));
     }
     all
+}
+
+/// The parameters of an operator's search.
+fn search_parameters() -> [Value; 2] {
+    let about = "A mail address, a recipient's address, `stl_…`, `ver_…`, or a transaction's hash or signature.";
+    let schema = json!({"type": "string", "minLength": 1, "maxLength": operators::QUERY_BYTES_MAX});
+    let text = json!({"name": "q", "in": "query", "required": true, "description": about, "schema": schema,
+        "example": "ann@example.com"});
+    let about = "The tenant whose records are searched, for `ver_…`.";
+    [text, json!({"name": "tenant", "in": "query", "description": about, "schema": {"type": "string"}})]
 }
 
 /// Headers of a settle's success.
@@ -280,7 +297,7 @@ fn faults(row: &RouteRow) -> Vec<u16> {
         Access::Public if row.endpoint == Endpoint::ResendWebhook => all.extend([401, 404]),
         Access::Public => {}
         Access::Key(_) | Access::Either => all.extend([401, 403, 404, 422, 429]),
-        Access::Admin => all.extend([401, 404, 409, 422]),
+        Access::Admin => all.extend([401, 404, 409, 422, 429]),
         Access::Session(_) | Access::Managed(_) => all.extend([401, 403, 404, 409, 422, 429]),
         Access::SignIn => all.extend([401, 403, 404, 429]),
     }

@@ -94,6 +94,7 @@ const fn reason_for(code: ErrorCode, settles: bool) -> Reason {
         | ErrorCode::TenantDeleting
         | ErrorCode::InvalidConfirmation
         | ErrorCode::UpstreamUnavailable
+        | ErrorCode::MailNotOpen
         | ErrorCode::ChainUnavailable => {
             if settles {
                 Reason::UnexpectedSettle

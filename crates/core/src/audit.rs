@@ -55,6 +55,9 @@ actions! {
     MemberJoined "member.joined" MemberJoined "A person became a member; the detail is the role.";
     MemberChanged "member.changed" TenantUpdated "A member got another role; the detail is the role.";
     MemberRemoved "member.removed" MemberRemoved "A member was removed, or left.";
+    SessionsEnded "sessions.ended" TenantUpdated "An operator ended all sessions of a member, the subject.";
+    MailResent "mail.resent" TenantUpdated "An operator sent a mail, the subject, again; the detail is the new mail.";
+    MarkRemoved "mark.removed" TenantUpdated "An operator let the address of a member or of the tenant, the subject, get mails again.";
 }
 
 /// What has happened to a tenant, for those who subscribe to it. Names are stable.

@@ -107,6 +107,7 @@ codes! {
     UpstreamUnavailable "UPSTREAM_UNAVAILABLE" 503 Later Judged "Other service unavailable" "Turnstile or GitHub did not answer in time, so nobody could be signed in.";
     TenantDeleting "TENANT_DELETING" 409 Never Judged "Tenant being deleted" "The tenant is being deleted: an owner can undo that until it is due, and nothing else is changed.";
     InvalidConfirmation "INVALID_CONFIRMATION" 422 Never Judged "Invalid confirmation" "The token of the mail that asks whether to delete the tenant is wrong, has expired or was replaced by a newer one.";
+    MailNotOpen "MAIL_NOT_OPEN" 409 Never Judged "Mail not sent again" "The mail waits to be sent, its link was used or revoked or has expired, or its address gets no mails.";
 }
 
 impl fmt::Display for ErrorCode {

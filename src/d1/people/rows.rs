@@ -1,6 +1,9 @@
 //! The rows about people, their sessions and mails.
 
+mod operators;
+
 use crate::storage::{FromRow, RowReader};
+pub use operators::{FoundRow, MailToRepeat, PersonRow};
 use x402_api::members::{InvitationView, MemberView};
 use x402_api::session::{MailView, MembershipView, OwnSession, PersonView, SessionTenant, SessionView};
 use x402_chain::id::{InvitationId, MailId, PersonId, SessionId, SignInId, TenantId};
@@ -364,13 +367,15 @@ pub struct InvitationMail {
     pub token_hash: String,
     /// Until when it holds.
     pub expires_at: UnixMillis,
+    /// The tenant that it leads to.
+    pub tenant: TenantId,
     /// The address of the person who invites.
     pub inviter: String,
 }
 
 impl FromRow for InvitationMail {
     const COLUMNS: &'static [&'static str] =
-        &["address", "origin", "id", "role", "token_hash", "expires_ms", "inviter"];
+        &["address", "origin", "id", "role", "token_hash", "expires_ms", "tenant_id", "inviter"];
 
     fn from_row(row: &mut RowReader) -> Result<Self, Fault> {
         Ok(Self {
@@ -380,6 +385,7 @@ impl FromRow for InvitationMail {
             role: row.parse(Role::parse)?,
             token_hash: row.get()?,
             expires_at: row.get()?,
+            tenant: row.parse(TenantId::parse)?,
             inviter: row.get()?,
         })
     }

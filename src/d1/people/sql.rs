@@ -1,8 +1,9 @@
 //! The statements about people, their sessions and mails.
 
 use super::rows::{
-    ClaimedMail, IdentityRow, InvitationMail, InvitationRow, MailboxRow, MemberRow, MembershipRow, OpenInvitation,
-    OpenSignIn, OwnSessionRow, QueuedMail, SessionRow, SignInMail, UnownedTenant,
+    ClaimedMail, FoundRow, IdentityRow, InvitationMail, InvitationRow, MailToRepeat, MailboxRow, MemberRow,
+    MembershipRow, OpenInvitation, OpenSignIn, OwnSessionRow, PersonRow, QueuedMail, SessionRow, SignInMail,
+    UnownedTenant,
 };
 use crate::storage::{Present, statements};
 
@@ -97,6 +98,9 @@ statements! {
         RETURNING 1 AS present";
     /// Binds now and a person.
     SESSIONS_END: () = "UPDATE sessions SET ended_ms = ? WHERE person_id = ? AND ended_ms IS NULL";
+    /// The same; returns a row a session that held.
+    SESSIONS_END_COUNTED: Present = "UPDATE sessions SET ended_ms = ? WHERE person_id = ? AND ended_ms IS NULL
+        RETURNING 1 AS present";
     /// Binds the new id and hash, a tenant, now, and the hash of the session that is replaced: the new one ends when that
     /// would have. Returns a row if the person belongs to the tenant.
     SESSION_SWITCH: Present = "INSERT INTO sessions (id, hash, person_id, tenant_id, ip_prefix, user_agent, created_ms,
@@ -180,7 +184,8 @@ statements! {
         WHERE m.tenant_id = tenants.id AND p.email = tenants.email)";
     /// Binds a mail's id; returns what its text is made of, unless it was sent or the invitation holds no longer.
     INVITATION_MAIL_GET: InvitationMail = "SELECT m.address, m.origin, i.id, i.role, i.token_hash, i.expires_ms,
-        p.email AS inviter FROM mails m JOIN invitations i ON i.id = m.subject_id JOIN people p ON p.id = i.invited_by
+        i.tenant_id, p.email AS inviter FROM mails m JOIN invitations i ON i.id = m.subject_id
+        JOIN people p ON p.id = i.invited_by
         WHERE m.id = ? AND m.state = 'queued' AND i.revoked_ms IS NULL";
     /// Binds the time until when the mail is reserved, id, now; counts a try and returns what is tried. Nothing where the
     /// mail is not queued, or another try is under way or to come.
@@ -210,4 +215,46 @@ statements! {
     /// Binds a limit; returns the newest mails.
     MAILBOX_GET: MailboxRow = "SELECT mail_id, address, subject, text, html, created_ms FROM mailbox
         ORDER BY mail_id DESC LIMIT ?";
+
+    /// Binds a person's id or address; returns the person.
+    PERSON_FIND: PersonRow = "SELECT id, email FROM people WHERE id = ?1 OR email = ?1 LIMIT 1";
+    /// Binds a mail address; returns whose it is.
+    FOUND_OWNERS: FoundRow = "SELECT 'tenant' AS kind, id, id AS tenant_id, NULL AS environment, status AS state,
+        created_ms FROM tenants WHERE email = ?1
+        UNION ALL SELECT 'person', id, NULL, NULL, NULL, created_ms FROM people WHERE email = ?1
+        UNION ALL SELECT 'mark', address, NULL, NULL, state, marked_ms FROM mail_addresses WHERE address = ?1
+        UNION ALL SELECT 'member', person_id, tenant_id, NULL, role, created_ms FROM members
+        WHERE person_id = (SELECT id FROM people WHERE email = ?1) LIMIT 100";
+    /// Binds a mail address and now; returns its newest invitations and mails.
+    FOUND_MAILS: FoundRow = "SELECT 'invitation' AS kind, id, tenant_id, NULL AS environment,
+        CASE WHEN accepted_ms IS NOT NULL THEN 'accepted' WHEN revoked_ms IS NOT NULL THEN 'revoked'
+        WHEN expires_ms <= ?2 THEN 'expired' ELSE 'open' END AS state, created_ms FROM invitations WHERE email = ?1
+        UNION ALL SELECT 'mail', m.id, i.tenant_id, NULL, m.state, m.created_ms FROM mails m
+        LEFT JOIN invitations i ON i.id = m.subject_id WHERE m.address = ?1 ORDER BY created_ms DESC LIMIT 50";
+    /// Binds an address on a chain; returns who holds it, or held it.
+    FOUND_RECIPIENTS: FoundRow = "SELECT 'recipient' AS kind, address AS id, tenant_id, environment,
+        CASE WHEN removed_ms IS NOT NULL THEN 'retired' WHEN first_use = 1 THEN 'first_use' ELSE 'held' END AS state,
+        created_ms FROM recipients WHERE environment IN ('live', 'test') AND address = ?";
+    /// Binds a settlement's or a verification's id; of verifications the table holds what the builds before 0009 have
+    /// shipped.
+    FOUND_PAYMENTS: FoundRow = "SELECT 'settlement' AS kind, id, tenant_id, environment, status AS state, created_ms
+        FROM settlements WHERE id = ?1
+        UNION ALL SELECT 'verification', id, tenant_id, environment, status, created_ms FROM verifications WHERE id = ?1";
+    /// Binds a transaction; returns the settlements that have it.
+    FOUND_TRANSACTIONS: FoundRow = "SELECT 'settlement' AS kind, id, tenant_id, environment, status AS state, created_ms
+        FROM settlements WHERE body ->> '$.transaction' = ? LIMIT 100";
+    /// Binds a mail's id; returns what an operator must know to repeat it.
+    MAIL_TO_REPEAT: MailToRepeat = "SELECT m.address, i.tenant_id FROM mails m
+        LEFT JOIN invitations i ON i.id = m.subject_id WHERE m.id = ?";
+    /// Binds the new id, now, and the id of the mail that is repeated; returns a row if its link holds, its address gets
+    /// mails, and no mail about the same waits.
+    MAIL_REPEAT: Present = "INSERT INTO mails (id, kind, address, origin, subject_id, state, created_ms)
+        SELECT ?1, m.kind, m.address, m.origin, m.subject_id, 'queued', ?2 FROM mails m WHERE m.id = ?3
+        AND NOT EXISTS (SELECT 1 FROM mail_addresses a WHERE a.address = m.address)
+        AND NOT EXISTS (SELECT 1 FROM mails q WHERE q.address = m.address AND q.subject_id = m.subject_id
+        AND q.state = 'queued') AND (EXISTS (SELECT 1 FROM sign_ins s WHERE s.id = m.subject_id AND s.used_ms IS NULL
+        AND s.expires_ms > ?2) OR EXISTS (SELECT 1 FROM invitations i WHERE i.id = m.subject_id
+        AND i.accepted_ms IS NULL AND i.revoked_ms IS NULL AND i.expires_ms > ?2)) RETURNING 1 AS present";
+    /// Binds an address; returns a row if it was marked.
+    MARK_REMOVE: Present = "DELETE FROM mail_addresses WHERE address = ? RETURNING 1 AS present";
 }

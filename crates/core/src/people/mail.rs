@@ -2,7 +2,9 @@
 
 use super::secret::Secret;
 use super::sign_in::{SIGN_IN_MS, SignInIntent, SignInSecrets};
+use crate::tenancy::branding::{BrandName, Branding, Color, branding_shown};
 use crate::tenancy::role::Role;
+use crate::tenancy::tier::Tier;
 use x402_chain::id::TenantId;
 
 /// A mail as it is sent.
@@ -40,15 +42,46 @@ pub fn sign_in_mail(intent: SignInIntent, is_known: bool, secrets: &SignInSecret
     written(subject, &[first, &code, &holds], Some((subject, &link)))
 }
 
-/// The mail of an invitation. It names no text that the tenant has chosen, such as its name: whoever invites could write
-/// to strangers by it.
+/// What a mail shows of the tenant that it leads to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TenantInMail {
+    name: Option<BrandName>,
+    color: Option<Color>,
+    support_address: Option<String>,
+}
+
+impl TenantInMail {
+    /// What is shown of a tenant's branding and support address: nothing in a tier without branding, since whoever signs
+    /// up could write to strangers by it; no picture, since its server would learn who reads the mail; and only an address
+    /// of plain letters, since mail programs make links of others.
+    #[must_use]
+    pub fn of(tier: Tier, branding: Option<Branding>, support_address: Option<String>) -> Self {
+        let plain = |letter: char| letter.is_ascii_alphanumeric() || "@.+-_".contains(letter);
+        let support_address = support_address.filter(|text| tier.plan().branding && text.chars().all(plain));
+        let shown = branding_shown(tier, branding).unwrap_or_default();
+        Self { name: shown.name, color: shown.primary_color, support_address }
+    }
+}
+
+/// The mail of an invitation to a tenant.
 #[must_use]
-pub fn invitation_mail(inviter: &str, role: Role, token: &Secret, origin: &str) -> MailText {
-    let first = format!("{inviter} invites you to work together on x402-edge, as {}.", role.name());
+pub fn invitation_mail(inviter: &str, role: Role, token: &Secret, origin: &str, tenant: &TenantInMail) -> MailText {
+    let role = role.name();
+    let first = match &tenant.name {
+        // A zero-width space after each dot: mail programs make links of names such as `example.com`.
+        Some(name) => {
+            let name = name.to_string().replace('.', ".\u{200b}");
+            format!("{inviter} invites you to work together on x402-edge for “{name}”, as {role}.")
+        }
+        None => format!("{inviter} invites you to work together on x402-edge, as {role}."),
+    };
     let link = format!("{origin}/join#token={}", token.text());
     let holds =
         "The invitation can be accepted once, within seven days. If you do not know the sender, ignore this mail.";
-    written("You are invited", &[&first, holds], Some(("Accept the invitation", &link)))
+    let support = tenant.support_address.as_ref().map(|address| format!("Questions are answered at {address}."));
+    let paragraphs = [Some(first.as_str()), Some(holds), support.as_deref()];
+    let paragraphs: Vec<&str> = paragraphs.into_iter().flatten().collect();
+    written_in("You are invited", &paragraphs, Some(("Accept the invitation", &link)), tenant.color)
 }
 
 /// The mail that asks an owner a second time whether the tenant is to be deleted.
@@ -67,7 +100,18 @@ pub fn deletion_mail(tenant: TenantId, token: &Secret, origin: &str) -> MailText
 
 /// Paragraphs as a mail; the link comes after the first.
 fn written(subject: &'static str, paragraphs: &[&str], link: Option<(&str, &str)>) -> MailText {
-    let (mut text, mut html) = (String::new(), String::from("<!doctype html><html lang=\"en\"><body>"));
+    written_in(subject, paragraphs, link, None)
+}
+
+/// The same under a line of a colour.
+fn written_in(
+    subject: &'static str,
+    paragraphs: &[&str],
+    link: Option<(&str, &str)>,
+    color: Option<Color>,
+) -> MailText {
+    let style = color.map(|color| format!(" style=\"border-top:4px solid {color}\"")).unwrap_or_default();
+    let (mut text, mut html) = (String::new(), format!("<!doctype html><html lang=\"en\"><body{style}>"));
     let mut link = link;
     for paragraph in paragraphs {
         text.push_str(paragraph);
@@ -90,6 +134,7 @@ fn escaped(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tenancy::branding::LogoUrl;
     use x402_chain::id::SignInId;
     use x402_chain::time::UnixMillis;
 
@@ -127,5 +172,44 @@ mod tests {
     fn no_text_becomes_markup() {
         let mail = written("S", &["a < b & \"c\"</p>"], Some(("L", "https://x.test/\"><script>")));
         assert!(mail.html.contains("a &lt; b &amp; &quot;c&quot;&lt;/p&gt;") && !mail.html.contains("<script>"));
+    }
+
+    fn branding() -> Branding {
+        Branding {
+            name: BrandName::parse("Ann & Co. evil.com"),
+            logo_url: LogoUrl::parse("https://ann.example/logo.png"),
+            primary_color: Color::parse("#00ffaa"),
+            background_color: None,
+        }
+    }
+
+    fn invitation_of(tenant: &TenantInMail) -> MailText {
+        invitation_mail("bob@example.test", Role::Viewer, &Secret::new([1; 32]), "https://x.test", tenant)
+    }
+
+    #[test]
+    fn an_invitation_names_a_tenant_whose_tier_shows_its_branding() {
+        let plain = invitation_of(&TenantInMail::default());
+        for (tier, is_shown) in [(Tier::Free, false), (Tier::Pro, true), (Tier::Enterprise, true)] {
+            let shown = TenantInMail::of(tier, Some(branding()), Some("help@ann.example".to_owned()));
+            let mail = invitation_of(&shown);
+            assert_eq!(mail != plain, is_shown, "{tier:?}");
+            assert_eq!(mail.text.contains("“Ann & Co.\u{200b} evil.\u{200b}com”"), is_shown);
+            assert_eq!(mail.html.contains("<body style=\"border-top:4px solid #00ffaa\">"), is_shown);
+            for body in [&mail.text, &mail.html] {
+                assert_eq!(body.contains("Questions are answered at help@ann.example."), is_shown);
+                // Its link is the service's, and it is the only one.
+                assert_eq!(body.matches("http").count(), 1, "{body}");
+                assert!(!body.contains("evil.com") && !body.contains("logo.png"));
+            }
+        }
+    }
+
+    #[test]
+    fn a_support_address_that_could_be_a_link_is_not_shown() {
+        for address in ["https://evil.example/@x", "<b>@x.y", "a@b.c\u{200b}", "ä@b.c"] {
+            let shown = TenantInMail::of(Tier::Pro, None, Some(address.to_owned()));
+            assert_eq!(shown, TenantInMail::default(), "{address}");
+        }
     }
 }

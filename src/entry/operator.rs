@@ -1,0 +1,38 @@
+//! The operators' key. From one network only so many wrong keys are compared in a minute: an isolate counts them, and the
+//! platform counts them for all isolates of a location.
+
+use crate::app::App;
+use crate::isolate;
+use crate::request::Client;
+use x402_chain::time::UnixMillis;
+use x402_core::error::{ErrorCode, Fault};
+
+/// Checks the header `X-Admin-Key`. A network that has sent too many wrong keys is refused before the comparison; one
+/// that sends none is not counted.
+///
+/// # Errors
+/// `INVALID_ADMIN_KEY`, `RATE_LIMITED`.
+pub(super) async fn check_operator(
+    app: &App,
+    client: &Client,
+    key: Option<&str>,
+    now: UnixMillis,
+) -> Result<(), Fault> {
+    let wrong = || Fault::new(ErrorCode::InvalidAdminKey, "the admin key is missing or not valid");
+    let key = key.filter(|key| !key.is_empty()).ok_or_else(wrong)?;
+    let network = client.ip_prefix();
+    if let Some(until) = isolate::wrong_keys_until(&network, now) {
+        let detail = "too many wrong admin keys came from this network";
+        return Err(Fault::new(ErrorCode::RateLimited, detail).after(until.since(now).div_ceil(1_000)));
+    }
+    if app.settings.is_admin_key(key) {
+        return Ok(());
+    }
+    let is_over = match app.operator_guard() {
+        // If the platform's count fails, the isolate's holds.
+        Some(guard) => guard.limit(network.clone()).await.is_ok_and(|outcome| !outcome.success),
+        None => false,
+    };
+    isolate::note_wrong_key(network, is_over, now);
+    Err(wrong())
+}
