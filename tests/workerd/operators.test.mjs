@@ -212,7 +212,11 @@ test("all sessions of a person end, and every tenant of the person reads of it",
   const [ann, bob] = [await signedUp(worker), await signedUp(worker)];
   await invite(bob, ann.email);
   const second = new Browser(worker);
-  assert.equal((await second.call("POST", "/v1/members/join", { token: (await mailTo(worker, ann.email, 2)).token })).status, 201);
+  const { token: invitation } = await mailTo(worker, ann.email, 2);
+  // Who belongs to a tenant joins another in a session.
+  await second.logIn(ann.email);
+  assert.equal((await second.session({ token: (await mailTo(worker, ann.email, 3)).token })).status, 201);
+  assert.equal((await second.call("POST", "/v1/members/join", { token: invitation })).status, 201);
   const { id } = ann.session.person;
   const answer = await endSessions(id);
   assert.deepEqual([answer.status, answer.body.person_id, answer.body.ended], [200, id, 2], JSON.stringify(answer.body));
@@ -224,7 +228,7 @@ test("all sessions of a person end, and every tenant of the person reads of it",
   assert.equal((await endSessions(id)).body.ended, 0);
   assert.deepEqual(await doneByOperators(bob), [entry], "what changes nothing is not recorded");
   await ann.browser.logIn(ann.email);
-  assert.equal((await ann.browser.session({ token: (await mailTo(worker, ann.email, 3)).token })).status, 201);
+  assert.equal((await ann.browser.session({ token: (await mailTo(worker, ann.email, 4)).token })).status, 201);
   assert.deepEqual(await doneByOperators(ann), [entry]);
   const kinds = await worker.sql("SELECT kind, environment FROM directory_outbox WHERE subject = ?", id);
   assert.deepEqual(
