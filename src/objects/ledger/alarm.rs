@@ -9,7 +9,7 @@ use worker::ScheduledTime;
 use x402_chain::time::{DAY_MS, UnixMillis};
 use x402_core::alarm::alarm_for;
 use x402_core::error::Fault;
-use x402_core::outbox::walk::FRONT;
+use x402_core::outbox::walk::{FRONT, ships_on};
 
 /// A record is shipped this long after it was written, so that a busy ledger ships in batches. Reads do not depend on
 /// it: they ask the ledger, or make it ship.
@@ -80,14 +80,15 @@ impl TenantLedger {
         }
         self.poll_due_payments(now).await?;
         self.poll_due_settlements(now).await?;
-        let left = self.purge(app::now()).await? | shipped.left;
+        let is_refused = shipped.refusing.first.is_some();
+        let left = self.purge(app::now()).await? | ships_on(shipped.left, shipped.is_taken, is_refused);
         let (after, store) = (app::now(), self.store());
         let payment = store.next_payment()?.map(|at| at.max(after.plus(PURGE_AFTER_MS)));
         let next = [store.next_finality_poll()?, store.next_settlement()?, payment].into_iter().flatten().min();
         let next_poll = next.map(|at| at.max(after.plus(100)));
         let more = match left {
             true => Some(LEFT_AFTER_MS),
-            false if shipped.refusing.first.is_some() => Some(AGAIN_AFTER_MS),
+            false if is_refused => Some(AGAIN_AFTER_MS),
             false => self.has_unshipped()?.then_some(SHIP_AFTER_MS),
         };
         // Requests counted meanwhile: the next alarm may be far away, and nothing is awaited until it is set.

@@ -22,7 +22,7 @@ use x402_core::messages::records::RecordsBatch;
 use x402_core::outbox::OutboxEntry;
 use x402_core::outbox::walk::OutboxWalk;
 use x402_core::records::archive::ArchiveOwner;
-use x402_core::tenancy::admission::ClosedPeriod;
+use x402_core::tenancy::admission::{Admission, ClosedPeriod};
 
 /// The most batches in one alarm: 20 × 100 = 2,000 records of the usual 4 KiB.
 const BATCHES_MAX: usize = 20;
@@ -47,8 +47,18 @@ pub(super) struct ShippedState {
 pub(super) struct Shipping {
     /// Whether there may be more that can be shipped.
     pub(super) left: bool,
+    /// Whether anything was taken.
+    pub(super) is_taken: bool,
     /// What was refused, and by whom first.
     pub(super) refusing: Refusing,
+}
+
+/// What one batch has left.
+struct ShippedBatch {
+    /// Whether there may be more.
+    left: bool,
+    /// Whether anything was taken.
+    is_taken: bool,
 }
 
 /// What a flush is for.
@@ -60,6 +70,24 @@ pub(super) enum Flushed {
     Usage,
 }
 
+/// Adds what of the usage was not shipped yet; returns whether some of it is left.
+fn add_usage(shipment: &mut Shipment, shipped: &mut ShippedState, admission: &Admission) -> bool {
+    let usage = (admission.period, admission.used, admission.requests);
+    if shipped.usage != Some(usage) {
+        shipment.add_usage(ClosedPeriod { period: usage.0, used: usage.1, requests: usage.2 });
+        shipped.usage = Some(usage);
+    }
+    let unshipped = |(key, at): &(&KeyId, &UnixMillis)| shipped.last_used.get(*key) != Some(*at);
+    let used: Vec<(KeyId, UnixMillis)> =
+        admission.last_used.iter().filter(unshipped).take(KEYS_MAX).map(|(key, at)| (*key, *at)).collect();
+    for (key, at) in &used {
+        shipment.add_last_used(*key, *at);
+    }
+    let is_cut = used.len() >= KEYS_MAX;
+    shipped.last_used.extend(used);
+    is_cut
+}
+
 impl TenantLedger {
     /// Ships all that is due, within bounds. What one month, or the directory, does not take holds up nothing else.
     ///
@@ -68,20 +96,26 @@ impl TenantLedger {
     pub(super) async fn ship(&self, now: UnixMillis) -> Result<Shipping, Fault> {
         let (mut work, mut refusing) = (PacedWork::begin(), Refusing::default());
         let mut walk = OutboxWalk::begin(self.outbox_after.get());
-        let mut left = true;
+        let (mut left, mut is_taken) = (true, false);
         for _ in 0..BATCHES_MAX {
-            left = self.ship_batch(now, &mut refusing, &mut walk).await?;
+            let batch = self.ship_batch(now, &mut refusing, &mut walk).await?;
+            (left, is_taken) = (batch.left, is_taken || batch.is_taken);
             if !left {
                 break;
             }
             work.pause_if_due().await;
         }
         self.outbox_after.set(walk.after());
-        Ok(Shipping { left, refusing })
+        Ok(Shipping { left, is_taken, refusing })
     }
 
-    /// Ships one batch; returns whether there may be more.
-    async fn ship_batch(&self, now: UnixMillis, refusing: &mut Refusing, walk: &mut OutboxWalk) -> Result<bool, Fault> {
+    /// Ships one batch.
+    async fn ship_batch(
+        &self,
+        now: UnixMillis,
+        refusing: &mut Refusing,
+        walk: &mut OutboxWalk,
+    ) -> Result<ShippedBatch, Fault> {
         let store = self.store();
         let before: ShippedState = store.state("shipped")?.unwrap_or_default();
         let mut shipped = before.clone();
@@ -95,27 +129,15 @@ impl TenantLedger {
         let after = walk.after();
         let loaded = load_outbox(&store, after, refusing, &mut batch)?;
         let Batch { directory: mut shipment, months } = batch;
-        let mut more_keys = false;
-        if !refusing.at.directory {
-            let usage = (admission.period, admission.used, admission.requests);
-            if shipped.usage != Some(usage) {
-                shipment.add_usage(ClosedPeriod { period: usage.0, used: usage.1, requests: usage.2 });
-                shipped.usage = Some(usage);
-            }
-            let unshipped = |(key, at): &(&KeyId, &UnixMillis)| shipped.last_used.get(*key) != Some(*at);
-            let used: Vec<(KeyId, UnixMillis)> =
-                admission.last_used.iter().filter(unshipped).take(KEYS_MAX).map(|(key, at)| (*key, *at)).collect();
-            for (key, at) in &used {
-                shipment.add_last_used(*key, *at);
-            }
-            more_keys = used.len() >= KEYS_MAX;
-            shipped.last_used.extend(used);
+        let more_keys = !refusing.at.directory && add_usage(&mut shipment, &mut shipped, &admission);
+        walk.step(loaded.last, loaded.is_end);
+        if shipment.is_empty() && months.is_empty() && loaded.last.is_none() {
+            return Ok(ShippedBatch { left: !walk.is_over(), is_taken: false });
         }
-        self.send(ArchiveOwner { tenant, environment }, months, shipment, refusing).await?;
+        let is_taken = self.send(ArchiveOwner { tenant, environment }, months, shipment, refusing).await?;
         if refusing.at.directory {
             shipped = before.clone();
         }
-        walk.step(loaded.last);
         store.atomically(|| {
             for seq in &loaded.unread {
                 store.park_outbox(*seq, now)?;
@@ -150,23 +172,27 @@ impl TenantLedger {
             if shipped == before { Ok(()) } else { store.put_state("shipped", &shipped) }
         })?;
         let more_records = new.more && !refusing.at.months.contains(&current);
-        Ok(more_records || !walk.is_over() || (more_keys && !refusing.at.directory))
+        let left = more_records || !walk.is_over() || (more_keys && !refusing.at.directory);
+        Ok(ShippedBatch { left, is_taken })
     }
 
-    /// Sends a batch to where it goes.
+    /// Sends a batch to where it goes; returns whether anything was taken.
     async fn send(
         &self,
         owner: ArchiveOwner,
         months: BTreeMap<Period, RecordsBatch>,
         shipment: Shipment,
         refusing: &mut Refusing,
-    ) -> Result<(), Fault> {
+    ) -> Result<bool, Fault> {
         let client = RecordsClient { namespace: records(&self.env)?, owner };
+        let mut is_taken = false;
         for (month, batch) in months {
             if refusing.at.months.contains(&month) {
                 continue;
             }
-            refusing.note(client.take(month, batch).await, |at| _ = at.months.insert(month));
+            let taken = client.take(month, batch).await;
+            is_taken |= taken.is_ok();
+            refusing.note(taken, |at| _ = at.months.insert(month));
         }
         if !shipment.is_empty() && !refusing.at.directory {
             let db = db(&self.env)?;
@@ -175,9 +201,10 @@ impl TenantLedger {
                 Either::Left((taken, _)) => taken,
                 Either::Right(_) => Err(Fault::internal(format!("the directory took nothing in {DIRECTORY_MS} ms"))),
             };
+            is_taken |= taken.is_ok();
             refusing.note(taken, |at| at.directory = true);
         }
-        Ok(())
+        Ok(is_taken)
     }
 
     /// Ships until nothing is left: for a list, what was answered to the months' objects; for the end of a period, the
@@ -198,7 +225,7 @@ impl TenantLedger {
             }
             Ok(())
         })?;
-        let Shipping { left, refusing } = self.ship(now).await?;
+        let Shipping { left, refusing, .. } = self.ship(now).await?;
         let is_refused = match wanted {
             Flushed::Records => !refusing.at.months.is_empty(),
             Flushed::Usage => refusing.at.directory,

@@ -114,6 +114,8 @@ pub(super) struct LoadedEntries {
     pub(super) entries: Vec<(i64, Destinations)>,
     /// The last entry that was looked at: loaded, left for what takes nothing, or to be parked.
     pub(super) last: Option<i64>,
+    /// Whether no entry follows.
+    pub(super) is_end: bool,
     /// Entries that cannot be read.
     pub(super) unread: Vec<i64>,
 }
@@ -214,6 +216,7 @@ pub(super) fn load_outbox(
     let (mut entries, mut loaded) = (ShipmentLoad::default(), LoadedEntries::default());
     let sizes = store.outbox_sizes(after, ROWS_READ_MAX)?;
     let Some(upto) = sizes.into_iter().take_while(|size| entries.accept(size.bytes)).last() else {
+        loaded.is_end = true;
         return Ok(loaded);
     };
     // The row that an entry names is larger than the entry.
@@ -231,5 +234,6 @@ pub(super) fn load_outbox(
         }
         loaded.last = Some(row.seq);
     }
+    loaded.is_end = !entries.is_full() && loaded.last == Some(upto.seq);
     Ok(loaded)
 }

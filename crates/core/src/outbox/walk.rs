@@ -33,14 +33,14 @@ impl OutboxWalk {
         self.is_over
     }
 
-    /// Goes on after the last entry of a batch, `None` where no entry was left.
-    pub const fn step(&mut self, last: Option<i64>) {
+    /// Goes on after the last entry of a batch, `None` where none followed; `is_end`: no other follows.
+    pub const fn step(&mut self, last: Option<i64>, is_end: bool) {
         match last {
-            Some(last) => {
+            Some(last) if !is_end => {
                 self.after = last;
                 self.is_over = self.has_wrapped && self.began > FRONT && last >= self.began;
             }
-            None => {
+            _ => {
                 self.after = FRONT;
                 self.is_over = self.has_wrapped;
                 self.has_wrapped = true;
@@ -49,12 +49,33 @@ impl OutboxWalk {
     }
 }
 
+/// Whether a ledger ships on at once when a turn has left something: not where all that it tried was refused, or it would
+/// ask what refuses it ten times a second.
+#[must_use]
+pub const fn ships_on(left: bool, is_taken: bool, is_refused: bool) -> bool {
+    left && (is_taken || !is_refused)
+}
+
 #[cfg(test)]
 #[allow(clippy::arithmetic_side_effects, reason = "small numbers of a test")]
 mod tests {
     use super::*;
     use proptest::prelude::*;
     use std::collections::BTreeSet;
+
+    #[test]
+    fn a_ledger_ships_on_unless_all_is_refused() {
+        let ways =
+            [(true, true, true), (true, true, false), (true, false, false), (true, false, true), (false, true, false)];
+        assert_eq!(ways.map(|(left, taken, refused)| ships_on(left, taken, refused)), [true, true, true, false, false]);
+    }
+
+    #[test]
+    fn a_short_outbox_is_walked_in_one_batch() {
+        let mut walk = OutboxWalk::begin(FRONT);
+        walk.step(Some(7), true);
+        assert!(walk.is_over() && walk.after() == FRONT);
+    }
 
     proptest! {
         #[test]
@@ -67,7 +88,7 @@ mod tests {
             while !walk.is_over() {
                 let some: Vec<i64> = entries.range(walk.after() + 1..).copied().take(batch).collect();
                 seen.extend(some.iter().copied());
-                walk.step(some.last().copied());
+                walk.step(some.last().copied(), some.len() < batch);
                 batches += 1;
                 prop_assert!(batches <= entries.len() * 2 + 3);
             }
@@ -84,7 +105,7 @@ mod tests {
                 for _ in 0..turn {
                     let some: Vec<i64> = ((walk.after() + 1).max(1)..=stay + 1).take(10).collect();
                     is_taken |= some.contains(&(stay + 1));
-                    walk.step(some.last().copied());
+                    walk.step(some.last().copied(), some.len() < 10);
                     if walk.is_over() {
                         break;
                     }
