@@ -5,7 +5,7 @@ use serde_json::Value;
 use x402_chain::time::UnixMillis;
 use x402_core::error::{ErrorCode, Fault};
 use x402_core::people::delivery::MailMark;
-use x402_core::people::webhook::SignedMessage;
+use x402_core::webhook::signature::SignedMessage;
 
 /// The most addresses of one event that are marked; a mail of ours has one.
 const ADDRESSES_MAX: usize = 50;

@@ -20,3 +20,4 @@ pub mod settlement;
 pub mod tenancy;
 pub mod verdict;
 pub mod verification;
+pub mod webhook;

@@ -10,4 +10,3 @@ pub mod origin;
 pub mod secret;
 pub mod session;
 pub mod sign_in;
-pub mod webhook;

@@ -34,14 +34,27 @@ impl SignedMessage<'_> {
         if self.id.is_empty() || sent.abs_diff(now.0 / 1_000) > TOLERANCE_S {
             return false;
         }
-        let Ok(mut mac) = <Hmac<Sha256> as KeyInit>::new_from_slice(key) else { return false };
-        for part in [self.id.as_bytes(), b".", self.timestamp.as_bytes(), b".", self.body] {
-            mac.update(part);
-        }
-        let wanted = mac.finalize().into_bytes();
+        let Some(wanted) = tag(key, [self.id, self.timestamp], self.body) else { return false };
         let given = self.signatures.split(' ').take(SIGNATURES_MAX).filter_map(|one| one.strip_prefix("v1,"));
         given.filter_map(|one| STANDARD.decode(one).ok()).any(|one| wanted.as_slice().ct_eq(&one).into())
     }
+}
+
+/// HMAC-SHA256 over `id.timestamp.body`; `None` for a key that HMAC does not take, of which there is none.
+fn tag(key: &[u8], [id, timestamp]: [&str; 2], body: &[u8]) -> Option<[u8; 32]> {
+    let mut mac = <Hmac<Sha256> as KeyInit>::new_from_slice(key).ok()?;
+    for part in [id.as_bytes(), b".", timestamp.as_bytes(), b".", body] {
+        mac.update(part);
+    }
+    Some(mac.finalize().into_bytes().into())
+}
+
+/// The header `webhook-signature` of a message: a signature by each key, the newest first. `sent_s` are seconds since 1970.
+#[must_use]
+pub fn sign<'a>(keys: impl Iterator<Item = &'a [u8]>, id: &str, sent_s: u64, body: &[u8]) -> String {
+    let timestamp = sent_s.to_string();
+    let tags = keys.filter_map(|key| tag(key, [id, &timestamp], body));
+    tags.map(|tag| format!("v1,{}", STANDARD.encode(tag))).collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]
@@ -73,6 +86,17 @@ mod tests {
         for (id, timestamp) in [("msg_2", "1700000000"), ("msg_1", "1700000001"), ("", "1700000000"), ("msg_1", "")] {
             assert!(!SignedMessage { id, timestamp, ..right }.is_signed_by(&key(), NOW), "{id} {timestamp}");
         }
+    }
+
+    #[test]
+    fn our_signature_is_that_of_the_public_package() {
+        let body = br#"{"type":"email.bounced"}"#;
+        let own = key();
+        assert_eq!(sign([own.as_slice()].into_iter(), "msg_1", 1_700_000_000, body), SIGNATURE);
+        let both = sign([[1_u8; 24].as_slice(), own.as_slice()].into_iter(), "msg_1", 1_700_000_000, body);
+        assert!(both.starts_with("v1,") && both.ends_with(&format!(" {SIGNATURE}")), "{both}");
+        let message = SignedMessage { id: "msg_1", timestamp: "1700000000", signatures: &both, body };
+        assert!(message.is_signed_by(&own, NOW) && message.is_signed_by(&[1; 24], NOW));
     }
 
     #[test]
