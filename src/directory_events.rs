@@ -18,7 +18,6 @@ use x402_chain::time::{Period, UnixMillis};
 use x402_core::error::{ErrorCode, Fault};
 use x402_core::messages::ledger::{LedgerEnvelope, LedgerMessage};
 use x402_core::messages::records::RecordsBatch;
-use x402_core::outbox::OutboxEventKind;
 use x402_core::records::archive::ArchiveOwner;
 
 /// Events of one run.
@@ -63,7 +62,7 @@ pub(crate) async fn ship(app: &App, now: UnixMillis) -> Result<usize, Fault> {
 }
 
 fn concerns_ledgers(row: &UnshippedEvent) -> bool {
-    matches!(row.event.kind, OutboxEventKind::Directory(kind) if kind.concerns_ledgers())
+    row.event.kind.concerns_ledgers()
 }
 
 /// Whether a tenant must have loaded what has caused an event.

@@ -24,6 +24,7 @@ use x402_chain::trace::{
     Block, Depth, MinedTransaction, Screening, Trace, TransactionState, Transfer, TransferLocation, UsedAuthorization,
 };
 use x402_core::error::ErrorCode;
+use x402_core::event::EventKind;
 use x402_core::tenancy::access::KeyScope;
 use x402_core::tenancy::admission::{Admission, AdmissionStop, IdempotencyRecord, KeyUse, PresentedKey, authorize_key};
 use x402_core::tenancy::allow_list::AllowedNetwork;
@@ -40,7 +41,7 @@ use x402_core::verification::decision::{
     ChainObservation, IdempotencyKey, TracedTransaction, VerificationContext, VerificationOutcome, VerificationRequest,
     admit_verification, decide_verification,
 };
-use x402_core::verification::finality::{EventKind, apply_trace, next_poll};
+use x402_core::verification::finality::{apply_trace, next_poll};
 
 const NOW: UnixMillis = UnixMillis(1_795_000_000_000);
 /// What the route of a verification requires of its key.
@@ -569,7 +570,7 @@ fn a_followed_payment_becomes_final() {
     assert_eq!(apply_trace(&mut answer, base(), &found(100, 5_000_000, Depth::Confirmed)), (false, None));
     assert_eq!(
         apply_trace(&mut answer, base(), &found(100, 5_000_000, Depth::Finalized)),
-        (true, Some(EventKind::Finalized))
+        (true, Some(EventKind::PaymentFinalized))
     );
     assert_eq!((answer.status, answer.finality), (VerificationStatus::Finalized, Some(Finality::Finalized)));
     assert_eq!(next_poll(base(), &answer, NOW, NOW), None);
@@ -580,13 +581,13 @@ fn a_payment_that_is_gone_is_reorged_once_and_comes_back() {
     let mut answer = record();
     assert_eq!(
         apply_trace(&mut answer, base(), &trace(1, TransactionState::Unknown)),
-        (true, Some(EventKind::Reorged))
+        (true, Some(EventKind::PaymentReorged))
     );
     assert_eq!((answer.status, answer.success), (VerificationStatus::Reorged, false));
     assert_eq!(apply_trace(&mut answer, base(), &trace(1, TransactionState::Pending)), (false, None));
     assert_eq!(
         apply_trace(&mut answer, base(), &found(102, 5_000_000, Depth::Confirmed)),
-        (true, Some(EventKind::Restored))
+        (true, Some(EventKind::PaymentRestored))
     );
     assert_eq!((answer.status, answer.block_number), (VerificationStatus::Confirmed, Some(102)));
 }
@@ -601,13 +602,16 @@ fn another_block_alone_only_updates_the_block() {
 #[test]
 fn a_payment_that_comes_back_smaller_is_not_the_payment() {
     let mut answer = record();
-    assert_eq!(apply_trace(&mut answer, base(), &found(101, 4_999_999, Depth::Confirmed)).1, Some(EventKind::Reorged));
+    assert_eq!(
+        apply_trace(&mut answer, base(), &found(101, 4_999_999, Depth::Confirmed)).1,
+        Some(EventKind::PaymentReorged)
+    );
     let mut failed = mined(101, 5_000_000, Depth::Confirmed);
     failed.failure = Some("reverted".to_owned());
     let mut answer = record();
     assert_eq!(
         apply_trace(&mut answer, base(), &trace(1, TransactionState::Mined(Box::new(failed)))).1,
-        Some(EventKind::Reorged)
+        Some(EventKind::PaymentReorged)
     );
 }
 
@@ -647,19 +651,19 @@ fn a_record_follows_its_own_part_of_a_transaction() {
     assert_eq!(event(&record, &[(1, 4, 10_000)], 0), None);
     // It is gone, though more came by another, or by the same in other amounts.
     for lines in [vec![(2, 5, 10_000_000)], vec![(1, 4, 9_999), (2, 4, 1)], vec![(1, 6, 10_000)]] {
-        assert_eq!(event(&record, &lines, 0), Some(EventKind::Reorged), "{lines:?}");
+        assert_eq!(event(&record, &lines, 0), Some(EventKind::PaymentReorged), "{lines:?}");
     }
     // Of two equal transfers one is gone.
     let record = asked(4, &[(1, 4, 7), (2, 4, 7)], 0);
     assert_eq!(event(&record, &[(5, 4, 7), (6, 4, 7)], 0), None);
-    assert_eq!(event(&record, &[(5, 4, 7), (6, 5, 7)], 0), Some(EventKind::Reorged));
+    assert_eq!(event(&record, &[(5, 4, 7), (6, 5, 7)], 0), Some(EventKind::PaymentReorged));
     // Where money was passed on, then or now, only the sum is known.
     assert_eq!(event(&record, &[(5, 4, 7), (6, 5, 7), (7, 5, 3)], 3), None);
-    assert_eq!(event(&record, &[(5, 4, 7), (6, 4, 7)], 3), Some(EventKind::Reorged));
+    assert_eq!(event(&record, &[(5, 4, 7), (6, 4, 7)], 3), Some(EventKind::PaymentReorged));
     let record = asked(4, &[(1, 4, 7), (2, 5, 7)], 3);
     assert_eq!(record.amount.as_deref(), Some("4"));
     assert_eq!(event(&record, &[(1, 5, 4)], 0), None);
-    assert_eq!(event(&record, &[(1, 4, 3)], 0), Some(EventKind::Reorged));
+    assert_eq!(event(&record, &[(1, 4, 3)], 0), Some(EventKind::PaymentReorged));
 }
 
 /// The transaction of the model below, and what may be done to it.
@@ -829,7 +833,7 @@ fn looks_grow_rarer_and_end() {
     assert_eq!(pause(604_800_000), None);
     let unruled = by_key("sonic").unwrap();
     assert_eq!(next_poll(unruled, &answer, NOW, NOW.plus(3_600_000)), None);
-    for kind in [EventKind::Finalized, EventKind::Reorged, EventKind::Restored] {
+    for kind in [EventKind::PaymentFinalized, EventKind::PaymentReorged, EventKind::PaymentRestored] {
         assert_eq!(serde_json::to_value(kind).unwrap(), kind.name());
     }
 }

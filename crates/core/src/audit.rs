@@ -1,5 +1,6 @@
 //! Changes of the directory: by whom they are made, what the audit log records of them, and which event they cause.
 
+use crate::event::EventKind;
 use serde::{Deserialize, Serialize};
 
 /// Declares [`AuditAction`] from its rows: variant, name, event, documentation.
@@ -24,8 +25,8 @@ macro_rules! actions {
             /// The event that the change causes. It names its action, so that a change without an event of its own is
             /// `tenant.updated`.
             #[must_use]
-            pub const fn event(self) -> DirectoryEvent {
-                match self { $(Self::$variant => DirectoryEvent::$event,)+ }
+            pub const fn event(self) -> EventKind {
+                match self { $(Self::$variant => EventKind::$event,)+ }
             }
 
             /// The action with this name; `None` for any other text.
@@ -58,89 +59,6 @@ actions! {
     SessionsEnded "sessions.ended" TenantUpdated "An operator ended all sessions of a member, the subject.";
     MailResent "mail.resent" TenantUpdated "An operator sent a mail, the subject, again; the detail is the new mail.";
     MarkRemoved "mark.removed" TenantUpdated "An operator let the address of a member or of the tenant, the subject, get mails again.";
-}
-
-/// What has happened to a tenant, for those who subscribe to it. Names are stable.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum DirectoryEvent {
-    /// A key was made.
-    #[serde(rename = "key.created")]
-    KeyCreated,
-    /// A key was replaced by another.
-    #[serde(rename = "key.rotated")]
-    KeyRotated,
-    /// A key was revoked.
-    #[serde(rename = "key.revoked")]
-    KeyRevoked,
-    /// An address was registered.
-    #[serde(rename = "recipient.added")]
-    RecipientAdded,
-    /// An address was retired.
-    #[serde(rename = "recipient.retired")]
-    RecipientRetired,
-    /// A person was invited.
-    #[serde(rename = "member.invited")]
-    MemberInvited,
-    /// A person became a member.
-    #[serde(rename = "member.joined")]
-    MemberJoined,
-    /// A member was removed, or left.
-    #[serde(rename = "member.removed")]
-    MemberRemoved,
-    /// Anything else of the tenant has changed.
-    #[serde(rename = "tenant.updated")]
-    TenantUpdated,
-}
-
-impl DirectoryEvent {
-    /// Every event.
-    pub const ALL: [Self; 9] = [
-        Self::KeyCreated,
-        Self::KeyRotated,
-        Self::KeyRevoked,
-        Self::RecipientAdded,
-        Self::RecipientRetired,
-        Self::MemberInvited,
-        Self::MemberJoined,
-        Self::MemberRemoved,
-        Self::TenantUpdated,
-    ];
-
-    /// The event's name, such as `key.created`.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::KeyCreated => "key.created",
-            Self::KeyRotated => "key.rotated",
-            Self::KeyRevoked => "key.revoked",
-            Self::RecipientAdded => "recipient.added",
-            Self::RecipientRetired => "recipient.retired",
-            Self::MemberInvited => "member.invited",
-            Self::MemberJoined => "member.joined",
-            Self::MemberRemoved => "member.removed",
-            Self::TenantUpdated => "tenant.updated",
-        }
-    }
-
-    /// Whether ledgers hold what has changed: they load it before the event counts as shipped.
-    #[must_use]
-    pub const fn concerns_ledgers(self) -> bool {
-        match self {
-            Self::KeyCreated
-            | Self::KeyRotated
-            | Self::KeyRevoked
-            | Self::RecipientAdded
-            | Self::RecipientRetired
-            | Self::TenantUpdated => true,
-            Self::MemberInvited | Self::MemberJoined | Self::MemberRemoved => false,
-        }
-    }
-
-    /// The event with this name; `None` for any other text.
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|event| event.name() == text)
-    }
 }
 
 /// Who makes a change.
@@ -185,18 +103,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn actions_events_and_actors_have_names_of_their_own() {
+    fn actions_and_actors_have_names_of_their_own() {
         for action in AuditAction::ALL {
             assert_eq!(AuditAction::parse(action.name()), Some(*action));
             // An action that is an event too causes that event.
-            let own = DirectoryEvent::parse(action.name());
-            assert_eq!(action.event(), own.unwrap_or(DirectoryEvent::TenantUpdated), "{}", action.name());
+            let own = EventKind::parse(action.name());
+            assert_eq!(action.event(), own.unwrap_or(EventKind::TenantUpdated), "{}", action.name());
         }
         assert_eq!(AuditAction::parse("member"), None);
-        for event in DirectoryEvent::ALL {
-            assert_eq!(DirectoryEvent::parse(event.name()), Some(event));
-            assert_eq!(serde_json::to_value(event).expect("JSON"), event.name());
-        }
         for kind in ActorKind::ALL {
             assert_eq!(ActorKind::parse(kind.name()), Some(kind));
             assert_eq!(serde_json::to_value(kind).expect("JSON"), kind.name());

@@ -10,6 +10,7 @@
 pub mod alarm;
 pub mod audit;
 pub mod error;
+pub mod event;
 pub mod messages;
 pub mod outbox;
 pub mod people;

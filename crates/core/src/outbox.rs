@@ -4,10 +4,9 @@
 pub mod load;
 pub mod walk;
 
-use crate::audit::DirectoryEvent;
 use crate::error::Fault;
+use crate::event::EventKind;
 use crate::tenancy::admission::ClosedPeriod;
-use crate::verification::finality::EventKind;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use x402_chain::id::{EventId, SettlementId, VerificationId};
@@ -83,23 +82,13 @@ impl OutboxEntry {
     }
 }
 
-/// What has happened, by its name: a payment's event or a tenant's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
-pub enum OutboxEventKind {
-    /// Something has happened to a payment after it was answered.
-    Payment(EventKind),
-    /// The directory was changed.
-    Directory(DirectoryEvent),
-}
-
 /// Something that happened to a payment after it was answered, or to the tenant.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct OutboxEvent {
     /// The event's id, `evt_…`; a second delivery of it changes nothing.
     pub id: EventId,
     /// What has happened.
-    pub kind: OutboxEventKind,
+    pub kind: EventKind,
     /// The id of the verification or settlement, or what was changed in the directory; empty in entries of older builds,
     /// whose body has it.
     #[serde(default)]
@@ -161,10 +150,10 @@ mod tests {
                     assert_eq!(period, Period::of(UnixMillis(1_795_910_400_000)));
                 }
                 ("event", OutboxEntry::Event(event)) => {
-                    assert_eq!(event.kind, OutboxEventKind::Payment(EventKind::Undelivered))
+                    assert_eq!(event.kind, EventKind::SettlementUndelivered)
                 }
                 ("change", OutboxEntry::Change(event)) => {
-                    assert_eq!(event.kind, OutboxEventKind::Payment(EventKind::Finalized))
+                    assert_eq!(event.kind, EventKind::PaymentFinalized)
                 }
                 ("settlement", OutboxEntry::Settlement(_)) | ("record", OutboxEntry::Record(_)) => {}
                 (kind, entry) => panic!("{kind} is read as {entry:?}"),

@@ -4,9 +4,9 @@ use crate::storage::{FromRow, RowReader};
 use serde_json::value::RawValue;
 use x402_chain::id::{EventId, TenantId};
 use x402_chain::network::Environment;
-use x402_core::audit::DirectoryEvent;
 use x402_core::error::Fault;
-use x402_core::outbox::{OutboxEvent, OutboxEventKind};
+use x402_core::event::EventKind;
+use x402_core::outbox::OutboxEvent;
 
 /// An event that its month's object does not hold yet, as far as is known.
 pub struct UnshippedEvent {
@@ -25,7 +25,7 @@ impl FromRow for UnshippedEvent {
     fn from_row(row: &mut RowReader) -> Result<Self, Fault> {
         let (id, tenant) = (row.parse(EventId::parse)?, row.parse(TenantId::parse)?);
         let environment = row.parse(Environment::parse)?;
-        let kind = OutboxEventKind::Directory(row.parse(DirectoryEvent::parse)?);
+        let kind = row.parse(EventKind::parse)?;
         let (subject, body) = (row.get()?, row.parse(|text| RawValue::from_string(text.to_owned()).ok())?);
         Ok(Self { tenant, environment, event: OutboxEvent { id, kind, subject, body, at: row.get()? } })
     }

@@ -16,11 +16,11 @@ use x402_chain::id::{EventId, VerificationId};
 use x402_chain::network::{Network, by_key};
 use x402_chain::time::UnixMillis;
 use x402_core::error::Fault;
-use x402_core::outbox::{OutboxEntry, OutboxEvent, OutboxEventKind};
+use x402_core::event::EventKind;
+use x402_core::outbox::{OutboxEntry, OutboxEvent};
 use x402_core::settings::Settings;
 use x402_core::verification::answer::VerificationAnswer;
 use x402_core::verification::finality;
-use x402_core::verification::finality::EventKind;
 
 /// The name of the stored id of the newest record that was looked at for a group.
 const WATCHED: &str = "watched";
@@ -50,7 +50,6 @@ pub(super) fn write_record_change(
     store.update_record(&id, &serde_json::to_string(record).map_err(Fault::internal)?, is_watched)?;
     let Some(kind) = event else { return store.put_outbox(&OutboxEntry::Record(record.id)) };
     let body = serde_json::value::to_raw_value(record).map_err(Fault::internal)?;
-    let kind = OutboxEventKind::Payment(kind);
     let event = OutboxEvent { id: EventId::new(now, app::random()?), kind, subject: id, body, at: now };
     store.put_outbox(&OutboxEntry::Change(event))
 }

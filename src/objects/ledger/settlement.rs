@@ -16,15 +16,15 @@ use x402_api::{ApiReply, answer};
 use x402_chain::id::{EventId, SettlementId};
 use x402_chain::time::UnixMillis;
 use x402_core::error::{ErrorCode, Fault};
+use x402_core::event::EventKind;
 use x402_core::messages::ledger::{DeliverMessage, LedgerEnvelope, LedgerReply, PageQuery, ReopenMessage};
 use x402_core::messages::settler::RefuseOutcome;
-use x402_core::outbox::{OutboxEntry, OutboxEvent, OutboxEventKind};
+use x402_core::outbox::{OutboxEntry, OutboxEvent};
 use x402_core::settlement::SettlementReport;
 use x402_core::settlement::payment::{SUCCESS_REPEATS_MS, TakeResult, delivered};
 use x402_core::settlement::status::{SettlementFilter, SettlementStatus};
 use x402_core::tenancy::admission::PresentedKey;
 use x402_core::tenancy::budget::EndedAttempt;
-use x402_core::verification::finality::EventKind;
 
 /// The most settlements checked in one alarm; each may be a call to a settler.
 const POLLED_MAX: i64 = 50;
@@ -215,7 +215,7 @@ impl TenantLedger {
         }
         if kept.settlement.status == SettlementStatus::Completed {
             let body = serde_json::value::to_raw_value(&kept.settlement).map_err(Fault::internal)?;
-            let (kind, subject) = (OutboxEventKind::Payment(EventKind::Undelivered), id.to_string());
+            let (kind, subject) = (EventKind::SettlementUndelivered, id.to_string());
             let event = OutboxEvent { id: EventId::new(now, app::random()?), kind, subject, body, at: now };
             kept.progress.undelivered = true;
             return store.atomically(|| {

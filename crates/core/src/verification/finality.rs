@@ -1,9 +1,9 @@
 //! A verified payment is polled until its chain calls it final: what a later trace changes in its record, and when the
 //! next poll is due.
 
+use crate::event::EventKind;
 use crate::verification::answer::{Finality, VerificationAnswer, VerificationStatus};
 use crate::verification::judge::still_shows;
-use serde::{Deserialize, Serialize};
 use x402_chain::address::Address;
 use x402_chain::amount::Amount;
 use x402_chain::network::{FinalityRule, Network};
@@ -16,37 +16,6 @@ const TRACKED_WITHOUT_RULE_MS: u64 = 3_600_000;
 const TRACKED_MS_MAX: u64 = 604_800_000;
 /// Polls are at most a minute apart in the first six hours, then half an hour.
 const FREQUENT_POLLS_MS: u64 = 21_600_000;
-
-/// What happened to a payment after it was answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
-pub enum EventKind {
-    /// The payment is final.
-    #[serde(rename = "payment.finalized")]
-    Finalized,
-    /// The payment's block has left the chain.
-    #[serde(rename = "payment.reorged")]
-    Reorged,
-    /// The payment is on the chain again, in the same block or another.
-    #[serde(rename = "payment.restored")]
-    Restored,
-    /// A settlement is completed, and no request got its success for five minutes.
-    #[serde(rename = "settlement.undelivered")]
-    Undelivered,
-}
-
-impl EventKind {
-    /// The event's name, such as `payment.finalized`.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Finalized => "payment.finalized",
-            Self::Reorged => "payment.reorged",
-            Self::Restored => "payment.restored",
-            Self::Undelivered => "settlement.undelivered",
-        }
-    }
-}
 
 /// Applies a later trace to a successful record. Returns whether it changed, and its event.
 pub fn apply_trace(record: &mut VerificationAnswer, network: &Network, trace: &Trace) -> (bool, Option<EventKind>) {
@@ -62,7 +31,7 @@ pub fn apply_trace(record: &mut VerificationAnswer, network: &Network, trace: &T
             record.success = false;
             record.finality = None;
             record.confirmations = Some(0);
-            Some(EventKind::Reorged)
+            Some(EventKind::PaymentReorged)
         }
         Some(mined) => {
             let was = record.status;
@@ -75,8 +44,8 @@ pub fn apply_trace(record: &mut VerificationAnswer, network: &Network, trace: &T
             record.block_hash.clone_from(&mined.block.hash);
             record.block_time = mined.block.time.map(|time| UnixSeconds::millis(time).rfc3339());
             match (was, is_final) {
-                (VerificationStatus::Reorged, _) => Some(EventKind::Restored),
-                (VerificationStatus::Confirmed, true) => Some(EventKind::Finalized),
+                (VerificationStatus::Reorged, _) => Some(EventKind::PaymentRestored),
+                (VerificationStatus::Confirmed, true) => Some(EventKind::PaymentFinalized),
                 (
                     VerificationStatus::Confirmed
                     | VerificationStatus::Finalized
@@ -106,7 +75,7 @@ pub fn apply_final_block(record: &mut VerificationAnswer, confirmations: u64) ->
     record.status = VerificationStatus::Finalized;
     record.finality = Some(Finality::Finalized);
     record.confirmations = Some(confirmations);
-    EventKind::Finalized
+    EventKind::PaymentFinalized
 }
 
 /// Whether a transaction contains the record's own payment, not only another's; `None` where the record lists none that
