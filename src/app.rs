@@ -3,7 +3,7 @@
 use crate::isolate;
 use std::rc::Rc;
 use worker::{Bucket, Context, D1Database, Date, Env, ObjectNamespace, Queue, SendEmail};
-use x402_chain::id::RequestId;
+use x402_chain::id::{EventId, RequestId};
 use x402_chain::time::UnixMillis;
 use x402_core::error::{ErrorCode, Fault};
 use x402_core::settings::Settings;
@@ -146,6 +146,15 @@ pub(crate) fn random<const N: usize>() -> Result<[u8; N], Fault> {
     let mut bytes = [0_u8; N];
     getrandom::fill(&mut bytes).map_err(Fault::internal)?;
     Ok(bytes)
+}
+
+/// An event's id of this time: of several of one millisecond, each is greater than those before, so that they are listed
+/// in the order in which they happened.
+///
+/// # Errors
+/// `INTERNAL` where the platform has no randomness.
+pub(crate) fn event_id(now: UnixMillis) -> Result<EventId, Fault> {
+    Ok(isolate::note_event(EventId::new(now, random()?)))
 }
 
 /// A request id of this time with new random bits.

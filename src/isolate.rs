@@ -1,13 +1,13 @@
 //! What an isolate remembers between requests. All of it is bounded and may be lost at any time; nothing that must be
 //! exact is kept here.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use x402_api::endpoint::Routes;
 use x402_chain::address::Address;
 use x402_chain::evm::cache::VerificationCache;
-use x402_chain::id::TenantId;
+use x402_chain::id::{EventId, TenantId};
 use x402_chain::network::Environment;
 use x402_chain::registry_check::RegistryCheckOutcome;
 use x402_chain::time::UnixMillis;
@@ -113,12 +113,23 @@ thread_local! {
     /// Whether the ledger had no answer to repeat when it was asked last.
     static ATTEMPTS: RefCell<BoundedMap<AttemptKey, bool>> = const { RefCell::new(BoundedMap::new(ATTEMPTS_MAX, ATTEMPT_MS)) };
     static WRONG_KEYS: RefCell<BoundedMap<String, u32>> = const { RefCell::new(BoundedMap::new(WRONG_KEY_NETWORKS_MAX, WRONG_KEYS_MS)) };
+    static NEWEST_EVENT: Cell<Option<EventId>> = const { Cell::new(None) };
     static REGISTRY_OUTCOMES: RefCell<Option<(Rc<RegistryOutcomes>, UnixMillis)>> = const { RefCell::new(None) };
 }
 
 /// What verifying a payment leaves for later requests.
 pub(crate) fn verification_cache() -> Rc<VerificationCache> {
     VERIFICATIONS.with(Rc::clone)
+}
+
+/// An id for an event: a fresh one, or of the same millisecond the next after the last that was given.
+pub(crate) fn note_event(fresh: EventId) -> EventId {
+    NEWEST_EVENT.with(|newest| {
+        let last = newest.get().filter(|last| last.created_at() == fresh.created_at() && *last >= fresh);
+        let id = last.map_or(fresh, EventId::next);
+        newest.set(Some(id));
+        id
+    })
 }
 
 /// The settings, read once.

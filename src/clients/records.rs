@@ -5,7 +5,7 @@ use std::pin::pin;
 use std::time::Duration;
 use wasm_bindgen::JsValue;
 use worker::{Delay, Method, ObjectNamespace, Request, RequestInit};
-use x402_chain::id::VerificationId;
+use x402_chain::id::{EventId, VerificationId};
 use x402_chain::time::Period;
 use x402_core::error::{ErrorCode, Fault};
 use x402_core::messages::MessageHead;
@@ -14,6 +14,7 @@ use x402_core::messages::records::{
 };
 use x402_core::records::RecordCopy;
 use x402_core::records::archive::ArchiveOwner;
+use x402_core::records::events::{EventCopy, EventsPage, EventsQuery};
 
 /// The deadline of a call. A batch is stored in some 100 ms.
 const DEADLINE_MS: u64 = 8_000;
@@ -26,9 +27,11 @@ fn unexpected_reply(reply: &RecordsReply) -> Fault {
     match reply {
         RecordsReply::Failed(code) => records_unavailable(format!("the records failed: {code}")),
         RecordsReply::Archiving => records_unavailable("the month is being archived"),
-        RecordsReply::Taken | RecordsReply::Record(_) | RecordsReply::Page(_) => {
-            records_unavailable("the records replied to another message")
-        }
+        RecordsReply::Taken
+        | RecordsReply::Record(_)
+        | RecordsReply::Page(_)
+        | RecordsReply::Event(_)
+        | RecordsReply::Events(_) => records_unavailable("the records replied to another message"),
     }
 }
 
@@ -46,10 +49,7 @@ impl RecordsClient {
     pub(crate) async fn take(&self, month: Period, batch: RecordsBatch) -> Result<(), Fault> {
         match self.call(month, RecordsMessage::Take(batch)).await? {
             RecordsReply::Taken => Ok(()),
-            other @ (RecordsReply::Archiving
-            | RecordsReply::Record(_)
-            | RecordsReply::Page(_)
-            | RecordsReply::Failed(_)) => Err(unexpected_reply(&other)),
+            other => Err(unexpected_reply(&other)),
         }
     }
 
@@ -60,10 +60,7 @@ impl RecordsClient {
     pub(crate) async fn read(&self, id: VerificationId) -> Result<Option<RecordCopy>, Fault> {
         match self.call(Period::of(id.created_at()), RecordsMessage::Read { id }).await? {
             RecordsReply::Record(record) => Ok(record),
-            other @ (RecordsReply::Archiving
-            | RecordsReply::Taken
-            | RecordsReply::Page(_)
-            | RecordsReply::Failed(_)) => Err(unexpected_reply(&other)),
+            other => Err(unexpected_reply(&other)),
         }
     }
 
@@ -74,10 +71,29 @@ impl RecordsClient {
     pub(crate) async fn page(&self, month: Period, query: RecordsQuery) -> Result<RecordsPage, Fault> {
         match self.call(month, RecordsMessage::Page(query)).await? {
             RecordsReply::Page(page) => Ok(page),
-            other @ (RecordsReply::Archiving
-            | RecordsReply::Taken
-            | RecordsReply::Record(_)
-            | RecordsReply::Failed(_)) => Err(unexpected_reply(&other)),
+            other => Err(unexpected_reply(&other)),
+        }
+    }
+
+    /// Reads an event; `None` where its month does not hold it.
+    ///
+    /// # Errors
+    /// `LEDGER_UNAVAILABLE`.
+    pub(crate) async fn read_event(&self, id: EventId) -> Result<Option<EventCopy>, Fault> {
+        match self.call(Period::of(id.created_at()), RecordsMessage::ReadEvent { id }).await? {
+            RecordsReply::Event(event) => Ok(event),
+            other => Err(unexpected_reply(&other)),
+        }
+    }
+
+    /// Lists events of a month, the newest first.
+    ///
+    /// # Errors
+    /// `LEDGER_UNAVAILABLE`.
+    pub(crate) async fn page_events(&self, month: Period, query: EventsQuery) -> Result<EventsPage, Fault> {
+        match self.call(month, RecordsMessage::PageEvents(query)).await? {
+            RecordsReply::Events(page) => Ok(page),
+            other => Err(unexpected_reply(&other)),
         }
     }
 

@@ -199,7 +199,11 @@ impl TenantLedger {
             LedgerMessage::Payees { key, wanted, off } => self.answer_payees(envelope.present(key), wanted, off, now),
             LedgerMessage::Record { key, id } => self.answer_record(envelope.present(key), *id, now),
             LedgerMessage::List { key } => self.answer_list(envelope.present(key), now).await,
-            LedgerMessage::Flush => self.flush(now, ship::Flushed::Usage).await,
+            // A request of a session reads the months next, and a timed job closes a period.
+            LedgerMessage::Flush => {
+                let wanted = if envelope.access.is_some() { ship::Flushed::Records } else { ship::Flushed::Usage };
+                self.flush(now, wanted).await
+            }
             LedgerMessage::Reload { version } => self.reload_tenant(envelope, *version).await,
             LedgerMessage::Ping => Ok(LedgerOutput::done()),
             #[cfg(x402_bench)]

@@ -3,6 +3,7 @@
 
 mod alarm;
 mod archive;
+mod events;
 #[allow(unreachable_pub, reason = "public natively, for tests")]
 pub mod migrations;
 #[allow(unreachable_pub, reason = "public natively, for tests")]
@@ -86,6 +87,8 @@ impl Records {
             RecordsMessage::Take(batch) => self.take(&envelope, batch, now).await,
             RecordsMessage::Read { id } => self.read(*id).map(RecordsReply::Record),
             RecordsMessage::Page(query) => self.page(query).map(RecordsReply::Page),
+            RecordsMessage::ReadEvent { id } => self.read_event(*id).map(RecordsReply::Event),
+            RecordsMessage::PageEvents(query) => self.page_events(query).map(RecordsReply::Events),
         }
     }
 

@@ -158,6 +158,22 @@ ulid_id!(DeletionId "del_" "A request to delete a tenant; not its token.");
 ulid_id!(MailId "mail_" "One mail.");
 ulid_id!(EventId "evt_" "Something that happened to a record after it was answered, or to a tenant.");
 
+impl VerificationId {
+    /// The id of the event that the verification was answered: of the same bits.
+    #[must_use]
+    pub const fn event(self) -> EventId {
+        EventId(self.0)
+    }
+}
+
+impl EventId {
+    /// The id of the verification whose event it may be: of the same bits.
+    #[must_use]
+    pub const fn verification(self) -> VerificationId {
+        VerificationId(self.0)
+    }
+}
+
 impl AuditId {
     /// The id of the event that the same change causes: of the same time and random bits.
     #[must_use]

@@ -9,6 +9,8 @@ pub enum EventSubject {
     Verification,
     /// A settlement, by its id `stl_…`. Data are the settlement.
     Settlement,
+    /// The quota of a month, by the month, such as `2026-11`. Data are its use.
+    Quota,
     /// A change of the tenant, by what was changed. Data are the change.
     Change,
 }
@@ -59,10 +61,18 @@ macro_rules! events {
 }
 
 events! {
+    VerificationSucceeded "verification.succeeded" Verification "A payment was verified.";
+    VerificationFailed "verification.failed" Verification "A payment was refused, or could not be decided yet.";
     PaymentFinalized "payment.finalized" Verification "The payment is final.";
     PaymentReorged "payment.reorged" Verification "The payment's block has left the chain.";
     PaymentRestored "payment.restored" Verification "The payment is on the chain again, in the same block or another.";
+    SettlementPending "settlement.pending" Settlement "A settlement is reserved, or its block has left the chain.";
+    SettlementSucceeded "settlement.succeeded" Settlement "A settlement is completed: its transfer is in a block.";
+    SettlementFailed "settlement.failed" Settlement "A settlement has failed: its transfer has moved nothing.";
     SettlementUndelivered "settlement.undelivered" Settlement "A settlement is completed, and no request got its success for five minutes.";
+    QuotaWarning "quota.warning" Quota "80 % of the month's verifications are used.";
+    QuotaExceeded "quota.exceeded" Quota "A request was refused because the month's verifications are used.";
+    QuotaReset "quota.reset" Quota "A month has begun after one with a warning or a refusal.";
     KeyCreated "key.created" Change "A key was made.";
     KeyRotated "key.rotated" Change "A key was replaced by another.";
     KeyRevoked "key.revoked" Change "A key was revoked.";
@@ -88,10 +98,18 @@ impl EventKind {
             Self::MemberInvited
             | Self::MemberJoined
             | Self::MemberRemoved
+            | Self::VerificationSucceeded
+            | Self::VerificationFailed
             | Self::PaymentFinalized
             | Self::PaymentReorged
             | Self::PaymentRestored
-            | Self::SettlementUndelivered => false,
+            | Self::SettlementPending
+            | Self::SettlementSucceeded
+            | Self::SettlementFailed
+            | Self::SettlementUndelivered
+            | Self::QuotaWarning
+            | Self::QuotaExceeded
+            | Self::QuotaReset => false,
         }
     }
 }

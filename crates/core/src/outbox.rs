@@ -7,6 +7,7 @@ pub mod walk;
 use crate::error::Fault;
 use crate::event::EventKind;
 use crate::tenancy::admission::ClosedPeriod;
+use crate::verification::answer::VerificationStatus;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use x402_chain::id::{EventId, SettlementId, VerificationId};
@@ -30,11 +31,12 @@ pub enum OutboxEntry {
     Period(ClosedPeriod),
     /// An event about a payment. The body is JSON.
     Event(OutboxEvent),
-    /// A verification's record has changed, with an event: the event and the record's newest text are shipped. The body is
-    /// the event as JSON.
-    Change(OutboxEvent),
+    /// A verification's record has changed, with an event: the event and the record's newest text are shipped.
+    Change(RecordChange),
     /// A settlement has changed: its newest text is shipped. The body is its id.
     Settlement(SettlementId),
+    /// A settlement has reached a status: its newest text is shipped, and the event. The body is the event as JSON.
+    SettlementEvent(SettlementId, OutboxEvent),
     /// A verification's record has changed: its newest text is shipped. The body is its id.
     Record(VerificationId),
 }
@@ -48,6 +50,7 @@ impl OutboxEntry {
             Self::Event(_) => "event",
             Self::Change(_) => "change",
             Self::Settlement(_) => "settlement",
+            Self::SettlementEvent(..) => "settlement_event",
             Self::Record(_) => "record",
         }
     }
@@ -59,7 +62,10 @@ impl OutboxEntry {
     pub fn body(&self) -> Result<String, Fault> {
         match self {
             Self::Period(closed) => serde_json::to_string(closed).map_err(Fault::internal),
-            Self::Event(event) | Self::Change(event) => serde_json::to_string(event).map_err(Fault::internal),
+            Self::Event(event) | Self::SettlementEvent(_, event) => {
+                serde_json::to_string(event).map_err(Fault::internal)
+            }
+            Self::Change(change) => change.body(),
             Self::Settlement(id) => Ok(id.to_string()),
             Self::Record(id) => Ok(id.to_string()),
         }
@@ -74,11 +80,53 @@ impl OutboxEntry {
         match kind {
             "period" => serde_json::from_str(body).map(Self::Period).map_err(Fault::internal),
             "event" => OutboxEvent::parse(body).map(Self::Event),
-            "change" => OutboxEvent::parse(body).map(Self::Change),
+            "change" => RecordChange::parse(body).map(Self::Change),
             "settlement" => SettlementId::parse(body).map(Self::Settlement).ok_or_else(no_id),
+            "settlement_event" => {
+                let event = OutboxEvent::parse(body)?;
+                Ok(Self::SettlementEvent(SettlementId::parse(&event.subject).ok_or_else(no_id)?, event))
+            }
             "record" => VerificationId::parse(body).map(Self::Record).ok_or_else(no_id),
             _ => Err(Fault::internal(format!("an outbox entry of the unknown kind {kind}"))),
         }
+    }
+}
+
+/// What has happened to a verification's record. The body is the event as JSON, with one member more: a build that does
+/// not know that reads the event.
+#[derive(Clone, Debug)]
+pub struct RecordChange {
+    /// What has happened.
+    pub event: OutboxEvent,
+    /// With the record's first change, the event that the verification was answered: it holds the record of then.
+    pub answered: Option<OutboxEvent>,
+}
+
+impl RecordChange {
+    fn body(&self) -> Result<String, Fault> {
+        #[derive(Serialize)]
+        struct Body<'a> {
+            id: EventId,
+            kind: EventKind,
+            subject: &'a str,
+            body: &'a RawValue,
+            at: UnixMillis,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            answered: Option<&'a OutboxEvent>,
+        }
+        let OutboxEvent { id, kind, subject, body, at } = &self.event;
+        let (id, kind, at, answered) = (*id, *kind, *at, self.answered.as_ref());
+        serde_json::to_string(&Body { id, kind, subject, body, at, answered }).map_err(Fault::internal)
+    }
+
+    fn parse(text: &str) -> Result<Self, Fault> {
+        #[derive(Deserialize)]
+        struct Answered {
+            #[serde(default)]
+            answered: Option<OutboxEvent>,
+        }
+        let Answered { answered } = serde_json::from_str(text).map_err(Fault::internal)?;
+        Ok(Self { event: OutboxEvent::parse(text)?, answered })
     }
 }
 
@@ -101,6 +149,20 @@ pub struct OutboxEvent {
 }
 
 impl OutboxEvent {
+    /// The event that a verification was answered, with its record as it was answered.
+    ///
+    /// # Errors
+    /// `INTERNAL` where the text is no record.
+    pub fn answered(id: VerificationId, record: Box<RawValue>) -> Result<Self, Fault> {
+        #[derive(Deserialize)]
+        struct Columns {
+            status: VerificationStatus,
+        }
+        let Columns { status } = serde_json::from_str(record.get()).map_err(Fault::internal)?;
+        let (subject, at) = (id.to_string(), id.created_at());
+        Ok(Self { id: id.event(), kind: status.event(), subject, body: record, at })
+    }
+
     /// Reads an entry of any build.
     ///
     /// # Errors
@@ -124,7 +186,7 @@ mod tests {
     use x402_chain::time::Period;
 
     /// Every kind as every build has stored it.
-    fn stored() -> [(&'static str, &'static str); 5] {
+    fn stored() -> [(&'static str, &'static str); 7] {
         [
             ("period", r#"{"period":"2026-11","used":7,"requests":9}"#),
             (
@@ -135,7 +197,15 @@ mod tests {
                 "change",
                 r#"{"id":"evt_01KB0000000000000000000000","kind":"payment.finalized","subject":"ver_01KB0000000000000000000000","body":{"id":"ver_01KB0000000000000000000000"},"at":1795910400000}"#,
             ),
+            (
+                "change",
+                r#"{"id":"evt_01KB0000000000000000000001","kind":"payment.reorged","subject":"ver_01KB0000000000000000000000","body":{"id":"ver_01KB0000000000000000000000"},"at":1795910400000,"answered":{"id":"evt_01KB0000000000000000000000","kind":"verification.succeeded","subject":"ver_01KB0000000000000000000000","body":{"id":"ver_01KB0000000000000000000000"},"at":1795910400000}}"#,
+            ),
             ("settlement", "stl_01KB0000000000000000000000"),
+            (
+                "settlement_event",
+                r#"{"id":"evt_01KB0000000000000000000000","kind":"settlement.failed","subject":"stl_01KB0000000000000000000000","body":{"id":"stl_01KB0000000000000000000000"},"at":1795910400000}"#,
+            ),
             ("record", "ver_01KB0000000000000000000000"),
         ]
     }
@@ -152,8 +222,17 @@ mod tests {
                 ("event", OutboxEntry::Event(event)) => {
                     assert_eq!(event.kind, EventKind::SettlementUndelivered)
                 }
-                ("change", OutboxEntry::Change(event)) => {
-                    assert_eq!(event.kind, EventKind::PaymentFinalized)
+                ("change", OutboxEntry::Change(RecordChange { event, answered: None })) => {
+                    assert_eq!(event.kind, EventKind::PaymentFinalized);
+                }
+                ("change", OutboxEntry::Change(RecordChange { event, answered: Some(answered) })) => {
+                    assert_eq!(event.kind, EventKind::PaymentReorged);
+                    assert_eq!(answered.kind, EventKind::VerificationSucceeded);
+                    // A build that does not know the member reads the event.
+                    assert_eq!(OutboxEvent::parse(body).expect("an event").kind, EventKind::PaymentReorged);
+                }
+                ("settlement_event", OutboxEntry::SettlementEvent(id, event)) => {
+                    assert_eq!((id.to_string(), event.kind), (event.subject, EventKind::SettlementFailed));
                 }
                 ("settlement", OutboxEntry::Settlement(_)) | ("record", OutboxEntry::Record(_)) => {}
                 (kind, entry) => panic!("{kind} is read as {entry:?}"),
@@ -178,7 +257,7 @@ mod tests {
         assert!(cause("", "").contains("unknown kind"));
         assert!(cause("settlement", "ver_01KB0000000000000000000000").contains("settlement"));
         assert!(cause("record", "").contains("record"));
-        for kind in ["period", "event"] {
+        for kind in ["period", "event", "change", "settlement_event"] {
             assert!(!cause(kind, "{}").is_empty());
         }
     }

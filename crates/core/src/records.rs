@@ -2,6 +2,7 @@
 //! are.
 
 pub mod archive;
+pub mod events;
 pub mod gzip;
 pub mod pack;
 pub mod rollup;

@@ -8,6 +8,7 @@ pub mod budget;
 pub mod key;
 pub mod payee;
 pub mod proof;
+pub mod quota;
 pub mod rate;
 pub mod role;
 pub mod saved;

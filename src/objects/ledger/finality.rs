@@ -9,15 +9,16 @@ use crate::objects::alarm::PacedWork;
 use crate::rpc::trace;
 use crate::telemetry::{TelemetryField, TelemetryKind, event};
 use futures_util::future::join_all;
+use serde_json::value::RawValue;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use x402_chain::address::TxId;
-use x402_chain::id::{EventId, VerificationId};
+use x402_chain::id::VerificationId;
 use x402_chain::network::{Network, by_key};
 use x402_chain::time::UnixMillis;
 use x402_core::error::Fault;
 use x402_core::event::EventKind;
-use x402_core::outbox::{OutboxEntry, OutboxEvent};
+use x402_core::outbox::{OutboxEntry, OutboxEvent, RecordChange, StoredRecord};
 use x402_core::settings::Settings;
 use x402_core::verification::answer::VerificationAnswer;
 use x402_core::verification::finality;
@@ -39,7 +40,11 @@ pub(super) const LATE_AFTER_MS: u64 = 4_000;
 /// After a failure the next poll is put off, not dropped.
 const FAILED_AFTER_MS: u64 = 60_000;
 
-/// Writes a record's new body with whether it is polled further, and an outbox entry for it and its event.
+/// The largest record that is stored a second time beside its change; a larger one is an entry of its own: a row holds 2 MB.
+const JOINED_BYTES_MAX: usize = 400_000;
+
+/// Writes a record's new body with whether it is polled further, and an outbox entry for it and its event. A record is the
+/// event that it was answered: with its first change goes the text of before, so that the event stays what it was.
 pub(super) fn write_record_change(
     store: &LedgerStore,
     record: &VerificationAnswer,
@@ -47,11 +52,22 @@ pub(super) fn write_record_change(
     now: UnixMillis,
 ) -> Result<(), Fault> {
     let id = record.id.to_string();
+    let first = store.record(&id)?.filter(|stored| stored.revision == 0);
+    let mut answered = match first {
+        Some(StoredRecord { body, .. }) => {
+            Some(OutboxEvent::answered(record.id, RawValue::from_string(body).map_err(Fault::internal)?)?)
+        }
+        None => None,
+    };
     store.update_record(&id, &serde_json::to_string(record).map_err(Fault::internal)?, is_watched)?;
+    let is_apart = |answered: &mut OutboxEvent| event.is_none() || answered.body.get().len() > JOINED_BYTES_MAX;
+    if let Some(apart) = answered.take_if(is_apart) {
+        store.put_outbox(&OutboxEntry::Event(apart))?;
+    }
     let Some(kind) = event else { return store.put_outbox(&OutboxEntry::Record(record.id)) };
     let body = serde_json::value::to_raw_value(record).map_err(Fault::internal)?;
-    let event = OutboxEvent { id: EventId::new(now, app::random()?), kind, subject: id, body, at: now };
-    store.put_outbox(&OutboxEntry::Change(event))
+    let event = OutboxEvent { id: app::event_id(now)?, kind, subject: id, body, at: now };
+    store.put_outbox(&OutboxEntry::Change(RecordChange { event, answered }))
 }
 
 /// Groups the records after an id, up to another, that are to be polled, so that none costs a row of its own.

@@ -22,6 +22,7 @@ use x402_core::settlement::payment::{
     PaymentRequest, SUCCESS_REPEATS_MS, SettlementRecord,
 };
 use x402_core::tenancy::admission::{Admission, AdmissionStop, ClosedPeriod, IdempotencyRecord};
+use x402_core::tenancy::quota::QuotaEvent;
 
 /// The route's name in the idempotency table.
 pub(super) const ROUTE: &str = "facilitator/settle";
@@ -105,15 +106,16 @@ impl PaymentStepInput<'_> {
         let envelope = self.envelope;
         let origin =
             problem::ProblemContext { origin: &envelope.origin, path: &envelope.path, request_id: envelope.request_id };
-        let before =
-            |reply: LedgerOutput, admission: &Admission| (self.done(reply, admission), PaymentWrites::default());
         let admitted = match payment::admit_payment((asked, envelope.key_use()), tenant, admission, self.records, now) {
             Ok(admitted) => admitted,
             Err(AdmissionStop::Register(address)) => return (PaymentStep::Register(address), PaymentWrites::default()),
             Err(AdmissionStop::Fault(fault)) => {
                 let reply =
                     with_remembered_refusal(fault_reply(&fault, origin), &fault, admission.rates(tenant, now), now);
-                return before(reply, admission);
+                let quota = admission.note_quota(&self.memory.admission, tenant, Some(&fault));
+                let admission_due = (!quota.is_empty()).then(|| admission.clone());
+                let writes = PaymentWrites { quota, admission: admission_due, ..PaymentWrites::default() };
+                return (self.done(reply, admission), writes);
             }
             Err(AdmissionStop::Repeat(status, body)) => {
                 let reply = explain::explain_again(status, body, self.explains()).with(REPLAYED, "true");
@@ -154,11 +156,12 @@ impl PaymentStepInput<'_> {
             at: now,
         });
         let memory = self.memory;
+        let quota = admission.note_quota(&memory.admission, tenant, None);
         let due = memory.saved.is_due(&memory.admission, admission, tenant.limits().per_minute, now);
         let admission_due = due.then(|| admission.clone());
         (
             self.done(output, admission),
-            PaymentWrites { decision, stored, admission: admission_due, ..PaymentWrites::default() },
+            PaymentWrites { decision, stored, quota, admission: admission_due, ..PaymentWrites::default() },
         )
     }
 
@@ -201,6 +204,8 @@ struct PaymentWrites {
     decision: Option<PaymentDecision>,
     stored: Option<IdempotencyRecord>,
     admission: Option<Admission>,
+    /// Events about the quota; the admission is written with them.
+    quota: Vec<QuotaEvent>,
     /// A settlement whose success is repeated.
     repeated: Option<SettlementRecord>,
 }
@@ -217,11 +222,12 @@ impl PaymentWrites {
         if let Some(closed) = self.closed {
             store.put_outbox(&OutboxEntry::Period(closed))?;
         }
+        store.put_quota_events(&self.quota, now)?;
         if let Some(decision) = &self.decision {
             write_payment(store, asked, decision, now)?;
         }
         if let Some(kept) = &self.repeated {
-            store.put_settlement(kept)?;
+            store.put_settlement(kept, now)?;
         }
         if let (Some(idempotency), Some(stored)) = (&asked.idempotency, &self.stored) {
             store.put_idempotency(ROUTE, &idempotency.key, stored)?;
@@ -284,7 +290,7 @@ fn write_payment(
         }
     }
     if let Some(kept) = &decision.settlement_record {
-        store.put_settlement(kept)?;
+        store.put_settlement(kept, now)?;
         if let Some(unit) = decision.claim {
             store.claim_settled(&kept.settlement, unit, now)?;
         }

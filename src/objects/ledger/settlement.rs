@@ -13,7 +13,7 @@ use x402_api::answer::AnswerEcho;
 use x402_api::explain::{ComposedAnswer, ExplainRequest};
 use x402_api::records::ListPage;
 use x402_api::{ApiReply, answer};
-use x402_chain::id::{EventId, SettlementId};
+use x402_chain::id::SettlementId;
 use x402_chain::time::UnixMillis;
 use x402_core::error::{ErrorCode, Fault};
 use x402_core::event::EventKind;
@@ -59,7 +59,7 @@ impl TenantLedger {
             let ended = EndedAttempt { reserve: applied.ended, spent: report.spent, failed };
             admission.spending.end_attempt(kept.settlement.registered_network()?.key, ended, now);
             store.atomically(|| {
-                store.put_settlement(&kept)?;
+                store.put_settlement(&kept, now)?;
                 if let Some(unit) = applied.claim {
                     store.claim_settled(&kept.settlement, unit, now)?;
                 }
@@ -92,7 +92,7 @@ impl TenantLedger {
             return Ok(reply.into());
         }
         store.atomically(|| {
-            store.put_settlement(&kept)?;
+            store.put_settlement(&kept, now)?;
             match (taken, &key) {
                 (TakeResult::Success, Some(key)) => {
                     store.answer_idempotency(ROUTE, key, Some((200, &whole, now.plus(SUCCESS_REPEATS_MS))))
@@ -122,7 +122,7 @@ impl TenantLedger {
             let (changed, key) = kept.reopen(envelope.request_id);
             if changed {
                 store.atomically(|| {
-                    store.put_settlement(&kept)?;
+                    store.put_settlement(&kept, now)?;
                     key.as_deref().map_or(Ok(()), |key| store.answer_idempotency(ROUTE, key, None))
                 })?;
                 self.wake_soon(now).await;
@@ -150,7 +150,7 @@ impl TenantLedger {
             };
             return Err(Fault::new(ErrorCode::SettlementNotOpen, detail));
         }
-        store.atomically(|| store.put_settlement(&kept))?;
+        store.atomically(|| store.put_settlement(&kept, now))?;
         self.wake_soon(now).await;
         let mut reply = ApiReply::json(200, &kept.settlement);
         reply.headers.extend(headers);
@@ -216,11 +216,11 @@ impl TenantLedger {
         if kept.settlement.status == SettlementStatus::Completed {
             let body = serde_json::value::to_raw_value(&kept.settlement).map_err(Fault::internal)?;
             let (kind, subject) = (EventKind::SettlementUndelivered, id.to_string());
-            let event = OutboxEvent { id: EventId::new(now, app::random()?), kind, subject, body, at: now };
+            let event = OutboxEvent { id: app::event_id(now)?, kind, subject, body, at: now };
             kept.progress.undelivered = true;
             return store.atomically(|| {
                 store.put_outbox(&OutboxEntry::Event(event))?;
-                store.put_settlement(&kept)?;
+                store.put_settlement(&kept, now)?;
                 store.put_settlement_due(id, None)
             });
         }
@@ -242,7 +242,7 @@ impl TenantLedger {
             let ended = EndedAttempt { reserve: fresh.abandon(now), spent: None, failed: false };
             admission.spending.end_attempt(network.key, ended, now);
             store.atomically(|| {
-                store.put_settlement(&fresh)?;
+                store.put_settlement(&fresh, now)?;
                 store.put_settlement_due(id, None)?;
                 store.put_admission(&admission)
             })?;

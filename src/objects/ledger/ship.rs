@@ -217,7 +217,9 @@ impl TenantLedger {
         self.with_state(|memory| {
             let mut admission = memory.admission.clone();
             if let Some(closed) = admission.enter_period(now) {
+                let quota = admission.note_quota(&memory.admission, &memory.tenant, None);
                 store.atomically(|| {
+                    store.put_quota_events(&quota, now)?;
                     store.put_outbox(&OutboxEntry::Period(closed))?;
                     store.put_admission(&admission)
                 })?;

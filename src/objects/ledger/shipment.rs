@@ -10,8 +10,9 @@ use x402_chain::time::Period;
 use x402_core::error::Fault;
 use x402_core::messages::records::RecordsBatch;
 use x402_core::outbox::load::{RECORD_BYTES_MAX, ShipmentLoad};
-use x402_core::outbox::{OutboxEntry, OutboxEvent, StoredRecord};
+use x402_core::outbox::{OutboxEntry, OutboxEvent, RecordChange, StoredRecord};
 use x402_core::records::RecordCopy;
+use x402_core::settlement::payment::SettlementRecord;
 use x402_core::verification::answer::VerificationAnswer;
 
 /// The most rows read for one batch, as many as a batch holds.
@@ -130,7 +131,51 @@ struct EntryLoad<'a> {
     records: BTreeSet<VerificationId>,
 }
 
+/// What became of a settlement's entry.
+enum TakenSettlement {
+    /// It is loaded.
+    Taken,
+    /// There is no such settlement; its event is loaded.
+    Gone,
+    /// The load has no room for it.
+    NoRoom,
+}
+
 impl EntryLoad<'_> {
+    /// Loads a settlement's newest text, once a batch, with an event of it.
+    fn take_settlement(
+        &mut self,
+        id: SettlementId,
+        event: Option<OutboxEvent>,
+        batch: &mut Batch,
+    ) -> Result<TakenSettlement, Fault> {
+        let kept = match self.settlements.contains(&id) {
+            true => None,
+            false => self.store.settlement(id)?,
+        };
+        let is_gone = kept.is_none() && !self.settlements.contains(&id);
+        let copy = match kept {
+            Some((SettlementRecord { settlement, .. }, revision)) => {
+                let body = serde_json::to_string(&settlement).map_err(Fault::internal)?;
+                Some(SettlementCopy { settlement, body, revision })
+            }
+            None => None,
+        };
+        let bytes = event.as_ref().map_or(0, |event| event.body.get().len());
+        let bytes = copy.as_ref().map_or(bytes, |copy| bytes.saturating_add(copy.body.len()));
+        if bytes > 0 && !self.load.accept(bytes) {
+            return Ok(TakenSettlement::NoRoom);
+        }
+        if let Some(event) = event {
+            batch.add_event(event)?;
+        }
+        if let Some(copy) = copy {
+            batch.directory.add_settlement(copy);
+            self.settlements.insert(id);
+        }
+        Ok(if is_gone { TakenSettlement::Gone } else { TakenSettlement::Taken })
+    }
+
     /// Loads an entry with what it names; returns where it goes, or `None` where the load has no room for it. An entry
     /// whose subject is gone goes nowhere, and is done with.
     fn take(&mut self, entry: OutboxEntry, bytes: usize, batch: &mut Batch) -> Result<Option<Destinations>, Fault> {
@@ -140,9 +185,13 @@ impl EntryLoad<'_> {
         let to = match &entry {
             OutboxEntry::Period(_) | OutboxEntry::Settlement(_) => directory(),
             OutboxEntry::Event(event) => months(&[Period::of(event.id.created_at())]),
-            OutboxEntry::Change(event) => {
+            // The event that a verification was answered is of its record's month.
+            OutboxEntry::Change(RecordChange { event, .. }) => {
                 let event_month = Period::of(event.id.created_at());
                 months(&[event_month, VerificationId::parse(&event.subject).map_or(event_month, month_of)])
+            }
+            OutboxEntry::SettlementEvent(_, event) => {
+                Destinations { directory: true, ..months(&[Period::of(event.id.created_at())]) }
             }
             OutboxEntry::Record(id) => months(&[month_of(*id)]),
         };
@@ -160,21 +209,17 @@ impl EntryLoad<'_> {
                 batch.add_event(event)?;
                 Ok(Some(to))
             }
-            OutboxEntry::Settlement(id) if self.settlements.contains(&id) => Ok(Some(to)),
-            OutboxEntry::Settlement(id) => {
-                let Some((kept, revision)) = self.store.settlement(id)? else {
-                    return Ok(Some(Destinations::default()));
-                };
-                let settlement = kept.settlement;
-                let body = serde_json::to_string(&settlement).map_err(Fault::internal)?;
-                if !self.load.accept(body.len()) {
-                    return Ok(None);
-                }
-                batch.directory.add_settlement(SettlementCopy { settlement, body, revision });
-                self.settlements.insert(id);
-                Ok(Some(to))
-            }
-            OutboxEntry::Change(event) => {
+            OutboxEntry::Settlement(id) => Ok(match self.take_settlement(id, None, batch)? {
+                // A settlement that is gone has nowhere to go.
+                TakenSettlement::Gone => Some(Destinations::default()),
+                TakenSettlement::Taken => Some(to),
+                TakenSettlement::NoRoom => None,
+            }),
+            OutboxEntry::SettlementEvent(id, event) => Ok(match self.take_settlement(id, Some(event), batch)? {
+                TakenSettlement::Gone | TakenSettlement::Taken => Some(to),
+                TakenSettlement::NoRoom => None,
+            }),
+            OutboxEntry::Change(RecordChange { event, answered }) => {
                 let id = VerificationId::parse(&event.subject);
                 let record = match id.filter(|id| !self.records.contains(id)) {
                     Some(id) => self.store.record(&id.to_string())?,
@@ -185,6 +230,9 @@ impl EntryLoad<'_> {
                     return Ok(None);
                 }
                 batch.add_event(event)?;
+                if let Some(answered) = answered {
+                    batch.add_event(answered)?;
+                }
                 if let Some(record) = record {
                     self.records.insert(batch.add_record(record)?);
                 }

@@ -3,6 +3,7 @@
 pub(super) use super::rows::IdempotencyPlace;
 use super::rows::{OutboxRow, OutboxSize, RecordSize, WatchGroup, WatchedRow};
 use super::{migrations, sql};
+use crate::app;
 use crate::objects::sqlite::{Sqlite, millis_value, storage_failed};
 use crate::storage::{FirstTime, FromRow, Statement};
 use serde::Serialize;
@@ -11,11 +12,12 @@ use worker::{SqlStorageValue as Value, Storage};
 use x402_chain::id::{ClaimId, SettlementId};
 use x402_chain::time::UnixMillis;
 use x402_core::error::Fault;
-use x402_core::outbox::{OutboxEntry, StoredRecord};
+use x402_core::outbox::{OutboxEntry, OutboxEvent, StoredRecord};
 use x402_core::settlement::payment;
 use x402_core::settlement::payment::{PaymentWrite, SettlementRecord};
 use x402_core::settlement::status::{Settlement, SettlementFilter};
 use x402_core::tenancy::admission::{Admission, IdempotencyRecord};
+use x402_core::tenancy::quota::QuotaEvent;
 use x402_core::tenancy::tenant::Tenant;
 use x402_core::verification::claims;
 use x402_core::verification::claims::{ClaimUnit, HeldClaim};
@@ -290,11 +292,14 @@ impl LedgerStore {
         Ok(row.map(|row| (row.record, row.revision)))
     }
 
-    pub(super) fn put_settlement(&self, kept: &SettlementRecord) -> Result<(), Fault> {
+    /// Stores a settlement, with an entry of the outbox: with an event where it has reached another status than it had.
+    pub(super) fn put_settlement(&self, kept: &SettlementRecord, now: UnixMillis) -> Result<(), Fault> {
         let settlement = &kept.settlement;
+        let stored = self.settlement(settlement.id)?.map(|(stored, _)| stored.settlement.status);
+        let body = serde_json::value::to_raw_value(settlement).map_err(storage_failed)?;
         let bind = vec![
             settlement.id.to_string().into(),
-            serde_json::to_string(settlement).map_err(storage_failed)?.into(),
+            body.get().into(),
             serde_json::to_string(&kept.progress).map_err(storage_failed)?.into(),
             settlement.status.name().into(),
             settlement.network.as_str().into(),
@@ -304,7 +309,12 @@ impl LedgerStore {
             kept.due_at().map_or(Value::Null, millis_value),
         ];
         self.run(sql::SETTLEMENT_PUT, bind)?;
-        self.put_outbox(&OutboxEntry::Settlement(settlement.id))
+        if stored == Some(settlement.status) {
+            return self.put_outbox(&OutboxEntry::Settlement(settlement.id));
+        }
+        let (kind, subject) = (settlement.status.event(), settlement.id.to_string());
+        let event = OutboxEvent { id: app::event_id(now)?, kind, subject, body, at: now };
+        self.put_outbox(&OutboxEntry::SettlementEvent(settlement.id, event))
     }
 
     pub(super) fn put_settlement_due(&self, id: SettlementId, at: Option<UnixMillis>) -> Result<(), Fault> {
@@ -399,6 +409,16 @@ impl LedgerStore {
 
     pub(super) fn put_outbox(&self, entry: &OutboxEntry) -> Result<(), Fault> {
         self.run(sql::OUTBOX_PUT, vec![entry.kind().into(), entry.body()?.into()])
+    }
+
+    /// Stores events about the quota, for the month's object.
+    pub(super) fn put_quota_events(&self, events: &[QuotaEvent], now: UnixMillis) -> Result<(), Fault> {
+        for (kind, quota) in events {
+            let body = serde_json::value::to_raw_value(quota).map_err(storage_failed)?;
+            let (id, subject) = (app::event_id(now)?, quota.period.to_string());
+            self.put_outbox(&OutboxEntry::Event(OutboxEvent { id, kind: *kind, subject, body, at: now }))?;
+        }
+        Ok(())
     }
 
     /// The oldest entries of the outbox after a number, with their sizes in bytes.

@@ -162,7 +162,13 @@ impl VerificationStepInput<'_> {
                 let reply = ApiReply::stored(status, body).with(REPLAYED, "true");
                 return Ok(VerificationStep::Done(self.with_rates(reply.into(), admission)));
             }
-            Err(AdmissionStop::Fault(fault)) => return self.refused(&fault, admission).map(VerificationStep::Done),
+            Err(AdmissionStop::Fault(fault)) => {
+                if !self.note_quota(admission, Some(&fault))? {
+                    return self.refused(&fault, admission).map(VerificationStep::Done);
+                }
+                self.store.put_admission(admission)?;
+                return self.refused(&fault, admission).map(VerificationStep::Counted);
+            }
         };
         if request.seen == ChainObservation::Deferred {
             return Ok(chain_needed());
@@ -173,8 +179,9 @@ impl VerificationStepInput<'_> {
         let sanctions = isolate::sanctions();
         let known =
             VerificationContext { tenant, held_claims: &held, payers: self.payers, sanctions: sanctions.as_deref() };
-        let (reply, retry, counted) = match decision::decide_verification(request, admitted, admission, known, self.now)
-        {
+        let decided = decision::decide_verification(request, admitted, admission, known, self.now);
+        self.note_quota(admission, None)?;
+        let (reply, retry, counted) = match decided {
             Ok(outcome) => {
                 let counted = self.counted_by_record(&outcome, admission);
                 (self.write_outcome(&outcome, counted)?, outcome.answer.retry, counted)
@@ -186,6 +193,14 @@ impl VerificationStepInput<'_> {
         }
         let reply = self.with_rates(self.remember_answer(reply, retry, admitted)?, admission);
         Ok(if counted.is_some() { VerificationStep::Recorded(reply) } else { VerificationStep::Counted(reply) })
+    }
+
+    /// Stores what has become of the quota in this step, with its events; whether there are any. Then the admission is to
+    /// be stored too.
+    fn note_quota(&self, admission: &mut Admission, refusal: Option<&Fault>) -> Result<bool, Fault> {
+        let events = admission.note_quota(&self.memory.admission, &self.memory.tenant, refusal);
+        self.store.put_quota_events(&events, self.now)?;
+        Ok(!events.is_empty())
     }
 
     /// A recipient that could not be registered by first use. The directory was asked for it, so it counts against the

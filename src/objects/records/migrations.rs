@@ -2,7 +2,7 @@
 //! build with it has run: a change is one more migration.
 
 /// All of them; their numbers are their places.
-pub const MIGRATIONS: &[&str] = &[TABLES];
+pub const MIGRATIONS: &[&str] = &[TABLES, EVENT_COLUMNS];
 
 /// A record is one row, and no index: rows written are the bill.
 pub const TABLES: &str = "
@@ -12,4 +12,10 @@ pub const TABLES: &str = "
     CREATE TABLE totals (hour_ms INTEGER NOT NULL, chain TEXT NOT NULL, outcome TEXT NOT NULL, count INTEGER NOT NULL,
         amount TEXT NOT NULL, revision INTEGER NOT NULL, copied INTEGER NOT NULL,
         PRIMARY KEY (hour_ms, chain, outcome)) WITHOUT ROWID;
+";
+
+/// What events are filtered by, beside the line that holds it; null in rows of the builds before.
+pub const EVENT_COLUMNS: &str = "
+    ALTER TABLE events ADD COLUMN kind TEXT;
+    ALTER TABLE events ADD COLUMN subject TEXT;
 ";

@@ -2,6 +2,7 @@
 
 use crate::storage::{FromRow, RowReader};
 use x402_chain::amount::Amount;
+use x402_chain::id::{EventId, VerificationId};
 use x402_core::error::Fault;
 use x402_core::records::rollup::{RollupKey, Total};
 
@@ -34,6 +35,44 @@ impl FromRow for MemberSize {
 
     fn from_row(row: &mut RowReader) -> Result<Self, Fault> {
         Ok(Self { id: row.get()?, size: row.get()? })
+    }
+}
+
+/// An event, by what it may be filtered by.
+pub struct ListedEvent {
+    /// The event.
+    pub id: EventId,
+    /// Bytes of its line, uncompressed.
+    pub size: usize,
+    /// The name of its kind; `None` in a row of an older build.
+    pub kind: Option<String>,
+    /// What it is about; `None` in a row of an older build.
+    pub subject: Option<String>,
+}
+
+impl FromRow for ListedEvent {
+    const COLUMNS: &'static [&'static str] = &["id", "size", "kind", "subject"];
+
+    fn from_row(row: &mut RowReader) -> Result<Self, Fault> {
+        Ok(Self { id: row.parse(EventId::parse)?, size: row.get()?, kind: row.get()?, subject: row.get()? })
+    }
+}
+
+/// A record, by what the event that it says may be filtered by.
+pub struct ListedOutcome {
+    /// The verification.
+    pub id: VerificationId,
+    /// Bytes of its line, uncompressed.
+    pub size: usize,
+    /// A refusal's code, or the payment's status.
+    pub outcome: String,
+}
+
+impl FromRow for ListedOutcome {
+    const COLUMNS: &'static [&'static str] = &["id", "size", "outcome"];
+
+    fn from_row(row: &mut RowReader) -> Result<Self, Fault> {
+        Ok(Self { id: row.parse(VerificationId::parse)?, size: row.get()?, outcome: row.get()? })
     }
 }
 

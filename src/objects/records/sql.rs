@@ -2,7 +2,7 @@
 //!
 //! Amounts and ids are TEXT; times are integers of unix milliseconds; a body is a line, compressed.
 
-use super::rows::{HourlyTotal, MemberRow, MemberSize, RowCounts, StoredShare};
+use super::rows::{HourlyTotal, ListedEvent, ListedOutcome, MemberRow, MemberSize, RowCounts, StoredShare};
 use crate::storage::{Present, statements};
 
 statements! {
@@ -36,8 +36,19 @@ statements! {
         WHERE excluded.revision > records.revision";
     /// Binds an id and a limit; returns id and size of smaller ids, the greatest first.
     SIZES_BEFORE: MemberSize = "SELECT id, size FROM records WHERE id < ? ORDER BY id DESC LIMIT ?";
-    /// Binds id, size, body; harmless when repeated.
-    EVENT_PUT: () = "INSERT INTO events (id, size, body) VALUES (?, ?, ?) ON CONFLICT (id) DO NOTHING";
+    /// Binds id, kind, subject, size, body; harmless when repeated.
+    EVENT_PUT: () = "INSERT INTO events (id, kind, subject, size, body) VALUES (?, ?, ?, ?, ?)
+        ON CONFLICT (id) DO NOTHING";
+    /// Binds an id; returns id and body.
+    EVENT_GET: MemberRow = "SELECT id, body FROM events WHERE id = ?";
+    /// Binds two ids and a limit; returns id, size, kind and subject (null in rows of older builds) of ids less than the
+    /// first, from the second on, the greatest first.
+    EVENTS_BEFORE: ListedEvent = "SELECT id, size, kind, subject FROM events WHERE id < ? AND id >= ?
+        ORDER BY id DESC LIMIT ?";
+    /// Binds two ids and a limit; returns id, size and outcome of ids less than the first, from the second on, the
+    /// greatest first.
+    OUTCOMES_BEFORE: ListedOutcome = "SELECT id, size, outcome FROM records WHERE id < ? AND id >= ?
+        ORDER BY id DESC LIMIT ?";
     /// Binds an id and a limit; returns id and size of greater ids, the smallest first.
     RECORD_SIZES: MemberSize = "SELECT id, size FROM records WHERE id > ? ORDER BY id LIMIT ?";
     /// The same of events.

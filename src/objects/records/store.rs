@@ -1,13 +1,13 @@
 //! Typed access to a Records object's SQLite.
 
-use super::rows::{HourlyTotal, MemberRow, MemberSize, RowCounts, StoredShare};
+use super::rows::{HourlyTotal, ListedEvent, ListedOutcome, MemberRow, MemberSize, RowCounts, StoredShare};
 use super::{migrations, sql};
 use crate::objects::sqlite::{Sqlite, millis_value, storage_failed};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use worker::{SqlStorageValue as Value, Storage};
 use x402_chain::collect::map_of;
-use x402_chain::id::VerificationId;
+use x402_chain::id::{EventId, VerificationId};
 use x402_chain::time::UnixMillis;
 use x402_core::error::Fault;
 use x402_core::records::archive::ArchivedKind;
@@ -24,6 +24,14 @@ pub(super) struct NewRecord {
     pub(super) id: VerificationId,
     pub(super) revision: i64,
     pub(super) share: RecordShare,
+    pub(super) line: PackedLine,
+}
+
+/// An event that is to be stored.
+pub(super) struct NewEvent {
+    pub(super) id: EventId,
+    pub(super) kind: String,
+    pub(super) subject: String,
     pub(super) line: PackedLine,
 }
 
@@ -116,8 +124,28 @@ impl RecordsStore {
         Ok(())
     }
 
-    pub(super) fn put_event(&self, id: &str, (size, body): PackedLine) -> Result<(), Fault> {
-        self.db.run(sql::EVENT_PUT, vec![id.into(), number_value(size)?, Value::Blob(body)])
+    pub(super) fn put_event(&self, event: NewEvent) -> Result<(), Fault> {
+        let (size, body) = event.line;
+        let [id, kind, subject] = [event.id.to_string(), event.kind, event.subject].map(Value::from);
+        self.db.run(sql::EVENT_PUT, vec![id, kind, subject, number_value(size)?, Value::Blob(body)])
+    }
+
+    pub(super) fn event(&self, id: EventId) -> Result<Option<MemberRow>, Fault> {
+        self.db.first(sql::EVENT_GET, vec![id.to_string().into()])
+    }
+
+    /// Events with ids less than the first, from the second on, the newest first.
+    pub(super) fn events_before(&self, (before, from): (&str, &str), limit: usize) -> Result<Vec<ListedEvent>, Fault> {
+        self.db.rows(sql::EVENTS_BEFORE, vec![before.into(), from.into(), number_value(limit)?])
+    }
+
+    /// Records with ids less than the first, from the second on, the newest first.
+    pub(super) fn outcomes_before(
+        &self,
+        (before, from): (&str, &str),
+        limit: usize,
+    ) -> Result<Vec<ListedOutcome>, Fault> {
+        self.db.rows(sql::OUTCOMES_BEFORE, vec![before.into(), from.into(), number_value(limit)?])
     }
 
     /// Records with smaller ids, the newest first.

@@ -1,8 +1,8 @@
 //! Takes what a ledger ships. A repeat changes nothing, nor does an older revision of a record; the totals change in the
 //! same transaction as the records.
 
-use super::store::{NewRecord, PackedLine, RecordsStore};
-use super::{ArchiveOwner, ArchivedKind, OWNER, RecordShare, Records, RecordsOwner, packed};
+use super::store::{NewEvent, NewRecord, RecordsStore};
+use super::{ArchiveOwner, OWNER, RecordShare, Records, RecordsOwner, packed};
 use crate::app::{bucket, db};
 use crate::d1;
 use crate::{app, archive};
@@ -19,8 +19,7 @@ use x402_core::records::rollup::{RollupKey, Totals, apply_share, day_of};
 #[derive(Default)]
 struct NewRows {
     records: Vec<NewRecord>,
-    /// Events by their ids.
-    events: Vec<(String, PackedLine)>,
+    events: Vec<NewEvent>,
 }
 
 /// What is known of a month that is archived already.
@@ -63,8 +62,8 @@ impl Records {
                 store.put_state(OWNER, &month)?;
             }
             put_records(&store, records, &archived)?;
-            for (id, line) in events {
-                store.put_event(&id, line)?;
+            for event in events {
+                store.put_event(event)?;
             }
             Ok(())
         })?;
@@ -118,11 +117,11 @@ fn read_batch(month: Period, batch: &RecordsBatch) -> Result<NewRows, Fault> {
         rows.records.push(NewRecord { id: copy.id, revision: copy.revision, share, line: packed(copy)? });
     }
     for one in &batch.events {
-        let id = one.id.to_string();
-        if ArchivedKind::Events.time_of(&id).map(Period::of) != Some(month) {
+        if Period::of(one.id.created_at()) != month {
             return Err(other());
         }
-        rows.events.push((id, packed(one)?));
+        let (kind, subject) = (one.kind.name().to_owned(), one.subject.clone());
+        rows.events.push(NewEvent { id: one.id, kind, subject, line: packed(one)? });
     }
     Ok(rows)
 }

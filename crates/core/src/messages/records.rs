@@ -4,8 +4,9 @@
 use super::VersionedReply;
 use crate::outbox::OutboxEvent;
 use crate::records::RecordCopy;
+use crate::records::events::{EventCopy, EventsPage, EventsQuery};
 use serde::{Deserialize, Serialize};
-use x402_chain::id::{TenantId, VerificationId};
+use x402_chain::id::{EventId, TenantId, VerificationId};
 use x402_chain::network::Environment;
 use x402_chain::time::Period;
 
@@ -43,6 +44,13 @@ pub enum RecordsMessage {
     },
     /// List records, the newest first. [`RecordsReply::Page`].
     Page(RecordsQuery),
+    /// Read one event. [`RecordsReply::Event`]; [`RecordsReply::Failed`] of an object that does not know the message.
+    ReadEvent {
+        /// The event.
+        id: EventId,
+    },
+    /// List events, the newest first. [`RecordsReply::Events`]; [`RecordsReply::Failed`] as above.
+    PageEvents(EventsQuery),
 }
 
 /// Records and events of one month.
@@ -86,6 +94,10 @@ pub enum RecordsReply {
     Record(Option<RecordCopy>),
     /// A page.
     Page(RecordsPage),
+    /// The event; `None` where the object does not hold it.
+    Event(Option<EventCopy>),
+    /// A page of events.
+    Events(EventsPage),
     /// The message was not carried out; the code of the fault ([`crate::error::ErrorCode`]), for the log.
     Failed(String),
 }
@@ -125,6 +137,8 @@ mod tests {
             format!(r#"{{"take":{{"records":[{record}],"events":[{event},{change}]}}}}"#),
             r#"{"read":{"id":"ver_01KB0000000000000000000000"}}"#.to_owned(),
             r#"{"page":{"before":null,"rows":20,"bytes":1000}}"#.to_owned(),
+            r#"{"read_event":{"id":"evt_01KB0000000000000000000000"}}"#.to_owned(),
+            r#"{"page_events":{"before":null,"from":"evt_01KB0000000000000000000000","kinds":["key.revoked"],"subject":"key_1","rows":20,"bytes":1000}}"#.to_owned(),
         ] {
             let text = format!("{ENVELOPE}{message}}}");
             let envelope: RecordsEnvelope = serde_json::from_str(&text).expect("a message");
@@ -137,6 +151,9 @@ mod tests {
             "{\"record\":null}".to_owned(),
             format!("{{\"record\":{record}}}"),
             format!("{{\"page\":{{\"records\":[{record}],\"is_cut\":true}}}}"),
+            "{\"event\":null}".to_owned(),
+            format!("{{\"event\":{event}}}"),
+            format!("{{\"events\":{{\"events\":[{event}],\"floor\":null}}}}"),
             "{\"failed\":\"INTERNAL\"}".to_owned(),
         ] {
             let text = format!("{{\"version\":2,\"reply\":{reply}}}");

@@ -1,6 +1,7 @@
 //! A settlement as its seller reads it.
 
 use crate::error::Fault;
+use crate::event::EventKind;
 use serde::{Deserialize, Serialize};
 use x402_chain::id::{RequestId, SettlementId};
 use x402_chain::network;
@@ -29,6 +30,16 @@ impl SettlementStatus {
             Self::Pending => "pending",
             Self::Completed => "completed",
             Self::Failed => "failed",
+        }
+    }
+
+    /// The event that a settlement has reached this status.
+    #[must_use]
+    pub const fn event(self) -> EventKind {
+        match self {
+            Self::Pending => EventKind::SettlementPending,
+            Self::Completed => EventKind::SettlementSucceeded,
+            Self::Failed => EventKind::SettlementFailed,
         }
     }
 }

@@ -6,6 +6,7 @@ use crate::tenancy::access::KeyScope;
 use crate::tenancy::allow_list::is_allowed;
 use crate::tenancy::budget::TenantSpending;
 use crate::tenancy::key::KeyHash;
+use crate::tenancy::quota::{QuotaEvent, QuotaMarks, QuotaStep};
 use crate::tenancy::rate::{HOUR, MINUTE, RateState, RateWindow};
 use crate::tenancy::tenant::{ApiKey, FIRST_USES_MAX, Tenant, TenantStatus};
 use crate::tenancy::tier::Tier;
@@ -42,6 +43,9 @@ pub struct Admission {
     /// What settlements cost today.
     #[serde(default)]
     pub spending: TenantSpending,
+    /// What sellers heard of the quota this month; `None`: nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quota: Option<QuotaMarks>,
 }
 
 /// A period that is over, with its totals.
@@ -68,6 +72,7 @@ impl Admission {
             last_id: None,
             last_used: BTreeMap::new(),
             spending: TenantSpending::default(),
+            quota: None,
         }
     }
 
@@ -80,6 +85,22 @@ impl Admission {
         let closed = ClosedPeriod { period: self.period, used: self.used, requests: self.requests };
         (self.period, self.used, self.requests) = (period, 0, 0);
         Some(closed)
+    }
+
+    /// Notes what has become of the quota in a step, after its counts have changed and before they are stored; returns
+    /// the events to store with them. `before` is what the step began with, `refusal` why it was refused.
+    pub fn note_quota(&mut self, before: &Self, tenant: &Tenant, refusal: Option<&Fault>) -> Vec<QuotaEvent> {
+        let (period, used) = (self.period, self.used);
+        let step = QuotaStep {
+            period,
+            used,
+            is_counted: used > if before.period == period { before.used } else { 0 },
+            is_refused: refusal.is_some_and(|fault| fault.code == ErrorCode::QuotaExceeded),
+            limit: tenant.limits().per_month,
+        };
+        let (marks, events) = step.raise(self.quota);
+        self.quota = marks;
+        events
     }
 
     /// Counts an admitted request.

@@ -49,7 +49,8 @@ impl SavedAdmission {
     pub fn is_held_by_record(&self, before: &Admission, after: &Admission, record: VerificationId) -> bool {
         let is_one = before.requests.checked_add(1) == Some(after.requests);
         let is_last = before.last_id < Some(record) && after.last_id == Some(record);
-        let is_rest_kept = before.last_used == after.last_used && before.spending == after.spending;
+        let is_spending_kept = before.spending == after.spending && before.quota == after.quota;
+        let is_rest_kept = before.last_used == after.last_used && is_spending_kept;
         let is_same_period = self.period == before.period && self.period == after.period;
         let is_few = after.requests.saturating_sub(self.requests) < RECORDED_MAX;
         is_one && is_last && is_rest_kept && is_same_period && is_few
@@ -59,7 +60,7 @@ impl SavedAdmission {
     /// `per_minute` is the tenant's limit of requests.
     #[must_use]
     pub fn is_due(&self, before: &Admission, after: &Admission, per_minute: u64, now: UnixMillis) -> bool {
-        let counted = |admission: &Admission| (admission.period, admission.used);
+        let counted = |admission: &Admission| (admission.period, admission.used, admission.quota);
         if counted(before) != counted(after) || before.spending != after.spending || self.period != after.period {
             return true;
         }

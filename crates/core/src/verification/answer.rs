@@ -1,6 +1,7 @@
 //! The answer to a verification, member for member as in JSON.
 
 use crate::error::Fault;
+use crate::event::EventKind;
 use crate::verdict::RefusalCode;
 use core::fmt;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -39,6 +40,16 @@ impl VerificationStatus {
             Self::Pending => "pending",
             Self::Rejected => "rejected",
             Self::Reorged => "reorged",
+        }
+    }
+
+    /// The event that a verification was answered, by what its record says. A payment that has left its chain since was
+    /// verified.
+    #[must_use]
+    pub const fn event(self) -> EventKind {
+        match self {
+            Self::Confirmed | Self::Finalized | Self::Reorged => EventKind::VerificationSucceeded,
+            Self::Pending | Self::Rejected => EventKind::VerificationFailed,
         }
     }
 }
