@@ -1,5 +1,7 @@
 //! The archive (R2): records and events of months that the objects hold no more, as gzip files of JSON lines.
 
+pub(crate) mod events;
+
 use futures_util::StreamExt;
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -52,8 +54,8 @@ async fn read_file(bucket: &Bucket, key: &str) -> Result<Option<Vec<u8>>, Fault>
     Ok(Some(file))
 }
 
-/// The R2 objects of records whose keys begin so, each with its range.
-async fn ranges(bucket: &Bucket, prefix: &str) -> Result<Vec<(String, ArchivedRange)>, Fault> {
+/// The R2 objects of a kind whose keys begin so, each with its range.
+async fn ranges(bucket: &Bucket, prefix: &str, kind: ArchivedKind) -> Result<Vec<(String, ArchivedRange)>, Fault> {
     let (mut found, mut cursor) = (Vec::new(), None);
     for _ in 0..LISTS_MAX {
         let list = bucket.list().prefix(prefix);
@@ -61,7 +63,7 @@ async fn ranges(bucket: &Bucket, prefix: &str) -> Result<Vec<(String, ArchivedRa
         let listed = list.execute().await.map_err(archive_unavailable)?;
         let keys = listed.objects().into_iter().map(|object| object.key());
         found.extend(keys.filter_map(|key| {
-            let range = ArchivedRange::parse(&key, ArchivedKind::Records)?;
+            let range = ArchivedRange::parse(&key, kind)?;
             Some((key, range))
         }));
         cursor = listed.cursor();
@@ -87,7 +89,7 @@ pub(crate) async fn find(
     }
     let mut found = Vec::new();
     for (day, mut wanted) in days {
-        for (key, range) in ranges(bucket, &day).await? {
+        for (key, range) in ranges(bucket, &day, ArchivedKind::Records).await? {
             if !wanted.iter().any(|id| range.holds(id)) {
                 continue;
             }
@@ -116,7 +118,7 @@ pub(crate) async fn page(
     query: &RecordsQuery,
 ) -> Result<RecordsPage, Fault> {
     let before = query.before.map(|id| id.to_string());
-    let mut all = ranges(bucket, &owner.month(month)).await?;
+    let mut all = ranges(bucket, &owner.month(month), ArchivedKind::Records).await?;
     all.retain(|(_, range)| before.as_ref().is_none_or(|before| range.first < *before));
     all.sort_by(|(_, one), (_, other)| other.first.cmp(&one.first));
     let (mut page, mut bytes) = (RecordsPage::default(), 0_usize);

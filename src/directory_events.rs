@@ -5,14 +5,14 @@ use crate::app;
 use crate::app::App;
 use crate::clients::ledger::call_ledger;
 use crate::clients::records::RecordsClient;
-use crate::d1::change::{note_events, tenants_to_load, unshipped_events};
+use crate::d1::change::{note_events, tenants_to_load, unshipped_events, unshipped_events_of};
 use crate::d1::rows::{TenantToLoad, UnshippedEvent};
 use crate::telemetry::{TelemetryField, TelemetryKind, event};
 use futures_util::stream::{self, StreamExt};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use worker::D1Database;
-use x402_chain::id::EventId;
+use x402_chain::id::{EventId, TenantId};
 use x402_chain::network::Environment;
 use x402_chain::time::{Period, UnixMillis};
 use x402_core::error::{ErrorCode, Fault};
@@ -31,9 +31,32 @@ const AT_ONCE: usize = 5;
 /// # Errors
 /// Where the directory fails.
 pub(crate) async fn ship(app: &App, now: UnixMillis) -> Result<usize, Fault> {
+    let rows = unshipped_events(&app.db()?, EVENTS_MAX).await?;
+    ship_rows(app, rows, now).await
+}
+
+/// Ships the events of a tenant that wait, so that its list holds them.
+///
+/// # Errors
+/// `LEDGER_UNAVAILABLE` where one cannot be shipped now; where the directory fails.
+pub(crate) async fn ship_of(app: &App, tenant: TenantId, now: UnixMillis) -> Result<(), Fault> {
+    let rows = unshipped_events_of(&app.db()?, tenant, EVENTS_MAX).await?;
+    let waiting = rows.len();
+    if waiting == 0 {
+        return Ok(());
+    }
+    let shipped = ship_rows(app, rows, now).await?;
+    let is_more = u64::try_from(waiting).is_ok_and(|rows| rows >= EVENTS_MAX);
+    if shipped < waiting || is_more {
+        let detail = "changes of the tenant are still being written to its events";
+        return Err(Fault::new(ErrorCode::LedgerUnavailable, detail).after(1));
+    }
+    Ok(())
+}
+
+async fn ship_rows(app: &App, rows: Vec<UnshippedEvent>, now: UnixMillis) -> Result<usize, Fault> {
     let db = app.db()?;
     let mut months: BTreeMap<(String, Period), (ArchiveOwner, RecordsBatch)> = BTreeMap::new();
-    let rows = unshipped_events(&db, EVENTS_MAX).await?;
     let unloaded = load_changes(app, &db, &rows, now).await?;
     let is_held = |row: &UnshippedEvent| concerns_ledgers(row) && unloaded.iter().any(|tenant| holds_up(tenant, row));
     let (held, rows): (Vec<_>, Vec<_>) = rows.into_iter().partition(is_held);

@@ -6,6 +6,7 @@ mod admin;
 mod audit;
 mod deletion;
 mod directory;
+mod events;
 mod facilitator;
 mod github;
 pub(crate) mod health;
@@ -60,6 +61,8 @@ pub(crate) async fn dispatch(
         Endpoint::HandOver => return account::hand_over(app, &incoming).await,
         Endpoint::Verifications => return account::list_verifications(app, &incoming).await,
         Endpoint::Verification => return account::read_verification(app, &incoming).await,
+        Endpoint::EventList => return events::list_events(app, &incoming).await,
+        Endpoint::EventRead => return events::read_event(app, &incoming).await,
         Endpoint::Usage => return account::read_usage(app, context, &incoming).await,
         Endpoint::SupportedChains => return account::list_chains(app, context, &incoming).await,
         Endpoint::Whoami => return account::read_whoami(app, &incoming).await,

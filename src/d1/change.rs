@@ -170,6 +170,15 @@ pub(crate) async fn unshipped_events(db: &D1Database, limit: u64) -> Result<Vec<
     all(db, sql::EVENTS_UNSHIPPED, &[BoundValue::Number(limit)]).await
 }
 
+/// Those of a tenant.
+pub(crate) async fn unshipped_events_of(
+    db: &D1Database,
+    tenant: TenantId,
+    limit: u64,
+) -> Result<Vec<UnshippedEvent>, Fault> {
+    all(db, sql::EVENTS_UNSHIPPED_OF, &[BoundValue::Text(&tenant.to_string()), BoundValue::Number(limit)]).await
+}
+
 /// The tenants whose ledgers must hold what has caused events.
 pub(crate) async fn tenants_to_load(db: &D1Database, of: &[&UnshippedEvent]) -> Result<Vec<TenantToLoad>, Fault> {
     let tenants: Vec<TenantId> = of.iter().map(|row| row.tenant).collect();

@@ -145,13 +145,15 @@ async fn read_request(
     }
     let caller = match row.access {
         Access::Public => None,
-        Access::Either | Access::Managed(_) if credentials.is_none() => None,
+        Access::Either | Access::Managed(_) | Access::Analytics(_) if credentials.is_none() => None,
         Access::Admin => {
             operator::check_operator(app, &client, admin_key.as_deref(), now).await?;
             None
         }
         // A forged key is refused here, without I/O.
-        Access::Key(_) | Access::Either | Access::Managed(_) => Some(credentials.caller(app.settings.peppers())?),
+        Access::Key(_) | Access::Either | Access::Managed(_) | Access::Analytics(_) => {
+            Some(credentials.caller(app.settings.peppers())?)
+        }
         Access::Session(_) | Access::SignIn => None,
     };
     let visitor = match row.access.reads_cookie() {

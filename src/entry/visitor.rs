@@ -10,6 +10,7 @@ use x402_api::endpoint::RouteRow;
 use x402_chain::time::UnixMillis;
 use x402_core::error::{ErrorCode, Fault};
 use x402_core::people::origin::RequestSource;
+use x402_core::tenancy::access::KeyScope;
 use x402_core::tenancy::role::Role;
 
 /// Headers that carry a key: beside one of them no cookie counts.
@@ -30,7 +31,7 @@ pub(super) async fn read_visitor(
     let cookies = header("cookie").filter(|_| !has_key).map(|text| Cookies::read(&text)).unwrap_or_default();
     let role = row.access.role();
     if role.is_some() && cookies.session.is_none() {
-        return Err(if row.access.key_scope().is_some() { no_manager() } else { no_session() });
+        return Err(row.access.key_scope().map_or_else(no_session, no_manager));
     }
     if row.method.is_unsafe() {
         let (fetch_site, origin) = (header("sec-fetch-site"), header("origin"));
@@ -52,8 +53,12 @@ fn no_session() -> Fault {
     )
 }
 
-fn no_manager() -> Fault {
-    Fault::new(ErrorCode::InvalidApiKey, "send an API key with the scope 'manage', or sign in: there is neither")
+fn no_manager(scope: KeyScope) -> Fault {
+    let wanted = match scope {
+        KeyScope::Only(scope) => format!("an API key with the scope '{}'", scope.name()),
+        KeyScope::Any => "an API key".to_owned(),
+    };
+    Fault::new(ErrorCode::InvalidApiKey, format!("send {wanted}, or sign in: there is neither"))
 }
 
 async fn open_session(app: &App, cookies: &Cookies, role: Role, now: UnixMillis) -> Result<SessionRow, Fault> {

@@ -119,6 +119,10 @@ pub enum Endpoint {
     MemberRemove,
     /// Who changed what in the tenant.
     AuditLog,
+    /// What has happened to the tenant's payments and to the tenant.
+    EventList,
+    /// One event by its id.
+    EventRead,
     /// The addresses at which the tenant is paid.
     OwnRecipientList,
     /// Asks for a message that proves an address.

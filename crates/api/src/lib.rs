@@ -18,6 +18,7 @@ pub mod credentials;
 pub mod deletion;
 pub mod docs;
 pub mod endpoint;
+pub mod events;
 pub mod explain;
 pub mod facilitator;
 pub mod github;

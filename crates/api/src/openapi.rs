@@ -5,8 +5,8 @@ use super::cookies::CookieName;
 use super::endpoint::{ENDPOINTS, Endpoint, RouteRow};
 use super::refusal::ExpectedBody;
 use super::{
-    accepts, admin, audit, chains, deletion, facilitator, health, keys, members, operators, problem, recipients,
-    records, session, tenant, verify, version, whoami,
+    accepts, admin, audit, chains, deletion, events, facilitator, health, keys, members, operators, problem,
+    recipients, records, session, tenant, verify, version, whoami,
 };
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, SchemaGenerator};
@@ -132,6 +132,8 @@ fn shapes(endpoint: Endpoint, make: &mut SchemaGenerator) -> (Option<Value>, u16
         Endpoint::SessionRead => (None, 200, of::<session::SessionAnswer>(make)),
         Endpoint::SessionEnd | Endpoint::SessionEndOne => (None, 200, of::<session::SessionEnded>(make)),
         Endpoint::SessionList => (None, 200, of::<records::ListPage<session::OwnSession>>(make)),
+        Endpoint::EventList => (None, 200, of::<records::ListPage<events::EventView>>(make)),
+        Endpoint::EventRead => (None, 200, of::<events::EventView>(make)),
         Endpoint::AuditLog => (None, 200, of::<records::ListPage<audit::AuditView>>(make)),
         Endpoint::MemberList => (None, 200, of::<members::Members>(make)),
         Endpoint::InvitationCreate => {
@@ -163,7 +165,11 @@ fn parameters(row: &RouteRow) -> Vec<Value> {
         .collect();
     if matches!(
         row.endpoint,
-        Endpoint::Verifications | Endpoint::Settlements | Endpoint::TenantList | Endpoint::AuditLog
+        Endpoint::Verifications
+            | Endpoint::Settlements
+            | Endpoint::TenantList
+            | Endpoint::AuditLog
+            | Endpoint::EventList
     ) {
         all.push(json!({"name": "limit", "in": "query", "schema": {"type": "integer", "minimum": 1, "maximum": records::LIMIT_MAX}}));
         all.push(json!({"name": "cursor", "in": "query", "schema": {"type": "string"}}));
@@ -180,6 +186,9 @@ fn parameters(row: &RouteRow) -> Vec<Value> {
         }
         let about = "`csv`: a file of up to 5,000 entries, whatever `limit` is; the header `Link` names the next part.";
         all.push(json!({"name": "format", "in": "query", "description": about, "schema": {"enum": ["json", "csv"]}}));
+    }
+    if matches!(row.endpoint, Endpoint::EventList | Endpoint::EventRead) {
+        all.extend(event_parameters(row.endpoint == Endpoint::EventList));
     }
     if row.endpoint == Endpoint::Settlements {
         let text = |name: &str, about: &str| json!({"name": name, "in": "query", "description": about, "schema": {"type": "string", "minLength": 1}});
@@ -221,6 +230,27 @@ fn parameters(row: &RouteRow) -> Vec<Value> {
     if row.endpoint == Endpoint::FacilitatorSettle {
         let found = "`explain`: the body of a success holds `extra` too; `Preference-Applied` confirms it.";
         all.push(json!({"name": "Prefer", "in": "header", "description": found, "schema": {"type": "string"}}));
+    }
+    all
+}
+
+/// The parameters of routes that read events; `lists`: of the list.
+fn event_parameters(lists: bool) -> Vec<Value> {
+    let one = |name: &str, about: &str, schema: Value| json!({"name": name, "in": "query", "description": about, "schema": schema});
+    let about = "For a session: `live` where it is absent. A key reads its own environment.";
+    let mut all = vec![one("environment", about, json!({"enum": ["live", "test"]}))];
+    if lists {
+        let about = "Only events of these types, separated by commas; `payment.*` names all that begin so.";
+        all.push(one("type", about, json!({"type": "string", "example": "payment.*,quota.exceeded"})));
+        let about = "Only events about this: an id, an address, or a month.";
+        all.push(one(
+            "subject",
+            about,
+            json!({"type": "string", "minLength": 1, "maxLength": events::SUBJECT_BYTES_MAX}),
+        ));
+        for (name, about) in [("from", "Only events then or later."), ("to", "Only events before.")] {
+            all.push(one(name, about, json!({"type": "string", "format": "date-time"})));
+        }
     }
     all
 }
@@ -278,6 +308,9 @@ fn url_operation(row: &RouteRow) -> Value {
 /// The credentials that a route takes; for a key the scope that it must have.
 fn security(access: Access) -> Value {
     match access {
+        Access::Analytics(role) => {
+            json!([{"apiKey": [Scope::Analytics]}, {"apiKeyHeader": [Scope::Analytics]}, {"session": [role]}])
+        }
         Access::Public | Access::SignIn => json!([]),
         Access::Key(KeyScope::Any) => json!([{"apiKey": []}, {"apiKeyHeader": []}]),
         Access::Key(KeyScope::Only(scope)) => json!([{"apiKey": [scope]}, {"apiKeyHeader": [scope]}]),
@@ -298,7 +331,7 @@ fn faults(row: &RouteRow) -> Vec<u16> {
         Access::Public => {}
         Access::Key(_) | Access::Either => all.extend([401, 403, 404, 422, 429]),
         Access::Admin => all.extend([401, 404, 409, 422, 429]),
-        Access::Session(_) | Access::Managed(_) => all.extend([401, 403, 404, 409, 422, 429]),
+        Access::Session(_) | Access::Managed(_) | Access::Analytics(_) => all.extend([401, 403, 404, 409, 422, 429]),
         Access::SignIn => all.extend([401, 403, 404, 429]),
     }
     if row.endpoint == Endpoint::LeakedKey {

@@ -41,6 +41,8 @@ const PERSON: Access = Access::Session(Role::Viewer);
 const OWNER: Access = Access::Session(Role::Owner);
 /// Whoever is signed in, or a key that manages the tenant.
 const READS: Access = Access::Managed(Role::Viewer);
+/// Whoever is signed in, or a key that reads what has happened.
+const HEARS: Access = Access::Analytics(Role::Viewer);
 /// Owners of the tenant, or a key that manages it.
 const MANAGES: Access = Access::Managed(Role::Owner);
 const VERIFY: Access = Access::Key(KeyScope::Only(Scope::Verify));
@@ -276,6 +278,8 @@ pub(crate) const ENDPOINTS: &[RouteRow] = &[
         Access::Admin,
         ["Operators", "End all sessions of a person"],
     ),
+    route(Endpoint::EventList, Method::Get, "/v1/events", HEARS, ["Events", "List events, the newest first"]),
+    route(Endpoint::EventRead, Method::Get, "/v1/events/{id}", HEARS, ["Events", "Read one event"]),
     route(
         Endpoint::OwnKeyList,
         Method::Get,

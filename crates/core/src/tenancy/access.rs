@@ -30,6 +30,8 @@ pub enum Access {
     Session(Role),
     /// A key with the scope `manage`, or without a key a person's session cookie with this role or a larger one.
     Managed(Role),
+    /// A key with the scope `analytics`, or without a key a person's session cookie with this role or a larger one.
+    Analytics(Role),
     /// No credential: the route signs a person in, and answers with a cookie.
     #[serde(rename = "sign_in")]
     SignIn,
@@ -37,7 +39,7 @@ pub enum Access {
 
 impl Access {
     /// Every access that a route can have.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 18] = [
         Self::Public,
         Self::Key(KeyScope::Any),
         Self::Key(KeyScope::Only(Scope::Verify)),
@@ -52,6 +54,9 @@ impl Access {
         Self::Managed(Role::Viewer),
         Self::Managed(Role::Developer),
         Self::Managed(Role::Owner),
+        Self::Analytics(Role::Viewer),
+        Self::Analytics(Role::Developer),
+        Self::Analytics(Role::Owner),
         Self::SignIn,
     ];
 
@@ -61,6 +66,7 @@ impl Access {
         match self {
             Self::Key(scope) => Some(scope),
             Self::Managed(_) => Some(KeyScope::Only(Scope::Manage)),
+            Self::Analytics(_) => Some(KeyScope::Only(Scope::Analytics)),
             Self::Either => Some(KeyScope::Any),
             Self::Public | Self::Admin | Self::Session(_) | Self::SignIn => None,
         }
@@ -70,7 +76,7 @@ impl Access {
     #[must_use]
     pub const fn reads_cookie(self) -> bool {
         match self {
-            Self::Session(_) | Self::Managed(_) | Self::SignIn => true,
+            Self::Session(_) | Self::Managed(_) | Self::Analytics(_) | Self::SignIn => true,
             Self::Public | Self::Key(_) | Self::Either | Self::Admin => false,
         }
     }
@@ -79,7 +85,7 @@ impl Access {
     #[must_use]
     pub const fn role(self) -> Option<Role> {
         match self {
-            Self::Session(role) | Self::Managed(role) => Some(role),
+            Self::Session(role) | Self::Managed(role) | Self::Analytics(role) => Some(role),
             Self::Public | Self::Key(_) | Self::Either | Self::Admin | Self::SignIn => None,
         }
     }
@@ -90,7 +96,8 @@ impl Access {
     pub const fn sent(self, has_key: bool) -> Self {
         match self {
             Self::Managed(_) if has_key => Self::Key(KeyScope::Only(Scope::Manage)),
-            Self::Managed(role) => Self::Session(role),
+            Self::Analytics(_) if has_key => Self::Key(KeyScope::Only(Scope::Analytics)),
+            Self::Managed(role) | Self::Analytics(role) => Self::Session(role),
             Self::Public | Self::Key(_) | Self::Either | Self::Admin | Self::Session(_) | Self::SignIn => self,
         }
     }
@@ -121,6 +128,10 @@ mod tests {
         for role in Role::ALL {
             let access = Access::Managed(role);
             assert_eq!(access.sent(true), Access::Key(KeyScope::Only(Scope::Manage)));
+            assert_eq!(access.sent(true).key_scope(), access.key_scope());
+            assert_eq!((access.sent(false), access.role()), (Access::Session(role), Some(role)));
+            let access = Access::Analytics(role);
+            assert_eq!(access.sent(true), Access::Key(KeyScope::Only(Scope::Analytics)));
             assert_eq!(access.sent(true).key_scope(), access.key_scope());
             assert_eq!((access.sent(false), access.role()), (Access::Session(role), Some(role)));
         }
