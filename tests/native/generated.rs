@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use x402_chain::network::{CostCap, FinalityRule, LAMPORTS_PER_SIGNATURE, NETWORKS};
 use x402_chain::reason::Reason;
 use x402_core::error::ErrorCode;
+use x402_core::event::{EventKind, EventSubject};
 use x402_core::settings::SETTINGS;
 use x402_core::tenancy::tier::{PLANS, TierChains};
 use x402_core::verdict::RefusalCode;
@@ -22,6 +23,29 @@ fn check(path: &str, want: &str) {
 fn the_contract_is_current() {
     let document = x402_api::openapi::document();
     check("docs/reference/openapi.json", &format!("{document:#}\n"));
+}
+
+#[test]
+fn the_events_are_documented() {
+    let mut text = "# Types of events\n\nWhat each says, what it is about (`subject`), and an example of each as \
+        `GET /v1/events/{id}` answers it. [Events](../events.md) says how they are read.\n\n\
+        | type | subject | meaning |\n|---|---|---|\n"
+        .to_owned();
+    for kind in EventKind::ALL {
+        let subject = match kind.subject() {
+            EventSubject::Verification => "the verification, `ver_…`",
+            EventSubject::Settlement => "the settlement, `stl_…`",
+            EventSubject::Quota => "the month",
+            EventSubject::Change => "what was changed",
+        };
+        let name = kind.name();
+        writeln!(text, "| [`{name}`](#{}) | {subject} | {} |", name.replace('.', ""), kind.doc()).expect("text");
+    }
+    for kind in EventKind::ALL {
+        let example = x402_api::openapi::webhooks::example(*kind);
+        writeln!(text, "\n## {}\n\n{}\n\n```json\n{example:#}\n```", kind.name(), kind.doc()).expect("text");
+    }
+    check("docs/reference/events.md", &text);
 }
 
 #[test]

@@ -271,7 +271,7 @@ fn check_changes(all: &mut Checked) {
         ("body", text("{")),
         ("created_ms", int(-1)),
     ];
-    all.row(&[directory::EVENTS_UNSHIPPED], &row, &[], &bad);
+    all.row(&[directory::EVENTS_UNSHIPPED, directory::EVENTS_UNSHIPPED_OF], &row, &[], &bad);
     let row = [text(TENANT), int(2), text("weur"), text(ADDRESS)];
     let bad = [("id", text("ten_1")), ("version", int(-1))];
     all.row(&[directory::TENANTS_TO_LOAD], &row, &["region", "lost"], &bad);
@@ -440,10 +440,15 @@ fn the_rows_of_a_month_are_read_or_refused() {
     let mut all = Checked::default();
     let ver = text("ver_01KB0000000000000000000000");
     all.row(&[records::TABLES_GET], &[int(1)], &[], &[]);
-    let members = [records::RECORD_GET, records::RECORDS_BETWEEN, records::EVENTS_BETWEEN];
+    let members = [records::RECORD_GET, records::RECORDS_BETWEEN, records::EVENTS_BETWEEN, records::EVENT_GET];
     all.row(&members, &[ver.clone(), SqlValue::Blob(vec![31, 139])], &[], &[]);
     let sizes = [records::SIZES_BEFORE, records::RECORD_SIZES, records::EVENT_SIZES];
     all.row(&sizes, &[ver.clone(), int(9)], &[], &[("size", int(-1))]);
+    let evt = text("evt_01KB0000000000000000000000");
+    let event = [evt, int(9), text("payment.finalized"), ver.clone()];
+    let bad = [("id", text("ver_1")), ("size", int(-1))];
+    all.row(&[records::EVENTS_BEFORE], &event, &["kind", "subject"], &bad);
+    all.row(&[records::OUTCOMES_BEFORE], &[ver.clone(), int(9), text("confirmed")], &[], &bad);
     let share = [ver, int(1), text("base"), text("confirmed"), text("1500000")];
     all.row(&[records::SHARES_GET], &share, &[], &[("amount", text("1.5"))]);
     all.row(&[records::COUNTS_GET], &[int(1), int(2)], &[], &[("records", int(-1))]);

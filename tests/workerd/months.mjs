@@ -76,8 +76,10 @@ export async function ask(worker, { tenant, environment = "live", month }, messa
   return /** @type {any} */ (await response.json()).reply;
 }
 
-/** Whether an event is about a payment; the others are about the tenant itself. */
+/** Whether an event is about a payment after it was answered. */
 const isOfPayment = ({ kind }) => /^(payment|settlement)\./.test(kind);
+/** Whether an event is about the tenant itself: neither that, nor that a verification was answered, nor about the quota. */
+const isOfTenant = ({ kind }) => /^(key|recipient|member|tenant)\./.test(kind);
 
 /**
  * The months of a tenant that hold records or events of payments, in order.
@@ -117,7 +119,7 @@ function allStored({ state }, tenant) {
       const archive = db.prepare("SELECT value FROM state WHERE name = 'archive'").get()?.value ?? null;
       const records = lines("records").map((line) => ({ ...JSON.parse(line), line }));
       const all = lines("events").map((line) => JSON.parse(line));
-      const [events, changes] = [all.filter(isOfPayment), all.filter((event) => !isOfPayment(event))];
+      const [events, changes] = [all.filter(isOfPayment), all.filter(isOfTenant)];
       return [{ ...JSON.parse(String(owner.value)), archive, records, events, changes, totals: db.prepare("SELECT * FROM totals").all() }];
     } finally {
       db.close();

@@ -44,6 +44,23 @@ impl EventView {
     }
 }
 
+/// The data of an event about a change of the tenant, as the directory writes them.
+#[cfg(not(target_arch = "wasm32"))]
+#[derive(Debug, Serialize, serde::Deserialize, schemars::JsonSchema)]
+pub struct TenantChange {
+    /// What was done, as in the audit log.
+    pub action: String,
+    /// To whom or to what: an id or a recipient's address. No address of a person stands in an event: in its place is the
+    /// id of the audit log's entry.
+    pub subject: String,
+    /// The new value; `null` where there is none.
+    pub detail: Option<String>,
+    /// Who made the change.
+    pub actor_kind: x402_core::audit::ActorKind,
+    /// The person, `per_…`; the key, `key_…`; or `operator` or `system`.
+    pub actor: String,
+}
+
 /// Which events are listed; an absent member does not filter.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct EventFilter {

@@ -1,6 +1,8 @@
 //! The OpenAPI 3.1 document, generated from the route table and the types. Native only: `npm run generate` writes it, a
 //! test compares it, the Worker serves it.
 
+pub mod webhooks;
+
 use super::cookies::CookieName;
 use super::endpoint::{ENDPOINTS, Endpoint, RouteRow};
 use super::refusal::ExpectedBody;
@@ -443,6 +445,7 @@ pub fn document() -> Value {
             paths.insert(path, json!({row.method.to_string().to_lowercase(): url_operation(row)}));
         }
     }
+    let webhooks = webhooks::webhooks(&mut make);
     let schemas = make.take_definitions(true);
     json!({
         "openapi": "3.1.0",
@@ -452,6 +455,7 @@ pub fn document() -> Value {
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"}
         },
         "paths": paths,
+        "webhooks": webhooks,
         "components": {
             "schemas": schemas,
             "securitySchemes": {

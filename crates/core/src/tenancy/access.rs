@@ -118,7 +118,8 @@ mod tests {
     #[test]
     fn only_a_route_that_takes_a_key_requires_a_scope_of_it() {
         for access in Access::ALL {
-            let takes_key = matches!(access, Access::Key(_) | Access::Either | Access::Managed(_));
+            let takes_key =
+                matches!(access, Access::Key(_) | Access::Either | Access::Managed(_) | Access::Analytics(_));
             assert_eq!(access.key_scope().is_some(), takes_key, "{access:?}");
         }
     }
