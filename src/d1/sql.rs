@@ -64,7 +64,7 @@ statements! {
         FROM directory_outbox WHERE shipped_ms IS NULL ORDER BY tries, seq LIMIT ?";
     /// Binds a tenant and a limit; returns those of the tenant.
     EVENTS_UNSHIPPED_OF: UnshippedEvent = "SELECT event_id, tenant_id, environment, kind, subject, body, created_ms
-        FROM directory_outbox WHERE shipped_ms IS NULL AND tenant_id = ? ORDER BY seq LIMIT ?";
+        FROM directory_outbox WHERE shipped_ms IS NULL AND tenant_id = ? ORDER BY tries, seq LIMIT ?";
     /// Binds a time or null, and a JSON list of events: they were shipped then, or were tried once more.
     EVENTS_NOTE: () = "UPDATE directory_outbox SET shipped_ms = ?1, tries = tries + 1
         WHERE shipped_ms IS NULL AND event_id IN (SELECT value FROM json_each(?2))";

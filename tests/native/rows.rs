@@ -267,7 +267,7 @@ fn check_changes(all: &mut Checked) {
         ("event_id", text("aud_1")),
         ("tenant_id", text("ten_1")),
         ("environment", text("?")),
-        ("kind", text("payment.finalized")),
+        ("kind", text("payment")),
         ("body", text("{")),
         ("created_ms", int(-1)),
     ];
