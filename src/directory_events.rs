@@ -67,7 +67,7 @@ async fn ship_rows(app: &App, rows: Vec<UnshippedEvent>, now: UnixMillis) -> Res
     for row in rows {
         let owner = ArchiveOwner { tenant: row.tenant, environment: row.environment };
         let key = (format!("{}:{}", row.tenant, row.environment.name()), Period::of(row.event.id.created_at()));
-        months.entry(key).or_insert_with(|| (owner, RecordsBatch::default())).1.events.push(row.event);
+        months.entry(key).or_insert_with(|| (owner, RecordsBatch::default())).1.events.push(row.event.into());
     }
     let mut shipped = 0_usize;
     for ((_, month), (owner, batch)) in months {

@@ -260,6 +260,38 @@ test("events are listed over months, from objects and from the archive, with lat
   });
 });
 
+test("a page looks at some thousand events, and says how far it came", async () => {
+  const { id: tenant, live } = await worker.tenant();
+  const now = Date.now();
+  const owner = { tenant, month: monthOf(now) };
+  const record = (at, more) => {
+    const id = `ver_${ulid(now + at)}`;
+    const paid = { status: "confirmed", error_code: null, amount: "1" };
+    return { id, revision: 0, record: { id, chain: "base", ...paid, ...more } };
+  };
+  const refused = [record(0, { status: "rejected", error_code: "TX_NOT_FOUND", amount: null })];
+  const paid = Array.from({ length: 4_500 }, (_, at) => record(1 + at, {}));
+  for (const records of [refused, paid.slice(0, 2_000), paid.slice(2_000)])
+    assert.equal(await ask(worker, owner, { take: { records, events: [] } }), "taken");
+  // Their ids are of the next seconds, and no clock is ahead of them by more than a minute.
+  const sizes = [];
+  let cursor = "";
+  const found = [];
+  do {
+    const { body, text } = await worker.call("GET", `/v1/events?type=verification.failed${cursor}`, { key: live });
+    assert.ok(body.data, text);
+    sizes.push(body.data.length);
+    found.push(...body.data);
+    cursor = body.next_cursor && `&cursor=${body.next_cursor}`;
+  } while (cursor);
+  assert.deepEqual(
+    found.map(({ subject }) => subject),
+    [refused[0].id],
+  );
+  assert.deepEqual(sizes, [0, 0, 1]);
+  assert.equal((await list(live, `subject=${paid[7].id}`)).length, 1);
+});
+
 /** Takes from stored events what they are filtered by, as rows of the build before have it. */
 function forgetColumns({ state }) {
   const folder = join(state, "do", "-Records");

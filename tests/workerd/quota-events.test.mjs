@@ -2,9 +2,11 @@
 // whatever is killed.
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
+import { generatePrivateKey } from "viem/accounts";
+import { randomAccount } from "../../scripts/lib/evm.mjs";
 import { startMock } from "./mock-rpc.mjs";
 import { monthOf } from "./months.mjs";
-import { random } from "./payment.mjs";
+import { LONG, random, sign } from "./payment.mjs";
 import { until, withState } from "./worker.mjs";
 
 const DAY = 86_400_000;
@@ -28,7 +30,7 @@ async function seller(worker, limit, more = {}) {
     assert.equal(body.next_cursor, null);
     return body.data.map(({ type, subject, data }) => [type, subject, data.period, data.used, data.limit]).reverse();
   };
-  return { id, key, verify, events };
+  return { id, to, key, verify, events };
 }
 
 test("of fifty requests at once over the border each event is raised once, and once a month", () =>
@@ -67,6 +69,21 @@ test("a month that nobody asks in is begun by the timed job", () =>
     assert.deepEqual(await events(), [
       ["quota.warning", month, month, 1, 1],
       ["quota.reset", next, next, 0, 1],
+    ]);
+  }));
+
+test("x402 payments count, and their first refusal is an event too", () =>
+  withState({ RPC_BASE: mock.url, EVM_SIGNERS_LIVE: generatePrivateKey() }, async ({ worker }) => {
+    const { to, key, events } = await seller(worker, 5);
+    const terms = { to, token: mock.token, chainId: 8453, name: "USD Coin", ...LONG };
+    const payments = await Promise.all(Array.from({ length: 9 }, () => sign({ buyer: randomAccount(), ...terms })));
+    const answers = await Promise.all(payments.map((body) => worker.call("POST", "/facilitator/verify", { key, body })));
+    const valid = answers.filter(({ body }) => body.isValid);
+    assert.deepEqual([valid.length, answers.filter(({ status }) => status === 429).length], [5, 4], answers[0].text);
+    const month = monthOf(Date.now());
+    assert.deepEqual(await events(), [
+      ["quota.warning", month, month, 4, 5],
+      ["quota.exceeded", month, month, 5, 5],
     ]);
   }));
 

@@ -147,6 +147,7 @@ test("the ids of another tenant name nothing, on every route that takes one", as
   const recipient = { chain: "base-sepolia", address: randomAccount().address };
   const added = await worker.call("POST", `/v1/admin/tenants/${tenant}/recipients`, { admin: true, body: recipient });
   assert.equal(added.status, 201, JSON.stringify(added.body));
+  const [event] = (await call("GET", "/v1/events")).body.data;
   const ids = {
     "/v1/api-keys/{key_id}": [key.id],
     "/v1/api-keys/{key_id}/rotate": [key.id],
@@ -154,11 +155,12 @@ test("the ids of another tenant name nothing, on every route that takes one", as
     "/v1/members/invitations/{id}": [invited.id],
     "/v1/members/{person_id}": [theirs.session.person.id],
     "/v1/recipients/{address}": [recipient.address],
+    "/v1/events/{id}": [event.id],
     "/v1/admin/tenants/{id}/api-keys/{key_id}": [ours.session.tenant.id, key.id],
     "/v1/admin/tenants/{id}/recipients/{address}": [ours.session.tenant.id, recipient.address],
   };
   const bodies = { "PATCH /v1/members/{person_id}": { role: "viewer" }, "PATCH /v1/recipients/{address}": { default_for: "base-sepolia" } };
-  const made = await ours.browser.call("POST", "/v1/api-keys", { name: "manage", environment: "test", scopes: ["manage"] });
+  const made = await ours.browser.call("POST", "/v1/api-keys", { name: "m", environment: "live", scopes: ["manage", "analytics"] });
   const state = async () => ({
     keys: (await call("GET", "/v1/api-keys")).body.data.map(({ id, revoked_at, rotated_from }) => [id, revoked_at, rotated_from]),
     members: (await call("GET", "/v1/members")).body,

@@ -37,7 +37,7 @@ impl Batch {
         let body =
             if event.body.get().len() > RECORD_BYTES_MAX { fit(event.body.get().to_owned())? } else { event.body };
         let event = OutboxEvent { body, ..event };
-        self.months.entry(Period::of(event.id.created_at())).or_default().events.push(event);
+        self.months.entry(Period::of(event.id.created_at())).or_default().events.push(event.into());
         Ok(())
     }
 }

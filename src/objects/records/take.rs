@@ -120,7 +120,7 @@ fn read_batch(month: Period, batch: &RecordsBatch) -> Result<NewRows, Fault> {
         if Period::of(one.id.created_at()) != month {
             return Err(other());
         }
-        let (kind, subject) = (one.kind.name().to_owned(), one.subject.clone());
+        let (kind, subject) = (one.kind.clone(), one.subject.clone());
         rows.events.push(NewEvent { id: one.id, kind, subject, line: packed(one)? });
     }
     Ok(rows)

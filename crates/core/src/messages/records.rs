@@ -2,7 +2,6 @@
 //! or reads them.
 
 use super::VersionedReply;
-use crate::outbox::OutboxEvent;
 use crate::records::RecordCopy;
 use crate::records::events::{EventCopy, EventsPage, EventsQuery};
 use serde::{Deserialize, Serialize};
@@ -58,8 +57,8 @@ pub enum RecordsMessage {
 pub struct RecordsBatch {
     /// Records; an older revision than the stored one changes nothing.
     pub records: Vec<RecordCopy>,
-    /// Events; one that is stored changes nothing.
-    pub events: Vec<OutboxEvent>,
+    /// Events, also of kinds that the object does not know; one that is stored changes nothing.
+    pub events: Vec<EventCopy>,
 }
 
 /// Which records of a month to list.
@@ -133,8 +132,9 @@ mod tests {
         let event =
             r#"{"id":"evt_01KB0000000000000000000000","kind":"payment.finalized","subject":"ver_1","body":{},"at":1}"#;
         let change = event.replace("payment.finalized", "key.revoked").replace("ver_1", "key_1");
+        let later = event.replace("payment.finalized", "of.later");
         for message in [
-            format!(r#"{{"take":{{"records":[{record}],"events":[{event},{change}]}}}}"#),
+            format!(r#"{{"take":{{"records":[{record}],"events":[{event},{change},{later}]}}}}"#),
             r#"{"read":{"id":"ver_01KB0000000000000000000000"}}"#.to_owned(),
             r#"{"page":{"before":null,"rows":20,"bytes":1000}}"#.to_owned(),
             r#"{"read_event":{"id":"evt_01KB0000000000000000000000"}}"#.to_owned(),

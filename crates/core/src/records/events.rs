@@ -33,6 +33,13 @@ pub struct EventCopy {
     pub derived: bool,
 }
 
+impl From<OutboxEvent> for EventCopy {
+    fn from(event: OutboxEvent) -> Self {
+        let OutboxEvent { id, kind, subject, body, at } = event;
+        Self { id, kind: kind.name().to_owned(), subject, body, at, derived: false }
+    }
+}
+
 impl EventCopy {
     /// Reads a line of a month or of the archive.
     ///
@@ -55,8 +62,7 @@ impl EventCopy {
     /// # Errors
     /// `INTERNAL` where the text is no record.
     pub fn of_record(copy: RecordCopy) -> Result<Self, Fault> {
-        let OutboxEvent { id, kind, subject, body, at } = OutboxEvent::answered(copy.id, copy.record)?;
-        Ok(Self { id, kind: kind.name().to_owned(), subject, body, at, derived: true })
+        Ok(Self { derived: true, ..OutboxEvent::answered(copy.id, copy.record)?.into() })
     }
 }
 
