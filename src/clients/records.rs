@@ -47,10 +47,8 @@ impl RecordsClient {
     /// # Errors
     /// `LEDGER_UNAVAILABLE`: they may be stored, or not; the same may be sent again.
     pub(crate) async fn take(&self, month: Period, batch: RecordsBatch) -> Result<(), Fault> {
-        match self.call(month, RecordsMessage::Take(batch)).await? {
-            RecordsReply::Taken => Ok(()),
-            other => Err(unexpected_reply(&other)),
-        }
+        let reply = self.call(month, RecordsMessage::Take(batch)).await?;
+        if matches!(reply, RecordsReply::Taken) { Ok(()) } else { Err(unexpected_reply(&reply)) }
     }
 
     /// Reads a record; `None` where its month does not hold it.
@@ -58,10 +56,8 @@ impl RecordsClient {
     /// # Errors
     /// `LEDGER_UNAVAILABLE`.
     pub(crate) async fn read(&self, id: VerificationId) -> Result<Option<RecordCopy>, Fault> {
-        match self.call(Period::of(id.created_at()), RecordsMessage::Read { id }).await? {
-            RecordsReply::Record(record) => Ok(record),
-            other => Err(unexpected_reply(&other)),
-        }
+        let reply = self.call(Period::of(id.created_at()), RecordsMessage::Read { id }).await?;
+        if let RecordsReply::Record(record) = reply { Ok(record) } else { Err(unexpected_reply(&reply)) }
     }
 
     /// Lists records of a month, the newest first.
@@ -69,10 +65,8 @@ impl RecordsClient {
     /// # Errors
     /// `LEDGER_UNAVAILABLE`.
     pub(crate) async fn page(&self, month: Period, query: RecordsQuery) -> Result<RecordsPage, Fault> {
-        match self.call(month, RecordsMessage::Page(query)).await? {
-            RecordsReply::Page(page) => Ok(page),
-            other => Err(unexpected_reply(&other)),
-        }
+        let reply = self.call(month, RecordsMessage::Page(query)).await?;
+        if let RecordsReply::Page(page) = reply { Ok(page) } else { Err(unexpected_reply(&reply)) }
     }
 
     /// Reads an event; `None` where its month does not hold it.
@@ -80,10 +74,8 @@ impl RecordsClient {
     /// # Errors
     /// `LEDGER_UNAVAILABLE`.
     pub(crate) async fn read_event(&self, id: EventId) -> Result<Option<EventCopy>, Fault> {
-        match self.call(Period::of(id.created_at()), RecordsMessage::ReadEvent { id }).await? {
-            RecordsReply::Event(event) => Ok(event),
-            other => Err(unexpected_reply(&other)),
-        }
+        let reply = self.call(Period::of(id.created_at()), RecordsMessage::ReadEvent { id }).await?;
+        if let RecordsReply::Event(event) = reply { Ok(event) } else { Err(unexpected_reply(&reply)) }
     }
 
     /// Lists events of a month, the newest first.
@@ -91,10 +83,8 @@ impl RecordsClient {
     /// # Errors
     /// `LEDGER_UNAVAILABLE`.
     pub(crate) async fn page_events(&self, month: Period, query: EventsQuery) -> Result<EventsPage, Fault> {
-        match self.call(month, RecordsMessage::PageEvents(query)).await? {
-            RecordsReply::Events(page) => Ok(page),
-            other => Err(unexpected_reply(&other)),
-        }
+        let reply = self.call(month, RecordsMessage::PageEvents(query)).await?;
+        if let RecordsReply::Events(page) = reply { Ok(page) } else { Err(unexpected_reply(&reply)) }
     }
 
     async fn call(&self, month: Period, message: RecordsMessage) -> Result<RecordsReply, Fault> {

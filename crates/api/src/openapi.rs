@@ -165,14 +165,7 @@ fn parameters(row: &RouteRow) -> Vec<Value> {
     let mut all: Vec<Value> = names
         .map(|name| json!({"name": name, "in": "path", "required": true, "schema": {"type": "string", "minLength": 1}}))
         .collect();
-    if matches!(
-        row.endpoint,
-        Endpoint::Verifications
-            | Endpoint::Settlements
-            | Endpoint::TenantList
-            | Endpoint::AuditLog
-            | Endpoint::EventList
-    ) {
+    if is_paged(row.endpoint) {
         all.push(json!({"name": "limit", "in": "query", "schema": {"type": "integer", "minimum": 1, "maximum": records::LIMIT_MAX}}));
         all.push(json!({"name": "cursor", "in": "query", "schema": {"type": "string"}}));
     }
@@ -189,9 +182,7 @@ fn parameters(row: &RouteRow) -> Vec<Value> {
         let about = "`csv`: a file of up to 5,000 entries, whatever `limit` is; the header `Link` names the next part.";
         all.push(json!({"name": "format", "in": "query", "description": about, "schema": {"enum": ["json", "csv"]}}));
     }
-    if matches!(row.endpoint, Endpoint::EventList | Endpoint::EventRead) {
-        all.extend(event_parameters(row.endpoint == Endpoint::EventList));
-    }
+    all.extend(event_parameters(row.endpoint));
     if row.endpoint == Endpoint::Settlements {
         let text = |name: &str, about: &str| json!({"name": name, "in": "query", "description": about, "schema": {"type": "string", "minLength": 1}});
         all.push(text("network", "CAIP-2, our key, or the protocol's name in version 1. Filters narrow each other."));
@@ -236,12 +227,27 @@ fn parameters(row: &RouteRow) -> Vec<Value> {
     all
 }
 
-/// The parameters of routes that read events; `lists`: of the list.
-fn event_parameters(lists: bool) -> Vec<Value> {
+/// Whether an endpoint answers pages, by `limit` and `cursor`.
+const fn is_paged(endpoint: Endpoint) -> bool {
+    matches!(
+        endpoint,
+        Endpoint::Verifications
+            | Endpoint::Settlements
+            | Endpoint::TenantList
+            | Endpoint::AuditLog
+            | Endpoint::EventList
+    )
+}
+
+/// The parameters of routes that read events.
+fn event_parameters(endpoint: Endpoint) -> Vec<Value> {
+    if !matches!(endpoint, Endpoint::EventList | Endpoint::EventRead) {
+        return Vec::new();
+    }
     let one = |name: &str, about: &str, schema: Value| json!({"name": name, "in": "query", "description": about, "schema": schema});
     let about = "For a session: `live` where it is absent. A key reads its own environment.";
     let mut all = vec![one("environment", about, json!({"enum": ["live", "test"]}))];
-    if lists {
+    if endpoint == Endpoint::EventList {
         let about = "Only events of these types, separated by commas; `payment.*` names all that begin so.";
         all.push(one("type", about, json!({"type": "string", "example": "payment.*,quota.exceeded"})));
         let about = "Only events about this: an id, an address, or a month.";

@@ -18,7 +18,7 @@ enum Place {
     Record(VerificationId),
 }
 
-/// The part of an id after its prefix, greater than each for the first page.
+/// An id as a bound, and what stands for the bound where there is none.
 fn bound(id: Option<EventId>, none: &str) -> String {
     id.map_or_else(|| none.to_owned(), |id| id.to_string())
 }

@@ -86,7 +86,7 @@ mod tests {
         limit: Option<u64>,
         is_refused: bool,
     ) -> Vec<(&'static str, u64)> {
-        at.1 += count;
+        at.1 = at.1.saturating_add(count);
         let step = QuotaStep { period: at.0, used: at.1, is_counted: count > 0, is_refused, limit };
         let (next, events) = step.raise(*marks);
         *marks = next;
