@@ -71,9 +71,7 @@ test("a verification is an event at once: its id has the same bits, its data are
   const events = await list(live, "type=verification.*");
   assert.deepEqual(
     events.map(({ id, type, subject }) => [id, type, subject]),
-    answers
-      .map(({ body }) => [eventOf(body.id), body.success ? "verification.succeeded" : "verification.failed", body.id])
-      .reverse(),
+    answers.map(({ body }) => [eventOf(body.id), body.success ? "verification.succeeded" : "verification.failed", body.id]).reverse(),
   );
   for (const { body, text } of answers) {
     const { status, body: event } = await read(eventOf(body.id));
@@ -225,7 +223,10 @@ test("events are listed over months, from objects and from the archive, with lat
       const some = all.filter(({ type }) => type === "payment.finalized");
       assert.equal(some.length, old.length);
       assert.deepEqual(await list(live, "type=payment.finalized", { on: worker, limit }), some);
-      assert.deepEqual(await list(live, `subject=${old[1].subject}`, { on: worker, limit }), all.filter(({ subject }) => subject === old[1].subject));
+      assert.deepEqual(
+        await list(live, `subject=${old[1].subject}`, { on: worker, limit }),
+        all.filter(({ subject }) => subject === old[1].subject),
+      );
       const failed = all.filter(({ type }) => type === "verification.failed");
       assert.deepEqual(await list(live, "type=verification.failed", { on: worker, limit }), failed);
       assert.equal(failed.length, 4);
@@ -253,7 +254,10 @@ test("events are listed over months, from objects and from the archive, with lat
     const late = all.find(({ subject, type }) => type === "verification.succeeded" && monthOf(timeOf(subject)) === month);
     const record = { ...late.data, status: "reorged", success: false };
     const answered = { id: late.id, kind: late.type, subject: late.subject, body: late.data, at: timeOf(late.id) };
-    for (const [records, events] of [[[{ id: late.subject, revision: 1, record }], []], [[], [answered]]])
+    for (const [records, events] of [
+      [[{ id: late.subject, revision: 1, record }], []],
+      [[], [answered]],
+    ])
       assert.equal(await ask(worker, owner, { take: { records, events } }), "taken");
     for (const limit of [2, 100]) await same(limit);
     assert.deepEqual((await read(late.id)).body, late);
