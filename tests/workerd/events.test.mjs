@@ -361,6 +361,27 @@ test("a key needs the scope `analytics`; a session reads either environment of i
   assert.ok(!(await get(stranger, "/v1/events")).data.some(({ id }) => live.some((own) => own.id === id)));
 });
 
+test("a list that may lack what was answered is refused, to a key and to a session", async () => {
+  const owner = await signedUp(worker);
+  const path = `/v1/admin/tenants/${owner.session.tenant.id}/recipients`;
+  assert.equal((await worker.call("POST", path, { admin: true, body: { chain: "base", address: random(20) } })).status, 201);
+  const body = { name: "k", environment: "live", scopes: ["verify", "analytics"] };
+  const { key } = (await owner.browser.call("POST", "/v1/api-keys", body)).body;
+  const verified = async () => (await worker.verify(key, { tx_hash: random(32), chain: "base" })).body.id;
+  const first = await verified();
+  const lists = async () => [await worker.call("GET", "/v1/events", { key }), await owner.browser.call("GET", "/v1/events")];
+  for (const { status, body } of await lists()) assert.deepEqual([status, body.data[0].subject], [200, first]);
+  const mend = breakMonth(worker, monthOf(timeOf(first)));
+  try {
+    const second = await verified();
+    for (const { status, body } of await lists()) assert.deepEqual([status, body.error_code], [503, "LEDGER_UNAVAILABLE"]);
+    mend();
+    for (const { status, body } of await lists()) assert.deepEqual([status, body.data[0].subject], [200, second]);
+  } finally {
+    mend();
+  }
+});
+
 test("an object that does not know the message is reported as not available", async () => {
   const { live } = await worker.tenant();
   const month = monthOf(Date.now());

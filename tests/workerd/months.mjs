@@ -144,7 +144,7 @@ export function breakMonth({ state }, month) {
     }
   };
   each("CREATE TRIGGER broken BEFORE INSERT ON records BEGIN SELECT RAISE(ABORT, 'broken by a test'); END");
-  return () => each("DROP TRIGGER broken");
+  return () => each("DROP TRIGGER IF EXISTS broken");
 }
 
 /** The stored records of a tenant, by id: the text of each. */
