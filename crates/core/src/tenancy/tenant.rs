@@ -54,7 +54,7 @@ pub enum Scope {
     Verify,
     /// Settle x402 payments.
     Settle,
-    /// Read usage and analytics.
+    /// Read what has happened: events.
     Analytics,
     /// Manage keys, recipients and the tenant itself.
     Manage,
