@@ -70,7 +70,7 @@ fn erased(tenant: TenantId, now: UnixMillis) -> Result<Change, Fault> {
     Ok(Change {
         id: AuditId::new(now, app::random()?),
         tenant,
-        environment: Environment::Live,
+        environment: None,
         actor: Actor::System,
         action: AuditAction::DeletionDone,
         subject: tenant.to_string(),

@@ -131,6 +131,11 @@ impl IncomingRequest {
         }
     }
 
+    /// The environment that the caller sees: that of the key; `None` for a session, which sees both.
+    pub(crate) fn environment(&self) -> Option<Environment> {
+        self.caller.map(|caller| caller.environment)
+    }
+
     /// The person of the session, or the key that manages the tenant.
     ///
     /// # Errors
@@ -169,7 +174,7 @@ impl IncomingRequest {
         Ok(Change {
             id,
             tenant,
-            environment: Environment::Live,
+            environment: None,
             actor,
             action,
             subject: subject.into(),

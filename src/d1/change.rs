@@ -50,8 +50,9 @@ pub(crate) struct Change {
     /// The entry's id; the event's is of the same bits.
     pub(crate) id: AuditId,
     pub(crate) tenant: TenantId,
-    /// The environment whose records get the event: that of a key or an address, else `live`.
-    pub(crate) environment: Environment,
+    /// The environment of a key or an address; `None` where the change is about the tenant as a whole, whose event then
+    /// goes to the records of `live`.
+    pub(crate) environment: Option<Environment>,
     pub(crate) actor: Actor,
     pub(crate) action: AuditAction,
     /// To whom or to what.
@@ -69,9 +70,9 @@ impl Change {
         Self { detail: Some(detail.into()), ..self }
     }
 
-    /// Sets the environment whose records get the event.
+    /// Sets the environment that the change is about.
     pub(crate) const fn of(mut self, environment: Environment) -> Self {
-        self.environment = environment;
+        self.environment = Some(environment);
         self
     }
 
@@ -101,10 +102,11 @@ impl Change {
             BoundValue::Ms(self.at),
             BoundValue::Text(kind.name()),
             BoundValue::Text(&actor),
+            BoundValue::Maybe(self.environment.map(Environment::name)),
         ];
         let happened = [
             BoundValue::Text(&event),
-            BoundValue::Text(self.environment.name()),
+            BoundValue::Text(self.environment.unwrap_or(Environment::Live).name()),
             BoundValue::Text(action.event().name()),
             BoundValue::Text(&id),
         ];
@@ -143,10 +145,11 @@ pub(super) async fn change_of_many(
     Ok(rows.map_or(0, |rows| rows.len()))
 }
 
-/// Entries of a tenant before an id, the newest first. They are found by their ids, which begin with their times.
+/// Entries of a tenant before an id, the newest first; with an environment, those about it, and with `live` those about the
+/// tenant as a whole too. They are found by their ids, which begin with their times.
 pub(crate) async fn list_audit(
     db: &D1Database,
-    tenant: TenantId,
+    (tenant, environment): (TenantId, Option<Environment>),
     wanted: &AuditQuery,
     (before, limit): (Option<&str>, u64),
 ) -> Result<Vec<AuditRow>, Fault> {
@@ -161,6 +164,7 @@ pub(crate) async fn list_audit(
         BoundValue::Maybe(wanted.action.map(AuditAction::name)),
         BoundValue::Maybe(wanted.actor.as_deref()),
         BoundValue::Number(limit),
+        BoundValue::Maybe(environment.map(Environment::name)),
     ];
     all(db, sql::AUDIT_OF, &bind).await
 }

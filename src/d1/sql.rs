@@ -33,12 +33,12 @@ statements! {
     /// Binds now and id: something of the tenant has changed.
     TENANT_TOUCH: () = "UPDATE tenants SET version = version + 1, updated_ms = ? WHERE id = ?";
 
-    /// Binds id, tenant, action, subject, detail, prefix of the client's address, user agent, now, kind of actor, and the
-    /// actor's id or, of a person, the address. Written if the statement before it in the batch has changed a row and no
+    /// Binds id, tenant, action, subject, detail, prefix of the client's address, user agent, now, kind of actor, the
+    /// actor's id or, of a person, the address, and the environment or null. Written if the statement before it in the batch has changed a row and no
     /// earlier one has written the entry.
     AUDIT_PUT: () = "INSERT INTO audit_log (id, tenant_id, action, subject, detail, ip_prefix, user_agent, created_ms,
-        actor_kind, actor_id) SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9,
-        CASE WHEN instr(?10, '@') THEN (SELECT id FROM people WHERE email = ?10) ELSE ?10 END
+        actor_kind, actor_id, environment) SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9,
+        CASE WHEN instr(?10, '@') THEN (SELECT id FROM people WHERE email = ?10) ELSE ?10 END, ?11
         WHERE changes() > 0 AND NOT EXISTS (SELECT 1 FROM audit_log WHERE id = ?1)";
     /// Binds id, environment, kind, and the id of the entry of the same change: written with that, once. Events are kept in
     /// the records for good, so that none holds a person's address: in its place stands the entry's id.
@@ -54,11 +54,12 @@ statements! {
         OR (SELECT COUNT(*) FROM key_reports WHERE ip_prefix = ?1 AND created_ms > ?3) < ?6) RETURNING 1 AS present";
     /// Binds a time.
     REPORTS_PURGE: () = "DELETE FROM key_reports WHERE created_ms < ?";
-    /// Binds tenant, two ids, an action and an actor, each null for all, and a limit; returns entries before the first id,
-    /// from the second on, the newest first.
+    /// Binds tenant, two ids, an action and an actor, each null for all, a limit, and an environment or null for all; returns
+    /// entries before the first id, from the second on, the newest first. What is about the tenant as a whole is of `live`.
     AUDIT_OF: AuditRow = "SELECT id, actor_kind, actor_id, action, subject, detail, ip_prefix, user_agent, created_ms
         FROM audit_log WHERE tenant_id = ?1 AND id < ?2 AND id >= ?3 AND (?4 IS NULL OR action = ?4)
-        AND (?5 IS NULL OR actor_id = ?5) ORDER BY id DESC LIMIT ?6";
+        AND (?5 IS NULL OR actor_id = ?5) AND (?7 IS NULL OR COALESCE(environment, 'live') = ?7)
+        ORDER BY id DESC LIMIT ?6";
     /// Binds a limit; returns events that are not shipped, of those tried as often the oldest first.
     EVENTS_UNSHIPPED: UnshippedEvent = "SELECT event_id, tenant_id, environment, kind, subject, body, created_ms
         FROM directory_outbox WHERE shipped_ms IS NULL ORDER BY tries, seq LIMIT ?";

@@ -49,9 +49,10 @@ async fn reload(app: &App, incoming: &IncomingRequest, tenant: TenantId) -> Resu
     reload_ledgers(app, incoming, tenant, version, None).await
 }
 
-/// A tenant's keys, the newest first.
-pub(super) async fn list(app: &App, tenant: TenantId) -> Result<ApiReply, Fault> {
-    let data = keys::list_keys(&app.db()?, tenant).await?;
+/// A tenant's keys, the newest first; with an environment, those of it.
+pub(super) async fn list(app: &App, tenant: TenantId, environment: Option<Environment>) -> Result<ApiReply, Fault> {
+    let mut data = keys::list_keys(&app.db()?, tenant).await?;
+    data.retain(|key| environment.is_none_or(|environment| key.environment == environment));
     Ok(ApiReply::json(200, &ListPage { data, next_cursor: None }))
 }
 
@@ -176,9 +177,9 @@ fn check_environment(incoming: &IncomingRequest, environment: Environment) -> Re
     }
 }
 
-/// `GET /v1/api-keys`.
+/// `GET /v1/api-keys`: a key sees those of its own environment.
 pub(super) async fn list_own(app: &App, incoming: &IncomingRequest) -> Result<ApiReply, Fault> {
-    list(app, incoming.tenant()?).await
+    list(app, incoming.tenant()?, incoming.environment()).await
 }
 
 /// `POST /v1/api-keys`.

@@ -147,6 +147,9 @@ test("a key gives no key more than it has, nor one of the other environment or a
   assert.equal((await whoami(foreign.key)).status, 200);
   const ids = async (manage) => (await manage("GET", "/v1/api-keys")).body.data.map(({ id }) => id);
   assert.ok(!(await ids(seller.call)).includes(foreign.api_key.id));
+  const [all, own] = [await ids(seller.call), await ids(call)];
+  assert.deepEqual([all.includes(live.api_key.id), own.includes(live.api_key.id)], [true, false], "it lists its own environment");
+  assert.ok(own.includes(wide.api_key.id));
 });
 
 test("a key gives no key a later end or another network than its own, and none in its grace time", async () => {
