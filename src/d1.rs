@@ -129,6 +129,8 @@ async fn batch(db: &D1Database, statements: Vec<D1PreparedStatement>) -> Result<
             Fault::new(ErrorCode::EmailTaken, "another tenant has this e-mail address").at("email")
         } else if message.contains("sign_ins.email") || message.contains("invitations.email") {
             Fault::new(ErrorCode::InvalidSignIn, "the link or the code was used, or holds no longer")
+        } else if message.contains("identities.person_id") {
+            Fault::new(ErrorCode::InvalidSignIn, "the account of the other service was removed, or linked, meanwhile")
         } else if message.contains("recipients.environment") {
             let detail = "an address belongs, or belonged, to another tenant in this environment";
             Fault::new(ErrorCode::RecipientTaken, detail).at("recipients")

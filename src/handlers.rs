@@ -9,6 +9,7 @@ mod directory;
 mod facilitator;
 mod github;
 pub(crate) mod health;
+mod identities;
 mod keys;
 mod manage;
 mod members;
@@ -99,6 +100,8 @@ pub(crate) async fn dispatch(
         Endpoint::SessionEndOne => session::end_own_session(app, &incoming).await?,
         Endpoint::SessionEndAll => session::end_all_sessions(app, &incoming).await?,
         Endpoint::SessionSwitch => session::switch_tenant(app, &incoming).await?,
+        Endpoint::IdentityList => identities::list_identities(app, &incoming).await?,
+        Endpoint::IdentityEnd => identities::end_identity(app, &incoming).await?,
         Endpoint::MemberList => members::list_members(app, &incoming).await?,
         Endpoint::InvitationCreate => members::invite(app, context, &incoming).await?,
         Endpoint::InvitationRevoke => members::revoke_invitation(app, &incoming).await?,
@@ -116,7 +119,7 @@ pub(crate) async fn dispatch(
         Endpoint::DeletionUndo => deletion::undo(app, &incoming).await?,
         Endpoint::AuditLog => audit::list_audit(app, &incoming).await?,
         Endpoint::GithubGo => github::go(app, &incoming).await?,
-        Endpoint::GithubComeBack => github::come_back(app, &incoming).await?,
+        Endpoint::GithubComeBack => github::come_back(app, context, &incoming).await?,
         Endpoint::ResendWebhook => webhooks::take_resend_event(app, &incoming).await?,
         Endpoint::MemberRemove => members::remove_member(app, &incoming).await?,
     };

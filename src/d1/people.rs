@@ -10,6 +10,7 @@ pub mod sql;
 
 use super::change::Change;
 use super::{BoundValue, FirstRows, all, batch, result_of, rows_of, statement, tenant_statements};
+use identities::Link;
 use rows::{ClaimedMail, MembershipRow, OpenSignIn, OwnSessionRow, SessionRow, SignInMail};
 use worker::{D1Database, D1PreparedStatement};
 use x402_api::admin::NewTenant;
@@ -19,8 +20,8 @@ use x402_chain::time::UnixMillis;
 use x402_core::error::Fault;
 use x402_core::people::client::network_around;
 use x402_core::people::delivery::MailMark;
+use x402_core::people::invitation::MEMBERS_MAX;
 use x402_core::people::mail::MailText;
-use x402_core::people::oauth::Identity;
 use x402_core::people::secret::Secret;
 use x402_core::people::session::{IDLE_MS, SESSION_MS, SessionTimes};
 use x402_core::people::sign_in;
@@ -84,11 +85,54 @@ pub(crate) async fn open_sign_in(
     Ok(rows.into_iter().next())
 }
 
-/// The sign-in that a browser asked for, with one more try counted; `None` where it was used, has expired, or was tried too
-/// often.
-pub(crate) async fn try_code(db: &D1Database, browser: &Secret, now: UnixMillis) -> Result<Option<OpenSignIn>, Fault> {
-    let bind = [BoundValue::Text(&browser.hash()), BoundValue::Ms(now), BoundValue::Number(sign_in::TRIES_MAX)];
-    Ok(all(db, sql::SIGN_IN_TRY, &bind).await?.into_iter().next())
+/// What becomes of a code.
+pub(crate) enum CodeTry {
+    /// It is compared with that of the sign-in that the browser asked for. `is_last`: it is the last of the day from all
+    /// networks, if it is wrong.
+    Compared { open: OpenSignIn, is_last: bool },
+    /// The browser asked for no sign-in, or that was used, has expired, or was tried too often.
+    NoSignIn,
+    /// No code from this network is compared today, or none at all.
+    Stopped,
+}
+
+/// Counts a try of the sign-in that a browser asked for, and a wrong code, in one batch: [`begin_session`] takes the latter
+/// back where the code is right.
+pub(crate) async fn try_code(
+    db: &D1Database,
+    browser: &Secret,
+    ip_prefix: &str,
+    now: UnixMillis,
+) -> Result<CodeTry, Fault> {
+    let (hash, day) = (browser.hash(), BoundValue::Ms(sign_in::day_of(now).0));
+    let of_day = [day, BoundValue::Text(ip_prefix)];
+    let bind = [
+        BoundValue::Text(&hash),
+        BoundValue::Ms(now),
+        BoundValue::Number(sign_in::TRIES_MAX),
+        day,
+        BoundValue::Text(ip_prefix),
+        BoundValue::Number(sign_in::WRONG_PREFIX_MAX),
+        BoundValue::Number(sign_in::WRONG_ALL_MAX),
+    ];
+    let statements = vec![
+        statement(db, sql::SIGN_IN_TRY, &bind)?,
+        statement(db, sql::CODE_WRONG, &of_day)?,
+        statement(db, sql::WRONG_CODES_GET, &of_day)?,
+    ];
+    let results = batch(db, statements).await?;
+    let [tried, _, wrong] = results.as_slice() else {
+        return Err(Fault::internal("a batch of three statements gave another number of results"));
+    };
+    let wrong = rows_of(sql::WRONG_CODES_GET, wrong)?.into_iter().next();
+    let wrong = wrong.ok_or_else(|| Fault::internal("wrong codes were not counted"))?;
+    Ok(match rows_of(sql::SIGN_IN_TRY, tried)?.into_iter().next() {
+        Some(open) => CodeTry::Compared { open, is_last: wrong.of_all >= sign_in::WRONG_ALL_MAX },
+        None if wrong.of_prefix >= sign_in::WRONG_PREFIX_MAX || wrong.of_all >= sign_in::WRONG_ALL_MAX => {
+            CodeTry::Stopped
+        }
+        None => CodeTry::NoSignIn,
+    })
 }
 
 /// A person's tenants in the order of joining, and the tenant whose contact the address is, if that has no member.
@@ -108,8 +152,10 @@ pub(crate) async fn tenants_of(db: &D1Database, email: &str) -> Result<(Vec<Memb
 pub(crate) enum Spent<'a> {
     /// Nothing: another service has signed the person in.
     Nothing,
-    /// The request of a link or a code.
-    SignIn(SignInId),
+    /// The request of a link.
+    Link(SignInId),
+    /// The request of a code, which was counted as wrong.
+    Code(SignInId),
     /// An invitation, with the address of the session that the browser has.
     Invitation(InvitationId, Option<&'a str>),
 }
@@ -124,8 +170,8 @@ pub(crate) struct NewSession<'a> {
     pub(crate) tenant: TenantId,
     pub(crate) ip_prefix: &'a str,
     pub(crate) user_agent: Option<&'a str>,
-    /// Whom another service names, where that signs the person in.
-    pub(crate) identity: Option<Identity<'a>>,
+    /// The account of another service that signs the person in.
+    pub(crate) link: Option<Link<'a>>,
     /// What is used by it.
     pub(crate) spent: Spent<'a>,
     /// The session that the browser had: it ends.
@@ -163,18 +209,23 @@ pub(crate) async fn begin_session(
     let mut statements = Vec::new();
     match session.spent {
         Spent::Nothing => {}
-        Spent::SignIn(id) => {
+        Spent::Link(id) | Spent::Code(id) => {
             statements.push(statement(db, sql::SIGN_IN_USE, &[at, BoundValue::Text(&id.to_string())])?);
+            if matches!(session.spent, Spent::Code(_)) {
+                let day = BoundValue::Ms(sign_in::day_of(now).0);
+                statements.push(statement(db, sql::CODE_RIGHT, &[day, BoundValue::Text(session.ip_prefix)])?);
+            }
         }
         Spent::Invitation(id, own) => {
-            let bind = [at, BoundValue::Text(&id.to_string()), BoundValue::Maybe(own)];
+            let most = BoundValue::Number(MEMBERS_MAX);
+            let bind = [at, BoundValue::Text(&id.to_string()), BoundValue::Maybe(own), most];
             statements.push(statement(db, sql::INVITATION_ACCEPT, &bind)?);
         }
     }
     // Entries of the audit log name the person.
     statements.push(statement(db, sql::PERSON_PUT, &[person, email, at])?);
-    if let Some(identity) = session.identity {
-        statements.push(identities::identity_statement(db, identity, session.email, now)?);
+    if let Some(link) = &session.link {
+        statements.extend(identities::link_statements(db, link, session, now)?);
     }
     if let Some(made) = made {
         statements.push(statement(db, sql::CONTACT_MOVE, &[at, email])?);
@@ -262,7 +313,7 @@ pub(crate) async fn switch_session(
 /// How long sessions that have ended, and what is known of mails, are kept: for questions about them.
 const KEPT_MS: u64 = 30 * sign_in::DAY_MS;
 
-/// Deletes what is no longer needed: requests to sign in after a day, sessions, mails and shipped events after a month.
+/// Deletes what is no longer needed: requests to sign in and counts of wrong codes after a day, sessions, mails and shipped events after a month.
 pub(crate) async fn purge(db: &D1Database, now: UnixMillis) -> Result<(), Fault> {
     let before = |ms: u64| UnixMillis(now.0.saturating_sub(ms));
     let session = SessionId::new(before(SESSION_MS.saturating_add(KEPT_MS)), [0; 10]).to_string();
@@ -271,6 +322,7 @@ pub(crate) async fn purge(db: &D1Database, now: UnixMillis) -> Result<(), Fault>
     let statements = vec![
         statement(db, sql::SIGN_INS_PURGE, &[BoundValue::Ms(before(sign_in::DAY_MS))])?,
         statement(db, sql::OAUTH_PURGE, &[BoundValue::Ms(before(sign_in::DAY_MS))])?,
+        statement(db, sql::WRONG_CODES_PURGE, &[BoundValue::Ms(before(sign_in::DAY_MS))])?,
         statement(db, sql::SESSIONS_PURGE, &[BoundValue::Text(&session)])?,
         statement(db, sql::INVITATIONS_PURGE, &[BoundValue::Text(&invitation)])?,
         statement(db, sql::MAILS_PURGE, &[BoundValue::Text(&mail)])?,

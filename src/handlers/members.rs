@@ -5,6 +5,7 @@ use crate::app;
 use crate::app::App;
 use crate::d1::people;
 use crate::d1::people::members::{self, NewInvitation};
+use crate::d1::people::rows::{InvitationRow, MemberRow, check_served};
 use crate::mail;
 use crate::request::IncomingRequest;
 use std::rc::Rc;
@@ -22,6 +23,16 @@ fn not_found(what: &'static str) -> Fault {
     Fault::new(ErrorCode::NotFound, what)
 }
 
+fn one_too_many(param: &'static str) -> Fault {
+    invalid(param, &format!("is one too many: a tenant can have {MEMBERS_MAX} members, invited ones among them"))
+}
+
+/// Whether nobody else can be invited. Who has an invitation gets another in its place.
+fn is_full(present: &[MemberRow], open: &[InvitationRow], email: &str) -> bool {
+    let others = open.iter().filter(|row| row.email != email).count();
+    u64::try_from(present.len().saturating_add(others)).unwrap_or(u64::MAX) >= MEMBERS_MAX
+}
+
 /// `GET /v1/members`.
 pub(super) async fn list_members(app: &App, incoming: &IncomingRequest) -> Result<ApiReply, Fault> {
     let tenant = incoming.session()?.tenant;
@@ -35,13 +46,16 @@ pub(super) async fn list_members(app: &App, incoming: &IncomingRequest) -> Resul
 pub(super) async fn invite(app: &Rc<App>, context: &Context, incoming: &IncomingRequest) -> Result<ApiReply, Fault> {
     let ((email, role), now, session) = (invitation(&incoming.body)?, incoming.now, incoming.session()?);
     session.check_active()?;
+    if app.settings.mail().is_none() {
+        return Err(not_found("this service sends no mail: nobody can be invited"));
+    }
     let db = app.db()?;
     let (present, open) = members::list_members(&db, session.tenant, now).await?;
     if present.iter().any(|member| member.email == email) {
         return Err(Fault::new(ErrorCode::AlreadyMember, "the address belongs to a member of the tenant").at("email"));
     }
-    if u64::try_from(present.len().saturating_add(open.len())).unwrap_or(u64::MAX) >= MEMBERS_MAX {
-        return Err(invalid("email", &format!("is one too many: a tenant can have {MEMBERS_MAX} members")));
+    if is_full(&present, &open, &email) {
+        return Err(one_too_many("email"));
     }
     let id = InvitationId::new(now, app::random()?);
     let token = app.settings.peppers().first().and_then(|pepper| token(id, pepper));
@@ -51,6 +65,10 @@ pub(super) async fn invite(app: &Rc<App>, context: &Context, incoming: &Incoming
         NewInvitation { id, email: &email, role, token: &token, invited_by: session.person, mail, origin: &app.origin };
     let made = incoming.change(AuditAction::MemberInvited, email.as_str())?.detail(role.name());
     if !members::put_invitation(&db, &new, &made).await? {
+        let (present, open) = members::list_members(&db, session.tenant, now).await?;
+        if is_full(&present, &open, &email) {
+            return Err(one_too_many("email"));
+        }
         let detail = format!(
             "too many invitations in 24 hours: a tenant sends at most {INVITATIONS_DAY_MAX}, and an address gets few"
         );
@@ -92,6 +110,10 @@ pub(super) async fn join(app: &App, incoming: &IncomingRequest) -> Result<ApiRep
     if open.has_account && own != Some(open.email.as_str()) {
         let detail = "the invited address has an account: sign in with it in this browser, then open the link again";
         return Err(Fault::new(ErrorCode::InvalidSignIn, detail));
+    }
+    check_served(open.status)?;
+    if open.members >= MEMBERS_MAX {
+        return Err(one_too_many("token"));
     }
     begin_as(app, incoming, &open, own).await
 }

@@ -5,10 +5,12 @@ use crate::app;
 use crate::app::App;
 use crate::d1::FirstRows;
 use crate::d1::change::Actor;
+use crate::d1::people::identities::{Link, NewLink};
 use crate::d1::people::rows::{MembershipRow, OpenInvitation, OpenSignIn, SessionRow};
-use crate::d1::people::{self, Joining, NewOwned, NewSession, NewSignIn, Spent};
+use crate::d1::people::{self, CodeTry, Joining, NewOwned, NewSession, NewSignIn, Spent};
 use crate::mail;
 use crate::request::{IncomingRequest, Visitor};
+use crate::telemetry::{TelemetryField, TelemetryKind, event};
 use crate::turnstile;
 use std::rc::Rc;
 use worker::Context;
@@ -77,21 +79,58 @@ struct Arriving<'a> {
     intent: SignInIntent,
     /// The name of a tenant to make.
     company_name: Option<&'a str>,
-    /// Whom another service names, where that has proven the address.
-    identity: Option<Identity<'a>>,
+    /// The account of another service, where that has proven the address.
+    account: Option<Account<'a>>,
+}
+
+/// An account of another service.
+#[derive(Clone, Copy)]
+pub(super) struct Account<'a> {
+    pub(super) identity: Identity<'a>,
+    /// Its name there.
+    pub(super) name: Option<&'a str>,
+    /// Whether it was linked to its person before.
+    pub(super) is_linked: bool,
+    /// The mail that says that it is linked, if mails are sent.
+    pub(super) mail: Option<MailId>,
+}
+
+impl<'a> Account<'a> {
+    /// What begins a session by it; `there` are the tenants to which the address leads that were there before.
+    fn link(
+        self,
+        app: &'a App,
+        incoming: &IncomingRequest,
+        email: &str,
+        there: impl Iterator<Item = TenantId>,
+    ) -> Result<Link<'a>, Fault> {
+        let Self { identity, name, is_linked, mail } = self;
+        if is_linked {
+            return Ok(Link { identity, new: None });
+        }
+        let made = there.map(|tenant| {
+            let actor = Actor::Address(email.to_owned());
+            let made = incoming.change_by(actor, tenant, AuditAction::IdentityLinked, email)?;
+            Ok(made.detail(identity.provider.name()))
+        });
+        let made = made.collect::<Result<Vec<_>, Fault>>()?;
+        let mail = mail.map(|mail| (mail, app.origin.as_str()));
+        Ok(Link { identity, new: Some(NewLink { name, mail, tenant_was_there: !made.is_empty(), made }) })
+    }
 }
 
 /// `POST /v1/session`: a link's token or a code becomes a session, once.
 pub(super) async fn create_session(app: &App, incoming: &IncomingRequest) -> Result<ApiReply, Fault> {
     let proof = sign_in_proof(&incoming.body)?;
     let visitor = incoming.visitor()?;
+    let is_code = matches!(proof, SignInProof::Code(_));
     let open = find_sign_in(app, incoming, visitor, proof).await?.ok_or_else(invalid_sign_in)?;
     let arriving = Arriving {
-        spent: Spent::SignIn(open.id),
+        spent: if is_code { Spent::Code(open.id) } else { Spent::Link(open.id) },
         email: &open.email,
         intent: open.intent,
         company_name: open.company_name.as_deref(),
-        identity: None,
+        account: None,
     };
     let secret = Secret::new(app::random()?);
     let api_keys = begin(app, incoming, &arriving, &secret).await?;
@@ -104,7 +143,7 @@ pub(super) async fn sign_in_as(
     app: &App,
     incoming: &IncomingRequest,
     email: &str,
-    identity: Identity<'_>,
+    account: Account<'_>,
     secret: &Secret,
 ) -> Result<(), Fault> {
     let arriving = Arriving {
@@ -112,7 +151,7 @@ pub(super) async fn sign_in_as(
         email,
         intent: SignInIntent::SignUp,
         company_name: None,
-        identity: Some(identity),
+        account: Some(account),
     };
     begin(app, incoming, &arriving, secret).await.map(|_| ())
 }
@@ -170,16 +209,22 @@ fn new_session<'a>(
         tenant,
         ip_prefix,
         user_agent: incoming.client.user_agent.as_deref(),
-        identity: None,
+        link: None,
         spent: Spent::Nothing,
         previous: visitor.cookies.session.as_ref(),
     })
 }
 
 fn invalid_sign_in() -> Fault {
-    let detail =
-        "the code or the link is wrong, has expired or was used; a code counts only in the browser that asked for it";
+    let detail = "the code or the link is wrong, has expired or was used; a code counts only in the browser that asked for \
+                  it, and only that of the newest mail: a second mail replaces the code, and its link is as good";
     Fault::new(ErrorCode::InvalidSignIn, detail)
+}
+
+/// No code is compared: the answer is the same for a right one and a wrong one.
+fn codes_stopped(incoming: &IncomingRequest) -> Fault {
+    let detail = "too many wrong codes today: use the link of the mail, which signs in as before";
+    Fault::new(ErrorCode::RateLimited, detail).after(sign_in::day_of(incoming.now).1)
 }
 
 /// The sign-in that a proof names; `None` where the proof is wrong. It is used in the batch that begins the session, so that
@@ -197,9 +242,18 @@ async fn find_sign_in(
         SignInProof::Code(code) => {
             let Some(browser) = visitor.cookies.sign_in else { return Ok(None) };
             // The try is counted before the code is compared, so that guesses made at once count each.
-            let Some(open) = people::try_code(&db, &browser, incoming.now).await? else { return Ok(None) };
+            let ip_prefix = incoming.client.ip_prefix();
+            let (open, is_last) = match people::try_code(&db, &browser, &ip_prefix, incoming.now).await? {
+                CodeTry::Compared { open, is_last } => (open, is_last),
+                CodeTry::NoSignIn => return Ok(None),
+                CodeTry::Stopped => return Err(codes_stopped(incoming)),
+            };
             let secrets = SignInSecrets::find(open.id, &open.token_hash, app.settings.peppers());
-            Ok(secrets.is_some_and(|secrets| secrets.is_code(&code)).then_some(open))
+            let is_right = secrets.is_some_and(|secrets| secrets.is_code(&code));
+            if is_last && !is_right {
+                event(TelemetryKind::CodesStopped, &[TelemetryField::RequestId(incoming.request_id)]);
+            }
+            Ok(is_right.then_some(open))
         }
     }
 }
@@ -221,8 +275,10 @@ async fn begin_once(
         Arrival::Nobody => return Err(invalid_sign_in()),
     };
     let ip_prefix = incoming.client.ip_prefix();
-    let Arriving { spent, email, identity, .. } = *arriving;
-    let session = NewSession { identity, spent, ..new_session(incoming, email, (tenant, &ip_prefix), secret)? };
+    let Arriving { spent, email, account, .. } = *arriving;
+    let there = memberships.iter().map(|member| member.tenant).chain(unowned);
+    let link = account.map(|account| account.link(app, incoming, email, there)).transpose()?;
+    let session = NewSession { link, spent, ..new_session(incoming, email, (tenant, &ip_prefix), secret)? };
     let actor = Actor::Address(email.to_owned());
     let joined = || {
         let made = incoming.change_by(actor.clone(), tenant, AuditAction::MemberJoined, email)?;
@@ -235,7 +291,7 @@ async fn begin_once(
         return Ok(None);
     }
     let created = incoming.change_by(actor.clone(), tenant, AuditAction::TenantCreated, tenant.to_string())?;
-    let (keys, puts) = match identity {
+    let (keys, puts) = match account {
         None => first_keys(app, incoming, (tenant, &actor)).map(|(keys, puts)| (Some(keys), Vec::from(puts)))?,
         Some(_) => (None, Vec::new()),
     };

@@ -342,6 +342,19 @@ fn check_operators(all: &mut Checked) {
     all.row(&found, &row, &["tenant_id", "environment", "state"], &bad);
 }
 
+/// The rows about accounts of other services.
+fn check_identities(all: &mut Checked) {
+    all.row(&[people::IDENTITY_END], &[int(1)], &[], &[]);
+    all.row(&[people::IDENTITY_GET], &[text("a@b.c"), int(0)], &[], &[("is_ended", int(2))]);
+    let [provider, subject, name, from] = ["github", "1", "octocat", "unknown"].map(text);
+    let bad = [("provider", text("gitlab")), ("created_ms", int(-1))];
+    let own = [provider, subject, name, from, int(1), int(2), int(3)];
+    all.row(&[people::IDENTITIES_OF], &own, &["name", "used_ms", "ended_ms"], &bad);
+    let [provider, subject, name, from, at, ..] = own;
+    let mail = [text("a@b.c"), text("https://x.test"), provider, subject, name, from, at];
+    all.row(&[people::IDENTITY_MAIL_GET], &mail, &["name"], &bad);
+}
+
 #[test]
 fn rows_of_people_are_read_or_refused() {
     let mut all = Checked::default();
@@ -349,7 +362,8 @@ fn rows_of_people_are_read_or_refused() {
         text(&if prefix.len() > 5 { prefix.to_owned() } else { format!("{prefix}01KB0000000000000000000000") })
     });
     all.row(&[people::OAUTH_PUT, people::OAUTH_USE], &[int(1)], &[], &[]);
-    all.row(&[people::IDENTITY_GET], &[text("a@b.c")], &[], &[]);
+    all.row(&[people::WRONG_CODES_GET], &[int(1), int(2)], &[], &[("of_prefix", int(-1)), ("of_all", int(-1))]);
+    check_identities(&mut all);
     all.row(&[people::SIGN_IN_PUT, people::SESSION_END_OWN, people::SESSION_SWITCH], &[int(1)], &[], &[]);
     let no_id = ("id", text("ver_1"));
     let open = [sgn.clone(), text("ab"), text("a@b.c"), text("signup"), text("A")];
@@ -366,8 +380,15 @@ fn rows_of_people_are_read_or_refused() {
     let inv = text("inv_01KB0000000000000000000000");
     let bad = [no_id.clone(), ("role", text("?")), ("expires_ms", int(-1))];
     all.row(&[people::INVITATIONS_OF], &[inv.clone(), text("a@b.c"), text("owner"), int(1), int(2)], &[], &bad);
-    let bad = [no_id.clone(), no_tenant("tenant_id"), ("role", text("?")), ("has_account", int(2))];
-    let open = [inv.clone(), ten.clone(), text("a@b.c"), text("owner"), int(1)];
+    let bad = [
+        no_id.clone(),
+        no_tenant("tenant_id"),
+        ("role", text("?")),
+        ("has_account", int(2)),
+        ("status", text("?")),
+        ("members", int(-1)),
+    ];
+    let open = [inv.clone(), ten.clone(), text("a@b.c"), text("owner"), int(1), text("active"), int(2)];
     all.row(&[people::INVITATION_BY_TOKEN], &open, &[], &bad);
     let row =
         [text("a@b.c"), text("https://x.test"), inv, text("viewer"), text("ab"), int(5), ten.clone(), text("c@d.e")];

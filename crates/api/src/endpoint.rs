@@ -105,6 +105,10 @@ pub enum Endpoint {
     SessionEndAll,
     /// Makes the session one of another tenant of the person.
     SessionSwitch,
+    /// The accounts of other services by which the person signs in.
+    IdentityList,
+    /// Shuts one of them out.
+    IdentityEnd,
     /// The people of the tenant, and invitations.
     MemberList,
     /// Invites a person by a mail.

@@ -23,6 +23,7 @@ pub mod facilitator;
 pub mod github;
 pub mod headers;
 pub mod health;
+pub mod identities;
 pub mod keys;
 pub mod members;
 #[cfg(not(target_arch = "wasm32"))]

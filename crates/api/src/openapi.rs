@@ -5,8 +5,8 @@ use super::cookies::CookieName;
 use super::endpoint::{ENDPOINTS, Endpoint, RouteRow};
 use super::refusal::ExpectedBody;
 use super::{
-    accepts, admin, audit, chains, deletion, facilitator, health, keys, members, operators, problem, recipients,
-    records, session, tenant, verify, version, whoami,
+    accepts, admin, audit, chains, deletion, facilitator, health, identities, keys, members, operators, problem,
+    recipients, records, session, tenant, verify, version, whoami,
 };
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, SchemaGenerator};
@@ -132,6 +132,8 @@ fn shapes(endpoint: Endpoint, make: &mut SchemaGenerator) -> (Option<Value>, u16
         Endpoint::SessionRead => (None, 200, of::<session::SessionAnswer>(make)),
         Endpoint::SessionEnd | Endpoint::SessionEndOne => (None, 200, of::<session::SessionEnded>(make)),
         Endpoint::SessionList => (None, 200, of::<records::ListPage<session::OwnSession>>(make)),
+        Endpoint::IdentityList => (None, 200, of::<records::ListPage<identities::IdentityView>>(make)),
+        Endpoint::IdentityEnd => (None, 200, of::<identities::IdentityAlone>(make)),
         Endpoint::AuditLog => (None, 200, of::<records::ListPage<audit::AuditView>>(make)),
         Endpoint::MemberList => (None, 200, of::<members::Members>(make)),
         Endpoint::InvitationCreate => {
@@ -203,6 +205,9 @@ fn parameters(row: &RouteRow) -> Vec<Value> {
     }
     if row.endpoint == Endpoint::OperatorSearch {
         all.extend(search_parameters());
+    }
+    if let (Endpoint::IdentityEnd, Some(id)) = (row.endpoint, all.first_mut().and_then(Value::as_object_mut)) {
+        id.insert("example".to_owned(), json!("github-583231"));
     }
     if row.endpoint == Endpoint::GithubComeBack {
         for (name, about) in [

@@ -55,6 +55,8 @@ actions! {
     MemberJoined "member.joined" MemberJoined "A person became a member; the detail is the role.";
     MemberChanged "member.changed" TenantUpdated "A member got another role; the detail is the role.";
     MemberRemoved "member.removed" MemberRemoved "A member was removed, or left.";
+    IdentityLinked "identity.linked" TenantUpdated "An account of another service, the detail, was linked to a member, the subject, and signs in from then on.";
+    IdentityEnded "identity.ended" TenantUpdated "A member ended that; the account signs nobody in.";
     SessionsEnded "sessions.ended" TenantUpdated "An operator ended all sessions of a member, the subject.";
     MailResent "mail.resent" TenantUpdated "An operator sent a mail, the subject, again; the detail is the new mail.";
     MarkRemoved "mark.removed" TenantUpdated "An operator let the address of a member or of the tenant, the subject, get mails again.";

@@ -84,7 +84,7 @@ codes! {
     InvalidAmount "INVALID_AMOUNT" 422 Never Recorded "Invalid amount" "The amount is not a decimal number of USDC above zero with at most six decimals.";
     InvalidChain "INVALID_CHAIN" 422 Never Recorded "Invalid chain" "No such chain.";
     RecipientNotRegistered "RECIPIENT_NOT_REGISTERED" 422 Never Judged "Recipient not registered" "The recipient is not registered to this tenant, or the tenant has none for this chain.";
-    RateLimited "RATE_LIMITED" 429 Later Judged "Rate limited" "Too many requests in the last minute or hour.";
+    RateLimited "RATE_LIMITED" 429 Later Judged "Rate limited" "Too many requests in the last minute or hour, or too many mails, reports or wrong codes.";
     QuotaExceeded "QUOTA_EXCEEDED" 429 Later Judged "Quota exceeded" "The month's verifications are used up.";
     Internal "INTERNAL" 500 Same Judged "Internal error" "A defect on our side; report the request id.";
     LedgerUnavailable "LEDGER_UNAVAILABLE" 503 Same Judged "Ledger unavailable" "The tenant's ledger did not answer in time; with an `Idempotency-Key` the repeat gets what was recorded.";
@@ -92,7 +92,7 @@ codes! {
     Misconfigured "MISCONFIGURED" 503 Later Judged "Misconfigured" "The service's own settings are missing or malformed; the operator's log names them.";
     SettlementNotOpen "SETTLEMENT_NOT_OPEN" 409 Later Judged "Settlement not open" "The settlement is not completed, a request waits for it, or it was handed over before.";
     InvalidSession "INVALID_SESSION" 401 Never Judged "Not signed in" "The session's cookie is missing, unknown or malformed, the session has ended, or the request carries a key too, beside which no cookie counts.";
-    InvalidSignIn "INVALID_SIGN_IN" 401 Never Judged "Sign-in not valid" "The code or the link is wrong, has expired or was used; or the code was asked for in another browser, or tried five times.";
+    InvalidSignIn "INVALID_SIGN_IN" 401 Never Judged "Sign-in not valid" "The code or the link is wrong, has expired or was used; or the code was asked for in another browser, tried five times or replaced by that of a newer mail; or the account of another service was removed.";
     CrossOrigin "CROSS_ORIGIN" 403 Never Judged "Cross-origin request" "The request comes from a page of another origin, or carries our cookie and does not say from which page it comes.";
     InsufficientRole "INSUFFICIENT_ROLE" 403 Never Judged "Insufficient role" "The person's role in the tenant is smaller than this route needs.";
     AlreadyMember "ALREADY_MEMBER" 409 Never Judged "Already a member" "The address that is invited belongs to a member of the tenant.";

@@ -74,8 +74,8 @@ pub(crate) struct NewInvitation<'a> {
     pub(crate) origin: &'a str,
 }
 
-/// Writes an invitation with its mail; `false` where there were too many today, of the tenant, to the address or in all. An older one to the address
-/// holds no longer.
+/// Writes an invitation with its mail; `false` where there were too many today, of the tenant, to the address or in all, or
+/// the tenant has as many members as it may. An older one to the address holds no longer.
 pub(crate) async fn put_invitation(db: &D1Database, new: &NewInvitation<'_>, made: &Change) -> Result<bool, Fault> {
     let now = made.at;
     let texts = [
@@ -102,6 +102,7 @@ pub(crate) async fn put_invitation(db: &D1Database, new: &NewInvitation<'_>, mad
         BoundValue::Number(invitation::INVITATIONS_DAY_MAX),
         BoundValue::Number(invitation::ADDRESS_DAY_MAX),
         BoundValue::Number(invitation::ALL_DAY_MAX),
+        BoundValue::Number(invitation::MEMBERS_MAX),
     ];
     let then = vec![
         statement(db, sql::INVITATION_REPLACED, &[at, tenant, email, id])?,

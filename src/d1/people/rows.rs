@@ -1,8 +1,10 @@
 //! The rows about people, their sessions and mails.
 
+mod identities;
 mod operators;
 
 use crate::storage::{FromRow, RowReader};
+pub use identities::{IdentityMail, IdentityRow, OwnIdentityRow};
 pub use operators::{FoundRow, MailToRepeat, PersonRow};
 use x402_api::members::{InvitationView, MemberView};
 use x402_api::session::{MailView, MembershipView, OwnSession, PersonView, SessionTenant, SessionView};
@@ -39,17 +41,19 @@ impl FromRow for OpenSignIn {
     }
 }
 
-/// A person whom another service names.
-pub struct IdentityRow {
-    /// The address by which the person signs in here.
-    pub email: String,
+/// The wrong codes of a day.
+pub struct WrongCodes {
+    /// Those from a prefix of addresses.
+    pub of_prefix: u64,
+    /// Those from all.
+    pub of_all: u64,
 }
 
-impl FromRow for IdentityRow {
-    const COLUMNS: &'static [&'static str] = &["email"];
+impl FromRow for WrongCodes {
+    const COLUMNS: &'static [&'static str] = &["of_prefix", "of_all"];
 
     fn from_row(row: &mut RowReader) -> Result<Self, Fault> {
-        Ok(Self { email: row.get()? })
+        Ok(Self { of_prefix: row.get()?, of_all: row.get()? })
     }
 }
 
@@ -89,6 +93,19 @@ impl FromRow for UnownedTenant {
 
     fn from_row(row: &mut RowReader) -> Result<Self, Fault> {
         Ok(Self { tenant: row.parse(TenantId::parse)? })
+    }
+}
+
+/// Checks that a tenant is served.
+///
+/// # Errors
+/// `TENANT_SUSPENDED`.
+pub fn check_served(status: TenantStatus) -> Result<(), Fault> {
+    match status {
+        TenantStatus::Active => Ok(()),
+        TenantStatus::Suspended | TenantStatus::Cancelled => {
+            Err(Fault::new(ErrorCode::TenantSuspended, "the tenant is suspended or cancelled"))
+        }
     }
 }
 
@@ -160,12 +177,7 @@ impl SessionRow {
     /// # Errors
     /// `TENANT_SUSPENDED`.
     pub fn check_served(&self) -> Result<(), Fault> {
-        match self.status {
-            TenantStatus::Active => Ok(()),
-            TenantStatus::Suspended | TenantStatus::Cancelled => {
-                Err(Fault::new(ErrorCode::TenantSuspended, "the tenant is suspended or cancelled"))
-            }
-        }
+        check_served(self.status)
     }
 
     /// What the person reads.
@@ -301,7 +313,8 @@ impl MemberRow {
 pub struct InvitationRow {
     /// `inv_…`.
     pub id: InvitationId,
-    email: String,
+    /// The address that is invited.
+    pub email: String,
     role: Role,
     created_at: UnixMillis,
     expires_at: UnixMillis,
@@ -342,14 +355,20 @@ pub struct OpenInvitation {
     pub role: Role,
     /// Whether the invited person belongs to a tenant.
     pub has_account: bool,
+    /// Whether the tenant is served.
+    pub status: TenantStatus,
+    /// The tenant's members, without the invited person.
+    pub members: u64,
 }
 
 impl FromRow for OpenInvitation {
-    const COLUMNS: &'static [&'static str] = &["id", "tenant_id", "email", "role", "has_account"];
+    const COLUMNS: &'static [&'static str] = &["id", "tenant_id", "email", "role", "has_account", "status", "members"];
 
     fn from_row(row: &mut RowReader) -> Result<Self, Fault> {
         let (id, tenant) = (row.parse(InvitationId::parse)?, row.parse(TenantId::parse)?);
-        Ok(Self { id, tenant, email: row.get()?, role: row.parse(Role::parse)?, has_account: row.get()? })
+        let (email, role, has_account) = (row.get()?, row.parse(Role::parse)?, row.get()?);
+        let (status, members) = (row.parse(TenantStatus::parse)?, row.get()?);
+        Ok(Self { id, tenant, email, role, has_account, status, members })
     }
 }
 
@@ -400,6 +419,8 @@ pub enum MailKind {
     Invitation,
     /// A question whether to delete the tenant.
     Deletion,
+    /// An account of another service that was linked.
+    Identity,
 }
 
 /// A mail that is tried.
@@ -422,6 +443,7 @@ impl FromRow for ClaimedMail {
             "sign_in" => Some(MailKind::SignIn),
             "invitation" => Some(MailKind::Invitation),
             "deletion" => Some(MailKind::Deletion),
+            "identity" => Some(MailKind::Identity),
             _ => None,
         })?;
         Ok(Self { kind, tries: row.get()?, created_at: row.get()?, is_marked: row.get()? })

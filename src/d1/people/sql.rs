@@ -1,9 +1,9 @@
 //! The statements about people, their sessions and mails.
 
 use super::rows::{
-    ClaimedMail, FoundRow, IdentityRow, InvitationMail, InvitationRow, MailToRepeat, MailboxRow, MemberRow,
-    MembershipRow, OpenInvitation, OpenSignIn, OwnSessionRow, PersonRow, QueuedMail, SessionRow, SignInMail,
-    UnownedTenant,
+    ClaimedMail, FoundRow, IdentityMail, IdentityRow, InvitationMail, InvitationRow, MailToRepeat, MailboxRow,
+    MemberRow, MembershipRow, OpenInvitation, OpenSignIn, OwnIdentityRow, OwnSessionRow, PersonRow, QueuedMail,
+    SessionRow, SignInMail, UnownedTenant, WrongCodes,
 };
 use crate::storage::{Present, statements};
 
@@ -33,10 +33,27 @@ statements! {
     /// Binds a token's hash and now; returns the sign-in if it holds.
     SIGN_IN_BY_TOKEN: OpenSignIn = "SELECT id, token_hash, email, intent, company_name FROM sign_ins
         WHERE token_hash = ? AND used_ms IS NULL AND expires_ms > ?";
-    /// Binds a browser's hash, now, the most tries: one more code is compared.
+    /// Binds a browser's hash, now, the most tries, the day, prefix of the client's address, and the most wrong codes of the
+    /// day from the prefix and from all: one more code is compared.
     SIGN_IN_TRY: OpenSignIn = "UPDATE sign_ins SET tries = tries + 1
-        WHERE browser_hash = ? AND used_ms IS NULL AND expires_ms > ? AND tries < ?
+        WHERE browser_hash = ?1 AND used_ms IS NULL AND expires_ms > ?2 AND tries < ?3
+        AND COALESCE((SELECT wrong FROM wrong_codes WHERE day_ms = ?4 AND ip_prefix = ?5), 0) < ?6
+        AND COALESCE((SELECT wrong FROM wrong_codes WHERE day_ms = ?4 AND ip_prefix = 'all'), 0) < ?7
         RETURNING id, token_hash, email, intent, company_name";
+    /// Binds the day and a prefix: the code counts as wrong until it proves right, if the statement before it in the batch
+    /// lets it be compared.
+    CODE_WRONG: () = "INSERT INTO wrong_codes (day_ms, ip_prefix, wrong)
+        SELECT ?1, value, 1 FROM json_each(json_array(?2, 'all')) WHERE changes() > 0
+        ON CONFLICT (day_ms, ip_prefix) DO UPDATE SET wrong = wrong + 1";
+    /// Binds the day and a prefix; returns the wrong codes of the day.
+    WRONG_CODES_GET: WrongCodes =
+        "SELECT COALESCE((SELECT wrong FROM wrong_codes WHERE day_ms = ?1 AND ip_prefix = ?2), 0) AS of_prefix,
+        COALESCE((SELECT wrong FROM wrong_codes WHERE day_ms = ?1 AND ip_prefix = 'all'), 0) AS of_all";
+    /// Binds the day and a prefix: a code was right.
+    CODE_RIGHT: () = "UPDATE wrong_codes SET wrong = wrong - 1
+        WHERE day_ms = ?1 AND ip_prefix IN (?2, 'all') AND wrong > 0";
+    /// Binds a time.
+    WRONG_CODES_PURGE: () = "DELETE FROM wrong_codes WHERE day_ms < ?";
     /// Binds now and an id: the sign-in is used. A second use violates `NOT NULL`, so that its batch fails as a whole.
     SIGN_IN_USE: () = "UPDATE sign_ins SET used_ms = ?1, email = CASE WHEN used_ms IS NULL THEN email END WHERE id = ?2";
     /// Binds now and an address: whoever has signed in needs no other mail.
@@ -68,13 +85,32 @@ statements! {
         AND used_ms IS NULL AND expires_ms > ?1 RETURNING 1 AS present";
     /// Binds a time.
     OAUTH_PURGE: () = "DELETE FROM oauth_states WHERE created_ms < ?";
-    /// Binds the service and its id of a person; returns the person's address.
-    IDENTITY_GET: IdentityRow = "SELECT p.email FROM identities i JOIN people p ON p.id = i.person_id
-        WHERE i.provider = ? AND i.subject = ?";
-    /// Binds the service, its id of a person, now, the person's address.
-    IDENTITY_PUT: () = "INSERT INTO identities (provider, subject, person_id, created_ms)
-        SELECT ?1, ?2, id, ?3 FROM people WHERE email = ?4
-        ON CONFLICT (provider, subject) DO UPDATE SET person_id = excluded.person_id";
+    /// Binds the service and its id of a person; returns the person's address, and whether the account was shut out.
+    IDENTITY_GET: IdentityRow = "SELECT p.email, i.ended_ms IS NOT NULL AS is_ended
+        FROM identities i JOIN people p ON p.id = i.person_id WHERE i.provider = ? AND i.subject = ?";
+    /// Binds the service, its id of a person, the account's name, prefix of the client's address, now, the person's address.
+    IDENTITY_PUT: () = "INSERT INTO identities (provider, subject, person_id, name, ip_prefix, created_ms)
+        SELECT ?1, ?2, id, ?3, ?4, ?5 FROM people WHERE email = ?6 ON CONFLICT (provider, subject) DO NOTHING";
+    /// Binds id, address, origin, the linked account's id, now, whether the address leads to a tenant that was there before,
+    /// and the id that the person gets if it is new: the mail about the link, if a statement before it in the batch has made
+    /// the link, and person or tenant were there before.
+    IDENTITY_MAIL_PUT: () = "INSERT INTO mails (id, kind, address, origin, subject_id, state, created_ms)
+        SELECT ?1, 'identity', ?2, ?3, ?4, 'queued', ?5 WHERE changes() > 0
+        AND (?6 = 1 OR EXISTS (SELECT 1 FROM people WHERE email = ?2 AND id <> ?7))";
+    /// Binds now, the service, its id of a person, the person's address: the account signs the person in. It violates
+    /// `NOT NULL`, so that its batch fails as a whole, where the account was shut out or is another person's.
+    IDENTITY_USE: () = "UPDATE identities SET used_ms = ?1, person_id = CASE WHEN ended_ms IS NULL
+        AND person_id = (SELECT id FROM people WHERE email = ?4) THEN person_id END WHERE provider = ?2 AND subject = ?3";
+    /// Binds a person; returns the accounts that were linked, the newest first.
+    IDENTITIES_OF: OwnIdentityRow = "SELECT provider, subject, name, ip_prefix, created_ms, used_ms, ended_ms
+        FROM identities WHERE person_id = ? ORDER BY created_ms DESC, subject LIMIT 100";
+    /// Binds now, the service, its id of a person, and the person; returns a row if the account was not shut out.
+    IDENTITY_END: Present = "UPDATE identities SET ended_ms = ?1 WHERE provider = ?2 AND subject = ?3 AND person_id = ?4
+        AND ended_ms IS NULL RETURNING 1 AS present";
+    /// Binds a mail's id; returns what its text is made of, unless it was sent.
+    IDENTITY_MAIL_GET: IdentityMail = "SELECT m.address, m.origin, i.provider, i.subject, i.name, i.ip_prefix, i.created_ms
+        FROM mails m JOIN identities i ON i.provider = substr(m.subject_id, 1, instr(m.subject_id, '-') - 1)
+        AND i.subject = substr(m.subject_id, instr(m.subject_id, '-') + 1) WHERE m.id = ? AND m.state = 'queued'";
 
     /// Binds id, hash, tenant, prefix of the client's address, user agent, now, end, address of the person.
     SESSION_PUT: () = "INSERT INTO sessions (id, hash, person_id, tenant_id, ip_prefix, user_agent, created_ms, seen_ms,
@@ -133,14 +169,16 @@ statements! {
         OR EXISTS (SELECT 1 FROM members o WHERE o.tenant_id = ?1 AND o.role = 'owner' AND o.person_id <> ?2))
         RETURNING 1 AS present";
     /// Binds id, tenant, address, role, token's hash, person who invites, now, end, an id of the start of the day, and the
-    /// most in a day of a tenant, to an address, and of all; returns a row if none is reached. A tenant that has invited
-    /// fewer than two is not refused for what others do.
+    /// most in a day of a tenant, to an address, and of all, and the most members; returns a row if none is reached. Whoever
+    /// is invited counts as a member. A tenant that has invited fewer than two is not refused for what others do.
     INVITATION_PUT: Present = "INSERT INTO invitations (id, tenant_id, email, role, token_hash, invited_by, created_ms,
         expires_ms) SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8
         WHERE (SELECT COUNT(*) FROM invitations WHERE id > ?9 AND tenant_id = ?2) < ?10
         AND (SELECT COUNT(*) FROM invitations WHERE id > ?9 AND email = ?3) < ?11
         AND ((SELECT COUNT(*) FROM invitations WHERE id > ?9) < ?12
-        OR (SELECT COUNT(*) FROM invitations WHERE id > ?9 AND tenant_id = ?2) < 2) RETURNING 1 AS present";
+        OR (SELECT COUNT(*) FROM invitations WHERE id > ?9 AND tenant_id = ?2) < 2)
+        AND (SELECT COUNT(*) FROM members WHERE tenant_id = ?2) + (SELECT COUNT(*) FROM invitations WHERE tenant_id = ?2
+        AND email <> ?3 AND accepted_ms IS NULL AND revoked_ms IS NULL AND expires_ms > ?7) < ?13 RETURNING 1 AS present";
     /// Binds now, tenant, address, and the id of the invitation that replaces all others to the address, if it was written.
     INVITATION_REPLACED: () = "UPDATE invitations SET revoked_ms = ?1 WHERE tenant_id = ?2 AND email = ?3 AND id <> ?4
         AND accepted_ms IS NULL AND revoked_ms IS NULL AND EXISTS (SELECT 1 FROM invitations WHERE id = ?4)";
@@ -154,19 +192,26 @@ statements! {
     INVITATION_REVOKE: Present = "UPDATE invitations SET revoked_ms = ?1 WHERE tenant_id = ?2 AND id = ?3
         AND accepted_ms IS NULL AND revoked_ms IS NULL AND expires_ms > ?1 RETURNING 1 AS present";
     /// Binds a token's hash and now; returns the invitation if it holds. `has_account`: the invited person belongs to a
-    /// tenant.
+    /// tenant. `members`: of the tenant, without the invited person.
     INVITATION_BY_TOKEN: OpenInvitation = "SELECT id, tenant_id, email, role, EXISTS (SELECT 1 FROM people p
-        JOIN members m ON m.person_id = p.id WHERE p.email = invitations.email) AS has_account FROM invitations
+        JOIN members m ON m.person_id = p.id WHERE p.email = invitations.email) AS has_account,
+        (SELECT status FROM tenants t WHERE t.id = invitations.tenant_id) AS status,
+        (SELECT COUNT(*) FROM members m JOIN people p ON p.id = m.person_id WHERE m.tenant_id = invitations.tenant_id
+        AND p.email <> invitations.email) AS members FROM invitations
         WHERE token_hash = ? AND accepted_ms IS NULL AND revoked_ms IS NULL AND expires_ms > ?
         AND NOT EXISTS (SELECT 1 FROM deletions d
         WHERE d.tenant_id = invitations.tenant_id AND d.due_ms IS NOT NULL)";
-    /// Binds now, an id, and the address of the browser's session or null: the invitation is accepted. It violates
-    /// `NOT NULL`, so that its batch fails as a whole, where the invitation was accepted or revoked meanwhile, its tenant is being
-    /// deleted, or the invited person belongs to a tenant and the session is not the person's.
+    /// Binds now, an id, the address of the browser's session or null, and the most members: the invitation is accepted. It
+    /// violates `NOT NULL`, so that its batch fails as a whole, where the invitation was accepted or revoked meanwhile, its
+    /// tenant is not served, has as many members as it may or is being deleted, or the invited person belongs to a tenant and
+    /// the session is not the person's.
     INVITATION_ACCEPT: () = "UPDATE invitations SET accepted_ms = ?1, email = CASE WHEN accepted_ms IS NULL
         AND revoked_ms IS NULL AND NOT EXISTS (SELECT 1 FROM deletions d
         WHERE d.tenant_id = invitations.tenant_id AND d.due_ms IS NOT NULL) AND (email = ?3 OR NOT EXISTS (SELECT 1 FROM people p
-        JOIN members m ON m.person_id = p.id WHERE p.email = invitations.email)) THEN email END WHERE id = ?2";
+        JOIN members m ON m.person_id = p.id WHERE p.email = invitations.email))
+        AND EXISTS (SELECT 1 FROM tenants t WHERE t.id = invitations.tenant_id AND t.status = 'active')
+        AND (SELECT COUNT(*) FROM members m JOIN people p ON p.id = m.person_id WHERE m.tenant_id = invitations.tenant_id
+        AND p.email <> invitations.email) < ?4 THEN email END WHERE id = ?2";
     /// Binds now, tenant, person: whoever is no owner of the tenant leaves no invitation to it that holds.
     INVITATIONS_LEFT: () = "UPDATE invitations SET revoked_ms = ?1 WHERE tenant_id = ?2 AND invited_by = ?3
         AND accepted_ms IS NULL AND revoked_ms IS NULL AND NOT EXISTS (SELECT 1 FROM members

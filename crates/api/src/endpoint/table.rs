@@ -338,6 +338,20 @@ pub(crate) const ENDPOINTS: &[RouteRow] = &[
     ),
     route(Endpoint::SessionEndAll, Method::Delete, "/v1/sessions", PERSON, ["Sessions", "Sign out everywhere"]),
     route(Endpoint::SessionSwitch, Method::Post, "/v1/session/tenant", PERSON, ["Sessions", "Act for another tenant"]),
+    route(
+        Endpoint::IdentityList,
+        Method::Get,
+        "/v1/session/identities",
+        PERSON,
+        ["Sessions", "List the accounts of other services by which one signs in"],
+    ),
+    route(
+        Endpoint::IdentityEnd,
+        Method::Delete,
+        "/v1/session/identities/{id}",
+        PERSON,
+        ["Sessions", "Shut out an account of another service"],
+    ),
     route(Endpoint::MemberList, Method::Get, "/v1/members", PERSON, ["Members", "List members and invitations"]),
     route(Endpoint::InvitationCreate, Method::Post, "/v1/members/invitations", OWNER, ["Members", "Invite a person"]),
     route(

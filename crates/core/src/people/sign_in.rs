@@ -35,6 +35,19 @@ pub const LITTLE: u64 = 2;
 /// The most of such mails from the network around a prefix ([`super::client::network_around`]).
 pub const AROUND_MAX: u64 = 20;
 
+/// The most wrong codes of a day (UTC) from one prefix of addresses.
+pub const WRONG_PREFIX_MAX: u64 = 20;
+/// The most wrong codes of a day (UTC) from all: a thousand guesses of a million, a chance of one in a thousand that any code
+/// is met. From then on no code is compared, and links sign in.
+pub const WRONG_ALL_MAX: u64 = 1_000;
+
+/// The start of the day (UTC) in which wrong codes are counted, and the seconds until the next.
+#[must_use]
+pub const fn day_of(now: UnixMillis) -> (UnixMillis, u64) {
+    let gone = now.0 % DAY_MS;
+    (UnixMillis(now.0.saturating_sub(gone)), DAY_MS.saturating_sub(gone).div_ceil(1_000))
+}
+
 /// What a person asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SignInIntent {
@@ -169,6 +182,19 @@ mod tests {
         let found = SignInSecrets::find(id(1), &made.token.hash(), &[NEW, OLD]).expect("found");
         assert_eq!((found.token, found.code()), (made.token, made.code()));
         assert!(SignInSecrets::find(id(1), &made.token.hash(), &[NEW]).is_none());
+    }
+
+    #[test]
+    fn wrong_codes_are_counted_by_the_day() {
+        let begin = UnixMillis(20_000 * DAY_MS);
+        let at = |ms: u64| day_of(UnixMillis(begin.0 + ms));
+        assert_eq!((at(0), at(1)), ((begin, 86_400), (begin, 86_400)));
+        assert_eq!((at(DAY_MS - 1), at(DAY_MS)), ((begin, 1), (UnixMillis(begin.0 + DAY_MS), 86_400)));
+    }
+
+    #[test]
+    fn a_link_and_a_code_end_after_15_minutes() {
+        assert_eq!(expiry(UnixMillis(5)), UnixMillis(5 + 15 * 60 * 1_000));
     }
 
     #[test]
