@@ -355,6 +355,29 @@ fn check_identities(all: &mut Checked) {
     all.row(&[people::IDENTITY_MAIL_GET], &mail, &["name"], &bad);
 }
 
+/// The rows about invitations.
+fn check_invitations(all: &mut Checked) {
+    let ten = text(TENANT);
+    let (no_id, no_tenant) = (("id", text("ver_1")), ("tenant_id", text("ten_1")));
+    let inv = text("inv_01KB0000000000000000000000");
+    let bad = [no_id.clone(), ("role", text("?")), ("expires_ms", int(-1))];
+    all.row(&[people::INVITATIONS_OF], &[inv.clone(), text("a@b.c"), text("owner"), int(1), int(2)], &[], &bad);
+    let bad = [
+        no_id.clone(),
+        no_tenant.clone(),
+        ("role", text("?")),
+        ("has_account", int(2)),
+        ("status", text("?")),
+        ("members", int(-1)),
+    ];
+    let open = [inv.clone(), ten.clone(), text("a@b.c"), text("owner"), int(1), text("active"), int(2)];
+    all.row(&[people::INVITATION_BY_TOKEN], &open, &[], &bad);
+    let row =
+        [text("a@b.c"), text("https://x.test"), inv, text("viewer"), text("ab"), int(5), ten.clone(), text("c@d.e")];
+    let bad = [no_id.clone(), ("role", text("?")), ("expires_ms", int(-1)), no_tenant.clone()];
+    all.row(&[people::INVITATION_MAIL_GET], &row, &[], &bad);
+}
+
 #[test]
 fn rows_of_people_are_read_or_refused() {
     let mut all = Checked::default();
@@ -377,23 +400,7 @@ fn rows_of_people_are_read_or_refused() {
     all.row(&changed, &[int(1)], &[], &[]);
     let bad = [("person_id", text("per_1")), ("role", text("?")), ("created_ms", int(-1))];
     all.row(&[people::MEMBERS_OF], &[per.clone(), text("a@b.c"), text("owner"), int(1)], &[], &bad);
-    let inv = text("inv_01KB0000000000000000000000");
-    let bad = [no_id.clone(), ("role", text("?")), ("expires_ms", int(-1))];
-    all.row(&[people::INVITATIONS_OF], &[inv.clone(), text("a@b.c"), text("owner"), int(1), int(2)], &[], &bad);
-    let bad = [
-        no_id.clone(),
-        no_tenant("tenant_id"),
-        ("role", text("?")),
-        ("has_account", int(2)),
-        ("status", text("?")),
-        ("members", int(-1)),
-    ];
-    let open = [inv.clone(), ten.clone(), text("a@b.c"), text("owner"), int(1), text("active"), int(2)];
-    all.row(&[people::INVITATION_BY_TOKEN], &open, &[], &bad);
-    let row =
-        [text("a@b.c"), text("https://x.test"), inv, text("viewer"), text("ab"), int(5), ten.clone(), text("c@d.e")];
-    let bad = [no_id.clone(), ("role", text("?")), ("expires_ms", int(-1)), no_tenant("tenant_id")];
-    all.row(&[people::INVITATION_MAIL_GET], &row, &[], &bad);
+    check_invitations(&mut all);
     let claimed = [text("invitation"), int(1), int(2), int(0)];
     let bad = [("kind", text("?")), ("tries", int(-1)), ("created_ms", int(-1)), ("is_marked", int(2))];
     all.row(&[people::MAIL_CLAIM], &claimed, &[], &bad);
