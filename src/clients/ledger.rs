@@ -32,8 +32,7 @@ const FLUSH_DEADLINE_MS: u64 = 10_000;
 pub(crate) const REPLAYED: &str = "Idempotent-Replayed";
 
 fn ledger_unavailable(cause: impl core::fmt::Display) -> Fault {
-    let detail =
-        "the tenant's ledger did not answer; the request may have been recorded: repeat it with its Idempotency-Key";
+    let detail = "the tenant's ledger did not answer; the request may have been recorded: repeat it, with its Idempotency-Key if it has one";
     Fault::new(ErrorCode::LedgerUnavailable, detail).after(1).because(cause)
 }
 

@@ -3,7 +3,7 @@
 use super::change::{Change, change};
 use super::{BoundValue, all, no_tenant, sql, statement, tenant_row};
 use worker::{D1Database, D1PreparedStatement};
-use x402_api::admin::{KEYS_MAX, KeyView};
+use x402_api::admin::{KEYS_MAX, KeyView, ROTATED_MAX};
 use x402_chain::id::{KeyId, TenantId};
 use x402_chain::network::Environment;
 use x402_chain::time::UnixMillis;
@@ -131,14 +131,14 @@ pub(crate) struct KeyRotation<'a> {
     pub(crate) last_four: &'a str,
 }
 
-/// Replaces a key; `false` where it is not in force, was replaced before, or the tenant has twice [`KEYS_MAX`] keys that
+/// Replaces a key; `false` where it is not in force, was replaced before, or the tenant has [`ROTATED_MAX`] keys that
 /// hold.
 pub(crate) async fn rotate_key(db: &D1Database, rotation: &KeyRotation<'_>, made: &Change) -> Result<bool, Fault> {
     let KeyRotation { old, grace_until, new, hash, last_four } = rotation;
     let texts = [old.to_string(), new.to_string(), hash.to_string(), made.tenant.to_string()];
     let [old, new, hash, tenant] = texts.each_ref().map(|text| BoundValue::Text(text));
     let last_four = BoundValue::Text(last_four);
-    let bind = [new, hash, last_four, BoundValue::Ms(made.at), tenant, old, most(KEYS_MAX.saturating_mul(2))?];
+    let bind = [new, hash, last_four, BoundValue::Ms(made.at), tenant, old, most(ROTATED_MAX)?];
     let mut then = vec![statement(db, sql::KEY_GRACE, &[BoundValue::Ms(*grace_until), tenant, old, new])?];
     then.extend(after(db, made)?);
     change(db, (sql::KEY_ROTATE, &bind), made, then).await

@@ -10,7 +10,7 @@ use crate::d1::deletions;
 use crate::d1::keys::{self, KeyRotation, KeyToPut, REPORTS_SPAN_MS};
 use crate::request::IncomingRequest;
 use x402_api::ApiReply;
-use x402_api::admin::{self, KEYS_MAX, KeyAlone, KeyCreated, KeyView, NewKey};
+use x402_api::admin::{self, KEYS_MAX, KeyAlone, KeyCreated, KeyView, NewKey, ROTATED_MAX};
 use x402_api::body::invalid;
 use x402_api::keys::{LeakReceived, grace_ms, leak_report};
 use x402_api::records::ListPage;
@@ -56,8 +56,9 @@ pub(super) async fn list(app: &App, tenant: TenantId, environment: Option<Enviro
     Ok(ApiReply::json(200, &ListPage { data, next_cursor: None }))
 }
 
-fn too_many() -> Fault {
-    invalid("name", &format!("is one too many: a tenant can have {KEYS_MAX} keys"))
+/// `most`: of those that hold.
+fn too_many(most: usize) -> Fault {
+    invalid("name", &format!("is one too many: a tenant can have {most} keys that hold"))
 }
 
 /// Makes a key.
@@ -87,7 +88,7 @@ pub(super) async fn create(
     if !keys::create_key(&db, &put, &made.detail(new.environment.name()).of(new.environment)).await? {
         let deletion = deletions::read_deletion(&db, tenant).await?;
         deletion.map_or(Ok(()), |row| row.deletion.check_none())?;
-        return Err(too_many());
+        return Err(too_many(KEYS_MAX));
     }
     key_created(app, incoming, (tenant, id), text).await
 }
@@ -137,12 +138,12 @@ struct Reach<'a> {
     allow_list: &'a [AllowedNetwork],
 }
 
-/// Checks that whoever manages the tenant may hold a key: nobody gets more by a new key than he has. What a key with the
-/// scope `manage` may do is an owner's.
+/// Checks that whoever manages the tenant may hold a key: nobody gets more by a new key than he has. A key with the scope
+/// `manage` does what only an owner may, though nothing to members.
 async fn check_reach(app: &App, incoming: &IncomingRequest, wanted: Reach<'_>) -> Result<(), Fault> {
     let Some(own) = &incoming.managing_key else {
         if wanted.scopes.contains(&Scope::Manage) && incoming.session()?.role < Role::Owner {
-            let detail = "only an owner gets a key with the scope 'manage': it may do what an owner may";
+            let detail = "only an owner gets a key with the scope 'manage': it manages keys, recipients and the tenant";
             return Err(Fault::new(ErrorCode::InsufficientRole, detail));
         }
         return Ok(());
@@ -225,7 +226,7 @@ pub(super) async fn rotate_own(app: &App, incoming: &IncomingRequest) -> Result<
         let holds = after.revoked_at.is_none() && after.grace_until.is_none();
         let has_expired = after.expires_at.is_some_and(|end| end <= now.rfc3339());
         if holds && !has_expired {
-            return Err(too_many());
+            return Err(too_many(ROTATED_MAX));
         }
         let detail = "the key is revoked, has expired or was rotated before";
         return Err(Fault::new(ErrorCode::KeyNotActive, detail));

@@ -211,8 +211,8 @@ test("a key reads what is about its own environment, and a live one what is abou
   const { id } = owner.session.tenant;
   const [live, test] = [await keyWith(id, ["manage"], "live"), await keyWith(id, ["manage"], "test")];
   const changes = [
-    ["POST", `/v1/admin/tenants/${id}/recipients`, { chain: "base", address: EVM }],
-    ["POST", `/v1/admin/tenants/${id}/recipients`, { chain: "base-sepolia", address: EVM }],
+    ["POST", `/v1/admin/tenants/${id}/recipients`, { chain: "base", address: `0x${"6b".repeat(20)}` }],
+    ["POST", `/v1/admin/tenants/${id}/recipients`, { chain: "base-sepolia", address: `0x${"6b".repeat(20)}` }],
     ["PATCH", `/v1/admin/tenants/${id}`, { company_name: "B" }],
   ];
   for (const [method, path, body] of changes) await worker.call(method, path, { admin: true, body });

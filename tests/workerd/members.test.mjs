@@ -167,15 +167,11 @@ test("a token is spent with what it does, or not at all", async () => {
 
 /** Makes a tenant one of so many members. */
 async function fill({ session }, count) {
-  const more = `SELECT 'per_full' || ?1 || value AS id FROM json_each(?2)`;
+  const more = "SELECT 'per_01KB' || printf('%022d', value) AS id FROM json_each(?2)";
   const numbers = JSON.stringify(Array.from({ length: count - 1 }, (_, at) => at));
   const { id } = session.tenant;
-  await worker.sql(`INSERT INTO people (id, email, created_ms) SELECT id, id || '@example.test', 1 FROM (${more})`, id, numbers);
-  await worker.sql(
-    `INSERT INTO members (tenant_id, person_id, role, created_ms) SELECT ?1, id, 'viewer', 1 FROM (${more})`,
-    id,
-    numbers,
-  );
+  await worker.sql(`INSERT INTO people (id, email, created_ms) SELECT id, id || ?1 || '@example.test', 1 FROM (${more})`, id, numbers);
+  await worker.sql(`INSERT INTO members (tenant_id, person_id, role, created_ms) SELECT ?1, id, 'viewer', 1 FROM (${more})`, id, numbers);
 }
 
 test("a tenant has a hundred members, invited ones among them, also of those who come at once", async () => {
@@ -187,9 +183,9 @@ test("a tenant has a hundred members, invited ones among them, also of those who
   assert.equal((await invite(owner, one, "developer")).status, 201, "in the place of the first");
   assert.deepEqual(refusal(await invite(owner, address(), "viewer")), [422, "INVALID_REQUEST"]);
   // One seat is taken otherwise: of two who join at once one stays outside.
-  await worker.sql("INSERT INTO people (id, email, created_ms) VALUES ('per_seat', 'seat@example.test', 1)");
+  await worker.sql("INSERT INTO people (id, email, created_ms) VALUES ('per_01KC0000000000000000000000', 'seat@example.test', 1)");
   await worker.sql(
-    "INSERT INTO members (tenant_id, person_id, role, created_ms) VALUES (?, 'per_seat', 'viewer', 1)",
+    "INSERT INTO members (tenant_id, person_id, role, created_ms) VALUES (?, 'per_01KC0000000000000000000000', 'viewer', 1)",
     owner.session.tenant.id,
   );
   const tokens = [(await mailTo(worker, one, 2)).token, (await mailTo(worker, two)).token];
@@ -200,7 +196,7 @@ test("a tenant has a hundred members, invited ones among them, also of those who
   const refused = await join(tokens[left]);
   assert.deepEqual([...refusal(refused), refused.body.param], [422, "INVALID_REQUEST", "token"]);
   // The invitation was not spent.
-  await worker.sql("DELETE FROM members WHERE person_id = 'per_seat'");
+  await worker.sql("DELETE FROM members WHERE person_id = 'per_01KC0000000000000000000000'");
   assert.equal((await join(tokens[left])).status, 201);
 });
 
@@ -210,8 +206,7 @@ test("nobody joins a tenant that is not served, and the invitation is kept", asy
   await invite(owner, email, "viewer");
   const { token } = await mailTo(worker, email);
   const join = () => new Browser(worker).call("POST", "/v1/members/join", { token });
-  const become = (status) =>
-    worker.call("PATCH", `/v1/admin/tenants/${owner.session.tenant.id}`, { admin: true, body: { status } });
+  const become = (status) => worker.call("PATCH", `/v1/admin/tenants/${owner.session.tenant.id}`, { admin: true, body: { status } });
   await become("suspended");
   assert.deepEqual(refusal(await join()), [403, "TENANT_SUSPENDED"]);
   assert.deepEqual(await worker.sql("SELECT id FROM people WHERE email = ?", email), []);

@@ -26,6 +26,8 @@ const EMAIL_BYTES_MAX: usize = 254;
 const NAME_BYTES_MAX: usize = 200;
 /// The most keys of a tenant, without revoked ones: the ledger's copy stays small.
 pub const KEYS_MAX: usize = 100;
+/// The most with those that a rotation adds: old keys hold beside new ones for a time.
+pub const ROTATED_MAX: usize = 200;
 /// The most addresses of a tenant in an environment, for the same reason.
 pub const RECIPIENTS_MAX: usize = 1_000;
 /// The greatest limit that a tenant may have, requests or verdicts: far above what one ledger can serve.
