@@ -233,7 +233,7 @@ test("after the week all that is personal is erased, and a person of two tenants
     ["a", person],
     ["b", their],
   ])
-    await worker.sql("INSERT INTO identities VALUES ('github', ?, ?, 1)", subject + of, of);
+    await worker.sql("INSERT INTO identities (provider, subject, person_id, created_ms) VALUES ('github', ?, ?, 1)", subject + of, of);
   for (const { email } of [ann, bob]) await worker.sql("INSERT INTO mail_addresses VALUES (?, 'complained', 1)", email);
   await worker.sql("DELETE FROM mail_addresses WHERE address = ?", ann.email);
   const { due } = await deleted(ann);

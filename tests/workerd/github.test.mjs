@@ -208,7 +208,8 @@ test("a person shuts a linked account out, which is then linked to nobody again"
   const [{ id }] = await list(owner);
   const stranger = (await byMail(address())).browser;
   assert.deepEqual(await list(stranger), []);
-  const end = (browser, which, headers = OWN) => browser.call("DELETE", `/v1/session/identities/${which}`, undefined, headers);
+  const own = /** @type {Record<string, string | undefined>} */ (OWN);
+  const end = (browser, which, headers = own) => browser.call("DELETE", `/v1/session/identities/${which}`, undefined, headers);
   assert.deepEqual(refusal(await end(stranger, id)), [404, "NOT_FOUND"], "another person's");
   for (const none of ["x", "github-", "github-1", "gitlab-1"]) assert.deepEqual(refusal(await end(owner, none)), [404, "NOT_FOUND"], none);
   const elsewhere = { origin: "https://evil.example", "sec-fetch-site": "cross-site" };
