@@ -133,7 +133,7 @@ fn wrong_codes_are_counted_by_network_and_in_all_and_right_ones_taken_back() {
 }
 
 #[test]
-fn an_account_that_was_shut_out_or_is_anothers_begins_no_session() {
+fn an_account_shut_out_or_of_another_person_begins_no_session() {
     let db = directory_db();
     db.execute_batch("INSERT INTO people (id, email, created_ms) VALUES ('per_a', 'a', 1), ('per_b', 'b', 1);")
         .expect("written");
