@@ -10,7 +10,8 @@ import { say, step } from "./progress.mjs";
 export { say };
 
 export const ROOT = join(dirname(fileURLToPath(import.meta.url)), "..", "..");
-const CACHE = process.env.X402_EDGE_TOOLS ?? join(process.env.XDG_CACHE_HOME ?? join(homedir(), ".cache"), "x402-edge");
+/** Where tools are kept that all checkouts of this machine share. */
+export const CACHE = process.env.X402_EDGE_TOOLS ?? join(process.env.XDG_CACHE_HOME ?? join(homedir(), ".cache"), "x402-edge");
 const MODULES = join(ROOT, "node_modules");
 
 /** The children that run: none outlives this process. */

@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { brotliCompressSync, deflateSync, gzipSync } from "node:zlib";
+import { randomAccount } from "../../scripts/lib/evm.mjs";
 import { Browser, address, mailTo, network, signedUp } from "./browser.mjs";
 import { startWorker } from "./worker.mjs";
 
@@ -21,6 +22,7 @@ const routes = async () => {
       .filter(([method]) => ["get", "post", "patch", "delete"].includes(method))
       .map(([method, operation]) => ({
         method: method.toUpperCase(),
+        template: path,
         path: path.replaceAll(/\{[a-z_]+\}/g, "x"),
         access: operation.security?.length ? Object.keys(operation.security[0])[0] : "public",
         scope: operation.security?.[0]?.apiKey?.[0],
@@ -131,6 +133,55 @@ test("a session serves the routes whose role its person has, and no other", asyn
       if (refused) assert.equal(status, 403);
     }
   }
+});
+
+/** Settlements and verifications take a payment: `delivery` and `evm` ask for those of another tenant. */
+const PAID = ["/v1/settlements/{id}", "/v1/settlements/{id}/hand-over", "/v1/verifications/{id}"];
+
+test("the ids of another tenant name nothing, on every route that takes one", async () => {
+  const [ours, theirs] = [await signedUp(worker), await signedUp(worker)];
+  const call = (...given) => theirs.browser.call(...given);
+  const invited = (await call("POST", "/v1/members/invitations", { email: address(), role: "viewer" })).body;
+  const { api_key: key } = (await call("POST", "/v1/api-keys", { name: "theirs", environment: "test", scopes: ["verify"] })).body;
+  const tenant = theirs.session.tenant.id;
+  const recipient = { chain: "base-sepolia", address: randomAccount().address };
+  const added = await worker.call("POST", `/v1/admin/tenants/${tenant}/recipients`, { admin: true, body: recipient });
+  assert.equal(added.status, 201, JSON.stringify(added.body));
+  const ids = {
+    "/v1/api-keys/{key_id}": [key.id],
+    "/v1/api-keys/{key_id}/rotate": [key.id],
+    "/v1/sessions/{id}": [theirs.session.id],
+    "/v1/members/invitations/{id}": [invited.id],
+    "/v1/members/{person_id}": [theirs.session.person.id],
+    "/v1/recipients/{address}": [recipient.address],
+    "/v1/admin/tenants/{id}/api-keys/{key_id}": [ours.session.tenant.id, key.id],
+    "/v1/admin/tenants/{id}/recipients/{address}": [ours.session.tenant.id, recipient.address],
+  };
+  const bodies = { "PATCH /v1/members/{person_id}": { role: "viewer" }, "PATCH /v1/recipients/{address}": { default_for: "base-sepolia" } };
+  const made = await ours.browser.call("POST", "/v1/api-keys", { name: "manage", environment: "test", scopes: ["manage"] });
+  const state = async () => ({
+    keys: (await call("GET", "/v1/api-keys")).body.data.map(({ id, revoked_at, rotated_from }) => [id, revoked_at, rotated_from]),
+    members: (await call("GET", "/v1/members")).body,
+    recipients: (await call("GET", "/v1/recipients")).body,
+  });
+  const before = await state();
+  // An operator names any tenant by its id: what else stands in such a path must belong to it.
+  const all = (await routes()).filter(({ template, access }) => template.match(access === "adminKey" ? /\{id\}\/.*\{/ : /\{/));
+  for (const { method, path, template, access, role, takesBody } of all) {
+    if (template.startsWith("/facilitator/k/") || PAID.includes(template)) continue;
+    assert.ok(ids[template], `an id for ${template}`);
+    let at = 0;
+    const there = template.replaceAll(/\{[a-z_]+\}/g, () => ids[template][at++]);
+    const body = takesBody ? (bodies[`${method} ${template}`] ?? {}) : undefined;
+    const answers = [];
+    if (access === "adminKey") answers.push(await worker.call(method, there, { admin: true, body }));
+    if (role) answers.push(await ours.browser.call(method, there, body));
+    if (access === "apiKey") answers.push(await worker.call(method, there, { key: made.body.key, body }));
+    assert.ok(answers.length > 0, path);
+    for (const { status, body: got } of answers) assert.equal(status, 404, `${method} ${template}: ${JSON.stringify(got)}`);
+  }
+  assert.deepEqual(await state(), before);
+  assert.equal((await call("GET", "/v1/session")).status, 200);
 });
 
 test("of a suspended tenant a session reads, and a key with the scope `manage` does nothing", async () => {

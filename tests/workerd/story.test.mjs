@@ -1,5 +1,5 @@
 // A seller from the first mail to a business that runs, by HTTP alone: sign-up by a code, a recipient by a signature, a
-// verified payment, a member, and a key that is rotated while requests run.
+// verified payment, a member, a key that is rotated while requests run, and the end.
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { ACCOUNTS, randomAccount, startEvm } from "../../scripts/lib/evm.mjs";
@@ -104,4 +104,15 @@ test("a seller stands on his own", async () => {
   ];
   const made = log.data.map(({ action, actor }) => `${action} ${actor}`);
   for (const [action, actor] of wanted) assert.ok(made.includes(`${action} ${actor}`), `${action}: ${made}`);
+
+  // The seller leaves: the keys are dead for the next request, and after a week what is personal is gone.
+  await ok(seller.call("DELETE", "/v1/tenant", { confirm: session.tenant.id }), 202);
+  const { token } = await mailTo(worker, email, 2);
+  await ok(seller.call("POST", "/v1/tenant/deletion", { token }), 200);
+  assert.equal((await verify(key, { reference: "order-1" })).body.error_code, "INVALID_API_KEY");
+  await worker.advance(7 * 24 * 60 * 60_000 + 60_000);
+  await worker.cron("* * * * *");
+  const [left] = await worker.sql("SELECT status, email FROM tenants WHERE id = ?", session.tenant.id);
+  assert.deepEqual(left, { status: "cancelled", email: `${session.tenant.id}@erased.invalid` });
+  assert.deepEqual(await worker.sql("SELECT id FROM people WHERE email IN (?, ?)", email, colleague), []);
 });
