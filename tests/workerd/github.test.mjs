@@ -211,7 +211,11 @@ test("a person shuts a linked account out, which is then linked to nobody again"
   const own = /** @type {Record<string, string | undefined>} */ (OWN);
   const end = (browser, which, headers = own) => browser.call("DELETE", `/v1/session/identities/${which}`, undefined, headers);
   assert.deepEqual(refusal(await end(stranger, id)), [404, "NOT_FOUND"], "another person's");
-  for (const none of ["x", "github-", "github-1", "gitlab-1"]) assert.deepEqual(refusal(await end(owner, none)), [404, "NOT_FOUND"], none);
+  const document = (await worker.call("GET", "/v1/openapi.json")).body.paths["/v1/session/identities/{id}"];
+  const [{ example }] = document.delete.parameters;
+  assert.match(example, /^github-\d+$/);
+  for (const none of [example, "x", "github-", "github-1", "gitlab-1"])
+    assert.deepEqual(refusal(await end(owner, none)), [404, "NOT_FOUND"], none);
   const elsewhere = { origin: "https://evil.example", "sec-fetch-site": "cross-site" };
   assert.deepEqual(refusal(await end(owner, id, elsewhere)), [403, "CROSS_ORIGIN"]);
   assert.deepEqual(refusal(await end(new Browser(worker), id)), [401, "INVALID_SESSION"]);
