@@ -191,8 +191,8 @@ pub(crate) struct Joining<'a> {
     pub(crate) made: &'a Change,
 }
 
-/// Begins a session, in one batch: what it takes is used, the person, a new tenant, the membership of one who joins, the session; the browser's
-/// previous session and all other sign-ins of the address end.
+/// Begins a session, in one batch: what it takes is used, the person, the account of another service, a new tenant, the
+/// membership of one who joins, the session; the browser's previous session and all other sign-ins of the address end.
 ///
 /// # Errors
 /// `EMAIL_TAKEN`: the new tenant was made at the same time. `INVALID_SIGN_IN`: what it takes was used at the same time.
@@ -313,7 +313,8 @@ pub(crate) async fn switch_session(
 /// How long sessions that have ended, and what is known of mails, are kept: for questions about them.
 const KEPT_MS: u64 = 30 * sign_in::DAY_MS;
 
-/// Deletes what is no longer needed: requests to sign in and counts of wrong codes after a day, sessions, mails and shipped events after a month.
+/// Deletes what is no longer needed: requests to sign in and counts of wrong codes after a day, sessions, mails and shipped
+/// events after a month.
 pub(crate) async fn purge(db: &D1Database, now: UnixMillis) -> Result<(), Fault> {
     let before = |ms: u64| UnixMillis(now.0.saturating_sub(ms));
     let session = SessionId::new(before(SESSION_MS.saturating_add(KEPT_MS)), [0; 10]).to_string();
