@@ -13,7 +13,8 @@ pub(super) const TURNSTILE_ROW: Setting = Setting {
     required: false,
     default: "none: no token is asked for",
     meaning: "The secret key of a Cloudflare Turnstile widget. With it `POST /v1/signup` and `/v1/login` need the widget's \
-              token in `turnstile_token`; while Turnstile does not answer, nobody gets a mail.",
+              token in `turnstile_token`; while Turnstile does not answer, nobody gets a mail. Set it where mails are sent: \
+              without it programs can ask for mails to any address.",
 };
 /// The row of `GITHUB_CLIENT_ID`.
 pub(super) const GITHUB_ID_ROW: Setting = Setting {
