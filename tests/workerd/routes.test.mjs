@@ -147,11 +147,16 @@ test("the ids of another tenant name nothing, on every route that takes one", as
   const recipient = { chain: "base-sepolia", address: randomAccount().address };
   const added = await worker.call("POST", `/v1/admin/tenants/${tenant}/recipients`, { admin: true, body: recipient });
   assert.equal(added.status, 201, JSON.stringify(added.body));
+  await worker.sql(
+    "INSERT INTO identities (provider, subject, person_id, created_ms) VALUES ('github', '583231', ?, 1)",
+    theirs.session.person.id,
+  );
   const ids = {
     "/v1/api-keys/{key_id}": [key.id],
     "/v1/api-keys/{key_id}/rotate": [key.id],
     "/v1/sessions/{id}": [theirs.session.id],
-    "/v1/members/invitations/{id}": [invited.id],
+    "/v1/session/identities/{id}": ["github-583231"],
+    "/v1/members/invitations/{id}": [invited.invitation.id],
     "/v1/members/{person_id}": [theirs.session.person.id],
     "/v1/recipients/{address}": [recipient.address],
     "/v1/admin/tenants/{id}/api-keys/{key_id}": [ours.session.tenant.id, key.id],
@@ -163,8 +168,10 @@ test("the ids of another tenant name nothing, on every route that takes one", as
     keys: (await call("GET", "/v1/api-keys")).body.data.map(({ id, revoked_at, rotated_from }) => [id, revoked_at, rotated_from]),
     members: (await call("GET", "/v1/members")).body,
     recipients: (await call("GET", "/v1/recipients")).body,
+    identities: (await call("GET", "/v1/session/identities")).body.data.map(({ id, ended_at }) => [id, ended_at]),
   });
   const before = await state();
+  assert.deepEqual(before.identities, [["github-583231", null]]);
   // An operator names any tenant by its id: what else stands in such a path must belong to it.
   const all = (await routes()).filter(({ template, access }) => template.match(access === "adminKey" ? /\{id\}\/.*\{/ : /\{/));
   for (const { method, path, template, access, role, takesBody } of all) {
