@@ -25,6 +25,7 @@ pub mod headers;
 pub mod health;
 pub mod keys;
 pub mod members;
+pub mod oidc;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod openapi;
 pub mod operators;

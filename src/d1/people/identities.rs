@@ -17,10 +17,10 @@ pub(crate) async fn put_state(
     ip_prefix: &str,
     now: UnixMillis,
 ) -> Result<bool, Fault> {
-    let (state, browser) = (state.hash(), browser.hash());
+    let (state, browser, provider) = (state.hash(), browser.hash(), provider.name());
     let bind = [
         BoundValue::Text(&state),
-        BoundValue::Text(provider.name()),
+        BoundValue::Text(&provider),
         BoundValue::Text(&browser),
         BoundValue::Text(ip_prefix),
         BoundValue::Ms(now),
@@ -40,15 +40,15 @@ pub(crate) async fn use_state(
     (state, browser): (&Secret, &Secret),
     now: UnixMillis,
 ) -> Result<bool, Fault> {
-    let (state, browser) = (state.hash(), browser.hash());
-    let texts = [&state, &browser, provider.name()].map(BoundValue::Text);
-    let [state, browser, provider] = texts;
+    let texts = [state.hash(), browser.hash(), provider.name()];
+    let [state, browser, provider] = texts.each_ref().map(|text| BoundValue::Text(text));
     Ok(!all(db, sql::OAUTH_USE, &[BoundValue::Ms(now), state, browser, provider]).await?.is_empty())
 }
 
 /// The address of the person whom a service names; `None` where the service has not signed anybody in as that.
 pub(crate) async fn address_of(db: &D1Database, identity: Identity<'_>) -> Result<Option<String>, Fault> {
-    let bind = [BoundValue::Text(identity.provider.name()), BoundValue::Text(identity.subject)];
+    let provider = identity.provider.name();
+    let bind = [BoundValue::Text(&provider), BoundValue::Text(identity.subject)];
     Ok(all(db, sql::IDENTITY_GET, &bind).await?.into_iter().next().map(|row| row.email))
 }
 
@@ -59,6 +59,7 @@ pub(super) fn identity_statement(
     email: &str,
     now: UnixMillis,
 ) -> Result<D1PreparedStatement, Fault> {
-    let [provider, subject, email] = [identity.provider.name(), identity.subject, email].map(BoundValue::Text);
+    let provider = identity.provider.name();
+    let [provider, subject, email] = [provider.as_str(), identity.subject, email].map(BoundValue::Text);
     statement(db, sql::IDENTITY_PUT, &[provider, subject, BoundValue::Ms(now), email])
 }
