@@ -4,6 +4,7 @@
 pub(crate) mod change;
 pub(crate) mod deletions;
 pub(crate) mod keys;
+pub(crate) mod oidc;
 pub(crate) mod people;
 pub(crate) mod proofs;
 mod recipients;
@@ -131,6 +132,8 @@ async fn batch(db: &D1Database, statements: Vec<D1PreparedStatement>) -> Result<
             Fault::new(ErrorCode::InvalidSignIn, "the link or the code was used, or holds no longer")
         } else if message.contains("identities.person_id") {
             Fault::new(ErrorCode::InvalidSignIn, "the account of the other service was removed, or linked, meanwhile")
+        } else if message.contains("oidc_connections.domain") {
+            Fault::new(ErrorCode::DomainTaken, "another tenant has proven the domain meanwhile").at("domain")
         } else if message.contains("recipients.environment") {
             let detail = "an address belongs, or belonged, to another tenant in this environment";
             Fault::new(ErrorCode::RecipientTaken, detail).at("recipients")

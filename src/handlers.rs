@@ -13,11 +13,13 @@ mod identities;
 mod keys;
 mod manage;
 mod members;
+mod oidc;
 mod operators;
 mod recipients;
 mod records;
 mod session;
 mod tenant;
+mod tenant_oidc;
 mod verify;
 mod webhooks;
 
@@ -120,6 +122,12 @@ pub(crate) async fn dispatch(
         Endpoint::AuditLog => audit::list_audit(app, &incoming).await?,
         Endpoint::GithubGo => github::go(app, &incoming).await?,
         Endpoint::GithubComeBack => github::come_back(app, context, &incoming).await?,
+        Endpoint::OidcRead => tenant_oidc::read(app, &incoming).await?,
+        Endpoint::OidcPut => tenant_oidc::put(app, &incoming).await?,
+        Endpoint::OidcProve => tenant_oidc::prove_domain(app, &incoming).await?,
+        Endpoint::OidcRemove => tenant_oidc::remove(app, &incoming).await?,
+        Endpoint::OidcGo => oidc::go(app, &incoming).await?,
+        Endpoint::OidcComeBack => oidc::come_back(app, &incoming).await?,
         Endpoint::ResendWebhook => webhooks::take_resend_event(app, &incoming).await?,
         Endpoint::MemberRemove => members::remove_member(app, &incoming).await?,
     };

@@ -128,7 +128,9 @@ pub(crate) async fn erase_some(db: &D1Database, tenant: TenantId) -> Result<(), 
     ] {
         statements.push(statement(db, erase, &[tenant, BoundValue::Number(ROWS_MAX)])?);
     }
-    statements.push(statement(db, sql::CHALLENGES_ERASE, &[tenant])?);
+    for erase in [sql::CHALLENGES_ERASE, sql::OIDC_ERASE, sql::OIDC_IDENTITIES_ERASE] {
+        statements.push(statement(db, erase, &[tenant])?);
+    }
     batch(db, statements).await.map(|_| ())
 }
 

@@ -172,6 +172,8 @@ pub(crate) struct NewSession<'a> {
     pub(crate) user_agent: Option<&'a str>,
     /// The account of another service that signs the person in.
     pub(crate) link: Option<Link<'a>>,
+    /// Whether it holds for this tenant alone: the tenant's own provider has signed the person in.
+    pub(crate) only_tenant: bool,
     /// What is used by it.
     pub(crate) spent: Spent<'a>,
     /// The session that the browser had: it ends.
@@ -232,13 +234,20 @@ pub(crate) async fn begin_session(
         statements.extend(tenant_statements(db, made.tenant, &made.first)?);
     }
     if let Some(joins) = joins {
-        statements.push(statement(db, sql::MEMBER_PUT, &[tenant, BoundValue::Text(joins.role.name()), at, email])?);
+        let most = BoundValue::Number(MEMBERS_MAX);
+        statements.push(statement(
+            db,
+            sql::MEMBER_PUT,
+            &[tenant, BoundValue::Text(joins.role.name()), at, email, most],
+        )?);
         statements.extend(joins.made.statements(db)?);
     }
     let end = BoundValue::Ms(SessionTimes::begin(now).expires_at);
     let from = [BoundValue::Text(session.ip_prefix), BoundValue::Maybe(session.user_agent)];
     let [ip_prefix, user_agent] = from;
-    statements.push(statement(db, sql::SESSION_PUT, &[id, hash, tenant, ip_prefix, user_agent, at, end, email])?);
+    let only = BoundValue::Number(session.only_tenant.into());
+    let put = [id, hash, tenant, ip_prefix, user_agent, at, end, email, only];
+    statements.push(statement(db, sql::SESSION_PUT, &put)?);
     statements.push(statement(db, sql::SIGN_INS_CLOSE, &[at, email])?);
     if let Some(previous) = session.previous {
         statements.push(statement(db, sql::SESSION_END, &[at, BoundValue::Text(&previous.hash())])?);
@@ -263,32 +272,52 @@ pub(crate) async fn end_session(db: &D1Database, secret: &Secret, now: UnixMilli
     result_of(end).await.map(|_| ())
 }
 
+/// Which of a person's sessions one of them reads and ends.
+pub(crate) struct SessionScope {
+    person: String,
+    /// Of a session that holds for its tenant alone: only others like it.
+    only: Option<String>,
+}
+
+impl SessionScope {
+    /// That of a session.
+    pub(crate) fn of(session: &SessionRow) -> Self {
+        let only = session.only_tenant.then(|| session.tenant.to_string());
+        Self { person: session.person.to_string(), only }
+    }
+
+    fn bind(&self) -> [BoundValue<'_>; 2] {
+        [BoundValue::Text(&self.person), BoundValue::Maybe(self.only.as_deref())]
+    }
+}
+
 /// A person's sessions that hold, the newest first.
 pub(crate) async fn list_sessions(
     db: &D1Database,
-    person: PersonId,
+    scope: &SessionScope,
     now: UnixMillis,
 ) -> Result<Vec<OwnSessionRow>, Fault> {
     let used_since = UnixMillis(now.0.saturating_sub(IDLE_MS));
-    let person = person.to_string();
-    all(db, sql::SESSIONS_OF, &[BoundValue::Text(&person), BoundValue::Ms(now), BoundValue::Ms(used_since)]).await
+    let [person, only] = scope.bind();
+    all(db, sql::SESSIONS_OF, &[person, BoundValue::Ms(now), BoundValue::Ms(used_since), only]).await
 }
 
 /// Ends a session of a person; `false` where the person has none of this id.
 pub(crate) async fn end_own_session(
     db: &D1Database,
-    person: PersonId,
+    scope: &SessionScope,
     id: SessionId,
     now: UnixMillis,
 ) -> Result<bool, Fault> {
-    let (id, person) = (id.to_string(), person.to_string());
-    let bind = [BoundValue::Ms(now), BoundValue::Text(&id), BoundValue::Text(&person)];
+    let (id, [person, only]) = (id.to_string(), scope.bind());
+    let bind = [BoundValue::Ms(now), BoundValue::Text(&id), person, only];
     Ok(!all(db, sql::SESSION_END_OWN, &bind).await?.is_empty())
 }
 
 /// Ends all sessions of a person.
-pub(crate) async fn end_sessions(db: &D1Database, person: PersonId, now: UnixMillis) -> Result<(), Fault> {
-    let bind = [BoundValue::Ms(now), BoundValue::Text(&person.to_string())];
+pub(crate) async fn end_sessions(db: &D1Database, scope: &SessionScope, now: UnixMillis) -> Result<(), Fault> {
+    let [person, only] = scope.bind();
+    let bind = [BoundValue::Ms(now), person, only];
     result_of(statement(db, sql::SESSIONS_END, &bind)?).await.map(|_| ())
 }
 

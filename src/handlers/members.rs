@@ -103,7 +103,10 @@ pub(super) async fn join(app: &App, incoming: &IncomingRequest) -> Result<ApiRep
         Fault::new(ErrorCode::InvalidSignIn, "the invitation is unknown, has expired, or was used or revoked")
     })?;
     let session = match &incoming.visitor()?.cookies.session {
-        Some(secret) => people::read_session(&db, secret).await?.filter(|session| session.times.is_open(now)),
+        // A session that holds for its tenant alone opens no other.
+        Some(secret) => people::read_session(&db, secret)
+            .await?
+            .filter(|session| session.times.is_open(now) && !session.only_tenant),
         None => None,
     };
     let own = session.as_ref().map(|session| session.email.as_str());

@@ -7,7 +7,7 @@ use crate::d1::FirstRows;
 use crate::d1::change::Actor;
 use crate::d1::people::identities::{Link, NewLink};
 use crate::d1::people::rows::{MembershipRow, OpenInvitation, OpenSignIn, SessionRow};
-use crate::d1::people::{self, CodeTry, Joining, NewOwned, NewSession, NewSignIn, Spent};
+use crate::d1::people::{self, CodeTry, Joining, NewOwned, NewSession, NewSignIn, SessionScope, Spent, members};
 use crate::mail;
 use crate::request::{IncomingRequest, Visitor};
 use crate::telemetry::{TelemetryField, TelemetryKind, event};
@@ -25,6 +25,7 @@ use x402_api::session::{
 use x402_chain::id::{MailId, PersonId, SessionId, SignInId, TenantId};
 use x402_core::audit::AuditAction;
 use x402_core::error::{ErrorCode, Fault};
+use x402_core::people::invitation::MEMBERS_MAX;
 use x402_core::people::oauth::Identity;
 use x402_core::people::secret::Secret;
 use x402_core::people::session::SESSION_MS;
@@ -156,6 +157,29 @@ pub(super) async fn sign_in_as(
     begin(app, incoming, &arriving, secret).await.map(|_| ())
 }
 
+/// Begins the session of a person whom the provider of a tenant has signed in. The person becomes a member of the tenant with
+/// the role, unless he is one; the session holds for that tenant alone.
+pub(super) async fn sign_in_to(
+    app: &App,
+    incoming: &IncomingRequest,
+    (email, link, secret): (&str, Link<'_>, &Secret),
+    (tenant, role): (TenantId, Role),
+) -> Result<(), Fault> {
+    let (db, ip_prefix) = (app.db()?, incoming.client.ip_prefix());
+    let (present, _) = members::list_members(&db, tenant, incoming.now).await?;
+    let is_member = present.iter().any(|member| member.email == email);
+    if !is_member && u64::try_from(present.len()).unwrap_or(u64::MAX) >= MEMBERS_MAX {
+        let detail = format!("your company's tenant has {MEMBERS_MAX} members, and can have no more");
+        return Err(Fault::new(ErrorCode::InvalidSignIn, detail));
+    }
+    let session = new_session(incoming, email, (tenant, &ip_prefix), secret)?;
+    let session = NewSession { link: Some(link), only_tenant: true, ..session };
+    // Nothing is recorded of a member who is there already.
+    let made = incoming.change_by(Actor::Address(email.to_owned()), tenant, AuditAction::MemberJoined, email)?;
+    let joins = Joining { role, made: &made.detail(role.name()) };
+    people::begin_session(&db, &session, None, Some(&joins), incoming.now).await
+}
+
 /// Begins the session of a proven address; returns the keys of a tenant that was made.
 async fn begin(
     app: &App,
@@ -210,6 +234,7 @@ fn new_session<'a>(
         ip_prefix,
         user_agent: incoming.client.user_agent.as_deref(),
         link: None,
+        only_tenant: false,
         spent: Spent::Nothing,
         previous: visitor.cookies.session.as_ref(),
     })
@@ -316,8 +341,7 @@ async fn begin_once(
 /// `GET /v1/session`.
 pub(super) async fn read_session(app: &App, incoming: &IncomingRequest) -> Result<ApiReply, Fault> {
     let session = incoming.session()?;
-    let (tenants, _) = people::tenants_of(&app.db()?, &session.email).await?;
-    let tenants = tenants.into_iter().map(MembershipRow::view).collect();
+    let tenants = tenants_of(app, session).await?;
     Ok(ApiReply::json(200, &SessionAnswer { session: session.view(), tenants }))
 }
 
@@ -334,7 +358,7 @@ pub(super) async fn end_session(app: &App, incoming: &IncomingRequest) -> Result
 /// `GET /v1/sessions`.
 pub(super) async fn list_sessions(app: &App, incoming: &IncomingRequest) -> Result<ApiReply, Fault> {
     let asking = incoming.session()?;
-    let all = people::list_sessions(&app.db()?, asking.person, incoming.now).await?;
+    let all = people::list_sessions(&app.db()?, &SessionScope::of(asking), incoming.now).await?;
     let data = all.into_iter().map(|row| row.view(asking.id)).collect();
     Ok(ApiReply::json(200, &ListPage { data, next_cursor: None }))
 }
@@ -343,7 +367,7 @@ pub(super) async fn list_sessions(app: &App, incoming: &IncomingRequest) -> Resu
 pub(super) async fn end_own_session(app: &App, incoming: &IncomingRequest) -> Result<ApiReply, Fault> {
     let (asking, none) = (incoming.session()?, || Fault::new(ErrorCode::NotFound, "no such session"));
     let id = SessionId::parse(incoming.param(0)).ok_or_else(none)?;
-    if !people::end_own_session(&app.db()?, asking.person, id, incoming.now).await? {
+    if !people::end_own_session(&app.db()?, &SessionScope::of(asking), id, incoming.now).await? {
         return Err(none());
     }
     let reply = ApiReply::json(200, &SessionEnded { id: id.to_string(), ended_at: incoming.now.rfc3339() });
@@ -352,7 +376,7 @@ pub(super) async fn end_own_session(app: &App, incoming: &IncomingRequest) -> Re
 
 /// `DELETE /v1/sessions`.
 pub(super) async fn end_all_sessions(app: &App, incoming: &IncomingRequest) -> Result<ApiReply, Fault> {
-    people::end_sessions(&app.db()?, incoming.session()?.person, incoming.now).await?;
+    people::end_sessions(&app.db()?, &SessionScope::of(incoming.session()?), incoming.now).await?;
     let ended = SessionsEnded { ended_at: incoming.now.rfc3339() };
     Ok(ApiReply::json(200, &ended).with("Set-Cookie", CookieName::Session.removal()))
 }
@@ -360,6 +384,11 @@ pub(super) async fn end_all_sessions(app: &App, incoming: &IncomingRequest) -> R
 /// `POST /v1/session/tenant`: the session gets a new secret, and its old one is worth nothing.
 pub(super) async fn switch_tenant(app: &App, incoming: &IncomingRequest) -> Result<ApiReply, Fault> {
     let (tenant, now) = (switch_to(&incoming.body)?, incoming.now);
+    if incoming.session()?.only_tenant {
+        let detail = "the session was begun by your company's identity provider, and holds for its tenant alone: sign in \
+                      by a mail for another";
+        return Err(Fault::new(ErrorCode::NotFound, detail).at("tenant"));
+    }
     let old = incoming.visitor()?.cookies.session.ok_or_else(|| Fault::internal("a session has no cookie"))?;
     let new = Secret::new(app::random()?);
     let id = SessionId::new(now, app::random()?);
@@ -377,6 +406,13 @@ async fn session_of(app: &App, secret: &Secret) -> Result<(SessionRow, Vec<Membe
     let db = app.db()?;
     let session = people::read_session(&db, secret).await?;
     let session = session.ok_or_else(|| Fault::internal("a session that was written is not there"))?;
-    let (tenants, _) = people::tenants_of(&db, &session.email).await?;
-    Ok((session, tenants.into_iter().map(MembershipRow::view).collect()))
+    let tenants = tenants_of(app, &session).await?;
+    Ok((session, tenants))
+}
+
+/// The tenants of a session's person, as far as the session reaches.
+async fn tenants_of(app: &App, session: &SessionRow) -> Result<Vec<MembershipView>, Fault> {
+    let (tenants, _) = people::tenants_of(&app.db()?, &session.email).await?;
+    let reached = |row: &MembershipRow| !session.only_tenant || row.membership.tenant == session.tenant;
+    Ok(tenants.into_iter().filter(reached).map(MembershipRow::view).collect())
 }

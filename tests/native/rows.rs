@@ -6,6 +6,7 @@ use x402_chain::time::UnixMillis;
 use x402_core::error::ErrorCode;
 use x402_core::verification::claims::ClaimUnit;
 use x402_edge::d1::deletions::sql as deletions;
+use x402_edge::d1::oidc::sql as oidc;
 use x402_edge::d1::people::sql as people;
 use x402_edge::d1::sql as directory;
 use x402_edge::objects::ledger::sql as ledger;
@@ -407,21 +408,11 @@ fn rows_of_people_are_read_or_refused() {
     let own = [ses.clone(), ten.clone(), text("unknown"), text("curl"), int(1), int(2), int(3)];
     let bad = [no_id.clone(), no_tenant("tenant_id"), ("seen_ms", int(-1))];
     all.row(&[people::SESSIONS_OF], &own, &["user_agent"], &bad);
-    let session = [
-        ses,
-        per,
-        text("a@b.c"),
-        ten,
-        text("A"),
-        text("free"),
-        text("active"),
-        int(9),
-        text("viewer"),
-        int(1),
-        int(2),
-        int(3),
-    ];
+    let names = [ses, per, text("a@b.c"), ten, text("A")];
+    let states = [text("free"), text("active"), int(9), text("viewer")];
+    let session = [&names[..], &states, &[int(1), int(2), int(3), int(0)]].concat();
     let bad = [
+        ("only_tenant", int(2)),
         no_id.clone(),
         ("person_id", text("per_1")),
         no_tenant("tenant_id"),
@@ -441,6 +432,26 @@ fn rows_of_people_are_read_or_refused() {
     all.row(&[people::MAILBOX_GET], &row, &[], &[("mail_id", text("mail_1")), ("created_ms", int(-1))]);
     check_operators(&mut all);
     all.assert_all(&[people::ALL]);
+}
+
+#[test]
+fn rows_of_identity_providers_are_read_or_refused() {
+    let mut all = Checked::default();
+    let texts = ["corp.example", "https://idp.example", "c", "v1.a.b", "viewer", "token"].map(text);
+    let rest = [int(1), int(2), int(3), text("enterprise"), text("active"), int(4)];
+    let row = [&[text(TENANT)][..], &texts, &rest].concat();
+    let bad = [
+        ("tenant_id", text("ten_1")),
+        ("domain", text("localhost")),
+        ("default_role", text("?")),
+        ("proven_ms", int(-1)),
+        ("updated_ms", int(-1)),
+        ("tier", text("?")),
+        ("status", text("?")),
+    ];
+    all.row(&[oidc::OIDC_GET, oidc::OIDC_OF_DOMAIN], &row, &["proven_ms", "checked_ms", "due_ms"], &bad);
+    all.row(&[oidc::OIDC_PUT, oidc::OIDC_REMOVE, oidc::OIDC_PROVE], &[int(1)], &[], &[]);
+    all.assert_all(&[oidc::ALL]);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use rusqlite::Connection;
 use x402_edge::d1::deletions::sql as deletions;
+use x402_edge::d1::oidc::sql as oidc;
 use x402_edge::d1::people::sql as people;
 use x402_edge::d1::sql as directory;
 use x402_edge::objects::ledger::sql as ledger;
@@ -119,6 +120,7 @@ fn statements_of_the_directory_prepare_and_find_their_rows() {
     // One row a chain, and one a signer.
     check(&directory_db(), directory::ALL, &["CHECKS_GET", "STUCK_GET"]);
     check(&directory_db(), people::ALL, &[]);
+    check(&directory_db(), oidc::ALL, &[]);
     check(&directory_db(), deletions::ALL, &[]);
 }
 

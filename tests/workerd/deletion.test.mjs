@@ -234,6 +234,15 @@ test("after the week all that is personal is erased, and a person of two tenants
     ["b", their],
   ])
     await worker.sql("INSERT INTO identities (provider, subject, person_id, created_ms) VALUES ('github', ?, ?, 1)", subject + of, of);
+  // An identity provider of Ann's company, by which both have signed in.
+  const secret = `sealed-${crypto.randomUUID()}`;
+  await worker.sql(
+    "INSERT INTO oidc_connections VALUES (?, ?, 'https://idp.example', 'c', ?, 'viewer', 't', 1, 1, 1, 1)",
+    idOf(ann),
+    `${idOf(ann).replace("_", "-")}.example`,
+    secret,
+  );
+  for (const of of [person, their]) await worker.sql("INSERT INTO identities (provider, subject, person_id, created_ms) VALUES (?, ?, ?, 1)", `oidc ${idOf(ann)}`, of, of);
   for (const { email } of [ann, bob]) await worker.sql("INSERT INTO mail_addresses VALUES (?, 'complained', 1)", email);
   await worker.sql("DELETE FROM mail_addresses WHERE address = ?", ann.email);
   const { due } = await deleted(ann);
@@ -254,7 +263,8 @@ test("after the week all that is personal is erased, and a person of two tenants
   await cron();
   const after = await row(idOf(ann));
   assert.ok(after.erased_ms, JSON.stringify(after));
-  for (const text of [ann.email, gone.email, invited, company, support, keyName]) assert.deepEqual(await placesOf(text), [], text);
+  for (const text of [ann.email, gone.email, invited, company, support, keyName, secret, `oidc ${idOf(ann)}`])
+    assert.deepEqual(await placesOf(text), [], text);
   const [tenant] = await worker.sql("SELECT * FROM tenants WHERE id = ?", idOf(ann));
   assert.deepEqual([tenant.email, tenant.status, tenant.branding], [`${idOf(ann)}@erased.invalid`, "cancelled", null]);
   assert.deepEqual((await worker.sql(entries, idOf(ann))).slice(0, log.length), log, "the log is kept");

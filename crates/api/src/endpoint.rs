@@ -137,6 +137,14 @@ pub enum Endpoint {
     OwnTenantRead,
     /// Changes the settings of that tenant.
     OwnTenantPatch,
+    /// The identity provider of the tenant's own.
+    OidcRead,
+    /// Sets that provider.
+    OidcPut,
+    /// Looks for the DNS record that proves the mail domain.
+    OidcProve,
+    /// Removes that provider.
+    OidcRemove,
     /// Asks an owner by a mail whether to delete the tenant.
     OwnTenantDelete,
     /// Deletes the tenant, which can be undone for a week.
@@ -157,6 +165,10 @@ pub enum Endpoint {
     GithubGo,
     /// Where GitHub sends it back to.
     GithubComeBack,
+    /// Sends a browser to the identity provider of an address's company.
+    OidcGo,
+    /// Where that provider sends it back to.
+    OidcComeBack,
     /// Which mails came back, and which were reported as spam.
     ResendWebhook,
 }

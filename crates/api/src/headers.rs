@@ -78,7 +78,7 @@ pub const RATE_HEADERS: [&str; 5] =
 
 /// Further headers of the answer to a preflight, where other origins are allowed.
 const PREFLIGHT_HEADERS: [(&str, &str); 3] = [
-    ("Access-Control-Allow-Methods", "GET, POST, PATCH, DELETE, OPTIONS"),
+    ("Access-Control-Allow-Methods", "GET, POST, PUT, PATCH, DELETE, OPTIONS"),
     ("Access-Control-Allow-Headers", ALLOWED),
     ("Access-Control-Max-Age", "86400"),
 ];

@@ -9,7 +9,7 @@ pub struct IdentityView {
     /// The account's id here: the service and its own id of the account, as `github-583231`.
     pub id: String,
     /// The service: `github`.
-    pub provider: &'static str,
+    pub provider: String,
     /// The account's name there, when it was linked; `null` where it is not known.
     pub name: Option<String>,
     /// The network from which it was linked: a prefix of its addresses, or `unknown`.

@@ -26,6 +26,7 @@ pub mod health;
 pub mod identities;
 pub mod keys;
 pub mod members;
+pub mod oidc;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod openapi;
 pub mod operators;

@@ -5,7 +5,7 @@ use super::cookies::CookieName;
 use super::endpoint::{ENDPOINTS, Endpoint, RouteRow};
 use super::refusal::ExpectedBody;
 use super::{
-    accepts, admin, audit, chains, deletion, facilitator, health, identities, keys, members, operators, problem,
+    accepts, admin, audit, chains, deletion, facilitator, health, identities, keys, members, oidc, operators, problem,
     recipients, records, session, tenant, verify, version, whoami,
 };
 use schemars::generate::SchemaSettings;
@@ -118,7 +118,12 @@ fn shapes(endpoint: Endpoint, make: &mut SchemaGenerator) -> (Option<Value>, u16
             (Some(of::<deletion::DeletionTokenBody>(make)), 200, of::<deletion::DeletionConfirmed>(make))
         }
         Endpoint::DeletionUndo => (None, 200, of::<deletion::DeletionUndone>(make)),
-        Endpoint::GithubGo | Endpoint::GithubComeBack => (None, 303, Value::Null),
+        Endpoint::OidcRead | Endpoint::OidcProve => (None, 200, of::<oidc::OidcAlone>(make)),
+        Endpoint::OidcPut => (Some(of::<oidc::OidcBody>(make)), 200, of::<oidc::OidcAlone>(make)),
+        Endpoint::OidcRemove => (None, 200, of::<oidc::OidcRemoved>(make)),
+        Endpoint::GithubGo | Endpoint::GithubComeBack | Endpoint::OidcGo | Endpoint::OidcComeBack => {
+            (None, 303, Value::Null)
+        }
         // Its members are the provider's: any object is taken.
         Endpoint::ResendWebhook => (Some(json!({"type": "object"})), 204, Value::Null),
         Endpoint::Mailbox => (None, 200, of::<records::ListPage<session::MailView>>(make)),
@@ -209,15 +214,7 @@ fn parameters(row: &RouteRow) -> Vec<Value> {
     if let (Endpoint::IdentityEnd, Some(id)) = (row.endpoint, all.first_mut().and_then(Value::as_object_mut)) {
         id.insert("example".to_owned(), json!("github-583231"));
     }
-    if row.endpoint == Endpoint::GithubComeBack {
-        for (name, about) in [
-            ("code", "GitHub's code, which is traded for a token once."),
-            ("state", "The state of `GET /v1/session/github`: it counts once, for 10 minutes, in the same browser."),
-            ("error", "GitHub's, where the person refused."),
-        ] {
-            all.push(json!({"name": name, "in": "query", "description": about, "schema": {"type": "string"}}));
-        }
-    }
+    all.extend(redirect_parameters(row.endpoint));
     if row.endpoint == Endpoint::ResendWebhook {
         for name in ["svix-id", "svix-timestamp", "svix-signature"] {
             all.push(json!({"name": name, "in": "header", "required": true, "schema": {"type": "string"}}));
@@ -228,6 +225,33 @@ fn parameters(row: &RouteRow) -> Vec<Value> {
         all.push(json!({"name": "Prefer", "in": "header", "description": found, "schema": {"type": "string"}}));
     }
     all
+}
+
+/// The parameters of a sign-in by another service: what it says in the query when it sends a browser back.
+fn redirect_parameters(endpoint: Endpoint) -> Vec<Value> {
+    if endpoint == Endpoint::OidcGo {
+        let about = "The person's address; its domain is the company's.";
+        let schema = json!({"type": "string", "format": "email", "minLength": 1, "maxLength": 254});
+        return vec![json!({"name": "email", "in": "query", "required": true, "description": about, "schema": schema,
+            "example": "ann@corp.example"})];
+    }
+    let of_github: &[(&str, &str)] = &[
+        ("code", "GitHub's code, which is traded for a token once."),
+        ("state", "The state of `GET /v1/session/github`: it counts once, for 10 minutes, in the same browser."),
+        ("error", "GitHub's, where the person refused."),
+    ];
+    let of_provider: &[(&str, &str)] = &[
+        ("code", "The provider's code, which is traded for an ID token once."),
+        ("state", "The state of `GET /v1/session/oidc`: it counts once, for 10 minutes, in the same browser."),
+        ("iss", "The issuer, where the provider names it (RFC 9207)."),
+        ("error", "The provider's, where it or the person refused."),
+    ];
+    let of_others = [(Endpoint::GithubComeBack, of_github), (Endpoint::OidcComeBack, of_provider)];
+    let members = of_others.into_iter().filter(|(of, _)| *of == endpoint).flat_map(|(_, members)| members);
+    let text = json!({"type": "string"});
+    let parameter =
+        |(name, about): &(&str, &str)| json!({"name": name, "in": "query", "description": about, "schema": text});
+    members.map(parameter).collect()
 }
 
 /// The parameters of an operator's search.
@@ -309,6 +333,9 @@ fn faults(row: &RouteRow) -> Vec<u16> {
     if row.endpoint == Endpoint::LeakedKey {
         all.push(429);
     }
+    if row.endpoint == Endpoint::OidcGo {
+        all.push(422);
+    }
     if row.has_body() {
         all.extend([400, 409, 413, 415, 422]);
     }
@@ -346,6 +373,11 @@ fn example(endpoint: Endpoint) -> Option<Value> {
             Endpoint::OwnTenantPatch,
             json!({"company_name": "Example Ltd", "support_address": "help@example.com", "sanctions": "refuse"}),
         ),
+        (
+            Endpoint::OidcPut,
+            json!({"domain": "corp.example", "issuer": "https://idp.example", "client_id": "x402-edge",
+                "client_secret": "a-secret-of-the-provider", "default_role": "developer"}),
+        ),
         (Endpoint::OwnTenantDelete, json!({"confirm": "ten_01a22830e24a3a1f7b1ccee9"})),
         (Endpoint::DeletionConfirm, json!({"token": "00".repeat(32)})),
     ];
@@ -370,7 +402,8 @@ fn operation(row: &RouteRow, make: &mut SchemaGenerator) -> Value {
     let answer = match success {
         204 => json!({"description": "Done; no body."}),
         303 => {
-            let location = json!({"description": "GitHub, or our first page.", "schema": {"type": "string"}});
+            let location =
+                json!({"description": "The other service, or our first page.", "schema": {"type": "string"}});
             json!({"description": "Sends the browser on; no body.", "headers": {"Location": location}})
         }
         _ => json!({"description": "The answer.", "headers": headers, "content": content}),

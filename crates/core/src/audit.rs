@@ -40,6 +40,10 @@ macro_rules! actions {
 actions! {
     TenantCreated "tenant.created" TenantUpdated "A person signed up, or an operator made the tenant.";
     TenantUpdated "tenant.updated" TenantUpdated "Settings of the tenant were changed; the detail names them.";
+    OidcUpdated "oidc.updated" TenantUpdated "An owner set the tenant's identity provider; the subject is the mail domain, the detail the issuer.";
+    OidcProven "oidc.proven" TenantUpdated "The tenant proved its mail domain, the subject, by a DNS record.";
+    OidcTaken "oidc.taken" TenantUpdated "The tenant's DNS record was gone, and another tenant proved the mail domain, the subject.";
+    OidcRemoved "oidc.removed" TenantUpdated "An owner removed the tenant's identity provider; the subject is the mail domain.";
     DeletionAsked "deletion.asked" TenantUpdated "An owner asked to delete the tenant.";
     DeletionConfirmed "deletion.confirmed" TenantUpdated "An owner confirmed that; the detail is when it is due. All keys were revoked.";
     DeletionUndone "deletion.undone" TenantUpdated "An owner undid the deletion.";

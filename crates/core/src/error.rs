@@ -98,16 +98,17 @@ codes! {
     AlreadyMember "ALREADY_MEMBER" 409 Never Judged "Already a member" "The address that is invited belongs to a member of the tenant.";
     LastOwner "LAST_OWNER" 409 Never Judged "Last owner" "A tenant keeps one owner: the last one cannot leave, be removed or get a smaller role.";
     NotInTier "NOT_IN_TIER" 403 Never Judged "Not in the tier" "The tenant's tier does not include this; `upgrade_url` leads to one that does.";
-    InvalidProof "INVALID_PROOF" 422 Never Judged "Invalid proof" "The signature does not show that the address is the tenant's: another key, message or wallet, or a challenge that is unknown, has expired or was used.";
+    InvalidProof "INVALID_PROOF" 422 Never Judged "Invalid proof" "The signature does not show that the address is the tenant's: another key, message or wallet, or a challenge that is unknown, has expired or was used. Of a mail domain: its DNS record is not there.";
     SanctionedRecipient "SANCTIONED_RECIPIENT" 403 Never Judged "Sanctioned recipient" "The address is on the sanctions list: it cannot be registered.";
     IpNotAllowed "IP_NOT_ALLOWED" 403 Never Judged "Address not allowed" "The API key may be used from some networks only, and the request comes from another.";
     KeyNotActive "KEY_NOT_ACTIVE" 409 Never Judged "Key not active" "The key is revoked, has expired or was rotated before: it cannot be rotated.";
     InvalidSignature "INVALID_SIGNATURE" 401 Never Judged "Invalid signature" "A webhook's signature is missing, wrong or more than five minutes old.";
     BotRefused "BOT_REFUSED" 403 Never Judged "Not taken for a person" "Turnstile does not accept the token in `turnstile_token`: it is wrong, was used or is too old.";
-    UpstreamUnavailable "UPSTREAM_UNAVAILABLE" 503 Later Judged "Other service unavailable" "Turnstile or GitHub did not answer in time, so nobody could be signed in.";
+    UpstreamUnavailable "UPSTREAM_UNAVAILABLE" 503 Later Judged "Other service unavailable" "Turnstile, GitHub, a company's identity provider or the DNS did not answer in time or as documented, so nobody could be signed in.";
     TenantDeleting "TENANT_DELETING" 409 Never Judged "Tenant being deleted" "The tenant is being deleted: an owner can undo that until it is due, and nothing else is changed.";
     InvalidConfirmation "INVALID_CONFIRMATION" 422 Never Judged "Invalid confirmation" "The token of the mail that asks whether to delete the tenant is wrong, has expired or was replaced by a newer one.";
     MailNotOpen "MAIL_NOT_OPEN" 409 Never Judged "Mail not sent again" "The mail waits to be sent, its link was used or revoked or has expired, or its address gets no mails.";
+    DomainTaken "DOMAIN_TAKEN" 409 Later Judged "Domain taken" "Another tenant has proven the mail domain, and its DNS record is still there.";
 }
 
 impl fmt::Display for ErrorCode {

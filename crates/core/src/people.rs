@@ -6,6 +6,7 @@ pub mod delivery;
 pub mod invitation;
 pub mod mail;
 pub mod oauth;
+pub mod oidc;
 pub mod origin;
 pub mod secret;
 pub mod session;

@@ -99,6 +99,10 @@ statements! {
     /// Binds a tenant and a limit: the names of its keys, and the networks from which they could be used.
     KEYS_ERASE: () = "UPDATE api_keys SET name = 'erased', allow_list = '[]' WHERE id IN (SELECT id FROM api_keys
         WHERE tenant_id = ? AND (name <> 'erased' OR allow_list <> '[]') LIMIT ?)";
+    /// Binds a tenant: its identity provider.
+    OIDC_ERASE: () = "DELETE FROM oidc_connections WHERE tenant_id = ?";
+    /// Binds the same: who people are for that provider.
+    OIDC_IDENTITIES_ERASE: () = "DELETE FROM identities WHERE provider = 'oidc ' || ?";
     /// Binds a tenant.
     CHALLENGES_ERASE: () = "DELETE FROM recipient_challenges WHERE tenant_id = ?";
     /// Binds now and a tenant; returns a row if nothing personal was left.
@@ -107,6 +111,8 @@ statements! {
         AND NOT EXISTS (SELECT 1 FROM members WHERE tenant_id = ?2)
         AND NOT EXISTS (SELECT 1 FROM invitations WHERE tenant_id = ?2)
         AND NOT EXISTS (SELECT 1 FROM sessions WHERE tenant_id = ?2)
+        AND NOT EXISTS (SELECT 1 FROM oidc_connections WHERE tenant_id = ?2)
+        AND NOT EXISTS (SELECT 1 FROM identities WHERE provider = 'oidc ' || ?2)
         AND NOT EXISTS (SELECT 1 FROM audit_log WHERE tenant_id = ?2 AND ip_prefix <> 'erased')
         AND NOT EXISTS (SELECT 1 FROM api_keys WHERE tenant_id = ?2 AND (name <> 'erased' OR allow_list <> '[]'))
         RETURNING 1 AS present";

@@ -21,10 +21,10 @@ pub(crate) async fn put_state(
     ip_prefix: &str,
     now: UnixMillis,
 ) -> Result<bool, Fault> {
-    let (state, browser) = (state.hash(), browser.hash());
+    let (state, browser, provider) = (state.hash(), browser.hash(), provider.name());
     let bind = [
         BoundValue::Text(&state),
-        BoundValue::Text(provider.name()),
+        BoundValue::Text(&provider),
         BoundValue::Text(&browser),
         BoundValue::Text(ip_prefix),
         BoundValue::Ms(now),
@@ -44,15 +44,15 @@ pub(crate) async fn use_state(
     (state, browser): (&Secret, &Secret),
     now: UnixMillis,
 ) -> Result<bool, Fault> {
-    let (state, browser) = (state.hash(), browser.hash());
-    let texts = [&state, &browser, provider.name()].map(BoundValue::Text);
-    let [state, browser, provider] = texts;
+    let texts = [state.hash(), browser.hash(), provider.name()];
+    let [state, browser, provider] = texts.each_ref().map(|text| BoundValue::Text(text));
     Ok(!all(db, sql::OAUTH_USE, &[BoundValue::Ms(now), state, browser, provider]).await?.is_empty())
 }
 
 /// Whom a service names; `None` where the account was never linked.
 pub(crate) async fn find(db: &D1Database, identity: Identity<'_>) -> Result<Option<IdentityRow>, Fault> {
-    let bind = [BoundValue::Text(identity.provider.name()), BoundValue::Text(identity.subject)];
+    let provider = identity.provider.name();
+    let bind = [BoundValue::Text(&provider), BoundValue::Text(identity.subject)];
     Ok(all(db, sql::IDENTITY_GET, &bind).await?.into_iter().next())
 }
 
@@ -64,6 +64,7 @@ pub(crate) struct Link<'a> {
 }
 
 /// An account that is linked.
+#[derive(Default)]
 pub(crate) struct NewLink<'a> {
     /// The account's name.
     pub(crate) name: Option<&'a str>,
@@ -83,9 +84,8 @@ pub(super) fn link_statements(
     session: &NewSession<'_>,
     now: UnixMillis,
 ) -> Result<Vec<D1PreparedStatement>, Fault> {
-    let id = link.identity.id();
-    let [provider, subject, email] =
-        [link.identity.provider.name(), link.identity.subject, session.email].map(BoundValue::Text);
+    let (id, provider) = (link.identity.id(), link.identity.provider.name());
+    let [provider, subject, email] = [provider.as_str(), link.identity.subject, session.email].map(BoundValue::Text);
     let at = BoundValue::Ms(now);
     let mut statements = Vec::new();
     if let Some(new) = &link.new {
@@ -121,8 +121,8 @@ pub(crate) async fn end(
     made: &[Change],
     now: UnixMillis,
 ) -> Result<(), Fault> {
-    let person = person.to_string();
-    let [provider, subject, person] = [identity.provider.name(), identity.subject, &person].map(BoundValue::Text);
+    let (provider, person) = (identity.provider.name(), person.to_string());
+    let [provider, subject, person] = [provider.as_str(), identity.subject, &person].map(BoundValue::Text);
     change_of_many(db, (sql::IDENTITY_END, &[BoundValue::Ms(now), provider, subject, person]), made).await.map(|_| ())
 }
 

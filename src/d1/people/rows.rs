@@ -128,6 +128,8 @@ pub struct SessionRow {
     pub role: Role,
     /// When it began, was used and ends.
     pub times: SessionTimes,
+    /// Whether it holds for its tenant alone.
+    pub only_tenant: bool,
 }
 
 impl FromRow for SessionRow {
@@ -144,6 +146,7 @@ impl FromRow for SessionRow {
         "created_ms",
         "seen_ms",
         "expires_ms",
+        "only_tenant",
     ];
 
     fn from_row(row: &mut RowReader) -> Result<Self, Fault> {
@@ -158,6 +161,7 @@ impl FromRow for SessionRow {
             deletion_due_at: row.get()?,
             role: row.parse(Role::parse)?,
             times: SessionTimes { created_at: row.get()?, seen_at: row.get()?, expires_at: row.get()? },
+            only_tenant: row.get()?,
         })
     }
 }

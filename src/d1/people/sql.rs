@@ -68,9 +68,10 @@ statements! {
         AND NOT EXISTS (SELECT 1 FROM members WHERE tenant_id = tenants.id)";
     /// Binds id, address, now.
     PERSON_PUT: () = "INSERT INTO people (id, email, created_ms) VALUES (?, ?, ?) ON CONFLICT (email) DO NOTHING";
-    /// Binds tenant, role, now, address.
+    /// Binds tenant, role, now, address, the most members of a tenant.
     MEMBER_PUT: () = "INSERT INTO members (tenant_id, person_id, role, created_ms)
-        SELECT ?, id, ?, ? FROM people WHERE email = ? ON CONFLICT (tenant_id, person_id) DO NOTHING";
+        SELECT ?1, id, ?2, ?3 FROM people WHERE email = ?4
+        AND (SELECT COUNT(*) FROM members WHERE tenant_id = ?1) < ?5 ON CONFLICT (tenant_id, person_id) DO NOTHING";
 
     /// Binds a state's hash, the service, a browser's hash, prefix of the client's address, now, end, the start of the span,
     /// the most of a prefix and of all in it, and what a prefix may ask for beyond that of all; returns a row if none of
@@ -89,8 +90,10 @@ statements! {
     IDENTITY_GET: IdentityRow = "SELECT p.email, i.ended_ms IS NOT NULL AS is_ended
         FROM identities i JOIN people p ON p.id = i.person_id WHERE i.provider = ? AND i.subject = ?";
     /// Binds the service, its id of a person, the account's name, prefix of the client's address, now, the person's address.
+    /// A company's own provider may name another person by an id: it answers for its domain.
     IDENTITY_PUT: () = "INSERT INTO identities (provider, subject, person_id, name, ip_prefix, created_ms)
-        SELECT ?1, ?2, id, ?3, ?4, ?5 FROM people WHERE email = ?6 ON CONFLICT (provider, subject) DO NOTHING";
+        SELECT ?1, ?2, id, ?3, ?4, ?5 FROM people WHERE email = ?6 ON CONFLICT (provider, subject)
+        DO UPDATE SET person_id = excluded.person_id WHERE identities.provider <> 'github'";
     /// Binds id, address, origin, the linked account's id, now, whether the address leads to a tenant that was there before,
     /// and the id that the person gets if it is new: the mail about the link, if a statement before it in the batch has made
     /// the link, and person or tenant were there before.
@@ -101,9 +104,9 @@ statements! {
     /// `NOT NULL`, so that its batch fails as a whole, where the account was shut out or is another person's.
     IDENTITY_USE: () = "UPDATE identities SET used_ms = ?1, person_id = CASE WHEN ended_ms IS NULL
         AND person_id = (SELECT id FROM people WHERE email = ?4) THEN person_id END WHERE provider = ?2 AND subject = ?3";
-    /// Binds a person; returns the accounts that were linked, the newest first.
+    /// Binds a person; returns the accounts that were linked, the newest first, without those of companies' own providers.
     IDENTITIES_OF: OwnIdentityRow = "SELECT provider, subject, name, ip_prefix, created_ms, used_ms, ended_ms
-        FROM identities WHERE person_id = ? ORDER BY created_ms DESC, subject LIMIT 100";
+        FROM identities WHERE person_id = ? AND provider = 'github' ORDER BY created_ms DESC, subject LIMIT 100";
     /// Binds now, the service, its id of a person, and the person; returns a row if the account was not shut out.
     IDENTITY_END: Present = "UPDATE identities SET ended_ms = ?1 WHERE provider = ?2 AND subject = ?3 AND person_id = ?4
         AND ended_ms IS NULL RETURNING 1 AS present";
@@ -112,12 +115,13 @@ statements! {
         FROM mails m JOIN identities i ON i.provider = substr(m.subject_id, 1, instr(m.subject_id, '-') - 1)
         AND i.subject = substr(m.subject_id, instr(m.subject_id, '-') + 1) WHERE m.id = ? AND m.state = 'queued'";
 
-    /// Binds id, hash, tenant, prefix of the client's address, user agent, now, end, address of the person.
+    /// Binds id, hash, tenant, prefix of the client's address, user agent, now, end, address of the person, and 1 where it
+    /// holds for the tenant alone.
     SESSION_PUT: () = "INSERT INTO sessions (id, hash, person_id, tenant_id, ip_prefix, user_agent, created_ms, seen_ms,
-        expires_ms) SELECT ?1, ?2, id, ?3, ?4, ?5, ?6, ?6, ?7 FROM people WHERE email = ?8";
+        expires_ms, only_tenant) SELECT ?1, ?2, id, ?3, ?4, ?5, ?6, ?6, ?7, ?9 FROM people WHERE email = ?8";
     /// Binds a hash; returns the session, unless it was ended or the person has left the tenant.
     SESSION_GET: SessionRow = "SELECT s.id, s.person_id, p.email, s.tenant_id, t.company_name, t.tier, t.status, d.due_ms,
-        m.role, s.created_ms, s.seen_ms, s.expires_ms FROM sessions s JOIN people p ON p.id = s.person_id
+        m.role, s.created_ms, s.seen_ms, s.expires_ms, s.only_tenant FROM sessions s JOIN people p ON p.id = s.person_id
         JOIN tenants t ON t.id = s.tenant_id LEFT JOIN deletions d ON d.tenant_id = s.tenant_id
         JOIN members m ON m.tenant_id = s.tenant_id AND m.person_id = s.person_id
         WHERE s.hash = ? AND s.ended_ms IS NULL";
@@ -126,23 +130,26 @@ statements! {
     /// Binds now and a hash. A session that has ended keeps its time.
     SESSION_END: () = "UPDATE sessions SET ended_ms = COALESCE(ended_ms, ?) WHERE hash = ?";
 
-    /// Binds person, now, and a time: those used since then. Returns the sessions that hold, the newest first.
+    /// Binds person, now, a time, and a tenant or null: those used since then; of a tenant only those that hold for it
+    /// alone. Returns the sessions that hold, the newest first.
     SESSIONS_OF: OwnSessionRow = "SELECT id, tenant_id, ip_prefix, user_agent, created_ms, seen_ms, expires_ms FROM sessions
-        WHERE person_id = ? AND ended_ms IS NULL AND expires_ms > ? AND seen_ms > ? ORDER BY id DESC LIMIT 100";
-    /// Binds now, id, person; returns a row if the session held.
-    SESSION_END_OWN: Present = "UPDATE sessions SET ended_ms = ? WHERE id = ? AND person_id = ? AND ended_ms IS NULL
-        RETURNING 1 AS present";
-    /// Binds now and a person.
-    SESSIONS_END: () = "UPDATE sessions SET ended_ms = ? WHERE person_id = ? AND ended_ms IS NULL";
-    /// The same; returns a row a session that held.
+        WHERE person_id = ?1 AND ended_ms IS NULL AND expires_ms > ?2 AND seen_ms > ?3
+        AND (?4 IS NULL OR tenant_id = ?4 AND only_tenant = 1) ORDER BY id DESC LIMIT 100";
+    /// Binds now, id, person, a tenant or null; returns a row if the session held.
+    SESSION_END_OWN: Present = "UPDATE sessions SET ended_ms = ?1 WHERE id = ?2 AND person_id = ?3 AND ended_ms IS NULL
+        AND (?4 IS NULL OR tenant_id = ?4 AND only_tenant = 1) RETURNING 1 AS present";
+    /// Binds now, a person, a tenant or null.
+    SESSIONS_END: () = "UPDATE sessions SET ended_ms = ?1 WHERE person_id = ?2 AND ended_ms IS NULL
+        AND (?3 IS NULL OR tenant_id = ?3 AND only_tenant = 1)";
+    /// Binds now and a person; returns a row a session that held.
     SESSIONS_END_COUNTED: Present = "UPDATE sessions SET ended_ms = ? WHERE person_id = ? AND ended_ms IS NULL
         RETURNING 1 AS present";
     /// Binds the new id and hash, a tenant, now, and the hash of the session that is replaced: the new one ends when that
-    /// would have. Returns a row if the person belongs to the tenant.
+    /// would have. Returns a row if the person belongs to the tenant, and the session holds for others than its own.
     SESSION_SWITCH: Present = "INSERT INTO sessions (id, hash, person_id, tenant_id, ip_prefix, user_agent, created_ms,
         seen_ms, expires_ms) SELECT ?1, ?2, s.person_id, ?3, s.ip_prefix, s.user_agent, s.created_ms, ?4, s.expires_ms
         FROM sessions s JOIN members m ON m.tenant_id = ?3 AND m.person_id = s.person_id
-        WHERE s.hash = ?5 AND s.ended_ms IS NULL RETURNING 1 AS present";
+        WHERE s.hash = ?5 AND s.ended_ms IS NULL AND s.only_tenant = 0 RETURNING 1 AS present";
     /// Binds now, a hash, and the hash of the session that replaces it, if that was written.
     SESSION_REPLACED: () = "UPDATE sessions SET ended_ms = ?1 WHERE hash = ?2 AND ended_ms IS NULL
         AND EXISTS (SELECT 1 FROM sessions WHERE hash = ?3)";

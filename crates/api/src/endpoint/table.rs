@@ -2,6 +2,7 @@
 
 use super::{Endpoint, Method, RouteRow};
 use crate::github::CALLBACK_PATH;
+use crate::oidc;
 use x402_core::tenancy::access::{Access, KeyScope};
 use x402_core::tenancy::role::Role;
 use x402_core::tenancy::tenant::Scope;
@@ -366,6 +367,20 @@ pub(crate) const ENDPOINTS: &[RouteRow] = &[
     route(Endpoint::MemberRemove, Method::Delete, "/v1/members/{person_id}", PERSON, ["Members", "Remove, or leave"]),
     route(Endpoint::GithubGo, Method::Get, "/v1/session/github", Access::SignIn, ["Sessions", "Sign in by GitHub"]),
     route(Endpoint::GithubComeBack, Method::Get, CALLBACK_PATH, Access::SignIn, ["Sessions", "GitHub's way back"]),
+    route(
+        Endpoint::OidcGo,
+        Method::Get,
+        oidc::GO_PATH,
+        Access::SignIn,
+        ["Sessions", "Sign in by your company's identity provider"],
+    ),
+    route(
+        Endpoint::OidcComeBack,
+        Method::Get,
+        oidc::CALLBACK_PATH,
+        Access::SignIn,
+        ["Sessions", "That provider's way back"],
+    ),
     route(Endpoint::ResendWebhook, Method::Post, "/v1/webhooks/resend", Access::Public, ["Service", "Events of mails"]),
     route(
         Endpoint::OwnRecipientList,
@@ -407,6 +422,34 @@ pub(crate) const ENDPOINTS: &[RouteRow] = &[
     ),
     route(Endpoint::OwnTenantRead, Method::Get, "/v1/tenant", READS, ["Account", "Read your tenant"]),
     route(Endpoint::OwnTenantPatch, Method::Patch, "/v1/tenant", MANAGES, ["Account", "Change your tenant's settings"]),
+    route(
+        Endpoint::OidcRead,
+        Method::Get,
+        "/v1/tenant/oidc",
+        READS,
+        ["Account", "Read your company's identity provider"],
+    ),
+    route(
+        Endpoint::OidcPut,
+        Method::Put,
+        "/v1/tenant/oidc",
+        OWNER,
+        ["Account", "Set your company's identity provider"],
+    ),
+    route(
+        Endpoint::OidcProve,
+        Method::Post,
+        "/v1/tenant/oidc/prove",
+        OWNER,
+        ["Account", "Prove your company's mail domain by its DNS record"],
+    ),
+    route(
+        Endpoint::OidcRemove,
+        Method::Delete,
+        "/v1/tenant/oidc",
+        OWNER,
+        ["Account", "Remove your company's identity provider"],
+    ),
     route(Endpoint::OwnTenantDelete, Method::Delete, "/v1/tenant", OWNER, ["Account", "Ask to delete your tenant"]),
     route(
         Endpoint::DeletionConfirm,

@@ -131,6 +131,7 @@ pub fn linked_mail(account: &LinkedAccount<'_>, origin: &str) -> MailText {
     );
     let subject = match identity.provider {
         IdentityProvider::Github => "A GitHub account can sign in to yours",
+        IdentityProvider::Oidc(_) => "Your company's account can sign in to yours",
     };
     written(subject, &[&first, known, &unknown], Some(("Open your account", origin)))
 }

@@ -7,6 +7,7 @@ use super::secret::Secret;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
+use x402_chain::id::TenantId;
 use x402_chain::time::UnixMillis;
 
 /// How long a person may take at the other service.
@@ -17,14 +18,17 @@ pub const OAUTH_MS: u64 = 10 * 60 * 1_000;
 pub enum IdentityProvider {
     /// github.com.
     Github,
+    /// The provider of a tenant's own.
+    Oidc(TenantId),
 }
 
 impl IdentityProvider {
     /// The name in the directory.
     #[must_use]
-    pub const fn name(self) -> &'static str {
+    pub fn name(self) -> String {
         match self {
-            Self::Github => "github",
+            Self::Github => "github".to_owned(),
+            Self::Oidc(tenant) => format!("oidc {tenant}"),
         }
     }
 
@@ -33,13 +37,15 @@ impl IdentityProvider {
     pub const fn title(self) -> &'static str {
         match self {
             Self::Github => "GitHub",
+            Self::Oidc(_) => "your company's identity provider",
         }
     }
 
-    /// The service with this name in the directory; `None` for any other text.
+    /// The service with this name in the directory, whose accounts their people link and end themselves; `None` for any
+    /// other text, and for a company's own provider.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        [Self::Github].into_iter().find(|provider| provider.name() == text)
+        (text == "github").then_some(Self::Github)
     }
 }
 

@@ -52,6 +52,11 @@ impl Secret {
         hex::encode(Sha256::digest(self.0))
     }
 
+    /// The bytes.
+    pub(crate) const fn bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
     /// The first eight bytes as a number.
     pub(crate) const fn number(&self) -> u64 {
         let [b0, b1, b2, b3, b4, b5, b6, b7, ..] = self.0;

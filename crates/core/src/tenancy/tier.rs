@@ -39,6 +39,8 @@ pub struct Plan {
     pub chains: TierChains,
     /// Whether its own name, logo and colours are shown.
     pub branding: bool,
+    /// Whether its people may sign in by an identity provider of the tenant's own.
+    pub oidc: bool,
     /// Whether its settlements draw on the signer's budget for tenants who pay nothing (`SignerBudget::free`).
     pub uses_free_budget: bool,
     /// Whether a larger tier exists: a refusal by this tier's limits or chains then proposes it.
@@ -78,6 +80,7 @@ tiers! {
         limits: Limits { per_minute: 10, per_hour: 100, per_month: Some(1_000) },
         chains: TierChains::Only(&["solana", "base"]),
         branding: false,
+        oidc: false,
         uses_free_budget: true,
         upgradable: true,
     }
@@ -87,6 +90,7 @@ tiers! {
         limits: Limits { per_minute: 100, per_hour: 5_000, per_month: Some(50_000) },
         chains: TierChains::Only(&["solana", "base", "ethereum"]),
         branding: false,
+        oidc: false,
         uses_free_budget: false,
         upgradable: true,
     }
@@ -96,6 +100,7 @@ tiers! {
         limits: Limits { per_minute: 500, per_hour: 50_000, per_month: Some(500_000) },
         chains: TierChains::Only(&["solana", "base", "ethereum", "polygon", "avalanche", "sei"]),
         branding: true,
+        oidc: false,
         uses_free_budget: false,
         upgradable: true,
     }
@@ -105,6 +110,7 @@ tiers! {
         limits: Limits { per_minute: 2_000, per_hour: 200_000, per_month: None },
         chains: TierChains::All,
         branding: true,
+        oidc: true,
         uses_free_budget: false,
         upgradable: false,
     }
