@@ -99,6 +99,11 @@ statements! {
     /// Binds a tenant and a limit: the names of its keys, and the networks from which they could be used.
     KEYS_ERASE: () = "UPDATE api_keys SET name = 'erased', allow_list = '[]' WHERE id IN (SELECT id FROM api_keys
         WHERE tenant_id = ? AND (name <> 'erased' OR allow_list <> '[]') LIMIT ?)";
+    /// Binds a tenant and a limit: records that an older build has shipped.
+    VERIFICATIONS_ERASE: () =
+        "DELETE FROM verifications WHERE id IN (SELECT id FROM verifications WHERE tenant_id = ? LIMIT ?)";
+    /// Binds the same: events of that build.
+    EVENTS_ERASE: () = "DELETE FROM events WHERE id IN (SELECT id FROM events WHERE tenant_id = ? LIMIT ?)";
     /// Binds a tenant.
     CHALLENGES_ERASE: () = "DELETE FROM recipient_challenges WHERE tenant_id = ?";
     /// Binds now and a tenant; returns a row if nothing personal was left.
@@ -109,5 +114,7 @@ statements! {
         AND NOT EXISTS (SELECT 1 FROM sessions WHERE tenant_id = ?2)
         AND NOT EXISTS (SELECT 1 FROM audit_log WHERE tenant_id = ?2 AND ip_prefix <> 'erased')
         AND NOT EXISTS (SELECT 1 FROM api_keys WHERE tenant_id = ?2 AND (name <> 'erased' OR allow_list <> '[]'))
+        AND NOT EXISTS (SELECT 1 FROM verifications WHERE tenant_id = ?2)
+        AND NOT EXISTS (SELECT 1 FROM events WHERE tenant_id = ?2)
         RETURNING 1 AS present";
 }
