@@ -66,11 +66,11 @@ statements! {
     EVENTS_NOTE: () = "UPDATE directory_outbox SET shipped_ms = ?1, tries = tries + 1
         WHERE shipped_ms IS NULL AND event_id IN (SELECT value FROM json_each(?2))";
     /// Binds a JSON list of tenants and one of addresses; returns these tenants with their versions, and those that have
-    /// lost one of the addresses in test.
+    /// lost one of the addresses.
     TENANTS_TO_LOAD: TenantToLoad = "SELECT id, version, region, NULL AS lost FROM tenants
         WHERE id IN (SELECT value FROM json_each(?1)) UNION ALL SELECT t.id, t.version, t.region, r.address
         FROM recipients r JOIN tenants t ON t.id = r.taken_from
-        WHERE r.environment = 'test' AND r.address IN (SELECT value FROM json_each(?2))";
+        WHERE r.environment IN ('live', 'test') AND r.address IN (SELECT value FROM json_each(?2))";
     /// Binds a time: events shipped before it.
     EVENTS_PURGE: () = "DELETE FROM directory_outbox WHERE shipped_ms IS NOT NULL AND shipped_ms < ?";
 

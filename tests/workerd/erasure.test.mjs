@@ -277,3 +277,37 @@ test("no ledger erases what its tenant still has, and operators change nothing t
     await worker.stop();
   }
 });
+
+test("keys that are in use when a deletion is confirmed are dead when that is answered, in both ledgers", async () => {
+  const worker = await startWorker({ vars: vars() });
+  try {
+    const ann = await seller(worker);
+    const asked = await ann.browser.call("DELETE", "/v1/tenant", { confirm: ann.id });
+    assert.equal(asked.status, 202, JSON.stringify(asked.body));
+    const { token } = await mailTo(worker, ann.email, 2);
+    let [isOver, answeredAt] = [false, Infinity];
+    const seen = [];
+    const use = async (key) => {
+      while (!isOver) {
+        const began = performance.now();
+        const { status, body } = await worker.call("GET", "/v1/whoami", { key });
+        seen.push({ began, status, code: body.error_code, key });
+      }
+    };
+    const users = Object.values(ann.api_keys).flatMap((key) => [use(key), use(key), use(key)]);
+    await until(() => seen.length > 20, "keys in use");
+    const confirmed = await ann.browser.call("POST", "/v1/tenant/deletion", { token });
+    answeredAt = performance.now();
+    assert.equal(confirmed.status, 200, JSON.stringify(confirmed.body));
+    await until(() => seen.filter(({ began }) => began > answeredAt).length > 20, "requests after that");
+    isOver = true;
+    await Promise.all(users);
+    const [before, later] = [seen.filter(({ began }) => began <= answeredAt), seen.filter(({ began }) => began > answeredAt)];
+    assert.deepEqual([...new Set(later.map(({ status, code }) => `${status} ${code}`))], ["401 INVALID_API_KEY"]);
+    assert.equal(new Set(later.map(({ key }) => key)).size, 2);
+    for (const { status } of before) assert.ok([200, 401, 429].includes(status), `${status}`);
+    assert.ok(before.some(({ status }) => status === 200));
+  } finally {
+    await worker.stop();
+  }
+});

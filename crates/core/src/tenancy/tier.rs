@@ -172,6 +172,16 @@ mod tests {
     }
 
     #[test]
+    fn only_who_pays_has_addresses_derived() {
+        for plan in PLANS {
+            match plan.tier.check_derivation() {
+                Ok(()) => assert!(plan.price_usd > 0, "{}", plan.name),
+                Err(fault) => assert!(plan.price_usd == 0 && fault.upgrade && fault.code == ErrorCode::NotInTier),
+            }
+        }
+    }
+
+    #[test]
     fn a_test_network_goes_with_its_live_chain() {
         let chain = |key| network::find_network(key).expect("a registered chain");
         assert!(Tier::Free.includes(chain("base-sepolia")));
