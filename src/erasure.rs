@@ -83,10 +83,11 @@ async fn erase_ledger(app: &App, tenant: TenantId, environment: Environment, now
     for _ in 0..TURNS_MAX {
         let envelope = LedgerEnvelope::without_request(tenant, environment, app::request_id(now), LedgerMessage::Erase);
         let response = clients::ledger::call_ledger(app, &envelope, None).await?;
-        match response.reply() {
-            LedgerReply::Done => return Ok(true),
-            LedgerReply::Erasing => {}
-            _ => return Err(Fault::new(ErrorCode::LedgerUnavailable, "a ledger has erased nothing").after(1)),
+        if response.is_done() {
+            return Ok(true);
+        }
+        if *response.reply() != LedgerReply::Erasing {
+            return Err(Fault::new(ErrorCode::LedgerUnavailable, "a ledger has erased nothing").after(1));
         }
     }
     Ok(false)

@@ -94,7 +94,9 @@ async function revived(worker, { id }) {
 const fillClaims = (worker, of, count) =>
   withLedger(worker, of, (db) => {
     db.exec("BEGIN IMMEDIATE");
-    const put = db.prepare("INSERT INTO claims (network, tx, recipient, id, reference, claimed_ms) VALUES ('eip155:8453', ?, '0xR', ?, ?, 1)");
+    const put = db.prepare(
+      "INSERT INTO claims (network, tx, recipient, id, reference, claimed_ms) VALUES ('eip155:8453', ?, '0xR', ?, ?, 1)",
+    );
     for (let at = 0; at < count; at++) put.run(`0xmany${at}`, `ver_${ulid(1, BigInt(at))}`, at % 10 ? `many-${at}@buyer.test` : null);
     db.exec("COMMIT");
   });
@@ -194,7 +196,10 @@ test("records are deleted in all months, in the archive, and where an older buil
     const [ann, bob] = [await seller(worker), await seller(worker)];
     const reference = `order-${crypto.randomUUID()}`;
     const now = Date.now();
-    const keys = (id) => ["live", "test"].flatMap((environment) => Array.from({ length: 30 }, (_, at) => `${id}/${environment}/2025/01/${10 + at}/ver_a-ver_b.ndjson.gz`));
+    const keys = (id) =>
+      ["live", "test"].flatMap((environment) =>
+        Array.from({ length: 30 }, (_, at) => `${id}/${environment}/2025/01/${10 + at}/ver_a-ver_b.ndjson.gz`),
+      );
     const bucket = await worker.mf.getR2Bucket("ARCHIVE");
     for (const { id } of [ann, bob]) {
       for (const environment of ["live", "test"]) {
@@ -204,10 +209,34 @@ test("records are deleted in all months, in the archive, and where an older buil
         assert.equal(await ask(worker, { tenant: id, environment, month: monthOf(now) }, { take: batch }), "taken");
       }
       for (const key of keys(id)) await bucket.put(key, readFileSync(import.meta.filename));
-      const put = (table, columns, ...values) => worker.sql(`INSERT INTO ${table} (${columns}) VALUES (${values.map(() => "?")})`, ...values);
+      const put = (table, columns, ...values) =>
+        worker.sql(`INSERT INTO ${table} (${columns}) VALUES (${values.map(() => "?")})`, ...values);
       const body = JSON.stringify({ reference });
-      await put("verifications", "id, tenant_id, environment, created_ms, chain, tx_hash, success, status, revision, body", `ver_${ulid(2)}`, id, "live", 2, "base", "0x1", 1, "confirmed", 0, body);
-      await put("events", "id, tenant_id, environment, kind, subject_id, created_ms, body", `evt_${ulid(2)}`, id, "live", "payment.finalized", "ver_1", 2, body);
+      await put(
+        "verifications",
+        "id, tenant_id, environment, created_ms, chain, tx_hash, success, status, revision, body",
+        `ver_${ulid(2)}`,
+        id,
+        "live",
+        2,
+        "base",
+        "0x1",
+        1,
+        "confirmed",
+        0,
+        body,
+      );
+      await put(
+        "events",
+        "id, tenant_id, environment, kind, subject_id, created_ms, body",
+        `evt_${ulid(2)}`,
+        id,
+        "live",
+        "payment.finalized",
+        "ver_1",
+        2,
+        body,
+      );
     }
     await deleted(worker, ann);
     // Killed before the month is deleted, and after.
@@ -225,7 +254,10 @@ test("records are deleted in all months, in the archive, and where an older buil
     assert.deepEqual(stored(worker, ann.id), []);
     const left = async (id) => {
       const { objects } = await (await worker.mf.getR2Bucket("ARCHIVE")).list({ prefix: `${id}/` });
-      const rows = await worker.sql("SELECT id FROM verifications WHERE tenant_id = ?1 UNION ALL SELECT id FROM events WHERE tenant_id = ?1", id);
+      const rows = await worker.sql(
+        "SELECT id FROM verifications WHERE tenant_id = ?1 UNION ALL SELECT id FROM events WHERE tenant_id = ?1",
+        id,
+      );
       return [objects.length, rows.length];
     };
     assert.deepEqual(await left(ann.id), [0, 0]);

@@ -126,7 +126,10 @@ test("the holder of the key takes an address that another has proven by a contra
   assert.deepEqual([await isOwn(worker, thief, account.address), await isOwn(worker, ann, account.address)], [false, true]);
   assert.deepEqual(await list(thief), []);
   const [lost] = await log(thief);
-  assert.deepEqual([lost.action, lost.actor_kind, lost.subject, lost.environment ?? "test"], ["recipient.retired", "system", account.address, "test"]);
+  assert.deepEqual(
+    [lost.action, lost.actor_kind, lost.subject, lost.environment ?? "test"],
+    ["recipient.retired", "system", account.address, "test"],
+  );
   assert.deepEqual(await worker.sql("SELECT * FROM default_recipients WHERE tenant_id = ?", thief.id), []);
   // The thief's next address is his default.
   const next = await add(thief, await proof(thief, other.address, other));
@@ -174,7 +177,14 @@ test("the smallest tier derives no address, and no index is lost", async () => {
   // Somebody else, and a request at the same time, gets another.
   const bob = await seller();
   const his = await derive(bob);
-  assert.deepEqual((await rows()).map(({ id, tenant_id }) => [id, tenant_id]), [[1, ann.id], [2, ann.id], [3, bob.id]]);
+  assert.deepEqual(
+    (await rows()).map(({ id, tenant_id }) => [id, tenant_id]),
+    [
+      [1, ann.id],
+      [2, ann.id],
+      [3, bob.id],
+    ],
+  );
   await worker.advance(MINUTE + 1_000);
   const again = await derive(ann);
   assert.equal(again.status, 201, JSON.stringify(again.body));
