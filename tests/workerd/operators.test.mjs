@@ -269,8 +269,8 @@ test("wrong keys at the same time, and from all of a large network, are counted 
   const counted = await startWorker({ ratelimits: { OPERATOR_GUARD: { namespace_id: "1", simple: { limit: 10_000, period: 60 } } } });
   try {
     const ask = (admin, from) => counted.call("GET", "/v1/admin/tenants?limit=1", { admin, headers: { "cf-connecting-ip": from } });
-    const statuses = async (froms) => {
-      const all = await Promise.all(froms.map((from, at) => ask(`wrong ${at}`, from)));
+    const statuses = async (clients) => {
+      const all = await Promise.all(clients.map((from, at) => ask(`wrong ${at}`, from)));
       return Object.fromEntries([...Map.groupBy(all, ({ status }) => status)].map(([status, of]) => [status, of.length]));
     };
     assert.equal((await ask(true, "10.99.1.1")).status, 200);
