@@ -72,6 +72,20 @@ async fn ranges(bucket: &Bucket, prefix: &str) -> Result<Vec<(String, ArchivedRa
     Err(archive_unavailable("more keys than are listed"))
 }
 
+/// Deletes some of the R2 objects of an owner; returns whether none was left.
+///
+/// # Errors
+/// `LEDGER_UNAVAILABLE` where R2 fails: some may be deleted, and the same may be asked again.
+pub(crate) async fn erase(bucket: &Bucket, owner: &ArchiveOwner) -> Result<bool, Fault> {
+    let listed = bucket.list().prefix(owner.prefix()).execute().await.map_err(archive_unavailable)?;
+    let keys: Vec<String> = listed.objects().into_iter().map(|object| object.key()).collect();
+    if keys.is_empty() {
+        return Ok(true);
+    }
+    bucket.delete_multiple(keys).await.map_err(archive_unavailable)?;
+    Ok(false)
+}
+
 /// Reads records by their ids, each R2 object once; those that the archive does not hold are missing.
 ///
 /// # Errors

@@ -98,6 +98,7 @@ impl LedgerResponse {
             | LedgerReply::Payees
             | LedgerReply::NoRecord
             | LedgerReply::NoTenant
+            | LedgerReply::Erasing
             | LedgerReply::Done) => Err(Fault::internal(format!("the ledger replied {other:?} and no answer"))),
         }
     }
@@ -197,7 +198,7 @@ pub(crate) async fn call_ledger(
     init.set_method("POST");
     init.set_body(&JsValue::from_str(&body));
     let ledger: Fetcher = stub.into_rpc();
-    let flushes = matches!(envelope.message, LedgerMessage::List { .. } | LedgerMessage::Flush);
+    let flushes = matches!(envelope.message, LedgerMessage::List { .. } | LedgerMessage::Flush | LedgerMessage::Erase);
     let limit_ms = if flushes { FLUSH_DEADLINE_MS } else { DEADLINE_MS };
     // The platform may deliver a call late, after its caller has undone the effect that it may have had.
     let url = MessageHead::own(Some(app::now().plus(limit_ms))).address("ledger");

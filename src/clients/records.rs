@@ -26,7 +26,7 @@ fn unexpected_reply(reply: &RecordsReply) -> Fault {
     match reply {
         RecordsReply::Failed(code) => records_unavailable(format!("the records failed: {code}")),
         RecordsReply::Archiving => records_unavailable("the month is being archived"),
-        RecordsReply::Taken | RecordsReply::Record(_) | RecordsReply::Page(_) => {
+        RecordsReply::Taken | RecordsReply::Record(_) | RecordsReply::Page(_) | RecordsReply::Erased => {
             records_unavailable("the records replied to another message")
         }
     }
@@ -49,6 +49,7 @@ impl RecordsClient {
             other @ (RecordsReply::Archiving
             | RecordsReply::Record(_)
             | RecordsReply::Page(_)
+            | RecordsReply::Erased
             | RecordsReply::Failed(_)) => Err(unexpected_reply(&other)),
         }
     }
@@ -63,6 +64,7 @@ impl RecordsClient {
             other @ (RecordsReply::Archiving
             | RecordsReply::Taken
             | RecordsReply::Page(_)
+            | RecordsReply::Erased
             | RecordsReply::Failed(_)) => Err(unexpected_reply(&other)),
         }
     }
@@ -77,6 +79,22 @@ impl RecordsClient {
             other @ (RecordsReply::Archiving
             | RecordsReply::Taken
             | RecordsReply::Record(_)
+            | RecordsReply::Erased
+            | RecordsReply::Failed(_)) => Err(unexpected_reply(&other)),
+        }
+    }
+
+    /// Deletes a month.
+    ///
+    /// # Errors
+    /// `LEDGER_UNAVAILABLE`: it may be deleted, or not; the same may be sent again.
+    pub(crate) async fn erase(&self, month: Period) -> Result<(), Fault> {
+        match self.call(month, RecordsMessage::Erase).await? {
+            RecordsReply::Erased => Ok(()),
+            other @ (RecordsReply::Archiving
+            | RecordsReply::Taken
+            | RecordsReply::Record(_)
+            | RecordsReply::Page(_)
             | RecordsReply::Failed(_)) => Err(unexpected_reply(&other)),
         }
     }

@@ -67,11 +67,11 @@ statements! {
     EVENTS_NOTE: () = "UPDATE directory_outbox SET shipped_ms = ?1, tries = tries + 1
         WHERE shipped_ms IS NULL AND event_id IN (SELECT value FROM json_each(?2))";
     /// Binds a JSON list of tenants and one of addresses; returns these tenants with their versions, and those that have
-    /// lost one of the addresses in test.
+    /// lost one of the addresses.
     TENANTS_TO_LOAD: TenantToLoad = "SELECT id, version, region, NULL AS lost FROM tenants
         WHERE id IN (SELECT value FROM json_each(?1)) UNION ALL SELECT t.id, t.version, t.region, r.address
         FROM recipients r JOIN tenants t ON t.id = r.taken_from
-        WHERE r.environment = 'test' AND r.address IN (SELECT value FROM json_each(?2))";
+        WHERE r.environment IN ('live', 'test') AND r.address IN (SELECT value FROM json_each(?2))";
     /// Binds a time: events shipped before it.
     EVENTS_PURGE: () = "DELETE FROM directory_outbox WHERE shipped_ms IS NOT NULL AND shipped_ms < ?";
 
@@ -154,6 +154,18 @@ statements! {
     /// Binds tenant, environment, now; returns the index of a child that nobody had.
     DERIVED_PUT: ChildRow =
         "INSERT INTO derived_recipients (tenant_id, environment, created_ms) VALUES (?, ?, ?) RETURNING id AS number";
+    /// Binds tenant, environment, now, and a time: a child that was asked for by then, and registered nowhere, is given again.
+    DERIVED_AGAIN: ChildRow = "UPDATE derived_recipients SET open_ms = ?3 WHERE id = (SELECT id FROM derived_recipients
+        WHERE tenant_id = ?1 AND environment = ?2 AND open_ms IS NOT NULL AND open_ms <= ?4 ORDER BY id LIMIT 1)
+        RETURNING id AS number";
+    /// Binds tenant, environment, now, and the most addresses that a tenant may have in force, those that are being derived
+    /// included; returns the index of a child that nobody had, unless that number is reached.
+    DERIVED_OPEN: ChildRow = "INSERT INTO derived_recipients (tenant_id, environment, created_ms, open_ms)
+        SELECT ?1, ?2, ?3, ?3 WHERE (SELECT COUNT(*) FROM recipients WHERE tenant_id = ?1 AND removed_ms IS NULL)
+        + (SELECT COUNT(*) FROM derived_recipients WHERE tenant_id = ?1 AND open_ms IS NOT NULL) < ?4
+        RETURNING id AS number";
+    /// Binds the index of a child: it is registered.
+    DERIVED_DONE: () = "UPDATE derived_recipients SET open_ms = NULL WHERE id = ?";
     /// Binds tenant; returns its addresses, removed ones too.
     RECIPIENTS_OF: RecipientRow = "SELECT environment, address, only_on, proof, created_ms, removed_ms FROM recipients
         WHERE tenant_id = ? ORDER BY environment, created_ms LIMIT 5000";
@@ -182,7 +194,9 @@ statements! {
     /// returns a row if the tenant has fewer.
     CHALLENGE_PUT: Present = "INSERT INTO recipient_challenges (nonce, tenant_id, environment, chain, address, service,
         created_ms, expires_ms) SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8 WHERE (SELECT COUNT(*) FROM recipient_challenges
-        WHERE tenant_id = ?2 AND expires_ms > ?7) < ?9 RETURNING 1 AS present";
+        WHERE tenant_id = ?2 AND expires_ms > ?7 AND uses = 0 AND tries < ?10) < ?9
+        AND (SELECT COUNT(*) FROM recipient_challenges WHERE tenant_id = ?2 AND expires_ms > ?7) < ?11
+        RETURNING 1 AS present";
     /// Binds nonce, tenant, environment, chain, address, the most tries, now; counts a try, and returns the challenge if it
     /// holds and is of all these.
     CHALLENGE_TRY: ChallengeRow = "UPDATE recipient_challenges SET tries = tries + 1 WHERE nonce = ? AND tenant_id = ?
@@ -216,7 +230,25 @@ statements! {
         created_ms = CASE WHEN recipients.tenant_id <> excluded.tenant_id THEN excluded.created_ms
             ELSE recipients.created_ms END,
         tenant_id = excluded.tenant_id, added_by = excluded.added_by, first_use = 0, removed_ms = NULL
-        WHERE recipients.tenant_id = excluded.tenant_id OR recipients.first_use = 1 RETURNING 1 AS present";
+        WHERE recipients.tenant_id = excluded.tenant_id OR recipients.first_use = 1
+        OR (recipients.proof = 'erc1271' AND excluded.proof = 'eip191') RETURNING 1 AS present";
+    /// Binds tenant, environment, address, proof; returns as `tenant_id` the tenant that loses the address by the proof, or
+    /// lost it before, or null.
+    PROOF_LOSER: PreviousHolderRow = "SELECT CASE WHEN tenant_id <> ?1
+        AND (first_use = 1 OR (proof = 'erc1271' AND ?4 = 'eip191')) THEN tenant_id ELSE taken_from END AS tenant_id
+        FROM recipients WHERE environment = ?2 AND address = ?3";
+    /// Binds tenant, environment, address, proof, now: the tenant that loses the address has changed.
+    PROOF_LOSER_TOUCH: () = "UPDATE tenants SET version = version + 1, updated_ms = ?5 WHERE id =
+        (SELECT tenant_id FROM recipients WHERE environment = ?2 AND address = ?3 AND tenant_id <> ?1
+        AND (first_use = 1 OR (proof = 'erc1271' AND ?4 = 'eip191')))";
+    /// Binds tenant, environment, address; returns the other tenant that has the address, or had it.
+    OTHER_HOLDER: PreviousHolderRow =
+        "SELECT tenant_id FROM recipients WHERE tenant_id <> ? AND environment = ? AND address = ?";
+    /// Binds tenant, environment, address and a JSON list of chains: the address is the default of none of them, if it is not
+    /// the tenant's.
+    DEFAULTS_LOST: () = "DELETE FROM default_recipients WHERE tenant_id = ?1 AND address = ?3
+        AND chain IN (SELECT value FROM json_each(?4)) AND NOT EXISTS (SELECT 1 FROM recipients
+        WHERE environment = ?2 AND address = ?3 AND tenant_id = ?1)";
     /// Binds tenant, chain, address, environment, and whether to replace another default; the address must be the tenant's
     /// on the chain. Returns a row if the default changes.
     DEFAULT_PUT_HELD: Present = "INSERT INTO default_recipients (tenant_id, chain, address) SELECT ?1, ?2, ?3

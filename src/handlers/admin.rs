@@ -8,12 +8,13 @@ use crate::app::App;
 use crate::d1;
 use crate::d1::FirstRows;
 use crate::d1::change::{Actor, Change};
+use crate::d1::deletions;
 use crate::request::IncomingRequest;
 use crate::rpc::registry;
 use serde::Serialize;
 use x402_api::ApiReply;
 use x402_api::admin;
-use x402_api::admin::{NewAddress, RECIPIENTS_MAX, RecipientAlone, TenantAlone, TenantCreated};
+use x402_api::admin::{NewAddress, RecipientAlone, TenantAlone, TenantCreated, check_room};
 use x402_api::body::invalid;
 use x402_api::records::{ListPage, read_page_query};
 use x402_chain::address::{Address, Family};
@@ -102,10 +103,17 @@ pub(super) async fn read_tenant(app: &App, incoming: &IncomingRequest) -> Result
     Ok(ApiReply::json(200, &TenantAlone { tenant }))
 }
 
+/// Checks that a tenant was not deleted.
+async fn check_not_erased(app: &App, tenant: TenantId) -> Result<(), Fault> {
+    let deletion = deletions::read_deletion(&app.db()?, tenant).await?;
+    deletion.map_or(Ok(()), |row| row.deletion.check_not_erased())
+}
+
 /// `PATCH /v1/admin/tenants/{id}`.
 pub(super) async fn patch_tenant(app: &App, incoming: &IncomingRequest) -> Result<ApiReply, Fault> {
     let id = tenant_of(incoming)?;
     let wanted = admin::tenant_change(&incoming.body)?;
+    check_not_erased(app, id).await?;
     let named = wanted.named();
     let made = match named.is_empty() && !wanted.recipients.is_empty() {
         true => None,
@@ -200,9 +208,12 @@ pub(super) async fn create_recipient(app: &App, incoming: &IncomingRequest) -> R
     let tenant = tenant_of(incoming)?;
     let new = admin::new_recipient(&incoming.body)?;
     let db = app.db()?;
-    if d1::list_recipients(&db, tenant).await?.len() >= RECIPIENTS_MAX {
-        return Err(invalid("address", &format!("is one too many: a tenant can have {RECIPIENTS_MAX} addresses")));
-    }
+    check_not_erased(app, tenant).await?;
+    let wanted = match &new.address {
+        NewAddress::Given(address) => Some((address, new.network.environment)),
+        NewAddress::Derived => None,
+    };
+    check_room(&d1::list_recipients(&db, tenant).await?, wanted)?;
     let mut deriving = RecipientDeriver::new(app, tenant, incoming.now);
     let address = deriving.address(new.network, new.address, "address").await?;
     let made = addition(incoming, tenant, new.network, &address)?;

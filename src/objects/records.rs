@@ -13,6 +13,7 @@ mod store;
 mod take;
 
 use crate::app;
+use crate::objects::alarm::Working;
 use crate::telemetry::{TelemetryField, TelemetryKind, event};
 use serde::{Deserialize, Serialize};
 use std::cell::Cell;
@@ -34,6 +35,8 @@ pub struct Records {
     env: Env,
     /// Whether the schema is up to date, as far as this instance knows.
     opened: Cell<bool>,
+    /// Alarms and erasures that are not over.
+    working: Working,
     /// The time of the next alarm, as far as this instance knows.
     alarm_at: Cell<Option<UnixMillis>>,
 }
@@ -54,7 +57,7 @@ const OWNER: &str = "owner";
 
 impl DurableObject for Records {
     fn new(state: State, env: Env) -> Self {
-        Self { state, env, opened: Cell::new(false), alarm_at: Cell::new(None) }
+        Self { state, env, opened: Cell::new(false), working: Working::default(), alarm_at: Cell::new(None) }
     }
 
     async fn fetch(&self, mut request: Request) -> worker::Result<Response> {
@@ -86,6 +89,7 @@ impl Records {
             RecordsMessage::Take(batch) => self.take(&envelope, batch, now).await,
             RecordsMessage::Read { id } => self.read(*id).map(RecordsReply::Record),
             RecordsMessage::Page(query) => self.page(query).map(RecordsReply::Page),
+            RecordsMessage::Erase => self.erase().await,
         }
     }
 
@@ -101,6 +105,24 @@ impl Records {
         store.make_schema()?;
         self.opened.set(true);
         Ok(true)
+    }
+
+    /// Deletes all that is stored, once the directory has its totals.
+    async fn erase(&self) -> Result<RecordsReply, Fault> {
+        if !self.open_stored()? {
+            return Ok(RecordsReply::Erased);
+        }
+        if self.working.is_busy() {
+            // An alarm that archives would write what it has read.
+            return Ok(RecordsReply::Archiving);
+        }
+        let _working = self.working.begin();
+        if let Some(month) = self.store().state::<RecordsOwner>(OWNER)? {
+            self.copy_totals(&month).await?;
+        }
+        self.opened.set(false);
+        self.state.storage().delete_all().await.map_err(Fault::internal)?;
+        Ok(RecordsReply::Erased)
     }
 
     fn read(&self, id: VerificationId) -> Result<Option<RecordCopy>, Fault> {

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use x402_chain::time::UnixMillis;
 use x402_core::error::ErrorCode;
-use x402_core::verification::claims::ClaimUnit;
+use x402_core::verification::claims::{BoundReference, ClaimUnit};
 use x402_edge::d1::deletions::sql as deletions;
 use x402_edge::d1::oidc::sql as oidc;
 use x402_edge::d1::people::sql as people;
@@ -105,8 +105,11 @@ fn a_ledgers_rows_are_read_or_refused() {
     let (ver, stl) = (text("ver_01KB0000000000000000000000"), text("stl_01KB0000000000000000000000"));
     let no_id = ("id", text("ver_1"));
     all.row(&[state::STATE_GET], &[text("1")], &[], &[]);
-    let claim = [int(3), ver.clone(), text("order"), int(5)];
-    all.row(&[ledger::CLAIMS_GET], &claim, &["ordinal", "reference"], &[no_id.clone(), ("ordinal", int(-1))]);
+    let claim = [int(3), ver.clone(), text("order"), int(1), int(5)];
+    let bad = [no_id.clone(), ("ordinal", int(-1))];
+    all.row(&[ledger::CLAIMS_GET], &claim, &["ordinal", "reference", "hashed"], &bad);
+    let claim = [text("eip155:8453"), text("0x1"), text(ADDRESS), int(3), text("order")];
+    all.row(&[ledger::CLAIMS_AFTER, ledger::LOG_CLAIMS_AFTER], &claim, &["text"], &[]);
     let exists = [ledger::PAYER_GET, ledger::PAYER_HAS_PAID, ledger::PARKED_GET];
     all.row(&exists, &[int(1)], &[], &[]);
     all.row(&[ledger::RECORD_GET, ledger::WATCHED_GET], &[text("{}"), int(1)], &[], &[]);
@@ -228,13 +231,10 @@ fn check_keys(all: &mut Checked) {
 /// The rows about recipients and about what a tenant shows of itself.
 fn check_recipients(all: &mut Checked) {
     let ten = text(TENANT);
-    all.row(
-        &[directory::RECIPIENT_LOSER],
-        core::slice::from_ref(&ten),
-        &["tenant_id"],
-        &[("tenant_id", text("ten_1"))],
-    );
-    all.row(&[directory::DERIVED_PUT], &[int(7)], &[], &[("number", int(1 << 40))]);
+    let holders = [directory::RECIPIENT_LOSER, directory::PROOF_LOSER, directory::OTHER_HOLDER];
+    all.row(&holders, core::slice::from_ref(&ten), &["tenant_id"], &[("tenant_id", text("ten_1"))]);
+    let children = [directory::DERIVED_PUT, directory::DERIVED_AGAIN, directory::DERIVED_OPEN];
+    all.row(&children, &[int(7)], &[], &[("number", int(1 << 40))]);
     let recipient = [text("test"), text(ADDRESS), text(r#"["base-sepolia"]"#), text("erc1271"), int(1), int(2)];
     let bad = [("environment", text("?")), ("only_on", text("base"))];
     all.row(&[directory::RECIPIENTS_OF], &recipient, &["only_on", "proof", "removed_ms"], &bad);
@@ -511,10 +511,14 @@ fn columns_that_are_null_together_are_refused_alone() {
 #[test]
 fn rows_are_read_as_what_they_say() {
     let ver = text("ver_01KB0000000000000000000000");
-    let claim = ledger::CLAIMS_GET.read([int(3), ver.clone(), SqlValue::Null, int(5)]).expect("a claim");
+    let null = SqlValue::Null;
+    let claim = ledger::CLAIMS_GET.read([int(3), ver.clone(), null.clone(), null.clone(), int(5)]).expect("a claim");
     assert_eq!((claim.unit, claim.prior.reference, claim.prior.at), (ClaimUnit::Log(3), None, UnixMillis(5)));
-    let claim = ledger::CLAIMS_GET.read([SqlValue::Null, ver, text("order"), int(5)]).expect("a claim");
-    assert_eq!((claim.unit, claim.prior.reference.as_deref()), (ClaimUnit::Whole, Some("order")));
+    for (hashed, bound) in [(null.clone(), BoundReference::Text as fn(_) -> _), (int(1), BoundReference::Hash)] {
+        let claim =
+            ledger::CLAIMS_GET.read([null.clone(), ver.clone(), text("order"), hashed, int(5)]).expect("a claim");
+        assert_eq!((claim.unit, claim.prior.reference), (ClaimUnit::Whole, Some(bound("order".to_owned()))));
+    }
     // A time beyond JavaScript's integers, as an older build wrote the end of an endless `validBefore`.
     let far = ledger::PAYMENTS_NEXT.read([SqlValue::Real(9.3e18)]).expect("a time");
     assert_eq!(far.0, Some(UnixMillis(INTEGER_MAX.unsigned_abs())));

@@ -264,6 +264,29 @@ test("after twenty wrong keys from a network none is compared for a minute", asy
   assert.equal((await ask(true)).status, 200, "a minute later");
 });
 
+test("wrong keys at the same time, and from all of a large network, are counted as those one after another", async () => {
+  // With a binding that counts nothing, each wrong key is awaited after its comparison.
+  const counted = await startWorker({ ratelimits: { OPERATOR_GUARD: { namespace_id: "1", simple: { limit: 10_000, period: 60 } } } });
+  try {
+    const ask = (admin, from) => counted.call("GET", "/v1/admin/tenants?limit=1", { admin, headers: { "cf-connecting-ip": from } });
+    const statuses = async (clients) => {
+      const all = await Promise.all(clients.map((from, at) => ask(`wrong ${at}`, from)));
+      return Object.fromEntries([...Map.groupBy(all, ({ status }) => status)].map(([status, of]) => [status, of.length]));
+    };
+    assert.equal((await ask(true, "10.99.1.1")).status, 200);
+    const v4 = Array.from({ length: 120 }, (_, at) => `10.99.1.${at}`);
+    assert.deepEqual(await statuses(v4), { 401: 20, 429: 100 });
+    // A /48 of IPv6 is one network, however an address in it is written.
+    const v6 = Array.from({ length: 120 }, (_, at) => (at % 2 ? `2001:db8:1:${at}::${at}` : `2001:0DB8:0001:${at}:0:0:0:1`));
+    assert.deepEqual(await statuses(v6), { 401: 20, 429: 100 });
+    const mapped = Array.from({ length: 30 }, (_, at) => `::ffff:10.99.1.${at}`);
+    assert.deepEqual(await statuses(mapped), { 429: 30 }, "an IPv4 address in IPv6 is that address");
+    assert.equal((await ask(true, "10.99.2.1")).status, 200);
+  } finally {
+    await counted.stop();
+  }
+});
+
 test("wrong keys that the platform has counted elsewhere close a network too", async () => {
   const counted = await startWorker({ ratelimits: { OPERATOR_GUARD: { namespace_id: "1", simple: { limit: 2, period: 60 } } } });
   try {

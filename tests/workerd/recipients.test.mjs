@@ -324,7 +324,7 @@ test("an address is the tenant's by proof, although another has used it first in
 });
 
 test("an address is derived, without a signature", async () => {
-  const ann = await seller();
+  const ann = await seller("starter");
   const [one, two] = [
     await add(ann, { chain: "base", address: "derive" }),
     await add(ann, { chain: "base", address: "derive", default: true }),

@@ -105,6 +105,7 @@ async function step(what, act) {
   if (isHere) await stop();
   return result;
 }
+const owners = new WeakMap();
 function halting(Class, name) {
   const stepped = (target, methods) =>
     new Proxy(target, {
@@ -121,11 +122,12 @@ function halting(Class, name) {
       if (env.DB) own.DB = stepped(env.DB, ["batch"]);
       if (env.ARCHIVE) own.ARCHIVE = stepped(env.ARCHIVE, ["put", "get", "list"]);
       super(state, own);
+      owners.set(state.storage, name);
       const { constructor: { prototype } } = state.storage;
       if (prototype.platformDeleteAll) return;
       prototype.platformDeleteAll = prototype.deleteAll;
       prototype.deleteAll = function () {
-        return step(name + " deleteAll", () => this.platformDeleteAll());
+        return step(owners.get(this) + " deleteAll", () => this.platformDeleteAll());
       };
     }
   };

@@ -43,6 +43,8 @@ pub enum RecordsMessage {
     },
     /// List records, the newest first. [`RecordsReply::Page`].
     Page(RecordsQuery),
+    /// Delete all that is stored. [`RecordsReply::Erased`], or [`RecordsReply::Archiving`].
+    Erase,
 }
 
 /// Records and events of one month.
@@ -80,12 +82,14 @@ pub struct RecordsPage {
 pub enum RecordsReply {
     /// All is stored.
     Taken,
-    /// Nothing is stored: the month is being archived. The same may be sent again.
+    /// Nothing was done: the month is being archived. The same may be sent again.
     Archiving,
     /// The record; `None` where the object does not hold it.
     Record(Option<RecordCopy>),
     /// A page.
     Page(RecordsPage),
+    /// Nothing is stored any more.
+    Erased,
     /// The message was not carried out; the code of the fault ([`crate::error::ErrorCode`]), for the log.
     Failed(String),
 }
@@ -125,6 +129,7 @@ mod tests {
             format!(r#"{{"take":{{"records":[{record}],"events":[{event},{change}]}}}}"#),
             r#"{"read":{"id":"ver_01KB0000000000000000000000"}}"#.to_owned(),
             r#"{"page":{"before":null,"rows":20,"bytes":1000}}"#.to_owned(),
+            r#""erase""#.to_owned(),
         ] {
             let text = format!("{ENVELOPE}{message}}}");
             let envelope: RecordsEnvelope = serde_json::from_str(&text).expect("a message");
@@ -134,6 +139,7 @@ mod tests {
         for reply in [
             "\"taken\"".to_owned(),
             "\"archiving\"".to_owned(),
+            "\"erased\"".to_owned(),
             "{\"record\":null}".to_owned(),
             format!("{{\"record\":{record}}}"),
             format!("{{\"page\":{{\"records\":[{record}],\"is_cut\":true}}}}"),

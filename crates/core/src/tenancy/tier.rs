@@ -1,6 +1,7 @@
 //! The table of tiers, one row each. Whatever differs between tiers is a column of [`Plan`]; no other code names a
 //! tier.
 
+use crate::error::{ErrorCode, Fault};
 use serde::{Deserialize, Serialize};
 use x402_chain::network::Network;
 
@@ -41,6 +42,8 @@ pub struct Plan {
     pub branding: bool,
     /// Whether its people may sign in by an identity provider of the tenant's own.
     pub oidc: bool,
+    /// Whether it may have addresses derived from the operator's key: the operator holds their funds.
+    pub derived_addresses: bool,
     /// Whether its settlements draw on the signer's budget for tenants who pay nothing (`SignerBudget::free`).
     pub uses_free_budget: bool,
     /// Whether a larger tier exists: a refusal by this tier's limits or chains then proposes it.
@@ -81,6 +84,7 @@ tiers! {
         chains: TierChains::Only(&["solana", "base"]),
         branding: false,
         oidc: false,
+        derived_addresses: false,
         uses_free_budget: true,
         upgradable: true,
     }
@@ -91,6 +95,7 @@ tiers! {
         chains: TierChains::Only(&["solana", "base", "ethereum"]),
         branding: false,
         oidc: false,
+        derived_addresses: true,
         uses_free_budget: false,
         upgradable: true,
     }
@@ -101,6 +106,7 @@ tiers! {
         chains: TierChains::Only(&["solana", "base", "ethereum", "polygon", "avalanche", "sei"]),
         branding: true,
         oidc: false,
+        derived_addresses: true,
         uses_free_budget: false,
         upgradable: true,
     }
@@ -111,6 +117,7 @@ tiers! {
         chains: TierChains::All,
         branding: true,
         oidc: true,
+        derived_addresses: true,
         uses_free_budget: false,
         upgradable: false,
     }
@@ -121,6 +128,18 @@ impl Tier {
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         PLANS.iter().find(|plan| plan.name == text).map(|plan| plan.tier)
+    }
+
+    /// Checks whether the tier may have addresses derived.
+    ///
+    /// # Errors
+    /// `NOT_IN_TIER`, which another tier would allow.
+    pub fn check_derivation(self) -> Result<(), Fault> {
+        if self.plan().derived_addresses {
+            return Ok(());
+        }
+        let detail = format!("the tier '{}' does not include derived addresses", self.plan().name);
+        Err(Fault::new(ErrorCode::NotInTier, detail).upgradable().at("address"))
     }
 
     /// Whether the tier includes the chain.
@@ -155,6 +174,16 @@ mod tests {
         for (at, plan) in PLANS.iter().enumerate() {
             assert_eq!(plan.upgradable, at + 1 < PLANS.len(), "{}", plan.name);
             assert_eq!(plan.uses_free_budget, plan.price_usd == 0, "{}", plan.name);
+        }
+    }
+
+    #[test]
+    fn only_who_pays_has_addresses_derived() {
+        for plan in PLANS {
+            match plan.tier.check_derivation() {
+                Ok(()) => assert!(plan.price_usd > 0, "{}", plan.name),
+                Err(fault) => assert!(plan.price_usd == 0 && fault.upgrade && fault.code == ErrorCode::NotInTier),
+            }
         }
     }
 
