@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { Miniflare, convertV4MiniflareOptions } from "miniflare";
+import { checkDocumented } from "./documented.mjs";
 
 export const ROOT = join(dirname(fileURLToPath(import.meta.url)), "..", "..");
 export const ADMIN_KEY = "an-operators-key-for-tests-of-40-letters";
@@ -481,6 +482,7 @@ export class Worker {
     } catch {
       parsed = undefined;
     }
+    checkDocumented(method, path, response.status, parsed);
     return { status: response.status, headers: response.headers, body: parsed, text };
   }
 

@@ -1,6 +1,8 @@
 //! The route table, one row an endpoint: routing, body limits, scopes, the OpenAPI document and the tests of refusals
 //! all read it. The rows are in [`table`].
 
+#[cfg(not(target_arch = "wasm32"))]
+mod errors;
 mod method;
 mod table;
 

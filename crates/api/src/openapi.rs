@@ -11,7 +11,9 @@ use super::{
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
 use x402_core::audit::AuditAction;
+use x402_core::error::ErrorCode;
 use x402_core::tenancy::access::{Access, KeyScope};
 use x402_core::tenancy::tenant::Scope;
 use x402_core::tenancy::usage;
@@ -319,29 +321,19 @@ fn security(access: Access) -> Value {
     }
 }
 
-/// Statuses that an endpoint can answer besides its success.
-fn faults(row: &RouteRow) -> Vec<u16> {
-    let mut all = vec![405, 500, 503];
-    match row.access {
-        Access::Public if row.endpoint == Endpoint::ResendWebhook => all.extend([401, 404]),
-        Access::Public => {}
-        Access::Key(_) | Access::Either => all.extend([401, 403, 404, 422, 429]),
-        Access::Admin => all.extend([401, 404, 409, 422, 429]),
-        Access::Session(_) | Access::Managed(_) => all.extend([401, 403, 404, 409, 422, 429]),
-        Access::SignIn => all.extend([401, 403, 404, 429]),
+/// The errors of a route by their statuses: each response names its codes, and what each says.
+fn problems(row: &RouteRow, problem: &Value) -> Map<String, Value> {
+    let mut codes: BTreeMap<u16, Vec<ErrorCode>> = BTreeMap::new();
+    for code in row.errors() {
+        codes.entry(code.status()).or_default().push(code);
     }
-    if row.endpoint == Endpoint::LeakedKey {
-        all.push(429);
-    }
-    if row.endpoint == Endpoint::OidcGo {
-        all.push(422);
-    }
-    if row.has_body() {
-        all.extend([400, 409, 413, 415, 422]);
-    }
-    all.sort_unstable();
-    all.dedup();
-    all
+    let response = |codes: &[ErrorCode]| {
+        let names: Vec<&str> = codes.iter().map(|code| code.as_str()).collect();
+        let lines: Vec<String> = codes.iter().map(|code| format!("`{}`: {}", code.as_str(), code.doc())).collect();
+        let schema = json!({"allOf": [problem, {"properties": {"error_code": {"enum": names}}}]});
+        json!({"description": lines.join(" "), "content": {"application/problem+json": {"schema": schema}}})
+    };
+    codes.iter().map(|(status, codes)| (status.to_string(), response(codes))).collect()
 }
 
 const EXAMPLE_ADDRESS: &str = "0x209693Bc6afc0C5328bA36FaF03C514EF312287C";
@@ -409,10 +401,7 @@ fn operation(row: &RouteRow, make: &mut SchemaGenerator) -> Value {
         _ => json!({"description": "The answer.", "headers": headers, "content": content}),
     };
     responses.insert(success.to_string(), answer);
-    for status in faults(row) {
-        let content = json!({"application/problem+json": {"schema": problem}});
-        responses.insert(status.to_string(), json!({"description": "A problem (RFC 9457).", "content": content}));
-    }
+    responses.extend(problems(row, &problem));
     let mut operation = json!({
         "operationId": format!("{:?}", row.endpoint), "summary": row.summary, "tags": [row.tag],
         "security": security(row.access), "parameters": parameters(row), "responses": responses
