@@ -166,7 +166,7 @@ fn loss(new: &Registration<'_>, loser: TenantId, made: &Change) -> Change {
     Change {
         id: new.loss,
         tenant: loser,
-        environment: new.network.environment,
+        environment: Some(new.network.environment),
         actor: Actor::System,
         action: AuditAction::RecipientRetired,
         subject: new.address.to_string(),
