@@ -41,6 +41,20 @@ impl FromRow for OpenSignIn {
     }
 }
 
+/// The time of a mail that was asked for.
+pub struct OldestMail {
+    /// When that was.
+    pub created_at: UnixMillis,
+}
+
+impl FromRow for OldestMail {
+    const COLUMNS: &'static [&'static str] = &["created_ms"];
+
+    fn from_row(row: &mut RowReader) -> Result<Self, Fault> {
+        Ok(Self { created_at: row.get()? })
+    }
+}
+
 /// The wrong codes of a day.
 pub struct WrongCodes {
     /// Those from a prefix of addresses.
@@ -283,7 +297,8 @@ pub struct MemberRow {
     pub person: PersonId,
     /// The address by which the person signs in.
     pub email: String,
-    role: Role,
+    /// The person's role in the tenant.
+    pub role: Role,
     created_at: UnixMillis,
 }
 
@@ -315,9 +330,12 @@ pub struct InvitationRow {
     pub id: InvitationId,
     /// The address that is invited.
     pub email: String,
-    role: Role,
-    created_at: UnixMillis,
-    expires_at: UnixMillis,
+    /// The role that the person gets.
+    pub role: Role,
+    /// When it was made.
+    pub created_at: UnixMillis,
+    /// Until when it holds.
+    pub expires_at: UnixMillis,
 }
 
 impl FromRow for InvitationRow {
