@@ -53,22 +53,34 @@ test("a session of before a removal never holds again", async () => {
   assert.deepEqual(refusal(await session(stolen)), [401, "INVALID_SESSION"]);
 });
 
+/** Makes a request whose write waits, and waits until it does: until it asks the directory nothing more. */
+async function untilItWrites(names, request) {
+  await worker.dbFault({ names, slow: 3_000 });
+  await worker.counts();
+  const going = request();
+  let [calls, quiet] = [0, 0];
+  await until(async () => {
+    const { directory } = await worker.counts();
+    [calls, quiet] = [calls + directory, directory ? 0 : quiet + 1];
+    return calls > 0 && quiet > 4;
+  }, "the write waits");
+  return { going };
+}
+
 test("what a person was doing when he was removed is not done", async () => {
   const owner = await signedUp(worker);
-  for (const [names, act] of [
-    ["INSERT INTO invitations", (other) => invite(other, address(), "owner")],
-    ["UPDATE members SET role", (other) => other.browser.call("PATCH", `/v1/members/${owner.session.person.id}`, { role: "viewer" })],
-    ["DELETE FROM members WHERE tenant_id = ?1 AND person_id = ?2 AND (?3", (other) => remove(other, owner.session.person.id)],
-  ]) {
+  const { id } = owner.session.person;
+  const requests = {
+    "INSERT INTO invitations": (other) => invite(other, address(), "owner"),
+    "UPDATE members SET role": ({ browser }) => browser.call("PATCH", `/v1/members/${id}`, { role: "viewer" }),
+    "DELETE FROM members WHERE tenant_id": (other) => remove(other, id),
+  };
+  for (const [names, request] of Object.entries(requests)) {
     const other = await joined(owner, "owner");
-    await worker.dbFault({ names, slow: 1_500 });
-    const going = act(other);
-    // The statement waits by then.
-    await new Promise((resolve) => setTimeout(resolve, 500));
+    const { going } = await untilItWrites(names, () => request(other));
     await worker.sql("DELETE FROM members WHERE person_id = ?", other.person);
     assert.deepEqual(refusal(await going), [403, "INSUFFICIENT_ROLE"], names);
   }
-  await worker.dbFault();
   const { data, invitations } = (await owner.browser.call("GET", "/v1/members")).body;
   assert.deepEqual([data.map(({ role }) => role), invitations], [["owner"], []]);
 });
@@ -202,12 +214,10 @@ test("of two switches at once the second is answered with what happened", async 
   const [own, owner] = [await signedUp(worker), await signedUp(worker)];
   const { browser } = await joined(owner, "viewer", own.email, 2, own.browser);
   const copy = copied({ browser });
-  await worker.dbFault({ names: "INSERT INTO sessions", slow: 1_000 });
-  const going = copy.call("POST", "/v1/session/tenant", { tenant: own.session.tenant.id });
-  await new Promise((resolve) => setTimeout(resolve, 300));
-  assert.equal((await browser.call("POST", "/v1/session/tenant", { tenant: own.session.tenant.id })).status, 200);
+  const to = (by) => by.call("POST", "/v1/session/tenant", { tenant: own.session.tenant.id });
+  const { going } = await untilItWrites("INSERT INTO sessions", () => to(copy));
+  assert.equal((await to(browser)).status, 200);
   assert.deepEqual(refusal(await going), [401, "INVALID_SESSION"]);
-  await worker.dbFault();
 });
 
 test("what was made by a link is answered though the directory fails right after", async () => {

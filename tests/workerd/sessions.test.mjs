@@ -116,7 +116,12 @@ async function asked(from = network()) {
 
 const STOPPED = [429, "RATE_LIMITED"];
 /** What an answer says, without what belongs to one request. */
-const said = ({ status, headers, body: { request_id: _, ...body } }) => [status, headers["content-type"], body];
+const said = ({ status, headers, body: { request_id: _, retry_after_s: wait, ...body } }) => [
+  status,
+  headers["content-type"],
+  wait > 0,
+  body,
+];
 const wrongOf = async (prefix) => (await worker.sql("SELECT wrong FROM wrong_codes WHERE ip_prefix = ?", prefix))[0]?.wrong ?? 0;
 
 test("from a network with twenty wrong codes no code is compared, and links sign in", async () => {
