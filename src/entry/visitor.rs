@@ -6,7 +6,7 @@ use crate::d1::people::rows::SessionRow;
 use crate::request::Visitor;
 use worker::Headers;
 use x402_api::cookies::Cookies;
-use x402_api::endpoint::{Endpoint, RouteRow};
+use x402_api::endpoint::RouteRow;
 use x402_chain::time::UnixMillis;
 use x402_core::error::{ErrorCode, Fault};
 use x402_core::people::origin::RequestSource;
@@ -38,16 +38,12 @@ pub(super) async fn read_visitor(
             RequestSource { fetch_site: fetch_site.as_deref(), origin: origin.as_deref(), has_cookie: cookies.has_any };
         source.check(&app.origin)?;
     }
-    // Else any page's picture would use up what its reader's network may begin.
-    let fetch_mode = header("sec-fetch-mode").filter(|_| row.endpoint == Endpoint::GithubGo);
-    if fetch_mode.is_some_and(|mode| mode != "navigate") {
-        return Err(Fault::new(ErrorCode::CrossOrigin, "a sign-in begins by a link that a person follows"));
-    }
     let session = match role {
         Some(role) => Some(open_session(app, &cookies, role, now).await?),
         None => None,
     };
-    Ok(Visitor { cookies, session })
+    let is_navigation = header("sec-fetch-mode").is_none_or(|mode| mode == "navigate");
+    Ok(Visitor { cookies, session, is_navigation })
 }
 
 fn no_session() -> Fault {

@@ -38,6 +38,10 @@ fn verifier(browser: &Secret) -> Result<String, Fault> {
 /// `GET /v1/session/github`: sends the browser to GitHub.
 pub(super) async fn go(app: &App, incoming: &IncomingRequest) -> Result<ApiReply, Fault> {
     let client = client(app)?;
+    if !incoming.visitor()?.is_navigation {
+        // Else any page's picture would use up what its reader's network may begin.
+        return Err(Fault::new(ErrorCode::CrossOrigin, "a sign-in begins by a link that a person follows"));
+    }
     let (state, browser) = (Secret::new(app::random()?), Secret::new(app::random()?));
     let prefix = incoming.client.ip_prefix();
     if !identities::put_state(&app.db()?, GITHUB, (&state, &browser), &prefix, incoming.now).await? {
