@@ -35,6 +35,7 @@ use x402_chain::address::Address;
 use x402_chain::id::TenantId;
 use x402_chain::network::{Environment, Network};
 use x402_chain::time::UnixMillis;
+use x402_core::audit::{CHANGES_HOUR_MAX, CHANGES_SPAN_MS};
 use x402_core::error::{ErrorCode, Fault};
 use x402_core::messages::ledger::PageQuery;
 use x402_core::outbox::load::VALUE_BYTES_MAX;
@@ -130,6 +131,9 @@ async fn batch(db: &D1Database, statements: Vec<D1PreparedStatement>) -> Result<
             Fault::new(ErrorCode::EmailTaken, "another tenant has this e-mail address").at("email")
         } else if message.contains("sign_ins.email") || message.contains("invitations.email") {
             Fault::new(ErrorCode::InvalidSignIn, "the link or the code was used, or holds no longer")
+        } else if message.contains("audit_log.created_ms") {
+            let detail = format!("too many changes of the tenant: at most {CHANGES_HOUR_MAX} in an hour are recorded");
+            Fault::new(ErrorCode::RateLimited, detail).after(CHANGES_SPAN_MS / 1_000)
         } else if message.contains("identities.person_id") {
             Fault::new(ErrorCode::InvalidSignIn, "the account of the other service was removed, or linked, meanwhile")
         } else if message.contains("oidc_connections.domain") {

@@ -88,6 +88,8 @@ pub(crate) struct Visitor {
     pub(crate) cookies: Cookies,
     /// The session, where the route needs one.
     pub(crate) session: Option<SessionRow>,
+    /// Whether a person follows a link, as far as the browser says (`Sec-Fetch-Mode`).
+    pub(crate) is_navigation: bool,
 }
 
 impl IncomingRequest {

@@ -8,7 +8,7 @@ use x402_api::audit::AuditQuery;
 use x402_chain::id::{AuditId, EventId, KeyId, PersonId, TenantId};
 use x402_chain::network::Environment;
 use x402_chain::time::UnixMillis;
-use x402_core::audit::{ActorKind, AuditAction};
+use x402_core::audit::{ActorKind, AuditAction, CHANGES_HOUR_MAX, CHANGES_SPAN_MS};
 use x402_core::error::Fault;
 
 /// Who makes a change.
@@ -83,6 +83,15 @@ impl Change {
         self.statements_as(db, self.action)
     }
 
+    /// Whether the change is refused where the tenant has too many entries. Whoever arrives by a proof of his address is
+    /// bounded by mails; operators and the service itself are not.
+    const fn is_bounded(&self, action: AuditAction) -> bool {
+        match self.actor {
+            Actor::Person(_) | Actor::Key(_) => action.is_bounded(),
+            Actor::Address(_) | Actor::Operator | Actor::System => false,
+        }
+    }
+
     /// The same under another action: what is recorded if the statement before it is the first that changes a row.
     pub(super) fn statements_as(
         &self,
@@ -91,6 +100,8 @@ impl Change {
     ) -> Result<[D1PreparedStatement; 2], Fault> {
         let (kind, actor) = self.actor.stored();
         let (id, event, tenant) = (self.id.to_string(), self.id.event().to_string(), self.tenant.to_string());
+        // Ids begin with their times.
+        let since = AuditId::new(UnixMillis(self.at.0.saturating_sub(CHANGES_SPAN_MS)), [0; 10]).to_string();
         let entry = [
             BoundValue::Text(&id),
             BoundValue::Text(&tenant),
@@ -103,6 +114,8 @@ impl Change {
             BoundValue::Text(kind.name()),
             BoundValue::Text(&actor),
             BoundValue::Maybe(self.environment.map(Environment::name)),
+            if self.is_bounded(action) { BoundValue::Number(CHANGES_HOUR_MAX) } else { BoundValue::Maybe(None) },
+            BoundValue::Text(&since),
         ];
         let happened = [
             BoundValue::Text(&event),
@@ -115,7 +128,10 @@ impl Change {
 }
 
 /// Makes a change with its entry and its event, then runs `then`, in one batch; whether the change changed a row. The
-/// statement returns a row if it does. What is in `then` runs either way.
+/// statement returns a row if it does. What is in `then` runs either way: it must bind the tenant of `made`.
+///
+/// # Errors
+/// `RATE_LIMITED` where people and keys of the tenant have changed too much in the last hour.
 pub(super) async fn change(
     db: &D1Database,
     (of, bind): (Statement<Present>, &[BoundValue<'_>]),
@@ -167,6 +183,11 @@ pub(crate) async fn list_audit(
         BoundValue::Maybe(environment.map(Environment::name)),
     ];
     all(db, sql::AUDIT_OF, &bind).await
+}
+
+/// Whether a tenant has events that were not shipped: a ledger may not have loaded a change.
+pub(crate) async fn has_unshipped(db: &D1Database, tenant: TenantId) -> Result<bool, Fault> {
+    Ok(!all(db, sql::EVENTS_WAIT, &[BoundValue::Text(&tenant.to_string())]).await?.is_empty())
 }
 
 /// Events that were not shipped, those tried least first.

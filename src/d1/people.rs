@@ -5,6 +5,7 @@ pub(crate) mod members;
 pub(crate) mod operators;
 #[allow(unreachable_pub, reason = "public natively, for tests")]
 pub mod rows;
+pub(crate) mod sign_ins;
 #[allow(unreachable_pub, reason = "public natively, for tests")]
 pub mod sql;
 
@@ -14,66 +15,17 @@ use identities::Link;
 use rows::{ClaimedMail, MembershipRow, OpenSignIn, OwnSessionRow, SessionRow, SignInMail};
 use worker::{D1Database, D1PreparedStatement};
 use x402_api::admin::NewTenant;
-use x402_api::session::{MailRequest, MailView};
+use x402_api::session::MailView;
 use x402_chain::id::{InvitationId, MailId, PersonId, SessionId, SignInId, TenantId};
 use x402_chain::time::UnixMillis;
 use x402_core::error::Fault;
-use x402_core::people::client::network_around;
 use x402_core::people::delivery::MailMark;
 use x402_core::people::invitation::MEMBERS_MAX;
 use x402_core::people::mail::MailText;
 use x402_core::people::secret::Secret;
-use x402_core::people::session::{IDLE_MS, SESSION_MS, SessionTimes};
+use x402_core::people::session::{IDLE_MS, SESSION_MS, SWITCHES_HOUR_MAX, SessionTimes};
 use x402_core::people::sign_in;
 use x402_core::tenancy::role::Role;
-
-/// A request to sign in that is to be written.
-pub(crate) struct NewSignIn<'a> {
-    pub(crate) id: SignInId,
-    pub(crate) request: &'a MailRequest,
-    pub(crate) token: &'a Secret,
-    pub(crate) browser: &'a Secret,
-    pub(crate) ip_prefix: &'a str,
-    /// Its mail, and the origin of the links in it.
-    pub(crate) mail: MailId,
-    pub(crate) origin: &'a str,
-}
-
-/// Writes a request to sign in with its mail; `false` where there were too many. The same statements run whoever the address
-/// belongs to.
-pub(crate) async fn put_sign_in(db: &D1Database, new: &NewSignIn<'_>, now: UnixMillis) -> Result<bool, Fault> {
-    let (id, mail) = (new.id.to_string(), new.mail.to_string());
-    let (token, browser) = (new.token.hash(), new.browser.hash());
-    let since = |ms: u64| BoundValue::Ms(UnixMillis(now.0.saturating_sub(ms)));
-    let around = network_around(new.ip_prefix);
-    let bind = [
-        BoundValue::Text(&id),
-        BoundValue::Text(&new.request.email),
-        BoundValue::Text(new.request.intent.name()),
-        BoundValue::Maybe(new.request.company_name.as_deref()),
-        BoundValue::Text(&token),
-        BoundValue::Text(&browser),
-        BoundValue::Text(new.ip_prefix),
-        BoundValue::Ms(now),
-        BoundValue::Ms(sign_in::expiry(now)),
-        since(sign_in::SPAN_MS),
-        since(sign_in::DAY_MS),
-        BoundValue::Number(sign_in::ADDRESS_MAX),
-        BoundValue::Number(sign_in::ADDRESS_DAY_MAX),
-        BoundValue::Number(sign_in::ADDRESS_NEW_MAX),
-        BoundValue::Number(sign_in::PREFIX_MAX),
-        BoundValue::Number(sign_in::ALL_MAX),
-        BoundValue::Number(sign_in::LITTLE),
-        BoundValue::Text(&around),
-        BoundValue::Number(sign_in::AROUND_MAX),
-    ];
-    let put = statement(db, sql::SIGN_IN_PUT, &bind)?;
-    let [mail, email, origin, id] = [&mail, &new.request.email, new.origin, &id].map(BoundValue::Text);
-    let put_mail = statement(db, sql::SIGN_IN_MAIL_PUT, &[mail, email, origin, id, BoundValue::Ms(now)])?;
-    let results = batch(db, vec![put, put_mail]).await?;
-    let added = results.first().map(|result| rows_of(sql::SIGN_IN_PUT, result)).transpose()?;
-    Ok(added.is_some_and(|rows| !rows.is_empty()))
-}
 
 /// The sign-in of a link's token; `None` where it was used or has expired.
 pub(crate) async fn open_sign_in(
@@ -135,7 +87,8 @@ pub(crate) async fn try_code(
     })
 }
 
-/// A person's tenants in the order of joining, and the tenant whose contact the address is, if that has no member.
+/// A person's tenants, first that whose contact the address is, then in the order of joining; and the tenant whose contact it
+/// is, if that has no member.
 pub(crate) async fn tenants_of(db: &D1Database, email: &str) -> Result<(Vec<MembershipRow>, Option<TenantId>), Fault> {
     let bind = [BoundValue::Text(email)];
     let statements = vec![statement(db, sql::MEMBERSHIPS_OF, &bind)?, statement(db, sql::UNOWNED_TENANT, &bind)?];
@@ -145,6 +98,11 @@ pub(crate) async fn tenants_of(db: &D1Database, email: &str) -> Result<(Vec<Memb
     };
     let unowned = rows_of(sql::UNOWNED_TENANT, unowned)?.into_iter().next().map(|row| row.tenant);
     Ok((rows_of(sql::MEMBERSHIPS_OF, memberships)?, unowned))
+}
+
+/// The tenant whose contact an address is, if that has members of whom none has it.
+pub(crate) async fn contact_left(db: &D1Database, email: &str) -> Result<Option<TenantId>, Fault> {
+    Ok(all(db, sql::CONTACT_LEFT, &[BoundValue::Text(email)]).await?.into_iter().next().map(|row| row.tenant))
 }
 
 /// What a session takes that counts once: it is used in the batch that begins the session, or the batch fails.
@@ -184,6 +142,8 @@ pub(crate) struct NewSession<'a> {
 pub(crate) struct NewOwned<'a> {
     pub(crate) tenant: &'a NewTenant,
     pub(crate) first: FirstRows<'a>,
+    /// What is recorded for the tenant whose contact was the address, and that gets another one.
+    pub(crate) contact: Option<Change>,
 }
 
 /// A person becomes a member.
@@ -195,6 +155,8 @@ pub(crate) struct Joining<'a> {
 
 /// Begins a session, in one batch: what it takes is used, the person, the account of another service, a new tenant, the
 /// membership of one who joins, the session; the browser's previous session and all other sign-ins of the address end.
+/// Returns the session with the person's tenants: they are read in the batch, since a read after it could fail, and what it
+/// has spent would be lost.
 ///
 /// # Errors
 /// `EMAIL_TAKEN`: the new tenant was made at the same time. `INVALID_SIGN_IN`: what it takes was used at the same time.
@@ -204,7 +166,7 @@ pub(crate) async fn begin_session(
     made: Option<&NewOwned<'_>>,
     joins: Option<&Joining<'_>>,
     now: UnixMillis,
-) -> Result<(), Fault> {
+) -> Result<Begun, Fault> {
     let [id, person, tenant] = [session.id.to_string(), session.person.to_string(), session.tenant.to_string()];
     let (hash, at, email) = (session.secret.hash(), BoundValue::Ms(now), BoundValue::Text(session.email));
     let [id, person, tenant, hash] = [&id, &person, &tenant, &hash].map(|text| BoundValue::Text(text));
@@ -230,10 +192,13 @@ pub(crate) async fn begin_session(
         statements.extend(identities::link_statements(db, link, session, now)?);
     }
     if let Some(made) = made {
-        statements.push(statement(db, sql::CONTACT_MOVE, &[at, email])?);
+        if let Some(moved) = &made.contact {
+            statements.extend(contact_statements(db, (session.email, None), moved)?);
+        }
         statements.extend(tenant_statements(db, made.tenant, &made.first)?);
     }
     if let Some(joins) = joins {
+        statements.push(statement(db, sql::SESSIONS_LEFT, &[at, tenant, email])?);
         let most = BoundValue::Number(MEMBERS_MAX);
         statements.push(statement(
             db,
@@ -252,7 +217,49 @@ pub(crate) async fn begin_session(
     if let Some(previous) = session.previous {
         statements.push(statement(db, sql::SESSION_END, &[at, BoundValue::Text(&previous.hash())])?);
     }
-    batch(db, statements).await.map(|_| ())
+    batch_with_session(db, statements, session.secret, session.email)
+        .await?
+        .ok_or_else(|| Fault::internal("a session that was written is not there"))
+}
+
+/// A session that has begun, and the tenants of its person.
+pub(crate) type Begun = (SessionRow, Vec<MembershipRow>);
+
+/// Runs a batch that may begin a session; returns that as it is then, or nothing.
+async fn batch_with_session(
+    db: &D1Database,
+    mut statements: Vec<D1PreparedStatement>,
+    secret: &Secret,
+    email: &str,
+) -> Result<Option<Begun>, Fault> {
+    statements.push(statement(db, sql::SESSION_GET, &[BoundValue::Text(&secret.hash())])?);
+    statements.push(statement(db, sql::MEMBERSHIPS_OF, &[BoundValue::Text(email)])?);
+    let results = batch(db, statements).await?;
+    let [.., session, tenants] = results.as_slice() else {
+        return Err(Fault::internal("a batch gave fewer results than it has statements"));
+    };
+    let session = rows_of(sql::SESSION_GET, session)?.into_iter().next();
+    let tenants = rows_of(sql::MEMBERSHIPS_OF, tenants)?;
+    Ok(session.map(|session| (session, tenants)))
+}
+
+/// The statements that give the tenant of `moved` another contact than the address of a person (whose id or address is given),
+/// and record it. With a change they do so only where that was made in the same batch.
+fn contact_statements(
+    db: &D1Database,
+    (person, because): (&str, Option<&Change>),
+    moved: &Change,
+) -> Result<Vec<D1PreparedStatement>, Fault> {
+    let (tenant, entry) = (moved.tenant.to_string(), because.map(|made| made.id.to_string()));
+    let bind = [
+        BoundValue::Ms(moved.at),
+        BoundValue::Text(person),
+        BoundValue::Text(&tenant),
+        BoundValue::Maybe(entry.as_deref()),
+    ];
+    let mut statements = vec![statement(db, sql::CONTACT_MOVE, &bind)?];
+    statements.extend(moved.statements(db)?);
+    Ok(statements)
 }
 
 /// The session of a secret; `None` where there is none, it was ended, or the person has left the tenant.
@@ -321,24 +328,27 @@ pub(crate) async fn end_sessions(db: &D1Database, scope: &SessionScope, now: Uni
     result_of(statement(db, sql::SESSIONS_END, &bind)?).await.map(|_| ())
 }
 
-/// Replaces a session by one of another tenant, which ends when the first would have; `false` where the person does not
-/// belong to the tenant.
+/// Replaces a session by one of another tenant, which ends when the first would have; `None` where the person does not
+/// belong to the tenant, the session was replaced at the same time, or there were too many in the last hour.
 pub(crate) async fn switch_session(
     db: &D1Database,
     (old, new): (&Secret, &Secret),
-    id: SessionId,
+    (id, email): (SessionId, &str),
     tenant: TenantId,
     now: UnixMillis,
-) -> Result<bool, Fault> {
-    let texts = [id.to_string(), new.hash(), tenant.to_string(), old.hash()];
-    let [id, new, tenant, old] = texts.each_ref().map(|text| BoundValue::Text(text));
+) -> Result<Option<Begun>, Fault> {
+    // Ids begin with their times.
+    let since = SessionId::new(UnixMillis(now.0.saturating_sub(HOUR_MS)), [0; 10]);
+    let texts = [id.to_string(), new.hash(), tenant.to_string(), old.hash(), since.to_string()];
+    let [id, hash, tenant, old, since] = texts.each_ref().map(|text| BoundValue::Text(text));
     let at = BoundValue::Ms(now);
-    let put = statement(db, sql::SESSION_SWITCH, &[id, new, tenant, at, old])?;
-    let results = batch(db, vec![put, statement(db, sql::SESSION_REPLACED, &[at, old, new])?]).await?;
-    let made = results.first().map(|result| rows_of(sql::SESSION_SWITCH, result)).transpose()?;
-    Ok(made.is_some_and(|rows| !rows.is_empty()))
+    let bind = [id, hash, tenant, at, old, since, BoundValue::Number(SWITCHES_HOUR_MAX)];
+    let put = statement(db, sql::SESSION_SWITCH, &bind)?;
+    batch_with_session(db, vec![put, statement(db, sql::SESSION_REPLACED, &[at, old, hash])?], new, email).await
 }
 
+/// The span of [`SWITCHES_HOUR_MAX`].
+const HOUR_MS: u64 = 60 * 60 * 1_000;
 /// How long sessions that have ended, and what is known of mails, are kept: for questions about them.
 const KEPT_MS: u64 = 30 * sign_in::DAY_MS;
 

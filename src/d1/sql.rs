@@ -34,10 +34,12 @@ statements! {
     TENANT_TOUCH: () = "UPDATE tenants SET version = version + 1, updated_ms = ? WHERE id = ?";
 
     /// Binds id, tenant, action, subject, detail, prefix of the client's address, user agent, now, kind of actor, the
-    /// actor's id or, of a person, the address, and the environment or null. Written if the statement before it in the batch has changed a row and no
-    /// earlier one has written the entry.
+    /// actor's id or, of a person, the address, the environment or null, the most entries of the tenant or null, and the id
+    /// since which they count. Written if the statement before it in the batch has changed a row and no earlier one has
+    /// written the entry. It violates `NOT NULL`, so that its batch fails as a whole, where the tenant has the most.
     AUDIT_PUT: () = "INSERT INTO audit_log (id, tenant_id, action, subject, detail, ip_prefix, user_agent, created_ms,
-        actor_kind, actor_id, environment) SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9,
+        actor_kind, actor_id, environment) SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7,
+        CASE WHEN (SELECT COUNT(*) FROM audit_log WHERE tenant_id = ?2 AND id > ?13) >= ?12 THEN NULL ELSE ?8 END, ?9,
         CASE WHEN instr(?10, '@') THEN (SELECT id FROM people WHERE email = ?10) ELSE ?10 END, ?11
         WHERE changes() > 0 AND NOT EXISTS (SELECT 1 FROM audit_log WHERE id = ?1)";
     /// Binds id, environment, kind, and the id of the entry of the same change: written with that, once. Events are kept in
@@ -63,6 +65,8 @@ statements! {
     /// Binds a limit; returns events that are not shipped, of those tried as often the oldest first.
     EVENTS_UNSHIPPED: UnshippedEvent = "SELECT event_id, tenant_id, environment, kind, subject, body, created_ms
         FROM directory_outbox WHERE shipped_ms IS NULL ORDER BY tries, seq LIMIT ?";
+    /// Binds a tenant; returns a row if it has events that are not shipped: a ledger may not have loaded a change.
+    EVENTS_WAIT: Present = "SELECT 1 AS present FROM directory_outbox WHERE tenant_id = ? AND shipped_ms IS NULL LIMIT 1";
     /// Binds a time or null, and a JSON list of events: they were shipped then, or were tried once more.
     EVENTS_NOTE: () = "UPDATE directory_outbox SET shipped_ms = ?1, tries = tries + 1
         WHERE shipped_ms IS NULL AND event_id IN (SELECT value FROM json_each(?2))";
@@ -265,12 +269,13 @@ statements! {
     /// Binds a tenant; returns what it shows of itself.
     APPEARANCE_OF: AppearanceRow = "SELECT support_address, branding, tier FROM tenants WHERE id = ?";
     /// Binds whether to set the name, name, whether to set the support address, address, sanctions or null, whether to set
-    /// the branding, branding, now, id. Returns a row if there is such a tenant.
+    /// the branding, branding, now, id. Returns a row if something changes.
     TENANT_SETTINGS_PUT: Present = "UPDATE tenants SET
-        company_name = CASE WHEN ? = 1 THEN ? ELSE company_name END,
-        support_address = CASE WHEN ? = 1 THEN ? ELSE support_address END, sanctions = COALESCE(?, sanctions),
-        branding = CASE WHEN ? = 1 THEN ? ELSE branding END, version = version + 1, updated_ms = ?
-        WHERE id = ? RETURNING 1 AS present";
+        company_name = CASE WHEN ?1 = 1 THEN ?2 ELSE company_name END,
+        support_address = CASE WHEN ?3 = 1 THEN ?4 ELSE support_address END, sanctions = COALESCE(?5, sanctions),
+        branding = CASE WHEN ?6 = 1 THEN ?7 ELSE branding END, version = version + 1, updated_ms = ?8
+        WHERE id = ?9 AND ((?1 = 1 AND company_name IS NOT ?2) OR (?3 = 1 AND support_address IS NOT ?4)
+        OR sanctions <> ?5 OR (?6 = 1 AND branding IS NOT ?7)) RETURNING 1 AS present";
 
     /// Binds tenant, environment, id; returns the body. The table holds what the builds before 0009 have shipped.
     RECORD_GET: RecordBody = "SELECT body FROM verifications WHERE tenant_id = ? AND environment = ? AND id = ?";

@@ -42,7 +42,8 @@ pub(super) async fn read_visitor(
         Some(role) => Some(open_session(app, &cookies, role, now).await?),
         None => None,
     };
-    Ok(Visitor { cookies, session })
+    let is_navigation = header("sec-fetch-mode").is_none_or(|mode| mode == "navigate");
+    Ok(Visitor { cookies, session, is_navigation })
 }
 
 fn no_session() -> Fault {

@@ -1,6 +1,6 @@
 //! Signing in by GitHub. No address that comes from outside is redirected to: GitHub's own one way, our first page the other.
 
-use super::session::{Account, sign_in_as};
+use super::session::{Account, known_cookie, sign_in_as};
 use crate::app;
 use crate::app::App;
 use crate::d1::people::identities;
@@ -12,6 +12,7 @@ use worker::Context;
 use x402_api::ApiReply;
 use x402_api::cookies::CookieName;
 use x402_api::github::{CALLBACK_PATH, GithubCallback, authorize_url};
+use x402_api::headers::SET_COOKIE;
 use x402_chain::id::MailId;
 use x402_core::error::{ErrorCode, Fault};
 use x402_core::people::oauth::{self, Identity, IdentityProvider, OAUTH_MS};
@@ -37,6 +38,10 @@ fn verifier(browser: &Secret) -> Result<String, Fault> {
 /// `GET /v1/session/github`: sends the browser to GitHub.
 pub(super) async fn go(app: &App, incoming: &IncomingRequest) -> Result<ApiReply, Fault> {
     let client = client(app)?;
+    if !incoming.visitor()?.is_navigation {
+        // Else any page's picture would use up what its reader's network may begin.
+        return Err(Fault::new(ErrorCode::CrossOrigin, "a sign-in begins by a link that a person follows"));
+    }
     let (state, browser) = (Secret::new(app::random()?), Secret::new(app::random()?));
     let prefix = incoming.client.ip_prefix();
     if !identities::put_state(&app.db()?, GITHUB, (&state, &browser), &prefix, incoming.now).await? {
@@ -45,7 +50,7 @@ pub(super) async fn go(app: &App, incoming: &IncomingRequest) -> Result<ApiReply
     }
     let url = authorize_url(client, &redirect_uri(app), &state, &oauth::challenge(&verifier(&browser)?));
     let cookie = CookieName::Oauth.set(&browser, OAUTH_MS);
-    Ok(ApiReply::empty(303).with("Location", url).with("Set-Cookie", cookie))
+    Ok(ApiReply::empty(303).with("Location", url).with(SET_COOKIE, cookie))
 }
 
 /// `GET /v1/session/github/callback`: GitHub has sent the browser back. An address that GitHub has not verified signs nobody
@@ -84,10 +89,12 @@ pub(super) async fn come_back(app: &Rc<App>, context: &Context, incoming: &Incom
     })?;
     let secret = Secret::new(app::random()?);
     sign_in_as(app, incoming, &address, account, &secret).await?;
+    let known = known_cookie(app, incoming, &address)?;
     if let Some(mail) = mail {
         // Of a new person there is none: the message is then without effect.
         app::after_answer(context, mail::queue_or_log(Rc::clone(app), mail));
     }
     let cookie = CookieName::Session.set(&secret, SESSION_MS);
-    Ok(ApiReply::empty(303).with("Location", format!("{}/", app.origin)).with("Set-Cookie", cookie))
+    let reply = ApiReply::empty(303).with("Location", format!("{}/", app.origin)).with(SET_COOKIE, cookie);
+    Ok(reply.with(SET_COOKIE, known))
 }

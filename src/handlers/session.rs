@@ -7,16 +7,18 @@ use crate::d1::FirstRows;
 use crate::d1::change::Actor;
 use crate::d1::people::identities::{Link, NewLink};
 use crate::d1::people::rows::{MembershipRow, OpenInvitation, OpenSignIn, SessionRow};
-use crate::d1::people::{self, CodeTry, Joining, NewOwned, NewSession, NewSignIn, SessionScope, Spent, members};
+use crate::d1::people::sign_ins::{MailAllowed, NewSignIn, put_sign_in};
+use crate::d1::people::{self, Begun, CodeTry, Joining, NewOwned, NewSession, SessionScope, Spent, members};
 use crate::mail;
 use crate::request::{IncomingRequest, Visitor};
 use crate::telemetry::{TelemetryField, TelemetryKind, event};
 use crate::turnstile;
 use std::rc::Rc;
-use worker::Context;
+use worker::{Context, D1Database};
 use x402_api::ApiReply;
 use x402_api::admin::{FirstKeys, NewTenant};
 use x402_api::cookies::CookieName;
+use x402_api::headers::SET_COOKIE;
 use x402_api::records::ListPage;
 use x402_api::session::{
     MailAsked, MailRequest, MembershipView, SessionAnswer, SessionCreated, SessionEnded, SessionsEnded, SignInProof,
@@ -26,9 +28,10 @@ use x402_chain::id::{MailId, PersonId, SessionId, SignInId, TenantId};
 use x402_core::audit::AuditAction;
 use x402_core::error::{ErrorCode, Fault};
 use x402_core::people::invitation::MEMBERS_MAX;
+use x402_core::people::known::{KNOWN_MS, is_known, known_browser};
 use x402_core::people::oauth::Identity;
 use x402_core::people::secret::Secret;
-use x402_core::people::session::SESSION_MS;
+use x402_core::people::session::{SESSION_MS, SWITCHES_HOUR_MAX};
 use x402_core::people::sign_in::{self, Arrival, SIGN_IN_MS, SignInIntent, SignInSecrets};
 use x402_core::tenancy::role::Role;
 use x402_core::tenancy::tenant::OwnLimits;
@@ -55,22 +58,25 @@ pub(super) async fn ask_for_mail(
     let secrets = app.settings.peppers().first().and_then(|pepper| SignInSecrets::of(id, pepper));
     let secrets = secrets.ok_or_else(|| Fault::internal("no pepper is configured for sign-ins"))?;
     let mail = MailId::new(now, app::random()?);
+    let known = incoming.visitor()?.cookies.known;
+    let known = known.filter(|cookie| is_known(cookie, &request.email, app.settings.peppers()));
     let new = NewSignIn {
         id,
         request: &request,
         token: &secrets.token,
         browser: &browser,
         ip_prefix: &incoming.client.ip_prefix(),
+        known: known.as_ref(),
         mail,
         origin: &app.origin,
     };
-    if !people::put_sign_in(&app.db()?, &new, now).await? {
+    if let MailAllowed::After(wait_ms) = put_sign_in(&app.db()?, &new, now).await? {
         let detail = "too many mails were asked for, for this address or from this network: try again later";
-        return Err(Fault::new(ErrorCode::RateLimited, detail).after(sign_in::SPAN_MS / 1_000));
+        return Err(Fault::new(ErrorCode::RateLimited, detail).after(wait_ms.div_ceil(1_000)));
     }
     app::after_answer(context, mail::queue_or_log(Rc::clone(app), mail));
     let asked = MailAsked { email: request.email, expires_at: sign_in::expiry(now).rfc3339() };
-    Ok(ApiReply::json(202, &asked).with("Set-Cookie", CookieName::SignIn.set(&browser, SIGN_IN_MS)))
+    Ok(ApiReply::json(202, &asked).with(SET_COOKIE, CookieName::SignIn.set(&browser, SIGN_IN_MS)))
 }
 
 /// Who begins a session, with an address that is proven.
@@ -134,8 +140,21 @@ pub(super) async fn create_session(app: &App, incoming: &IncomingRequest) -> Res
         account: None,
     };
     let secret = Secret::new(app::random()?);
-    let api_keys = begin(app, incoming, &arriving, &secret).await?;
-    created(app, &secret, api_keys).await
+    let (begun, api_keys) = begin(app, incoming, &arriving, &secret).await?;
+    created(app, incoming, (&secret, begun), api_keys)
+}
+
+/// The cookie of a browser in which the person with an address signs in: that which it has, for longer, or a new one.
+pub(super) fn known_cookie(app: &App, incoming: &IncomingRequest, email: &str) -> Result<String, Fault> {
+    let peppers = app.settings.peppers();
+    let own = incoming.visitor()?.cookies.known.filter(|cookie| is_known(cookie, email, peppers));
+    let cookie = match (own, peppers.first()) {
+        (Some(own), _) => Some(own),
+        (None, Some(pepper)) => known_browser(app::random()?, email, pepper),
+        (None, None) => None,
+    };
+    let cookie = cookie.ok_or_else(|| Fault::internal("no pepper is configured for browsers"))?;
+    Ok(CookieName::Known.set(&cookie, KNOWN_MS))
 }
 
 /// Begins the session of a person whom another service has signed in. A tenant that is made has no keys: the answer is a
@@ -177,16 +196,16 @@ pub(super) async fn sign_in_to(
     // Nothing is recorded of a member who is there already.
     let made = incoming.change_by(Actor::Address(email.to_owned()), tenant, AuditAction::MemberJoined, email)?;
     let joins = Joining { role, made: &made.detail(role.name()) };
-    people::begin_session(&db, &session, None, Some(&joins), incoming.now).await
+    people::begin_session(&db, &session, None, Some(&joins), incoming.now).await.map(|_| ())
 }
 
-/// Begins the session of a proven address; returns the keys of a tenant that was made.
+/// Begins the session of a proven address; returns it, and the keys of a tenant that was made.
 async fn begin(
     app: &App,
     incoming: &IncomingRequest,
     arriving: &Arriving<'_>,
     secret: &Secret,
-) -> Result<Option<FirstKeys>, Fault> {
+) -> Result<(Begun, Option<FirstKeys>), Fault> {
     match begin_once(app, incoming, arriving, secret).await {
         // Another sign-in with the address made its tenant at the same time: this one joins it.
         Err(fault) if fault.code == ErrorCode::EmailTaken => begin_once(app, incoming, arriving, secret).await,
@@ -194,11 +213,18 @@ async fn begin(
     }
 }
 
-/// The answer to a new session, with its cookie.
-async fn created(app: &App, secret: &Secret, api_keys: Option<FirstKeys>) -> Result<ApiReply, Fault> {
-    let (session, tenants) = session_of(app, secret).await?;
+/// The answer to a new session, with its cookies. Nothing is read for it: what began the session is spent.
+fn created(
+    app: &App,
+    incoming: &IncomingRequest,
+    (secret, (session, tenants)): (&Secret, Begun),
+    api_keys: Option<FirstKeys>,
+) -> Result<ApiReply, Fault> {
+    let tenants = tenants.into_iter().map(MembershipRow::view).collect();
+    let known = known_cookie(app, incoming, &session.email)?;
     let created = SessionCreated { session: session.view(), tenants, api_keys };
-    Ok(ApiReply::json(201, &created).with("Set-Cookie", CookieName::Session.set(secret, SESSION_MS)))
+    let reply = ApiReply::json(201, &created).with(SET_COOKIE, CookieName::Session.set(secret, SESSION_MS));
+    Ok(reply.with(SET_COOKIE, known))
 }
 
 /// Begins a session of an invited person as a new member; `own` is the address of the session that the browser has.
@@ -214,8 +240,8 @@ pub(super) async fn begin_as(
     let session = NewSession { spent, ..new_session(incoming, email, (tenant, &ip_prefix), &secret)? };
     let made = incoming.change_by(Actor::Address(email.to_owned()), tenant, AuditAction::MemberJoined, email)?;
     let joins = Joining { role: open.role, made: &made.detail(open.role.name()) };
-    people::begin_session(&app.db()?, &session, None, Some(&joins), incoming.now).await?;
-    created(app, &secret, None).await
+    let begun = people::begin_session(&app.db()?, &session, None, Some(&joins), incoming.now).await?;
+    created(app, incoming, (&secret, begun), None)
 }
 
 fn new_session<'a>(
@@ -289,7 +315,7 @@ async fn begin_once(
     incoming: &IncomingRequest,
     arriving: &Arriving<'_>,
     secret: &Secret,
-) -> Result<Option<FirstKeys>, Fault> {
+) -> Result<(Begun, Option<FirstKeys>), Fault> {
     let (db, now) = (app.db()?, incoming.now);
     let (memberships, unowned) = people::tenants_of(&db, arriving.email).await?;
     let memberships: Vec<_> = memberships.iter().map(|row| row.membership).collect();
@@ -312,8 +338,8 @@ async fn begin_once(
     if !is_new {
         let made = if owns { Some(joined()?) } else { None };
         let joins = made.as_ref().map(|made| Joining { role: Role::Owner, made });
-        people::begin_session(&db, &session, None, joins.as_ref(), now).await?;
-        return Ok(None);
+        let begun = people::begin_session(&db, &session, None, joins.as_ref(), now).await?;
+        return Ok((begun, None));
     }
     let created = incoming.change_by(actor.clone(), tenant, AuditAction::TenantCreated, tenant.to_string())?;
     let (keys, puts) = match account {
@@ -331,11 +357,16 @@ async fn begin_once(
         sanctions: SanctionsPolicy::default(),
         explain: false,
     };
-    let made = NewOwned { tenant: &new, first: FirstRows { made: &created, recipients: &[], keys: &puts } };
-    people::begin_session(&db, &session, Some(&made), Some(&joins), now).await?;
+    let contact = people::contact_left(&db, email).await?.map(|tenant| {
+        let moved = incoming.change_by(Actor::System, tenant, AuditAction::TenantUpdated, tenant.to_string())?;
+        Ok::<_, Fault>(moved.detail("email"))
+    });
+    let first = FirstRows { made: &created, recipients: &[], keys: &puts };
+    let made = NewOwned { tenant: &new, first, contact: contact.transpose()? };
+    let begun = people::begin_session(&db, &session, Some(&made), Some(&joins), now).await?;
     // The ledgers are made near the person. One that is not reached is made by its first request, and loads the tenant.
     let _ = reload_ledgers(app, incoming, tenant, 1, None).await;
-    Ok(keys)
+    Ok((begun, keys))
 }
 
 /// `GET /v1/session`.
@@ -352,7 +383,7 @@ pub(super) async fn end_session(app: &App, incoming: &IncomingRequest) -> Result
         people::end_session(&app.db()?, secret, incoming.now).await?;
     }
     let ended = SessionEnded { id: session.id.to_string(), ended_at: incoming.now.rfc3339() };
-    Ok(ApiReply::json(200, &ended).with("Set-Cookie", CookieName::Session.removal()))
+    Ok(ApiReply::json(200, &ended).with(SET_COOKIE, CookieName::Session.removal()))
 }
 
 /// `GET /v1/sessions`.
@@ -371,20 +402,25 @@ pub(super) async fn end_own_session(app: &App, incoming: &IncomingRequest) -> Re
         return Err(none());
     }
     let reply = ApiReply::json(200, &SessionEnded { id: id.to_string(), ended_at: incoming.now.rfc3339() });
-    Ok(if id == asking.id { reply.with("Set-Cookie", CookieName::Session.removal()) } else { reply })
+    Ok(if id == asking.id { reply.with(SET_COOKIE, CookieName::Session.removal()) } else { reply })
 }
 
 /// `DELETE /v1/sessions`.
 pub(super) async fn end_all_sessions(app: &App, incoming: &IncomingRequest) -> Result<ApiReply, Fault> {
     people::end_sessions(&app.db()?, &SessionScope::of(incoming.session()?), incoming.now).await?;
     let ended = SessionsEnded { ended_at: incoming.now.rfc3339() };
-    Ok(ApiReply::json(200, &ended).with("Set-Cookie", CookieName::Session.removal()))
+    Ok(ApiReply::json(200, &ended).with(SET_COOKIE, CookieName::Session.removal()))
 }
 
-/// `POST /v1/session/tenant`: the session gets a new secret, and its old one is worth nothing.
+/// `POST /v1/session/tenant`: the session gets a new secret, and its old one is worth nothing. Nothing changes where it acts
+/// for the tenant already.
 pub(super) async fn switch_tenant(app: &App, incoming: &IncomingRequest) -> Result<ApiReply, Fault> {
-    let (tenant, now) = (switch_to(&incoming.body)?, incoming.now);
-    if incoming.session()?.only_tenant {
+    let (tenant, now, db) = (switch_to(&incoming.body)?, incoming.now, app.db()?);
+    let asking = incoming.session()?;
+    if tenant == asking.tenant {
+        return read_session(app, incoming).await;
+    }
+    if asking.only_tenant {
         let detail = "the session was begun by your company's identity provider, and holds for its tenant alone: sign in \
                       by a mail for another";
         return Err(Fault::new(ErrorCode::NotFound, detail).at("tenant"));
@@ -392,22 +428,12 @@ pub(super) async fn switch_tenant(app: &App, incoming: &IncomingRequest) -> Resu
     let old = incoming.visitor()?.cookies.session.ok_or_else(|| Fault::internal("a session has no cookie"))?;
     let new = Secret::new(app::random()?);
     let id = SessionId::new(now, app::random()?);
-    if !people::switch_session(&app.db()?, (&old, &new), id, tenant, now).await? {
-        return Err(no_membership());
-    }
-    let (session, tenants) = session_of(app, &new).await?;
+    let begun = people::switch_session(&db, (&old, &new), (id, &asking.email), tenant, now).await?;
+    let Some((session, tenants)) = begun else { return Err(not_switched(&db, asking, &old, tenant).await) };
     let kept_ms = session.times.expires_at.since(now);
-    let answer = SessionAnswer { session: session.view(), tenants };
-    Ok(ApiReply::json(200, &answer).with("Set-Cookie", CookieName::Session.set(&new, kept_ms)))
-}
-
-/// A session that was just written, and the tenants of its person.
-async fn session_of(app: &App, secret: &Secret) -> Result<(SessionRow, Vec<MembershipView>), Fault> {
-    let db = app.db()?;
-    let session = people::read_session(&db, secret).await?;
-    let session = session.ok_or_else(|| Fault::internal("a session that was written is not there"))?;
-    let tenants = tenants_of(app, &session).await?;
-    Ok((session, tenants))
+    let answer =
+        SessionAnswer { session: session.view(), tenants: tenants.into_iter().map(MembershipRow::view).collect() };
+    Ok(ApiReply::json(200, &answer).with(SET_COOKIE, CookieName::Session.set(&new, kept_ms)))
 }
 
 /// The tenants of a session's person, as far as the session reaches.
@@ -415,4 +441,21 @@ async fn tenants_of(app: &App, session: &SessionRow) -> Result<Vec<MembershipVie
     let (tenants, _) = people::tenants_of(&app.db()?, &session.email).await?;
     let reached = |row: &MembershipRow| !session.only_tenant || row.membership.tenant == session.tenant;
     Ok(tenants.into_iter().filter(reached).map(MembershipRow::view).collect())
+}
+
+/// Why a session was not switched.
+async fn not_switched(db: &D1Database, asking: &SessionRow, old: &Secret, tenant: TenantId) -> Fault {
+    let (tenants, session) = match (people::tenants_of(db, &asking.email).await, people::read_session(db, old).await) {
+        (Ok((tenants, _)), Ok(session)) => (tenants, session),
+        (Err(fault), _) | (_, Err(fault)) => return fault,
+    };
+    if session.is_none() {
+        let detail = "the session was ended or switched at the same time: use the newest cookie, or sign in again";
+        return Fault::new(ErrorCode::InvalidSession, detail);
+    }
+    if !tenants.iter().any(|row| row.membership.tenant == tenant) {
+        return no_membership();
+    }
+    let detail = format!("too many sessions in the last hour: {SWITCHES_HOUR_MAX} at most, with switches");
+    Fault::new(ErrorCode::RateLimited, detail).after(3_600)
 }

@@ -244,7 +244,8 @@ fn check_recipients(all: &mut Checked) {
     let proven =
         [directory::CHALLENGE_PUT, directory::CHALLENGE_USED, directory::RECIPIENT_PROVE, directory::DEFAULT_PUT_HELD];
     all.row(&proven, &[int(1)], &[], &[]);
-    all.row(&[directory::RECIPIENT_RETIRE, directory::TENANT_SETTINGS_PUT], &[int(1)], &[], &[]);
+    let changed = [directory::RECIPIENT_RETIRE, directory::TENANT_SETTINGS_PUT, directory::EVENTS_WAIT];
+    all.row(&changed, &[int(1)], &[], &[]);
     let challenge = [text("https://pay.example"), int(1)];
     all.row(&[directory::CHALLENGE_TRY], &challenge, &[], &[("expires_ms", int(-1))]);
     let appearance = [text("help@ann.example"), text(r#"{"name":"Ann"}"#), text("pro")];
@@ -372,6 +373,7 @@ fn check_invitations(all: &mut Checked) {
         ("members", int(-1)),
     ];
     let open = [inv.clone(), ten.clone(), text("a@b.c"), text("owner"), int(1), text("active"), int(2)];
+    all.row(&[people::INVITATION_MAIL_AGAIN], &[int(1)], &[], &[]);
     all.row(&[people::INVITATION_BY_TOKEN], &open, &[], &bad);
     let row =
         [text("a@b.c"), text("https://x.test"), inv, text("viewer"), text("ab"), int(5), ten.clone(), text("c@d.e")];
@@ -389,6 +391,7 @@ fn rows_of_people_are_read_or_refused() {
     all.row(&[people::WRONG_CODES_GET], &[int(1), int(2)], &[], &[("of_prefix", int(-1)), ("of_all", int(-1))]);
     check_identities(&mut all);
     all.row(&[people::SIGN_IN_PUT, people::SESSION_END_OWN, people::SESSION_SWITCH], &[int(1)], &[], &[]);
+    all.row(&[people::SIGN_IN_REFUSED_BY_DAY], &[int(1)], &[], &[("created_ms", int(-1))]);
     let no_id = ("id", text("ver_1"));
     let open = [sgn.clone(), text("ab"), text("a@b.c"), text("signup"), text("A")];
     let bad = [no_id.clone(), ("intent", text("SignUp"))];
@@ -396,7 +399,7 @@ fn rows_of_people_are_read_or_refused() {
     let no_tenant = |column: &'static str| (column, text("ten_1"));
     let bad = [no_tenant("tenant_id"), ("role", text("admin"))];
     all.row(&[people::MEMBERSHIPS_OF], &[ten.clone(), text("owner"), text("A")], &["company_name"], &bad);
-    all.row(&[people::UNOWNED_TENANT], core::slice::from_ref(&ten), &[], &[no_tenant("id")]);
+    all.row(&[people::UNOWNED_TENANT, people::CONTACT_LEFT], core::slice::from_ref(&ten), &[], &[no_tenant("id")]);
     let changed = [people::MEMBER_ROLE, people::MEMBER_REMOVE, people::INVITATION_PUT, people::INVITATION_REVOKE];
     all.row(&changed, &[int(1)], &[], &[]);
     let bad = [("person_id", text("per_1")), ("role", text("?")), ("created_ms", int(-1))];

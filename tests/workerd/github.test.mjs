@@ -111,6 +111,22 @@ test("a person signs in by GitHub, and the tenant that is made is theirs", async
   assert.equal((await again.call("GET", "/v1/session")).body.session.tenant.id, body.session.tenant.id);
 });
 
+test("a sign-in begins by a link that a person follows, and makes the browser known", async () => {
+  const rows = async () => (await worker.sql("SELECT COUNT(*) AS n FROM oauth_states"))[0].n;
+  const before = await rows();
+  const browser = new Browser(worker);
+  for (const mode of ["no-cors", "cors", "same-origin", "websocket", ""]) {
+    const site = { "sec-fetch-site": "cross-site", "sec-fetch-dest": "image", "sec-fetch-mode": mode };
+    const refused = await browser.call("GET", "/v1/session/github", undefined, site);
+    assert.deepEqual([...refusal(refused), refused.setCookie], [403, "CROSS_ORIGIN", []], mode);
+  }
+  assert.equal(await rows(), before);
+  const followed = await browser.call("GET", "/v1/session/github", undefined, { "sec-fetch-mode": "navigate" });
+  const path = await allow(new URL(followed.headers.location ?? ""), person());
+  const { setCookie } = await browser.call("GET", path, undefined, { "sec-fetch-site": "cross-site" });
+  assert.match(setCookie.join(" "), /^__Host-session=\S{64}; .* __Host-known=[0-9a-f]{64}; Max-Age=15552000; /);
+});
+
 test("neither the directory nor the log holds what signs in", async () => {
   const browser = new Browser(worker);
   const { url } = await go(browser);

@@ -249,7 +249,7 @@ test("an address gets few invitations a day, whoever sends them", async () => {
   const email = address();
   const sent = [];
   for (let at = 0; at < 5; at++) sent.push((await invite(await signedUp(worker), email, "viewer")).status);
-  assert.deepEqual(sent, [201, 201, 201, 429, 429]);
+  assert.deepEqual(sent, [201, 201, 201, 429, 429], "of tenants of the free tier");
 });
 
 test("an invitation that was revoked, replaced or has expired is worth nothing", async () => {

@@ -31,7 +31,7 @@ const endSessions = (id) => worker.call("DELETE", `/v1/admin/people/${id}/sessio
 const mark = (email, state) => worker.sql("INSERT INTO mail_addresses (address, state, marked_ms) VALUES (?, ?, 1)", email, state);
 const stateOf = async (id) => (await worker.sql("SELECT state FROM mails WHERE id = ?", id))[0]?.state;
 const ended = (id, state) => until(async () => (await stateOf(id)) === state, `a mail that is ${state}`);
-const invite = (owner, email) => owner.browser.call("POST", "/v1/members/invitations", { email, role: "viewer" });
+const invite = (owner, email, role = "viewer") => owner.browser.call("POST", "/v1/members/invitations", { email, role });
 
 /** What operators have done in a tenant, as its owner reads it. */
 async function doneByOperators({ browser }) {
@@ -60,7 +60,7 @@ test("a mail address is found with its person, tenants, invitations and mails", 
     ["mail", id, "sent"],
   ];
   assert.deepEqual((await found(guest)).sort(), open.sort());
-  await invite(owner, guest);
+  await invite(owner, guest, "developer");
   const states = (await found(guest)).filter(([kind]) => kind === "invitation").map(([, , state]) => state);
   assert.deepEqual(states.sort(), ["open", "revoked"]);
   assert.deepEqual(await found(address()), []);

@@ -66,6 +66,47 @@ actions! {
     MarkRemoved "mark.removed" TenantUpdated "An operator let the address of a member or of the tenant, the subject, get mails again.";
 }
 
+/// The most entries of a tenant in an hour beyond which its people and keys change nothing.
+pub const CHANGES_HOUR_MAX: u64 = 300;
+/// The span of [`CHANGES_HOUR_MAX`].
+pub const CHANGES_SPAN_MS: u64 = 60 * 60 * 1_000;
+
+impl AuditAction {
+    /// Whether the change is refused beyond [`CHANGES_HOUR_MAX`]. What takes something away from a thief never is: there is
+    /// no more of it than of what was made before.
+    #[must_use]
+    pub const fn is_bounded(self) -> bool {
+        match self {
+            Self::KeyRevoked
+            | Self::RecipientRetired
+            | Self::InvitationRevoked
+            | Self::MemberRemoved
+            | Self::IdentityEnded
+            | Self::SessionsEnded
+            | Self::DeletionConfirmed
+            | Self::DeletionDone
+            | Self::OidcRemoved
+            | Self::OidcTaken => false,
+            Self::TenantCreated
+            | Self::TenantUpdated
+            | Self::DeletionAsked
+            | Self::DeletionUndone
+            | Self::KeyCreated
+            | Self::KeyRotated
+            | Self::RecipientAdded
+            | Self::RecipientDefault
+            | Self::MemberInvited
+            | Self::MemberJoined
+            | Self::MemberChanged
+            | Self::IdentityLinked
+            | Self::OidcUpdated
+            | Self::OidcProven
+            | Self::MailResent
+            | Self::MarkRemoved => true,
+        }
+    }
+}
+
 /// What has happened to a tenant, for those who subscribe to it. Names are stable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum DirectoryEvent {

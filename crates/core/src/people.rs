@@ -4,6 +4,7 @@ pub mod client;
 pub mod deletion;
 pub mod delivery;
 pub mod invitation;
+pub mod known;
 pub mod mail;
 pub mod oauth;
 pub mod oidc;

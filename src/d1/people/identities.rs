@@ -9,9 +9,10 @@ use x402_api::identities::IdentityView;
 use x402_chain::id::{MailId, PersonId};
 use x402_chain::time::UnixMillis;
 use x402_core::error::Fault;
+use x402_core::people::client::network_around;
 use x402_core::people::oauth::{self, Identity, IdentityProvider};
 use x402_core::people::secret::Secret;
-use x402_core::people::sign_in::{ALL_MAX, LITTLE, PREFIX_MAX, SPAN_MS};
+use x402_core::people::sign_in::{ALL_MAX, AROUND_MAX, LITTLE, PREFIX_MAX, SPAN_MS};
 
 /// Writes a state with the browser that it is for; `false` where there were too many.
 pub(crate) async fn put_state(
@@ -33,6 +34,8 @@ pub(crate) async fn put_state(
         BoundValue::Number(PREFIX_MAX),
         BoundValue::Number(ALL_MAX),
         BoundValue::Number(LITTLE),
+        BoundValue::Text(&network_around(ip_prefix)),
+        BoundValue::Number(AROUND_MAX),
     ];
     Ok(!all(db, sql::OAUTH_PUT, &bind).await?.is_empty())
 }

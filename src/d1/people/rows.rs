@@ -2,10 +2,12 @@
 
 mod identities;
 mod operators;
+mod sign_ins;
 
 use crate::storage::{FromRow, RowReader};
 pub use identities::{IdentityMail, IdentityRow, OwnIdentityRow};
 pub use operators::{FoundRow, MailToRepeat, PersonRow};
+pub use sign_ins::{OldestMail, OpenSignIn, WrongCodes};
 use x402_api::members::{InvitationView, MemberView};
 use x402_api::session::{MailView, MembershipView, OwnSession, PersonView, SessionTenant, SessionView};
 use x402_chain::id::{InvitationId, MailId, PersonId, SessionId, SignInId, TenantId};
@@ -17,45 +19,6 @@ use x402_core::people::sign_in::{Membership, SignInIntent};
 use x402_core::tenancy::role::Role;
 use x402_core::tenancy::tenant::TenantStatus;
 use x402_core::tenancy::tier::Tier;
-
-/// A sign-in that holds: its token is right, or its code is compared.
-pub struct OpenSignIn {
-    /// `sgn_…`.
-    pub id: SignInId,
-    /// The hash of its link's token.
-    pub token_hash: String,
-    /// The address that is proven.
-    pub email: String,
-    /// What the person asked for.
-    pub intent: SignInIntent,
-    /// The name of a tenant to make.
-    pub company_name: Option<String>,
-}
-
-impl FromRow for OpenSignIn {
-    const COLUMNS: &'static [&'static str] = &["id", "token_hash", "email", "intent", "company_name"];
-
-    fn from_row(row: &mut RowReader) -> Result<Self, Fault> {
-        let (id, token_hash, email) = (row.parse(SignInId::parse)?, row.get()?, row.get()?);
-        Ok(Self { id, token_hash, email, intent: row.parse(SignInIntent::parse)?, company_name: row.get()? })
-    }
-}
-
-/// The wrong codes of a day.
-pub struct WrongCodes {
-    /// Those from a prefix of addresses.
-    pub of_prefix: u64,
-    /// Those from all.
-    pub of_all: u64,
-}
-
-impl FromRow for WrongCodes {
-    const COLUMNS: &'static [&'static str] = &["of_prefix", "of_all"];
-
-    fn from_row(row: &mut RowReader) -> Result<Self, Fault> {
-        Ok(Self { of_prefix: row.get()?, of_all: row.get()? })
-    }
-}
 
 /// A tenant of a person.
 pub struct MembershipRow {
@@ -287,7 +250,8 @@ pub struct MemberRow {
     pub person: PersonId,
     /// The address by which the person signs in.
     pub email: String,
-    role: Role,
+    /// The person's role in the tenant.
+    pub role: Role,
     created_at: UnixMillis,
 }
 
@@ -319,9 +283,12 @@ pub struct InvitationRow {
     pub id: InvitationId,
     /// The address that is invited.
     pub email: String,
-    role: Role,
-    created_at: UnixMillis,
-    expires_at: UnixMillis,
+    /// The role that the person gets.
+    pub role: Role,
+    /// When it was made.
+    pub created_at: UnixMillis,
+    /// Until when it holds.
+    pub expires_at: UnixMillis,
 }
 
 impl FromRow for InvitationRow {

@@ -2,31 +2,51 @@
 
 use super::rows::{
     ClaimedMail, FoundRow, IdentityMail, IdentityRow, InvitationMail, InvitationRow, MailToRepeat, MailboxRow,
-    MemberRow, MembershipRow, OpenInvitation, OpenSignIn, OwnIdentityRow, OwnSessionRow, PersonRow, QueuedMail,
-    SessionRow, SignInMail, UnownedTenant, WrongCodes,
+    MemberRow, MembershipRow, OldestMail, OpenInvitation, OpenSignIn, OwnIdentityRow, OwnSessionRow, PersonRow,
+    QueuedMail, SessionRow, SignInMail, UnownedTenant, WrongCodes,
 };
 use crate::storage::{Present, statements};
 
 statements! {
     /// Binds id, email, intent, company name, token's hash, browser's hash, prefix of the client's address, now, end, the
-    /// start of the span and of the day; the most in the span, and in the day, to an address from a prefix; the most in the
-    /// day to an address from prefixes that are new to it; the most in the span of a prefix and of all; what a prefix may
-    /// ask for beyond that, a pattern of the network around it, and the most of that. Returns a row if the mail may be
-    /// sent. The day's bound of an address holds for no prefix from which its person has signed in.
+    /// start of the span and of the day; the most in the span, and in the day, to a mailbox from a prefix; the most in the
+    /// day to a mailbox from prefixes that are new to it; the most in the span of a prefix and of all; what a prefix may
+    /// ask for beyond that, a pattern of the network around it, and the most of that; the mailbox; the hash of a cookie that
+    /// proves that the person has signed in in this browser, or null; the most in the day to a mailbox from such browsers,
+    /// and of prefixes that are new to a mailbox of one network around them. Returns a row if the mail may be sent. Where
+    /// there is a cookie only its own bounds count.
     SIGN_IN_PUT: Present = "INSERT INTO sign_ins (id, email, intent, company_name, token_hash, browser_hash, ip_prefix,
-        created_ms, expires_ms) SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9
-        WHERE (SELECT COUNT(*) FROM sign_ins WHERE email = ?2 AND created_ms > ?10 AND ip_prefix = ?7) < ?12
-        AND (SELECT COUNT(*) FROM sign_ins WHERE email = ?2 AND created_ms > ?11 AND ip_prefix = ?7) < ?13
-        AND ((SELECT COUNT(*) FROM sign_ins WHERE email = ?2 AND created_ms > ?11) < ?13
-        OR ((SELECT COUNT(*) FROM sign_ins WHERE email = ?2 AND created_ms > ?11) < ?14
-        AND NOT EXISTS (SELECT 1 FROM sign_ins WHERE email = ?2 AND created_ms > ?11 AND ip_prefix = ?7))
-        OR EXISTS (SELECT 1 FROM sessions WHERE ip_prefix = ?7
-        AND person_id = (SELECT id FROM people WHERE email = ?2)))
+        created_ms, expires_ms, known) SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?21 WHERE CASE WHEN ?21 IS NOT NULL
+        THEN (SELECT COUNT(*) FROM sign_ins WHERE known = ?21 AND created_ms > ?10) < ?12
+        AND (SELECT COUNT(*) FROM sign_ins WHERE mailbox = ?20 AND created_ms > ?11 AND known IS NOT NULL) < ?22
+        ELSE (SELECT COUNT(*) FROM sign_ins
+            WHERE mailbox = ?20 AND created_ms > ?10 AND ip_prefix = ?7 AND known IS NULL) < ?12
+        AND (SELECT COUNT(*) FROM sign_ins
+            WHERE mailbox = ?20 AND created_ms > ?11 AND ip_prefix = ?7 AND known IS NULL) < ?13
+        AND ((SELECT COUNT(*) FROM sign_ins WHERE mailbox = ?20 AND created_ms > ?11 AND known IS NULL) < ?13
+        OR ((SELECT COUNT(*) FROM sign_ins WHERE mailbox = ?20 AND created_ms > ?11 AND known IS NULL) < ?14
+        AND NOT EXISTS (SELECT 1 FROM sign_ins WHERE mailbox = ?20 AND created_ms > ?11 AND ip_prefix = ?7)
+        AND (SELECT COUNT(DISTINCT ip_prefix) FROM sign_ins
+            WHERE mailbox = ?20 AND created_ms > ?11 AND ip_prefix GLOB ?18) < ?23))
         AND (SELECT COUNT(*) FROM sign_ins WHERE ip_prefix = ?7 AND created_ms > ?10) < ?15
         AND ((SELECT COUNT(*) FROM sign_ins WHERE created_ms > ?10) < ?16
         OR ((SELECT COUNT(*) FROM sign_ins WHERE ip_prefix = ?7 AND created_ms > ?10) < ?17
-        AND (SELECT COUNT(*) FROM sign_ins WHERE created_ms > ?10 AND ip_prefix GLOB ?18) < ?19))
+        AND (SELECT COUNT(*) FROM sign_ins WHERE created_ms > ?10 AND ip_prefix GLOB ?18) < ?19)) END
         RETURNING 1 AS present";
+    /// Binds a mailbox, the start of the day, prefix of the client's address, the most in the day to a mailbox, the same
+    /// from prefixes that are new to it, a pattern of the network around the prefix and the most new ones of that, the hash
+    /// of the cookie or null, and the most in the day from such browsers; returns the time of the day's first mail if a
+    /// bound of the day is reached.
+    SIGN_IN_REFUSED_BY_DAY: OldestMail = "SELECT created_ms FROM sign_ins WHERE mailbox = ?1 AND created_ms > ?2
+        AND (known IS NULL) = (?8 IS NULL) AND CASE WHEN ?8 IS NOT NULL
+        THEN (SELECT COUNT(*) FROM sign_ins WHERE mailbox = ?1 AND created_ms > ?2 AND known IS NOT NULL) >= ?9
+        ELSE (SELECT COUNT(*) FROM sign_ins
+            WHERE mailbox = ?1 AND created_ms > ?2 AND ip_prefix = ?3 AND known IS NULL) >= ?4
+        OR ((SELECT COUNT(*) FROM sign_ins WHERE mailbox = ?1 AND created_ms > ?2 AND known IS NULL) >= ?4
+        AND ((SELECT COUNT(*) FROM sign_ins WHERE mailbox = ?1 AND created_ms > ?2 AND known IS NULL) >= ?5
+        OR EXISTS (SELECT 1 FROM sign_ins WHERE mailbox = ?1 AND created_ms > ?2 AND ip_prefix = ?3)
+        OR (SELECT COUNT(DISTINCT ip_prefix) FROM sign_ins
+            WHERE mailbox = ?1 AND created_ms > ?2 AND ip_prefix GLOB ?6) >= ?7)) END ORDER BY created_ms LIMIT 1";
     /// Binds id, address, origin, a sign-in's id, now: the sign-in's mail, if the sign-in was written.
     SIGN_IN_MAIL_PUT: () = "INSERT INTO mails (id, kind, address, origin, subject_id, state, created_ms)
         SELECT ?1, 'sign_in', ?2, ?3, ?4, 'queued', ?5 WHERE EXISTS (SELECT 1 FROM sign_ins WHERE id = ?4)";
@@ -59,13 +79,18 @@ statements! {
     /// Binds now and an address: whoever has signed in needs no other mail.
     SIGN_INS_CLOSE: () = "UPDATE sign_ins SET used_ms = ? WHERE email = ? AND used_ms IS NULL";
 
-    /// Binds an address; returns the person's tenants in the order of joining.
+    /// Binds an address; returns the person's tenants: that whose contact it is, then in the order of joining.
     MEMBERSHIPS_OF: MembershipRow = "SELECT m.tenant_id, m.role, t.company_name
         FROM members m JOIN tenants t ON t.id = m.tenant_id
-        WHERE m.person_id = (SELECT id FROM people WHERE email = ?) ORDER BY m.created_ms, m.tenant_id LIMIT 100";
+        WHERE m.person_id = (SELECT id FROM people WHERE email = ?1) ORDER BY t.email <> ?1, m.created_ms, m.tenant_id LIMIT 100";
     /// Binds an address; returns the tenant whose contact it is, if that has no member.
     UNOWNED_TENANT: UnownedTenant = "SELECT id FROM tenants WHERE email = ?
         AND NOT EXISTS (SELECT 1 FROM members WHERE tenant_id = tenants.id)";
+    /// Binds an address; returns the tenant whose contact it is, if that has members of whom none has it.
+    CONTACT_LEFT: UnownedTenant = "SELECT id FROM tenants WHERE email = ?1
+        AND EXISTS (SELECT 1 FROM members WHERE tenant_id = tenants.id)
+        AND NOT EXISTS (SELECT 1 FROM members m JOIN people p ON p.id = m.person_id
+        WHERE m.tenant_id = tenants.id AND p.email = ?1)";
     /// Binds id, address, now.
     PERSON_PUT: () = "INSERT INTO people (id, email, created_ms) VALUES (?, ?, ?) ON CONFLICT (email) DO NOTHING";
     /// Binds tenant, role, now, address, the most members of a tenant.
@@ -74,13 +99,15 @@ statements! {
         AND (SELECT COUNT(*) FROM members WHERE tenant_id = ?1) < ?5 ON CONFLICT (tenant_id, person_id) DO NOTHING";
 
     /// Binds a state's hash, the service, a browser's hash, prefix of the client's address, now, end, the start of the span,
-    /// the most of a prefix and of all in it, and what a prefix may ask for beyond that of all; returns a row if none of
-    /// them is reached.
+    /// the most of a prefix and of all in it, what a prefix may ask for beyond that of all, a pattern of the network around
+    /// it, and the most of that; returns a row if none of them is reached.
     OAUTH_PUT: Present = "INSERT INTO oauth_states (hash, provider, browser_hash, ip_prefix, created_ms, expires_ms)
         SELECT ?1, ?2, ?3, ?4, ?5, ?6
         WHERE (SELECT COUNT(*) FROM oauth_states WHERE ip_prefix = ?4 AND created_ms > ?7) < ?8
         AND ((SELECT COUNT(*) FROM oauth_states WHERE created_ms > ?7) < ?9
-        OR (SELECT COUNT(*) FROM oauth_states WHERE ip_prefix = ?4 AND created_ms > ?7) < ?10) RETURNING 1 AS present";
+        OR ((SELECT COUNT(*) FROM oauth_states WHERE ip_prefix = ?4 AND created_ms > ?7) < ?10
+        AND (SELECT COUNT(*) FROM oauth_states WHERE created_ms > ?7 AND ip_prefix GLOB ?11) < ?12))
+        RETURNING 1 AS present";
     /// Binds now, a state's hash, a browser's hash, the service; returns a row if the state held: it is used.
     OAUTH_USE: Present = "UPDATE oauth_states SET used_ms = ?1 WHERE hash = ?2 AND browser_hash = ?3 AND provider = ?4
         AND used_ms IS NULL AND expires_ms > ?1 RETURNING 1 AS present";
@@ -138,18 +165,25 @@ statements! {
     /// Binds now, id, person, a tenant or null; returns a row if the session held.
     SESSION_END_OWN: Present = "UPDATE sessions SET ended_ms = ?1 WHERE id = ?2 AND person_id = ?3 AND ended_ms IS NULL
         AND (?4 IS NULL OR tenant_id = ?4 AND only_tenant = 1) RETURNING 1 AS present";
+    /// Binds now, tenant, and a person's id or address: whoever is no member of the tenant leaves no session of it. One of
+    /// before would hold again when the person joins again.
+    SESSIONS_LEFT: () = "UPDATE sessions SET ended_ms = ?1 WHERE tenant_id = ?2 AND ended_ms IS NULL
+        AND person_id = (SELECT id FROM people WHERE id = ?3 OR email = ?3)
+        AND NOT EXISTS (SELECT 1 FROM members m WHERE m.tenant_id = ?2 AND m.person_id = sessions.person_id)";
     /// Binds now, a person, a tenant or null.
     SESSIONS_END: () = "UPDATE sessions SET ended_ms = ?1 WHERE person_id = ?2 AND ended_ms IS NULL
         AND (?3 IS NULL OR tenant_id = ?3 AND only_tenant = 1)";
     /// Binds now and a person; returns a row a session that held.
     SESSIONS_END_COUNTED: Present = "UPDATE sessions SET ended_ms = ? WHERE person_id = ? AND ended_ms IS NULL
         RETURNING 1 AS present";
-    /// Binds the new id and hash, a tenant, now, and the hash of the session that is replaced: the new one ends when that
-    /// would have. Returns a row if the person belongs to the tenant, and the session holds for others than its own.
+    /// Binds the new id and hash, a tenant, now, the hash of the session that is replaced, an id of the start of the hour, and
+    /// the most sessions of the person since then: the new one ends when the replaced one would have. Returns a row if the
+    /// person belongs to the tenant and has fewer, and the session holds for others than its own.
     SESSION_SWITCH: Present = "INSERT INTO sessions (id, hash, person_id, tenant_id, ip_prefix, user_agent, created_ms,
         seen_ms, expires_ms) SELECT ?1, ?2, s.person_id, ?3, s.ip_prefix, s.user_agent, s.created_ms, ?4, s.expires_ms
         FROM sessions s JOIN members m ON m.tenant_id = ?3 AND m.person_id = s.person_id
-        WHERE s.hash = ?5 AND s.ended_ms IS NULL AND s.only_tenant = 0 RETURNING 1 AS present";
+        WHERE s.hash = ?5 AND s.ended_ms IS NULL AND s.only_tenant = 0
+        AND (SELECT COUNT(*) FROM sessions o WHERE o.person_id = s.person_id AND o.id > ?6) < ?7 RETURNING 1 AS present";
     /// Binds now, a hash, and the hash of the session that replaces it, if that was written.
     SESSION_REPLACED: () = "UPDATE sessions SET ended_ms = ?1 WHERE hash = ?2 AND ended_ms IS NULL
         AND EXISTS (SELECT 1 FROM sessions WHERE hash = ?3)";
@@ -167,23 +201,40 @@ statements! {
     /// Binds a tenant; returns its members in the order of joining.
     MEMBERS_OF: MemberRow = "SELECT m.person_id, p.email, m.role, m.created_ms FROM members m
         JOIN people p ON p.id = m.person_id WHERE m.tenant_id = ? ORDER BY m.created_ms, m.person_id LIMIT 200";
-    /// Binds role, tenant, person; returns a row if the tenant keeps an owner.
-    MEMBER_ROLE: Present = "UPDATE members SET role = ?1 WHERE tenant_id = ?2 AND person_id = ?3 AND (role <> 'owner'
+    /// Binds role, tenant, person, and who changes it; returns a row if the role is another, the tenant keeps an owner, and
+    /// who changes it is one.
+    MEMBER_ROLE: Present = "UPDATE members SET role = ?1 WHERE tenant_id = ?2 AND person_id = ?3 AND role <> ?1
+        AND EXISTS (SELECT 1 FROM members a WHERE a.tenant_id = ?2 AND a.person_id = ?4 AND a.role = 'owner')
+        AND (role <> 'owner'
         OR ?1 = 'owner' OR EXISTS (SELECT 1 FROM members o WHERE o.tenant_id = ?2 AND o.role = 'owner'
         AND o.person_id <> ?3)) RETURNING 1 AS present";
-    /// Binds tenant and person; returns a row if the tenant keeps an owner.
-    MEMBER_REMOVE: Present = "DELETE FROM members WHERE tenant_id = ?1 AND person_id = ?2 AND (role <> 'owner'
+    /// Binds tenant, person, and who removes it; returns a row if the tenant keeps an owner, and who removes another is one.
+    MEMBER_REMOVE: Present = "DELETE FROM members WHERE tenant_id = ?1 AND person_id = ?2 AND (?3 = ?2
+        OR EXISTS (SELECT 1 FROM members a WHERE a.tenant_id = ?1 AND a.person_id = ?3 AND a.role = 'owner'))
+        AND (role <> 'owner'
         OR EXISTS (SELECT 1 FROM members o WHERE o.tenant_id = ?1 AND o.role = 'owner' AND o.person_id <> ?2))
         RETURNING 1 AS present";
     /// Binds id, tenant, address, role, token's hash, person who invites, now, end, an id of the start of the day, and the
-    /// most in a day of a tenant, to an address, and of all, and the most members; returns a row if none is reached. Whoever
-    /// is invited counts as a member. A tenant that has invited fewer than two is not refused for what others do.
+    /// most in a day of a tenant, of a tenant to a mailbox, and of all, the most members, and the mailbox; returns a row if
+    /// none is reached, who invites is an owner, and there is no such invitation of the day that holds. Whoever is invited
+    /// counts as a member. Only a tenant that signed up by itself, is of the free tier and has no confirmed payment is counted
+    /// and refused for what others do: beyond as many other such tenants that have invited the mailbox, and, if it has
+    /// invited two itself, beyond the most of all such.
     INVITATION_PUT: Present = "INSERT INTO invitations (id, tenant_id, email, role, token_hash, invited_by, created_ms,
-        expires_ms) SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8
-        WHERE (SELECT COUNT(*) FROM invitations WHERE id > ?9 AND tenant_id = ?2) < ?10
-        AND (SELECT COUNT(*) FROM invitations WHERE id > ?9 AND email = ?3) < ?11
-        AND ((SELECT COUNT(*) FROM invitations WHERE id > ?9) < ?12
-        OR (SELECT COUNT(*) FROM invitations WHERE id > ?9 AND tenant_id = ?2) < 2)
+        expires_ms, shared) SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, s.shared FROM (SELECT tier = 'free'
+        AND (SELECT action = 'tenant.created' AND actor_kind = 'person' FROM audit_log WHERE tenant_id = ?2
+            ORDER BY id LIMIT 1) IS 1
+        AND NOT EXISTS (SELECT 1 FROM rollups WHERE tenant_id = ?2 AND environment = 'live'
+            AND outcome IN ('confirmed', 'finalized') AND count > 0) AS shared FROM tenants WHERE id = ?2) s
+        WHERE EXISTS (SELECT 1 FROM members WHERE tenant_id = ?2 AND person_id = ?6 AND role = 'owner')
+        AND NOT EXISTS (SELECT 1 FROM invitations WHERE mailbox = ?14 AND id > ?9 AND tenant_id = ?2 AND email = ?3
+            AND role = ?4 AND accepted_ms IS NULL AND revoked_ms IS NULL)
+        AND (SELECT COUNT(*) FROM invitations WHERE id > ?9 AND tenant_id = ?2) < ?10
+        AND (SELECT COUNT(*) FROM invitations WHERE mailbox = ?14 AND id > ?9 AND tenant_id = ?2) < ?11
+        AND (s.shared = 0 OR ((SELECT COUNT(DISTINCT tenant_id) FROM invitations
+            WHERE mailbox = ?14 AND id > ?9 AND tenant_id <> ?2 AND shared = 1) < ?11
+        AND ((SELECT COUNT(*) FROM invitations WHERE id > ?9 AND shared = 1) < ?12
+        OR (SELECT COUNT(*) FROM invitations WHERE id > ?9 AND tenant_id = ?2) < 2)))
         AND (SELECT COUNT(*) FROM members WHERE tenant_id = ?2) + (SELECT COUNT(*) FROM invitations WHERE tenant_id = ?2
         AND email <> ?3 AND accepted_ms IS NULL AND revoked_ms IS NULL AND expires_ms > ?7) < ?13 RETURNING 1 AS present";
     /// Binds now, tenant, address, and the id of the invitation that replaces all others to the address, if it was written.
@@ -192,6 +243,13 @@ statements! {
     /// Binds id, address, origin, an invitation's id, now: the invitation's mail, if the invitation was written.
     INVITATION_MAIL_PUT: () = "INSERT INTO mails (id, kind, address, origin, subject_id, state, created_ms)
         SELECT ?1, 'invitation', ?2, ?3, ?4, 'queued', ?5 WHERE EXISTS (SELECT 1 FROM invitations WHERE id = ?4)";
+    /// Binds a mail's id, origin, an invitation's id, now, the start of the day, and the most mails in it of the tenant to the
+    /// address; returns a row if the invitation holds and that is not reached: its mail is sent again.
+    INVITATION_MAIL_AGAIN: Present = "INSERT INTO mails (id, kind, address, origin, subject_id, state, created_ms)
+        SELECT ?1, 'invitation', i.email, ?2, i.id, 'queued', ?4 FROM invitations i WHERE i.id = ?3
+        AND i.accepted_ms IS NULL AND i.revoked_ms IS NULL AND i.expires_ms > ?4
+        AND (SELECT COUNT(*) FROM mails m JOIN invitations o ON o.id = m.subject_id
+            WHERE m.address = i.email AND m.created_ms > ?5 AND o.tenant_id = i.tenant_id) < ?6 RETURNING 1 AS present";
     /// Binds a tenant and now; returns the invitations that hold, the newest first.
     INVITATIONS_OF: InvitationRow = "SELECT id, email, role, created_ms, expires_ms FROM invitations WHERE tenant_id = ?
         AND accepted_ms IS NULL AND revoked_ms IS NULL AND expires_ms > ? ORDER BY created_ms DESC LIMIT 200";
@@ -223,22 +281,24 @@ statements! {
     INVITATIONS_LEFT: () = "UPDATE invitations SET revoked_ms = ?1 WHERE tenant_id = ?2 AND invited_by = ?3
         AND accepted_ms IS NULL AND revoked_ms IS NULL AND NOT EXISTS (SELECT 1 FROM members
         WHERE tenant_id = ?2 AND person_id = ?3 AND role = 'owner')";
-    /// Binds now and a person's id or address: a tenant whose contact is the address, and that has members of whom none has
-    /// it, gets the address of its oldest owner whose address is no tenant's contact, or one that takes no mail.
+    /// Binds now, a person's id or address, tenant, and an entry of the audit log or null: if the entry was written, the
+    /// tenant, whose contact is the address and that has members of whom none has it, gets the address of its oldest owner
+    /// whose address is no tenant's contact, or one that takes no mail.
     CONTACT_MOVE: () = "UPDATE tenants SET version = version + 1, updated_ms = ?1, email = COALESCE(
         (SELECT p.email FROM members m JOIN people p ON p.id = m.person_id
         WHERE m.tenant_id = tenants.id AND m.role = 'owner'
         AND NOT EXISTS (SELECT 1 FROM tenants o WHERE o.email = p.email)
         ORDER BY m.created_ms, m.person_id LIMIT 1), id || '@contact.invalid')
-        WHERE email = (SELECT email FROM people WHERE id = ?2 OR email = ?2)
+        WHERE id = ?3 AND email = (SELECT email FROM people WHERE id = ?2 OR email = ?2)
+        AND (?4 IS NULL OR EXISTS (SELECT 1 FROM audit_log WHERE id = ?4))
         AND EXISTS (SELECT 1 FROM members WHERE tenant_id = tenants.id)
         AND NOT EXISTS (SELECT 1 FROM members m JOIN people p ON p.id = m.person_id
         WHERE m.tenant_id = tenants.id AND p.email = tenants.email)";
-    /// Binds a mail's id; returns what its text is made of, unless it was sent or the invitation holds no longer.
+    /// Binds a mail's id; returns what its text is made of, unless it was sent or the invitation was accepted or revoked.
     INVITATION_MAIL_GET: InvitationMail = "SELECT m.address, m.origin, i.id, i.role, i.token_hash, i.expires_ms,
         i.tenant_id, p.email AS inviter FROM mails m JOIN invitations i ON i.id = m.subject_id
         JOIN people p ON p.id = i.invited_by
-        WHERE m.id = ? AND m.state = 'queued' AND i.revoked_ms IS NULL";
+        WHERE m.id = ? AND m.state = 'queued' AND i.accepted_ms IS NULL AND i.revoked_ms IS NULL";
     /// Binds the time until when the mail is reserved, id, now; counts a try and returns what is tried. Nothing where the
     /// mail is not queued, or another try is under way or to come.
     MAIL_CLAIM: ClaimedMail = "UPDATE mails SET tries = tries + 1, due_ms = ?1
@@ -249,13 +309,14 @@ statements! {
     /// Binds an address, a mark's name, now. The first mark stays.
     MAIL_MARK: () = "INSERT INTO mail_addresses (address, state, marked_ms) VALUES (?, ?, ?)
         ON CONFLICT (address) DO NOTHING";
-    /// Binds a mail's id; returns what its text is made of, unless it was sent. `is_known`: the address belongs to a person
-    /// with a tenant, or to a tenant without a member.
+    /// Binds a mail's id; returns what its text is made of, unless it was sent or its link was used. `is_known`: the address
+    /// belongs to a person with a tenant, or to a tenant without a member.
     SIGN_IN_MAIL_GET: SignInMail = "SELECT m.address, m.origin, s.id, s.intent, s.token_hash, s.expires_ms,
         (EXISTS (SELECT 1 FROM people p JOIN members b ON b.person_id = p.id WHERE p.email = s.email)
         OR EXISTS (SELECT 1 FROM tenants t WHERE t.email = s.email
         AND NOT EXISTS (SELECT 1 FROM members b WHERE b.tenant_id = t.id))) AS is_known
-        FROM mails m JOIN sign_ins s ON s.id = m.subject_id WHERE m.id = ? AND m.state = 'queued'";
+        FROM mails m JOIN sign_ins s ON s.id = m.subject_id
+        WHERE m.id = ? AND m.state = 'queued' AND s.used_ms IS NULL";
     /// Binds state, now, the provider's id, id: the mail is done with.
     MAIL_END: () = "UPDATE mails SET state = ?, sent_ms = ?, provider_id = ? WHERE id = ? AND state = 'queued'";
     /// Binds a time and a limit; returns mails that were made, and could be tried, before.

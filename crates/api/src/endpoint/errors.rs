@@ -13,7 +13,7 @@ const COUNTED: &[E] = &[E::RateLimited, E::QuotaExceeded, E::IdempotencyConflict
 const BY_KEY: &[E] = &[E::InvalidApiKey, E::TenantSuspended, E::IpNotAllowed];
 const BY_BODY: &[E] = &[E::InvalidJson, E::PayloadTooLarge, E::UnsupportedMediaType, E::InvalidRequest];
 /// What any change by a member of the tenant may meet.
-const OF_CHANGES: &[E] = &[E::CrossOrigin, E::TenantSuspended, E::TenantDeleting];
+const OF_CHANGES: &[E] = &[E::CrossOrigin, E::TenantSuspended, E::TenantDeleting, E::RateLimited];
 
 impl RouteRow {
     /// The errors that the route can answer, in the order of the table of codes.
@@ -123,7 +123,7 @@ fn own(endpoint: Endpoint) -> Vec<E> {
         Endpoint::Mailbox => vec![E::NotFound],
         Endpoint::OperatorSearch => vec![E::InvalidRequest],
         Endpoint::MailResend => vec![E::NotFound, E::MailNotOpen],
-        Endpoint::GithubGo => vec![E::NotFound],
+        Endpoint::GithubGo => vec![E::NotFound, E::CrossOrigin],
         Endpoint::GithubComeBack => vec![E::NotFound, E::InvalidSignIn, E::EmailTaken, E::UpstreamUnavailable],
         Endpoint::OidcGo => vec![E::NotFound, E::InvalidRequest, E::InvalidSignIn, E::UpstreamUnavailable],
         Endpoint::OidcComeBack => vec![E::NotFound, E::InvalidSignIn, E::EmailTaken, E::UpstreamUnavailable],
