@@ -17,7 +17,7 @@ use x402_api::{ApiReply, explain, headers};
 use x402_chain::id::{SettlementId, TenantId};
 use x402_chain::network::Environment;
 use x402_chain::time::UnixMillis;
-use x402_core::error::{ErrorCode, Fault};
+use x402_core::error::{ErrorCode, Fault, json_place};
 use x402_core::messages::MessageHead;
 use x402_core::messages::ledger::{LedgerEnvelope, LedgerMessage, LedgerReply};
 use x402_core::tenancy::key::Caller;
@@ -114,7 +114,7 @@ impl LedgerResponse {
     /// # Errors
     /// `LEDGER_UNAVAILABLE` where it broke off, or a later build wrote what this one does not know.
     pub(crate) async fn json<T: DeserializeOwned>(&self) -> Result<T, Fault> {
-        serde_json::from_str(&self.text().await?).map_err(ledger_unavailable)
+        serde_json::from_str(&self.text().await?).map_err(|error| ledger_unavailable(json_place(&error)))
     }
 
     /// The rate headers, for an answer that is made from more than this reply.

@@ -73,7 +73,7 @@ impl OutboxEntry {
     pub fn parse(kind: &str, body: &str) -> Result<Self, Fault> {
         let no_id = || Fault::internal(format!("an outbox entry of kind {kind} without an id"));
         match kind {
-            "period" => serde_json::from_str(body).map(Self::Period).map_err(Fault::internal),
+            "period" => serde_json::from_str(body).map(Self::Period).map_err(Fault::internal_json),
             "event" => OutboxEvent::parse(body).map(Self::Event),
             "change" => OutboxEvent::parse(body).map(Self::Change),
             "settlement" => SettlementId::parse(body).map(Self::Settlement).ok_or_else(no_id),
@@ -121,9 +121,9 @@ impl OutboxEvent {
         struct Subject {
             id: String,
         }
-        let mut event: Self = serde_json::from_str(text).map_err(Fault::internal)?;
+        let mut event: Self = serde_json::from_str(text).map_err(Fault::internal_json)?;
         if event.subject.is_empty() {
-            event.subject = serde_json::from_str::<Subject>(event.body.get()).map_err(Fault::internal)?.id;
+            event.subject = serde_json::from_str::<Subject>(event.body.get()).map_err(Fault::internal_json)?.id;
         }
         Ok(event)
     }
