@@ -192,14 +192,27 @@ pub(crate) async fn call_ledger(
     envelope: &LedgerEnvelope,
     region: Option<&str>,
 ) -> Result<LedgerResponse, Fault> {
+    let flushes = matches!(envelope.message, LedgerMessage::List { .. } | LedgerMessage::Flush);
+    let limit_ms = if flushes { FLUSH_DEADLINE_MS } else { DEADLINE_MS };
+    call_ledger_within(app, envelope, region, limit_ms).await
+}
+
+/// The same with a deadline of its own, in milliseconds.
+///
+/// # Errors
+/// `LEDGER_UNAVAILABLE`.
+pub(crate) async fn call_ledger_within(
+    app: &App,
+    envelope: &LedgerEnvelope,
+    region: Option<&str>,
+    limit_ms: u64,
+) -> Result<LedgerResponse, Fault> {
     let stub = ledger_stub(app, envelope.tenant, envelope.environment, region)?;
     let body = serde_json::to_string(envelope).map_err(Fault::internal)?;
     let init = RequestInit::new();
     init.set_method("POST");
     init.set_body(&JsValue::from_str(&body));
     let ledger: Fetcher = stub.into_rpc();
-    let flushes = matches!(envelope.message, LedgerMessage::List { .. } | LedgerMessage::Flush);
-    let limit_ms = if flushes { FLUSH_DEADLINE_MS } else { DEADLINE_MS };
     // The platform may deliver a call late, after its caller has undone the effect that it may have had.
     let url = MessageHead::own(Some(app::now().plus(limit_ms))).address("ledger");
     let asked = ledger.fetch_with_init(&url, &init).map_err(|error| ledger_unavailable(worker::Error::from(error)))?;

@@ -40,12 +40,13 @@ statements! {
         actor_kind, actor_id) SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9,
         CASE WHEN instr(?10, '@') THEN (SELECT id FROM people WHERE email = ?10) ELSE ?10 END
         WHERE changes() > 0 AND NOT EXISTS (SELECT 1 FROM audit_log WHERE id = ?1)";
-    /// Binds id, environment, kind, and the id of the entry of the same change: written with that, once. Events are kept in
-    /// the records for good, so that none holds a person's address: in its place stands the entry's id.
-    EVENT_PUT: () = "INSERT INTO directory_outbox (event_id, tenant_id, environment, kind, subject, body, created_ms)
-        SELECT ?1, tenant_id, ?2, ?3, iif(instr(subject, '@'), id, subject), json_object('action', action,
+    /// Binds id, environment, kind, the id of the entry of the same change, and whether ledgers must load it: written with the
+    /// entry, once. Events are kept in the records for good, so that none holds a person's address: in its place stands the
+    /// entry's id.
+    EVENT_PUT: () = "INSERT INTO directory_outbox (event_id, tenant_id, environment, kind, subject, body, created_ms,
+        loaded_ms) SELECT ?1, tenant_id, ?2, ?3, iif(instr(subject, '@'), id, subject), json_object('action', action,
         'subject', iif(instr(subject, '@'), id, subject), 'detail', detail, 'actor_kind', actor_kind, 'actor', actor_id),
-        created_ms FROM audit_log WHERE id = ?4 ON CONFLICT (event_id) DO NOTHING";
+        created_ms, iif(?5, NULL, created_ms) FROM audit_log WHERE id = ?4 ON CONFLICT (event_id) DO NOTHING";
     /// Binds prefix of the client's address, now, the start of the span, the most reports of a prefix and of all in the span,
     /// and what a prefix may report beyond that of all; returns a row if neither is reached.
     REPORT_PUT: Present = "INSERT INTO key_reports (ip_prefix, created_ms) SELECT ?1, ?2
@@ -59,18 +60,28 @@ statements! {
     AUDIT_OF: AuditRow = "SELECT id, actor_kind, actor_id, action, subject, detail, ip_prefix, user_agent, created_ms
         FROM audit_log WHERE tenant_id = ?1 AND id < ?2 AND id >= ?3 AND (?4 IS NULL OR action = ?4)
         AND (?5 IS NULL OR actor_id = ?5) ORDER BY id DESC LIMIT ?6";
-    /// Binds a limit; returns events that are not shipped, of those tried as often the oldest first.
+    /// Binds a time or null, and a limit; returns events of that time, or all, that ledgers hold and that are not shipped, of
+    /// those tried as often the oldest first.
     EVENTS_UNSHIPPED: UnshippedEvent = "SELECT event_id, tenant_id, environment, kind, subject, body, created_ms
-        FROM directory_outbox WHERE shipped_ms IS NULL ORDER BY tries, seq LIMIT ?";
+        FROM directory_outbox WHERE loaded_ms IS NOT NULL AND shipped_ms IS NULL AND (?1 IS NULL OR created_ms = ?1)
+        ORDER BY tries, seq LIMIT ?2";
     /// Binds a time or null, and a JSON list of events: they were shipped then, or were tried once more.
     EVENTS_NOTE: () = "UPDATE directory_outbox SET shipped_ms = ?1, tries = tries + 1
         WHERE shipped_ms IS NULL AND event_id IN (SELECT value FROM json_each(?2))";
-    /// Binds a JSON list of tenants and one of addresses; returns these tenants with their versions, and those that have
-    /// lost one of the addresses in test.
-    TENANTS_TO_LOAD: TenantToLoad = "SELECT id, version, region, NULL AS lost FROM tenants
-        WHERE id IN (SELECT value FROM json_each(?1)) UNION ALL SELECT t.id, t.version, t.region, r.address
-        FROM recipients r JOIN tenants t ON t.id = r.taken_from
-        WHERE r.environment = 'test' AND r.address IN (SELECT value FROM json_each(?2))";
+    /// Binds a time or null, and a limit; returns tenants with events of that time, or any, that ledgers do not hold: each
+    /// with the last of these, and the tenants whose ledgers must load, itself and those that lost one of the addresses in
+    /// test. What only adds something comes after ten tries of what takes something away.
+    TENANTS_TO_LOAD: TenantToLoad = "WITH waiting AS MATERIALIZED (SELECT tenant_id, MAX(seq) AS last FROM directory_outbox
+        WHERE loaded_ms IS NULL AND shipped_ms IS NULL AND (?1 IS NULL OR created_ms = ?1) GROUP BY tenant_id
+        ORDER BY MIN(loads + 10 * (kind IN ('key.created', 'recipient.added'))), MIN(seq) LIMIT ?2)
+        SELECT w.tenant_id AS owner, w.last, t.id, t.version, t.region FROM waiting w LEFT JOIN tenants t ON t.id = w.tenant_id
+        UNION SELECT w.tenant_id, w.last, t.id, t.version, t.region FROM waiting w JOIN directory_outbox o
+        ON o.tenant_id = w.tenant_id AND o.loaded_ms IS NULL AND o.shipped_ms IS NULL
+        JOIN recipients r ON r.environment = 'test' AND r.address = o.subject JOIN tenants t ON t.id = r.taken_from";
+    /// Binds a time or null, a tenant, and a number: the ledgers hold the tenant's events up to that one since then, or were
+    /// tried once more.
+    EVENTS_LOADED: () = "UPDATE directory_outbox SET loaded_ms = ?1, loads = loads + 1
+        WHERE tenant_id = ?2 AND seq <= ?3 AND loaded_ms IS NULL AND shipped_ms IS NULL";
     /// Binds a time: events shipped before it.
     EVENTS_PURGE: () = "DELETE FROM directory_outbox WHERE shipped_ms IS NOT NULL AND shipped_ms < ?";
 

@@ -233,6 +233,56 @@ function faultyStub(stub, context) {
     },
   });
 }
+// What is to go wrong with statements and batches of the Worker's own D1 whose text holds \`names\`: before they run, or \`after\`
+// it, an error or a wait of \`slow\` ms; once, or each time with \`stays\`; the first \`skip\` of them run as they are.
+let dbFaults = [];
+const sqlOf = new WeakMap();
+let isPatched = false;
+async function actOnDb(texts, after) {
+  const all = texts.join(" ;; ");
+  const own = dbFaults.find((one) => Boolean(one.after) === after && all.includes(one.names));
+  if (!own) return;
+  if (own.skip > 0) {
+    own.skip--;
+    return;
+  }
+  if (!own.stays) dbFaults = dbFaults.filter((one) => one !== own);
+  if (!own.slow) throw new Error("D1_ERROR: a fault of a test");
+  await scheduler.wait(own.slow);
+}
+function patchDb(env) {
+  if (isPatched || !env.DB) return;
+  isPatched = true;
+  const database = Object.getPrototypeOf(env.DB);
+  const statement = Object.getPrototypeOf(env.DB.prepare("SELECT 1"));
+  const { prepare, batch } = database;
+  const { bind, all } = statement;
+  database.prepare = function (text) {
+    const made = prepare.call(this, text);
+    sqlOf.set(made, text);
+    return made;
+  };
+  statement.bind = function (...values) {
+    const bound = bind.apply(this, values);
+    sqlOf.set(bound, sqlOf.get(this) ?? "");
+    return bound;
+  };
+  const faulted = async (texts, act) => {
+    await actOnDb(texts, false);
+    const result = await act();
+    await actOnDb(texts, true);
+    return result;
+  };
+  statement.all = function (...given) {
+    return faulted([sqlOf.get(this) ?? ""], () => all.apply(this, given));
+  };
+  database.batch = function (statements) {
+    return faulted(
+      statements.map((one) => sqlOf.get(one) ?? ""),
+      () => batch.call(this, statements),
+    );
+  };
+}
 // The code of the error with which the binding that sends mails refuses, as Cloudflare does; its message names the address.
 let refusal = null;
 function refusing(binding) {
@@ -253,6 +303,11 @@ export default {
     if (pathname === "/__fault") {
       fault = await request.json();
       return Response.json(fault);
+    }
+    patchDb(env);
+    if (pathname === "/__dbfault") {
+      dbFaults = await request.json();
+      return new Response();
     }
     if (pathname === "/__release") {
       held = null;
@@ -287,7 +342,9 @@ export default {
     return new Inner(context, own).fetch(request);
   },
   scheduled(event, env, context) {
-    return new Inner(context, { ...env, ...(env.LEDGERS && { LEDGERS: faulty(env.LEDGERS, context) }) }).scheduled(event);
+    const own = { ...env };
+    for (const name of ["LEDGERS", "RECORDS"]) if (env[name]) own[name] = faulty(env[name], context);
+    return new Inner(context, own).scheduled(event);
   },
   queue: (batch, env, context) => new Inner(context, { ...env, EMAIL: env.EMAIL && refusing(env.EMAIL) }).queue(batch),
 };
@@ -506,6 +563,12 @@ export class Worker {
    * With `stays` so it is with all such calls. */
   async fault(what) {
     await fetch(`${this.url}/__fault`, { method: "POST", body: JSON.stringify(what) });
+  }
+
+  /** What goes wrong with D1: statements and batches whose text holds `names` fail, or wait for `slow` ms, before they run
+   * or `after` it; the next one, or all with `stays`, without the first `skip`. Without arguments nothing does. */
+  async dbFault(...what) {
+    await fetch(`${this.url}/__dbfault`, { method: "POST", body: JSON.stringify(what) });
   }
 
   /** Lets the answer go that a fault holds. */

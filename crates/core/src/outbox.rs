@@ -84,13 +84,23 @@ impl OutboxEntry {
 }
 
 /// What has happened, by its name: a payment's event or a tenant's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum OutboxEventKind {
     /// Something has happened to a payment after it was answered.
     Payment(EventKind),
     /// The directory was changed.
     Directory(DirectoryEvent),
+    /// An event of another build, which is carried as it is: during a deployment, or after one was taken back.
+    Other(String),
+}
+
+impl OutboxEventKind {
+    /// The kind of an event of the directory.
+    #[must_use]
+    pub fn of_directory(name: &str) -> Self {
+        DirectoryEvent::parse(name).map_or_else(|| Self::Other(name.to_owned()), Self::Directory)
+    }
 }
 
 /// Something that happened to a payment after it was answered, or to the tenant.
